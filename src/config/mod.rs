@@ -1,0 +1,1 @@
+//! The configuration: from the file to typed settings.

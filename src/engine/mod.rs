@@ -1,0 +1,1 @@
+//! Joins the floors below: listeners, connections, intake, forwarder.

@@ -1,0 +1,87 @@
+//! The envelope: what MAIL and RCPT said (RFC 5321 §2.3.1), with the parameters that have to travel on.
+
+use super::address::{Mailbox, ReversePath};
+
+/// Everything about a message that is not its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    /// Where bounces go.
+    pub reverse_path: ReversePath,
+    /// Who gets it, in the order of the RCPT commands.
+    pub recipients: Vec<Recipient>,
+    /// What MAIL's BODY parameter declared (RFC 6152).
+    pub body: Body,
+    /// SMTPUTF8 was asked for (RFC 6531).
+    pub smtputf8: bool,
+    /// REQUIRETLS was asked for (RFC 8689).
+    pub require_tls: bool,
+    /// How much of the message a bounce returns (RFC 3461 §4.3).
+    pub ret: Option<Ret>,
+    /// The sender's own name for this transaction, in xtext form (RFC 3461 §4.4).
+    pub envid: Option<String>,
+}
+
+impl Envelope {
+    /// An envelope without recipients and parameters.
+    #[must_use]
+    pub fn new(reverse_path: ReversePath) -> Self {
+        Self {
+            reverse_path,
+            recipients: Vec::new(),
+            body: Body::SevenBit,
+            smtputf8: false,
+            require_tls: false,
+            ret: None,
+            envid: None,
+        }
+    }
+}
+
+/// One recipient.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recipient {
+    /// The mailbox that it is for, after aliases.
+    pub mailbox: Mailbox,
+    /// The recipient as the sender first wrote it, in xtext form (RFC 3461 §4.2).
+    pub orcpt: Option<String>,
+    /// When the sender wants to be told; `None`: NOTIFY was absent (RFC 3461 §4.1).
+    pub notify: Option<Notify>,
+}
+
+impl Recipient {
+    /// A recipient without DSN parameters.
+    #[must_use]
+    pub fn new(mailbox: Mailbox) -> Self {
+        Self { mailbox, orcpt: None, notify: None }
+    }
+}
+
+/// NOTIFY of RFC 3461 §4.1; all false is NEVER.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Notify {
+    /// SUCCESS.
+    pub success: bool,
+    /// FAILURE.
+    pub failure: bool,
+    /// DELAY.
+    pub delay: bool,
+}
+
+/// RET of RFC 3461 §4.3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ret {
+    /// The whole message.
+    Full,
+    /// Only its header section.
+    Headers,
+}
+
+/// BODY of RFC 6152.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Body {
+    /// `7BIT`, also when nothing was said. The content may still hold 8-bit octets: clients lie.
+    #[default]
+    SevenBit,
+    /// `8BITMIME`.
+    EightBitMime,
+}

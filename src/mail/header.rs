@@ -1,0 +1,166 @@
+//! The header section of a message (RFC 5322 §2.2), looked at without being rewritten.
+//!
+//! Content inside pillarbox has LF line ends and no CR (see [`super::message`]).
+
+/// Most Received fields before a message counts as looping (RFC 5321 §6.3 wants at least 100).
+pub const RECEIVED_MAX: usize = 100;
+/// Longest field value that is kept while scanning; a Delivered-To beyond it can't name a mailbox.
+const VALUE_MAX_OCTETS: usize = 1024;
+
+/// What the header section says about where a message has been. Fed with pieces of any size, so that a message
+/// needs to be in memory neither in one piece nor at all.
+#[derive(Debug, Default)]
+pub struct TraceScanner {
+    received: usize,
+    delivered_to: Vec<String>,
+    line: Vec<u8>,
+    field: Field,
+    done: bool,
+}
+
+/// The field that the current line belongs to.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Field {
+    DeliveredTo,
+    #[default]
+    Other,
+}
+
+impl TraceScanner {
+    /// Takes the next piece of the content; what follows the header section is passed over.
+    pub fn feed(&mut self, piece: &[u8]) {
+        let mut rest = piece;
+        while !self.done && !rest.is_empty() {
+            let end = rest.iter().position(|&b| b == b'\n');
+            let (line, after) = rest.split_at(end.map_or(rest.len(), |i| i + 1));
+            let room = VALUE_MAX_OCTETS.saturating_sub(self.line.len());
+            self.line.extend_from_slice(line.get(..room.min(line.len())).unwrap_or_default());
+            if end.is_some() {
+                self.end_line();
+            }
+            rest = after;
+        }
+    }
+
+    fn end_line(&mut self) {
+        let line = std::mem::take(&mut self.line);
+        let text = line.strip_suffix(b"\n").unwrap_or(&line);
+        if text.is_empty() {
+            self.done = true;
+        } else if text.starts_with(b" ") || text.starts_with(b"\t") {
+            if let (Field::DeliveredTo, Some(last)) = (self.field, self.delivered_to.last_mut()) {
+                last.push_str(String::from_utf8_lossy(text).trim());
+            }
+        } else {
+            self.begin_field(text);
+        }
+    }
+
+    fn begin_field(&mut self, text: &[u8]) {
+        self.field = Field::Other;
+        let Some((name, value)) = split_field(text) else {
+            // Not a header field: the body began without an empty line.
+            self.done = true;
+            return;
+        };
+        if name.eq_ignore_ascii_case(b"Received") {
+            self.received += 1;
+        } else if name.eq_ignore_ascii_case(b"Delivered-To") && self.delivered_to.len() < RECEIVED_MAX {
+            self.field = Field::DeliveredTo;
+            self.delivered_to.push(String::from_utf8_lossy(value).trim().to_owned());
+        }
+    }
+
+    /// Whether the message passed more hosts than RFC 5321 §6.3 lets it.
+    #[must_use]
+    pub fn has_looped(&self) -> bool {
+        self.received > RECEIVED_MAX
+    }
+
+    /// Whether the message was delivered to `mailbox` before. Compared without case.
+    #[must_use]
+    pub fn was_delivered_to(&self, mailbox: &str) -> bool {
+        self.delivered_to.iter().any(|seen| seen.eq_ignore_ascii_case(mailbox))
+    }
+}
+
+/// Splits `Name: value`; `None` if the line is not a header field (RFC 5322 §2.2: printable ASCII without colon).
+#[must_use]
+pub fn split_field(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let colon = line.iter().position(|&b| b == b':')?;
+    let (name, value) = line.split_at_checked(colon)?;
+    // Obsolete syntax allows blanks before the colon (RFC 5322 §4.5.8).
+    let name = name.trim_ascii_end();
+    (!name.is_empty() && name.iter().all(u8::is_ascii_graphic))
+        .then(|| (name, value.get(1..).unwrap_or_default()))
+}
+
+/// The octets of the header section within `content`, without the empty line that ends it.
+#[must_use]
+pub fn section(content: &[u8]) -> &[u8] {
+    let mut end = 0;
+    for line in content.split_inclusive(|&b| b == b'\n') {
+        let is_continuation = end > 0 && (line.starts_with(b" ") || line.starts_with(b"\t"));
+        if line == b"\n" || !(is_continuation || split_field(line).is_some()) {
+            break;
+        }
+        end += line.len();
+    }
+    content.get(..end).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn scan(content: &str) -> TraceScanner {
+        let mut scanner = TraceScanner::default();
+        scanner.feed(content.as_bytes());
+        scanner
+    }
+
+    #[test]
+    fn a_hundred_received_fields_pass_and_one_more_does_not() {
+        let field = "Received: from a by b;\n\tMon, 1 Jan 2024 00:00:00 +0000\n";
+        assert!(!scan(&format!("{}\nbody\n", field.repeat(100))).has_looped());
+        assert!(scan(&format!("{}\nbody\n", field.repeat(101))).has_looped());
+        assert!(!scan(&format!("Subject: x\n\n{}", field.repeat(101))).has_looped());
+    }
+
+    #[test]
+    fn delivered_to_is_found_folded_and_in_any_case() {
+        let scanner =
+            scan("delivered-to:\n Me@Example.org\nSubject: x\n y\n\nDelivered-To: other@example.org\n");
+        assert!(scanner.was_delivered_to("me@example.ORG"));
+        assert!(!scanner.was_delivered_to("other@example.org"));
+        assert!(!scanner.was_delivered_to("me@example.or"));
+    }
+
+    #[test]
+    fn the_header_section_ends_where_fields_end() {
+        assert_eq!(section(b"A: 1\n b\n\nbody\n"), b"A: 1\n b\n");
+        assert_eq!(section(b"A: 1\nbody without colon\n"), b"A: 1\n");
+        assert_eq!(section(b"\nbody\n"), b"");
+        assert_eq!(section(b" folded\nA: 1\n"), b"");
+        assert_eq!(section(b"A: 1"), b"A: 1");
+    }
+
+    proptest! {
+        #[test]
+        fn the_split_of_the_input_does_not_matter(
+            content in "((Received|Delivered-To|X): ?[a-c@ ]{0,8}\n( [a-c]{0,5}\n)?){0,8}\n?[a-c:\n]{0,20}",
+            cuts in proptest::collection::vec(0usize..200, 0..6),
+        ) {
+            let whole = scan(&content);
+            let mut pieces = TraceScanner::default();
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|c| c.min(content.len())).collect();
+            cuts.extend([0, content.len()]);
+            cuts.sort_unstable();
+            for pair in cuts.windows(2) {
+                pieces.feed(&content.as_bytes()[pair[0]..pair[1]]);
+            }
+            prop_assert_eq!((whole.received, whole.delivered_to), (pieces.received, pieces.delivered_to));
+        }
+    }
+}

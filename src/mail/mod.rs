@@ -1,0 +1,14 @@
+//! The words of mail: addresses, envelopes, header fields, status codes, outcomes, dates and queue ids.
+//!
+//! This is the lowest floor. Nothing here opens, reads, waits, logs or asks for the time (DESIGN section 2);
+//! nothing fails other than by a value that says what was wrong with the text it was given.
+
+pub mod address;
+pub mod date;
+pub mod envelope;
+pub mod header;
+pub mod id;
+pub mod message;
+pub mod next_hop;
+pub mod outcome;
+pub mod status;

@@ -1,0 +1,1 @@
+//! The wire: sockets with deadlines, and the resolver.

@@ -1,0 +1,3 @@
+//! Decisions: who may relay, where a message goes, when it is tried again, what a bounce says.
+//!
+//! Nothing here opens, reads, waits, logs or asks for the time; time comes as an argument.

@@ -1,0 +1,1 @@
+//! The system: clock, users, signals. The only folder that may say `unsafe`.
