@@ -1,0 +1,312 @@
+//! Commands (RFC 5321 §4.1): one grammar, which the server parses and the client prints.
+//!
+//! A command is well-formed by construction: none of its arguments can hold a CR, an LF or a NUL, so what is printed is
+//! always one line. Whether a command is allowed now is the session's business, not the grammar's.
+
+use crate::mail::address::{self, AddressError, ForwardPath, ReversePath};
+use crate::mail::status::EnhancedStatus;
+use crate::smtp::reply::Reply;
+use std::fmt;
+
+/// A command with its arguments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// EHLO (§4.1.1.1).
+    Ehlo(ClientName),
+    /// HELO (§4.1.1.1).
+    Helo(ClientName),
+    /// MAIL (§4.1.1.2).
+    Mail(ReversePath, Vec<Parameter>),
+    /// RCPT (§4.1.1.3).
+    Rcpt(ForwardPath, Vec<Parameter>),
+    /// DATA (§4.1.1.4).
+    Data,
+    /// RSET (§4.1.1.5).
+    Rset,
+    /// VRFY (§4.1.1.6).
+    Vrfy,
+    /// EXPN (§4.1.1.7).
+    Expn,
+    /// HELP (§4.1.1.8).
+    Help,
+    /// NOOP (§4.1.1.9).
+    Noop,
+    /// QUIT (§4.1.1.10).
+    Quit,
+}
+
+/// Every verb; what the arguments of each are is decided in [`Command::parse`]. HELP lists them in this order.
+pub const VERBS: [&str; 11] =
+    ["EHLO", "HELO", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "VRFY", "EXPN", "HELP", "QUIT"];
+
+/// How a client names itself: a domain, an address literal, or what devices send instead. Holds only octets that can't
+/// break out of a Received field or a log line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientName(String);
+
+impl ClientName {
+    /// Longest name in octets, as for any domain (RFC 5321 §4.5.3.1.2).
+    const MAX_OCTETS: usize = 255;
+
+    /// Takes a name of letters, digits and `.-_:[]`; many devices send no proper domain, and refusing them would lose
+    /// their alerts (RFC 5321 §4.1.4 forbids to refuse over a name that does not fit the client).
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let fits = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
+        let is_name = !text.is_empty() && text.len() <= Self::MAX_OCTETS && text.chars().all(fits);
+        is_name.then(|| Self(text.to_owned()))
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A parameter of MAIL or RCPT: `KEYWORD` or `KEYWORD=value` (§4.1.2). The keyword is in upper case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parameter {
+    /// Letters, digits and hyphens.
+    pub keyword: String,
+    /// Printable characters other than `=` and blanks.
+    pub value: Option<String>,
+}
+
+impl Parameter {
+    fn parse(text: &str) -> Option<Self> {
+        let (keyword, value) = text.split_once('=').map_or((text, None), |(k, v)| (k, Some(v)));
+        let is_keyword = keyword.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && keyword.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+        let is_value = value.is_none_or(|v| !v.is_empty() && v.chars().all(|c| c != '=' && !c.is_control()));
+        (is_keyword && is_value)
+            .then(|| Self { keyword: keyword.to_ascii_uppercase(), value: value.map(str::to_owned) })
+    }
+}
+
+impl fmt::Display for Parameter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.value {
+            Some(value) => write!(f, "{}={value}", self.keyword),
+            None => f.write_str(&self.keyword),
+        }
+    }
+}
+
+/// Why a line is no command. Each has its reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommandError {
+    /// The verb is none that this program knows.
+    Unrecognized,
+    /// The octets are no text: a stray control character, or 8-bit octets that are no UTF-8.
+    NoText,
+    /// The verb takes no argument and got one.
+    UnexpectedArgument(&'static str),
+    /// HELO or EHLO without a usable name.
+    BadName(&'static str),
+    /// MAIL without `FROM:` or RCPT without `TO:`.
+    NoPath(&'static str),
+    /// The address in MAIL.
+    BadReversePath(AddressError),
+    /// The address in RCPT.
+    BadForwardPath(AddressError),
+    /// What follows the path is no list of parameters.
+    BadParameter,
+}
+
+impl CommandError {
+    /// The reply to such a line (RFC 5321 §4.2.2, §4.3.2).
+    #[must_use]
+    pub fn reply(self) -> Reply {
+        let syntax = EnhancedStatus::INVALID_ARGUMENTS;
+        match self {
+            Self::Unrecognized => Reply::new(500, EnhancedStatus::SYNTAX_ERROR, "command not recognized"),
+            Self::NoText => {
+                Reply::new(500, EnhancedStatus::SYNTAX_ERROR, "a command is a line of plain text")
+            }
+            Self::UnexpectedArgument(verb) => Reply::new(501, syntax, format!("{verb} takes no argument")),
+            Self::BadName(verb) => Reply::new(501, syntax, format!("write {verb} and the name of your host")),
+            Self::NoPath("MAIL") => Reply::new(501, syntax, "write MAIL FROM:<address>"),
+            Self::NoPath(_) => Reply::new(501, syntax, "write RCPT TO:<address>"),
+            Self::BadReversePath(e) => Reply::new(501, EnhancedStatus::BAD_SENDER_SYNTAX, e.to_string()),
+            Self::BadForwardPath(e) => Reply::new(501, EnhancedStatus::BAD_RECIPIENT_SYNTAX, e.to_string()),
+            Self::BadParameter => Reply::new(501, syntax, "a parameter is malformed"),
+        }
+    }
+}
+
+impl Command {
+    /// Reads a command line, without its CRLF. Verbs are taken in any case (§2.4), blanks at the end are dropped
+    /// (§4.1.1), blanks after `FROM:` and `TO:` and paths without brackets are taken as Postfix takes them.
+    ///
+    /// # Errors
+    /// Says what is wrong; see [`CommandError::reply`].
+    pub fn parse(line: &[u8]) -> Result<Self, CommandError> {
+        let line = std::str::from_utf8(line).map_err(|_| CommandError::NoText)?;
+        let line = line.trim_end_matches([' ', '\t']);
+        if line.chars().any(|c| c.is_control() && c != '\t') {
+            return Err(CommandError::NoText);
+        }
+        let (word, argument) = line.split_once([' ', '\t']).unwrap_or((line, ""));
+        let argument = argument.trim_start_matches([' ', '\t']);
+        let verb = VERBS
+            .into_iter()
+            .find(|verb| word.eq_ignore_ascii_case(verb))
+            .ok_or(CommandError::Unrecognized)?;
+        let alone = |command| {
+            if argument.is_empty() { Ok(command) } else { Err(CommandError::UnexpectedArgument(verb)) }
+        };
+        match verb {
+            "EHLO" => ClientName::parse(argument).map(Self::Ehlo).ok_or(CommandError::BadName(verb)),
+            "HELO" => ClientName::parse(argument).map(Self::Helo).ok_or(CommandError::BadName(verb)),
+            "MAIL" => {
+                let (path, parameters) =
+                    parse_path_argument(argument, verb, "FROM:", CommandError::BadReversePath)?;
+                Ok(Self::Mail(ReversePath::parse(path).map_err(CommandError::BadReversePath)?, parameters))
+            }
+            "RCPT" => {
+                let (path, parameters) =
+                    parse_path_argument(argument, verb, "TO:", CommandError::BadForwardPath)?;
+                Ok(Self::Rcpt(ForwardPath::parse(path).map_err(CommandError::BadForwardPath)?, parameters))
+            }
+            "DATA" => alone(Self::Data),
+            "RSET" => alone(Self::Rset),
+            "QUIT" => alone(Self::Quit),
+            "NOOP" => Ok(Self::Noop),
+            "HELP" => Ok(Self::Help),
+            "VRFY" => Ok(Self::Vrfy),
+            _ => Ok(Self::Expn),
+        }
+    }
+}
+
+/// Splits `FROM:<path> parameters`.
+fn parse_path_argument<'a>(
+    argument: &'a str,
+    verb: &'static str,
+    prefix: &str,
+    bad_path: fn(AddressError) -> CommandError,
+) -> Result<(&'a str, Vec<Parameter>), CommandError> {
+    let rest = match argument.split_at_checked(prefix.len()) {
+        Some((word, rest)) if word.eq_ignore_ascii_case(prefix) => rest.trim_start_matches(' '),
+        _ => return Err(CommandError::NoPath(verb)),
+    };
+    if rest.is_empty() {
+        return Err(CommandError::NoPath(verb));
+    }
+    let (path, rest) = address::split_path(rest).map_err(bad_path)?;
+    let words = rest.split([' ', '\t']).filter(|word| !word.is_empty());
+    let parameters = words.map(|word| Parameter::parse(word).ok_or(CommandError::BadParameter));
+    Ok((path, parameters.collect::<Result<_, _>>()?))
+}
+
+/// The command as a line without its CRLF.
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let with_parameters = |f: &mut fmt::Formatter<'_>, parameters: &[Parameter]| {
+            parameters.iter().try_for_each(|parameter| write!(f, " {parameter}"))
+        };
+        match self {
+            Self::Ehlo(name) => write!(f, "EHLO {}", name.0),
+            Self::Helo(name) => write!(f, "HELO {}", name.0),
+            Self::Mail(path, parameters) => {
+                write!(f, "MAIL FROM:<{path}>")?;
+                with_parameters(f, parameters)
+            }
+            Self::Rcpt(path, parameters) => {
+                write!(f, "RCPT TO:<{path}>")?;
+                with_parameters(f, parameters)
+            }
+            Self::Data => f.write_str("DATA"),
+            Self::Rset => f.write_str("RSET"),
+            Self::Vrfy => f.write_str("VRFY"),
+            Self::Expn => f.write_str("EXPN"),
+            Self::Help => f.write_str("HELP"),
+            Self::Noop => f.write_str("NOOP"),
+            Self::Quit => f.write_str("QUIT"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn printed(line: &str) -> Result<String, CommandError> {
+        Command::parse(line.as_bytes()).map(|c| c.to_string())
+    }
+
+    #[test]
+    fn commands_are_read_as_clients_write_them() {
+        for (line, canonical) in [
+            ("ehlo  box.lan ", "EHLO box.lan"),
+            ("HELO [192.0.2.1]", "HELO [192.0.2.1]"),
+            ("EHLO my_nas", "EHLO my_nas"),
+            ("mail from:<>", "MAIL FROM:<>"),
+            ("MAIL FROM: <a@b> size=10  body=8bitmime", "MAIL FROM:<a@b> SIZE=10 BODY=8bitmime"),
+            ("MAIL FROM:a@b SIZE=1", "MAIL FROM:<a@b> SIZE=1"),
+            ("RCPT TO:<@x,@y:c@d>", "RCPT TO:<c@d>"),
+            ("RCPT TO:<Postmaster>", "RCPT TO:<postmaster>"),
+            ("RCPT TO:<\"a b\"@[IPv6:::1]>", "RCPT TO:<\"a b\"@[IPv6:::1]>"),
+            ("NOOP anything at all", "NOOP"),
+            ("vrfy root", "VRFY"),
+            ("Quit\t", "QUIT"),
+        ] {
+            assert_eq!(printed(line).as_deref(), Ok(canonical), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_apart() {
+        use CommandError as E;
+        for (line, error) in [
+            ("", E::Unrecognized),
+            ("FROBNICATE", E::Unrecognized),
+            ("MAILFROM:<a@b>", E::Unrecognized),
+            ("DATA now", E::UnexpectedArgument("DATA")),
+            ("QUIT now", E::UnexpectedArgument("QUIT")),
+            ("EHLO", E::BadName("EHLO")),
+            ("HELO a b", E::BadName("HELO")),
+            ("EHLO a;b", E::BadName("EHLO")),
+            ("MAIL", E::NoPath("MAIL")),
+            ("MAIL FROM", E::NoPath("MAIL")),
+            ("MAIL FROM:", E::NoPath("MAIL")),
+            ("RCPT FROM:<a@b>", E::NoPath("RCPT")),
+            ("RCPT TO:<>", E::BadForwardPath(AddressError::NoDomain)),
+            ("RCPT TO:<root>", E::BadForwardPath(AddressError::NoDomain)),
+            ("MAIL FROM:<a@b", E::BadReversePath(AddressError::BadPath)),
+            ("MAIL FROM:<a@b>SIZE=1", E::BadReversePath(AddressError::BadPath)),
+            ("MAIL FROM:<a@b> =1", E::BadParameter),
+            ("MAIL FROM:<a@b> SIZE=", E::BadParameter),
+            ("MAIL FROM:<a@b> A=b=c", E::BadParameter),
+            ("NOOP \u{1}", E::NoText),
+        ] {
+            assert_eq!(printed(line), Err(error), "{line}");
+        }
+        assert_eq!(Command::parse(b"RCPT TO:<\xff@b>"), Err(CommandError::NoText));
+    }
+
+    #[test]
+    fn every_verb_is_read() {
+        for verb in VERBS {
+            assert!(!matches!(Command::parse(verb.as_bytes()), Err(CommandError::Unrecognized)), "{verb}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn parse_is_the_inverse_of_print(line in "(MAIL FROM|RCPT TO):<[a-z]{1,5}@[a-z]{1,5}>( [A-Z]{1,4}(=[!-<>-~]{1,6})?){0,3}|(EHLO|HELO) [a-z.-]{1,9}") {
+            prop_assert_eq!(printed(&line), Ok(line));
+        }
+
+        #[test]
+        fn no_octets_make_it_panic_or_print_two_lines(octets in proptest::collection::vec(any::<u8>(), 0..80)) {
+            for line in [octets.clone(), [b"MAIL FROM:<", octets.as_slice()].concat(), [b"EHLO ", octets.as_slice()].concat()] {
+                if let Ok(command) = Command::parse(&line) {
+                    prop_assert!(!command.to_string().contains(['\r', '\n', '\0']));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Mail data: the dot codec (RFC 5321 §4.5.2) between the wire and the canonical form of [`crate::mail::message`].
+//!
+//! The end of the data is CR LF . CR LF and nothing else. Every variant of it with a bare CR or LF is what the SMTP
+//! smuggling of 2023 was made of: two hosts that disagree on where a message ends. The decoder finds the true end, and
+//! says that the data was malformed, so that it is refused as a whole.
+
+/// Where the decoder stands within a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum State {
+    /// After a CRLF, or at the very start.
+    #[default]
+    LineStart,
+    /// After a dot at the start of a line; it is not part of the content.
+    Dot,
+    /// After that dot and a CR.
+    DotCr,
+    /// Within a line.
+    Text,
+    /// After a CR.
+    Cr,
+    /// After the end.
+    End,
+}
+
+/// Turns the wire form into canonical form, from pieces of any size.
+#[derive(Debug, Default)]
+pub struct DotDecoder {
+    state: State,
+    malformed: bool,
+    octets: u64,
+}
+
+impl DotDecoder {
+    /// Decodes `input`, appends the content to `out` and tells how much of the input belonged to the data: less than
+    /// all of it only if the end was found. Once the data is known to be malformed, nothing more is appended.
+    pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>) -> usize {
+        let mut rest = input;
+        while let Some((&octet, after)) = rest.split_first() {
+            match (self.state, octet) {
+                (State::End, _) => break,
+                (State::LineStart, b'.') => self.state = State::Dot,
+                (State::Dot, b'\r') => self.state = State::DotCr,
+                (State::DotCr, b'\n') => self.state = State::End,
+                (State::Cr, b'\n') => self.end_line(out),
+                (State::LineStart | State::Text, b'\r') => self.state = State::Cr,
+                (State::LineStart | State::Text | State::Dot, b'\n') => self.bare(State::Text),
+                // A second CR may be the one that belongs to the LF.
+                (State::Cr | State::DotCr, b'\r') => self.bare(State::Cr),
+                (State::Cr | State::DotCr, _) => {
+                    self.bare(State::Text);
+                    continue;
+                }
+                (State::LineStart | State::Dot | State::Text, _) => {
+                    let run = rest.iter().position(|&b| b == b'\r' || b == b'\n').unwrap_or(rest.len());
+                    let (text, after) = rest.split_at(run);
+                    self.push(text, out);
+                    self.state = State::Text;
+                    rest = after;
+                    continue;
+                }
+            }
+            rest = after;
+        }
+        input.len() - rest.len()
+    }
+
+    /// Whether the end of the data has been seen.
+    #[must_use]
+    pub fn is_at_end(&self) -> bool {
+        self.state == State::End
+    }
+
+    /// Whether a bare CR or LF has been seen.
+    #[must_use]
+    pub const fn is_malformed(&self) -> bool {
+        self.malformed
+    }
+
+    /// Octets of the message so far as RFC 1870 counts them: with CRLF, without the dots that transparency added.
+    #[must_use]
+    pub const fn octets(&self) -> u64 {
+        self.octets
+    }
+
+    fn push(&mut self, text: &[u8], out: &mut Vec<u8>) {
+        self.octets += text.len() as u64;
+        if !self.malformed {
+            out.extend_from_slice(text);
+        }
+    }
+
+    fn end_line(&mut self, out: &mut Vec<u8>) {
+        self.push(b"\n", out);
+        self.octets += 1;
+        self.state = State::LineStart;
+    }
+
+    fn bare(&mut self, next: State) {
+        self.malformed = true;
+        self.octets += 1;
+        self.state = next;
+    }
+}
+
+/// Turns canonical form into the wire form, from pieces of any size.
+#[derive(Debug)]
+pub struct DotEncoder {
+    at_line_start: bool,
+}
+
+impl Default for DotEncoder {
+    fn default() -> Self {
+        Self { at_line_start: true }
+    }
+}
+
+impl DotEncoder {
+    /// Encodes the next piece and appends it to `out`.
+    pub fn encode(&mut self, content: &[u8], out: &mut Vec<u8>) {
+        for line in content.split_inclusive(|&b| b == b'\n') {
+            if self.at_line_start && line.first() == Some(&b'.') {
+                out.push(b'.');
+            }
+            self.at_line_start = false;
+            match line.strip_suffix(b"\n") {
+                Some(text) => {
+                    out.extend_from_slice(text);
+                    out.extend_from_slice(b"\r\n");
+                    self.at_line_start = true;
+                }
+                None => out.extend_from_slice(line),
+            }
+        }
+    }
+
+    /// Appends the end of the data, after a line end if the content lacked its last one.
+    pub fn finish(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(if self.at_line_start { b".\r\n" } else { b"\r\n.\r\n" });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Decodes in pieces; gives the content, whether it was malformed, and what follows the end (`None`: no end).
+    fn decode(wire: &[u8], piece: usize) -> (Vec<u8>, bool, Option<Vec<u8>>) {
+        let (mut decoder, mut out, mut used) = (DotDecoder::default(), Vec::new(), 0);
+        for piece in wire.chunks(piece.max(1)) {
+            used += decoder.decode(piece, &mut out);
+            if decoder.is_at_end() {
+                return (out, decoder.is_malformed(), Some(wire[used..].to_vec()));
+            }
+        }
+        (out, decoder.is_malformed(), None)
+    }
+
+    #[test]
+    fn transparency() {
+        for (wire, content) in [
+            (&b".\r\n"[..], &b""[..]),
+            (b"a\r\n.\r\n", b"a\n"),
+            (b"..\r\n.\r\n", b".\n"),
+            (b"..a\r\n.b\r\n.\r\n", b".a\nb\n"),
+            (b"\r\n\r\n.\r\n", b"\n\n"),
+            (b"a.\r\n.\r\n", b"a.\n"),
+            (b"a\0b\xff\r\n.\r\n", b"a\0b\xff\n"),
+        ] {
+            assert_eq!(decode(wire, 99), (content.to_vec(), false, Some(vec![])), "{wire:?}");
+        }
+    }
+
+    /// Each of these was the end of the data to some server in 2023; to none of them may it be one here.
+    #[test]
+    fn smuggled_ends_are_no_ends() {
+        for end in [
+            &b"\n.\n"[..],
+            b"\n.\r\n",
+            b"\r.\r",
+            b"\r\n.\n",
+            b"\r\n.\r",
+            b"\r.\r\n",
+            b"\r.\n",
+            b"\n.\r",
+            b"\r\n\0.\r\n",
+            b"\r\n.\0\r\n",
+            b"\r\r\n.\r\r\n",
+            b"\r\n.\r\r\n",
+            b"\n\n.\r\n",
+            b"\r\n.\x0b\r\n",
+            b"\r\n\r.\r\n",
+        ] {
+            let wire = [b"a", end, b"MAIL FROM:<x@y>\r\n.\r\n", b"rest"].concat();
+            for piece in 1..wire.len() {
+                let (_, malformed, rest) = decode(&wire, piece);
+                assert_eq!(rest.as_deref(), Some(&b"rest"[..]), "{end:?} in pieces of {piece}");
+                assert_eq!(malformed, !end.contains(&0) && !end.contains(&0x0b), "{end:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn octets_are_counted_as_rfc_1870_says() {
+        let mut decoder = DotDecoder::default();
+        decoder.decode(b"..ab\r\n\r\n.\r\n", &mut Vec::new());
+        assert_eq!(decoder.octets(), 7);
+    }
+
+    proptest! {
+        #[test]
+        fn decode_is_the_inverse_of_encode(content in "([a.]{0,4}\n){0,6}", piece in 1usize..9) {
+            let (mut encoder, mut wire) = (DotEncoder::default(), Vec::new());
+            content.as_bytes().chunks(piece).for_each(|p| encoder.encode(p, &mut wire));
+            encoder.finish(&mut wire);
+            for pieces in [1, piece, 999] {
+                prop_assert_eq!(decode(&wire, pieces), (content.clone().into_bytes(), false, Some(vec![])));
+            }
+        }
+
+        #[test]
+        fn the_split_of_the_input_does_not_matter(wire in "[a.\r\n]{0,30}", piece in 1usize..9) {
+            prop_assert_eq!(decode(wire.as_bytes(), piece), decode(wire.as_bytes(), 999));
+        }
+
+        #[test]
+        fn the_end_is_the_first_crlf_dot_crlf(wire in "[a.\r\n]{0,40}") {
+            let after_crlf = format!("\r\n{wire}");
+            let expected = after_crlf.find("\r\n.\r\n").map(|i| after_crlf.as_bytes()[i + 5..].to_vec());
+            prop_assert_eq!(decode(wire.as_bytes(), 999).2, expected);
+        }
+    }
+}

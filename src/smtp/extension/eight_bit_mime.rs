@@ -1,0 +1,29 @@
+//! 8BITMIME (RFC 6152): the content may hold octets above 127. They are stored as they come, declared or not.
+
+use super::{Extension, MailParameters, Offer};
+use crate::mail::envelope::Body;
+use crate::mail::status::EnhancedStatus;
+use crate::smtp::reply::Reply;
+
+/// The row of 8BITMIME.
+pub const ROW: Extension = Extension {
+    keyword: "8BITMIME",
+    rfc: "RFC 6152",
+    offered_with: |_| None,
+    mail_parameter: Some(("BODY", read)),
+};
+
+fn read(value: Option<&str>, _: &Offer, into: &mut MailParameters) -> Result<(), Reply> {
+    into.body = match value.map(str::to_ascii_uppercase).as_deref() {
+        Some("7BIT") => Body::SevenBit,
+        Some("8BITMIME") => Body::EightBitMime,
+        _ => {
+            return Err(Reply::new(
+                501,
+                EnhancedStatus::INVALID_ARGUMENTS,
+                "write BODY=7BIT or BODY=8BITMIME",
+            ));
+        }
+    };
+    Ok(())
+}

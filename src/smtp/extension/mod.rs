@@ -1,0 +1,186 @@
+//! Service extensions (RFC 5321 §2.2): one file and one row each.
+//!
+//! A row says how the extension is offered, and which parameters of MAIL and RCPT are its own. The server walks the
+//! rows to write its EHLO reply and to read parameters; the client reads a peer's EHLO reply with the same keywords.
+
+pub mod eight_bit_mime;
+pub mod enhanced_status_codes;
+pub mod pipelining;
+pub mod size;
+
+use crate::mail::envelope::Body;
+use crate::mail::status::EnhancedStatus;
+use crate::smtp::command::Parameter;
+use crate::smtp::reply::Reply;
+
+/// What a server needs to know to offer its extensions.
+#[derive(Debug, Clone)]
+pub struct Offer {
+    /// Largest message taken, in octets.
+    pub message_size_octets: u64,
+}
+
+/// The parameters of a MAIL command, understood.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MailParameters {
+    /// SIZE, in octets (RFC 1870).
+    pub size_octets: Option<u64>,
+    /// BODY (RFC 6152).
+    pub body: Body,
+}
+
+/// Reads the value of one parameter of MAIL into the parameters.
+type MailParameter = fn(value: Option<&str>, offer: &Offer, into: &mut MailParameters) -> Result<(), Reply>;
+
+/// An extension.
+pub struct Extension {
+    /// Its EHLO keyword.
+    pub keyword: &'static str,
+    /// Where it is defined.
+    pub rfc: &'static str,
+    /// What follows the keyword in the EHLO reply.
+    pub offered_with: fn(&Offer) -> Option<String>,
+    /// The parameter that it adds to MAIL, and its reader.
+    pub mail_parameter: Option<(&'static str, MailParameter)>,
+}
+
+/// Every extension, in the order in which EHLO offers them.
+pub const EXTENSIONS: [&Extension; 4] =
+    [&pipelining::ROW, &size::ROW, &eight_bit_mime::ROW, &enhanced_status_codes::ROW];
+
+/// The lines of the EHLO reply after the first.
+#[must_use]
+pub fn offered_lines(offer: &Offer) -> Vec<String> {
+    let line = |row: &&Extension| match (row.offered_with)(offer) {
+        Some(argument) => format!("{} {argument}", row.keyword),
+        None => row.keyword.to_owned(),
+    };
+    EXTENSIONS.iter().map(line).collect()
+}
+
+/// Reads the parameters of a MAIL command.
+///
+/// # Errors
+/// The reply: 555 for a parameter of no extension (RFC 5321 §4.1.1.11), 501 for one given twice, or what its own
+/// extension answers to its value.
+pub fn mail_parameters(parameters: &[Parameter], offer: &Offer) -> Result<MailParameters, Reply> {
+    let mut understood = MailParameters::default();
+    let mut rest = parameters;
+    while let Some((parameter, after)) = rest.split_first() {
+        rest = after;
+        if after.iter().any(|other| other.keyword == parameter.keyword) {
+            let text = format!("{} is given twice", parameter.keyword);
+            return Err(Reply::new(501, EnhancedStatus::INVALID_ARGUMENTS, text));
+        }
+        let own = |row: &&Extension| row.mail_parameter.filter(|(keyword, _)| *keyword == parameter.keyword);
+        let (_, read) = EXTENSIONS.iter().find_map(own).ok_or_else(|| unknown_parameter(parameter))?;
+        read(parameter.value.as_deref(), offer, &mut understood)?;
+    }
+    Ok(understood)
+}
+
+/// Reads the parameters of a RCPT command: no extension offered so far has any.
+///
+/// # Errors
+/// The reply, as for [`mail_parameters`].
+pub fn rcpt_parameters(parameters: &[Parameter]) -> Result<(), Reply> {
+    parameters.first().map_or(Ok(()), |parameter| Err(unknown_parameter(parameter)))
+}
+
+fn unknown_parameter(parameter: &Parameter) -> Reply {
+    let text = format!("the parameter {} is not supported", parameter.keyword);
+    Reply::new(555, EnhancedStatus::INVALID_ARGUMENTS, text)
+}
+
+/// What a peer's EHLO reply offers of what the client makes use of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PeerOffer {
+    /// PIPELINING (RFC 2920).
+    pub pipelining: bool,
+    /// SIZE (RFC 1870): `Some(0)` is an offer without a limit.
+    pub size_octets: Option<u64>,
+    /// 8BITMIME (RFC 6152).
+    pub eight_bit_mime: bool,
+}
+
+impl PeerOffer {
+    /// Reads the lines of an EHLO reply; the first is the greeting and says nothing. Unknown keywords are passed over.
+    #[must_use]
+    pub fn parse<S: AsRef<str>>(lines: &[S]) -> Self {
+        let mut offer = Self::default();
+        for line in lines.iter().skip(1) {
+            let mut words = line.as_ref().split_ascii_whitespace();
+            let keyword = words.next().unwrap_or_default();
+            if keyword.eq_ignore_ascii_case(pipelining::ROW.keyword) {
+                offer.pipelining = true;
+            } else if keyword.eq_ignore_ascii_case(size::ROW.keyword) {
+                offer.size_octets = Some(words.next().and_then(|limit| limit.parse().ok()).unwrap_or(0));
+            } else if keyword.eq_ignore_ascii_case(eight_bit_mime::ROW.keyword) {
+                offer.eight_bit_mime = true;
+            }
+        }
+        offer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_is_named_once_and_cites_its_rfc() {
+        for (i, row) in EXTENSIONS.iter().enumerate() {
+            assert!(row.rfc.starts_with("RFC "), "{}", row.keyword);
+            assert_eq!(row.keyword, row.keyword.to_ascii_uppercase());
+            assert!(!EXTENSIONS.iter().skip(i + 1).any(|other| other.keyword == row.keyword));
+        }
+    }
+
+    #[test]
+    fn the_client_understands_what_the_server_offers() {
+        let mut lines = vec!["router.example".to_owned()];
+        lines.extend(offered_lines(&Offer { message_size_octets: 1000 }));
+        let offer = PeerOffer::parse(&lines);
+        assert_eq!(offer, PeerOffer { pipelining: true, size_octets: Some(1000), eight_bit_mime: true });
+        assert_eq!(PeerOffer::parse(&["PIPELINING", "size", "X-OTHER 1"]).size_octets, Some(0));
+        assert!(!PeerOffer::parse(&["PIPELINING"]).pipelining);
+    }
+
+    #[test]
+    fn parameters_are_read_by_their_rows() {
+        let offer = Offer { message_size_octets: 1000 };
+        let read = |text: &str| {
+            let parameters: Vec<Parameter> = text
+                .split_ascii_whitespace()
+                .map(|word| {
+                    let (keyword, value) =
+                        word.split_once('=').map_or((word, None), |(k, v)| (k, Some(v.to_owned())));
+                    Parameter { keyword: keyword.to_owned(), value }
+                })
+                .collect();
+            mail_parameters(&parameters, &offer).map_err(|reply| reply.to_string())
+        };
+        assert_eq!(read(""), Ok(MailParameters::default()));
+        assert_eq!(
+            read("SIZE=1000 BODY=8bitMIME").map(|p| (p.size_octets, p.body)),
+            Ok((Some(1000), Body::EightBitMime))
+        );
+        for (text, reply) in [
+            ("SIZE=1001", "552 5.3.4"),
+            ("SIZE=x", "501 5.5.4"),
+            ("SIZE=-1", "501 5.5.4"),
+            ("SIZE=+1", "501 5.5.4"),
+            ("SIZE", "501 5.5.4"),
+            ("SIZE=123456789012345678901", "501 5.5.4"),
+            ("SIZE=99999999999999999999", "552 5.3.4"),
+            ("BODY=BINARYMIME", "501 5.5.4"),
+            ("BODY", "501 5.5.4"),
+            ("SIZE=1 SIZE=1", "501 5.5.4"),
+            ("XFOO=1", "555 5.5.4"),
+        ] {
+            let answer = read(text).unwrap_err();
+            assert!(answer.starts_with(reply), "{text}: {answer}");
+        }
+        assert_eq!(rcpt_parameters(&[]), Ok(()));
+    }
+}
