@@ -2,6 +2,7 @@
 //!
 //! Nothing here opens, reads, waits, logs or asks for the time; time comes as an argument.
 
+pub mod bounce;
 pub mod breaker;
 pub mod cron;
 pub mod retry;
