@@ -1,3 +1,9 @@
 //! Decisions: who may relay, where a message goes, when it is tried again, what a bounce says.
 //!
 //! Nothing here opens, reads, waits, logs or asks for the time; time comes as an argument.
+
+pub mod bounce;
+pub mod breaker;
+pub mod cron;
+pub mod retry;
+pub mod running_clock;

@@ -1,0 +1,361 @@
+//! Bounces and delay notices: what the sender is told of mail that does not arrive.
+//!
+//! A notice is a DSN (RFC 3464) in a multipart/report (RFC 6522), sent from the null reverse-path and marked as
+//! automatic (RFC 3834), so nothing answers it and nobody bounces it again. It has three parts: plain words for a
+//! person, fields for programs, and the message or its header section. It never holds the returned message, which may
+//! be large: the caller streams that between [`Notice::prologue`] and [`Notice::epilogue`].
+//!
+//! Replies and addresses in it come from strangers: they are cleaned of control characters, cut and folded, so that no
+//! reply can add a field or a part. NOTIFY, RET, ENVID and ORCPT of RFC 3461 are followed. Nothing here fails; where
+//! nobody is to be told there is no notice. All text is in canonical form (see [`crate::mail::message`]).
+
+use crate::mail::address::{Mailbox, ReversePath};
+use crate::mail::date::WallTime;
+use crate::mail::envelope::{Body, Envelope, Recipient, Ret};
+use crate::mail::id::QueueId;
+use crate::mail::outcome::Diagnostic;
+use crate::mail::status::Class;
+use std::fmt::Write;
+use std::time::Duration;
+
+/// Largest message that is returned whole, in octets. Larger ones would fill the disk and the line of a small box a
+/// second time; their header section tells which one it was.
+pub const RETURN_FULL_MAX_OCTETS: u64 = 256 * 1024;
+/// Most characters of a reply or other text that a stranger wrote; with a field name they stay below the 998 octets of
+/// a line (RFC 5322 §2.1.1) even if there is no blank to fold at.
+const TEXT_MAX_CHARS: usize = 800;
+/// Lines are folded here where a blank allows it (RFC 5322 §2.1.1).
+const LINE_COLUMNS: usize = 76;
+const DAY: u64 = 24 * 3600;
+
+/// What became of a recipient, as far as the sender is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// A permanent answer.
+    Refused,
+    /// Tried for the whole lifetime.
+    Expired,
+    /// Still tried (`queue.warn_after`).
+    Delayed,
+}
+
+/// One recipient of the report.
+#[derive(Debug, Clone, Copy)]
+pub struct Reported<'a> {
+    /// Who it was for.
+    pub recipient: &'a Recipient,
+    /// What became of it.
+    pub verdict: Verdict,
+    /// Why; its status gets the class that fits the verdict.
+    pub diagnostic: &'a Diagnostic,
+    /// When it was tried last, if ever.
+    pub last_attempt: Option<WallTime>,
+}
+
+/// What there is to say about a message.
+#[derive(Debug, Clone, Copy)]
+pub struct Report<'a> {
+    /// The name of this host; well-formed.
+    pub hostname: &'a str,
+    /// The message.
+    pub id: QueueId,
+    /// The message's envelope.
+    pub envelope: &'a Envelope,
+    /// When it came.
+    pub arrival: WallTime,
+    /// How long it has been tried: time that has really passed.
+    pub age: Duration,
+    /// The size of its content.
+    pub size_octets: u64,
+    /// `EightBitMime` if its content may hold octets above 127, whatever its sender declared.
+    pub content: Body,
+    /// The recipients in question; those whose sender did not ask for this news are left out here.
+    pub recipients: &'a [Reported<'a>],
+    /// The date of the notice.
+    pub now: WallTime,
+    /// 64 random bits, so that no message can hold the boundary of its own bounce.
+    pub random: u64,
+}
+
+/// What of the message stands between prologue and epilogue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Returned {
+    /// All of it.
+    Full,
+    /// Its header section, without the empty line (see [`crate::mail::header::section`]).
+    Headers,
+}
+
+/// A message to the sender: prologue, what is returned, epilogue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// From the null reverse-path to the sender.
+    pub envelope: Envelope,
+    /// Header section, the first two parts and the beginning of the third.
+    pub prologue: String,
+    /// What to put after the prologue.
+    pub returned: Returned,
+    /// The end of the third part.
+    pub epilogue: String,
+}
+
+/// The notice for a report. `None` if nobody is to be told: the reverse-path is null (RFC 5321 §4.5.5), or NOTIFY rules
+/// it out for each recipient (RFC 3461 §4.1).
+#[must_use]
+pub fn compose(report: &Report) -> Option<Notice> {
+    let to = report.envelope.reverse_path.mailbox()?;
+    let told: Vec<&Reported> = report.recipients.iter().filter(|r| is_wanted(r)).collect();
+    let first = told.first()?;
+    let returned = returned(report, &told);
+    let words = plain_words(report, &told, returned);
+    let boundary = format!("=_{}_{:016x}", report.id, report.random);
+    let body = if words.is_ascii() { report.content } else { Body::EightBitMime };
+
+    let mut prologue = header_section(report, to, &subject(&first.recipient.mailbox, &told), &boundary, body);
+    let words_type =
+        if words.is_ascii() { ("us-ascii", Body::SevenBit) } else { ("utf-8", Body::EightBitMime) };
+    let returned_type = match returned {
+        Returned::Full => "message/rfc822",
+        Returned::Headers => "text/rfc822-headers",
+    };
+    // Writing to a String can't fail; so everywhere below.
+    let _ = write!(
+        prologue,
+        "\n--{boundary}\nContent-Type: text/plain; charset={}\n{}\n{words}\
+         \n--{boundary}\nContent-Type: message/delivery-status\n\n{}\
+         \n--{boundary}\nContent-Type: {returned_type}\n{}\n",
+        words_type.0,
+        transfer_encoding(words_type.1),
+        delivery_status(report, &told),
+        transfer_encoding(report.content),
+    );
+    let mut envelope = Envelope::new(ReversePath::Null);
+    envelope.recipients.push(Recipient::new(to.clone()));
+    (envelope.body, envelope.smtputf8) = (body, !to.is_ascii());
+    Some(Notice { envelope, prologue, returned, epilogue: format!("\n--{boundary}--\n") })
+}
+
+/// Without NOTIFY a sender hears of failures and delays (RFC 3461 §4.1).
+fn is_wanted(reported: &Reported) -> bool {
+    reported.recipient.notify.is_none_or(|notify| match reported.verdict {
+        Verdict::Refused | Verdict::Expired => notify.failure,
+        Verdict::Delayed => notify.delay,
+    })
+}
+
+/// RET applies to failures; what is only late stays with its header section (RFC 3461 §4.3).
+fn returned(report: &Report, told: &[&Reported]) -> Returned {
+    let is_small = report.size_octets <= RETURN_FULL_MAX_OCTETS;
+    if has_failed(told) && is_small && report.envelope.ret != Some(Ret::Headers) {
+        Returned::Full
+    } else {
+        Returned::Headers
+    }
+}
+
+fn has_failed(told: &[&Reported]) -> bool {
+    told.iter().any(|r| r.verdict != Verdict::Delayed)
+}
+
+fn subject(first: &Mailbox, told: &[&Reported]) -> String {
+    let what = if has_failed(told) { "Undelivered mail" } else { "Delayed mail" };
+    match (first.is_ascii(), told.len()) {
+        // A header section is ASCII where it can be: the sender may have no SMTPUTF8.
+        (false, _) => what.to_owned(),
+        (true, 1) => format!("{what}: {first}"),
+        (true, count) => format!("{what}: {first} and {} more", count - 1),
+    }
+}
+
+fn header_section(report: &Report, to: &Mailbox, subject: &str, boundary: &str, body: Body) -> String {
+    let Report { hostname, id, now, random, .. } = report;
+    format!(
+        "From: Mail Delivery System <MAILER-DAEMON@{hostname}>\nTo: <{to}>\nSubject: {subject}\nDate: {}\n\
+         Message-ID: <{id}.{random:016x}@{hostname}>\nAuto-Submitted: auto-replied\nMIME-Version: 1.0\n\
+         Content-Type: multipart/report; report-type=delivery-status;\n\tboundary=\"{boundary}\"\n{}",
+        now.to_rfc5322(),
+        transfer_encoding(body),
+    )
+}
+
+fn transfer_encoding(body: Body) -> &'static str {
+    match body {
+        Body::SevenBit => "",
+        Body::EightBitMime => "Content-Transfer-Encoding: 8bit\n",
+    }
+}
+
+/// The first part: for the person who wrote the message, or whose device did.
+fn plain_words(report: &Report, told: &[&Reported], returned: Returned) -> String {
+    let mut words = format!("This is the mail system of {}.\n\n", report.hostname);
+    words.push_str(if has_failed(told) {
+        "Your message could not be delivered to:\n"
+    } else {
+        "Your message is still on its way. There is no need to send it again.\nIt has not yet reached:\n"
+    });
+    for reported in told {
+        let _ = write!(words, "\n<{}>\n", reported.recipient.mailbox);
+        push_folded(&mut words, "   ", "    ", &sentence(reported, report.age));
+        push_folded(&mut words, "   ", "    ", reported.diagnostic.line());
+    }
+    let what = match returned {
+        Returned::Full => "All of it is",
+        Returned::Headers => "Its header section is",
+    };
+    let _ = write!(
+        words,
+        "\nThe message came to this system on {}\nand has the queue id {} here. {what} attached.\n",
+        report.arrival.to_rfc5322(),
+        report.id,
+    );
+    words
+}
+
+/// What stands in front of the reply, or in front of our own words.
+fn sentence(reported: &Reported, age: Duration) -> String {
+    let Diagnostic { remote, reply, text, .. } = reported.diagnostic;
+    let host = remote.as_deref().unwrap_or("the next host");
+    let last = match (reply, remote) {
+        (Some(_), _) => format!("The last answer of {host}, to {text}, was:"),
+        (None, Some(_)) => format!("The last trouble, with {host}, was:"),
+        (None, None) => "The last trouble was:".to_owned(),
+    };
+    match (reported.verdict, reply) {
+        (Verdict::Refused, Some(_)) => {
+            format!("It was refused for good. The answer of {host}, to {text}, was:")
+        }
+        (Verdict::Refused, None) => "It can't be delivered:".to_owned(),
+        (Verdict::Expired, _) => format!("It was tried for {} and then given up. {last}", in_words(age)),
+        (Verdict::Delayed, _) => format!("It has been tried for {} so far. {last}", in_words(age)),
+    }
+}
+
+fn in_words(age: Duration) -> String {
+    let seconds = age.as_secs();
+    let (count, unit) = match seconds {
+        _ if seconds >= 2 * DAY => (seconds / DAY, "day"),
+        _ if seconds >= 2 * 3600 => (seconds / 3600, "hour"),
+        _ => (seconds / 60, "minute"),
+    };
+    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
+}
+
+/// The second part: a block about the message and one for each recipient (RFC 3464 §2.2, §2.3).
+fn delivery_status(report: &Report, told: &[&Reported]) -> String {
+    let mut fields = String::new();
+    if let Some(envid) = &report.envelope.envid {
+        push_folded(&mut fields, "Original-Envelope-Id:", " ", &decode_xtext(envid));
+    }
+    let _ = write!(
+        fields,
+        "Reporting-MTA: dns; {}\nX-Pillarbox-Queue-ID: {}\nArrival-Date: {}\n",
+        report.hostname,
+        report.id,
+        report.arrival.to_rfc5322(),
+    );
+    for reported in told {
+        fields.push('\n');
+        push_recipient(&mut fields, reported);
+    }
+    fields
+}
+
+fn push_recipient(fields: &mut String, reported: &Reported) {
+    let Recipient { mailbox, orcpt, .. } = reported.recipient;
+    let Diagnostic { status, remote, reply, text } = reported.diagnostic;
+    let (action, class) = match reported.verdict {
+        Verdict::Refused | Verdict::Expired => ("failed", Class::Permanent),
+        Verdict::Delayed => ("delayed", Class::Transient),
+    };
+    if let Some(orcpt) = orcpt {
+        push_folded(fields, "Original-Recipient:", " ", &decode_xtext(orcpt));
+    }
+    let _ = write!(
+        fields,
+        "Final-Recipient: {}\nAction: {action}\nStatus: {}\n",
+        typed_address(mailbox),
+        status.with_class(class),
+    );
+    if let Some(remote) = remote {
+        push_folded(fields, "Remote-MTA: dns;", " ", remote);
+    }
+    match reply {
+        Some(reply) => push_folded(fields, "Diagnostic-Code: smtp;", " ", reply),
+        None => push_folded(fields, "Diagnostic-Code: X-Pillarbox;", " ", text),
+    }
+    if let Some(when) = reported.last_attempt {
+        let _ = writeln!(fields, "Last-Attempt-Date: {}", when.to_rfc5322());
+    }
+}
+
+/// `rfc822; …`, or the ASCII form of RFC 6533 §3 for a mailbox that is not ASCII.
+fn typed_address(mailbox: &Mailbox) -> String {
+    let address = mailbox.to_string();
+    if address.is_ascii() {
+        return format!("rfc822; {address}");
+    }
+    let mut typed = String::from("utf-8; ");
+    for c in address.chars() {
+        if c.is_ascii_graphic() && !matches!(c, '\\' | '+' | '=') {
+            typed.push(c);
+        } else {
+            let _ = write!(typed, "\\x{{{:X}}}", u32::from(c));
+        }
+    }
+    typed
+}
+
+/// Undoes xtext (RFC 3461 §4); what is not xtext stays as it is.
+fn decode_xtext(text: &str) -> String {
+    let mut pieces = text.split('+');
+    let mut decoded = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        match piece.split_at_checked(2).map(|(hex, rest)| (u8::from_str_radix(hex, 16), rest)) {
+            Some((Ok(octet), rest)) => {
+                decoded.push(char::from(octet));
+                decoded.push_str(rest);
+            }
+            _ => {
+                decoded.push('+');
+                decoded.push_str(piece);
+            }
+        }
+    }
+    decoded
+}
+
+/// Appends `label` and the words of `text`, which may be a stranger's, as one line or as many that begin with `indent`.
+/// Controls become blanks and other characters beyond ASCII question marks: fields have no room for them, and a
+/// notice that every peer takes is worth more.
+fn push_folded(out: &mut String, label: &str, indent: &str, text: &str) {
+    let clean: String = text
+        .chars()
+        .take(TEXT_MAX_CHARS)
+        .map(|c| match c {
+            ' '..='~' => c,
+            _ if c.is_ascii() => ' ',
+            _ => '?',
+        })
+        .collect();
+    let ellipsis = text.chars().nth(TEXT_MAX_CHARS).map(|_| "...");
+    out.push_str(label);
+    let mut column = label.len();
+    let mut is_first = true;
+    for word in clean.split_ascii_whitespace().chain(ellipsis) {
+        if !is_first && column + 1 + word.len() > LINE_COLUMNS {
+            out.push('\n');
+            out.push_str(indent);
+            column = indent.len();
+        } else {
+            out.push(' ');
+            column += 1;
+        }
+        out.push_str(word);
+        column += word.len();
+        is_first = false;
+    }
+    out.push('\n');
+}
+
+#[cfg(test)]
+mod tests;

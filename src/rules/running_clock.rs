@@ -1,0 +1,248 @@
+//! Time that has really passed, counted over restarts, from two clocks that are handed in.
+//!
+//! The wall clock may jump: boxes without a battery start in the past and leap when NTP answers. The boot clock
+//! (CLOCK_BOOTTIME) is steady but starts at zero with each boot. The running clock follows the boot clock and is saved
+//! now and then, so it never goes backwards and a jump of the wall clock does not move it. Time that the box was off
+//! does not count; time that it was up without pillarbox does. It reads and writes nothing itself, and nothing fails.
+
+use crate::mail::date::{Now, WallTime};
+use std::fmt;
+use std::time::Duration;
+
+/// Where wall clock and boot clock part by more than this between two looks, the wall clock has jumped. Less is the
+/// drift of a bad crystal, or NTP mending it.
+const JUMP_MIN_MICROS: u128 = 60_000_000;
+/// Saves are at least this far apart: each costs a write to flash. A power cut loses no more than this of all ages.
+const SAVE_INTERVAL: Duration = Duration::from_secs(600);
+
+/// What is kept on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Saved {
+    /// The running time when it was saved.
+    pub running: Duration,
+    /// The wall clock then.
+    pub wall: WallTime,
+    /// The boot clock then.
+    pub boot: Duration,
+    /// Which boot that was; 0: unknown.
+    pub boot_id: u128,
+    /// See [`RunningClock::last_jump`].
+    pub last_jump: Duration,
+}
+
+impl Saved {
+    /// Reads what `Display` printed; `None` for anything else.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let numbers: Vec<&str> = text.split_ascii_whitespace().collect();
+        let &[running, wall, boot, boot_id, last_jump] = numbers.as_slice() else { return None };
+        let micros = |text: &str| text.parse().ok().map(Duration::from_micros);
+        Some(Self {
+            running: micros(running)?,
+            wall: WallTime(wall.parse().ok()?),
+            boot: micros(boot)?,
+            boot_id: u128::from_str_radix(boot_id, 16).ok()?,
+            last_jump: micros(last_jump)?,
+        })
+    }
+}
+
+/// One line: running, wall and boot time in microseconds, the boot's id in hexadecimal, the last jump.
+impl fmt::Display for Saved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (running, boot, jump) =
+            (self.running.as_micros(), self.boot.as_micros(), self.last_jump.as_micros());
+        writeln!(f, "{running} {} {boot} {:032x} {jump}", self.wall.0, self.boot_id)
+    }
+}
+
+/// A jump of the wall clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Jump {
+    /// How far, in seconds; negative: backwards.
+    pub seconds: i64,
+}
+
+/// The clock that counts time that has really passed.
+#[derive(Debug)]
+pub struct RunningClock {
+    /// As of the last look.
+    now: Saved,
+    /// The running time when it was saved last.
+    saved_at: Duration,
+}
+
+impl RunningClock {
+    /// Goes on from what was saved, or starts at zero. Within the same boot the time since then has passed; after
+    /// another boot nothing tells off time from a jump, so the running time goes on where it was saved, and a wall clock
+    /// that shows less than before has jumped.
+    #[must_use]
+    pub fn resume(saved: Option<Saved>, wall: WallTime, boot: Duration, boot_id: u128) -> Self {
+        let fresh = Saved { running: Duration::ZERO, wall, boot, boot_id, last_jump: Duration::ZERO };
+        let Some(saved) = saved else { return Self { now: fresh, saved_at: fresh.running } };
+        let mut clock = Self { now: saved, saved_at: saved.running };
+        if saved.boot_id == boot_id && boot_id != 0 {
+            clock.look(wall, boot);
+        } else {
+            let last_jump = if wall < saved.wall { saved.running } else { saved.last_jump };
+            clock.now = Saved { running: saved.running, last_jump, ..fresh };
+        }
+        clock
+    }
+
+    /// Takes a look at both clocks. Also tells whether the wall clock has jumped since the last look.
+    pub fn look(&mut self, wall: WallTime, boot: Duration) -> (Now, Option<Jump>) {
+        let passed = boot.saturating_sub(self.now.boot);
+        let expected = i128::from(self.now.wall.0) + passed.as_micros().cast_signed();
+        let drift = i128::from(wall.0) - expected;
+        self.now.running = self.now.running.saturating_add(passed);
+        (self.now.wall, self.now.boot) = (wall, self.now.boot.max(boot));
+        let jump = (drift.unsigned_abs() > JUMP_MIN_MICROS).then(|| {
+            self.now.last_jump = self.now.running;
+            // What fits no i64 would be longer than the clocks can show.
+            Jump { seconds: i64::try_from(drift / 1_000_000).unwrap_or(i64::MAX) }
+        });
+        (Now { wall, running: self.now.running }, jump)
+    }
+
+    /// The running time at the last jump that was noticed; zero if there was none. Attempts before it do not count
+    /// towards expiry (see [`super::retry::RetryPolicy::is_expired`]).
+    #[must_use]
+    pub fn last_jump(&self) -> Duration {
+        self.now.last_jump
+    }
+
+    /// Whether the last save is ten minutes ago.
+    #[must_use]
+    pub fn should_save(&self) -> bool {
+        self.now.running.saturating_sub(self.saved_at) >= SAVE_INTERVAL
+    }
+
+    /// What to write to disk now: when [`Self::should_save`] says so, and at the end.
+    pub fn to_save(&mut self) -> Saved {
+        self.saved_at = self.now.running;
+        self.now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const YEAR: u64 = 31_536_000;
+
+    fn wall(seconds: u64) -> WallTime {
+        WallTime(seconds * 1_000_000)
+    }
+
+    fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn saved() -> Saved {
+        let (wall, last_jump) = (wall(40 * YEAR), secs(10));
+        Saved { running: secs(1000), wall, boot: secs(300), boot_id: 7, last_jump }
+    }
+
+    #[test]
+    fn it_follows_the_boot_clock_and_reports_jumps() {
+        let mut clock = RunningClock::resume(None, wall(0), secs(5), 1);
+        let (now, jump) = clock.look(wall(100), secs(105));
+        assert_eq!((now.running, jump, clock.last_jump()), (secs(100), None, secs(0)));
+        // NTP answers: 50 years ahead within 20 seconds.
+        let (now, jump) = clock.look(wall(50 * YEAR), secs(125));
+        assert_eq!(
+            (now, jump.map(|j| j.seconds)),
+            (Now { wall: wall(50 * YEAR), running: secs(120) }, Some((50 * YEAR - 120).cast_signed()))
+        );
+        assert_eq!(clock.last_jump(), secs(120));
+        // And a year back.
+        let (now, jump) = clock.look(wall(49 * YEAR), secs(125));
+        assert_eq!((now.running, jump.map(|j| j.seconds)), (secs(120), Some(-YEAR.cast_signed())));
+    }
+
+    #[test]
+    fn drift_up_to_a_minute_is_no_jump() {
+        for (shown, is_jump) in [(160, false), (161, true), (40, false), (39, true)] {
+            let mut clock = RunningClock::resume(None, wall(1000), secs(0), 1);
+            let (_, jump) = clock.look(wall(1000 + shown), secs(100));
+            assert_eq!(jump.is_some(), is_jump, "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_restart_within_a_boot_counts_the_time_between() {
+        let mut clock = RunningClock::resume(Some(saved()), wall(40 * YEAR + 50), secs(350), 7);
+        assert_eq!(clock.last_jump(), secs(10));
+        assert_eq!(clock.look(wall(40 * YEAR + 51), secs(351)).0.running, secs(1051));
+        let jumped = RunningClock::resume(Some(saved()), wall(41 * YEAR), secs(350), 7);
+        assert_eq!(jumped.last_jump(), secs(1050));
+    }
+
+    #[test]
+    fn off_time_does_not_count() {
+        let mut clock = RunningClock::resume(Some(saved()), wall(41 * YEAR), secs(20), 8);
+        assert_eq!(clock.last_jump(), secs(10), "a year in a cupboard is no jump");
+        let (now, jump) = clock.look(wall(41 * YEAR + 5), secs(25));
+        assert_eq!((now.running, jump), (secs(1005), None));
+        let back = RunningClock::resume(Some(saved()), wall(0), secs(20), 8);
+        assert_eq!(back.last_jump(), secs(1000));
+    }
+
+    #[test]
+    fn an_unknown_boot_is_never_the_same() {
+        let nameless = Saved { boot_id: 0, ..saved() };
+        let mut clock = RunningClock::resume(Some(nameless), wall(40 * YEAR + 50), secs(350), 0);
+        assert_eq!(clock.look(wall(40 * YEAR + 50), secs(350)).0.running, secs(1000));
+    }
+
+    #[test]
+    fn it_is_saved_every_ten_minutes_at_most() {
+        let mut clock = RunningClock::resume(None, wall(0), secs(0), 1);
+        let mut saves = 0;
+        for second in 0..=3600 {
+            clock.look(wall(second), secs(second));
+            if clock.should_save() {
+                saves += 1;
+                assert_eq!(clock.to_save().running, secs(second));
+            }
+        }
+        assert_eq!(saves, 6);
+    }
+
+    #[test]
+    fn only_whole_lines_are_read() {
+        for text in ["", "1 2 3 4", "1 2 3 4 5 6", "-1 2 3 4 5", "1 2 3 zz 5", "99999999999999999999 2 3 4 5"]
+        {
+            assert_eq!(Saved::parse(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn parse_is_the_inverse_of_print(running: u64, time: u64, boot: u64, boot_id: u128, jump: u64) {
+            let saved = Saved {
+                running: Duration::from_micros(running), wall: WallTime(time), boot: Duration::from_micros(boot),
+                boot_id, last_jump: Duration::from_micros(jump),
+            };
+            prop_assert_eq!(Saved::parse(&saved.to_string()), Some(saved));
+        }
+
+        #[test]
+        fn it_never_runs_backwards(looks in proptest::collection::vec((any::<u64>(), any::<u64>(), any::<bool>()), 1..30)) {
+            let mut clock = RunningClock::resume(None, WallTime(0), Duration::ZERO, 1);
+            let mut before = Duration::ZERO;
+            for (time, boot, restart) in looks {
+                let boot = Duration::from_micros(boot >> 8);
+                if restart {
+                    clock = RunningClock::resume(Some(clock.to_save()), WallTime(time), boot, 1 + u128::from(time % 2));
+                }
+                let (now, _) = clock.look(WallTime(time), boot);
+                prop_assert!(now.running >= before);
+                prop_assert!(clock.last_jump() <= now.running);
+                before = now.running;
+            }
+        }
+    }
+}
