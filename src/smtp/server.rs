@@ -1,1 +1,322 @@
-//! x
+//! The SMTP server's session: which command is allowed when, and what is answered (RFC 5321 §4.1.4, §4.3.2).
+//!
+//! It has no socket, no clock and no disk: the caller hands it lines and verdicts, and does what the [`Action`] says.
+//! It never decides who may send what to whom, or whether there is room: that it asks.
+//!
+//! The whole of it on a card (✓ allowed; a number is the reply otherwise; every state allows EHLO, HELO, RSET, NOOP,
+//! HELP, VRFY 252, EXPN 502 and QUIT):
+//!
+//! ```text
+//! state            MAIL   RCPT   DATA            leaves it by
+//! Connected        503    503    503             EHLO, HELO → Greeted
+//! Greeted          ✓      503    503             MAIL → InTransaction
+//! InTransaction    503    ✓      ✓ (554 when     DATA → ReceivingData; RSET, EHLO, HELO → Greeted
+//!                                no recipient)
+//! ReceivingData    – everything is data –        end of data → Greeted
+//! Closed           nothing is read any more
+//! ```
+
+use crate::mail::address::{ForwardPath, ReversePath};
+use crate::mail::id::QueueId;
+use crate::mail::status::EnhancedStatus;
+use crate::smtp::command::{ClientName, Command, VERBS};
+use crate::smtp::extension::{self, MailParameters, Offer};
+use crate::smtp::limits::IDLE_COMMANDS_MAX;
+use crate::smtp::line::Line;
+use crate::smtp::reply::{Reply, Severity};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// What a session needs to know of the configuration.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// The name in the greeting and in the reply to EHLO.
+    pub hostname: String,
+    /// What the extensions offer.
+    pub offer: Offer,
+    /// Most recipients of a transaction; the next one gets 452.
+    pub recipients: usize,
+    /// Replies of 5yz in a session; the next one becomes 421.
+    pub errors: u32,
+}
+
+/// A mail transaction (§3.3). `R` is what the caller makes of an accepted recipient.
+#[derive(Debug)]
+pub struct Transaction<R> {
+    /// The argument of MAIL.
+    pub reverse_path: ReversePath,
+    /// The parameters of MAIL.
+    pub parameters: MailParameters,
+    /// The recipients accepted so far, in their order.
+    pub recipients: Vec<R>,
+}
+
+/// What the caller has to do.
+#[derive(Debug)]
+pub enum Action<R> {
+    /// Send this and read on.
+    Reply(Reply),
+    /// Decide about the reverse-path of MAIL; then call [`Session::sender_verdict`].
+    AskSender(ReversePath, MailParameters),
+    /// Decide about a recipient; then call [`Session::recipient_verdict`].
+    AskRecipient(ForwardPath),
+    /// Make ready to take the message; then call [`Session::data_verdict`].
+    AskData(Transaction<R>),
+    /// Send this and end the connection.
+    Close(Reply),
+}
+
+#[derive(Debug)]
+enum State<R> {
+    Connected,
+    Greeted,
+    /// MAIL is with the caller.
+    AskingSender(ReversePath, MailParameters),
+    InTransaction(Transaction<R>),
+    /// DATA is with the caller, who has the transaction.
+    AskingData,
+    ReceivingData,
+    Closed,
+}
+
+/// One session, from the greeting to QUIT.
+#[derive(Debug)]
+pub struct Session<R> {
+    terms: Arc<Terms>,
+    state: State<R>,
+    client: Option<(ClientName, bool)>,
+    errors: u32,
+    idle_commands: u32,
+}
+
+impl<R> Session<R> {
+    /// A session to which nothing was said yet.
+    #[must_use]
+    pub const fn new(terms: Arc<Terms>) -> Self {
+        Self { terms, state: State::Connected, client: None, errors: 0, idle_commands: 0 }
+    }
+
+    /// The greeting (§3.1).
+    #[must_use]
+    pub fn greeting(&self) -> Reply {
+        Reply::plain(220, format!("{} ESMTP pillarbox", self.terms.hostname))
+    }
+
+    /// How the client named itself.
+    #[must_use]
+    pub fn client_name(&self) -> Option<&str> {
+        self.client.as_ref().map(|(name, _)| name.as_str())
+    }
+
+    /// Whether the client said EHLO.
+    #[must_use]
+    pub fn is_extended(&self) -> bool {
+        self.client.as_ref().is_some_and(|(_, extended)| *extended)
+    }
+
+    /// Whether a transaction is open, so that a shutdown waits for it.
+    #[must_use]
+    pub const fn is_in_transaction(&self) -> bool {
+        !matches!(self.state, State::Connected | State::Greeted | State::Closed)
+    }
+
+    /// Takes a line of the command phase.
+    pub fn line(&mut self, line: &Line<'_>) -> Action<R> {
+        let command = match line {
+            Line::Text(text) => Command::parse(text).map_err(super::command::CommandError::reply),
+            Line::Malformed => Err(Reply::new(
+                500,
+                EnhancedStatus::SYNTAX_ERROR,
+                "end each line with CRLF; no CR, LF or NUL within it",
+            )),
+            Line::TooLong => Err(Reply::new(500, EnhancedStatus::SYNTAX_ERROR, "the line is too long")),
+        };
+        match command {
+            Ok(command) => self.command(command),
+            Err(reply) => self.reply(reply),
+        }
+    }
+
+    fn command(&mut self, command: Command) -> Action<R> {
+        if !matches!(command, Command::Mail(..) | Command::Rcpt(..) | Command::Data | Command::Quit) {
+            self.idle_commands += 1;
+            if self.idle_commands > IDLE_COMMANDS_MAX {
+                return self.close(Reply::new(
+                    421,
+                    EnhancedStatus::POLICY_NOW,
+                    "too many commands without mail",
+                ));
+            }
+        }
+        match command {
+            Command::Ehlo(name) => self.hello(name, true),
+            Command::Helo(name) => self.hello(name, false),
+            Command::Mail(path, parameters) => match self.check_mail(&parameters) {
+                Ok(parameters) => {
+                    self.state = State::AskingSender(path.clone(), parameters.clone());
+                    Action::AskSender(path, parameters)
+                }
+                Err(reply) => self.reply(reply),
+            },
+            Command::Rcpt(path, parameters) => match self.check_rcpt(&parameters) {
+                Ok(()) => Action::AskRecipient(path),
+                Err(reply) => self.reply(reply),
+            },
+            Command::Data => self.data(),
+            Command::Rset => {
+                self.end_transaction();
+                self.reply(ok("flushed"))
+            }
+            Command::Noop => self.reply(ok("at your service")),
+            Command::Help => self.reply(Reply::new(214, EnhancedStatus::OK, VERBS.join(" "))),
+            Command::Vrfy => {
+                self.reply(Reply::new(252, EnhancedStatus::OK, "send some mail, and it will be tried"))
+            }
+            Command::Expn => {
+                self.reply(Reply::new(502, EnhancedStatus::INVALID_COMMAND, "lists are not shown"))
+            }
+            Command::Quit => self.close(Reply::new(221, EnhancedStatus::OK, "bye")),
+        }
+    }
+
+    /// EHLO and HELO end a transaction as RSET does (§4.1.4).
+    fn hello(&mut self, name: ClientName, extended: bool) -> Action<R> {
+        self.end_transaction();
+        self.state = State::Greeted;
+        self.client = Some((name, extended));
+        let mut reply = Reply::plain(250, self.terms.hostname.clone());
+        if extended {
+            reply.lines.extend(extension::offered_lines(&self.terms.offer).into_iter().map(Cow::Owned));
+        }
+        self.reply(reply)
+    }
+
+    fn check_mail(&self, parameters: &[super::command::Parameter]) -> Result<MailParameters, Reply> {
+        match self.state {
+            State::Greeted => extension::mail_parameters(parameters, &self.terms.offer),
+            State::Connected => Err(out_of_sequence("say EHLO first")),
+            _ => Err(out_of_sequence("a transaction is open already; RSET ends it")),
+        }
+    }
+
+    fn check_rcpt(&self, parameters: &[super::command::Parameter]) -> Result<(), Reply> {
+        let State::InTransaction(transaction) = &self.state else {
+            return Err(out_of_sequence("say MAIL first"));
+        };
+        if transaction.recipients.len() >= self.terms.recipients {
+            let text = format!("at most {} recipients a message", self.terms.recipients);
+            return Err(Reply::new(452, EnhancedStatus::TOO_MANY_RECIPIENTS, text));
+        }
+        extension::rcpt_parameters(parameters)
+    }
+
+    fn data(&mut self) -> Action<R> {
+        match std::mem::replace(&mut self.state, State::AskingData) {
+            State::InTransaction(transaction) if !transaction.recipients.is_empty() => {
+                Action::AskData(transaction)
+            }
+            state => {
+                let reply = match state {
+                    // RFC 2920 §3.1: all of a pipelined group's RCPT were refused.
+                    State::InTransaction(_) => {
+                        Reply::new(554, EnhancedStatus::INVALID_COMMAND, "no valid recipients")
+                    }
+                    _ => out_of_sequence("say MAIL and RCPT first"),
+                };
+                self.state = state;
+                self.reply(reply)
+            }
+        }
+    }
+
+    /// Takes the decision about the sender.
+    pub fn sender_verdict(&mut self, verdict: Result<(), Reply>) -> Action<R> {
+        match (std::mem::replace(&mut self.state, State::Greeted), verdict) {
+            (State::AskingSender(reverse_path, parameters), Ok(())) => {
+                self.state =
+                    State::InTransaction(Transaction { reverse_path, parameters, recipients: Vec::new() });
+                self.reply(Reply::new(250, EnhancedStatus::SENDER_OK, "ok"))
+            }
+            (_, Ok(())) => self.reply(out_of_sequence("say MAIL first")),
+            (_, Err(reply)) => self.reply(reply),
+        }
+    }
+
+    /// Takes the decision about a recipient.
+    pub fn recipient_verdict(&mut self, verdict: Result<R, Reply>) -> Action<R> {
+        let reply = match (&mut self.state, verdict) {
+            (State::InTransaction(transaction), Ok(recipient)) => {
+                transaction.recipients.push(recipient);
+                Reply::new(250, EnhancedStatus::RECIPIENT_OK, "ok")
+            }
+            (_, Ok(_)) => out_of_sequence("say MAIL first"),
+            (_, Err(reply)) => reply,
+        };
+        self.reply(reply)
+    }
+
+    /// Takes the decision about DATA: with `Ok` the data follows, with `Err` the transaction is over.
+    pub fn data_verdict(&mut self, verdict: Result<(), Reply>) -> Action<R> {
+        match verdict {
+            Ok(()) => {
+                self.state = State::ReceivingData;
+                self.reply(Reply::plain(354, "end the data with <CRLF>.<CRLF>"))
+            }
+            Err(reply) => {
+                self.state = State::Greeted;
+                self.reply(reply)
+            }
+        }
+    }
+
+    /// Takes what became of the message, once the end of its data has been read.
+    pub fn end_of_data(&mut self, verdict: Result<QueueId, Reply>) -> Action<R> {
+        self.state = State::Greeted;
+        match verdict {
+            Ok(id) => {
+                self.idle_commands = 0;
+                self.reply(ok(format!("Ok: {id}")))
+            }
+            Err(reply) => self.reply(reply),
+        }
+    }
+
+    /// The reply that ends the session because of this host: shutdown, a deadline, no resources (§3.8).
+    pub fn abort(&mut self, status: EnhancedStatus, text: &'static str) -> Reply {
+        self.state = State::Closed;
+        Reply::new(421, status, format!("{} {text}", self.terms.hostname))
+    }
+
+    fn end_transaction(&mut self) {
+        if !matches!(self.state, State::Connected) {
+            self.state = State::Greeted;
+        }
+    }
+
+    /// Sends the reply, unless it is one error too many.
+    fn reply(&mut self, reply: Reply) -> Action<R> {
+        if reply.severity() == Severity::Permanent {
+            if self.errors >= self.terms.errors {
+                return self.close(Reply::new(421, EnhancedStatus::POLICY_NOW, "too many errors"));
+            }
+            self.errors += 1;
+        }
+        Action::Reply(reply)
+    }
+
+    fn close(&mut self, reply: Reply) -> Action<R> {
+        self.state = State::Closed;
+        Action::Close(reply)
+    }
+}
+
+fn ok(text: impl Into<Cow<'static, str>>) -> Reply {
+    Reply::new(250, EnhancedStatus::OK, text)
+}
+
+fn out_of_sequence(text: &'static str) -> Reply {
+    Reply::new(503, EnhancedStatus::INVALID_COMMAND, text)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,209 @@
+//! Plays the transcripts of `tests/transcripts/server`: each rule of RFC 5321 §4.1.4 and §4.3.2 has its file.
+//!
+//! `C: ` is a line of the client, `S: ` the start of a line that the server must answer, in full wire form. Within data,
+//! `C: ` lines are data. In `C: ` lines `\r`, `\n`, `\0`, `\t` stand for these octets and `{N*x}` for N times x. A
+//! `C- ` line is sent without CRLF. The server of the transcripts is `mx.example`; it takes mail for `known@local.example`
+//! and the postmaster from everyone, and knows `full@local.example`, which has no room, and nobody else; MAIL from
+//! `<full@disk.example>` finds no space; at most 3 recipients, 4 errors, 1000 octets.
+
+use super::*;
+use crate::smtp::data::DotDecoder;
+use crate::smtp::limits::COMMAND_LINE_MAX_OCTETS;
+use crate::smtp::line::LineCutter;
+use std::path::Path;
+
+/// A server without a socket: octets in, octets out.
+struct Server {
+    session: Session<String>,
+    cutter: LineCutter,
+    decoder: Option<DotDecoder>,
+    input: Vec<u8>,
+    output: Vec<u8>,
+    closed: bool,
+}
+
+impl Server {
+    fn new() -> Self {
+        let terms = Terms {
+            hostname: "mx.example".into(),
+            offer: Offer { message_size_octets: 1000 },
+            recipients: 3,
+            errors: 4,
+        };
+        let session = Session::new(Arc::new(terms));
+        let mut output = Vec::new();
+        session.greeting().print(&mut output);
+        Self {
+            session,
+            cutter: LineCutter::default(),
+            decoder: None,
+            input: Vec::new(),
+            output,
+            closed: false,
+        }
+    }
+
+    fn feed(&mut self, octets: &[u8]) {
+        self.input.extend_from_slice(octets);
+        while !self.closed {
+            let used = if self.decoder.is_some() { self.data() } else { self.command() };
+            if used == 0 {
+                break;
+            }
+            self.input.drain(..used);
+        }
+    }
+
+    fn command(&mut self) -> usize {
+        let input = std::mem::take(&mut self.input);
+        let (used, line) = self.cutter.next(&input, COMMAND_LINE_MAX_OCTETS);
+        if let Some(line) = line {
+            let action = self.session.line(&line);
+            self.act(action);
+        }
+        self.input = input;
+        used
+    }
+
+    fn data(&mut self) -> usize {
+        let mut decoder = self.decoder.take().unwrap();
+        let used = decoder.decode(&self.input, &mut Vec::new());
+        if decoder.is_at_end() {
+            let verdict = if decoder.is_malformed() {
+                Err(Reply::new(550, EnhancedStatus::SYNTAX_ERROR, "bare CR or LF"))
+            } else if decoder.octets() > 1000 {
+                Err(extension::size::too_big(1000))
+            } else {
+                Ok(QueueId::new(0, 1))
+            };
+            let action = self.session.end_of_data(verdict);
+            self.act(action);
+        } else {
+            self.decoder = Some(decoder);
+        }
+        used
+    }
+
+    fn act(&mut self, action: Action<String>) {
+        match action {
+            Action::Reply(reply) => {
+                if reply.code == 354 {
+                    self.decoder = Some(DotDecoder::default());
+                }
+                reply.print(&mut self.output);
+            }
+            Action::Close(reply) => {
+                reply.print(&mut self.output);
+                self.closed = true;
+            }
+            Action::AskSender(path, _) => {
+                let full = path.to_string() == "full@disk.example";
+                let verdict =
+                    if full { Err(Reply::new(452, EnhancedStatus::SYSTEM_FULL, "full")) } else { Ok(()) };
+                let next = self.session.sender_verdict(verdict);
+                self.act(next);
+            }
+            Action::AskRecipient(path) => {
+                let verdict = match path.to_string().as_str() {
+                    known @ ("known@local.example" | "postmaster") => Ok(known.to_owned()),
+                    "full@local.example" => Err(Reply::new(452, EnhancedStatus::MAILBOX_FULL_NOW, "full")),
+                    local if local.ends_with("@local.example") => {
+                        Err(Reply::new(550, EnhancedStatus::NO_SUCH_USER, "no such user"))
+                    }
+                    _ => Err(Reply::new(550, EnhancedStatus::NOT_AUTHORIZED, "relay not permitted")),
+                };
+                let next = self.session.recipient_verdict(verdict);
+                self.act(next);
+            }
+            Action::AskData(_) => {
+                let next = self.session.data_verdict(Ok(()));
+                self.act(next);
+            }
+        }
+    }
+}
+
+/// `\r`, `\n`, `\0`, `\t` and `{N*x}`.
+fn unescape(line: &str) -> Vec<u8> {
+    let line = line.replace("\\r", "\r").replace("\\n", "\n").replace("\\0", "\0").replace("\\t", "\t");
+    match line.split_once('{').and_then(|(a, rest)| Some((a, rest.split_once('}')?))) {
+        Some((before, (repeat, after))) if repeat.contains('*') => {
+            let (count, text) = repeat.split_once('*').unwrap();
+            format!("{before}{}{after}", text.repeat(count.parse().unwrap())).into_bytes()
+        }
+        _ => line.into_bytes(),
+    }
+}
+
+/// The client's octets and the server's expected line starts, in order.
+fn play(name: &str, script: &str, piece: usize) {
+    let mut server = Server::new();
+    let mut seen = 0;
+    for (number, line) in script.lines().enumerate() {
+        let place = format!("{name}:{}", number + 1);
+        match line.get(..2) {
+            Some("S:") => {
+                let expected = line.get(3..).unwrap_or_default();
+                let rest = server.output[seen..].split_inclusive(|&b| b == b'\n').next().unwrap_or_default();
+                let actual = String::from_utf8_lossy(rest).into_owned();
+                assert!(
+                    actual.starts_with(expected) && actual.ends_with("\r\n"),
+                    "{place}: {expected} ≠ {actual:?}"
+                );
+                seen += rest.len();
+            }
+            Some(kind @ ("C:" | "C-")) => {
+                assert_eq!(seen, server.output.len(), "{place}: an answer more than expected");
+                let mut octets = unescape(line.get(3..).unwrap_or_default());
+                if kind == "C:" {
+                    octets.extend_from_slice(b"\r\n");
+                }
+                octets.chunks(piece).for_each(|piece| server.feed(piece));
+            }
+            Some("P:") => {
+                // Pipelined: sent although answers are due.
+                let octets = [unescape(line.get(3..).unwrap_or_default()), b"\r\n".to_vec()].concat();
+                octets.chunks(piece).for_each(|piece| server.feed(piece));
+            }
+            _ if line == "closed" => assert!(server.closed, "{place}: still open"),
+            _ => assert!(line.is_empty() || line.starts_with('#'), "{place}: what is {line:?}?"),
+        }
+    }
+    let rest = String::from_utf8_lossy(&server.output[seen..]).into_owned();
+    assert_eq!(rest, "", "{name}: answers that nobody expected");
+}
+
+#[test]
+fn every_transcript_is_followed() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts/server");
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(files.len() >= 20, "transcripts are missing: {}", files.len());
+    for file in files {
+        let script = std::fs::read_to_string(&file).unwrap();
+        let name = file.file_name().unwrap().to_string_lossy().into_owned();
+        assert!(script.starts_with("# RFC") || script.starts_with("# INTERFACE"), "{name} cites no rule");
+        for piece in [4096, 1, 7] {
+            play(&name, &script, piece);
+        }
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_input_makes_it_panic_and_every_reply_is_a_reply(
+        input in "((EHLO a|HELO b|MAIL FROM:<(a@b)?>|RCPT TO:<known@local.example>|DATA|RSET|\\.|QUIT|NOOP|x{0,9})(\r\n|\n|\r)){0,30}",
+        piece in 1usize..50,
+    ) {
+        let mut server = Server::new();
+        input.as_bytes().chunks(piece).for_each(|piece| server.feed(piece));
+        let mut whole = Server::new();
+        whole.feed(input.as_bytes());
+        proptest::prop_assert_eq!(&server.output, &whole.output);
+        let mut parser = crate::smtp::reply::ReplyParser::default();
+        for line in server.output.split_inclusive(|&b| b == b'\n') {
+            proptest::prop_assert!(parser.line(line.strip_suffix(b"\r\n").unwrap()).is_ok());
+        }
+        proptest::prop_assert!(!parser.is_within_reply());
+    }
+}
