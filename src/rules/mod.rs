@@ -1,3 +1,5 @@
 //! Decisions: who may relay, where a message goes, when it is tried again, what a bounce says.
 //!
 //! Nothing here opens, reads, waits, logs or asks for the time; time comes as an argument.
+
+pub mod mx;
