@@ -9,6 +9,7 @@ pub mod envelope;
 pub mod header;
 pub mod id;
 pub mod message;
+pub mod mx;
 pub mod next_hop;
 pub mod outcome;
 pub mod status;

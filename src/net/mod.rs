@@ -1,1 +1,3 @@
 //! The wire: sockets with deadlines, and the resolver.
+
+pub mod resolver;

@@ -5,5 +5,6 @@
 pub mod bounce;
 pub mod breaker;
 pub mod cron;
+pub mod mx;
 pub mod retry;
 pub mod running_clock;

@@ -1,0 +1,5 @@
+//! The resolver against scripted servers on loopback, and its reader against arbitrary octets.
+
+mod answers;
+mod look_ups;
+mod server;
