@@ -171,6 +171,12 @@ impl LocalPart {
         if content.len() > LOCAL_PART_MAX_OCTETS { Err(AddressError::TooLong) } else { Ok(Self(content)) }
     }
 
+    /// `postmaster` (RFC 5321 §4.5.1).
+    #[must_use]
+    pub fn postmaster() -> Self {
+        Self("postmaster".to_owned())
+    }
+
     /// The content without quotes.
     #[must_use]
     pub fn as_str(&self) -> &str {

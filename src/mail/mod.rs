@@ -10,6 +10,7 @@ pub mod header;
 pub mod id;
 pub mod message;
 pub mod mx;
+pub mod network;
 pub mod next_hop;
 pub mod outcome;
 pub mod status;

@@ -1,3 +1,4 @@
 //! The wire: sockets with deadlines, and the resolver.
 
 pub mod resolver;
+pub mod transport;

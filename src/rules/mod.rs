@@ -2,9 +2,11 @@
 //!
 //! Nothing here opens, reads, waits, logs or asks for the time; time comes as an argument.
 
+pub mod admission;
 pub mod bounce;
 pub mod breaker;
 pub mod cron;
 pub mod mx;
 pub mod retry;
+pub mod route;
 pub mod running_clock;

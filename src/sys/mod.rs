@@ -1,1 +1,18 @@
-//! The system: clock, users, signals. The only folder that may say `unsafe`.
+//! The system: clock, users, rights, signals, memory. The only folder that may say `unsafe`, and only where no safe wrapper
+//! exists; each block gives its reason.
+
+pub mod clock;
+pub mod memory;
+pub mod signals;
+pub mod user;
+
+/// A random number from the system, for ids, jitter and names that nobody shall guess. A system without one gives what
+/// the clock gives: nothing here is a secret.
+#[must_use]
+pub fn random() -> u64 {
+    let mut octets = [0; 8];
+    match rustix::rand::getrandom(&mut octets, rustix::rand::GetRandomFlags::empty()) {
+        Ok(8) => u64::from_ne_bytes(octets),
+        _ => clock::Clock::boot(&clock::SystemClock).as_nanos() as u64,
+    }
+}

@@ -1,0 +1,246 @@
+//! Sockets with deadlines: what a connection reads from and writes to, on both ends.
+//!
+//! The only place that knows that a read that ran out of time is called `WouldBlock` here and `TimedOut` there.
+//! TLS will be another [`Transport`] behind the same two calls.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A point in time at which waiting ends, and the name of the step that waits, for the error.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline {
+    at: Option<Instant>,
+}
+
+impl Deadline {
+    /// Ends after `span` from now. A span beyond what the clock can count never ends.
+    #[must_use]
+    pub fn after(span: Duration) -> Self {
+        Self { at: Instant::now().checked_add(span) }
+    }
+
+    /// The earlier of two.
+    #[must_use]
+    pub fn min(self, other: Self) -> Self {
+        Self { at: [self.at, other.at].into_iter().flatten().min() }
+    }
+
+    /// The time left; zero once it is over.
+    #[must_use]
+    pub fn remaining(self) -> Duration {
+        self.at.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()))
+    }
+}
+
+/// Why a connection can't go on.
+#[derive(Debug)]
+pub enum WireError {
+    /// The deadline has passed.
+    TimedOut,
+    /// The peer has closed its side.
+    Closed,
+    /// Anything else.
+    Io(io::Error),
+}
+
+impl fmt::Display for WireError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TimedOut => f.write_str("timed out"),
+            Self::Closed => f.write_str("connection closed by the peer"),
+            Self::Io(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for WireError {}
+
+impl From<io::Error> for WireError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Self::TimedOut,
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => {
+                Self::Closed
+            }
+            _ => Self::Io(error),
+        }
+    }
+}
+
+/// A two-way stream of octets with deadlines.
+pub trait Transport: Send {
+    /// Reads what is there, or waits for it. Never returns 0: the end is [`WireError::Closed`].
+    ///
+    /// # Errors
+    /// The deadline passed, the peer closed, or the socket failed.
+    fn read(&mut self, buffer: &mut [u8], deadline: Deadline) -> Result<usize, WireError>;
+
+    /// Writes all of it.
+    ///
+    /// # Errors
+    /// As for `read`; how much has been written is not known then.
+    fn write_all(&mut self, octets: &[u8], deadline: Deadline) -> Result<(), WireError>;
+
+    /// Whether octets are waiting to be read that nobody has asked for yet.
+    fn has_input(&mut self) -> bool;
+}
+
+/// How far a timeout that is set on a socket may lie above what is left, so that it need not be set for every read.
+const SLACK: Duration = Duration::from_secs(1);
+
+/// A TCP connection.
+#[derive(Debug)]
+pub struct TcpTransport {
+    stream: Arc<TcpStream>,
+    read_timeout: Option<Duration>,
+    write_timeout: Option<Duration>,
+}
+
+impl TcpTransport {
+    /// Takes over a connected socket. Others may hold on to it, to shut it down from outside.
+    #[must_use]
+    pub const fn new(stream: Arc<TcpStream>) -> Self {
+        Self { stream, read_timeout: None, write_timeout: None }
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    /// The peer refused, could not be reached, or did not answer in time.
+    pub fn connect(address: SocketAddr, timeout: Duration) -> Result<Self, WireError> {
+        let stream = TcpStream::connect_timeout(&address, timeout)?;
+        // Commands are small, and each is written when it is complete: Nagle would only add delay.
+        stream.set_nodelay(true)?;
+        Ok(Self::new(Arc::new(stream)))
+    }
+}
+
+/// Whether the timeout set on a socket still serves for what is left: close above it, or not far below.
+fn serves(set: Option<Duration>, left: Duration) -> bool {
+    set.is_some_and(|set| set <= left.saturating_add(SLACK) && set >= left / 2)
+}
+
+impl Transport for TcpTransport {
+    fn read(&mut self, buffer: &mut [u8], deadline: Deadline) -> Result<usize, WireError> {
+        loop {
+            let left = deadline.remaining();
+            if left.is_zero() {
+                return Err(WireError::TimedOut);
+            }
+            if !serves(self.read_timeout, left) {
+                self.stream.set_read_timeout(Some(left))?;
+                self.read_timeout = Some(left);
+            }
+            match (&*self.stream).read(buffer).map_err(WireError::from) {
+                Ok(0) => return Err(WireError::Closed),
+                Ok(length) => return Ok(length),
+                // The socket's timeout can be shorter than what is left.
+                Err(WireError::TimedOut) => self.read_timeout = None,
+                Err(WireError::Io(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn write_all(&mut self, octets: &[u8], deadline: Deadline) -> Result<(), WireError> {
+        let mut rest = octets;
+        while !rest.is_empty() {
+            let left = deadline.remaining();
+            if left.is_zero() {
+                return Err(WireError::TimedOut);
+            }
+            if !serves(self.write_timeout, left) {
+                self.stream.set_write_timeout(Some(left))?;
+                self.write_timeout = Some(left);
+            }
+            match (&*self.stream).write(rest).map_err(WireError::from) {
+                Ok(length) => rest = rest.get(length..).unwrap_or_default(),
+                Err(WireError::TimedOut) => self.write_timeout = None,
+                Err(WireError::Io(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn has_input(&mut self) -> bool {
+        use rustix::net::{RecvFlags, recv};
+        let mut octet = [0; 1];
+        recv(&*self.stream, &mut octet[..], RecvFlags::PEEK | RecvFlags::DONTWAIT)
+            .is_ok_and(|(length, _)| length > 0)
+    }
+}
+
+impl Drop for TcpTransport {
+    fn drop(&mut self) {
+        // The socket may be held elsewhere for a moment longer; the peer shall not wait for that.
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+}
+
+/// How the forwarder gets its connections; tests have their own.
+pub trait Connect: Send + Sync {
+    /// Connects to `address` within `timeout`.
+    ///
+    /// # Errors
+    /// The peer refused, could not be reached, or did not answer in time.
+    fn connect(&self, address: SocketAddr, timeout: Duration) -> Result<Box<dyn Transport>, WireError>;
+}
+
+/// Plain TCP.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TcpConnect;
+
+impl Connect for TcpConnect {
+    fn connect(&self, address: SocketAddr, timeout: Duration) -> Result<Box<dyn Transport>, WireError> {
+        Ok(Box::new(TcpTransport::connect(address, timeout)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    fn pair() -> (TcpTransport, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = TcpTransport::connect(listener.local_addr().unwrap(), Duration::from_secs(5)).unwrap();
+        (near, listener.accept().unwrap().0)
+    }
+
+    #[test]
+    fn a_read_ends_at_its_deadline_and_the_next_one_has_its_own() {
+        let (mut near, mut far) = pair();
+        let mut buffer = [0; 8];
+        let error = near.read(&mut buffer, Deadline::after(Duration::from_millis(20))).unwrap_err();
+        assert!(matches!(error, WireError::TimedOut), "{error}");
+        assert!(!near.has_input());
+        far.write_all(b"hi").unwrap();
+        assert_eq!(near.read(&mut buffer, Deadline::after(Duration::from_secs(5))).unwrap(), 2);
+        assert_eq!(near.read_timeout.map(|t| t.as_secs()), Some(4));
+        drop(far);
+        assert!(matches!(
+            near.read(&mut buffer, Deadline::after(Duration::from_secs(5))),
+            Err(WireError::Closed)
+        ));
+    }
+
+    #[test]
+    fn a_peer_that_does_not_read_is_cut_off_at_the_deadline() {
+        let (mut near, _far) = pair();
+        let error =
+            near.write_all(&vec![0; 64 << 20], Deadline::after(Duration::from_millis(50))).unwrap_err();
+        assert!(matches!(error, WireError::TimedOut), "{error}");
+    }
+
+    #[test]
+    fn a_deadline_that_is_over_reads_nothing() {
+        let (mut near, mut far) = pair();
+        far.write_all(b"late").unwrap();
+        let error = near.read(&mut [0; 8], Deadline::after(Duration::ZERO)).unwrap_err();
+        assert!(matches!(error, WireError::TimedOut), "{error}");
+    }
+}

@@ -1,0 +1,191 @@
+//! Each kind of route, on a small box.
+
+use super::*;
+
+struct Box;
+
+impl Accounts for Box {
+    fn find(&self, name: &str) -> Result<Option<Account>, LookupFailed> {
+        let uid = match name {
+            "root" => 0,
+            "daemon" => 1,
+            "joe" | "joe+list" => 1000,
+            "nobody" => 65534,
+            "broken" => return Err(LookupFailed("the directory does not answer".into())),
+            _ => return Ok(None),
+        };
+        Ok(Some(Account { name: name.into(), uid, gid: uid, home: format!("/home/{name}").into() }))
+    }
+}
+
+fn policy() -> RoutePolicy {
+    RoutePolicy {
+        hostname: Domain::parse("box.lan").unwrap(),
+        local_domains: ["localhost", "box.lan"].map(|d| Domain::parse(d).unwrap()).to_vec(),
+        own_addresses: vec!["192.0.2.1".parse().unwrap()],
+        users: Users::System,
+        separator: Some('+'),
+        catch_all: None,
+        admin: None,
+        smarthosts: Vec::new(),
+        exceptions: Vec::new(),
+    }
+}
+
+fn mailbox(text: &str) -> Mailbox {
+    Mailbox::parse(text).unwrap()
+}
+
+/// The route as a line: `maildir NAME`, `relay HOP` or the reply.
+fn route(policy: &RoutePolicy, to: &str) -> String {
+    match policy.route(&ForwardPath::parse(to).unwrap(), &Box) {
+        Ok(Routed { destination: Destination::Maildir(user), mailbox, .. }) => {
+            format!("maildir {} for {mailbox}", user.name)
+        }
+        Ok(Routed { destination: Destination::Relay(hop), mailbox, is_local }) => {
+            format!("relay {hop} for {mailbox}{}", if is_local { " (local)" } else { "" })
+        }
+        Err(error) => error.reply().to_string(),
+    }
+}
+
+fn check(policy: &RoutePolicy, rows: &[(&str, &str)]) {
+    for (to, expected) in rows {
+        assert_eq!(route(policy, to), *expected, "{to}");
+    }
+}
+
+#[test]
+fn users_of_the_system() {
+    check(
+        &policy(),
+        &[
+            ("joe@box.lan", "maildir joe for joe@box.lan"),
+            ("JOE@LOCALHOST.", "maildir joe for JOE@LOCALHOST"),
+            ("\"joe\"@[192.0.2.1]", "maildir joe for joe@[192.0.2.1]"),
+            ("joe@[127.0.0.1]", "maildir joe for joe@[127.0.0.1]"),
+            ("joe+tag@box.lan", "maildir joe for joe+tag@box.lan"),
+            ("joe+list@box.lan", "maildir joe+list for joe+list@box.lan"),
+            ("root@box.lan", "maildir root for root@box.lan"),
+            ("mia@box.lan", "550 5.1.1 no such user here"),
+            ("broken@box.lan", "451 4.3.0 the user can't be looked up now"),
+            ("\"../joe\"@box.lan", "550 5.1.1 no such user here"),
+            ("joe%example.org@box.lan", "550 5.1.1 no such user here"),
+            ("example.org!joe@box.lan", "550 5.1.1 no such user here"),
+            ("\"joe@example.org\"@box.lan", "550 5.1.1 no such user here"),
+            ("joe@[192.0.2.9]", "relay [192.0.2.9] for joe@[192.0.2.9]"),
+        ],
+    );
+}
+
+#[test]
+fn named_users_and_any_users() {
+    let named = RoutePolicy { users: Users::Named(vec!["alerts".into()]), ..policy() };
+    check(
+        &named,
+        &[
+            ("Alerts+disk@box.lan", "maildir alerts for Alerts+disk@box.lan"),
+            ("joe@box.lan", "550 5.1.1 no such user here"),
+            ("postmaster", "maildir postmaster for postmaster@box.lan"),
+        ],
+    );
+    let any = RoutePolicy { users: Users::Any, ..policy() };
+    check(
+        &any,
+        &[
+            ("mia@box.lan", "maildir mia for mia@box.lan"),
+            ("a.b-c_d=e@box.lan", "maildir a.b-c_d=e for a.b-c_d=e@box.lan"),
+            ("mia+x@box.lan", "maildir mia for mia+x@box.lan"),
+            ("\".mia\"@box.lan", "550 5.1.1 no such user here"),
+            ("\"a/b\"@box.lan", "550 5.1.1 no such user here"),
+            ("\"..\"@box.lan", "550 5.1.1 no such user here"),
+            ("Postmaster", "maildir postmaster for postmaster@box.lan"),
+        ],
+    );
+    assert_eq!(route(&any, &format!("{}@box.lan", "a".repeat(65))), "550 5.1.1 no such user here");
+    assert_eq!(
+        route(&any, "postmaster@elsewhere.example"),
+        "relay elsewhere.example for postmaster@elsewhere.example"
+    );
+}
+
+#[test]
+fn the_admin_gets_what_no_person_would_read() {
+    let with_admin = RoutePolicy { admin: Some(mailbox("me@example.com")), ..policy() };
+    check(
+        &with_admin,
+        &[
+            ("root@box.lan", "relay example.com for me@example.com (local)"),
+            ("daemon@localhost", "relay example.com for me@example.com (local)"),
+            ("nobody@localhost", "relay example.com for me@example.com (local)"),
+            ("Postmaster", "relay example.com for me@example.com (local)"),
+            ("postmaster@box.lan", "relay example.com for me@example.com (local)"),
+            ("joe@box.lan", "maildir joe for joe@box.lan"),
+            ("mia@box.lan", "550 5.1.1 no such user here"),
+        ],
+    );
+    let named = RoutePolicy { users: Users::Named(vec![]), ..with_admin };
+    check(&named, &[("root@box.lan", "relay example.com for me@example.com (local)")]);
+    // An admin that is one of those it stands in for gets a Maildir, and no loop.
+    let own = RoutePolicy { admin: Some(mailbox("root@localhost")), ..policy() };
+    check(
+        &own,
+        &[
+            ("daemon@box.lan", "maildir root for root@localhost"),
+            ("postmaster", "maildir root for root@localhost"),
+        ],
+    );
+}
+
+#[test]
+fn the_catch_all_takes_the_unknown() {
+    let elsewhere = RoutePolicy { catch_all: Some(mailbox("all@example.com")), ..policy() };
+    check(
+        &elsewhere,
+        &[
+            ("mia@box.lan", "relay example.com for all@example.com (local)"),
+            ("joe@box.lan", "maildir joe for joe@box.lan"),
+        ],
+    );
+    let here = RoutePolicy { catch_all: Some(mailbox("joe@box.lan")), ..policy() };
+    check(&here, &[("mia@box.lan", "maildir joe for joe@box.lan")]);
+}
+
+#[test]
+fn next_hops() {
+    let host = |url| Smarthost::parse(url).unwrap();
+    let with_routes = RoutePolicy {
+        smarthosts: vec![host("smtp://a.example"), host("smtp://b.example")],
+        exceptions: vec![
+            Exception {
+                pattern: "example.org".into(),
+                target: ExceptionTarget::Hosts(vec![host("smtp://10.0.0.9")]),
+            },
+            Exception {
+                pattern: ".example.org".into(),
+                target: ExceptionTarget::Hosts(vec![host("smtp://sub.example")]),
+            },
+            Exception {
+                pattern: ".deep.example.org".into(),
+                target: ExceptionTarget::Hosts(vec![host("smtp://deep.example")]),
+            },
+            Exception {
+                pattern: "bad.example".into(),
+                target: ExceptionTarget::Error(EnhancedStatus::NO_SUCH_DOMAIN, "no mail there".into()),
+            },
+        ],
+        ..policy()
+    };
+    check(
+        &with_routes,
+        &[
+            ("x@other.example", "relay smtp://a.example:25,smtp://b.example:25 for x@other.example"),
+            ("x@Example.ORG", "relay smtp://10.0.0.9:25 for x@Example.ORG"),
+            ("x@a.example.org", "relay smtp://sub.example:25 for x@a.example.org"),
+            ("x@a.deep.example.org", "relay smtp://deep.example:25 for x@a.deep.example.org"),
+            ("x@notexample.org", "relay smtp://a.example:25,smtp://b.example:25 for x@notexample.org"),
+            ("x@bad.example", "550 5.1.2 no mail there"),
+        ],
+    );
+    check(&policy(), &[("x@example.org", "relay example.org for x@example.org")]);
+}

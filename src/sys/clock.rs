@@ -1,0 +1,68 @@
+//! The clocks: the only place that asks for the time.
+
+use std::mem::MaybeUninit;
+use std::time::{Duration, SystemTime};
+
+/// A source of time; tests have their own.
+pub trait Clock: Send + Sync {
+    /// Microseconds since 1970 by the wall clock, which may jump. A clock before 1970 gives 0.
+    fn wall_micros(&self) -> u64;
+    /// Time since the box started, sleep included; it never jumps.
+    fn boot(&self) -> Duration;
+}
+
+/// The clocks of the system.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn wall_micros(&self) -> u64 {
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        since_1970.map_or(0, |d| u64::try_from(d.as_micros()).unwrap_or(u64::MAX))
+    }
+
+    fn boot(&self) -> Duration {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+        Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
+    }
+}
+
+/// A number that is another after each start of the box; 0 if the system tells none.
+#[must_use]
+pub fn boot_id() -> u128 {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    u128::from_str_radix(&id.trim().replace('-', ""), 16).unwrap_or(0)
+}
+
+/// How far local time is ahead of UTC at a wall time given in seconds since 1970, in seconds.
+#[must_use]
+#[allow(unsafe_code)]
+pub fn utc_offset_seconds(wall_seconds: u64) -> i32 {
+    let Ok(time) = libc::time_t::try_from(wall_seconds) else { return 0 };
+    let mut local = MaybeUninit::<libc::tm>::zeroed();
+    // SAFETY: both pointers are to live values of the right type, and localtime_r keeps neither. It reads the variable
+    // TZ, which nothing in this program ever sets. There is no safe wrapper that works with several threads.
+    let found = unsafe { !libc::localtime_r(&raw const time, local.as_mut_ptr()).is_null() };
+    if !found {
+        return 0;
+    }
+    // SAFETY: a tm of zeroes is valid, and localtime_r has filled it in.
+    let local = unsafe { local.assume_init() };
+    i32::try_from(local.tm_gmtoff).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clocks_run() {
+        assert!(SystemClock.wall_micros() > 1_700_000_000_000_000);
+        let before = SystemClock.boot();
+        assert!(SystemClock.boot() >= before && before > Duration::ZERO);
+        assert_ne!(boot_id(), 0);
+        assert_eq!(boot_id(), boot_id());
+        assert!(utc_offset_seconds(0).abs() <= 14 * 3600);
+    }
+}

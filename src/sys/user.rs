@@ -1,0 +1,113 @@
+//! Users of the system: looking one up, and becoming one.
+
+use std::ffi::{CStr, CString, OsStr};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+/// Largest passwd entry that is read, in octets; with directory services they can be long.
+const ENTRY_MAX_OCTETS: usize = 64 * 1024;
+
+/// An entry of the user database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// The login name as the database writes it.
+    pub name: String,
+    /// The user's number.
+    pub uid: u32,
+    /// The number of the user's first group.
+    pub gid: u32,
+    /// The home directory.
+    pub home: PathBuf,
+}
+
+/// Looks a user up by name; `None` if there is none.
+///
+/// # Errors
+/// The database could not be asked: this says nothing about the user.
+#[allow(unsafe_code)]
+pub fn find(name: &str) -> io::Result<Option<Account>> {
+    let Ok(c_name) = CString::new(name) else { return Ok(None) };
+    let mut buffer = vec![0 as libc::c_char; 1024];
+    loop {
+        let mut entry = MaybeUninit::<libc::passwd>::zeroed();
+        let mut found = std::ptr::null_mut();
+        // SAFETY: all pointers are to live values, the length is that of the buffer, and the call keeps none of them
+        // beyond `buffer`, which outlives the use of `entry`. The standard library has no look-up of users.
+        let error = unsafe {
+            libc::getpwnam_r(
+                c_name.as_ptr(),
+                entry.as_mut_ptr(),
+                buffer.as_mut_ptr(),
+                buffer.len(),
+                &raw mut found,
+            )
+        };
+        match error {
+            0 if found.is_null() => return Ok(None),
+            0 => {
+                // SAFETY: the call has succeeded and set `found`: the entry is filled in, and its strings end with NUL
+                // and lie in `buffer`.
+                let account = unsafe {
+                    let entry = entry.assume_init();
+                    Account {
+                        name: CStr::from_ptr(entry.pw_name).to_string_lossy().into_owned(),
+                        uid: entry.pw_uid,
+                        gid: entry.pw_gid,
+                        home: OsStr::from_bytes(CStr::from_ptr(entry.pw_dir).to_bytes()).into(),
+                    }
+                };
+                return Ok(Some(account));
+            }
+            libc::ERANGE if buffer.len() < ENTRY_MAX_OCTETS => {
+                let larger = buffer.len() * 4;
+                buffer.resize(larger, 0);
+            }
+            // What POSIX lists for "no such user", and systems without /etc/passwd say ENOENT too.
+            libc::ENOENT | libc::ESRCH => return Ok(None),
+            error => return Err(io::Error::from_raw_os_error(error)),
+        }
+    }
+}
+
+/// Whether this process may do everything.
+#[must_use]
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Becomes `account` for good: its groups, its uid, and no way back.
+///
+/// # Errors
+/// A step failed; the process must not go on then.
+#[allow(unsafe_code)]
+pub fn become_user(account: &Account) -> io::Result<()> {
+    let name = CString::new(account.name.as_str())?;
+    let checked = |result: libc::c_int| if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
+    // SAFETY: `name` is a live C string, the other arguments are numbers. libc's calls change all threads of the process,
+    // which rustix' do not. The groups go first: after setuid there is no right to change them.
+    unsafe {
+        checked(libc::initgroups(name.as_ptr(), account.gid as _))?;
+        checked(libc::setgid(account.gid))?;
+        checked(libc::setuid(account.uid))?;
+    }
+    // SAFETY: as above; it must fail, or the rights are not gone.
+    let regained = account.uid != 0 && unsafe { libc::setuid(0) } == 0;
+    if regained { Err(io::Error::other("root's rights could be taken back")) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_is_known_and_others_are_not() {
+        let root = find("root").unwrap().unwrap();
+        assert_eq!((root.uid, root.name.as_str()), (0, "root"));
+        assert!(root.home.is_absolute());
+        assert_eq!(find("no-such-user-here").unwrap(), None);
+        assert_eq!(find("ro\0ot").unwrap(), None);
+        assert_eq!(find(&"x".repeat(100_000)).unwrap_or(None), None);
+    }
+}
