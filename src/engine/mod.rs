@@ -1,1 +1,4 @@
 //! Joins the floors below: listeners, connections, intake, forwarder.
+
+pub mod event;
+pub mod logger;

@@ -1,0 +1,223 @@
+//! The logger: simple_logger or the system's log, behind a wrapper that nothing can block and nothing can bring down.
+//!
+//! A target that is gone or does not take more loses lines; they are counted, and the count is logged once lines get
+//! through again. Mail goes on.
+
+use crate::mail::date::WallTime;
+use crate::sys::clock::{Clock, SystemClock};
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use simple_logger::SimpleLogger;
+use std::cell::Cell;
+use std::os::unix::net::UnixDatagram;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError, TryLockError};
+
+/// The socket of the system's log (RFC 3164 by way of syslog(3)).
+const SYSLOG_SOCKET: &str = "/dev/log";
+/// Facility "mail" of syslog, already shifted.
+const FACILITY_MAIL: u8 = 2 << 3;
+/// Longest line in octets: what POSIX lets a pipe take at once.
+const LINE_MAX_OCTETS: usize = 4096;
+
+/// Where the lines go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// Standard error.
+    Stderr,
+    /// `/dev/log`.
+    Syslog,
+}
+
+/// The logger of the program.
+pub struct Logger {
+    level: LevelFilter,
+    sink: Sink,
+    dropped: AtomicUsize,
+}
+
+enum Sink {
+    Stderr { logger: SimpleLogger, turn: Mutex<()> },
+    Syslog(Mutex<Option<UnixDatagram>>),
+}
+
+thread_local! {
+    /// Set while a line is printed: a panic then is one of printing, and must not be logged.
+    static PRINTING: Cell<bool> = const { Cell::new(false) };
+}
+
+impl Logger {
+    /// A logger that is not in use yet.
+    #[must_use]
+    pub fn new(target: Target, level: LevelFilter) -> Self {
+        let sink = match target {
+            Target::Stderr => {
+                let logger = SimpleLogger::new().with_level(level).with_utc_timestamps();
+                Sink::Stderr { logger, turn: Mutex::new(()) }
+            }
+            Target::Syslog => Sink::Syslog(Mutex::new(None)),
+        };
+        Self { level, sink, dropped: AtomicUsize::new(0) }
+    }
+
+    /// Makes it the logger of the process, and has panics logged: by message and place only, since a backtrace costs a
+    /// small box 30 MiB for good. Does nothing if there is a logger already.
+    pub fn install(self) {
+        log::set_max_level(self.level);
+        let _ = log::set_boxed_logger(Box::new(self));
+        panic::set_hook(Box::new(|info| {
+            if !PRINTING.get() {
+                let place =
+                    info.location().map_or_else(String::new, |l| format!("{}:{}", l.file(), l.line()));
+                let text = info.payload_as_str().unwrap_or("no message");
+                // Not by the logger: eprintln! may panic, and a panic in a panic hook ends the process.
+                raw_line(&format!("event=panic place={place} text={text:?}\n"));
+            }
+        }));
+    }
+
+    fn try_print(&self, record: &Record<'_>) -> bool {
+        let text = printable(record.args().to_string());
+        match &self.sink {
+            Sink::Stderr { logger, turn } => {
+                // One line at a time, so that there is room for the whole line when there is room at all.
+                let _turn = match turn.try_lock() {
+                    Ok(turn) => turn,
+                    Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
+                    Err(TryLockError::WouldBlock) => turn.lock().unwrap_or_else(PoisonError::into_inner),
+                };
+                if !stderr_takes_a_line() {
+                    return false;
+                }
+                PRINTING.set(true);
+                let printed = panic::catch_unwind(AssertUnwindSafe(|| {
+                    let mut plain = Record::builder();
+                    plain.level(record.level()).target(record.target());
+                    logger.log(&plain.args(format_args!("{text}")).build());
+                }));
+                PRINTING.set(false);
+                printed.is_ok()
+            }
+            Sink::Syslog(socket) => {
+                let mut socket = socket.lock().unwrap_or_else(PoisonError::into_inner);
+                send_to_syslog(&mut socket, record.level(), &text)
+            }
+        }
+    }
+}
+
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= self.level
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        if !self.try_print(record) {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        } else if self.dropped.load(Ordering::Relaxed) > 0 {
+            let dropped = self.dropped.swap(0, Ordering::Relaxed);
+            let text = format_args!("event=log_lines_dropped count={dropped}");
+            let printed =
+                self.try_print(&Record::builder().level(Level::Warn).target("pillarbox").args(text).build());
+            if !printed {
+                self.dropped.fetch_add(dropped, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// Whether standard error is open and has room for a line, so that writing one does not wait.
+fn stderr_takes_a_line() -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(rustix::stdio::stderr(), PollFlags::OUT)];
+    let ready = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|count| count == 1);
+    let [fd] = fds;
+    ready && fd.revents() == PollFlags::OUT
+}
+
+/// A line to standard error that can neither wait nor panic.
+fn raw_line(line: &str) {
+    if stderr_takes_a_line() {
+        let _ = rustix::io::write(rustix::stdio::stderr(), line.as_bytes());
+    }
+}
+
+/// The text as one line of at most [`LINE_MAX_OCTETS`], whatever a library may have put into it.
+fn printable(mut text: String) -> String {
+    // Some octets are for the prefix of the logger.
+    let limit = LINE_MAX_OCTETS - 128;
+    if text.len() > limit {
+        let end = (0..=limit).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+        text.truncate(end);
+    }
+    if text.chars().any(char::is_control) {
+        text = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+    }
+    text
+}
+
+/// Sends a line; a log daemon that was started anew is connected to again.
+fn send_to_syslog(socket: &mut Option<UnixDatagram>, level: Level, text: &str) -> bool {
+    let severity = match level {
+        Level::Error => 3,
+        Level::Warn => 4,
+        Level::Info => 6,
+        Level::Debug | Level::Trace => 7,
+    };
+    let line = format!(
+        "<{}>{} pillarbox[{}]: {text}",
+        FACILITY_MAIL | severity,
+        syslog_date(WallTime(SystemClock.wall_micros())),
+        std::process::id()
+    );
+    for _ in 0..2 {
+        if socket.is_none() {
+            *socket = connect_syslog();
+        }
+        match socket.as_ref().map(|socket| socket.send(line.as_bytes())) {
+            Some(Ok(_)) => return true,
+            Some(Err(error)) if error.kind() == std::io::ErrorKind::WouldBlock => return false,
+            _ => *socket = None,
+        }
+    }
+    false
+}
+
+fn connect_syslog() -> Option<UnixDatagram> {
+    let socket = UnixDatagram::unbound().ok()?;
+    socket.set_nonblocking(true).ok()?;
+    socket.connect(SYSLOG_SOCKET).ok()?;
+    Some(socket)
+}
+
+/// `Nov  3 06:53:30`, in local time as syslog has it.
+fn syslog_date(now: WallTime) -> String {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let offset = i64::from(crate::sys::clock::utc_offset_seconds(now.seconds()));
+    let local = now.seconds().saturating_add_signed(offset);
+    let date = WallTime(local.saturating_mul(1_000_000)).to_utc();
+    let month = MONTHS.get(usize::from(u8::from(date.month())) - 1).unwrap_or(&"Jan");
+    format!("{month} {:2} {:02}:{:02}:{:02}", date.day(), date.hour(), date.minute(), date.second())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_stays_one_line_and_short() {
+        assert_eq!(printable("a\nb\u{7}".into()), "a?b?");
+        assert!(printable("é".repeat(10_000)).len() <= LINE_MAX_OCTETS);
+    }
+
+    #[test]
+    fn dates_of_syslog_have_their_width() {
+        assert_eq!(syslog_date(WallTime(1_795_416_810_000_000)).len(), 15);
+    }
+}
