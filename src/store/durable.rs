@@ -1,0 +1,518 @@
+//! Files that are on stable storage before anybody sees them: write, sync, rename, sync the directory.
+//!
+//! The only place that syncs. The order is held by types: a [`StagedFile`] has a temporary name and can be written; a
+//! sync consumes it and gives a [`SyncedFile`]; only that can be committed. So nothing gets its name before its octets
+//! are safe, and a file whose sync failed is gone: after a failed sync the kernel forgets what it could not write and
+//! calls the next sync a success, so such a file can't be believed any more.
+//!
+//! Never overwrites: a name that exists is an error. Whatever is dropped on the way is unlinked. What may fail: every
+//! call, with the error of the system.
+
+use super::{ErrorKind, StoreError};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags, flock, linkat, mkdirat, openat};
+use rustix::fs::{renameat, renameat_with, unlinkat};
+use rustix::io::Errno;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileExt, fchown};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// How much of a file is held in memory before it is written: a message up to this size costs one write.
+const BUFFER_OCTETS: usize = 64 * 1024;
+
+/// Who a file or directory is given to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// The user's number.
+    pub uid: u32,
+    /// The group's number.
+    pub gid: u32,
+}
+
+/// Gives what `descriptor` stands for to `owner`; `None` leaves it as it is.
+fn give_to(descriptor: impl AsFd, owner: Option<Owner>) -> io::Result<()> {
+    owner.map_or(Ok(()), |owner| fchown(descriptor, Some(owner.uid), Some(owner.gid)))
+}
+
+/// A name that is unlinked on drop, unless its file has moved on.
+#[derive(Debug)]
+struct TemporaryName {
+    directory: Arc<OwnedFd>,
+    name: String,
+    moved: bool,
+}
+
+impl Drop for TemporaryName {
+    fn drop(&mut self) {
+        if !self.moved {
+            // What can't be unlinked is found by the next sweep.
+            let _ = unlinkat(&self.directory, &*self.name, AtFlags::empty());
+        }
+    }
+}
+
+/// A file under a temporary name, being written.
+#[derive(Debug)]
+pub struct StagedFile {
+    name: TemporaryName,
+    file: File,
+    locked: bool,
+    buffer: Vec<u8>,
+    /// Octets that have left the buffer for the file.
+    flushed_octets: u64,
+    /// Something was not written or read in full: the file can't be synced any more, whatever the caller does.
+    broken: bool,
+}
+
+impl StagedFile {
+    /// Makes the file with mode 0600 and gives it to `owner`, before it is written so that it counts on their quota.
+    ///
+    /// # Errors
+    /// `EEXIST` if the name is taken, `ENOENT` if the directory is gone, and whatever else the system says.
+    pub fn create(directory: &Arc<OwnedFd>, name: String, owner: Option<Owner>) -> io::Result<Self> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(directory, &*name, flags, Mode::RUSR | Mode::WUSR)?.into();
+        let name = TemporaryName { directory: Arc::clone(directory), name, moved: false };
+        give_to(&file, owner)?;
+        Ok(Self { name, file, locked: false, buffer: Vec::new(), flushed_octets: 0, broken: false })
+    }
+
+    /// Locks the file until it is committed or dropped, to tell a sweep that somebody is at work on it.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub fn lock(&mut self) -> io::Result<()> {
+        flock(&self.file, FlockOperation::NonBlockingLockExclusive)?;
+        self.locked = true;
+        Ok(())
+    }
+
+    /// Octets written so far.
+    #[must_use]
+    pub fn octets(&self) -> u64 {
+        self.flushed_octets + self.buffer.len() as u64
+    }
+
+    /// Appends `octets`.
+    ///
+    /// # Errors
+    /// Those of writing. The file is of no use then: drop it.
+    pub fn write(&mut self, octets: &[u8]) -> io::Result<()> {
+        if self.buffer.len() + octets.len() > BUFFER_OCTETS {
+            self.flush()?;
+        }
+        if octets.len() > BUFFER_OCTETS {
+            let result = self.file.write_all(octets);
+            self.note(result)?;
+            self.flushed_octets += octets.len() as u64;
+        } else {
+            self.buffer.extend_from_slice(octets);
+        }
+        Ok(())
+    }
+
+    /// Appends `octets` of another file, from `offset` on, and shows each piece to `look`.
+    ///
+    /// # Errors
+    /// Those of reading and writing, and `UnexpectedEof` when the source is shorter.
+    pub fn append_from(
+        &mut self,
+        source: &File,
+        mut offset: u64,
+        mut octets: u64,
+        mut look: impl FnMut(&[u8]),
+    ) -> io::Result<()> {
+        while octets > 0 {
+            if self.buffer.len() >= BUFFER_OCTETS {
+                self.flush()?;
+            }
+            let start = self.buffer.len();
+            let room = (BUFFER_OCTETS - start).min(usize::try_from(octets).unwrap_or(usize::MAX));
+            self.buffer.resize(start + room, 0);
+            let piece = self.buffer.get_mut(start..).unwrap_or_default();
+            let result = source.read_exact_at(piece, offset);
+            look(piece);
+            self.note(result)?;
+            offset += room as u64;
+            octets -= room as u64;
+        }
+        Ok(())
+    }
+
+    /// Writes over what stands at the very beginning of the file, for a header whose numbers are known only at the end.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn write_start(&mut self, octets: &[u8]) -> io::Result<()> {
+        match self.buffer.get_mut(..octets.len()) {
+            Some(start) if self.flushed_octets == 0 => {
+                start.copy_from_slice(octets);
+                Ok(())
+            }
+            _ => {
+                let result = self.file.write_all_at(octets, 0);
+                self.note(result)
+            }
+        }
+    }
+
+    /// The file with all that was written so far, to copy from by offset.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn contents(&mut self) -> io::Result<&File> {
+        self.flush()?;
+        Ok(&self.file)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if !self.buffer.is_empty() {
+            let result = self.file.write_all(&self.buffer);
+            self.note(result)?;
+            self.flushed_octets += self.buffer.len() as u64;
+            self.buffer.clear();
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, result: io::Result<()>) -> io::Result<()> {
+        self.broken |= result.is_err();
+        result
+    }
+
+    /// Puts all that was written on stable storage. `path` is where the file will be committed, in the directory
+    /// `target`. Unless it is locked the file is closed, so that many of them need few descriptors.
+    ///
+    /// # Errors
+    /// The file is thrown away: it can't be synced again.
+    pub fn sync(mut self, target: Arc<OwnedFd>, path: PathBuf) -> Result<SyncedFile, StoreError> {
+        if self.broken {
+            return Err(StoreError::new(ErrorKind::Trouble, path, "it could not be written in full"));
+        }
+        if let Err(error) = self.flush().and_then(|()| self.file.sync_all()) {
+            return Err(StoreError::io(path, error));
+        }
+        let lock = self.locked.then_some(self.file);
+        Ok(SyncedFile { name: self.name, target, path, _lock: lock })
+    }
+}
+
+/// A file whose octets are safe, but that has only its temporary name as yet.
+#[derive(Debug)]
+pub struct SyncedFile {
+    name: TemporaryName,
+    target: Arc<OwnedFd>,
+    path: PathBuf,
+    _lock: Option<File>,
+}
+
+impl SyncedFile {
+    /// Gives the file its final name, durably, and tells its path. From here on it is visible to all.
+    ///
+    /// # Errors
+    /// The file is not there, as far as that could be done: when the directory can't be synced, the new name is
+    /// unlinked again. Who asked must be told to come again; a crash may then leave a duplicate, never a loss.
+    pub fn commit(self) -> Result<PathBuf, StoreError> {
+        self.move_with(rename_without_replacing)
+    }
+
+    /// As [`Self::commit`], but in place of a file that has the name already.
+    ///
+    /// # Errors
+    /// As for [`Self::commit`].
+    pub fn replace(self) -> Result<PathBuf, StoreError> {
+        self.move_with(|name, target, to| {
+            renameat(&name.directory, &*name.name, target, to)?;
+            name.moved = true;
+            Ok(())
+        })
+    }
+
+    fn move_with(mut self, step: MoveStep) -> Result<PathBuf, StoreError> {
+        let target = self.target.as_fd();
+        let to = self.path.file_name().unwrap_or_default();
+        let moved = step(&mut self.name, target, to);
+        let done = moved.map_err(io::Error::from).and_then(|()| {
+            sync_directory(target).inspect_err(|_| {
+                let _ = unlinkat(target, to, AtFlags::empty());
+            })
+        });
+        match done {
+            Ok(()) => Ok(self.path),
+            Err(error) => Err(StoreError::io(self.path, error)),
+        }
+    }
+}
+
+/// A way to give the file at the temporary name its final name.
+type MoveStep = fn(&mut TemporaryName, BorrowedFd<'_>, &OsStr) -> Result<(), Errno>;
+
+fn rename_without_replacing(
+    name: &mut TemporaryName,
+    target: BorrowedFd<'_>,
+    to: &OsStr,
+) -> Result<(), Errno> {
+    match renameat_with(&name.directory, &*name.name, target, to, RenameFlags::NOREPLACE) {
+        Ok(()) => {
+            name.moved = true;
+            Ok(())
+        }
+        // An old kernel, or a file system that does not know the flag.
+        Err(Errno::NOSYS | Errno::INVAL) => link_without_replacing(name, target, to),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// The second name is made first; the temporary one goes when `name` is dropped, and if that can't be, by a sweep.
+fn link_without_replacing(name: &mut TemporaryName, target: BorrowedFd<'_>, to: &OsStr) -> Result<(), Errno> {
+    linkat(&name.directory, &*name.name, target, to, AtFlags::empty())
+}
+
+/// Moves a file to another directory, never over one that is there. Not synced.
+///
+/// # Errors
+/// `EEXIST`, and whatever else the system says.
+pub fn move_file(from: BorrowedFd<'_>, name: &str, target: BorrowedFd<'_>, to: &str) -> io::Result<()> {
+    match renameat_with(from, name, target, to, RenameFlags::NOREPLACE) {
+        Err(Errno::NOSYS | Errno::INVAL) => {
+            linkat(from, name, target, to, AtFlags::empty())?;
+            unlinkat(from, name, AtFlags::empty())?;
+        }
+        result => result?,
+    }
+    Ok(())
+}
+
+/// Puts the names in a directory on stable storage.
+///
+/// # Errors
+/// Whatever the system says; the names can't be relied on then.
+pub fn sync_directory(directory: impl AsFd) -> io::Result<()> {
+    Ok(rustix::fs::fsync(directory)?)
+}
+
+/// Puts what was appended to a file on stable storage.
+///
+/// # Errors
+/// Whatever the system says; what was appended must be written again before the next sync is believed.
+pub fn sync_data(file: &File) -> io::Result<()> {
+    file.sync_data()
+}
+
+/// Opens a directory by its path; links on the way are followed, for the path is the administrator's.
+///
+/// # Errors
+/// Whatever the system says.
+pub fn open_directory(path: &Path) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// Opens a directory below another one, following no link: with `O_DIRECTORY` a link gives `ENOTDIR`.
+///
+/// # Errors
+/// Whatever the system says.
+pub fn open_below(parent: impl AsFd, name: &OsStr) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(openat(parent, name, flags, Mode::empty())?)
+}
+
+/// Makes a directory below another one, gives it to `owner`, and syncs both. One that exists is not changed, but is
+/// synced all the same: whoever made it may have crashed before its own sync.
+///
+/// # Errors
+/// Whatever the system says.
+pub fn make_below(parent: impl AsFd, name: &OsStr, mode: Mode, owner: Option<Owner>) -> io::Result<OwnedFd> {
+    let made = match mkdirat(&parent, name, mode) {
+        Ok(()) => true,
+        Err(Errno::EXIST) => false,
+        Err(errno) => return Err(errno.into()),
+    };
+    let directory = open_below(&parent, name)?;
+    if made {
+        give_to(&directory, owner)?;
+    }
+    sync_directory(&directory)?;
+    sync_directory(&parent)?;
+    Ok(directory)
+}
+
+/// Makes a directory and every parent that is missing, and syncs the names of all of them. The names of those that
+/// were there are synced as far as their parents can be opened: a squashfs or somebody's home may not let us.
+///
+/// # Errors
+/// Whatever the system says about those that were missing.
+pub fn make_directories(path: &Path, mode: Mode) -> io::Result<()> {
+    let Some(parent) = path.parent() else { return Ok(()) };
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    if path == parent {
+        return Ok(());
+    }
+    make_directories(parent, mode)?;
+    let made = match rustix::fs::mkdir(path, mode) {
+        Ok(()) => true,
+        Err(Errno::EXIST) => false,
+        Err(errno) => return Err(errno.into()),
+    };
+    let synced = open_directory(parent).and_then(sync_directory);
+    if made { synced } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::test_directory::TestDirectory;
+    use super::*;
+    use std::fs;
+
+    fn open(path: &Path) -> Arc<OwnedFd> {
+        Arc::new(open_directory(path).unwrap())
+    }
+
+    fn names(directory: &TestDirectory) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(directory.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_commit_gives_the_file_its_name_and_nothing_else() {
+        let directory = TestDirectory::new();
+        let here = open(directory.path());
+        let mut file = StagedFile::create(&here, "tmp".into(), None).unwrap();
+        file.write(b"????? and more").unwrap();
+        file.write_start(b"start").unwrap();
+        let path = directory.path().join("final");
+        let synced = file.sync(Arc::clone(&here), path.clone()).unwrap();
+        assert_eq!(names(&directory), ["tmp"]);
+        assert_eq!(synced.commit().unwrap(), path);
+        assert_eq!(names(&directory), ["final"]);
+        assert_eq!(fs::read(path).unwrap(), b"start and more");
+    }
+
+    #[test]
+    fn what_is_dropped_before_its_commit_leaves_nothing() {
+        let directory = TestDirectory::new();
+        let here = open(directory.path());
+        let mut file = StagedFile::create(&here, "tmp".into(), None).unwrap();
+        file.write(&vec![b'x'; BUFFER_OCTETS + 1]).unwrap();
+        drop(file);
+        assert!(names(&directory).is_empty());
+        let file = StagedFile::create(&here, "tmp".into(), None).unwrap();
+        drop(file.sync(Arc::clone(&here), directory.path().join("final")).unwrap());
+        assert!(names(&directory).is_empty());
+    }
+
+    #[test]
+    fn a_commit_never_overwrites() {
+        let directory = TestDirectory::new();
+        let here = open(directory.path());
+        let path = directory.path().join("final");
+        fs::write(&path, "first").unwrap();
+        let file = StagedFile::create(&here, "tmp".into(), None).unwrap();
+        let error = file.sync(Arc::clone(&here), path.clone()).unwrap().commit().unwrap_err();
+        assert_eq!(error.source.kind(), io::ErrorKind::AlreadyExists);
+        let file = StagedFile::create(&here, "tmp".into(), None).unwrap();
+        let synced = file.sync(Arc::clone(&here), path.clone()).unwrap();
+        assert_eq!(synced.move_with(link_without_replacing).unwrap_err().path, path);
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+        assert_eq!(names(&directory), ["final"]);
+        let file = StagedFile::create(&here, "tmp".into(), None).unwrap();
+        file.sync(Arc::clone(&here), path.clone()).unwrap().replace().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"");
+    }
+
+    #[test]
+    fn without_the_rename_flag_a_link_does_the_same() {
+        let directory = TestDirectory::new();
+        let here = open(directory.path());
+        let mut file = StagedFile::create(&here, "tmp".into(), None).unwrap();
+        file.write(b"text").unwrap();
+        let synced = file.sync(Arc::clone(&here), directory.path().join("final")).unwrap();
+        synced.move_with(link_without_replacing).unwrap();
+        assert_eq!(names(&directory), ["final"]);
+    }
+
+    #[test]
+    fn a_failed_sync_throws_the_file_away() {
+        let directory = TestDirectory::new();
+        let here = open(directory.path());
+        let mut file = StagedFile::create(&here, "tmp".into(), None).unwrap();
+        // The kernel refuses to sync this device, and to write to it.
+        file.file = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let error = file.sync(Arc::clone(&here), directory.path().join("final")).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Trouble);
+        assert!(names(&directory).is_empty());
+        let mut file = StagedFile::create(&here, "tmp".into(), None).unwrap();
+        file.file = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        file.write(b"x").unwrap();
+        let error = file.sync(Arc::clone(&here), directory.path().join("final")).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Full);
+        assert!(names(&directory).is_empty());
+    }
+
+    #[test]
+    fn a_file_that_was_not_written_in_full_can_not_be_synced() {
+        let directory = TestDirectory::new();
+        let here = open(directory.path());
+        let empty = File::open("/dev/null").unwrap();
+        let mut file = StagedFile::create(&here, "tmp".into(), None).unwrap();
+        assert!(file.append_from(&empty, 0, 1, |_| ()).is_err());
+        assert!(file.sync(Arc::clone(&here), directory.path().join("final")).is_err());
+        assert!(names(&directory).is_empty());
+    }
+
+    #[test]
+    fn a_name_that_could_not_be_synced_is_taken_back() {
+        let directory = TestDirectory::new();
+        let here = open(directory.path());
+        // A descriptor that can be renamed into, but not synced.
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let target = Arc::new(rustix::fs::open(directory.path(), flags, Mode::empty()).unwrap());
+        let file = StagedFile::create(&here, "tmp".into(), None).unwrap();
+        let error = file.sync(target, directory.path().join("final")).unwrap().commit().unwrap_err();
+        assert_eq!(Errno::from_io_error(&error.source), Some(Errno::BADF));
+        assert!(names(&directory).is_empty());
+    }
+
+    #[test]
+    fn any_cut_of_the_octets_gives_the_same_file() {
+        let directory = TestDirectory::new();
+        let here = open(directory.path());
+        let text: Vec<u8> = (0..BUFFER_OCTETS * 3 + 17).map(|i| (i % 251) as u8).collect();
+        for cut in [1000, BUFFER_OCTETS - 1, BUFFER_OCTETS, BUFFER_OCTETS + 1, text.len()] {
+            let mut file = StagedFile::create(&here, "a".into(), None).unwrap();
+            text.chunks(cut).for_each(|piece| file.write(piece).unwrap());
+            assert_eq!(file.octets(), text.len() as u64);
+            file.write_start(b"START").unwrap();
+            let mut copy = StagedFile::create(&here, "b".into(), None).unwrap();
+            copy.write(b"head").unwrap();
+            let mut seen = 0;
+            let source = file.contents().unwrap();
+            copy.append_from(source, 5, text.len() as u64 - 5, |piece| seen += piece.len()).unwrap();
+            assert!(copy.append_from(source, text.len() as u64, 1, |_| ()).is_err());
+            assert_eq!(seen, text.len() - 5);
+            copy.contents().unwrap();
+            let whole = fs::read(directory.path().join("a")).unwrap();
+            assert!(whole.starts_with(b"START") && whole[5..] == text[5..], "{cut}");
+            let copied = fs::read(directory.path().join("b")).unwrap();
+            assert!(copied.starts_with(b"head") && copied[4..text.len() - 1] == text[5..], "{cut}");
+        }
+    }
+
+    #[test]
+    fn directories_are_made_with_their_parents() {
+        let directory = TestDirectory::new();
+        let path = directory.path().join("a/b/c");
+        make_directories(&path, Mode::RWXU).unwrap();
+        make_directories(&path, Mode::RWXU).unwrap();
+        let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata(&path).unwrap());
+        assert_eq!(mode & 0o777, 0o700);
+        fs::write(directory.path().join("file"), "").unwrap();
+        assert!(make_directories(&directory.path().join("file/x"), Mode::RWXU).is_err());
+    }
+}

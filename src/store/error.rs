@@ -1,0 +1,83 @@
+//! What can go wrong on the disk, sorted by what the caller has to answer. Our own trouble, never the message's.
+
+use rustix::io::Errno;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+/// What a caller does about it (INTERFACE section 8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// Disk, quota or inodes are used up: 452 4.3.1.
+    Full,
+    /// Any other I/O error, a read-only file system, no descriptors: 451 4.3.0.
+    Trouble,
+    /// Not done because it would not be safe, such as a link in place of a Maildir: 451 4.3.0, and somebody has to look.
+    Refused,
+    /// A queue file that can't be understood; it has been moved to `corrupt/`.
+    Corrupt,
+    /// A file in `queue/` that is none of ours; it is left alone.
+    Foreign,
+}
+
+/// An error with the path that it is about.
+#[derive(Debug)]
+pub struct StoreError {
+    /// How to answer.
+    pub kind: ErrorKind,
+    /// Which file or directory.
+    pub path: PathBuf,
+    /// Why.
+    pub source: io::Error,
+}
+
+impl StoreError {
+    pub(super) fn new(kind: ErrorKind, path: impl Into<PathBuf>, reason: &'static str) -> Self {
+        Self { kind, path: path.into(), source: io::Error::other(reason) }
+    }
+
+    /// An error of the system; its number decides the kind.
+    pub(super) fn io(path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Self {
+        let source = source.into();
+        let kind = match Errno::from_io_error(&source) {
+            Some(Errno::NOSPC | Errno::DQUOT) => ErrorKind::Full,
+            _ => ErrorKind::Trouble,
+        };
+        Self { kind, path: path.into(), source }
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.source)
+    }
+}
+
+impl std::error::Error for StoreError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_the_error_decides_the_answer() {
+        for (errno, kind) in [
+            (Errno::NOSPC, ErrorKind::Full),
+            (Errno::DQUOT, ErrorKind::Full),
+            (Errno::IO, ErrorKind::Trouble),
+            (Errno::ROFS, ErrorKind::Trouble),
+            (Errno::MFILE, ErrorKind::Trouble),
+            (Errno::ACCESS, ErrorKind::Trouble),
+        ] {
+            assert_eq!(StoreError::io("/x", errno).kind, kind, "{errno}");
+        }
+        let error = StoreError::io("/var/mail/root", Errno::ROFS);
+        assert_eq!(error.to_string(), "/var/mail/root: Read-only file system (os error 30)");
+        let refused = StoreError::new(ErrorKind::Refused, "/var/mail/root", "is a link");
+        assert_eq!(refused.to_string(), "/var/mail/root: is a link");
+    }
+}

@@ -1,0 +1,310 @@
+//! Maildirs: the final place of local mail, as qmail laid it down and Dovecot, mutt and neomutt read it.
+//!
+//! A message is written into `tmp`, synced, and renamed into `new`, which is synced too. Never follows a link below
+//! the administrator's part of the path, for the user who owns the rest could point it anywhere. Keeps no descriptor
+//! from one delivery to the next, so that a Maildir can be moved away under the running daemon.
+//!
+//! `tmp` is the last directory to be made, after `new` and every parent have been synced. So whoever finds `tmp`, in
+//! this process or another, after a crash or before, may rely on the names of the others, at the cost of no call.
+
+use super::durable::{
+    Owner, StagedFile, SyncedFile, make_below, make_directories, open_below, open_directory,
+};
+use super::{ErrorKind, StoreError};
+use crate::mail::date::WallTime;
+use rustix::fs::{AtFlags, Dir, Mode, statat, unlinkat};
+use rustix::io::Errno;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A file in `tmp` that is older was left by a crash: no delivery takes so long (the rule of qmail's maildir(5)).
+const TMP_MAX_AGE_SECONDS: u64 = 36 * 60 * 60;
+/// How much of the host name goes into a file name: the whole name has to stay within 255 octets.
+const HOST_MAX_OCTETS: usize = 128;
+/// How many names are tried before a delivery is given up; even the second is never needed.
+const NAME_ATTEMPTS: usize = 3;
+
+/// Whether a name, such as a user's, may be one component of a path: no `/`, no leading dot (so neither `..` nor a
+/// hidden file), no control character, 1 to 255 octets.
+#[must_use]
+pub fn is_safe_component(name: &str) -> bool {
+    (1..=255).contains(&name.len())
+        && !name.starts_with('.')
+        && !name.contains('/')
+        && !name.chars().any(char::is_control)
+}
+
+/// Where a Maildir is, and who may have had a hand in which part of the path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MaildirPath {
+    /// The administrator's part; links in it are followed.
+    base: PathBuf,
+    /// The administrator's part is a home. One that is missing is not mounted now, or was never meant to be there.
+    base_is_home: bool,
+    /// The rest, from the first name of a user on; links in it are refused. Never empty.
+    below: Vec<String>,
+    owner: Option<Owner>,
+}
+
+impl MaildirPath {
+    /// Fills in a template of the configuration such as `/var/mail/{user}` or `{home}/Maildir`. Everything up to the
+    /// component with the first placeholder is the administrator's, and so is a home. With an `owner`, what is made
+    /// below is given to them.
+    ///
+    /// # Errors
+    /// `Refused` if a name is not a safe component, or the template asks for a home and there is none.
+    pub fn expand(
+        template: &str,
+        user: &str,
+        domain: &str,
+        home: Option<&Path>,
+        owner: Option<Owner>,
+    ) -> Result<Self, StoreError> {
+        let refuse = |reason| StoreError::new(ErrorKind::Refused, template, reason);
+        let mut base = PathBuf::from(if template.starts_with('/') { "/" } else { "" });
+        let mut base_is_home = false;
+        let mut below = Vec::new();
+        for component in template.split('/').filter(|c| !c.is_empty()) {
+            if component == "{home}" && below.is_empty() {
+                base = home.ok_or_else(|| refuse("the user has no home"))?.to_owned();
+                base_is_home = true;
+            } else if component.contains('{') {
+                below.push(fill_in(component, user, domain).ok_or_else(|| refuse("not a safe name"))?);
+            } else if below.is_empty() && !base_is_home {
+                base.push(component);
+            } else if matches!(component, "." | "..") {
+                return Err(refuse("a dot component after a user's name"));
+            } else {
+                below.push(component.to_owned());
+            }
+        }
+        // A Maildir itself is never reached through a link, even if its path has no user's name in it.
+        if below.is_empty() {
+            let name =
+                base.file_name().and_then(OsStr::to_str).ok_or_else(|| refuse("not a directory name"))?;
+            below.push(name.to_owned());
+            base.pop();
+        }
+        Ok(Self { base, base_is_home, below, owner })
+    }
+
+    /// The path as text for people.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.base.join(self.below.iter().collect::<PathBuf>())
+    }
+
+    /// Opens the Maildir itself, component by component.
+    fn open(&self) -> io::Result<OwnedFd> {
+        let base = if self.base.as_os_str().is_empty() { Path::new(".") } else { &self.base };
+        self.below.iter().try_fold(open_directory(base)?, |parent, name| open_below(parent, name.as_ref()))
+    }
+
+    /// Makes what is missing of the Maildir and syncs all of it, `tmp` last. Users must be able to pass through the
+    /// parents of what is given to them.
+    fn make(&self) -> io::Result<()> {
+        let private = Mode::RWXU;
+        let passable = if self.owner.is_some() { private | Mode::XGRP | Mode::XOTH } else { private };
+        if !self.base_is_home {
+            make_directories(&self.base, passable)?;
+        }
+        let base = if self.base.as_os_str().is_empty() { Path::new(".") } else { &self.base };
+        let mut directory = open_directory(base)?;
+        for (i, name) in self.below.iter().enumerate() {
+            let last = i + 1 == self.below.len();
+            let mode = if last { private } else { passable };
+            directory = make_below(&directory, name.as_ref(), mode, self.owner.filter(|_| last))?;
+        }
+        for name in ["new", "cur", "tmp"] {
+            make_below(&directory, name.as_ref(), private, self.owner)?;
+        }
+        Ok(())
+    }
+
+    /// An error about this Maildir. `O_NOFOLLOW` shows a link as `ENOTDIR`, or `ELOOP`.
+    fn error(&self, error: io::Error) -> StoreError {
+        match Errno::from_io_error(&error) {
+            Some(Errno::NOTDIR | Errno::LOOP) => {
+                StoreError::new(ErrorKind::Refused, self.path(), "a link or a file in place of a directory")
+            }
+            _ => StoreError::io(self.path(), error),
+        }
+    }
+}
+
+/// Puts the names into one component; `None` unless each of them is safe, and the result, too. Done in one pass: a
+/// user called `{domain}` stays `{domain}`.
+fn fill_in(component: &str, user: &str, domain: &str) -> Option<String> {
+    let mut filled = String::new();
+    let mut rest = component;
+    while let Some((literal, placeholder)) = rest.split_once('{') {
+        let (placeholder, after) = placeholder.split_once('}')?;
+        let value = match placeholder {
+            "user" => user,
+            "domain" => domain,
+            _ => return None,
+        };
+        filled.push_str(literal);
+        filled.push_str(Some(value).filter(|value| is_safe_component(value))?);
+        rest = after;
+    }
+    filled.push_str(rest);
+    // A dot that the administrator wrote in front of a name is meant: `.{user}`.
+    (filled.len() <= 255).then_some(filled)
+}
+
+/// What gives every delivered file its name: one for the whole process.
+#[derive(Debug)]
+pub struct Maildirs {
+    /// The host as file names write it.
+    host: String,
+    /// A random 63-bit number, so that names differ after restarts, in containers and when the clock is set back.
+    first: u64,
+    /// How many names were given out; a word, for 32-bit boxes have no larger atomic.
+    count: AtomicUsize,
+}
+
+impl Maildirs {
+    /// Begins with a random number. `host` is this host's name.
+    #[must_use]
+    pub fn new(host: &str) -> Self {
+        let mut name = String::new();
+        for c in host.chars() {
+            match c {
+                '/' => name.push_str("\\057"),
+                ':' => name.push_str("\\072"),
+                c if c.is_ascii_graphic() && c != ',' => name.push(c),
+                _ => name.push('_'),
+            }
+            if name.len() >= HOST_MAX_OCTETS {
+                break;
+            }
+        }
+        // The standard library's own keys are random, and never wait for entropy, as a router at boot would.
+        let first = RandomState::new().build_hasher().finish();
+        Self { host: name, first, count: AtomicUsize::new(0) }
+    }
+
+    fn next_name(&self, now: WallTime) -> String {
+        let count = self.count.fetch_add(1, Ordering::Relaxed) as u64;
+        let number = self.first.wrapping_add(count) & (u64::MAX >> 1);
+        let (seconds, micros, pid) = (now.seconds(), now.subsec_micros(), std::process::id());
+        format!("{seconds}.M{micros}P{pid}Q{number}.{}", self.host)
+    }
+
+    /// Begins a delivery; the Maildir is made if it is missing.
+    ///
+    /// # Errors
+    /// `Refused` for a link in place of a directory, `Full` and `Trouble` as the system says.
+    pub fn stage(&self, path: &MaildirPath, now: WallTime) -> Result<Delivery, StoreError> {
+        let mut error = io::Error::from(Errno::NOENT);
+        for _ in 0..NAME_ATTEMPTS {
+            match self.try_stage(path, now) {
+                Ok(delivery) => return Ok(delivery),
+                // Not made yet, or taken away between two calls.
+                Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
+                    path.make().map_err(|error| path.error(error))?;
+                    error = missing;
+                }
+                Err(taken) if taken.kind() == io::ErrorKind::AlreadyExists => error = taken,
+                Err(other) => return Err(path.error(other)),
+            }
+        }
+        Err(path.error(error))
+    }
+
+    fn try_stage(&self, path: &MaildirPath, now: WallTime) -> io::Result<Delivery> {
+        let maildir = path.open()?;
+        let tmp = Arc::new(open_below(&maildir, "tmp".as_ref())?);
+        let new = Arc::new(open_below(&maildir, "new".as_ref())?);
+        let name = self.next_name(now);
+        let file = StagedFile::create(&tmp, name.clone(), path.owner)?;
+        Ok(Delivery { file, new, path: path.path().join("new"), name })
+    }
+}
+
+/// Unlinks what a crash left in `tmp`, and tells how many files that were. Meant for now and then, such as once a day.
+///
+/// # Errors
+/// As for [`Maildirs::stage`]; a Maildir that does not exist yet is none.
+pub fn sweep(path: &MaildirPath, now: WallTime) -> Result<usize, StoreError> {
+    let sweep = || {
+        let tmp = open_below(path.open()?, "tmp".as_ref())?;
+        let mut swept = 0;
+        for entry in Dir::read_from(&tmp)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let Ok(stat) = statat(&tmp, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+            let age = now.seconds().saturating_sub(u64::try_from(stat.st_mtime).unwrap_or(0));
+            // A directory can't be unlinked like this, so `.` and `..` need no care.
+            if age > TMP_MAX_AGE_SECONDS && unlinkat(&tmp, name, AtFlags::empty()).is_ok() {
+                swept += 1;
+            }
+        }
+        Ok::<_, io::Error>(swept)
+    };
+    match sweep() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        result => result.map_err(|error| path.error(error)),
+    }
+}
+
+/// A message on its way into a Maildir, in its `tmp`.
+#[derive(Debug)]
+pub struct Delivery {
+    file: StagedFile,
+    new: Arc<OwnedFd>,
+    path: PathBuf,
+    name: String,
+}
+
+impl Delivery {
+    /// Appends `octets`.
+    ///
+    /// # Errors
+    /// `Full` or `Trouble`; the delivery can't be completed then.
+    pub fn write(&mut self, octets: &[u8]) -> Result<(), StoreError> {
+        self.file.write(octets).map_err(|error| StoreError::io(&self.path, error))
+    }
+
+    /// Appends `octets` octets of `source`, from `offset` on.
+    ///
+    /// # Errors
+    /// `Full` or `Trouble`; the delivery can't be completed then.
+    pub fn append_from(&mut self, source: &File, offset: u64, octets: u64) -> Result<(), StoreError> {
+        let result = self.file.append_from(source, offset, octets, |_| ());
+        result.map_err(|error| StoreError::io(&self.path, error))
+    }
+
+    /// Octets written so far.
+    #[must_use]
+    pub fn octets(&self) -> u64 {
+        self.file.octets()
+    }
+
+    /// The file with all that was written so far, for other targets to copy from.
+    ///
+    /// # Errors
+    /// `Full` or `Trouble`; the delivery can't be completed then.
+    pub fn content_source(&mut self) -> Result<&File, StoreError> {
+        self.file.contents().map_err(|error| StoreError::io(&self.path, error))
+    }
+
+    /// Puts the message on stable storage; a commit then makes it visible in `new`.
+    ///
+    /// # Errors
+    /// `Full` or `Trouble`; the file has been thrown away.
+    pub fn sync(self) -> Result<SyncedFile, StoreError> {
+        let path = self.path.join(format!("{},S={}", self.name, self.file.octets()));
+        self.file.sync(self.new, path)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,283 @@
+//! The form of a queue file: a first line of fixed width, the envelope, the message, the journal. Text throughout, so
+//! that an administrator can read it with `less`.
+//!
+//! ```text
+//! pillarbox-queue 1 OCTETS-OF-ENVELOPE OCTETS-OF-MESSAGE LINES-OF-MESSAGE CRC-OF-ENVELOPE CRC-OF-MESSAGE CRC-OF-THIS-LINE
+//! sender=alice@example.org
+//! arrival=WALL-MICROSECONDS RUNNING-MICROSECONDS
+//! origin=[192.0.2.7]
+//! to=bob@example.net
+//! orcpt=rfc822;bob@example.net
+//! notify=failure,delay
+//! <the message, octet for octet>
+//! <the journal, see super::journal>
+//! ```
+//!
+//! `orcpt` and `notify` belong to the `to` before them; what has its default is left out; unknown keys are passed over.
+//! Values are escaped, and everything has a CRC-32: no octet is believed that has changed on the disk. `load` is the
+//! one way in, for files and for the fuzzer; it never panics and holds no more than the limits below.
+
+use super::journal::{Progress, replay};
+use crate::mail::address::{Mailbox, ReversePath};
+use crate::mail::date::Now;
+use crate::mail::envelope::{Body, Envelope, Notify, Recipient, Ret};
+use crate::store::text::{escape, parse_now, print_now, unescape};
+use std::fmt::Write;
+use std::io;
+
+/// The first line, with its line end.
+pub(super) const HEADER_OCTETS: usize = 98;
+/// Far beyond what the limits on recipients and parameters allow.
+pub(super) const ENVELOPE_MAX_OCTETS: usize = 16 << 20;
+/// What lies further behind is not read: the oldest records count.
+const JOURNAL_MAX_OCTETS: usize = 16 << 20;
+/// Read at once: most files need no second read.
+const READ_OCTETS: usize = 8 * 1024;
+
+/// The first line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Header {
+    pub envelope_octets: usize,
+    pub message_octets: u64,
+    pub message_lines: u64,
+    pub envelope_crc: u32,
+    pub message_crc: u32,
+}
+
+impl Header {
+    pub fn print(&self) -> String {
+        let mut line = format!(
+            "pillarbox-queue 1 {:010} {:020} {:020} {:08x} {:08x} ",
+            self.envelope_octets,
+            self.message_octets,
+            self.message_lines,
+            self.envelope_crc,
+            self.message_crc
+        );
+        let crc = crc32fast::hash(line.as_bytes());
+        // Writing to a String can't fail; so everywhere below.
+        let _ = writeln!(line, "{crc:08x}");
+        line
+    }
+
+    fn parse(octets: &[u8]) -> Result<Self, LoadError> {
+        let damaged = LoadError::Corrupt("its first line is damaged");
+        let text = octets.get(..HEADER_OCTETS).and_then(|line| std::str::from_utf8(line).ok());
+        let Some(text) = text else { return Err(damaged) };
+        let Some(fields) = text.strip_prefix("pillarbox-queue 1 ") else {
+            let other = text.starts_with("pillarbox-queue ");
+            return Err(if other { LoadError::Corrupt("its format version is not 1") } else { damaged });
+        };
+        let mut fields = fields.split(' ');
+        let mut next = || fields.next().unwrap_or_default();
+        let header = (|| {
+            Some(Self {
+                envelope_octets: next().parse().ok()?,
+                message_octets: next().parse().ok()?,
+                message_lines: next().parse().ok()?,
+                envelope_crc: u32::from_str_radix(next(), 16).ok()?,
+                message_crc: u32::from_str_radix(next(), 16).ok()?,
+            })
+        })();
+        // The checksum, and every other octet, are compared by printing the line again.
+        header.filter(|header| header.print() == text).ok_or(damaged)
+    }
+
+    /// Where the message begins.
+    pub const fn message_offset(&self) -> u64 {
+        (HEADER_OCTETS + self.envelope_octets) as u64
+    }
+}
+
+/// What a queue file says about its message, other than the message itself and its journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    /// Who sent it, and who gets it.
+    pub envelope: Envelope,
+    /// Where it came from, for the log.
+    pub origin: String,
+    /// When it came.
+    pub arrival: Now,
+}
+
+impl Description {
+    pub(super) fn print(&self) -> String {
+        let envelope = &self.envelope;
+        let mut text = String::new();
+        let mut line = |key: &str, value: &str| {
+            text.push_str(key);
+            text.push('=');
+            escape(value, &mut text);
+            text.push('\n');
+        };
+        let mut arrival = String::new();
+        print_now(self.arrival, &mut arrival);
+        line("sender", &envelope.reverse_path.to_string());
+        line("arrival", &arrival);
+        line("origin", &self.origin);
+        if envelope.body == Body::EightBitMime {
+            line("body", "8bitmime");
+        }
+        if envelope.smtputf8 {
+            line("smtputf8", "yes");
+        }
+        if envelope.require_tls {
+            line("requiretls", "yes");
+        }
+        if let Some(ret) = envelope.ret {
+            line("ret", if ret == Ret::Full { "full" } else { "hdrs" });
+        }
+        if let Some(envid) = &envelope.envid {
+            line("envid", envid);
+        }
+        for recipient in &envelope.recipients {
+            line("to", &recipient.mailbox.to_string());
+            if let Some(orcpt) = &recipient.orcpt {
+                line("orcpt", orcpt);
+            }
+            if let Some(notify) = recipient.notify {
+                line("notify", &print_notify(notify));
+            }
+        }
+        text
+    }
+
+    pub(super) fn parse(octets: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(octets).ok()?;
+        let mut envelope = Envelope::new(ReversePath::Null);
+        let (mut sender, mut arrival, mut origin) = (None, None, String::new());
+        for line in text.lines() {
+            let (key, value) = line.split_once('=')?;
+            let value = unescape(value)?;
+            match key {
+                "sender" => sender = Some(ReversePath::parse(&value).ok()?),
+                "arrival" => arrival = Some(parse_now(&value)?),
+                "origin" => origin = value,
+                "body" => envelope.body = Body::EightBitMime,
+                "smtputf8" => envelope.smtputf8 = true,
+                "requiretls" => envelope.require_tls = true,
+                "ret" => envelope.ret = Some(if value == "full" { Ret::Full } else { Ret::Headers }),
+                "envid" => envelope.envid = Some(value),
+                "to" => envelope.recipients.push(Recipient::new(Mailbox::parse(&value).ok()?)),
+                "orcpt" => envelope.recipients.last_mut()?.orcpt = Some(value),
+                "notify" => envelope.recipients.last_mut()?.notify = Some(parse_notify(&value)),
+                _ => {}
+            }
+        }
+        envelope.reverse_path = sender?;
+        Some(Self { envelope, origin, arrival: arrival? })
+    }
+}
+
+fn print_notify(notify: Notify) -> String {
+    let words = [(notify.success, "success"), (notify.failure, "failure"), (notify.delay, "delay")];
+    let words: Vec<_> = words.iter().filter(|(set, _)| *set).map(|&(_, word)| word).collect();
+    if words.is_empty() { "never".to_owned() } else { words.join(",") }
+}
+
+fn parse_notify(text: &str) -> Notify {
+    let has = |word| text.split(',').any(|w| w == word);
+    Notify { success: has("success"), failure: has("failure"), delay: has("delay") }
+}
+
+/// Why a queue file could not be loaded.
+#[derive(Debug)]
+pub(super) enum LoadError {
+    /// It could not be read; it may be sound.
+    Io(io::Error),
+    /// It was read, and is not sound.
+    Corrupt(&'static str),
+}
+
+impl From<io::Error> for LoadError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// All of a queue file but the message.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub header: Header,
+    pub description: Description,
+    pub progress: Vec<Progress>,
+    pub damaged_records: usize,
+}
+
+/// Reads into a buffer from an offset, and tells how much that was; 0 at the end of the file.
+pub(super) type ReadAt<'a> = &'a dyn Fn(&mut [u8], u64) -> io::Result<usize>;
+
+/// Reads all but the message, with one call for a small file.
+pub(super) fn load(read_at: ReadAt<'_>) -> Result<Loaded, LoadError> {
+    let mut start = read_range(read_at, 0, READ_OCTETS)?;
+    let header = Header::parse(&start)?;
+    let whole = start.len() < READ_OCTETS;
+    if header.envelope_octets > ENVELOPE_MAX_OCTETS {
+        return Err(LoadError::Corrupt("its envelope is too long"));
+    }
+    let envelope_end = HEADER_OCTETS + header.envelope_octets;
+    if envelope_end > start.len() && !whole {
+        let more = read_range(read_at, start.len() as u64, envelope_end - start.len())?;
+        start.extend_from_slice(&more);
+    }
+    let description = start
+        .get(HEADER_OCTETS..envelope_end)
+        .filter(|envelope| crc32fast::hash(envelope) == header.envelope_crc)
+        .and_then(Description::parse)
+        .ok_or(LoadError::Corrupt("its envelope is damaged"))?;
+    let journal_offset = header.message_offset().saturating_add(header.message_octets);
+    let rest = usize::try_from(journal_offset).ok().and_then(|offset| start.get(offset..));
+    let journal = match rest {
+        Some(journal) if whole => journal.to_vec(),
+        None if whole => return Err(LoadError::Corrupt("its message is cut short")),
+        _ => read_range(read_at, journal_offset, JOURNAL_MAX_OCTETS)?,
+    };
+    let mut progress = vec![Progress::default(); description.envelope.recipients.len()];
+    let damaged_records = replay(&journal, &mut progress);
+    Ok(Loaded { header, description, progress, damaged_records })
+}
+
+/// Reads up to `octets` octets; less only at the end of the file. A short read alone does not prove that end: it would
+/// be a pity to take a sound file for a damaged one because a network file system answers in pieces.
+fn read_range(read_at: ReadAt<'_>, offset: u64, octets: usize) -> io::Result<Vec<u8>> {
+    let mut buffer = Vec::new();
+    while buffer.len() < octets {
+        let filled = buffer.len();
+        buffer.resize(filled + (octets - filled).min(READ_OCTETS), 0);
+        let place = offset.saturating_add(filled as u64);
+        match read_at(buffer.get_mut(filled..).unwrap_or_default(), place) {
+            Ok(read) => {
+                buffer.truncate(filled + read);
+                if read == 0 {
+                    break;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => buffer.truncate(filled),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(buffer)
+}
+
+/// Reads the octets of a queue file as [`super::Queue`] reads a file: for tests and the fuzzer.
+///
+/// # Errors
+/// Why it is not a sound queue file. The checksum of the message is not looked at.
+pub fn parse_file(octets: &[u8]) -> Result<(Description, Vec<Progress>), &'static str> {
+    let read_at = |buffer: &mut [u8], offset| {
+        let rest = usize::try_from(offset).ok().and_then(|offset| octets.get(offset..)).unwrap_or_default();
+        let size = rest.len().min(buffer.len());
+        if let (Some(buffer), Some(rest)) = (buffer.get_mut(..size), rest.get(..size)) {
+            buffer.copy_from_slice(rest);
+        }
+        Ok(size)
+    };
+    match load(&read_at) {
+        Ok(loaded) => Ok((loaded.description, loaded.progress)),
+        Err(LoadError::Corrupt(reason)) => Err(reason),
+        Err(LoadError::Io(_)) => Err("it can't be read"),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,0 +1,193 @@
+//! The journal at the end of a queue file: what became of each recipient, one record a line, only ever appended.
+//!
+//! ```text
+//! CRC deferred<TAB>to=0,2<TAB>at=WALL RUNNING<TAB>status=4.4.1<TAB>remote=mx.example<TAB>text=connect: timed out
+//! ```
+//!
+//! Each append begins with a line end, so that what a crash has torn can't swallow the record after it. A line whose
+//! checksum is wrong is passed over. A lost record repeats an attempt, or at worst a delivery; it never loses mail.
+//! Kinds of later versions are kept in the file and passed over. What may fail: nothing.
+
+use crate::mail::date::Now;
+use crate::mail::outcome::{Diagnostic, Outcome};
+use crate::mail::status::EnhancedStatus;
+use crate::store::text::{escape, parse_checked, parse_now, print_checked, print_now, unescape};
+use std::fmt::Write;
+
+/// How much of a reply or a reason is kept: replies of 200 KiB are possible, and come with each attempt.
+const VALUE_MAX_OCTETS: usize = 2048;
+
+/// What happened to some recipients of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Their places in the envelope's list.
+    pub recipients: Vec<usize>,
+    /// When.
+    pub at: Now,
+    /// What.
+    pub event: Event,
+}
+
+/// The kinds of records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// An attempt ended; also the end of a recipient's lifetime, which is a failure with 4.4.7.
+    Attempted(Outcome),
+    /// A notice about their present state has been handed to intake, or was found not to be wanted.
+    Notified,
+}
+
+impl Record {
+    /// Appends the record as one line.
+    pub(super) fn print(&self, out: &mut String) {
+        let kind = match &self.event {
+            Event::Attempted(Outcome::Delivered(_)) => "delivered",
+            Event::Attempted(Outcome::Deferred(_)) => "deferred",
+            Event::Attempted(Outcome::Failed(_)) => "failed",
+            Event::Notified => "notified",
+        };
+        let indexes: Vec<_> = self.recipients.iter().map(usize::to_string).collect();
+        let mut text = format!("{kind}\tto={}\tat=", indexes.join(","));
+        print_now(self.at, &mut text);
+        if let Event::Attempted(outcome) = &self.event {
+            print_diagnostic(outcome.diagnostic(), &mut text);
+        }
+        print_checked(&text, out);
+    }
+
+    /// Reads the text of a line; `None` for a kind or a form that this version does not know.
+    fn parse(text: &str) -> Option<Self> {
+        let (kind, fields) = text.split_once('\t')?;
+        let field = |key: &str| fields.split('\t').find_map(|f| f.strip_prefix(key)?.strip_prefix('='));
+        let diagnostic = || {
+            let value = |key| field(key).map_or(Some(None), |text| unescape(text).map(Some));
+            Some(Diagnostic {
+                status: EnhancedStatus::parse(field("status")?)?,
+                remote: value("remote")?,
+                reply: value("reply")?,
+                text: value("text")?.unwrap_or_default(),
+            })
+        };
+        let event = match kind {
+            "delivered" => Event::Attempted(Outcome::Delivered(diagnostic()?)),
+            "deferred" => Event::Attempted(Outcome::Deferred(diagnostic()?)),
+            "failed" => Event::Attempted(Outcome::Failed(diagnostic()?)),
+            "notified" => Event::Notified,
+            _ => return None,
+        };
+        let recipients = field("to")?.split(',').map(|i| i.parse().ok()).collect::<Option<_>>()?;
+        Some(Self { recipients, at: parse_now(field("at")?)?, event })
+    }
+}
+
+fn print_diagnostic(diagnostic: &Diagnostic, out: &mut String) {
+    // Writing to a String can't fail.
+    let _ = write!(out, "\tstatus={}", diagnostic.status);
+    let text = Some(&diagnostic.text);
+    for (key, value) in
+        [("remote", diagnostic.remote.as_ref()), ("reply", diagnostic.reply.as_ref()), ("text", text)]
+    {
+        if let Some(value) = value {
+            let _ = write!(out, "\t{key}=");
+            escape(cut(value), out);
+        }
+    }
+}
+
+/// The first octets of a value, up to the limit, without half a character.
+fn cut(value: &str) -> &str {
+    let end = (0..=VALUE_MAX_OCTETS.min(value.len())).rev().find(|&end| value.is_char_boundary(end));
+    value.get(..end.unwrap_or(0)).unwrap_or_default()
+}
+
+/// How far a recipient has come.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Still to be tried, or settled.
+    pub state: State,
+    /// A notice about `state` has been handed on: about the delay while pending, about the failure when failed.
+    pub notified: bool,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// When the last three attempts were, newest first: nothing expires with fewer since the clock last jumped.
+    pub recent_attempts: [Option<Now>; 3],
+    /// What the last attempt ended with.
+    pub diagnostic: Option<Diagnostic>,
+}
+
+/// The three states of a recipient. Delivered and failed are final.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum State {
+    /// To be tried.
+    #[default]
+    Pending,
+    /// Done.
+    Delivered,
+    /// Given up.
+    Failed,
+}
+
+impl Progress {
+    /// Whether nothing is left to do for this recipient: delivered, or failed and the sender knows.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        match self.state {
+            State::Pending => false,
+            State::Delivered => true,
+            State::Failed => self.notified,
+        }
+    }
+
+    fn apply(&mut self, at: Now, event: &Event) {
+        let outcome = match event {
+            Event::Attempted(outcome) if self.state == State::Pending => outcome,
+            // What is settled stays so; a record may have been written twice.
+            Event::Attempted(_) => return,
+            Event::Notified => {
+                self.notified = true;
+                return;
+            }
+        };
+        self.state = match outcome {
+            Outcome::Delivered(_) => State::Delivered,
+            Outcome::Deferred(_) => State::Pending,
+            Outcome::Failed(_) => State::Failed,
+        };
+        // A notice about the delay says nothing about the end.
+        self.notified &= self.state == State::Pending;
+        self.attempts = self.attempts.saturating_add(1);
+        let [newest, second, _] = self.recent_attempts;
+        self.recent_attempts = [Some(at), newest, second];
+        self.diagnostic = Some(outcome.diagnostic().clone());
+    }
+}
+
+/// Does to `progress` what the record says; places that do not exist are passed over.
+pub(super) fn apply(record: &Record, progress: &mut [Progress]) {
+    for &index in &record.recipients {
+        if let Some(progress) = progress.get_mut(index) {
+            progress.apply(record.at, &record.event);
+        }
+    }
+}
+
+/// Reads a journal and applies each record. Tells how many lines were damaged; not counted is what stands behind the
+/// last line end, for that was never finished.
+pub(super) fn replay(journal: &[u8], progress: &mut [Progress]) -> usize {
+    let mut damaged = 0;
+    for line in journal.split_inclusive(|&b| b == b'\n') {
+        let Some(line) = line.strip_suffix(b"\n").filter(|line| !line.is_empty()) else { continue };
+        match parse_checked(line) {
+            Some(text) => {
+                if let Some(record) = Record::parse(text) {
+                    apply(&record, progress);
+                }
+            }
+            None => damaged += 1,
+        }
+    }
+    damaged
+}
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,0 +1,435 @@
+//! The queue: what has been accepted and has not left yet. One file a message, named by its queue id.
+//!
+//! **The instant of commit** is the sync of `queue/` after `tmp/ID` was renamed to `queue/ID`. Before it nothing has
+//! been promised; after it the message outlives any crash. What may lie on the disk, whatever the moment of a crash:
+//!
+//! | | where | what | means | who cleans up |
+//! |---|---|---|---|---|
+//! | S1 | `tmp/ID`, locked | any part of a file | somebody is at work on it | they do |
+//! | S2 | `tmp/ID`, not locked | any part of a file | a crash before the commit: nobody was promised anything | `sweep` unlinks it |
+//! | S3 | `tmp/ID` and `queue/ID` | one file, two names | a crash in a commit by link, on a system without `RENAME_NOREPLACE` | `sweep` unlinks the first |
+//! | S4 | `queue/ID`, no journal | a whole file | accepted, not tried yet. If the sync of `queue/` had not been answered the sender comes again: a duplicate | the forwarder, when it is done |
+//! | S5 | `queue/ID` with a journal | a whole file and records | tried; the records say how far each recipient has come | the forwarder, when all are finished |
+//! | S6 | `queue/ID`, torn journal | a whole file, the last record in part | a crash while appending: that attempt is repeated | nobody: the next append begins a new line |
+//! | S7 | `queue/ID`, all finished | as S5 | a crash before the unlink, or before its sync | the forwarder, at once |
+//! | S8 | `queue/ID`, damaged | a checksum is wrong, or it is cut short | the disk lied | moved to `corrupt/`, and logged; never deleted |
+//! | S9 | `queue/` any other name | anything | not ours | nobody: it is reported |
+//! | S10 | `corrupt/ID` | as S8 | somebody has to look | the administrator |
+//!
+//! A race is left between the making of a file in `tmp/` and its lock, in which a sweep of another process may unlink
+//! it: its commit fails then and the client comes again.
+//!
+//! An entry is locked with `flock` for a whole attempt, so several processes may work on one queue. Within a process
+//! threads share the entry. Never rewrites a file, and never overwrites one.
+
+mod entry;
+mod format;
+mod journal;
+
+pub use entry::{Content, Durability, Entry};
+pub use format::{Description, parse_file};
+pub use journal::{Event, Progress, Record, State};
+
+use super::durable::{self, Owner, StagedFile, SyncedFile};
+use super::{ErrorKind, StoreError};
+use crate::mail::date::Now;
+use crate::mail::envelope::Envelope;
+use crate::mail::id::QueueId;
+use entry::lock;
+use format::{ENVELOPE_MAX_OCTETS, HEADER_OCTETS, Header, LoadError, load};
+use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, flock, fstat, openat, unlinkat};
+use rustix::io::Errno;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, Weak};
+
+/// How many names are tried for a damaged file in `corrupt/`.
+const CORRUPT_NAMES: usize = 100;
+
+/// The queue below a state directory.
+#[derive(Debug)]
+pub struct Queue {
+    path: PathBuf,
+    state: OwnedFd,
+    queue: Arc<OwnedFd>,
+    tmp: Arc<OwnedFd>,
+    corrupt: OwnedFd,
+    entries: Mutex<Entries>,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    /// What is checked out now.
+    open: HashMap<QueueId, Weak<Entry>>,
+    /// What must not be forgotten: something has been delivered, and the disk would not take the record. Forgetting
+    /// would deliver it again with each attempt.
+    unwritten: HashMap<QueueId, Arc<Entry>>,
+}
+
+/// What came of a checkout.
+#[derive(Debug)]
+pub enum Checkout {
+    /// The entry, locked until the last of its holders drops it.
+    Ready(Arc<Entry>),
+    /// Another process is at work on it, or a thread of this one just ceases to be.
+    Busy,
+    /// It is not in the queue, or not any more.
+    Gone,
+}
+
+/// What `scan` tells of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// Its queue id.
+    pub id: QueueId,
+    /// Envelope, origin and arrival.
+    pub description: Description,
+    /// Size of the message in canonical form.
+    pub message_octets: u64,
+    /// How far each recipient has come, in the order of the envelope.
+    pub progress: Vec<Progress>,
+    /// Lines of the journal that were damaged.
+    pub damaged_records: usize,
+}
+
+impl Queue {
+    /// Opens the queue below `state`. What is missing is made, durably, and given to `owner`.
+    ///
+    /// # Errors
+    /// With the path that could not be made or opened.
+    pub fn open(state: &Path, owner: Option<Owner>) -> Result<Self, StoreError> {
+        let open = || {
+            let parent = state.parent().filter(|parent| !parent.as_os_str().is_empty());
+            let parent = parent.unwrap_or(Path::new("."));
+            let directory = match durable::open_directory(state) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    let passable = Mode::RWXU | Mode::XGRP | Mode::XOTH;
+                    durable::make_directories(parent, passable)?;
+                    let name = state.file_name().unwrap_or_default();
+                    durable::make_below(durable::open_directory(parent)?, name, passable, owner)?
+                }
+                result => result?,
+            };
+            let make = |name: &str| durable::make_below(&directory, name.as_ref(), Mode::RWXU, owner);
+            let (queue, tmp, corrupt) = (make("queue")?, make("tmp")?, make("corrupt")?);
+            Ok((directory, queue, tmp, corrupt))
+        };
+        let (directory, queue, tmp, corrupt) =
+            open().map_err(|error: io::Error| StoreError::io(state, error))?;
+        Ok(Self {
+            path: state.join("queue"),
+            state: directory,
+            queue: Arc::new(queue),
+            tmp: Arc::new(tmp),
+            corrupt,
+            entries: Mutex::default(),
+        })
+    }
+
+    /// Marks the state directory as served by this process, for as long as the queue is open; false if another
+    /// process serves it.
+    ///
+    /// # Errors
+    /// Whatever the system says about the lock.
+    pub fn lock_for_serving(&self) -> Result<bool, StoreError> {
+        match flock(&self.state, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(true),
+            Err(Errno::WOULDBLOCK) => Ok(false),
+            Err(errno) => Err(StoreError::io(&self.path, errno)),
+        }
+    }
+
+    /// Unlinks what no process holds in `tmp/` (S2, S3), and tells how many files that were.
+    ///
+    /// # Errors
+    /// When the directory can't be read; what can't be unlinked is left for the next sweep.
+    pub fn sweep(&self) -> Result<usize, StoreError> {
+        let names = Dir::read_from(&self.tmp).map_err(|errno| StoreError::io(&self.path, errno))?;
+        let mut swept = 0;
+        for entry in names.flatten() {
+            let name = entry.file_name();
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            let Ok(file) = openat(&self.tmp, name, flags, Mode::empty()) else { continue };
+            let locked = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+            // A directory can't be unlinked like this, so `.` and `..` need no care.
+            if locked && unlinkat(&self.tmp, name, AtFlags::empty()).is_ok() {
+                swept += 1;
+            }
+        }
+        Ok(swept)
+    }
+
+    /// Begins an entry under a temporary name.
+    ///
+    /// # Errors
+    /// `Full` or `Trouble`.
+    pub fn stage(
+        &self,
+        id: QueueId,
+        envelope: &Envelope,
+        origin: &str,
+        arrival: Now,
+    ) -> Result<StagedEntry, StoreError> {
+        let path = self.path.join(id.to_string());
+        let description = Description { envelope: envelope.clone(), origin: origin.to_owned(), arrival };
+        let envelope = description.print();
+        if envelope.len() > ENVELOPE_MAX_OCTETS {
+            return Err(StoreError::new(ErrorKind::Trouble, path, "its envelope is too long"));
+        }
+        let header = Header {
+            envelope_octets: envelope.len(),
+            message_octets: 0,
+            message_lines: 0,
+            envelope_crc: crc32fast::hash(envelope.as_bytes()),
+            message_crc: 0,
+        };
+        let stage = || {
+            let mut file = StagedFile::create(&self.tmp, id.to_string(), None)?;
+            file.lock()?;
+            // Filled in when the message is complete.
+            file.write(&[b' '; HEADER_OCTETS])?;
+            file.write(envelope.as_bytes())?;
+            Ok(file)
+        };
+        let file = stage().map_err(|error: io::Error| StoreError::io(&path, error))?;
+        let crc = crc32fast::Hasher::new();
+        Ok(StagedEntry { file, queue: Arc::clone(&self.queue), path, header, crc })
+    }
+
+    /// Looks at every entry, for a restart or a listing, without locking it: at the messages themselves it does not
+    /// look. Damaged files are moved to `corrupt/` (`Corrupt`), what can't be read now stays (`Full`, `Trouble`), and
+    /// so does what is none of ours (`Foreign`).
+    ///
+    /// # Errors
+    /// When the directory can't be read.
+    pub fn scan(&self) -> Result<Scan<'_>, StoreError> {
+        let names = Dir::read_from(&self.queue).map_err(|errno| StoreError::io(&self.path, errno))?;
+        Ok(Scan { queue: self, names })
+    }
+
+    /// Locks an entry for an attempt. Threads that ask while it is checked out share it.
+    ///
+    /// # Errors
+    /// `Corrupt` if it was damaged and has been moved to `corrupt/`; else it stays, and can't be read now.
+    pub fn checkout(&self, id: QueueId) -> Result<Checkout, StoreError> {
+        let mut entries = lock(&self.entries);
+        entries.open.retain(|_, entry| entry.strong_count() > 0);
+        if let Some(entry) = entries.open.get(&id).and_then(Weak::upgrade) {
+            return Ok(Checkout::Ready(entry));
+        }
+        let path = self.path.join(id.to_string());
+        let file = match self.open_file(id, OFlags::RDWR | OFlags::APPEND) {
+            Err(Errno::NOENT) => return Ok(Checkout::Gone),
+            result => result.map_err(|errno| StoreError::io(&path, errno))?,
+        };
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => return Ok(Checkout::Busy),
+            result => result.map_err(|errno| StoreError::io(&path, errno))?,
+        }
+        // Whoever held the lock before may have removed the entry.
+        if fstat(&file).map_err(|errno| StoreError::io(&path, errno))?.st_nlink == 0 {
+            return Ok(Checkout::Gone);
+        }
+        let entry = Entry::load(id, path, file).map_err(|error| self.load_error(id, error))?;
+        let entry = Arc::new(entry);
+        entries.open.insert(id, Arc::downgrade(&entry));
+        Ok(Checkout::Ready(entry))
+    }
+
+    /// Applies records to an entry and appends them to its journal, with one write and at most one sync.
+    ///
+    /// # Errors
+    /// `Full` or `Trouble`: the records count all the same. Those that were to be synced are kept in memory, with the
+    /// entry and its lock, and written ahead of the next ones; the others are forgotten when the entry is dropped.
+    pub fn record(
+        &self,
+        entry: &Arc<Entry>,
+        records: &[Record],
+        durability: Durability,
+    ) -> Result<(), StoreError> {
+        let result = entry.append(records, durability);
+        let mut entries = lock(&self.entries);
+        if entry.has_unwritten() {
+            entries.unwritten.insert(entry.id(), Arc::clone(entry));
+        } else {
+            entries.unwritten.remove(&entry.id());
+        }
+        result
+    }
+
+    /// Takes an entry out of the queue. After one or more of them comes [`Self::sync`]; until then a crash may bring
+    /// it back.
+    ///
+    /// # Errors
+    /// Whatever the system says; an entry that is gone already is none.
+    pub fn remove(&self, entry: &Entry) -> Result<(), StoreError> {
+        match unlinkat(&self.queue, entry.id().to_string(), AtFlags::empty()) {
+            Err(errno) if errno != Errno::NOENT => {
+                Err(StoreError::io(self.path.join(entry.id().to_string()), errno))
+            }
+            _ => {
+                lock(&self.entries).unwritten.remove(&entry.id());
+                Ok(())
+            }
+        }
+    }
+
+    /// Makes the removals so far durable.
+    ///
+    /// # Errors
+    /// Whatever the system says; what was removed may come back then.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        durable::sync_directory(&self.queue).map_err(|error| StoreError::io(&self.path, error))
+    }
+
+    /// Moves a damaged file to `corrupt/`, under its own name or, if that is taken, with a number behind it.
+    ///
+    /// # Errors
+    /// Whatever the system says; the file stays where it is then. One that is gone already is none.
+    pub fn set_aside(&self, id: QueueId) -> Result<(), StoreError> {
+        let name = id.to_string();
+        let mut to = name.clone();
+        let mut number = 0;
+        loop {
+            let moved = durable::move_file(self.queue.as_fd(), &name, self.corrupt.as_fd(), &to);
+            match moved.map_err(|error| (error.kind(), error)) {
+                Ok(()) | Err((io::ErrorKind::NotFound, _)) => return Ok(()),
+                Err((io::ErrorKind::AlreadyExists, _)) if number < CORRUPT_NAMES => {
+                    number += 1;
+                    to = format!("{name}.{number}");
+                }
+                Err((_, error)) => return Err(StoreError::io(self.path.join(name), error)),
+            }
+        }
+    }
+
+    fn open_file(&self, id: QueueId, access: OFlags) -> Result<File, Errno> {
+        let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        openat(&self.queue, id.to_string(), flags, Mode::empty()).map(File::from)
+    }
+
+    /// Sets a damaged file aside, and makes the error to report.
+    fn load_error(&self, id: QueueId, error: LoadError) -> StoreError {
+        let path = self.path.join(id.to_string());
+        match error {
+            LoadError::Io(error) => StoreError::io(path, error),
+            LoadError::Corrupt(reason) => match self.set_aside(id) {
+                Ok(()) => StoreError::new(ErrorKind::Corrupt, path, reason),
+                Err(error) => error,
+            },
+        }
+    }
+
+    /// `None`: it is gone.
+    fn summary(&self, id: QueueId) -> Option<Result<Summary, StoreError>> {
+        let file = match self.open_file(id, OFlags::RDONLY) {
+            Err(Errno::NOENT) => return None,
+            Err(errno) => return Some(Err(StoreError::io(self.path.join(id.to_string()), errno))),
+            Ok(file) => file,
+        };
+        let summary = |loaded: format::Loaded| Summary {
+            id,
+            description: loaded.description,
+            message_octets: loaded.header.message_octets,
+            progress: loaded.progress,
+            damaged_records: loaded.damaged_records,
+        };
+        let loaded = load(&|buffer, offset| file.read_at(buffer, offset));
+        Some(loaded.map(summary).map_err(|error| self.load_error(id, error)))
+    }
+}
+
+/// The entries of a queue, in no order.
+#[derive(Debug)]
+pub struct Scan<'a> {
+    queue: &'a Queue,
+    names: Dir,
+}
+
+impl Iterator for Scan<'_> {
+    type Item = Result<Summary, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let entry = match self.names.next()? {
+                Ok(entry) => entry,
+                Err(errno) => return Some(Err(StoreError::io(&self.queue.path, errno))),
+            };
+            let name = entry.file_name().to_string_lossy();
+            if name == "." || name == ".." {
+                continue;
+            }
+            let Some(id) = QueueId::parse(&name) else {
+                let path = self.queue.path.join(&*name);
+                return Some(Err(StoreError::new(ErrorKind::Foreign, path, "not a queue file; left alone")));
+            };
+            if let Some(summary) = self.queue.summary(id) {
+                return Some(summary);
+            }
+        }
+    }
+}
+
+/// An entry on its way into the queue, in `tmp/`.
+#[derive(Debug)]
+pub struct StagedEntry {
+    file: StagedFile,
+    queue: Arc<OwnedFd>,
+    path: PathBuf,
+    header: Header,
+    crc: crc32fast::Hasher,
+}
+
+impl StagedEntry {
+    /// Appends `octets` to the message.
+    ///
+    /// # Errors
+    /// `Full` or `Trouble`; the entry can't be completed then.
+    pub fn write(&mut self, octets: &[u8]) -> Result<(), StoreError> {
+        count(&mut self.header, &mut self.crc, octets);
+        self.file.write(octets).map_err(|error| StoreError::io(&self.path, error))
+    }
+
+    /// Appends `octets` octets of `source` to the message, from `offset` on.
+    ///
+    /// # Errors
+    /// `Full` or `Trouble`; the entry can't be completed then.
+    pub fn append_from(&mut self, source: &File, offset: u64, octets: u64) -> Result<(), StoreError> {
+        let (header, crc) = (&mut self.header, &mut self.crc);
+        let result = self.file.append_from(source, offset, octets, |piece| count(header, crc, piece));
+        result.map_err(|error| StoreError::io(&self.path, error))
+    }
+
+    /// The message so far, for other targets to copy from: the file, the offset in it, and the size.
+    ///
+    /// # Errors
+    /// `Full` or `Trouble`; the entry can't be completed then.
+    pub fn content_source(&mut self) -> Result<(&File, u64, u64), StoreError> {
+        let file = self.file.contents().map_err(|error| StoreError::io(&self.path, error))?;
+        Ok((file, self.header.message_offset(), self.header.message_octets))
+    }
+
+    /// Completes the first line and puts the entry on stable storage; a commit then makes it visible in the queue.
+    ///
+    /// # Errors
+    /// `Full` or `Trouble`; the file has been thrown away.
+    pub fn sync(mut self) -> Result<SyncedFile, StoreError> {
+        self.header.message_crc = self.crc.finalize();
+        let written = self.file.write_start(self.header.print().as_bytes());
+        written.map_err(|error| StoreError::io(&self.path, error))?;
+        self.file.sync(self.queue, self.path)
+    }
+}
+
+fn count(header: &mut Header, crc: &mut crc32fast::Hasher, octets: &[u8]) {
+    crc.update(octets);
+    header.message_octets += octets.len() as u64;
+    header.message_lines += octets.iter().filter(|&&octet| octet == b'\n').count() as u64;
+}
+
+#[cfg(test)]
+mod tests;
