@@ -1,1 +1,146 @@
-//! The configuration: from the file to typed settings.
+//! The configuration: from the file to typed settings (INTERFACE section 2).
+//!
+//! [`parse`] is pure and [`load`] reads one file; what the settings name is looked at by [`files`], and the name of
+//! a host that has none set is found by [`host`]. Every key is a row of [`keys`]. A file with anything wrong in it
+//! gives all its problems and no settings; nothing is ever ignored in silence.
+
+pub mod files;
+pub mod host;
+pub mod keys;
+mod kinds;
+mod mail_kinds;
+mod problem;
+mod values;
+mod walk;
+
+pub use files::Account;
+pub use keys::{
+    Alarm, Auth, Digest, Dkim, Dns, Limits, Listener, Local, Log, Queue, Relay, Rewrite, Settings, Tls,
+};
+pub use problem::{Place, Problem};
+pub use values::{Addressee, Family, ListenerKind, LogLevel, LogTarget, Route, RouteTarget, TlsLevel, Users};
+
+use crate::mail::address::Domain;
+use kinds::Complaints;
+use std::collections::HashSet;
+use std::io::{Error, Read};
+use std::path::Path;
+use toml::de::DeTable;
+use walk::Report;
+
+/// The largest file that is read, in octets: a device or a mailbox given by mistake ends here.
+const FILE_MAX_OCTETS: u64 = 1 << 20;
+
+/// Where the file sets what; for problems that show only when the settings meet the disk.
+#[derive(Debug, Clone, Default)]
+pub struct Places(Vec<(&'static str, &'static str, Place)>);
+
+impl Places {
+    /// Where the value of a key stands; `table` is empty for the keys in front of all tables. `None`: not set.
+    #[must_use]
+    pub fn of(&self, table: &str, key: &str) -> Option<Place> {
+        self.0.iter().find(|(t, k, _)| (*t, *k) == (table, key)).map(|(.., place)| *place)
+    }
+}
+
+impl Settings {
+    /// The domains whose mail stays here; `hostname` is what [`host::name`] found.
+    #[must_use]
+    pub fn local_domains(&self, hostname: &Domain) -> Vec<Domain> {
+        let default = || vec![Domain::Name("localhost".to_owned()), hostname.clone()];
+        self.local.domains.clone().unwrap_or_else(default)
+    }
+}
+
+/// Reads a configuration file.
+///
+/// # Errors
+/// All that is wrong with it.
+pub fn load(path: &Path) -> Result<Settings, Vec<Problem>> {
+    load_with_places(path).map(|(settings, _)| settings)
+}
+
+/// Reads a configuration file, and keeps where it sets what.
+///
+/// # Errors
+/// All that is wrong with it.
+pub fn load_with_places(path: &Path) -> Result<(Settings, Places), Vec<Problem>> {
+    let file = path.display().to_string();
+    let problem = |place, text| vec![Problem { file: file.clone(), place, text }];
+    let octets = read_octets(path).map_err(|e| problem(None, format!("can't be read: {e}")))?;
+    if octets.len() as u64 > FILE_MAX_OCTETS {
+        return Err(problem(None, "is larger than 1 MiB; name a configuration file".into()));
+    }
+    let text = String::from_utf8(octets).map_err(|e| {
+        let good =
+            String::from_utf8_lossy(e.as_bytes().get(..e.utf8_error().valid_up_to()).unwrap_or_default());
+        problem(Some(Place::of(&good, good.len())), "the text is not UTF-8; save the file as UTF-8".into())
+    })?;
+    parse_with_places(&text, &file)
+}
+
+fn read_octets(path: &Path) -> Result<Vec<u8>, Error> {
+    let mut octets = Vec::new();
+    std::fs::File::open(path)?.take(FILE_MAX_OCTETS + 1).read_to_end(&mut octets)?;
+    Ok(octets)
+}
+
+/// Reads the text of a configuration; `file` is the name that problems give it.
+///
+/// # Errors
+/// All that is wrong with it.
+pub fn parse(text: &str, file: &str) -> Result<Settings, Vec<Problem>> {
+    parse_with_places(text, file).map(|(settings, _)| settings)
+}
+
+fn parse_with_places(text: &str, file: &str) -> Result<(Settings, Places), Vec<Problem>> {
+    let mut settings = Settings::default();
+    let mut report = Report::default();
+    read(text, &mut settings, &mut report);
+    if report.complaints.is_empty() {
+        let places = report.places.iter().map(|&(table, key, at)| (table, key, Place::of(text, at)));
+        return Ok((settings, Places(places.collect())));
+    }
+    report.complaints.sort();
+    let problem = |(at, text_of): (usize, String)| Problem {
+        file: file.to_owned(),
+        place: Some(Place::of(text, at)),
+        text: text_of,
+    };
+    Err(report.complaints.into_iter().map(problem).collect())
+}
+
+/// The TOML parser mends syntax errors as well as it can, so that the rest of the file is checked, too. What is found
+/// on the line of such an error, or below one that may have torn a table apart, would only be its echo.
+fn read(text: &str, settings: &mut Settings, report: &mut Report) {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    walk::walk(table.get_ref(), settings, report);
+    let line_of = |at: usize| Place::of(text, at).line;
+    let mut syntax = Complaints::new();
+    let mut torn = usize::MAX;
+    for error in &errors {
+        let span = error.span().unwrap_or_default();
+        let message = match error.message() {
+            "duplicate key" => "duplicate key; keep one of them".to_owned(),
+            m if m.starts_with("string values must be quoted") => {
+                if report.complaints.iter().any(|(at, _)| *at == span.start) {
+                    continue; // `true` or a number was wanted: that says more.
+                }
+                format!("text stands in quotes; write {:?}", text.get(span.clone()).unwrap_or_default())
+            }
+            m => {
+                torn = torn.min(line_of(span.start));
+                m.replacen(", expected nothing", "; remove it", 1).replacen(", expected ", "; write ", 1)
+            }
+        };
+        syntax.push((span.start, message));
+    }
+    syntax.sort();
+    syntax.dedup_by_key(|(at, _)| line_of(*at));
+    let broken: HashSet<usize> = syntax.iter().map(|(at, _)| line_of(*at)).collect();
+    report.complaints.retain(|(at, _)| line_of(*at) < torn && !broken.contains(&line_of(*at)));
+    report.complaints.append(&mut syntax);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+//! What the configuration names on disk: does it exist, or can it be made, and may pillarbox use it?
+//!
+//! Looks only, and changes nothing: `serve` makes what is missing. Rights are judged by owner, group and mode, since
+//! they are asked for another user than the one who asks; access control lists are not seen.
+
+use super::problem::{Place, Problem};
+use super::{Places, Settings, Users};
+use std::io::ErrorKind;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+
+/// Write and search permission of a directory, as the three bits of a mode.
+const WRITE_AND_SEARCH: u32 = 0o3;
+/// What others than owner and group may do with a file.
+const OTHERS: u32 = 0o007;
+
+/// Who reads and writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// The name, for messages.
+    pub name: String,
+    /// The user id.
+    pub uid: u32,
+    /// The group ids, all of them.
+    pub groups: Vec<u32>,
+}
+
+/// All that is wrong with what the settings name. `started_as` is who starts pillarbox; `look_up` finds the account
+/// that root becomes. `file` is the name that problems give the configuration.
+pub fn problems(
+    settings: &Settings,
+    places: &Places,
+    file: &str,
+    started_as: &Account,
+    look_up: &dyn Fn(&str) -> Option<Account>,
+) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut tell = |place: Option<Place>, text: String| {
+        problems.push(Problem { file: file.to_owned(), place, text });
+    };
+    let from_root = started_as.uid == 0;
+    let runs_as = if from_root { look_up(&settings.user) } else { Some(started_as.clone()) };
+    let Some(runs_as) = runs_as else {
+        let name = &settings.user;
+        let text = format!(
+            "user {name:?} does not exist; make it (useradd --system --user-group --no-create-home {name}), or name another"
+        );
+        tell(places.of("", "user"), text);
+        return problems;
+    };
+    if let Err(text) = directory(&settings.state, started_as, &runs_as) {
+        tell(places.of("", "state"), text);
+    }
+    if let Err(text) = socket(&settings.control, started_as, &runs_as) {
+        tell(places.of("", "control"), text);
+    }
+    let maildirs = match settings.local.maildir.fixed_directory() {
+        Some(fixed) => directory(fixed, &runs_as, &runs_as),
+        None if from_root && runs_as.uid != 0 && settings.local.users == Users::System => Err(format!(
+            "{:?} can't write to the homes of others; write a path such as \"/var/mail/{{user}}\"",
+            runs_as.name
+        )),
+        None => Ok(()),
+    };
+    if let Err(text) = maildirs {
+        tell(places.of("local", "maildir"), text);
+    }
+    if let Some(Err(text)) = settings.relay.password_file.as_deref().map(secret) {
+        tell(places.of("relay", "password_file"), text);
+    }
+    problems
+}
+
+/// Whether a file with a secret is there, and closed to others.
+///
+/// # Errors
+/// Says what is wrong and what to do.
+pub fn secret(path: &Path) -> Result<(), String> {
+    let metadata =
+        std::fs::metadata(path).map_err(|e| format!("{path:?} can't be read: {e}; make the file"))?;
+    if metadata.mode() & OTHERS != 0 {
+        return Err(format!("others may use {path:?}; take that right away (chmod o= {})", path.display()));
+    }
+    Ok(())
+}
+
+/// Whether `user` may write to the directory, or, while it is missing, `maker` may make it.
+fn directory(path: &Path, maker: &Account, user: &Account) -> Result<(), String> {
+    match std::fs::metadata(path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => match path.parent() {
+            Some(parent) => {
+                directory(parent, maker, maker).map_err(|e| format!("{path:?} can't be made: {e}"))
+            }
+            None => Ok(()),
+        },
+        Err(e) => Err(format!("{path:?} can't be looked at: {e}; name another")),
+        Ok(metadata) if !metadata.is_dir() => Err(format!("{path:?} is not a directory; name another")),
+        Ok(metadata) if may_write(&metadata, user) => Ok(()),
+        Ok(metadata) => Err(format!(
+            "user {:?} can't write to {path:?} (owner {}, group {}, mode {:o}); give it to the user or a group of it",
+            user.name,
+            metadata.uid(),
+            metadata.gid(),
+            metadata.mode() & 0o7777
+        )),
+    }
+}
+
+fn may_write(metadata: &std::fs::Metadata, who: &Account) -> bool {
+    let shift = match () {
+        () if who.uid == 0 => return true,
+        () if metadata.uid() == who.uid => 6,
+        () if who.groups.contains(&metadata.gid()) => 3,
+        () => 0,
+    };
+    (metadata.mode() >> shift) & WRITE_AND_SEARCH == WRITE_AND_SEARCH
+}
+
+fn socket(path: &Path, maker: &Account, user: &Account) -> Result<(), String> {
+    if std::fs::metadata(path).is_ok_and(|metadata| !metadata.file_type().is_socket()) {
+        return Err(format!("{path:?} exists and is not a socket; name another"));
+    }
+    path.parent().map_or(Ok(()), |parent| directory(parent, maker, user))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,138 @@
+//! What stands on disk, made in a directory of its own, and what is said about it to whom.
+
+use super::*;
+use crate::config::parse;
+use std::fs::{Permissions, create_dir_all, set_permissions, write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+fn account(uid: u32, groups: &[u32]) -> Account {
+    Account { name: format!("u{uid}"), uid, groups: groups.to_vec() }
+}
+
+fn directory_for(test: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("pillarbox-files-{test}-{}", std::process::id()));
+    create_dir_all(&path).unwrap();
+    path
+}
+
+fn chmod(path: &Path, mode: u32) {
+    set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+/// The texts of all problems; paths in them are shortened to `D`.
+fn told(root: &Path, keys: &str, started_as: &Account) -> Vec<String> {
+    let d = root.display();
+    let text = format!(
+        "state = \"{d}/state\"\ncontrol = \"{d}/run/c.sock\"\n[local]\nmaildir = \"{d}/mail/{{user}}\"\n{keys}"
+    );
+    let settings = parse(&text, "f").unwrap();
+    let places = Places(vec![("", "state", Place { line: 1, column: 9 })]);
+    let stranger = account(4_000_000, &[4_000_001]);
+    let look_up = |name: &str| (name == "pillarbox").then(|| stranger.clone());
+    let found = problems(&settings, &places, "f", started_as, &look_up);
+    found.iter().map(|problem| problem.to_string().replace(&d.to_string(), "D")).collect()
+}
+
+#[test]
+fn missing_directories_are_fine_where_they_can_be_made() {
+    let root = directory_for("missing");
+    chmod(&root, 0o777);
+    assert_eq!(told(&root, "", &account(0, &[0])), [""; 0]);
+    assert_eq!(told(&root, "", &account(4_000_000, &[])), [""; 0]);
+    chmod(&root, 0o755);
+    let owner = std::fs::metadata(&root).unwrap();
+    let (uid, gid) = (owner.uid(), owner.gid());
+    let why = format!(
+        "user \"u4000000\" can't write to \"D\" (owner {uid}, group {gid}, mode 755); give it to the user or a group of it"
+    );
+    let maildir = format!("f: \"D/mail\" can't be made: {why}");
+    // Root makes the first two before it becomes another user; Maildirs are made by that user.
+    assert_eq!(told(&root, "", &account(0, &[0])), *std::slice::from_ref(&maildir));
+    assert_eq!(
+        told(&root, "", &account(4_000_000, &[])),
+        [
+            format!("f:1:9: \"D/state\" can't be made: {why}"),
+            format!("f: \"D/run\" can't be made: {why}"),
+            maildir,
+        ]
+    );
+    std::fs::remove_dir_all(&root).unwrap();
+}
+
+#[test]
+fn rights_go_by_owner_then_group_then_others() {
+    let root = directory_for("rights");
+    let metadata = std::fs::metadata(&root).unwrap();
+    let (owner, group) = (account(metadata.uid(), &[]), account(4_000_000, &[metadata.gid()]));
+    let other = account(4_000_000, &[4_000_001]);
+    for (mode, expected) in [
+        (0o700, [true, false, false]),
+        (0o770, [true, true, false]),
+        (0o775, [true, true, false]),
+        (0o777, [true, true, true]),
+        (0o1733, [true, true, true]),
+        (0o707, [true, false, true]),
+        (0o720, [true, false, false]),
+    ] {
+        chmod(&root, mode);
+        let metadata = std::fs::metadata(&root).unwrap();
+        assert_eq!([&owner, &group, &other].map(|who| may_write(&metadata, who)), expected, "{mode:o}");
+    }
+    std::fs::remove_dir_all(&root).unwrap();
+}
+
+#[test]
+fn what_is_of_the_wrong_kind_is_named() {
+    let root = directory_for("kind");
+    write(root.join("state"), "").unwrap();
+    create_dir_all(root.join("run/c.sock")).unwrap();
+    write(root.join("mail"), "").unwrap();
+    assert_eq!(
+        told(&root, "", &account(0, &[0])),
+        [
+            "f:1:9: \"D/state\" is not a directory; name another",
+            "f: \"D/run/c.sock\" exists and is not a socket; name another",
+            "f: \"D/mail\" is not a directory; name another",
+        ]
+    );
+    std::fs::remove_dir_all(&root).unwrap();
+}
+
+#[test]
+fn homes_belong_to_others_and_users_must_exist() {
+    let root = directory_for("homes");
+    chmod(&root, 0o777);
+    let text = "local.maildir = \"{home}/Maildir\"\nstate = \"/tmp\"\ncontrol = \"/tmp/c\"\n";
+    let check = |text: &str, uid| {
+        let look_up = |name: &str| (name == "pillarbox").then(|| account(4_000_000, &[]));
+        let settings = parse(text, "f").unwrap();
+        let found = problems(&settings, &Places::default(), "f", &account(uid, &[]), &look_up);
+        found.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let home =
+        "f: \"u4000000\" can't write to the homes of others; write a path such as \"/var/mail/{user}\"";
+    assert_eq!(check(text, 0), [home]);
+    assert_eq!(check(text, 4_000_000), [""; 0]);
+    let missing = check(&format!("{text}user = \"nobody-here\"\n"), 0);
+    assert_eq!(
+        missing,
+        [
+            "f: user \"nobody-here\" does not exist; make it (useradd --system --user-group --no-create-home nobody-here), or name another"
+        ]
+    );
+    std::fs::remove_dir_all(&root).unwrap();
+}
+
+#[test]
+fn a_secret_is_closed_to_others() {
+    let root = directory_for("secret");
+    let file = root.join("password");
+    assert!(secret(&file).unwrap_err().contains("can't be read"));
+    write(&file, "x").unwrap();
+    for (mode, good) in [(0o600, true), (0o640, true), (0o644, false), (0o602, false), (0o601, false)] {
+        chmod(&file, mode);
+        assert_eq!(secret(&file).is_ok(), good, "{mode:o}");
+    }
+    std::fs::remove_dir_all(&root).unwrap();
+}

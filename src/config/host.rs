@@ -1,0 +1,97 @@
+//! The name of this host, where the configuration has none: /etc/mailname, the canonical name, the system's name
+//! (INTERFACE section 8). `serve` asks once, at start.
+//!
+//! The canonical name comes from getaddrinfo, which asks DNS and may wait for long: it gets a thread and a bounded
+//! time. Nothing here fails; in the worst case the host is called `localhost`.
+
+use crate::mail::address::Domain;
+use dns_lookup::AddrInfoHints;
+use std::io::Read;
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// Where Debian keeps the name that mail from this host carries.
+const MAILNAME: &str = "/etc/mailname";
+/// More than any domain and its line end.
+const MAILNAME_MAX_OCTETS: u64 = 512;
+/// How long the start may wait for the canonical name.
+const CANONICAL_NAME_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The name of this host: the configured one, or the one that the system gives it.
+#[must_use]
+pub fn name(configured: Option<&Domain>) -> Domain {
+    configured.cloned().unwrap_or_else(|| {
+        let system = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        choose(mailname().as_deref(), || canonical_name(system.clone()), &system)
+    })
+}
+
+/// The first of the three that is a name for a mail server; the system's name needs no dot.
+fn choose(mailname: Option<&str>, canonical: impl FnOnce() -> Option<String>, system: &str) -> Domain {
+    let full = |name: &str| {
+        let domain = host_name(name)?;
+        let dotted = domain.name().is_some_and(|n| n.contains('.') && !n.starts_with("localhost."));
+        dotted.then_some(domain)
+    };
+    mailname
+        .and_then(host_name)
+        .or_else(|| canonical().and_then(|name| full(&name)))
+        .or_else(|| host_name(system))
+        .unwrap_or_else(|| Domain::Name("localhost".to_owned()))
+}
+
+fn host_name(text: &str) -> Option<Domain> {
+    Domain::parse(text.trim()).ok().filter(|domain| domain.name().is_some())
+}
+
+fn mailname() -> Option<String> {
+    let mut text = String::new();
+    std::fs::File::open(MAILNAME).ok()?.take(MAILNAME_MAX_OCTETS).read_to_string(&mut text).ok()?;
+    text.lines().next().map(str::to_owned)
+}
+
+fn canonical_name(host: String) -> Option<String> {
+    let (send, answer) = mpsc::sync_channel(1);
+    let look_up = move || {
+        let hints = AddrInfoHints { flags: libc::AI_CANONNAME, ..AddrInfoHints::default() };
+        let found = dns_lookup::getaddrinfo(Some(&host), None, Some(hints));
+        let name = found.ok().and_then(|mut infos| infos.next()?.ok()?.canonname);
+        let _ = send.send(name); // Nobody listens any more if it came too late.
+    };
+    std::thread::Builder::new().name("hostname".into()).spawn(look_up).ok()?;
+    answer.recv_timeout(CANONICAL_NAME_TIMEOUT).ok().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_good_name_is_taken() {
+        for (mailname, canonical, system, expected) in [
+            (Some("mail.example.org"), Some("a.example"), "box", "mail.example.org"),
+            (Some("  box "), Some("a.example"), "box", "box"),
+            (Some("no name"), Some("a.example"), "box", "a.example"),
+            (Some(""), None, "box.example", "box.example"),
+            (None, Some("localhost"), "box", "box"),
+            (None, Some("localhost.localdomain"), "box", "box"),
+            (None, Some("[192.0.2.1]"), "box", "box"),
+            (None, None, "(none)", "localhost"),
+        ] {
+            let name = choose(mailname, || canonical.map(str::to_owned), system);
+            assert_eq!(name.to_string(), expected, "{mailname:?} {canonical:?} {system}");
+        }
+    }
+
+    #[test]
+    fn mailname_spares_the_look_up() {
+        choose(Some("mail.example.org"), || panic!("asked DNS without need"), "box");
+    }
+
+    #[test]
+    fn a_configured_name_wins_and_a_name_is_always_found() {
+        let configured = Domain::Name("mail.example.org".into());
+        assert_eq!(name(Some(&configured)), configured);
+        assert!(name(None).name().is_some());
+    }
+}

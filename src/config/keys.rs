@@ -1,0 +1,355 @@
+//! Every key of the configuration, one row each: name, type, default, availability, kind, and what it is for.
+//!
+//! A row makes three things: the field of a struct of the settings, the field's default, and the entry in [`TABLES`]
+//! that the parser, the manual and `etc/pillarbox/pillarbox.toml` go by. The default is written in words that mean
+//! the same in Rust and in TOML. To switch on a key, write `Now` for its `Later`; to add one, add a row.
+
+use super::kinds::{
+    Complaints, DAY, Value, boolean, choice, count, duration, list, one, optional, pairs, path, port, size,
+    socket_path, some, string, word,
+};
+use super::mail_kinds::{
+    account, addressee, domain, host_name, ip, listen_address, mailbox, maildir, name_server, network, route,
+    schedule, sender, separator, smarthost, users,
+};
+use super::values::{
+    Addressee, FAMILIES, Family, LEVELS, LISTENER_KINDS, LOG_TARGETS, ListenerKind, LogLevel, LogTarget,
+    Route, TLS_LEVELS, TlsLevel, Users,
+};
+use crate::mail::address::{Domain, LocalPart, Mailbox};
+use crate::mail::maildir_path::MaildirPath;
+use crate::mail::network::Network;
+use crate::mail::next_hop::Smarthost;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+use toml::de::DeValue;
+
+/// Whether a key or word works in this version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Availability {
+    /// It does.
+    Now,
+    /// It is checked, and refused where it differs from its default.
+    Later,
+}
+
+/// A key.
+pub struct Row {
+    /// Its name within its table.
+    pub key: &'static str,
+    /// Its default, in TOML.
+    pub default: &'static str,
+    /// Whether it works yet.
+    pub availability: Availability,
+    /// What it is for, in lines with a space in front.
+    pub about: &'static str,
+    /// Reads its value into the settings, unless the value is bad; says whether that changed them.
+    pub set: fn(&mut Settings, &Value<'_>, &mut Complaints) -> bool,
+}
+
+/// A table of keys.
+pub struct Table {
+    /// Its name; empty for the keys in front of all tables.
+    pub name: &'static str,
+    /// Whether it works yet, as a whole.
+    pub availability: Availability,
+    /// What it is for, in lines with a space in front.
+    pub about: &'static str,
+    /// Its keys.
+    pub rows: &'static [Row],
+    /// For a table that may be repeated: adds an entry with all defaults.
+    pub repeat: Option<fn(&mut Settings)>,
+}
+
+fn default_of<T: Default>(toml: &str, read: impl Fn(&Value<'_>, &mut Complaints) -> Option<T>) -> T {
+    // A test reads every default, so the fall-back is never seen.
+    DeValue::parse(toml).ok().and_then(|value| read(&value, &mut Vec::new())).unwrap_or_default()
+}
+
+fn store<T: PartialEq>(slot: Option<&mut T>, value: Option<T>) -> bool {
+    let (Some(slot), Some(value)) = (slot, value) else { return false };
+    let changed = *slot != value;
+    *slot = value;
+    changed
+}
+
+macro_rules! tables {
+    ($(
+        $(#[doc = $about:literal])+
+        $table:literal, $when_table:ident, $repeat:expr, $name:ident of |$settings:ident| $slot:expr => {
+            $( $(#[doc = $doc:literal])+ $key:ident: $type:ty = $default:tt, $when:ident, $kind:expr; )+
+        }
+        $( beside { $( #[doc = $field_doc:literal] $field:ident: $field_type:ty = $initial:expr; )+ } )?
+    )+) => {
+        $(
+            $(#[doc = $about])+
+            #[derive(Debug, Clone, PartialEq)]
+            pub struct $name {
+                $( $(#[doc = $doc])+ pub $key: $type, )+
+                $($( #[doc = $field_doc] pub $field: $field_type, )+)?
+            }
+
+            impl Default for $name {
+                fn default() -> Self {
+                    Self {
+                        $( $key: default_of(stringify!($default), $kind), )+
+                        $($( $field: $initial, )+)?
+                    }
+                }
+            }
+        )+
+
+        /// Every table, in the order of the manual; the keys in front of all tables come first.
+        pub static TABLES: &[Table] = &[$( Table {
+            name: $table,
+            availability: Availability::$when_table,
+            about: concat!($($about, "\n"),+),
+            repeat: $repeat,
+            rows: &[$( Row {
+                key: stringify!($key),
+                default: stringify!($default),
+                availability: Availability::$when,
+                about: concat!($($doc, "\n"),+),
+                set: |$settings, value, complaints| store($slot.map(|slot| &mut slot.$key), $kind(value, complaints)),
+            }, )+],
+        }, )+];
+    };
+}
+
+/// Shortest and longest wait for a peer, in seconds.
+const WAIT: (u64, u64) = (1, DAY);
+
+tables! {
+    /// What the configuration says. `default()` is what an empty file says.
+    "", Now, None, Settings of |s| Some(s) => {
+        /// Name of this host in the greeting, EHLO and Received. Empty: /etc/mailname, else the system's name.
+        hostname: Option<Domain> = "", Now, optional(one(host_name));
+        /// Local user or address that gets mail for root, postmaster and system users without a mailbox,
+        /// unless an alias says otherwise.
+        admin: Option<Addressee> = "", Now, optional(one(addressee));
+        /// Started as root, pillarbox becomes this user after binding ("root": it stays root).
+        user: String = "pillarbox", Now, one(account);
+        /// Directory of queue and drop directory.
+        state: PathBuf = "/var/spool/pillarbox", Now, one(path);
+        /// Unix socket for sendmail, queue, status and link.
+        control: PathBuf = "/run/pillarbox/control.sock", Now, one(socket_path);
+    }
+    beside {
+        /// Where mail comes in; never empty.
+        listeners: Vec<Listener> = vec![Listener::default()];
+        /// `[limits]`.
+        limits: Limits = Limits::default();
+        /// `[tls]`.
+        tls: Tls = Tls::default();
+        /// `[auth]`.
+        auth: Auth = Auth::default();
+        /// `[local]`.
+        local: Local = Local::default();
+        /// `[relay]`.
+        relay: Relay = Relay::default();
+        /// `[queue]`.
+        queue: Queue = Queue::default();
+        /// `[rewrite]`.
+        rewrite: Rewrite = Rewrite::default();
+        /// `[[dkim]]`.
+        dkim: Vec<Dkim> = Vec::new();
+        /// `[digest]`.
+        digest: Digest = Digest::default();
+        /// `[alarm]`.
+        alarm: Alarm = Alarm::default();
+        /// `[dns]`.
+        dns: Dns = Dns::default();
+        /// `[log]`.
+        log: Log = Log::default();
+    }
+
+    /// What a client may ask for.
+    "limits", Now, None, Limits of |s| Some(&mut s.limits) => {
+        /// Connections in all; above it 421.
+        connections: u32 = 64, Now, one(count(1, 65_535));
+        /// Connections of one address (IPv6: of one /64).
+        connections_per_ip: u32 = 16, Now, one(count(1, 65_535));
+        /// Size of a message.
+        message_size: u64 = "25MiB", Now, one(size(1024));
+        /// Recipients of a transaction; RFC 5321 wants at least 100.
+        recipients: u32 = 100, Now, one(count(1, 10_000));
+        /// 5yz replies in a session, then 421 and close. 100 commands without mail do the same.
+        errors: u32 = 10, Now, one(count(1, 1000));
+        /// From a command's first octet to its last, and for the wait before it.
+        command_timeout: Duration = "5m", Now, one(duration(WAIT.0, WAIT.1));
+        /// Without an octet of data; after the first minute at least 500 octets/s on average, too.
+        data_timeout: Duration = "3m", Now, one(duration(WAIT.0, WAIT.1));
+        /// A whole session. Above 75 % of `connections` all three shrink to 10 s for clients without AUTH or trust.
+        session_timeout: Duration = "1h", Now, one(duration(WAIT.0, 7 * DAY));
+        /// Messages of one address in a minute; above it 450. 0: no limit.
+        messages_per_minute_per_ip: u32 = 0, Later, one(count(0, 1_000_000));
+        /// Space that stays free for others on the file systems of `state` and the Maildirs; below it 452.
+        free_space: u64 = "1MiB", Now, one(size(0));
+    }
+
+    /// TLS for those who connect to this host.
+    "tls", Now, None, Tls of |s| Some(&mut s.tls) => {
+        /// Certificate chain, PEM. Empty: a self-signed one is made and kept below `state`.
+        certificate: Option<PathBuf> = "", Later, optional(one(path));
+        /// Its private key, PEM.
+        key: Option<PathBuf> = "", Later, optional(one(path));
+        /// Oldest version: 1.2 | 1.3
+        minimum: &'static str = "1.2", Later, one(word(&["1.2", "1.3"]));
+    }
+
+    /// Who may log in.
+    "auth", Now, None, Auth of |s| Some(&mut s.auth) => {
+        /// NAME:CRYPT-HASH a line; `pillarbox passwd NAME` prints one.
+        users: Option<PathBuf> = "/etc/pillarbox/users", Later, optional(one(path));
+    }
+
+    /// Mail that stays here.
+    "local", Now, None, Local of |s| Some(&mut s.local) => {
+        /// Domains delivered here. Empty text: localhost and hostname. Empty list: none.
+        domains: Option<Vec<Domain>> = "", Now, optional(list(domain));
+        /// Where Maildirs lie; {user}, {domain} and, at the beginning, {home} are filled in.
+        maildir: MaildirPath = "/var/mail/{user}", Now, one(maildir);
+        /// Who has a mailbox: "system" (passwd entries), "any" local part, or a list of names.
+        users: Users = "system", Now, users;
+        /// Aliases in sendmail's format.
+        aliases: Option<PathBuf> = "/etc/aliases", Later, optional(one(path));
+        /// Between user and detail, as in user+detail. Empty: none.
+        separator: Option<char> = "+", Now, optional(one(separator));
+        /// Local user or address for mail to unknown users. Empty: 550 5.1.1.
+        catch_all: Option<Addressee> = "", Now, optional(one(addressee));
+        /// Size of a Maildir; above it 452 4.2.2. 0: no limit.
+        quota: u64 = 0, Later, one(size(0));
+    }
+
+    /// Mail that goes on.
+    "relay", Now, None, Relay of |s| Some(&mut s.relay) => {
+        /// Networks that may relay without AUTH.
+        trusted_networks: Vec<Network> = ["127.0.0.0/8", "::1"], Now, list(network);
+        /// Foreign domains accepted from anyone and relayed (backup MX).
+        domains: Vec<Domain> = [], Now, list(domain);
+        /// Host that takes all relayed mail, or a list tried in order. Empty list: the MX hosts of each domain.
+        /// smtps:// (465, TLS) | smtp+starttls:// (587, TLS) | smtp:// (25, TLS where offered) | lmtp://
+        smarthost: Vec<Smarthost> = [], Now, list(smarthost);
+        /// Login for the smarthost; never sent without verified TLS, except to loopback.
+        username: String = "", Later, one(string);
+        /// File of the password; only its owner and group may read it.
+        password_file: Option<PathBuf> = "", Later, optional(one(path));
+        /// Or a command that prints it; run as `user`, without a shell.
+        password_command: String = "", Later, one(string);
+        /// auto | plain | login | cram-md5 | scram-sha-256 | xoauth2 | oauthbearer
+        auth: &'static str = "auto", Later, one(word(&MECHANISMS));
+        /// TLS with MX hosts: off | opportunistic | required (STARTTLS, verified)
+        tls: TlsLevel = "opportunistic", Now, one(choice(&TLS_LEVELS));
+        /// Further trust anchors, PEM.
+        ca_file: Option<PathBuf> = "", Later, optional(one(path));
+        /// DANE for MX hosts, behind a validating resolver.
+        dane: bool = true, Later, one(boolean);
+        /// MTA-STS for MX hosts.
+        mta_sts: bool = true, Later, one(boolean);
+        /// Port of MX hosts.
+        port: u16 = 25, Now, one(port);
+        /// Local addresses to connect from.
+        source: Vec<IpAddr> = [], Later, list(ip);
+        /// any | ipv4 | ipv6
+        family: Family = "any", Now, one(choice(&FAMILIES));
+        /// Connections at once, in all.
+        connections: u32 = 8, Now, one(count(1, 1000));
+        /// Connections at once to one destination.
+        connections_per_domain: u32 = 2, Now, one(count(1, 1000));
+        /// Ways for single domains: { "example.org" = "smtp://10.0.0.9:25", ".example.org" = …,
+        /// "bad.example" = "error:5.1.2 no mail there" }
+        routes: Vec<Route> = {}, Now, pairs(route);
+    }
+
+    /// Mail that waits.
+    "queue", Now, None, Queue of |s| Some(&mut s.queue) => {
+        /// Waits before the second attempt, the third and so on; the last repeats.
+        retry: Vec<Duration> = ["1m", "5m", "15m", "30m", "1h", "2h", "4h"], Now, some(duration(1, 30 * DAY));
+        /// Mail older than this returns to its sender.
+        lifetime: Duration = "5d", Now, one(duration(1, 365 * DAY));
+        /// One delay notice to the sender after this time. 0: none.
+        warn_after: Duration = "4h", Later, one(duration(0, 365 * DAY));
+        /// Cron expression: forwards only when it fires. Empty: at once, and by `retry`.
+        schedule: Option<String> = "", Now, optional(one(schedule));
+        /// Messages in the queue.
+        max_messages: u32 = 10_000, Now, one(count(1, 10_000_000));
+        /// Size of the whole queue. 0: `limits.free_space` alone bounds it.
+        max_size: u64 = 0, Now, one(size(0));
+    }
+
+    /// Mail that leaves this host, made fit for the world.
+    "rewrite", Now, None, Rewrite of |s| Some(&mut s.rewrite) => {
+        /// Becomes envelope sender, From and Sender. Empty: `relay.username` if that is an address.
+        from: Option<Mailbox> = "", Later, optional(one(mailbox));
+        /// Or only the domain of unqualified and local addresses.
+        domain: Option<Domain> = "", Later, optional(one(host_name));
+        /// Or single senders: { "root" = "alerts@example.com" }
+        senders: Vec<(LocalPart, Mailbox)> = {}, Later, pairs(sender);
+        /// Adds what submitted mail lacks: Date, Message-ID, From, To, MIME-Version.
+        repair: bool = true, Later, one(boolean);
+    }
+
+    /// Storm control for mail that this host submits.
+    "digest", Now, None, Digest of |s| Some(&mut s.digest) => {
+        /// So many like messages in the window go out at once, the rest wait. 0: off.
+        after: u32 = 0, Later, one(count(0, 1_000_000));
+        /// The window; when it ends, what waited leaves as one multipart/digest.
+        window: Duration = "10m", Later, one(duration(1, 7 * DAY));
+    }
+
+    /// A sign for people when mail is stuck.
+    "alarm", Now, None, Alarm of |s| Some(&mut s.alarm) => {
+        /// A message older than this, or a paused route, is an alarm.
+        stuck_after: Duration = "4h", Later, one(duration(1, 365 * DAY));
+        /// What is run then, with the reason in its environment.
+        command: String = "", Later, one(string);
+    }
+
+    /// Names.
+    "dns", Now, None, Dns of |s| Some(&mut s.dns) => {
+        /// Servers, such as "127.0.0.1:5353". Empty list: those of /etc/resolv.conf.
+        servers: Vec<SocketAddr> = [], Now, list(name_server);
+        /// Believe the AD bit of a resolver that is not on loopback.
+        trusted: bool = false, Later, one(boolean);
+        /// Wait for an answer.
+        timeout: Duration = "5s", Now, one(duration(1, 300));
+    }
+
+    /// What is told to people.
+    "log", Now, None, Log of |s| Some(&mut s.log) => {
+        /// error | warn | info | debug | trace
+        level: LogLevel = "info", Now, one(choice(&LEVELS));
+        /// stderr | syslog
+        target: LogTarget = "stderr", Now, one(choice(&LOG_TARGETS));
+    }
+
+    /// Where mail comes in. Repeat the table for further listeners.
+    "listener", Now, Some(|s| s.listeners.push(Listener::default())), Listener of |s| s.listeners.last_mut() => {
+        /// Addresses with their ports.
+        address: Vec<SocketAddr> = ["127.0.0.1:25", "[::1]:25"], Now, some(listen_address);
+        /// smtp | submission (STARTTLS, AUTH) | submissions (implicit TLS, AUTH) | lmtp
+        kind: ListenerKind = "smtp", Now, one(choice(&LISTENER_KINDS));
+        /// reject | repair (a lone LF becomes CRLF, for old devices; it never ends the data)
+        bare_newline: &'static str = "reject", Later, one(word(&["reject", "repair"]));
+        /// true: a PROXY v1 or v2 header must come first, from trusted networks only.
+        proxy_protocol: bool = false, Later, one(boolean);
+    }
+
+    /// Signatures of mail that leaves this host. Repeat the table for further domains.
+    "dkim", Later, Some(|s| s.dkim.push(Dkim::default())), Dkim of |s| s.dkim.last_mut() => {
+        /// Domain of From.
+        domain: Option<Domain> = "", Now, optional(one(host_name));
+        /// Name of the key in DNS: SELECTOR._domainkey.DOMAIN
+        selector: Option<Domain> = "", Now, optional(one(host_name));
+        /// Private key, PEM: RSA or Ed25519.
+        key: Option<PathBuf> = "", Now, optional(one(path));
+    }
+}
+
+/// The words of `relay.auth`.
+static MECHANISMS: [&str; 7] =
+    ["auto", "plain", "login", "cram-md5", "scram-sha-256", "xoauth2", "oauthbearer"];
+
+#[cfg(test)]
+mod tests;

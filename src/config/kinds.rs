@@ -1,0 +1,258 @@
+//! The kinds of values: how the TOML of a key becomes a value of Rust, and what is said if it can't.
+//!
+//! A reader takes one TOML value and gives the value, or a sentence "what is wrong; what to write instead". `one`,
+//! `list` and their like make from it what stands in a row of `keys`: they know the place of the value. Kinds that
+//! speak of mail are in `mail_kinds`. Nothing here touches the disk.
+
+use super::keys::Availability;
+use super::values::Choice;
+use std::path::PathBuf;
+use std::time::Duration;
+use toml::Spanned;
+use toml::de::DeValue;
+
+/// A TOML value and where it stands.
+pub type Value<'a> = Spanned<DeValue<'a>>;
+/// What is wrong: an offset into the text, and the sentence.
+pub type Complaints = Vec<(usize, String)>;
+/// What a reader gives.
+pub type Read<T> = Result<T, String>;
+
+/// Units of time, in seconds.
+const SECONDS: [(&str, u64); 5] = [("d", DAY), ("h", 3600), ("m", 60), ("s", 1), ("", 1)];
+/// Units of size, in octets.
+const OCTETS: [(&str, u64); 9] = [
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("KB", 1_000),
+    ("B", 1),
+    ("", 1),
+];
+/// A day in seconds.
+pub const DAY: u64 = 86_400;
+/// More than any box holds, and far from the end of the numbers.
+const SIZE_MAX_OCTETS: u64 = 1 << 50;
+/// Longest name of a Unix socket in octets: `sun_path` without its NUL.
+const SOCKET_PATH_MAX_OCTETS: usize = 107;
+
+/// Exactly one value.
+pub fn one<T>(read: impl Fn(&DeValue<'_>) -> Read<T>) -> impl Fn(&Value<'_>, &mut Complaints) -> Option<T> {
+    move |value, complaints| {
+        read(value.get_ref()).map_err(|text| complaints.push((value.span().start, text))).ok()
+    }
+}
+
+/// What `read` reads, or nothing where the text is empty.
+pub fn optional<T>(
+    read: impl Fn(&Value<'_>, &mut Complaints) -> Option<T>,
+) -> impl Fn(&Value<'_>, &mut Complaints) -> Option<Option<T>> {
+    move |value, complaints| match value.get_ref().as_str() {
+        Some("") => Some(None),
+        _ => read(value, complaints).map(Some),
+    }
+}
+
+/// Any number of values; one may stand for a list of one. Each bad one is told.
+pub fn list<T>(
+    read: impl Fn(&DeValue<'_>) -> Read<T>,
+) -> impl Fn(&Value<'_>, &mut Complaints) -> Option<Vec<T>> {
+    let read = one(read);
+    move |value, complaints| match value.get_ref() {
+        DeValue::Array(values) => {
+            let good: Vec<T> = values.iter().filter_map(|value| read(value, complaints)).collect();
+            (good.len() == values.len()).then_some(good)
+        }
+        _ => read(value, complaints).map(|value| vec![value]),
+    }
+}
+
+/// A list that can't be empty.
+pub fn some<T>(
+    read: impl Fn(&DeValue<'_>) -> Read<T>,
+) -> impl Fn(&Value<'_>, &mut Complaints) -> Option<Vec<T>> {
+    let list = list(read);
+    move |value, complaints| {
+        let values = list(value, complaints)?;
+        if values.is_empty() {
+            complaints.push((value.span().start, "the list is empty; write at least one value".into()));
+        }
+        (!values.is_empty()).then_some(values)
+    }
+}
+
+/// A table whose keys are the user's own.
+pub fn pairs<T>(
+    read: impl Fn(&str, &Value<'_>, &mut Complaints) -> Option<T>,
+) -> impl Fn(&Value<'_>, &mut Complaints) -> Option<Vec<T>> {
+    move |value, complaints| {
+        let Some(table) = value.get_ref().as_table() else {
+            let text = wrong(value.get_ref(), "a table such as { \"name\" = \"value\" }");
+            complaints.push((value.span().start, text));
+            return None;
+        };
+        let good: Vec<T> = table
+            .iter()
+            .filter_map(|(key, value)| {
+                if value.get_ref().is_table() {
+                    let text = "a name with a dot splits; write it in quotes: \"example.org\"";
+                    complaints.push((key.span().start, text.into()));
+                    return None;
+                }
+                read(key.get_ref(), value, complaints)
+            })
+            .collect();
+        (good.len() == table.len()).then_some(good)
+    }
+}
+
+fn wrong(value: &DeValue<'_>, expected: &str) -> String {
+    let article = if matches!(value, DeValue::Integer(_) | DeValue::Array(_)) { "an" } else { "a" };
+    format!("{article} {} can't stand here; write {expected}", value.type_str())
+}
+
+/// The text of a value; `expected` is what to write instead of what is no text.
+pub fn text<'a>(value: &'a DeValue<'_>, expected: &str) -> Read<&'a str> {
+    let text = value.as_str().ok_or_else(|| wrong(value, expected))?;
+    if text.contains(char::is_control) {
+        return Err("a control character can't stand here; remove it".into());
+    }
+    Ok(text)
+}
+
+/// A truth value.
+pub fn boolean(value: &DeValue<'_>) -> Read<bool> {
+    value.as_bool().ok_or_else(|| wrong(value, "true or false"))
+}
+
+/// A whole number within bounds.
+pub fn count(least: u32, most: u32) -> impl Fn(&DeValue<'_>) -> Read<u32> {
+    move |value| {
+        let expected = || format!("a whole number from {least} to {most}");
+        let DeValue::Integer(number) = value else { return Err(wrong(value, &expected())) };
+        let number = u32::from_str_radix(number.as_str(), number.radix()).ok();
+        number
+            .filter(|n| (least..=most).contains(n))
+            .ok_or_else(|| format!("the number is out of range; write {}", expected()))
+    }
+}
+
+/// A TCP port.
+pub fn port(value: &DeValue<'_>) -> Read<u16> {
+    count(1, u16::MAX.into())(value).map(|port| u16::try_from(port).unwrap_or(u16::MAX))
+}
+
+/// A span of time within bounds, which are in seconds.
+pub fn duration(least: u64, most: u64) -> impl Fn(&DeValue<'_>) -> Read<Duration> {
+    move |value| {
+        amount(value, &SECONDS, least..=most, "a duration such as \"90s\", \"15m\", \"4h\" or \"5d\"")
+            .map(Duration::from_secs)
+    }
+}
+
+/// A size of at least so many octets.
+pub fn size(least: u64) -> impl Fn(&DeValue<'_>) -> Read<u64> {
+    move |value| {
+        amount(
+            value,
+            &OCTETS,
+            least..=SIZE_MAX_OCTETS,
+            "a size such as \"64KiB\", \"25MiB\" or 4096 (octets)",
+        )
+    }
+}
+
+/// A bare number, or a number with one of the units.
+fn amount(
+    value: &DeValue<'_>,
+    units: &[(&str, u64)],
+    range: std::ops::RangeInclusive<u64>,
+    expected: &str,
+) -> Read<u64> {
+    let amount = match value {
+        DeValue::Integer(number) => u64::from_str_radix(number.as_str(), number.radix()).ok(),
+        _ => {
+            let text = text(value, expected)?;
+            let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+            let (number, unit) = text.split_at_checked(digits).unwrap_or_default();
+            let factor = units.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit.trim_start()));
+            let factor = factor.map(|&(_, factor)| factor).filter(|_| !number.is_empty());
+            let Some(factor) = factor else {
+                return Err(format!("{text:?} is not understood; write {expected}"));
+            };
+            number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor))
+        }
+    };
+    amount.filter(|n| range.contains(n)).ok_or_else(|| {
+        let (least, most) = (in_units(*range.start(), units), in_units(*range.end(), units));
+        format!("the value is out of range; write one from {least} to {most}")
+    })
+}
+
+/// The number in the largest unit that divides it.
+fn in_units(number: u64, units: &[(&str, u64)]) -> String {
+    let unit = units.iter().find(|(_, factor)| number > 0 && number.is_multiple_of(*factor));
+    unit.map_or_else(|| number.to_string(), |(name, factor)| format!("\"{}{name}\"", number / factor))
+}
+
+/// Text that has a meaning for others.
+pub fn string(value: &DeValue<'_>) -> Read<String> {
+    text(value, "text in quotes").map(str::to_owned)
+}
+
+/// One of some words.
+pub fn word(words: &'static [&'static str]) -> impl Fn(&DeValue<'_>) -> Read<&'static str> {
+    move |value| {
+        let expected = || format!("one of {}", quoted(words.iter()));
+        let text = text(value, &expected())?;
+        words
+            .iter()
+            .find(|word| **word == text)
+            .copied()
+            .ok_or_else(|| format!("{text:?} is not known here; write {}", expected()))
+    }
+}
+
+/// One of some words, each with its meaning and its own availability.
+pub fn choice<T: Copy>(choices: &'static [Choice<T>]) -> impl Fn(&DeValue<'_>) -> Read<T> {
+    move |value| {
+        let expected = || format!("one of {}", quoted(choices.iter().map(|(word, ..)| word)));
+        let text = text(value, &expected())?;
+        match choices.iter().find(|(word, ..)| *word == text) {
+            Some((_, meaning, Availability::Now)) => Ok(*meaning),
+            Some((_, _, Availability::Later)) => {
+                let now = choices.iter().filter(|(.., when)| *when == Availability::Now);
+                Err(format!("{text:?} is not available yet; write {}", quoted(now.map(|(word, ..)| word))))
+            }
+            None => Err(format!("{text:?} is not known here; write {}", expected())),
+        }
+    }
+}
+
+fn quoted<'a>(words: impl Iterator<Item = &'a &'static str>) -> String {
+    words.map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ")
+}
+
+/// An absolute path.
+pub fn path(value: &DeValue<'_>) -> Read<PathBuf> {
+    let text = text(value, "a path in quotes")?;
+    if text.starts_with('/') {
+        Ok(PathBuf::from(text))
+    } else {
+        Err(format!("{text:?} is not an absolute path; write one that begins with \"/\""))
+    }
+}
+
+/// The path of a Unix socket.
+pub fn socket_path(value: &DeValue<'_>) -> Read<PathBuf> {
+    let path = path(value)?;
+    if path.as_os_str().len() > SOCKET_PATH_MAX_OCTETS {
+        return Err(format!(
+            "the path is too long for a socket; write at most {SOCKET_PATH_MAX_OCTETS} octets"
+        ));
+    }
+    Ok(path)
+}

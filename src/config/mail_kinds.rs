@@ -1,0 +1,193 @@
+//! The kinds of values that speak of mail and its hosts; `kinds` has the others and what they are made with.
+//!
+//! Nothing here touches the disk or asks DNS.
+
+use super::kinds::{Complaints, Read, Value, list, one, some, string, text};
+use super::values::{Addressee, Route, RouteTarget, Users};
+use crate::mail::address::{Domain, LocalPart, Mailbox};
+use crate::mail::maildir_path::MaildirPath;
+use crate::mail::network::Network;
+use crate::mail::next_hop::{PORT_SMTP, Scheme, Smarthost};
+use crate::mail::status::{Class, EnhancedStatus};
+use std::net::{IpAddr, SocketAddr};
+use toml::de::DeValue;
+
+/// Longest local user name in octets (INTERFACE section 2, `local.users`).
+const USER_MAX_OCTETS: usize = 64;
+/// Port of DNS (RFC 1035 §4.2).
+const PORT_DNS: u16 = 53;
+
+/// A domain name, no address.
+pub fn host_name(value: &DeValue<'_>) -> Read<Domain> {
+    let name = text(value, "a host name in quotes")?;
+    match Domain::parse(name) {
+        Ok(domain) if domain.name().is_some() && name.parse::<IpAddr>().is_err() => Ok(domain),
+        _ => Err(format!("{name:?} is not a host name; write one such as \"box.example.org\"")),
+    }
+}
+
+/// A domain name or an address literal.
+pub fn domain(value: &DeValue<'_>) -> Read<Domain> {
+    let name = text(value, "a domain in quotes")?;
+    Domain::parse(name).map_err(|_| format!("{name:?} is not a domain; write one such as \"example.org\""))
+}
+
+/// A full mail address.
+pub fn mailbox(value: &DeValue<'_>) -> Read<Mailbox> {
+    let address = text(value, "a mail address in quotes")?;
+    Mailbox::parse(address)
+        .map_err(|e| format!("{address:?} is not a mail address ({e}); write one such as \"me@example.com\""))
+}
+
+/// A local user or a full mail address.
+pub fn addressee(value: &DeValue<'_>) -> Read<Addressee> {
+    if value.as_str().is_some_and(|text| text.contains('@')) {
+        mailbox(value).map(Addressee::Mailbox)
+    } else {
+        user(value).map(Addressee::User)
+    }
+}
+
+/// An IP address without a port.
+pub fn ip(value: &DeValue<'_>) -> Read<IpAddr> {
+    let address = text(value, "an IP address in quotes")?;
+    address.parse().map_err(|_| format!("{address:?} is not an IP address; write one such as \"192.0.2.1\""))
+}
+
+/// Where a listener listens. A bare port is refused: whether it means this host or the world must be said.
+pub fn listen_address(value: &DeValue<'_>) -> Read<SocketAddr> {
+    let address = text(value, "an address with its port, in quotes")?;
+    if let Ok(address) = address.parse() {
+        return Ok(address);
+    }
+    if let Ok(ip) = address.trim_matches(['[', ']']).parse::<IpAddr>() {
+        return Err(format!("{address:?} has no port; write \"{}\"", SocketAddr::new(ip, PORT_SMTP)));
+    }
+    let (host, port) = address.rsplit_once(':').unwrap_or(("", address));
+    let port = port.parse::<u16>().unwrap_or(PORT_SMTP);
+    Err(match host {
+        "" | "*" => format!(
+            "{address:?} does not say where to listen; write [\"127.0.0.1:{port}\", \"[::1]:{port}\"] for this \
+             host alone, or [\"0.0.0.0:{port}\", \"[::]:{port}\"] for all its interfaces"
+        ),
+        "localhost" => format!("names can't stand here; write [\"127.0.0.1:{port}\", \"[::1]:{port}\"]"),
+        _ => format!("{address:?} is not an address with a port; write one such as \"127.0.0.1:{port}\""),
+    })
+}
+
+/// A DNS server; the port may be left out.
+pub fn name_server(value: &DeValue<'_>) -> Read<SocketAddr> {
+    let address = text(value, "an address in quotes")?;
+    let bare = address.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, PORT_DNS));
+    bare.or_else(|_| address.parse()).map_err(|_| {
+        format!("{address:?} is not an address; write one such as \"192.0.2.53\" or \"127.0.0.1:5353\"")
+    })
+}
+
+/// A network that is trusted; never all addresses, which would be an open relay.
+pub fn network(value: &DeValue<'_>) -> Read<Network> {
+    let network = Network::parse(text(value, "a network in quotes")?)?;
+    if network.prefix == 0 {
+        return Err(format!("\"{network}\" is everybody: an open relay; write your own networks"));
+    }
+    Ok(network)
+}
+
+/// A smarthost's URL.
+pub fn smarthost(value: &DeValue<'_>) -> Read<Smarthost> {
+    let url = text(value, "a URL in quotes, such as \"smtp://mail.example.com\"")?;
+    let host = Smarthost::parse(url)?;
+    if host.scheme == Scheme::Smtp {
+        return Ok(host);
+    }
+    let scheme = url.split_once("://").map_or(url, |(scheme, _)| scheme);
+    Err(format!("\"{scheme}://\" is not available yet; write \"smtp://\""))
+}
+
+/// A route: its pattern, and a URL, a list of them, or `error:STATUS TEXT`.
+pub fn route(pattern: &str, value: &Value<'_>, complaints: &mut Complaints) -> Option<Route> {
+    let bare = pattern.strip_prefix('.');
+    if Domain::parse(bare.unwrap_or(pattern)).is_err() {
+        let text = format!(
+            "{pattern:?} is not a domain; write \"example.org\", or \".example.org\" for all below it"
+        );
+        complaints.push((value.span().start, text));
+    }
+    let domain = Domain::parse(bare.unwrap_or(pattern)).ok()?;
+    let target = match value.get_ref().as_str().and_then(|text| text.strip_prefix("error:")) {
+        Some(error) => one(move |_| route_error(error))(value, complaints)?,
+        None => RouteTarget::Smarthosts(some(smarthost)(value, complaints)?),
+    };
+    Some(Route { domain, subdomains: bare.is_some(), target })
+}
+
+fn route_error(error: &str) -> Read<RouteTarget> {
+    let (status, text) = error.split_once(' ').unwrap_or((error, ""));
+    let status = EnhancedStatus::parse(status).filter(|status| status.class == Class::Permanent);
+    match (status, text.trim()) {
+        (Some(status), text) if !text.is_empty() && !text.contains(char::is_control) => {
+            Ok(RouteTarget::Error(status, text.to_owned()))
+        }
+        _ => Err("the error is malformed; write \"error:5.1.2 no mail there\"".into()),
+    }
+}
+
+/// A sender to be rewritten: local part, and the address that takes its place.
+pub fn sender(name: &str, value: &Value<'_>, complaints: &mut Complaints) -> Option<(LocalPart, Mailbox)> {
+    let name = one(|_| LocalPart::parse(name).map_err(|e| format!("{name:?}: {e}; write a user's name")));
+    name(value, complaints).zip(one(mailbox)(value, complaints))
+}
+
+/// The template of Maildirs.
+pub fn maildir(value: &DeValue<'_>) -> Read<MaildirPath> {
+    MaildirPath::parse(text(value, "a path in quotes, such as \"/var/mail/{user}\"")?)
+}
+
+/// `"system"`, `"any"` or names.
+pub fn users(value: &Value<'_>, complaints: &mut Complaints) -> Option<Users> {
+    match value.get_ref().as_str() {
+        Some("system") => Some(Users::System),
+        Some("any") => Some(Users::Any),
+        _ => list(user)(value, complaints).map(Users::Named),
+    }
+}
+
+/// The name of a local user, in lower case since they compare without case. It becomes a part of a path.
+fn user(value: &DeValue<'_>) -> Read<String> {
+    let name = text(value, "the name of a user in quotes")?.to_ascii_lowercase();
+    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._=-".contains(c);
+    if matches!(name.as_str(), "system" | "any") {
+        return Err(format!("{name:?} can't stand in a list; write users = {name:?}"));
+    }
+    if name.is_empty() || name.starts_with('.') || name.len() > USER_MAX_OCTETS || !name.chars().all(good) {
+        return Err(format!(
+            "{name:?} can't be a local user; write up to {USER_MAX_OCTETS} letters, digits and ._=-, no dot first"
+        ));
+    }
+    Ok(name)
+}
+
+/// The name of an account of the system.
+pub fn account(value: &DeValue<'_>) -> Read<String> {
+    let name = string(value)?;
+    if name.is_empty() || name.contains([':', '/', ' ']) {
+        return Err(format!("{name:?} is not the name of a user; write one such as \"pillarbox\""));
+    }
+    Ok(name)
+}
+
+/// The character between user and detail.
+pub fn separator(value: &DeValue<'_>) -> Read<char> {
+    let expected = "one of + - _ = . in quotes";
+    let text = text(value, expected)?;
+    let mut chars = text.chars();
+    match (chars.next(), chars.next()) {
+        (Some(c), None) if "+-_=.".contains(c) => Ok(c),
+        _ => Err(format!("{text:?} can't separate user and detail; write {expected}")),
+    }
+}
+
+/// A cron expression.
+pub fn schedule(value: &DeValue<'_>) -> Read<String> {
+    string(value) // `CronExpression::parse(&text)` goes here once rules::cron is merged.
+}

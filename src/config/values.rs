@@ -1,0 +1,141 @@
+//! The types of values that are the configuration's own, and the words that stand for them.
+
+use super::keys::Availability::{self, Later, Now};
+use crate::mail::address::{Domain, Mailbox};
+use crate::mail::next_hop::Smarthost;
+use crate::mail::status::EnhancedStatus;
+use log::LevelFilter;
+
+/// A word, its meaning, and whether it works yet.
+pub type Choice<T> = (&'static str, T, Availability);
+
+/// What a listener speaks, and with whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ListenerKind {
+    /// SMTP between servers (RFC 5321).
+    #[default]
+    Smtp,
+    /// Submission with STARTTLS and AUTH (RFC 6409).
+    Submission,
+    /// Submission with TLS from the start (RFC 8314 §3.3).
+    Submissions,
+    /// LMTP (RFC 2033).
+    Lmtp,
+}
+
+/// The words of `listener.kind`.
+pub static LISTENER_KINDS: [Choice<ListenerKind>; 4] = [
+    ("smtp", ListenerKind::Smtp, Now),
+    ("submission", ListenerKind::Submission, Later),
+    ("submissions", ListenerKind::Submissions, Later),
+    ("lmtp", ListenerKind::Lmtp, Later),
+];
+
+/// Whether TLS is used with MX hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TlsLevel {
+    /// Never.
+    Off,
+    /// Where the MX host offers it, without a look at its certificate (RFC 7435).
+    #[default]
+    Opportunistic,
+    /// Always, and verified.
+    Required,
+}
+
+/// The words of `relay.tls`.
+pub static TLS_LEVELS: [Choice<TlsLevel>; 3] = [
+    ("off", TlsLevel::Off, Now),
+    ("opportunistic", TlsLevel::Opportunistic, Now),
+    ("required", TlsLevel::Required, Later),
+];
+
+/// Which addresses of a next hop are tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Family {
+    /// Both.
+    #[default]
+    Any,
+    /// IPv4 alone.
+    Ipv4,
+    /// IPv6 alone.
+    Ipv6,
+}
+
+/// The words of `relay.family`.
+pub static FAMILIES: [Choice<Family>; 3] =
+    [("any", Family::Any, Now), ("ipv4", Family::Ipv4, Now), ("ipv6", Family::Ipv6, Now)];
+
+/// Where the log goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogTarget {
+    /// Standard error.
+    #[default]
+    Stderr,
+    /// The system's log, by `/dev/log`.
+    Syslog,
+}
+
+/// The words of `log.target`.
+pub static LOG_TARGETS: [Choice<LogTarget>; 2] =
+    [("stderr", LogTarget::Stderr, Now), ("syslog", LogTarget::Syslog, Now)];
+
+/// How much is logged, as the `log` crate counts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogLevel(pub LevelFilter);
+
+impl Default for LogLevel {
+    fn default() -> Self {
+        Self(LevelFilter::Info)
+    }
+}
+
+/// The words of `log.level`.
+pub static LEVELS: [Choice<LogLevel>; 5] = [
+    ("error", LogLevel(LevelFilter::Error), Now),
+    ("warn", LogLevel(LevelFilter::Warn), Now),
+    ("info", LogLevel(LevelFilter::Info), Now),
+    ("debug", LogLevel(LevelFilter::Debug), Now),
+    ("trace", LogLevel(LevelFilter::Trace), Now),
+];
+
+/// Who has a mailbox here.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Users {
+    /// The users of the system (passwd entries).
+    #[default]
+    System,
+    /// Every well-formed local part (INTERFACE section 2 has the alphabet and the limit).
+    Any,
+    /// These, in lower case.
+    Named(Vec<String>),
+}
+
+/// Who gets mail in place of others: `admin`, `local.catch_all`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Addressee {
+    /// A local user, in lower case.
+    User(String),
+    /// An address, here or elsewhere.
+    Mailbox(Mailbox),
+}
+
+/// An entry of `relay.routes`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// The domain it is for.
+    pub domain: Domain,
+    /// Whether it is for all domains below `domain` instead (`".example.org"`).
+    pub subdomains: bool,
+    /// Where mail for it goes.
+    pub target: RouteTarget,
+}
+
+/// Where an entry of `relay.routes` leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RouteTarget {
+    /// To these hosts, tried in order; never empty.
+    Smarthosts(Vec<Smarthost>),
+    /// Back: a permanent status, and the text for the sender.
+    Error(EnhancedStatus, String),
+}

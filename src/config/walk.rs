@@ -1,0 +1,170 @@
+//! From the parsed TOML to settings: each key is looked up in the table of keys, checked and stored.
+//!
+//! Goes on after a problem, so that one run tells all of them. What is unknown gets the likely name beside it.
+
+use super::keys::{Availability, Listener, Row, Settings, TABLES, Table};
+use super::kinds::{Complaints, Value};
+use std::collections::HashSet;
+use toml::de::{DeTable, DeValue};
+
+/// Names further away than this part of their length are not like each other.
+const LIKENESS: usize = 3;
+
+/// What the walk tells beside the settings; places are offsets into the text.
+#[derive(Default)]
+pub struct Report {
+    /// What is wrong.
+    pub complaints: Complaints,
+    /// The keys of plain tables that the file sets: table, key and the place of the value.
+    pub places: Vec<(&'static str, &'static str, usize)>,
+}
+
+/// Reads a whole file into settings that hold the defaults.
+pub fn walk(file: &DeTable<'_>, settings: &mut Settings, report: &mut Report) {
+    settings.listeners.clear();
+    for (name, value) in file {
+        let at = name.span().start;
+        let Some(table) = TABLES.iter().find(|table| !table.name.is_empty() && table.name == name.get_ref())
+        else {
+            if let Some(top) = TABLES.first() {
+                walk_key(top, name.get_ref(), at, value, settings, report);
+            }
+            continue;
+        };
+        if table.availability == Availability::Later {
+            report.complaints.push((at, format!("`{}` is not available yet; remove it", table.name)));
+        }
+        match (value.get_ref(), table.repeat) {
+            (DeValue::Array(values), Some(_)) => {
+                values.iter().for_each(|value| walk_table(table, value, settings, report));
+            }
+            _ => walk_table(table, value, settings, report),
+        }
+    }
+    if settings.listeners.is_empty() {
+        settings.listeners.push(Listener::default());
+    }
+    if report.complaints.is_empty() {
+        check_whole(file, settings, report);
+    }
+}
+
+fn walk_table(table: &'static Table, value: &Value<'_>, settings: &mut Settings, report: &mut Report) {
+    let Some(keys) = value.get_ref().as_table() else {
+        let (open, close) = if table.repeat.is_some() { ("[[", "]]") } else { ("[", "]") };
+        let text = format!("`{0}` is a table; write {open}{0}{close} and its keys below", table.name);
+        report.complaints.push((value.span().start, text));
+        return;
+    };
+    if let Some(add) = table.repeat {
+        add(settings);
+    }
+    for (key, value) in keys {
+        walk_key(table, key.get_ref(), key.span().start, value, settings, report);
+    }
+}
+
+fn walk_key(
+    table: &'static Table,
+    key: &str,
+    at: usize,
+    value: &Value<'_>,
+    settings: &mut Settings,
+    report: &mut Report,
+) {
+    let Some(row) = table.rows.iter().find(|row| row.key == key) else {
+        report.complaints.push((at, format!("unknown key {key:?}; {}", advice(table, key))));
+        return;
+    };
+    report.places.push((table.name, row.key, value.span().start));
+    let changed = (row.set)(settings, value, &mut report.complaints);
+    if changed && row.availability == Availability::Later {
+        report.complaints.push((at, format!("`{}` is not available yet; remove it", path(table, row))));
+    }
+}
+
+/// The key as it is written in front of all tables: `relay.smarthost`.
+pub fn path(table: &Table, row: &Row) -> String {
+    if table.name.is_empty() { row.key.to_owned() } else { format!("{}.{}", table.name, row.key) }
+}
+
+/// What an unknown key may have meant: the same name elsewhere, a like name here, a like name elsewhere.
+fn advice(here: &Table, key: &str) -> String {
+    if !here.name.is_empty() && TABLES.iter().any(|table| table.name == key) {
+        return format!("write `{key}.…` above the first [table], or its keys below [{key}]");
+    }
+    let rows = || TABLES.iter().flat_map(|table| table.rows.iter().map(move |row| (table, row)));
+    let here_likeness = |name: &&str| likeness(key, name);
+    let near =
+        here.rows.iter().map(|row| row.key).min_by_key(here_likeness).filter(|name| is_like(key, name));
+    let same: Vec<_> = rows().filter(|(_, row)| row.key == key).collect();
+    let other = rows().min_by_key(|(_, row)| likeness(key, row.key)).filter(|(_, row)| is_like(key, row.key));
+    let table = TABLES.iter().map(|table| table.name).min_by_key(here_likeness);
+    match (same.as_slice(), near, other, table.filter(|name| here.name.is_empty() && is_like(key, name))) {
+        ([(table, _), ..], ..) if table.name.is_empty() => {
+            format!("`{key}` belongs to the top of the file; write it above the first [table]")
+        }
+        ([_, ..], ..) => {
+            let tables: Vec<_> = same.iter().map(|(table, _)| format!("[{}]", table.name)).collect();
+            let paths: Vec<_> = same.iter().map(|(table, row)| format!("`{}`", path(table, row))).collect();
+            let (tables, paths) = (tables.join(" or "), paths.join(" or "));
+            format!("`{key}` belongs to {tables}; write {paths} above the first [table]")
+        }
+        (_, Some(name), ..) | (.., Some(name)) => format!("did you mean \"{name}\"?"),
+        (_, _, Some((table, row)), _) => format!("did you mean `{}`?", path(table, row)),
+        _ => {
+            let keys: Vec<_> = here.rows.iter().map(|row| row.key).collect();
+            format!("write one of {}", keys.join(", "))
+        }
+    }
+}
+
+fn is_like(a: &str, b: &str) -> bool {
+    likeness(a, b) <= (a.chars().count() / LIKENESS).max(1)
+}
+
+/// How many letters must be added, dropped, changed or swapped with their neighbour to make one from the other
+/// (optimal string alignment). Names of any length cost at most what the longest key costs.
+fn likeness(a: &str, b: &str) -> usize {
+    let a: Vec<char> = a.chars().take(64).collect();
+    let b: Vec<char> = b.chars().collect();
+    let at = |row: &[usize], i: usize| row.get(i).copied().unwrap_or(usize::MAX / 2);
+    let (mut before, mut last): (Vec<usize>, Vec<usize>) = (Vec::new(), (0..=b.len()).collect());
+    for (i, x) in a.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, y) in b.iter().enumerate() {
+            let changed = at(&last, j) + usize::from(x != y);
+            let mut least = changed.min(at(&last, j + 1) + 1).min(at(&row, j) + 1);
+            let swapped = i > 0 && j > 0 && a.get(i - 1) == Some(y) && b.get(j - 1) == Some(x);
+            if swapped {
+                least = least.min(at(&before, j - 1) + 1);
+            }
+            row.push(least);
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    at(&last, b.len())
+}
+
+/// What no single value shows.
+fn check_whole(file: &DeTable<'_>, settings: &Settings, report: &mut Report) {
+    let mut taken = HashSet::new();
+    for (i, listener) in settings.listeners.iter().enumerate() {
+        let at = file.get("listener").map_or(0, |value| {
+            let table = value.get_ref().as_array().and_then(|tables| tables.get(i)).unwrap_or(value);
+            table.get_ref().as_table().and_then(|table| table.get("address")).unwrap_or(table).span().start
+        });
+        for address in &listener.address {
+            if address.port() != 0 && !taken.insert(*address) {
+                let text = format!("\"{address}\" is taken by a listener before; write each address once");
+                report.complaints.push((at, text));
+            }
+        }
+    }
+    if settings.local.maildir.uses_home() && settings.local.users != super::Users::System {
+        let at = report.places.iter().find(|(table, key, _)| (*table, *key) == ("local", "maildir"));
+        let text =
+            "{home} is known for users of the system alone; write users = \"system\", or a path from \"/\"";
+        report.complaints.push((at.map_or(0, |(.., at)| *at), text.into()));
+    }
+}

@@ -1,0 +1,100 @@
+//! `pillarbox check`: reads the configuration and looks at all that it names.
+//!
+//! Changes nothing. Problems go to standard error, one a line as `FILE:LINE:COLUMN: what is wrong; what to write
+//! instead`, and the exit code is 78; without any it is 0 and a line says so.
+
+use crate::config::{Account, Problem, files, load_with_places};
+use std::io::Write;
+use std::path::Path;
+
+/// EX_OK of sysexits.h.
+const OK: u8 = 0;
+/// EX_CONFIG of sysexits.h.
+const CONFIG: u8 = 78;
+
+/// Checks the configuration at `path`; gives the exit code.
+pub fn run(path: &Path) -> u8 {
+    let problems = problems(path, &own_account(), &look_up);
+    // A closed standard error or output changes nothing about the answer, which is the exit code.
+    if problems.is_empty() {
+        let _ = writeln!(std::io::stdout(), "{}: ok", path.display());
+        return OK;
+    }
+    let lines: String = problems.iter().map(|problem| format!("{problem}\n")).collect();
+    let _ = std::io::stderr().write_all(lines.as_bytes());
+    CONFIG
+}
+
+/// All that is wrong with the configuration at `path` and what it names; `started_as` is who starts `serve`, and
+/// `look_up` finds accounts of the system.
+pub fn problems(
+    path: &Path,
+    started_as: &Account,
+    look_up: &dyn Fn(&str) -> Option<Account>,
+) -> Vec<Problem> {
+    match load_with_places(path) {
+        Ok((settings, places)) => {
+            files::problems(&settings, &places, &path.display().to_string(), started_as, look_up)
+        }
+        Err(problems) => problems,
+    }
+}
+
+fn own_account() -> Account {
+    let uid = rustix::process::geteuid().as_raw();
+    let mut groups = vec![rustix::process::getegid().as_raw()];
+    groups.extend(
+        rustix::process::getgroups().unwrap_or_default().into_iter().map(rustix::process::Gid::as_raw),
+    );
+    Account { name: uid.to_string(), uid, groups }
+}
+
+fn look_up(name: &str) -> Option<Account> {
+    let read = |path| String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned();
+    account(name, &read("/etc/passwd"), &read("/etc/group"))
+}
+
+/// Finds an account in the text of passwd(5) and group(5).
+fn account(name: &str, passwd: &str, group: &str) -> Option<Account> {
+    let fields = |line: &str| line.split(':').map(str::to_owned).collect::<Vec<_>>();
+    let entry = passwd.lines().map(fields).find(|f| f.first().is_some_and(|n| n == name))?;
+    let uid = entry.get(2)?.parse().ok()?;
+    let mut groups = vec![entry.get(3)?.parse().ok()?];
+    let is_member = |f: &Vec<String>| f.get(3).is_some_and(|members| members.split(',').any(|m| m == name));
+    groups.extend(group.lines().map(fields).filter(is_member).filter_map(|f| f.get(2)?.parse::<u32>().ok()));
+    Some(Account { name: name.to_owned(), uid, groups })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accounts_are_found_with_all_their_groups() {
+        let passwd = "root:x:0:0:root:/root:/bin/sh\nbroken\npillarbox:x:123:124::/:/bin/false\n";
+        let group = "root:x:0:\nmail:x:8:dovecot,pillarbox\nbroken\nmails:x:9:pillarbox2\n";
+        let found = account("pillarbox", passwd, group);
+        assert_eq!(found, Some(Account { name: "pillarbox".into(), uid: 123, groups: vec![124, 8] }));
+        assert_eq!(account("pillar", passwd, group), None);
+        assert_eq!(account("broken", passwd, group), None);
+    }
+
+    #[test]
+    fn the_exit_code_says_it() {
+        let directory = std::env::temp_dir().join(format!("pillarbox-check-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let file = directory.join("pillarbox.toml");
+        let d = directory.display();
+        let text = format!(
+            "user = \"root\"\nstate = \"{d}/state\"\ncontrol = \"{d}/run/c.sock\"\nlocal.maildir = \"{d}/mail/{{user}}\"\n"
+        );
+        std::fs::write(&file, &text).unwrap();
+        assert_eq!(run(&file), OK);
+        std::fs::write(&file, format!("{text}relay.dane = false\n")).unwrap();
+        assert_eq!(run(&file), CONFIG);
+        std::fs::write(&file, text.replace("/state", "/pillarbox.toml")).unwrap();
+        assert_eq!(run(&file), CONFIG);
+        assert_eq!(run(&directory.join("missing.toml")), CONFIG);
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+}
