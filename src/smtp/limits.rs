@@ -13,6 +13,8 @@ pub const COMMAND_LINE_MAX_OCTETS: usize = 2048;
 pub const REPLY_LINE_MAX_OCTETS: usize = 2048;
 /// Most lines of one reply; a peer that writes more is broken or hostile.
 pub const REPLY_MAX_LINES: usize = 100;
+/// Most characters of a peer's reply that are kept for log, queue and bounce: one copy per recipient.
+pub const REPLY_KEPT_MAX_CHARACTERS: usize = 1024;
 /// Commands that move no mail (NOOP, RSET, VRFY, EHLO and the like) before a session is ended with 421.
 pub const IDLE_COMMANDS_MAX: u32 = 100;
 /// Recipients that any server has to take in a transaction (RFC 5321 §4.5.3.1.8): what the client sends at most.
@@ -22,8 +24,10 @@ pub const RECIPIENTS_PER_TRANSACTION: usize = 100;
 pub const CONNECT: Duration = Duration::from_secs(30);
 /// Time for the greeting (RFC 5321 §4.5.3.2.1).
 pub const GREETING: Duration = minutes(5);
-/// Time for the reply to EHLO, HELO, MAIL (§4.5.3.2.2), RCPT (§4.5.3.2.3), RSET and QUIT.
+/// Time for the reply to EHLO, HELO, MAIL (§4.5.3.2.2), RCPT (§4.5.3.2.3) and RSET.
 pub const COMMAND_REPLY: Duration = minutes(5);
+/// Time for the reply to QUIT: nothing hangs on it any more (§4.1.1.10), a worker does.
+pub const QUIT_REPLY: Duration = Duration::from_secs(5);
 /// Time for the 354 to DATA. RFC 5321 §4.5.3.2.4 says two minutes at least.
 pub const DATA_INITIATION: Duration = minutes(5);
 /// Time for a block of mail data to be taken (§4.5.3.2.5).

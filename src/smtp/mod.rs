@@ -2,6 +2,7 @@
 //!
 //! Nothing here has a socket, a clock or a disk (DESIGN section 3): a transcript can test all of it.
 
+pub mod client;
 pub mod command;
 pub mod data;
 pub mod extension;

@@ -1,0 +1,240 @@
+//! One transaction of the client: MAIL, RCPT for each recipient, DATA, the message (RFC 5321 §3.3), in that order with
+//! and without PIPELINING (RFC 2920). The replies come in the same order either way; only how many commands are handed
+//! out at once differs, and that what is not yet sent can still be left out.
+//!
+//! Knows nothing of the session around it. Nothing here fails.
+
+use super::{Transaction, Waiting, answer, print};
+use crate::mail::address::ForwardPath;
+use crate::mail::envelope::{Body, Recipient};
+use crate::mail::outcome::{Diagnostic, Outcome};
+use crate::mail::status::{Class, EnhancedStatus};
+use crate::smtp::command::{Command, Parameter};
+use crate::smtp::extension::{PeerOffer, eight_bit_mime, size};
+use crate::smtp::limits::RECIPIENTS_PER_TRANSACTION;
+use crate::smtp::reply::{Reply, Severity};
+use std::mem;
+
+/// What comes next: a reply, except in `Content`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Rset,
+    Mail,
+    /// To the recipient with this index.
+    Rcpt(usize),
+    Data,
+    Content,
+    FinalDot,
+}
+
+/// How a recipient stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Standing {
+    /// No reply to its RCPT yet.
+    Asked,
+    /// Its RCPT had a 2yz.
+    Accepted,
+    /// For another transaction.
+    Later,
+    /// Its RCPT was refused.
+    Settled(Outcome),
+}
+
+/// What a reply leads to.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Send this, possibly nothing, and go on.
+    Send(Vec<u8>),
+    /// The transaction is over.
+    Done {
+        /// What becomes of the recipients that were accepted.
+        undecided: Option<Outcome>,
+        /// The peer still has the transaction open.
+        is_open: bool,
+    },
+    /// The peer wants no session like this.
+    Refused(Diagnostic),
+    /// The reply makes no sense here.
+    Unsound(Diagnostic),
+}
+
+/// A transaction under way.
+#[derive(Debug)]
+pub(super) struct Running {
+    stage: Stage,
+    is_pipelined: bool,
+    /// Commands that have not been handed out.
+    commands: Vec<u8>,
+    recipients: Vec<Standing>,
+    /// What the reply to MAIL made of all recipients.
+    refused: Option<Outcome>,
+}
+
+impl Running {
+    pub(super) fn new(transaction: &Transaction<'_>, offer: &PeerOffer, is_open: bool) -> Self {
+        let mut commands = Vec::with_capacity(64 * (transaction.recipients.len() + 2));
+        if is_open {
+            print(&Command::Rset, &mut commands);
+        }
+        let parameters = mail_parameters(transaction, offer);
+        print(&Command::Mail(transaction.envelope.reverse_path.clone(), parameters), &mut commands);
+        let standing = |(i, recipient): (usize, &&Recipient)| {
+            if i >= RECIPIENTS_PER_TRANSACTION {
+                return Standing::Later;
+            }
+            let path = ForwardPath::Mailbox(recipient.mailbox.clone());
+            print(&Command::Rcpt(path, Vec::new()), &mut commands);
+            Standing::Asked
+        };
+        let recipients = transaction.recipients.iter().enumerate().map(standing).collect();
+        print(&Command::Data, &mut commands);
+        let stage = if is_open { Stage::Rset } else { Stage::Mail };
+        Self { stage, is_pipelined: offer.pipelining, commands, recipients, refused: None }
+    }
+
+    /// The next command; with PIPELINING all of them, as DATA may stand last in a group and the replies to a hundred
+    /// commands find room in any TCP window (RFC 2920 §3.1).
+    pub(super) fn next_commands(&mut self) -> Vec<u8> {
+        let line_end = self.commands.iter().position(|&b| b == b'\n');
+        match line_end.filter(|_| !self.is_pipelined) {
+            Some(end) => {
+                let rest = self.commands.split_off(end + 1);
+                mem::replace(&mut self.commands, rest)
+            }
+            None => mem::take(&mut self.commands),
+        }
+    }
+
+    /// `None`: the content is to be sent.
+    pub(super) const fn waiting(&self) -> Option<Waiting> {
+        match self.stage {
+            Stage::Rset => Some(Waiting::Rset),
+            Stage::Mail => Some(Waiting::Mail),
+            Stage::Rcpt(_) => Some(Waiting::Rcpt),
+            Stage::Data => Some(Waiting::Data),
+            Stage::Content => None,
+            Stage::FinalDot => Some(Waiting::FinalDot),
+        }
+    }
+
+    pub(super) const fn is_mail_answered(&self) -> bool {
+        !matches!(self.stage, Stage::Rset | Stage::Mail)
+    }
+
+    pub(super) fn content_sent(&mut self) {
+        if self.stage == Stage::Content {
+            self.stage = Stage::FinalDot;
+        }
+    }
+
+    pub(super) fn take_reply(&mut self, reply: &Reply, to: Waiting, remote: &str) -> Next {
+        if matches!(reply.code, 421 | 530 | 534 | 535 | 538) {
+            return Next::Refused(answer(remote, reply, to, EnhancedStatus::NOT_ACCEPTING));
+        }
+        match (self.stage, reply.severity()) {
+            (Stage::Rset, Severity::Success) => self.await_next(Stage::Mail),
+            (Stage::Mail, Severity::Success) => self.await_next(Stage::Rcpt(0)),
+            (Stage::Mail, Severity::Transient | Severity::Permanent) => {
+                self.refused = Some(outcome(reply, to, remote));
+                if self.commands.is_empty() { self.await_next(Stage::Rcpt(0)) } else { self.done(None) }
+            }
+            (Stage::Rcpt(index), Severity::Success) => self.rcpt_answered(index, Standing::Accepted),
+            (Stage::Rcpt(index), Severity::Transient | Severity::Permanent) => {
+                let standing = self.rcpt_refused(reply, to, remote);
+                self.rcpt_answered(index, standing)
+            }
+            (Stage::Data, Severity::Intermediate) if self.refused.is_none() && self.has_accepted() => {
+                self.await_next(Stage::Content)
+            }
+            // The peer took DATA although it has taken no recipient. The message ends before it begins, and nobody
+            // gets it (RFC 2920 §3.1). With a recipient but without a sender a lone dot would be an empty message.
+            (Stage::Data, Severity::Intermediate) if !self.has_accepted() => {
+                self.stage = Stage::FinalDot;
+                Next::Send(b".\r\n".to_vec())
+            }
+            (Stage::Data, Severity::Transient | Severity::Permanent)
+            | (Stage::FinalDot, Severity::Success | Severity::Transient | Severity::Permanent) => {
+                self.done(Some(outcome(reply, to, remote)))
+            }
+            (Stage::Rset | Stage::Mail | Stage::Rcpt(_) | Stage::Data | Stage::Content | Stage::FinalDot, _) => {
+                let status = EnhancedStatus::PROTOCOL_TROUBLE.with_class(Class::Transient);
+                Next::Unsound(Diagnostic { status, ..answer(remote, reply, to, status) })
+            }
+        }
+    }
+
+    /// The outcome of each recipient. `undecided` is for those whose fate hung on what came after RCPT or on the reply
+    /// to it.
+    pub(super) fn finish(self, undecided: Option<&Outcome>) -> Vec<Option<Outcome>> {
+        let refused = self.refused;
+        let outcome = |standing| match (&refused, standing) {
+            (Some(refused), _) => Some(refused.clone()),
+            (None, Standing::Settled(outcome)) => Some(outcome),
+            (None, Standing::Later) => None,
+            (None, Standing::Asked | Standing::Accepted) => undecided.cloned(),
+        };
+        self.recipients.into_iter().map(outcome).collect()
+    }
+
+    fn rcpt_refused(&self, reply: &Reply, to: Waiting, remote: &str) -> Standing {
+        if self.has_accepted() && is_enough(reply) {
+            return Standing::Later;
+        }
+        Standing::Settled(match outcome(reply, to, remote) {
+            // RFC 5321 §4.5.3.1.10: too many recipients, in the code that older servers use.
+            Outcome::Failed(d) if reply.code == 552 => Outcome::Deferred(d.with_class(Class::Transient)),
+            outcome => outcome,
+        })
+    }
+
+    fn rcpt_answered(&mut self, index: usize, standing: Standing) -> Next {
+        if let Some(slot) = self.recipients.get_mut(index) {
+            *slot = standing;
+        }
+        if self.recipients.get(index + 1) == Some(&Standing::Asked) {
+            self.await_next(Stage::Rcpt(index + 1))
+        } else if self.has_accepted() || self.commands.is_empty() {
+            self.await_next(Stage::Data)
+        } else {
+            self.done(None)
+        }
+    }
+
+    fn has_accepted(&self) -> bool {
+        self.recipients.contains(&Standing::Accepted)
+    }
+
+    fn await_next(&mut self, stage: Stage) -> Next {
+        self.stage = stage;
+        Next::Send(self.next_commands())
+    }
+
+    fn done(&self, undecided: Option<Outcome>) -> Next {
+        Next::Done { undecided, is_open: self.refused.is_none() && self.stage != Stage::FinalDot }
+    }
+}
+
+/// The parameters of MAIL that the peer understands.
+fn mail_parameters(transaction: &Transaction<'_>, offer: &PeerOffer) -> Vec<Parameter> {
+    let parameter = |keyword: &str, value: String| Parameter { keyword: keyword.to_owned(), value: Some(value) };
+    let size = offer.size_octets.map(|_| parameter(size::ROW.keyword, transaction.size_octets.to_string()));
+    let body = (offer.eight_bit_mime && transaction.envelope.body == Body::EightBitMime)
+        .then(|| parameter("BODY", eight_bit_mime::ROW.keyword.to_owned()));
+    size.into_iter().chain(body).collect()
+}
+
+/// What a reply of 2yz, 4yz or 5yz means for a recipient.
+fn outcome(reply: &Reply, to: Waiting, remote: &str) -> Outcome {
+    let diagnostic = |class| answer(remote, reply, to, EnhancedStatus::new(class, 0, 0));
+    match reply.severity() {
+        Severity::Success => Outcome::Delivered(diagnostic(Class::Success)),
+        Severity::Permanent => Outcome::Failed(diagnostic(Class::Permanent)),
+        Severity::Transient | Severity::Intermediate => Outcome::Deferred(diagnostic(Class::Transient)),
+    }
+}
+
+/// Whether a refused RCPT says "no more in this transaction" (RFC 5321 §4.5.3.1.10) and not that a disk is full: the
+/// codes 452 and 552 mean either, X.5.3 tells.
+fn is_enough(reply: &Reply) -> bool {
+    matches!(reply.code, 452 | 552) && reply.status.is_none_or(|s| (s.subject, s.detail) == (5, 3))
+}
