@@ -106,9 +106,9 @@ impl Queue {
     pub fn open(state: &Path, owner: Option<Owner>) -> Result<Self, StoreError> {
         let open = || {
             let parent = state.parent().unwrap_or(state);
+            let passable = Mode::RWXU | Mode::XGRP | Mode::XOTH;
             let directory = match durable::open_directory(state, Access::Read) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    let passable = Mode::RWXU | Mode::XGRP | Mode::XOTH;
                     durable::make_directories(parent, passable)?;
                     let name = state.file_name().unwrap_or_default();
                     durable::make_below(
@@ -118,7 +118,11 @@ impl Queue {
                         owner,
                     )?
                 }
-                result => result?,
+                result => {
+                    // Whoever made it, perhaps just now, may not have synced its name; as far as we can, we do.
+                    let _ = durable::make_directories(state, passable);
+                    result?
+                }
             };
             let make = |name: &str| durable::make_below(&directory, name.as_ref(), Mode::RWXU, owner);
             let (queue, tmp, corrupt) = (make("queue")?, make("tmp")?, make("corrupt")?);
