@@ -6,7 +6,7 @@
 //! count of time begins anew, which makes mail live longer, never shorter.
 
 use super::StoreError;
-use super::durable::{StagedFile, open_directory};
+use super::durable::{Access, StagedFile, open_directory};
 use super::text::{escape, parse_checked, parse_now, print_checked, print_now, unescape};
 use crate::mail::date::Now;
 use std::fmt::Write;
@@ -49,11 +49,11 @@ pub fn load(state: &Path) -> Option<Saved> {
 pub fn save(state: &Path, saved: &Saved) -> Result<(), StoreError> {
     let path = state.join("clock");
     let stage = || {
-        let tmp = Arc::new(open_directory(&state.join("tmp"))?);
+        let tmp = Arc::new(open_directory(&state.join("tmp"), Access::Search)?);
         let mut file = StagedFile::create(&tmp, format!("clock.{}", std::process::id()), None)?;
         file.lock()?;
         file.write(print(saved).as_bytes())?;
-        Ok((file, Arc::new(open_directory(state)?)))
+        Ok((file, Arc::new(open_directory(state, Access::Read)?)))
     };
     let (file, directory) = stage().map_err(|error: std::io::Error| StoreError::io(&path, error))?;
     file.sync(directory, path)?.replace().map(drop)

@@ -302,21 +302,37 @@ pub fn sync_data(file: &File) -> io::Result<()> {
     file.sync_data()
 }
 
+/// What a directory is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// For names in it. Needs no right to read: `/home` and the like may be 0711.
+    Search,
+    /// For listing or syncing it, too.
+    Read,
+}
+
+impl Access {
+    fn flags(self) -> OFlags {
+        let access = if self == Self::Search { OFlags::PATH } else { OFlags::RDONLY };
+        access | OFlags::DIRECTORY | OFlags::CLOEXEC
+    }
+}
+
 /// Opens a directory by its path; links on the way are followed, for the path is the administrator's.
 ///
 /// # Errors
 /// Whatever the system says.
-pub fn open_directory(path: &Path) -> io::Result<OwnedFd> {
-    Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+pub fn open_directory(path: &Path, access: Access) -> io::Result<OwnedFd> {
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    Ok(rustix::fs::open(path, access.flags(), Mode::empty())?)
 }
 
 /// Opens a directory below another one, following no link: with `O_DIRECTORY` a link gives `ENOTDIR`.
 ///
 /// # Errors
 /// Whatever the system says.
-pub fn open_below(parent: impl AsFd, name: &OsStr) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(openat(parent, name, flags, Mode::empty())?)
+pub fn open_below(parent: impl AsFd, name: &OsStr, access: Access) -> io::Result<OwnedFd> {
+    Ok(openat(parent, name, access.flags() | OFlags::NOFOLLOW, Mode::empty())?)
 }
 
 /// Makes a directory below another one, gives it to `owner`, and syncs both. One that exists is not changed, but is
@@ -330,7 +346,7 @@ pub fn make_below(parent: impl AsFd, name: &OsStr, mode: Mode, owner: Option<Own
         Err(Errno::EXIST) => false,
         Err(errno) => return Err(errno.into()),
     };
-    let directory = open_below(&parent, name)?;
+    let directory = open_below(&parent, name, Access::Read)?;
     if made {
         give_to(&directory, owner)?;
     }
@@ -345,18 +361,15 @@ pub fn make_below(parent: impl AsFd, name: &OsStr, mode: Mode, owner: Option<Own
 /// # Errors
 /// Whatever the system says about those that were missing.
 pub fn make_directories(path: &Path, mode: Mode) -> io::Result<()> {
+    // The root, and the directory that a relative path begins in, have none.
     let Some(parent) = path.parent() else { return Ok(()) };
-    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-    if path == parent {
-        return Ok(());
-    }
     make_directories(parent, mode)?;
     let made = match rustix::fs::mkdir(path, mode) {
         Ok(()) => true,
         Err(Errno::EXIST) => false,
         Err(errno) => return Err(errno.into()),
     };
-    let synced = open_directory(parent).and_then(sync_directory);
+    let synced = open_directory(parent, Access::Read).and_then(sync_directory);
     if made { synced } else { Ok(()) }
 }
 
@@ -367,7 +380,7 @@ mod tests {
     use std::fs;
 
     fn open(path: &Path) -> Arc<OwnedFd> {
-        Arc::new(open_directory(path).unwrap())
+        Arc::new(open_directory(path, Access::Read).unwrap())
     }
 
     fn names(directory: &TestDirectory) -> Vec<String> {
@@ -471,8 +484,7 @@ mod tests {
         let directory = TestDirectory::new();
         let here = open(directory.path());
         // A descriptor that can be renamed into, but not synced.
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let target = Arc::new(rustix::fs::open(directory.path(), flags, Mode::empty()).unwrap());
+        let target = Arc::new(open_directory(directory.path(), Access::Search).unwrap());
         let file = StagedFile::create(&here, "tmp".into(), None).unwrap();
         let error = file.sync(target, directory.path().join("final")).unwrap().commit().unwrap_err();
         assert_eq!(Errno::from_io_error(&error.source), Some(Errno::BADF));

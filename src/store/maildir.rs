@@ -8,7 +8,7 @@
 //! this process or another, after a crash or before, may rely on the names of the others, at the cost of no call.
 
 use super::durable::{
-    Owner, StagedFile, SyncedFile, make_below, make_directories, open_below, open_directory,
+    Access, Owner, StagedFile, SyncedFile, make_below, make_directories, open_below, open_directory,
 };
 use super::{ErrorKind, StoreError};
 use crate::mail::date::WallTime;
@@ -102,8 +102,8 @@ impl MaildirPath {
 
     /// Opens the Maildir itself, component by component.
     fn open(&self) -> io::Result<OwnedFd> {
-        let base = if self.base.as_os_str().is_empty() { Path::new(".") } else { &self.base };
-        self.below.iter().try_fold(open_directory(base)?, |parent, name| open_below(parent, name.as_ref()))
+        let base = open_directory(&self.base, Access::Search)?;
+        self.below.iter().try_fold(base, |parent, name| open_below(parent, name.as_ref(), Access::Search))
     }
 
     /// Makes what is missing of the Maildir and syncs all of it, `tmp` last. Users must be able to pass through the
@@ -114,8 +114,7 @@ impl MaildirPath {
         if !self.base_is_home {
             make_directories(&self.base, passable)?;
         }
-        let base = if self.base.as_os_str().is_empty() { Path::new(".") } else { &self.base };
-        let mut directory = open_directory(base)?;
+        let mut directory = open_directory(&self.base, Access::Read)?;
         for (i, name) in self.below.iter().enumerate() {
             let last = i + 1 == self.below.len();
             let mode = if last { private } else { passable };
@@ -166,6 +165,7 @@ pub struct Maildirs {
     host: String,
     /// A random 63-bit number, so that names differ after restarts, in containers and when the clock is set back.
     first: u64,
+    pid: u32,
     /// How many names were given out; a word, for 32-bit boxes have no larger atomic.
     count: AtomicUsize,
 }
@@ -188,14 +188,13 @@ impl Maildirs {
         }
         // The standard library's own keys are random, and never wait for entropy, as a router at boot would.
         let first = RandomState::new().build_hasher().finish();
-        Self { host: name, first, count: AtomicUsize::new(0) }
+        Self { host: name, first, pid: std::process::id(), count: AtomicUsize::new(0) }
     }
 
     fn next_name(&self, now: WallTime) -> String {
         let count = self.count.fetch_add(1, Ordering::Relaxed) as u64;
         let number = self.first.wrapping_add(count) & (u64::MAX >> 1);
-        let (seconds, micros, pid) = (now.seconds(), now.subsec_micros(), std::process::id());
-        format!("{seconds}.M{micros}P{pid}Q{number}.{}", self.host)
+        format!("{}.M{}P{}Q{number}.{}", now.seconds(), now.subsec_micros(), self.pid, self.host)
     }
 
     /// Begins a delivery; the Maildir is made if it is missing.
@@ -221,8 +220,8 @@ impl Maildirs {
 
     fn try_stage(&self, path: &MaildirPath, now: WallTime) -> io::Result<Delivery> {
         let maildir = path.open()?;
-        let tmp = Arc::new(open_below(&maildir, "tmp".as_ref())?);
-        let new = Arc::new(open_below(&maildir, "new".as_ref())?);
+        let tmp = Arc::new(open_below(&maildir, "tmp".as_ref(), Access::Search)?);
+        let new = Arc::new(open_below(&maildir, "new".as_ref(), Access::Read)?);
         let name = self.next_name(now);
         let file = StagedFile::create(&tmp, name.clone(), path.owner)?;
         Ok(Delivery { file, new, path: path.path().join("new"), name })
@@ -235,7 +234,7 @@ impl Maildirs {
 /// As for [`Maildirs::stage`]; a Maildir that does not exist yet is none.
 pub fn sweep(path: &MaildirPath, now: WallTime) -> Result<usize, StoreError> {
     let sweep = || {
-        let tmp = open_below(path.open()?, "tmp".as_ref())?;
+        let tmp = open_below(path.open()?, "tmp".as_ref(), Access::Read)?;
         let mut swept = 0;
         for entry in Dir::read_from(&tmp)? {
             let entry = entry?;

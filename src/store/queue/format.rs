@@ -29,8 +29,8 @@ use std::io;
 pub(super) const HEADER_OCTETS: usize = 98;
 /// Far beyond what the limits on recipients and parameters allow.
 pub(super) const ENVELOPE_MAX_OCTETS: usize = 16 << 20;
-/// What lies further behind is not read: the oldest records count.
-const JOURNAL_MAX_OCTETS: usize = 16 << 20;
+/// Several times what a hundred recipients with the longest replies gather in five days. What lies beyond is not read.
+const JOURNAL_MAX_OCTETS: usize = 64 << 20;
 /// Read at once: most files need no second read.
 const READ_OCTETS: usize = 8 * 1024;
 

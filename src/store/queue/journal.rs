@@ -15,7 +15,7 @@ use crate::store::text::{escape, parse_checked, parse_now, print_checked, print_
 use std::fmt::Write;
 
 /// How much of a reply or a reason is kept: replies of 200 KiB are possible, and come with each attempt.
-const VALUE_MAX_OCTETS: usize = 2048;
+const VALUE_MAX_OCTETS: usize = 1024;
 
 /// What happened to some recipients of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -25,18 +25,20 @@
 mod entry;
 mod format;
 mod journal;
+mod staged;
 
 pub use entry::{Content, Durability, Entry};
 pub use format::{Description, parse_file};
 pub use journal::{Event, Progress, Record, State};
+pub use staged::StagedEntry;
 
-use super::durable::{self, Owner, StagedFile, SyncedFile};
+use super::durable::{self, Access, Owner};
 use super::{ErrorKind, StoreError};
 use crate::mail::date::Now;
 use crate::mail::envelope::Envelope;
 use crate::mail::id::QueueId;
 use entry::lock;
-use format::{ENVELOPE_MAX_OCTETS, HEADER_OCTETS, Header, LoadError, load};
+use format::{LoadError, load};
 use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, flock, fstat, openat, unlinkat};
 use rustix::io::Errno;
 use std::collections::HashMap;
@@ -103,16 +105,24 @@ impl Queue {
     /// With the path that could not be made or opened.
     pub fn open(state: &Path, owner: Option<Owner>) -> Result<Self, StoreError> {
         let open = || {
-            let parent = state.parent().filter(|parent| !parent.as_os_str().is_empty());
-            let parent = parent.unwrap_or(Path::new("."));
-            let directory = match durable::open_directory(state) {
+            let parent = state.parent().unwrap_or(state);
+            let passable = Mode::RWXU | Mode::XGRP | Mode::XOTH;
+            let directory = match durable::open_directory(state, Access::Read) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    let passable = Mode::RWXU | Mode::XGRP | Mode::XOTH;
                     durable::make_directories(parent, passable)?;
                     let name = state.file_name().unwrap_or_default();
-                    durable::make_below(durable::open_directory(parent)?, name, passable, owner)?
+                    durable::make_below(
+                        durable::open_directory(parent, Access::Read)?,
+                        name,
+                        passable,
+                        owner,
+                    )?
                 }
-                result => result?,
+                result => {
+                    // Whoever made it, perhaps just now, may not have synced its name; as far as we can, we do.
+                    let _ = durable::make_directories(state, passable);
+                    result?
+                }
             };
             let make = |name: &str| durable::make_below(&directory, name.as_ref(), Mode::RWXU, owner);
             let (queue, tmp, corrupt) = (make("queue")?, make("tmp")?, make("corrupt")?);
@@ -174,30 +184,14 @@ impl Queue {
         origin: &str,
         arrival: Now,
     ) -> Result<StagedEntry, StoreError> {
-        let path = self.path.join(id.to_string());
         let description = Description { envelope: envelope.clone(), origin: origin.to_owned(), arrival };
-        let envelope = description.print();
-        if envelope.len() > ENVELOPE_MAX_OCTETS {
-            return Err(StoreError::new(ErrorKind::Trouble, path, "its envelope is too long"));
-        }
-        let header = Header {
-            envelope_octets: envelope.len(),
-            message_octets: 0,
-            message_lines: 0,
-            envelope_crc: crc32fast::hash(envelope.as_bytes()),
-            message_crc: 0,
-        };
-        let stage = || {
-            let mut file = StagedFile::create(&self.tmp, id.to_string(), None)?;
-            file.lock()?;
-            // Filled in when the message is complete.
-            file.write(&[b' '; HEADER_OCTETS])?;
-            file.write(envelope.as_bytes())?;
-            Ok(file)
-        };
-        let file = stage().map_err(|error: io::Error| StoreError::io(&path, error))?;
-        let crc = crc32fast::Hasher::new();
-        Ok(StagedEntry { file, queue: Arc::clone(&self.queue), path, header, crc })
+        StagedEntry::create(
+            &self.tmp,
+            id,
+            &description,
+            Arc::clone(&self.queue),
+            self.path.join(id.to_string()),
+        )
     }
 
     /// Looks at every entry, for a restart or a listing, without locking it: at the messages themselves it does not
@@ -372,63 +366,6 @@ impl Iterator for Scan<'_> {
             }
         }
     }
-}
-
-/// An entry on its way into the queue, in `tmp/`.
-#[derive(Debug)]
-pub struct StagedEntry {
-    file: StagedFile,
-    queue: Arc<OwnedFd>,
-    path: PathBuf,
-    header: Header,
-    crc: crc32fast::Hasher,
-}
-
-impl StagedEntry {
-    /// Appends `octets` to the message.
-    ///
-    /// # Errors
-    /// `Full` or `Trouble`; the entry can't be completed then.
-    pub fn write(&mut self, octets: &[u8]) -> Result<(), StoreError> {
-        count(&mut self.header, &mut self.crc, octets);
-        self.file.write(octets).map_err(|error| StoreError::io(&self.path, error))
-    }
-
-    /// Appends `octets` octets of `source` to the message, from `offset` on.
-    ///
-    /// # Errors
-    /// `Full` or `Trouble`; the entry can't be completed then.
-    pub fn append_from(&mut self, source: &File, offset: u64, octets: u64) -> Result<(), StoreError> {
-        let (header, crc) = (&mut self.header, &mut self.crc);
-        let result = self.file.append_from(source, offset, octets, |piece| count(header, crc, piece));
-        result.map_err(|error| StoreError::io(&self.path, error))
-    }
-
-    /// The message so far, for other targets to copy from: the file, the offset in it, and the size.
-    ///
-    /// # Errors
-    /// `Full` or `Trouble`; the entry can't be completed then.
-    pub fn content_source(&mut self) -> Result<(&File, u64, u64), StoreError> {
-        let file = self.file.contents().map_err(|error| StoreError::io(&self.path, error))?;
-        Ok((file, self.header.message_offset(), self.header.message_octets))
-    }
-
-    /// Completes the first line and puts the entry on stable storage; a commit then makes it visible in the queue.
-    ///
-    /// # Errors
-    /// `Full` or `Trouble`; the file has been thrown away.
-    pub fn sync(mut self) -> Result<SyncedFile, StoreError> {
-        self.header.message_crc = self.crc.finalize();
-        let written = self.file.write_start(self.header.print().as_bytes());
-        written.map_err(|error| StoreError::io(&self.path, error))?;
-        self.file.sync(self.queue, self.path)
-    }
-}
-
-fn count(header: &mut Header, crc: &mut crc32fast::Hasher, octets: &[u8]) {
-    crc.update(octets);
-    header.message_octets += octets.len() as u64;
-    header.message_lines += octets.iter().filter(|&&octet| octet == b'\n').count() as u64;
 }
 
 #[cfg(test)]

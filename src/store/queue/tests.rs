@@ -94,6 +94,11 @@ fn s2_what_a_crash_left_before_the_commit_is_swept() {
     assert_eq!(this.reopened().sweep().unwrap(), 3);
     assert!(this.names("tmp").is_empty());
     assert_eq!(this.queue.scan().unwrap().count(), 0);
+    // The race between making and locking: who loses it hears of it, before anything is promised.
+    let staged = this.stage(ID, b"text\n");
+    fs::remove_file(this.directory.path().join("state/tmp").join(ID.to_string())).unwrap();
+    assert!(staged.sync().unwrap().commit().is_err());
+    assert!(this.names("queue").is_empty());
 }
 
 #[test]

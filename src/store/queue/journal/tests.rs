@@ -83,7 +83,7 @@ fn a_tear_at_any_octet_spares_the_records_around_it() {
     let torn = journal(&[record(1, 2, deferred())]);
     let last = journal(&[record(1, 3, delivered())]);
     for cut in 0..torn.len() {
-        let text = format!("{first}{}", &torn[..cut]);
+        let text = format!("{first}{}", torn.get(..cut).unwrap());
         let (progress, damaged) = replayed(text.as_bytes());
         assert_eq!((progress[0].state, progress[1].attempts, damaged), (State::Delivered, 0, 0), "cut {cut}");
         let (progress, damaged) = replayed(format!("{text}{last}").as_bytes());

@@ -1,0 +1,98 @@
+//! A message on its way into the queue, under a temporary name. The first line is filled in at the end, when size and
+//! checksum are known; a small message is still in memory then and costs one write. What may fail: writing.
+
+use super::format::{Description, ENVELOPE_MAX_OCTETS, HEADER_OCTETS, Header};
+use crate::mail::id::QueueId;
+use crate::store::durable::{StagedFile, SyncedFile};
+use crate::store::{ErrorKind, StoreError};
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// An entry on its way into the queue, in `tmp/`.
+#[derive(Debug)]
+pub struct StagedEntry {
+    file: StagedFile,
+    queue: Arc<OwnedFd>,
+    path: PathBuf,
+    header: Header,
+    crc: crc32fast::Hasher,
+}
+
+impl StagedEntry {
+    pub(super) fn create(
+        tmp: &Arc<OwnedFd>,
+        id: QueueId,
+        description: &Description,
+        queue: Arc<OwnedFd>,
+        path: PathBuf,
+    ) -> Result<Self, StoreError> {
+        let envelope = description.print();
+        if envelope.len() > ENVELOPE_MAX_OCTETS {
+            return Err(StoreError::new(ErrorKind::Trouble, path, "its envelope is too long"));
+        }
+        let header = Header {
+            envelope_octets: envelope.len(),
+            message_octets: 0,
+            message_lines: 0,
+            envelope_crc: crc32fast::hash(envelope.as_bytes()),
+            message_crc: 0,
+        };
+        let stage = || {
+            let mut file = StagedFile::create(tmp, id.to_string(), None)?;
+            file.lock()?;
+            file.write(&[b' '; HEADER_OCTETS])?;
+            file.write(envelope.as_bytes())?;
+            Ok(file)
+        };
+        let file = stage().map_err(|error: io::Error| StoreError::io(&path, error))?;
+        Ok(Self { file, queue, path, header, crc: crc32fast::Hasher::new() })
+    }
+
+    /// Appends `octets` to the message.
+    ///
+    /// # Errors
+    /// `Full` or `Trouble`; the entry can't be completed then.
+    pub fn write(&mut self, octets: &[u8]) -> Result<(), StoreError> {
+        count(&mut self.header, &mut self.crc, octets);
+        self.file.write(octets).map_err(|error| StoreError::io(&self.path, error))
+    }
+
+    /// Appends `octets` octets of `source` to the message, from `offset` on.
+    ///
+    /// # Errors
+    /// `Full` or `Trouble`; the entry can't be completed then.
+    pub fn append_from(&mut self, source: &File, offset: u64, octets: u64) -> Result<(), StoreError> {
+        let (header, crc) = (&mut self.header, &mut self.crc);
+        let result = self.file.append_from(source, offset, octets, |piece| count(header, crc, piece));
+        result.map_err(|error| StoreError::io(&self.path, error))
+    }
+
+    /// The message so far, for other targets to copy from: the file, the offset in it, and the size.
+    ///
+    /// # Errors
+    /// `Full` or `Trouble`; the entry can't be completed then.
+    pub fn content_source(&mut self) -> Result<(&File, u64, u64), StoreError> {
+        let file = self.file.contents().map_err(|error| StoreError::io(&self.path, error))?;
+        Ok((file, self.header.message_offset(), self.header.message_octets))
+    }
+
+    /// Completes the first line and puts the entry on stable storage; a commit then makes it visible in the queue.
+    ///
+    /// # Errors
+    /// `Full` or `Trouble`; the file has been thrown away.
+    pub fn sync(mut self) -> Result<SyncedFile, StoreError> {
+        self.header.message_crc = self.crc.finalize();
+        let written = self.file.write_start(self.header.print().as_bytes());
+        written.map_err(|error| StoreError::io(&self.path, error))?;
+        self.file.sync(self.queue, self.path)
+    }
+}
+
+fn count(header: &mut Header, crc: &mut crc32fast::Hasher, octets: &[u8]) {
+    crc.update(octets);
+    header.message_octets += octets.len() as u64;
+    header.message_lines += octets.iter().filter(|&&octet| octet == b'\n').count() as u64;
+}
