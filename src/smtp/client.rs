@@ -19,6 +19,9 @@
 //! blames the message ([`End::Dropped`]) and not the route; if the host is gone, the next connect will say so.
 
 mod transaction;
+mod waiting;
+
+pub use self::waiting::Waiting;
 
 use self::transaction::{Next, Running};
 use crate::mail::envelope::{Envelope, Recipient};
@@ -28,10 +31,8 @@ use crate::smtp::command::{ClientName, Command};
 use crate::smtp::extension::PeerOffer;
 use crate::smtp::limits;
 use crate::smtp::reply::{Reply, ReplyParser, Severity};
-use std::fmt;
 use std::io::Write as _;
 use std::mem;
-use std::time::Duration;
 
 /// A message for some of its recipients, all at one next hop.
 #[derive(Debug, Clone, Copy)]
@@ -94,68 +95,6 @@ pub enum Lost {
     TimedOut,
     /// Another error, in the system's words.
     Broken(String),
-}
-
-/// The reply that is awaited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Waiting {
-    /// The first one of the session.
-    Greeting,
-    /// To EHLO.
-    Ehlo,
-    /// To HELO.
-    Helo,
-    /// To RSET.
-    Rset,
-    /// To MAIL.
-    Mail,
-    /// To RCPT.
-    Rcpt,
-    /// To DATA.
-    Data,
-    /// To the end of the data.
-    FinalDot,
-    /// To QUIT.
-    Quit,
-}
-
-impl Waiting {
-    /// How long to wait for the whole reply (RFC 5321 §4.5.3.2).
-    #[must_use]
-    pub const fn deadline(self) -> Duration {
-        match self {
-            Self::Greeting => limits::GREETING,
-            Self::Ehlo | Self::Helo | Self::Rset | Self::Mail | Self::Rcpt => limits::COMMAND_REPLY,
-            Self::Data => limits::DATA_INITIATION,
-            Self::FinalDot => limits::DATA_TERMINATION,
-            Self::Quit => limits::QUIT_REPLY,
-        }
-    }
-
-    /// What the reply is to, as [`Diagnostic::text`] wants it.
-    const fn to(self) -> &'static str {
-        match self {
-            Self::Greeting => "the connection",
-            Self::Ehlo => "EHLO",
-            Self::Helo => "HELO",
-            Self::Rset => "RSET",
-            Self::Mail => "MAIL",
-            Self::Rcpt => "RCPT",
-            Self::Data => "DATA",
-            Self::FinalDot => "the final dot",
-            Self::Quit => "QUIT",
-        }
-    }
-}
-
-/// `the greeting`, `the reply to MAIL`.
-impl fmt::Display for Waiting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Greeting => f.write_str("the greeting"),
-            _ => write!(f, "the reply to {}", self.to()),
-        }
-    }
 }
 
 /// Where the session stands. TLS and AUTH will be phases between EHLO and ready.
