@@ -1,6 +1,6 @@
 //! The SMTP client's session (RFC 5321 §3, §4.2, §4.5.3.2; RFC 2920; RFC 1870): one connection, many transactions.
 //!
-//! [`Session`] has no socket and no clock. The caller asks [`Session::next`] what to do, does it, and tells what came of
+//! [`Session`] has no socket and no clock. The caller asks [`Session::next_step`] what to do, does it, and tells what came of
 //! it by [`Session::received`], [`Session::content_sent`] or [`Session::lost`]. Nothing here fails: every way it can go
 //! is an [`Outcome`] for a recipient, an [`End`] of the session, or both. The card of all answers:
 //!
@@ -161,7 +161,7 @@ impl Session {
     }
 
     /// What to do now. Outcomes and octets are handed out once; the other steps stay the same until something happens.
-    pub fn next(&mut self) -> Step {
+    pub fn next_step(&mut self) -> Step {
         if let Some(outcomes) = self.finished.take() {
             return Step::Finished(outcomes);
         }
@@ -220,7 +220,7 @@ impl Session {
                 return self.unsound(format!("{} spoke out of turn: it was not asked", self.remote));
             };
             if self.line.len() + piece.len() > limits::REPLY_LINE_MAX_OCTETS {
-                return self.unsound(format!("a line of {} is too long, {}", self.remote, self.step()));
+                return self.unsound(format!("a line of {} is too long, {}", self.remote, self.doing()));
             }
             self.line.extend_from_slice(piece);
             if piece.ends_with(b"\n") {
@@ -231,7 +231,7 @@ impl Session {
                     Ok(Some(reply)) => self.take_reply(&reply, waiting),
                     Err(error) => {
                         let remote = &self.remote;
-                        return self.unsound(format!("{remote} speaks no SMTP, {}: {error}", self.step()));
+                        return self.unsound(format!("{remote} speaks no SMTP, {}: {error}", self.doing()));
                     }
                 }
             }
@@ -240,11 +240,11 @@ impl Session {
 
     /// The connection is of no use any more.
     pub fn lost(&mut self, how: &Lost) {
-        let (remote, step) = (&self.remote, self.step());
+        let (remote, doing) = (&self.remote, self.doing());
         let mut text = match how {
-            Lost::Closed => format!("connection closed by {remote} while {step}"),
-            Lost::TimedOut => format!("timed out {step} from {remote}"),
-            Lost::Broken(error) => format!("connection to {remote} broke while {step}: {error}"),
+            Lost::Closed => format!("connection closed by {remote} while {doing}"),
+            Lost::TimedOut => format!("timed out {doing} from {remote}"),
+            Lost::Broken(error) => format!("connection to {remote} broke while {doing}: {error}"),
         };
         if self.waiting() == Some(Waiting::FinalDot) {
             text.push_str("; the message may have arrived");
@@ -265,7 +265,7 @@ impl Session {
     }
 
     /// The step under way, for messages.
-    fn step(&self) -> String {
+    fn doing(&self) -> String {
         match (self.waiting(), &self.phase) {
             (Some(waiting), _) => format!("waiting for {waiting}"),
             (None, Phase::InTransaction(_)) => "sending the message".to_owned(),

@@ -105,7 +105,7 @@ fn play(transcript: &str, piece: usize) -> String {
     let mut played: Vec<String> =
         transcript.lines().take_while(|line| line.starts_with('#')).map(str::to_owned).collect();
     loop {
-        match session.next() {
+        match session.next_step() {
             Step::Send(octets) => {
                 let text = String::from_utf8(octets).unwrap();
                 assert!(text.ends_with("\r\n"), "{text:?}");
@@ -120,7 +120,7 @@ fn play(transcript: &str, piece: usize) -> String {
                     |line: &&str, first| line.starts_with("S: ") && (first || !line.starts_with("S: <"));
                 while let Some(line) = server.next_if(|line| is_next(line, block.is_empty())) {
                     played.push(line.to_owned());
-                    block.push(&line[3..]);
+                    block.push(line.trim_start_matches("S: "));
                     if line.starts_with("S: <") {
                         break;
                     }
@@ -134,7 +134,8 @@ fn play(transcript: &str, piece: usize) -> String {
                     ["<closed>"] => session.lost(&Lost::Closed),
                     ["<silence>"] => session.lost(&Lost::TimedOut),
                     [what] if what.starts_with("<broken: ") => {
-                        session.lost(&Lost::Broken(what[9..].trim_end_matches('>').to_owned()));
+                        let words = what.trim_start_matches("<broken: ").trim_end_matches('>');
+                        session.lost(&Lost::Broken(words.to_owned()));
                     }
                     _ => {
                         let octets: String = block.iter().map(|line| unfold(line) + "\r\n").collect();
@@ -219,7 +220,7 @@ impl Peer {
     /// give any text; `together` says how many commands are answered before the client reads.
     fn run(&mut self, together: usize, mut answer: impl FnMut(Waiting) -> String) -> Step {
         for _ in 0..10_000 {
-            match self.session.next() {
+            match self.session.next_step() {
                 Step::Send(octets) => {
                     let text = String::from_utf8(octets).unwrap();
                     self.asked.extend(text.lines().map(kind));
@@ -246,17 +247,17 @@ impl Peer {
 
     fn answer(&mut self) {
         let pending = mem::take(&mut self.pending);
-        let (text, what) = match pending.find('<') {
-            Some(0) => ("", pending.as_str()),
-            Some(at) => {
-                self.pending = pending[at..].to_owned();
-                (&pending[..at], "")
+        let (text, what) = match pending.find('<').map(|at| pending.split_at(at)) {
+            Some(("", what)) => ("", what),
+            Some((text, what)) => {
+                self.pending = what.to_owned();
+                (text, "")
             }
             None => (pending.as_str(), ""),
         };
         // A line with a hyphen is not the end of its reply.
         let ends = text.lines().filter(|line| line.as_bytes().get(3) != Some(&b'-'));
-        self.answered.extend(ends.map(|line| line[..3].parse().unwrap_or(0)));
+        self.answered.extend(ends.map(|line| line.get(..3).and_then(|code| code.parse().ok()).unwrap_or(0)));
         self.session.received(text.as_bytes());
         match what {
             "" if text.is_empty() => self.session.lost(&Lost::Closed),
@@ -430,25 +431,25 @@ fn a_session_that_is_not_ready_tries_nothing() {
     session.content_sent();
     session.quit();
     message.begin(&mut session);
-    assert_eq!(session.next(), Step::Finished(vec![None]));
+    assert_eq!(session.next_step(), Step::Finished(vec![None]));
     session.lost(&Lost::Closed);
-    let Step::Close(End::Route(_)) = session.next() else { panic!() };
+    let Step::Close(End::Route(_)) = session.next_step() else { panic!() };
     session.received(b"250 ok\r\n");
     message.begin(&mut session);
-    assert_eq!(session.next(), Step::Finished(vec![None]));
-    assert!(matches!(session.next(), Step::Close(End::Route(_))));
+    assert_eq!(session.next_step(), Step::Finished(vec![None]));
+    assert!(matches!(session.next_step(), Step::Close(End::Route(_))));
 }
 
 #[test]
 fn the_deadline_starts_again_with_each_reply_and_not_before() {
     let mut session = session();
     let greeting = Step::Read { waiting: Waiting::Greeting, reply: 0 };
-    assert_eq!(session.next(), greeting);
+    assert_eq!(session.next_step(), greeting);
     session.received(b"220-one\r\n220 tw");
-    assert_eq!(session.next(), greeting);
+    assert_eq!(session.next_step(), greeting);
     session.received(b"o\r\n");
-    assert!(matches!(session.next(), Step::Send(_)));
-    assert_eq!(session.next(), Step::Read { waiting: Waiting::Ehlo, reply: 1 });
+    assert!(matches!(session.next_step(), Step::Send(_)));
+    assert_eq!(session.next_step(), Step::Read { waiting: Waiting::Ehlo, reply: 1 });
 }
 
 fn arbitrary_answer() -> impl Strategy<Value = String> {
@@ -488,7 +489,7 @@ proptest! {
                 Step::Ready => peer.session.quit(),
                 Step::Finished(outcomes) => {
                     prop_assert_eq!(outcomes.len(), 3);
-                    let is_ready = !matches!(peer.session.next(), Step::Close(_));
+                    let is_ready = !matches!(peer.session.next_step(), Step::Close(_));
                     prop_assert!(!is_ready || outcomes.iter().any(Option::is_some));
                     let start = *starts.last().unwrap();
                     let talk: Vec<(Waiting, u16)> = peer.asked[start..].iter().copied()
