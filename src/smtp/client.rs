@@ -1,6 +1,6 @@
 //! The SMTP client's session (RFC 5321 §3, §4.2, §4.5.3.2; RFC 2920; RFC 1870): one connection, many transactions.
 //!
-//! [`Session`] has no socket and no clock. The caller asks [`Session::next`] what to do, does it, and tells what came of
+//! [`Session`] has no socket and no clock. The caller asks [`Session::next_step`] what to do, does it, and tells what came of
 //! it by [`Session::received`], [`Session::content_sent`] or [`Session::lost`]. Nothing here fails: every way it can go
 //! is an [`Outcome`] for a recipient, an [`End`] of the session, or both. The card of all answers:
 //!
@@ -19,6 +19,9 @@
 //! blames the message ([`End::Dropped`]) and not the route; if the host is gone, the next connect will say so.
 
 mod transaction;
+mod waiting;
+
+pub use self::waiting::Waiting;
 
 use self::transaction::{Next, Running};
 use crate::mail::envelope::{Envelope, Recipient};
@@ -28,10 +31,8 @@ use crate::smtp::command::{ClientName, Command};
 use crate::smtp::extension::PeerOffer;
 use crate::smtp::limits;
 use crate::smtp::reply::{Reply, ReplyParser, Severity};
-use std::fmt;
 use std::io::Write as _;
 use std::mem;
-use std::time::Duration;
 
 /// A message for some of its recipients, all at one next hop.
 #[derive(Debug, Clone, Copy)]
@@ -94,68 +95,6 @@ pub enum Lost {
     TimedOut,
     /// Another error, in the system's words.
     Broken(String),
-}
-
-/// The reply that is awaited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Waiting {
-    /// The first one of the session.
-    Greeting,
-    /// To EHLO.
-    Ehlo,
-    /// To HELO.
-    Helo,
-    /// To RSET.
-    Rset,
-    /// To MAIL.
-    Mail,
-    /// To RCPT.
-    Rcpt,
-    /// To DATA.
-    Data,
-    /// To the end of the data.
-    FinalDot,
-    /// To QUIT.
-    Quit,
-}
-
-impl Waiting {
-    /// How long to wait for the whole reply (RFC 5321 §4.5.3.2).
-    #[must_use]
-    pub const fn deadline(self) -> Duration {
-        match self {
-            Self::Greeting => limits::GREETING,
-            Self::Ehlo | Self::Helo | Self::Rset | Self::Mail | Self::Rcpt => limits::COMMAND_REPLY,
-            Self::Data => limits::DATA_INITIATION,
-            Self::FinalDot => limits::DATA_TERMINATION,
-            Self::Quit => limits::QUIT_REPLY,
-        }
-    }
-
-    /// What the reply is to, as [`Diagnostic::text`] wants it.
-    const fn to(self) -> &'static str {
-        match self {
-            Self::Greeting => "the connection",
-            Self::Ehlo => "EHLO",
-            Self::Helo => "HELO",
-            Self::Rset => "RSET",
-            Self::Mail => "MAIL",
-            Self::Rcpt => "RCPT",
-            Self::Data => "DATA",
-            Self::FinalDot => "the final dot",
-            Self::Quit => "QUIT",
-        }
-    }
-}
-
-/// `the greeting`, `the reply to MAIL`.
-impl fmt::Display for Waiting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Greeting => f.write_str("the greeting"),
-            _ => write!(f, "the reply to {}", self.to()),
-        }
-    }
 }
 
 /// Where the session stands. TLS and AUTH will be phases between EHLO and ready.
@@ -222,7 +161,7 @@ impl Session {
     }
 
     /// What to do now. Outcomes and octets are handed out once; the other steps stay the same until something happens.
-    pub fn next(&mut self) -> Step {
+    pub fn next_step(&mut self) -> Step {
         if let Some(outcomes) = self.finished.take() {
             return Step::Finished(outcomes);
         }
@@ -281,7 +220,7 @@ impl Session {
                 return self.unsound(format!("{} spoke out of turn: it was not asked", self.remote));
             };
             if self.line.len() + piece.len() > limits::REPLY_LINE_MAX_OCTETS {
-                return self.unsound(format!("a line of {} is too long, {}", self.remote, self.step()));
+                return self.unsound(format!("a line of {} is too long, {}", self.remote, self.doing()));
             }
             self.line.extend_from_slice(piece);
             if piece.ends_with(b"\n") {
@@ -292,7 +231,7 @@ impl Session {
                     Ok(Some(reply)) => self.take_reply(&reply, waiting),
                     Err(error) => {
                         let remote = &self.remote;
-                        return self.unsound(format!("{remote} speaks no SMTP, {}: {error}", self.step()));
+                        return self.unsound(format!("{remote} speaks no SMTP, {}: {error}", self.doing()));
                     }
                 }
             }
@@ -301,11 +240,11 @@ impl Session {
 
     /// The connection is of no use any more.
     pub fn lost(&mut self, how: &Lost) {
-        let (remote, step) = (&self.remote, self.step());
+        let (remote, doing) = (&self.remote, self.doing());
         let mut text = match how {
-            Lost::Closed => format!("connection closed by {remote} while {step}"),
-            Lost::TimedOut => format!("timed out {step} from {remote}"),
-            Lost::Broken(error) => format!("connection to {remote} broke while {step}: {error}"),
+            Lost::Closed => format!("connection closed by {remote} while {doing}"),
+            Lost::TimedOut => format!("timed out {doing} from {remote}"),
+            Lost::Broken(error) => format!("connection to {remote} broke while {doing}: {error}"),
         };
         if self.waiting() == Some(Waiting::FinalDot) {
             text.push_str("; the message may have arrived");
@@ -326,7 +265,7 @@ impl Session {
     }
 
     /// The step under way, for messages.
-    fn step(&self) -> String {
+    fn doing(&self) -> String {
         match (self.waiting(), &self.phase) {
             (Some(waiting), _) => format!("waiting for {waiting}"),
             (None, Phase::InTransaction(_)) => "sending the message".to_owned(),

@@ -156,7 +156,10 @@ impl Running {
             | (Stage::FinalDot, Severity::Success | Severity::Transient | Severity::Permanent) => {
                 self.done(Some(outcome(reply, to, remote)))
             }
-            (Stage::Rset | Stage::Mail | Stage::Rcpt(_) | Stage::Data | Stage::Content | Stage::FinalDot, _) => {
+            (
+                Stage::Rset | Stage::Mail | Stage::Rcpt(_) | Stage::Data | Stage::Content | Stage::FinalDot,
+                _,
+            ) => {
                 let status = EnhancedStatus::PROTOCOL_TROUBLE.with_class(Class::Transient);
                 Next::Unsound(Diagnostic { status, ..answer(remote, reply, to, status) })
             }
@@ -216,7 +219,8 @@ impl Running {
 
 /// The parameters of MAIL that the peer understands.
 fn mail_parameters(transaction: &Transaction<'_>, offer: &PeerOffer) -> Vec<Parameter> {
-    let parameter = |keyword: &str, value: String| Parameter { keyword: keyword.to_owned(), value: Some(value) };
+    let parameter =
+        |keyword: &str, value: String| Parameter { keyword: keyword.to_owned(), value: Some(value) };
     let size = offer.size_octets.map(|_| parameter(size::ROW.keyword, transaction.size_octets.to_string()));
     let body = (offer.eight_bit_mime && transaction.envelope.body == Body::EightBitMime)
         .then(|| parameter("BODY", eight_bit_mime::ROW.keyword.to_owned()));

@@ -1,0 +1,67 @@
+//! The steps in which the client waits: their names for people, and their deadlines (RFC 5321 §4.5.3.2).
+
+use crate::smtp::limits;
+use std::fmt;
+use std::time::Duration;
+
+/// The reply that is awaited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waiting {
+    /// The first one of the session.
+    Greeting,
+    /// To EHLO.
+    Ehlo,
+    /// To HELO.
+    Helo,
+    /// To RSET.
+    Rset,
+    /// To MAIL.
+    Mail,
+    /// To RCPT.
+    Rcpt,
+    /// To DATA.
+    Data,
+    /// To the end of the data.
+    FinalDot,
+    /// To QUIT.
+    Quit,
+}
+
+impl Waiting {
+    /// How long to wait for the whole reply (RFC 5321 §4.5.3.2).
+    #[must_use]
+    pub const fn deadline(self) -> Duration {
+        match self {
+            Self::Greeting => limits::GREETING,
+            Self::Ehlo | Self::Helo | Self::Rset | Self::Mail | Self::Rcpt => limits::COMMAND_REPLY,
+            Self::Data => limits::DATA_INITIATION,
+            Self::FinalDot => limits::DATA_TERMINATION,
+            Self::Quit => limits::QUIT_REPLY,
+        }
+    }
+
+    /// What the reply is to, as [`crate::mail::outcome::Diagnostic::text`] wants it.
+    pub(super) const fn to(self) -> &'static str {
+        match self {
+            Self::Greeting => "the connection",
+            Self::Ehlo => "EHLO",
+            Self::Helo => "HELO",
+            Self::Rset => "RSET",
+            Self::Mail => "MAIL",
+            Self::Rcpt => "RCPT",
+            Self::Data => "DATA",
+            Self::FinalDot => "the final dot",
+            Self::Quit => "QUIT",
+        }
+    }
+}
+
+/// `the greeting`, `the reply to MAIL`.
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Greeting => f.write_str("the greeting"),
+            _ => write!(f, "the reply to {}", self.to()),
+        }
+    }
+}
