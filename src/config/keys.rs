@@ -58,13 +58,38 @@ pub struct Table {
     pub about: &'static str,
     /// Its keys.
     pub rows: &'static [Row],
-    /// For a table that may be repeated: adds an entry with all defaults.
+    /// For a table that may be repeated: adds a blank entry.
     pub repeat: Option<fn(&mut Settings)>,
 }
 
-fn default_of<T: Default>(toml: &str, read: impl Fn(&Value<'_>, &mut Complaints) -> Option<T>) -> T {
-    // A test reads every default, so the fall-back is never seen.
-    DeValue::parse(toml).ok().and_then(|value| read(&value, &mut Vec::new())).unwrap_or_default()
+impl Table {
+    /// Adds an entry of this table, if it may be repeated, with all its defaults.
+    pub fn add_entry(&self, settings: &mut Settings) {
+        if let Some(add_blank) = self.repeat {
+            add_blank(settings);
+            self.set_defaults(settings);
+        }
+    }
+
+    fn set_defaults(&self, settings: &mut Settings) {
+        for row in self.rows {
+            // A test reads every default; were one bad, its value would stay blank.
+            if let Ok(value) = DeValue::parse(row.default) {
+                (row.set)(settings, &value, &mut Complaints::new());
+            }
+        }
+    }
+}
+
+/// What an empty file says: one listener, no signatures, and the default of every other key.
+impl Default for Settings {
+    fn default() -> Self {
+        let mut settings = Self::blank();
+        for table in TABLES {
+            table.set_defaults(&mut settings);
+        }
+        settings
+    }
 }
 
 fn store<T: PartialEq>(slot: Option<&mut T>, value: Option<T>) -> bool {
@@ -74,6 +99,7 @@ fn store<T: PartialEq>(slot: Option<&mut T>, value: Option<T>) -> bool {
     changed
 }
 
+/// Makes the structs of the settings and [`TABLES`] from the rows.
 macro_rules! tables {
     ($(
         $(#[doc = $about:literal])+
@@ -90,10 +116,11 @@ macro_rules! tables {
                 $($( #[doc = $field_doc] pub $field: $field_type, )+)?
             }
 
-            impl Default for $name {
-                fn default() -> Self {
+            impl $name {
+                /// All keys empty or zero, until the defaults of the rows are set.
+                fn blank() -> Self {
                     Self {
-                        $( $key: default_of(stringify!($default), $kind), )+
+                        $( $key: <$type>::default(), )+
                         $($( $field: $initial, )+)?
                     }
                 }
@@ -121,7 +148,7 @@ macro_rules! tables {
 const WAIT: (u64, u64) = (1, DAY);
 
 tables! {
-    /// What the configuration says. `default()` is what an empty file says.
+    /// What the configuration says.
     "", Now, None, Settings of |s| Some(s) => {
         /// Name of this host in the greeting, EHLO and Received. Empty: /etc/mailname, else the system's name.
         hostname: Option<Domain> = "", Now, optional(one(host_name));
@@ -137,31 +164,31 @@ tables! {
     }
     beside {
         /// Where mail comes in; never empty.
-        listeners: Vec<Listener> = vec![Listener::default()];
+        listeners: Vec<Listener> = vec![Listener::blank()];
         /// `[limits]`.
-        limits: Limits = Limits::default();
+        limits: Limits = Limits::blank();
         /// `[tls]`.
-        tls: Tls = Tls::default();
+        tls: Tls = Tls::blank();
         /// `[auth]`.
-        auth: Auth = Auth::default();
+        auth: Auth = Auth::blank();
         /// `[local]`.
-        local: Local = Local::default();
+        local: Local = Local::blank();
         /// `[relay]`.
-        relay: Relay = Relay::default();
+        relay: Relay = Relay::blank();
         /// `[queue]`.
-        queue: Queue = Queue::default();
+        queue: Queue = Queue::blank();
         /// `[rewrite]`.
-        rewrite: Rewrite = Rewrite::default();
+        rewrite: Rewrite = Rewrite::blank();
         /// `[[dkim]]`.
         dkim: Vec<Dkim> = Vec::new();
         /// `[digest]`.
-        digest: Digest = Digest::default();
+        digest: Digest = Digest::blank();
         /// `[alarm]`.
-        alarm: Alarm = Alarm::default();
+        alarm: Alarm = Alarm::blank();
         /// `[dns]`.
-        dns: Dns = Dns::default();
+        dns: Dns = Dns::blank();
         /// `[log]`.
-        log: Log = Log::default();
+        log: Log = Log::blank();
     }
 
     /// What a client may ask for.
@@ -325,7 +352,7 @@ tables! {
     }
 
     /// Where mail comes in. Repeat the table for further listeners.
-    "listener", Now, Some(|s| s.listeners.push(Listener::default())), Listener of |s| s.listeners.last_mut() => {
+    "listener", Now, Some(|s| s.listeners.push(Listener::blank())), Listener of |s| s.listeners.last_mut() => {
         /// Addresses with their ports.
         address: Vec<SocketAddr> = ["127.0.0.1:25", "[::1]:25"], Now, some(listen_address);
         /// smtp | submission (STARTTLS, AUTH) | submissions (implicit TLS, AUTH) | lmtp
@@ -337,7 +364,7 @@ tables! {
     }
 
     /// Signatures of mail that leaves this host. Repeat the table for further domains.
-    "dkim", Later, Some(|s| s.dkim.push(Dkim::default())), Dkim of |s| s.dkim.last_mut() => {
+    "dkim", Later, Some(|s| s.dkim.push(Dkim::blank())), Dkim of |s| s.dkim.last_mut() => {
         /// Domain of From.
         domain: Option<Domain> = "", Now, optional(one(host_name));
         /// Name of the key in DNS: SELECTOR._domainkey.DOMAIN

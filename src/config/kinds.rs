@@ -41,9 +41,19 @@ const SOCKET_PATH_MAX_OCTETS: usize = 107;
 
 /// Exactly one value.
 pub fn one<T>(read: impl Fn(&DeValue<'_>) -> Read<T>) -> impl Fn(&Value<'_>, &mut Complaints) -> Option<T> {
-    move |value, complaints| {
-        read(value.get_ref()).map_err(|text| complaints.push((value.span().start, text))).ok()
+    move |value, complaints| match read(value.get_ref()) {
+        Ok(good) => Some(good),
+        Err(text) => {
+            complain(value, text, complaints);
+            None
+        }
     }
+}
+
+/// Tells what is wrong with a value.
+#[cold]
+pub fn complain(value: &Value<'_>, text: String, complaints: &mut Complaints) {
+    complaints.push((value.span().start, text));
 }
 
 /// What `read` reads, or nothing where the text is empty.
@@ -78,7 +88,7 @@ pub fn some<T>(
     move |value, complaints| {
         let values = list(value, complaints)?;
         if values.is_empty() {
-            complaints.push((value.span().start, "the list is empty; write at least one value".into()));
+            complain(value, "the list is empty; write at least one value".into(), complaints);
         }
         (!values.is_empty()).then_some(values)
     }
@@ -90,8 +100,7 @@ pub fn pairs<T>(
 ) -> impl Fn(&Value<'_>, &mut Complaints) -> Option<Vec<T>> {
     move |value, complaints| {
         let Some(table) = value.get_ref().as_table() else {
-            let text = wrong(value.get_ref(), "a table such as { \"name\" = \"value\" }");
-            complaints.push((value.span().start, text));
+            complain(value, wrong(value.get_ref(), "a table such as { \"name\" = \"value\" }"), complaints);
             return None;
         };
         let good: Vec<T> = table
@@ -206,34 +215,32 @@ pub fn string(value: &DeValue<'_>) -> Read<String> {
 /// One of some words.
 pub fn word(words: &'static [&'static str]) -> impl Fn(&DeValue<'_>) -> Read<&'static str> {
     move |value| {
-        let expected = || format!("one of {}", quoted(words.iter()));
-        let text = text(value, &expected())?;
-        words
-            .iter()
-            .find(|word| **word == text)
-            .copied()
-            .ok_or_else(|| format!("{text:?} is not known here; write {}", expected()))
+        let rows: Vec<_> = words.iter().map(|word| (*word, Availability::Now)).collect();
+        pick(value, &rows).map(|at| words.get(at).copied().unwrap_or_default())
     }
 }
 
 /// One of some words, each with its meaning and its own availability.
-pub fn choice<T: Copy>(choices: &'static [Choice<T>]) -> impl Fn(&DeValue<'_>) -> Read<T> {
+pub fn choice<T: Copy + Default>(choices: &'static [Choice<T>]) -> impl Fn(&DeValue<'_>) -> Read<T> {
     move |value| {
-        let expected = || format!("one of {}", quoted(choices.iter().map(|(word, ..)| word)));
-        let text = text(value, &expected())?;
-        match choices.iter().find(|(word, ..)| *word == text) {
-            Some((_, meaning, Availability::Now)) => Ok(*meaning),
-            Some((_, _, Availability::Later)) => {
-                let now = choices.iter().filter(|(.., when)| *when == Availability::Now);
-                Err(format!("{text:?} is not available yet; write {}", quoted(now.map(|(word, ..)| word))))
-            }
-            None => Err(format!("{text:?} is not known here; write {}", expected())),
-        }
+        let rows: Vec<_> = choices.iter().map(|(word, _, when)| (*word, *when)).collect();
+        pick(value, &rows).map(|at| choices.get(at).map(|(_, meaning, _)| *meaning).unwrap_or_default())
     }
 }
 
-fn quoted<'a>(words: impl Iterator<Item = &'a &'static str>) -> String {
-    words.map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ")
+/// Which of the words stands there.
+fn pick(value: &DeValue<'_>, words: &[(&str, Availability)]) -> Read<usize> {
+    let quoted = |all: bool| {
+        let shown = words.iter().filter(|(_, when)| all || *when == Availability::Now);
+        shown.map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>()
+    };
+    let expected = format!("one of {}", quoted(true).join(", "));
+    let text = text(value, &expected)?;
+    match words.iter().position(|(word, _)| *word == text) {
+        Some(at) if words.get(at).is_some_and(|(_, when)| *when == Availability::Now) => Ok(at),
+        Some(_) => Err(format!("{text:?} is not available yet; write {}", quoted(false).join(" or "))),
+        None => Err(format!("{text:?} is not known here; write {expected}")),
+    }
 }
 
 /// An absolute path.

@@ -2,7 +2,7 @@
 //!
 //! Nothing here touches the disk or asks DNS.
 
-use super::kinds::{Complaints, Read, Value, list, one, some, string, text};
+use super::kinds::{Complaints, Read, Value, complain, list, one, some, string, text};
 use super::values::{Addressee, Route, RouteTarget, Users};
 use crate::mail::address::{Domain, LocalPart, Mailbox};
 use crate::mail::maildir_path::MaildirPath;
@@ -111,7 +111,7 @@ pub fn route(pattern: &str, value: &Value<'_>, complaints: &mut Complaints) -> O
         let text = format!(
             "{pattern:?} is not a domain; write \"example.org\", or \".example.org\" for all below it"
         );
-        complaints.push((value.span().start, text));
+        complain(value, text, complaints);
     }
     let domain = Domain::parse(bare.unwrap_or(pattern)).ok()?;
     let target = match value.get_ref().as_str().and_then(|text| text.strip_prefix("error:")) {

@@ -22,7 +22,6 @@ pub use values::{Addressee, Family, ListenerKind, LogLevel, LogTarget, Route, Ro
 
 use crate::mail::address::Domain;
 use kinds::Complaints;
-use std::collections::HashSet;
 use std::io::{Error, Read};
 use std::path::Path;
 use toml::de::DeTable;
@@ -101,7 +100,7 @@ fn parse_with_places(text: &str, file: &str) -> Result<(Settings, Places), Vec<P
         let places = report.places.iter().map(|&(table, key, at)| (table, key, Place::of(text, at)));
         return Ok((settings, Places(places.collect())));
     }
-    report.complaints.sort();
+    report.complaints.sort_unstable();
     let problem = |(at, text_of): (usize, String)| Problem {
         file: file.to_owned(),
         place: Some(Place::of(text, at)),
@@ -135,9 +134,9 @@ fn read(text: &str, settings: &mut Settings, report: &mut Report) {
         };
         syntax.push((span.start, message));
     }
-    syntax.sort();
+    syntax.sort_unstable();
     syntax.dedup_by_key(|(at, _)| line_of(*at));
-    let broken: HashSet<usize> = syntax.iter().map(|(at, _)| line_of(*at)).collect();
+    let broken: Vec<usize> = syntax.iter().map(|(at, _)| line_of(*at)).collect();
     report.complaints.retain(|(at, _)| line_of(*at) < torn && !broken.contains(&line_of(*at)));
     report.complaints.append(&mut syntax);
 }

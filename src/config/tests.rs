@@ -292,7 +292,7 @@ fn a_bad_value_says_what_to_write() {
         ),
         (
             "relay.tls = \"required\"",
-            "f:1:13: \"required\" is not available yet; write \"off\", \"opportunistic\"",
+            "f:1:13: \"required\" is not available yet; write \"off\" or \"opportunistic\"",
         ),
         (
             "relay.family = \"ipv5\"",

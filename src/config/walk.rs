@@ -2,9 +2,8 @@
 //!
 //! Goes on after a problem, so that one run tells all of them. What is unknown gets the likely name beside it.
 
-use super::keys::{Availability, Listener, Row, Settings, TABLES, Table};
+use super::keys::{Availability, Row, Settings, TABLES, Table};
 use super::kinds::{Complaints, Value};
-use std::collections::HashSet;
 use toml::de::{DeTable, DeValue};
 
 /// Names further away than this part of their length are not like each other.
@@ -21,7 +20,7 @@ pub struct Report {
 
 /// Reads a whole file into settings that hold the defaults.
 pub fn walk(file: &DeTable<'_>, settings: &mut Settings, report: &mut Report) {
-    settings.listeners.clear();
+    let listeners = std::mem::take(&mut settings.listeners);
     for (name, value) in file {
         let at = name.span().start;
         let Some(table) = TABLES.iter().find(|table| !table.name.is_empty() && table.name == name.get_ref())
@@ -42,7 +41,7 @@ pub fn walk(file: &DeTable<'_>, settings: &mut Settings, report: &mut Report) {
         }
     }
     if settings.listeners.is_empty() {
-        settings.listeners.push(Listener::default());
+        settings.listeners = listeners;
     }
     if report.complaints.is_empty() {
         check_whole(file, settings, report);
@@ -56,9 +55,7 @@ fn walk_table(table: &'static Table, value: &Value<'_>, settings: &mut Settings,
         report.complaints.push((value.span().start, text));
         return;
     };
-    if let Some(add) = table.repeat {
-        add(settings);
-    }
+    table.add_entry(settings);
     for (key, value) in keys {
         walk_key(table, key.get_ref(), key.span().start, value, settings, report);
     }
@@ -148,17 +145,18 @@ fn likeness(a: &str, b: &str) -> usize {
 
 /// What no single value shows.
 fn check_whole(file: &DeTable<'_>, settings: &Settings, report: &mut Report) {
-    let mut taken = HashSet::new();
+    let mut taken = Vec::new();
     for (i, listener) in settings.listeners.iter().enumerate() {
         let at = file.get("listener").map_or(0, |value| {
             let table = value.get_ref().as_array().and_then(|tables| tables.get(i)).unwrap_or(value);
             table.get_ref().as_table().and_then(|table| table.get("address")).unwrap_or(table).span().start
         });
         for address in &listener.address {
-            if address.port() != 0 && !taken.insert(*address) {
+            if address.port() != 0 && taken.contains(address) {
                 let text = format!("\"{address}\" is taken by a listener before; write each address once");
                 report.complaints.push((at, text));
             }
+            taken.push(*address);
         }
     }
     if settings.local.maildir.uses_home() && settings.local.users != super::Users::System {

@@ -19,6 +19,13 @@ fn setting(table: &Table, row: &Row, value: &str) -> String {
     }
 }
 
+/// The defaults, with an entry in each table that may be repeated.
+fn with_entries() -> Settings {
+    let mut settings = Settings::default();
+    TABLES.iter().for_each(|table| table.add_entry(&mut settings));
+    settings
+}
+
 fn messages(text: &str) -> Vec<String> {
     parse(text, "f").err().unwrap_or_default().iter().map(ToString::to_string).collect()
 }
@@ -29,7 +36,7 @@ fn every_default_is_readable_and_may_be_written() {
         let text = setting(table, row, row.default);
         let value = DeValue::parse(row.default).unwrap();
         let mut complaints = Complaints::new();
-        let mut settings = Settings { dkim: vec![Dkim::default()], ..Settings::default() };
+        let mut settings = with_entries();
         assert!(!(row.set)(&mut settings, &value, &mut complaints), "{text}");
         assert_eq!(complaints, [], "{text}");
         if table.availability == Availability::Now {
@@ -43,7 +50,7 @@ fn the_rows_are_those_of_the_interface() {
     let text = include_str!("interface.toml");
     let file = DeTable::parse(text).unwrap();
     let mut found = Vec::new();
-    let mut settings = Settings { dkim: vec![Dkim::default()], ..Settings::default() };
+    let mut settings = with_entries();
     let mut compare = |table: &str, key: &str, value: &Value<'_>| {
         let path = format!("{table}.{key}");
         let row = rows().find(|(t, r)| t.name == table && r.key == key);
