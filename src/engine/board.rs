@@ -8,6 +8,7 @@ use crate::mail::id::QueueId;
 use crate::mail::next_hop::NextHop;
 use crate::mail::outcome::Diagnostic;
 use crate::rules::breaker::Breaker;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -82,7 +83,10 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Route {
     breaker: Breaker,
+    /// When what came when is due.
     waiting: BTreeMap<(Duration, QueueId), Duration>,
+    /// The same by message, so that none waits twice: two workers would get it.
+    due: HashMap<QueueId, Duration>,
     workers: usize,
     idle: Vec<Arc<Desk>>,
 }
@@ -110,7 +114,9 @@ impl Board {
     /// Takes note of a message in the queue; `octets` is its size.
     pub fn add_message(&self, id: QueueId, octets: u64) {
         let mut inner = lock(&self.inner);
-        if inner.messages.insert(id, octets).is_none() {
+        // The size that is added is the size that is taken away again, whatever others say of it later.
+        if let Entry::Vacant(vacant) = inner.messages.entry(id) {
+            vacant.insert(octets);
             inner.octets += octets;
         }
     }
@@ -130,10 +136,16 @@ impl Board {
         (inner.messages.len(), inner.octets)
     }
 
+    /// How many hops are remembered.
+    #[cfg(test)]
+    pub fn routes(&self) -> usize {
+        lock(&self.inner).routes.len()
+    }
+
     /// Puts a new message before a hop: a worker that is idle there gets it at once.
     pub fn submit(&self, hop: Hop, job: Job, now: Duration) {
         let mut inner = lock(&self.inner);
-        if inner.parked {
+        if inner.parks(&hop) {
             return inner.wait(hop, job, Duration::MAX);
         }
         let desk = inner.routes.get_mut(&hop).and_then(|route| route.idle.pop());
@@ -152,10 +164,17 @@ impl Board {
 
     /// Puts a message back, to be tried at `due`; with a schedule, when that fires.
     pub fn put_back(&self, hop: Hop, job: Job, due: Duration) {
-        let mut inner = lock(&self.inner);
-        let due = if inner.parked { Duration::MAX } else { due };
-        inner.wait(hop, job, due);
-        drop(inner);
+        let parks = lock(&self.inner).parks(&hop);
+        self.wait_until(hop, job, if parks { Duration::MAX } else { due });
+    }
+
+    /// Puts a message back that has not been tried although it was its turn: no schedule holds it.
+    pub fn put_back_untried(&self, hop: Hop, job: Job, now: Duration) {
+        self.wait_until(hop, job, now);
+    }
+
+    fn wait_until(&self, hop: Hop, job: Job, due: Duration) {
+        lock(&self.inner).wait(hop, job, due);
         self.changed.notify_one();
     }
 
@@ -227,9 +246,6 @@ impl Board {
         inner.workers = inner.workers.saturating_sub(usize::from(*hop != Hop::Local));
         if let Some(route) = inner.routes.get_mut(hop) {
             route.workers = route.workers.saturating_sub(1);
-            if route.workers == 0 && route.waiting.is_empty() && route.breaker.pause().is_none() {
-                inner.routes.remove(hop);
-            }
         }
         drop(inner);
         self.changed.notify_all();
@@ -261,6 +277,9 @@ impl Board {
         };
         let old: Vec<Job> = route.waiting.iter().filter_map(old).collect();
         route.waiting.retain(|_, arrival| now.saturating_sub(*arrival) <= lifetime);
+        for job in &old {
+            route.due.remove(&job.id);
+        }
         (pause, old)
     }
 
@@ -286,6 +305,7 @@ impl Board {
             let waiting = std::mem::take(&mut route.waiting);
             route.waiting =
                 waiting.into_iter().map(|((due, id), arrival)| ((due.min(now), id), arrival)).collect();
+            route.due.values_mut().for_each(|due| *due = now.min(*due));
         }
         drop(inner);
         self.changed.notify_all();
@@ -301,6 +321,7 @@ impl Board {
         let mut inner = lock(&self.inner);
         for route in inner.routes.values_mut() {
             route.waiting.clear();
+            route.due.clear();
             route.breaker.clear();
         }
         inner.routes.retain(|_, route| route.workers > 0);
@@ -332,14 +353,32 @@ impl Board {
 }
 
 impl Inner {
+    /// The schedule is for what leaves this host.
+    fn parks(&self, hop: &Hop) -> bool {
+        self.parked && *hop != Hop::Local
+    }
+
     fn wait(&mut self, hop: Hop, job: Job, due: Duration) {
-        self.routes.entry(hop).or_default().waiting.insert((due, job.id), job.arrival);
+        let route = self.routes.entry(hop).or_default();
+        match route.due.insert(job.id, due) {
+            // The earlier of two times counts.
+            Some(known) if known <= due => {
+                route.due.insert(job.id, known);
+                return;
+            }
+            Some(known) => drop(route.waiting.remove(&(known, job.id))),
+            None => {}
+        }
+        route.waiting.insert((due, job.id), job.arrival);
     }
 
     fn next(&mut self, now: Duration, caps: WorkerCaps) -> Next {
         if self.stopping {
             return Next::Stop;
         }
+        // Nothing waits there and nothing is to be waited for: the domain may never be seen again.
+        self.routes
+            .retain(|_, route| route.workers > 0 || !route.waiting.is_empty() || route.breaker.is_open(now));
         let mut earliest: Option<Duration> = None;
         let mut found = None;
         for (hop, route) in &mut self.routes {
@@ -352,6 +391,8 @@ impl Inner {
             }
             let has_room = match hop {
                 Hop::Local => route.workers == 0,
+                // The one try after a pause has the hop to itself, or it would not get a message.
+                Hop::Relay(_) if route.breaker.pause().is_some() && route.workers > 0 => false,
                 Hop::Relay(_) => self.workers < caps.total && route.workers < caps.per_hop,
             };
             if has_room && route.idle.is_empty() && route.breaker.admit(now) {
@@ -374,6 +415,7 @@ impl Route {
     fn take_due(&mut self, now: Duration) -> Option<Job> {
         let first = self.waiting.first_entry().filter(|first| first.key().0 <= now)?;
         let ((_, id), arrival) = first.remove_entry();
+        self.due.remove(&id);
         Some(Job { id, arrival })
     }
 }

@@ -48,17 +48,17 @@ pub fn work(forwarder: &Forwarder, next_hop: &NextHop) {
     let mut conversation: Option<Conversation> = None;
     while let Some(job) = next_job(forwarder, &hop, conversation.is_some()) {
         let site = forwarder.site();
+        let _held = forwarder.hold(&hop, job);
         // A peer that has something to say between two messages says goodbye.
         let mut open = conversation.take();
-        let mut ready = match open.take_if(|open| !open.transport.has_input()) {
-            Some(conversation) => conversation,
+        let (mut ready, is_new) = match open.take_if(|open| !open.transport.has_input()) {
+            Some(conversation) => (conversation, false),
             None => match connect(forwarder, &site, next_hop) {
-                Ok(ready) => {
-                    forwarder.board.hop_succeeded(&hop);
-                    ready
-                }
-                Err(Unreachable::Message(diagnostic)) => {
+                Ok(ready) => (ready, true),
+                Err(Unreachable::Message(diagnostic) | Unreachable::Circle(diagnostic)) => {
                     forwarder.fail_all(&hop, job, &diagnostic);
+                    // That is an answer, too: the pause of an earlier failure is over.
+                    forwarder.board.hop_succeeded(&hop);
                     continue;
                 }
                 Err(Unreachable::Route(diagnostic)) => {
@@ -66,10 +66,17 @@ pub fn work(forwarder: &Forwarder, next_hop: &NextHop) {
                 }
             },
         };
-        match deliver(forwarder, &hop, job, &mut ready) {
-            None => conversation = Some(ready),
-            Some(End::Route(diagnostic)) => return forwarder.route_failed(&hop, None, &diagnostic),
-            Some(End::Quit | End::Reconnect(_) | End::Dropped(_)) => {}
+        let end = deliver(forwarder, &hop, job, &mut ready);
+        if let Some(End::Route(diagnostic)) = end {
+            return forwarder.route_failed(&hop, None, &diagnostic);
+        }
+        if is_new {
+            // Not before the first transaction: who greets and then wants no mail has failed, and is left alone for
+            // longer each time. Not after later ones: they say nothing about new connections.
+            forwarder.board.hop_succeeded(&hop);
+        }
+        if end.is_none() {
+            conversation = Some(ready);
         }
     }
     if let Some(mut conversation) = conversation {
@@ -96,8 +103,8 @@ fn connect(forwarder: &Forwarder, site: &Site, next_hop: &NextHop) -> Result<Con
     for host in hosts::hosts(site, next_hop, resolver)? {
         let addresses = match hosts::addresses(site, &host, resolver) {
             Ok(addresses) => addresses,
-            Err(Unreachable::Message(diagnostic)) if diagnostic.status == EnhancedStatus::ROUTING_LOOP => {
-                // Worse MX hosts must not be tried; better ones have been.
+            Err(Unreachable::Circle(diagnostic)) => {
+                // Better MX hosts have been tried.
                 return Err(last.unwrap_or(Unreachable::Message(diagnostic)));
             }
             Err(error) => {
@@ -105,13 +112,6 @@ fn connect(forwarder: &Forwarder, site: &Site, next_hop: &NextHop) -> Result<Con
                 continue;
             }
         };
-        if addresses.is_empty() {
-            let text = format!("the host {} has no address that can be used", host.name);
-            last = Some(worse(
-                last,
-                Unreachable::Message(Diagnostic::local(EnhancedStatus::UNABLE_TO_ROUTE, text)),
-            ));
-        }
         for address in addresses {
             match open(forwarder, site, &host.name, address) {
                 Ok(conversation) => return Ok(conversation),

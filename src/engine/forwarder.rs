@@ -13,7 +13,7 @@ use super::local;
 use super::notices;
 use super::site::{Site, SystemAccounts};
 use crate::mail::address::Mailbox;
-use crate::mail::date::Now;
+use crate::mail::date::{Now, WallTime};
 use crate::mail::id::QueueId;
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::{Class, EnhancedStatus};
@@ -24,7 +24,9 @@ use crate::rules::route::Destination;
 use crate::store::ErrorKind;
 use crate::store::queue::{self, Checkout, Durability, Entry, Queue, Record};
 use crate::sys;
+use std::collections::HashSet;
 use std::fmt;
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -100,6 +102,56 @@ pub struct Attempt {
     pub outcomes: Vec<(usize, Option<Outcome>)>,
     /// Who was talked to, for the log.
     pub relay: String,
+    /// Declared after `entry`: what is no longer claimed is no longer open either.
+    _claim: Claim,
+}
+
+/// The recipients of messages that workers are at: no two may have the same one, whatever reloads and restarts have put
+/// on the board.
+type Claims = Arc<Mutex<HashSet<(QueueId, usize)>>>;
+
+/// Some of them; given back when dropped, also by a panic.
+#[derive(Debug)]
+struct Claim {
+    claims: Claims,
+    id: QueueId,
+    places: Vec<usize>,
+}
+
+impl Claim {
+    /// Claims those of `places` that nobody has; `None` if somebody has all of them.
+    fn take(claims: &Claims, id: QueueId, mut places: Vec<usize>) -> Option<Self> {
+        let wanted = places.len();
+        let mut taken = claims.lock().unwrap_or_else(PoisonError::into_inner);
+        places.retain(|&place| taken.insert((id, place)));
+        drop(taken);
+        (wanted == 0 || !places.is_empty()).then(|| Self { claims: Arc::clone(claims), id, places })
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut taken = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        for &place in &self.places {
+            taken.remove(&(self.id, place));
+        }
+    }
+}
+
+/// A message in a worker's hands: a panic puts it back on the board.
+pub struct Held<'a> {
+    forwarder: &'a Forwarder,
+    hop: &'a Hop,
+    job: Job,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let due = self.forwarder.clock.now().running + OWN_TROUBLE_RETRY;
+            self.forwarder.board.put_back(self.hop.clone(), self.job, due);
+        }
+    }
 }
 
 impl Attempt {
@@ -135,6 +187,7 @@ pub struct Forwarder {
     pub linger: Duration,
     /// One message is settled at a time, so that two workers at one message do not both write its notice.
     settling: Mutex<()>,
+    claims: Claims,
     unsynced_removals: AtomicUsize,
 }
 
@@ -154,6 +207,8 @@ impl Forwarder {
         connect: Box<dyn Connect>,
         linger: Duration,
     ) -> Self {
+        // Before any mail comes in: none may slip out ahead of the schedule while the queue is being read.
+        outbox.board.set_parked(current(&outbox.site).settings.queue.schedule.is_some());
         Self {
             site: Arc::clone(&outbox.site),
             board: Arc::clone(&outbox.board),
@@ -164,6 +219,7 @@ impl Forwarder {
             connect,
             linger,
             settling: Mutex::new(()),
+            claims: Claims::default(),
             unsynced_removals: AtomicUsize::new(0),
         }
     }
@@ -207,14 +263,15 @@ impl Forwarder {
                 Some(Some(last)) => remaining_wait(self.step(site, progress.attempts), *last, now),
                 _ => Duration::ZERO,
             };
-            let (hop, due) = (hop_of(site, &recipient.mailbox), now.running + wait);
+            let (hop, due) = (hop_of(site, &recipient.mailbox), now.running.saturating_add(wait));
             match hops.iter_mut().find(|(known, _)| *known == hop) {
                 Some((_, known)) => *known = due.min(*known),
                 None => hops.push((hop, due)),
             }
         }
-        if hops.is_empty() {
-            // A crash came between the last outcome and the notice or the removal.
+        let untold = |it: &queue::Progress| it.state == queue::State::Failed && !it.notified;
+        if hops.is_empty() || summary.progress.iter().any(untold) {
+            // A crash came between an outcome and the notice or the removal.
             hops.push((Hop::Local, now.running));
         }
         for (hop, due) in hops {
@@ -252,6 +309,12 @@ impl Forwarder {
             let reason = Diagnostic::local(EnhancedStatus::SYSTEM_TROUBLE, format!("no thread: {error}"));
             self.route_failed(&hop, None, &reason);
         }
+    }
+
+    /// To be kept while a worker has a message in its hands.
+    #[must_use]
+    pub fn hold<'a>(&'a self, hop: &'a Hop, job: Job) -> Held<'a> {
+        Held { forwarder: self, hop, job }
     }
 
     /// Does what is due at a hop, in this thread.
@@ -309,12 +372,21 @@ impl Forwarder {
             return None;
         }
         let site = self.site();
+        let recipients = entry.description().envelope.recipients.iter().enumerate();
+        let here = recipients.filter(|(_, recipient)| hop_of(&site, &recipient.mailbox) == *hop);
+        // Whoever has them will put back what is left of them.
+        let claim = Claim::take(&self.claims, job.id, here.map(|(place, _)| place).collect())?;
+        // Only now: what others have claimed and settled until now is settled.
+        let is_removed = entry.content_source().0.metadata().is_ok_and(|metadata| metadata.nlink() == 0);
+        if is_removed {
+            return None;
+        }
         let progress = entry.progress();
-        let recipients = entry.description().envelope.recipients.iter().zip(&progress).enumerate();
-        let pending = recipients.filter(|(_, (_, progress))| progress.state == queue::State::Pending);
-        let here = pending.filter(|(_, (recipient, _))| hop_of(&site, &recipient.mailbox) == *hop);
-        let outcomes: Vec<_> = here.map(|(i, _)| (i, None)).collect();
-        let attempt = Attempt { entry, job, outcomes, relay: "-".into() };
+        let is_pending =
+            |&place: &usize| progress.get(place).is_some_and(|it| it.state == queue::State::Pending);
+        let outcomes: Vec<_> =
+            claim.places.iter().copied().filter(is_pending).map(|place| (place, None)).collect();
+        let attempt = Attempt { entry, job, outcomes, relay: "-".into(), _claim: claim };
         if attempt.outcomes.is_empty() {
             // Settled before, or the route has changed meanwhile: then the reload has put it where it belongs.
             self.end_attempt(hop, attempt, Again::AtOnce);
@@ -335,29 +407,27 @@ impl Forwarder {
     pub fn end_attempt(&self, hop: &Hop, attempt: Attempt, again: Again) {
         let site = self.site();
         let now = self.clock.now();
-        let Attempt { entry, job, outcomes, relay } = attempt;
+        let Attempt { entry, job, outcomes, relay, _claim } = attempt;
         let age = now.running.saturating_sub(job.arrival);
         let _settling = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
         let progress = entry.progress();
         let (mut records, mut due): (Vec<Record>, Option<Duration>) = (Vec::new(), None);
+        let mut waiting = Vec::new();
         for (place, outcome) in outcomes {
+            let Some(recipient) = entry.description().envelope.recipients.get(place) else { continue };
             let Some(outcome) = outcome else {
-                due = Some(now.running);
+                waiting.push(recipient);
                 continue;
             };
             let attempts = progress.get(place).map_or(0, |progress| progress.attempts) + 1;
-            let attempts_since_jump = self.attempts_since_jump(hop, &entry, place) + 1;
+            let attempts_since_jump = self.attempts_since_jump(hop, job, &entry, place) + 1;
             let outcome = expire(outcome, site.retry.is_expired(age, attempts_since_jump));
             if let Outcome::Deferred(_) = outcome {
-                let again = now.running + self.step(&site, attempts);
+                let again = now.running.saturating_add(self.step(&site, attempts));
                 due = Some(due.map_or(again, |due| due.min(again)));
+                waiting.push(recipient);
             }
-            if let Some(recipient) = entry.description().envelope.recipients.get(place) {
-                log_outcome(
-                    &Attempt::log_line(entry.id(), &recipient.mailbox, &relay, attempts, age),
-                    &outcome,
-                );
-            }
+            log_outcome(&Attempt::log_line(entry.id(), &recipient.mailbox, &relay, attempts, age), &outcome);
             records.push(Record {
                 recipients: vec![place],
                 at: now,
@@ -365,10 +435,24 @@ impl Forwarder {
             });
         }
         if self.settle(&site, &entry, now, &records) {
-            self.remove(&entry);
-        } else if let Some(due) = due {
-            let due = if again == Again::AtOnce { due } else { due.max(now.running) };
-            self.board.put_back(hop.clone(), job, due);
+            self.remove(&entry, job, &records);
+        } else if !waiting.is_empty() {
+            // By the routes of now: a reload may have passed over what was in the worker's hands.
+            let mut hops: Vec<Hop> = Vec::new();
+            for hop in waiting.into_iter().map(|recipient| hop_of(&site, &recipient.mailbox)) {
+                if !hops.contains(&hop) {
+                    hops.push(hop);
+                }
+            }
+            for hop in hops {
+                match (due, again) {
+                    // A recipient that was not tried waits for one that was deferred: the connection that was cut over
+                    // the message would be cut again at once, and so on without end.
+                    (Some(due), _) => self.board.put_back(hop, job, due),
+                    (None, Again::WhenRouteWorks) => self.board.put_back(hop, job, now.running),
+                    (None, Again::AtOnce) => self.board.put_back_untried(hop, job, now.running),
+                }
+            }
         } else if !unnotified(&entry).is_empty() {
             // The notice could not be written: it, and nothing else, is tried again.
             self.board.put_back(Hop::Local, job, now.running + OWN_TROUBLE_RETRY);
@@ -376,12 +460,12 @@ impl Forwarder {
     }
 
     /// Attempts at a recipient since the clock last jumped, the tries of its route included.
-    fn attempts_since_jump(&self, hop: &Hop, entry: &Entry, place: usize) -> u32 {
+    fn attempts_since_jump(&self, hop: &Hop, job: Job, entry: &Entry, place: usize) -> u32 {
         let jump = self.clock.last_jump();
         let progress = entry.progress();
         let recent = progress.get(place).map(|progress| progress.recent_attempts).unwrap_or_default();
         let own = recent.iter().flatten().filter(|at| at.running >= jump).count() as u32;
-        own + self.board.failures_since(hop, jump.max(entry.description().arrival.running))
+        own + self.board.failures_since(hop, jump.max(job.arrival))
     }
 
     /// Writes the records, and the notice if one is due; true if nothing is left to do, and the message can go.
@@ -412,9 +496,14 @@ impl Forwarder {
         }
     }
 
-    fn remove(&self, entry: &Entry) {
+    fn remove(&self, entry: &Arc<Entry>, job: Job, records: &[Record]) {
         if let Err(error) = self.queue.remove(entry) {
-            return self.trouble("removing a queue file", &error);
+            self.trouble("removing a queue file", &error);
+            // Then the journal has to say what is done, and the removal is tried again.
+            if !records.is_empty() {
+                self.record(entry, records, Durability::Synced);
+            }
+            return self.board.put_back(Hop::Local, job, self.clock.now().running + OWN_TROUBLE_RETRY);
         }
         self.board.forget_message(entry.id());
         if self.unsynced_removals.fetch_add(1, Ordering::Relaxed) + 1 >= UNSYNCED_REMOVALS_MAX {
@@ -477,7 +566,7 @@ impl Forwarder {
         let age = now.saturating_sub(job.arrival);
         let mut waits_on = false;
         for (place, slot) in &mut attempt.outcomes {
-            if site.retry.is_expired(age, self.attempts_since_jump(hop, &attempt.entry, *place)) {
+            if site.retry.is_expired(age, self.attempts_since_jump(hop, job, &attempt.entry, *place)) {
                 *slot = Some(Outcome::Failed(reason.clone()));
             } else {
                 waits_on = true;
@@ -524,6 +613,12 @@ struct WorkerEnd<'a> {
 
 impl Drop for WorkerEnd<'_> {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Not tried again at once, and not in an hour either.
+            let reason = Diagnostic::local(EnhancedStatus::SYSTEM_TROUBLE, "a worker failed");
+            let now = self.forwarder.clock.now().running;
+            self.forwarder.board.hop_failed(self.hop, now, &|_| OWN_TROUBLE_RETRY, &reason, Duration::MAX);
+        }
         self.forwarder.board.worker_ended(self.hop);
     }
 }
@@ -568,8 +663,9 @@ fn log_outcome(log: &dyn Fn(AttemptEnd, EnhancedStatus, &str), outcome: &Outcome
 /// When the schedule fires next.
 #[derive(Debug, Default)]
 struct Schedule {
-    next: Option<crate::mail::date::WallTime>,
+    next: Option<WallTime>,
     utc_offset: i32,
+    looked: WallTime,
 }
 
 impl Schedule {
@@ -582,7 +678,10 @@ impl Schedule {
         };
         let utc_offset = sys::clock::utc_offset_seconds(now.wall.seconds());
         let fired = self.next.is_some_and(|next| now.wall >= next);
-        if fired || self.next.is_none() || utc_offset != self.utc_offset {
+        // A clock that was ahead and has been set right must not make mail wait until it is there again.
+        let went_back = now.wall < self.looked;
+        self.looked = now.wall;
+        if fired || self.next.is_none() || utc_offset != self.utc_offset || went_back {
             self.utc_offset = utc_offset;
             self.next = expression.next_after(now.wall, utc_offset);
         }

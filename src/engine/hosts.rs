@@ -5,7 +5,7 @@ use crate::mail::address::Domain;
 use crate::mail::mx::MxAnswer;
 use crate::mail::next_hop::{NextHop, Smarthost};
 use crate::mail::outcome::Diagnostic;
-use crate::mail::status::EnhancedStatus;
+use crate::mail::status::{Class, EnhancedStatus};
 use crate::net::resolver::{DnsError, DnsErrorKind, Resolve};
 use crate::rules::mx;
 use crate::sys;
@@ -29,6 +29,8 @@ pub enum Unreachable {
     Route(Diagnostic),
     /// For good: its messages fail.
     Message(Diagnostic),
+    /// The host is this one itself. Worse hosts must not be tried; the messages fail, unless a better one may yet answer.
+    Circle(Diagnostic),
 }
 
 /// The hosts of a next hop, in the order in which to try them.
@@ -53,7 +55,7 @@ pub fn hosts(site: &Site, next_hop: &NextHop, resolver: &dyn Resolve) -> Result<
                     let own =
                         |name: &str| site.hostname.name().is_some_and(|own| own.eq_ignore_ascii_case(name));
                     mx::in_order(exchanges, &own, &mut || sys::random() as u32)
-                        .map_err(|_| looping(domain))?
+                        .map_err(|_| Unreachable::Message(looping(domain)))?
                 }
             };
             Ok(names.into_iter().map(|name| Host { name, port, is_smarthost: false }).collect())
@@ -69,12 +71,13 @@ fn smarthost(host: &Smarthost) -> Host {
     Host { name, port: host.port, is_smarthost: true }
 }
 
-/// The addresses of a host. Empty: the host is there, and has none that may be used.
+/// The addresses of a host, at least one.
 ///
 /// # Errors
-/// The look-up failed; for an MX host that is this host itself, the rest of the list must not be tried either.
+/// The look-up failed, or there is none that may be used.
 pub fn addresses(site: &Site, host: &Host, resolver: &dyn Resolve) -> Result<Vec<SocketAddr>, Unreachable> {
     let found = look_up(site, host, resolver)?;
+    let found_any = !found.is_empty();
     let addresses: Vec<SocketAddr> = found
         .into_iter()
         .filter(|&ip| site.allows_family(ip))
@@ -84,11 +87,21 @@ pub fn addresses(site: &Site, host: &Host, resolver: &dyn Resolve) -> Result<Vec
         return Err(if host.is_smarthost {
             let text = format!("the smarthost {} is this host itself; correct relay.smarthost", host.name);
             Unreachable::Route(Diagnostic::local(
-                EnhancedStatus::ROUTING_LOOP.with_class(crate::mail::status::Class::Transient),
+                EnhancedStatus::ROUTING_LOOP.with_class(Class::Transient),
                 text,
             ))
         } else {
-            looping(&host.name)
+            Unreachable::Circle(looping(&host.name))
+        });
+    }
+    if addresses.is_empty() {
+        let text = format!("the host {} has no address that can be used", host.name);
+        let diagnostic = Diagnostic::local(EnhancedStatus::UNABLE_TO_ROUTE, text);
+        // What relay.family leaves out is there; and what the operator named will be.
+        return Err(if found_any || host.is_smarthost {
+            Unreachable::Route(diagnostic.with_class(Class::Transient))
+        } else {
+            Unreachable::Message(diagnostic)
         });
     }
     Ok(addresses)
@@ -108,7 +121,7 @@ fn look_up(site: &Site, host: &Host, resolver: &dyn Resolve) -> Result<Vec<IpAdd
     }
     resolver.addresses(&host.name).map_err(|error| match dns_failure(error) {
         Unreachable::Message(diagnostic) if host.is_smarthost => {
-            Unreachable::Route(diagnostic.with_class(crate::mail::status::Class::Transient))
+            Unreachable::Route(diagnostic.with_class(Class::Transient))
         }
         other => other,
     })
@@ -128,8 +141,8 @@ fn dns_failure(error: DnsError) -> Unreachable {
     }
 }
 
-fn looping(domain: &str) -> Unreachable {
+fn looping(domain: &str) -> Diagnostic {
     let text =
         format!("mail for {domain} comes back to this host; make it a local domain, or correct its MX");
-    Unreachable::Message(Diagnostic::local(EnhancedStatus::ROUTING_LOOP, text))
+    Diagnostic::local(EnhancedStatus::ROUTING_LOOP, text)
 }

@@ -259,7 +259,9 @@ impl Intake {
         let (messages, octets) = self.listener.size();
         let is_full =
             messages >= limits.max_messages as usize || (limits.max_size > 0 && octets >= limits.max_size);
-        if !remote.is_empty() && is_full {
+        // What this program writes itself takes the place of what it is about: a queue full of expired mail could
+        // else not be bounced, and would stay full.
+        if !remote.is_empty() && is_full && submission.origin.is_some() {
             return Err(Refusal::QueueFull);
         }
         let arrival = self.clock.now();

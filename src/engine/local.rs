@@ -16,7 +16,10 @@ use std::io::Read;
 
 /// Settles all that is due.
 pub fn work(forwarder: &Forwarder) {
+    // Where there was no thread there is one now.
+    forwarder.board.hop_succeeded(&Hop::Local);
     while let Some(job) = forwarder.board.take(&Hop::Local, forwarder.clock.now().running) {
+        let _held = forwarder.hold(&Hop::Local, job);
         let Some(mut attempt) = forwarder.begin_attempt(&Hop::Local, job) else { continue };
         let site = forwarder.site();
         for (place, slot) in &mut attempt.outcomes {

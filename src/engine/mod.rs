@@ -15,3 +15,5 @@ pub mod local;
 pub mod logger;
 pub mod notices;
 pub mod site;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,23 @@
+//! The engine in a world of its own: the clock is moved by hand, names come from a table, peers are scripts in memory
+//! or another box's real server, and the state lies in a directory of the test's. Five days of retries take
+//! milliseconds, and every run is the same but for the jitter and the queue ids.
+//!
+//! | file | what it shows |
+//! | --- | --- |
+//! | `world` | the world itself |
+//! | `life` | whole lives of messages: retries, expiry, notices, schedule |
+//! | `routes` | next hops: order, failures, pauses, reuse of connections, reload |
+//! | `answers` | a table: what a peer does at which step, and what becomes of queue and sender |
+//! | `restart` | crashes at each point of a settlement, and what is on the board afterwards |
+//! | `clock` | wall clocks that jump |
+//! | `inbound` | the server's side: local copies, large messages, panics, shutdown |
+//! | `workers` | several threads at one queue: nothing is sent twice, nothing is forgotten |
+
+mod answers;
+mod clock;
+mod inbound;
+mod life;
+mod restart;
+mod routes;
+mod workers;
+mod world;
