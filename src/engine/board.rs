@@ -142,6 +142,18 @@ impl Board {
         lock(&self.inner).routes.len()
     }
 
+    /// How many messages wait, counted by hop.
+    #[cfg(test)]
+    pub fn waiting(&self) -> usize {
+        lock(&self.inner).routes.values().map(|route| route.waiting.len()).sum()
+    }
+
+    /// How many workers there are.
+    #[cfg(test)]
+    pub fn workers(&self) -> usize {
+        lock(&self.inner).routes.values().map(|route| route.workers).sum()
+    }
+
     /// Puts a new message before a hop: a worker that is idle there gets it at once.
     pub fn submit(&self, hop: Hop, job: Job, now: Duration) {
         let mut inner = lock(&self.inner);
@@ -524,12 +536,51 @@ mod tests {
         assert_eq!(board.next(seconds(100), CAPS), Next::Work(hop("a.example")));
     }
 
+    /// A second worker that found the hop paused would go home without a word, and the hop would wait an hour for it.
+    #[test]
+    fn the_one_try_after_a_pause_has_the_hop_to_itself() {
+        let board = Board::default();
+        let caps = WorkerCaps { total: 9, per_hop: 9 };
+        let reason = Diagnostic::local(EnhancedStatus::NO_ANSWER, "no answer");
+        board.submit(hop("a.example"), job(1), seconds(0));
+        board.submit(hop("a.example"), job(2), seconds(0));
+        // One has been at a long message since before the pause.
+        assert_eq!(board.next(seconds(0), caps), Next::Work(hop("a.example")));
+        assert_eq!(board.take(&hop("a.example"), seconds(0)), Some(job(1)));
+        board.hop_failed(&hop("a.example"), seconds(1), &|_| seconds(60), &reason, LONG);
+        if board.next(seconds(61), caps) == Next::Work(hop("a.example")) {
+            assert_eq!(board.take(&hop("a.example"), seconds(61)), Some(job(2)), "what has it come for?");
+        }
+        board.worker_ended(&hop("a.example"));
+        assert_eq!(board.next(seconds(62), caps), Next::Work(hop("a.example")));
+        assert_eq!(board.take(&hop("a.example"), seconds(62)), Some(job(2)));
+    }
+
+    #[test]
+    fn a_message_waits_once_and_the_earlier_time_counts() {
+        let board = Board::default();
+        for due in [5, 3, 9] {
+            board.put_back(hop("a.example"), job(1), seconds(due));
+        }
+        assert_eq!(board.waiting(), 1);
+        assert_eq!(board.take(&hop("a.example"), seconds(2)), None);
+        assert_eq!(board.take(&hop("a.example"), seconds(3)), Some(job(1)));
+        assert_eq!(board.take(&hop("a.example"), seconds(99)), None);
+        board.put_back(hop("a.example"), job(1), seconds(200));
+        board.flush(seconds(100));
+        board.put_back(hop("a.example"), job(1), seconds(150));
+        assert_eq!(board.take(&hop("a.example"), seconds(100)), Some(job(1)));
+        assert_eq!(board.waiting(), 0);
+    }
+
     #[test]
     fn the_queue_is_counted() {
         let board = Board::default();
         board.add_message(job(1).id, 10);
         board.add_message(job(1).id, 10);
         board.add_message(job(2).id, 5);
+        // Others may say another size of it: what was added is what is taken away.
+        board.add_message(job(2).id, 500);
         assert_eq!(board.size(), (2, 15));
         assert!(board.forget_message(job(1).id));
         assert!(!board.forget_message(job(1).id));

@@ -210,6 +210,8 @@ impl<'a> Connection<'a> {
 
     /// Takes the message: intake is made ready first, so that its refusal can still answer DATA.
     fn receive(&mut self, transaction: Transaction<Routed>) -> Result<(), End> {
+        // It may have come in one piece, before anybody marked it.
+        self.permit.set_busy(true);
         let reverse_path = transaction.reverse_path.clone();
         let mut incoming = match self.intake.begin(self.site, self.submission(transaction)) {
             Ok(incoming) => incoming,

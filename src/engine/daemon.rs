@@ -9,7 +9,7 @@ use super::intake::Intake;
 use super::listener;
 use super::site::Site;
 use crate::net::resolver::{Resolver, SystemFiles};
-use crate::net::transport::TcpConnect;
+use crate::net::transport::{Deadline, TcpConnect};
 use crate::store::maildir::Maildirs;
 use crate::store::queue::Queue;
 use crate::sys;
@@ -104,10 +104,12 @@ impl Daemon {
         Event::Notice("stopping").log();
         self.forwarder.board.stop();
         let connections = Arc::clone(&self.connections);
+        // Both wait at the same time.
+        let deadline = Deadline::after(STOP_PATIENCE);
         connections.begin_stop();
         listeners.iter().for_each(|listener| listener::wake(listener));
-        connections.stop(STOP_PATIENCE);
-        self.forwarder.board.wait_for_workers(STOP_PATIENCE);
+        connections.stop(deadline.remaining());
+        self.forwarder.board.wait_for_workers(deadline.remaining());
         self.forwarder.sync_removals();
         self.intake.clock.save(true);
         Event::Notice("stopped").log();

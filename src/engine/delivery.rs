@@ -49,9 +49,11 @@ pub fn work(forwarder: &Forwarder, next_hop: &NextHop) {
     while let Some(job) = next_job(forwarder, &hop, conversation.is_some()) {
         let site = forwarder.site();
         let _held = forwarder.hold(&hop, job);
-        // A peer that has something to say between two messages says goodbye.
-        let mut open = conversation.take();
-        let (mut ready, is_new) = match open.take_if(|open| !open.transport.has_input()) {
+        let usable = conversation.take_if(Conversation::can_go_on);
+        if let Some(conversation) = conversation.take() {
+            conversation.leave();
+        }
+        let (mut ready, is_new) = match usable {
             Some(conversation) => (conversation, false),
             None => match connect(forwarder, &site, next_hop) {
                 Ok(ready) => (ready, true),
@@ -79,9 +81,8 @@ pub fn work(forwarder: &Forwarder, next_hop: &NextHop) {
             conversation = Some(ready);
         }
     }
-    if let Some(mut conversation) = conversation {
-        conversation.session.quit();
-        while !matches!(conversation.talk(None), Talk::Over(_)) {}
+    if let Some(conversation) = conversation {
+        conversation.leave();
     }
 }
 
@@ -213,6 +214,19 @@ pub enum Again {
 }
 
 impl Conversation {
+    /// Whether it may take another message. A peer that has something to say between two messages says goodbye; and
+    /// what is left of the session's time must do for any message, or its end would come in the middle of one: a
+    /// duplicate, and a pause that the route has not earned.
+    fn can_go_on(&mut self) -> bool {
+        !self.transport.has_input() && self.deadline.remaining() > limits::CLIENT_SESSION / 2
+    }
+
+    /// Says QUIT, if anybody listens.
+    fn leave(mut self) {
+        self.session.quit();
+        while !matches!(self.talk(None), Talk::Over(_)) {}
+    }
+
     /// Does what the session says until it has news. `content` is what is sent after DATA.
     fn talk(&mut self, content: Option<&Arc<Entry>>) -> Talk {
         loop {

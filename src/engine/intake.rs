@@ -154,6 +154,7 @@ impl Staging {
         }
     }
 
+    /// The file, with all that was written so far.
     fn file(&mut self) -> Result<File, StoreError> {
         let file = match self {
             Self::Maildir(delivery) => delivery.content_source()?,
@@ -177,7 +178,6 @@ enum Content {
     File {
         first: First,
         staging: Staging,
-        file: File,
         offset: u64,
         octets: u64,
     },
@@ -325,15 +325,17 @@ impl Incoming<'_> {
             return Ok(());
         };
         let locals = self.local.iter().enumerate().map(|(i, copy)| (First::Local(i), Some(copy)));
-        let queue = (!self.remote.is_empty()).then_some((First::Queue, None));
+        // With several recipients, copies that no Maildir takes go to the queue.
+        let has_queue = !self.remote.is_empty() || self.submission.recipients.len() > 1;
+        let queue = has_queue.then_some((First::Queue, None));
         let mut error = None;
         for (first, copy) in locals.chain(queue) {
             match copy.map_or_else(|| self.stage_queue(), |copy| self.stage_local(copy)) {
                 Ok(mut staging) => {
                     let offset = staging.position()?;
                     staging.write(&buffer)?;
-                    let (file, octets) = (staging.file()?, buffer.len() as u64);
-                    self.content = Content::File { first, staging, file, offset, octets };
+                    let octets = buffer.len() as u64;
+                    self.content = Content::File { first, staging, offset, octets };
                     return Ok(());
                 }
                 Err(failed) => error = Some(failed),
@@ -356,6 +358,15 @@ impl Incoming<'_> {
         let mut entry = self.intake.queue.stage(self.id, &envelope, &self.submission.client, self.arrival)?;
         entry.write(self.trace.as_bytes())?;
         Ok(Staging::Queue(entry))
+    }
+
+    /// Octets held in memory.
+    #[cfg(test)]
+    pub fn octets_in_memory(&self) -> usize {
+        match &self.content {
+            Content::Memory(buffer) => buffer.capacity(),
+            Content::File { .. } => 0,
+        }
     }
 
     /// Makes the message durable in all its places.
@@ -388,7 +399,9 @@ impl Incoming<'_> {
     fn store(&mut self) -> Result<u64, Refusal> {
         let (mut first, source) = match std::mem::replace(&mut self.content, Content::Memory(Vec::new())) {
             Content::Memory(buffer) => (None, Source::Memory(buffer)),
-            Content::File { first, staging, file, offset, octets } => {
+            Content::File { first, mut staging, offset, octets } => {
+                // With all that was written: others copy from it even if it is not kept itself.
+                let file = staging.file()?;
                 (Some((first, staging)), Source::File { file, offset, octets })
             }
         };

@@ -1,1 +1,227 @@
-//! To come.
+//! The server's side of the engine: what is accepted, where it lies, and what a client can't break.
+
+use super::world::*;
+use crate::engine::connection::Connection;
+use crate::engine::counters::Caps;
+use crate::engine::forwarder::current;
+use crate::engine::intake::Submission;
+use crate::mail::address::{ForwardPath, Mailbox, ReversePath};
+use crate::mail::envelope::Body;
+use crate::rules::route::NoRoute;
+use std::io::Read;
+use std::net::{IpAddr, TcpListener, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+const ALICE: &str = "alice@box.example";
+const BOB: &str = "bob@box.example";
+const FAR: &str = "joe@far.example";
+
+/// Lines of 64 octets on the wire, some of which begin with a dot: `size` octets as RFC 1870 counts them.
+fn content(size: usize) -> String {
+    let mut content = String::from("Subject: large\n\n");
+    let mut left = size - "Subject: large\r\n\r\n".len();
+    for i in 0.. {
+        if left <= 2 {
+            break;
+        }
+        let mut line = format!("{}{i:07} {}", if i % 50 == 0 { "." } else { "-" }, "x".repeat(53));
+        line.truncate(left - 2);
+        // What is left after it must have room for a line, or none at all.
+        if (1..=2).contains(&(left - line.len() - 2)) {
+            line.truncate(line.len() - 3);
+        }
+        content.push_str(&line);
+        content.push('\n');
+        left -= line.len() + 2;
+    }
+    assert_eq!(content.replace('\n', "\r\n").len(), size);
+    content
+}
+
+fn block(path: &Path) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, "in the way").unwrap();
+}
+
+#[test]
+fn a_maildir_that_takes_no_mail_is_retried_from_the_queue() {
+    for is_link in [false, true] {
+        for large in [false, true] {
+            let world = World::new("queue.retry = \"1m\"");
+            if is_link {
+                std::fs::create_dir_all(world.state().join("elsewhere")).unwrap();
+                std::fs::create_dir_all(world.maildir("")).unwrap();
+                std::os::unix::fs::symlink(world.state().join("elsewhere"), world.maildir("bob")).unwrap();
+            } else {
+                block(&world.maildir("bob"));
+            }
+            let text = content(if large { 300_000 } else { 300 });
+            for to in [[ALICE, BOB], [BOB, ALICE]] {
+                let reply = world.submit("x@y.example", &to, &text);
+                assert!(reply.starts_with("250 "), "{reply}");
+            }
+            assert_eq!((world.mail("alice").len(), world.queue().len()), (2, 2));
+            world.live(10 * MINUTE);
+            assert_eq!((world.queue().len(), world.mail("bob").len()), (2, 0));
+            std::fs::remove_file(world.maildir("bob")).unwrap();
+            world.live(2 * MINUTE);
+            assert_eq!((world.queue(), world.mail("bob").len()), (vec![], 2));
+            for mail in world.mail("alice").iter().chain(&world.mail("bob")) {
+                assert!(mail.ends_with(&text), "large: {large}");
+            }
+            assert_eq!(world.half_written(), 0);
+            // Nobody else who could keep it: the client does.
+            std::fs::remove_dir_all(world.maildir("bob")).unwrap();
+            block(&world.maildir("bob"));
+            let reply = world.submit("x@y.example", &[BOB], &text);
+            assert_eq!(reply, "451 4.3.0 the message can't be stored now");
+            assert_eq!((world.queue(), world.half_written()), (vec![], 0));
+        }
+    }
+}
+
+/// The rest of a large message must not be lost with the copy that was begun first and can't be kept.
+#[test]
+fn a_large_message_survives_any_mix_of_recipients_that_fail() {
+    for blocked in [&["alice"][..], &["bob"], &["alice", "bob"]] {
+        for to in [&[ALICE, FAR][..], &[BOB, FAR], &[ALICE, BOB], &[FAR, BOB, ALICE]] {
+            for size in [300, 70_000, 131_072, 300_001] {
+                let world = World::new("");
+                let host = Host::friendly();
+                world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
+                blocked.iter().for_each(|user| block(&world.maildir(user)));
+                let text = content(size);
+                let reply = world.submit("x@y.example", to, &text);
+                assert!(reply.starts_with("250 "), "{blocked:?} {to:?} {size}: {reply}");
+                world.pass();
+                blocked.iter().for_each(|user| std::fs::remove_file(world.maildir(user)).unwrap());
+                world.live(HOUR);
+                assert_eq!(world.queue(), []);
+                for user in ["alice", "bob"] {
+                    let mail = world.mail(user);
+                    assert_eq!(mail.len(), usize::from(to.iter().any(|to| to.starts_with(user))));
+                    assert!(mail.iter().all(|mail| mail.ends_with(&text)), "{blocked:?} {to:?} {size}");
+                }
+                let taken = host.taken.lock().unwrap();
+                assert_eq!(taken.len(), usize::from(to.contains(&FAR)));
+                assert!(
+                    taken.iter().all(|taken| taken.content.ends_with(text.replace('\n', "\r\n").as_bytes()))
+                );
+                assert_eq!(world.half_written(), 0);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_large_message_is_the_same_everywhere_and_needs_little_memory() {
+    let world = World::new("");
+    let host = Host::friendly();
+    world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
+    let text = content(5 << 20);
+    let site = current(&world.site);
+    let routed = |to: &&str| {
+        let path = ForwardPath::Mailbox(Mailbox::parse(to).unwrap());
+        site.routes.route(&path, &crate::engine::site::SystemAccounts)
+    };
+    let recipients: Result<Vec<_>, NoRoute> = [ALICE, BOB, FAR].iter().map(routed).collect();
+    let submission = Submission {
+        reverse_path: ReversePath::Null,
+        body: Body::SevenBit,
+        recipients: recipients.unwrap(),
+        origin: None,
+        client: "test".into(),
+    };
+    let mut incoming = world.intake.begin(&site, submission).unwrap();
+    for piece in text.as_bytes().chunks(40_000) {
+        incoming.write(piece);
+        let held = incoming.octets_in_memory();
+        assert!(held <= 64 * 1024 + 40_000, "{held}");
+    }
+    incoming.commit().unwrap();
+    world.pass();
+    for user in ["alice", "bob"] {
+        let fields = format!("Return-Path: <>\nDelivered-To: {user}@box.example\n");
+        assert_eq!(world.mail(user), [format!("{fields}{text}")]);
+    }
+    assert_eq!(host.taken.lock().unwrap()[0].content, text.replace('\n', "\r\n").as_bytes());
+}
+
+#[test]
+fn the_size_limit_is_exact() {
+    for limit in [2000, 100_000] {
+        let world = World::new(&format!("limits.message_size = {limit}"));
+        for (size, taken) in [(limit - 1, true), (limit, true), (limit + 1, false), (2 * limit, false)] {
+            let reply = world.submit("x@y.example", &[ALICE, BOB], &content(size));
+            let expected = if taken { "250 2.0.0" } else { "552 5.3.4" };
+            assert!(reply.starts_with(expected), "{size}: {reply}");
+        }
+        assert_eq!((world.mail("alice").len(), world.mail("bob").len(), world.half_written()), (2, 2, 0));
+    }
+}
+
+#[test]
+fn a_client_that_goes_away_in_the_data_leaves_nothing() {
+    let world = World::new("");
+    let text = content(200_000).replace('\n', "\r\n");
+    let input = format!(
+        "EHLO x\r\nMAIL FROM:<x@y.example>\r\nRCPT TO:<{ALICE}>\r\nRCPT TO:<{FAR}>\r\nDATA\r\n{text}"
+    );
+    for length in [200, 10_000, 100_000, input.len()] {
+        let output = world.session(&input.as_bytes()[..length], &mut |_| ());
+        assert!(output.ends_with("354 end the data with <CRLF>.<CRLF>\r\n"), "{output}");
+        assert_eq!((world.mail("alice").len(), world.queue(), world.half_written()), (0, vec![], 0));
+    }
+    assert_eq!(world.connections.count(), 0);
+}
+
+#[test]
+fn a_panic_in_one_connection_ends_that_one_only() {
+    let world = World::new("");
+    let text = content(200_000).replace('\n', "\r\n");
+    let head =
+        format!("EHLO x\r\nMAIL FROM:<x@y.example>\r\nRCPT TO:<{ALICE}>\r\nRCPT TO:<{FAR}>\r\nDATA\r\n");
+    let input = format!("{head}{text}.\r\nQUIT\r\n");
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        world.session(input.as_bytes(), &mut |read| assert!(read < 100_000, "forced by the test"));
+    }));
+    assert!(panicked.is_err());
+    assert_eq!(world.connections.count(), 0, "the permit is given back");
+    assert_eq!((world.mail("alice").len(), world.queue(), world.half_written()), (0, vec![], 0));
+    world.accept("x@y.example", &[ALICE, FAR]);
+    assert_eq!((world.mail("alice").len(), world.queue().len()), (1, 1));
+}
+
+/// All of a transaction may come in one piece, so that the first wait within it is one for data.
+#[test]
+fn a_shutdown_lets_a_transaction_end_that_came_in_one_piece() {
+    let world = World::new("");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let stream = Arc::new(listener.accept().unwrap().0);
+    let client = IpAddr::from([127, 0, 0, 1]);
+    let caps = Caps { total: 9, per_address: 9 };
+    let permit = world.connections.admit(Arc::clone(&stream), client, true, caps).unwrap();
+    let head = format!("EHLO x\r\nMAIL FROM:<x@y.example>\r\nRCPT TO:<{ALICE}>\r\nDATA\r\n");
+    let input = format!("{head}Subject: x\r\n\r\nbody\r\n.\r\n");
+    let connections = Arc::clone(&world.connections);
+    let mut hook = |read: usize| {
+        if read == head.len() {
+            connections.stop(Duration::ZERO);
+        }
+    };
+    let mut typist =
+        Typist { input: input.as_bytes(), read: 0, piece: head.len(), output: Vec::new(), hook: &mut hook };
+    let site = current(&world.site);
+    Connection::new(&site, &world.intake, &permit, &mut typist, client).serve();
+    stream.set_nonblocking(true).unwrap();
+    let shut = (&*stream).read(&mut [0; 1]);
+    assert!(shut.is_err(), "its socket was shut: {shut:?}");
+    let output = String::from_utf8(typist.output).unwrap();
+    assert!(output.contains("\n250 2.0.0 Ok: "), "{output}");
+    assert!(output.ends_with("421 4.3.2 box.example is shutting down\r\n"), "{output}");
+    assert_eq!(world.mail("alice").len(), 1);
+}

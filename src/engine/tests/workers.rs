@@ -1,1 +1,131 @@
-//! To come.
+//! Several threads at one queue, as the daemon has them.
+
+use super::world::*;
+use crate::engine::board::Next;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// The forwarder with its own thread and workers, until the value is dropped.
+struct Running<'a>(&'a World, Option<std::thread::JoinHandle<()>>);
+
+impl<'a> Running<'a> {
+    fn start(world: &'a World) -> Self {
+        let forwarder = Arc::clone(&world.forwarder);
+        Self(world, Some(std::thread::spawn(move || forwarder.run())))
+    }
+
+    /// Waits for something to come true.
+    fn until(&self, mut is_true: impl FnMut(&World) -> bool) {
+        for _ in 0..10_000 {
+            if is_true(self.0) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        panic!("it never came true: {:?}", self.0.forwarder.board);
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.forwarder.board.stop();
+        let _ = self.1.take().map(std::thread::JoinHandle::join);
+        self.0.forwarder.board.wait_for_workers(Duration::from_secs(10));
+    }
+}
+
+/// Reloads read the queue while workers have its messages in their hands and new ones come in.
+#[test]
+fn nothing_is_sent_twice_or_forgotten_while_the_configuration_is_read_again() {
+    let world = World::new("relay.connections_per_domain = 4");
+    let host = Host::new(|stage, _| {
+        if stage == Stage::Dot {
+            std::thread::sleep(Duration::from_micros(300));
+        }
+        Say::Yes
+    });
+    world.net.domain("a.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
+    world.net.domain("b.example", "192.0.2.2", Peer::Host(Arc::clone(&host)));
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let running = Running::start(&world);
+        scope.spawn(|| {
+            while !is_over.load(Ordering::SeqCst) {
+                world.reload("relay.connections_per_domain = 4");
+            }
+        });
+        for i in 0..150 {
+            let to = [format!("u{i}@a.example"), format!("u{i}@b.example")];
+            world.accept("alice@box.example", &[&to[0], &to[1]]);
+        }
+        running.until(|world| world.queue().is_empty());
+        is_over.store(true, Ordering::SeqCst);
+    });
+    let mut counts: HashMap<String, usize> = HashMap::new();
+    for recipient in host.recipients() {
+        *counts.entry(recipient).or_default() += 1;
+    }
+    assert_eq!(counts.len(), 300);
+    let twice: Vec<_> = counts.iter().filter(|(_, count)| **count > 1).collect();
+    assert!(twice.is_empty(), "{twice:?}");
+}
+
+/// Mail that comes in while the queue is being read at start is seen by both.
+#[test]
+fn nothing_is_sent_twice_at_start() {
+    let world = World::new("relay.connections_per_domain = 4");
+    let host = Host::friendly();
+    world.net.domain("a.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
+    world.accept("alice@box.example", &["joe@a.example"]);
+    world.forwarder.load();
+    world.forwarder.load();
+    assert_eq!(world.forwarder.board.waiting(), 1);
+    world.pass();
+    assert_eq!((host.count(), host.taken.lock().unwrap().len()), (1, 1));
+}
+
+#[test]
+fn a_worker_that_panics_gives_back_its_message_and_its_place() {
+    let world = World::new("");
+    let host = Host::new(|stage, _| {
+        assert!(stage != Stage::Rcpt, "forced by the test");
+        Say::Yes
+    });
+    world.net.domain("a.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
+    let good = Host::friendly();
+    world.net.domain("b.example", "192.0.2.2", Peer::Host(Arc::clone(&good)));
+    let running = Running::start(&world);
+    world.accept("alice@box.example", &["joe@a.example", "jim@b.example"]);
+    running.until(|_| host.count() == 1 && good.taken.lock().unwrap().len() == 1);
+    running.until(|world| world.forwarder.board.waiting() == 1 && world.forwarder.board.workers() == 0);
+    host.now_says(|_, _| Say::Yes);
+    drop(running);
+    assert_eq!(host.count(), 1);
+    let world = world.restart();
+    world.pass();
+    assert_eq!((host.taken.lock().unwrap().len(), world.queue()), (1, vec![]));
+}
+
+/// As above, without the restart: the message is on the board, and its route pauses for a minute and no longer.
+#[test]
+fn after_a_panic_the_route_is_tried_again_in_a_minute() {
+    let world = World::new("");
+    let host = Host::new(|_, _| panic!("forced by the test"));
+    world.net.domain("a.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
+    {
+        let running = Running::start(&world);
+        world.accept("alice@box.example", &["joe@a.example"]);
+        running.until(|_| host.count() == 1);
+        running.until(|world| world.forwarder.board.waiting() == 1 && world.forwarder.board.workers() == 0);
+        let now = world.forwarder.clock.now().running;
+        let caps = crate::engine::board::WorkerCaps { total: 1, per_hop: 1 };
+        assert_eq!(world.forwarder.board.next(now, caps), Next::Wait(Some(now + MINUTE)));
+        host.now_says(|_, _| Say::Yes);
+        world.clock.advance(MINUTE);
+        world.forwarder.board.worker_ended(&crate::engine::board::Hop::Local);
+        running.until(|world| world.queue().is_empty());
+    }
+    assert_eq!(host.taken.lock().unwrap().len(), 1);
+}

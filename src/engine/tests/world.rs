@@ -178,7 +178,7 @@ impl Host {
 
     /// Says something else from now on.
     pub fn now_says(&self, script: impl FnMut(Stage, &str) -> Say + Send + 'static) {
-        *self.script.lock().unwrap() = Box::new(script);
+        *self.script.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(script);
     }
 
     pub fn count(&self) -> usize {
@@ -295,15 +295,15 @@ impl HostConnection {
                     self.host.taken.lock().unwrap().push(taken);
                 }
             } else {
-                self.command(&String::from_utf8_lossy(&heard).into_owned());
+                self.command(&String::from_utf8_lossy(&heard));
             }
         }
     }
 }
 
 fn argument(line: &str) -> String {
-    let start = line.find('<').unwrap();
-    line[start + 1..line.rfind('>').unwrap()].to_owned()
+    let (_, rest) = line.split_once('<').unwrap();
+    rest.rsplit_once('>').unwrap().0.to_owned()
 }
 
 fn unstuffed(data: &[u8]) -> Vec<u8> {
