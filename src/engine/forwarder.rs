@@ -84,9 +84,13 @@ impl Queued for Outbox {
 
 /// Where a queued recipient goes now. What has no route any more is settled by the local worker.
 fn hop_of(site: &Site, mailbox: &Mailbox) -> Hop {
+    // A queued recipient that is local here has been routed before: what has changed is for the local worker, too. Nor is
+    // the user database asked for it, which may take its time, while others wait for a message to be settled.
+    if site.routes.is_local(&mailbox.domain) {
+        return Hop::Local;
+    }
     match site.routes.route_mailbox(mailbox, &SystemAccounts).map(|routed| routed.destination) {
-        // A queued recipient that is local here has been routed before: what has changed is for the local worker, too.
-        Ok(Destination::Relay(next_hop)) if !site.routes.is_local(&mailbox.domain) => Hop::Relay(next_hop),
+        Ok(Destination::Relay(next_hop)) => Hop::Relay(next_hop),
         _ => Hop::Local,
     }
 }

@@ -194,6 +194,8 @@ impl Host {
 struct HostConnection {
     host: Arc<Host>,
     heard: Vec<u8>,
+    /// How much of it holds no end.
+    searched: usize,
     says: VecDeque<u8>,
     in_data: bool,
     from: Option<String>,
@@ -206,7 +208,7 @@ impl HostConnection {
         host.connections.fetch_add(1, Ordering::SeqCst);
         let (heard, says) = (Vec::new(), VecDeque::new());
         let mut connection =
-            Self { host, heard, says, in_data: false, from: None, to: Vec::new(), gone: None };
+            Self { host, heard, searched: 0, says, in_data: false, from: None, to: Vec::new(), gone: None };
         connection.answer(Stage::Greeting, "", "220 mx ESMTP");
         connection
     }
@@ -278,9 +280,11 @@ impl HostConnection {
             let at = if self.in_data && self.heard.starts_with(b".\r\n") {
                 Some((0, 3))
             } else {
-                let found = self.heard.windows(end.len()).position(|window| window == end);
-                found.map(|at| (at + if self.in_data { 2 } else { 0 }, at + end.len()))
+                let from = self.searched.saturating_sub(end.len());
+                let found = self.heard[from..].windows(end.len()).position(|window| window == end);
+                found.map(|at| (from + at + if self.in_data { 2 } else { 0 }, from + at + end.len()))
             };
+            self.searched = if at.is_some() { 0 } else { self.heard.len() };
             let Some((content, end)) = at else { return };
             let mut heard: Vec<u8> = self.heard.drain(..end).collect();
             heard.truncate(content);
