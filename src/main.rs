@@ -1,5 +1,10 @@
-//! Picks the program by name and first argument.
+//! Picks the program by its arguments. All else is in the library.
 
-fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let raised = rustix::process::geteuid() != rustix::process::getuid()
+        || rustix::process::getegid() != rustix::process::getgid();
+    let environment = std::env::var_os("PILLARBOX_CONFIG");
+    ExitCode::from(pillarbox::program::run(std::env::args_os().skip(1), environment, raised))
 }

@@ -20,6 +20,7 @@ use crate::mail::address::{Domain, LocalPart, Mailbox};
 use crate::mail::maildir_path::MaildirPath;
 use crate::mail::network::Network;
 use crate::mail::next_hop::Smarthost;
+use crate::rules::cron::CronExpression;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -298,7 +299,7 @@ tables! {
         /// One delay notice to the sender after this time. 0: none.
         warn_after: Duration = "4h", Later, one(duration(0, 365 * DAY));
         /// Cron expression: forwards only when it fires. Empty: at once, and by `retry`.
-        schedule: Option<String> = "", Now, optional(one(schedule));
+        schedule: Option<CronExpression> = "", Now, optional(one(schedule));
         /// Messages in the queue.
         max_messages: u32 = 10_000, Now, one(count(1, 10_000_000));
         /// Size of the whole queue. 0: `limits.free_space` alone bounds it.

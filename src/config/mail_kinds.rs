@@ -9,6 +9,7 @@ use crate::mail::maildir_path::MaildirPath;
 use crate::mail::network::Network;
 use crate::mail::next_hop::{PORT_SMTP, Scheme, Smarthost};
 use crate::mail::status::{Class, EnhancedStatus};
+use crate::rules::cron::CronExpression;
 use std::net::{IpAddr, SocketAddr};
 use toml::de::DeValue;
 
@@ -188,6 +189,6 @@ pub fn separator(value: &DeValue<'_>) -> Read<char> {
 }
 
 /// A cron expression.
-pub fn schedule(value: &DeValue<'_>) -> Read<String> {
-    string(value) // `CronExpression::parse(&text)` goes here once rules::cron is merged.
+pub fn schedule(value: &DeValue<'_>) -> Read<CronExpression> {
+    CronExpression::parse(text(value, "a cron expression in quotes")?)
 }

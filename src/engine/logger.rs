@@ -12,7 +12,7 @@ use std::cell::Cell;
 use std::os::unix::net::UnixDatagram;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError, TryLockError};
+use std::sync::{Mutex, PoisonError};
 
 /// The socket of the system's log (RFC 3164 by way of syslog(3)).
 const SYSLOG_SOCKET: &str = "/dev/log";
@@ -70,7 +70,10 @@ impl Logger {
             if !PRINTING.get() {
                 let place =
                     info.location().map_or_else(String::new, |l| format!("{}:{}", l.file(), l.line()));
-                let text = info.payload_as_str().unwrap_or("no message");
+                let payload = info.payload();
+                let text = payload.downcast_ref::<&str>().copied();
+                let text =
+                    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("-");
                 // Not by the logger: eprintln! may panic, and a panic in a panic hook ends the process.
                 raw_line(&format!("event=panic place={place} text={text:?}\n"));
             }
@@ -82,11 +85,7 @@ impl Logger {
         match &self.sink {
             Sink::Stderr { logger, turn } => {
                 // One line at a time, so that there is room for the whole line when there is room at all.
-                let _turn = match turn.try_lock() {
-                    Ok(turn) => turn,
-                    Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
-                    Err(TryLockError::WouldBlock) => turn.lock().unwrap_or_else(PoisonError::into_inner),
-                };
+                let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
                 if !stderr_takes_a_line() {
                     return false;
                 }

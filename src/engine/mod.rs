@@ -1,4 +1,17 @@
 //! Joins the floors below: listeners, connections, intake, forwarder.
 
+pub mod board;
+pub mod clock;
+pub mod connection;
+pub mod counters;
+pub mod daemon;
+pub mod delivery;
 pub mod event;
+pub mod forwarder;
+pub mod hosts;
+pub mod intake;
+pub mod listener;
+pub mod local;
 pub mod logger;
+pub mod notices;
+pub mod site;

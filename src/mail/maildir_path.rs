@@ -4,6 +4,7 @@
 //! `{home}` in the name of a user stays what it is. What is put in becomes one path component and nothing more: a
 //! name with a slash, a leading dot or more than 255 octets gives no path at all.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// Longest path component in octets: that of Linux' file systems.
@@ -93,6 +94,20 @@ impl MaildirPath {
             });
         }
         Some(PathBuf::from(path))
+    }
+}
+
+/// The template as it was written.
+impl fmt::Display for MaildirPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|part| {
+            f.write_str(match part {
+                Part::Fixed(text) => text,
+                Part::User => "{user}",
+                Part::Domain => "{domain}",
+                Part::Home => "{home}",
+            })
+        })
     }
 }
 

@@ -3,26 +3,23 @@
 //! Changes nothing. Problems go to standard error, one a line as `FILE:LINE:COLUMN: what is wrong; what to write
 //! instead`, and the exit code is 78; without any it is 0 and a line says so.
 
+use super::exit::Failure;
 use crate::config::{Account, Problem, files, load_with_places};
 use std::io::Write;
 use std::path::Path;
 
-/// EX_OK of sysexits.h.
-const OK: u8 = 0;
-/// EX_CONFIG of sysexits.h.
-const CONFIG: u8 = 78;
-
-/// Checks the configuration at `path`; gives the exit code.
-pub fn run(path: &Path) -> u8 {
+/// Checks the configuration at `path`.
+///
+/// # Errors
+/// It has problems.
+pub fn run(path: &Path) -> Result<(), Failure> {
     let problems = problems(path, &own_account(), &look_up);
-    // A closed standard error or output changes nothing about the answer, which is the exit code.
-    if problems.is_empty() {
-        let _ = writeln!(std::io::stdout(), "{}: ok", path.display());
-        return OK;
+    if !problems.is_empty() {
+        return Err(Failure::problems(&problems));
     }
-    let lines: String = problems.iter().map(|problem| format!("{problem}\n")).collect();
-    let _ = std::io::stderr().write_all(lines.as_bytes());
-    CONFIG
+    // A closed output changes nothing about the answer, which is the exit code.
+    let _ = writeln!(std::io::stdout(), "{}: ok", path.display());
+    Ok(())
 }
 
 /// All that is wrong with the configuration at `path` and what it names; `started_as` is who starts `serve`, and
@@ -40,7 +37,9 @@ pub fn problems(
     }
 }
 
-fn own_account() -> Account {
+/// Who runs this process.
+#[must_use]
+pub fn own_account() -> Account {
     let uid = rustix::process::geteuid().as_raw();
     let mut groups = vec![rustix::process::getegid().as_raw()];
     groups.extend(
@@ -49,7 +48,9 @@ fn own_account() -> Account {
     Account { name: uid.to_string(), uid, groups }
 }
 
-fn look_up(name: &str) -> Option<Account> {
+/// Finds an account of the system.
+#[must_use]
+pub fn look_up(name: &str) -> Option<Account> {
     let read = |path| String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned();
     account(name, &read("/etc/passwd"), &read("/etc/group"))
 }
@@ -68,6 +69,7 @@ fn account(name: &str, passwd: &str, group: &str) -> Option<Account> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::program::exit;
 
     #[test]
     fn accounts_are_found_with_all_their_groups() {
@@ -89,12 +91,12 @@ mod tests {
             "user = \"root\"\nstate = \"{d}/state\"\ncontrol = \"{d}/run/c.sock\"\nlocal.maildir = \"{d}/mail/{{user}}\"\n"
         );
         std::fs::write(&file, &text).unwrap();
-        assert_eq!(run(&file), OK);
+        assert_eq!(run(&file), Ok(()));
         std::fs::write(&file, format!("{text}relay.dane = false\n")).unwrap();
-        assert_eq!(run(&file), CONFIG);
+        assert_eq!(run(&file).map_err(|failure| failure.code), Err(exit::CONFIG));
         std::fs::write(&file, text.replace("/state", "/pillarbox.toml")).unwrap();
-        assert_eq!(run(&file), CONFIG);
-        assert_eq!(run(&directory.join("missing.toml")), CONFIG);
+        assert_eq!(run(&file).map_err(|failure| failure.code), Err(exit::CONFIG));
+        assert_eq!(run(&directory.join("missing.toml")).map_err(|failure| failure.code), Err(exit::CONFIG));
         std::fs::remove_dir_all(&directory).unwrap();
     }
 }

@@ -1,3 +1,137 @@
-//! The commands, one file each.
+//! The commands, one file each, and the command line that picks one.
 
 pub mod check;
+pub mod exit;
+pub mod serve;
+
+use exit::Failure;
+use lexopt::prelude::*;
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// The configuration file if nothing else is said.
+const CONFIG: &str = "/etc/pillarbox/pillarbox.toml";
+
+/// A command.
+struct Row {
+    name: &'static str,
+    about: &'static str,
+    run: fn(&Path) -> Result<(), Failure>,
+}
+
+/// Every command.
+const COMMANDS: [Row; 2] = [
+    Row { name: "serve", about: "run the daemon, in the foreground", run: serve::run },
+    Row {
+        name: "check",
+        about: "look for mistakes in the configuration and in what it names",
+        run: check::run,
+    },
+];
+
+/// Runs the command that the arguments name; gives the exit code. `with_raised_rights`: the environment is not the
+/// caller's to choose.
+#[must_use]
+pub fn run(
+    arguments: impl Iterator<Item = OsString>,
+    environment: Option<OsString>,
+    with_raised_rights: bool,
+) -> u8 {
+    let environment = environment.filter(|_| !with_raised_rights);
+    let done = parse(arguments).and_then(|parsed| match parsed {
+        Parsed::Print(text) => {
+            // Whoever closed the pipe has read enough.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            Ok(())
+        }
+        Parsed::Run(row, config) => {
+            let config =
+                config.or_else(|| environment.map(PathBuf::from)).unwrap_or_else(|| PathBuf::from(CONFIG));
+            (row.run)(&config)
+        }
+    });
+    match done {
+        Ok(()) => exit::OK,
+        Err(failure) => {
+            let lines: String = failure.lines.iter().map(|line| format!("{line}\n")).collect();
+            let _ = std::io::stderr().write_all(lines.as_bytes());
+            failure.code
+        }
+    }
+}
+
+enum Parsed {
+    Print(String),
+    Run(&'static Row, Option<PathBuf>),
+}
+
+fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Parsed, Failure> {
+    let usage = |error: String| Failure {
+        code: exit::USAGE,
+        lines: vec![format!("pillarbox: {error}"), "try: pillarbox --help".into()],
+    };
+    let mut parser = lexopt::Parser::from_args(arguments);
+    let (mut command, mut config) = (None, None);
+    while let Some(argument) = parser.next().map_err(|error| usage(error.to_string()))? {
+        match argument {
+            Short('h') | Long("help") => return Ok(Parsed::Print(help())),
+            Short('V') | Long("version") => return Ok(Parsed::Print(version())),
+            Short('c') | Long("config") => {
+                config = Some(PathBuf::from(parser.value().map_err(|error| usage(error.to_string()))?));
+            }
+            Value(name) if command.is_none() => {
+                let row = COMMANDS.iter().find(|row| *row.name == *name);
+                command = Some(row.ok_or_else(|| usage(format!("there is no command {name:?}")))?);
+            }
+            argument => return Err(usage(argument.unexpected().to_string())),
+        }
+    }
+    match command {
+        Some(row) => Ok(Parsed::Run(row, config)),
+        None => Err(usage("say which command".into())),
+    }
+}
+
+fn version() -> String {
+    format!("pillarbox {}\n", env!("CARGO_PKG_VERSION"))
+}
+
+fn help() -> String {
+    let mut text = String::from("usage: pillarbox [--config FILE] COMMAND\n\n");
+    for row in &COMMANDS {
+        text.push_str(&format!("  {:8} {}\n", row.name, row.about));
+    }
+    text.push_str("\n  -c, --config FILE   the configuration (default: /etc/pillarbox/pillarbox.toml)\n");
+    text.push_str("  -h, --help          this text\n  -V, --version       the version\n");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<(&'static str, Option<PathBuf>), u8> {
+        let arguments = line.split_ascii_whitespace().map(OsString::from);
+        match parse(arguments).map_err(|failure| failure.code)? {
+            Parsed::Run(row, config) => Ok((row.name, config)),
+            Parsed::Print(_) => Err(exit::OK),
+        }
+    }
+
+    #[test]
+    fn the_configuration_stands_before_or_after_the_command() {
+        assert_eq!(parsed("serve"), Ok(("serve", None)));
+        assert_eq!(parsed("-c x check"), Ok(("check", Some("x".into()))));
+        assert_eq!(parsed("check --config=y"), Ok(("check", Some("y".into()))));
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_usage() {
+        for line in ["", "frobnicate", "serve now", "serve --fast", "-c"] {
+            assert_eq!(parsed(line), Err(exit::USAGE), "{line}");
+        }
+        assert_eq!(parsed("--help"), Err(exit::OK));
+        assert!(COMMANDS.iter().all(|row| help().contains(row.name)));
+    }
+}

@@ -57,6 +57,12 @@ impl ClientName {
         is_name.then(|| Self(text.to_owned()))
     }
 
+    /// What a host without any name calls itself.
+    #[must_use]
+    pub fn localhost() -> Self {
+        Self("localhost".to_owned())
+    }
+
     /// The name.
     #[must_use]
     pub fn as_str(&self) -> &str {

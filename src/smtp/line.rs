@@ -23,7 +23,7 @@ pub struct LineCutter {
 impl LineCutter {
     /// The first line of `input`, and how many octets of it are done with: with a line its whole length, without one
     /// those of an over-long line that need not be kept. `limit` is in octets, CRLF included.
-    pub fn next<'a>(&mut self, input: &'a [u8], limit: usize) -> (usize, Option<Line<'a>>) {
+    pub fn cut<'a>(&mut self, input: &'a [u8], limit: usize) -> (usize, Option<Line<'a>>) {
         let Some(end) = input.iter().position(|&b| b == b'\n') else {
             if input.len() < limit && !self.skipping {
                 return (0, None);
@@ -58,7 +58,7 @@ mod tests {
             buffer.extend_from_slice(&input[start..cut]);
             start = cut;
             loop {
-                let (used, line) = cutter.next(&buffer, limit);
+                let (used, line) = cutter.cut(&buffer, limit);
                 let done = line.is_none();
                 seen.extend(line.map(|line| format!("{line:?}")));
                 buffer.drain(..used);

@@ -32,12 +32,19 @@ pub struct StoreError {
 }
 
 impl StoreError {
+    /// Something that is not done because it would not be right.
+    #[must_use]
+    pub fn refused(path: impl Into<PathBuf>, reason: &'static str) -> Self {
+        Self::new(ErrorKind::Refused, path, reason)
+    }
+
     pub(super) fn new(kind: ErrorKind, path: impl Into<PathBuf>, reason: &'static str) -> Self {
         Self { kind, path: path.into(), source: io::Error::other(reason) }
     }
 
     /// An error of the system; its number decides the kind.
-    pub(super) fn io(path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Self {
+    #[must_use]
+    pub fn io(path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Self {
         let source = source.into();
         let kind = match Errno::from_io_error(&source) {
             Some(Errno::NOSPC | Errno::DQUOT) => ErrorKind::Full,

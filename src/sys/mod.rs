@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod memory;
 pub mod signals;
+pub mod thread;
 pub mod user;
 
 /// A random number from the system, for ids, jitter and names that nobody shall guess. A system without one gives what

@@ -56,7 +56,7 @@ impl Server {
 
     fn command(&mut self) -> usize {
         let input = std::mem::take(&mut self.input);
-        let (used, line) = self.cutter.next(&input, COMMAND_LINE_MAX_OCTETS);
+        let (used, line) = self.cutter.cut(&input, COMMAND_LINE_MAX_OCTETS);
         if let Some(line) = line {
             let action = self.session.line(&line);
             self.act(action);

@@ -1,0 +1,4 @@
+From: a@b
+Subject: x
+
+hello

@@ -1,0 +1,496 @@
+//! What waits where: the queue's index in memory. For each next hop the messages that are due for it, how its last try
+//! went, and who is at work on it.
+//!
+//! It holds ids and times only, no message and no address: some 100 octets for each queued message. Times are running
+//! time (see `rules::running_clock`), so a jump of the clock moves nothing here. No lock is held over I/O.
+
+use crate::mail::id::QueueId;
+use crate::mail::next_hop::NextHop;
+use crate::mail::outcome::Diagnostic;
+use crate::rules::breaker::Breaker;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Where copies of messages go, as the queue sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Hop {
+    /// To a Maildir that could not take it at once, or to nobody any more.
+    Local,
+    /// To another host.
+    Relay(NextHop),
+}
+
+impl fmt::Display for Hop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local => f.write_str("local"),
+            Self::Relay(next_hop) => next_hop.fmt(f),
+        }
+    }
+}
+
+/// A message that waits for a hop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Job {
+    /// Which message.
+    pub id: QueueId,
+    /// When it came, in running time.
+    pub arrival: Duration,
+}
+
+/// How many workers there may be.
+#[derive(Debug, Clone, Copy)]
+pub struct WorkerCaps {
+    /// At all next hops together.
+    pub total: usize,
+    /// At one next hop.
+    pub per_hop: usize,
+}
+
+/// What the forwarder does next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Start a worker for this hop; it has been counted in.
+    Work(Hop),
+    /// Nothing before this running time, if ever.
+    Wait(Option<Duration>),
+    /// The daemon stops.
+    Stop,
+}
+
+/// The index.
+#[derive(Debug, Default)]
+pub struct Board {
+    inner: Mutex<Inner>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    routes: HashMap<Hop, Route>,
+    /// Size of each message in the queue, in octets.
+    messages: HashMap<QueueId, u64>,
+    octets: u64,
+    workers: usize,
+    /// With a schedule: new mail waits until it fires.
+    parked: bool,
+    stopping: bool,
+}
+
+#[derive(Debug, Default)]
+struct Route {
+    breaker: Breaker,
+    waiting: BTreeMap<(Duration, QueueId), Duration>,
+    workers: usize,
+    idle: Vec<Arc<Desk>>,
+}
+
+/// Where a worker with an open connection and nothing to do waits for a message.
+#[derive(Debug, Default)]
+struct Desk {
+    news: Mutex<Option<News>>,
+    bell: Condvar,
+}
+
+/// What a waiting worker is told.
+#[derive(Debug, Clone, Copy)]
+enum News {
+    Job(Job),
+    GoHome,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What the locks guard is whole at every moment, so a panic elsewhere does not spoil it.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Board {
+    /// Takes note of a message in the queue; `octets` is its size.
+    pub fn add_message(&self, id: QueueId, octets: u64) {
+        let mut inner = lock(&self.inner);
+        if inner.messages.insert(id, octets).is_none() {
+            inner.octets += octets;
+        }
+    }
+
+    /// Forgets a message that has left the queue; false if it was forgotten before.
+    pub fn forget_message(&self, id: QueueId) -> bool {
+        let mut inner = lock(&self.inner);
+        let known = inner.messages.remove(&id);
+        inner.octets -= known.unwrap_or(0);
+        known.is_some()
+    }
+
+    /// Messages in the queue, and their size in octets.
+    #[must_use]
+    pub fn size(&self) -> (usize, u64) {
+        let inner = lock(&self.inner);
+        (inner.messages.len(), inner.octets)
+    }
+
+    /// Puts a new message before a hop: a worker that is idle there gets it at once.
+    pub fn submit(&self, hop: Hop, job: Job, now: Duration) {
+        let mut inner = lock(&self.inner);
+        if inner.parked {
+            return inner.wait(hop, job, Duration::MAX);
+        }
+        let desk = inner.routes.get_mut(&hop).and_then(|route| route.idle.pop());
+        match desk {
+            Some(desk) => {
+                *lock(&desk.news) = Some(News::Job(job));
+                desk.bell.notify_one();
+            }
+            None => {
+                inner.wait(hop, job, now);
+                drop(inner);
+                self.changed.notify_one();
+            }
+        }
+    }
+
+    /// Puts a message back, to be tried at `due`; with a schedule, when that fires.
+    pub fn put_back(&self, hop: Hop, job: Job, due: Duration) {
+        let mut inner = lock(&self.inner);
+        let due = if inner.parked { Duration::MAX } else { due };
+        inner.wait(hop, job, due);
+        drop(inner);
+        self.changed.notify_one();
+    }
+
+    /// The next message that is due at a hop, unless the hop pauses.
+    #[must_use]
+    pub fn take(&self, hop: &Hop, now: Duration) -> Option<Job> {
+        let mut inner = lock(&self.inner);
+        if inner.stopping {
+            return None;
+        }
+        let route = inner.routes.get_mut(hop)?;
+        if route.breaker.is_open(now) && route.workers > 1 {
+            return None;
+        }
+        route.take_due(now)
+    }
+
+    /// Waits up to `patience` for a message that comes in for a hop.
+    #[must_use]
+    pub fn linger(&self, hop: &Hop, patience: Duration, now: Duration) -> Option<Job> {
+        let desk = Arc::new(Desk::default());
+        {
+            let mut inner = lock(&self.inner);
+            if inner.stopping || patience.is_zero() {
+                return None;
+            }
+            let route = inner.routes.get_mut(hop)?;
+            if let Some(job) = route.take_due(now) {
+                return Some(job);
+            }
+            route.idle.push(Arc::clone(&desk));
+        }
+        let waited = desk.bell.wait_timeout_while(lock(&desk.news), patience, |news| news.is_none());
+        let news = *waited.unwrap_or_else(PoisonError::into_inner).0;
+        let news = news.or_else(|| {
+            let mut inner = lock(&self.inner);
+            if let Some(route) = inner.routes.get_mut(hop) {
+                route.idle.retain(|other| !Arc::ptr_eq(other, &desk));
+            }
+            // Between the end of the wait and the lock a message may have come.
+            *lock(&desk.news)
+        });
+        match news {
+            Some(News::Job(job)) => Some(job),
+            Some(News::GoHome) | None => None,
+        }
+    }
+
+    /// What to do at `now`: a hop with something due, no pause and room for a worker.
+    #[must_use]
+    pub fn next(&self, now: Duration, caps: WorkerCaps) -> Next {
+        lock(&self.inner).next(now, caps)
+    }
+
+    /// As [`Self::next`], but waits for a change or up to `longest` if there is nothing to do.
+    #[must_use]
+    pub fn wait(&self, now: Duration, caps: WorkerCaps, longest: Duration) -> Next {
+        let mut inner = lock(&self.inner);
+        let next = inner.next(now, caps);
+        let Next::Wait(until) = next else { return next };
+        let time = until.map_or(longest, |until| until.saturating_sub(now).min(longest));
+        drop(self.changed.wait_timeout(inner, time));
+        Next::Wait(until)
+    }
+
+    /// A worker has ended.
+    pub fn worker_ended(&self, hop: &Hop) {
+        let mut inner = lock(&self.inner);
+        inner.workers = inner.workers.saturating_sub(usize::from(*hop != Hop::Local));
+        if let Some(route) = inner.routes.get_mut(hop) {
+            route.workers = route.workers.saturating_sub(1);
+            if route.workers == 0 && route.waiting.is_empty() && route.breaker.pause().is_none() {
+                inner.routes.remove(hop);
+            }
+        }
+        drop(inner);
+        self.changed.notify_all();
+    }
+
+    /// The hop works.
+    pub fn hop_succeeded(&self, hop: &Hop) {
+        if let Some(route) = lock(&self.inner).routes.get_mut(hop) {
+            route.breaker.clear();
+        }
+    }
+
+    /// The hop failed: it pauses for what `step` makes of the number of failures in a row. Gives the pause, and the
+    /// messages older than `lifetime` by now, which somebody has to look at.
+    pub fn hop_failed(
+        &self,
+        hop: &Hop,
+        now: Duration,
+        step: &dyn Fn(u32) -> Duration,
+        reason: &Diagnostic,
+        lifetime: Duration,
+    ) -> (Duration, Vec<Job>) {
+        let mut inner = lock(&self.inner);
+        let route = inner.routes.entry(hop.clone()).or_default();
+        let pause = step(route.breaker.failures() + 1);
+        route.breaker.failed(now, pause, reason.clone());
+        let old = |(&(_, id), &arrival): (&(Duration, QueueId), &Duration)| {
+            (now.saturating_sub(arrival) > lifetime).then_some(Job { id, arrival })
+        };
+        let old: Vec<Job> = route.waiting.iter().filter_map(old).collect();
+        route.waiting.retain(|_, arrival| now.saturating_sub(*arrival) <= lifetime);
+        (pause, old)
+    }
+
+    /// Why a hop pauses, if it does.
+    #[must_use]
+    pub fn pause_reason(&self, hop: &Hop, now: Duration) -> Option<Diagnostic> {
+        let inner = lock(&self.inner);
+        let breaker = &inner.routes.get(hop)?.breaker;
+        breaker.pause().filter(|_| breaker.is_open(now)).map(|pause| pause.reason.clone())
+    }
+
+    /// Failures of a hop since a running time, which count as attempts of the messages that waited.
+    #[must_use]
+    pub fn failures_since(&self, hop: &Hop, since: Duration) -> u32 {
+        lock(&self.inner).routes.get(hop).map_or(0, |route| route.breaker.failures_since(since))
+    }
+
+    /// Everything is due now, and no hop pauses.
+    pub fn flush(&self, now: Duration) {
+        let mut inner = lock(&self.inner);
+        for route in inner.routes.values_mut() {
+            route.breaker.clear();
+            let waiting = std::mem::take(&mut route.waiting);
+            route.waiting =
+                waiting.into_iter().map(|((due, id), arrival)| ((due.min(now), id), arrival)).collect();
+        }
+        drop(inner);
+        self.changed.notify_all();
+    }
+
+    /// Whether new mail waits for a schedule.
+    pub fn set_parked(&self, parked: bool) {
+        lock(&self.inner).parked = parked;
+    }
+
+    /// Forgets what waits and all pauses, since routes have changed; what is being worked on is put back by its worker.
+    pub fn clear_routes(&self) {
+        let mut inner = lock(&self.inner);
+        for route in inner.routes.values_mut() {
+            route.waiting.clear();
+            route.breaker.clear();
+        }
+        inner.routes.retain(|_, route| route.workers > 0);
+    }
+
+    /// Sends the workers home.
+    pub fn stop(&self) {
+        let mut inner = lock(&self.inner);
+        inner.stopping = true;
+        for desk in inner.routes.values_mut().flat_map(|route| route.idle.drain(..)) {
+            *lock(&desk.news) = Some(News::GoHome);
+            desk.bell.notify_one();
+        }
+        drop(inner);
+        self.changed.notify_all();
+    }
+
+    /// Whether the daemon stops.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        lock(&self.inner).stopping
+    }
+
+    /// Waits up to `patience` for the last worker to end.
+    pub fn wait_for_workers(&self, patience: Duration) {
+        let busy = |inner: &mut Inner| inner.routes.values().any(|route| route.workers > 0);
+        drop(self.changed.wait_timeout_while(lock(&self.inner), patience, busy));
+    }
+}
+
+impl Inner {
+    fn wait(&mut self, hop: Hop, job: Job, due: Duration) {
+        self.routes.entry(hop).or_default().waiting.insert((due, job.id), job.arrival);
+    }
+
+    fn next(&mut self, now: Duration, caps: WorkerCaps) -> Next {
+        if self.stopping {
+            return Next::Stop;
+        }
+        let mut earliest: Option<Duration> = None;
+        let mut found = None;
+        for (hop, route) in &mut self.routes {
+            let Some(&(due, _)) = route.waiting.keys().next() else { continue };
+            let pause = route.breaker.pause().map_or(Duration::ZERO, |pause| pause.until);
+            let due = due.max(pause);
+            if due > now {
+                earliest = Some(earliest.map_or(due, |other| other.min(due)));
+                continue;
+            }
+            let has_room = match hop {
+                Hop::Local => route.workers == 0,
+                Hop::Relay(_) => self.workers < caps.total && route.workers < caps.per_hop,
+            };
+            if has_room && route.idle.is_empty() && route.breaker.admit(now) {
+                route.workers += 1;
+                found = Some(hop.clone());
+                break;
+            }
+        }
+        match found {
+            Some(hop) => {
+                self.workers += usize::from(hop != Hop::Local);
+                Next::Work(hop)
+            }
+            None => Next::Wait(earliest.filter(|&due| due < Duration::MAX)),
+        }
+    }
+}
+
+impl Route {
+    fn take_due(&mut self, now: Duration) -> Option<Job> {
+        let first = self.waiting.first_entry().filter(|first| first.key().0 <= now)?;
+        let ((_, id), arrival) = first.remove_entry();
+        Some(Job { id, arrival })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::address::Domain;
+    use crate::mail::status::EnhancedStatus;
+
+    const CAPS: WorkerCaps = WorkerCaps { total: 2, per_hop: 1 };
+    const LONG: Duration = Duration::from_secs(1000);
+
+    fn hop(name: &str) -> Hop {
+        Hop::Relay(NextHop::Mx(Domain::parse(name).unwrap()))
+    }
+
+    fn job(n: u64) -> Job {
+        Job { id: QueueId::new(n, 0), arrival: Duration::ZERO }
+    }
+
+    fn seconds(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    #[test]
+    fn workers_are_bounded_and_what_is_due_first_goes_first() {
+        let board = Board::default();
+        for (n, name) in [(1, "a.example"), (2, "a.example"), (3, "b.example"), (4, "c.example")] {
+            board.submit(hop(name), job(n), seconds(n));
+        }
+        let mut working = Vec::new();
+        while let Next::Work(hop) = board.next(seconds(9), CAPS) {
+            working.push(hop);
+        }
+        assert_eq!(working.len(), 2);
+        assert_eq!(board.next(seconds(9), CAPS), Next::Wait(None));
+        board.worker_ended(&working[0]);
+        board.worker_ended(&working[1]);
+        assert_eq!(board.take(&hop("a.example"), seconds(9)), Some(job(1)));
+        assert_eq!(board.take(&hop("a.example"), seconds(1)), None);
+        assert_eq!(board.take(&hop("a.example"), seconds(2)), Some(job(2)));
+    }
+
+    #[test]
+    fn a_paused_hop_waits_and_others_go_on() {
+        let board = Board::default();
+        let reason = Diagnostic::local(EnhancedStatus::NO_ANSWER, "no answer");
+        board.submit(hop("a.example"), job(1), seconds(0));
+        board.submit(hop("b.example"), job(2), seconds(0));
+        let failed = board.hop_failed(&hop("a.example"), seconds(1), &|_| seconds(60), &reason, LONG);
+        assert_eq!(failed, (seconds(60), vec![]));
+        assert_eq!(board.next(seconds(2), CAPS), Next::Work(hop("b.example")));
+        assert_eq!(board.take(&hop("b.example"), seconds(2)), Some(job(2)));
+        assert_eq!(board.next(seconds(2), CAPS), Next::Wait(Some(seconds(61))));
+        assert_eq!(board.pause_reason(&hop("a.example"), seconds(2)), Some(reason));
+        assert_eq!(board.next(seconds(61), CAPS), Next::Work(hop("a.example")));
+        // One try is let through; nobody else joins until it is reported.
+        assert_eq!(
+            board.next(seconds(62), WorkerCaps { total: 9, per_hop: 9 }),
+            Next::Wait(Some(seconds(61 + 3600)))
+        );
+        board.flush(seconds(63));
+        assert_eq!(
+            board.next(seconds(63), WorkerCaps { total: 9, per_hop: 9 }),
+            Next::Work(hop("a.example"))
+        );
+    }
+
+    #[test]
+    fn old_messages_of_a_failing_hop_are_given_out() {
+        let board = Board::default();
+        let reason = Diagnostic::local(EnhancedStatus::NO_ANSWER, "no answer");
+        board.submit(hop("a.example"), job(1), seconds(0));
+        board.submit(hop("a.example"), Job { arrival: seconds(900), ..job(2) }, seconds(900));
+        let (_, old) = board.hop_failed(&hop("a.example"), seconds(1001), &|_| seconds(60), &reason, LONG);
+        assert_eq!(old, vec![job(1)]);
+        assert_eq!(board.take(&hop("a.example"), seconds(2000)).map(|job| job.id), Some(job(2).id));
+    }
+
+    #[test]
+    fn an_idle_worker_gets_new_mail_from_hand_to_hand() {
+        let board = Arc::new(Board::default());
+        board.submit(hop("a.example"), job(1), seconds(0));
+        assert_eq!(board.next(seconds(0), CAPS), Next::Work(hop("a.example")));
+        assert_eq!(board.take(&hop("a.example"), seconds(0)), Some(job(1)));
+        let other = Arc::clone(&board);
+        let worker = std::thread::spawn(move || other.linger(&hop("a.example"), seconds(30), seconds(0)));
+        while lock(&board.inner).routes.values().all(|route| route.idle.is_empty()) {
+            std::thread::yield_now();
+        }
+        board.submit(hop("a.example"), job(2), seconds(0));
+        assert_eq!(worker.join().unwrap(), Some(job(2)));
+        assert_eq!(board.linger(&hop("a.example"), Duration::from_millis(1), seconds(0)), None);
+        assert!(lock(&board.inner).routes.values().all(|route| route.idle.is_empty()));
+    }
+
+    #[test]
+    fn a_schedule_parks_mail_until_it_fires() {
+        let board = Board::default();
+        board.set_parked(true);
+        board.submit(hop("a.example"), job(1), seconds(0));
+        board.put_back(hop("a.example"), job(2), seconds(5));
+        assert_eq!(board.next(seconds(99), CAPS), Next::Wait(None));
+        board.flush(seconds(100));
+        assert_eq!(board.next(seconds(100), CAPS), Next::Work(hop("a.example")));
+    }
+
+    #[test]
+    fn the_queue_is_counted() {
+        let board = Board::default();
+        board.add_message(job(1).id, 10);
+        board.add_message(job(1).id, 10);
+        board.add_message(job(2).id, 5);
+        assert_eq!(board.size(), (2, 15));
+        assert!(board.forget_message(job(1).id));
+        assert!(!board.forget_message(job(1).id));
+        assert_eq!(board.size(), (1, 5));
+    }
+}

@@ -1,0 +1,384 @@
+//! One SMTP connection: octets from the socket into the session, and what the session wants done.
+//!
+//! It owns the deadlines and the buffers; the session owns the order of things; intake owns the message. A panic in here
+//! ends this connection and no other.
+
+use super::counters::Permit;
+use super::event::Event;
+use super::intake::{Incoming, Intake, Submission};
+use super::site::{Site, SystemAccounts};
+use crate::mail::address::{ForwardPath, ReversePath};
+use crate::mail::message::Origin;
+use crate::mail::status::EnhancedStatus;
+use crate::net::transport::{Deadline, Stopwatch, Transport, WireError};
+use crate::rules::route::Routed;
+use crate::smtp::data::DotDecoder;
+use crate::smtp::extension::{MailParameters, size};
+use crate::smtp::limits::COMMAND_LINE_MAX_OCTETS;
+use crate::smtp::line::LineCutter;
+use crate::smtp::reply::{Reply, Severity};
+use crate::smtp::server::{Action, Session, Transaction};
+use crate::store::free_space;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// Room for a command line, and little enough for a thousand idle connections.
+const COMMAND_BUFFER_OCTETS: usize = 4096;
+/// Room for data, while there is much of it.
+const DATA_BUFFER_OCTETS: usize = 64 * 1024;
+/// Deadlines shrink to this for strangers when connections run short (INTERFACE section 2).
+const HURRIED: Duration = Duration::from_secs(10);
+/// Slow data is borne with for so long …
+const DATA_GRACE: Duration = Duration::from_secs(60);
+/// … and has to come at this rate on average after that, in octets a second.
+const DATA_MIN_RATE: u64 = 500;
+/// Time for a client to take our replies.
+const WRITE_DEADLINE: Duration = Duration::from_secs(60);
+/// Replies are held back while more commands are there to be answered, up to so many octets (RFC 2920 §3.2).
+const REPLIES_HELD_OCTETS: usize = 4096;
+
+/// Why a connection ended.
+enum End {
+    /// As it should: QUIT, or the client went away between transactions.
+    Regular,
+    /// We end it, with this reason for the log and this 421 for the client.
+    Aborted(&'static str),
+    /// The socket is of no use any more.
+    Lost(WireError),
+}
+
+impl From<WireError> for End {
+    fn from(error: WireError) -> Self {
+        Self::Lost(error)
+    }
+}
+
+/// A connection that is being served.
+pub struct Connection<'a> {
+    site: &'a Site,
+    intake: &'a Intake,
+    permit: &'a Permit,
+    transport: &'a mut dyn Transport,
+    client: IpAddr,
+    trusted: bool,
+    session: Session<Routed>,
+    input: Input,
+    replies: Vec<u8>,
+    session_deadline: Deadline,
+}
+
+impl<'a> Connection<'a> {
+    /// A connection to which nothing has been said yet. `client` is in canonical form.
+    #[must_use]
+    pub fn new(
+        site: &'a Site,
+        intake: &'a Intake,
+        permit: &'a Permit,
+        transport: &'a mut dyn Transport,
+        client: IpAddr,
+    ) -> Self {
+        let trusted = site.admission.trusts(client);
+        Self {
+            site,
+            intake,
+            permit,
+            transport,
+            client,
+            trusted,
+            session: Session::new(site.terms.clone()),
+            input: Input::new(COMMAND_BUFFER_OCTETS),
+            replies: Vec::new(),
+            session_deadline: Deadline::after(site.settings.limits.session_timeout),
+        }
+    }
+
+    /// Serves it to its end.
+    pub fn serve(mut self) {
+        let end = self.run();
+        let reason = match end {
+            Ok(()) | Err(End::Regular) => return,
+            Err(End::Aborted(reason)) => {
+                let reply = self.session.abort(EnhancedStatus::NOT_ACCEPTING, reason);
+                reply.print(&mut self.replies);
+                let _ = self.flush();
+                reason.to_owned()
+            }
+            Err(End::Lost(error)) => error.to_string(),
+        };
+        Event::Closed { client: &self.client.to_string(), reason: &reason }.log();
+    }
+
+    fn run(&mut self) -> Result<(), End> {
+        // A client that talks before it was greeted is a robot, or is smuggling through a proxy.
+        if self.transport.has_input() {
+            Reply::new(554, EnhancedStatus::INVALID_COMMAND, "wait for the greeting")
+                .print(&mut self.replies);
+            self.flush()?;
+            return Err(End::Aborted("spoke before the greeting"));
+        }
+        self.session.greeting().print(&mut self.replies);
+        let mut cutter = LineCutter::default();
+        loop {
+            let (used, line) = cutter.cut(self.input.octets(), COMMAND_LINE_MAX_OCTETS);
+            let Some(line) = line else {
+                self.input.consume(used);
+                self.wait_for_command()?;
+                continue;
+            };
+            let action = self.session.line(&line);
+            self.input.consume(used);
+            self.act(action)?;
+            if self.replies.len() > REPLIES_HELD_OCTETS {
+                self.flush()?;
+            }
+        }
+    }
+
+    /// Sends what is due and reads more of the command phase.
+    fn wait_for_command(&mut self) -> Result<(), End> {
+        self.flush()?;
+        self.permit.set_busy(self.session.is_in_transaction());
+        let limits = &self.site.settings.limits;
+        let line_started = !self.input.octets().is_empty();
+        if !line_started {
+            self.input.line_deadline = Deadline::after(self.hurried(limits.command_timeout));
+        }
+        let deadline = self.input.line_deadline.min(self.session_deadline);
+        if self.permit.is_stopping() && !self.session.is_in_transaction() {
+            return Err(End::Aborted("is shutting down"));
+        }
+        match self.input.fill(self.transport, deadline) {
+            Ok(()) if line_started => Ok(()),
+            Ok(()) => {
+                // The line has its own time, from its first octet on.
+                self.input.line_deadline = Deadline::after(self.hurried(limits.command_timeout));
+                Ok(())
+            }
+            Err(WireError::TimedOut) => Err(End::Aborted("timed out waiting for a command")),
+            Err(WireError::Closed) if self.permit.is_stopping() => Err(End::Aborted("is shutting down")),
+            Err(WireError::Closed) if !self.session.is_in_transaction() => Err(End::Regular),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn act(&mut self, action: Action<Routed>) -> Result<(), End> {
+        let next = match action {
+            Action::Reply(reply) => {
+                reply.print(&mut self.replies);
+                return Ok(());
+            }
+            Action::Close(reply) => {
+                reply.print(&mut self.replies);
+                self.flush()?;
+                if reply.severity() == Severity::Transient {
+                    Event::Closed { client: &self.client.to_string(), reason: &reply.to_string() }.log();
+                }
+                return Err(End::Regular);
+            }
+            Action::AskSender(_, parameters) => {
+                let verdict = self.judge_sender(&parameters);
+                self.session.sender_verdict(verdict)
+            }
+            Action::AskRecipient(path) => {
+                let verdict = self.judge_recipient(&path);
+                self.session.recipient_verdict(verdict)
+            }
+            Action::AskData(transaction) => return self.receive(transaction),
+        };
+        self.act(next)
+    }
+
+    /// Whether there is room for what MAIL announces.
+    fn judge_sender(&self, parameters: &MailParameters) -> Result<(), Reply> {
+        let needed = self.site.settings.limits.free_space.saturating_add(parameters.size_octets.unwrap_or(0));
+        let maildirs = self.site.settings.local.maildir.fixed_directory();
+        let state = Some(self.site.settings.state.as_path());
+        for path in [state, maildirs.filter(|path| Some(*path) != state)].into_iter().flatten() {
+            // A file system that can't be asked says no when it is written to.
+            if free_space(path).is_ok_and(|space| space < needed) {
+                return Err(Reply::new(452, EnhancedStatus::SYSTEM_FULL, "no space left on the disk"));
+            }
+        }
+        Ok(())
+    }
+
+    fn judge_recipient(&self, path: &ForwardPath) -> Result<Routed, Reply> {
+        let routed = self.site.routes.route(path, &SystemAccounts).map_err(|no_route| no_route.reply())?;
+        self.site.admission.admit(&routed, self.trusted)?;
+        Ok(routed)
+    }
+
+    /// Takes the message: intake is made ready first, so that its refusal can still answer DATA.
+    fn receive(&mut self, transaction: Transaction<Routed>) -> Result<(), End> {
+        let reverse_path = transaction.reverse_path.clone();
+        let mut incoming = match self.intake.begin(self.site, self.submission(transaction)) {
+            Ok(incoming) => incoming,
+            Err(refusal) => {
+                self.tell_refused(&reverse_path, &refusal.to_string());
+                let action = self.session.data_verdict(Err(refusal.reply()));
+                return self.act(action);
+            }
+        };
+        let action = self.session.data_verdict(Ok(()));
+        self.act(action)?;
+        let verdict = self.read_data(&mut incoming)?;
+        let verdict = verdict.and_then(|()| {
+            incoming.commit().map(|accepted| accepted.id).map_err(|refusal| {
+                Event::Trouble { doing: "taking a message", error: &refusal.to_string() }.log();
+                refusal.reply()
+            })
+        });
+        if let Err(reply) = &verdict {
+            self.tell_refused(&reverse_path, &reply.to_string());
+        }
+        let action = self.session.end_of_data(verdict);
+        self.act(action)
+    }
+
+    fn submission(&self, transaction: Transaction<Routed>) -> Submission {
+        let client = self.client.to_string();
+        let origin = Origin {
+            helo: self.session.client_name().unwrap_or_default().to_owned(),
+            client: match self.client {
+                IpAddr::V4(ip) => format!("[{ip}]"),
+                IpAddr::V6(ip) => format!("[IPv6:{ip}]"),
+            },
+            protocol: if self.session.is_extended() { "ESMTP" } else { "SMTP" },
+            tls: None,
+        };
+        Submission {
+            reverse_path: transaction.reverse_path,
+            body: transaction.parameters.body,
+            recipients: transaction.recipients,
+            origin: Some(origin),
+            client,
+        }
+    }
+
+    /// Reads the data to its end, whatever is wrong with it; the inner result says what that was.
+    fn read_data(&mut self, incoming: &mut Incoming<'_>) -> Result<Result<(), Reply>, End> {
+        let (mut decoder, mut piece) = (DotDecoder::default(), Vec::new());
+        let limits = &self.site.settings.limits;
+        let started = Stopwatch::start();
+        loop {
+            let used = decoder.decode(self.input.octets(), &mut piece);
+            self.input.consume(used);
+            if decoder.octets() <= limits.message_size {
+                incoming.write(&piece);
+            }
+            piece.clear();
+            if decoder.is_at_end() {
+                break;
+            }
+            self.flush()?;
+            if is_too_slow(decoder.octets(), started.elapsed()) {
+                return Err(End::Aborted("got the data too slowly"));
+            }
+            let deadline = Deadline::after(self.hurried(limits.data_timeout)).min(self.session_deadline);
+            self.input.grow_if_full();
+            match self.input.fill(self.transport, deadline) {
+                Ok(()) => {}
+                Err(WireError::TimedOut) => return Err(End::Aborted("timed out waiting for data")),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.input.shrink(COMMAND_BUFFER_OCTETS);
+        Ok(if decoder.is_malformed() {
+            Err(Reply::new(
+                550,
+                EnhancedStatus::SYNTAX_ERROR,
+                "the message has a bare CR or LF; end lines with CRLF",
+            ))
+        } else if decoder.octets() > limits.message_size {
+            Err(size::too_big(limits.message_size))
+        } else {
+            Ok(())
+        })
+    }
+
+    fn tell_refused(&self, from: &ReversePath, reply: &str) {
+        Event::Refused { client: &self.client.to_string(), from, reply }.log();
+    }
+
+    fn flush(&mut self) -> Result<(), WireError> {
+        if !self.replies.is_empty() {
+            self.transport.write_all(&self.replies, Deadline::after(WRITE_DEADLINE))?;
+            self.replies.clear();
+        }
+        Ok(())
+    }
+
+    /// The time a client gets: little, if it is a stranger and connections run short.
+    fn hurried(&self, time: Duration) -> Duration {
+        let open = self.permit.open_connections() as u64;
+        let is_crowded = open * 4 > u64::from(self.site.settings.limits.connections) * 3;
+        if is_crowded && !self.trusted { time.min(HURRIED) } else { time }
+    }
+}
+
+/// An octet a minute must not hold a thread for an hour.
+fn is_too_slow(octets: u64, elapsed: Duration) -> bool {
+    elapsed > DATA_GRACE && octets / elapsed.as_secs().max(1) < DATA_MIN_RATE
+}
+
+/// What has been read and not been used.
+struct Input {
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// The last read left no room.
+    was_full: bool,
+    line_deadline: Deadline,
+}
+
+impl Input {
+    fn new(capacity: usize) -> Self {
+        Self {
+            buffer: vec![0; capacity],
+            start: 0,
+            end: 0,
+            was_full: false,
+            line_deadline: Deadline::after(Duration::ZERO),
+        }
+    }
+
+    fn octets(&self) -> &[u8] {
+        self.buffer.get(self.start..self.end).unwrap_or_default()
+    }
+
+    fn consume(&mut self, octets: usize) {
+        self.start = (self.start + octets).min(self.end);
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+    }
+
+    /// Reads at least one octet.
+    fn fill(&mut self, transport: &mut dyn Transport, deadline: Deadline) -> Result<(), WireError> {
+        if self.end == self.buffer.len() {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        // A line longer than the buffer has been passed over by the cutter: there is room.
+        let room = self.buffer.get_mut(self.end..).unwrap_or_default();
+        self.end += transport.read(room, deadline)?;
+        self.was_full = self.end == self.buffer.len();
+        Ok(())
+    }
+
+    /// More room for data, if what there is was filled at once.
+    fn grow_if_full(&mut self) {
+        if self.was_full && self.start == self.end && self.buffer.len() < DATA_BUFFER_OCTETS {
+            self.buffer.resize(DATA_BUFFER_OCTETS, 0);
+        }
+    }
+
+    fn shrink(&mut self, capacity: usize) {
+        if self.buffer.len() > capacity && self.end - self.start <= capacity {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+            self.buffer.truncate(capacity);
+            self.buffer.shrink_to_fit();
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Connections that are open: how many there are, whose they are, and how to end them.
+
+use crate::net::transport::{Deadline, TcpTransport, Transport};
+use std::collections::HashMap;
+use std::net::{IpAddr, Shutdown, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// The connections of all listeners.
+#[derive(Debug, Default)]
+pub struct Connections {
+    open: Mutex<Open>,
+    /// Notified when one ends.
+    ended: Condvar,
+    stopping: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    next: u64,
+    slots: HashMap<u64, Arc<Slot>>,
+    by_address: HashMap<IpAddr, u32>,
+}
+
+/// One connection, as others see it.
+#[derive(Debug)]
+struct Slot {
+    stream: Arc<TcpStream>,
+    busy: AtomicBool,
+}
+
+/// How many connections there may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Caps {
+    /// In all.
+    pub total: u32,
+    /// Of one address.
+    pub per_address: u32,
+}
+
+/// Why a connection is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// There are too many in all, or what is left is kept for those who are trusted.
+    TooMany,
+    /// There are too many of this address.
+    TooManyOfAddress,
+}
+
+/// The right to one connection; given back when dropped, also by a panic.
+#[derive(Debug)]
+pub struct Permit {
+    connections: Arc<Connections>,
+    number: u64,
+    address: IpAddr,
+    slot: Arc<Slot>,
+}
+
+impl Connections {
+    /// Counts a connection in.
+    ///
+    /// # Errors
+    /// It is one too many. A quarter of all is kept for trusted clients, whose address has no limit of its own: a
+    /// stranger can't keep this box's own alerts out.
+    pub fn admit(
+        self: &Arc<Self>,
+        stream: Arc<TcpStream>,
+        client: IpAddr,
+        trusted: bool,
+        caps: Caps,
+    ) -> Result<Permit, Refused> {
+        let mut open = self.lock();
+        let in_all = open.slots.len() as u64;
+        let most = u64::from(if trusted { caps.total } else { caps.total - caps.total / 4 });
+        if in_all >= most {
+            return Err(Refused::TooMany);
+        }
+        let address = counted_address(client);
+        let of_address = open.by_address.entry(address).or_default();
+        if !trusted && *of_address >= caps.per_address {
+            return Err(Refused::TooManyOfAddress);
+        }
+        *of_address += 1;
+        let slot = Arc::new(Slot { stream, busy: AtomicBool::new(false) });
+        let number = open.next;
+        open.next += 1;
+        open.slots.insert(number, Arc::clone(&slot));
+        Ok(Permit { connections: Arc::clone(self), number, address, slot })
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.lock().slots.len()
+    }
+
+    /// Whether the daemon is about to end.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// From here on, whoever asks is told that we are stopping.
+    pub fn begin_stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+    }
+
+    /// Wakes those that wait for a command, and gives the others the time to end their transactions.
+    pub fn stop(&self, patience: Duration) {
+        self.begin_stop();
+        let deadline = Deadline::after(patience);
+        let mut open = self.lock();
+        for slot in open.slots.values().filter(|slot| !slot.busy.load(Ordering::SeqCst)) {
+            // The thread reads the end of its input then, sees that we are stopping, and says 421.
+            let _ = slot.stream.shutdown(Shutdown::Read);
+        }
+        while !open.slots.is_empty() && !deadline.remaining().is_zero() {
+            let waited = self.ended.wait_timeout(open, deadline.remaining());
+            open = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What counts as one address: for IPv6 the /64, which is what one customer has at least.
+fn counted_address(client: IpAddr) -> IpAddr {
+    match client.to_canonical() {
+        IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() >> 64 << 64).into()),
+        ip @ IpAddr::V4(_) => ip,
+    }
+}
+
+impl Permit {
+    /// Marks whether a transaction is open, which a shutdown waits for.
+    pub fn set_busy(&self, busy: bool) {
+        self.slot.busy.store(busy, Ordering::SeqCst);
+    }
+
+    /// Whether the daemon is about to end.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.connections.is_stopping()
+    }
+
+    /// How many connections there are.
+    #[must_use]
+    pub fn open_connections(&self) -> usize {
+        self.connections.count()
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut open = self.connections.lock();
+        open.slots.remove(&self.number);
+        if let Some(count) = open.by_address.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                open.by_address.remove(&self.address);
+            }
+        }
+        drop(open);
+        self.connections.ended.notify_all();
+    }
+}
+
+/// Says 421 to a client for whom there is no place, without a thread and without waiting.
+pub fn turn_away(stream: TcpStream, reply: &crate::smtp::reply::Reply) {
+    let mut octets = Vec::new();
+    reply.print(&mut octets);
+    // A fresh connection has room for a line; whoever left none gets none.
+    let _ = stream.set_nonblocking(true);
+    let _ = TcpTransport::new(Arc::new(stream)).write_all(&octets, Deadline::after(Duration::from_millis(1)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    fn stream() -> Arc<TcpStream> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap())
+    }
+
+    #[test]
+    fn a_quarter_is_kept_for_the_trusted_and_no_address_takes_all() {
+        let connections = Arc::new(Connections::default());
+        let caps = Caps { total: 8, per_address: 4 };
+        let admit = |ip: &str, trusted| connections.admit(stream(), ip.parse().unwrap(), trusted, caps);
+        let mut permits: Vec<Permit> = (0..4).map(|_| admit("192.0.2.1", false).unwrap()).collect();
+        assert_eq!(admit("192.0.2.1", false).unwrap_err(), Refused::TooManyOfAddress);
+        permits.push(admit("2001:db8::1", false).unwrap());
+        permits.push(admit("2001:db8::ffff", false).unwrap());
+        assert_eq!(admit("192.0.2.2", false).unwrap_err(), Refused::TooMany);
+        permits.push(admit("127.0.0.1", true).unwrap());
+        permits.push(admit("127.0.0.1", true).unwrap());
+        assert_eq!(admit("127.0.0.1", true).unwrap_err(), Refused::TooMany);
+        assert_eq!(connections.count(), 8);
+        permits.truncate(3);
+        assert!(admit("192.0.2.1", false).is_ok());
+        drop(permits);
+        assert_eq!(connections.count(), 0);
+        assert!(connections.lock().by_address.is_empty());
+    }
+
+    #[test]
+    fn ipv6_is_counted_by_its_network() {
+        let counted = |text: &str| counted_address(text.parse().unwrap()).to_string();
+        assert_eq!(counted("2001:db8:0:1:2:3:4:5"), "2001:db8:0:1::");
+        assert_eq!(counted("::ffff:192.0.2.1"), "192.0.2.1");
+    }
+}

@@ -1,0 +1,115 @@
+//! The parts of a running pillarbox, put together.
+
+use super::board::Board;
+use super::clock::EngineClock;
+use super::counters::Connections;
+use super::event::Event;
+use super::forwarder::{Forwarder, Outbox, SiteHandle, current};
+use super::intake::Intake;
+use super::listener;
+use super::site::Site;
+use crate::net::resolver::{Resolver, SystemFiles};
+use crate::net::transport::TcpConnect;
+use crate::store::maildir::Maildirs;
+use crate::store::queue::Queue;
+use crate::sys;
+use crate::sys::clock::{Clock, SystemClock};
+use std::io;
+use std::net::TcpListener;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+/// How long transactions and outgoing final dots have when the daemon stops (INTERFACE section 8).
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a connection to a next hop is kept open for further mail.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A running pillarbox.
+#[derive(Debug)]
+pub struct Daemon {
+    site: SiteHandle,
+    /// Connections of clients.
+    pub connections: Arc<Connections>,
+    /// Where mail enters.
+    pub intake: Arc<Intake>,
+    /// Where queued mail leaves.
+    pub forwarder: Arc<Forwarder>,
+}
+
+impl Daemon {
+    /// Puts the parts together; nothing runs yet.
+    #[must_use]
+    pub fn new(site: Site, queue: Queue) -> Self {
+        let clock = Arc::new(EngineClock::resume(Box::new(SystemClock), &site.settings.state));
+        let maildirs = Maildirs::new(&site.terms.hostname);
+        let dns = &site.settings.dns;
+        let resolver =
+            Resolver::new(&dns.servers, dns.timeout, SystemFiles::default(), Box::new(|| SystemClock.boot()));
+        let site: SiteHandle = Arc::new(RwLock::new(Arc::new(site)));
+        let outbox = Outbox { site: Arc::clone(&site), board: Arc::new(Board::default()) };
+        let outbox = Arc::new(outbox);
+        let intake = Arc::new(Intake {
+            clock,
+            queue: Arc::new(queue),
+            maildirs,
+            listener: Arc::clone(&outbox) as _,
+            ids: AtomicUsize::new(sys::random() as usize),
+        });
+        let forwarder =
+            Forwarder::new(&outbox, Arc::clone(&intake), Box::new(resolver), Box::new(TcpConnect), LINGER);
+        Self { site, connections: Arc::new(Connections::default()), intake, forwarder: Arc::new(forwarder) }
+    }
+
+    /// The configuration of now.
+    #[must_use]
+    pub fn site(&self) -> Arc<Site> {
+        current(&self.site)
+    }
+
+    /// Starts a thread a listener, and the forwarder.
+    ///
+    /// # Errors
+    /// There was no thread to be had.
+    pub fn start(self: &Arc<Self>, listeners: &[Arc<TcpListener>]) -> io::Result<()> {
+        for listener in listeners {
+            let (daemon, listener) = (Arc::clone(self), Arc::clone(listener));
+            sys::thread::start("listener", move || listener::run(&daemon, &listener))?;
+        }
+        let forwarder = Arc::clone(&self.forwarder);
+        sys::thread::start("forwarder", move || {
+            forwarder.load();
+            forwarder.run();
+        })
+    }
+
+    /// Goes on with another configuration: connections and attempts under way keep theirs, queued mail takes the new
+    /// routes.
+    pub fn reload(&self, site: Site) {
+        let new = Arc::new(site);
+        if new.listens_on != self.site().listens_on {
+            log::warn!(target: "pillarbox", "event=notice text=\"listener addresses change only with a restart\"");
+        }
+        *self.site.write().unwrap_or_else(PoisonError::into_inner) = new;
+        self.forwarder.reload();
+    }
+
+    /// Tries all that is queued now.
+    pub fn flush(&self) {
+        self.forwarder.board.flush(self.intake.clock.now().running);
+    }
+
+    /// Stops: no new connections, idle clients get 421, transactions and deliveries have their time.
+    pub fn stop(&self, listeners: &[Arc<TcpListener>]) {
+        Event::Notice("stopping").log();
+        self.forwarder.board.stop();
+        let connections = Arc::clone(&self.connections);
+        connections.begin_stop();
+        listeners.iter().for_each(|listener| listener::wake(listener));
+        connections.stop(STOP_PATIENCE);
+        self.forwarder.board.wait_for_workers(STOP_PATIENCE);
+        self.forwarder.sync_removals();
+        self.intake.clock.save(true);
+        Event::Notice("stopped").log();
+    }
+}

@@ -1,0 +1,591 @@
+//! The one way out of the queue: decides what is tried when, hands it to workers, and settles what came of it.
+//!
+//! The forwarder thread sleeps until the next due time, the schedule, new mail or a signal (DESIGN section 1). Every
+//! outcome is settled here, in this order, so that a crash can repeat an attempt or a notice but lose neither: the
+//! journal, the notice to the sender, the removal.
+
+use super::board::{Board, Hop, Job, Next, WorkerCaps};
+use super::clock::EngineClock;
+use super::delivery::{self, Again};
+use super::event::{AttemptEnd, Event};
+use super::intake::{Intake, Queued};
+use super::local;
+use super::notices;
+use super::site::{Site, SystemAccounts};
+use crate::mail::address::Mailbox;
+use crate::mail::date::Now;
+use crate::mail::id::QueueId;
+use crate::mail::outcome::{Diagnostic, Outcome};
+use crate::mail::status::{Class, EnhancedStatus};
+use crate::net::resolver::Resolve;
+use crate::net::transport::Connect;
+use crate::rules::retry::remaining_wait;
+use crate::rules::route::Destination;
+use crate::store::ErrorKind;
+use crate::store::queue::{self, Checkout, Durability, Entry, Queue, Record};
+use crate::sys;
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+/// The site of now; a reload puts another one in its place.
+pub type SiteHandle = Arc<RwLock<Arc<Site>>>;
+
+/// A retry after trouble of our own: a disk that is full, another process at work on the entry.
+const OWN_TROUBLE_RETRY: Duration = Duration::from_secs(60);
+/// So many removals at most are left to one sync of the queue's directory: what a power cut could deliver again.
+const UNSYNCED_REMOVALS_MAX: usize = 16;
+/// The forwarder looks at the clocks at least this often, to notice jumps and to save the running time.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+/// Reads a handle.
+#[must_use]
+pub fn current(handle: &SiteHandle) -> Arc<Site> {
+    Arc::clone(&handle.read().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Tells the board of queued mail.
+#[derive(Debug)]
+pub struct Outbox {
+    /// The configuration.
+    pub site: SiteHandle,
+    /// The index of the queue.
+    pub board: Arc<Board>,
+}
+
+impl Queued for Outbox {
+    fn queued(&self, id: QueueId, arrival: Now, octets: u64, recipients: &[Mailbox]) {
+        let site = current(&self.site);
+        self.board.add_message(id, octets);
+        let mut hops: Vec<Hop> = Vec::new();
+        for mailbox in recipients {
+            let hop = hop_of(&site, mailbox);
+            if hops.contains(&hop) {
+                continue;
+            }
+            if let Some(reason) = self.board.pause_reason(&hop, arrival.running) {
+                let log = Attempt::log_line(id, mailbox, "-", 0, Duration::ZERO);
+                log(AttemptEnd::Deferred, reason.status, &format!("the route pauses: {}", reason.line()));
+            }
+            hops.push(hop);
+        }
+        for hop in hops {
+            self.board.submit(hop, Job { id, arrival: arrival.running }, arrival.running);
+        }
+    }
+
+    fn size(&self) -> (usize, u64) {
+        self.board.size()
+    }
+}
+
+/// Where a queued recipient goes now. What has no route any more is settled by the local worker.
+fn hop_of(site: &Site, mailbox: &Mailbox) -> Hop {
+    match site.routes.route_mailbox(mailbox, &SystemAccounts).map(|routed| routed.destination) {
+        // A queued recipient that is local here has been routed before: what has changed is for the local worker, too.
+        Ok(Destination::Relay(next_hop)) if !site.routes.is_local(&mailbox.domain) => Hop::Relay(next_hop),
+        _ => Hop::Local,
+    }
+}
+
+/// An attempt at one message for its recipients at one hop.
+#[derive(Debug)]
+pub struct Attempt {
+    /// The message.
+    pub entry: Arc<Entry>,
+    /// Its place on the board.
+    pub job: Job,
+    /// Places in the envelope's list, and what became of them; `None`: nothing was learnt.
+    pub outcomes: Vec<(usize, Option<Outcome>)>,
+    /// Who was talked to, for the log.
+    pub relay: String,
+}
+
+impl Attempt {
+    /// Logs the end of an attempt at one recipient.
+    fn log_line(
+        id: QueueId,
+        to: &Mailbox,
+        relay: &str,
+        attempt: u32,
+        delay: Duration,
+    ) -> impl Fn(AttemptEnd, EnhancedStatus, &str) {
+        move |what, status, reply| Event::Attempt { what, id, to, relay, attempt, delay, status, reply }.log()
+    }
+}
+
+/// The forwarder.
+pub struct Forwarder {
+    /// The configuration.
+    pub site: SiteHandle,
+    /// The index of the queue.
+    pub board: Arc<Board>,
+    /// The queue.
+    pub queue: Arc<Queue>,
+    /// Where notices go.
+    pub intake: Arc<Intake>,
+    /// Both clocks.
+    pub clock: Arc<EngineClock>,
+    /// Looks names up.
+    pub resolver: Box<dyn Resolve>,
+    /// Makes connections.
+    pub connect: Box<dyn Connect>,
+    /// How long a worker keeps an open connection for further messages.
+    pub linger: Duration,
+    /// One message is settled at a time, so that two workers at one message do not both write its notice.
+    settling: Mutex<()>,
+    unsynced_removals: AtomicUsize,
+}
+
+impl fmt::Debug for Forwarder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Forwarder").finish_non_exhaustive()
+    }
+}
+
+impl Forwarder {
+    /// A forwarder that has not looked at the queue yet.
+    #[must_use]
+    pub fn new(
+        outbox: &Outbox,
+        intake: Arc<Intake>,
+        resolver: Box<dyn Resolve>,
+        connect: Box<dyn Connect>,
+        linger: Duration,
+    ) -> Self {
+        Self {
+            site: Arc::clone(&outbox.site),
+            board: Arc::clone(&outbox.board),
+            queue: Arc::clone(&intake.queue),
+            clock: Arc::clone(&intake.clock),
+            intake,
+            resolver,
+            connect,
+            linger,
+            settling: Mutex::new(()),
+            unsynced_removals: AtomicUsize::new(0),
+        }
+    }
+
+    /// The configuration of now.
+    #[must_use]
+    pub fn site(&self) -> Arc<Site> {
+        current(&self.site)
+    }
+
+    /// Puts all that lies in the queue on the board, by the routes of now.
+    pub fn load(&self) {
+        let site = self.site();
+        self.board.set_parked(site.settings.queue.schedule.is_some());
+        let scan = match self.queue.scan() {
+            Ok(scan) => scan,
+            Err(error) => return self.trouble("reading the queue", &error),
+        };
+        for summary in scan {
+            match summary {
+                Ok(summary) => self.load_summary(&site, &summary),
+                Err(error) if error.kind == ErrorKind::Foreign => {
+                    log::warn!(target: "pillarbox", "event=foreign_file path={:?}", error.path.display().to_string());
+                }
+                Err(error) => self.trouble("reading a queue file", &error),
+            }
+        }
+    }
+
+    fn load_summary(&self, site: &Site, summary: &queue::Summary) {
+        let now = self.clock.now();
+        self.board.add_message(summary.id, summary.message_octets);
+        let arrival = summary.description.arrival.running.min(now.running);
+        let job = Job { id: summary.id, arrival };
+        let mut hops: Vec<(Hop, Duration)> = Vec::new();
+        for (recipient, progress) in summary.description.envelope.recipients.iter().zip(&summary.progress) {
+            if progress.state != queue::State::Pending {
+                continue;
+            }
+            let wait = match progress.recent_attempts.first() {
+                Some(Some(last)) => remaining_wait(self.step(site, progress.attempts), *last, now),
+                _ => Duration::ZERO,
+            };
+            let (hop, due) = (hop_of(site, &recipient.mailbox), now.running + wait);
+            match hops.iter_mut().find(|(known, _)| *known == hop) {
+                Some((_, known)) => *known = due.min(*known),
+                None => hops.push((hop, due)),
+            }
+        }
+        if hops.is_empty() {
+            // A crash came between the last outcome and the notice or the removal.
+            hops.push((Hop::Local, now.running));
+        }
+        for (hop, due) in hops {
+            self.board.put_back(hop, job, due);
+        }
+    }
+
+    /// Runs until the daemon stops; `spawn` starts a worker's thread, or says why it can't.
+    pub fn run(self: &Arc<Self>) {
+        let mut schedule = Schedule::default();
+        loop {
+            let site = self.site();
+            let now = self.clock.now();
+            self.clock.save(false);
+            if schedule.fires(&site, now) {
+                self.board.flush(now.running);
+            }
+            match self.board.wait(now.running, caps(&site), LONGEST_SLEEP) {
+                Next::Work(hop) => self.start_worker(hop),
+                Next::Wait(_) => {}
+                Next::Stop => break,
+            }
+        }
+    }
+
+    fn start_worker(self: &Arc<Self>, hop: Hop) {
+        let forwarder = Arc::clone(self);
+        let own_hop = hop.clone();
+        let started = sys::thread::start("worker", move || {
+            let _ended = WorkerEnd { forwarder: &forwarder, hop: &own_hop };
+            forwarder.work(&own_hop);
+        });
+        if let Err(error) = started {
+            self.board.worker_ended(&hop);
+            let reason = Diagnostic::local(EnhancedStatus::SYSTEM_TROUBLE, format!("no thread: {error}"));
+            self.route_failed(&hop, None, &reason);
+        }
+    }
+
+    /// Does what is due at a hop, in this thread.
+    pub fn work(&self, hop: &Hop) {
+        match hop {
+            Hop::Local => local::work(self),
+            Hop::Relay(next_hop) => delivery::work(self, next_hop),
+        }
+        self.sync_removals();
+    }
+
+    /// One pass over what is due, in this thread: the next time at which something will be, if ever.
+    pub fn pass(&self) -> Option<Duration> {
+        loop {
+            let now = self.clock.now();
+            match self.board.next(now.running, caps(&self.site())) {
+                Next::Work(hop) => {
+                    self.work(&hop);
+                    self.board.worker_ended(&hop);
+                }
+                Next::Wait(until) => return until,
+                Next::Stop => return None,
+            }
+        }
+    }
+
+    /// Checks an entry out for an attempt at a hop. `None`: there is nothing to try now, and that has been settled.
+    #[must_use]
+    pub fn begin_attempt(&self, hop: &Hop, job: Job) -> Option<Attempt> {
+        let now = self.clock.now().running;
+        let entry = match self.queue.checkout(job.id) {
+            Ok(Checkout::Ready(entry)) => entry,
+            Ok(Checkout::Busy) => {
+                self.board.put_back(hop.clone(), job, now + OWN_TROUBLE_RETRY);
+                return None;
+            }
+            Ok(Checkout::Gone) => {
+                self.board.forget_message(job.id);
+                return None;
+            }
+            Err(error) => {
+                self.trouble("opening a queue file", &error);
+                self.after_trouble(hop, job, error.kind);
+                return None;
+            }
+        };
+        if let Err(error) = entry.verify() {
+            self.trouble("reading a queue file", &error);
+            if error.kind == ErrorKind::Corrupt
+                && let Err(error) = self.queue.set_aside(job.id)
+            {
+                self.trouble("setting a damaged queue file aside", &error);
+            }
+            self.after_trouble(hop, job, error.kind);
+            return None;
+        }
+        let site = self.site();
+        let progress = entry.progress();
+        let recipients = entry.description().envelope.recipients.iter().zip(&progress).enumerate();
+        let pending = recipients.filter(|(_, (_, progress))| progress.state == queue::State::Pending);
+        let here = pending.filter(|(_, (recipient, _))| hop_of(&site, &recipient.mailbox) == *hop);
+        let outcomes: Vec<_> = here.map(|(i, _)| (i, None)).collect();
+        let attempt = Attempt { entry, job, outcomes, relay: "-".into() };
+        if attempt.outcomes.is_empty() {
+            // Settled before, or the route has changed meanwhile: then the reload has put it where it belongs.
+            self.end_attempt(hop, attempt, Again::AtOnce);
+            return None;
+        }
+        Some(attempt)
+    }
+
+    fn after_trouble(&self, hop: &Hop, job: Job, kind: ErrorKind) {
+        if kind == ErrorKind::Corrupt {
+            self.board.forget_message(job.id);
+        } else {
+            self.board.put_back(hop.clone(), job, self.clock.now().running + OWN_TROUBLE_RETRY);
+        }
+    }
+
+    /// Settles an attempt: journal, log, notice, removal or next due time.
+    pub fn end_attempt(&self, hop: &Hop, attempt: Attempt, again: Again) {
+        let site = self.site();
+        let now = self.clock.now();
+        let Attempt { entry, job, outcomes, relay } = attempt;
+        let age = now.running.saturating_sub(job.arrival);
+        let _settling = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
+        let progress = entry.progress();
+        let (mut records, mut due): (Vec<Record>, Option<Duration>) = (Vec::new(), None);
+        for (place, outcome) in outcomes {
+            let Some(outcome) = outcome else {
+                due = Some(now.running);
+                continue;
+            };
+            let attempts = progress.get(place).map_or(0, |progress| progress.attempts) + 1;
+            let attempts_since_jump = self.attempts_since_jump(hop, &entry, place) + 1;
+            let outcome = expire(outcome, site.retry.is_expired(age, attempts_since_jump));
+            if let Outcome::Deferred(_) = outcome {
+                let again = now.running + self.step(&site, attempts);
+                due = Some(due.map_or(again, |due| due.min(again)));
+            }
+            if let Some(recipient) = entry.description().envelope.recipients.get(place) {
+                log_outcome(
+                    &Attempt::log_line(entry.id(), &recipient.mailbox, &relay, attempts, age),
+                    &outcome,
+                );
+            }
+            records.push(Record {
+                recipients: vec![place],
+                at: now,
+                event: queue::Event::Attempted(outcome),
+            });
+        }
+        if self.settle(&site, &entry, now, &records) {
+            self.remove(&entry);
+        } else if let Some(due) = due {
+            let due = if again == Again::AtOnce { due } else { due.max(now.running) };
+            self.board.put_back(hop.clone(), job, due);
+        } else if !unnotified(&entry).is_empty() {
+            // The notice could not be written: it, and nothing else, is tried again.
+            self.board.put_back(Hop::Local, job, now.running + OWN_TROUBLE_RETRY);
+        }
+    }
+
+    /// Attempts at a recipient since the clock last jumped, the tries of its route included.
+    fn attempts_since_jump(&self, hop: &Hop, entry: &Entry, place: usize) -> u32 {
+        let jump = self.clock.last_jump();
+        let progress = entry.progress();
+        let recent = progress.get(place).map(|progress| progress.recent_attempts).unwrap_or_default();
+        let own = recent.iter().flatten().filter(|at| at.running >= jump).count() as u32;
+        own + self.board.failures_since(hop, jump.max(entry.description().arrival.running))
+    }
+
+    /// Writes the records, and the notice if one is due; true if nothing is left to do, and the message can go.
+    fn settle(&self, site: &Site, entry: &Arc<Entry>, now: Now, records: &[Record]) -> bool {
+        let delivered =
+            |place: usize| records.iter().any(|r| r.recipients.contains(&place) && is_delivery(r));
+        let mut progress = entry.progress().into_iter().enumerate();
+        if progress.all(|(place, progress)| progress.is_finished() || delivered(place)) {
+            // Its removal is the record.
+            return true;
+        }
+        if !records.is_empty() {
+            let deferred = |r: &Record| matches!(r.event, queue::Event::Attempted(Outcome::Deferred(_)));
+            let durability = if records.iter().all(deferred) { Durability::Lazy } else { Durability::Synced };
+            self.record(entry, records, durability);
+        }
+        let failed = unnotified(entry);
+        if !failed.is_empty() && notices::bounce(self, site, entry, now) {
+            let notified = Record { recipients: failed, at: now, event: queue::Event::Notified };
+            self.record(entry, &[notified], Durability::Lazy);
+        }
+        entry.is_finished()
+    }
+
+    fn record(&self, entry: &Arc<Entry>, records: &[Record], durability: Durability) {
+        if let Err(error) = self.queue.record(entry, records, durability) {
+            self.trouble("writing to the journal of a queue file", &error);
+        }
+    }
+
+    fn remove(&self, entry: &Entry) {
+        if let Err(error) = self.queue.remove(entry) {
+            return self.trouble("removing a queue file", &error);
+        }
+        self.board.forget_message(entry.id());
+        if self.unsynced_removals.fetch_add(1, Ordering::Relaxed) + 1 >= UNSYNCED_REMOVALS_MAX {
+            self.sync_removals();
+        }
+    }
+
+    /// Makes removals durable, if there were any: until then a power cut could deliver a message again.
+    pub fn sync_removals(&self) {
+        if self.unsynced_removals.swap(0, Ordering::Relaxed) > 0
+            && let Err(error) = self.queue.sync()
+        {
+            self.trouble("syncing the queue", &error);
+        }
+    }
+
+    /// The route can't be used: it pauses, and its messages stay as they are. `job` is the one that was at hand.
+    pub fn route_failed(&self, hop: &Hop, job: Option<Job>, reason: &Diagnostic) {
+        let site = self.site();
+        let now = self.clock.now().running;
+        let step = |failures| self.step(&site, failures);
+        if let Some(job) = job {
+            self.board.put_back(hop.clone(), job, now);
+        }
+        let (pause, mut old) = self.board.hop_failed(hop, now, &step, reason, site.retry.lifetime);
+        let route = hop.to_string();
+        Event::Paused { route: &route, pause, status: reason.status, reason: reason.line() }.log();
+        if let Some(job) = job.filter(|job| !old.contains(job)) {
+            self.log_waiting(hop, job, reason);
+        }
+        for job in old.drain(..) {
+            self.expire_waiting(hop, job, reason);
+        }
+    }
+
+    /// Says in the log why a message waits, without touching it.
+    fn log_waiting(&self, hop: &Hop, job: Job, reason: &Diagnostic) {
+        let Ok(Checkout::Ready(entry)) = self.queue.checkout(job.id) else { return };
+        let (site, now) = (self.site(), self.clock.now().running);
+        for (recipient, progress) in entry.description().envelope.recipients.iter().zip(entry.progress()) {
+            if progress.state == queue::State::Pending && hop_of(&site, &recipient.mailbox) == *hop {
+                let relay = reason.remote.as_deref().unwrap_or("-");
+                let attempts = progress.attempts + self.board.failures_since(hop, job.arrival);
+                let log = Attempt::log_line(
+                    job.id,
+                    &recipient.mailbox,
+                    relay,
+                    attempts,
+                    now.saturating_sub(job.arrival),
+                );
+                log(AttemptEnd::Deferred, reason.status, reason.line());
+            }
+        }
+    }
+
+    /// A message that is too old while its route fails: it fails with the route's reason, or waits on.
+    fn expire_waiting(&self, hop: &Hop, job: Job, reason: &Diagnostic) {
+        let Some(mut attempt) = self.begin_attempt(hop, job) else { return };
+        let (site, now) = (self.site(), self.clock.now().running);
+        let age = now.saturating_sub(job.arrival);
+        let mut waits_on = false;
+        for (place, slot) in &mut attempt.outcomes {
+            if site.retry.is_expired(age, self.attempts_since_jump(hop, &attempt.entry, *place)) {
+                *slot = Some(Outcome::Failed(reason.clone()));
+            } else {
+                waits_on = true;
+            }
+        }
+        if waits_on {
+            self.log_waiting(hop, job, reason);
+            self.board.put_back(hop.clone(), job, now);
+        } else {
+            self.end_attempt(hop, attempt, Again::WhenRouteWorks);
+        }
+    }
+
+    /// All recipients of a message at a hop fail: its domain does not exist, or takes no mail.
+    pub fn fail_all(&self, hop: &Hop, job: Job, diagnostic: &Diagnostic) {
+        let Some(mut attempt) = self.begin_attempt(hop, job) else { return };
+        for (_, slot) in &mut attempt.outcomes {
+            *slot = Some(Outcome::Failed(diagnostic.clone()));
+        }
+        self.end_attempt(hop, attempt, Again::AtOnce);
+    }
+
+    /// Routes have changed: all that is queued is put on the board anew.
+    pub fn reload(&self) {
+        self.board.clear_routes();
+        self.load();
+    }
+
+    fn step(&self, site: &Site, attempts: u32) -> Duration {
+        site.retry.step(attempts, sys::random() as u32)
+    }
+
+    /// Logs trouble of our own.
+    pub fn trouble(&self, doing: &str, error: &dyn fmt::Display) {
+        Event::Trouble { doing, error: &error.to_string() }.log();
+    }
+}
+
+/// Counts a worker out, also when it panics.
+struct WorkerEnd<'a> {
+    forwarder: &'a Forwarder,
+    hop: &'a Hop,
+}
+
+impl Drop for WorkerEnd<'_> {
+    fn drop(&mut self) {
+        self.forwarder.board.worker_ended(self.hop);
+    }
+}
+
+fn caps(site: &Site) -> WorkerCaps {
+    let relay = &site.settings.relay;
+    WorkerCaps { total: relay.connections as usize, per_hop: relay.connections_per_domain as usize }
+}
+
+fn is_delivery(record: &Record) -> bool {
+    matches!(record.event, queue::Event::Attempted(Outcome::Delivered(_)))
+}
+
+/// A deferral that comes too late is a failure. What it keeps is the reason of the last attempt with its transient class:
+/// by that an expired recipient is told from a refused one.
+fn expire(outcome: Outcome, is_expired: bool) -> Outcome {
+    match outcome {
+        Outcome::Deferred(diagnostic) if is_expired => Outcome::Failed(diagnostic),
+        outcome => outcome,
+    }
+}
+
+/// The recipients that failed and of which nobody has been told.
+fn unnotified(entry: &Entry) -> Vec<usize> {
+    let is_new = |progress: &queue::Progress| progress.state == queue::State::Failed && !progress.notified;
+    let progress = entry.progress().into_iter().enumerate();
+    progress.filter(|(_, progress)| is_new(progress)).map(|(place, _)| place).collect()
+}
+
+fn log_outcome(log: &dyn Fn(AttemptEnd, EnhancedStatus, &str), outcome: &Outcome) {
+    let diagnostic = outcome.diagnostic();
+    match outcome {
+        Outcome::Delivered(_) => log(AttemptEnd::Delivered, diagnostic.status, diagnostic.line()),
+        Outcome::Deferred(_) => log(AttemptEnd::Deferred, diagnostic.status, diagnostic.line()),
+        Outcome::Failed(_) if diagnostic.status.class == Class::Transient => {
+            log(AttemptEnd::Expired, EnhancedStatus::EXPIRED, diagnostic.line());
+        }
+        Outcome::Failed(_) => log(AttemptEnd::Bounced, diagnostic.status, diagnostic.line()),
+    }
+}
+
+/// When the schedule fires next.
+#[derive(Debug, Default)]
+struct Schedule {
+    next: Option<crate::mail::date::WallTime>,
+    utc_offset: i32,
+}
+
+impl Schedule {
+    /// Whether the schedule has fired since the last look. The time found stands until it comes or the offset changes,
+    /// so that the hour that is missing in spring skips no run.
+    fn fires(&mut self, site: &Site, now: Now) -> bool {
+        let Some(expression) = &site.settings.queue.schedule else {
+            self.next = None;
+            return false;
+        };
+        let utc_offset = sys::clock::utc_offset_seconds(now.wall.seconds());
+        let fired = self.next.is_some_and(|next| now.wall >= next);
+        if fired || self.next.is_none() || utc_offset != self.utc_offset {
+            self.utc_offset = utc_offset;
+            self.next = expression.next_after(now.wall, utc_offset);
+        }
+        fired
+    }
+}

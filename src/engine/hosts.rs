@@ -1,0 +1,135 @@
+//! From a next hop to addresses: MX look-up, order, and who is this host itself (RFC 5321 §5.1, RFC 7505).
+
+use super::site::Site;
+use crate::mail::address::Domain;
+use crate::mail::mx::MxAnswer;
+use crate::mail::next_hop::{NextHop, Smarthost};
+use crate::mail::outcome::Diagnostic;
+use crate::mail::status::EnhancedStatus;
+use crate::net::resolver::{DnsError, DnsErrorKind, Resolve};
+use crate::rules::mx;
+use crate::sys;
+use std::net::{IpAddr, SocketAddr};
+
+/// A host to try.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// Its name, or its address literal.
+    pub name: String,
+    /// Its port.
+    pub port: u16,
+    /// The operator named it: trouble with its name is never the message's.
+    is_smarthost: bool,
+}
+
+/// Why a next hop can't be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unreachable {
+    /// For now: the route pauses.
+    Route(Diagnostic),
+    /// For good: its messages fail.
+    Message(Diagnostic),
+}
+
+/// The hosts of a next hop, in the order in which to try them.
+///
+/// # Errors
+/// There is none.
+pub fn hosts(site: &Site, next_hop: &NextHop, resolver: &dyn Resolve) -> Result<Vec<Host>, Unreachable> {
+    let port = site.settings.relay.port;
+    match next_hop {
+        NextHop::Smarthosts(hosts) => Ok(hosts.iter().map(smarthost).collect()),
+        NextHop::Mx(Domain::Literal(ip)) => {
+            Ok(vec![Host { name: ip.to_string(), port, is_smarthost: false }])
+        }
+        NextHop::Mx(Domain::Name(domain)) => {
+            let names = match resolver.mx(domain).map_err(dns_failure)? {
+                MxAnswer::Implicit => vec![domain.clone()],
+                MxAnswer::Null => {
+                    let text = format!("{domain} takes no mail (null MX)");
+                    return Err(Unreachable::Message(Diagnostic::local(EnhancedStatus::NULL_MX, text)));
+                }
+                MxAnswer::Hosts(exchanges) => {
+                    let own =
+                        |name: &str| site.hostname.name().is_some_and(|own| own.eq_ignore_ascii_case(name));
+                    mx::in_order(exchanges, &own, &mut || sys::random() as u32)
+                        .map_err(|_| looping(domain))?
+                }
+            };
+            Ok(names.into_iter().map(|name| Host { name, port, is_smarthost: false }).collect())
+        }
+    }
+}
+
+fn smarthost(host: &Smarthost) -> Host {
+    let name = match &host.host {
+        Domain::Name(name) => name.clone(),
+        Domain::Literal(ip) => ip.to_string(),
+    };
+    Host { name, port: host.port, is_smarthost: true }
+}
+
+/// The addresses of a host. Empty: the host is there, and has none that may be used.
+///
+/// # Errors
+/// The look-up failed; for an MX host that is this host itself, the rest of the list must not be tried either.
+pub fn addresses(site: &Site, host: &Host, resolver: &dyn Resolve) -> Result<Vec<SocketAddr>, Unreachable> {
+    let found = look_up(site, host, resolver)?;
+    let addresses: Vec<SocketAddr> = found
+        .into_iter()
+        .filter(|&ip| site.allows_family(ip))
+        .map(|ip| SocketAddr::new(ip, host.port))
+        .collect();
+    if addresses.iter().any(|&address| site.is_own_address(address)) {
+        return Err(if host.is_smarthost {
+            let text = format!("the smarthost {} is this host itself; correct relay.smarthost", host.name);
+            Unreachable::Route(Diagnostic::local(
+                EnhancedStatus::ROUTING_LOOP.with_class(crate::mail::status::Class::Transient),
+                text,
+            ))
+        } else {
+            looping(&host.name)
+        });
+    }
+    Ok(addresses)
+}
+
+/// Smarthosts are named in the operator's own words (mDNS, a directory, a search domain): the system's resolver knows
+/// these, unless name servers are configured.
+fn look_up(site: &Site, host: &Host, resolver: &dyn Resolve) -> Result<Vec<IpAddr>, Unreachable> {
+    if let Ok(ip) = host.name.parse() {
+        return Ok(vec![ip]);
+    }
+    if host.is_smarthost && site.settings.dns.servers.is_empty() {
+        return dns_lookup::lookup_host(&host.name).map(Iterator::collect).map_err(|error| {
+            let text = format!("the smarthost {} can't be resolved: {error}", host.name);
+            Unreachable::Route(Diagnostic::local(EnhancedStatus::DIRECTORY_FAILURE, text))
+        });
+    }
+    resolver.addresses(&host.name).map_err(|error| match dns_failure(error) {
+        Unreachable::Message(diagnostic) if host.is_smarthost => {
+            Unreachable::Route(diagnostic.with_class(crate::mail::status::Class::Transient))
+        }
+        other => other,
+    })
+}
+
+fn dns_failure(error: DnsError) -> Unreachable {
+    match error.kind {
+        DnsErrorKind::Temporary => {
+            Unreachable::Route(Diagnostic::local(EnhancedStatus::DIRECTORY_FAILURE, error.text))
+        }
+        DnsErrorKind::TooManyCnames => {
+            Unreachable::Message(Diagnostic::local(EnhancedStatus::ROUTING_LOOP, error.text))
+        }
+        DnsErrorKind::NoSuchDomain | DnsErrorKind::BadName => {
+            Unreachable::Message(Diagnostic::local(EnhancedStatus::NO_SUCH_DOMAIN, error.text))
+        }
+    }
+}
+
+fn looping(domain: &str) -> Unreachable {
+    let text =
+        format!("mail for {domain} comes back to this host; make it a local domain, or correct its MX");
+    Unreachable::Message(Diagnostic::local(EnhancedStatus::ROUTING_LOOP, text))
+}

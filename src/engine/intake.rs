@@ -1,0 +1,450 @@
+//! The one door: whatever enters, enters here (DESIGN section 1). Stage, commit, answer: each copy is put on stable
+//! storage under a temporary name, then all get their names, and only then the caller may answer 250. A crash in between
+//! can duplicate, never lose.
+//!
+//! Messages up to [`IN_MEMORY_OCTETS`] are held in memory and written once; larger ones stream to the first target, and
+//! the others copy from it, so memory does not grow with the message.
+
+use super::clock::EngineClock;
+use super::event::{AttemptEnd, Event};
+use super::site::Site;
+use crate::mail::address::{Mailbox, ReversePath};
+use crate::mail::date::Now;
+use crate::mail::envelope::{Body, Envelope, Recipient};
+use crate::mail::header::TraceScanner;
+use crate::mail::id::QueueId;
+use crate::mail::message::{self, Origin};
+use crate::mail::status::EnhancedStatus;
+use crate::rules::route::Routed;
+use crate::smtp::reply::Reply;
+use crate::store::durable::SyncedFile;
+use crate::store::maildir::{Delivery, MaildirPath, Maildirs};
+use crate::store::queue::{Queue, StagedEntry};
+use crate::store::{ErrorKind, StoreError};
+use std::fmt;
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// Larger messages go to disk while they come in.
+const IN_MEMORY_OCTETS: usize = 64 * 1024;
+
+/// What is told of a message that has entered the queue.
+pub trait Queued: Send + Sync {
+    /// The message is in the queue, durably, for these recipients.
+    fn queued(&self, id: QueueId, arrival: Now, octets: u64, recipients: &[Mailbox]);
+    /// How many messages are queued, and their size in octets.
+    fn size(&self) -> (usize, u64);
+}
+
+/// The door.
+pub struct Intake {
+    /// Both clocks.
+    pub clock: Arc<EngineClock>,
+    /// The queue.
+    pub queue: Arc<Queue>,
+    /// Names for delivered files.
+    pub maildirs: Maildirs,
+    /// Who is told of queued mail.
+    pub listener: Arc<dyn Queued>,
+    /// The counter of queue ids; begins at a random number.
+    pub ids: AtomicUsize,
+}
+
+impl fmt::Debug for Intake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Intake").finish_non_exhaustive()
+    }
+}
+
+/// A message about to come in.
+#[derive(Debug)]
+pub struct Submission {
+    /// The reverse-path.
+    pub reverse_path: ReversePath,
+    /// BODY.
+    pub body: Body,
+    /// The recipients, with their routes; at least one.
+    pub recipients: Vec<Routed>,
+    /// For the Received field; `None` for what this program wrote itself.
+    pub origin: Option<Origin>,
+    /// Who sent it, for the log.
+    pub client: String,
+}
+
+/// Why a message was not taken. Nothing of it is kept.
+#[derive(Debug)]
+pub enum Refusal {
+    /// It has been here, or everywhere, before: 554 5.4.6.
+    Loop,
+    /// The queue holds all it may: 452 4.3.1.
+    QueueFull,
+    /// The disk.
+    Store(StoreError),
+}
+
+impl Refusal {
+    /// The reply after the data (INTERFACE section 8).
+    #[must_use]
+    pub fn reply(&self) -> Reply {
+        match self {
+            Self::Loop => {
+                Reply::new(554, EnhancedStatus::ROUTING_LOOP, "the message is going round in circles")
+            }
+            Self::QueueFull => Reply::new(452, EnhancedStatus::SYSTEM_FULL, "the queue is full"),
+            Self::Store(error) if error.kind == ErrorKind::Full => {
+                Reply::new(452, EnhancedStatus::SYSTEM_FULL, "no space left on the disk")
+            }
+            Self::Store(_) => {
+                Reply::new(451, EnhancedStatus::SYSTEM_TROUBLE, "the message can't be stored now")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Loop => f.write_str("the message loops"),
+            Self::QueueFull => f.write_str("the queue is full"),
+            Self::Store(error) => error.fmt(f),
+        }
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// A copy for a Maildir.
+struct LocalCopy {
+    mailbox: Mailbox,
+    path: MaildirPath,
+}
+
+/// A copy that is being written.
+enum Staging {
+    Maildir(Delivery),
+    Queue(StagedEntry),
+}
+
+impl Staging {
+    fn write(&mut self, octets: &[u8]) -> Result<(), StoreError> {
+        match self {
+            Self::Maildir(delivery) => delivery.write(octets),
+            Self::Queue(entry) => entry.write(octets),
+        }
+    }
+
+    fn append_from(&mut self, source: &File, offset: u64, octets: u64) -> Result<(), StoreError> {
+        match self {
+            Self::Maildir(delivery) => delivery.append_from(source, offset, octets),
+            Self::Queue(entry) => entry.append_from(source, offset, octets),
+        }
+    }
+
+    /// Where in its file the octets written so far end.
+    fn position(&mut self) -> Result<u64, StoreError> {
+        match self {
+            Self::Maildir(delivery) => Ok(delivery.octets()),
+            Self::Queue(entry) => entry.content_source().map(|(_, offset, octets)| offset + octets),
+        }
+    }
+
+    fn file(&mut self) -> Result<File, StoreError> {
+        let file = match self {
+            Self::Maildir(delivery) => delivery.content_source()?,
+            Self::Queue(entry) => entry.content_source()?.0,
+        };
+        file.try_clone().map_err(|error| StoreError::io("", error))
+    }
+
+    fn sync(self) -> Result<SyncedFile, StoreError> {
+        match self {
+            Self::Maildir(delivery) => delivery.sync(),
+            Self::Queue(entry) => entry.sync(),
+        }
+    }
+}
+
+/// Where the content is while it comes in.
+enum Content {
+    Memory(Vec<u8>),
+    /// In the file of the first target that could be begun; `first` tells which one that is.
+    File {
+        first: First,
+        staging: Staging,
+        file: File,
+        offset: u64,
+        octets: u64,
+    },
+}
+
+/// The content once it is complete.
+enum Source {
+    Memory(Vec<u8>),
+    File { file: File, offset: u64, octets: u64 },
+}
+
+impl Source {
+    fn octets(&self) -> u64 {
+        match self {
+            Self::Memory(buffer) => buffer.len() as u64,
+            Self::File { octets, .. } => *octets,
+        }
+    }
+
+    fn copy_into(&self, mut staging: Staging) -> Result<Staging, StoreError> {
+        match self {
+            Self::Memory(buffer) => staging.write(buffer)?,
+            Self::File { file, offset, octets } => staging.append_from(file, *offset, *octets)?,
+        }
+        Ok(staging)
+    }
+}
+
+/// Which target a large message streams to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum First {
+    Local(usize),
+    Queue,
+}
+
+/// A message that is coming in.
+pub struct Incoming<'a> {
+    intake: &'a Intake,
+    id: QueueId,
+    arrival: Now,
+    submission: Submission,
+    trace: String,
+    local: Vec<LocalCopy>,
+    remote: Vec<Mailbox>,
+    content: Content,
+    scanner: TraceScanner,
+    failed: Option<Refusal>,
+}
+
+impl fmt::Debug for Incoming<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// A message that was taken: it outlives any crash from here on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepted {
+    /// Its id.
+    pub id: QueueId,
+}
+
+impl Intake {
+    /// Begins to take a message.
+    ///
+    /// # Errors
+    /// The queue is full, or a recipient's Maildir is none.
+    pub fn begin(&self, site: &Site, submission: Submission) -> Result<Incoming<'_>, Refusal> {
+        let (mut local, mut remote) = (Vec::<LocalCopy>::new(), Vec::new());
+        for routed in &submission.recipients {
+            match site.maildir(routed)? {
+                Some(path) if local.iter().any(|copy| copy.path == path) => {}
+                Some(path) => local.push(LocalCopy { mailbox: routed.mailbox.clone(), path }),
+                None if remote.contains(&routed.mailbox) => {}
+                None => remote.push(routed.mailbox.clone()),
+            }
+        }
+        let limits = &site.settings.queue;
+        let (messages, octets) = self.listener.size();
+        let is_full =
+            messages >= limits.max_messages as usize || (limits.max_size > 0 && octets >= limits.max_size);
+        if !remote.is_empty() && is_full {
+            return Err(Refusal::QueueFull);
+        }
+        let arrival = self.clock.now();
+        let id = self.next_id(arrival);
+        let only = match submission.recipients.as_slice() {
+            [only] => Some(&only.mailbox),
+            _ => None,
+        };
+        let by = site.terms.hostname.as_str();
+        let received = |origin| message::received(origin, by, id, only, arrival.wall);
+        let trace = submission.origin.as_ref().map(received).unwrap_or_default();
+        let (content, scanner) = (Content::Memory(Vec::new()), TraceScanner::default());
+        Ok(Incoming {
+            intake: self,
+            id,
+            arrival,
+            submission,
+            trace,
+            local,
+            remote,
+            content,
+            scanner,
+            failed: None,
+        })
+    }
+
+    fn next_id(&self, now: Now) -> QueueId {
+        QueueId::new(now.wall.0, self.ids.fetch_add(1, Ordering::Relaxed) as u64)
+    }
+}
+
+impl Incoming<'_> {
+    /// Takes the next piece of the content, in canonical form. An error is kept for [`Self::commit`], so that the data
+    /// can be read to its end.
+    pub fn write(&mut self, piece: &[u8]) {
+        self.scanner.feed(piece);
+        if self.failed.is_some() {
+            return;
+        }
+        let result = match &mut self.content {
+            Content::Memory(buffer) => {
+                buffer.extend_from_slice(piece);
+                if buffer.len() > IN_MEMORY_OCTETS { self.move_to_disk() } else { Ok(()) }
+            }
+            Content::File { staging, octets, .. } => {
+                *octets += piece.len() as u64;
+                staging.write(piece).map_err(Refusal::Store)
+            }
+        };
+        if let Err(refusal) = result {
+            // What was staged goes at once: it may be what fills the disk.
+            self.content = Content::Memory(Vec::new());
+            self.failed = Some(refusal);
+        }
+    }
+
+    /// Gives the first target that can be begun what is in memory, and all that follows.
+    fn move_to_disk(&mut self) -> Result<(), Refusal> {
+        let Content::Memory(buffer) = std::mem::replace(&mut self.content, Content::Memory(Vec::new()))
+        else {
+            return Ok(());
+        };
+        let locals = self.local.iter().enumerate().map(|(i, copy)| (First::Local(i), Some(copy)));
+        let queue = (!self.remote.is_empty()).then_some((First::Queue, None));
+        let mut error = None;
+        for (first, copy) in locals.chain(queue) {
+            match copy.map_or_else(|| self.stage_queue(), |copy| self.stage_local(copy)) {
+                Ok(mut staging) => {
+                    let offset = staging.position()?;
+                    staging.write(&buffer)?;
+                    let (file, octets) = (staging.file()?, buffer.len() as u64);
+                    self.content = Content::File { first, staging, file, offset, octets };
+                    return Ok(());
+                }
+                Err(failed) => error = Some(failed),
+            }
+        }
+        Err(error.map_or(Refusal::QueueFull, Refusal::Store))
+    }
+
+    fn stage_local(&self, copy: &LocalCopy) -> Result<Staging, StoreError> {
+        let mut delivery = self.intake.maildirs.stage(&copy.path, self.arrival.wall)?;
+        delivery.write(message::delivery_fields(&self.submission.reverse_path, &copy.mailbox).as_bytes())?;
+        delivery.write(self.trace.as_bytes())?;
+        Ok(Staging::Maildir(delivery))
+    }
+
+    fn stage_queue(&self) -> Result<Staging, StoreError> {
+        let mut envelope = Envelope::new(self.submission.reverse_path.clone());
+        envelope.body = self.submission.body;
+        envelope.recipients = self.remote.iter().cloned().map(Recipient::new).collect();
+        let mut entry = self.intake.queue.stage(self.id, &envelope, &self.submission.client, self.arrival)?;
+        entry.write(self.trace.as_bytes())?;
+        Ok(Staging::Queue(entry))
+    }
+
+    /// Makes the message durable in all its places.
+    ///
+    /// # Errors
+    /// It was not taken, and nothing of it is kept, other than copies that a failure halfway left in Maildirs.
+    pub fn commit(mut self) -> Result<Accepted, Refusal> {
+        if let Some(refusal) = self.failed.take() {
+            return Err(refusal);
+        }
+        let was_here = |copy: &LocalCopy| self.scanner.was_delivered_to(&copy.mailbox.to_string());
+        if self.scanner.has_looped() || self.local.iter().any(was_here) {
+            return Err(Refusal::Loop);
+        }
+        let size = self.store()?;
+        let to: Vec<Mailbox> =
+            self.submission.recipients.iter().map(|routed| routed.mailbox.clone()).collect();
+        let (origin, client) = (self.submission.origin.as_ref(), self.submission.client.as_str());
+        let tls = origin.and_then(|origin| origin.tls.as_deref());
+        let from = &self.submission.reverse_path;
+        Event::Accepted { id: self.id, from, to: &to, size, client, tls, auth: None }.log();
+        self.tell_delivered();
+        if !self.remote.is_empty() {
+            self.intake.listener.queued(self.id, self.arrival, size, &self.remote);
+        }
+        Ok(Accepted { id: self.id })
+    }
+
+    /// Stages every copy, then commits all; gives the size of the content in octets.
+    fn store(&mut self) -> Result<u64, Refusal> {
+        let (mut first, source) = match std::mem::replace(&mut self.content, Content::Memory(Vec::new())) {
+            Content::Memory(buffer) => (None, Source::Memory(buffer)),
+            Content::File { first, staging, file, offset, octets } => {
+                (Some((first, staging)), Source::File { file, offset, octets })
+            }
+        };
+        let mut copies = Vec::with_capacity(self.local.len() + 1);
+        let (mut kept, mut late) = (Vec::new(), Vec::new());
+        for (i, copy) in std::mem::take(&mut self.local).into_iter().enumerate() {
+            let staging = match first.take_if(|(which, _)| *which == First::Local(i)) {
+                Some((_, staging)) => Ok(staging),
+                None => self.stage_local(&copy).and_then(|staging| source.copy_into(staging)),
+            };
+            match staging.and_then(Staging::sync) {
+                Ok(synced) => {
+                    copies.push(synced);
+                    kept.push(copy);
+                }
+                // With no other copy, the client is told to come again; else this one is retried from the queue.
+                Err(error) if copies.is_empty() && self.submission.recipients.len() == 1 => {
+                    return Err(error.into());
+                }
+                Err(error) => {
+                    Event::Trouble {
+                        doing: "delivering to a Maildir; the queue tries again",
+                        error: &error.to_string(),
+                    }
+                    .log();
+                    late.push(copy.mailbox);
+                }
+            }
+        }
+        self.local = kept;
+        let in_time = late.is_empty();
+        self.remote.append(&mut late);
+        if !self.remote.is_empty() {
+            let staging = match first.filter(|(which, _)| in_time && *which == First::Queue) {
+                Some((_, staging)) => staging,
+                None => source.copy_into(self.stage_queue()?)?,
+            };
+            copies.push(staging.sync()?);
+        }
+        for copy in copies {
+            copy.commit()?;
+        }
+        Ok(source.octets())
+    }
+
+    fn tell_delivered(&self) {
+        for copy in &self.local {
+            Event::Attempt {
+                what: AttemptEnd::Delivered,
+                id: self.id,
+                to: &copy.mailbox,
+                relay: "local",
+                attempt: 1,
+                delay: Duration::ZERO,
+                status: EnhancedStatus::OK,
+                reply: "delivered to the Maildir",
+            }
+            .log();
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The local worker: copies whose Maildir could not take them at once, and recipients that have no route any more.
+
+use super::board::Hop;
+use super::delivery::Again;
+use super::forwarder::Forwarder;
+use super::intake::Submission;
+use super::site::{Site, SystemAccounts};
+use crate::mail::address::Mailbox;
+use crate::mail::message;
+use crate::mail::outcome::{Diagnostic, Outcome};
+use crate::mail::status::{Class, EnhancedStatus};
+use crate::rules::route::{Destination, NoRoute, Routed};
+use crate::store::queue::Entry;
+use crate::store::{ErrorKind, StoreError};
+use std::io::Read;
+
+/// Settles all that is due.
+pub fn work(forwarder: &Forwarder) {
+    while let Some(job) = forwarder.board.take(&Hop::Local, forwarder.clock.now().running) {
+        let Some(mut attempt) = forwarder.begin_attempt(&Hop::Local, job) else { continue };
+        let site = forwarder.site();
+        for (place, slot) in &mut attempt.outcomes {
+            let recipient = attempt.entry.description().envelope.recipients.get(*place);
+            *slot = recipient.map(|recipient| deliver(forwarder, &site, &attempt.entry, &recipient.mailbox));
+        }
+        attempt.relay = "local".into();
+        forwarder.end_attempt(&Hop::Local, attempt, Again::AtOnce);
+    }
+}
+
+fn deliver(forwarder: &Forwarder, site: &Site, entry: &Entry, mailbox: &Mailbox) -> Outcome {
+    let routed = match site.routes.route_mailbox(mailbox, &SystemAccounts) {
+        Ok(routed) => routed,
+        Err(no_route) => {
+            let reply = no_route.reply();
+            let status = reply.status.unwrap_or(EnhancedStatus::SYSTEM_TROUBLE);
+            let diagnostic = Diagnostic::local(status, reply.lines.concat());
+            return match no_route {
+                NoRoute::LookupFailed(_) => Outcome::Deferred(diagnostic),
+                NoRoute::UnknownUser | NoRoute::Refused(..) => Outcome::Failed(diagnostic),
+            };
+        }
+    };
+    let delivered = match &routed.destination {
+        Destination::Maildir(_) => to_maildir(forwarder, site, entry, &routed),
+        Destination::Relay(_) => to_queue(forwarder, site, entry, routed),
+    };
+    match delivered {
+        Ok(text) => Outcome::Delivered(Diagnostic::local(EnhancedStatus::OK, text)),
+        Err(error) => {
+            let full = error.kind == ErrorKind::Full;
+            let status = if full { EnhancedStatus::SYSTEM_FULL } else { EnhancedStatus::SYSTEM_TROUBLE };
+            Outcome::Deferred(Diagnostic::local(status.with_class(Class::Transient), error.to_string()))
+        }
+    }
+}
+
+fn to_maildir(
+    forwarder: &Forwarder,
+    site: &Site,
+    entry: &Entry,
+    routed: &Routed,
+) -> Result<String, StoreError> {
+    let Some(path) = site.maildir(routed)? else { return Err(StoreError::refused("", "no Maildir")) };
+    let mut delivery = forwarder.intake.maildirs.stage(&path, forwarder.clock.now().wall)?;
+    let reverse_path = &entry.description().envelope.reverse_path;
+    delivery.write(message::delivery_fields(reverse_path, &routed.mailbox).as_bytes())?;
+    let (file, offset) = entry.content_source();
+    delivery.append_from(file, offset, entry.message_octets())?;
+    delivery.sync()?.commit()?;
+    Ok("delivered to the Maildir".into())
+}
+
+/// The recipient has become somebody's elsewhere since it was queued, such as a new `admin`'s: the copy enters anew.
+fn to_queue(forwarder: &Forwarder, site: &Site, entry: &Entry, routed: Routed) -> Result<String, StoreError> {
+    let envelope = &entry.description().envelope;
+    let submission = Submission {
+        reverse_path: envelope.reverse_path.clone(),
+        body: envelope.body,
+        recipients: vec![routed],
+        origin: None,
+        client: entry.id().to_string(),
+    };
+    let refused = |refusal: super::intake::Refusal| match refusal {
+        super::intake::Refusal::Store(error) => error,
+        _ => StoreError::refused("", "the queue is full, or the message loops"),
+    };
+    let mut incoming = forwarder.intake.begin(site, submission).map_err(refused)?;
+    let (mut content, mut piece) = (entry.content(0), vec![0; 16 * 1024]);
+    loop {
+        match content.read(&mut piece) {
+            Ok(0) => break,
+            Ok(length) => incoming.write(piece.get(..length).unwrap_or_default()),
+            Err(error) => return Err(StoreError::io(entry.id().to_string(), error)),
+        }
+    }
+    let accepted = incoming.commit().map_err(refused)?;
+    Ok(format!("queued as {}", accepted.id))
+}

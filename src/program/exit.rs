@@ -1,0 +1,41 @@
+//! Exit codes (sysexits.h), and failures that end a command.
+
+use crate::config::Problem;
+
+/// Done.
+pub const OK: u8 = 0;
+/// EX_USAGE: the command line is wrong.
+pub const USAGE: u8 = 64;
+/// EX_UNAVAILABLE: a service is not there.
+pub const UNAVAILABLE: u8 = 69;
+/// EX_OSERR: the system refused.
+pub const OS_ERROR: u8 = 71;
+/// EX_CANTCREAT: a file or directory can't be made.
+pub const CANT_CREATE: u8 = 73;
+/// EX_TEMPFAIL: try again later.
+pub const TEMPORARY: u8 = 75;
+/// EX_CONFIG: the configuration is wrong.
+pub const CONFIG: u8 = 78;
+
+/// Why a command ended before its time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The exit code.
+    pub code: u8,
+    /// Lines for standard error.
+    pub lines: Vec<String>,
+}
+
+impl Failure {
+    /// A failure with one line.
+    #[must_use]
+    pub fn new(code: u8, line: String) -> Self {
+        Self { code, lines: vec![format!("pillarbox: {line}")] }
+    }
+
+    /// A configuration with problems.
+    #[must_use]
+    pub fn problems(problems: &[Problem]) -> Self {
+        Self { code: CONFIG, lines: problems.iter().map(ToString::to_string).collect() }
+    }
+}
