@@ -89,7 +89,7 @@ pub fn command(octets: &[u8]) {
             assert_harmless(&printed);
             assert_eq!(Command::parse(printed.as_bytes()), Ok(command));
             let wire = format!("{printed}\r\n");
-            let (used, line) = LineCutter::default().next(wire.as_bytes(), wire.len());
+            let (used, line) = LineCutter::default().cut(wire.as_bytes(), wire.len());
             assert_eq!((used, line), (wire.len(), Some(Line::Text(printed.as_bytes()))));
         }
         Err(error) => {
@@ -259,6 +259,9 @@ pub fn configuration(octets: &[u8]) {
 pub fn server_session(octets: &[u8]) {
     let mut whole = Server::new();
     whole.feed(octets);
+    if let Some((_, wire, _)) = &whole.data {
+        assert_eq!(end_of_data(wire), None, "the end of the data was passed over");
+    }
     for piece in PIECES {
         let mut other = Server::new();
         octets.chunks(piece).for_each(|piece| other.feed(piece));
@@ -443,9 +446,10 @@ impl Server {
     fn feed(&mut self, octets: &[u8]) {
         self.input.extend_from_slice(octets);
         while !self.is_closed && !self.input.is_empty() {
-            let input = std::mem::take(&mut self.input);
+            let mut input = std::mem::take(&mut self.input);
             let used = if self.data.is_some() { self.data(&input) } else { self.line(&input) };
-            self.input = input[used..].to_vec();
+            input.drain(..used);
+            self.input = input;
             if used == 0 {
                 break;
             }
@@ -454,7 +458,7 @@ impl Server {
     }
 
     fn line(&mut self, input: &[u8]) -> usize {
-        let (used, line) = self.cutter.next(input, COMMAND_LINE_MAX_OCTETS);
+        let (used, line) = self.cutter.cut(input, COMMAND_LINE_MAX_OCTETS);
         if let Some(line) = line {
             let action = self.session.line(&line);
             self.act(action);
@@ -468,7 +472,6 @@ impl Server {
         let used = decoder.decode(input, &mut content);
         wire.extend_from_slice(&input[..used]);
         if !decoder.is_at_end() {
-            assert_eq!(end_of_data(&wire), None, "the end of the data was passed over");
             self.data = Some((decoder, wire, content));
             return used;
         }
