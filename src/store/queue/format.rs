@@ -54,7 +54,7 @@ impl Header {
             self.envelope_crc,
             self.message_crc
         );
-        let crc = crc32fast::hash(line.as_bytes());
+        let crc = crate::store::crc::hash(line.as_bytes());
         // Writing to a String can't fail; so everywhere below.
         let _ = writeln!(line, "{crc:08x}");
         line
@@ -222,7 +222,7 @@ pub(super) fn load(read_at: ReadAt<'_>) -> Result<Loaded, LoadError> {
     }
     let description = start
         .get(HEADER_OCTETS..envelope_end)
-        .filter(|envelope| crc32fast::hash(envelope) == header.envelope_crc)
+        .filter(|envelope| crate::store::crc::hash(envelope) == header.envelope_crc)
         .and_then(Description::parse)
         .ok_or(LoadError::Corrupt("its envelope is damaged"))?;
     let journal_offset = header.message_offset().saturating_add(header.message_octets);
