@@ -221,7 +221,7 @@ pub fn queue_file(octets: &[u8]) {
         if file.ends_with(b"\n") {
             // A record that lacks no more than its line end was never finished, and then it is.
             let record = "delivered\tto=0\tat=1 1\tstatus=2.0.0";
-            let torn = format!("\n{:08x} {record}", crc32fast::hash(record.as_bytes()));
+            let torn = format!("\n{:08x} {record}", crc_32(record.as_bytes()));
             let torn = [&file, torn.as_bytes()].concat();
             assert_eq!(parse_file(&torn), Ok((description, progress)), "a torn record tells something");
             let (_, progress) = parse_file(&[&torn, &b"\n"[..]].concat()).unwrap();
@@ -337,16 +337,22 @@ fn encode(content: &[u8], piece: usize) -> Vec<u8> {
     wire
 }
 
+/// CRC-32 as IEEE 802.3 defines it, bit by bit.
+fn crc_32(octets: &[u8]) -> u32 {
+    let step = |crc: u32, _| if crc & 1 == 1 { (crc >> 1) ^ 0xedb8_8320 } else { crc >> 1 };
+    !octets.iter().fold(!0, |crc, &octet| (0..8).fold(crc ^ u32::from(octet), step))
+}
+
 /// The form of a queue file as its documentation has it, not as its code prints it.
 fn print_queue_file(envelope: &[u8], message: &[u8], journal: &[u8]) -> Vec<u8> {
     let lines = message.iter().filter(|&&b| b == b'\n').count();
-    let (envelope_crc, message_crc) = (crc32fast::hash(envelope), crc32fast::hash(message));
+    let (envelope_crc, message_crc) = (crc_32(envelope), crc_32(message));
     let first_line = format!(
         "pillarbox-queue 1 {:010} {:020} {lines:020} {envelope_crc:08x} {message_crc:08x} ",
         envelope.len(),
         message.len()
     );
-    let crc = format!("{:08x}\n", crc32fast::hash(first_line.as_bytes()));
+    let crc = format!("{:08x}\n", crc_32(first_line.as_bytes()));
     [first_line.as_bytes(), crc.as_bytes(), envelope, message, journal].concat()
 }
 
@@ -407,7 +413,7 @@ fn mended(octets: &[u8]) -> Vec<u8> {
         let text = line.splitn(2, |&b| b == b' ').nth(1).unwrap_or(line);
         let line_end: &[u8] = if text.ends_with(b"\n") { b"\n" } else { b"" };
         let text = text.strip_suffix(b"\n").unwrap_or(text);
-        [format!("{:08x} ", crc32fast::hash(text)).as_bytes(), text, line_end].concat()
+        [format!("{:08x} ", crc_32(text)).as_bytes(), text, line_end].concat()
     };
     let journal: Vec<u8> = journal.split_inclusive(|&b| b == b'\n').flat_map(with_checksum).collect();
     print_queue_file(envelope, message, &journal)
