@@ -31,7 +31,7 @@ test: $(BINARY) ## all tests, as CI runs them; installs the programs that they t
 	cargo fmt --check
 	cargo clippy --quiet --all-targets -- -D warnings
 	cargo test --quiet --doc
-	PILLARBOX_RELEASE=$(BINARY) cargo test --quiet --all-targets --no-fail-fast
+	PILLARBOX_RELEASE=$(BINARY) cargo test --quiet --lib --test integration --no-fail-fast
 
 lint: ## formatting and clippy
 	cargo fmt --check
