@@ -84,8 +84,7 @@ fn next_job(forwarder: &Forwarder, hop: &Hop, connected: bool) -> Option<Job> {
     if let Some(job) = forwarder.board.take(hop, now) {
         return Some(job);
     }
-    // Before the wait, what has left the queue shall stay gone.
-    forwarder.sync_removals();
+    // What has left the queue is synced when the worker ends: a second later at most, or with the next new mail's name.
     if connected { forwarder.board.linger(hop, forwarder.linger, now) } else { None }
 }
 

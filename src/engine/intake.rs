@@ -224,6 +224,7 @@ pub struct Incoming<'a> {
     remote: Vec<Mailbox>,
     content: Content,
     scanner: TraceScanner,
+    lines: u64,
     failed: Option<Refusal>,
 }
 
@@ -282,6 +283,7 @@ impl Intake {
             remote,
             content,
             scanner,
+            lines: 0,
             failed: None,
         })
     }
@@ -296,6 +298,7 @@ impl Incoming<'_> {
     /// can be read to its end.
     pub fn write(&mut self, piece: &[u8]) {
         self.scanner.feed(piece);
+        self.lines += piece.iter().filter(|&&octet| octet == b'\n').count() as u64;
         if self.failed.is_some() {
             return;
         }
@@ -368,7 +371,8 @@ impl Incoming<'_> {
         if self.scanner.has_looped() || self.local.iter().any(was_here) {
             return Err(Refusal::Loop);
         }
-        let size = self.store()?;
+        // As the wire counts it (RFC 1870): each line end is two octets there.
+        let size = self.store()? + self.lines;
         let to: Vec<Mailbox> =
             self.submission.recipients.iter().map(|routed| routed.mailbox.clone()).collect();
         let (origin, client) = (self.submission.origin.as_ref(), self.submission.client.as_str());

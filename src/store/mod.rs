@@ -4,6 +4,7 @@
 //! (its octets are on stable storage) and *commit* (its name is, too). [`durable`] is the only place that syncs.
 
 pub mod clock_file;
+mod crc;
 pub mod durable;
 mod error;
 pub mod maildir;

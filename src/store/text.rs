@@ -51,13 +51,13 @@ fn hex_digit(octet: u8) -> Option<u8> {
 
 /// Appends `text` as a line with its own CRC-32 in front: `1a2b3c4d text`.
 pub(super) fn print_checked(text: &str, out: &mut String) {
-    let _ = writeln!(out, "{:08x} {text}", crc32fast::hash(text.as_bytes()));
+    let _ = writeln!(out, "{:08x} {text}", super::crc::hash(text.as_bytes()));
 }
 
 /// The text of a line that [`print_checked`] wrote, without its line end; `None` if a single bit has changed.
 pub(super) fn parse_checked(line: &[u8]) -> Option<&str> {
     let (crc, text) = std::str::from_utf8(line).ok()?.split_once(' ')?;
-    (crc == format!("{:08x}", crc32fast::hash(text.as_bytes()))).then_some(text)
+    (crc == format!("{:08x}", super::crc::hash(text.as_bytes()))).then_some(text)
 }
 
 /// Appends both clocks in microseconds.

@@ -1,4 +1,4 @@
-//! The integration tests, one program: what is tested from outside the library.
+//! The integration tests, one program: what is tested from outside the library. `tests/README.md` says what else exists.
 
 // Lints allow these within tests, but not in what tests share.
 #![allow(
@@ -9,5 +9,9 @@
     clippy::string_slice
 )]
 
+/// What may use what, where unsafe and syncs may stand, how long things may be: rules about the source itself.
+mod architecture;
 /// README and manual against the rows of the code, so that neither tells what is not so.
 mod documentation;
+/// What must hold for any octets: each fuzz target over its stored corpus.
+mod fuzz;

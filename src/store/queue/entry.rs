@@ -118,7 +118,7 @@ impl Entry {
     /// # Errors
     /// `Corrupt` if it has changed or is cut short: set it aside then. Other kinds if it can't be read now.
     pub fn verify(&self) -> Result<(), StoreError> {
-        let mut crc = crc32fast::Hasher::new();
+        let mut crc = crate::store::crc::Crc::new();
         let mut content = self.content(0);
         let size = usize::try_from(self.header.message_octets).unwrap_or(usize::MAX).clamp(1, VERIFY_OCTETS);
         let mut buffer = vec![0; size];

@@ -54,7 +54,7 @@ impl Header {
             self.envelope_crc,
             self.message_crc
         );
-        let crc = crc32fast::hash(line.as_bytes());
+        let crc = crate::store::crc::hash(line.as_bytes());
         // Writing to a String can't fail; so everywhere below.
         let _ = writeln!(line, "{crc:08x}");
         line
@@ -222,7 +222,7 @@ pub(super) fn load(read_at: ReadAt<'_>) -> Result<Loaded, LoadError> {
     }
     let description = start
         .get(HEADER_OCTETS..envelope_end)
-        .filter(|envelope| crc32fast::hash(envelope) == header.envelope_crc)
+        .filter(|envelope| crate::store::crc::hash(envelope) == header.envelope_crc)
         .and_then(Description::parse)
         .ok_or(LoadError::Corrupt("its envelope is damaged"))?;
     let journal_offset = header.message_offset().saturating_add(header.message_octets);
@@ -230,7 +230,12 @@ pub(super) fn load(read_at: ReadAt<'_>) -> Result<Loaded, LoadError> {
     let journal = match rest {
         Some(journal) if whole => journal.to_vec(),
         None if whole => return Err(LoadError::Corrupt("its message is cut short")),
-        _ => read_range(read_at, journal_offset, JOURNAL_MAX_OCTETS)?,
+        _ => {
+            // With the octet before it: if that is not there, the message is not all there either.
+            let end = read_range(read_at, journal_offset - 1, JOURNAL_MAX_OCTETS)?;
+            let (_, journal) = end.split_first().ok_or(LoadError::Corrupt("its message is cut short"))?;
+            journal.to_vec()
+        }
     };
     let mut progress = vec![Progress::default(); description.envelope.recipients.len()];
     let damaged_records = replay(&journal, &mut progress);

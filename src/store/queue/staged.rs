@@ -18,7 +18,7 @@ pub struct StagedEntry {
     queue: Arc<OwnedFd>,
     path: PathBuf,
     header: Header,
-    crc: crc32fast::Hasher,
+    crc: crate::store::crc::Crc,
 }
 
 impl StagedEntry {
@@ -37,7 +37,7 @@ impl StagedEntry {
             envelope_octets: envelope.len(),
             message_octets: 0,
             message_lines: 0,
-            envelope_crc: crc32fast::hash(envelope.as_bytes()),
+            envelope_crc: crate::store::crc::hash(envelope.as_bytes()),
             message_crc: 0,
         };
         let stage = || {
@@ -48,7 +48,7 @@ impl StagedEntry {
             Ok(file)
         };
         let file = stage().map_err(|error: io::Error| StoreError::io(&path, error))?;
-        Ok(Self { file, queue, path, header, crc: crc32fast::Hasher::new() })
+        Ok(Self { file, queue, path, header, crc: crate::store::crc::Crc::new() })
     }
 
     /// Appends `octets` to the message.
@@ -91,7 +91,7 @@ impl StagedEntry {
     }
 }
 
-fn count(header: &mut Header, crc: &mut crc32fast::Hasher, octets: &[u8]) {
+fn count(header: &mut Header, crc: &mut crate::store::crc::Crc, octets: &[u8]) {
     crc.update(octets);
     header.message_octets += octets.len() as u64;
     header.message_lines += octets.iter().filter(|&&octet| octet == b'\n').count() as u64;

@@ -54,8 +54,8 @@ fn file(description: &Description, message: &[u8]) -> Vec<u8> {
         envelope_octets: envelope.len(),
         message_octets: message.len() as u64,
         message_lines: 0,
-        envelope_crc: crc32fast::hash(envelope.as_bytes()),
-        message_crc: crc32fast::hash(message),
+        envelope_crc: crate::store::crc::hash(envelope.as_bytes()),
+        message_crc: crate::store::crc::hash(message),
     };
     [header.print().as_bytes(), envelope.as_bytes(), message].concat()
 }
@@ -109,8 +109,17 @@ fn the_reason_is_told() {
     assert_eq!(parse_file(huge.print().as_bytes()), Err("its envelope is too long"));
     let huge = Header { envelope_octets: 9_999_999, ..huge };
     assert_eq!(parse_file(huge.print().as_bytes()), Err("its envelope is damaged"));
-    let huge = Header { envelope_octets: 0, envelope_crc: crc32fast::hash(b""), ..huge };
+    let huge = Header { envelope_octets: 0, envelope_crc: crate::store::crc::hash(b""), ..huge };
     assert_eq!(parse_file(huge.print().as_bytes()), Err("its envelope is damaged"));
+}
+
+#[test]
+fn a_message_cut_short_is_found_at_any_size() {
+    for size in [1, 7_000, 9_000, 20_000] {
+        let sound = file(&description(), &vec![b'x'; size]);
+        assert!(parse_file(&sound).is_ok(), "{size}");
+        assert_eq!(parse_file(&sound[..sound.len() - 1]), Err("its message is cut short"), "{size}");
+    }
 }
 
 #[test]
@@ -146,7 +155,7 @@ proptest! {
             envelope_octets: envelope.len(),
             message_octets,
             message_lines: 0,
-            envelope_crc: crc32fast::hash(&envelope),
+            envelope_crc: crate::store::crc::hash(&envelope),
             message_crc: crc,
         };
         prop_assert_eq!(header.print().len(), HEADER_OCTETS);
