@@ -4,8 +4,9 @@
 //! What it learns about a message goes to the forwarder as outcomes; what it learns about the route pauses the route and
 //! leaves the messages as they are.
 
+use super::attempt::Attempt;
 use super::board::{Hop, Job};
-use super::forwarder::{Attempt, Forwarder};
+use super::forwarder::Forwarder;
 use super::hosts::{self, Unreachable};
 use super::site::Site;
 use crate::mail::next_hop::NextHop;

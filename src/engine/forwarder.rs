@@ -4,6 +4,7 @@
 //! outcome is settled here, in this order, so that a crash can repeat an attempt or a notice but lose neither: the
 //! journal, the notice to the sender, the removal.
 
+use super::attempt::{Attempt, Claim, Claims, expire, log_outcome};
 use super::board::{Board, Hop, Job, Next, WorkerCaps};
 use super::clock::EngineClock;
 use super::delivery::{self, Again};
@@ -11,12 +12,13 @@ use super::event::{AttemptEnd, Event};
 use super::intake::{Intake, Queued};
 use super::local;
 use super::notices;
+use super::schedule::Schedule;
 use super::site::{Site, SystemAccounts};
 use crate::mail::address::Mailbox;
-use crate::mail::date::{Now, WallTime};
+use crate::mail::date::Now;
 use crate::mail::id::QueueId;
 use crate::mail::outcome::{Diagnostic, Outcome};
-use crate::mail::status::{Class, EnhancedStatus};
+use crate::mail::status::EnhancedStatus;
 use crate::net::resolver::Resolve;
 use crate::net::transport::Connect;
 use crate::rules::retry::remaining_wait;
@@ -24,7 +26,6 @@ use crate::rules::route::Destination;
 use crate::store::ErrorKind;
 use crate::store::queue::{self, Checkout, Durability, Entry, Queue, Record};
 use crate::sys;
-use std::collections::HashSet;
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -95,53 +96,6 @@ fn hop_of(site: &Site, mailbox: &Mailbox) -> Hop {
     }
 }
 
-/// An attempt at one message for its recipients at one hop.
-#[derive(Debug)]
-pub struct Attempt {
-    /// The message.
-    pub entry: Arc<Entry>,
-    /// Its place on the board.
-    pub job: Job,
-    /// Places in the envelope's list, and what became of them; `None`: nothing was learnt.
-    pub outcomes: Vec<(usize, Option<Outcome>)>,
-    /// Who was talked to, for the log.
-    pub relay: String,
-    /// Declared after `entry`: what is no longer claimed is no longer open either.
-    _claim: Claim,
-}
-
-/// The recipients of messages that workers are at: no two may have the same one, whatever reloads and restarts have put
-/// on the board.
-type Claims = Arc<Mutex<HashSet<(QueueId, usize)>>>;
-
-/// Some of them; given back when dropped, also by a panic.
-#[derive(Debug)]
-struct Claim {
-    claims: Claims,
-    id: QueueId,
-    places: Vec<usize>,
-}
-
-impl Claim {
-    /// Claims those of `places` that nobody has; `None` if somebody has all of them.
-    fn take(claims: &Claims, id: QueueId, mut places: Vec<usize>) -> Option<Self> {
-        let wanted = places.len();
-        let mut taken = claims.lock().unwrap_or_else(PoisonError::into_inner);
-        places.retain(|&place| taken.insert((id, place)));
-        drop(taken);
-        (wanted == 0 || !places.is_empty()).then(|| Self { claims: Arc::clone(claims), id, places })
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        let mut taken = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-        for &place in &self.places {
-            taken.remove(&(self.id, place));
-        }
-    }
-}
-
 /// A message in a worker's hands: a panic puts it back on the board.
 pub struct Held<'a> {
     forwarder: &'a Forwarder,
@@ -155,19 +109,6 @@ impl Drop for Held<'_> {
             let due = self.forwarder.clock.now().running + OWN_TROUBLE_RETRY;
             self.forwarder.board.put_back(self.hop.clone(), self.job, due);
         }
-    }
-}
-
-impl Attempt {
-    /// Logs the end of an attempt at one recipient.
-    fn log_line(
-        id: QueueId,
-        to: &Mailbox,
-        relay: &str,
-        attempt: u32,
-        delay: Duration,
-    ) -> impl Fn(AttemptEnd, EnhancedStatus, &str) {
-        move |what, status, reply| Event::Attempt { what, id, to, relay, attempt, delay, status, reply }.log()
     }
 }
 
@@ -390,7 +331,7 @@ impl Forwarder {
             |&place: &usize| progress.get(place).is_some_and(|it| it.state == queue::State::Pending);
         let outcomes: Vec<_> =
             claim.places.iter().copied().filter(is_pending).map(|place| (place, None)).collect();
-        let attempt = Attempt { entry, job, outcomes, relay: "-".into(), _claim: claim };
+        let attempt = Attempt { entry, job, outcomes, relay: "-".into(), claim };
         if attempt.outcomes.is_empty() {
             // Settled before, or the route has changed meanwhile: then the reload has put it where it belongs.
             self.end_attempt(hop, attempt, Again::AtOnce);
@@ -411,7 +352,7 @@ impl Forwarder {
     pub fn end_attempt(&self, hop: &Hop, attempt: Attempt, again: Again) {
         let site = self.site();
         let now = self.clock.now();
-        let Attempt { entry, job, outcomes, relay, _claim } = attempt;
+        let Attempt { entry, job, outcomes, relay, claim: _claim } = attempt;
         let age = now.running.saturating_sub(job.arrival);
         let _settling = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
         let progress = entry.progress();
@@ -636,59 +577,9 @@ fn is_delivery(record: &Record) -> bool {
     matches!(record.event, queue::Event::Attempted(Outcome::Delivered(_)))
 }
 
-/// A deferral that comes too late is a failure. What it keeps is the reason of the last attempt with its transient class:
-/// by that an expired recipient is told from a refused one.
-fn expire(outcome: Outcome, is_expired: bool) -> Outcome {
-    match outcome {
-        Outcome::Deferred(diagnostic) if is_expired => Outcome::Failed(diagnostic),
-        outcome => outcome,
-    }
-}
-
 /// The recipients that failed and of which nobody has been told.
 fn unnotified(entry: &Entry) -> Vec<usize> {
     let is_new = |progress: &queue::Progress| progress.state == queue::State::Failed && !progress.notified;
     let progress = entry.progress().into_iter().enumerate();
     progress.filter(|(_, progress)| is_new(progress)).map(|(place, _)| place).collect()
-}
-
-fn log_outcome(log: &dyn Fn(AttemptEnd, EnhancedStatus, &str), outcome: &Outcome) {
-    let diagnostic = outcome.diagnostic();
-    match outcome {
-        Outcome::Delivered(_) => log(AttemptEnd::Delivered, diagnostic.status, diagnostic.line()),
-        Outcome::Deferred(_) => log(AttemptEnd::Deferred, diagnostic.status, diagnostic.line()),
-        Outcome::Failed(_) if diagnostic.status.class == Class::Transient => {
-            log(AttemptEnd::Expired, EnhancedStatus::EXPIRED, diagnostic.line());
-        }
-        Outcome::Failed(_) => log(AttemptEnd::Bounced, diagnostic.status, diagnostic.line()),
-    }
-}
-
-/// When the schedule fires next.
-#[derive(Debug, Default)]
-struct Schedule {
-    next: Option<WallTime>,
-    utc_offset: i32,
-    looked: WallTime,
-}
-
-impl Schedule {
-    /// Whether the schedule has fired since the last look. The time found stands until it comes or the offset changes,
-    /// so that the hour that is missing in spring skips no run.
-    fn fires(&mut self, site: &Site, now: Now) -> bool {
-        let Some(expression) = &site.settings.queue.schedule else {
-            self.next = None;
-            return false;
-        };
-        let utc_offset = sys::clock::utc_offset_seconds(now.wall.seconds());
-        let fired = self.next.is_some_and(|next| now.wall >= next);
-        // A clock that was ahead and has been set right must not make mail wait until it is there again.
-        let went_back = now.wall < self.looked;
-        self.looked = now.wall;
-        if fired || self.next.is_none() || utc_offset != self.utc_offset || went_back {
-            self.utc_offset = utc_offset;
-            self.next = expression.next_after(now.wall, utc_offset);
-        }
-        fired
-    }
 }

@@ -1,5 +1,6 @@
 //! Joins the floors below: listeners, connections, intake, forwarder.
 
+pub mod attempt;
 pub mod board;
 pub mod clock;
 pub mod connection;
@@ -14,6 +15,7 @@ pub mod listener;
 pub mod local;
 pub mod logger;
 pub mod notices;
+pub mod schedule;
 pub mod site;
 #[cfg(test)]
 mod tests;

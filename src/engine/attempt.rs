@@ -1,0 +1,100 @@
+//! One attempt at one message: which of its recipients it is for, and what became of them.
+//!
+//! It claims its recipients while it lasts, so that no two workers ever send to the same one. It decides nothing and
+//! writes nothing but log lines; the forwarder settles it.
+
+use super::board::Job;
+use super::event::{AttemptEnd, Event};
+use crate::mail::address::Mailbox;
+use crate::mail::id::QueueId;
+use crate::mail::outcome::Outcome;
+use crate::mail::status::{Class, EnhancedStatus};
+use crate::store::queue::Entry;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// An attempt at one message for its recipients at one hop.
+#[derive(Debug)]
+pub struct Attempt {
+    /// The message.
+    pub entry: Arc<Entry>,
+    /// Its place on the board.
+    pub job: Job,
+    /// Places in the envelope's list, and what became of them; `None`: nothing was learnt.
+    pub outcomes: Vec<(usize, Option<Outcome>)>,
+    /// Who was talked to, for the log.
+    pub relay: String,
+    /// Held until it is settled.
+    pub claim: Claim,
+}
+
+impl Attempt {
+    /// Logs the end of an attempt at one recipient.
+    pub fn log_line(
+        id: QueueId,
+        to: &Mailbox,
+        relay: &str,
+        attempt: u32,
+        delay: Duration,
+    ) -> impl Fn(AttemptEnd, EnhancedStatus, &str) {
+        move |what, status, reply| Event::Attempt { what, id, to, relay, attempt, delay, status, reply }.log()
+    }
+}
+
+/// The recipients of messages that workers are at: no two may have the same one, whatever reloads and restarts have put
+/// on the board.
+pub type Claims = Arc<Mutex<HashSet<(QueueId, usize)>>>;
+
+/// Some of them; given back when dropped, also by a panic.
+#[derive(Debug)]
+pub struct Claim {
+    claims: Claims,
+    id: QueueId,
+    /// The recipients' places in the envelope's list.
+    pub places: Vec<usize>,
+}
+
+impl Claim {
+    /// Claims those of `places` that nobody has; `None` if somebody has all of them.
+    #[must_use]
+    pub fn take(claims: &Claims, id: QueueId, mut places: Vec<usize>) -> Option<Self> {
+        let wanted = places.len();
+        let mut taken = claims.lock().unwrap_or_else(PoisonError::into_inner);
+        places.retain(|&place| taken.insert((id, place)));
+        drop(taken);
+        (wanted == 0 || !places.is_empty()).then(|| Self { claims: Arc::clone(claims), id, places })
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut taken = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        for &place in &self.places {
+            taken.remove(&(self.id, place));
+        }
+    }
+}
+
+/// A deferral that comes too late is a failure. What it keeps is the reason of the last attempt with its transient class:
+/// by that an expired recipient is told from a refused one.
+#[must_use]
+pub fn expire(outcome: Outcome, is_expired: bool) -> Outcome {
+    match outcome {
+        Outcome::Deferred(diagnostic) if is_expired => Outcome::Failed(diagnostic),
+        outcome => outcome,
+    }
+}
+
+/// Logs what became of a recipient.
+pub fn log_outcome(log: &dyn Fn(AttemptEnd, EnhancedStatus, &str), outcome: &Outcome) {
+    let diagnostic = outcome.diagnostic();
+    match outcome {
+        Outcome::Delivered(_) => log(AttemptEnd::Delivered, diagnostic.status, diagnostic.line()),
+        Outcome::Deferred(_) => log(AttemptEnd::Deferred, diagnostic.status, diagnostic.line()),
+        Outcome::Failed(_) if diagnostic.status.class == Class::Transient => {
+            log(AttemptEnd::Expired, EnhancedStatus::EXPIRED, diagnostic.line());
+        }
+        Outcome::Failed(_) => log(AttemptEnd::Bounced, diagnostic.status, diagnostic.line()),
+    }
+}
