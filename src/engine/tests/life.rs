@@ -57,8 +57,7 @@ fn five_days_of_retries_end_with_a_notice() {
     assert_eq!((world.queue(), world.half_written()), (vec![], 0));
     assert_eq!(world.forwarder.board.size(), (0, 0));
     assert_eq!(world.pass(), None);
-    let log = take_log();
-    let ends: Vec<_> = log.iter().filter(|line| line.starts_with("event=expired")).collect();
+    let ends = take_events("expired");
     assert_eq!(ends.len(), 1);
     assert!(ends[0].contains(&format!("attempt={} ", times.len())) && ends[0].contains("status=5.4.7"));
 }
