@@ -147,7 +147,10 @@ impl<'a> Connection<'a> {
         if self.permit.is_stopping() && !self.session.is_in_transaction() {
             return Err(End::Aborted("is shutting down"));
         }
-        match self.input.fill(self.transport, deadline) {
+        let filled = self.input.fill(self.transport, deadline);
+        // Whole transactions come in one piece from clients that pipeline: a shutdown waits for what is in hand.
+        self.permit.set_busy(true);
+        match filled {
             Ok(()) if line_started => Ok(()),
             Ok(()) => {
                 // The line has its own time, from its first octet on.
