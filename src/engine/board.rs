@@ -110,9 +110,8 @@ impl Board {
     /// Takes note of a message in the queue; `octets` is its size.
     pub fn add_message(&self, id: QueueId, octets: u64) {
         let mut inner = lock(&self.inner);
-        if inner.messages.insert(id, octets).is_none() {
-            inner.octets += octets;
-        }
+        let before = inner.messages.insert(id, octets).unwrap_or(0);
+        inner.octets = inner.octets - before + octets;
     }
 
     /// Forgets a message that has left the queue; false if it was forgotten before.
@@ -416,6 +415,17 @@ mod tests {
         assert_eq!(board.take(&hop("a.example"), seconds(9)), Some(job(1)));
         assert_eq!(board.take(&hop("a.example"), seconds(1)), None);
         assert_eq!(board.take(&hop("a.example"), seconds(2)), Some(job(2)));
+    }
+
+    #[test]
+    fn the_queue_read_again_counts_no_message_twice() {
+        let board = Board::default();
+        for octets in [100, 90, 110] {
+            board.add_message(job(1).id, octets);
+            assert_eq!(board.size(), (1, octets));
+        }
+        assert!(board.forget_message(job(1).id));
+        assert_eq!(board.size(), (0, 0));
     }
 
     #[test]
