@@ -11,7 +11,7 @@ use crate::mail::address::{ForwardPath, ReversePath};
 use crate::mail::message::Origin;
 use crate::mail::status::EnhancedStatus;
 use crate::net::transport::{Deadline, Stopwatch, Transport, WireError};
-use crate::rules::route::Routed;
+use crate::rules::route::{Routed, Users};
 use crate::smtp::data::DotDecoder;
 use crate::smtp::extension::{MailParameters, size};
 use crate::smtp::limits::COMMAND_LINE_MAX_OCTETS;
@@ -147,7 +147,10 @@ impl<'a> Connection<'a> {
         if self.permit.is_stopping() && !self.session.is_in_transaction() {
             return Err(End::Aborted("is shutting down"));
         }
-        match self.input.fill(self.transport, deadline) {
+        let filled = self.input.fill(self.transport, deadline);
+        // Whole transactions come in one piece from clients that pipeline: a shutdown waits for what is in hand.
+        self.permit.set_busy(true);
+        match filled {
             Ok(()) if line_started => Ok(()),
             Ok(()) => {
                 // The line has its own time, from its first octet on.
@@ -205,13 +208,18 @@ impl<'a> Connection<'a> {
     fn judge_recipient(&self, path: &ForwardPath) -> Result<Routed, Reply> {
         let routed = self.site.routes.route(path, &SystemAccounts).map_err(|no_route| no_route.reply())?;
         self.site.admission.admit(&routed, self.trusted)?;
+        // A recipient who can't have a Maildir is told apart here: after the data it would be the end of the others', too.
+        if self.site.routes.users == Users::Any
+            && let Err(error) = self.site.maildir(&routed)
+        {
+            Event::Trouble { doing: "making room for a mailbox", error: &error.to_string() }.log();
+            return Err(Reply::new(452, EnhancedStatus::SYSTEM_FULL, "no more mailboxes can be made here"));
+        }
         Ok(routed)
     }
 
     /// Takes the message: intake is made ready first, so that its refusal can still answer DATA.
     fn receive(&mut self, transaction: Transaction<Routed>) -> Result<(), End> {
-        // It may have come in one piece, before anybody marked it.
-        self.permit.set_busy(true);
         let reverse_path = transaction.reverse_path.clone();
         let mut incoming = match self.intake.begin(self.site, self.submission(transaction)) {
             Ok(incoming) => incoming,

@@ -17,7 +17,7 @@ use crate::sys::clock::{Clock, SystemClock};
 use std::io;
 use std::net::TcpListener;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 /// How long transactions and outgoing final dots have when the daemon stops (INTERFACE section 8).
@@ -55,6 +55,7 @@ impl Daemon {
             maildirs,
             listener: Arc::clone(&outbox) as _,
             ids: AtomicUsize::new(sys::random() as usize),
+            sweeps: Mutex::default(),
         });
         let forwarder =
             Forwarder::new(&outbox, Arc::clone(&intake), Box::new(resolver), Box::new(TcpConnect), LINGER);

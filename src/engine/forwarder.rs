@@ -197,6 +197,10 @@ impl Forwarder {
     fn load_summary(&self, site: &Site, summary: &queue::Summary) {
         let now = self.clock.now();
         self.board.add_message(summary.id, summary.message_octets);
+        if summary.damaged_records > 0 {
+            let (id, count) = (summary.id, summary.damaged_records);
+            log::warn!(target: "pillarbox", "event=damaged_records id={id} count={count}");
+        }
         let arrival = summary.description.arrival.running.min(now.running);
         let job = Job { id: summary.id, arrival };
         let mut hops: Vec<(Hop, Duration)> = Vec::new();

@@ -18,17 +18,24 @@ use crate::mail::status::EnhancedStatus;
 use crate::rules::route::Routed;
 use crate::smtp::reply::Reply;
 use crate::store::durable::SyncedFile;
-use crate::store::maildir::{Delivery, MaildirPath, Maildirs};
+use crate::store::maildir::{self, Delivery, MaildirPath, Maildirs};
 use crate::store::queue::{Queue, StagedEntry};
 use crate::store::{ErrorKind, StoreError};
+use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Larger messages go to disk while they come in.
 const IN_MEMORY_OCTETS: usize = 64 * 1024;
+
+/// A Maildir is swept so often.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(24 * 3600);
+/// So many Maildirs are remembered as swept; beyond it all are forgotten, and swept again.
+const SWEEPS_MAX: usize = 1024;
 
 /// What is told of a message that has entered the queue.
 pub trait Queued: Send + Sync {
@@ -50,6 +57,8 @@ pub struct Intake {
     pub listener: Arc<dyn Queued>,
     /// The counter of queue ids; begins at a random number.
     pub ids: AtomicUsize,
+    /// When which Maildir's `tmp` was swept, in running time.
+    pub sweeps: Mutex<HashMap<PathBuf, Duration>>,
 }
 
 impl fmt::Debug for Intake {
@@ -290,6 +299,29 @@ impl Intake {
         })
     }
 
+    /// Sweeps what crashes have left in a Maildir, once a day.
+    fn sweep(&self, path: &MaildirPath, now: Now) {
+        let mut sweeps = self.sweeps.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due =
+            sweeps.get(&path.path()).is_none_or(|&at| now.running.saturating_sub(at) >= SWEEP_INTERVAL);
+        if !is_due {
+            return;
+        }
+        if sweeps.len() >= SWEEPS_MAX {
+            sweeps.clear();
+        }
+        sweeps.insert(path.path(), now.running);
+        drop(sweeps);
+        match maildir::sweep(path, now.wall) {
+            Ok(0) => {}
+            Ok(swept) => {
+                let path = path.path().display().to_string();
+                log::info!(target: "pillarbox", "event=swept path={path:?} files={swept}");
+            }
+            Err(error) => Event::Trouble { doing: "sweeping a Maildir", error: &error.to_string() }.log(),
+        }
+    }
+
     fn next_id(&self, now: Now) -> QueueId {
         QueueId::new(now.wall.0, self.ids.fetch_add(1, Ordering::Relaxed) as u64)
     }
@@ -453,6 +485,7 @@ impl Incoming<'_> {
 
     fn tell_delivered(&self) {
         for copy in &self.local {
+            self.intake.sweep(&copy.path, self.arrival);
             Event::Attempt {
                 what: AttemptEnd::Delivered,
                 id: self.id,

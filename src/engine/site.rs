@@ -3,6 +3,7 @@
 
 use crate::config::{Addressee, Family, RouteTarget, Settings, Users as ConfiguredUsers};
 use crate::mail::address::{Domain, Mailbox};
+use crate::net::transport;
 use crate::rules::admission::AdmissionPolicy;
 use crate::rules::retry::RetryPolicy;
 use crate::rules::route::{
@@ -98,8 +99,8 @@ impl Site {
     #[must_use]
     pub fn is_own_address(&self, address: SocketAddr) -> bool {
         self.listens_on.iter().any(|own| {
-            own.port() == address.port()
-                && (own.ip() == address.ip() || (own.ip().is_unspecified() && address.ip().is_loopback()))
+            let is_ours = || own.ip().is_unspecified() && transport::is_local_address(address.ip());
+            own.port() == address.port() && (own.ip() == address.ip() || is_ours())
         })
     }
 

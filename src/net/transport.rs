@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -199,6 +199,12 @@ impl Drop for TcpTransport {
     }
 }
 
+/// Whether an address is one of this host's: nobody else's can be bound to.
+#[must_use]
+pub fn is_local_address(ip: IpAddr) -> bool {
+    UdpSocket::bind((ip, 0)).is_ok()
+}
+
 /// How the forwarder gets its connections; tests have their own.
 pub trait Connect: Send + Sync {
     /// Connects to `address` within `timeout`.
@@ -252,6 +258,13 @@ mod tests {
         let error =
             near.write_all(&vec![0; 64 << 20], Deadline::after(Duration::from_millis(50))).unwrap_err();
         assert!(matches!(error, WireError::TimedOut), "{error}");
+    }
+
+    #[test]
+    fn own_addresses_are_known() {
+        assert!(is_local_address("127.0.0.1".parse().unwrap()));
+        assert!(is_local_address("127.8.8.8".parse().unwrap()));
+        assert!(!is_local_address("192.0.2.1".parse().unwrap()));
     }
 
     #[test]

@@ -15,3 +15,6 @@ mod architecture;
 mod documentation;
 /// What must hold for any octets: each fuzz target over its stored corpus.
 mod fuzz;
+/// The real binary beside real programs: what must be shown of a running daemon.
+#[path = "../interop/mod.rs"]
+mod interop;

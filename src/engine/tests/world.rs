@@ -634,6 +634,7 @@ impl World {
             maildirs: Maildirs::new(name),
             listener: Arc::clone(&outbox) as _,
             ids: AtomicUsize::new(0),
+            sweeps: Mutex::default(),
         });
         let forwarder = Forwarder::new(
             &outbox,

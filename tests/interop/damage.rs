@@ -1,0 +1,256 @@
+use super::client::{Client, send};
+use super::harness::{Daemon, Place, Running, SOON, wait_until};
+use pillarbox::config::load;
+use pillarbox::engine::clock::EngineClock;
+use pillarbox::engine::connection::Connection;
+use pillarbox::engine::counters::Caps;
+use pillarbox::engine::daemon::Daemon as Engine;
+use pillarbox::engine::forwarder::{Forwarder, Outbox};
+use pillarbox::engine::intake::{Intake, Submission};
+use pillarbox::engine::site::{Site, SystemAccounts};
+use pillarbox::mail::address::{Domain, ForwardPath, Mailbox, ReversePath};
+use pillarbox::mail::envelope::Body;
+use pillarbox::mail::mx::MxAnswer;
+use pillarbox::net::resolver::{DnsError, Resolve};
+use pillarbox::net::transport::{Deadline, TcpConnect, Transport, WireError};
+use pillarbox::store::maildir::Maildirs;
+use pillarbox::store::queue::Queue;
+use pillarbox::sys::clock::SystemClock;
+use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+const MESSAGE: &[u8] = b"Subject: x\r\n\r\nx\r\n";
+
+/// Local and relayed mail, so that every thread has something to log.
+fn mail_goes_on(place: &Place, daemon: &mut Daemon, messages: usize) {
+    let mut client = Client::hello(place.port).unwrap();
+    for _ in 0..messages {
+        let reply = client.send("s@y.test", &["u@box.test", "a@far.test"], MESSAGE).unwrap();
+        assert!(reply.starts_with("250"), "{reply}");
+    }
+    drop(client);
+    place.wait_for_empty_queue(SOON);
+    assert_eq!((place.mail("u").len(), place.sunk().len()), (messages, messages));
+    assert!(daemon.is_running());
+}
+
+fn command(place: &Place) -> Command {
+    place.command(Path::new(env!("CARGO_BIN_EXE_pillarbox")))
+}
+
+#[test]
+fn mail_goes_on_when_the_reader_of_the_log_goes() {
+    let place = Place::new();
+    let (_dns, _sink) = (place.dns_of_far(), place.sink(&[]));
+    place.configure("log.level = \"trace\"\n");
+    let mut daemon = place.run(command(&place).stderr(Stdio::piped()));
+    let mut log = daemon.0.child.stderr.take().unwrap();
+    assert_ne!(log.read(&mut [0; 64]).unwrap(), 0);
+    drop(log);
+    mail_goes_on(&place, &mut daemon, 20);
+    daemon.signal("HUP");
+    daemon.stop();
+}
+
+#[test]
+fn mail_goes_on_when_nobody_reads_the_log() {
+    let place = Place::new();
+    let (_dns, _sink) = (place.dns_of_far(), place.sink(&[]));
+    place.configure("");
+    let mut daemon = place.run(command(&place).stderr(Stdio::piped()));
+    // 400 messages log more than the 64 KiB of a pipe.
+    mail_goes_on(&place, &mut daemon, 400);
+    let mut log = daemon.0.child.stderr.take().unwrap();
+    let reader = std::thread::spawn(move || {
+        let mut text = String::new();
+        log.read_to_string(&mut text).unwrap();
+        text
+    });
+    // Once somebody reads again, the loss is told.
+    std::thread::sleep(Duration::from_millis(300));
+    send(place.port, "s@y.test", "v@box.test", MESSAGE);
+    daemon.stop();
+    let text = reader.join().unwrap();
+    assert!(text.contains("event=log_lines_dropped count="), "{}", text.len());
+    assert!(text.lines().all(|line| line.contains(" [pillarbox] event=")), "no line is torn");
+}
+
+#[test]
+fn mail_goes_on_with_no_standard_descriptors_at_all() {
+    let place = Place::new();
+    let (_dns, _sink) = (place.dns_of_far(), place.sink(&[]));
+    place.configure("");
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", "exec \"$0\" \"$@\" 0<&- 1>&- 2>&-", env!("CARGO_BIN_EXE_pillarbox"), "-c"]);
+    shell.arg(place.path("pillarbox.toml")).arg("serve");
+    let mut daemon = place.run(&mut shell);
+    mail_goes_on(&place, &mut daemon, 20);
+    daemon.stop();
+}
+
+#[test]
+fn a_log_on_a_full_disk_stops_nothing() {
+    let place = Place::new();
+    let (_dns, _sink) = (place.dns_of_far(), place.sink(&[]));
+    place.configure("");
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut daemon = place.run(command(&place).stderr(full));
+    mail_goes_on(&place, &mut daemon, 20);
+    daemon.stop();
+}
+
+/// Says what a client says, and panics when nothing is left to say.
+#[derive(Debug)]
+struct Fuse(&'static [u8]);
+
+impl Transport for Fuse {
+    fn read(&mut self, buffer: &mut [u8], _: Deadline) -> Result<usize, WireError> {
+        assert!(!self.0.is_empty(), "forced");
+        let length = self.0.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&self.0[..length]);
+        self.0 = &self.0[length..];
+        Ok(length)
+    }
+
+    fn write_all(&mut self, _: &[u8], _: Deadline) -> Result<(), WireError> {
+        Ok(())
+    }
+
+    fn has_input(&mut self) -> bool {
+        false
+    }
+}
+
+/// There is no hidden switch that makes the daemon panic, so its parts run in this process here, and the panic comes from
+/// a transport, below a connection as the listener makes it.
+#[test]
+fn a_panic_ends_its_connection_and_nothing_else() {
+    let place = Place::new();
+    let path = place.configure("limits.connections = 1\n");
+    let site = Site::new(load(&path).unwrap(), Domain::parse("box.test").unwrap());
+    let queue = Queue::open(&place.path("state"), None).unwrap();
+    let engine = Arc::new(Engine::new(site, queue));
+    let listener = Arc::new(TcpListener::bind((Ipv4Addr::LOCALHOST, place.port)).unwrap());
+    engine.start(&[Arc::clone(&listener)]).unwrap();
+    let scripts: [&[u8]; 4] = [
+        b"",
+        b"EHLO x\r\nMAIL FROM:<a@b.test>\r\n",
+        b"EHLO x\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<u@box.test>\r\nDATA\r\nhalf a mess",
+        b"EHLO x\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<u@box.test>\r\nDATA\r\n1\r\n.\r\nNOOP\r\n",
+    ];
+    for script in scripts {
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            let stream = Arc::new(unused_stream());
+            let ip = Ipv4Addr::LOCALHOST.into();
+            let permit =
+                engine.connections.admit(stream, ip, true, Caps { total: 1, per_address: 1 }).unwrap();
+            let site = engine.site();
+            Connection::new(&site, &engine.intake, &permit, &mut Fuse(script), ip).serve();
+        }));
+        let panic = result.unwrap_err();
+        assert_eq!(panic.downcast_ref::<&str>(), Some(&"forced"));
+        // The only place there is has been given back.
+        send(place.port, "s@y.test", "v@box.test", MESSAGE);
+        wait_until("that connection ends", SOON, || engine.connections.count() == 0);
+    }
+    assert_eq!((place.mail("u").len(), place.mail("v").len()), (1, 4));
+    assert_eq!(super::harness::files(&place.path("mail/u/tmp")).len(), 0);
+    engine.stop(&[listener]);
+}
+
+/// A connected socket that nobody uses.
+fn unused_stream() -> TcpStream {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    TcpStream::connect(listener.local_addr().unwrap()).unwrap()
+}
+
+/// A resolver that panics once.
+#[derive(Debug, Default)]
+struct Mine(AtomicBool);
+
+impl Resolve for Mine {
+    fn mx(&self, _: &str) -> Result<MxAnswer, DnsError> {
+        assert!(self.0.swap(true, Ordering::SeqCst), "forced");
+        Ok(MxAnswer::Implicit)
+    }
+
+    fn addresses(&self, _: &str) -> Result<Vec<IpAddr>, DnsError> {
+        Ok(vec![Ipv4Addr::LOCALHOST.into()])
+    }
+}
+
+#[test]
+fn a_panic_in_a_worker_delays_its_message_and_nothing_else() {
+    let place = Place::new();
+    let _sink = place.sink(&[]);
+    let path = place.configure("queue.retry = [\"1s\"]\n");
+    let site = Site::new(load(&path).unwrap(), Domain::parse("box.test").unwrap());
+    let clock = Arc::new(EngineClock::resume(Box::new(SystemClock), &place.path("state")));
+    let queue = Arc::new(Queue::open(&place.path("state"), None).unwrap());
+    let outbox = Arc::new(Outbox { site: Arc::new(RwLock::new(Arc::new(site))), board: Arc::default() });
+    let (maildirs, listener, ids) =
+        (Maildirs::new("box.test"), Arc::clone(&outbox) as _, AtomicUsize::new(0));
+    let sweeps = std::sync::Mutex::default();
+    let intake = Arc::new(Intake { clock, queue, maildirs, listener, ids, sweeps });
+    let forwarder = Forwarder::new(
+        &outbox,
+        Arc::clone(&intake),
+        Box::new(Mine::default()),
+        Box::new(TcpConnect),
+        Duration::ZERO,
+    );
+    let forwarder = Arc::new(forwarder);
+    let thread = std::thread::spawn({
+        let forwarder = Arc::clone(&forwarder);
+        move || forwarder.run()
+    });
+    let site = forwarder.site();
+    let to = ForwardPath::Mailbox(Mailbox::parse("a@far.test").unwrap());
+    let submission = Submission {
+        reverse_path: ReversePath::Null,
+        body: Body::SevenBit,
+        recipients: vec![site.routes.route(&to, &SystemAccounts).unwrap()],
+        origin: None,
+        client: "test".into(),
+    };
+    let mut incoming = intake.begin(&site, submission).unwrap();
+    incoming.write(MESSAGE);
+    incoming.commit().unwrap();
+    place.wait_for_empty_queue(SOON);
+    assert_eq!(place.sunk().len(), 1);
+    forwarder.board.stop();
+    thread.join().unwrap();
+}
+
+/// Files that nobody can read as a queue file are put aside, and the rest goes on.
+#[test]
+fn a_damaged_queue_file_stops_nothing() {
+    let place = Place::new();
+    let _dns = place.dns_of_far();
+    place.configure("queue.retry = [\"1s\"]\n");
+    let daemon = place.serve();
+    for _ in 0..3 {
+        send(place.port, "s@y.test", "a@far.test", MESSAGE);
+    }
+    place.wait_for_log(&["event=deferred"]);
+    daemon.signal("KILL");
+    drop(daemon);
+    let files = super::harness::files(&place.path("state/queue"));
+    let octets = std::fs::read(&files[0]).unwrap();
+    std::fs::write(&files[0], &octets[..octets.len() / 2]).unwrap();
+    std::fs::write(place.path("state/queue/README"), "not a message").unwrap();
+    let _sink: Running = place.sink(&[]);
+    let _daemon = place.serve();
+    wait_until("the others leave", SOON, || place.sunk().len() == 2);
+    wait_until("the damaged one is aside", SOON, || {
+        super::harness::files(&place.path("state/corrupt")).len() == 1
+    });
+    place.wait_for_log(&["event=trouble", &files[0].file_name().unwrap().to_string_lossy()]);
+    wait_until("README alone stays where it is", SOON, || place.queued() == 1);
+}

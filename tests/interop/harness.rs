@@ -1,0 +1,402 @@
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+/// For what should take no time, on a machine that is busy with something else.
+pub const SOON: Duration = Duration::from_secs(30);
+/// For thousands of messages.
+pub const LATER: Duration = Duration::from_secs(180);
+
+/// A directory of a test, its ports, and what a pillarbox in it leaves behind. Removed when the test passes.
+#[derive(Debug)]
+pub struct Place {
+    pub dir: PathBuf,
+    pub port: u16,
+    pub sink_port: u16,
+    pub dns_port: u16,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        Self::below(Path::new(env!("CARGO_TARGET_TMPDIR")))
+    }
+
+    pub fn below(base: &Path) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let dir = base.join(format!("pillarbox-{}-{number}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(&dir).unwrap();
+        Self { dir, port: free_port(), sink_port: free_port(), dns_port: free_port() }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// Writes a configuration that keeps everything below this place. `more`: lines with dotted keys.
+    pub fn configure(&self, more: &str) -> PathBuf {
+        let (d, port, dns, sink) = (self.dir.display(), self.port, self.dns_port, self.sink_port);
+        let mut text = format!("state = \"{d}/state\"\ncontrol = \"{d}/run/control.sock\"\n");
+        let defaults = [
+            ("user", "\"root\"".into()),
+            ("hostname", "\"box.test\"".into()),
+            ("local.maildir", format!("\"{d}/mail/{{user}}\"")),
+            ("local.users", "\"any\"".into()),
+            ("dns.servers", format!("\"127.0.0.1:{dns}\"")),
+            ("relay.port", sink.to_string()),
+        ];
+        for (key, value) in defaults.iter().filter(|(key, _)| !more.contains(&format!("{key} ="))) {
+            text.push_str(&format!("{key} = {value}\n"));
+        }
+        text.push_str(more);
+        text.push_str(&format!("\n[[listener]]\naddress = \"127.0.0.1:{port}\"\n"));
+        self.write("pillarbox.toml", &text)
+    }
+
+    /// The command that serves this place, its log going to the file `log`.
+    pub fn command(&self, binary: &Path) -> Command {
+        let log = File::options().create(true).append(true).open(self.path("log")).unwrap();
+        let mut command = Command::new(binary);
+        command.args(["-c".as_ref(), self.path("pillarbox.toml").as_os_str(), "serve".as_ref()]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command
+    }
+
+    /// Starts the daemon of this build and waits until it greets.
+    pub fn serve(&self) -> Daemon {
+        self.run(&mut self.command(Path::new(env!("CARGO_BIN_EXE_pillarbox"))))
+    }
+
+    /// Starts a daemon by this command and waits until it greets.
+    pub fn run(&self, command: &mut Command) -> Daemon {
+        let mut daemon = Daemon(Running::start(command));
+        wait_until("the daemon greets", SOON, || {
+            if let Some(status) = daemon.0.child.try_wait().unwrap() {
+                panic!("the daemon ended with {status}:\n{}", self.log());
+            }
+            is_open(self.port)
+        });
+        daemon
+    }
+
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.path("log")).unwrap_or_default()).into_owned()
+    }
+
+    /// Lines of the log with all of these parts.
+    pub fn logged(&self, parts: &[&str]) -> Vec<String> {
+        let log = self.log();
+        log.lines().filter(|line| parts.iter().all(|part| line.contains(part))).map(str::to_owned).collect()
+    }
+
+    pub fn wait_for_log(&self, parts: &[&str]) -> String {
+        let mut found = Vec::new();
+        wait_until_or(
+            SOON,
+            || {
+                found = self.logged(parts);
+                !found.is_empty()
+            },
+            || format!("no line with {parts:?} in the log:\n{}", self.log()),
+        );
+        found.remove(0)
+    }
+
+    /// The delivered messages of a user.
+    pub fn mail(&self, user: &str) -> Vec<Vec<u8>> {
+        let files = files(&self.path("mail").join(user).join("new"));
+        files.iter().map(|path| fs::read(path).unwrap()).collect()
+    }
+
+    pub fn wait_for_mail(&self, user: &str, count: usize) -> Vec<Vec<u8>> {
+        let new = self.path("mail").join(user).join("new");
+        wait_until_or(
+            SOON,
+            || files(&new).len() >= count,
+            || format!("{user} has {} messages, not {count}:\n{}", files(&new).len(), self.log()),
+        );
+        let mail = self.mail(user);
+        assert_eq!(mail.len(), count, "messages of {user}");
+        mail
+    }
+
+    pub fn queued(&self) -> usize {
+        files(&self.path("state/queue")).len()
+    }
+
+    pub fn wait_for_empty_queue(&self, patience: Duration) {
+        wait_until_or(
+            patience,
+            || self.queued() == 0,
+            || format!("{} messages are left in the queue", self.queued()),
+        );
+    }
+
+    /// dnsmasq as the DNS server of `.test`; what it is not told about does not exist.
+    pub fn dns(&self, records: &[&str]) -> Running {
+        let mut command = program("dnsmasq", "dnsmasq-base");
+        command.args([
+            "--keep-in-foreground",
+            "--conf-file=/dev/null",
+            "--no-resolv",
+            "--no-hosts",
+            "--pid-file=",
+        ]);
+        command.args([
+            "--bind-interfaces",
+            "--listen-address=127.0.0.1",
+            "--local=/test/",
+            "--log-facility=-",
+        ]);
+        command.arg(format!("--port={}", self.dns_port)).args(["--user=", "--group="]);
+        command.args(records).stderr(File::create(self.path("dns.log")).unwrap());
+        let dns = Running::start(&mut command);
+        wait_until("dnsmasq listens", SOON, || is_open(self.dns_port));
+        dns
+    }
+
+    /// dnsmasq with one domain, `far.test`, whose MX host is 127.0.0.1.
+    pub fn dns_of_far(&self) -> Running {
+        self.dns(&["--mx-host=far.test,mx.far.test,10", "--host-record=mx.far.test,127.0.0.1"])
+    }
+
+    /// smtp-sink on `sink_port`; the messages go to files below `sink/`.
+    pub fn sink(&self, options: &[&str]) -> Running {
+        let mut command = program("smtp-sink", "postfix");
+        if rustix::process::geteuid().is_root() {
+            command.args(["-u", "root"]);
+        }
+        fs::create_dir_all(self.path("sink")).unwrap();
+        command.args(options).arg("-d").arg(self.path("sink/%M."));
+        command.args([&format!("127.0.0.1:{}", self.sink_port), "1000"]);
+        command.stderr(File::create(self.path("sink.log")).unwrap());
+        let sink = Running::start(&mut command);
+        wait_until("smtp-sink listens", SOON, || is_open(self.sink_port));
+        sink
+    }
+
+    /// What smtp-sink has got.
+    pub fn sunk(&self) -> Vec<Vec<u8>> {
+        files(&self.path("sink")).iter().map(|path| fs::read(path).unwrap()).collect()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("see {}", self.dir.display());
+        } else {
+            let _ = fs::remove_dir_all(&self.dir);
+        }
+    }
+}
+
+/// A process that does not outlive its test.
+#[derive(Debug)]
+pub struct Running {
+    pub child: Child,
+}
+
+impl Running {
+    pub fn start(command: &mut Command) -> Self {
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        Self { child: child.unwrap_or_else(|error| panic!("{command:?}: {error}")) }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A running pillarbox.
+#[derive(Debug)]
+pub struct Daemon(pub Running);
+
+impl Daemon {
+    pub fn pid(&self) -> u32 {
+        self.0.child.id()
+    }
+
+    /// Sends a signal by its name.
+    pub fn signal(&self, name: &str) {
+        signal(self.pid(), name);
+    }
+
+    pub fn wait(&mut self) -> ExitStatus {
+        let mut status = None;
+        wait_until("the daemon ends", SOON, || {
+            status = self.0.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+
+    pub fn stop(mut self) {
+        self.signal("TERM");
+        assert_eq!(self.wait().code(), Some(0), "exit code after SIGTERM");
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.0.child.try_wait().unwrap().is_none()
+    }
+
+    /// User and system time so far, in seconds.
+    pub fn cpu_seconds(&self) -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        let ticks: f64 = fields[11..13].iter().map(|field| field.parse::<f64>().unwrap()).sum();
+        // USER_HZ is 100 on every Linux.
+        ticks / 100.0
+    }
+
+    /// Sum of the lines of smaps_rollup that begin with this, in KiB. What is private and clean is code that no other
+    /// process runs at the moment, so growth is told by what is dirty.
+    pub fn memory_kib(&self, name: &str) -> u64 {
+        let smaps = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid())).unwrap();
+        let lines = smaps.lines().filter(|line| line.starts_with(name));
+        lines.map(|line| line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()).sum()
+    }
+}
+
+pub fn signal(pid: u32, name: &str) {
+    let status = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap();
+    assert!(status.success(), "kill -{name} {pid}");
+}
+
+/// The binary to measure, and whether it is a release build: that of `PILLARBOX_RELEASE`, or one in the target directory
+/// that is newer than its sources, or else the debug build, whose numbers say nothing.
+pub fn measured() -> (PathBuf, bool) {
+    if let Some(path) = std::env::var_os("PILLARBOX_RELEASE").map(PathBuf::from) {
+        assert!(path.is_file(), "PILLARBOX_RELEASE is {}: no such file", path.display());
+        return (path, true);
+    }
+    let debug = PathBuf::from(env!("CARGO_BIN_EXE_pillarbox"));
+    if !cfg!(debug_assertions) {
+        return (debug, true);
+    }
+    let release = debug.parent().unwrap().with_file_name("release").join("pillarbox");
+    let sources = newest(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    let is_fresh = |path: &Path| path.metadata().is_ok_and(|file| file.modified().unwrap() >= sources);
+    if is_fresh(&release) {
+        return (release, true);
+    }
+    println!(
+        "note: no up-to-date release binary (cargo build --release): fewer messages, and no limits on numbers"
+    );
+    (debug, false)
+}
+
+fn newest(dir: &Path) -> SystemTime {
+    let entries = fs::read_dir(dir).unwrap().map(Result::unwrap);
+    let times = entries.map(|entry| {
+        if entry.path().is_dir() {
+            newest(&entry.path())
+        } else {
+            entry.metadata().unwrap().modified().unwrap()
+        }
+    });
+    times.max().unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// Lets one of the tests that load the machine run at a time, also among processes (nextest has one a test).
+pub fn alone() -> File {
+    let lock = File::create(Path::new(env!("CARGO_TARGET_TMPDIR")).join("interop.lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    lock
+}
+
+/// A command for a program that this machine must have.
+pub fn program(name: &str, package: &str) -> Command {
+    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin:/usr/local/sbin";
+    let found = path.split(':').map(|dir| Path::new(dir).join(name)).find(|path| path.is_file());
+    let found = found.unwrap_or_else(|| panic!("{name} is missing: apt-get install {package}"));
+    Command::new(found)
+}
+
+/// Runs a program to its end, which must be a good one.
+pub fn run(command: &mut Command) -> Output {
+    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}
+
+/// Runs a Python script; its output.
+pub fn python(script: &str, arguments: &[&str]) -> String {
+    let output = run(program("python3", "python3").arg("-c").arg(script).args(arguments));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+pub fn wait_until(what: &str, patience: Duration, condition: impl FnMut() -> bool) {
+    wait_until_or(patience, condition, || format!("not in {patience:?}: {what}"));
+}
+
+fn wait_until_or(patience: Duration, mut condition: impl FnMut() -> bool, complaint: impl Fn() -> String) {
+    let end = Instant::now() + patience;
+    while !condition() {
+        assert!(Instant::now() < end, "{}", complaint());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn is_open(port: u16) -> bool {
+    let stream = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), SOON);
+    // A greeting that has been read leaves nothing half done on the other side; DNS has none.
+    stream.is_ok_and(|stream| {
+        stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let _ = BufReader::new(stream).read_line(&mut String::new());
+        true
+    })
+}
+
+/// A port below those that the system gives to clients, free for TCP and UDP.
+fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 10_240 + ((std::process::id() * 61 + step) % 20_000) as u16;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
+            return port;
+        }
+    }
+}
+
+pub fn files(dir: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+/// Pseudo-random numbers: the same in every run.
+#[derive(Debug)]
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % limit
+    }
+}

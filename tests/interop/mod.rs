@@ -1,0 +1,34 @@
+//! The real binary on real sockets and a real disk, beside the programs that others use: Postfix's smtp-source and
+//! smtp-sink, swaks, curl, msmtp, Python, mutt, Dovecot, dnsmasq, strace, libfaketime.
+//!
+//! Every test has its own directory and its own ports on 127.0.0.1, so any number of them run side by side. A program that
+//! is missing fails its test and names the Debian package. What is counted or measured runs on the release binary (see
+//! [`harness::measured`]); with none, the counts are smaller and the numbers are printed and not judged.
+
+/// An SMTP client that does exactly what a test says.
+mod client;
+/// Temporary places, the daemon, and the programs beside it.
+mod harness;
+
+/// Octets, lines and connections that no honest client sends.
+mod bad_input;
+/// The clients and mail readers that people use.
+mod clients;
+/// Clocks that jump while mail waits.
+mod clock;
+/// `kill -9` under load.
+mod crash;
+/// Standard error that is gone or stuck, and panics.
+mod damage;
+/// From smtp-source into a Maildir.
+mod intake;
+/// Memory of an idle daemon and of its connections, and the size of the binary.
+mod memory;
+/// What becomes of mail that can't be delivered now, or never.
+mod outcomes;
+/// Through the queue and by MX to smtp-sink.
+mod relay;
+/// SIGTERM, SIGHUP, SIGUSR1, and the exit codes.
+mod signals;
+/// System calls, syncs and their order, seen by strace.
+mod syscalls;
