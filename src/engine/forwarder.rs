@@ -35,7 +35,9 @@ use std::time::Duration;
 /// The site of now; a reload puts another one in its place.
 pub type SiteHandle = Arc<RwLock<Arc<Site>>>;
 
-/// A retry after trouble of our own: a disk that is full, another process at work on the entry.
+/// A retry after another process, or a child of ours before its exec, had the lock of an entry.
+const BUSY_RETRY: Duration = Duration::from_secs(2);
+/// A retry after trouble of our own, such as a disk that is full.
 const OWN_TROUBLE_RETRY: Duration = Duration::from_secs(60);
 /// So many removals at most are left to one sync of the queue's directory: what a power cut could deliver again.
 const UNSYNCED_REMOVALS_MAX: usize = 16;
@@ -297,7 +299,7 @@ impl Forwarder {
         let entry = match self.queue.checkout(job.id) {
             Ok(Checkout::Ready(entry)) => entry,
             Ok(Checkout::Busy) => {
-                self.board.put_back(hop.clone(), job, now + OWN_TROUBLE_RETRY);
+                self.board.put_back(hop.clone(), job, now + BUSY_RETRY);
                 return None;
             }
             Ok(Checkout::Gone) => {

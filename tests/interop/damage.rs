@@ -1,6 +1,7 @@
 use super::client::{Client, send};
 use super::harness::{Daemon, Place, Running, SOON, wait_until};
 use pillarbox::config::load;
+use pillarbox::engine::board::Hop;
 use pillarbox::engine::clock::EngineClock;
 use pillarbox::engine::connection::Connection;
 use pillarbox::engine::counters::Caps;
@@ -11,6 +12,7 @@ use pillarbox::engine::site::{Site, SystemAccounts};
 use pillarbox::mail::address::{Domain, ForwardPath, Mailbox, ReversePath};
 use pillarbox::mail::envelope::Body;
 use pillarbox::mail::mx::MxAnswer;
+use pillarbox::mail::next_hop::NextHop;
 use pillarbox::net::resolver::{DnsError, Resolve};
 use pillarbox::net::transport::{Deadline, TcpConnect, Transport, WireError};
 use pillarbox::store::maildir::Maildirs;
@@ -222,6 +224,11 @@ fn a_panic_in_a_worker_delays_its_message_and_nothing_else() {
     let mut incoming = intake.begin(&site, submission).unwrap();
     incoming.write(MESSAGE);
     incoming.commit().unwrap();
+    // The route pauses; its message is not lost from the board, so a flush brings it out.
+    let hop = Hop::Relay(NextHop::Mx(Domain::parse("far.test").unwrap()));
+    let now = || forwarder.clock.now().running;
+    wait_until("the route pauses", SOON, || forwarder.board.pause_reason(&hop, now()).is_some());
+    forwarder.board.flush(now());
     place.wait_for_empty_queue(SOON);
     assert_eq!(place.sunk().len(), 1);
     forwarder.board.stop();

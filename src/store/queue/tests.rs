@@ -57,9 +57,13 @@ impl TestQueue {
 }
 
 fn ready(queue: &Queue, id: QueueId) -> Arc<Entry> {
-    match queue.checkout(id).unwrap() {
-        Checkout::Ready(entry) => entry,
-        other => panic!("{other:?}"),
+    loop {
+        match queue.checkout(id).unwrap() {
+            Checkout::Ready(entry) => return entry,
+            // Another test has forked, and its child has our locks until it execs.
+            Checkout::Busy => std::thread::yield_now(),
+            Checkout::Gone => panic!("{id} is gone"),
+        }
     }
 }
 
