@@ -30,6 +30,9 @@ use walk::Report;
 /// The largest file that is read, in octets: a device or a mailbox given by mistake ends here.
 const FILE_MAX_OCTETS: u64 = 1 << 20;
 
+/// The most problems that are told.
+const PROBLEMS_MAX: usize = 100;
+
 /// Where the file sets what; for problems that show only when the settings meet the disk.
 #[derive(Debug, Clone, Default)]
 pub struct Places(Vec<(&'static str, &'static str, Place)>);
@@ -101,6 +104,8 @@ fn parse_with_places(text: &str, file: &str) -> Result<(Settings, Places), Vec<P
         return Ok((settings, Places(places.collect())));
     }
     report.complaints.sort_unstable();
+    // A mailbox given by mistake has a problem in each line; nobody reads more than these.
+    report.complaints.truncate(PROBLEMS_MAX);
     let problem = |(at, text_of): (usize, String)| Problem {
         file: file.to_owned(),
         place: Some(Place::of(text, at)),
@@ -114,7 +119,8 @@ fn parse_with_places(text: &str, file: &str) -> Result<(Settings, Places), Vec<P
 fn read(text: &str, settings: &mut Settings, report: &mut Report) {
     let (table, errors) = DeTable::parse_recoverable(text);
     walk::walk(table.get_ref(), settings, report);
-    let line_of = |at: usize| Place::of(text, at).line;
+    let line_ends: Vec<usize> = text.match_indices('\n').map(|(at, _)| at).collect();
+    let line_of = |at: usize| line_ends.partition_point(|&end| end < at) + 1;
     let mut syntax = Complaints::new();
     let mut torn = usize::MAX;
     for error in &errors {
@@ -137,7 +143,7 @@ fn read(text: &str, settings: &mut Settings, report: &mut Report) {
     syntax.sort_unstable();
     syntax.dedup_by_key(|(at, _)| line_of(*at));
     let broken: Vec<usize> = syntax.iter().map(|(at, _)| line_of(*at)).collect();
-    report.complaints.retain(|(at, _)| line_of(*at) < torn && !broken.contains(&line_of(*at)));
+    report.complaints.retain(|(at, _)| line_of(*at) < torn && broken.binary_search(&line_of(*at)).is_err());
     report.complaints.append(&mut syntax);
 }
 

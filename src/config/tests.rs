@@ -448,3 +448,11 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_file_full_of_problems_is_told_about_in_part() {
+    let text: String = (0..5000).map(|i| format!("k{i} = 1\n")).collect();
+    let problems = parse(&text, "f").unwrap_err();
+    assert_eq!(problems.len(), PROBLEMS_MAX);
+    assert!(problems.first().unwrap().to_string().starts_with("f:1:1: unknown key \"k0\""));
+}

@@ -70,7 +70,10 @@ fn walk_key(
     report: &mut Report,
 ) {
     let Some(row) = table.rows.iter().find(|row| row.key == key) else {
-        report.complaints.push((at, format!("unknown key {key:?}; {}", advice(table, key))));
+        // The likely key is worth a search only for those that will be shown.
+        let is_shown = report.complaints.len() < super::PROBLEMS_MAX;
+        let advice = if is_shown { advice(table, key) } else { "remove it".to_owned() };
+        report.complaints.push((at, format!("unknown key {key:?}; {advice}")));
         return;
     };
     report.places.push((table.name, row.key, value.span().start));

@@ -1,1 +1,15 @@
-//! The integration tests.
+//! The integration tests, one program: what is tested from outside the library. `tests/README.md` says what else exists.
+
+// Lints allow these within tests, but not in what tests share.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice
+)]
+
+/// What may use what, where unsafe and syncs may stand, how long things may be: rules about the source itself.
+mod architecture;
+/// What must hold for any octets: each fuzz target over its stored corpus.
+mod fuzz;

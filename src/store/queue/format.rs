@@ -230,7 +230,12 @@ pub(super) fn load(read_at: ReadAt<'_>) -> Result<Loaded, LoadError> {
     let journal = match rest {
         Some(journal) if whole => journal.to_vec(),
         None if whole => return Err(LoadError::Corrupt("its message is cut short")),
-        _ => read_range(read_at, journal_offset, JOURNAL_MAX_OCTETS)?,
+        _ => {
+            // With the octet before it: if that is not there, the message is not all there either.
+            let end = read_range(read_at, journal_offset - 1, JOURNAL_MAX_OCTETS)?;
+            let (_, journal) = end.split_first().ok_or(LoadError::Corrupt("its message is cut short"))?;
+            journal.to_vec()
+        }
     };
     let mut progress = vec![Progress::default(); description.envelope.recipients.len()];
     let damaged_records = replay(&journal, &mut progress);

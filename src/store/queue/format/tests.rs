@@ -114,6 +114,15 @@ fn the_reason_is_told() {
 }
 
 #[test]
+fn a_message_cut_short_is_found_at_any_size() {
+    for size in [1, 7_000, 9_000, 20_000] {
+        let sound = file(&description(), &vec![b'x'; size]);
+        assert!(parse_file(&sound).is_ok(), "{size}");
+        assert_eq!(parse_file(&sound[..sound.len() - 1]), Err("its message is cut short"), "{size}");
+    }
+}
+
+#[test]
 fn a_file_system_that_answers_in_pieces_damages_nothing() {
     let octets = file(&description(), &[b'x'; 20_000]);
     let read_at = |buffer: &mut [u8], offset: u64| {

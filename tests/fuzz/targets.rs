@@ -1,0 +1,602 @@
+//! The bodies of the fuzz targets: what must hold for any octets whatever.
+//!
+//! The fuzz crate beside this file runs them under libFuzzer; `tests/integration/fuzz.rs` runs them over the stored
+//! corpus with each `make test`. A target fails by panicking. Each one claims more than that nothing panics: what is
+//! printed is read back the same, the split of the input does not matter, the end of the data is where a simpler
+//! program finds it. Only the public interface of the library is used, so a target outlives what is behind it.
+
+use pillarbox::config;
+use pillarbox::mail::address::{self, Domain, ForwardPath, LocalPart, Mailbox, ReversePath};
+use pillarbox::mail::envelope::{Body, Envelope, Notify, Recipient, Ret};
+use pillarbox::mail::id::QueueId;
+use pillarbox::mail::outcome::Outcome;
+use pillarbox::mail::status::EnhancedStatus;
+use pillarbox::net::resolver::{self, DnsName, Fault, Found, Record, Rtype, parse_answer};
+use pillarbox::smtp::command::{ClientName, Command};
+use pillarbox::smtp::data::{DotDecoder, DotEncoder};
+use pillarbox::smtp::extension::Offer;
+use pillarbox::smtp::limits::{COMMAND_LINE_MAX_OCTETS, REPLY_MAX_LINES};
+use pillarbox::smtp::line::{Line, LineCutter};
+use pillarbox::smtp::reply::{Reply, ReplyParser};
+use pillarbox::smtp::server::Action;
+use pillarbox::smtp::{client, server};
+use pillarbox::store::queue::{Description, State, parse_file};
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A target.
+pub type Target = fn(&[u8]);
+
+/// Every target, by the name of its corpus.
+pub const TARGETS: [(&str, Target); 9] = [
+    ("address", address),
+    ("client_session", client_session),
+    ("command", command),
+    ("configuration", configuration),
+    ("data", data),
+    ("dns_answer", dns_answer),
+    ("queue_file", queue_file),
+    ("reply", reply),
+    ("server_session", server_session),
+];
+
+/// In pieces of so many octets an input is fed, beside all at once.
+const PIECES: [usize; 2] = [1, 5];
+
+/// One address in each of its roles.
+pub fn address(octets: &[u8]) {
+    let text = String::from_utf8_lossy(octets);
+    if let Ok(domain) = Domain::parse(&text) {
+        let printed = domain.to_string();
+        assert_harmless(&printed);
+        assert!(printed.len() <= address::DOMAIN_MAX_OCTETS, "a domain of {} octets", printed.len());
+        assert_eq!(Domain::parse(&printed).as_ref(), Ok(&domain));
+        assert_eq!(Domain::parse(&domain.key()), Ok(domain), "the key is another domain");
+    }
+    if let Ok(local_part) = LocalPart::parse(&text) {
+        assert_harmless(local_part.as_str());
+        assert!(local_part.as_str().len() <= address::LOCAL_PART_MAX_OCTETS);
+        assert_eq!(LocalPart::parse(&local_part.to_string()), Ok(local_part));
+    }
+    if let Ok(mailbox) = Mailbox::parse(&text) {
+        let printed = mailbox.to_string();
+        assert_harmless(&printed);
+        assert_eq!(Mailbox::parse(&printed).as_ref(), Ok(&mailbox));
+        // What is a mailbox is one within brackets, too, however it was written.
+        for form in [printed.as_str(), &text] {
+            assert_eq!(address::split_path(&format!("<{form}> X=1")), Ok((form, "X=1")));
+            assert_eq!(ForwardPath::parse(form), Ok(ForwardPath::Mailbox(mailbox.clone())));
+            assert_eq!(ReversePath::parse(form), Ok(ReversePath::Mailbox(mailbox.clone())));
+        }
+    }
+    if let Ok(path) = ForwardPath::parse(&text) {
+        assert_eq!(ForwardPath::parse(&path.to_string()), Ok(path));
+    }
+    if let Ok(path) = ReversePath::parse(&text) {
+        assert_eq!(ReversePath::parse(&path.to_string()), Ok(path));
+    }
+    if let Ok((path, rest)) = address::split_path(&text) {
+        assert!(text.contains(path) && text.ends_with(rest));
+    }
+}
+
+/// One command line.
+pub fn command(octets: &[u8]) {
+    match Command::parse(octets) {
+        Ok(command) => {
+            let printed = command.to_string();
+            assert_harmless(&printed);
+            assert_eq!(Command::parse(printed.as_bytes()), Ok(command));
+            let wire = format!("{printed}\r\n");
+            let (used, line) = LineCutter::default().cut(wire.as_bytes(), wire.len());
+            assert_eq!((used, line), (wire.len(), Some(Line::Text(printed.as_bytes()))));
+        }
+        Err(error) => {
+            let mut wire = Vec::new();
+            error.reply().print(&mut wire);
+            assert_eq!(replies(&wire), [error.reply()]);
+        }
+    }
+}
+
+/// The lines that a server sent, up to the first that is none.
+pub fn reply(octets: &[u8]) {
+    let mut parser = ReplyParser::default();
+    for line in octets.split(|&b| b == b'\n') {
+        match parser.line(line) {
+            Ok(Some(reply)) => {
+                assert!(!parser.is_within_reply());
+                assert!((200..600).contains(&reply.code));
+                assert!((1..=REPLY_MAX_LINES).contains(&reply.lines.len()));
+                let mut wire = Vec::new();
+                reply.print(&mut wire);
+                let again = replies(&wire);
+                let [again] = again.as_slice() else { panic!("one reply became {again:?}") };
+                assert_eq!((again.code, again.status), (reply.code, reply.status));
+                let mut wire_again = Vec::new();
+                again.print(&mut wire_again);
+                assert_eq!(shown(&wire_again), shown(&wire), "printed twice, it differs");
+            }
+            Ok(None) => assert!(parser.is_within_reply()),
+            Err(_) => return,
+        }
+    }
+}
+
+/// Mail data from the wire, and content to the wire.
+pub fn data(octets: &[u8]) {
+    let whole = decode(octets, octets.len().max(1));
+    for piece in PIECES {
+        assert_eq!(decode(octets, piece), whole, "in pieces of {piece}");
+    }
+    assert_eq!(whole.end, end_of_data(octets), "the end is not at the first CRLF . CRLF");
+    if let Some(end) = whole.end {
+        // All lines but the lone dot.
+        let lines: Vec<&[u8]> = octets[..end - 3].split_inclusive(|&b| b == b'\n').collect();
+        let texts: Option<Vec<&[u8]>> = lines.iter().map(|line| line.strip_suffix(b"\r\n")).collect();
+        match texts.filter(|texts| !texts.iter().any(|text| text.contains(&b'\r'))) {
+            Some(texts) => {
+                let plain = |text: &&[u8]| [text.strip_prefix(b".").unwrap_or(text), b"\n"].concat();
+                let content: Vec<u8> = texts.iter().flat_map(plain).collect();
+                assert!(!whole.malformed);
+                assert_eq!(whole.octets, (content.len() + lines.len()) as u64, "RFC 1870 counts CRLF");
+                assert_eq!(shown(&whole.content), shown(&content));
+            }
+            None => assert!(whole.malformed, "a bare CR or LF has passed"),
+        }
+    }
+
+    let content: Vec<u8> = octets.iter().copied().filter(|&b| b != b'\r').collect();
+    let wire = encode(&content, content.len().max(1));
+    for piece in PIECES {
+        assert_eq!(shown(&encode(&content, piece)), shown(&wire), "in pieces of {piece}");
+    }
+    let back = decode(&wire, wire.len());
+    assert_eq!(back.end, Some(wire.len()), "the data ends before its end");
+    assert!(!back.malformed);
+    let line_end: &[u8] = if content.is_empty() || content.ends_with(b"\n") { b"" } else { b"\n" };
+    assert_eq!(shown(&back.content), shown(&[&content, line_end].concat()));
+}
+
+/// The answer of a DNS server to a question for `example.org`.
+pub fn dns_answer(octets: &[u8]) {
+    let name = |wire: &[u8]| DnsName::from_octets(wire.to_vec()).unwrap();
+    let asked = name(b"\x07example\x03org\0");
+    for rtype in [Rtype::MX, Rtype::A, Rtype::AAAA] {
+        let whole = parse_answer(octets, &asked, rtype);
+        // The upper bits of the code stand in the OPT record, which may lie beyond the cut (RFC 6891 §6.1.3).
+        let is_refusal = matches!(whole, Err(Fault::Code(_)));
+        let whole = whole.ok();
+        // An Alias is the asked name as it was written, so only the rest can be compared as it is.
+        let other_case = parse_answer(octets, &name(b"\x07EXAMPLE\x03oRg\0"), rtype).ok();
+        assert_eq!(other_case, whole, "the case of the name matters");
+        for eighth in (0..8).filter(|_| !is_refusal) {
+            // What is there in part is an error, or tells the same: never something else.
+            if let Ok(part) = parse_answer(&octets[..octets.len() * eighth / 8], &asked, rtype) {
+                assert_eq!(Some(part), whole, "cut at {eighth}/8");
+            }
+        }
+        let Some(answer) = whole else { continue };
+        let is_cut = octets.get(2).is_some_and(|flags| flags & 2 != 0);
+        assert!(!is_cut, "a truncated answer (TC, RFC 1035 §4.1.1) is believed");
+        assert!(answer.ttl <= Duration::from_secs(24 * 3600));
+        assert!(answer.cnames <= resolver::CNAMES_MAX + 1);
+        match answer.found {
+            Found::Records(records) => {
+                assert!((1..=256).contains(&records.len()));
+                for record in records {
+                    match (rtype, record) {
+                        (Rtype::A, Record::Address(ip)) => assert!(ip.is_ipv4()),
+                        (Rtype::AAAA, Record::Address(ip)) => assert!(ip.is_ipv6()),
+                        (Rtype::MX, Record::Mx(mx)) => {
+                            let printable = |b: u8| b.is_ascii_graphic() || b == b' ';
+                            assert!(mx.exchange.bytes().all(printable), "{:?}", mx.exchange);
+                            assert_eq!(mx.exchange, mx.exchange.to_ascii_lowercase());
+                        }
+                        (_, record) => panic!("{record:?} was not asked for"),
+                    }
+                }
+            }
+            Found::NoData | Found::NoSuchDomain => assert!(answer.ttl <= Duration::from_secs(15 * 60)),
+            Found::Alias(_) => assert!(answer.cnames > 0),
+        }
+    }
+}
+
+/// A file of the queue: as it lies there, and with its checksums mended, which no chance would make right.
+pub fn queue_file(octets: &[u8]) {
+    for file in [octets.to_vec(), mended(octets)] {
+        let Ok((description, progress)) = parse_file(&file) else { continue };
+        assert_eq!(progress.len(), description.envelope.recipients.len());
+        for progress in &progress {
+            let attempts = usize::try_from(progress.attempts).unwrap();
+            assert_eq!(progress.recent_attempts.iter().flatten().count(), attempts.min(3));
+            assert_eq!(progress.diagnostic.is_some(), attempts > 0);
+            assert!(attempts > 0 || progress.state == State::Pending);
+        }
+        let printed = print_queue_file(&print_description(&description), b"text\n", b"");
+        let again = parse_file(&printed).map(|(description, _)| description);
+        assert_eq!(again.as_ref(), Ok(&description), "printed and parsed, it differs");
+        if file.ends_with(b"\n") {
+            // A record that lacks no more than its line end was never finished, and then it is.
+            let record = "delivered\tto=0\tat=1 1\tstatus=2.0.0";
+            let torn = format!("\n{:08x} {record}", crc_32(record.as_bytes()));
+            let torn = [&file, torn.as_bytes()].concat();
+            assert_eq!(parse_file(&torn), Ok((description, progress)), "a torn record tells something");
+            let (_, progress) = parse_file(&[&torn, &b"\n"[..]].concat()).unwrap();
+            assert!(progress.first().is_none_or(|first| first.state != State::Pending));
+        }
+    }
+}
+
+/// A configuration file.
+pub fn configuration(octets: &[u8]) {
+    let Ok(text) = std::str::from_utf8(octets) else { return };
+    let parsed = config::parse(text, "f");
+    assert_eq!(config::parse(text, "f"), parsed);
+    match parsed {
+        Ok(settings) => {
+            assert!(!settings.listeners.is_empty());
+            assert!(settings.relay.trusted_networks.iter().all(|n| n.prefix > 0), "an open relay");
+            let with_comment = format!("{text}\n# the end\n");
+            assert_eq!(config::parse(&with_comment, "f"), Ok(settings), "a comment says something");
+        }
+        Err(problems) => {
+            assert!(!problems.is_empty(), "refused without a reason");
+            for problem in problems {
+                assert_harmless(&problem.to_string());
+                let place = problem.place.unwrap();
+                let line = text.split('\n').nth(place.line - 1);
+                let columns = line.unwrap_or_else(|| panic!("no line {}", place.line)).chars().count() + 1;
+                assert!((1..=columns).contains(&place.column), "{problem}");
+            }
+        }
+    }
+}
+
+/// All that a client sends.
+pub fn server_session(octets: &[u8]) {
+    let mut whole = Server::new();
+    whole.feed(octets);
+    if let Some((_, wire, _)) = &whole.data {
+        assert_eq!(end_of_data(wire), None, "the end of the data was passed over");
+    }
+    for piece in PIECES {
+        let mut other = Server::new();
+        octets.chunks(piece).for_each(|piece| other.feed(piece));
+        assert_eq!(shown(&other.output), shown(&whole.output), "in pieces of {piece}");
+        assert_eq!((other.messages, other.is_closed), (whole.messages.clone(), whole.is_closed));
+    }
+    for reply in replies(&whole.output) {
+        assert!(!reply.lines.iter().any(|line| line.contains(char::is_control)));
+    }
+}
+
+/// All that a server sends, in blocks with a NUL between them: each is what comes while the client waits once. An empty
+/// block is silence; after the last one the server closes.
+pub fn client_session(octets: &[u8]) {
+    let whole = play_client(octets, octets.len().max(1));
+    for piece in PIECES {
+        assert_eq!(play_client(octets, piece), whole, "in pieces of {piece}");
+    }
+}
+
+fn assert_harmless(text: &str) {
+    assert!(!text.contains(char::is_control), "{text:?} holds a control character");
+}
+
+/// Octets that a failed assertion can show.
+fn shown(octets: &[u8]) -> String {
+    octets.escape_ascii().to_string()
+}
+
+/// Reads what this program has printed: all of it must be replies.
+fn replies(wire: &[u8]) -> Vec<Reply> {
+    let mut parser = ReplyParser::default();
+    let lines = wire.split_inclusive(|&b| b == b'\n').map(|line| line.strip_suffix(b"\r\n").unwrap());
+    assert!(!lines.clone().any(|line| line.iter().any(u8::is_ascii_control)), "{:?}", shown(wire));
+    let found = lines.filter_map(|line| parser.line(line).unwrap()).collect();
+    assert!(!parser.is_within_reply(), "a reply has no end");
+    found
+}
+
+/// Where data ends, found by a simpler program than the decoder.
+fn end_of_data(wire: &[u8]) -> Option<usize> {
+    let after_line_end = [b"\r\n", wire].concat();
+    after_line_end.windows(5).position(|octets| octets == b"\r\n.\r\n").map(|at| at + 3)
+}
+
+#[derive(Debug, PartialEq)]
+struct Decoded {
+    content: Vec<u8>,
+    malformed: bool,
+    octets: u64,
+    /// How much of the wire was data, if its end was there.
+    end: Option<usize>,
+}
+
+fn decode(wire: &[u8], piece: usize) -> Decoded {
+    let (mut decoder, mut content, mut used) = (DotDecoder::default(), Vec::new(), 0);
+    for piece in wire.chunks(piece) {
+        if decoder.is_at_end() {
+            break;
+        }
+        let now = decoder.decode(piece, &mut content);
+        assert!(now == piece.len() || decoder.is_at_end(), "octets are left without an end");
+        used += now;
+    }
+    let (malformed, octets) = (decoder.is_malformed(), decoder.octets());
+    Decoded { content, malformed, octets, end: decoder.is_at_end().then_some(used) }
+}
+
+fn encode(content: &[u8], piece: usize) -> Vec<u8> {
+    let (mut encoder, mut wire) = (DotEncoder::default(), Vec::new());
+    content.chunks(piece).for_each(|piece| encoder.encode(piece, &mut wire));
+    encoder.finish(&mut wire);
+    wire
+}
+
+/// CRC-32 as IEEE 802.3 defines it, bit by bit.
+fn crc_32(octets: &[u8]) -> u32 {
+    let step = |crc: u32, _| if crc & 1 == 1 { (crc >> 1) ^ 0xedb8_8320 } else { crc >> 1 };
+    !octets.iter().fold(!0, |crc, &octet| (0..8).fold(crc ^ u32::from(octet), step))
+}
+
+/// The form of a queue file as its documentation has it, not as its code prints it.
+fn print_queue_file(envelope: &[u8], message: &[u8], journal: &[u8]) -> Vec<u8> {
+    let lines = message.iter().filter(|&&b| b == b'\n').count();
+    let (envelope_crc, message_crc) = (crc_32(envelope), crc_32(message));
+    let first_line = format!(
+        "pillarbox-queue 1 {:010} {:020} {lines:020} {envelope_crc:08x} {message_crc:08x} ",
+        envelope.len(),
+        message.len()
+    );
+    let crc = format!("{:08x}\n", crc_32(first_line.as_bytes()));
+    [first_line.as_bytes(), crc.as_bytes(), envelope, message, journal].concat()
+}
+
+fn print_description(description: &Description) -> Vec<u8> {
+    let envelope = &description.envelope;
+    let mut text = String::new();
+    let mut line = |key: &str, value: &str| {
+        text.push_str(key);
+        text.push('=');
+        for c in value.chars() {
+            match c {
+                '\\' => text.push_str("\\\\"),
+                '\n' => text.push_str("\\n"),
+                '\r' => text.push_str("\\r"),
+                c if c.is_control() => {
+                    c.to_string().bytes().for_each(|octet| write!(text, "\\x{octet:02x}").unwrap());
+                }
+                c => text.push(c),
+            }
+        }
+        text.push('\n');
+    };
+    let flags = [
+        ("body", "8bitmime", envelope.body == Body::EightBitMime),
+        ("smtputf8", "yes", envelope.smtputf8),
+        ("requiretls", "yes", envelope.require_tls),
+        ("ret", "full", envelope.ret == Some(Ret::Full)),
+        ("ret", "hdrs", envelope.ret == Some(Ret::Headers)),
+    ];
+    flags.iter().filter(|(.., set)| *set).for_each(|(key, value, _)| line(key, value));
+    line("sender", &envelope.reverse_path.to_string());
+    let arrival = description.arrival;
+    line("arrival", &format!("{} {}", arrival.wall.0, arrival.running.as_micros()));
+    line("origin", &description.origin);
+    envelope.envid.iter().for_each(|envid| line("envid", envid));
+    for recipient in &envelope.recipients {
+        line("to", &recipient.mailbox.to_string());
+        recipient.orcpt.iter().for_each(|orcpt| line("orcpt", orcpt));
+        if let Some(Notify { success, failure, delay }) = recipient.notify {
+            let words = [(success, "success"), (failure, "failure"), (delay, "delay")];
+            let words: Vec<&str> = words.iter().filter(|(set, _)| *set).map(|&(_, word)| word).collect();
+            line("notify", if words.is_empty() { "never".into() } else { words.join(",") }.as_str());
+        }
+    }
+    text.into_bytes()
+}
+
+/// Octets that may have been a queue file once, as one: with right lengths and checksums.
+fn mended(octets: &[u8]) -> Vec<u8> {
+    let end = octets.iter().position(|&b| b == b'\n').map_or(0, |newline| newline + 1);
+    let (first_line, rest) = octets.split_at(end);
+    let numbers = String::from_utf8_lossy(first_line);
+    let mut numbers = numbers.split(' ').skip(2).map(|number| number.parse().unwrap_or(usize::MAX));
+    let mut next = |left: usize| numbers.next().unwrap_or(usize::MAX).min(left);
+    let (envelope, rest) = rest.split_at(next(rest.len()));
+    let (message, journal) = rest.split_at(next(rest.len()));
+    let with_checksum = |line: &[u8]| {
+        let text = line.splitn(2, |&b| b == b' ').nth(1).unwrap_or(line);
+        let line_end: &[u8] = if text.ends_with(b"\n") { b"\n" } else { b"" };
+        let text = text.strip_suffix(b"\n").unwrap_or(text);
+        [format!("{:08x} ", crc_32(text)).as_bytes(), text, line_end].concat()
+    };
+    let journal: Vec<u8> = journal.split_inclusive(|&b| b == b'\n').flat_map(with_checksum).collect();
+    print_queue_file(envelope, message, &journal)
+}
+
+/// A server without a socket: octets in, octets and messages out.
+struct Server {
+    session: server::Session<ForwardPath>,
+    cutter: LineCutter,
+    /// In the data phase: the decoder, and what it was given and gave.
+    data: Option<(DotDecoder, Vec<u8>, Vec<u8>)>,
+    input: Vec<u8>,
+    output: Vec<u8>,
+    messages: Vec<Vec<u8>>,
+    is_closed: bool,
+}
+
+impl Server {
+    const RECIPIENTS: usize = 3;
+    const SIZE_OCTETS: u64 = 1000;
+
+    fn new() -> Self {
+        let terms = server::Terms {
+            hostname: "mx.example".into(),
+            offer: Offer { message_size_octets: Self::SIZE_OCTETS },
+            recipients: Self::RECIPIENTS,
+            errors: 10,
+        };
+        let session = server::Session::new(Arc::new(terms));
+        let mut output = Vec::new();
+        session.greeting().print(&mut output);
+        let (cutter, data, input, messages) = (LineCutter::default(), None, Vec::new(), Vec::new());
+        Self { session, cutter, data, input, output, messages, is_closed: false }
+    }
+
+    fn feed(&mut self, octets: &[u8]) {
+        self.input.extend_from_slice(octets);
+        while !self.is_closed && !self.input.is_empty() {
+            let mut input = std::mem::take(&mut self.input);
+            let used = if self.data.is_some() { self.data(&input) } else { self.line(&input) };
+            input.drain(..used);
+            self.input = input;
+            if used == 0 {
+                break;
+            }
+        }
+        assert!(self.is_closed || self.input.len() < COMMAND_LINE_MAX_OCTETS, "an endless line is kept");
+    }
+
+    fn line(&mut self, input: &[u8]) -> usize {
+        let (used, line) = self.cutter.cut(input, COMMAND_LINE_MAX_OCTETS);
+        if let Some(line) = line {
+            let action = self.session.line(&line);
+            self.act(action);
+        }
+        used
+    }
+
+    fn data(&mut self, input: &[u8]) -> usize {
+        let (mut decoder, mut wire, mut content) = self.data.take().unwrap();
+        assert!(self.session.is_in_transaction());
+        let used = decoder.decode(input, &mut content);
+        wire.extend_from_slice(&input[..used]);
+        if !decoder.is_at_end() {
+            self.data = Some((decoder, wire, content));
+            return used;
+        }
+        assert_eq!(end_of_data(&wire), Some(wire.len()), "mail is smuggled in {:?}", shown(&wire));
+        let verdict = if decoder.is_malformed() {
+            Err(Reply::new(550, EnhancedStatus::SYNTAX_ERROR, "bare CR or LF"))
+        } else {
+            self.messages.push(content);
+            Ok(QueueId::new(0, 1))
+        };
+        let action = self.session.end_of_data(verdict);
+        assert!(!self.session.is_in_transaction());
+        self.act(action);
+        used
+    }
+
+    fn act(&mut self, action: Action<ForwardPath>) {
+        let refused = |text: String| text.ends_with("@refused.example");
+        let reply = || Reply::new(550, EnhancedStatus::NO_SUCH_USER, "no such user");
+        let next = match action {
+            Action::Reply(reply) => {
+                if reply.code == 354 {
+                    self.data = Some((DotDecoder::default(), Vec::new(), Vec::new()));
+                }
+                return reply.print(&mut self.output);
+            }
+            Action::Close(reply) => {
+                self.is_closed = true;
+                return reply.print(&mut self.output);
+            }
+            Action::AskSender(path, parameters) => {
+                assert!(parameters.size_octets.is_none_or(|size| size <= Self::SIZE_OCTETS));
+                let refused = refused(path.to_string());
+                self.session.sender_verdict(if refused { Err(reply()) } else { Ok(()) })
+            }
+            Action::AskRecipient(path) => {
+                let refused = refused(path.to_string());
+                self.session.recipient_verdict(if refused { Err(reply()) } else { Ok(path) })
+            }
+            Action::AskData(transaction) => {
+                assert!((1..=Self::RECIPIENTS).contains(&transaction.recipients.len()));
+                self.session.data_verdict(Ok(()))
+            }
+        };
+        self.act(next);
+    }
+}
+
+/// Lets a client with two messages talk to a server that sends `blocks`, and tells each step.
+fn play_client(blocks: &[u8], piece: usize) -> Vec<String> {
+    let mut session = client::Session::new("mx.example", ClientName::parse("box.example").unwrap());
+    let mut envelope = Envelope::new(ReversePath::Mailbox(Mailbox::parse("a@box.example").unwrap()));
+    envelope.body = Body::EightBitMime;
+    let recipient = |name: &str| Recipient::new(Mailbox::parse(&format!("{name}@b.example")).unwrap());
+    let recipients = ["r1", "r2", "r3"].map(recipient);
+    let mut messages: Vec<Vec<&Recipient>> =
+        vec![recipients[..1].iter().collect(), recipients.iter().collect()];
+    let mut blocks = blocks.split(|&b| b == 0);
+    let (mut was_sent, mut is_content_sent, mut waiting_for_outcome, mut log) =
+        (false, false, Vec::new(), Vec::new());
+    loop {
+        let step = session.next_step();
+        // A command is not answered before it is sent, whatever has come by then (RFC 5321 §2.1, DESIGN section 4).
+        assert!(!was_sent || matches!(step, client::Step::Read { .. }), "{step:?} before a reply");
+        was_sent = matches!(step, client::Step::Send(_));
+        log.push(format!("{step:?}"));
+        assert!(log.len() < 100_000, "the session never ends");
+        match step {
+            client::Step::Send(octets) => assert_commands(&octets),
+            client::Step::Read { .. } => match blocks.next() {
+                None => session.lost(&client::Lost::Closed),
+                Some([]) => session.lost(&client::Lost::TimedOut),
+                Some(block) => block.chunks(piece).for_each(|piece| session.received(piece)),
+            },
+            client::Step::SendContent => {
+                assert!(!waiting_for_outcome.is_empty(), "a message nobody gave");
+                is_content_sent = true;
+                session.content_sent();
+            }
+            client::Step::Finished(outcomes) => {
+                assert_eq!(outcomes.len(), waiting_for_outcome.len());
+                let is_delivered = |outcome: &Option<Outcome>| matches!(outcome, Some(Outcome::Delivered(_)));
+                assert!(is_content_sent || !outcomes.iter().any(is_delivered), "delivered without content");
+                let asked = std::mem::take(&mut waiting_for_outcome).into_iter();
+                let rest: Vec<_> =
+                    asked.zip(&outcomes).filter(|(_, o)| o.is_none()).map(|(r, _)| r).collect();
+                let is_stuck = rest.len() == outcomes.len();
+                if session.next_step() == client::Step::Ready && !rest.is_empty() {
+                    assert!(!is_stuck, "the same recipients for ever");
+                    messages.push(rest);
+                }
+            }
+            client::Step::Ready => {
+                assert!(waiting_for_outcome.is_empty(), "a message without outcome");
+                match messages.pop() {
+                    None => session.quit(),
+                    Some(recipients) => {
+                        is_content_sent = false;
+                        let (envelope, recipients) = (&envelope, recipients.as_slice());
+                        session.begin(&client::Transaction { envelope, recipients, size_octets: 500 });
+                        waiting_for_outcome = recipients.to_vec();
+                    }
+                }
+            }
+            client::Step::Close(_) => {
+                assert!(waiting_for_outcome.is_empty(), "a message without outcome");
+                return log;
+            }
+        }
+    }
+}
+
+/// Whole lines, each a command as the server reads it, or the dot of a message that is none.
+fn assert_commands(octets: &[u8]) {
+    assert!(octets.ends_with(b"\r\n"), "{:?}", shown(octets));
+    for line in octets.split_inclusive(|&b| b == b'\n') {
+        let line = line.strip_suffix(b"\r\n").unwrap();
+        if line != b"." {
+            assert_eq!(shown(Command::parse(line).unwrap().to_string().as_bytes()), shown(line));
+        }
+    }
+}
