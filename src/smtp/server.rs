@@ -140,16 +140,15 @@ impl<R> Session<R> {
 
     /// Takes a line of the command phase.
     pub fn line(&mut self, line: &Line<'_>) -> Action<R> {
-        let command = match line {
-            Line::Text(text) => Command::parse(text).map_err(super::command::CommandError::reply),
-            Line::Malformed => Err(Reply::new(
-                500,
-                EnhancedStatus::SYNTAX_ERROR,
-                "end each line with CRLF; no CR, LF or NUL within it",
-            )),
-            Line::TooLong => Err(Reply::new(500, EnhancedStatus::SYNTAX_ERROR, "the line is too long")),
+        let syntax_error = |text| Reply::new(500, EnhancedStatus::SYNTAX_ERROR, text);
+        let text = match line {
+            Line::Text(text) => text,
+            Line::Malformed => {
+                return self.reply(syntax_error("end each line with CRLF; no CR, LF or NUL within it"));
+            }
+            Line::TooLong => return self.reply(syntax_error("the line is too long")),
         };
-        match command {
+        match Command::parse(text) {
             Ok(command) => self.command(command),
             Err(CommandError::BadChunk) => self.close(CommandError::BadChunk.reply()),
             Err(error) => self.reply(error.reply()),
