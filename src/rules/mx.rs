@@ -31,10 +31,12 @@ pub fn in_order(
     if keyed.is_empty() && own_preference.is_some() {
         return Err(MxLoop);
     }
-    keyed.sort_unstable();
+    // The next of the order is looked for each time: there are few, and a sort is 3 KiB of program.
     let mut ordered: Vec<String> = Vec::with_capacity(keyed.len().min(MX_HOSTS_MAX));
-    for (.., exchange) in keyed {
-        if ordered.len() < MX_HOSTS_MAX && !ordered.iter().any(|e| e.eq_ignore_ascii_case(&exchange)) {
+    while ordered.len() < MX_HOSTS_MAX {
+        let Some((first, _)) = keyed.iter().enumerate().min_by(|(_, a), (_, b)| a.cmp(b)) else { break };
+        let (.., exchange) = keyed.swap_remove(first);
+        if !ordered.iter().any(|e| e.eq_ignore_ascii_case(&exchange)) {
             ordered.push(exchange);
         }
     }

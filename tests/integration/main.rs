@@ -11,5 +11,7 @@
 
 /// What may use what, where unsafe and syncs may stand, how long things may be: rules about the source itself.
 mod architecture;
+/// README and manual against the rows of the code, so that neither tells what is not so.
+mod documentation;
 /// What must hold for any octets: each fuzz target over its stored corpus.
 mod fuzz;

@@ -225,11 +225,7 @@ impl Resolver {
             }
             servers = silent;
         }
-        let within = if servers.is_empty() {
-            String::new()
-        } else {
-            format!(" within {} s", self.timeout.as_secs_f64())
-        };
+        let within = if servers.is_empty() { String::new() } else { format!(" within {:?}", self.timeout) };
         faults.extend(servers.into_iter().map(|server| Fault::Silence.text(server)));
         Err(format!("{} for {rtype} {name}{within}", faults.join(", ")))
     }
@@ -237,9 +233,10 @@ impl Resolver {
     /// As listed, but those that failed of late come last.
     fn servers_in_order(&self) -> Vec<SocketAddr> {
         let now = (self.clock)();
-        let mut servers = self.state().servers.clone();
-        servers.sort_by_key(|server| server.avoid_until > now);
-        servers.into_iter().map(|server| server.address).collect()
+        let servers = self.state().servers.clone();
+        let (failed, good): (Vec<_>, Vec<_>) =
+            servers.into_iter().partition(|server| server.avoid_until > now);
+        good.into_iter().chain(failed).map(|server| server.address).collect()
     }
 
     fn penalise(&self, address: SocketAddr) {

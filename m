@@ -1,4 +1,0 @@
-From: a@b
-Subject: x
-
-hello

@@ -1,0 +1,252 @@
+//! Holds README.md and the manual to the code: tables of the one are rows of the other, what is shown works, what is
+//! named exists. A message says which side has too much; usually the text is what has to follow.
+
+use expect_test::expect_file;
+use pillarbox::config::keys::{Availability, Row, TABLES, Table};
+use pillarbox::smtp::extension::EXTENSIONS;
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn top() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(top().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The cells of the table that follows a heading of README, without its two head rows and without backquotes.
+fn table(heading: &str) -> Vec<Vec<String>> {
+    let readme = read("README.md");
+    let (_, rest) =
+        readme.split_once(&format!("# {heading}\n")).unwrap_or_else(|| panic!("no heading {heading}"));
+    let lines =
+        rest.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    let cells = |line: &str| line.trim_matches('|').split(" | ").map(|c| c.trim().replace('`', "")).collect();
+    let rows: Vec<Vec<String>> = lines.skip(2).map(cells).collect();
+    assert!(!rows.is_empty(), "no table follows the heading {heading}");
+    rows
+}
+
+/// A column of such a table.
+fn column(heading: &str, column: usize) -> BTreeSet<String> {
+    let rows = table(heading);
+    let cells: BTreeSet<String> = rows.iter().map(|row| row[column].clone()).collect();
+    assert_eq!(cells.len(), rows.len(), "a row of {heading} is there twice");
+    cells
+}
+
+/// What stands between single backquotes in README, fenced blocks left out.
+fn code_spans() -> Vec<String> {
+    let readme = read("README.md");
+    let prose: String = readme.split("```").step_by(2).collect();
+    prose.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+fn set<'a>(items: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
+    items.into_iter().map(str::to_owned).collect()
+}
+
+#[test]
+fn dependencies_are_those_of_the_manifest() {
+    let manifest = read("Cargo.toml");
+    let (_, rest) = manifest.split_once("\n[dependencies]\n").unwrap();
+    let section = rest.split("\n[").next().unwrap();
+    let names = section.lines().filter_map(|line| Some(line.split_once(" =")?.0));
+    assert_eq!(column("Dependencies", 0), set(names));
+}
+
+#[test]
+fn extensions_are_those_that_are_offered() {
+    let rows: Vec<(String, String)> =
+        table("Extensions").into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
+    assert_eq!(rows, EXTENSIONS.map(|row| (row.keyword.to_owned(), row.rfc.to_owned())));
+}
+
+#[test]
+fn floors_are_the_folders_of_the_source() {
+    let entries = std::fs::read_dir(top().join("src")).unwrap().map(Result::unwrap);
+    let folders =
+        entries.filter(|entry| entry.path().is_dir()).map(|e| format!("{}/", e.file_name().display()));
+    assert_eq!(column("Floors", 0), folders.collect());
+}
+
+#[test]
+fn commands_are_those_of_the_help() {
+    let output = Command::new(env!("CARGO_BIN_EXE_pillarbox")).arg("--help").output().unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    let rows = help.lines().filter_map(|line| line.strip_prefix("  ")).filter(|line| !line.starts_with('-'));
+    let offered = set(rows.filter_map(|row| row.split_whitespace().next()));
+    assert!(offered.contains("serve"), "{help}");
+    assert_eq!(column("Commands", 0), offered);
+    let spans = code_spans();
+    let used = spans.iter().filter_map(|span| span.strip_prefix("pillarbox ")?.split_whitespace().next());
+    for word in used.filter(|word| !word.starts_with('-')) {
+        assert!(offered.contains(word), "README tells of `pillarbox {word}`, which is no command");
+    }
+    let manual = read("etc/man/man8/pillarbox.8");
+    for command in offered {
+        assert!(manual.contains(&format!("\n.B {command}\n")), "pillarbox.8 does not tell of {command}");
+    }
+}
+
+#[test]
+fn every_configuration_shown_is_accepted() {
+    let readme = read("README.md");
+    let blocks: Vec<&str> =
+        readme.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(blocks.len() >= 2, "only {} blocks found", blocks.len());
+    for block in blocks {
+        let problems = pillarbox::config::parse(block, "README.md").err().unwrap_or_default();
+        assert!(problems.is_empty(), "{block}{}", problems[0]);
+    }
+}
+
+#[test]
+fn keys_and_files_that_are_named_exist() {
+    let spans = code_spans();
+    let (mut keys, mut files) = (0, 0);
+    for span in &spans {
+        if let Some((table, key)) = span.split_once('.')
+            && let Some(table) = TABLES.iter().find(|t| !t.name.is_empty() && t.name == table)
+        {
+            assert!(table.rows.iter().any(|row| row.key == key), "README names the key {span}");
+            keys += 1;
+        }
+        if ["src/", "tests/", "etc/"].iter().any(|folder| span.starts_with(folder)) {
+            let path = span.split(' ').next().unwrap();
+            assert!(top().join(path).exists(), "README names the file {path}");
+            files += 1;
+        }
+    }
+    assert!(keys >= 5 && files >= 10, "only {keys} keys and {files} files found");
+}
+
+#[test]
+fn standards_name_what_exists() {
+    for row in table("Standards") {
+        for file in row[1].split(", ") {
+            assert!(top().join("src").join(file).exists(), "{}: no src/{file}", row[0]);
+        }
+        for file in row[2].split(", ").filter(|file| *file != "–") {
+            assert!(top().join("tests/transcripts").join(file).exists(), "{}: no transcript {file}", row[0]);
+        }
+    }
+}
+
+#[test]
+fn every_rfc_that_the_source_cites_is_in_the_table_of_standards() {
+    let cells: String = table("Standards").into_iter().map(|row| format!("{} ", row[0])).collect();
+    let is_rfc = |word: &&str| word.len() == 4;
+    let listed: BTreeSet<&str> = cells.split(|c: char| !c.is_ascii_digit()).filter(is_rfc).collect();
+    for (path, text) in sources() {
+        for rest in text.split("RFC ").skip(1) {
+            let number: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            assert!(number.is_empty() || listed.contains(&*number), "{} cites RFC {number}", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_log_event_is_in_the_manual() {
+    let manual = read("etc/man/man8/pillarbox.8");
+    let mut found = BTreeSet::new();
+    for (_, text) in sources() {
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        for rest in code.split("event=").skip(1) {
+            found
+                .insert(rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect::<String>());
+        }
+    }
+    assert!(found.len() > 5, "{found:?}");
+    for name in found.iter().filter(|name| !name.is_empty()) {
+        assert!(manual.contains(&format!("event={name}\n")), "pillarbox.8 does not tell of event={name}");
+    }
+}
+
+fn sources() -> Vec<(PathBuf, String)> {
+    let (mut folders, mut files) = (vec![top().join("src")], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("tests.rs") {
+                files.push((path.clone(), std::fs::read_to_string(path).unwrap()));
+            }
+        }
+    }
+    files
+}
+
+/// pillarbox.toml(5) is made from the rows; `UPDATE_EXPECT=1 cargo test manual` writes it anew.
+#[test]
+fn the_manual_of_the_configuration_has_every_key() {
+    let mut text = String::from(MANUAL_OPENING);
+    for table in TABLES {
+        manual_table(&mut text, table);
+    }
+    text.push_str(".SH SEE ALSO\n.BR pillarbox (8)\n");
+    expect_file!["../../etc/man/man5/pillarbox.toml.5"].assert_eq(&text);
+}
+
+const MANUAL_OPENING: &str = r#".\" Written by tests/integration/documentation.rs from the rows of src/config/keys.rs.
+.TH PILLARBOX.TOML 5 "" pillarbox "File Formats Manual"
+.SH NAME
+pillarbox.toml \- configuration of pillarbox
+.SH SYNOPSIS
+.I /etc/pillarbox/pillarbox.toml
+.SH DESCRIPTION
+The file is TOML.
+Every key has a default, shown here behind it, and an empty file is valid.
+Unknown keys and bad values are errors;
+.B pillarbox check
+tells where.
+.PP
+Durations are "90s", "15m", "4h", "5d" or bare seconds; sizes "64KiB", "25MiB" or bare octets.
+One value may stand for a list of one.
+"#;
+
+fn manual_table(text: &mut String, table: &Table) {
+    let heading = if table.name.is_empty() {
+        "KEYS IN FRONT OF ALL TABLES".to_owned()
+    } else {
+        table.name.to_uppercase()
+    };
+    writeln!(text, ".SH {heading}\n{}", roff(table.about)).unwrap();
+    for row in table.rows {
+        let name = match (table.name, table.repeat) {
+            ("", _) => row.key.to_owned(),
+            (table, Some(_)) => format!("[[{table}]] {}", row.key),
+            (table, None) => format!("{table}.{}", row.key),
+        };
+        write!(text, ".TP\n\\fB{name}\\fR = {}\n{}\n", roff(row.default), roff(row.about)).unwrap();
+        if is_later(table, row) {
+            text.push_str(".br\nNot available yet.\n");
+        }
+    }
+}
+
+fn is_later(table: &Table, row: &Row) -> bool {
+    table.availability == Availability::Later || row.availability == Availability::Later
+}
+
+/// Text as roff reads it: nothing is a request or an escape, and all is ASCII.
+fn roff(text: &str) -> String {
+    let mut lines = Vec::new();
+    for line in text.lines().map(str::trim) {
+        let mut escaped = String::new();
+        for c in line.chars() {
+            match c {
+                '\\' => escaped.push_str("\\e"),
+                c if c.is_ascii() => escaped.push(c),
+                c => write!(escaped, "\\[u{:04X}]", u32::from(c)).unwrap(),
+            }
+        }
+        let is_request = escaped.starts_with(['.', '\'']);
+        lines.push(format!("{}{escaped}", if is_request { "\\&" } else { "" }));
+    }
+    lines.join("\n")
+}
