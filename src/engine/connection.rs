@@ -5,19 +5,20 @@
 
 use super::counters::Permit;
 use super::event::Event;
-use super::intake::{Incoming, Intake, Submission};
+use super::intake::{Accepted, Incoming, Intake, Refusal, Submission};
 use super::site::{Site, SystemAccounts};
 use crate::mail::address::{ForwardPath, ReversePath};
+use crate::mail::id::QueueId;
 use crate::mail::message::Origin;
 use crate::mail::status::EnhancedStatus;
 use crate::net::transport::{Deadline, Stopwatch, Transport, WireError};
 use crate::rules::route::{Routed, Users};
-use crate::smtp::data::DotDecoder;
+use crate::smtp::data::{ChunkDecoder, DotDecoder};
 use crate::smtp::extension::{MailParameters, size};
 use crate::smtp::limits::COMMAND_LINE_MAX_OCTETS;
 use crate::smtp::line::LineCutter;
 use crate::smtp::reply::{Reply, Severity};
-use crate::smtp::server::{Action, Session, Transaction};
+use crate::smtp::server::{Action, Chunk, Session, Transaction};
 use crate::store::free_space;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -61,7 +62,9 @@ pub struct Connection<'a> {
     transport: &'a mut dyn Transport,
     client: IpAddr,
     trusted: bool,
-    session: Session<Routed>,
+    session: Session<Accepted>,
+    /// The message of which chunks have come in.
+    chunks: Option<Chunks<'a>>,
     input: Input,
     replies: Vec<u8>,
     session_deadline: Deadline,
@@ -86,6 +89,7 @@ impl<'a> Connection<'a> {
             client,
             trusted,
             session: Session::new(site.terms.clone()),
+            chunks: None,
             input: Input::new(COMMAND_BUFFER_OCTETS),
             replies: Vec::new(),
             session_deadline: Deadline::after(site.settings.limits.session_timeout),
@@ -127,6 +131,10 @@ impl<'a> Connection<'a> {
             };
             let action = self.session.line(&line);
             self.input.consume(used);
+            if !self.session.is_chunking() {
+                // RSET and the like: what has come in of a message is thrown away.
+                self.chunks = None;
+            }
             self.act(action)?;
             if self.replies.len() > REPLIES_HELD_OCTETS {
                 self.flush()?;
@@ -164,7 +172,7 @@ impl<'a> Connection<'a> {
         }
     }
 
-    fn act(&mut self, action: Action<Routed>) -> Result<(), End> {
+    fn act(&mut self, action: Action<Accepted>) -> Result<(), End> {
         let next = match action {
             Action::Reply(reply) => {
                 reply.print(&mut self.replies);
@@ -182,11 +190,16 @@ impl<'a> Connection<'a> {
                 let verdict = self.judge_sender(&parameters);
                 self.session.sender_verdict(verdict)
             }
-            Action::AskRecipient(path) => {
-                let verdict = self.judge_recipient(&path);
+            Action::AskRecipient(path, parameters) => {
+                let verdict = self.judge_recipient(&path).map(|routed| Accepted { routed, parameters });
                 self.session.recipient_verdict(verdict)
             }
             Action::AskData(transaction) => return self.receive(transaction),
+            Action::ReadChunk(transaction, chunk) => return self.read_chunk(transaction, chunk),
+            Action::SkipChunk(octets, reply) => {
+                self.read_octets(octets, |_| ())?;
+                Action::Reply(reply)
+            }
         };
         self.act(next)
     }
@@ -219,7 +232,7 @@ impl<'a> Connection<'a> {
     }
 
     /// Takes the message: intake is made ready first, so that its refusal can still answer DATA.
-    fn receive(&mut self, transaction: Transaction<Routed>) -> Result<(), End> {
+    fn receive(&mut self, transaction: Transaction<Accepted>) -> Result<(), End> {
         let reverse_path = transaction.reverse_path.clone();
         let mut incoming = match self.intake.begin(self.site, self.submission(transaction)) {
             Ok(incoming) => incoming,
@@ -231,13 +244,7 @@ impl<'a> Connection<'a> {
         };
         let action = self.session.data_verdict(Ok(()));
         self.act(action)?;
-        let verdict = self.read_data(&mut incoming)?;
-        let verdict = verdict.and_then(|()| {
-            incoming.commit().map(|accepted| accepted.id).map_err(|refusal| {
-                Event::Trouble { doing: "taking a message", error: &refusal.to_string() }.log();
-                refusal.reply()
-            })
-        });
+        let verdict = self.read_data(&mut incoming)?.and_then(|()| commit(incoming));
         if let Err(reply) = &verdict {
             self.tell_refused(&reverse_path, &reply.to_string());
         }
@@ -245,7 +252,7 @@ impl<'a> Connection<'a> {
         self.act(action)
     }
 
-    fn submission(&self, transaction: Transaction<Routed>) -> Submission {
+    fn submission(&self, transaction: Transaction<Accepted>) -> Submission {
         let client = self.client.to_string();
         let origin = Origin {
             helo: self.session.client_name().unwrap_or_default().to_owned(),
@@ -253,12 +260,16 @@ impl<'a> Connection<'a> {
                 IpAddr::V4(ip) => format!("[{ip}]"),
                 IpAddr::V6(ip) => format!("[IPv6:{ip}]"),
             },
-            protocol: if self.session.is_extended() { "ESMTP" } else { "SMTP" },
+            protocol: match (transaction.parameters.smtputf8, self.session.is_extended()) {
+                (true, _) => "UTF8SMTP",
+                (false, true) => "ESMTP",
+                (false, false) => "SMTP",
+            },
             tls: None,
         };
         Submission {
             reverse_path: transaction.reverse_path,
-            body: transaction.parameters.body,
+            parameters: transaction.parameters,
             recipients: transaction.recipients,
             origin: Some(origin),
             client,
@@ -284,26 +295,78 @@ impl<'a> Connection<'a> {
             if is_too_slow(decoder.octets(), started.elapsed()) {
                 return Err(End::Aborted("got the data too slowly"));
             }
-            let deadline = Deadline::after(self.hurried(limits.data_timeout)).min(self.session_deadline);
-            self.input.grow_if_full();
-            match self.input.fill(self.transport, deadline) {
-                Ok(()) => {}
-                Err(WireError::TimedOut) => return Err(End::Aborted("timed out waiting for data")),
-                Err(error) => return Err(error.into()),
-            }
+            self.fill_with_data()?;
         }
         self.input.shrink(COMMAND_BUFFER_OCTETS);
-        Ok(if decoder.is_malformed() {
-            Err(Reply::new(
-                550,
-                EnhancedStatus::SYNTAX_ERROR,
-                "the message has a bare CR or LF; end lines with CRLF",
-            ))
-        } else if decoder.octets() > limits.message_size {
-            Err(size::too_big(limits.message_size))
-        } else {
-            Ok(())
-        })
+        Ok(judge_data(decoder.is_malformed(), decoder.octets(), limits.message_size))
+    }
+
+    /// Reads a chunk of BDAT to its end, whatever is wrong with the message.
+    fn read_chunk(&mut self, transaction: Option<Transaction<Accepted>>, chunk: Chunk) -> Result<(), End> {
+        if let Some(transaction) = transaction {
+            let reverse_path = transaction.reverse_path.clone();
+            let incoming = self.intake.begin(self.site, self.submission(transaction));
+            self.chunks = Some(Chunks { incoming, decoder: ChunkDecoder::default(), reverse_path });
+        }
+        let Some(mut chunks) = self.chunks.take() else { return Err(End::Aborted("lost a message")) };
+        let limit = self.site.settings.limits.message_size;
+        let mut piece = Vec::new();
+        self.read_octets(chunk.octets, |octets| {
+            chunks.decoder.decode(octets, &mut piece);
+            if let (Ok(incoming), true) = (&mut chunks.incoming, chunks.decoder.octets() <= limit) {
+                incoming.write(&piece);
+            }
+            piece.clear();
+        })?;
+        let verdict = chunks.verdict(limit, chunk.is_last);
+        let verdict = match verdict {
+            Err(reply) => {
+                self.tell_refused(&chunks.reverse_path, &reply.to_string());
+                Err(reply)
+            }
+            Ok(()) if chunk.is_last => {
+                chunks.incoming.map_err(|refusal| refusal.reply()).and_then(commit).map(Some)
+            }
+            Ok(()) => {
+                self.chunks = Some(chunks);
+                Ok(None)
+            }
+        };
+        let action = self.session.chunk_verdict(verdict, chunk);
+        self.act(action)
+    }
+
+    /// Reads so many octets and hands them on in pieces.
+    fn read_octets(&mut self, octets: u64, mut take: impl FnMut(&[u8])) -> Result<(), End> {
+        let mut left = octets;
+        let started = Stopwatch::start();
+        while left > 0 {
+            if self.input.octets().is_empty() {
+                self.flush()?;
+                if is_too_slow(octets - left, started.elapsed()) {
+                    return Err(End::Aborted("got the data too slowly"));
+                }
+                self.fill_with_data()?;
+            }
+            let there = self.input.octets();
+            let used = usize::try_from(left).map_or(there.len(), |left| left.min(there.len()));
+            take(there.get(..used).unwrap_or_default());
+            self.input.consume(used);
+            left -= used as u64;
+        }
+        self.input.shrink(COMMAND_BUFFER_OCTETS);
+        Ok(())
+    }
+
+    /// Waits for more of the data.
+    fn fill_with_data(&mut self) -> Result<(), End> {
+        let timeout = self.hurried(self.site.settings.limits.data_timeout);
+        self.input.grow_if_full();
+        match self.input.fill(self.transport, Deadline::after(timeout).min(self.session_deadline)) {
+            Ok(()) => Ok(()),
+            Err(WireError::TimedOut) => Err(End::Aborted("timed out waiting for data")),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn tell_refused(&self, from: &ReversePath, reply: &str) {
@@ -324,6 +387,39 @@ impl<'a> Connection<'a> {
         let is_crowded = open * 4 > u64::from(self.site.settings.limits.connections) * 3;
         if is_crowded && !self.trusted { time.min(HURRIED) } else { time }
     }
+}
+
+/// A message that comes in by BDAT.
+struct Chunks<'a> {
+    /// Or why intake does not take it.
+    incoming: Result<Incoming<'a>, Refusal>,
+    decoder: ChunkDecoder,
+    reverse_path: ReversePath,
+}
+
+impl Chunks<'_> {
+    /// What is wrong with the message so far.
+    fn verdict(&self, limit: u64, at_end: bool) -> Result<(), Reply> {
+        if let Err(refusal) = &self.incoming {
+            return Err(refusal.reply());
+        }
+        judge_data(self.decoder.is_malformed(at_end), self.decoder.octets(), limit)
+    }
+}
+
+fn judge_data(is_malformed: bool, octets: u64, limit: u64) -> Result<(), Reply> {
+    if is_malformed {
+        let text = "the message has a bare CR or LF; end lines with CRLF";
+        return Err(Reply::new(550, EnhancedStatus::SYNTAX_ERROR, text));
+    }
+    if octets > limit { Err(size::too_big(limit)) } else { Ok(()) }
+}
+
+fn commit(incoming: Incoming<'_>) -> Result<QueueId, Reply> {
+    incoming.commit().map_err(|refusal| {
+        Event::Trouble { doing: "taking a message", error: &refusal.to_string() }.log();
+        refusal.reply()
+    })
 }
 
 /// An octet a minute must not hold a thread for an hour.

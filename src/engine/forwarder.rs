@@ -60,7 +60,7 @@ pub struct Outbox {
 }
 
 impl Queued for Outbox {
-    fn queued(&self, id: QueueId, arrival: Now, octets: u64, recipients: &[Mailbox]) {
+    fn queued(&self, id: QueueId, arrival: Now, octets: u64, recipients: &[&Mailbox]) {
         let site = current(&self.site);
         self.board.add_message(id, octets);
         let mut hops: Vec<Hop> = Vec::new();

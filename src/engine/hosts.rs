@@ -44,9 +44,10 @@ pub fn hosts(site: &Site, next_hop: &NextHop, resolver: &dyn Resolve) -> Result<
         NextHop::Mx(Domain::Literal(ip)) => {
             Ok(vec![Host { name: ip.to_string(), port, is_smarthost: false }])
         }
-        NextHop::Mx(Domain::Name(domain)) => {
-            let names = match resolver.mx(domain).map_err(dns_failure)? {
-                MxAnswer::Implicit => vec![domain.clone()],
+        NextHop::Mx(name @ Domain::Name(_)) => {
+            let domain = name.to_ascii().ok_or_else(|| no_dns_name(name))?;
+            let names = match resolver.mx(&domain).map_err(dns_failure)? {
+                MxAnswer::Implicit => vec![domain],
                 MxAnswer::Null => {
                     let text = format!("{domain} takes no mail (null MX)");
                     return Err(Unreachable::Message(Diagnostic::local(EnhancedStatus::NULL_MX, text)));
@@ -55,7 +56,7 @@ pub fn hosts(site: &Site, next_hop: &NextHop, resolver: &dyn Resolve) -> Result<
                     let own =
                         |name: &str| site.hostname.name().is_some_and(|own| own.eq_ignore_ascii_case(name));
                     mx::in_order(exchanges, &own, &mut || sys::random() as u32)
-                        .map_err(|_| Unreachable::Message(looping(domain)))?
+                        .map_err(|_| Unreachable::Message(looping(&domain)))?
                 }
             };
             Ok(names.into_iter().map(|name| Host { name, port, is_smarthost: false }).collect())
@@ -139,6 +140,11 @@ fn dns_failure(error: DnsError) -> Unreachable {
             Unreachable::Message(Diagnostic::local(EnhancedStatus::NO_SUCH_DOMAIN, error.text))
         }
     }
+}
+
+fn no_dns_name(domain: &Domain) -> Unreachable {
+    let text = format!("{domain} has no form that DNS knows");
+    Unreachable::Message(Diagnostic::local(EnhancedStatus::NO_SUCH_DOMAIN, text))
 }
 
 fn looping(domain: &str) -> Diagnostic {

@@ -10,12 +10,13 @@ use super::event::{AttemptEnd, Event};
 use super::site::Site;
 use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::date::Now;
-use crate::mail::envelope::{Body, Envelope, Recipient};
+use crate::mail::envelope::{Envelope, Recipient};
 use crate::mail::header::TraceScanner;
 use crate::mail::id::QueueId;
 use crate::mail::message::{self, Origin};
 use crate::mail::status::EnhancedStatus;
 use crate::rules::route::Routed;
+use crate::smtp::extension::{MailParameters, RcptParameters};
 use crate::smtp::reply::Reply;
 use crate::store::durable::SyncedFile;
 use crate::store::maildir::{self, Delivery, MaildirPath, Maildirs};
@@ -40,7 +41,7 @@ const SWEEPS_MAX: usize = 1024;
 /// What is told of a message that has entered the queue.
 pub trait Queued: Send + Sync {
     /// The message is in the queue, durably, for these recipients.
-    fn queued(&self, id: QueueId, arrival: Now, octets: u64, recipients: &[Mailbox]);
+    fn queued(&self, id: QueueId, arrival: Now, octets: u64, recipients: &[&Mailbox]);
     /// How many messages are queued, and their size in octets.
     fn size(&self) -> (usize, u64);
 }
@@ -67,15 +68,30 @@ impl fmt::Debug for Intake {
     }
 }
 
+/// A recipient that has been accepted: its route, and the parameters of its RCPT.
+#[derive(Debug, Clone)]
+pub struct Accepted {
+    /// Where its copy goes.
+    pub routed: Routed,
+    /// What its sender wants to be told.
+    pub parameters: RcptParameters,
+}
+
+impl From<Routed> for Accepted {
+    fn from(routed: Routed) -> Self {
+        Self { routed, parameters: RcptParameters::default() }
+    }
+}
+
 /// A message about to come in.
 #[derive(Debug)]
 pub struct Submission {
     /// The reverse-path.
     pub reverse_path: ReversePath,
-    /// BODY.
-    pub body: Body,
-    /// The recipients, with their routes; at least one.
-    pub recipients: Vec<Routed>,
+    /// The parameters of MAIL.
+    pub parameters: MailParameters,
+    /// The recipients; at least one.
+    pub recipients: Vec<Accepted>,
     /// For the Received field; `None` for what this program wrote itself.
     pub origin: Option<Origin>,
     /// Who sent it, for the log.
@@ -130,7 +146,7 @@ impl From<StoreError> for Refusal {
 
 /// A copy for a Maildir.
 struct LocalCopy {
-    mailbox: Mailbox,
+    recipient: Recipient,
     path: MaildirPath,
 }
 
@@ -230,7 +246,7 @@ pub struct Incoming<'a> {
     submission: Submission,
     trace: String,
     local: Vec<LocalCopy>,
-    remote: Vec<Mailbox>,
+    remote: Vec<Recipient>,
     content: Content,
     scanner: TraceScanner,
     lines: u64,
@@ -243,26 +259,24 @@ impl fmt::Debug for Incoming<'_> {
     }
 }
 
-/// A message that was taken: it outlives any crash from here on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Accepted {
-    /// Its id.
-    pub id: QueueId,
-}
-
 impl Intake {
     /// Begins to take a message.
     ///
     /// # Errors
     /// The queue is full, or a recipient's Maildir is none.
     pub fn begin(&self, site: &Site, submission: Submission) -> Result<Incoming<'_>, Refusal> {
-        let (mut local, mut remote) = (Vec::<LocalCopy>::new(), Vec::new());
-        for routed in &submission.recipients {
+        let (mut local, mut remote) = (Vec::<LocalCopy>::new(), Vec::<Recipient>::new());
+        for Accepted { routed, parameters } in &submission.recipients {
+            let recipient = Recipient {
+                mailbox: routed.mailbox.clone(),
+                orcpt: parameters.orcpt.clone(),
+                notify: parameters.notify,
+            };
             match site.maildir(routed)? {
                 Some(path) if local.iter().any(|copy| copy.path == path) => {}
-                Some(path) => local.push(LocalCopy { mailbox: routed.mailbox.clone(), path }),
-                None if remote.contains(&routed.mailbox) => {}
-                None => remote.push(routed.mailbox.clone()),
+                Some(path) => local.push(LocalCopy { recipient, path }),
+                None if remote.iter().any(|known| known.mailbox == recipient.mailbox) => {}
+                None => remote.push(recipient),
             }
         }
         let limits = &site.settings.queue;
@@ -277,7 +291,7 @@ impl Intake {
         let arrival = self.clock.now();
         let id = self.next_id(arrival);
         let only = match submission.recipients.as_slice() {
-            [only] => Some(&only.mailbox),
+            [only] => Some(&only.routed.mailbox),
             _ => None,
         };
         let by = site.terms.hostname.as_str();
@@ -381,15 +395,21 @@ impl Incoming<'_> {
 
     fn stage_local(&self, copy: &LocalCopy) -> Result<Staging, StoreError> {
         let mut delivery = self.intake.maildirs.stage(&copy.path, self.arrival.wall)?;
-        delivery.write(message::delivery_fields(&self.submission.reverse_path, &copy.mailbox).as_bytes())?;
+        delivery.write(
+            message::delivery_fields(&self.submission.reverse_path, &copy.recipient.mailbox).as_bytes(),
+        )?;
         delivery.write(self.trace.as_bytes())?;
         Ok(Staging::Maildir(delivery))
     }
 
     fn stage_queue(&self) -> Result<Staging, StoreError> {
         let mut envelope = Envelope::new(self.submission.reverse_path.clone());
-        envelope.body = self.submission.body;
-        envelope.recipients = self.remote.iter().cloned().map(Recipient::new).collect();
+        let parameters = &self.submission.parameters;
+        envelope.body = parameters.body;
+        envelope.smtputf8 = parameters.smtputf8;
+        envelope.ret = parameters.ret;
+        envelope.envid.clone_from(&parameters.envid);
+        envelope.recipients.clone_from(&self.remote);
         let mut entry = self.intake.queue.stage(self.id, &envelope, &self.submission.client, self.arrival)?;
         entry.write(self.trace.as_bytes())?;
         Ok(Staging::Queue(entry))
@@ -404,31 +424,32 @@ impl Incoming<'_> {
         }
     }
 
-    /// Makes the message durable in all its places.
+    /// Makes the message durable in all its places, and gives its id: it outlives any crash from here on.
     ///
     /// # Errors
     /// It was not taken, and nothing of it is kept, other than copies that a failure halfway left in Maildirs.
-    pub fn commit(mut self) -> Result<Accepted, Refusal> {
+    pub fn commit(mut self) -> Result<QueueId, Refusal> {
         if let Some(refusal) = self.failed.take() {
             return Err(refusal);
         }
-        let was_here = |copy: &LocalCopy| self.scanner.was_delivered_to(&copy.mailbox.to_string());
+        let was_here = |copy: &LocalCopy| self.scanner.was_delivered_to(&copy.recipient.mailbox.to_string());
         if self.scanner.has_looped() || self.local.iter().any(was_here) {
             return Err(Refusal::Loop);
         }
         // As the wire counts it (RFC 1870): each line end is two octets there.
         let size = self.store()? + self.lines;
         let to: Vec<Mailbox> =
-            self.submission.recipients.iter().map(|routed| routed.mailbox.clone()).collect();
+            self.submission.recipients.iter().map(|to| to.routed.mailbox.clone()).collect();
         let (origin, client) = (self.submission.origin.as_ref(), self.submission.client.as_str());
         let tls = origin.and_then(|origin| origin.tls.as_deref());
         let from = &self.submission.reverse_path;
         Event::Accepted { id: self.id, from, to: &to, size, client, tls, auth: None }.log();
         self.tell_delivered();
         if !self.remote.is_empty() {
-            self.intake.listener.queued(self.id, self.arrival, size, &self.remote);
+            let remote: Vec<&Mailbox> = self.remote.iter().map(|recipient| &recipient.mailbox).collect();
+            self.intake.listener.queued(self.id, self.arrival, size, &remote);
         }
-        Ok(Accepted { id: self.id })
+        Ok(self.id)
     }
 
     /// Stages every copy, then commits all; gives the size of the content in octets.
@@ -463,7 +484,7 @@ impl Incoming<'_> {
                         error: &error.to_string(),
                     }
                     .log();
-                    late.push(copy.mailbox);
+                    late.push(copy.recipient);
                 }
             }
         }
@@ -489,7 +510,7 @@ impl Incoming<'_> {
             Event::Attempt {
                 what: AttemptEnd::Delivered,
                 id: self.id,
-                to: &copy.mailbox,
+                to: &copy.recipient.mailbox,
                 relay: "local",
                 attempt: 1,
                 delay: Duration::ZERO,

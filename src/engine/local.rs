@@ -10,6 +10,7 @@ use crate::mail::message;
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::{Class, EnhancedStatus};
 use crate::rules::route::{Destination, NoRoute, Routed};
+use crate::smtp::extension::MailParameters;
 use crate::store::queue::Entry;
 use crate::store::{ErrorKind, StoreError};
 use std::io::Read;
@@ -79,8 +80,14 @@ fn to_queue(forwarder: &Forwarder, site: &Site, entry: &Entry, routed: Routed) -
     let envelope = &entry.description().envelope;
     let submission = Submission {
         reverse_path: envelope.reverse_path.clone(),
-        body: envelope.body,
-        recipients: vec![routed],
+        parameters: MailParameters {
+            body: envelope.body,
+            smtputf8: envelope.smtputf8,
+            ret: envelope.ret,
+            envid: envelope.envid.clone(),
+            ..MailParameters::default()
+        },
+        recipients: vec![routed.into()],
         origin: None,
         client: entry.id().to_string(),
     };
@@ -97,6 +104,6 @@ fn to_queue(forwarder: &Forwarder, site: &Site, entry: &Entry, routed: Routed) -
             Err(error) => return Err(StoreError::io(entry.id().to_string(), error)),
         }
     }
-    let accepted = incoming.commit().map_err(refused)?;
-    Ok(format!("queued as {}", accepted.id))
+    let id = incoming.commit().map_err(refused)?;
+    Ok(format!("queued as {id}"))
 }

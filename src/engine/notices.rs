@@ -10,6 +10,7 @@ use crate::mail::envelope::Body;
 use crate::mail::header;
 use crate::mail::status::Class;
 use crate::rules::bounce::{self, Notice, Report, Reported, Returned, Verdict};
+use crate::smtp::extension::MailParameters;
 use crate::store::queue::{Entry, State};
 use crate::sys;
 use std::io::{self, Read};
@@ -62,7 +63,7 @@ fn send(forwarder: &Forwarder, site: &Site, entry: &Entry, notice: &Notice) -> R
     let mut recipients = Vec::new();
     for recipient in &notice.envelope.recipients {
         match site.routes.route(&ForwardPath::Mailbox(recipient.mailbox.clone()), &SystemAccounts) {
-            Ok(routed) => recipients.push(routed),
+            Ok(routed) => recipients.push(routed.into()),
             Err(no_route) => {
                 let error = format!("{}: {}", recipient.mailbox, no_route.reply());
                 Event::Trouble { doing: "finding a sender to tell; nobody is told", error: &error }.log();
@@ -74,7 +75,7 @@ fn send(forwarder: &Forwarder, site: &Site, entry: &Entry, notice: &Notice) -> R
     }
     let submission = Submission {
         reverse_path: notice.envelope.reverse_path.clone(),
-        body: notice.envelope.body,
+        parameters: MailParameters { body: notice.envelope.body, ..MailParameters::default() },
         recipients,
         origin: None,
         client: format!("bounce of {}", entry.id()),

@@ -53,7 +53,7 @@ impl Site {
         let (limits, queue) = (&settings.limits, &settings.queue);
         let terms = Terms {
             hostname: hostname.to_string(),
-            offer: Offer { message_size_octets: limits.message_size },
+            offer: Offer { message_size_octets: limits.message_size, recipients: limits.recipients as usize },
             recipients: limits.recipients as usize,
             errors: limits.errors,
         };

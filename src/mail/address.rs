@@ -3,6 +3,7 @@
 //! A value of these types is well-formed by construction: it holds no CR, LF, NUL or other control character, so
 //! none of them can forge a command, a header field or a log line. `parse(print(x)) == x` holds for each.
 
+use super::idna;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -86,10 +87,19 @@ impl Domain {
         }
     }
 
-    /// The name in lower case, or the literal with its brackets: for keys and comparisons.
+    /// The name with A-labels (RFC 5890) and in lower case, or the literal with its brackets: for keys and comparisons.
     #[must_use]
     pub fn key(&self) -> String {
-        self.to_string().to_ascii_lowercase()
+        self.to_ascii().unwrap_or_else(|| self.to_string()).to_ascii_lowercase()
+    }
+
+    /// The domain as DNS and hosts without SMTPUTF8 know it; `None` if it has no such form.
+    #[must_use]
+    pub fn to_ascii(&self) -> Option<String> {
+        match self {
+            Self::Name(name) if !name.is_ascii() => idna::to_ascii(name),
+            _ => Some(self.to_string()),
+        }
     }
 
     /// Whether it needs SMTPUTF8 (RFC 6531) or IDNA to travel.
@@ -138,7 +148,8 @@ impl fmt::Display for Domain {
 impl PartialEq for Domain {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Name(a), Self::Name(b)) => a.eq_ignore_ascii_case(b),
+            (Self::Name(a), Self::Name(b)) if a.is_ascii() && b.is_ascii() => a.eq_ignore_ascii_case(b),
+            (Self::Name(_), Self::Name(_)) => self.key() == other.key(),
             (Self::Literal(a), Self::Literal(b)) => a == b,
             _ => false,
         }
@@ -243,10 +254,20 @@ impl Mailbox {
         Ok(Self { local_part: LocalPart::parse(local_part)?, domain: Domain::parse(domain)? })
     }
 
-    /// Whether it can travel without SMTPUTF8 (RFC 6531), save for IDNA of the domain.
+    /// Whether it is written in ASCII, so that it needs no SMTPUTF8 (RFC 6531).
     #[must_use]
     pub fn is_ascii(&self) -> bool {
         self.local_part.0.is_ascii() && self.domain.is_ascii()
+    }
+
+    /// The same mailbox in ASCII, its domain with A-labels; `None` if its local part has no such form.
+    #[must_use]
+    pub fn to_ascii(&self) -> Option<Self> {
+        let domain = match &self.domain {
+            Domain::Name(_) => Domain::Name(self.domain.to_ascii()?),
+            literal @ Domain::Literal(_) => literal.clone(),
+        };
+        self.local_part.0.is_ascii().then(|| Self { local_part: self.local_part.clone(), domain })
     }
 }
 
@@ -479,6 +500,8 @@ mod tests {
     #[test]
     fn domains_compare_without_case() {
         assert_eq!(Domain::parse("Example.ORG"), Domain::parse("example.org."));
+        assert_eq!(Domain::parse("Bücher.example"), Domain::parse("xn--bcher-kva.EXAMPLE"));
+        assert_ne!(Domain::parse("bücher.example"), Domain::parse("bucher.example"));
         assert_ne!(Domain::parse("[192.0.2.1]"), Domain::parse("192.0.2.1"));
     }
 

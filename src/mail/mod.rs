@@ -8,6 +8,7 @@ pub mod date;
 pub mod envelope;
 pub mod header;
 pub mod id;
+pub mod idna;
 pub mod maildir_path;
 pub mod message;
 pub mod mx;

@@ -188,6 +188,9 @@ impl Session {
         };
         if let Some(outcome) = self.too_big(transaction.size_octets) {
             self.finished = Some(vec![Some(outcome); count]);
+        } else if let Some(outcomes) = transaction::unspeakable(transaction, &self.offer, &self.remote) {
+            // The others are begun with again: the session stays ready.
+            self.finished = Some(outcomes);
         } else if count == 0 {
             self.finished = Some(Vec::new());
         } else {

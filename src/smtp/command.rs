@@ -21,6 +21,8 @@ pub enum Command {
     Rcpt(ForwardPath, Vec<Parameter>),
     /// DATA (§4.1.1.4).
     Data,
+    /// BDAT: so many octets of the message follow, and whether they are its last (RFC 3030 §2).
+    Bdat(u64, bool),
     /// RSET (§4.1.1.5).
     Rset,
     /// VRFY (§4.1.1.6).
@@ -36,8 +38,8 @@ pub enum Command {
 }
 
 /// Every verb; what the arguments of each are is decided in [`Command::parse`]. HELP lists them in this order.
-pub const VERBS: [&str; 11] =
-    ["EHLO", "HELO", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "VRFY", "EXPN", "HELP", "QUIT"];
+pub const VERBS: [&str; 12] =
+    ["EHLO", "HELO", "MAIL", "RCPT", "DATA", "BDAT", "RSET", "NOOP", "VRFY", "EXPN", "HELP", "QUIT"];
 
 /// How a client names itself: a domain, an address literal, or what devices send instead. Holds only octets that can't
 /// break out of a Received field or a log line.
@@ -118,6 +120,8 @@ pub enum CommandError {
     BadForwardPath(AddressError),
     /// What follows the path is no list of parameters.
     BadParameter,
+    /// BDAT without a size: what follows can't be told from commands, so the session has to end.
+    BadChunk,
 }
 
 impl CommandError {
@@ -136,6 +140,7 @@ impl CommandError {
             Self::NoPath(_) => Reply::new(501, syntax, "write RCPT TO:<address>"),
             Self::BadReversePath(e) => Reply::new(501, EnhancedStatus::BAD_SENDER_SYNTAX, e.to_string()),
             Self::BadForwardPath(e) => Reply::new(501, EnhancedStatus::BAD_RECIPIENT_SYNTAX, e.to_string()),
+            Self::BadChunk => Reply::new(501, syntax, "write BDAT octets, or BDAT octets LAST"),
             Self::BadParameter => Reply::new(501, syntax, "a parameter is malformed"),
         }
     }
@@ -176,6 +181,7 @@ impl Command {
                 Ok(Self::Rcpt(ForwardPath::parse(path).map_err(CommandError::BadForwardPath)?, parameters))
             }
             "DATA" => alone(Self::Data),
+            "BDAT" => parse_chunk(argument).ok_or(CommandError::BadChunk),
             "RSET" => alone(Self::Rset),
             "QUIT" => alone(Self::Quit),
             "NOOP" => Ok(Self::Noop),
@@ -184,6 +190,19 @@ impl Command {
             _ => Ok(Self::Expn),
         }
     }
+}
+
+/// `octets` or `octets LAST`.
+fn parse_chunk(argument: &str) -> Option<Command> {
+    let mut words = argument.split([' ', '\t']).filter(|word| !word.is_empty());
+    let octets =
+        words.next().filter(|w| w.len() <= 20 && w.bytes().all(|b| b.is_ascii_digit()))?.parse().ok()?;
+    let last = match words.next() {
+        None => false,
+        Some(word) if word.eq_ignore_ascii_case("LAST") => true,
+        Some(_) => return None,
+    };
+    words.next().is_none().then_some(Command::Bdat(octets, last))
 }
 
 /// Splits `FROM:<path> parameters`.
@@ -224,6 +243,7 @@ impl fmt::Display for Command {
                 with_parameters(f, parameters)
             }
             Self::Data => f.write_str("DATA"),
+            Self::Bdat(octets, last) => write!(f, "BDAT {octets}{}", if *last { " LAST" } else { "" }),
             Self::Rset => f.write_str("RSET"),
             Self::Vrfy => f.write_str("VRFY"),
             Self::Expn => f.write_str("EXPN"),
@@ -258,6 +278,8 @@ mod tests {
             ("NOOP anything at all", "NOOP"),
             ("vrfy root", "VRFY"),
             ("Quit\t", "QUIT"),
+            ("bdat 10", "BDAT 10"),
+            ("BDAT 0  last", "BDAT 0 LAST"),
         ] {
             assert_eq!(printed(line).as_deref(), Ok(canonical), "{line}");
         }
@@ -286,6 +308,12 @@ mod tests {
             ("MAIL FROM:<a@b> =1", E::BadParameter),
             ("MAIL FROM:<a@b> SIZE=", E::BadParameter),
             ("MAIL FROM:<a@b> A=b=c", E::BadParameter),
+            ("BDAT", E::BadChunk),
+            ("BDAT x", E::BadChunk),
+            ("BDAT -1", E::BadChunk),
+            ("BDAT 1 FIRST", E::BadChunk),
+            ("BDAT 1 LAST 2", E::BadChunk),
+            ("BDAT 18446744073709551616", E::BadChunk),
             ("NOOP \u{1}", E::NoText),
         ] {
             assert_eq!(printed(line), Err(error), "{line}");

@@ -102,6 +102,48 @@ impl DotDecoder {
     }
 }
 
+/// Turns the octets of BDAT chunks into canonical form (RFC 3030): as [`DotDecoder`], without dots and without an end
+/// of its own.
+#[derive(Debug, Default)]
+pub struct ChunkDecoder {
+    after_cr: bool,
+    malformed: bool,
+    octets: u64,
+}
+
+impl ChunkDecoder {
+    /// Decodes `input` and appends the content to `out`. Once the data is known to be malformed, nothing more is.
+    pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>) {
+        self.octets += input.len() as u64;
+        for line in input.split_inclusive(|&b| b == b'\n') {
+            let (text, ends) = line.strip_suffix(b"\n").map_or((line, false), |text| (text, true));
+            let (text, cr) = text.strip_suffix(b"\r").map_or((text, false), |text| (text, true));
+            let cr_before = std::mem::replace(&mut self.after_cr, cr && !ends);
+            // A CR at the end of the last piece belongs to an LF that begins this one, or is bare.
+            let has_bare = if cr_before { !(text.is_empty() && !cr && ends) } else { ends && !cr };
+            self.malformed |= has_bare || text.contains(&b'\r');
+            if !self.malformed {
+                out.extend_from_slice(text);
+                if ends {
+                    out.push(b'\n');
+                }
+            }
+        }
+    }
+
+    /// Whether a bare CR or LF has been seen; `at_end`: nothing more comes, so a CR at the end is bare.
+    #[must_use]
+    pub const fn is_malformed(&self, at_end: bool) -> bool {
+        self.malformed || (at_end && self.after_cr)
+    }
+
+    /// Octets of the message so far.
+    #[must_use]
+    pub const fn octets(&self) -> u64 {
+        self.octets
+    }
+}
+
 /// Turns canonical form into the wire form, from pieces of any size.
 #[derive(Debug)]
 pub struct DotEncoder {
@@ -207,6 +249,32 @@ mod tests {
         assert_eq!(decoder.octets(), 7);
     }
 
+    fn decode_chunks(wire: &[u8], piece: usize) -> (Vec<u8>, bool) {
+        let (mut decoder, mut out) = (ChunkDecoder::default(), Vec::new());
+        wire.chunks(piece.max(1)).for_each(|piece| decoder.decode(piece, &mut out));
+        assert_eq!(decoder.octets(), wire.len() as u64);
+        (out, decoder.is_malformed(true))
+    }
+
+    #[test]
+    fn chunks_follow_the_same_rule_of_line_ends() {
+        for (wire, content) in [
+            (&b""[..], Some(&b""[..])),
+            (b"a\r\n.\r\nb", Some(b"a\n.\nb")),
+            (b"\r\n\r\n", Some(b"\n\n")),
+            (b"a\n", None),
+            (b"a\r", None),
+            (b"a\rb\r\n", None),
+            (b"a\r\r\n", None),
+            (b"\n\r\n", None),
+        ] {
+            for piece in 1..=wire.len().max(1) {
+                let (out, malformed) = decode_chunks(wire, piece);
+                assert_eq!((!malformed).then_some(out.as_slice()), content, "{wire:?} in pieces of {piece}");
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn decode_is_the_inverse_of_encode(content in "([a.]{0,4}\n){0,6}", piece in 1usize..9) {
@@ -221,6 +289,19 @@ mod tests {
         #[test]
         fn the_split_of_the_input_does_not_matter(wire in "[a.\r\n]{0,30}", piece in 1usize..9) {
             prop_assert_eq!(decode(wire.as_bytes(), piece), decode(wire.as_bytes(), 999));
+        }
+
+        #[test]
+        fn chunks_are_malformed_where_data_would_be(wire in "[a\r\n]{0,20}", piece in 1usize..9) {
+            let (out, malformed) = decode_chunks(wire.as_bytes(), piece);
+            let (data, data_malformed, _) = decode(format!("{wire}\r\n.\r\n").as_bytes(), 999);
+            // What follows completes a CR at the end, which in chunks nothing does.
+            if !wire.ends_with('\r') {
+                prop_assert_eq!(malformed, data_malformed);
+                prop_assert!(malformed || data == [out, b"\n".to_vec()].concat());
+            } else {
+                prop_assert!(malformed);
+            }
         }
 
         #[test]

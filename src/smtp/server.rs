@@ -7,20 +7,23 @@
 //! HELP, VRFY 252, EXPN 502 and QUIT):
 //!
 //! ```text
-//! state            MAIL   RCPT   DATA            leaves it by
-//! Connected        503    503    503             EHLO, HELO → Greeted
-//! Greeted          ✓      503    503             MAIL → InTransaction
-//! InTransaction    503    ✓      ✓ (554 when     DATA → ReceivingData; RSET, EHLO, HELO → Greeted
-//!                                no recipient)
+//! state            MAIL   RCPT   DATA   BDAT     leaves it by
+//! Connected        503    503    503    503      EHLO, HELO → Greeted
+//! Greeted          ✓      503    503    503      MAIL → InTransaction
+//! InTransaction    503    ✓      ✓      ✓        DATA → ReceivingData; BDAT → Chunking; RSET, EHLO, HELO → Greeted
+//!                                (554 when there is no recipient)
 //! ReceivingData    – everything is data –        end of data → Greeted
+//! Chunking         503    503    503    ✓        last or refused chunk, RSET, EHLO, HELO → Greeted
 //! Closed           nothing is read any more
+//!
+//! The octets of a chunk are read whatever the answer to its BDAT is: they are never taken for commands (RFC 3030 §2).
 //! ```
 
 use crate::mail::address::{ForwardPath, ReversePath};
 use crate::mail::id::QueueId;
 use crate::mail::status::EnhancedStatus;
-use crate::smtp::command::{ClientName, Command, VERBS};
-use crate::smtp::extension::{self, MailParameters, Offer};
+use crate::smtp::command::{ClientName, Command, CommandError, Parameter, VERBS};
+use crate::smtp::extension::{self, MailParameters, Offer, RcptParameters};
 use crate::smtp::limits::IDLE_COMMANDS_MAX;
 use crate::smtp::line::Line;
 use crate::smtp::reply::{Reply, Severity};
@@ -59,11 +62,24 @@ pub enum Action<R> {
     /// Decide about the reverse-path of MAIL; then call [`Session::sender_verdict`].
     AskSender(ReversePath, MailParameters),
     /// Decide about a recipient; then call [`Session::recipient_verdict`].
-    AskRecipient(ForwardPath),
+    AskRecipient(ForwardPath, RcptParameters),
     /// Make ready to take the message; then call [`Session::data_verdict`].
     AskData(Transaction<R>),
+    /// Read this chunk; with a transaction it is the first of its message. Then call [`Session::chunk_verdict`].
+    ReadChunk(Option<Transaction<R>>, Chunk),
+    /// Read the octets of a chunk, make no use of them, and send this.
+    SkipChunk(u64, Reply),
     /// Send this and end the connection.
     Close(Reply),
+}
+
+/// A piece of a message that came with BDAT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chunk {
+    /// Its size.
+    pub octets: u64,
+    /// It is the last of its message.
+    pub is_last: bool,
 }
 
 #[derive(Debug)]
@@ -76,6 +92,8 @@ enum State<R> {
     /// DATA is with the caller, who has the transaction.
     AskingData,
     ReceivingData,
+    /// Between the chunks of a message, or while the caller reads one.
+    Chunking,
     Closed,
 }
 
@@ -122,23 +140,26 @@ impl<R> Session<R> {
 
     /// Takes a line of the command phase.
     pub fn line(&mut self, line: &Line<'_>) -> Action<R> {
-        let command = match line {
-            Line::Text(text) => Command::parse(text).map_err(super::command::CommandError::reply),
-            Line::Malformed => Err(Reply::new(
-                500,
-                EnhancedStatus::SYNTAX_ERROR,
-                "end each line with CRLF; no CR, LF or NUL within it",
-            )),
-            Line::TooLong => Err(Reply::new(500, EnhancedStatus::SYNTAX_ERROR, "the line is too long")),
+        let syntax_error = |text| Reply::new(500, EnhancedStatus::SYNTAX_ERROR, text);
+        let text = match line {
+            Line::Text(text) => text,
+            Line::Malformed => {
+                return self.reply(syntax_error("end each line with CRLF; no CR, LF or NUL within it"));
+            }
+            Line::TooLong => return self.reply(syntax_error("the line is too long")),
         };
-        match command {
+        match Command::parse(text) {
             Ok(command) => self.command(command),
-            Err(reply) => self.reply(reply),
+            Err(CommandError::BadChunk) => self.close(CommandError::BadChunk.reply()),
+            Err(error) => self.reply(error.reply()),
         }
     }
 
     fn command(&mut self, command: Command) -> Action<R> {
-        if !matches!(command, Command::Mail(..) | Command::Rcpt(..) | Command::Data | Command::Quit) {
+        if !matches!(
+            command,
+            Command::Mail(..) | Command::Rcpt(..) | Command::Data | Command::Bdat(..) | Command::Quit
+        ) {
             self.idle_commands += 1;
             if self.idle_commands > IDLE_COMMANDS_MAX {
                 return self.close(Reply::new(
@@ -151,18 +172,19 @@ impl<R> Session<R> {
         match command {
             Command::Ehlo(name) => self.hello(name, true),
             Command::Helo(name) => self.hello(name, false),
-            Command::Mail(path, parameters) => match self.check_mail(&parameters) {
+            Command::Mail(path, parameters) => match self.check_mail(&path, &parameters) {
                 Ok(parameters) => {
                     self.state = State::AskingSender(path.clone(), parameters.clone());
                     Action::AskSender(path, parameters)
                 }
                 Err(reply) => self.reply(reply),
             },
-            Command::Rcpt(path, parameters) => match self.check_rcpt(&parameters) {
-                Ok(()) => Action::AskRecipient(path),
+            Command::Rcpt(path, parameters) => match self.check_rcpt(&path, &parameters) {
+                Ok(parameters) => Action::AskRecipient(path, parameters),
                 Err(reply) => self.reply(reply),
             },
             Command::Data => self.data(),
+            Command::Bdat(octets, is_last) => self.chunk(Chunk { octets, is_last }),
             Command::Rset => {
                 self.end_transaction();
                 self.reply(ok("flushed"))
@@ -191,15 +213,19 @@ impl<R> Session<R> {
         self.reply(reply)
     }
 
-    fn check_mail(&self, parameters: &[super::command::Parameter]) -> Result<MailParameters, Reply> {
-        match self.state {
-            State::Greeted => extension::mail_parameters(parameters, &self.terms.offer),
-            State::Connected => Err(out_of_sequence("say EHLO first")),
-            _ => Err(out_of_sequence("a transaction is open already; RSET ends it")),
+    fn check_mail(&self, path: &ReversePath, parameters: &[Parameter]) -> Result<MailParameters, Reply> {
+        let parameters = match self.state {
+            State::Greeted => extension::mail_parameters(parameters, &self.terms.offer)?,
+            State::Connected => return Err(out_of_sequence("say EHLO first")),
+            _ => return Err(out_of_sequence("a transaction is open already; RSET ends it")),
+        };
+        if !parameters.smtputf8 && path.mailbox().is_some_and(|mailbox| !mailbox.is_ascii()) {
+            return Err(extension::smtputf8::not_asked_for());
         }
+        Ok(parameters)
     }
 
-    fn check_rcpt(&self, parameters: &[super::command::Parameter]) -> Result<(), Reply> {
+    fn check_rcpt(&self, path: &ForwardPath, parameters: &[Parameter]) -> Result<RcptParameters, Reply> {
         let State::InTransaction(transaction) = &self.state else {
             return Err(out_of_sequence("say MAIL first"));
         };
@@ -207,25 +233,54 @@ impl<R> Session<R> {
             let text = format!("at most {} recipients a message", self.terms.recipients);
             return Err(Reply::new(452, EnhancedStatus::TOO_MANY_RECIPIENTS, text));
         }
-        extension::rcpt_parameters(parameters)
+        match path {
+            ForwardPath::Mailbox(mailbox) if !transaction.parameters.smtputf8 && !mailbox.is_ascii() => {
+                Err(extension::smtputf8::not_asked_for())
+            }
+            _ => extension::rcpt_parameters(parameters, &self.terms.offer),
+        }
     }
 
-    fn data(&mut self) -> Action<R> {
+    /// DATA and the first BDAT need a transaction with a recipient.
+    fn take_transaction(&mut self) -> Result<Transaction<R>, Reply> {
         match std::mem::replace(&mut self.state, State::AskingData) {
-            State::InTransaction(transaction) if !transaction.recipients.is_empty() => {
-                Action::AskData(transaction)
-            }
+            State::InTransaction(transaction) if !transaction.recipients.is_empty() => Ok(transaction),
             state => {
                 let reply = match state {
                     // RFC 2920 §3.1: all of a pipelined group's RCPT were refused.
                     State::InTransaction(_) => {
                         Reply::new(554, EnhancedStatus::INVALID_COMMAND, "no valid recipients")
                     }
+                    State::Chunking => out_of_sequence("the message goes on with BDAT"),
                     _ => out_of_sequence("say MAIL and RCPT first"),
                 };
                 self.state = state;
-                self.reply(reply)
+                Err(reply)
             }
+        }
+    }
+
+    fn data(&mut self) -> Action<R> {
+        match self.take_transaction() {
+            Ok(transaction) => Action::AskData(transaction),
+            Err(reply) => self.reply(reply),
+        }
+    }
+
+    fn chunk(&mut self, chunk: Chunk) -> Action<R> {
+        if matches!(self.state, State::Chunking) {
+            return Action::ReadChunk(None, chunk);
+        }
+        match self.take_transaction() {
+            Ok(transaction) => {
+                self.state = State::Chunking;
+                Action::ReadChunk(Some(transaction), chunk)
+            }
+            // The refusal counts as any other, but its chunk has to be read first.
+            Err(reply) => match self.reply(reply) {
+                Action::Reply(reply) => Action::SkipChunk(chunk.octets, reply),
+                close => close,
+            },
         }
     }
 
@@ -266,6 +321,20 @@ impl<R> Session<R> {
                 self.state = State::Greeted;
                 self.reply(reply)
             }
+        }
+    }
+
+    /// Whether a message is coming in by BDAT and has not ended: what the caller has of it is to be kept.
+    #[must_use]
+    pub const fn is_chunking(&self) -> bool {
+        matches!(self.state, State::Chunking)
+    }
+
+    /// Takes what became of a chunk: `Ok(None)`, more are to come; an id, it was the last and the message is taken.
+    pub fn chunk_verdict(&mut self, verdict: Result<Option<QueueId>, Reply>, chunk: Chunk) -> Action<R> {
+        match verdict.transpose() {
+            None => self.reply(ok(format!("{} octets taken", chunk.octets))),
+            Some(verdict) => self.end_of_data(verdict),
         }
     }
 

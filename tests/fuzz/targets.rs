@@ -425,10 +425,18 @@ struct Server {
     cutter: LineCutter,
     /// In the data phase: the decoder, and what it was given and gave.
     data: Option<(DotDecoder, Vec<u8>, Vec<u8>)>,
+    /// A chunk that is coming in: the octets that are left of it, and what is done at its end.
+    chunk: Option<(u64, ChunkEnd)>,
     input: Vec<u8>,
     output: Vec<u8>,
     messages: Vec<Vec<u8>>,
     is_closed: bool,
+}
+
+/// What the end of a chunk leads to.
+enum ChunkEnd {
+    Verdict(server::Chunk),
+    Reply(Reply),
 }
 
 impl Server {
@@ -438,7 +446,7 @@ impl Server {
     fn new() -> Self {
         let terms = server::Terms {
             hostname: "mx.example".into(),
-            offer: Offer { message_size_octets: Self::SIZE_OCTETS },
+            offer: Offer { message_size_octets: Self::SIZE_OCTETS, recipients: Self::RECIPIENTS },
             recipients: Self::RECIPIENTS,
             errors: 10,
         };
@@ -446,14 +454,18 @@ impl Server {
         let mut output = Vec::new();
         session.greeting().print(&mut output);
         let (cutter, data, input, messages) = (LineCutter::default(), None, Vec::new(), Vec::new());
-        Self { session, cutter, data, input, output, messages, is_closed: false }
+        Self { session, cutter, data, chunk: None, input, output, messages, is_closed: false }
     }
 
     fn feed(&mut self, octets: &[u8]) {
         self.input.extend_from_slice(octets);
         while !self.is_closed && !self.input.is_empty() {
             let mut input = std::mem::take(&mut self.input);
-            let used = if self.data.is_some() { self.data(&input) } else { self.line(&input) };
+            let used = match (&self.data, &self.chunk) {
+                (Some(_), _) => self.data(&input),
+                (None, Some(_)) => self.chunk(&input),
+                (None, None) => self.line(&input),
+            };
             input.drain(..used);
             self.input = input;
             if used == 0 {
@@ -494,6 +506,34 @@ impl Server {
         used
     }
 
+    fn end_empty_chunk(&mut self) {
+        if self.chunk.as_ref().is_some_and(|(left, _)| *left == 0) {
+            self.chunk(b"");
+        }
+    }
+
+    /// The octets of a chunk are never taken for commands.
+    fn chunk(&mut self, input: &[u8]) -> usize {
+        let Some((left, end)) = self.chunk.take() else { return 0 };
+        let used = usize::try_from(left).map_or(input.len(), |left| left.min(input.len()));
+        let left = left - used as u64;
+        if left > 0 {
+            self.chunk = Some((left, end));
+            return used;
+        }
+        match end {
+            ChunkEnd::Reply(reply) => reply.print(&mut self.output),
+            ChunkEnd::Verdict(chunk) => {
+                assert!(self.session.is_chunking());
+                let id = chunk.is_last.then(|| QueueId::new(0, 1));
+                let action = self.session.chunk_verdict(Ok(id), chunk);
+                assert_eq!(self.session.is_chunking(), !chunk.is_last);
+                self.act(action);
+            }
+        }
+        used
+    }
+
     fn act(&mut self, action: Action<ForwardPath>) {
         let refused = |text: String| text.ends_with("@refused.example");
         let reply = || Reply::new(550, EnhancedStatus::NO_SUCH_USER, "no such user");
@@ -513,9 +553,18 @@ impl Server {
                 let refused = refused(path.to_string());
                 self.session.sender_verdict(if refused { Err(reply()) } else { Ok(()) })
             }
-            Action::AskRecipient(path) => {
+            Action::AskRecipient(path, _) => {
                 let refused = refused(path.to_string());
                 self.session.recipient_verdict(if refused { Err(reply()) } else { Ok(path) })
+            }
+            Action::ReadChunk(transaction, chunk) => {
+                assert!(transaction.is_none_or(|t| (1..=Self::RECIPIENTS).contains(&t.recipients.len())));
+                self.chunk = Some((chunk.octets, ChunkEnd::Verdict(chunk)));
+                return self.end_empty_chunk();
+            }
+            Action::SkipChunk(octets, reply) => {
+                self.chunk = Some((octets, ChunkEnd::Reply(reply)));
+                return self.end_empty_chunk();
             }
             Action::AskData(transaction) => {
                 assert!((1..=Self::RECIPIENTS).contains(&transaction.recipients.len()));

@@ -10,11 +10,11 @@ use pillarbox::engine::forwarder::{Forwarder, Outbox};
 use pillarbox::engine::intake::{Intake, Submission};
 use pillarbox::engine::site::{Site, SystemAccounts};
 use pillarbox::mail::address::{Domain, ForwardPath, Mailbox, ReversePath};
-use pillarbox::mail::envelope::Body;
 use pillarbox::mail::mx::MxAnswer;
 use pillarbox::mail::next_hop::NextHop;
 use pillarbox::net::resolver::{DnsError, Resolve};
 use pillarbox::net::transport::{Deadline, TcpConnect, Transport, WireError};
+use pillarbox::smtp::extension::MailParameters;
 use pillarbox::store::maildir::Maildirs;
 use pillarbox::store::queue::Queue;
 use pillarbox::sys::clock::SystemClock;
@@ -216,8 +216,8 @@ fn a_panic_in_a_worker_delays_its_message_and_nothing_else() {
     let to = ForwardPath::Mailbox(Mailbox::parse("a@far.test").unwrap());
     let submission = Submission {
         reverse_path: ReversePath::Null,
-        body: Body::SevenBit,
-        recipients: vec![site.routes.route(&to, &SystemAccounts).unwrap()],
+        parameters: MailParameters::default(),
+        recipients: vec![site.routes.route(&to, &SystemAccounts).unwrap().into()],
         origin: None,
         client: "test".into(),
     };

@@ -6,8 +6,8 @@ use crate::engine::counters::Caps;
 use crate::engine::forwarder::current;
 use crate::engine::intake::Submission;
 use crate::mail::address::{ForwardPath, Mailbox, ReversePath};
-use crate::mail::envelope::Body;
 use crate::rules::route::NoRoute;
+use crate::smtp::extension::MailParameters;
 use std::io::Read;
 use std::net::{IpAddr, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -130,8 +130,8 @@ fn a_large_message_is_the_same_everywhere_and_needs_little_memory() {
     let recipients: Result<Vec<_>, NoRoute> = [ALICE, BOB, FAR].iter().map(routed).collect();
     let submission = Submission {
         reverse_path: ReversePath::Null,
-        body: Body::SevenBit,
-        recipients: recipients.unwrap(),
+        parameters: MailParameters::default(),
+        recipients: recipients.unwrap().into_iter().map(Into::into).collect(),
         origin: None,
         client: "test".into(),
     };

@@ -2,14 +2,15 @@
 //!
 //! A transcript's first line cites its rule. `C: ` is a line that the client must send; `C: <content>` is the message with
 //! its final dot. `S: ` is a line of the server; such lines in a row arrive together. `S: <closed>`, `<silence>`,
-//! `<closed early>` (while the content is sent) and `<broken: WORDS>` are what can happen instead. `> SENDER RECIPIENT… [size=N] [8bit]` (`3*@b.example`
+//! `<closed early>` (while the content is sent) and `<broken: WORDS>` are what can happen instead. `> SENDER RECIPIENT… [size=N] [8bit] [utf8] [dsn]` (`dsn`: RET=HDRS
+//! ENVID=e1, and for each recipient NOTIFY=FAILURE ORCPT=rfc822;o; `3*@b.example`
 //! stands for three recipients) hands the client a message once it
 //! is ready, without one it quits. `= RECIPIENT OUTCOME` and, last, `= session END` are what must come of it. In `S: ` lines
 //! `{N*x}` stands for N times x.
 
 use super::*;
 use crate::mail::address::{Mailbox, ReversePath};
-use crate::mail::envelope::Body;
+use crate::mail::envelope::{Body, Notify, Ret};
 use proptest::prelude::*;
 use std::path::Path;
 use std::time::Duration;
@@ -26,10 +27,18 @@ impl Message {
         let mut words = words.split_whitespace();
         let sender = words.next().unwrap().trim_matches(['<', '>']);
         let mut envelope = Envelope::new(ReversePath::parse(sender).unwrap());
-        let (mut recipients, mut size_octets) = (Vec::new(), 1000);
+        let (mut recipients, mut size_octets): (Vec<Recipient>, u64) = (Vec::new(), 1000);
         for word in words {
             if word == "8bit" {
                 envelope.body = Body::EightBitMime;
+            } else if word == "utf8" {
+                envelope.smtputf8 = true;
+            } else if word == "dsn" {
+                (envelope.ret, envelope.envid) = (Some(Ret::Headers), Some("e1".into()));
+                for recipient in &mut recipients {
+                    recipient.notify = Some(Notify { failure: true, ..Notify::default() });
+                    recipient.orcpt = Some("rfc822;o".into());
+                }
             } else if let Some(size) = word.strip_prefix("size=") {
                 size_octets = size.parse().unwrap();
             } else if let Some((count, domain)) = word.split_once("*@") {

@@ -5,12 +5,12 @@
 //! Knows nothing of the session around it. Nothing here fails.
 
 use super::{Transaction, Waiting, answer, print};
-use crate::mail::address::ForwardPath;
+use crate::mail::address::{ForwardPath, Mailbox, ReversePath};
 use crate::mail::envelope::{Body, Recipient};
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::{Class, EnhancedStatus};
 use crate::smtp::command::{Command, Parameter};
-use crate::smtp::extension::{PeerOffer, eight_bit_mime, size};
+use crate::smtp::extension::{PeerOffer, dsn, eight_bit_mime, size, smtputf8};
 use crate::smtp::limits::RECIPIENTS_PER_TRANSACTION;
 use crate::smtp::reply::{Reply, Severity};
 use std::mem;
@@ -76,14 +76,23 @@ impl Running {
         if is_open {
             print(&Command::Rset, &mut commands);
         }
-        let parameters = mail_parameters(transaction, offer);
-        print(&Command::Mail(transaction.envelope.reverse_path.clone(), parameters), &mut commands);
+        let speaks_utf8 = speaks_utf8(transaction, offer);
+        let reverse_path = match &transaction.envelope.reverse_path {
+            ReversePath::Mailbox(mailbox) => speakable(mailbox, speaks_utf8).map(ReversePath::Mailbox),
+            ReversePath::Null => None,
+        };
+        let reverse_path = reverse_path.unwrap_or_else(|| transaction.envelope.reverse_path.clone());
+        print(&Command::Mail(reverse_path, mail_parameters(transaction, offer)), &mut commands);
         let standing = |(i, recipient): (usize, &&Recipient)| {
             if i >= RECIPIENTS_PER_TRANSACTION {
                 return Standing::Later;
             }
-            let path = ForwardPath::Mailbox(recipient.mailbox.clone());
-            print(&Command::Rcpt(path, Vec::new()), &mut commands);
+            let mailbox =
+                speakable(&recipient.mailbox, speaks_utf8).unwrap_or_else(|| recipient.mailbox.clone());
+            print(
+                &Command::Rcpt(ForwardPath::Mailbox(mailbox), rcpt_parameters(recipient, offer)),
+                &mut commands,
+            );
             Standing::Asked
         };
         let recipients = transaction.recipients.iter().enumerate().map(standing).collect();
@@ -217,14 +226,64 @@ impl Running {
     }
 }
 
+/// Whether SMTPUTF8 is asked for (RFC 6531 §3.4).
+fn speaks_utf8(transaction: &Transaction<'_>, offer: &PeerOffer) -> bool {
+    offer.smtputf8 && transaction.envelope.smtputf8
+}
+
+/// The mailbox as it can be written to the peer; `None` if it can't (RFC 6531 §3.2).
+fn speakable(mailbox: &Mailbox, speaks_utf8: bool) -> Option<Mailbox> {
+    if speaks_utf8 { Some(mailbox.clone()) } else { mailbox.to_ascii() }
+}
+
+/// The outcomes of the recipients that can't be asked for at this peer; `None` if all can. Where the sender can't be
+/// named, none can.
+pub(super) fn unspeakable(
+    transaction: &Transaction<'_>,
+    offer: &PeerOffer,
+    remote: &str,
+) -> Option<Vec<Option<Outcome>>> {
+    let speaks_utf8 = speaks_utf8(transaction, offer);
+    let can = |mailbox: &Mailbox| speakable(mailbox, speaks_utf8).is_some();
+    let sender_can = transaction.envelope.reverse_path.mailbox().is_none_or(can);
+    if sender_can && transaction.recipients.iter().all(|recipient| can(&recipient.mailbox)) {
+        return None;
+    }
+    let failed = || {
+        Outcome::Failed(Diagnostic {
+            status: EnhancedStatus::UTF8_NOT_PERMITTED,
+            remote: Some(remote.to_owned()),
+            reply: None,
+            text: format!("{remote} takes no addresses with UTF-8"),
+        })
+    };
+    let outcome = |recipient: &&Recipient| (!(sender_can && can(&recipient.mailbox))).then(failed);
+    Some(transaction.recipients.iter().map(outcome).collect())
+}
+
+fn parameter(keyword: &str, value: String) -> Parameter {
+    Parameter { keyword: keyword.to_owned(), value: Some(value) }
+}
+
 /// The parameters of MAIL that the peer understands.
 fn mail_parameters(transaction: &Transaction<'_>, offer: &PeerOffer) -> Vec<Parameter> {
-    let parameter =
-        |keyword: &str, value: String| Parameter { keyword: keyword.to_owned(), value: Some(value) };
+    let envelope = transaction.envelope;
     let size = offer.size_octets.map(|_| parameter(size::ROW.keyword, transaction.size_octets.to_string()));
-    let body = (offer.eight_bit_mime && transaction.envelope.body == Body::EightBitMime)
+    let body = (offer.eight_bit_mime && envelope.body == Body::EightBitMime)
         .then(|| parameter("BODY", eight_bit_mime::ROW.keyword.to_owned()));
-    size.into_iter().chain(body).collect()
+    let utf8 = speaks_utf8(transaction, offer)
+        .then(|| Parameter { keyword: smtputf8::ROW.keyword.to_owned(), value: None });
+    let ret = envelope.ret.filter(|_| offer.dsn).map(|ret| parameter("RET", dsn::print_ret(ret).to_owned()));
+    let envid = envelope.envid.as_ref().filter(|_| offer.dsn).map(|envid| parameter("ENVID", envid.clone()));
+    size.into_iter().chain(body).chain(utf8).chain(ret).chain(envid).collect()
+}
+
+/// The parameters of RCPT that the peer understands: who offers DSN tells the sender from here on (RFC 3461 §5.2.1).
+fn rcpt_parameters(recipient: &Recipient, offer: &PeerOffer) -> Vec<Parameter> {
+    let notify =
+        recipient.notify.filter(|_| offer.dsn).map(|notify| parameter("NOTIFY", dsn::print_notify(notify)));
+    let orcpt = recipient.orcpt.as_ref().filter(|_| offer.dsn).map(|orcpt| parameter("ORCPT", orcpt.clone()));
+    notify.into_iter().chain(orcpt).collect()
 }
 
 /// What a reply of 2yz, 4yz or 5yz means for a recipient.

@@ -6,12 +6,8 @@ use crate::mail::status::EnhancedStatus;
 use crate::smtp::reply::Reply;
 
 /// The row of 8BITMIME.
-pub const ROW: Extension = Extension {
-    keyword: "8BITMIME",
-    rfc: "RFC 6152",
-    offered_with: |_| None,
-    mail_parameter: Some(("BODY", read)),
-};
+pub const ROW: Extension =
+    Extension { mail_parameters: &[("BODY", read)], ..Extension::new("8BITMIME", "RFC 6152") };
 
 fn read(value: Option<&str>, _: &Offer, into: &mut MailParameters) -> Result<(), Reply> {
     into.body = match value.map(str::to_ascii_uppercase).as_deref() {

@@ -4,9 +4,4 @@
 use super::Extension;
 
 /// The row of ENHANCEDSTATUSCODES.
-pub const ROW: Extension = Extension {
-    keyword: "ENHANCEDSTATUSCODES",
-    rfc: "RFC 2034",
-    offered_with: |_| None,
-    mail_parameter: None,
-};
+pub const ROW: Extension = Extension::new("ENHANCEDSTATUSCODES", "RFC 2034");

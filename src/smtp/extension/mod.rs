@@ -3,12 +3,16 @@
 //! A row says how the extension is offered, and which parameters of MAIL and RCPT are its own. The server walks the
 //! rows to write its EHLO reply and to read parameters; the client reads a peer's EHLO reply with the same keywords.
 
+pub mod chunking;
+pub mod dsn;
 pub mod eight_bit_mime;
 pub mod enhanced_status_codes;
+pub mod limits;
 pub mod pipelining;
 pub mod size;
+pub mod smtputf8;
 
-use crate::mail::envelope::Body;
+use crate::mail::envelope::{Body, Notify, Ret};
 use crate::mail::status::EnhancedStatus;
 use crate::smtp::command::Parameter;
 use crate::smtp::reply::Reply;
@@ -18,6 +22,8 @@ use crate::smtp::reply::Reply;
 pub struct Offer {
     /// Largest message taken, in octets.
     pub message_size_octets: u64,
+    /// Most recipients of a transaction.
+    pub recipients: usize,
 }
 
 /// The parameters of a MAIL command, understood.
@@ -27,10 +33,27 @@ pub struct MailParameters {
     pub size_octets: Option<u64>,
     /// BODY (RFC 6152).
     pub body: Body,
+    /// SMTPUTF8 (RFC 6531).
+    pub smtputf8: bool,
+    /// RET (RFC 3461 §4.3).
+    pub ret: Option<Ret>,
+    /// ENVID, as xtext (RFC 3461 §4.4).
+    pub envid: Option<String>,
 }
 
-/// Reads the value of one parameter of MAIL into the parameters.
-type MailParameter = fn(value: Option<&str>, offer: &Offer, into: &mut MailParameters) -> Result<(), Reply>;
+/// The parameters of a RCPT command, understood.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RcptParameters {
+    /// NOTIFY (RFC 3461 §4.1).
+    pub notify: Option<Notify>,
+    /// ORCPT: the type of address, a semicolon, and the address as xtext (RFC 3461 §4.2).
+    pub orcpt: Option<String>,
+}
+
+/// Reads the value of one parameter into the parameters of its command.
+type Reader<P> = fn(value: Option<&str>, offer: &Offer, into: &mut P) -> Result<(), Reply>;
+/// The parameters that an extension adds to a command, with their readers.
+type Readers<P> = &'static [(&'static str, Reader<P>)];
 
 /// An extension.
 pub struct Extension {
@@ -40,13 +63,30 @@ pub struct Extension {
     pub rfc: &'static str,
     /// What follows the keyword in the EHLO reply.
     pub offered_with: fn(&Offer) -> Option<String>,
-    /// The parameter that it adds to MAIL, and its reader.
-    pub mail_parameter: Option<(&'static str, MailParameter)>,
+    /// What it adds to MAIL.
+    pub mail_parameters: Readers<MailParameters>,
+    /// What it adds to RCPT.
+    pub rcpt_parameters: Readers<RcptParameters>,
+}
+
+impl Extension {
+    /// An extension that is a keyword and nothing more, to begin with.
+    const fn new(keyword: &'static str, rfc: &'static str) -> Self {
+        Self { keyword, rfc, offered_with: |_| None, mail_parameters: &[], rcpt_parameters: &[] }
+    }
 }
 
 /// Every extension, in the order in which EHLO offers them.
-pub const EXTENSIONS: [&Extension; 4] =
-    [&pipelining::ROW, &size::ROW, &eight_bit_mime::ROW, &enhanced_status_codes::ROW];
+pub const EXTENSIONS: [&Extension; 8] = [
+    &pipelining::ROW,
+    &size::ROW,
+    &eight_bit_mime::ROW,
+    &smtputf8::ROW,
+    &chunking::ROW,
+    &dsn::ROW,
+    &enhanced_status_codes::ROW,
+    &limits::ROW,
+];
 
 /// The lines of the EHLO reply after the first.
 #[must_use]
@@ -64,7 +104,23 @@ pub fn offered_lines(offer: &Offer) -> Vec<String> {
 /// The reply: 555 for a parameter of no extension (RFC 5321 §4.1.1.11), 501 for one given twice, or what its own
 /// extension answers to its value.
 pub fn mail_parameters(parameters: &[Parameter], offer: &Offer) -> Result<MailParameters, Reply> {
-    let mut understood = MailParameters::default();
+    read(parameters, offer, |row| row.mail_parameters)
+}
+
+/// Reads the parameters of a RCPT command.
+///
+/// # Errors
+/// The reply, as for [`mail_parameters`].
+pub fn rcpt_parameters(parameters: &[Parameter], offer: &Offer) -> Result<RcptParameters, Reply> {
+    read(parameters, offer, |row| row.rcpt_parameters)
+}
+
+fn read<P: Default>(
+    parameters: &[Parameter],
+    offer: &Offer,
+    readers: fn(&Extension) -> Readers<P>,
+) -> Result<P, Reply> {
+    let mut understood = P::default();
     let mut rest = parameters;
     while let Some((parameter, after)) = rest.split_first() {
         rest = after;
@@ -72,19 +128,17 @@ pub fn mail_parameters(parameters: &[Parameter], offer: &Offer) -> Result<MailPa
             let text = format!("{} is given twice", parameter.keyword);
             return Err(Reply::new(501, EnhancedStatus::INVALID_ARGUMENTS, text));
         }
-        let own = |row: &&Extension| row.mail_parameter.filter(|(keyword, _)| *keyword == parameter.keyword);
-        let (_, read) = EXTENSIONS.iter().find_map(own).ok_or_else(|| unknown_parameter(parameter))?;
+        let mut all = EXTENSIONS.iter().flat_map(|row| readers(row));
+        let own = all.find(|(keyword, _)| *keyword == parameter.keyword);
+        let (_, read) = own.ok_or_else(|| unknown_parameter(parameter))?;
         read(parameter.value.as_deref(), offer, &mut understood)?;
     }
     Ok(understood)
 }
 
-/// Reads the parameters of a RCPT command: no extension offered so far has any.
-///
-/// # Errors
-/// The reply, as for [`mail_parameters`].
-pub fn rcpt_parameters(parameters: &[Parameter]) -> Result<(), Reply> {
-    parameters.first().map_or(Ok(()), |parameter| Err(unknown_parameter(parameter)))
+/// The reply to a value that its extension does not take.
+fn bad_value(text: &'static str) -> Reply {
+    Reply::new(501, EnhancedStatus::INVALID_ARGUMENTS, text)
 }
 
 fn unknown_parameter(parameter: &Parameter) -> Reply {
@@ -101,6 +155,10 @@ pub struct PeerOffer {
     pub size_octets: Option<u64>,
     /// 8BITMIME (RFC 6152).
     pub eight_bit_mime: bool,
+    /// SMTPUTF8 (RFC 6531).
+    pub smtputf8: bool,
+    /// DSN (RFC 3461).
+    pub dsn: bool,
 }
 
 impl PeerOffer {
@@ -117,6 +175,10 @@ impl PeerOffer {
                 offer.size_octets = Some(words.next().and_then(|limit| limit.parse().ok()).unwrap_or(0));
             } else if keyword.eq_ignore_ascii_case(eight_bit_mime::ROW.keyword) {
                 offer.eight_bit_mime = true;
+            } else if keyword.eq_ignore_ascii_case(smtputf8::ROW.keyword) {
+                offer.smtputf8 = true;
+            } else if keyword.eq_ignore_ascii_case(dsn::ROW.keyword) {
+                offer.dsn = true;
             }
         }
         offer
@@ -139,16 +201,23 @@ mod tests {
     #[test]
     fn the_client_understands_what_the_server_offers() {
         let mut lines = vec!["router.example".to_owned()];
-        lines.extend(offered_lines(&Offer { message_size_octets: 1000 }));
+        lines.extend(offered_lines(&Offer { message_size_octets: 1000, recipients: 3 }));
         let offer = PeerOffer::parse(&lines);
-        assert_eq!(offer, PeerOffer { pipelining: true, size_octets: Some(1000), eight_bit_mime: true });
+        let all = PeerOffer {
+            pipelining: true,
+            size_octets: Some(1000),
+            eight_bit_mime: true,
+            smtputf8: true,
+            dsn: true,
+        };
+        assert_eq!(offer, all);
         assert_eq!(PeerOffer::parse(&["PIPELINING", "size", "X-OTHER 1"]).size_octets, Some(0));
         assert!(!PeerOffer::parse(&["PIPELINING"]).pipelining);
     }
 
     #[test]
     fn parameters_are_read_by_their_rows() {
-        let offer = Offer { message_size_octets: 1000 };
+        let offer = Offer { message_size_octets: 1000, recipients: 3 };
         let read = |text: &str| {
             let parameters: Vec<Parameter> = text
                 .split_ascii_whitespace()
@@ -177,10 +246,15 @@ mod tests {
             ("BODY", "501 5.5.4"),
             ("SIZE=1 SIZE=1", "501 5.5.4"),
             ("XFOO=1", "555 5.5.4"),
+            ("SMTPUTF8=1", "501 5.5.4"),
+            ("RET=ALL", "501 5.5.4"),
+            ("RET", "501 5.5.4"),
+            ("ENVID=a+zz", "501 5.5.4"),
+            ("ENVID", "501 5.5.4"),
+            ("NOTIFY=NEVER", "555 5.5.4"),
         ] {
             let answer = read(text).unwrap_err();
             assert!(answer.starts_with(reply), "{text}: {answer}");
         }
-        assert_eq!(rcpt_parameters(&[]), Ok(()));
     }
 }

@@ -4,5 +4,4 @@
 use super::Extension;
 
 /// The row of PIPELINING.
-pub const ROW: Extension =
-    Extension { keyword: "PIPELINING", rfc: "RFC 2920", offered_with: |_| None, mail_parameter: None };
+pub const ROW: Extension = Extension::new("PIPELINING", "RFC 2920");

@@ -9,10 +9,9 @@ const DIGITS_MAX: usize = 20;
 
 /// The row of SIZE.
 pub const ROW: Extension = Extension {
-    keyword: "SIZE",
-    rfc: "RFC 1870",
     offered_with: |offer| Some(offer.message_size_octets.to_string()),
-    mail_parameter: Some(("SIZE", read)),
+    mail_parameters: &[("SIZE", read)],
+    ..Extension::new("SIZE", "RFC 1870")
 };
 
 fn read(value: Option<&str>, offer: &Offer, into: &mut MailParameters) -> Result<(), Reply> {

@@ -7,7 +7,7 @@
 //! `<full@disk.example>` finds no space; at most 3 recipients, 4 errors, 1000 octets.
 
 use super::*;
-use crate::smtp::data::DotDecoder;
+use crate::smtp::data::{ChunkDecoder, DotDecoder};
 use crate::smtp::limits::COMMAND_LINE_MAX_OCTETS;
 use crate::smtp::line::LineCutter;
 use std::path::Path;
@@ -17,6 +17,9 @@ struct Server {
     session: Session<String>,
     cutter: LineCutter,
     decoder: Option<DotDecoder>,
+    /// Octets of a chunk that are to come, and what is done then.
+    chunk: Option<(u64, Result<Chunk, Reply>)>,
+    chunks: ChunkDecoder,
     input: Vec<u8>,
     output: Vec<u8>,
     closed: bool,
@@ -26,7 +29,7 @@ impl Server {
     fn new() -> Self {
         let terms = Terms {
             hostname: "mx.example".into(),
-            offer: Offer { message_size_octets: 1000 },
+            offer: Offer { message_size_octets: 1000, recipients: 3 },
             recipients: 3,
             errors: 4,
         };
@@ -37,6 +40,8 @@ impl Server {
             session,
             cutter: LineCutter::default(),
             decoder: None,
+            chunk: None,
+            chunks: ChunkDecoder::default(),
             input: Vec::new(),
             output,
             closed: false,
@@ -46,12 +51,48 @@ impl Server {
     fn feed(&mut self, octets: &[u8]) {
         self.input.extend_from_slice(octets);
         while !self.closed {
+            if let Some((left, _)) = &self.chunk {
+                let length = usize::try_from(*left).unwrap().min(self.input.len());
+                let octets: Vec<u8> = self.input.drain(..length).collect();
+                if !self.read_chunk(&octets) && length == 0 {
+                    break;
+                }
+                continue;
+            }
             let used = if self.decoder.is_some() { self.data() } else { self.command() };
             if used == 0 {
                 break;
             }
             self.input.drain(..used);
         }
+    }
+
+    /// Takes octets of a chunk; true if that ended it.
+    fn read_chunk(&mut self, octets: &[u8]) -> bool {
+        let Some((left, end)) = self.chunk.take() else { return false };
+        let left = left - octets.len() as u64;
+        if end.is_ok() {
+            self.chunks.decode(octets, &mut Vec::new());
+        }
+        if left > 0 {
+            self.chunk = Some((left, end));
+            return false;
+        }
+        match end {
+            Err(reply) => reply.print(&mut self.output),
+            Ok(chunk) => {
+                let verdict = if self.chunks.is_malformed(chunk.is_last) {
+                    Err(Reply::new(550, EnhancedStatus::SYNTAX_ERROR, "bare CR or LF"))
+                } else if self.chunks.octets() > 1000 {
+                    Err(extension::size::too_big(1000))
+                } else {
+                    Ok(chunk.is_last.then(|| QueueId::new(0, 1)))
+                };
+                let action = self.session.chunk_verdict(verdict, chunk);
+                self.act(action);
+            }
+        }
+        true
     }
 
     fn command(&mut self) -> usize {
@@ -103,7 +144,16 @@ impl Server {
                 let next = self.session.sender_verdict(verdict);
                 self.act(next);
             }
-            Action::AskRecipient(path) => {
+            Action::ReadChunk(transaction, chunk) => {
+                if transaction.is_some() {
+                    self.chunks = ChunkDecoder::default();
+                }
+                self.chunk = Some((chunk.octets, Ok(chunk)));
+            }
+            Action::SkipChunk(octets, reply) => {
+                self.chunk = Some((octets, Err(reply)));
+            }
+            Action::AskRecipient(path, _) => {
                 let verdict = match path.to_string().as_str() {
                     known @ ("known@local.example" | "postmaster") => Ok(known.to_owned()),
                     "full@local.example" => Err(Reply::new(452, EnhancedStatus::MAILBOX_FULL_NOW, "full")),
