@@ -225,3 +225,82 @@ fn a_shutdown_lets_a_transaction_end_that_came_in_one_piece() {
     assert!(output.ends_with("421 4.3.2 box.example is shutting down\r\n"), "{output}");
     assert_eq!(world.mail("alice").len(), 1);
 }
+
+/// What a client says with chunks of these sizes, in one piece.
+fn chunked(to: &str, text: &str, sizes: &[usize]) -> Vec<u8> {
+    let mut octets = format!("EHLO c\r\nMAIL FROM:<x@y.example>\r\nRCPT TO:<{to}>\r\n").into_bytes();
+    let mut rest = text.as_bytes();
+    for size in sizes {
+        let (chunk, after) = rest.split_at((*size).min(rest.len()));
+        octets.extend_from_slice(format!("BDAT {}\r\n", chunk.len()).as_bytes());
+        octets.extend_from_slice(chunk);
+        rest = after;
+    }
+    octets.extend_from_slice(format!("BDAT {} LAST\r\n", rest.len()).as_bytes());
+    octets.extend_from_slice(rest);
+    octets.extend_from_slice(b"QUIT\r\n");
+    octets
+}
+
+#[test]
+fn a_message_in_chunks_is_the_message_that_was_sent() {
+    for size in [300, 70_000, 300_001] {
+        let world = World::new("");
+        let text = content(size);
+        for sizes in [&[][..], &[0, 1, 2], &[100, 64, 63], &[65_536, 4_096]] {
+            let wire = text.replace('\n', "\r\n");
+            let output = world.session(&chunked(ALICE, &wire, sizes), &mut |_| ());
+            assert!(output.contains("250 2.0.0 Ok: ") && output.ends_with("221 2.0.0 bye\r\n"), "{output}");
+        }
+        let mails = world.mail("alice");
+        assert_eq!(mails.len(), 4);
+        assert!(mails.iter().all(|mail| mail.ends_with(&text)));
+        assert_eq!(world.half_written(), 0);
+    }
+}
+
+#[test]
+fn chunks_of_a_message_that_ends_early_leave_nothing_behind() {
+    let world = World::new("");
+    let text = content(100_000).replace('\n', "\r\n");
+    let whole = chunked(ALICE, &text, &[90_000]);
+    for (cut, ending) in [(80_000, &b""[..]), (90_200, b"RSET\r\nQUIT\r\n"), (90_200, b"")] {
+        let cut = if cut > 90_000 {
+            whole.len() - "BDAT 10000 LAST\r\n".len() - 10_000 - "QUIT\r\n".len()
+        } else {
+            cut
+        };
+        let input = [&whole[..cut], ending].concat();
+        world.session(&input, &mut |_| ());
+        assert_eq!((world.mail("alice").len(), world.half_written()), (0, 0));
+    }
+    // A lone dot, a bare LF, a message over the limit: each is refused, and its octets are no commands.
+    let bare = chunked(ALICE, "a\r\n.\r\nMAIL FROM:<>\r\nb\nc\r\n", &[3]);
+    assert!(world.session(&bare, &mut |_| ()).contains("550 5.5.2 "));
+    let small = World::new("limits.message_size = 1024");
+    let output = small.session(&chunked(ALICE, &"x".repeat(5000), &[]), &mut |_| ());
+    assert!(output.contains("552 5.3.4 ") && output.ends_with("221 2.0.0 bye\r\n"), "{output}");
+    assert_eq!((world.mail("alice").len(), small.mail("alice").len()), (0, 0));
+}
+
+#[test]
+fn what_dsn_asks_for_is_kept_and_followed() {
+    let world = World::new("");
+    world.net.mx_answer("far.example", Ok(crate::mail::mx::MxAnswer::Null));
+    let input = format!(
+        "EHLO c\r\nMAIL FROM:<{BOB}> RET=HDRS ENVID=e+2B1\r\nRCPT TO:<a@far.example> NOTIFY=NEVER\r\n\
+         RCPT TO:<b@far.example> NOTIFY=FAILURE ORCPT=rfc822;first@far.example\r\nDATA\r\n\
+         Subject: x\r\n\r\nsecret body\r\n.\r\nQUIT\r\n"
+    );
+    assert!(world.session(input.as_bytes(), &mut |_| ()).contains("250 2.0.0 Ok: "));
+    let [summary] = world.queue().try_into().unwrap();
+    let envelope = summary.description.envelope;
+    assert_eq!(envelope.envid.as_deref(), Some("e+2B1"));
+    assert_eq!(envelope.recipients[1].orcpt.as_deref(), Some("rfc822;first@far.example"));
+    world.pass();
+    let [notice] = world.mail("bob").try_into().unwrap();
+    assert!(notice.contains("Original-Recipient: rfc822;first@far.example"), "{notice}");
+    assert!(notice.contains("Original-Envelope-Id: e+1") && !notice.contains("a@far.example"), "{notice}");
+    assert!(notice.contains("Subject: x") && !notice.contains("secret body"), "{notice}");
+    assert_eq!(world.queue(), []);
+}
