@@ -51,8 +51,11 @@ pub fn problems(
     if let Err(text) = directory(&settings.state, started_as, &runs_as) {
         tell(places.of("", "state"), text);
     }
-    if let Err(text) = socket(&settings.control, started_as, &runs_as) {
-        tell(places.of("", "control"), text);
+    // Nothing listens there yet: only a path that somebody chose is worth a word.
+    if let (Some(place), Err(text)) =
+        (places.of("", "control"), socket(&settings.control, started_as, &runs_as))
+    {
+        tell(Some(place), text);
     }
     let maildirs = match settings.local.maildir.fixed_directory() {
         Some(fixed) => directory(fixed, &runs_as, &runs_as),

@@ -230,7 +230,7 @@ impl Forwarder {
         }
     }
 
-    /// Runs until the daemon stops; `spawn` starts a worker's thread, or says why it can't.
+    /// Runs until the daemon stops.
     pub fn run(self: &Arc<Self>) {
         let mut schedule = Schedule::default();
         loop {

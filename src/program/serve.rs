@@ -21,13 +21,14 @@ use std::sync::Arc;
 /// # Errors
 /// It could not begin.
 pub fn run(config: &Path) -> Result<(), Failure> {
-    let problems = check::problems(config, &check::own_account(), &check::look_up);
-    if !problems.is_empty() {
-        return Err(Failure::problems(&problems));
-    }
     let settings = load(config).map_err(|problems| Failure::problems(&problems))?;
     memory::limit_arenas();
     start_logging(&settings);
+    // What the settings name may be mended while the daemon runs, and need not stop it: a box that only sends alerts
+    // has no use for the Maildirs that it can't write. What it can't do without fails below, in its own words.
+    for problem in check::problems(config, &check::own_account(), &check::look_up) {
+        log::warn!(target: "pillarbox", "event=notice text={:?}", problem.to_string());
+    }
     // Handlers first: a signal that comes while the daemon starts must not kill it half made.
     let mut signals =
         Signals::register().map_err(|error| Failure::new(exit::OS_ERROR, format!("signals: {error}")))?;
@@ -111,7 +112,11 @@ fn find_user(settings: &Settings) -> Result<Option<user::Account>, Failure> {
     let name = &settings.user;
     match user::find(name) {
         Ok(Some(account)) => Ok(Some(account)),
-        Ok(None) => Err(Failure::new(exit::CONFIG, format!("user {name:?} does not exist"))),
+        Ok(None) => {
+            let make = format!("useradd --system --user-group --no-create-home {name}");
+            let text = format!("user {name:?} does not exist; make it ({make}), or set user to another one");
+            Err(Failure::new(exit::CONFIG, text))
+        }
         Err(error) => {
             Err(Failure::new(exit::TEMPORARY, format!("user {name:?} can't be looked up: {error}")))
         }

@@ -27,7 +27,8 @@ fn told(root: &Path, keys: &str, started_as: &Account) -> Vec<String> {
         "state = \"{d}/state\"\ncontrol = \"{d}/run/c.sock\"\n[local]\nmaildir = \"{d}/mail/{{user}}\"\n{keys}"
     );
     let settings = parse(&text, "f").unwrap();
-    let places = Places(vec![("", "state", Place { line: 1, column: 9 })]);
+    let place = |line, column| Place { line, column };
+    let places = Places(vec![("", "state", place(1, 9)), ("", "control", place(2, 11))]);
     let stranger = account(4_000_000, &[4_000_001]);
     let look_up = |name: &str| (name == "pillarbox").then(|| stranger.clone());
     let found = problems(&settings, &places, "f", started_as, &look_up);
@@ -53,7 +54,7 @@ fn missing_directories_are_fine_where_they_can_be_made() {
         told(&root, "", &account(4_000_000, &[])),
         [
             format!("f:1:9: \"D/state\" can't be made: {why}"),
-            format!("f: \"D/run\" can't be made: {why}"),
+            format!("f:2:11: \"D/run\" can't be made: {why}"),
             maildir,
         ]
     );
@@ -92,7 +93,7 @@ fn what_is_of_the_wrong_kind_is_named() {
         told(&root, "", &account(0, &[0])),
         [
             "f:1:9: \"D/state\" is not a directory; name another",
-            "f: \"D/run/c.sock\" exists and is not a socket; name another",
+            "f:2:11: \"D/run/c.sock\" exists and is not a socket; name another",
             "f: \"D/mail\" is not a directory; name another",
         ]
     );
