@@ -7,7 +7,7 @@
 use crate::mail::address::Domain;
 use dns_lookup::AddrInfoHints;
 use std::io::Read;
-use std::sync::mpsc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Where Debian keeps the name that mail from this host carries.
@@ -51,15 +51,20 @@ fn mailname() -> Option<String> {
 }
 
 fn canonical_name(host: String) -> Option<String> {
-    let (send, answer) = mpsc::sync_channel(1);
+    // Not a channel: those of the standard library are 5 KiB of program.
+    let answer = Arc::new((Mutex::new(None), Condvar::new()));
+    let asked = Arc::clone(&answer);
     let look_up = move || {
         let hints = AddrInfoHints { flags: libc::AI_CANONNAME, ..AddrInfoHints::default() };
         let found = dns_lookup::getaddrinfo(Some(&host), None, Some(hints));
         let name = found.ok().and_then(|mut infos| infos.next()?.ok()?.canonname);
-        let _ = send.send(name); // Nobody listens any more if it came too late.
+        *asked.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(name);
+        asked.1.notify_one();
     };
     std::thread::Builder::new().name("hostname".into()).spawn(look_up).ok()?;
-    answer.recv_timeout(CANONICAL_NAME_TIMEOUT).ok().flatten()
+    let waiting = answer.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let waited = answer.1.wait_timeout_while(waiting, CANONICAL_NAME_TIMEOUT, |name| name.is_none());
+    waited.unwrap_or_else(PoisonError::into_inner).0.take().flatten()
 }
 
 #[cfg(test)]

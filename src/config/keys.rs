@@ -43,10 +43,16 @@ pub struct Row {
     pub default: &'static str,
     /// Whether it works yet.
     pub availability: Availability,
-    /// What it is for, in lines with a space in front.
-    pub about: &'static str,
     /// Reads its value into the settings, unless the value is bad; says whether that changed them.
     pub set: fn(&mut Settings, &Value<'_>, &mut Complaints) -> bool,
+}
+
+/// What the manual says of a table.
+pub struct Chapter {
+    /// What the table is for.
+    pub about: &'static str,
+    /// What its keys are for, in the order of its rows.
+    pub rows: &'static [&'static str],
 }
 
 /// A table of keys.
@@ -55,8 +61,6 @@ pub struct Table {
     pub name: &'static str,
     /// Whether it works yet, as a whole.
     pub availability: Availability,
-    /// What it is for, in lines with a space in front.
-    pub about: &'static str,
     /// Its keys.
     pub rows: &'static [Row],
     /// For a table that may be repeated: adds a blank entry.
@@ -128,17 +132,22 @@ macro_rules! tables {
             }
         )+
 
+        /// What the tables and their keys are for, in lines with a space in front; in the order of [`TABLES`]. The
+        /// program itself makes no use of it, so its 8 KiB are in the manual alone.
+        pub static MANUAL: &[Chapter] = &[$( Chapter {
+            about: concat!($($about, "\n"),+),
+            rows: &[$( concat!($($doc, "\n"),+), )+],
+        }, )+];
+
         /// Every table, in the order of the manual; the keys in front of all tables come first.
         pub static TABLES: &[Table] = &[$( Table {
             name: $table,
             availability: Availability::$when_table,
-            about: concat!($($about, "\n"),+),
             repeat: $repeat,
             rows: &[$( Row {
                 key: stringify!($key),
                 default: stringify!($default),
                 availability: Availability::$when,
-                about: concat!($($doc, "\n"),+),
                 set: |$settings, value, complaints| store($slot.map(|slot| &mut slot.$key), $kind(value, complaints)),
             }, )+],
         }, )+];

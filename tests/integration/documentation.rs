@@ -2,7 +2,7 @@
 //! named exists. A message says which side has too much; usually the text is what has to follow.
 
 use expect_test::expect_file;
-use pillarbox::config::keys::{Availability, Row, TABLES, Table};
+use pillarbox::config::keys::{Availability, Chapter, MANUAL, Row, TABLES, Table};
 use pillarbox::smtp::extension::EXTENSIONS;
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -185,8 +185,8 @@ fn sources() -> Vec<(PathBuf, String)> {
 #[test]
 fn the_manual_of_the_configuration_has_every_key() {
     let mut text = String::from(MANUAL_OPENING);
-    for table in TABLES {
-        manual_table(&mut text, table);
+    for (table, chapter) in TABLES.iter().zip(MANUAL) {
+        manual_table(&mut text, table, chapter);
     }
     text.push_str(".SH SEE ALSO\n.BR pillarbox (8)\n");
     expect_file!["../../etc/man/man5/pillarbox.toml.5"].assert_eq(&text);
@@ -209,20 +209,20 @@ Durations are "90s", "15m", "4h", "5d" or bare seconds; sizes "64KiB", "25MiB" o
 One value may stand for a list of one.
 "#;
 
-fn manual_table(text: &mut String, table: &Table) {
+fn manual_table(text: &mut String, table: &Table, chapter: &Chapter) {
     let heading = if table.name.is_empty() {
         "KEYS IN FRONT OF ALL TABLES".to_owned()
     } else {
         table.name.to_uppercase()
     };
-    writeln!(text, ".SH {heading}\n{}", roff(table.about)).unwrap();
-    for row in table.rows {
+    writeln!(text, ".SH {heading}\n{}", roff(chapter.about)).unwrap();
+    for (row, about) in table.rows.iter().zip(chapter.rows) {
         let name = match (table.name, table.repeat) {
             ("", _) => row.key.to_owned(),
             (table, Some(_)) => format!("[[{table}]] {}", row.key),
             (table, None) => format!("{table}.{}", row.key),
         };
-        write!(text, ".TP\n\\fB{name}\\fR = {}\n{}\n", roff(row.default), roff(row.about)).unwrap();
+        write!(text, ".TP\n\\fB{name}\\fR = {}\n{}\n", roff(row.default), roff(about)).unwrap();
         if is_later(table, row) {
             text.push_str(".br\nNot available yet.\n");
         }

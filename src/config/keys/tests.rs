@@ -145,16 +145,16 @@ const HEAD: &str = "\
 /// without a `[table]` above it; only the tables that may be repeated have their headers, at the end.
 fn installed() -> String {
     let mut file = HEAD.to_owned();
-    for table in TABLES {
+    for (table, chapter) in TABLES.iter().zip(MANUAL) {
         if !table.name.is_empty() {
-            writeln!(file, "\n\n## {}:{}", table.name, table.about.replace('\n', "")).unwrap();
+            writeln!(file, "\n\n## {}:{}", table.name, chapter.about.replace('\n', "")).unwrap();
         }
         if table.repeat.is_some() {
             writeln!(file, "\n# [[{}]]", table.name).unwrap();
         }
-        for row in table.rows {
+        for (row, about) in table.rows.iter().zip(chapter.rows) {
             file.push('\n');
-            row.about.lines().for_each(|line| writeln!(file, "#{line}").unwrap());
+            about.lines().for_each(|line| writeln!(file, "#{line}").unwrap());
             if Availability::Later == row.availability || Availability::Later == table.availability {
                 file.push_str("# Not available yet.\n");
             }
