@@ -220,7 +220,7 @@ tables! {
         /// A whole session. Above 75 % of `connections` all three shrink to 10 s for clients without AUTH or trust.
         session_timeout: Duration = "1h", Now, one(duration(WAIT.0, 7 * DAY));
         /// Messages of one address in a minute; above it 450. 0: no limit.
-        messages_per_minute_per_ip: u32 = 0, Later, one(count(0, 1_000_000));
+        messages_per_minute_per_ip: u32 = 0, Now, one(count(0, 1_000_000));
         /// Space that stays free for others on the file systems of `state` and the Maildirs; below it 452.
         free_space: u64 = "1MiB", Now, one(size(0));
     }

@@ -204,8 +204,13 @@ impl<'a> Connection<'a> {
         self.act(next)
     }
 
-    /// Whether there is room for what MAIL announces.
+    /// Whether the client may send another message now, and there is room for what MAIL announces.
     fn judge_sender(&self, parameters: &MailParameters) -> Result<(), Reply> {
+        let limit = self.site.settings.limits.messages_per_minute_per_ip;
+        if limit > 0 && !self.permit.takes_message(self.intake.clock.now().running, limit) {
+            let text = "too many messages in a minute; come again later";
+            return Err(Reply::new(450, EnhancedStatus::POLICY_NOW, text));
+        }
         let needed = self.site.settings.limits.free_space.saturating_add(parameters.size_octets.unwrap_or(0));
         let maildirs = self.site.settings.local.maildir.fixed_directory();
         let state = Some(self.site.settings.state.as_path());

@@ -1,6 +1,7 @@
 //! Connections that are open: how many there are, whose they are, and how to end them.
 
 use crate::net::transport::Deadline;
+use crate::rules::rate::Rates;
 use std::collections::HashMap;
 use std::io::Write;
 use std::net::{IpAddr, Shutdown, TcpStream};
@@ -15,6 +16,7 @@ pub struct Connections {
     /// Notified when one ends.
     ended: Condvar,
     stopping: AtomicBool,
+    rates: Mutex<Rates>,
 }
 
 #[derive(Debug, Default)]
@@ -145,6 +147,13 @@ impl Permit {
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         self.connections.is_stopping()
+    }
+
+    /// Counts a message of this client's; false if it is one too many for this minute.
+    #[must_use]
+    pub fn takes_message(&self, now: Duration, limit_a_minute: u32) -> bool {
+        let mut rates = self.connections.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        rates.take(self.address, now, limit_a_minute)
     }
 
     /// How many connections there are.

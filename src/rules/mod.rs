@@ -7,6 +7,7 @@ pub mod bounce;
 pub mod breaker;
 pub mod cron;
 pub mod mx;
+pub mod rate;
 pub mod retry;
 pub mod route;
 pub mod running_clock;

@@ -304,3 +304,15 @@ fn what_dsn_asks_for_is_kept_and_followed() {
     assert!(notice.contains("Subject: x") && !notice.contains("secret body"), "{notice}");
     assert_eq!(world.queue(), []);
 }
+
+#[test]
+fn an_address_sends_so_many_messages_in_a_minute_and_no_more() {
+    let message = format!("MAIL FROM:<x@y.example>\r\nRCPT TO:<{ALICE}>\r\nDATA\r\n\r\nx\r\n.\r\n");
+    for (limit, count, refused) in [(3, 2, 0), (3, 3, 0), (3, 4, 1), (0, 9, 0)] {
+        let world = World::new(&format!("limits.messages_per_minute_per_ip = {limit}"));
+        let input = format!("EHLO c\r\n{}QUIT\r\n", message.repeat(count));
+        let output = world.session(input.as_bytes(), &mut |_| ());
+        assert_eq!(output.matches("450 4.7.0 too many messages").count(), refused, "{output}");
+        assert_eq!(world.mail("alice").len(), count - refused);
+    }
+}
