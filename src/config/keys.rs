@@ -368,7 +368,7 @@ tables! {
         /// smtp | submission (STARTTLS, AUTH) | submissions (implicit TLS, AUTH) | lmtp
         kind: ListenerKind = "smtp", Now, one(choice(&LISTENER_KINDS));
         /// reject | repair (a lone LF becomes CRLF, for old devices; it never ends the data)
-        bare_newline: &'static str = "reject", Later, one(word(&["reject", "repair"]));
+        bare_newline: &'static str = "reject", Now, one(word(&["reject", "repair"]));
         /// true: a PROXY v1 or v2 header must come first, from trusted networks only.
         proxy_protocol: bool = false, Later, one(boolean);
     }

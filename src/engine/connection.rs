@@ -65,6 +65,7 @@ pub struct Connection<'a> {
     session: Session<Accepted>,
     /// The message of which chunks have come in.
     chunks: Option<Chunks<'a>>,
+    repairs: bool,
     input: Input,
     replies: Vec<u8>,
     session_deadline: Deadline,
@@ -90,10 +91,17 @@ impl<'a> Connection<'a> {
             trusted,
             session: Session::new(site.terms.clone()),
             chunks: None,
+            repairs: false,
             input: Input::new(COMMAND_BUFFER_OCTETS),
             replies: Vec::new(),
             session_deadline: Deadline::after(site.settings.limits.session_timeout),
         }
+    }
+
+    /// Lone LFs in mail data are repaired (`listener.bare_newline`).
+    #[must_use]
+    pub fn repairing(self, repairs: bool) -> Self {
+        Self { repairs, ..self }
     }
 
     /// Serves it to its end.
@@ -283,7 +291,7 @@ impl<'a> Connection<'a> {
 
     /// Reads the data to its end, whatever is wrong with it; the inner result says what that was.
     fn read_data(&mut self, incoming: &mut Incoming<'_>) -> Result<Result<(), Reply>, End> {
-        let (mut decoder, mut piece) = (DotDecoder::default(), Vec::new());
+        let (mut decoder, mut piece) = (DotDecoder::repairing(self.repairs), Vec::new());
         let limits = &self.site.settings.limits;
         let started = Stopwatch::start();
         loop {

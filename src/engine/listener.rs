@@ -51,9 +51,10 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, String> {
 
 /// Takes connections until the daemon stops.
 pub fn run(daemon: &Arc<Daemon>, listener: &TcpListener) {
+    let own = listener.local_addr().ok();
     while !daemon.connections.is_stopping() {
         match listener.accept() {
-            Ok((stream, peer)) => take(daemon, stream, peer),
+            Ok((stream, peer)) => take(daemon, stream, peer, own),
             Err(_) if daemon.connections.is_stopping() => break,
             Err(error)
                 if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) => {}
@@ -65,7 +66,7 @@ pub fn run(daemon: &Arc<Daemon>, listener: &TcpListener) {
     }
 }
 
-fn take(daemon: &Arc<Daemon>, stream: TcpStream, peer: SocketAddr) {
+fn take(daemon: &Arc<Daemon>, stream: TcpStream, peer: SocketAddr, own: Option<SocketAddr>) {
     let site = daemon.site();
     let client = peer.ip().to_canonical();
     let limits = &site.settings.limits;
@@ -88,19 +89,26 @@ fn take(daemon: &Arc<Daemon>, stream: TcpStream, peer: SocketAddr) {
     };
     let daemon = Arc::clone(daemon);
     let connection_stream = Arc::clone(&stream);
-    let serve = move || serve(&daemon, connection_stream, client, &permit);
+    let repairs = own.is_some_and(|own| site.repairs_newlines(own));
+    let serve = move || serve(&daemon, connection_stream, client, &permit, repairs);
     if let Err(error) = thread::start("connection", serve) {
         Event::Trouble { doing: "starting a thread", error: &error.to_string() }.log();
         refuse(stream, "is out of threads");
     }
 }
 
-fn serve(daemon: &Arc<Daemon>, stream: Arc<TcpStream>, client: std::net::IpAddr, permit: &Permit) {
+fn serve(
+    daemon: &Arc<Daemon>,
+    stream: Arc<TcpStream>,
+    client: std::net::IpAddr,
+    permit: &Permit,
+    repairs: bool,
+) {
     let site = daemon.site();
     // The panic has been logged by the hook. The connection is closed, its message dropped; others go on.
     let _ = panic::catch_unwind(AssertUnwindSafe(|| {
         let mut transport = TcpTransport::new(stream);
-        Connection::new(&site, &daemon.intake, permit, &mut transport, client).serve();
+        Connection::new(&site, &daemon.intake, permit, &mut transport, client).repairing(repairs).serve();
     }));
 }
 

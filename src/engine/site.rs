@@ -104,6 +104,13 @@ impl Site {
         })
     }
 
+    /// Whether the listener at an address repairs lone LFs.
+    #[must_use]
+    pub fn repairs_newlines(&self, own: SocketAddr) -> bool {
+        let mut listeners = self.settings.listeners.iter();
+        listeners.any(|listener| listener.address.contains(&own) && listener.bare_newline == "repair")
+    }
+
     /// Whether an address family may be used.
     #[must_use]
     pub fn allows_family(&self, ip: IpAddr) -> bool {

@@ -18,6 +18,10 @@ enum State {
     Text,
     /// After a CR.
     Cr,
+    /// After a lone LF that is repaired: the start of a line, at which the data can't end.
+    RepairedStart,
+    /// After a dot at such a start.
+    RepairedDot,
     /// After the end.
     End,
 }
@@ -26,11 +30,20 @@ enum State {
 #[derive(Debug, Default)]
 pub struct DotDecoder {
     state: State,
+    /// A lone LF is a line end, too.
+    repairs: bool,
     malformed: bool,
     octets: u64,
 }
 
 impl DotDecoder {
+    /// A decoder for old devices (`bare_newline = "repair"`): a lone LF becomes a line end. It never makes the end of the
+    /// data, so nothing can be smuggled in behind it; a dot in front of another one is still what transparency added.
+    #[must_use]
+    pub fn repairing(repairs: bool) -> Self {
+        Self { repairs, ..Self::default() }
+    }
+
     /// Decodes `input`, appends the content to `out` and tells how much of the input belonged to the data: less than
     /// all of it only if the end was found. Once the data is known to be malformed, nothing more is appended.
     pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>) -> usize {
@@ -42,15 +55,35 @@ impl DotDecoder {
                 (State::Dot, b'\r') => self.state = State::DotCr,
                 (State::DotCr, b'\n') => self.state = State::End,
                 (State::Cr, b'\n') => self.end_line(out),
-                (State::LineStart | State::Text, b'\r') => self.state = State::Cr,
-                (State::LineStart | State::Text | State::Dot, b'\n') => self.bare(State::Text),
+                (State::LineStart | State::Text | State::RepairedStart, b'\r') => self.state = State::Cr,
+                (State::RepairedStart, b'.') => self.state = State::RepairedDot,
+                (State::RepairedDot, octet) => {
+                    if octet != b'.' {
+                        self.push(b".", out);
+                    }
+                    self.state = State::Text;
+                    continue;
+                }
+                (State::LineStart | State::Text | State::RepairedStart, b'\n') if self.repairs => {
+                    self.end_line(out);
+                    self.state = State::RepairedStart;
+                }
+                // After a dot, too: what stands there is a line of a dot, as it can't be the end.
+                (State::Dot, b'\n') if self.repairs => {
+                    self.push(b".", out);
+                    self.end_line(out);
+                    self.state = State::RepairedStart;
+                }
+                (State::LineStart | State::Text | State::RepairedStart | State::Dot, b'\n') => {
+                    self.bare(State::Text);
+                }
                 // A second CR may be the one that belongs to the LF.
                 (State::Cr | State::DotCr, b'\r') => self.bare(State::Cr),
                 (State::Cr | State::DotCr, _) => {
                     self.bare(State::Text);
                     continue;
                 }
-                (State::LineStart | State::Dot | State::Text, _) => {
+                (State::LineStart | State::RepairedStart | State::Dot | State::Text, _) => {
                     let run = rest.iter().position(|&b| b == b'\r' || b == b'\n').unwrap_or(rest.len());
                     let (text, after) = rest.split_at(run);
                     self.push(text, out);
@@ -249,6 +282,42 @@ mod tests {
         assert_eq!(decoder.octets(), 7);
     }
 
+    fn repair(wire: &[u8], piece: usize) -> (Vec<u8>, bool, Option<usize>) {
+        let (mut decoder, mut out, mut used) = (DotDecoder::repairing(true), Vec::new(), 0);
+        for piece in wire.chunks(piece) {
+            used += decoder.decode(piece, &mut out);
+            if decoder.is_at_end() {
+                return (out, decoder.is_malformed(), Some(used));
+            }
+        }
+        (out, decoder.is_malformed(), None)
+    }
+
+    #[test]
+    fn a_lone_lf_is_repaired_and_never_ends_the_data() {
+        for (wire, content) in [
+            (&b"a\nb\r\n.\r\n"[..], &b"a\nb\n"[..]),
+            (b"\n\n\r\n.\r\n", b"\n\n\n"),
+            (b"a\n.\r\nb\r\n.\r\n", b"a\n.\nb\n"),
+            (b"a\n.\nb\r\n.\r\n", b"a\n.\nb\n"),
+            (b"a\r\n.\nb\r\n.\r\n", b"a\n.\nb\n"),
+            (b"a\n..b\n.c\r\n.\r\n", b"a\n.b\n.c\n"),
+            (b"a\n..\r\n.\r\n", b"a\n.\n"),
+            (b"a\n\r\n.\r\n", b"a\n\n"),
+        ] {
+            for piece in 1..=wire.len() {
+                let (out, malformed, end) = repair(wire, piece);
+                assert_eq!(
+                    (out.as_slice(), malformed, end),
+                    (content, false, Some(wire.len())),
+                    "{wire:?} by {piece}"
+                );
+            }
+        }
+        assert!(repair(b"a\rb\r\n.\r\n", 99).1);
+        assert_eq!(repair(b"a\n.\nMAIL FROM:<>\n.\n", 99).2, None);
+    }
+
     fn decode_chunks(wire: &[u8], piece: usize) -> (Vec<u8>, bool) {
         let (mut decoder, mut out) = (ChunkDecoder::default(), Vec::new());
         wire.chunks(piece.max(1)).for_each(|piece| decoder.decode(piece, &mut out));
@@ -302,6 +371,12 @@ mod tests {
             } else {
                 prop_assert!(malformed);
             }
+        }
+
+        #[test]
+        fn repair_finds_the_same_end(wire in "[a.\r\n]{0,40}", piece in 1usize..9) {
+            let end = decode(wire.as_bytes(), 999).2.map(|rest| wire.len() - rest.len());
+            prop_assert_eq!(repair(wire.as_bytes(), piece).2, end);
         }
 
         #[test]

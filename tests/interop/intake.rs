@@ -176,3 +176,23 @@ fn a_bare_line_end_is_refused_wherever_it_stands_and_the_session_goes_on() {
     assert!(client.send("s@y.test", &["u@box.test"], b"Subject: good\r\n\r\n").unwrap().starts_with("250"));
     assert_eq!(place.mail("u").len(), 1, "nothing was smuggled in");
 }
+
+#[test]
+fn a_listener_for_old_devices_repairs_lone_lfs_and_finds_the_same_end() {
+    let place = Place::new();
+    let path = place.configure("");
+    // The listener's table is the last of the file.
+    let text = std::fs::read_to_string(&path).unwrap() + "bare_newline = \"repair\"\n";
+    std::fs::write(&path, text).unwrap();
+    let _daemon = place.serve();
+    let mut client = Client::hello(place.port).unwrap();
+    client.write(b"MAIL FROM:<s@y.test>\r\nRCPT TO:<u@box.test>\r\nDATA\r\n").unwrap();
+    for reply in ["250", "250", "354"] {
+        client.expect(reply).unwrap();
+    }
+    client.write(b"Subject: old\n\nline\n.\nMAIL FROM:<x@y.test>\n.\r\nlast\r\n.\r\n").unwrap();
+    assert!(client.reply().unwrap().starts_with("250 2.0.0"));
+    assert!(client.command("QUIT").unwrap().starts_with("221"), "nothing else was answered");
+    let [mail] = place.wait_for_mail("u", 1).try_into().unwrap();
+    assert!(mail.ends_with(b"Subject: old\n\nline\n.\nMAIL FROM:<x@y.test>\n.\nlast\n"));
+}
