@@ -17,7 +17,7 @@ use super::values::{
     Route, TLS_LEVELS, TlsLevel, Users,
 };
 use crate::mail::address::{Domain, LocalPart, Mailbox};
-use crate::mail::maildir_path::MaildirPath;
+use crate::mail::maildir_template::MaildirTemplate;
 use crate::mail::network::Network;
 use crate::mail::next_hop::Smarthost;
 use crate::rules::cron::CronExpression;
@@ -246,7 +246,7 @@ tables! {
         /// Domains delivered here. Empty text: localhost and hostname. Empty list: none.
         domains: Option<Vec<Domain>> = "", Now, optional(list(domain));
         /// Where Maildirs lie; {user}, {domain} and, at the beginning, {home} are filled in.
-        maildir: MaildirPath = "/var/mail/{user}", Now, one(maildir);
+        maildir: MaildirTemplate = "/var/mail/{user}", Now, one(maildir);
         /// Who has a mailbox: "system" (passwd entries), "any" local part, or a list of names.
         users: Users = "system", Now, users;
         /// Aliases in sendmail's format.

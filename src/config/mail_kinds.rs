@@ -5,7 +5,7 @@
 use super::kinds::{Complaints, Read, Value, complain, list, one, some, string, text};
 use super::values::{Addressee, Route, RouteTarget, Users};
 use crate::mail::address::{Domain, LocalPart, Mailbox};
-use crate::mail::maildir_path::MaildirPath;
+use crate::mail::maildir_template::MaildirTemplate;
 use crate::mail::network::Network;
 use crate::mail::next_hop::{PORT_SMTP, Scheme, Smarthost};
 use crate::mail::status::{Class, EnhancedStatus};
@@ -140,8 +140,8 @@ pub fn sender(name: &str, value: &Value<'_>, complaints: &mut Complaints) -> Opt
 }
 
 /// The template of Maildirs.
-pub fn maildir(value: &DeValue<'_>) -> Read<MaildirPath> {
-    MaildirPath::parse(text(value, "a path in quotes, such as \"/var/mail/{user}\"")?)
+pub fn maildir(value: &DeValue<'_>) -> Read<MaildirTemplate> {
+    MaildirTemplate::parse(text(value, "a path in quotes, such as \"/var/mail/{user}\"")?)
 }
 
 /// `"system"`, `"any"` or names.

@@ -9,7 +9,7 @@ pub mod envelope;
 pub mod header;
 pub mod id;
 pub mod idna;
-pub mod maildir_path;
+pub mod maildir_template;
 pub mod message;
 pub mod mx;
 pub mod network;

@@ -1,18 +1,14 @@
 //! Where a mailbox's Maildir lies: a path with `{user}`, `{domain}` and `{home}` in it.
 //!
-//! Text only: nothing here looks at a disk. The placeholders are found once, when the template is read, so a
-//! `{home}` in the name of a user stays what it is. What is put in becomes one path component and nothing more: a
-//! name with a slash, a leading dot or more than 255 octets gives no path at all.
+//! Text only: nothing here looks at a disk, or fills the placeholders in. That is `store::maildir`'s, which knows which
+//! parts of the path are the administrator's and which a user had a hand in.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
-
-/// Longest path component in octets: that of Linux' file systems.
-const COMPONENT_MAX_OCTETS: usize = 255;
+use std::path::Path;
 
 /// A template such as `/var/mail/{user}`; what it makes is always absolute.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct MaildirPath(Vec<Part>);
+pub struct MaildirTemplate(Vec<Part>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Part {
@@ -22,7 +18,7 @@ enum Part {
     Home,
 }
 
-impl MaildirPath {
+impl MaildirTemplate {
     /// Reads a template.
     ///
     /// # Errors
@@ -78,27 +74,10 @@ impl MaildirPath {
             _ => None,
         }
     }
-
-    /// The path for a user; `home` is the user's home directory, if there is one.
-    ///
-    /// `None` if a name can't be a path component, or if `{home}` is needed and unknown.
-    #[must_use]
-    pub fn path(&self, user: &str, domain: &str, home: Option<&Path>) -> Option<PathBuf> {
-        let mut path = String::new();
-        for part in &self.0 {
-            path.push_str(match part {
-                Part::Fixed(text) => text,
-                Part::User => component(user)?,
-                Part::Domain => component(domain)?,
-                Part::Home => home.filter(|home| home.is_absolute())?.to_str()?,
-            });
-        }
-        Some(PathBuf::from(path))
-    }
 }
 
 /// The template as it was written.
-impl fmt::Display for MaildirPath {
+impl fmt::Display for MaildirTemplate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|part| {
             f.write_str(match part {
@@ -111,46 +90,9 @@ impl fmt::Display for MaildirPath {
     }
 }
 
-fn component(name: &str) -> Option<&str> {
-    let safe = !name.is_empty()
-        && name.len() <= COMPONENT_MAX_OCTETS
-        && !name.starts_with('.')
-        && !name.contains(|c: char| c == '/' || c.is_control());
-    safe.then_some(name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn path(template: &str, user: &str) -> Option<String> {
-        let home = Path::new("/home/x");
-        let path = MaildirPath::parse(template).unwrap().path(user, "example.org", Some(home))?;
-        Some(path.to_str().unwrap().to_owned())
-    }
-
-    #[test]
-    fn placeholders_are_filled_in_once() {
-        for (template, expected) in [
-            ("/var/mail/{user}", "/var/mail/joe"),
-            ("/srv/{domain}/{user}/Maildir", "/srv/example.org/joe/Maildir"),
-            ("{home}/Maildir", "/home/x/Maildir"),
-            ("/srv/box-{user}{domain}", "/srv/box-joeexample.org"),
-            ("/srv/all", "/srv/all"),
-        ] {
-            assert_eq!(path(template, "joe").as_deref(), Some(expected), "{template}");
-        }
-        assert_eq!(path("/m/{user}", "{home}").as_deref(), Some("/m/{home}"));
-    }
-
-    #[test]
-    fn no_name_leaves_its_directory() {
-        for user in ["", ".", "..", ".ssh", "a/b", "/", "a\0b", "a\nb", &"a".repeat(256)] {
-            assert_eq!(path("/var/mail/{user}", user), None, "{user:?}");
-        }
-        assert_eq!(MaildirPath::parse("{home}/M").unwrap().path("joe", "d", None), None);
-        assert_eq!(MaildirPath::parse("{home}/M").unwrap().path("joe", "d", Some(Path::new("x"))), None);
-    }
 
     #[test]
     fn the_fixed_directory_ends_before_the_first_placeholder() {
@@ -161,7 +103,7 @@ mod tests {
             ("/srv/all", Some("/srv")),
             ("{home}/Maildir", None),
         ] {
-            let parsed = MaildirPath::parse(template).unwrap();
+            let parsed = MaildirTemplate::parse(template).unwrap();
             assert_eq!(parsed.fixed_directory(), expected.map(Path::new), "{template}");
             assert_eq!(parsed.uses_home(), expected.is_none());
         }
@@ -178,8 +120,17 @@ mod tests {
             ("/mail/../{user}", "\"..\""),
             ("/mail/{home}", "at the beginning"),
         ] {
-            let error = MaildirPath::parse(template).unwrap_err();
+            let error = MaildirTemplate::parse(template).unwrap_err();
             assert!(error.contains(hint), "{template}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_template_is_printed_as_it_was_written() {
+        for template in
+            ["/var/mail/{user}", "/srv/{domain}/{user}/Maildir", "{home}/Maildir", "/srv/box-{user}{domain}"]
+        {
+            assert_eq!(MaildirTemplate::parse(template).unwrap().to_string(), template);
         }
     }
 }
