@@ -126,7 +126,10 @@ impl<'a> Connection<'a> {
             Reply::new(554, EnhancedStatus::INVALID_COMMAND, "wait for the greeting")
                 .print(&mut self.replies);
             self.flush()?;
-            return Err(End::Aborted("spoke before the greeting"));
+            let reason = "spoke before the greeting";
+            Event::Closed { client: &self.client.to_string(), reason }.log();
+            // The 554 is all that is said: a 421 behind it would answer a command that nobody read.
+            return Err(End::Regular);
         }
         self.session.greeting().print(&mut self.replies);
         let mut cutter = LineCutter::default();

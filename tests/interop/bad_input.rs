@@ -69,13 +69,13 @@ fn errors_without_end_are_ended_with_421() {
 fn an_endless_line_costs_nothing() {
     let _alone = alone();
     let (place, mut daemon) = served("");
-    let before = daemon.memory_kib("Private_Dirty");
+    let before = daemon.memory_kib("Anonymous");
     let block = vec![b'x'; 1_000_000];
     let mut client = Client::hello(place.port).unwrap();
     let mut most = 0;
     for _ in 0..100 {
         client.write(&block).unwrap();
-        most = most.max(daemon.memory_kib("Private_Dirty"));
+        most = most.max(daemon.memory_kib("Anonymous"));
     }
     good_client_is_served(&place, &mut daemon);
     client.write(b"\r\n").unwrap();
@@ -92,7 +92,7 @@ fn an_endless_line_costs_nothing() {
 fn an_endless_line_of_data_is_read_to_its_end_and_refused_for_its_size() {
     let _alone = alone();
     let (place, mut daemon) = served("limits.message_size = \"1MiB\"\n");
-    let before = daemon.memory_kib("Private_Dirty");
+    let before = daemon.memory_kib("Anonymous");
     let mut client = Client::hello(place.port).unwrap();
     client.write(b"MAIL FROM:<s@y.test>\r\nRCPT TO:<u@box.test>\r\nDATA\r\n").unwrap();
     for reply in ["250", "250", "354"] {
@@ -102,7 +102,7 @@ fn an_endless_line_of_data_is_read_to_its_end_and_refused_for_its_size() {
     let mut most = 0;
     for _ in 0..100 {
         client.write(&block).unwrap();
-        most = most.max(daemon.memory_kib("Private_Dirty"));
+        most = most.max(daemon.memory_kib("Anonymous"));
     }
     client.write(b"\r\n.\r\n").unwrap();
     client.expect("552 5.3.4").unwrap();
@@ -185,7 +185,7 @@ fn a_thousand_connections_get_their_place_or_421_and_a_good_client_is_served_mea
     let _alone = alone();
     let (place, mut daemon) =
         served("relay.trusted_networks = [\"127.0.0.1\"]\nlimits.connections_per_ip = 1000\n");
-    let before = daemon.memory_kib("Private_Dirty");
+    let before = daemon.memory_kib("Anonymous");
     let streams: Vec<TcpStream> = (0..1000).map(|i| stranger(place.port, 1 + (i % 20) as u8)).collect();
     let greetings: Vec<String> = streams.iter().map(beginning).collect();
     let placed = greetings.iter().filter(|line| line.starts_with("220 ")).count();
@@ -194,7 +194,7 @@ fn a_thousand_connections_get_their_place_or_421_and_a_good_client_is_served_mea
     // A quarter of the 64 is kept for those who are trusted.
     assert_eq!((placed, turned_away), (48, 952), "{:?}", greetings.last());
     good_client_is_served(&place, &mut daemon);
-    let grown = daemon.memory_kib("Private_Dirty").saturating_sub(before);
+    let grown = daemon.memory_kib("Anonymous").saturating_sub(before);
     assert!(grown < 2 * MEMORY_MAX_KIB, "1000 connections cost {grown} KiB");
     drop(streams);
     wait_until("there is a place again", SOON, || beginning(&stranger(place.port, 1)).starts_with("220 "));
@@ -261,13 +261,13 @@ fn silent_data_ends_with_421() {
 fn a_client_that_reads_nothing_does_not_fill_the_memory() {
     let _alone = alone();
     let (place, mut daemon) = served("limits.errors = 1000\n");
-    let before = daemon.memory_kib("Private_Dirty");
+    let before = daemon.memory_kib("Anonymous");
     let client = Client::connect(place.port).unwrap();
     client.stream().set_write_timeout(Some(Duration::from_millis(500))).unwrap();
     // Each line asks for a longer answer than it is.
     let block = b"RCPT\r\n".repeat(10_000);
     let written = (0..100).take_while(|_| client.stream().write_all(&block).is_ok()).count();
-    let grown = daemon.memory_kib("Private_Dirty").saturating_sub(before);
+    let grown = daemon.memory_kib("Anonymous").saturating_sub(before);
     assert!(grown < MEMORY_MAX_KIB, "{written} blocks without a reader cost {grown} KiB");
     good_client_is_served(&place, &mut daemon);
     let _ = client.stream().shutdown(Shutdown::Both);

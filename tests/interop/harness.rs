@@ -263,8 +263,9 @@ impl Daemon {
         ticks / 100.0
     }
 
-    /// Sum of the lines of smaps_rollup that begin with this, in KiB. What is private and clean is code that no other
-    /// process runs at the moment, so growth is told by what is dirty.
+    /// Sum of the lines of smaps_rollup that begin with this, in KiB. What is private but not anonymous is code that no
+    /// other process runs at the moment, and it is even dirty when it has just been built; so growth is told by what is
+    /// anonymous.
     pub fn memory_kib(&self, name: &str) -> u64 {
         let smaps = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid())).unwrap();
         let lines = smaps.lines().filter(|line| line.starts_with(name));
