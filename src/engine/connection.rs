@@ -11,6 +11,7 @@ use crate::mail::address::{ForwardPath, ReversePath};
 use crate::mail::id::QueueId;
 use crate::mail::message::Origin;
 use crate::mail::status::EnhancedStatus;
+use crate::net::tls::{Handshake, ServerTransport};
 use crate::net::transport::{Deadline, Stopwatch, Transport, WireError};
 use crate::rules::route::Routed;
 use crate::smtp::data::{ChunkDecoder, DotDecoder};
@@ -33,6 +34,8 @@ const HURRIED: Duration = Duration::from_secs(10);
 const DATA_GRACE: Duration = Duration::from_secs(60);
 /// … and has to come at this rate on average after that, in octets a second.
 const DATA_MIN_RATE: u64 = 500;
+/// Time for a TLS handshake, if `limits.command_timeout` is not less.
+const HANDSHAKE: Duration = Duration::from_secs(30);
 /// Time for a client to take our replies.
 const WRITE_DEADLINE: Duration = Duration::from_secs(60);
 /// Replies are held back while more commands are there to be answered, up to so many octets (RFC 2920 §3.2).
@@ -46,6 +49,8 @@ enum End {
     Aborted(&'static str),
     /// The socket is of no use any more.
     Lost(WireError),
+    /// Nothing can be said to the client: the TLS handshake failed.
+    NoHandshake(WireError),
 }
 
 impl From<WireError> for End {
@@ -59,12 +64,15 @@ pub struct Connection<'a> {
     site: &'a Site,
     intake: &'a Intake,
     permit: &'a Permit,
-    transport: &'a mut dyn Transport,
+    transport: ServerTransport,
+    /// Version and cipher, within TLS.
+    tls: Option<String>,
     client: IpAddr,
     trusted: bool,
     session: Session<Accepted>,
     /// The message of which chunks have come in.
     chunks: Option<Chunks<'a>>,
+    handshake: Option<Handshake>,
     input: Input,
     replies: Vec<u8>,
     session_deadline: Deadline,
@@ -77,7 +85,7 @@ impl<'a> Connection<'a> {
         site: &'a Site,
         intake: &'a Intake,
         permit: &'a Permit,
-        transport: &'a mut dyn Transport,
+        transport: ServerTransport,
         client: IpAddr,
     ) -> Self {
         let trusted = site.admission.trusts(client);
@@ -86,10 +94,12 @@ impl<'a> Connection<'a> {
             intake,
             permit,
             transport,
+            tls: None,
             client,
             trusted,
             session: Session::new(site.terms.clone()),
             chunks: None,
+            handshake: None,
             input: Input::new(COMMAND_BUFFER_OCTETS),
             replies: Vec::new(),
             session_deadline: Deadline::after(site.settings.limits.session_timeout),
@@ -108,6 +118,7 @@ impl<'a> Connection<'a> {
                 reason.to_owned()
             }
             Err(End::Lost(error)) => error.to_string(),
+            Err(End::NoHandshake(error)) => format!("TLS handshake: {error}"),
         };
         Event::Closed { client: &self.client.to_string(), reason: &reason }.log();
     }
@@ -155,7 +166,7 @@ impl<'a> Connection<'a> {
         if self.permit.is_stopping() && !self.session.is_in_transaction() {
             return Err(End::Aborted("is shutting down"));
         }
-        match self.input.fill(self.transport, deadline) {
+        match self.input.fill(&mut self.transport, deadline) {
             Ok(()) if line_started => Ok(()),
             Ok(()) => {
                 // The line has its own time, from its first octet on.
@@ -183,6 +194,12 @@ impl<'a> Connection<'a> {
                 }
                 return Err(End::Regular);
             }
+            Action::AskTls => {
+                let tls = self.site.tls.as_ref();
+                self.handshake = tls.and_then(|tls| tls.handshake(self.intake.clock.now().wall));
+                self.session.tls_verdict(self.handshake.is_some())
+            }
+            Action::StartTls(reply) => return self.start_tls(&reply),
             Action::AskSender(_, parameters) => {
                 let verdict = self.judge_sender(&parameters);
                 self.session.sender_verdict(verdict)
@@ -199,6 +216,19 @@ impl<'a> Connection<'a> {
             }
         };
         self.act(next)
+    }
+
+    fn start_tls(&mut self, reply: &Reply) -> Result<(), End> {
+        reply.print(&mut self.replies);
+        self.flush()?;
+        // What came in clear behind STARTTLS may be somebody else's, and must not be taken for the client's words within
+        // TLS (CVE-2011-0411). What is still in the socket makes the handshake fail.
+        self.input.clear();
+        let Some(handshake) = self.handshake.take() else { return Err(End::Aborted("lost a handshake")) };
+        let time = self.hurried(HANDSHAKE.min(self.site.settings.limits.command_timeout));
+        let deadline = Deadline::after(time).min(self.session_deadline);
+        self.tls = Some(self.transport.start_tls(handshake, deadline).map_err(End::NoHandshake)?);
+        Ok(())
     }
 
     /// Whether there is room for what MAIL announces.
@@ -250,12 +280,15 @@ impl<'a> Connection<'a> {
                 IpAddr::V4(ip) => format!("[{ip}]"),
                 IpAddr::V6(ip) => format!("[IPv6:{ip}]"),
             },
-            protocol: match (transaction.parameters.smtputf8, self.session.is_extended()) {
-                (true, _) => "UTF8SMTP",
-                (false, true) => "ESMTP",
-                (false, false) => "SMTP",
+            // RFC 3848, RFC 6531 §4.3. There is no word for HELO within TLS.
+            protocol: match (self.session.is_extended(), transaction.parameters.smtputf8, &self.tls) {
+                (false, ..) => "SMTP",
+                (true, false, None) => "ESMTP",
+                (true, false, Some(_)) => "ESMTPS",
+                (true, true, None) => "UTF8SMTP",
+                (true, true, Some(_)) => "UTF8SMTPS",
             },
-            tls: None,
+            tls: self.tls.clone(),
         };
         Submission {
             reverse_path: transaction.reverse_path,
@@ -352,7 +385,7 @@ impl<'a> Connection<'a> {
     fn fill_with_data(&mut self) -> Result<(), End> {
         let timeout = self.hurried(self.site.settings.limits.data_timeout);
         self.input.grow_if_full();
-        match self.input.fill(self.transport, Deadline::after(timeout).min(self.session_deadline)) {
+        match self.input.fill(&mut self.transport, Deadline::after(timeout).min(self.session_deadline)) {
             Ok(()) => Ok(()),
             Err(WireError::TimedOut) => Err(End::Aborted("timed out waiting for data")),
             Err(error) => Err(error.into()),
@@ -447,6 +480,11 @@ impl Input {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
         }
+    }
+
+    /// Throws away what has not been used.
+    const fn clear(&mut self) {
+        (self.start, self.end) = (0, 0);
     }
 
     /// Reads at least one octet.

@@ -15,3 +15,4 @@ pub mod local;
 pub mod logger;
 pub mod notices;
 pub mod site;
+pub mod tls;
