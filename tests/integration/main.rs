@@ -15,3 +15,5 @@ mod architecture;
 mod documentation;
 /// What must hold for any octets: each fuzz target over its stored corpus.
 mod fuzz;
+/// STARTTLS with other people's clients; certificates that are made, swapped and refused.
+mod tls;
