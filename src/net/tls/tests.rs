@@ -44,11 +44,10 @@ fn shake(
     let handshake = acceptor(minimum).handshake().unwrap();
     let client = thread::spawn(move || connect(far, version));
     let mut transport = ServerTransport::Plain(near);
-    let result = transport.start_tls(handshake, long());
-    if result.is_err() {
+    if let Err(error) = transport.start_tls(handshake, long()) {
         assert!(matches!(transport.read(&mut [0], long()), Err(WireError::Closed)));
         drop(transport);
-        return (Err(result.unwrap_err()), client.join().unwrap());
+        return (Err(error), client.join().unwrap());
     }
     (Ok(transport), client.join().unwrap())
 }
