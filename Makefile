@@ -15,7 +15,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 # What the build needs, and what the tests talk to, as PROGRAM=PACKAGE.
 BUILD_NEEDS = cc=gcc /usr/include/stdlib.h=libc6-dev pkg-config=pkg-config /usr/include/openssl/ssl.h=libssl-dev
 BENCH_NEEDS = smtp-source=postfix
-TEST_NEEDS  = $(BENCH_NEEDS) swaks=swaks curl=curl python3=python3 dnsmasq=dnsmasq-base mutt=mutt msmtp=msmtp \
+TEST_NEEDS  = $(BENCH_NEEDS) swaks=swaks curl=curl openssl=openssl python3=python3 dnsmasq=dnsmasq-base mutt=mutt msmtp=msmtp \
               dovecot=dovecot-core /usr/lib/dovecot/imap=dovecot-imapd strace=strace faketime=faketime
 
 .PHONY: help run test lint bench install clean

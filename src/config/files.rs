@@ -11,6 +11,10 @@ use std::path::Path;
 
 /// Write and search permission of a directory, as the three bits of a mode.
 const WRITE_AND_SEARCH: u32 = 0o3;
+/// Search permission of a directory.
+const SEARCH: u32 = 0o1;
+/// Read permission of a file.
+const READ: u32 = 0o4;
 /// What others than owner and group may do with a file.
 const OTHERS: u32 = 0o007;
 
@@ -71,7 +75,42 @@ pub fn problems(
     if let Some(Err(text)) = settings.relay.password_file.as_deref().map(secret) {
         tell(places.of("relay", "password_file"), text);
     }
+    for (key, text) in certificate(settings, &runs_as) {
+        tell(places.of("tls", key), text);
+    }
     problems
+}
+
+/// Whether certificate and key are there, for `user`, who reads them again at SIGHUP, and the key for no others.
+fn certificate(settings: &Settings, user: &Account) -> Vec<(&'static str, String)> {
+    let (Some(certificate), Some(key)) = (&settings.tls.certificate, &settings.tls.key) else {
+        return Vec::new();
+    };
+    let found = [
+        ("certificate", readable(certificate, user)),
+        ("key", secret(key).and_then(|()| readable(key, user))),
+    ];
+    found.into_iter().filter_map(|(key, result)| Some((key, result.err()?))).collect()
+}
+
+/// Whether `user` may read the file.
+fn readable(path: &Path, user: &Account) -> Result<(), String> {
+    let name = &user.name;
+    for (place, right) in std::iter::once((path, READ)).chain(path.ancestors().skip(1).map(|p| (p, SEARCH))) {
+        let metadata = match std::fs::metadata(place) {
+            // The end of a relative path.
+            Err(_) if place.as_os_str().is_empty() => continue,
+            Err(e) => return Err(format!("{place:?} can't be read: {e}; make the file, or name another")),
+            Ok(metadata) => metadata,
+        };
+        if !may(&metadata, user, right) {
+            let (owner, group, mode) = (metadata.uid(), metadata.gid(), metadata.mode() & 0o7777);
+            return Err(format!(
+                "user {name:?} can't read {path:?} because of {place:?} (owner {owner}, group {group}, mode {mode:o}); let a group of the user do so (chgrp, chmod g+rX), or name a copy"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Whether a file with a secret is there, and closed to others.
@@ -98,7 +137,7 @@ fn directory(path: &Path, maker: &Account, user: &Account) -> Result<(), String>
         },
         Err(e) => Err(format!("{path:?} can't be looked at: {e}; name another")),
         Ok(metadata) if !metadata.is_dir() => Err(format!("{path:?} is not a directory; name another")),
-        Ok(metadata) if may_write(&metadata, user) => Ok(()),
+        Ok(metadata) if may(&metadata, user, WRITE_AND_SEARCH) => Ok(()),
         Ok(metadata) => Err(format!(
             "user {:?} can't write to {path:?} (owner {}, group {}, mode {:o}); give it to the user or a group of it",
             user.name,
@@ -109,14 +148,15 @@ fn directory(path: &Path, maker: &Account, user: &Account) -> Result<(), String>
     }
 }
 
-fn may_write(metadata: &std::fs::Metadata, who: &Account) -> bool {
+/// Whether `who` has all of these rights.
+fn may(metadata: &std::fs::Metadata, who: &Account, rights: u32) -> bool {
     let shift = match () {
         () if who.uid == 0 => return true,
         () if metadata.uid() == who.uid => 6,
         () if who.groups.contains(&metadata.gid()) => 3,
         () => 0,
     };
-    (metadata.mode() >> shift) & WRITE_AND_SEARCH == WRITE_AND_SEARCH
+    (metadata.mode() >> shift) & rights == rights
 }
 
 fn socket(path: &Path, maker: &Account, user: &Account) -> Result<(), String> {

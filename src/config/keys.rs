@@ -228,11 +228,11 @@ tables! {
     /// TLS for those who connect to this host.
     "tls", Now, None, Tls of |s| Some(&mut s.tls) => {
         /// Certificate chain, PEM. Empty: a self-signed one is made and kept below `state`.
-        certificate: Option<PathBuf> = "", Later, optional(one(path));
-        /// Its private key, PEM.
-        key: Option<PathBuf> = "", Later, optional(one(path));
+        certificate: Option<PathBuf> = "", Now, optional(one(path));
+        /// Its private key, PEM; `user` must be able to read it, and others must not.
+        key: Option<PathBuf> = "", Now, optional(one(path));
         /// Oldest version: 1.2 | 1.3
-        minimum: &'static str = "1.2", Later, one(word(&["1.2", "1.3"]));
+        minimum: &'static str = "1.2", Now, one(word(&["1.2", "1.3"]));
     }
 
     /// Who may log in.

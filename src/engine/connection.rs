@@ -11,6 +11,7 @@ use crate::mail::address::{ForwardPath, ReversePath};
 use crate::mail::id::QueueId;
 use crate::mail::message::Origin;
 use crate::mail::status::EnhancedStatus;
+use crate::net::tls::Handshake;
 use crate::net::transport::{Deadline, Stopwatch, Transport, WireError};
 use crate::rules::route::{Routed, Users};
 use crate::smtp::data::{ChunkDecoder, DotDecoder};
@@ -33,6 +34,8 @@ const HURRIED: Duration = Duration::from_secs(10);
 const DATA_GRACE: Duration = Duration::from_secs(60);
 /// … and has to come at this rate on average after that, in octets a second.
 const DATA_MIN_RATE: u64 = 500;
+/// Time for a TLS handshake, if `limits.command_timeout` is not less.
+const HANDSHAKE: Duration = Duration::from_secs(30);
 /// Time for a client to take our replies.
 const WRITE_DEADLINE: Duration = Duration::from_secs(60);
 /// Replies are held back while more commands are there to be answered, up to so many octets (RFC 2920 §3.2).
@@ -46,6 +49,8 @@ enum End {
     Aborted(&'static str),
     /// The socket is of no use any more.
     Lost(WireError),
+    /// Nothing can be said to the client: the TLS handshake failed.
+    NoHandshake(WireError),
 }
 
 impl From<WireError> for End {
@@ -60,12 +65,15 @@ pub struct Connection<'a> {
     intake: &'a Intake,
     permit: &'a Permit,
     transport: &'a mut dyn Transport,
+    /// Version and cipher, within TLS.
+    tls: Option<String>,
     client: IpAddr,
     trusted: bool,
     session: Session<Accepted>,
     /// The message of which chunks have come in.
     chunks: Option<Chunks<'a>>,
     repairs: bool,
+    handshake: Option<Handshake>,
     input: Input,
     replies: Vec<u8>,
     session_deadline: Deadline,
@@ -87,11 +95,13 @@ impl<'a> Connection<'a> {
             intake,
             permit,
             transport,
+            tls: None,
             client,
             trusted,
             session: Session::new(site.terms.clone()),
             chunks: None,
             repairs: false,
+            handshake: None,
             input: Input::new(COMMAND_BUFFER_OCTETS),
             replies: Vec::new(),
             session_deadline: Deadline::after(site.settings.limits.session_timeout),
@@ -116,6 +126,7 @@ impl<'a> Connection<'a> {
                 reason.to_owned()
             }
             Err(End::Lost(error)) => error.to_string(),
+            Err(End::NoHandshake(error)) => format!("TLS handshake: {error}"),
         };
         Event::Closed { client: &self.client.to_string(), reason: &reason }.log();
     }
@@ -197,6 +208,12 @@ impl<'a> Connection<'a> {
                 }
                 return Err(End::Regular);
             }
+            Action::AskTls => {
+                let tls = self.site.tls.as_ref();
+                self.handshake = tls.and_then(|tls| tls.handshake(self.intake.clock.now().wall));
+                self.session.tls_verdict(self.handshake.is_some())
+            }
+            Action::StartTls(reply) => return self.start_tls(&reply),
             Action::AskSender(_, parameters) => {
                 let verdict = self.judge_sender(&parameters);
                 self.session.sender_verdict(verdict)
@@ -213,6 +230,19 @@ impl<'a> Connection<'a> {
             }
         };
         self.act(next)
+    }
+
+    fn start_tls(&mut self, reply: &Reply) -> Result<(), End> {
+        reply.print(&mut self.replies);
+        self.flush()?;
+        // What came in clear behind STARTTLS may be somebody else's, and must not be taken for the client's words within
+        // TLS (CVE-2011-0411). What is still in the socket makes the handshake fail.
+        self.input.clear();
+        let Some(handshake) = self.handshake.take() else { return Err(End::Aborted("lost a handshake")) };
+        let time = self.hurried(HANDSHAKE.min(self.site.settings.limits.command_timeout));
+        let deadline = Deadline::after(time).min(self.session_deadline);
+        self.tls = Some(self.transport.start_tls(handshake, deadline).map_err(End::NoHandshake)?);
+        Ok(())
     }
 
     /// Whether the client may send another message now, and there is room for what MAIL announces.
@@ -276,12 +306,15 @@ impl<'a> Connection<'a> {
                 IpAddr::V4(ip) => format!("[{ip}]"),
                 IpAddr::V6(ip) => format!("[IPv6:{ip}]"),
             },
-            protocol: match (transaction.parameters.smtputf8, self.session.is_extended()) {
-                (true, _) => "UTF8SMTP",
-                (false, true) => "ESMTP",
-                (false, false) => "SMTP",
+            // RFC 3848, RFC 6531 §4.3. There is no word for HELO within TLS.
+            protocol: match (self.session.is_extended(), transaction.parameters.smtputf8, &self.tls) {
+                (false, ..) => "SMTP",
+                (true, false, None) => "ESMTP",
+                (true, false, Some(_)) => "ESMTPS",
+                (true, true, None) => "UTF8SMTP",
+                (true, true, Some(_)) => "UTF8SMTPS",
             },
-            tls: None,
+            tls: self.tls.clone(),
         };
         Submission {
             reverse_path: transaction.reverse_path,
@@ -473,6 +506,11 @@ impl Input {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
         }
+    }
+
+    /// Throws away what has not been used.
+    const fn clear(&mut self) {
+        (self.start, self.end) = (0, 0);
     }
 
     /// Reads at least one octet.

@@ -5,6 +5,7 @@ use super::counters::{Caps, Permit, Refused, turn_away};
 use super::daemon::Daemon;
 use super::event::Event;
 use crate::mail::status::EnhancedStatus;
+use crate::net::tls::ServerTransport;
 use crate::net::transport::TcpTransport;
 use crate::smtp::reply::Reply;
 use crate::sys::thread;
@@ -107,7 +108,7 @@ fn serve(
     let site = daemon.site();
     // The panic has been logged by the hook. The connection is closed, its message dropped; others go on.
     let _ = panic::catch_unwind(AssertUnwindSafe(|| {
-        let mut transport = TcpTransport::new(stream);
+        let mut transport = ServerTransport::Plain(TcpTransport::new(stream));
         Connection::new(&site, &daemon.intake, permit, &mut transport, client).repairing(repairs).serve();
     }));
 }

@@ -19,3 +19,4 @@ pub mod schedule;
 pub mod site;
 #[cfg(test)]
 mod tests;
+pub mod tls;

@@ -1,6 +1,7 @@
 //! What the configuration makes of this host: one immutable value that every part of the engine shares. A reload makes a
 //! new one; connections and attempts under way keep the one that they began with.
 
+use super::tls::Tls;
 use crate::config::{Addressee, Family, RouteTarget, Settings, Users as ConfiguredUsers};
 use crate::mail::address::{Domain, Mailbox};
 use crate::net::transport;
@@ -36,6 +37,8 @@ pub struct Site {
     pub routes: RoutePolicy,
     /// When it is tried again.
     pub retry: RetryPolicy,
+    /// The certificate; without one there is no TLS for clients.
+    pub tls: Option<Tls>,
     /// What the server offers.
     pub terms: Arc<Terms>,
     /// Addresses with ports on which this host takes mail: an MX host that is one of them is this host.
@@ -45,7 +48,7 @@ pub struct Site {
 impl Site {
     /// Makes the policies from the settings.
     #[must_use]
-    pub fn new(settings: Settings, hostname: Domain) -> Self {
+    pub fn new(settings: Settings, hostname: Domain, tls: Option<Tls>) -> Self {
         let listens_on: Vec<SocketAddr> =
             settings.listeners.iter().flat_map(|l| l.address.iter().copied()).collect();
         let own_addresses = listens_on.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()).collect();
@@ -53,7 +56,11 @@ impl Site {
         let (limits, queue) = (&settings.limits, &settings.queue);
         let terms = Terms {
             hostname: hostname.to_string(),
-            offer: Offer { message_size_octets: limits.message_size, recipients: limits.recipients as usize },
+            offer: Offer {
+                message_size_octets: limits.message_size,
+                recipients: limits.recipients as usize,
+                starttls: tls.is_some(),
+            },
             recipients: limits.recipients as usize,
             errors: limits.errors,
         };
@@ -68,6 +75,7 @@ impl Site {
             admission,
             routes,
             retry,
+            tls,
             terms: Arc::new(terms),
             listens_on,
             settings,

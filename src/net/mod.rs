@@ -1,4 +1,6 @@
-//! The wire: sockets with deadlines, and the resolver.
+//! The wire: sockets with deadlines, TLS, and the resolver.
 
 pub mod resolver;
+pub mod self_signed;
+pub mod tls;
 pub mod transport;

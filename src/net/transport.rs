@@ -1,8 +1,9 @@
 //! Sockets with deadlines: what a connection reads from and writes to, on both ends.
 //!
 //! The only place that knows that a read that ran out of time is called `WouldBlock` here and `TimedOut` there.
-//! TLS will be another [`Transport`] behind the same two calls.
+//! TLS is another [`Transport`] behind the same two calls.
 
+use super::tls::Handshake;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream, UdpSocket};
@@ -104,6 +105,14 @@ pub trait Transport: Send {
 
     /// Whether octets are waiting to be read that nobody has asked for yet.
     fn has_input(&mut self) -> bool;
+
+    /// Shakes hands as the server, where the transport is one that can. Gives version and cipher in words.
+    ///
+    /// # Errors
+    /// As for `read`; the connection is of no use any more.
+    fn start_tls(&mut self, _: Handshake, _: Deadline) -> Result<String, WireError> {
+        Err(WireError::Closed)
+    }
 }
 
 /// How far a timeout that is set on a socket may lie above what is left, so that it need not be set for every read.

@@ -5,6 +5,9 @@
 
 use super::exit::Failure;
 use crate::config::{Account, Problem, files, load_with_places};
+use crate::engine::tls;
+use crate::mail::date::WallTime;
+use crate::sys::clock::{Clock, SystemClock};
 use std::io::Write;
 use std::path::Path;
 
@@ -31,7 +34,14 @@ pub fn problems(
 ) -> Vec<Problem> {
     match load_with_places(path) {
         Ok((settings, places)) => {
-            files::problems(&settings, &places, &path.display().to_string(), started_as, look_up)
+            let file = path.display().to_string();
+            let mut problems = files::problems(&settings, &places, &file, started_as, look_up);
+            if problems.is_empty()
+                && let Err((key, text)) = tls::configured(&settings, WallTime(SystemClock.wall_micros()))
+            {
+                problems.push(Problem { file, place: places.of("tls", key), text });
+            }
+            problems
         }
         Err(problems) => problems,
     }

@@ -8,8 +8,11 @@ use crate::engine::event::Event;
 use crate::engine::listener;
 use crate::engine::logger::{Logger, Target};
 use crate::engine::site::Site;
+use crate::engine::tls::{Blame, Tls};
+use crate::mail::date::WallTime;
 use crate::store::durable::Owner;
 use crate::store::queue::Queue;
+use crate::sys::clock::{Clock, SystemClock};
 use crate::sys::signals::{Signal, Signals};
 use crate::sys::{memory, user};
 use std::net::TcpListener;
@@ -35,7 +38,10 @@ pub fn run(config: &Path) -> Result<(), Failure> {
     let hostname = host::name(settings.hostname.as_ref());
     let listeners = bind(&settings)?;
     let queue = open_state(&settings)?;
-    let daemon = Arc::new(Daemon::new(Site::new(settings, hostname), queue));
+    // As `user`, who must be able to read the key again at SIGHUP.
+    let tls = Tls::load(&settings, &hostname, now());
+    let tls = tls.map_err(|blame| Failure::new(exit::CONFIG, blame_text(&blame)))?;
+    let daemon = Arc::new(Daemon::new(Site::new(settings, hostname, tls), queue));
     let started = daemon.start(&listeners);
     started.map_err(|error| Failure::new(exit::TEMPORARY, format!("no thread can be started: {error}")))?;
     Event::Notice("ready").log();
@@ -131,15 +137,30 @@ fn reload(daemon: &Daemon, config: &Path) {
                 // The system's name is asked once: asking again could wait for DNS.
                 None => daemon.site().hostname.clone(),
             };
-            daemon.reload(Site::new(settings, hostname));
-            Event::Notice("configuration read again").log();
+            match Tls::load(&settings, &hostname, now()) {
+                Ok(tls) => {
+                    daemon.reload(Site::new(settings, hostname, tls));
+                    Event::Notice("configuration read again").log();
+                }
+                Err(blame) => stays(&blame_text(&blame)),
+            }
         }
         Err(problems) => {
             for problem in problems {
-                let error = problem.to_string();
-                Event::Trouble { doing: "reading the configuration again; the old one stays", error: &error }
-                    .log();
+                stays(&problem.to_string());
             }
         }
     }
+}
+
+fn stays(error: &str) {
+    Event::Trouble { doing: "reading the configuration again; the old one stays", error }.log();
+}
+
+fn now() -> WallTime {
+    WallTime(SystemClock.wall_micros())
+}
+
+fn blame_text((key, text): &Blame) -> String {
+    format!("tls.{key}: {text}")
 }

@@ -23,6 +23,8 @@ pub enum Command {
     Data,
     /// BDAT: so many octets of the message follow, and whether they are its last (RFC 3030 §2).
     Bdat(u64, bool),
+    /// STARTTLS (RFC 3207 §4).
+    StartTls,
     /// RSET (§4.1.1.5).
     Rset,
     /// VRFY (§4.1.1.6).
@@ -38,8 +40,10 @@ pub enum Command {
 }
 
 /// Every verb; what the arguments of each are is decided in [`Command::parse`]. HELP lists them in this order.
-pub const VERBS: [&str; 12] =
-    ["EHLO", "HELO", "MAIL", "RCPT", "DATA", "BDAT", "RSET", "NOOP", "VRFY", "EXPN", "HELP", "QUIT"];
+pub const VERBS: [&str; 13] = [
+    "EHLO", "HELO", "STARTTLS", "MAIL", "RCPT", "DATA", "BDAT", "RSET", "NOOP", "VRFY", "EXPN", "HELP",
+    "QUIT",
+];
 
 /// How a client names itself: a domain, an address literal, or what devices send instead. Holds only octets that can't
 /// break out of a Received field or a log line.
@@ -182,6 +186,7 @@ impl Command {
             }
             "DATA" => alone(Self::Data),
             "BDAT" => parse_chunk(argument).ok_or(CommandError::BadChunk),
+            "STARTTLS" => alone(Self::StartTls),
             "RSET" => alone(Self::Rset),
             "QUIT" => alone(Self::Quit),
             "NOOP" => Ok(Self::Noop),
@@ -244,6 +249,7 @@ impl fmt::Display for Command {
             }
             Self::Data => f.write_str("DATA"),
             Self::Bdat(octets, last) => write!(f, "BDAT {octets}{}", if *last { " LAST" } else { "" }),
+            Self::StartTls => f.write_str("STARTTLS"),
             Self::Rset => f.write_str("RSET"),
             Self::Vrfy => f.write_str("VRFY"),
             Self::Expn => f.write_str("EXPN"),
@@ -279,6 +285,7 @@ mod tests {
             ("vrfy root", "VRFY"),
             ("Quit\t", "QUIT"),
             ("bdat 10", "BDAT 10"),
+            ("starttls ", "STARTTLS"),
             ("BDAT 0  last", "BDAT 0 LAST"),
         ] {
             assert_eq!(printed(line).as_deref(), Ok(canonical), "{line}");
@@ -294,6 +301,7 @@ mod tests {
             ("MAILFROM:<a@b>", E::Unrecognized),
             ("DATA now", E::UnexpectedArgument("DATA")),
             ("QUIT now", E::UnexpectedArgument("QUIT")),
+            ("STARTTLS now", E::UnexpectedArgument("STARTTLS")),
             ("EHLO", E::BadName("EHLO")),
             ("HELO a b", E::BadName("HELO")),
             ("EHLO a;b", E::BadName("EHLO")),

@@ -7,14 +7,17 @@
 //! HELP, VRFY 252, EXPN 502 and QUIT):
 //!
 //! ```text
-//! state            MAIL   RCPT   DATA   BDAT     leaves it by
-//! Connected        503    503    503    503      EHLO, HELO → Greeted
-//! Greeted          ✓      503    503    503      MAIL → InTransaction
-//! InTransaction    503    ✓      ✓      ✓        DATA → ReceivingData; BDAT → Chunking; RSET, EHLO, HELO → Greeted
-//!                                (554 when there is no recipient)
-//! ReceivingData    – everything is data –        end of data → Greeted
-//! Chunking         503    503    503    ✓        last or refused chunk, RSET, EHLO, HELO → Greeted
+//! state          STARTTLS MAIL   RCPT   DATA   BDAT     leaves it by
+//! Connected        503    503    503    503    503      EHLO, HELO → Greeted
+//! Greeted          ✓      ✓      503    503    503      MAIL → InTransaction; STARTTLS → Connected
+//! InTransaction    503    503    ✓      ✓      ✓        DATA → ReceivingData; BDAT → Chunking; RSET, EHLO, HELO → Greeted
+//!                                       (554 when there is no recipient)
+//! ReceivingData    –     everything is data    –        end of data → Greeted
+//! Chunking         503    503    503    503    ✓        last or refused chunk, RSET, EHLO, HELO → Greeted
 //! Closed           nothing is read any more
+//!
+//! STARTTLS is 502 where it is not offered, 503 once TLS is active, and 454 if the handshake can't begin. After its 220
+//! nothing that was said before counts (RFC 3207 §4.2); the count of errors does, or it would have no end.
 //!
 //! The octets of a chunk are read whatever the answer to its BDAT is: they are never taken for commands (RFC 3030 §2).
 //! ```
@@ -59,6 +62,10 @@ pub struct Transaction<R> {
 pub enum Action<R> {
     /// Send this and read on.
     Reply(Reply),
+    /// Make ready for a TLS handshake; then call [`Session::tls_verdict`].
+    AskTls,
+    /// Send this, throw away all that was read, and shake hands: the session goes on within TLS.
+    StartTls(Reply),
     /// Decide about the reverse-path of MAIL; then call [`Session::sender_verdict`].
     AskSender(ReversePath, MailParameters),
     /// Decide about a recipient; then call [`Session::recipient_verdict`].
@@ -103,6 +110,7 @@ pub struct Session<R> {
     terms: Arc<Terms>,
     state: State<R>,
     client: Option<(ClientName, bool)>,
+    is_secured: bool,
     errors: u32,
     idle_commands: u32,
 }
@@ -111,7 +119,7 @@ impl<R> Session<R> {
     /// A session to which nothing was said yet.
     #[must_use]
     pub const fn new(terms: Arc<Terms>) -> Self {
-        Self { terms, state: State::Connected, client: None, errors: 0, idle_commands: 0 }
+        Self { terms, state: State::Connected, client: None, is_secured: false, errors: 0, idle_commands: 0 }
     }
 
     /// The greeting (§3.1).
@@ -172,6 +180,10 @@ impl<R> Session<R> {
         match command {
             Command::Ehlo(name) => self.hello(name, true),
             Command::Helo(name) => self.hello(name, false),
+            Command::StartTls => match self.check_starttls() {
+                Ok(()) => Action::AskTls,
+                Err(reply) => self.reply(reply),
+            },
             Command::Mail(path, parameters) => match self.check_mail(&path, &parameters) {
                 Ok(parameters) => {
                     self.state = State::AskingSender(path.clone(), parameters.clone());
@@ -208,9 +220,33 @@ impl<R> Session<R> {
         self.client = Some((name, extended));
         let mut reply = Reply::plain(250, self.terms.hostname.clone());
         if extended {
-            reply.lines.extend(extension::offered_lines(&self.terms.offer).into_iter().map(Cow::Owned));
+            let offer = self.terms.offer;
+            let offer = Offer { starttls: offer.starttls && !self.is_secured, ..offer };
+            reply.lines.extend(extension::offered_lines(&offer).into_iter().map(Cow::Owned));
         }
         self.reply(reply)
+    }
+
+    fn check_starttls(&self) -> Result<(), Reply> {
+        match self.state {
+            _ if !self.terms.offer.starttls => {
+                Err(Reply::new(502, EnhancedStatus::INVALID_COMMAND, "TLS is not available here"))
+            }
+            _ if self.is_secured => Err(out_of_sequence("TLS is active already")),
+            State::Greeted => Ok(()),
+            State::Connected => Err(out_of_sequence("say EHLO first")),
+            _ => Err(out_of_sequence("a transaction is open; RSET ends it")),
+        }
+    }
+
+    /// Takes whether a TLS handshake can begin. If so, what the client has said is forgotten (RFC 3207 §4.2).
+    pub fn tls_verdict(&mut self, is_ready: bool) -> Action<R> {
+        if !is_ready {
+            let text = "TLS is not available for now";
+            return self.reply(Reply::new(454, EnhancedStatus::POLICY_NOW, text));
+        }
+        (self.state, self.client, self.is_secured) = (State::Connected, None, true);
+        Action::StartTls(Reply::new(220, EnhancedStatus::OK, "begin the handshake"))
     }
 
     fn check_mail(&self, path: &ReversePath, parameters: &[Parameter]) -> Result<MailParameters, Reply> {

@@ -9,6 +9,7 @@ pub mod durable;
 mod error;
 pub mod maildir;
 pub mod queue;
+pub mod self_signed;
 mod text;
 
 pub use error::{ErrorKind, StoreError};

@@ -446,7 +446,11 @@ impl Server {
     fn new() -> Self {
         let terms = server::Terms {
             hostname: "mx.example".into(),
-            offer: Offer { message_size_octets: Self::SIZE_OCTETS, recipients: Self::RECIPIENTS },
+            offer: Offer {
+                message_size_octets: Self::SIZE_OCTETS,
+                recipients: Self::RECIPIENTS,
+                starttls: true,
+            },
             recipients: Self::RECIPIENTS,
             errors: 10,
         };
@@ -546,6 +550,11 @@ impl Server {
             }
             Action::Close(reply) => {
                 self.is_closed = true;
+                return reply.print(&mut self.output);
+            }
+            Action::AskTls => self.session.tls_verdict(true),
+            Action::StartTls(reply) => {
+                assert_eq!(self.session.client_name(), None);
                 return reply.print(&mut self.output);
             }
             Action::AskSender(path, parameters) => {

@@ -18,3 +18,5 @@ mod fuzz;
 /// The real binary beside real programs: what must be shown of a running daemon.
 #[path = "../interop/mod.rs"]
 mod interop;
+/// STARTTLS with other people's clients; certificates that are made, swapped and refused.
+mod tls;

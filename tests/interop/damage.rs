@@ -135,7 +135,7 @@ impl Transport for Fuse {
 fn a_panic_ends_its_connection_and_nothing_else() {
     let place = Place::new();
     let path = place.configure("limits.connections = 1\n");
-    let site = Site::new(load(&path).unwrap(), Domain::parse("box.test").unwrap());
+    let site = Site::new(load(&path).unwrap(), Domain::parse("box.test").unwrap(), None);
     let queue = Queue::open(&place.path("state"), None).unwrap();
     let engine = Arc::new(Engine::new(site, queue));
     let listener = Arc::new(TcpListener::bind((Ipv4Addr::LOCALHOST, place.port)).unwrap());
@@ -192,7 +192,7 @@ fn a_panic_in_a_worker_delays_its_message_and_nothing_else() {
     let place = Place::new();
     let _sink = place.sink(&[]);
     let path = place.configure("queue.retry = [\"1s\"]\n");
-    let site = Site::new(load(&path).unwrap(), Domain::parse("box.test").unwrap());
+    let site = Site::new(load(&path).unwrap(), Domain::parse("box.test").unwrap(), None);
     let clock = Arc::new(EngineClock::resume(Box::new(SystemClock), &place.path("state")));
     let queue = Arc::new(Queue::open(&place.path("state"), None).unwrap());
     let outbox = Arc::new(Outbox { site: Arc::new(RwLock::new(Arc::new(site))), board: Arc::default() });

@@ -78,7 +78,11 @@ fn rights_go_by_owner_then_group_then_others() {
     ] {
         chmod(&root, mode);
         let metadata = std::fs::metadata(&root).unwrap();
-        assert_eq!([&owner, &group, &other].map(|who| may_write(&metadata, who)), expected, "{mode:o}");
+        assert_eq!(
+            [&owner, &group, &other].map(|who| may(&metadata, who, WRITE_AND_SEARCH)),
+            expected,
+            "{mode:o}"
+        );
     }
     std::fs::remove_dir_all(&root).unwrap();
 }
@@ -135,5 +139,45 @@ fn a_secret_is_closed_to_others() {
         chmod(&file, mode);
         assert_eq!(secret(&file).is_ok(), good, "{mode:o}");
     }
+    std::fs::remove_dir_all(&root).unwrap();
+}
+
+#[test]
+fn the_key_is_for_the_user_and_for_no_others() {
+    let root = directory_for("tls");
+    chmod(&root, 0o777);
+    std::fs::create_dir_all(root.join("pki")).unwrap();
+    let d = root.display();
+    let keys = format!("[tls]\ncertificate = \"{d}/pki/chain\"\nkey = \"{d}/pki/key\"\n");
+    let missing = |key: &str| {
+        format!(
+            "f: \"D/pki/{key}\" can't be read: No such file or directory (os error 2); make the file{}",
+            if key == "chain" { ", or name another" } else { "" }
+        )
+    };
+    assert_eq!(told(&root, &keys, &account(0, &[0])), [missing("chain"), missing("key")]);
+    for name in ["chain", "key"] {
+        write(root.join("pki").join(name), "x").unwrap();
+    }
+    let metadata = std::fs::metadata(root.join("pki/key")).unwrap();
+    let (group, stranger) = (account(4_000_000, &[metadata.gid()]), account(4_000_000, &[]));
+    for (folder, chain, key, who, wrong) in [
+        (0o755, 0o644, 0o640, &group, &[][..]),
+        (0o710, 0o640, 0o440, &group, &[]),
+        (0o755, 0o644, 0o644, &group, &["others may use \"D/pki/key\""]),
+        (0o755, 0o644, 0o600, &group, &["can't read \"D/pki/key\" because of \"D/pki/key\""]),
+        (0o755, 0o644, 0o640, &stranger, &["can't read \"D/pki/key\" because of \"D/pki/key\""]),
+        (0o700, 0o644, 0o640, &group, &["because of \"D/pki\" (", "because of \"D/pki\" ("]),
+    ] {
+        for (path, mode) in [("pki/chain", chain), ("pki/key", key), ("pki", folder)] {
+            chmod(&root.join(path), mode);
+        }
+        let problems = told(&root, &keys, who);
+        assert_eq!(problems.len(), wrong.len(), "{problems:?}");
+        for (problem, wrong) in problems.iter().zip(wrong) {
+            assert!(problem.contains(wrong), "{problem}");
+        }
+    }
+    chmod(&root.join("pki"), 0o755);
     std::fs::remove_dir_all(&root).unwrap();
 }

@@ -111,7 +111,7 @@ fn is_xtext(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    const OFFER: Offer = Offer { message_size_octets: 1000, recipients: 3 };
+    const OFFER: Offer = Offer { message_size_octets: 1000, recipients: 3, starttls: false };
 
     #[test]
     fn what_is_read_is_what_is_passed_on() {

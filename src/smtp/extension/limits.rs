@@ -1,9 +1,9 @@
 //! LIMITS (RFC 9422): tells the client how many recipients fit into a transaction, so that it need not find out.
 
-use super::Extension;
+use super::{Extension, Offered};
 
 /// The row of LIMITS.
 pub const ROW: Extension = Extension {
-    offered_with: |offer| Some(format!("RCPTMAX={}", offer.recipients)),
+    offered: |offer| Offered::With(format!("RCPTMAX={}", offer.recipients)),
     ..Extension::new("LIMITS", "RFC 9422")
 };

@@ -11,6 +11,7 @@ pub mod limits;
 pub mod pipelining;
 pub mod size;
 pub mod smtputf8;
+pub mod starttls;
 
 use crate::mail::envelope::{Body, Notify, Ret};
 use crate::mail::status::EnhancedStatus;
@@ -18,12 +19,25 @@ use crate::smtp::command::Parameter;
 use crate::smtp::reply::Reply;
 
 /// What a server needs to know to offer its extensions.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Offer {
     /// Largest message taken, in octets.
     pub message_size_octets: u64,
     /// Most recipients of a transaction.
     pub recipients: usize,
+    /// TLS can be had, and is not active.
+    pub starttls: bool,
+}
+
+/// How an extension stands in the EHLO reply.
+#[derive(Debug)]
+pub enum Offered {
+    /// Not at all.
+    No,
+    /// By its keyword.
+    Bare,
+    /// By its keyword and this.
+    With(String),
 }
 
 /// The parameters of a MAIL command, understood.
@@ -61,8 +75,8 @@ pub struct Extension {
     pub keyword: &'static str,
     /// Where it is defined.
     pub rfc: &'static str,
-    /// What follows the keyword in the EHLO reply.
-    pub offered_with: fn(&Offer) -> Option<String>,
+    /// Whether it is offered now, and what follows the keyword in the EHLO reply.
+    pub offered: fn(&Offer) -> Offered,
     /// What it adds to MAIL.
     pub mail_parameters: Readers<MailParameters>,
     /// What it adds to RCPT.
@@ -72,12 +86,12 @@ pub struct Extension {
 impl Extension {
     /// An extension that is a keyword and nothing more, to begin with.
     const fn new(keyword: &'static str, rfc: &'static str) -> Self {
-        Self { keyword, rfc, offered_with: |_| None, mail_parameters: &[], rcpt_parameters: &[] }
+        Self { keyword, rfc, offered: |_| Offered::Bare, mail_parameters: &[], rcpt_parameters: &[] }
     }
 }
 
 /// Every extension, in the order in which EHLO offers them.
-pub const EXTENSIONS: [&Extension; 8] = [
+pub const EXTENSIONS: [&Extension; 9] = [
     &pipelining::ROW,
     &size::ROW,
     &eight_bit_mime::ROW,
@@ -85,17 +99,19 @@ pub const EXTENSIONS: [&Extension; 8] = [
     &chunking::ROW,
     &dsn::ROW,
     &enhanced_status_codes::ROW,
+    &starttls::ROW,
     &limits::ROW,
 ];
 
 /// The lines of the EHLO reply after the first.
 #[must_use]
 pub fn offered_lines(offer: &Offer) -> Vec<String> {
-    let line = |row: &&Extension| match (row.offered_with)(offer) {
-        Some(argument) => format!("{} {argument}", row.keyword),
-        None => row.keyword.to_owned(),
+    let line = |row: &&Extension| match (row.offered)(offer) {
+        Offered::No => None,
+        Offered::Bare => Some(row.keyword.to_owned()),
+        Offered::With(argument) => Some(format!("{} {argument}", row.keyword)),
     };
-    EXTENSIONS.iter().map(line).collect()
+    EXTENSIONS.iter().filter_map(line).collect()
 }
 
 /// Reads the parameters of a MAIL command.
@@ -201,7 +217,7 @@ mod tests {
     #[test]
     fn the_client_understands_what_the_server_offers() {
         let mut lines = vec!["router.example".to_owned()];
-        lines.extend(offered_lines(&Offer { message_size_octets: 1000, recipients: 3 }));
+        lines.extend(offered_lines(&Offer { message_size_octets: 1000, recipients: 3, starttls: true }));
         let offer = PeerOffer::parse(&lines);
         let all = PeerOffer {
             pipelining: true,
@@ -216,8 +232,17 @@ mod tests {
     }
 
     #[test]
+    fn starttls_is_offered_only_where_it_can_be_had() {
+        let lines = |starttls| offered_lines(&Offer { message_size_octets: 1000, recipients: 3, starttls });
+        let rest =
+            |lines: Vec<String>| lines.into_iter().filter(|line| line != "STARTTLS").collect::<Vec<_>>();
+        assert!(lines(true).contains(&"STARTTLS".to_owned()));
+        assert_eq!(rest(lines(true)), lines(false));
+    }
+
+    #[test]
     fn parameters_are_read_by_their_rows() {
-        let offer = Offer { message_size_octets: 1000, recipients: 3 };
+        let offer = Offer { message_size_octets: 1000, recipients: 3, starttls: true };
         let read = |text: &str| {
             let parameters: Vec<Parameter> = text
                 .split_ascii_whitespace()

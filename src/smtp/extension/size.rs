@@ -1,6 +1,6 @@
 //! SIZE (RFC 1870): the client declares how large the message is, so that one that is too large is never sent.
 
-use super::{Extension, MailParameters, Offer};
+use super::{Extension, MailParameters, Offer, Offered};
 use crate::mail::status::EnhancedStatus;
 use crate::smtp::reply::Reply;
 
@@ -9,7 +9,7 @@ const DIGITS_MAX: usize = 20;
 
 /// The row of SIZE.
 pub const ROW: Extension = Extension {
-    offered_with: |offer| Some(offer.message_size_octets.to_string()),
+    offered: |offer| Offered::With(offer.message_size_octets.to_string()),
     mail_parameters: &[("SIZE", read)],
     ..Extension::new("SIZE", "RFC 1870")
 };

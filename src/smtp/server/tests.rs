@@ -4,7 +4,8 @@
 //! `C: ` lines are data. In `C: ` lines `\r`, `\n`, `\0`, `\t` stand for these octets and `{N*x}` for N times x. A
 //! `C- ` line is sent without CRLF. The server of the transcripts is `mx.example`; it takes mail for `known@local.example`
 //! and the postmaster from everyone, and knows `full@local.example`, which has no room, and nobody else; MAIL from
-//! `<full@disk.example>` finds no space; at most 3 recipients, 4 errors, 1000 octets.
+//! `<full@disk.example>` finds no space; at most 3 recipients, 4 errors, 1000 octets. TLS is offered
+//! if the script has a line `with TLS`, and can't be had from a line `no TLS now` on; the handshake itself is left out.
 
 use super::*;
 use crate::smtp::data::{ChunkDecoder, DotDecoder};
@@ -23,13 +24,14 @@ struct Server {
     input: Vec<u8>,
     output: Vec<u8>,
     closed: bool,
+    tls_works: bool,
 }
 
 impl Server {
-    fn new() -> Self {
+    fn new(starttls: bool) -> Self {
         let terms = Terms {
             hostname: "mx.example".into(),
-            offer: Offer { message_size_octets: 1000, recipients: 3 },
+            offer: Offer { message_size_octets: 1000, recipients: 3, starttls },
             recipients: 3,
             errors: 4,
         };
@@ -45,6 +47,7 @@ impl Server {
             input: Vec::new(),
             output,
             closed: false,
+            tls_works: true,
         }
     }
 
@@ -137,6 +140,11 @@ impl Server {
                 reply.print(&mut self.output);
                 self.closed = true;
             }
+            Action::StartTls(reply) => reply.print(&mut self.output),
+            Action::AskTls => {
+                let next = self.session.tls_verdict(self.tls_works);
+                self.act(next);
+            }
             Action::AskSender(path, _) => {
                 let full = path.to_string() == "full@disk.example";
                 let verdict =
@@ -187,7 +195,7 @@ fn unescape(line: &str) -> Vec<u8> {
 
 /// The client's octets and the server's expected line starts, in order.
 fn play(name: &str, script: &str, piece: usize) {
-    let mut server = Server::new();
+    let mut server = Server::new(script.lines().any(|line| line == "with TLS"));
     let mut seen = 0;
     for (number, line) in script.lines().enumerate() {
         let place = format!("{name}:{}", number + 1);
@@ -215,6 +223,8 @@ fn play(name: &str, script: &str, piece: usize) {
                 let octets = [unescape(line.get(3..).unwrap_or_default()), b"\r\n".to_vec()].concat();
                 octets.chunks(piece).for_each(|piece| server.feed(piece));
             }
+            _ if line == "with TLS" => {}
+            _ if line == "no TLS now" => server.tls_works = false,
             _ if line == "closed" => assert!(server.closed, "{place}: still open"),
             _ => assert!(line.is_empty() || line.starts_with('#'), "{place}: what is {line:?}?"),
         }
@@ -245,9 +255,9 @@ proptest::proptest! {
         input in "((EHLO a|HELO b|MAIL FROM:<(a@b)?>|RCPT TO:<known@local.example>|DATA|RSET|\\.|QUIT|NOOP|x{0,9})(\r\n|\n|\r)){0,30}",
         piece in 1usize..50,
     ) {
-        let mut server = Server::new();
+        let mut server = Server::new(false);
         input.as_bytes().chunks(piece).for_each(|piece| server.feed(piece));
-        let mut whole = Server::new();
+        let mut whole = Server::new(false);
         whole.feed(input.as_bytes());
         proptest::prop_assert_eq!(&server.output, &whole.output);
         let mut parser = crate::smtp::reply::ReplyParser::default();

@@ -1,0 +1,54 @@
+//! A certificate that this host signs itself, for those who have none: enough against listeners on the wire, and
+//! something that a client can pin.
+//!
+//! Never touches the disk. May fail: whatever OpenSSL says.
+
+use crate::mail::date::WallTime;
+use openssl::asn1::Asn1Time;
+use openssl::bn::{BigNum, MsbOption};
+use openssl::ec::{EcGroup, EcKey};
+use openssl::error::ErrorStack;
+use openssl::hash::MessageDigest;
+use openssl::nid::Nid;
+use openssl::pkey::PKey;
+use openssl::x509::extension::SubjectAlternativeName;
+use openssl::x509::{X509, X509Name};
+
+const SECONDS_A_DAY: u64 = 86_400;
+/// How long it lasts. More than 825 days is refused by some clients, even for a certificate that they trust.
+const LIFETIME_DAYS: u64 = 825;
+/// It begins so long ago: the clocks of small boxes are late.
+const BACKDATED_DAYS: u64 = 1;
+/// Longest common name (RFC 5280, appendix A.1).
+const COMMON_NAME_MAX_OCTETS: usize = 64;
+/// A serial number is positive and has at most 20 octets (RFC 5280 §4.1.2.2).
+const SERIAL_BITS: i32 = 159;
+
+/// Makes an EC P-256 key and a certificate of `hostname` (in ASCII) for it; both in PEM, the key first.
+///
+/// # Errors
+/// Whatever OpenSSL says.
+pub fn make(hostname: &str, now: WallTime) -> Result<Vec<u8>, ErrorStack> {
+    let key = PKey::from_ec_key(EcKey::generate(&*EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?)?)?;
+    let mut name = X509Name::builder()?;
+    let common = if hostname.len() <= COMMON_NAME_MAX_OCTETS { hostname } else { "pillarbox" };
+    name.append_entry_by_nid(Nid::COMMONNAME, common)?;
+    let name = name.build();
+    let mut serial = BigNum::new()?;
+    serial.rand(SERIAL_BITS, MsbOption::MAYBE_ZERO, false)?;
+    let time = |seconds: u64| Asn1Time::from_unix(seconds.try_into().unwrap_or(0));
+    let begin = now.seconds().saturating_sub(BACKDATED_DAYS * SECONDS_A_DAY);
+
+    let mut certificate = X509::builder()?;
+    certificate.set_version(2)?;
+    certificate.set_serial_number(&*serial.to_asn1_integer()?)?;
+    certificate.set_subject_name(&name)?;
+    certificate.set_issuer_name(&name)?;
+    certificate.set_not_before(&*time(begin)?)?;
+    certificate.set_not_after(&*time(begin + LIFETIME_DAYS * SECONDS_A_DAY)?)?;
+    certificate.set_pubkey(&key)?;
+    let names = SubjectAlternativeName::new().dns(hostname).build(&certificate.x509v3_context(None, None))?;
+    certificate.append_extension(names)?;
+    certificate.sign(&key, MessageDigest::sha256())?;
+    Ok([key.private_key_to_pem_pkcs8()?, certificate.build().to_pem()?].concat())
+}

@@ -1,0 +1,305 @@
+//! TLS for those who connect to this host: the certificate with its key, the handshake, and a connection within TLS.
+//!
+//! Never reads files, and never asks for the wall clock. What a client sent in clear is the caller's to throw away
+//! (RFC 3207 §4.2, CVE-2011-0411). May fail: whatever OpenSSL finds wrong with certificate or key, told as an
+//! [`IdentityError`]; and every handshake, which is an ordinary event.
+
+use super::transport::{Deadline, TcpTransport, Transport, WireError};
+use crate::mail::date::WallTime;
+use openssl::asn1::Asn1Time;
+use openssl::error::ErrorStack;
+use openssl::pkey::PKey;
+use openssl::ssl::{
+    self, ErrorCode, Ssl, SslAcceptor, SslMethod, SslOptions, SslSessionCacheMode, SslStream, SslVersion,
+};
+use openssl::x509::{X509, X509Ref};
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::time::Duration;
+
+/// How long the end of TLS may take to be sent. The peer's own is not waited for: a QUIT has been answered by then.
+const CLOSE_NOTIFY: Duration = Duration::from_millis(10);
+
+/// What is wrong with a certificate and its key.
+#[derive(Debug)]
+pub enum IdentityError {
+    /// The chain is none.
+    Certificate,
+    /// The key is none, or has a password.
+    Key,
+    /// They do not belong together.
+    Mismatch,
+    /// It has ended, with the date.
+    Expired(String),
+    /// OpenSSL does not want them, or has no memory.
+    Refused(ErrorStack),
+}
+
+impl fmt::Display for IdentityError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Certificate => {
+                f.write_str("holds no certificate in PEM; write its whole chain there, the host's own first")
+            }
+            Self::Key => f.write_str("holds no private key in PEM without a password; name the file of one"),
+            Self::Mismatch => {
+                f.write_str("is not the key of tls.certificate; name the key that it was made with")
+            }
+            Self::Expired(when) => {
+                write!(f, "ended on {when}; renew it, or take both keys out for a self-signed one")
+            }
+            Self::Refused(why) => write!(f, "can't be used: {why}; take another"),
+        }
+    }
+}
+
+impl std::error::Error for IdentityError {}
+
+impl From<ErrorStack> for IdentityError {
+    fn from(stack: ErrorStack) -> Self {
+        Self::Refused(stack)
+    }
+}
+
+/// The oldest version of TLS that is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Minimum {
+    /// RFC 5246.
+    Tls12,
+    /// RFC 8446.
+    Tls13,
+}
+
+/// A certificate with its key, ready to be shown; shared by all connections, and cheap to clone.
+#[derive(Clone)]
+pub struct Acceptor {
+    inner: SslAcceptor,
+    /// When the certificate ends, in seconds since 1970.
+    ends: i64,
+}
+
+impl fmt::Debug for Acceptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acceptor").field("ends", &self.ends).finish_non_exhaustive()
+    }
+}
+
+impl Acceptor {
+    /// Puts a certificate chain and its key to use, both in PEM. Clients can't resume sessions: they are few and the
+    /// handshake is cheap, while a cache would grow and the keys of tickets would outlive their sessions.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn new(chain: &[u8], key: &[u8], minimum: Minimum, now: WallTime) -> Result<Self, IdentityError> {
+        let chain = X509::stack_from_pem(chain).map_err(|_| IdentityError::Certificate)?;
+        let (leaf, others) = chain.split_first().ok_or(IdentityError::Certificate)?;
+        // Without this OpenSSL would ask for the password on the terminal.
+        let key = PKey::private_key_from_pem_callback(key, |_| Ok(0));
+        let key = key.map_err(|_| IdentityError::Key)?;
+        if !leaf.public_key()?.public_eq(&key) {
+            return Err(IdentityError::Mismatch);
+        }
+        let ends = ends(leaf)?;
+        if i64::try_from(now.seconds()).is_ok_and(|now| now > ends) {
+            return Err(IdentityError::Expired(leaf.not_after().to_string()));
+        }
+        let mut builder = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server())?;
+        builder.set_min_proto_version(Some(match minimum {
+            Minimum::Tls12 => SslVersion::TLS1_2,
+            Minimum::Tls13 => SslVersion::TLS1_3,
+        }))?;
+        builder.set_options(SslOptions::NO_RENEGOTIATION | SslOptions::NO_TICKET);
+        builder.set_session_cache_mode(SslSessionCacheMode::OFF);
+        builder.set_num_tickets(0)?;
+        builder.set_certificate(leaf)?;
+        builder.set_private_key(&key)?;
+        for certificate in others {
+            builder.add_extra_chain_cert(certificate.clone())?;
+        }
+        Ok(Self { inner: builder.build(), ends })
+    }
+
+    /// When the certificate ends.
+    #[must_use]
+    pub fn ends(&self) -> WallTime {
+        WallTime(u64::try_from(self.ends).unwrap_or(0).saturating_mul(1_000_000))
+    }
+
+    /// Makes ready for a handshake; `None` if OpenSSL has no memory for one.
+    #[must_use]
+    pub fn handshake(&self) -> Option<Handshake> {
+        Ssl::new(self.inner.context()).ok().map(Handshake)
+    }
+}
+
+/// In seconds since 1970.
+fn ends(certificate: &X509Ref) -> Result<i64, ErrorStack> {
+    let span = Asn1Time::from_unix(0)?.diff(certificate.not_after())?;
+    Ok(i64::from(span.days) * 86_400 + i64::from(span.secs))
+}
+
+/// The first cause in words, without places in OpenSSL's source.
+fn reason(stack: &ErrorStack) -> String {
+    let first = stack.errors().first().and_then(|error| error.reason());
+    first.unwrap_or("no reason given").to_owned()
+}
+
+/// A handshake that can begin.
+#[derive(Debug)]
+pub struct Handshake(Ssl);
+
+/// What OpenSSL reads from and writes to. A deadline that has passed looks to it as if it should come again.
+#[derive(Debug)]
+struct Socket {
+    tcp: TcpTransport,
+    deadline: Deadline,
+}
+
+fn to_io(error: WireError) -> io::Error {
+    match error {
+        WireError::TimedOut => io::ErrorKind::WouldBlock.into(),
+        WireError::Closed => io::ErrorKind::BrokenPipe.into(),
+        WireError::Io(error) => error,
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.tcp.read(buffer, self.deadline) {
+            Err(WireError::Closed) => Ok(0),
+            result => result.map_err(to_io),
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        self.tcp.write_all(octets, self.deadline).map(|()| octets.len()).map_err(to_io)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn wire_error(error: ssl::Error) -> WireError {
+    match error.code() {
+        ErrorCode::WANT_READ | ErrorCode::WANT_WRITE => return WireError::TimedOut,
+        ErrorCode::ZERO_RETURN => return WireError::Closed,
+        _ => {}
+    }
+    if let Some(stack) = error.ssl_error() {
+        let why = reason(stack);
+        // The peer went away without a word, which SMTP can tell from an end by itself.
+        let is_end = why == "unexpected eof while reading";
+        return if is_end {
+            WireError::Closed
+        } else {
+            WireError::Io(io::Error::other(format!("TLS: {why}")))
+        };
+    }
+    error.into_io_error().map_or(WireError::Closed, WireError::from)
+}
+
+/// A connection within TLS.
+#[derive(Debug)]
+pub struct TlsTransport(SslStream<Socket>);
+
+impl TlsTransport {
+    /// Shakes hands, as the server.
+    ///
+    /// # Errors
+    /// The deadline passed, the peer closed or broke the protocol, or the two have no version or cipher in common.
+    pub fn accept(tcp: TcpTransport, handshake: Handshake, deadline: Deadline) -> Result<Self, WireError> {
+        let stream = SslStream::new(handshake.0, Socket { tcp, deadline });
+        let mut stream = stream.map_err(|stack| WireError::Io(stack.into()))?;
+        stream.accept().map_err(wire_error)?;
+        Ok(Self(stream))
+    }
+
+    /// Version and cipher: `TLSv1.3 with cipher TLS_AES_256_GCM_SHA384`.
+    #[must_use]
+    pub fn description(&self) -> String {
+        let ssl = self.0.ssl();
+        let cipher = ssl.current_cipher().map_or("none", |cipher| cipher.name());
+        format!("{} with cipher {cipher}", ssl.version_str())
+    }
+}
+
+impl Transport for TlsTransport {
+    fn read(&mut self, buffer: &mut [u8], deadline: Deadline) -> Result<usize, WireError> {
+        self.0.get_mut().deadline = deadline;
+        match self.0.ssl_read(buffer).map_err(wire_error)? {
+            0 => Err(WireError::Closed),
+            octets => Ok(octets),
+        }
+    }
+
+    fn write_all(&mut self, octets: &[u8], deadline: Deadline) -> Result<(), WireError> {
+        self.0.get_mut().deadline = deadline;
+        let mut rest = octets;
+        while !rest.is_empty() {
+            let written = self.0.ssl_write(rest).map_err(wire_error)?;
+            rest = rest.get(written..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    fn has_input(&mut self) -> bool {
+        self.0.ssl().pending() > 0 || self.0.get_mut().tcp.has_input()
+    }
+}
+
+impl Drop for TlsTransport {
+    fn drop(&mut self) {
+        self.0.get_mut().deadline = Deadline::after(CLOSE_NOTIFY);
+        // Without it the peer could not tell an end from a connection that somebody cut.
+        let _ = self.0.shutdown();
+    }
+}
+
+/// A server's end of a connection: in clear, or within TLS from some point on.
+#[derive(Debug)]
+pub enum ServerTransport {
+    /// In clear.
+    Plain(TcpTransport),
+    /// Within TLS.
+    Tls(Box<TlsTransport>),
+    /// A handshake has failed: nothing more can be said.
+    Closed,
+}
+
+impl ServerTransport {
+    fn current(&mut self) -> Result<&mut dyn Transport, WireError> {
+        match self {
+            Self::Plain(tcp) => Ok(tcp),
+            Self::Tls(tls) => Ok(&mut **tls),
+            Self::Closed => Err(WireError::Closed),
+        }
+    }
+}
+
+impl Transport for ServerTransport {
+    fn read(&mut self, buffer: &mut [u8], deadline: Deadline) -> Result<usize, WireError> {
+        self.current()?.read(buffer, deadline)
+    }
+
+    fn write_all(&mut self, octets: &[u8], deadline: Deadline) -> Result<(), WireError> {
+        self.current()?.write_all(octets, deadline)
+    }
+
+    fn has_input(&mut self) -> bool {
+        self.current().is_ok_and(|transport| transport.has_input())
+    }
+
+    fn start_tls(&mut self, handshake: Handshake, deadline: Deadline) -> Result<String, WireError> {
+        let Self::Plain(tcp) = std::mem::replace(self, Self::Closed) else { return Err(WireError::Closed) };
+        let tls = TlsTransport::accept(tcp, handshake, deadline)?;
+        let description = tls.description();
+        *self = Self::Tls(Box::new(tls));
+        Ok(description)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,390 @@
+//! STARTTLS of the real program with clients of others: OpenSSL's s_client and Python. Each test has its own directory
+//! and port on 127.0.0.1.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// A daemon with its directory; both end with the test.
+struct Box {
+    directory: PathBuf,
+    port: u16,
+    child: Child,
+}
+
+impl Box {
+    /// Starts it and waits until it greets. `more`: lines of configuration with dotted keys.
+    fn start(more: &str) -> Self {
+        let directory = directory();
+        fs::create_dir_all(&directory).unwrap();
+        Self::start_in(directory, more)
+    }
+
+    fn start_in(directory: PathBuf, more: &str) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        configure(&directory, port, more);
+        let log = fs::File::options().create(true).append(true).open(directory.join("log")).unwrap();
+        let child = pillarbox(&directory, "serve").stderr(log).spawn().unwrap();
+        let mut daemon = Self { directory, port, child };
+        wait_until("the daemon greets", || {
+            assert!(daemon.child.try_wait().unwrap().is_none(), "{}", daemon.log());
+            daemon.log().contains("text=\"ready\"")
+        });
+        daemon
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    fn log(&self) -> String {
+        read(&self.path("log"))
+    }
+
+    fn wait_for_log(&self, text: &str) {
+        wait_until(text, || self.log().contains(text));
+    }
+
+    fn reload(&self) {
+        let before = self.log().matches("reading the configuration again").count()
+            + self.log().matches("configuration read again").count();
+        let status = Command::new("kill").args(["-HUP", &self.child.id().to_string()]).status().unwrap();
+        assert!(status.success());
+        wait_until("the configuration is read again", || {
+            let log = self.log();
+            log.matches("reading the configuration again").count()
+                + log.matches("configuration read again").count()
+                > before
+        });
+    }
+
+    /// What `openssl s_client -starttls smtp` says.
+    fn s_client(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new("openssl");
+        command.args(["s_client", "-starttls", "smtp", "-connect", &format!("127.0.0.1:{}", self.port)]);
+        command.args(arguments).stdin(Stdio::null()).output().expect("apt-get install openssl")
+    }
+
+    /// The certificate that is shown to a new client, in PEM.
+    fn certificate(&self) -> String {
+        let output = self.s_client(&["-showcerts"]);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let start = text.find("-----BEGIN").unwrap_or_else(|| panic!("{output:?}"));
+        text[start..].split_inclusive("-----END CERTIFICATE-----").next().unwrap().to_owned()
+    }
+
+    /// Runs a script with the port as its argument, then `arguments`.
+    fn python(&self, script: &str, arguments: &[&str]) -> String {
+        let port = self.port.to_string();
+        let output = Command::new("python3").args(["-c", script, &port]).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}\n{}", String::from_utf8_lossy(&output.stderr), self.log());
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+impl Drop for Box {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if !std::thread::panicking() {
+            let _ = fs::remove_dir_all(&self.directory);
+        }
+    }
+}
+
+fn directory() -> PathBuf {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("tls-{}-{number}", std::process::id()))
+}
+
+fn configure(directory: &Path, port: u16, more: &str) {
+    let d = directory.display();
+    let text = format!(
+        "user = \"root\"\nhostname = \"box.test\"\nstate = \"{d}/state\"\ncontrol = \"{d}/run/c\"\n\
+         local.maildir = \"{d}/mail/{{user}}\"\nlocal.users = \"any\"\n{more}\n[[listener]]\naddress = \"127.0.0.1:{port}\"\n"
+    );
+    fs::write(directory.join("pillarbox.toml"), text).unwrap();
+}
+
+fn pillarbox(directory: &Path, command: &str) -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_pillarbox"));
+    program.arg("--config").arg(directory.join("pillarbox.toml")).arg(command).stdin(Stdio::null());
+    program
+}
+
+fn read(path: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
+}
+
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(30);
+    while !condition() {
+        assert!(Instant::now() < end, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Makes a certificate of `name` and its key in `directory`; lines of configuration that name them.
+fn make_certificate(directory: &Path, name: &str) -> String {
+    fs::create_dir_all(directory).unwrap();
+    let (certificate, key) = (directory.join("chain.pem"), directory.join("key.pem"));
+    let output = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "2",
+        ])
+        .args(["-subj", &format!("/CN={name}"), "-addext", &format!("subjectAltName=DNS:{name}")])
+        .arg("-out")
+        .arg(&certificate)
+        .arg("-keyout")
+        .arg(&key)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    format!("tls.certificate = {certificate:?}\ntls.key = {key:?}\n")
+}
+
+const SEND: &str = "
+import smtplib, ssl, sys
+s = smtplib.SMTP('127.0.0.1', int(sys.argv[1]), local_hostname='client.test', timeout=30)
+s.ehlo()
+assert s.has_extn('starttls')
+context = ssl.create_default_context(cafile=sys.argv[2])
+context.check_hostname = False
+s.starttls(context=context)
+assert s.ehlo_resp is None
+s.ehlo()
+assert not s.has_extn('starttls') and s.has_extn('size')
+s.sendmail('a@client.test', ['root@localhost'], 'Subject: x\\n\\n' + 'text\\n' * 50000)
+s.quit()
+";
+
+#[test]
+fn mail_comes_in_by_tls_with_the_self_signed_certificate() {
+    let daemon = Box::start("");
+    let file = daemon.path("state/tls/self-signed.pem");
+    assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
+    daemon.python(SEND, &[file.to_str().unwrap()]);
+    let mail = fs::read_dir(daemon.path("mail/root/new")).unwrap().next().unwrap().unwrap().path();
+    let mail = read(&mail);
+    let (trace, _) = mail.split_once("Subject:").unwrap();
+    assert!(trace.contains("\t(using TLSv1.3 with cipher TLS_AES_"), "{trace}");
+    assert!(trace.contains(" with ESMTPS id "), "{trace}");
+    assert_eq!(mail.matches("text\n").count(), 50_000);
+    assert!(daemon.log().contains("tls=\"TLSv1.3 with cipher TLS_AES_"), "{}", daemon.log());
+}
+
+#[test]
+fn only_versions_from_the_minimum_on_are_spoken() {
+    for (minimum, versions) in [
+        ("", [("-tls1_1", false), ("-tls1_2", true), ("-tls1_3", true)]),
+        ("tls.minimum = \"1.3\"", [("-tls1_1", false), ("-tls1_2", false), ("-tls1_3", true)]),
+    ] {
+        let daemon = Box::start(minimum);
+        for (version, works) in versions {
+            let output = daemon.s_client(&[version, "-cipher", "ALL:@SECLEVEL=0"]);
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert_eq!(text.contains("-----BEGIN CERTIFICATE"), works, "{minimum} {version}: {text}");
+            assert!(!works || text.contains("CN = box.test"), "{text}");
+        }
+        daemon.wait_for_log("reason=\"TLS handshake: TLS: unsupported protocol\"");
+    }
+}
+
+#[test]
+fn what_was_said_in_clear_does_not_count_within_tls() {
+    const SCRIPT: &str = "
+import socket, ssl, sys
+def reply(f):
+    while True:
+        line = f.readline()
+        if line[3:4] != b'-': return line.decode().strip()
+s = socket.create_connection(('127.0.0.1', int(sys.argv[1])), 30)
+f = s.makefile('rb')
+reply(f)
+s.sendall(b'EHLO evil.test\\r\\n'); reply(f)
+s.sendall(b'STARTTLS\\r\\nEHLO evil.test\\r\\nMAIL FROM:<evil@evil.test>\\r\\nRCPT TO:<root@localhost>\\r\\nDATA\\r\\n')
+print(reply(f))
+context = ssl.create_default_context(); context.check_hostname = False; context.verify_mode = ssl.CERT_NONE
+t = context.wrap_socket(s)
+f = t.makefile('rb')
+for line in b'NOOP', b'RCPT TO:<root@localhost>', b'MAIL FROM:<>', b'EHLO good.test', b'STARTTLS', b'MAIL FROM:<>', b'QUIT':
+    t.sendall(line + b'\\r\\n')
+    print(reply(f))
+t.settimeout(30)
+print(repr(t.recv(9)))
+";
+    let daemon = Box::start("");
+    let replies = daemon.python(SCRIPT, &[]);
+    let codes: Vec<&str> = replies.lines().map(|line| &line[..3]).collect();
+    assert_eq!(codes, ["220", "250", "503", "503", "250", "503", "250", "221", "b''"], "{replies}");
+}
+
+#[test]
+fn plain_text_and_silence_instead_of_a_handshake_end_the_connection() {
+    const SCRIPT: &str = "
+import socket, sys, time
+s = socket.create_connection(('127.0.0.1', int(sys.argv[1])), 30)
+f = s.makefile('rb')
+f.readline()
+s.sendall(b'HELO evil.test\\r\\n'); f.readline()
+s.sendall(b'STARTTLS\\r\\n'); print(f.readline()[:3].decode())
+if sys.argv[2] == 'text': s.sendall(b'MAIL FROM:<evil@evil.test>\\r\\n')
+if sys.argv[2] == 'drip':
+    s.sendall(bytes([22, 3, 1, 2, 0]))
+    try:
+        for _ in range(300): s.sendall(b'x'); time.sleep(0.1)
+        sys.exit('still there')
+    except OSError: pass
+    sys.exit()
+print(b'250' in f.read())
+";
+    let daemon = Box::start("limits.command_timeout = \"2s\"");
+    assert_eq!(daemon.python(SCRIPT, &["text"]), "220\nFalse\n");
+    daemon.wait_for_log("TLS handshake: TLS: ");
+    assert_eq!(daemon.python(SCRIPT, &["silence"]), "220\nFalse\n");
+    daemon.wait_for_log("TLS handshake: timed out");
+    assert_eq!(daemon.python(SCRIPT, &["drip"]), "220\n");
+    wait_until("the second time-out", || daemon.log().matches("TLS handshake: timed out").count() == 2);
+}
+
+#[test]
+fn a_signal_swaps_certificates_and_sessions_go_on() {
+    let pki = directory();
+    let keys = make_certificate(&pki, "old.test");
+    let daemon = Box::start(&keys);
+    let old = daemon.certificate();
+    assert_eq!(old.trim(), read(&pki.join("chain.pem")).trim());
+
+    // A session within TLS, which has to outlive the swap.
+    const SCRIPT: &str = "
+import smtplib, ssl, sys
+s = smtplib.SMTP('127.0.0.1', int(sys.argv[1]), timeout=60)
+context = ssl.create_default_context(); context.check_hostname = False; context.verify_mode = ssl.CERT_NONE
+s.starttls(context=context)
+print('up', flush=True)
+sys.stdin.readline()
+print(s.ehlo()[0], s.sendmail('a@client.test', ['root@localhost'], 'Subject: x\\n\\nx\\n'))
+";
+    let mut client = Command::new("python3")
+        .args(["-c", SCRIPT, &daemon.port.to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = [0; 3];
+    std::io::Read::read_exact(client.stdout.as_mut().unwrap(), &mut first).unwrap();
+
+    make_certificate(&pki, "new.test");
+    assert_eq!(daemon.certificate(), old, "nothing changes without the signal");
+    daemon.reload();
+    let new = daemon.certificate();
+    assert_eq!(new.trim(), read(&pki.join("chain.pem")).trim());
+    assert_ne!(new, old);
+
+    // One that is of no use changes nothing, and is told.
+    fs::write(pki.join("key.pem"), "nothing").unwrap();
+    daemon.reload();
+    assert_eq!(daemon.certificate(), new);
+    daemon.wait_for_log("holds no private key in PEM");
+
+    drop(client.stdin.take());
+    let output = client.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "250 {}", "{}", daemon.log());
+    fs::remove_dir_all(pki).unwrap();
+}
+
+#[test]
+fn the_self_signed_certificate_stays_over_restarts_and_signals() {
+    let daemon = Box::start("");
+    let first = daemon.certificate();
+    assert!(read(&daemon.path("state/tls/self-signed.pem")).contains(&first));
+    daemon.reload();
+    assert_eq!(daemon.certificate(), first);
+    let directory = daemon.directory.with_extension("moved");
+    fs::rename(&daemon.directory, &directory).unwrap();
+    drop(daemon);
+    fs::remove_file(directory.join("log")).unwrap();
+    let daemon = Box::start_in(directory, "");
+    assert_eq!(daemon.certificate(), first);
+}
+
+#[test]
+fn check_tells_what_is_wrong_with_the_certificate() {
+    let directory = directory();
+    let keys = make_certificate(&directory, "box.test");
+    let (certificate, key) = keys.split_once('\n').unwrap();
+    let told = |more: &str| {
+        configure(&directory, 2525, more);
+        let output = pillarbox(&directory, "check").output().unwrap();
+        assert_eq!(output.status.code(), Some(if output.stderr.is_empty() { 0 } else { 78 }));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert_eq!(told(&keys), "");
+    let other = directory.join("other");
+    make_certificate(&other, "other.test");
+    let (of_other, chain) = (other.join("key.pem"), directory.join("chain.pem"));
+    let file = directory.join("pillarbox.toml");
+    for (text, place, expected) in [
+        (certificate.to_owned(), "7:19", "the key is missing; write both"),
+        (key.trim().to_owned(), "7:11", "the certificate is missing; write both"),
+        (format!("{certificate}\ntls.key = {of_other:?}"), "8:11", "is not the key of tls.certificate"),
+        (
+            format!("tls.certificate = {key_file:?}\n{key}", key_file = directory.join("key.pem")),
+            "7:19",
+            "holds no certificate",
+        ),
+        (format!("{certificate}\ntls.key = \"/missing\""), "8:11", "can't be read"),
+        (format!("tls.certificate = \"/\"\n{key}"), "7:19", "can't be read"),
+    ] {
+        let problem = told(&text);
+        assert!(problem.contains(expected), "{expected}: {problem}");
+        assert!(problem.starts_with(&format!("{}:{place}: ", file.display())), "{place}: {problem}");
+    }
+    fs::set_permissions(directory.join("key.pem"), fs::Permissions::from_mode(0o604)).unwrap();
+    assert!(told(&keys).contains("others may use"));
+    fs::set_permissions(directory.join("key.pem"), fs::Permissions::from_mode(0o600)).unwrap();
+    let ended = Command::new("openssl")
+        .args(["x509", "-in"])
+        .arg(&chain)
+        .arg("-signkey")
+        .arg(directory.join("key.pem"))
+        .args(["-days", "-1", "-out"])
+        .arg(&chain)
+        .output()
+        .unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+    assert!(told(&keys).contains("ended on"), "{}", told(&keys));
+    assert_eq!(pillarbox(&directory, "serve").stderr(Stdio::null()).status().unwrap().code(), Some(78));
+    fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
+fn without_a_certificate_mail_still_comes_in() {
+    let directory = directory();
+    fs::create_dir_all(directory.join("state")).unwrap();
+    // A file is where the directory of the certificate should be.
+    fs::write(directory.join("state/tls"), "").unwrap();
+    let daemon = Box::start_in(directory, "");
+    daemon.wait_for_log("STARTTLS is not offered");
+    const SCRIPT: &str = "
+import smtplib, sys
+s = smtplib.SMTP('127.0.0.1', int(sys.argv[1]), timeout=30)
+s.ehlo()
+print(s.has_extn('starttls'), s.docmd('STARTTLS')[0], s.sendmail('a@client.test', ['root@localhost'], 'Subject: x\\n\\nx\\n'))
+";
+    assert_eq!(daemon.python(SCRIPT, &[]), "False 502 {}\n");
+}
