@@ -72,7 +72,7 @@ impl UserTable {
 /// What is wrong and what to do.
 pub fn check_name(name: &str) -> Result<(), &'static str> {
     match name {
-        "" => Err("the name is empty; write NAME:HASH"),
+        "" => Err("the name is empty"),
         _ if name.starts_with('#') => Err("a name can't begin with #, which begins a comment"),
         _ if name.contains(|c: char| c == ':' || c.is_control()) => {
             Err("a name can't have a colon or a control character")
@@ -132,7 +132,7 @@ mod tests {
             [
                 "2: \"tim\" is there already; take one of them out",
                 "3: there is no colon; write NAME:HASH",
-                "4: the name is empty; write NAME:HASH",
+                "4: the name is empty",
                 "5: \"sam\": not a hash of $6$ or $5$; make one with pillarbox passwd",
                 "7: \"sam\": the hash has more than 1000000 rounds; make one with fewer",
                 "8: a name can't have a colon or a control character",
