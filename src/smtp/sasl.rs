@@ -54,8 +54,9 @@ impl Mechanism {
     }
 }
 
-/// Octets that nobody shall see: not shown by `Debug`, and overwritten when dropped.
-#[derive(Clone, PartialEq, Eq)]
+/// Octets that nobody shall see: not shown by `Debug`, and overwritten when dropped. They are compared in a time that
+/// tells where they differ: what a peer sends is compared by its hash.
+#[derive(PartialEq, Eq)]
 pub struct Secret(Vec<u8>);
 
 impl Secret {
@@ -87,7 +88,7 @@ impl fmt::Debug for Secret {
 }
 
 /// What a client has said who it is. Neither part is empty, longer than [`CREDENTIAL_MAX_OCTETS`], or has a NUL.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Credentials {
     /// The name: the client's text, any character but NUL.
     pub name: String,

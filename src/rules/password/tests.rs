@@ -100,7 +100,7 @@ fn prefixes_of_dovecot_are_understood() {
 #[test]
 fn what_can_not_be_used_is_told() {
     let six = VECTORS[8].1;
-    let hash = &six[13..];
+    let hash = six.strip_prefix("$6$saltstring").unwrap();
     for (text, expected) in [
         ("", "not a hash"),
         ("hunter2", "not a hash"),
@@ -112,7 +112,7 @@ fn what_can_not_be_used_is_told() {
         ("$6$", "the hash is cut off"),
         ("$6$salt", "the hash is cut off"),
         ("$6$salt$", "the hash is cut off"),
-        (&six[..six.len() - 1], "the hash is cut off"),
+        (six.strip_suffix('1').unwrap(), "the hash is cut off"),
         (&format!("{six}."), "the hash is cut off"),
         (&six.replace("$svn", "$sv:"), "the hash is cut off"),
         (&format!("$6$sält{hash}"), "the hash is cut off"),
@@ -148,7 +148,7 @@ fn openssl_passwd_makes_the_same() {
     for (option, begin) in [("-5", "$5$"), ("-6", "$6$")] {
         let passwords: Vec<String> = [1, 2, 15, 31, 32, 33, 63, 64, 65, 127, 200]
             .iter()
-            .map(|n| "pass wort".repeat(30)[..*n].to_owned() + "ä")
+            .map(|n| "pass wort ".chars().cycle().take(*n).collect::<String>() + "ä")
             .collect();
         let started = Command::new("openssl")
             .args(["passwd", option, "-salt", "./09AZazsalt", "-stdin"])
