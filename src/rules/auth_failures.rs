@@ -6,7 +6,6 @@
 //! guesser free tries. Nothing here fails.
 
 use crate::mail::network::Network;
-use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -23,7 +22,7 @@ const ADDRESSES_MAX: usize = 1000;
 #[derive(Debug, Default)]
 pub struct AuthFailures {
     /// In the order of their latest failures.
-    addresses: VecDeque<Address>,
+    addresses: Vec<Address>,
 }
 
 #[derive(Debug)]
@@ -47,17 +46,15 @@ impl AuthFailures {
 
     /// The client has failed to log in; gives how many times that is.
     pub fn failed(&mut self, client: IpAddr, now: Duration) -> u32 {
-        while self.addresses.front().is_some_and(|address| address.is_over(now)) {
-            self.addresses.pop_front();
-        }
+        self.addresses.retain(|address| !address.is_over(now));
         let of = Network::of_client(client);
         let known = self.addresses.iter().position(|address| address.of == of);
-        let before = known.and_then(|i| self.addresses.remove(i)).map_or(0, |address| address.failures);
+        let before = known.map_or(0, |i| self.addresses.remove(i).failures);
         if self.addresses.len() >= ADDRESSES_MAX {
-            self.addresses.pop_front();
+            self.addresses.remove(0);
         }
         let failures = before.saturating_add(1);
-        self.addresses.push_back(Address { of, failures, latest: now });
+        self.addresses.push(Address { of, failures, latest: now });
         failures
     }
 }
