@@ -41,11 +41,12 @@ bench: $(BINARY) ## messages a second; with ../shared/bench beside other mail se
 	@$(TOOLS)/need $(BENCH_NEEDS)
 	@PEERS=$(PEERS) $(TOOLS)/bench $(BINARY)
 
-install: $(BINARY) ## program, manual, systemd unit and configuration, unless there is one; DESTDIR=, PREFIX=/usr/local
+install: $(BINARY) ## program, manual, systemd unit, fail2ban filter and configuration, unless there is one; DESTDIR=, PREFIX=/usr/local
 	$(INSTALL) 755 $(BINARY) $(DESTDIR)$(PREFIX)/sbin/pillarbox
 	$(INSTALL) 644 -t $(DESTDIR)$(PREFIX)/share/man/man5 etc/man/man5/*
 	$(INSTALL) 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 etc/man/man8/*
 	$(INSTALL) 644 -t $(DESTDIR)/etc/systemd/system etc/systemd/system/*
+	$(INSTALL) 644 -t $(DESTDIR)/etc/fail2ban/filter.d etc/fail2ban/filter.d/*
 	sed -i 's|/usr/local/sbin|$(PREFIX)/sbin|' $(DESTDIR)/etc/systemd/system/pillarbox.service
 	test -e $(DESTDIR)/etc/pillarbox/pillarbox.toml || \
 	    $(INSTALL) 644 -t $(DESTDIR)/etc/pillarbox etc/pillarbox/pillarbox.toml

@@ -42,6 +42,14 @@ impl Network {
         }
     }
 
+    /// What counts as one client: for IPv6 the /64, which is what one customer has at least.
+    #[must_use]
+    pub fn of_client(ip: IpAddr) -> Self {
+        let ip = ip.to_canonical();
+        let prefix = if ip.is_ipv4() { 32 } else { 64 };
+        Self { address: first(ip, prefix), prefix }
+    }
+
     /// Whether the address lies in the network.
     #[must_use]
     pub fn contains(&self, ip: IpAddr) -> bool {

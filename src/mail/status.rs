@@ -84,6 +84,8 @@ statuses! {
     RECIPIENT_OK = Success 1 5;
     /// 2.6.0: message accepted, other media success.
     MESSAGE_OK = Success 6 0;
+    /// 2.7.0: authentication succeeded (RFC 4954 §6).
+    AUTHENTICATED = Success 7 0;
     /// 4.2.2: mailbox full.
     MAILBOX_FULL_NOW = Transient 2 2;
     /// 4.3.0: other mail system trouble.
@@ -132,6 +134,8 @@ statuses! {
     SYNTAX_ERROR = Permanent 5 2;
     /// 5.5.4: invalid command arguments.
     INVALID_ARGUMENTS = Permanent 5 4;
+    /// 5.5.6: authentication exchange line too long (RFC 4954 §6).
+    AUTH_LINE_TOO_LONG = Permanent 5 6;
     /// 5.6.0: other content trouble.
     CONTENT_TROUBLE = Permanent 6 0;
     /// 5.6.3: conversion required but not supported: an 8-bit message for a 7-bit peer.
@@ -142,6 +146,8 @@ statuses! {
     SECURITY = Permanent 7 0;
     /// 5.7.1: delivery not authorized, message refused.
     NOT_AUTHORIZED = Permanent 7 1;
+    /// 5.7.8: authentication credentials invalid (RFC 4954 §6).
+    INVALID_CREDENTIALS = Permanent 7 8;
 }
 
 #[cfg(test)]

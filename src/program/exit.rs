@@ -6,12 +6,16 @@ use crate::config::Problem;
 pub const OK: u8 = 0;
 /// EX_USAGE: the command line is wrong.
 pub const USAGE: u8 = 64;
+/// EX_DATAERR: the input is wrong.
+pub const DATA: u8 = 65;
 /// EX_UNAVAILABLE: a service is not there.
 pub const UNAVAILABLE: u8 = 69;
 /// EX_OSERR: the system refused.
 pub const OS_ERROR: u8 = 71;
 /// EX_CANTCREAT: a file or directory can't be made.
 pub const CANT_CREATE: u8 = 73;
+/// EX_IOERR: reading or writing failed.
+pub const IO: u8 = 74;
 /// EX_TEMPFAIL: try again later.
 pub const TEMPORARY: u8 = 75;
 /// EX_CONFIG: the configuration is wrong.

@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod exit;
+pub mod passwd;
 pub mod serve;
 
 use exit::Failure;
@@ -16,17 +17,31 @@ const CONFIG: &str = "/etc/pillarbox/pillarbox.toml";
 /// A command.
 struct Row {
     name: &'static str,
+    /// What follows the name, for the help; if empty, nothing may.
+    operands: &'static str,
     about: &'static str,
-    run: fn(&Path) -> Result<(), Failure>,
+    run: fn(&Path, &[OsString]) -> Result<(), Failure>,
 }
 
 /// Every command.
-const COMMANDS: [Row; 2] = [
-    Row { name: "serve", about: "run the daemon, in the foreground", run: serve::run },
+const COMMANDS: [Row; 3] = [
+    Row {
+        name: "serve",
+        operands: "",
+        about: "run the daemon, in the foreground",
+        run: |config, _| serve::run(config),
+    },
     Row {
         name: "check",
+        operands: "",
         about: "look for mistakes in the configuration and in what it names",
-        run: check::run,
+        run: |config, _| check::run(config),
+    },
+    Row {
+        name: "passwd",
+        operands: "NAME",
+        about: "read a password, print a line for the users file",
+        run: |_, operands| passwd::run(operands),
     },
 ];
 
@@ -45,10 +60,10 @@ pub fn run(
             let _ = std::io::stdout().write_all(text.as_bytes());
             Ok(())
         }
-        Parsed::Run(row, config) => {
+        Parsed::Run(row, config, operands) => {
             let config =
                 config.or_else(|| environment.map(PathBuf::from)).unwrap_or_else(|| PathBuf::from(CONFIG));
-            (row.run)(&config)
+            (row.run)(&config, &operands)
         }
     });
     match done {
@@ -63,7 +78,7 @@ pub fn run(
 
 enum Parsed {
     Print(String),
-    Run(&'static Row, Option<PathBuf>),
+    Run(&'static Row, Option<PathBuf>, Vec<OsString>),
 }
 
 fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Parsed, Failure> {
@@ -72,7 +87,7 @@ fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Parsed, Failure> {
         lines: vec![format!("pillarbox: {error}"), "try: pillarbox --help".into()],
     };
     let mut parser = lexopt::Parser::from_args(arguments);
-    let (mut command, mut config) = (None, None);
+    let (mut command, mut config, mut operands) = (None::<&Row>, None, Vec::new());
     while let Some(argument) = parser.next().map_err(|error| usage(error.to_string()))? {
         match argument {
             Short('h') | Long("help") => return Ok(Parsed::Print(help())),
@@ -84,11 +99,12 @@ fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Parsed, Failure> {
                 let row = COMMANDS.iter().find(|row| *row.name == *name);
                 command = Some(row.ok_or_else(|| usage(format!("there is no command {name:?}")))?);
             }
+            Value(operand) if command.is_some_and(|row| !row.operands.is_empty()) => operands.push(operand),
             argument => return Err(usage(argument.unexpected().to_string())),
         }
     }
     match command {
-        Some(row) => Ok(Parsed::Run(row, config)),
+        Some(row) => Ok(Parsed::Run(row, config, operands)),
         None => Err(usage("say which command".into())),
     }
 }
@@ -100,7 +116,7 @@ fn version() -> String {
 fn help() -> String {
     let mut text = String::from("usage: pillarbox [--config FILE] COMMAND\n\n");
     for row in &COMMANDS {
-        text.push_str(&format!("  {:8} {}\n", row.name, row.about));
+        text.push_str(&format!("  {:6} {:6} {}\n", row.name, row.operands, row.about));
     }
     text.push_str("\n  -c, --config FILE   the configuration (default: /etc/pillarbox/pillarbox.toml)\n");
     text.push_str("  -h, --help          this text\n  -V, --version       the version\n");
@@ -112,9 +128,13 @@ mod tests {
     use super::*;
 
     fn parsed(line: &str) -> Result<(&'static str, Option<PathBuf>), u8> {
+        parsed_with_operands(line).map(|(name, config, _)| (name, config))
+    }
+
+    fn parsed_with_operands(line: &str) -> Result<(&'static str, Option<PathBuf>, Vec<OsString>), u8> {
         let arguments = line.split_ascii_whitespace().map(OsString::from);
         match parse(arguments).map_err(|failure| failure.code)? {
-            Parsed::Run(row, config) => Ok((row.name, config)),
+            Parsed::Run(row, config, operands) => Ok((row.name, config, operands)),
             Parsed::Print(_) => Err(exit::OK),
         }
     }
@@ -124,6 +144,15 @@ mod tests {
         assert_eq!(parsed("serve"), Ok(("serve", None)));
         assert_eq!(parsed("-c x check"), Ok(("check", Some("x".into()))));
         assert_eq!(parsed("check --config=y"), Ok(("check", Some("y".into()))));
+    }
+
+    #[test]
+    fn only_commands_that_want_operands_get_some() {
+        let passwd = |operands: &[&str]| Ok(("passwd", None, operands.iter().map(OsString::from).collect()));
+        assert_eq!(parsed_with_operands("passwd tim"), passwd(&["tim"]));
+        assert_eq!(parsed_with_operands("passwd -- -x --help"), passwd(&["-x", "--help"]));
+        assert_eq!(parsed_with_operands("passwd"), passwd(&[]));
+        assert_eq!(parsed("check now"), Err(exit::USAGE));
     }
 
     #[test]

@@ -3,11 +3,14 @@
 //! Nothing here opens, reads, waits, logs or asks for the time; time comes as an argument.
 
 pub mod admission;
+pub mod auth_failures;
 pub mod bounce;
 pub mod breaker;
 pub mod cron;
 pub mod mx;
+pub mod password;
 pub mod rate;
 pub mod retry;
 pub mod route;
 pub mod running_clock;
+pub mod users;

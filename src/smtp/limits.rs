@@ -9,6 +9,8 @@ const fn minutes(n: u64) -> Duration {
 
 /// Longest command line in octets, with its CRLF. RFC 5321 §4.5.3.1.4 wants 512 plus what extensions add.
 pub const COMMAND_LINE_MAX_OCTETS: usize = 2048;
+/// Longest AUTH command and longest line of its exchange in octets, with its CRLF (RFC 4954 §4).
+pub const AUTH_LINE_MAX_OCTETS: usize = 12288;
 /// Longest reply line in octets, with its line end. RFC 5321 §4.5.3.1.5 wants 512; real hosts write more.
 pub const REPLY_LINE_MAX_OCTETS: usize = 2048;
 /// Most lines of one reply; a peer that writes more is broken or hostile.

@@ -9,4 +9,5 @@ pub mod extension;
 pub mod limits;
 pub mod line;
 pub mod reply;
+pub mod sasl;
 pub mod server;

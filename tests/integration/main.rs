@@ -13,10 +13,14 @@
 mod architecture;
 /// README and manual against the rows of the code, so that neither tells what is not so.
 mod documentation;
+/// The filter of fail2ban against the log lines that it is for, and against those that only look like them.
+mod fail2ban;
 /// What must hold for any octets: each fuzz target over its stored corpus.
 mod fuzz;
 /// The real binary beside real programs: what must be shown of a running daemon.
 #[path = "../interop/mod.rs"]
 mod interop;
+/// `pillarbox passwd`, from a pipe and from a terminal.
+mod passwd;
 /// STARTTLS with other people's clients; certificates that are made, swapped and refused.
 mod tls;

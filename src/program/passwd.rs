@@ -1,0 +1,127 @@
+//! `pillarbox passwd NAME`: prints a line for the users file.
+//!
+//! Reads the password from the terminal, twice and unseen, or else the first line of standard input; never from the
+//! arguments, which every user can see. Writes no file. The octets of the password are read one by one into memory
+//! that is overwritten afterwards, and no buffer of the library gets them.
+
+use super::exit::{self, Failure};
+use crate::rules::password::{ALPHABET, PasswordHash, SALT_MAX};
+use crate::rules::users;
+use crate::smtp::sasl::{CREDENTIAL_MAX_OCTETS, Credentials, Secret};
+use rustix::io::Errno;
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
+use std::ffi::OsString;
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// What Ctrl-C types. As a signal it would end the program and leave the terminal mute.
+const CTRL_C: u8 = 3;
+
+/// Reads a password and prints `NAME:$6$SALT$HASH`.
+///
+/// # Errors
+/// There is not one name, or it can't stand in the file; the password is empty or can't be used; input or output fail.
+pub fn run(operands: &[OsString]) -> Result<(), Failure> {
+    let [name] = operands else {
+        return Err(Failure::new(exit::USAGE, "passwd: say one NAME".into()));
+    };
+    let usage = |error: &str| Failure::new(exit::USAGE, format!("passwd: {error}"));
+    let name = name.to_str().ok_or_else(|| usage("a name has to be UTF-8"))?;
+    users::check_name(name).map_err(usage)?;
+    let password = read(std::io::stdin().as_fd())?;
+    check(name, &password)
+        .map_err(|error| Failure::new(exit::DATA, format!("passwd: the password {error}")))?;
+    let hash = PasswordHash::make(password.octets(), &salt()?);
+    writeln!(std::io::stdout(), "{name}:{hash}")
+        .map_err(|error| Failure::new(exit::IO, format!("passwd: can't write the line: {error}")))
+}
+
+/// Whether somebody can log in by the password.
+fn check(name: &str, password: &Secret) -> Result<(), &'static str> {
+    match password.octets() {
+        [] => Err("is empty"),
+        octets if octets.len() > CREDENTIAL_MAX_OCTETS => Err("has more than 255 octets"),
+        octets if octets.iter().any(u8::is_ascii_control) => Err("has a control character"),
+        octets if Credentials::new(name.as_bytes(), octets).is_none() => Err("is not UTF-8"),
+        _ => Ok(()),
+    }
+}
+
+fn read(input: BorrowedFd<'_>) -> Result<Secret, Failure> {
+    let Ok(settings) = tcgetattr(input) else { return line(input) };
+    let _mute = Mute::begin(input, settings).map_err(unreadable)?;
+    let ask = |prompt: &str| {
+        // Whoever can't see the prompt can still type.
+        let _ = std::io::stderr().write_all(prompt.as_bytes());
+        let typed = line(input);
+        let _ = std::io::stderr().write_all(b"\n");
+        typed
+    };
+    let first = ask("Password: ")?;
+    if !first.octets().is_empty() && !first.octets().contains(&CTRL_C) && ask("Once more: ")? != first {
+        return Err(Failure::new(exit::DATA, "passwd: that was not the same password twice".into()));
+    }
+    Ok(first)
+}
+
+/// Reads up to the end of a line, or one octet more than a password can have.
+fn line(input: BorrowedFd<'_>) -> Result<Secret, Failure> {
+    let mut octets = Vec::with_capacity(CREDENTIAL_MAX_OCTETS + 2);
+    while octets.len() < CREDENTIAL_MAX_OCTETS + 2 {
+        let mut octet = [0];
+        match rustix::io::read(input, &mut octet) {
+            Err(Errno::INTR) => continue,
+            Err(errno) => return Err(unreadable(errno)),
+            Ok(0) => break,
+            Ok(_) if octet == [b'\n'] => break,
+            Ok(_) => octets.extend(octet),
+        }
+        if octet == [CTRL_C] {
+            break;
+        }
+    }
+    if octets.last() == Some(&b'\r') {
+        octets.pop();
+    }
+    Ok(Secret::new(octets))
+}
+
+/// [`SALT_MAX`] random letters.
+fn salt() -> Result<String, Failure> {
+    let mut octets = [0; SALT_MAX];
+    match rustix::rand::getrandom(&mut octets, rustix::rand::GetRandomFlags::empty()) {
+        Ok(SALT_MAX) => {
+            let letters = octets.iter().filter_map(|octet| ALPHABET.get(usize::from(octet & 63)));
+            Ok(letters.map(|&letter| char::from(letter)).collect())
+        }
+        _ => Err(Failure::new(exit::OS_ERROR, "passwd: the system gives no random numbers".into())),
+    }
+}
+
+fn unreadable(errno: Errno) -> Failure {
+    Failure::new(exit::IO, format!("passwd: can't read the password: {errno}"))
+}
+
+/// A terminal that shows nothing of what is typed, until this is dropped.
+struct Mute<'a> {
+    terminal: BorrowedFd<'a>,
+    before: Termios,
+}
+
+impl<'a> Mute<'a> {
+    fn begin(terminal: BorrowedFd<'a>, before: Termios) -> Result<Self, Errno> {
+        let mut mute = before.clone();
+        mute.local_modes -= LocalModes::ECHO | LocalModes::ISIG;
+        // Ctrl-C ends the line, and what it ends is no password.
+        mute.special_codes[SpecialCodeIndex::VEOL] = CTRL_C;
+        tcsetattr(terminal, OptionalActions::Flush, &mute)?;
+        Ok(Self { terminal, before })
+    }
+}
+
+impl Drop for Mute<'_> {
+    fn drop(&mut self) {
+        // What was typed and not read is thrown away, or the shell would read it.
+        let _ = tcsetattr(self.terminal, OptionalActions::Flush, &self.before);
+    }
+}

@@ -1,0 +1,232 @@
+//! The exchange that follows AUTH (RFC 4954 §4): PLAIN (RFC 4616) and LOGIN (draft-murchison-sasl-login).
+//!
+//! It is told the client's lines and says what to answer, until it has a name and a password. Whether these are right
+//! it does not know, and it keeps nothing of a failed exchange. Everything a client sends may be wrong: then the
+//! exchange ends with the reply, and the session goes on without AUTH.
+//!
+//! ```text
+//! mechanism  initial response        without one           next line
+//! PLAIN      done                    334 (empty)           done
+//! LOGIN      the name, 334 Password  334 Username          the name, 334 Password; then the password, done
+//! ```
+//!
+//! No SASLprep (RFC 4616 §2): names and passwords are compared octet by octet, as crypt(3) does it.
+
+use super::line::Line;
+use super::reply::Reply;
+use crate::mail::base64;
+use crate::mail::status::EnhancedStatus;
+use std::fmt;
+
+/// Longest name or password in octets (RFC 4616 §2: at least 255 have to be taken).
+pub const CREDENTIAL_MAX_OCTETS: usize = 255;
+
+/// `Username:` and `Password:`, as every client of LOGIN knows them.
+const LOGIN_NAME: &str = "VXNlcm5hbWU6";
+const LOGIN_PASSWORD: &str = "UGFzc3dvcmQ6";
+
+/// How a client says who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mechanism {
+    /// Name and password in one response (RFC 4616).
+    Plain,
+    /// Name and password, asked for one by one; for clients that know nothing else.
+    Login,
+}
+
+impl Mechanism {
+    /// Every mechanism, in the order in which they are offered.
+    pub const ALL: [Self; 2] = [Self::Plain, Self::Login];
+
+    /// The mechanism of that name, in any case (RFC 4954 §4).
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mechanism| mechanism.keyword().eq_ignore_ascii_case(word))
+    }
+
+    /// Its registered name.
+    #[must_use]
+    pub const fn keyword(self) -> &'static str {
+        match self {
+            Self::Plain => "PLAIN",
+            Self::Login => "LOGIN",
+        }
+    }
+}
+
+/// Octets that nobody shall see: not shown by `Debug`, and overwritten when dropped. They are compared in a time that
+/// tells where they differ: what a peer sends is compared by its hash.
+#[derive(PartialEq, Eq)]
+pub struct Secret(Vec<u8>);
+
+impl Secret {
+    /// Keeps the octets; they are not copied.
+    #[must_use]
+    pub const fn new(octets: Vec<u8>) -> Self {
+        Self(octets)
+    }
+
+    /// The octets.
+    #[must_use]
+    pub fn octets(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.0.fill(0);
+        // Without a reader, the compiler would leave the zeros out.
+        std::hint::black_box(&self.0);
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// What a client has said who it is. Neither part is empty, longer than [`CREDENTIAL_MAX_OCTETS`], or has a NUL.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Credentials {
+    /// The name: the client's text, any character but NUL.
+    pub name: String,
+    /// The password, in UTF-8.
+    pub password: Secret,
+}
+
+impl Credentials {
+    /// A name and a password, if they can be ones.
+    #[must_use]
+    pub fn new(name: &[u8], password: &[u8]) -> Option<Self> {
+        let name = credential(name)?.to_owned();
+        Some(Self { name, password: Secret::new(credential(password)?.as_bytes().to_vec()) })
+    }
+
+    /// The response of PLAIN, in base64, as a client sends it and [`Exchange`] reads it.
+    #[must_use]
+    pub fn to_plain_response(&self) -> Secret {
+        let mut octets = Vec::with_capacity(2 + self.name.len() + self.password.octets().len());
+        for part in [self.name.as_bytes(), self.password.octets()] {
+            octets.push(0);
+            octets.extend_from_slice(part);
+        }
+        Secret::new(base64::encode(Secret::new(octets).octets()).into_bytes())
+    }
+
+    /// Reads `authzid NUL authcid NUL passwd` (RFC 4616 §2). Nobody may act for another here: the authorization
+    /// identity is left out or the same name.
+    fn from_plain(response: &[u8]) -> Option<Self> {
+        let mut parts = response.split(|&octet| octet == 0);
+        let (acts_as, name, password) = (parts.next()?, parts.next()?, parts.next()?);
+        let is_whole = parts.next().is_none() && (acts_as.is_empty() || acts_as == name);
+        Self::new(name, password).filter(|_| is_whole)
+    }
+}
+
+/// The text of a name or a password, if it can be one.
+fn credential(octets: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(octets).ok()?;
+    ((1..=CREDENTIAL_MAX_OCTETS).contains(&text.len()) && !text.contains('\0')).then_some(text)
+}
+
+/// What comes next.
+#[derive(Debug)]
+pub enum Step {
+    /// Send this 334 and give the next line to the exchange.
+    Challenge(Reply, Exchange),
+    /// The client has said who it is.
+    Done(Credentials),
+    /// Send this; the exchange has failed.
+    Failed(Reply),
+}
+
+/// An exchange that waits for a line.
+#[derive(Debug)]
+pub struct Exchange(Wanted);
+
+#[derive(Debug)]
+enum Wanted {
+    PlainResponse,
+    LoginName,
+    LoginPassword { name: Secret },
+}
+
+impl Exchange {
+    /// Begins an exchange, with the initial response of the AUTH command if it had one.
+    #[must_use]
+    pub fn begin(mechanism: Mechanism, initial_response: Option<&[u8]>) -> Step {
+        let exchange = match mechanism {
+            Mechanism::Plain => Self(Wanted::PlainResponse),
+            Mechanism::Login => Self(Wanted::LoginName),
+        };
+        match initial_response {
+            None => exchange.challenge(),
+            // An empty one, which as nothing at all would be none (RFC 4954 §4).
+            Some(b"=") => exchange.response(Secret::new(Vec::new())),
+            Some(text) => exchange.base64(text),
+        }
+    }
+
+    /// Takes the client's next line, cut at [`super::limits::AUTH_LINE_MAX_OCTETS`].
+    #[must_use]
+    pub fn line(self, line: &Line<'_>) -> Step {
+        match line {
+            Line::Text(b"*") => failed(501, EnhancedStatus::SECURITY, "authentication cancelled"),
+            Line::Text(text) => self.base64(text),
+            Line::Malformed => malformed(),
+            Line::TooLong => failed(500, EnhancedStatus::AUTH_LINE_TOO_LONG, "line too long"),
+        }
+    }
+
+    fn base64(self, text: &[u8]) -> Step {
+        match base64::decode(text) {
+            Some(response) => self.response(Secret::new(response)),
+            None => failed(501, EnhancedStatus::SYNTAX_ERROR, "that is no base64"),
+        }
+    }
+
+    fn response(self, response: Secret) -> Step {
+        let credentials = match self.0 {
+            Wanted::PlainResponse => Credentials::from_plain(response.octets()),
+            Wanted::LoginName => {
+                return Self(Wanted::LoginPassword { name: response }).challenge();
+            }
+            Wanted::LoginPassword { name } => Credentials::new(name.octets(), response.octets()),
+        };
+        credentials.map_or_else(malformed, Step::Done)
+    }
+
+    fn challenge(self) -> Step {
+        let text = match self.0 {
+            Wanted::PlainResponse => "",
+            Wanted::LoginName => LOGIN_NAME,
+            Wanted::LoginPassword { .. } => LOGIN_PASSWORD,
+        };
+        Step::Challenge(Reply::plain(334, text), self)
+    }
+}
+
+/// The answer to right credentials.
+#[must_use]
+pub fn accepted() -> Reply {
+    Reply::new(235, EnhancedStatus::AUTHENTICATED, "authentication succeeded")
+}
+
+/// The answer to wrong credentials, whatever is wrong with them: it must not tell which names exist.
+#[must_use]
+pub fn refused() -> Reply {
+    Reply::new(535, EnhancedStatus::INVALID_CREDENTIALS, "wrong name or password")
+}
+
+fn malformed() -> Step {
+    failed(501, EnhancedStatus::SYNTAX_ERROR, "malformed name or password")
+}
+
+fn failed(code: u16, status: EnhancedStatus, text: &'static str) -> Step {
+    Step::Failed(Reply::new(code, status, text))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,73 @@
+//! The filter of fail2ban. What matches is judged by Python's `re`, which is what fail2ban uses.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+const FILTER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/etc/fail2ban/filter.d/pillarbox.conf");
+
+/// Prints the address that each line of standard input is about, or `-`. The filter is read as fail2ban reads it, and
+/// `<ADDR>` is replaced by what fail2ban has for it, made shorter: one address of either family.
+const MATCH: &str = r#"
+import configparser, re, sys
+filter = configparser.ConfigParser(interpolation=None)
+filter.read(sys.argv[1], encoding="utf-8")
+text = filter["Definition"]["failregex"]
+assert text.count("<ADDR>") == 1
+pattern = re.compile(text.replace("<ADDR>", r"(?P<addr>(?:\d{1,3}\.){3}\d{1,3}|(?:[0-9a-fA-F]{0,4}:){2,7}[0-9a-fA-F]{0,4})"))
+for line in sys.stdin.buffer.read().decode().split("\n")[:-1]:
+    found = pattern.search(line)
+    print(found["addr"] if found else "-")
+"#;
+
+/// The lines, without their time as fail2ban cuts it off, and whom it finds in them.
+const LINES: [(&str, &str); 10] = [
+    (r#"event=auth_failed client=192.0.2.1 name="tim" mechanism=PLAIN"#, "192.0.2.1"),
+    (r#"<4>event=auth_failed client=192.0.2.1 name="" mechanism=LOGIN"#, "192.0.2.1"),
+    (
+        r#" WARN  [pillarbox] event=auth_failed client=2001:db8::1 name="a \"b\\" mechanism=SCRAM-SHA-256"#,
+        "2001:db8::1",
+    ),
+    (
+        r#" box pillarbox[12]: event=auth_failed client=192.0.2.1 name="x\" mechanism=PLAIN event=auth_failed client=198.51.100.7 name=\"y" mechanism=PLAIN"#,
+        "192.0.2.1",
+    ),
+    (r#"event=auth_failed client=192.0.2.1 name="\\" mechanism=PLAIN"#, "192.0.2.1"),
+    (
+        r#"event=closed client=192.0.2.1 reason="event=auth_failed client=198.51.100.7 name=\"x\" mechanism=PLAIN""#,
+        "-",
+    ),
+    (
+        r#"event=accepted from=x client=192.0.2.1 event=auth_failed client=198.51.100.7 name="x" mechanism=PLAIN"#,
+        "-",
+    ),
+    (r#"event=auth_failed client=192.0.2.1 name="x" mechanism=PLAIN name="y""#, "-"),
+    (r#"event=auth_failed client=unknown name="x" mechanism=PLAIN"#, "-"),
+    (r#"event=authenticated client=192.0.2.1 name="x" mechanism=PLAIN"#, "-"),
+];
+
+#[test]
+fn the_filter_finds_the_client_and_nobody_else() {
+    let child = Command::new("python3")
+        .args(["-c", MATCH, FILTER])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    // `make test` installs it.
+    let Ok(mut child) = child else { return };
+    for (line, _) in LINES {
+        writeln!(child.stdin.as_mut().unwrap(), "{line}").unwrap();
+    }
+    let output = child.wait_with_output().unwrap();
+    let found = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success());
+    let expected: Vec<&str> = LINES.iter().map(|(_, address)| *address).collect();
+    assert_eq!(found.lines().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn fail2ban_itself_takes_the_filter() {
+    let line = format!("2026-11-23T06:53:30Z {}", LINES[2].0);
+    let Ok(output) = Command::new("fail2ban-regex").args([&line, FILTER]).output() else { return };
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(told.contains("1 matched"), "{told}");
+}
