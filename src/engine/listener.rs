@@ -1,6 +1,6 @@
 //! A listening socket: takes connections, decides whether there is a place for each, and gives it a thread.
 
-use super::connection::Connection;
+use super::connection::{Connection, Door};
 use super::counters::{Caps, Permit, Refused, turn_away};
 use super::daemon::Daemon;
 use super::event::Event;
@@ -90,8 +90,8 @@ fn take(daemon: &Arc<Daemon>, stream: TcpStream, peer: SocketAddr, own: Option<S
     };
     let daemon = Arc::clone(daemon);
     let connection_stream = Arc::clone(&stream);
-    let repairs = own.is_some_and(|own| site.repairs_newlines(own));
-    let serve = move || serve(&daemon, connection_stream, client, &permit, repairs);
+    let door = own.map(|own| site.door(own)).unwrap_or_default();
+    let serve = move || serve(&daemon, connection_stream, client, &permit, door);
     if let Err(error) = thread::start("connection", serve) {
         Event::Trouble { doing: "starting a thread", error: &error.to_string() }.log();
         refuse(stream, "is out of threads");
@@ -103,13 +103,13 @@ fn serve(
     stream: Arc<TcpStream>,
     client: std::net::IpAddr,
     permit: &Permit,
-    repairs: bool,
+    door: Door,
 ) {
     let site = daemon.site();
     // The panic has been logged by the hook. The connection is closed, its message dropped; others go on.
     let _ = panic::catch_unwind(AssertUnwindSafe(|| {
         let mut transport = ServerTransport::Plain(TcpTransport::new(stream));
-        Connection::new(&site, &daemon.intake, permit, &mut transport, client).repairing(repairs).serve();
+        Connection::new(&site, &daemon.intake, permit, &mut transport, client).by(door).serve();
     }));
 }
 
