@@ -4,6 +4,7 @@ pub mod attempt;
 pub mod board;
 pub mod clock;
 pub mod connection;
+pub mod conversation;
 pub mod counters;
 pub mod daemon;
 pub mod delivery;
@@ -17,6 +18,7 @@ pub mod local;
 pub mod logger;
 pub mod logins;
 pub mod notices;
+pub mod password;
 pub mod schedule;
 pub mod site;
 #[cfg(test)]

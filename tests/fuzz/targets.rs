@@ -600,9 +600,28 @@ impl Server {
     }
 }
 
+/// One of the ways in which a session can be led.
+fn conduct(number: usize) -> client::Conduct {
+    let login = client::Login {
+        name: "tim".into(),
+        password: sasl::Secret::new(b"tanstaaf".to_vec()),
+        choice: "auto",
+        port: 587,
+        nonce: "nonce".into(),
+    };
+    let plain = client::Conduct::default();
+    match number % 5 {
+        0 => client::Conduct { tls: client::TlsUse::WhereOffered, ..plain },
+        1 => client::Conduct { tls: client::TlsUse::Required, login: Some(login), ..plain },
+        2 => client::Conduct { is_lmtp: true, ..plain },
+        _ => plain,
+    }
+}
+
 /// Lets a client with two messages talk to a server that sends `blocks`, and tells each step.
 fn play_client(blocks: &[u8], piece: usize) -> Vec<String> {
-    let mut session = client::Session::new("mx.example", ClientName::parse("box.example").unwrap());
+    let mut session =
+        client::Session::new("mx.example", ClientName::parse("box.example").unwrap(), conduct(blocks.len()));
     let mut envelope = Envelope::new(ReversePath::Mailbox(Mailbox::parse("a@box.example").unwrap()));
     envelope.body = Body::EightBitMime;
     let recipient = |name: &str| Recipient::new(Mailbox::parse(&format!("{name}@b.example")).unwrap());
@@ -612,15 +631,22 @@ fn play_client(blocks: &[u8], piece: usize) -> Vec<String> {
     let mut blocks = blocks.split(|&b| b == 0);
     let (mut was_sent, mut is_content_sent, mut waiting_for_outcome, mut log) =
         (false, false, Vec::new(), Vec::new());
+    let mut is_logging_in = false;
     loop {
         let step = session.next_step();
         // A command is not answered before it is sent, whatever has come by then (RFC 5321 §2.1, DESIGN section 4).
         assert!(!was_sent || matches!(step, client::Step::Read { .. }), "{step:?} before a reply");
         was_sent = matches!(step, client::Step::Send(_));
+        is_logging_in |= matches!(&step, client::Step::Send(octets) if octets.starts_with(b"AUTH "));
+        is_logging_in &= !matches!(step, client::Step::Ready | client::Step::Close(_));
         log.push(format!("{step:?}"));
         assert!(log.len() < 100_000, "the session never ends");
         match step {
+            // Lines of an exchange are no commands.
+            client::Step::Send(_) if is_logging_in => {}
             client::Step::Send(octets) => assert_commands(&octets),
+            client::Step::StartTls if log.len() % 5 == 0 => session.tls_failed("no"),
+            client::Step::StartTls => session.tls_established(client::Security::Verified, None),
             client::Step::Read { .. } => match blocks.next() {
                 None => session.lost(&client::Lost::Closed),
                 Some([]) => session.lost(&client::Lost::TimedOut),
