@@ -321,6 +321,7 @@ impl<'a> Connection<'a> {
             parameters: transaction.parameters,
             recipients: transaction.recipients,
             origin: Some(origin),
+            is_submitted: false,
             client,
         }
     }
