@@ -257,7 +257,7 @@ fn fields(section: &str) -> Vec<&str> {
         .map(|(start, _)| start)
         .chain([section.len()])
         .collect();
-    starts.windows(2).map(|pair| &section[pair[0]..pair[1]]).collect()
+    starts.windows(2).map(|pair| section.get(pair[0]..pair[1]).unwrap()).collect()
 }
 
 fn is_bcc(field: &str) -> bool {
