@@ -323,8 +323,9 @@ tables! {
         domain: Option<Domain> = "", Later, optional(one(host_name));
         /// Or single senders: { "root" = "alerts@example.com" }
         senders: Vec<(LocalPart, Mailbox)> = {}, Later, pairs(sender);
-        /// Adds what submitted mail lacks: Date, Message-ID, From, To, MIME-Version.
-        repair: bool = true, Later, one(boolean);
+        /// Adds what submitted mail lacks: Date, Message-ID, From, To, MIME-Version; and the domain of this host to
+        /// bare addresses. Bcc is taken out in any case. Lines over 998 octets are not re-encoded yet.
+        repair: bool = true, Now, one(boolean);
     }
 
     /// Storm control for mail that this host submits.

@@ -11,6 +11,7 @@
 //! | `restart` | crashes at each point of a settlement, and what is on the board afterwards |
 //! | `clock` | wall clocks that jump |
 //! | `inbound` | the server's side: local copies, large messages, panics, shutdown |
+//! | `submitted` | what this host's own clients submit is repaired, in memory and on disk |
 //! | `workers` | several threads at one queue: nothing is sent twice, nothing is forgotten |
 
 mod answers;
@@ -19,5 +20,6 @@ mod inbound;
 mod life;
 mod restart;
 mod routes;
+mod submitted;
 mod workers;
 mod world;
