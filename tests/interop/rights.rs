@@ -95,6 +95,7 @@ fn a_user_other_than_root_gives_up_what_the_service_manager_gave() {
     std::fs::copy(env!("CARGO_BIN_EXE_pillarbox"), &binary).unwrap();
     let serve = place.command(&binary);
     command.arg(serve.get_program()).args(serve.get_args());
+    command.stderr(std::fs::File::create(place.path("log")).unwrap());
     let daemon = place.run(&mut command);
     assert_of_all_threads(daemon.pid(), "Uid", 10, &[u64::from(uid); 4]);
     for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
