@@ -34,13 +34,13 @@ fn place_of_user() -> Option<Place> {
 fn of_threads(pid: u32, name: &str, radix: u32) -> Vec<Vec<u64>> {
     let tasks = files(Path::new(&format!("/proc/{pid}/task")));
     assert!(tasks.len() > 1, "the listener and the forwarder run");
-    let numbers = |task: &Path| {
-        let status = read_to_string(task.join("status")).unwrap();
-        let line =
-            status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap().to_owned();
+    // The thread of a connection may have ended in the meantime.
+    let statuses = tasks.iter().filter_map(|task| read_to_string(task.join("status")).ok());
+    let numbers = |status: String| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
         line.split_whitespace().map(|word| u64::from_str_radix(word, radix).unwrap()).collect()
     };
-    tasks.iter().map(|task| numbers(task)).collect()
+    statuses.map(numbers).collect()
 }
 
 fn assert_of_all_threads(pid: u32, name: &str, radix: u32, expected: &[u64]) {
