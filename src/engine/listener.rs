@@ -11,6 +11,7 @@ use crate::net::transport::TcpTransport;
 use crate::smtp::reply::Reply;
 use crate::sys::thread;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::io::retry_on_intr;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
@@ -50,11 +51,9 @@ impl Listener {
     /// Waits for a client, or until somebody calls [`wake`].
     fn wait(&self) {
         if let Some(waker) = &self.waker {
-            // An interruption only means that accept waits instead.
-            let _ = poll(
-                &mut [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(waker, PollFlags::IN)],
-                None,
-            );
+            let mut either = [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(waker, PollFlags::IN)];
+            // If this fails, accept waits instead.
+            let _ = retry_on_intr(|| poll(&mut either, None));
         }
     }
 }

@@ -1,7 +1,7 @@
 use super::client::send;
 use super::harness::{Place, SOON, files, program, run, wait_until};
 use super::service::{Supervisor, start_and_hear_ready};
-use std::fs::{Permissions, create_dir, metadata, read_to_string, set_permissions};
+use std::fs::{File, Permissions, create_dir, metadata, read_to_string, set_permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
@@ -54,9 +54,14 @@ fn root_becomes_the_user_for_good_before_the_first_connection() {
     let Some(place) = place_of_user() else { return };
     place.configure(&format!("user = \"{USER}\"\n"));
     let supervisor = Supervisor::listen(&place.path("notify"));
-    let mut command = place.command(Path::new(env!("CARGO_BIN_EXE_pillarbox")));
+    let serve = place.command(Path::new(env!("CARGO_BIN_EXE_pillarbox")));
+    let mut command = program("sh", "dash");
+    command.args(["-c", "umask 077; exec \"$@\"", "sh"]).arg(serve.get_program()).args(serve.get_args());
+    command.stderr(File::create(place.path("log")).unwrap());
     let daemon = start_and_hear_ready(&mut command, &supervisor);
     let pid = daemon.pid();
+    // Others must be able to pass through it to the drop directory, whatever root's umask is.
+    assert_eq!(metadata(place.path("state")).unwrap().mode() & 0o7777, 0o711);
     // Real, effective, saved, and that of files.
     assert_of_all_threads(pid, "Uid", 10, &[u64::from(id("-u")[0]); 4]);
     assert_of_all_threads(pid, "Gid", 10, &[u64::from(id("-g")[0]); 4]);
@@ -95,7 +100,7 @@ fn a_user_other_than_root_gives_up_what_the_service_manager_gave() {
     std::fs::copy(env!("CARGO_BIN_EXE_pillarbox"), &binary).unwrap();
     let serve = place.command(&binary);
     command.arg(serve.get_program()).args(serve.get_args());
-    command.stderr(std::fs::File::create(place.path("log")).unwrap());
+    command.stderr(File::create(place.path("log")).unwrap());
     let daemon = place.run(&mut command);
     assert_of_all_threads(daemon.pid(), "Uid", 10, &[u64::from(uid); 4]);
     for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
