@@ -16,6 +16,7 @@
 
 mod answers;
 mod clock;
+mod doors;
 mod inbound;
 mod life;
 mod restart;
