@@ -191,7 +191,9 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Learns from a proxy who the client is, and begins again to judge it.
+    /// Learns from a proxy who the client is, and begins again to judge it. Not inlined: what it needs on the stack is not
+    /// to be held for the life of each connection, nor what the handshake and a login need.
+    #[inline(never)]
     fn read_proxy_header(&mut self) -> Result<(), End> {
         let refused = |why: String| End::Silent(why);
         if !self.trusted {
@@ -301,6 +303,7 @@ impl<'a> Connection<'a> {
         self.act(next)
     }
 
+    #[inline(never)]
     fn shake_hands(&mut self) -> Result<(), End> {
         let no_certificate = || WireError::Io(std::io::Error::other("there is no certificate"));
         let handshake = self.handshake.take().ok_or_else(|| End::NoHandshake(no_certificate()))?;
@@ -312,6 +315,7 @@ impl<'a> Connection<'a> {
 
     /// Whether somebody may log in. Who fails often waits for the answer, whether it is a yes or a no: guesses get slow,
     /// and nothing is learnt from the wait.
+    #[inline(never)]
     fn judge_login(
         &mut self,
         credentials: &Credentials,
