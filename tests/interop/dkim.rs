@@ -1,14 +1,14 @@
 use super::client::Client;
-use super::harness::{LATER, Place};
+use super::harness::{LATER, Place, program, run};
 use crate::dkim::{has_dkimpy, verify};
 use openssl::pkey::PKey;
 use openssl::rsa::Rsa;
 use pillarbox::mail::base64;
 use std::os::unix::fs::PermissionsExt;
 
-/// From a client through the queue to smtp-sink, and there to dkimpy: what was signed is what has arrived.
+/// From a client through the queue to smtp-sink, and there to dkimpy and OpenDKIM: what was signed is what has arrived.
 #[test]
-fn what_arrives_has_signatures_that_dkimpy_takes() {
+fn what_arrives_has_signatures_that_others_take() {
     if !has_dkimpy() {
         return;
     }
@@ -43,13 +43,40 @@ fn what_arrives_has_signatures_that_dkimpy_takes() {
         format!("v=DKIM1; p={}", base64::encode(&keys[0].public_key_to_der().unwrap())),
         format!("v=DKIM1; k=ed25519; p={ed25519}"),
     ];
+    let keys = records.iter().enumerate();
+    let keys: String = keys.map(|(i, record)| format!("s{i}._domainkey.example.com {record}\n")).collect();
+    let opendkim = OpenDkim::new(&place, &keys);
     let sunk = place.sunk();
     assert_eq!(sunk.len(), 4, "{}", place.log());
     for file in sunk {
         let text = String::from_utf8(file).unwrap();
         let (_, message) = text.split_at(text.find("DKIM-Signature:").unwrap());
         assert_eq!(verify(message, &records), ["True"; 2], "{}", message.get(..2000).unwrap_or(message));
+        let told = opendkim.verify(message);
+        assert_eq!((told.matches("dkim=pass").count(), told.matches("dkim=fail").count()), (2, 0), "{told}");
+        let told = opendkim.verify(&message.replace("folded", "changed"));
+        assert_eq!((told.matches("dkim=pass").count(), told.matches("dkim=fail").count()), (0, 2), "{told}");
     }
     daemon.stop();
     assert_eq!(place.logged(&["event=trouble"]), [""; 0]);
+}
+
+/// OpenDKIM, which reads a file instead of DNS.
+struct OpenDkim<'a>(&'a Place);
+
+impl<'a> OpenDkim<'a> {
+    fn new(place: &'a Place, keys: &str) -> Self {
+        let keys = place.write("opendkim.keys", keys);
+        let keys = keys.display();
+        place.write("opendkim.conf", &format!("TestPublicKeys {keys}\nMode v\nAlwaysAddARHeader yes\nSyslog no\n"));
+        Self(place)
+    }
+
+    /// The Authentication-Results of a message with LF line ends.
+    fn verify(&self, message: &str) -> String {
+        let file = self.0.write("opendkim.message", &message.replace('\n', "\r\n"));
+        let mut command = program("opendkim", "opendkim");
+        let output = run(command.arg("-x").arg(self.0.path("opendkim.conf")).arg("-vvv").arg("-t").arg(file));
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    }
 }
