@@ -324,8 +324,7 @@ impl<'a> Signer<'a> {
     }
 }
 
-/// The fields of a header section that are signed, in the order in which they are: row by row, and within one from the
-/// bottom up (§5.4.2). `None` if a line is no field.
+/// The fields of a header section that are signed. `None` if a line is no field.
 fn fields(header: &[u8]) -> Option<Vec<Field>> {
     let mut fields = Vec::new();
     let mut rest = header;
@@ -339,8 +338,6 @@ fn fields(header: &[u8]) -> Option<Vec<Field>> {
         fields.extend(row.map(|row| Field { row, relaxed: relaxed(name, value) }));
         rest = after;
     }
-    fields.reverse();
-    fields.sort_by_key(|field| field.row);
     Some(fields)
 }
 
@@ -387,12 +384,15 @@ fn names(fields: &[Field]) -> Vec<&'static str> {
     names
 }
 
-/// What is signed (§3.7): the fields, and at last the signature's own without the signature.
+/// What is signed (§3.7): the fields, those of a name from the bottom up (§5.4.2), and at last the signature's own without
+/// the signature.
 fn signed_text(fields: &[Field], template: &str) -> Vec<u8> {
     let mut text = Vec::new();
-    for field in fields {
-        text.extend_from_slice(&field.relaxed);
-        text.extend_from_slice(b"\r\n");
+    for row in 0..SIGNED.len() {
+        for field in fields.iter().rev().filter(|field| field.row == row) {
+            text.extend_from_slice(&field.relaxed);
+            text.extend_from_slice(b"\r\n");
+        }
     }
     let (name, value) = template.split_once(':').unwrap_or_default();
     text.extend(relaxed(name.as_bytes(), value.as_bytes()));

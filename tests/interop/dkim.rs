@@ -68,7 +68,10 @@ impl<'a> OpenDkim<'a> {
     fn new(place: &'a Place, keys: &str) -> Self {
         let keys = place.write("opendkim.keys", keys);
         let keys = keys.display();
-        place.write("opendkim.conf", &format!("TestPublicKeys {keys}\nMode v\nAlwaysAddARHeader yes\nSyslog no\n"));
+        place.write(
+            "opendkim.conf",
+            &format!("TestPublicKeys {keys}\nMode v\nAlwaysAddARHeader yes\nSyslog no\n"),
+        );
         Self(place)
     }
 

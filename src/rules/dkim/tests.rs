@@ -135,9 +135,8 @@ fn the_signatures_of_rfc_8463() {
     let hash = base64::encode(&hash.finish());
     assert_eq!(hash, "2jUSOH9NhtVGCQWNr9BrIAPreKQjO6Sn7XIkfJVOzv8=");
     let mut all = fields(format!("{header}\n").as_bytes()).unwrap();
-    // Their order of names.
-    let order = ["from", "to", "subject", "date", "message-id"];
-    all.sort_by_key(|field| order.iter().position(|name| SIGNED[field.row].0 == *name));
+    // They have another order of names.
+    all.iter_mut().enumerate().for_each(|(i, field)| field.row = i);
     for (key, template, signature) in [
         (
             ed25519("football.example.com"),
