@@ -74,6 +74,11 @@ pub fn problems(
     for (table, key, text) in read_again(settings, places, &runs_as) {
         tell(places.of(table, key), text);
     }
+    for (i, key) in settings.dkim.iter().filter_map(|dkim| dkim.key.as_deref()).enumerate() {
+        if let Err(text) = secret(key).and_then(|()| readable(key, &runs_as)) {
+            tell(places.nth("dkim", "key", i), text);
+        }
+    }
     problems
 }
 

@@ -59,8 +59,6 @@ pub struct Chapter {
 pub struct Table {
     /// Its name; empty for the keys in front of all tables.
     pub name: &'static str,
-    /// Whether it works yet, as a whole.
-    pub availability: Availability,
     /// Its keys.
     pub rows: &'static [Row],
     /// For a table that may be repeated: adds a blank entry.
@@ -108,7 +106,7 @@ fn store<T: PartialEq>(slot: Option<&mut T>, value: Option<T>) -> bool {
 macro_rules! tables {
     ($(
         $(#[doc = $about:literal])+
-        $table:literal, $when_table:ident, $repeat:expr, $name:ident of |$settings:ident| $slot:expr => {
+        $table:literal, $repeat:expr, $name:ident of |$settings:ident| $slot:expr => {
             $( $(#[doc = $doc:literal])+ $key:ident: $type:ty = $default:tt, $when:ident, $kind:expr; )+
         }
         $( beside { $( #[doc = $field_doc:literal] $field:ident: $field_type:ty = $initial:expr; )+ } )?
@@ -142,7 +140,6 @@ macro_rules! tables {
         /// Every table, in the order of the manual; the keys in front of all tables come first.
         pub static TABLES: &[Table] = &[$( Table {
             name: $table,
-            availability: Availability::$when_table,
             repeat: $repeat,
             rows: &[$( Row {
                 key: stringify!($key),
@@ -159,7 +156,7 @@ const WAIT: (u64, u64) = (1, DAY);
 
 tables! {
     /// What the configuration says.
-    "", Now, None, Settings of |s| Some(s) => {
+    "", None, Settings of |s| Some(s) => {
         /// Name of this host in the greeting, EHLO and Received. Empty: /etc/mailname, else the system's name.
         hostname: Option<Domain> = "", Now, optional(one(host_name));
         /// Local user or address that gets mail for root, postmaster and system users without a mailbox,
@@ -202,7 +199,7 @@ tables! {
     }
 
     /// What a client may ask for.
-    "limits", Now, None, Limits of |s| Some(&mut s.limits) => {
+    "limits", None, Limits of |s| Some(&mut s.limits) => {
         /// Connections in all; above it 421.
         connections: u32 = 64, Now, one(count(1, 65_535));
         /// Connections of one address (IPv6: of one /64).
@@ -226,7 +223,7 @@ tables! {
     }
 
     /// TLS for those who connect to this host.
-    "tls", Now, None, Tls of |s| Some(&mut s.tls) => {
+    "tls", None, Tls of |s| Some(&mut s.tls) => {
         /// Certificate chain, PEM. Empty: a self-signed one is made and kept below `state`.
         certificate: Option<PathBuf> = "", Now, optional(one(path));
         /// Its private key, PEM; `user` must be able to read it, and others must not.
@@ -236,13 +233,13 @@ tables! {
     }
 
     /// Who may log in.
-    "auth", Now, None, Auth of |s| Some(&mut s.auth) => {
+    "auth", None, Auth of |s| Some(&mut s.auth) => {
         /// NAME:CRYPT-HASH a line; `pillarbox passwd NAME` prints one.
         users: Option<PathBuf> = "/etc/pillarbox/users", Now, optional(one(path));
     }
 
     /// Mail that stays here.
-    "local", Now, None, Local of |s| Some(&mut s.local) => {
+    "local", None, Local of |s| Some(&mut s.local) => {
         /// Domains delivered here. Empty text: localhost and hostname. Empty list: none.
         domains: Option<Vec<Domain>> = "", Now, optional(list(domain));
         /// Where Maildirs lie; {user}, {domain} and, at the beginning, {home} are filled in.
@@ -260,7 +257,7 @@ tables! {
     }
 
     /// Mail that goes on.
-    "relay", Now, None, Relay of |s| Some(&mut s.relay) => {
+    "relay", None, Relay of |s| Some(&mut s.relay) => {
         /// Networks that may relay without AUTH.
         trusted_networks: Vec<Network> = ["127.0.0.0/8", "::1"], Now, list(network);
         /// Foreign domains accepted from anyone and relayed (backup MX).
@@ -300,7 +297,7 @@ tables! {
     }
 
     /// Mail that waits.
-    "queue", Now, None, Queue of |s| Some(&mut s.queue) => {
+    "queue", None, Queue of |s| Some(&mut s.queue) => {
         /// Waits before the second attempt, the third and so on; the last repeats.
         retry: Vec<Duration> = ["1m", "5m", "15m", "30m", "1h", "2h", "4h"], Now, some(duration(1, 30 * DAY));
         /// Mail older than this returns to its sender.
@@ -316,7 +313,7 @@ tables! {
     }
 
     /// Mail that leaves this host, made fit for the world.
-    "rewrite", Now, None, Rewrite of |s| Some(&mut s.rewrite) => {
+    "rewrite", None, Rewrite of |s| Some(&mut s.rewrite) => {
         /// Becomes envelope sender, From and Sender. Empty: `relay.username` if that is an address.
         from: Option<Mailbox> = "", Later, optional(one(mailbox));
         /// Or only the domain of unqualified and local addresses.
@@ -329,7 +326,7 @@ tables! {
     }
 
     /// Storm control for mail that this host submits.
-    "digest", Now, None, Digest of |s| Some(&mut s.digest) => {
+    "digest", None, Digest of |s| Some(&mut s.digest) => {
         /// So many like messages in the window go out at once, the rest wait. 0: off.
         after: u32 = 0, Later, one(count(0, 1_000_000));
         /// The window; when it ends, what waited leaves as one multipart/digest.
@@ -337,7 +334,7 @@ tables! {
     }
 
     /// A sign for people when mail is stuck.
-    "alarm", Now, None, Alarm of |s| Some(&mut s.alarm) => {
+    "alarm", None, Alarm of |s| Some(&mut s.alarm) => {
         /// A message older than this, or a paused route, is an alarm.
         stuck_after: Duration = "4h", Later, one(duration(1, 365 * DAY));
         /// What is run then, with the reason in its environment.
@@ -345,7 +342,7 @@ tables! {
     }
 
     /// Names.
-    "dns", Now, None, Dns of |s| Some(&mut s.dns) => {
+    "dns", None, Dns of |s| Some(&mut s.dns) => {
         /// Servers, such as "127.0.0.1:5353". Empty list: those of /etc/resolv.conf.
         servers: Vec<SocketAddr> = [], Now, list(name_server);
         /// Believe the AD bit of a resolver that is not on loopback.
@@ -355,7 +352,7 @@ tables! {
     }
 
     /// What is told to people.
-    "log", Now, None, Log of |s| Some(&mut s.log) => {
+    "log", None, Log of |s| Some(&mut s.log) => {
         /// error | warn | info | debug | trace
         level: LogLevel = "info", Now, one(choice(&LEVELS));
         /// stderr | syslog
@@ -363,7 +360,7 @@ tables! {
     }
 
     /// Where mail comes in. Repeat the table for further listeners.
-    "listener", Now, Some(|s| s.listeners.push(Listener::blank())), Listener of |s| s.listeners.last_mut() => {
+    "listener", Some(|s| s.listeners.push(Listener::blank())), Listener of |s| s.listeners.last_mut() => {
         /// Addresses with their ports.
         address: Vec<SocketAddr> = ["127.0.0.1:25", "[::1]:25"], Now, some(listen_address);
         /// smtp | submission (STARTTLS, AUTH) | submissions (implicit TLS, AUTH) | lmtp
@@ -374,13 +371,13 @@ tables! {
         proxy_protocol: bool = false, Now, one(boolean);
     }
 
-    /// Signatures of mail that leaves this host. Repeat the table for further domains.
-    "dkim", Later, Some(|s| s.dkim.push(Dkim::blank())), Dkim of |s| s.dkim.last_mut() => {
-        /// Domain of From.
+    /// DKIM signatures of this host's own mail. Repeat the table for further keys; all three are needed.
+    "dkim", Some(|s| s.dkim.push(Dkim::blank())), Dkim of |s| s.dkim.last_mut() => {
+        /// Domain of From, or one above it.
         domain: Option<Domain> = "", Now, optional(one(host_name));
         /// Name of the key in DNS: SELECTOR._domainkey.DOMAIN
         selector: Option<Domain> = "", Now, optional(one(host_name));
-        /// Private key, PEM: RSA or Ed25519.
+        /// Private key, PEM: RSA (2048 bits) or Ed25519; `user` must be able to read it, and others must not.
         key: Option<PathBuf> = "", Now, optional(one(path));
     }
 }

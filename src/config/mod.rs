@@ -43,7 +43,13 @@ impl Places {
     /// Where the value of a key stands; `table` is empty for the keys in front of all tables. `None`: not set.
     #[must_use]
     pub fn of(&self, table: &str, key: &str) -> Option<Place> {
-        self.0.iter().find(|(t, k, _)| (*t, *k) == (table, key)).map(|(.., place)| *place)
+        self.nth(table, key, 0)
+    }
+
+    /// The same for a table that is repeated; counted are those that set the key.
+    #[must_use]
+    pub fn nth(&self, table: &str, key: &str, n: usize) -> Option<Place> {
+        self.0.iter().filter(|(t, k, _)| (*t, *k) == (table, key)).nth(n).map(|(.., place)| *place)
     }
 }
 

@@ -30,9 +30,6 @@ pub fn walk(file: &DeTable<'_>, settings: &mut Settings, report: &mut Report) {
             }
             continue;
         };
-        if table.availability == Availability::Later {
-            report.complaints.push((at, format!("`{}` is not available yet; remove it", table.name)));
-        }
         match (value.get_ref(), table.repeat) {
             (DeValue::Array(values), Some(_)) => {
                 values.iter().for_each(|value| walk_table(table, value, settings, report));
@@ -150,8 +147,7 @@ fn likeness(a: &str, b: &str) -> usize {
 fn check_whole(file: &DeTable<'_>, settings: &Settings, report: &mut Report) {
     let mut taken = Vec::new();
     for (i, listener) in settings.listeners.iter().enumerate() {
-        let at = file.get("listener").map_or(0, |value| {
-            let table = value.get_ref().as_array().and_then(|tables| tables.get(i)).unwrap_or(value);
+        let at = entry(file, "listener", i).map_or(0, |table| {
             table.get_ref().as_table().and_then(|table| table.get("address")).unwrap_or(table).span().start
         });
         for address in &listener.address {
@@ -162,10 +158,22 @@ fn check_whole(file: &DeTable<'_>, settings: &Settings, report: &mut Report) {
             taken.push(*address);
         }
     }
+    for (i, key) in settings.dkim.iter().enumerate() {
+        if key.domain.is_none() || key.selector.is_none() || key.key.is_none() {
+            let at = entry(file, "dkim", i).map_or(0, |table| table.span().start);
+            report.complaints.push((at, "[[dkim]] needs all of domain, selector and key; write them".into()));
+        }
+    }
     if settings.local.maildir.uses_home() && settings.local.users != super::Users::System {
         let at = report.places.iter().find(|(table, key, _)| (*table, *key) == ("local", "maildir"));
         let text =
             "{home} is known for users of the system alone; write users = \"system\", or a path from \"/\"";
         report.complaints.push((at.map_or(0, |(.., at)| *at), text.into()));
     }
+}
+
+/// A table that may be repeated: the value of its name, or one of several.
+fn entry<'a, 'v>(file: &'a DeTable<'v>, name: &str, i: usize) -> Option<&'a Value<'v>> {
+    let value = file.get(name)?;
+    Some(value.get_ref().as_array().and_then(|tables| tables.get(i)).unwrap_or(value))
 }

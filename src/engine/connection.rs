@@ -370,7 +370,7 @@ impl<'a> Connection<'a> {
             let text = "LMTP is for local recipients";
             return Err(Reply::new(550, EnhancedStatus::NOT_AUTHORIZED, text));
         }
-        self.site.admission.admit(&routed, self.trusted || self.session.login().is_some())?;
+        self.site.admission.admit(&routed, self.is_own())?;
         // A recipient who can't have a Maildir is told apart here: after the data it would be the end of the others', too.
         if self.site.routes.users == Users::Any
             && let Err(error) = self.site.maildir(&routed)
@@ -417,6 +417,11 @@ impl<'a> Connection<'a> {
         format!("{word}{secured}{authenticated}")
     }
 
+    /// Whether the client is one of this host's own: it may relay, and speak for its domains.
+    fn is_own(&self) -> bool {
+        self.trusted || self.session.login().is_some()
+    }
+
     fn submission(&self, transaction: Transaction<Accepted>) -> Submission {
         let client = self.client.to_string();
         let origin = Origin {
@@ -434,6 +439,7 @@ impl<'a> Connection<'a> {
             recipients: transaction.recipients,
             origin: Some(origin),
             is_submitted: self.service == Service::Submission,
+            is_own: self.is_own(),
             client,
             login: self.session.login().map(str::to_owned),
         }
@@ -548,7 +554,7 @@ impl<'a> Connection<'a> {
     fn hurried(&self, time: Duration) -> Duration {
         let open = self.permit.open_connections() as u64;
         let is_crowded = open * 4 > u64::from(self.site.settings.limits.connections) * 3;
-        if is_crowded && !self.trusted && self.session.login().is_none() { time.min(HURRIED) } else { time }
+        if is_crowded && !self.is_own() { time.min(HURRIED) } else { time }
     }
 }
 

@@ -84,6 +84,14 @@ pub struct Conversation {
     awaited: Option<(u32, Deadline)>,
 }
 
+/// What is sent after DATA, in canonical form: fields, and the message behind them.
+pub struct Content<'a> {
+    /// Whole fields with their line ends.
+    pub fields: &'a str,
+    /// The message.
+    pub entry: &'a Entry,
+}
+
 /// What a conversation has come to.
 pub enum Talk {
     /// What became of each recipient.
@@ -216,13 +224,13 @@ impl Conversation {
     }
 
     /// Does what the session says until it has news. `content` is what is sent after DATA.
-    pub fn talk(&mut self, content: Option<&Arc<Entry>>) -> Talk {
+    pub fn talk(&mut self, content: Option<&Content<'_>>) -> Talk {
         loop {
             match self.session.next_step() {
                 Step::Send(octets) => self.send(&octets),
                 Step::Read { waiting, reply } => self.read(waiting, reply),
                 Step::StartTls => self.start_tls(),
-                Step::SendContent => match content.map(|entry| self.send_content(entry)) {
+                Step::SendContent => match content.map(|content| self.send_content(content)) {
                     Some(Ok(())) => self.session.content_sent(),
                     Some(Err(lost)) => self.session.lost(&lost),
                     None => self.session.lost(&Lost::Broken("there is no message to send".into())),
@@ -262,10 +270,11 @@ impl Conversation {
         }
     }
 
-    fn send_content(&mut self, entry: &Entry) -> Result<(), Lost> {
+    fn send_content(&mut self, &Content { fields, entry }: &Content<'_>) -> Result<(), Lost> {
         let (mut encoder, mut content) = (DotEncoder::default(), entry.content(0));
         let size = usize::try_from(entry.message_octets()).unwrap_or(usize::MAX).clamp(1, PIECE_OCTETS);
         let (mut piece, mut wire) = (vec![0; size], Vec::with_capacity(size + size / 16));
+        encoder.encode(fields.as_bytes(), &mut wire);
         let mut left = entry.message_octets();
         while left > 0 {
             let length = content.read(&mut piece).map_err(|error| Lost::Broken(error.to_string()))?;

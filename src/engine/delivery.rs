@@ -6,7 +6,8 @@
 
 use super::attempt::Attempt;
 use super::board::{Hop, Job};
-use super::conversation::{Conversation, Talk};
+use super::conversation::{Content, Conversation, Talk};
+use super::dkim;
 use super::forwarder::Forwarder;
 use super::hosts::{self, Unreachable};
 use super::site::Site;
@@ -112,6 +113,9 @@ fn worse(before: Option<Unreachable>, now: Unreachable) -> Unreachable {
 /// Sends one message to its recipients at this hop. `None`: the conversation can go on.
 fn deliver(forwarder: &Forwarder, hop: &Hop, job: Job, conversation: &mut Conversation) -> Option<End> {
     let mut attempt = forwarder.begin_attempt(hop, job)?;
+    let site = forwarder.site();
+    let signatures = dkim::signatures(&site, &attempt.entry, forwarder.clock.now().wall);
+    let more_octets = (signatures.len() + signatures.matches('\n').count()) as u64;
     let end = loop {
         let envelope = &attempt.entry.description().envelope;
         let untried = attempt.untried();
@@ -119,10 +123,10 @@ fn deliver(forwarder: &Forwarder, hop: &Hop, job: Job, conversation: &mut Conver
         if recipients.is_empty() {
             break None;
         }
-        let size_octets = attempt.entry.message_octets() + attempt.entry.message_lines();
+        let size_octets = more_octets + attempt.entry.message_octets() + attempt.entry.message_lines();
         conversation.session.begin(&Transaction { envelope, recipients: &recipients, size_octets });
         let entry = Arc::clone(&attempt.entry);
-        match conversation.talk(Some(&entry)) {
+        match conversation.talk(Some(&Content { fields: &signatures, entry: &entry })) {
             Talk::Finished(outcomes) => attempt.note(&untried, outcomes),
             Talk::Ready => {}
             Talk::Over(end) => break Some(end),

@@ -98,6 +98,8 @@ pub struct Submission {
     /// This host's own clients submit it: it loses its Bcc and is repaired. Neither is done to mail in transit and to
     /// what this program wrote itself.
     pub is_submitted: bool,
+    /// Its sender may speak for this host; see [`Envelope::is_own`].
+    pub is_own: bool,
     /// Who sent it, for the log.
     pub client: String,
     /// The name with which the client has logged in.
@@ -436,6 +438,7 @@ impl Incoming<'_> {
         envelope.body = parameters.body;
         envelope.smtputf8 = parameters.smtputf8;
         envelope.require_tls = parameters.require_tls;
+        envelope.is_own = self.submission.is_own;
         envelope.ret = parameters.ret;
         envelope.envid.clone_from(&parameters.envid);
         envelope.recipients.clone_from(&self.remote);

@@ -91,6 +91,7 @@ fn to_queue(forwarder: &Forwarder, site: &Site, entry: &Entry, routed: Routed) -
         recipients: vec![routed.into()],
         origin: None,
         is_submitted: false,
+        is_own: envelope.is_own,
         client: entry.id().to_string(),
         login: None,
     };

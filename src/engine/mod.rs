@@ -8,6 +8,7 @@ pub mod conversation;
 pub mod counters;
 pub mod daemon;
 pub mod delivery;
+pub mod dkim;
 pub mod event;
 pub mod forwarder;
 pub mod hosts;

@@ -79,6 +79,7 @@ fn send(forwarder: &Forwarder, site: &Site, entry: &Entry, notice: &Notice) -> R
         recipients,
         origin: None,
         is_submitted: false,
+        is_own: true,
         client: format!("bounce of {}", entry.id()),
         login: None,
     };

@@ -10,6 +10,7 @@ use crate::mail::address::{Domain, Mailbox};
 use crate::net::tls_client::Connector;
 use crate::net::transport;
 use crate::rules::admission::AdmissionPolicy;
+use crate::rules::dkim::DkimKey;
 use crate::rules::retry::RetryPolicy;
 use crate::rules::route::{
     Account, Accounts, Destination, Exception, ExceptionTarget, LookupFailed, RoutePolicy, Routed, Users,
@@ -47,6 +48,8 @@ pub struct Site {
     pub logins: Logins,
     /// TLS towards next hops.
     pub connector: Connector,
+    /// What signs this host's own mail; empty until the caller has read the keys.
+    pub dkim: Vec<DkimKey>,
     /// What the server offers.
     pub terms: Arc<Terms>,
     /// Addresses with ports on which this host takes mail: an MX host that is one of them is this host.
@@ -92,6 +95,7 @@ impl Site {
             tls,
             connector: Connector::new(settings.relay.ca_file.clone()),
             logins,
+            dkim: Vec::new(),
             terms: Arc::new(terms),
             listens_on,
             settings,

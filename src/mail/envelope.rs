@@ -15,6 +15,9 @@ pub struct Envelope {
     pub smtputf8: bool,
     /// REQUIRETLS was asked for (RFC 8689).
     pub require_tls: bool,
+    /// It came from who may speak for this host: DKIM signs it. What strangers send to those that this host serves, such
+    /// as the domains that it is backup for, must not get a signature by which it looks genuine.
+    pub is_own: bool,
     /// How much of the message a bounce returns (RFC 3461 §4.3).
     pub ret: Option<Ret>,
     /// The sender's own name for this transaction, in xtext form (RFC 3461 §4.4).
@@ -31,6 +34,7 @@ impl Envelope {
             body: Body::SevenBit,
             smtputf8: false,
             require_tls: false,
+            is_own: false,
             ret: None,
             envid: None,
         }

@@ -5,7 +5,7 @@
 
 use super::exit::Failure;
 use crate::config::{Account, Problem, files, load_with_places};
-use crate::engine::tls;
+use crate::engine::{dkim, tls};
 use crate::mail::date::WallTime;
 use crate::sys::clock::{Clock, SystemClock};
 use std::io::Write;
@@ -44,7 +44,12 @@ pub fn problems(
             if problems.is_empty()
                 && let Err((key, text)) = tls::configured(&settings, WallTime(SystemClock.wall_micros()))
             {
-                problems.push(Problem { file, place: places.of("tls", key), text });
+                problems.push(Problem { file: file.clone(), place: places.of("tls", key), text });
+            }
+            if problems.is_empty()
+                && let Err((i, text)) = dkim::load(&settings)
+            {
+                problems.push(Problem { file, place: places.nth("dkim", "key", i), text });
             }
             problems
         }
@@ -112,6 +117,38 @@ mod tests {
             assert_eq!(told.is_empty(), is_good, "{mode:o}: {told}");
             assert_eq!(told.contains("user \"pb\" can't read"), !is_good, "{mode:o}: {told}");
         }
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn a_dkim_key_of_no_use_is_told_with_its_place() {
+        let directory = std::env::temp_dir().join(format!("pillarbox-check-dkim-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let (file, d) = (directory.join("pillarbox.toml"), directory.display());
+        let mut text =
+            format!("state = \"{d}/s\"\ncontrol = \"{d}/c.sock\"\nlocal.maildir = \"{d}/{{user}}\"\n");
+        for name in ["good", "bad"] {
+            text += &format!("[[dkim]]\ndomain = \"a.example\"\nselector = \"s\"\nkey = \"{d}/{name}\"\n");
+        }
+        std::fs::write(&file, text).unwrap();
+        let key = openssl::pkey::PKey::generate_ed25519().unwrap().private_key_to_pem_pkcs8().unwrap();
+        for (name, octets) in [("good", &key[..]), ("bad", b"none")] {
+            let path = directory.join(name);
+            std::fs::write(&path, octets).unwrap();
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        }
+        let user = own_account();
+        let told: Vec<String> = problems(&file, &Account { uid: 1, ..user.clone() }, &look_up)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert!(user.uid != 0 || told.iter().any(|problem| problem.contains("can't read")), "{told:?}");
+        let told: Vec<String> =
+            problems(&file, &user, &|_| Some(own_account())).iter().map(ToString::to_string).collect();
+        assert!(
+            told.len() == 1 && told[0].contains(":11:7: ") && told[0].contains("bad\" holds no private key"),
+            "{told:?}"
+        );
         std::fs::remove_dir_all(&directory).unwrap();
     }
 

@@ -4,11 +4,12 @@ use super::check;
 use super::exit::{self, Failure};
 use crate::config::{LogTarget, Settings, host, load};
 use crate::engine::daemon::Daemon;
+use crate::engine::dkim;
 use crate::engine::event::Event;
 use crate::engine::listener::{self, Listener};
 use crate::engine::logger::{Logger, Target};
 use crate::engine::site::Site;
-use crate::engine::tls::{Blame, Tls};
+use crate::engine::tls::Tls;
 use crate::mail::address::Domain;
 use crate::mail::date::WallTime;
 use crate::store::durable::Owner;
@@ -45,10 +46,9 @@ pub fn run(config: &Path) -> Result<(), Failure> {
     // Rights are given up for the thread that runs and for those that it starts: nothing before this starts any.
     let queue = open_state(&settings)?;
     let hostname = host::name(settings.hostname.as_ref());
-    // As `user`, who must be able to read the key again at SIGHUP.
-    let tls = Tls::load(&settings, &hostname, now());
-    let tls = tls.map_err(|blame| Failure::new(exit::CONFIG, blame_text(&blame)))?;
-    let daemon = Arc::new(Daemon::new(site(settings, hostname, tls, &listeners), queue));
+    // As `user`, who must be able to read the keys again at SIGHUP.
+    let site = site(settings, hostname, &listeners).map_err(|text| Failure::new(exit::CONFIG, text))?;
+    let daemon = Arc::new(Daemon::new(site, queue));
     let started = daemon.start(&listeners);
     started.map_err(|error| Failure::new(exit::TEMPORARY, format!("no thread can be started: {error}")))?;
     Event::Notice("ready").log();
@@ -163,11 +163,15 @@ fn find_user(settings: &Settings) -> Result<Option<user::Account>, Failure> {
     }
 }
 
-/// The host as configured, which listens where it listens: inherited sockets are in no configuration.
-fn site(settings: Settings, hostname: Domain, tls: Option<Tls>, listeners: &[Arc<Listener>]) -> Site {
+/// The host as configured, with its keys read. It listens where it listens: inherited sockets are in no configuration.
+fn site(settings: Settings, hostname: Domain, listeners: &[Arc<Listener>]) -> Result<Site, String> {
+    let now = WallTime(SystemClock.wall_micros());
+    let tls = Tls::load(&settings, &hostname, now).map_err(|(key, text)| format!("tls.{key}: {text}"))?;
+    let dkim = dkim::load(&settings).map_err(|(_, text)| format!("dkim.key: {text}"))?;
     let mut site = Site::new(settings, hostname, tls);
+    site.dkim = dkim;
     site.listens_on.extend(listeners.iter().filter_map(|listener| listener.address()));
-    site
+    Ok(site)
 }
 
 fn reload(daemon: &Daemon, config: &Path, listeners: &[Arc<Listener>]) {
@@ -178,12 +182,12 @@ fn reload(daemon: &Daemon, config: &Path, listeners: &[Arc<Listener>]) {
                 // The system's name is asked once: asking again could wait for DNS.
                 None => daemon.site().hostname.clone(),
             };
-            match Tls::load(&settings, &hostname, now()) {
-                Ok(tls) => {
-                    daemon.reload(site(settings, hostname, tls, listeners));
+            match site(settings, hostname, listeners) {
+                Ok(site) => {
+                    daemon.reload(site);
                     Event::Notice("configuration read again").log();
                 }
-                Err(blame) => stays(&blame_text(&blame)),
+                Err(text) => stays(&text),
             }
         }
         Err(problems) => {
@@ -196,12 +200,4 @@ fn reload(daemon: &Daemon, config: &Path, listeners: &[Arc<Listener>]) {
 
 fn stays(error: &str) {
     Event::Trouble { doing: "reading the configuration again; the old one stays", error }.log();
-}
-
-fn now() -> WallTime {
-    WallTime(SystemClock.wall_micros())
-}
-
-fn blame_text((key, text): &Blame) -> String {
-    format!("tls.{key}: {text}")
 }

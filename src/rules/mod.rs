@@ -7,6 +7,7 @@ pub mod auth_failures;
 pub mod bounce;
 pub mod breaker;
 pub mod cron;
+pub mod dkim;
 pub mod mx;
 pub mod password;
 pub mod rate;

@@ -2,7 +2,7 @@
 //! named exists. A message says which side has too much; usually the text is what has to follow.
 
 use expect_test::expect_file;
-use pillarbox::config::keys::{Availability, Chapter, MANUAL, Row, TABLES, Table};
+use pillarbox::config::keys::{Availability, Chapter, MANUAL, TABLES, Table};
 use pillarbox::smtp::extension::EXTENSIONS;
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -223,14 +223,10 @@ fn manual_table(text: &mut String, table: &Table, chapter: &Chapter) {
             (table, None) => format!("{table}.{}", row.key),
         };
         write!(text, ".TP\n\\fB{name}\\fR = {}\n{}\n", roff(row.default), roff(about)).unwrap();
-        if is_later(table, row) {
+        if row.availability == Availability::Later {
             text.push_str(".br\nNot available yet.\n");
         }
     }
-}
-
-fn is_later(table: &Table, row: &Row) -> bool {
-    table.availability == Availability::Later || row.availability == Availability::Later
 }
 
 /// Text as roff reads it: nothing is a request or an escape, and all is ASCII.

@@ -11,6 +11,8 @@
 
 /// What may use what, where unsafe and syncs may stand, how long things may be: rules about the source itself.
 mod architecture;
+/// DKIM signatures, verified by dkimpy.
+mod dkim;
 /// README and manual against the rows of the code, so that neither tells what is not so.
 mod documentation;
 /// The filter of fail2ban against the log lines that it is for, and against those that only look like them.

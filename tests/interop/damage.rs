@@ -222,6 +222,7 @@ fn a_panic_in_a_worker_delays_its_message_and_nothing_else() {
         recipients: vec![site.routes.route(&to, &SystemAccounts).unwrap().into()],
         origin: None,
         is_submitted: false,
+        is_own: false,
         client: "test".into(),
         login: None,
     };

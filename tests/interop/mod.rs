@@ -20,6 +20,8 @@ mod clock;
 mod crash;
 /// Standard error that is gone or stuck, and panics.
 mod damage;
+/// Signatures, from a client to smtp-sink.
+mod dkim;
 /// From smtp-source into a Maildir.
 mod intake;
 /// Memory of an idle daemon and of its connections, and the size of the binary.

@@ -220,5 +220,14 @@ fn the_key_is_for_the_user_and_for_no_others() {
     assert!(readable(&root.join("link"), &group).unwrap_err().contains(&format!("because of \"{d}/pki\" (")));
     chmod(&root.join("pki"), 0o755);
     assert_eq!(readable(&root.join("link"), &group), Ok(()));
+    let dkim =
+        |key: &str| format!("[[dkim]]\ndomain = \"a.example\"\nselector = \"s\"\nkey = \"{d}/pki/{key}\"\n");
+    chmod(&root.join("pki/key"), 0o640);
+    assert_eq!(told(&root, &dkim("key"), &group), [""; 0]);
+    let [open, closed, none] =
+        told(&root, &[dkim("chain"), dkim("key"), dkim("none")].concat(), &stranger).try_into().unwrap();
+    assert!(open.contains("others may use \"D/pki/chain\""), "{open}");
+    assert!(closed.contains("can't read \"D/pki/key\" because of"), "{closed}");
+    assert!(none.contains("\"D/pki/none\" can't be read"), "{none}");
     std::fs::remove_dir_all(&root).unwrap();
 }

@@ -134,6 +134,7 @@ fn a_large_message_is_the_same_everywhere_and_needs_little_memory() {
         recipients: recipients.unwrap().into_iter().map(Into::into).collect(),
         origin: None,
         is_submitted: false,
+        is_own: false,
         client: "test".into(),
         login: None,
     };

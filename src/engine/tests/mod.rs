@@ -12,6 +12,7 @@
 //! | `clock` | wall clocks that jump |
 //! | `inbound` | the server's side: local copies, large messages, panics, shutdown |
 //! | `submitted` | what this host's own clients submit is repaired, in memory and on disk |
+//! | `signed` | DKIM: whose mail is signed, by which key |
 //! | `workers` | several threads at one queue: nothing is sent twice, nothing is forgotten |
 
 mod answers;
@@ -21,6 +22,7 @@ mod inbound;
 mod life;
 mod restart;
 mod routes;
+mod signed;
 mod submitted;
 mod workers;
 mod world;

@@ -30,6 +30,7 @@ fn take(world: &World, is_submitted: bool, content: &str) -> Result<QueueId, Ref
         recipients: vec![routed(ALICE), routed(FAR)],
         origin: Some(origin),
         is_submitted,
+        is_own: false,
         client: "192.0.2.7".into(),
         login: None,
     };

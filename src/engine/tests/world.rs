@@ -801,7 +801,8 @@ fn make_site(directory: &Path, name: &str, config: &str) -> Site {
          dns.servers = \"192.0.2.53\"\nlimits.free_space = 0\n{config}\n"
     );
     let settings = config::parse(&text, "world.toml").unwrap_or_else(|problems| panic!("{problems:?}"));
-    Site::new(settings, Domain::parse(name).unwrap(), None)
+    let dkim = crate::engine::dkim::load(&settings).unwrap();
+    Site { dkim, ..Site::new(settings, Domain::parse(name).unwrap(), None) }
 }
 
 impl Drop for World {

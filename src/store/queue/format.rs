@@ -124,6 +124,9 @@ impl Description {
         if envelope.require_tls {
             line("requiretls", "yes");
         }
+        if envelope.is_own {
+            line("own", "yes");
+        }
         if let Some(ret) = envelope.ret {
             line("ret", if ret == Ret::Full { "full" } else { "hdrs" });
         }
@@ -156,6 +159,7 @@ impl Description {
                 "body" => envelope.body = Body::EightBitMime,
                 "smtputf8" => envelope.smtputf8 = true,
                 "requiretls" => envelope.require_tls = true,
+                "own" => envelope.is_own = true,
                 "ret" => envelope.ret = Some(if value == "full" { Ret::Full } else { Ret::Headers }),
                 "envid" => envelope.envid = Some(value),
                 "to" => envelope.recipients.push(Recipient::new(Mailbox::parse(&value).ok()?)),

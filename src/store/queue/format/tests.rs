@@ -25,7 +25,7 @@ prop_compose! {
     fn any_description()(
         sender in prop::option::of(any_mailbox()),
         recipients in prop::collection::vec(any_recipient(), 0..5),
-        (eight_bit, smtputf8, require_tls) in any::<(bool, bool, bool)>(),
+        (eight_bit, smtputf8, require_tls, is_own) in any::<(bool, bool, bool, bool)>(),
         ret in prop::option::of(prop::bool::ANY),
         envid in any::<Option<String>>(),
         origin: String,
@@ -38,6 +38,7 @@ prop_compose! {
                 body: if eight_bit { Body::EightBitMime } else { Body::SevenBit },
                 smtputf8,
                 require_tls,
+                is_own,
                 ret: ret.map(|full| if full { Ret::Full } else { Ret::Headers }),
                 envid,
             },
