@@ -217,7 +217,7 @@ tables! {
         command_timeout: Duration = "5m", Now, one(duration(WAIT.0, WAIT.1));
         /// Without an octet of data; after the first minute at least 500 octets/s on average, too.
         data_timeout: Duration = "3m", Now, one(duration(WAIT.0, WAIT.1));
-        /// A whole session. Above 75 % of `connections` all three shrink to 10 s for clients without AUTH or trust.
+        /// A whole session. From 75 % of `connections` on all three shrink to 10 s for clients without AUTH or trust.
         session_timeout: Duration = "1h", Now, one(duration(WAIT.0, 7 * DAY));
         /// Messages of one address in a minute; above it 450. 0: no limit.
         messages_per_minute_per_ip: u32 = 0, Now, one(count(0, 1_000_000));

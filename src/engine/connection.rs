@@ -28,7 +28,7 @@ use std::time::Duration;
 const COMMAND_BUFFER_OCTETS: usize = 4096;
 /// Room for data, while there is much of it.
 const DATA_BUFFER_OCTETS: usize = 64 * 1024;
-/// Deadlines shrink to this for strangers when connections run short (INTERFACE section 2).
+/// Commands, data and sessions of strangers have so long in all when connections run short (INTERFACE section 2).
 const HURRIED: Duration = Duration::from_secs(10);
 /// Slow data is borne with for so long …
 const DATA_GRACE: Duration = Duration::from_secs(60);
@@ -77,6 +77,8 @@ pub struct Connection<'a> {
     input: Input,
     replies: Vec<u8>,
     session_deadline: Deadline,
+    /// The end of the session when connections run short and the client is a stranger.
+    hurried_deadline: Deadline,
 }
 
 impl<'a> Connection<'a> {
@@ -105,6 +107,7 @@ impl<'a> Connection<'a> {
             input: Input::new(COMMAND_BUFFER_OCTETS),
             replies: Vec::new(),
             session_deadline: Deadline::after(site.settings.limits.session_timeout),
+            hurried_deadline: Deadline::after(HURRIED),
         }
     }
 
@@ -171,20 +174,20 @@ impl<'a> Connection<'a> {
         let limits = &self.site.settings.limits;
         let line_started = !self.input.octets().is_empty();
         if !line_started {
-            self.input.line_deadline = Deadline::after(self.hurried(limits.command_timeout));
+            self.input.line_deadline = Deadline::after(limits.command_timeout);
         }
-        let deadline = self.input.line_deadline.min(self.session_deadline);
+        let deadline = self.input.line_deadline;
         if self.permit.is_stopping() && !self.session.is_in_transaction() {
             return Err(End::Aborted("is shutting down"));
         }
-        let filled = self.input.fill(self.transport, deadline);
+        let filled = self.fill(deadline);
         // Whole transactions come in one piece from clients that pipeline: a shutdown waits for what is in hand.
         self.permit.set_busy(true);
         match filled {
             Ok(()) if line_started => Ok(()),
             Ok(()) => {
                 // The line has its own time, from its first octet on.
-                self.input.line_deadline = Deadline::after(self.hurried(limits.command_timeout));
+                self.input.line_deadline = Deadline::after(limits.command_timeout);
                 Ok(())
             }
             Err(WireError::TimedOut) => Err(End::Aborted("timed out waiting for a command")),
@@ -239,8 +242,8 @@ impl<'a> Connection<'a> {
         // TLS (CVE-2011-0411). What is still in the socket makes the handshake fail.
         self.input.clear();
         let Some(handshake) = self.handshake.take() else { return Err(End::Aborted("lost a handshake")) };
-        let time = self.hurried(HANDSHAKE.min(self.site.settings.limits.command_timeout));
-        let deadline = Deadline::after(time).min(self.session_deadline);
+        let time = HANDSHAKE.min(self.site.settings.limits.command_timeout);
+        let deadline = Deadline::after(time).min(self.session_end());
         self.tls = Some(self.transport.start_tls(handshake, deadline).map_err(End::NoHandshake)?);
         Ok(())
     }
@@ -252,12 +255,12 @@ impl<'a> Connection<'a> {
             let text = "too many messages in a minute; come again later";
             return Err(Reply::new(450, EnhancedStatus::POLICY_NOW, text));
         }
-        let needed = self.site.settings.limits.free_space.saturating_add(parameters.size_octets.unwrap_or(0));
+        let (kept, declared) = (self.site.settings.limits.free_space, parameters.size_octets.unwrap_or(0));
         let maildirs = self.site.settings.local.maildir.fixed_directory();
         let state = Some(self.site.settings.state.as_path());
         for path in [state, maildirs.filter(|path| Some(*path) != state)].into_iter().flatten() {
             // A file system that can't be asked says no when it is written to.
-            if free_space(path).is_ok_and(|space| space < needed) {
+            if free_space(path).is_ok_and(|space| !has_room(space, kept, declared)) {
                 return Err(Reply::new(452, EnhancedStatus::SYSTEM_FULL, "no space left on the disk"));
             }
         }
@@ -409,9 +412,8 @@ impl<'a> Connection<'a> {
 
     /// Waits for more of the data.
     fn fill_with_data(&mut self) -> Result<(), End> {
-        let timeout = self.hurried(self.site.settings.limits.data_timeout);
         self.input.grow_if_full();
-        match self.input.fill(self.transport, Deadline::after(timeout).min(self.session_deadline)) {
+        match self.fill(Deadline::after(self.site.settings.limits.data_timeout)) {
             Ok(()) => Ok(()),
             Err(WireError::TimedOut) => Err(End::Aborted("timed out waiting for data")),
             Err(error) => Err(error.into()),
@@ -430,11 +432,26 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    /// The time a client gets: little, if it is a stranger and connections run short.
-    fn hurried(&self, time: Duration) -> Duration {
+    /// Reads at least one octet. A stranger's wait can become too long while it lasts: it is looked at now and then.
+    fn fill(&mut self, deadline: Deadline) -> Result<(), WireError> {
+        loop {
+            let end = deadline.min(self.session_end());
+            let step = if self.trusted { end } else { end.min(Deadline::after(HURRIED)) };
+            match self.input.fill(self.transport, step) {
+                Err(WireError::TimedOut)
+                    if !self.trusted && !end.min(self.session_end()).remaining().is_zero() => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// When the session has to end: soon, if the client is a stranger and connections run short. Strangers can take up
+    /// three quarters of them, so from there on.
+    fn session_end(&self) -> Deadline {
         let open = self.permit.open_connections() as u64;
-        let is_crowded = open * 4 > u64::from(self.site.settings.limits.connections) * 3;
-        if is_crowded && !self.trusted { time.min(HURRIED) } else { time }
+        let is_crowded = open * 4 >= u64::from(self.site.settings.limits.connections) * 3;
+        let is_hurried = is_crowded && !self.trusted;
+        if is_hurried { self.session_deadline.min(self.hurried_deadline) } else { self.session_deadline }
     }
 }
 
@@ -471,8 +488,13 @@ fn commit(incoming: Incoming<'_>) -> Result<QueueId, Reply> {
     })
 }
 
+/// Whether a message of `declared` octets leaves `kept` ones free.
+pub(super) const fn has_room(free: u64, kept: u64, declared: u64) -> bool {
+    free >= kept.saturating_add(declared)
+}
+
 /// An octet a minute must not hold a thread for an hour.
-fn is_too_slow(octets: u64, elapsed: Duration) -> bool {
+pub(super) fn is_too_slow(octets: u64, elapsed: Duration) -> bool {
     elapsed > DATA_GRACE && octets / elapsed.as_secs().max(1) < DATA_MIN_RATE
 }
 

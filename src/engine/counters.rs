@@ -179,13 +179,13 @@ impl Drop for Permit {
 }
 
 /// Says 421 to a client for whom there is no place, without a thread and without waiting.
-pub fn turn_away(stream: TcpStream, reply: &crate::smtp::reply::Reply) {
+pub fn turn_away(stream: &TcpStream, reply: &crate::smtp::reply::Reply) {
     let mut octets = Vec::new();
     reply.print(&mut octets);
     // A fresh connection has room for a line; whoever left none gets none.
     let _ = stream.set_nonblocking(true);
     // One write and no deadline: on a busy machine that could pass before the write.
-    let _ = (&stream).write(&octets);
+    let _ = (&*stream).write(&octets);
 }
 
 #[cfg(test)]

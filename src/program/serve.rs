@@ -3,6 +3,7 @@
 use super::check;
 use super::exit::{self, Failure};
 use crate::config::{LogTarget, Settings, host, load};
+use crate::engine::capacity::Capacity;
 use crate::engine::daemon::Daemon;
 use crate::engine::event::Event;
 use crate::engine::listener;
@@ -24,9 +25,11 @@ use std::sync::Arc;
 /// # Errors
 /// It could not begin.
 pub fn run(config: &Path) -> Result<(), Failure> {
-    let settings = load(config).map_err(|problems| Failure::problems(&problems))?;
+    let mut settings = load(config).map_err(|problems| Failure::problems(&problems))?;
     memory::limit_arenas();
     start_logging(&settings);
+    let capacity = Capacity::measure();
+    capacity.fit(&mut settings);
     // What the settings name may be mended while the daemon runs, and need not stop it: a box that only sends alerts
     // has no use for the Maildirs that it can't write. What it can't do without fails below, in its own words.
     for problem in check::problems(config, &check::own_account(), &check::look_up) {
@@ -49,7 +52,7 @@ pub fn run(config: &Path) -> Result<(), Failure> {
         match signals.wait() {
             Signal::Stop => break daemon.stop(&listeners),
             Signal::Flush => daemon.flush(),
-            Signal::Reload => reload(&daemon, config),
+            Signal::Reload => reload(&daemon, config, capacity),
         }
     }
     Ok(())
@@ -129,9 +132,10 @@ fn find_user(settings: &Settings) -> Result<Option<user::Account>, Failure> {
     }
 }
 
-fn reload(daemon: &Daemon, config: &Path) {
+fn reload(daemon: &Daemon, config: &Path, capacity: Capacity) {
     match load(config) {
-        Ok(settings) => {
+        Ok(mut settings) => {
+            capacity.fit(&mut settings);
             let hostname = match &settings.hostname {
                 Some(hostname) => hostname.clone(),
                 // The system's name is asked once: asking again could wait for DNS.
