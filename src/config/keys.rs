@@ -238,7 +238,7 @@ tables! {
     /// Who may log in.
     "auth", Now, None, Auth of |s| Some(&mut s.auth) => {
         /// NAME:CRYPT-HASH a line; `pillarbox passwd NAME` prints one.
-        users: Option<PathBuf> = "/etc/pillarbox/users", Later, optional(one(path));
+        users: Option<PathBuf> = "/etc/pillarbox/users", Now, optional(one(path));
     }
 
     /// Mail that stays here.

@@ -26,9 +26,9 @@ pub enum ListenerKind {
 /// The words of `listener.kind`.
 pub static LISTENER_KINDS: [Choice<ListenerKind>; 4] = [
     ("smtp", ListenerKind::Smtp, Now),
-    ("submission", ListenerKind::Submission, Later),
-    ("submissions", ListenerKind::Submissions, Later),
-    ("lmtp", ListenerKind::Lmtp, Later),
+    ("submission", ListenerKind::Submission, Now),
+    ("submissions", ListenerKind::Submissions, Now),
+    ("lmtp", ListenerKind::Lmtp, Now),
 ];
 
 /// Whether TLS is used with MX hosts.

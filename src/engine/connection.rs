@@ -5,8 +5,11 @@
 
 use super::counters::Permit;
 use super::event::Event;
+use super::input::Input;
 use super::intake::{Accepted, Incoming, Intake, Refusal, Submission};
+use super::logins::Verdict;
 use super::site::{Site, SystemAccounts};
+use crate::config::{Listener, ListenerKind};
 use crate::mail::address::{ForwardPath, ReversePath};
 use crate::mail::id::QueueId;
 use crate::mail::message::Origin;
@@ -16,18 +19,16 @@ use crate::net::transport::{Deadline, Stopwatch, Transport, WireError};
 use crate::rules::route::{Routed, Users};
 use crate::smtp::data::{ChunkDecoder, DotDecoder};
 use crate::smtp::extension::{MailParameters, size};
-use crate::smtp::limits::COMMAND_LINE_MAX_OCTETS;
 use crate::smtp::line::LineCutter;
 use crate::smtp::reply::{Reply, Severity};
-use crate::smtp::server::{Action, Chunk, Session, Transaction};
+use crate::smtp::sasl::{self, Credentials, Mechanism};
+use crate::smtp::server::{Action, Chunk, Service, Session, Transaction};
 use crate::store::free_space;
 use std::net::IpAddr;
 use std::time::Duration;
 
 /// Room for a command line, and little enough for a thousand idle connections.
 const COMMAND_BUFFER_OCTETS: usize = 4096;
-/// Room for data, while there is much of it.
-const DATA_BUFFER_OCTETS: usize = 64 * 1024;
 /// Commands, data and sessions of strangers have so long in all when connections run short (INTERFACE section 2).
 const HURRIED: Duration = Duration::from_secs(10);
 /// Slow data is borne with for so long …
@@ -59,6 +60,31 @@ impl From<WireError> for End {
     }
 }
 
+/// What is particular about the listener that a connection came by.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Door {
+    /// What is spoken.
+    pub service: Service,
+    /// TLS comes before the greeting.
+    pub implicit_tls: bool,
+    /// Lone LFs in mail data are repaired.
+    pub repairs: bool,
+}
+
+impl From<&Listener> for Door {
+    fn from(listener: &Listener) -> Self {
+        Self {
+            service: match listener.kind {
+                ListenerKind::Smtp => Service::Smtp,
+                ListenerKind::Submission | ListenerKind::Submissions => Service::Submission,
+                ListenerKind::Lmtp => Service::Lmtp,
+            },
+            implicit_tls: listener.kind == ListenerKind::Submissions,
+            repairs: listener.bare_newline == "repair",
+        }
+    }
+}
+
 /// A connection that is being served.
 pub struct Connection<'a> {
     site: &'a Site,
@@ -72,7 +98,7 @@ pub struct Connection<'a> {
     session: Session<Accepted>,
     /// The message of which chunks have come in.
     chunks: Option<Chunks<'a>>,
-    repairs: bool,
+    door: Door,
     handshake: Option<Handshake>,
     input: Input,
     replies: Vec<u8>,
@@ -102,7 +128,7 @@ impl<'a> Connection<'a> {
             trusted,
             session: Session::new(site.terms.clone()),
             chunks: None,
-            repairs: false,
+            door: Door::default(),
             handshake: None,
             input: Input::new(COMMAND_BUFFER_OCTETS),
             replies: Vec::new(),
@@ -111,10 +137,11 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Lone LFs in mail data are repaired (`listener.bare_newline`).
+    /// Says by which listener it came; else it is SMTP in clear.
     #[must_use]
-    pub fn repairing(self, repairs: bool) -> Self {
-        Self { repairs, ..self }
+    pub fn by(mut self, door: Door) -> Self {
+        self.session.serve(door.service, self.client.is_loopback());
+        Self { door, ..self }
     }
 
     /// Serves it to its end.
@@ -135,6 +162,12 @@ impl<'a> Connection<'a> {
     }
 
     fn run(&mut self) -> Result<(), End> {
+        if self.door.implicit_tls {
+            let tls = self.site.tls.as_ref();
+            self.handshake = tls.and_then(|tls| tls.handshake(self.intake.clock.now().wall));
+            self.shake_hands()?;
+            self.session.within_tls();
+        }
         // A client that talks before it was greeted is a robot, or is smuggling through a proxy.
         if self.transport.has_input() {
             Reply::new(554, EnhancedStatus::INVALID_COMMAND, "wait for the greeting")
@@ -148,14 +181,17 @@ impl<'a> Connection<'a> {
         self.session.greeting().print(&mut self.replies);
         let mut cutter = LineCutter::default();
         loop {
-            let (used, line) = cutter.cut(self.input.octets(), COMMAND_LINE_MAX_OCTETS);
+            let most = self.session.line_max_octets(self.input.octets());
+            let (used, line) = cutter.cut(self.input.octets(), most);
             let Some(line) = line else {
                 self.input.consume(used);
+                self.input.make_room(most);
                 self.wait_for_command()?;
                 continue;
             };
             let action = self.session.line(&line);
             self.input.consume(used);
+            self.input.shrink(COMMAND_BUFFER_OCTETS);
             if !self.session.is_chunking() {
                 // RSET and the like: what has come in of a message is thrown away.
                 self.chunks = None;
@@ -216,7 +252,22 @@ impl<'a> Connection<'a> {
                 self.handshake = tls.and_then(|tls| tls.handshake(self.intake.clock.now().wall));
                 self.session.tls_verdict(self.handshake.is_some())
             }
-            Action::StartTls(reply) => return self.start_tls(&reply),
+            Action::StartTls(reply) => {
+                reply.print(&mut self.replies);
+                self.flush()?;
+                // What came in clear behind STARTTLS may be somebody else's, and must not be taken for the client's words
+                // within TLS (CVE-2011-0411). What is still in the socket makes the handshake fail.
+                self.input.clear();
+                return self.shake_hands();
+            }
+            Action::AskLogin(credentials, mechanism) => {
+                let verdict = self.judge_login(&credentials, mechanism)?;
+                self.session.login_verdict(verdict)
+            }
+            Action::ReplyEach(reply, times) => {
+                (0..times).for_each(|_| reply.print(&mut self.replies));
+                return Ok(());
+            }
             Action::AskSender(_, parameters) => {
                 let verdict = self.judge_sender(&parameters);
                 self.session.sender_verdict(verdict)
@@ -235,21 +286,48 @@ impl<'a> Connection<'a> {
         self.act(next)
     }
 
-    fn start_tls(&mut self, reply: &Reply) -> Result<(), End> {
-        reply.print(&mut self.replies);
-        self.flush()?;
-        // What came in clear behind STARTTLS may be somebody else's, and must not be taken for the client's words within
-        // TLS (CVE-2011-0411). What is still in the socket makes the handshake fail.
-        self.input.clear();
-        let Some(handshake) = self.handshake.take() else { return Err(End::Aborted("lost a handshake")) };
+    fn shake_hands(&mut self) -> Result<(), End> {
+        let no_certificate = || WireError::Io(std::io::Error::other("there is no certificate"));
+        let handshake = self.handshake.take().ok_or_else(|| End::NoHandshake(no_certificate()))?;
         let time = HANDSHAKE.min(self.site.settings.limits.command_timeout);
         let deadline = Deadline::after(time).min(self.session_end());
         self.tls = Some(self.transport.start_tls(handshake, deadline).map_err(End::NoHandshake)?);
         Ok(())
     }
 
+    /// Whether somebody may log in. Who fails often waits for the answer, whether it is a yes or a no: guesses get slow,
+    /// and nothing is learnt from the wait.
+    fn judge_login(
+        &mut self,
+        credentials: &Credentials,
+        mechanism: Mechanism,
+    ) -> Result<Result<(), Reply>, End> {
+        self.flush()?;
+        let wait = self.permit.login_wait(self.intake.clock.now().running);
+        if !self.permit.pause(wait) {
+            return Err(End::Aborted("is shutting down"));
+        }
+        Ok(match self.site.logins.check(credentials) {
+            Verdict::Right => {
+                self.permit.logged_in();
+                Ok(())
+            }
+            Verdict::Wrong => {
+                self.permit.login_failed(self.intake.clock.now().running);
+                let (client, name) = (&self.client.to_string(), credentials.name.as_str());
+                Event::AuthFailed { client, name, mechanism: mechanism.keyword() }.log();
+                Err(sasl::refused())
+            }
+            Verdict::Unknown => Err(sasl::unavailable()),
+        })
+    }
+
     /// Whether the client may send another message now, and there is room for what MAIL announces.
     fn judge_sender(&self, parameters: &MailParameters) -> Result<(), Reply> {
+        if self.door.service == Service::Lmtp && !self.trusted {
+            let text = "LMTP is for relay.trusted_networks";
+            return Err(Reply::new(550, EnhancedStatus::NOT_AUTHORIZED, text));
+        }
         let limit = self.site.settings.limits.messages_per_minute_per_ip;
         if limit > 0 && !self.permit.takes_message(self.intake.clock.now().running, limit) {
             let text = "too many messages in a minute; come again later";
@@ -269,7 +347,11 @@ impl<'a> Connection<'a> {
 
     fn judge_recipient(&self, path: &ForwardPath) -> Result<Routed, Reply> {
         let routed = self.site.routes.route(path, &SystemAccounts).map_err(|no_route| no_route.reply())?;
-        self.site.admission.admit(&routed, self.trusted)?;
+        if self.door.service == Service::Lmtp && !routed.is_local {
+            let text = "LMTP is for local recipients";
+            return Err(Reply::new(550, EnhancedStatus::NOT_AUTHORIZED, text));
+        }
+        self.site.admission.admit(&routed, self.trusted || self.session.login().is_some())?;
         // A recipient who can't have a Maildir is told apart here: after the data it would be the end of the others', too.
         if self.site.routes.users == Users::Any
             && let Err(error) = self.site.maildir(&routed)
@@ -301,6 +383,21 @@ impl<'a> Connection<'a> {
         self.act(action)
     }
 
+    /// The `with` clause of Received (RFC 3848, RFC 6531 §4.3).
+    fn protocol(&self, smtputf8: bool) -> String {
+        let word = match (self.door.service, self.session.is_extended(), smtputf8) {
+            (Service::Lmtp, _, false) => "LMTP",
+            (Service::Lmtp, _, true) => "UTF8LMTP",
+            // There is no word for HELO within TLS.
+            (_, false, _) => return "SMTP".to_owned(),
+            (_, true, false) => "ESMTP",
+            (_, true, true) => "UTF8SMTP",
+        };
+        let secured = if self.tls.is_some() { "S" } else { "" };
+        let authenticated = if self.session.login().is_some() { "A" } else { "" };
+        format!("{word}{secured}{authenticated}")
+    }
+
     fn submission(&self, transaction: Transaction<Accepted>) -> Submission {
         let client = self.client.to_string();
         let origin = Origin {
@@ -309,14 +406,7 @@ impl<'a> Connection<'a> {
                 IpAddr::V4(ip) => format!("[{ip}]"),
                 IpAddr::V6(ip) => format!("[IPv6:{ip}]"),
             },
-            // RFC 3848, RFC 6531 §4.3. There is no word for HELO within TLS.
-            protocol: match (self.session.is_extended(), transaction.parameters.smtputf8, &self.tls) {
-                (false, ..) => "SMTP",
-                (true, false, None) => "ESMTP",
-                (true, false, Some(_)) => "ESMTPS",
-                (true, true, None) => "UTF8SMTP",
-                (true, true, Some(_)) => "UTF8SMTPS",
-            },
+            protocol: self.protocol(transaction.parameters.smtputf8),
             tls: self.tls.clone(),
         };
         Submission {
@@ -325,12 +415,13 @@ impl<'a> Connection<'a> {
             recipients: transaction.recipients,
             origin: Some(origin),
             client,
+            login: self.session.login().map(str::to_owned),
         }
     }
 
     /// Reads the data to its end, whatever is wrong with it; the inner result says what that was.
     fn read_data(&mut self, incoming: &mut Incoming<'_>) -> Result<Result<(), Reply>, End> {
-        let (mut decoder, mut piece) = (DotDecoder::repairing(self.repairs), Vec::new());
+        let (mut decoder, mut piece) = (DotDecoder::repairing(self.door.repairs), Vec::new());
         let limits = &self.site.settings.limits;
         let started = Stopwatch::start();
         loop {
@@ -435,14 +526,18 @@ impl<'a> Connection<'a> {
     /// Reads at least one octet. A stranger's wait can become too long while it lasts: it is looked at now and then.
     fn fill(&mut self, deadline: Deadline) -> Result<(), WireError> {
         loop {
+            let step = if self.is_stranger() { Deadline::after(HURRIED) } else { deadline };
             let end = deadline.min(self.session_end());
-            let step = if self.trusted { end } else { end.min(Deadline::after(HURRIED)) };
-            match self.input.fill(self.transport, step) {
+            match self.input.fill(self.transport, end.min(step)) {
                 Err(WireError::TimedOut)
-                    if !self.trusted && !end.min(self.session_end()).remaining().is_zero() => {}
+                    if self.is_stranger() && !end.min(self.session_end()).remaining().is_zero() => {}
                 result => return result,
             }
         }
+    }
+
+    fn is_stranger(&self) -> bool {
+        !self.trusted && self.session.login().is_none()
     }
 
     /// When the session has to end: soon, if the client is a stranger and connections run short. Strangers can take up
@@ -450,7 +545,7 @@ impl<'a> Connection<'a> {
     fn session_end(&self) -> Deadline {
         let open = self.permit.open_connections() as u64;
         let is_crowded = open * 4 >= u64::from(self.site.settings.limits.connections) * 3;
-        let is_hurried = is_crowded && !self.trusted;
+        let is_hurried = is_crowded && self.is_stranger();
         if is_hurried { self.session_deadline.min(self.hurried_deadline) } else { self.session_deadline }
     }
 }
@@ -496,71 +591,4 @@ pub(super) const fn has_room(free: u64, kept: u64, declared: u64) -> bool {
 /// An octet a minute must not hold a thread for an hour.
 pub(super) fn is_too_slow(octets: u64, elapsed: Duration) -> bool {
     elapsed > DATA_GRACE && octets / elapsed.as_secs().max(1) < DATA_MIN_RATE
-}
-
-/// What has been read and not been used.
-struct Input {
-    buffer: Vec<u8>,
-    start: usize,
-    end: usize,
-    /// The last read left no room.
-    was_full: bool,
-    line_deadline: Deadline,
-}
-
-impl Input {
-    fn new(capacity: usize) -> Self {
-        Self {
-            buffer: vec![0; capacity],
-            start: 0,
-            end: 0,
-            was_full: false,
-            line_deadline: Deadline::after(Duration::ZERO),
-        }
-    }
-
-    fn octets(&self) -> &[u8] {
-        self.buffer.get(self.start..self.end).unwrap_or_default()
-    }
-
-    fn consume(&mut self, octets: usize) {
-        self.start = (self.start + octets).min(self.end);
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
-        }
-    }
-
-    /// Throws away what has not been used.
-    const fn clear(&mut self) {
-        (self.start, self.end) = (0, 0);
-    }
-
-    /// Reads at least one octet.
-    fn fill(&mut self, transport: &mut dyn Transport, deadline: Deadline) -> Result<(), WireError> {
-        if self.end == self.buffer.len() {
-            self.buffer.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
-        }
-        // A line longer than the buffer has been passed over by the cutter: there is room.
-        let room = self.buffer.get_mut(self.end..).unwrap_or_default();
-        self.end += transport.read(room, deadline)?;
-        self.was_full = self.end == self.buffer.len();
-        Ok(())
-    }
-
-    /// More room for data, if what there is was filled at once.
-    fn grow_if_full(&mut self) {
-        if self.was_full && self.start == self.end && self.buffer.len() < DATA_BUFFER_OCTETS {
-            self.buffer.resize(DATA_BUFFER_OCTETS, 0);
-        }
-    }
-
-    fn shrink(&mut self, capacity: usize) {
-        if self.buffer.len() > capacity && self.end - self.start <= capacity {
-            self.buffer.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
-            self.buffer.truncate(capacity);
-            self.buffer.shrink_to_fit();
-        }
-    }
 }

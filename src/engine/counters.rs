@@ -1,6 +1,7 @@
 //! Connections that are open: how many there are, whose they are, and how to end them.
 
 use crate::net::transport::Deadline;
+use crate::rules::auth_failures::AuthFailures;
 use crate::rules::rate::Rates;
 use std::collections::HashMap;
 use std::io::Write;
@@ -8,6 +9,9 @@ use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+/// So many addresses of those who logged in are remembered.
+const KNOWN_MAX: usize = 16;
 
 /// The connections of all listeners.
 #[derive(Debug, Default)]
@@ -17,6 +21,7 @@ pub struct Connections {
     ended: Condvar,
     stopping: AtomicBool,
     rates: Mutex<Rates>,
+    auth_failures: Mutex<AuthFailures>,
 }
 
 #[derive(Debug, Default)]
@@ -24,6 +29,10 @@ struct Open {
     next: u64,
     slots: HashMap<u64, Arc<Slot>>,
     by_address: HashMap<IpAddr, u32>,
+    /// Connections of clients that are neither trusted nor logged in.
+    strangers: u64,
+    /// Where those who logged in came from, the latest last.
+    known: Vec<IpAddr>,
 }
 
 /// One connection, as others see it.
@@ -31,6 +40,7 @@ struct Open {
 struct Slot {
     stream: Arc<TcpStream>,
     busy: AtomicBool,
+    stranger: AtomicBool,
 }
 
 /// How many connections there may be.
@@ -64,8 +74,9 @@ impl Connections {
     /// Counts a connection in.
     ///
     /// # Errors
-    /// It is one too many. A quarter of all is kept for trusted clients, whose address has no limit of its own: a
-    /// stranger can't keep this box's own alerts out.
+    /// It is one too many. A quarter of all is kept for those who are trusted and for those who have logged in, or come
+    /// from where somebody lately did: strangers can't keep this box's own alerts out. An address that is trusted has no
+    /// limit but the three quarters: no address ever takes all.
     pub fn admit(
         self: &Arc<Self>,
         stream: Arc<TcpStream>,
@@ -74,18 +85,20 @@ impl Connections {
         caps: Caps,
     ) -> Result<Permit, Refused> {
         let mut open = self.lock();
-        let in_all = open.slots.len() as u64;
-        let most = u64::from(if trusted { caps.total } else { caps.total - caps.total / 4 });
-        if in_all >= most {
+        let address = counted_address(client);
+        let stranger = !trusted && !open.known.contains(&address);
+        let three_quarters = caps.total - caps.total / 4;
+        let is_full = open.slots.len() as u64 >= u64::from(caps.total);
+        if is_full || (stranger && open.strangers >= u64::from(three_quarters)) {
             return Err(Refused::TooMany);
         }
-        let address = counted_address(client);
         let of_address = open.by_address.entry(address).or_default();
-        if !trusted && *of_address >= caps.per_address {
+        if *of_address >= if trusted { three_quarters } else { caps.per_address } {
             return Err(Refused::TooManyOfAddress);
         }
         *of_address += 1;
-        let slot = Arc::new(Slot { stream, busy: AtomicBool::new(false) });
+        let slot = Arc::new(Slot { stream, busy: AtomicBool::new(false), stranger: stranger.into() });
+        open.strangers += u64::from(stranger);
         let number = open.next;
         open.next += 1;
         open.slots.insert(number, Arc::clone(&slot));
@@ -107,6 +120,8 @@ impl Connections {
     /// From here on, whoever asks is told that we are stopping.
     pub fn begin_stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
+        let _open = self.lock();
+        self.ended.notify_all();
     }
 
     /// Wakes those that wait for a command, and gives the others the time to end their transactions.
@@ -156,6 +171,46 @@ impl Permit {
         rates.take(self.address, now, limit_a_minute)
     }
 
+    /// How long the client has to wait for the answer to AUTH.
+    #[must_use]
+    pub fn login_wait(&self, now: Duration) -> Duration {
+        self.auth_failures().wait(self.address, now)
+    }
+
+    /// The client has failed to log in.
+    pub fn login_failed(&self, now: Duration) {
+        self.auth_failures().failed(self.address, now);
+    }
+
+    fn auth_failures(&self) -> MutexGuard<'_, AuthFailures> {
+        self.connections.auth_failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The client is no stranger any more.
+    pub fn logged_in(&self) {
+        let mut open = self.connections.lock();
+        if self.slot.stranger.swap(false, Ordering::SeqCst) {
+            open.strangers -= 1;
+        }
+        open.known.retain(|known| *known != self.address);
+        if open.known.len() >= KNOWN_MAX {
+            open.known.remove(0);
+        }
+        open.known.push(self.address);
+    }
+
+    /// Waits; false if the daemon stops meanwhile.
+    #[must_use]
+    pub fn pause(&self, time: Duration) -> bool {
+        let deadline = Deadline::after(time);
+        let mut open = self.connections.lock();
+        while !self.is_stopping() && !deadline.remaining().is_zero() {
+            let waited = self.connections.ended.wait_timeout(open, deadline.remaining());
+            open = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        !self.is_stopping()
+    }
+
     /// How many connections there are.
     #[must_use]
     pub fn open_connections(&self) -> usize {
@@ -167,6 +222,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let mut open = self.connections.lock();
         open.slots.remove(&self.number);
+        open.strangers -= u64::from(self.slot.stranger.load(Ordering::SeqCst));
         if let Some(count) = open.by_address.get_mut(&self.address) {
             *count -= 1;
             if *count == 0 {

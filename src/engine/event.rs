@@ -58,6 +58,15 @@ pub enum Event<'a> {
         /// Our reply.
         reply: &'a str,
     },
+    /// Somebody failed to log in. Its form is what `etc/fail2ban` goes by.
+    AuthFailed {
+        /// The client.
+        client: &'a str,
+        /// The name that was given.
+        name: &'a str,
+        /// The SASL mechanism.
+        mechanism: &'a str,
+    },
     /// A next hop can't be used for a while; its messages stay as they are.
     Paused {
         /// The next hop.
@@ -121,7 +130,7 @@ impl Event<'_> {
     pub fn log(&self) {
         let level = match self {
             Self::Accepted { .. } | Self::Attempt { .. } | Self::Notice(_) => log::Level::Info,
-            Self::Refused { .. } | Self::Closed { .. } => log::Level::Info,
+            Self::Refused { .. } | Self::AuthFailed { .. } | Self::Closed { .. } => log::Level::Info,
             Self::Paused { .. } | Self::ClockJump { .. } => log::Level::Warn,
             Self::Trouble { .. } => log::Level::Error,
         };
@@ -160,6 +169,9 @@ impl Display for Event<'_> {
                     Value(from),
                     Quoted(reply)
                 )
+            }
+            Self::AuthFailed { client, name, mechanism } => {
+                write!(f, "event=auth_failed client={client} name={} mechanism={mechanism}", Quoted(name))
             }
             Self::Paused { route, pause, status, reason } => write!(
                 f,

@@ -96,6 +96,8 @@ pub struct Submission {
     pub origin: Option<Origin>,
     /// Who sent it, for the log.
     pub client: String,
+    /// The name with which the client has logged in.
+    pub login: Option<String>,
 }
 
 /// Why a message was not taken. Nothing of it is kept.
@@ -407,6 +409,7 @@ impl Incoming<'_> {
         let parameters = &self.submission.parameters;
         envelope.body = parameters.body;
         envelope.smtputf8 = parameters.smtputf8;
+        envelope.require_tls = parameters.require_tls;
         envelope.ret = parameters.ret;
         envelope.envid.clone_from(&parameters.envid);
         envelope.recipients.clone_from(&self.remote);
@@ -443,7 +446,16 @@ impl Incoming<'_> {
         let (origin, client) = (self.submission.origin.as_ref(), self.submission.client.as_str());
         let tls = origin.and_then(|origin| origin.tls.as_deref());
         let from = &self.submission.reverse_path;
-        Event::Accepted { id: self.id, from, to: &to, size, client, tls, auth: None }.log();
+        Event::Accepted {
+            id: self.id,
+            from,
+            to: &to,
+            size,
+            client,
+            tls,
+            auth: self.submission.login.as_deref(),
+        }
+        .log();
         self.tell_delivered();
         if !self.remote.is_empty() {
             let remote: Vec<&Mailbox> = self.remote.iter().map(|recipient| &recipient.mailbox).collect();

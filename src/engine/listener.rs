@@ -1,6 +1,6 @@
 //! A listening socket: takes connections, decides whether there is a place for each, and gives it a thread.
 
-use super::connection::Connection;
+use super::connection::{Connection, Door};
 use super::counters::{Caps, Permit, Refused, turn_away};
 use super::daemon::Daemon;
 use super::event::Event;
@@ -96,14 +96,14 @@ struct Knock {
     site: Arc<Site>,
     stream: Arc<TcpStream>,
     client: IpAddr,
-    repairs: bool,
+    door: Door,
 }
 
 impl Knock {
     fn new(daemon: &Daemon, stream: TcpStream, peer: SocketAddr, own: Option<SocketAddr>) -> Self {
         let site = daemon.site();
-        let repairs = own.is_some_and(|own| site.repairs_newlines(own));
-        Self { site, stream: Arc::new(stream), client: peer.ip().to_canonical(), repairs }
+        let door = own.map(|own| site.door(own)).unwrap_or_default();
+        Self { site, stream: Arc::new(stream), client: peer.ip().to_canonical(), door }
     }
 
     /// Gives it a thread, if there is a place.
@@ -123,8 +123,8 @@ impl Knock {
             return self.refuse("is out of memory");
         }
         let (daemon, stream) = (Arc::clone(daemon), Arc::clone(&self.stream));
-        let (client, repairs) = (self.client, self.repairs);
-        let serve = move || serve(&daemon, stream, client, &permit, repairs);
+        let (client, door) = (self.client, self.door);
+        let serve = move || serve(&daemon, stream, client, &permit, door);
         if let Err(error) = thread::start("connection", serve) {
             Event::Trouble { doing: "starting a thread", error: &error.to_string() }.log();
             self.refuse("is out of threads");
@@ -142,12 +142,12 @@ impl Knock {
     }
 }
 
-fn serve(daemon: &Arc<Daemon>, stream: Arc<TcpStream>, client: IpAddr, permit: &Permit, repairs: bool) {
+fn serve(daemon: &Arc<Daemon>, stream: Arc<TcpStream>, client: IpAddr, permit: &Permit, door: Door) {
     let site = daemon.site();
     // The panic has been logged by the hook. The connection is closed, its message dropped; others go on.
     let _ = panic::catch_unwind(AssertUnwindSafe(|| {
         let mut transport = ServerTransport::Plain(TcpTransport::new(stream));
-        Connection::new(&site, &daemon.intake, permit, &mut transport, client).repairing(repairs).serve();
+        Connection::new(&site, &daemon.intake, permit, &mut transport, client).by(door).serve();
     }));
 }
 

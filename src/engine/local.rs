@@ -83,6 +83,7 @@ fn to_queue(forwarder: &Forwarder, site: &Site, entry: &Entry, routed: Routed) -
         parameters: MailParameters {
             body: envelope.body,
             smtputf8: envelope.smtputf8,
+            require_tls: envelope.require_tls,
             ret: envelope.ret,
             envid: envelope.envid.clone(),
             ..MailParameters::default()
@@ -90,6 +91,7 @@ fn to_queue(forwarder: &Forwarder, site: &Site, entry: &Entry, routed: Routed) -
         recipients: vec![routed.into()],
         origin: None,
         client: entry.id().to_string(),
+        login: None,
     };
     let refused = |refusal: super::intake::Refusal| match refusal {
         super::intake::Refusal::Store(error) => error,

@@ -79,6 +79,7 @@ fn send(forwarder: &Forwarder, site: &Site, entry: &Entry, notice: &Notice) -> R
         recipients,
         origin: None,
         client: format!("bounce of {}", entry.id()),
+        login: None,
     };
     let mut incoming = forwarder.intake.begin(site, submission)?;
     incoming.write(notice.prologue.as_bytes());

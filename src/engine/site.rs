@@ -1,8 +1,12 @@
 //! What the configuration makes of this host: one immutable value that every part of the engine shares. A reload makes a
 //! new one; connections and attempts under way keep the one that they began with.
 
+use super::connection::Door;
+use super::logins::Logins;
 use super::tls::Tls;
-use crate::config::{Addressee, Family, RouteTarget, Settings, Users as ConfiguredUsers};
+use crate::config::{
+    Addressee, Family, Listener, ListenerKind, RouteTarget, Settings, Users as ConfiguredUsers,
+};
 use crate::mail::address::{Domain, Mailbox};
 use crate::net::transport;
 use crate::rules::admission::AdmissionPolicy;
@@ -39,6 +43,8 @@ pub struct Site {
     pub retry: RetryPolicy,
     /// The certificate; without one there is no TLS for clients.
     pub tls: Option<Tls>,
+    /// Who may log in.
+    pub logins: Logins,
     /// What the server offers.
     pub terms: Arc<Terms>,
     /// Addresses with ports on which this host takes mail: an MX host that is one of them is this host.
@@ -60,10 +66,16 @@ impl Site {
                 message_size_octets: limits.message_size,
                 recipients: limits.recipients as usize,
                 starttls: tls.is_some(),
+                ..Offer::default()
             },
             recipients: limits.recipients as usize,
             errors: limits.errors,
         };
+        let takes_logins = |listener: &Listener| {
+            matches!(listener.kind, ListenerKind::Submission | ListenerKind::Submissions)
+        };
+        let logins = settings.auth.users.as_deref().filter(|_| settings.listeners.iter().any(takes_logins));
+        let logins = logins.map(Logins::load).unwrap_or_default();
         let admission = AdmissionPolicy {
             trusted_networks: settings.relay.trusted_networks.clone(),
             relay_domains: settings.relay.domains.clone(),
@@ -76,6 +88,7 @@ impl Site {
             routes,
             retry,
             tls,
+            logins,
             terms: Arc::new(terms),
             listens_on,
             settings,
@@ -112,11 +125,11 @@ impl Site {
         })
     }
 
-    /// Whether the listener at an address repairs lone LFs.
+    /// What is particular about connections to an address.
     #[must_use]
-    pub fn repairs_newlines(&self, own: SocketAddr) -> bool {
+    pub fn door(&self, own: SocketAddr) -> Door {
         let mut listeners = self.settings.listeners.iter();
-        listeners.any(|listener| listener.address.contains(&own) && listener.bare_newline == "repair")
+        listeners.find(|listener| listener.address.contains(&own)).map(Door::from).unwrap_or_default()
     }
 
     /// Whether an address family may be used.

@@ -18,7 +18,7 @@ pub struct Origin {
     /// The client's address and its name, as a comment: `[192.0.2.1]`.
     pub client: String,
     /// The `with` clause, such as `ESMTP` or `ESMTPS` (RFC 3848).
-    pub protocol: &'static str,
+    pub protocol: String,
     /// TLS version and cipher, when there is any.
     pub tls: Option<String>,
 }
@@ -58,8 +58,12 @@ mod tests {
 
     #[test]
     fn the_trace_fields_look_as_rfc_5321_draws_them() {
-        let origin =
-            Origin { helo: "nas.lan".into(), client: "[192.0.2.7]".into(), protocol: "ESMTP", tls: None };
+        let origin = Origin {
+            helo: "nas.lan".into(),
+            client: "[192.0.2.7]".into(),
+            protocol: "ESMTP".into(),
+            tls: None,
+        };
         let mailbox = Mailbox::parse("root@example.org").unwrap();
         let id = QueueId::new(1_795_416_810_000_000, 7);
         let when = WallTime(1_795_416_810_000_000);
@@ -70,7 +74,11 @@ mod tests {
                  \tfor <root@example.org>;\n\tMon, 23 Nov 2026 06:53:30 +0000\n"
             )
         );
-        let tls = Origin { tls: Some("TLSv1.3 TLS_AES_256_GCM_SHA384".into()), protocol: "ESMTPS", ..origin };
+        let tls = Origin {
+            tls: Some("TLSv1.3 TLS_AES_256_GCM_SHA384".into()),
+            protocol: "ESMTPS".into(),
+            ..origin
+        };
         assert!(
             received(&tls, "b", id, None, when)
                 .contains("\n\t(using TLSv1.3 TLS_AES_256_GCM_SHA384)\n\tby b ")

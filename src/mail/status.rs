@@ -146,6 +146,12 @@ statuses! {
     SECURITY = Permanent 7 0;
     /// 5.7.1: delivery not authorized, message refused.
     NOT_AUTHORIZED = Permanent 7 1;
+    /// 5.7.10: encryption needed.
+    ENCRYPTION_NEEDED = Permanent 7 10;
+    /// 5.7.11: encryption required for requested authentication mechanism (RFC 4954 §6).
+    AUTH_NEEDS_ENCRYPTION = Permanent 7 11;
+    /// 5.7.30: REQUIRETLS support required (RFC 8689 §8).
+    REQUIRETLS_NEEDED = Permanent 7 30;
     /// 5.7.8: authentication credentials invalid (RFC 4954 §6).
     INVALID_CREDENTIALS = Permanent 7 8;
 }

@@ -6,6 +6,7 @@
 use crate::mail::address::{self, AddressError, ForwardPath, ReversePath};
 use crate::mail::status::EnhancedStatus;
 use crate::smtp::reply::Reply;
+use crate::smtp::sasl::Secret;
 use std::fmt;
 
 /// A command with its arguments.
@@ -15,6 +16,10 @@ pub enum Command {
     Ehlo(ClientName),
     /// HELO (§4.1.1.1).
     Helo(ClientName),
+    /// LHLO, which is LMTP's EHLO (RFC 2033 §4.1).
+    Lhlo(ClientName),
+    /// AUTH: the mechanism as written, and the initial response (RFC 4954 §4).
+    Auth(String, Option<Secret>),
     /// MAIL (§4.1.1.2).
     Mail(ReversePath, Vec<Parameter>),
     /// RCPT (§4.1.1.3).
@@ -40,9 +45,9 @@ pub enum Command {
 }
 
 /// Every verb; what the arguments of each are is decided in [`Command::parse`]. HELP lists them in this order.
-pub const VERBS: [&str; 13] = [
-    "EHLO", "HELO", "STARTTLS", "MAIL", "RCPT", "DATA", "BDAT", "RSET", "NOOP", "VRFY", "EXPN", "HELP",
-    "QUIT",
+pub const VERBS: [&str; 15] = [
+    "EHLO", "HELO", "LHLO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA", "BDAT", "RSET", "NOOP", "VRFY",
+    "EXPN", "HELP", "QUIT",
 ];
 
 /// How a client names itself: a domain, an address literal, or what devices send instead. Holds only octets that can't
@@ -116,6 +121,8 @@ pub enum CommandError {
     UnexpectedArgument(&'static str),
     /// HELO or EHLO without a usable name.
     BadName(&'static str),
+    /// AUTH without a mechanism, or with more than a mechanism and a response.
+    NoMechanism,
     /// MAIL without `FROM:` or RCPT without `TO:`.
     NoPath(&'static str),
     /// The address in MAIL.
@@ -140,6 +147,7 @@ impl CommandError {
             }
             Self::UnexpectedArgument(verb) => Reply::new(501, syntax, format!("{verb} takes no argument")),
             Self::BadName(verb) => Reply::new(501, syntax, format!("write {verb} and the name of your host")),
+            Self::NoMechanism => Reply::new(501, syntax, "write AUTH and the name of a mechanism"),
             Self::NoPath("MAIL") => Reply::new(501, syntax, "write MAIL FROM:<address>"),
             Self::NoPath(_) => Reply::new(501, syntax, "write RCPT TO:<address>"),
             Self::BadReversePath(e) => Reply::new(501, EnhancedStatus::BAD_SENDER_SYNTAX, e.to_string()),
@@ -173,6 +181,8 @@ impl Command {
         };
         match verb {
             "EHLO" => ClientName::parse(argument).map(Self::Ehlo).ok_or(CommandError::BadName(verb)),
+            "LHLO" => ClientName::parse(argument).map(Self::Lhlo).ok_or(CommandError::BadName(verb)),
+            "AUTH" => parse_auth(argument).ok_or(CommandError::NoMechanism),
             "HELO" => ClientName::parse(argument).map(Self::Helo).ok_or(CommandError::BadName(verb)),
             "MAIL" => {
                 let (path, parameters) =
@@ -195,6 +205,14 @@ impl Command {
             _ => Ok(Self::Expn),
         }
     }
+}
+
+/// `mechanism` or `mechanism initial-response`.
+fn parse_auth(argument: &str) -> Option<Command> {
+    let mut words = argument.split([' ', '\t']).filter(|word| !word.is_empty());
+    let mechanism = words.next()?.to_ascii_uppercase();
+    let response = words.next().map(|response| Secret::new(response.as_bytes().to_vec()));
+    words.next().is_none().then_some(Command::Auth(mechanism, response))
 }
 
 /// `octets` or `octets LAST`.
@@ -239,6 +257,14 @@ impl fmt::Display for Command {
         match self {
             Self::Ehlo(name) => write!(f, "EHLO {}", name.0),
             Self::Helo(name) => write!(f, "HELO {}", name.0),
+            Self::Lhlo(name) => write!(f, "LHLO {}", name.0),
+            Self::Auth(mechanism, response) => {
+                write!(f, "AUTH {mechanism}")?;
+                // Base64 by RFC 4954; what is no text was no command.
+                let response =
+                    response.as_ref().and_then(|response| std::str::from_utf8(response.octets()).ok());
+                response.map_or(Ok(()), |response| write!(f, " {response}"))
+            }
             Self::Mail(path, parameters) => {
                 write!(f, "MAIL FROM:<{path}>")?;
                 with_parameters(f, parameters)
@@ -286,6 +312,10 @@ mod tests {
             ("Quit\t", "QUIT"),
             ("bdat 10", "BDAT 10"),
             ("starttls ", "STARTTLS"),
+            ("lhlo box", "LHLO box"),
+            ("auth plain", "AUTH PLAIN"),
+            ("AUTH  Login  dGlt ", "AUTH LOGIN dGlt"),
+            ("AUTH PLAIN =", "AUTH PLAIN ="),
             ("BDAT 0  last", "BDAT 0 LAST"),
         ] {
             assert_eq!(printed(line).as_deref(), Ok(canonical), "{line}");
@@ -316,6 +346,9 @@ mod tests {
             ("MAIL FROM:<a@b> =1", E::BadParameter),
             ("MAIL FROM:<a@b> SIZE=", E::BadParameter),
             ("MAIL FROM:<a@b> A=b=c", E::BadParameter),
+            ("AUTH", E::NoMechanism),
+            ("AUTH PLAIN a b", E::NoMechanism),
+            ("LHLO", E::BadName("LHLO")),
             ("BDAT", E::BadChunk),
             ("BDAT x", E::BadChunk),
             ("BDAT -1", E::BadChunk),

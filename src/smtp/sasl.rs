@@ -56,7 +56,7 @@ impl Mechanism {
 
 /// Octets that nobody shall see: not shown by `Debug`, and overwritten when dropped. They are compared in a time that
 /// tells where they differ: what a peer sends is compared by its hash.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Vec<u8>);
 
 impl Secret {
@@ -212,6 +212,12 @@ impl Exchange {
 #[must_use]
 pub fn accepted() -> Reply {
     Reply::new(235, EnhancedStatus::AUTHENTICATED, "authentication succeeded")
+}
+
+/// The answer when it can't be found out now whether credentials are right (RFC 4954 §4).
+#[must_use]
+pub fn unavailable() -> Reply {
+    Reply::new(454, EnhancedStatus::POLICY_NOW, "logins can't be checked now; come again later")
 }
 
 /// The answer to wrong credentials, whatever is wrong with them: it must not tell which names exist.

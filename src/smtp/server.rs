@@ -7,29 +7,37 @@
 //! HELP, VRFY 252, EXPN 502 and QUIT):
 //!
 //! ```text
-//! state          STARTTLS MAIL   RCPT   DATA   BDAT     leaves it by
-//! Connected        503    503    503    503    503      EHLO, HELO → Greeted
-//! Greeted          ✓      ✓      503    503    503      MAIL → InTransaction; STARTTLS → Connected
-//! InTransaction    503    503    ✓      ✓      ✓        DATA → ReceivingData; BDAT → Chunking; RSET, EHLO, HELO → Greeted
-//!                                       (554 when there is no recipient)
-//! ReceivingData    –     everything is data    –        end of data → Greeted
-//! Chunking         503    503    503    503    ✓        last or refused chunk, RSET, EHLO, HELO → Greeted
+//! state          STARTTLS AUTH   MAIL   RCPT   DATA   BDAT     leaves it by
+//! Connected        503    503    503    503    503    503      EHLO, HELO → Greeted
+//! Greeted          ✓      ✓      ✓      503    503    503      MAIL → InTransaction; STARTTLS → Connected; AUTH → LoggingIn
+//! LoggingIn        –      every line belongs to the exchange       its end → Greeted
+//! InTransaction    503    503    503    ✓      ✓      ✓        DATA → ReceivingData; BDAT → Chunking; RSET, EHLO, HELO → Greeted
+//!                                              (554 when there is no recipient)
+//! ReceivingData    –      –      everything is data   –        end of data → Greeted
+//! Chunking         503    503    503    503    503    ✓        last or refused chunk, RSET, EHLO, HELO → Greeted
 //! Closed           nothing is read any more
 //!
 //! STARTTLS is 502 where it is not offered, 503 once TLS is active, and 454 if the handshake can't begin. After its 220
 //! nothing that was said before counts (RFC 3207 §4.2); the count of errors does, or it would have no end.
 //!
+//! AUTH is 502 but on submission, 538 in clear but on loopback, 503 after EHLO was left out or a login; MAIL is 530
+//! there without a login. LMTP says LHLO where SMTP says EHLO and HELO, has 503 for a transaction without recipients, and
+//! answers the end of data once for each recipient (RFC 2033 §4).
+//!
 //! The octets of a chunk are read whatever the answer to its BDAT is: they are never taken for commands (RFC 3030 §2).
 //! ```
+
+mod auth;
 
 use crate::mail::address::{ForwardPath, ReversePath};
 use crate::mail::id::QueueId;
 use crate::mail::status::EnhancedStatus;
 use crate::smtp::command::{ClientName, Command, CommandError, Parameter, VERBS};
 use crate::smtp::extension::{self, MailParameters, Offer, RcptParameters};
-use crate::smtp::limits::IDLE_COMMANDS_MAX;
+use crate::smtp::limits::{AUTH_LINE_MAX_OCTETS, COMMAND_LINE_MAX_OCTETS, IDLE_COMMANDS_MAX};
 use crate::smtp::line::Line;
 use crate::smtp::reply::{Reply, Severity};
+use crate::smtp::sasl::{Credentials, Exchange, Mechanism};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -44,6 +52,18 @@ pub struct Terms {
     pub recipients: usize,
     /// Replies of 5yz in a session; the next one becomes 421.
     pub errors: u32,
+}
+
+/// What is spoken on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Service {
+    /// SMTP between servers (RFC 5321).
+    #[default]
+    Smtp,
+    /// Submission by those who log in (RFC 6409).
+    Submission,
+    /// LMTP (RFC 2033).
+    Lmtp,
 }
 
 /// A mail transaction (§3.3). `R` is what the caller makes of an accepted recipient.
@@ -66,6 +86,10 @@ pub enum Action<R> {
     AskTls,
     /// Send this, throw away all that was read, and shake hands: the session goes on within TLS.
     StartTls(Reply),
+    /// Decide whether these are somebody's name and password; then call [`Session::login_verdict`].
+    AskLogin(Credentials, Mechanism),
+    /// Send this as often: LMTP answers for each recipient.
+    ReplyEach(Reply, usize),
     /// Decide about the reverse-path of MAIL; then call [`Session::sender_verdict`].
     AskSender(ReversePath, MailParameters),
     /// Decide about a recipient; then call [`Session::recipient_verdict`].
@@ -93,6 +117,10 @@ pub struct Chunk {
 enum State<R> {
     Connected,
     Greeted,
+    /// The next line is the exchange's.
+    LoggingIn(Mechanism, Exchange),
+    /// Name and password are with the caller.
+    AskingLogin(String),
     /// MAIL is with the caller.
     AskingSender(ReversePath, MailParameters),
     InTransaction(Transaction<R>),
@@ -110,7 +138,12 @@ pub struct Session<R> {
     terms: Arc<Terms>,
     state: State<R>,
     client: Option<(ClientName, bool)>,
+    service: Service,
     is_secured: bool,
+    is_loopback: bool,
+    login: Option<String>,
+    /// Recipients of the message that is coming in.
+    recipients: usize,
     errors: u32,
     idle_commands: u32,
 }
@@ -119,13 +152,46 @@ impl<R> Session<R> {
     /// A session to which nothing was said yet.
     #[must_use]
     pub const fn new(terms: Arc<Terms>) -> Self {
-        Self { terms, state: State::Connected, client: None, is_secured: false, errors: 0, idle_commands: 0 }
+        Self {
+            terms,
+            state: State::Connected,
+            client: None,
+            service: Service::Smtp,
+            is_secured: false,
+            is_loopback: false,
+            login: None,
+            recipients: 0,
+            errors: 0,
+            idle_commands: 0,
+        }
+    }
+
+    /// Says what is spoken, and whether the client is this host itself, so that nobody listens on the way.
+    pub const fn serve(&mut self, service: Service, is_loopback: bool) {
+        (self.service, self.is_loopback) = (service, is_loopback);
+    }
+
+    /// TLS was there before the greeting (RFC 8314 §3.3).
+    pub const fn within_tls(&mut self) {
+        self.is_secured = true;
+    }
+
+    /// What is spoken.
+    #[must_use]
+    pub const fn service(&self) -> Service {
+        self.service
+    }
+
+    /// The name of the client that has logged in.
+    #[must_use]
+    pub fn login(&self) -> Option<&str> {
+        self.login.as_deref()
     }
 
     /// The greeting (§3.1).
     #[must_use]
     pub fn greeting(&self) -> Reply {
-        Reply::plain(220, format!("{} ESMTP pillarbox", self.terms.hostname))
+        Reply::plain(220, format!("{} {} pillarbox", self.terms.hostname, self.protocol()))
     }
 
     /// How the client named itself.
@@ -143,11 +209,29 @@ impl<R> Session<R> {
     /// Whether a transaction is open, so that a shutdown waits for it.
     #[must_use]
     pub const fn is_in_transaction(&self) -> bool {
-        !matches!(self.state, State::Connected | State::Greeted | State::Closed)
+        !matches!(self.state, State::Connected | State::Greeted | State::LoggingIn(..) | State::Closed)
     }
 
-    /// Takes a line of the command phase.
+    fn protocol(&self) -> &'static str {
+        if self.service == Service::Lmtp { "LMTP" } else { "ESMTP" }
+    }
+
+    /// Longest line that the client may send now, with its CRLF, in octets; `start` is what has come of it.
+    #[must_use]
+    pub fn line_max_octets(&self, start: &[u8]) -> usize {
+        let is_auth = || start.get(..5).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH "));
+        match self.state {
+            State::LoggingIn(..) => AUTH_LINE_MAX_OCTETS,
+            State::Greeted if self.may_log_in() && is_auth() => AUTH_LINE_MAX_OCTETS,
+            _ => COMMAND_LINE_MAX_OCTETS,
+        }
+    }
+
+    /// Takes a line of the command phase, or of the exchange that follows AUTH.
     pub fn line(&mut self, line: &Line<'_>) -> Action<R> {
+        if let State::LoggingIn(..) = self.state {
+            return self.exchange_line(line);
+        }
         let syntax_error = |text| Reply::new(500, EnhancedStatus::SYNTAX_ERROR, text);
         let text = match line {
             Line::Text(text) => text,
@@ -178,8 +262,15 @@ impl<R> Session<R> {
             }
         }
         match command {
-            Command::Ehlo(name) => self.hello(name, true),
+            Command::Ehlo(_) | Command::Helo(_) if self.service == Service::Lmtp => {
+                self.reply(Reply::new(500, EnhancedStatus::INVALID_COMMAND, "this is LMTP; say LHLO"))
+            }
+            Command::Lhlo(_) if self.service != Service::Lmtp => {
+                self.reply(Reply::new(500, EnhancedStatus::INVALID_COMMAND, "this is SMTP; say EHLO"))
+            }
+            Command::Ehlo(name) | Command::Lhlo(name) => self.hello(name, true),
             Command::Helo(name) => self.hello(name, false),
+            Command::Auth(mechanism, response) => self.auth(&mechanism, response.as_ref()),
             Command::StartTls => match self.check_starttls() {
                 Ok(()) => Action::AskTls,
                 Err(reply) => self.reply(reply),
@@ -202,7 +293,7 @@ impl<R> Session<R> {
                 self.reply(ok("flushed"))
             }
             Command::Noop => self.reply(ok("at your service")),
-            Command::Help => self.reply(Reply::new(214, EnhancedStatus::OK, VERBS.join(" "))),
+            Command::Help => self.reply(Reply::new(214, EnhancedStatus::OK, self.verbs())),
             Command::Vrfy => {
                 self.reply(Reply::new(252, EnhancedStatus::OK, "send some mail, and it will be tried"))
             }
@@ -220,11 +311,20 @@ impl<R> Session<R> {
         self.client = Some((name, extended));
         let mut reply = Reply::plain(250, self.terms.hostname.clone());
         if extended {
-            let offer = self.terms.offer;
-            let offer = Offer { starttls: offer.starttls && !self.is_secured, ..offer };
-            reply.lines.extend(extension::offered_lines(&offer).into_iter().map(Cow::Owned));
+            reply.lines.extend(extension::offered_lines(&self.offer()).into_iter().map(Cow::Owned));
         }
         self.reply(reply)
+    }
+
+    /// What is offered now.
+    fn offer(&self) -> Offer {
+        let offer = self.terms.offer;
+        Offer {
+            starttls: offer.starttls && !self.is_secured,
+            auth: self.may_log_in(),
+            within_tls: self.is_secured,
+            ..offer
+        }
     }
 
     fn check_starttls(&self) -> Result<(), Reply> {
@@ -234,7 +334,7 @@ impl<R> Session<R> {
             }
             _ if self.is_secured => Err(out_of_sequence("TLS is active already")),
             State::Greeted => Ok(()),
-            State::Connected => Err(out_of_sequence("say EHLO first")),
+            State::Connected => Err(self.say_hello_first()),
             _ => Err(out_of_sequence("a transaction is open; RSET ends it")),
         }
     }
@@ -246,13 +346,17 @@ impl<R> Session<R> {
             return self.reply(Reply::new(454, EnhancedStatus::POLICY_NOW, text));
         }
         (self.state, self.client, self.is_secured) = (State::Connected, None, true);
+        self.login = None;
         Action::StartTls(Reply::new(220, EnhancedStatus::OK, "begin the handshake"))
     }
 
     fn check_mail(&self, path: &ReversePath, parameters: &[Parameter]) -> Result<MailParameters, Reply> {
         let parameters = match self.state {
-            State::Greeted => extension::mail_parameters(parameters, &self.terms.offer)?,
-            State::Connected => return Err(out_of_sequence("say EHLO first")),
+            State::Greeted if self.service == Service::Submission && self.login.is_none() => {
+                return Err(self.login_first());
+            }
+            State::Greeted => extension::mail_parameters(parameters, &self.offer())?,
+            State::Connected => return Err(self.say_hello_first()),
             _ => return Err(out_of_sequence("a transaction is open already; RSET ends it")),
         };
         if !parameters.smtputf8 && path.mailbox().is_some_and(|mailbox| !mailbox.is_ascii()) {
@@ -273,16 +377,22 @@ impl<R> Session<R> {
             ForwardPath::Mailbox(mailbox) if !transaction.parameters.smtputf8 && !mailbox.is_ascii() => {
                 Err(extension::smtputf8::not_asked_for())
             }
-            _ => extension::rcpt_parameters(parameters, &self.terms.offer),
+            _ => extension::rcpt_parameters(parameters, &self.offer()),
         }
     }
 
     /// DATA and the first BDAT need a transaction with a recipient.
     fn take_transaction(&mut self) -> Result<Transaction<R>, Reply> {
         match std::mem::replace(&mut self.state, State::AskingData) {
-            State::InTransaction(transaction) if !transaction.recipients.is_empty() => Ok(transaction),
+            State::InTransaction(transaction) if !transaction.recipients.is_empty() => {
+                self.recipients = transaction.recipients.len();
+                Ok(transaction)
+            }
             state => {
                 let reply = match state {
+                    State::InTransaction(_) if self.service == Service::Lmtp => {
+                        out_of_sequence("no valid recipients")
+                    }
                     // RFC 2920 §3.1: all of a pipelined group's RCPT were refused.
                     State::InTransaction(_) => {
                         Reply::new(554, EnhancedStatus::INVALID_COMMAND, "no valid recipients")
@@ -370,6 +480,11 @@ impl<R> Session<R> {
     pub fn chunk_verdict(&mut self, verdict: Result<Option<QueueId>, Reply>, chunk: Chunk) -> Action<R> {
         match verdict.transpose() {
             None => self.reply(ok(format!("{} octets taken", chunk.octets))),
+            // The client waits for as many replies as there are recipients after the last chunk alone.
+            Some(Err(reply)) if !chunk.is_last => {
+                self.state = State::Greeted;
+                self.reply(reply)
+            }
             Some(verdict) => self.end_of_data(verdict),
         }
     }
@@ -377,12 +492,18 @@ impl<R> Session<R> {
     /// Takes what became of the message, once the end of its data has been read.
     pub fn end_of_data(&mut self, verdict: Result<QueueId, Reply>) -> Action<R> {
         self.state = State::Greeted;
-        match verdict {
+        let action = match verdict {
             Ok(id) => {
                 self.idle_commands = 0;
                 self.reply(ok(format!("Ok: {id}")))
             }
             Err(reply) => self.reply(reply),
+        };
+        match action {
+            Action::Reply(reply) if self.service == Service::Lmtp => {
+                Action::ReplyEach(reply, self.recipients)
+            }
+            action => action,
         }
     }
 
@@ -407,6 +528,21 @@ impl<R> Session<R> {
             self.errors += 1;
         }
         Action::Reply(reply)
+    }
+
+    /// The verbs of what is spoken.
+    fn verbs(&self) -> String {
+        let others: &[&str] = match self.service {
+            Service::Smtp => &["LHLO", "AUTH"],
+            Service::Submission => &["LHLO"],
+            Service::Lmtp => &["EHLO", "HELO", "AUTH"],
+        };
+        let own: Vec<&str> = VERBS.into_iter().filter(|verb| !others.contains(verb)).collect();
+        own.join(" ")
+    }
+
+    fn say_hello_first(&self) -> Reply {
+        out_of_sequence(if self.service == Service::Lmtp { "say LHLO first" } else { "say EHLO first" })
     }
 
     fn close(&mut self, reply: Reply) -> Action<R> {

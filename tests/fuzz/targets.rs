@@ -15,10 +15,11 @@ use pillarbox::net::resolver::{self, DnsName, Fault, Found, Record, Rtype, parse
 use pillarbox::smtp::command::{ClientName, Command};
 use pillarbox::smtp::data::{DotDecoder, DotEncoder};
 use pillarbox::smtp::extension::Offer;
-use pillarbox::smtp::limits::{COMMAND_LINE_MAX_OCTETS, REPLY_MAX_LINES};
+use pillarbox::smtp::limits::REPLY_MAX_LINES;
 use pillarbox::smtp::line::{Line, LineCutter};
 use pillarbox::smtp::reply::{Reply, ReplyParser};
-use pillarbox::smtp::server::Action;
+use pillarbox::smtp::sasl;
+use pillarbox::smtp::server::{Action, Service};
 use pillarbox::smtp::{client, server};
 use pillarbox::store::queue::{Description, State, parse_file};
 use std::fmt::Write as _;
@@ -257,13 +258,14 @@ pub fn configuration(octets: &[u8]) {
 
 /// All that a client sends.
 pub fn server_session(octets: &[u8]) {
-    let mut whole = Server::new();
+    let service = [Service::Smtp, Service::Smtp, Service::Submission, Service::Lmtp][octets.len() % 4];
+    let mut whole = Server::new(service);
     whole.feed(octets);
     if let Some((_, wire, _)) = &whole.data {
         assert_eq!(end_of_data(wire), None, "the end of the data was passed over");
     }
     for piece in PIECES {
-        let mut other = Server::new();
+        let mut other = Server::new(service);
         octets.chunks(piece).for_each(|piece| other.feed(piece));
         assert_eq!(shown(&other.output), shown(&whole.output), "in pieces of {piece}");
         assert_eq!((other.messages, other.is_closed), (whole.messages.clone(), whole.is_closed));
@@ -443,18 +445,20 @@ impl Server {
     const RECIPIENTS: usize = 3;
     const SIZE_OCTETS: u64 = 1000;
 
-    fn new() -> Self {
+    fn new(service: Service) -> Self {
         let terms = server::Terms {
             hostname: "mx.example".into(),
             offer: Offer {
                 message_size_octets: Self::SIZE_OCTETS,
                 recipients: Self::RECIPIENTS,
                 starttls: true,
+                ..Offer::default()
             },
             recipients: Self::RECIPIENTS,
             errors: 10,
         };
-        let session = server::Session::new(Arc::new(terms));
+        let mut session = server::Session::new(Arc::new(terms));
+        session.serve(service, true);
         let mut output = Vec::new();
         session.greeting().print(&mut output);
         let (cutter, data, input, messages) = (LineCutter::default(), None, Vec::new(), Vec::new());
@@ -476,11 +480,14 @@ impl Server {
                 break;
             }
         }
-        assert!(self.is_closed || self.input.len() < COMMAND_LINE_MAX_OCTETS, "an endless line is kept");
+        assert!(
+            self.is_closed || self.input.len() < self.session.line_max_octets(&self.input),
+            "an endless line is kept"
+        );
     }
 
     fn line(&mut self, input: &[u8]) -> usize {
-        let (used, line) = self.cutter.cut(input, COMMAND_LINE_MAX_OCTETS);
+        let (used, line) = self.cutter.cut(input, self.session.line_max_octets(input));
         if let Some(line) = line {
             let action = self.session.line(&line);
             self.act(action);
@@ -551,6 +558,15 @@ impl Server {
             Action::Close(reply) => {
                 self.is_closed = true;
                 return reply.print(&mut self.output);
+            }
+            Action::ReplyEach(reply, times) => {
+                assert!((1..=Self::RECIPIENTS).contains(&times));
+                return (0..times).for_each(|_| reply.print(&mut self.output));
+            }
+            Action::AskLogin(credentials, _) => {
+                assert!(!self.session.is_in_transaction() || self.session.login().is_none());
+                let is_right = credentials.password.octets().first() != Some(&b'x');
+                self.session.login_verdict(if is_right { Ok(()) } else { Err(sasl::refused()) })
             }
             Action::AskTls => self.session.tls_verdict(true),
             Action::StartTls(reply) => {

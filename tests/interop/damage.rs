@@ -220,6 +220,7 @@ fn a_panic_in_a_worker_delays_its_message_and_nothing_else() {
         recipients: vec![site.routes.route(&to, &SystemAccounts).unwrap().into()],
         origin: None,
         client: "test".into(),
+        login: None,
     };
     let mut incoming = intake.begin(&site, submission).unwrap();
     incoming.write(MESSAGE);

@@ -134,6 +134,7 @@ fn a_large_message_is_the_same_everywhere_and_needs_little_memory() {
         recipients: recipients.unwrap().into_iter().map(Into::into).collect(),
         origin: None,
         client: "test".into(),
+        login: None,
     };
     let mut incoming = world.intake.begin(&site, submission).unwrap();
     for piece in text.as_bytes().chunks(40_000) {

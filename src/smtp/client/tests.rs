@@ -2,7 +2,7 @@
 //!
 //! A transcript's first line cites its rule. `C: ` is a line that the client must send; `C: <content>` is the message with
 //! its final dot. `S: ` is a line of the server; such lines in a row arrive together. `S: <closed>`, `<silence>`,
-//! `<closed early>` (while the content is sent) and `<broken: WORDS>` are what can happen instead. `> SENDER RECIPIENT… [size=N] [8bit] [utf8] [dsn]` (`dsn`: RET=HDRS
+//! `<closed early>` (while the content is sent) and `<broken: WORDS>` are what can happen instead. `> SENDER RECIPIENT… [size=N] [8bit] [utf8] [requiretls] [dsn]` (`dsn`: RET=HDRS
 //! ENVID=e1, and for each recipient NOTIFY=FAILURE ORCPT=rfc822;o; `3*@b.example`
 //! stands for three recipients) hands the client a message once it
 //! is ready, without one it quits. `= RECIPIENT OUTCOME` and, last, `= session END` are what must come of it. In `S: ` lines
@@ -33,6 +33,8 @@ impl Message {
                 envelope.body = Body::EightBitMime;
             } else if word == "utf8" {
                 envelope.smtputf8 = true;
+            } else if word == "requiretls" {
+                envelope.require_tls = true;
             } else if word == "dsn" {
                 (envelope.ret, envelope.envid) = (Some(Ret::Headers), Some("e1".into()));
                 for recipient in &mut recipients {

@@ -243,6 +243,16 @@ pub(super) fn unspeakable(
     offer: &PeerOffer,
     remote: &str,
 ) -> Option<Vec<Option<Outcome>>> {
+    if transaction.envelope.require_tls {
+        // The client speaks in clear for now, and this message must not be (RFC 8689 §4.2.1).
+        let failed = Outcome::Failed(Diagnostic {
+            status: EnhancedStatus::REQUIRETLS_NEEDED,
+            remote: Some(remote.to_owned()),
+            reply: None,
+            text: format!("the sender asked for REQUIRETLS, which is not to be had with {remote}"),
+        });
+        return Some(transaction.recipients.iter().map(|_| Some(failed.clone())).collect());
+    }
     let speaks_utf8 = speaks_utf8(transaction, offer);
     let can = |mailbox: &Mailbox| speakable(mailbox, speaks_utf8).is_some();
     let sender_can = transaction.envelope.reverse_path.mailbox().is_none_or(can);

@@ -91,7 +91,7 @@ fn is_address(kind: &str, address: &str) -> bool {
 }
 
 /// xtext (RFC 3461 §4): printable ASCII without `+` and `=`, and `+` with two upper-case hexadecimal digits.
-fn is_xtext(text: &str) -> bool {
+pub(super) fn is_xtext(text: &str) -> bool {
     let mut octets = text.bytes();
     let is_digit = |b: Option<u8>| b.is_some_and(|b| matches!(b, b'0'..=b'9' | b'A'..=b'F'));
     while let Some(octet) = octets.next() {
@@ -111,7 +111,8 @@ fn is_xtext(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    const OFFER: Offer = Offer { message_size_octets: 1000, recipients: 3, starttls: false };
+    const OFFER: Offer =
+        Offer { message_size_octets: 1000, recipients: 3, starttls: false, auth: false, within_tls: false };
 
     #[test]
     fn what_is_read_is_what_is_passed_on() {

@@ -3,12 +3,14 @@
 //! A row says how the extension is offered, and which parameters of MAIL and RCPT are its own. The server walks the
 //! rows to write its EHLO reply and to read parameters; the client reads a peer's EHLO reply with the same keywords.
 
+pub mod auth;
 pub mod chunking;
 pub mod dsn;
 pub mod eight_bit_mime;
 pub mod enhanced_status_codes;
 pub mod limits;
 pub mod pipelining;
+pub mod requiretls;
 pub mod size;
 pub mod smtputf8;
 pub mod starttls;
@@ -19,7 +21,7 @@ use crate::smtp::command::Parameter;
 use crate::smtp::reply::Reply;
 
 /// What a server needs to know to offer its extensions.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Offer {
     /// Largest message taken, in octets.
     pub message_size_octets: u64,
@@ -27,6 +29,10 @@ pub struct Offer {
     pub recipients: usize,
     /// TLS can be had, and is not active.
     pub starttls: bool,
+    /// The client may log in.
+    pub auth: bool,
+    /// TLS is active.
+    pub within_tls: bool,
 }
 
 /// How an extension stands in the EHLO reply.
@@ -49,6 +55,8 @@ pub struct MailParameters {
     pub body: Body,
     /// SMTPUTF8 (RFC 6531).
     pub smtputf8: bool,
+    /// REQUIRETLS (RFC 8689).
+    pub require_tls: bool,
     /// RET (RFC 3461 §4.3).
     pub ret: Option<Ret>,
     /// ENVID, as xtext (RFC 3461 §4.4).
@@ -91,7 +99,7 @@ impl Extension {
 }
 
 /// Every extension, in the order in which EHLO offers them.
-pub const EXTENSIONS: [&Extension; 9] = [
+pub const EXTENSIONS: [&Extension; 11] = [
     &pipelining::ROW,
     &size::ROW,
     &eight_bit_mime::ROW,
@@ -100,7 +108,9 @@ pub const EXTENSIONS: [&Extension; 9] = [
     &dsn::ROW,
     &enhanced_status_codes::ROW,
     &starttls::ROW,
+    &auth::ROW,
     &limits::ROW,
+    &requiretls::ROW,
 ];
 
 /// The lines of the EHLO reply after the first.
@@ -217,7 +227,12 @@ mod tests {
     #[test]
     fn the_client_understands_what_the_server_offers() {
         let mut lines = vec!["router.example".to_owned()];
-        lines.extend(offered_lines(&Offer { message_size_octets: 1000, recipients: 3, starttls: true }));
+        lines.extend(offered_lines(&Offer {
+            message_size_octets: 1000,
+            recipients: 3,
+            starttls: true,
+            ..Offer::default()
+        }));
         let offer = PeerOffer::parse(&lines);
         let all = PeerOffer {
             pipelining: true,
@@ -233,7 +248,9 @@ mod tests {
 
     #[test]
     fn starttls_is_offered_only_where_it_can_be_had() {
-        let lines = |starttls| offered_lines(&Offer { message_size_octets: 1000, recipients: 3, starttls });
+        let lines = |starttls| {
+            offered_lines(&Offer { message_size_octets: 1000, recipients: 3, starttls, ..Offer::default() })
+        };
         let rest =
             |lines: Vec<String>| lines.into_iter().filter(|line| line != "STARTTLS").collect::<Vec<_>>();
         assert!(lines(true).contains(&"STARTTLS".to_owned()));
@@ -242,7 +259,7 @@ mod tests {
 
     #[test]
     fn parameters_are_read_by_their_rows() {
-        let offer = Offer { message_size_octets: 1000, recipients: 3, starttls: true };
+        let offer = Offer { message_size_octets: 1000, recipients: 3, starttls: true, ..Offer::default() };
         let read = |text: &str| {
             let parameters: Vec<Parameter> = text
                 .split_ascii_whitespace()

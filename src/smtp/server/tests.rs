@@ -6,10 +6,11 @@
 //! and the postmaster from everyone, and knows `full@local.example`, which has no room, and nobody else; MAIL from
 //! `<full@disk.example>` finds no space; at most 3 recipients, 4 errors, 1000 octets. TLS is offered
 //! if the script has a line `with TLS`, and can't be had from a line `no TLS now` on; the handshake itself is left out.
+//! `submission`, `submissions` and `lmtp` say what is spoken, `on loopback` that the client is this host; without them it
+//! is SMTP from elsewhere. `tim` has the password `tanstaaftanstaaf`; from a line `no users now` on nobody can be looked up.
 
 use super::*;
 use crate::smtp::data::{ChunkDecoder, DotDecoder};
-use crate::smtp::limits::COMMAND_LINE_MAX_OCTETS;
 use crate::smtp::line::LineCutter;
 use std::path::Path;
 
@@ -25,17 +26,34 @@ struct Server {
     output: Vec<u8>,
     closed: bool,
     tls_works: bool,
+    users_work: bool,
 }
 
 impl Server {
-    fn new(starttls: bool) -> Self {
+    fn new(script: &str) -> Self {
+        let says = |word: &str| script.lines().any(|line| line == word);
         let terms = Terms {
             hostname: "mx.example".into(),
-            offer: Offer { message_size_octets: 1000, recipients: 3, starttls },
+            offer: Offer {
+                message_size_octets: 1000,
+                recipients: 3,
+                starttls: says("with TLS"),
+                auth: false,
+                within_tls: false,
+            },
             recipients: 3,
             errors: 4,
         };
-        let session = Session::new(Arc::new(terms));
+        let mut session = Session::new(Arc::new(terms));
+        let service = match () {
+            () if says("submission") || says("submissions") => Service::Submission,
+            () if says("lmtp") => Service::Lmtp,
+            () => Service::Smtp,
+        };
+        session.serve(service, says("on loopback"));
+        if says("submissions") {
+            session.within_tls();
+        }
         let mut output = Vec::new();
         session.greeting().print(&mut output);
         Self {
@@ -48,6 +66,7 @@ impl Server {
             output,
             closed: false,
             tls_works: true,
+            users_work: true,
         }
     }
 
@@ -100,7 +119,7 @@ impl Server {
 
     fn command(&mut self) -> usize {
         let input = std::mem::take(&mut self.input);
-        let (used, line) = self.cutter.cut(&input, COMMAND_LINE_MAX_OCTETS);
+        let (used, line) = self.cutter.cut(&input, self.session.line_max_octets(&input));
         if let Some(line) = line {
             let action = self.session.line(&line);
             self.act(action);
@@ -139,6 +158,16 @@ impl Server {
             Action::Close(reply) => {
                 reply.print(&mut self.output);
                 self.closed = true;
+            }
+            Action::ReplyEach(reply, times) => (0..times).for_each(|_| reply.print(&mut self.output)),
+            Action::AskLogin(credentials, _) => {
+                let verdict = match (credentials.name.as_str(), credentials.password.octets()) {
+                    _ if !self.users_work => Err(crate::smtp::sasl::unavailable()),
+                    ("tim", b"tanstaaftanstaaf") => Ok(()),
+                    _ => Err(crate::smtp::sasl::refused()),
+                };
+                let next = self.session.login_verdict(verdict);
+                self.act(next);
             }
             Action::StartTls(reply) => reply.print(&mut self.output),
             Action::AskTls => {
@@ -195,7 +224,7 @@ fn unescape(line: &str) -> Vec<u8> {
 
 /// The client's octets and the server's expected line starts, in order.
 fn play(name: &str, script: &str, piece: usize) {
-    let mut server = Server::new(script.lines().any(|line| line == "with TLS"));
+    let mut server = Server::new(script);
     let mut seen = 0;
     for (number, line) in script.lines().enumerate() {
         let place = format!("{name}:{}", number + 1);
@@ -223,7 +252,8 @@ fn play(name: &str, script: &str, piece: usize) {
                 let octets = [unescape(line.get(3..).unwrap_or_default()), b"\r\n".to_vec()].concat();
                 octets.chunks(piece).for_each(|piece| server.feed(piece));
             }
-            _ if line == "with TLS" => {}
+            _ if ["with TLS", "submission", "submissions", "lmtp", "on loopback"].contains(&line) => {}
+            _ if line == "no users now" => server.users_work = false,
             _ if line == "no TLS now" => server.tls_works = false,
             _ if line == "closed" => assert!(server.closed, "{place}: still open"),
             _ => assert!(line.is_empty() || line.starts_with('#'), "{place}: what is {line:?}?"),
@@ -255,9 +285,9 @@ proptest::proptest! {
         input in "((EHLO a|HELO b|MAIL FROM:<(a@b)?>|RCPT TO:<known@local.example>|DATA|RSET|\\.|QUIT|NOOP|x{0,9})(\r\n|\n|\r)){0,30}",
         piece in 1usize..50,
     ) {
-        let mut server = Server::new(false);
+        let mut server = Server::new("");
         input.as_bytes().chunks(piece).for_each(|piece| server.feed(piece));
-        let mut whole = Server::new(false);
+        let mut whole = Server::new("");
         whole.feed(input.as_bytes());
         proptest::prop_assert_eq!(&server.output, &whole.output);
         let mut parser = crate::smtp::reply::ReplyParser::default();

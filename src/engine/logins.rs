@@ -1,0 +1,55 @@
+//! The users file: who may log in to submit mail.
+//!
+//! Read at start and at SIGHUP, never while somebody logs in. A file that can't be read is logged, and logins get 454
+//! until it can; a line that is none is logged by its number, and the others count.
+
+use super::event::Event;
+use crate::rules::users::UserTable;
+use crate::smtp::sasl::Credentials;
+use std::path::Path;
+
+/// Those who may log in, as far as is known.
+#[derive(Debug, Default)]
+pub struct Logins(Option<UserTable>);
+
+/// Whether a name and a password belong together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// They do.
+    Right,
+    /// They do not, or there is no such user.
+    Wrong,
+    /// The users file could not be read.
+    Unknown,
+}
+
+impl Logins {
+    /// Reads a users file.
+    #[must_use]
+    pub fn load(path: &Path) -> Self {
+        let trouble = |error: &str| Event::Trouble { doing: "reading the users file", error }.log();
+        match std::fs::read_to_string(path) {
+            Ok(text) => {
+                let (table, problems) = UserTable::parse(&text);
+                for problem in problems {
+                    trouble(&format!("{}:{}: {}", path.display(), problem.line, problem.text));
+                }
+                Self(Some(table))
+            }
+            Err(error) => {
+                trouble(&format!("{path:?}: {error}; nobody can log in until it is there"));
+                Self(None)
+            }
+        }
+    }
+
+    /// Checks a login.
+    #[must_use]
+    pub fn check(&self, credentials: &Credentials) -> Verdict {
+        match &self.0 {
+            Some(table) if table.check(credentials) => Verdict::Right,
+            Some(_) => Verdict::Wrong,
+            None => Verdict::Unknown,
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! AUTH (RFC 4954): the client says who it is. Offered to those who submit, and only where nobody can listen.
+//!
+//! The parameter of MAIL names who submitted the message first. It is read, as the RFC asks, and not passed on: a next
+//! hop would believe it only from a host that it trusts (§5).
+
+use super::{Extension, MailParameters, Offer, Offered, bad_value, dsn};
+use crate::smtp::reply::Reply;
+use crate::smtp::sasl::Mechanism;
+
+/// The row of AUTH.
+pub const ROW: Extension = Extension {
+    offered: |offer| if offer.auth { Offered::With(mechanisms()) } else { Offered::No },
+    mail_parameters: &[("AUTH", read)],
+    ..Extension::new("AUTH", "RFC 4954")
+};
+
+fn mechanisms() -> String {
+    Mechanism::ALL.map(Mechanism::keyword).join(" ")
+}
+
+fn read(value: Option<&str>, _: &Offer, _: &mut MailParameters) -> Result<(), Reply> {
+    match value {
+        Some(value) if value == "<>" || dsn::is_xtext(value) => Ok(()),
+        _ => Err(bad_value("write AUTH=<> or AUTH=mailbox as xtext")),
+    }
+}

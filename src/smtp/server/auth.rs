@@ -1,0 +1,90 @@
+//! AUTH in the server's session (RFC 4954): who may log in when, and the lines of the exchange. Whether a password is
+//! right the caller is asked.
+
+use super::{Action, Service, Session, State, out_of_sequence};
+use crate::mail::status::EnhancedStatus;
+use crate::smtp::line::Line;
+use crate::smtp::reply::Reply;
+use crate::smtp::sasl::{Exchange, Mechanism, Secret, Step, accepted};
+
+impl<R> Session<R> {
+    /// Whether AUTH is offered: to those who submit, where nobody else can read the password (RFC 8314 §3).
+    pub(super) fn may_log_in(&self) -> bool {
+        self.service == Service::Submission && (self.is_secured || self.is_loopback)
+    }
+
+    /// The reply to MAIL before AUTH (RFC 4954 §6).
+    pub(super) fn login_first(&self) -> Reply {
+        let text =
+            if self.may_log_in() { "log in first, by AUTH" } else { "say STARTTLS, and log in by AUTH" };
+        Reply::new(530, EnhancedStatus::SECURITY, text)
+    }
+
+    fn check_auth(&self, mechanism: &str) -> Result<Mechanism, Reply> {
+        if self.service != Service::Submission {
+            let text = "there is no AUTH here; submission has a port of its own";
+            return Err(Reply::new(502, EnhancedStatus::INVALID_COMMAND, text));
+        }
+        match self.state {
+            State::Greeted if !self.is_extended() => return Err(out_of_sequence("say EHLO first")),
+            State::Greeted => {}
+            State::Connected => return Err(out_of_sequence("say EHLO first")),
+            _ => return Err(out_of_sequence("a transaction is open; RSET ends it")),
+        }
+        if self.login.is_some() {
+            return Err(out_of_sequence("you have logged in already"));
+        }
+        if !self.may_log_in() {
+            let text = "no password in clear; say STARTTLS first";
+            return Err(Reply::new(538, EnhancedStatus::AUTH_NEEDS_ENCRYPTION, text));
+        }
+        let unknown = || Reply::new(504, EnhancedStatus::INVALID_ARGUMENTS, "take PLAIN or LOGIN");
+        Mechanism::parse(mechanism).ok_or_else(unknown)
+    }
+
+    pub(super) fn auth(&mut self, mechanism: &str, initial_response: Option<&Secret>) -> Action<R> {
+        match self.check_auth(mechanism) {
+            Ok(mechanism) => {
+                self.step(mechanism, Exchange::begin(mechanism, initial_response.map(Secret::octets)))
+            }
+            Err(reply) => self.reply(reply),
+        }
+    }
+
+    pub(super) fn exchange_line(&mut self, line: &Line<'_>) -> Action<R> {
+        match std::mem::replace(&mut self.state, State::Greeted) {
+            State::LoggingIn(mechanism, exchange) => self.step(mechanism, exchange.line(line)),
+            state => {
+                self.state = state;
+                self.reply(out_of_sequence("say AUTH first"))
+            }
+        }
+    }
+
+    fn step(&mut self, mechanism: Mechanism, step: Step) -> Action<R> {
+        match step {
+            Step::Challenge(reply, exchange) => {
+                self.state = State::LoggingIn(mechanism, exchange);
+                Action::Reply(reply)
+            }
+            Step::Done(credentials) => {
+                self.state = State::AskingLogin(credentials.name.clone());
+                Action::AskLogin(credentials, mechanism)
+            }
+            Step::Failed(reply) => self.reply(reply),
+        }
+    }
+
+    /// Takes whether the login is somebody's.
+    pub fn login_verdict(&mut self, verdict: Result<(), Reply>) -> Action<R> {
+        match (std::mem::replace(&mut self.state, State::Greeted), verdict) {
+            (State::AskingLogin(name), Ok(())) => {
+                self.login = Some(name);
+                self.idle_commands = 0;
+                self.reply(accepted())
+            }
+            (_, Ok(())) => self.reply(out_of_sequence("say AUTH first")),
+            (_, Err(reply)) => self.reply(reply),
+        }
+    }
+}
