@@ -540,13 +540,14 @@ impl<'a> Connection<'a> {
         !self.trusted && self.session.login().is_none()
     }
 
-    /// When the session has to end: soon, if the client is a stranger and connections run short. Strangers can take up
-    /// three quarters of them, so from there on.
+    /// When the session has to end: soon, if the client is a stranger and connections run short.
     fn session_end(&self) -> Deadline {
-        let open = self.permit.open_connections() as u64;
-        let is_crowded = open * 4 >= u64::from(self.site.settings.limits.connections) * 3;
-        let is_hurried = is_crowded && self.is_stranger();
-        if is_hurried { self.session_deadline.min(self.hurried_deadline) } else { self.session_deadline }
+        let (open, most) = (self.permit.open_connections(), self.site.settings.limits.connections);
+        if self.is_stranger() && is_crowded(open, most) {
+            self.session_deadline.min(self.hurried_deadline)
+        } else {
+            self.session_deadline
+        }
     }
 }
 
@@ -581,6 +582,11 @@ fn commit(incoming: Incoming<'_>) -> Result<QueueId, Reply> {
         Event::Trouble { doing: "taking a message", error: &refusal.to_string() }.log();
         refusal.reply()
     })
+}
+
+/// Whether connections run short. Strangers can take up three quarters of them, so from there on.
+pub(super) const fn is_crowded(open: usize, connections: u32) -> bool {
+    open as u64 * 4 >= connections as u64 * 3
 }
 
 /// Whether a message of `declared` octets leaves `kept` ones free.

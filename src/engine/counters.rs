@@ -276,6 +276,23 @@ mod tests {
     }
 
     #[test]
+    fn no_address_takes_all_even_if_it_is_trusted() {
+        for (total, per_address, stranger, trusted) in
+            [(8, 4, 4, 6), (8, 8, 6, 6), (64, 16, 16, 48), (7, 9, 6, 6)]
+        {
+            let caps = Caps { total, per_address };
+            for (is_trusted, most) in [(false, stranger), (true, trusted)] {
+                let connections = Arc::new(Connections::default());
+                let admit = |ip: &str| connections.admit(stream(), ip.parse().unwrap(), is_trusted, caps);
+                let permits: Vec<Permit> = std::iter::from_fn(|| admit("192.0.2.1").ok()).take(99).collect();
+                assert_eq!(permits.len(), most, "{caps:?} trusted: {is_trusted}");
+                let other = connections.admit(stream(), "127.0.0.1".parse().unwrap(), true, caps);
+                assert!(other.is_ok(), "{caps:?}");
+            }
+        }
+    }
+
+    #[test]
     fn ipv6_is_counted_by_its_network() {
         let counted = |text: &str| counted_address(text.parse().unwrap()).to_string();
         assert_eq!(counted("2001:db8:0:1:2:3:4:5"), "2001:db8:0:1::");

@@ -11,12 +11,14 @@
 //! | `restart` | crashes at each point of a settlement, and what is on the board afterwards |
 //! | `clock` | wall clocks that jump |
 //! | `inbound` | the server's side: local copies, large messages, panics, shutdown |
+//! | `limits` | times and sizes: just below the limit, at it, and just above |
 //! | `workers` | several threads at one queue: nothing is sent twice, nothing is forgotten |
 
 mod answers;
 mod clock;
 mod inbound;
 mod life;
+mod limits;
 mod restart;
 mod routes;
 mod workers;
