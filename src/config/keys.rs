@@ -203,9 +203,9 @@ tables! {
 
     /// What a client may ask for.
     "limits", Now, None, Limits of |s| Some(&mut s.limits) => {
-        /// Connections in all; above it 421.
+        /// Connections in all; above it 421. Fewer, with a warning, where the limits of open files and memory bear no more.
         connections: u32 = 64, Now, one(count(1, 65_535));
-        /// Connections of one address (IPv6: of one /64).
+        /// Connections of one address (IPv6: of one /64). An address of `relay.trusted_networks` may have three quarters of all.
         connections_per_ip: u32 = 16, Now, one(count(1, 65_535));
         /// Size of a message.
         message_size: u64 = "25MiB", Now, one(size(1024));
