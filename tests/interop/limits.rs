@@ -167,6 +167,8 @@ fn without_descriptors_clients_are_told_421_and_served_again_later() {
     // Messages for many Maildirs, whose files are all open at once: some get 451 or go by the queue, none is lost.
     let port = place.port;
     std::thread::scope(|scope| (0..12).for_each(|_| drop(scope.spawn(|| send_to_ten(port)))));
+    // Queue files that could not be opened are tried again in a minute, or when somebody says so.
+    daemon.signal("USR1");
     place.wait_for_empty_queue(SOON);
     for number in 0..10 {
         assert!(place.mail(&format!("u{number}")).len() >= 12, "mail of u{number} is lost:\n{}", place.log());
