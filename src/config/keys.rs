@@ -269,17 +269,17 @@ tables! {
         /// smtps:// (465, TLS) | smtp+starttls:// (587, TLS) | smtp:// (25, TLS where offered) | lmtp://
         smarthost: Vec<Smarthost> = [], Now, list(smarthost);
         /// Login for the smarthost; never sent without verified TLS, except to loopback.
-        username: String = "", Later, one(string);
+        username: String = "", Now, one(string);
         /// File of the password; only its owner and group may read it.
-        password_file: Option<PathBuf> = "", Later, optional(one(path));
+        password_file: Option<PathBuf> = "", Now, optional(one(path));
         /// Or a command that prints it; run as `user`, without a shell.
-        password_command: String = "", Later, one(string);
+        password_command: String = "", Now, one(string);
         /// auto | plain | login | cram-md5 | scram-sha-256 | xoauth2 | oauthbearer
-        auth: &'static str = "auto", Later, one(word(&MECHANISMS));
+        auth: &'static str = "auto", Now, one(word(&MECHANISMS));
         /// TLS with MX hosts: off | opportunistic | required (STARTTLS, verified)
         tls: TlsLevel = "opportunistic", Now, one(choice(&TLS_LEVELS));
         /// Further trust anchors, PEM.
-        ca_file: Option<PathBuf> = "", Later, optional(one(path));
+        ca_file: Option<PathBuf> = "", Now, optional(one(path));
         /// DANE for MX hosts, behind a validating resolver.
         dane: bool = true, Later, one(boolean);
         /// MTA-STS for MX hosts.
@@ -323,8 +323,9 @@ tables! {
         domain: Option<Domain> = "", Later, optional(one(host_name));
         /// Or single senders: { "root" = "alerts@example.com" }
         senders: Vec<(LocalPart, Mailbox)> = {}, Later, pairs(sender);
-        /// Adds what submitted mail lacks: Date, Message-ID, From, To, MIME-Version.
-        repair: bool = true, Later, one(boolean);
+        /// Adds what submitted mail lacks: Date, Message-ID, From, To, MIME-Version; and the domain of this host to
+        /// bare addresses. Bcc is taken out in any case. Lines over 998 octets are not re-encoded yet.
+        repair: bool = true, Now, one(boolean);
     }
 
     /// Storm control for mail that this host submits.

@@ -7,7 +7,7 @@ use super::values::{Addressee, Route, RouteTarget, Users};
 use crate::mail::address::{Domain, LocalPart, Mailbox};
 use crate::mail::maildir_template::MaildirTemplate;
 use crate::mail::network::Network;
-use crate::mail::next_hop::{PORT_SMTP, Scheme, Smarthost};
+use crate::mail::next_hop::{PORT_SMTP, Smarthost};
 use crate::mail::status::{Class, EnhancedStatus};
 use crate::rules::cron::CronExpression;
 use std::net::{IpAddr, SocketAddr};
@@ -97,12 +97,7 @@ pub fn network(value: &DeValue<'_>) -> Read<Network> {
 /// A smarthost's URL.
 pub fn smarthost(value: &DeValue<'_>) -> Read<Smarthost> {
     let url = text(value, "a URL in quotes, such as \"smtp://mail.example.com\"")?;
-    let host = Smarthost::parse(url)?;
-    if host.scheme == Scheme::Smtp {
-        return Ok(host);
-    }
-    let scheme = url.split_once("://").map_or(url, |(scheme, _)| scheme);
-    Err(format!("\"{scheme}://\" is not available yet; write \"smtp://\""))
+    Smarthost::parse(url)
 }
 
 /// A route: its pattern, and a URL, a list of them, or `error:STATUS TEXT`.

@@ -282,16 +282,8 @@ fn a_bad_value_says_what_to_write() {
             "f:1:19: \"smtp.example.com\" has no scheme; write one of smtp://, smtp+starttls://, smtps://, lmtp:// in front",
         ),
         (
-            "relay.smarthost = \"smtps://smtp.example.com\"",
-            "f:1:19: \"smtps://\" is not available yet; write \"smtp://\"",
-        ),
-        (
             "relay.smarthost = \"smtp://u:p@smtp.example.com\"",
             "f:1:19: no user or password belongs in the URL; use relay.username and relay.password_file",
-        ),
-        (
-            "relay.tls = \"required\"",
-            "f:1:13: \"required\" is not available yet; write \"off\" or \"opportunistic\"",
         ),
         (
             "relay.family = \"ipv5\"",

@@ -1,6 +1,6 @@
 //! The types of values that are the configuration's own, and the words that stand for them.
 
-use super::keys::Availability::{self, Later, Now};
+use super::keys::Availability::{self, Now};
 use crate::mail::address::{Domain, Mailbox};
 use crate::mail::next_hop::Smarthost;
 use crate::mail::status::EnhancedStatus;
@@ -47,7 +47,7 @@ pub enum TlsLevel {
 pub static TLS_LEVELS: [Choice<TlsLevel>; 3] = [
     ("off", TlsLevel::Off, Now),
     ("opportunistic", TlsLevel::Opportunistic, Now),
-    ("required", TlsLevel::Required, Later),
+    ("required", TlsLevel::Required, Now),
 ];
 
 /// Which addresses of a next hop are tried.

@@ -275,6 +275,7 @@ impl Board {
     pub fn hop_failed(
         &self,
         hop: &Hop,
+        job: Option<Job>,
         now: Duration,
         step: &dyn Fn(u32) -> Duration,
         reason: &Diagnostic,
@@ -284,6 +285,13 @@ impl Board {
         let route = inner.routes.entry(hop.clone()).or_default();
         let pause = step(route.breaker.failures() + 1);
         route.breaker.failed(now, pause, reason.clone());
+        if let Some(job) = job {
+            // Not before the pause: another worker would take it, and fail as well, and the pause would be as long as after
+            // two failures.
+            let due = if inner.parks(hop) { Duration::MAX } else { now };
+            inner.wait(hop.clone(), job, due);
+        }
+        let route = inner.routes.entry(hop.clone()).or_default();
         let old = |(&(_, id), &arrival): (&(Duration, QueueId), &Duration)| {
             (now.saturating_sub(arrival) > lifetime).then_some(Job { id, arrival })
         };
@@ -472,13 +480,28 @@ mod tests {
         assert_eq!(board.take(&hop("a.example"), seconds(2)), Some(job(2)));
     }
 
+    /// Two workers would else fail at the same route one after the other, and double its pause.
+    #[test]
+    fn what_a_failure_puts_back_waits_for_the_end_of_the_pause() {
+        let board = Board::default();
+        let reason = Diagnostic::local(EnhancedStatus::NO_ANSWER, "no answer");
+        board.submit(hop("a.example"), job(1), seconds(0));
+        assert_eq!(board.next(seconds(0), CAPS), Next::Work(hop("a.example")));
+        assert_eq!(board.take(&hop("a.example"), seconds(0)), Some(job(1)));
+        board.hop_failed(&hop("a.example"), Some(job(1)), seconds(1), &|_| seconds(60), &reason, LONG);
+        assert_eq!(board.next(seconds(1), CAPS), Next::Wait(Some(seconds(61))));
+        board.worker_ended(&hop("a.example"));
+        assert_eq!(board.next(seconds(61), CAPS), Next::Work(hop("a.example")));
+        assert_eq!(board.take(&hop("a.example"), seconds(61)), Some(job(1)));
+    }
+
     #[test]
     fn a_paused_hop_waits_and_others_go_on() {
         let board = Board::default();
         let reason = Diagnostic::local(EnhancedStatus::NO_ANSWER, "no answer");
         board.submit(hop("a.example"), job(1), seconds(0));
         board.submit(hop("b.example"), job(2), seconds(0));
-        let failed = board.hop_failed(&hop("a.example"), seconds(1), &|_| seconds(60), &reason, LONG);
+        let failed = board.hop_failed(&hop("a.example"), None, seconds(1), &|_| seconds(60), &reason, LONG);
         assert_eq!(failed, (seconds(60), vec![]));
         assert_eq!(board.next(seconds(2), CAPS), Next::Work(hop("b.example")));
         assert_eq!(board.take(&hop("b.example"), seconds(2)), Some(job(2)));
@@ -503,7 +526,8 @@ mod tests {
         let reason = Diagnostic::local(EnhancedStatus::NO_ANSWER, "no answer");
         board.submit(hop("a.example"), job(1), seconds(0));
         board.submit(hop("a.example"), Job { arrival: seconds(900), ..job(2) }, seconds(900));
-        let (_, old) = board.hop_failed(&hop("a.example"), seconds(1001), &|_| seconds(60), &reason, LONG);
+        let (_, old) =
+            board.hop_failed(&hop("a.example"), None, seconds(1001), &|_| seconds(60), &reason, LONG);
         assert_eq!(old, vec![job(1)]);
         assert_eq!(board.take(&hop("a.example"), seconds(2000)).map(|job| job.id), Some(job(2).id));
     }
@@ -547,7 +571,7 @@ mod tests {
         // One has been at a long message since before the pause.
         assert_eq!(board.next(seconds(0), caps), Next::Work(hop("a.example")));
         assert_eq!(board.take(&hop("a.example"), seconds(0)), Some(job(1)));
-        board.hop_failed(&hop("a.example"), seconds(1), &|_| seconds(60), &reason, LONG);
+        board.hop_failed(&hop("a.example"), None, seconds(1), &|_| seconds(60), &reason, LONG);
         if board.next(seconds(61), caps) == Next::Work(hop("a.example")) {
             assert_eq!(board.take(&hop("a.example"), seconds(61)), Some(job(2)), "what has it come for?");
         }

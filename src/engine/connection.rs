@@ -414,6 +414,7 @@ impl<'a> Connection<'a> {
             parameters: transaction.parameters,
             recipients: transaction.recipients,
             origin: Some(origin),
+            is_submitted: self.door.service == Service::Submission,
             client,
             login: self.session.login().map(str::to_owned),
         }

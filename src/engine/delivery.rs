@@ -6,42 +6,15 @@
 
 use super::attempt::Attempt;
 use super::board::{Hop, Job};
+use super::conversation::{Conversation, Talk};
 use super::forwarder::Forwarder;
 use super::hosts::{self, Unreachable};
 use super::site::Site;
 use crate::mail::next_hop::NextHop;
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::EnhancedStatus;
-use crate::net::transport::{Deadline, Transport, WireError};
-use crate::smtp::client::{End, Lost, Session, Step, Transaction, Waiting};
-use crate::smtp::data::DotEncoder;
-use crate::smtp::limits;
-use crate::store::queue::Entry;
-use std::io::Read;
+use crate::smtp::client::{End, Transaction};
 use std::sync::Arc;
-
-/// The largest piece of a message in memory, in octets.
-const PIECE_OCTETS: usize = 64 * 1024;
-/// What replies are read into.
-const REPLY_BUFFER_OCTETS: usize = 2048;
-
-/// An SMTP session on its connection.
-struct Conversation {
-    transport: Box<dyn Transport>,
-    session: Session,
-    /// The host and its address, for the log.
-    relay: String,
-    deadline: Deadline,
-    /// Which reply the deadline of the read is for.
-    awaited: Option<(u32, Deadline)>,
-}
-
-/// What a conversation has come to.
-enum Talk {
-    Finished(Vec<Option<Outcome>>),
-    Ready,
-    Over(End),
-}
 
 /// Sends what is due at a next hop, until nothing is or the route fails.
 pub fn work(forwarder: &Forwarder, next_hop: &NextHop) {
@@ -98,7 +71,7 @@ fn next_job(forwarder: &Forwarder, hop: &Hop, connected: bool) -> Option<Job> {
 }
 
 /// Connects to the first host and address that answers and greets.
-fn connect(forwarder: &Forwarder, site: &Site, next_hop: &NextHop) -> Result<Conversation, Unreachable> {
+fn connect(forwarder: &Forwarder, site: &Arc<Site>, next_hop: &NextHop) -> Result<Conversation, Unreachable> {
     let resolver = forwarder.resolver.as_ref();
     let mut last: Option<Unreachable> = None;
     for host in hosts::hosts(site, next_hop, resolver)? {
@@ -114,7 +87,7 @@ fn connect(forwarder: &Forwarder, site: &Site, next_hop: &NextHop) -> Result<Con
             }
         };
         for address in addresses {
-            match open(forwarder, site, &host.name, address) {
+            match Conversation::open(forwarder, site, &host, address) {
                 Ok(conversation) => return Ok(conversation),
                 Err(diagnostic) => {
                     log::debug!(target: "pillarbox", "event=unreachable host={} reason={diagnostic:?}", host.name);
@@ -133,40 +106,6 @@ fn worse(before: Option<Unreachable>, now: Unreachable) -> Unreachable {
     match before {
         Some(route @ Unreachable::Route(_)) => route,
         _ => now,
-    }
-}
-
-fn open(
-    forwarder: &Forwarder,
-    site: &Site,
-    host: &str,
-    address: std::net::SocketAddr,
-) -> Result<Conversation, Diagnostic> {
-    let unreachable = |error: WireError| Diagnostic {
-        remote: Some(host.to_owned()),
-        ..Diagnostic::local(EnhancedStatus::NO_ANSWER, format!("connect to {host} [{address}]: {error}"))
-    };
-    let transport = forwarder.connect.connect(address, limits::CONNECT).map_err(unreachable)?;
-    let mut conversation = Conversation {
-        transport,
-        session: Session::new(host, site.client_name.clone()),
-        relay: format!("{host}[{}]:{}", address.ip(), address.port()),
-        deadline: Deadline::after(limits::CLIENT_SESSION),
-        awaited: None,
-    };
-    loop {
-        match conversation.talk(None) {
-            // An answer ahead of its command is not believed (DESIGN section 4.10): the session is shown it, and ends.
-            Talk::Ready if conversation.transport.has_input() => conversation.read_early(),
-            Talk::Ready => return Ok(conversation),
-            Talk::Finished(_) => {}
-            Talk::Over(End::Route(diagnostic) | End::Dropped(diagnostic) | End::Reconnect(diagnostic)) => {
-                return Err(diagnostic);
-            }
-            Talk::Over(End::Quit) => {
-                return Err(Diagnostic::local(EnhancedStatus::BAD_CONNECTION, "the session ended"));
-            }
-        }
     }
 }
 
@@ -211,101 +150,6 @@ pub enum Again {
     WhenRouteWorks,
     /// The connection is to blame; a new one may serve.
     AtOnce,
-}
-
-impl Conversation {
-    /// Whether it may take another message. A peer that has something to say between two messages says goodbye; and
-    /// what is left of the session's time must do for any message, or its end would come in the middle of one: a
-    /// duplicate, and a pause that the route has not earned.
-    fn can_go_on(&mut self) -> bool {
-        !self.transport.has_input() && self.deadline.remaining() > limits::CLIENT_SESSION / 2
-    }
-
-    /// Says QUIT, if anybody listens.
-    fn leave(mut self) {
-        self.session.quit();
-        while !matches!(self.talk(None), Talk::Over(_)) {}
-    }
-
-    /// Does what the session says until it has news. `content` is what is sent after DATA.
-    fn talk(&mut self, content: Option<&Arc<Entry>>) -> Talk {
-        loop {
-            match self.session.next_step() {
-                Step::Send(octets) => self.send(&octets),
-                Step::Read { waiting, reply } => self.read(waiting, reply),
-                Step::SendContent => match content.map(|entry| self.send_content(entry)) {
-                    Some(Ok(())) => self.session.content_sent(),
-                    Some(Err(lost)) => self.session.lost(&lost),
-                    None => self.session.lost(&Lost::Broken("there is no message to send".into())),
-                },
-                Step::Finished(outcomes) => return Talk::Finished(outcomes),
-                Step::Ready => return Talk::Ready,
-                Step::Close(end) => return Talk::Over(end),
-            }
-        }
-    }
-
-    fn send(&mut self, octets: &[u8]) {
-        let deadline = Deadline::after(limits::COMMAND_REPLY).min(self.deadline);
-        if let Err(error) = self.transport.write_all(octets, deadline) {
-            self.session.lost(&lost(error));
-        }
-    }
-
-    fn read_early(&mut self) {
-        let mut buffer = [0; REPLY_BUFFER_OCTETS];
-        match self.transport.read(&mut buffer, self.deadline) {
-            Ok(length) => self.session.received(buffer.get(..length).unwrap_or_default()),
-            Err(error) => self.session.lost(&lost(error)),
-        }
-    }
-
-    fn read(&mut self, waiting: Waiting, reply: u32) {
-        let deadline = match self.awaited {
-            Some((awaited, deadline)) if awaited == reply => deadline,
-            _ => Deadline::after(waiting.deadline()).min(self.deadline),
-        };
-        self.awaited = Some((reply, deadline));
-        let mut buffer = [0; REPLY_BUFFER_OCTETS];
-        match self.transport.read(&mut buffer, deadline) {
-            Ok(length) => self.session.received(buffer.get(..length).unwrap_or_default()),
-            Err(error) => self.session.lost(&lost(error)),
-        }
-    }
-
-    fn send_content(&mut self, entry: &Entry) -> Result<(), Lost> {
-        let (mut encoder, mut content) = (DotEncoder::default(), entry.content(0));
-        let size = usize::try_from(entry.message_octets()).unwrap_or(usize::MAX).clamp(1, PIECE_OCTETS);
-        let (mut piece, mut wire) = (vec![0; size], Vec::with_capacity(size + size / 16));
-        let mut left = entry.message_octets();
-        while left > 0 {
-            let length = content.read(&mut piece).map_err(|error| Lost::Broken(error.to_string()))?;
-            if length == 0 {
-                return Err(Lost::Broken("the queue file has become shorter".into()));
-            }
-            left = left.saturating_sub(length as u64);
-            encoder.encode(piece.get(..length).unwrap_or_default(), &mut wire);
-            if left > 0 {
-                self.write_data(&wire)?;
-                wire.clear();
-            }
-        }
-        encoder.finish(&mut wire);
-        self.write_data(&wire)
-    }
-
-    fn write_data(&mut self, wire: &[u8]) -> Result<(), Lost> {
-        let deadline = Deadline::after(limits::DATA_BLOCK).min(self.deadline);
-        self.transport.write_all(wire, deadline).map_err(lost)
-    }
-}
-
-fn lost(error: WireError) -> Lost {
-    match error {
-        WireError::TimedOut => Lost::TimedOut,
-        WireError::Closed => Lost::Closed,
-        WireError::Io(error) => Lost::Broken(error.to_string()),
-    }
 }
 
 impl Attempt {

@@ -67,6 +67,15 @@ pub enum Event<'a> {
         /// The SASL mechanism.
         mechanism: &'a str,
     },
+    /// A next hop is ready for mail.
+    Connected {
+        /// Its name, address and port.
+        relay: &'a str,
+        /// `none`, `unverified` or `verified`.
+        tls: &'a str,
+        /// The login.
+        auth: Option<&'a str>,
+    },
     /// A next hop can't be used for a while; its messages stay as they are.
     Paused {
         /// The next hop.
@@ -130,7 +139,9 @@ impl Event<'_> {
     pub fn log(&self) {
         let level = match self {
             Self::Accepted { .. } | Self::Attempt { .. } | Self::Notice(_) => log::Level::Info,
-            Self::Refused { .. } | Self::AuthFailed { .. } | Self::Closed { .. } => log::Level::Info,
+            Self::Connected { .. } | Self::Refused { .. } | Self::AuthFailed { .. } | Self::Closed { .. } => {
+                log::Level::Info
+            }
             Self::Paused { .. } | Self::ClockJump { .. } => log::Level::Warn,
             Self::Trouble { .. } => log::Level::Error,
         };
@@ -172,6 +183,10 @@ impl Display for Event<'_> {
             }
             Self::AuthFailed { client, name, mechanism } => {
                 write!(f, "event=auth_failed client={client} name={} mechanism={mechanism}", Quoted(name))
+            }
+            Self::Connected { relay, tls, auth } => {
+                let auth = auth.unwrap_or("-");
+                write!(f, "event=connected relay={} tls={tls} auth={}", Value(relay), Value(&auth))
             }
             Self::Paused { route, pause, status, reason } => write!(
                 f,

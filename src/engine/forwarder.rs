@@ -476,10 +476,7 @@ impl Forwarder {
         let site = self.site();
         let now = self.clock.now().running;
         let step = |failures| self.step(&site, failures);
-        if let Some(job) = job {
-            self.board.put_back(hop.clone(), job, now);
-        }
-        let (pause, mut old) = self.board.hop_failed(hop, now, &step, reason, site.retry.lifetime);
+        let (pause, mut old) = self.board.hop_failed(hop, job, now, &step, reason, site.retry.lifetime);
         let route = hop.to_string();
         Event::Paused { route: &route, pause, status: reason.status, reason: reason.line() }.log();
         if let Some(job) = job.filter(|job| !old.contains(job)) {
@@ -568,7 +565,14 @@ impl Drop for WorkerEnd<'_> {
             // Not tried again at once, and not in an hour either.
             let reason = Diagnostic::local(EnhancedStatus::SYSTEM_TROUBLE, "a worker failed");
             let now = self.forwarder.clock.now().running;
-            self.forwarder.board.hop_failed(self.hop, now, &|_| OWN_TROUBLE_RETRY, &reason, Duration::MAX);
+            self.forwarder.board.hop_failed(
+                self.hop,
+                None,
+                now,
+                &|_| OWN_TROUBLE_RETRY,
+                &reason,
+                Duration::MAX,
+            );
         }
         self.forwarder.board.worker_ended(self.hop);
     }

@@ -18,8 +18,8 @@ pub struct Host {
     pub name: String,
     /// Its port.
     pub port: u16,
-    /// The operator named it: trouble with its name is never the message's.
-    is_smarthost: bool,
+    /// The operator named it, in this way: trouble with its name is never the message's. `None`: a host of an MX look-up.
+    pub smarthost: Option<Smarthost>,
 }
 
 /// Why a next hop can't be reached.
@@ -41,9 +41,7 @@ pub fn hosts(site: &Site, next_hop: &NextHop, resolver: &dyn Resolve) -> Result<
     let port = site.settings.relay.port;
     match next_hop {
         NextHop::Smarthosts(hosts) => Ok(hosts.iter().map(smarthost).collect()),
-        NextHop::Mx(Domain::Literal(ip)) => {
-            Ok(vec![Host { name: ip.to_string(), port, is_smarthost: false }])
-        }
+        NextHop::Mx(Domain::Literal(ip)) => Ok(vec![Host { name: ip.to_string(), port, smarthost: None }]),
         NextHop::Mx(name @ Domain::Name(_)) => {
             let domain = name.to_ascii().ok_or_else(|| no_dns_name(name))?;
             let names = match resolver.mx(&domain).map_err(dns_failure)? {
@@ -59,7 +57,7 @@ pub fn hosts(site: &Site, next_hop: &NextHop, resolver: &dyn Resolve) -> Result<
                         .map_err(|_| Unreachable::Message(looping(&domain)))?
                 }
             };
-            Ok(names.into_iter().map(|name| Host { name, port, is_smarthost: false }).collect())
+            Ok(names.into_iter().map(|name| Host { name, port, smarthost: None }).collect())
         }
     }
 }
@@ -69,7 +67,7 @@ fn smarthost(host: &Smarthost) -> Host {
         Domain::Name(name) => name.clone(),
         Domain::Literal(ip) => ip.to_string(),
     };
-    Host { name, port: host.port, is_smarthost: true }
+    Host { name, port: host.port, smarthost: Some(host.clone()) }
 }
 
 /// The addresses of a host, at least one.
@@ -85,7 +83,7 @@ pub fn addresses(site: &Site, host: &Host, resolver: &dyn Resolve) -> Result<Vec
         .map(|ip| SocketAddr::new(ip, host.port))
         .collect();
     if addresses.iter().any(|&address| site.is_own_address(address)) {
-        return Err(if host.is_smarthost {
+        return Err(if host.smarthost.is_some() {
             let text = format!("the smarthost {} is this host itself; correct relay.smarthost", host.name);
             Unreachable::Route(Diagnostic::local(
                 EnhancedStatus::ROUTING_LOOP.with_class(Class::Transient),
@@ -99,7 +97,7 @@ pub fn addresses(site: &Site, host: &Host, resolver: &dyn Resolve) -> Result<Vec
         let text = format!("the host {} has no address that can be used", host.name);
         let diagnostic = Diagnostic::local(EnhancedStatus::UNABLE_TO_ROUTE, text);
         // What relay.family leaves out is there; and what the operator named will be.
-        return Err(if found_any || host.is_smarthost {
+        return Err(if found_any || host.smarthost.is_some() {
             Unreachable::Route(diagnostic.with_class(Class::Transient))
         } else {
             Unreachable::Message(diagnostic)
@@ -114,14 +112,14 @@ fn look_up(site: &Site, host: &Host, resolver: &dyn Resolve) -> Result<Vec<IpAdd
     if let Ok(ip) = host.name.parse() {
         return Ok(vec![ip]);
     }
-    if host.is_smarthost && site.settings.dns.servers.is_empty() {
+    if host.smarthost.is_some() && site.settings.dns.servers.is_empty() {
         return dns_lookup::lookup_host(&host.name).map(Iterator::collect).map_err(|error| {
             let text = format!("the smarthost {} can't be resolved: {error}", host.name);
             Unreachable::Route(Diagnostic::local(EnhancedStatus::DIRECTORY_FAILURE, text))
         });
     }
     resolver.addresses(&host.name).map_err(|error| match dns_failure(error) {
-        Unreachable::Message(diagnostic) if host.is_smarthost => {
+        Unreachable::Message(diagnostic) if host.smarthost.is_some() => {
             Unreachable::Route(diagnostic.with_class(Class::Transient))
         }
         other => other,

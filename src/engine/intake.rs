@@ -15,6 +15,7 @@ use crate::mail::header::TraceScanner;
 use crate::mail::id::QueueId;
 use crate::mail::message::{self, Origin};
 use crate::mail::status::EnhancedStatus;
+use crate::rules::repair::{Repair, RepairFacts};
 use crate::rules::route::Routed;
 use crate::smtp::extension::{MailParameters, RcptParameters};
 use crate::smtp::reply::Reply;
@@ -94,6 +95,9 @@ pub struct Submission {
     pub recipients: Vec<Accepted>,
     /// For the Received field; `None` for what this program wrote itself.
     pub origin: Option<Origin>,
+    /// This host's own clients submit it: it loses its Bcc and is repaired. Neither is done to mail in transit and to
+    /// what this program wrote itself.
+    pub is_submitted: bool,
     /// Who sent it, for the log.
     pub client: String,
     /// The name with which the client has logged in.
@@ -250,6 +254,7 @@ pub struct Incoming<'a> {
     local: Vec<LocalCopy>,
     remote: Vec<Recipient>,
     content: Content,
+    repair: Option<Repair>,
     scanner: TraceScanner,
     lines: u64,
     failed: Option<Refusal>,
@@ -299,6 +304,14 @@ impl Intake {
         let by = site.terms.hostname.as_str();
         let received = |origin| message::received(origin, by, id, only, arrival.wall);
         let trace = submission.origin.as_ref().map(received).unwrap_or_default();
+        let facts = || RepairFacts {
+            is_on: site.settings.rewrite.repair,
+            domain: site.hostname.key(),
+            id,
+            date: arrival.wall,
+            reverse_path: submission.reverse_path.clone(),
+        };
+        let repair = submission.is_submitted.then(|| Repair::new(facts()));
         let (content, scanner) = (Content::Memory(Vec::new()), TraceScanner::default());
         Ok(Incoming {
             intake: self,
@@ -309,6 +322,7 @@ impl Intake {
             local,
             remote,
             content,
+            repair,
             scanner,
             lines: 0,
             failed: None,
@@ -347,6 +361,18 @@ impl Incoming<'_> {
     /// Takes the next piece of the content, in canonical form. An error is kept for [`Self::commit`], so that the data
     /// can be read to its end.
     pub fn write(&mut self, piece: &[u8]) {
+        match self.repair.as_mut().filter(|repair| !repair.is_in_body()) {
+            None => self.keep(piece),
+            Some(repair) => {
+                let mut repaired = Vec::with_capacity(piece.len());
+                repair.feed(piece, &mut repaired);
+                self.keep(&repaired);
+            }
+        }
+    }
+
+    /// Takes what will be stored: the search for loops and the size go by that.
+    fn keep(&mut self, piece: &[u8]) {
         self.scanner.feed(piece);
         self.lines += piece.iter().filter(|&&octet| octet == b'\n').count() as u64;
         if self.failed.is_some() {
@@ -432,6 +458,11 @@ impl Incoming<'_> {
     /// # Errors
     /// It was not taken, and nothing of it is kept, other than copies that a failure halfway left in Maildirs.
     pub fn commit(mut self) -> Result<QueueId, Refusal> {
+        if let Some(mut repair) = self.repair.take() {
+            let mut rest = Vec::new();
+            repair.finish(&mut rest);
+            self.keep(&rest);
+        }
         if let Some(refusal) = self.failed.take() {
             return Err(refusal);
         }

@@ -90,6 +90,7 @@ fn to_queue(forwarder: &Forwarder, site: &Site, entry: &Entry, routed: Routed) -
         },
         recipients: vec![routed.into()],
         origin: None,
+        is_submitted: false,
         client: entry.id().to_string(),
         login: None,
     };

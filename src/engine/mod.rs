@@ -5,6 +5,7 @@ pub mod board;
 pub mod capacity;
 pub mod clock;
 pub mod connection;
+pub mod conversation;
 pub mod counters;
 pub mod daemon;
 pub mod delivery;
@@ -18,6 +19,7 @@ pub mod local;
 pub mod logger;
 pub mod logins;
 pub mod notices;
+pub mod password;
 pub mod schedule;
 pub mod site;
 #[cfg(test)]

@@ -78,6 +78,7 @@ fn send(forwarder: &Forwarder, site: &Site, entry: &Entry, notice: &Notice) -> R
         parameters: MailParameters { body: notice.envelope.body, ..MailParameters::default() },
         recipients,
         origin: None,
+        is_submitted: false,
         client: format!("bounce of {}", entry.id()),
         login: None,
     };

@@ -8,6 +8,7 @@ use crate::config::{
     Addressee, Family, Listener, ListenerKind, RouteTarget, Settings, Users as ConfiguredUsers,
 };
 use crate::mail::address::{Domain, Mailbox};
+use crate::net::tls_client::Connector;
 use crate::net::transport;
 use crate::rules::admission::AdmissionPolicy;
 use crate::rules::retry::RetryPolicy;
@@ -45,6 +46,8 @@ pub struct Site {
     pub tls: Option<Tls>,
     /// Who may log in.
     pub logins: Logins,
+    /// TLS towards next hops.
+    pub connector: Connector,
     /// What the server offers.
     pub terms: Arc<Terms>,
     /// Addresses with ports on which this host takes mail: an MX host that is one of them is this host.
@@ -88,6 +91,7 @@ impl Site {
             routes,
             retry,
             tls,
+            connector: Connector::new(settings.relay.ca_file.clone()),
             logins,
             terms: Arc::new(terms),
             listens_on,

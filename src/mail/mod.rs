@@ -4,6 +4,7 @@
 //! nothing fails other than by a value that says what was wrong with the text it was given.
 
 pub mod address;
+pub mod address_list;
 pub mod base64;
 pub mod date;
 pub mod envelope;

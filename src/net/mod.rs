@@ -3,4 +3,6 @@
 pub mod resolver;
 pub mod self_signed;
 pub mod tls;
+pub mod tls_client;
+mod tls_socket;
 pub mod transport;

@@ -4,6 +4,7 @@
 //! (RFC 3207 §4.2, CVE-2011-0411). May fail: whatever OpenSSL finds wrong with certificate or key, told as an
 //! [`IdentityError`]; and every handshake, which is an ordinary event.
 
+use super::tls_socket::Socket;
 use super::transport::{Deadline, TcpTransport, Transport, WireError};
 use crate::mail::date::WallTime;
 use openssl::asn1::Asn1Time;
@@ -14,7 +15,7 @@ use openssl::ssl::{
 };
 use openssl::x509::{X509, X509Ref};
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io;
 use std::time::Duration;
 
 /// How long the end of TLS may take to be sent. The peer's own is not waited for: a QUIT has been answered by then.
@@ -148,40 +149,6 @@ fn reason(stack: &ErrorStack) -> String {
 #[derive(Debug)]
 pub struct Handshake(Ssl);
 
-/// What OpenSSL reads from and writes to. A deadline that has passed looks to it as if it should come again.
-#[derive(Debug)]
-struct Socket {
-    tcp: TcpTransport,
-    deadline: Deadline,
-}
-
-fn to_io(error: WireError) -> io::Error {
-    match error {
-        WireError::TimedOut => io::ErrorKind::WouldBlock.into(),
-        WireError::Closed => io::ErrorKind::BrokenPipe.into(),
-        WireError::Io(error) => error,
-    }
-}
-
-impl Read for Socket {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self.tcp.read(buffer, self.deadline) {
-            Err(WireError::Closed) => Ok(0),
-            result => result.map_err(to_io),
-        }
-    }
-}
-
-impl Write for Socket {
-    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        self.tcp.write_all(octets, self.deadline).map(|()| octets.len()).map_err(to_io)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 fn wire_error(error: ssl::Error) -> WireError {
     match error.code() {
         ErrorCode::WANT_READ | ErrorCode::WANT_WRITE => return WireError::TimedOut,
@@ -211,7 +178,7 @@ impl TlsTransport {
     /// # Errors
     /// The deadline passed, the peer closed or broke the protocol, or the two have no version or cipher in common.
     pub fn accept(tcp: TcpTransport, handshake: Handshake, deadline: Deadline) -> Result<Self, WireError> {
-        let stream = SslStream::new(handshake.0, Socket { tcp, deadline });
+        let stream = SslStream::new(handshake.0, Socket::new(Box::new(tcp), deadline));
         let mut stream = stream.map_err(|stack| WireError::Io(stack.into()))?;
         stream.accept().map_err(wire_error)?;
         Ok(Self(stream))
@@ -228,7 +195,7 @@ impl TlsTransport {
 
 impl Transport for TlsTransport {
     fn read(&mut self, buffer: &mut [u8], deadline: Deadline) -> Result<usize, WireError> {
-        self.0.get_mut().deadline = deadline;
+        self.0.get_mut().set_deadline(deadline);
         match self.0.ssl_read(buffer).map_err(wire_error)? {
             0 => Err(WireError::Closed),
             octets => Ok(octets),
@@ -236,7 +203,7 @@ impl Transport for TlsTransport {
     }
 
     fn write_all(&mut self, octets: &[u8], deadline: Deadline) -> Result<(), WireError> {
-        self.0.get_mut().deadline = deadline;
+        self.0.get_mut().set_deadline(deadline);
         let mut rest = octets;
         while !rest.is_empty() {
             let written = self.0.ssl_write(rest).map_err(wire_error)?;
@@ -246,13 +213,13 @@ impl Transport for TlsTransport {
     }
 
     fn has_input(&mut self) -> bool {
-        self.0.ssl().pending() > 0 || self.0.get_mut().tcp.has_input()
+        self.0.ssl().pending() > 0 || self.0.get_mut().has_input()
     }
 }
 
 impl Drop for TlsTransport {
     fn drop(&mut self) {
-        self.0.get_mut().deadline = Deadline::after(CLOSE_NOTIFY);
+        self.0.get_mut().set_deadline(Deadline::after(CLOSE_NOTIFY));
         // Without it the peer could not tell an end from a connection that somebody cut.
         let _ = self.0.shutdown();
     }

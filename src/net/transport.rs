@@ -208,6 +208,34 @@ impl Drop for TcpTransport {
     }
 }
 
+/// Reads what another process writes until it ends, up to `limit` octets.
+///
+/// # Errors
+/// The deadline passed, or the pipe failed.
+pub fn read_pipe(
+    pipe: &mut (impl Read + std::os::fd::AsFd),
+    limit: u64,
+    deadline: Deadline,
+) -> Result<Vec<u8>, WireError> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut octets = Vec::new();
+    let mut buffer = [0; 1024];
+    while (octets.len() as u64) < limit {
+        let left = deadline.remaining();
+        let timeout = Timespec::try_from(left).map_err(|_| WireError::TimedOut)?;
+        let ready =
+            poll(&mut [PollFd::new(&*pipe, PollFlags::IN)], Some(&timeout)).map_err(io::Error::from)?;
+        if left.is_zero() || ready == 0 {
+            return Err(WireError::TimedOut);
+        }
+        match pipe.read(&mut buffer)? {
+            0 => break,
+            length => octets.extend_from_slice(buffer.get(..length).unwrap_or_default()),
+        }
+    }
+    Ok(octets)
+}
+
 /// Whether an address is one of this host's: nobody else's can be bound to.
 #[must_use]
 pub fn is_local_address(ip: IpAddr) -> bool {

@@ -10,6 +10,7 @@ pub mod cron;
 pub mod mx;
 pub mod password;
 pub mod rate;
+pub mod repair;
 pub mod retry;
 pub mod route;
 pub mod running_clock;

@@ -7,7 +7,9 @@
 //! | reply to | 2yz | 4yz | 5yz | 421, 530, 534, 535, 538 | other, garbled, none |
 //! | --- | --- | --- | --- | --- | --- |
 //! | greeting, HELO | go on | route | route | route | route |
-//! | EHLO | go on | route | 500, 501, 502, 504, 550: HELO; else route | route | route |
+//! | EHLO | go on | route | 500, 501, 502, 504, 550: HELO, where TLS and login are not needed; else route | route | route |
+//! | STARTTLS | handshake | in clear, where that is allowed; else route | as for 4yz | route | route |
+//! | AUTH | go on | route | the next mechanism; after the last: route | 421: route; else as 5yz | route |
 //! | MAIL | go on | all deferred | all failed | route | all deferred |
 //! | RCPT | accepted | deferred | failed; 552: deferred | route | undecided ones deferred |
 //! | DATA | deferred (3yz: go on) | accepted ones deferred | accepted ones failed | route | undecided ones deferred |
@@ -18,9 +20,11 @@
 //! must grow old, and must not hold up the route's other mail. So a connection that is closed within a transaction
 //! blames the message ([`End::Dropped`]) and not the route; if the host is gone, the next connect will say so.
 
+mod opening;
 mod transaction;
 mod waiting;
 
+pub use self::opening::{Conduct, Login, Security, TlsUse};
 pub use self::waiting::Waiting;
 
 use self::transaction::{Next, Running};
@@ -31,6 +35,7 @@ use crate::smtp::command::{ClientName, Command};
 use crate::smtp::extension::PeerOffer;
 use crate::smtp::limits;
 use crate::smtp::reply::{Reply, ReplyParser, Severity};
+use crate::smtp::sasl::client::{Exchange, Mechanism};
 use std::io::Write as _;
 use std::mem;
 
@@ -58,6 +63,8 @@ pub enum Step {
         /// that sends an octet a minute must not hold the session for hours.
         reply: u32,
     },
+    /// Shake hands, as the client; then call [`Session::tls_established`] or [`Session::tls_failed`].
+    StartTls,
     /// Write the message through [`crate::smtp::data::DotEncoder`] with its end, then call [`Session::content_sent`].
     SendContent,
     /// What became of each recipient, in the order given. `None`: nothing was learnt about it. If the session is ready
@@ -97,12 +104,16 @@ pub enum Lost {
     Broken(String),
 }
 
-/// Where the session stands. TLS and AUTH will be phases between EHLO and ready.
+/// Where the session stands.
 #[derive(Debug)]
 enum Phase {
     Greeting,
     Ehlo,
     Helo,
+    StartTls,
+    /// The caller shakes hands.
+    Handshaking,
+    Auth(Mechanism, Exchange),
     /// `is_open`: the last transaction was left open, so that the next one begins with RSET.
     Ready {
         is_open: bool,
@@ -128,6 +139,10 @@ enum Fault {
 pub struct Session {
     remote: String,
     name: ClientName,
+    conduct: Conduct,
+    security: Security,
+    /// Mechanisms by which the peer did not let us in.
+    refused: Vec<Mechanism>,
     offer: PeerOffer,
     phase: Phase,
     /// Commands that [`Step::Send`] has not handed out yet.
@@ -145,10 +160,13 @@ impl Session {
     /// A session on a connection that has just come up. `remote` is the peer as diagnostics name it; `name` is what
     /// EHLO says.
     #[must_use]
-    pub fn new(remote: impl Into<String>, name: ClientName) -> Self {
+    pub fn new(remote: impl Into<String>, name: ClientName, conduct: Conduct) -> Self {
         Self {
             remote: remote.into(),
             name,
+            security: conduct.security,
+            conduct,
+            refused: Vec::new(),
             offer: PeerOffer::default(),
             phase: Phase::Greeting,
             unsent: Vec::new(),
@@ -170,6 +188,7 @@ impl Session {
         }
         match (&self.phase, self.waiting()) {
             (_, Some(waiting)) => Step::Read { waiting, reply: self.replies },
+            (Phase::Handshaking, None) => Step::StartTls,
             (Phase::InTransaction(_), None) => Step::SendContent,
             (Phase::Ended(end), None) => Step::Close(end.clone()),
             _ => Step::Ready,
@@ -194,7 +213,7 @@ impl Session {
         } else if count == 0 {
             self.finished = Some(Vec::new());
         } else {
-            let mut running = Running::new(transaction, &self.offer, is_open);
+            let mut running = Running::new(transaction, &self.offer, is_open, self.conduct.is_lmtp);
             self.unsent = running.next_commands();
             self.phase = Phase::InTransaction(running);
         }
@@ -261,9 +280,11 @@ impl Session {
             Phase::Greeting => Some(Waiting::Greeting),
             Phase::Ehlo => Some(Waiting::Ehlo),
             Phase::Helo => Some(Waiting::Helo),
+            Phase::StartTls => Some(Waiting::StartTls),
+            Phase::Auth(..) => Some(Waiting::Auth),
             Phase::InTransaction(running) => running.waiting(),
             Phase::Quitting(_) => Some(Waiting::Quit),
-            Phase::Ready { .. } | Phase::Ended(_) => None,
+            Phase::Handshaking | Phase::Ready { .. } | Phase::Ended(_) => None,
         }
     }
 
@@ -279,16 +300,20 @@ impl Session {
     fn take_reply(&mut self, reply: &Reply, to: Waiting) {
         self.replies = self.replies.wrapping_add(1);
         let is_success = reply.severity() == Severity::Success;
+        let may_say_helo = self.may_say_helo();
         match &mut self.phase {
-            Phase::Greeting if is_success => self.say(&Command::Ehlo(self.name.clone()), Phase::Ehlo),
+            Phase::Greeting if is_success => self.say_hello(),
             Phase::Ehlo if is_success => {
                 self.offer = PeerOffer::parse(&reply.lines);
-                self.phase = Phase::Ready { is_open: false };
+                self.offer.requiretls &= self.security == Security::Verified;
+                self.secure();
             }
-            Phase::Ehlo if matches!(reply.code, 500 | 501 | 502 | 504 | 550) => {
+            Phase::Ehlo if may_say_helo && matches!(reply.code, 500 | 501 | 502 | 504 | 550) => {
                 self.say(&Command::Helo(self.name.clone()), Phase::Helo);
             }
             Phase::Helo if is_success => self.phase = Phase::Ready { is_open: false },
+            Phase::StartTls => self.starttls_answered(reply, to),
+            Phase::Auth(..) => self.auth_answered(reply, to),
             Phase::Greeting | Phase::Ehlo | Phase::Helo => {
                 let diagnostic = answer(&self.remote, reply, to, EnhancedStatus::NOT_ACCEPTING);
                 if reply.code == 421 {
@@ -302,7 +327,7 @@ impl Session {
                 self.go_on(next);
             }
             Phase::Quitting(end) => self.phase = Phase::Ended(mem::replace(end, End::Quit)),
-            Phase::Ready { .. } | Phase::Ended(_) => {}
+            Phase::Handshaking | Phase::Ready { .. } | Phase::Ended(_) => {}
         }
     }
 
@@ -354,7 +379,13 @@ impl Session {
                 self.finished = Some(running.finish(undecided.as_ref()));
                 if fault == Fault::Dropped { End::Dropped(diagnostic) } else { End::Route(diagnostic) }
             }
-            Phase::Greeting | Phase::Ehlo | Phase::Helo | Phase::Ready { .. } => End::Route(diagnostic),
+            Phase::Greeting
+            | Phase::Ehlo
+            | Phase::Helo
+            | Phase::StartTls
+            | Phase::Handshaking
+            | Phase::Auth(..)
+            | Phase::Ready { .. } => End::Route(diagnostic),
         };
         self.phase = Phase::Ended(end);
     }

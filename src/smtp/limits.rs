@@ -11,6 +11,9 @@ const fn minutes(n: u64) -> Duration {
 pub const COMMAND_LINE_MAX_OCTETS: usize = 2048;
 /// Longest AUTH command and longest line of its exchange in octets, with its CRLF (RFC 4954 §4).
 pub const AUTH_LINE_MAX_OCTETS: usize = 12288;
+/// Longest AUTH command that the client sends, in octets, with its CRLF (RFC 4954 §4, RFC 5321 §4.5.3.1.4): a longer
+/// initial response waits for a 334.
+pub const AUTH_COMMAND_MAX_OCTETS: usize = 512;
 /// Longest reply line in octets, with its line end. RFC 5321 §4.5.3.1.5 wants 512; real hosts write more.
 pub const REPLY_LINE_MAX_OCTETS: usize = 2048;
 /// Most lines of one reply; a peer that writes more is broken or hostile.
@@ -24,6 +27,8 @@ pub const RECIPIENTS_PER_TRANSACTION: usize = 100;
 
 /// Time for a TCP connection to come up, on the client's side.
 pub const CONNECT: Duration = Duration::from_secs(30);
+/// Time for a TLS handshake, on the client's side.
+pub const TLS_HANDSHAKE: Duration = minutes(1);
 /// Time for the greeting (RFC 5321 §4.5.3.2.1).
 pub const GREETING: Duration = minutes(5);
 /// Time for the reply to EHLO, HELO, MAIL (§4.5.3.2.2), RCPT (§4.5.3.2.3) and RSET.

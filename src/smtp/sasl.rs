@@ -12,6 +12,8 @@
 //!
 //! No SASLprep (RFC 4616 §2): names and passwords are compared octet by octet, as crypt(3) does it.
 
+pub mod client;
+
 use super::line::Line;
 use super::reply::Reply;
 use crate::mail::base64;

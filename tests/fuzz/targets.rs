@@ -7,11 +7,14 @@
 
 use pillarbox::config;
 use pillarbox::mail::address::{self, Domain, ForwardPath, LocalPart, Mailbox, ReversePath};
+use pillarbox::mail::date::WallTime;
 use pillarbox::mail::envelope::{Body, Envelope, Notify, Recipient, Ret};
+use pillarbox::mail::header;
 use pillarbox::mail::id::QueueId;
 use pillarbox::mail::outcome::Outcome;
 use pillarbox::mail::status::EnhancedStatus;
 use pillarbox::net::resolver::{self, DnsName, Fault, Found, Record, Rtype, parse_answer};
+use pillarbox::rules::repair::{HELD_MAX_OCTETS, Repair, RepairFacts};
 use pillarbox::smtp::command::{ClientName, Command};
 use pillarbox::smtp::data::{DotDecoder, DotEncoder};
 use pillarbox::smtp::extension::Offer;
@@ -30,7 +33,7 @@ use std::time::Duration;
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("address", address),
     ("client_session", client_session),
     ("command", command),
@@ -38,6 +41,7 @@ pub const TARGETS: [(&str, Target); 9] = [
     ("data", data),
     ("dns_answer", dns_answer),
     ("queue_file", queue_file),
+    ("repair", repair),
     ("reply", reply),
     ("server_session", server_session),
 ];
@@ -99,6 +103,68 @@ pub fn command(octets: &[u8]) {
             assert_eq!(replies(&wire), [error.reply()]);
         }
     }
+}
+
+/// A message that is submitted.
+pub fn repair(octets: &[u8]) {
+    let whole = repaired(octets, true, octets.len().max(1));
+    let without_bcc = repaired(octets, false, octets.len().max(1));
+    for piece in PIECES {
+        assert_eq!(shown(&repaired(octets, true, piece)), shown(&whole), "in pieces of {piece}");
+        assert_eq!(shown(&repaired(octets, false, piece)), shown(&without_bcc), "in pieces of {piece}");
+    }
+    if octets.len() < HELD_MAX_OCTETS {
+        assert_eq!(shown(&repaired(&whole, true, whole.len())), shown(&whole), "repaired twice, it differs");
+        let (before, body) = fields(octets);
+        let kept: Vec<&[u8]> = before.into_iter().filter(|field| !is_bcc(field)).collect();
+        let mut expected = kept.concat();
+        if !expected.is_empty() && !expected.ends_with(b"\n") {
+            expected.push(b'\n');
+        }
+        expected.push(b'\n');
+        expected.extend_from_slice(body);
+        assert_eq!(shown(&without_bcc), shown(&expected), "more than Bcc was changed");
+        let (after, new_body) = fields(&whole);
+        assert_eq!(shown(new_body), shown(body), "the body was changed");
+        assert!(!after.iter().any(|field| is_bcc(field)), "a Bcc is left");
+        for (after, before) in after.iter().zip(&kept) {
+            let without_domain = |field| String::from_utf8_lossy(field).replace("@added.example", "");
+            assert_eq!(without_domain(after).trim_end(), without_domain(before).trim_end());
+        }
+    }
+}
+
+fn repaired(octets: &[u8], is_on: bool, piece: usize) -> Vec<u8> {
+    let facts = RepairFacts {
+        is_on,
+        domain: "added.example".into(),
+        id: QueueId::new(1, 2),
+        date: WallTime(0),
+        reverse_path: ReversePath::Null,
+    };
+    let (mut repair, mut out) = (Repair::new(facts), Vec::new());
+    octets.chunks(piece).for_each(|piece| repair.feed(piece, &mut out));
+    repair.finish(&mut out);
+    out
+}
+
+/// The fields of a message, each with its line ends, and its body.
+fn fields(octets: &[u8]) -> (Vec<&[u8]>, &[u8]) {
+    let (mut section, body) = octets.split_at(header::section(octets).len());
+    let mut fields = Vec::new();
+    while !section.is_empty() {
+        let is_end = |pair: &[u8]| pair[0] == b'\n' && !matches!(pair[1], b' ' | b'\t');
+        let end = section.windows(2).position(is_end).map_or(section.len(), |at| at + 1);
+        let (field, rest) = section.split_at(end);
+        fields.push(field);
+        section = rest;
+    }
+    (fields, body.strip_prefix(b"\n").unwrap_or(body))
+}
+
+fn is_bcc(field: &[u8]) -> bool {
+    let name = field.split(|&b| b == b':').next().unwrap_or_default().trim_ascii_end();
+    name.eq_ignore_ascii_case(b"Bcc") || name.eq_ignore_ascii_case(b"Resent-Bcc")
 }
 
 /// The lines that a server sent, up to the first that is none.
@@ -600,9 +666,28 @@ impl Server {
     }
 }
 
+/// One of the ways in which a session can be led.
+fn conduct(number: usize) -> client::Conduct {
+    let login = client::Login {
+        name: "tim".into(),
+        password: sasl::Secret::new(b"tanstaaf".to_vec()),
+        choice: "auto",
+        port: 587,
+        nonce: "nonce".into(),
+    };
+    let plain = client::Conduct::default();
+    match number % 5 {
+        0 => client::Conduct { tls: client::TlsUse::WhereOffered, ..plain },
+        1 => client::Conduct { tls: client::TlsUse::Required, login: Some(login), ..plain },
+        2 => client::Conduct { is_lmtp: true, ..plain },
+        _ => plain,
+    }
+}
+
 /// Lets a client with two messages talk to a server that sends `blocks`, and tells each step.
 fn play_client(blocks: &[u8], piece: usize) -> Vec<String> {
-    let mut session = client::Session::new("mx.example", ClientName::parse("box.example").unwrap());
+    let mut session =
+        client::Session::new("mx.example", ClientName::parse("box.example").unwrap(), conduct(blocks.len()));
     let mut envelope = Envelope::new(ReversePath::Mailbox(Mailbox::parse("a@box.example").unwrap()));
     envelope.body = Body::EightBitMime;
     let recipient = |name: &str| Recipient::new(Mailbox::parse(&format!("{name}@b.example")).unwrap());
@@ -612,15 +697,22 @@ fn play_client(blocks: &[u8], piece: usize) -> Vec<String> {
     let mut blocks = blocks.split(|&b| b == 0);
     let (mut was_sent, mut is_content_sent, mut waiting_for_outcome, mut log) =
         (false, false, Vec::new(), Vec::new());
+    let mut is_logging_in = false;
     loop {
         let step = session.next_step();
         // A command is not answered before it is sent, whatever has come by then (RFC 5321 §2.1, DESIGN section 4).
         assert!(!was_sent || matches!(step, client::Step::Read { .. }), "{step:?} before a reply");
         was_sent = matches!(step, client::Step::Send(_));
+        is_logging_in |= matches!(&step, client::Step::Send(octets) if octets.starts_with(b"AUTH "));
+        is_logging_in &= !matches!(step, client::Step::Ready | client::Step::Close(_));
         log.push(format!("{step:?}"));
         assert!(log.len() < 100_000, "the session never ends");
         match step {
+            // Lines of an exchange are no commands.
+            client::Step::Send(_) if is_logging_in => {}
             client::Step::Send(octets) => assert_commands(&octets),
+            client::Step::StartTls if log.len() % 5 == 0 => session.tls_failed("no"),
+            client::Step::StartTls => session.tls_established(client::Security::Verified, None),
             client::Step::Read { .. } => match blocks.next() {
                 None => session.lost(&client::Lost::Closed),
                 Some([]) => session.lost(&client::Lost::TimedOut),

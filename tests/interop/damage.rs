@@ -219,6 +219,7 @@ fn a_panic_in_a_worker_delays_its_message_and_nothing_else() {
         parameters: MailParameters::default(),
         recipients: vec![site.routes.route(&to, &SystemAccounts).unwrap().into()],
         origin: None,
+        is_submitted: false,
         client: "test".into(),
         login: None,
     };

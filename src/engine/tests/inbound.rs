@@ -133,6 +133,7 @@ fn a_large_message_is_the_same_everywhere_and_needs_little_memory() {
         parameters: MailParameters::default(),
         recipients: recipients.unwrap().into_iter().map(Into::into).collect(),
         origin: None,
+        is_submitted: false,
         client: "test".into(),
         login: None,
     };

@@ -12,6 +12,7 @@
 //! | `clock` | wall clocks that jump |
 //! | `inbound` | the server's side: local copies, large messages, panics, shutdown |
 //! | `limits` | times and sizes: just below the limit, at it, and just above |
+//! | `submitted` | what this host's own clients submit is repaired, in memory and on disk |
 //! | `workers` | several threads at one queue: nothing is sent twice, nothing is forgotten |
 
 mod answers;
@@ -21,5 +22,6 @@ mod life;
 mod limits;
 mod restart;
 mod routes;
+mod submitted;
 mod workers;
 mod world;

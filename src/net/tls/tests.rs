@@ -4,6 +4,7 @@ use super::super::self_signed;
 use super::*;
 use openssl::ssl::{SslConnector, SslVerifyMode};
 use openssl::symm::Cipher;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;

@@ -6,7 +6,9 @@
 //! ENVID=e1, and for each recipient NOTIFY=FAILURE ORCPT=rfc822;o; `3*@b.example`
 //! stands for three recipients) hands the client a message once it
 //! is ready, without one it quits. `= RECIPIENT OUTCOME` and, last, `= session END` are what must come of it. In `S: ` lines
-//! `{N*x}` stands for N times x.
+//! `{N*x}` stands for N times x. A comment `# conduct: WORDS` leads the session otherwise: `lmtp`, `tls=wanted`, `tls=required`,
+//! `smtps`, `loopback`, `login=NAME:PASSWORD`, `auth=WORD`. `S: <tls>`, `<tls unverified>` and `<tls fails: WORDS>` are what
+//! becomes of a handshake.
 
 use super::*;
 use crate::mail::address::{Mailbox, ReversePath};
@@ -64,7 +66,37 @@ impl Message {
 }
 
 fn session() -> Session {
-    Session::new("mx.example", ClientName::parse("box.example").unwrap())
+    session_with("")
+}
+
+/// A session that is led as these words say.
+fn session_with(words: &str) -> Session {
+    let mut conduct = Conduct::default();
+    for word in words.split_whitespace() {
+        match word.split_once('=').unwrap_or((word, "")) {
+            ("lmtp", _) => conduct.is_lmtp = true,
+            ("tls", "wanted") => conduct.tls = TlsUse::WhereOffered,
+            ("tls", "required") => conduct.tls = TlsUse::Required,
+            ("smtps", _) => conduct.security = Security::Verified,
+            ("loopback", _) => conduct.is_loopback = true,
+            ("login", account) => {
+                let (name, password) = account.split_once(':').unwrap();
+                conduct.login = Some(Login {
+                    name: name.to_owned(),
+                    password: crate::smtp::sasl::Secret::new(password.as_bytes().to_vec()),
+                    choice: "auto",
+                    port: 587,
+                    nonce: "nonce".to_owned(),
+                });
+            }
+            ("auth", word) => {
+                let choices = crate::smtp::sasl::client::CHOICES;
+                conduct.login.as_mut().unwrap().choice = choices.iter().find(|it| it.0 == word).unwrap().0;
+            }
+            _ => panic!("what is {word}?"),
+        }
+    }
+    Session::new("mx.example", ClientName::parse("box.example").unwrap(), conduct)
 }
 
 fn shown(outcome: Option<&Outcome>) -> String {
@@ -107,7 +139,8 @@ fn unfold(line: &str) -> String {
 
 /// Lets a session talk to the server's lines of a transcript, which arrive in pieces, and writes down what happens.
 fn play(transcript: &str, piece: usize) -> String {
-    let mut session = session();
+    let conduct = transcript.lines().find_map(|line| line.strip_prefix("# conduct: "));
+    let mut session = session_with(conduct.unwrap_or_default());
     let mut server = transcript.lines().skip_while(|line| !line.starts_with("S: ")).peekable();
     let mut messages: std::collections::VecDeque<Message> =
         transcript.lines().filter_map(|line| line.strip_prefix("> ")).map(Message::parse).collect();
@@ -151,6 +184,17 @@ fn play(transcript: &str, piece: usize) -> String {
                     _ => {
                         let octets: String = block.iter().map(|line| unfold(line) + "\r\n").collect();
                         octets.as_bytes().chunks(piece).for_each(|octets| session.received(octets));
+                    }
+                }
+            }
+            Step::StartTls => {
+                let line = server.next().unwrap_or_default();
+                played.push(line.to_owned());
+                match line.trim_start_matches("S: ") {
+                    "<tls>" => session.tls_established(Security::Verified, None),
+                    "<tls unverified>" => session.tls_established(Security::Unverified, None),
+                    other => {
+                        session.tls_failed(other.trim_start_matches("<tls fails: ").trim_end_matches('>'))
                     }
                 }
             }

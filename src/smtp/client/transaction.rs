@@ -10,7 +10,7 @@ use crate::mail::envelope::{Body, Recipient};
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::{Class, EnhancedStatus};
 use crate::smtp::command::{Command, Parameter};
-use crate::smtp::extension::{PeerOffer, dsn, eight_bit_mime, size, smtputf8};
+use crate::smtp::extension::{PeerOffer, dsn, eight_bit_mime, requiretls, size, smtputf8};
 use crate::smtp::limits::RECIPIENTS_PER_TRANSACTION;
 use crate::smtp::reply::{Reply, Severity};
 use std::mem;
@@ -63,6 +63,8 @@ pub(super) enum Next {
 pub(super) struct Running {
     stage: Stage,
     is_pipelined: bool,
+    /// The end of the data is answered once for each accepted recipient (RFC 2033 §4.2).
+    is_lmtp: bool,
     /// Commands that have not been handed out.
     commands: Vec<u8>,
     recipients: Vec<Standing>,
@@ -71,7 +73,12 @@ pub(super) struct Running {
 }
 
 impl Running {
-    pub(super) fn new(transaction: &Transaction<'_>, offer: &PeerOffer, is_open: bool) -> Self {
+    pub(super) fn new(
+        transaction: &Transaction<'_>,
+        offer: &PeerOffer,
+        is_open: bool,
+        is_lmtp: bool,
+    ) -> Self {
         let mut commands = Vec::with_capacity(64 * (transaction.recipients.len() + 2));
         if is_open {
             print(&Command::Rset, &mut commands);
@@ -98,7 +105,7 @@ impl Running {
         let recipients = transaction.recipients.iter().enumerate().map(standing).collect();
         print(&Command::Data, &mut commands);
         let stage = if is_open { Stage::Rset } else { Stage::Mail };
-        Self { stage, is_pipelined: offer.pipelining, commands, recipients, refused: None }
+        Self { stage, is_pipelined: offer.pipelining, is_lmtp, commands, recipients, refused: None }
     }
 
     /// The next command; with PIPELINING all of them, as DATA may stand last in a group and the replies to a hundred
@@ -160,6 +167,15 @@ impl Running {
             (Stage::Data, Severity::Intermediate) if !self.has_accepted() => {
                 self.stage = Stage::FinalDot;
                 Next::Send(b".\r\n".to_vec())
+            }
+            (Stage::FinalDot, Severity::Success | Severity::Transient | Severity::Permanent)
+                if self.is_lmtp =>
+            {
+                let outcome = outcome(reply, to, remote);
+                if let Some(first) = self.recipients.iter_mut().find(|it| **it == Standing::Accepted) {
+                    *first = Standing::Settled(outcome);
+                }
+                if self.has_accepted() { self.await_next(Stage::FinalDot) } else { self.done(None) }
             }
             (Stage::Data, Severity::Transient | Severity::Permanent)
             | (Stage::FinalDot, Severity::Success | Severity::Transient | Severity::Permanent) => {
@@ -243,8 +259,8 @@ pub(super) fn unspeakable(
     offer: &PeerOffer,
     remote: &str,
 ) -> Option<Vec<Option<Outcome>>> {
-    if transaction.envelope.require_tls {
-        // The client speaks in clear for now, and this message must not be (RFC 8689 §4.2.1).
+    if transaction.envelope.require_tls && !offer.requiretls {
+        // RFC 8689 §4.2.1. The offer counts only within verified TLS.
         let failed = Outcome::Failed(Diagnostic {
             status: EnhancedStatus::REQUIRETLS_NEEDED,
             remote: Some(remote.to_owned()),
@@ -283,9 +299,11 @@ fn mail_parameters(transaction: &Transaction<'_>, offer: &PeerOffer) -> Vec<Para
         .then(|| parameter("BODY", eight_bit_mime::ROW.keyword.to_owned()));
     let utf8 = speaks_utf8(transaction, offer)
         .then(|| Parameter { keyword: smtputf8::ROW.keyword.to_owned(), value: None });
+    let require_tls =
+        envelope.require_tls.then(|| Parameter { keyword: requiretls::ROW.keyword.to_owned(), value: None });
     let ret = envelope.ret.filter(|_| offer.dsn).map(|ret| parameter("RET", dsn::print_ret(ret).to_owned()));
     let envid = envelope.envid.as_ref().filter(|_| offer.dsn).map(|envid| parameter("ENVID", envid.clone()));
-    size.into_iter().chain(body).chain(utf8).chain(ret).chain(envid).collect()
+    size.into_iter().chain(body).chain(utf8).chain(require_tls).chain(ret).chain(envid).collect()
 }
 
 /// The parameters of RCPT that the peer understands: who offers DSN tells the sender from here on (RFC 3461 §5.2.1).

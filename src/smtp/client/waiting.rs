@@ -13,6 +13,10 @@ pub enum Waiting {
     Ehlo,
     /// To HELO.
     Helo,
+    /// To STARTTLS.
+    StartTls,
+    /// To AUTH, or a line of its exchange.
+    Auth,
     /// To RSET.
     Rset,
     /// To MAIL.
@@ -33,7 +37,9 @@ impl Waiting {
     pub const fn deadline(self) -> Duration {
         match self {
             Self::Greeting => limits::GREETING,
-            Self::Ehlo | Self::Helo | Self::Rset | Self::Mail | Self::Rcpt => limits::COMMAND_REPLY,
+            Self::Ehlo | Self::Helo | Self::StartTls | Self::Auth | Self::Rset | Self::Mail | Self::Rcpt => {
+                limits::COMMAND_REPLY
+            }
             Self::Data => limits::DATA_INITIATION,
             Self::FinalDot => limits::DATA_TERMINATION,
             Self::Quit => limits::QUIT_REPLY,
@@ -46,6 +52,8 @@ impl Waiting {
             Self::Greeting => "the connection",
             Self::Ehlo => "EHLO",
             Self::Helo => "HELO",
+            Self::StartTls => "STARTTLS",
+            Self::Auth => "AUTH",
             Self::Rset => "RSET",
             Self::Mail => "MAIL",
             Self::Rcpt => "RCPT",

@@ -185,6 +185,12 @@ pub struct PeerOffer {
     pub smtputf8: bool,
     /// DSN (RFC 3461).
     pub dsn: bool,
+    /// STARTTLS (RFC 3207).
+    pub starttls: bool,
+    /// REQUIRETLS (RFC 8689).
+    pub requiretls: bool,
+    /// Mechanisms of AUTH (RFC 4954).
+    pub auth: Vec<String>,
 }
 
 impl PeerOffer {
@@ -205,6 +211,12 @@ impl PeerOffer {
                 offer.smtputf8 = true;
             } else if keyword.eq_ignore_ascii_case(dsn::ROW.keyword) {
                 offer.dsn = true;
+            } else if keyword.eq_ignore_ascii_case(starttls::ROW.keyword) {
+                offer.starttls = true;
+            } else if keyword.eq_ignore_ascii_case(requiretls::ROW.keyword) {
+                offer.requiretls = true;
+            } else if keyword.eq_ignore_ascii_case(auth::ROW.keyword) {
+                offer.auth.extend(words.map(str::to_owned));
             }
         }
         offer
@@ -240,6 +252,8 @@ mod tests {
             eight_bit_mime: true,
             smtputf8: true,
             dsn: true,
+            starttls: true,
+            ..PeerOffer::default()
         };
         assert_eq!(offer, all);
         assert_eq!(PeerOffer::parse(&["PIPELINING", "size", "X-OTHER 1"]).size_octets, Some(0));

@@ -1,0 +1,200 @@
+//! TLS towards next hops, by the system's library (native-tls).
+//!
+//! Two ways to look at a certificate: not at all (RFC 7435: better than clear, and proof against who only listens), or
+//! fully: chain, dates, and the name or address that this host meant to reach. Which one is right is the caller's to say.
+//! The trust anchors are read when the first certificate is to be verified, since that costs memory and time.
+//!
+//! May fail: a handshake, which says why in words; and the file of further trust anchors.
+
+use super::tls_socket::Socket;
+use super::transport::{Deadline, Transport, WireError};
+use native_tls::{Certificate, HandshakeError, Protocol, TlsConnector, TlsStream};
+use std::fmt;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+/// How long the end of TLS may take to be sent.
+const CLOSE_NOTIFY: Duration = Duration::from_millis(10);
+/// How long what has come may take to be decrypted: it is there, or only a part of a record.
+const GLANCE: Duration = Duration::from_millis(10);
+
+/// Makes TLS connections; shared by all that go out.
+#[derive(Default)]
+pub struct Connector {
+    ca_file: Option<PathBuf>,
+    trusting: OnceLock<TlsConnector>,
+    verifying: OnceLock<TlsConnector>,
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connector").field("ca_file", &self.ca_file).finish_non_exhaustive()
+    }
+}
+
+impl Connector {
+    /// A connector that believes the system's trust anchors, and those of a file in PEM.
+    #[must_use]
+    pub const fn new(ca_file: Option<PathBuf>) -> Self {
+        Self { ca_file, trusting: OnceLock::new(), verifying: OnceLock::new() }
+    }
+
+    /// Shakes hands, as the client, with a host of that name (or address), and puts TLS in the place of what lies below
+    /// it. With `verify` the certificate has to be right. Gives `tls-server-end-point` (RFC 5929 §4), which ties a login
+    /// to this connection.
+    ///
+    /// # Errors
+    /// The deadline has passed; the peer closed; or the handshake failed, in words. The connection is of no use then.
+    pub fn start_tls(
+        &self,
+        transport: &mut Box<dyn Transport>,
+        host: &str,
+        verify: bool,
+        deadline: Deadline,
+    ) -> Result<Option<Vec<u8>>, WireError> {
+        let connector = if verify { self.verifying() } else { self.trusting() }?;
+        let below = std::mem::replace(transport, Box::new(Gone));
+        match connector.connect(host, Socket::new(below, deadline)) {
+            Ok(stream) => {
+                let end_point = stream.tls_server_end_point().ok().flatten();
+                *transport = Box::new(TlsClientTransport { stream, ahead: None });
+                Ok(end_point)
+            }
+            Err(HandshakeError::WouldBlock(_)) => Err(WireError::TimedOut),
+            Err(HandshakeError::Failure(error)) => Err(failed(error)),
+        }
+    }
+
+    fn trusting(&self) -> Result<&TlsConnector, WireError> {
+        if let Some(connector) = self.trusting.get() {
+            return Ok(connector);
+        }
+        // A certificate that is not looked at needs no trust anchors either.
+        let mut builder = TlsConnector::builder();
+        builder.min_protocol_version(Some(Protocol::Tlsv12)).disable_built_in_roots(true);
+        builder.danger_accept_invalid_certs(true).danger_accept_invalid_hostnames(true);
+        let connector = builder.build().map_err(failed)?;
+        Ok(self.trusting.get_or_init(|| connector))
+    }
+
+    fn verifying(&self) -> Result<&TlsConnector, WireError> {
+        if let Some(connector) = self.verifying.get() {
+            return Ok(connector);
+        }
+        let mut builder = TlsConnector::builder();
+        builder.min_protocol_version(Some(Protocol::Tlsv12));
+        for anchor in self.ca_file.as_deref().map_or(Ok(Vec::new()), anchors).map_err(other)? {
+            builder.add_root_certificate(anchor);
+        }
+        let connector = builder.build().map_err(failed)?;
+        Ok(self.verifying.get_or_init(|| connector))
+    }
+}
+
+/// A connection that has been given away.
+struct Gone;
+
+impl Transport for Gone {
+    fn read(&mut self, _: &mut [u8], _: Deadline) -> Result<usize, WireError> {
+        Err(WireError::Closed)
+    }
+
+    fn write_all(&mut self, _: &[u8], _: Deadline) -> Result<(), WireError> {
+        Err(WireError::Closed)
+    }
+
+    fn has_input(&mut self) -> bool {
+        false
+    }
+}
+
+/// Reads trust anchors.
+///
+/// # Errors
+/// There is none in the file, in words.
+pub fn anchors(path: &Path) -> Result<Vec<Certificate>, String> {
+    const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{path:?} can't be read: {error}"))?;
+    let certificates = text.match_indices(BEGIN).map(|(at, _)| {
+        let pem = text.get(at..).unwrap_or_default();
+        Certificate::from_pem(pem.as_bytes()).map_err(|_| format!("{path:?} has a damaged certificate"))
+    });
+    let certificates = certificates.collect::<Result<Vec<_>, _>>()?;
+    if certificates.is_empty() {
+        Err(format!("{path:?} holds no certificate in PEM"))
+    } else {
+        Ok(certificates)
+    }
+}
+
+fn other(text: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> WireError {
+    WireError::Io(std::io::Error::other(text))
+}
+
+/// The reason without OpenSSL's numbers and source files: `certificate verify failed: (certificate has expired)`.
+fn failed(error: native_tls::Error) -> WireError {
+    let text = error.to_string();
+    let parts: Vec<&str> = text.split(':').collect();
+    // error:0A000086:SSL routines:tls_post_process_server_certificate:certificate verify failed:../ssl/…:1889: (…)
+    let words = match parts.as_slice() {
+        ["error", _, _, _, reason, rest @ ..] => {
+            let detail =
+                rest.iter().rev().find(|part| part.trim_start().starts_with('(')).map(|part| part.trim());
+            format!("{reason} {}", detail.unwrap_or_default()).trim_end().to_owned()
+        }
+        _ => text,
+    };
+    other(words)
+}
+
+/// A connection within TLS, on the client's side.
+struct TlsClientTransport {
+    stream: TlsStream<Socket>,
+    /// An octet that was read to see whether there is one.
+    ahead: Option<u8>,
+}
+
+impl fmt::Debug for TlsClientTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsClientTransport").finish_non_exhaustive()
+    }
+}
+
+impl Transport for TlsClientTransport {
+    fn read(&mut self, buffer: &mut [u8], deadline: Deadline) -> Result<usize, WireError> {
+        if let (Some(first), Some(octet)) = (buffer.first_mut(), self.ahead) {
+            (*first, self.ahead) = (octet, None);
+            return Ok(1);
+        }
+        self.stream.get_mut().set_deadline(deadline);
+        match self.stream.read(buffer)? {
+            0 => Err(WireError::Closed),
+            octets => Ok(octets),
+        }
+    }
+
+    fn write_all(&mut self, octets: &[u8], deadline: Deadline) -> Result<(), WireError> {
+        self.stream.get_mut().set_deadline(deadline);
+        Ok(self.stream.write_all(octets)?)
+    }
+
+    /// Octets below TLS may be a session ticket (RFC 8446 §4.6.1), which says nothing of SMTP: an octet within TLS is
+    /// asked for.
+    fn has_input(&mut self) -> bool {
+        if self.ahead.is_none() && self.stream.get_mut().has_input() {
+            let mut octet = [0; 1];
+            self.stream.get_mut().set_deadline(Deadline::after(GLANCE));
+            self.ahead = self.stream.read(&mut octet).is_ok_and(|octets| octets > 0).then_some(octet[0]);
+        }
+        self.ahead.is_some() || self.stream.buffered_read_size().is_ok_and(|octets| octets > 0)
+    }
+}
+
+impl Drop for TlsClientTransport {
+    fn drop(&mut self) {
+        self.stream.get_mut().set_deadline(Deadline::after(CLOSE_NOTIFY));
+        let _ = self.stream.shutdown();
+    }
+}

@@ -1,0 +1,61 @@
+//! A transport as TLS libraries want it: std's `Read` and `Write`, with a deadline that is set before each call.
+//!
+//! A deadline that has passed looks to them as if they should come again; they are not asked again.
+
+use super::transport::{Deadline, Transport, WireError};
+use std::fmt;
+use std::io::{self, Read, Write};
+
+/// What lies below TLS.
+pub(super) struct Socket {
+    below: Box<dyn Transport>,
+    deadline: Deadline,
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Socket").finish_non_exhaustive()
+    }
+}
+
+impl Socket {
+    pub(super) fn new(below: Box<dyn Transport>, deadline: Deadline) -> Self {
+        Self { below, deadline }
+    }
+
+    pub(super) fn set_deadline(&mut self, deadline: Deadline) {
+        self.deadline = deadline;
+    }
+
+    /// Whether something has come that was not read, if only the head of a record.
+    pub(super) fn has_input(&mut self) -> bool {
+        self.below.has_input()
+    }
+}
+
+fn to_io(error: WireError) -> io::Error {
+    match error {
+        WireError::TimedOut => io::ErrorKind::WouldBlock.into(),
+        WireError::Closed => io::ErrorKind::BrokenPipe.into(),
+        WireError::Io(error) => error,
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.below.read(buffer, self.deadline) {
+            Err(WireError::Closed) => Ok(0),
+            result => result.map_err(to_io),
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        self.below.write_all(octets, self.deadline).map(|()| octets.len()).map_err(to_io)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,393 @@
+//! The client's side of AUTH (RFC 4954 §4): which mechanism, and what to say in it.
+//!
+//! It has no socket and no random numbers: the nonce comes as an argument. It says nothing where others could listen,
+//! and believes no server that fails to prove, where the mechanism lets it, that it knows the password, too. It
+//! never gives up for another mechanism by itself: the caller does, after a 5yz, and never after a [`Failed`], by which
+//! a false server could ask for a weaker one. From the strongest:
+//!
+//! ```text
+//! mechanism           initial response   then
+//! SCRAM-SHA-256-PLUS  name, nonce        proof; checks the server's      RFC 5802, 7677; bound to the TLS channel
+//! SCRAM-SHA-256       name, nonce        proof; checks the server's      RFC 5802, 7677
+//! CRAM-MD5            –                  name, keyed hash of challenge   RFC 2195
+//! PLAIN               all                –                               RFC 4616
+//! LOGIN               –                  name; password                  draft-murchison-sasl-login
+//! XOAUTH2             all                to an error: nothing            Google's, for OAuth 2.0
+//! OAUTHBEARER         all                to an error: ^A                 RFC 7628 §3.2.3
+//! ```
+//!
+//! No SASLprep: names and passwords go as they are, which for ASCII is the same.
+
+use super::Secret;
+use crate::mail::base64;
+use crate::smtp::limits;
+use openssl::error::ErrorStack;
+use openssl::hash::MessageDigest;
+use openssl::pkey::PKey;
+use openssl::sign::Signer;
+use std::{fmt, mem};
+
+/// Fewest rounds of SCRAM (RFC 7677 §4): with fewer, who listens in finds the password sooner.
+pub const ROUNDS_MIN: usize = 4096;
+/// Most rounds of SCRAM: about half a second of a fast machine. A server must not make each login a denial of service.
+pub const ROUNDS_MAX: usize = 1_000_000;
+
+/// How a client says who it is; see the module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Mechanism {
+    ScramSha256Plus,
+    ScramSha256,
+    CramMd5,
+    Plain,
+    Login,
+    XOauth2,
+    OauthBearer,
+}
+
+use Mechanism::{CramMd5, Login, OauthBearer, Plain, ScramSha256, ScramSha256Plus, XOauth2};
+
+/// The words of `relay.auth`, each with what may be used then, the strongest first. A token is no password, and the
+/// other way round, so what takes tokens has to be asked for.
+pub const CHOICES: [(&str, &[Mechanism]); 7] = [
+    ("auto", &[ScramSha256Plus, ScramSha256, CramMd5, Plain, Login]),
+    ("plain", &[Plain]),
+    ("login", &[Login]),
+    ("cram-md5", &[CramMd5]),
+    ("scram-sha-256", &[ScramSha256Plus, ScramSha256]),
+    ("xoauth2", &[XOauth2]),
+    ("oauthbearer", &[OauthBearer]),
+];
+
+impl Mechanism {
+    /// Its registered name.
+    #[must_use]
+    pub const fn keyword(self) -> &'static str {
+        match self {
+            ScramSha256Plus => "SCRAM-SHA-256-PLUS",
+            ScramSha256 => "SCRAM-SHA-256",
+            CramMd5 => "CRAM-MD5",
+            Plain => "PLAIN",
+            Login => "LOGIN",
+            XOauth2 => "XOAUTH2",
+            OauthBearer => "OAUTHBEARER",
+        }
+    }
+}
+
+/// What ties SCRAM to the TLS connection below it, so that nobody in between can pass it on (RFC 5056).
+#[derive(Debug, Clone, Copy)]
+pub struct ChannelBinding<'a> {
+    /// `tls-exporter` (RFC 9266) or `tls-server-end-point` (RFC 5929).
+    pub name: &'a str,
+    /// Its octets.
+    pub octets: &'a [u8],
+}
+
+/// The session in which a client is to log in.
+#[derive(Debug, Clone, Copy)]
+pub struct Client<'a> {
+    /// The words behind AUTH in the reply to EHLO; in TLS those of the EHLO within it.
+    pub offered: &'a [&'a str],
+    /// A word of [`CHOICES`].
+    pub wanted: &'a str,
+    /// Whether nobody listens: TLS with a verified certificate, or loopback.
+    pub is_private: bool,
+    /// The channel, if there is TLS and the library tells.
+    pub channel: Option<ChannelBinding<'a>>,
+}
+
+/// Who logs in, and where.
+#[derive(Debug, Clone, Copy)]
+pub struct Account<'a> {
+    /// The name.
+    pub name: &'a str,
+    /// The password, or the token of OAuth.
+    pub password: &'a Secret,
+    /// The server's name, as configured; OAUTHBEARER tells it.
+    pub host: &'a str,
+    /// Its port.
+    pub port: u16,
+}
+
+/// Why an exchange can't go on: one sentence without a secret in it. The caller cancels by `*` (RFC 4954 §4) and lets
+/// the route pause; no other mechanism is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failed(pub &'static str);
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for Failed {}
+
+impl From<ErrorStack> for Failed {
+    fn from(_: ErrorStack) -> Self {
+        Self("OpenSSL can't do what the mechanism needs")
+    }
+}
+
+const UNFIT: Failed = Failed("the name or the password is empty, or has characters that can't be sent");
+const MALFORMED: Failed = Failed("the server's challenge is malformed");
+const NOT_OURS: Failed = Failed("the server's challenge is the answer to another client");
+const ROUNDS: Failed = Failed("the server wants fewer than 4096 or more than 1000000 rounds of SCRAM");
+const FALSE: Failed = Failed("the server does not know the password: it is not the one it claims to be");
+const TOO_EARLY: Failed = Failed("the server says yes before it can know who logs in");
+const TOO_MUCH: Failed = Failed("the server asks for more than the mechanism has");
+
+impl Client<'_> {
+    /// The strongest mechanism that both have and that was not refused; `None`: there is no way to log in here.
+    #[must_use]
+    pub fn choose(&self, refused: &[Mechanism]) -> Option<Mechanism> {
+        let (_, choice) = CHOICES.iter().find(|(word, _)| *word == self.wanted)?;
+        choice.iter().copied().find(|&mechanism| {
+            self.is_private
+                && self.offers(mechanism)
+                && !refused.contains(&mechanism)
+                && (mechanism != ScramSha256Plus || self.channel.is_some())
+        })
+    }
+
+    fn offers(&self, mechanism: Mechanism) -> bool {
+        self.offered.iter().any(|word| word.eq_ignore_ascii_case(mechanism.keyword()))
+    }
+
+    /// Begins an exchange. Gives it with the AUTH command, without CRLF. `nonce` is random anew each time: 18 octets
+    /// or more, in base64.
+    ///
+    /// # Errors
+    /// Name or password can't be sent by this mechanism.
+    pub fn start(
+        &self,
+        mechanism: Mechanism,
+        account: &Account<'_>,
+        nonce: &str,
+    ) -> Result<(Exchange, Secret), Failed> {
+        let (name, password) = (account.name.as_bytes(), account.password.octets());
+        let is_fit = |text: &[u8]| {
+            !text.is_empty() && !text.iter().any(|octet| matches!(octet, 0 | 1 | b'\r' | b'\n'))
+        };
+        if !is_fit(name) || !is_fit(password) {
+            return Err(UNFIT);
+        }
+        let (state, response) = match mechanism {
+            ScramSha256Plus | ScramSha256 => {
+                let scram = self.scram(mechanism, account, nonce);
+                let first = [scram.gs2_header.as_bytes(), scram.first.as_bytes()].concat();
+                (State::ScramFirst(scram), Some(first))
+            }
+            CramMd5 => (State::CramMd5 { name: account.name.to_owned(), password: copy(password) }, None),
+            Plain => (State::Said, Some([b"\0", name, b"\0", password].concat())),
+            Login => (State::LoginName { name: encode(name), password: encode(password) }, None),
+            XOauth2 => {
+                let parts = [b"user=", name, b"\x01auth=Bearer ", password, b"\x01\x01"];
+                (State::Bearer { to_error: b"" }, Some(parts.concat()))
+            }
+            OauthBearer => {
+                let head = format!(
+                    "n,a={},\x01host={}\x01port={}\x01auth=Bearer ",
+                    escape(account.name),
+                    account.host,
+                    account.port
+                );
+                let parts = [head.as_bytes(), password, b"\x01\x01"];
+                (State::Bearer { to_error: b"\x01" }, Some(parts.concat()))
+            }
+        };
+        let unsent = response.map(|octets| encode(Secret::new(octets).octets()));
+        Ok(Exchange { unsent, state }.command(mechanism))
+    }
+
+    /// The flag says what the client knows of channel binding. `y` lets a server find out that somebody has taken
+    /// the -PLUS out of its offer (RFC 5802 §6).
+    fn scram(&self, mechanism: Mechanism, account: &Account<'_>, nonce: &str) -> Scram {
+        let (gs2_header, channel) = match self.channel {
+            Some(channel) if mechanism == ScramSha256Plus => {
+                (format!("p={},,", channel.name), channel.octets.to_vec())
+            }
+            Some(_) if !self.offers(ScramSha256Plus) => ("y,,".to_owned(), Vec::new()),
+            _ => ("n,,".to_owned(), Vec::new()),
+        };
+        Scram {
+            gs2_header,
+            channel,
+            first: format!("n={},r={nonce}", escape(account.name)),
+            nonce: nonce.to_owned(),
+            password: copy(account.password.octets()),
+        }
+    }
+}
+
+/// An exchange under way.
+#[derive(Debug)]
+pub struct Exchange {
+    /// The initial response, when it was too long for the command.
+    unsent: Option<Secret>,
+    state: State,
+}
+
+/// What comes next.
+#[derive(Debug)]
+enum State {
+    /// Both in base64, for these two challenges.
+    LoginName {
+        name: Secret,
+        password: Secret,
+    },
+    LoginPassword(Secret),
+    CramMd5 {
+        name: String,
+        password: Secret,
+    },
+    ScramFirst(Scram),
+    /// The signature by which the server proves that it knows the password, too.
+    ScramFinal(Secret),
+    /// A token was sent; the answer to a challenge, which is an error.
+    Bearer {
+        to_error: &'static [u8],
+    },
+    /// All is said.
+    Said,
+    /// The exchange can't end well any more.
+    Lost,
+}
+
+/// What SCRAM needs to prove that it knows the password.
+#[derive(Debug)]
+struct Scram {
+    gs2_header: String,
+    channel: Vec<u8>,
+    /// Name and nonce: `client-first-message-bare`.
+    first: String,
+    nonce: String,
+    password: Secret,
+}
+
+impl Exchange {
+    fn command(mut self, mechanism: Mechanism) -> (Self, Secret) {
+        let verb = format!("AUTH {}", mechanism.keyword());
+        let room = limits::AUTH_COMMAND_MAX_OCTETS - " \r\n".len() - verb.len();
+        let line = match self.unsent.take_if(|response| response.octets().len() <= room) {
+            Some(response) => [verb.as_bytes(), b" ", response.octets()].concat(),
+            None => verb.into_bytes(),
+        };
+        (self, Secret::new(line))
+    }
+
+    /// Answers the text of a 334. Gives a line without CRLF.
+    ///
+    /// # Errors
+    /// The challenge is none of this mechanism, or the server is not the one it claims to be.
+    pub fn answer(&mut self, challenge: &[u8]) -> Result<Secret, Failed> {
+        if let Some(response) = self.unsent.take() {
+            return Ok(response);
+        }
+        let decoded = || base64::decode(challenge.trim_ascii()).ok_or(MALFORMED);
+        let (state, line) = match mem::replace(&mut self.state, State::Lost) {
+            // Servers differ in their prompts.
+            State::LoginName { name, password } => (State::LoginPassword(password), name),
+            State::LoginPassword(password) => (State::Said, password),
+            State::CramMd5 { name, password } => {
+                let hash = hmac(MessageDigest::md5(), password.octets(), &decoded()?)?;
+                let hex: String = hash.octets().iter().map(|octet| format!("{octet:02x}")).collect();
+                (State::Said, encode(format!("{name} {hex}").as_bytes()))
+            }
+            State::ScramFirst(scram) => {
+                let (message, signature) = scram.prove(&decoded()?)?;
+                (State::ScramFinal(signature), encode(message.as_bytes()))
+            }
+            // An error is answered, so that the server can say 535: then it is a refusal like others.
+            State::ScramFinal(_) if decoded()?.starts_with(b"e=") => (State::Lost, Secret::new(Vec::new())),
+            State::ScramFinal(signature) if is_signed(&decoded()?, &signature) => {
+                (State::Said, Secret::new(Vec::new()))
+            }
+            State::ScramFinal(_) => return Err(FALSE),
+            State::Bearer { to_error } => (State::Lost, encode(to_error)),
+            State::Said | State::Lost => return Err(TOO_MUCH),
+        };
+        self.state = state;
+        Ok(line)
+    }
+
+    /// Whether a 235 is to be believed. SCRAM's proof may come in its text, too, though RFC 4954 §4 wants a 334 for it.
+    ///
+    /// # Errors
+    /// It came without the proof, or before all was said.
+    pub fn success(&self, text: &str) -> Result<(), Failed> {
+        let is_proof = |word: &str, signature: &Secret| {
+            base64::decode(word.as_bytes()).is_some_and(|message| is_signed(&message, signature))
+        };
+        match &self.state {
+            State::Said | State::Bearer { .. } if self.unsent.is_none() => Ok(()),
+            State::ScramFinal(signature) => {
+                let mut words = text.split_ascii_whitespace();
+                words.any(|word| is_proof(word, signature)).then_some(()).ok_or(FALSE)
+            }
+            _ => Err(TOO_EARLY),
+        }
+    }
+}
+
+impl Scram {
+    /// From the server's first message: the client's final one, and the signature that the server has to give
+    /// (RFC 5802 §3).
+    fn prove(&self, server_first: &[u8]) -> Result<(String, Secret), Failed> {
+        let server_first = std::str::from_utf8(server_first).map_err(|_| MALFORMED)?;
+        // A mandatory extension, m=, stands where the nonce should; others may follow the rounds (RFC 5802 §5.1).
+        let mut fields = server_first.split(',');
+        let mut field = |key: &str| fields.next()?.strip_prefix(key);
+        let nonce = field("r=").ok_or(MALFORMED)?;
+        let salt = field("s=").and_then(|text| base64::decode(text.as_bytes())).ok_or(MALFORMED)?;
+        let rounds: usize = field("i=").and_then(|text| text.parse().ok()).ok_or(MALFORMED)?;
+        if nonce.strip_prefix(&self.nonce).is_none_or(str::is_empty) {
+            return Err(NOT_OURS);
+        }
+        if !(ROUNDS_MIN..=ROUNDS_MAX).contains(&rounds) {
+            return Err(ROUNDS);
+        }
+        let sha256 = MessageDigest::sha256;
+        let mut salted = Secret::new(vec![0; sha256().size()]);
+        openssl::pkcs5::pbkdf2_hmac(self.password.octets(), &salt, rounds, sha256(), &mut salted.0)?;
+        let binding = base64::encode(&[self.gs2_header.as_bytes(), &self.channel].concat());
+        let unproven = format!("c={binding},r={nonce}");
+        let auth_message = format!("{},{server_first},{unproven}", self.first);
+        let mut proof = hmac(sha256(), salted.octets(), b"Client Key")?;
+        let stored_key = openssl::sha::sha256(proof.octets());
+        let signature = hmac(sha256(), &stored_key, auth_message.as_bytes())?;
+        proof.0.iter_mut().zip(signature.octets()).for_each(|(octet, other)| *octet ^= other);
+        let server_key = hmac(sha256(), salted.octets(), b"Server Key")?;
+        let server_signature = hmac(sha256(), server_key.octets(), auth_message.as_bytes())?;
+        Ok((format!("{unproven},p={}", base64::encode(proof.octets())), server_signature))
+    }
+}
+
+/// Whether a server's final message has the signature.
+fn is_signed(message: &[u8], signature: &Secret) -> bool {
+    let value = message.strip_prefix(b"v=").and_then(|rest| rest.split(|&octet| octet == b',').next());
+    let octets = value.and_then(base64::decode).unwrap_or_default();
+    // The comparison panics on different lengths.
+    octets.len() == signature.octets().len() && openssl::memcmp::eq(&octets, signature.octets())
+}
+
+fn hmac(digest: MessageDigest, key: &[u8], text: &[u8]) -> Result<Secret, ErrorStack> {
+    let key = PKey::hmac(key)?;
+    Signer::new(digest, &key)?.sign_oneshot_to_vec(text).map(Secret::new)
+}
+
+/// A name within a list of fields (RFC 5802 §5.1, `saslname`).
+fn escape(name: &str) -> String {
+    name.replace('=', "=3D").replace(',', "=2C")
+}
+
+fn encode(octets: &[u8]) -> Secret {
+    Secret::new(base64::encode(octets).into_bytes())
+}
+
+fn copy(octets: &[u8]) -> Secret {
+    Secret::new(octets.to_vec())
+}
+
+#[cfg(test)]
+mod tests;
