@@ -16,6 +16,7 @@ use crate::mail::message::Origin;
 use crate::mail::status::EnhancedStatus;
 use crate::net::tls::Handshake;
 use crate::net::transport::{Deadline, Stopwatch, Transport, WireError};
+use crate::rules::patience::{HURRIED, is_crowded, is_too_slow};
 use crate::rules::route::{Routed, Users};
 use crate::smtp::data::{ChunkDecoder, DotDecoder};
 use crate::smtp::extension::{MailParameters, size};
@@ -29,12 +30,6 @@ use std::time::Duration;
 
 /// Room for a command line, and little enough for a thousand idle connections.
 const COMMAND_BUFFER_OCTETS: usize = 4096;
-/// Commands, data and sessions of strangers have so long in all when connections run short (INTERFACE section 2).
-const HURRIED: Duration = Duration::from_secs(10);
-/// Slow data is borne with for so long …
-const DATA_GRACE: Duration = Duration::from_secs(60);
-/// … and has to come at this rate on average after that, in octets a second.
-const DATA_MIN_RATE: u64 = 500;
 /// Time for a TLS handshake, if `limits.command_timeout` is not less.
 const HANDSHAKE: Duration = Duration::from_secs(30);
 /// Time for a client to take our replies.
@@ -585,17 +580,7 @@ fn commit(incoming: Incoming<'_>) -> Result<QueueId, Reply> {
     })
 }
 
-/// Whether connections run short. Strangers can take up three quarters of them, so from there on.
-pub(super) const fn is_crowded(open: usize, connections: u32) -> bool {
-    open as u64 * 4 >= connections as u64 * 3
-}
-
 /// Whether a message of `declared` octets leaves `kept` ones free.
 pub(super) const fn has_room(free: u64, kept: u64, declared: u64) -> bool {
     free >= kept.saturating_add(declared)
-}
-
-/// An octet a minute must not hold a thread for an hour.
-pub(super) fn is_too_slow(octets: u64, elapsed: Duration) -> bool {
-    elapsed > DATA_GRACE && octets / elapsed.as_secs().max(1) < DATA_MIN_RATE
 }

@@ -9,6 +9,7 @@ pub mod breaker;
 pub mod cron;
 pub mod mx;
 pub mod password;
+pub mod patience;
 pub mod rate;
 pub mod repair;
 pub mod retry;

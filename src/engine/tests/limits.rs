@@ -1,8 +1,9 @@
 //! Each limit of `[limits]` just below it, at it, and just above it. What needs no engine is tested beside its code:
-//! connections in `counters`, errors, recipients and idle commands by transcripts, messages a minute in `inbound`.
+//! connections in `counters`, slow data and crowds in `patience`; errors, recipients and idle commands by transcripts;
+//! messages a minute in `inbound`.
 
 use super::world::*;
-use crate::engine::connection::{has_room, is_crowded, is_too_slow};
+use crate::engine::connection::has_room;
 use crate::net::transport::{Deadline, Transport, WireError};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -69,34 +70,6 @@ fn commands_data_and_sessions_have_the_time_that_is_configured() {
             (last.as_str(), given),
             ("421 4.3.2 box.example timed out waiting for data", expected.into())
         );
-    }
-}
-
-#[test]
-fn data_has_to_come_at_500_octets_a_second_after_the_first_minute() {
-    let after = |seconds, octets| is_too_slow(octets, Duration::from_millis(seconds));
-    assert!(!after(1_000, 0) && !after(59_999, 0) && !after(60_000, 0));
-    assert!(after(60_001, 0));
-    for seconds in [61, 100, 3600] {
-        let enough = seconds * 500;
-        assert!(after(seconds * 1000, enough - 1) && !after(seconds * 1000, enough));
-        assert!(!after(seconds * 1000, enough + 1));
-    }
-    assert!(!after(3_600_000, u64::MAX));
-}
-
-#[test]
-fn connections_run_short_from_three_quarters_on() {
-    for (open, connections, expected) in [
-        (47, 64, false),
-        (48, 64, true),
-        (49, 64, true),
-        (7, 10, false),
-        (8, 10, true),
-        (1, 1, true),
-        (1, 2, false),
-    ] {
-        assert_eq!(is_crowded(open, connections), expected, "{open} of {connections}");
     }
 }
 
