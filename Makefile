@@ -41,7 +41,7 @@ bench: $(BINARY) ## messages a second; with ../shared/bench beside other mail se
 	@$(TOOLS)/need $(BENCH_NEEDS)
 	@PEERS=$(PEERS) $(TOOLS)/bench $(BINARY)
 
-install: $(BINARY) ## program, manual, systemd unit, fail2ban filter and configuration, unless there is one; DESTDIR=, PREFIX=/usr/local
+install: $(BINARY) ## program, manual, systemd units, fail2ban filter and configuration, unless there is one; DESTDIR=, PREFIX=/usr/local
 	$(INSTALL) 755 $(BINARY) $(DESTDIR)$(PREFIX)/sbin/pillarbox
 	$(INSTALL) 644 -t $(DESTDIR)$(PREFIX)/share/man/man5 etc/man/man5/*
 	$(INSTALL) 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 etc/man/man8/*

@@ -43,8 +43,7 @@ pub fn problems(
         problems.push(Problem { file: file.to_owned(), place, text });
     };
     let from_root = started_as.uid == 0;
-    let runs_as = if from_root { look_up(&settings.user) } else { Some(started_as.clone()) };
-    let Some(runs_as) = runs_as else {
+    let Some(runs_as) = runs_as(settings, started_as, look_up) else {
         let name = &settings.user;
         let text = format!(
             "user {name:?} does not exist; make it (useradd --system --user-group --no-create-home {name}), or name another"
@@ -72,31 +71,66 @@ pub fn problems(
     if let Err(text) = maildirs {
         tell(places.of("local", "maildir"), text);
     }
-    if let Some(Err(text)) = settings.relay.password_file.as_deref().map(secret) {
-        tell(places.of("relay", "password_file"), text);
-    }
-    for (key, text) in certificate(settings, &runs_as) {
-        tell(places.of("tls", key), text);
+    for (table, key, text) in read_again(settings, places, &runs_as) {
+        tell(places.of(table, key), text);
     }
     problems
 }
 
-/// Whether certificate and key are there, for `user`, who reads them again at SIGHUP, and the key for no others.
-fn certificate(settings: &Settings, user: &Account) -> Vec<(&'static str, String)> {
-    let (Some(certificate), Some(key)) = (&settings.tls.certificate, &settings.tls.key) else {
-        return Vec::new();
-    };
-    let found = [
-        ("certificate", readable(certificate, user)),
-        ("key", secret(key).and_then(|()| readable(key, user))),
+/// Who serves: root becomes another user. `None`: that user does not exist.
+pub fn runs_as(
+    settings: &Settings,
+    started_as: &Account,
+    look_up: &dyn Fn(&str) -> Option<Account>,
+) -> Option<Account> {
+    if started_as.uid == 0 { look_up(&settings.user) } else { Some(started_as.clone()) }
+}
+
+/// What is wrong with the files that SIGHUP reads again, when root's rights are gone: each must be there, and readable
+/// for `user`, and those with secrets for no others.
+fn read_again(
+    settings: &Settings,
+    places: &Places,
+    user: &Account,
+) -> Vec<(&'static str, &'static str, String)> {
+    let (tls, relay) = (&settings.tls, &settings.relay);
+    // Nobody may log in where the users file of the defaults is missing: that is no mistake.
+    let users = settings.auth.users.as_ref();
+    let users = users.filter(|users| places.of("auth", "users").is_some() || users.exists());
+    let files = [
+        ("tls", "certificate", tls.certificate.as_ref(), Secrecy::Open),
+        ("tls", "key", tls.key.as_ref(), Secrecy::Secret),
+        ("auth", "users", users, Secrecy::Secret),
+        ("relay", "password_file", relay.password_file.as_ref(), Secrecy::Secret),
+        ("relay", "ca_file", relay.ca_file.as_ref(), Secrecy::Open),
     ];
-    found.into_iter().filter_map(|(key, result)| Some((key, result.err()?))).collect()
+    let mut problems = Vec::new();
+    for (table, key, path, secrecy) in files {
+        let Some(path) = path else { continue };
+        let closed = if secrecy == Secrecy::Secret { secret(path) } else { Ok(()) };
+        if let Err(text) = closed.and_then(|()| readable(path, user)) {
+            problems.push((table, key, text));
+        }
+    }
+    problems
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Secrecy {
+    Open,
+    Secret,
 }
 
 /// Whether `user` may read the file.
-fn readable(path: &Path, user: &Account) -> Result<(), String> {
+///
+/// # Errors
+/// Says what is wrong and what to do.
+pub fn readable(path: &Path, user: &Account) -> Result<(), String> {
     let name = &user.name;
-    for (place, right) in std::iter::once((path, READ)).chain(path.ancestors().skip(1).map(|p| (p, SEARCH))) {
+    // Where a link leads to, the directories must let the user pass, too.
+    let target = std::fs::canonicalize(path).unwrap_or_default();
+    let directories = path.ancestors().skip(1).chain(target.ancestors().skip(1));
+    for (place, right) in std::iter::once((path, READ)).chain(directories.map(|place| (place, SEARCH))) {
         let metadata = match std::fs::metadata(place) {
             // The end of a relative path.
             Err(_) if place.as_os_str().is_empty() => continue,

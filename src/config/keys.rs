@@ -371,7 +371,7 @@ tables! {
         /// reject | repair (a lone LF becomes CRLF, for old devices; it never ends the data)
         bare_newline: &'static str = "reject", Now, one(word(&["reject", "repair"]));
         /// true: a PROXY v1 or v2 header must come first, from trusted networks only.
-        proxy_protocol: bool = false, Later, one(boolean);
+        proxy_protocol: bool = false, Now, one(boolean);
     }
 
     /// Signatures of mail that leaves this host. Repeat the table for further domains.

@@ -18,7 +18,9 @@ pub use keys::{
     Alarm, Auth, Digest, Dkim, Dns, Limits, Listener, Local, Log, Queue, Relay, Rewrite, Settings, Tls,
 };
 pub use problem::{Place, Problem};
-pub use values::{Addressee, Family, ListenerKind, LogLevel, LogTarget, Route, RouteTarget, TlsLevel, Users};
+pub use values::{
+    Addressee, Family, LISTENER_KINDS, ListenerKind, LogLevel, LogTarget, Route, RouteTarget, TlsLevel, Users,
+};
 
 use crate::mail::address::Domain;
 use kinds::Complaints;

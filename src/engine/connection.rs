@@ -3,17 +3,20 @@
 //! It owns the deadlines and the buffers; the session owns the order of things; intake owns the message. A panic in here
 //! ends this connection and no other.
 
+use super::counters::Caps;
 use super::counters::Permit;
 use super::event::Event;
 use super::input::Input;
 use super::intake::{Accepted, Incoming, Intake, Refusal, Submission};
+use super::listener::ListenerPolicy;
 use super::logins::Verdict;
 use super::site::{Site, SystemAccounts};
-use crate::config::{Listener, ListenerKind};
+use crate::config::ListenerKind;
 use crate::mail::address::{ForwardPath, ReversePath};
 use crate::mail::id::QueueId;
 use crate::mail::message::Origin;
 use crate::mail::status::EnhancedStatus;
+use crate::net::proxy::{self, Announced};
 use crate::net::tls::Handshake;
 use crate::net::transport::{Deadline, Stopwatch, Transport, WireError};
 use crate::rules::patience::{HURRIED, is_crowded, is_too_slow};
@@ -24,7 +27,7 @@ use crate::smtp::line::LineCutter;
 use crate::smtp::reply::{Reply, Severity};
 use crate::smtp::sasl::{self, Credentials, Mechanism};
 use crate::smtp::server::{Action, Chunk, Service, Session, Transaction};
-use crate::store::free_space;
+use crate::store::{free_space, has_room};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -47,36 +50,13 @@ enum End {
     Lost(WireError),
     /// Nothing can be said to the client: the TLS handshake failed.
     NoHandshake(WireError),
+    /// Nothing is said to whoever it is, for this reason.
+    Silent(String),
 }
 
 impl From<WireError> for End {
     fn from(error: WireError) -> Self {
         Self::Lost(error)
-    }
-}
-
-/// What is particular about the listener that a connection came by.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Door {
-    /// What is spoken.
-    pub service: Service,
-    /// TLS comes before the greeting.
-    pub implicit_tls: bool,
-    /// Lone LFs in mail data are repaired.
-    pub repairs: bool,
-}
-
-impl From<&Listener> for Door {
-    fn from(listener: &Listener) -> Self {
-        Self {
-            service: match listener.kind {
-                ListenerKind::Smtp => Service::Smtp,
-                ListenerKind::Submission | ListenerKind::Submissions => Service::Submission,
-                ListenerKind::Lmtp => Service::Lmtp,
-            },
-            implicit_tls: listener.kind == ListenerKind::Submissions,
-            repairs: listener.bare_newline == "repair",
-        }
     }
 }
 
@@ -93,7 +73,8 @@ pub struct Connection<'a> {
     session: Session<Accepted>,
     /// The message of which chunks have come in.
     chunks: Option<Chunks<'a>>,
-    door: Door,
+    listener: ListenerPolicy,
+    service: Service,
     handshake: Option<Handshake>,
     input: Input,
     replies: Vec<u8>,
@@ -123,7 +104,8 @@ impl<'a> Connection<'a> {
             trusted,
             session: Session::new(site.terms.clone()),
             chunks: None,
-            door: Door::default(),
+            listener: ListenerPolicy::default(),
+            service: Service::Smtp,
             handshake: None,
             input: Input::new(COMMAND_BUFFER_OCTETS),
             replies: Vec::new(),
@@ -134,9 +116,14 @@ impl<'a> Connection<'a> {
 
     /// Says by which listener it came; else it is SMTP in clear.
     #[must_use]
-    pub fn by(mut self, door: Door) -> Self {
-        self.session.serve(door.service, self.client.is_loopback());
-        Self { door, ..self }
+    pub fn by(mut self, listener: ListenerPolicy) -> Self {
+        self.service = match listener.kind {
+            ListenerKind::Smtp => Service::Smtp,
+            ListenerKind::Submission | ListenerKind::Submissions => Service::Submission,
+            ListenerKind::Lmtp => Service::Lmtp,
+        };
+        self.session.serve(self.service, self.client.is_loopback());
+        Self { listener, ..self }
     }
 
     /// Serves it to its end.
@@ -152,12 +139,16 @@ impl<'a> Connection<'a> {
             }
             Err(End::Lost(error)) => error.to_string(),
             Err(End::NoHandshake(error)) => format!("TLS handshake: {error}"),
+            Err(End::Silent(reason)) => reason,
         };
         Event::Closed { client: &self.client.to_string(), reason: &reason }.log();
     }
 
     fn run(&mut self) -> Result<(), End> {
-        if self.door.implicit_tls {
+        if self.listener.proxy_protocol {
+            self.read_proxy_header()?;
+        }
+        if self.listener.kind == ListenerKind::Submissions {
             let tls = self.site.tls.as_ref();
             self.handshake = tls.and_then(|tls| tls.handshake(self.intake.clock.now().wall));
             self.shake_hands()?;
@@ -196,6 +187,33 @@ impl<'a> Connection<'a> {
                 self.flush()?;
             }
         }
+    }
+
+    /// Learns from a proxy who the client is, and begins again to judge it.
+    fn read_proxy_header(&mut self) -> Result<(), End> {
+        let refused = |why: String| End::Silent(why);
+        if !self.trusted {
+            let why = "PROXY headers are believed from relay.trusted_networks alone; add the proxy there";
+            return Err(refused(why.to_owned()));
+        }
+        let limits = &self.site.settings.limits;
+        let deadline = Deadline::after(HANDSHAKE.min(limits.command_timeout)).min(self.session_end());
+        let announced = proxy::read_header(self.transport, deadline);
+        let client = match announced.map_err(|error| refused(error.to_string()))? {
+            Announced::Client(client) => client.ip(),
+            // Nobody knows who it is: it gets no share in the trust that the proxy has.
+            Announced::Unchanged => {
+                self.trusted = false;
+                self.session.serve(self.service, false);
+                return Ok(());
+            }
+        };
+        (self.client, self.trusted) = (client, self.site.admission.trusts(client));
+        self.session.serve(self.service, client.is_loopback());
+        let caps = Caps { total: limits.connections, per_address: limits.connections_per_ip };
+        self.permit
+            .change_client(client, self.trusted, caps)
+            .map_err(|_| End::Aborted("has too many connections"))
     }
 
     /// Sends what is due and reads more of the command phase.
@@ -319,7 +337,7 @@ impl<'a> Connection<'a> {
 
     /// Whether the client may send another message now, and there is room for what MAIL announces.
     fn judge_sender(&self, parameters: &MailParameters) -> Result<(), Reply> {
-        if self.door.service == Service::Lmtp && !self.trusted {
+        if self.service == Service::Lmtp && !self.trusted {
             let text = "LMTP is for relay.trusted_networks";
             return Err(Reply::new(550, EnhancedStatus::NOT_AUTHORIZED, text));
         }
@@ -342,7 +360,7 @@ impl<'a> Connection<'a> {
 
     fn judge_recipient(&self, path: &ForwardPath) -> Result<Routed, Reply> {
         let routed = self.site.routes.route(path, &SystemAccounts).map_err(|no_route| no_route.reply())?;
-        if self.door.service == Service::Lmtp && !routed.is_local {
+        if self.service == Service::Lmtp && !routed.is_local {
             let text = "LMTP is for local recipients";
             return Err(Reply::new(550, EnhancedStatus::NOT_AUTHORIZED, text));
         }
@@ -380,7 +398,7 @@ impl<'a> Connection<'a> {
 
     /// The `with` clause of Received (RFC 3848, RFC 6531 §4.3).
     fn protocol(&self, smtputf8: bool) -> String {
-        let word = match (self.door.service, self.session.is_extended(), smtputf8) {
+        let word = match (self.service, self.session.is_extended(), smtputf8) {
             (Service::Lmtp, _, false) => "LMTP",
             (Service::Lmtp, _, true) => "UTF8LMTP",
             // There is no word for HELO within TLS.
@@ -409,7 +427,7 @@ impl<'a> Connection<'a> {
             parameters: transaction.parameters,
             recipients: transaction.recipients,
             origin: Some(origin),
-            is_submitted: self.door.service == Service::Submission,
+            is_submitted: self.service == Service::Submission,
             client,
             login: self.session.login().map(str::to_owned),
         }
@@ -417,7 +435,7 @@ impl<'a> Connection<'a> {
 
     /// Reads the data to its end, whatever is wrong with it; the inner result says what that was.
     fn read_data(&mut self, incoming: &mut Incoming<'_>) -> Result<Result<(), Reply>, End> {
-        let (mut decoder, mut piece) = (DotDecoder::repairing(self.door.repairs), Vec::new());
+        let (mut decoder, mut piece) = (DotDecoder::repairing(self.listener.repairs_newlines), Vec::new());
         let limits = &self.site.settings.limits;
         let started = Stopwatch::start();
         loop {
@@ -578,9 +596,4 @@ fn commit(incoming: Incoming<'_>) -> Result<QueueId, Reply> {
         Event::Trouble { doing: "taking a message", error: &refusal.to_string() }.log();
         refusal.reply()
     })
-}
-
-/// Whether a message of `declared` octets leaves `kept` ones free.
-pub(super) const fn has_room(free: u64, kept: u64, declared: u64) -> bool {
-    free >= kept.saturating_add(declared)
 }

@@ -43,6 +43,18 @@ struct Slot {
     stranger: AtomicBool,
 }
 
+impl Open {
+    /// Counts a connection of an address out.
+    fn leave(&mut self, address: IpAddr) {
+        if let Some(count) = self.by_address.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_address.remove(&address);
+            }
+        }
+    }
+}
+
 /// How many connections there may be.
 #[derive(Debug, Clone, Copy)]
 pub struct Caps {
@@ -50,6 +62,18 @@ pub struct Caps {
     pub total: u32,
     /// Of one address.
     pub per_address: u32,
+}
+
+impl Caps {
+    /// What strangers may have in all.
+    const fn of_strangers(self) -> u32 {
+        self.total - self.total / 4
+    }
+
+    /// What one address may have. Those that are trusted may not have all either.
+    const fn of_address(self, trusted: bool) -> u32 {
+        if trusted { self.of_strangers() } else { self.per_address }
+    }
 }
 
 /// Why a connection is refused.
@@ -66,7 +90,8 @@ pub enum Refused {
 pub struct Permit {
     connections: Arc<Connections>,
     number: u64,
-    address: IpAddr,
+    /// What counts as the client's address; a proxy announces another one.
+    address: Mutex<IpAddr>,
     slot: Arc<Slot>,
 }
 
@@ -87,13 +112,12 @@ impl Connections {
         let mut open = self.lock();
         let address = counted_address(client);
         let stranger = !trusted && !open.known.contains(&address);
-        let three_quarters = caps.total - caps.total / 4;
         let is_full = open.slots.len() as u64 >= u64::from(caps.total);
-        if is_full || (stranger && open.strangers >= u64::from(three_quarters)) {
+        if is_full || (stranger && open.strangers >= u64::from(caps.of_strangers())) {
             return Err(Refused::TooMany);
         }
         let of_address = open.by_address.entry(address).or_default();
-        if *of_address >= if trusted { three_quarters } else { caps.per_address } {
+        if *of_address >= caps.of_address(trusted) {
             return Err(Refused::TooManyOfAddress);
         }
         *of_address += 1;
@@ -102,7 +126,7 @@ impl Connections {
         let number = open.next;
         open.next += 1;
         open.slots.insert(number, Arc::clone(&slot));
-        Ok(Permit { connections: Arc::clone(self), number, address, slot })
+        Ok(Permit { connections: Arc::clone(self), number, address: Mutex::new(address), slot })
     }
 
     /// How many there are.
@@ -164,22 +188,50 @@ impl Permit {
         self.connections.is_stopping()
     }
 
+    fn address(&self) -> IpAddr {
+        *self.address.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The client is somebody else, as a proxy says.
+    ///
+    /// # Errors
+    /// There are too many of its connections; it stays counted as it was.
+    pub fn change_client(&self, client: IpAddr, trusted: bool, caps: Caps) -> Result<(), Refused> {
+        let mut open = self.connections.lock();
+        let (old, new) = (self.address(), counted_address(client));
+        let stranger = !trusted && !open.known.contains(&new);
+        let was_stranger = self.slot.stranger.load(Ordering::SeqCst);
+        if stranger && !was_stranger && open.strangers >= u64::from(caps.of_strangers()) {
+            return Err(Refused::TooMany);
+        }
+        let of_address = open.by_address.entry(new).or_default();
+        if *of_address >= caps.of_address(trusted) {
+            return Err(Refused::TooManyOfAddress);
+        }
+        *of_address += 1;
+        open.strangers = open.strangers - u64::from(was_stranger) + u64::from(stranger);
+        self.slot.stranger.store(stranger, Ordering::SeqCst);
+        open.leave(old);
+        *self.address.lock().unwrap_or_else(PoisonError::into_inner) = new;
+        Ok(())
+    }
+
     /// Counts a message of this client's; false if it is one too many for this minute.
     #[must_use]
     pub fn takes_message(&self, now: Duration, limit_a_minute: u32) -> bool {
         let mut rates = self.connections.rates.lock().unwrap_or_else(PoisonError::into_inner);
-        rates.take(self.address, now, limit_a_minute)
+        rates.take(self.address(), now, limit_a_minute)
     }
 
     /// How long the client has to wait for the answer to AUTH.
     #[must_use]
     pub fn login_wait(&self, now: Duration) -> Duration {
-        self.auth_failures().wait(self.address, now)
+        self.auth_failures().wait(self.address(), now)
     }
 
     /// The client has failed to log in.
     pub fn login_failed(&self, now: Duration) {
-        self.auth_failures().failed(self.address, now);
+        self.auth_failures().failed(self.address(), now);
     }
 
     fn auth_failures(&self) -> MutexGuard<'_, AuthFailures> {
@@ -192,11 +244,12 @@ impl Permit {
         if self.slot.stranger.swap(false, Ordering::SeqCst) {
             open.strangers -= 1;
         }
-        open.known.retain(|known| *known != self.address);
+        let address = self.address();
+        open.known.retain(|known| *known != address);
         if open.known.len() >= KNOWN_MAX {
             open.known.remove(0);
         }
-        open.known.push(self.address);
+        open.known.push(address);
     }
 
     /// Waits; false if the daemon stops meanwhile.
@@ -223,12 +276,7 @@ impl Drop for Permit {
         let mut open = self.connections.lock();
         open.slots.remove(&self.number);
         open.strangers -= u64::from(self.slot.stranger.load(Ordering::SeqCst));
-        if let Some(count) = open.by_address.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                open.by_address.remove(&self.address);
-            }
-        }
+        open.leave(self.address());
         drop(open);
         self.connections.ended.notify_all();
     }

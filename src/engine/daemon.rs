@@ -6,7 +6,7 @@ use super::counters::Connections;
 use super::event::Event;
 use super::forwarder::{Forwarder, Outbox, SiteHandle, current};
 use super::intake::Intake;
-use super::listener;
+use super::listener::{self, Listener};
 use super::site::Site;
 use crate::net::resolver::{Resolver, SystemFiles};
 use crate::net::transport::{Deadline, TcpConnect};
@@ -15,7 +15,6 @@ use crate::store::queue::Queue;
 use crate::sys;
 use crate::sys::clock::{Clock, SystemClock};
 use std::io;
-use std::net::TcpListener;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -72,7 +71,7 @@ impl Daemon {
     ///
     /// # Errors
     /// There was no thread to be had.
-    pub fn start(self: &Arc<Self>, listeners: &[Arc<TcpListener>]) -> io::Result<()> {
+    pub fn start(self: &Arc<Self>, listeners: &[Arc<Listener>]) -> io::Result<()> {
         for listener in listeners {
             let (daemon, listener) = (Arc::clone(self), Arc::clone(listener));
             sys::thread::start("listener", move || listener::run(&daemon, &listener))?;
@@ -101,7 +100,7 @@ impl Daemon {
     }
 
     /// Stops: no new connections, idle clients get 421, transactions and deliveries have their time.
-    pub fn stop(&self, listeners: &[Arc<TcpListener>]) {
+    pub fn stop(&self, listeners: &[Arc<Listener>]) {
         Event::Notice("stopping").log();
         self.forwarder.board.stop();
         let connections = Arc::clone(&self.connections);

@@ -1,19 +1,22 @@
 //! A listening socket: takes connections, decides whether there is a place for each, and gives it a thread.
 
-use super::connection::{Connection, Door};
+use super::connection::Connection;
 use super::counters::{Caps, Permit, Refused, turn_away};
 use super::daemon::Daemon;
 use super::event::Event;
 use super::site::Site;
+use crate::config::{LISTENER_KINDS, Listener as ListenerSettings, ListenerKind};
 use crate::mail::status::EnhancedStatus;
 use crate::net::tls::ServerTransport;
 use crate::net::transport::TcpTransport;
 use crate::smtp::reply::Reply;
 use crate::sys::{memory, thread};
-use rustix::io::Errno;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::io::{Errno, retry_on_intr};
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +25,88 @@ use std::time::Duration;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// So much memory has to be there before a thread is started, which would end the process if it found none on its way.
 const MEMORY_KEPT_OCTETS: usize = 2 << 20;
+
+/// A listening socket.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    /// What the unit calls the socket that it comes from; `None` for one that was opened here.
+    pub name: Option<String>,
+    /// Wakes the thread that waits for clients, where the socket itself must not be shut down.
+    waker: Option<OwnedFd>,
+}
+
+impl Listener {
+    /// One that was opened by [`bind`].
+    #[must_use]
+    pub const fn opened(socket: TcpListener) -> Self {
+        Self { socket, name: None, waker: None }
+    }
+
+    /// One that whoever started this process keeps open beyond its end, with the name that it has there.
+    ///
+    /// # Errors
+    /// There is no descriptor left.
+    pub fn inherited(socket: TcpListener, name: Option<String>) -> io::Result<Self> {
+        let waker = eventfd(0, EventfdFlags::CLOEXEC)?;
+        Ok(Self { socket, name, waker: Some(waker) })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.socket.local_addr().ok()
+    }
+
+    /// Waits for a client, or until somebody calls [`wake`].
+    fn wait(&self) {
+        if let Some(waker) = &self.waker {
+            let mut either = [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(waker, PollFlags::IN)];
+            // If this fails, accept waits instead.
+            let _ = retry_on_intr(|| poll(&mut either, None));
+        }
+    }
+}
+
+/// What a listener does for its clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ListenerPolicy {
+    /// What is spoken there.
+    pub kind: ListenerKind,
+    /// A lone LF is taken for a line's end.
+    pub repairs_newlines: bool,
+    /// A PROXY header must come first.
+    pub proxy_protocol: bool,
+}
+
+/// What the listener with the address `local` does. The settings of its own address hold; else those of its port, since
+/// an inherited socket may listen on more addresses than the settings name; else the kind that its name is; else the
+/// defaults.
+#[must_use]
+pub fn listener_policy(
+    settings: &[ListenerSettings],
+    local: SocketAddr,
+    name: Option<&str>,
+) -> ListenerPolicy {
+    let with = |is_it: &dyn Fn(&SocketAddr) -> bool| {
+        settings.iter().find(|listener| listener.address.iter().any(is_it))
+    };
+    let has_port = |address: &SocketAddr| address.port() == local.port();
+    let has_address =
+        |address: &SocketAddr| has_port(address) && address.ip().to_canonical() == local.ip().to_canonical();
+    if let Some(listener) = with(&has_address).or_else(|| with(&has_port)) {
+        return ListenerPolicy {
+            kind: listener.kind,
+            repairs_newlines: listener.bare_newline == "repair",
+            proxy_protocol: listener.proxy_protocol,
+        };
+    }
+    let named = LISTENER_KINDS.iter().find(|(word, ..)| Some(*word) == name);
+    ListenerPolicy {
+        kind: named.map_or_else(ListenerKind::default, |(_, kind, _)| *kind),
+        ..Default::default()
+    }
+}
 
 /// Opens a listening socket.
 ///
@@ -56,15 +141,19 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, String> {
 }
 
 /// Takes connections until the daemon stops.
-pub fn run(daemon: &Arc<Daemon>, listener: &TcpListener) {
-    let own = listener.local_addr().ok();
+pub fn run(daemon: &Arc<Daemon>, listener: &Listener) {
     // A descriptor for the moment when there is no other: clients are told so then, and don't wait in the backlog.
     let mut spare = spare();
-    while !daemon.connections.is_stopping() {
-        match listener.accept() {
+    loop {
+        listener.wait();
+        // What comes to an inherited socket from now on is for the next start.
+        if daemon.connections.is_stopping() {
+            break;
+        }
+        match listener.socket.accept() {
             Ok((stream, peer)) => {
                 spare = spare.or_else(self::spare);
-                let knock = Knock::new(daemon, stream, peer, own);
+                let knock = Knock::new(daemon, listener, stream, peer);
                 if spare.is_some() {
                     knock.take(daemon);
                 } else {
@@ -96,14 +185,16 @@ struct Knock {
     site: Arc<Site>,
     stream: Arc<TcpStream>,
     client: IpAddr,
-    door: Door,
+    policy: ListenerPolicy,
 }
 
 impl Knock {
-    fn new(daemon: &Daemon, stream: TcpStream, peer: SocketAddr, own: Option<SocketAddr>) -> Self {
+    fn new(daemon: &Daemon, listener: &Listener, stream: TcpStream, peer: SocketAddr) -> Self {
         let site = daemon.site();
-        let door = own.map(|own| site.door(own)).unwrap_or_default();
-        Self { site, stream: Arc::new(stream), client: peer.ip().to_canonical(), door }
+        // By what is configured now, which may be more than at the start.
+        let policy = |own| listener_policy(&site.settings.listeners, own, listener.name.as_deref());
+        let policy = listener.address().map(policy).unwrap_or_default();
+        Self { site, stream: Arc::new(stream), client: peer.ip().to_canonical(), policy }
     }
 
     /// Gives it a thread, if there is a place.
@@ -123,8 +214,8 @@ impl Knock {
             return self.refuse("is out of memory");
         }
         let (daemon, stream) = (Arc::clone(daemon), Arc::clone(&self.stream));
-        let (client, door) = (self.client, self.door);
-        let serve = move || serve(&daemon, stream, client, &permit, door);
+        let (client, policy) = (self.client, self.policy);
+        let serve = move || serve(&daemon, stream, client, &permit, policy);
         if let Err(error) = thread::start("connection", serve) {
             Event::Trouble { doing: "starting a thread", error: &error.to_string() }.log();
             self.refuse("is out of threads");
@@ -142,16 +233,91 @@ impl Knock {
     }
 }
 
-fn serve(daemon: &Arc<Daemon>, stream: Arc<TcpStream>, client: IpAddr, permit: &Permit, door: Door) {
+fn serve(
+    daemon: &Arc<Daemon>,
+    stream: Arc<TcpStream>,
+    client: IpAddr,
+    permit: &Permit,
+    policy: ListenerPolicy,
+) {
     let site = daemon.site();
     // The panic has been logged by the hook. The connection is closed, its message dropped; others go on.
     let _ = panic::catch_unwind(AssertUnwindSafe(|| {
         let mut transport = ServerTransport::Plain(TcpTransport::new(stream));
-        Connection::new(&site, &daemon.intake, permit, &mut transport, client).by(door).serve();
+        Connection::new(&site, &daemon.intake, permit, &mut transport, client).by(policy).serve();
     }));
 }
 
-/// Wakes a listener that waits in accept, so that it sees that the daemon stops.
-pub fn wake(listener: &TcpListener) {
-    let _ = rustix::net::shutdown(listener, rustix::net::Shutdown::Both);
+/// Wakes a listener that waits for clients, so that it sees that the daemon stops. A socket of our own takes no more
+/// connections then; an inherited one is left as it is, for it is also that of the next start.
+pub fn wake(listener: &Listener) {
+    let _ = match &listener.waker {
+        Some(waker) => rustix::io::write(waker, &1_u64.to_ne_bytes()).map(drop),
+        None => rustix::net::shutdown(&listener.socket, rustix::net::Shutdown::Both),
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Settings, parse};
+
+    fn policy(settings: &Settings, local: &str, name: Option<&str>) -> (ListenerKind, bool) {
+        let policy = listener_policy(&settings.listeners, local.parse().unwrap(), name);
+        assert!(!policy.proxy_protocol);
+        (policy.kind, policy.repairs_newlines)
+    }
+
+    #[test]
+    fn the_settings_of_the_address_hold_then_those_of_the_port_then_the_name() {
+        let mut settings = parse(
+            "[[listener]]\naddress = [\"127.0.0.1:25\", \"127.0.0.1:24\"]\n\
+             [[listener]]\naddress = [\"192.0.2.1:25\", \"[::1]:587\"]\nbare_newline = \"repair\"\n",
+            "f",
+        )
+        .unwrap();
+        settings.listeners[1].kind = ListenerKind::Submission;
+        let (smtp, submission) = ((ListenerKind::Smtp, false), (ListenerKind::Submission, true));
+        for (local, name, expected) in [
+            ("127.0.0.1:25", None, smtp),
+            ("127.0.0.1:25", Some("lmtp"), smtp),
+            ("192.0.2.1:25", None, submission),
+            ("[::ffff:192.0.2.1]:25", None, submission),
+            ("192.0.2.1:24", Some("submission"), smtp),
+            ("[::]:25", None, smtp),
+            ("[::]:587", Some("smtp"), submission),
+            ("0.0.0.0:465", Some("submissions"), (ListenerKind::Submissions, false)),
+            ("0.0.0.0:465", Some("submission"), (ListenerKind::Submission, false)),
+            ("0.0.0.0:465", Some("lmtp"), (ListenerKind::Lmtp, false)),
+            ("0.0.0.0:465", Some("smtp"), smtp),
+            ("0.0.0.0:465", Some("pillarbox.socket"), smtp),
+            ("0.0.0.0:465", None, smtp),
+        ] {
+            assert_eq!(policy(&settings, local, name), expected, "{local} {name:?}");
+        }
+    }
+
+    #[test]
+    fn the_policy_without_settings_is_that_of_the_defaults() {
+        let settings = Settings::default();
+        let (defaults, other) = (&settings.listeners, "0.0.0.0:2525".parse().unwrap());
+        assert_eq!(
+            listener_policy(defaults, other, None),
+            listener_policy(defaults, defaults[0].address[0], None)
+        );
+    }
+
+    #[test]
+    fn a_wake_up_leaves_an_inherited_socket_listening() {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let kept = socket.try_clone().unwrap();
+        let listener = Listener::inherited(socket, Some("smtp".into())).unwrap();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| listener.wait());
+            wake(&listener);
+            waiting.join().unwrap();
+        });
+        let client = TcpStream::connect(kept.local_addr().unwrap()).unwrap();
+        assert_eq!(kept.accept().unwrap().1, client.local_addr().unwrap());
+    }
 }

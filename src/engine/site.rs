@@ -1,7 +1,6 @@
 //! What the configuration makes of this host: one immutable value that every part of the engine shares. A reload makes a
 //! new one; connections and attempts under way keep the one that they began with.
 
-use super::connection::Door;
 use super::logins::Logins;
 use super::tls::Tls;
 use crate::config::{
@@ -127,13 +126,6 @@ impl Site {
             let is_ours = || own.ip().is_unspecified() && transport::is_local_address(address.ip());
             own.port() == address.port() && (own.ip() == address.ip() || is_ours())
         })
-    }
-
-    /// What is particular about connections to an address.
-    #[must_use]
-    pub fn door(&self, own: SocketAddr) -> Door {
-        let mut listeners = self.settings.listeners.iter();
-        listeners.find(|listener| listener.address.contains(&own)).map(Door::from).unwrap_or_default()
     }
 
     /// Whether an address family may be used.

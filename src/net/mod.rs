@@ -1,5 +1,6 @@
 //! The wire: sockets with deadlines, TLS, and the resolver.
 
+pub mod proxy;
 pub mod resolver;
 pub mod self_signed;
 pub mod tls;

@@ -36,6 +36,11 @@ pub fn problems(
         Ok((settings, places)) => {
             let file = path.display().to_string();
             let mut problems = files::problems(&settings, &places, &file, started_as, look_up);
+            let runs_as = files::runs_as(&settings, started_as, look_up);
+            // At SIGHUP the rights of whoever started the daemon are gone.
+            if let Some(Err(text)) = runs_as.map(|user| files::readable(path, &user)) {
+                problems.push(Problem { file: file.clone(), place: None, text });
+            }
             if problems.is_empty()
                 && let Err((key, text)) = tls::configured(&settings, WallTime(SystemClock.wall_micros()))
             {
@@ -80,6 +85,7 @@ fn account(name: &str, passwd: &str, group: &str) -> Option<Account> {
 mod tests {
     use super::*;
     use crate::program::exit;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn accounts_are_found_with_all_their_groups() {
@@ -89,6 +95,24 @@ mod tests {
         assert_eq!(found, Some(Account { name: "pillarbox".into(), uid: 123, groups: vec![124, 8] }));
         assert_eq!(account("pillar", passwd, group), None);
         assert_eq!(account("broken", passwd, group), None);
+    }
+
+    #[test]
+    fn the_configuration_must_stay_readable_when_rights_are_gone() {
+        let directory = std::env::temp_dir().join(format!("pillarbox-readable-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let file = directory.join("pillarbox.toml");
+        std::fs::write(&file, "state = \"/tmp\"\ncontrol = \"/tmp/c\"\nlocal.maildir = \"/tmp/{user}\"\n")
+            .unwrap();
+        let root = Account { name: "root".into(), uid: 0, groups: vec![0] };
+        let look_up = |_: &str| Some(Account { name: "pb".into(), uid: 4_000_000, groups: vec![4_000_000] });
+        for (mode, is_good) in [(0o644, true), (0o600, false)] {
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+            let told: String = problems(&file, &root, &look_up).iter().map(ToString::to_string).collect();
+            assert_eq!(told.is_empty(), is_good, "{mode:o}: {told}");
+            assert_eq!(told.contains("user \"pb\" can't read"), !is_good, "{mode:o}: {told}");
+        }
+        std::fs::remove_dir_all(&directory).unwrap();
     }
 
     #[test]

@@ -6,17 +6,19 @@ use crate::config::{LogTarget, Settings, host, load};
 use crate::engine::capacity::Capacity;
 use crate::engine::daemon::Daemon;
 use crate::engine::event::Event;
-use crate::engine::listener;
+use crate::engine::listener::{self, Listener};
 use crate::engine::logger::{Logger, Target};
 use crate::engine::site::Site;
 use crate::engine::tls::{Blame, Tls};
+use crate::mail::address::Domain;
 use crate::mail::date::WallTime;
 use crate::store::durable::Owner;
 use crate::store::queue::Queue;
 use crate::sys::clock::{Clock, SystemClock};
+use crate::sys::notify::Supervisor;
 use crate::sys::signals::{Signal, Signals};
-use crate::sys::{memory, user};
-use std::net::TcpListener;
+use crate::sys::sockets::{self, Inherited};
+use crate::sys::{memory, rights, user};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -25,6 +27,9 @@ use std::sync::Arc;
 /// # Errors
 /// It could not begin.
 pub fn run(config: &Path) -> Result<(), Failure> {
+    // First of all, while no other thread can read the environment.
+    let inherited = sockets::inherited();
+    let supervisor = Supervisor::from_environment();
     let mut settings = load(config).map_err(|problems| Failure::problems(&problems))?;
     memory::limit_arenas();
     start_logging(&settings);
@@ -38,21 +43,31 @@ pub fn run(config: &Path) -> Result<(), Failure> {
     // Handlers first: a signal that comes while the daemon starts must not kill it half made.
     let mut signals =
         Signals::register().map_err(|error| Failure::new(exit::OS_ERROR, format!("signals: {error}")))?;
-    let hostname = host::name(settings.hostname.as_ref());
-    let listeners = bind(&settings)?;
+    let inherited = inherited.map_err(|error| Failure::new(exit::UNAVAILABLE, error))?;
+    let listeners = if inherited.is_empty() { bind(&settings)? } else { take_over(inherited)? };
+    // Rights are given up for the thread that runs and for those that it starts: nothing before this starts any.
     let queue = open_state(&settings)?;
+    let hostname = host::name(settings.hostname.as_ref());
     // As `user`, who must be able to read the key again at SIGHUP.
     let tls = Tls::load(&settings, &hostname, now());
     let tls = tls.map_err(|blame| Failure::new(exit::CONFIG, blame_text(&blame)))?;
-    let daemon = Arc::new(Daemon::new(Site::new(settings, hostname, tls), queue));
+    let daemon = Arc::new(Daemon::new(site(settings, hostname, tls, &listeners), queue));
     let started = daemon.start(&listeners);
     started.map_err(|error| Failure::new(exit::TEMPORARY, format!("no thread can be started: {error}")))?;
     Event::Notice("ready").log();
+    supervisor.ready();
     loop {
         match signals.wait() {
-            Signal::Stop => break daemon.stop(&listeners),
+            Signal::Stop => {
+                supervisor.stopping();
+                break daemon.stop(&listeners);
+            }
             Signal::Flush => daemon.flush(),
-            Signal::Reload => reload(&daemon, config, capacity),
+            Signal::Reload => {
+                supervisor.reloading();
+                reload(&daemon, config, &listeners, capacity);
+                supervisor.ready();
+            }
         }
     }
     Ok(())
@@ -66,12 +81,23 @@ fn start_logging(settings: &Settings) {
     Logger::new(target, settings.log.level.0).install();
 }
 
-fn bind(settings: &Settings) -> Result<Vec<Arc<TcpListener>>, Failure> {
+/// The sockets that systemd has opened; it decides about addresses then, and the settings do not.
+fn take_over(inherited: Vec<Inherited>) -> Result<Vec<Arc<Listener>>, Failure> {
+    let take = |Inherited { socket, name }| {
+        let address = socket.local_addr().map_or_else(|error| error.to_string(), |found| found.to_string());
+        Event::Notice(&format!("listening on {address}, by a socket of whoever started this")).log();
+        Listener::inherited(socket, name).map(Arc::new)
+    };
+    let listeners: std::io::Result<_> = inherited.into_iter().map(take).collect();
+    listeners.map_err(|error| Failure::new(exit::OS_ERROR, format!("inherited sockets: {error}")))
+}
+
+fn bind(settings: &Settings) -> Result<Vec<Arc<Listener>>, Failure> {
     let addresses = settings.listeners.iter().flat_map(|listener| &listener.address);
     let mut listeners = Vec::new();
     for &address in addresses {
         match listener::bind(address) {
-            Ok(listener) => listeners.push(Arc::new(listener)),
+            Ok(socket) => listeners.push(Arc::new(Listener::opened(socket))),
             // Many small systems have no IPv6; the default listens on both loopbacks.
             Err(error) if address.is_ipv6() && address.ip().is_loopback() => {
                 log::warn!(target: "pillarbox", "event=notice text={error:?}");
@@ -88,24 +114,14 @@ fn bind(settings: &Settings) -> Result<Vec<Arc<TcpListener>>, Failure> {
     Ok(listeners)
 }
 
-/// Opens the queue, gives up root's rights, and makes sure that nobody else serves this queue.
+/// Opens the queue, gives up all rights that are not needed any more, and makes sure that nobody else serves this queue.
 fn open_state(settings: &Settings) -> Result<Queue, Failure> {
     let state = &settings.state;
     let store = |error: crate::store::StoreError| Failure::new(exit::CANT_CREATE, error.to_string());
     let account = if user::is_root() { find_user(settings)? } else { None };
     let owner = account.as_ref().map(|account| Owner { uid: account.uid, gid: account.gid });
     let queue = Queue::open(state, owner).map_err(store)?;
-    match &account {
-        Some(account) if account.uid != 0 => {
-            let failed =
-                |error| Failure::new(exit::OS_ERROR, format!("can't become {}: {error}", account.name));
-            user::become_user(account).map_err(failed)?;
-        }
-        Some(_) => {
-            log::warn!(target: "pillarbox", "event=notice text=\"running as root; set user to another one\"")
-        }
-        None => {}
-    }
+    give_up_rights(account.as_ref())?;
     if !queue.lock_for_serving().map_err(store)? {
         let text = format!("another pillarbox serves {}; stop it, or set another state", state.display());
         return Err(Failure::new(exit::TEMPORARY, text));
@@ -115,6 +131,24 @@ fn open_state(settings: &Settings) -> Result<Queue, Failure> {
         log::info!(target: "pillarbox", "event=notice text=\"removed {swept} files that a crash left half written\"");
     }
     Ok(queue)
+}
+
+/// Becomes `account`, and gives up what a serving process never needs. `None`: not started as root.
+fn give_up_rights(account: Option<&user::Account>) -> Result<(), Failure> {
+    let failed = |what: &str, error| Failure::new(exit::OS_ERROR, format!("can't {what}: {error}"));
+    match account {
+        Some(root) if root.uid == 0 => {
+            log::warn!(target: "pillarbox", "event=notice text=\"running as root; set user to another one\"");
+        }
+        Some(account) => {
+            let become_user = format!("become {}", account.name);
+            user::become_user(account).map_err(|error| failed(&become_user, error))?;
+        }
+        None => {
+            rights::drop_capabilities().map_err(|error| failed("give up capabilities", error))?;
+        }
+    }
+    rights::restrain().map_err(|error| failed("give up new rights", error))
 }
 
 fn find_user(settings: &Settings) -> Result<Option<user::Account>, Failure> {
@@ -132,7 +166,14 @@ fn find_user(settings: &Settings) -> Result<Option<user::Account>, Failure> {
     }
 }
 
-fn reload(daemon: &Daemon, config: &Path, capacity: Capacity) {
+/// The host as configured, which listens where it listens: inherited sockets are in no configuration.
+fn site(settings: Settings, hostname: Domain, tls: Option<Tls>, listeners: &[Arc<Listener>]) -> Site {
+    let mut site = Site::new(settings, hostname, tls);
+    site.listens_on.extend(listeners.iter().filter_map(|listener| listener.address()));
+    site
+}
+
+fn reload(daemon: &Daemon, config: &Path, listeners: &[Arc<Listener>], capacity: Capacity) {
     match load(config) {
         Ok(mut settings) => {
             capacity.fit(&mut settings);
@@ -143,7 +184,7 @@ fn reload(daemon: &Daemon, config: &Path, capacity: Capacity) {
             };
             match Tls::load(&settings, &hostname, now()) {
                 Ok(tls) => {
-                    daemon.reload(Site::new(settings, hostname, tls));
+                    daemon.reload(site(settings, hostname, tls, listeners));
                     Event::Notice("configuration read again").log();
                 }
                 Err(blame) => stays(&blame_text(&blame)),

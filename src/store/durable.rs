@@ -9,7 +9,9 @@
 //! call, with the error of the system.
 
 use super::{ErrorKind, StoreError};
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags, flock, linkat, mkdirat, openat};
+use rustix::fs::{
+    AtFlags, FlockOperation, Mode, OFlags, RenameFlags, chmod, fchmod, flock, linkat, mkdirat, openat,
+};
 use rustix::fs::{renameat, renameat_with, unlinkat};
 use rustix::io::Errno;
 use std::ffi::OsStr;
@@ -348,6 +350,8 @@ pub fn make_below(parent: impl AsFd, name: &OsStr, mode: Mode, owner: Option<Own
     };
     let directory = open_below(&parent, name, Access::Read)?;
     if made {
+        // The umask may have taken from the mode what others need to pass through.
+        fchmod(&directory, mode)?;
         give_to(&directory, owner)?;
     }
     sync_directory(&directory)?;
@@ -369,6 +373,10 @@ pub fn make_directories(path: &Path, mode: Mode) -> io::Result<()> {
         Err(Errno::EXIST) => false,
         Err(errno) => return Err(errno.into()),
     };
+    if made {
+        // As in `make_below`.
+        chmod(path, mode)?;
+    }
     let synced = open_directory(parent, Access::Read).and_then(sync_directory);
     if made { synced } else { Ok(()) }
 }

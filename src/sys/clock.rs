@@ -28,6 +28,14 @@ impl Clock for SystemClock {
     }
 }
 
+/// Microseconds since the box started, sleep left out: the clock of sd_notify(3).
+#[must_use]
+pub fn monotonic_micros() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0) / 1000)
+}
+
 /// A number that is another after each start of the box; 0 if the system tells none.
 #[must_use]
 pub fn boot_id() -> u128 {

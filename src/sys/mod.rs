@@ -1,10 +1,13 @@
-//! The system: clock, users, rights, signals, memory. The only folder that may say `unsafe`, and only where no safe wrapper
+//! The system: clock, users, rights, signals, memory, and whoever starts services. The only folder that may say `unsafe`, and only where no safe wrapper
 //! exists; each block gives its reason.
 
 pub mod clock;
 pub mod descriptors;
 pub mod memory;
+pub mod notify;
+pub mod rights;
 pub mod signals;
+pub mod sockets;
 pub mod thread;
 pub mod user;
 

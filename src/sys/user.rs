@@ -1,5 +1,6 @@
 //! Users of the system: looking one up, and becoming one.
 
+use super::rights;
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::mem::MaybeUninit;
@@ -77,7 +78,8 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Becomes `account` for good: its groups, its uid, and no way back.
+/// Becomes `account` for good: its groups, its uid, no capability, and no way back. To be called before the first
+/// thread.
 ///
 /// # Errors
 /// A step failed; the process must not go on then.
@@ -85,6 +87,8 @@ pub fn is_root() -> bool {
 pub fn become_user(account: &Account) -> io::Result<()> {
     let name = CString::new(account.name.as_str())?;
     let checked = |result: libc::c_int| if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
+    // While there is still a right to.
+    rights::empty_bounding_set();
     // SAFETY: `name` is a live C string, the other arguments are numbers. libc's calls change all threads of the process,
     // which rustix' do not. The groups go first: after setuid there is no right to change them.
     unsafe {
@@ -92,9 +96,15 @@ pub fn become_user(account: &Account) -> io::Result<()> {
         checked(libc::setgid(account.gid))?;
         checked(libc::setuid(account.uid))?;
     }
-    // SAFETY: as above; it must fail, or the rights are not gone.
-    let regained = account.uid != 0 && unsafe { libc::setuid(0) } == 0;
-    if regained { Err(io::Error::other("root's rights could be taken back")) } else { Ok(()) }
+    // setuid takes the capabilities away, unless whoever started this process has forbidden it (SECBIT_KEEP_CAPS).
+    rights::drop_capabilities()?;
+    rights::close_memory()?;
+    // SAFETY: as above; both must fail, or the rights are not gone.
+    let regained = unsafe { libc::setuid(0) == 0 || account.gid != 0 && libc::setgid(0) == 0 };
+    if account.uid != 0 && regained {
+        return Err(io::Error::other("root's rights could be taken back"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

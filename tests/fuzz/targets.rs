@@ -13,7 +13,9 @@ use pillarbox::mail::header;
 use pillarbox::mail::id::QueueId;
 use pillarbox::mail::outcome::Outcome;
 use pillarbox::mail::status::EnhancedStatus;
+use pillarbox::net::proxy::{Announced, read_header};
 use pillarbox::net::resolver::{self, DnsName, Fault, Found, Record, Rtype, parse_answer};
+use pillarbox::net::transport::{Deadline, Transport, WireError};
 use pillarbox::rules::repair::{HELD_MAX_OCTETS, Repair, RepairFacts};
 use pillarbox::smtp::command::{ClientName, Command};
 use pillarbox::smtp::data::{DotDecoder, DotEncoder};
@@ -33,13 +35,14 @@ use std::time::Duration;
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("address", address),
     ("client_session", client_session),
     ("command", command),
     ("configuration", configuration),
     ("data", data),
     ("dns_answer", dns_answer),
+    ("proxy_header", proxy_header),
     ("queue_file", queue_file),
     ("repair", repair),
     ("reply", reply),
@@ -113,7 +116,8 @@ pub fn repair(octets: &[u8]) {
         assert_eq!(shown(&repaired(octets, true, piece)), shown(&whole), "in pieces of {piece}");
         assert_eq!(shown(&repaired(octets, false, piece)), shown(&without_bcc), "in pieces of {piece}");
     }
-    if octets.len() < HELD_MAX_OCTETS {
+    // What mbox puts in front of a message goes, too.
+    if octets.len() < HELD_MAX_OCTETS && !octets.starts_with(b"From ") {
         assert_eq!(shown(&repaired(&whole, true, whole.len())), shown(&whole), "repaired twice, it differs");
         let (before, body) = fields(octets);
         let kept: Vec<&[u8]> = before.into_iter().filter(|field| !is_bcc(field)).collect();
@@ -165,6 +169,60 @@ fn fields(octets: &[u8]) -> (Vec<&[u8]>, &[u8]) {
 fn is_bcc(field: &[u8]) -> bool {
     let name = field.split(|&b| b == b':').next().unwrap_or_default().trim_ascii_end();
     name.eq_ignore_ascii_case(b"Bcc") || name.eq_ignore_ascii_case(b"Resent-Bcc")
+}
+
+/// A PROXY header with whatever follows it.
+pub fn proxy_header(octets: &[u8]) {
+    let read = |piece| {
+        let mut wire = Wire { rest: octets, piece };
+        let read = read_header(&mut wire, Deadline::after(Duration::MAX)).map_err(|error| error.to_string());
+        (read, octets.len() - wire.rest.len())
+    };
+    let (whole, used) = read(octets.len().max(1));
+    for piece in PIECES {
+        let in_pieces = read(piece);
+        assert_eq!(in_pieces.0.is_ok(), whole.is_ok(), "in pieces of {piece}");
+        if whole.is_ok() {
+            assert_eq!(in_pieces, (whole.clone(), used), "in pieces of {piece}");
+        }
+    }
+    if let Ok(announced) = whole {
+        let length = match octets.strip_prefix(b"\r\n\r\n\0\r\nQUIT\n") {
+            Some(rest) => 16 + usize::from(rest[2]) * 256 + usize::from(rest[3]),
+            None => octets.windows(2).position(|pair| pair == b"\r\n").unwrap() + 2,
+        };
+        assert_eq!(used, length, "what follows the header is not the header's");
+        if let Announced::Client(client) = announced {
+            assert_eq!(client.ip(), client.ip().to_canonical());
+        }
+    }
+}
+
+/// A connection whose peer has said all that it will say.
+struct Wire<'a> {
+    rest: &'a [u8],
+    piece: usize,
+}
+
+impl Transport for Wire<'_> {
+    fn read(&mut self, buffer: &mut [u8], _: Deadline) -> Result<usize, WireError> {
+        let length = self.rest.len().min(self.piece).min(buffer.len());
+        if length == 0 {
+            return Err(WireError::Closed);
+        }
+        let (now, later) = self.rest.split_at(length);
+        buffer[..length].copy_from_slice(now);
+        self.rest = later;
+        Ok(length)
+    }
+
+    fn write_all(&mut self, _: &[u8], _: Deadline) -> Result<(), WireError> {
+        Err(WireError::Closed)
+    }
+
+    fn has_input(&mut self) -> bool {
+        !self.rest.is_empty()
+    }
 }
 
 /// The lines that a server sent, up to the first that is none.

@@ -142,7 +142,9 @@ macro_rules! tests {
     };
 }
 
-tests! { address client_session command configuration data dns_answer queue_file repair reply server_session }
+tests! {
+    address client_session command configuration data dns_answer proxy_header queue_file repair reply server_session
+}
 
 /// A mutator that changes nothing would make the tests above idle.
 #[test]

@@ -8,6 +8,7 @@ use pillarbox::engine::counters::Caps;
 use pillarbox::engine::daemon::Daemon as Engine;
 use pillarbox::engine::forwarder::{Forwarder, Outbox};
 use pillarbox::engine::intake::{Intake, Submission};
+use pillarbox::engine::listener::Listener;
 use pillarbox::engine::site::{Site, SystemAccounts};
 use pillarbox::mail::address::{Domain, ForwardPath, Mailbox, ReversePath};
 use pillarbox::mail::mx::MxAnswer;
@@ -138,7 +139,8 @@ fn a_panic_ends_its_connection_and_nothing_else() {
     let site = Site::new(load(&path).unwrap(), Domain::parse("box.test").unwrap(), None);
     let queue = Queue::open(&place.path("state"), None).unwrap();
     let engine = Arc::new(Engine::new(site, queue));
-    let listener = Arc::new(TcpListener::bind((Ipv4Addr::LOCALHOST, place.port)).unwrap());
+    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, place.port)).unwrap();
+    let listener = Arc::new(Listener::opened(socket));
     engine.start(&[Arc::clone(&listener)]).unwrap();
     let scripts: [&[u8]; 4] = [
         b"",

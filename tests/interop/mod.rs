@@ -30,6 +30,10 @@ mod memory;
 mod outcomes;
 /// Through the queue and by MX to smtp-sink.
 mod relay;
+/// Rights that the daemon has left when it is ready.
+mod rights;
+/// Sockets from a service manager, and what it is told.
+mod service;
 /// SIGTERM, SIGHUP, SIGUSR1, and the exit codes.
 mod signals;
 /// System calls, syncs and their order, seen by strace.

@@ -143,6 +143,43 @@ fn a_secret_is_closed_to_others() {
 }
 
 #[test]
+fn what_is_read_again_must_be_there_for_the_user() {
+    let root = directory_for("read-again");
+    chmod(&root, 0o755);
+    let owner = std::fs::metadata(&root).unwrap();
+    let (user, stranger) = (account(4_000_000, &[owner.gid()]), account(4_000_000, &[]));
+    let wrong = |name: &str, mode: u32, who: &Account, is_set: bool| {
+        let path = root.join(name);
+        if mode > 0 {
+            write(&path, "x").unwrap();
+            chmod(&path, mode);
+        }
+        let mut settings = Settings::default();
+        settings.auth.users = (name == "users").then(|| path.clone());
+        settings.relay.password_file = (name == "password").then(|| path.clone());
+        settings.relay.ca_file = (name == "anchors").then(|| path.clone());
+        let place = Place { line: 1, column: 1 };
+        let places = Places(if is_set { vec![("auth", "users", place)] } else { Vec::new() });
+        let found = read_again(&settings, &places, who);
+        let _ = std::fs::remove_file(path);
+        found.into_iter().map(|(_, key, text)| format!("{key}: {text}")).collect::<String>()
+    };
+    for (name, key) in [("users", "users"), ("password", "password_file"), ("anchors", "ca_file")] {
+        assert_eq!(wrong(name, 0o640, &user, true), "", "{name}");
+        let unreadable = wrong(name, 0o640, &stranger, true);
+        assert!(unreadable.starts_with(&format!("{key}: user \"u4000000\" can't read")), "{unreadable}");
+        let missing = wrong(name, 0, &user, true);
+        assert!(missing.starts_with(&format!("{key}: ")) && missing.contains("can't be read"), "{missing}");
+        let open = wrong(name, 0o644, &user, true);
+        assert_eq!(open.contains("others may use"), name != "anchors", "{open}");
+    }
+    // The users file of the defaults may be missing, but not be open to others.
+    assert_eq!(wrong("users", 0, &user, false), "");
+    assert!(wrong("users", 0o644, &user, false).contains("others may use"));
+    std::fs::remove_dir_all(&root).unwrap();
+}
+
+#[test]
 fn the_key_is_for_the_user_and_for_no_others() {
     let root = directory_for("tls");
     chmod(&root, 0o777);
@@ -178,6 +215,10 @@ fn the_key_is_for_the_user_and_for_no_others() {
             assert!(problem.contains(wrong), "{problem}");
         }
     }
+    // A link is as good as the way to where it leads.
+    std::os::unix::fs::symlink(root.join("pki/key"), root.join("link")).unwrap();
+    assert!(readable(&root.join("link"), &group).unwrap_err().contains(&format!("because of \"{d}/pki\" (")));
     chmod(&root.join("pki"), 0o755);
+    assert_eq!(readable(&root.join("link"), &group), Ok(()));
     std::fs::remove_dir_all(&root).unwrap();
 }

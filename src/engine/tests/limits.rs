@@ -3,8 +3,8 @@
 //! messages a minute in `inbound`.
 
 use super::world::*;
-use crate::engine::connection::has_room;
 use crate::net::transport::{Deadline, Transport, WireError};
+use crate::store::has_room;
 use std::collections::VecDeque;
 use std::time::Duration;
 

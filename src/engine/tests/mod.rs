@@ -17,6 +17,7 @@
 
 mod answers;
 mod clock;
+mod doors;
 mod inbound;
 mod life;
 mod limits;

@@ -7,6 +7,7 @@ use crate::engine::connection::Connection;
 use crate::engine::counters::{Caps, Connections, Permit};
 use crate::engine::forwarder::{Forwarder, Outbox, SiteHandle, current};
 use crate::engine::intake::Intake;
+use crate::engine::listener::ListenerPolicy;
 use crate::engine::site::Site;
 use crate::mail::address::Domain;
 use crate::mail::id::QueueId;
@@ -697,6 +698,22 @@ impl World {
     pub fn session(&self, input: &[u8], hook: &mut (dyn FnMut(usize) + Send)) -> String {
         let mut typist = Typist { input, read: 0, piece: usize::MAX, output: Vec::new(), hook };
         self.serve(&mut typist);
+        String::from_utf8(typist.output).unwrap()
+    }
+
+    /// A whole session with a client that comes from there by a listener of that kind.
+    pub fn session_by(&self, listener: ListenerPolicy, client: &str, input: &str) -> String {
+        let mut hook = |_| ();
+        let mut typist = Typist {
+            input: input.as_bytes(),
+            read: 0,
+            piece: usize::MAX,
+            output: Vec::new(),
+            hook: &mut hook,
+        };
+        let (site, client) = (current(&self.site), client.parse().unwrap());
+        let permit = self.server().permit();
+        Connection::new(&site, &self.intake, &permit, &mut typist, client).by(listener).serve();
         String::from_utf8(typist.output).unwrap()
     }
 

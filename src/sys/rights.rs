@@ -1,0 +1,52 @@
+//! What this process may do beside the rights of its user: capabilities, privileges of programs that it runs, modes of
+//! new files, core dumps. Everything here takes rights away, and nothing gives them back.
+//!
+//! Each call is about the calling thread and those that it starts later, so all are made before the first thread.
+//! May fail: a kernel without the call, which none is that this program can run on.
+
+use rustix::fs::Mode;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior, umask};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
+};
+use std::io;
+
+/// For whoever serves, also as root: no program that is run gains rights by a set-id bit or by file capabilities, and
+/// new files are for their owner alone. Modes that others need are set one by one.
+///
+/// # Errors
+/// The kernel is older than 3.5.
+pub fn restrain() -> io::Result<()> {
+    umask(Mode::RWXG | Mode::RWXO);
+    Ok(set_no_new_privs(true)?)
+}
+
+/// Gives up every capability, for good: also those that a service manager gives to a user other than root.
+///
+/// # Errors
+/// None is known.
+pub fn drop_capabilities() -> io::Result<()> {
+    let none = CapabilitySet::empty();
+    // The ambient set is always a part of these, and becomes empty with them.
+    Ok(set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?)
+}
+
+/// Takes all capabilities out of what programs run by this process could ever get. Does nothing where that is not
+/// allowed: after [`restrain`] they get none, either.
+pub fn empty_bounding_set() {
+    for number in 0..u64::BITS {
+        let capability = CapabilitySet::from_bits_retain(1 << number);
+        if remove_capability_from_bounding_set(capability).is_err() {
+            // Beyond the last capability of this kernel, or without CAP_SETPCAP.
+            return;
+        }
+    }
+}
+
+/// No core dump, and no look into the memory by other processes of the same user: it has seen passwords.
+///
+/// # Errors
+/// None is known.
+pub fn close_memory() -> io::Result<()> {
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}
