@@ -200,9 +200,9 @@ tables! {
 
     /// What a client may ask for.
     "limits", None, Limits of |s| Some(&mut s.limits) => {
-        /// Connections in all; above it 421.
+        /// Connections in all; above it 421. Fewer, with a warning, where the limits of open files and memory bear no more.
         connections: u32 = 64, Now, one(count(1, 65_535));
-        /// Connections of one address (IPv6: of one /64).
+        /// Connections of one address (IPv6: of one /64). An address of `relay.trusted_networks` may have three quarters of all.
         connections_per_ip: u32 = 16, Now, one(count(1, 65_535));
         /// Size of a message.
         message_size: u64 = "25MiB", Now, one(size(1024));
@@ -214,7 +214,7 @@ tables! {
         command_timeout: Duration = "5m", Now, one(duration(WAIT.0, WAIT.1));
         /// Without an octet of data; after the first minute at least 500 octets/s on average, too.
         data_timeout: Duration = "3m", Now, one(duration(WAIT.0, WAIT.1));
-        /// A whole session. Above 75 % of `connections` all three shrink to 10 s for clients without AUTH or trust.
+        /// A whole session. From 75 % of `connections` on all three shrink to 10 s for clients without AUTH or trust.
         session_timeout: Duration = "1h", Now, one(duration(WAIT.0, 7 * DAY));
         /// Messages of one address in a minute; above it 450. 0: no limit.
         messages_per_minute_per_ip: u32 = 0, Now, one(count(0, 1_000_000));

@@ -3,41 +3,33 @@
 //! It owns the deadlines and the buffers; the session owns the order of things; intake owns the message. A panic in here
 //! ends this connection and no other.
 
+mod verdicts;
+
 use super::counters::Caps;
 use super::counters::Permit;
 use super::event::Event;
 use super::input::Input;
-use super::intake::{Accepted, Incoming, Intake, Refusal, Submission};
+use super::intake::{Accepted, Incoming, Intake, Refusal};
 use super::listener::ListenerPolicy;
-use super::logins::Verdict;
-use super::site::{Site, SystemAccounts};
+use super::site::Site;
 use crate::config::ListenerKind;
-use crate::mail::address::{ForwardPath, ReversePath};
+use crate::mail::address::ReversePath;
 use crate::mail::id::QueueId;
-use crate::mail::message::Origin;
 use crate::mail::status::EnhancedStatus;
 use crate::net::proxy::{self, Announced};
 use crate::net::tls::Handshake;
 use crate::net::transport::{Deadline, Stopwatch, Transport, WireError};
-use crate::rules::route::{Routed, Users};
+use crate::rules::patience::{HURRIED, is_crowded, is_too_slow};
 use crate::smtp::data::{ChunkDecoder, DotDecoder};
-use crate::smtp::extension::{MailParameters, size};
+use crate::smtp::extension::size;
 use crate::smtp::line::LineCutter;
 use crate::smtp::reply::{Reply, Severity};
-use crate::smtp::sasl::{self, Credentials, Mechanism};
 use crate::smtp::server::{Action, Chunk, Service, Session, Transaction};
-use crate::store::free_space;
 use std::net::IpAddr;
 use std::time::Duration;
 
 /// Room for a command line, and little enough for a thousand idle connections.
 const COMMAND_BUFFER_OCTETS: usize = 4096;
-/// Deadlines shrink to this for strangers when connections run short (INTERFACE section 2).
-const HURRIED: Duration = Duration::from_secs(10);
-/// Slow data is borne with for so long …
-const DATA_GRACE: Duration = Duration::from_secs(60);
-/// … and has to come at this rate on average after that, in octets a second.
-const DATA_MIN_RATE: u64 = 500;
 /// Time for a TLS handshake, if `limits.command_timeout` is not less.
 const HANDSHAKE: Duration = Duration::from_secs(30);
 /// Time for a client to take our replies.
@@ -84,6 +76,8 @@ pub struct Connection<'a> {
     input: Input,
     replies: Vec<u8>,
     session_deadline: Deadline,
+    /// The end of the session when connections run short and the client is a stranger.
+    hurried_deadline: Deadline,
 }
 
 impl<'a> Connection<'a> {
@@ -113,6 +107,7 @@ impl<'a> Connection<'a> {
             input: Input::new(COMMAND_BUFFER_OCTETS),
             replies: Vec::new(),
             session_deadline: Deadline::after(site.settings.limits.session_timeout),
+            hurried_deadline: Deadline::after(HURRIED),
         }
     }
 
@@ -201,8 +196,8 @@ impl<'a> Connection<'a> {
             return Err(refused(why.to_owned()));
         }
         let limits = &self.site.settings.limits;
-        let deadline = Deadline::after(self.hurried(HANDSHAKE.min(limits.command_timeout)));
-        let announced = proxy::read_header(self.transport, deadline.min(self.session_deadline));
+        let deadline = Deadline::after(HANDSHAKE.min(limits.command_timeout)).min(self.session_end());
+        let announced = proxy::read_header(self.transport, deadline);
         let client = match announced.map_err(|error| refused(error.to_string()))? {
             Announced::Client(client) => client.ip(),
             // Nobody knows who it is: it gets no share in the trust that the proxy has.
@@ -227,20 +222,20 @@ impl<'a> Connection<'a> {
         let limits = &self.site.settings.limits;
         let line_started = !self.input.octets().is_empty();
         if !line_started {
-            self.input.line_deadline = Deadline::after(self.hurried(limits.command_timeout));
+            self.input.line_deadline = Deadline::after(limits.command_timeout);
         }
-        let deadline = self.input.line_deadline.min(self.session_deadline);
+        let deadline = self.input.line_deadline;
         if self.permit.is_stopping() && !self.session.is_in_transaction() {
             return Err(End::Aborted("is shutting down"));
         }
-        let filled = self.input.fill(self.transport, deadline);
+        let filled = self.fill(deadline);
         // Whole transactions come in one piece from clients that pipeline: a shutdown waits for what is in hand.
         self.permit.set_busy(true);
         match filled {
             Ok(()) if line_started => Ok(()),
             Ok(()) => {
                 // The line has its own time, from its first octet on.
-                self.input.line_deadline = Deadline::after(self.hurried(limits.command_timeout));
+                self.input.line_deadline = Deadline::after(limits.command_timeout);
                 Ok(())
             }
             Err(WireError::TimedOut) => Err(End::Aborted("timed out waiting for a command")),
@@ -307,78 +302,10 @@ impl<'a> Connection<'a> {
     fn shake_hands(&mut self) -> Result<(), End> {
         let no_certificate = || WireError::Io(std::io::Error::other("there is no certificate"));
         let handshake = self.handshake.take().ok_or_else(|| End::NoHandshake(no_certificate()))?;
-        let time = self.hurried(HANDSHAKE.min(self.site.settings.limits.command_timeout));
-        let deadline = Deadline::after(time).min(self.session_deadline);
+        let time = HANDSHAKE.min(self.site.settings.limits.command_timeout);
+        let deadline = Deadline::after(time).min(self.session_end());
         self.tls = Some(self.transport.start_tls(handshake, deadline).map_err(End::NoHandshake)?);
         Ok(())
-    }
-
-    /// Whether somebody may log in. Who fails often waits for the answer, whether it is a yes or a no: guesses get slow,
-    /// and nothing is learnt from the wait.
-    #[inline(never)]
-    fn judge_login(
-        &mut self,
-        credentials: &Credentials,
-        mechanism: Mechanism,
-    ) -> Result<Result<(), Reply>, End> {
-        self.flush()?;
-        let wait = self.permit.login_wait(self.intake.clock.now().running);
-        if !self.permit.pause(wait) {
-            return Err(End::Aborted("is shutting down"));
-        }
-        Ok(match self.site.logins.check(credentials) {
-            Verdict::Right => {
-                self.permit.logged_in();
-                Ok(())
-            }
-            Verdict::Wrong => {
-                self.permit.login_failed(self.intake.clock.now().running);
-                let (client, name) = (&self.client.to_string(), credentials.name.as_str());
-                Event::AuthFailed { client, name, mechanism: mechanism.keyword() }.log();
-                Err(sasl::refused())
-            }
-            Verdict::Unknown => Err(sasl::unavailable()),
-        })
-    }
-
-    /// Whether the client may send another message now, and there is room for what MAIL announces.
-    fn judge_sender(&self, parameters: &MailParameters) -> Result<(), Reply> {
-        if self.service == Service::Lmtp && !self.trusted {
-            let text = "LMTP is for relay.trusted_networks";
-            return Err(Reply::new(550, EnhancedStatus::NOT_AUTHORIZED, text));
-        }
-        let limit = self.site.settings.limits.messages_per_minute_per_ip;
-        if limit > 0 && !self.permit.takes_message(self.intake.clock.now().running, limit) {
-            let text = "too many messages in a minute; come again later";
-            return Err(Reply::new(450, EnhancedStatus::POLICY_NOW, text));
-        }
-        let needed = self.site.settings.limits.free_space.saturating_add(parameters.size_octets.unwrap_or(0));
-        let maildirs = self.site.settings.local.maildir.fixed_directory();
-        let state = Some(self.site.settings.state.as_path());
-        for path in [state, maildirs.filter(|path| Some(*path) != state)].into_iter().flatten() {
-            // A file system that can't be asked says no when it is written to.
-            if free_space(path).is_ok_and(|space| space < needed) {
-                return Err(Reply::new(452, EnhancedStatus::SYSTEM_FULL, "no space left on the disk"));
-            }
-        }
-        Ok(())
-    }
-
-    fn judge_recipient(&self, path: &ForwardPath) -> Result<Routed, Reply> {
-        let routed = self.site.routes.route(path, &SystemAccounts).map_err(|no_route| no_route.reply())?;
-        if self.service == Service::Lmtp && !routed.is_local {
-            let text = "LMTP is for local recipients";
-            return Err(Reply::new(550, EnhancedStatus::NOT_AUTHORIZED, text));
-        }
-        self.site.admission.admit(&routed, self.is_own())?;
-        // A recipient who can't have a Maildir is told apart here: after the data it would be the end of the others', too.
-        if self.site.routes.users == Users::Any
-            && let Err(error) = self.site.maildir(&routed)
-        {
-            Event::Trouble { doing: "making room for a mailbox", error: &error.to_string() }.log();
-            return Err(Reply::new(452, EnhancedStatus::SYSTEM_FULL, "no more mailboxes can be made here"));
-        }
-        Ok(routed)
     }
 
     /// Takes the message: intake is made ready first, so that its refusal can still answer DATA.
@@ -400,49 +327,6 @@ impl<'a> Connection<'a> {
         }
         let action = self.session.end_of_data(verdict);
         self.act(action)
-    }
-
-    /// The `with` clause of Received (RFC 3848, RFC 6531 §4.3).
-    fn protocol(&self, smtputf8: bool) -> String {
-        let word = match (self.service, self.session.is_extended(), smtputf8) {
-            (Service::Lmtp, _, false) => "LMTP",
-            (Service::Lmtp, _, true) => "UTF8LMTP",
-            // There is no word for HELO within TLS.
-            (_, false, _) => return "SMTP".to_owned(),
-            (_, true, false) => "ESMTP",
-            (_, true, true) => "UTF8SMTP",
-        };
-        let secured = if self.tls.is_some() { "S" } else { "" };
-        let authenticated = if self.session.login().is_some() { "A" } else { "" };
-        format!("{word}{secured}{authenticated}")
-    }
-
-    /// Whether the client is one of this host's own: it may relay, and speak for its domains.
-    fn is_own(&self) -> bool {
-        self.trusted || self.session.login().is_some()
-    }
-
-    fn submission(&self, transaction: Transaction<Accepted>) -> Submission {
-        let client = self.client.to_string();
-        let origin = Origin {
-            helo: self.session.client_name().unwrap_or_default().to_owned(),
-            client: match self.client {
-                IpAddr::V4(ip) => format!("[{ip}]"),
-                IpAddr::V6(ip) => format!("[IPv6:{ip}]"),
-            },
-            protocol: self.protocol(transaction.parameters.smtputf8),
-            tls: self.tls.clone(),
-        };
-        Submission {
-            reverse_path: transaction.reverse_path,
-            parameters: transaction.parameters,
-            recipients: transaction.recipients,
-            origin: Some(origin),
-            is_submitted: self.service == Service::Submission,
-            is_own: self.is_own(),
-            client,
-            login: self.session.login().map(str::to_owned),
-        }
     }
 
     /// Reads the data to its end, whatever is wrong with it; the inner result says what that was.
@@ -529,9 +413,8 @@ impl<'a> Connection<'a> {
 
     /// Waits for more of the data.
     fn fill_with_data(&mut self) -> Result<(), End> {
-        let timeout = self.hurried(self.site.settings.limits.data_timeout);
         self.input.grow_if_full();
-        match self.input.fill(self.transport, Deadline::after(timeout).min(self.session_deadline)) {
+        match self.fill(Deadline::after(self.site.settings.limits.data_timeout)) {
             Ok(()) => Ok(()),
             Err(WireError::TimedOut) => Err(End::Aborted("timed out waiting for data")),
             Err(error) => Err(error.into()),
@@ -550,11 +433,27 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    /// The time a client gets: little, if it is a stranger and connections run short.
-    fn hurried(&self, time: Duration) -> Duration {
-        let open = self.permit.open_connections() as u64;
-        let is_crowded = open * 4 > u64::from(self.site.settings.limits.connections) * 3;
-        if is_crowded && !self.is_own() { time.min(HURRIED) } else { time }
+    /// Reads at least one octet. A stranger's wait can become too long while it lasts: it is looked at now and then.
+    fn fill(&mut self, deadline: Deadline) -> Result<(), WireError> {
+        loop {
+            let step = if !self.is_own() { Deadline::after(HURRIED) } else { deadline };
+            let end = deadline.min(self.session_end());
+            match self.input.fill(self.transport, end.min(step)) {
+                Err(WireError::TimedOut)
+                    if !self.is_own() && !end.min(self.session_end()).remaining().is_zero() => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// When the session has to end: soon, if the client is a stranger and connections run short.
+    fn session_end(&self) -> Deadline {
+        let (open, most) = (self.permit.open_connections(), self.site.settings.limits.connections);
+        if !self.is_own() && is_crowded(open, most) {
+            self.session_deadline.min(self.hurried_deadline)
+        } else {
+            self.session_deadline
+        }
     }
 }
 
@@ -589,9 +488,4 @@ fn commit(incoming: Incoming<'_>) -> Result<QueueId, Reply> {
         Event::Trouble { doing: "taking a message", error: &refusal.to_string() }.log();
         refusal.reply()
     })
-}
-
-/// An octet a minute must not hold a thread for an hour.
-fn is_too_slow(octets: u64, elapsed: Duration) -> bool {
-    elapsed > DATA_GRACE && octets / elapsed.as_secs().max(1) < DATA_MIN_RATE
 }

@@ -64,6 +64,18 @@ pub struct Caps {
     pub per_address: u32,
 }
 
+impl Caps {
+    /// What strangers may have in all.
+    const fn of_strangers(self) -> u32 {
+        self.total - self.total / 4
+    }
+
+    /// What one address may have. Those that are trusted may not have all either.
+    const fn of_address(self, trusted: bool) -> u32 {
+        if trusted { self.of_strangers() } else { self.per_address }
+    }
+}
+
 /// Why a connection is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
@@ -87,9 +99,9 @@ impl Connections {
     /// Counts a connection in.
     ///
     /// # Errors
-    /// It is one too many. A quarter of all is kept for those who are trusted, whose address has no limit of its own,
-    /// and for those who have logged in, or come from where somebody lately did: strangers can't keep this box's own
-    /// alerts out.
+    /// It is one too many. A quarter of all is kept for those who are trusted and for those who have logged in, or come
+    /// from where somebody lately did: strangers can't keep this box's own alerts out. An address that is trusted has no
+    /// limit but the three quarters: no address ever takes all.
     pub fn admit(
         self: &Arc<Self>,
         stream: Arc<TcpStream>,
@@ -100,12 +112,12 @@ impl Connections {
         let mut open = self.lock();
         let address = counted_address(client);
         let stranger = !trusted && !open.known.contains(&address);
-        let (in_all, total) = (open.slots.len() as u64, u64::from(caps.total));
-        if in_all >= total || (stranger && open.strangers >= total - total / 4) {
+        let is_full = open.slots.len() as u64 >= u64::from(caps.total);
+        if is_full || (stranger && open.strangers >= u64::from(caps.of_strangers())) {
             return Err(Refused::TooMany);
         }
         let of_address = open.by_address.entry(address).or_default();
-        if !trusted && *of_address >= caps.per_address {
+        if *of_address >= caps.of_address(trusted) {
             return Err(Refused::TooManyOfAddress);
         }
         *of_address += 1;
@@ -189,12 +201,11 @@ impl Permit {
         let (old, new) = (self.address(), counted_address(client));
         let stranger = !trusted && !open.known.contains(&new);
         let was_stranger = self.slot.stranger.load(Ordering::SeqCst);
-        let total = u64::from(caps.total);
-        if stranger && !was_stranger && open.strangers >= total - total / 4 {
+        if stranger && !was_stranger && open.strangers >= u64::from(caps.of_strangers()) {
             return Err(Refused::TooMany);
         }
         let of_address = open.by_address.entry(new).or_default();
-        if !trusted && *of_address >= caps.per_address {
+        if *of_address >= caps.of_address(trusted) {
             return Err(Refused::TooManyOfAddress);
         }
         *of_address += 1;
@@ -272,13 +283,13 @@ impl Drop for Permit {
 }
 
 /// Says 421 to a client for whom there is no place, without a thread and without waiting.
-pub fn turn_away(stream: TcpStream, reply: &crate::smtp::reply::Reply) {
+pub fn turn_away(stream: &TcpStream, reply: &crate::smtp::reply::Reply) {
     let mut octets = Vec::new();
     reply.print(&mut octets);
     // A fresh connection has room for a line; whoever left none gets none.
     let _ = stream.set_nonblocking(true);
     // One write and no deadline: on a busy machine that could pass before the write.
-    let _ = (&stream).write(&octets);
+    let _ = (&*stream).write(&octets);
 }
 
 #[cfg(test)]
@@ -310,6 +321,23 @@ mod tests {
         drop(permits);
         assert_eq!(connections.count(), 0);
         assert!(connections.lock().by_address.is_empty());
+    }
+
+    #[test]
+    fn no_address_takes_all_even_if_it_is_trusted() {
+        for (total, per_address, stranger, trusted) in
+            [(8, 4, 4, 6), (8, 8, 6, 6), (64, 16, 16, 48), (7, 9, 6, 6)]
+        {
+            let caps = Caps { total, per_address };
+            for (is_trusted, most) in [(false, stranger), (true, trusted)] {
+                let connections = Arc::new(Connections::default());
+                let admit = |ip: &str| connections.admit(stream(), ip.parse().unwrap(), is_trusted, caps);
+                let permits: Vec<Permit> = std::iter::from_fn(|| admit("192.0.2.1").ok()).take(99).collect();
+                assert_eq!(permits.len(), most, "{caps:?} trusted: {is_trusted}");
+                let other = connections.admit(stream(), "127.0.0.1".parse().unwrap(), true, caps);
+                assert!(other.is_ok(), "{caps:?}");
+            }
+        }
     }
 
     #[test]

@@ -4,16 +4,18 @@ use super::connection::Connection;
 use super::counters::{Caps, Permit, Refused, turn_away};
 use super::daemon::Daemon;
 use super::event::Event;
+use super::site::Site;
 use crate::config::{LISTENER_KINDS, Listener as ListenerSettings, ListenerKind};
 use crate::mail::status::EnhancedStatus;
 use crate::net::tls::ServerTransport;
 use crate::net::transport::TcpTransport;
 use crate::smtp::reply::Reply;
-use crate::sys::thread;
+use crate::sys::{memory, thread};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
-use rustix::io::retry_on_intr;
+use rustix::io::{Errno, retry_on_intr};
+use std::fs::File;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
@@ -21,6 +23,8 @@ use std::time::Duration;
 
 /// Pause after an accept that failed for want of descriptors or memory, so that it is not tried without end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// So much memory has to be there before a thread is started, which would end the process if it found none on its way.
+const MEMORY_KEPT_OCTETS: usize = 2 << 20;
 
 /// A listening socket.
 #[derive(Debug)]
@@ -138,6 +142,8 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, String> {
 
 /// Takes connections until the daemon stops.
 pub fn run(daemon: &Arc<Daemon>, listener: &Listener) {
+    // A descriptor for the moment when there is no other: clients are told so then, and don't wait in the backlog.
+    let mut spare = spare();
     loop {
         listener.wait();
         // What comes to an inherited socket from now on is for the next start.
@@ -145,10 +151,19 @@ pub fn run(daemon: &Arc<Daemon>, listener: &Listener) {
             break;
         }
         match listener.socket.accept() {
-            Ok((stream, peer)) => take(daemon, listener, stream, peer),
+            Ok((stream, peer)) => {
+                spare = spare.or_else(self::spare);
+                let knock = Knock::new(daemon, listener, stream, peer);
+                if spare.is_some() {
+                    knock.take(daemon);
+                } else {
+                    knock.refuse("has too many open files");
+                }
+            }
             Err(_) if daemon.connections.is_stopping() => break,
             Err(error)
                 if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) => {}
+            Err(error) if is_out_of_descriptors(&error) && spare.take().is_some() => {}
             Err(error) => {
                 Event::Trouble { doing: "accepting a connection", error: &error.to_string() }.log();
                 thread::sleep(ACCEPT_PAUSE);
@@ -157,43 +172,71 @@ pub fn run(daemon: &Arc<Daemon>, listener: &Listener) {
     }
 }
 
-fn take(daemon: &Arc<Daemon>, listener: &Listener, stream: TcpStream, peer: SocketAddr) {
-    let site = daemon.site();
-    let client = peer.ip().to_canonical();
-    let limits = &site.settings.limits;
-    let caps = Caps { total: limits.connections, per_address: limits.connections_per_ip };
-    let stream = Arc::new(stream);
-    let trusted = site.admission.trusts(client);
-    let refuse = |stream: Arc<TcpStream>, text: &'static str| {
-        let reply = Reply::new(421, EnhancedStatus::NOT_ACCEPTING, format!("{} {text}", site.terms.hostname));
-        if let Some(stream) = Arc::into_inner(stream) {
-            turn_away(stream, &reply);
+fn spare() -> Option<File> {
+    File::open("/dev/null").ok()
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
+/// A client that has connected and has been told nothing yet.
+struct Knock {
+    site: Arc<Site>,
+    stream: Arc<TcpStream>,
+    client: IpAddr,
+    policy: ListenerPolicy,
+}
+
+impl Knock {
+    fn new(daemon: &Daemon, listener: &Listener, stream: TcpStream, peer: SocketAddr) -> Self {
+        let site = daemon.site();
+        // By what is configured now, which may be more than at the start.
+        let policy = |own| listener_policy(&site.settings.listeners, own, listener.name.as_deref());
+        let policy = listener.address().map(policy).unwrap_or_default();
+        Self { site, stream: Arc::new(stream), client: peer.ip().to_canonical(), policy }
+    }
+
+    /// Gives it a thread, if there is a place.
+    fn take(self, daemon: &Arc<Daemon>) {
+        let limits = &self.site.settings.limits;
+        let caps = Caps { total: limits.connections, per_address: limits.connections_per_ip };
+        let trusted = self.site.admission.trusts(self.client);
+        let stream = Arc::clone(&self.stream);
+        let permit = match daemon.connections.admit(stream, self.client, trusted, caps) {
+            Ok(permit) => permit,
+            Err(Refused::TooMany) => return self.refuse("has too many connections"),
+            Err(Refused::TooManyOfAddress) => {
+                return self.refuse("has too many connections from your address");
+            }
+        };
+        if !memory::can_have(MEMORY_KEPT_OCTETS) {
+            return self.refuse("is out of memory");
         }
-        Event::Closed { client: &client.to_string(), reason: text }.log();
-    };
-    let permit = match daemon.connections.admit(Arc::clone(&stream), client, trusted, caps) {
-        Ok(permit) => permit,
-        Err(Refused::TooMany) => return refuse(stream, "has too many connections"),
-        Err(Refused::TooManyOfAddress) => {
-            return refuse(stream, "has too many connections from your address");
+        let (daemon, stream) = (Arc::clone(daemon), Arc::clone(&self.stream));
+        let (client, policy) = (self.client, self.policy);
+        let serve = move || serve(&daemon, stream, client, &permit, policy);
+        if let Err(error) = thread::start("connection", serve) {
+            Event::Trouble { doing: "starting a thread", error: &error.to_string() }.log();
+            self.refuse("is out of threads");
         }
-    };
-    let daemon = Arc::clone(daemon);
-    let connection_stream = Arc::clone(&stream);
-    // By what is configured now, which may be more than at the start.
-    let policy = |own| listener_policy(&site.settings.listeners, own, listener.name.as_deref());
-    let policy = listener.address().map(policy).unwrap_or_default();
-    let serve = move || serve(&daemon, connection_stream, client, &permit, policy);
-    if let Err(error) = thread::start("connection", serve) {
-        Event::Trouble { doing: "starting a thread", error: &error.to_string() }.log();
-        refuse(stream, "is out of threads");
+    }
+
+    /// Says 421, at the cost of no thread.
+    fn refuse(self, text: &'static str) {
+        let hostname = &self.site.terms.hostname;
+        turn_away(
+            &self.stream,
+            &Reply::new(421, EnhancedStatus::NOT_ACCEPTING, format!("{hostname} {text}")),
+        );
+        Event::Closed { client: &self.client.to_string(), reason: text }.log();
     }
 }
 
 fn serve(
     daemon: &Arc<Daemon>,
     stream: Arc<TcpStream>,
-    client: std::net::IpAddr,
+    client: IpAddr,
     permit: &Permit,
     policy: ListenerPolicy,
 ) {

@@ -2,6 +2,7 @@
 
 pub mod attempt;
 pub mod board;
+pub mod capacity;
 pub mod clock;
 pub mod connection;
 pub mod conversation;

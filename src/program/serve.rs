@@ -3,6 +3,7 @@
 use super::check;
 use super::exit::{self, Failure};
 use crate::config::{LogTarget, Settings, host, load};
+use crate::engine::capacity::Capacity;
 use crate::engine::daemon::Daemon;
 use crate::engine::dkim;
 use crate::engine::event::Event;
@@ -30,9 +31,11 @@ pub fn run(config: &Path) -> Result<(), Failure> {
     // First of all, while no other thread can read the environment.
     let inherited = sockets::inherited();
     let supervisor = Supervisor::from_environment();
-    let settings = load(config).map_err(|problems| Failure::problems(&problems))?;
+    let mut settings = load(config).map_err(|problems| Failure::problems(&problems))?;
     memory::limit_arenas();
     start_logging(&settings);
+    let capacity = Capacity::measure();
+    capacity.fit(&mut settings);
     // What the settings name may be mended while the daemon runs, and need not stop it: a box that only sends alerts
     // has no use for the Maildirs that it can't write. What it can't do without fails below, in its own words.
     for problem in check::problems(config, &check::own_account(), &check::look_up) {
@@ -62,7 +65,7 @@ pub fn run(config: &Path) -> Result<(), Failure> {
             Signal::Flush => daemon.flush(),
             Signal::Reload => {
                 supervisor.reloading();
-                reload(&daemon, config, &listeners);
+                reload(&daemon, config, &listeners, capacity);
                 supervisor.ready();
             }
         }
@@ -174,9 +177,10 @@ fn site(settings: Settings, hostname: Domain, listeners: &[Arc<Listener>]) -> Re
     Ok(site)
 }
 
-fn reload(daemon: &Daemon, config: &Path, listeners: &[Arc<Listener>]) {
+fn reload(daemon: &Daemon, config: &Path, listeners: &[Arc<Listener>], capacity: Capacity) {
     match load(config) {
-        Ok(settings) => {
+        Ok(mut settings) => {
+            capacity.fit(&mut settings);
             let hostname = match &settings.hostname {
                 Some(hostname) => hostname.clone(),
                 // The system's name is asked once: asking again could wait for DNS.

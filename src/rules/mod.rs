@@ -10,6 +10,7 @@ pub mod cron;
 pub mod dkim;
 pub mod mx;
 pub mod password;
+pub mod patience;
 pub mod rate;
 pub mod repair;
 pub mod retry;

@@ -40,6 +40,12 @@ pub fn free_space(path: &Path) -> io::Result<u64> {
     }
 }
 
+/// Whether `free` octets leave `kept` ones free behind a message of `declared` ones.
+#[must_use]
+pub const fn has_room(free: u64, kept: u64, declared: u64) -> bool {
+    free >= kept.saturating_add(declared)
+}
+
 #[cfg(test)]
 mod test_directory {
     use std::path::{Path, PathBuf};

@@ -2,6 +2,7 @@
 //! exists; each block gives its reason.
 
 pub mod clock;
+pub mod descriptors;
 pub mod memory;
 pub mod notify;
 pub mod rights;

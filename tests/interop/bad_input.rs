@@ -11,14 +11,14 @@ const PROMPT: Duration = Duration::from_secs(1);
 const MEMORY_MAX_KIB: u64 = 1024;
 
 /// A whole session of a good client, which must be served at once.
-fn good_client_is_served(place: &Place, daemon: &mut Daemon) {
+pub fn good_client_is_served(place: &Place, daemon: &mut Daemon) {
     let begun = Instant::now();
     send(place.port, "s@y.test", "good@box.test", MESSAGE);
     assert!(begun.elapsed() < PROMPT, "a good client was served after {:?}", begun.elapsed());
     assert!(daemon.is_running());
 }
 
-fn served(more: &str) -> (Place, Daemon) {
+pub fn served(more: &str) -> (Place, Daemon) {
     let place = Place::new();
     place.configure(more);
     let mut daemon = place.serve();
@@ -164,7 +164,7 @@ fn a_client_that_speaks_first_is_told_so() {
 }
 
 /// Connects from an address of 127.0.0.0/8 that is trusted by nobody.
-fn stranger(port: u16, last: u8) -> TcpStream {
+pub fn stranger(port: u16, last: u8) -> TcpStream {
     use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     bind(&socket, &SocketAddr::from((Ipv4Addr::new(127, 9, 9, last), 0))).unwrap();
@@ -174,7 +174,7 @@ fn stranger(port: u16, last: u8) -> TcpStream {
     stream
 }
 
-fn beginning(mut stream: &TcpStream) -> String {
+pub fn beginning(mut stream: &TcpStream) -> String {
     let mut octets = [0; 512];
     let length = stream.read(&mut octets).unwrap_or(0);
     String::from_utf8_lossy(&octets[..length]).into_owned()

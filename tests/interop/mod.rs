@@ -24,6 +24,8 @@ mod damage;
 mod dkim;
 /// From smtp-source into a Maildir.
 mod intake;
+/// Crowds, and the limits that the system sets: descriptors and memory.
+mod limits;
 /// Memory of an idle daemon and of its connections, and the size of the binary.
 mod memory;
 /// What becomes of mail that can't be delivered now, or never.

@@ -11,6 +11,7 @@
 //! | `restart` | crashes at each point of a settlement, and what is on the board afterwards |
 //! | `clock` | wall clocks that jump |
 //! | `inbound` | the server's side: local copies, large messages, panics, shutdown |
+//! | `limits` | times and sizes: just below the limit, at it, and just above |
 //! | `submitted` | what this host's own clients submit is repaired, in memory and on disk |
 //! | `signed` | DKIM: whose mail is signed, by which key |
 //! | `workers` | several threads at one queue: nothing is sent twice, nothing is forgotten |
@@ -20,6 +21,7 @@ mod clock;
 mod doors;
 mod inbound;
 mod life;
+mod limits;
 mod restart;
 mod routes;
 mod signed;

@@ -795,10 +795,15 @@ impl World {
 
 fn make_site(directory: &Path, name: &str, config: &str) -> Site {
     let directory = directory.display();
+    let config = if config.contains("limits.free_space") {
+        config.to_owned()
+    } else {
+        format!("limits.free_space = 0\n{config}")
+    };
     let text = format!(
         "hostname = {name:?}\nstate = \"{directory}/state\"\nlocal.domains = {name:?}\n\
          local.users = [\"alice\", \"bob\"]\nlocal.maildir = \"{directory}/mail/{{user}}\"\n\
-         dns.servers = \"192.0.2.53\"\nlimits.free_space = 0\n{config}\n"
+         dns.servers = \"192.0.2.53\"\n{config}\n"
     );
     let settings = config::parse(&text, "world.toml").unwrap_or_else(|problems| panic!("{problems:?}"));
     let dkim = crate::engine::dkim::load(&settings).unwrap();
