@@ -53,9 +53,14 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, String> {
 /// Takes connections until the daemon stops.
 pub fn run(daemon: &Arc<Daemon>, listener: &TcpListener) {
     let own = listener.local_addr().ok();
+    // A reload that no longer names this address does not close it, and must not make it a port without AUTH or TLS.
+    let mut door = own.and_then(|own| daemon.site().door(own)).unwrap_or_default();
     while !daemon.connections.is_stopping() {
         match listener.accept() {
-            Ok((stream, peer)) => take(daemon, stream, peer, own),
+            Ok((stream, peer)) => {
+                door = own.and_then(|own| daemon.site().door(own)).unwrap_or(door);
+                take(daemon, stream, peer, door);
+            }
             Err(_) if daemon.connections.is_stopping() => break,
             Err(error)
                 if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) => {}
@@ -67,7 +72,7 @@ pub fn run(daemon: &Arc<Daemon>, listener: &TcpListener) {
     }
 }
 
-fn take(daemon: &Arc<Daemon>, stream: TcpStream, peer: SocketAddr, own: Option<SocketAddr>) {
+fn take(daemon: &Arc<Daemon>, stream: TcpStream, peer: SocketAddr, door: Door) {
     let site = daemon.site();
     let client = peer.ip().to_canonical();
     let limits = &site.settings.limits;
@@ -90,7 +95,6 @@ fn take(daemon: &Arc<Daemon>, stream: TcpStream, peer: SocketAddr, own: Option<S
     };
     let daemon = Arc::clone(daemon);
     let connection_stream = Arc::clone(&stream);
-    let door = own.map(|own| site.door(own)).unwrap_or_default();
     let serve = move || serve(&daemon, connection_stream, client, &permit, door);
     if let Err(error) = thread::start("connection", serve) {
         Event::Trouble { doing: "starting a thread", error: &error.to_string() }.log();

@@ -125,11 +125,11 @@ impl Site {
         })
     }
 
-    /// What is particular about connections to an address.
+    /// What is particular about connections to an address; `None` if no listener has it.
     #[must_use]
-    pub fn door(&self, own: SocketAddr) -> Door {
+    pub fn door(&self, own: SocketAddr) -> Option<Door> {
         let mut listeners = self.settings.listeners.iter();
-        listeners.find(|listener| listener.address.contains(&own)).map(Door::from).unwrap_or_default()
+        listeners.find(|listener| listener.address.contains(&own)).map(Door::from)
     }
 
     /// Whether an address family may be used.

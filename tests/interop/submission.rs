@@ -464,7 +464,7 @@ fn sslscan_finds_nothing_old_and_nothing_weak() {
                 assert!(found.lines().any(is_off), "{version}: {found}");
             }
             assert!(!found.contains("Insecure session renegotiation"), "{found}");
-            assert!(found.contains("Compression disabled"), "{found}");
+            assert!(!found.contains("Compression enabled"), "{found}");
         }
     }
 }
@@ -476,12 +476,13 @@ import smtplib, sys
 s = smtplib.LMTP("127.0.0.1", int(sys.argv[1]))
 text = sys.stdin.buffer.read()
 refused = s.sendmail("s@box.test", ["p@box.test", "no one@box.test", "q@box.test"], text)
-assert list(refused) == ["no one@box.test"] and refused["no one@box.test"][0] == 550, refused
+assert list(refused) == ["no one@box.test"] and refused["no one@box.test"][0] == 501, refused
 # smtplib reads one reply after the data: the other one comes before that of NOOP.
 assert [s.noop()[0], s.getreply()[0]] == [250, 250]
 for command in "MAIL FROM:<s@box.test>", "RCPT TO:<a@far.test>", "RCPT TO:<u@box.test>", "RCPT TO:<v@box.test>", "DATA":
     print(s.docmd(command)[0])
-print(s.docmd("bare\nLF\r\n.")[0], s.getreply()[0])
+s.send(b"bare\nLF\r\n.\r\n")
+print(s.getreply()[0], s.getreply()[0])
 print(s.docmd("MAIL FROM:<s@box.test>")[0], s.docmd("DATA")[0], s.docmd("EHLO x")[0], s.docmd("AUTH PLAIN x")[0])
 s.quit()
 "#;
