@@ -1,5 +1,5 @@
 //! The real binary on real sockets and a real disk, beside the programs that others use: Postfix's smtp-source and
-//! smtp-sink, swaks, curl, msmtp, Python, mutt, Dovecot, dnsmasq, strace, libfaketime.
+//! smtp-sink, swaks, curl, msmtp, s-nail, git send-email, Python, mutt, Dovecot, dnsmasq, sslscan, strace, libfaketime.
 //!
 //! Every test has its own directory and its own ports on 127.0.0.1, so any number of them run side by side. A program that
 //! is missing fails its test and names the Debian package. What is counted or measured runs on the release binary (see
@@ -34,9 +34,13 @@ mod outcomes;
 mod relay;
 /// Rights that the daemon has left when it is ready.
 mod rights;
+/// What no honest client does where others log in: plain text, silence and floods around TLS and AUTH.
+mod secured;
 /// Sockets from a service manager, and what it is told.
 mod service;
 /// SIGTERM, SIGHUP, SIGUSR1, and the exit codes.
 mod signals;
+/// The clients that people use, through TLS and AUTH; LMTP; the users file.
+mod submission;
 /// System calls, syncs and their order, seen by strace.
 mod syscalls;
