@@ -39,6 +39,7 @@ pub fn bounce(forwarder: &Forwarder, site: &Site, entry: &Entry, now: Now) -> bo
         hostname: &site.terms.hostname,
         id: entry.id(),
         envelope: &description.envelope,
+        admin: None,
         arrival: description.arrival.wall,
         age: now.running.saturating_sub(description.arrival.running),
         size_octets: entry.message_octets(),
