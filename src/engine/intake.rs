@@ -7,6 +7,7 @@
 
 use super::clock::EngineClock;
 use super::event::{AttemptEnd, Event};
+use super::notices;
 use super::site::Site;
 use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::date::Now;
@@ -25,6 +26,8 @@ use crate::store::{ErrorKind, StoreError};
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -224,6 +227,19 @@ impl Source {
         }
     }
 
+    /// The first octets, up to `most`.
+    fn start(&self, most: usize) -> io::Result<Vec<u8>> {
+        let length = usize::try_from(self.octets()).unwrap_or(most).min(most);
+        match self {
+            Self::Memory(buffer) => Ok(buffer.get(..length).unwrap_or_default().to_vec()),
+            Self::File { file, offset, .. } => {
+                let mut start = vec![0; length];
+                file.read_exact_at(&mut start, *offset)?;
+                Ok(start)
+            }
+        }
+    }
+
     fn copy_into(&self, mut staging: Staging) -> Result<Staging, StoreError> {
         match self {
             Self::Memory(buffer) => staging.write(buffer)?,
@@ -243,6 +259,7 @@ enum First {
 /// A message that is coming in.
 pub struct Incoming<'a> {
     intake: &'a Intake,
+    site: &'a Site,
     id: QueueId,
     arrival: Now,
     submission: Submission,
@@ -266,7 +283,7 @@ impl Intake {
     ///
     /// # Errors
     /// The queue is full, or a recipient's Maildir is none.
-    pub fn begin(&self, site: &Site, submission: Submission) -> Result<Incoming<'_>, Refusal> {
+    pub fn begin<'a>(&'a self, site: &'a Site, submission: Submission) -> Result<Incoming<'a>, Refusal> {
         let (mut local, mut remote) = (Vec::<LocalCopy>::new(), Vec::<Recipient>::new());
         for Accepted { routed, parameters } in &submission.recipients {
             let recipient = Recipient {
@@ -302,6 +319,7 @@ impl Intake {
         let (content, scanner) = (Content::Memory(Vec::new()), TraceScanner::default());
         Ok(Incoming {
             intake: self,
+            site,
             id,
             arrival,
             submission,
@@ -405,17 +423,23 @@ impl Incoming<'_> {
     }
 
     fn stage_queue(&self) -> Result<Staging, StoreError> {
-        let mut envelope = Envelope::new(self.submission.reverse_path.clone());
-        let parameters = &self.submission.parameters;
-        envelope.body = parameters.body;
-        envelope.smtputf8 = parameters.smtputf8;
-        envelope.require_tls = parameters.require_tls;
-        envelope.ret = parameters.ret;
-        envelope.envid.clone_from(&parameters.envid);
-        envelope.recipients.clone_from(&self.remote);
+        let envelope = self.envelope(self.remote.clone());
         let mut entry = self.intake.queue.stage(self.id, &envelope, &self.submission.client, self.arrival)?;
         entry.write(self.trace.as_bytes())?;
         Ok(Staging::Queue(entry))
+    }
+
+    fn envelope(&self, recipients: Vec<Recipient>) -> Envelope {
+        let parameters = &self.submission.parameters;
+        Envelope {
+            reverse_path: self.submission.reverse_path.clone(),
+            recipients,
+            body: parameters.body,
+            smtputf8: parameters.smtputf8,
+            require_tls: parameters.require_tls,
+            ret: parameters.ret,
+            envid: parameters.envid.clone(),
+        }
     }
 
     /// Octets held in memory.
@@ -440,7 +464,8 @@ impl Incoming<'_> {
             return Err(Refusal::Loop);
         }
         // As the wire counts it (RFC 1870): each line end is two octets there.
-        let size = self.store()? + self.lines;
+        let source = self.store()?;
+        let size = source.octets() + self.lines;
         let to: Vec<Mailbox> =
             self.submission.recipients.iter().map(|to| to.routed.mailbox.clone()).collect();
         let (origin, client) = (self.submission.origin.as_ref(), self.submission.client.as_str());
@@ -461,11 +486,12 @@ impl Incoming<'_> {
             let remote: Vec<&Mailbox> = self.remote.iter().map(|recipient| &recipient.mailbox).collect();
             self.intake.listener.queued(self.id, self.arrival, size, &remote);
         }
+        self.tell_sender(&source);
         Ok(self.id)
     }
 
-    /// Stages every copy, then commits all; gives the size of the content in octets.
-    fn store(&mut self) -> Result<u64, Refusal> {
+    /// Stages every copy, then commits all; gives the content.
+    fn store(&mut self) -> Result<Source, Refusal> {
         let (mut first, source) = match std::mem::replace(&mut self.content, Content::Memory(Vec::new())) {
             Content::Memory(buffer) => (None, Source::Memory(buffer)),
             Content::File { first, mut staging, offset, octets } => {
@@ -513,7 +539,18 @@ impl Incoming<'_> {
         for copy in copies {
             copy.commit()?;
         }
-        Ok(source.octets())
+        Ok(source)
+    }
+
+    /// Of copies in their Maildirs, if the sender asked for that (RFC 3461 §5.2.3).
+    fn tell_sender(&self, source: &Source) {
+        let envelope = self.envelope(self.local.iter().map(|copy| copy.recipient.clone()).collect());
+        if !envelope.recipients.iter().any(|recipient| notices::is_owed(&envelope, recipient)) {
+            return;
+        }
+        let start = source.start(notices::HEADERS_MAX_OCTETS).unwrap_or_default();
+        let mut content = self.trace.as_bytes().chain(start.as_slice());
+        notices::delivered(self.intake, self.site, (self.id, self.arrival), &envelope, &mut content);
     }
 
     fn tell_delivered(&self) {

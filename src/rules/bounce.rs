@@ -72,10 +72,14 @@ const DELIVERED: Chapter = Chapter {
 };
 const RELAYED: Chapter = Chapter {
     subject: "Relayed mail",
-    heading: "Your message was passed on to a host that sends no word of what becomes of it, for:\n",
+    heading: "Your message was passed on to a host that will not say what becomes of it, for:\n",
     action: "relayed",
     class: Class::Success,
 };
+
+/// What the administrator reads above the sender who could not be told.
+const DOUBLE_HEADING: &str =
+    "A sender could not be told that mail was not delivered. The attached notice did not reach:\n";
 
 impl Verdict {
     /// Whether the sender wants to hear this of a recipient. Without NOTIFY it hears of failures and delays
@@ -260,16 +264,16 @@ fn transfer_encoding(body: Body) -> &'static str {
 /// The first part: for the person who wrote the message, or whose device did.
 fn plain_words(report: &Report, told: &[&Reported], returned: Returned) -> String {
     let mut words = format!("This is the mail system of {}.\n\n", report.hostname);
-    if report.envelope.reverse_path == ReversePath::Null {
-        words.push_str("A notice of this system to a sender of mail could not be delivered:\nthe sender does not know.\n\n");
-    }
-    let mut heading = "";
+    let mut last = "";
     for reported in told {
-        let chapter = reported.verdict.chapter();
-        if chapter.heading != heading {
-            words.push_str(if heading.is_empty() { "" } else { "\n" });
-            words.push_str(chapter.heading);
-            heading = chapter.heading;
+        let heading = match report.envelope.reverse_path {
+            ReversePath::Null => DOUBLE_HEADING,
+            ReversePath::Mailbox(_) => reported.verdict.chapter().heading,
+        };
+        if heading != last {
+            words.push_str(if last.is_empty() { "" } else { "\n" });
+            words.push_str(heading);
+            last = heading;
         }
         let _ = write!(words, "\n<{}>\n", reported.recipient.mailbox);
         push_folded(&mut words, "   ", "    ", &sentence(reported, report.age));
