@@ -287,7 +287,8 @@ impl Forwarder {
 
     /// One pass over what is due, in this thread: the next time at which something will be, if ever.
     pub fn pass(&self) -> Option<Duration> {
-        let next_delay = self.delays.look(self, &self.site(), self.clock.now());
+        let look = || self.delays.look(self, &self.site(), self.clock.now());
+        look();
         loop {
             let now = self.clock.now();
             match self.board.next(now.running, caps(&self.site())) {
@@ -295,7 +296,7 @@ impl Forwarder {
                     self.work(&hop);
                     self.board.worker_ended(&hop);
                 }
-                Next::Wait(until) => return until.into_iter().chain(next_delay).min(),
+                Next::Wait(until) => return until.into_iter().chain(look()).min(),
                 Next::Stop => return None,
             }
         }

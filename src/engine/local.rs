@@ -24,7 +24,9 @@ pub fn work(forwarder: &Forwarder) {
         let Some(mut attempt) = forwarder.begin_attempt(&Hop::Local, job) else { continue };
         let site = forwarder.site();
         for (place, slot) in &mut attempt.outcomes {
-            let Some(recipient) = attempt.entry.description().envelope.recipients.get(*place) else { continue };
+            let Some(recipient) = attempt.entry.description().envelope.recipients.get(*place) else {
+                continue;
+            };
             let routed = site.routes.route_mailbox(&recipient.mailbox, &SystemAccounts);
             if routed.as_ref().is_ok_and(|routed| matches!(routed.destination, Destination::Relay(_))) {
                 attempt.passed_on.push(*place);

@@ -43,7 +43,12 @@ pub fn is_owed(envelope: &Envelope, recipient: &Recipient) -> bool {
 
 /// The recipients of which there is something to tell that nobody has been told, by their places.
 #[must_use]
-pub fn news(site: &Site, description: &Description, progress: &[Progress], now: Now) -> Vec<(usize, Verdict)> {
+pub fn news(
+    site: &Site,
+    description: &Description,
+    progress: &[Progress],
+    now: Now,
+) -> Vec<(usize, Verdict)> {
     let Description { envelope, arrival, .. } = description;
     let warn_after = site.settings.queue.warn_after;
     let age = now.running.saturating_sub(arrival.running);
@@ -86,7 +91,9 @@ pub fn tell(forwarder: &Forwarder, site: &Site, entry: &Entry, now: Now) -> Opti
             let recipient = description.envelope.recipients.get(place)?;
             let last = progress.get(place)?.diagnostic.clone();
             let pause = match verdict {
-                Verdict::Delayed => forwarder.board.pause_reason(&hop_of(site, &recipient.mailbox), now.running),
+                Verdict::Delayed => {
+                    forwarder.board.pause_reason(&hop_of(site, &recipient.mailbox), now.running)
+                }
                 _ => None,
             };
             // Nobody may have tried yet: with a schedule, or behind others at a slow host.
@@ -187,7 +194,8 @@ fn report(
         random: sys::random(),
     };
     let Some(notice) = bounce::compose(&report) else { return Ok(()) };
-    let has_failed = recipients.iter().any(|told| matches!(told.verdict, Verdict::Refused | Verdict::Expired));
+    let has_failed =
+        recipients.iter().any(|told| matches!(told.verdict, Verdict::Refused | Verdict::Expired));
     let Some((routed, to_admin)) = addressee(site, &notice, has_failed)? else { return Ok(()) };
     let is_bounce = has_failed && admin.is_none() && !to_admin;
     let client = format!("{}{id}", if is_bounce { BOUNCE } else { NOTICE });
@@ -274,7 +282,8 @@ pub struct DelayWatch {
 impl DelayWatch {
     /// Whoever is late by now is somebody else's to look at: the whole queue is being read.
     pub fn begin(&self, site: &Site, now: Now) {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Self::horizon(site, now).unwrap_or_default();
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) =
+            Self::horizon(site, now).unwrap_or_default();
     }
 
     /// Puts what has become late since the last look before the local worker, who tells the sender; so it needs no

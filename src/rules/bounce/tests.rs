@@ -201,8 +201,7 @@ fn a_message_by_smtputf8_gets_the_form_of_rfc_6533() {
     envelope.smtputf8 = true;
     let (mut first, second, why) = (recipient("a+b=ü@example.org"), recipient("user@example.org"), refused());
     first.orcpt = Some("utf-8;grüße@\\x{FC}.example".into());
-    let recipients =
-        [reported(&first, Verdict::Refused, &why), reported(&second, Verdict::Delayed, &why)];
+    let recipients = [reported(&first, Verdict::Refused, &why), reported(&second, Verdict::Delayed, &why)];
     let report = Report { content: Body::EightBitMime, ..report(&envelope, &recipients) };
     let notice = compose(&report).unwrap();
     let fields = check(&notice, EIGHT_BIT, expect_file!["../../../tests/bounces/global.txt"]);
@@ -211,7 +210,8 @@ fn a_message_by_smtputf8_gets_the_form_of_rfc_6533() {
     assert!(fields.contains("Final-Recipient: rfc822; user@example.org\n"));
     assert!(notice.envelope.smtputf8);
     // An ASCII sender may be behind a host without SMTPUTF8: the parts are 8-bit MIME, the header section is ASCII.
-    let envelope = Envelope { reverse_path: ReversePath::Mailbox(mailbox("root@example.net")), ..envelope.clone() };
+    let envelope =
+        Envelope { reverse_path: ReversePath::Mailbox(mailbox("root@example.net")), ..envelope.clone() };
     let notice = compose(&Report { envelope: &envelope, ..report }).unwrap();
     assert!(!notice.envelope.smtputf8 && notice.envelope.body == Body::EightBitMime);
     let (head, _) = notice.prologue.split_once("\n\n").unwrap();
@@ -251,7 +251,8 @@ fn a_success_is_told_where_it_was_asked_for() {
 fn a_notice_may_have_several_kinds_of_news() {
     let envelope = envelope("root@example.net");
     let notify = Some(Notify { success: true, failure: true, delay: true });
-    let [a, b, c] = ["a@example.org", "b@example.org", "c@example.org"].map(|to| Recipient { notify, ..recipient(to) });
+    let [a, b, c] =
+        ["a@example.org", "b@example.org", "c@example.org"].map(|to| Recipient { notify, ..recipient(to) });
     let (taken, busy, no) = (
         answered(EnhancedStatus::OK, "250 2.0.0 ok"),
         answered(EnhancedStatus::MAILBOX_FULL_NOW, "452 4.2.2 Mailbox full"),
