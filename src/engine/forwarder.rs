@@ -242,7 +242,7 @@ impl Forwarder {
             if now.running >= next_look {
                 // Not only when the next one is due: what is in a worker's hands is on no list.
                 self.delays.look(self, &site, now);
-                next_look = now.running + LONGEST_SLEEP;
+                next_look = now.running + LONGEST_SLEEP.min(site.settings.queue.warn_after);
             }
             self.clock.save(false);
             if schedule.fires(&site, now) {
