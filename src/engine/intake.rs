@@ -11,7 +11,7 @@ use super::notices;
 use super::site::Site;
 use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::date::Now;
-use crate::mail::envelope::{Envelope, Recipient};
+use crate::mail::envelope::{Envelope, Notify, Recipient};
 use crate::mail::header::TraceScanner;
 use crate::mail::id::QueueId;
 use crate::mail::message::{self, Origin};
@@ -291,11 +291,17 @@ impl Intake {
                 orcpt: parameters.orcpt.clone(),
                 notify: parameters.notify,
             };
-            match site.maildir(routed)? {
-                Some(path) if local.iter().any(|copy| copy.path == path) => {}
-                Some(path) => local.push(LocalCopy { recipient, path }),
-                None if remote.iter().any(|known| known.mailbox == recipient.mailbox) => {}
-                None => remote.push(recipient),
+            let path = site.maildir(routed)?;
+            let known = match &path {
+                Some(path) => {
+                    local.iter_mut().find(|copy| copy.path == *path).map(|copy| &mut copy.recipient)
+                }
+                None => remote.iter_mut().find(|known| known.mailbox == recipient.mailbox),
+            };
+            match (known, path) {
+                (Some(known), _) => known.notify = Notify::both(known.notify, recipient.notify),
+                (None, Some(path)) => local.push(LocalCopy { recipient, path }),
+                (None, None) => remote.push(recipient),
             }
         }
         let limits = &site.settings.queue;

@@ -408,3 +408,21 @@ fn a_delay_notice_that_does_not_arrive_is_nobodys_business() {
     world.live(DAY);
     assert_eq!((host.count(), world.queue().len(), world.mail("bob").len()), (1, 1, 0));
 }
+
+/// One copy, and nobody who asked goes without word.
+#[test]
+fn a_recipient_named_twice_is_told_of_as_both_asked() {
+    let world = world("", Peer::Host(refusing()));
+    let to = [
+        "<joe@far.example> NOTIFY=NEVER",
+        "<joe@far.example>",
+        "<bob@box.example>",
+        "<bob+x@box.example> NOTIFY=SUCCESS",
+    ];
+    accept(&world, "<alice@box.example>", &to, CONTENT);
+    world.pass();
+    let notices = world.mail("alice");
+    let count = |text: &str| notices.iter().filter(|notice| notice.contains(text)).count();
+    assert_eq!((world.mail("bob").len(), notices.len()), (1, 2));
+    assert_eq!((count("Action: delivered\n"), count("Action: failed\n")), (1, 1));
+}
