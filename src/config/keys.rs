@@ -303,7 +303,7 @@ tables! {
         /// Mail older than this returns to its sender.
         lifetime: Duration = "5d", Now, one(duration(1, 365 * DAY));
         /// One delay notice to the sender after this time. 0: none.
-        warn_after: Duration = "4h", Later, one(duration(0, 365 * DAY));
+        warn_after: Duration = "4h", Now, one(duration(0, 365 * DAY));
         /// Cron expression: forwards only when it fires. Empty: at once, and by `retry`.
         schedule: Option<CronExpression> = "", Now, optional(one(schedule));
         /// Messages in the queue.

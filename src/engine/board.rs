@@ -311,6 +311,17 @@ impl Board {
         breaker.pause().filter(|_| breaker.is_open(now)).map(|pause| pause.reason.clone())
     }
 
+    /// The messages that wait and came within a span of running time, its end excluded; and when the first one after it
+    /// came.
+    #[must_use]
+    pub fn came_between(&self, since: Duration, before: Duration) -> (Vec<Job>, Option<Duration>) {
+        let inner = lock(&self.inner);
+        let waiting = || inner.routes.values().flat_map(|route| &route.waiting);
+        let within = waiting().filter(|&(_, &arrival)| arrival >= since && arrival < before);
+        let jobs = within.map(|(&(_, id), &arrival)| Job { id, arrival }).collect();
+        (jobs, waiting().map(|(_, &arrival)| arrival).filter(|&arrival| arrival >= before).min())
+    }
+
     /// Failures of a hop since a running time, which count as attempts of the messages that waited.
     #[must_use]
     pub fn failures_since(&self, hop: &Hop, since: Duration) -> u32 {

@@ -139,6 +139,9 @@ fn deliver(forwarder: &Forwarder, hop: &Hop, job: Job, conversation: &mut Conver
         }
     };
     attempt.relay.clone_from(&conversation.relay);
+    if conversation.session.passes_dsn() {
+        attempt.passed_on = attempt.outcomes.iter().map(|&(place, _)| place).collect();
+    }
     let again_at = match &end {
         Some(End::Route(_)) => Again::WhenRouteWorks,
         _ => Again::AtOnce,

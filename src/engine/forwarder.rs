@@ -11,7 +11,7 @@ use super::delivery::{self, Again};
 use super::event::{AttemptEnd, Event};
 use super::intake::{Intake, Queued};
 use super::local;
-use super::notices;
+use super::notices::{self, DelayWatch};
 use super::schedule::Schedule;
 use super::site::{Site, SystemAccounts};
 use crate::mail::address::Mailbox;
@@ -86,7 +86,7 @@ impl Queued for Outbox {
 }
 
 /// Where a queued recipient goes now. What has no route any more is settled by the local worker.
-fn hop_of(site: &Site, mailbox: &Mailbox) -> Hop {
+pub(super) fn hop_of(site: &Site, mailbox: &Mailbox) -> Hop {
     // A queued recipient that is local here has been routed before: what has changed is for the local worker, too. Nor is
     // the user database asked for it, which may take its time, while others wait for a message to be settled.
     if site.routes.is_local(&mailbox.domain) {
@@ -136,6 +136,7 @@ pub struct Forwarder {
     settling: Mutex<()>,
     claims: Claims,
     unsynced_removals: AtomicUsize,
+    delays: DelayWatch,
 }
 
 impl fmt::Debug for Forwarder {
@@ -168,6 +169,7 @@ impl Forwarder {
             settling: Mutex::new(()),
             claims: Claims::default(),
             unsynced_removals: AtomicUsize::new(0),
+            delays: DelayWatch::default(),
         }
     }
 
@@ -181,6 +183,7 @@ impl Forwarder {
     pub fn load(&self) {
         let site = self.site();
         self.board.set_parked(site.settings.queue.schedule.is_some());
+        self.delays.begin(&site, self.clock.now());
         let scan = match self.queue.scan() {
             Ok(scan) => scan,
             Err(error) => return self.trouble("reading the queue", &error),
@@ -220,9 +223,8 @@ impl Forwarder {
                 None => hops.push((hop, due)),
             }
         }
-        let untold = |it: &queue::Progress| it.state == queue::State::Failed && !it.notified;
-        if hops.is_empty() || summary.progress.iter().any(untold) {
-            // A crash came between an outcome and the notice or the removal.
+        if hops.is_empty() || !notices::news(site, &summary.description, &summary.progress, now).is_empty() {
+            // A crash came between an outcome and the notice or the removal, or the message has become late.
             hops.push((Hop::Local, now.running));
         }
         for (hop, due) in hops {
@@ -233,9 +235,15 @@ impl Forwarder {
     /// Runs until the daemon stops.
     pub fn run(self: &Arc<Self>) {
         let mut schedule = Schedule::default();
+        let mut next_look = Duration::ZERO;
         loop {
             let site = self.site();
             let now = self.clock.now();
+            if now.running >= next_look {
+                // Not only when the next one is due: what is in a worker's hands is on no list.
+                self.delays.look(self, &site, now);
+                next_look = now.running + LONGEST_SLEEP.min(site.settings.queue.warn_after);
+            }
             self.clock.save(false);
             if schedule.fires(&site, now) {
                 self.board.flush(now.running);
@@ -279,6 +287,8 @@ impl Forwarder {
 
     /// One pass over what is due, in this thread: the next time at which something will be, if ever.
     pub fn pass(&self) -> Option<Duration> {
+        let look = || self.delays.look(self, &self.site(), self.clock.now());
+        look();
         loop {
             let now = self.clock.now();
             match self.board.next(now.running, caps(&self.site())) {
@@ -286,7 +296,7 @@ impl Forwarder {
                     self.work(&hop);
                     self.board.worker_ended(&hop);
                 }
-                Next::Wait(until) => return until,
+                Next::Wait(until) => return until.into_iter().chain(look()).min(),
                 Next::Stop => return None,
             }
         }
@@ -337,7 +347,7 @@ impl Forwarder {
             |&place: &usize| progress.get(place).is_some_and(|it| it.state == queue::State::Pending);
         let outcomes: Vec<_> =
             claim.places.iter().copied().filter(is_pending).map(|place| (place, None)).collect();
-        let attempt = Attempt { entry, job, outcomes, relay: "-".into(), claim };
+        let attempt = Attempt { entry, job, outcomes, relay: "-".into(), passed_on: Vec::new(), claim };
         if attempt.outcomes.is_empty() {
             // Settled before, or the route has changed meanwhile: then the reload has put it where it belongs.
             self.end_attempt(hop, attempt, Again::AtOnce);
@@ -358,7 +368,7 @@ impl Forwarder {
     pub fn end_attempt(&self, hop: &Hop, attempt: Attempt, again: Again) {
         let site = self.site();
         let now = self.clock.now();
-        let Attempt { entry, job, outcomes, relay, claim: _claim } = attempt;
+        let Attempt { entry, job, outcomes, relay, passed_on, claim: _claim } = attempt;
         let age = now.running.saturating_sub(job.arrival);
         let _settling = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
         let progress = entry.progress();
@@ -379,11 +389,12 @@ impl Forwarder {
                 waiting.push(recipient);
             }
             log_outcome(&Attempt::log_line(entry.id(), &recipient.mailbox, &relay, attempts, age), &outcome);
-            records.push(Record {
-                recipients: vec![place],
-                at: now,
-                event: queue::Event::Attempted(outcome),
-            });
+            let is_owed = matches!(outcome, Outcome::Delivered(_))
+                && !passed_on.contains(&place)
+                && notices::is_owed(&entry.description().envelope, recipient);
+            let owed = is_owed.then_some(queue::Event::Owed);
+            let events = [queue::Event::Attempted(outcome)].into_iter().chain(owed);
+            records.extend(events.map(|event| Record { recipients: vec![place], at: now, event }));
         }
         if self.settle(&site, &entry, now, &records) {
             self.remove(&entry, job, &records);
@@ -404,7 +415,7 @@ impl Forwarder {
                     (None, Again::AtOnce) => self.board.put_back_untried(hop, job, now.running),
                 }
             }
-        } else if !unnotified(&entry).is_empty() {
+        } else if notices::has_news(&site, &entry, now) {
             // The notice could not be written: it, and nothing else, is tried again.
             self.board.put_back(Hop::Local, job, now.running + OWN_TROUBLE_RETRY);
         }
@@ -424,7 +435,8 @@ impl Forwarder {
         let delivered =
             |place: usize| records.iter().any(|r| r.recipients.contains(&place) && is_delivery(r));
         let mut progress = entry.progress().into_iter().enumerate();
-        if progress.all(|(place, progress)| progress.is_finished() || delivered(place)) {
+        let is_owed = records.iter().any(|record| record.event == queue::Event::Owed);
+        if !is_owed && progress.all(|(place, progress)| progress.is_finished() || delivered(place)) {
             // Its removal is the record.
             return true;
         }
@@ -433,10 +445,8 @@ impl Forwarder {
             let durability = if records.iter().all(deferred) { Durability::Lazy } else { Durability::Synced };
             self.record(entry, records, durability);
         }
-        let failed = unnotified(entry);
-        if !failed.is_empty() && notices::bounce(self, site, entry, now) {
-            let notified = Record { recipients: failed, at: now, event: queue::Event::Notified };
-            self.record(entry, &[notified], Durability::Lazy);
+        if let Some(told) = notices::tell(self, site, entry, now) {
+            self.record(entry, &[told], Durability::Lazy);
         }
         entry.is_finished()
     }
@@ -585,11 +595,4 @@ fn caps(site: &Site) -> WorkerCaps {
 
 fn is_delivery(record: &Record) -> bool {
     matches!(record.event, queue::Event::Attempted(Outcome::Delivered(_)))
-}
-
-/// The recipients that failed and of which nobody has been told.
-fn unnotified(entry: &Entry) -> Vec<usize> {
-    let is_new = |progress: &queue::Progress| progress.state == queue::State::Failed && !progress.notified;
-    let progress = entry.progress().into_iter().enumerate();
-    progress.filter(|(_, progress)| is_new(progress)).map(|(place, _)| place).collect()
 }

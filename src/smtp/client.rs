@@ -219,6 +219,12 @@ impl Session {
         }
     }
 
+    /// Whether the peer offers DSN, so that it owes the sender what it takes over with a message (RFC 3461 §5.2.1).
+    #[must_use]
+    pub fn passes_dsn(&self) -> bool {
+        self.offer.dsn
+    }
+
     /// The message has been written with its final dot.
     pub fn content_sent(&mut self) {
         if let Phase::InTransaction(running) = &mut self.phase {

@@ -28,6 +28,8 @@ mod intake;
 mod limits;
 /// Memory of an idle daemon and of its connections, and the size of the binary.
 mod memory;
+/// Delays and successes, as Python reads what is told of them.
+mod notices;
 /// What becomes of mail that can't be delivered now, or never.
 mod outcomes;
 /// Through the queue and by MX to smtp-sink.

@@ -8,6 +8,7 @@
 //! | `life` | whole lives of messages: retries, expiry, notices, schedule |
 //! | `routes` | next hops: order, failures, pauses, reuse of connections, reload |
 //! | `answers` | a table: what a peer does at which step, and what becomes of queue and sender |
+//! | `notices` | who is told what: delays, successes, bounces that do not arrive |
 //! | `restart` | crashes at each point of a settlement, and what is on the board afterwards |
 //! | `clock` | wall clocks that jump |
 //! | `inbound` | the server's side: local copies, large messages, panics, shutdown |
@@ -22,6 +23,7 @@ mod doors;
 mod inbound;
 mod life;
 mod limits;
+mod notices;
 mod restart;
 mod routes;
 mod signed;

@@ -187,7 +187,9 @@ fn a_smarthost_that_does_not_resolve_is_always_temporary() {
         .into_iter()
         .chain(errors.map(|kind| ("", Some(kind))))
     {
-        let world = World::new(&format!("relay.smarthost = \"smtp://smart.example\"\n{config}"));
+        let world = World::new(&format!(
+            "relay.smarthost = \"smtp://smart.example\"\nqueue.warn_after = 0\n{config}"
+        ));
         match answer {
             Some(Some(kind)) => world.net.address_error("smart.example", dns_error(kind)),
             Some(None) => world.net.address("smart.example", &["2001:db8::1"]),

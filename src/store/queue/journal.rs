@@ -35,6 +35,8 @@ pub enum Event {
     Attempted(Outcome),
     /// A notice about their present state has been handed to intake, or was found not to be wanted.
     Notified,
+    /// They are delivered, and the sender asked to be told (RFC 3461 §4.1): nobody else does it.
+    Owed,
 }
 
 impl Record {
@@ -45,6 +47,7 @@ impl Record {
             Event::Attempted(Outcome::Deferred(_)) => "deferred",
             Event::Attempted(Outcome::Failed(_)) => "failed",
             Event::Notified => "notified",
+            Event::Owed => "owed",
         };
         let indexes: Vec<_> = self.recipients.iter().map(usize::to_string).collect();
         let mut text = format!("{kind}\tto={}\tat=", indexes.join(","));
@@ -73,6 +76,7 @@ impl Record {
             "deferred" => Event::Attempted(Outcome::Deferred(diagnostic()?)),
             "failed" => Event::Attempted(Outcome::Failed(diagnostic()?)),
             "notified" => Event::Notified,
+            "owed" => Event::Owed,
             _ => return None,
         };
         let recipients = field("to")?.split(',').map(|i| i.parse().ok()).collect::<Option<_>>()?;
@@ -107,6 +111,8 @@ pub struct Progress {
     pub state: State,
     /// A notice about `state` has been handed on: about the delay while pending, about the failure when failed.
     pub notified: bool,
+    /// The sender has yet to be told of the delivery.
+    pub owed: bool,
     /// Attempts so far.
     pub attempts: u32,
     /// When the last three attempts were, newest first: nothing expires with fewer since the clock last jumped.
@@ -128,12 +134,12 @@ pub enum State {
 }
 
 impl Progress {
-    /// Whether nothing is left to do for this recipient: delivered, or failed and the sender knows.
+    /// Whether nothing is left to do for this recipient: delivered or failed, and the sender knows what it has to.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         match self.state {
             State::Pending => false,
-            State::Delivered => true,
+            State::Delivered => !self.owed,
             State::Failed => self.notified,
         }
     }
@@ -144,7 +150,12 @@ impl Progress {
             // What is settled stays so; a record may have been written twice.
             Event::Attempted(_) => return,
             Event::Notified => {
-                self.notified = true;
+                (self.notified, self.owed) = (true, false);
+                return;
+            }
+            Event::Owed => {
+                // Unless it was written twice.
+                self.owed = !self.notified;
                 return;
             }
         };

@@ -60,6 +60,17 @@ fn records_say_how_far_each_recipient_has_come() {
 }
 
 #[test]
+fn a_delivery_is_finished_when_the_sender_who_asked_knows() {
+    let records = [record(0, 1, delivered()), record(0, 1, Event::Owed), record(1, 1, delivered())];
+    let (progress, _) = replayed(journal(&records).as_bytes());
+    assert_eq!((progress[0].state, progress[0].is_finished()), (State::Delivered, false));
+    assert!(progress[1].is_finished());
+    let records = [records.as_slice(), &[record(0, 2, Event::Notified)]].concat();
+    let (progress, _) = replayed(journal(&records).as_bytes());
+    assert!(progress[0].is_finished());
+}
+
+#[test]
 fn what_is_settled_stays_so() {
     let records = [record(0, 1, Event::Notified), record(0, 2, failed())];
     let (progress, _) = replayed(journal(&records).as_bytes());
