@@ -14,6 +14,7 @@ use super::local;
 use super::notices;
 use super::schedule::Schedule;
 use super::site::{Site, SystemAccounts};
+use super::tls_policy::StsPolicies;
 use crate::mail::address::Mailbox;
 use crate::mail::date::Now;
 use crate::mail::id::QueueId;
@@ -132,6 +133,8 @@ pub struct Forwarder {
     pub connect: Box<dyn Connect>,
     /// How long a worker keeps an open connection for further messages.
     pub linger: Duration,
+    /// What was learnt about MTA-STS.
+    pub sts: StsPolicies,
     /// One message is settled at a time, so that two workers at one message do not both write its notice.
     settling: Mutex<()>,
     claims: Claims,
@@ -165,6 +168,7 @@ impl Forwarder {
             resolver,
             connect,
             linger,
+            sts: StsPolicies::default(),
             settling: Mutex::new(()),
             claims: Claims::default(),
             unsynced_removals: AtomicUsize::new(0),

@@ -24,3 +24,4 @@ pub mod site;
 #[cfg(test)]
 mod tests;
 pub mod tls;
+pub mod tls_policy;

@@ -13,4 +13,5 @@ pub mod rate;
 pub mod retry;
 pub mod route;
 pub mod running_clock;
+pub mod tls_policy;
 pub mod users;

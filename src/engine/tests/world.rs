@@ -11,7 +11,7 @@ use crate::engine::site::Site;
 use crate::mail::address::Domain;
 use crate::mail::id::QueueId;
 use crate::mail::mx::{Mx, MxAnswer};
-use crate::net::resolver::{DnsError, DnsErrorKind, Resolve};
+use crate::net::resolver::{DnsError, DnsErrorKind, Record, RecordSet, Resolve, Rtype};
 use crate::net::transport::{Connect, Deadline, Transport, WireError};
 use crate::store::maildir::Maildirs;
 use crate::store::queue::{Queue, Summary};
@@ -356,6 +356,8 @@ pub enum Peer {
 pub struct Net {
     mx: Mutex<HashMap<String, Result<MxAnswer, DnsError>>>,
     addresses: Mutex<HashMap<String, Result<Vec<IpAddr>, DnsError>>>,
+    /// What a validating resolver says.
+    records: Mutex<HashMap<(String, Rtype), Result<RecordSet, DnsError>>>,
     peers: Mutex<HashMap<SocketAddr, Peer>>,
     pub attempts: Mutex<Vec<SocketAddr>>,
 }
@@ -378,6 +380,16 @@ impl Net {
 
     pub fn address_error(&self, host: &str, error: DnsError) {
         self.addresses.lock().unwrap().insert(host.to_owned(), Err(error));
+    }
+
+    /// Records that are secure; none, if there are none.
+    pub fn secure(&self, name: &str, rtype: Rtype, data: &[&[u8]]) {
+        let records = data.iter().map(|data| Record::Data(data.to_vec())).collect();
+        self.records(name, rtype, Ok(RecordSet { records, is_secure: true }));
+    }
+
+    pub fn records(&self, name: &str, rtype: Rtype, answer: Result<RecordSet, DnsError>) {
+        self.records.lock().unwrap().insert((name.to_owned(), rtype), answer);
     }
 
     pub fn peer(&self, address: &str, peer: Peer) {
@@ -413,6 +425,11 @@ impl Resolve for Net {
         let known = self.addresses.lock().unwrap().get(host).cloned();
         known.unwrap_or_else(|| Err(dns_error(DnsErrorKind::NoSuchDomain)))
     }
+
+    fn records(&self, name: &str, rtype: Rtype) -> Result<RecordSet, DnsError> {
+        let known = self.records.lock().unwrap().get(&(name.to_owned(), rtype)).cloned();
+        known.unwrap_or_else(|| Ok(RecordSet::default()))
+    }
 }
 
 impl Connect for Net {
@@ -440,6 +457,10 @@ impl Resolve for Shared {
 
     fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, DnsError> {
         Resolve::addresses(&*self.0, host)
+    }
+
+    fn records(&self, name: &str, rtype: Rtype) -> Result<RecordSet, DnsError> {
+        Resolve::records(&*self.0, name, rtype)
     }
 }
 
