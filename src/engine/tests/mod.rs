@@ -11,6 +11,7 @@
 //! | `restart` | crashes at each point of a settlement, and what is on the board afterwards |
 //! | `clock` | wall clocks that jump |
 //! | `inbound` | the server's side: local copies, large messages, panics, shutdown |
+//! | `tls_policy` | MTA-STS and DANE: what is fetched, kept and followed |
 //! | `workers` | several threads at one queue: nothing is sent twice, nothing is forgotten |
 
 mod answers;
@@ -19,5 +20,6 @@ mod inbound;
 mod life;
 mod restart;
 mod routes;
+mod tls_policy;
 mod workers;
 mod world;

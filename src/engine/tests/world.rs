@@ -12,7 +12,7 @@ use crate::mail::address::Domain;
 use crate::mail::id::QueueId;
 use crate::mail::mx::{Mx, MxAnswer};
 use crate::net::resolver::{DnsError, DnsErrorKind, Record, RecordSet, Resolve, Rtype};
-use crate::net::transport::{Connect, Deadline, Transport, WireError};
+use crate::net::transport::{Connect, Deadline, TcpConnect, Transport, WireError};
 use crate::store::maildir::Maildirs;
 use crate::store::queue::{Queue, Summary};
 use crate::sys::clock::Clock;
@@ -347,6 +347,8 @@ pub enum Peer {
     Host(Arc<Host>),
     /// Another box, with the real server.
     Server(Arc<Server>),
+    /// A real socket.
+    Socket(SocketAddr),
     Refuses,
     TimesOut,
 }
@@ -439,6 +441,7 @@ impl Connect for Net {
         match peer {
             Some(Peer::Host(host)) => Ok(Box::new(HostConnection::open(host))),
             Some(Peer::Server(server)) => Ok(server.open()),
+            Some(Peer::Socket(address)) => TcpConnect.connect(address, Duration::from_secs(20)),
             Some(Peer::TimesOut) => Err(WireError::TimedOut),
             Some(Peer::Refuses) | None => {
                 Err(WireError::Io(io::Error::from(io::ErrorKind::ConnectionRefused)))
