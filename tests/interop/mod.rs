@@ -1,5 +1,5 @@
 //! The real binary on real sockets and a real disk, beside the programs that others use: Postfix's smtp-source and
-//! smtp-sink, swaks, curl, msmtp, Python, mutt, Dovecot, dnsmasq, strace, libfaketime.
+//! smtp-sink, swaks, curl, msmtp, Python, mutt, Dovecot, dnsmasq, unbound, strace, libfaketime.
 //!
 //! Every test has its own directory and its own ports on 127.0.0.1, so any number of them run side by side. A program that
 //! is missing fails its test and names the Debian package. What is counted or measured runs on the release binary (see
@@ -32,3 +32,5 @@ mod relay;
 mod signals;
 /// System calls, syncs and their order, seen by strace.
 mod syscalls;
+/// MTA-STS with an HTTPS server, DANE with unbound and a signed zone.
+mod tls_policy;

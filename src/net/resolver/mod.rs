@@ -317,6 +317,9 @@ impl Resolve for Resolver {
     }
 
     fn records(&self, name: &str, rtype: Rtype) -> Result<RecordSet, DnsError> {
+        if is_localhost(name) {
+            return Ok(RecordSet::default());
+        }
         self.look_up(name, rtype, self.whole_deadline())
     }
 }

@@ -6,7 +6,7 @@
 
 use openssl::sha::{sha256, sha512};
 
-/// Certificate usage: the certificate of the host itself (RFC 7218).
+/// Certificate usage: the certificate of the host itself.
 const DANE_EE: u8 = 3;
 
 /// A TLSA record (RFC 6698 §2.1).
