@@ -78,7 +78,7 @@ pub enum Event<'a> {
     },
     /// Something about what a domain wants of TLS with its MX hosts; mail goes on.
     TlsPolicy {
-        /// The domain.
+        /// The domain, or the host.
         domain: &'a str,
         /// What is wrong.
         reason: &'a str,

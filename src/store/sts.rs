@@ -8,7 +8,7 @@ use std::path::Path;
 const DIRECTORY: &str = "sts";
 /// So many are kept; above it the one goes that was saved longest ago. Whoever may send mail could else fill the disk by
 /// domains of their own.
-const FILES_MAX: usize = 1000;
+const FILES_MAX: usize = 256;
 
 /// Reads what was saved below `state` for a domain, in lower case; `None` if there is nothing.
 #[must_use]

@@ -1,5 +1,5 @@
 use super::client::send;
-use super::harness::{Daemon, Place, Running, SOON, program, run, wait_until};
+use super::harness::{Daemon, Place, Running, SOON, program, python, run, wait_until};
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
@@ -86,7 +86,8 @@ fn unbound(place: &Place, zone: &str, tamper: impl Fn(String) -> String) -> Runn
 
 #[test]
 fn dane_is_kept_to_behind_unbound_and_a_signed_zone() {
-    let (far, _mx) = mx("other.test", "\"right.far.test\", \"wrong.far.test\", \"bogus.far.test\"");
+    let (far, _mx) =
+        mx("other.test", "\"right.far.test\", \"wrong.far.test\", \"bogus.far.test\", \"plain.far.test\"");
     let (right, wrong, port) = (key_hash(&far), "11".repeat(32), far.port);
     let mut zone = String::from(
         "$ORIGIN far.test.\n$TTL 60\n@ IN SOA ns h 1 60 60 60 60\n@ IN NS ns\nns IN A 127.0.0.1\n",
@@ -96,6 +97,7 @@ fn dane_is_kept_to_behind_unbound_and_a_signed_zone() {
             "{name} IN MX 10 mx.{name}\nmx.{name} IN A 127.0.0.1\n_{port}._tcp.mx.{name} IN TLSA 3 1 1 {hash}\n"
         );
     }
+    zone += "plain IN MX 10 mx.plain\nmx.plain IN A 127.0.0.1\n";
     let place = Place::new();
     let forged = "22".repeat(32);
     let _dns = unbound(&place, &zone, |signed| {
@@ -122,7 +124,21 @@ fn dane_is_kept_to_behind_unbound_and_a_signed_zone() {
     send_to(&place, "u@bogus.far.test");
     place.wait_for_log(&["event=paused route=bogus.far.test", "status=4.4.3", "TLSA"]);
     assert_eq!((far.mail("u").len(), place.queued()), (1, 2));
+    // Who may only be reached within verified TLS is reached by DANE, and not without.
+    python(REQUIRETLS, &[&place.port.to_string(), "tls@right.far.test"]);
+    far.wait_for_mail("tls", 1);
+    python(REQUIRETLS, &[&place.port.to_string(), "tls@plain.far.test"]);
+    place.wait_for_log(&["event=bounced", "to=tls@plain.far.test", "status=5.7.30"]);
+    place.wait_for_log(&["event=connected relay=mx.plain.far.test", " tls=unverified "]);
 }
+
+/// Sends with REQUIRETLS (RFC 8689).
+const REQUIRETLS: &str = r#"
+import smtplib, sys
+with smtplib.SMTP("127.0.0.1", int(sys.argv[1])) as s:
+    s.starttls()
+    s.sendmail("s@box.test", [sys.argv[2]], "Subject: hello\r\n\r\nhello\r\n", mail_options=["REQUIRETLS"])
+"#;
 
 /// Serves a policy as `https://mta-sts.far.test` has it.
 const HTTPS: &str = r#"
