@@ -278,9 +278,9 @@ tables! {
         /// Further trust anchors, PEM.
         ca_file: Option<PathBuf> = "", Now, optional(one(path));
         /// DANE for MX hosts, behind a validating resolver.
-        dane: bool = true, Later, one(boolean);
+        dane: bool = true, Now, one(boolean);
         /// MTA-STS for MX hosts.
-        mta_sts: bool = true, Later, one(boolean);
+        mta_sts: bool = true, Now, one(boolean);
         /// Port of MX hosts.
         port: u16 = 25, Now, one(port);
         /// Local addresses to connect from.
@@ -346,7 +346,7 @@ tables! {
         /// Servers, such as "127.0.0.1:5353". Empty list: those of /etc/resolv.conf.
         servers: Vec<SocketAddr> = [], Now, list(name_server);
         /// Believe the AD bit of a resolver that is not on loopback.
-        trusted: bool = false, Later, one(boolean);
+        trusted: bool = false, Now, one(boolean);
         /// Wait for an answer.
         timeout: Duration = "5s", Now, one(duration(1, 300));
     }

@@ -10,7 +10,10 @@ use crate::config::TlsLevel;
 use crate::mail::next_hop::Scheme;
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::EnhancedStatus;
+use crate::net::tls_client::{Connector, Verify};
 use crate::net::transport::{Deadline, Transport, WireError};
+use crate::rules::tls_policy::TlsPolicy;
+use crate::rules::tls_policy::dane::Tlsa;
 use crate::smtp::client::{Conduct, End, Login, Lost, Security, Session, Step, TlsUse, Waiting};
 use crate::smtp::data::DotEncoder;
 use crate::smtp::limits;
@@ -27,8 +30,50 @@ const REPLY_BUFFER_OCTETS: usize = 2048;
 /// How to talk to a host.
 struct Manner {
     conduct: Conduct,
-    /// Whether the certificate has to be right.
-    verify: bool,
+    check: Check,
+}
+
+/// How the certificate is looked at.
+#[derive(Debug, Clone)]
+enum Check {
+    Nothing,
+    /// Chain, dates and name.
+    Name,
+    /// It has to be that of one of these records.
+    Dane(Vec<Tlsa>),
+}
+
+impl Check {
+    fn start_tls(
+        &self,
+        connector: &Connector,
+        transport: &mut Box<dyn Transport>,
+        host: &str,
+        deadline: Deadline,
+    ) -> Result<Option<Vec<u8>>, WireError> {
+        let is_named = |certificate: &[u8]| match self {
+            Self::Dane(records) if records.iter().any(|record| record.matches(certificate)) => Ok(()),
+            _ => Err("no TLSA record is for the certificate".to_owned()),
+        };
+        let verify = match self {
+            Self::Nothing => Verify::Nothing,
+            Self::Name => Verify::Name,
+            Self::Dane(_) => Verify::By(&is_named),
+        };
+        connector.start_tls(transport, host, verify, deadline)
+    }
+}
+
+/// As the operator wrote for MX hosts, or as the domain wants it, whichever is stricter.
+fn towards_mx(level: TlsLevel, policy: &TlsPolicy) -> (TlsUse, Check) {
+    match (level, policy) {
+        (TlsLevel::Off, _) => (TlsUse::Off, Check::Nothing),
+        (_, TlsPolicy::Dane(records)) => (TlsUse::Required, Check::Dane(records.clone())),
+        (TlsLevel::Required, _) | (_, TlsPolicy::Sts) => (TlsUse::Required, Check::Name),
+        (TlsLevel::Opportunistic, TlsPolicy::Encrypted) => (TlsUse::Required, Check::Nothing),
+        (TlsLevel::Opportunistic, TlsPolicy::StsTesting) => (TlsUse::WhereOffered, Check::Name),
+        (TlsLevel::Opportunistic, TlsPolicy::None) => (TlsUse::WhereOffered, Check::Nothing),
+    }
 }
 
 impl Manner {
@@ -49,21 +94,19 @@ impl Manner {
             }
             _ => None,
         };
-        let (tls, verify) = match (host.smarthost.as_ref().map(|smarthost| smarthost.scheme), relay.tls) {
-            (None, TlsLevel::Off) => (TlsUse::Off, false),
-            (None, TlsLevel::Opportunistic) => (TlsUse::WhereOffered, false),
-            (None, TlsLevel::Required) | (Some(Scheme::SmtpStartTls | Scheme::Smtps), _) => {
-                (TlsUse::Required, true)
-            }
-            // A password needs a host that is the right one; but on this host nobody listens.
-            (Some(Scheme::Smtp), _) => (TlsUse::WhereOffered, login.is_some() && !is_loopback),
-            (Some(Scheme::Lmtp), _) if is_loopback => (TlsUse::Off, false),
-            (Some(Scheme::Lmtp), _) => (TlsUse::WhereOffered, true),
-        };
         let scheme = host.smarthost.as_ref().map(|smarthost| smarthost.scheme);
+        let verified = |is_needed| if is_needed { Check::Name } else { Check::Nothing };
+        let (tls, check) = match scheme {
+            None => towards_mx(relay.tls, &host.policy),
+            Some(Scheme::SmtpStartTls | Scheme::Smtps) => (TlsUse::Required, Check::Name),
+            // A password needs a host that is the right one; but on this host nobody listens.
+            Some(Scheme::Smtp) => (TlsUse::WhereOffered, verified(login.is_some() && !is_loopback)),
+            Some(Scheme::Lmtp) if is_loopback => (TlsUse::Off, Check::Nothing),
+            Some(Scheme::Lmtp) => (TlsUse::WhereOffered, Check::Name),
+        };
         let security = if scheme == Some(Scheme::Smtps) { Security::Verified } else { Security::Clear };
         let is_lmtp = scheme == Some(Scheme::Lmtp);
-        Ok(Self { conduct: Conduct { is_lmtp, security, tls, is_loopback, login, end_point: None }, verify })
+        Ok(Self { conduct: Conduct { is_lmtp, security, tls, is_loopback, login, end_point: None }, check })
     }
 }
 
@@ -75,9 +118,9 @@ pub struct Conversation {
     /// The host and its address, for the log.
     pub relay: String,
     site: Arc<Site>,
-    /// The name that the certificate has to have, and whether it is looked at.
+    /// The name that the certificate has to have, and how it is looked at.
     host: String,
-    verify: bool,
+    check: Check,
     has_tls_failed: bool,
     deadline: Deadline,
     /// Which reply the deadline of the read is for.
@@ -117,13 +160,18 @@ impl Conversation {
         let may_fall_back = manner.conduct.tls == TlsUse::WhereOffered && manner.conduct.login.is_none();
         let in_clear = Conduct { tls: TlsUse::Off, ..manner.conduct.clone() };
         match Self::open_in(forwarder, site, host, address, manner) {
+            Err((diagnostic, true)) if host.policy == TlsPolicy::StsTesting && may_fall_back => {
+                host.log_test_failure(diagnostic.line());
+                let host = Host { policy: TlsPolicy::None, ..host.clone() };
+                Self::open(forwarder, site, &host, address)
+            }
             // Worse than clear is no mail: RFC 7435 §3.
             Err((diagnostic, true)) if may_fall_back => {
                 log::debug!(target: "pillarbox", "event=unreachable host={} reason={diagnostic:?}", host.name);
-                let manner = Manner { conduct: in_clear, verify: false };
+                let manner = Manner { conduct: in_clear, check: Check::Nothing };
                 Self::open_in(forwarder, site, host, address, manner).map_err(|(diagnostic, _)| diagnostic)
             }
-            result => result.map_err(|(diagnostic, _)| diagnostic),
+            result => result.map_err(|(diagnostic, _)| host.policy.explain(diagnostic)),
         }
     }
 
@@ -144,10 +192,10 @@ impl Conversation {
         };
         let transport = forwarder.connect.connect(address, limits::CONNECT);
         let mut transport = transport.map_err(|error| (unreachable("connect to", &error), false))?;
-        let Manner { mut conduct, verify } = manner;
+        let Manner { mut conduct, check } = manner;
         if conduct.security != Security::Clear {
             let deadline = Deadline::after(limits::TLS_HANDSHAKE);
-            let shaken = site.connector.start_tls(&mut transport, &host.name, verify, deadline);
+            let shaken = check.start_tls(&site.connector, &mut transport, &host.name, deadline);
             conduct.end_point = shaken.map_err(|error| (unreachable("TLS with", &error), true))?;
         }
         let login = conduct.login.as_ref().map(|login| login.name.clone());
@@ -157,14 +205,19 @@ impl Conversation {
             relay: format!("{}[{}]:{}", host.name, address.ip(), address.port()),
             site: Arc::clone(site),
             host: host.name.clone(),
-            verify,
+            check,
             has_tls_failed: false,
             deadline: Deadline::after(limits::CLIENT_SESSION),
             awaited: None,
         };
         match conversation.greet() {
             Ok(()) => {
-                let (relay, tls) = (conversation.relay.as_str(), conversation.session.security().name());
+                let security = conversation.session.security();
+                if security == Security::Clear && host.policy == TlsPolicy::StsTesting {
+                    host.log_test_failure("STARTTLS is not offered");
+                }
+                let verdict = host.policy.verdict().filter(|_| security == Security::Verified);
+                let (relay, tls) = (conversation.relay.as_str(), verdict.unwrap_or(security.name()));
                 Event::Connected { relay, tls, auth: login.as_deref() }.log();
                 Ok(conversation)
             }
@@ -198,9 +251,10 @@ impl Conversation {
             return self.read_early();
         }
         let deadline = Deadline::after(limits::TLS_HANDSHAKE).min(self.deadline);
-        match self.site.connector.start_tls(&mut self.transport, &self.host, self.verify, deadline) {
+        match self.check.start_tls(&self.site.connector, &mut self.transport, &self.host, deadline) {
             Ok(end_point) => {
-                let security = if self.verify { Security::Verified } else { Security::Unverified };
+                let is_checked = !matches!(self.check, Check::Nothing);
+                let security = if is_checked { Security::Verified } else { Security::Unverified };
                 self.session.tls_established(security, end_point);
             }
             Err(error) => {

@@ -45,6 +45,7 @@ impl Daemon {
         let dns = &site.settings.dns;
         let resolver =
             Resolver::new(&dns.servers, dns.timeout, SystemFiles::default(), Box::new(|| SystemClock.boot()));
+        let resolver = if dns.trusted { resolver.trusting_all() } else { resolver };
         let site: SiteHandle = Arc::new(RwLock::new(Arc::new(site)));
         let outbox = Outbox { site: Arc::clone(&site), board: Arc::new(Board::default()) };
         let outbox = Arc::new(outbox);

@@ -11,6 +11,7 @@ use super::dkim;
 use super::forwarder::Forwarder;
 use super::hosts::{self, Unreachable};
 use super::site::Site;
+use super::tls_policy::DomainPolicy;
 use crate::mail::next_hop::NextHop;
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::EnhancedStatus;
@@ -75,7 +76,9 @@ fn next_job(forwarder: &Forwarder, hop: &Hop, connected: bool) -> Option<Job> {
 fn connect(forwarder: &Forwarder, site: &Arc<Site>, next_hop: &NextHop) -> Result<Conversation, Unreachable> {
     let resolver = forwarder.resolver.as_ref();
     let mut last: Option<Unreachable> = None;
-    for host in hosts::hosts(site, next_hop, resolver)? {
+    let hosts = hosts::hosts(site, next_hop, resolver)?;
+    let wanted = DomainPolicy::of(forwarder, site, next_hop)?;
+    for mut host in hosts {
         let addresses = match hosts::addresses(site, &host, resolver) {
             Ok(addresses) => addresses,
             Err(Unreachable::Circle(diagnostic)) => {
@@ -87,6 +90,13 @@ fn connect(forwarder: &Forwarder, site: &Arc<Site>, next_hop: &NextHop) -> Resul
                 continue;
             }
         };
+        match wanted.of_host(resolver, &host) {
+            Ok(policy) => host.policy = policy,
+            Err(diagnostic) => {
+                last = Some(Unreachable::Route(diagnostic));
+                continue;
+            }
+        }
         for address in addresses {
             match Conversation::open(forwarder, site, &host, address) {
                 Ok(conversation) => return Ok(conversation),

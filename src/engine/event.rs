@@ -71,10 +71,17 @@ pub enum Event<'a> {
     Connected {
         /// Its name, address and port.
         relay: &'a str,
-        /// `none`, `unverified` or `verified`.
+        /// `none`, `unverified` or `verified`; verified by a policy: `sts` or `dane`.
         tls: &'a str,
         /// The login.
         auth: Option<&'a str>,
+    },
+    /// Something about what a domain wants of TLS with its MX hosts; mail goes on.
+    TlsPolicy {
+        /// The domain, or the host.
+        domain: &'a str,
+        /// What is wrong.
+        reason: &'a str,
     },
     /// A next hop can't be used for a while; its messages stay as they are.
     Paused {
@@ -142,7 +149,7 @@ impl Event<'_> {
             Self::Connected { .. } | Self::Refused { .. } | Self::AuthFailed { .. } | Self::Closed { .. } => {
                 log::Level::Info
             }
-            Self::Paused { .. } | Self::ClockJump { .. } => log::Level::Warn,
+            Self::Paused { .. } | Self::ClockJump { .. } | Self::TlsPolicy { .. } => log::Level::Warn,
             Self::Trouble { .. } => log::Level::Error,
         };
         log::log!(target: "pillarbox", level, "{self}");
@@ -187,6 +194,9 @@ impl Display for Event<'_> {
             Self::Connected { relay, tls, auth } => {
                 let auth = auth.unwrap_or("-");
                 write!(f, "event=connected relay={} tls={tls} auth={}", Value(relay), Value(&auth))
+            }
+            Self::TlsPolicy { domain, reason } => {
+                write!(f, "event=tls_policy domain={} reason={}", Value(domain), Quoted(reason))
             }
             Self::Paused { route, pause, status, reason } => write!(
                 f,

@@ -9,31 +9,28 @@ use super::board::{Board, Hop, Job, Next, WorkerCaps};
 use super::clock::EngineClock;
 use super::delivery::{self, Again};
 use super::event::{AttemptEnd, Event};
-use super::intake::{Intake, Queued};
+use super::intake::Intake;
 use super::local;
 use super::notices::{self, DelayWatch};
+pub(super) use super::outbox::hop_of;
+pub use super::outbox::{Outbox, SiteHandle, current};
 use super::schedule::Schedule;
-use super::site::{Site, SystemAccounts};
-use crate::mail::address::Mailbox;
+use super::site::Site;
+use super::tls_policy::StsPolicies;
 use crate::mail::date::Now;
-use crate::mail::id::QueueId;
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::EnhancedStatus;
 use crate::net::resolver::Resolve;
 use crate::net::transport::Connect;
 use crate::rules::retry::remaining_wait;
-use crate::rules::route::Destination;
 use crate::store::ErrorKind;
 use crate::store::queue::{self, Checkout, Durability, Entry, Queue, Record};
 use crate::sys;
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-
-/// The site of now; a reload puts another one in its place.
-pub type SiteHandle = Arc<RwLock<Arc<Site>>>;
 
 /// A retry after another process, or a child of ours before its exec, had the lock of an entry.
 const BUSY_RETRY: Duration = Duration::from_secs(2);
@@ -43,60 +40,6 @@ const OWN_TROUBLE_RETRY: Duration = Duration::from_secs(60);
 const UNSYNCED_REMOVALS_MAX: usize = 16;
 /// The forwarder looks at the clocks at least this often, to notice jumps and to save the running time.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
-
-/// Reads a handle.
-#[must_use]
-pub fn current(handle: &SiteHandle) -> Arc<Site> {
-    Arc::clone(&handle.read().unwrap_or_else(PoisonError::into_inner))
-}
-
-/// Tells the board of queued mail.
-#[derive(Debug)]
-pub struct Outbox {
-    /// The configuration.
-    pub site: SiteHandle,
-    /// The index of the queue.
-    pub board: Arc<Board>,
-}
-
-impl Queued for Outbox {
-    fn queued(&self, id: QueueId, arrival: Now, octets: u64, recipients: &[&Mailbox]) {
-        let site = current(&self.site);
-        self.board.add_message(id, octets);
-        let mut hops: Vec<Hop> = Vec::new();
-        for mailbox in recipients {
-            let hop = hop_of(&site, mailbox);
-            if hops.contains(&hop) {
-                continue;
-            }
-            if let Some(reason) = self.board.pause_reason(&hop, arrival.running) {
-                let log = Attempt::log_line(id, mailbox, "-", 0, Duration::ZERO);
-                log(AttemptEnd::Deferred, reason.status, &format!("the route pauses: {}", reason.line()));
-            }
-            hops.push(hop);
-        }
-        for hop in hops {
-            self.board.submit(hop, Job { id, arrival: arrival.running }, arrival.running);
-        }
-    }
-
-    fn size(&self) -> (usize, u64) {
-        self.board.size()
-    }
-}
-
-/// Where a queued recipient goes now. What has no route any more is settled by the local worker.
-pub(super) fn hop_of(site: &Site, mailbox: &Mailbox) -> Hop {
-    // A queued recipient that is local here has been routed before: what has changed is for the local worker, too. Nor is
-    // the user database asked for it, which may take its time, while others wait for a message to be settled.
-    if site.routes.is_local(&mailbox.domain) {
-        return Hop::Local;
-    }
-    match site.routes.route_mailbox(mailbox, &SystemAccounts).map(|routed| routed.destination) {
-        Ok(Destination::Relay(next_hop)) => Hop::Relay(next_hop),
-        _ => Hop::Local,
-    }
-}
 
 /// A message in a worker's hands: a panic puts it back on the board.
 pub struct Held<'a> {
@@ -132,6 +75,8 @@ pub struct Forwarder {
     pub connect: Box<dyn Connect>,
     /// How long a worker keeps an open connection for further messages.
     pub linger: Duration,
+    /// What was learnt about MTA-STS.
+    pub sts: StsPolicies,
     /// One message is settled at a time, so that two workers at one message do not both write its notice.
     settling: Mutex<()>,
     claims: Claims,
@@ -166,6 +111,7 @@ impl Forwarder {
             resolver,
             connect,
             linger,
+            sts: StsPolicies::default(),
             settling: Mutex::new(()),
             claims: Claims::default(),
             unsynced_removals: AtomicUsize::new(0),

@@ -20,9 +20,11 @@ pub mod local;
 pub mod logger;
 pub mod logins;
 pub mod notices;
+pub mod outbox;
 pub mod password;
 pub mod schedule;
 pub mod site;
 #[cfg(test)]
 mod tests;
 pub mod tls;
+pub mod tls_policy;

@@ -1,5 +1,6 @@
-//! The wire: sockets with deadlines, TLS, and the resolver.
+//! The wire: sockets with deadlines, TLS, the resolver, and the fetch of MTA-STS policies.
 
+pub mod policy_fetch;
 pub mod proxy;
 pub mod resolver;
 pub mod self_signed;

@@ -1,7 +1,8 @@
 //! TLS towards next hops, by the system's library (native-tls).
 //!
-//! Two ways to look at a certificate: not at all (RFC 7435: better than clear, and proof against who only listens), or
-//! fully: chain, dates, and the name or address that this host meant to reach. Which one is right is the caller's to say.
+//! Three ways to look at a certificate ([`Verify`]): not at all (RFC 7435: better than clear, and proof against who only
+//! listens); fully: chain, dates, and the name or address that this host meant to reach; or as the caller does it, who knows
+//! the certificate by DANE. Which one is right is the caller's to say.
 //! The trust anchors are read when the first certificate is to be verified, since that costs memory and time.
 //!
 //! May fail: a handshake, which says why in words; and the file of further trust anchors.
@@ -19,6 +20,17 @@ use std::time::Duration;
 const CLOSE_NOTIFY: Duration = Duration::from_millis(10);
 /// How long what has come may take to be decrypted: it is there, or only a part of a record.
 const GLANCE: Duration = Duration::from_millis(10);
+
+/// How a certificate is looked at.
+#[derive(Clone, Copy)]
+pub enum Verify<'a> {
+    /// Not at all.
+    Nothing,
+    /// Chain, dates and name have to be right.
+    Name,
+    /// It has to please the caller, who gets it in DER, and says what is wrong with it.
+    By(&'a dyn Fn(&[u8]) -> Result<(), String>),
+}
 
 /// Makes TLS connections; shared by all that go out.
 #[derive(Default)]
@@ -42,7 +54,7 @@ impl Connector {
     }
 
     /// Shakes hands, as the client, with a host of that name (or address), and puts TLS in the place of what lies below
-    /// it. With `verify` the certificate has to be right. Gives `tls-server-end-point` (RFC 5929 §4), which ties a login
+    /// it. Gives `tls-server-end-point` (RFC 5929 §4), which ties a login
     /// to this connection.
     ///
     /// # Errors
@@ -51,13 +63,21 @@ impl Connector {
         &self,
         transport: &mut Box<dyn Transport>,
         host: &str,
-        verify: bool,
+        verify: Verify<'_>,
         deadline: Deadline,
     ) -> Result<Option<Vec<u8>>, WireError> {
-        let connector = if verify { self.verifying() } else { self.trusting() }?;
+        let connector = match verify {
+            Verify::Name => self.verifying(),
+            Verify::Nothing | Verify::By(_) => self.trusting(),
+        }?;
         let below = std::mem::replace(transport, Box::new(Gone));
         match connector.connect(host, Socket::new(below, deadline)) {
             Ok(stream) => {
+                if let Verify::By(judge) = verify {
+                    let certificate =
+                        stream.peer_certificate().and_then(|shown| shown.map(|it| it.to_der()).transpose());
+                    judge(&certificate.map_err(failed)?.unwrap_or_default()).map_err(other)?;
+                }
                 let end_point = stream.tls_server_end_point().ok().flatten();
                 *transport = Box::new(TlsClientTransport { stream, ahead: None });
                 Ok(end_point)

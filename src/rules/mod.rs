@@ -16,4 +16,5 @@ pub mod repair;
 pub mod retry;
 pub mod route;
 pub mod running_clock;
+pub mod tls_policy;
 pub mod users;

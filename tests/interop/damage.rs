@@ -13,7 +13,7 @@ use pillarbox::engine::site::{Site, SystemAccounts};
 use pillarbox::mail::address::{Domain, ForwardPath, Mailbox, ReversePath};
 use pillarbox::mail::mx::MxAnswer;
 use pillarbox::mail::next_hop::NextHop;
-use pillarbox::net::resolver::{DnsError, Resolve};
+use pillarbox::net::resolver::{DnsError, RecordSet, Resolve, Rtype};
 use pillarbox::net::transport::{Deadline, TcpConnect, Transport, WireError};
 use pillarbox::smtp::extension::MailParameters;
 use pillarbox::store::maildir::Maildirs;
@@ -186,6 +186,10 @@ impl Resolve for Mine {
 
     fn addresses(&self, _: &str) -> Result<Vec<IpAddr>, DnsError> {
         Ok(vec![Ipv4Addr::LOCALHOST.into()])
+    }
+
+    fn records(&self, _: &str, _: Rtype) -> Result<RecordSet, DnsError> {
+        Ok(RecordSet::default())
     }
 }
 

@@ -1,5 +1,6 @@
 //! The real binary on real sockets and a real disk, beside the programs that others use: Postfix's smtp-source and
-//! smtp-sink, swaks, curl, msmtp, s-nail, git send-email, Python, mutt, Dovecot, dnsmasq, sslscan, strace, libfaketime.
+//! smtp-sink, swaks, curl, msmtp, s-nail, git send-email, Python, mutt, Dovecot, dnsmasq, unbound, sslscan, strace,
+//! libfaketime.
 //!
 //! Every test has its own directory and its own ports on 127.0.0.1, so any number of them run side by side. A program that
 //! is missing fails its test and names the Debian package. What is counted or measured runs on the release binary (see
@@ -46,3 +47,5 @@ mod signals;
 mod submission;
 /// System calls, syncs and their order, seen by strace.
 mod syscalls;
+/// MTA-STS with an HTTPS server, DANE with unbound and a signed zone.
+mod tls_policy;

@@ -15,6 +15,7 @@
 //! | `limits` | times and sizes: just below the limit, at it, and just above |
 //! | `submitted` | what this host's own clients submit is repaired, in memory and on disk |
 //! | `signed` | DKIM: whose mail is signed, by which key |
+//! | `tls_policy` | MTA-STS and DANE: what is fetched, kept and followed |
 //! | `workers` | several threads at one queue: nothing is sent twice, nothing is forgotten |
 
 mod answers;
@@ -28,5 +29,6 @@ mod restart;
 mod routes;
 mod signed;
 mod submitted;
+mod tls_policy;
 mod workers;
 mod world;

@@ -12,8 +12,8 @@ use crate::engine::site::Site;
 use crate::mail::address::Domain;
 use crate::mail::id::QueueId;
 use crate::mail::mx::{Mx, MxAnswer};
-use crate::net::resolver::{DnsError, DnsErrorKind, Resolve};
-use crate::net::transport::{Connect, Deadline, Transport, WireError};
+use crate::net::resolver::{DnsError, DnsErrorKind, Record, RecordSet, Resolve, Rtype};
+use crate::net::transport::{Connect, Deadline, TcpConnect, Transport, WireError};
 use crate::store::maildir::Maildirs;
 use crate::store::queue::{Queue, Summary};
 use crate::sys::clock::Clock;
@@ -348,6 +348,8 @@ pub enum Peer {
     Host(Arc<Host>),
     /// Another box, with the real server.
     Server(Arc<Server>),
+    /// A real socket.
+    Socket(SocketAddr),
     Refuses,
     TimesOut,
 }
@@ -357,6 +359,8 @@ pub enum Peer {
 pub struct Net {
     mx: Mutex<HashMap<String, Result<MxAnswer, DnsError>>>,
     addresses: Mutex<HashMap<String, Result<Vec<IpAddr>, DnsError>>>,
+    /// What a validating resolver says.
+    records: Mutex<HashMap<(String, Rtype), Result<RecordSet, DnsError>>>,
     peers: Mutex<HashMap<SocketAddr, Peer>>,
     pub attempts: Mutex<Vec<SocketAddr>>,
 }
@@ -379,6 +383,16 @@ impl Net {
 
     pub fn address_error(&self, host: &str, error: DnsError) {
         self.addresses.lock().unwrap().insert(host.to_owned(), Err(error));
+    }
+
+    /// Records that are secure; none, if there are none.
+    pub fn secure(&self, name: &str, rtype: Rtype, data: &[&[u8]]) {
+        let records = data.iter().map(|data| Record::Data(data.to_vec())).collect();
+        self.records(name, rtype, Ok(RecordSet { records, is_secure: true }));
+    }
+
+    pub fn records(&self, name: &str, rtype: Rtype, answer: Result<RecordSet, DnsError>) {
+        self.records.lock().unwrap().insert((name.to_owned(), rtype), answer);
     }
 
     pub fn peer(&self, address: &str, peer: Peer) {
@@ -414,6 +428,11 @@ impl Resolve for Net {
         let known = self.addresses.lock().unwrap().get(host).cloned();
         known.unwrap_or_else(|| Err(dns_error(DnsErrorKind::NoSuchDomain)))
     }
+
+    fn records(&self, name: &str, rtype: Rtype) -> Result<RecordSet, DnsError> {
+        let known = self.records.lock().unwrap().get(&(name.to_owned(), rtype)).cloned();
+        known.unwrap_or_else(|| Ok(RecordSet::default()))
+    }
 }
 
 impl Connect for Net {
@@ -423,6 +442,7 @@ impl Connect for Net {
         match peer {
             Some(Peer::Host(host)) => Ok(Box::new(HostConnection::open(host))),
             Some(Peer::Server(server)) => Ok(server.open()),
+            Some(Peer::Socket(address)) => TcpConnect.connect(address, Duration::from_secs(20)),
             Some(Peer::TimesOut) => Err(WireError::TimedOut),
             Some(Peer::Refuses) | None => {
                 Err(WireError::Io(io::Error::from(io::ErrorKind::ConnectionRefused)))
@@ -441,6 +461,10 @@ impl Resolve for Shared {
 
     fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, DnsError> {
         Resolve::addresses(&*self.0, host)
+    }
+
+    fn records(&self, name: &str, rtype: Rtype) -> Result<RecordSet, DnsError> {
+        Resolve::records(&*self.0, name, rtype)
     }
 }
 
