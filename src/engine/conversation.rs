@@ -33,23 +33,10 @@ struct Manner {
 
 impl Manner {
     /// As the operator wrote (INTERFACE section 2, `[relay]`).
-    fn towards(site: &Site, host: &Host, address: SocketAddr) -> Result<Self, Diagnostic> {
-        let relay = &site.settings.relay;
+    fn towards(site: &Site, host: &Host, address: SocketAddr, login: Option<Login>) -> Self {
         let is_loopback = address.ip().is_loopback();
-        let login = match &host.smarthost {
-            Some(smarthost) if !relay.username.is_empty() && relay.smarthost.contains(smarthost) => {
-                let password = password::read(relay).map_err(|error| {
-                    Diagnostic::local(
-                        EnhancedStatus::POLICY_NOW,
-                        format!("no password for {}: {error}", host.name),
-                    )
-                })?;
-                let name = relay.username.clone();
-                Some(Login { name, password, choice: relay.auth, port: host.port, nonce: password::nonce() })
-            }
-            _ => None,
-        };
-        let (tls, verify) = match (host.smarthost.as_ref().map(|smarthost| smarthost.scheme), relay.tls) {
+        let scheme = host.smarthost.as_ref().map(|smarthost| smarthost.scheme);
+        let (tls, verify) = match (scheme, site.settings.relay.tls) {
             (None, TlsLevel::Off) => (TlsUse::Off, false),
             (None, TlsLevel::Opportunistic) => (TlsUse::WhereOffered, false),
             (None, TlsLevel::Required) | (Some(Scheme::SmtpStartTls | Scheme::Smtps), _) => {
@@ -60,11 +47,32 @@ impl Manner {
             (Some(Scheme::Lmtp), _) if is_loopback => (TlsUse::Off, false),
             (Some(Scheme::Lmtp), _) => (TlsUse::WhereOffered, true),
         };
-        let scheme = host.smarthost.as_ref().map(|smarthost| smarthost.scheme);
         let security = if scheme == Some(Scheme::Smtps) { Security::Verified } else { Security::Clear };
         let is_lmtp = scheme == Some(Scheme::Lmtp);
-        Ok(Self { conduct: Conduct { is_lmtp, security, tls, is_loopback, login, end_point: None }, verify })
+        Self { conduct: Conduct { is_lmtp, security, tls, is_loopback, login, end_point: None }, verify }
     }
+
+    /// The same in clear, where that is allowed: worse than clear is no mail (RFC 7435 §3). Not where a certificate had
+    /// to be right, as whoever shows a false one would get what he wants.
+    fn in_clear(mut self) -> Option<Self> {
+        let may = self.conduct.tls == TlsUse::WhereOffered && !self.verify;
+        self.conduct.tls = TlsUse::Off;
+        may.then_some(self)
+    }
+}
+
+/// Who logs in at a host, if anybody: the password is for the smarthosts that are configured beside it.
+fn login(site: &Site, host: &Host) -> Result<Option<Login>, Diagnostic> {
+    let relay = &site.settings.relay;
+    let is_ours = host.smarthost.as_ref().is_some_and(|smarthost| relay.smarthost.contains(smarthost));
+    if relay.username.is_empty() || !is_ours {
+        return Ok(None);
+    }
+    let password = password::read(relay).map_err(|error| {
+        Diagnostic::local(EnhancedStatus::POLICY_NOW, format!("no password for {}: {error}", host.name))
+    })?;
+    let name = relay.username.clone();
+    Ok(Some(Login { name, password, choice: relay.auth, port: host.port, nonce: String::new() }))
 }
 
 /// An SMTP session on its connection.
@@ -78,10 +86,18 @@ pub struct Conversation {
     /// The name that the certificate has to have, and whether it is looked at.
     host: String,
     verify: bool,
-    has_tls_failed: bool,
     deadline: Deadline,
     /// Which reply the deadline of the read is for.
     awaited: Option<(u32, Deadline)>,
+}
+
+/// Why an address can't be used.
+struct Unusable {
+    diagnostic: Diagnostic,
+    /// TLS, or what came of it, is to blame.
+    is_tls: bool,
+    /// The host has refused the login.
+    is_login: bool,
 }
 
 /// What a conversation has come to.
@@ -95,52 +111,68 @@ pub enum Talk {
 }
 
 impl Conversation {
-    /// Connects to an address of a host, with all that comes before the first message: TLS, EHLO, AUTH.
+    /// Connects to a host by the first of its addresses that serves, with all that comes before the first message: TLS,
+    /// EHLO, AUTH.
     ///
     /// # Errors
-    /// Why this address can't be used now.
+    /// Why none of them can be used now.
     pub fn open(
         forwarder: &Forwarder,
         site: &Arc<Site>,
         host: &Host,
-        address: SocketAddr,
+        mut addresses: Vec<SocketAddr>,
     ) -> Result<Self, Diagnostic> {
-        let manner = Manner::towards(site, host, address)?;
-        let may_fall_back = manner.conduct.tls == TlsUse::WhereOffered && manner.conduct.login.is_none();
-        let in_clear = Conduct { tls: TlsUse::Off, ..manner.conduct.clone() };
-        match Self::open_in(forwarder, site, host, address, manner) {
-            // Worse than clear is no mail: RFC 7435 §3.
-            Err((diagnostic, true)) if may_fall_back => {
+        let login = login(site, host)?;
+        let mut last = None;
+        loop {
+            let (address, transport) = match connect(forwarder, site, host, &mut addresses) {
+                Ok(connected) => connected,
+                // What a host has said is worth more than that its other address says nothing.
+                Err(diagnostic) => return Err(last.unwrap_or(diagnostic)),
+            };
+            let manner = || Manner::towards(site, host, address, login.clone());
+            let mut result = Self::begin(site, host, address, transport, manner());
+            if let (Err(Unusable { diagnostic, is_tls: true, .. }), Some(manner)) =
+                (&result, manner().in_clear())
+            {
                 log::debug!(target: "pillarbox", "event=unreachable host={} reason={diagnostic:?}", host.name);
-                let manner = Manner { conduct: in_clear, verify: false };
-                Self::open_in(forwarder, site, host, address, manner).map_err(|(diagnostic, _)| diagnostic)
+                let (_, transport) = connect(forwarder, site, host, &mut vec![address])?;
+                result = Self::begin(site, host, address, transport, manner);
             }
-            result => result.map_err(|(diagnostic, _)| diagnostic),
+            match result {
+                Ok(conversation) => return Ok(conversation),
+                // Its other addresses have the same users: another failed login is of no use, and counted there.
+                Err(Unusable { diagnostic, is_login: true, .. }) => return Err(diagnostic),
+                Err(Unusable { diagnostic, .. }) if addresses.is_empty() => return Err(diagnostic),
+                Err(Unusable { diagnostic, .. }) => last = Some(diagnostic),
+            }
         }
     }
 
-    /// As `open`; an error says whether TLS was to blame.
-    fn open_in(
-        forwarder: &Forwarder,
+    /// On a connection that has come up.
+    fn begin(
         site: &Arc<Site>,
         host: &Host,
         address: SocketAddr,
+        mut transport: Box<dyn Transport>,
         manner: Manner,
-    ) -> Result<Self, (Diagnostic, bool)> {
-        let unreachable = |doing: &str, error: &WireError| Diagnostic {
-            remote: Some(host.name.clone()),
-            ..Diagnostic::local(
-                EnhancedStatus::NO_ANSWER,
-                format!("{doing} {} [{address}]: {error}", host.name),
-            )
-        };
-        let transport = forwarder.connect.connect(address, limits::CONNECT);
-        let mut transport = transport.map_err(|error| (unreachable("connect to", &error), false))?;
+    ) -> Result<Self, Unusable> {
         let Manner { mut conduct, verify } = manner;
         if conduct.security != Security::Clear {
             let deadline = Deadline::after(limits::TLS_HANDSHAKE);
             let shaken = site.connector.start_tls(&mut transport, &host.name, verify, deadline);
-            conduct.end_point = shaken.map_err(|error| (unreachable("TLS with", &error), true))?;
+            conduct.end_point = shaken.map_err(|error| Unusable {
+                diagnostic: unreachable(
+                    host,
+                    EnhancedStatus::POLICY_NOW,
+                    format!("TLS with {}: {error}", host.name),
+                ),
+                is_tls: true,
+                is_login: false,
+            })?;
+        }
+        if let Some(login) = &mut conduct.login {
+            login.nonce = password::nonce();
         }
         let login = conduct.login.as_ref().map(|login| login.name.clone());
         let mut conversation = Self {
@@ -150,7 +182,6 @@ impl Conversation {
             site: Arc::clone(site),
             host: host.name.clone(),
             verify,
-            has_tls_failed: false,
             deadline: Deadline::after(limits::CLIENT_SESSION),
             awaited: None,
         };
@@ -160,7 +191,14 @@ impl Conversation {
                 Event::Connected { relay, tls, auth: login.as_deref() }.log();
                 Ok(conversation)
             }
-            Err(diagnostic) => Err((diagnostic, conversation.has_tls_failed)),
+            Err(diagnostic) => {
+                let session = &conversation.session;
+                Err(Unusable {
+                    diagnostic,
+                    is_tls: session.has_tls_failed(),
+                    is_login: session.is_login_refused(),
+                })
+            }
         }
     }
 
@@ -195,10 +233,7 @@ impl Conversation {
                 let security = if self.verify { Security::Verified } else { Security::Unverified };
                 self.session.tls_established(security, end_point);
             }
-            Err(error) => {
-                self.has_tls_failed = true;
-                self.session.tls_failed(&error.to_string());
-            }
+            Err(error) => self.session.tls_failed(&error.to_string()),
         }
     }
 
@@ -287,6 +322,26 @@ impl Conversation {
         let deadline = Deadline::after(limits::DATA_BLOCK).min(self.deadline);
         self.transport.write_all(wire, deadline).map_err(lost)
     }
+}
+
+/// Connects to the first of a host's addresses that answers, and takes it out of the list.
+fn connect(
+    forwarder: &Forwarder,
+    site: &Site,
+    host: &Host,
+    addresses: &mut Vec<SocketAddr>,
+) -> Result<(SocketAddr, Box<dyn Transport>), Diagnostic> {
+    let result = forwarder.connect.connect(addresses, &site.settings.relay.source, limits::CONNECT);
+    result.map_err(|failures| {
+        let failures: Vec<String> =
+            failures.iter().map(|(address, error)| format!("[{address}]: {error}")).collect();
+        let text = format!("connect to {} {}", host.name, failures.join(", "));
+        unreachable(host, EnhancedStatus::NO_ANSWER, text)
+    })
+}
+
+fn unreachable(host: &Host, status: EnhancedStatus, text: String) -> Diagnostic {
+    Diagnostic { remote: Some(host.name.clone()), ..Diagnostic::local(status, text) }
 }
 
 fn lost(error: WireError) -> Lost {

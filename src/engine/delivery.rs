@@ -30,7 +30,10 @@ pub fn work(forwarder: &Forwarder, next_hop: &NextHop) {
         let (mut ready, is_new) = match usable {
             Some(conversation) => (conversation, false),
             None => match connect(forwarder, &site, next_hop) {
-                Ok(ready) => (ready, true),
+                Ok(ready) => {
+                    forwarder.board.hop_answered(&hop, forwarder.clock.now().running);
+                    (ready, true)
+                }
                 Err(Unreachable::Message(diagnostic) | Unreachable::Circle(diagnostic)) => {
                     forwarder.fail_all(&hop, job, &diagnostic);
                     // That is an answer, too: the pause of an earlier failure is over.
@@ -74,7 +77,18 @@ fn next_job(forwarder: &Forwarder, hop: &Hop, connected: bool) -> Option<Job> {
 fn connect(forwarder: &Forwarder, site: &Arc<Site>, next_hop: &NextHop) -> Result<Conversation, Unreachable> {
     let resolver = forwarder.resolver.as_ref();
     let mut last: Option<Unreachable> = None;
-    for host in hosts::hosts(site, next_hop, resolver)? {
+    let now = forwarder.clock.now().running;
+    let mut hosts = hosts::hosts(site, next_hop, resolver)?;
+    // A smarthost that could not be used lately is not waited for each time; it is the last hope. The order of MX hosts
+    // is not ours to change: behind this host's own name there must come none.
+    hosts.sort_by_key(|host| host.smarthost.as_ref().is_some_and(|it| forwarder.board.is_silent(it, now)));
+    for host in hosts {
+        let failed = |error: Unreachable| {
+            if let Some(smarthost) = &host.smarthost {
+                forwarder.board.host_failed(smarthost, now);
+            }
+            error
+        };
         let addresses = match hosts::addresses(site, &host, resolver) {
             Ok(addresses) => addresses,
             Err(Unreachable::Circle(diagnostic)) => {
@@ -82,17 +96,15 @@ fn connect(forwarder: &Forwarder, site: &Arc<Site>, next_hop: &NextHop) -> Resul
                 return Err(last.unwrap_or(Unreachable::Message(diagnostic)));
             }
             Err(error) => {
-                last = Some(worse(last, error));
+                last = Some(worse(last, failed(error)));
                 continue;
             }
         };
-        for address in addresses {
-            match Conversation::open(forwarder, site, &host, address) {
-                Ok(conversation) => return Ok(conversation),
-                Err(diagnostic) => {
-                    log::debug!(target: "pillarbox", "event=unreachable host={} reason={diagnostic:?}", host.name);
-                    last = Some(Unreachable::Route(diagnostic));
-                }
+        match Conversation::open(forwarder, site, &host, addresses) {
+            Ok(conversation) => return Ok(conversation),
+            Err(diagnostic) => {
+                log::debug!(target: "pillarbox", "event=unreachable host={} reason={diagnostic:?}", host.name);
+                last = Some(failed(Unreachable::Route(diagnostic)));
             }
         }
     }

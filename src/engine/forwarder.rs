@@ -19,8 +19,9 @@ use crate::mail::date::Now;
 use crate::mail::id::QueueId;
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::EnhancedStatus;
+use crate::net::connect::Connect;
 use crate::net::resolver::Resolve;
-use crate::net::transport::Connect;
+
 use crate::rules::retry::remaining_wait;
 use crate::rules::route::Destination;
 use crate::store::ErrorKind;

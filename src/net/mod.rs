@@ -1,5 +1,6 @@
 //! The wire: sockets with deadlines, TLS, and the resolver.
 
+pub mod connect;
 pub mod resolver;
 pub mod self_signed;
 pub mod tls;

@@ -141,8 +141,12 @@ pub struct Session {
     name: ClientName,
     conduct: Conduct,
     security: Security,
+    /// TLS, or what came of it before the first answer within it, has ended the session.
+    has_tls_failed: bool,
     /// Mechanisms by which the peer did not let us in.
     refused: Vec<Mechanism>,
+    /// What it said to that.
+    refusal: Option<Diagnostic>,
     offer: PeerOffer,
     phase: Phase,
     /// Commands that [`Step::Send`] has not handed out yet.
@@ -166,7 +170,9 @@ impl Session {
             name,
             security: conduct.security,
             conduct,
+            has_tls_failed: false,
             refused: Vec::new(),
+            refusal: None,
             offer: PeerOffer::default(),
             phase: Phase::Greeting,
             unsent: Vec::new(),
@@ -271,6 +277,12 @@ impl Session {
         if self.waiting() == Some(Waiting::FinalDot) {
             text.push_str("; the message may have arrived");
         }
+        self.has_tls_failed = match self.phase {
+            Phase::StartTls => true,
+            // In TLS 1.3 a peer that does not like the handshake says so when it is over.
+            Phase::Ehlo => self.security != self.conduct.security,
+            _ => false,
+        };
         let fault = if *how == Lost::TimedOut { Fault::Unsound } else { Fault::Dropped };
         self.fall(fault, self.own_words(EnhancedStatus::BAD_CONNECTION, text));
     }
@@ -384,8 +396,9 @@ impl Session {
             | Phase::Helo
             | Phase::StartTls
             | Phase::Handshaking
-            | Phase::Auth(..)
             | Phase::Ready { .. } => End::Route(diagnostic),
+            // Who ends the session after a wrong password has said before what is wrong.
+            Phase::Auth(..) => End::Route(self.refusal.take().unwrap_or(diagnostic)),
         };
         self.phase = Phase::Ended(end);
     }

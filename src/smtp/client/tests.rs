@@ -8,7 +8,7 @@
 //! is ready, without one it quits. `= RECIPIENT OUTCOME` and, last, `= session END` are what must come of it. In `S: ` lines
 //! `{N*x}` stands for N times x. A comment `# conduct: WORDS` leads the session otherwise: `lmtp`, `tls=wanted`, `tls=required`,
 //! `smtps`, `loopback`, `login=NAME:PASSWORD`, `auth=WORD`. `S: <tls>`, `<tls unverified>` and `<tls fails: WORDS>` are what
-//! becomes of a handshake.
+//! becomes of a handshake. `= in clear it may serve`: TLS was to blame for the end.
 
 use super::*;
 use crate::mail::address::{Mailbox, ReversePath};
@@ -226,6 +226,9 @@ fn play(transcript: &str, piece: usize) -> String {
             },
             Step::Close(end) => {
                 played.push(format!("= session {}", shown_end(&end)));
+                if session.has_tls_failed() {
+                    played.push("= in clear it may serve".into());
+                }
                 return played.join("\n");
             }
         }
