@@ -237,11 +237,14 @@ impl Conversation {
         }
     }
 
-    /// Whether it may take another message. A peer that has something to say between two messages says goodbye; and
+    /// Whether it may take another message, by the configuration of now: one that was opened under another may be less
+    /// safe than what is wanted since. A peer that has something to say between two messages says goodbye; and
     /// what is left of the session's time must do for any message, or its end would come in the middle of one: a
     /// duplicate, and a pause that the route has not earned.
-    pub fn can_go_on(&mut self) -> bool {
-        !self.transport.has_input() && self.deadline.remaining() > limits::CLIENT_SESSION / 2
+    pub fn can_go_on(&mut self, site: &Arc<Site>) -> bool {
+        Arc::ptr_eq(&self.site, site)
+            && !self.transport.has_input()
+            && self.deadline.remaining() > limits::CLIENT_SESSION / 2
     }
 
     /// Says QUIT, if anybody listens.

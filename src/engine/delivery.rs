@@ -23,7 +23,7 @@ pub fn work(forwarder: &Forwarder, next_hop: &NextHop) {
     while let Some(job) = next_job(forwarder, &hop, conversation.is_some()) {
         let site = forwarder.site();
         let _held = forwarder.hold(&hop, job);
-        let usable = conversation.take_if(Conversation::can_go_on);
+        let usable = conversation.take_if(|conversation| conversation.can_go_on(&site));
         if let Some(conversation) = conversation.take() {
             conversation.leave();
         }

@@ -30,5 +30,7 @@ mod outcomes;
 mod relay;
 /// SIGTERM, SIGHUP, SIGUSR1, and the exit codes.
 mod signals;
+/// Through smarthosts and MX hosts that want TLS and a login: Postfix, Dovecot.
+mod smarthost;
 /// System calls, syncs and their order, seen by strace.
 mod syscalls;
