@@ -215,6 +215,10 @@ impl Session {
             },
             Severity::Permanent => {
                 self.refused.push(mechanism);
+                if mechanism == Mechanism::Plain && reply.code == 535 {
+                    // LOGIN would tell the server the same wrong password once more, and who counts these locks us out.
+                    self.refused.push(Mechanism::Login);
+                }
                 let refusal = answer(
                     &self.remote,
                     reply,
