@@ -72,8 +72,24 @@ pub fn problems(
     if let Err(text) = maildirs {
         tell(places.of("local", "maildir"), text);
     }
-    if let Some(Err(text)) = settings.relay.password_file.as_deref().map(secret) {
-        tell(places.of("relay", "password_file"), text);
+    let relay = &settings.relay;
+    // Read anew for each login, so by the user that root has become.
+    let password = |path: &Path| secret(path).and_then(|()| readable(path, &runs_as));
+    if let Some(Err(text)) = relay.password_file.as_deref().map(password) {
+        match places.of("relay", "password_file") {
+            Some(place) => tell(Some(place), text),
+            None => {
+                let text = format!("{text}, or name another by relay.password_file");
+                tell(places.of("relay", "username"), text);
+            }
+        }
+    }
+    if let Some(Err(text)) = relay.ca_file.as_deref().map(|path| readable(path, &runs_as)) {
+        tell(places.of("relay", "ca_file"), text);
+    }
+    if !relay.username.is_empty() && relay.smarthost.is_empty() {
+        let text = "nobody logs in, as relay.smarthost is empty; name one, or take the name away";
+        tell(places.of("relay", "username"), text.to_owned());
     }
     for (key, text) in certificate(settings, &runs_as) {
         tell(places.of("tls", key), text);

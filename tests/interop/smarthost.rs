@@ -13,7 +13,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 const MESSAGE: &[u8] = b"From: a@box.test\r\nSubject: disk\r\n\r\n.\r\nfull\r\n";
@@ -292,13 +292,16 @@ fn a_wrong_password_pauses_the_route() {
         &[(port, "smart", "-o smtpd_sasl_auth_enable=yes -o smtpd_tls_security_level=encrypt")],
     );
     let _dns = place.dns(&["--host-record=smart.test,127.0.0.1"]);
+    // As systemd hands it over.
     let file = password_file(&place, "wr0ng-battery");
+    fs::rename(&file, file.with_file_name("relay-password")).unwrap();
     place.configure(&format!(
         "relay.smarthost = \"smtp+starttls://smart.test:{port}\"\nrelay.username = \"joe@smart.test\"\n\
-         relay.password_file = {file:?}\nrelay.ca_file = \"{}\"\nlog.level = \"trace\"\n{ROUTE}",
+         relay.ca_file = \"{}\"\nlog.level = \"trace\"\n{ROUTE}",
         place.path("ca.pem").display()
     ));
-    let daemon = place.serve();
+    let mut command = place.command(env!("CARGO_BIN_EXE_pillarbox").as_ref());
+    let daemon = place.run(command.env("CREDENTIALS_DIRECTORY", &place.dir));
     for number in 0..5 {
         send(place.port, "a@box.test", &format!("u{number}@far.test"), MESSAGE);
     }
@@ -313,7 +316,7 @@ fn a_wrong_password_pauses_the_route() {
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(postfix.log().matches(": connect from").count(), 1, "{}", postfix.log());
     assert_eq!(place.queued(), 5);
-    password_file(&place, PASSWORD);
+    fs::rename(password_file(&place, PASSWORD), file.with_file_name("relay-password")).unwrap();
     daemon.signal("HUP");
     place.wait_for_empty_queue(SOON);
     assert_eq!(place.logged(&["event=delivered"]).len(), 5);
@@ -553,4 +556,41 @@ fn dovecot_takes_mail_by_lmtp() {
     assert!(fs::read_to_string(&mail[0]).unwrap().replace("\r\n", "\n").ends_with("\n\n.\nfull\n"));
     assert!(place.wait_for_log(&["event=delivered"]).contains("Saved"));
     daemon.stop();
+}
+
+/// One pillarbox hands its mail to another by STARTTLS and AUTH, and that one keeps it.
+#[test]
+fn pillarbox_is_a_smarthost() {
+    let (near, far) = (Place::new(), Place::new());
+    let authority = Authority::new(&far);
+    authority.sign(&far, "smart", &["smart.test"], 30);
+    let mut passwd = Command::new(env!("CARGO_BIN_EXE_pillarbox"));
+    let mut passwd =
+        passwd.args(["passwd", "joe"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    writeln!(passwd.stdin.take().unwrap(), "{PASSWORD}").unwrap();
+    let users = far.path("users");
+    fs::write(&users, passwd.wait_with_output().unwrap().stdout).unwrap();
+    fs::set_permissions(&users, fs::Permissions::from_mode(0o600)).unwrap();
+    let (port, d) = (free_port(), far.dir.display());
+    far.configure(&format!(
+        "hostname = \"smart.test\"\nlocal.domains = \"far.test\"\nauth.users = {users:?}\n\
+         tls.certificate = \"{d}/smart.pem\"\ntls.key = \"{d}/smart.key\"\n\
+         [[listener]]\naddress = \"127.0.0.1:{port}\"\nkind = \"submission\"\n"
+    ));
+    let smart = far.serve();
+    let _dns = near.dns(&["--host-record=smart.test,127.0.0.1"]);
+    let file = password_file(&near, PASSWORD);
+    near.configure(&format!(
+        "relay.smarthost = \"smtp+starttls://smart.test:{port}\"\nrelay.username = \"joe\"\n\
+         relay.password_command = \"/bin/cat {}\"\nrelay.ca_file = \"{d}/ca.pem\"\n{ROUTE}",
+        file.display()
+    ));
+    let daemon = near.serve();
+    send(near.port, "a@box.test", "them@far.test", MESSAGE);
+    let mail = far.wait_for_mail("them", 1);
+    assert!(mail[0].ends_with(b"\n\n.\nfull\n"));
+    far.wait_for_log(&["event=accepted", "TLSv1.3", "auth=joe"]);
+    near.wait_for_empty_queue(SOON);
+    daemon.stop();
+    smart.stop();
 }
