@@ -12,7 +12,7 @@ use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::EnhancedStatus;
 use crate::net::transport::{Deadline, Transport, WireError};
 use crate::smtp::client::{Conduct, End, Login, Lost, Security, Session, Step, TlsUse, Waiting};
-use crate::smtp::data::DotEncoder;
+use crate::smtp::data::{DotEncoder, encode_chunk};
 use crate::smtp::limits;
 use crate::store::queue::Entry;
 use std::io::Read;
@@ -260,11 +260,14 @@ impl Conversation {
                 Step::Send(octets) => self.send(&octets),
                 Step::Read { waiting, reply } => self.read(waiting, reply),
                 Step::StartTls => self.start_tls(),
-                Step::SendContent => match content.map(|entry| self.send_content(entry)) {
-                    Some(Ok(())) => self.session.content_sent(),
-                    Some(Err(lost)) => self.session.lost(&lost),
-                    None => self.session.lost(&Lost::Broken("there is no message to send".into())),
-                },
+                step @ (Step::SendContent | Step::SendChunk) => {
+                    let dots = (step == Step::SendContent).then(DotEncoder::default);
+                    match content.map(|entry| self.send_content(entry, dots)) {
+                        Some(Ok(())) => self.session.content_sent(),
+                        Some(Err(lost)) => self.session.lost(&lost),
+                        None => self.session.lost(&Lost::Broken("there is no message to send".into())),
+                    }
+                }
                 Step::Finished(outcomes) => return Talk::Finished(outcomes),
                 Step::Ready => return Talk::Ready,
                 Step::Close(end) => return Talk::Over(end),
@@ -300,8 +303,10 @@ impl Conversation {
         }
     }
 
-    fn send_content(&mut self, entry: &Entry) -> Result<(), Lost> {
-        let (mut encoder, mut content) = (DotEncoder::default(), entry.content(0));
+    /// By DATA through `dots`; without, as the one chunk whose size was told.
+    fn send_content(&mut self, entry: &Entry, mut dots: Option<DotEncoder>) -> Result<(), Lost> {
+        let mut content = entry.content(0);
+        let mut chunk_left = entry.message_octets() + entry.message_lines();
         let size = usize::try_from(entry.message_octets()).unwrap_or(usize::MAX).clamp(1, PIECE_OCTETS);
         let (mut piece, mut wire) = (vec![0; size], Vec::with_capacity(size + size / 16));
         let mut left = entry.message_octets();
@@ -311,13 +316,29 @@ impl Conversation {
                 return Err(Lost::Broken("the queue file has become shorter".into()));
             }
             left = left.saturating_sub(length as u64);
-            encoder.encode(piece.get(..length).unwrap_or_default(), &mut wire);
+            let octets = piece.get(..length).unwrap_or_default();
+            match &mut dots {
+                Some(dots) => dots.encode(octets, &mut wire),
+                None => {
+                    let before = wire.len();
+                    encode_chunk(octets, &mut wire);
+                    // More than was told would be taken for commands, less would be waited for.
+                    chunk_left = chunk_left.wrapping_sub((wire.len() - before) as u64);
+                    if chunk_left > u64::MAX / 2 || (left == 0 && chunk_left != 0) {
+                        return Err(Lost::Broken(
+                            "the message has another size than its queue file says".into(),
+                        ));
+                    }
+                }
+            }
             if left > 0 {
                 self.write_data(&wire)?;
                 wire.clear();
             }
         }
-        encoder.finish(&mut wire);
+        if let Some(dots) = dots {
+            dots.finish(&mut wire);
+        }
         self.write_data(&wire)
     }
 

@@ -267,6 +267,8 @@ fn postfix_with_dovecots_auth_takes_every_mechanism() {
             number + 1
         );
     }
+    // A chunk has no dots to be doubled.
+    postfix.wait_for_log(&["disconnect from", "mail=1 rcpt=1 bdat=1 quit=1"], ways.len());
     let inbox = place.path("inbox/them/new");
     wait_until("all have arrived", SOON, || files(&inbox).len() == ways.len());
     for file in files(&inbox) {

@@ -1,7 +1,7 @@
 //! Plays the transcripts of `tests/transcripts/client`, walks the card of all answers, and tries arbitrary replies.
 //!
 //! A transcript's first line cites its rule. `C: ` is a line that the client must send; `C: <content>` is the message with
-//! its final dot. `S: ` is a line of the server; such lines in a row arrive together. `S: <closed>`, `<silence>`,
+//! its final dot, `C: <chunk>` without. `S: ` is a line of the server; such lines in a row arrive together. `S: <closed>`, `<silence>`,
 //! `<closed early>` (while the content is sent) and `<broken: WORDS>` are what can happen instead. `> SENDER RECIPIENT… [size=N] [8bit] [utf8] [requiretls] [dsn]` (`dsn`: RET=HDRS
 //! ENVID=e1, and for each recipient NOTIFY=FAILURE ORCPT=rfc822;o; `3*@b.example`
 //! stands for three recipients) hands the client a message once it
@@ -198,9 +198,10 @@ fn play(transcript: &str, piece: usize) -> String {
                     }
                 }
             }
-            Step::SendContent => {
-                played.push("C: <content>".into());
-                server.next_if_eq(&"C: <content>");
+            step @ (Step::SendContent | Step::SendChunk) => {
+                let line = if step == Step::SendChunk { "C: <chunk>" } else { "C: <content>" };
+                played.push(line.into());
+                server.next_if_eq(&line);
                 match server.next_if_eq(&"S: <closed early>") {
                     Some(line) => {
                         played.push(line.to_owned());
@@ -283,7 +284,7 @@ impl Peer {
                     let text = String::from_utf8(octets).unwrap();
                     self.asked.extend(text.lines().map(kind));
                 }
-                Step::SendContent => {
+                Step::SendContent | Step::SendChunk => {
                     self.asked.push(Waiting::FinalDot);
                     self.session.content_sent();
                 }
