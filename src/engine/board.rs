@@ -82,7 +82,7 @@ struct Inner {
     messages: HashMap<QueueId, u64>,
     octets: u64,
     workers: usize,
-    /// Hops that have answered lately, and when; the latest stands last.
+    /// Hops that have answered lately, and when.
     answered: Vec<(Hop, Duration)>,
     /// Smarthosts that could not be used, and until when others go first.
     silent: Vec<(Smarthost, Duration)>,
@@ -277,16 +277,18 @@ impl Board {
     /// A hop has answered, and let us in: it may have more than one connection, of those that are kept for such hops.
     pub fn hop_answered(&self, hop: &Hop, now: Duration) {
         let mut inner = lock(&self.inner);
-        let was_known = inner.has_answered(hop, now);
-        inner.answered.retain(|(known, _)| known != hop);
+        if let Some((_, at)) = inner.answered.iter_mut().find(|(known, _)| known == hop) {
+            *at = now;
+            return;
+        }
         if inner.answered.len() >= ANSWERED_MAX {
-            inner.answered.remove(0);
+            let oldest = inner.answered.iter().enumerate().min_by_key(|(_, (_, at))| *at);
+            let oldest = oldest.map_or(0, |(place, _)| place);
+            inner.answered.swap_remove(oldest);
         }
         inner.answered.push((hop.clone(), now));
         drop(inner);
-        if !was_known {
-            self.changed.notify_one();
-        }
+        self.changed.notify_one();
     }
 
     /// A smarthost could not be used: others go first for a while.
@@ -415,10 +417,6 @@ impl Board {
 }
 
 impl Inner {
-    fn has_answered(&self, hop: &Hop, now: Duration) -> bool {
-        self.answered.iter().any(|(known, at)| known == hop && now.saturating_sub(*at) < LATELY)
-    }
-
     /// The schedule is for what leaves this host.
     fn parks(&self, hop: &Hop) -> bool {
         self.parked && *hop != Hop::Local
@@ -575,13 +573,15 @@ mod tests {
     fn what_has_answered_is_remembered_within_bounds() {
         let board = Board::default();
         for n in 0..2 * ANSWERED_MAX {
-            board.hop_answered(&hop(&format!("d{n}.example")), seconds(1));
-            board.hop_answered(&hop("always.example"), seconds(1));
+            board.hop_answered(&hop(&format!("d{n}.example")), seconds(n as u64));
+            board.hop_answered(&hop("always.example"), seconds(n as u64));
         }
         let inner = lock(&board.inner);
+        let has_answered = |name: &str| inner.answered.iter().any(|(known, _)| *known == hop(name));
         assert_eq!(inner.answered.len(), ANSWERED_MAX);
-        assert!(inner.has_answered(&hop("always.example"), seconds(2)));
-        assert!(!inner.has_answered(&hop("d0.example"), seconds(2)));
+        assert!(
+            has_answered("always.example") && has_answered("d127.example") && !has_answered("d0.example")
+        );
     }
 
     /// Two workers would else fail at the same route one after the other, and double its pause.

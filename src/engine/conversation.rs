@@ -375,3 +375,50 @@ fn lost(error: WireError) -> Lost {
         WireError::Io(error) => Lost::Broken(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::address::Domain;
+
+    /// Who gets TLS, whose certificate has to be right, and who may get clear when TLS fails.
+    #[test]
+    fn each_kind_of_host_is_talked_to_in_its_manner() {
+        use TlsUse::{Off, Required, WhereOffered};
+        for (tls, url, login, ip, expected) in [
+            ("opportunistic", None, false, "192.0.2.1", (WhereOffered, false, true)),
+            ("opportunistic", None, false, "127.0.0.1", (WhereOffered, false, true)),
+            ("off", None, false, "192.0.2.1", (Off, false, false)),
+            ("required", None, false, "192.0.2.1", (Required, true, false)),
+            ("off", Some("smtps://h.example"), true, "192.0.2.1", (Required, true, false)),
+            ("off", Some("smtps://h.example"), true, "127.0.0.1", (Required, true, false)),
+            ("off", Some("smtp+starttls://h.example"), false, "192.0.2.1", (Required, true, false)),
+            ("off", Some("smtp://h.example"), false, "192.0.2.1", (WhereOffered, false, true)),
+            ("off", Some("smtp://h.example"), true, "192.0.2.1", (WhereOffered, true, false)),
+            ("off", Some("smtp://h.example"), true, "127.0.0.1", (WhereOffered, false, true)),
+            // Where a certificate has to be right, a wrong one is no way to the clear text.
+            ("off", Some("lmtp://h.example:24"), false, "192.0.2.1", (WhereOffered, true, false)),
+            ("off", Some("lmtp://h.example:24"), false, "127.0.0.1", (Off, false, false)),
+        ] {
+            let smarthost = url.map(|url| format!("smarthost = \"{url}\"\n")).unwrap_or_default();
+            let text = format!("[relay]\ntls = \"{tls}\"\n{smarthost}");
+            let settings = crate::config::parse(&text, "f").unwrap();
+            let smarthost = settings.relay.smarthost.first().cloned();
+            let site = Site::new(settings, Domain::parse("box.example").unwrap(), None);
+            let host = Host { name: "h.example".into(), port: 25, smarthost };
+            let login = login.then(|| Login {
+                name: "joe".into(),
+                password: crate::smtp::sasl::Secret::new(b"x".to_vec()),
+                choice: "auto",
+                port: 25,
+                nonce: String::new(),
+            });
+            let address = SocketAddr::new(ip.parse().unwrap(), 25);
+            let manner = Manner::towards(&site, &host, address, login);
+            let (found, verify) = (manner.conduct.tls, manner.verify);
+            let in_clear = manner.in_clear();
+            assert!(in_clear.as_ref().is_none_or(|manner| manner.conduct.tls == Off));
+            assert_eq!((found, verify, in_clear.is_some()), expected, "{tls} {url:?} {ip}");
+        }
+    }
+}

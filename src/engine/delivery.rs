@@ -30,10 +30,7 @@ pub fn work(forwarder: &Forwarder, next_hop: &NextHop) {
         let (mut ready, is_new) = match usable {
             Some(conversation) => (conversation, false),
             None => match connect(forwarder, &site, next_hop) {
-                Ok(ready) => {
-                    forwarder.board.hop_answered(&hop, forwarder.clock.now().running);
-                    (ready, true)
-                }
+                Ok(ready) => (ready, true),
                 Err(Unreachable::Message(diagnostic) | Unreachable::Circle(diagnostic)) => {
                     forwarder.fail_all(&hop, job, &diagnostic);
                     // That is an answer, too: the pause of an earlier failure is over.
@@ -45,6 +42,7 @@ pub fn work(forwarder: &Forwarder, next_hop: &NextHop) {
                 }
             },
         };
+        forwarder.board.hop_answered(&hop, forwarder.clock.now().running);
         let end = deliver(forwarder, &hop, job, &mut ready);
         if let Some(End::Route(diagnostic)) = end {
             return forwarder.route_failed(&hop, None, &diagnostic);
