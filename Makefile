@@ -16,7 +16,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 BUILD_NEEDS = cc=gcc /usr/include/stdlib.h=libc6-dev pkg-config=pkg-config /usr/include/openssl/ssl.h=libssl-dev
 BENCH_NEEDS = smtp-source=postfix
 TEST_NEEDS  = $(BENCH_NEEDS) swaks=swaks curl=curl openssl=openssl python3=python3 dnsmasq=dnsmasq-base mutt=mutt msmtp=msmtp \
-              dovecot=dovecot-core /usr/lib/dovecot/imap=dovecot-imapd strace=strace faketime=faketime
+              dovecot=dovecot-core /usr/lib/dovecot/imap=dovecot-imapd /usr/lib/dovecot/lmtp=dovecot-lmtpd strace=strace faketime=faketime
 
 .PHONY: help run test lint bench install clean
 
