@@ -72,7 +72,17 @@ pub fn problems(
         tell(places.of("local", "maildir"), text);
     }
     for (table, key, text) in read_again(settings, places, &runs_as) {
-        tell(places.of(table, key), text);
+        match places.of(table, key) {
+            None if key == "password_file" => {
+                let text = format!("{text}, or name another by relay.password_file");
+                tell(places.of("relay", "username"), text);
+            }
+            place => tell(place, text),
+        }
+    }
+    if !settings.relay.username.is_empty() && settings.relay.smarthost.is_empty() {
+        let text = "nobody logs in, as relay.smarthost is empty; name one, or take the name away";
+        tell(places.of("relay", "username"), text.to_owned());
     }
     for (i, key) in settings.dkim.iter().filter_map(|dkim| dkim.key.as_deref()).enumerate() {
         if let Err(text) = secret(key).and_then(|()| readable(key, &runs_as)) {

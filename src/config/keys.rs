@@ -284,7 +284,7 @@ tables! {
         /// Port of MX hosts.
         port: u16 = 25, Now, one(port);
         /// Local addresses to connect from.
-        source: Vec<IpAddr> = [], Later, list(ip);
+        source: Vec<IpAddr> = [], Now, list(ip);
         /// any | ipv4 | ipv6
         family: Family = "any", Now, one(choice(&FAMILIES));
         /// Connections at once, in all.

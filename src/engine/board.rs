@@ -5,7 +5,7 @@
 //! time (see `rules::running_clock`), so a jump of the clock moves nothing here. No lock is held over I/O.
 
 use crate::mail::id::QueueId;
-use crate::mail::next_hop::NextHop;
+use crate::mail::next_hop::{NextHop, Smarthost};
 use crate::mail::outcome::Diagnostic;
 use crate::rules::breaker::Breaker;
 use std::collections::hash_map::Entry;
@@ -61,6 +61,13 @@ pub enum Next {
     Stop,
 }
 
+/// A hop that has answered within this time has a claim to connections.
+const LATELY: Duration = Duration::from_secs(600);
+/// So many of these are remembered.
+const ANSWERED_MAX: usize = 64;
+/// A smarthost that could not be used is asked last for this time.
+const SILENCE: Duration = Duration::from_secs(300);
+
 /// The index.
 #[derive(Debug, Default)]
 pub struct Board {
@@ -75,6 +82,10 @@ struct Inner {
     messages: HashMap<QueueId, u64>,
     octets: u64,
     workers: usize,
+    /// Hops that have answered lately, and when.
+    answered: Vec<(Hop, Duration)>,
+    /// Smarthosts that could not be used, and until when others go first.
+    silent: Vec<(Smarthost, Duration)>,
     /// With a schedule: new mail waits until it fires.
     parked: bool,
     stopping: bool,
@@ -263,6 +274,36 @@ impl Board {
         self.changed.notify_all();
     }
 
+    /// A hop has answered, and let us in: it may have more than one connection, of those that are kept for such hops.
+    pub fn hop_answered(&self, hop: &Hop, now: Duration) {
+        let mut inner = lock(&self.inner);
+        if let Some((_, at)) = inner.answered.iter_mut().find(|(known, _)| known == hop) {
+            *at = now;
+            return;
+        }
+        if inner.answered.len() >= ANSWERED_MAX {
+            let oldest = inner.answered.iter().enumerate().min_by_key(|(_, (_, at))| *at);
+            let oldest = oldest.map_or(0, |(place, _)| place);
+            inner.answered.swap_remove(oldest);
+        }
+        inner.answered.push((hop.clone(), now));
+        drop(inner);
+        self.changed.notify_one();
+    }
+
+    /// A smarthost could not be used: others go first for a while.
+    pub fn host_failed(&self, host: &Smarthost, now: Duration) {
+        let mut inner = lock(&self.inner);
+        inner.silent.retain(|(known, until)| known != host && *until > now);
+        inner.silent.push((host.clone(), now.saturating_add(SILENCE)));
+    }
+
+    /// Whether a smarthost could not be used a while ago.
+    #[must_use]
+    pub fn is_silent(&self, host: &Smarthost, now: Duration) -> bool {
+        lock(&self.inner).silent.iter().any(|(known, until)| known == host && *until > now)
+    }
+
     /// The hop works.
     pub fn hop_succeeded(&self, hop: &Hop) {
         if let Some(route) = lock(&self.inner).routes.get_mut(hop) {
@@ -282,6 +323,7 @@ impl Board {
         lifetime: Duration,
     ) -> (Duration, Vec<Job>) {
         let mut inner = lock(&self.inner);
+        inner.answered.retain(|(known, _)| known != hop);
         let route = inner.routes.entry(hop.clone()).or_default();
         let pause = step(route.breaker.failures() + 1);
         route.breaker.failed(now, pause, reason.clone());
@@ -331,6 +373,7 @@ impl Board {
     /// Everything is due now, and no hop pauses.
     pub fn flush(&self, now: Duration) {
         let mut inner = lock(&self.inner);
+        inner.silent.clear();
         for route in inner.routes.values_mut() {
             route.breaker.clear();
             let waiting = std::mem::take(&mut route.waiting);
@@ -350,6 +393,7 @@ impl Board {
     /// Forgets what waits and all pauses, since routes have changed; what is being worked on is put back by its worker.
     pub fn clear_routes(&self) {
         let mut inner = lock(&self.inner);
+        inner.silent.clear();
         for route in inner.routes.values_mut() {
             route.waiting.clear();
             route.due.clear();
@@ -412,6 +456,12 @@ impl Inner {
             .retain(|_, route| route.workers > 0 || !route.waiting.is_empty() || route.breaker.is_open(now));
         let mut earliest: Option<Duration> = None;
         let mut found = None;
+        self.answered.retain(|(_, at)| now.saturating_sub(*at) < LATELY);
+        let has_answered = |hop: &Hop| self.answered.iter().any(|(known, _)| known == hop);
+        let at_strangers = |(hop, route): (&Hop, &Route)| {
+            if *hop == Hop::Local || has_answered(hop) { 0 } else { route.workers }
+        };
+        let strangers: usize = self.routes.iter().map(at_strangers).sum();
         for (hop, route) in &mut self.routes {
             let Some(&(due, _)) = route.waiting.keys().next() else { continue };
             let pause = route.breaker.pause().map_or(Duration::ZERO, |pause| pause.until);
@@ -424,7 +474,11 @@ impl Inner {
                 Hop::Local => route.workers == 0,
                 // The one try after a pause has the hop to itself, or it would not get a message.
                 Hop::Relay(_) if route.breaker.pause().is_some() && route.workers > 0 => false,
-                Hop::Relay(_) => self.workers < caps.total && route.workers < caps.per_hop,
+                Hop::Relay(_) if self.workers >= caps.total => false,
+                Hop::Relay(_) if has_answered(hop) => route.workers < caps.per_hop,
+                // One looks whether somebody is there, or all would wait for who does not answer; and half of the
+                // connections are kept for those who do.
+                Hop::Relay(_) => route.workers == 0 && strangers < (caps.total / 2).max(1),
             };
             if has_room && route.idle.is_empty() && route.breaker.admit(now) {
                 route.workers += 1;
@@ -480,6 +534,7 @@ mod tests {
         }
         let mut working = Vec::new();
         while let Next::Work(hop) = board.next(seconds(9), CAPS) {
+            board.hop_answered(&hop, seconds(9));
             working.push(hop);
         }
         assert_eq!(working.len(), 2);
@@ -489,6 +544,55 @@ mod tests {
         assert_eq!(board.take(&hop("a.example"), seconds(9)), Some(job(1)));
         assert_eq!(board.take(&hop("a.example"), seconds(1)), None);
         assert_eq!(board.take(&hop("a.example"), seconds(2)), Some(job(2)));
+    }
+
+    /// Half of the connections are kept for those that have answered lately; the others get one each, to begin with.
+    #[test]
+    fn hops_that_do_not_answer_leave_connections_for_those_that_do() {
+        let board = Board::default();
+        let caps = WorkerCaps { total: 4, per_hop: 3 };
+        let names = ["a.example", "b.example", "c.example", "d.example"];
+        for (n, name) in (0..).zip(names.iter().cycle().take(16)) {
+            board.submit(hop(name), job(n), seconds(0));
+        }
+        let start = |now: u64| match board.next(seconds(now), caps) {
+            Next::Work(hop) => Some(hop),
+            _ => None,
+        };
+        let (first, second) = (start(1).unwrap(), start(1).unwrap());
+        assert_ne!(first, second);
+        assert_eq!(start(1), None, "two of four");
+        board.hop_answered(&first, seconds(2));
+        // The place that the first has left is for another stranger; what is kept is for the first.
+        let more = [start(2).unwrap(), start(2).unwrap()];
+        assert!(more.iter().filter(|hop| **hop != first).count() <= 1, "{more:?}");
+        assert!(!more.contains(&second), "one looks whether somebody is there");
+        assert_eq!(start(2), None, "all four");
+        // After a failure, and after a while, it is a stranger again.
+        more.iter().chain([&first, &second]).for_each(|hop| board.worker_ended(hop));
+        let reason = Diagnostic::local(EnhancedStatus::NO_ANSWER, "no answer");
+        board.hop_failed(&first, None, seconds(3), &|_| seconds(1), &reason, LONG);
+        board.hop_succeeded(&first);
+        board.hop_answered(&second, seconds(3));
+        let later = LATELY.as_secs() + 3;
+        let work = [start(later).unwrap(), start(later).unwrap()];
+        assert_eq!(start(later), None, "{work:?}");
+        assert_ne!(work[0], work[1]);
+    }
+
+    #[test]
+    fn what_has_answered_is_remembered_within_bounds() {
+        let board = Board::default();
+        for n in 0..2 * ANSWERED_MAX {
+            board.hop_answered(&hop(&format!("d{n}.example")), seconds(n as u64));
+            board.hop_answered(&hop("always.example"), seconds(n as u64));
+        }
+        let inner = lock(&board.inner);
+        let has_answered = |name: &str| inner.answered.iter().any(|(known, _)| *known == hop(name));
+        assert_eq!(inner.answered.len(), ANSWERED_MAX);
+        assert!(
+            has_answered("always.example") && has_answered("d127.example") && !has_answered("d0.example")
+        );
     }
 
     /// Two workers would else fail at the same route one after the other, and double its pause.
@@ -516,6 +620,7 @@ mod tests {
         assert_eq!(failed, (seconds(60), vec![]));
         assert_eq!(board.next(seconds(2), CAPS), Next::Work(hop("b.example")));
         assert_eq!(board.take(&hop("b.example"), seconds(2)), Some(job(2)));
+        board.worker_ended(&hop("b.example"));
         assert_eq!(board.next(seconds(2), CAPS), Next::Wait(Some(seconds(61))));
         assert_eq!(board.pause_reason(&hop("a.example"), seconds(2)), Some(reason));
         assert_eq!(board.next(seconds(61), CAPS), Next::Work(hop("a.example")));
@@ -524,6 +629,7 @@ mod tests {
             board.next(seconds(62), WorkerCaps { total: 9, per_hop: 9 }),
             Next::Wait(Some(seconds(61 + 3600)))
         );
+        board.worker_ended(&hop("a.example"));
         board.flush(seconds(63));
         assert_eq!(
             board.next(seconds(63), WorkerCaps { total: 9, per_hop: 9 }),

@@ -8,8 +8,9 @@ use super::forwarder::{Forwarder, Outbox, SiteHandle, current};
 use super::intake::Intake;
 use super::listener::{self, Listener};
 use super::site::Site;
+use crate::net::connect::TcpConnect;
 use crate::net::resolver::{Resolver, SystemFiles};
-use crate::net::transport::{Deadline, TcpConnect};
+use crate::net::transport::Deadline;
 use crate::store::maildir::Maildirs;
 use crate::store::queue::Queue;
 use crate::sys;
@@ -57,8 +58,13 @@ impl Daemon {
             ids: AtomicUsize::new(sys::random() as usize),
             sweeps: Mutex::default(),
         });
-        let forwarder =
-            Forwarder::new(&outbox, Arc::clone(&intake), Box::new(resolver), Box::new(TcpConnect), LINGER);
+        let forwarder = Forwarder::new(
+            &outbox,
+            Arc::clone(&intake),
+            Box::new(resolver),
+            Box::new(TcpConnect::default()),
+            LINGER,
+        );
         Self { site, connections: Arc::new(Connections::default()), intake, forwarder: Arc::new(forwarder) }
     }
 

@@ -20,8 +20,9 @@ use super::tls_policy::StsPolicies;
 use crate::mail::date::Now;
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::EnhancedStatus;
+use crate::net::connect::Connect;
 use crate::net::resolver::Resolve;
-use crate::net::transport::Connect;
+
 use crate::rules::retry::remaining_wait;
 use crate::store::ErrorKind;
 use crate::store::queue::{self, Checkout, Durability, Entry, Queue, Record};

@@ -4,8 +4,9 @@
 //! policy's life), never reads more than [`POLICY_MAX_OCTETS`] or past the deadline. What fails says why in words; what it
 //! means for the domain's mail is not decided here.
 
+use super::connect::Connect;
 use super::tls_client::{Connector, Verify};
-use super::transport::{Connect, Deadline, Transport, WireError};
+use super::transport::{Deadline, Transport, WireError};
 use std::net::SocketAddr;
 
 /// Port of HTTPS.
@@ -28,12 +29,11 @@ pub fn fetch(
     addresses: &[SocketAddr],
     deadline: Deadline,
 ) -> Result<String, String> {
-    let mut failure = "it has no address".to_owned();
-    let connected = addresses.iter().find_map(|&address| {
-        let transport = connect.connect(address, deadline.remaining());
-        transport.map_err(|error| failure = format!("connect to [{address}]: {error}")).ok()
-    });
-    let Some(mut transport) = connected else { return Err(failure) };
+    let connected = connect.connect(&mut addresses.to_vec(), &[], deadline.remaining());
+    let (_, mut transport) = connected.map_err(|failures| match failures.last() {
+        Some((address, error)) => format!("connect to [{address}]: {error}"),
+        None => "it has no address".to_owned(),
+    })?;
     let shaken = connector.start_tls(&mut transport, host, Verify::Name, deadline);
     shaken.map_err(|error| format!("TLS: {error}"))?;
     let request = format!(

@@ -218,3 +218,68 @@ impl Drop for TlsClientTransport {
         let _ = self.stream.shutdown();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::transport::{Stopwatch, TcpTransport};
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::Arc;
+
+    /// What becomes of a handshake with a peer that does this.
+    fn shake(peer: impl FnOnce(TcpStream) + Send + 'static, patience: Duration) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let far = listener.accept().unwrap().0;
+        let peer = std::thread::spawn(move || peer(far));
+        let mut transport: Box<dyn Transport> = Box::new(TcpTransport::new(Arc::new(near)));
+        let connector = Connector::new(None);
+        let shaken =
+            connector.start_tls(&mut transport, "mx.example", Verify::Nothing, Deadline::after(patience));
+        assert!(matches!(transport.read(&mut [0], Deadline::after(patience)), Err(WireError::Closed)));
+        drop(transport);
+        peer.join().unwrap();
+        shaken.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_peer_that_hangs_in_the_handshake_is_left_at_the_deadline() {
+        let stopwatch = Stopwatch::start();
+        let silent = |mut far: TcpStream| drop(far.read_to_end(&mut Vec::new()));
+        assert_eq!(shake(silent, Duration::from_millis(80)), "timed out");
+        // Nor does an octet now and then lengthen it: the beginning of a record that is never whole.
+        let slow = |mut far: TcpStream| {
+            for octet in [0x16, 3, 3, 0x40, 0].into_iter().chain(std::iter::repeat(2)) {
+                crate::sys::thread::sleep(Duration::from_millis(15));
+                if far.write_all(&[octet]).is_err() {
+                    return;
+                }
+            }
+        };
+        assert_eq!(shake(slow, Duration::from_millis(150)), "timed out");
+        assert!(stopwatch.elapsed() < Duration::from_secs(20));
+    }
+
+    #[test]
+    fn a_handshake_that_fails_says_why_in_words() {
+        let long = Duration::from_secs(20);
+        let garbage = |mut far: TcpStream| far.write_all(b"554 go away, this is no TLS\r\n").unwrap();
+        assert_eq!(shake(garbage, long), "wrong version number");
+        let closed = shake(|mut far| drop(far.read(&mut [0; 4096])), long);
+        assert!(!closed.contains("error:") && !closed.is_empty(), "{closed}");
+    }
+
+    #[test]
+    fn a_file_without_anchors_is_told() {
+        let path = std::env::temp_dir().join(format!("pillarbox-anchors-{}", std::process::id()));
+        assert!(anchors(&path).err().unwrap().contains("can't be read"));
+        for (text, words) in [
+            ("", "holds no certificate in PEM"),
+            ("-----BEGIN CERTIFICATE-----\nxx\n-----END CERTIFICATE-----\n", "a damaged certificate"),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            assert!(anchors(&path).err().unwrap().contains(words));
+        }
+        std::fs::remove_file(path).unwrap();
+    }
+}

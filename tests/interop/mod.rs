@@ -43,6 +43,8 @@ mod secured;
 mod service;
 /// SIGTERM, SIGHUP, SIGUSR1, and the exit codes.
 mod signals;
+/// Through smarthosts and MX hosts that want TLS and a login: Postfix, Dovecot.
+mod smarthost;
 /// The clients that people use, through TLS and AUTH; LMTP; the users file.
 mod submission;
 /// System calls, syncs and their order, seen by strace.

@@ -12,8 +12,9 @@ use crate::engine::site::Site;
 use crate::mail::address::Domain;
 use crate::mail::id::QueueId;
 use crate::mail::mx::{Mx, MxAnswer};
+use crate::net::connect::{Connect, Failures, TcpConnect};
 use crate::net::resolver::{DnsError, DnsErrorKind, Record, RecordSet, Resolve, Rtype};
-use crate::net::transport::{Connect, Deadline, TcpConnect, Transport, WireError};
+use crate::net::transport::{Deadline, Transport, WireError};
 use crate::store::maildir::Maildirs;
 use crate::store::queue::{Queue, Summary};
 use crate::sys::clock::Clock;
@@ -436,18 +437,32 @@ impl Resolve for Net {
 }
 
 impl Connect for Net {
-    fn connect(&self, address: SocketAddr, _: Duration) -> Result<Box<dyn Transport>, WireError> {
-        self.attempts.lock().unwrap().push(address);
-        let peer = self.peers.lock().unwrap().get(&address).cloned();
-        match peer {
-            Some(Peer::Host(host)) => Ok(Box::new(HostConnection::open(host))),
-            Some(Peer::Server(server)) => Ok(server.open()),
-            Some(Peer::Socket(address)) => TcpConnect.connect(address, Duration::from_secs(20)),
-            Some(Peer::TimesOut) => Err(WireError::TimedOut),
-            Some(Peer::Refuses) | None => {
-                Err(WireError::Io(io::Error::from(io::ErrorKind::ConnectionRefused)))
-            }
+    /// One after the other.
+    fn connect(
+        &self,
+        addresses: &mut Vec<SocketAddr>,
+        _: &[IpAddr],
+        _: Duration,
+    ) -> Result<(SocketAddr, Box<dyn Transport>), Failures> {
+        let mut failures = Failures::new();
+        while !addresses.is_empty() {
+            let address = addresses.remove(0);
+            self.attempts.lock().unwrap().push(address);
+            let peer = self.peers.lock().unwrap().get(&address).cloned();
+            let error = match peer {
+                Some(Peer::Host(host)) => return Ok((address, Box::new(HostConnection::open(host)))),
+                Some(Peer::Server(server)) => return Ok((address, server.open())),
+                Some(Peer::Socket(real)) => {
+                    let connected =
+                        TcpConnect::default().connect(&mut vec![real], &[], Duration::from_secs(20));
+                    return connected.map(|(_, transport)| (address, transport));
+                }
+                Some(Peer::TimesOut) => WireError::TimedOut,
+                Some(Peer::Refuses) | None => io::Error::from(io::ErrorKind::ConnectionRefused).into(),
+            };
+            failures.push((address, error));
         }
+        Err(failures)
     }
 }
 
@@ -469,8 +484,13 @@ impl Resolve for Shared {
 }
 
 impl Connect for Shared {
-    fn connect(&self, address: SocketAddr, timeout: Duration) -> Result<Box<dyn Transport>, WireError> {
-        Connect::connect(&*self.0, address, timeout)
+    fn connect(
+        &self,
+        addresses: &mut Vec<SocketAddr>,
+        source: &[IpAddr],
+        timeout: Duration,
+    ) -> Result<(SocketAddr, Box<dyn Transport>), Failures> {
+        Connect::connect(&*self.0, addresses, source, timeout)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Replies as text, and fetches from an HTTPS server on loopback.
 
+use super::super::connect::TcpConnect;
 use super::super::self_signed;
-use super::super::transport::TcpConnect;
 use super::*;
 use crate::mail::date::WallTime;
 use openssl::pkey::PKey;
@@ -119,7 +119,8 @@ impl Server {
         let connector = Connector::new(ca_file);
         let deadline = Deadline::after(Duration::from_secs(20));
         let nobody = "127.0.0.1:1".parse().unwrap();
-        let fetched = fetch(&TcpConnect, &connector, "mta-sts.far.test", &[nobody, self.address], deadline);
+        let fetched =
+            fetch(&TcpConnect::default(), &connector, "mta-sts.far.test", &[nobody, self.address], deadline);
         std::fs::remove_file(&self.ca_file).unwrap();
         (fetched, self.asked.join().unwrap())
     }
@@ -159,6 +160,7 @@ fn nobody_else_is_asked_and_nothing_half_is_believed() {
         assert!(error.contains(why), "{error}");
     }
     let connector = Connector::new(None);
-    let nowhere = fetch(&TcpConnect, &connector, "mta-sts.far.test", &[], Deadline::after(Duration::ZERO));
+    let nowhere =
+        fetch(&TcpConnect::default(), &connector, "mta-sts.far.test", &[], Deadline::after(Duration::ZERO));
     assert_eq!(nowhere.unwrap_err(), "it has no address");
 }
