@@ -86,7 +86,7 @@ impl Queued for Outbox {
 }
 
 /// Where a queued recipient goes now. What has no route any more is settled by the local worker.
-fn hop_of(site: &Site, mailbox: &Mailbox) -> Hop {
+pub(super) fn hop_of(site: &Site, mailbox: &Mailbox) -> Hop {
     // A queued recipient that is local here has been routed before: what has changed is for the local worker, too. Nor is
     // the user database asked for it, which may take its time, while others wait for a message to be settled.
     if site.routes.is_local(&mailbox.domain) {
@@ -133,8 +133,8 @@ pub struct Forwarder {
     /// How long a worker keeps an open connection for further messages.
     pub linger: Duration,
     /// One message is settled at a time, so that two workers at one message do not both write its notice.
-    settling: Mutex<()>,
-    claims: Claims,
+    pub(super) settling: Mutex<()>,
+    pub(super) claims: Claims,
     unsynced_removals: AtomicUsize,
 }
 
@@ -196,7 +196,8 @@ impl Forwarder {
         }
     }
 
-    fn load_summary(&self, site: &Site, summary: &queue::Summary) {
+    /// Puts one message on the board.
+    pub(super) fn load_summary(&self, site: &Site, summary: &queue::Summary) {
         let now = self.clock.now();
         self.board.add_message(summary.id, summary.message_octets);
         if summary.damaged_records > 0 {
@@ -207,7 +208,7 @@ impl Forwarder {
         let job = Job { id: summary.id, arrival };
         let mut hops: Vec<(Hop, Duration)> = Vec::new();
         for (recipient, progress) in summary.description.envelope.recipients.iter().zip(&summary.progress) {
-            if progress.state != queue::State::Pending {
+            if !progress.is_due() {
                 continue;
             }
             let wait = match progress.recent_attempts.first() {
@@ -221,7 +222,8 @@ impl Forwarder {
             }
         }
         let untold = |it: &queue::Progress| it.state == queue::State::Failed && !it.notified;
-        if hops.is_empty() || summary.progress.iter().any(untold) {
+        let is_held = summary.progress.iter().any(|it| it.held);
+        if (hops.is_empty() && !is_held) || summary.progress.iter().any(untold) {
             // A crash came between an outcome and the notice or the removal.
             hops.push((Hop::Local, now.running));
         }
@@ -333,10 +335,9 @@ impl Forwarder {
             return None;
         }
         let progress = entry.progress();
-        let is_pending =
-            |&place: &usize| progress.get(place).is_some_and(|it| it.state == queue::State::Pending);
+        let is_due = |&place: &usize| progress.get(place).is_some_and(queue::Progress::is_due);
         let outcomes: Vec<_> =
-            claim.places.iter().copied().filter(is_pending).map(|place| (place, None)).collect();
+            claim.places.iter().copied().filter(is_due).map(|place| (place, None)).collect();
         let attempt = Attempt { entry, job, outcomes, relay: "-".into(), claim };
         if attempt.outcomes.is_empty() {
             // Settled before, or the route has changed meanwhile: then the reload has put it where it belongs.
@@ -360,6 +361,7 @@ impl Forwarder {
         let now = self.clock.now();
         let Attempt { entry, job, outcomes, relay, claim: _claim } = attempt;
         let age = now.running.saturating_sub(job.arrival);
+        let lived = self.clock.lived(job.arrival, now.running);
         let _settling = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
         let progress = entry.progress();
         let (mut records, mut due): (Vec<Record>, Option<Duration>) = (Vec::new(), None);
@@ -372,7 +374,7 @@ impl Forwarder {
             };
             let attempts = progress.get(place).map_or(0, |progress| progress.attempts) + 1;
             let attempts_since_jump = self.attempts_since_jump(hop, job, &entry, place) + 1;
-            let outcome = expire(outcome, site.retry.is_expired(age, attempts_since_jump));
+            let outcome = expire(outcome, site.retry.is_expired(lived, attempts_since_jump));
             if let Outcome::Deferred(_) = outcome {
                 let again = now.running.saturating_add(self.step(&site, attempts));
                 due = Some(due.map_or(again, |due| due.min(again)));
@@ -511,7 +513,7 @@ impl Forwarder {
     fn expire_waiting(&self, hop: &Hop, job: Job, reason: &Diagnostic) {
         let Some(mut attempt) = self.begin_attempt(hop, job) else { return };
         let (site, now) = (self.site(), self.clock.now().running);
-        let age = now.saturating_sub(job.arrival);
+        let age = self.clock.lived(job.arrival, now);
         let mut waits_on = false;
         for (place, slot) in &mut attempt.outcomes {
             if site.retry.is_expired(age, self.attempts_since_jump(hop, job, &attempt.entry, *place)) {
