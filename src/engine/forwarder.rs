@@ -389,7 +389,7 @@ impl Forwarder {
         }
         if self.settle(&site, &entry, now, &records) {
             self.remove(&entry, job, &records);
-        } else if !waiting.is_empty() {
+        } else if !waiting.is_empty() && !progress.iter().any(|it| it.held) {
             // By the routes of now: a reload may have passed over what was in the worker's hands.
             let mut hops: Vec<Hop> = Vec::new();
             for hop in waiting.into_iter().map(|recipient| hop_of(&site, &recipient.mailbox)) {

@@ -274,7 +274,10 @@ fn bounce(forwarder: &Forwarder, entry: &Arc<Entry>) -> Result<(), Refused> {
         claim,
     };
     forwarder.end_attempt(&Hop::Local, attempt, Again::AtOnce);
-    Ok(())
+    if is_removed(entry) {
+        return Ok(());
+    }
+    Err((NOT_NOW, format!("{id}: it has failed, but its sender can't be told yet; that is tried again")))
 }
 
 fn put_on_board(forwarder: &Forwarder, id: QueueId) {

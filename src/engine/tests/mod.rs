@@ -12,6 +12,7 @@
 //! | `clock` | wall clocks that jump |
 //! | `inbound` | the server's side: local copies, large messages, panics, shutdown |
 //! | `submitted` | what this host's own clients submit is repaired, in memory and on disk |
+//! | `operator` | lists, hold, release, remove, bounce, flush, the link, also while mail is delivered |
 //! | `workers` | several threads at one queue: nothing is sent twice, nothing is forgotten |
 
 mod answers;
@@ -19,6 +20,7 @@ mod clock;
 mod doors;
 mod inbound;
 mod life;
+mod operator;
 mod restart;
 mod routes;
 mod submitted;
