@@ -388,7 +388,8 @@ impl Board {
         let inner = lock(&self.inner);
         let mut attempts: HashMap<QueueId, Duration> = HashMap::new();
         for (hop, route) in inner.routes.iter().filter(|(hop, _)| !inner.is_cut_off(hop)) {
-            let pause = route.breaker.pause().filter(|_| *hop != Hop::Local).map_or(Duration::ZERO, |p| p.until);
+            let pause =
+                route.breaker.pause().filter(|_| *hop != Hop::Local).map_or(Duration::ZERO, |p| p.until);
             for (&id, &due) in route.due.iter().filter(|(_, due)| **due < Duration::MAX) {
                 let due = due.max(pause);
                 attempts.entry(id).and_modify(|known| *known = due.min(*known)).or_insert(due);

@@ -45,7 +45,11 @@ impl EngineClock {
     pub fn note_link(&self, is_up: bool) {
         let now = self.now().running;
         let mut downtime = self.downtime();
-        if is_up { downtime.end(now) } else { downtime.begin(now) }
+        if is_up {
+            downtime.end(now)
+        } else {
+            downtime.begin(now)
+        }
         drop(downtime);
         self.save(true);
     }

@@ -46,12 +46,14 @@ const GATHER_OCTETS: usize = 16 * 1024;
 /// # Errors
 /// It can't be made.
 pub fn make_directory(socket: &Path, owner: Option<Owner>) -> Result<(), StoreError> {
-    let Some(directory) = socket.parent().filter(|path| !path.as_os_str().is_empty() && !path.exists()) else {
+    let Some(directory) = socket.parent().filter(|path| !path.as_os_str().is_empty() && !path.exists())
+    else {
         return Ok(());
     };
     let passable = Mode::RWXU | Mode::RGRP | Mode::XGRP | Mode::ROTH | Mode::XOTH;
     let make = || {
-        let (parent, name) = (directory.parent().unwrap_or(directory), directory.file_name().unwrap_or_default());
+        let (parent, name) =
+            (directory.parent().unwrap_or(directory), directory.file_name().unwrap_or_default());
         durable::make_directories(parent, passable)?;
         durable::make_below(durable::open_directory(parent, Access::Read)?, name, passable, owner)
     };
@@ -122,7 +124,8 @@ impl Control {
                         io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted
                     ) => {}
                 Err(error) => {
-                    Event::Trouble { doing: "accepting on the control socket", error: &error.to_string() }.log();
+                    Event::Trouble { doing: "accepting on the control socket", error: &error.to_string() }
+                        .log();
                     thread::sleep(ACCEPT_PAUSE);
                 }
             }
@@ -132,7 +135,9 @@ impl Control {
     fn take(self: &Arc<Self>, stream: UnixStream, forwarder: &Arc<Forwarder>) {
         let Ok(peer) = sockopt::socket_peercred(&stream) else { return };
         let uid = peer.uid.as_raw();
-        let Some(permit) = self.admit(uid) else { return turn_away(&stream, "too many connections of yours") };
+        let Some(permit) = self.admit(uid) else {
+            return turn_away(&stream, "too many connections of yours");
+        };
         let mut groups = user::peer_groups(stream.as_fd());
         groups.push(peer.gid.as_raw());
         let rights = Rights::of(uid, &groups, geteuid().as_raw(), getegid().as_raw());
@@ -284,3 +289,24 @@ impl Output for Answer<'_> {
     }
 }
 
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_user_takes_all_places_and_root_always_gets_one() {
+        let path = std::env::temp_dir().join(format!("pillarbox-control-{}", std::process::id()));
+        let control = Arc::new(Control::bind(&path).unwrap());
+        let mut permits: Vec<Permit> = (0..16).map(|_| control.admit(1000).unwrap()).collect();
+        assert!(control.admit(1000).is_none());
+        permits.extend((0..48).map(|i| control.admit(2000 + i).unwrap()));
+        assert!(control.admit(3000).is_none());
+        let roots: Vec<Permit> = (0..100).map(|_| control.admit(0).unwrap()).collect();
+        permits.truncate(15);
+        drop(roots);
+        assert!(control.admit(1000).is_some() && control.admit(3000).is_some());
+        drop(permits);
+        assert_eq!(control.users().len(), 0);
+        control.close();
+    }
+}

@@ -61,7 +61,13 @@ impl Daemon {
         let forwarder =
             Forwarder::new(&outbox, Arc::clone(&intake), Box::new(resolver), Box::new(TcpConnect), LINGER);
         let control = OnceLock::new();
-        Self { site, control, connections: Arc::new(Connections::default()), intake, forwarder: Arc::new(forwarder) }
+        Self {
+            site,
+            control,
+            connections: Arc::new(Connections::default()),
+            intake,
+            forwarder: Arc::new(forwarder),
+        }
     }
 
     /// The configuration of now.

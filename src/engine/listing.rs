@@ -94,9 +94,11 @@ impl Listed {
             description.arrival.wall.seconds(),
             json_text(&from)
         );
-        for (place, (recipient, progress)) in description.envelope.recipients.iter().zip(progress).enumerate() {
+        for (place, (recipient, progress)) in description.envelope.recipients.iter().zip(progress).enumerate()
+        {
             let reason = self.reason(place);
-            let optional = |text: Option<String>| text.map_or_else(|| "null".to_owned(), |text| json_text(&text));
+            let optional =
+                |text: Option<String>| text.map_or_else(|| "null".to_owned(), |text| json_text(&text));
             let _ = write!(
                 text,
                 "{}{{\"to\":{},\"state\":\"{}\",\"status\":{},\"reply\":{},\"relay\":{}}}",
@@ -136,7 +138,8 @@ impl Listed {
         }
         for (place, (recipient, progress)) in envelope.recipients.iter().zip(progress).enumerate() {
             let _ = write!(text, "to: <{}> {}", clean(&recipient.mailbox.to_string()), state(progress));
-            let reason = self.reason(place).map(|reason| format!(" {} {}", reason.status, clean(reason.line())));
+            let reason =
+                self.reason(place).map(|reason| format!(" {} {}", reason.status, clean(reason.line())));
             let _ = writeln!(text, "{}", reason.unwrap_or_default());
         }
         for record in history {
@@ -300,14 +303,18 @@ mod tests {
         }
         let json = listed.json();
         assert_eq!(json.matches('\n').count(), 1);
-        assert!(json.contains(r#""reply":"no\u000d\u000a\u001b[2J-- 0 Kbytes in 0 Requests.\u202e\"\\""#), "{json}");
+        assert!(
+            json.contains(r#""reply":"no\u000d\u000a\u001b[2J-- 0 Kbytes in 0 Requests.\u202e\"\\""#),
+            "{json}"
+        );
     }
 
     #[test]
     fn the_object_has_all_that_the_contract_names() {
         let listed = listed("no");
         let id = listed.summary.id;
-        let recipient = |name: &str, rest: &str| format!("{{\"to\":\"{name}@far.example\",\"state\":{rest}}}");
+        let recipient =
+            |name: &str, rest: &str| format!("{{\"to\":\"{name}@far.example\",\"state\":{rest}}}");
         let waits = "\"pending\",\"status\":\"4.4.1\",\"reply\":\"no\",\"relay\":null";
         let done = "\"delivered\",\"status\":null,\"reply\":null,\"relay\":null";
         let expected = format!(

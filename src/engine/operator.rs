@@ -122,7 +122,8 @@ fn list(forwarder: &Forwarder, asker: Asker, form: Form, output: &mut dyn Output
 
 fn show(forwarder: &Forwarder, id: QueueId, output: &mut dyn Output) -> io::Result<u8> {
     let found = checkout(forwarder, id).and_then(|entry| {
-        let summary = forwarder.queue.summary(id).ok_or_else(|| unknown(id))?.map_err(|error| failed(&error))?;
+        let summary =
+            forwarder.queue.summary(id).ok_or_else(|| unknown(id))?.map_err(|error| failed(&error))?;
         let history = entry.history().map_err(|error| failed(&error))?;
         Ok((entry, summary, history))
     });
@@ -266,13 +267,8 @@ fn bounce(forwarder: &Forwarder, entry: &Arc<Entry>) -> Result<(), Refused> {
     let pending = pending.filter(|(_, progress)| progress.state == State::Pending);
     let outcomes = pending.map(|(place, _)| (place, failed())).collect();
     let arrival = entry.description().arrival.running.min(forwarder.clock.now().running);
-    let attempt = Attempt {
-        entry: Arc::clone(entry),
-        job: Job { id, arrival },
-        outcomes,
-        relay: "-".into(),
-        claim,
-    };
+    let attempt =
+        Attempt { entry: Arc::clone(entry), job: Job { id, arrival }, outcomes, relay: "-".into(), claim };
     forwarder.end_attempt(&Hop::Local, attempt, Again::AtOnce);
     if is_removed(entry) {
         return Ok(());
@@ -315,8 +311,10 @@ fn checkout(forwarder: &Forwarder, id: QueueId) -> Result<Arc<Entry>, Refused> {
 fn claim(forwarder: &Forwarder, entry: &Entry) -> Result<Claim, Refused> {
     let places: Vec<usize> = (0..entry.description().envelope.recipients.len()).collect();
     let wanted = places.len();
-    let claim = Claim::take(&forwarder.claims, entry.id(), places).filter(|claim| claim.places.len() == wanted);
-    let claim = claim.ok_or_else(|| (NOT_NOW, format!("{}: it is being delivered now; try again", entry.id())))?;
+    let claim =
+        Claim::take(&forwarder.claims, entry.id(), places).filter(|claim| claim.places.len() == wanted);
+    let claim =
+        claim.ok_or_else(|| (NOT_NOW, format!("{}: it is being delivered now; try again", entry.id())))?;
     // Only now: what others had claimed is settled, and may have been the last of it.
     if is_removed(entry) { Err(unknown(entry.id())) } else { Ok(claim) }
 }

@@ -35,7 +35,8 @@ pub fn ask(socket: &Path, request: &Request, screen: &mut Screen) -> Result<Aske
         Err(error) => return Ok(Asked::NoDaemon(format!("{}: {error}", socket.display()))),
     };
     let question = format!("{}\n", request.print());
-    let sent = stream.set_read_timeout(Some(ANSWER_TIMEOUT)).and_then(|()| (&stream).write_all(question.as_bytes()));
+    let sent =
+        stream.set_read_timeout(Some(ANSWER_TIMEOUT)).and_then(|()| (&stream).write_all(question.as_bytes()));
     // A daemon that turns us away may have closed before it heard us; what it said is still there.
     let answer = hear(&mut BufReader::new(&stream), screen);
     let broken = |error: io::Error| Failure::new(exit::TEMPORARY, format!("the daemon broke off: {error}"));
@@ -156,7 +157,10 @@ mod tests {
 
     #[test]
     fn a_terminal_gets_no_command_from_a_message() {
-        assert_eq!(escaped("a\tb\r\n\u{1b}[2J\u{9b}\u{202e}ü\n"), "a\tb\\u{d}\n\\u{1b}[2J\\u{9b}\\u{202e}ü\n");
+        assert_eq!(
+            escaped("a\tb\r\n\u{1b}[2J\u{9b}\u{202e}ü\n"),
+            "a\tb\\u{d}\n\\u{1b}[2J\\u{9b}\\u{202e}ü\n"
+        );
     }
 
     #[test]

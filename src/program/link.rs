@@ -19,6 +19,8 @@ pub fn run(config: &Path, operands: &[OsString]) -> Result<(), Failure> {
     let settings = load(config).map_err(|problems| Failure::problems(&problems))?;
     match ask(&settings.control, &request, &mut Screen::new())? {
         Asked::Answered(code) => finish(code),
-        Asked::NoDaemon(why) => Err(Failure::new(exit::UNAVAILABLE, format!("link: no daemon answers: {why}"))),
+        Asked::NoDaemon(why) => {
+            Err(Failure::new(exit::UNAVAILABLE, format!("link: no daemon answers: {why}")))
+        }
     }
 }

@@ -32,7 +32,9 @@ pub fn run(config: &Path, operands: &[OsString]) -> Result<(), Failure> {
         words => {
             let words: Vec<&str> = std::iter::once("queue").chain(words.iter().copied()).collect();
             let request = Request::parse(&words);
-            Task::Ask(request.map_err(|BadRequest { code, text }| Failure::new(code, format!("queue: {text}")))?)
+            Task::Ask(
+                request.map_err(|BadRequest { code, text }| Failure::new(code, format!("queue: {text}")))?,
+            )
         }
     };
     let settings = load(config).map_err(|problems| Failure::problems(&problems))?;
@@ -64,7 +66,8 @@ enum Task {
 
 /// Does it without a daemon.
 fn alone(settings: Settings, task: &Task, screen: &mut Screen, no_daemon: &str) -> Result<(), Failure> {
-    let failed = |what: &str, error: io::Error| Failure::new(exit::OS_ERROR, format!("queue: can't {what}: {error}"));
+    let failed =
+        |what: &str, error: io::Error| Failure::new(exit::OS_ERROR, format!("queue: can't {what}: {error}"));
     if user::is_root()
         && let Some(account) = find_user(&settings)?.filter(|account| account.uid != 0)
     {
@@ -87,7 +90,8 @@ fn alone(settings: Settings, task: &Task, screen: &mut Screen, no_daemon: &str) 
         Task::Ask(request) => (Some(request.clone()), matches!(request, Request::Flush(_))),
     };
     let asker = Asker { rights: Rights::All, uid: rustix::process::getuid().as_raw() };
-    let answered = request.map_or(Ok(exit::OK), |request| operator::answer(forwarder, asker, &request, screen));
+    let answered =
+        request.map_or(Ok(exit::OK), |request| operator::answer(forwarder, asker, &request, screen));
     let code = answered.map_err(|error| Failure::new(exit::IO, format!("queue: {error}")))?;
     if passes {
         forwarder.pass();

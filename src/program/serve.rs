@@ -121,7 +121,8 @@ fn open_state(settings: &Settings) -> Result<Queue, Failure> {
     let owner = account.as_ref().map(|account| Owner { uid: account.uid, gid: account.gid });
     let queue = Queue::open(state, owner).map_err(store)?;
     if let Err(error) = control::make_directory(&settings.control, owner) {
-        Event::Trouble { doing: "making the directory of the control socket", error: &error.to_string() }.log();
+        Event::Trouble { doing: "making the directory of the control socket", error: &error.to_string() }
+            .log();
     }
     give_up_rights(account.as_ref())?;
     if !queue.lock_for_serving().map_err(store)? {

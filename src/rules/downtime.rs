@@ -90,7 +90,10 @@ mod tests {
         downtime.end(secs(25));
         downtime.begin(secs(50));
         let within = |from, now| downtime.within(secs(from), secs(now)).as_secs();
-        assert_eq!([within(0, 5), within(0, 15), within(0, 30), within(12, 30), within(30, 40)], [0, 5, 10, 8, 0]);
+        assert_eq!(
+            [within(0, 5), within(0, 15), within(0, 30), within(12, 30), within(30, 40)],
+            [0, 5, 10, 8, 0]
+        );
         assert_eq!([within(0, 60), within(55, 60), within(70, 60)], [20, 5, 0]);
     }
 

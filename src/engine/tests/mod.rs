@@ -12,11 +12,13 @@
 //! | `clock` | wall clocks that jump |
 //! | `inbound` | the server's side: local copies, large messages, panics, shutdown |
 //! | `submitted` | what this host's own clients submit is repaired, in memory and on disk |
+//! | `control` | the control socket |
 //! | `operator` | lists, hold, release, remove, bounce, flush, the link, also while mail is delivered |
 //! | `workers` | several threads at one queue: nothing is sent twice, nothing is forgotten |
 
 mod answers;
 mod clock;
+mod control;
 mod doors;
 mod inbound;
 mod life;

@@ -8,6 +8,7 @@ use crate::rules::control::{Request, Rights};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 const ROOT: Asker = Asker { rights: Rights::All, uid: 0 };
 
@@ -54,6 +55,14 @@ fn world() -> (World, Arc<Host>) {
     (world, host)
 }
 
+/// Time passes, also while nothing is due.
+fn pass_time(world: &World, span: Duration) {
+    let end = world.clock.boot_time() + span;
+    world.live(span);
+    world.clock.advance(end.saturating_sub(world.clock.boot_time()));
+    world.pass();
+}
+
 /// Asks once, when the host is at a step, and lets it say something then.
 fn asks_at(world: &World, host: &Host, at: Stage, line: String, says: Say) -> Arc<Mutex<Option<u8>>> {
     let (forwarder, answered) = (Arc::clone(&world.forwarder), Arc::new(Mutex::new(None)));
@@ -76,16 +85,16 @@ fn what_is_held_waits_for_its_release_over_restarts_and_lifetimes() {
     ask(&world.forwarder, &format!("queue hold {id}"));
     assert_eq!(take_events("operator"), [format!("event=operator what=hold id={id} uid=0")]);
     for _ in 0..2 {
-        world.live(6 * DAY);
+        pass_time(&world, 6 * DAY);
         ask(&world.forwarder, "queue flush");
         ask(&world.forwarder, &format!("queue flush {id} @far.example"));
-        world.live(HOUR);
+        pass_time(&world, HOUR);
         assert_eq!(host.recipients(), ["jim@far.example"], "{other} is not held");
         assert!(ask(&world.forwarder, "queue list").contains(&format!("\n{id}! ")));
         world = world.restart();
     }
     world.reload("");
-    world.live(HOUR);
+    pass_time(&world, HOUR);
     assert_eq!((world.queue().len(), world.mail("alice").len()), (1, 0));
     ask(&world.forwarder, &format!("queue release {id}"));
     ask(&world.forwarder, &format!("queue release {id}"));
@@ -98,14 +107,14 @@ fn a_message_is_held_in_the_middle_of_an_attempt() {
     let (world, host) = world();
     let id = world.accept("alice@box.example", &["joe@far.example"]);
     let answered = asks_at(&world, &host, Stage::Rcpt, format!("queue hold {id}"), reply("450 later"));
-    world.live(DAY);
+    pass_time(&world, DAY);
     assert_eq!((*answered.lock().unwrap(), host.count()), (Some(0), 1));
     assert_eq!(world.queued(id).progress[0].attempts, 1);
     let world = world.restart();
-    world.live(DAY);
+    pass_time(&world, DAY);
     assert_eq!(host.count(), 1);
     ask(&world.forwarder, &format!("queue release {id}"));
-    world.pass();
+    pass_time(&world, MINUTE);
     assert_eq!((host.recipients().len(), world.queue()), (1, vec![]));
 }
 
@@ -136,7 +145,7 @@ fn what_is_bounced_comes_back_once() {
     assert_eq!(mail[0].matches("Action: failed").count(), 1);
     assert!(mail[0].contains("Final-Recipient: rfc822; busy@far.example\nAction: failed\nStatus: 5.0.0\n"));
     assert!(mail[0].contains("the administrator of this host has returned the message"), "{}", mail[0]);
-    world.live(DAY);
+    pass_time(&world, DAY);
     assert_eq!(world.mail("alice").len(), 1);
 }
 
@@ -165,7 +174,7 @@ fn a_bounce_that_cannot_be_written_is_tried_again() {
     let id = world.accept("alice@box.example", &["joe@far.example"]);
     assert_eq!(code(&world.forwarder, &format!("queue bounce {id}")), 75);
     std::fs::remove_file(world.maildir("alice")).unwrap();
-    world.live(10 * MINUTE);
+    pass_time(&world, 10 * MINUTE);
     assert_eq!((world.mail("alice").len(), world.queue()), (1, vec![]));
 }
 
@@ -211,31 +220,31 @@ fn while_the_link_is_down_nothing_is_tried_and_nothing_ages() {
     std::fs::write(world.maildir("bob"), "in the way").unwrap();
     host.now_says(|_, _| Say::Close);
     let id = world.accept("alice@box.example", &["joe@far.example", "bob@box.example", "alice@box.example"]);
-    world.live(DAY);
+    pass_time(&world, DAY);
     let before = host.count();
     ask(&world.forwarder, "link down");
     let (_, _, errors) = ask_as(&world.forwarder, ROOT, "queue flush");
     assert_eq!(errors, ["the link is down: nothing is tried before link up"]);
     world.accept("alice@box.example", &["new@far.example"]);
     std::fs::remove_file(world.maildir("bob")).unwrap();
-    world.live(10 * DAY);
+    pass_time(&world, 10 * DAY);
     assert_eq!((host.count(), world.queue().len()), (before, 2));
     assert_eq!(world.mail("bob").len(), 1, "what stays here needs no link");
     assert!(ask(&world.forwarder, "queue list").contains(" (the link is down)\n"));
 
     // A restart forgets that it is down, and remembers for how long it was.
     world = world.restart();
-    world.live(DAY);
+    pass_time(&world, DAY);
     assert!(host.count() > before);
     assert_eq!((world.queue().len(), world.mail("alice").len()), (2, 1), "two days of five");
     ask(&world.forwarder, "link down");
-    world.clock.advance(10 * DAY);
+    pass_time(&world, 10 * DAY);
     let before = host.count();
     ask(&world.forwarder, "link up");
     world.pass();
     assert_eq!(host.count(), before + 1, "it is tried at once");
     assert_eq!(world.queued(id).progress[0].attempts, 0);
-    world.live(4 * DAY);
+    pass_time(&world, 4 * DAY);
     assert!(world.queue().iter().all(|summary| summary.id != id), "five days have passed with a link");
 }
 
@@ -274,7 +283,10 @@ fn a_list_tells_what_waits_for_whom_and_why() {
     assert!(list.ends_with("\n\n-- 1 Kbytes in 2 Requests.\n"), "{list}");
     let json = ask(&world.forwarder, "queue list --json");
     let lines: Vec<&str> = json.lines().collect();
-    assert!(lines[0].contains("\"state\":\"delivered\",\"status\":\"2.0.0\",\"reply\":\"250 2.0.0 taken\""), "{json}");
+    assert!(
+        lines[0].contains("\"state\":\"delivered\",\"status\":\"2.0.0\",\"reply\":\"250 2.0.0 taken\""),
+        "{json}"
+    );
     let soon = world.clock.boot_time().as_secs();
     assert!(soon > 0 && !json.contains("\"next_attempt\":null"), "{json}");
     assert!(lines.iter().all(|line| line.contains("\"attempts\":1,")), "{json}");
@@ -296,7 +308,7 @@ fn a_message_is_shown_with_its_history() {
     let (world, host) = world();
     host.now_says(|stage, _| if stage == Stage::Rcpt { reply("450 4.2.1 mailbox busy") } else { Say::Yes });
     let id = world.accept("alice@box.example", &["joe@far.example"]);
-    world.live(2 * MINUTE);
+    pass_time(&world, 2 * MINUTE);
     ask(&world.forwarder, &format!("queue hold {id}"));
     let shown = ask(&world.forwarder, &format!("queue show {id}"));
     let (head, message) = shown.split_once("\n\n").unwrap();
@@ -312,7 +324,7 @@ fn changes_and_deliveries_at_once_lose_nothing() {
     let world = World::new("relay.connections_per_domain = 4");
     let host = Host::new(|stage, _| {
         if stage == Stage::Dot {
-            std::thread::sleep(std::time::Duration::from_micros(200));
+            std::thread::sleep(Duration::from_micros(200));
         }
         Say::Yes
     });
@@ -327,7 +339,8 @@ fn changes_and_deliveries_at_once_lose_nothing() {
                 for line in ["queue hold all", "queue release all", "queue flush", "queue list"] {
                     assert_eq!(code(&world.forwarder, line), 0, "{line}");
                 }
-                let victim = world.intake.queue.ids().unwrap().into_iter().find(|id| id.to_string().ends_with('0'));
+                let victim =
+                    world.intake.queue.ids().unwrap().into_iter().find(|id| id.to_string().ends_with('0'));
                 let victim = victim.filter(|id| code(&world.forwarder, &format!("queue remove {id}")) == 0);
                 removed.lock().unwrap().extend(victim);
             }
@@ -342,11 +355,11 @@ fn changes_and_deliveries_at_once_lose_nothing() {
         if world.intake.queue.ids().unwrap().is_empty() {
             break;
         }
-        std::thread::sleep(std::time::Duration::from_millis(1));
+        std::thread::sleep(Duration::from_millis(1));
     }
     world.forwarder.board.stop();
     running.join().unwrap();
-    world.forwarder.board.wait_for_workers(std::time::Duration::from_secs(10));
+    world.forwarder.board.wait_for_workers(Duration::from_secs(10));
     assert_eq!((world.queue(), world.forwarder.board.size()), (vec![], (0, 0)));
     let mut got = host.recipients();
     got.sort();

@@ -325,8 +325,10 @@ impl Queue {
     /// When the directory can't be read.
     pub fn ids(&self) -> Result<Vec<QueueId>, StoreError> {
         let names = Dir::read_from(&self.queue).map_err(|errno| StoreError::io(&self.path, errno))?;
-        let mut ids: Vec<QueueId> =
-            names.flatten().filter_map(|entry| QueueId::parse(&entry.file_name().to_string_lossy())).collect();
+        let mut ids: Vec<QueueId> = names
+            .flatten()
+            .filter_map(|entry| QueueId::parse(&entry.file_name().to_string_lossy()))
+            .collect();
         ids.sort_unstable();
         Ok(ids)
     }
