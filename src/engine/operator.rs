@@ -22,12 +22,16 @@ use crate::rules::control::{
 use crate::rules::route::Accounts;
 use crate::store::StoreError;
 use crate::store::queue::{self, Checkout, Durability, Entry, Progress, Record, State, Summary};
+use crate::sys::thread;
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+/// How often and after which pause a message is asked for that others have locked.
+const BUSY_TRIES: usize = 10;
+const BUSY_PAUSE: Duration = Duration::from_millis(50);
 /// Read at once while a message is shown.
 const READ_OCTETS: usize = 16 * 1024;
 
@@ -299,12 +303,16 @@ fn set_link(forwarder: &Forwarder, link: Link) {
 }
 
 fn checkout(forwarder: &Forwarder, id: QueueId) -> Result<Arc<Entry>, Refused> {
-    match forwarder.queue.checkout(id) {
-        Ok(Checkout::Ready(entry)) if !is_removed(&entry) => Ok(entry),
-        Ok(Checkout::Ready(_) | Checkout::Gone) => Err(unknown(id)),
-        Ok(Checkout::Busy) => Err((NOT_NOW, format!("{id}: another process is at work on it; try again"))),
-        Err(error) => Err(failed(&error)),
+    for _ in 0..BUSY_TRIES {
+        match forwarder.queue.checkout(id) {
+            Ok(Checkout::Ready(entry)) if !is_removed(&entry) => return Ok(entry),
+            Ok(Checkout::Ready(_) | Checkout::Gone) => return Err(unknown(id)),
+            // Often only a thread that is about to let it go.
+            Ok(Checkout::Busy) => thread::sleep(BUSY_PAUSE),
+            Err(error) => return Err(failed(&error)),
+        }
     }
+    Err((NOT_NOW, format!("{id}: another process is at work on it; try again")))
 }
 
 /// All recipients of a message, which no worker has in hand then.
