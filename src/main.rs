@@ -6,5 +6,5 @@ fn main() -> ExitCode {
     let raised = rustix::process::geteuid() != rustix::process::getuid()
         || rustix::process::getegid() != rustix::process::getgid();
     let environment = std::env::var_os("PILLARBOX_CONFIG");
-    ExitCode::from(pillarbox::program::run(std::env::args_os().skip(1), environment, raised))
+    ExitCode::from(pillarbox::program::run(std::env::args_os(), environment, raised))
 }

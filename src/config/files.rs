@@ -54,11 +54,12 @@ pub fn problems(
     if let Err(text) = directory(&settings.state, started_as, &runs_as) {
         tell(places.of("", "state"), text);
     }
-    // Nothing listens there yet: only a path that somebody chose is worth a word.
-    if let (Some(place), Err(text)) =
-        (places.of("", "control"), socket(&settings.control, started_as, &runs_as))
+    // An ordinary user can't make the default one. The daemon says so and goes on.
+    let place = places.of("", "control");
+    if (place.is_some() || from_root)
+        && let Err(text) = socket(&settings.control, started_as, &runs_as)
     {
-        tell(Some(place), text);
+        tell(place, text);
     }
     let maildirs = match settings.local.maildir.fixed_directory() {
         Some(fixed) => directory(fixed, &runs_as, &runs_as),

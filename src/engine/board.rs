@@ -88,6 +88,8 @@ struct Inner {
     silent: Vec<(Smarthost, Duration)>,
     /// With a schedule: new mail waits until it fires.
     parked: bool,
+    /// There is no way out: nothing is handed out for other hosts.
+    link_down: bool,
     stopping: bool,
 }
 
@@ -171,7 +173,8 @@ impl Board {
         if inner.parks(&hop) {
             return inner.wait(hop, job, Duration::MAX);
         }
-        let desk = inner.routes.get_mut(&hop).and_then(|route| route.idle.pop());
+        let is_cut_off = inner.is_cut_off(&hop);
+        let desk = inner.routes.get_mut(&hop).filter(|_| !is_cut_off).and_then(|route| route.idle.pop());
         match desk {
             Some(desk) => {
                 *lock(&desk.news) = Some(News::Job(job));
@@ -205,7 +208,7 @@ impl Board {
     #[must_use]
     pub fn take(&self, hop: &Hop, now: Duration) -> Option<Job> {
         let mut inner = lock(&self.inner);
-        if inner.stopping {
+        if inner.stopping || inner.is_cut_off(hop) {
             return None;
         }
         let route = inner.routes.get_mut(hop)?;
@@ -221,7 +224,7 @@ impl Board {
         let desk = Arc::new(Desk::default());
         {
             let mut inner = lock(&self.inner);
-            if inner.stopping || patience.is_zero() {
+            if inner.stopping || inner.is_cut_off(hop) || patience.is_zero() {
                 return None;
             }
             let route = inner.routes.get_mut(hop)?;
@@ -376,13 +379,77 @@ impl Board {
         inner.silent.clear();
         for route in inner.routes.values_mut() {
             route.breaker.clear();
-            let waiting = std::mem::take(&mut route.waiting);
-            route.waiting =
-                waiting.into_iter().map(|((due, id), arrival)| ((due.min(now), id), arrival)).collect();
-            route.due.values_mut().for_each(|due| *due = now.min(*due));
+            route.hasten(now, &|_| true);
         }
         drop(inner);
         self.changed.notify_all();
+    }
+
+    /// A message is due now at each hop where it waits, and these do not pause; false if it waits nowhere.
+    pub fn flush_message(&self, id: QueueId, now: Duration) -> bool {
+        let mut inner = lock(&self.inner);
+        let mut waits = false;
+        for route in inner.routes.values_mut() {
+            let Some(due) = route.due.get_mut(&id) else { continue };
+            let before = std::mem::replace(due, now.min(*due));
+            if let Some(arrival) = route.waiting.remove(&(before, id)) {
+                route.waiting.insert((now.min(before), id), arrival);
+            }
+            route.breaker.clear();
+            waits = true;
+        }
+        drop(inner);
+        self.changed.notify_all();
+        waits
+    }
+
+    /// Hands a message out no more, until it is put back; who has it in hand keeps it.
+    pub fn withdraw(&self, id: QueueId) {
+        for route in lock(&self.inner).routes.values_mut() {
+            if let Some(due) = route.due.remove(&id) {
+                route.waiting.remove(&(due, id));
+            }
+        }
+    }
+
+    /// There is no way out. Workers end after the message that they have in hand; local copies go on.
+    pub fn link_down(&self) {
+        lock(&self.inner).link_down = true;
+    }
+
+    /// There is one again: no hop pauses, and all is due now but for what waits for a schedule.
+    pub fn link_up(&self, now: Duration) {
+        let mut inner = lock(&self.inner);
+        inner.link_down = false;
+        for route in inner.routes.values_mut() {
+            route.breaker.clear();
+            route.hasten(now, &|due| due < Duration::MAX);
+        }
+        drop(inner);
+        self.changed.notify_all();
+    }
+
+    /// Whether there is no way out.
+    #[must_use]
+    pub fn is_link_down(&self) -> bool {
+        lock(&self.inner).link_down
+    }
+
+    /// When each waiting message is tried next, in running time, pauses included. Left out: what waits for a schedule, for
+    /// the way out, or in a worker's hands.
+    #[must_use]
+    pub fn next_attempts(&self) -> HashMap<QueueId, Duration> {
+        let inner = lock(&self.inner);
+        let mut attempts: HashMap<QueueId, Duration> = HashMap::new();
+        for (hop, route) in inner.routes.iter().filter(|(hop, _)| !inner.is_cut_off(hop)) {
+            let pause =
+                route.breaker.pause().filter(|_| *hop != Hop::Local).map_or(Duration::ZERO, |p| p.until);
+            for (&id, &due) in route.due.iter().filter(|(_, due)| **due < Duration::MAX) {
+                let due = due.max(pause);
+                attempts.entry(id).and_modify(|known| *known = due.min(*known)).or_insert(due);
+            }
+        }
+        attempts
     }
 
     /// Whether new mail waits for a schedule.
@@ -433,6 +500,10 @@ impl Inner {
         self.parked && *hop != Hop::Local
     }
 
+    fn is_cut_off(&self, hop: &Hop) -> bool {
+        self.link_down && *hop != Hop::Local
+    }
+
     fn wait(&mut self, hop: Hop, job: Job, due: Duration) {
         let route = self.routes.entry(hop).or_default();
         match route.due.insert(job.id, due) {
@@ -462,7 +533,8 @@ impl Inner {
             if *hop == Hop::Local || has_answered(hop) { 0 } else { route.workers }
         };
         let strangers: usize = self.routes.iter().map(at_strangers).sum();
-        for (hop, route) in &mut self.routes {
+        let link_down = self.link_down;
+        for (hop, route) in self.routes.iter_mut().filter(|(hop, _)| !link_down || **hop == Hop::Local) {
             let Some(&(due, _)) = route.waiting.keys().next() else { continue };
             let pause = route.breaker.pause().map_or(Duration::ZERO, |pause| pause.until);
             let due = due.max(pause);
@@ -497,6 +569,14 @@ impl Inner {
 }
 
 impl Route {
+    /// What waits until a time that `is_meant` is due now.
+    fn hasten(&mut self, now: Duration, is_meant: &dyn Fn(Duration) -> bool) {
+        let sooner = |due: Duration| if is_meant(due) { due.min(now) } else { due };
+        let waiting = std::mem::take(&mut self.waiting);
+        self.waiting = waiting.into_iter().map(|((due, id), arrival)| ((sooner(due), id), arrival)).collect();
+        self.due.values_mut().for_each(|due| *due = sooner(*due));
+    }
+
     fn take_due(&mut self, now: Duration) -> Option<Job> {
         let first = self.waiting.first_entry().filter(|first| first.key().0 <= now)?;
         let ((_, id), arrival) = first.remove_entry();

@@ -2,6 +2,7 @@
 
 use super::board::Board;
 use super::clock::EngineClock;
+use super::control::Control;
 use super::counters::Connections;
 use super::event::Event;
 use super::forwarder::{Forwarder, Outbox, SiteHandle, current};
@@ -17,7 +18,7 @@ use crate::sys;
 use crate::sys::clock::{Clock, SystemClock};
 use std::io;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 /// How long transactions and outgoing final dots have when the daemon stops (INTERFACE section 8).
@@ -29,6 +30,7 @@ const LINGER: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Daemon {
     site: SiteHandle,
+    control: OnceLock<Arc<Control>>,
     /// Connections of clients.
     pub connections: Arc<Connections>,
     /// Where mail enters.
@@ -65,7 +67,14 @@ impl Daemon {
             Box::new(TcpConnect::default()),
             LINGER,
         );
-        Self { site, connections: Arc::new(Connections::default()), intake, forwarder: Arc::new(forwarder) }
+        let control = OnceLock::new();
+        Self {
+            site,
+            control,
+            connections: Arc::new(Connections::default()),
+            intake,
+            forwarder: Arc::new(forwarder),
+        }
     }
 
     /// The configuration of now.
@@ -90,6 +99,18 @@ impl Daemon {
         })
     }
 
+    /// Opens the control socket. Without it mail goes on, and only commands have nobody to talk to.
+    pub fn open_control(&self) {
+        let opened = Control::bind(&self.site().settings.control).map(Arc::new);
+        let started = opened.and_then(|control| control.start(&self.forwarder).map(|()| control));
+        match started {
+            Ok(control) => drop(self.control.set(control)),
+            Err(error) => {
+                Event::Trouble { doing: "opening the control socket", error: &error.to_string() }.log();
+            }
+        }
+    }
+
     /// Goes on with another configuration: connections and attempts under way keep theirs, queued mail takes the new
     /// routes.
     pub fn reload(&self, site: Site) {
@@ -109,6 +130,9 @@ impl Daemon {
     /// Stops: no new connections, idle clients get 421, transactions and deliveries have their time.
     pub fn stop(&self, listeners: &[Arc<Listener>]) {
         Event::Notice("stopping").log();
+        if let Some(control) = self.control.get() {
+            control.close();
+        }
         self.forwarder.board.stop();
         let connections = Arc::clone(&self.connections);
         // Both wait at the same time.

@@ -113,6 +113,15 @@ pub enum Event<'a> {
         /// Seconds forward, or back if negative.
         seconds: i64,
     },
+    /// The operator has done something to a message.
+    Operator {
+        /// The word for it.
+        what: &'static str,
+        /// The message.
+        id: QueueId,
+        /// Who that was.
+        uid: u32,
+    },
     /// The daemon has begun or ended something.
     Notice(&'a str),
 }
@@ -145,7 +154,9 @@ impl Event<'_> {
     /// Hands the event to the logger.
     pub fn log(&self) {
         let level = match self {
-            Self::Accepted { .. } | Self::Attempt { .. } | Self::Notice(_) => log::Level::Info,
+            Self::Accepted { .. } | Self::Attempt { .. } | Self::Operator { .. } | Self::Notice(_) => {
+                log::Level::Info
+            }
             Self::Connected { .. } | Self::Refused { .. } | Self::AuthFailed { .. } | Self::Closed { .. } => {
                 log::Level::Info
             }
@@ -212,6 +223,7 @@ impl Display for Event<'_> {
                 write!(f, "event=trouble doing={} error={}", Quoted(doing), Quoted(error))
             }
             Self::ClockJump { seconds } => write!(f, "event=clock_jump seconds={seconds}"),
+            Self::Operator { what, id, uid } => write!(f, "event=operator what={what} id={id} uid={uid}"),
             Self::Notice(text) => write!(f, "event=notice text={}", Quoted(text)),
         }
     }

@@ -79,8 +79,8 @@ pub struct Forwarder {
     /// What was learnt about MTA-STS.
     pub sts: StsPolicies,
     /// One message is settled at a time, so that two workers at one message do not both write its notice.
-    settling: Mutex<()>,
-    claims: Claims,
+    pub(super) settling: Mutex<()>,
+    pub(super) claims: Claims,
     unsynced_removals: AtomicUsize,
     delays: DelayWatch,
 }
@@ -146,7 +146,8 @@ impl Forwarder {
         }
     }
 
-    fn load_summary(&self, site: &Site, summary: &queue::Summary) {
+    /// Puts one message on the board.
+    pub(super) fn load_summary(&self, site: &Site, summary: &queue::Summary) {
         let now = self.clock.now();
         self.board.add_message(summary.id, summary.message_octets);
         if summary.damaged_records > 0 {
@@ -157,7 +158,7 @@ impl Forwarder {
         let job = Job { id: summary.id, arrival };
         let mut hops: Vec<(Hop, Duration)> = Vec::new();
         for (recipient, progress) in summary.description.envelope.recipients.iter().zip(&summary.progress) {
-            if progress.state != queue::State::Pending {
+            if !progress.is_due() {
                 continue;
             }
             let wait = match progress.recent_attempts.first() {
@@ -170,7 +171,9 @@ impl Forwarder {
                 None => hops.push((hop, due)),
             }
         }
-        if hops.is_empty() || !notices::news(site, &summary.description, &summary.progress, now).is_empty() {
+        let is_held = summary.progress.iter().any(|it| it.held);
+        let has_news = !notices::news(site, &summary.description, &summary.progress, now).is_empty();
+        if (hops.is_empty() && !is_held) || has_news {
             // A crash came between an outcome and the notice or the removal, or the message has become late.
             hops.push((Hop::Local, now.running));
         }
@@ -290,10 +293,9 @@ impl Forwarder {
             return None;
         }
         let progress = entry.progress();
-        let is_pending =
-            |&place: &usize| progress.get(place).is_some_and(|it| it.state == queue::State::Pending);
+        let is_due = |&place: &usize| progress.get(place).is_some_and(queue::Progress::is_due);
         let outcomes: Vec<_> =
-            claim.places.iter().copied().filter(is_pending).map(|place| (place, None)).collect();
+            claim.places.iter().copied().filter(is_due).map(|place| (place, None)).collect();
         let attempt = Attempt { entry, job, outcomes, relay: "-".into(), passed_on: Vec::new(), claim };
         if attempt.outcomes.is_empty() {
             // Settled before, or the route has changed meanwhile: then the reload has put it where it belongs.
@@ -317,6 +319,7 @@ impl Forwarder {
         let now = self.clock.now();
         let Attempt { entry, job, outcomes, relay, passed_on, claim: _claim } = attempt;
         let age = now.running.saturating_sub(job.arrival);
+        let lived = self.clock.lived(job.arrival, now.running);
         let _settling = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
         let progress = entry.progress();
         let (mut records, mut due): (Vec<Record>, Option<Duration>) = (Vec::new(), None);
@@ -329,7 +332,7 @@ impl Forwarder {
             };
             let attempts = progress.get(place).map_or(0, |progress| progress.attempts) + 1;
             let attempts_since_jump = self.attempts_since_jump(hop, job, &entry, place) + 1;
-            let outcome = expire(outcome, site.retry.is_expired(age, attempts_since_jump));
+            let outcome = expire(outcome, site.retry.is_expired(lived, attempts_since_jump));
             if let Outcome::Deferred(_) = outcome {
                 let again = now.running.saturating_add(self.step(&site, attempts));
                 due = Some(due.map_or(again, |due| due.min(again)));
@@ -345,7 +348,7 @@ impl Forwarder {
         }
         if self.settle(&site, &entry, now, &records) {
             self.remove(&entry, job, &records);
-        } else if !waiting.is_empty() {
+        } else if !waiting.is_empty() && !progress.iter().any(|it| it.held) {
             // By the routes of now: a reload may have passed over what was in the worker's hands.
             let mut hops: Vec<Hop> = Vec::new();
             for hop in waiting.into_iter().map(|recipient| hop_of(&site, &recipient.mailbox)) {
@@ -468,7 +471,7 @@ impl Forwarder {
     fn expire_waiting(&self, hop: &Hop, job: Job, reason: &Diagnostic) {
         let Some(mut attempt) = self.begin_attempt(hop, job) else { return };
         let (site, now) = (self.site(), self.clock.now().running);
-        let age = now.saturating_sub(job.arrival);
+        let age = self.clock.lived(job.arrival, now);
         let mut waits_on = false;
         for (place, slot) in &mut attempt.outcomes {
             if site.retry.is_expired(age, self.attempts_since_jump(hop, job, &attempt.entry, *place)) {

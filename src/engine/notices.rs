@@ -64,7 +64,13 @@ pub fn news(
                 Some(_) => Verdict::Relayed,
                 None => Verdict::Delivered,
             },
-            State::Pending if is_late && !progress.notified && Verdict::Delayed.is_wanted(recipient) => {
+            // What the operator holds back is no delay that the sender could do something about.
+            State::Pending
+                if is_late
+                    && !progress.notified
+                    && !progress.held
+                    && Verdict::Delayed.is_wanted(recipient) =>
+            {
                 Verdict::Delayed
             }
             State::Failed | State::Delivered | State::Pending => return None,

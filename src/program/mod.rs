@@ -1,8 +1,11 @@
 //! The commands, one file each, and the command line that picks one.
 
+pub mod ask;
 pub mod check;
 pub mod exit;
+pub mod link;
 pub mod passwd;
+pub mod queue;
 pub mod serve;
 
 use exit::Failure;
@@ -19,42 +22,68 @@ struct Row {
     name: &'static str,
     /// What follows the name, for the help; if empty, nothing may.
     operands: &'static str,
+    /// Options of its own, which are among the operands then.
+    options: &'static [&'static str],
     about: &'static str,
     run: fn(&Path, &[OsString]) -> Result<(), Failure>,
 }
 
 /// Every command.
-const COMMANDS: [Row; 3] = [
+const COMMANDS: [Row; 5] = [
     Row {
         name: "serve",
         operands: "",
+        options: &[],
         about: "run the daemon, in the foreground",
         run: |config, _| serve::run(config),
     },
     Row {
         name: "check",
         operands: "",
+        options: &[],
         about: "look for mistakes in the configuration and in what it names",
         run: |config, _| check::run(config),
     },
     Row {
+        name: "queue",
+        operands: "[WORD…]",
+        options: &["json", "all"],
+        about: "list what is queued; show, flush, hold, release, remove, bounce ID…; run",
+        run: queue::run,
+    },
+    Row {
+        name: "link",
+        operands: "up|down",
+        options: &[],
+        about: "tell the daemon whether there is a way out",
+        run: link::run,
+    },
+    Row {
         name: "passwd",
         operands: "NAME",
+        options: &[],
         about: "read a password, print a line for the users file",
         run: |_, operands| passwd::run(operands),
     },
 ];
 
-/// Runs the command that the arguments name; gives the exit code. `with_raised_rights`: the environment is not the
+/// Names by which the program is called, and the command that each stands for.
+const NAMES: [(&str, &str); 1] = [("mailq", "queue")];
+
+/// Runs the command that the arguments name, the first of them being the name by which the program is called; gives the
+/// exit code. `with_raised_rights`: the environment is not the
 /// caller's to choose.
 #[must_use]
 pub fn run(
-    arguments: impl Iterator<Item = OsString>,
+    mut arguments: impl Iterator<Item = OsString>,
     environment: Option<OsString>,
     with_raised_rights: bool,
 ) -> u8 {
     let environment = environment.filter(|_| !with_raised_rights);
-    let done = parse(arguments).and_then(|parsed| match parsed {
+    let called = arguments.next().unwrap_or_default();
+    let called = Path::new(&called).file_name().unwrap_or_default();
+    let command = NAMES.iter().find(|(name, _)| called == *name).and_then(|(_, command)| row(command));
+    let done = parse(command, arguments).and_then(|parsed| match parsed {
         Parsed::Print(text) => {
             // Whoever closed the pipe has read enough.
             let _ = std::io::stdout().write_all(text.as_bytes());
@@ -81,13 +110,20 @@ enum Parsed {
     Run(&'static Row, Option<PathBuf>, Vec<OsString>),
 }
 
-fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Parsed, Failure> {
+fn row(name: &str) -> Option<&'static Row> {
+    COMMANDS.iter().find(|row| row.name == name)
+}
+
+fn parse(
+    command: Option<&'static Row>,
+    arguments: impl Iterator<Item = OsString>,
+) -> Result<Parsed, Failure> {
     let usage = |error: String| Failure {
         code: exit::USAGE,
         lines: vec![format!("pillarbox: {error}"), "try: pillarbox --help".into()],
     };
     let mut parser = lexopt::Parser::from_args(arguments);
-    let (mut command, mut config, mut operands) = (None::<&Row>, None, Vec::new());
+    let (mut command, mut config, mut operands) = (command, None, Vec::new());
     while let Some(argument) = parser.next().map_err(|error| usage(error.to_string()))? {
         match argument {
             Short('h') | Long("help") => return Ok(Parsed::Print(help())),
@@ -96,10 +132,13 @@ fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Parsed, Failure> {
                 config = Some(PathBuf::from(parser.value().map_err(|error| usage(error.to_string()))?));
             }
             Value(name) if command.is_none() => {
-                let row = COMMANDS.iter().find(|row| *row.name == *name);
+                let row = name.to_str().and_then(row);
                 command = Some(row.ok_or_else(|| usage(format!("there is no command {name:?}")))?);
             }
             Value(operand) if command.is_some_and(|row| !row.operands.is_empty()) => operands.push(operand),
+            Long(option) if command.is_some_and(|row| row.options.contains(&option)) => {
+                operands.push(format!("--{option}").into());
+            }
             argument => return Err(usage(argument.unexpected().to_string())),
         }
     }
@@ -116,7 +155,7 @@ fn version() -> String {
 fn help() -> String {
     let mut text = String::from("usage: pillarbox [--config FILE] COMMAND\n\n");
     for row in &COMMANDS {
-        text.push_str(&format!("  {:6} {:6} {}\n", row.name, row.operands, row.about));
+        text.push_str(&format!("  {:6} {:8} {}\n", row.name, row.operands, row.about));
     }
     text.push_str("\n  -c, --config FILE   the configuration (default: /etc/pillarbox/pillarbox.toml)\n");
     text.push_str("  -h, --help          this text\n  -V, --version       the version\n");
@@ -133,7 +172,7 @@ mod tests {
 
     fn parsed_with_operands(line: &str) -> Result<(&'static str, Option<PathBuf>, Vec<OsString>), u8> {
         let arguments = line.split_ascii_whitespace().map(OsString::from);
-        match parse(arguments).map_err(|failure| failure.code)? {
+        match parse(None, arguments).map_err(|failure| failure.code)? {
             Parsed::Run(row, config, operands) => Ok((row.name, config, operands)),
             Parsed::Print(_) => Err(exit::OK),
         }
@@ -152,12 +191,14 @@ mod tests {
         assert_eq!(parsed_with_operands("passwd tim"), passwd(&["tim"]));
         assert_eq!(parsed_with_operands("passwd -- -x --help"), passwd(&["-x", "--help"]));
         assert_eq!(parsed_with_operands("passwd"), passwd(&[]));
+        let queue = |operands: &[&str]| Ok(("queue", None, operands.iter().map(OsString::from).collect()));
+        assert_eq!(parsed_with_operands("queue list --json"), queue(&["list", "--json"]));
         assert_eq!(parsed("check now"), Err(exit::USAGE));
     }
 
     #[test]
     fn a_wrong_command_line_is_usage() {
-        for line in ["", "frobnicate", "serve now", "serve --fast", "-c"] {
+        for line in ["", "frobnicate", "serve now", "serve --fast", "serve --json", "-c"] {
             assert_eq!(parsed(line), Err(exit::USAGE), "{line}");
         }
         assert_eq!(parsed("--help"), Err(exit::OK));

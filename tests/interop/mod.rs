@@ -33,6 +33,8 @@ mod memory;
 mod notices;
 /// What becomes of mail that can't be delivered now, or never.
 mod outcomes;
+/// `pillarbox queue` and `link`: with a daemon, without, as whom, and while mail is delivered.
+mod queue;
 /// Through the queue and by MX to smtp-sink.
 mod relay;
 /// Rights that the daemon has left when it is ready.

@@ -16,15 +16,19 @@
 //! | `submitted` | what this host's own clients submit is repaired, in memory and on disk |
 //! | `signed` | DKIM: whose mail is signed, by which key |
 //! | `tls_policy` | MTA-STS and DANE: what is fetched, kept and followed |
+//! | `control` | the control socket |
+//! | `operator` | lists, hold, release, remove, bounce, flush, the link, also while mail is delivered |
 //! | `workers` | several threads at one queue: nothing is sent twice, nothing is forgotten |
 
 mod answers;
 mod clock;
+mod control;
 mod doors;
 mod inbound;
 mod life;
 mod limits;
 mod notices;
+mod operator;
 mod restart;
 mod routes;
 mod signed;

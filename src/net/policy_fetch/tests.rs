@@ -108,7 +108,8 @@ impl Server {
                 stream.read_exact(&mut octet).unwrap();
                 asked.push(octet[0]);
             }
-            stream.write_all(reply.as_bytes()).unwrap();
+            // Who has had enough of it hangs up.
+            let _ = stream.write_all(reply.as_bytes());
             let _ = stream.shutdown();
             String::from_utf8(asked).unwrap()
         });

@@ -37,6 +37,10 @@ pub enum Event {
     Notified,
     /// They are delivered, and the sender asked to be told (RFC 3461 §4.1): nobody else does it.
     Owed,
+    /// The operator keeps them back: nothing is tried for them, and they do not expire.
+    Held,
+    /// The operator lets them go again.
+    Released,
 }
 
 impl Record {
@@ -48,6 +52,8 @@ impl Record {
             Event::Attempted(Outcome::Failed(_)) => "failed",
             Event::Notified => "notified",
             Event::Owed => "owed",
+            Event::Held => "held",
+            Event::Released => "released",
         };
         let indexes: Vec<_> = self.recipients.iter().map(usize::to_string).collect();
         let mut text = format!("{kind}\tto={}\tat=", indexes.join(","));
@@ -77,6 +83,8 @@ impl Record {
             "failed" => Event::Attempted(Outcome::Failed(diagnostic()?)),
             "notified" => Event::Notified,
             "owed" => Event::Owed,
+            "held" => Event::Held,
+            "released" => Event::Released,
             _ => return None,
         };
         let recipients = field("to")?.split(',').map(|i| i.parse().ok()).collect::<Option<_>>()?;
@@ -113,6 +121,8 @@ pub struct Progress {
     pub notified: bool,
     /// The sender has yet to be told of the delivery.
     pub owed: bool,
+    /// Kept back by the operator.
+    pub held: bool,
     /// Attempts so far.
     pub attempts: u32,
     /// When the last three attempts were, newest first: nothing expires with fewer since the clock last jumped.
@@ -144,6 +154,12 @@ impl Progress {
         }
     }
 
+    /// Whether this recipient is to be tried.
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        self.state == State::Pending && !self.held
+    }
+
     fn apply(&mut self, at: Now, event: &Event) {
         let outcome = match event {
             Event::Attempted(outcome) if self.state == State::Pending => outcome,
@@ -156,6 +172,10 @@ impl Progress {
             Event::Owed => {
                 // Unless it was written twice.
                 self.owed = !self.notified;
+                return;
+            }
+            Event::Held | Event::Released => {
+                self.held = *event == Event::Held;
                 return;
             }
         };
@@ -186,18 +206,26 @@ pub(super) fn apply(record: &Record, progress: &mut [Progress]) {
 /// last line end, for that was never finished.
 pub(super) fn replay(journal: &[u8], progress: &mut [Progress]) -> usize {
     let mut damaged = 0;
+    read(journal, &mut |line| match line {
+        Some(record) => record.iter().for_each(|record| apply(record, progress)),
+        None => damaged += 1,
+    });
+    damaged
+}
+
+/// What the journal tells, in the order in which it was written.
+pub(super) fn records(journal: &[u8]) -> Vec<Record> {
+    let mut records = Vec::new();
+    read(journal, &mut |line| records.extend(line.flatten()));
+    records
+}
+
+/// Gives each whole line: its record, if its kind is known, or `None` for a damaged one.
+fn read(journal: &[u8], each: &mut dyn FnMut(Option<Option<Record>>)) {
     for line in journal.split_inclusive(|&b| b == b'\n') {
         let Some(line) = line.strip_suffix(b"\n").filter(|line| !line.is_empty()) else { continue };
-        match parse_checked(line) {
-            Some(text) => {
-                if let Some(record) = Record::parse(text) {
-                    apply(&record, progress);
-                }
-            }
-            None => damaged += 1,
-        }
+        each(parse_checked(line).map(Record::parse));
     }
-    damaged
 }
 
 #[cfg(test)]
