@@ -47,7 +47,7 @@ fn deliver(forwarder: &Forwarder, site: &Site, entry: &Entry, mailbox: &Mailbox)
     };
     let delivered = match &routed.destination {
         Destination::Maildir(_) => to_maildir(forwarder, site, entry, &routed),
-        Destination::Relay(_) => to_queue(forwarder, site, entry, routed),
+        Destination::Relay(_) | Destination::Alias => to_queue(forwarder, site, entry, routed),
     };
     match delivered {
         Ok(text) => Outcome::Delivered(Diagnostic::local(EnhancedStatus::OK, text)),

@@ -1,11 +1,13 @@
 //! Joins the floors below: listeners, connections, intake, forwarder.
 
+pub mod aliases;
 pub mod attempt;
 pub mod board;
 pub mod capacity;
 pub mod clock;
 pub mod connection;
 pub mod conversation;
+pub mod copies;
 pub mod counters;
 pub mod daemon;
 pub mod delivery;

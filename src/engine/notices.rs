@@ -3,7 +3,7 @@
 use super::event::Event;
 use super::forwarder::Forwarder;
 use super::intake::{Refusal, Submission};
-use super::site::{Site, SystemAccounts};
+use super::site::Site;
 use crate::mail::address::ForwardPath;
 use crate::mail::date::Now;
 use crate::mail::envelope::Body;
@@ -62,7 +62,7 @@ pub fn bounce(forwarder: &Forwarder, site: &Site, entry: &Entry, now: Now) -> bo
 fn send(forwarder: &Forwarder, site: &Site, entry: &Entry, notice: &Notice) -> Result<(), Refusal> {
     let mut recipients = Vec::new();
     for recipient in &notice.envelope.recipients {
-        match site.routes.route(&ForwardPath::Mailbox(recipient.mailbox.clone()), &SystemAccounts) {
+        match site.route(&ForwardPath::Mailbox(recipient.mailbox.clone())) {
             Ok(routed) => recipients.push(routed.into()),
             Err(no_route) => {
                 let error = format!("{}: {}", recipient.mailbox, no_route.reply());

@@ -3,11 +3,13 @@
 //! Nothing here opens, reads, waits, logs or asks for the time; time comes as an argument.
 
 pub mod admission;
+pub mod aliases;
 pub mod auth_failures;
 pub mod bounce;
 pub mod breaker;
 pub mod cron;
 pub mod dkim;
+pub mod expansion;
 pub mod mx;
 pub mod password;
 pub mod patience;
