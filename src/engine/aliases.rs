@@ -145,6 +145,11 @@ impl Site {
     /// # Errors
     /// There is none; see [`NoRoute`].
     pub fn route(&self, path: &ForwardPath) -> Result<Routed, NoRoute> {
+        if let ForwardPath::Mailbox(mailbox) = path
+            && !self.routes.is_local(&mailbox.domain)
+        {
+            return self.routes.route_mailbox(mailbox, &SystemAccounts);
+        }
         let aliases = self.aliases.table().map_err(|LookupFailed(text)| NoRoute::LookupFailed(text))?;
         let routed = self.routes.route(path, &aliases, &SystemAccounts)?;
         if routed.destination == Destination::Alias {

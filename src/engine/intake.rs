@@ -433,8 +433,7 @@ impl Incoming<'_> {
     fn stage_queue(&self, copy: &QueueCopy) -> Result<Staging, StoreError> {
         let mut envelope = copy.way.envelope(&self.submission);
         envelope.recipients.clone_from(&copy.recipients);
-        let mut entry =
-            self.intake.queue.stage(copy.id, &envelope, &self.submission.client, self.arrival)?;
+        let mut entry = self.intake.queue.stage(copy.id, &envelope, &self.submission.client, self.arrival)?;
         entry.write(copy.way.field().as_bytes())?;
         entry.write(self.trace.as_bytes())?;
         Ok(Staging::Queue(entry))
@@ -520,14 +519,17 @@ impl Incoming<'_> {
             }
         }
         self.copies.local = kept;
-        let in_time = late.is_empty();
+        if !late.is_empty() {
+            // The entry that was begun lacks them; and it has the name of the one that takes its place.
+            first = None;
+        }
         let mut ids = self.copies.queued.is_empty().then_some(self.id);
         let mut next_id = || ids.take().unwrap_or_else(|| self.intake.next_id(self.arrival));
         for (recipient, way) in late {
             self.copies.queue(recipient, way, &mut next_id);
         }
         for (i, copy) in self.copies.queued.iter().enumerate() {
-            let staging = match first.take_if(|(which, _)| in_time && *which == First::Queue(i)) {
+            let staging = match first.take_if(|(which, _)| *which == First::Queue(i)) {
                 Some((_, staging)) => staging,
                 None => source.copy_into(self.stage_queue(copy)?)?,
             };

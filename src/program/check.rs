@@ -62,7 +62,9 @@ pub fn problems(
 /// What is wrong within the aliases file and those that it includes, which `user` must be able to read. Whether the
 /// aliases file itself is there has been looked at before.
 fn alias_problems(settings: &Settings, user: Option<&Account>) -> Vec<Problem> {
-    let Some(path) = settings.local.aliases.as_deref().filter(|path| path.exists()) else { return Vec::new() };
+    let Some(path) = settings.local.aliases.as_deref().filter(|path| path.exists()) else {
+        return Vec::new();
+    };
     let found = aliases::problems(path, &|file| match user {
         Some(user) if file != path => files::readable(file, user),
         _ => Ok(()),

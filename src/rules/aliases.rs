@@ -224,7 +224,8 @@ impl Line<'_> {
 fn target(item: &str) -> Result<Target, String> {
     let quoted = item.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     let bare = quoted.filter(|bare| bare.starts_with(['|', '/', ':'])).unwrap_or(item);
-    let no_address = || format!("{item:?} is no address; write user or user@example.com, with commas between");
+    let no_address =
+        || format!("{item:?} is no address; write user or user@example.com, with commas between");
     if bare.starts_with('|') {
         return Err(format!("{item:?} is a command, and none is run for mail here; write an address"));
     }

@@ -7,7 +7,7 @@
 //! An alias NAME beside an alias `owner-NAME` is a list (RFC 5321 §3.9.2): what fails behind it is told to its owner.
 
 use super::aliases::{AliasTable, EVERYBODY, Target};
-use super::route::{Accounts, LookupFailed, NoRoute, Occupant, Routed, RoutePolicy, key};
+use super::route::{Accounts, LookupFailed, NoRoute, Occupant, RoutePolicy, Routed, key};
 use crate::mail::address::{LocalPart, Mailbox};
 use crate::mail::status::EnhancedStatus;
 
@@ -158,8 +158,9 @@ impl<'a> Expander<'a> {
     /// `mailbox` is whose alias it is: a name without a domain is at the same one.
     fn target(&mut self, target: &Target, mailbox: &Mailbox) -> Result<(), NoRoute> {
         let Sources { policy, accounts, includes, .. } = *self.sources;
-        let at = |local_part: &LocalPart| {
-            Mailbox { local_part: local_part.clone(), domain: mailbox.domain.clone() }
+        let at = |local_part: &LocalPart| Mailbox {
+            local_part: local_part.clone(),
+            domain: mailbox.domain.clone(),
         };
         match target {
             Target::Address(local_part, None) => self.local(&at(local_part)),

@@ -241,11 +241,7 @@ impl RoutePolicy {
     }
 
     /// The Maildir of the user of that name, though `admin` may stand in for others of its kind.
-    pub(super) fn own_maildir(
-        &self,
-        mailbox: &Mailbox,
-        accounts: &dyn Accounts,
-    ) -> Result<Routed, NoRoute> {
+    pub(super) fn own_maildir(&self, mailbox: &Mailbox, accounts: &dyn Accounts) -> Result<Routed, NoRoute> {
         match self.find_user(&key(mailbox), accounts)? {
             Some(user) => Ok(here(mailbox.clone(), user)),
             None => self.route_mailbox(mailbox, accounts),
