@@ -24,7 +24,7 @@ struct Row {
 }
 
 /// Every command.
-const COMMANDS: [Row; 3] = [
+const COMMANDS: [Row; 4] = [
     Row {
         name: "serve",
         operands: "",
@@ -42,6 +42,12 @@ const COMMANDS: [Row; 3] = [
         operands: "NAME",
         about: "read a password, print a line for the users file",
         run: |_, operands| passwd::run(operands),
+    },
+    Row {
+        name: "newaliases",
+        operands: "",
+        about: "do nothing: the aliases are read as they are",
+        run: |_, _| Ok(()),
     },
 ];
 
@@ -116,7 +122,7 @@ fn version() -> String {
 fn help() -> String {
     let mut text = String::from("usage: pillarbox [--config FILE] COMMAND\n\n");
     for row in &COMMANDS {
-        text.push_str(&format!("  {:6} {:6} {}\n", row.name, row.operands, row.about));
+        text.push_str(&format!("  {:10} {:6} {}\n", row.name, row.operands, row.about));
     }
     text.push_str("\n  -c, --config FILE   the configuration (default: /etc/pillarbox/pillarbox.toml)\n");
     text.push_str("  -h, --help          this text\n  -V, --version       the version\n");
