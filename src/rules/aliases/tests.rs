@@ -115,10 +115,29 @@ fn a_name_is_found_with_its_detail_first_and_everybody_last() {
     assert_eq!(table.find("mia", Some('+')), None);
 }
 
+/// Each line of the example, and each that only waits for its `#` to go.
+#[test]
+fn the_example_is_without_mistakes() {
+    let example = include_str!("../../../etc/aliases");
+    let all: String = example
+        .split_inclusive('\n')
+        .map(|line| {
+            let alias = line
+                .strip_prefix("# ")
+                .filter(|rest| rest.split_once(':').is_some_and(|(name, _)| !name.contains(' ')));
+            alias.unwrap_or(line)
+        })
+        .collect();
+    for (text, count) in [(example, 6), (&all, 11)] {
+        let (table, problems) = AliasTable::parse(text);
+        assert_eq!((told(&problems), table.aliases.len()), (vec![], count));
+    }
+}
+
 proptest! {
     #[test]
     fn no_text_makes_the_reader_panic(text in "([a-c:#\\n, \"\\\\|/<>()@+*]|:include:|\\PC)*") {
-        for (_, problems) in [AliasTable::parse(&text).1, parse_list(&text).1].into_iter().enumerate() {
+        for problems in [AliasTable::parse(&text).1, parse_list(&text).1] {
             prop_assert!(problems.iter().all(|p| (1..=text.lines().count()).contains(&p.line) && p.column >= 1));
             prop_assert!(!problems.iter().any(|p| p.text.contains(char::is_control)));
         }
