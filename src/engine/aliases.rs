@@ -4,12 +4,14 @@
 //! read now says nothing about any recipient: the client is told to come again (INTERFACE section 8), and the log why. A
 //! line that is none is logged, and the others count.
 
+mod forward;
+
 use super::event::Event;
 use super::site::{Site, SystemAccounts};
 use crate::mail::address::{ForwardPath, Mailbox};
 use crate::rules::aliases::{self, AliasProblem, AliasTable, Target};
-use crate::rules::expansion::{self, Copy, Expansion, Includes, Sources};
-use crate::rules::route::{Destination, LookupFailed, NoRoute, Routed};
+use crate::rules::expansion::{self, Copy, Expansion, Files, Sources};
+use crate::rules::route::{Account, Destination, LookupFailed, NoRoute, Routed};
 use std::cell::RefCell;
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Read};
@@ -127,15 +129,19 @@ fn log_problems(path: &Path, problems: &[AliasProblem]) {
 
 /// The files that aliases include; and what is wrong with those that were read.
 #[derive(Default)]
-struct Files(RefCell<Vec<(PathBuf, Vec<AliasProblem>)>>);
+struct Disk(RefCell<Vec<(PathBuf, Vec<AliasProblem>)>>);
 
-impl Includes for Files {
+impl Files for Disk {
     fn include(&self, path: &str) -> Result<Vec<Target>, LookupFailed> {
         let path = Path::new(path);
         let (text, _) = read(path).map_err(|error| LookupFailed(format!("{}: {error}", path.display())))?;
         let (targets, problems) = aliases::parse_list(&text);
         self.0.borrow_mut().push((path.to_owned(), problems));
         Ok(targets)
+    }
+
+    fn forward(&self, account: &Account) -> Option<Vec<Target>> {
+        forward::read(account)
     }
 }
 
@@ -151,10 +157,13 @@ impl Site {
             return self.routes.route_mailbox(mailbox, &SystemAccounts);
         }
         let aliases = self.aliases.table().map_err(|LookupFailed(text)| NoRoute::LookupFailed(text))?;
-        let routed = self.routes.route(path, &aliases, &SystemAccounts)?;
+        let mut routed = self.routes.route(path, &aliases, &SystemAccounts)?;
+        if routed.account().is_some_and(|(_, account)| forward::read(account).is_some()) {
+            routed.destination = Destination::Alias;
+        }
         if routed.destination == Destination::Alias {
             // Who can't be reached by it is to be told so now, not after the data.
-            self.follow(&aliases, &routed.mailbox, &Files::default())?;
+            self.follow(&aliases, &routed.mailbox, &Disk::default())?;
         }
         Ok(routed)
     }
@@ -166,15 +175,15 @@ impl Site {
     /// There is nobody, or it can't be found out now.
     pub fn expand(&self, mailbox: &Mailbox) -> Result<Vec<Copy>, NoRoute> {
         let aliases = self.aliases.table().map_err(|LookupFailed(text)| NoRoute::LookupFailed(text))?;
-        let files = Files::default();
+        let files = Disk::default();
         let expansion = self.follow(&aliases, mailbox, &files)?;
         expansion.troubles.iter().for_each(|text| log_trouble(mailbox, text));
         files.0.take().iter().for_each(|(path, problems)| log_problems(path, problems));
         Ok(expansion.copies)
     }
 
-    fn follow(&self, aliases: &AliasTable, mailbox: &Mailbox, files: &Files) -> Result<Expansion, NoRoute> {
-        let sources = Sources { policy: &self.routes, aliases, accounts: &SystemAccounts, includes: files };
+    fn follow(&self, aliases: &AliasTable, mailbox: &Mailbox, files: &Disk) -> Result<Expansion, NoRoute> {
+        let sources = Sources { policy: &self.routes, aliases, accounts: &SystemAccounts, files };
         let found = expansion::expand(&sources, mailbox);
         if let Err(no_route) = &found {
             log_trouble(

@@ -7,7 +7,7 @@
 //! An alias NAME beside an alias `owner-NAME` is a list (RFC 5321 §3.9.2): what fails behind it is told to its owner.
 
 use super::aliases::{AliasTable, EVERYBODY, Target};
-use super::route::{Accounts, LookupFailed, NoRoute, Occupant, RoutePolicy, Routed, key};
+use super::route::{Account, Accounts, LookupFailed, NoRoute, Occupant, RoutePolicy, Routed, key};
 use crate::mail::address::{LocalPart, Mailbox};
 use crate::mail::status::EnhancedStatus;
 
@@ -16,13 +16,16 @@ const DEPTH_MAX: usize = 20;
 /// So many recipients one alias may have; Postfix's limit, too.
 const COPIES_MAX: usize = 1000;
 
-/// Reads files that aliases include.
-pub trait Includes {
+/// Reads what aliases and users name.
+pub trait Files {
     /// Those that the file lists.
     ///
     /// # Errors
     /// It can't be read now, which says nothing about its recipients.
     fn include(&self, path: &str) -> Result<Vec<Target>, LookupFailed>;
+
+    /// Where a user has his mail forwarded to; `None`: nowhere.
+    fn forward(&self, account: &Account) -> Option<Vec<Target>>;
 }
 
 /// What an expansion goes by.
@@ -34,8 +37,8 @@ pub struct Sources<'a> {
     pub aliases: &'a AliasTable,
     /// The accounts of the system.
     pub accounts: &'a dyn Accounts,
-    /// The files that aliases include.
-    pub includes: &'a dyn Includes,
+    /// The files that aliases include, and what users say of their own mail.
+    pub files: &'a dyn Files,
 }
 
 /// One of those that an alias stands for.
@@ -97,7 +100,7 @@ struct Expander<'a> {
 impl<'a> Expander<'a> {
     /// A mailbox of this host.
     fn local(&mut self, mailbox: &Mailbox) -> Result<(), NoRoute> {
-        let Sources { policy, aliases, accounts, .. } = *self.sources;
+        let Sources { policy, aliases, accounts, files } = *self.sources;
         match self.alias(mailbox) {
             // `joe: joe, …` means joe's mailbox, too.
             Some((alias, _)) if self.chain.last().is_some_and(|last| last == alias) => {
@@ -123,7 +126,19 @@ impl<'a> Expander<'a> {
             Ok(Occupant::StandIn(to)) if policy.is_local(&to.domain) && self.alias(to).is_some() => {
                 self.local(to)
             }
-            Ok(occupant) => self.end(mailbox, policy.route_occupant(occupant, accounts)),
+            Ok(occupant) => {
+                let route = policy.route_occupant(occupant, accounts);
+                if let Ok(routed) = &route
+                    && let Some((user, account)) = routed.account()
+                    // Two users who forward to each other keep what comes back.
+                    && self.chain.iter().all(|known| *known != forward_name(user))
+                    && let Some(targets) = files.forward(account)
+                {
+                    let mailbox = routed.mailbox.clone();
+                    return self.descend(&forward_name(user), &targets, &mailbox);
+                }
+                self.end(mailbox, route)
+            }
             Err(no_route) => self.end(mailbox, Err(no_route)),
         }
     }
@@ -157,7 +172,7 @@ impl<'a> Expander<'a> {
 
     /// `mailbox` is whose alias it is: a name without a domain is at the same one.
     fn target(&mut self, target: &Target, mailbox: &Mailbox) -> Result<(), NoRoute> {
-        let Sources { policy, accounts, includes, .. } = *self.sources;
+        let Sources { policy, accounts, files, .. } = *self.sources;
         let at = |local_part: &LocalPart| Mailbox {
             local_part: local_part.clone(),
             domain: mailbox.domain.clone(),
@@ -176,7 +191,7 @@ impl<'a> Expander<'a> {
                 self.end(&to, policy.own_maildir(&to, accounts))
             }
             Target::Include(path) => {
-                let targets = includes.include(path);
+                let targets = files.include(path);
                 let targets = targets.map_err(|LookupFailed(text)| NoRoute::LookupFailed(text))?;
                 self.descend(path, &targets, mailbox)
             }
@@ -205,6 +220,11 @@ impl<'a> Expander<'a> {
             self.found.troubles.push(text);
         }
     }
+}
+
+/// What stands for a user's file in the chain; no alias has such a name.
+fn forward_name(user: &str) -> String {
+    format!("{user}/.forward")
 }
 
 #[cfg(test)]

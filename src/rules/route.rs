@@ -122,6 +122,17 @@ pub struct Routed {
     pub is_local: bool,
 }
 
+impl Routed {
+    /// The user of the system whose Maildir it is, and the account.
+    #[must_use]
+    pub fn account(&self) -> Option<(&str, &Account)> {
+        match &self.destination {
+            Destination::Maildir(LocalUser { name, account: Some(account) }) => Some((name, account)),
+            _ => None,
+        }
+    }
+}
+
 /// Why there is no route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoRoute {

@@ -17,7 +17,7 @@ use pillarbox::net::proxy::{Announced, read_header};
 use pillarbox::net::resolver::{self, DnsName, Fault, Found, Record, Rtype, parse_answer};
 use pillarbox::net::transport::{Deadline, Transport, WireError};
 use pillarbox::rules::aliases::{AliasTable, Target as AliasTarget, parse_list};
-use pillarbox::rules::expansion::{Expansion, Includes, Sources, expand};
+use pillarbox::rules::expansion::{Expansion, Files, Sources, expand};
 use pillarbox::rules::repair::{HELD_MAX_OCTETS, Repair, RepairFacts};
 use pillarbox::rules::route::{Account, Accounts, LookupFailed, RoutePolicy, Users};
 use pillarbox::smtp::command::{ClientName, Command};
@@ -106,7 +106,7 @@ pub fn aliases(octets: &[u8]) {
         hostname: Domain::parse("box.lan").unwrap(),
         local_domains: vec![Domain::parse("box.lan").unwrap(), Domain::parse("localhost").unwrap()],
         own_addresses: Vec::new(),
-        users: Users::Named(vec!["root".into(), "joe".into()]),
+        users: Users::System,
         separator: Some('+'),
         catch_all: None,
         admin: Mailbox::parse("joe@localhost").ok(),
@@ -114,7 +114,7 @@ pub fn aliases(octets: &[u8]) {
         exceptions: Vec::new(),
     };
     let everything = Everything(&text);
-    let sources = Sources { policy: &policy, aliases: &table, accounts: &everything, includes: &everything };
+    let sources = Sources { policy: &policy, aliases: &table, accounts: &everything, files: &everything };
     for name in ["root", "joe", "postmaster", "a", "b+x", "tim"] {
         let mailbox = Mailbox::parse(&format!("{name}@box.lan")).unwrap();
         let expanded = expand(&sources, &mailbox);
@@ -127,18 +127,23 @@ pub fn aliases(octets: &[u8]) {
     }
 }
 
-/// Each included file has this text, and the system has no users.
+/// Each file has this text, and the system has all users but tim.
 struct Everything<'a>(&'a str);
 
-impl Includes for Everything<'_> {
+impl Files for Everything<'_> {
     fn include(&self, _: &str) -> Result<Vec<AliasTarget>, LookupFailed> {
         Ok(parse_list(self.0).0)
+    }
+
+    fn forward(&self, _: &Account) -> Option<Vec<AliasTarget>> {
+        Some(parse_list(self.0).0)
     }
 }
 
 impl Accounts for Everything<'_> {
-    fn find(&self, _: &str) -> Result<Option<Account>, LookupFailed> {
-        Ok(None)
+    fn find(&self, name: &str) -> Result<Option<Account>, LookupFailed> {
+        let account = || Account { name: name.into(), uid: 1000, gid: 1000, home: "/".into() };
+        Ok((name != "tim").then(account))
     }
 }
 

@@ -6,7 +6,7 @@ use crate::rules::aliases::parse_list;
 use crate::rules::route::{Account, Destination, Users};
 use proptest::prelude::*;
 
-/// joe, mia and the system's users are here; `broken` can't be looked up.
+/// joe, mia, those who forward (pat, ann, bea, cat) and the system's users are here; `broken` can't be looked up.
 struct Box;
 
 impl Accounts for Box {
@@ -14,7 +14,7 @@ impl Accounts for Box {
         let uid = match name {
             "root" => 0,
             "daemon" => 1,
-            "joe" | "mia" => 1000,
+            "joe" | "mia" | "pat" | "ann" | "bea" | "cat" => 1000,
             "broken" => return Err(LookupFailed("the directory does not answer".into())),
             _ => return Ok(None),
         };
@@ -22,9 +22,9 @@ impl Accounts for Box {
     }
 }
 
-struct Files;
+struct Texts;
 
-impl Includes for Files {
+impl Files for Texts {
     fn include(&self, path: &str) -> Result<Vec<Target>, LookupFailed> {
         let text = match path {
             "/team" => "joe, a@far.example\n# b\nmia\n",
@@ -35,6 +35,17 @@ impl Includes for Files {
             _ => return Err(LookupFailed(format!("{path}: no such file"))),
         };
         Ok(parse_list(text).0)
+    }
+
+    fn forward(&self, account: &Account) -> Option<Vec<Target>> {
+        let text = match account.name.as_str() {
+            "pat" => "\\pat, p@far.example",
+            "ann" => "bea",
+            "bea" => "ann, team",
+            "cat" => "cat",
+            _ => return None,
+        };
+        Some(parse_list(text).0)
     }
 }
 
@@ -62,7 +73,7 @@ fn with_admin(admin: &str) -> RoutePolicy {
 
 fn expanded(policy: &RoutePolicy, text: &str, mailbox: &Mailbox) -> Result<Expansion, NoRoute> {
     let (aliases, _) = AliasTable::parse(text);
-    expand(&Sources { policy, aliases: &aliases, accounts: &Box, includes: &Files }, mailbox)
+    expand(&Sources { policy, aliases: &aliases, accounts: &Box, files: &Texts }, mailbox)
 }
 
 /// As at RCPT, and then as at the end of the data: the reply, or those who get a copy.
@@ -241,6 +252,25 @@ fn included_files() {
     );
     let most = expanded(&policy(), "t: :include:/most", &Mailbox::parse("t@box.lan").unwrap());
     assert_eq!(most.unwrap().copies.len(), COPIES_MAX);
+}
+
+#[test]
+fn what_users_forward() {
+    check(
+        &policy(),
+        &[
+            ("a: pat", "a@box.lan", "pat:pat@box.lan, p@far.example"),
+            ("a: pat+x", "a@box.lan", "pat:pat@box.lan, p@far.example"),
+            ("a: \\pat", "a@box.lan", "pat:pat@box.lan"),
+            ("a: cat", "a@box.lan", "cat:cat@box.lan"),
+            // Nothing is lost between two who forward to each other.
+            ("a: ann\nteam: joe", "a@box.lan", "ann:ann@box.lan, joe:joe@box.lan"),
+        ],
+    );
+    let ann = Mailbox::parse("ann@box.lan").unwrap();
+    let copies = expanded(&policy(), "", &ann).unwrap().copies;
+    assert_eq!((copies.len(), &copies[0].mailbox), (2, &ann), "the unknown team is told of later");
+    check(&with_admin("pat@box.lan"), &[("a: root", "a@box.lan", "pat:pat@box.lan, p@far.example")]);
 }
 
 #[test]
