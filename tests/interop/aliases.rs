@@ -1,5 +1,7 @@
 use super::client::Client;
 use super::harness::{LATER, Place};
+use std::fs::{File, create_dir, set_permissions};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::Command;
 
 /// The reply to RCPT.
@@ -51,6 +53,38 @@ fn aliases_are_followed_as_they_are_now() {
     std::fs::remove_file(&aliases).unwrap();
     assert!(rcpt(&place, "root@box.test").starts_with("550 5.1.1 "));
     assert!(rcpt(&place, "alice@box.test").starts_with("250 "));
+    daemon.stop();
+}
+
+/// With another /etc/passwd, which only the daemon sees; so only root can run it, where mounts are allowed.
+#[test]
+fn a_user_of_the_system_forwards_his_mail() {
+    if !Command::new("unshare").args(["-m", "true"]).output().is_ok_and(|output| output.status.success()) {
+        return;
+    }
+    let place = Place::new();
+    let home = place.path("home");
+    create_dir(&home).unwrap();
+    let entry = |name: &str, uid| format!("{name}:x:{uid}:{uid}::{}:/bin/sh\n", place.path(name).display());
+    let passwd = place.write(
+        "passwd",
+        &format!("root:x:0:0::/root:/bin/sh\n{}{}", entry("home", 2001), entry("mia", 2002)),
+    );
+    let forward = place.write("home/.forward", "\\home, mia\n");
+    chown(&forward, Some(2001), None).unwrap();
+    let config = place.configure("local.users = \"system\"\n");
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", "mount --bind \"$0\" /etc/passwd && exec \"$@\""]);
+    command.arg(&passwd).arg(env!("CARGO_BIN_EXE_pillarbox")).arg("-c").arg(&config).arg("serve");
+    command.stderr(File::create(place.path("log")).unwrap());
+    let daemon = place.run(&mut command);
+    send(&place, &["home@box.test"]);
+    place.wait_for_mail("mia", 1);
+    assert_eq!(place.mail("home").len(), 1, "a copy stays");
+    set_permissions(&forward, PermissionsExt::from_mode(0o666)).unwrap();
+    send(&place, &["home@box.test"]);
+    place.wait_for_log(&["event=trouble", ".forward", "others can write to it"]);
+    assert_eq!((place.wait_for_mail("home", 2).len(), place.mail("mia").len()), (2, 1));
     daemon.stop();
 }
 
