@@ -10,7 +10,7 @@ use super::event::Event;
 use super::site::{Site, SystemAccounts};
 use crate::mail::address::{ForwardPath, Mailbox};
 use crate::rules::aliases::{self, AliasProblem, AliasTable, Target};
-use crate::rules::expansion::{self, Copy, Expansion, Files, Sources};
+use crate::rules::expansion::{self, Expansion, Files, Member, Sources};
 use crate::rules::route::{Account, Destination, LookupFailed, NoRoute, Routed};
 use std::cell::RefCell;
 use std::fs::{File, Metadata};
@@ -173,13 +173,13 @@ impl Site {
     ///
     /// # Errors
     /// There is nobody, or it can't be found out now.
-    pub fn expand(&self, mailbox: &Mailbox) -> Result<Vec<Copy>, NoRoute> {
+    pub fn expand(&self, mailbox: &Mailbox) -> Result<Vec<Member>, NoRoute> {
         let aliases = self.aliases.table().map_err(|LookupFailed(text)| NoRoute::LookupFailed(text))?;
         let files = Disk::default();
         let expansion = self.follow(&aliases, mailbox, &files)?;
         expansion.troubles.iter().for_each(|text| log_trouble(mailbox, text));
         files.0.take().iter().for_each(|(path, problems)| log_problems(path, problems));
-        Ok(expansion.copies)
+        Ok(expansion.members)
     }
 
     fn follow(&self, aliases: &AliasTable, mailbox: &Mailbox, files: &Disk) -> Result<Expansion, NoRoute> {

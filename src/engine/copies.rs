@@ -72,15 +72,15 @@ impl Copies {
                 copies.add(site, Some(routed), recipient, Way::default(), next_id)?;
                 continue;
             }
-            for copy in site.expand(&routed.mailbox).map_err(Refusal::NoRoute)? {
+            for member in site.expand(&routed.mailbox).map_err(Refusal::NoRoute)? {
                 // A list's own mail begins here: what the sender wants to be told of it is between him and the list
                 // (RFC 3461 §5.2.7.3). All other aliases pass the wishes on.
                 let own = RcptParameters::default();
-                let recipient =
-                    recipient(&copy.mailbox, if copy.owner.is_some() { &own } else { parameters });
+                let parameters = if member.owner.is_some() { &own } else { parameters };
+                let recipient = recipient(&member.mailbox, parameters);
+                let way = Way { alias: Some(routed.mailbox.clone()), owner: member.owner };
                 // Who has no route is told of by the queue, which knows how.
-                let way = Way { alias: Some(routed.mailbox.clone()), owner: copy.owner };
-                copies.add(site, copy.route.as_ref().ok(), recipient, way, next_id)?;
+                copies.add(site, member.route.as_ref().ok(), recipient, way, next_id)?;
             }
         }
         Ok(copies)

@@ -14,7 +14,7 @@ use crate::mail::status::EnhancedStatus;
 /// Aliases of aliases are followed this deep.
 const DEPTH_MAX: usize = 20;
 /// So many recipients one alias may have; Postfix's limit, too.
-const COPIES_MAX: usize = 1000;
+const MEMBERS_MAX: usize = 1000;
 
 /// Reads what aliases and users name.
 pub trait Files {
@@ -43,7 +43,7 @@ pub struct Sources<'a> {
 
 /// One of those that an alias stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Copy {
+pub struct Member {
     /// Whom the copy is for.
     pub mailbox: Mailbox,
     /// Where it goes; or why nowhere, which its sender is to be told once the message is taken.
@@ -56,7 +56,7 @@ pub struct Copy {
 #[derive(Debug, Default)]
 pub struct Expansion {
     /// One at least has a route.
-    pub copies: Vec<Copy>,
+    pub members: Vec<Member>,
     /// What the operator should mend.
     pub troubles: Vec<String>,
 }
@@ -69,19 +69,19 @@ pub fn expand(sources: &Sources<'_>, mailbox: &Mailbox) -> Result<Expansion, NoR
     let (chain, known) = (Vec::new(), Vec::new());
     let mut expander = Expander { sources, chain, known, owner: None, found: Expansion::default() };
     expander.local(mailbox)?;
-    let Expansion { copies, troubles } = &expander.found;
-    if copies.iter().any(|copy| copy.route.is_ok()) {
+    let Expansion { members, troubles } = &expander.found;
+    if members.iter().any(|member| member.route.is_ok()) {
         return Ok(expander.found);
     }
     if key(mailbox) == "postmaster" {
         // Whose mail is always taken (RFC 5321 §4.5.1).
-        let route = Ok(sources.policy.route_mailbox(&sources.policy.postmaster_here(), sources.accounts)?);
-        let copy = Copy { mailbox: mailbox.clone(), route, owner: None };
-        return Ok(Expansion { copies: vec![copy], troubles: expander.found.troubles });
+        let routed = sources.policy.route_mailbox(&sources.policy.postmaster_here(), sources.accounts)?;
+        let member = Member { mailbox: routed.mailbox.clone(), route: Ok(routed), owner: None };
+        return Ok(Expansion { members: vec![member], troubles: expander.found.troubles });
     }
-    Err(match (troubles.first(), copies.first()) {
+    Err(match (troubles.first(), members.first()) {
         (Some(trouble), _) => NoRoute::Refused(EnhancedStatus::ROUTING_LOOP, trouble.clone()),
-        (None, Some(Copy { route: Err(no_route), .. })) => no_route.clone(),
+        (None, Some(Member { route: Err(no_route), .. })) => no_route.clone(),
         (None, _) => NoRoute::UnknownUser,
     })
 }
@@ -204,14 +204,14 @@ impl<'a> Expander<'a> {
             return route.map(drop);
         }
         let mailbox = route.as_ref().map_or(mailbox, |routed| &routed.mailbox).clone();
-        if self.found.copies.iter().any(|copy| copy.mailbox == mailbox) {
+        if self.found.members.iter().any(|member| member.mailbox == mailbox) {
             return Ok(());
         }
-        if self.found.copies.len() >= COPIES_MAX {
-            let text = format!("the alias has more than {COPIES_MAX} recipients");
+        if self.found.members.len() >= MEMBERS_MAX {
+            let text = format!("the alias has more than {MEMBERS_MAX} recipients");
             return Err(NoRoute::Refused(EnhancedStatus::ROUTING_LOOP, text));
         }
-        self.found.copies.push(Copy { mailbox, route, owner: self.owner.clone() });
+        self.found.members.push(Member { mailbox, route, owner: self.owner.clone() });
         Ok(())
     }
 

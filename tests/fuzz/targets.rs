@@ -119,10 +119,10 @@ pub fn aliases(octets: &[u8]) {
         let mailbox = Mailbox::parse(&format!("{name}@box.lan")).unwrap();
         let expanded = expand(&sources, &mailbox);
         assert!(expanded.is_ok() || name != "postmaster", "{expanded:?}");
-        let Ok(Expansion { copies, .. }) = expanded else { continue };
-        assert!(copies.iter().any(|copy| copy.route.is_ok()), "{name}");
-        for (i, copy) in copies.iter().enumerate() {
-            assert!(!copies[..i].iter().any(|other| other.mailbox == copy.mailbox), "{copy:?} twice");
+        let Ok(Expansion { members, .. }) = expanded else { continue };
+        assert!(members.iter().any(|member| member.route.is_ok()), "{name}");
+        for (i, member) in members.iter().enumerate() {
+            assert!(!members[..i].iter().any(|other| other.mailbox == member.mailbox), "{member:?} twice");
         }
     }
 }

@@ -86,9 +86,9 @@ fn whom(policy: &RoutePolicy, text: &str, to: &str) -> String {
     };
     assert!(routed.is_local, "its mail is taken from everyone");
     match expanded(policy, text, &routed.mailbox) {
-        Ok(Expansion { copies, troubles }) => {
+        Ok(Expansion { members, troubles }) => {
             let mut words: Vec<String> = Vec::new();
-            for Copy { mailbox, route, owner } in copies {
+            for Member { mailbox, route, owner } in members {
                 let place = match route.map(|routed| routed.destination) {
                     Ok(Destination::Maildir(user)) => format!("{}:", user.name),
                     Ok(Destination::Relay(_)) => String::new(),
@@ -162,6 +162,7 @@ fn the_admin_and_the_catch_all_come_after_aliases() {
             ("postmaster: root", "postmaster", "me@far.example"),
             ("postmaster: root", "Postmaster@box.lan", "me@far.example"),
             ("postmaster: joe", "postmaster", "joe:joe@box.lan"),
+            ("postmaster: tim", "postmaster", "me@far.example"),
         ],
     );
     check(
@@ -251,7 +252,7 @@ fn included_files() {
         ],
     );
     let most = expanded(&policy(), "t: :include:/most", &Mailbox::parse("t@box.lan").unwrap());
-    assert_eq!(most.unwrap().copies.len(), COPIES_MAX);
+    assert_eq!(most.unwrap().members.len(), MEMBERS_MAX);
 }
 
 #[test]
@@ -268,8 +269,8 @@ fn what_users_forward() {
         ],
     );
     let ann = Mailbox::parse("ann@box.lan").unwrap();
-    let copies = expanded(&policy(), "", &ann).unwrap().copies;
-    assert_eq!((copies.len(), &copies[0].mailbox), (2, &ann), "the unknown team is told of later");
+    let members = expanded(&policy(), "", &ann).unwrap().members;
+    assert_eq!((members.len(), &members[0].mailbox), (2, &ann), "the unknown team is told of later");
     check(&with_admin("pat@box.lan"), &[("a: root", "a@box.lan", "pat:pat@box.lan, p@far.example")]);
 }
 
@@ -317,10 +318,10 @@ proptest! {
         let text: String = lines.iter().map(|(name, targets)| format!("{name}: {}\n", targets.join(", "))).collect();
         let mailbox = |text: String| Mailbox::parse(&text).unwrap();
         let policy = RoutePolicy { admin: admin.map(mailbox), catch_all: catch_all.map(mailbox), ..policy() };
-        if let Ok(Expansion { copies, .. }) = expanded(&policy, &text, &mailbox(format!("{to}@box.lan"))) {
-            prop_assert!(copies.iter().any(|copy| copy.route.is_ok()));
-            for (i, copy) in copies.iter().enumerate() {
-                prop_assert!(!copies[..i].iter().any(|other| other.mailbox == copy.mailbox));
+        if let Ok(Expansion { members, .. }) = expanded(&policy, &text, &mailbox(format!("{to}@box.lan"))) {
+            prop_assert!(members.iter().any(|copy| copy.route.is_ok()));
+            for (i, copy) in members.iter().enumerate() {
+                prop_assert!(!members[..i].iter().any(|other| other.mailbox == copy.mailbox));
             }
         }
         let path = ForwardPath::Postmaster;
