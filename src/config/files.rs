@@ -113,10 +113,14 @@ fn read_again(
     // Nobody may log in where the users file of the defaults is missing: that is no mistake.
     let users = settings.auth.users.as_ref();
     let users = users.filter(|users| places.of("auth", "users").is_some() || users.exists());
+    // Nor is a missing aliases file of the defaults.
+    let aliases = settings.local.aliases.as_ref();
+    let aliases = aliases.filter(|aliases| places.of("local", "aliases").is_some() || aliases.exists());
     let files = [
         ("tls", "certificate", tls.certificate.as_ref(), Secrecy::Open),
         ("tls", "key", tls.key.as_ref(), Secrecy::Secret),
         ("auth", "users", users, Secrecy::Secret),
+        ("local", "aliases", aliases, Secrecy::Open),
         ("relay", "password_file", relay.password_file.as_ref(), Secrecy::Secret),
         ("relay", "ca_file", relay.ca_file.as_ref(), Secrecy::Open),
     ];

@@ -246,8 +246,9 @@ tables! {
         maildir: MaildirTemplate = "/var/mail/{user}", Now, one(maildir);
         /// Who has a mailbox: "system" (passwd entries), "any" local part, or a list of names.
         users: Users = "system", Now, users;
-        /// Aliases in sendmail's format.
-        aliases: Option<PathBuf> = "/etc/aliases", Later, optional(one(path));
+        /// Aliases in sendmail's format as plain text, with :include: and "*"; no commands and no files. Read again when
+        /// they change. Empty: none.
+        aliases: Option<PathBuf> = "/etc/aliases", Now, optional(one(path));
         /// Between user and detail, as in user+detail. Empty: none.
         separator: Option<char> = "+", Now, optional(one(separator));
         /// Local user or address for mail to unknown users. Empty: 550 5.1.1.

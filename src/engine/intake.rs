@@ -10,12 +10,12 @@ mod refusal;
 pub use self::refusal::Refusal;
 
 use super::clock::EngineClock;
+use super::copies::{Copies, LocalCopy, QueueCopy, Way};
 use super::event::{AttemptEnd, Event};
 use super::notices;
 use super::site::Site;
 use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::date::Now;
-use crate::mail::envelope::{Envelope, Notify, Recipient};
 use crate::mail::header::TraceScanner;
 use crate::mail::id::QueueId;
 use crate::mail::message::{self, Origin};
@@ -110,12 +110,6 @@ pub struct Submission {
     pub client: String,
     /// The name with which the client has logged in.
     pub login: Option<String>,
-}
-
-/// A copy for a Maildir.
-struct LocalCopy {
-    recipient: Recipient,
-    path: MaildirPath,
 }
 
 /// A copy that is being written.
@@ -216,7 +210,7 @@ impl Source {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum First {
     Local(usize),
-    Queue,
+    Queue(usize),
 }
 
 /// A message that is coming in.
@@ -227,8 +221,7 @@ pub struct Incoming<'a> {
     arrival: Now,
     submission: Submission,
     trace: String,
-    local: Vec<LocalCopy>,
-    remote: Vec<Recipient>,
+    copies: Copies,
     content: Content,
     repair: Option<Repair>,
     scanner: TraceScanner,
@@ -248,37 +241,21 @@ impl Intake {
     /// # Errors
     /// The queue is full, or a recipient's Maildir is none.
     pub fn begin<'a>(&'a self, site: &'a Site, submission: Submission) -> Result<Incoming<'a>, Refusal> {
-        let (mut local, mut remote) = (Vec::<LocalCopy>::new(), Vec::<Recipient>::new());
-        for Accepted { routed, parameters } in &submission.recipients {
-            let recipient = Recipient {
-                mailbox: routed.mailbox.clone(),
-                orcpt: parameters.orcpt.clone(),
-                notify: parameters.notify,
-            };
-            let path = site.maildir(routed)?;
-            let known = match &path {
-                Some(path) => {
-                    local.iter_mut().find(|copy| copy.path == *path).map(|copy| &mut copy.recipient)
-                }
-                None => remote.iter_mut().find(|known| known.mailbox == recipient.mailbox),
-            };
-            match (known, path) {
-                (Some(known), _) => known.notify = Notify::both(known.notify, recipient.notify),
-                (None, Some(path)) => local.push(LocalCopy { recipient, path }),
-                (None, None) => remote.push(recipient),
-            }
-        }
+        let arrival = self.clock.now();
+        let id = self.next_id(arrival);
+        // The first entry has the name of the message.
+        let mut ids = Some(id);
+        let mut next_id = || ids.take().unwrap_or_else(|| self.next_id(arrival));
+        let copies = Copies::of(&submission, site, &mut next_id)?;
         let limits = &site.settings.queue;
         let (messages, octets) = self.listener.size();
         let is_full =
             messages >= limits.max_messages as usize || (limits.max_size > 0 && octets >= limits.max_size);
         // What this program writes itself takes the place of what it is about: a queue full of expired mail could
         // else not be bounced, and would stay full.
-        if !remote.is_empty() && is_full && submission.origin.is_some() {
+        if !copies.queued.is_empty() && is_full && submission.origin.is_some() {
             return Err(Refusal::QueueFull);
         }
-        let arrival = self.clock.now();
-        let id = self.next_id(arrival);
         let only = match submission.recipients.as_slice() {
             [only] => Some(&only.routed.mailbox),
             _ => None,
@@ -302,8 +279,7 @@ impl Intake {
             arrival,
             submission,
             trace,
-            local,
-            remote,
+            copies,
             content,
             repair,
             scanner,
@@ -384,13 +360,12 @@ impl Incoming<'_> {
         else {
             return Ok(());
         };
-        let locals = self.local.iter().enumerate().map(|(i, copy)| (First::Local(i), Some(copy)));
-        // With several recipients, copies that no Maildir takes go to the queue.
-        let has_queue = !self.remote.is_empty() || self.submission.recipients.len() > 1;
-        let queue = has_queue.then_some((First::Queue, None));
+        let locals = (0..self.copies.local.len()).map(First::Local);
+        // With several copies, those that no Maildir takes go to the queue.
+        let queued = self.copies.queued.len().max(usize::from(self.copies.count() > 1));
         let mut error = None;
-        for (first, copy) in locals.chain(queue) {
-            match copy.map_or_else(|| self.stage_queue(), |copy| self.stage_local(copy)) {
+        for first in locals.chain((0..queued).map(First::Queue)) {
+            match self.stage(first) {
                 Ok(mut staging) => {
                     let offset = staging.position()?;
                     staging.write(&buffer)?;
@@ -404,34 +379,35 @@ impl Incoming<'_> {
         Err(error.map_or(Refusal::QueueFull, Refusal::Store))
     }
 
+    fn stage(&self, which: First) -> Result<Staging, StoreError> {
+        let late = || QueueCopy { id: self.id, way: Way::default(), recipients: Vec::new() };
+        match which {
+            First::Local(i) => self.copies.local.get(i).map(|copy| self.stage_local(copy)),
+            First::Queue(i) => self.copies.queued.get(i).map(|copy| self.stage_queue(copy)),
+        }
+        .unwrap_or_else(|| self.stage_queue(&late()))
+    }
+
     fn stage_local(&self, copy: &LocalCopy) -> Result<Staging, StoreError> {
         let mut delivery = self.intake.maildirs.stage(&copy.path, self.arrival.wall)?;
         delivery.write(
-            message::delivery_fields(&self.submission.reverse_path, &copy.recipient.mailbox).as_bytes(),
+            message::delivery_fields(
+                &copy.way.reverse_path(&self.submission.reverse_path),
+                &copy.recipient.mailbox,
+            )
+            .as_bytes(),
         )?;
         delivery.write(self.trace.as_bytes())?;
         Ok(Staging::Maildir(delivery))
     }
 
-    fn stage_queue(&self) -> Result<Staging, StoreError> {
-        let envelope = self.envelope(self.remote.clone());
-        let mut entry = self.intake.queue.stage(self.id, &envelope, &self.submission.client, self.arrival)?;
+    fn stage_queue(&self, copy: &QueueCopy) -> Result<Staging, StoreError> {
+        let mut envelope = copy.way.envelope(&self.submission);
+        envelope.recipients.clone_from(&copy.recipients);
+        let mut entry = self.intake.queue.stage(copy.id, &envelope, &self.submission.client, self.arrival)?;
+        entry.write(copy.way.field().as_bytes())?;
         entry.write(self.trace.as_bytes())?;
         Ok(Staging::Queue(entry))
-    }
-
-    fn envelope(&self, recipients: Vec<Recipient>) -> Envelope {
-        let parameters = &self.submission.parameters;
-        Envelope {
-            reverse_path: self.submission.reverse_path.clone(),
-            recipients,
-            body: parameters.body,
-            smtputf8: parameters.smtputf8,
-            require_tls: parameters.require_tls,
-            is_own: self.submission.is_own,
-            ret: parameters.ret,
-            envid: parameters.envid.clone(),
-        }
     }
 
     /// Octets held in memory.
@@ -456,8 +432,8 @@ impl Incoming<'_> {
         if let Some(refusal) = self.failed.take() {
             return Err(refusal);
         }
-        let was_here = |copy: &LocalCopy| self.scanner.was_delivered_to(&copy.recipient.mailbox.to_string());
-        if self.scanner.has_looped() || self.local.iter().any(was_here) {
+        let was_here = |mailbox: &Mailbox| self.scanner.was_delivered_to(&mailbox.to_string());
+        if self.scanner.has_looped() || self.copies.mailboxes().any(was_here) {
             return Err(Refusal::Loop);
         }
         // As the wire counts it (RFC 1870): each line end is two octets there.
@@ -465,23 +441,16 @@ impl Incoming<'_> {
         let size = source.octets() + self.lines;
         let to: Vec<Mailbox> =
             self.submission.recipients.iter().map(|to| to.routed.mailbox.clone()).collect();
-        let (origin, client) = (self.submission.origin.as_ref(), self.submission.client.as_str());
-        let tls = origin.and_then(|origin| origin.tls.as_deref());
-        let from = &self.submission.reverse_path;
-        Event::Accepted {
-            id: self.id,
-            from,
-            to: &to,
-            size,
-            client,
-            tls,
-            auth: self.submission.login.as_deref(),
-        }
-        .log();
+        self.tell_accepted(self.id, &self.submission.reverse_path, &to, size);
         self.tell_delivered();
-        if !self.remote.is_empty() {
-            let remote: Vec<&Mailbox> = self.remote.iter().map(|recipient| &recipient.mailbox).collect();
-            self.intake.listener.queued(self.id, self.arrival, size, &remote);
+        for copy in &self.copies.queued {
+            let mailboxes = copy.recipients.iter().map(|recipient| &recipient.mailbox);
+            if copy.id != self.id {
+                let to: Vec<Mailbox> = mailboxes.clone().cloned().collect();
+                self.tell_accepted(copy.id, &copy.way.reverse_path(&self.submission.reverse_path), &to, size);
+            }
+            let mailboxes: Vec<&Mailbox> = mailboxes.collect();
+            self.intake.listener.queued(copy.id, self.arrival, size, &mailboxes);
         }
         self.tell_sender(&source);
         Ok(self.id)
@@ -497,9 +466,10 @@ impl Incoming<'_> {
                 (Some((first, staging)), Source::File { file, offset, octets })
             }
         };
-        let mut copies = Vec::with_capacity(self.local.len() + 1);
+        let is_only = self.copies.count() == 1;
+        let mut copies = Vec::with_capacity(self.copies.count() + 1);
         let (mut kept, mut late) = (Vec::new(), Vec::new());
-        for (i, copy) in std::mem::take(&mut self.local).into_iter().enumerate() {
+        for (i, copy) in std::mem::take(&mut self.copies.local).into_iter().enumerate() {
             let staging = match first.take_if(|(which, _)| *which == First::Local(i)) {
                 Some((_, staging)) => Ok(staging),
                 None => self.stage_local(&copy).and_then(|staging| source.copy_into(staging)),
@@ -510,26 +480,31 @@ impl Incoming<'_> {
                     kept.push(copy);
                 }
                 // With no other copy, the client is told to come again; else this one is retried from the queue.
-                Err(error) if copies.is_empty() && self.submission.recipients.len() == 1 => {
-                    return Err(error.into());
-                }
+                Err(error) if is_only => return Err(error.into()),
                 Err(error) => {
                     Event::Trouble {
                         doing: "delivering to a Maildir; the queue tries again",
                         error: &error.to_string(),
                     }
                     .log();
-                    late.push(copy.recipient);
+                    late.push((copy.recipient, copy.way));
                 }
             }
         }
-        self.local = kept;
-        let in_time = late.is_empty();
-        self.remote.append(&mut late);
-        if !self.remote.is_empty() {
-            let staging = match first.filter(|(which, _)| in_time && *which == First::Queue) {
+        self.copies.local = kept;
+        if !late.is_empty() {
+            // The entry that was begun lacks them; and it has the name of the one that takes its place.
+            first = None;
+        }
+        let mut ids = self.copies.queued.is_empty().then_some(self.id);
+        let mut next_id = || ids.take().unwrap_or_else(|| self.intake.next_id(self.arrival));
+        for (recipient, way) in late {
+            self.copies.queue(recipient, way, &mut next_id);
+        }
+        for (i, copy) in self.copies.queued.iter().enumerate() {
+            let staging = match first.take_if(|(which, _)| *which == First::Queue(i)) {
                 Some((_, staging)) => staging,
-                None => source.copy_into(self.stage_queue()?)?,
+                None => source.copy_into(self.stage_queue(copy)?)?,
             };
             copies.push(staging.sync()?);
         }
@@ -541,7 +516,8 @@ impl Incoming<'_> {
 
     /// Of copies in their Maildirs, if the sender asked for that (RFC 3461 §5.2.3).
     fn tell_sender(&self, source: &Source) {
-        let envelope = self.envelope(self.local.iter().map(|copy| copy.recipient.clone()).collect());
+        let mut envelope = Way::default().envelope(&self.submission);
+        envelope.recipients = self.copies.local.iter().map(|copy| copy.recipient.clone()).collect();
         if !envelope.recipients.iter().any(|recipient| notices::is_owed(&envelope, recipient)) {
             return;
         }
@@ -550,8 +526,15 @@ impl Incoming<'_> {
         notices::delivered(self.intake, self.site, (self.id, self.arrival), &envelope, &mut content);
     }
 
+    fn tell_accepted(&self, id: QueueId, from: &ReversePath, to: &[Mailbox], size: u64) {
+        let (origin, client) = (self.submission.origin.as_ref(), self.submission.client.as_str());
+        let tls = origin.and_then(|origin| origin.tls.as_deref());
+        let auth = self.submission.login.as_deref();
+        Event::Accepted { id, from, to, size, client, tls, auth }.log();
+    }
+
     fn tell_delivered(&self) {
-        for copy in &self.local {
+        for copy in &self.copies.local {
             self.intake.sweep(&copy.path, self.arrival);
             Event::Attempt {
                 what: AttemptEnd::Delivered,

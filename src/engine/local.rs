@@ -59,7 +59,7 @@ fn deliver(
     };
     let delivered = match &routed.destination {
         Destination::Maildir(_) => to_maildir(forwarder, site, entry, &routed),
-        Destination::Relay(_) => to_queue(forwarder, site, entry, recipient, routed),
+        Destination::Relay(_) | Destination::Alias => to_queue(forwarder, site, entry, recipient, routed),
     };
     match delivered {
         Ok(text) => Outcome::Delivered(Diagnostic::local(EnhancedStatus::OK, text)),

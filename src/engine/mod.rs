@@ -1,5 +1,6 @@
 //! Joins the floors below: listeners, connections, intake, forwarder.
 
+pub mod aliases;
 pub mod attempt;
 pub mod board;
 pub mod capacity;
@@ -7,6 +8,7 @@ pub mod clock;
 pub mod connection;
 pub mod control;
 pub mod conversation;
+pub mod copies;
 pub mod counters;
 pub mod daemon;
 pub mod delivery;

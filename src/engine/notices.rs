@@ -10,7 +10,7 @@ use super::board::Hop;
 use super::event::Event;
 use super::forwarder::{Forwarder, hop_of};
 use super::intake::{Accepted, Intake, Refusal, Submission};
-use super::site::{Site, SystemAccounts};
+use super::site::Site;
 use crate::mail::address::{ForwardPath, Mailbox, ReversePath};
 use crate::mail::date::Now;
 use crate::mail::envelope::{Body, Envelope, Recipient};
@@ -214,7 +214,7 @@ fn addressee(site: &Site, notice: &Notice, has_failed: bool) -> Result<Option<(R
     let Some(to) = notice.envelope.recipients.first().map(|recipient| &recipient.mailbox) else {
         return Ok(None);
     };
-    match site.routes.route_mailbox(to, &SystemAccounts) {
+    match site.route(&ForwardPath::Mailbox(to.clone())) {
         Ok(routed) => return Ok(Some((routed, false))),
         Err(NoRoute::LookupFailed(error)) => return Err(error),
         Err(no_route) => {
@@ -225,7 +225,7 @@ fn addressee(site: &Site, notice: &Notice, has_failed: bool) -> Result<Option<(R
     if !has_failed || site.routes.admin.is_none() {
         return Ok(None);
     }
-    match site.routes.route(&ForwardPath::Postmaster, &SystemAccounts) {
+    match site.route(&ForwardPath::Postmaster) {
         Ok(routed) => Ok(Some((routed, true))),
         Err(NoRoute::LookupFailed(error)) => Err(error),
         Err(_) => Ok(None),

@@ -1,6 +1,7 @@
 //! What the configuration makes of this host: one immutable value that every part of the engine shares. A reload makes a
 //! new one; connections and attempts under way keep the one that they began with.
 
+use super::aliases::Aliases;
 use super::logins::Logins;
 use super::tls::Tls;
 use crate::config::{
@@ -40,6 +41,8 @@ pub struct Site {
     pub admission: AdmissionPolicy,
     /// Where mail goes.
     pub routes: RoutePolicy,
+    /// Who stands for whom.
+    pub aliases: Aliases,
     /// When it is tried again.
     pub retry: RetryPolicy,
     /// The certificate; without one there is no TLS for clients.
@@ -91,6 +94,7 @@ impl Site {
             hostname,
             admission,
             routes,
+            aliases: Aliases::load(settings.local.aliases.as_deref()),
             retry,
             tls,
             connector: Connector::new(settings.relay.ca_file.clone()),

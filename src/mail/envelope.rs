@@ -58,6 +58,11 @@ impl Recipient {
     pub fn new(mailbox: Mailbox) -> Self {
         Self { mailbox, orcpt: None, notify: None }
     }
+
+    /// Named once more, the sender wants to be told of both.
+    pub fn wishes_of(&mut self, other: &Self) {
+        self.notify = Notify::both(self.notify, other.notify);
+    }
 }
 
 /// NOTIFY of RFC 3461 §4.1; all false is NEVER.

@@ -4,13 +4,14 @@
 //! instead`, and the exit code is 78; without any it is 0 and a line says so.
 
 use super::exit::Failure;
-use crate::config::{Account, Problem, files, load_with_places};
-use crate::engine::{dkim, password, tls};
+use crate::config::{Account, Place, Problem, Settings, files, load_with_places};
+use crate::engine::{aliases, dkim, password, tls};
 use crate::mail::date::WallTime;
 use crate::net::tls_client;
+use crate::rules::aliases::AliasProblem;
 use crate::sys::clock::{Clock, SystemClock};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Checks the configuration at `path`.
 ///
@@ -40,9 +41,10 @@ pub fn problems(
             let mut problems = files::problems(&settings, &places, &file, started_as, look_up);
             let runs_as = files::runs_as(&settings, started_as, look_up);
             // At SIGHUP the rights of whoever started the daemon are gone.
-            if let Some(Err(text)) = runs_as.map(|user| files::readable(path, &user)) {
+            if let Some(Err(text)) = runs_as.as_ref().map(|user| files::readable(path, user)) {
                 problems.push(Problem { file: file.clone(), place: None, text });
             }
+            problems.extend(alias_problems(&settings, runs_as.as_ref()));
             if problems.is_empty()
                 && let Err((key, text)) = tls::configured(&settings, WallTime(SystemClock.wall_micros()))
             {
@@ -62,6 +64,28 @@ pub fn problems(
         }
         Err(problems) => problems,
     }
+}
+
+/// What is wrong within the aliases file and those that it includes, which `user` must be able to read. Whether the
+/// aliases file itself is there has been looked at before.
+fn alias_problems(settings: &Settings, user: Option<&Account>) -> Vec<Problem> {
+    let Some(path) = settings.local.aliases.as_deref().filter(|path| path.exists()) else {
+        return Vec::new();
+    };
+    let found = aliases::problems(path, &|file| match user {
+        Some(user) if file != path => files::readable(file, user),
+        _ => Ok(()),
+    });
+    let problem = |(file, problem): (PathBuf, Result<AliasProblem, String>)| {
+        let file = file.display().to_string();
+        match problem {
+            Ok(AliasProblem { line, column, text }) => {
+                Problem { file, place: Some(Place { line, column }), text }
+            }
+            Err(text) => Problem { file, place: None, text },
+        }
+    };
+    found.into_iter().map(problem).collect()
 }
 
 /// Who runs this process.

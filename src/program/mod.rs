@@ -29,7 +29,7 @@ struct Row {
 }
 
 /// Every command.
-const COMMANDS: [Row; 5] = [
+const COMMANDS: [Row; 6] = [
     Row {
         name: "serve",
         operands: "",
@@ -65,10 +65,17 @@ const COMMANDS: [Row; 5] = [
         about: "read a password, print a line for the users file",
         run: |_, operands| passwd::run(operands),
     },
+    Row {
+        name: "newaliases",
+        operands: "",
+        options: &[],
+        about: "do nothing: the aliases are read as they are",
+        run: |_, _| Ok(()),
+    },
 ];
 
 /// Names by which the program is called, and the command that each stands for.
-const NAMES: [(&str, &str); 1] = [("mailq", "queue")];
+const NAMES: [(&str, &str); 2] = [("mailq", "queue"), ("newaliases", "newaliases")];
 
 /// Runs the command that the arguments name, the first of them being the name by which the program is called; gives the
 /// exit code. `with_raised_rights`: the environment is not the
@@ -155,7 +162,7 @@ fn version() -> String {
 fn help() -> String {
     let mut text = String::from("usage: pillarbox [--config FILE] COMMAND\n\n");
     for row in &COMMANDS {
-        text.push_str(&format!("  {:6} {:8} {}\n", row.name, row.operands, row.about));
+        text.push_str(&format!("  {:10} {:8} {}\n", row.name, row.operands, row.about));
     }
     text.push_str("\n  -c, --config FILE   the configuration (default: /etc/pillarbox/pillarbox.toml)\n");
     text.push_str("  -h, --help          this text\n  -V, --version       the version\n");

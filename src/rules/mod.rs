@@ -3,6 +3,7 @@
 //! Nothing here opens, reads, waits, logs or asks for the time; time comes as an argument.
 
 pub mod admission;
+pub mod aliases;
 pub mod auth_failures;
 pub mod bounce;
 pub mod breaker;
@@ -10,6 +11,7 @@ pub mod control;
 pub mod cron;
 pub mod dkim;
 pub mod downtime;
+pub mod expansion;
 pub mod mx;
 pub mod password;
 pub mod patience;

@@ -2,8 +2,10 @@
 //!
 //! Decides by the configuration and by what it is told about accounts; never asks DNS, the disk or the user database
 //! itself. The same route is taken at RCPT, when the message is committed, and at each attempt from the queue, so that a
-//! queued message follows a changed configuration.
+//! queued message follows a changed configuration. Aliases come before all else, and once: when a message comes in
+//! (`rules::expansion`). What is queued is for those that they stood for.
 
+use super::aliases::AliasTable;
 use crate::mail::address::{Domain, ForwardPath, LocalPart, Mailbox};
 use crate::mail::next_hop::{NextHop, Smarthost};
 use crate::mail::status::EnhancedStatus;
@@ -105,6 +107,8 @@ pub enum Destination {
     Maildir(LocalUser),
     /// On to another host.
     Relay(NextHop),
+    /// To those that an alias stands for; intake asks who they are.
+    Alias,
 }
 
 /// A recipient with its route. The mailbox is another than asked for where `admin` or `catch_all` take over.
@@ -118,6 +122,17 @@ pub struct Routed {
     pub is_local: bool,
 }
 
+impl Routed {
+    /// The user of the system whose Maildir it is, and the account.
+    #[must_use]
+    pub fn account(&self) -> Option<(&str, &Account)> {
+        match &self.destination {
+            Destination::Maildir(LocalUser { name, account: Some(account) }) => Some((name, account)),
+            _ => None,
+        }
+    }
+}
+
 /// Why there is no route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoRoute {
@@ -125,8 +140,17 @@ pub enum NoRoute {
     UnknownUser,
     /// An exception of the operator's.
     Refused(EnhancedStatus, String),
-    /// The user database could not be asked: 451 4.3.0.
+    /// The user database or the aliases could not be asked: 451 4.3.0.
     LookupFailed(String),
+}
+
+/// Who gets the mail of a local mailbox.
+#[derive(Debug)]
+pub(super) enum Occupant<'a> {
+    /// A user here.
+    User(Mailbox, LocalUser),
+    /// Somebody else in the user's place: `admin` or `catch_all`.
+    StandIn(&'a Mailbox),
 }
 
 impl NoRoute {
@@ -153,14 +177,34 @@ impl RoutePolicy {
     ///
     /// # Errors
     /// There is none; see [`NoRoute`].
-    pub fn route(&self, path: &ForwardPath, accounts: &dyn Accounts) -> Result<Routed, NoRoute> {
-        match path {
-            ForwardPath::Postmaster => self.postmaster(accounts),
-            ForwardPath::Mailbox(mailbox) => self.route_mailbox(mailbox, accounts),
+    pub fn route(
+        &self,
+        path: &ForwardPath,
+        aliases: &AliasTable,
+        accounts: &dyn Accounts,
+    ) -> Result<Routed, NoRoute> {
+        let mailbox = match path {
+            ForwardPath::Postmaster => &self.postmaster_here(),
+            ForwardPath::Mailbox(mailbox) => mailbox,
+        };
+        let alias = || Routed { mailbox: mailbox.clone(), destination: Destination::Alias, is_local: true };
+        if !self.is_local(&mailbox.domain) && *path != ForwardPath::Postmaster {
+            return self.route_mailbox(mailbox, accounts);
+        }
+        if aliases.find(&key(mailbox), self.separator).is_some() {
+            return Ok(alias());
+        }
+        match self.occupant(mailbox, accounts)? {
+            Occupant::StandIn(to)
+                if self.is_local(&to.domain) && aliases.find(&key(to), self.separator).is_some() =>
+            {
+                Ok(alias())
+            }
+            occupant => self.route_occupant(occupant, accounts),
         }
     }
 
-    /// The route of a mailbox.
+    /// The route of a mailbox that no alias stands for, or not any more.
     ///
     /// # Errors
     /// There is none; see [`NoRoute`].
@@ -169,22 +213,55 @@ impl RoutePolicy {
             let destination = Destination::Relay(self.next_hop(&mailbox.domain)?);
             return Ok(Routed { mailbox: mailbox.clone(), destination, is_local: false });
         }
-        let name = mailbox.local_part.as_str().to_ascii_lowercase();
+        self.route_occupant(self.occupant(mailbox, accounts)?, accounts)
+    }
+
+    pub(super) fn route_occupant(
+        &self,
+        occupant: Occupant<'_>,
+        accounts: &dyn Accounts,
+    ) -> Result<Routed, NoRoute> {
+        match occupant {
+            Occupant::User(mailbox, user) => Ok(here(mailbox, user)),
+            Occupant::StandIn(to) => self.redirect(to, accounts),
+        }
+    }
+
+    /// Who gets the mail of a local mailbox.
+    pub(super) fn occupant(
+        &self,
+        mailbox: &Mailbox,
+        accounts: &dyn Accounts,
+    ) -> Result<Occupant<'_>, NoRoute> {
+        let name = key(mailbox);
         if name == "postmaster" {
             return self.postmaster(accounts);
         }
         if let Some(user) = self.find_user(&name, accounts)? {
-            return match &self.admin {
-                Some(admin) if is_system_account(&user) => self.redirect(admin, accounts),
-                _ => Ok(here(mailbox.clone(), user)),
-            };
+            return Ok(match &self.admin {
+                Some(admin) if is_system_account(&user) => Occupant::StandIn(admin),
+                _ => Occupant::User(mailbox.clone(), user),
+            });
         }
         match (&self.admin, &self.catch_all) {
             // root need not be in the database for its mail to matter.
-            (Some(admin), _) if name == "root" => self.redirect(admin, accounts),
-            (_, Some(catch_all)) => self.redirect(catch_all, accounts),
+            (Some(admin), _) if name == "root" => Ok(Occupant::StandIn(admin)),
+            (_, Some(catch_all)) => Ok(Occupant::StandIn(catch_all)),
             _ => Err(NoRoute::UnknownUser),
         }
+    }
+
+    /// The Maildir of the user of that name, though `admin` may stand in for others of its kind.
+    pub(super) fn own_maildir(&self, mailbox: &Mailbox, accounts: &dyn Accounts) -> Result<Routed, NoRoute> {
+        match self.find_user(&key(mailbox), accounts)? {
+            Some(user) => Ok(here(mailbox.clone(), user)),
+            None => self.route_mailbox(mailbox, accounts),
+        }
+    }
+
+    /// `postmaster` at this host.
+    pub(super) fn postmaster_here(&self) -> Mailbox {
+        Mailbox { local_part: LocalPart::postmaster(), domain: self.hostname.clone() }
     }
 
     /// Whether mail for the domain stays here.
@@ -198,11 +275,10 @@ impl RoutePolicy {
 
     /// `postmaster` is always taken (RFC 5321 §4.5.1): it goes to `admin`, to a user of that name, to root's mailbox, or
     /// into a Maildir of its own.
-    fn postmaster(&self, accounts: &dyn Accounts) -> Result<Routed, NoRoute> {
+    fn postmaster(&self, accounts: &dyn Accounts) -> Result<Occupant<'_>, NoRoute> {
         if let Some(admin) = &self.admin {
-            return self.redirect(admin, accounts);
+            return Ok(Occupant::StandIn(admin));
         }
-        let mailbox = Mailbox { local_part: LocalPart::postmaster(), domain: self.hostname.clone() };
         let user = match self.find_user("postmaster", accounts)? {
             Some(user) => user,
             None => match self.find_user("root", accounts)? {
@@ -210,7 +286,7 @@ impl RoutePolicy {
                 None => LocalUser { name: "postmaster".into(), account: None },
             },
         };
-        Ok(here(mailbox, user))
+        Ok(Occupant::User(self.postmaster_here(), user))
     }
 
     /// Sends on to another mailbox, once: what is local there has no further redirection.
@@ -219,8 +295,7 @@ impl RoutePolicy {
             let destination = Destination::Relay(self.next_hop(&to.domain)?);
             return Ok(Routed { mailbox: to.clone(), destination, is_local: true });
         }
-        let name = to.local_part.as_str().to_ascii_lowercase();
-        let user = self.find_user(&name, accounts)?.ok_or(NoRoute::UnknownUser)?;
+        let user = self.find_user(&key(to), accounts)?.ok_or(NoRoute::UnknownUser)?;
         Ok(here(to.clone(), user))
     }
 
@@ -271,6 +346,11 @@ impl RoutePolicy {
         };
         exact.or_else(above).map(|e| &e.target)
     }
+}
+
+/// The name by which a local mailbox is looked up.
+pub(super) fn key(mailbox: &Mailbox) -> String {
+    mailbox.local_part.as_str().to_ascii_lowercase()
 }
 
 fn here(mailbox: Mailbox, user: LocalUser) -> Routed {

@@ -16,7 +16,10 @@ use pillarbox::mail::status::EnhancedStatus;
 use pillarbox::net::proxy::{Announced, read_header};
 use pillarbox::net::resolver::{self, DnsName, Fault, Found, Record, Rtype, parse_answer};
 use pillarbox::net::transport::{Deadline, Transport, WireError};
+use pillarbox::rules::aliases::{AliasTable, Target as AliasTarget, parse_list};
+use pillarbox::rules::expansion::{Expansion, Files, Sources, expand};
 use pillarbox::rules::repair::{HELD_MAX_OCTETS, Repair, RepairFacts};
+use pillarbox::rules::route::{Account, Accounts, LookupFailed, RoutePolicy, Users};
 use pillarbox::smtp::command::{ClientName, Command};
 use pillarbox::smtp::data::{DotDecoder, DotEncoder};
 use pillarbox::smtp::extension::Offer;
@@ -35,8 +38,9 @@ use std::time::Duration;
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("address", address),
+    ("aliases", aliases),
     ("client_session", client_session),
     ("command", command),
     ("configuration", configuration),
@@ -86,6 +90,60 @@ pub fn address(octets: &[u8]) {
     }
     if let Ok((path, rest)) = address::split_path(&text) {
         assert!(text.contains(path) && text.ends_with(rest));
+    }
+}
+
+/// An aliases file, which every file that it includes is, too; and those whom its names stand for.
+pub fn aliases(octets: &[u8]) {
+    let text = String::from_utf8_lossy(octets);
+    let (table, problems) = AliasTable::parse(&text);
+    let (_, list_problems) = parse_list(&text);
+    for problem in problems.iter().chain(&list_problems) {
+        assert!((1..=text.lines().count()).contains(&problem.line) && problem.column >= 1, "{problem:?}");
+        assert_harmless(&problem.text);
+    }
+    let policy = RoutePolicy {
+        hostname: Domain::parse("box.lan").unwrap(),
+        local_domains: vec![Domain::parse("box.lan").unwrap(), Domain::parse("localhost").unwrap()],
+        own_addresses: Vec::new(),
+        users: Users::System,
+        separator: Some('+'),
+        catch_all: None,
+        admin: Mailbox::parse("joe@localhost").ok(),
+        smarthosts: Vec::new(),
+        exceptions: Vec::new(),
+    };
+    let everything = Everything(&text);
+    let sources = Sources { policy: &policy, aliases: &table, accounts: &everything, files: &everything };
+    for name in ["root", "joe", "postmaster", "a", "b+x", "tim"] {
+        let mailbox = Mailbox::parse(&format!("{name}@box.lan")).unwrap();
+        let expanded = expand(&sources, &mailbox);
+        assert!(expanded.is_ok() || name != "postmaster", "{expanded:?}");
+        let Ok(Expansion { members, .. }) = expanded else { continue };
+        assert!(members.iter().any(|member| member.route.is_ok()), "{name}");
+        for (i, member) in members.iter().enumerate() {
+            assert!(!members[..i].iter().any(|other| other.mailbox == member.mailbox), "{member:?} twice");
+        }
+    }
+}
+
+/// Each file has this text, and the system has all users but tim.
+struct Everything<'a>(&'a str);
+
+impl Files for Everything<'_> {
+    fn include(&self, _: &str) -> Result<Vec<AliasTarget>, LookupFailed> {
+        Ok(parse_list(self.0).0)
+    }
+
+    fn forward(&self, _: &Account) -> Option<Vec<AliasTarget>> {
+        Some(parse_list(self.0).0)
+    }
+}
+
+impl Accounts for Everything<'_> {
+    fn find(&self, name: &str) -> Result<Option<Account>, LookupFailed> {
+        let account = || Account { name: name.into(), uid: 1000, gid: 1000, home: "/".into() };
+        Ok((name != "tim").then(account))
     }
 }
 

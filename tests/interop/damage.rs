@@ -9,7 +9,7 @@ use pillarbox::engine::daemon::Daemon as Engine;
 use pillarbox::engine::forwarder::{Forwarder, Outbox};
 use pillarbox::engine::intake::{Intake, Submission};
 use pillarbox::engine::listener::Listener;
-use pillarbox::engine::site::{Site, SystemAccounts};
+use pillarbox::engine::site::Site;
 use pillarbox::mail::address::{Domain, ForwardPath, Mailbox, ReversePath};
 use pillarbox::mail::mx::MxAnswer;
 use pillarbox::mail::next_hop::NextHop;
@@ -224,7 +224,7 @@ fn a_panic_in_a_worker_delays_its_message_and_nothing_else() {
     let submission = Submission {
         reverse_path: ReversePath::Null,
         parameters: MailParameters::default(),
-        recipients: vec![site.routes.route(&to, &SystemAccounts).unwrap().into()],
+        recipients: vec![site.route(&to).unwrap().into()],
         origin: None,
         is_submitted: false,
         is_own: false,

@@ -53,6 +53,7 @@ impl Place {
             ("hostname", "\"box.test\"".into()),
             ("local.maildir", format!("\"{d}/mail/{{user}}\"")),
             ("local.users", "\"any\"".into()),
+            ("local.aliases", "\"\"".into()),
             ("dns.servers", format!("\"127.0.0.1:{dns}\"")),
             ("relay.port", sink.to_string()),
         ];

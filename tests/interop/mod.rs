@@ -11,6 +11,8 @@ mod client;
 /// Temporary places, the daemon, and the programs beside it.
 mod harness;
 
+/// Aliases that change while the daemon runs.
+mod aliases;
 /// Octets, lines and connections that no honest client sends.
 mod bad_input;
 /// The clients and mail readers that people use.

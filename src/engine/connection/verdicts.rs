@@ -4,7 +4,6 @@ use super::{Accepted, Connection, End};
 use crate::engine::event::Event;
 use crate::engine::intake::Submission;
 use crate::engine::logins::Verdict;
-use crate::engine::site::SystemAccounts;
 use crate::mail::address::ForwardPath;
 use crate::mail::message::Origin;
 use crate::mail::status::EnhancedStatus;
@@ -69,7 +68,7 @@ impl Connection<'_> {
     }
 
     pub(super) fn judge_recipient(&self, path: &ForwardPath) -> Result<Routed, Reply> {
-        let routed = self.site.routes.route(path, &SystemAccounts).map_err(|no_route| no_route.reply())?;
+        let routed = self.site.route(path).map_err(|no_route| no_route.reply())?;
         if self.service == Service::Lmtp && !routed.is_local {
             let text = "LMTP is for local recipients";
             return Err(Reply::new(550, EnhancedStatus::NOT_AUTHORIZED, text));

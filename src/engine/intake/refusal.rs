@@ -1,6 +1,7 @@
 //! Why a message was not taken, and what its client is told.
 
 use crate::mail::status::EnhancedStatus;
+use crate::rules::route::NoRoute;
 use crate::smtp::reply::Reply;
 use crate::store::{ErrorKind, StoreError};
 use std::fmt;
@@ -12,6 +13,8 @@ pub enum Refusal {
     Loop,
     /// The queue holds all it may: 452 4.3.1.
     QueueFull,
+    /// An alias that could be followed when its recipient was accepted can't be any more.
+    NoRoute(NoRoute),
     /// The disk.
     Store(StoreError),
 }
@@ -25,6 +28,7 @@ impl Refusal {
                 Reply::new(554, EnhancedStatus::ROUTING_LOOP, "the message is going round in circles")
             }
             Self::QueueFull => Reply::new(452, EnhancedStatus::SYSTEM_FULL, "the queue is full"),
+            Self::NoRoute(no_route) => no_route.reply(),
             Self::Store(error) if error.kind == ErrorKind::Full => {
                 Reply::new(452, EnhancedStatus::SYSTEM_FULL, "no space left on the disk")
             }
@@ -40,6 +44,7 @@ impl fmt::Display for Refusal {
         match self {
             Self::Loop => f.write_str("the message loops"),
             Self::QueueFull => f.write_str("the queue is full"),
+            Self::NoRoute(no_route) => no_route.reply().fmt(f),
             Self::Store(error) => error.fmt(f),
         }
     }

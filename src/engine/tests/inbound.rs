@@ -125,7 +125,7 @@ fn a_large_message_is_the_same_everywhere_and_needs_little_memory() {
     let site = current(&world.site);
     let routed = |to: &&str| {
         let path = ForwardPath::Mailbox(Mailbox::parse(to).unwrap());
-        site.routes.route(&path, &crate::engine::site::SystemAccounts)
+        site.route(&path)
     };
     let recipients: Result<Vec<_>, NoRoute> = [ALICE, BOB, FAR].iter().map(routed).collect();
     let submission = Submission {

@@ -7,6 +7,7 @@
 //! | `world` | the world itself |
 //! | `life` | whole lives of messages: retries, expiry, notices, schedule |
 //! | `routes` | next hops: order, failures, pauses, reuse of connections, reload |
+//! | `aliased` | aliases: whom they stand for, and that nobody else is cost a copy |
 //! | `answers` | a table: what a peer does at which step, and what becomes of queue and sender |
 //! | `notices` | who is told what: delays, successes, bounces that do not arrive |
 //! | `restart` | crashes at each point of a settlement, and what is on the board afterwards |
@@ -20,6 +21,7 @@
 //! | `operator` | lists, hold, release, remove, bounce, flush, the link, also while mail is delivered |
 //! | `workers` | several threads at one queue: nothing is sent twice, nothing is forgotten |
 
+mod aliased;
 mod answers;
 mod clock;
 mod control;

@@ -3,7 +3,6 @@
 use super::world::*;
 use crate::engine::forwarder::current;
 use crate::engine::intake::{Refusal, Submission};
-use crate::engine::site::SystemAccounts;
 use crate::mail::address::{ForwardPath, Mailbox, ReversePath};
 use crate::mail::id::QueueId;
 use crate::mail::message::Origin;
@@ -20,7 +19,7 @@ fn take(world: &World, is_submitted: bool, content: &str) -> Result<QueueId, Ref
     let site = current(&world.site);
     let routed = |to: &str| {
         let path = ForwardPath::Mailbox(Mailbox::parse(to).unwrap());
-        site.routes.route(&path, &SystemAccounts).unwrap().into()
+        site.route(&path).unwrap().into()
     };
     let origin =
         Origin { helo: "nas".into(), client: "[192.0.2.7]".into(), protocol: "ESMTP".into(), tls: None };

@@ -847,6 +847,7 @@ fn make_site(directory: &Path, name: &str, config: &str) -> Site {
     let text = format!(
         "hostname = {name:?}\nstate = \"{directory}/state\"\nlocal.domains = {name:?}\n\
          local.users = [\"alice\", \"bob\"]\nlocal.maildir = \"{directory}/mail/{{user}}\"\n\
+         local.aliases = \"{directory}/aliases\"\n\
          dns.servers = \"192.0.2.53\"\n{config}\n"
     );
     let settings = config::parse(&text, "world.toml").unwrap_or_else(|problems| panic!("{problems:?}"));

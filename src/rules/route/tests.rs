@@ -38,13 +38,14 @@ fn mailbox(text: &str) -> Mailbox {
 
 /// The route as a line: `maildir NAME`, `relay HOP` or the reply.
 fn route(policy: &RoutePolicy, to: &str) -> String {
-    match policy.route(&ForwardPath::parse(to).unwrap(), &Box) {
+    match policy.route(&ForwardPath::parse(to).unwrap(), &AliasTable::default(), &Box) {
         Ok(Routed { destination: Destination::Maildir(user), mailbox, .. }) => {
             format!("maildir {} for {mailbox}", user.name)
         }
         Ok(Routed { destination: Destination::Relay(hop), mailbox, is_local }) => {
             format!("relay {hop} for {mailbox}{}", if is_local { " (local)" } else { "" })
         }
+        Ok(Routed { destination: Destination::Alias, mailbox, .. }) => format!("alias {mailbox}"),
         Err(error) => error.reply().to_string(),
     }
 }

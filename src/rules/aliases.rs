@@ -1,0 +1,257 @@
+//! The aliases file, in sendmail's format as plain text: local names, and whom their mail goes to.
+//!
+//! ```text
+//! # a comment
+//! postmaster: root                    what follows "#" after a blank is a comment, too
+//! root:       me@example.com,
+//!             "Other Admin" <other@example.com>      (goes on in a line that begins with a blank)
+//! team:       :include:/etc/team      addresses, one or several a line
+//! owner-team: alice                   gets the bounces of what is sent to team
+//! joe+lists:  \joe                    with its detail first; a backslash: the mailbox itself, no further alias
+//! *:          me@example.com          every local name without an alias of its own
+//! ```
+//!
+//! Reads text, never a file. Names are compared without ASCII case (RFC 5321 §2.4 leaves that to the host). A line that
+//! can't be used is told with its place and left out; the others stay. `|command` and `/file` are such: this program runs
+//! nothing for a message, and writes to nothing but Maildirs. Of a name that is there twice the first line counts.
+
+use crate::mail::address::{Domain, LocalPart};
+use crate::mail::address_list;
+use std::ops::Range;
+
+/// The name that stands for all that have no alias.
+pub const EVERYBODY: &str = "*";
+/// The most problems of a file that are told.
+const PROBLEMS_MAX: usize = 100;
+
+/// Whom mail goes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// An address; without a domain a local name.
+    Address(LocalPart, Option<Domain>),
+    /// `\name`: the mailbox of a local user, whatever aliases say.
+    Mailbox(LocalPart),
+    /// `:include:PATH`: those that the file lists.
+    Include(String),
+}
+
+/// What is wrong with a file of aliases or of addresses, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AliasProblem {
+    /// The line, counted from one.
+    pub line: usize,
+    /// The character in the line, counted from one.
+    pub column: usize,
+    /// What is wrong and what to do. Text of the file is quoted with its control characters escaped.
+    pub text: String,
+}
+
+/// The aliases.
+#[derive(Debug, Default)]
+pub struct AliasTable {
+    /// In the order of the file, names in lower case. Each has a target at least.
+    aliases: Vec<(String, Vec<Target>)>,
+}
+
+impl AliasTable {
+    /// Reads the text of an aliases file.
+    #[must_use]
+    pub fn parse(text: &str) -> (Self, Vec<AliasProblem>) {
+        let (mut table, mut problems) = (Self::default(), Problems::default());
+        // Where the targets of lines that go on belong: nowhere, if their alias does not count.
+        let mut open: Option<Option<usize>> = None;
+        for line in lines(text) {
+            let mut from = 0;
+            if !line.text.starts_with([' ', '\t']) {
+                open = Some(match table.begin(&line) {
+                    Ok(targets) => {
+                        from = targets;
+                        Some(table.aliases.len() - 1)
+                    }
+                    Err(text) => {
+                        problems.tell(&line, 0, text);
+                        open = Some(None);
+                        continue;
+                    }
+                });
+            } else if open.is_none() {
+                problems.tell(&line, 0, "there is no alias that this line could go on with".into());
+                continue;
+            }
+            if let Some((_, targets)) = open.flatten().and_then(|place| table.aliases.get_mut(place)) {
+                line.read_targets(from, targets, &mut problems);
+            }
+        }
+        // Mail for a name of which nothing is left goes where it would without the line.
+        table.aliases.retain(|(_, targets)| !targets.is_empty());
+        (table, problems.0)
+    }
+
+    /// Begins the alias of a line: gives where its targets begin, or what is wrong.
+    fn begin(&mut self, line: &Line<'_>) -> Result<usize, String> {
+        let pieces = line.pieces(0, ':');
+        let [name, _, ..] = pieces.as_slice() else {
+            return Err("there is no colon; write NAME: ADDRESS, …".into());
+        };
+        let targets = name.end + 1;
+        let name = line.text.get(name.clone()).unwrap_or_default().trim();
+        if name.contains('@') && !name.starts_with('"') {
+            return Err(format!("an alias is a local name; leave the @ and the domain out of {name:?}"));
+        }
+        let parsed = LocalPart::parse(name);
+        let name = parsed.map_err(|_| format!("{name:?} is no local name; write one word, or quote it"))?;
+        let name = name.as_str().to_ascii_lowercase();
+        if self.aliases.iter().any(|(known, _)| *known == name) {
+            return Err(format!("{name:?} is there already; take one of them out"));
+        }
+        self.aliases.push((name, Vec::new()));
+        Ok(targets)
+    }
+
+    /// Whether there is an alias of that name, in lower case.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.aliases.iter().any(|(known, _)| known == name)
+    }
+
+    /// The alias that a local part in lower case goes by, and its targets: its own, or that of the user before the
+    /// separator, or that for everybody.
+    #[must_use]
+    pub fn find(&self, name: &str, separator: Option<char>) -> Option<(&str, &[Target])> {
+        let known = |wanted: &str| self.aliases.iter().find(|(known, _)| known == wanted);
+        let user = || separator.and_then(|separator| name.split_once(separator)).map(|(user, _)| user);
+        let found = known(name).or_else(|| known(user()?)).or_else(|| known(EVERYBODY));
+        found.map(|(name, targets)| (name.as_str(), targets.as_slice()))
+    }
+
+    /// The files that are included.
+    pub fn includes(&self) -> impl Iterator<Item = &str> {
+        self.aliases.iter().flat_map(|(_, targets)| includes(targets))
+    }
+}
+
+/// Reads the text of an included file: addresses with commas or line ends between them.
+#[must_use]
+pub fn parse_list(text: &str) -> (Vec<Target>, Vec<AliasProblem>) {
+    let (mut targets, mut problems) = (Vec::new(), Problems::default());
+    for line in lines(text) {
+        line.read_targets(0, &mut targets, &mut problems);
+    }
+    (targets, problems.0)
+}
+
+/// The files among targets.
+pub fn includes(targets: &[Target]) -> impl Iterator<Item = &str> {
+    targets.iter().filter_map(|target| match target {
+        Target::Include(path) => Some(path.as_str()),
+        Target::Address(..) | Target::Mailbox(_) => None,
+    })
+}
+
+#[derive(Default)]
+struct Problems(Vec<AliasProblem>);
+
+impl Problems {
+    fn tell(&mut self, line: &Line<'_>, at: usize, text: String) {
+        if self.0.len() < PROBLEMS_MAX {
+            let column = line.text.get(..at).unwrap_or_default().chars().count() + 1;
+            self.0.push(AliasProblem { line: line.number, column, text });
+        }
+    }
+}
+
+/// A line without its end.
+struct Line<'a> {
+    text: &'a str,
+    number: usize,
+}
+
+/// The lines that are neither empty nor comments.
+fn lines(text: &str) -> impl Iterator<Item = Line<'_>> {
+    let numbered = text.lines().enumerate().map(|(i, text)| Line { text, number: i + 1 });
+    numbered.filter(|line| {
+        let text = line.text.trim();
+        !text.is_empty() && !text.starts_with('#')
+    })
+}
+
+impl Line<'_> {
+    /// What stands between separators from a place on; those in quotes, brackets and the comment at the end are none.
+    fn pieces(&self, from: usize, separator: char) -> Vec<Range<usize>> {
+        let (mut pieces, mut start, mut end) = (Vec::new(), from, self.text.len());
+        let (mut in_quotes, mut is_escaped, mut depth, mut before) = (false, false, 0usize, ' ');
+        for (at, c) in self.text.char_indices().filter(|&(at, _)| at >= from) {
+            match c {
+                _ if is_escaped => is_escaped = false,
+                '\\' => is_escaped = in_quotes || depth > 0,
+                '"' if depth == 0 => in_quotes = !in_quotes,
+                _ if in_quotes => {}
+                '(' | '<' => depth += 1,
+                ')' | '>' => depth = depth.saturating_sub(1),
+                _ if depth > 0 => {}
+                '#' if before.is_whitespace() => {
+                    end = at;
+                    break;
+                }
+                _ if c == separator => {
+                    pieces.push(start..at);
+                    start = at + 1;
+                }
+                _ => {}
+            }
+            before = c;
+        }
+        pieces.push(start..end);
+        pieces
+    }
+
+    fn read_targets(&self, from: usize, targets: &mut Vec<Target>, problems: &mut Problems) {
+        for piece in self.pieces(from, ',') {
+            let text = self.text.get(piece.clone()).unwrap_or_default();
+            let item = text.trim();
+            match target(item) {
+                _ if item.is_empty() => {}
+                Ok(target) => targets.push(target),
+                Err(what) => {
+                    problems.tell(self, piece.start + (text.len() - text.trim_start().len()), what);
+                }
+            }
+        }
+    }
+}
+
+/// Reads a target.
+fn target(item: &str) -> Result<Target, String> {
+    let quoted = item.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    let bare = quoted.filter(|bare| bare.starts_with(['|', '/', ':'])).unwrap_or(item);
+    let no_address =
+        || format!("{item:?} is no address; write user or user@example.com, with commas between");
+    if bare.starts_with('|') {
+        return Err(format!("{item:?} is a command, and none is run for mail here; write an address"));
+    }
+    if bare.starts_with('/') {
+        return Err(format!("{item:?} is a file, and mail goes to Maildirs alone here; write an address"));
+    }
+    if let Some(name) = bare.strip_prefix('\\') {
+        return LocalPart::parse(name).map(Target::Mailbox).map_err(|_| no_address());
+    }
+    if let Some((keyword, path)) = bare.strip_prefix(':').and_then(|rest| rest.split_once(':')) {
+        let path = path.trim();
+        return if keyword.eq_ignore_ascii_case("include") && path.starts_with('/') {
+            Ok(Target::Include(path.to_owned()))
+        } else {
+            Err(format!("{item:?} can't be followed; write :include:/PATH or an address"))
+        };
+    }
+    let spans = address_list::spans(item.as_bytes());
+    let Some([span]) = spans.as_deref() else { return Err(no_address()) };
+    let part = |range: &Range<usize>| item.get(range.clone()).unwrap_or_default();
+    let domain = span.domain.as_ref().map(|domain| Domain::parse(part(domain))).transpose();
+    match (LocalPart::parse(part(&span.local_part)), domain) {
+        (Ok(local_part), Ok(domain)) => Ok(Target::Address(local_part, domain)),
+        _ => Err(no_address()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
