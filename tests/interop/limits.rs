@@ -10,6 +10,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+/// Main, a listener, the forwarder, and the control socket's.
+const OWN_THREADS: usize = 4;
 const MESSAGE: &[u8] = b"Subject: x\r\n\r\nx\r\n";
 const TOO_MANY: &str = "421 4.3.2 box.test has too many connections";
 /// Memory of an idle connection within TLS, in KiB.
@@ -198,7 +200,7 @@ fn send_to_ten(port: u16) {
 fn a_connection_without_a_descriptor_is_told_so_at_once() {
     let (place, mut daemon) = served("");
     let files = || fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count() as u64;
-    wait_until("only the daemon's own files are open", SOON, || threads(&daemon) == 3);
+    wait_until("only the daemon's own files are open", SOON, || threads(&daemon) == OWN_THREADS);
     let set = |current: u64| {
         let pid = rustix::process::Pid::from_raw(daemon.pid().try_into().unwrap());
         let before = getrlimit(Resource::Nofile);
@@ -210,7 +212,7 @@ fn a_connection_without_a_descriptor_is_told_so_at_once() {
         let (streams, placed) = flood(place.port, 20);
         assert!((1..=3).contains(&placed), "{placed} places");
         drop(streams);
-        wait_until("their threads are gone", SOON, || threads(&daemon) == 3);
+        wait_until("their threads are gone", SOON, || threads(&daemon) == OWN_THREADS);
     }
     assert!(place.logged(&["event=closed", "has too many open files"]).len() >= 3 * 17);
     set(1024);
