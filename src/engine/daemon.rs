@@ -3,6 +3,7 @@
 use super::board::Board;
 use super::clock::EngineClock;
 use super::counters::Connections;
+use super::drops::Drops;
 use super::event::Event;
 use super::forwarder::{Forwarder, Outbox, SiteHandle, current};
 use super::intake::Intake;
@@ -10,6 +11,7 @@ use super::listener::{self, Listener};
 use super::site::Site;
 use crate::net::resolver::{Resolver, SystemFiles};
 use crate::net::transport::{Deadline, TcpConnect};
+use crate::store::drop::DropDirectory;
 use crate::store::maildir::Maildirs;
 use crate::store::queue::Queue;
 use crate::sys;
@@ -34,12 +36,13 @@ pub struct Daemon {
     pub intake: Arc<Intake>,
     /// Where queued mail leaves.
     pub forwarder: Arc<Forwarder>,
+    drops: Drops,
 }
 
 impl Daemon {
     /// Puts the parts together; nothing runs yet.
     #[must_use]
-    pub fn new(site: Site, queue: Queue) -> Self {
+    pub fn new(site: Site, queue: Queue, drops: DropDirectory) -> Self {
         let clock = Arc::new(EngineClock::resume(Box::new(SystemClock), &site.settings.state));
         let maildirs = Maildirs::new(&site.terms.hostname);
         let dns = &site.settings.dns;
@@ -58,7 +61,13 @@ impl Daemon {
         });
         let forwarder =
             Forwarder::new(&outbox, Arc::clone(&intake), Box::new(resolver), Box::new(TcpConnect), LINGER);
-        Self { site, connections: Arc::new(Connections::default()), intake, forwarder: Arc::new(forwarder) }
+        Self {
+            site,
+            connections: Arc::new(Connections::default()),
+            intake,
+            forwarder: Arc::new(forwarder),
+            drops: Drops::new(drops),
+        }
     }
 
     /// The configuration of now.
@@ -67,7 +76,7 @@ impl Daemon {
         current(&self.site)
     }
 
-    /// Starts a thread a listener, and the forwarder.
+    /// Starts a thread a listener, one for dropped mail, and the forwarder.
     ///
     /// # Errors
     /// There was no thread to be had.
@@ -76,6 +85,8 @@ impl Daemon {
             let (daemon, listener) = (Arc::clone(self), Arc::clone(listener));
             sys::thread::start("listener", move || listener::run(&daemon, &listener))?;
         }
+        let daemon = Arc::clone(self);
+        sys::thread::start("drops", move || daemon.drops.run(&daemon.intake, &|| daemon.site()))?;
         let forwarder = Arc::clone(&self.forwarder);
         sys::thread::start("forwarder", move || {
             forwarder.load();
@@ -108,6 +119,7 @@ impl Daemon {
         let deadline = Deadline::after(STOP_PATIENCE);
         connections.begin_stop();
         listeners.iter().for_each(|listener| listener::wake(listener));
+        self.drops.stop();
         connections.stop(deadline.remaining());
         self.forwarder.board.wait_for_workers(deadline.remaining());
         self.forwarder.sync_removals();

@@ -21,13 +21,12 @@ impl Unqualified {
     /// # Errors
     /// Says which part is malformed.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
-        match Mailbox::parse(text) {
-            Ok(Mailbox { local_part, domain }) => Ok(Self { local_part, domain: Some(domain) }),
-            Err(AddressError::NoDomain) if !text.ends_with('@') => {
-                Ok(Self { local_part: LocalPart::parse(text)?, domain: None })
-            }
-            Err(error) => Err(error),
+        // No local part has an @ outside of quotes, so only one of the two can be.
+        if let Ok(local_part) = LocalPart::parse(text) {
+            return Ok(Self { local_part, domain: None });
         }
+        let Mailbox { local_part, domain } = Mailbox::parse(text)?;
+        Ok(Self { local_part, domain: Some(domain) })
     }
 
     /// The mailbox, where a bare name is one of `home`.

@@ -3,8 +3,10 @@
 pub mod check;
 pub mod exit;
 pub mod passwd;
+pub mod sendmail;
 pub mod serve;
 
+use crate::sys::user;
 use exit::Failure;
 use lexopt::prelude::*;
 use std::ffi::OsString;
@@ -19,42 +21,62 @@ struct Row {
     name: &'static str,
     /// What follows the name, for the help; if empty, nothing may.
     operands: &'static str,
+    arguments: Arguments,
     about: &'static str,
     run: fn(&Path, &[OsString]) -> Result<(), Failure>,
 }
 
+/// Who reads the arguments behind the name of a command.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Arguments {
+    /// [`parse`]: flags are those that all commands have.
+    Common,
+    /// The command: its flags are its own.
+    Own,
+}
+
+/// The names by which sendmail(8) is called, each with the flag that it stands for.
+const SENDMAIL_NAMES: [(&str, Option<&str>); 4] =
+    [("sendmail", None), ("send-mail", None), ("mailq", Some("-bp")), ("newaliases", Some("-bi"))];
+
 /// Every command.
-const COMMANDS: [Row; 3] = [
+const COMMANDS: [Row; 4] = [
     Row {
         name: "serve",
         operands: "",
+        arguments: Arguments::Common,
         about: "run the daemon, in the foreground",
         run: |config, _| serve::run(config),
     },
     Row {
         name: "check",
         operands: "",
+        arguments: Arguments::Common,
         about: "look for mistakes in the configuration and in what it names",
         run: |config, _| check::run(config),
     },
     Row {
         name: "passwd",
         operands: "NAME",
+        arguments: Arguments::Common,
         about: "read a password, print a line for the users file",
         run: |_, operands| passwd::run(operands),
     },
+    Row {
+        name: "sendmail",
+        operands: "[flags] [recipient...]",
+        arguments: Arguments::Own,
+        about: "take a message from standard input, as sendmail(8)",
+        run: |config, arguments| sendmail::run(arguments, config),
+    },
 ];
 
-/// Runs the command that the arguments name; gives the exit code. `with_raised_rights`: the environment is not the
-/// caller's to choose.
+/// Runs the command that the arguments name, the first of which is the name of the program; gives the exit code.
+/// `environment`: the configuration that it names, if the caller may choose one.
 #[must_use]
-pub fn run(
-    arguments: impl Iterator<Item = OsString>,
-    environment: Option<OsString>,
-    with_raised_rights: bool,
-) -> u8 {
-    let environment = environment.filter(|_| !with_raised_rights);
-    let done = parse(arguments).and_then(|parsed| match parsed {
+pub fn run(arguments: impl Iterator<Item = OsString>, environment: Option<OsString>) -> u8 {
+    let environment = environment.filter(|_| !user::has_raised_rights());
+    let done = parse_program(arguments).and_then(|parsed| match parsed {
         Parsed::Print(text) => {
             // Whoever closed the pipe has read enough.
             let _ = std::io::stdout().write_all(text.as_bytes());
@@ -74,6 +96,15 @@ pub fn run(
             failure.code
         }
     }
+}
+
+/// By the name of the program it may be sendmail.
+fn parse_program(mut arguments: impl Iterator<Item = OsString>) -> Result<Parsed, Failure> {
+    let program = arguments.next().map(PathBuf::from);
+    let name = program.as_deref().and_then(Path::file_name);
+    let called = SENDMAIL_NAMES.iter().find(|(link, _)| name.is_some_and(|name| name == *link));
+    let Some((_, flag)) = called else { return parse(arguments) };
+    parse(["sendmail"].iter().chain(flag).map(OsString::from).chain(arguments))
 }
 
 enum Parsed {
@@ -97,7 +128,12 @@ fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Parsed, Failure> {
             }
             Value(name) if command.is_none() => {
                 let row = COMMANDS.iter().find(|row| *row.name == *name);
-                command = Some(row.ok_or_else(|| usage(format!("there is no command {name:?}")))?);
+                let row = row.ok_or_else(|| usage(format!("there is no command {name:?}")))?;
+                if row.arguments == Arguments::Own {
+                    let rest = parser.raw_args().map_err(|error| usage(error.to_string()))?;
+                    return Ok(Parsed::Run(row, config, rest.collect()));
+                }
+                command = Some(row);
             }
             Value(operand) if command.is_some_and(|row| !row.operands.is_empty()) => operands.push(operand),
             argument => return Err(usage(argument.unexpected().to_string())),
@@ -116,7 +152,7 @@ fn version() -> String {
 fn help() -> String {
     let mut text = String::from("usage: pillarbox [--config FILE] COMMAND\n\n");
     for row in &COMMANDS {
-        text.push_str(&format!("  {:6} {:6} {}\n", row.name, row.operands, row.about));
+        text.push_str(&format!("  {:8} {:22} {}\n", row.name, row.operands, row.about));
     }
     text.push_str("\n  -c, --config FILE   the configuration (default: /etc/pillarbox/pillarbox.toml)\n");
     text.push_str("  -h, --help          this text\n  -V, --version       the version\n");
@@ -153,6 +189,28 @@ mod tests {
         assert_eq!(parsed_with_operands("passwd -- -x --help"), passwd(&["-x", "--help"]));
         assert_eq!(parsed_with_operands("passwd"), passwd(&[]));
         assert_eq!(parsed("check now"), Err(exit::USAGE));
+    }
+
+    #[test]
+    fn sendmail_reads_its_own_flags_and_goes_by_its_names() {
+        let read = |line: &str| match parse_program(line.split(' ').map(OsString::from)) {
+            Ok(Parsed::Run(row, config, rest)) => {
+                let rest: Vec<String> = rest.into_iter().map(|rest| rest.into_string().unwrap()).collect();
+                (row.name, config, rest.join(" "))
+            }
+            _ => ("", None, String::new()),
+        };
+        for (line, expected) in [
+            ("/usr/sbin/sendmail -t -C x", ("sendmail", None, "-t -C x".to_owned())),
+            ("send-mail -h 3 --help a", ("sendmail", None, "-h 3 --help a".to_owned())),
+            ("mailq", ("sendmail", None, "-bp".to_owned())),
+            ("newaliases -v", ("sendmail", None, "-bi -v".to_owned())),
+            ("pillarbox -c y sendmail -V x a", ("sendmail", Some("y".into()), "-V x a".to_owned())),
+            ("pillarbox check", ("check", None, String::new())),
+            ("sendmail-test -t", ("", None, String::new())),
+        ] {
+            assert_eq!(read(line), expected, "{line}");
+        }
     }
 
     #[test]

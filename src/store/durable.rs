@@ -288,7 +288,12 @@ fn link_without_replacing(name: &mut TemporaryName, target: BorrowedFd<'_>, to: 
 ///
 /// # Errors
 /// `EEXIST`, and whatever else the system says.
-pub fn move_file(from: BorrowedFd<'_>, name: impl rustix::path::Arg + Copy, target: BorrowedFd<'_>, to: &str) -> io::Result<()> {
+pub fn move_file(
+    from: BorrowedFd<'_>,
+    name: impl rustix::path::Arg + Copy,
+    target: BorrowedFd<'_>,
+    to: &str,
+) -> io::Result<()> {
     match renameat_with(from, name, target, to, RenameFlags::NOREPLACE) {
         Err(Errno::NOSYS | Errno::INVAL) => {
             linkat(from, name, target, to, AtFlags::empty())?;

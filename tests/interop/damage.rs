@@ -16,6 +16,7 @@ use pillarbox::mail::next_hop::NextHop;
 use pillarbox::net::resolver::{DnsError, Resolve};
 use pillarbox::net::transport::{Deadline, TcpConnect, Transport, WireError};
 use pillarbox::smtp::extension::MailParameters;
+use pillarbox::store::drop::DropDirectory;
 use pillarbox::store::maildir::Maildirs;
 use pillarbox::store::queue::Queue;
 use pillarbox::sys::clock::SystemClock;
@@ -138,7 +139,8 @@ fn a_panic_ends_its_connection_and_nothing_else() {
     let path = place.configure("limits.connections = 1\n");
     let site = Site::new(load(&path).unwrap(), Domain::parse("box.test").unwrap(), None);
     let queue = Queue::open(&place.path("state"), None).unwrap();
-    let engine = Arc::new(Engine::new(site, queue));
+    let drops = DropDirectory::open(&place.path("state"), None).unwrap();
+    let engine = Arc::new(Engine::new(site, queue, drops));
     let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, place.port)).unwrap();
     let listener = Arc::new(Listener::opened(socket));
     engine.start(&[Arc::clone(&listener)]).unwrap();

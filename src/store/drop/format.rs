@@ -116,7 +116,8 @@ impl DropEnvelope {
             }
         }
         // Printing it again compares every octet; so nothing is there twice, or in another order.
-        ((1..=RECIPIENTS_MAX).contains(&envelope.recipients.len()) && envelope.print() == text).then_some(envelope)
+        ((1..=RECIPIENTS_MAX).contains(&envelope.recipients.len()) && envelope.print() == text)
+            .then_some(envelope)
     }
 }
 

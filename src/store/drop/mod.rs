@@ -208,9 +208,7 @@ impl DropDirectory {
     /// Whatever the system says; one that is gone already is no error.
     pub fn remove(&self, name: &CStr) -> Result<(), StoreError> {
         match unlinkat(&self.drop, name, AtFlags::empty()) {
-            Err(errno) if errno != Errno::NOENT => {
-                Err(StoreError::io(self.path.join(display(name)), errno))
-            }
+            Err(errno) if errno != Errno::NOENT => Err(StoreError::io(self.path.join(display(name)), errno)),
             _ => Ok(()),
         }
     }
@@ -266,6 +264,12 @@ impl DropDirectory {
 }
 
 impl Dropped {
+    /// Its size in octets.
+    #[must_use]
+    pub const fn message_octets(&self) -> u64 {
+        self.message_octets
+    }
+
     /// Hands the message on in pieces. False: it is not in canonical form.
     ///
     /// # Errors
@@ -306,7 +310,9 @@ fn read_frame(
 ) -> io::Result<Result<(u64, DropEnvelope), &'static str>> {
     let mut header = [0; HEADER_OCTETS];
     file.read_exact_at(&mut header, 0)?;
-    let Some((message, envelope)) = parse_header(&header) else { return Ok(Err("its first line is not ours")) };
+    let Some((message, envelope)) = parse_header(&header) else {
+        return Ok(Err("its first line is not ours"));
+    };
     if message > message_max || envelope > ENVELOPE_MAX_OCTETS {
         return Ok(Err("it is too large"));
     }
