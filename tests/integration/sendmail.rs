@@ -220,7 +220,7 @@ fn without_a_place_for_the_message_it_is_a_temporary_failure_with_a_reason() {
     let drops = place.drops();
     fs::write(
         place.0.join("c.toml"),
-        format!("state = \"{}/state\"\nlimits.free_space = \"9000000GiB\"\n", place.0.display()),
+        format!("state = \"{}/state\"\nlimits.free_space = \"1024TiB\"\n", place.0.display()),
     )
     .unwrap();
     let (code, told) = refused(&mut place.command("sendmail", &["root"]), SMALL);

@@ -34,6 +34,8 @@ mod outcomes;
 mod relay;
 /// Rights that the daemon has left when it is ready.
 mod rights;
+/// sendmail beside the daemon: whoever calls it, and whatever is killed.
+mod sendmail;
 /// Sockets from a service manager, and what it is told.
 mod service;
 /// SIGTERM, SIGHUP, SIGUSR1, and the exit codes.

@@ -12,6 +12,7 @@
 //! | `clock` | wall clocks that jump |
 //! | `inbound` | the server's side: local copies, large messages, panics, shutdown |
 //! | `limits` | times and sizes: just below the limit, at it, and just above |
+//! | `drops` | the drop directory: bounces, trouble of our own, and what is no message |
 //! | `submitted` | what this host's own clients submit is repaired, in memory and on disk |
 //! | `signed` | DKIM: whose mail is signed, by which key |
 //! | `workers` | several threads at one queue: nothing is sent twice, nothing is forgotten |
@@ -19,6 +20,7 @@
 mod answers;
 mod clock;
 mod doors;
+mod drops;
 mod inbound;
 mod life;
 mod limits;
