@@ -124,7 +124,7 @@ fn what_sendmail_said_is_safe_survives_kill_9_of_sendmail_and_of_the_daemon() {
             let (start, rest) = text.as_bytes().split_at(50);
             let _ = stdin.write_all(start);
             // Some are killed in the middle of the message, some at any time afterwards.
-            if i % 4 == 0 {
+            if i.is_multiple_of(4) {
                 child.kill().unwrap();
             }
             let _ = stdin.write_all(rest);

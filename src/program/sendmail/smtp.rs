@@ -5,10 +5,13 @@
 use super::super::exit::{self, Failure};
 use super::{Handover, failure};
 use crate::config::Settings;
-use crate::mail::address::{ForwardPath, ReversePath};
+use crate::engine::intake::Accepted;
+use crate::mail::address::{Domain, ForwardPath, LocalPart, Mailbox, ReversePath};
 use crate::mail::id::QueueId;
+use crate::mail::next_hop::NextHop;
 use crate::mail::status::EnhancedStatus;
 use crate::mail::unqualified::Unqualified;
+use crate::rules::route::{Destination, Routed};
 use crate::smtp::data::{ChunkDecoder, DotDecoder};
 use crate::smtp::extension::{Offer, RcptParameters};
 use crate::smtp::line::LineCutter;
@@ -17,10 +20,8 @@ use crate::smtp::server::{Action, Session, Terms, Transaction};
 use crate::store::drop::{DropEnvelope, RECIPIENTS_MAX, Sender};
 use crate::sys::clock::{Clock, SystemClock};
 use std::io::{self, BufRead, Write};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-
-/// A recipient, with what its sender wants to be told.
-type Recipient = (Unqualified, RcptParameters);
 
 /// Speaks until QUIT or the end of the input.
 ///
@@ -46,7 +47,7 @@ pub fn serve(settings: &Settings) -> Result<(), Failure> {
 
 struct Conversation<'a> {
     settings: &'a Settings,
-    session: Session<Recipient>,
+    session: Session<Accepted>,
     input: io::StdinLock<'static>,
     replies: Vec<u8>,
     /// The message of which chunks have come in.
@@ -91,7 +92,7 @@ impl Conversation<'_> {
     }
 
     /// False: the session is over.
-    fn act(&mut self, action: Action<Recipient>) -> io::Result<bool> {
+    fn act(&mut self, action: Action<Accepted>) -> io::Result<bool> {
         let next = match action {
             Action::Reply(reply) => {
                 reply.print(&mut self.replies);
@@ -104,7 +105,7 @@ impl Conversation<'_> {
             Action::AskTls => self.session.tls_verdict(false),
             Action::AskSender(..) => self.session.sender_verdict(Ok(())),
             Action::AskRecipient(path, parameters) => {
-                self.session.recipient_verdict(Ok((unqualified(path), parameters)))
+                self.session.recipient_verdict(Ok(accepted(path, parameters)))
             }
             Action::AskData(transaction) => return self.receive(transaction),
             Action::ReadChunk(transaction, chunk) => {
@@ -142,12 +143,12 @@ impl Conversation<'_> {
         self.act(next)
     }
 
-    fn begin(&self, transaction: Transaction<Recipient>) -> Incoming {
+    fn begin(&self, transaction: Transaction<Accepted>) -> Incoming {
         let envelope = envelope(transaction);
         Incoming { handover: Handover::begin(self.settings), envelope, decoder: ChunkDecoder::default() }
     }
 
-    fn receive(&mut self, transaction: Transaction<Recipient>) -> io::Result<bool> {
+    fn receive(&mut self, transaction: Transaction<Accepted>) -> io::Result<bool> {
         let mut incoming = self.begin(transaction);
         let action = self.session.data_verdict(Ok(()));
         self.act(action)?;
@@ -207,27 +208,34 @@ fn finish(incoming: Incoming, is_malformed: bool) -> Result<QueueId, Reply> {
     Ok(QueueId::new(SystemClock.wall_micros(), crate::sys::random()))
 }
 
-fn unqualified(path: ForwardPath) -> Unqualified {
-    match path {
-        ForwardPath::Postmaster => {
-            Unqualified { local_part: crate::mail::address::LocalPart::postmaster(), domain: None }
-        }
-        ForwardPath::Mailbox(mailbox) => {
-            Unqualified { local_part: mailbox.local_part, domain: Some(mailbox.domain) }
-        }
-    }
+/// The daemon asks for the route. The type is its own, since a session for another one would be 20 KiB of program.
+fn accepted(path: ForwardPath, parameters: RcptParameters) -> Accepted {
+    let mailbox = match path {
+        ForwardPath::Mailbox(mailbox) => mailbox,
+        // Which is this host, whatever it is called.
+        ForwardPath::Postmaster => Mailbox {
+            local_part: LocalPart::postmaster(),
+            domain: Domain::Literal(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        },
+    };
+    let destination = Destination::Relay(NextHop::Mx(mailbox.domain.clone()));
+    Accepted { routed: Routed { mailbox, destination, is_local: false }, parameters }
+}
+
+fn unqualified(mailbox: Mailbox) -> Unqualified {
+    Unqualified { local_part: mailbox.local_part, domain: Some(mailbox.domain) }
 }
 
 /// A dropped message has one NOTIFY for all its recipients: that of the first one.
-fn envelope(transaction: Transaction<Recipient>) -> DropEnvelope {
+fn envelope(transaction: Transaction<Accepted>) -> DropEnvelope {
     let sender = match transaction.reverse_path {
         ReversePath::Null => Sender::Null,
-        ReversePath::Mailbox(mailbox) => Sender::Address(unqualified(ForwardPath::Mailbox(mailbox))),
+        ReversePath::Mailbox(mailbox) => Sender::Address(unqualified(mailbox)),
     };
-    let notify = transaction.recipients.first().and_then(|(_, parameters)| parameters.notify);
+    let notify = transaction.recipients.first().and_then(|first| first.parameters.notify);
     DropEnvelope {
         sender,
-        recipients: transaction.recipients.into_iter().map(|(recipient, _)| recipient).collect(),
+        recipients: transaction.recipients.into_iter().map(|to| unqualified(to.routed.mailbox)).collect(),
         body: transaction.parameters.body,
         ret: transaction.parameters.ret,
         envid: transaction.parameters.envid,

@@ -224,7 +224,7 @@ fn what_nobody_may_read_is_no_message() {
     let (state, drops, path) = place();
     write(state.path(), "x", MESSAGE);
     assert_eq!(fs::metadata(path.join("x")).unwrap().mode() & 0o777, 0o644);
-    fs::set_permissions(path.join("x"), PermissionsExt::from_mode(0)).unwrap();
+    fs::set_permissions(path.join("x"), PermissionsExt::from_mode(0o000)).unwrap();
     if !rustix::process::geteuid().is_root() {
         assert_eq!(reason(&drops, "x"), "its owner lets nobody read it");
     }
