@@ -54,11 +54,12 @@ pub fn problems(
     if let Err(text) = directory(&settings.state, started_as, &runs_as) {
         tell(places.of("", "state"), text);
     }
-    // Nothing listens there yet: only a path that somebody chose is worth a word.
-    if let (Some(place), Err(text)) =
-        (places.of("", "control"), socket(&settings.control, started_as, &runs_as))
+    // An ordinary user can't make the default one. The daemon says so and goes on.
+    let place = places.of("", "control");
+    if (place.is_some() || from_root)
+        && let Err(text) = socket(&settings.control, started_as, &runs_as)
     {
-        tell(Some(place), text);
+        tell(place, text);
     }
     let maildirs = match settings.local.maildir.fixed_directory() {
         Some(fixed) => directory(fixed, &runs_as, &runs_as),
@@ -72,7 +73,17 @@ pub fn problems(
         tell(places.of("local", "maildir"), text);
     }
     for (table, key, text) in read_again(settings, places, &runs_as) {
-        tell(places.of(table, key), text);
+        match places.of(table, key) {
+            None if key == "password_file" => {
+                let text = format!("{text}, or name another by relay.password_file");
+                tell(places.of("relay", "username"), text);
+            }
+            place => tell(place, text),
+        }
+    }
+    if !settings.relay.username.is_empty() && settings.relay.smarthost.is_empty() {
+        let text = "nobody logs in, as relay.smarthost is empty; name one, or take the name away";
+        tell(places.of("relay", "username"), text.to_owned());
     }
     for (i, key) in settings.dkim.iter().filter_map(|dkim| dkim.key.as_deref()).enumerate() {
         if let Err(text) = secret(key).and_then(|()| readable(key, &runs_as)) {

@@ -278,13 +278,13 @@ tables! {
         /// Further trust anchors, PEM.
         ca_file: Option<PathBuf> = "", Now, optional(one(path));
         /// DANE for MX hosts, behind a validating resolver.
-        dane: bool = true, Later, one(boolean);
+        dane: bool = true, Now, one(boolean);
         /// MTA-STS for MX hosts.
-        mta_sts: bool = true, Later, one(boolean);
+        mta_sts: bool = true, Now, one(boolean);
         /// Port of MX hosts.
         port: u16 = 25, Now, one(port);
         /// Local addresses to connect from.
-        source: Vec<IpAddr> = [], Later, list(ip);
+        source: Vec<IpAddr> = [], Now, list(ip);
         /// any | ipv4 | ipv6
         family: Family = "any", Now, one(choice(&FAMILIES));
         /// Connections at once, in all.
@@ -303,7 +303,7 @@ tables! {
         /// Mail older than this returns to its sender.
         lifetime: Duration = "5d", Now, one(duration(1, 365 * DAY));
         /// One delay notice to the sender after this time. 0: none.
-        warn_after: Duration = "4h", Later, one(duration(0, 365 * DAY));
+        warn_after: Duration = "4h", Now, one(duration(0, 365 * DAY));
         /// Cron expression: forwards only when it fires. Empty: at once, and by `retry`.
         schedule: Option<CronExpression> = "", Now, optional(one(schedule));
         /// Messages in the queue.
@@ -346,7 +346,7 @@ tables! {
         /// Servers, such as "127.0.0.1:5353". Empty list: those of /etc/resolv.conf.
         servers: Vec<SocketAddr> = [], Now, list(name_server);
         /// Believe the AD bit of a resolver that is not on loopback.
-        trusted: bool = false, Later, one(boolean);
+        trusted: bool = false, Now, one(boolean);
         /// Wait for an answer.
         timeout: Duration = "5s", Now, one(duration(1, 300));
     }

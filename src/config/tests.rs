@@ -311,12 +311,12 @@ fn a_bad_value_says_what_to_write() {
             "relay.routes = { \"a.example\" = \"error:5.1.2\" }",
             "f:1:32: the error is malformed; write \"error:5.1.2 no mail there\"",
         ),
-        ("relay.dane = false", "f:1:7: `relay.dane` is not available yet; remove it"),
+        ("local.quota = 1", "f:1:7: `local.quota` is not available yet; remove it"),
         (
             "rewrite.senders = { \"a..b\" = \"a@b.example\" }",
             "f:1:30: \"a..b\": the local part is malformed; write a user's name",
         ),
-        ("queue.warn_after = 0", "f:1:7: `queue.warn_after` is not available yet; remove it"),
+        ("alarm.command = \"x\"", "f:1:7: `alarm.command` is not available yet; remove it"),
         (
             "dns.servers = \"dns.example\"",
             "f:1:15: \"dns.example\" is not an address; write one such as \"192.0.2.53\" or \"127.0.0.1:5353\"",

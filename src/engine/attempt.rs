@@ -25,6 +25,8 @@ pub struct Attempt {
     pub outcomes: Vec<(usize, Option<Outcome>)>,
     /// Who was talked to, for the log.
     pub relay: String,
+    /// The places of those who, once delivered, are no more this entry's to tell of: the next hop does (RFC 3461 §5.2.1).
+    pub passed_on: Vec<usize>,
     /// Held until it is settled.
     pub claim: Claim,
 }

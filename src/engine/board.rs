@@ -5,7 +5,7 @@
 //! time (see `rules::running_clock`), so a jump of the clock moves nothing here. No lock is held over I/O.
 
 use crate::mail::id::QueueId;
-use crate::mail::next_hop::NextHop;
+use crate::mail::next_hop::{NextHop, Smarthost};
 use crate::mail::outcome::Diagnostic;
 use crate::rules::breaker::Breaker;
 use std::collections::hash_map::Entry;
@@ -61,6 +61,13 @@ pub enum Next {
     Stop,
 }
 
+/// A hop that has answered within this time has a claim to connections.
+const LATELY: Duration = Duration::from_secs(600);
+/// So many of these are remembered.
+const ANSWERED_MAX: usize = 64;
+/// A smarthost that could not be used is asked last for this time.
+const SILENCE: Duration = Duration::from_secs(300);
+
 /// The index.
 #[derive(Debug, Default)]
 pub struct Board {
@@ -75,8 +82,14 @@ struct Inner {
     messages: HashMap<QueueId, u64>,
     octets: u64,
     workers: usize,
+    /// Hops that have answered lately, and when.
+    answered: Vec<(Hop, Duration)>,
+    /// Smarthosts that could not be used, and until when others go first.
+    silent: Vec<(Smarthost, Duration)>,
     /// With a schedule: new mail waits until it fires.
     parked: bool,
+    /// There is no way out: nothing is handed out for other hosts.
+    link_down: bool,
     stopping: bool,
 }
 
@@ -160,7 +173,8 @@ impl Board {
         if inner.parks(&hop) {
             return inner.wait(hop, job, Duration::MAX);
         }
-        let desk = inner.routes.get_mut(&hop).and_then(|route| route.idle.pop());
+        let is_cut_off = inner.is_cut_off(&hop);
+        let desk = inner.routes.get_mut(&hop).filter(|_| !is_cut_off).and_then(|route| route.idle.pop());
         match desk {
             Some(desk) => {
                 *lock(&desk.news) = Some(News::Job(job));
@@ -194,7 +208,7 @@ impl Board {
     #[must_use]
     pub fn take(&self, hop: &Hop, now: Duration) -> Option<Job> {
         let mut inner = lock(&self.inner);
-        if inner.stopping {
+        if inner.stopping || inner.is_cut_off(hop) {
             return None;
         }
         let route = inner.routes.get_mut(hop)?;
@@ -210,7 +224,7 @@ impl Board {
         let desk = Arc::new(Desk::default());
         {
             let mut inner = lock(&self.inner);
-            if inner.stopping || patience.is_zero() {
+            if inner.stopping || inner.is_cut_off(hop) || patience.is_zero() {
                 return None;
             }
             let route = inner.routes.get_mut(hop)?;
@@ -263,6 +277,36 @@ impl Board {
         self.changed.notify_all();
     }
 
+    /// A hop has answered, and let us in: it may have more than one connection, of those that are kept for such hops.
+    pub fn hop_answered(&self, hop: &Hop, now: Duration) {
+        let mut inner = lock(&self.inner);
+        if let Some((_, at)) = inner.answered.iter_mut().find(|(known, _)| known == hop) {
+            *at = now;
+            return;
+        }
+        if inner.answered.len() >= ANSWERED_MAX {
+            let oldest = inner.answered.iter().enumerate().min_by_key(|(_, (_, at))| *at);
+            let oldest = oldest.map_or(0, |(place, _)| place);
+            inner.answered.swap_remove(oldest);
+        }
+        inner.answered.push((hop.clone(), now));
+        drop(inner);
+        self.changed.notify_one();
+    }
+
+    /// A smarthost could not be used: others go first for a while.
+    pub fn host_failed(&self, host: &Smarthost, now: Duration) {
+        let mut inner = lock(&self.inner);
+        inner.silent.retain(|(known, until)| known != host && *until > now);
+        inner.silent.push((host.clone(), now.saturating_add(SILENCE)));
+    }
+
+    /// Whether a smarthost could not be used a while ago.
+    #[must_use]
+    pub fn is_silent(&self, host: &Smarthost, now: Duration) -> bool {
+        lock(&self.inner).silent.iter().any(|(known, until)| known == host && *until > now)
+    }
+
     /// The hop works.
     pub fn hop_succeeded(&self, hop: &Hop) {
         if let Some(route) = lock(&self.inner).routes.get_mut(hop) {
@@ -282,6 +326,7 @@ impl Board {
         lifetime: Duration,
     ) -> (Duration, Vec<Job>) {
         let mut inner = lock(&self.inner);
+        inner.answered.retain(|(known, _)| known != hop);
         let route = inner.routes.entry(hop.clone()).or_default();
         let pause = step(route.breaker.failures() + 1);
         route.breaker.failed(now, pause, reason.clone());
@@ -311,6 +356,17 @@ impl Board {
         breaker.pause().filter(|_| breaker.is_open(now)).map(|pause| pause.reason.clone())
     }
 
+    /// The messages that wait and came within a span of running time, its end excluded; and when the first one after it
+    /// came.
+    #[must_use]
+    pub fn came_between(&self, since: Duration, before: Duration) -> (Vec<Job>, Option<Duration>) {
+        let inner = lock(&self.inner);
+        let waiting = || inner.routes.values().flat_map(|route| &route.waiting);
+        let within = waiting().filter(|&(_, &arrival)| arrival >= since && arrival < before);
+        let jobs = within.map(|(&(_, id), &arrival)| Job { id, arrival }).collect();
+        (jobs, waiting().map(|(_, &arrival)| arrival).filter(|&arrival| arrival >= before).min())
+    }
+
     /// Failures of a hop since a running time, which count as attempts of the messages that waited.
     #[must_use]
     pub fn failures_since(&self, hop: &Hop, since: Duration) -> u32 {
@@ -320,15 +376,80 @@ impl Board {
     /// Everything is due now, and no hop pauses.
     pub fn flush(&self, now: Duration) {
         let mut inner = lock(&self.inner);
+        inner.silent.clear();
         for route in inner.routes.values_mut() {
             route.breaker.clear();
-            let waiting = std::mem::take(&mut route.waiting);
-            route.waiting =
-                waiting.into_iter().map(|((due, id), arrival)| ((due.min(now), id), arrival)).collect();
-            route.due.values_mut().for_each(|due| *due = now.min(*due));
+            route.hasten(now, &|_| true);
         }
         drop(inner);
         self.changed.notify_all();
+    }
+
+    /// A message is due now at each hop where it waits, and these do not pause; false if it waits nowhere.
+    pub fn flush_message(&self, id: QueueId, now: Duration) -> bool {
+        let mut inner = lock(&self.inner);
+        let mut waits = false;
+        for route in inner.routes.values_mut() {
+            let Some(due) = route.due.get_mut(&id) else { continue };
+            let before = std::mem::replace(due, now.min(*due));
+            if let Some(arrival) = route.waiting.remove(&(before, id)) {
+                route.waiting.insert((now.min(before), id), arrival);
+            }
+            route.breaker.clear();
+            waits = true;
+        }
+        drop(inner);
+        self.changed.notify_all();
+        waits
+    }
+
+    /// Hands a message out no more, until it is put back; who has it in hand keeps it.
+    pub fn withdraw(&self, id: QueueId) {
+        for route in lock(&self.inner).routes.values_mut() {
+            if let Some(due) = route.due.remove(&id) {
+                route.waiting.remove(&(due, id));
+            }
+        }
+    }
+
+    /// There is no way out. Workers end after the message that they have in hand; local copies go on.
+    pub fn link_down(&self) {
+        lock(&self.inner).link_down = true;
+    }
+
+    /// There is one again: no hop pauses, and all is due now but for what waits for a schedule.
+    pub fn link_up(&self, now: Duration) {
+        let mut inner = lock(&self.inner);
+        inner.link_down = false;
+        for route in inner.routes.values_mut() {
+            route.breaker.clear();
+            route.hasten(now, &|due| due < Duration::MAX);
+        }
+        drop(inner);
+        self.changed.notify_all();
+    }
+
+    /// Whether there is no way out.
+    #[must_use]
+    pub fn is_link_down(&self) -> bool {
+        lock(&self.inner).link_down
+    }
+
+    /// When each waiting message is tried next, in running time, pauses included. Left out: what waits for a schedule, for
+    /// the way out, or in a worker's hands.
+    #[must_use]
+    pub fn next_attempts(&self) -> HashMap<QueueId, Duration> {
+        let inner = lock(&self.inner);
+        let mut attempts: HashMap<QueueId, Duration> = HashMap::new();
+        for (hop, route) in inner.routes.iter().filter(|(hop, _)| !inner.is_cut_off(hop)) {
+            let pause =
+                route.breaker.pause().filter(|_| *hop != Hop::Local).map_or(Duration::ZERO, |p| p.until);
+            for (&id, &due) in route.due.iter().filter(|(_, due)| **due < Duration::MAX) {
+                let due = due.max(pause);
+                attempts.entry(id).and_modify(|known| *known = due.min(*known)).or_insert(due);
+            }
+        }
+        attempts
     }
 
     /// Whether new mail waits for a schedule.
@@ -339,6 +460,7 @@ impl Board {
     /// Forgets what waits and all pauses, since routes have changed; what is being worked on is put back by its worker.
     pub fn clear_routes(&self) {
         let mut inner = lock(&self.inner);
+        inner.silent.clear();
         for route in inner.routes.values_mut() {
             route.waiting.clear();
             route.due.clear();
@@ -378,6 +500,10 @@ impl Inner {
         self.parked && *hop != Hop::Local
     }
 
+    fn is_cut_off(&self, hop: &Hop) -> bool {
+        self.link_down && *hop != Hop::Local
+    }
+
     fn wait(&mut self, hop: Hop, job: Job, due: Duration) {
         let route = self.routes.entry(hop).or_default();
         match route.due.insert(job.id, due) {
@@ -401,7 +527,14 @@ impl Inner {
             .retain(|_, route| route.workers > 0 || !route.waiting.is_empty() || route.breaker.is_open(now));
         let mut earliest: Option<Duration> = None;
         let mut found = None;
-        for (hop, route) in &mut self.routes {
+        self.answered.retain(|(_, at)| now.saturating_sub(*at) < LATELY);
+        let has_answered = |hop: &Hop| self.answered.iter().any(|(known, _)| known == hop);
+        let at_strangers = |(hop, route): (&Hop, &Route)| {
+            if *hop == Hop::Local || has_answered(hop) { 0 } else { route.workers }
+        };
+        let strangers: usize = self.routes.iter().map(at_strangers).sum();
+        let link_down = self.link_down;
+        for (hop, route) in self.routes.iter_mut().filter(|(hop, _)| !link_down || **hop == Hop::Local) {
             let Some(&(due, _)) = route.waiting.keys().next() else { continue };
             let pause = route.breaker.pause().map_or(Duration::ZERO, |pause| pause.until);
             let due = due.max(pause);
@@ -413,7 +546,11 @@ impl Inner {
                 Hop::Local => route.workers == 0,
                 // The one try after a pause has the hop to itself, or it would not get a message.
                 Hop::Relay(_) if route.breaker.pause().is_some() && route.workers > 0 => false,
-                Hop::Relay(_) => self.workers < caps.total && route.workers < caps.per_hop,
+                Hop::Relay(_) if self.workers >= caps.total => false,
+                Hop::Relay(_) if has_answered(hop) => route.workers < caps.per_hop,
+                // One looks whether somebody is there, or all would wait for who does not answer; and half of the
+                // connections are kept for those who do.
+                Hop::Relay(_) => route.workers == 0 && strangers < (caps.total / 2).max(1),
             };
             if has_room && route.idle.is_empty() && route.breaker.admit(now) {
                 route.workers += 1;
@@ -432,6 +569,14 @@ impl Inner {
 }
 
 impl Route {
+    /// What waits until a time that `is_meant` is due now.
+    fn hasten(&mut self, now: Duration, is_meant: &dyn Fn(Duration) -> bool) {
+        let sooner = |due: Duration| if is_meant(due) { due.min(now) } else { due };
+        let waiting = std::mem::take(&mut self.waiting);
+        self.waiting = waiting.into_iter().map(|((due, id), arrival)| ((sooner(due), id), arrival)).collect();
+        self.due.values_mut().for_each(|due| *due = sooner(*due));
+    }
+
     fn take_due(&mut self, now: Duration) -> Option<Job> {
         let first = self.waiting.first_entry().filter(|first| first.key().0 <= now)?;
         let ((_, id), arrival) = first.remove_entry();
@@ -469,6 +614,7 @@ mod tests {
         }
         let mut working = Vec::new();
         while let Next::Work(hop) = board.next(seconds(9), CAPS) {
+            board.hop_answered(&hop, seconds(9));
             working.push(hop);
         }
         assert_eq!(working.len(), 2);
@@ -478,6 +624,55 @@ mod tests {
         assert_eq!(board.take(&hop("a.example"), seconds(9)), Some(job(1)));
         assert_eq!(board.take(&hop("a.example"), seconds(1)), None);
         assert_eq!(board.take(&hop("a.example"), seconds(2)), Some(job(2)));
+    }
+
+    /// Half of the connections are kept for those that have answered lately; the others get one each, to begin with.
+    #[test]
+    fn hops_that_do_not_answer_leave_connections_for_those_that_do() {
+        let board = Board::default();
+        let caps = WorkerCaps { total: 4, per_hop: 3 };
+        let names = ["a.example", "b.example", "c.example", "d.example"];
+        for (n, name) in (0..).zip(names.iter().cycle().take(16)) {
+            board.submit(hop(name), job(n), seconds(0));
+        }
+        let start = |now: u64| match board.next(seconds(now), caps) {
+            Next::Work(hop) => Some(hop),
+            _ => None,
+        };
+        let (first, second) = (start(1).unwrap(), start(1).unwrap());
+        assert_ne!(first, second);
+        assert_eq!(start(1), None, "two of four");
+        board.hop_answered(&first, seconds(2));
+        // The place that the first has left is for another stranger; what is kept is for the first.
+        let more = [start(2).unwrap(), start(2).unwrap()];
+        assert!(more.iter().filter(|hop| **hop != first).count() <= 1, "{more:?}");
+        assert!(!more.contains(&second), "one looks whether somebody is there");
+        assert_eq!(start(2), None, "all four");
+        // After a failure, and after a while, it is a stranger again.
+        more.iter().chain([&first, &second]).for_each(|hop| board.worker_ended(hop));
+        let reason = Diagnostic::local(EnhancedStatus::NO_ANSWER, "no answer");
+        board.hop_failed(&first, None, seconds(3), &|_| seconds(1), &reason, LONG);
+        board.hop_succeeded(&first);
+        board.hop_answered(&second, seconds(3));
+        let later = LATELY.as_secs() + 3;
+        let work = [start(later).unwrap(), start(later).unwrap()];
+        assert_eq!(start(later), None, "{work:?}");
+        assert_ne!(work[0], work[1]);
+    }
+
+    #[test]
+    fn what_has_answered_is_remembered_within_bounds() {
+        let board = Board::default();
+        for n in 0..2 * ANSWERED_MAX {
+            board.hop_answered(&hop(&format!("d{n}.example")), seconds(n as u64));
+            board.hop_answered(&hop("always.example"), seconds(n as u64));
+        }
+        let inner = lock(&board.inner);
+        let has_answered = |name: &str| inner.answered.iter().any(|(known, _)| *known == hop(name));
+        assert_eq!(inner.answered.len(), ANSWERED_MAX);
+        assert!(
+            has_answered("always.example") && has_answered("d127.example") && !has_answered("d0.example")
+        );
     }
 
     /// Two workers would else fail at the same route one after the other, and double its pause.
@@ -505,6 +700,7 @@ mod tests {
         assert_eq!(failed, (seconds(60), vec![]));
         assert_eq!(board.next(seconds(2), CAPS), Next::Work(hop("b.example")));
         assert_eq!(board.take(&hop("b.example"), seconds(2)), Some(job(2)));
+        board.worker_ended(&hop("b.example"));
         assert_eq!(board.next(seconds(2), CAPS), Next::Wait(Some(seconds(61))));
         assert_eq!(board.pause_reason(&hop("a.example"), seconds(2)), Some(reason));
         assert_eq!(board.next(seconds(61), CAPS), Next::Work(hop("a.example")));
@@ -513,6 +709,7 @@ mod tests {
             board.next(seconds(62), WorkerCaps { total: 9, per_hop: 9 }),
             Next::Wait(Some(seconds(61 + 3600)))
         );
+        board.worker_ended(&hop("a.example"));
         board.flush(seconds(63));
         assert_eq!(
             board.next(seconds(63), WorkerCaps { total: 9, per_hop: 9 }),

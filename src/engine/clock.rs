@@ -2,18 +2,20 @@
 
 use super::event::Event;
 use crate::mail::date::{Now, WallTime};
+use crate::rules::downtime::Downtime;
 use crate::rules::running_clock::{RunningClock, Saved};
 use crate::store::clock_file;
 use crate::sys::clock::{Clock, boot_id};
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Both clocks, and where the running one is saved.
 pub struct EngineClock {
     clock: Box<dyn Clock>,
     running: Mutex<RunningClock>,
+    downtime: Mutex<Downtime>,
     state: PathBuf,
 }
 
@@ -24,12 +26,43 @@ impl fmt::Debug for EngineClock {
 }
 
 impl EngineClock {
-    /// Goes on from what was saved below `state`.
+    /// Goes on from what was saved below `state`. The way out counts as there again: had `link up` come while nothing
+    /// served, a `down` that was kept would stop all mail for good, and one that is not kept costs a few tries.
     #[must_use]
     pub fn resume(clock: Box<dyn Clock>, state: &Path) -> Self {
-        let saved = clock_file::load(state).and_then(|text| Saved::parse(&text));
+        let text = clock_file::load(state).unwrap_or_default();
+        let (saved, downtime) = text.split_once(';').unwrap_or((&text, ""));
+        let (saved, downtime) = (Saved::parse(saved), Downtime::parse(downtime).unwrap_or_default());
         let running = RunningClock::resume(saved, WallTime(clock.wall_micros()), clock.boot(), boot_id());
-        Self { clock, running: Mutex::new(running), state: state.to_owned() }
+        let (running, state) = (Mutex::new(running), state.to_owned());
+        let resumed = Self { clock, running, downtime: Mutex::new(downtime), state };
+        let now = resumed.now().running;
+        resumed.downtime().end(now);
+        resumed
+    }
+
+    /// From now on there is no way out, or there is one again; kept over restarts as far as lifetimes go.
+    pub fn note_link(&self, is_up: bool) {
+        let now = self.now().running;
+        let mut downtime = self.downtime();
+        if is_up {
+            downtime.end(now)
+        } else {
+            downtime.begin(now)
+        }
+        drop(downtime);
+        self.save(true);
+    }
+
+    /// How much of its lifetime a message that came at `arrival` has used up at `now`: times without a way out do not
+    /// count.
+    #[must_use]
+    pub fn lived(&self, arrival: Duration, now: Duration) -> Duration {
+        now.saturating_sub(arrival).saturating_sub(self.downtime().within(arrival, now))
+    }
+
+    fn downtime(&self) -> MutexGuard<'_, Downtime> {
+        self.downtime.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The time.
@@ -56,7 +89,10 @@ impl EngineClock {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let saved = (in_any_case || running.should_save()).then(|| running.to_save());
         drop(running);
-        if let Some(Err(error)) = saved.map(|saved| clock_file::save(&self.state, &saved.to_string())) {
+        if let Some(Err(error)) = saved.map(|saved| {
+            let text = format!("{};{}", saved.to_string().trim_end(), *self.downtime());
+            clock_file::save(&self.state, &text)
+        }) {
             Event::Trouble { doing: "saving the clock", error: &error.to_string() }.log();
         }
     }

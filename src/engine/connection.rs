@@ -304,6 +304,11 @@ impl<'a> Connection<'a> {
         let handshake = self.handshake.take().ok_or_else(|| End::NoHandshake(no_certificate()))?;
         let time = HANDSHAKE.min(self.site.settings.limits.command_timeout);
         let deadline = Deadline::after(time).min(self.session_end());
+        // A shutdown does not wait for a handshake.
+        self.permit.set_busy(false);
+        if self.permit.is_stopping() {
+            return Err(End::NoHandshake(WireError::Closed));
+        }
         self.tls = Some(self.transport.start_tls(handshake, deadline).map_err(End::NoHandshake)?);
         Ok(())
     }

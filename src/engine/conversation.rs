@@ -10,9 +10,12 @@ use crate::config::TlsLevel;
 use crate::mail::next_hop::Scheme;
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::EnhancedStatus;
+use crate::net::tls_client::{Connector, Verify};
 use crate::net::transport::{Deadline, Transport, WireError};
+use crate::rules::tls_policy::TlsPolicy;
+use crate::rules::tls_policy::dane::Tlsa;
 use crate::smtp::client::{Conduct, End, Login, Lost, Security, Session, Step, TlsUse, Waiting};
-use crate::smtp::data::DotEncoder;
+use crate::smtp::data::{DotEncoder, encode_chunk};
 use crate::smtp::limits;
 use crate::store::queue::Entry;
 use std::io::Read;
@@ -27,44 +30,92 @@ const REPLY_BUFFER_OCTETS: usize = 2048;
 /// How to talk to a host.
 struct Manner {
     conduct: Conduct,
-    /// Whether the certificate has to be right.
-    verify: bool,
+    check: Check,
+}
+
+/// How the certificate is looked at.
+#[derive(Debug, Clone)]
+enum Check {
+    Nothing,
+    /// Chain, dates and name.
+    Name,
+    /// It has to be that of one of these records.
+    Dane(Vec<Tlsa>),
+}
+
+impl Check {
+    fn start_tls(
+        &self,
+        connector: &Connector,
+        transport: &mut Box<dyn Transport>,
+        host: &str,
+        deadline: Deadline,
+    ) -> Result<Option<Vec<u8>>, WireError> {
+        let is_named = |certificate: &[u8]| match self {
+            Self::Dane(records) if records.iter().any(|record| record.matches(certificate)) => Ok(()),
+            _ => Err("no TLSA record is for the certificate".to_owned()),
+        };
+        let verify = match self {
+            Self::Nothing => Verify::Nothing,
+            Self::Name => Verify::Name,
+            Self::Dane(_) => Verify::By(&is_named),
+        };
+        connector.start_tls(transport, host, verify, deadline)
+    }
+}
+
+/// As the operator wrote for MX hosts, or as the domain wants it, whichever is stricter.
+fn towards_mx(level: TlsLevel, policy: &TlsPolicy) -> (TlsUse, Check) {
+    match (level, policy) {
+        (TlsLevel::Off, _) => (TlsUse::Off, Check::Nothing),
+        (_, TlsPolicy::Dane(records)) => (TlsUse::Required, Check::Dane(records.clone())),
+        (TlsLevel::Required, _) | (_, TlsPolicy::Sts) => (TlsUse::Required, Check::Name),
+        (TlsLevel::Opportunistic, TlsPolicy::Encrypted) => (TlsUse::Required, Check::Nothing),
+        (TlsLevel::Opportunistic, TlsPolicy::StsTesting) => (TlsUse::WhereOffered, Check::Name),
+        (TlsLevel::Opportunistic, TlsPolicy::None) => (TlsUse::WhereOffered, Check::Nothing),
+    }
 }
 
 impl Manner {
     /// As the operator wrote (INTERFACE section 2, `[relay]`).
-    fn towards(site: &Site, host: &Host, address: SocketAddr) -> Result<Self, Diagnostic> {
-        let relay = &site.settings.relay;
+    fn towards(site: &Site, host: &Host, address: SocketAddr, login: Option<Login>) -> Self {
         let is_loopback = address.ip().is_loopback();
-        let login = match &host.smarthost {
-            Some(smarthost) if !relay.username.is_empty() && relay.smarthost.contains(smarthost) => {
-                let password = password::read(relay).map_err(|error| {
-                    Diagnostic::local(
-                        EnhancedStatus::POLICY_NOW,
-                        format!("no password for {}: {error}", host.name),
-                    )
-                })?;
-                let name = relay.username.clone();
-                Some(Login { name, password, choice: relay.auth, port: host.port, nonce: password::nonce() })
-            }
-            _ => None,
-        };
-        let (tls, verify) = match (host.smarthost.as_ref().map(|smarthost| smarthost.scheme), relay.tls) {
-            (None, TlsLevel::Off) => (TlsUse::Off, false),
-            (None, TlsLevel::Opportunistic) => (TlsUse::WhereOffered, false),
-            (None, TlsLevel::Required) | (Some(Scheme::SmtpStartTls | Scheme::Smtps), _) => {
-                (TlsUse::Required, true)
-            }
-            // A password needs a host that is the right one; but on this host nobody listens.
-            (Some(Scheme::Smtp), _) => (TlsUse::WhereOffered, login.is_some() && !is_loopback),
-            (Some(Scheme::Lmtp), _) if is_loopback => (TlsUse::Off, false),
-            (Some(Scheme::Lmtp), _) => (TlsUse::WhereOffered, true),
-        };
         let scheme = host.smarthost.as_ref().map(|smarthost| smarthost.scheme);
+        let verified = |is_needed| if is_needed { Check::Name } else { Check::Nothing };
+        let (tls, check) = match scheme {
+            None => towards_mx(site.settings.relay.tls, &host.policy),
+            Some(Scheme::SmtpStartTls | Scheme::Smtps) => (TlsUse::Required, Check::Name),
+            // A password needs a host that is the right one; but on this host nobody listens.
+            Some(Scheme::Smtp) => (TlsUse::WhereOffered, verified(login.is_some() && !is_loopback)),
+            Some(Scheme::Lmtp) if is_loopback => (TlsUse::Off, Check::Nothing),
+            Some(Scheme::Lmtp) => (TlsUse::WhereOffered, Check::Name),
+        };
         let security = if scheme == Some(Scheme::Smtps) { Security::Verified } else { Security::Clear };
         let is_lmtp = scheme == Some(Scheme::Lmtp);
-        Ok(Self { conduct: Conduct { is_lmtp, security, tls, is_loopback, login, end_point: None }, verify })
+        Self { conduct: Conduct { is_lmtp, security, tls, is_loopback, login, end_point: None }, check }
     }
+
+    /// The same in clear, where that is allowed: worse than clear is no mail (RFC 7435 §3). Not where a certificate had
+    /// to be right, as whoever shows a false one would get what he wants.
+    fn in_clear(mut self) -> Option<Self> {
+        let may = self.conduct.tls == TlsUse::WhereOffered && matches!(self.check, Check::Nothing);
+        self.conduct.tls = TlsUse::Off;
+        may.then_some(self)
+    }
+}
+
+/// Who logs in at a host, if anybody: the password is for the smarthosts that are configured beside it.
+fn login(site: &Site, host: &Host) -> Result<Option<Login>, Diagnostic> {
+    let relay = &site.settings.relay;
+    let is_ours = host.smarthost.as_ref().is_some_and(|smarthost| relay.smarthost.contains(smarthost));
+    if relay.username.is_empty() || !is_ours {
+        return Ok(None);
+    }
+    let password = password::read(relay).map_err(|error| {
+        Diagnostic::local(EnhancedStatus::POLICY_NOW, format!("no password for {}: {error}", host.name))
+    })?;
+    let name = relay.username.clone();
+    Ok(Some(Login { name, password, choice: relay.auth, port: host.port, nonce: String::new() }))
 }
 
 /// An SMTP session on its connection.
@@ -75,10 +126,9 @@ pub struct Conversation {
     /// The host and its address, for the log.
     pub relay: String,
     site: Arc<Site>,
-    /// The name that the certificate has to have, and whether it is looked at.
+    /// The name that the certificate has to have, and how it is looked at.
     host: String,
-    verify: bool,
-    has_tls_failed: bool,
+    check: Check,
     deadline: Deadline,
     /// Which reply the deadline of the read is for.
     awaited: Option<(u32, Deadline)>,
@@ -92,6 +142,15 @@ pub struct Content<'a> {
     pub entry: &'a Entry,
 }
 
+/// Why an address can't be used.
+struct Unusable {
+    diagnostic: Diagnostic,
+    /// TLS, or what came of it, is to blame.
+    is_tls: bool,
+    /// The host has refused the login.
+    is_login: bool,
+}
+
 /// What a conversation has come to.
 pub enum Talk {
     /// What became of each recipient.
@@ -103,52 +162,86 @@ pub enum Talk {
 }
 
 impl Conversation {
-    /// Connects to an address of a host, with all that comes before the first message: TLS, EHLO, AUTH.
+    /// Connects to a host by the first of its addresses that serves, with all that comes before the first message: TLS,
+    /// EHLO, AUTH.
     ///
     /// # Errors
-    /// Why this address can't be used now.
+    /// Why none of them can be used now.
     pub fn open(
         forwarder: &Forwarder,
         site: &Arc<Site>,
         host: &Host,
-        address: SocketAddr,
+        addresses: Vec<SocketAddr>,
     ) -> Result<Self, Diagnostic> {
-        let manner = Manner::towards(site, host, address)?;
-        let may_fall_back = manner.conduct.tls == TlsUse::WhereOffered && manner.conduct.login.is_none();
-        let in_clear = Conduct { tls: TlsUse::Off, ..manner.conduct.clone() };
-        match Self::open_in(forwarder, site, host, address, manner) {
-            // Worse than clear is no mail: RFC 7435 §3.
-            Err((diagnostic, true)) if may_fall_back => {
-                log::debug!(target: "pillarbox", "event=unreachable host={} reason={diagnostic:?}", host.name);
-                let manner = Manner { conduct: in_clear, verify: false };
-                Self::open_in(forwarder, site, host, address, manner).map_err(|(diagnostic, _)| diagnostic)
-            }
-            result => result.map_err(|(diagnostic, _)| diagnostic),
-        }
+        let opened = Self::open_one(forwarder, site, host, addresses);
+        opened.map_err(|diagnostic| host.policy.explain(diagnostic))
     }
 
-    /// As `open`; an error says whether TLS was to blame.
-    fn open_in(
+    fn open_one(
         forwarder: &Forwarder,
         site: &Arc<Site>,
         host: &Host,
+        mut addresses: Vec<SocketAddr>,
+    ) -> Result<Self, Diagnostic> {
+        let login = login(site, host)?;
+        let mut last = None;
+        loop {
+            let (address, transport) = match connect(forwarder, site, host, &mut addresses) {
+                Ok(connected) => connected,
+                // What a host has said is worth more than that its other address says nothing.
+                Err(diagnostic) => return Err(last.unwrap_or(diagnostic)),
+            };
+            let manner = || Manner::towards(site, host, address, login.clone());
+            let mut result = Self::begin(site, host, address, transport, manner());
+            if let (Err(Unusable { diagnostic, is_tls: true, .. }), TlsPolicy::StsTesting) =
+                (&result, &host.policy)
+            {
+                host.log_test_failure(diagnostic.line());
+                let untested = Host { policy: TlsPolicy::None, ..host.clone() };
+                addresses.insert(0, address);
+                return Self::open_one(forwarder, site, &untested, addresses);
+            }
+            if let (Err(Unusable { diagnostic, is_tls: true, .. }), Some(manner)) =
+                (&result, manner().in_clear())
+            {
+                log::debug!(target: "pillarbox", "event=unreachable host={} reason={diagnostic:?}", host.name);
+                let (_, transport) = connect(forwarder, site, host, &mut vec![address])?;
+                result = Self::begin(site, host, address, transport, manner);
+            }
+            match result {
+                Ok(conversation) => return Ok(conversation),
+                // Its other addresses have the same users: another failed login is of no use, and counted there.
+                Err(Unusable { diagnostic, is_login: true, .. }) => return Err(diagnostic),
+                Err(Unusable { diagnostic, .. }) if addresses.is_empty() => return Err(diagnostic),
+                Err(Unusable { diagnostic, .. }) => last = Some(diagnostic),
+            }
+        }
+    }
+
+    /// On a connection that has come up.
+    fn begin(
+        site: &Arc<Site>,
+        host: &Host,
         address: SocketAddr,
+        mut transport: Box<dyn Transport>,
         manner: Manner,
-    ) -> Result<Self, (Diagnostic, bool)> {
-        let unreachable = |doing: &str, error: &WireError| Diagnostic {
-            remote: Some(host.name.clone()),
-            ..Diagnostic::local(
-                EnhancedStatus::NO_ANSWER,
-                format!("{doing} {} [{address}]: {error}", host.name),
-            )
-        };
-        let transport = forwarder.connect.connect(address, limits::CONNECT);
-        let mut transport = transport.map_err(|error| (unreachable("connect to", &error), false))?;
-        let Manner { mut conduct, verify } = manner;
+    ) -> Result<Self, Unusable> {
+        let Manner { mut conduct, check } = manner;
         if conduct.security != Security::Clear {
             let deadline = Deadline::after(limits::TLS_HANDSHAKE);
-            let shaken = site.connector.start_tls(&mut transport, &host.name, verify, deadline);
-            conduct.end_point = shaken.map_err(|error| (unreachable("TLS with", &error), true))?;
+            let shaken = check.start_tls(&site.connector, &mut transport, &host.name, deadline);
+            conduct.end_point = shaken.map_err(|error| Unusable {
+                diagnostic: unreachable(
+                    host,
+                    EnhancedStatus::POLICY_NOW,
+                    format!("TLS with {}: {error}", host.name),
+                ),
+                is_tls: true,
+                is_login: false,
+            })?;
+        }
+        if let Some(login) = &mut conduct.login {
+            login.nonce = password::nonce();
         }
         let login = conduct.login.as_ref().map(|login| login.name.clone());
         let mut conversation = Self {
@@ -157,18 +250,29 @@ impl Conversation {
             relay: format!("{}[{}]:{}", host.name, address.ip(), address.port()),
             site: Arc::clone(site),
             host: host.name.clone(),
-            verify,
-            has_tls_failed: false,
+            check,
             deadline: Deadline::after(limits::CLIENT_SESSION),
             awaited: None,
         };
         match conversation.greet() {
             Ok(()) => {
-                let (relay, tls) = (conversation.relay.as_str(), conversation.session.security().name());
+                let security = conversation.session.security();
+                if security == Security::Clear && host.policy == TlsPolicy::StsTesting {
+                    host.log_test_failure("STARTTLS is not offered");
+                }
+                let verdict = host.policy.verdict().filter(|_| security == Security::Verified);
+                let (relay, tls) = (conversation.relay.as_str(), verdict.unwrap_or(security.name()));
                 Event::Connected { relay, tls, auth: login.as_deref() }.log();
                 Ok(conversation)
             }
-            Err(diagnostic) => Err((diagnostic, conversation.has_tls_failed)),
+            Err(diagnostic) => {
+                let session = &conversation.session;
+                Err(Unusable {
+                    diagnostic,
+                    is_tls: session.has_tls_failed(),
+                    is_login: session.is_login_refused(),
+                })
+            }
         }
     }
 
@@ -198,23 +302,24 @@ impl Conversation {
             return self.read_early();
         }
         let deadline = Deadline::after(limits::TLS_HANDSHAKE).min(self.deadline);
-        match self.site.connector.start_tls(&mut self.transport, &self.host, self.verify, deadline) {
+        match self.check.start_tls(&self.site.connector, &mut self.transport, &self.host, deadline) {
             Ok(end_point) => {
-                let security = if self.verify { Security::Verified } else { Security::Unverified };
+                let is_checked = !matches!(self.check, Check::Nothing);
+                let security = if is_checked { Security::Verified } else { Security::Unverified };
                 self.session.tls_established(security, end_point);
             }
-            Err(error) => {
-                self.has_tls_failed = true;
-                self.session.tls_failed(&error.to_string());
-            }
+            Err(error) => self.session.tls_failed(&error.to_string()),
         }
     }
 
-    /// Whether it may take another message. A peer that has something to say between two messages says goodbye; and
+    /// Whether it may take another message, by the configuration of now: one that was opened under another may be less
+    /// safe than what is wanted since. A peer that has something to say between two messages says goodbye; and
     /// what is left of the session's time must do for any message, or its end would come in the middle of one: a
     /// duplicate, and a pause that the route has not earned.
-    pub fn can_go_on(&mut self) -> bool {
-        !self.transport.has_input() && self.deadline.remaining() > limits::CLIENT_SESSION / 2
+    pub fn can_go_on(&mut self, site: &Arc<Site>) -> bool {
+        Arc::ptr_eq(&self.site, site)
+            && !self.transport.has_input()
+            && self.deadline.remaining() > limits::CLIENT_SESSION / 2
     }
 
     /// Says QUIT, if anybody listens.
@@ -230,11 +335,14 @@ impl Conversation {
                 Step::Send(octets) => self.send(&octets),
                 Step::Read { waiting, reply } => self.read(waiting, reply),
                 Step::StartTls => self.start_tls(),
-                Step::SendContent => match content.map(|content| self.send_content(content)) {
-                    Some(Ok(())) => self.session.content_sent(),
-                    Some(Err(lost)) => self.session.lost(&lost),
-                    None => self.session.lost(&Lost::Broken("there is no message to send".into())),
-                },
+                step @ (Step::SendContent | Step::SendChunk) => {
+                    let dots = (step == Step::SendContent).then(DotEncoder::default);
+                    match content.map(|content| self.send_content(content, dots)) {
+                        Some(Ok(())) => self.session.content_sent(),
+                        Some(Err(lost)) => self.session.lost(&lost),
+                        None => self.session.lost(&Lost::Broken("there is no message to send".into())),
+                    }
+                }
                 Step::Finished(outcomes) => return Talk::Finished(outcomes),
                 Step::Ready => return Talk::Ready,
                 Step::Close(end) => return Talk::Over(end),
@@ -270,11 +378,22 @@ impl Conversation {
         }
     }
 
-    fn send_content(&mut self, &Content { fields, entry }: &Content<'_>) -> Result<(), Lost> {
-        let (mut encoder, mut content) = (DotEncoder::default(), entry.content(0));
+    /// By DATA through `dots`; without, as the one chunk whose size was told.
+    fn send_content(
+        &mut self,
+        &Content { fields, entry }: &Content<'_>,
+        mut dots: Option<DotEncoder>,
+    ) -> Result<(), Lost> {
+        let mut content = entry.content(0);
         let size = usize::try_from(entry.message_octets()).unwrap_or(usize::MAX).clamp(1, PIECE_OCTETS);
         let (mut piece, mut wire) = (vec![0; size], Vec::with_capacity(size + size / 16));
-        encoder.encode(fields.as_bytes(), &mut wire);
+        let is_chunk = dots.is_none();
+        let mut encode = |octets: &[u8], wire: &mut Vec<u8>| match &mut dots {
+            Some(dots) => dots.encode(octets, wire),
+            None => encode_chunk(octets, wire),
+        };
+        encode(fields.as_bytes(), &mut wire);
+        let mut chunk_left = entry.message_octets() + entry.message_lines() + wire.len() as u64;
         let mut left = entry.message_octets();
         while left > 0 {
             let length = content.read(&mut piece).map_err(|error| Lost::Broken(error.to_string()))?;
@@ -282,13 +401,24 @@ impl Conversation {
                 return Err(Lost::Broken("the queue file has become shorter".into()));
             }
             left = left.saturating_sub(length as u64);
-            encoder.encode(piece.get(..length).unwrap_or_default(), &mut wire);
+            encode(piece.get(..length).unwrap_or_default(), &mut wire);
+            // More than was told would be taken for commands, less would be waited for.
+            let fits = chunk_left.checked_sub(wire.len() as u64).filter(|rest| left > 0 || *rest == 0);
+            chunk_left = match fits {
+                Some(rest) => rest,
+                None if is_chunk => {
+                    return Err(Lost::Broken("the message has another size than its queue file says".into()));
+                }
+                None => 0,
+            };
             if left > 0 {
                 self.write_data(&wire)?;
                 wire.clear();
             }
         }
-        encoder.finish(&mut wire);
+        if let Some(dots) = dots {
+            dots.finish(&mut wire);
+        }
         self.write_data(&wire)
     }
 
@@ -298,10 +428,77 @@ impl Conversation {
     }
 }
 
+/// Connects to the first of a host's addresses that answers, and takes it out of the list.
+fn connect(
+    forwarder: &Forwarder,
+    site: &Site,
+    host: &Host,
+    addresses: &mut Vec<SocketAddr>,
+) -> Result<(SocketAddr, Box<dyn Transport>), Diagnostic> {
+    let result = forwarder.connect.connect(addresses, &site.settings.relay.source, limits::CONNECT);
+    result.map_err(|failures| {
+        let failures: Vec<String> =
+            failures.iter().map(|(address, error)| format!("[{address}]: {error}")).collect();
+        let text = format!("connect to {} {}", host.name, failures.join(", "));
+        unreachable(host, EnhancedStatus::NO_ANSWER, text)
+    })
+}
+
+fn unreachable(host: &Host, status: EnhancedStatus, text: String) -> Diagnostic {
+    Diagnostic { remote: Some(host.name.clone()), ..Diagnostic::local(status, text) }
+}
+
 fn lost(error: WireError) -> Lost {
     match error {
         WireError::TimedOut => Lost::TimedOut,
         WireError::Closed => Lost::Closed,
         WireError::Io(error) => Lost::Broken(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::address::Domain;
+
+    /// Who gets TLS, whose certificate has to be right, and who may get clear when TLS fails.
+    #[test]
+    fn each_kind_of_host_is_talked_to_in_its_manner() {
+        use TlsUse::{Off, Required, WhereOffered};
+        for (tls, url, login, ip, expected) in [
+            ("opportunistic", None, false, "192.0.2.1", (WhereOffered, false, true)),
+            ("opportunistic", None, false, "127.0.0.1", (WhereOffered, false, true)),
+            ("off", None, false, "192.0.2.1", (Off, false, false)),
+            ("required", None, false, "192.0.2.1", (Required, true, false)),
+            ("off", Some("smtps://h.example"), true, "192.0.2.1", (Required, true, false)),
+            ("off", Some("smtps://h.example"), true, "127.0.0.1", (Required, true, false)),
+            ("off", Some("smtp+starttls://h.example"), false, "192.0.2.1", (Required, true, false)),
+            ("off", Some("smtp://h.example"), false, "192.0.2.1", (WhereOffered, false, true)),
+            ("off", Some("smtp://h.example"), true, "192.0.2.1", (WhereOffered, true, false)),
+            ("off", Some("smtp://h.example"), true, "127.0.0.1", (WhereOffered, false, true)),
+            // Where a certificate has to be right, a wrong one is no way to the clear text.
+            ("off", Some("lmtp://h.example:24"), false, "192.0.2.1", (WhereOffered, true, false)),
+            ("off", Some("lmtp://h.example:24"), false, "127.0.0.1", (Off, false, false)),
+        ] {
+            let smarthost = url.map(|url| format!("smarthost = \"{url}\"\n")).unwrap_or_default();
+            let text = format!("[relay]\ntls = \"{tls}\"\n{smarthost}");
+            let settings = crate::config::parse(&text, "f").unwrap();
+            let smarthost = settings.relay.smarthost.first().cloned();
+            let site = Site::new(settings, Domain::parse("box.example").unwrap(), None);
+            let host = Host { name: "h.example".into(), port: 25, smarthost, policy: TlsPolicy::None };
+            let login = login.then(|| Login {
+                name: "joe".into(),
+                password: crate::smtp::sasl::Secret::new(b"x".to_vec()),
+                choice: "auto",
+                port: 25,
+                nonce: String::new(),
+            });
+            let address = SocketAddr::new(ip.parse().unwrap(), 25);
+            let manner = Manner::towards(&site, &host, address, login);
+            let (found, verify) = (manner.conduct.tls, !matches!(manner.check, Check::Nothing));
+            let in_clear = manner.in_clear();
+            assert!(in_clear.as_ref().is_none_or(|manner| manner.conduct.tls == Off));
+            assert_eq!((found, verify, in_clear.is_some()), expected, "{tls} {url:?} {ip}");
+        }
     }
 }

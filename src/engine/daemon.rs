@@ -2,6 +2,7 @@
 
 use super::board::Board;
 use super::clock::EngineClock;
+use super::control::Control;
 use super::counters::Connections;
 use super::drops::Drops;
 use super::event::Event;
@@ -9,8 +10,9 @@ use super::forwarder::{Forwarder, Outbox, SiteHandle, current};
 use super::intake::Intake;
 use super::listener::{self, Listener};
 use super::site::Site;
+use crate::net::connect::TcpConnect;
 use crate::net::resolver::{Resolver, SystemFiles};
-use crate::net::transport::{Deadline, TcpConnect};
+use crate::net::transport::Deadline;
 use crate::store::drop::DropDirectory;
 use crate::store::maildir::Maildirs;
 use crate::store::queue::Queue;
@@ -18,7 +20,7 @@ use crate::sys;
 use crate::sys::clock::{Clock, SystemClock};
 use std::io;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 /// How long transactions and outgoing final dots have when the daemon stops (INTERFACE section 8).
@@ -30,6 +32,7 @@ const LINGER: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Daemon {
     site: SiteHandle,
+    control: OnceLock<Arc<Control>>,
     /// Connections of clients.
     pub connections: Arc<Connections>,
     /// Where mail enters.
@@ -48,6 +51,7 @@ impl Daemon {
         let dns = &site.settings.dns;
         let resolver =
             Resolver::new(&dns.servers, dns.timeout, SystemFiles::default(), Box::new(|| SystemClock.boot()));
+        let resolver = if dns.trusted { resolver.trusting_all() } else { resolver };
         let site: SiteHandle = Arc::new(RwLock::new(Arc::new(site)));
         let outbox = Outbox { site: Arc::clone(&site), board: Arc::new(Board::default()) };
         let outbox = Arc::new(outbox);
@@ -59,10 +63,17 @@ impl Daemon {
             ids: AtomicUsize::new(sys::random() as usize),
             sweeps: Mutex::default(),
         });
-        let forwarder =
-            Forwarder::new(&outbox, Arc::clone(&intake), Box::new(resolver), Box::new(TcpConnect), LINGER);
+        let forwarder = Forwarder::new(
+            &outbox,
+            Arc::clone(&intake),
+            Box::new(resolver),
+            Box::new(TcpConnect::default()),
+            LINGER,
+        );
+        let control = OnceLock::new();
         Self {
             site,
+            control,
             connections: Arc::new(Connections::default()),
             intake,
             forwarder: Arc::new(forwarder),
@@ -94,6 +105,18 @@ impl Daemon {
         })
     }
 
+    /// Opens the control socket. Without it mail goes on, and only commands have nobody to talk to.
+    pub fn open_control(&self) {
+        let opened = Control::bind(&self.site().settings.control).map(Arc::new);
+        let started = opened.and_then(|control| control.start(&self.forwarder).map(|()| control));
+        match started {
+            Ok(control) => drop(self.control.set(control)),
+            Err(error) => {
+                Event::Trouble { doing: "opening the control socket", error: &error.to_string() }.log();
+            }
+        }
+    }
+
     /// Goes on with another configuration: connections and attempts under way keep theirs, queued mail takes the new
     /// routes.
     pub fn reload(&self, site: Site) {
@@ -110,9 +133,17 @@ impl Daemon {
         self.forwarder.board.flush(self.intake.clock.now().running);
     }
 
+    /// Takes the mail that has been dropped so far, in this thread.
+    pub fn take_drops(&self) {
+        self.drops.take_all(&self.intake, &self.site());
+    }
+
     /// Stops: no new connections, idle clients get 421, transactions and deliveries have their time.
     pub fn stop(&self, listeners: &[Arc<Listener>]) {
         Event::Notice("stopping").log();
+        if let Some(control) = self.control.get() {
+            control.close();
+        }
         self.forwarder.board.stop();
         let connections = Arc::clone(&self.connections);
         // Both wait at the same time.

@@ -11,6 +11,7 @@ use super::dkim;
 use super::forwarder::Forwarder;
 use super::hosts::{self, Unreachable};
 use super::site::Site;
+use super::tls_policy::DomainPolicy;
 use crate::mail::next_hop::NextHop;
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::EnhancedStatus;
@@ -24,7 +25,7 @@ pub fn work(forwarder: &Forwarder, next_hop: &NextHop) {
     while let Some(job) = next_job(forwarder, &hop, conversation.is_some()) {
         let site = forwarder.site();
         let _held = forwarder.hold(&hop, job);
-        let usable = conversation.take_if(Conversation::can_go_on);
+        let usable = conversation.take_if(|conversation| conversation.can_go_on(&site));
         if let Some(conversation) = conversation.take() {
             conversation.leave();
         }
@@ -43,6 +44,7 @@ pub fn work(forwarder: &Forwarder, next_hop: &NextHop) {
                 }
             },
         };
+        forwarder.board.hop_answered(&hop, forwarder.clock.now().running);
         let end = deliver(forwarder, &hop, job, &mut ready);
         if let Some(End::Route(diagnostic)) = end {
             return forwarder.route_failed(&hop, None, &diagnostic);
@@ -75,7 +77,20 @@ fn next_job(forwarder: &Forwarder, hop: &Hop, connected: bool) -> Option<Job> {
 fn connect(forwarder: &Forwarder, site: &Arc<Site>, next_hop: &NextHop) -> Result<Conversation, Unreachable> {
     let resolver = forwarder.resolver.as_ref();
     let mut last: Option<Unreachable> = None;
-    for host in hosts::hosts(site, next_hop, resolver)? {
+    let now = forwarder.clock.now().running;
+    let mut hosts = hosts::hosts(site, next_hop, resolver)?;
+    let wanted = DomainPolicy::of(forwarder, site, next_hop)?;
+    // A smarthost that could not be used lately is not waited for each time; it is the last hope. The order of MX hosts
+    // is not ours to change: behind this host's own name there must come none.
+    hosts.sort_by_key(|host| host.smarthost.as_ref().is_some_and(|it| forwarder.board.is_silent(it, now)));
+    for mut host in hosts {
+        let smarthost = host.smarthost.clone();
+        let failed = |error: Unreachable| {
+            if let Some(smarthost) = &smarthost {
+                forwarder.board.host_failed(smarthost, now);
+            }
+            error
+        };
         let addresses = match hosts::addresses(site, &host, resolver) {
             Ok(addresses) => addresses,
             Err(Unreachable::Circle(diagnostic)) => {
@@ -83,17 +98,22 @@ fn connect(forwarder: &Forwarder, site: &Arc<Site>, next_hop: &NextHop) -> Resul
                 return Err(last.unwrap_or(Unreachable::Message(diagnostic)));
             }
             Err(error) => {
-                last = Some(worse(last, error));
+                last = Some(worse(last, failed(error)));
                 continue;
             }
         };
-        for address in addresses {
-            match Conversation::open(forwarder, site, &host, address) {
-                Ok(conversation) => return Ok(conversation),
-                Err(diagnostic) => {
-                    log::debug!(target: "pillarbox", "event=unreachable host={} reason={diagnostic:?}", host.name);
-                    last = Some(Unreachable::Route(diagnostic));
-                }
+        match wanted.of_host(resolver, &host) {
+            Ok(policy) => host.policy = policy,
+            Err(diagnostic) => {
+                last = Some(Unreachable::Route(diagnostic));
+                continue;
+            }
+        }
+        match Conversation::open(forwarder, site, &host, addresses) {
+            Ok(conversation) => return Ok(conversation),
+            Err(diagnostic) => {
+                log::debug!(target: "pillarbox", "event=unreachable host={} reason={diagnostic:?}", host.name);
+                last = Some(failed(Unreachable::Route(diagnostic)));
             }
         }
     }
@@ -139,6 +159,9 @@ fn deliver(forwarder: &Forwarder, hop: &Hop, job: Job, conversation: &mut Conver
         }
     };
     attempt.relay.clone_from(&conversation.relay);
+    if conversation.session.passes_dsn() {
+        attempt.passed_on = attempt.outcomes.iter().map(|&(place, _)| place).collect();
+    }
     let again_at = match &end {
         Some(End::Route(_)) => Again::WhenRouteWorks,
         _ => Again::AtOnce,

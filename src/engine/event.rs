@@ -71,10 +71,17 @@ pub enum Event<'a> {
     Connected {
         /// Its name, address and port.
         relay: &'a str,
-        /// `none`, `unverified` or `verified`.
+        /// `none`, `unverified` or `verified`; verified by a policy: `sts` or `dane`.
         tls: &'a str,
         /// The login.
         auth: Option<&'a str>,
+    },
+    /// Something about what a domain wants of TLS with its MX hosts; mail goes on.
+    TlsPolicy {
+        /// The domain, or the host.
+        domain: &'a str,
+        /// What is wrong.
+        reason: &'a str,
     },
     /// A next hop can't be used for a while; its messages stay as they are.
     Paused {
@@ -105,6 +112,15 @@ pub enum Event<'a> {
     ClockJump {
         /// Seconds forward, or back if negative.
         seconds: i64,
+    },
+    /// The operator has done something to a message.
+    Operator {
+        /// The word for it.
+        what: &'static str,
+        /// The message.
+        id: QueueId,
+        /// Who that was.
+        uid: u32,
     },
     /// The daemon has begun or ended something.
     Notice(&'a str),
@@ -138,11 +154,13 @@ impl Event<'_> {
     /// Hands the event to the logger.
     pub fn log(&self) {
         let level = match self {
-            Self::Accepted { .. } | Self::Attempt { .. } | Self::Notice(_) => log::Level::Info,
+            Self::Accepted { .. } | Self::Attempt { .. } | Self::Operator { .. } | Self::Notice(_) => {
+                log::Level::Info
+            }
             Self::Connected { .. } | Self::Refused { .. } | Self::AuthFailed { .. } | Self::Closed { .. } => {
                 log::Level::Info
             }
-            Self::Paused { .. } | Self::ClockJump { .. } => log::Level::Warn,
+            Self::Paused { .. } | Self::ClockJump { .. } | Self::TlsPolicy { .. } => log::Level::Warn,
             Self::Trouble { .. } => log::Level::Error,
         };
         log::log!(target: "pillarbox", level, "{self}");
@@ -188,6 +206,9 @@ impl Display for Event<'_> {
                 let auth = auth.unwrap_or("-");
                 write!(f, "event=connected relay={} tls={tls} auth={}", Value(relay), Value(&auth))
             }
+            Self::TlsPolicy { domain, reason } => {
+                write!(f, "event=tls_policy domain={} reason={}", Value(domain), Quoted(reason))
+            }
             Self::Paused { route, pause, status, reason } => write!(
                 f,
                 "event=paused route={} seconds={} status={status} reason={}",
@@ -202,6 +223,7 @@ impl Display for Event<'_> {
                 write!(f, "event=trouble doing={} error={}", Quoted(doing), Quoted(error))
             }
             Self::ClockJump { seconds } => write!(f, "event=clock_jump seconds={seconds}"),
+            Self::Operator { what, id, uid } => write!(f, "event=operator what={what} id={id} uid={uid}"),
             Self::Notice(text) => write!(f, "event=notice text={}", Quoted(text)),
         }
     }

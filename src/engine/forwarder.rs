@@ -9,31 +9,29 @@ use super::board::{Board, Hop, Job, Next, WorkerCaps};
 use super::clock::EngineClock;
 use super::delivery::{self, Again};
 use super::event::{AttemptEnd, Event};
-use super::intake::{Intake, Queued};
+use super::intake::Intake;
 use super::local;
-use super::notices;
+use super::notices::{self, DelayWatch};
+pub(super) use super::outbox::hop_of;
+pub use super::outbox::{Outbox, SiteHandle, current};
 use super::schedule::Schedule;
-use super::site::{Site, SystemAccounts};
-use crate::mail::address::Mailbox;
+use super::site::Site;
+use super::tls_policy::StsPolicies;
 use crate::mail::date::Now;
-use crate::mail::id::QueueId;
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::EnhancedStatus;
+use crate::net::connect::Connect;
 use crate::net::resolver::Resolve;
-use crate::net::transport::Connect;
+
 use crate::rules::retry::remaining_wait;
-use crate::rules::route::Destination;
 use crate::store::ErrorKind;
 use crate::store::queue::{self, Checkout, Durability, Entry, Queue, Record};
 use crate::sys;
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-
-/// The site of now; a reload puts another one in its place.
-pub type SiteHandle = Arc<RwLock<Arc<Site>>>;
 
 /// A retry after another process, or a child of ours before its exec, had the lock of an entry.
 const BUSY_RETRY: Duration = Duration::from_secs(2);
@@ -43,60 +41,6 @@ const OWN_TROUBLE_RETRY: Duration = Duration::from_secs(60);
 const UNSYNCED_REMOVALS_MAX: usize = 16;
 /// The forwarder looks at the clocks at least this often, to notice jumps and to save the running time.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
-
-/// Reads a handle.
-#[must_use]
-pub fn current(handle: &SiteHandle) -> Arc<Site> {
-    Arc::clone(&handle.read().unwrap_or_else(PoisonError::into_inner))
-}
-
-/// Tells the board of queued mail.
-#[derive(Debug)]
-pub struct Outbox {
-    /// The configuration.
-    pub site: SiteHandle,
-    /// The index of the queue.
-    pub board: Arc<Board>,
-}
-
-impl Queued for Outbox {
-    fn queued(&self, id: QueueId, arrival: Now, octets: u64, recipients: &[&Mailbox]) {
-        let site = current(&self.site);
-        self.board.add_message(id, octets);
-        let mut hops: Vec<Hop> = Vec::new();
-        for mailbox in recipients {
-            let hop = hop_of(&site, mailbox);
-            if hops.contains(&hop) {
-                continue;
-            }
-            if let Some(reason) = self.board.pause_reason(&hop, arrival.running) {
-                let log = Attempt::log_line(id, mailbox, "-", 0, Duration::ZERO);
-                log(AttemptEnd::Deferred, reason.status, &format!("the route pauses: {}", reason.line()));
-            }
-            hops.push(hop);
-        }
-        for hop in hops {
-            self.board.submit(hop, Job { id, arrival: arrival.running }, arrival.running);
-        }
-    }
-
-    fn size(&self) -> (usize, u64) {
-        self.board.size()
-    }
-}
-
-/// Where a queued recipient goes now. What has no route any more is settled by the local worker.
-fn hop_of(site: &Site, mailbox: &Mailbox) -> Hop {
-    // A queued recipient that is local here has been routed before: what has changed is for the local worker, too. Nor is
-    // the user database asked for it, which may take its time, while others wait for a message to be settled.
-    if site.routes.is_local(&mailbox.domain) {
-        return Hop::Local;
-    }
-    match site.routes.route_mailbox(mailbox, &SystemAccounts).map(|routed| routed.destination) {
-        Ok(Destination::Relay(next_hop)) => Hop::Relay(next_hop),
-        _ => Hop::Local,
-    }
-}
 
 /// A message in a worker's hands: a panic puts it back on the board.
 pub struct Held<'a> {
@@ -132,10 +76,13 @@ pub struct Forwarder {
     pub connect: Box<dyn Connect>,
     /// How long a worker keeps an open connection for further messages.
     pub linger: Duration,
+    /// What was learnt about MTA-STS.
+    pub sts: StsPolicies,
     /// One message is settled at a time, so that two workers at one message do not both write its notice.
-    settling: Mutex<()>,
-    claims: Claims,
+    pub(super) settling: Mutex<()>,
+    pub(super) claims: Claims,
     unsynced_removals: AtomicUsize,
+    delays: DelayWatch,
 }
 
 impl fmt::Debug for Forwarder {
@@ -165,9 +112,11 @@ impl Forwarder {
             resolver,
             connect,
             linger,
+            sts: StsPolicies::default(),
             settling: Mutex::new(()),
             claims: Claims::default(),
             unsynced_removals: AtomicUsize::new(0),
+            delays: DelayWatch::default(),
         }
     }
 
@@ -181,6 +130,7 @@ impl Forwarder {
     pub fn load(&self) {
         let site = self.site();
         self.board.set_parked(site.settings.queue.schedule.is_some());
+        self.delays.begin(&site, self.clock.now());
         let scan = match self.queue.scan() {
             Ok(scan) => scan,
             Err(error) => return self.trouble("reading the queue", &error),
@@ -196,7 +146,8 @@ impl Forwarder {
         }
     }
 
-    fn load_summary(&self, site: &Site, summary: &queue::Summary) {
+    /// Puts one message on the board.
+    pub(super) fn load_summary(&self, site: &Site, summary: &queue::Summary) {
         let now = self.clock.now();
         self.board.add_message(summary.id, summary.message_octets);
         if summary.damaged_records > 0 {
@@ -207,7 +158,7 @@ impl Forwarder {
         let job = Job { id: summary.id, arrival };
         let mut hops: Vec<(Hop, Duration)> = Vec::new();
         for (recipient, progress) in summary.description.envelope.recipients.iter().zip(&summary.progress) {
-            if progress.state != queue::State::Pending {
+            if !progress.is_due() {
                 continue;
             }
             let wait = match progress.recent_attempts.first() {
@@ -220,9 +171,10 @@ impl Forwarder {
                 None => hops.push((hop, due)),
             }
         }
-        let untold = |it: &queue::Progress| it.state == queue::State::Failed && !it.notified;
-        if hops.is_empty() || summary.progress.iter().any(untold) {
-            // A crash came between an outcome and the notice or the removal.
+        let is_held = summary.progress.iter().any(|it| it.held);
+        let has_news = !notices::news(site, &summary.description, &summary.progress, now).is_empty();
+        if (hops.is_empty() && !is_held) || has_news {
+            // A crash came between an outcome and the notice or the removal, or the message has become late.
             hops.push((Hop::Local, now.running));
         }
         for (hop, due) in hops {
@@ -233,9 +185,15 @@ impl Forwarder {
     /// Runs until the daemon stops.
     pub fn run(self: &Arc<Self>) {
         let mut schedule = Schedule::default();
+        let mut next_look = Duration::ZERO;
         loop {
             let site = self.site();
             let now = self.clock.now();
+            if now.running >= next_look {
+                // Not only when the next one is due: what is in a worker's hands is on no list.
+                self.delays.look(self, &site, now);
+                next_look = now.running + LONGEST_SLEEP.min(site.settings.queue.warn_after);
+            }
             self.clock.save(false);
             if schedule.fires(&site, now) {
                 self.board.flush(now.running);
@@ -279,6 +237,8 @@ impl Forwarder {
 
     /// One pass over what is due, in this thread: the next time at which something will be, if ever.
     pub fn pass(&self) -> Option<Duration> {
+        let look = || self.delays.look(self, &self.site(), self.clock.now());
+        look();
         loop {
             let now = self.clock.now();
             match self.board.next(now.running, caps(&self.site())) {
@@ -286,7 +246,7 @@ impl Forwarder {
                     self.work(&hop);
                     self.board.worker_ended(&hop);
                 }
-                Next::Wait(until) => return until,
+                Next::Wait(until) => return until.into_iter().chain(look()).min(),
                 Next::Stop => return None,
             }
         }
@@ -333,11 +293,10 @@ impl Forwarder {
             return None;
         }
         let progress = entry.progress();
-        let is_pending =
-            |&place: &usize| progress.get(place).is_some_and(|it| it.state == queue::State::Pending);
+        let is_due = |&place: &usize| progress.get(place).is_some_and(queue::Progress::is_due);
         let outcomes: Vec<_> =
-            claim.places.iter().copied().filter(is_pending).map(|place| (place, None)).collect();
-        let attempt = Attempt { entry, job, outcomes, relay: "-".into(), claim };
+            claim.places.iter().copied().filter(is_due).map(|place| (place, None)).collect();
+        let attempt = Attempt { entry, job, outcomes, relay: "-".into(), passed_on: Vec::new(), claim };
         if attempt.outcomes.is_empty() {
             // Settled before, or the route has changed meanwhile: then the reload has put it where it belongs.
             self.end_attempt(hop, attempt, Again::AtOnce);
@@ -358,8 +317,9 @@ impl Forwarder {
     pub fn end_attempt(&self, hop: &Hop, attempt: Attempt, again: Again) {
         let site = self.site();
         let now = self.clock.now();
-        let Attempt { entry, job, outcomes, relay, claim: _claim } = attempt;
+        let Attempt { entry, job, outcomes, relay, passed_on, claim: _claim } = attempt;
         let age = now.running.saturating_sub(job.arrival);
+        let lived = self.clock.lived(job.arrival, now.running);
         let _settling = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
         let progress = entry.progress();
         let (mut records, mut due): (Vec<Record>, Option<Duration>) = (Vec::new(), None);
@@ -372,22 +332,23 @@ impl Forwarder {
             };
             let attempts = progress.get(place).map_or(0, |progress| progress.attempts) + 1;
             let attempts_since_jump = self.attempts_since_jump(hop, job, &entry, place) + 1;
-            let outcome = expire(outcome, site.retry.is_expired(age, attempts_since_jump));
+            let outcome = expire(outcome, site.retry.is_expired(lived, attempts_since_jump));
             if let Outcome::Deferred(_) = outcome {
                 let again = now.running.saturating_add(self.step(&site, attempts));
                 due = Some(due.map_or(again, |due| due.min(again)));
                 waiting.push(recipient);
             }
             log_outcome(&Attempt::log_line(entry.id(), &recipient.mailbox, &relay, attempts, age), &outcome);
-            records.push(Record {
-                recipients: vec![place],
-                at: now,
-                event: queue::Event::Attempted(outcome),
-            });
+            let is_owed = matches!(outcome, Outcome::Delivered(_))
+                && !passed_on.contains(&place)
+                && notices::is_owed(&entry.description().envelope, recipient);
+            let owed = is_owed.then_some(queue::Event::Owed);
+            let events = [queue::Event::Attempted(outcome)].into_iter().chain(owed);
+            records.extend(events.map(|event| Record { recipients: vec![place], at: now, event }));
         }
         if self.settle(&site, &entry, now, &records) {
             self.remove(&entry, job, &records);
-        } else if !waiting.is_empty() {
+        } else if !waiting.is_empty() && !progress.iter().any(|it| it.held) {
             // By the routes of now: a reload may have passed over what was in the worker's hands.
             let mut hops: Vec<Hop> = Vec::new();
             for hop in waiting.into_iter().map(|recipient| hop_of(&site, &recipient.mailbox)) {
@@ -404,7 +365,7 @@ impl Forwarder {
                     (None, Again::AtOnce) => self.board.put_back_untried(hop, job, now.running),
                 }
             }
-        } else if !unnotified(&entry).is_empty() {
+        } else if notices::has_news(&site, &entry, now) {
             // The notice could not be written: it, and nothing else, is tried again.
             self.board.put_back(Hop::Local, job, now.running + OWN_TROUBLE_RETRY);
         }
@@ -424,7 +385,8 @@ impl Forwarder {
         let delivered =
             |place: usize| records.iter().any(|r| r.recipients.contains(&place) && is_delivery(r));
         let mut progress = entry.progress().into_iter().enumerate();
-        if progress.all(|(place, progress)| progress.is_finished() || delivered(place)) {
+        let is_owed = records.iter().any(|record| record.event == queue::Event::Owed);
+        if !is_owed && progress.all(|(place, progress)| progress.is_finished() || delivered(place)) {
             // Its removal is the record.
             return true;
         }
@@ -433,10 +395,8 @@ impl Forwarder {
             let durability = if records.iter().all(deferred) { Durability::Lazy } else { Durability::Synced };
             self.record(entry, records, durability);
         }
-        let failed = unnotified(entry);
-        if !failed.is_empty() && notices::bounce(self, site, entry, now) {
-            let notified = Record { recipients: failed, at: now, event: queue::Event::Notified };
-            self.record(entry, &[notified], Durability::Lazy);
+        if let Some(told) = notices::tell(self, site, entry, now) {
+            self.record(entry, &[told], Durability::Lazy);
         }
         entry.is_finished()
     }
@@ -511,7 +471,7 @@ impl Forwarder {
     fn expire_waiting(&self, hop: &Hop, job: Job, reason: &Diagnostic) {
         let Some(mut attempt) = self.begin_attempt(hop, job) else { return };
         let (site, now) = (self.site(), self.clock.now().running);
-        let age = now.saturating_sub(job.arrival);
+        let age = self.clock.lived(job.arrival, now);
         let mut waits_on = false;
         for (place, slot) in &mut attempt.outcomes {
             if site.retry.is_expired(age, self.attempts_since_jump(hop, job, &attempt.entry, *place)) {
@@ -585,11 +545,4 @@ fn caps(site: &Site) -> WorkerCaps {
 
 fn is_delivery(record: &Record) -> bool {
     matches!(record.event, queue::Event::Attempted(Outcome::Delivered(_)))
-}
-
-/// The recipients that failed and of which nobody has been told.
-fn unnotified(entry: &Entry) -> Vec<usize> {
-    let is_new = |progress: &queue::Progress| progress.state == queue::State::Failed && !progress.notified;
-    let progress = entry.progress().into_iter().enumerate();
-    progress.filter(|(_, progress)| is_new(progress)).map(|(place, _)| place).collect()
 }

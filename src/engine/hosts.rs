@@ -1,5 +1,6 @@
 //! From a next hop to addresses: MX look-up, order, and who is this host itself (RFC 5321 §5.1, RFC 7505).
 
+use super::event::Event;
 use super::site::Site;
 use crate::mail::address::Domain;
 use crate::mail::mx::MxAnswer;
@@ -8,6 +9,7 @@ use crate::mail::outcome::Diagnostic;
 use crate::mail::status::{Class, EnhancedStatus};
 use crate::net::resolver::{DnsError, DnsErrorKind, Resolve};
 use crate::rules::mx;
+use crate::rules::tls_policy::TlsPolicy;
 use crate::sys;
 use std::net::{IpAddr, SocketAddr};
 
@@ -20,6 +22,16 @@ pub struct Host {
     pub port: u16,
     /// The operator named it, in this way: trouble with its name is never the message's. `None`: a host of an MX look-up.
     pub smarthost: Option<Smarthost>,
+    /// What its domain or its own zone wants of TLS.
+    pub policy: TlsPolicy,
+}
+
+impl Host {
+    /// Logs what a policy that is only tested would not have let pass.
+    pub fn log_test_failure(&self, reason: &str) {
+        let reason = format!("MTA-STS is tested, and fails: {reason}");
+        Event::TlsPolicy { domain: &self.name, reason: &reason }.log();
+    }
 }
 
 /// Why a next hop can't be reached.
@@ -41,7 +53,7 @@ pub fn hosts(site: &Site, next_hop: &NextHop, resolver: &dyn Resolve) -> Result<
     let port = site.settings.relay.port;
     match next_hop {
         NextHop::Smarthosts(hosts) => Ok(hosts.iter().map(smarthost).collect()),
-        NextHop::Mx(Domain::Literal(ip)) => Ok(vec![Host { name: ip.to_string(), port, smarthost: None }]),
+        NextHop::Mx(Domain::Literal(ip)) => Ok(vec![mx_host(ip.to_string(), port)]),
         NextHop::Mx(name @ Domain::Name(_)) => {
             let domain = name.to_ascii().ok_or_else(|| no_dns_name(name))?;
             let names = match resolver.mx(&domain).map_err(dns_failure)? {
@@ -57,9 +69,13 @@ pub fn hosts(site: &Site, next_hop: &NextHop, resolver: &dyn Resolve) -> Result<
                         .map_err(|_| Unreachable::Message(looping(&domain)))?
                 }
             };
-            Ok(names.into_iter().map(|name| Host { name, port, smarthost: None }).collect())
+            Ok(names.into_iter().map(|name| mx_host(name, port)).collect())
         }
     }
+}
+
+fn mx_host(name: String, port: u16) -> Host {
+    Host { name, port, smarthost: None, policy: TlsPolicy::None }
 }
 
 fn smarthost(host: &Smarthost) -> Host {
@@ -67,7 +83,7 @@ fn smarthost(host: &Smarthost) -> Host {
         Domain::Name(name) => name.clone(),
         Domain::Literal(ip) => ip.to_string(),
     };
-    Host { name, port: host.port, smarthost: Some(host.clone()) }
+    Host { name, port: host.port, smarthost: Some(host.clone()), policy: TlsPolicy::None }
 }
 
 /// The addresses of a host, at least one.
@@ -126,7 +142,8 @@ fn look_up(site: &Site, host: &Host, resolver: &dyn Resolve) -> Result<Vec<IpAdd
     })
 }
 
-fn dns_failure(error: DnsError) -> Unreachable {
+/// What a failed look-up means for a next hop.
+pub(super) fn dns_failure(error: DnsError) -> Unreachable {
     match error.kind {
         DnsErrorKind::Temporary => {
             Unreachable::Route(Diagnostic::local(EnhancedStatus::DIRECTORY_FAILURE, error.text))

@@ -5,12 +5,17 @@
 //! Messages up to [`IN_MEMORY_OCTETS`] are held in memory and written once; larger ones stream to the first target, and
 //! the others copy from it, so memory does not grow with the message.
 
+mod refusal;
+
+pub use self::refusal::Refusal;
+
 use super::clock::EngineClock;
 use super::event::{AttemptEnd, Event};
+use super::notices;
 use super::site::Site;
 use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::date::Now;
-use crate::mail::envelope::{Envelope, Recipient};
+use crate::mail::envelope::{Envelope, Notify, Recipient};
 use crate::mail::header::TraceScanner;
 use crate::mail::id::QueueId;
 use crate::mail::message::{self, Origin};
@@ -18,14 +23,15 @@ use crate::mail::status::EnhancedStatus;
 use crate::rules::repair::{Repair, RepairFacts};
 use crate::rules::route::Routed;
 use crate::smtp::extension::{MailParameters, RcptParameters};
-use crate::smtp::reply::Reply;
+use crate::store::StoreError;
 use crate::store::durable::SyncedFile;
 use crate::store::maildir::{self, Delivery, MaildirPath, Maildirs};
 use crate::store::queue::{Queue, StagedEntry};
-use crate::store::{ErrorKind, StoreError};
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -106,52 +112,6 @@ pub struct Submission {
     pub login: Option<String>,
 }
 
-/// Why a message was not taken. Nothing of it is kept.
-#[derive(Debug)]
-pub enum Refusal {
-    /// It has been here, or everywhere, before: 554 5.4.6.
-    Loop,
-    /// The queue holds all it may: 452 4.3.1.
-    QueueFull,
-    /// The disk.
-    Store(StoreError),
-}
-
-impl Refusal {
-    /// The reply after the data (INTERFACE section 8).
-    #[must_use]
-    pub fn reply(&self) -> Reply {
-        match self {
-            Self::Loop => {
-                Reply::new(554, EnhancedStatus::ROUTING_LOOP, "the message is going round in circles")
-            }
-            Self::QueueFull => Reply::new(452, EnhancedStatus::SYSTEM_FULL, "the queue is full"),
-            Self::Store(error) if error.kind == ErrorKind::Full => {
-                Reply::new(452, EnhancedStatus::SYSTEM_FULL, "no space left on the disk")
-            }
-            Self::Store(_) => {
-                Reply::new(451, EnhancedStatus::SYSTEM_TROUBLE, "the message can't be stored now")
-            }
-        }
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Loop => f.write_str("the message loops"),
-            Self::QueueFull => f.write_str("the queue is full"),
-            Self::Store(error) => error.fmt(f),
-        }
-    }
-}
-
-impl From<StoreError> for Refusal {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
-
 /// A copy for a Maildir.
 struct LocalCopy {
     recipient: Recipient,
@@ -230,6 +190,19 @@ impl Source {
         }
     }
 
+    /// The first octets, up to `most`.
+    fn start(&self, most: usize) -> io::Result<Vec<u8>> {
+        let length = usize::try_from(self.octets()).unwrap_or(most).min(most);
+        match self {
+            Self::Memory(buffer) => Ok(buffer.get(..length).unwrap_or_default().to_vec()),
+            Self::File { file, offset, .. } => {
+                let mut start = vec![0; length];
+                file.read_exact_at(&mut start, *offset)?;
+                Ok(start)
+            }
+        }
+    }
+
     fn copy_into(&self, mut staging: Staging) -> Result<Staging, StoreError> {
         match self {
             Self::Memory(buffer) => staging.write(buffer)?,
@@ -249,6 +222,7 @@ enum First {
 /// A message that is coming in.
 pub struct Incoming<'a> {
     intake: &'a Intake,
+    site: &'a Site,
     id: QueueId,
     arrival: Now,
     submission: Submission,
@@ -273,7 +247,7 @@ impl Intake {
     ///
     /// # Errors
     /// The queue is full, or a recipient's Maildir is none.
-    pub fn begin(&self, site: &Site, submission: Submission) -> Result<Incoming<'_>, Refusal> {
+    pub fn begin<'a>(&'a self, site: &'a Site, submission: Submission) -> Result<Incoming<'a>, Refusal> {
         let (mut local, mut remote) = (Vec::<LocalCopy>::new(), Vec::<Recipient>::new());
         for Accepted { routed, parameters } in &submission.recipients {
             let recipient = Recipient {
@@ -281,11 +255,17 @@ impl Intake {
                 orcpt: parameters.orcpt.clone(),
                 notify: parameters.notify,
             };
-            match site.maildir(routed)? {
-                Some(path) if local.iter().any(|copy| copy.path == path) => {}
-                Some(path) => local.push(LocalCopy { recipient, path }),
-                None if remote.iter().any(|known| known.mailbox == recipient.mailbox) => {}
-                None => remote.push(recipient),
+            let path = site.maildir(routed)?;
+            let known = match &path {
+                Some(path) => {
+                    local.iter_mut().find(|copy| copy.path == *path).map(|copy| &mut copy.recipient)
+                }
+                None => remote.iter_mut().find(|known| known.mailbox == recipient.mailbox),
+            };
+            match (known, path) {
+                (Some(known), _) => known.notify = Notify::both(known.notify, recipient.notify),
+                (None, Some(path)) => local.push(LocalCopy { recipient, path }),
+                (None, None) => remote.push(recipient),
             }
         }
         let limits = &site.settings.queue;
@@ -317,6 +297,7 @@ impl Intake {
         let (content, scanner) = (Content::Memory(Vec::new()), TraceScanner::default());
         Ok(Incoming {
             intake: self,
+            site,
             id,
             arrival,
             submission,
@@ -433,18 +414,24 @@ impl Incoming<'_> {
     }
 
     fn stage_queue(&self) -> Result<Staging, StoreError> {
-        let mut envelope = Envelope::new(self.submission.reverse_path.clone());
-        let parameters = &self.submission.parameters;
-        envelope.body = parameters.body;
-        envelope.smtputf8 = parameters.smtputf8;
-        envelope.require_tls = parameters.require_tls;
-        envelope.is_own = self.submission.is_own;
-        envelope.ret = parameters.ret;
-        envelope.envid.clone_from(&parameters.envid);
-        envelope.recipients.clone_from(&self.remote);
+        let envelope = self.envelope(self.remote.clone());
         let mut entry = self.intake.queue.stage(self.id, &envelope, &self.submission.client, self.arrival)?;
         entry.write(self.trace.as_bytes())?;
         Ok(Staging::Queue(entry))
+    }
+
+    fn envelope(&self, recipients: Vec<Recipient>) -> Envelope {
+        let parameters = &self.submission.parameters;
+        Envelope {
+            reverse_path: self.submission.reverse_path.clone(),
+            recipients,
+            body: parameters.body,
+            smtputf8: parameters.smtputf8,
+            require_tls: parameters.require_tls,
+            is_own: self.submission.is_own,
+            ret: parameters.ret,
+            envid: parameters.envid.clone(),
+        }
     }
 
     /// Octets held in memory.
@@ -474,7 +461,8 @@ impl Incoming<'_> {
             return Err(Refusal::Loop);
         }
         // As the wire counts it (RFC 1870): each line end is two octets there.
-        let size = self.store()? + self.lines;
+        let source = self.store()?;
+        let size = source.octets() + self.lines;
         let to: Vec<Mailbox> =
             self.submission.recipients.iter().map(|to| to.routed.mailbox.clone()).collect();
         let (origin, client) = (self.submission.origin.as_ref(), self.submission.client.as_str());
@@ -495,11 +483,12 @@ impl Incoming<'_> {
             let remote: Vec<&Mailbox> = self.remote.iter().map(|recipient| &recipient.mailbox).collect();
             self.intake.listener.queued(self.id, self.arrival, size, &remote);
         }
+        self.tell_sender(&source);
         Ok(self.id)
     }
 
-    /// Stages every copy, then commits all; gives the size of the content in octets.
-    fn store(&mut self) -> Result<u64, Refusal> {
+    /// Stages every copy, then commits all; gives the content.
+    fn store(&mut self) -> Result<Source, Refusal> {
         let (mut first, source) = match std::mem::replace(&mut self.content, Content::Memory(Vec::new())) {
             Content::Memory(buffer) => (None, Source::Memory(buffer)),
             Content::File { first, mut staging, offset, octets } => {
@@ -547,7 +536,18 @@ impl Incoming<'_> {
         for copy in copies {
             copy.commit()?;
         }
-        Ok(source.octets())
+        Ok(source)
+    }
+
+    /// Of copies in their Maildirs, if the sender asked for that (RFC 3461 §5.2.3).
+    fn tell_sender(&self, source: &Source) {
+        let envelope = self.envelope(self.local.iter().map(|copy| copy.recipient.clone()).collect());
+        if !envelope.recipients.iter().any(|recipient| notices::is_owed(&envelope, recipient)) {
+            return;
+        }
+        let start = source.start(notices::HEADERS_MAX_OCTETS).unwrap_or_default();
+        let mut content = self.trace.as_bytes().chain(start.as_slice());
+        notices::delivered(self.intake, self.site, (self.id, self.arrival), &envelope, &mut content);
     }
 
     fn tell_delivered(&self) {

@@ -58,6 +58,11 @@ impl Listener {
         self.socket.local_addr().ok()
     }
 
+    /// What it does for its clients, by what is configured now.
+    fn policy(&self, site: &Site) -> Option<ListenerPolicy> {
+        listener_policy(&site.settings.listeners, self.address()?, self.name.as_deref())
+    }
+
     /// Waits for a client, or until somebody calls [`wake`].
     fn wait(&self) {
         if let Some(waker) = &self.waker {
@@ -80,14 +85,14 @@ pub struct ListenerPolicy {
 }
 
 /// What the listener with the address `local` does. The settings of its own address hold; else those of its port, since
-/// an inherited socket may listen on more addresses than the settings name; else the kind that its name is; else the
-/// defaults.
+/// an inherited socket may listen on more addresses than the settings name; else the kind that its name is; else it is
+/// not known.
 #[must_use]
 pub fn listener_policy(
     settings: &[ListenerSettings],
     local: SocketAddr,
     name: Option<&str>,
-) -> ListenerPolicy {
+) -> Option<ListenerPolicy> {
     let with = |is_it: &dyn Fn(&SocketAddr) -> bool| {
         settings.iter().find(|listener| listener.address.iter().any(is_it))
     };
@@ -95,17 +100,14 @@ pub fn listener_policy(
     let has_address =
         |address: &SocketAddr| has_port(address) && address.ip().to_canonical() == local.ip().to_canonical();
     if let Some(listener) = with(&has_address).or_else(|| with(&has_port)) {
-        return ListenerPolicy {
+        return Some(ListenerPolicy {
             kind: listener.kind,
             repairs_newlines: listener.bare_newline == "repair",
             proxy_protocol: listener.proxy_protocol,
-        };
+        });
     }
     let named = LISTENER_KINDS.iter().find(|(word, ..)| Some(*word) == name);
-    ListenerPolicy {
-        kind: named.map_or_else(ListenerKind::default, |(_, kind, _)| *kind),
-        ..Default::default()
-    }
+    named.map(|(_, kind, _)| ListenerPolicy { kind: *kind, ..ListenerPolicy::default() })
 }
 
 /// Opens a listening socket.
@@ -144,6 +146,8 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, String> {
 pub fn run(daemon: &Arc<Daemon>, listener: &Listener) {
     // A descriptor for the moment when there is no other: clients are told so then, and don't wait in the backlog.
     let mut spare = spare();
+    // A reload that no longer names this address does not close it, and must not make it a port without AUTH or TLS.
+    let mut policy = listener.policy(&daemon.site()).unwrap_or_default();
     loop {
         listener.wait();
         // What comes to an inherited socket from now on is for the next start.
@@ -153,7 +157,8 @@ pub fn run(daemon: &Arc<Daemon>, listener: &Listener) {
         match listener.socket.accept() {
             Ok((stream, peer)) => {
                 spare = spare.or_else(self::spare);
-                let knock = Knock::new(daemon, listener, stream, peer);
+                policy = listener.policy(&daemon.site()).unwrap_or(policy);
+                let knock = Knock::new(daemon, policy, stream, peer);
                 if spare.is_some() {
                     knock.take(daemon);
                 } else {
@@ -189,12 +194,8 @@ struct Knock {
 }
 
 impl Knock {
-    fn new(daemon: &Daemon, listener: &Listener, stream: TcpStream, peer: SocketAddr) -> Self {
-        let site = daemon.site();
-        // By what is configured now, which may be more than at the start.
-        let policy = |own| listener_policy(&site.settings.listeners, own, listener.name.as_deref());
-        let policy = listener.address().map(policy).unwrap_or_default();
-        Self { site, stream: Arc::new(stream), client: peer.ip().to_canonical(), policy }
+    fn new(daemon: &Daemon, policy: ListenerPolicy, stream: TcpStream, peer: SocketAddr) -> Self {
+        Self { site: daemon.site(), stream: Arc::new(stream), client: peer.ip().to_canonical(), policy }
     }
 
     /// Gives it a thread, if there is a place.
@@ -263,7 +264,7 @@ mod tests {
     use crate::config::{Settings, parse};
 
     fn policy(settings: &Settings, local: &str, name: Option<&str>) -> (ListenerKind, bool) {
-        let policy = listener_policy(&settings.listeners, local.parse().unwrap(), name);
+        let policy = listener_policy(&settings.listeners, local.parse().unwrap(), name).unwrap_or_default();
         assert!(!policy.proxy_protocol);
         (policy.kind, policy.repairs_newlines)
     }
@@ -302,7 +303,7 @@ mod tests {
         let settings = Settings::default();
         let (defaults, other) = (&settings.listeners, "0.0.0.0:2525".parse().unwrap());
         assert_eq!(
-            listener_policy(defaults, other, None),
+            listener_policy(defaults, other, None).or(Some(ListenerPolicy::default())),
             listener_policy(defaults, defaults[0].address[0], None)
         );
     }

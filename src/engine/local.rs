@@ -3,14 +3,14 @@
 use super::board::Hop;
 use super::delivery::Again;
 use super::forwarder::Forwarder;
-use super::intake::Submission;
+use super::intake::{Accepted, Submission};
 use super::site::{Site, SystemAccounts};
-use crate::mail::address::Mailbox;
+use crate::mail::envelope::Recipient;
 use crate::mail::message;
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::{Class, EnhancedStatus};
 use crate::rules::route::{Destination, NoRoute, Routed};
-use crate::smtp::extension::MailParameters;
+use crate::smtp::extension::{MailParameters, RcptParameters};
 use crate::store::queue::Entry;
 use crate::store::{ErrorKind, StoreError};
 use std::io::Read;
@@ -24,16 +24,28 @@ pub fn work(forwarder: &Forwarder) {
         let Some(mut attempt) = forwarder.begin_attempt(&Hop::Local, job) else { continue };
         let site = forwarder.site();
         for (place, slot) in &mut attempt.outcomes {
-            let recipient = attempt.entry.description().envelope.recipients.get(*place);
-            *slot = recipient.map(|recipient| deliver(forwarder, &site, &attempt.entry, &recipient.mailbox));
+            let Some(recipient) = attempt.entry.description().envelope.recipients.get(*place) else {
+                continue;
+            };
+            let routed = site.routes.route_mailbox(&recipient.mailbox, &SystemAccounts);
+            if routed.as_ref().is_ok_and(|routed| matches!(routed.destination, Destination::Relay(_))) {
+                attempt.passed_on.push(*place);
+            }
+            *slot = Some(deliver(forwarder, &site, &attempt.entry, recipient, routed));
         }
         attempt.relay = "local".into();
         forwarder.end_attempt(&Hop::Local, attempt, Again::AtOnce);
     }
 }
 
-fn deliver(forwarder: &Forwarder, site: &Site, entry: &Entry, mailbox: &Mailbox) -> Outcome {
-    let routed = match site.routes.route_mailbox(mailbox, &SystemAccounts) {
+fn deliver(
+    forwarder: &Forwarder,
+    site: &Site,
+    entry: &Entry,
+    recipient: &Recipient,
+    routed: Result<Routed, NoRoute>,
+) -> Outcome {
+    let routed = match routed {
         Ok(routed) => routed,
         Err(no_route) => {
             let reply = no_route.reply();
@@ -47,7 +59,7 @@ fn deliver(forwarder: &Forwarder, site: &Site, entry: &Entry, mailbox: &Mailbox)
     };
     let delivered = match &routed.destination {
         Destination::Maildir(_) => to_maildir(forwarder, site, entry, &routed),
-        Destination::Relay(_) => to_queue(forwarder, site, entry, routed),
+        Destination::Relay(_) => to_queue(forwarder, site, entry, recipient, routed),
     };
     match delivered {
         Ok(text) => Outcome::Delivered(Diagnostic::local(EnhancedStatus::OK, text)),
@@ -76,7 +88,13 @@ fn to_maildir(
 }
 
 /// The recipient has become somebody's elsewhere since it was queued, such as a new `admin`'s: the copy enters anew.
-fn to_queue(forwarder: &Forwarder, site: &Site, entry: &Entry, routed: Routed) -> Result<String, StoreError> {
+fn to_queue(
+    forwarder: &Forwarder,
+    site: &Site,
+    entry: &Entry,
+    recipient: &Recipient,
+    routed: Routed,
+) -> Result<String, StoreError> {
     let envelope = &entry.description().envelope;
     let submission = Submission {
         reverse_path: envelope.reverse_path.clone(),
@@ -88,7 +106,10 @@ fn to_queue(forwarder: &Forwarder, site: &Site, entry: &Entry, routed: Routed) -
             envid: envelope.envid.clone(),
             ..MailParameters::default()
         },
-        recipients: vec![routed.into()],
+        recipients: vec![Accepted {
+            routed,
+            parameters: RcptParameters { notify: recipient.notify, orcpt: recipient.orcpt.clone() },
+        }],
         origin: None,
         is_submitted: false,
         is_own: envelope.is_own,

@@ -28,9 +28,10 @@ impl Logins {
     #[must_use]
     pub fn load(path: &Path) -> Self {
         let trouble = |error: &str| Event::Trouble { doing: "reading the users file", error }.log();
-        match std::fs::read_to_string(path) {
-            Ok(text) => {
-                let (table, problems) = UserTable::parse(&text);
+        match std::fs::read(path) {
+            Ok(octets) => {
+                // A stray octet spoils its line, and nobody else's.
+                let (table, problems) = UserTable::parse(&String::from_utf8_lossy(&octets));
                 for problem in problems {
                     trouble(&format!("{}:{}: {}", path.display(), problem.line, problem.text));
                 }
@@ -51,5 +52,23 @@ impl Logins {
             Some(_) => Verdict::Wrong,
             None => Verdict::Unknown,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stray_octet_turns_nobody_else_away() {
+        let path = std::env::temp_dir().join(format!("pillarbox-logins-{}", std::process::id()));
+        let line = b"b\xff:x\ntim:$5$saltstring$5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc5\n";
+        std::fs::write(&path, line).unwrap();
+        let logins = Logins::load(&path);
+        let credentials = |password: &[u8]| Credentials::new(b"tim", password).unwrap();
+        assert_eq!(logins.check(&credentials(b"Hello world!")), Verdict::Right);
+        assert_eq!(logins.check(&credentials(b"Hello world")), Verdict::Wrong);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(Logins::load(&path).check(&credentials(b"Hello world!")), Verdict::Unknown);
     }
 }

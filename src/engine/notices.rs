@@ -1,97 +1,262 @@
-//! Notices to senders: writes what `rules::bounce` composes, through intake like any other message.
+//! Notices to senders: finds out who has to be told what, and writes what `rules::bounce` composes, through intake like
+//! any other message.
+//!
+//! A failure is told once, a delay once (`queue.warn_after`), a delivery where that was asked for and no next hop does it
+//! (RFC 3461 §5.2); all the news of a message in one notice. The journal keeps what has been told, so restarts repeat
+//! nothing. The null sender is told nothing; if the bounce was ours, `admin` hears of it, and of that nobody any more. A
+//! notice that can't be written is tried again, and harms no delivery.
 
+use super::board::Hop;
 use super::event::Event;
-use super::forwarder::Forwarder;
-use super::intake::{Refusal, Submission};
+use super::forwarder::{Forwarder, hop_of};
+use super::intake::{Accepted, Intake, Refusal, Submission};
 use super::site::{Site, SystemAccounts};
-use crate::mail::address::ForwardPath;
+use crate::mail::address::{ForwardPath, Mailbox, ReversePath};
 use crate::mail::date::Now;
-use crate::mail::envelope::Body;
+use crate::mail::envelope::{Body, Envelope, Recipient};
 use crate::mail::header;
-use crate::mail::status::Class;
+use crate::mail::id::QueueId;
+use crate::mail::outcome::Diagnostic;
+use crate::mail::status::{Class, EnhancedStatus};
 use crate::rules::bounce::{self, Notice, Report, Reported, Returned, Verdict};
+use crate::rules::route::{NoRoute, Routed};
 use crate::smtp::extension::MailParameters;
-use crate::store::queue::{Entry, State};
+use crate::store::StoreError;
+use crate::store::queue::{self, Description, Entry, Progress, Record, State};
 use crate::sys;
 use std::io::{self, Read};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 /// The largest header section that is returned, in octets.
-const HEADERS_MAX_OCTETS: usize = 64 * 1024;
+pub const HEADERS_MAX_OCTETS: usize = 64 * 1024;
+/// What the log and the queue say of where a failure notice came from; its failure in turn is told to `admin`.
+const BOUNCE: &str = "bounce of ";
+/// The same of a notice without failures, and of one to `admin`: their failure is told to nobody.
+const NOTICE: &str = "notice of ";
 
-/// Tells the sender of all recipients that failed and of which nobody has been told. True if that is done, or if nobody
-/// is to be told; false if it has to be tried again.
-pub fn bounce(forwarder: &Forwarder, site: &Site, entry: &Entry, now: Now) -> bool {
-    let description = entry.description();
-    let progress = entry.progress();
-    let failed = description.envelope.recipients.iter().zip(&progress).filter_map(|(recipient, progress)| {
-        let diagnostic = progress.diagnostic.as_ref()?;
-        let is_new = progress.state == State::Failed && !progress.notified;
-        let expired = diagnostic.status.class == Class::Transient;
-        is_new.then_some(Reported {
-            recipient,
-            verdict: if expired { Verdict::Expired } else { Verdict::Refused },
-            diagnostic,
-            last_attempt: progress.recent_attempts.first().and_then(|at| at.map(|at| at.wall)),
+/// Whether the sender has to be told of this delivery by this host.
+#[must_use]
+pub fn is_owed(envelope: &Envelope, recipient: &Recipient) -> bool {
+    envelope.reverse_path != ReversePath::Null && Verdict::Relayed.is_wanted(recipient)
+}
+
+/// The recipients of which there is something to tell that nobody has been told, by their places.
+#[must_use]
+pub fn news(
+    site: &Site,
+    description: &Description,
+    progress: &[Progress],
+    now: Now,
+) -> Vec<(usize, Verdict)> {
+    let Description { envelope, arrival, .. } = description;
+    let warn_after = site.settings.queue.warn_after;
+    let age = now.running.saturating_sub(arrival.running);
+    let is_late = !warn_after.is_zero() && age >= warn_after && envelope.reverse_path != ReversePath::Null;
+    let verdict = |(place, (recipient, progress)): (usize, (&Recipient, &Progress))| {
+        let diagnostic = progress.diagnostic.as_ref();
+        let verdict = match progress.state {
+            State::Failed if !progress.notified => match diagnostic?.status.class {
+                Class::Transient => Verdict::Expired,
+                Class::Success | Class::Permanent => Verdict::Refused,
+            },
+            State::Delivered if progress.owed => match diagnostic?.remote {
+                Some(_) => Verdict::Relayed,
+                None => Verdict::Delivered,
+            },
+            // What the operator holds back is no delay that the sender could do something about.
+            State::Pending
+                if is_late
+                    && !progress.notified
+                    && !progress.held
+                    && Verdict::Delayed.is_wanted(recipient) =>
+            {
+                Verdict::Delayed
+            }
+            State::Failed | State::Delivered | State::Pending => return None,
+        };
+        Some((place, verdict))
+    };
+    envelope.recipients.iter().zip(progress).enumerate().filter_map(verdict).collect()
+}
+
+/// Whether there is something to tell of a message.
+#[must_use]
+pub fn has_news(site: &Site, entry: &Entry, now: Now) -> bool {
+    !news(site, entry.description(), &entry.progress(), now).is_empty()
+}
+
+/// Tells the sender all the news of a message. Gives the record that this has been done, or was not to be done; `None`
+/// if there is nothing to tell, or if it has to be tried again.
+pub fn tell(forwarder: &Forwarder, site: &Site, entry: &Entry, now: Now) -> Option<Record> {
+    let (description, progress) = (entry.description(), entry.progress());
+    let news = news(site, description, &progress, now);
+    let diagnostics: Vec<Diagnostic> = news
+        .iter()
+        .filter_map(|&(place, verdict)| {
+            let recipient = description.envelope.recipients.get(place)?;
+            let last = progress.get(place)?.diagnostic.clone();
+            let pause = match verdict {
+                Verdict::Delayed => {
+                    forwarder.board.pause_reason(&hop_of(site, &recipient.mailbox), now.running)
+                }
+                _ => None,
+            };
+            // Nobody may have tried yet: with a schedule, or behind others at a slow host.
+            let untried = || Diagnostic::local(EnhancedStatus::DELAYED, "its turn has not come yet");
+            Some(pause.or(last).unwrap_or_else(untried))
         })
-    });
-    let recipients: Vec<Reported<'_>> = failed.collect();
-    let report = Report {
-        hostname: &site.terms.hostname,
+        .collect();
+    let recipients: Vec<Reported<'_>> = news
+        .iter()
+        .zip(&diagnostics)
+        .filter_map(|(&(place, verdict), diagnostic)| {
+            let last_attempt = progress.get(place)?.recent_attempts.first()?.map(|at| at.wall);
+            let recipient = description.envelope.recipients.get(place)?;
+            Some(Reported { recipient, verdict, diagnostic, last_attempt })
+        })
+        .collect();
+    let is_bounce = description.origin.starts_with(BOUNCE);
+    let message = Message {
         id: entry.id(),
         envelope: &description.envelope,
-        arrival: description.arrival.wall,
-        age: now.running.saturating_sub(description.arrival.running),
+        arrival: description.arrival,
         size_octets: entry.message_octets(),
-        // Clients lie about BODY, so the part that returns the message is always declared as what it may be.
-        content: Body::EightBitMime,
-        recipients: &recipients,
-        now: now.wall,
-        random: sys::random(),
+        admin: site.routes.admin.as_ref().filter(|_| is_bounce),
     };
-    let Some(notice) = bounce::compose(&report) else { return true };
-    match send(forwarder, site, entry, &notice) {
-        Ok(()) => true,
-        Err(refusal) => {
-            Event::Trouble { doing: "writing a bounce; it is tried again", error: &refusal.to_string() }
-                .log();
-            false
+    if recipients.is_empty() {
+        return None;
+    }
+    match report(&forwarder.intake, site, &message, &recipients, now, &mut entry.content(0)) {
+        Ok(()) => {
+            let recipients = news.into_iter().map(|(place, _)| place).collect();
+            Some(Record { recipients, at: now, event: queue::Event::Notified })
+        }
+        Err(error) => {
+            Event::Trouble { doing: "writing a notice; it is tried again", error: &error }.log();
+            None
         }
     }
 }
 
-fn send(forwarder: &Forwarder, site: &Site, entry: &Entry, notice: &Notice) -> Result<(), Refusal> {
-    let mut recipients = Vec::new();
-    for recipient in &notice.envelope.recipients {
-        match site.routes.route(&ForwardPath::Mailbox(recipient.mailbox.clone()), &SystemAccounts) {
-            Ok(routed) => recipients.push(routed.into()),
-            Err(no_route) => {
-                let error = format!("{}: {}", recipient.mailbox, no_route.reply());
-                Event::Trouble { doing: "finding a sender to tell; nobody is told", error: &error }.log();
-            }
+/// Tells the sender who asked that copies are in their Maildirs: those of `envelope`'s recipients, who never were in the
+/// queue. A failure is logged, and that is all: the mail has arrived.
+pub fn delivered(
+    intake: &Intake,
+    site: &Site,
+    (id, arrival): (QueueId, Now),
+    envelope: &Envelope,
+    start: &mut dyn Read,
+) {
+    let diagnostic = Diagnostic::local(EnhancedStatus::OK, "delivered to the Maildir");
+    let last_attempt = Some(arrival.wall);
+    let reported = |recipient| Reported {
+        recipient,
+        verdict: Verdict::Delivered,
+        diagnostic: &diagnostic,
+        last_attempt,
+    };
+    let recipients: Vec<_> = envelope.recipients.iter().map(reported).collect();
+    let message = Message { id, envelope, arrival, size_octets: 0, admin: None };
+    if let Err(error) = report(intake, site, &message, &recipients, arrival, start) {
+        Event::Trouble { doing: "writing a notice of a delivery; nobody is told", error: &error }.log();
+    }
+}
+
+/// What a notice is about.
+struct Message<'a> {
+    id: QueueId,
+    envelope: &'a Envelope,
+    arrival: Now,
+    size_octets: u64,
+    /// Who is told if this is a bounce of ours.
+    admin: Option<&'a Mailbox>,
+}
+
+/// Composes and sends a notice, if one is wanted.
+fn report(
+    intake: &Intake,
+    site: &Site,
+    message: &Message<'_>,
+    recipients: &[Reported<'_>],
+    now: Now,
+    content: &mut dyn Read,
+) -> Result<(), String> {
+    let &Message { id, envelope, arrival, size_octets, admin } = message;
+    // Who can't be told can't be told of that either.
+    let admin = admin.filter(|&admin| recipients.iter().all(|told| told.recipient.mailbox != *admin));
+    let report = Report {
+        hostname: &site.terms.hostname,
+        id,
+        envelope,
+        admin,
+        arrival: arrival.wall,
+        age: now.running.saturating_sub(arrival.running),
+        size_octets,
+        // Clients lie about BODY, so the part that returns the message is always declared as what it may be.
+        content: Body::EightBitMime,
+        recipients,
+        now: now.wall,
+        random: sys::random(),
+    };
+    let Some(notice) = bounce::compose(&report) else { return Ok(()) };
+    let has_failed =
+        recipients.iter().any(|told| matches!(told.verdict, Verdict::Refused | Verdict::Expired));
+    let Some((routed, to_admin)) = addressee(site, &notice, has_failed)? else { return Ok(()) };
+    let is_bounce = has_failed && admin.is_none() && !to_admin;
+    let client = format!("{}{id}", if is_bounce { BOUNCE } else { NOTICE });
+    send(intake, site, routed, client, &notice, content).map_err(|refusal| refusal.to_string())
+}
+
+/// Where a notice goes: to the sender, or if there is none such here and mail is lost, to `admin`, which the second
+/// value says. `None`: to nobody.
+fn addressee(site: &Site, notice: &Notice, has_failed: bool) -> Result<Option<(Routed, bool)>, String> {
+    let Some(to) = notice.envelope.recipients.first().map(|recipient| &recipient.mailbox) else {
+        return Ok(None);
+    };
+    match site.routes.route_mailbox(to, &SystemAccounts) {
+        Ok(routed) => return Ok(Some((routed, false))),
+        Err(NoRoute::LookupFailed(error)) => return Err(error),
+        Err(no_route) => {
+            let error = format!("{to}: {}", no_route.reply());
+            Event::Trouble { doing: "finding a sender to tell; nobody is told", error: &error }.log();
         }
     }
-    if recipients.is_empty() {
-        return Ok(());
+    if !has_failed || site.routes.admin.is_none() {
+        return Ok(None);
     }
+    match site.routes.route(&ForwardPath::Postmaster, &SystemAccounts) {
+        Ok(routed) => Ok(Some((routed, true))),
+        Err(NoRoute::LookupFailed(error)) => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
+fn send(
+    intake: &Intake,
+    site: &Site,
+    routed: Routed,
+    client: String,
+    notice: &Notice,
+    content: &mut dyn Read,
+) -> Result<(), Refusal> {
+    let Envelope { reverse_path, body, smtputf8, .. } = &notice.envelope;
+    let read = |error| Refusal::Store(StoreError::io(client.as_str(), error));
     let submission = Submission {
-        reverse_path: notice.envelope.reverse_path.clone(),
-        parameters: MailParameters { body: notice.envelope.body, ..MailParameters::default() },
-        recipients,
+        reverse_path: reverse_path.clone(),
+        parameters: MailParameters { body: *body, smtputf8: *smtputf8, ..MailParameters::default() },
+        recipients: vec![Accepted::from(routed)],
         origin: None,
         is_submitted: false,
         is_own: true,
-        client: format!("bounce of {}", entry.id()),
+        client: client.clone(),
         login: None,
     };
-    let mut incoming = forwarder.intake.begin(site, submission)?;
+    let mut incoming = intake.begin(site, submission)?;
     incoming.write(notice.prologue.as_bytes());
-    let mut content = entry.content(0);
-    let returned = match notice.returned {
-        Returned::Full => copy(&mut content, &mut |piece| incoming.write(piece)),
-        Returned::Headers => headers(&mut content).map(|headers| incoming.write(&headers)),
-    };
-    if let Err(error) = returned {
-        return Err(Refusal::Store(crate::store::StoreError::io(entry.id().to_string(), error)));
+    match notice.returned {
+        Returned::Full => copy(content, &mut |piece| incoming.write(piece)).map_err(read)?,
+        Returned::Headers => incoming.write(&headers(content).map_err(read)?),
     }
     incoming.write(notice.epilogue.as_bytes());
     incoming.commit().map(drop)
@@ -114,4 +279,41 @@ fn headers(content: &mut dyn Read) -> io::Result<Vec<u8>> {
     let length = header::section(&start).len();
     start.truncate(length);
     Ok(start)
+}
+
+/// Which messages have been looked at because they are late: those that came before a running time.
+#[derive(Debug, Default)]
+pub struct DelayWatch {
+    seen: Mutex<Duration>,
+}
+
+impl DelayWatch {
+    /// Whoever is late by now is somebody else's to look at: the whole queue is being read.
+    pub fn begin(&self, site: &Site, now: Now) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) =
+            Self::horizon(site, now).unwrap_or_default();
+    }
+
+    /// Puts what has become late since the last look before the local worker, who tells the sender; so it needs no
+    /// attempt and no route that works. Gives when the next of those that wait will be late.
+    pub fn look(&self, forwarder: &Forwarder, site: &Site, now: Now) -> Option<Duration> {
+        let warn_after = site.settings.queue.warn_after;
+        if warn_after.is_zero() {
+            return None;
+        }
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let horizon = Self::horizon(site, now).unwrap_or(*seen).max(*seen);
+        let (late, next) = forwarder.board.came_between(*seen, horizon);
+        *seen = horizon;
+        for job in late {
+            forwarder.board.put_back(Hop::Local, job, now.running);
+        }
+        next.map(|arrival| arrival.saturating_add(warn_after))
+    }
+
+    /// What came before this running time is late.
+    fn horizon(site: &Site, now: Now) -> Option<Duration> {
+        let newest = now.running.checked_sub(site.settings.queue.warn_after)?;
+        Some(newest + Duration::from_nanos(1))
+    }
 }

@@ -3,14 +3,16 @@
 
 use crate::config::{Relay, files};
 use crate::mail::base64;
-use crate::net::transport::{Deadline, WireError};
+use crate::net::transport::{Deadline, WireError, read_pipe};
 use crate::smtp::sasl::Secret;
 use crate::sys;
-use std::env;
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
+use std::{env, fmt};
 
 /// Where a password is looked for if nothing else is configured.
 const USUAL_FILE: &str = "/etc/pillarbox/password";
@@ -22,6 +24,7 @@ const COMMAND: Duration = Duration::from_secs(10);
 const GLANCE: Duration = Duration::from_millis(5);
 /// Longest password or token in octets.
 const MAX_OCTETS: u64 = 4096;
+const TOO_LONG: &str = "it takes too long";
 
 /// Reads the password.
 ///
@@ -30,8 +33,8 @@ const MAX_OCTETS: u64 = 4096;
 pub fn read(relay: &Relay) -> Result<Secret, String> {
     let octets = match (&relay.password_file, relay.password_command.as_str()) {
         (Some(path), _) => of_file(path)?,
-        (None, "") => of_file(&usual_file())?,
-        (None, command) => of_command(command)?,
+        (None, "") => of_file(&credential().unwrap_or_else(|| USUAL_FILE.into()))?,
+        (None, command) => of_command(command, COMMAND)?,
     };
     let line = octets.octets().split(|&octet| octet == b'\n').next().unwrap_or_default();
     let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -45,10 +48,17 @@ pub fn nonce() -> String {
     base64::encode(&octets)
 }
 
-fn usual_file() -> PathBuf {
-    let credential =
-        env::var_os("CREDENTIALS_DIRECTORY").map(|directory| Path::new(&directory).join(CREDENTIAL));
-    credential.filter(|path| path.exists()).unwrap_or_else(|| USUAL_FILE.into())
+/// The file that has to hold the password, so that `check` can look at it; `None` if none has to.
+#[must_use]
+pub fn file(relay: &Relay) -> Option<PathBuf> {
+    let wants_one = !relay.username.is_empty() && !relay.smarthost.is_empty();
+    let has_other = !relay.password_command.is_empty() || credential().is_some();
+    relay.password_file.clone().or_else(|| (wants_one && !has_other).then(|| USUAL_FILE.into()))
+}
+
+fn credential() -> Option<PathBuf> {
+    let directory = env::var_os("CREDENTIALS_DIRECTORY")?;
+    Some(Path::new(&directory).join(CREDENTIAL)).filter(|path| path.exists())
 }
 
 fn of_file(path: &Path) -> Result<Secret, String> {
@@ -62,32 +72,45 @@ fn of_file(path: &Path) -> Result<Secret, String> {
     read().map_err(|error: std::io::Error| format!("{path:?}: {error}"))
 }
 
-/// Runs a command without a shell: words by blanks, nothing else has a meaning.
-fn of_command(command: &str) -> Result<Secret, String> {
+/// Runs a command without a shell: words by blanks, nothing else has a meaning. `longest`: until it has ended.
+fn of_command(command: &str, longest: Duration) -> Result<Secret, String> {
     let mut words = command.split_ascii_whitespace();
     let program = words.next().unwrap_or_default();
-    let trouble = |error: std::io::Error| format!("relay.password_command {program:?}: {error}");
+    let trouble = |text: &dyn fmt::Display| format!("relay.password_command {program:?}: {text}");
     let mut child = Command::new(program);
-    let child = child.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = child.spawn().map_err(trouble)?;
-    let deadline = Deadline::after(COMMAND);
-    let output =
-        child.stdout.take().map(|mut pipe| crate::net::transport::read_pipe(&mut pipe, MAX_OCTETS, deadline));
-    let output = match output {
-        Some(Ok(output)) => Ok(Secret::new(output)),
-        Some(Err(WireError::TimedOut)) => Err(format!("relay.password_command {program:?} takes too long")),
-        Some(Err(error)) => Err(format!("relay.password_command {program:?}: {error}")),
-        None => Err(format!("relay.password_command {program:?} has no output")),
-    };
+    // A group of its own, so that what it has started ends with it.
+    let child = child.args(words).process_group(0);
+    let child = child.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = child.spawn().map_err(|error| trouble(&error))?;
+    let deadline = Deadline::after(longest);
+    let output = child.stdout.as_mut().map(|pipe| read_pipe(pipe, MAX_OCTETS + 1, deadline));
     // Its output has ended, but it may hang on.
-    while output.is_ok()
-        && !deadline.remaining().is_zero()
-        && child.try_wait().is_ok_and(|ended| ended.is_none())
-    {
-        sys::thread::sleep(GLANCE);
+    let mut status = None;
+    while matches!(&output, Some(Ok(output)) if output.len() as u64 <= MAX_OCTETS) && status.is_none() {
+        status = child.try_wait().map_err(|error| trouble(&error))?;
+        if status.is_none() && deadline.remaining().is_zero() {
+            break;
+        }
+        sys::thread::sleep(if status.is_none() { GLANCE } else { Duration::ZERO });
     }
-    let _ = child.kill();
-    let status = child.wait().map_err(trouble)?;
-    let output = output?;
-    if status.success() { Ok(output) } else { Err(format!("relay.password_command {program:?}: {status}")) }
+    if status.is_none() {
+        let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        let _ = group.map(|group| kill_process_group(group, Signal::KILL));
+        let _ = child.wait();
+    }
+    let output = match output {
+        Some(Ok(output)) => Secret::new(output),
+        Some(Err(WireError::TimedOut)) => return Err(trouble(&TOO_LONG)),
+        Some(Err(error)) => return Err(trouble(&error)),
+        None => return Err(trouble(&"no output")),
+    };
+    match status {
+        Some(status) if status.success() => Ok(output),
+        Some(status) => Err(trouble(&status)),
+        None if output.octets().len() as u64 > MAX_OCTETS => Err(trouble(&"it prints more than 4 KiB")),
+        None => Err(trouble(&TOO_LONG)),
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -71,6 +71,25 @@ pub struct Notify {
     pub delay: bool,
 }
 
+impl Notify {
+    /// What is asked for where NOTIFY is absent: failures and, as this host does it, delays.
+    const DEFAULT: Self = Self { success: false, failure: true, delay: true };
+
+    /// What to do for a recipient that was named twice and gets one copy: all that was asked for.
+    #[must_use]
+    pub fn both(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        if one == other {
+            return one;
+        }
+        let (one, other) = (one.unwrap_or(Self::DEFAULT), other.unwrap_or(Self::DEFAULT));
+        Some(Self {
+            success: one.success || other.success,
+            failure: one.failure || other.failure,
+            delay: one.delay || other.delay,
+        })
+    }
+}
+
 /// RET of RFC 3461 §4.3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ret {

@@ -20,6 +20,8 @@ use std::time::Duration;
 
 /// How long the end of TLS may take to be sent. The peer's own is not waited for: a QUIT has been answered by then.
 const CLOSE_NOTIFY: Duration = Duration::from_millis(10);
+/// How long what has come may take to be decrypted: it is there, or only a part of a record.
+const GLANCE: Duration = Duration::from_millis(10);
 
 /// What is wrong with a certificate and its key.
 #[derive(Debug)]
@@ -212,8 +214,14 @@ impl Transport for TlsTransport {
         Ok(())
     }
 
+    /// What has come below TLS may say nothing of SMTP, such as that there will be no more: an octet within TLS is asked
+    /// for.
     fn has_input(&mut self) -> bool {
-        self.0.ssl().pending() > 0 || self.0.get_mut().has_input()
+        if self.0.ssl().pending() == 0 && self.0.get_mut().has_input() {
+            self.0.get_mut().set_deadline(Deadline::after(GLANCE));
+            return self.0.ssl_peek(&mut [0; 1]).is_ok_and(|octets| octets > 0);
+        }
+        self.0.ssl().pending() > 0
     }
 }
 

@@ -1,7 +1,8 @@
 //! TLS towards next hops, by the system's library (native-tls).
 //!
-//! Two ways to look at a certificate: not at all (RFC 7435: better than clear, and proof against who only listens), or
-//! fully: chain, dates, and the name or address that this host meant to reach. Which one is right is the caller's to say.
+//! Three ways to look at a certificate ([`Verify`]): not at all (RFC 7435: better than clear, and proof against who only
+//! listens); fully: chain, dates, and the name or address that this host meant to reach; or as the caller does it, who knows
+//! the certificate by DANE. Which one is right is the caller's to say.
 //! The trust anchors are read when the first certificate is to be verified, since that costs memory and time.
 //!
 //! May fail: a handshake, which says why in words; and the file of further trust anchors.
@@ -19,6 +20,17 @@ use std::time::Duration;
 const CLOSE_NOTIFY: Duration = Duration::from_millis(10);
 /// How long what has come may take to be decrypted: it is there, or only a part of a record.
 const GLANCE: Duration = Duration::from_millis(10);
+
+/// How a certificate is looked at.
+#[derive(Clone, Copy)]
+pub enum Verify<'a> {
+    /// Not at all.
+    Nothing,
+    /// Chain, dates and name have to be right.
+    Name,
+    /// It has to please the caller, who gets it in DER, and says what is wrong with it.
+    By(&'a dyn Fn(&[u8]) -> Result<(), String>),
+}
 
 /// Makes TLS connections; shared by all that go out.
 #[derive(Default)]
@@ -42,7 +54,7 @@ impl Connector {
     }
 
     /// Shakes hands, as the client, with a host of that name (or address), and puts TLS in the place of what lies below
-    /// it. With `verify` the certificate has to be right. Gives `tls-server-end-point` (RFC 5929 §4), which ties a login
+    /// it. Gives `tls-server-end-point` (RFC 5929 §4), which ties a login
     /// to this connection.
     ///
     /// # Errors
@@ -51,13 +63,21 @@ impl Connector {
         &self,
         transport: &mut Box<dyn Transport>,
         host: &str,
-        verify: bool,
+        verify: Verify<'_>,
         deadline: Deadline,
     ) -> Result<Option<Vec<u8>>, WireError> {
-        let connector = if verify { self.verifying() } else { self.trusting() }?;
+        let connector = match verify {
+            Verify::Name => self.verifying(),
+            Verify::Nothing | Verify::By(_) => self.trusting(),
+        }?;
         let below = std::mem::replace(transport, Box::new(Gone));
         match connector.connect(host, Socket::new(below, deadline)) {
             Ok(stream) => {
+                if let Verify::By(judge) = verify {
+                    let certificate =
+                        stream.peer_certificate().and_then(|shown| shown.map(|it| it.to_der()).transpose());
+                    judge(&certificate.map_err(failed)?.unwrap_or_default()).map_err(other)?;
+                }
                 let end_point = stream.tls_server_end_point().ok().flatten();
                 *transport = Box::new(TlsClientTransport { stream, ahead: None });
                 Ok(end_point)
@@ -196,5 +216,70 @@ impl Drop for TlsClientTransport {
     fn drop(&mut self) {
         self.stream.get_mut().set_deadline(Deadline::after(CLOSE_NOTIFY));
         let _ = self.stream.shutdown();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::transport::{Stopwatch, TcpTransport};
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::Arc;
+
+    /// What becomes of a handshake with a peer that does this.
+    fn shake(peer: impl FnOnce(TcpStream) + Send + 'static, patience: Duration) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let far = listener.accept().unwrap().0;
+        let peer = std::thread::spawn(move || peer(far));
+        let mut transport: Box<dyn Transport> = Box::new(TcpTransport::new(Arc::new(near)));
+        let connector = Connector::new(None);
+        let shaken =
+            connector.start_tls(&mut transport, "mx.example", Verify::Nothing, Deadline::after(patience));
+        assert!(matches!(transport.read(&mut [0], Deadline::after(patience)), Err(WireError::Closed)));
+        drop(transport);
+        peer.join().unwrap();
+        shaken.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_peer_that_hangs_in_the_handshake_is_left_at_the_deadline() {
+        let stopwatch = Stopwatch::start();
+        let silent = |mut far: TcpStream| drop(far.read_to_end(&mut Vec::new()));
+        assert_eq!(shake(silent, Duration::from_millis(80)), "timed out");
+        // Nor does an octet now and then lengthen it: the beginning of a record that is never whole.
+        let slow = |mut far: TcpStream| {
+            for octet in [0x16, 3, 3, 0x40, 0].into_iter().chain(std::iter::repeat(2)) {
+                crate::sys::thread::sleep(Duration::from_millis(15));
+                if far.write_all(&[octet]).is_err() {
+                    return;
+                }
+            }
+        };
+        assert_eq!(shake(slow, Duration::from_millis(150)), "timed out");
+        assert!(stopwatch.elapsed() < Duration::from_secs(20));
+    }
+
+    #[test]
+    fn a_handshake_that_fails_says_why_in_words() {
+        let long = Duration::from_secs(20);
+        let garbage = |mut far: TcpStream| far.write_all(b"554 go away, this is no TLS\r\n").unwrap();
+        assert_eq!(shake(garbage, long), "wrong version number");
+        let closed = shake(|mut far| drop(far.read(&mut [0; 4096])), long);
+        assert!(!closed.contains("error:") && !closed.is_empty(), "{closed}");
+    }
+
+    #[test]
+    fn a_file_without_anchors_is_told() {
+        let path = std::env::temp_dir().join(format!("pillarbox-anchors-{}", std::process::id()));
+        assert!(anchors(&path).err().unwrap().contains("can't be read"));
+        for (text, words) in [
+            ("", "holds no certificate in PEM"),
+            ("-----BEGIN CERTIFICATE-----\nxx\n-----END CERTIFICATE-----\n", "a damaged certificate"),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            assert!(anchors(&path).err().unwrap().contains(words));
+        }
+        std::fs::remove_file(path).unwrap();
     }
 }

@@ -6,7 +6,7 @@
 use super::tls::Handshake;
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Shutdown, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -132,17 +132,6 @@ impl TcpTransport {
     pub const fn new(stream: Arc<TcpStream>) -> Self {
         Self { stream, read_timeout: None, write_timeout: None }
     }
-
-    /// Connects.
-    ///
-    /// # Errors
-    /// The peer refused, could not be reached, or did not answer in time.
-    pub fn connect(address: SocketAddr, timeout: Duration) -> Result<Self, WireError> {
-        let stream = TcpStream::connect_timeout(&address, timeout)?;
-        // Commands are small, and each is written when it is complete: Nagle would only add delay.
-        stream.set_nodelay(true)?;
-        Ok(Self::new(Arc::new(stream)))
-    }
 }
 
 /// Whether the timeout set on a socket still serves for what is left: close above it, or not far below.
@@ -242,25 +231,6 @@ pub fn is_local_address(ip: IpAddr) -> bool {
     UdpSocket::bind((ip, 0)).is_ok()
 }
 
-/// How the forwarder gets its connections; tests have their own.
-pub trait Connect: Send + Sync {
-    /// Connects to `address` within `timeout`.
-    ///
-    /// # Errors
-    /// The peer refused, could not be reached, or did not answer in time.
-    fn connect(&self, address: SocketAddr, timeout: Duration) -> Result<Box<dyn Transport>, WireError>;
-}
-
-/// Plain TCP.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct TcpConnect;
-
-impl Connect for TcpConnect {
-    fn connect(&self, address: SocketAddr, timeout: Duration) -> Result<Box<dyn Transport>, WireError> {
-        Ok(Box::new(TcpTransport::connect(address, timeout)?))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -268,8 +238,8 @@ mod tests {
 
     fn pair() -> (TcpTransport, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let near = TcpTransport::connect(listener.local_addr().unwrap(), Duration::from_secs(5)).unwrap();
-        (near, listener.accept().unwrap().0)
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (TcpTransport::new(Arc::new(near)), listener.accept().unwrap().0)
     }
 
     #[test]

@@ -5,8 +5,9 @@
 
 use super::exit::Failure;
 use crate::config::{Account, Problem, files, load_with_places};
-use crate::engine::{dkim, tls};
+use crate::engine::{dkim, password, tls};
 use crate::mail::date::WallTime;
+use crate::net::tls_client;
 use crate::sys::clock::{Clock, SystemClock};
 use std::io::Write;
 use std::path::Path;
@@ -33,7 +34,8 @@ pub fn problems(
     look_up: &dyn Fn(&str) -> Option<Account>,
 ) -> Vec<Problem> {
     match load_with_places(path) {
-        Ok((settings, places)) => {
+        Ok((mut settings, places)) => {
+            settings.relay.password_file = password::file(&settings.relay);
             let file = path.display().to_string();
             let mut problems = files::problems(&settings, &places, &file, started_as, look_up);
             let runs_as = files::runs_as(&settings, started_as, look_up);
@@ -49,7 +51,12 @@ pub fn problems(
             if problems.is_empty()
                 && let Err((i, text)) = dkim::load(&settings)
             {
-                problems.push(Problem { file, place: places.nth("dkim", "key", i), text });
+                problems.push(Problem { file: file.clone(), place: places.nth("dkim", "key", i), text });
+            }
+            let ca_file = settings.relay.ca_file.as_deref().filter(|_| problems.is_empty());
+            if let Some(Err(text)) = ca_file.map(tls_client::anchors) {
+                let text = format!("{text}; name a file of certificates in PEM");
+                problems.push(Problem { file, place: places.of("relay", "ca_file"), text });
             }
             problems
         }
@@ -163,10 +170,40 @@ mod tests {
         );
         std::fs::write(&file, &text).unwrap();
         assert_eq!(run(&file), Ok(()));
-        std::fs::write(&file, format!("{text}relay.dane = false\n")).unwrap();
+        std::fs::write(&file, format!("{text}local.quota = 1\n")).unwrap();
         assert_eq!(run(&file).map_err(|failure| failure.code), Err(exit::CONFIG));
         std::fs::write(&file, text.replace("/state", "/pillarbox.toml")).unwrap();
         assert_eq!(run(&file).map_err(|failure| failure.code), Err(exit::CONFIG));
+        // What the smarthost needs.
+        let smarthost = "[relay]\nsmarthost = \"smtps://smart.example\"\n";
+        let told = |relay: &str| {
+            std::fs::write(&file, format!("{text}{relay}")).unwrap();
+            let problems = problems(&file, &own_account(), &look_up);
+            problems
+                .iter()
+                .map(|problem| problem.to_string().replace(&d.to_string(), "D"))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(told(smarthost), [""; 0]);
+        let problem = &told("[relay]\nusername = \"joe\"\n")[0];
+        assert!(problem.starts_with("D/pillarbox.toml:6:12: nobody logs in"), "{problem}");
+        if !Path::new("/etc/pillarbox/password").exists() {
+            let problem = &told(&format!("{smarthost}username = \"joe\"\n"))[0];
+            assert!(
+                problem
+                    .starts_with("D/pillarbox.toml:7:12: \"/etc/pillarbox/password\" can't be read: No such")
+            );
+            assert!(problem.contains("relay.password_file"), "{problem}");
+        }
+        let command = format!("{smarthost}username = \"joe\"\npassword_command = \"pass show mail\"\n");
+        assert_eq!(told(&command), [""; 0]);
+        let problem = &told(&format!("{smarthost}ca_file = \"{d}/pillarbox.toml\"\n"))[0];
+        assert!(
+            problem.starts_with("D/pillarbox.toml:7:11: ") && problem.contains("no certificate in PEM"),
+            "{problem}"
+        );
+        let problem = &told(&format!("{smarthost}ca_file = \"{d}/missing\"\n"))[0];
+        assert!(problem.contains("\"D/missing\" can't be read: No such file"), "{problem}");
         assert_eq!(run(&directory.join("missing.toml")).map_err(|failure| failure.code), Err(exit::CONFIG));
         std::fs::remove_dir_all(&directory).unwrap();
     }

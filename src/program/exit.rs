@@ -18,6 +18,8 @@ pub const CANT_CREATE: u8 = 73;
 pub const IO: u8 = 74;
 /// EX_TEMPFAIL: try again later.
 pub const TEMPORARY: u8 = 75;
+/// EX_NOPERM: not for this user.
+pub const NO_PERMISSION: u8 = 77;
 /// EX_CONFIG: the configuration is wrong.
 pub const CONFIG: u8 = 78;
 

@@ -1,8 +1,11 @@
 //! The commands, one file each, and the command line that picks one.
 
+pub mod ask;
 pub mod check;
 pub mod exit;
+pub mod link;
 pub mod passwd;
+pub mod queue;
 pub mod sendmail;
 pub mod serve;
 
@@ -22,6 +25,8 @@ struct Row {
     /// What follows the name, for the help; if empty, nothing may.
     operands: &'static str,
     arguments: Arguments,
+    /// Options of its own, which are among the operands then.
+    options: &'static [&'static str],
     about: &'static str,
     run: fn(&Path, &[OsString]) -> Result<(), Failure>,
 }
@@ -35,16 +40,13 @@ enum Arguments {
     Own,
 }
 
-/// The names by which sendmail(8) is called, each with the flag that it stands for.
-const SENDMAIL_NAMES: [(&str, Option<&str>); 4] =
-    [("sendmail", None), ("send-mail", None), ("mailq", Some("-bp")), ("newaliases", Some("-bi"))];
-
 /// Every command.
-const COMMANDS: [Row; 4] = [
+const COMMANDS: [Row; 6] = [
     Row {
         name: "serve",
         operands: "",
         arguments: Arguments::Common,
+        options: &[],
         about: "run the daemon, in the foreground",
         run: |config, _| serve::run(config),
     },
@@ -52,27 +54,54 @@ const COMMANDS: [Row; 4] = [
         name: "check",
         operands: "",
         arguments: Arguments::Common,
+        options: &[],
         about: "look for mistakes in the configuration and in what it names",
         run: |config, _| check::run(config),
+    },
+    Row {
+        name: "queue",
+        operands: "[WORD…]",
+        arguments: Arguments::Common,
+        options: &["json", "all"],
+        about: "list what is queued; show, flush, hold, release, remove, bounce ID…; run",
+        run: queue::run,
+    },
+    Row {
+        name: "link",
+        operands: "up|down",
+        arguments: Arguments::Common,
+        options: &[],
+        about: "tell the daemon whether there is a way out",
+        run: link::run,
     },
     Row {
         name: "passwd",
         operands: "NAME",
         arguments: Arguments::Common,
+        options: &[],
         about: "read a password, print a line for the users file",
         run: |_, operands| passwd::run(operands),
     },
     Row {
         name: "sendmail",
-        operands: "[flags] [recipient...]",
+        operands: "[flags] [ADDRESS…]",
         arguments: Arguments::Own,
+        options: &[],
         about: "take a message from standard input, as sendmail(8)",
         run: |config, arguments| sendmail::run(arguments, config),
     },
 ];
 
-/// Runs the command that the arguments name, the first of which is the name of the program; gives the exit code.
-/// `environment`: the configuration that it names, if the caller may choose one.
+/// Names by which the program is called, the command that each stands for, and a flag for it.
+const NAMES: [(&str, &str, Option<&str>); 4] = [
+    ("mailq", "queue", None),
+    ("sendmail", "sendmail", None),
+    ("send-mail", "sendmail", None),
+    ("newaliases", "sendmail", Some("-bi")),
+];
+
+/// Runs the command that the arguments name, the first of them being the name by which the program is called; gives the
+/// exit code. `environment`: the configuration that it names, if the caller may choose one.
 #[must_use]
 pub fn run(arguments: impl Iterator<Item = OsString>, environment: Option<OsString>) -> u8 {
     let environment = environment.filter(|_| !user::has_raised_rights());
@@ -98,13 +127,18 @@ pub fn run(arguments: impl Iterator<Item = OsString>, environment: Option<OsStri
     }
 }
 
-/// By the name of the program it may be sendmail.
+/// The name of the program may stand for a command.
 fn parse_program(mut arguments: impl Iterator<Item = OsString>) -> Result<Parsed, Failure> {
-    let program = arguments.next().map(PathBuf::from);
-    let name = program.as_deref().and_then(Path::file_name);
-    let called = SENDMAIL_NAMES.iter().find(|(link, _)| name.is_some_and(|name| name == *link));
-    let Some((_, flag)) = called else { return parse(arguments) };
-    parse(["sendmail"].iter().chain(flag).map(OsString::from).chain(arguments))
+    let called = arguments.next().unwrap_or_default();
+    let called = Path::new(&called).file_name().unwrap_or_default();
+    let Some((_, command, flag)) = NAMES.iter().find(|(name, ..)| called == *name) else {
+        return parse(None, arguments);
+    };
+    let arguments = flag.iter().map(OsString::from).chain(arguments);
+    match row(command) {
+        Some(row) if row.arguments == Arguments::Own => Ok(Parsed::Run(row, None, arguments.collect())),
+        row => parse(row, arguments),
+    }
 }
 
 enum Parsed {
@@ -112,13 +146,20 @@ enum Parsed {
     Run(&'static Row, Option<PathBuf>, Vec<OsString>),
 }
 
-fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Parsed, Failure> {
+fn row(name: &str) -> Option<&'static Row> {
+    COMMANDS.iter().find(|row| row.name == name)
+}
+
+fn parse(
+    command: Option<&'static Row>,
+    arguments: impl Iterator<Item = OsString>,
+) -> Result<Parsed, Failure> {
     let usage = |error: String| Failure {
         code: exit::USAGE,
         lines: vec![format!("pillarbox: {error}"), "try: pillarbox --help".into()],
     };
     let mut parser = lexopt::Parser::from_args(arguments);
-    let (mut command, mut config, mut operands) = (None::<&Row>, None, Vec::new());
+    let (mut command, mut config, mut operands) = (command, None, Vec::new());
     while let Some(argument) = parser.next().map_err(|error| usage(error.to_string()))? {
         match argument {
             Short('h') | Long("help") => return Ok(Parsed::Print(help())),
@@ -127,7 +168,7 @@ fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Parsed, Failure> {
                 config = Some(PathBuf::from(parser.value().map_err(|error| usage(error.to_string()))?));
             }
             Value(name) if command.is_none() => {
-                let row = COMMANDS.iter().find(|row| *row.name == *name);
+                let row = name.to_str().and_then(row);
                 let row = row.ok_or_else(|| usage(format!("there is no command {name:?}")))?;
                 if row.arguments == Arguments::Own {
                     let rest = parser.raw_args().map_err(|error| usage(error.to_string()))?;
@@ -136,6 +177,9 @@ fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Parsed, Failure> {
                 command = Some(row);
             }
             Value(operand) if command.is_some_and(|row| !row.operands.is_empty()) => operands.push(operand),
+            Long(option) if command.is_some_and(|row| row.options.contains(&option)) => {
+                operands.push(format!("--{option}").into());
+            }
             argument => return Err(usage(argument.unexpected().to_string())),
         }
     }
@@ -152,7 +196,7 @@ fn version() -> String {
 fn help() -> String {
     let mut text = String::from("usage: pillarbox [--config FILE] COMMAND\n\n");
     for row in &COMMANDS {
-        text.push_str(&format!("  {:8} {:22} {}\n", row.name, row.operands, row.about));
+        text.push_str(&format!("  {:8} {:19} {}\n", row.name, row.operands, row.about));
     }
     text.push_str("\n  -c, --config FILE   the configuration (default: /etc/pillarbox/pillarbox.toml)\n");
     text.push_str("  -h, --help          this text\n  -V, --version       the version\n");
@@ -169,7 +213,7 @@ mod tests {
 
     fn parsed_with_operands(line: &str) -> Result<(&'static str, Option<PathBuf>, Vec<OsString>), u8> {
         let arguments = line.split_ascii_whitespace().map(OsString::from);
-        match parse(arguments).map_err(|failure| failure.code)? {
+        match parse(None, arguments).map_err(|failure| failure.code)? {
             Parsed::Run(row, config, operands) => Ok((row.name, config, operands)),
             Parsed::Print(_) => Err(exit::OK),
         }
@@ -188,6 +232,8 @@ mod tests {
         assert_eq!(parsed_with_operands("passwd tim"), passwd(&["tim"]));
         assert_eq!(parsed_with_operands("passwd -- -x --help"), passwd(&["-x", "--help"]));
         assert_eq!(parsed_with_operands("passwd"), passwd(&[]));
+        let queue = |operands: &[&str]| Ok(("queue", None, operands.iter().map(OsString::from).collect()));
+        assert_eq!(parsed_with_operands("queue list --json"), queue(&["list", "--json"]));
         assert_eq!(parsed("check now"), Err(exit::USAGE));
     }
 
@@ -203,7 +249,7 @@ mod tests {
         for (line, expected) in [
             ("/usr/sbin/sendmail -t -C x", ("sendmail", None, "-t -C x".to_owned())),
             ("send-mail -h 3 --help a", ("sendmail", None, "-h 3 --help a".to_owned())),
-            ("mailq", ("sendmail", None, "-bp".to_owned())),
+            ("mailq --json", ("queue", None, "--json".to_owned())),
             ("newaliases -v", ("sendmail", None, "-bi -v".to_owned())),
             ("pillarbox -c y sendmail -V x a", ("sendmail", Some("y".into()), "-V x a".to_owned())),
             ("pillarbox check", ("check", None, String::new())),
@@ -215,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_wrong_command_line_is_usage() {
-        for line in ["", "frobnicate", "serve now", "serve --fast", "-c"] {
+        for line in ["", "frobnicate", "serve now", "serve --fast", "serve --json", "-c"] {
             assert_eq!(parsed(line), Err(exit::USAGE), "{line}");
         }
         assert_eq!(parsed("--help"), Err(exit::OK));

@@ -4,6 +4,7 @@ use super::check;
 use super::exit::{self, Failure};
 use crate::config::{LogTarget, Settings, host, load};
 use crate::engine::capacity::Capacity;
+use crate::engine::control;
 use crate::engine::daemon::Daemon;
 use crate::engine::dkim;
 use crate::engine::event::Event;
@@ -34,7 +35,7 @@ pub fn run(config: &Path) -> Result<(), Failure> {
     let supervisor = Supervisor::from_environment();
     let mut settings = load(config).map_err(|problems| Failure::problems(&problems))?;
     memory::limit_arenas();
-    start_logging(&settings);
+    start_logging(&settings, settings.log.level.0);
     let capacity = Capacity::measure();
     capacity.fit(&mut settings);
     // What the settings name may be mended while the daemon runs, and need not stop it: a box that only sends alerts
@@ -55,6 +56,7 @@ pub fn run(config: &Path) -> Result<(), Failure> {
     let daemon = Arc::new(Daemon::new(site, queue, drops));
     let started = daemon.start(&listeners);
     started.map_err(|error| Failure::new(exit::TEMPORARY, format!("no thread can be started: {error}")))?;
+    daemon.open_control();
     Event::Notice("ready").log();
     supervisor.ready();
     loop {
@@ -74,12 +76,12 @@ pub fn run(config: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn start_logging(settings: &Settings) {
+pub(super) fn start_logging(settings: &Settings, level: log::LevelFilter) {
     let target = match settings.log.target {
         LogTarget::Stderr => Target::Stderr,
         LogTarget::Syslog => Target::Syslog,
     };
-    Logger::new(target, settings.log.level.0).install();
+    Logger::new(target, level).install();
 }
 
 /// The sockets that systemd has opened; it decides about addresses then, and the settings do not.
@@ -123,6 +125,10 @@ fn open_state(settings: &Settings) -> Result<(Queue, DropDirectory), Failure> {
     let owner = account.as_ref().map(|account| Owner { uid: account.uid, gid: account.gid });
     let queue = Queue::open(state, owner).map_err(store)?;
     let drops = DropDirectory::open(state, owner).map_err(store)?;
+    if let Err(error) = control::make_directory(&settings.control, owner) {
+        Event::Trouble { doing: "making the directory of the control socket", error: &error.to_string() }
+            .log();
+    }
     give_up_rights(account.as_ref())?;
     if !queue.lock_for_serving().map_err(store)? {
         let text = format!("another pillarbox serves {}; stop it, or set another state", state.display());
@@ -153,7 +159,7 @@ fn give_up_rights(account: Option<&user::Account>) -> Result<(), Failure> {
     rights::restrain().map_err(|error| failed("give up new rights", error))
 }
 
-fn find_user(settings: &Settings) -> Result<Option<user::Account>, Failure> {
+pub(super) fn find_user(settings: &Settings) -> Result<Option<user::Account>, Failure> {
     let name = &settings.user;
     match user::find(name) {
         Ok(Some(account)) => Ok(Some(account)),

@@ -1,4 +1,4 @@
-//! Bounces and delay notices: what the sender is told of mail that does not arrive.
+//! Notices: what the sender is told of mail that does not arrive, is late, or has arrived where that was asked for.
 //!
 //! A notice is a DSN (RFC 3464) in a multipart/report (RFC 6522), sent from the null reverse-path and marked as
 //! automatic (RFC 3834), so nothing answers it and nobody bounces it again. It has three parts: plain words for a
@@ -6,8 +6,8 @@
 //! be large: the caller streams that between [`Notice::prologue`] and [`Notice::epilogue`].
 //!
 //! Replies and addresses in it come from strangers: they are cleaned of control characters, cut and folded, so that no
-//! reply can add a field or a part. NOTIFY, RET, ENVID and ORCPT of RFC 3461 are followed. Nothing here fails; where
-//! nobody is to be told there is no notice. All text is in canonical form (see [`crate::mail::message`]).
+//! reply can add a field or a part. NOTIFY, RET, ENVID and ORCPT of RFC 3461 are followed; a message that came by SMTPUTF8
+//! gets the internationalized form (RFC 6533). Nothing here fails; where nobody is to be told there is no notice. All text is in canonical form (see [`crate::mail::message`]).
 
 use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::date::WallTime;
@@ -15,6 +15,7 @@ use crate::mail::envelope::{Body, Envelope, Recipient, Ret};
 use crate::mail::id::QueueId;
 use crate::mail::outcome::Diagnostic;
 use crate::mail::status::Class;
+use std::cmp::Reverse;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -37,6 +38,70 @@ pub enum Verdict {
     Expired,
     /// Still tried (`queue.warn_after`).
     Delayed,
+    /// In its Maildir.
+    Delivered,
+    /// Taken over by a host that sends no notices.
+    Relayed,
+}
+
+/// Verdicts that share a heading in the plain words, an action (RFC 3464 §2.3.3) and a class.
+struct Chapter {
+    subject: &'static str,
+    heading: &'static str,
+    action: &'static str,
+    class: Class,
+}
+
+const FAILED: Chapter = Chapter {
+    subject: "Undelivered mail",
+    heading: "Your message could not be delivered to:\n",
+    action: "failed",
+    class: Class::Permanent,
+};
+const DELAYED: Chapter = Chapter {
+    subject: "Delayed mail",
+    heading: "Your message is still on its way. There is no need to send it again.\nIt has not yet reached:\n",
+    action: "delayed",
+    class: Class::Transient,
+};
+const DELIVERED: Chapter = Chapter {
+    subject: "Delivered mail",
+    heading: "Your message was delivered to:\n",
+    action: "delivered",
+    class: Class::Success,
+};
+const RELAYED: Chapter = Chapter {
+    subject: "Relayed mail",
+    heading: "Your message was passed on to a host that will not say what becomes of it, for:\n",
+    action: "relayed",
+    class: Class::Success,
+};
+
+/// What the administrator reads above the sender who could not be told.
+const DOUBLE_HEADING: &str =
+    "A sender could not be told that mail was not delivered. The attached notice did not reach:\n";
+
+impl Verdict {
+    /// Whether the sender wants to hear this of a recipient. Without NOTIFY it hears of failures and delays
+    /// (RFC 3461 §4.1).
+    #[must_use]
+    pub fn is_wanted(self, recipient: &Recipient) -> bool {
+        let notify = recipient.notify;
+        match self {
+            Self::Refused | Self::Expired => notify.is_none_or(|notify| notify.failure),
+            Self::Delayed => notify.is_none_or(|notify| notify.delay),
+            Self::Delivered | Self::Relayed => notify.is_some_and(|notify| notify.success),
+        }
+    }
+
+    const fn chapter(self) -> &'static Chapter {
+        match self {
+            Self::Refused | Self::Expired => &FAILED,
+            Self::Delayed => &DELAYED,
+            Self::Delivered => &DELIVERED,
+            Self::Relayed => &RELAYED,
+        }
+    }
 }
 
 /// One recipient of the report.
@@ -61,6 +126,9 @@ pub struct Report<'a> {
     pub id: QueueId,
     /// The message's envelope.
     pub envelope: &'a Envelope,
+    /// Who is told if the reverse-path is null: the administrator, if the message is a bounce that this host wrote
+    /// itself; of others nobody is.
+    pub admin: Option<&'a Mailbox>,
     /// When it came.
     pub arrival: WallTime,
     /// How long it has been tried: time that has really passed.
@@ -99,48 +167,45 @@ pub struct Notice {
     pub epilogue: String,
 }
 
-/// The notice for a report. `None` if nobody is to be told: the reverse-path is null (RFC 5321 §4.5.5), or NOTIFY rules
-/// it out for each recipient (RFC 3461 §4.1).
+/// The notice for a report. `None` if nobody is to be told: the reverse-path is null (RFC 5321 §4.5.5) and the bounce is
+/// not ours, or NOTIFY rules it out for each recipient (RFC 3461 §4.1).
 #[must_use]
 pub fn compose(report: &Report) -> Option<Notice> {
-    let to = report.envelope.reverse_path.mailbox()?;
-    let told: Vec<&Reported> = report.recipients.iter().filter(|r| is_wanted(r)).collect();
+    let to = report.envelope.reverse_path.mailbox().or(report.admin)?;
+    let recipients = report.recipients.iter();
+    let mut told: Vec<&Reported> = recipients.filter(|r| r.verdict.is_wanted(r.recipient)).collect();
+    // Bad news first; within a chapter the order stays.
+    told.sort_by_key(|r| (Reverse(r.verdict.chapter().class), r.verdict.chapter().action));
     let first = told.first()?;
     let returned = returned(report, &told);
     let words = plain_words(report, &told, returned);
     let boundary = format!("=_{}_{:016x}", report.id, report.random);
-    let body = if words.is_ascii() { report.content } else { Body::EightBitMime };
+    let fields = delivery_status(report, &told);
+    let body = if words.is_ascii() && fields.is_ascii() { report.content } else { Body::EightBitMime };
 
-    let mut prologue = header_section(report, to, &subject(&first.recipient.mailbox, &told), &boundary, body);
-    let words_type =
-        if words.is_ascii() { ("us-ascii", Body::SevenBit) } else { ("utf-8", Body::EightBitMime) };
-    let returned_type = match returned {
-        Returned::Full => "message/rfc822",
-        Returned::Headers => "text/rfc822-headers",
+    let mut prologue = header_section(report, to, &subject(first, told.len()), &boundary, body);
+    let words_type = if words.is_ascii() { "us-ascii" } else { "utf-8" };
+    let returned_type = match (returned, report.envelope.smtputf8) {
+        (Returned::Full, false) => "message/rfc822",
+        (Returned::Full, true) => "message/global",
+        (Returned::Headers, false) => "text/rfc822-headers",
+        (Returned::Headers, true) => "message/global-headers",
     };
     // Writing to a String can't fail; so everywhere below.
     let _ = write!(
         prologue,
-        "\n--{boundary}\nContent-Type: text/plain; charset={}\n{}\n{words}\
-         \n--{boundary}\nContent-Type: message/delivery-status\n\n{}\
+        "\n--{boundary}\nContent-Type: text/plain; charset={words_type}\n{}\n{words}\
+         \n--{boundary}\nContent-Type: message/{}\n{}\n{fields}\
          \n--{boundary}\nContent-Type: {returned_type}\n{}\n",
-        words_type.0,
-        transfer_encoding(words_type.1),
-        delivery_status(report, &told),
+        transfer_encoding(body_of(&words)),
+        report_type(report),
+        transfer_encoding(body_of(&fields)),
         transfer_encoding(report.content),
     );
     let mut envelope = Envelope::new(ReversePath::Null);
     envelope.recipients.push(Recipient::new(to.clone()));
     (envelope.body, envelope.smtputf8) = (body, !to.is_ascii());
     Some(Notice { envelope, prologue, returned, epilogue: format!("\n--{boundary}--\n") })
-}
-
-/// Without NOTIFY a sender hears of failures and delays (RFC 3461 §4.1).
-fn is_wanted(reported: &Reported) -> bool {
-    reported.recipient.notify.is_none_or(|notify| match reported.verdict {
-        Verdict::Refused | Verdict::Expired => notify.failure,
-        Verdict::Delayed => notify.delay,
-    })
 }
 
 /// RET applies to failures; what is only late stays with its header section (RFC 3461 §4.3).
@@ -154,17 +219,27 @@ fn returned(report: &Report, told: &[&Reported]) -> Returned {
 }
 
 fn has_failed(told: &[&Reported]) -> bool {
-    told.iter().any(|r| r.verdict != Verdict::Delayed)
+    told.iter().any(|r| r.verdict.chapter().class == Class::Permanent)
 }
 
-fn subject(first: &Mailbox, told: &[&Reported]) -> String {
-    let what = if has_failed(told) { "Undelivered mail" } else { "Delayed mail" };
-    match (first.is_ascii(), told.len()) {
+/// `first` has the worst news of all that are told.
+fn subject(first: &Reported, told: usize) -> String {
+    let (what, mailbox) = (first.verdict.chapter().subject, &first.recipient.mailbox);
+    match (mailbox.is_ascii(), told) {
         // A header section is ASCII where it can be: the sender may have no SMTPUTF8.
         (false, _) => what.to_owned(),
-        (true, 1) => format!("{what}: {first}"),
-        (true, count) => format!("{what}: {first} and {} more", count - 1),
+        (true, 1) => format!("{what}: {mailbox}"),
+        (true, count) => format!("{what}: {mailbox} and {} more", count - 1),
     }
+}
+
+/// The subtype of the second part, which the first field names, too (RFC 6522 §3, RFC 6533 §4).
+fn report_type(report: &Report) -> &'static str {
+    if report.envelope.smtputf8 { "global-delivery-status" } else { "delivery-status" }
+}
+
+fn body_of(part: &str) -> Body {
+    if part.is_ascii() { Body::SevenBit } else { Body::EightBitMime }
 }
 
 fn header_section(report: &Report, to: &Mailbox, subject: &str, boundary: &str, body: Body) -> String {
@@ -172,8 +247,9 @@ fn header_section(report: &Report, to: &Mailbox, subject: &str, boundary: &str, 
     format!(
         "From: Mail Delivery System <MAILER-DAEMON@{hostname}>\nTo: <{to}>\nSubject: {subject}\nDate: {}\n\
          Message-ID: <{id}.{random:016x}@{hostname}>\nAuto-Submitted: auto-replied\nMIME-Version: 1.0\n\
-         Content-Type: multipart/report; report-type=delivery-status;\n\tboundary=\"{boundary}\"\n{}",
+         Content-Type: multipart/report; report-type={};\n\tboundary=\"{boundary}\"\n{}",
         now.to_rfc5322(),
+        report_type(report),
         transfer_encoding(body),
     )
 }
@@ -188,12 +264,17 @@ fn transfer_encoding(body: Body) -> &'static str {
 /// The first part: for the person who wrote the message, or whose device did.
 fn plain_words(report: &Report, told: &[&Reported], returned: Returned) -> String {
     let mut words = format!("This is the mail system of {}.\n\n", report.hostname);
-    words.push_str(if has_failed(told) {
-        "Your message could not be delivered to:\n"
-    } else {
-        "Your message is still on its way. There is no need to send it again.\nIt has not yet reached:\n"
-    });
+    let mut last = "";
     for reported in told {
+        let heading = match report.envelope.reverse_path {
+            ReversePath::Null => DOUBLE_HEADING,
+            ReversePath::Mailbox(_) => reported.verdict.chapter().heading,
+        };
+        if heading != last {
+            words.push_str(if last.is_empty() { "" } else { "\n" });
+            words.push_str(heading);
+            last = heading;
+        }
         let _ = write!(words, "\n<{}>\n", reported.recipient.mailbox);
         push_folded(&mut words, "   ", "    ", &sentence(reported, report.age));
         push_folded(&mut words, "   ", "    ", reported.diagnostic.line());
@@ -227,6 +308,8 @@ fn sentence(reported: &Reported, age: Duration) -> String {
         (Verdict::Refused, None) => "It can't be delivered:".to_owned(),
         (Verdict::Expired, _) => format!("It was tried for {} and then given up. {last}", in_words(age)),
         (Verdict::Delayed, _) => format!("It has been tried for {} so far. {last}", in_words(age)),
+        (Verdict::Delivered, _) => "What was done:".to_owned(),
+        (Verdict::Relayed, _) => format!("The answer of {host}, to {text}, was:"),
     }
 }
 
@@ -255,26 +338,28 @@ fn delivery_status(report: &Report, told: &[&Reported]) -> String {
     );
     for reported in told {
         fields.push('\n');
-        push_recipient(&mut fields, reported);
+        push_recipient(&mut fields, reported, report.envelope.smtputf8);
     }
     fields
 }
 
-fn push_recipient(fields: &mut String, reported: &Reported) {
+fn push_recipient(fields: &mut String, reported: &Reported, is_global: bool) {
     let Recipient { mailbox, orcpt, .. } = reported.recipient;
     let Diagnostic { status, remote, reply, text } = reported.diagnostic;
-    let (action, class) = match reported.verdict {
-        Verdict::Refused | Verdict::Expired => ("failed", Class::Permanent),
-        Verdict::Delayed => ("delayed", Class::Transient),
-    };
-    if let Some(orcpt) = orcpt {
-        push_folded(fields, "Original-Recipient:", " ", &decode_xtext(orcpt));
+    let Chapter { action, class, .. } = reported.verdict.chapter();
+    match orcpt.as_deref().map(|orcpt| (orcpt, orcpt.split_once(';'))) {
+        // The address type of RFC 6533 §3 is not xtext.
+        Some((_, Some((kind, address)))) if kind.eq_ignore_ascii_case("utf-8") => {
+            let _ = writeln!(fields, "Original-Recipient: utf-8;{}", unicode_text(address, "", is_global));
+        }
+        Some((orcpt, _)) => push_folded(fields, "Original-Recipient:", " ", &decode_xtext(orcpt)),
+        None => {}
     }
     let _ = write!(
         fields,
         "Final-Recipient: {}\nAction: {action}\nStatus: {}\n",
-        typed_address(mailbox),
-        status.with_class(class),
+        typed_address(mailbox, is_global),
+        status.with_class(*class),
     );
     if let Some(remote) = remote {
         push_folded(fields, "Remote-MTA: dns;", " ", remote);
@@ -288,21 +373,31 @@ fn push_recipient(fields: &mut String, reported: &Reported) {
     }
 }
 
-/// `rfc822; …`, or the ASCII form of RFC 6533 §3 for a mailbox that is not ASCII.
-fn typed_address(mailbox: &Mailbox) -> String {
+/// `rfc822; …`, or for a mailbox that is not ASCII the address type of RFC 6533 §3.
+fn typed_address(mailbox: &Mailbox, is_global: bool) -> String {
     let address = mailbox.to_string();
     if address.is_ascii() {
         return format!("rfc822; {address}");
     }
-    let mut typed = String::from("utf-8; ");
+    format!("utf-8; {}", unicode_text(&address, "\\+=", is_global))
+}
+
+/// An address as utf-8-addr-unitext in a part that may hold UTF-8, else as utf-8-addr-xtext (RFC 6533 §3). What is in
+/// `special` is written by its number, too.
+fn unicode_text(address: &str, special: &str, is_global: bool) -> String {
+    let mut text = String::new();
     for c in address.chars() {
-        if c.is_ascii_graphic() && !matches!(c, '\\' | '+' | '=') {
-            typed.push(c);
+        if text.len() >= TEXT_MAX_CHARS {
+            break;
+        }
+        let stays = if c.is_ascii() { c.is_ascii_graphic() } else { is_global && !c.is_control() };
+        if stays && !special.contains(c) {
+            text.push(c);
         } else {
-            let _ = write!(typed, "\\x{{{:X}}}", u32::from(c));
+            let _ = write!(text, "\\x{{{:X}}}", u32::from(c));
         }
     }
-    typed
+    text
 }
 
 /// Undoes xtext (RFC 3461 §4); what is not xtext stays as it is.

@@ -13,7 +13,7 @@
 //! | MAIL | go on | all deferred | all failed | route | all deferred |
 //! | RCPT | accepted | deferred | failed; 552: deferred | route | undecided ones deferred |
 //! | DATA | deferred (3yz: go on) | accepted ones deferred | accepted ones failed | route | undecided ones deferred |
-//! | final dot | accepted ones delivered | deferred | failed | route, and deferred | deferred: may have arrived |
+//! | final dot, BDAT | accepted ones delivered | deferred | failed | route, and deferred | deferred: may have arrived |
 //!
 //! "Route" leaves the recipients that have no outcome yet as they are. What is undecided when a transaction breaks off
 //! is deferred even though the network may be to blame: a message that makes a filter cut the connection each time
@@ -67,9 +67,12 @@ pub enum Step {
     StartTls,
     /// Write the message through [`crate::smtp::data::DotEncoder`] with its end, then call [`Session::content_sent`].
     SendContent,
+    /// Write the message through [`crate::smtp::data::encode_chunk`], exactly [`Transaction::size_octets`] of it, then
+    /// call [`Session::content_sent`].
+    SendChunk,
     /// What became of each recipient, in the order given. `None`: nothing was learnt about it. If the session is ready
     /// again, the peer had enough recipients in one transaction: begin another one for those. That comes to an end, as
-    /// at least one recipient has an outcome each time. Otherwise [`End`] says what to do.
+    /// at least one recipient has an outcome each time, but for one time when the peer did not know the BDAT it offers. Otherwise [`End`] says what to do.
     Finished(Vec<Option<Outcome>>),
     /// Call [`Session::begin`] or [`Session::quit`].
     Ready,
@@ -141,8 +144,12 @@ pub struct Session {
     name: ClientName,
     conduct: Conduct,
     security: Security,
+    /// TLS, or what came of it before the first answer within it, has ended the session.
+    has_tls_failed: bool,
     /// Mechanisms by which the peer did not let us in.
     refused: Vec<Mechanism>,
+    /// What it said to that.
+    refusal: Option<Diagnostic>,
     offer: PeerOffer,
     phase: Phase,
     /// Commands that [`Step::Send`] has not handed out yet.
@@ -166,7 +173,9 @@ impl Session {
             name,
             security: conduct.security,
             conduct,
+            has_tls_failed: false,
             refused: Vec::new(),
+            refusal: None,
             offer: PeerOffer::default(),
             phase: Phase::Greeting,
             unsent: Vec::new(),
@@ -189,6 +198,7 @@ impl Session {
         match (&self.phase, self.waiting()) {
             (_, Some(waiting)) => Step::Read { waiting, reply: self.replies },
             (Phase::Handshaking, None) => Step::StartTls,
+            (Phase::InTransaction(running), None) if running.is_chunked() => Step::SendChunk,
             (Phase::InTransaction(_), None) => Step::SendContent,
             (Phase::Ended(end), None) => Step::Close(end.clone()),
             _ => Step::Ready,
@@ -217,6 +227,12 @@ impl Session {
             self.unsent = running.next_commands();
             self.phase = Phase::InTransaction(running);
         }
+    }
+
+    /// Whether the peer offers DSN, so that it owes the sender what it takes over with a message (RFC 3461 §5.2.1).
+    #[must_use]
+    pub fn passes_dsn(&self) -> bool {
+        self.offer.dsn
     }
 
     /// The message has been written with its final dot.
@@ -268,9 +284,15 @@ impl Session {
             Lost::TimedOut => format!("timed out {doing} from {remote}"),
             Lost::Broken(error) => format!("connection to {remote} broke while {doing}: {error}"),
         };
-        if self.waiting() == Some(Waiting::FinalDot) {
+        if matches!(self.waiting(), Some(Waiting::FinalDot | Waiting::LastChunk)) {
             text.push_str("; the message may have arrived");
         }
+        self.has_tls_failed = match self.phase {
+            Phase::StartTls => true,
+            // In TLS 1.3 a peer that does not like the handshake says so when it is over.
+            Phase::Ehlo => self.security != self.conduct.security,
+            _ => false,
+        };
         let fault = if *how == Lost::TimedOut { Fault::Unsound } else { Fault::Dropped };
         self.fall(fault, self.own_words(EnhancedStatus::BAD_CONNECTION, text));
     }
@@ -341,6 +363,11 @@ impl Session {
                     self.served = self.served.saturating_add(1);
                 }
             }
+            Next::NoChunks => {
+                // Whoever offers what it does not know gets it the other way; all its recipients are tried again.
+                self.offer.chunking = false;
+                self.go_on(Next::Done { undecided: None, is_open: true });
+            }
             Next::Refused(diagnostic) => self.fall(Fault::Refused, diagnostic),
             Next::Unsound(diagnostic) => self.fall(Fault::Unsound, diagnostic),
         }
@@ -374,7 +401,8 @@ impl Session {
                 End::Reconnect(diagnostic)
             }
             Phase::InTransaction(running) => {
-                let is_blameless = fault == Fault::Refused && running.waiting() != Some(Waiting::FinalDot);
+                let is_at_end = matches!(running.waiting(), Some(Waiting::FinalDot | Waiting::LastChunk));
+                let is_blameless = fault == Fault::Refused && !is_at_end;
                 let undecided = (!is_blameless).then(|| Outcome::Deferred(diagnostic.clone()));
                 self.finished = Some(running.finish(undecided.as_ref()));
                 if fault == Fault::Dropped { End::Dropped(diagnostic) } else { End::Route(diagnostic) }
@@ -384,8 +412,9 @@ impl Session {
             | Phase::Helo
             | Phase::StartTls
             | Phase::Handshaking
-            | Phase::Auth(..)
             | Phase::Ready { .. } => End::Route(diagnostic),
+            // Who ends the session after a wrong password has said before what is wrong.
+            Phase::Auth(..) => End::Route(self.refusal.take().unwrap_or(diagnostic)),
         };
         self.phase = Phase::Ended(end);
     }

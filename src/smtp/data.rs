@@ -189,6 +189,15 @@ impl Default for DotEncoder {
     }
 }
 
+/// Turns canonical form into the octets of a chunk (RFC 3030): one more for each line end, and no end of its own.
+pub fn encode_chunk(content: &[u8], out: &mut Vec<u8>) {
+    for line in content.split_inclusive(|&b| b == b'\n') {
+        let text = line.strip_suffix(b"\n");
+        out.extend_from_slice(text.unwrap_or(line));
+        out.extend_from_slice(if text.is_some() { b"\r\n" } else { b"" });
+    }
+}
+
 impl DotEncoder {
     /// Encodes the next piece and appends it to `out`.
     pub fn encode(&mut self, content: &[u8], out: &mut Vec<u8>) {
@@ -229,6 +238,20 @@ mod tests {
             }
         }
         (out, decoder.is_malformed(), None)
+    }
+
+    proptest! {
+        #[test]
+        fn a_chunk_has_an_octet_more_for_each_line_and_comes_back(
+            content in "[a.\n]{0,40}", piece in 1_usize..9, other in 1_usize..9
+        ) {
+            let (mut wire, mut back, mut decoder) = (Vec::new(), Vec::new(), ChunkDecoder::default());
+            content.as_bytes().chunks(piece).for_each(|piece| encode_chunk(piece, &mut wire));
+            prop_assert_eq!(wire.len(), content.len() + content.matches('\n').count());
+            wire.chunks(other).for_each(|piece| decoder.decode(piece, &mut back));
+            prop_assert!(!decoder.is_malformed(true));
+            prop_assert_eq!(back, content.as_bytes());
+        }
     }
 
     #[test]

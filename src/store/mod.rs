@@ -11,6 +11,8 @@ mod error;
 pub mod maildir;
 pub mod queue;
 pub mod self_signed;
+mod small_file;
+pub mod sts;
 mod text;
 
 pub use error::{ErrorKind, StoreError};

@@ -3,27 +3,16 @@
 //!
 //! Never judges what is in it. A file that is missing, or for another host, is no error: a new one is made.
 
-use super::StoreError;
-use super::durable::{Access, StagedFile, make_below, open_directory};
-use rustix::fs::Mode;
-use std::ffi::OsStr;
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use super::{StoreError, small_file};
+use std::path::Path;
 
-/// More than the file can have.
-const FILE_MAX_OCTETS: u64 = 64 * 1024;
-
-fn path(state: &Path) -> PathBuf {
-    state.join("tls/self-signed.pem")
-}
+const DIRECTORY: &str = "tls";
+const NAME: &str = "self-signed.pem";
 
 /// Reads what was saved below `state` for `hostname`; `None` if there is nothing.
 #[must_use]
 pub fn load(state: &Path, hostname: &str) -> Option<Vec<u8>> {
-    let mut text = Vec::new();
-    File::open(path(state)).ok()?.take(FILE_MAX_OCTETS).read_to_end(&mut text).ok()?;
+    let text = small_file::load(&state.join(DIRECTORY).join(NAME))?;
     text.starts_with(first_line(hostname).as_bytes()).then_some(text)
 }
 
@@ -32,18 +21,7 @@ pub fn load(state: &Path, hostname: &str) -> Option<Vec<u8>> {
 /// # Errors
 /// When it could not be written; what was saved before is then still there.
 pub fn save(state: &Path, hostname: &str, pem: &[u8]) -> Result<(), StoreError> {
-    let path = path(state);
-    let stage = || {
-        let tmp = Arc::new(open_directory(&state.join("tmp"), Access::Search)?);
-        let mut file = StagedFile::create(&tmp, format!("tls.{}", std::process::id()), None)?;
-        file.lock()?;
-        file.write(first_line(hostname).as_bytes())?;
-        file.write(pem)?;
-        let state = open_directory(state, Access::Read)?;
-        Ok((file, Arc::new(make_below(state, OsStr::new("tls"), Mode::RWXU, None)?)))
-    };
-    let (file, directory) = stage().map_err(|error: std::io::Error| StoreError::io(&path, error))?;
-    file.sync(directory, path)?.replace().map(drop)
+    small_file::save(state, DIRECTORY, NAME, &[first_line(hostname).as_bytes(), pem].concat())
 }
 
 fn first_line(hostname: &str) -> String {

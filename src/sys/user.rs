@@ -4,11 +4,15 @@ use super::rights;
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 /// Largest passwd entry that is read, in octets; with directory services they can be long.
 const ENTRY_MAX_OCTETS: usize = 64 * 1024;
+
+/// More groups than these of a peer are not looked at: they count as none.
+const GROUPS_MAX: usize = 1024;
 
 /// An entry of the user database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,6 +137,29 @@ pub fn become_user(account: &Account) -> io::Result<()> {
     Ok(())
 }
 
+/// The groups of the process at the other end of a Unix socket when it connected, its first one left out. A kernel before
+/// 4.13 tells none.
+#[must_use]
+#[allow(unsafe_code)]
+pub fn peer_groups(socket: BorrowedFd<'_>) -> Vec<u32> {
+    let mut groups = vec![0 as libc::gid_t; GROUPS_MAX];
+    let mut octets = std::mem::size_of_val(groups.as_slice()) as libc::socklen_t;
+    // SAFETY: the descriptor is open as long as it is borrowed; the pointers are to live values, and `octets` is the
+    // length of the buffer before the call and what has been filled in after it. rustix has no call for it.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERGROUPS,
+            groups.as_mut_ptr().cast(),
+            &raw mut octets,
+        )
+    };
+    let found = if result == 0 { octets as usize / size_of::<libc::gid_t>() } else { 0 };
+    groups.truncate(found);
+    groups
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,5 +174,14 @@ mod tests {
         assert_eq!(find("no-such-user-here").unwrap(), None);
         assert_eq!(find("ro\0ot").unwrap(), None);
         assert_eq!(find(&"x".repeat(100_000)).unwrap_or(None), None);
+    }
+
+    #[test]
+    fn a_peer_has_the_groups_of_its_process() {
+        use std::os::fd::AsFd;
+        let (here, _there) = std::os::unix::net::UnixStream::pair().unwrap();
+        let own: Vec<u32> =
+            rustix::process::getgroups().unwrap().into_iter().map(rustix::process::Gid::as_raw).collect();
+        assert_eq!(peer_groups(here.as_fd()), own);
     }
 }

@@ -25,7 +25,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-const CONFIG: &str = "limits.message_size = \"64KiB\"\nlimits.free_space = 0\n";
+const CONFIG: &str =
+    "user = \"root\"\nhostname = \"box.test\"\nlimits.message_size = \"64KiB\"\nlimits.free_space = 0\n";
 
 /// By a process of its own: a child of another test, just forked, would hold the copy open for writing, and then it can't
 /// be run.
@@ -44,7 +45,11 @@ impl Place {
         let dir = std::env::temp_dir().join(format!("pillarbox-sendmail-{}-{number}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(dir.join("state")).unwrap();
-        fs::write(dir.join("c.toml"), format!("state = \"{}/state\"\n{CONFIG}", dir.display())).unwrap();
+        fs::write(
+            dir.join("c.toml"),
+            format!("state = \"{0}/state\"\ncontrol = \"{0}/c.sock\"\n{CONFIG}", dir.display()),
+        )
+        .unwrap();
         copy_program(Path::new(env!("CARGO_BIN_EXE_pillarbox")), &dir.join("pillarbox"));
         for name in ["sendmail", "send-mail", "mailq", "newaliases"] {
             std::os::unix::fs::symlink("pillarbox", dir.join(name)).unwrap();

@@ -1,17 +1,25 @@
 use super::harness::SOON;
+use super::submission::Post;
+use openssl::ssl::{SslConnector, SslMethod, SslStream};
+use pillarbox::mail::base64;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, TcpStream, ToSocketAddrs};
 
-/// A connection to a server on 127.0.0.1.
+/// A connection to a server on 127.0.0.1, in clear unless it says otherwise.
 #[derive(Debug)]
-pub struct Client {
-    reader: BufReader<TcpStream>,
+pub struct Client<S: Read + Write = TcpStream> {
+    reader: BufReader<S>,
 }
 
 impl Client {
     /// Connects and says nothing; the greeting has not been read.
     pub fn connect(port: u16) -> io::Result<Self> {
-        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        Self::connect_to((Ipv4Addr::LOCALHOST, port))
+    }
+
+    /// The same to any address.
+    pub fn connect_to(address: impl ToSocketAddrs) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(SOON))?;
         stream.set_write_timeout(Some(SOON))?;
@@ -20,19 +28,68 @@ impl Client {
 
     /// Connects, reads the greeting, and says EHLO.
     pub fn hello(port: u16) -> io::Result<Self> {
-        let mut client = Self::connect(port)?;
-        client.expect("220")?;
-        client.write(b"EHLO client.test\r\n")?;
-        client.expect("250")?;
-        Ok(client)
+        Self::connect(port)?.greeted()
     }
 
     pub fn stream(&self) -> &TcpStream {
         self.reader.get_ref()
     }
 
+    pub fn close_sending_side(&self) {
+        // The server may have closed before.
+        let _ = self.stream().shutdown(Shutdown::Write);
+    }
+
+    /// Says STARTTLS and shakes hands.
+    pub fn start_tls(mut self, post: &Post) -> Client<SslStream<TcpStream>> {
+        self.write(b"STARTTLS\r\n").unwrap();
+        self.expect("220").unwrap();
+        self.shake_hands(post)
+    }
+
+    /// Shakes hands, whatever was said before.
+    pub fn shake_hands(self, post: &Post) -> Client<SslStream<TcpStream>> {
+        let stream = tls(post).connect("localhost", self.reader.into_inner()).unwrap();
+        Client { reader: BufReader::new(stream) }
+    }
+}
+
+impl Client<SslStream<TcpStream>> {
+    /// Connects to `submissions`, and says EHLO.
+    pub fn within_tls(post: &Post) -> Self {
+        Client::connect(post.submissions).unwrap().shake_hands(post).greeted().unwrap()
+    }
+}
+
+/// What a client within TLS needs to trust the server of a test.
+pub fn tls(post: &Post) -> SslConnector {
+    let mut connector = SslConnector::builder(SslMethod::tls_client()).unwrap();
+    connector.set_ca_file(&post.certificate).unwrap();
+    connector.build()
+}
+
+impl<S: Read + Write> Client<S> {
+    /// Over a stream of a test's own; nothing has been said.
+    pub fn over(stream: S) -> Self {
+        Self { reader: BufReader::new(stream) }
+    }
+
+    /// Reads the greeting and says EHLO.
+    pub fn greeted(mut self) -> io::Result<Self> {
+        self.expect("220")?;
+        self.write(b"EHLO client.test\r\n")?;
+        self.expect("250")?;
+        Ok(self)
+    }
+
+    /// Says AUTH PLAIN; gives the reply, or an error with it.
+    pub fn log_in(&mut self, (name, password): (&str, &str)) -> io::Result<String> {
+        self.write(format!("AUTH PLAIN {}\r\n", plain(name, password)).as_bytes())?;
+        self.expect("235 2.7.0")
+    }
+
     pub fn write(&mut self, octets: &[u8]) -> io::Result<()> {
-        self.stream().write_all(octets)
+        self.reader.get_mut().write_all(octets)
     }
 
     /// A whole reply, its lines with LF between them.
@@ -84,11 +141,11 @@ impl Client {
         let _ = self.reader.read_to_end(&mut rest);
         String::from_utf8_lossy(&rest).into_owned()
     }
+}
 
-    pub fn close_sending_side(&self) {
-        // The server may have closed before.
-        let _ = self.stream().shutdown(Shutdown::Write);
-    }
+/// The response of PLAIN.
+pub fn plain(name: &str, password: &str) -> String {
+    base64::encode(format!("\0{name}\0{password}").as_bytes())
 }
 
 /// One message in a connection of its own, which must be accepted.

@@ -13,8 +13,9 @@ use pillarbox::engine::site::{Site, SystemAccounts};
 use pillarbox::mail::address::{Domain, ForwardPath, Mailbox, ReversePath};
 use pillarbox::mail::mx::MxAnswer;
 use pillarbox::mail::next_hop::NextHop;
-use pillarbox::net::resolver::{DnsError, Resolve};
-use pillarbox::net::transport::{Deadline, TcpConnect, Transport, WireError};
+use pillarbox::net::connect::TcpConnect;
+use pillarbox::net::resolver::{DnsError, RecordSet, Resolve, Rtype};
+use pillarbox::net::transport::{Deadline, Transport, WireError};
 use pillarbox::smtp::extension::MailParameters;
 use pillarbox::store::drop::DropDirectory;
 use pillarbox::store::maildir::Maildirs;
@@ -189,6 +190,10 @@ impl Resolve for Mine {
     fn addresses(&self, _: &str) -> Result<Vec<IpAddr>, DnsError> {
         Ok(vec![Ipv4Addr::LOCALHOST.into()])
     }
+
+    fn records(&self, _: &str, _: Rtype) -> Result<RecordSet, DnsError> {
+        Ok(RecordSet::default())
+    }
 }
 
 #[test]
@@ -208,7 +213,7 @@ fn a_panic_in_a_worker_delays_its_message_and_nothing_else() {
         &outbox,
         Arc::clone(&intake),
         Box::new(Mine::default()),
-        Box::new(TcpConnect),
+        Box::new(TcpConnect::default()),
         Duration::ZERO,
     );
     let forwarder = Arc::new(forwarder);

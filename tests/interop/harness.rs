@@ -370,7 +370,7 @@ fn is_open(port: u16) -> bool {
 }
 
 /// A port below those that the system gives to clients, free for TCP and UDP.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
         let step = NEXT.fetch_add(1, Ordering::Relaxed);

@@ -1,5 +1,6 @@
 //! The real binary on real sockets and a real disk, beside the programs that others use: Postfix's smtp-source and
-//! smtp-sink, swaks, curl, msmtp, Python, mutt, Dovecot, dnsmasq, strace, libfaketime.
+//! smtp-sink, swaks, curl, msmtp, s-nail, git send-email, Python, mutt, Dovecot, dnsmasq, unbound, sslscan, strace,
+//! libfaketime.
 //!
 //! Every test has its own directory and its own ports on 127.0.0.1, so any number of them run side by side. A program that
 //! is missing fails its test and names the Debian package. What is counted or measured runs on the release binary (see
@@ -28,17 +29,29 @@ mod intake;
 mod limits;
 /// Memory of an idle daemon and of its connections, and the size of the binary.
 mod memory;
+/// Delays and successes, as Python reads what is told of them.
+mod notices;
 /// What becomes of mail that can't be delivered now, or never.
 mod outcomes;
+/// `pillarbox queue` and `link`: with a daemon, without, as whom, and while mail is delivered.
+mod queue;
 /// Through the queue and by MX to smtp-sink.
 mod relay;
 /// Rights that the daemon has left when it is ready.
 mod rights;
+/// What no honest client does where others log in: plain text, silence and floods around TLS and AUTH.
+mod secured;
 /// sendmail beside the daemon: whoever calls it, and whatever is killed.
 mod sendmail;
 /// Sockets from a service manager, and what it is told.
 mod service;
 /// SIGTERM, SIGHUP, SIGUSR1, and the exit codes.
 mod signals;
+/// Through smarthosts and MX hosts that want TLS and a login: Postfix, Dovecot.
+mod smarthost;
+/// The clients that people use, through TLS and AUTH; LMTP; the users file.
+mod submission;
 /// System calls, syncs and their order, seen by strace.
 mod syscalls;
+/// MTA-STS with an HTTPS server, DANE with unbound and a signed zone.
+mod tls_policy;

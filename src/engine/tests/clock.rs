@@ -9,7 +9,7 @@ const YEAR: i64 = 31_536_000;
 
 /// A message whose peer defers it, and the number of tries so far.
 fn deferred(at: Stage, says: Say) -> (World, Arc<Host>) {
-    let world = World::new("");
+    let world = World::new("queue.warn_after = 0");
     let host = Host::new(move |stage, _| if stage == at { says.clone() } else { Say::Yes });
     world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
     world.accept("alice@box.example", &["joe@far.example"]);

@@ -21,7 +21,7 @@ fn stubborn(world: &World, at: Stage, text: &'static str) -> (Arc<Host>, Arc<Mut
 
 #[test]
 fn five_days_of_retries_end_with_a_notice() {
-    let world = World::new("");
+    let world = World::new("queue.warn_after = 0");
     let (host, times) = stubborn(&world, Stage::Rcpt, "450 4.2.1 mailbox busy");
     world.net.domain("far.example", "192.0.2.1", Peer::Host(host));
     let start = world.clock.boot_time();
@@ -64,7 +64,7 @@ fn five_days_of_retries_end_with_a_notice() {
 
 #[test]
 fn a_dead_route_expires_its_mail_with_the_routes_reason() {
-    let world = World::new("");
+    let world = World::new("queue.warn_after = 0");
     world.net.domain("dead.example", "192.0.2.1", Peer::TimesOut);
     world.accept("alice@box.example", &["joe@dead.example"]);
     world.live(4 * DAY);
@@ -215,7 +215,7 @@ fn two_boxes_pass_a_message_on() {
 
 #[test]
 fn a_schedule_holds_mail_until_it_fires_and_a_flush_overrides_it() {
-    let world = World::new("queue.schedule = \"0 * * * *\"");
+    let world = World::new("queue.schedule = \"0 * * * *\"\nqueue.warn_after = 0");
     let host = Host::friendly();
     world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
     world.accept("alice@box.example", &["joe@far.example"]);

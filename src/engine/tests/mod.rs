@@ -8,6 +8,7 @@
 //! | `life` | whole lives of messages: retries, expiry, notices, schedule |
 //! | `routes` | next hops: order, failures, pauses, reuse of connections, reload |
 //! | `answers` | a table: what a peer does at which step, and what becomes of queue and sender |
+//! | `notices` | who is told what: delays, successes, bounces that do not arrive |
 //! | `restart` | crashes at each point of a settlement, and what is on the board afterwards |
 //! | `clock` | wall clocks that jump |
 //! | `inbound` | the server's side: local copies, large messages, panics, shutdown |
@@ -15,18 +16,25 @@
 //! | `drops` | the drop directory: bounces, trouble of our own, and what is no message |
 //! | `submitted` | what this host's own clients submit is repaired, in memory and on disk |
 //! | `signed` | DKIM: whose mail is signed, by which key |
+//! | `tls_policy` | MTA-STS and DANE: what is fetched, kept and followed |
+//! | `control` | the control socket |
+//! | `operator` | lists, hold, release, remove, bounce, flush, the link, also while mail is delivered |
 //! | `workers` | several threads at one queue: nothing is sent twice, nothing is forgotten |
 
 mod answers;
 mod clock;
+mod control;
 mod doors;
 mod drops;
 mod inbound;
 mod life;
 mod limits;
+mod notices;
+mod operator;
 mod restart;
 mod routes;
 mod signed;
 mod submitted;
+mod tls_policy;
 mod workers;
 mod world;

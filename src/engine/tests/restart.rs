@@ -35,7 +35,7 @@ fn deferred() -> Event {
 }
 
 fn world() -> (World, Arc<Host>) {
-    let world = World::new("");
+    let world = World::new("queue.warn_after = 0");
     let host = Host::friendly();
     world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
     (world, host)

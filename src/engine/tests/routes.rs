@@ -187,7 +187,9 @@ fn a_smarthost_that_does_not_resolve_is_always_temporary() {
         .into_iter()
         .chain(errors.map(|kind| ("", Some(kind))))
     {
-        let world = World::new(&format!("relay.smarthost = \"smtp://smart.example\"\n{config}"));
+        let world = World::new(&format!(
+            "relay.smarthost = \"smtp://smart.example\"\nqueue.warn_after = 0\n{config}"
+        ));
         match answer {
             Some(Some(kind)) => world.net.address_error("smart.example", dns_error(kind)),
             Some(None) => world.net.address("smart.example", &["2001:db8::1"]),
@@ -318,4 +320,64 @@ fn routes_without_mail_are_forgotten() {
     world.clock.advance(HOUR);
     world.pass();
     assert_eq!(world.forwarder.board.routes(), 0);
+}
+
+/// Each connection would else wait for the dead one first.
+#[test]
+fn a_smarthost_that_does_not_answer_is_asked_last_for_a_while() {
+    let hosts = "relay.smarthost = [\"smtp://192.0.2.1\", \"smtp://192.0.2.2\"]";
+    let world = World::new(hosts);
+    let (first, second) = (Host::friendly(), Host::friendly());
+    world.net.peer("192.0.2.1", Peer::TimesOut);
+    world.net.peer("192.0.2.2", Peer::Host(Arc::clone(&second)));
+    let send = || {
+        world.accept("alice@box.example", &["joe@far.example"]);
+        world.pass();
+        assert_eq!(world.queue(), []);
+        world.net.take_attempts()
+    };
+    assert_eq!(send(), ["192.0.2.1:25", "192.0.2.2:25"]);
+    world.clock.advance(4 * MINUTE);
+    assert_eq!(send(), ["192.0.2.2:25"]);
+    world.net.peer("192.0.2.1", Peer::Host(Arc::clone(&first)));
+    assert_eq!(send(), ["192.0.2.2:25"]);
+    world.clock.advance(MINUTE);
+    assert_eq!(send(), ["192.0.2.1:25"], "it is the first again");
+    // Whoever flushes or writes another configuration has done something about it.
+    world.net.peer("192.0.2.1", Peer::TimesOut);
+    assert_eq!(send().len(), 2);
+    world.reload(hosts);
+    assert_eq!(send().len(), 2);
+    world.forwarder.board.flush(world.forwarder.clock.now().running);
+    assert_eq!(send().len(), 2);
+    // It is the last hope.
+    world.net.peer("192.0.2.2", Peer::Refuses);
+    world.net.peer("192.0.2.1", Peer::Host(Arc::clone(&first)));
+    assert_eq!(send(), ["192.0.2.2:25", "192.0.2.1:25"]);
+}
+
+/// The other addresses of a host have the same users: each more failed login brings its owner closer to being locked out.
+#[test]
+fn a_refused_login_is_not_tried_at_the_hosts_other_addresses() {
+    let directory = std::env::temp_dir().join(format!("pillarbox-refused-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let file = directory.join("password");
+    std::fs::write(&file, "wrong\n").unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let world = World::new(&format!(
+        "relay.smarthost = \"smtp://smart.example:25\"\nrelay.username = \"joe\"\nrelay.password_file = {file:?}"
+    ));
+    let host = Host::friendly();
+    host.extensions.lock().unwrap().push("AUTH PLAIN");
+    host.now_says(|_, _| Say::Yes);
+    world.net.address("smart.example", &["127.0.0.8", "127.0.0.9"]);
+    world.net.peer("127.0.0.8", Peer::Host(Arc::clone(&host)));
+    world.net.peer("127.0.0.9", Peer::Host(Arc::clone(&host)));
+    world.accept("alice@box.example", &["joe@far.example"]);
+    world.pass();
+    // It knows no AUTH: 500 is a refusal, too.
+    assert_eq!(world.net.take_attempts(), ["127.0.0.8:25"]);
+    let commands = host.commands.lock().unwrap().clone();
+    assert_eq!(commands, ["EHLO box.example", "AUTH PLAIN AGpvZQB3cm9uZw==", "QUIT"]);
+    std::fs::remove_dir_all(directory).unwrap();
 }

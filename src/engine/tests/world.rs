@@ -12,8 +12,9 @@ use crate::engine::site::Site;
 use crate::mail::address::Domain;
 use crate::mail::id::QueueId;
 use crate::mail::mx::{Mx, MxAnswer};
-use crate::net::resolver::{DnsError, DnsErrorKind, Resolve};
-use crate::net::transport::{Connect, Deadline, Transport, WireError};
+use crate::net::connect::{Connect, Failures, TcpConnect};
+use crate::net::resolver::{DnsError, DnsErrorKind, Record, RecordSet, Resolve, Rtype};
+use crate::net::transport::{Deadline, Transport, WireError};
 use crate::store::maildir::Maildirs;
 use crate::store::queue::{Queue, Summary};
 use crate::sys::clock::Clock;
@@ -348,6 +349,8 @@ pub enum Peer {
     Host(Arc<Host>),
     /// Another box, with the real server.
     Server(Arc<Server>),
+    /// A real socket.
+    Socket(SocketAddr),
     Refuses,
     TimesOut,
 }
@@ -357,6 +360,8 @@ pub enum Peer {
 pub struct Net {
     mx: Mutex<HashMap<String, Result<MxAnswer, DnsError>>>,
     addresses: Mutex<HashMap<String, Result<Vec<IpAddr>, DnsError>>>,
+    /// What a validating resolver says.
+    records: Mutex<HashMap<(String, Rtype), Result<RecordSet, DnsError>>>,
     peers: Mutex<HashMap<SocketAddr, Peer>>,
     pub attempts: Mutex<Vec<SocketAddr>>,
 }
@@ -379,6 +384,16 @@ impl Net {
 
     pub fn address_error(&self, host: &str, error: DnsError) {
         self.addresses.lock().unwrap().insert(host.to_owned(), Err(error));
+    }
+
+    /// Records that are secure; none, if there are none.
+    pub fn secure(&self, name: &str, rtype: Rtype, data: &[&[u8]]) {
+        let records = data.iter().map(|data| Record::Data(data.to_vec())).collect();
+        self.records(name, rtype, Ok(RecordSet { records, is_secure: true }));
+    }
+
+    pub fn records(&self, name: &str, rtype: Rtype, answer: Result<RecordSet, DnsError>) {
+        self.records.lock().unwrap().insert((name.to_owned(), rtype), answer);
     }
 
     pub fn peer(&self, address: &str, peer: Peer) {
@@ -414,20 +429,40 @@ impl Resolve for Net {
         let known = self.addresses.lock().unwrap().get(host).cloned();
         known.unwrap_or_else(|| Err(dns_error(DnsErrorKind::NoSuchDomain)))
     }
+
+    fn records(&self, name: &str, rtype: Rtype) -> Result<RecordSet, DnsError> {
+        let known = self.records.lock().unwrap().get(&(name.to_owned(), rtype)).cloned();
+        known.unwrap_or_else(|| Ok(RecordSet::default()))
+    }
 }
 
 impl Connect for Net {
-    fn connect(&self, address: SocketAddr, _: Duration) -> Result<Box<dyn Transport>, WireError> {
-        self.attempts.lock().unwrap().push(address);
-        let peer = self.peers.lock().unwrap().get(&address).cloned();
-        match peer {
-            Some(Peer::Host(host)) => Ok(Box::new(HostConnection::open(host))),
-            Some(Peer::Server(server)) => Ok(server.open()),
-            Some(Peer::TimesOut) => Err(WireError::TimedOut),
-            Some(Peer::Refuses) | None => {
-                Err(WireError::Io(io::Error::from(io::ErrorKind::ConnectionRefused)))
-            }
+    /// One after the other.
+    fn connect(
+        &self,
+        addresses: &mut Vec<SocketAddr>,
+        _: &[IpAddr],
+        _: Duration,
+    ) -> Result<(SocketAddr, Box<dyn Transport>), Failures> {
+        let mut failures = Failures::new();
+        while !addresses.is_empty() {
+            let address = addresses.remove(0);
+            self.attempts.lock().unwrap().push(address);
+            let peer = self.peers.lock().unwrap().get(&address).cloned();
+            let error = match peer {
+                Some(Peer::Host(host)) => return Ok((address, Box::new(HostConnection::open(host)))),
+                Some(Peer::Server(server)) => return Ok((address, server.open())),
+                Some(Peer::Socket(real)) => {
+                    let connected =
+                        TcpConnect::default().connect(&mut vec![real], &[], Duration::from_secs(20));
+                    return connected.map(|(_, transport)| (address, transport));
+                }
+                Some(Peer::TimesOut) => WireError::TimedOut,
+                Some(Peer::Refuses) | None => io::Error::from(io::ErrorKind::ConnectionRefused).into(),
+            };
+            failures.push((address, error));
         }
+        Err(failures)
     }
 }
 
@@ -442,11 +477,20 @@ impl Resolve for Shared {
     fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, DnsError> {
         Resolve::addresses(&*self.0, host)
     }
+
+    fn records(&self, name: &str, rtype: Rtype) -> Result<RecordSet, DnsError> {
+        Resolve::records(&*self.0, name, rtype)
+    }
 }
 
 impl Connect for Shared {
-    fn connect(&self, address: SocketAddr, timeout: Duration) -> Result<Box<dyn Transport>, WireError> {
-        Connect::connect(&*self.0, address, timeout)
+    fn connect(
+        &self,
+        addresses: &mut Vec<SocketAddr>,
+        source: &[IpAddr],
+        timeout: Duration,
+    ) -> Result<(SocketAddr, Box<dyn Transport>), Failures> {
+        Connect::connect(&*self.0, addresses, source, timeout)
     }
 }
 

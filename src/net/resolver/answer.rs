@@ -9,7 +9,7 @@ use crate::mail::mx::Mx;
 use domain::base::iana::{Class, OptRcode, Rtype};
 use domain::base::message::RecordSection;
 use domain::base::name::{Name, ParsedName, ToName};
-use domain::base::rdata::ParseRecordData;
+use domain::base::rdata::{ParseRecordData, UnknownRecordData};
 use domain::base::wire::ParseError;
 use domain::base::{Message, Ttl};
 use domain::rdata;
@@ -36,6 +36,8 @@ pub enum Record {
     Address(IpAddr),
     /// Of type MX; the null MX has the exchange ".".
     Mx(Mx),
+    /// Of type TXT (its strings joined, as RFC 8461 §3.1 wants them) or TLSA (as on the wire, RFC 6698 §2.1).
+    Data(Vec<u8>),
 }
 
 /// What an answer says.
@@ -60,6 +62,9 @@ pub struct Answer {
     pub cnames: usize,
     /// How long it may be remembered: the least of all records used; zero: not at all.
     pub ttl: Duration,
+    /// The server says that it has validated all of it (the AD bit, RFC 4035 §3.2.3). Worth as much as the server and the
+    /// way to it.
+    pub is_secure: bool,
 }
 
 /// Why a server was of no help. None of these says anything about the name.
@@ -103,7 +108,7 @@ impl From<ParseError> for Fault {
     }
 }
 
-/// Reads the answer to a question for `name` and `rtype` (A, AAAA or MX). That it *is* the answer to the question
+/// Reads the answer to a question for `name` and `rtype` (A, AAAA, MX, TXT or TLSA). That it *is* the answer to the question
 /// (id, question section) has been checked before.
 ///
 /// # Errors
@@ -118,6 +123,7 @@ pub fn parse_answer(message: &[u8], name: &DnsName, rtype: Rtype) -> Result<Answ
         return Err(Fault::Cut);
     }
     let section = message.answer()?;
+    let is_secure = message.header().ad();
     let mut chain = Chain { owner: name.clone(), ttl: TTL_MAX };
     for cnames in 0..=CNAMES_MAX {
         let records = chain.records(section, rtype)?;
@@ -126,7 +132,7 @@ pub fn parse_answer(message: &[u8], name: &DnsName, rtype: Rtype) -> Result<Answ
             return if code == OptRcode::NXDOMAIN {
                 Err(Fault::Malformed)
             } else {
-                Ok(Answer { found: Found::Records(records), cnames, ttl: chain.ttl })
+                Ok(Answer { found: Found::Records(records), cnames, ttl: chain.ttl, is_secure })
             };
         }
         let Some(target) = chain.alias(section)? else {
@@ -134,7 +140,7 @@ pub fn parse_answer(message: &[u8], name: &DnsName, rtype: Rtype) -> Result<Answ
         };
         chain.owner = target;
     }
-    Ok(Answer { found: Found::Alias(chain.owner), cnames: CNAMES_MAX + 1, ttl: chain.ttl })
+    Ok(Answer { found: Found::Alias(chain.owner), cnames: CNAMES_MAX + 1, ttl: chain.ttl, is_secure })
 }
 
 /// The way from the asked name along its CNAMEs.
@@ -158,6 +164,12 @@ impl Chain {
                 let exchange = mx.exchange().to_canonical_name::<Vec<u8>>().to_string();
                 found.push(Record::Mx(Mx { preference: mx.preference(), exchange }));
             })?,
+            Rtype::TXT | Rtype::TLSA => {
+                for data in self.data(section, rtype)? {
+                    let data = if rtype == Rtype::TXT { joined(&data)? } else { data };
+                    found.push(Record::Data(data));
+                }
+            }
             _ => {}
         }
         found.truncate(RECORDS_MAX);
@@ -186,10 +198,24 @@ impl Chain {
         Ok(())
     }
 
+    /// The data, as on the wire, of each record of a type that the owner has.
+    fn data(&mut self, section: RecordSection<'_, [u8]>, rtype: Rtype) -> Result<Vec<Vec<u8>>, Fault> {
+        let mut found = Vec::new();
+        for record in section {
+            let record = record?;
+            if record.rtype() == rtype && record.class() == Class::IN && record.owner() == self.owner {
+                self.ttl = self.ttl.min(duration(record.ttl()));
+                let record = record.to_record::<UnknownRecordData<&[u8]>>()?;
+                found.extend(record.map(|record| record.data().data().to_vec()));
+            }
+        }
+        Ok(found)
+    }
+
     /// What an answer without records at the end of the chain says. Only with the zone's SOA may it be remembered
     /// (RFC 2308 §5); without it, a chain may merely be incomplete, and a list of name servers is a referral (§2.2).
     fn negative(self, message: &Message<[u8]>, code: OptRcode, cnames: usize) -> Result<Answer, Fault> {
-        let mut zone_ttl = None;
+        let (mut zone_ttl, is_secure) = (None, message.header().ad());
         for soa in message.authority()?.limit_to_in::<rdata::Soa<ParsedName<_>>>() {
             let soa = soa?;
             if self.owner.ends_with(soa.owner()) {
@@ -200,13 +226,24 @@ impl Chain {
         let found = match zone_ttl {
             _ if code == OptRcode::NXDOMAIN => Found::NoSuchDomain,
             None if cnames > 0 => {
-                return Ok(Answer { found: Found::Alias(self.owner), cnames, ttl: self.ttl });
+                return Ok(Answer { found: Found::Alias(self.owner), cnames, ttl: self.ttl, is_secure });
             }
             None if has_name_servers(message)? => return Err(Fault::Referral),
             _ => Found::NoData,
         };
-        Ok(Answer { found, cnames, ttl: zone_ttl.unwrap_or_default() })
+        Ok(Answer { found, cnames, ttl: zone_ttl.unwrap_or_default(), is_secure })
     }
+}
+
+/// The character-strings of a TXT record, one behind the other (RFC 1035 §3.3.14).
+fn joined(mut data: &[u8]) -> Result<Vec<u8>, Fault> {
+    let mut joined = Vec::with_capacity(data.len());
+    while let Some((&length, rest)) = data.split_first() {
+        let (string, rest) = rest.split_at_checked(length.into()).ok_or(Fault::Malformed)?;
+        joined.extend_from_slice(string);
+        data = rest;
+    }
+    Ok(joined)
 }
 
 fn has_name_servers(message: &Message<[u8]>) -> Result<bool, Fault> {

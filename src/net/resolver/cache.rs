@@ -3,7 +3,8 @@
 //! It is small on purpose: a box that sends alerts asks for a handful of names. It never asks for the time.
 
 use super::DnsError;
-use super::answer::{DnsName, Record};
+use super::RecordSet;
+use super::answer::DnsName;
 use domain::base::iana::Rtype;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ const ENTRIES_MAX: usize = 256;
 const RECORDS_CACHED_MAX: usize = 32;
 
 /// What a look-up found; no records: the name has none of the type.
-pub(super) type Outcome = Result<Vec<Record>, DnsError>;
+pub(super) type Outcome = Result<RecordSet, DnsError>;
 
 struct Entry {
     name: DnsName,
@@ -35,7 +36,7 @@ impl Cache {
 
     pub fn put(&mut self, name: DnsName, rtype: Rtype, outcome: Outcome, ttl: Duration, now: Duration) {
         self.0.retain(|e| e.expires > now && !(e.rtype == rtype && e.name == name));
-        if ttl.is_zero() || outcome.as_ref().is_ok_and(|records| records.len() > RECORDS_CACHED_MAX) {
+        if ttl.is_zero() || outcome.as_ref().is_ok_and(|set| set.records.len() > RECORDS_CACHED_MAX) {
             return;
         }
         if self.0.len() >= ENTRIES_MAX
@@ -53,6 +54,7 @@ impl Cache {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Record;
     use super::*;
 
     const NOW: Duration = Duration::from_secs(1000);
@@ -64,9 +66,9 @@ mod tests {
     #[test]
     fn an_entry_lives_as_long_as_its_ttl_whatever_the_case() {
         let mut cache = Cache::default();
-        cache.put(name("a.example"), Rtype::A, Ok(vec![]), Duration::from_secs(60), NOW);
+        cache.put(name("a.example"), Rtype::A, Ok(RecordSet::default()), Duration::from_secs(60), NOW);
         let at = |secs| cache.get(&name("A.Example"), Rtype::A, NOW + Duration::from_secs(secs));
-        assert_eq!(at(59), Some(Ok(vec![])));
+        assert_eq!(at(59), Some(Ok(RecordSet::default())));
         assert_eq!(at(60), None);
         assert_eq!(cache.get(&name("a.example"), Rtype::AAAA, NOW), None);
     }
@@ -76,7 +78,7 @@ mod tests {
         let mut cache = Cache::default();
         for i in 0..=ENTRIES_MAX {
             let ttl = Duration::from_secs(if i == 7 { 1 } else { 60 });
-            cache.put(name(&format!("n{i}.example")), Rtype::A, Ok(vec![]), ttl, NOW);
+            cache.put(name(&format!("n{i}.example")), Rtype::A, Ok(RecordSet::default()), ttl, NOW);
         }
         assert_eq!(cache.0.len(), ENTRIES_MAX);
         assert_eq!(cache.get(&name("n7.example"), Rtype::A, NOW), None);
@@ -88,8 +90,14 @@ mod tests {
         let mut cache = Cache::default();
         let record = Record::Address([192, 0, 2, 1].into());
         let many = vec![record; RECORDS_CACHED_MAX + 1];
-        cache.put(name("a.example"), Rtype::A, Ok(vec![]), Duration::ZERO, NOW);
-        cache.put(name("b.example"), Rtype::A, Ok(many), Duration::from_secs(60), NOW);
+        cache.put(name("a.example"), Rtype::A, Ok(RecordSet::default()), Duration::ZERO, NOW);
+        cache.put(
+            name("b.example"),
+            Rtype::A,
+            Ok(RecordSet { records: many, is_secure: false }),
+            Duration::from_secs(60),
+            NOW,
+        );
         assert!(cache.0.is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! The resolver: MX, A and AAAA of names, asked of the system's or the configured recursive servers.
+//! The resolver: MX, A, AAAA, TXT and TLSA of names, asked of the system's or the configured recursive servers.
 //!
 //! | file | what it does |
 //! | --- | --- |
@@ -11,7 +11,8 @@
 //! silent in the first. A whole look-up, with both address families and all CNAMEs, takes twice that at most. A server
 //! that was silent or out of reach is asked last for a minute. All a server can do wrong makes a temporary error: only
 //! NXDOMAIN, a CNAME chain without end and a name that is none are settled (RFC 5321 §5.1). It never answers for a name
-//! beyond ASCII, never uses a search list, and never holds its lock while it waits.
+//! beyond ASCII, never validates DNSSEC itself (it believes the AD bit of a server on loopback, or of one that the operator
+//! trusts), never uses a search list, and never holds its lock while it waits.
 
 mod answer;
 mod cache;
@@ -56,6 +57,21 @@ pub trait Resolve: Send + Sync {
     /// # Errors
     /// See [`DnsErrorKind`].
     fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, DnsError>;
+
+    /// The records of a name, of type A, AAAA, MX, TXT or TLSA, as the servers tell, and whether they are secure.
+    ///
+    /// # Errors
+    /// See [`DnsErrorKind`].
+    fn records(&self, name: &str, rtype: Rtype) -> Result<RecordSet, DnsError>;
+}
+
+/// The records of a name.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RecordSet {
+    /// Empty: there is none of the type.
+    pub records: Vec<Record>,
+    /// A server that we believe has validated them, or that there is none, along the whole CNAME chain (RFC 4035).
+    pub is_secure: bool,
 }
 
 /// What a failed look-up means.
@@ -98,6 +114,8 @@ pub struct Resolver {
     clock: Clock,
     /// The servers come from resolv.conf, not from the configuration.
     follows_system: bool,
+    /// The AD bit is believed of every server, not only of those on loopback.
+    trusts_all: bool,
     state: Mutex<State>,
 }
 
@@ -128,7 +146,15 @@ impl Resolver {
     #[must_use]
     pub fn new(servers: &[SocketAddr], timeout: Duration, files: SystemFiles, clock: Clock) -> Self {
         let state = State { servers: servers.iter().copied().map(Server::new).collect(), ..State::default() };
-        Self { timeout, files, clock, follows_system: servers.is_empty(), state: Mutex::new(state) }
+        let follows_system = servers.is_empty();
+        Self { timeout, files, clock, follows_system, trusts_all: false, state: Mutex::new(state) }
+    }
+
+    /// Believes the AD bit of every server: the way to them is safe, by the word of the operator (RFC 7672 §2.1.1).
+    #[must_use]
+    pub fn trusting_all(mut self) -> Self {
+        self.trusts_all = true;
+        self
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -174,6 +200,7 @@ impl Resolver {
     /// Asks until the end of the CNAME chain. Servers that resolve send all of it in one answer; a few do not.
     fn follow_cnames(&self, name: &DnsName, rtype: Rtype, deadline: Duration) -> (Outcome, Duration) {
         let (mut target, mut cnames, mut ttl) = (name.clone(), 0, Duration::MAX);
+        let mut is_secure = true;
         let error = |kind, text| Err(DnsError { kind, text });
         loop {
             let answer = match self.ask_servers(&target, rtype, deadline) {
@@ -182,13 +209,14 @@ impl Resolver {
             };
             cnames += answer.cnames;
             ttl = ttl.min(answer.ttl);
+            is_secure &= answer.is_secure;
             if cnames > CNAMES_MAX {
                 let text = format!("{rtype} {name} leads through more than {CNAMES_MAX} CNAMEs");
                 return (error(DnsErrorKind::TooManyCnames, text), ttl);
             }
             let outcome = match answer.found {
-                Found::Records(records) => Ok(records),
-                Found::NoData => Ok(Vec::new()),
+                Found::Records(records) => Ok(RecordSet { records, is_secure }),
+                Found::NoData => Ok(RecordSet { records: Vec::new(), is_secure }),
                 Found::NoSuchDomain => error(DnsErrorKind::NoSuchDomain, nxdomain_text(name, cnames)),
                 Found::Alias(next) => {
                     target = next;
@@ -210,8 +238,9 @@ impl Resolver {
             for (server, tries_left) in servers.into_iter().zip(tries_left) {
                 let now = (self.clock)();
                 let share = end.saturating_sub(now) / u32::try_from(tries_left).unwrap_or(u32::MAX);
+                let ad = self.believes(server);
                 let deadline = Deadline { clock: &*self.clock, at: now + share };
-                let fault = match query::ask(server, name, rtype, &deadline) {
+                let fault = match query::ask(server, name, rtype, ad, &deadline) {
                     Ok(answer) => return Ok(answer),
                     Err(fault) => fault,
                 };
@@ -239,6 +268,11 @@ impl Resolver {
         good.into_iter().chain(failed).map(|server| server.address).collect()
     }
 
+    /// Nobody can forge what comes over loopback.
+    fn believes(&self, server: SocketAddr) -> bool {
+        self.trusts_all || server.ip().is_loopback()
+    }
+
     fn penalise(&self, address: SocketAddr) {
         let avoid_until = (self.clock)() + PENALTY;
         for server in self.state().servers.iter_mut().filter(|server| server.address == address) {
@@ -253,7 +287,7 @@ impl Resolve for Resolver {
             return Ok(MxAnswer::Implicit);
         }
         match self.look_up(domain, Rtype::MX, self.whole_deadline()) {
-            Ok(records) => Ok(mx_answer(records)),
+            Ok(set) => Ok(mx_answer(set.records)),
             // A host of the LAN that only /etc/hosts knows.
             Err(error)
                 if error.kind == DnsErrorKind::NoSuchDomain
@@ -280,6 +314,13 @@ impl Resolve for Resolver {
         let v4 = self.look_up(host, Rtype::A, deadline);
         let v6 = self.look_up(host, Rtype::AAAA, deadline);
         either_family(v4, v6)
+    }
+
+    fn records(&self, name: &str, rtype: Rtype) -> Result<RecordSet, DnsError> {
+        if is_localhost(name) {
+            return Ok(RecordSet::default());
+        }
+        self.look_up(name, rtype, self.whole_deadline())
     }
 }
 
@@ -331,7 +372,7 @@ fn either_family(v4: Outcome, v6: Outcome) -> Result<Vec<IpAddr>, DnsError> {
     let found: Vec<IpAddr> = [&v4, &v6]
         .into_iter()
         .flatten()
-        .flat_map(|records| usable(records.iter().filter_map(address)))
+        .flat_map(|set| usable(set.records.iter().filter_map(address)))
         .collect();
     match (v4, v6) {
         _ if !found.is_empty() => Ok(found),
@@ -344,7 +385,7 @@ fn either_family(v4: Outcome, v6: Outcome) -> Result<Vec<IpAddr>, DnsError> {
 fn address(record: &Record) -> Option<IpAddr> {
     match record {
         Record::Address(address) => Some(*address),
-        Record::Mx(_) => None,
+        Record::Mx(_) | Record::Data(_) => None,
     }
 }
 

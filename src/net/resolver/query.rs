@@ -34,19 +34,23 @@ impl Deadline<'_> {
     }
 }
 
-/// Asks `server`. One that does not know EDNS0 is asked again without it (RFC 6891 §7).
+/// Asks `server`. With `ad` it is told that we understand the AD bit (RFC 6840 §5.7); without, what it says by that bit is
+/// not believed. One that does not know EDNS0 is asked again without it (RFC 6891 §7).
 pub(super) fn ask(
     server: SocketAddr,
     name: &DnsName,
     rtype: Rtype,
+    ad: bool,
     deadline: &Deadline<'_>,
 ) -> Result<Answer, Fault> {
-    match ask_with(server, &Query::new(name, rtype, Some(EDNS_UDP_OCTETS))?, deadline) {
+    let mut answer = match ask_with(server, &Query::new(name, rtype, ad, Some(EDNS_UDP_OCTETS))?, deadline) {
         Err(Fault::Code(OptRcode::FORMERR | OptRcode::NOTIMP | OptRcode::BADVERS)) => {
-            ask_with(server, &Query::new(name, rtype, None)?, deadline)
+            ask_with(server, &Query::new(name, rtype, ad, None)?, deadline)
         }
         other => other,
-    }
+    }?;
+    answer.is_secure &= ad;
+    Ok(answer)
 }
 
 fn ask_with(server: SocketAddr, query: &Query<'_>, deadline: &Deadline<'_>) -> Result<Answer, Fault> {
@@ -78,11 +82,12 @@ enum Match {
 }
 
 impl<'a> Query<'a> {
-    fn new(name: &'a DnsName, rtype: Rtype, edns: Option<u16>) -> Result<Self, Fault> {
+    fn new(name: &'a DnsName, rtype: Rtype, ad: bool, edns: Option<u16>) -> Result<Self, Fault> {
         let (id, case) = random()?;
         let mut builder = MessageBuilder::new_vec();
         builder.header_mut().set_id(id);
         builder.header_mut().set_rd(true);
+        builder.header_mut().set_ad(ad);
         let mut builder = builder.question();
         builder.push((in_random_case(name, &case), rtype)).map_err(unbuildable)?;
         let question_end = builder.as_slice().len();

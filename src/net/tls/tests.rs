@@ -110,6 +110,33 @@ fn octets_go_both_ways_and_the_end_is_told() {
     sender.join().unwrap();
 }
 
+/// Nagle holds back what follows the handshake for a moment.
+fn arrive(server: &mut ServerTransport) {
+    let ServerTransport::Tls(server) = server else { panic!("no TLS") };
+    while !server.0.get_mut().has_input() {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A health check shakes hands and says goodbye: it did not speak before the greeting.
+#[test]
+fn the_end_of_tls_is_no_input() {
+    let (server, client) = shake(Minimum::Tls12, None);
+    let (mut server, mut client) = (server.unwrap(), client.unwrap());
+    client.shutdown().unwrap();
+    arrive(&mut server);
+    assert!(!server.has_input());
+    assert!(matches!(server.read(&mut [0], long()), Err(WireError::Closed)));
+    let (server, client) = shake(Minimum::Tls12, None);
+    let (mut server, mut client) = (server.unwrap(), client.unwrap());
+    client.write_all(b"E").unwrap();
+    arrive(&mut server);
+    for look in 0..2 {
+        assert!(server.has_input(), "{look}: an octet is not used up by looking at it");
+    }
+    assert_eq!(server.read(&mut [0; 9], long()).unwrap(), 1);
+}
+
 #[test]
 fn the_end_of_the_peer_is_an_end_with_and_without_a_word() {
     for polite in [true, false] {

@@ -11,7 +11,7 @@ pub mod flags;
 mod smtp;
 
 use super::exit::{self, Failure};
-use super::serve;
+use super::{queue, serve};
 use crate::config::{Settings, load_leniently};
 use crate::mail::envelope::Body;
 use crate::mail::unqualified::Unqualified;
@@ -51,14 +51,10 @@ fn perform(call: &mut Call, config: &Path) -> Result<(), Failure> {
         Mode::Serve => serve::run(config),
         Mode::Help => print(&help()),
         Mode::Version => print(&super::version()),
-        Mode::PrintQueue => later("the queue can't be shown yet: see the directory \"queue\" of the state"),
-        Mode::RunQueue => later("the queue can't be run from here yet: send SIGUSR1 to pillarbox serve"),
-        Mode::Verify => later("recipients can't be verified yet"),
+        Mode::PrintQueue => queue::run(config, &[]),
+        Mode::RunQueue => queue::run(config, &["run".into(), "--all".into()]),
+        Mode::Verify => Err(failure(exit::UNAVAILABLE, "recipients can't be verified yet")),
     }
-}
-
-fn later(text: &str) -> Result<(), Failure> {
-    Err(failure(exit::UNAVAILABLE, text))
 }
 
 fn print(text: &str) -> Result<(), Failure> {

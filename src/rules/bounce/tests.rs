@@ -32,6 +32,7 @@ fn report<'a>(envelope: &'a Envelope, recipients: &'a [Reported<'a>]) -> Report<
         hostname: "router.example.net",
         id: QueueId::new(ARRIVAL.0, 7),
         envelope,
+        admin: None,
         arrival: ARRIVAL,
         age: Duration::from_secs(5 * 86_400 + 60),
         size_octets: CONTENT.len() as u64,
@@ -72,17 +73,19 @@ fn check(notice: &Notice, content: &str, golden: ExpectFile) -> String {
     let message = MessageParser::default().parse(text.as_bytes()).unwrap();
     let root = message.content_type().unwrap();
     assert_eq!((root.ctype(), root.subtype()), ("multipart", Some("report")));
-    assert_eq!(root.attribute("report-type"), Some("delivery-status"));
+    let report_type = root.attribute("report-type").unwrap();
+    let global = report_type.strip_suffix("delivery-status").unwrap();
+    assert!(["", "global-"].contains(&global), "{global}");
     assert_eq!(message.header_raw("Auto-Submitted").map(str::trim), Some("auto-replied"));
     assert!(message.date().is_some() && message.message_id().is_some() && message.subject().is_some());
     let to = message.to().unwrap().first().unwrap().address().unwrap();
     assert_eq!(notice.envelope.recipients, [recipient(to)]);
     assert_eq!(notice.envelope.reverse_path, ReversePath::Null);
     assert_eq!(notice.envelope.body == Body::EightBitMime, !text.is_ascii());
-    check_parts(&message, notice, content)
+    check_parts(&message, notice, content, global)
 }
 
-fn check_parts(message: &Message, notice: &Notice, content: &str) -> String {
+fn check_parts(message: &Message, notice: &Notice, content: &str, global: &str) -> String {
     let PartType::Multipart(ids) = &message.root_part().body else { panic!("no multipart") };
     let [words, status, returned] = [0, 1, 2].map(|i| message.part(ids[i]).unwrap());
     assert_eq!(ids.len(), 3);
@@ -90,15 +93,22 @@ fn check_parts(message: &Message, notice: &Notice, content: &str) -> String {
         let kind = part.content_type().unwrap();
         format!("{}/{}", kind.ctype(), kind.subtype().unwrap())
     };
-    assert_eq!([kind(words), kind(status)], ["text/plain", "message/delivery-status"]);
+    let status_kind = format!("message/{global}delivery-status");
+    assert_eq!([kind(words), kind(status)], ["text/plain", &status_kind]);
     match (&returned.body, notice.returned) {
+        // The parser does not know that this is a message.
+        (_, Returned::Full) if global == "global-" => {
+            assert_eq!(kind(returned), "message/global");
+            assert_eq!(returned.contents(), content.as_bytes());
+        }
         (PartType::Message(inner), Returned::Full) => {
             assert_eq!(kind(returned), "message/rfc822");
             assert_eq!(inner.subject(), Some("disk"));
             assert_eq!(inner.raw_message(), content.as_bytes());
         }
         (_, Returned::Headers) => {
-            assert_eq!(kind(returned), "text/rfc822-headers");
+            let headers = if global.is_empty() { "text/rfc822-headers" } else { "message/global-headers" };
+            assert_eq!(kind(returned), headers);
             assert_eq!(returned.contents(), header::section(content.as_bytes()));
         }
         other => panic!("{other:?}"),
@@ -184,11 +194,99 @@ fn addresses_beyond_ascii_are_written_as_rfc_6533_says() {
     assert!(notice.envelope.smtputf8);
 }
 
+/// What came by SMTPUTF8 is told in UTF-8: the second and the third part have types of their own.
+#[test]
+fn a_message_by_smtputf8_gets_the_form_of_rfc_6533() {
+    let mut envelope = envelope("jürgen@bücher.example");
+    envelope.smtputf8 = true;
+    let (mut first, second, why) = (recipient("a+b=ü@example.org"), recipient("user@example.org"), refused());
+    first.orcpt = Some("utf-8;grüße@\\x{FC}.example".into());
+    let recipients = [reported(&first, Verdict::Refused, &why), reported(&second, Verdict::Delayed, &why)];
+    let report = Report { content: Body::EightBitMime, ..report(&envelope, &recipients) };
+    let notice = compose(&report).unwrap();
+    let fields = check(&notice, EIGHT_BIT, expect_file!["../../../tests/bounces/global.txt"]);
+    assert!(fields.contains("Original-Recipient: utf-8;grüße@\\x{FC}.example\n"));
+    assert!(fields.contains("Final-Recipient: utf-8; a\\x{2B}b\\x{3D}ü@example.org\n"));
+    assert!(fields.contains("Final-Recipient: rfc822; user@example.org\n"));
+    assert!(notice.envelope.smtputf8);
+    // An ASCII sender may be behind a host without SMTPUTF8: the parts are 8-bit MIME, the header section is ASCII.
+    let envelope =
+        Envelope { reverse_path: ReversePath::Mailbox(mailbox("root@example.net")), ..envelope.clone() };
+    let notice = compose(&Report { envelope: &envelope, ..report }).unwrap();
+    assert!(!notice.envelope.smtputf8 && notice.envelope.body == Body::EightBitMime);
+    let (head, _) = notice.prologue.split_once("\n\n").unwrap();
+    assert!(head.is_ascii(), "{head}");
+    // Nobody who takes no UTF-8 gets any.
+    let plain = Envelope { smtputf8: false, ..envelope.clone() };
+    let notice = compose(&Report { envelope: &plain, ..report }).unwrap();
+    let fields = "Original-Recipient: utf-8;gr\\x{FC}\\x{DF}e@\\x{FC}.example\n";
+    assert!(notice.prologue.contains(fields), "{}", notice.prologue);
+}
+
+#[test]
+fn a_success_is_told_where_it_was_asked_for() {
+    let mut envelope = envelope("root@example.net");
+    envelope.ret = Some(Ret::Full);
+    let notify = Some(Notify { success: true, failure: true, ..Notify::default() });
+    let here = Recipient { notify, ..recipient("tim@router.example.net") };
+    let there = Recipient { notify, ..recipient("user@example.org") };
+    let (local, remote) = (
+        Diagnostic::local(EnhancedStatus::OK, "delivered to the Maildir"),
+        Diagnostic {
+            text: "the final dot".into(),
+            ..answered(EnhancedStatus::MESSAGE_OK, "250 2.6.0 taken over")
+        },
+    );
+    let recipients =
+        [reported(&there, Verdict::Relayed, &remote), reported(&here, Verdict::Delivered, &local)];
+    let notice = compose(&report(&envelope, &recipients)).unwrap();
+    let fields = check(&notice, CONTENT, expect_file!["../../../tests/bounces/success.txt"]);
+    assert_eq!(notice.returned, Returned::Headers, "RET is about failures");
+    assert!(fields.contains("Action: delivered\nStatus: 2.0.0\n"));
+    assert!(fields.contains("Action: relayed\nStatus: 2.6.0\nRemote-MTA: dns; mx.example.org\n"));
+}
+
+/// One pass, one notice: bad news first.
+#[test]
+fn a_notice_may_have_several_kinds_of_news() {
+    let envelope = envelope("root@example.net");
+    let notify = Some(Notify { success: true, failure: true, delay: true });
+    let [a, b, c] =
+        ["a@example.org", "b@example.org", "c@example.org"].map(|to| Recipient { notify, ..recipient(to) });
+    let (taken, busy, no) = (
+        answered(EnhancedStatus::OK, "250 2.0.0 ok"),
+        answered(EnhancedStatus::MAILBOX_FULL_NOW, "452 4.2.2 Mailbox full"),
+        refused(),
+    );
+    let recipients = [
+        reported(&a, Verdict::Relayed, &taken),
+        reported(&b, Verdict::Delayed, &busy),
+        reported(&c, Verdict::Refused, &no),
+    ];
+    let report = Report { age: Duration::from_secs(4 * 3600), ..report(&envelope, &recipients) };
+    let notice = compose(&report).unwrap();
+    check(&notice, CONTENT, expect_file!["../../../tests/bounces/mixed.txt"]);
+    assert!(notice.prologue.contains("\nSubject: Undelivered mail: c@example.org and 2 more\n"));
+    assert_eq!(notice.returned, Returned::Full);
+}
+
+#[test]
+fn the_administrator_hears_of_a_bounce_that_does_not_arrive() {
+    let (envelope, to, why) = (envelope(""), recipient("stranger@example.org"), refused());
+    let recipients = [reported(&to, Verdict::Refused, &why)];
+    let admin = mailbox("admin@example.net");
+    let report = Report { admin: Some(&admin), ..report(&envelope, &recipients) };
+    let notice = compose(&report).unwrap();
+    check(&notice, CONTENT, expect_file!["../../../tests/bounces/double.txt"]);
+    assert_eq!(compose(&Report { admin: None, ..report }), None);
+}
+
 #[test]
 fn nobody_is_told_who_did_not_ask() {
     let (from, why) = (envelope("root@example.net"), refused());
     let never = Some(Notify::default());
-    let (failure, delay) = (
+    let (success, failure, delay) = (
+        Some(Notify { success: true, ..Notify::default() }),
         Some(Notify { failure: true, ..Notify::default() }),
         Some(Notify { delay: true, ..Notify::default() }),
     );
@@ -202,6 +300,13 @@ fn nobody_is_told_who_did_not_ask() {
         (failure, Verdict::Delayed, false),
         (delay, Verdict::Refused, false),
         (delay, Verdict::Delayed, true),
+        (delay, Verdict::Relayed, false),
+        (None, Verdict::Relayed, false),
+        (never, Verdict::Delivered, false),
+        (success, Verdict::Delivered, true),
+        (success, Verdict::Relayed, true),
+        (success, Verdict::Delayed, false),
+        (success, Verdict::Refused, false),
     ] {
         let to = Recipient { notify, ..recipient("user@example.org") };
         let recipients = [reported(&to, verdict, &why)];
@@ -264,7 +369,7 @@ proptest! {
         let text = assemble(&notice, CONTENT);
         prop_assert!(text.is_ascii() && text.lines().all(|line| line.len() <= 998));
         let message = MessageParser::default().parse(text.as_bytes()).unwrap();
-        let fields = check_parts(&message, &notice, CONTENT);
+        let fields = check_parts(&message, &notice, CONTENT, "");
         let names: Vec<&str> = fields.lines().filter(|l| !l.starts_with(' ')).filter_map(|l| l.split(':').next()).collect();
         prop_assert_eq!(names, [
             "Reporting-MTA", "X-Pillarbox-Queue-ID", "Arrival-Date", "", "Original-Recipient", "Final-Recipient",

@@ -131,6 +131,7 @@ impl Session {
 
     /// The handshake has failed, for this reason; the connection is of no use any more.
     pub fn tls_failed(&mut self, reason: &str) {
+        self.has_tls_failed = true;
         let text = format!("TLS with {}: {reason}", self.remote);
         self.fall(Fault::Unsound, self.own_words(EnhancedStatus::POLICY_NOW, text));
     }
@@ -139,6 +140,18 @@ impl Session {
     #[must_use]
     pub const fn security(&self) -> Security {
         self.security
+    }
+
+    /// Whether TLS was to blame for the end: what the peer did not say within it, it may say in clear.
+    #[must_use]
+    pub const fn has_tls_failed(&self) -> bool {
+        self.has_tls_failed
+    }
+
+    /// Whether the peer has refused the login.
+    #[must_use]
+    pub const fn is_login_refused(&self) -> bool {
+        self.refusal.is_some()
     }
 
     /// Begins AUTH with the strongest mechanism that was not refused yet.
@@ -202,12 +215,17 @@ impl Session {
             },
             Severity::Permanent => {
                 self.refused.push(mechanism);
+                if mechanism == Mechanism::Plain && reply.code == 535 {
+                    // LOGIN would tell the server the same wrong password once more, and who counts these locks us out.
+                    self.refused.push(Mechanism::Login);
+                }
                 let refusal = answer(
                     &self.remote,
                     reply,
                     to,
                     EnhancedStatus::INVALID_CREDENTIALS.with_class(Class::Transient),
                 );
+                self.refusal = Some(refusal.clone());
                 self.log_in();
                 // There was no other: what the last one was told says more than that.
                 if let Phase::Quitting(end) = &mut self.phase {
@@ -215,7 +233,9 @@ impl Session {
                 }
             }
             Severity::Transient => {
-                self.leave(End::Route(answer(&self.remote, reply, to, EnhancedStatus::POLICY_NOW)));
+                let trouble = answer(&self.remote, reply, to, EnhancedStatus::POLICY_NOW);
+                // After a refusal it is the price of it, and says less.
+                self.leave(End::Route(self.refusal.clone().unwrap_or(trouble)));
             }
         }
     }

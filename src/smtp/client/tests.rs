@@ -1,14 +1,14 @@
 //! Plays the transcripts of `tests/transcripts/client`, walks the card of all answers, and tries arbitrary replies.
 //!
 //! A transcript's first line cites its rule. `C: ` is a line that the client must send; `C: <content>` is the message with
-//! its final dot. `S: ` is a line of the server; such lines in a row arrive together. `S: <closed>`, `<silence>`,
+//! its final dot, `C: <chunk>` without. `S: ` is a line of the server; such lines in a row arrive together. `S: <closed>`, `<silence>`,
 //! `<closed early>` (while the content is sent) and `<broken: WORDS>` are what can happen instead. `> SENDER RECIPIENT… [size=N] [8bit] [utf8] [requiretls] [dsn]` (`dsn`: RET=HDRS
 //! ENVID=e1, and for each recipient NOTIFY=FAILURE ORCPT=rfc822;o; `3*@b.example`
 //! stands for three recipients) hands the client a message once it
 //! is ready, without one it quits. `= RECIPIENT OUTCOME` and, last, `= session END` are what must come of it. In `S: ` lines
 //! `{N*x}` stands for N times x. A comment `# conduct: WORDS` leads the session otherwise: `lmtp`, `tls=wanted`, `tls=required`,
 //! `smtps`, `loopback`, `login=NAME:PASSWORD`, `auth=WORD`. `S: <tls>`, `<tls unverified>` and `<tls fails: WORDS>` are what
-//! becomes of a handshake.
+//! becomes of a handshake. `= in clear it may serve`: TLS was to blame for the end.
 
 use super::*;
 use crate::mail::address::{Mailbox, ReversePath};
@@ -198,9 +198,10 @@ fn play(transcript: &str, piece: usize) -> String {
                     }
                 }
             }
-            Step::SendContent => {
-                played.push("C: <content>".into());
-                server.next_if_eq(&"C: <content>");
+            step @ (Step::SendContent | Step::SendChunk) => {
+                let line = if step == Step::SendChunk { "C: <chunk>" } else { "C: <content>" };
+                played.push(line.into());
+                server.next_if_eq(&line);
                 match server.next_if_eq(&"S: <closed early>") {
                     Some(line) => {
                         played.push(line.to_owned());
@@ -226,6 +227,9 @@ fn play(transcript: &str, piece: usize) -> String {
             },
             Step::Close(end) => {
                 played.push(format!("= session {}", shown_end(&end)));
+                if session.has_tls_failed() {
+                    played.push("= in clear it may serve".into());
+                }
                 return played.join("\n");
             }
         }
@@ -280,7 +284,7 @@ impl Peer {
                     let text = String::from_utf8(octets).unwrap();
                     self.asked.extend(text.lines().map(kind));
                 }
-                Step::SendContent => {
+                Step::SendContent | Step::SendChunk => {
                     self.asked.push(Waiting::FinalDot);
                     self.session.content_sent();
                 }

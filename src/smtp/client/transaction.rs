@@ -52,6 +52,8 @@ pub(super) enum Next {
         /// The peer still has the transaction open.
         is_open: bool,
     },
+    /// The peer does not know BDAT although it offers it.
+    NoChunks,
     /// The peer wants no session like this.
     Refused(Diagnostic),
     /// The reply makes no sense here.
@@ -65,6 +67,8 @@ pub(super) struct Running {
     is_pipelined: bool,
     /// The end of the data is answered once for each accepted recipient (RFC 2033 §4.2).
     is_lmtp: bool,
+    /// The BDAT command, with which the message goes as one chunk and needs no DATA (RFC 3030).
+    chunk: Option<Vec<u8>>,
     /// Commands that have not been handed out.
     commands: Vec<u8>,
     recipients: Vec<Standing>,
@@ -103,9 +107,14 @@ impl Running {
             Standing::Asked
         };
         let recipients = transaction.recipients.iter().enumerate().map(standing).collect();
-        print(&Command::Data, &mut commands);
+        let mut chunk = None;
+        if offer.chunking {
+            print(&Command::Bdat(transaction.size_octets, true), chunk.insert(Vec::new()));
+        } else {
+            print(&Command::Data, &mut commands);
+        }
         let stage = if is_open { Stage::Rset } else { Stage::Mail };
-        Self { stage, is_pipelined: offer.pipelining, is_lmtp, commands, recipients, refused: None }
+        Self { stage, is_pipelined: offer.pipelining, is_lmtp, chunk, commands, recipients, refused: None }
     }
 
     /// The next command; with PIPELINING all of them, as DATA may stand last in a group and the replies to a hundred
@@ -129,8 +138,13 @@ impl Running {
             Stage::Rcpt(_) => Some(Waiting::Rcpt),
             Stage::Data => Some(Waiting::Data),
             Stage::Content => None,
+            Stage::FinalDot if self.chunk.is_some() => Some(Waiting::LastChunk),
             Stage::FinalDot => Some(Waiting::FinalDot),
         }
+    }
+
+    pub(super) const fn is_chunked(&self) -> bool {
+        self.chunk.is_some()
     }
 
     pub(super) const fn is_mail_answered(&self) -> bool {
@@ -167,6 +181,11 @@ impl Running {
             (Stage::Data, Severity::Intermediate) if !self.has_accepted() => {
                 self.stage = Stage::FinalDot;
                 Next::Send(b".\r\n".to_vec())
+            }
+            (Stage::FinalDot, Severity::Permanent)
+                if self.is_chunked() && matches!(reply.code, 500 | 502 | 503 | 504) =>
+            {
+                Next::NoChunks
             }
             (Stage::FinalDot, Severity::Success | Severity::Transient | Severity::Permanent)
                 if self.is_lmtp =>
@@ -221,6 +240,12 @@ impl Running {
         }
         if self.recipients.get(index + 1) == Some(&Standing::Asked) {
             self.await_next(Stage::Rcpt(index + 1))
+        } else if let Some(command) = self.chunk.clone() {
+            if self.refused.is_some() || !self.has_accepted() {
+                return self.done(None);
+            }
+            self.stage = Stage::Content;
+            Next::Send(command)
         } else if self.has_accepted() || self.commands.is_empty() {
             self.await_next(Stage::Data)
         } else {

@@ -27,6 +27,8 @@ pub enum Waiting {
     Data,
     /// To the end of the data.
     FinalDot,
+    /// To the end of the data, sent as one chunk (RFC 3030).
+    LastChunk,
     /// To QUIT.
     Quit,
 }
@@ -41,7 +43,7 @@ impl Waiting {
                 limits::COMMAND_REPLY
             }
             Self::Data => limits::DATA_INITIATION,
-            Self::FinalDot => limits::DATA_TERMINATION,
+            Self::FinalDot | Self::LastChunk => limits::DATA_TERMINATION,
             Self::Quit => limits::QUIT_REPLY,
         }
     }
@@ -59,6 +61,7 @@ impl Waiting {
             Self::Rcpt => "RCPT",
             Self::Data => "DATA",
             Self::FinalDot => "the final dot",
+            Self::LastChunk => "BDAT",
             Self::Quit => "QUIT",
         }
     }

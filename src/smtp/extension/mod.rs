@@ -183,6 +183,8 @@ pub struct PeerOffer {
     pub eight_bit_mime: bool,
     /// SMTPUTF8 (RFC 6531).
     pub smtputf8: bool,
+    /// CHUNKING (RFC 3030).
+    pub chunking: bool,
     /// DSN (RFC 3461).
     pub dsn: bool,
     /// STARTTLS (RFC 3207).
@@ -209,6 +211,8 @@ impl PeerOffer {
                 offer.eight_bit_mime = true;
             } else if keyword.eq_ignore_ascii_case(smtputf8::ROW.keyword) {
                 offer.smtputf8 = true;
+            } else if keyword.eq_ignore_ascii_case(chunking::ROW.keyword) {
+                offer.chunking = true;
             } else if keyword.eq_ignore_ascii_case(dsn::ROW.keyword) {
                 offer.dsn = true;
             } else if keyword.eq_ignore_ascii_case(starttls::ROW.keyword) {
@@ -251,6 +255,7 @@ mod tests {
             size_octets: Some(1000),
             eight_bit_mime: true,
             smtputf8: true,
+            chunking: true,
             dsn: true,
             starttls: true,
             ..PeerOffer::default()

@@ -3,7 +3,7 @@
 //! Holds the lock of its file as long as it lives; several threads may share it, each working on other recipients.
 //! Never rewrites anything: it reads, and appends to the journal. What may fail: reading and writing, with the path.
 
-use super::format::{Description, Header, LoadError, load};
+use super::format::{Description, Header, LoadError, load, load_records};
 use super::journal::{Progress, Record, apply};
 use crate::mail::id::QueueId;
 use crate::store::durable::sync_data;
@@ -93,6 +93,18 @@ impl Entry {
     #[must_use]
     pub fn progress(&self) -> Vec<Progress> {
         lock(&self.journal).progress.clone()
+    }
+
+    /// What its journal tells on the disk, in the order in which it was written.
+    ///
+    /// # Errors
+    /// It can't be read.
+    pub fn history(&self) -> Result<Vec<Record>, StoreError> {
+        let records = load_records(&|buffer, offset| self.file.read_at(buffer, offset));
+        records.map_err(|error| match error {
+            LoadError::Io(error) => StoreError::io(&self.path, error),
+            LoadError::Corrupt(reason) => self.corrupt(reason),
+        })
     }
 
     /// Whether nothing is left to do for any recipient, so that the entry can be removed.

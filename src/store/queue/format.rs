@@ -17,7 +17,7 @@
 //! Values are escaped, and everything has a CRC-32: no octet is believed that has changed on the disk. `load` is the
 //! one way in, for files and for the fuzzer; it never panics and holds no more than the limits below.
 
-use super::journal::{Progress, replay};
+use super::journal::{Progress, Record, records, replay};
 use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::date::Now;
 use crate::mail::envelope::{Body, Envelope, Notify, Recipient, Ret};
@@ -213,6 +213,18 @@ pub(super) type ReadAt<'a> = &'a dyn Fn(&mut [u8], u64) -> io::Result<usize>;
 
 /// Reads all but the message, with one call for a small file.
 pub(super) fn load(read_at: ReadAt<'_>) -> Result<Loaded, LoadError> {
+    let (header, description, journal) = read_parts(read_at)?;
+    let mut progress = vec![Progress::default(); description.envelope.recipients.len()];
+    let damaged_records = replay(&journal, &mut progress);
+    Ok(Loaded { header, description, progress, damaged_records })
+}
+
+/// Reads the journal alone.
+pub(super) fn load_records(read_at: ReadAt<'_>) -> Result<Vec<Record>, LoadError> {
+    read_parts(read_at).map(|(_, _, journal)| records(&journal))
+}
+
+fn read_parts(read_at: ReadAt<'_>) -> Result<(Header, Description, Vec<u8>), LoadError> {
     let mut start = read_range(read_at, 0, READ_OCTETS)?;
     let header = Header::parse(&start)?;
     let whole = start.len() < READ_OCTETS;
@@ -241,9 +253,7 @@ pub(super) fn load(read_at: ReadAt<'_>) -> Result<Loaded, LoadError> {
             journal.to_vec()
         }
     };
-    let mut progress = vec![Progress::default(); description.envelope.recipients.len()];
-    let damaged_records = replay(&journal, &mut progress);
-    Ok(Loaded { header, description, progress, damaged_records })
+    Ok((header, description, journal))
 }
 
 /// Reads up to `octets` octets; less only at the end of the file. A short read alone does not prove that end: it would

@@ -35,6 +35,12 @@ pub enum Event {
     Attempted(Outcome),
     /// A notice about their present state has been handed to intake, or was found not to be wanted.
     Notified,
+    /// They are delivered, and the sender asked to be told (RFC 3461 §4.1): nobody else does it.
+    Owed,
+    /// The operator keeps them back: nothing is tried for them, and they do not expire.
+    Held,
+    /// The operator lets them go again.
+    Released,
 }
 
 impl Record {
@@ -45,6 +51,9 @@ impl Record {
             Event::Attempted(Outcome::Deferred(_)) => "deferred",
             Event::Attempted(Outcome::Failed(_)) => "failed",
             Event::Notified => "notified",
+            Event::Owed => "owed",
+            Event::Held => "held",
+            Event::Released => "released",
         };
         let indexes: Vec<_> = self.recipients.iter().map(usize::to_string).collect();
         let mut text = format!("{kind}\tto={}\tat=", indexes.join(","));
@@ -73,6 +82,9 @@ impl Record {
             "deferred" => Event::Attempted(Outcome::Deferred(diagnostic()?)),
             "failed" => Event::Attempted(Outcome::Failed(diagnostic()?)),
             "notified" => Event::Notified,
+            "owed" => Event::Owed,
+            "held" => Event::Held,
+            "released" => Event::Released,
             _ => return None,
         };
         let recipients = field("to")?.split(',').map(|i| i.parse().ok()).collect::<Option<_>>()?;
@@ -107,6 +119,10 @@ pub struct Progress {
     pub state: State,
     /// A notice about `state` has been handed on: about the delay while pending, about the failure when failed.
     pub notified: bool,
+    /// The sender has yet to be told of the delivery.
+    pub owed: bool,
+    /// Kept back by the operator.
+    pub held: bool,
     /// Attempts so far.
     pub attempts: u32,
     /// When the last three attempts were, newest first: nothing expires with fewer since the clock last jumped.
@@ -128,14 +144,20 @@ pub enum State {
 }
 
 impl Progress {
-    /// Whether nothing is left to do for this recipient: delivered, or failed and the sender knows.
+    /// Whether nothing is left to do for this recipient: delivered or failed, and the sender knows what it has to.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         match self.state {
             State::Pending => false,
-            State::Delivered => true,
+            State::Delivered => !self.owed,
             State::Failed => self.notified,
         }
+    }
+
+    /// Whether this recipient is to be tried.
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        self.state == State::Pending && !self.held
     }
 
     fn apply(&mut self, at: Now, event: &Event) {
@@ -144,7 +166,16 @@ impl Progress {
             // What is settled stays so; a record may have been written twice.
             Event::Attempted(_) => return,
             Event::Notified => {
-                self.notified = true;
+                (self.notified, self.owed) = (true, false);
+                return;
+            }
+            Event::Owed => {
+                // Unless it was written twice.
+                self.owed = !self.notified;
+                return;
+            }
+            Event::Held | Event::Released => {
+                self.held = *event == Event::Held;
                 return;
             }
         };
@@ -175,18 +206,26 @@ pub(super) fn apply(record: &Record, progress: &mut [Progress]) {
 /// last line end, for that was never finished.
 pub(super) fn replay(journal: &[u8], progress: &mut [Progress]) -> usize {
     let mut damaged = 0;
+    read(journal, &mut |line| match line {
+        Some(record) => record.iter().for_each(|record| apply(record, progress)),
+        None => damaged += 1,
+    });
+    damaged
+}
+
+/// What the journal tells, in the order in which it was written.
+pub(super) fn records(journal: &[u8]) -> Vec<Record> {
+    let mut records = Vec::new();
+    read(journal, &mut |line| records.extend(line.flatten()));
+    records
+}
+
+/// Gives each whole line: its record, if its kind is known, or `None` for a damaged one.
+fn read(journal: &[u8], each: &mut dyn FnMut(Option<Option<Record>>)) {
     for line in journal.split_inclusive(|&b| b == b'\n') {
         let Some(line) = line.strip_suffix(b"\n").filter(|line| !line.is_empty()) else { continue };
-        match parse_checked(line) {
-            Some(text) => {
-                if let Some(record) = Record::parse(text) {
-                    apply(&record, progress);
-                }
-            }
-            None => damaged += 1,
-        }
+        each(parse_checked(line).map(Record::parse));
     }
-    damaged
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@
 //! | S8 | `queue/ID`, damaged | a checksum is wrong, or it is cut short | the disk lied | moved to `corrupt/`, and logged; never deleted |
 //! | S9 | `queue/` any other name | anything | not ours | nobody: it is reported |
 //! | S10 | `corrupt/ID` | as S8 | somebody has to look | the administrator |
+//! | S11 | `queue/ID`, held | as S5, the last word about holding is a `held` record | the operator keeps it back: it is not tried and does not expire | the operator, by `release`, `remove` or `bounce` |
 //!
 //! A race is left between the making of a file in `tmp/` and its lock, in which a sweep of another process may unlink
 //! it: its commit fails then and the client comes again.
@@ -40,9 +41,9 @@ use crate::mail::envelope::Envelope;
 use crate::mail::id::QueueId;
 use entry::lock;
 use format::{LoadError, load};
-use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, flock, fstat, openat, unlinkat};
+use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, flock, fstat, openat, statat, unlinkat};
 use rustix::io::Errno;
-use std::collections::HashMap;
+use std::collections::{BinaryHeap, HashMap};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -319,8 +320,26 @@ impl Queue {
         }
     }
 
-    /// `None`: it is gone.
-    fn summary(&self, id: QueueId) -> Option<Result<Summary, StoreError>> {
+    /// The ids of all entries, oldest first: a list of a whole queue needs no more memory than eight octets for each.
+    ///
+    /// # Errors
+    /// When the directory can't be read.
+    pub fn ids(&self) -> Result<Vec<QueueId>, StoreError> {
+        let names = Dir::read_from(&self.queue).map_err(|errno| StoreError::io(&self.path, errno))?;
+        let ids = names.flatten().filter_map(|entry| QueueId::parse(&entry.file_name().to_string_lossy()));
+        // A heap sorts with a tenth of the code of a sort.
+        let ids: BinaryHeap<QueueId> = ids.collect();
+        Ok(ids.into_sorted_vec())
+    }
+
+    /// Whether an entry is in the queue.
+    #[must_use]
+    pub fn contains(&self, id: QueueId) -> bool {
+        statat(&self.queue, id.to_string(), AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    }
+
+    /// Looks at one entry as [`Self::scan`] does. `None`: it is gone.
+    pub fn summary(&self, id: QueueId) -> Option<Result<Summary, StoreError>> {
         let file = match self.open_file(id, OFlags::RDONLY) {
             Err(Errno::NOENT) => return None,
             Err(errno) => return Some(Err(StoreError::io(self.path.join(id.to_string()), errno))),

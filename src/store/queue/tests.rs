@@ -160,6 +160,28 @@ fn s5_the_journal_outlives_a_restart() {
 }
 
 #[test]
+fn s11_a_message_is_held_over_a_restart_and_ids_come_oldest_first() {
+    let this = TestQueue::new();
+    const OTHER: QueueId = QueueId::new(5, 5);
+    this.commit(OTHER, b"text");
+    this.commit(ID, b"text");
+    let entry = ready(&this.queue, ID);
+    let held = Record { recipients: vec![0, 1], ..record(0, 1, Event::Held) };
+    this.queue.record(&entry, std::slice::from_ref(&held), Durability::Synced).unwrap();
+    drop(entry);
+    let queue = this.reopened();
+    let mut expected = vec![ID, OTHER];
+    expected.sort();
+    assert_eq!(queue.ids().unwrap(), expected);
+    assert!(queue.summary(ID).unwrap().unwrap().progress.iter().all(|progress| progress.held));
+    assert!(queue.summary(OTHER).unwrap().unwrap().progress.iter().all(Progress::is_due));
+    let entry = ready(&queue, ID);
+    assert_eq!(entry.history().unwrap(), [held]);
+    queue.remove(&entry).unwrap();
+    assert!(queue.summary(ID).is_none() && !queue.contains(ID) && queue.contains(OTHER));
+}
+
+#[test]
 fn s6_a_torn_record_is_passed_over_and_the_next_one_is_read() {
     let this = TestQueue::new();
     this.commit(ID, b"text\n");

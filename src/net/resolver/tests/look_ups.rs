@@ -2,7 +2,9 @@
 
 use super::server::{Asked, Server};
 use crate::mail::mx::{Mx, MxAnswer};
-use crate::net::resolver::{Clock, DnsError, DnsErrorKind, Resolve, Resolver, Rtype, SystemFiles};
+use crate::net::resolver::{
+    Clock, DnsError, DnsErrorKind, Record, RecordSet, Resolve, Resolver, Rtype, SystemFiles,
+};
 use domain::base::iana::Rcode;
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -145,6 +147,7 @@ fn names_that_need_no_server() {
     assert_eq!(resolver.addresses("0.0.0.0"), Ok(vec![]));
     assert_eq!(resolver.addresses("LocalHost."), ips(&["127.0.0.1", "::1"]));
     assert_eq!(resolver.mx("a.localhost"), Ok(MxAnswer::Implicit));
+    assert_eq!(resolver.records("_mta-sts.a.localhost", Rtype::TXT), Ok(RecordSet::default()));
     for bad in ["bücher.example", "", ".", "a..b", &"a".repeat(64), &"a.".repeat(200)] {
         assert_eq!(resolver.mx(bad).unwrap_err().kind, DnsErrorKind::BadName, "{bad}");
         assert_eq!(resolver.addresses(bad).unwrap_err().kind, DnsErrorKind::BadName, "{bad}");
@@ -530,7 +533,7 @@ fn a_changed_resolv_conf_is_followed_and_the_cache_forgotten() {
 
     let name = super::server::name("a.example");
     let remember = |r: &Resolver| {
-        r.state().cache.put(name.clone(), Rtype::A, Ok(vec![]), PATIENT, (r.clock)());
+        r.state().cache.put(name.clone(), Rtype::A, Ok(RecordSet::default()), PATIENT, (r.clock)());
     };
     let remembers = |r: &Resolver| r.state().cache.get(&name, Rtype::A, (r.clock)()).is_some();
     remember(&resolver);
@@ -547,4 +550,78 @@ fn a_changed_resolv_conf_is_followed_and_the_cache_forgotten() {
 
     let configured = Resolver::new(&["192.0.2.9:5353".parse().unwrap()], PATIENT, files, real_clock());
     assert_eq!(servers(&configured), ["192.0.2.9:5353"]);
+}
+
+#[test]
+fn txt_strings_are_joined_and_tlsa_is_as_on_the_wire() {
+    let (server, resolver) = scripted(|asked| {
+        asked.records(|r| {
+            r.data("a.example.org", Rtype::TXT, b"\x03v=S\x00\x05TSv1;").data(
+                "a.example.org",
+                Rtype::TXT,
+                b"\x01x",
+            );
+            r.data("a.example.org", Rtype::TLSA, &[3, 1, 1, 0]).data("b.example.org", Rtype::TXT, b"\x01y");
+        })
+    });
+    let data = |rtype| -> Vec<Record> { resolver.records("a.example.org", rtype).unwrap().records };
+    assert_eq!(data(Rtype::TXT), [Record::Data(b"v=STSv1;".to_vec()), Record::Data(b"x".to_vec())]);
+    assert_eq!(data(Rtype::TLSA), [Record::Data(vec![3, 1, 1, 0])]);
+    assert_eq!(data(Rtype::TXT).len(), 2);
+    assert_eq!(server.queries(), 2, "the third comes from the cache");
+    let (_server, resolver) = scripted(|asked| {
+        asked.records(|r| {
+            r.data("a.example.org", Rtype::TXT, b"\x03xx");
+        })
+    });
+    let error = resolver.records("a.example.org", Rtype::TXT).unwrap_err();
+    assert_eq!(error.kind, DnsErrorKind::Temporary, "{error}");
+}
+
+#[test]
+fn an_answer_is_secure_if_all_of_it_is_and_its_server_is_believed() {
+    let script = |asked: &Asked| {
+        let ad = asked.parsed().header().ad();
+        asked.records(|r| match () {
+            () if asked.asks("half.example.org") => {
+                r.cname("half.example.org", "plain.example.org").secure(ad);
+            }
+            () if asked.asks("alias.example.org") => {
+                r.cname("alias.example.org", "a.example.org").secure(ad);
+            }
+            () if asked.asks("plain.example.org") => {
+                r.address("plain.example.org", "192.0.2.1").secure(false)
+            }
+            () if asked.asks("none.example.org") => r.secure(ad),
+            () => r.address("a.example.org", "192.0.2.1").secure(ad),
+        })
+    };
+    let (_server, resolver) = scripted(script);
+    let is_secure = |name| resolver.records(name, Rtype::A).unwrap().is_secure;
+    for (name, expected) in [
+        ("a.example.org", true),
+        ("alias.example.org", true),
+        ("none.example.org", true),
+        ("plain.example.org", false),
+        ("half.example.org", false),
+    ] {
+        // The second comes from the cache.
+        assert_eq!((is_secure(name), is_secure(name)), (expected, expected), "{name}");
+    }
+    let far = "192.0.2.53:53".parse().unwrap();
+    assert!(!resolver.believes(far) && resolver.believes("[::1]:53".parse().unwrap()));
+    assert!(resolver.trusting_all().believes(far));
+}
+
+/// Who is not believed is not asked whether it has validated; what it says of that nonetheless counts for nothing.
+#[test]
+fn the_ad_bit_of_others_is_not_believed() {
+    let server = Server::start(|asked| {
+        assert!(!asked.parsed().header().ad());
+        asked.records(|r| r.address("a.example.org", "192.0.2.1").secure(true))
+    });
+    let (clock, name) = (real_clock(), super::server::name("a.example.org"));
+    let deadline = crate::net::resolver::query::Deadline { clock: &*clock, at: PATIENT };
+    let answer = crate::net::resolver::query::ask(server.address, &name, Rtype::A, false, &deadline).unwrap();
+    assert!(!answer.is_secure);
 }

@@ -87,6 +87,15 @@ impl Reply {
         }
         self
     }
+    /// Data as they are on the wire.
+    pub fn data(&mut self, owner: &str, rtype: Rtype, data: &[u8]) -> &mut Self {
+        let data = domain::base::rdata::UnknownRecordData::from_octets(rtype, data).unwrap();
+        self.0.push((name(owner), 300, data)).unwrap();
+        self
+    }
+    pub fn secure(&mut self, is_secure: bool) {
+        self.0.header_mut().set_ad(is_secure);
+    }
     pub fn truncated(&mut self) {
         self.0.header_mut().set_tc(true);
     }

@@ -60,6 +60,31 @@ fn records_say_how_far_each_recipient_has_come() {
 }
 
 #[test]
+fn a_delivery_is_finished_when_the_sender_who_asked_knows() {
+    let records = [record(0, 1, delivered()), record(0, 1, Event::Owed), record(1, 1, delivered())];
+    let (progress, _) = replayed(journal(&records).as_bytes());
+    assert_eq!((progress[0].state, progress[0].is_finished()), (State::Delivered, false));
+    assert!(progress[1].is_finished());
+    let records = [records.as_slice(), &[record(0, 2, Event::Notified)]].concat();
+    let (progress, _) = replayed(journal(&records).as_bytes());
+    assert!(progress[0].is_finished());
+}
+
+#[test]
+fn the_last_word_about_holding_counts() {
+    let held = |records: &[Record]| {
+        let (progress, damaged) = replayed(journal(records).as_bytes());
+        assert_eq!((damaged, super::records(journal(records).as_bytes())), (0, records.to_vec()));
+        (progress[0].held, progress[0].is_due(), progress[1].is_due())
+    };
+    let (hold, release) = (record(0, 1, Event::Held), record(0, 3, Event::Released));
+    assert_eq!(held(&[]), (false, true, true));
+    assert_eq!(held(&[hold.clone(), record(0, 2, deferred())]), (true, false, true));
+    assert_eq!(held(&[hold.clone(), record(0, 2, deferred()), release.clone()]), (false, true, true));
+    assert_eq!(held(&[hold, release, record(0, 4, failed())]), (false, false, true));
+}
+
+#[test]
 fn what_is_settled_stays_so() {
     let records = [record(0, 1, Event::Notified), record(0, 2, failed())];
     let (progress, _) = replayed(journal(&records).as_bytes());
@@ -139,11 +164,13 @@ fn any_diagnostic() -> impl Strategy<Value = Diagnostic> {
 }
 
 fn any_record() -> impl Strategy<Value = Record> {
-    let event = (0..4, any_diagnostic()).prop_map(|(kind, diagnostic)| match kind {
+    let event = (0..6, any_diagnostic()).prop_map(|(kind, diagnostic)| match kind {
         0 => Event::Attempted(Outcome::Delivered(diagnostic)),
         1 => Event::Attempted(Outcome::Deferred(diagnostic)),
         2 => Event::Attempted(Outcome::Failed(diagnostic)),
-        _ => Event::Notified,
+        3 => Event::Notified,
+        4 => Event::Held,
+        _ => Event::Released,
     });
     (prop::collection::vec(any::<usize>(), 1..5), any::<u64>(), any::<u64>(), event).prop_map(
         |(recipients, wall, running, event)| Record {

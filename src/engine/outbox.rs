@@ -1,0 +1,70 @@
+//! From intake to the board: where each queued recipient goes by the routes of now, and who is told of it.
+
+use super::attempt::Attempt;
+use super::board::{Board, Hop, Job};
+use super::event::AttemptEnd;
+use super::intake::Queued;
+use super::site::{Site, SystemAccounts};
+use crate::mail::address::Mailbox;
+use crate::mail::date::Now;
+use crate::mail::id::QueueId;
+use crate::rules::route::Destination;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+/// The site of now; a reload puts another one in its place.
+pub type SiteHandle = Arc<RwLock<Arc<Site>>>;
+
+/// Reads a handle.
+#[must_use]
+pub fn current(handle: &SiteHandle) -> Arc<Site> {
+    Arc::clone(&handle.read().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Tells the board of queued mail.
+#[derive(Debug)]
+pub struct Outbox {
+    /// The configuration.
+    pub site: SiteHandle,
+    /// The index of the queue.
+    pub board: Arc<Board>,
+}
+
+impl Queued for Outbox {
+    fn queued(&self, id: QueueId, arrival: Now, octets: u64, recipients: &[&Mailbox]) {
+        let site = current(&self.site);
+        self.board.add_message(id, octets);
+        let mut hops: Vec<Hop> = Vec::new();
+        for mailbox in recipients {
+            let hop = hop_of(&site, mailbox);
+            if hops.contains(&hop) {
+                continue;
+            }
+            if let Some(reason) = self.board.pause_reason(&hop, arrival.running) {
+                let log = Attempt::log_line(id, mailbox, "-", 0, Duration::ZERO);
+                log(AttemptEnd::Deferred, reason.status, &format!("the route pauses: {}", reason.line()));
+            }
+            hops.push(hop);
+        }
+        for hop in hops {
+            self.board.submit(hop, Job { id, arrival: arrival.running }, arrival.running);
+        }
+    }
+
+    fn size(&self) -> (usize, u64) {
+        self.board.size()
+    }
+}
+
+/// Where a queued recipient goes now. What has no route any more is settled by the local worker.
+pub(super) fn hop_of(site: &Site, mailbox: &Mailbox) -> Hop {
+    // A queued recipient that is local here has been routed before: what has changed is for the local worker, too. Nor is
+    // the user database asked for it, which may take its time, while others wait for a message to be settled.
+    if site.routes.is_local(&mailbox.domain) {
+        return Hop::Local;
+    }
+    match site.routes.route_mailbox(mailbox, &SystemAccounts).map(|routed| routed.destination) {
+        Ok(Destination::Relay(next_hop)) => Hop::Relay(next_hop),
+        _ => Hop::Local,
+    }
+}

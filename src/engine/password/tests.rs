@@ -1,0 +1,93 @@
+use super::*;
+use crate::config::parse;
+use crate::net::transport::Stopwatch;
+use std::os::unix::fs::PermissionsExt;
+
+const LONG: Duration = Duration::from_secs(20);
+
+/// A script, whose path is all that the command is.
+fn script(name: &str, text: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("pillarbox-password-{name}-{}", std::process::id()));
+    std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+    path
+}
+
+/// What the command says, or why it can't be used.
+fn said(name: &str, text: &str, longest: Duration) -> Result<String, String> {
+    let path = script(name, text);
+    // Another test may just have forked with the script open for writing.
+    let result = loop {
+        match of_command(path.to_str().unwrap(), longest) {
+            Err(error) if error.contains("Text file busy") => {}
+            result => break result,
+        }
+    };
+    std::fs::remove_file(&path).unwrap();
+    result.map(|secret| String::from_utf8(secret.octets().to_vec()).unwrap())
+}
+
+#[test]
+fn a_command_that_goes_wrong_says_how() {
+    assert_eq!(said("good", "echo secret; echo more", LONG).as_deref(), Ok("secret\nmore\n"));
+    for (name, text, error) in [
+        ("code", "echo secret; exit 3", "exit status: 3"),
+        ("killed", "echo secret; kill -9 $$", "signal: 9 (SIGKILL)"),
+        ("much", "head -c 100000 /dev/zero; exit 0", "it prints more than 4 KiB"),
+    ] {
+        let said = said(name, text, LONG).unwrap_err();
+        assert!(said.ends_with(error) && !said.contains("secret"), "{name}: {said}");
+    }
+    let missing = of_command("/nonexistent/pass show mail", LONG).unwrap_err();
+    assert!(missing.starts_with("relay.password_command \"/nonexistent/pass\": No such file"), "{missing}");
+}
+
+#[test]
+fn a_command_that_hangs_is_ended_with_what_it_has_started() {
+    let short = Duration::from_millis(150);
+    let stopwatch = Stopwatch::start();
+    let left = std::env::temp_dir().join(format!("pillarbox-password-left-{}", std::process::id()));
+    for (name, text) in [
+        ("hangs", "sleep 60".to_owned()),
+        ("closes", "echo secret; exec >&-; sleep 60".to_owned()),
+        ("leaves", format!("echo secret; (sleep 1; touch {}) & wait", left.display())),
+    ] {
+        let said = said(name, &text, short).unwrap_err();
+        assert!(said.ends_with("it takes too long"), "{name}: {said}");
+    }
+    assert!(stopwatch.elapsed() < LONG);
+    sys::thread::sleep(Duration::from_millis(1100));
+    assert!(!left.exists());
+}
+
+/// No shell: what has a meaning there has none here.
+#[test]
+fn a_command_is_words_and_nothing_else() {
+    let said = of_command("/bin/echo $HOME;id `id` 'a b' > /dev/null", LONG).unwrap();
+    assert_eq!(said.octets(), b"$HOME;id `id` 'a b' > /dev/null\n");
+}
+
+#[test]
+fn the_password_is_the_first_line_of_a_file_that_others_can_not_read() {
+    let path = script("file", "");
+    let relay = |keys: &str| parse(&format!("[relay]\n{keys}"), "f").unwrap().relay;
+    let of_this_file = relay(&format!("password_file = {path:?}\n"));
+    for (text, password) in [("one two\r\nthree\n", Ok("one two")), ("\nx\n", Err("first line is empty"))] {
+        std::fs::write(&path, text).unwrap();
+        let read = read(&of_this_file).map(|secret| String::from_utf8(secret.octets().to_vec()).unwrap());
+        match password {
+            Ok(password) => assert_eq!(read.as_deref(), Ok(password)),
+            Err(words) => assert!(read.unwrap_err().contains(words)),
+        }
+    }
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(read(&of_this_file).unwrap_err().contains("others may use"));
+    std::fs::remove_file(&path).unwrap();
+    assert!(read(&of_this_file).unwrap_err().contains("No such file"));
+    // What has to be there, for `check`.
+    assert_eq!(file(&of_this_file), Some(path));
+    let login = "username = \"joe\"\nsmarthost = \"smtps://smart.example\"\n";
+    assert_eq!(file(&relay(login)), Some(USUAL_FILE.into()));
+    assert_eq!(file(&relay(&format!("{login}password_command = \"pass\"\n"))), None);
+    assert_eq!(file(&relay("")), None);
+}

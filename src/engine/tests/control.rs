@@ -1,0 +1,101 @@
+//! The control socket itself: who is let in, and what a peer can't do to it.
+
+use super::world::*;
+use crate::engine::control::{Control, make_directory};
+use std::io::{Read, Write};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+fn socket(world: &World) -> PathBuf {
+    world.state().join("run/deep/control.sock")
+}
+
+fn open(world: &World) -> Arc<Control> {
+    let path = socket(world);
+    make_directory(&path, None).unwrap();
+    let control = Arc::new(Control::bind(&path).unwrap());
+    control.start(&world.forwarder).unwrap();
+    control
+}
+
+/// Sends octets, and gives all that comes back.
+fn talk(world: &World, octets: &[u8]) -> String {
+    let mut stream = UnixStream::connect(socket(world)).unwrap();
+    // One who is turned away may be so before having said all.
+    let _ = stream.write_all(octets);
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    answer
+}
+
+#[test]
+fn everybody_may_connect_and_is_answered() {
+    let world = World::new("");
+    let control = open(&world);
+    let metadata = socket(&world).metadata().unwrap();
+    assert!(metadata.file_type().is_socket());
+    assert_eq!(metadata.permissions().mode() & 0o777, 0o666);
+    assert_eq!(talk(&world, b"queue list\n"), "1 20\nMail queue is empty\n0 0\n");
+    let id = world.accept("alice@box.example", &["joe@far.example"]);
+    assert_eq!(talk(&world, format!("queue remove {id}\n").as_bytes()), "0 0\n");
+    assert!(talk(&world, format!("queue remove {id}\n").as_bytes()).ends_with("0 66\n"));
+    control.close();
+    assert!(!socket(&world).exists());
+    assert!(UnixStream::connect(socket(&world)).is_err());
+}
+
+#[test]
+fn what_is_no_question_is_refused_and_harms_nobody() {
+    let world = World::new("");
+    let control = open(&world);
+    let id = world.accept("alice@box.example", &["joe@far.example"]);
+    let long = vec![b'x'; 100_000];
+    let crammed = format!("queue list\rqueue remove {id}\n").into_bytes();
+    for question in
+        [&b"\n"[..], b"GET / HTTP/1.1\r\n\r\n", b"queue hold \0all\n", b"queue \x1ball\n", &crammed, &long]
+    {
+        let answer = talk(&world, question);
+        assert!(answer.ends_with("0 64\n"), "{answer:?}");
+        assert!(!answer.contains('\u{1b}'), "{answer:?}");
+    }
+    assert_eq!(talk(&world, b"\xff\xfe\n"), "");
+    // What stands behind the first line is no second question.
+    assert!(talk(&world, format!("queue list\nqueue remove {id}\n").as_bytes()).contains(&id.to_string()));
+    assert_eq!(world.queue().len(), 1);
+    // Whoever says nothing, or hears nothing, is in nobody's way.
+    let silent: Vec<_> = (0..5).map(|_| UnixStream::connect(socket(&world)).unwrap()).collect();
+    let mut deaf = UnixStream::connect(socket(&world)).unwrap();
+    deaf.write_all(b"queue list\n").unwrap();
+    drop(deaf);
+    assert!(talk(&world, b"queue list\n").ends_with("0 0\n"));
+    drop(silent);
+    control.close();
+}
+
+#[test]
+fn a_dead_daemons_socket_is_replaced_and_a_living_ones_is_not() {
+    let world = World::new("");
+    let path = socket(&world);
+    make_directory(&path, None).unwrap();
+    drop(UnixListener::bind(&path).unwrap());
+    assert!(path.exists(), "it is left over");
+    let control = open(&world);
+    let refused = Control::bind(&path).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::AddrInUse);
+    assert!(refused.to_string().contains("control.sock"), "{refused}");
+    assert_eq!(talk(&world, b"queue list\n"), "1 20\nMail queue is empty\n0 0\n");
+    control.close();
+
+    // One that has been replaced all the same leaves the new one alone, and other files are never replaced.
+    let first = Control::bind(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let second = Control::bind(&path).unwrap();
+    first.close();
+    assert!(path.exists());
+    second.close();
+    std::fs::write(&path, "precious").unwrap();
+    assert!(Control::bind(&path).is_err());
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+}
