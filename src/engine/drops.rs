@@ -15,8 +15,8 @@ use crate::rules::route::{Destination, Routed};
 use crate::smtp::extension::{MailParameters, RcptParameters};
 use crate::store::drop::{DropDirectory, Dropped, Opened, Sender};
 use crate::store::{StoreError, free_space, has_room};
-use crate::sys::user;
 use crate::sys::watch::Watch;
+use crate::sys::{self, user};
 use std::ffi::CString;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,6 +24,8 @@ use std::time::Duration;
 
 /// The directory is looked at so often, whether or not the system tells of arrivals.
 const ROUND: Duration = Duration::from_secs(60);
+/// After a round with trouble, arrivals do not begin another one before this: a full queue must not be asked for each.
+const TROUBLE_PAUSE: Duration = Duration::from_secs(10);
 /// So many names that can't be removed are remembered; beyond it all are forgotten, and tried again.
 const STUCK_MAX: usize = 1000;
 
@@ -38,6 +40,8 @@ pub struct Drops {
 #[derive(Debug, Default)]
 struct State {
     has_stopped: bool,
+    /// Messages that the last round has left where they are, by trouble of our own; the first one is told of.
+    waiting: usize,
     /// What stays although it was taken, or is no message: to take it or to tell of it in each round would do harm.
     stuck: Vec<CString>,
 }
@@ -57,7 +61,11 @@ impl Drops {
         }
         while !self.state().has_stopped {
             self.take_all(intake, &site());
-            watch.wait(ROUND);
+            if self.state().waiting > 0 {
+                sys::thread::sleep(TROUBLE_PAUSE);
+            } else {
+                watch.wait(ROUND);
+            }
         }
     }
 
@@ -76,6 +84,7 @@ impl Drops {
             }
         };
         let mut taken = 0;
+        self.state().waiting = 0;
         for name in names {
             let mut state = self.state();
             if state.has_stopped {
@@ -132,8 +141,11 @@ impl Drops {
                 false
             }
             Err(Trouble::Ours(error)) => {
-                Event::Trouble { doing: "taking dropped mail; it stays and is tried again", error: &error }
-                    .log();
+                state.waiting += 1;
+                if state.waiting == 1 {
+                    let doing = "taking dropped mail; it stays and is tried again";
+                    Event::Trouble { doing, error: &error }.log();
+                }
                 false
             }
         }

@@ -65,6 +65,31 @@ fn mail_that_was_left_while_the_daemon_was_down_arrives_and_later_mail_at_once()
     daemon.stop();
 }
 
+/// A box that keeps no daemon: sendmail, and `queue run` from cron; two of them at once, and beside a daemon.
+#[test]
+fn without_a_daemon_a_run_of_the_queue_takes_what_was_left() {
+    let (place, sendmail) = place("");
+    let config = place.path("pillarbox.toml");
+    let start_run = || {
+        let mut command = Command::new(place.path("pillarbox"));
+        command.arg("-c").arg(&config).args(["queue", "run"]).stdout(Stdio::null()).spawn().unwrap()
+    };
+    assert!(start_run().wait().unwrap().success());
+    for round in 1..=10 {
+        for _ in 0..10 {
+            feed(&place, Command::new(&sendmail).arg("u"), "Subject: x\n\nx\n");
+        }
+        let daemon = (round == 5).then(|| serve(&place));
+        let runs = [start_run(), start_run(), start_run()];
+        assert!(runs.into_iter().all(|mut run| run.wait().unwrap().success()), "{}", place.log());
+        place.wait_for_mail("u", round * 10);
+        if let Some(daemon) = daemon {
+            daemon.stop();
+        }
+        assert!(files(&place.path("state/drop")).is_empty());
+    }
+}
+
 /// The daemon is not root, as it should be, and reads what anybody leaves.
 #[test]
 fn the_daemon_needs_no_rights_to_read_what_others_leave() {
