@@ -15,7 +15,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 # What the build needs, and what the tests talk to, as PROGRAM=PACKAGE.
 BUILD_NEEDS = cc=gcc /usr/include/stdlib.h=libc6-dev pkg-config=pkg-config /usr/include/openssl/ssl.h=libssl-dev
 BENCH_NEEDS = smtp-source=postfix
-TEST_NEEDS  = $(BENCH_NEEDS) swaks=swaks curl=curl openssl=openssl python3=python3 dnsmasq=dnsmasq-base mutt=mutt msmtp=msmtp \
+TEST_NEEDS  = $(BENCH_NEEDS) setpriv=util-linux swaks=swaks curl=curl openssl=openssl python3=python3 dnsmasq=dnsmasq-base mutt=mutt msmtp=msmtp \
               dovecot=dovecot-core /usr/lib/dovecot/imap=dovecot-imapd /usr/lib/dovecot/lmtp=dovecot-lmtpd strace=strace faketime=faketime opendkim=opendkim \
               /usr/lib/python3/dist-packages/dkim=python3-dkim /usr/lib/python3/dist-packages/nacl=python3-nacl \
               s-nail=s-nail sslscan=sslscan /usr/lib/git-core/git-send-email=git-email unbound=unbound ldns-signzone=ldnsutils \
@@ -44,8 +44,9 @@ bench: $(BINARY) ## messages a second; with ../shared/bench beside other mail se
 	@$(TOOLS)/need $(BENCH_NEEDS)
 	@PEERS=$(PEERS) $(TOOLS)/bench $(BINARY)
 
-install: $(BINARY) ## program, manual, systemd units, fail2ban filter and configuration, unless there is one; DESTDIR=, PREFIX=/usr/local
+install: $(BINARY) ## program, sendmail, mailq and newaliases as links to it, manual, systemd units, fail2ban filter and configuration, unless there is one; DESTDIR=, PREFIX=/usr/local
 	$(INSTALL) 755 $(BINARY) $(DESTDIR)$(PREFIX)/sbin/pillarbox
+	for name in sendmail mailq newaliases; do ln -sf pillarbox $(DESTDIR)$(PREFIX)/sbin/$$name; done
 	$(INSTALL) 644 -t $(DESTDIR)$(PREFIX)/share/man/man5 etc/man/man5/*
 	$(INSTALL) 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 etc/man/man8/*
 	$(INSTALL) 644 -t $(DESTDIR)/etc/systemd/system etc/systemd/system/*

@@ -70,6 +70,18 @@ pub fn load(path: &Path) -> Result<Settings, Vec<Problem>> {
     load_with_places(path).map(|(settings, _)| settings)
 }
 
+/// Reads what is right in a configuration file, and takes the defaults for all else: for sendmail, which has to hand its
+/// message over while somebody edits the file.
+///
+/// # Errors
+/// The file can't be read.
+pub fn load_leniently(path: &Path) -> Result<Settings, Error> {
+    let octets = read_octets(path)?;
+    let mut settings = Settings::default();
+    read(&String::from_utf8_lossy(&octets), &mut settings, &mut Report::default());
+    Ok(settings)
+}
+
 /// Reads a configuration file, and keeps where it sets what.
 ///
 /// # Errors

@@ -447,3 +447,14 @@ fn a_file_full_of_problems_is_told_about_in_part() {
     assert_eq!(problems.len(), PROBLEMS_MAX);
     assert!(problems.first().unwrap().to_string().starts_with("f:1:1: unknown key \"k0\""));
 }
+
+#[test]
+fn what_is_right_is_read_beside_what_is_wrong() {
+    let file = std::env::temp_dir().join(format!("pillarbox-lenient-{}", std::process::id()));
+    std::fs::write(&file, "levl = 1\nstate = \"/a\"\nadmin = 7\nlimits.message_size = \"1MiB\"\n[[").unwrap();
+    assert!(load(&file).is_err());
+    let settings = load_leniently(&file).unwrap();
+    assert_eq!((settings.state.to_str(), settings.limits.message_size), (Some("/a"), 1 << 20));
+    std::fs::remove_file(&file).unwrap();
+    assert!(load_leniently(&file).is_err());
+}

@@ -4,6 +4,7 @@ use super::board::Board;
 use super::clock::EngineClock;
 use super::control::Control;
 use super::counters::Connections;
+use super::drops::Drops;
 use super::event::Event;
 use super::forwarder::{Forwarder, Outbox, SiteHandle, current};
 use super::intake::Intake;
@@ -12,6 +13,7 @@ use super::site::Site;
 use crate::net::connect::TcpConnect;
 use crate::net::resolver::{Resolver, SystemFiles};
 use crate::net::transport::Deadline;
+use crate::store::drop::DropDirectory;
 use crate::store::maildir::Maildirs;
 use crate::store::queue::Queue;
 use crate::sys;
@@ -37,12 +39,13 @@ pub struct Daemon {
     pub intake: Arc<Intake>,
     /// Where queued mail leaves.
     pub forwarder: Arc<Forwarder>,
+    drops: Drops,
 }
 
 impl Daemon {
     /// Puts the parts together; nothing runs yet.
     #[must_use]
-    pub fn new(site: Site, queue: Queue) -> Self {
+    pub fn new(site: Site, queue: Queue, drops: DropDirectory) -> Self {
         let clock = Arc::new(EngineClock::resume(Box::new(SystemClock), &site.settings.state));
         let maildirs = Maildirs::new(&site.terms.hostname);
         let dns = &site.settings.dns;
@@ -74,6 +77,7 @@ impl Daemon {
             connections: Arc::new(Connections::default()),
             intake,
             forwarder: Arc::new(forwarder),
+            drops: Drops::new(drops),
         }
     }
 
@@ -83,7 +87,7 @@ impl Daemon {
         current(&self.site)
     }
 
-    /// Starts a thread a listener, and the forwarder.
+    /// Starts a thread a listener, one for dropped mail, and the forwarder.
     ///
     /// # Errors
     /// There was no thread to be had.
@@ -92,6 +96,8 @@ impl Daemon {
             let (daemon, listener) = (Arc::clone(self), Arc::clone(listener));
             sys::thread::start("listener", move || listener::run(&daemon, &listener))?;
         }
+        let daemon = Arc::clone(self);
+        sys::thread::start("drops", move || daemon.drops.run(&daemon.intake, &|| daemon.site()))?;
         let forwarder = Arc::clone(&self.forwarder);
         sys::thread::start("forwarder", move || {
             forwarder.load();
@@ -127,6 +133,11 @@ impl Daemon {
         self.forwarder.board.flush(self.intake.clock.now().running);
     }
 
+    /// Takes the mail that has been dropped so far, in this thread.
+    pub fn take_drops(&self) {
+        self.drops.take_all(&self.intake, &self.site());
+    }
+
     /// Stops: no new connections, idle clients get 421, transactions and deliveries have their time.
     pub fn stop(&self, listeners: &[Arc<Listener>]) {
         Event::Notice("stopping").log();
@@ -139,6 +150,7 @@ impl Daemon {
         let deadline = Deadline::after(STOP_PATIENCE);
         connections.begin_stop();
         listeners.iter().for_each(|listener| listener::wake(listener));
+        self.drops.stop();
         connections.stop(deadline.remaining());
         self.forwarder.board.wait_for_workers(deadline.remaining());
         self.forwarder.sync_removals();

@@ -13,6 +13,7 @@ pub mod counters;
 pub mod daemon;
 pub mod delivery;
 pub mod dkim;
+pub mod drops;
 pub mod event;
 pub mod forwarder;
 pub mod hosts;

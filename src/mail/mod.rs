@@ -18,3 +18,4 @@ pub mod network;
 pub mod next_hop;
 pub mod outcome;
 pub mod status;
+pub mod unqualified;

@@ -6,8 +6,10 @@ pub mod exit;
 pub mod link;
 pub mod passwd;
 pub mod queue;
+pub mod sendmail;
 pub mod serve;
 
+use crate::sys::user;
 use exit::Failure;
 use lexopt::prelude::*;
 use std::ffi::OsString;
@@ -22,17 +24,28 @@ struct Row {
     name: &'static str,
     /// What follows the name, for the help; if empty, nothing may.
     operands: &'static str,
+    arguments: Arguments,
     /// Options of its own, which are among the operands then.
     options: &'static [&'static str],
     about: &'static str,
     run: fn(&Path, &[OsString]) -> Result<(), Failure>,
 }
 
+/// Who reads the arguments behind the name of a command.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Arguments {
+    /// [`parse`]: flags are those that all commands have.
+    Common,
+    /// The command: its flags are its own.
+    Own,
+}
+
 /// Every command.
-const COMMANDS: [Row; 6] = [
+const COMMANDS: [Row; 7] = [
     Row {
         name: "serve",
         operands: "",
+        arguments: Arguments::Common,
         options: &[],
         about: "run the daemon, in the foreground",
         run: |config, _| serve::run(config),
@@ -40,6 +53,7 @@ const COMMANDS: [Row; 6] = [
     Row {
         name: "check",
         operands: "",
+        arguments: Arguments::Common,
         options: &[],
         about: "look for mistakes in the configuration and in what it names",
         run: |config, _| check::run(config),
@@ -47,6 +61,7 @@ const COMMANDS: [Row; 6] = [
     Row {
         name: "queue",
         operands: "[WORD…]",
+        arguments: Arguments::Common,
         options: &["json", "all"],
         about: "list what is queued; show, flush, hold, release, remove, bounce ID…; run",
         run: queue::run,
@@ -54,6 +69,7 @@ const COMMANDS: [Row; 6] = [
     Row {
         name: "link",
         operands: "up|down",
+        arguments: Arguments::Common,
         options: &[],
         about: "tell the daemon whether there is a way out",
         run: link::run,
@@ -61,6 +77,7 @@ const COMMANDS: [Row; 6] = [
     Row {
         name: "passwd",
         operands: "NAME",
+        arguments: Arguments::Common,
         options: &[],
         about: "read a password, print a line for the users file",
         run: |_, operands| passwd::run(operands),
@@ -68,29 +85,35 @@ const COMMANDS: [Row; 6] = [
     Row {
         name: "newaliases",
         operands: "",
+        arguments: Arguments::Common,
         options: &[],
         about: "do nothing: the aliases are read as they are",
         run: |_, _| Ok(()),
     },
+    Row {
+        name: "sendmail",
+        operands: "[flags] [ADDRESS…]",
+        arguments: Arguments::Own,
+        options: &[],
+        about: "take a message from standard input, as sendmail(8)",
+        run: |config, arguments| sendmail::run(arguments, config),
+    },
 ];
 
-/// Names by which the program is called, and the command that each stands for.
-const NAMES: [(&str, &str); 2] = [("mailq", "queue"), ("newaliases", "newaliases")];
+/// Names by which the program is called, the command that each stands for, and a flag for it.
+const NAMES: [(&str, &str, Option<&str>); 4] = [
+    ("mailq", "queue", None),
+    ("sendmail", "sendmail", None),
+    ("send-mail", "sendmail", None),
+    ("newaliases", "sendmail", Some("-bi")),
+];
 
 /// Runs the command that the arguments name, the first of them being the name by which the program is called; gives the
-/// exit code. `with_raised_rights`: the environment is not the
-/// caller's to choose.
+/// exit code. `environment`: the configuration that it names, if the caller may choose one.
 #[must_use]
-pub fn run(
-    mut arguments: impl Iterator<Item = OsString>,
-    environment: Option<OsString>,
-    with_raised_rights: bool,
-) -> u8 {
-    let environment = environment.filter(|_| !with_raised_rights);
-    let called = arguments.next().unwrap_or_default();
-    let called = Path::new(&called).file_name().unwrap_or_default();
-    let command = NAMES.iter().find(|(name, _)| called == *name).and_then(|(_, command)| row(command));
-    let done = parse(command, arguments).and_then(|parsed| match parsed {
+pub fn run(arguments: impl Iterator<Item = OsString>, environment: Option<OsString>) -> u8 {
+    let environment = environment.filter(|_| !user::has_raised_rights());
+    let done = parse_program(arguments).and_then(|parsed| match parsed {
         Parsed::Print(text) => {
             // Whoever closed the pipe has read enough.
             let _ = std::io::stdout().write_all(text.as_bytes());
@@ -109,6 +132,20 @@ pub fn run(
             let _ = std::io::stderr().write_all(lines.as_bytes());
             failure.code
         }
+    }
+}
+
+/// The name of the program may stand for a command.
+fn parse_program(mut arguments: impl Iterator<Item = OsString>) -> Result<Parsed, Failure> {
+    let called = arguments.next().unwrap_or_default();
+    let called = Path::new(&called).file_name().unwrap_or_default();
+    let Some((_, command, flag)) = NAMES.iter().find(|(name, ..)| called == *name) else {
+        return parse(None, arguments);
+    };
+    let arguments = flag.iter().map(OsString::from).chain(arguments);
+    match row(command) {
+        Some(row) if row.arguments == Arguments::Own => Ok(Parsed::Run(row, None, arguments.collect())),
+        row => parse(row, arguments),
     }
 }
 
@@ -140,7 +177,12 @@ fn parse(
             }
             Value(name) if command.is_none() => {
                 let row = name.to_str().and_then(row);
-                command = Some(row.ok_or_else(|| usage(format!("there is no command {name:?}")))?);
+                let row = row.ok_or_else(|| usage(format!("there is no command {name:?}")))?;
+                if row.arguments == Arguments::Own {
+                    let rest = parser.raw_args().map_err(|error| usage(error.to_string()))?;
+                    return Ok(Parsed::Run(row, config, rest.collect()));
+                }
+                command = Some(row);
             }
             Value(operand) if command.is_some_and(|row| !row.operands.is_empty()) => operands.push(operand),
             Long(option) if command.is_some_and(|row| row.options.contains(&option)) => {
@@ -162,7 +204,7 @@ fn version() -> String {
 fn help() -> String {
     let mut text = String::from("usage: pillarbox [--config FILE] COMMAND\n\n");
     for row in &COMMANDS {
-        text.push_str(&format!("  {:10} {:8} {}\n", row.name, row.operands, row.about));
+        text.push_str(&format!("  {:10} {:19} {}\n", row.name, row.operands, row.about));
     }
     text.push_str("\n  -c, --config FILE   the configuration (default: /etc/pillarbox/pillarbox.toml)\n");
     text.push_str("  -h, --help          this text\n  -V, --version       the version\n");
@@ -201,6 +243,28 @@ mod tests {
         let queue = |operands: &[&str]| Ok(("queue", None, operands.iter().map(OsString::from).collect()));
         assert_eq!(parsed_with_operands("queue list --json"), queue(&["list", "--json"]));
         assert_eq!(parsed("check now"), Err(exit::USAGE));
+    }
+
+    #[test]
+    fn sendmail_reads_its_own_flags_and_goes_by_its_names() {
+        let read = |line: &str| match parse_program(line.split(' ').map(OsString::from)) {
+            Ok(Parsed::Run(row, config, rest)) => {
+                let rest: Vec<String> = rest.into_iter().map(|rest| rest.into_string().unwrap()).collect();
+                (row.name, config, rest.join(" "))
+            }
+            _ => ("", None, String::new()),
+        };
+        for (line, expected) in [
+            ("/usr/sbin/sendmail -t -C x", ("sendmail", None, "-t -C x".to_owned())),
+            ("send-mail -h 3 --help a", ("sendmail", None, "-h 3 --help a".to_owned())),
+            ("mailq --json", ("queue", None, "--json".to_owned())),
+            ("newaliases -v", ("sendmail", None, "-bi -v".to_owned())),
+            ("pillarbox -c y sendmail -V x a", ("sendmail", Some("y".into()), "-V x a".to_owned())),
+            ("pillarbox check", ("check", None, String::new())),
+            ("sendmail-test -t", ("", None, String::new())),
+        ] {
+            assert_eq!(read(line), expected, "{line}");
+        }
     }
 
     #[test]

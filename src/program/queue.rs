@@ -13,6 +13,7 @@ use crate::engine::operator::{self, Asker};
 use crate::engine::site::Site;
 use crate::rules::control::{BadRequest, Request, Rights};
 use crate::store::StoreError;
+use crate::store::drop::DropDirectory;
 use crate::store::queue::Queue;
 use crate::sys::{rights, user};
 use std::ffi::OsString;
@@ -81,7 +82,8 @@ fn alone(settings: Settings, task: &Task, screen: &mut Screen, no_daemon: &str) 
     start_logging(&settings, level);
     let queue = Queue::open(&settings.state, None).map_err(|error| unopened(&error, no_daemon))?;
     let hostname = host::name(settings.hostname.as_ref());
-    let daemon = Daemon::new(Site::new(settings, hostname, None), queue);
+    let drops = DropDirectory::open(&settings.state, None).map_err(|error| unopened(&error, no_daemon))?;
+    let daemon = Daemon::new(Site::new(settings, hostname, None), queue, drops);
     let forwarder = &daemon.forwarder;
     forwarder.load();
     let (request, passes) = match task {
@@ -89,6 +91,9 @@ fn alone(settings: Settings, task: &Task, screen: &mut Screen, no_daemon: &str) 
         Task::Run { all: true } => (Some(Request::Flush(Vec::new())), true),
         Task::Ask(request) => (Some(request.clone()), matches!(request, Request::Flush(_))),
     };
+    if passes {
+        daemon.take_drops();
+    }
     let asker = Asker { rights: Rights::All, uid: rustix::process::getuid().as_raw() };
     let answered =
         request.map_or(Ok(exit::OK), |request| operator::answer(forwarder, asker, &request, screen));

@@ -14,6 +14,7 @@ use crate::engine::site::Site;
 use crate::engine::tls::Tls;
 use crate::mail::address::Domain;
 use crate::mail::date::WallTime;
+use crate::store::drop::DropDirectory;
 use crate::store::durable::Owner;
 use crate::store::queue::Queue;
 use crate::sys::clock::{Clock, SystemClock};
@@ -48,11 +49,11 @@ pub fn run(config: &Path) -> Result<(), Failure> {
     let inherited = inherited.map_err(|error| Failure::new(exit::UNAVAILABLE, error))?;
     let listeners = if inherited.is_empty() { bind(&settings)? } else { take_over(inherited)? };
     // Rights are given up for the thread that runs and for those that it starts: nothing before this starts any.
-    let queue = open_state(&settings)?;
+    let (queue, drops) = open_state(&settings)?;
     let hostname = host::name(settings.hostname.as_ref());
     // As `user`, who must be able to read the keys again at SIGHUP.
     let site = site(settings, hostname, &listeners).map_err(|text| Failure::new(exit::CONFIG, text))?;
-    let daemon = Arc::new(Daemon::new(site, queue));
+    let daemon = Arc::new(Daemon::new(site, queue, drops));
     let started = daemon.start(&listeners);
     started.map_err(|error| Failure::new(exit::TEMPORARY, format!("no thread can be started: {error}")))?;
     daemon.open_control();
@@ -116,13 +117,14 @@ fn bind(settings: &Settings) -> Result<Vec<Arc<Listener>>, Failure> {
     Ok(listeners)
 }
 
-/// Opens the queue, gives up all rights that are not needed any more, and makes sure that nobody else serves this queue.
-fn open_state(settings: &Settings) -> Result<Queue, Failure> {
+/// Opens queue and drop directory, gives up all rights that are not needed any more, and makes sure that nobody else serves this queue.
+fn open_state(settings: &Settings) -> Result<(Queue, DropDirectory), Failure> {
     let state = &settings.state;
     let store = |error: crate::store::StoreError| Failure::new(exit::CANT_CREATE, error.to_string());
     let account = if user::is_root() { find_user(settings)? } else { None };
     let owner = account.as_ref().map(|account| Owner { uid: account.uid, gid: account.gid });
     let queue = Queue::open(state, owner).map_err(store)?;
+    let drops = DropDirectory::open(state, owner).map_err(store)?;
     if let Err(error) = control::make_directory(&settings.control, owner) {
         Event::Trouble { doing: "making the directory of the control socket", error: &error.to_string() }
             .log();
@@ -136,7 +138,7 @@ fn open_state(settings: &Settings) -> Result<Queue, Failure> {
     if swept > 0 {
         log::info!(target: "pillarbox", "event=notice text=\"removed {swept} files that a crash left half written\"");
     }
-    Ok(queue)
+    Ok((queue, drops))
 }
 
 /// Becomes `account`, and gives up what a serving process never needs. `None`: not started as root.

@@ -61,7 +61,8 @@ impl Drop for TemporaryName {
 pub struct StagedFile {
     name: TemporaryName,
     file: File,
-    locked: bool,
+    /// It is not closed before its commit.
+    stays_open: bool,
     buffer: Vec<u8>,
     /// Octets that have left the buffer for the file.
     flushed_octets: u64,
@@ -79,7 +80,7 @@ impl StagedFile {
         let file = openat(directory, &*name, flags, Mode::RUSR | Mode::WUSR)?.into();
         let name = TemporaryName { directory: Arc::clone(directory), name, moved: false };
         give_to(&file, owner)?;
-        Ok(Self { name, file, locked: false, buffer: Vec::new(), flushed_octets: 0, broken: false })
+        Ok(Self { name, file, stays_open: false, buffer: Vec::new(), flushed_octets: 0, broken: false })
     }
 
     /// Locks the file until it is committed or dropped, to tell a sweep that somebody is at work on it.
@@ -88,8 +89,18 @@ impl StagedFile {
     /// Whatever the system says.
     pub fn lock(&mut self) -> io::Result<()> {
         flock(&self.file, FlockOperation::NonBlockingLockExclusive)?;
-        self.locked = true;
+        self.stays_open = true;
         Ok(())
+    }
+
+    /// Lets everybody read the file, whatever the umask says, and has its name synced by way of the file where the
+    /// directory can't be opened for a sync: in a drop directory users may write, and not read.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub fn publish(&mut self) -> io::Result<()> {
+        self.stays_open = true;
+        Ok(fchmod(&self.file, Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH)?)
     }
 
     /// Octets written so far.
@@ -186,7 +197,7 @@ impl StagedFile {
     }
 
     /// Puts all that was written on stable storage. `path` is where the file will be committed, in the directory
-    /// `target`. Unless it is locked the file is closed, so that many of them need few descriptors.
+    /// `target`. Unless it is locked or public the file is closed, so that many of them need few descriptors.
     ///
     /// # Errors
     /// The file is thrown away: it can't be synced again.
@@ -197,8 +208,8 @@ impl StagedFile {
         if let Err(error) = self.flush().and_then(|()| self.file.sync_all()) {
             return Err(StoreError::io(path, error));
         }
-        let lock = self.locked.then_some(self.file);
-        Ok(SyncedFile { name: self.name, target, path, _lock: lock })
+        let file = self.stays_open.then_some(self.file);
+        Ok(SyncedFile { name: self.name, target, path, file })
     }
 }
 
@@ -208,7 +219,7 @@ pub struct SyncedFile {
     name: TemporaryName,
     target: Arc<OwnedFd>,
     path: PathBuf,
-    _lock: Option<File>,
+    file: Option<File>,
 }
 
 impl SyncedFile {
@@ -238,7 +249,7 @@ impl SyncedFile {
         let to = self.path.file_name().unwrap_or_default();
         let moved = step(&mut self.name, target, to);
         let done = moved.map_err(io::Error::from).and_then(|()| {
-            sync_directory(target).inspect_err(|_| {
+            sync_name(target, self.file.as_ref()).inspect_err(|_| {
                 let _ = unlinkat(target, to, AtFlags::empty());
             })
         });
@@ -277,7 +288,12 @@ fn link_without_replacing(name: &mut TemporaryName, target: BorrowedFd<'_>, to: 
 ///
 /// # Errors
 /// `EEXIST`, and whatever else the system says.
-pub fn move_file(from: BorrowedFd<'_>, name: &str, target: BorrowedFd<'_>, to: &str) -> io::Result<()> {
+pub fn move_file(
+    from: BorrowedFd<'_>,
+    name: impl rustix::path::Arg + Copy,
+    target: BorrowedFd<'_>,
+    to: &str,
+) -> io::Result<()> {
     match renameat_with(from, name, target, to, RenameFlags::NOREPLACE) {
         Err(Errno::NOSYS | Errno::INVAL) => {
             linkat(from, name, target, to, AtFlags::empty())?;
@@ -294,6 +310,17 @@ pub fn move_file(from: BorrowedFd<'_>, name: &str, target: BorrowedFd<'_>, to: &
 /// Whatever the system says; the names can't be relied on then.
 pub fn sync_directory(directory: impl AsFd) -> io::Result<()> {
     Ok(rustix::fs::fsync(directory)?)
+}
+
+/// Puts the name of a file on stable storage. A descriptor that is for searching alone can't be synced; then the whole
+/// file system is, by way of the file: slower, and no less safe.
+fn sync_name(directory: BorrowedFd<'_>, file: Option<&File>) -> io::Result<()> {
+    match (sync_directory(directory), file) {
+        (Err(error), Some(file)) if Errno::from_io_error(&error) == Some(Errno::BADF) => {
+            Ok(rustix::fs::syncfs(file)?)
+        }
+        (result, _) => result,
+    }
 }
 
 /// Puts what was appended to a file on stable storage.
@@ -497,6 +524,18 @@ mod tests {
         let error = file.sync(target, directory.path().join("final")).unwrap().commit().unwrap_err();
         assert_eq!(Errno::from_io_error(&error.source), Some(Errno::BADF));
         assert!(names(&directory).is_empty());
+    }
+
+    #[test]
+    fn a_public_file_is_synced_where_the_directory_can_not_be() {
+        let directory = TestDirectory::new();
+        let target = Arc::new(open_directory(directory.path(), Access::Search).unwrap());
+        let mut file = StagedFile::create(&target, "tmp".into(), None).unwrap();
+        file.write(b"text").unwrap();
+        file.publish().unwrap();
+        let path = file.sync(Arc::clone(&target), directory.path().join("final")).unwrap().commit().unwrap();
+        let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata(path).unwrap());
+        assert_eq!((names(&directory), mode & 0o777), (vec!["final".to_owned()], 0o644));
     }
 
     #[test]

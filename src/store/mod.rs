@@ -1,10 +1,11 @@
-//! The disk: the queue and the Maildirs. What is answered with 250 lies here, synced.
+//! The disk: the queue, the drop directory and the Maildirs. What is answered with 250 lies here, synced.
 //!
 //! The promise is kept in three steps that the types put in order: *stage* (a file under a temporary name), *sync*
 //! (its octets are on stable storage) and *commit* (its name is, too). [`durable`] is the only place that syncs.
 
 pub mod clock_file;
 mod crc;
+pub mod drop;
 pub mod durable;
 mod error;
 pub mod maildir;

@@ -10,6 +10,7 @@ pub mod signals;
 pub mod sockets;
 pub mod thread;
 pub mod user;
+pub mod watch;
 
 /// A random number from the system, for ids, jitter and names that nobody shall guess. A system without one gives what
 /// the clock gives: nothing here is a secret.

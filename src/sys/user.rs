@@ -31,23 +31,42 @@ pub struct Account {
 ///
 /// # Errors
 /// The database could not be asked: this says nothing about the user.
-#[allow(unsafe_code)]
 pub fn find(name: &str) -> io::Result<Option<Account>> {
-    let Ok(c_name) = CString::new(name) else { return Ok(None) };
+    let Ok(name) = CString::new(name) else { return Ok(None) };
+    look_up(Key::Name(&name))
+}
+
+/// Looks a user up by number; `None` if there is none.
+///
+/// # Errors
+/// The database could not be asked: this says nothing about the user.
+pub fn find_uid(uid: u32) -> io::Result<Option<Account>> {
+    look_up(Key::Uid(uid))
+}
+
+/// What an entry is found by.
+#[derive(Clone, Copy)]
+enum Key<'a> {
+    Name(&'a CStr),
+    Uid(u32),
+}
+
+#[allow(unsafe_code)]
+fn look_up(key: Key<'_>) -> io::Result<Option<Account>> {
     let mut buffer = vec![0 as libc::c_char; 1024];
     loop {
         let mut entry = MaybeUninit::<libc::passwd>::zeroed();
         let mut found = std::ptr::null_mut();
-        // SAFETY: all pointers are to live values, the length is that of the buffer, and the call keeps none of them
+        let (entry_at, buffer_at, length) = (entry.as_mut_ptr(), buffer.as_mut_ptr(), buffer.len());
+        // SAFETY: all pointers are to live values, the length is that of the buffer, and the calls keep none of them
         // beyond `buffer`, which outlives the use of `entry`. The standard library has no look-up of users.
         let error = unsafe {
-            libc::getpwnam_r(
-                c_name.as_ptr(),
-                entry.as_mut_ptr(),
-                buffer.as_mut_ptr(),
-                buffer.len(),
-                &raw mut found,
-            )
+            match key {
+                Key::Name(name) => {
+                    libc::getpwnam_r(name.as_ptr(), entry_at, buffer_at, length, &raw mut found)
+                }
+                Key::Uid(uid) => libc::getpwuid_r(uid, entry_at, buffer_at, length, &raw mut found),
+            }
         };
         match error {
             0 if found.is_null() => return Ok(None),
@@ -80,6 +99,13 @@ pub fn find(name: &str) -> io::Result<Option<Account>> {
 #[must_use]
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
+}
+
+/// Whether this process has rights that whoever started it has not: by a set-id bit.
+#[must_use]
+pub fn has_raised_rights() -> bool {
+    rustix::process::geteuid() != rustix::process::getuid()
+        || rustix::process::getegid() != rustix::process::getgid()
 }
 
 /// Becomes `account` for good: its groups, its uid, no capability, and no way back. To be called before the first
@@ -143,6 +169,8 @@ mod tests {
         let root = find("root").unwrap().unwrap();
         assert_eq!((root.uid, root.name.as_str()), (0, "root"));
         assert!(root.home.is_absolute());
+        assert_eq!(find_uid(0).unwrap(), Some(root));
+        assert_eq!(find_uid(4_000_123).unwrap(), None);
         assert_eq!(find("no-such-user-here").unwrap(), None);
         assert_eq!(find("ro\0ot").unwrap(), None);
         assert_eq!(find(&"x".repeat(100_000)).unwrap_or(None), None);

@@ -24,5 +24,7 @@ mod fuzz;
 mod interop;
 /// `pillarbox passwd`, from a pipe and from a terminal.
 mod passwd;
+/// sendmail as its callers call it.
+mod sendmail;
 /// STARTTLS with other people's clients; certificates that are made, swapped and refused.
 mod tls;

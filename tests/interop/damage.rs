@@ -17,6 +17,7 @@ use pillarbox::net::connect::TcpConnect;
 use pillarbox::net::resolver::{DnsError, RecordSet, Resolve, Rtype};
 use pillarbox::net::transport::{Deadline, Transport, WireError};
 use pillarbox::smtp::extension::MailParameters;
+use pillarbox::store::drop::DropDirectory;
 use pillarbox::store::maildir::Maildirs;
 use pillarbox::store::queue::Queue;
 use pillarbox::sys::clock::SystemClock;
@@ -139,7 +140,8 @@ fn a_panic_ends_its_connection_and_nothing_else() {
     let path = place.configure("limits.connections = 1\n");
     let site = Site::new(load(&path).unwrap(), Domain::parse("box.test").unwrap(), None);
     let queue = Queue::open(&place.path("state"), None).unwrap();
-    let engine = Arc::new(Engine::new(site, queue));
+    let drops = DropDirectory::open(&place.path("state"), None).unwrap();
+    let engine = Arc::new(Engine::new(site, queue, drops));
     let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, place.port)).unwrap();
     let listener = Arc::new(Listener::opened(socket));
     engine.start(&[Arc::clone(&listener)]).unwrap();

@@ -43,6 +43,8 @@ mod relay;
 mod rights;
 /// What no honest client does where others log in: plain text, silence and floods around TLS and AUTH.
 mod secured;
+/// sendmail beside the daemon: whoever calls it, and whatever is killed.
+mod sendmail;
 /// Sockets from a service manager, and what it is told.
 mod service;
 /// SIGTERM, SIGHUP, SIGUSR1, and the exit codes.

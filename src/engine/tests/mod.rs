@@ -14,6 +14,7 @@
 //! | `clock` | wall clocks that jump |
 //! | `inbound` | the server's side: local copies, large messages, panics, shutdown |
 //! | `limits` | times and sizes: just below the limit, at it, and just above |
+//! | `drops` | the drop directory: bounces, trouble of our own, and what is no message |
 //! | `submitted` | what this host's own clients submit is repaired, in memory and on disk |
 //! | `signed` | DKIM: whose mail is signed, by which key |
 //! | `tls_policy` | MTA-STS and DANE: what is fetched, kept and followed |
@@ -26,6 +27,7 @@ mod answers;
 mod clock;
 mod control;
 mod doors;
+mod drops;
 mod inbound;
 mod life;
 mod limits;

@@ -173,13 +173,13 @@ impl Description {
     }
 }
 
-fn print_notify(notify: Notify) -> String {
+pub(in crate::store) fn print_notify(notify: Notify) -> String {
     let words = [(notify.success, "success"), (notify.failure, "failure"), (notify.delay, "delay")];
     let words: Vec<_> = words.iter().filter(|(set, _)| *set).map(|&(_, word)| word).collect();
     if words.is_empty() { "never".to_owned() } else { words.join(",") }
 }
 
-fn parse_notify(text: &str) -> Notify {
+pub(in crate::store) fn parse_notify(text: &str) -> Notify {
     let has = |word| text.split(',').any(|w| w == word);
     Notify { success: has("success"), failure: has("failure"), delay: has("delay") }
 }

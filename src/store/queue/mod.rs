@@ -30,6 +30,7 @@ mod staged;
 
 pub use entry::{Content, Durability, Entry};
 pub use format::{Description, parse_file};
+pub(super) use format::{parse_notify, print_notify};
 pub use journal::{Event, Progress, Record, State};
 pub use staged::StagedEntry;
 

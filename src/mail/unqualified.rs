@@ -1,0 +1,95 @@
+//! Addresses as programs of this host write them: the domain may be missing, and whoever reads it on puts this host's
+//! there (`root`, as cron says). On the wire there is no such address (RFC 5321 §2.3.5), save for `postmaster`.
+//!
+//! Well-formed by construction, as the parts of [`super::address`] are; `parse(print(x)) == x`.
+
+use super::address::{AddressError, Domain, ForwardPath, LocalPart, Mailbox};
+use std::fmt;
+
+/// A mailbox, or a bare name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unqualified {
+    /// The name.
+    pub local_part: LocalPart,
+    /// `None`: a name of this host.
+    pub domain: Option<Domain>,
+}
+
+impl Unqualified {
+    /// Reads `local-part` or `local-part@domain`, without angle brackets.
+    ///
+    /// # Errors
+    /// Says which part is malformed.
+    pub fn parse(text: &str) -> Result<Self, AddressError> {
+        // No local part has an @ outside of quotes, so only one of the two can be.
+        if let Ok(local_part) = LocalPart::parse(text) {
+            return Ok(Self { local_part, domain: None });
+        }
+        let Mailbox { local_part, domain } = Mailbox::parse(text)?;
+        Ok(Self { local_part, domain: Some(domain) })
+    }
+
+    /// The mailbox, where a bare name is one of `home`.
+    #[must_use]
+    pub fn at(&self, home: &Domain) -> Mailbox {
+        let domain = self.domain.as_ref().unwrap_or(home).clone();
+        Mailbox { local_part: self.local_part.clone(), domain }
+    }
+
+    /// The same as a recipient: a bare `postmaster` is nobody's but this host's (RFC 5321 §4.5.1).
+    #[must_use]
+    pub fn forward_path(&self, home: &Domain) -> ForwardPath {
+        if self.domain.is_none() && self.local_part.as_str().eq_ignore_ascii_case("postmaster") {
+            return ForwardPath::Postmaster;
+        }
+        ForwardPath::Mailbox(self.at(home))
+    }
+
+    /// Whether it is written in ASCII, so that it needs no SMTPUTF8 (RFC 6531).
+    #[must_use]
+    pub fn is_ascii(&self) -> bool {
+        self.local_part.as_str().is_ascii() && self.domain.as_ref().is_none_or(Domain::is_ascii)
+    }
+}
+
+impl fmt::Display for Unqualified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.local_part.fmt(f)?;
+        self.domain.as_ref().map_or(Ok(()), |domain| write!(f, "@{domain}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_bare_name_is_one_of_this_host() {
+        let home = Domain::parse("box.example").unwrap();
+        for (text, printed, path) in [
+            ("root", "root", "root@box.example"),
+            ("a@b.example", "a@b.example", "a@b.example"),
+            ("\"a@b\"", "\"a@b\"", "\"a@b\"@box.example"),
+            ("\"a b\"@c", "\"a b\"@c", "\"a b\"@c"),
+            ("Postmaster", "Postmaster", "postmaster"),
+            ("postmaster@far.example", "postmaster@far.example", "postmaster@far.example"),
+        ] {
+            let address = Unqualified::parse(text).unwrap();
+            assert_eq!(address.to_string(), printed);
+            assert_eq!(address.forward_path(&home).to_string(), path);
+        }
+        for text in ["", "@", "a@", "@b", "a b", "a\nb", "a@b c", "<a>", "a@b@c", "\"a", "a..b"] {
+            assert!(Unqualified::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_printed_is_read_again(text in "[a-zé\"\\\\@. \\[\\]<>\n]{0,12}") {
+            if let Ok(address) = Unqualified::parse(&text) {
+                prop_assert_eq!(Unqualified::parse(&address.to_string()), Ok(address));
+            }
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Addresses as arguments and header fields give them: names, brackets, lists, and what people make of those.
+//!
+//! As much is read as can be: of a list with a mistake in it, the parts without one. What can't be read is told.
+
+use crate::mail::address_list::{self, AddressSpan};
+use crate::mail::header::split_field;
+use crate::mail::unqualified::Unqualified;
+use crate::store::drop::Sender;
+
+/// Appends the addresses of a list; parts that are none go to `complaints`.
+pub fn read_list(list: &[u8], found: &mut Vec<Unqualified>, complaints: &mut Vec<String>) {
+    if let Some(addresses) = whole(list) {
+        return addresses.into_iter().for_each(|address| add(address, found));
+    }
+    // `A B`, as fail2ban gives its recipients, and lists with a part that is no address.
+    for part in list.split(|&octet| octet == b',') {
+        if let Some(addresses) = whole(part) {
+            addresses.into_iter().for_each(|address| add(address, found));
+            continue;
+        }
+        for word in part.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()) {
+            match whole(word) {
+                Some(addresses) => addresses.into_iter().for_each(|address| add(address, found)),
+                None => complaints.push(format!("{:?} is no address", String::from_utf8_lossy(word))),
+            }
+        }
+    }
+}
+
+/// Reads what `-f` was given; `None` if that is no address.
+#[must_use]
+pub fn read_sender(text: &str) -> Option<Sender> {
+    let text = text.trim();
+    if text.is_empty() || text == "<>" {
+        return Some(Sender::Null);
+    }
+    whole(text.as_bytes())?.into_iter().next().map(Sender::Address)
+}
+
+fn add(address: Unqualified, found: &mut Vec<Unqualified>) {
+    if !found.contains(&address) {
+        found.push(address);
+    }
+}
+
+/// The addresses of a list without any mistake.
+fn whole(list: &[u8]) -> Option<Vec<Unqualified>> {
+    let spans = address_list::spans(list)?;
+    spans.iter().map(|span| address(list, span)).collect()
+}
+
+fn address(list: &[u8], span: &AddressSpan) -> Option<Unqualified> {
+    let local_part = std::str::from_utf8(list.get(span.local_part.clone())?).ok()?;
+    let domain = match &span.domain {
+        Some(domain) => format!("@{}", std::str::from_utf8(list.get(domain.clone())?).ok()?),
+        None => String::new(),
+    };
+    let as_is = Unqualified::parse(&format!("{local_part}{domain}"));
+    // There are addresses such as `a..b@example.org`, which only quotes make right.
+    as_is.or_else(|_| Unqualified::parse(&format!("\"{local_part}\"{domain}"))).ok()
+}
+
+/// The recipients that a header section names (`-t`): by To, Cc and Bcc, or by the newest block of Resent- fields, which
+/// is the first one (RFC 5322 §3.6.6). A block ends at a field of another kind, or when one of its fields comes again.
+#[derive(Debug, Default)]
+pub struct HeaderRecipients {
+    original: Vec<Unqualified>,
+    resent: Vec<Unqualified>,
+    /// The names of the Resent- fields so far.
+    block: Vec<Vec<u8>>,
+    is_block_over: bool,
+    complaints: Vec<String>,
+}
+
+impl HeaderRecipients {
+    /// Takes a whole field.
+    pub fn field(&mut self, field: &[u8]) {
+        let Some((name, value)) = split_field(field) else { return };
+        let name = name.to_ascii_lowercase();
+        if name.starts_with(b"resent-") {
+            self.is_block_over |= self.block.contains(&name);
+            if !self.is_block_over && matches!(&name[..], b"resent-to" | b"resent-cc" | b"resent-bcc") {
+                read_list(value, &mut self.resent, &mut self.complaints);
+            }
+            return self.block.push(name);
+        }
+        self.is_block_over |= !self.block.is_empty();
+        if matches!(&name[..], b"to" | b"cc" | b"bcc") {
+            read_list(value, &mut self.original, &mut self.complaints);
+        }
+    }
+
+    /// Appends them; parts that are no addresses go to `complaints`.
+    pub fn finish(self, found: &mut Vec<Unqualified>, complaints: &mut Vec<String>) {
+        complaints.extend(self.complaints);
+        let named = if self.resent.is_empty() { self.original } else { self.resent };
+        named.into_iter().for_each(|address| add(address, found));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn print(addresses: &[Unqualified]) -> String {
+        addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn of_a_list_is_read_what_can_be() {
+        for (list, expected, complaints) in [
+            ("root", "root", 0),
+            ("a@b.example c@d.example", "a@b.example c@d.example", 0),
+            ("a@b.example,c", "a@b.example c", 0),
+            ("root, root", "root", 0),
+            ("\"Doe, John\" <j@b.example>, root (me)", "j@b.example root", 0),
+            ("a..b@c.example a.@c.example", "\"a..b\"@c.example \"a.\"@c.example", 0),
+            ("undisclosed-recipients:;", "", 0),
+            ("", "", 0),
+            ("John <j@b.example>, a@, x@y@z, c", "j@b.example c", 2),
+            ("|/bin/sh /etc/passwd", "", 0),
+            ("a@b_c.example", "a@b_c.example", 0),
+            ("a@-", "", 1),
+            ("\u{202e}", "", 1),
+            ("jörg@ü.example", "jörg@ü.example", 0),
+        ] {
+            let (mut found, mut told) = (Vec::new(), Vec::new());
+            read_list(list.as_bytes(), &mut found, &mut told);
+            if list.starts_with('|') {
+                // Names, and no program or file is meant by them here.
+                assert_eq!(found.len(), 2);
+                continue;
+            }
+            assert_eq!((&*print(&found), told.len()), (expected, complaints), "{list:?} {told:?}");
+        }
+        let (mut found, mut told) = (Vec::new(), Vec::new());
+        read_list(b"\xff@a, b", &mut found, &mut told);
+        assert_eq!((&*print(&found), told.len()), ("b", 1));
+    }
+
+    #[test]
+    fn the_sender_may_be_nobody() {
+        for (text, expected) in [
+            ("", Some(Sender::Null)),
+            ("<>", Some(Sender::Null)),
+            (" <> ", Some(Sender::Null)),
+            ("@", None),
+            ("a b", None),
+        ] {
+            assert_eq!(read_sender(text), expected, "{text:?}");
+        }
+        for (text, expected) in [("root", "root"), ("<a@b>", "a@b"), ("Joe <joe@b>", "joe@b")] {
+            let Some(Sender::Address(address)) = read_sender(text) else { panic!("{text}") };
+            assert_eq!(address.to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn the_newest_resent_block_counts() {
+        for (header, expected) in [
+            ("To: a|Cc: b|Bcc: c|Subject: d|Reply-To: e", "a b c"),
+            ("to: a|TO: b", "a b"),
+            ("Resent-To: n|Resent-Bcc: m|To: a|Bcc: b", "n m"),
+            ("Resent-From: x|Resent-To: n|Resent-From: y|Resent-To: o|Resent-Cc: p|To: a", "n"),
+            ("Resent-To: n|Received: x|Resent-Cc: o|To: a", "n"),
+            ("Received: x|Resent-From: x|Resent-Cc: n|To: a", "n"),
+            ("Resent-From: x|To: a", "a"),
+        ] {
+            let (mut recipients, mut found, mut told) = (HeaderRecipients::default(), Vec::new(), Vec::new());
+            header.split('|').for_each(|field| recipients.field(format!("{field}\n").as_bytes()));
+            recipients.finish(&mut found, &mut told);
+            assert_eq!((&*print(&found), told.len()), (expected, 0), "{header}");
+        }
+    }
+}

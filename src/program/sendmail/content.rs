@@ -1,0 +1,297 @@
+//! What programs write into sendmail, made canonical (see [`crate::mail::message`]) as it passes: LF or CRLF ends a line,
+//! NULs go, a lone CR becomes a blank in the header section, where it must not begin a field, and a line end in the body.
+//! A leading `From ` line goes. The header section ends at an empty line, or in front of the first line that is no field,
+//! and gets an empty line there: what the body says is never taken for a field. Nothing fails.
+//!
+//! Of the message a field of the header section is held at a time, and the body not at all.
+
+use super::addresses::HeaderRecipients;
+use crate::mail::base64;
+use crate::mail::header::split_field;
+
+/// A line or field of the header section that is longer passes as it is, and so does all behind it.
+const HELD_MAX_OCTETS: usize = 1 << 20;
+/// Octets in an encoded word, so that it has at most 75 characters (RFC 2047 §2).
+const ENCODED_WORD_OCTETS: usize = 45;
+
+/// The filter for one message.
+#[derive(Debug)]
+pub struct Content {
+    /// From, if there is none.
+    from: Option<String>,
+    recipients: HeaderRecipients,
+    /// The field in hand, and the line that is coming in.
+    field: Vec<u8>,
+    line: Vec<u8>,
+    has_from: bool,
+    is_first_line: bool,
+    in_body: bool,
+    /// A CR has come, and it is not known yet what follows.
+    pending_cr: bool,
+    ends_with_line: bool,
+    is_eight_bit: bool,
+    octets: u64,
+    lines: u64,
+}
+
+impl Content {
+    /// A filter at the start of a message; `from` is the whole field that a message without From gets.
+    #[must_use]
+    pub fn new(from: Option<String>) -> Self {
+        Self {
+            from,
+            recipients: HeaderRecipients::default(),
+            field: Vec::new(),
+            line: Vec::new(),
+            has_from: false,
+            is_first_line: true,
+            in_body: false,
+            pending_cr: false,
+            ends_with_line: true,
+            is_eight_bit: false,
+            octets: 0,
+            lines: 0,
+        }
+    }
+
+    /// Takes the next octets, and appends to `out` what becomes of them.
+    pub fn feed(&mut self, octets: &[u8], out: &mut Vec<u8>) {
+        let start = out.len();
+        let mut clean = Vec::with_capacity(octets.len());
+        for &octet in octets {
+            if octet == b'\r' {
+                self.pending_cr = true;
+                continue;
+            }
+            if std::mem::take(&mut self.pending_cr) && octet != b'\n' {
+                clean.push(if self.in_body { b'\n' } else { b' ' });
+            }
+            if octet != 0 {
+                clean.push(octet);
+            }
+            if octet == b'\n' && !self.in_body {
+                self.pass(&clean, out);
+                clean.clear();
+            }
+        }
+        self.pass(&clean, out);
+        self.count(start, out);
+    }
+
+    /// The message is over: appends what was held, and a line end if the last line has none.
+    pub fn finish(&mut self, out: &mut Vec<u8>) {
+        let start = out.len();
+        if !self.line.is_empty() {
+            self.line.push(b'\n');
+            self.end_line(out);
+        }
+        if !self.in_body {
+            self.end_header(out);
+        }
+        self.count(start, out);
+        if !self.ends_with_line {
+            out.push(b'\n');
+            self.count(out.len() - 1, out);
+        }
+    }
+
+    /// The recipients that the header section names.
+    #[must_use]
+    pub fn into_recipients(self) -> HeaderRecipients {
+        self.recipients
+    }
+
+    /// Whether there was an octet beyond ASCII.
+    #[must_use]
+    pub const fn is_eight_bit(&self) -> bool {
+        self.is_eight_bit
+    }
+
+    /// The size so far, as the wire counts it (RFC 1870): each line end is two octets there.
+    #[must_use]
+    pub const fn wire_octets(&self) -> u64 {
+        self.octets + self.lines
+    }
+
+    fn count(&mut self, start: usize, out: &[u8]) {
+        let new = out.get(start..).unwrap_or_default();
+        self.octets += new.len() as u64;
+        self.lines += new.iter().filter(|&&octet| octet == b'\n').count() as u64;
+        self.is_eight_bit |= !new.is_ascii();
+        if let Some(last) = new.last() {
+            self.ends_with_line = *last == b'\n';
+        }
+    }
+
+    /// Takes clean octets, in the header section of one line at most.
+    fn pass(&mut self, clean: &[u8], out: &mut Vec<u8>) {
+        if self.in_body {
+            return out.extend_from_slice(clean);
+        }
+        self.line.extend_from_slice(clean);
+        if self.line.ends_with(b"\n") {
+            self.end_line(out);
+        } else if self.line.len() > HELD_MAX_OCTETS {
+            self.give_up(out);
+        }
+    }
+
+    fn end_line(&mut self, out: &mut Vec<u8>) {
+        let line = std::mem::take(&mut self.line);
+        let is_first = std::mem::replace(&mut self.is_first_line, false);
+        let is_continuation = line.starts_with(b" ") || line.starts_with(b"\t");
+        if is_first && line.starts_with(b"From ") {
+            // As mailboxes put it in front of each message. What follows is as good as the first line.
+            self.is_first_line = true;
+        } else if is_continuation && !self.field.is_empty() {
+            self.field.extend_from_slice(&line);
+            if self.field.len() > HELD_MAX_OCTETS {
+                self.give_up(out);
+            }
+        } else if split_field(&line).is_some() {
+            self.end_field(out);
+            self.field = line;
+        } else {
+            self.end_header(out);
+            out.push(b'\n');
+            if line != b"\n" {
+                out.extend_from_slice(&line);
+            }
+        }
+    }
+
+    fn end_field(&mut self, out: &mut Vec<u8>) {
+        let field = std::mem::take(&mut self.field);
+        self.has_from |= split_field(&field).is_some_and(|(name, _)| name.eq_ignore_ascii_case(b"From"));
+        self.recipients.field(&field);
+        out.extend_from_slice(&field);
+    }
+
+    fn end_header(&mut self, out: &mut Vec<u8>) {
+        self.end_field(out);
+        let from = self.from.take().filter(|_| !self.has_from);
+        out.extend_from_slice(from.unwrap_or_default().as_bytes());
+        self.in_body = true;
+    }
+
+    /// The header section is none that anybody wrote: what is held goes on as it is, and all behind it.
+    fn give_up(&mut self, out: &mut Vec<u8>) {
+        if self.field.is_empty() && split_field(&self.line).is_none() {
+            out.push(b'\n');
+        }
+        out.append(&mut self.field);
+        out.append(&mut self.line);
+        self.in_body = true;
+    }
+}
+
+/// From with a name that `-F` gives, for an address.
+#[must_use]
+pub fn from_field(name: &str, address: &str) -> String {
+    let name: String = name.chars().filter(|c| !c.is_control()).collect();
+    if name.is_ascii() {
+        let quoted = name.replace('\\', "\\\\").replace('"', "\\\"");
+        return format!("From: \"{quoted}\" <{address}>\n");
+    }
+    let mut words = vec![String::new()];
+    for c in name.chars() {
+        if words.last().is_some_and(|word| word.len() + c.len_utf8() > ENCODED_WORD_OCTETS) {
+            words.push(String::new());
+        }
+        if let Some(word) = words.last_mut() {
+            word.push(c);
+        }
+    }
+    let words: Vec<String> =
+        words.iter().map(|word| format!("=?utf-8?B?{}?=", base64::encode(word.as_bytes()))).collect();
+    format!("From: {} <{address}>\n", words.join("\n "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn passed(input: &[u8], cut: usize, from: Option<&str>) -> (String, Content) {
+        let mut content = Content::new(from.map(str::to_owned));
+        let mut out = Vec::new();
+        input.chunks(cut).for_each(|piece| content.feed(piece, &mut out));
+        content.finish(&mut out);
+        (String::from_utf8_lossy(&out).into_owned(), content)
+    }
+
+    #[test]
+    fn messages_become_canonical() {
+        for (input, expected) in [
+            ("", ""),
+            ("A: 1\n\nbody\n", "A: 1\n\nbody\n"),
+            ("A: 1\r\n\r\nbody\r\n", "A: 1\n\nbody\n"),
+            ("A: 1\r\r\n\nbody", "A: 1\n\nbody\n"),
+            ("A: 1", "A: 1\n"),
+            ("text\n", "\ntext\n"),
+            ("text\nB: 1\n", "\ntext\nB: 1\n"),
+            ("\nA: 1\n", "\nA: 1\n"),
+            (" A: 1\n", "\n A: 1\n"),
+            ("\tx\n", "\n\tx\n"),
+            ("A: 1\ntext\nB: 2\n", "A: 1\n\ntext\nB: 2\n"),
+            ("From root Mon Nov 23\nA: 1\n\nb\n", "A: 1\n\nb\n"),
+            ("From root Mon Nov 23\ntext\n", "\ntext\n"),
+            ("A: 1\nFrom root\n", "A: 1\n\nFrom root\n"),
+            ("A: 1\n\nFrom here on\n.\nend\n", "A: 1\n\nFrom here on\n.\nend\n"),
+            ("A: 1\rBcc: x\n\na\rb\r\rc\r", "A: 1 Bcc: x\n\na\nb\nc\n"),
+            ("A: 1\0\n\n\0b\0\n", "A: 1\n\nb\n"),
+            ("A: 1\n\tb\n\n", "A: 1\n\tb\n\n"),
+            ("\r\n\r\n", "\n\n"),
+        ] {
+            for cut in [1, 2, 3, 1000] {
+                let (out, content) = passed(input.as_bytes(), cut, None);
+                assert_eq!(out, expected, "{input:?} in pieces of {cut}");
+                let wire = expected.replace('\n', "\r\n").len() as u64;
+                assert_eq!((content.wire_octets(), content.is_eight_bit()), (wire, false), "{input:?}");
+            }
+        }
+        assert!(passed("\nü".as_bytes(), 1, None).1.is_eight_bit());
+    }
+
+    #[test]
+    fn a_message_without_from_gets_the_one_that_is_given() {
+        for (input, expected) in [
+            ("A: 1\n\nb\n", "A: 1\nFrom: x\n\nb\n"),
+            ("from: y\n\nb\n", "from: y\n\nb\n"),
+            ("text\n", "From: x\n\ntext\n"),
+            ("A: 1", "A: 1\nFrom: x\n"),
+        ] {
+            assert_eq!(passed(input.as_bytes(), 1, Some("From: x\n")).0, expected);
+        }
+        assert_eq!(from_field("Cron \"D\"", "root"), "From: \"Cron \\\"D\\\"\" <root>\n");
+        assert_eq!(from_field("J\nörg", "j"), "From: =?utf-8?B?SsO2cmc=?= <j>\n");
+        let long = from_field(&"ü".repeat(30), "j");
+        assert!(long.lines().count() == 2 && long.lines().all(|line| line.len() < 80), "{long}");
+    }
+
+    #[test]
+    fn endless_headers_are_not_kept() {
+        for unit in ["x", "x: y", "A: 1\n b\n", "A: 1\n", "text "] {
+            let input = unit.repeat(3_000_000 / unit.len());
+            let (mut content, mut out, mut sum) = (Content::new(None), Vec::new(), 0);
+            for piece in input.as_bytes().chunks(10_000) {
+                content.feed(piece, &mut out);
+                sum += out.len();
+                out.clear();
+                assert!(content.line.len() + content.field.len() < HELD_MAX_OCTETS + 20_000);
+            }
+            content.finish(&mut out);
+            sum += out.len();
+            assert!(sum >= input.len() && sum <= input.len() + 2, "{unit}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_split_of_the_input_does_not_matter(input in "(From |To: a|[ a:\r\n\0é]){0,30}", cut in 1usize..9) {
+            let (whole, _) = passed(input.as_bytes(), 1000, None);
+            prop_assert_eq!(&passed(input.as_bytes(), cut, None).0, &whole);
+            prop_assert!(!whole.contains(['\r', '\0']) && (whole.is_empty() || whole.ends_with('\n')));
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! sendmail(8): takes a message from a program of this host and leaves it where the daemon finds it.
+//!
+//! Exit code 0 means that the message is on stable storage. Until then nothing is promised, and the program that wrote
+//! it is told so by another code (INTERFACE section 5). Input is read to its end whatever is wrong: a program whose pipe
+//! breaks may die of it. Asks no DNS, no network and no daemon, and needs no right: no set-id bit, no environment. Who
+//! sends is not said here; the daemon sees it by the owner of the file.
+
+mod addresses;
+mod content;
+pub mod flags;
+mod smtp;
+
+use super::exit::{self, Failure};
+use super::{queue, serve};
+use crate::config::{Settings, load_leniently};
+use crate::mail::envelope::Body;
+use crate::mail::unqualified::Unqualified;
+use crate::store::drop::{DropEnvelope, RECIPIENTS_MAX, Sender, StagedDrop, explain};
+use crate::store::{StoreError, free_space, has_room};
+use crate::sys::user;
+use addresses::{read_list, read_sender};
+use content::{Content, from_field};
+use flags::{Call, FLAGS, Mode, parse};
+use std::ffi::OsString;
+use std::io::{self, ErrorKind, IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// Read at once.
+const PIECE_OCTETS: usize = 16 * 1024;
+
+/// Does what the arguments say. `config` is the file that counts if they name none, or may not name one.
+///
+/// # Errors
+/// The message is not safe; or why the command can't be done.
+pub fn run(arguments: &[OsString], config: &Path) -> Result<(), Failure> {
+    let mut call = parse(arguments.iter().cloned());
+    let chosen = call.config.take().filter(|_| !user::has_raised_rights());
+    let config = chosen.as_deref().unwrap_or(config);
+    let done = perform(&mut call, config);
+    for complaint in &call.complaints {
+        let _ = writeln!(io::stderr(), "sendmail: {complaint}");
+    }
+    done
+}
+
+fn perform(call: &mut Call, config: &Path) -> Result<(), Failure> {
+    match call.mode {
+        Mode::Send => send(call, config),
+        Mode::Smtp => smtp::serve(&settings(config, &mut call.complaints)),
+        Mode::MakeAliases => Ok(()),
+        Mode::Serve => serve::run(config),
+        Mode::Help => print(&help()),
+        Mode::Version => print(&super::version()),
+        Mode::PrintQueue => queue::run(config, &[]),
+        Mode::RunQueue => queue::run(config, &["run".into(), "--all".into()]),
+        Mode::Verify => Err(failure(exit::UNAVAILABLE, "recipients can't be verified yet")),
+    }
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    // Whoever closed the pipe has read enough.
+    let _ = io::stdout().write_all(text.as_bytes());
+    Ok(())
+}
+
+fn help() -> String {
+    let mut text = String::from("usage: sendmail [flags] [recipient...]  < message\n\n");
+    for flag in FLAGS.iter().filter(|flag| !flag.about.is_empty()) {
+        text.push_str(&format!("  -{} {}\n", flag.letter, flag.about));
+    }
+    let rest: String = FLAGS.iter().filter(|flag| flag.about.is_empty()).map(|flag| flag.letter).collect();
+    text + &format!("\nAccepted and ignored: -{rest}, and -o with other options. sendmail(8) tells more.\n")
+}
+
+fn failure(code: u8, text: &str) -> Failure {
+    Failure { code, lines: vec![format!("sendmail: {text}")] }
+}
+
+/// The settings, as far as they can be read: a mistake in the file must not stop an alert.
+fn settings(config: &Path, complaints: &mut Vec<String>) -> Settings {
+    load_leniently(config).unwrap_or_else(|error| {
+        if error.kind() != ErrorKind::NotFound {
+            complaints.push(format!("{}: {error}; the defaults are taken", config.display()));
+        }
+        Settings::default()
+    })
+}
+
+fn send(call: &mut Call, config: &Path) -> Result<(), Failure> {
+    let settings = settings(config, &mut call.complaints);
+    let sender = sender(call);
+    let from = call.full_name.as_ref().and_then(|name| from(name, &sender));
+    let mut handover = Handover::begin(&settings);
+    let (mut content, mut out) = (Content::new(from), Vec::new());
+    let dot_ends = !call.dots_are_text && io::stdin().is_terminal();
+    let read = read_input(&mut io::stdin().lock(), dot_ends, &mut |octets| {
+        content.feed(octets, &mut out);
+        handover.write(&out, content.wire_octets());
+        out.clear();
+    });
+    content.finish(&mut out);
+    handover.write(&out, content.wire_octets());
+    let body = if content.is_eight_bit() { Body::EightBitMime } else { call.body };
+    let mut recipients = Vec::new();
+    for recipient in std::mem::take(&mut call.recipients) {
+        read_list(recipient.as_bytes(), &mut recipients, &mut call.complaints);
+    }
+    if call.header_recipients {
+        content.into_recipients().finish(&mut recipients, &mut call.complaints);
+    }
+    // Half a message would look like a whole one.
+    read.map_err(|error| failure(exit::IO, &format!("can't read the message: {error}")))?;
+    handover.commit(DropEnvelope {
+        sender,
+        recipients,
+        body,
+        ret: call.ret,
+        envid: call.envid.take(),
+        notify: call.notify,
+    })
+}
+
+fn sender(call: &mut Call) -> Sender {
+    let Some(text) = call.sender.take() else { return Sender::Owner };
+    read_sender(&text).unwrap_or_else(|| {
+        call.complaints.push(format!("the sender {text:?} is no address; it is you"));
+        Sender::Owner
+    })
+}
+
+/// From with a full name. The daemon puts the domain behind a bare name.
+fn from(name: &str, sender: &Sender) -> Option<String> {
+    let address = match sender {
+        Sender::Address(address) => address.to_string(),
+        Sender::Owner => {
+            let uid = rustix::process::geteuid().as_raw();
+            user::find_uid(uid).ok()??.name
+        }
+        Sender::Null => return None,
+    };
+    // A name that needs quotes would not be taken for an address.
+    Some(from_field(name, &Unqualified::parse(&address).ok()?.to_string()))
+}
+
+/// Reads to the end, or to a lone dot if that is one.
+fn read_input(input: &mut dyn Read, dot_ends: bool, take: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+    let mut buffer = vec![0; PIECE_OCTETS];
+    let mut at_line_start = true;
+    loop {
+        let read = match input.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(read) => buffer.get(..read).unwrap_or_default(),
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        if !dot_ends {
+            take(read);
+            continue;
+        }
+        for line in read.split_inclusive(|&octet| octet == b'\n') {
+            if at_line_start && line == b".\n" {
+                return Ok(());
+            }
+            at_line_start = line.ends_with(b"\n");
+            take(line);
+        }
+    }
+}
+
+/// A message on its way to the daemon, by the drop directory. What goes wrong is kept until the input has been read.
+struct Handover {
+    staged: Result<StagedDrop, Failure>,
+    message_max: u64,
+}
+
+impl Handover {
+    fn begin(settings: &Settings) -> Self {
+        Self { staged: begin(settings), message_max: settings.limits.message_size }
+    }
+
+    /// Takes canonical octets; `wire_octets` is the size with them.
+    fn write(&mut self, octets: &[u8], wire_octets: u64) {
+        let Ok(staged) = &mut self.staged else { return };
+        let result = if wire_octets > self.message_max {
+            let limit = self.message_max;
+            Err(failure(
+                exit::DATA,
+                &format!("the message is larger than limits.message_size, {limit} octets"),
+            ))
+        } else {
+            staged.write(octets).map_err(|error| unsafe_message(&error))
+        };
+        if let Err(failure) = result {
+            // What was written goes at once: it may be what fills the disk.
+            self.staged = Err(failure);
+        }
+    }
+
+    fn commit(self, envelope: DropEnvelope) -> Result<(), Failure> {
+        if envelope.recipients.is_empty() {
+            return Err(failure(
+                exit::USAGE,
+                "there are no recipients; name some, or use -t with To, Cc or Bcc",
+            ));
+        }
+        let staged = self.staged?;
+        if envelope.recipients.len() > RECIPIENTS_MAX {
+            return Err(failure(exit::DATA, &format!("there are more than {RECIPIENTS_MAX} recipients")));
+        }
+        staged.commit(&envelope).map_err(|error| unsafe_message(&error))
+    }
+}
+
+fn begin(settings: &Settings) -> Result<StagedDrop, Failure> {
+    let state: &PathBuf = &settings.state;
+    if free_space(state).is_ok_and(|space| !has_room(space, settings.limits.free_space, 0)) {
+        let text = format!("{}: less than limits.free_space is left on the disk", state.display());
+        return Err(failure(exit::TEMPORARY, &text));
+    }
+    let mut random = [0; 16];
+    match rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()) {
+        Ok(16) => {}
+        _ => return Err(failure(exit::TEMPORARY, "the system gives no random numbers")),
+    }
+    let name = format!("{:032x}", u128::from_ne_bytes(random));
+    StagedDrop::create(state, &name).map_err(|error| unsafe_message(&error))
+}
+
+fn unsafe_message(error: &StoreError) -> Failure {
+    failure(exit::TEMPORARY, &format!("{error}: {}", explain(error)))
+}

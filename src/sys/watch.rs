@@ -1,0 +1,69 @@
+//! Waits until something is put into a directory (inotify), or until some time has passed.
+//!
+//! A system that can't watch, or has no watches left, only waits: whoever uses this must look by itself now and then.
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Duration;
+
+/// A directory that is watched, if that is possible.
+#[derive(Debug)]
+pub struct Watch(Option<OwnedFd>);
+
+impl Watch {
+    /// Watches for names that are moved into the directory at `path`.
+    #[must_use]
+    pub fn for_arrivals(path: &Path) -> Self {
+        let watch = || {
+            let watch = init(CreateFlags::CLOEXEC).ok()?;
+            add_watch(&watch, path, WatchFlags::MOVED_TO | WatchFlags::ONLYDIR).ok()?;
+            Some(watch)
+        };
+        Self(watch())
+    }
+
+    /// Whether anything is seen at once.
+    #[must_use]
+    pub const fn sees(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Waits for an arrival since the last call, or for `span` to pass.
+    pub fn wait(&self, span: Duration) {
+        let Some(watch) = &self.0 else { return super::thread::sleep(span) };
+        let timeout = Timespec { tv_sec: span.as_secs() as _, tv_nsec: span.subsec_nanos() as _ };
+        match poll(&mut [PollFd::new(watch, PollFlags::IN)], Some(&timeout)) {
+            // What arrived is found by looking; so is what the kernel had no room to tell.
+            Ok(1..) => drop(rustix::io::read(watch, &mut [0; 4096])),
+            Ok(0) => {}
+            // A signal, at worst. It must not become a loop.
+            Err(_) => super::thread::sleep(Duration::from_secs(1)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::clock::{Clock, SystemClock};
+
+    #[test]
+    fn an_arrival_ends_the_wait() {
+        let directory = std::env::temp_dir().join(format!("pillarbox-watch-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let watch = Watch::for_arrivals(&directory);
+        assert!(watch.sees());
+        std::fs::write(directory.join(".x"), "").unwrap();
+        for _ in 0..1000 {
+            std::fs::rename(directory.join(".x"), directory.join("x")).unwrap();
+            std::fs::rename(directory.join("x"), directory.join(".x")).unwrap();
+        }
+        let start = SystemClock.boot();
+        watch.wait(Duration::from_secs(60));
+        assert!(SystemClock.boot() - start < Duration::from_secs(30));
+        std::fs::remove_dir_all(&directory).unwrap();
+        assert!(!Watch::for_arrivals(&directory).sees());
+    }
+}
