@@ -172,6 +172,24 @@ fn with_trouble_of_our_own_a_message_stays_and_is_tried_again() {
     assert_eq!((take(&world, &drops), left(&world), world.mail("alice").len()), (1, 0, 1));
 }
 
+/// The queue looks at aliases no more, so root's mail would go to another mailbox than the operator wrote.
+#[test]
+fn an_alias_is_followed_and_waited_for() {
+    let world = World::new("");
+    let drops = drops(&world);
+    let aliases = world.state().parent().unwrap().join("aliases");
+    std::fs::write(&aliases, "list: alice, bob\n").unwrap();
+    leave(&world, "one", &envelope(by("bob"), &["list"]), ALERT);
+    assert_eq!((take(&world, &drops), left(&world)), (1, 0));
+    assert_eq!((world.mail("alice").len(), world.mail("bob").len()), (1, 1));
+    std::fs::remove_file(&aliases).unwrap();
+    std::fs::create_dir(&aliases).unwrap();
+    leave(&world, "two", &envelope(by("bob"), &["alice"]), ALERT);
+    assert_eq!((take(&world, &drops), left(&world), world.queue().len()), (0, 1, 0));
+    std::fs::remove_dir(&aliases).unwrap();
+    assert_eq!((take(&world, &drops), left(&world), world.mail("alice").len()), (1, 0, 2));
+}
+
 #[test]
 fn what_is_no_message_is_set_aside_once_and_the_others_arrive() {
     let world = World::new("");
