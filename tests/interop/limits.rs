@@ -10,8 +10,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// Main, a listener, the forwarder, and the control socket's.
-const OWN_THREADS: usize = 4;
+/// Main, a listener, the forwarder, and those of the control socket and the drop directory.
+const OWN_THREADS: usize = 5;
 const MESSAGE: &[u8] = b"Subject: x\r\n\r\nx\r\n";
 const TOO_MANY: &str = "421 4.3.2 box.test has too many connections";
 /// Memory of an idle connection within TLS, in KiB.
