@@ -268,7 +268,10 @@ impl Queue {
                 Err(StoreError::io(self.path.join(entry.id().to_string()), errno))
             }
             _ => {
-                lock(&self.entries).unwritten.remove(&entry.id());
+                // Nor is it to be had from those who still hold it: whoever comes now finds it gone.
+                let mut entries = lock(&self.entries);
+                entries.open.remove(&entry.id());
+                entries.unwritten.remove(&entry.id());
                 Ok(())
             }
         }

@@ -450,6 +450,16 @@ fn threads_commit_and_finish_at_once() {
     assert!(found.iter().all(|s| s.progress.iter().all(Progress::is_finished)));
 }
 
+/// The operator removes what a worker might look at in the same moment.
+#[test]
+fn what_is_removed_is_gone_although_somebody_holds_it() {
+    let this = TestQueue::new();
+    this.commit(ID, b"x");
+    let Checkout::Ready(held) = this.queue.checkout(ID).unwrap() else { panic!("not there") };
+    this.queue.remove(&held).unwrap();
+    assert!(matches!(this.queue.checkout(ID).unwrap(), Checkout::Gone));
+}
+
 #[test]
 #[ignore = "a measurement: cargo test --release -- --ignored ten_thousand"]
 fn ten_thousand_entries_are_scanned_within_a_second() {
