@@ -26,6 +26,14 @@ pub(super) fn escape(value: &str, out: &mut String) {
     }
 }
 
+/// Appends a line `key=value`, the value escaped.
+pub(super) fn push_line(key: &str, value: &str, out: &mut String) {
+    out.push_str(key);
+    out.push('=');
+    escape(value, out);
+    out.push('\n');
+}
+
 /// Reads what [`escape`] wrote; `None` for anything that it can't have written.
 pub(super) fn unescape(text: &str) -> Option<String> {
     let mut octets = Vec::with_capacity(text.len());

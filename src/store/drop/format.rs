@@ -19,7 +19,7 @@
 use crate::mail::envelope::{Body, Notify, Ret};
 use crate::mail::unqualified::Unqualified;
 use crate::store::queue::{parse_notify, print_notify};
-use crate::store::text::{escape, unescape};
+use crate::store::text::{push_line, unescape};
 
 /// The first line, with its line end.
 pub(super) const HEADER_OCTETS: usize = 49;
@@ -61,12 +61,7 @@ impl DropEnvelope {
     #[must_use]
     pub fn print(&self) -> String {
         let mut text = String::new();
-        let mut line = |key: &str, value: &str| {
-            text.push_str(key);
-            text.push('=');
-            escape(value, &mut text);
-            text.push('\n');
-        };
+        let mut line = |key: &str, value: &str| push_line(key, value, &mut text);
         match &self.sender {
             Sender::Owner => {}
             Sender::Null => line("sender", ""),

@@ -21,7 +21,7 @@ use super::journal::{Progress, Record, records, replay};
 use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::date::Now;
 use crate::mail::envelope::{Body, Envelope, Notify, Recipient, Ret};
-use crate::store::text::{escape, parse_now, print_now, unescape};
+use crate::store::text::{parse_now, print_now, push_line, unescape};
 use std::fmt::Write;
 use std::io;
 
@@ -104,12 +104,7 @@ impl Description {
     pub(super) fn print(&self) -> String {
         let envelope = &self.envelope;
         let mut text = String::new();
-        let mut line = |key: &str, value: &str| {
-            text.push_str(key);
-            text.push('=');
-            escape(value, &mut text);
-            text.push('\n');
-        };
+        let mut line = |key: &str, value: &str| push_line(key, value, &mut text);
         let mut arrival = String::new();
         print_now(self.arrival, &mut arrival);
         line("sender", &envelope.reverse_path.to_string());
