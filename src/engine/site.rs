@@ -118,8 +118,9 @@ impl Site {
         let template = self.settings.local.maildir.to_string();
         let domain =
             routed.mailbox.domain.name().map_or_else(|| self.hostname.key(), str::to_ascii_lowercase);
-        let path =
-            MaildirPath::expand(&template, &user.name, &domain, account.map(|a| a.home.as_path()), owner)?;
+        let home = account.map(|account| account.home.as_path());
+        let path = MaildirPath::expand(&template, &user.name, &domain, home, owner)?
+            .with_quota(self.settings.local.quota);
         if self.routes.users == Users::Any && !path.path().exists() && is_crowded(&path) {
             return Err(StoreError::refused(path.path(), "there are 1000 Maildirs already"));
         }

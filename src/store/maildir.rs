@@ -54,6 +54,8 @@ pub struct MaildirPath {
     below: Vec<String>,
     whose: Whose,
     owner: Option<Owner>,
+    /// How many octets the messages may have in all; 0: any number.
+    quota: u64,
 }
 
 impl MaildirPath {
@@ -96,7 +98,13 @@ impl MaildirPath {
             base.pop();
         }
         let whose = Whose { user: user.to_owned(), domain: domain.to_owned() };
-        Ok(Self { base, base_is_home, below, whose, owner })
+        Ok(Self { base, base_is_home, below, whose, owner, quota: 0 })
+    }
+
+    /// The same, with so many octets for all its messages; 0: any number.
+    #[must_use]
+    pub fn with_quota(self, quota: u64) -> Self {
+        Self { quota, ..self }
     }
 
     /// The path as text for people.
@@ -228,12 +236,16 @@ impl Maildirs {
     /// Begins a delivery; the Maildir is made if it is missing.
     ///
     /// # Errors
-    /// `Refused` for a link in place of a directory, `Full` and `Trouble` as the system says.
+    /// `MailboxFull`, `Refused` for a link in place of a directory, `Full` and `Trouble` as the system says.
     pub fn stage(&self, path: &MaildirPath, now: WallTime) -> Result<Delivery, StoreError> {
+        let room = self.room(path)?;
+        if room == 0 {
+            return Err(mailbox_full(path.path()));
+        }
         let mut error = io::Error::from(Errno::NOENT);
         for _ in 0..NAME_ATTEMPTS {
             match self.try_stage(path, now) {
-                Ok(delivery) => return Ok(delivery),
+                Ok(delivery) => return Ok(Delivery { room, ..delivery }),
                 // Not made yet, or taken away between two calls.
                 Err(missing) if missing.kind() == io::ErrorKind::NotFound && self.agent(path).is_none() => {
                     path.make(self.owner(path)).map_err(|error| path.error(error))?;
@@ -261,7 +273,7 @@ impl Maildirs {
                 (StagedFile::made_elsewhere(file, name.clone(), Box::new(mover)), None)
             }
         };
-        Ok(Delivery { file, new, path: path.path().join("new"), name })
+        Ok(Delivery { file, new, path: path.path().join("new"), name, room: u64::MAX })
     }
 
     /// Who does it; `None`: this process.
@@ -305,13 +317,20 @@ impl Maildirs {
         self.count(path, Errand::Sweep, now)
     }
 
-    /// How many octets the messages have, those in subfolders included. Reads all names: meant for Maildirs with a quota.
+    /// How many octets there is room for by the quota. With one, all names of the Maildir are read for it.
     ///
     /// # Errors
     /// As for [`Self::sweep`].
-    pub fn measure(&self, path: &MaildirPath) -> Result<u64, StoreError> {
-        self.count(path, Errand::Measure, WallTime(0))
+    pub fn room(&self, path: &MaildirPath) -> Result<u64, StoreError> {
+        match path.quota {
+            0 => Ok(u64::MAX),
+            quota => Ok(quota.saturating_sub(self.count(path, Errand::Measure, WallTime(0))?)),
+        }
     }
+}
+
+fn mailbox_full(path: PathBuf) -> StoreError {
+    StoreError::new(ErrorKind::MailboxFull, path, "the mailbox has all that local.quota allows")
 }
 
 /// A message on its way into a Maildir, in its `tmp`.
@@ -321,6 +340,8 @@ pub struct Delivery {
     new: Option<Arc<OwnedFd>>,
     path: PathBuf,
     name: String,
+    /// What the quota leaves for it, in octets.
+    room: u64,
 }
 
 impl Delivery {
@@ -358,8 +379,11 @@ impl Delivery {
     /// Puts the message on stable storage; a commit then makes it visible in `new`.
     ///
     /// # Errors
-    /// `Full` or `Trouble`; the file has been thrown away.
+    /// `MailboxFull`, `Full` or `Trouble`; the file has been thrown away.
     pub fn sync(self) -> Result<SyncedFile, StoreError> {
+        if self.file.octets() > self.room {
+            return Err(mailbox_full(self.path));
+        }
         let path = self.path.join(format!("{},S={}", self.name, self.file.octets()));
         self.file.sync(self.new, path)
     }

@@ -261,7 +261,8 @@ fn an_agent_makes_moves_and_unlinks() {
     let agent = Arc::new(Here(expand(&template)));
     let maildirs = Maildirs::new("host").with_rights(Rights::Agent(agent));
     let (tmp, new) = (directory.path().join("u/tmp"), directory.path().join("u/new"));
-    assert_eq!(maildirs.measure(&path).unwrap(), 0, "there is none yet");
+    let path = path.with_quota(8);
+    assert_eq!(maildirs.room(&path).unwrap(), 8, "there is none yet");
     let name = deliver(&maildirs, &path, b"hello");
     let file = new.join(name.file_name().unwrap());
     assert_eq!(fs::read(&file).unwrap(), b"hello");
@@ -314,5 +315,15 @@ fn a_maildir_is_as_large_as_its_messages() {
         fs::write(root.join(folder).join("new/3.x"), "123").unwrap();
     }
     symlink("/etc", root.join(".link")).unwrap();
-    assert_eq!(maildirs.measure(&path).unwrap(), 5 + 7 + 2 + 3);
+    assert_eq!(maildirs.room(&path).unwrap(), u64::MAX);
+    let path = path.with_quota(20);
+    assert_eq!(maildirs.room(&path).unwrap(), 20 - (5 + 7 + 2 + 3));
+    for (octets, fits) in [(4, false), (3, true), (1, false)] {
+        let delivered = maildirs.stage(&path, NOW).and_then(|mut delivery| {
+            delivery.write(&vec![b'x'; octets])?;
+            delivery.sync()?.commit()
+        });
+        assert_eq!(delivered.map_err(|error| error.kind).err(), (!fits).then_some(ErrorKind::MailboxFull));
+    }
+    assert_eq!((maildirs.room(&path).unwrap(), count(&root.join("tmp"))), (0, 0));
 }
