@@ -110,6 +110,7 @@ pub fn aliases(octets: &[u8]) {
         separator: Some('+'),
         catch_all: None,
         admin: Mailbox::parse("joe@localhost").ok(),
+        identities: Vec::new(),
         smarthosts: Vec::new(),
         exceptions: Vec::new(),
     };
