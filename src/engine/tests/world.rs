@@ -241,7 +241,7 @@ impl HostConnection {
     fn command(&mut self, line: &str) {
         self.host.commands.lock().unwrap().push(line.to_owned());
         match line.get(..4).unwrap_or_default() {
-            "EHLO" => {
+            "EHLO" | "LHLO" => {
                 let mut lines = vec!["mx"];
                 lines.extend(self.host.extensions.lock().unwrap().iter());
                 let last = lines.pop().unwrap();
