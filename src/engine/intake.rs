@@ -9,6 +9,7 @@ mod refusal;
 
 pub use self::refusal::Refusal;
 
+use super::board::Known;
 use super::clock::EngineClock;
 use super::copies::{Copies, LocalCopy, QueueCopy, Way};
 use super::event::{AttemptEnd, Event};
@@ -48,7 +49,7 @@ const SWEEPS_MAX: usize = 1024;
 /// What is told of a message that has entered the queue.
 pub trait Queued: Send + Sync {
     /// The message is in the queue, durably, for these recipients.
-    fn queued(&self, id: QueueId, arrival: Now, octets: u64, recipients: &[&Mailbox]);
+    fn queued(&self, id: QueueId, arrival: Now, known: Known, recipients: &[&Mailbox]);
     /// How many messages are queued, and their size in octets.
     fn size(&self) -> (usize, u64);
 }
@@ -404,6 +405,8 @@ impl Incoming<'_> {
     fn stage_queue(&self, copy: &QueueCopy) -> Result<Staging, StoreError> {
         let mut envelope = copy.way.envelope(&self.submission);
         envelope.recipients.clone_from(&copy.recipients);
+        // A large message is staged before it is all there. Who hides the word behind the first 64 KiB has not said it.
+        envelope.is_urgent = self.scanner.is_urgent();
         let mut entry = self.intake.queue.stage(copy.id, &envelope, &self.submission.client, self.arrival)?;
         entry.write(copy.way.field().as_bytes())?;
         entry.write(self.trace.as_bytes())?;
@@ -450,7 +453,8 @@ impl Incoming<'_> {
                 self.tell_accepted(copy.id, &copy.way.reverse_path(&self.submission.reverse_path), &to, size);
             }
             let mailboxes: Vec<&Mailbox> = mailboxes.collect();
-            self.intake.listener.queued(copy.id, self.arrival, size, &mailboxes);
+            let known = Known { octets: size, is_urgent: self.scanner.is_urgent() };
+            self.intake.listener.queued(copy.id, self.arrival, known, &mailboxes);
         }
         self.tell_sender(&source);
         Ok(self.id)

@@ -98,7 +98,7 @@ pub fn tell(forwarder: &Forwarder, site: &Site, entry: &Entry, now: Now) -> Opti
             let last = progress.get(place)?.diagnostic.clone();
             let pause = match verdict {
                 Verdict::Delayed => {
-                    forwarder.board.pause_reason(&hop_of(site, &recipient.mailbox), now.running)
+                    forwarder.board.wait_reason(&hop_of(site, &recipient.mailbox), entry.id(), now.running)
                 }
                 _ => None,
             };

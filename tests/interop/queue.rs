@@ -184,6 +184,31 @@ fn the_queue_is_flushed_and_the_link_told_by_command() {
     assert_eq!(place.sunk().len(), 1);
 }
 
+#[test]
+fn a_metered_link_is_for_what_is_urgent() {
+    let place = Place::new();
+    let (_dns, _sink) = (place.dns_of_far(), place.sink(&[]));
+    place.configure("");
+    let _daemon = place.serve();
+    assert_eq!(pillarbox(&place, &["link", "metered"]).0, 0);
+    place.wait_for_log(&["text=\"the link is metered\""]);
+    for field in ["X-Priority: 3", "Importance: normal"] {
+        send(place.port, "s@y.test", "a@far.test", format!("{field}\r\n\r\nhello\r\n").as_bytes());
+    }
+    send(place.port, "s@y.test", "b@far.test", b"X-Priority: 1 (Highest)\r\n\r\nfire\r\n");
+    wait_until("the urgent one leaves", SOON, || place.queued() == 2);
+    let list = queue(&place, &[]);
+    assert_eq!(list.matches("(the link is metered)\n").count(), 2, "{list}");
+    let (code, _, errors) = pillarbox(&place, &["queue", "flush"]);
+    assert_eq!((code, errors.contains("the link is metered")), (0, true));
+    queue(&place, &["flush", &ids(&place)[0]]);
+    wait_until("the one that was named leaves", SOON, || place.queued() == 1);
+    assert_eq!(place.sunk().len(), 2);
+    assert_eq!(pillarbox(&place, &["link", "up"]).0, 0);
+    place.wait_for_empty_queue(SOON);
+    assert_eq!(place.sunk().len(), 3);
+}
+
 /// Lists and changes while smtp-sink takes message after message.
 #[test]
 fn commands_during_deliveries_lose_nothing() {
