@@ -4,14 +4,18 @@
 //! It holds ids and times only, no message and no address: some 100 octets for each queued message. Times are running
 //! time (see `rules::running_clock`), so a jump of the clock moves nothing here. No lock is held over I/O.
 
+mod route;
+
+pub use self::route::Known;
+
+use self::route::{Desk, Messages, News, Route, link_for, passes};
 use crate::mail::id::QueueId;
 use crate::mail::next_hop::{NextHop, Smarthost};
 use crate::mail::outcome::Diagnostic;
 use crate::mail::status::EnhancedStatus;
-use crate::rules::breaker::Breaker;
 use crate::rules::control::Link;
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -41,15 +45,6 @@ pub struct Job {
     pub id: QueueId,
     /// When it came, in running time.
     pub arrival: Duration,
-}
-
-/// What is known of a message, wherever it waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Known {
-    /// Its size.
-    pub octets: u64,
-    /// It leaves even by a metered link: it says that it is urgent, or the operator has named it.
-    pub is_urgent: bool,
 }
 
 /// How many workers there may be.
@@ -102,33 +97,6 @@ struct Inner {
     /// What is handed out for other hosts: all, nothing, or what is urgent.
     link: Link,
     stopping: bool,
-}
-
-type Messages = HashMap<QueueId, Known>;
-
-#[derive(Debug, Default)]
-struct Route {
-    breaker: Breaker,
-    /// When what came when is due.
-    waiting: BTreeMap<(Duration, QueueId), Duration>,
-    /// The same by message, so that none waits twice: two workers would get it.
-    due: HashMap<QueueId, Duration>,
-    workers: usize,
-    idle: Vec<Arc<Desk>>,
-}
-
-/// Where a worker with an open connection and nothing to do waits for a message.
-#[derive(Debug, Default)]
-struct Desk {
-    news: Mutex<Option<News>>,
-    bell: Condvar,
-}
-
-/// What a waiting worker is told.
-#[derive(Debug, Clone, Copy)]
-enum News {
-    Job(Job),
-    GoHome,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -592,50 +560,6 @@ impl Inner {
             }
             None => Next::Wait(earliest.filter(|&due| due < Duration::MAX)),
         }
-    }
-}
-
-impl Route {
-    /// What waits until a time that `is_meant` is due now.
-    fn hasten(&mut self, now: Duration, is_meant: &dyn Fn(Duration) -> bool) {
-        let sooner = |due: Duration| if is_meant(due) { due.min(now) } else { due };
-        let waiting = std::mem::take(&mut self.waiting);
-        self.waiting = waiting.into_iter().map(|((due, id), arrival)| ((sooner(due), id), arrival)).collect();
-        self.due.values_mut().for_each(|due| *due = sooner(*due));
-    }
-
-    /// What is due first of what the link lets out.
-    fn first(&self, link: Link, messages: &Messages) -> Option<(Duration, QueueId)> {
-        if link == Link::Down {
-            return None;
-        }
-        self.waiting.keys().find(|&&(_, id)| passes(link, messages, id)).copied()
-    }
-
-    fn take_due(&mut self, now: Duration, link: Link, messages: &Messages) -> Option<Job> {
-        let (due, id) = self.first(link, messages).filter(|&(due, _)| due <= now)?;
-        let arrival = self.waiting.remove(&(due, id))?;
-        self.due.remove(&id);
-        Some(Job { id, arrival })
-    }
-
-    fn withdraw(&mut self, id: QueueId) {
-        if let Some(due) = self.due.remove(&id) {
-            self.waiting.remove(&(due, id));
-        }
-    }
-}
-
-/// The link as it is for a hop: what stays here needs none.
-fn link_for(link: Link, hop: &Hop) -> Link {
-    if *hop == Hop::Local { Link::Up } else { link }
-}
-
-fn passes(link: Link, messages: &Messages, id: QueueId) -> bool {
-    match link {
-        Link::Up => true,
-        Link::Down => false,
-        Link::Metered => messages.get(&id).is_some_and(|known| known.is_urgent),
     }
 }
 
