@@ -13,7 +13,7 @@ use super::board::Known;
 use super::clock::EngineClock;
 use super::copies::{Copies, LocalCopy, QueueCopy, Way};
 use super::event::{AttemptEnd, Event};
-use super::notices;
+use super::notices::{self, Told};
 use super::site::Site;
 use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::date::Now;
@@ -21,6 +21,7 @@ use crate::mail::header::TraceScanner;
 use crate::mail::id::QueueId;
 use crate::mail::message::{self, Origin};
 use crate::mail::status::EnhancedStatus;
+use crate::rules::bounce::Verdict;
 use crate::rules::repair::{Repair, RepairFacts};
 use crate::rules::route::Routed;
 use crate::smtp::extension::{MailParameters, RcptParameters};
@@ -518,16 +519,18 @@ impl Incoming<'_> {
         Ok(source)
     }
 
-    /// Of copies in their Maildirs, if the sender asked for that (RFC 3461 §5.2.3).
+    /// Of copies in their Maildirs and of aliases, if the sender asked for that (RFC 3461 §5.2.3, §5.2.7).
     fn tell_sender(&self, source: &Source) {
-        let mut envelope = Way::default().envelope(&self.submission);
-        envelope.recipients = self.copies.local.iter().map(|copy| copy.recipient.clone()).collect();
-        if !envelope.recipients.iter().any(|recipient| notices::is_owed(&envelope, recipient)) {
+        let envelope = Way::default().envelope(&self.submission);
+        let here = "delivered to the Maildir";
+        let told = self.copies.local.iter().map(|copy| (copy.recipient.clone(), Verdict::Delivered, here));
+        let told: Vec<Told> = told.chain(self.copies.told.iter().cloned()).collect();
+        if !told.iter().any(|(recipient, ..)| notices::is_owed(&envelope, recipient)) {
             return;
         }
         let start = source.start(notices::HEADERS_MAX_OCTETS).unwrap_or_default();
         let mut content = self.trace.as_bytes().chain(start.as_slice());
-        notices::delivered(self.intake, self.site, (self.id, self.arrival), &envelope, &mut content);
+        notices::delivered(self.intake, self.site, (self.id, self.arrival), &envelope, &told, &mut content);
     }
 
     fn tell_accepted(&self, id: QueueId, from: &ReversePath, to: &[Mailbox], size: u64) {
