@@ -13,6 +13,8 @@ mod harness;
 
 /// Aliases that change while the daemon runs.
 mod aliases;
+/// Thousands of messages for hosts that are away, and hosts that hang while others are served.
+mod backlog;
 /// Octets, lines and connections that no honest client sends.
 mod bad_input;
 /// The clients and mail readers that people use.

@@ -153,3 +153,27 @@ fn a_message_over_the_peers_limit_is_not_sent() {
         (vec![], false)
     );
 }
+
+/// Who offers what it does not know and takes the content for commands, or hangs up, gets the message by DATA over another
+/// connection: once, and not BDAT again and again.
+#[test]
+fn a_host_that_offers_chunking_and_knows_no_bdat_is_not_asked_again_and_again() {
+    let aftermaths = [reply("500 what\r\n500 what\r\n500 what"), reply("502 what\r\n421 bye")];
+    for says in aftermaths {
+        let world = World::new("");
+        let host = Host::friendly();
+        *host.extensions.lock().unwrap() = vec!["PIPELINING", "CHUNKING"];
+        let scripted = Arc::downgrade(&host);
+        host.now_says(move |at, _| {
+            let is_endless = scripted.upgrade().is_none_or(|host| host.count() > 20);
+            if at == Stage::Chunk && !is_endless { says.clone() } else { Say::Yes }
+        });
+        world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
+        for _ in 0..3 {
+            world.accept("alice@box.example", &["joe@far.example"]);
+        }
+        assert_eq!(world.pass(), None);
+        assert_eq!((host.count(), host.taken.lock().unwrap().len(), world.queue()), (2, 3, vec![]));
+        assert!(take_events("paused").is_empty());
+    }
+}

@@ -4,7 +4,7 @@
 //!
 //! | file | what it shows |
 //! | --- | --- |
-//! | `world` | the world itself |
+//! | `world`, `host_tls` | the world itself |
 //! | `life` | whole lives of messages: retries, expiry, notices, schedule |
 //! | `routes` | next hops: order, failures, pauses, reuse of connections, reload |
 //! | `aliased` | aliases: whom they stand for, and that nobody else is cost a copy |
@@ -28,6 +28,7 @@ mod clock;
 mod control;
 mod doors;
 mod drops;
+mod host_tls;
 mod inbound;
 mod life;
 mod limits;
