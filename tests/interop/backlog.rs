@@ -81,7 +81,8 @@ fn settled_kib(daemon: &Daemon) -> u64 {
 
 /// A socket that lets nobody in: the system takes as many connections as fit into its backlog, and answers no others.
 fn black_hole() -> (u16, TcpListener, Vec<TcpStream>) {
-    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None).unwrap();
+    let socket =
+        rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None).unwrap();
     rustix::net::bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
     rustix::net::listen(&socket, 0).unwrap();
     let listener = TcpListener::from(socket);
@@ -111,7 +112,13 @@ fn a_hung_destination_and_a_dead_smarthost_hold_nobody_up() {
         let daemon = place.run(&mut place.command(&binary));
         let stuck = |count: usize| {
             for to in ["them@hung.test", "them@dead.test"] {
-                source(&place, 1, if are_there { count } else { 1 }, if are_there { to } else { "u@box.test" }, &["-d"]);
+                source(
+                    &place,
+                    1,
+                    if are_there { count } else { 1 },
+                    if are_there { to } else { "u@box.test" },
+                    &["-d"],
+                );
             }
         };
         stuck(50);
@@ -123,7 +130,8 @@ fn a_hung_destination_and_a_dead_smarthost_hold_nobody_up() {
         wait_until("all others have left", LATER, || place.queued() <= left);
         let time = begin.elapsed();
         let log = place.log();
-        let delivered = log.lines().filter(|line| line.contains("event=delivered") && line.contains("@far.test"));
+        let delivered =
+            log.lines().filter(|line| line.contains("event=delivered") && line.contains("@far.test"));
         assert_eq!((delivered.count(), place.queued(), place.sunk().len()), (messages, left, messages));
         // Nobody has waited for their end: they still hang.
         assert_eq!(place.logged(&["event=paused"]), [] as [&str; 0]);

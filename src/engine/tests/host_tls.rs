@@ -108,7 +108,9 @@ impl HostTls {
                 match shaking.handshake() {
                     Ok(stream) => Layer::On(Box::new(stream)),
                     Err(HandshakeError::WouldBlock(shaking)) => Layer::Shaking(shaking),
-                    Err(HandshakeError::Failure(mut failed)) => Layer::Failed(std::mem::take(&mut failed.get_mut().go)),
+                    Err(HandshakeError::Failure(mut failed)) => {
+                        Layer::Failed(std::mem::take(&mut failed.get_mut().go))
+                    }
                     Err(HandshakeError::SetupFailure(error)) => panic!("{error}"),
                 }
             }

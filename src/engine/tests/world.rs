@@ -398,25 +398,35 @@ fn unstuffed(data: &[u8]) -> Vec<u8> {
 
 impl Transport for HostConnection {
     fn read(&mut self, buffer: &mut [u8], _: Deadline) -> Result<usize, WireError> {
-        if self.says.is_empty() {
+        let wire = self.tls.to_wire(&mut self.says);
+        if wire.is_empty() {
             return Err(self.gone.map_or(WireError::TimedOut, |gone| gone()));
         }
-        let length = buffer.len().min(self.says.len());
-        for (slot, octet) in buffer.iter_mut().zip(self.says.drain(..length)) {
+        let length = buffer.len().min(wire.len());
+        for (slot, octet) in buffer.iter_mut().zip(wire.drain(..length)) {
             *slot = octet;
         }
         Ok(length)
     }
 
     fn write_all(&mut self, octets: &[u8], _: Deadline) -> Result<(), WireError> {
+        if self.tls.is_expected() && self.gone.is_none() {
+            if !self.answer(Stage::Handshake, "", "") || self.says.len() > 2 {
+                // What it has said is no handshake, and it does not listen to one.
+                self.gone = self.gone.or(Some(|| WireError::TimedOut));
+                return Ok(());
+            }
+            self.says.clear();
+            self.tls.begin();
+        }
         // What is written to a peer that has gone is lost without a sound.
-        self.heard.extend_from_slice(octets);
+        self.tls.hear(octets, &mut self.heard);
         self.listen();
         Ok(())
     }
 
     fn has_input(&mut self) -> bool {
-        !self.says.is_empty()
+        !self.tls.to_wire(&mut self.says).is_empty()
     }
 }
 
