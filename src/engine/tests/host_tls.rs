@@ -130,7 +130,7 @@ impl HostTls {
     }
 
     /// Puts what the host says on the wire.
-    pub fn to_wire(&mut self, says: &mut VecDeque<u8>) -> &mut VecDeque<u8> {
+    pub fn on_wire(&mut self, says: &mut VecDeque<u8>) -> &mut VecDeque<u8> {
         match &mut self.0 {
             Layer::Clear(wire) | Layer::Expected(wire) | Layer::Failed(wire) => {
                 wire.append(says);

@@ -14,7 +14,7 @@ use crate::mail::address::Domain;
 use crate::mail::id::QueueId;
 use crate::mail::mx::{Mx, MxAnswer};
 use crate::net::connect::{Connect, Failures, TcpConnect};
-use crate::net::resolver::{DnsError, DnsErrorKind, Record, RecordSet, Resolve, Rtype};
+use crate::net::resolver::{DnsError, DnsErrorKind, Record, RecordSet, Resolve, Resolver, Rtype};
 use crate::net::transport::{Deadline, Transport, WireError};
 use crate::store::maildir::Maildirs;
 use crate::store::queue::{Queue, Summary};
@@ -25,7 +25,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, Once, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, Once, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 pub const MINUTE: Duration = Duration::from_secs(60);
@@ -398,7 +398,7 @@ fn unstuffed(data: &[u8]) -> Vec<u8> {
 
 impl Transport for HostConnection {
     fn read(&mut self, buffer: &mut [u8], _: Deadline) -> Result<usize, WireError> {
-        let wire = self.tls.to_wire(&mut self.says);
+        let wire = self.tls.on_wire(&mut self.says);
         if wire.is_empty() {
             return Err(self.gone.map_or(WireError::TimedOut, |gone| gone()));
         }
@@ -426,7 +426,7 @@ impl Transport for HostConnection {
     }
 
     fn has_input(&mut self) -> bool {
-        !self.tls.to_wire(&mut self.says).is_empty()
+        !self.tls.on_wire(&mut self.says).is_empty()
     }
 }
 
@@ -452,6 +452,8 @@ pub struct Net {
     /// What a validating resolver says.
     records: Mutex<HashMap<(String, Rtype), Result<RecordSet, DnsError>>>,
     peers: Mutex<HashMap<SocketAddr, Peer>>,
+    /// Answers in the place of the tables, where there is one.
+    pub resolver: OnceLock<Resolver>,
     pub attempts: Mutex<Vec<SocketAddr>>,
 }
 
@@ -558,17 +560,23 @@ impl Connect for Net {
 /// The net as the forwarder wants it.
 struct Shared(Arc<Net>);
 
+impl Shared {
+    fn resolver(&self) -> &dyn Resolve {
+        self.0.resolver.get().map_or(&*self.0 as _, |resolver| resolver)
+    }
+}
+
 impl Resolve for Shared {
     fn mx(&self, domain: &str) -> Result<MxAnswer, DnsError> {
-        Resolve::mx(&*self.0, domain)
+        self.resolver().mx(domain)
     }
 
     fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, DnsError> {
-        Resolve::addresses(&*self.0, host)
+        self.resolver().addresses(host)
     }
 
     fn records(&self, name: &str, rtype: Rtype) -> Result<RecordSet, DnsError> {
-        Resolve::records(&*self.0, name, rtype)
+        self.resolver().records(name, rtype)
     }
 }
 
