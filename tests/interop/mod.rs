@@ -1,5 +1,5 @@
 //! The real binary on real sockets and a real disk, beside the programs that others use: Postfix's smtp-source and
-//! smtp-sink, swaks, curl, msmtp, s-nail, git send-email, Python, mutt, Dovecot, dnsmasq, unbound, sslscan, strace,
+//! smtp-sink, swaks, curl, msmtp, s-nail, git send-email, Python, mutt, Dovecot, Exim, dnsmasq, unbound, sslscan, strace,
 //! libfaketime.
 //!
 //! Every test has its own directory and its own ports on 127.0.0.1, so any number of them run side by side. A program that
@@ -27,6 +27,8 @@ mod crash;
 mod damage;
 /// Signatures, from a client to smtp-sink.
 mod dkim;
+/// Exim as an MX host.
+mod exim;
 /// From smtp-source into a Maildir.
 mod intake;
 /// Crowds, and the limits that the system sets: descriptors and memory.
