@@ -37,6 +37,8 @@ mod limits;
 mod memory;
 /// Delays and successes, as Python reads what is told of them.
 mod notices;
+/// Tokens in the place of passwords: XOAUTH2 and OAUTHBEARER with Dovecot.
+mod oauth;
 /// What becomes of mail that can't be delivered now, or never.
 mod outcomes;
 /// `pillarbox queue` and `link`: with a daemon, without, as whom, and while mail is delivered.
