@@ -133,8 +133,10 @@ fn a_hung_destination_and_a_dead_smarthost_hold_nobody_up() {
         let delivered =
             log.lines().filter(|line| line.contains("event=delivered") && line.contains("@far.test"));
         assert_eq!((delivered.count(), place.queued(), place.sunk().len()), (messages, left, messages));
-        // Nobody has waited for their end: they still hang.
-        assert_eq!(place.logged(&["event=paused"]), [] as [&str; 0]);
+        // Nobody has waited for their end: the mute one has five minutes, the other half of one, if this takes so long.
+        let paused = place.logged(&["event=paused"]);
+        let is_dead = |line: &String| line.contains(&format!(":{dead} ")) && line.contains("timed out");
+        assert!(paused.iter().all(is_dead), "{paused:?}");
         if are_there {
             mute.accept().unwrap();
         }
@@ -144,5 +146,5 @@ fn a_hung_destination_and_a_dead_smarthost_hold_nobody_up() {
     };
     let (without, with) = (run(false), run(true));
     println!("{messages} messages: {without:?} with nobody in the way, {with:?} beside those that hang");
-    assert!(with < without * 3 + Duration::from_secs(2), "{with:?}, and without {without:?}");
+    assert!(with < without * 3 + Duration::from_secs(5), "{with:?}, and without {without:?}");
 }
