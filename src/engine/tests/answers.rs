@@ -140,10 +140,8 @@ const CARD: &str = "
     STARTTLS   offered    ok    ok    P     P     clear clear clear clear clear P     P     P
     handshake  offered    clear clear clear clear clear clear clear clear clear clear clear clear
     TLS-EHLO   offered    P     P     P     P     clear clear clear clear clear P     P     P
-    dot        offered    d     B     dP    dP    dP    d     dP    d     d     dP    dP    dP
     STARTTLS   required   P     P     P     P     P     P     P     P     P     P     P     P
     handshake  required   P     P     P     P     P     P     P     P     P     P     P     P
-    TLS-EHLO   required   P     P     P     P     P     P     P     P     P     P     P     P
     dot        required   d     B     dP    dP    dP    d     dP    d     d     dP    dP    dP
     AUTH       plain      P     P     P     P     P     P     P     P     P     P     P     P
     AUTH       login      P     P     P     P     P     P     P     P     P     P     P     P
