@@ -45,6 +45,8 @@ mod outcomes;
 mod queue;
 /// Through the queue and by MX to smtp-sink.
 mod relay;
+/// Who mail is from where that is looked at: Postfix with a login of its own for each sender.
+mod rewrite;
 /// Rights that the daemon has left when it is ready.
 mod rights;
 /// What no honest client does where others log in: plain text, silence and floods around TLS and AUTH.
