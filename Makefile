@@ -43,6 +43,7 @@ test: $(BINARY) ## all tests, as CI runs them; installs the programs that they t
 	cargo clippy --quiet --all-targets -- -D warnings
 	cargo test --quiet --doc
 	PILLARBOX_RELEASE=$(BINARY) cargo test --quiet --lib --test integration --no-fail-fast
+	@if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory test-deb; else echo "test-deb is left out: chroot needs root"; fi
 
 lint: ## formatting and clippy
 	cargo fmt --check

@@ -25,6 +25,8 @@ mod crash;
 mod damage;
 /// Signatures, from a client to smtp-sink.
 mod dkim;
+/// The unit, scripts and manual pages, as systemd, shells and mandoc read them.
+mod installed;
 /// From smtp-source into a Maildir.
 mod intake;
 /// Crowds, and the limits that the system sets: descriptors and memory.
