@@ -81,6 +81,7 @@ endif
 ifeq ($(INIT),systemd)
 	$(INSTALL) 644 -t $(DESTDIR)$(UNITS) etc/systemd/system/*
 	$(INSTALL) 644 -t $(DESTDIR)$(TMPFILES) etc/tmpfiles.d/*
+	$(INSTALL) 644 -t $(DESTDIR)$(PREFIX)/share/doc/pillarbox/examples etc/systemd/local-users.conf
 	sed -i 's|/usr/local/sbin|$(PREFIX)/sbin|' $(DESTDIR)$(UNITS)/pillarbox.service
 endif
 
