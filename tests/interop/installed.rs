@@ -436,3 +436,34 @@ fn the_manual_tells_the_options_of_all_commands() {
     }
     assert!(count >= 2);
 }
+
+/// Below a place of the test, whose files stand for those that the recipes name.
+#[test]
+fn check_takes_the_recipes_of_the_readme() {
+    let place = Place::new();
+    let (key, chain, dkim) = (place.path("key.pem"), place.path("chain.pem"), place.path("dkim.pem"));
+    let mut openssl = program("openssl", "openssl");
+    openssl.args([
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-subj",
+        "/CN=box.example.com",
+        "-keyout",
+    ]);
+    run(openssl.arg(&key).arg("-out").arg(&chain));
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::copy(&key, &dkim).unwrap();
+
+    let readme = read("README.md");
+    let recipes = readme.split_once("\n## Recipes\n").unwrap().1.split("\n## ").next().unwrap();
+    let blocks: Vec<&str> =
+        recipes.split("```toml\n").skip(1).filter_map(|b| b.split("```").next()).collect();
+    assert!(blocks.len() >= 7, "only {} recipes", blocks.len());
+    for block in blocks {
+        let config = place.configure(&block.replace("/etc/pillarbox", &place.dir.display().to_string()));
+        run(Command::new(env!("CARGO_BIN_EXE_pillarbox")).arg("-c").arg(config).arg("check"));
+    }
+}
