@@ -27,7 +27,7 @@ TEST_NEEDS  = $(BENCH_NEEDS) setpriv=util-linux swaks=swaks curl=curl openssl=op
               /usr/lib/python3/dist-packages/dkim=python3-dkim /usr/lib/python3/dist-packages/nacl=python3-nacl \
               s-nail=s-nail sslscan=sslscan /usr/lib/git-core/git-send-email=git-email unbound=unbound ldns-signzone=ldnsutils \
               /usr/share/perl5/Authen/SASL.pm=libauthen-sasl-perl /usr/share/perl5/IO/Socket/SSL.pm=libio-socket-ssl-perl \
-              systemd-analyze=systemd busybox=busybox dash=dash shellcheck=shellcheck mandoc=mandoc groff=groff
+              systemd-analyze=systemd busybox=busybox dash=dash shellcheck=shellcheck mandoc=mandoc groff=groff-base
 
 .PHONY: help run test lint bench install install-files deb test-deb clean
 
@@ -65,6 +65,7 @@ install-files:
 	    $(INSTALL) 644 -t $(DESTDIR)/etc/pillarbox etc/pillarbox/pillarbox.toml
 ifeq ($(INIT),openwrt)
 	$(INSTALL) 755 -t $(DESTDIR)/etc/init.d etc/openwrt/etc/init.d/pillarbox
+	sed -i 's|/usr/sbin|$(PREFIX)/sbin|' $(DESTDIR)/etc/init.d/pillarbox
 	$(INSTALL) 755 -t $(DESTDIR)/etc/hotplug.d/iface etc/openwrt/etc/hotplug.d/iface/90-pillarbox
 	test -e $(DESTDIR)/etc/config/pillarbox || $(INSTALL) 600 -t $(DESTDIR)/etc/config etc/openwrt/etc/config/pillarbox
 else

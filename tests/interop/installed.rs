@@ -391,6 +391,76 @@ fn no_value_of_openwrt_gets_out_of_its_string() {
     }
 }
 
+/// What the script does beside the TOML, with functions that only tell what they are asked for in place of procd's.
+#[test]
+fn openwrt_starts_and_reloads_it_and_keeps_the_password_apart() {
+    const RUN: &str = r#"
+        . "$1"; . "$2"
+        MADE=$UCI/made/toml PASSWORD=$UCI/made/password CONFIG=$UCI/etc/toml
+        for name in procd_open_instance procd_close_instance procd_set_param procd_send_signal chown user_add; do
+            eval "$name() { echo $name \"\$@\"; }"
+        done
+        user_exists() { false; }
+        group_add_next() { echo 32768; }
+        start_service; reload_service; flush"#;
+    for words in SHELLS {
+        let place = Place::new();
+        place.write("pillarbox", "config relay\n\toption username 'u'\n\toption password 'a b\"\\c'\n");
+        let mut command = shell(words);
+        command.args(["-c", RUN, "sh"]).arg(top("tests/openwrt/functions.sh")).arg(top(OPENWRT));
+        let output = told(&run(command.env("UCI", &place.dir)));
+        let chown = format!("chown root:pillarbox {}", place.path("made/password.new").display());
+        let told: Vec<&str> = output.lines().collect();
+        let expected = [
+            "user_add pillarbox  32768",
+            &chown,
+            "procd_open_instance",
+            "procd_set_param command /usr/sbin/pillarbox serve",
+            "procd_set_param respawn 3600 5 0",
+            "procd_set_param term_timeout 30",
+            "procd_set_param stderr 1",
+            "procd_close_instance",
+            &chown,
+            "procd_send_signal pillarbox * HUP",
+            "procd_send_signal pillarbox * USR1",
+        ];
+        assert_eq!(told, expected);
+        let password = place.path("made/password");
+        assert_eq!(fs::read_to_string(&password).unwrap(), "a b\"\\c\n");
+        assert_eq!(fs::metadata(&password).unwrap().permissions().mode() & 0o777, 0o640);
+        let config = fs::read_to_string(place.path("etc/toml")).unwrap();
+        assert!(config.contains("username = \"u\"") && !config.contains("a b"), "{config}");
+        assert_eq!(fs::read_link(place.path("etc/toml")).unwrap(), place.path("made/toml"));
+    }
+}
+
+#[test]
+fn make_installs_what_starts_it_here() {
+    for (init, files) in [
+        ("systemd", &["etc/systemd/system/pillarbox.service", "etc/tmpfiles.d/pillarbox.conf"][..]),
+        ("openrc", &["etc/init.d/pillarbox", "etc/ppp/ip-up.d/90pillarbox"]),
+        ("openwrt", &["etc/init.d/pillarbox", "etc/config/pillarbox", "etc/hotplug.d/iface/90-pillarbox"]),
+    ] {
+        let place = Place::new();
+        let values = [
+            format!("INIT={init}"),
+            "PREFIX=/opt".into(),
+            format!("DESTDIR={}", place.dir.display()),
+            format!("BINARY={}", env!("CARGO_BIN_EXE_pillarbox")),
+        ];
+        // Of the make that runs the tests.
+        let mut make = program("make", "make");
+        make.env_remove("MAKEFLAGS").env_remove("MAKELEVEL").current_dir(top(""));
+        run(make.arg("install-files").args(values));
+        let common = ["opt/sbin/sendmail", "opt/share/man/man1/mailq.1", "etc/pillarbox/pillarbox.toml"];
+        for file in files.iter().chain(&common) {
+            assert!(place.path(file).exists(), "{init}: no {file}");
+        }
+        let starts = fs::read_to_string(place.path(files[0])).unwrap();
+        assert!(starts.contains("/opt/sbin/pillarbox") && !starts.contains("/usr/"), "{init}: {starts}");
+    }
+}
+
 #[test]
 fn openwrt_knows_all_keys() {
     let script = read(OPENWRT);
@@ -418,7 +488,7 @@ fn mandoc_and_groff_have_nothing_to_say_of_the_manual() {
             continue;
         }
         run(program("mandoc", "mandoc").args(["-Tlint", "-Wwarning"]).arg(&page));
-        let mut groff = program("groff", "groff");
+        let mut groff = program("groff", "groff-base");
         let output = run(groff.args(["-man", "-ww", "-b", "-z", "-Tutf8"]).arg(&page));
         assert_eq!(told(&output), "", "{}", page.display());
     }
@@ -456,6 +526,8 @@ fn check_takes_the_recipes_of_the_readme() {
     run(openssl.arg(&key).arg("-out").arg(&chain));
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
     fs::copy(&key, &dkim).unwrap();
+    let password = place.write("password", "geheim\n");
+    fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).unwrap();
 
     let readme = read("README.md");
     let recipes = readme.split_once("\n## Recipes\n").unwrap().1.split("\n## ").next().unwrap();
@@ -463,7 +535,11 @@ fn check_takes_the_recipes_of_the_readme() {
         recipes.split("```toml\n").skip(1).filter_map(|b| b.split("```").next()).collect();
     assert!(blocks.len() >= 7, "only {} recipes", blocks.len());
     for block in blocks {
-        let config = place.configure(&block.replace("/etc/pillarbox", &place.dir.display().to_string()));
+        let mut recipe = block.replace("/etc/pillarbox", &place.dir.display().to_string());
+        if block.contains("relay.username") && !block.contains("relay.password") {
+            recipe = format!("relay.password_file = {password:?}\n{recipe}");
+        }
+        let config = place.configure(&recipe);
         run(Command::new(env!("CARGO_BIN_EXE_pillarbox")).arg("-c").arg(config).arg("check"));
     }
 }
