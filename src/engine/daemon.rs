@@ -4,6 +4,7 @@ use super::board::Board;
 use super::clock::EngineClock;
 use super::control::Control;
 use super::counters::Connections;
+use super::digests::Digests;
 use super::drops::Drops;
 use super::event::Event;
 use super::forwarder::{Forwarder, Outbox, SiteHandle, current};
@@ -62,6 +63,7 @@ impl Daemon {
             listener: Arc::clone(&outbox) as _,
             ids: AtomicUsize::new(sys::random() as usize),
             sweeps: Mutex::default(),
+            digests: Digests::default(),
         });
         let forwarder = Forwarder::new(
             &outbox,

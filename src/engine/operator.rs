@@ -225,7 +225,12 @@ fn change_all(
 fn change_one(forwarder: &Forwarder, change: Change, id: QueueId) -> Result<(), Refused> {
     let entry = checkout(forwarder, id)?;
     match change {
-        Change::Hold => keep_back(forwarder, &entry, true).map(|()| forwarder.board.withdraw(id)),
+        Change::Hold => {
+            keep_back(forwarder, &entry, true)?;
+            forwarder.board.withdraw(id);
+            forwarder.intake.digests.forget(id);
+            Ok(())
+        }
         Change::Release => {
             keep_back(forwarder, &entry, false)?;
             put_on_board(forwarder, id);
@@ -239,6 +244,7 @@ fn change_one(forwarder: &Forwarder, change: Change, id: QueueId) -> Result<(), 
                 return Err(failed(&error));
             }
             forwarder.board.forget_message(id);
+            forwarder.intake.digests.forget(id);
             Ok(())
         }
         Change::Bounce => bounce(forwarder, &entry),
@@ -356,6 +362,7 @@ struct Snapshot {
     now: crate::mail::date::Now,
     next_attempts: HashMap<QueueId, Duration>,
     in_hand: HashSet<QueueId>,
+    collected: HashSet<QueueId>,
     link_down: bool,
 }
 
@@ -369,6 +376,7 @@ impl Snapshot {
             now: forwarder.clock.now(),
             next_attempts: forwarder.board.next_attempts(),
             in_hand,
+            collected: forwarder.intake.digests.all(),
             link_down: forwarder.board.is_link_down(),
         }
     }
@@ -385,6 +393,9 @@ impl Snapshot {
                 pause = forwarder.board.pause_reason(&hop, self.now.running);
                 if self.link_down && hop != Hop::Local {
                     pause = Some(Diagnostic::local(EnhancedStatus::NO_ANSWER, "the link is down"));
+                }
+                if self.collected.contains(&summary.id) {
+                    pause = Some(Diagnostic::local(EnhancedStatus::DELAYED, "waits for a digest"));
                 }
             }
             pauses.push(pause);
