@@ -29,10 +29,11 @@ use crate::rules::digest::{self, Facts, Frame, MEMBERS_MAX, Member, Summary, Ter
 use crate::rules::route::{Destination, Routed};
 use crate::smtp::extension::RcptParameters;
 use crate::store::queue::{self, Checkout, Collected, Description, Entry, Progress, Record, State};
-use crate::store::{ErrorKind, StoreError};
+use crate::store::{ErrorKind, StoreError, windows_file};
 use crate::sys;
 use std::collections::{BinaryHeap, HashSet};
 use std::io::{self, Read};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -48,9 +49,31 @@ const MEMBER_FRAME_OCTETS: u64 = 256;
 #[derive(Debug, Default)]
 pub struct Digests {
     windows: Mutex<Windows>,
+    /// What the file says of them.
+    saved: Mutex<String>,
 }
 
 impl Digests {
+    /// Goes on from what was saved below `state`.
+    #[must_use]
+    pub fn resume(state: &Path) -> Self {
+        let text = windows_file::load(state);
+        Self { windows: Mutex::new(Windows::parse(&text)), saved: Mutex::new(text) }
+    }
+
+    /// Saves below `state` what another process would not find in the queue, if it has changed.
+    pub fn save(&self, state: &Path, now: Now) {
+        let text = self.windows().print(now.running);
+        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        if *saved == text {
+            return;
+        }
+        if let Err(error) = windows_file::save(state, &text) {
+            Event::Trouble { doing: "saving the windows of digests", error: &error.to_string() }.log();
+        }
+        *saved = text;
+    }
+
     /// Whether a message that comes in waits, by the start of its content. A message that is not taken in the end counts all
     /// the same: at worst a like one waits that need not have.
     #[must_use]

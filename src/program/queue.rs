@@ -100,7 +100,7 @@ fn alone(settings: Settings, task: &Task, screen: &mut Screen, no_daemon: &str) 
     let code = answered.map_err(|error| Failure::new(exit::IO, format!("queue: {error}")))?;
     if passes {
         forwarder.pass();
-        daemon.intake.clock.save(false);
+        daemon.save(false);
     }
     finish(code)
 }

@@ -65,7 +65,8 @@ pub struct Member {
     pub octets: u64,
 }
 
-/// The windows of all kinds of messages. Rebuilt from the queue after a restart: what leaves at once is counted anew then.
+/// The windows of all kinds of messages. After a restart what waits comes from the queue, and the rest from
+/// [`Windows::print`].
 #[derive(Debug, Default)]
 pub struct Windows(Vec<Window>);
 
@@ -152,6 +153,32 @@ impl Windows {
         self.0.iter_mut().for_each(|window| window.members.clear());
     }
 
+    /// What has to be known after a restart of windows that have not ended: a line for each.
+    #[must_use]
+    pub fn print(&self, now: Duration) -> String {
+        let mut text = String::new();
+        for Window { group, end, at_once, .. } in self.0.iter().filter(|window| now < window.end) {
+            // Writing to a String can't fail; so everywhere below.
+            let _ = writeln!(text, "{group:032x} {} {at_once}", end.as_micros());
+        }
+        text
+    }
+
+    /// Reads what [`Windows::print`] wrote; other lines are passed over.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let window = |line: &str| {
+            let mut words = line.split(' ');
+            Some(Window {
+                group: u128::from_str_radix(words.next()?, 16).ok()?,
+                end: Duration::from_micros(words.next()?.parse().ok()?),
+                at_once: words.next()?.parse().ok()?,
+                members: Vec::new(),
+            })
+        };
+        Self(text.lines().filter_map(window).take(WINDOWS_MAX).collect())
+    }
+
     /// Takes a window out, to be put back; one that is not known begins anew.
     fn take(&mut self, group: u128, now: Duration) -> Window {
         if let Some(place) = self.0.iter().position(|window| window.group == group) {
@@ -217,7 +244,6 @@ impl Summary {
         );
         let date = |at: WallTime| at.to_rfc5322();
         let first = self.first.map(|(_, at)| date(at)).unwrap_or_default();
-        // Writing to a String can't fail; so everywhere below.
         let _ = writeln!(words, "First: {first}\nLast:  {}\n", self.last.map(date).unwrap_or_default());
         for (subject, count) in &self.subjects {
             let subject = if subject.is_empty() { "(no subject)" } else { subject };

@@ -23,6 +23,8 @@ mod clock;
 mod crash;
 /// Standard error that is gone or stuck, and panics.
 mod damage;
+/// Storm control: a looping script's alerts, and what Python reads in the digests.
+mod digest;
 /// Signatures, from a client to smtp-sink.
 mod dkim;
 /// From smtp-source into a Maildir.

@@ -681,7 +681,7 @@ impl World {
             listener: Arc::clone(&outbox) as _,
             ids: AtomicUsize::new(0),
             sweeps: Mutex::default(),
-            digests: Digests::default(),
+            digests: Digests::resume(&state),
         });
         let forwarder = Forwarder::new(
             &outbox,

@@ -113,6 +113,22 @@ fn a_flood_of_kinds_takes_little_memory_and_forgets_nothing_that_waits() {
     assert_eq!(windows.members(None).count(), 50);
 }
 
+#[test]
+fn windows_that_have_not_ended_outlive_a_restart() {
+    let mut windows = Windows::default();
+    windows.decide(7, MINUTE, &TERMS);
+    windows.decide(8, Duration::ZERO, &TERMS);
+    windows.left(9, 3, MINUTE, &TERMS);
+    let text = windows.print(MINUTE * 10);
+    assert_eq!(text.lines().count(), 2);
+    let mut windows = Windows::parse(&format!("rubbish\n{text}x 1\n\n"));
+    assert_eq!(windows.print(MINUTE * 10), text);
+    assert_eq!(windows.decide(7, MINUTE * 2, &TERMS), None);
+    assert_eq!(windows.decide(7, MINUTE * 2, &TERMS), Some(MINUTE * 11));
+    assert_eq!(windows.decide(9, MINUTE * 2, &TERMS), Some(MINUTE * 11));
+    assert_eq!(windows.decide(8, MINUTE * 10, &TERMS), None);
+}
+
 fn facts(sender: &ReversePath) -> Facts<'_> {
     Facts {
         hostname: "box.example",
