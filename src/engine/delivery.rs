@@ -22,6 +22,7 @@ use std::sync::Arc;
 pub fn work(forwarder: &Forwarder, next_hop: &NextHop) {
     let hop = Hop::Relay(next_hop.clone());
     let mut conversation: Option<Conversation> = None;
+    let mut forgoes_chunks = false;
     while let Some(job) = next_job(forwarder, &hop, conversation.is_some()) {
         let site = forwarder.site();
         let _held = forwarder.hold(&hop, job);
@@ -45,7 +46,12 @@ pub fn work(forwarder: &Forwarder, next_hop: &NextHop) {
             },
         };
         forwarder.board.hop_answered(&hop, forwarder.clock.now().running);
+        if forgoes_chunks {
+            ready.session.forgo_chunks();
+        }
         let end = deliver(forwarder, &hop, job, &mut ready);
+        // Some take what follows the BDAT that they don't know for commands, and have to be left.
+        forgoes_chunks |= ready.session.knows_no_chunks();
         if let Some(End::Route(diagnostic)) = end {
             return forwarder.route_failed(&hop, None, &diagnostic);
         }

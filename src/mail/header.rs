@@ -6,7 +6,7 @@
 pub const RECEIVED_MAX: usize = 100;
 /// Longest field value that is kept while scanning; a Delivered-To beyond it can't name a mailbox.
 const VALUE_MAX_OCTETS: usize = 1024;
-/// The fields by which senders say that a message is urgent (RFC 2156 §5.3.6; X-Priority is a custom), and the words.
+/// The fields by which senders say that a message is urgent (RFC 2156; X-Priority is a custom), and the words.
 const URGENT: [(&str, &[&str]); 3] =
     [("Priority", &["urgent"]), ("X-Priority", &["1", "2"]), ("Importance", &["high"])];
 

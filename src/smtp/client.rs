@@ -160,6 +160,8 @@ pub struct Session {
     replies: u32,
     /// Transactions that the peer has answered to the end.
     served: u32,
+    /// The peer did not know the BDAT that it offers, or so somebody says who has talked to it before.
+    knows_no_chunks: bool,
     finished: Option<Vec<Option<Outcome>>>,
 }
 
@@ -183,6 +185,7 @@ impl Session {
             parser: ReplyParser::default(),
             replies: 0,
             served: 0,
+            knows_no_chunks: false,
             finished: None,
         }
     }
@@ -233,6 +236,19 @@ impl Session {
     #[must_use]
     pub fn passes_dsn(&self) -> bool {
         self.offer.dsn
+    }
+
+    /// Whether the peer did not know the BDAT that it offers: the next session with it must [forgo](Self::forgo_chunks) it,
+    /// or the same would come of it, and so on without end.
+    #[must_use]
+    pub fn knows_no_chunks(&self) -> bool {
+        self.knows_no_chunks
+    }
+
+    /// Sends no message as a chunk, whatever the peer offers (RFC 3030).
+    pub fn forgo_chunks(&mut self) {
+        self.knows_no_chunks = true;
+        self.offer.chunking = false;
     }
 
     /// The message has been written with its final dot.
@@ -365,7 +381,7 @@ impl Session {
             }
             Next::NoChunks => {
                 // Whoever offers what it does not know gets it the other way; all its recipients are tried again.
-                self.offer.chunking = false;
+                self.forgo_chunks();
                 self.go_on(Next::Done { undecided: None, is_open: true });
             }
             Next::Refused(diagnostic) => self.fall(Fault::Refused, diagnostic),

@@ -21,20 +21,20 @@ const PASSWORD: &str = "cOrrect-h0rse";
 const DAY: i64 = 86_400;
 
 /// A certification authority below a place, and what it has signed.
-struct Authority {
+pub struct Authority {
     key: PKey<Private>,
     certificate: X509,
 }
 
 impl Authority {
-    fn new(place: &Place) -> Self {
+    pub fn new(place: &Place) -> Self {
         let (key, certificate) = certificate("ca.test", &[], DAY, None);
         place.write("ca.pem", &String::from_utf8(certificate.to_pem().unwrap()).unwrap());
         Self { key, certificate }
     }
 
     /// Writes `NAME.pem` and `NAME.key`.
-    fn sign(&self, place: &Place, file: &str, names: &[&str], days: i64) {
+    pub fn sign(&self, place: &Place, file: &str, names: &[&str], days: i64) {
         let (key, certificate) = certificate(names[0], names, days * DAY, Some(self));
         place.write(&format!("{file}.pem"), &String::from_utf8(certificate.to_pem().unwrap()).unwrap());
         let key = key.private_key_to_pem_pkcs8().unwrap();
@@ -89,7 +89,7 @@ fn rand_serial() -> u32 {
 }
 
 /// A place that other users can reach; `None` without root, whom Postfix and Dovecot want.
-fn place() -> Option<Place> {
+pub fn place() -> Option<Place> {
     if !rustix::process::geteuid().is_root() {
         println!("note: Postfix and Dovecot are started by root alone; nothing is tested here");
         return None;
@@ -104,13 +104,13 @@ fn account(name: &str) -> pillarbox::sys::user::Account {
 }
 
 /// A private Postfix with `smtpd` on some ports. It takes mail for `far.test` from anyone, and other mail after AUTH.
-struct Postfix {
+pub struct Postfix {
     directory: PathBuf,
 }
 
 impl Postfix {
     /// `services`: ports with their certificate and further options.
-    fn start(place: &Place, services: &[(u16, &str, &str)]) -> Self {
+    pub fn start(place: &Place, services: &[(u16, &str, &str)]) -> Self {
         let postfix = account("postfix");
         let directory = place.path("postfix");
         for name in ["", "queue", "data"] {
@@ -160,7 +160,7 @@ impl Postfix {
     }
 
     /// Waits for so many lines of the log with all of these parts.
-    fn wait_for_log(&self, parts: &[&str], count: usize) {
+    pub fn wait_for_log(&self, parts: &[&str], count: usize) {
         let found = || self.log().lines().filter(|line| parts.iter().all(|part| line.contains(part))).count();
         let end = std::time::Instant::now() + SOON;
         while found() < count {
@@ -209,7 +209,7 @@ fn password_file(place: &Place, password: &str) -> PathBuf {
 }
 
 /// Configures, and has the daemon read it.
-fn reconfigure(place: &Place, daemon: &Daemon, more: &str) {
+pub fn reconfigure(place: &Place, daemon: &Daemon, more: &str) {
     let count = || place.logged(&["configuration read again"]).len();
     let before = count();
     place.configure(more);

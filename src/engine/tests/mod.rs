@@ -4,11 +4,12 @@
 //!
 //! | file | what it shows |
 //! | --- | --- |
-//! | `world` | the world itself |
+//! | `world`, `host_tls` | the world itself |
 //! | `life` | whole lives of messages: retries, expiry, notices, schedule |
 //! | `routes` | next hops: order, failures, pauses, reuse of connections, reload |
 //! | `aliased` | aliases: whom they stand for, and that nobody else is cost a copy |
 //! | `answers` | a table: what a peer does at which step, and what becomes of queue and sender |
+//! | `names` | a table: what the DNS says, by the real resolver, and what becomes of queue and sender |
 //! | `notices` | who is told what: delays, successes, bounces that do not arrive |
 //! | `restart` | crashes at each point of a settlement, and what is on the board afterwards |
 //! | `clock` | wall clocks that jump |
@@ -30,9 +31,11 @@ mod control;
 mod digests;
 mod doors;
 mod drops;
+mod host_tls;
 mod inbound;
 mod life;
 mod limits;
+mod names;
 mod notices;
 mod operator;
 mod restart;
