@@ -6,10 +6,10 @@
 
 use super::attempt::Attempt;
 use super::board::{Hop, Job};
-use super::conversation::{Content, Conversation, Talk};
-use super::dkim;
+use super::conversation::{Conversation, Talk};
 use super::forwarder::Forwarder;
 use super::hosts::{self, Unreachable};
+use super::outgoing::Outgoing;
 use super::site::Site;
 use super::tls_policy::DomainPolicy;
 use crate::mail::next_hop::NextHop;
@@ -140,19 +140,21 @@ fn worse(before: Option<Unreachable>, now: Unreachable) -> Unreachable {
 fn deliver(forwarder: &Forwarder, hop: &Hop, job: Job, conversation: &mut Conversation) -> Option<End> {
     let mut attempt = forwarder.begin_attempt(hop, job)?;
     let site = forwarder.site();
-    let signatures = dkim::signatures(&site, &attempt.entry, forwarder.clock.now().wall);
-    let more_octets = (signatures.len() + signatures.matches('\n').count()) as u64;
+    let entry = Arc::clone(&attempt.entry);
+    let outgoing = Outgoing::new(&site, &entry, conversation.session.is_lmtp(), forwarder.clock.now().wall);
     let end = loop {
-        let envelope = &attempt.entry.description().envelope;
+        let envelope = &entry.description().envelope;
         let untried = attempt.untried();
         let recipients: Vec<_> = untried.iter().filter_map(|&i| envelope.recipients.get(i)).collect();
         if recipients.is_empty() {
             break None;
         }
-        let size_octets = more_octets + attempt.entry.message_octets() + attempt.entry.message_lines();
-        conversation.session.begin(&Transaction { envelope, recipients: &recipients, size_octets });
-        let entry = Arc::clone(&attempt.entry);
-        match conversation.talk(Some(&Content { fields: &signatures, entry: &entry })) {
+        conversation.session.begin(&Transaction {
+            envelope: &outgoing.envelope,
+            recipients: &recipients,
+            size_octets: outgoing.size_octets,
+        });
+        match conversation.talk(Some(&outgoing)) {
             Talk::Finished(outcomes) => attempt.note(&untried, outcomes),
             Talk::Ready => {}
             Talk::Over(end) => break Some(end),

@@ -232,6 +232,12 @@ impl Session {
         }
     }
 
+    /// Whether the peer delivers what it takes (RFC 2033).
+    #[must_use]
+    pub const fn is_lmtp(&self) -> bool {
+        self.conduct.is_lmtp
+    }
+
     /// Whether the peer offers DSN, so that it owes the sender what it takes over with a message (RFC 3461 §5.2.1).
     #[must_use]
     pub fn passes_dsn(&self) -> bool {

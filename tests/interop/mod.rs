@@ -31,6 +31,8 @@ mod digest;
 mod dkim;
 /// Exim as an MX host.
 mod exim;
+/// The unit, scripts and manual pages, as systemd, shells and mandoc read them.
+mod installed;
 /// From smtp-source into a Maildir.
 mod intake;
 /// Crowds, and the limits that the system sets: descriptors and memory.
@@ -47,6 +49,8 @@ mod outcomes;
 mod queue;
 /// Through the queue and by MX to smtp-sink.
 mod relay;
+/// Who mail is from where that is looked at: Postfix with a login of its own for each sender.
+mod rewrite;
 /// Rights that the daemon has left when it is ready.
 mod rights;
 /// What no honest client does where others log in: plain text, silence and floods around TLS and AUTH.

@@ -18,6 +18,7 @@
 //! | `digests` | storm control: what waits, what leaves when in one message, and that a crash loses none of it |
 //! | `drops` | the drop directory: bounces, trouble of our own, and what is no message |
 //! | `submitted` | what this host's own clients submit is repaired, in memory and on disk |
+//! | `rewritten` | who mail says it is from once it leaves |
 //! | `signed` | DKIM: whose mail is signed, by which key |
 //! | `tls_policy` | MTA-STS and DANE: what is fetched, kept and followed |
 //! | `control` | the control socket |
@@ -39,6 +40,7 @@ mod names;
 mod notices;
 mod operator;
 mod restart;
+mod rewritten;
 mod routes;
 mod signed;
 mod submitted;

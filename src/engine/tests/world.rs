@@ -283,7 +283,7 @@ impl HostConnection {
             return self.auth_line(mechanism, lines, line);
         }
         match line.get(..4).unwrap_or_default() {
-            "EHLO" => {
+            "EHLO" | "LHLO" => {
                 let mut lines = vec!["mx"];
                 let is_secure = self.tls.is_on();
                 let offers = self.host.extensions.lock().unwrap().clone();
