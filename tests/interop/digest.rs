@@ -91,7 +91,7 @@ fn ten_thousand_alerts_leave_in_a_handful_of_messages() {
     let waiting = ALL - 5 - 4 * 2000;
     wait_until("only the others wait", LATER, || place.queued() == waiting);
     let list = queue(&place, &[]);
-    assert_eq!(list.matches("(waits for a digest)").count(), waiting, "{}", &list[..2000]);
+    assert_eq!(list.matches("(waits for a digest)").count(), waiting);
     queue(&place, &["flush"]);
     place.wait_for_empty_queue(LATER);
     wait_until("the last one arrives", LATER, || place.sunk().len() >= 5 + 5);
