@@ -333,10 +333,11 @@ tables! {
 
     /// Storm control for mail that this host submits.
     "digest", None, Digest of |s| Some(&mut s.digest) => {
-        /// So many like messages in the window go out at once, the rest wait. 0: off.
-        after: u32 = 0, Later, one(count(0, 1_000_000));
+        /// So many like messages in the window go out at once, the rest wait. 0: off. Alike are messages of one sender for
+        /// the same recipients, with subjects that differ in numbers, dates, ids and addresses alone.
+        after: u32 = 0, Now, one(count(0, 1_000_000));
         /// The window; when it ends, what waited leaves as one multipart/digest.
-        window: Duration = "10m", Later, one(duration(1, 7 * DAY));
+        window: Duration = "10m", Now, one(duration(1, 7 * DAY));
     }
 
     /// A sign for people when mail is stuck.

@@ -5,6 +5,7 @@ use super::clock::EngineClock;
 use super::control::{Control, PATIENCE};
 use super::counters::Connections;
 use super::delivery_agent::DeliveryAgent;
+use super::digests::Digests;
 use super::drops::Drops;
 use super::event::Event;
 use super::forwarder::{Forwarder, Outbox, SiteHandle, current};
@@ -58,6 +59,7 @@ impl Daemon {
         let resolver =
             Resolver::new(&dns.servers, dns.timeout, SystemFiles::default(), Box::new(|| SystemClock.boot()));
         let resolver = if dns.trusted { resolver.trusting_all() } else { resolver };
+        let digests = Digests::resume(&site.settings.state);
         let site: SiteHandle = Arc::new(RwLock::new(Arc::new(site)));
         let outbox = Outbox { site: Arc::clone(&site), board: Arc::new(Board::default()) };
         let outbox = Arc::new(outbox);
@@ -68,6 +70,7 @@ impl Daemon {
             listener: Arc::clone(&outbox) as _,
             ids: AtomicUsize::new(sys::random() as usize),
             sweeps: Mutex::default(),
+            digests,
         });
         let forwarder = Forwarder::new(
             &outbox,
@@ -145,6 +148,12 @@ impl Daemon {
         self.drops.take_all(&self.intake, &self.site());
     }
 
+    /// Saves what the next process has to know; the time, only if it is time to, or in any case.
+    pub fn save(&self, in_any_case: bool) {
+        self.intake.clock.save(in_any_case);
+        self.intake.digests.save(&self.site().settings.state, self.intake.clock.now());
+    }
+
     /// Stops: no new connections, idle clients get 421, transactions and deliveries have their time.
     pub fn stop(&self, listeners: &[Arc<Listener>]) {
         Event::Notice("stopping").log();
@@ -161,7 +170,7 @@ impl Daemon {
         connections.stop(deadline.remaining());
         self.forwarder.board.wait_for_workers(deadline.remaining());
         self.forwarder.sync_removals();
-        self.intake.clock.save(true);
+        self.save(true);
         Event::Notice("stopped").log();
     }
 }

@@ -13,6 +13,7 @@ pub mod counters;
 pub mod daemon;
 pub mod delivery;
 pub mod delivery_agent;
+pub mod digests;
 pub mod dkim;
 pub mod drops;
 pub mod event;

@@ -9,6 +9,7 @@ pub mod bounce;
 pub mod breaker;
 pub mod control;
 pub mod cron;
+pub mod digest;
 pub mod dkim;
 pub mod downtime;
 pub mod expansion;

@@ -25,6 +25,8 @@ mod clock;
 mod crash;
 /// Standard error that is gone or stuck, and panics.
 mod damage;
+/// Storm control: a looping script's alerts, and what Python reads in the digests.
+mod digest;
 /// Signatures, from a client to smtp-sink.
 mod dkim;
 /// Exim as an MX host.
