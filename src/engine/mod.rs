@@ -30,6 +30,7 @@ pub mod outbox;
 pub mod password;
 pub mod schedule;
 pub mod site;
+pub mod submit;
 #[cfg(test)]
 mod tests;
 pub mod tls;
