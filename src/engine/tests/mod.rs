@@ -36,6 +36,7 @@ mod operator;
 mod restart;
 mod routes;
 mod signed;
+mod submit;
 mod submitted;
 mod tls_policy;
 mod workers;
