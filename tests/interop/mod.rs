@@ -25,6 +25,8 @@ mod crash;
 mod damage;
 /// Signatures, from a client to smtp-sink.
 mod dkim;
+/// sendmail with a daemon, a socket, a disk or a drop directory that is not as it should be.
+mod handover;
 /// From smtp-source into a Maildir.
 mod intake;
 /// Crowds, and the limits that the system sets: descriptors and memory.
