@@ -33,18 +33,29 @@ use std::time::Duration;
 const CONNECTIONS_PER_USER: usize = 16;
 /// So many connections all users together may have, other than root.
 const CONNECTIONS: usize = 64;
-/// How long a question may take to come in, with the envelope of a message.
-const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a message may take to come in, besides the time for its octets. Its sender has it at hand.
-const MESSAGE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long peers are borne with.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// For a question to come in, to its last octet; with the envelope of a message.
+    pub question: Duration,
+    /// For a message to come in, besides the time for its octets. Its sender has it at hand.
+    pub message: Duration,
+    /// For a piece of the answer to be read.
+    pub answer: Duration,
+}
+
+/// Of a daemon: somebody may look at the answer page by page.
+pub const PATIENCE: Patience = Patience {
+    question: Duration::from_secs(10),
+    message: Duration::from_secs(60),
+    answer: Duration::from_secs(300),
+};
 /// So many octets a second the disk of a small box takes at least, while a message comes in.
 const OCTETS_PER_SECOND: u64 = 64 * 1024;
 /// How long an end waits for messages that are coming in: who hears no answer leaves the message a second time.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 /// Pause between two looks for them.
 const STOP_PAUSE: Duration = Duration::from_millis(10);
-/// How long a peer may leave a piece of the answer unread: somebody may look at it page by page.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
 /// Pause after an accept that failed for want of descriptors or memory, so that it is not tried without end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Pieces of an answer are gathered up to this size.
@@ -76,6 +87,7 @@ pub struct Control {
     path: PathBuf,
     /// Which file is ours.
     inode: u64,
+    patience: Patience,
     /// Users with connections, root left out; one a connection.
     users: Mutex<Vec<u32>>,
     /// How many messages are coming in.
@@ -88,7 +100,7 @@ impl Control {
     ///
     /// # Errors
     /// With the path.
-    pub fn bind(path: &Path) -> io::Result<Self> {
+    pub fn bind(path: &Path, patience: Patience) -> io::Result<Self> {
         let told = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         let listener = match UnixListener::bind(path) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_left_over(path) => {
@@ -102,7 +114,7 @@ impl Control {
         let inode = path.symlink_metadata().map_err(told)?.ino();
         let (users, submissions) = (Mutex::default(), AtomicUsize::new(0));
         let stopping = AtomicBool::new(false);
-        Ok(Self { listener, path: path.to_owned(), inode, users, submissions, stopping })
+        Ok(Self { listener, path: path.to_owned(), inode, patience, users, submissions, stopping })
     }
 
     /// Starts to answer.
@@ -170,8 +182,8 @@ impl Control {
 
     /// One connection: one question and its answer. Whoever hears no answer has gone, and whoever says nothing gets none.
     fn serve(&self, stream: &UnixStream, asker: Asker, forwarder: &Forwarder) -> io::Result<()> {
-        let mut exchange = Exchange::new(stream);
-        stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
+        let mut exchange = Exchange::new(stream, self.patience);
+        stream.set_write_timeout(Some(self.patience.answer))?;
         let code = match exchange
             .question()?
             .map(|line| Question::parse(&line.split(' ').collect::<Vec<_>>()))
@@ -257,7 +269,7 @@ fn is_left_over(path: &Path) -> bool {
 
 /// Tells one for whom there is no place, without waiting.
 fn turn_away(stream: &UnixStream, why: &str) {
-    let mut exchange = Exchange::new(stream);
+    let mut exchange = Exchange::new(stream, PATIENCE);
     if stream.set_nonblocking(true).is_ok() && exchange.error(why).is_ok() {
         let _ = exchange.end(NOT_NOW);
     }
@@ -266,6 +278,7 @@ fn turn_away(stream: &UnixStream, why: &str) {
 /// What is said on a connection, both ways.
 struct Exchange<'a> {
     stream: &'a UnixStream,
+    patience: Patience,
     /// Octets of the answer on their way.
     gathered: Vec<u8>,
     /// What has come in behind the question.
@@ -275,9 +288,9 @@ struct Exchange<'a> {
 }
 
 impl<'a> Exchange<'a> {
-    fn new(stream: &'a UnixStream) -> Self {
-        let deadline = Deadline::after(QUESTION_TIMEOUT);
-        Self { stream, gathered: Vec::new(), held: Vec::new(), deadline }
+    fn new(stream: &'a UnixStream, patience: Patience) -> Self {
+        let deadline = Deadline::after(patience.question);
+        Self { stream, patience, gathered: Vec::new(), held: Vec::new(), deadline }
     }
 
     /// The first line, if it comes in time.
@@ -358,7 +371,7 @@ impl Peer for Exchange<'_> {
 
     fn go(&mut self, octets: u64) -> io::Result<()> {
         let time = Duration::from_secs(octets / OCTETS_PER_SECOND);
-        self.deadline = Deadline::after(MESSAGE_TIMEOUT.saturating_add(time));
+        self.deadline = Deadline::after(self.patience.message.saturating_add(time));
         self.piece(Piece::Go, &[])
     }
 }
@@ -370,7 +383,7 @@ mod tests {
     #[test]
     fn no_user_takes_all_places_and_root_always_gets_one() {
         let path = std::env::temp_dir().join(format!("pillarbox-control-{}", std::process::id()));
-        let control = Arc::new(Control::bind(&path).unwrap());
+        let control = Arc::new(Control::bind(&path, PATIENCE).unwrap());
         let mut permits: Vec<Permit> = (0..16).map(|_| control.admit(1000).unwrap()).collect();
         assert!(control.admit(1000).is_none());
         permits.extend((0..48).map(|i| control.admit(2000 + i).unwrap()));
