@@ -304,7 +304,7 @@ impl<'a> Exchange<'a> {
             self.held.extend_from_slice(read);
             if let Some(end) = end {
                 let line = self.held.drain(..=end).take(end).collect();
-                return String::from_utf8(line).map(Some).map_err(io::Error::other);
+                return String::from_utf8(line).map(Some).map_err(|_| io::ErrorKind::InvalidData.into());
             }
             if self.held.len() >= QUESTION_MAX_OCTETS {
                 return Ok(None);

@@ -251,17 +251,19 @@ pub fn verify(
 ) -> io::Result<u8> {
     let mut code = 0;
     for recipient in recipients {
-        let routed = site.route(&recipient.forward_path(home(site)));
-        let members = match routed {
-            Ok(routed) if routed.destination == Destination::Alias && rights == Rights::All => site
-                .expand(&routed.mailbox)
-                .map(|members| members.into_iter().map(|member| member.route).collect()),
-            routed => Ok(vec![routed]),
-        };
-        for member in members.unwrap_or_else(|no_route| vec![Err(no_route)]) {
-            let (text, found) = describe(member);
-            output.output(format!("{recipient}... {text}\n").as_bytes())?;
+        let mut tell = |route| {
+            let (text, found) = describe(route);
             code = if code == UNKNOWN_USER { code } else { found.max(code) };
+            output.output(format!("{recipient}... {text}\n").as_bytes())
+        };
+        match site.route(&recipient.forward_path(home(site))) {
+            Ok(routed) if routed.destination == Destination::Alias && rights == Rights::All => {
+                match site.expand(&routed.mailbox) {
+                    Ok(members) => members.into_iter().try_for_each(|member| tell(member.route))?,
+                    Err(no_route) => tell(Err(no_route))?,
+                }
+            }
+            routed => tell(routed)?,
         }
     }
     Ok(code)

@@ -169,7 +169,7 @@ fn submit(socket: &Path, envelope: &DropEnvelope, held: &mut Held) -> io::Result
     let envelope = envelope.print();
     let message_octets = match held {
         Held::Memory(buffer) => buffer.len() as u64,
-        Held::File(staged) => staged.message().map_err(io::Error::other)?.2,
+        Held::File(staged) => staged.message().map_err(|error| error.source)?.2,
     };
     let handover = control::Handover { envelope_octets: envelope.len(), message_octets };
     let stream = connect_to(socket)?;
@@ -207,7 +207,7 @@ fn connect_to(socket: &Path) -> io::Result<UnixStream> {
 fn send(held: &mut Held, mut stream: &UnixStream) -> io::Result<()> {
     let (file, mut offset, mut left) = match held {
         Held::Memory(buffer) => return stream.write_all(buffer),
-        Held::File(staged) => staged.message().map_err(io::Error::other)?,
+        Held::File(staged) => staged.message().map_err(|error| error.source)?,
     };
     let mut piece = vec![0; PIECE_OCTETS];
     while left > 0 {
