@@ -21,8 +21,8 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 BUILD_NEEDS = cc=gcc /usr/include/stdlib.h=libc6-dev pkg-config=pkg-config /usr/include/openssl/ssl.h=libssl-dev
 DEB_NEEDS    = dpkg-shlibdeps=dpkg-dev
 CHROOT_NEEDS = debootstrap=debootstrap lintian=lintian /usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring
-BENCH_NEEDS  = smtp-source=postfix
-TEST_NEEDS  = $(BENCH_NEEDS) setpriv=util-linux swaks=swaks curl=curl openssl=openssl python3=python3 dnsmasq=dnsmasq-base mutt=mutt msmtp=msmtp \
+BENCH_NEEDS  = smtp-source=postfix python3=python3 msmtp=msmtp
+TEST_NEEDS  = $(BENCH_NEEDS) setpriv=util-linux swaks=swaks curl=curl openssl=openssl dnsmasq=dnsmasq-base mutt=mutt \
               dovecot=dovecot-core /usr/lib/dovecot/imap=dovecot-imapd /usr/lib/dovecot/lmtp=dovecot-lmtpd strace=strace faketime=faketime opendkim=opendkim \
               /usr/lib/python3/dist-packages/dkim=python3-dkim /usr/lib/python3/dist-packages/nacl=python3-nacl \
               s-nail=s-nail sslscan=sslscan /usr/lib/git-core/git-send-email=git-email unbound=unbound ldns-signzone=ldnsutils \
@@ -50,7 +50,7 @@ lint: ## formatting and clippy
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 
-bench: $(BINARY) ## messages a second; with ../shared/bench beside other mail servers (PEERS=a,b)
+bench: $(BINARY) ## messages a second, and the time of one call of sendmail; with ../shared/bench beside other mail servers (PEERS=a,b)
 	@$(TOOLS)/need $(BENCH_NEEDS)
 	@PEERS=$(PEERS) $(TOOLS)/bench $(BINARY)
 

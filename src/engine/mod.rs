@@ -33,6 +33,7 @@ pub mod outgoing;
 pub mod password;
 pub mod schedule;
 pub mod site;
+pub mod submit;
 #[cfg(test)]
 mod tests;
 pub mod tls;

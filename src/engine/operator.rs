@@ -12,6 +12,7 @@ use super::event::Event;
 use super::forwarder::{Forwarder, hop_of};
 use super::listing::{self, Listed};
 use super::site::{Site, SystemAccounts};
+use super::submit;
 use crate::mail::address::ReversePath;
 use crate::mail::id::QueueId;
 use crate::mail::outcome::{Diagnostic, Outcome};
@@ -84,6 +85,7 @@ pub fn answer(
             set_link(forwarder, *link);
             Ok(0)
         }
+        Request::Verify(recipients) => submit::verify(&forwarder.site(), asker.rights, recipients, output),
     }
 }
 

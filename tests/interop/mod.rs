@@ -31,6 +31,8 @@ mod digest;
 mod dkim;
 /// Exim as an MX host.
 mod exim;
+/// sendmail with a daemon, a socket, a disk or a drop directory that is not as it should be.
+mod handover;
 /// The unit, scripts and manual pages, as systemd, shells and mandoc read them.
 mod installed;
 /// From smtp-source into a Maildir.

@@ -45,6 +45,7 @@ mod restart;
 mod rewritten;
 mod routes;
 mod signed;
+mod submit;
 mod submitted;
 mod tls_policy;
 mod workers;
