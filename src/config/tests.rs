@@ -316,7 +316,6 @@ fn a_bad_value_says_what_to_write() {
             "rewrite.senders = { \"a..b\" = \"a@b.example\" }",
             "f:1:30: \"a..b\": the local part is malformed; write a user's name",
         ),
-        ("alarm.command = \"x\"", "f:1:7: `alarm.command` is not available yet; remove it"),
         (
             "dns.servers = \"dns.example\"",
             "f:1:15: \"dns.example\" is not an address; write one such as \"192.0.2.53\" or \"127.0.0.1:5353\"",

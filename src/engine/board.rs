@@ -4,6 +4,10 @@
 //! It holds ids and times only, no message and no address: some 100 octets for each queued message. Times are running
 //! time (see `rules::running_clock`), so a jump of the clock moves nothing here. No lock is held over I/O.
 
+mod facts;
+
+pub use facts::{FailingRoute, Known, QueueFacts};
+
 use crate::mail::id::QueueId;
 use crate::mail::next_hop::{NextHop, Smarthost};
 use crate::mail::outcome::Diagnostic;
@@ -78,8 +82,8 @@ pub struct Board {
 #[derive(Debug, Default)]
 struct Inner {
     routes: HashMap<Hop, Route>,
-    /// Size of each message in the queue, in octets.
-    messages: HashMap<QueueId, u64>,
+    /// Each message in the queue.
+    messages: HashMap<QueueId, Known>,
     octets: u64,
     workers: usize,
     /// Hops that have answered lately, and when.
@@ -124,13 +128,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Board {
-    /// Takes note of a message in the queue; `octets` is its size.
-    pub fn add_message(&self, id: QueueId, octets: u64) {
+    /// Takes note of a message in the queue.
+    pub fn add_message(&self, id: QueueId, message: Known) {
         let mut inner = lock(&self.inner);
         // The size that is added is the size that is taken away again, whatever others say of it later.
         if let Entry::Vacant(vacant) = inner.messages.entry(id) {
-            vacant.insert(octets);
-            inner.octets += octets;
+            vacant.insert(message);
+            inner.octets += message.octets;
         }
     }
 
@@ -138,7 +142,7 @@ impl Board {
     pub fn forget_message(&self, id: QueueId) -> bool {
         let mut inner = lock(&self.inner);
         let known = inner.messages.remove(&id);
-        inner.octets -= known.unwrap_or(0);
+        inner.octets -= known.map_or(0, |known| known.octets);
         known.is_some()
     }
 
@@ -310,7 +314,7 @@ impl Board {
     /// The hop works.
     pub fn hop_succeeded(&self, hop: &Hop) {
         if let Some(route) = lock(&self.inner).routes.get_mut(hop) {
-            route.breaker.clear();
+            route.breaker.succeeded();
         }
     }
 
@@ -794,14 +798,18 @@ mod tests {
         assert_eq!(board.waiting(), 0);
     }
 
+    fn known(octets: u64) -> Known {
+        Known::new(octets, seconds(1), false)
+    }
+
     #[test]
     fn the_queue_is_counted() {
         let board = Board::default();
-        board.add_message(job(1).id, 10);
-        board.add_message(job(1).id, 10);
-        board.add_message(job(2).id, 5);
+        board.add_message(job(1).id, known(10));
+        board.add_message(job(1).id, known(10));
+        board.add_message(job(2).id, known(5));
         // Others may say another size of it: what was added is what is taken away.
-        board.add_message(job(2).id, 500);
+        board.add_message(job(2).id, known(500));
         assert_eq!(board.size(), (2, 15));
         assert!(board.forget_message(job(1).id));
         assert!(!board.forget_message(job(1).id));

@@ -10,6 +10,7 @@ use super::forwarder::{Forwarder, Outbox, SiteHandle, current};
 use super::intake::Intake;
 use super::listener::{self, Listener};
 use super::site::Site;
+use super::statistics::Statistics;
 use crate::net::connect::TcpConnect;
 use crate::net::resolver::{Resolver, SystemFiles};
 use crate::net::transport::Deadline;
@@ -55,11 +56,14 @@ impl Daemon {
         let site: SiteHandle = Arc::new(RwLock::new(Arc::new(site)));
         let outbox = Outbox { site: Arc::clone(&site), board: Arc::new(Board::default()) };
         let outbox = Arc::new(outbox);
+        let connections = Arc::new(Connections::default());
+        let statistics = Statistics::resume(&current(&site).settings.state, Arc::clone(&connections), clock.now());
         let intake = Arc::new(Intake {
             clock,
             queue: Arc::new(queue),
             maildirs,
             listener: Arc::clone(&outbox) as _,
+            statistics: Arc::new(statistics),
             ids: AtomicUsize::new(sys::random() as usize),
             sweeps: Mutex::default(),
         });
@@ -74,7 +78,7 @@ impl Daemon {
         Self {
             site,
             control,
-            connections: Arc::new(Connections::default()),
+            connections,
             intake,
             forwarder: Arc::new(forwarder),
             drops: Drops::new(drops),
@@ -155,6 +159,7 @@ impl Daemon {
         self.forwarder.board.wait_for_workers(deadline.remaining());
         self.forwarder.sync_removals();
         self.intake.clock.save(true);
+        self.intake.statistics.save(self.intake.clock.now(), true);
         Event::Notice("stopped").log();
     }
 }

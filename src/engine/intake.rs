@@ -14,6 +14,7 @@ use super::copies::{Copies, LocalCopy, QueueCopy, Way};
 use super::event::{AttemptEnd, Event};
 use super::notices;
 use super::site::Site;
+use super::statistics::{Count, Statistics};
 use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::date::Now;
 use crate::mail::header::TraceScanner;
@@ -63,6 +64,8 @@ pub struct Intake {
     pub maildirs: Maildirs,
     /// Who is told of queued mail.
     pub listener: Arc<dyn Queued>,
+    /// What is counted.
+    pub statistics: Arc<Statistics>,
     /// The counter of queue ids; begins at a random number.
     pub ids: AtomicUsize,
     /// When which Maildir's `tmp` was swept, in running time.
@@ -110,6 +113,18 @@ pub struct Submission {
     pub client: String,
     /// The name with which the client has logged in.
     pub login: Option<String>,
+}
+
+impl Submission {
+    /// By which door it comes in; `None` for what this program wrote itself.
+    fn door(&self) -> Option<Count> {
+        Some(match self.origin.as_ref()?.protocol.as_str() {
+            "local" => Count::ByDrop,
+            protocol if protocol.contains("LMTP") => Count::ByLmtp,
+            _ if self.is_submitted => Count::BySubmission,
+            _ => Count::BySmtp,
+        })
+    }
 }
 
 /// A copy that is being written.
@@ -442,6 +457,10 @@ impl Incoming<'_> {
         let to: Vec<Mailbox> =
             self.submission.recipients.iter().map(|to| to.routed.mailbox.clone()).collect();
         self.tell_accepted(self.id, &self.submission.reverse_path, &to, size);
+        if let Some(door) = self.submission.door() {
+            self.intake.statistics.count(door);
+            self.intake.statistics.add(Count::Octets, size);
+        }
         self.tell_delivered();
         for copy in &self.copies.queued {
             let mailboxes = copy.recipients.iter().map(|recipient| &recipient.mailbox);
@@ -536,6 +555,7 @@ impl Incoming<'_> {
     fn tell_delivered(&self) {
         for copy in &self.copies.local {
             self.intake.sweep(&copy.path, self.arrival);
+            self.intake.statistics.count_end(AttemptEnd::Delivered, true);
             Event::Attempt {
                 what: AttemptEnd::Delivered,
                 id: self.id,

@@ -1,10 +1,12 @@
 //! Joins the floors below: listeners, connections, intake, forwarder.
 
+pub mod alarm;
 pub mod aliases;
 pub mod attempt;
 pub mod board;
 pub mod capacity;
 pub mod clock;
+pub mod command;
 pub mod connection;
 pub mod control;
 pub mod conversation;
@@ -30,6 +32,8 @@ pub mod outbox;
 pub mod password;
 pub mod schedule;
 pub mod site;
+pub mod statistics;
+pub mod status;
 #[cfg(test)]
 mod tests;
 pub mod tls;

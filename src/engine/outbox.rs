@@ -1,7 +1,7 @@
 //! From intake to the board: where each queued recipient goes by the routes of now, and who is told of it.
 
 use super::attempt::Attempt;
-use super::board::{Board, Hop, Job};
+use super::board::{Board, Hop, Job, Known};
 use super::event::AttemptEnd;
 use super::intake::Queued;
 use super::site::{Site, SystemAccounts};
@@ -33,7 +33,7 @@ pub struct Outbox {
 impl Queued for Outbox {
     fn queued(&self, id: QueueId, arrival: Now, octets: u64, recipients: &[&Mailbox]) {
         let site = current(&self.site);
-        self.board.add_message(id, octets);
+        self.board.add_message(id, Known::new(octets, arrival.running, false));
         let mut hops: Vec<Hop> = Vec::new();
         for mailbox in recipients {
             let hop = hop_of(&site, mailbox);

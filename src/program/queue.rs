@@ -67,15 +67,7 @@ enum Task {
 
 /// Does it without a daemon.
 fn alone(settings: Settings, task: &Task, screen: &mut Screen, no_daemon: &str) -> Result<(), Failure> {
-    let failed =
-        |what: &str, error: io::Error| Failure::new(exit::OS_ERROR, format!("queue: can't {what}: {error}"));
-    if user::is_root()
-        && let Some(account) = find_user(&settings)?.filter(|account| account.uid != 0)
-    {
-        let become_user = format!("become {}", account.name);
-        user::become_user(&account).map_err(|error| failed(&become_user, error))?;
-    }
-    rights::restrain().map_err(|error| failed("give up new rights", error))?;
+    become_user(&settings)?;
     // Cron mails what is printed, and that would be mail about mail, each time anew: only trouble is worth it.
     let quiet = settings.log.target == LogTarget::Stderr && !(io::stderr().is_terminal() && task.is_run());
     let level = if quiet { log::LevelFilter::Error } else { settings.log.level.0 };
@@ -101,8 +93,21 @@ fn alone(settings: Settings, task: &Task, screen: &mut Screen, no_daemon: &str) 
     if passes {
         forwarder.pass();
         daemon.intake.clock.save(false);
+        daemon.intake.statistics.save(daemon.intake.clock.now(), true);
     }
     finish(code)
+}
+
+/// Whoever started this, root included: what touches `state` does so as `user`, so that no file is root's afterwards.
+pub(super) fn become_user(settings: &Settings) -> Result<(), Failure> {
+    let failed = |what: &str, error: io::Error| Failure::new(exit::OS_ERROR, format!("can't {what}: {error}"));
+    if user::is_root()
+        && let Some(account) = find_user(settings)?.filter(|account| account.uid != 0)
+    {
+        let become_user = format!("become {}", account.name);
+        user::become_user(&account).map_err(|error| failed(&become_user, error))?;
+    }
+    rights::restrain().map_err(|error| failed("give up new rights", error))
 }
 
 impl Task {

@@ -16,6 +16,7 @@
 
 use crate::mail::address::Domain;
 use crate::mail::id::QueueId;
+use super::monitor::Thresholds;
 
 /// Longest question, in octets: some thousand ids.
 pub const QUESTION_MAX_OCTETS: usize = 64 * 1024;
@@ -48,6 +49,21 @@ pub enum Request {
     Change(Change, Messages),
     /// The way out is there, or is not.
     Link(Link),
+    /// How things are.
+    Status(Show),
+}
+
+/// How it is shown how things are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Show {
+    /// For people.
+    Text,
+    /// As one object.
+    Json,
+    /// In Prometheus' text format.
+    Prometheus,
+    /// As one line and an exit code, for monitoring plugins.
+    Check(Thresholds),
 }
 
 /// How a list is written.
@@ -154,6 +170,14 @@ impl Request {
             }
             ["link", "up"] => Ok(Self::Link(Link::Up)),
             ["link", "down"] => Ok(Self::Link(Link::Down)),
+            ["status"] => Ok(Self::Status(Show::Text)),
+            ["status", "--json"] => Ok(Self::Status(Show::Json)),
+            ["status", "--prometheus"] => Ok(Self::Status(Show::Prometheus)),
+            ["status", "--check", thresholds @ ..] => {
+                let thresholds = Thresholds::parse(thresholds).map_err(|text| usage(&text))?;
+                Ok(Self::Status(Show::Check(thresholds)))
+            }
+            ["status", ..] => Err(usage("say one of --json, --prometheus and --check, --check first")),
             ["link", ..] => Err(usage("say link up or link down")),
             _ => Err(usage("no such question")),
         }
@@ -180,6 +204,10 @@ impl Request {
             }
             Self::Link(Link::Up) => "link up".into(),
             Self::Link(Link::Down) => "link down".into(),
+            Self::Status(Show::Text) => "status".into(),
+            Self::Status(Show::Json) => "status --json".into(),
+            Self::Status(Show::Prometheus) => "status --prometheus".into(),
+            Self::Status(Show::Check(thresholds)) => format!("status --check{}", thresholds.print()),
         }
     }
 }
@@ -211,7 +239,7 @@ fn parse_messages(words: &[&str]) -> Result<Messages, BadRequest> {
 pub enum Rights {
     /// Everything: root, the user of the daemon, and members of its group.
     All,
-    /// Look at one's own messages.
+    /// Look at one's own messages, and at numbers that name nobody.
     Own,
 }
 
@@ -225,7 +253,7 @@ impl Rights {
     /// Whether a question may be asked.
     #[must_use]
     pub fn allow(self, request: &Request) -> bool {
-        self == Self::All || matches!(request, Request::List(_))
+        self == Self::All || matches!(request, Request::List(_) | Request::Status(_))
     }
 }
 
@@ -289,6 +317,11 @@ mod tests {
             format!("queue bounce {id}"),
             "link up".into(),
             "link down".into(),
+            "status".into(),
+            "status --json".into(),
+            "status --prometheus".into(),
+            "status --check".into(),
+            "status --check --warning 5 --critical-age 7200".into(),
         ] {
             assert_eq!(parse(&line).map(|request| request.print()), Ok(line));
         }
@@ -309,6 +342,9 @@ mod tests {
             ("queue remove ../../etc/passwd", UNKNOWN_ID),
             ("link", USAGE),
             ("link metered", USAGE),
+            ("status --check 5", USAGE),
+            ("status --json --prometheus", USAGE),
+            ("status me", USAGE),
             ("queue list\nlink down", USAGE),
             ("queue show x\0", USAGE),
         ] {
@@ -322,7 +358,7 @@ mod tests {
         let rights = |uid, groups: &[u32]| Rights::of(uid, groups, 500, 501);
         assert_eq!([rights(0, &[]), rights(500, &[]), rights(7, &[3, 501])], [Rights::All; 3]);
         assert_eq!([rights(501, &[500]), rights(1000, &[])], [Rights::Own; 2]);
-        assert!(Rights::Own.allow(&Request::List(Form::Json)));
+        assert!(Rights::Own.allow(&Request::List(Form::Json)) && Rights::Own.allow(&Request::Status(Show::Json)));
         let id = QueueId::new(1, 2);
         for request in [
             Request::Show(id),

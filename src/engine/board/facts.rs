@@ -1,0 +1,98 @@
+//! What the board can tell of the queue and of its routes, for people and for alarms.
+
+use super::{Board, Hop, Route, lock};
+use crate::mail::id::QueueId;
+use crate::rules::breaker::Pause;
+use std::time::Duration;
+
+/// What is known of a message in the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// Its size.
+    pub octets: u64,
+    /// When it came, in whole seconds of running time.
+    pub arrival: u32,
+    /// The operator holds it back.
+    pub held: bool,
+}
+
+impl Known {
+    /// A message that came at a running time.
+    #[must_use]
+    pub fn new(octets: u64, arrival: Duration, held: bool) -> Self {
+        Self { octets, arrival: u32::try_from(arrival.as_secs()).unwrap_or(u32::MAX), held }
+    }
+}
+
+/// What there is to tell of the queue.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct QueueFacts {
+    /// Messages.
+    pub messages: u64,
+    /// Their size in octets.
+    pub octets: u64,
+    /// How many of them the operator holds back.
+    pub held: u64,
+    /// The oldest, and the running time of its arrival.
+    pub oldest: Option<(QueueId, Duration)>,
+    /// The same of those that nobody holds back.
+    pub oldest_moving: Option<(QueueId, Duration)>,
+}
+
+/// A route that has failed and not worked since.
+#[derive(Debug, Clone)]
+pub struct FailingRoute {
+    /// Which one.
+    pub hop: Hop,
+    /// The running time of its first failure.
+    pub since: Duration,
+    /// The last one, and when it is tried again; `None` once somebody wanted it tried at once.
+    pub pause: Option<Pause>,
+}
+
+impl Board {
+    /// Takes note that the operator holds a message, or lets it go.
+    pub fn set_held(&self, id: QueueId, held: bool) {
+        if let Some(known) = lock(&self.inner).messages.get_mut(&id) {
+            known.held = held;
+        }
+    }
+
+    /// What there is to tell of the queue.
+    #[must_use]
+    pub fn queue_facts(&self) -> QueueFacts {
+        let inner = lock(&self.inner);
+        let by_age = |(id, known): (&QueueId, &Known)| (known.arrival, *id);
+        let told = |(arrival, id): (u32, QueueId)| (id, Duration::from_secs(arrival.into()));
+        let moving = || inner.messages.iter().filter(|(_, known)| !known.held);
+        QueueFacts {
+            messages: inner.messages.len() as u64,
+            octets: inner.octets,
+            held: (inner.messages.len() - moving().count()) as u64,
+            oldest: inner.messages.iter().map(by_age).min().map(told),
+            oldest_moving: moving().map(by_age).min().map(told),
+        }
+    }
+
+    /// The routes that have failed and not worked since, those first that have failed for longest.
+    #[must_use]
+    pub fn failing_routes(&self) -> Vec<FailingRoute> {
+        let inner = lock(&self.inner);
+        let failing = |(hop, route): (&Hop, &Route)| {
+            let (since, pause) = (route.breaker.failing_since()?, route.breaker.pause().cloned());
+            Some(FailingRoute { hop: hop.clone(), since, pause })
+        };
+        let mut failing: Vec<FailingRoute> = inner.routes.iter().filter_map(failing).collect();
+        drop(inner);
+        failing.sort_by_cached_key(|route| (route.since, route.hop.to_string()));
+        failing
+    }
+
+    /// The hops at which a message waits.
+    #[must_use]
+    pub fn hops_of(&self, id: QueueId) -> Vec<Hop> {
+        let inner = lock(&self.inner);
+        let waits = inner.routes.iter().filter(|(_, route)| route.due.contains_key(&id));
+        waits.map(|(hop, _)| hop.clone()).collect()
+    }
+}
