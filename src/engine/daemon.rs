@@ -57,7 +57,8 @@ impl Daemon {
         let outbox = Outbox { site: Arc::clone(&site), board: Arc::new(Board::default()) };
         let outbox = Arc::new(outbox);
         let connections = Arc::new(Connections::default());
-        let statistics = Statistics::resume(&current(&site).settings.state, Arc::clone(&connections), clock.now());
+        let statistics =
+            Statistics::resume(&current(&site).settings.state, Arc::clone(&connections), clock.now());
         let intake = Arc::new(Intake {
             clock,
             queue: Arc::new(queue),
@@ -75,14 +76,7 @@ impl Daemon {
             LINGER,
         );
         let control = OnceLock::new();
-        Self {
-            site,
-            control,
-            connections,
-            intake,
-            forwarder: Arc::new(forwarder),
-            drops: Drops::new(drops),
-        }
+        Self { site, control, connections, intake, forwarder: Arc::new(forwarder), drops: Drops::new(drops) }
     }
 
     /// The configuration of now.

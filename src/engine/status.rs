@@ -132,12 +132,7 @@ struct Status {
 ///
 /// # Errors
 /// Nobody listens any more.
-pub fn answer(
-    forwarder: &Forwarder,
-    rights: Rights,
-    show: &Show,
-    output: &mut dyn Output,
-) -> io::Result<u8> {
+pub fn answer(forwarder: &Forwarder, rights: Rights, show: &Show, output: &mut dyn Output) -> io::Result<u8> {
     let status = Status::take(forwarder);
     let sees_all = rights == Rights::All;
     let (text, code) = match show {
@@ -286,7 +281,12 @@ impl Status {
             let _ = writeln!(text, "pillarbox_{name}{label} {value}");
         }
         if sees_all && self.paused().next().is_some() {
-            head(&mut text, "route_failing_seconds", "gauge", "How long a next hop that pauses has not worked");
+            head(
+                &mut text,
+                "route_failing_seconds",
+                "gauge",
+                "How long a next hop that pauses has not worked",
+            );
             for Paused { route, failing, .. } in self.paused().take(ROUTES_MAX) {
                 let route = label_value(&route);
                 let _ = writeln!(text, "pillarbox_route_failing_seconds{{route=\"{route}\"}} {failing}");

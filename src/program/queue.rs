@@ -100,7 +100,8 @@ fn alone(settings: Settings, task: &Task, screen: &mut Screen, no_daemon: &str) 
 
 /// Whoever started this, root included: what touches `state` does so as `user`, so that no file is root's afterwards.
 pub(super) fn become_user(settings: &Settings) -> Result<(), Failure> {
-    let failed = |what: &str, error: io::Error| Failure::new(exit::OS_ERROR, format!("can't {what}: {error}"));
+    let failed =
+        |what: &str, error: io::Error| Failure::new(exit::OS_ERROR, format!("can't {what}: {error}"));
     if user::is_root()
         && let Some(account) = find_user(settings)?.filter(|account| account.uid != 0)
     {

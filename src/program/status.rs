@@ -51,7 +51,8 @@ fn show(config: &Path, words: &[&str], is_check: bool, screen: &mut Screen) -> R
             plugin(screen, Level::Critical, &format!("no daemon answers: {why}"))
         }
         Asked::NoDaemon(why) => {
-            let text = format!("no daemon answers: {why}; start it: systemctl start pillarbox, or pillarbox serve");
+            let text =
+                format!("no daemon answers: {why}; start it: systemctl start pillarbox, or pillarbox serve");
             let mut failure = Failure::new(exit::UNAVAILABLE, text);
             if let Some((messages, octets)) = queued(&settings) {
                 failure.lines.push(format!("pillarbox: in the queue: {messages} messages, {octets} octets"));

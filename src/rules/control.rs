@@ -14,9 +14,9 @@
 //!
 //! The last number is the exit code (sysexits.h). Never reads or writes anything itself. What may fail: the question.
 
+use super::monitor::Thresholds;
 use crate::mail::address::Domain;
 use crate::mail::id::QueueId;
-use super::monitor::Thresholds;
 
 /// Longest question, in octets: some thousand ids.
 pub const QUESTION_MAX_OCTETS: usize = 64 * 1024;
@@ -358,7 +358,9 @@ mod tests {
         let rights = |uid, groups: &[u32]| Rights::of(uid, groups, 500, 501);
         assert_eq!([rights(0, &[]), rights(500, &[]), rights(7, &[3, 501])], [Rights::All; 3]);
         assert_eq!([rights(501, &[500]), rights(1000, &[])], [Rights::Own; 2]);
-        assert!(Rights::Own.allow(&Request::List(Form::Json)) && Rights::Own.allow(&Request::Status(Show::Json)));
+        assert!(
+            Rights::Own.allow(&Request::List(Form::Json)) && Rights::Own.allow(&Request::Status(Show::Json))
+        );
         let id = QueueId::new(1, 2);
         for request in [
             Request::Show(id),

@@ -211,7 +211,11 @@ mod tests {
             (91, 0, 0, 2),
             (1, 7201, 0, 2),
         ] {
-            assert_eq!(judge(&figures(messages, age, failing), &defaults).1, code, "{messages} {age} {failing}");
+            assert_eq!(
+                judge(&figures(messages, age, failing), &defaults).1,
+                code,
+                "{messages} {age} {failing}"
+            );
         }
         let own = Thresholds { warning: Some(1), critical_age: Some(5), ..defaults };
         assert_eq!((judge(&figures(2, 0, 0), &own).1, judge(&figures(1, 6, 0), &own).1), (1, 2));

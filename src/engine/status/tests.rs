@@ -93,13 +93,22 @@ fn every_row_is_in_every_form() {
 fn what_peers_wrote_forges_no_line() {
     let status = status();
     let text = status.text(true);
-    assert!(text.contains("paused: far.example is tried again in 5m, and has not worked for 10m: 535 \"no\"?# HELP"));
+    assert!(
+        text.contains(
+            "paused: far.example is tried again in 5m, and has not worked for 10m: 535 \"no\"?# HELP"
+        )
+    );
     assert!(!text.contains('\u{1b}') && !text.contains("\n# HELP") && !text.contains("flushed"), "{text}");
     let json = status.json(true);
     assert!(json.ends_with("\"alarms\":[\"stuck\",\"route far.example\"]}\n"), "{json}");
-    assert!(json.contains("\"next_attempt\":1795417110,\"failing_seconds\":600,\"status\":\"4.4.1\""), "{json}");
+    assert!(
+        json.contains("\"next_attempt\":1795417110,\"failing_seconds\":600,\"status\":\"4.4.1\""),
+        "{json}"
+    );
     assert_eq!(json.matches('\n').count(), 1);
-    assert!(status.prometheus(true).ends_with("\npillarbox_route_failing_seconds{route=\"far.example\"} 600\n"));
+    assert!(
+        status.prometheus(true).ends_with("\npillarbox_route_failing_seconds{route=\"far.example\"} 600\n")
+    );
     assert_eq!(label_value("a\"b\\c\nd"), "a\\\"b\\\\c?d");
 }
 
