@@ -9,11 +9,13 @@ use super::exit::{self, Failure};
 use super::serve::{find_user, start_logging};
 use crate::config::{LogTarget, Settings, host, load};
 use crate::engine::daemon::Daemon;
+use crate::engine::delivery_agent::DeliveryAgent;
 use crate::engine::operator::{self, Asker};
 use crate::engine::site::Site;
 use crate::rules::control::{BadRequest, Request, Rights};
 use crate::store::StoreError;
 use crate::store::drop::DropDirectory;
+use crate::store::durable::Owner;
 use crate::store::queue::Queue;
 use crate::sys::{rights, user};
 use std::ffi::OsString;
@@ -52,7 +54,7 @@ pub fn run(config: &Path, operands: &[OsString]) -> Result<(), Failure> {
     }
     match ask(&settings.control, &question, &mut screen)? {
         Asked::Answered(code) => finish(code),
-        Asked::NoDaemon(why) => alone(settings, &task, &mut screen, &why),
+        Asked::NoDaemon(why) => alone(config, settings, &task, &mut screen, &why),
     }
 }
 
@@ -66,7 +68,28 @@ enum Task {
 }
 
 /// Does it without a daemon.
-fn alone(settings: Settings, task: &Task, screen: &mut Screen, no_daemon: &str) -> Result<(), Failure> {
+fn alone(
+    config: &Path,
+    settings: Settings,
+    task: &Task,
+    screen: &mut Screen,
+    no_daemon: &str,
+) -> Result<(), Failure> {
+    let mut agent = None;
+    if user::is_root()
+        && let Some(account) = find_user(&settings)?.filter(|account| account.uid != 0)
+    {
+        if !settings.state.exists() {
+            // Where no daemon has ever been, nobody else has made it.
+            let owner = Some(Owner { uid: account.uid, gid: account.gid });
+            let made = Queue::open(&settings.state, owner)
+                .and(DropDirectory::open(&settings.state, owner).map(drop));
+            made.map_err(|error| Failure::new(exit::CANT_CREATE, format!("queue: {error}")))?;
+        }
+        agent = DeliveryAgent::start(config, &settings, Some(&account)).map_err(|error| {
+            Failure::new(exit::OS_ERROR, format!("queue: can't start the delivery agent: {error}"))
+        })?;
+    }
     become_user(&settings)?;
     // Cron mails what is printed, and that would be mail about mail, each time anew: only trouble is worth it.
     let quiet = settings.log.target == LogTarget::Stderr && !(io::stderr().is_terminal() && task.is_run());
@@ -75,7 +98,7 @@ fn alone(settings: Settings, task: &Task, screen: &mut Screen, no_daemon: &str) 
     let queue = Queue::open(&settings.state, None).map_err(|error| unopened(&error, no_daemon))?;
     let hostname = host::name(settings.hostname.as_ref());
     let drops = DropDirectory::open(&settings.state, None).map_err(|error| unopened(&error, no_daemon))?;
-    let daemon = Daemon::new(Site::new(settings, hostname, None), queue, drops);
+    let daemon = Daemon::new(Site::new(settings, hostname, None), queue, drops, agent);
     let forwarder = &daemon.forwarder;
     forwarder.load();
     let (request, passes) = match task {
