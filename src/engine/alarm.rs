@@ -134,9 +134,9 @@ fn troubles(forwarder: &Forwarder, site: &Site, now: Now) -> Vec<Trouble> {
         id: Some(id),
         text: format!("message {id} has waited for {}", span(age(arrival).as_secs())),
     });
-    let failing = forwarder.board.failing_routes().into_iter();
+    let failing = forwarder.board.failing_routes(ROUTES_MAX).into_iter();
     let failing = failing.filter(|route| age(route.since) > stuck_after && route.hop != Hop::Local);
-    let routes = failing.take(ROUTES_MAX).map(|route| {
+    let routes = failing.map(|route| {
         let why = route.pause.map_or_else(String::new, |pause| format!(": {}", pause.reason.line()));
         let text = format!("{} has not worked for {}{why}", route.hop, span(age(route.since).as_secs()));
         Trouble { reason: Reason::Route(route.hop.to_string()), id: None, text }

@@ -153,15 +153,13 @@ impl Status {
         let queue = board.queue_facts();
         let age = |since: Duration| now.running.saturating_sub(since);
         let age_of = |message: Option<(_, Duration)>| message.map_or(0, |(_, at)| age(at).as_secs());
-        let routes = board.failing_routes();
-        let failing = routes.iter().filter(|route| age(route.since) > stuck_after).count();
-        let paused = routes.iter().filter(|route| route.pause.is_some()).count();
+        let (paused, failing) = board.count_failing(now.running.checked_sub(stuck_after));
         let figures = Figures {
             messages: queue.messages,
             octets: queue.octets,
             age: age_of(queue.oldest_moving),
-            paused: paused as u64,
-            failing: failing as u64,
+            paused,
+            failing,
             max_messages: site.settings.queue.max_messages.into(),
             stuck_after,
         };
@@ -174,7 +172,7 @@ impl Status {
             held: queue.held,
             figures,
             alarms: forwarder.alarm.standing(),
-            routes,
+            routes: board.failing_routes(ROUTES_MAX),
             since_start: statistics.since_start(),
             in_all: statistics.in_all(),
         }
@@ -187,8 +185,8 @@ impl Status {
     }
 
     /// The routes that pause.
-    fn paused(&self) -> impl Iterator<Item = Paused> {
-        self.routes.iter().filter_map(|route| {
+    fn paused(&self) -> Vec<Paused> {
+        let paused = self.routes.iter().filter_map(|route| {
             let pause = route.pause.as_ref()?;
             let wait = pause.until.saturating_sub(self.now.running).as_secs();
             Some(Paused {
@@ -199,7 +197,8 @@ impl Status {
                 status: pause.reason.status.to_string(),
                 reason: pause.reason.line().to_owned(),
             })
-        })
+        });
+        paused.collect()
     }
 
     fn text(&self, sees_all: bool) -> String {
@@ -215,7 +214,7 @@ impl Status {
             // Writing to a String can't fail; so everywhere below.
             let _ = writeln!(text, "{:55} {shown:>12}", row.title());
         }
-        for paused in self.paused().take(ROUTES_MAX).filter(|_| sees_all) {
+        for paused in self.paused().into_iter().filter(|_| sees_all) {
             let Paused { route, wait, failing, reason, .. } = paused;
             let next = if wait == 0 { "now".to_owned() } else { format!("in {}", span(wait)) };
             let _ = writeln!(
@@ -252,10 +251,7 @@ impl Status {
         }
         let list = |items: Vec<String>| format!("[{}]", items.join(","));
         let none = || "null".to_owned();
-        let routes = || {
-            let paused = self.paused().take(ROUTES_MAX).map(|paused| paused.json(self.now));
-            list(paused.collect())
-        };
+        let routes = || list(self.paused().iter().map(|paused| paused.json(self.now)).collect());
         let alarms = || list(self.alarms.iter().map(|alarm| json_text(&named(alarm))).collect());
         let (routes, alarms) = if sees_all { (routes(), alarms()) } else { (none(), none()) };
         let _ = writeln!(text, ",\"routes\":{routes},\"alarms\":{alarms}}}");
@@ -280,14 +276,15 @@ impl Status {
             let label = row.label.map(|(key, value)| format!("{{{key}=\"{value}\"}}")).unwrap_or_default();
             let _ = writeln!(text, "pillarbox_{name}{label} {value}");
         }
-        if sees_all && self.paused().next().is_some() {
+        let paused = self.paused();
+        if sees_all && !paused.is_empty() {
             head(
                 &mut text,
                 "route_failing_seconds",
                 "gauge",
                 "How long a next hop that pauses has not worked",
             );
-            for Paused { route, failing, .. } in self.paused().take(ROUTES_MAX) {
+            for Paused { route, failing, .. } in paused {
                 let route = label_value(&route);
                 let _ = writeln!(text, "pillarbox_route_failing_seconds{{route=\"{route}\"}} {failing}");
             }

@@ -28,7 +28,10 @@ pub fn run(config: &Path, operands: &[OsString]) -> Result<(), Failure> {
     let mut words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
     let is_check = words.contains(&CHECK);
     // The daemon wants it in front of the thresholds.
-    words.sort_by_key(|word| *word != CHECK);
+    words.retain(|word| *word != CHECK);
+    if is_check {
+        words.insert(0, CHECK);
+    }
     words.insert(0, "status");
     let mut screen = Screen::new();
     let done = show(config, &words, is_check, &mut screen);

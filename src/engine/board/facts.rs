@@ -74,18 +74,33 @@ impl Board {
         }
     }
 
-    /// The routes that have failed and not worked since, those first that have failed for longest.
+    /// Routes that have failed and not worked since, those first that have failed for longest; so many at most.
     #[must_use]
-    pub fn failing_routes(&self) -> Vec<FailingRoute> {
+    pub fn failing_routes(&self, most: usize) -> Vec<FailingRoute> {
         let inner = lock(&self.inner);
-        let failing = |(hop, route): (&Hop, &Route)| {
-            let (since, pause) = (route.breaker.failing_since()?, route.breaker.pause().cloned());
-            Some(FailingRoute { hop: hop.clone(), since, pause })
-        };
-        let mut failing: Vec<FailingRoute> = inner.routes.iter().filter_map(failing).collect();
-        drop(inner);
-        failing.sort_by_cached_key(|route| (route.since, route.hop.to_string()));
+        let mut failing: Vec<FailingRoute> = Vec::new();
+        for (hop, route) in &inner.routes {
+            let Some(since) = route.breaker.failing_since() else { continue };
+            let place = failing.partition_point(|other| other.since <= since);
+            if place < most {
+                let pause = route.breaker.pause().cloned();
+                failing.insert(place, FailingRoute { hop: hop.clone(), since, pause });
+                failing.truncate(most);
+            }
+        }
         failing
+    }
+
+    /// How many routes pause, and how many have not worked since `long_ago`, in running time.
+    #[must_use]
+    pub fn count_failing(&self, long_ago: Option<Duration>) -> (u64, u64) {
+        let inner = lock(&self.inner);
+        let count = |is_meant: &dyn Fn(&Route) -> bool| {
+            inner.routes.values().filter(|route| is_meant(route)).count() as u64
+        };
+        let is_old =
+            |route: &Route| route.breaker.failing_since().is_some_and(|since| Some(since) < long_ago);
+        (count(&|route| route.breaker.pause().is_some()), count(&is_old))
     }
 
     /// The hops at which a message waits.
