@@ -148,17 +148,16 @@ fn troubles(forwarder: &Forwarder, site: &Site, now: Now) -> Vec<Trouble> {
 fn explained(forwarder: &Forwarder, trouble: &Trouble) -> String {
     let Some(id) = trouble.id else { return trouble.text.clone() };
     let now = forwarder.clock.now().running;
-    let pause = || {
+    let waits = || {
         let hops = forwarder.board.hops_of(id);
-        hops.iter().find_map(|hop| forwarder.board.pause_reason(hop, now))
+        hops.iter().find_map(|hop| forwarder.board.wait_reason(hop, id, now))
     };
     let last = || {
         let summary = forwarder.queue.summary(id)?.ok()?;
         summary.progress.into_iter().filter(|progress| progress.is_due()).find_map(|it| it.diagnostic)
     };
-    match pause().or_else(last) {
+    match waits().or_else(last) {
         Some(why) => format!("{}: {}", trouble.text, why.line()),
-        None if forwarder.board.is_link_down() => format!("{}: the link is down", trouble.text),
         None => trouble.text.clone(),
     }
 }

@@ -161,7 +161,9 @@ impl Forwarder {
         let arrival = summary.description.arrival.running.min(now.running);
         let job = Job { id: summary.id, arrival };
         let is_held = summary.progress.iter().any(|it| it.held);
-        self.board.add_message(summary.id, Known::new(summary.message_octets, arrival, is_held));
+        let is_urgent = summary.description.envelope.is_urgent;
+        let known = Known { is_held, ..Known::new(summary.message_octets, arrival, is_urgent) };
+        self.board.add_message(summary.id, known);
         let mut hops: Vec<(Hop, Duration)> = Vec::new();
         for (recipient, progress) in summary.description.envelope.recipients.iter().zip(&summary.progress) {
             if !progress.is_due() {
@@ -327,7 +329,7 @@ impl Forwarder {
         let now = self.clock.now();
         let Attempt { entry, job, outcomes, relay, passed_on, claim: _claim } = attempt;
         let age = now.running.saturating_sub(job.arrival);
-        let lived = self.clock.lived(job.arrival, now.running);
+        let lived = self.clock.lived(job.arrival, now.running, entry.description().envelope.is_urgent);
         let _settling = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
         let progress = entry.progress();
         let (mut records, mut due): (Vec<Record>, Option<Duration>) = (Vec::new(), None);
@@ -481,7 +483,8 @@ impl Forwarder {
     fn expire_waiting(&self, hop: &Hop, job: Job, reason: &Diagnostic) {
         let Some(mut attempt) = self.begin_attempt(hop, job) else { return };
         let (site, now) = (self.site(), self.clock.now().running);
-        let age = self.clock.lived(job.arrival, now);
+        let is_urgent = attempt.entry.description().envelope.is_urgent;
+        let age = self.clock.lived(job.arrival, now, is_urgent);
         let mut waits_on = false;
         for (place, slot) in &mut attempt.outcomes {
             if site.retry.is_expired(age, self.attempts_since_jump(hop, job, &attempt.entry, *place)) {

@@ -200,7 +200,7 @@ mod tests {
         let text = print(&numbers);
         assert_eq!(parse(&text), numbers);
         assert_eq!(parse(&format!("{text} 7 8")), numbers);
-        assert!(text.len() < 1000, "the file has room for 4096 octets");
+        assert!(text.len() < 1000, "the file has room for 16 KiB");
         let older = parse("5 6");
         assert_eq!((older[0], older[1], older[2]), (5, 6, 0));
         assert_eq!(parse(""), [0; COUNTS]);

@@ -12,7 +12,7 @@ use super::operator::Output;
 use super::statistics::{COUNTS, Count};
 use crate::mail::date::Now;
 use crate::rules::alarm::Reason;
-use crate::rules::control::{Rights, Show};
+use crate::rules::control::{Link, Rights, Show};
 use crate::rules::monitor::{self, Figures, span};
 use std::fmt::Write;
 use std::io;
@@ -49,9 +49,10 @@ enum Unit {
 
 /// All that is told.
 #[rustfmt::skip]
-static ROWS: [Row; 32] = [
+static ROWS: [Row; 33] = [
     gauge("uptime_seconds", "Time since the start", |s| s.uptime, Unit::Seconds),
-    gauge("link_up", "Whether there is a way out (0 after link down)", |s| u64::from(s.link_up), Unit::Number),
+    gauge("link_up", "Whether there is a way out (0 after link down)", |s| u64::from(s.link != Link::Down), Unit::Number),
+    gauge("link_metered", "Whether the way out is for urgent mail alone", |s| u64::from(s.link == Link::Metered), Unit::Number),
     gauge("open_connections", "Connections of clients", |s| s.connections, Unit::Number),
     gauge("queue_messages", "Messages in the queue", |s| s.figures.messages, Unit::Number),
     gauge("queue_bytes", "Size of the queue", |s| s.figures.octets, Unit::Octets),
@@ -117,7 +118,7 @@ impl Row {
 struct Status {
     now: Now,
     uptime: u64,
-    link_up: bool,
+    link: Link,
     connections: u64,
     oldest: u64,
     held: u64,
@@ -166,7 +167,7 @@ impl Status {
         Self {
             now,
             uptime: age(statistics.started).as_secs(),
-            link_up: !board.is_link_down(),
+            link: board.link(),
             connections: statistics.connections.count() as u64,
             oldest: age_of(queue.oldest),
             held: queue.held,

@@ -107,12 +107,26 @@ pub enum Messages {
 }
 
 /// Whether there is a way out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Link {
     /// There is.
+    #[default]
     Up,
     /// There is none: nothing is tried, and lifetimes stand still.
     Down,
+    /// There is one that costs: only urgent mail is tried, and the lifetimes of the rest stand still.
+    Metered,
+}
+
+/// The words for links.
+const LINKS: [(&str, Link); 3] = [("up", Link::Up), ("down", Link::Down), ("metered", Link::Metered)];
+
+impl Link {
+    /// Its word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        LINKS.iter().find(|(_, link)| *link == self).map_or("", |(word, _)| word)
+    }
 }
 
 /// The words for changes.
@@ -168,8 +182,6 @@ impl Request {
                 let &(_, change) = known.ok_or_else(|| usage("no such word; see pillarbox(8)"))?;
                 parse_messages(rest).map(|messages| Self::Change(change, messages))
             }
-            ["link", "up"] => Ok(Self::Link(Link::Up)),
-            ["link", "down"] => Ok(Self::Link(Link::Down)),
             ["status"] => Ok(Self::Status(Show::Text)),
             ["status", "--json"] => Ok(Self::Status(Show::Json)),
             ["status", "--prometheus"] => Ok(Self::Status(Show::Prometheus)),
@@ -178,7 +190,11 @@ impl Request {
                 Ok(Self::Status(Show::Check(thresholds)))
             }
             ["status", ..] => Err(usage("say one of --json, --prometheus and --check, --check first")),
-            ["link", ..] => Err(usage("say link up or link down")),
+            ["link", rest @ ..] => {
+                let known = LINKS.iter().find(|(word, _)| rest == [*word]);
+                let &(_, link) = known.ok_or_else(|| usage("say link up, link down or link metered"))?;
+                Ok(Self::Link(link))
+            }
             _ => Err(usage("no such question")),
         }
     }
@@ -202,8 +218,7 @@ impl Request {
                 let ids: String = ids.iter().map(|id| format!(" {id}")).collect();
                 format!("queue {}{ids}", change.word())
             }
-            Self::Link(Link::Up) => "link up".into(),
-            Self::Link(Link::Down) => "link down".into(),
+            Self::Link(link) => format!("link {}", link.word()),
             Self::Status(Show::Text) => "status".into(),
             Self::Status(Show::Json) => "status --json".into(),
             Self::Status(Show::Prometheus) => "status --prometheus".into(),
@@ -317,6 +332,7 @@ mod tests {
             format!("queue bounce {id}"),
             "link up".into(),
             "link down".into(),
+            "link metered".into(),
             "status".into(),
             "status --json".into(),
             "status --prometheus".into(),
@@ -341,7 +357,8 @@ mod tests {
             ("queue flush a@b", UNKNOWN_ID),
             ("queue remove ../../etc/passwd", UNKNOWN_ID),
             ("link", USAGE),
-            ("link metered", USAGE),
+            ("link sideways", USAGE),
+            ("link up down", USAGE),
             ("status --check 5", USAGE),
             ("status --json --prometheus", USAGE),
             ("status me", USAGE),

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// More than a line can have.
-const FILE_MAX_OCTETS: u64 = 4096;
+const FILE_MAX_OCTETS: u64 = 16 * 1024;
 
 /// Such a file.
 #[derive(Debug)]

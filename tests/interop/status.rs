@@ -1,7 +1,8 @@
 use super::client::send;
-use super::harness::{Place, SOON, program, python, run, wait_until};
+use super::harness::{Daemon, Place, SOON, program, python, run, wait_until};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
@@ -16,6 +17,14 @@ fn status(place: &Place, words: &[&str]) -> (i32, String, String) {
     let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output().unwrap();
     let text = |octets| String::from_utf8(octets).unwrap();
     (status.code().unwrap(), text(stdout), text(stderr))
+}
+
+/// A daemon whose control socket is open, too.
+fn served(place: &Place) -> Daemon {
+    let daemon = place.serve();
+    let is_open = || UnixStream::connect(place.path("run/control.sock")).is_ok();
+    wait_until("the control socket is open", SOON, is_open);
+    daemon
 }
 
 /// As [`status`], and it must go well.
@@ -51,7 +60,7 @@ assert words.index(sys.argv[1].split()[1]) == int(sys.argv[2]), sys.argv
 fn prometheus_and_python_read_it_and_a_restart_keeps_the_totals() {
     let place = Place::new();
     place.configure(DEAD);
-    let daemon = place.serve();
+    let daemon = served(&place);
     for to in ["alice@box.test", "a@far.test"] {
         send(place.port, "s@y.test", to, MESSAGE);
     }
@@ -91,7 +100,7 @@ fn prometheus_and_python_read_it_and_a_restart_keeps_the_totals() {
     );
     daemon.stop();
 
-    let daemon = place.serve();
+    let daemon = served(&place);
     send(place.port, "s@y.test", "alice@box.test", MESSAGE);
     assert_eq!(json(&place, accepted), "1 3");
     assert_eq!(json(&place, "s['queue_messages'], s['attempts_delivered']['in_all']"), "1 2");
@@ -110,7 +119,7 @@ fn monitors_are_told_in_one_line() {
     let place = Place::new();
     place.configure(DEAD);
     assert_eq!(check(&place, &[]).0, 2, "there is no daemon");
-    let daemon = place.serve();
+    let daemon = served(&place);
     assert_eq!(check(&place, &[]).0, 0);
     for to in ["a@far.test", "b@far.test"] {
         send(place.port, "s@y.test", to, MESSAGE);
@@ -155,7 +164,7 @@ fn an_alarm_runs_its_command_once_and_once_when_it_is_over() {
     );
     let alarm = format!("alarm.command = \"{command}\"\nalarm.stuck_after = \"1s\"\n");
     place.configure(&format!("{DEAD}{alarm}"));
-    let daemon = place.serve();
+    let daemon = served(&place);
     send(place.port, "s@y.test", "a@far.test", MESSAGE);
     let told = || fs::read_to_string(&told_file).unwrap_or_default();
     wait_until("both reasons are told", SOON, || told().lines().count() >= 2);
@@ -182,7 +191,7 @@ fn a_command_that_hangs_is_killed_and_mail_goes_on() {
     let place = Place::new();
     let command = script(&place, "sleep 3000 & echo $! > \"$0.pid\"; wait");
     place.configure(&format!("{DEAD}alarm.command = \"{command}\"\nalarm.stuck_after = \"1s\"\n"));
-    let daemon = place.serve();
+    let daemon = served(&place);
     send(place.port, "s@y.test", "a@far.test", MESSAGE);
     let pid =
         || fs::read_to_string(place.path("alarm.sh.pid")).ok().and_then(|pid| pid.trim().parse::<u32>().ok());

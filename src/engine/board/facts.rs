@@ -1,28 +1,10 @@
 //! What the board can tell of the queue and of its routes, for people and for alarms.
 
-use super::{Board, Hop, Route, lock};
+use super::route::Route;
+use super::{Board, Hop, Known, lock};
 use crate::mail::id::QueueId;
 use crate::rules::breaker::Pause;
 use std::time::Duration;
-
-/// What is known of a message in the queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Known {
-    /// Its size.
-    pub octets: u64,
-    /// When it came, in whole seconds of running time.
-    pub arrival: u32,
-    /// The operator holds it back.
-    pub held: bool,
-}
-
-impl Known {
-    /// A message that came at a running time.
-    #[must_use]
-    pub fn new(octets: u64, arrival: Duration, held: bool) -> Self {
-        Self { octets, arrival: u32::try_from(arrival.as_secs()).unwrap_or(u32::MAX), held }
-    }
-}
 
 /// What there is to tell of the queue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -54,7 +36,7 @@ impl Board {
     /// Takes note that the operator holds a message, or lets it go.
     pub fn set_held(&self, id: QueueId, held: bool) {
         if let Some(known) = lock(&self.inner).messages.get_mut(&id) {
-            known.held = held;
+            known.is_held = held;
         }
     }
 
@@ -64,7 +46,7 @@ impl Board {
         let inner = lock(&self.inner);
         let by_age = |(id, known): (&QueueId, &Known)| (known.arrival, *id);
         let told = |(arrival, id): (u32, QueueId)| (id, Duration::from_secs(arrival.into()));
-        let moving = || inner.messages.iter().filter(|(_, known)| !known.held);
+        let moving = || inner.messages.iter().filter(|(_, known)| !known.is_held);
         QueueFacts {
             messages: inner.messages.len() as u64,
             octets: inner.octets,
