@@ -30,6 +30,7 @@ pub mod logins;
 pub mod notices;
 pub mod operator;
 pub mod outbox;
+pub mod outgoing;
 pub mod password;
 pub mod schedule;
 pub mod site;
