@@ -29,6 +29,8 @@ mod damage;
 mod dkim;
 /// Exim as an MX host.
 mod exim;
+/// The unit, scripts and manual pages, as systemd, shells and mandoc read them.
+mod installed;
 /// From smtp-source into a Maildir.
 mod intake;
 /// Crowds, and the limits that the system sets: descriptors and memory.
