@@ -326,7 +326,8 @@ tables! {
         /// { "root" = "alerts@example.com", "nas@nas.lan" = "nas@example.com" }
         senders: Vec<(Unqualified, Mailbox)> = {}, Now, pairs(sender);
         /// Adds what submitted mail lacks: Date, Message-ID, From, To, MIME-Version; and the domain of this host to
-        /// bare addresses. Bcc is taken out in any case. Lines over 998 octets are not re-encoded yet.
+        /// bare addresses. Bcc is taken out in any case. As mail leaves, parts with lines over 998 octets are encoded, and those
+        /// of eight bits for a host that takes seven.
         repair: bool = true, Now, one(boolean);
     }
 

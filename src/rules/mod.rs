@@ -18,6 +18,7 @@ pub mod mx;
 pub mod password;
 pub mod patience;
 pub mod rate;
+pub mod recode;
 pub mod repair;
 pub mod retry;
 pub mod rewrite;

@@ -17,6 +17,7 @@
 //! | `limits` | times and sizes: just below the limit, at it, and just above |
 //! | `drops` | the drop directory: bounces, trouble of our own, and what is no message |
 //! | `submitted` | what this host's own clients submit is repaired, in memory and on disk |
+//! | `recoded` | what a next hop can't take as it is: long lines, and eight bits |
 //! | `rewritten` | who mail says it is from once it leaves |
 //! | `signed` | DKIM: whose mail is signed, by which key |
 //! | `tls_policy` | MTA-STS and DANE: what is fetched, kept and followed |
@@ -41,6 +42,7 @@ mod limits;
 mod names;
 mod notices;
 mod operator;
+mod recoded;
 mod restart;
 mod rewritten;
 mod routes;
