@@ -8,6 +8,7 @@ pub mod passwd;
 pub mod queue;
 pub mod sendmail;
 pub mod serve;
+pub mod status;
 
 use crate::sys::user;
 use exit::Failure;
@@ -41,7 +42,7 @@ enum Arguments {
 }
 
 /// Every command.
-const COMMANDS: [Row; 7] = [
+const COMMANDS: [Row; 8] = [
     Row {
         name: "serve",
         operands: "",
@@ -65,6 +66,14 @@ const COMMANDS: [Row; 7] = [
         options: &["json", "all"],
         about: "list what is queued; show, flush, hold, release, remove, bounce ID…; run",
         run: queue::run,
+    },
+    Row {
+        name: "status",
+        operands: "[--json|…]",
+        arguments: Arguments::Common,
+        options: status::OPTIONS,
+        about: "tell how things are; --json, --prometheus, --check",
+        run: status::run,
     },
     Row {
         name: "link",
@@ -187,6 +196,7 @@ fn parse(
             Value(operand) if command.is_some_and(|row| !row.operands.is_empty()) => operands.push(operand),
             Long(option) if command.is_some_and(|row| row.options.contains(&option)) => {
                 operands.push(format!("--{option}").into());
+                operands.extend(parser.optional_value());
             }
             argument => return Err(usage(argument.unexpected().to_string())),
         }
@@ -242,6 +252,9 @@ mod tests {
         assert_eq!(parsed_with_operands("passwd"), passwd(&[]));
         let queue = |operands: &[&str]| Ok(("queue", None, operands.iter().map(OsString::from).collect()));
         assert_eq!(parsed_with_operands("queue list --json"), queue(&["list", "--json"]));
+        let status = |operands: &[&str]| Ok(("status", None, operands.iter().map(OsString::from).collect()));
+        let words = ["--check", "--warning", "5", "--critical-age", "4h"];
+        assert_eq!(parsed_with_operands("status --check --warning=5 --critical-age 4h"), status(&words));
         assert_eq!(parsed("check now"), Err(exit::USAGE));
     }
 
