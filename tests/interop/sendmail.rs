@@ -4,10 +4,11 @@ use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// A place that every user can pass through, with a copy of the program by the name of sendmail.
-fn place(more: &str) -> (Place, PathBuf) {
+pub fn place(more: &str) -> (Place, PathBuf) {
     let place = Place::below(&std::env::temp_dir());
     fs::set_permissions(&place.dir, PermissionsExt::from_mode(0o755)).unwrap();
     place.configure(more);
@@ -18,7 +19,8 @@ fn place(more: &str) -> (Place, PathBuf) {
     (place, sendmail)
 }
 
-fn serve(place: &Place) -> Daemon {
+/// Starts that program as a daemon and waits for its socket.
+pub fn serve(place: &Place) -> Daemon {
     let daemon = place.run(&mut place.command(&place.path("pillarbox")));
     let socket = place.path("run/control.sock");
     wait_until("the socket is open", SOON, || std::os::unix::net::UnixStream::connect(&socket).is_ok());
@@ -101,6 +103,65 @@ fn without_a_daemon_a_run_of_the_queue_takes_what_was_left() {
             daemon.stop();
         }
         assert!(files(&place.path("state/drop")).is_empty());
+    }
+}
+
+/// Two crons at once while messages are left, and a daemon that starts in the middle of it: none gets lost, none comes
+/// twice.
+#[test]
+fn runs_of_the_queue_beside_each_other_and_a_daemon_take_each_message_once() {
+    const SENDERS: usize = 4;
+    const EACH: usize = 50;
+    for has_daemon in [false, true] {
+        let (place, sendmail) = place("log.level = \"warn\"\n");
+        let run_queue = || {
+            let mut command = Command::new(place.path("pillarbox"));
+            run(command.arg("-c").arg(place.path("pillarbox.toml")).args(["queue", "run"]));
+        };
+        run_queue();
+        let sent = AtomicUsize::new(0);
+        let daemon = std::thread::scope(|scope| {
+            let (place, sendmail, sent) = (&place, &sendmail, &sent);
+            let send = move |sender| {
+                for number in (0..EACH).map(|i| sender * EACH + i) {
+                    let input = format!("Number: {number}\n\nx\n");
+                    feed(place, Command::new(sendmail).arg("u"), &input);
+                    sent.fetch_add(1, Ordering::Relaxed);
+                }
+            };
+            let run_on = || {
+                while sent.load(Ordering::Relaxed) < SENDERS * EACH {
+                    run_queue();
+                }
+            };
+            for sender in 0..SENDERS {
+                scope.spawn(move || send(sender));
+            }
+            scope.spawn(run_on);
+            scope.spawn(run_on);
+            let middle = || place.mail("u").len() >= SENDERS * EACH / 4;
+            has_daemon.then(|| {
+                wait_until("the middle", SOON, middle);
+                serve(place)
+            })
+        });
+        if !has_daemon {
+            run_queue();
+        }
+        let mail = place.wait_for_mail("u", SENDERS * EACH);
+        let mail: String = mail.iter().map(|mail| String::from_utf8_lossy(mail).into_owned()).collect();
+        for number in 0..SENDERS * EACH {
+            assert_eq!(
+                mail.matches(&format!("\nNumber: {number}\n")).count(),
+                1,
+                "{number}: {}",
+                place.log()
+            );
+        }
+        if let Some(daemon) = daemon {
+            daemon.stop();
+        }
+        assert!(files(&place.path("state/drop")).is_empty() && place.queued() == 0);
     }
 }
 
