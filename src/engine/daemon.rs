@@ -10,6 +10,7 @@ use super::forwarder::{Forwarder, Outbox, SiteHandle, current};
 use super::intake::Intake;
 use super::listener::{self, Listener};
 use super::site::Site;
+use crate::config::Settings;
 use crate::net::connect::TcpConnect;
 use crate::net::resolver::{Resolver, SystemFiles};
 use crate::net::transport::Deadline;
@@ -42,16 +43,22 @@ pub struct Daemon {
     drops: Drops,
 }
 
+/// The resolver that the settings ask for.
+#[must_use]
+pub fn resolver(settings: &Settings) -> Resolver {
+    let dns = &settings.dns;
+    let resolver =
+        Resolver::new(&dns.servers, dns.timeout, SystemFiles::default(), Box::new(|| SystemClock.boot()));
+    if dns.trusted { resolver.trusting_all() } else { resolver }
+}
+
 impl Daemon {
     /// Puts the parts together; nothing runs yet.
     #[must_use]
     pub fn new(site: Site, queue: Queue, drops: DropDirectory) -> Self {
         let clock = Arc::new(EngineClock::resume(Box::new(SystemClock), &site.settings.state));
         let maildirs = Maildirs::new(&site.terms.hostname);
-        let dns = &site.settings.dns;
-        let resolver =
-            Resolver::new(&dns.servers, dns.timeout, SystemFiles::default(), Box::new(|| SystemClock.boot()));
-        let resolver = if dns.trusted { resolver.trusting_all() } else { resolver };
+        let resolver = resolver(&site.settings);
         let site: SiteHandle = Arc::new(RwLock::new(Arc::new(site)));
         let outbox = Outbox { site: Arc::clone(&site), board: Arc::new(Board::default()) };
         let outbox = Arc::new(outbox);

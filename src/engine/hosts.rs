@@ -45,6 +45,16 @@ pub enum Unreachable {
     Circle(Diagnostic),
 }
 
+impl Unreachable {
+    /// Why.
+    #[must_use]
+    pub const fn diagnostic(&self) -> &Diagnostic {
+        match self {
+            Self::Route(diagnostic) | Self::Message(diagnostic) | Self::Circle(diagnostic) => diagnostic,
+        }
+    }
+}
+
 /// The hosts of a next hop, in the order in which to try them.
 ///
 /// # Errors

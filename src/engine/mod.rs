@@ -27,7 +27,9 @@ pub mod logins;
 pub mod notices;
 pub mod operator;
 pub mod outbox;
+pub mod outside;
 pub mod password;
+pub mod probe;
 pub mod schedule;
 pub mod site;
 #[cfg(test)]

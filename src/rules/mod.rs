@@ -5,13 +5,16 @@
 pub mod admission;
 pub mod aliases;
 pub mod auth_failures;
+pub mod authenticity;
 pub mod bounce;
 pub mod breaker;
+pub mod certificate;
 pub mod control;
 pub mod cron;
 pub mod dkim;
 pub mod downtime;
 pub mod expansion;
+pub mod hints;
 pub mod mx;
 pub mod password;
 pub mod patience;
