@@ -414,8 +414,11 @@ impl Walk<'_> {
             Outcome::Failed(diagnostic) | Outcome::Deferred(diagnostic)
                 if !self.state.borrow().is_refused =>
             {
-                self.state.borrow_mut().is_refused = true;
-                self.fail(Stage::Rcpt, diagnostic);
+                let mut state = self.state.borrow_mut();
+                state.is_refused = true;
+                let stage = if state.stage == Stage::Mail { Stage::Mail } else { Stage::Rcpt };
+                drop(state);
+                self.fail(stage, diagnostic);
             }
             _ => {}
         }

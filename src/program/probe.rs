@@ -9,8 +9,8 @@ use super::ask::{Asked, ask, escaped};
 use super::check;
 use super::exit::{self, Failure};
 use super::serve::find_user;
-use crate::config::{Problem, Settings, host, load};
-use crate::engine::daemon::{self, Daemon};
+use crate::config::{Problem, host, load};
+use crate::engine::daemon::Daemon;
 use crate::engine::dkim;
 use crate::engine::listing::json_text;
 use crate::engine::operator::Output;
@@ -58,8 +58,7 @@ fn walk(config: &Path, address: &str, sends: bool, screen: &mut Screen) -> Resul
     let site = Arc::new(site);
     let Verdict { failures } = probe::probe_live(&site, address, &mut |news| screen.news(news));
     if sends && failures.is_empty() {
-        drop(site);
-        send(config, address, screen);
+        send(&site, address, screen);
         return Ok(screen.failures.clone());
     }
     Ok(failures)
@@ -146,10 +145,10 @@ impl Heard {
 }
 
 /// Sends a test message by the queue, in this process, and tells what became of it.
-fn send(config: &Path, address: &str, screen: &mut Screen) {
+fn send(site: &Site, address: &str, screen: &mut Screen) {
     screen.news(News::Begins(Stage::Send));
-    match try_send(config, address) {
-        Ok(Sent { settings, id, lines, is_left }) => {
+    match try_send(site, address) {
+        Ok(Sent { id, lines, is_left }) => {
             for line in lines.iter().filter(|line| line.contains(&id)) {
                 let mark = if line.starts_with("event=delivered") { Mark::Ok } else { Mark::Fail };
                 let class =
@@ -166,7 +165,7 @@ fn send(config: &Path, address: &str, screen: &mut Screen) {
                 // A daemon did not see it come.
                 let messages = Request::parse(&["queue", Change::Release.word(), &id]);
                 if let Ok(request @ Request::Change(_, Messages::These(_))) = messages {
-                    let _ = ask(&settings.control, &request, &mut Heard::default());
+                    let _ = ask(&site.settings.control, &request, &mut Heard::default());
                 }
             } else if screen.failures.is_empty() {
                 screen.step(Stage::Send, Mark::Ok, format!("{id} has left"), None);
@@ -177,20 +176,18 @@ fn send(config: &Path, address: &str, screen: &mut Screen) {
 }
 
 struct Sent {
-    settings: Settings,
     id: String,
     lines: Vec<String>,
     is_left: bool,
 }
 
-fn try_send(config: &Path, address: &str) -> Result<Sent, String> {
-    let settings = load(config).map_err(|_| "the configuration has changed")?;
+fn try_send(site: &Site, address: &str) -> Result<Sent, String> {
+    let settings = &site.settings;
     let told = |error: crate::store::StoreError| error.to_string();
     let queue = Queue::open(&settings.state, None).map_err(told)?;
     let drops = DropDirectory::open(&settings.state, None).map_err(told)?;
-    let hostname = host::name(settings.hostname.as_ref());
-    let dkim = dkim::load(&settings).unwrap_or_default();
-    let site = Site { dkim, ..Site::new(settings.clone(), hostname, None) };
+    let dkim = dkim::load(settings).unwrap_or_default();
+    let site = Site { dkim, ..Site::new(settings.clone(), site.hostname.clone(), None) };
     let log = Log::default();
     let lines = Arc::clone(&log.0);
     log.install();
@@ -198,7 +195,7 @@ fn try_send(config: &Path, address: &str) -> Result<Sent, String> {
     let id = probe::submit(&daemon.intake, &daemon.site(), address)?;
     daemon.forwarder.pass();
     let lines = lines.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    Ok(Sent { settings, id: id.to_string(), lines, is_left: daemon.forwarder.queue.contains(id) })
+    Ok(Sent { id: id.to_string(), lines, is_left: daemon.forwarder.queue.contains(id) })
 }
 
 /// Keeps the log lines, which say what became of the message.

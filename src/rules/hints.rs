@@ -167,6 +167,7 @@ const fn row(stages: &'static [Stage], when: &'static str, advice: &'static str)
 
 /// All rows; the first that fits counts.
 pub const HINTS: &[Hint] = &[
+    row(&[Stage::Recipient], "", "Write one address, such as me@example.com."),
     // The login.
     row(
         AUTH,
@@ -207,6 +208,7 @@ pub const HINTS: &[Hint] = &[
         "^534|^538|encryption required",
         "The host wants TLS before the password: use smtps:// or smtp+starttls:// in relay.smarthost.",
     ),
+    row(AUTH, "^4", "The host can't look logins up now: try again later."),
     row(
         AUTH,
         "^535|5.7.8|credentials|authentication fail",
@@ -224,7 +226,6 @@ pub const HINTS: &[Hint] = &[
         "This port takes no logins: use smtps://HOST (465) or smtp+starttls://HOST (587), or leave relay.username out.",
     ),
     row(AUTH, "nothing of it serves", "Set relay.auth = \"auto\", or to a mechanism that the host offers."),
-    row(AUTH, "^4", "The host can't look logins up now: try again later."),
     // The password.
     row(
         &[Stage::Password],
@@ -251,8 +252,13 @@ pub const HINTS: &[Hint] = &[
     ),
     row(
         CONNECT,
-        "network is unreachable&[[|no route to host&[[|cannot assign&[[",
+        "not by ipv6|network is unreachable&[[|no route to host&[[|cannot assign&[[",
         "This host has no way out by IPv6: give it one, or set relay.family = \"ipv4\".",
+    ),
+    row(
+        CONNECT,
+        "not by ipv4",
+        "This host has no way out by IPv4: give it one, or set relay.family = \"ipv6\".",
     ),
     row(
         CONNECT,
@@ -355,7 +361,7 @@ pub const HINTS: &[Hint] = &[
     ),
     row(
         &[Stage::Greeting],
-        ":465&timed out|:465&no smtp|:465&closed",
+        "port 465",
         "This port speaks TLS from the start: use smtps:// in relay.smarthost.",
     ),
     row(&[Stage::Greeting], "no smtp", "What listens there speaks no SMTP: look at host name and port."),

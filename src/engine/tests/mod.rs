@@ -33,6 +33,7 @@ mod life;
 mod limits;
 mod notices;
 mod operator;
+mod probe;
 mod restart;
 mod routes;
 mod signed;

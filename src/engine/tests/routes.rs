@@ -367,9 +367,8 @@ fn a_refused_login_is_not_tried_at_the_hosts_other_addresses() {
     let world = World::new(&format!(
         "relay.smarthost = \"smtp://smart.example:25\"\nrelay.username = \"joe\"\nrelay.password_file = {file:?}"
     ));
-    let host = Host::friendly();
+    let host = Host::new(|stage, _| if stage == Stage::Auth { reply("500 what") } else { Say::Yes });
     host.extensions.lock().unwrap().push("AUTH PLAIN");
-    host.now_says(|_, _| Say::Yes);
     world.net.address("smart.example", &["127.0.0.8", "127.0.0.9"]);
     world.net.peer("127.0.0.8", Peer::Host(Arc::clone(&host)));
     world.net.peer("127.0.0.9", Peer::Host(Arc::clone(&host)));

@@ -115,6 +115,8 @@ pub enum Stage {
     Greeting,
     Ehlo,
     Helo,
+    StartTls,
+    Auth,
     Rset,
     Mail,
     Rcpt,
@@ -249,6 +251,8 @@ impl HostConnection {
                 self.answer(Stage::Ehlo, line, &format!("{yes}250 {last}"));
             }
             "HELO" => drop(self.answer(Stage::Helo, line, "250 mx")),
+            "STAR" => drop(self.answer(Stage::StartTls, line, "220 go ahead")),
+            "AUTH" => drop(self.answer(Stage::Auth, line, "235 2.7.0 welcome")),
             "RSET" => {
                 self.to.clear();
                 self.from = None;
@@ -353,6 +357,8 @@ pub enum Peer {
     Socket(SocketAddr),
     Refuses,
     TimesOut,
+    /// There is no route.
+    Unreachable,
 }
 
 /// Names and addresses.
@@ -458,6 +464,7 @@ impl Connect for Net {
                     return connected.map(|(_, transport)| (address, transport));
                 }
                 Some(Peer::TimesOut) => WireError::TimedOut,
+                Some(Peer::Unreachable) => io::Error::from(rustix::io::Errno::NETUNREACH).into(),
                 Some(Peer::Refuses) | None => io::Error::from(io::ErrorKind::ConnectionRefused).into(),
             };
             failures.push((address, error));
