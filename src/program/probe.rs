@@ -18,7 +18,7 @@ use crate::engine::probe::{self, Mark, News, Step, Verdict};
 use crate::engine::site::Site;
 use crate::mail::status::Class;
 use crate::net::transport::Stopwatch;
-use crate::rules::control::{Change, Form, Messages, Request};
+use crate::rules::control::{Change, Form, Request};
 use crate::rules::hints::{Stage, hint};
 use crate::store::drop::DropDirectory;
 use crate::store::queue::Queue;
@@ -147,41 +147,32 @@ impl Heard {
 /// Sends a test message by the queue, in this process, and tells what became of it.
 fn send(site: &Site, address: &str, screen: &mut Screen) {
     screen.news(News::Begins(Stage::Send));
-    match try_send(site, address) {
-        Ok(Sent { id, lines, is_left }) => {
-            for line in lines.iter().filter(|line| line.contains(&id)) {
-                let mark = if line.starts_with("event=delivered") { Mark::Ok } else { Mark::Fail };
-                let class =
-                    if line.starts_with("event=deferred") { Class::Transient } else { Class::Permanent };
-                if ["delivered", "deferred", "bounced", "expired"]
-                    .iter()
-                    .any(|it| line.starts_with(&format!("event={it} ")))
-                {
-                    screen.step(Stage::Send, mark, line.trim_start_matches("event=").to_owned(), Some(class));
-                }
-            }
-            if is_left {
-                screen.step(Stage::Send, Mark::Warn, format!("{id} stays in the queue"), None);
-                // A daemon did not see it come.
-                let messages = Request::parse(&["queue", Change::Release.word(), &id]);
-                if let Ok(request @ Request::Change(_, Messages::These(_))) = messages {
-                    let _ = ask(&site.settings.control, &request, &mut Heard::default());
-                }
-            } else if screen.failures.is_empty() {
-                screen.step(Stage::Send, Mark::Ok, format!("{id} has left"), None);
-            }
-        }
-        Err(text) => screen.step(Stage::Send, Mark::Fail, text, Some(Class::Transient)),
+    let lines = match try_send(site, address) {
+        Ok(lines) => lines,
+        Err(text) => return screen.step(Stage::Send, Mark::Fail, text, Some(Class::Transient)),
+    };
+    let mut left = vec!["queue", Change::Release.word()];
+    for line in &lines {
+        let Some((what, rest)) = line.strip_prefix("event=").and_then(|line| line.split_once(" id=")) else {
+            continue;
+        };
+        let (mark, class) = match what {
+            "delivered" => (Mark::Ok, None),
+            "deferred" => (Mark::Fail, Some(Class::Transient)),
+            "bounced" | "expired" => (Mark::Fail, Some(Class::Permanent)),
+            _ => continue,
+        };
+        screen.step(Stage::Send, mark, format!("{what} {rest}"), class);
+        left.extend(rest.split(' ').next().filter(|_| what == "deferred"));
+    }
+    // It stays in the queue, and a daemon did not see it come.
+    if let Ok(request @ Request::Change(..)) = Request::parse(&left) {
+        let _ = ask(&site.settings.control, &request, &mut Heard::default());
     }
 }
 
-struct Sent {
-    id: String,
-    lines: Vec<String>,
-    is_left: bool,
-}
-
-fn try_send(site: &Site, address: &str) -> Result<Sent, String> {
+/// The lines of the log while it is sent.
+fn try_send(site: &Site, address: &str) -> Result<Vec<String>, String> {
     let settings = &site.settings;
     let told = |error: crate::store::StoreError| error.to_string();
     let queue = Queue::open(&settings.state, None).map_err(told)?;
@@ -192,10 +183,9 @@ fn try_send(site: &Site, address: &str) -> Result<Sent, String> {
     let lines = Arc::clone(&log.0);
     log.install();
     let daemon = Daemon::new(site, queue, drops);
-    let id = probe::submit(&daemon.intake, &daemon.site(), address)?;
+    probe::submit(&daemon.intake, &daemon.site(), address)?;
     daemon.forwarder.pass();
-    let lines = lines.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    Ok(Sent { id: id.to_string(), lines, is_left: daemon.forwarder.queue.contains(id) })
+    Ok(lines.lock().unwrap_or_else(PoisonError::into_inner).clone())
 }
 
 /// Keeps the log lines, which say what became of the message.

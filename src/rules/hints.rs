@@ -153,6 +153,9 @@ fn holds(text: &str, part: &str) -> bool {
 const AUTH: &[Stage] = &[Stage::Auth];
 const CONNECT: &[Stage] = &[Stage::Connect];
 const DNS: &[Stage] = &[Stage::Mx, Stage::Address, Stage::Policy];
+/// All that DNS is asked for.
+const LOOK_UPS: &[Stage] =
+    &[Stage::Mx, Stage::Address, Stage::Policy, Stage::Spf, Stage::Dkim, Stage::Dmarc, Stage::Ptr];
 const TLS: &[Stage] = &[Stage::StartTls, Stage::Tls];
 /// The host sees who we are.
 const US: &[Stage] =
@@ -282,13 +285,13 @@ pub const HINTS: &[Hint] = &[
     ),
     // DNS.
     row(
-        DNS,
+        LOOK_UPS,
         "127.0.0.1:53&refused",
         "There is no name server: /etc/resolv.conf is empty or names this host, where none runs. Name one there, or in \
          dns.servers.",
     ),
     row(
-        DNS,
+        LOOK_UPS,
         "no answer|within|temporary failure in name resolution|servfail|cannot ask|refused",
         "The name server does not answer: look at /etc/resolv.conf or dns.servers, and at the link.",
     ),
@@ -498,7 +501,7 @@ pub const HINTS: &[Hint] = &[
     ),
     row(
         &[Stage::Spf],
-        "",
+        "forbids|softfail|neutral",
         "Add the address of this host to the SPF record (ip4:, ip6:), or send by the smarthost of that domain.",
     ),
     row(
@@ -508,7 +511,7 @@ pub const HINTS: &[Hint] = &[
     ),
     row(
         &[Stage::Dkim],
-        "",
+        "no txt record|another key",
         "Publish the public half of the key in the TXT record that is named, or correct domain and selector in [[dkim]].",
     ),
     row(
@@ -518,7 +521,7 @@ pub const HINTS: &[Hint] = &[
     ),
     row(
         &[Stage::Dmarc],
-        "",
+        "neither spf nor dkim",
         "Set [[dkim]] up for the sender's domain or put this host into its SPF record, or send by its smarthost: receivers \
          refuse this mail otherwise.",
     ),
