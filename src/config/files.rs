@@ -62,11 +62,11 @@ pub fn problems(
         tell(place, text);
     }
     let maildirs = match settings.local.maildir.fixed_directory() {
+        // The delivery agent keeps root's rights for those of system users.
+        Some(fixed) if from_root && settings.local.users == Users::System => {
+            directory(fixed, started_as, started_as)
+        }
         Some(fixed) => directory(fixed, &runs_as, &runs_as),
-        None if from_root && runs_as.uid != 0 && settings.local.users == Users::System => Err(format!(
-            "{:?} can't write to the homes of others; write a path such as \"/var/mail/{{user}}\"",
-            runs_as.name
-        )),
         None => Ok(()),
     };
     if let Err(text) = maildirs {

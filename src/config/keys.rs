@@ -253,8 +253,8 @@ tables! {
         separator: Option<char> = "+", Now, optional(one(separator));
         /// Local user or address for mail to unknown users. Empty: 550 5.1.1.
         catch_all: Option<Addressee> = "", Now, optional(one(addressee));
-        /// Size of a Maildir; above it 452 4.2.2. 0: no limit.
-        quota: u64 = 0, Later, one(size(0));
+        /// Size of all messages of a Maildir, subfolders included; above it 452 4.2.2. 0: no limit.
+        quota: u64 = 0, Now, one(size(0));
     }
 
     /// Mail that goes on.

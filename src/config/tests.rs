@@ -311,7 +311,6 @@ fn a_bad_value_says_what_to_write() {
             "relay.routes = { \"a.example\" = \"error:5.1.2\" }",
             "f:1:32: the error is malformed; write \"error:5.1.2 no mail there\"",
         ),
-        ("local.quota = 1", "f:1:7: `local.quota` is not available yet; remove it"),
         (
             "rewrite.senders = { \"a..b\" = \"a@b.example\" }",
             "f:1:30: \"a..b\": the local part is malformed; write a user's name",

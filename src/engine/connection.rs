@@ -72,6 +72,8 @@ pub struct Connection<'a> {
     chunks: Option<Chunks<'a>>,
     listener: ListenerPolicy,
     service: Service,
+    /// What MAIL said of the message's size, in octets.
+    declared_octets: u64,
     handshake: Option<Handshake>,
     input: Input,
     replies: Vec<u8>,
@@ -102,6 +104,7 @@ impl<'a> Connection<'a> {
             session: Session::new(site.terms.clone()),
             chunks: None,
             listener: ListenerPolicy::default(),
+            declared_octets: 0,
             service: Service::Smtp,
             handshake: None,
             input: Input::new(COMMAND_BUFFER_OCTETS),
@@ -281,6 +284,7 @@ impl<'a> Connection<'a> {
                 return Ok(());
             }
             Action::AskSender(_, parameters) => {
+                self.declared_octets = parameters.size_octets.unwrap_or(0);
                 let verdict = self.judge_sender(&parameters);
                 self.session.sender_verdict(verdict)
             }

@@ -4,6 +4,7 @@ use super::board::Board;
 use super::clock::EngineClock;
 use super::control::Control;
 use super::counters::Connections;
+use super::delivery_agent::DeliveryAgent;
 use super::drops::Drops;
 use super::event::Event;
 use super::forwarder::{Forwarder, Outbox, SiteHandle, current};
@@ -15,7 +16,7 @@ use crate::net::connect::TcpConnect;
 use crate::net::resolver::{Resolver, SystemFiles};
 use crate::net::transport::Deadline;
 use crate::store::drop::DropDirectory;
-use crate::store::maildir::Maildirs;
+use crate::store::maildir::{Maildirs, Rights};
 use crate::store::queue::Queue;
 use crate::sys;
 use crate::sys::clock::{Clock, SystemClock};
@@ -52,12 +53,23 @@ pub fn resolver(settings: &Settings) -> Resolver {
     if dns.trusted { resolver.trusting_all() } else { resolver }
 }
 
+/// What writes into the Maildirs, with the rights of this process or of the agent.
+#[must_use]
+pub fn maildirs(site: &Site, agent: Option<Arc<DeliveryAgent>>) -> Maildirs {
+    let rights = match agent {
+        Some(agent) => Rights::Agent(agent),
+        None if sys::user::is_root() => Rights::GiveAway,
+        None => Rights::None,
+    };
+    Maildirs::new(&site.terms.hostname).with_rights(rights)
+}
+
 impl Daemon {
     /// Puts the parts together; nothing runs yet.
     #[must_use]
-    pub fn new(site: Site, queue: Queue, drops: DropDirectory) -> Self {
+    pub fn new(site: Site, queue: Queue, drops: DropDirectory, agent: Option<Arc<DeliveryAgent>>) -> Self {
         let clock = Arc::new(EngineClock::resume(Box::new(SystemClock), &site.settings.state));
-        let maildirs = Maildirs::new(&site.terms.hostname);
+        let maildirs = maildirs(&site, agent);
         let resolver = resolver(&site.settings);
         let site: SiteHandle = Arc::new(RwLock::new(Arc::new(site)));
         let outbox = Outbox { site: Arc::clone(&site), board: Arc::new(Board::default()) };
@@ -132,6 +144,7 @@ impl Daemon {
             log::warn!(target: "pillarbox", "event=notice text=\"listener addresses change only with a restart\"");
         }
         *self.site.write().unwrap_or_else(PoisonError::into_inner) = new;
+        self.intake.maildirs.reload();
         self.forwarder.reload();
     }
 

@@ -25,7 +25,7 @@ use crate::rules::route::Routed;
 use crate::smtp::extension::{MailParameters, RcptParameters};
 use crate::store::StoreError;
 use crate::store::durable::SyncedFile;
-use crate::store::maildir::{self, Delivery, MaildirPath, Maildirs};
+use crate::store::maildir::{Delivery, MaildirPath, Maildirs};
 use crate::store::queue::{Queue, StagedEntry};
 use std::collections::HashMap;
 use std::fmt;
@@ -301,7 +301,7 @@ impl Intake {
         }
         sweeps.insert(path.path(), now.running);
         drop(sweeps);
-        match maildir::sweep(path, now.wall) {
+        match self.maildirs.sweep(path, now.wall) {
             Ok(0) => {}
             Ok(swept) => {
                 let path = path.path().display().to_string();

@@ -64,8 +64,11 @@ fn deliver(
     match delivered {
         Ok(text) => Outcome::Delivered(Diagnostic::local(EnhancedStatus::OK, text)),
         Err(error) => {
-            let full = error.kind == ErrorKind::Full;
-            let status = if full { EnhancedStatus::SYSTEM_FULL } else { EnhancedStatus::SYSTEM_TROUBLE };
+            let status = match error.kind {
+                ErrorKind::Full => EnhancedStatus::SYSTEM_FULL,
+                ErrorKind::MailboxFull => EnhancedStatus::MAILBOX_FULL_NOW,
+                _ => EnhancedStatus::SYSTEM_TROUBLE,
+            };
             Outcome::Deferred(Diagnostic::local(status.with_class(Class::Transient), error.to_string()))
         }
     }

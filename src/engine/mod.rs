@@ -12,6 +12,7 @@ pub mod copies;
 pub mod counters;
 pub mod daemon;
 pub mod delivery;
+pub mod delivery_agent;
 pub mod dkim;
 pub mod drops;
 pub mod event;

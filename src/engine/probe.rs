@@ -105,6 +105,8 @@ pub struct World<'a> {
     pub resolver: &'a dyn Resolve,
     /// Makes connections.
     pub connect: &'a dyn Connect,
+    /// What writes into the Maildirs.
+    pub maildirs: &'a Maildirs,
     /// What the clocks say.
     pub now: Now,
     /// The address of this host that goes out to another one, if there is a way.
@@ -118,11 +120,16 @@ pub fn probe(site: &Arc<Site>, world: &World<'_>, address: &str, tell: &mut dyn 
     Verdict { failures: walk.state.into_inner().failures }
 }
 
-/// As [`probe`], through the world as it is.
-pub fn probe_live(site: &Arc<Site>, address: &str, tell: &mut dyn FnMut(News)) -> Verdict {
+/// As [`probe`], through the world as it is; [`super::daemon::maildirs`] makes the second argument.
+pub fn probe_live(
+    site: &Arc<Site>,
+    maildirs: &Maildirs,
+    address: &str,
+    tell: &mut dyn FnMut(News),
+) -> Verdict {
     let (resolver, connect) = (resolver(&site.settings), TcpConnect::default());
     let now = Now { wall: WallTime(SystemClock.wall_micros()), running: SystemClock.boot() };
-    let world = World { resolver: &resolver, connect: &connect, now, own_address: &own_address };
+    let world = World { resolver: &resolver, connect: &connect, maildirs, now, own_address: &own_address };
     probe(site, &world, address, tell)
 }
 
@@ -315,20 +322,24 @@ impl Walk<'_> {
         self.fail(Stage::Route, &Diagnostic::local(status, text));
     }
 
-    /// Begins a file in the Maildir, as delivery does, and takes it back.
+    /// Writes a file below `tmp` of the Maildir, as delivery does, and takes it back.
     fn deliver_here(&self, routed: &Routed) {
         self.begin(Stage::Maildir);
-        let (now, name) = (self.world.now.wall, &self.site.terms.hostname);
+        let (now, maildirs) = (self.world.now.wall, self.world.maildirs);
         let staged = self.site.maildir(routed).and_then(|path| {
             let path = path.ok_or_else(|| StoreError::refused("", "no Maildir"))?;
-            Maildirs::new(name).stage(&path, now).map(|_| path)
+            let mut delivery = maildirs.stage(&path, now)?;
+            delivery.write(&[b'\n'; TRIAL_OCTETS as usize])?;
+            delivery.sync().map(|_| path)
         });
         let found = match staged {
             Ok(path) => self.room(&path.path()),
             Err(error) => {
-                let is_full = error.kind == ErrorKind::Full;
-                let status =
-                    if is_full { EnhancedStatus::SYSTEM_FULL } else { EnhancedStatus::SYSTEM_TROUBLE };
+                let status = match error.kind {
+                    ErrorKind::Full => EnhancedStatus::SYSTEM_FULL,
+                    ErrorKind::MailboxFull => EnhancedStatus::MAILBOX_FULL_NOW,
+                    _ => EnhancedStatus::SYSTEM_TROUBLE,
+                };
                 Err(Diagnostic::local(status, error.to_string()))
             }
         };

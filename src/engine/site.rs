@@ -113,14 +113,14 @@ impl Site {
     pub fn maildir(&self, routed: &Routed) -> Result<Option<MaildirPath>, StoreError> {
         let Destination::Maildir(user) = &routed.destination else { return Ok(None) };
         let account = user.account.as_ref();
-        let owner = account
-            .filter(|_| user::is_root())
-            .map(|account| crate::store::durable::Owner { uid: account.uid, gid: account.gid });
+        let owner =
+            account.map(|account| crate::store::durable::Owner { uid: account.uid, gid: account.gid });
         let template = self.settings.local.maildir.to_string();
         let domain =
             routed.mailbox.domain.name().map_or_else(|| self.hostname.key(), str::to_ascii_lowercase);
-        let path =
-            MaildirPath::expand(&template, &user.name, &domain, account.map(|a| a.home.as_path()), owner)?;
+        let home = account.map(|account| account.home.as_path());
+        let path = MaildirPath::expand(&template, &user.name, &domain, home, owner)?
+            .with_quota(self.settings.local.quota);
         if self.routes.users == Users::Any && !path.path().exists() && is_crowded(&path) {
             return Err(StoreError::refused(path.path(), "there are 1000 Maildirs already"));
         }

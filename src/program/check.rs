@@ -194,7 +194,7 @@ mod tests {
         );
         std::fs::write(&file, &text).unwrap();
         assert_eq!(run(&file), Ok(()));
-        std::fs::write(&file, format!("{text}local.quota = 1\n")).unwrap();
+        std::fs::write(&file, format!("{text}local.quota = []\n")).unwrap();
         assert_eq!(run(&file).map_err(|failure| failure.code), Err(exit::CONFIG));
         std::fs::write(&file, text.replace("/state", "/pillarbox.toml")).unwrap();
         assert_eq!(run(&file).map_err(|failure| failure.code), Err(exit::CONFIG));

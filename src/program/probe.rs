@@ -10,7 +10,8 @@ use super::check;
 use super::exit::{self, Failure};
 use super::serve::find_user;
 use crate::config::{Problem, host, load};
-use crate::engine::daemon::Daemon;
+use crate::engine::daemon::{Daemon, maildirs};
+use crate::engine::delivery_agent::DeliveryAgent;
 use crate::engine::dkim;
 use crate::engine::listing::json_text;
 use crate::engine::operator::Output;
@@ -51,21 +52,25 @@ pub fn run(config: &Path, operands: &[OsString]) -> Result<(), Failure> {
 }
 
 fn walk(config: &Path, address: &str, sends: bool, screen: &mut Screen) -> Result<Vec<Step>, Failure> {
-    let Some(site) = configured(config, screen)? else {
+    let Some((site, agent)) = configured(config, screen)? else {
         return Ok(screen.failures.clone());
     };
     ask_daemon(&site, address, screen);
     let site = Arc::new(site);
-    let Verdict { failures } = probe::probe_live(&site, address, &mut |news| screen.news(news));
+    let maildirs = maildirs(&site, agent.clone());
+    let Verdict { failures } = probe::probe_live(&site, &maildirs, address, &mut |news| screen.news(news));
     if sends && failures.is_empty() {
-        send(&site, address, screen);
+        send(&site, agent, address, screen);
         return Ok(screen.failures.clone());
     }
     Ok(failures)
 }
 
+/// The host, and what writes into the Maildirs of the system's users.
+type Configured = (Site, Option<Arc<DeliveryAgent>>);
+
 /// The configuration, as the daemon has it; `None`: it has mistakes, which have been told.
-fn configured(config: &Path, screen: &mut Screen) -> Result<Option<Site>, Failure> {
+fn configured(config: &Path, screen: &mut Screen) -> Result<Option<Configured>, Failure> {
     screen.news(News::Begins(Stage::Config));
     // With the rights of whoever starts this, as `serve` does it.
     let settings = match load(config) {
@@ -78,11 +83,13 @@ fn configured(config: &Path, screen: &mut Screen) -> Result<Option<Site>, Failur
     let problems = check::problems(config, &check::own_account(), &check::look_up);
     problems.iter().for_each(|problem| screen.problem(Mark::Warn, problem));
     let hostname = host::name(settings.hostname.as_ref());
+    let mut agent = None;
     if user::is_root()
         && let Some(account) = find_user(&settings)?.filter(|account| account.uid != 0)
     {
         let failed =
             |error| Failure::new(exit::OS_ERROR, format!("probe: can't become {}: {error}", account.name));
+        agent = DeliveryAgent::start(config, &settings, Some(&account)).map_err(failed)?.map(Arc::new);
         user::become_user(&account).map_err(failed)?;
     }
     rights::restrain()
@@ -91,7 +98,7 @@ fn configured(config: &Path, screen: &mut Screen) -> Result<Option<Site>, Failur
     let dkim = dkim::load(&settings).unwrap_or_default();
     let site = Site { dkim, ..Site::new(settings, hostname, None) };
     screen.step(Stage::Config, Mark::Ok, format!("{}, as {}", config.display(), site.hostname), None);
-    Ok(Some(site))
+    Ok(Some((site, agent)))
 }
 
 /// Whether there is a daemon, and what it knows of mail for the same domain: its pauses, and that the link is down.
@@ -145,9 +152,9 @@ impl Heard {
 }
 
 /// Sends a test message by the queue, in this process, and tells what became of it.
-fn send(site: &Site, address: &str, screen: &mut Screen) {
+fn send(site: &Site, agent: Option<Arc<DeliveryAgent>>, address: &str, screen: &mut Screen) {
     screen.news(News::Begins(Stage::Send));
-    let lines = match try_send(site, address) {
+    let lines = match try_send(site, agent, address) {
         Ok(lines) => lines,
         Err(text) => return screen.step(Stage::Send, Mark::Fail, text, Some(Class::Transient)),
     };
@@ -172,7 +179,7 @@ fn send(site: &Site, address: &str, screen: &mut Screen) {
 }
 
 /// The lines of the log while it is sent.
-fn try_send(site: &Site, address: &str) -> Result<Vec<String>, String> {
+fn try_send(site: &Site, agent: Option<Arc<DeliveryAgent>>, address: &str) -> Result<Vec<String>, String> {
     let settings = &site.settings;
     let told = |error: crate::store::StoreError| error.to_string();
     let queue = Queue::open(&settings.state, None).map_err(told)?;
@@ -182,7 +189,7 @@ fn try_send(site: &Site, address: &str) -> Result<Vec<String>, String> {
     let log = Log::default();
     let lines = Arc::clone(&log.0);
     log.install();
-    let daemon = Daemon::new(site, queue, drops);
+    let daemon = Daemon::new(site, queue, drops, agent);
     probe::submit(&daemon.intake, &daemon.site(), address)?;
     daemon.forwarder.pass();
     Ok(lines.lock().unwrap_or_else(PoisonError::into_inner).clone())

@@ -9,16 +9,19 @@ use super::exit::{self, Failure};
 use super::serve::{find_user, start_logging};
 use crate::config::{LogTarget, Settings, host, load};
 use crate::engine::daemon::Daemon;
+use crate::engine::delivery_agent::DeliveryAgent;
 use crate::engine::operator::{self, Asker};
 use crate::engine::site::Site;
 use crate::rules::control::{BadRequest, Request, Rights};
 use crate::store::StoreError;
 use crate::store::drop::DropDirectory;
+use crate::store::durable::Owner;
 use crate::store::queue::Queue;
 use crate::sys::{rights, user};
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Does what the operands say.
 ///
@@ -52,7 +55,7 @@ pub fn run(config: &Path, operands: &[OsString]) -> Result<(), Failure> {
     }
     match ask(&settings.control, &question, &mut screen)? {
         Asked::Answered(code) => finish(code),
-        Asked::NoDaemon(why) => alone(settings, &task, &mut screen, &why),
+        Asked::NoDaemon(why) => alone(config, settings, &task, &mut screen, &why),
     }
 }
 
@@ -66,13 +69,29 @@ enum Task {
 }
 
 /// Does it without a daemon.
-fn alone(settings: Settings, task: &Task, screen: &mut Screen, no_daemon: &str) -> Result<(), Failure> {
+fn alone(
+    config: &Path,
+    settings: Settings,
+    task: &Task,
+    screen: &mut Screen,
+    no_daemon: &str,
+) -> Result<(), Failure> {
     let failed =
         |what: &str, error: io::Error| Failure::new(exit::OS_ERROR, format!("queue: can't {what}: {error}"));
+    let mut agent = None;
     if user::is_root()
         && let Some(account) = find_user(&settings)?.filter(|account| account.uid != 0)
     {
         let become_user = format!("become {}", account.name);
+        if !settings.state.exists() {
+            // Where no daemon has ever been, nobody else has made it.
+            let owner = Some(Owner { uid: account.uid, gid: account.gid });
+            let made = Queue::open(&settings.state, owner)
+                .and(DropDirectory::open(&settings.state, owner).map(drop));
+            made.map_err(|error| Failure::new(exit::CANT_CREATE, format!("queue: {error}")))?;
+        }
+        agent = DeliveryAgent::start(config, &settings, Some(&account))
+            .map_err(|error| failed("start the delivery agent", error))?;
         user::become_user(&account).map_err(|error| failed(&become_user, error))?;
     }
     rights::restrain().map_err(|error| failed("give up new rights", error))?;
@@ -83,7 +102,7 @@ fn alone(settings: Settings, task: &Task, screen: &mut Screen, no_daemon: &str) 
     let queue = Queue::open(&settings.state, None).map_err(|error| unopened(&error, no_daemon))?;
     let hostname = host::name(settings.hostname.as_ref());
     let drops = DropDirectory::open(&settings.state, None).map_err(|error| unopened(&error, no_daemon))?;
-    let daemon = Daemon::new(Site::new(settings, hostname, None), queue, drops);
+    let daemon = Daemon::new(Site::new(settings, hostname, None), queue, drops, agent.map(Arc::new));
     let forwarder = &daemon.forwarder;
     forwarder.load();
     let (request, passes) = match task {

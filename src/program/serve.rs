@@ -6,6 +6,7 @@ use crate::config::{LogTarget, Settings, host, load};
 use crate::engine::capacity::Capacity;
 use crate::engine::control;
 use crate::engine::daemon::Daemon;
+use crate::engine::delivery_agent::DeliveryAgent;
 use crate::engine::dkim;
 use crate::engine::event::Event;
 use crate::engine::listener::{self, Listener};
@@ -43,17 +44,21 @@ pub fn run(config: &Path) -> Result<(), Failure> {
     for problem in check::problems(config, &check::own_account(), &check::look_up) {
         log::warn!(target: "pillarbox", "event=notice text={:?}", problem.to_string());
     }
+    let account = if user::is_root() { find_user(&settings)? } else { None };
+    // Before the sockets, which are none of its business.
+    let agent = DeliveryAgent::start(config, &settings, account.as_ref())
+        .map_err(|error| Failure::new(exit::OS_ERROR, format!("can't start the delivery agent: {error}")))?;
     // Handlers first: a signal that comes while the daemon starts must not kill it half made.
     let mut signals =
         Signals::register().map_err(|error| Failure::new(exit::OS_ERROR, format!("signals: {error}")))?;
     let inherited = inherited.map_err(|error| Failure::new(exit::UNAVAILABLE, error))?;
     let listeners = if inherited.is_empty() { bind(&settings)? } else { take_over(inherited)? };
     // Rights are given up for the thread that runs and for those that it starts: nothing before this starts any.
-    let (queue, drops) = open_state(&settings)?;
+    let (queue, drops) = open_state(&settings, account.as_ref())?;
     let hostname = host::name(settings.hostname.as_ref());
     // As `user`, who must be able to read the keys again at SIGHUP.
     let site = site(settings, hostname, &listeners).map_err(|text| Failure::new(exit::CONFIG, text))?;
-    let daemon = Arc::new(Daemon::new(site, queue, drops));
+    let daemon = Arc::new(Daemon::new(site, queue, drops, agent.map(Arc::new)));
     let started = daemon.start(&listeners);
     started.map_err(|error| Failure::new(exit::TEMPORARY, format!("no thread can be started: {error}")))?;
     daemon.open_control();
@@ -118,18 +123,20 @@ fn bind(settings: &Settings) -> Result<Vec<Arc<Listener>>, Failure> {
 }
 
 /// Opens queue and drop directory, gives up all rights that are not needed any more, and makes sure that nobody else serves this queue.
-fn open_state(settings: &Settings) -> Result<(Queue, DropDirectory), Failure> {
+fn open_state(
+    settings: &Settings,
+    account: Option<&user::Account>,
+) -> Result<(Queue, DropDirectory), Failure> {
     let state = &settings.state;
     let store = |error: crate::store::StoreError| Failure::new(exit::CANT_CREATE, error.to_string());
-    let account = if user::is_root() { find_user(settings)? } else { None };
-    let owner = account.as_ref().map(|account| Owner { uid: account.uid, gid: account.gid });
+    let owner = account.map(|account| Owner { uid: account.uid, gid: account.gid });
     let queue = Queue::open(state, owner).map_err(store)?;
     let drops = DropDirectory::open(state, owner).map_err(store)?;
     if let Err(error) = control::make_directory(&settings.control, owner) {
         Event::Trouble { doing: "making the directory of the control socket", error: &error.to_string() }
             .log();
     }
-    give_up_rights(account.as_ref())?;
+    give_up_rights(account)?;
     if !queue.lock_for_serving().map_err(store)? {
         let text = format!("another pillarbox serves {}; stop it, or set another state", state.display());
         return Err(Failure::new(exit::TEMPORARY, text));

@@ -534,6 +534,7 @@ pub const HINTS: &[Hint] = &[
     ),
     row(&[Stage::Route], "circle", "Two aliases name each other: correct local.aliases."),
     row(&[Stage::Route], "", "Look at local.aliases and relay.routes."),
+    row(&[Stage::Maildir], "local.quota", "Make room in the mailbox, or raise local.quota."),
     row(DISK, "no space|free|full|quota", "Make room on the disk, or lower limits.free_space."),
     row(
         DISK,

@@ -15,6 +15,7 @@ use rustix::fs::{
 use rustix::fs::{renameat, renameat_with, unlinkat};
 use rustix::io::Errno;
 use std::ffi::OsStr;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -39,19 +40,49 @@ fn give_to(descriptor: impl AsFd, owner: Option<Owner>) -> io::Result<()> {
     owner.map_or(Ok(()), |owner| fchown(descriptor, Some(owner.uid), Some(owner.gid)))
 }
 
+/// Somebody else who names and unlinks files where this process may not.
+pub trait Mover: fmt::Debug + Send + Sync {
+    /// Gives the file at the temporary name `name` its final name `to`, durably, and replaces nothing.
+    ///
+    /// # Errors
+    /// It has not got it, as far as that is known.
+    fn commit(&self, name: &str, to: &OsStr) -> io::Result<()>;
+    /// Unlinks the temporary name. What can't be unlinked is found by the next sweep.
+    fn discard(&self, name: &str);
+}
+
+/// Where a temporary name is.
+#[derive(Debug)]
+enum Place {
+    /// In this directory.
+    Here(Arc<OwnedFd>),
+    /// Where another one moves it.
+    Elsewhere(Box<dyn Mover>),
+}
+
 /// A name that is unlinked on drop, unless its file has moved on.
 #[derive(Debug)]
 struct TemporaryName {
-    directory: Arc<OwnedFd>,
+    place: Place,
     name: String,
     moved: bool,
 }
 
+impl TemporaryName {
+    fn here(directory: &Arc<OwnedFd>, name: String) -> Self {
+        Self { place: Place::Here(Arc::clone(directory)), name, moved: false }
+    }
+}
+
 impl Drop for TemporaryName {
     fn drop(&mut self) {
-        if !self.moved {
+        if self.moved {
+            return;
+        }
+        match &self.place {
             // What can't be unlinked is found by the next sweep.
-            let _ = unlinkat(&self.directory, &*self.name, AtFlags::empty());
+            Place::Here(directory) => drop(unlinkat(directory, &*self.name, AtFlags::empty())),
+            Place::Elsewhere(mover) => mover.discard(&self.name),
         }
     }
 }
@@ -78,9 +109,26 @@ impl StagedFile {
     pub fn create(directory: &Arc<OwnedFd>, name: String, owner: Option<Owner>) -> io::Result<Self> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = openat(directory, &*name, flags, Mode::RUSR | Mode::WUSR)?.into();
-        let name = TemporaryName { directory: Arc::clone(directory), name, moved: false };
+        let name = TemporaryName::here(directory, name);
         give_to(&file, owner)?;
-        Ok(Self { name, file, stays_open: false, buffer: Vec::new(), flushed_octets: 0, broken: false })
+        Ok(Self::new(name, file))
+    }
+
+    /// A file that `mover` has made under the temporary name `name`.
+    #[must_use]
+    pub fn made_elsewhere(file: File, name: String, mover: Box<dyn Mover>) -> Self {
+        Self::new(TemporaryName { place: Place::Elsewhere(mover), name, moved: false }, file)
+    }
+
+    fn new(name: TemporaryName, file: File) -> Self {
+        Self { name, file, stays_open: false, buffer: Vec::new(), flushed_octets: 0, broken: false }
+    }
+
+    /// Leaves the file under its temporary name to whoever asked for it, and to the sweep if they are gone.
+    #[must_use]
+    pub fn hand_over(mut self) -> File {
+        self.name.moved = true;
+        self.file
     }
 
     /// Locks the file until it is committed or dropped, to tell a sweep that somebody is at work on it.
@@ -197,11 +245,16 @@ impl StagedFile {
     }
 
     /// Puts all that was written on stable storage. `path` is where the file will be committed, in the directory
-    /// `target`. Unless it is locked or public the file is closed, so that many of them need few descriptors.
+    /// `target`; whoever made it elsewhere needs none. Unless it is locked or public the file is closed, so that many of
+    /// them need few descriptors.
     ///
     /// # Errors
     /// The file is thrown away: it can't be synced again.
-    pub fn sync(mut self, target: Arc<OwnedFd>, path: PathBuf) -> Result<SyncedFile, StoreError> {
+    pub fn sync(
+        mut self,
+        target: impl Into<Option<Arc<OwnedFd>>>,
+        path: PathBuf,
+    ) -> Result<SyncedFile, StoreError> {
         if self.broken {
             return Err(StoreError::new(ErrorKind::Trouble, path, "it could not be written in full"));
         }
@@ -209,7 +262,7 @@ impl StagedFile {
             return Err(StoreError::io(path, error));
         }
         let file = self.stays_open.then_some(self.file);
-        Ok(SyncedFile { name: self.name, target, path, file })
+        Ok(SyncedFile { name: self.name, target: target.into(), path, file })
     }
 }
 
@@ -217,12 +270,18 @@ impl StagedFile {
 #[derive(Debug)]
 pub struct SyncedFile {
     name: TemporaryName,
-    target: Arc<OwnedFd>,
+    target: Option<Arc<OwnedFd>>,
     path: PathBuf,
     file: Option<File>,
 }
 
 impl SyncedFile {
+    /// A file in `directory` that somebody else has written and synced, to be committed as `path` in `target`.
+    #[must_use]
+    pub fn adopt(directory: &Arc<OwnedFd>, name: String, target: Arc<OwnedFd>, path: PathBuf) -> Self {
+        Self { name: TemporaryName::here(directory, name), target: Some(target), path, file: None }
+    }
+
     /// Gives the file its final name, durably, and tells its path. From here on it is visible to all.
     ///
     /// # Errors
@@ -237,22 +296,26 @@ impl SyncedFile {
     /// # Errors
     /// As for [`Self::commit`].
     pub fn replace(self) -> Result<PathBuf, StoreError> {
-        self.move_with(|name, target, to| {
-            renameat(&name.directory, &*name.name, target, to)?;
-            name.moved = true;
-            Ok(())
-        })
+        self.move_with(|directory, name, target, to| renameat(directory, name, target, to).map(|()| true))
     }
 
     fn move_with(mut self, step: MoveStep) -> Result<PathBuf, StoreError> {
-        let target = self.target.as_fd();
         let to = self.path.file_name().unwrap_or_default();
-        let moved = step(&mut self.name, target, to);
-        let done = moved.map_err(io::Error::from).and_then(|()| {
-            sync_name(target, self.file.as_ref()).inspect_err(|_| {
-                let _ = unlinkat(target, to, AtFlags::empty());
-            })
-        });
+        let done = match (&self.name.place, &self.target) {
+            (Place::Elsewhere(mover), _) => {
+                mover.commit(&self.name.name, to).map(|()| self.name.moved = true)
+            }
+            (Place::Here(_), None) => Err(Errno::BADF.into()),
+            (Place::Here(directory), Some(target)) => {
+                let moved = step(directory.as_fd(), &self.name.name, target.as_fd(), to);
+                moved.map_err(io::Error::from).and_then(|moved| {
+                    self.name.moved = moved;
+                    sync_name(target.as_fd(), self.file.as_ref()).inspect_err(|_| {
+                        let _ = unlinkat(target, to, AtFlags::empty());
+                    })
+                })
+            }
+        };
         match done {
             Ok(()) => Ok(self.path),
             Err(error) => Err(StoreError::io(self.path, error)),
@@ -260,28 +323,30 @@ impl SyncedFile {
     }
 }
 
-/// A way to give the file at the temporary name its final name.
-type MoveStep = fn(&mut TemporaryName, BorrowedFd<'_>, &OsStr) -> Result<(), Errno>;
+/// A way to give the file at the temporary name its final name; tells whether the temporary one is gone by that.
+type MoveStep = fn(BorrowedFd<'_>, &str, BorrowedFd<'_>, &OsStr) -> Result<bool, Errno>;
 
 fn rename_without_replacing(
-    name: &mut TemporaryName,
+    directory: BorrowedFd<'_>,
+    name: &str,
     target: BorrowedFd<'_>,
     to: &OsStr,
-) -> Result<(), Errno> {
-    match renameat_with(&name.directory, &*name.name, target, to, RenameFlags::NOREPLACE) {
-        Ok(()) => {
-            name.moved = true;
-            Ok(())
-        }
+) -> Result<bool, Errno> {
+    match renameat_with(directory, name, target, to, RenameFlags::NOREPLACE) {
         // An old kernel, or a file system that does not know the flag.
-        Err(Errno::NOSYS | Errno::INVAL) => link_without_replacing(name, target, to),
-        Err(errno) => Err(errno),
+        Err(Errno::NOSYS | Errno::INVAL) => link_without_replacing(directory, name, target, to),
+        result => result.map(|()| true),
     }
 }
 
-/// The second name is made first; the temporary one goes when `name` is dropped, and if that can't be, by a sweep.
-fn link_without_replacing(name: &mut TemporaryName, target: BorrowedFd<'_>, to: &OsStr) -> Result<(), Errno> {
-    linkat(&name.directory, &*name.name, target, to, AtFlags::empty())
+/// The second name is made first; the temporary one goes when its owner is dropped, and if that can't be, by a sweep.
+fn link_without_replacing(
+    directory: BorrowedFd<'_>,
+    name: &str,
+    target: BorrowedFd<'_>,
+    to: &OsStr,
+) -> Result<bool, Errno> {
+    linkat(directory, name, target, to, AtFlags::empty()).map(|()| false)
 }
 
 /// Moves a file to another directory, never over one that is there. Not synced.

@@ -10,6 +10,8 @@ use std::path::PathBuf;
 pub enum ErrorKind {
     /// Disk, quota or inodes are used up: 452 4.3.1.
     Full,
+    /// A Maildir has all that `local.quota` allows: 452 4.2.2.
+    MailboxFull,
     /// Any other I/O error, a read-only file system, no descriptors: 451 4.3.0.
     Trouble,
     /// Not done because it would not be safe, such as a link in place of a Maildir: 451 4.3.0, and somebody has to look.

@@ -7,12 +7,15 @@
 //! `tmp` is the last directory to be made, after `new` and every parent have been synced. So whoever finds `tmp`, in
 //! this process or another, after a crash or before, may rely on the names of the others, at the cost of no call.
 
+mod errand;
+
+pub use self::errand::{Agent, Done, Errand, Whose, perform};
 use super::durable::{
     Access, Owner, StagedFile, SyncedFile, make_below, make_directories, open_below, open_directory,
 };
 use super::{ErrorKind, StoreError};
 use crate::mail::date::WallTime;
-use rustix::fs::{AtFlags, Dir, Mode, statat, unlinkat};
+use rustix::fs::Mode;
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -49,13 +52,16 @@ pub struct MaildirPath {
     base_is_home: bool,
     /// The rest, from the first name of a user on; links in it are refused. Never empty.
     below: Vec<String>,
+    whose: Whose,
     owner: Option<Owner>,
+    /// How many octets the messages may have in all; 0: any number.
+    quota: u64,
 }
 
 impl MaildirPath {
     /// Fills in a template of the configuration such as `/var/mail/{user}` or `{home}/Maildir`. Everything up to the
     /// component with the first placeholder is the administrator's, and so is a home. With an `owner`, what is made
-    /// below is given to them.
+    /// below is given to them, as far as this process may or has an agent that may.
     ///
     /// # Errors
     /// `Refused` if a name is not a safe component, or the template asks for a home and there is none.
@@ -91,7 +97,14 @@ impl MaildirPath {
             below.push(name.to_owned());
             base.pop();
         }
-        Ok(Self { base, base_is_home, below, owner })
+        let whose = Whose { user: user.to_owned(), domain: domain.to_owned() };
+        Ok(Self { base, base_is_home, below, whose, owner, quota: 0 })
+    }
+
+    /// The same, with so many octets for all its messages; 0: any number.
+    #[must_use]
+    pub fn with_quota(self, quota: u64) -> Self {
+        Self { quota, ..self }
     }
 
     /// The path as text for people.
@@ -101,16 +114,20 @@ impl MaildirPath {
     }
 
     /// Opens the Maildir itself, component by component.
-    fn open(&self) -> io::Result<OwnedFd> {
+    fn open(&self, access: Access) -> io::Result<OwnedFd> {
         let base = open_directory(&self.base, Access::Search)?;
-        self.below.iter().try_fold(base, |parent, name| open_below(parent, name.as_ref(), Access::Search))
+        let last = self.below.len() - 1;
+        let mut names = self.below.iter().enumerate();
+        names.try_fold(base, |parent, (i, name)| {
+            open_below(parent, name.as_ref(), if i == last { access } else { Access::Search })
+        })
     }
 
     /// Makes what is missing of the Maildir and syncs all of it, `tmp` last. Users must be able to pass through the
     /// parents of what is given to them.
-    fn make(&self) -> io::Result<()> {
+    fn make(&self, owner: Option<Owner>) -> io::Result<()> {
         let private = Mode::RWXU;
-        let passable = if self.owner.is_some() { private | Mode::XGRP | Mode::XOTH } else { private };
+        let passable = if owner.is_some() { private | Mode::XGRP | Mode::XOTH } else { private };
         if !self.base_is_home {
             make_directories(&self.base, passable)?;
         }
@@ -118,10 +135,10 @@ impl MaildirPath {
         for (i, name) in self.below.iter().enumerate() {
             let last = i + 1 == self.below.len();
             let mode = if last { private } else { passable };
-            directory = make_below(&directory, name.as_ref(), mode, self.owner.filter(|_| last))?;
+            directory = make_below(&directory, name.as_ref(), mode, owner.filter(|_| last))?;
         }
         for name in ["new", "cur", "tmp"] {
-            make_below(&directory, name.as_ref(), private, self.owner)?;
+            make_below(&directory, name.as_ref(), private, owner)?;
         }
         Ok(())
     }
@@ -168,6 +185,19 @@ pub struct Maildirs {
     pid: u32,
     /// How many names were given out; a word, for 32-bit boxes have no larger atomic.
     count: AtomicUsize,
+    rights: Rights,
+}
+
+/// What may be done about Maildirs that belong to somebody else.
+#[derive(Debug, Clone, Default)]
+pub enum Rights {
+    /// Nothing: all that is made is this process' own.
+    #[default]
+    None,
+    /// It may be given away: this process is root's.
+    GiveAway,
+    /// Another process does it.
+    Agent(Arc<dyn Agent>),
 }
 
 impl Maildirs {
@@ -188,7 +218,13 @@ impl Maildirs {
         }
         // The standard library's own keys are random, and never wait for entropy, as a router at boot would.
         let first = RandomState::new().build_hasher().finish();
-        Self { host: name, first, pid: std::process::id(), count: AtomicUsize::new(0) }
+        Self { host: name, first, pid: std::process::id(), count: AtomicUsize::new(0), rights: Rights::None }
+    }
+
+    /// The same, with rights.
+    #[must_use]
+    pub fn with_rights(self, rights: Rights) -> Self {
+        Self { rights, ..self }
     }
 
     fn next_name(&self, now: WallTime) -> String {
@@ -200,15 +236,19 @@ impl Maildirs {
     /// Begins a delivery; the Maildir is made if it is missing.
     ///
     /// # Errors
-    /// `Refused` for a link in place of a directory, `Full` and `Trouble` as the system says.
+    /// `MailboxFull`, `Refused` for a link in place of a directory, `Full` and `Trouble` as the system says.
     pub fn stage(&self, path: &MaildirPath, now: WallTime) -> Result<Delivery, StoreError> {
+        let room = self.room(path)?;
+        if room == 0 {
+            return Err(mailbox_full(path.path()));
+        }
         let mut error = io::Error::from(Errno::NOENT);
         for _ in 0..NAME_ATTEMPTS {
             match self.try_stage(path, now) {
-                Ok(delivery) => return Ok(delivery),
+                Ok(delivery) => return Ok(Delivery { room, ..delivery }),
                 // Not made yet, or taken away between two calls.
-                Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
-                    path.make().map_err(|error| path.error(error))?;
+                Err(missing) if missing.kind() == io::ErrorKind::NotFound && self.agent(path).is_none() => {
+                    path.make(self.owner(path)).map_err(|error| path.error(error))?;
                     error = missing;
                 }
                 Err(taken) if taken.kind() == io::ErrorKind::AlreadyExists => error = taken,
@@ -219,48 +259,89 @@ impl Maildirs {
     }
 
     fn try_stage(&self, path: &MaildirPath, now: WallTime) -> io::Result<Delivery> {
-        let maildir = path.open()?;
-        let tmp = Arc::new(open_below(&maildir, "tmp".as_ref(), Access::Search)?);
-        let new = Arc::new(open_below(&maildir, "new".as_ref(), Access::Read)?);
         let name = self.next_name(now);
-        let file = StagedFile::create(&tmp, name.clone(), path.owner)?;
-        Ok(Delivery { file, new, path: path.path().join("new"), name })
+        let (file, new) = match self.agent(path) {
+            None => {
+                let (file, new) = errand::create(path, &name, self.owner(path))?;
+                (file, Some(new))
+            }
+            Some(agent) => {
+                let Done::File(file) = agent.go(&path.whose, Errand::Stage(&name))? else {
+                    return Err(Errno::BADF.into());
+                };
+                let mover = errand::OfAgent { agent: Arc::clone(agent), whose: path.whose.clone() };
+                (StagedFile::made_elsewhere(file, name.clone(), Box::new(mover)), None)
+            }
+        };
+        Ok(Delivery { file, new, path: path.path().join("new"), name, room: u64::MAX })
+    }
+
+    /// Who does it; `None`: this process.
+    fn agent(&self, path: &MaildirPath) -> Option<&Arc<dyn Agent>> {
+        match &self.rights {
+            Rights::Agent(agent) if path.owner.is_some() => Some(agent),
+            _ => None,
+        }
+    }
+
+    /// To whom this process gives what it makes.
+    fn owner(&self, path: &MaildirPath) -> Option<Owner> {
+        path.owner.filter(|_| matches!(self.rights, Rights::GiveAway))
+    }
+
+    fn count(&self, path: &MaildirPath, errand: Errand<'_>, now: WallTime) -> Result<u64, StoreError> {
+        let done = match self.agent(path) {
+            Some(agent) => agent.go(&path.whose, errand),
+            None => perform(path, None, errand, now),
+        };
+        match done {
+            Ok(Done::Count(count)) => Ok(count),
+            Ok(Done::File(_)) => Ok(0),
+            Err(error) => Err(path.error(error)),
+        }
+    }
+
+    /// The configuration has changed.
+    pub fn reload(&self) {
+        if let Rights::Agent(agent) = &self.rights {
+            agent.reload();
+        }
+    }
+
+    /// Unlinks what a crash left in `tmp`, and tells how many files that were. Meant for now and then, such as once a
+    /// day.
+    ///
+    /// # Errors
+    /// As for [`Self::stage`]; a Maildir that does not exist yet is none.
+    pub fn sweep(&self, path: &MaildirPath, now: WallTime) -> Result<u64, StoreError> {
+        self.count(path, Errand::Sweep, now)
+    }
+
+    /// How many octets there is room for by the quota. With one, all names of the Maildir are read for it.
+    ///
+    /// # Errors
+    /// As for [`Self::sweep`].
+    pub fn room(&self, path: &MaildirPath) -> Result<u64, StoreError> {
+        match path.quota {
+            0 => Ok(u64::MAX),
+            quota => Ok(quota.saturating_sub(self.count(path, Errand::Measure, WallTime(0))?)),
+        }
     }
 }
 
-/// Unlinks what a crash left in `tmp`, and tells how many files that were. Meant for now and then, such as once a day.
-///
-/// # Errors
-/// As for [`Maildirs::stage`]; a Maildir that does not exist yet is none.
-pub fn sweep(path: &MaildirPath, now: WallTime) -> Result<usize, StoreError> {
-    let sweep = || {
-        let tmp = open_below(path.open()?, "tmp".as_ref(), Access::Read)?;
-        let mut swept = 0;
-        for entry in Dir::read_from(&tmp)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            let Ok(stat) = statat(&tmp, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
-            let age = now.seconds().saturating_sub(u64::try_from(stat.st_mtime).unwrap_or(0));
-            // A directory can't be unlinked like this, so `.` and `..` need no care.
-            if age > TMP_MAX_AGE_SECONDS && unlinkat(&tmp, name, AtFlags::empty()).is_ok() {
-                swept += 1;
-            }
-        }
-        Ok::<_, io::Error>(swept)
-    };
-    match sweep() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-        result => result.map_err(|error| path.error(error)),
-    }
+fn mailbox_full(path: PathBuf) -> StoreError {
+    StoreError::new(ErrorKind::MailboxFull, path, "the mailbox has all that local.quota allows")
 }
 
 /// A message on its way into a Maildir, in its `tmp`.
 #[derive(Debug)]
 pub struct Delivery {
     file: StagedFile,
-    new: Arc<OwnedFd>,
+    new: Option<Arc<OwnedFd>>,
     path: PathBuf,
     name: String,
+    /// What the quota leaves for it, in octets.
+    room: u64,
 }
 
 impl Delivery {
@@ -298,8 +379,11 @@ impl Delivery {
     /// Puts the message on stable storage; a commit then makes it visible in `new`.
     ///
     /// # Errors
-    /// `Full` or `Trouble`; the file has been thrown away.
+    /// `MailboxFull`, `Full` or `Trouble`; the file has been thrown away.
     pub fn sync(self) -> Result<SyncedFile, StoreError> {
+        if self.file.octets() > self.room {
+            return Err(mailbox_full(self.path));
+        }
         let path = self.path.join(format!("{},S={}", self.name, self.file.octets()));
         self.file.sync(self.new, path)
     }

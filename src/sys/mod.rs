@@ -5,6 +5,7 @@ pub mod clock;
 pub mod descriptors;
 pub mod memory;
 pub mod notify;
+pub mod process;
 pub mod rights;
 pub mod signals;
 pub mod sockets;

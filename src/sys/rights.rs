@@ -31,6 +31,17 @@ pub fn drop_capabilities() -> io::Result<()> {
     Ok(set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?)
 }
 
+/// Keeps what it takes to write into directories of others and to give them what is made there, and nothing else of
+/// what root may do.
+///
+/// # Errors
+/// The process has not got them.
+pub fn keep_those_over_files() -> io::Result<()> {
+    let kept = CapabilitySet::CHOWN | CapabilitySet::DAC_OVERRIDE | CapabilitySet::FOWNER;
+    let none = CapabilitySet::empty();
+    Ok(set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable: none })?)
+}
+
 /// Takes all capabilities out of what programs run by this process could ever get. Does nothing where that is not
 /// allowed: after [`restrain`] they get none, either.
 pub fn empty_bounding_set() {

@@ -141,7 +141,7 @@ fn a_panic_ends_its_connection_and_nothing_else() {
     let site = Site::new(load(&path).unwrap(), Domain::parse("box.test").unwrap(), None);
     let queue = Queue::open(&place.path("state"), None).unwrap();
     let drops = DropDirectory::open(&place.path("state"), None).unwrap();
-    let engine = Arc::new(Engine::new(site, queue, drops));
+    let engine = Arc::new(Engine::new(site, queue, drops, None));
     let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, place.port)).unwrap();
     let listener = Arc::new(Listener::opened(socket));
     engine.start(&[Arc::clone(&listener)]).unwrap();

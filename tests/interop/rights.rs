@@ -1,5 +1,5 @@
 use super::client::send;
-use super::harness::{Place, SOON, files, program, run, wait_until};
+use super::harness::{Place, SOON, files, program, run, signal, wait_until};
 use super::service::{Supervisor, start_and_hear_ready};
 use std::fs::{File, Permissions, create_dir, metadata, read_to_string, set_permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -140,4 +140,103 @@ fn what_the_user_could_not_read_again_is_told_at_start() {
     send(place.port, "s@y.test", "u@box.test", MESSAGE);
     wait_until("the mail is there", SOON, || place.mail("u").len() == 1);
     daemon.stop();
+}
+
+/// Another user that every system has, and that has no rights, either.
+const RECIPIENT: &str = "daemon";
+
+/// A place where users of the system have Maildirs, in a directory that is root's.
+fn place_of_system_users(more: &str) -> Option<(Place, u32)> {
+    let place = place_of_user()?;
+    chown(place.path("mail"), Some(0), Some(0)).unwrap();
+    place.configure(&format!("user = \"{USER}\"\nlocal.users = \"system\"\n{more}"));
+    let output = run(program("id", "coreutils").args(["-u", RECIPIENT]));
+    let uid = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
+    Some((place, uid))
+}
+
+/// The delivery agent of a daemon.
+fn agent_of(pid: u32) -> u32 {
+    let output = run(program("pgrep", "procps").args(["-P", &pid.to_string(), "pillarbox-mda"]));
+    String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
+}
+
+#[test]
+fn mail_of_system_users_becomes_theirs() {
+    let Some((place, uid)) = place_of_system_users("") else { return };
+    let daemon = place.serve();
+    let agent = agent_of(daemon.pid());
+    let status = read_to_string(format!("/proc/{agent}/status")).unwrap();
+    let of = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+    // CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER.
+    assert_eq!(
+        [of("CapPrm:"), of("CapEff:"), of("CapBnd:")],
+        ["000000000000000b", "000000000000000b", "0000000000000000"]
+    );
+    assert_eq!(files(Path::new(&format!("/proc/{agent}/fd"))).len(), 4, "standard ones and its socket");
+    let large = [b"Subject: large\r\n\r\n".as_slice(), &b"x".repeat(70), b"\r\n"].concat().repeat(2000);
+    for content in [MESSAGE, &large] {
+        send(place.port, "s@y.test", &format!("{RECIPIENT}@box.test"), content);
+    }
+    let maildir = place.path("mail").join(RECIPIENT);
+    for (path, mode) in ["", "new", "cur", "tmp"]
+        .iter()
+        .map(|name| (maildir.join(name), 0o700))
+        .chain(files(&maildir.join("new")).into_iter().map(|file| (file, 0o600)))
+    {
+        let metadata = metadata(&path).unwrap();
+        assert_eq!((metadata.uid(), metadata.mode() & 0o7777), (uid, mode), "{path:?}");
+    }
+    assert_eq!(files(&maildir.join("new")).len(), 2);
+    assert_eq!(files(&maildir.join("tmp")).len(), 0);
+
+    // Where a user has put a link, nothing is written, and the mail waits.
+    std::fs::remove_dir_all(maildir.join("new")).unwrap();
+    std::os::unix::fs::symlink("/etc", maildir.join("new")).unwrap();
+    let mut client = super::client::Client::hello(place.port).unwrap();
+    let reply = client.send("s@y.test", &[&format!("{RECIPIENT}@box.test")], MESSAGE).unwrap();
+    assert!(reply.starts_with("451 4.3.0"), "{reply}");
+
+    // It takes the new configuration, too.
+    place.configure(&format!(
+        "user = \"{USER}\"\nlocal.users = \"system\"\nlocal.maildir = \"{}/mail/more/{{user}}\"\n",
+        place.dir.display()
+    ));
+    daemon.signal("HUP");
+    place.wait_for_log(&["configuration read again"]);
+    send(place.port, "s@y.test", &format!("{RECIPIENT}@box.test"), MESSAGE);
+    assert_eq!(files(&place.path("mail/more").join(RECIPIENT).join("new")).len(), 1);
+
+    daemon.signal("KILL");
+    wait_until("the agent ends with the daemon", SOON, || !Path::new(&format!("/proc/{agent}")).exists());
+}
+
+#[test]
+fn without_its_agent_mail_waits_and_the_reason_is_told() {
+    let Some((place, _)) = place_of_system_users("") else { return };
+    let daemon = place.serve();
+    signal(agent_of(daemon.pid()), "KILL");
+    let mut client = super::client::Client::hello(place.port).unwrap();
+    let reply = client.send("s@y.test", &[&format!("{RECIPIENT}@box.test")], MESSAGE).unwrap();
+    assert!(reply.starts_with("451 4.3.0"), "{reply}");
+    place.wait_for_log(&["the delivery agent", "does not answer"]);
+    daemon.stop();
+}
+
+#[test]
+fn a_pass_without_a_daemon_gives_mail_to_its_users() {
+    let Some((place, uid)) = place_of_system_users("") else { return };
+    let pillarbox = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pillarbox"));
+        command.arg("-c").arg(place.path("pillarbox.toml")).args(arguments);
+        command
+    };
+    assert!(pillarbox(&["queue", "run"]).output().unwrap().status.success(), "makes the drop directory");
+    let message = place.write("message", "Subject: x\n\nx\n");
+    let mut command = pillarbox(&["sendmail", RECIPIENT]);
+    assert!(command.stdin(File::open(message).unwrap()).output().unwrap().status.success());
+    let output = pillarbox(&["queue", "run"]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let file = &files(&place.path("mail").join(RECIPIENT).join("new"))[0];
+    assert_eq!(file.metadata().unwrap().uid(), uid);
 }

@@ -81,7 +81,21 @@ impl Connection<'_> {
             Event::Trouble { doing: "making room for a mailbox", error: &error.to_string() }.log();
             return Err(Reply::new(452, EnhancedStatus::SYSTEM_FULL, "no more mailboxes can be made here"));
         }
+        if self.site.settings.local.quota > 0 {
+            self.judge_room(&routed)?;
+        }
         Ok(routed)
+    }
+
+    /// Whether the quota leaves room for what MAIL announced, or for anything at all. Told here, it is the answer for
+    /// this recipient alone. What can't be found out now is no reason to refuse: the copy could wait in the queue.
+    fn judge_room(&self, routed: &Routed) -> Result<(), Reply> {
+        let path = self.site.maildir(routed).ok().flatten();
+        let room = path.and_then(|path| self.intake.maildirs.room(&path).ok());
+        if room.is_some_and(|room| room < self.declared_octets.max(1)) {
+            return Err(Reply::new(452, EnhancedStatus::MAILBOX_FULL_NOW, "the mailbox is full"));
+        }
+        Ok(())
     }
 
     /// The `with` clause of Received (RFC 3848, RFC 6531 §4.3).

@@ -32,6 +32,9 @@ impl Refusal {
             Self::Store(error) if error.kind == ErrorKind::Full => {
                 Reply::new(452, EnhancedStatus::SYSTEM_FULL, "no space left on the disk")
             }
+            Self::Store(error) if error.kind == ErrorKind::MailboxFull => {
+                Reply::new(452, EnhancedStatus::MAILBOX_FULL_NOW, "the mailbox is full")
+            }
             Self::Store(_) => {
                 Reply::new(451, EnhancedStatus::SYSTEM_TROUBLE, "the message can't be stored now")
             }

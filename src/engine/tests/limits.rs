@@ -8,6 +8,8 @@ use crate::store::has_room;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+const ALICE: &str = "alice@box.example";
+const BOB: &str = "bob@box.example";
 const HELLO: &str = "EHLO c\r\n";
 const ENVELOPE: &str = "MAIL FROM:<x@y.example>\r\nRCPT TO:<alice@box.example>\r\n";
 
@@ -155,4 +157,40 @@ fn a_command_line_has_2048_octets_however_it_comes() {
             assert!(replies[1].starts_with("252 ") && replies[0].starts_with("221 "), "{output}");
         }
     }
+}
+
+/// Puts a message of so many octets into a Maildir, by its name alone.
+fn fill(world: &World, user: &str, octets: usize) -> std::path::PathBuf {
+    let file = world.maildir(user).join(format!("cur/1.old,S={octets}:2,S"));
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(&file, "").unwrap();
+    file
+}
+
+#[test]
+fn a_full_mailbox_takes_nothing_and_tells_its_own_recipient_alone() {
+    let world = World::new("local.quota = \"10KiB\"\n");
+    let full = "452 4.2.2 the mailbox is full";
+    let text = format!("Subject: x\n\n{}\n", "x".repeat(999));
+    let old = fill(&world, "alice", 9 * 1024);
+    // There is room for something, and not for this; SIZE would have told before the data.
+    assert_eq!(world.submit("x@y.example", &[ALICE], &text), full);
+    let announced = "EHLO c\r\nMAIL FROM:<x@y.example> SIZE=1025\r\nRCPT TO:<alice@box.example>\r\nQUIT\r\n";
+    let said = world.session(announced.as_bytes(), &mut |_| ());
+    assert!(said.contains(&format!("\r\n{full}\r\n")), "{said}");
+    assert_eq!((world.mail("alice").len(), world.half_written()), (0, 0));
+    // With others the message is taken, and her copy waits until there is room.
+    assert!(world.submit("x@y.example", &[ALICE, BOB], &text).starts_with("250 "));
+    assert_eq!((world.mail("alice").len(), world.mail("bob").len(), world.queue().len()), (0, 1, 1));
+    world.live(HOUR);
+    assert_eq!(world.queue().len(), 1);
+    assert!(take_events("deferred").iter().any(|line| line.contains("status=4.2.2")));
+    std::fs::remove_file(old).unwrap();
+    world.live(DAY);
+    assert_eq!((world.mail("alice").len(), world.queue().len()), (1, 0));
+    // Nothing at all fits: RCPT says so, whatever MAIL says.
+    fill(&world, "alice", 10 * 1024);
+    let session = "EHLO c\r\nMAIL FROM:<x@y.example>\r\nRCPT TO:<alice@box.example>\r\nRCPT TO:<bob@box.example>\r\nQUIT\r\n";
+    let said = world.session(session.as_bytes(), &mut |_| ());
+    assert!(said.contains(&format!("\r\n{full}\r\n250 2.1.5 ")), "{said}");
 }

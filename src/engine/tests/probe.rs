@@ -62,7 +62,13 @@ fn now() -> Now {
 
 fn probe_at(world: &World, now: Now, address: &str) -> (Vec<Step>, Vec<Step>) {
     let own = |far: IpAddr| far.is_ipv4().then(|| "192.0.2.99".parse().unwrap());
-    let through = probe::World { resolver: &*world.net, connect: &*world.net, now, own_address: &own };
+    let through = probe::World {
+        resolver: &*world.net,
+        connect: &*world.net,
+        maildirs: &world.intake.maildirs,
+        now,
+        own_address: &own,
+    };
     let mut steps = Vec::new();
     let verdict = probe::probe(&current(&world.site), &through, address, &mut |news| {
         if let News::Ended(step) = news {
@@ -234,6 +240,7 @@ fn addresses_and_this_host_fail_at_their_steps() {
             ),
         ),
         way("limits.free_space = \"900TiB\"", nothing, "queue", "Make room"),
+        to("alice", way("local.quota = 100", nothing, "maildir", "quota")),
         to(
             "alice",
             way(

@@ -97,13 +97,13 @@ fn links_in_place_of_directories_are_refused() {
         }
         let template = format!("{}/{{domain}}/{{user}}", directory.path().display());
         let path = MaildirPath::expand(&template, "root", "box", None, None).unwrap();
-        path.make().unwrap();
+        path.make(None).unwrap();
         let place = directory.path().join(place);
         fs::remove_dir_all(&place).unwrap();
         symlink(&elsewhere, &place).unwrap();
         let error = Maildirs::new("host").stage(&path, NOW).unwrap_err();
         assert_eq!(error.kind, ErrorKind::Refused, "{place:?}");
-        assert_eq!(sweep(&path, NOW).is_err(), !place.ends_with("new"));
+        assert_eq!(Maildirs::new("host").sweep(&path, NOW).is_err(), !place.ends_with("new"));
         fs::remove_file(&place).unwrap();
         symlink("nowhere", &place).unwrap();
         assert_eq!(Maildirs::new("host").stage(&path, NOW).unwrap_err().kind, ErrorKind::Refused);
@@ -155,16 +155,16 @@ fn tmp_is_made_last_so_that_it_vouches_for_the_rest() {
 fn only_old_files_are_swept() {
     let directory = TestDirectory::new();
     let path = maildir(&directory, "{user}", "root");
-    assert_eq!(sweep(&path, NOW).unwrap(), 0);
+    assert_eq!(Maildirs::new("host").sweep(&path, NOW).unwrap(), 0);
     let maildirs = Maildirs::new("host");
     let delivery = maildirs.stage(&path, NOW).unwrap();
     let tmp = directory.path().join("root/tmp");
     fs::create_dir(tmp.join("directory")).unwrap();
     let written = fs::metadata(tmp.join("directory")).unwrap().mtime() as u64;
     let later = |seconds| WallTime((written + seconds) * 1_000_000);
-    assert_eq!(sweep(&path, WallTime(0)).unwrap(), 0);
-    assert_eq!(sweep(&path, later(TMP_MAX_AGE_SECONDS - 60)).unwrap(), 0);
-    assert_eq!(sweep(&path, later(TMP_MAX_AGE_SECONDS + 60)).unwrap(), 1);
+    assert_eq!(Maildirs::new("host").sweep(&path, WallTime(0)).unwrap(), 0);
+    assert_eq!(Maildirs::new("host").sweep(&path, later(TMP_MAX_AGE_SECONDS - 60)).unwrap(), 0);
+    assert_eq!(Maildirs::new("host").sweep(&path, later(TMP_MAX_AGE_SECONDS + 60)).unwrap(), 1);
     assert_eq!(count(&tmp), 1);
     // The clock jumped, and a file in use was swept: an error, which the client hears of.
     assert!(delivery.sync().unwrap().commit().is_err());
@@ -218,7 +218,8 @@ fn what_root_makes_for_a_user_is_theirs() {
     let owner = Some(Owner { uid: 12345, gid: 23456 });
     let template = format!("{}/mail/{{user}}", directory.path().display());
     let path = MaildirPath::expand(&template, "u", "d", None, owner).unwrap();
-    let file = deliver(&Maildirs::new("host"), &path, b"x");
+    let maildirs = Maildirs::new("host").with_rights(Rights::GiveAway);
+    let file = deliver(&maildirs, &path, b"x");
     for place in
         [file, path.path(), path.path().join("tmp"), path.path().join("new"), path.path().join("cur")]
     {
@@ -233,4 +234,96 @@ fn what_root_makes_for_a_user_is_theirs() {
 fn the_longest_host_name_still_makes_a_file_name() {
     let directory = TestDirectory::new();
     deliver(&Maildirs::new(&"/".repeat(255)), &maildir(&directory, "{user}", "root"), b"x");
+}
+
+/// An agent that does what it is asked for in this process.
+#[derive(Debug)]
+struct Here(MaildirPath);
+
+impl Agent for Here {
+    fn go(&self, whose: &Whose, errand: Errand<'_>) -> io::Result<Done> {
+        assert_eq!((whose.user.as_str(), whose.domain.as_str()), ("u", "d"));
+        perform(&self.0, None, errand, NOW)
+    }
+
+    fn reload(&self) {}
+}
+
+#[test]
+fn an_agent_makes_moves_and_unlinks() {
+    let directory = TestDirectory::new();
+    let template = format!("{}/{{user}}", directory.path().display());
+    let expand = |template: &str| {
+        MaildirPath::expand(template, "u", "d", None, Some(Owner { uid: 1, gid: 1 })).unwrap()
+    };
+    // This process goes nowhere itself: its own idea of the path leads to nothing.
+    let path = expand("/nonexistent/{user}");
+    let agent = Arc::new(Here(expand(&template)));
+    let maildirs = Maildirs::new("host").with_rights(Rights::Agent(agent));
+    let (tmp, new) = (directory.path().join("u/tmp"), directory.path().join("u/new"));
+    let path = path.with_quota(8);
+    assert_eq!(maildirs.room(&path).unwrap(), 8, "there is none yet");
+    let name = deliver(&maildirs, &path, b"hello");
+    let file = new.join(name.file_name().unwrap());
+    assert_eq!(fs::read(&file).unwrap(), b"hello");
+    let mut delivery = maildirs.stage(&path, NOW).unwrap();
+    delivery.write(b"x").unwrap();
+    assert_eq!((count(&tmp), count(&new)), (1, 1));
+    drop(delivery.sync().unwrap());
+    assert_eq!((count(&tmp), count(&new)), (0, 1));
+    assert_eq!(maildirs.sweep(&path, NOW).unwrap(), 0);
+    // The name of a message that is there is not taken again.
+    let mut delivery = maildirs.stage(&path, NOW).unwrap();
+    delivery.write(b"hello").unwrap();
+    let synced = delivery.sync().unwrap();
+    fs::remove_dir_all(&new).unwrap();
+    assert!(synced.commit().is_err());
+    assert_eq!(count(&tmp), 0);
+}
+
+#[test]
+fn no_errand_leaves_the_maildir() {
+    let directory = TestDirectory::new();
+    let path = maildir(&directory, "{user}", "u");
+    fs::write(directory.path().join("secret"), "x").unwrap();
+    perform(&path, None, Errand::Stage("x"), NOW).unwrap();
+    for errand in [
+        Errand::Stage("../../y"),
+        Errand::Stage(".."),
+        Errand::Stage(""),
+        Errand::Commit("../../secret", "s"),
+        Errand::Commit("x", "../../y"),
+        Errand::Discard("../../secret"),
+    ] {
+        assert_eq!(perform(&path, None, errand, NOW).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+    assert_eq!(count(directory.path()), 2);
+}
+
+#[test]
+fn a_maildir_is_as_large_as_its_messages() {
+    let directory = TestDirectory::new();
+    let path = maildir(&directory, "{user}", "u");
+    let maildirs = Maildirs::new("host");
+    deliver(&maildirs, &path, b"12345");
+    let root = directory.path().join("u");
+    fs::write(root.join("cur/1.x,S=7:2,S"), "what the name says counts").unwrap();
+    fs::write(root.join("cur/2.x:2,S"), "12").unwrap();
+    fs::write(root.join("dovecot.index"), "no message").unwrap();
+    for folder in [".Sent", "Sent"] {
+        fs::create_dir_all(root.join(folder).join("new")).unwrap();
+        fs::write(root.join(folder).join("new/3.x"), "123").unwrap();
+    }
+    symlink("/etc", root.join(".link")).unwrap();
+    assert_eq!(maildirs.room(&path).unwrap(), u64::MAX);
+    let path = path.with_quota(20);
+    assert_eq!(maildirs.room(&path).unwrap(), 20 - (5 + 7 + 2 + 3));
+    for (octets, fits) in [(4, false), (3, true), (1, false)] {
+        let delivered = maildirs.stage(&path, NOW).and_then(|mut delivery| {
+            delivery.write(&vec![b'x'; octets])?;
+            delivery.sync()?.commit()
+        });
+        assert_eq!(delivered.map_err(|error| error.kind).err(), (!fits).then_some(ErrorKind::MailboxFull));
+    }
+    assert_eq!((maildirs.room(&path).unwrap(), count(&root.join("tmp"))), (0, 0));
 }
