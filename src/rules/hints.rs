@@ -295,7 +295,7 @@ pub const HINTS: &[Hint] = &[
         "no answer|within|temporary failure in name resolution|servfail|cannot ask|refused",
         "The name server does not answer: look at /etc/resolv.conf or dns.servers, and at the link.",
     ),
-    row(DNS, "null mx", "This domain takes no mail at all: is the address right?"),
+    row(DNS, "null mx", "This domain takes no mail at all: look for a misspelling in the address."),
     row(
         DNS,
         "smarthost&this host itself|comes back to this host",
@@ -473,7 +473,7 @@ pub const HINTS: &[Hint] = &[
         "The disk of the host is full: the queue tries again.",
     ),
     row(
-        US,
+        &[Stage::Greeting, Stage::Ehlo, Stage::StartTls, Stage::Mail, Stage::Rcpt, Stage::Send],
         "^421|too many connections|4.7.0|too busy",
         "The host is busy, or does not trust the address of this host yet: the queue tries again.",
     ),
@@ -558,3 +558,106 @@ pub const HINTS: &[Hint] = &[
         "Look at local.maildir: each part of the path must be a directory, and no link.",
     ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A text that only this alternative of a row has in mind, and the host that says it.
+    fn said(all: &str) -> (String, String) {
+        let (hosts, words): (Vec<&str>, Vec<&str>) = all.split('&').partition(|part| part.starts_with('@'));
+        let start = words.iter().find_map(|part| part.strip_prefix('^')).unwrap_or_default();
+        let rest: Vec<&str> = words.into_iter().filter(|part| !part.starts_with('^')).collect();
+        (format!("{start} {}", rest.join(" ")).trim().to_owned(), hosts.concat().replace('@', "smtp."))
+    }
+
+    #[test]
+    fn every_row_has_something_that_leads_to_it_and_no_part_can_never_be_there() {
+        for row in HINTS {
+            assert!(!row.stages.is_empty() && row.advice.ends_with('.'), "{row:?}");
+            assert!(!row.when.chars().any(char::is_uppercase), "texts are in lower case: {row:?}");
+            let parts: Vec<&str> = row.when.split(['|', '&']).collect();
+            assert!(
+                row.when.is_empty() || parts.iter().all(|part| !part.trim_matches(['^', '@']).is_empty()),
+                "{row:?}"
+            );
+            let leads = |&stage: &Stage| {
+                row.when.split('|').any(|all| {
+                    let (text, host) = said(all);
+                    hint(stage, &text, &host) == Some(row.advice)
+                })
+            };
+            assert!(row.stages.iter().all(leads), "earlier rows take all that is for this one: {row:?}");
+        }
+    }
+
+    #[test]
+    fn codes_are_words_and_hosts_are_parts() {
+        assert!(holds("550 5.7.26 no", "5.7.26") && !holds("550 5.7.26 no", "5.7.2"));
+        assert!(holds("from 192.0.2.1", "192.0.2.1") && !holds("from 192.0.2.15", "192.0.2.1"));
+        assert!(holds("450 no", "^45") && !holds("no 450", "^45"));
+        let advice = |host: &str| hint(Stage::Auth, "535 Incorrect", host).unwrap();
+        assert!(advice("smtp.mail.YAHOO.com").contains("app password"));
+        assert!(advice("smtp.fastmail.com").contains("app password"));
+        assert!(advice("email-smtp.eu-west-1.amazonaws.com").contains("Amazon"));
+        assert!(advice("mail.gmx.net").contains("POP3"));
+        assert!(advice("smtp.example.com").contains("User name or password"));
+        assert_eq!(hint(Stage::Rset, "500", ""), None);
+    }
+
+    #[test]
+    fn real_words_lead_to_what_is_wrong() {
+        for (stage, text, words) in [
+            (
+                Stage::Auth,
+                "535-5.7.8 Username and Password not accepted. Learn more at https://support.google.com",
+                "app password",
+            ),
+            (
+                Stage::Auth,
+                "535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the Tenant.",
+                "Microsoft",
+            ),
+            (Stage::Connect, "not by IPv4: [192.0.2.1]: Network is unreachable (os error 101)", "IPv4"),
+            (
+                Stage::Connect,
+                "connect to mx [192.0.2.1:25]: from 192.0.2.7: Cannot assign requested address (os error 99)",
+                "relay.source",
+            ),
+            (
+                Stage::Address,
+                "the smarthost smtp.gmial.com can't be resolved: failed to lookup address information: Name or service not known",
+                "misspelling",
+            ),
+            (
+                Stage::Address,
+                "the smarthost a.example can't be resolved: failed to lookup address information: Temporary failure in name resolution",
+                "name server",
+            ),
+            (Stage::Policy, "mx.b.example is not named by the MTA-STS policy of b.example", "policy"),
+            (
+                Stage::Tls,
+                "TLS with mx: no TLSA record is for the certificate; its TLSA records want TLS (DANE)",
+                "TLSA",
+            ),
+            (Stage::Ptr, "the public address of this host can't be told: it has 10.0.0.5", "NAT"),
+            (Stage::Dmarc, "box.example: no DMARC record", "Publish"),
+            (Stage::Maildir, "/var/mail/joe: Permission denied (os error 13)", "user"),
+            (
+                Stage::Queue,
+                "no daemon answers: /run/x: No such file or directory (os error 2)",
+                "Start the daemon",
+            ),
+            (Stage::Queue, "the daemon has 2 messages for b.example that wait: the link is down", "link up"),
+            (Stage::Queue, "the daemon has 2 messages for b.example that wait: connect to b", "queue flush"),
+            (
+                Stage::Send,
+                "bounced id=1 status=5.7.26 reply=\"550 5.7.26 unauthenticated, SPF and DKIM\"",
+                "SPF",
+            ),
+        ] {
+            let advice = hint(stage, text, "smtp.gmail.com").unwrap_or_else(|| panic!("nothing for {text}"));
+            assert!(advice.contains(words), "{text}: {advice}");
+        }
+    }
+}

@@ -17,24 +17,24 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 const MESSAGE: &[u8] = b"From: a@box.test\r\nSubject: disk\r\n\r\n.\r\nfull\r\n";
-const PASSWORD: &str = "cOrrect-h0rse";
+pub(super) const PASSWORD: &str = "cOrrect-h0rse";
 const DAY: i64 = 86_400;
 
 /// A certification authority below a place, and what it has signed.
-struct Authority {
+pub(super) struct Authority {
     key: PKey<Private>,
     certificate: X509,
 }
 
 impl Authority {
-    fn new(place: &Place) -> Self {
+    pub(super) fn new(place: &Place) -> Self {
         let (key, certificate) = certificate("ca.test", &[], DAY, None);
         place.write("ca.pem", &String::from_utf8(certificate.to_pem().unwrap()).unwrap());
         Self { key, certificate }
     }
 
     /// Writes `NAME.pem` and `NAME.key`.
-    fn sign(&self, place: &Place, file: &str, names: &[&str], days: i64) {
+    pub(super) fn sign(&self, place: &Place, file: &str, names: &[&str], days: i64) {
         let (key, certificate) = certificate(names[0], names, days * DAY, Some(self));
         place.write(&format!("{file}.pem"), &String::from_utf8(certificate.to_pem().unwrap()).unwrap());
         let key = key.private_key_to_pem_pkcs8().unwrap();
@@ -89,7 +89,7 @@ fn rand_serial() -> u32 {
 }
 
 /// A place that other users can reach; `None` without root, whom Postfix and Dovecot want.
-fn place() -> Option<Place> {
+pub(super) fn place() -> Option<Place> {
     if !rustix::process::geteuid().is_root() {
         println!("note: Postfix and Dovecot are started by root alone; nothing is tested here");
         return None;
@@ -104,13 +104,13 @@ fn account(name: &str) -> pillarbox::sys::user::Account {
 }
 
 /// A private Postfix with `smtpd` on some ports. It takes mail for `far.test` from anyone, and other mail after AUTH.
-struct Postfix {
+pub(super) struct Postfix {
     directory: PathBuf,
 }
 
 impl Postfix {
     /// `services`: ports with their certificate and further options.
-    fn start(place: &Place, services: &[(u16, &str, &str)]) -> Self {
+    pub(super) fn start(place: &Place, services: &[(u16, &str, &str)]) -> Self {
         let postfix = account("postfix");
         let directory = place.path("postfix");
         for name in ["", "queue", "data"] {
@@ -155,12 +155,12 @@ impl Postfix {
         postfix
     }
 
-    fn log(&self) -> String {
+    pub(super) fn log(&self) -> String {
         fs::read_to_string(self.directory.join("log")).unwrap_or_default()
     }
 
     /// Waits for so many lines of the log with all of these parts.
-    fn wait_for_log(&self, parts: &[&str], count: usize) {
+    pub(super) fn wait_for_log(&self, parts: &[&str], count: usize) {
         let found = || self.log().lines().filter(|line| parts.iter().all(|part| line.contains(part))).count();
         let end = std::time::Instant::now() + SOON;
         while found() < count {
@@ -177,7 +177,7 @@ impl Drop for Postfix {
 }
 
 /// Dovecot's AUTH for Postfix, with one user, and its LMTP on a port.
-fn dovecot(place: &Place) -> Running {
+pub(super) fn dovecot(place: &Place) -> Running {
     let nobody = account("nobody");
     let (d, port, uid, gid) = (place.dir.display(), place.sink_port, nobody.uid, nobody.gid);
     place.write("dovecot.users", &format!("joe@smart.test:{{PLAIN}}{PASSWORD}::::::\n"));
@@ -202,7 +202,7 @@ fn dovecot(place: &Place) -> Running {
     dovecot
 }
 
-fn password_file(place: &Place, password: &str) -> PathBuf {
+pub(super) fn password_file(place: &Place, password: &str) -> PathBuf {
     let path = place.write("password", &format!("{password}\n"));
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     path

@@ -585,3 +585,49 @@ fn what_receivers_look_at_fails_at_its_steps() {
     assert_eq!(failures, []);
     assert!(names(&steps).contains("ptr spf=warn dkim dmarc mx"), "{}", names(&steps));
 }
+
+/// Each row that is for replies, said by a host at each of its steps.
+#[test]
+fn every_row_for_replies_is_given_when_a_host_says_it() {
+    let mut count = 0;
+    for row in hints::HINTS {
+        let all = row.when.split('|').find(|all| !all.contains('@')).unwrap_or(row.when);
+        let (host, words): (Vec<&str>, Vec<&str>) = all.split('&').partition(|part| part.starts_with('@'));
+        let code = words.iter().find_map(|part| part.strip_prefix('^')).unwrap_or("559");
+        let (digits, rest) = code.split_once(' ').unwrap_or((code, ""));
+        let text: Vec<&str> = words.into_iter().filter(|part| !part.starts_with('^')).collect();
+        let is_said = text.iter().all(|part| !part.contains("timed out") && *part != "535");
+        for &stage in row.stages {
+            let at = match stage {
+                hints::Stage::Greeting => Stage::Greeting,
+                hints::Stage::Ehlo => Stage::Ehlo,
+                hints::Stage::Auth => Stage::Auth,
+                hints::Stage::Mail => Stage::Mail,
+                hints::Stage::Rcpt => Stage::Rcpt,
+                _ => continue,
+            };
+            let own_words =
+                ["is not sent to", "offers no auth", "nothing of it serves", "no smtp", "port 465"];
+            if !is_said || !host.is_empty() || own_words.iter().any(|own| all.contains(own)) {
+                continue;
+            }
+            let reply_text = format!("{digits:0<3} {rest} {}", text.join(" "));
+            let world = world(if at == Stage::Auth { LOGIN } else { "" });
+            let says = reply_text.clone();
+            let host = Host::new(move |stage, _| {
+                let is_hello = at == Stage::Ehlo && stage == Stage::Helo;
+                if stage == at || is_hello { reply(&says) } else { Say::Yes }
+            });
+            if at == Stage::Auth {
+                smart(&world.net, host)
+            } else {
+                far(&world.net, host)
+            }
+            let (steps, failures) = probe(&world, FAR);
+            assert_eq!(failures.len(), 1, "{reply_text}: {steps:#?}");
+            assert_eq!((failures[0].stage, failures[0].hint), (stage, Some(row.advice)), "{reply_text}");
+            count += 1;
+        }
+    }
+    assert!(count > 60, "only {count} replies were said");
+}
