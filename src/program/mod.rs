@@ -77,7 +77,7 @@ const COMMANDS: [Row; 8] = [
     },
     Row {
         name: "link",
-        operands: "up|down",
+        operands: "up|down|metered",
         arguments: Arguments::Common,
         options: &[],
         about: "tell the daemon whether there is a way out",

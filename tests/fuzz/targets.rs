@@ -17,6 +17,7 @@ use pillarbox::net::proxy::{Announced, read_header};
 use pillarbox::net::resolver::{self, DnsName, Fault, Found, Record, Rtype, parse_answer};
 use pillarbox::net::transport::{Deadline, Transport, WireError};
 use pillarbox::rules::aliases::{AliasTable, Target as AliasTarget, parse_list};
+use pillarbox::rules::dkim::{DkimKey, RSA_BITS_MIN, Signer};
 use pillarbox::rules::expansion::{Expansion, Files, Sources, expand};
 use pillarbox::rules::repair::{HELD_MAX_OCTETS, Repair, RepairFacts};
 use pillarbox::rules::route::{Account, Accounts, LookupFailed, RoutePolicy, Users};
@@ -38,13 +39,14 @@ use std::time::Duration;
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("address", address),
     ("aliases", aliases),
     ("client_session", client_session),
     ("command", command),
     ("configuration", configuration),
     ("data", data),
+    ("dkim", dkim),
     ("dns_answer", dns_answer),
     ("proxy_header", proxy_header),
     ("queue_file", queue_file),
@@ -439,6 +441,61 @@ pub fn configuration(octets: &[u8]) {
     }
 }
 
+/// Ed25519, of RFC 8463 §A.2.
+const DKIM_KEY: &str = "-----BEGIN PRIVATE KEY-----
+MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g
+-----END PRIVATE KEY-----
+";
+
+/// A domain and a selector, a line each; then a private key, or a message.
+pub fn dkim(octets: &[u8]) {
+    let mut parts = octets.splitn(3, |&octet| octet == b'\n');
+    let mut name = || Domain::parse(std::str::from_utf8(parts.next()?).ok()?).ok();
+    let (Some(domain), Some(selector)) = (name(), name()) else { return };
+    let rest = parts.next().unwrap_or_default();
+    match DkimKey::from_pem(rest, &domain, &selector) {
+        Ok(key) => {
+            assert!(key.rsa_bits().is_none_or(|bits| bits >= RSA_BITS_MIN));
+            let signed = signatures(&[key], format!("From: <a@{domain}>\n\nx\n").as_bytes(), usize::MAX);
+            // Who has tampered with a key has one that can't sign, or one that signs what nobody can verify.
+            assert_ne!(signed.as_deref(), Some(""), "it does not serve its own domain");
+        }
+        Err(problem) => assert_harmless(&problem.to_string()),
+    }
+    let Ok(key) = DkimKey::from_pem(DKIM_KEY.as_bytes(), &domain, &selector) else { return };
+    let keys = [key];
+    let signed = |message: &[u8]| signatures(&keys, message, usize::MAX);
+    let whole = signed(rest);
+    for piece in PIECES {
+        assert_eq!(signatures(&keys, rest, piece), whole, "in pieces of {piece}");
+    }
+    assert_eq!(signed(&[rest, b"\n\n"].concat()), whole, "empty lines at the end count");
+    let Some(whole) = whole.filter(|field| !field.is_empty()) else { return };
+    assert_eq!(
+        signed(&[b"X-Added: 1\n", rest].concat()).as_ref(),
+        Some(&whole),
+        "a field that nobody signs counts"
+    );
+    assert_ne!(signed(&[b"Subject: added\n", rest].concat()).as_ref(), Some(&whole), "a field can be added");
+    if rest.windows(2).any(|pair| pair == b"\n\n") {
+        assert_ne!(signed(&[rest, b"."].concat()).as_ref(), Some(&whole), "the body can be added to");
+    }
+    assert!(
+        whole.starts_with("DKIM-Signature: v=1; a=ed25519-sha256; c=relaxed/relaxed;")
+            && whole.ends_with('\n')
+    );
+    for (i, line) in whole.lines().enumerate() {
+        assert!(line.chars().all(|c| c == '\t' || c == ' ' || c.is_ascii_graphic()), "{line:?}");
+        assert!((i == 0 || line.starts_with('\t')) && !line.trim().is_empty(), "{line:?}");
+    }
+}
+
+fn signatures(keys: &[DkimKey], message: &[u8], piece: usize) -> Option<String> {
+    let mut signer = Signer::new(keys, WallTime(7));
+    message.chunks(piece).for_each(|piece| signer.feed(piece));
+    signer.finish().ok()
+}
+
 /// All that a client sends.
 pub fn server_session(octets: &[u8]) {
     let service = [Service::Smtp, Service::Smtp, Service::Submission, Service::Lmtp][octets.len() % 4];
@@ -564,6 +621,8 @@ fn print_description(description: &Description) -> Vec<u8> {
         ("body", "8bitmime", envelope.body == Body::EightBitMime),
         ("smtputf8", "yes", envelope.smtputf8),
         ("requiretls", "yes", envelope.require_tls),
+        ("own", "yes", envelope.is_own),
+        ("urgent", "yes", envelope.is_urgent),
         ("ret", "full", envelope.ret == Some(Ret::Full)),
         ("ret", "hdrs", envelope.ret == Some(Ret::Headers)),
     ];

@@ -23,7 +23,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, Once, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -38,11 +38,11 @@ const START_MICROS: u64 = 1_795_416_810_000_000;
 
 /// Wall clock and boot clock, each moved by hand.
 #[derive(Clone)]
-pub struct FakeClock(Arc<Mutex<(u64, Duration)>>);
+pub struct FakeClock(Arc<Mutex<(u64, Duration)>>, Arc<AtomicBool>);
 
 impl FakeClock {
     fn new() -> Self {
-        Self(Arc::new(Mutex::new((START_MICROS, Duration::from_secs(100)))))
+        Self(Arc::new(Mutex::new((START_MICROS, Duration::from_secs(100)))), Arc::default())
     }
 
     /// Time passes.
@@ -63,6 +63,11 @@ impl FakeClock {
         self.0.lock().unwrap().1 = Duration::from_secs(5);
     }
 
+    /// Whoever asks next panics.
+    pub fn break_once(&self) {
+        self.1.store(true, Ordering::SeqCst);
+    }
+
     pub fn boot_time(&self) -> Duration {
         self.0.lock().unwrap().1
     }
@@ -70,6 +75,7 @@ impl FakeClock {
 
 impl Clock for FakeClock {
     fn wall_micros(&self) -> u64 {
+        assert!(!self.1.swap(false, Ordering::SeqCst), "the clock is broken");
         self.0.lock().unwrap().0
     }
 
