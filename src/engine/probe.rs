@@ -12,6 +12,7 @@ use super::board::Board;
 use super::conversation::{Conversation, Talk};
 use super::daemon::resolver;
 use super::delivery;
+use super::drops::home;
 use super::intake::{Intake, Submission};
 use super::outside::Outside;
 use super::site::Site;
@@ -139,7 +140,7 @@ pub fn probe_live(
 /// In words: it is not taken.
 pub fn submit(intake: &Intake, site: &Site, address: &str) -> Result<QueueId, String> {
     let address = Unqualified::parse(address).map_err(|error| error.to_string())?;
-    let path = address.forward_path(&site.hostname);
+    let path = address.forward_path(home(site));
     let routed = site.route(&path).map_err(|no_route| no_route.reply().to_string())?;
     let client = "probe".to_owned();
     let submission = Submission {
@@ -219,7 +220,7 @@ impl Walk<'_> {
         self.tell(Stage::Clock, if is_set { Mark::Ok } else { Mark::Warn }, date);
         self.begin(Stage::Recipient);
         let path = match Unqualified::parse(address) {
-            Ok(address) => address.forward_path(&self.site.hostname),
+            Ok(address) => address.forward_path(home(self.site)),
             Err(error) => {
                 let status = EnhancedStatus::BAD_RECIPIENT_SYNTAX;
                 return self.fail(Stage::Recipient, &Diagnostic::local(status, error.to_string()));

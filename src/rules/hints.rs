@@ -549,6 +549,11 @@ pub const HINTS: &[Hint] = &[
     row(&[Stage::Queue], "link is down", "The daemon was told that there is no way out: pillarbox link up."),
     row(
         &[Stage::Queue],
+        "metered",
+        "The daemon was told that the link is metered, and sends urgent mail alone: pillarbox queue flush, or link up.",
+    ),
+    row(
+        &[Stage::Queue],
         "paus|wait",
         "The daemon waits before it tries again; when the way is free: pillarbox queue flush.",
     ),
