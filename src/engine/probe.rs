@@ -351,7 +351,8 @@ impl Walk<'_> {
     }
 
     fn relay(&self, hop: &NextHop, recipients: Vec<Recipient>) {
-        let sender = sender(self.site);
+        // What leaves this host has the sender that it gets there.
+        let sender = self.site.rewrite.reverse_path(&sender(self.site));
         if let (NextHop::Mx(_), Some(sender)) = (hop, sender.mailbox()) {
             self.look_as_receivers_do(&sender.domain);
         }

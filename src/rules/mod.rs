@@ -21,6 +21,7 @@ pub mod patience;
 pub mod rate;
 pub mod repair;
 pub mod retry;
+pub mod rewrite;
 pub mod route;
 pub mod running_clock;
 pub mod tls_policy;

@@ -7,12 +7,14 @@
 
 use pillarbox::config;
 use pillarbox::mail::address::{self, Domain, ForwardPath, LocalPart, Mailbox, ReversePath};
+use pillarbox::mail::address_list;
 use pillarbox::mail::date::WallTime;
 use pillarbox::mail::envelope::{Body, Envelope, Notify, Recipient, Ret};
 use pillarbox::mail::header;
 use pillarbox::mail::id::QueueId;
 use pillarbox::mail::outcome::Outcome;
 use pillarbox::mail::status::EnhancedStatus;
+use pillarbox::mail::unqualified::Unqualified;
 use pillarbox::net::proxy::{Announced, read_header};
 use pillarbox::net::resolver::{self, DnsName, Fault, Found, Record, Rtype, parse_answer};
 use pillarbox::net::transport::{Deadline, Transport, WireError};
@@ -20,6 +22,7 @@ use pillarbox::rules::aliases::{AliasTable, Target as AliasTarget, parse_list};
 use pillarbox::rules::dkim::{DkimKey, RSA_BITS_MIN, Signer};
 use pillarbox::rules::expansion::{Expansion, Files, Sources, expand};
 use pillarbox::rules::repair::{HELD_MAX_OCTETS, Repair, RepairFacts};
+use pillarbox::rules::rewrite::{Others, RewritePolicy};
 use pillarbox::rules::route::{Account, Accounts, LookupFailed, RoutePolicy, Users};
 use pillarbox::smtp::command::{ClientName, Command};
 use pillarbox::smtp::data::{DotDecoder, DotEncoder};
@@ -39,7 +42,7 @@ use std::time::Duration;
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("address", address),
     ("aliases", aliases),
     ("client_session", client_session),
@@ -52,6 +55,7 @@ pub const TARGETS: [(&str, Target); 13] = [
     ("queue_file", queue_file),
     ("repair", repair),
     ("reply", reply),
+    ("rewrite", rewrite),
     ("server_session", server_session),
 ];
 
@@ -112,6 +116,7 @@ pub fn aliases(octets: &[u8]) {
         separator: Some('+'),
         catch_all: None,
         admin: Mailbox::parse("joe@localhost").ok(),
+        identities: Vec::new(),
         smarthosts: Vec::new(),
         exceptions: Vec::new(),
     };
@@ -229,6 +234,56 @@ fn fields(octets: &[u8]) -> (Vec<&[u8]>, &[u8]) {
 fn is_bcc(field: &[u8]) -> bool {
     let name = field.split(|&b| b == b':').next().unwrap_or_default().trim_ascii_end();
     name.eq_ignore_ascii_case(b"Bcc") || name.eq_ignore_ascii_case(b"Resent-Bcc")
+}
+
+/// A message that leaves, from whoever it says it is.
+pub fn rewrite(octets: &[u8]) {
+    let domain = |text| Domain::parse(text).unwrap();
+    let identity = Mailbox::parse("alerts@far.example").unwrap();
+    for others in [Others::Become(identity), Others::MoveTo(domain("new.example")), Others::Stay] {
+        let replaces_all = matches!(others, Others::Become(_));
+        let senders = [("root", "root@far.example"), ("joe@new.example", "joe@far.example")];
+        let senders =
+            senders.map(|(old, new)| (Unqualified::parse(old).unwrap(), Mailbox::parse(new).unwrap()));
+        let (hostname, local_domains) = (domain("box.lan"), vec![domain("here.example")]);
+        let policy = RewritePolicy { hostname, local_domains, senders: senders.to_vec(), others };
+        let once = rewritten(&policy, octets);
+        assert_eq!(shown(&rewritten(&policy, &once)), shown(&once), "rewritten twice, it differs");
+        let ((before, body), (after, new_body)) = (fields(octets), fields(&once));
+        assert_eq!(shown(new_body), shown(body), "the body was changed");
+        let is_touched = |field: &&&[u8]| {
+            let name = header::split_field(field).map(|(name, _)| name.to_ascii_lowercase());
+            let touched = [&b"from"[..], b"sender", b"resent-from", b"x-original-from"];
+            name.is_some_and(|name| touched.contains(&name.as_slice()))
+        };
+        let trim = |field: &&[u8]| shown(field.strip_suffix(b"\n").unwrap_or(field));
+        let kept = |fields: &[&[u8]]| -> Vec<String> {
+            fields.iter().filter(|field| !is_touched(field)).map(trim).collect()
+        };
+        assert_eq!(kept(&after), kept(&before), "another field was changed");
+        let from = |field: &&&[u8]| {
+            header::split_field(field).is_some_and(|(name, _)| name.eq_ignore_ascii_case(b"From"))
+        };
+        let all: Vec<_> = after.iter().filter(from).collect();
+        if replaces_all {
+            let [from] = all.as_slice() else { panic!("{} From fields", all.len()) };
+            let (_, value) = header::split_field(from).unwrap();
+            let spans = address_list::spans(value).unwrap();
+            for span in &spans {
+                let domain = span.domain.clone().map(|range| value[range].to_ascii_lowercase());
+                assert_eq!(domain.as_deref(), Some(&b"far.example"[..]), "{}", shown(from));
+            }
+            assert!(!spans.is_empty());
+        }
+    }
+}
+
+fn rewritten(policy: &RewritePolicy, octets: &[u8]) -> Vec<u8> {
+    let sender = ReversePath::parse("root@box.lan").unwrap();
+    match policy.header(octets, &sender) {
+        Some((header, used)) => [&header, octets.get(used..).unwrap()].concat(),
+        None => octets.to_vec(),
+    }
 }
 
 /// A PROXY header with whatever follows it.

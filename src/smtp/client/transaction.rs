@@ -182,6 +182,11 @@ impl Running {
                     ..accepted
                 })))
             }
+            (Stage::Rcpt(index), Severity::Success) => self.rcpt_answered(index, Standing::Accepted),
+            (Stage::Rcpt(index), Severity::Transient | Severity::Permanent) => {
+                let standing = self.rcpt_refused(reply, to, remote);
+                self.rcpt_answered(index, standing)
+            }
             (Stage::Data, Severity::Intermediate) if self.refused.is_none() && self.has_accepted() => {
                 self.await_next(Stage::Content)
             }
