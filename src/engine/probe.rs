@@ -144,7 +144,7 @@ pub fn submit(intake: &Intake, site: &Site, address: &str) -> Result<QueueId, St
     let routed = site.route(&path).map_err(|no_route| no_route.reply().to_string())?;
     let client = "probe".to_owned();
     let submission = Submission {
-        reverse_path: sender(site),
+        reverse_path: own_sender(site),
         parameters: MailParameters::default(),
         recipients: vec![routed.into()],
         origin: Some(Origin {
@@ -169,7 +169,7 @@ pub fn submit(intake: &Intake, site: &Site, address: &str) -> Result<QueueId, St
 }
 
 /// Who sends: root of this host, as cron does.
-fn sender(site: &Site) -> ReversePath {
+fn own_sender(site: &Site) -> ReversePath {
     ReversePath::parse(&format!("root@{}", site.hostname)).unwrap_or(ReversePath::Null)
 }
 
@@ -351,8 +351,7 @@ impl Walk<'_> {
     }
 
     fn relay(&self, hop: &NextHop, recipients: Vec<Recipient>) {
-        // What leaves this host has the sender that it gets there.
-        let sender = self.site.rewrite.reverse_path(&sender(self.site));
+        let sender = self.site.rewrite.reverse_path(&own_sender(self.site));
         if let (NextHop::Mx(_), Some(sender)) = (hop, sender.mailbox()) {
             self.look_as_receivers_do(&sender.domain);
         }
@@ -384,7 +383,9 @@ impl Walk<'_> {
         let mut state = self.state.borrow_mut();
         (state.is_ready, state.is_refused) = (true, false);
         drop(state);
-        let envelope = Envelope::new(sender);
+        // Who delivers gets the sender as it is, as a Maildir here does.
+        let own = if conversation.session.is_lmtp() { own_sender(self.site) } else { sender };
+        let envelope = Envelope::new(own);
         let mut outcomes = Vec::new();
         let mut end = None;
         let mut untried: Vec<&Recipient> = recipients.iter().collect();

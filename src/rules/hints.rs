@@ -126,7 +126,7 @@ pub struct Hint {
 /// Advice for a step that failed, or is worth a warning: what was said, and by which host.
 #[must_use]
 pub fn hint(stage: Stage, text: &str, host: &str) -> Option<&'static str> {
-    let (text, host) = (text.to_lowercase(), host.to_lowercase());
+    let (text, host) = (text.to_ascii_lowercase(), host.to_ascii_lowercase());
     let has = |part: &str| match part.strip_prefix('@') {
         Some(name) => host.contains(name),
         None => holds(&text, part),

@@ -111,8 +111,13 @@ fn a_free_way_is_walked_to_its_end_and_nothing_is_sent() {
 #[test]
 fn a_smarthost_with_a_login_is_walked_as_well() {
     let world = world(LOGIN);
+    let host = Host::friendly();
+    smart(&world.net, Arc::clone(&host));
     let (steps, failures) = probe(&world, FAR);
     assert_eq!(failures, [], "{steps:?}");
+    // As mail leaves: by the address that logs in.
+    let commands = host.commands.lock().unwrap().clone();
+    assert!(commands.contains(&"MAIL FROM:<box@smart.example> SIZE=1024".to_owned()), "{commands:?}");
     assert_eq!(
         names(&steps),
         "clock recipient queue route address password connect greeting ehlo auth mail rcpt rset quit"
