@@ -9,6 +9,7 @@ pub mod probe;
 pub mod queue;
 pub mod sendmail;
 pub mod serve;
+pub mod status;
 
 use crate::sys::user;
 use exit::Failure;
@@ -42,7 +43,7 @@ enum Arguments {
 }
 
 /// Every command.
-const COMMANDS: [Row; 8] = [
+const COMMANDS: [Row; 9] = [
     Row {
         name: "serve",
         operands: "",
@@ -74,6 +75,14 @@ const COMMANDS: [Row; 8] = [
         options: &["json", "send"],
         about: "walk the way of a message and send none: what fails, and what to change",
         run: probe::run,
+    },
+    Row {
+        name: "status",
+        operands: "[--json|…]",
+        arguments: Arguments::Common,
+        options: status::OPTIONS,
+        about: "tell how things are; --json, --prometheus, --check",
+        run: status::run,
     },
     Row {
         name: "link",
@@ -196,6 +205,7 @@ fn parse(
             Value(operand) if command.is_some_and(|row| !row.operands.is_empty()) => operands.push(operand),
             Long(option) if command.is_some_and(|row| row.options.contains(&option)) => {
                 operands.push(format!("--{option}").into());
+                operands.extend(parser.optional_value());
             }
             argument => return Err(usage(argument.unexpected().to_string())),
         }
@@ -251,6 +261,9 @@ mod tests {
         assert_eq!(parsed_with_operands("passwd"), passwd(&[]));
         let queue = |operands: &[&str]| Ok(("queue", None, operands.iter().map(OsString::from).collect()));
         assert_eq!(parsed_with_operands("queue list --json"), queue(&["list", "--json"]));
+        let status = |operands: &[&str]| Ok(("status", None, operands.iter().map(OsString::from).collect()));
+        let words = ["--check", "--warning", "5", "--critical-age", "4h"];
+        assert_eq!(parsed_with_operands("status --check --warning=5 --critical-age 4h"), status(&words));
         assert_eq!(parsed("check now"), Err(exit::USAGE));
     }
 
