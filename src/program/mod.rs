@@ -5,6 +5,7 @@ pub mod check;
 pub mod exit;
 pub mod link;
 pub mod passwd;
+pub mod probe;
 pub mod queue;
 pub mod sendmail;
 pub mod serve;
@@ -42,7 +43,7 @@ enum Arguments {
 }
 
 /// Every command.
-const COMMANDS: [Row; 8] = [
+const COMMANDS: [Row; 9] = [
     Row {
         name: "serve",
         operands: "",
@@ -66,6 +67,14 @@ const COMMANDS: [Row; 8] = [
         options: &["json", "all"],
         about: "list what is queued; show, flush, hold, release, remove, bounce ID…; run",
         run: queue::run,
+    },
+    Row {
+        name: "probe",
+        operands: "ADDRESS",
+        arguments: Arguments::Common,
+        options: &["json", "send"],
+        about: "walk the way of a message and send none: what fails, and what to change",
+        run: probe::run,
     },
     Row {
         name: "status",

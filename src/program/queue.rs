@@ -21,6 +21,7 @@ use crate::sys::{rights, user};
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Does what the operands say.
 ///
@@ -98,7 +99,7 @@ fn alone(
     let queue = Queue::open(&settings.state, None).map_err(|error| unopened(&error, no_daemon))?;
     let hostname = host::name(settings.hostname.as_ref());
     let drops = DropDirectory::open(&settings.state, None).map_err(|error| unopened(&error, no_daemon))?;
-    let daemon = Daemon::new(Site::new(settings, hostname, None), queue, drops, agent);
+    let daemon = Daemon::new(Site::new(settings, hostname, None), queue, drops, agent.map(Arc::new));
     let forwarder = &daemon.forwarder;
     forwarder.load();
     let (request, passes) = match task {

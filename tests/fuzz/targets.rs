@@ -1004,7 +1004,12 @@ fn play_client(blocks: &[u8], piece: usize) -> Vec<String> {
                     Some(recipients) => {
                         is_content_sent = false;
                         let (envelope, recipients) = (&envelope, recipients.as_slice());
-                        session.begin(&client::Transaction { envelope, recipients, size_octets: 500 });
+                        session.begin(&client::Transaction {
+                            envelope,
+                            recipients,
+                            size_octets: 500,
+                            is_trial: false,
+                        });
                         waiting_for_outcome = recipients.to_vec();
                     }
                 }

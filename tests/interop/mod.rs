@@ -47,6 +47,8 @@ mod notices;
 mod oauth;
 /// What becomes of mail that can't be delivered now, or never.
 mod outcomes;
+/// `pillarbox probe` at Postfix, and beside a daemon.
+mod probe;
 /// `pillarbox queue` and `link`: with a daemon, without, as whom, and while mail is delivered.
 mod queue;
 /// Through the queue and by MX to smtp-sink.

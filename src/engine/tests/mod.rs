@@ -44,6 +44,7 @@ mod limits;
 mod names;
 mod notices;
 mod operator;
+mod probe;
 mod recoded;
 mod restart;
 mod rewritten;

@@ -36,7 +36,8 @@ pub enum Record {
     Address(IpAddr),
     /// Of type MX; the null MX has the exchange ".".
     Mx(Mx),
-    /// Of type TXT (its strings joined, as RFC 8461 §3.1 wants them) or TLSA (as on the wire, RFC 6698 §2.1).
+    /// Of type TXT (its strings joined, as RFC 8461 §3.1 wants them), TLSA (as on the wire, RFC 6698 §2.1) or PTR (the
+    /// name in lower case).
     Data(Vec<u8>),
 }
 
@@ -109,7 +110,7 @@ impl From<ParseError> for Fault {
     }
 }
 
-/// Reads the answer to a question for `name` and `rtype` (A, AAAA, MX, TXT or TLSA). That it *is* the answer to the question
+/// Reads the answer to a question for `name` and `rtype` (A, AAAA, MX, TXT, TLSA or PTR). That it *is* the answer to the question
 /// (id, question section) has been checked before.
 ///
 /// # Errors
@@ -164,6 +165,10 @@ impl Chain {
                 // Lower case: the name may be a compressed one that ends in the case-randomised question.
                 let exchange = mx.exchange().to_canonical_name::<Vec<u8>>().to_string();
                 found.push(Record::Mx(Mx { preference: mx.preference(), exchange }));
+            })?,
+            Rtype::PTR => self.each(section, |ptr: rdata::Ptr<ParsedName<_>>| {
+                let name = ptr.ptrdname().to_canonical_name::<Vec<u8>>().to_string();
+                found.push(Record::Data(name.into_bytes()));
             })?,
             Rtype::TXT | Rtype::TLSA => {
                 for data in self.data(section, rtype)? {
