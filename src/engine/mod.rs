@@ -33,6 +33,7 @@ pub mod password;
 pub mod probe;
 pub mod schedule;
 pub mod site;
+pub mod smarthost;
 #[cfg(test)]
 mod tests;
 pub mod tls;

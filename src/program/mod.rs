@@ -9,6 +9,8 @@ pub mod probe;
 pub mod queue;
 pub mod sendmail;
 pub mod serve;
+pub mod setup;
+pub mod terminal;
 
 use crate::sys::user;
 use exit::Failure;
@@ -42,7 +44,7 @@ enum Arguments {
 }
 
 /// Every command.
-const COMMANDS: [Row; 8] = [
+const COMMANDS: [Row; 9] = [
     Row {
         name: "serve",
         operands: "",
@@ -58,6 +60,14 @@ const COMMANDS: [Row; 8] = [
         options: &[],
         about: "look for mistakes in the configuration and in what it names",
         run: |config, _| check::run(config),
+    },
+    Row {
+        name: "setup",
+        operands: "[OPTION…]",
+        arguments: Arguments::Common,
+        options: setup::OPTIONS,
+        about: "ask three questions, test the answers, write the configuration",
+        run: setup::run,
     },
     Row {
         name: "queue",
@@ -196,6 +206,7 @@ fn parse(
             Value(operand) if command.is_some_and(|row| !row.operands.is_empty()) => operands.push(operand),
             Long(option) if command.is_some_and(|row| row.options.contains(&option)) => {
                 operands.push(format!("--{option}").into());
+                operands.extend(parser.optional_value());
             }
             argument => return Err(usage(argument.unexpected().to_string())),
         }

@@ -219,7 +219,7 @@ impl log::Log for Log {
 }
 
 /// The exit code for the failure that came first.
-fn code(step: &Step) -> u8 {
+pub(super) fn code(step: &Step) -> u8 {
     match (step.stage, step.class) {
         (Stage::Config | Stage::Password, _) => exit::CONFIG,
         (Stage::Recipient, _) => exit::DATA,
@@ -313,7 +313,7 @@ impl Screen {
 }
 
 /// A line for people, and one with advice.
-fn line(step: &Step, is_colourful: bool) -> String {
+pub(super) fn line(step: &Step, is_colourful: bool) -> String {
     let mark = step.mark.to_string();
     let (colour, end) = match step.mark {
         _ if !is_colourful => ("", ""),

@@ -18,6 +18,7 @@ pub mod hints;
 pub mod mx;
 pub mod password;
 pub mod patience;
+pub mod providers;
 pub mod rate;
 pub mod repair;
 pub mod retry;

@@ -17,6 +17,7 @@
 //! | `drops` | the drop directory: bounces, trouble of our own, and what is no message |
 //! | `submitted` | what this host's own clients submit is repaired, in memory and on disk |
 //! | `signed` | DKIM: whose mail is signed, by which key |
+//! | `smarthost` | how `setup` finds port and TLS mode |
 //! | `tls_policy` | MTA-STS and DANE: what is fetched, kept and followed |
 //! | `control` | the control socket |
 //! | `operator` | lists, hold, release, remove, bounce, flush, the link, also while mail is delivered |
@@ -37,6 +38,7 @@ mod probe;
 mod restart;
 mod routes;
 mod signed;
+mod smarthost;
 mod submitted;
 mod tls_policy;
 mod workers;
