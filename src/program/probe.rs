@@ -8,6 +8,7 @@
 use super::ask::{Asked, ask, escaped};
 use super::check;
 use super::exit::{self, Failure};
+use super::queue::make_state;
 use super::serve::find_user;
 use crate::config::{Problem, host, load};
 use crate::engine::daemon::{Daemon, maildirs};
@@ -52,7 +53,7 @@ pub fn run(config: &Path, operands: &[OsString]) -> Result<(), Failure> {
 }
 
 fn walk(config: &Path, address: &str, sends: bool, screen: &mut Screen) -> Result<Vec<Step>, Failure> {
-    let Some((site, agent)) = configured(config, screen)? else {
+    let Some((site, agent)) = configured(config, sends, screen)? else {
         return Ok(screen.failures.clone());
     };
     ask_daemon(&site, address, screen);
@@ -70,7 +71,7 @@ fn walk(config: &Path, address: &str, sends: bool, screen: &mut Screen) -> Resul
 type Configured = (Site, Option<Arc<DeliveryAgent>>);
 
 /// The configuration, as the daemon has it; `None`: it has mistakes, which have been told.
-fn configured(config: &Path, screen: &mut Screen) -> Result<Option<Configured>, Failure> {
+fn configured(config: &Path, sends: bool, screen: &mut Screen) -> Result<Option<Configured>, Failure> {
     screen.news(News::Begins(Stage::Config));
     // With the rights of whoever starts this, as `serve` does it.
     let settings = match load(config) {
@@ -89,6 +90,10 @@ fn configured(config: &Path, screen: &mut Screen) -> Result<Option<Configured>, 
     {
         let failed =
             |error| Failure::new(exit::OS_ERROR, format!("probe: can't become {}: {error}", account.name));
+        if sends {
+            make_state(&settings, &account)
+                .map_err(|error| Failure::new(exit::CANT_CREATE, format!("probe: {error}")))?;
+        }
         agent = DeliveryAgent::start(config, &settings, Some(&account)).map_err(failed)?.map(Arc::new);
         user::become_user(&account).map_err(failed)?;
     }

@@ -45,8 +45,15 @@ proptest! {
     #[test]
     fn what_is_written_is_what_was_answered(login in any::<String>(), file in "/[^\0]{0,40}") {
         let answers = answers("root", &login, Password::File(file.clone()));
-        let settings = config::parse(&text(&answers, None, Path::new("")), "").unwrap();
-        prop_assert_eq!(settings.relay.username, login);
-        prop_assert_eq!(settings.relay.password_file, Some(file.into()));
+        match config::parse(&text(&answers, None, Path::new("")), "") {
+            Ok(Settings { relay, .. }) => {
+                prop_assert_eq!(relay.username, login);
+                prop_assert_eq!(relay.password_file, Some(file.into()));
+            }
+            Err(problems) => {
+                let is_told = problems.iter().all(|problem| problem.text.contains("control character"));
+                prop_assert!(is_told && (login + &file).contains(|c: char| c.is_control()), "{:?}", problems);
+            }
+        }
     }
 }
