@@ -9,17 +9,18 @@ use super::kinds::{
     socket_path, some, string, word,
 };
 use super::mail_kinds::{
-    account, addressee, domain, host_name, ip, listen_address, mailbox, maildir, name_server, network, route,
-    schedule, sender, separator, smarthost, users,
+    account, addressee, ascii_host_name, domain, host_name, identity, ip, listen_address, maildir,
+    name_server, network, route, schedule, sender, separator, smarthost, users,
 };
 use super::values::{
     Addressee, FAMILIES, Family, LEVELS, LISTENER_KINDS, LOG_TARGETS, ListenerKind, LogLevel, LogTarget,
     Route, TLS_LEVELS, TlsLevel, Users,
 };
-use crate::mail::address::{Domain, LocalPart, Mailbox};
+use crate::mail::address::{Domain, Mailbox};
 use crate::mail::maildir_template::MaildirTemplate;
 use crate::mail::network::Network;
 use crate::mail::next_hop::Smarthost;
+use crate::mail::unqualified::Unqualified;
 use crate::rules::cron::CronExpression;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -315,12 +316,15 @@ tables! {
 
     /// Mail that leaves this host, made fit for the world.
     "rewrite", None, Rewrite of |s| Some(&mut s.rewrite) => {
-        /// Becomes envelope sender, From and Sender. Empty: `relay.username` if that is an address.
-        from: Option<Mailbox> = "", Later, optional(one(mailbox));
-        /// Or only the domain of unqualified and local addresses.
-        domain: Option<Domain> = "", Later, optional(one(host_name));
-        /// Or single senders: { "root" = "alerts@example.com" }
-        senders: Vec<(LocalPart, Mailbox)> = {}, Later, pairs(sender);
+        /// Becomes envelope sender, From and Sender of this host's own mail, which are clients that log in or are in
+        /// `relay.trusted_networks`; the old From stays visible as name and in X-Original-From. Empty: `relay.username` if that
+        /// is an address, there is a smarthost, and `rewrite.domain` is empty.
+        from: Option<Mailbox> = "", Now, optional(one(identity));
+        /// Or only the domain of addresses that have none, or one of this host.
+        domain: Option<Domain> = "", Now, optional(one(ascii_host_name));
+        /// Single senders, ahead of the others: by address, or by name for those of this host.
+        /// { "root" = "alerts@example.com", "nas@nas.lan" = "nas@example.com" }
+        senders: Vec<(Unqualified, Mailbox)> = {}, Now, pairs(sender);
         /// Adds what submitted mail lacks: Date, Message-ID, From, To, MIME-Version; and the domain of this host to
         /// bare addresses. Bcc is taken out in any case. Lines over 998 octets are not re-encoded yet.
         repair: bool = true, Now, one(boolean);

@@ -4,11 +4,12 @@
 
 use super::kinds::{Complaints, Read, Value, complain, list, one, some, string, text};
 use super::values::{Addressee, Route, RouteTarget, Users};
-use crate::mail::address::{Domain, LocalPart, Mailbox};
+use crate::mail::address::{Domain, Mailbox};
 use crate::mail::maildir_template::MaildirTemplate;
 use crate::mail::network::Network;
 use crate::mail::next_hop::{PORT_SMTP, Smarthost};
 use crate::mail::status::{Class, EnhancedStatus};
+use crate::mail::unqualified::Unqualified;
 use crate::rules::cron::CronExpression;
 use std::net::{IpAddr, SocketAddr};
 use toml::de::DeValue;
@@ -128,10 +129,27 @@ fn route_error(error: &str) -> Read<RouteTarget> {
     }
 }
 
-/// A sender to be rewritten: local part, and the address that takes its place.
-pub fn sender(name: &str, value: &Value<'_>, complaints: &mut Complaints) -> Option<(LocalPart, Mailbox)> {
-    let name = one(|_| LocalPart::parse(name).map_err(|e| format!("{name:?}: {e}; write a user's name")));
-    name(value, complaints).zip(one(mailbox)(value, complaints))
+/// An address to send from: not every host takes one beyond ASCII (RFC 6531).
+pub fn identity(value: &DeValue<'_>) -> Read<Mailbox> {
+    mailbox(value)?
+        .to_ascii()
+        .ok_or_else(|| "not every host takes an address with UTF-8; write another".into())
+}
+
+/// A host name with A-labels.
+pub fn ascii_host_name(value: &DeValue<'_>) -> Read<Domain> {
+    let name = host_name(value)?.to_ascii().map(Domain::Name);
+    name.ok_or_else(|| "the name has no form that DNS knows; write another".into())
+}
+
+/// A sender to be rewritten, an address or the name of a user here, and the address that takes its place.
+pub fn sender(name: &str, value: &Value<'_>, complaints: &mut Complaints) -> Option<(Unqualified, Mailbox)> {
+    let read = |_: &DeValue<'_>| {
+        Unqualified::parse(name).map_err(|_| {
+            format!("{name:?} is no sender; write a user's name or an address such as \"nas@nas.lan\"")
+        })
+    };
+    one(read)(value, complaints).zip(one(identity)(value, complaints))
 }
 
 /// The template of Maildirs.

@@ -313,7 +313,19 @@ fn a_bad_value_says_what_to_write() {
         ),
         (
             "rewrite.senders = { \"a..b\" = \"a@b.example\" }",
-            "f:1:30: \"a..b\": the local part is malformed; write a user's name",
+            "f:1:30: \"a..b\" is no sender; write a user's name or an address such as \"nas@nas.lan\"",
+        ),
+        (
+            "rewrite.from = \"root\"",
+            "f:1:16: \"root\" is not a mail address (the address has no domain); write one such as \"me@example.com\"",
+        ),
+        (
+            "rewrite.senders = { root = \"jürgen@b.example\" }",
+            "f:1:28: not every host takes an address with UTF-8; write another",
+        ),
+        (
+            "rewrite.domain = \"a b\"",
+            "f:1:18: \"a b\" is not a host name; write one such as \"box.example.org\"",
         ),
         ("alarm.command = \"x\"", "f:1:7: `alarm.command` is not available yet; remove it"),
         (

@@ -4,12 +4,18 @@
 //! It holds ids and times only, no message and no address: some 100 octets for each queued message. Times are running
 //! time (see `rules::running_clock`), so a jump of the clock moves nothing here. No lock is held over I/O.
 
+mod route;
+
+pub use self::route::Known;
+
+use self::route::{Desk, Messages, News, Route, link_for, passes};
 use crate::mail::id::QueueId;
 use crate::mail::next_hop::{NextHop, Smarthost};
 use crate::mail::outcome::Diagnostic;
-use crate::rules::breaker::Breaker;
+use crate::mail::status::EnhancedStatus;
+use crate::rules::control::Link;
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -78,8 +84,8 @@ pub struct Board {
 #[derive(Debug, Default)]
 struct Inner {
     routes: HashMap<Hop, Route>,
-    /// Size of each message in the queue, in octets.
-    messages: HashMap<QueueId, u64>,
+    /// Each message in the queue.
+    messages: Messages,
     octets: u64,
     workers: usize,
     /// Hops that have answered lately, and when.
@@ -88,34 +94,9 @@ struct Inner {
     silent: Vec<(Smarthost, Duration)>,
     /// With a schedule: new mail waits until it fires.
     parked: bool,
-    /// There is no way out: nothing is handed out for other hosts.
-    link_down: bool,
+    /// What is handed out for other hosts: all, nothing, or what is urgent.
+    link: Link,
     stopping: bool,
-}
-
-#[derive(Debug, Default)]
-struct Route {
-    breaker: Breaker,
-    /// When what came when is due.
-    waiting: BTreeMap<(Duration, QueueId), Duration>,
-    /// The same by message, so that none waits twice: two workers would get it.
-    due: HashMap<QueueId, Duration>,
-    workers: usize,
-    idle: Vec<Arc<Desk>>,
-}
-
-/// Where a worker with an open connection and nothing to do waits for a message.
-#[derive(Debug, Default)]
-struct Desk {
-    news: Mutex<Option<News>>,
-    bell: Condvar,
-}
-
-/// What a waiting worker is told.
-#[derive(Debug, Clone, Copy)]
-enum News {
-    Job(Job),
-    GoHome,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -124,13 +105,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Board {
-    /// Takes note of a message in the queue; `octets` is its size.
-    pub fn add_message(&self, id: QueueId, octets: u64) {
+    /// Takes note of a message in the queue.
+    pub fn add_message(&self, id: QueueId, known: Known) {
         let mut inner = lock(&self.inner);
         // The size that is added is the size that is taken away again, whatever others say of it later.
         if let Entry::Vacant(vacant) = inner.messages.entry(id) {
-            vacant.insert(octets);
-            inner.octets += octets;
+            vacant.insert(known);
+            inner.octets += known.octets;
         }
     }
 
@@ -138,7 +119,7 @@ impl Board {
     pub fn forget_message(&self, id: QueueId) -> bool {
         let mut inner = lock(&self.inner);
         let known = inner.messages.remove(&id);
-        inner.octets -= known.unwrap_or(0);
+        inner.octets -= known.map_or(0, |known| known.octets);
         known.is_some()
     }
 
@@ -173,8 +154,8 @@ impl Board {
         if inner.parks(&hop) {
             return inner.wait(hop, job, Duration::MAX);
         }
-        let is_cut_off = inner.is_cut_off(&hop);
-        let desk = inner.routes.get_mut(&hop).filter(|_| !is_cut_off).and_then(|route| route.idle.pop());
+        let may_leave = !inner.is_held_back(&hop, job.id);
+        let desk = inner.routes.get_mut(&hop).filter(|_| may_leave).and_then(|route| route.idle.pop());
         match desk {
             Some(desk) => {
                 *lock(&desk.news) = Some(News::Job(job));
@@ -207,15 +188,15 @@ impl Board {
     /// The next message that is due at a hop, unless the hop pauses.
     #[must_use]
     pub fn take(&self, hop: &Hop, now: Duration) -> Option<Job> {
-        let mut inner = lock(&self.inner);
-        if inner.stopping || inner.is_cut_off(hop) {
+        let inner = &mut *lock(&self.inner);
+        if inner.stopping {
             return None;
         }
         let route = inner.routes.get_mut(hop)?;
         if route.breaker.is_open(now) && route.workers > 1 {
             return None;
         }
-        route.take_due(now)
+        route.take_due(now, link_for(inner.link, hop), &inner.messages)
     }
 
     /// Waits up to `patience` for a message that comes in for a hop.
@@ -223,12 +204,13 @@ impl Board {
     pub fn linger(&self, hop: &Hop, patience: Duration, now: Duration) -> Option<Job> {
         let desk = Arc::new(Desk::default());
         {
-            let mut inner = lock(&self.inner);
-            if inner.stopping || inner.is_cut_off(hop) || patience.is_zero() {
+            let inner = &mut *lock(&self.inner);
+            let link = link_for(inner.link, hop);
+            if inner.stopping || link == Link::Down || patience.is_zero() {
                 return None;
             }
             let route = inner.routes.get_mut(hop)?;
-            if let Some(job) = route.take_due(now) {
+            if let Some(job) = route.take_due(now, link, &inner.messages) {
                 return Some(job);
             }
             route.idle.push(Arc::clone(&desk));
@@ -336,16 +318,29 @@ impl Board {
             let due = if inner.parks(hop) { Duration::MAX } else { now };
             inner.wait(hop.clone(), job, due);
         }
+        let inner = &mut *inner;
+        let link = link_for(inner.link, hop);
         let route = inner.routes.entry(hop.clone()).or_default();
+        // What may not leave now has not been tried: it does not fail either.
         let old = |(&(_, id), &arrival): (&(Duration, QueueId), &Duration)| {
-            (now.saturating_sub(arrival) > lifetime).then_some(Job { id, arrival })
+            let is_old = now.saturating_sub(arrival) > lifetime && passes(link, &inner.messages, id);
+            is_old.then_some(Job { id, arrival })
         };
         let old: Vec<Job> = route.waiting.iter().filter_map(old).collect();
-        route.waiting.retain(|_, arrival| now.saturating_sub(*arrival) <= lifetime);
-        for job in &old {
-            route.due.remove(&job.id);
-        }
+        old.iter().for_each(|job| route.withdraw(job.id));
         (pause, old)
+    }
+
+    /// Why a message is not tried at a hop now, if it is not: the link, or the pause of the hop.
+    #[must_use]
+    pub fn wait_reason(&self, hop: &Hop, id: QueueId, now: Duration) -> Option<Diagnostic> {
+        let inner = lock(&self.inner);
+        if inner.is_held_back(hop, id) {
+            let text = format!("the link is {}", inner.link.word());
+            return Some(Diagnostic::local(EnhancedStatus::NO_ANSWER, text));
+        }
+        drop(inner);
+        self.pause_reason(hop, now)
     }
 
     /// Why a hop pauses, if it does.
@@ -385,10 +380,14 @@ impl Board {
         self.changed.notify_all();
     }
 
-    /// A message is due now at each hop where it waits, and these do not pause; false if it waits nowhere.
+    /// A message is due now at each hop where it waits, and these do not pause; false if it waits nowhere. If the link is
+    /// metered, it is as good as an urgent one from now on: somebody has asked for it by its name.
     pub fn flush_message(&self, id: QueueId, now: Duration) -> bool {
-        let mut inner = lock(&self.inner);
+        let inner = &mut *lock(&self.inner);
         let mut waits = false;
+        if let Some(known) = inner.messages.get_mut(&id) {
+            known.is_urgent |= inner.link == Link::Metered;
+        }
         for route in inner.routes.values_mut() {
             let Some(due) = route.due.get_mut(&id) else { continue };
             let before = std::mem::replace(due, now.min(*due));
@@ -398,7 +397,6 @@ impl Board {
             route.breaker.clear();
             waits = true;
         }
-        drop(inner);
         self.changed.notify_all();
         waits
     }
@@ -406,33 +404,29 @@ impl Board {
     /// Hands a message out no more, until it is put back; who has it in hand keeps it.
     pub fn withdraw(&self, id: QueueId) {
         for route in lock(&self.inner).routes.values_mut() {
-            if let Some(due) = route.due.remove(&id) {
-                route.waiting.remove(&(due, id));
+            route.withdraw(id);
+        }
+    }
+
+    /// What way out there is from now on. If there is one, no hop pauses, since what they paused for may have been the way
+    /// before, and all that may leave is due now but for what waits for a schedule. Else workers end after the message
+    /// that they have in hand. Local copies go on.
+    pub fn set_link(&self, link: Link, now: Duration) {
+        let inner = &mut *lock(&self.inner);
+        inner.link = link;
+        if link != Link::Down {
+            for route in inner.routes.values_mut() {
+                route.breaker.clear();
+                route.hasten(now, &|due| due < Duration::MAX);
             }
         }
-    }
-
-    /// There is no way out. Workers end after the message that they have in hand; local copies go on.
-    pub fn link_down(&self) {
-        lock(&self.inner).link_down = true;
-    }
-
-    /// There is one again: no hop pauses, and all is due now but for what waits for a schedule.
-    pub fn link_up(&self, now: Duration) {
-        let mut inner = lock(&self.inner);
-        inner.link_down = false;
-        for route in inner.routes.values_mut() {
-            route.breaker.clear();
-            route.hasten(now, &|due| due < Duration::MAX);
-        }
-        drop(inner);
         self.changed.notify_all();
     }
 
-    /// Whether there is no way out.
+    /// What way out there is.
     #[must_use]
-    pub fn is_link_down(&self) -> bool {
-        lock(&self.inner).link_down
+    pub fn link(&self) -> Link {
+        lock(&self.inner).link
     }
 
     /// When each waiting message is tried next, in running time, pauses included. Left out: what waits for a schedule, for
@@ -441,10 +435,11 @@ impl Board {
     pub fn next_attempts(&self) -> HashMap<QueueId, Duration> {
         let inner = lock(&self.inner);
         let mut attempts: HashMap<QueueId, Duration> = HashMap::new();
-        for (hop, route) in inner.routes.iter().filter(|(hop, _)| !inner.is_cut_off(hop)) {
+        for (hop, route) in &inner.routes {
             let pause =
                 route.breaker.pause().filter(|_| *hop != Hop::Local).map_or(Duration::ZERO, |p| p.until);
-            for (&id, &due) in route.due.iter().filter(|(_, due)| **due < Duration::MAX) {
+            let is_tried = |id, due| due < Duration::MAX && !inner.is_held_back(hop, id);
+            for (&id, &due) in route.due.iter().filter(|&(&id, &due)| is_tried(id, due)) {
                 let due = due.max(pause);
                 attempts.entry(id).and_modify(|known| *known = due.min(*known)).or_insert(due);
             }
@@ -500,8 +495,9 @@ impl Inner {
         self.parked && *hop != Hop::Local
     }
 
-    fn is_cut_off(&self, hop: &Hop) -> bool {
-        self.link_down && *hop != Hop::Local
+    /// Whether the link keeps a message from being tried at a hop.
+    fn is_held_back(&self, hop: &Hop, id: QueueId) -> bool {
+        !passes(link_for(self.link, hop), &self.messages, id)
     }
 
     fn wait(&mut self, hop: Hop, job: Job, due: Duration) {
@@ -533,9 +529,8 @@ impl Inner {
             if *hop == Hop::Local || has_answered(hop) { 0 } else { route.workers }
         };
         let strangers: usize = self.routes.iter().map(at_strangers).sum();
-        let link_down = self.link_down;
-        for (hop, route) in self.routes.iter_mut().filter(|(hop, _)| !link_down || **hop == Hop::Local) {
-            let Some(&(due, _)) = route.waiting.keys().next() else { continue };
+        for (hop, route) in &mut self.routes {
+            let Some((due, _)) = route.first(link_for(self.link, hop), &self.messages) else { continue };
             let pause = route.breaker.pause().map_or(Duration::ZERO, |pause| pause.until);
             let due = due.max(pause);
             if due > now {
@@ -565,23 +560,6 @@ impl Inner {
             }
             None => Next::Wait(earliest.filter(|&due| due < Duration::MAX)),
         }
-    }
-}
-
-impl Route {
-    /// What waits until a time that `is_meant` is due now.
-    fn hasten(&mut self, now: Duration, is_meant: &dyn Fn(Duration) -> bool) {
-        let sooner = |due: Duration| if is_meant(due) { due.min(now) } else { due };
-        let waiting = std::mem::take(&mut self.waiting);
-        self.waiting = waiting.into_iter().map(|((due, id), arrival)| ((sooner(due), id), arrival)).collect();
-        self.due.values_mut().for_each(|due| *due = sooner(*due));
-    }
-
-    fn take_due(&mut self, now: Duration) -> Option<Job> {
-        let first = self.waiting.first_entry().filter(|first| first.key().0 <= now)?;
-        let ((_, id), arrival) = first.remove_entry();
-        self.due.remove(&id);
-        Some(Job { id, arrival })
     }
 }
 
@@ -757,6 +735,50 @@ mod tests {
         assert_eq!(board.next(seconds(100), CAPS), Next::Work(hop("a.example")));
     }
 
+    #[test]
+    fn a_metered_link_is_for_what_is_urgent() {
+        let board = Board::default();
+        let (a, reason) = (hop("a.example"), Diagnostic::local(EnhancedStatus::NO_ANSWER, "no answer"));
+        board.hop_failed(&a, None, seconds(0), &|_| seconds(60), &reason, LONG);
+        board.set_link(Link::Metered, seconds(0));
+        assert_eq!(board.pause_reason(&a, seconds(0)), None, "it paused by another link");
+        for n in 1..=4 {
+            board.add_message(job(n).id, Known { octets: 1, is_urgent: n == 3 });
+            board.put_back(a.clone(), job(n), seconds(n));
+        }
+        board.submit(Hop::Local, job(9), seconds(0));
+        assert_eq!(board.next(seconds(0), CAPS), Next::Work(Hop::Local));
+        assert_eq!(board.take(&Hop::Local, seconds(0)), Some(job(9)));
+        let told = |n| board.wait_reason(&a, job(n).id, seconds(0)).map(|reason| reason.text);
+        assert_eq!([told(1), told(3)], [Some("the link is metered".into()), None]);
+        assert_eq!(board.next_attempts().into_iter().collect::<Vec<_>>(), [(job(3).id, seconds(3))]);
+        assert_eq!(board.next(seconds(0), CAPS), Next::Wait(Some(seconds(3))));
+        assert_eq!(board.next(seconds(3), CAPS), Next::Work(a.clone()));
+        assert_eq!(board.take(&a, seconds(3)), Some(job(3)));
+        assert_eq!(board.take(&a, seconds(3)), None);
+        assert_eq!(board.linger(&a, Duration::from_millis(1), seconds(3)), None);
+        // What has not been tried does not fail with what has.
+        let (_, old) = board.hop_failed(&a, Some(job(3)), seconds(5000), &|_| seconds(60), &reason, LONG);
+        assert_eq!(old, [job(3)]);
+        board.worker_ended(&a);
+        // Somebody asks for one by its name; and for all, which is not by name.
+        board.flush(seconds(5000));
+        assert_eq!(board.next(seconds(5000), CAPS), Next::Wait(None));
+        assert!(board.flush_message(job(4).id, seconds(5000)));
+        assert_eq!(board.next(seconds(5000), CAPS), Next::Work(a.clone()));
+        assert_eq!(board.take(&a, seconds(5000)), Some(job(4)));
+        board.worker_ended(&a);
+        board.set_link(Link::Down, seconds(5000));
+        board.put_back(a.clone(), job(4), seconds(5000));
+        assert_eq!(
+            (board.next(seconds(5000), CAPS), board.take(&a, seconds(5000))),
+            (Next::Wait(None), None)
+        );
+        board.set_link(Link::Up, seconds(5000));
+        let left: Vec<_> = std::iter::from_fn(|| board.take(&a, seconds(5000))).collect();
+        assert_eq!(left, [job(1), job(2), job(4)]);
+    }
+
     /// A second worker that found the hop paused would go home without a word, and the hop would wait an hour for it.
     #[test]
     fn the_one_try_after_a_pause_has_the_hop_to_itself() {
@@ -797,11 +819,12 @@ mod tests {
     #[test]
     fn the_queue_is_counted() {
         let board = Board::default();
-        board.add_message(job(1).id, 10);
-        board.add_message(job(1).id, 10);
-        board.add_message(job(2).id, 5);
+        let add = |n, octets| board.add_message(job(n).id, Known { octets, is_urgent: false });
+        add(1, 10);
+        add(1, 10);
+        add(2, 5);
         // Others may say another size of it: what was added is what is taken away.
-        board.add_message(job(2).id, 500);
+        add(2, 500);
         assert_eq!(board.size(), (2, 15));
         assert!(board.forget_message(job(1).id));
         assert!(!board.forget_message(job(1).id));

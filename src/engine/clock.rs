@@ -2,7 +2,8 @@
 
 use super::event::Event;
 use crate::mail::date::{Now, WallTime};
-use crate::rules::downtime::Downtime;
+use crate::rules::control::Link;
+use crate::rules::downtime::Downtimes;
 use crate::rules::running_clock::{RunningClock, Saved};
 use crate::store::clock_file;
 use crate::sys::clock::{Clock, boot_id};
@@ -15,7 +16,7 @@ use std::time::Duration;
 pub struct EngineClock {
     clock: Box<dyn Clock>,
     running: Mutex<RunningClock>,
-    downtime: Mutex<Downtime>,
+    downtimes: Mutex<Downtimes>,
     state: PathBuf,
 }
 
@@ -32,37 +33,31 @@ impl EngineClock {
     pub fn resume(clock: Box<dyn Clock>, state: &Path) -> Self {
         let text = clock_file::load(state).unwrap_or_default();
         let (saved, downtime) = text.split_once(';').unwrap_or((&text, ""));
-        let (saved, downtime) = (Saved::parse(saved), Downtime::parse(downtime).unwrap_or_default());
+        let (saved, downtimes) = (Saved::parse(saved), Downtimes::parse(downtime).unwrap_or_default());
         let running = RunningClock::resume(saved, WallTime(clock.wall_micros()), clock.boot(), boot_id());
         let (running, state) = (Mutex::new(running), state.to_owned());
-        let resumed = Self { clock, running, downtime: Mutex::new(downtime), state };
+        let resumed = Self { clock, running, downtimes: Mutex::new(downtimes), state };
         let now = resumed.now().running;
-        resumed.downtime().end(now);
+        resumed.downtimes().note(Link::Up, now);
         resumed
     }
 
-    /// From now on there is no way out, or there is one again; kept over restarts as far as lifetimes go.
-    pub fn note_link(&self, is_up: bool) {
+    /// What way out there is from now on; kept over restarts as far as lifetimes go.
+    pub fn note_link(&self, link: Link) {
         let now = self.now().running;
-        let mut downtime = self.downtime();
-        if is_up {
-            downtime.end(now)
-        } else {
-            downtime.begin(now)
-        }
-        drop(downtime);
+        self.downtimes().note(link, now);
         self.save(true);
     }
 
-    /// How much of its lifetime a message that came at `arrival` has used up at `now`: times without a way out do not
-    /// count.
+    /// How much of its lifetime a message that came at `arrival` has used up at `now`: times without a way out for
+    /// it do not count.
     #[must_use]
-    pub fn lived(&self, arrival: Duration, now: Duration) -> Duration {
-        now.saturating_sub(arrival).saturating_sub(self.downtime().within(arrival, now))
+    pub fn lived(&self, arrival: Duration, now: Duration, is_urgent: bool) -> Duration {
+        now.saturating_sub(arrival).saturating_sub(self.downtimes().of(is_urgent).within(arrival, now))
     }
 
-    fn downtime(&self) -> MutexGuard<'_, Downtime> {
-        self.downtime.lock().unwrap_or_else(PoisonError::into_inner)
+    fn downtimes(&self) -> MutexGuard<'_, Downtimes> {
+        self.downtimes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The time.
@@ -90,7 +85,7 @@ impl EngineClock {
         let saved = (in_any_case || running.should_save()).then(|| running.to_save());
         drop(running);
         if let Some(Err(error)) = saved.map(|saved| {
-            let text = format!("{};{}", saved.to_string().trim_end(), *self.downtime());
+            let text = format!("{};{}", saved.to_string().trim_end(), *self.downtimes());
             clock_file::save(&self.state, &text)
         }) {
             Event::Trouble { doing: "saving the clock", error: &error.to_string() }.log();

@@ -32,10 +32,18 @@ use std::time::Duration;
 const CONNECTIONS_PER_USER: usize = 16;
 /// So many connections all users together may have, other than root.
 const CONNECTIONS: usize = 64;
-/// How long a question may take to come in.
-const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a peer may leave a piece of the answer unread: somebody may look at it page by page.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long peers are borne with.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// For a question to come in, to its last octet.
+    pub question: Duration,
+    /// For a piece of the answer to be read.
+    pub answer: Duration,
+}
+
+/// Of a daemon: somebody may look at the answer page by page.
+pub const PATIENCE: Patience =
+    Patience { question: Duration::from_secs(10), answer: Duration::from_secs(300) };
 /// Pause after an accept that failed for want of descriptors or memory, so that it is not tried without end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Pieces of an answer are gathered up to this size.
@@ -67,6 +75,7 @@ pub struct Control {
     path: PathBuf,
     /// Which file is ours.
     inode: u64,
+    patience: Patience,
     /// Users with connections, root left out; one a connection.
     users: Mutex<Vec<u32>>,
     stopping: AtomicBool,
@@ -77,7 +86,7 @@ impl Control {
     ///
     /// # Errors
     /// With the path.
-    pub fn bind(path: &Path) -> io::Result<Self> {
+    pub fn bind(path: &Path, patience: Patience) -> io::Result<Self> {
         let told = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         let listener = match UnixListener::bind(path) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_left_over(path) => {
@@ -90,7 +99,7 @@ impl Control {
         rustix::fs::chmod(path, everybody).map_err(|errno| told(errno.into()))?;
         let inode = path.symlink_metadata().map_err(told)?.ino();
         let (users, stopping) = (Mutex::default(), AtomicBool::new(false));
-        Ok(Self { listener, path: path.to_owned(), inode, users, stopping })
+        Ok(Self { listener, path: path.to_owned(), inode, patience, users, stopping })
     }
 
     /// Starts to answer.
@@ -141,11 +150,11 @@ impl Control {
         let mut groups = user::peer_groups(stream.as_fd());
         groups.push(peer.gid.as_raw());
         let rights = Rights::of(uid, &groups, geteuid().as_raw(), getegid().as_raw());
-        let (asker, forwarder) = (Asker { rights, uid }, Arc::clone(forwarder));
+        let (asker, forwarder, patience) = (Asker { rights, uid }, Arc::clone(forwarder), self.patience);
         let started = thread::start("control", move || {
             let _permit = permit;
             // The panic has been logged by the hook; the peer sees the connection end.
-            let _ = panic::catch_unwind(AssertUnwindSafe(|| serve(&stream, asker, &forwarder)));
+            let _ = panic::catch_unwind(AssertUnwindSafe(|| serve(&stream, asker, &forwarder, patience)));
         });
         if let Err(error) = started {
             Event::Trouble { doing: "starting a thread", error: &error.to_string() }.log();
@@ -205,12 +214,12 @@ fn turn_away(stream: &UnixStream, why: &str) {
 }
 
 /// One connection: one question and its answer.
-fn serve(stream: &UnixStream, asker: Asker, forwarder: &Forwarder) {
+fn serve(stream: &UnixStream, asker: Asker, forwarder: &Forwarder, patience: Patience) {
     // Whoever hears no answer has gone, and whoever says nothing gets none.
-    let Some(question) = read_question(stream) else { return };
+    let Some(question) = read_question(stream, patience.question) else { return };
     let mut answer = Answer::new(stream);
     let words: Vec<&str> = question.split(' ').collect();
-    let done = stream.set_write_timeout(Some(ANSWER_TIMEOUT)).and_then(|()| match Request::parse(&words) {
+    let done = stream.set_write_timeout(Some(patience.answer)).and_then(|()| match Request::parse(&words) {
         Ok(request) => operator::answer(forwarder, asker, &request, &mut answer),
         Err(BadRequest { code, text }) => answer.error(&text).map(|()| code),
     });
@@ -220,8 +229,8 @@ fn serve(stream: &UnixStream, asker: Asker, forwarder: &Forwarder) {
 }
 
 /// The first line, if it comes in time.
-fn read_question(mut stream: &UnixStream) -> Option<String> {
-    let deadline = Deadline::after(QUESTION_TIMEOUT);
+fn read_question(mut stream: &UnixStream, patience: Duration) -> Option<String> {
+    let deadline = Deadline::after(patience);
     let (mut line, mut piece) = (Vec::new(), [0; 1024]);
     while line.len() < QUESTION_MAX_OCTETS {
         stream.set_read_timeout(Some(deadline.remaining())).ok()?;
@@ -296,7 +305,7 @@ mod tests {
     #[test]
     fn no_user_takes_all_places_and_root_always_gets_one() {
         let path = std::env::temp_dir().join(format!("pillarbox-control-{}", std::process::id()));
-        let control = Arc::new(Control::bind(&path).unwrap());
+        let control = Arc::new(Control::bind(&path, PATIENCE).unwrap());
         let mut permits: Vec<Permit> = (0..16).map(|_| control.admit(1000).unwrap()).collect();
         assert!(control.admit(1000).is_none());
         permits.extend((0..48).map(|i| control.admit(2000 + i).unwrap()));

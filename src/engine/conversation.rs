@@ -3,6 +3,7 @@
 
 use super::event::Event;
 use super::hosts::Host;
+use super::outgoing::Outgoing;
 use super::outside::{Outside, Sight, Watch};
 use super::password;
 use super::site::Site;
@@ -18,7 +19,6 @@ use crate::rules::tls_policy::dane::Tlsa;
 use crate::smtp::client::{Conduct, End, Login, Lost, Security, Session, Step, TlsUse, Waiting};
 use crate::smtp::data::{DotEncoder, encode_chunk};
 use crate::smtp::limits;
-use crate::store::queue::Entry;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -142,14 +142,6 @@ pub struct Conversation<'a> {
     deadline: Deadline,
     /// Which reply the deadline of the read is for.
     awaited: Option<(u32, Deadline)>,
-}
-
-/// What is sent after DATA, in canonical form: fields, and the message behind them.
-pub struct Content<'a> {
-    /// Whole fields with their line ends.
-    pub fields: &'a str,
-    /// The message.
-    pub entry: &'a Entry,
 }
 
 /// Why an address can't be used.
@@ -339,7 +331,7 @@ impl<'a> Conversation<'a> {
     }
 
     /// Does what the session says until it has news. `content` is what is sent after DATA.
-    pub fn talk(&mut self, content: Option<&Content<'_>>) -> Talk {
+    pub fn talk(&mut self, content: Option<&Outgoing<'_>>) -> Talk {
         loop {
             match self.session.next_step() {
                 Step::Send(octets) => self.send(&octets),
@@ -395,22 +387,19 @@ impl<'a> Conversation<'a> {
     }
 
     /// By DATA through `dots`; without, as the one chunk whose size was told.
-    fn send_content(
-        &mut self,
-        &Content { fields, entry }: &Content<'_>,
-        mut dots: Option<DotEncoder>,
-    ) -> Result<(), Lost> {
-        let mut content = entry.content(0);
-        let size = usize::try_from(entry.message_octets()).unwrap_or(usize::MAX).clamp(1, PIECE_OCTETS);
-        let (mut piece, mut wire) = (vec![0; size], Vec::with_capacity(size + size / 16));
+    fn send_content(&mut self, outgoing: &Outgoing<'_>, mut dots: Option<DotEncoder>) -> Result<(), Lost> {
+        let Outgoing { entry, head, offset, .. } = outgoing;
+        let mut content = entry.content(*offset);
+        let mut left = entry.message_octets().saturating_sub(*offset);
+        let size = usize::try_from(left).unwrap_or(usize::MAX).clamp(1, PIECE_OCTETS);
+        let (mut piece, mut wire) = (vec![0; size], Vec::with_capacity(size + size / 16 + head.len()));
         let is_chunk = dots.is_none();
         let mut encode = |octets: &[u8], wire: &mut Vec<u8>| match &mut dots {
             Some(dots) => dots.encode(octets, wire),
             None => encode_chunk(octets, wire),
         };
-        encode(fields.as_bytes(), &mut wire);
-        let mut chunk_left = entry.message_octets() + entry.message_lines() + wire.len() as u64;
-        let mut left = entry.message_octets();
+        encode(head, &mut wire);
+        let mut chunk_left = outgoing.size_octets;
         while left > 0 {
             let length = content.read(&mut piece).map_err(|error| Lost::Broken(error.to_string()))?;
             if length == 0 {

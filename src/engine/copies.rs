@@ -7,10 +7,13 @@
 //! the list's owner (RFC 5321 §3.9.2).
 
 use super::intake::{Accepted, Refusal, Submission};
+use super::notices::Told;
 use super::site::Site;
 use crate::mail::address::{Mailbox, ReversePath};
-use crate::mail::envelope::{Envelope, Recipient};
+use crate::mail::envelope::{Envelope, Notify, Recipient};
 use crate::mail::id::QueueId;
+use crate::rules::bounce::Verdict;
+use crate::rules::expansion::Member;
 use crate::rules::route::{Destination, Routed};
 use crate::smtp::extension::RcptParameters;
 use crate::store::maildir::MaildirPath;
@@ -53,6 +56,8 @@ pub struct Copies {
     pub local: Vec<LocalCopy>,
     /// For the queue, each by another way.
     pub queued: Vec<QueueCopy>,
+    /// Aliases whose sender wants to be told how far the message has come.
+    pub told: Vec<Told>,
 }
 
 impl Copies {
@@ -72,18 +77,33 @@ impl Copies {
                 copies.add(site, Some(routed), recipient, Way::default(), next_id)?;
                 continue;
             }
-            for member in site.expand(&routed.mailbox).map_err(Refusal::NoRoute)? {
-                // A list's own mail begins here: what the sender wants to be told of it is between him and the list
-                // (RFC 3461 §5.2.7.3). All other aliases pass the wishes on.
-                let own = RcptParameters::default();
-                let parameters = if member.owner.is_some() { &own } else { parameters };
-                let recipient = recipient(&member.mailbox, parameters);
+            let members = site.expand(&routed.mailbox).map_err(Refusal::NoRoute)?;
+            let wishes = copies.tell(recipient(&routed.mailbox, parameters), &members);
+            for member in members {
+                let wishes = if member.owner.is_some() { &RcptParameters::default() } else { &wishes };
+                let recipient = recipient(&member.mailbox, wishes);
                 let way = Way { alias: Some(routed.mailbox.clone()), owner: member.owner };
                 // Who has no route is told of by the queue, which knows how.
                 copies.add(site, member.route.as_ref().ok(), recipient, way, next_id)?;
             }
         }
         Ok(copies)
+    }
+
+    /// Notes what the sender of a message to an alias is to be told here, and gives the wishes that go with it: all with a
+    /// single recipient, all but the successes with several (RFC 3461 §5.2.7.2, §5.2.7.3 c). None go with the mail of a list,
+    /// which begins there: the message has been delivered to the list (§5.2.7.1).
+    fn tell(&mut self, alias: Recipient, members: &[Member]) -> RcptParameters {
+        let verdict = match members {
+            members if members.iter().all(|member| member.owner.is_some()) => Some(Verdict::Delivered),
+            members => (members.len() > 1).then_some(Verdict::Expanded),
+        };
+        let (orcpt, mut notify) = (alias.orcpt.clone(), alias.notify);
+        if let Some(verdict) = verdict.filter(|verdict| verdict.is_wanted(&alias)) {
+            notify = notify.map(|notify| Notify { success: false, ..notify });
+            self.told.push((alias, verdict, "sent on"));
+        }
+        RcptParameters { orcpt, notify }
     }
 
     fn add(

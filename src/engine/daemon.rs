@@ -2,7 +2,7 @@
 
 use super::board::Board;
 use super::clock::EngineClock;
-use super::control::Control;
+use super::control::{Control, PATIENCE};
 use super::counters::Connections;
 use super::delivery_agent::DeliveryAgent;
 use super::drops::Drops;
@@ -126,7 +126,7 @@ impl Daemon {
 
     /// Opens the control socket. Without it mail goes on, and only commands have nobody to talk to.
     pub fn open_control(&self) {
-        let opened = Control::bind(&self.site().settings.control).map(Arc::new);
+        let opened = Control::bind(&self.site().settings.control, PATIENCE).map(Arc::new);
         let started = opened.and_then(|control| control.start(&self.forwarder).map(|()| control));
         match started {
             Ok(control) => drop(self.control.set(control)),

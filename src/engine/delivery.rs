@@ -6,10 +6,10 @@
 
 use super::attempt::Attempt;
 use super::board::{Hop, Job};
-use super::conversation::{Content, Conversation, Talk};
-use super::dkim;
+use super::conversation::{Conversation, Talk};
 use super::forwarder::Forwarder;
 use super::hosts::{self, Unreachable};
+use super::outgoing::Outgoing;
 use super::outside::{Outside, Sight};
 use super::site::Site;
 use super::tls_policy::DomainPolicy;
@@ -24,6 +24,7 @@ use std::sync::Arc;
 pub fn work(forwarder: &Forwarder, next_hop: &NextHop) {
     let hop = Hop::Relay(next_hop.clone());
     let mut conversation: Option<Conversation<'_>> = None;
+    let mut forgoes_chunks = false;
     while let Some(job) = next_job(forwarder, &hop, conversation.is_some()) {
         let site = forwarder.site();
         let _held = forwarder.hold(&hop, job);
@@ -47,7 +48,12 @@ pub fn work(forwarder: &Forwarder, next_hop: &NextHop) {
             },
         };
         forwarder.board.hop_answered(&hop, forwarder.clock.now().running);
+        if forgoes_chunks {
+            ready.session.forgo_chunks();
+        }
         let end = deliver(forwarder, &hop, job, &mut ready);
+        // Some take what follows the BDAT that they don't know for commands, and have to be left.
+        forgoes_chunks |= ready.session.knows_no_chunks();
         if let Some(End::Route(diagnostic)) = end {
             return forwarder.route_failed(&hop, None, &diagnostic);
         }
@@ -155,24 +161,22 @@ fn worse(before: Option<Unreachable>, now: Unreachable) -> Unreachable {
 fn deliver(forwarder: &Forwarder, hop: &Hop, job: Job, conversation: &mut Conversation<'_>) -> Option<End> {
     let mut attempt = forwarder.begin_attempt(hop, job)?;
     let site = forwarder.site();
-    let signatures = dkim::signatures(&site, &attempt.entry, forwarder.clock.now().wall);
-    let more_octets = (signatures.len() + signatures.matches('\n').count()) as u64;
+    let entry = Arc::clone(&attempt.entry);
+    let outgoing = Outgoing::new(&site, &entry, conversation.session.is_lmtp(), forwarder.clock.now().wall);
     let end = loop {
-        let envelope = &attempt.entry.description().envelope;
+        let envelope = &entry.description().envelope;
         let untried = attempt.untried();
         let recipients: Vec<_> = untried.iter().filter_map(|&i| envelope.recipients.get(i)).collect();
         if recipients.is_empty() {
             break None;
         }
-        let size_octets = more_octets + attempt.entry.message_octets() + attempt.entry.message_lines();
         conversation.session.begin(&Transaction {
-            envelope,
+            envelope: &outgoing.envelope,
             recipients: &recipients,
-            size_octets,
+            size_octets: outgoing.size_octets,
             is_trial: false,
         });
-        let entry = Arc::clone(&attempt.entry);
-        match conversation.talk(Some(&Content { fields: &signatures, entry: &entry })) {
+        match conversation.talk(Some(&outgoing)) {
             Talk::Finished(outcomes) => attempt.note(&untried, outcomes),
             Talk::Ready => {}
             Talk::Over(end) => break Some(end),

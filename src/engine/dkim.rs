@@ -32,13 +32,16 @@ pub fn load(settings: &Settings) -> Result<Vec<DkimKey>, (usize, String)> {
     Ok(keys)
 }
 
-/// The fields that go in front of a message; none if it is not this host's own, or no key is for its author.
+/// The fields that go in front of a message of this host's own; none if no key is for its author. What is signed is `head`
+/// with the message from `offset` on behind it.
 #[must_use]
-pub fn signatures(site: &Site, entry: &Entry, now: WallTime) -> String {
-    if site.dkim.is_empty() || !entry.description().envelope.is_own {
+pub fn signatures(site: &Site, entry: &Entry, (head, offset): (&[u8], u64), now: WallTime) -> String {
+    if site.dkim.is_empty() {
         return String::new();
     }
-    let signed = sign(site, entry, now).map_err(|error| error.to_string());
+    let mut signer = Signer::new(&site.dkim, now);
+    signer.feed(head);
+    let signed = sign(signer, entry, offset).map_err(|error| error.to_string());
     signed.and_then(|result| result.map_err(|problem| problem.to_string())).unwrap_or_else(|error| {
         let error = format!("{}: {error}", entry.id());
         Event::Trouble { doing: "signing a message; it leaves unsigned", error: &error }.log();
@@ -46,9 +49,8 @@ pub fn signatures(site: &Site, entry: &Entry, now: WallTime) -> String {
     })
 }
 
-fn sign(site: &Site, entry: &Entry, now: WallTime) -> io::Result<Result<String, Problem>> {
-    let mut signer = Signer::new(&site.dkim, now);
-    let (mut content, mut piece) = (entry.content(0), vec![0; PIECE_OCTETS]);
+fn sign(mut signer: Signer<'_>, entry: &Entry, offset: u64) -> io::Result<Result<String, Problem>> {
+    let (mut content, mut piece) = (entry.content(offset), vec![0; PIECE_OCTETS]);
     while signer.wants_more() {
         match content.read(&mut piece)? {
             0 => break,

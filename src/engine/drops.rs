@@ -284,7 +284,7 @@ fn submission(site: &Site, dropped: &Dropped, owner: &LocalPart, way: Way) -> Re
 }
 
 /// The domain of bare recipients: this host, or where that is not local, a domain that is. `root` is somebody here.
-fn home(site: &Site) -> &Domain {
+pub(super) fn home(site: &Site) -> &Domain {
     let routes = &site.routes;
     if routes.is_local(&site.hostname) {
         return &site.hostname;

@@ -5,7 +5,7 @@
 //! journal, the notice to the sender, the removal.
 
 use super::attempt::{Attempt, Claim, Claims, expire, log_outcome};
-use super::board::{Board, Hop, Job, Next, WorkerCaps};
+use super::board::{Board, Hop, Job, Known, Next, WorkerCaps};
 use super::clock::EngineClock;
 use super::delivery::{self, Again};
 use super::event::{AttemptEnd, Event};
@@ -158,7 +158,8 @@ impl Forwarder {
     /// Puts one message on the board.
     pub(super) fn load_summary(&self, site: &Site, summary: &queue::Summary) {
         let now = self.clock.now();
-        self.board.add_message(summary.id, summary.message_octets);
+        let is_urgent = summary.description.envelope.is_urgent;
+        self.board.add_message(summary.id, Known { octets: summary.message_octets, is_urgent });
         if summary.damaged_records > 0 {
             let (id, count) = (summary.id, summary.damaged_records);
             log::warn!(target: "pillarbox", "event=damaged_records id={id} count={count}");
@@ -328,7 +329,7 @@ impl Forwarder {
         let now = self.clock.now();
         let Attempt { entry, job, outcomes, relay, passed_on, claim: _claim } = attempt;
         let age = now.running.saturating_sub(job.arrival);
-        let lived = self.clock.lived(job.arrival, now.running);
+        let lived = self.clock.lived(job.arrival, now.running, entry.description().envelope.is_urgent);
         let _settling = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
         let progress = entry.progress();
         let (mut records, mut due): (Vec<Record>, Option<Duration>) = (Vec::new(), None);
@@ -480,7 +481,8 @@ impl Forwarder {
     fn expire_waiting(&self, hop: &Hop, job: Job, reason: &Diagnostic) {
         let Some(mut attempt) = self.begin_attempt(hop, job) else { return };
         let (site, now) = (self.site(), self.clock.now().running);
-        let age = self.clock.lived(job.arrival, now);
+        let is_urgent = attempt.entry.description().envelope.is_urgent;
+        let age = self.clock.lived(job.arrival, now, is_urgent);
         let mut waits_on = false;
         for (place, slot) in &mut attempt.outcomes {
             if site.retry.is_expired(age, self.attempts_since_jump(hop, job, &attempt.entry, *place)) {

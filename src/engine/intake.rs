@@ -9,10 +9,11 @@ mod refusal;
 
 pub use self::refusal::Refusal;
 
+use super::board::Known;
 use super::clock::EngineClock;
 use super::copies::{Copies, LocalCopy, QueueCopy, Way};
 use super::event::{AttemptEnd, Event};
-use super::notices;
+use super::notices::{self, Told};
 use super::site::Site;
 use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::date::Now;
@@ -20,6 +21,7 @@ use crate::mail::header::TraceScanner;
 use crate::mail::id::QueueId;
 use crate::mail::message::{self, Origin};
 use crate::mail::status::EnhancedStatus;
+use crate::rules::bounce::Verdict;
 use crate::rules::repair::{Repair, RepairFacts};
 use crate::rules::route::Routed;
 use crate::smtp::extension::{MailParameters, RcptParameters};
@@ -48,7 +50,7 @@ const SWEEPS_MAX: usize = 1024;
 /// What is told of a message that has entered the queue.
 pub trait Queued: Send + Sync {
     /// The message is in the queue, durably, for these recipients.
-    fn queued(&self, id: QueueId, arrival: Now, octets: u64, recipients: &[&Mailbox]);
+    fn queued(&self, id: QueueId, arrival: Now, known: Known, recipients: &[&Mailbox]);
     /// How many messages are queued, and their size in octets.
     fn size(&self) -> (usize, u64);
 }
@@ -404,6 +406,8 @@ impl Incoming<'_> {
     fn stage_queue(&self, copy: &QueueCopy) -> Result<Staging, StoreError> {
         let mut envelope = copy.way.envelope(&self.submission);
         envelope.recipients.clone_from(&copy.recipients);
+        // A large message is staged before it is all there. Who hides the word behind the first 64 KiB has not said it.
+        envelope.is_urgent = self.scanner.is_urgent();
         let mut entry = self.intake.queue.stage(copy.id, &envelope, &self.submission.client, self.arrival)?;
         entry.write(copy.way.field().as_bytes())?;
         entry.write(self.trace.as_bytes())?;
@@ -450,7 +454,8 @@ impl Incoming<'_> {
                 self.tell_accepted(copy.id, &copy.way.reverse_path(&self.submission.reverse_path), &to, size);
             }
             let mailboxes: Vec<&Mailbox> = mailboxes.collect();
-            self.intake.listener.queued(copy.id, self.arrival, size, &mailboxes);
+            let known = Known { octets: size, is_urgent: self.scanner.is_urgent() };
+            self.intake.listener.queued(copy.id, self.arrival, known, &mailboxes);
         }
         self.tell_sender(&source);
         Ok(self.id)
@@ -514,16 +519,18 @@ impl Incoming<'_> {
         Ok(source)
     }
 
-    /// Of copies in their Maildirs, if the sender asked for that (RFC 3461 §5.2.3).
+    /// Of copies in their Maildirs and of aliases, if the sender asked for that (RFC 3461 §5.2.3, §5.2.7).
     fn tell_sender(&self, source: &Source) {
-        let mut envelope = Way::default().envelope(&self.submission);
-        envelope.recipients = self.copies.local.iter().map(|copy| copy.recipient.clone()).collect();
-        if !envelope.recipients.iter().any(|recipient| notices::is_owed(&envelope, recipient)) {
+        let envelope = Way::default().envelope(&self.submission);
+        let here = "delivered to the Maildir";
+        let told = self.copies.local.iter().map(|copy| (copy.recipient.clone(), Verdict::Delivered, here));
+        let told: Vec<Told> = told.chain(self.copies.told.iter().cloned()).collect();
+        if !told.iter().any(|(recipient, ..)| notices::is_owed(&envelope, recipient)) {
             return;
         }
         let start = source.start(notices::HEADERS_MAX_OCTETS).unwrap_or_default();
         let mut content = self.trace.as_bytes().chain(start.as_slice());
-        notices::delivered(self.intake, self.site, (self.id, self.arrival), &envelope, &mut content);
+        notices::delivered(self.intake, self.site, (self.id, self.arrival), &envelope, &told, &mut content);
     }
 
     fn tell_accepted(&self, id: QueueId, from: &ReversePath, to: &[Mailbox], size: u64) {

@@ -28,6 +28,7 @@ pub mod logins;
 pub mod notices;
 pub mod operator;
 pub mod outbox;
+pub mod outgoing;
 pub mod outside;
 pub mod password;
 pub mod probe;

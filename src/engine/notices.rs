@@ -98,7 +98,7 @@ pub fn tell(forwarder: &Forwarder, site: &Site, entry: &Entry, now: Now) -> Opti
             let last = progress.get(place)?.diagnostic.clone();
             let pause = match verdict {
                 Verdict::Delayed => {
-                    forwarder.board.pause_reason(&hop_of(site, &recipient.mailbox), now.running)
+                    forwarder.board.wait_reason(&hop_of(site, &recipient.mailbox), entry.id(), now.running)
                 }
                 _ => None,
             };
@@ -139,24 +139,31 @@ pub fn tell(forwarder: &Forwarder, site: &Site, entry: &Entry, now: Now) -> Opti
     }
 }
 
-/// Tells the sender who asked that copies are in their Maildirs: those of `envelope`'s recipients, who never were in the
-/// queue. A failure is logged, and that is all: the mail has arrived.
+/// A recipient that never was in the queue, what has become of it, and by what.
+pub type Told = (Recipient, Verdict, &'static str);
+
+/// Tells the sender who asked what has become of recipients that never were in the queue: their copies are in their
+/// Maildirs, or they are aliases. A failure is logged, and that is all: the mail has arrived.
 pub fn delivered(
     intake: &Intake,
     site: &Site,
     (id, arrival): (QueueId, Now),
     envelope: &Envelope,
+    told: &[Told],
     start: &mut dyn Read,
 ) {
-    let diagnostic = Diagnostic::local(EnhancedStatus::OK, "delivered to the Maildir");
     let last_attempt = Some(arrival.wall);
-    let reported = |recipient| Reported {
-        recipient,
-        verdict: Verdict::Delivered,
-        diagnostic: &diagnostic,
-        last_attempt,
-    };
-    let recipients: Vec<_> = envelope.recipients.iter().map(reported).collect();
+    let diagnostics: Vec<_> =
+        told.iter().map(|&(_, _, what)| Diagnostic::local(EnhancedStatus::OK, what)).collect();
+    let pairs = told.iter().zip(&diagnostics);
+    let recipients: Vec<_> = pairs
+        .map(|(&(ref recipient, verdict, _), diagnostic)| Reported {
+            recipient,
+            verdict,
+            diagnostic,
+            last_attempt,
+        })
+        .collect();
     let message = Message { id, envelope, arrival, size_octets: 0, admin: None };
     if let Err(error) = report(intake, site, &message, &recipients, arrival, start) {
         Event::Trouble { doing: "writing a notice of a delivery; nobody is told", error: &error }.log();

@@ -181,8 +181,14 @@ fn flush(forwarder: &Forwarder, which: &[Which], output: &mut dyn Output) -> io:
             }
         }
     }
-    if forwarder.board.is_link_down() {
-        output.error("the link is down: nothing is tried before link up")?;
+    match forwarder.board.link() {
+        Link::Down => output.error("the link is down: nothing is tried before link up")?,
+        Link::Metered if which.is_empty() => {
+            output.error(
+                "the link is metered: only urgent mail, and what is named here, is tried before link up",
+            )?;
+        }
+        Link::Metered | Link::Up => {}
     }
     Ok(code)
 }
@@ -293,19 +299,10 @@ fn put_on_board(forwarder: &Forwarder, id: QueueId) {
 }
 
 fn set_link(forwarder: &Forwarder, link: Link) {
-    match link {
-        Link::Up => {
-            // First the lifetimes: what is tried at once must not expire by the time without a way out.
-            forwarder.clock.note_link(true);
-            forwarder.board.link_up(forwarder.clock.now().running);
-            Event::Notice("the link is up").log();
-        }
-        Link::Down => {
-            forwarder.board.link_down();
-            forwarder.clock.note_link(false);
-            Event::Notice("the link is down").log();
-        }
-    }
+    // First the lifetimes: what is tried at once must not expire by the time without a way out.
+    forwarder.clock.note_link(link);
+    forwarder.board.set_link(link, forwarder.clock.now().running);
+    Event::Notice(&format!("the link is {}", link.word())).log();
 }
 
 fn checkout(forwarder: &Forwarder, id: QueueId) -> Result<Arc<Entry>, Refused> {
@@ -356,7 +353,6 @@ struct Snapshot {
     now: crate::mail::date::Now,
     next_attempts: HashMap<QueueId, Duration>,
     in_hand: HashSet<QueueId>,
-    link_down: bool,
 }
 
 impl Snapshot {
@@ -369,7 +365,6 @@ impl Snapshot {
             now: forwarder.clock.now(),
             next_attempts: forwarder.board.next_attempts(),
             in_hand,
-            link_down: forwarder.board.is_link_down(),
         }
     }
 
@@ -382,10 +377,7 @@ impl Snapshot {
             if progress.is_due() {
                 let hop = hop_of(&self.site, &recipient.mailbox);
                 tries += forwarder.board.failures_since(&hop, arrival);
-                pause = forwarder.board.pause_reason(&hop, self.now.running);
-                if self.link_down && hop != Hop::Local {
-                    pause = Some(Diagnostic::local(EnhancedStatus::NO_ANSWER, "the link is down"));
-                }
+                pause = forwarder.board.wait_reason(&hop, summary.id, self.now.running);
             }
             pauses.push(pause);
             attempts = attempts.max(tries);

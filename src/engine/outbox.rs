@@ -1,7 +1,7 @@
 //! From intake to the board: where each queued recipient goes by the routes of now, and who is told of it.
 
 use super::attempt::Attempt;
-use super::board::{Board, Hop, Job};
+use super::board::{Board, Hop, Job, Known};
 use super::event::AttemptEnd;
 use super::intake::Queued;
 use super::site::{Site, SystemAccounts};
@@ -31,18 +31,18 @@ pub struct Outbox {
 }
 
 impl Queued for Outbox {
-    fn queued(&self, id: QueueId, arrival: Now, octets: u64, recipients: &[&Mailbox]) {
+    fn queued(&self, id: QueueId, arrival: Now, known: Known, recipients: &[&Mailbox]) {
         let site = current(&self.site);
-        self.board.add_message(id, octets);
+        self.board.add_message(id, known);
         let mut hops: Vec<Hop> = Vec::new();
         for mailbox in recipients {
             let hop = hop_of(&site, mailbox);
             if hops.contains(&hop) {
                 continue;
             }
-            if let Some(reason) = self.board.pause_reason(&hop, arrival.running) {
+            if let Some(reason) = self.board.wait_reason(&hop, id, arrival.running) {
                 let log = Attempt::log_line(id, mailbox, "-", 0, Duration::ZERO);
-                log(AttemptEnd::Deferred, reason.status, &format!("the route pauses: {}", reason.line()));
+                log(AttemptEnd::Deferred, reason.status, &format!("it waits: {}", reason.line()));
             }
             hops.push(hop);
         }

@@ -12,6 +12,7 @@ use super::board::Board;
 use super::conversation::{Conversation, Talk};
 use super::daemon::resolver;
 use super::delivery;
+use super::drops::home;
 use super::intake::{Intake, Submission};
 use super::outside::Outside;
 use super::site::Site;
@@ -139,11 +140,11 @@ pub fn probe_live(
 /// In words: it is not taken.
 pub fn submit(intake: &Intake, site: &Site, address: &str) -> Result<QueueId, String> {
     let address = Unqualified::parse(address).map_err(|error| error.to_string())?;
-    let path = address.forward_path(&site.hostname);
+    let path = address.forward_path(home(site));
     let routed = site.route(&path).map_err(|no_route| no_route.reply().to_string())?;
     let client = "probe".to_owned();
     let submission = Submission {
-        reverse_path: sender(site),
+        reverse_path: own_sender(site),
         parameters: MailParameters::default(),
         recipients: vec![routed.into()],
         origin: Some(Origin {
@@ -168,7 +169,7 @@ pub fn submit(intake: &Intake, site: &Site, address: &str) -> Result<QueueId, St
 }
 
 /// Who sends: root of this host, as cron does.
-fn sender(site: &Site) -> ReversePath {
+fn own_sender(site: &Site) -> ReversePath {
     ReversePath::parse(&format!("root@{}", site.hostname)).unwrap_or(ReversePath::Null)
 }
 
@@ -219,7 +220,7 @@ impl Walk<'_> {
         self.tell(Stage::Clock, if is_set { Mark::Ok } else { Mark::Warn }, date);
         self.begin(Stage::Recipient);
         let path = match Unqualified::parse(address) {
-            Ok(address) => address.forward_path(&self.site.hostname),
+            Ok(address) => address.forward_path(home(self.site)),
             Err(error) => {
                 let status = EnhancedStatus::BAD_RECIPIENT_SYNTAX;
                 return self.fail(Stage::Recipient, &Diagnostic::local(status, error.to_string()));
@@ -350,7 +351,7 @@ impl Walk<'_> {
     }
 
     fn relay(&self, hop: &NextHop, recipients: Vec<Recipient>) {
-        let sender = sender(self.site);
+        let sender = self.site.rewrite.reverse_path(&own_sender(self.site));
         if let (NextHop::Mx(_), Some(sender)) = (hop, sender.mailbox()) {
             self.look_as_receivers_do(&sender.domain);
         }
@@ -382,7 +383,9 @@ impl Walk<'_> {
         let mut state = self.state.borrow_mut();
         (state.is_ready, state.is_refused) = (true, false);
         drop(state);
-        let envelope = Envelope::new(sender);
+        // Who delivers gets the sender as it is, as a Maildir here does.
+        let own = if conversation.session.is_lmtp() { own_sender(self.site) } else { sender };
+        let envelope = Envelope::new(own);
         let mut outcomes = Vec::new();
         let mut end = None;
         let mut untried: Vec<&Recipient> = recipients.iter().collect();

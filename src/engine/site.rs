@@ -13,6 +13,7 @@ use crate::net::transport;
 use crate::rules::admission::AdmissionPolicy;
 use crate::rules::dkim::DkimKey;
 use crate::rules::retry::RetryPolicy;
+use crate::rules::rewrite::{Others, RewritePolicy};
 use crate::rules::route::{
     Account, Accounts, Destination, Exception, ExceptionTarget, LookupFailed, RoutePolicy, Routed, Users,
 };
@@ -41,6 +42,8 @@ pub struct Site {
     pub admission: AdmissionPolicy,
     /// Where mail goes.
     pub routes: RoutePolicy,
+    /// Who it is from once it leaves.
+    pub rewrite: RewritePolicy,
     /// Who stands for whom.
     pub aliases: Aliases,
     /// When it is tried again.
@@ -66,7 +69,9 @@ impl Site {
         let listens_on: Vec<SocketAddr> =
             settings.listeners.iter().flat_map(|l| l.address.iter().copied()).collect();
         let own_addresses = listens_on.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()).collect();
-        let routes = route_policy(&settings, &hostname, own_addresses);
+        let mut routes = route_policy(&settings, &hostname, own_addresses);
+        let rewrite = rewrite_policy(&settings, &hostname);
+        routes.identities = rewrite.identities().cloned().collect();
         let (limits, queue) = (&settings.limits, &settings.queue);
         let terms = Terms {
             hostname: hostname.to_string(),
@@ -94,6 +99,7 @@ impl Site {
             hostname,
             admission,
             routes,
+            rewrite,
             aliases: Aliases::load(settings.local.aliases.as_deref()),
             retry,
             tls,
@@ -196,8 +202,27 @@ fn route_policy(settings: &Settings, hostname: &Domain, own_addresses: Vec<IpAdd
         separator: local.separator,
         catch_all: local.catch_all.as_ref().and_then(addressee),
         admin: settings.admin.as_ref().and_then(addressee),
+        identities: Vec::new(),
         smarthosts: relay.smarthost.clone(),
         exceptions: relay.routes.iter().map(exception).collect(),
+    }
+}
+
+/// A name for a domain alone leaves no room for the login's address: who writes one has a smarthost that takes others.
+fn rewrite_policy(settings: &Settings, hostname: &Domain) -> RewritePolicy {
+    let (rewrite, relay) = (&settings.rewrite, &settings.relay);
+    let username = || Mailbox::parse(&relay.username).ok().and_then(|mailbox| mailbox.to_ascii());
+    let others = match (&rewrite.from, &rewrite.domain) {
+        (Some(from), _) => Others::Become(from.clone()),
+        (None, Some(domain)) => Others::MoveTo(domain.clone()),
+        (None, None) if relay.smarthost.is_empty() => Others::Stay,
+        (None, None) => username().map_or(Others::Stay, Others::Become),
+    };
+    RewritePolicy {
+        hostname: hostname.clone(),
+        local_domains: settings.local_domains(hostname),
+        senders: rewrite.senders.clone(),
+        others,
     }
 }
 

@@ -4,6 +4,7 @@
 //! obsolete syntax only what is still met. Nothing is rewritten here, nothing is decoded, and nothing fails other than by
 //! saying that the value is no such list.
 
+use super::unqualified::Unqualified;
 use std::ops::Range;
 
 /// Lists with more addresses are not read: each costs memory, and no person writes so many.
@@ -16,23 +17,47 @@ pub struct AddressSpan {
     pub local_part: Range<usize>,
     /// The domain, without the `@`; `None` if the address has none.
     pub domain: Option<Range<usize>>,
+    /// The display name as it is written, or else the inside of the last comment beside the address, in which old programs
+    /// put the name (RFC 5322 appendix A.5); empty if there is neither.
+    pub name: Range<usize>,
+}
+
+impl AddressSpan {
+    /// The address; `None` if it is none that the envelope could have. `value` is that of the field.
+    #[must_use]
+    pub fn read(&self, value: &[u8]) -> Option<Unqualified> {
+        let text = |range: &Range<usize>| std::str::from_utf8(value.get(range.clone())?).ok();
+        let local_part = text(&self.local_part)?;
+        let domain = match &self.domain {
+            Some(domain) => format!("@{}", text(domain)?),
+            None => String::new(),
+        };
+        let as_is = Unqualified::parse(&format!("{local_part}{domain}"));
+        // There are addresses such as `a..b@example.org`, which only quotes make right.
+        as_is.or_else(|_| Unqualified::parse(&format!("\"{local_part}\"{domain}"))).ok()
+    }
 }
 
 /// The addresses of a field's value, in their order; the empty path `<>` is none. `None` if the value is not an address
 /// list as a whole, or has more than [`ADDRESSES_MAX`].
 #[must_use]
 pub fn spans(value: &[u8]) -> Option<Vec<AddressSpan>> {
-    let mut scanner = Scanner { value, at: 0 };
-    let (mut found, mut in_group) = (Vec::new(), false);
+    let mut scanner = Scanner { value, at: 0, comment: 0..0 };
+    let (mut found, mut in_group) = (Vec::<AddressSpan>::new(), false);
     loop {
+        scanner.comment = 0..0;
         let words = scanner.words()?;
+        let known = found.len();
         match (scanner.peek(), words.as_slice()) {
             (Some(b':'), [_, ..]) if !in_group => {
                 in_group = true;
                 scanner.at += 1;
                 continue;
             }
-            (Some(b'<'), _) => found.extend(scanner.path()?),
+            (Some(b'<'), words) => {
+                let name = words.first().zip(words.last()).map_or(0..0, |(from, to)| from.start..to.end);
+                found.extend(scanner.path()?.map(|address| AddressSpan { name, ..address }));
+            }
             (_, []) => {}
             (_, [word]) => found.push(scanner.address(word.clone())?),
             // A name and nothing more.
@@ -42,6 +67,9 @@ pub fn spans(value: &[u8]) -> Option<Vec<AddressSpan>> {
             return None;
         }
         let mut end = scanner.next_special()?;
+        if let Some(last) = found.get_mut(known).filter(|last| last.name.is_empty()) {
+            last.name = scanner.comment.clone();
+        }
         if end == Some(b';') && in_group {
             in_group = false;
             end = scanner.next_special()?;
@@ -58,6 +86,8 @@ pub fn spans(value: &[u8]) -> Option<Vec<AddressSpan>> {
 struct Scanner<'a> {
     value: &'a [u8],
     at: usize,
+    /// The inside of the last comment.
+    comment: Range<usize>,
 }
 
 impl Scanner<'_> {
@@ -87,8 +117,16 @@ impl Scanner<'_> {
         let mut depth = 0usize;
         while let Some(octet) = self.peek() {
             match octet {
-                b'(' => depth += 1,
-                b')' if depth > 0 => depth -= 1,
+                b'(' => {
+                    if depth == 0 {
+                        self.comment.start = self.at + 1;
+                    }
+                    depth += 1;
+                }
+                b')' if depth > 0 => {
+                    depth -= 1;
+                    self.comment.end = self.at;
+                }
                 b'\\' if depth > 0 => self.at += 1,
                 b' ' | b'\t' | b'\n' => {}
                 _ if depth > 0 => {}
@@ -99,15 +137,17 @@ impl Scanner<'_> {
         (depth == 0).then_some(())
     }
 
-    /// The words in front of the next special character: a display name, the name of a group, or a local part. Only how
-    /// they begin matters, so no more than two are kept.
+    /// The words in front of the next special character: a display name, the name of a group, or a local part. Only the
+    /// first and the last matter, so no more than two are kept.
     fn words(&mut self) -> Option<Vec<Range<usize>>> {
         let mut words = Vec::new();
         loop {
             self.skip_comments()?;
             match self.word()? {
-                Some(word) if words.len() < 2 => words.push(word),
-                Some(_) => {}
+                Some(word) => {
+                    words.truncate(1);
+                    words.push(word);
+                }
                 None => return Some(words),
             }
         }
@@ -136,7 +176,7 @@ impl Scanner<'_> {
     fn address(&mut self, local_part: Range<usize>) -> Option<AddressSpan> {
         self.skip_comments()?;
         let domain = if self.peek() == Some(b'@') { Some(self.domain()?) } else { None };
-        Some(AddressSpan { local_part, domain })
+        Some(AddressSpan { local_part, domain, name: 0..0 })
     }
 
     /// From an `@` to the end of the domain or of the literal.
@@ -224,6 +264,25 @@ mod tests {
             ("a!b%c", "a!b%c@"),
         ] {
             assert_eq!(read(value).as_deref(), Some(expected), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn names_are_found_where_they_stand() {
+        for (value, expected) in [
+            ("root", [""].as_slice()),
+            (" root@a (Cron Daemon)", &["Cron Daemon"]),
+            ("\"(Cron Daemon)\" <root>", &["\"(Cron Daemon)\""]),
+            ("Cron\n (x) Daemon (y) <root> (z)", &["Cron\n (x) Daemon"]),
+            ("=?utf-8?Q?J?= \"A, B\" C<j>", &["=?utf-8?Q?J?= \"A, B\" C"]),
+            ("(a) <b> (c (d)\\))", &["c (d)\\)"]),
+            ("a (b) (c)", &["c"]),
+            ("(x) a, b (y), <c>, d (z) , <>(v)", &["x", "y", "", "z"]),
+            ("team: a (b), c; (d), E <f>", &["b", "", "E"]),
+        ] {
+            let spans = spans(value.as_bytes()).unwrap();
+            let names: Vec<_> = spans.iter().map(|span| value.get(span.name.clone()).unwrap()).collect();
+            assert_eq!(names, expected, "{value:?}");
         }
     }
 

@@ -18,6 +18,8 @@ pub struct Envelope {
     /// It came from who may speak for this host: DKIM signs it. What strangers send to those that this host serves, such
     /// as the domains that it is backup for, must not get a signature by which it looks genuine.
     pub is_own: bool,
+    /// Its header section says so (see [`super::header`]): it leaves even by a metered link.
+    pub is_urgent: bool,
     /// How much of the message a bounce returns (RFC 3461 §4.3).
     pub ret: Option<Ret>,
     /// The sender's own name for this transaction, in xtext form (RFC 3461 §4.4).
@@ -35,6 +37,7 @@ impl Envelope {
             smtputf8: false,
             require_tls: false,
             is_own: false,
+            is_urgent: false,
             ret: None,
             envid: None,
         }

@@ -6,13 +6,17 @@
 pub const RECEIVED_MAX: usize = 100;
 /// Longest field value that is kept while scanning; a Delivered-To beyond it can't name a mailbox.
 const VALUE_MAX_OCTETS: usize = 1024;
+/// The fields by which senders say that a message is urgent (RFC 2156; X-Priority is a custom), and the words.
+const URGENT: [(&str, &[&str]); 3] =
+    [("Priority", &["urgent"]), ("X-Priority", &["1", "2"]), ("Importance", &["high"])];
 
-/// What the header section says about where a message has been. Fed with pieces of any size, so that a message
+/// What the header section says about where a message has been, and whether it is urgent. Fed with pieces of any size, so that a message
 /// needs to be in memory neither in one piece nor at all.
 #[derive(Debug, Default)]
 pub struct TraceScanner {
     received: usize,
     delivered_to: Vec<String>,
+    is_urgent: bool,
     line: Vec<u8>,
     field: Field,
     done: bool,
@@ -22,6 +26,8 @@ pub struct TraceScanner {
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Field {
     DeliveredTo,
+    /// One of [`URGENT`], with its words.
+    Urgency(&'static [&'static str]),
     #[default]
     Other,
 }
@@ -48,8 +54,10 @@ impl TraceScanner {
         if text.is_empty() {
             self.done = true;
         } else if text.starts_with(b" ") || text.starts_with(b"\t") {
-            if let (Field::DeliveredTo, Some(last)) = (self.field, self.delivered_to.last_mut()) {
-                last.push_str(String::from_utf8_lossy(text).trim());
+            match (self.field, self.delivered_to.last_mut()) {
+                (Field::DeliveredTo, Some(last)) => last.push_str(String::from_utf8_lossy(text).trim()),
+                (Field::Urgency(words), _) => self.is_urgent |= begins_with(text, words),
+                _ => {}
             }
         } else {
             self.begin_field(text);
@@ -68,7 +76,18 @@ impl TraceScanner {
         } else if name.eq_ignore_ascii_case(b"Delivered-To") && self.delivered_to.len() < RECEIVED_MAX {
             self.field = Field::DeliveredTo;
             self.delivered_to.push(String::from_utf8_lossy(value).trim().to_owned());
+        } else if let Some((_, words)) =
+            URGENT.iter().find(|(it, _)| name.eq_ignore_ascii_case(it.as_bytes()))
+        {
+            self.field = Field::Urgency(words);
+            self.is_urgent |= begins_with(value, words);
         }
+    }
+
+    /// Whether one of its fields, as far as they have been seen, says that the message is urgent.
+    #[must_use]
+    pub fn is_urgent(&self) -> bool {
+        self.is_urgent
     }
 
     /// Whether the message passed more hosts than RFC 5321 §6.3 lets it.
@@ -82,6 +101,13 @@ impl TraceScanner {
     pub fn was_delivered_to(&self, mailbox: &str) -> bool {
         self.delivered_to.iter().any(|seen| seen.eq_ignore_ascii_case(mailbox))
     }
+}
+
+/// Whether a value begins with one of these words, such as `1 (Highest)`.
+fn begins_with(value: &[u8], words: &[&str]) -> bool {
+    let first =
+        value.trim_ascii().split(|&octet| matches!(octet, b' ' | b'\t' | b'(')).next().unwrap_or_default();
+    words.iter().any(|word| first.eq_ignore_ascii_case(word.as_bytes()))
 }
 
 /// Splits `Name: value`; `None` if the line is not a header field (RFC 5322 §2.2: printable ASCII without colon).
@@ -138,6 +164,38 @@ mod tests {
     }
 
     #[test]
+    fn urgent_is_what_one_of_three_fields_says() {
+        for field in [
+            "Priority: urgent",
+            "priority:URGENT",
+            "X-Priority: 1 (Highest)",
+            "X-Priority: 1(Highest)",
+            "X-PRIORITY : 2",
+            "Importance:\tHigh ",
+            "Importance:\n high",
+        ] {
+            assert!(scan(&format!("Subject: x\n{field}\nX-Priority: 3\n\n")).is_urgent(), "{field}");
+            assert!(!scan(&format!("Subject: x\n\n{field}\n")).is_urgent(), "{field}");
+        }
+        for field in [
+            "Priority: normal",
+            "Priority: non-urgent",
+            "Priority: 1",
+            "Priority: urgently",
+            "Priority:",
+            "X-Priority: 3 (1)",
+            "X-Priority: 12",
+            "X-Priority: high",
+            "Importance: normal (high)",
+            "Importance: low\nSubject:\n high",
+            "X-Importance: high",
+            "Subject: Priority: urgent",
+        ] {
+            assert!(!scan(&format!("{field}\n\n")).is_urgent(), "{field}");
+        }
+    }
+
+    #[test]
     fn the_header_section_ends_where_fields_end() {
         assert_eq!(section(b"A: 1\n b\n\nbody\n"), b"A: 1\n b\n");
         assert_eq!(section(b"A: 1\nbody without colon\n"), b"A: 1\n");
@@ -149,7 +207,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_split_of_the_input_does_not_matter(
-            content in "((Received|Delivered-To|X): ?[a-c@ ]{0,8}\n( [a-c]{0,5}\n)?){0,8}\n?[a-c:\n]{0,20}",
+            content in "((Received|Delivered-To|X|X-Priority): ?[a-c@1 ]{0,8}\n( [a-c]{0,5}\n)?){0,8}\n?[a-c:\n]{0,20}",
             cuts in proptest::collection::vec(0usize..200, 0..6),
         ) {
             let whole = scan(&content);
@@ -160,7 +218,8 @@ mod tests {
             for pair in cuts.windows(2) {
                 pieces.feed(&content.as_bytes()[pair[0]..pair[1]]);
             }
-            prop_assert_eq!((whole.received, whole.delivered_to), (pieces.received, pieces.delivered_to));
+            prop_assert_eq!((whole.received, whole.is_urgent), (pieces.received, pieces.is_urgent));
+            prop_assert_eq!(whole.delivered_to, pieces.delivered_to);
         }
     }
 }

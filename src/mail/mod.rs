@@ -7,6 +7,7 @@ pub mod address;
 pub mod address_list;
 pub mod base64;
 pub mod date;
+pub mod display_name;
 pub mod envelope;
 pub mod header;
 pub mod id;

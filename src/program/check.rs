@@ -1,7 +1,7 @@
 //! `pillarbox check`: reads the configuration and looks at all that it names.
 //!
 //! Changes nothing. Problems go to standard error, one a line as `FILE:LINE:COLUMN: what is wrong; what to write
-//! instead`, and the exit code is 78; without any it is 0 and a line says so.
+//! instead`, and the exit code is 78; without any it is 0 and a line says so. Warnings go there in the same form.
 
 use super::exit::Failure;
 use crate::config::{Account, Place, Problem, Settings, files, load_with_places};
@@ -9,6 +9,7 @@ use crate::engine::{aliases, dkim, password, tls};
 use crate::mail::date::WallTime;
 use crate::net::tls_client;
 use crate::rules::aliases::AliasProblem;
+use crate::rules::dkim::{DkimKey, RSA_BITS_GOOD};
 use crate::sys::clock::{Clock, SystemClock};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,9 @@ pub fn run(path: &Path) -> Result<(), Failure> {
         return Err(Failure::problems(&problems));
     }
     // A closed output changes nothing about the answer, which is the exit code.
+    for warning in warnings(path) {
+        let _ = writeln!(std::io::stderr(), "{warning}");
+    }
     let _ = writeln!(std::io::stdout(), "{}: ok", path.display());
     Ok(())
 }
@@ -64,6 +68,19 @@ pub fn problems(
         }
         Err(problems) => problems,
     }
+}
+
+/// What works, and not everywhere.
+fn warnings(path: &Path) -> Vec<Problem> {
+    let Ok((settings, places)) = load_with_places(path) else { return Vec::new() };
+    let warning = |(i, key): (usize, DkimKey)| {
+        let bits = key.rsa_bits().filter(|bits| *bits < RSA_BITS_GOOD)?;
+        let text = format!(
+            "warning: the key has {bits} bits, which not all hosts take; make one of {RSA_BITS_GOOD}"
+        );
+        Some(Problem { file: path.display().to_string(), place: places.nth("dkim", "key", i), text })
+    };
+    dkim::load(&settings).unwrap_or_default().into_iter().enumerate().filter_map(warning).collect()
 }
 
 /// What is wrong within the aliases file and those that it includes, which `user` must be able to read. Whether the
@@ -180,6 +197,15 @@ mod tests {
             told.len() == 1 && told[0].contains(":11:7: ") && told[0].contains("bad\" holds no private key"),
             "{told:?}"
         );
+        // A short key is refused, one that some hosts refuse is warned of.
+        for (bits, refused, warned) in [(512, 1, 0), (1024, 0, 1), (2048, 0, 0)] {
+            let rsa = openssl::rsa::Rsa::generate(bits).unwrap();
+            std::fs::write(directory.join("bad"), rsa.private_key_to_pem().unwrap()).unwrap();
+            let told = problems(&file, &user, &|_| Some(own_account()));
+            let warnings: Vec<String> = warnings(&file).iter().map(ToString::to_string).collect();
+            assert_eq!((told.len(), warnings.len()), (refused, warned), "{told:?} {warnings:?}");
+            assert!(warnings.iter().all(|line| line.contains(":11:7: warning: the key has 1024 bits")));
+        }
         std::fs::remove_dir_all(&directory).unwrap();
     }
 

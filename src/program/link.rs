@@ -1,4 +1,4 @@
-//! `pillarbox link up|down`: tells the daemon whether there is a way out, for the scripts of a box that knows.
+//! `pillarbox link up|down|metered`: tells the daemon whether there is a way out, for the scripts of a box that knows.
 
 use super::ask::{Asked, Screen, ask, finish};
 use super::exit::{self, Failure};

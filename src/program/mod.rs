@@ -87,7 +87,7 @@ const COMMANDS: [Row; 9] = [
     },
     Row {
         name: "link",
-        operands: "up|down",
+        operands: "up|down|metered",
         arguments: Arguments::Common,
         options: &[],
         about: "tell the daemon whether there is a way out",

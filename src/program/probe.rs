@@ -22,6 +22,7 @@ use crate::mail::status::Class;
 use crate::net::transport::Stopwatch;
 use crate::rules::control::{Change, Form, Request};
 use crate::rules::hints::{Stage, hint};
+use crate::store::StoreError;
 use crate::store::drop::DropDirectory;
 use crate::store::queue::Queue;
 use crate::sys::{rights, thread, user};
@@ -61,7 +62,9 @@ fn walk(config: &Path, address: &str, sends: bool, screen: &mut Screen) -> Resul
     let maildirs = maildirs(&site, agent.clone());
     let Verdict { failures } = probe::probe_live(&site, &maildirs, address, &mut |news| screen.news(news));
     if sends && failures.is_empty() {
-        send(&site, agent, address, screen);
+        if let Some(site) = Arc::into_inner(site) {
+            send(site, agent, address, screen);
+        }
         return Ok(screen.failures.clone());
     }
     Ok(failures)
@@ -157,8 +160,9 @@ impl Heard {
 }
 
 /// Sends a test message by the queue, in this process, and tells what became of it.
-fn send(site: &Site, agent: Option<Arc<DeliveryAgent>>, address: &str, screen: &mut Screen) {
+fn send(site: Site, agent: Option<Arc<DeliveryAgent>>, address: &str, screen: &mut Screen) {
     screen.news(News::Begins(Stage::Send));
+    let control = site.settings.control.clone();
     let lines = match try_send(site, agent, address) {
         Ok(lines) => lines,
         Err(text) => return screen.step(Stage::Send, Mark::Fail, text, Some(Class::Transient)),
@@ -179,18 +183,15 @@ fn send(site: &Site, agent: Option<Arc<DeliveryAgent>>, address: &str, screen: &
     }
     // It stays in the queue, and a daemon did not see it come.
     if let Ok(request @ Request::Change(..)) = Request::parse(&left) {
-        let _ = ask(&site.settings.control, &request, &mut Heard::default());
+        let _ = ask(&control, &request, &mut Heard::default());
     }
 }
 
 /// The lines of the log while it is sent.
-fn try_send(site: &Site, agent: Option<Arc<DeliveryAgent>>, address: &str) -> Result<Vec<String>, String> {
-    let settings = &site.settings;
-    let told = |error: crate::store::StoreError| error.to_string();
-    let queue = Queue::open(&settings.state, None).map_err(told)?;
-    let drops = DropDirectory::open(&settings.state, None).map_err(told)?;
-    let dkim = dkim::load(settings).unwrap_or_default();
-    let site = Site { dkim, ..Site::new(settings.clone(), site.hostname.clone(), None) };
+fn try_send(site: Site, agent: Option<Arc<DeliveryAgent>>, address: &str) -> Result<Vec<String>, String> {
+    let told = |error: StoreError| error.to_string();
+    let queue = Queue::open(&site.settings.state, None).map_err(told)?;
+    let drops = DropDirectory::open(&site.settings.state, None).map_err(told)?;
     let log = Log::default();
     let lines = Arc::clone(&log.0);
     log.install();

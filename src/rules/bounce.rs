@@ -42,6 +42,8 @@ pub enum Verdict {
     Delivered,
     /// Taken over by a host that sends no notices.
     Relayed,
+    /// Sent on to several, who are told about no more (RFC 3461 §5.2.7.3).
+    Expanded,
 }
 
 /// Verdicts that share a heading in the plain words, an action (RFC 3464 §2.3.3) and a class.
@@ -77,6 +79,13 @@ const RELAYED: Chapter = Chapter {
     class: Class::Success,
 };
 
+const EXPANDED: Chapter = Chapter {
+    subject: "Mail to an alias",
+    heading: "Your message was sent on to those that an alias stands for, whose own notices you will not get:\n",
+    action: "expanded",
+    class: Class::Success,
+};
+
 /// What the administrator reads above the sender who could not be told.
 const DOUBLE_HEADING: &str =
     "A sender could not be told that mail was not delivered. The attached notice did not reach:\n";
@@ -90,7 +99,7 @@ impl Verdict {
         match self {
             Self::Refused | Self::Expired => notify.is_none_or(|notify| notify.failure),
             Self::Delayed => notify.is_none_or(|notify| notify.delay),
-            Self::Delivered | Self::Relayed => notify.is_some_and(|notify| notify.success),
+            Self::Delivered | Self::Relayed | Self::Expanded => notify.is_some_and(|notify| notify.success),
         }
     }
 
@@ -100,6 +109,7 @@ impl Verdict {
             Self::Delayed => &DELAYED,
             Self::Delivered => &DELIVERED,
             Self::Relayed => &RELAYED,
+            Self::Expanded => &EXPANDED,
         }
     }
 }
@@ -308,7 +318,7 @@ fn sentence(reported: &Reported, age: Duration) -> String {
         (Verdict::Refused, None) => "It can't be delivered:".to_owned(),
         (Verdict::Expired, _) => format!("It was tried for {} and then given up. {last}", in_words(age)),
         (Verdict::Delayed, _) => format!("It has been tried for {} so far. {last}", in_words(age)),
-        (Verdict::Delivered, _) => "What was done:".to_owned(),
+        (Verdict::Delivered | Verdict::Expanded, _) => "What was done:".to_owned(),
         (Verdict::Relayed, _) => format!("The answer of {host}, to {text}, was:"),
     }
 }

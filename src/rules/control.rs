@@ -91,12 +91,26 @@ pub enum Messages {
 }
 
 /// Whether there is a way out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Link {
     /// There is.
+    #[default]
     Up,
     /// There is none: nothing is tried, and lifetimes stand still.
     Down,
+    /// There is one that costs: only urgent mail is tried, and the lifetimes of the rest stand still.
+    Metered,
+}
+
+/// The words for links.
+const LINKS: [(&str, Link); 3] = [("up", Link::Up), ("down", Link::Down), ("metered", Link::Metered)];
+
+impl Link {
+    /// Its word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        LINKS.iter().find(|(_, link)| *link == self).map_or("", |(word, _)| word)
+    }
 }
 
 /// The words for changes.
@@ -152,9 +166,11 @@ impl Request {
                 let &(_, change) = known.ok_or_else(|| usage("no such word; see pillarbox(8)"))?;
                 parse_messages(rest).map(|messages| Self::Change(change, messages))
             }
-            ["link", "up"] => Ok(Self::Link(Link::Up)),
-            ["link", "down"] => Ok(Self::Link(Link::Down)),
-            ["link", ..] => Err(usage("say link up or link down")),
+            ["link", rest @ ..] => {
+                let known = LINKS.iter().find(|(word, _)| rest == [*word]);
+                let &(_, link) = known.ok_or_else(|| usage("say link up, link down or link metered"))?;
+                Ok(Self::Link(link))
+            }
             _ => Err(usage("no such question")),
         }
     }
@@ -178,8 +194,7 @@ impl Request {
                 let ids: String = ids.iter().map(|id| format!(" {id}")).collect();
                 format!("queue {}{ids}", change.word())
             }
-            Self::Link(Link::Up) => "link up".into(),
-            Self::Link(Link::Down) => "link down".into(),
+            Self::Link(link) => format!("link {}", link.word()),
         }
     }
 }
@@ -289,6 +304,7 @@ mod tests {
             format!("queue bounce {id}"),
             "link up".into(),
             "link down".into(),
+            "link metered".into(),
         ] {
             assert_eq!(parse(&line).map(|request| request.print()), Ok(line));
         }
@@ -308,7 +324,8 @@ mod tests {
             ("queue flush a@b", UNKNOWN_ID),
             ("queue remove ../../etc/passwd", UNKNOWN_ID),
             ("link", USAGE),
-            ("link metered", USAGE),
+            ("link sideways", USAGE),
+            ("link up down", USAGE),
             ("queue list\nlink down", USAGE),
             ("queue show x\0", USAGE),
         ] {

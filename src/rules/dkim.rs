@@ -18,8 +18,10 @@ use openssl::pkey::{Id, PKey, Private};
 use openssl::sha::{Sha256, sha256};
 use std::fmt;
 
-/// Shortest RSA key in bits (RFC 8301 §3.2). 2048 is what to make.
+/// Shortest RSA key in bits (RFC 8301 §3.2).
 pub const RSA_BITS_MIN: u32 = 1024;
+/// What an RSA key should have at least (RFC 8301 §3.2): some hosts take no shorter one any more.
+pub const RSA_BITS_GOOD: u32 = 2048;
 /// Longest header section that is signed, in octets.
 pub const HEADER_MAX_OCTETS: usize = 256 * 1024;
 /// Most fields that are signed: some of each, where RFC 5322 §3.6 allows one.
@@ -140,6 +142,12 @@ impl DkimKey {
             Algorithm::Ed25519Sha256 => self.key.raw_public_key(),
         };
         octets.is_ok_and(|octets| tag(record, "p").is_some_and(|p| p == base64::encode(&octets)))
+    }
+
+    /// The length of an RSA key in bits.
+    #[must_use]
+    pub fn rsa_bits(&self) -> Option<u32> {
+        (self.algorithm == Algorithm::RsaSha256).then(|| self.key.bits())
     }
 
     /// Whether it may sign for a domain: its own, or one below it, which DMARC takes for aligned (RFC 7489 §3.1.1).

@@ -1,9 +1,11 @@
 //! How long there was no way out: the times between `link down` and `link up`, in running time (see
-//! [`super::running_clock`]). They do not count towards the lifetime of a message.
+//! [`super::running_clock`]); and the same for what is not urgent, for which `link metered` is no way out either. They do
+//! not count towards the lifetime of a message.
 //!
 //! It remembers a bounded number of spans. When there are more, the two oldest become one, the time between them
 //! included: mail lives longer by that, never shorter. Nothing here fails.
 
+use super::control::Link;
 use std::fmt;
 use std::time::Duration;
 
@@ -73,6 +75,42 @@ impl fmt::Display for Downtime {
     }
 }
 
+/// Both: for all mail, and for what is not urgent.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Downtimes {
+    all: Downtime,
+    ordinary: Downtime,
+}
+
+impl Downtimes {
+    /// What way out there is from now on.
+    pub fn note(&mut self, link: Link, now: Duration) {
+        let closed = [(&mut self.all, link == Link::Down), (&mut self.ordinary, link != Link::Up)];
+        for (downtime, is_closed) in closed {
+            if is_closed { downtime.begin(now) } else { downtime.end(now) }
+        }
+    }
+
+    /// The times without a way out for a message.
+    #[must_use]
+    pub fn of(&self, is_urgent: bool) -> &Downtime {
+        if is_urgent { &self.all } else { &self.ordinary }
+    }
+
+    /// Reads what `Display` printed, or what `Downtime` did in versions that knew no metered link.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (all, ordinary) = text.split_once(';').unwrap_or((text, text));
+        Some(Self { all: Downtime::parse(all)?, ordinary: Downtime::parse(ordinary)? })
+    }
+}
+
+impl fmt::Display for Downtimes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{};{}", self.all, self.ordinary)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,6 +145,24 @@ mod tests {
         assert_eq!(downtime.spans.len(), SPANS_MAX);
         assert_eq!(downtime.within(secs(0), secs(2000)), secs((10 * 36 + 1) + 63));
         assert_eq!(downtime.within(secs(900), secs(2000)), secs(10));
+    }
+
+    #[test]
+    fn a_metered_link_is_one_for_what_is_urgent() {
+        let mut both = Downtimes::default();
+        for (at, link) in
+            [(10, Link::Metered), (20, Link::Down), (30, Link::Metered), (40, Link::Metered), (50, Link::Up)]
+        {
+            both.note(link, secs(at));
+            assert_eq!(Downtimes::parse(&both.to_string()), Some(both.clone()));
+        }
+        let lost = |is_urgent| both.of(is_urgent).within(secs(0), secs(100));
+        assert_eq!((lost(true), lost(false)), (secs(10), secs(40)));
+        both.note(Link::Down, secs(90));
+        assert_eq!(both.of(true).within(secs(0), secs(100)), secs(20));
+        // As it was kept before there were two.
+        let old = Downtimes::parse(" 10000000-20000000 30000000-").unwrap();
+        assert_eq!([true, false].map(|it| old.of(it).within(secs(0), secs(35))), [secs(15); 2]);
     }
 
     #[test]

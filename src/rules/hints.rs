@@ -126,7 +126,7 @@ pub struct Hint {
 /// Advice for a step that failed, or is worth a warning: what was said, and by which host.
 #[must_use]
 pub fn hint(stage: Stage, text: &str, host: &str) -> Option<&'static str> {
-    let (text, host) = (text.to_lowercase(), host.to_lowercase());
+    let (text, host) = (text.to_ascii_lowercase(), host.to_ascii_lowercase());
     let has = |part: &str| match part.strip_prefix('@') {
         Some(name) => host.contains(name),
         None => holds(&text, part),
@@ -547,6 +547,11 @@ pub const HINTS: &[Hint] = &[
         "Start the daemon (pillarbox serve), or let cron run: pillarbox queue run.",
     ),
     row(&[Stage::Queue], "link is down", "The daemon was told that there is no way out: pillarbox link up."),
+    row(
+        &[Stage::Queue],
+        "metered",
+        "The daemon was told that the link is metered, and sends urgent mail alone: pillarbox queue flush, or link up.",
+    ),
     row(
         &[Stage::Queue],
         "paus|wait",

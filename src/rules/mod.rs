@@ -22,6 +22,7 @@ pub mod providers;
 pub mod rate;
 pub mod repair;
 pub mod retry;
+pub mod rewrite;
 pub mod route;
 pub mod running_clock;
 pub mod tls_policy;

@@ -41,6 +41,9 @@ pub struct RoutePolicy {
     pub catch_all: Option<Mailbox>,
     /// Gets mail for root, postmaster and system users without a mailbox.
     pub admin: Option<Mailbox>,
+    /// Addresses that mail of this host leaves with (`[rewrite]`). What comes back to one that is nobody's here is for who
+    /// gets postmaster's mail.
+    pub identities: Vec<Mailbox>,
     /// The hosts that take all relayed mail; empty: by MX.
     pub smarthosts: Vec<Smarthost>,
     /// Exceptions by domain.
@@ -246,6 +249,9 @@ impl RoutePolicy {
         match (&self.admin, &self.catch_all) {
             // root need not be in the database for its mail to matter.
             (Some(admin), _) if name == "root" => Ok(Occupant::StandIn(admin)),
+            _ if self.identities.iter().any(|it| key(it) == name && it.domain == mailbox.domain) => {
+                self.postmaster(accounts)
+            }
             (_, Some(catch_all)) => Ok(Occupant::StandIn(catch_all)),
             _ => Err(NoRoute::UnknownUser),
         }

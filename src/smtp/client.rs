@@ -162,6 +162,8 @@ pub struct Session {
     replies: u32,
     /// Transactions that the peer has answered to the end.
     served: u32,
+    /// The peer did not know the BDAT that it offers, or so somebody says who has talked to it before.
+    knows_no_chunks: bool,
     finished: Option<Vec<Option<Outcome>>>,
 }
 
@@ -185,6 +187,7 @@ impl Session {
             parser: ReplyParser::default(),
             replies: 0,
             served: 0,
+            knows_no_chunks: false,
             finished: None,
         }
     }
@@ -231,10 +234,29 @@ impl Session {
         }
     }
 
+    /// Whether the peer delivers what it takes (RFC 2033).
+    #[must_use]
+    pub const fn is_lmtp(&self) -> bool {
+        self.conduct.is_lmtp
+    }
+
     /// Whether the peer offers DSN, so that it owes the sender what it takes over with a message (RFC 3461 §5.2.1).
     #[must_use]
     pub fn passes_dsn(&self) -> bool {
         self.offer.dsn
+    }
+
+    /// Whether the peer did not know the BDAT that it offers: the next session with it must [forgo](Self::forgo_chunks) it,
+    /// or the same would come of it, and so on without end.
+    #[must_use]
+    pub fn knows_no_chunks(&self) -> bool {
+        self.knows_no_chunks
+    }
+
+    /// Sends no message as a chunk, whatever the peer offers (RFC 3030).
+    pub fn forgo_chunks(&mut self) {
+        self.knows_no_chunks = true;
+        self.offer.chunking = false;
     }
 
     /// The message has been written with its final dot.
@@ -375,7 +397,7 @@ impl Session {
             }
             Next::NoChunks => {
                 // Whoever offers what it does not know gets it the other way; all its recipients are tried again.
-                self.offer.chunking = false;
+                self.forgo_chunks();
                 self.go_on(Next::Done { undecided: None, is_open: true });
             }
             Next::Refused(diagnostic) => self.fall(Fault::Refused, diagnostic),

@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// Name and format version; another version is read as a damaged file.
 const MAGIC: &str = "pillarbox-clock 1";
 /// More than the line can have.
-const FILE_MAX_OCTETS: u64 = 4096;
+const FILE_MAX_OCTETS: u64 = 16 * 1024;
 
 /// Reads what was saved below `state`; `None` if there is nothing that can be believed.
 #[must_use]

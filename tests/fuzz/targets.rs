@@ -7,18 +7,22 @@
 
 use pillarbox::config;
 use pillarbox::mail::address::{self, Domain, ForwardPath, LocalPart, Mailbox, ReversePath};
+use pillarbox::mail::address_list;
 use pillarbox::mail::date::WallTime;
 use pillarbox::mail::envelope::{Body, Envelope, Notify, Recipient, Ret};
 use pillarbox::mail::header;
 use pillarbox::mail::id::QueueId;
 use pillarbox::mail::outcome::Outcome;
 use pillarbox::mail::status::EnhancedStatus;
+use pillarbox::mail::unqualified::Unqualified;
 use pillarbox::net::proxy::{Announced, read_header};
 use pillarbox::net::resolver::{self, DnsName, Fault, Found, Record, Rtype, parse_answer};
 use pillarbox::net::transport::{Deadline, Transport, WireError};
 use pillarbox::rules::aliases::{AliasTable, Target as AliasTarget, parse_list};
+use pillarbox::rules::dkim::{DkimKey, RSA_BITS_MIN, Signer};
 use pillarbox::rules::expansion::{Expansion, Files, Sources, expand};
 use pillarbox::rules::repair::{HELD_MAX_OCTETS, Repair, RepairFacts};
+use pillarbox::rules::rewrite::{Others, RewritePolicy};
 use pillarbox::rules::route::{Account, Accounts, LookupFailed, RoutePolicy, Users};
 use pillarbox::smtp::command::{ClientName, Command};
 use pillarbox::smtp::data::{DotDecoder, DotEncoder};
@@ -38,18 +42,20 @@ use std::time::Duration;
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("address", address),
     ("aliases", aliases),
     ("client_session", client_session),
     ("command", command),
     ("configuration", configuration),
     ("data", data),
+    ("dkim", dkim),
     ("dns_answer", dns_answer),
     ("proxy_header", proxy_header),
     ("queue_file", queue_file),
     ("repair", repair),
     ("reply", reply),
+    ("rewrite", rewrite),
     ("server_session", server_session),
 ];
 
@@ -110,6 +116,7 @@ pub fn aliases(octets: &[u8]) {
         separator: Some('+'),
         catch_all: None,
         admin: Mailbox::parse("joe@localhost").ok(),
+        identities: Vec::new(),
         smarthosts: Vec::new(),
         exceptions: Vec::new(),
     };
@@ -227,6 +234,56 @@ fn fields(octets: &[u8]) -> (Vec<&[u8]>, &[u8]) {
 fn is_bcc(field: &[u8]) -> bool {
     let name = field.split(|&b| b == b':').next().unwrap_or_default().trim_ascii_end();
     name.eq_ignore_ascii_case(b"Bcc") || name.eq_ignore_ascii_case(b"Resent-Bcc")
+}
+
+/// A message that leaves, from whoever it says it is.
+pub fn rewrite(octets: &[u8]) {
+    let domain = |text| Domain::parse(text).unwrap();
+    let identity = Mailbox::parse("alerts@far.example").unwrap();
+    for others in [Others::Become(identity), Others::MoveTo(domain("new.example")), Others::Stay] {
+        let replaces_all = matches!(others, Others::Become(_));
+        let senders = [("root", "root@far.example"), ("joe@new.example", "joe@far.example")];
+        let senders =
+            senders.map(|(old, new)| (Unqualified::parse(old).unwrap(), Mailbox::parse(new).unwrap()));
+        let (hostname, local_domains) = (domain("box.lan"), vec![domain("here.example")]);
+        let policy = RewritePolicy { hostname, local_domains, senders: senders.to_vec(), others };
+        let once = rewritten(&policy, octets);
+        assert_eq!(shown(&rewritten(&policy, &once)), shown(&once), "rewritten twice, it differs");
+        let ((before, body), (after, new_body)) = (fields(octets), fields(&once));
+        assert_eq!(shown(new_body), shown(body), "the body was changed");
+        let is_touched = |field: &&&[u8]| {
+            let name = header::split_field(field).map(|(name, _)| name.to_ascii_lowercase());
+            let touched = [&b"from"[..], b"sender", b"resent-from", b"x-original-from"];
+            name.is_some_and(|name| touched.contains(&name.as_slice()))
+        };
+        let trim = |field: &&[u8]| shown(field.strip_suffix(b"\n").unwrap_or(field));
+        let kept = |fields: &[&[u8]]| -> Vec<String> {
+            fields.iter().filter(|field| !is_touched(field)).map(trim).collect()
+        };
+        assert_eq!(kept(&after), kept(&before), "another field was changed");
+        let from = |field: &&&[u8]| {
+            header::split_field(field).is_some_and(|(name, _)| name.eq_ignore_ascii_case(b"From"))
+        };
+        let all: Vec<_> = after.iter().filter(from).collect();
+        if replaces_all {
+            let [from] = all.as_slice() else { panic!("{} From fields", all.len()) };
+            let (_, value) = header::split_field(from).unwrap();
+            let spans = address_list::spans(value).unwrap();
+            for span in &spans {
+                let domain = span.domain.clone().map(|range| value[range].to_ascii_lowercase());
+                assert_eq!(domain.as_deref(), Some(&b"far.example"[..]), "{}", shown(from));
+            }
+            assert!(!spans.is_empty());
+        }
+    }
+}
+
+fn rewritten(policy: &RewritePolicy, octets: &[u8]) -> Vec<u8> {
+    let sender = ReversePath::parse("root@box.lan").unwrap();
+    match policy.header(octets, &sender) {
+        Some((header, used)) => [&header, octets.get(used..).unwrap()].concat(),
+        None => octets.to_vec(),
+    }
 }
 
 /// A PROXY header with whatever follows it.
@@ -439,6 +496,61 @@ pub fn configuration(octets: &[u8]) {
     }
 }
 
+/// Ed25519, of RFC 8463 §A.2.
+const DKIM_KEY: &str = "-----BEGIN PRIVATE KEY-----
+MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g
+-----END PRIVATE KEY-----
+";
+
+/// A domain and a selector, a line each; then a private key, or a message.
+pub fn dkim(octets: &[u8]) {
+    let mut parts = octets.splitn(3, |&octet| octet == b'\n');
+    let mut name = || Domain::parse(std::str::from_utf8(parts.next()?).ok()?).ok();
+    let (Some(domain), Some(selector)) = (name(), name()) else { return };
+    let rest = parts.next().unwrap_or_default();
+    match DkimKey::from_pem(rest, &domain, &selector) {
+        Ok(key) => {
+            assert!(key.rsa_bits().is_none_or(|bits| bits >= RSA_BITS_MIN));
+            let signed = signatures(&[key], format!("From: <a@{domain}>\n\nx\n").as_bytes(), usize::MAX);
+            // Who has tampered with a key has one that can't sign, or one that signs what nobody can verify.
+            assert_ne!(signed.as_deref(), Some(""), "it does not serve its own domain");
+        }
+        Err(problem) => assert_harmless(&problem.to_string()),
+    }
+    let Ok(key) = DkimKey::from_pem(DKIM_KEY.as_bytes(), &domain, &selector) else { return };
+    let keys = [key];
+    let signed = |message: &[u8]| signatures(&keys, message, usize::MAX);
+    let whole = signed(rest);
+    for piece in PIECES {
+        assert_eq!(signatures(&keys, rest, piece), whole, "in pieces of {piece}");
+    }
+    assert_eq!(signed(&[rest, b"\n\n"].concat()), whole, "empty lines at the end count");
+    let Some(whole) = whole.filter(|field| !field.is_empty()) else { return };
+    assert_eq!(
+        signed(&[b"X-Added: 1\n", rest].concat()).as_ref(),
+        Some(&whole),
+        "a field that nobody signs counts"
+    );
+    assert_ne!(signed(&[b"Subject: added\n", rest].concat()).as_ref(), Some(&whole), "a field can be added");
+    if rest.windows(2).any(|pair| pair == b"\n\n") {
+        assert_ne!(signed(&[rest, b"."].concat()).as_ref(), Some(&whole), "the body can be added to");
+    }
+    assert!(
+        whole.starts_with("DKIM-Signature: v=1; a=ed25519-sha256; c=relaxed/relaxed;")
+            && whole.ends_with('\n')
+    );
+    for (i, line) in whole.lines().enumerate() {
+        assert!(line.chars().all(|c| c == '\t' || c == ' ' || c.is_ascii_graphic()), "{line:?}");
+        assert!((i == 0 || line.starts_with('\t')) && !line.trim().is_empty(), "{line:?}");
+    }
+}
+
+fn signatures(keys: &[DkimKey], message: &[u8], piece: usize) -> Option<String> {
+    let mut signer = Signer::new(keys, WallTime(7));
+    message.chunks(piece).for_each(|piece| signer.feed(piece));
+    signer.finish().ok()
+}
+
 /// All that a client sends.
 pub fn server_session(octets: &[u8]) {
     let service = [Service::Smtp, Service::Smtp, Service::Submission, Service::Lmtp][octets.len() % 4];
@@ -564,6 +676,8 @@ fn print_description(description: &Description) -> Vec<u8> {
         ("body", "8bitmime", envelope.body == Body::EightBitMime),
         ("smtputf8", "yes", envelope.smtputf8),
         ("requiretls", "yes", envelope.require_tls),
+        ("own", "yes", envelope.is_own),
+        ("urgent", "yes", envelope.is_urgent),
         ("ret", "full", envelope.ret == Some(Ret::Full)),
         ("ret", "hdrs", envelope.ret == Some(Ret::Headers)),
     ];

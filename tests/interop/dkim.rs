@@ -24,16 +24,19 @@ fn what_arrives_has_signatures_that_others_take() {
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
         config += &format!("[[dkim]]\ndomain = \"example.com\"\nselector = \"s{i}\"\nkey = {file:?}\n");
     }
+    config.insert_str(0, "rewrite.senders = { \"root@box.example.com\" = \"alerts@example.com\" }\n");
     place.configure(&config);
     let daemon = place.serve();
     let body = "..dot\r\n \tblanks  \there \r\n\r\n".repeat(20_000);
-    for body in ["short\r\n", "", "\r\n\r\n", &body] {
+    for (user, body) in
+        ["root", "joe"].iter().flat_map(|user| ["short\r\n", "", "\r\n\r\n", &body].map(|it| (user, it)))
+    {
         let mut client = Client::hello(place.port).unwrap();
         for command in ["MAIL FROM:<root@box.example.com>", "RCPT TO:<them@far.test>", "DATA"] {
             client.write(format!("{command}\r\n").as_bytes()).unwrap();
             client.expect(if command == "DATA" { "354" } else { "250" }).unwrap();
         }
-        let header = "From: root <root@box.example.com>\r\nSubject: a\r\n  folded\tone\r\n";
+        let header = format!("From: {user} <{user}@box.example.com>\r\nSubject: a\r\n  folded\tone\r\n");
         client.write(format!("{header}\r\n{body}.\r\n").as_bytes()).unwrap();
         client.expect("250").unwrap();
     }
@@ -47,7 +50,11 @@ fn what_arrives_has_signatures_that_others_take() {
     let keys: String = keys.map(|(i, record)| format!("s{i}._domainkey.example.com {record}\n")).collect();
     let opendkim = OpenDkim::new(&place, &keys);
     let sunk = place.sunk();
-    assert_eq!(sunk.len(), 4, "{}", place.log());
+    assert_eq!(sunk.len(), 8, "{}", place.log());
+    let is_rewritten = |file: &&Vec<u8>| {
+        String::from_utf8_lossy(file).contains("<alerts@example.com>\nX-Original-From: root ")
+    };
+    assert_eq!(sunk.iter().filter(is_rewritten).count(), 4);
     for file in sunk {
         let text = String::from_utf8(file).unwrap();
         let (_, message) = text.split_at(text.find("DKIM-Signature:").unwrap());

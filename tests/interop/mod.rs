@@ -1,5 +1,5 @@
 //! The real binary on real sockets and a real disk, beside the programs that others use: Postfix's smtp-source and
-//! smtp-sink, swaks, curl, msmtp, s-nail, git send-email, Python, mutt, Dovecot, dnsmasq, unbound, sslscan, strace,
+//! smtp-sink, swaks, curl, msmtp, s-nail, git send-email, Python, mutt, Dovecot, Exim, dnsmasq, unbound, sslscan, strace,
 //! libfaketime.
 //!
 //! Every test has its own directory and its own ports on 127.0.0.1, so any number of them run side by side. A program that
@@ -13,6 +13,8 @@ mod harness;
 
 /// Aliases that change while the daemon runs.
 mod aliases;
+/// Thousands of messages for hosts that are away, and hosts that hang while others are served.
+mod backlog;
 /// Octets, lines and connections that no honest client sends.
 mod bad_input;
 /// The clients and mail readers that people use.
@@ -25,6 +27,8 @@ mod crash;
 mod damage;
 /// Signatures, from a client to smtp-sink.
 mod dkim;
+/// Exim as an MX host.
+mod exim;
 /// From smtp-source into a Maildir.
 mod intake;
 /// Crowds, and the limits that the system sets: descriptors and memory.
@@ -33,6 +37,8 @@ mod limits;
 mod memory;
 /// Delays and successes, as Python reads what is told of them.
 mod notices;
+/// Tokens in the place of passwords: XOAUTH2 and OAUTHBEARER with Dovecot.
+mod oauth;
 /// What becomes of mail that can't be delivered now, or never.
 mod outcomes;
 /// `pillarbox probe` at Postfix, and beside a daemon.
@@ -41,6 +47,8 @@ mod probe;
 mod queue;
 /// Through the queue and by MX to smtp-sink.
 mod relay;
+/// Who mail is from where that is looked at: Postfix with a login of its own for each sender.
+mod rewrite;
 /// Rights that the daemon has left when it is ready.
 mod rights;
 /// What no honest client does where others log in: plain text, silence and floods around TLS and AUTH.

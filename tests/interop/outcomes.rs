@@ -233,3 +233,23 @@ fn a_host_that_hangs_up_in_the_middle_gets_the_message_again() {
     wait_until("the message arrives", Duration::from_secs(60), || place.queued() == 0);
     assert_eq!((place.sunk().len(), place.mail("a").len()), (1, 0));
 }
+
+/// dnsmasq has no room in a datagram for 200 MX hosts, so that they come by TCP; and it refuses what it does not serve.
+#[test]
+fn two_hundred_mx_hosts_come_by_tcp_and_a_refusal_defers() {
+    let place = Place::new();
+    let records: Vec<String> = (1..200)
+        .map(|n| format!("--mx-host=far.test,a-host-with-a-long-name-{n}.far.test,{n}"))
+        .chain(["--mx-host=far.test,mx.far.test,0".into(), "--host-record=mx.far.test,127.0.0.1".into()])
+        .collect();
+    let _dns = place.dns(&records.iter().map(String::as_str).collect::<Vec<_>>());
+    let _sink = place.sink(&[]);
+    place.configure(RETRY);
+    let _daemon = place.serve();
+    send(place.port, "a@box.test", "b@far.test", MESSAGE);
+    place.wait_for_empty_queue(SOON);
+    assert_eq!((place.sunk().len(), place.mail("a").len()), (1, 0));
+    send(place.port, "a@box.test", "b@elsewhere.example", MESSAGE);
+    place.wait_for_log(&["event=paused", "route=elsewhere.example", "status=4.4.3", "REFUSED"]);
+    assert_eq!((place.queued(), place.mail("a").len()), (1, 0));
+}

@@ -184,6 +184,31 @@ fn the_queue_is_flushed_and_the_link_told_by_command() {
     assert_eq!(place.sunk().len(), 1);
 }
 
+#[test]
+fn a_metered_link_is_for_what_is_urgent() {
+    let place = Place::new();
+    let (_dns, _sink) = (place.dns_of_far(), place.sink(&[]));
+    place.configure("");
+    let _daemon = place.serve();
+    assert_eq!(pillarbox(&place, &["link", "metered"]).0, 0);
+    place.wait_for_log(&["text=\"the link is metered\""]);
+    for field in ["X-Priority: 3", "Importance: normal"] {
+        send(place.port, "s@y.test", "a@far.test", format!("{field}\r\n\r\nhello\r\n").as_bytes());
+    }
+    send(place.port, "s@y.test", "b@far.test", b"X-Priority: 1 (Highest)\r\n\r\nfire\r\n");
+    wait_until("the urgent one leaves", SOON, || place.queued() == 2);
+    let list = queue(&place, &[]);
+    assert_eq!(list.matches("(the link is metered)\n").count(), 2, "{list}");
+    let (code, _, errors) = pillarbox(&place, &["queue", "flush"]);
+    assert_eq!((code, errors.contains("the link is metered")), (0, true));
+    queue(&place, &["flush", &ids(&place)[0]]);
+    wait_until("the one that was named leaves", SOON, || place.queued() == 1);
+    assert_eq!(place.sunk().len(), 2);
+    assert_eq!(pillarbox(&place, &["link", "up"]).0, 0);
+    place.wait_for_empty_queue(SOON);
+    assert_eq!(place.sunk().len(), 3);
+}
+
 /// Lists and changes while smtp-sink takes message after message.
 #[test]
 fn commands_during_deliveries_lose_nothing() {
@@ -208,6 +233,28 @@ fn commands_during_deliveries_lose_nothing() {
     place.wait_for_empty_queue(SOON);
     assert_eq!(place.sunk().len(), count);
 }
+
+/// One user connects more often than he may: what the connections are told, but for those that the daemon waits for.
+const MANY: &str = "
+import os, socket, sys
+os.setgroups([])
+os.setgid(1)
+os.setuid(1)
+def connect():
+    s = socket.socket(socket.AF_UNIX)
+    s.connect(sys.argv[1])
+    return s
+served = [connect() for _ in range(16)]
+one_more = connect()
+said = b''
+while True:
+    piece = one_more.recv(1000)
+    if not piece: break
+    said += piece
+assert said == b'2 30\\ntoo many connections of yours\\n0 75\\n', said
+for s in served: s.sendall(b'queue list\\n')
+print(len(served), len({s.recv(1) for s in served}))
+";
 
 #[test]
 fn others_see_their_own_and_the_daemons_user_does_all() {
@@ -234,9 +281,11 @@ fn others_see_their_own_and_the_daemons_user_does_all() {
         told(command.args(options).arg(&binary).arg("-c").arg(place.path("pillarbox.toml")).args(words))
     };
     let daemon = place.serve();
-    let socket = place.path("run/control.sock").metadata().unwrap();
+    let socket = || place.path("run/control.sock").metadata();
+    wait_until("the socket is for all", SOON, || socket().is_ok_and(|it| it.mode() & 0o777 == 0o666));
+    let socket = socket().unwrap();
     assert!(socket.file_type().is_socket());
-    assert_eq!((socket.uid(), socket.mode() & 0o777), (nobody[0], 0o666));
+    assert_eq!(socket.uid(), nobody[0]);
     assert_eq!(place.path("run").metadata().unwrap().uid(), nobody[0]);
     send(place.port, "daemon@box.test", "a@far.test", MESSAGE);
     send(place.port, "s@y.test", "b@far.test", MESSAGE);
@@ -259,6 +308,8 @@ fn others_see_their_own_and_the_daemons_user_does_all() {
     {
         assert_eq!(run_as(options, &["queue", "hold", &id]).0, 0, "{options:?}");
     }
+    let socket = place.path("run/control.sock");
+    assert_eq!(python(MANY, &[socket.to_str().unwrap()]), "16 1\n");
     daemon.stop();
     assert_eq!(run_as(&stranger, &["queue"]).0, 77, "the files are the daemon's");
     // Root leaves nothing behind that the daemon's user could not use.

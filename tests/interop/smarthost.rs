@@ -209,7 +209,7 @@ pub(super) fn password_file(place: &Place, password: &str) -> PathBuf {
 }
 
 /// Configures, and has the daemon read it.
-fn reconfigure(place: &Place, daemon: &Daemon, more: &str) {
+pub fn reconfigure(place: &Place, daemon: &Daemon, more: &str) {
     let count = || place.logged(&["configuration read again"]).len();
     let before = count();
     place.configure(more);

@@ -18,7 +18,7 @@ fn mx(name: &str, domains: &str) -> (Place, Daemon) {
     (place, daemon)
 }
 
-fn certificate(place: &Place, name: &str) {
+pub fn certificate(place: &Place, name: &str) {
     let mut command = program("openssl", "openssl");
     command.args([
         "req",

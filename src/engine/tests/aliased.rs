@@ -172,6 +172,49 @@ fn what_dsn_asks_for_goes_with_an_alias_and_not_with_a_list() {
     assert!(accepted[1].contains("from=owner-list@box.example to=mia@far.example"), "{accepted:?}");
 }
 
+/// RFC 3461 §5.2.7: an alias of one passes the wish on, one of several is expanded, a list has got the message.
+#[test]
+fn who_asks_for_success_is_told_of_an_alias_of_several_and_of_a_list() {
+    let world =
+        world("one: joe@far.example\nmany: mia@far.example, bob\nlist: tim@far.example\nowner-list: bob");
+    let input = format!(
+        "EHLO c\r\nMAIL FROM:<alice@box.example> ENVID=e1\r\nRCPT TO:<one@box.example> NOTIFY=SUCCESS\r\n\
+         RCPT TO:<many@box.example> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;m@box.example\r\n\
+         RCPT TO:<{LIST}> NOTIFY=SUCCESS\r\nDATA\r\na: b\r\n\r\n.\r\nQUIT\r\n"
+    );
+    assert!(world.session(input.as_bytes(), &mut |_| ()).contains("250 2.0.0 Ok: "));
+    let recipients = world.queue().into_iter().flat_map(|summary| summary.description.envelope.recipients);
+    let mut wishes: Vec<_> = recipients
+        .map(|to| {
+            (to.mailbox.to_string(), to.orcpt, to.notify.map(|notify| (notify.success, notify.failure)))
+        })
+        .collect();
+    wishes.sort();
+    assert_eq!(
+        wishes,
+        [
+            ("joe@far.example".into(), None, Some((true, false))),
+            ("mia@far.example".into(), Some("rfc822;m@box.example".into()), Some((false, true))),
+            ("tim@far.example".to_owned(), None, None),
+        ]
+    );
+    let (mail, copies) = (world.mail("alice"), world.mail("bob"));
+    assert_eq!((mail.len(), copies.len()), (1, 1));
+    let many = "Original-Recipient: rfc822;m@box.example\nFinal-Recipient: rfc822; many@box.example\nAction: expanded\nStatus: 2.0.0\n";
+    let list = "Final-Recipient: rfc822; list@box.example\nAction: delivered\nStatus: 2.0.0\n";
+    assert!(mail[0].contains(many) && mail[0].contains(list), "{}", mail[0]);
+    assert_eq!(mail[0].matches("\nAction: ").count(), 2, "{}", mail[0]);
+    // Who did not ask hears nothing, and nobody is told whom the null sender writes to.
+    for sender in ["alice@box.example", ""] {
+        let notify = if sender.is_empty() { " NOTIFY=SUCCESS" } else { "" };
+        let input = format!(
+            "EHLO c\r\nMAIL FROM:<{sender}>\r\nRCPT TO:<many@box.example>{notify}\r\nDATA\r\na: b\r\n\r\n.\r\nQUIT\r\n"
+        );
+        assert!(world.session(input.as_bytes(), &mut |_| ()).contains("250 2.0.0 Ok: "));
+    }
+    assert_eq!((world.mail("alice").len(), world.mail("bob").len()), (1, 3));
+}
+
 #[test]
 fn lmtp_answers_once_a_recipient_however_many_it_stands_for() {
     let world = world("list: alice, bob, joe@far.example");

@@ -1,21 +1,26 @@
 //! The control socket itself: who is let in, and what a peer can't do to it.
 
 use super::world::*;
-use crate::engine::control::{Control, make_directory};
+use crate::engine::control::{Control, PATIENCE, Patience, make_directory};
 use std::io::{Read, Write};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 fn socket(world: &World) -> PathBuf {
     world.state().join("run/deep/control.sock")
 }
 
 fn open(world: &World) -> Arc<Control> {
+    open_with(world, PATIENCE)
+}
+
+fn open_with(world: &World, patience: Patience) -> Arc<Control> {
     let path = socket(world);
     make_directory(&path, None).unwrap();
-    let control = Arc::new(Control::bind(&path).unwrap());
+    let control = Arc::new(Control::bind(&path, patience).unwrap());
     control.start(&world.forwarder).unwrap();
     control
 }
@@ -82,20 +87,105 @@ fn a_dead_daemons_socket_is_replaced_and_a_living_ones_is_not() {
     drop(UnixListener::bind(&path).unwrap());
     assert!(path.exists(), "it is left over");
     let control = open(&world);
-    let refused = Control::bind(&path).unwrap_err();
+    let refused = Control::bind(&path, PATIENCE).unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::AddrInUse);
     assert!(refused.to_string().contains("control.sock"), "{refused}");
     assert_eq!(talk(&world, b"queue list\n"), "1 20\nMail queue is empty\n0 0\n");
     control.close();
 
     // One that has been replaced all the same leaves the new one alone, and other files are never replaced.
-    let first = Control::bind(&path).unwrap();
+    let first = Control::bind(&path, PATIENCE).unwrap();
     std::fs::remove_file(&path).unwrap();
-    let second = Control::bind(&path).unwrap();
+    let second = Control::bind(&path, PATIENCE).unwrap();
     first.close();
     assert!(path.exists());
     second.close();
     std::fs::write(&path, "precious").unwrap();
-    assert!(Control::bind(&path).is_err());
+    assert!(Control::bind(&path, PATIENCE).is_err());
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+}
+
+/// Waits until so many of the socket's threads are left: each of them shares the forwarder.
+fn wait_for_threads(world: &World, count: usize) {
+    let begun = Instant::now();
+    while Arc::strong_count(&world.forwarder) != 1 + count {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{}", Arc::strong_count(&world.forwarder));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A connection whose reads fail sooner or later.
+fn connect(world: &World) -> UnixStream {
+    let stream = UnixStream::connect(socket(world)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream
+}
+
+#[test]
+fn who_says_too_little_too_slowly_is_left() {
+    let world = World::new("");
+    let short = Duration::from_millis(100);
+    let control = open_with(&world, Patience { question: short, ..PATIENCE });
+    for said in ["", "queue li"] {
+        let (mut stream, mut answer) = (connect(&world), String::new());
+        let _ = stream.write_all(said.as_bytes());
+        assert_eq!(stream.read_to_string(&mut answer).unwrap(), 0, "{said:?}: {answer}");
+    }
+    // The time is for the whole question: each octet that comes in time does not buy more of it.
+    let (begun, mut stream) = (Instant::now(), connect(&world));
+    while stream.write_all(b"q").is_ok() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it is heard out");
+        std::thread::sleep(short / 10);
+    }
+    assert!(begun.elapsed() >= short);
+    wait_for_threads(&world, 1);
+    assert!(talk(&world, b"queue list\n").ends_with("0 0\n"));
+    control.close();
+}
+
+#[test]
+fn who_does_not_read_the_answer_does_not_get_all_of_it() {
+    let world = World::new("");
+    let control = open_with(&world, Patience { answer: Duration::from_millis(500), ..PATIENCE });
+    let content = format!("Subject: x\n\n{}", "nobody reads this\n".repeat(200_000));
+    let said = world.submit("alice@box.example", &["joe@far.example"], &content);
+    let question = format!("queue show {}\n", said.strip_prefix("250 2.0.0 Ok: ").unwrap());
+    let mut stream = connect(&world);
+    stream.write_all(question.as_bytes()).unwrap();
+    // First its thread begins; then it gives up.
+    let mut first = [0];
+    stream.read_exact(&mut first).unwrap();
+    wait_for_threads(&world, 1);
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    assert!(answer.len() < content.len() && !answer.ends_with(b"0 0\n"), "{}", answer.len());
+    let whole = talk(&world, question.as_bytes());
+    assert!(whole.len() > content.len() && whole.ends_with("0 0\n"));
+    control.close();
+}
+
+#[test]
+fn a_panic_takes_its_own_connection_with_it_and_nothing_else() {
+    let world = World::new("");
+    let control = open(&world);
+    let host = Host::friendly();
+    world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
+    let id = world.accept("alice@box.example", &["joe@far.example"]);
+    // While others are being served.
+    let mut other = connect(&world);
+    wait_for_threads(&world, 2);
+    for question in ["queue list\n", "queue flush\n"] {
+        world.clock.break_once();
+        assert_eq!(talk(&world, question.as_bytes()), "", "{question}");
+        wait_for_threads(&world, 2);
+    }
+    other.write_all(b"queue list\n").unwrap();
+    let mut answer = String::new();
+    other.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains(&id.to_string()) && answer.ends_with("0 0\n"), "{answer}");
+    assert!(talk(&world, b"queue flush\n").ends_with("0 0\n"));
+    world.accept("alice@box.example", &["jim@far.example"]);
+    world.pass();
+    assert_eq!((host.recipients().len(), world.queue()), (2, vec![]));
+    control.close();
 }

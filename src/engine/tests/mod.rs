@@ -4,11 +4,12 @@
 //!
 //! | file | what it shows |
 //! | --- | --- |
-//! | `world` | the world itself |
+//! | `world`, `host_tls` | the world itself |
 //! | `life` | whole lives of messages: retries, expiry, notices, schedule |
 //! | `routes` | next hops: order, failures, pauses, reuse of connections, reload |
 //! | `aliased` | aliases: whom they stand for, and that nobody else is cost a copy |
 //! | `answers` | a table: what a peer does at which step, and what becomes of queue and sender |
+//! | `names` | a table: what the DNS says, by the real resolver, and what becomes of queue and sender |
 //! | `notices` | who is told what: delays, successes, bounces that do not arrive |
 //! | `restart` | crashes at each point of a settlement, and what is on the board afterwards |
 //! | `clock` | wall clocks that jump |
@@ -16,6 +17,7 @@
 //! | `limits` | times and sizes: just below the limit, at it, and just above |
 //! | `drops` | the drop directory: bounces, trouble of our own, and what is no message |
 //! | `submitted` | what this host's own clients submit is repaired, in memory and on disk |
+//! | `rewritten` | who mail says it is from once it leaves |
 //! | `signed` | DKIM: whose mail is signed, by which key |
 //! | `smarthost` | how `setup` finds port and TLS mode |
 //! | `tls_policy` | MTA-STS and DANE: what is fetched, kept and followed |
@@ -29,13 +31,16 @@ mod clock;
 mod control;
 mod doors;
 mod drops;
+mod host_tls;
 mod inbound;
 mod life;
 mod limits;
+mod names;
 mod notices;
 mod operator;
 mod probe;
 mod restart;
+mod rewritten;
 mod routes;
 mod signed;
 mod smarthost;

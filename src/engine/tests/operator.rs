@@ -248,6 +248,93 @@ fn while_the_link_is_down_nothing_is_tried_and_nothing_ages() {
     assert!(world.queue().iter().all(|summary| summary.id != id), "five days have passed with a link");
 }
 
+/// Sends a message with this field to far.example.
+fn accept_with(world: &World, field: &str, to: &str) -> QueueId {
+    let to = format!("{to}@far.example");
+    let said = world.submit("alice@box.example", &[&to], &format!("Subject: x\n{field}\n\ntext\n"));
+    QueueId::parse(said.strip_prefix("250 2.0.0 Ok: ").unwrap()).unwrap()
+}
+
+#[test]
+fn over_a_metered_link_leaves_what_is_urgent() {
+    let (mut world, host) = world();
+    ask(&world.forwarder, "link metered");
+    let ordinary = accept_with(&world, "Priority: normal", "a");
+    let log = take_events("deferred").join("\n");
+    assert!(log.contains(&format!("id={ordinary} ")) && log.contains("the link is metered"), "{log}");
+    accept_with(&world, "Priority: urgent", "b");
+    accept_with(&world, "X-Priority: 2 (High)", "c");
+    accept_with(&world, &format!("Importance: high\n\n{}", "text\n".repeat(50_000)), "d");
+    world.pass();
+    assert_eq!(host.recipients(), ["b@far.example", "c@far.example", "d@far.example"]);
+    let list = ask(&world.forwarder, "queue list");
+    assert!(list.contains(" (the link is metered)\n") && list.contains("a@far.example"), "{list}");
+    let json = ask(&world.forwarder, "queue list --json");
+    assert!(json.contains("\"attempts\":0,\"next_attempt\":null"), "{json}");
+    assert!(ask(&world.forwarder, &format!("queue show {ordinary}")).contains(" the link is metered\n"));
+
+    // All is not named; a reload reads the word from the queue, and forgets nothing of the link.
+    let (_, _, errors) = ask_as(&world.forwarder, ROOT, "queue flush");
+    assert_eq!((errors.len(), errors[0].starts_with("the link is metered: ")), (1, true), "{errors:?}");
+    host.now_says(|stage, _| if stage == Stage::Rcpt { reply("450 later") } else { Say::Yes });
+    accept_with(&world, "Importance: high", "e");
+    world.reload("queue.warn_after = 0");
+    pass_time(&world, HOUR);
+    host.now_says(|_, _| Say::Yes);
+    let tried = |name: &str| host.commands.lock().unwrap().iter().filter(|it| it.contains(name)).count();
+    assert_eq!((tried("<a@"), tried("<e@") > 1), (0, true));
+    assert_eq!(world.queued(ordinary).progress[0].attempts, 0);
+    pass_time(&world, 3 * HOUR);
+    assert_eq!(host.recipients()[3..], ["e@far.example"]);
+
+    // By its name it goes.
+    let named = accept_with(&world, "X: y", "f");
+    ask(&world.forwarder, &format!("queue flush {named}"));
+    world.pass();
+    assert_eq!(host.recipients()[4..], ["f@far.example"]);
+    // Down is stronger, and a restart is as good as up.
+    ask(&world.forwarder, "link down");
+    accept_with(&world, "Priority: urgent", "g");
+    pass_time(&world, DAY);
+    assert_eq!(world.queue().len(), 2);
+    world = world.restart();
+    world.pass();
+    let mut left = host.recipients()[5..].to_vec();
+    left.sort();
+    assert_eq!((left, world.queue()), (vec!["a@far.example".to_owned(), "g@far.example".into()], vec![]));
+}
+
+#[test]
+fn what_a_metered_link_keeps_back_does_not_age_and_the_rest_does() {
+    let (mut world, host) = world();
+    host.now_says(|stage, _| if stage == Stage::Rcpt { reply("450 later") } else { Say::Yes });
+    let ordinary = accept_with(&world, "X: y", "a");
+    let urgent = accept_with(&world, "Importance: high", "b");
+    pass_time(&world, DAY);
+    let before = world.queued(ordinary);
+    ask(&world.forwarder, "link metered");
+    pass_time(&world, 10 * DAY);
+    let alive = |world: &World, id| world.queue().iter().any(|summary| summary.id == id);
+    assert!(!alive(&world, urgent) && world.mail("alice").len() == 1, "it has been tried for ten days");
+    assert_eq!(world.queued(ordinary), before);
+    // The route fails with an urgent one: that says nothing about what may not leave.
+    accept_with(&world, "Importance: high", "c");
+    world.net.peer("192.0.2.1", Peer::Refuses);
+    pass_time(&world, 10 * DAY);
+    assert_eq!((world.queued(ordinary), world.mail("alice").len()), (before, 2));
+    // It is known after a restart for how long it was so, and what is urgent in the queue.
+    world = world.restart();
+    ask(&world.forwarder, "link metered");
+    let urgent = accept_with(&world, "Importance: high", "d");
+    world = world.restart();
+    assert!(world.queued(urgent).description.envelope.is_urgent);
+    pass_time(&world, 3 * DAY);
+    assert!(alive(&world, ordinary));
+    ask(&world.forwarder, "link up");
+    pass_time(&world, 2 * DAY);
+    assert!(!alive(&world, ordinary), "five days and more have passed with a link for it");
+}
+
 #[test]
 fn the_link_comes_up_for_a_schedule_too() {
     let world = World::new("queue.warn_after = 0\nqueue.schedule = \"0 0 1 1 *\"");
@@ -336,7 +423,10 @@ fn changes_and_deliveries_at_once_lose_nothing() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !is_over.load(Ordering::SeqCst) {
-                for line in ["queue hold all", "queue release all", "queue flush", "queue list"] {
+                let links = ["link metered", "link down", "link up"];
+                for line in
+                    ["queue hold all", "queue release all", "queue flush", "queue list"].iter().chain(&links)
+                {
                     assert_eq!(code(&world.forwarder, line), 0, "{line}");
                 }
                 let victim =

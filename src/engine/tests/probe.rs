@@ -111,8 +111,13 @@ fn a_free_way_is_walked_to_its_end_and_nothing_is_sent() {
 #[test]
 fn a_smarthost_with_a_login_is_walked_as_well() {
     let world = world(LOGIN);
+    let host = Host::friendly();
+    smart(&world.net, Arc::clone(&host));
     let (steps, failures) = probe(&world, FAR);
     assert_eq!(failures, [], "{steps:?}");
+    // As mail leaves: by the address that logs in.
+    let commands = host.commands.lock().unwrap().clone();
+    assert!(commands.contains(&"MAIL FROM:<box@smart.example> SIZE=1024".to_owned()), "{commands:?}");
     assert_eq!(
         names(&steps),
         "clock recipient queue route address password connect greeting ehlo auth mail rcpt rset quit"
@@ -476,7 +481,7 @@ fn logins_fail_at_their_steps() {
     ] {
         let world = world(LOGIN);
         let text = text.replace("534-", "534 ");
-        let host = Host::new(move |stage, _| if stage == Stage::Auth { reply(&text) } else { Say::Yes });
+        let host = Host::new(move |stage, _| if stage == Stage::Auth(0) { reply(&text) } else { Say::Yes });
         smart(&world.net, host);
         let (steps, failures) = probe(&world, FAR);
         assert_eq!(names(&failures), "auth=FAIL", "{steps:#?}");
@@ -601,7 +606,7 @@ fn every_row_for_replies_is_given_when_a_host_says_it() {
             let at = match stage {
                 hints::Stage::Greeting => Stage::Greeting,
                 hints::Stage::Ehlo => Stage::Ehlo,
-                hints::Stage::Auth => Stage::Auth,
+                hints::Stage::Auth => Stage::Auth(0),
                 hints::Stage::Mail => Stage::Mail,
                 hints::Stage::Rcpt => Stage::Rcpt,
                 _ => continue,
@@ -612,13 +617,13 @@ fn every_row_for_replies_is_given_when_a_host_says_it() {
                 continue;
             }
             let reply_text = format!("{digits:0<3} {rest} {}", text.join(" "));
-            let world = world(if at == Stage::Auth { LOGIN } else { "" });
+            let world = world(if at == Stage::Auth(0) { LOGIN } else { "" });
             let says = reply_text.clone();
             let host = Host::new(move |stage, _| {
                 let is_hello = at == Stage::Ehlo && stage == Stage::Helo;
                 if stage == at || is_hello { reply(&says) } else { Say::Yes }
             });
-            if at == Stage::Auth {
+            if at == Stage::Auth(0) {
                 smart(&world.net, host)
             } else {
                 far(&world.net, host)

@@ -367,14 +367,14 @@ fn a_refused_login_is_not_tried_at_the_hosts_other_addresses() {
     let world = World::new(&format!(
         "relay.smarthost = \"smtp://smart.example:25\"\nrelay.username = \"joe\"\nrelay.password_file = {file:?}"
     ));
-    let host = Host::new(|stage, _| if stage == Stage::Auth { reply("500 what") } else { Say::Yes });
+    let host = Host::friendly();
     host.extensions.lock().unwrap().push("AUTH PLAIN");
+    host.now_says(|at, _| if at == Stage::Auth(0) { reply("535 no") } else { Say::Yes });
     world.net.address("smart.example", &["127.0.0.8", "127.0.0.9"]);
     world.net.peer("127.0.0.8", Peer::Host(Arc::clone(&host)));
     world.net.peer("127.0.0.9", Peer::Host(Arc::clone(&host)));
     world.accept("alice@box.example", &["joe@far.example"]);
     world.pass();
-    // It knows no AUTH: 500 is a refusal, too.
     assert_eq!(world.net.take_attempts(), ["127.0.0.8:25"]);
     let commands = host.commands.lock().unwrap().clone();
     assert_eq!(commands, ["EHLO box.example", "AUTH PLAIN AGpvZQB3cm9uZw==", "QUIT"]);

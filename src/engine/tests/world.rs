@@ -1,5 +1,6 @@
 //! The world that the other tests live in.
 
+use super::host_tls::HostTls;
 use crate::config;
 use crate::engine::board::Board;
 use crate::engine::clock::EngineClock;
@@ -13,7 +14,7 @@ use crate::mail::address::Domain;
 use crate::mail::id::QueueId;
 use crate::mail::mx::{Mx, MxAnswer};
 use crate::net::connect::{Connect, Failures, TcpConnect};
-use crate::net::resolver::{DnsError, DnsErrorKind, Record, RecordSet, Resolve, Rtype};
+use crate::net::resolver::{DnsError, DnsErrorKind, Record, RecordSet, Resolve, Resolver, Rtype};
 use crate::net::transport::{Deadline, Transport, WireError};
 use crate::store::maildir::Maildirs;
 use crate::store::queue::{Queue, Summary};
@@ -23,8 +24,8 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, Once, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, Once, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 pub const MINUTE: Duration = Duration::from_secs(60);
@@ -38,11 +39,11 @@ const START_MICROS: u64 = 1_795_416_810_000_000;
 
 /// Wall clock and boot clock, each moved by hand.
 #[derive(Clone)]
-pub struct FakeClock(Arc<Mutex<(u64, Duration)>>);
+pub struct FakeClock(Arc<Mutex<(u64, Duration)>>, Arc<AtomicBool>);
 
 impl FakeClock {
     fn new() -> Self {
-        Self(Arc::new(Mutex::new((START_MICROS, Duration::from_secs(100)))))
+        Self(Arc::new(Mutex::new((START_MICROS, Duration::from_secs(100)))), Arc::default())
     }
 
     /// Time passes.
@@ -63,6 +64,11 @@ impl FakeClock {
         self.0.lock().unwrap().1 = Duration::from_secs(5);
     }
 
+    /// Whoever asks next panics.
+    pub fn break_once(&self) {
+        self.1.store(true, Ordering::SeqCst);
+    }
+
     pub fn boot_time(&self) -> Duration {
         self.0.lock().unwrap().1
     }
@@ -70,6 +76,7 @@ impl FakeClock {
 
 impl Clock for FakeClock {
     fn wall_micros(&self) -> u64 {
+        assert!(!self.1.swap(false, Ordering::SeqCst), "the clock is broken");
         self.0.lock().unwrap().0
     }
 
@@ -116,11 +123,18 @@ pub enum Stage {
     Ehlo,
     Helo,
     StartTls,
-    Auth,
+    /// What comes instead of the host's side of the handshake.
+    Handshake,
+    /// EHLO within TLS.
+    TlsEhlo,
+    /// AUTH, and each further line of its exchange.
+    Auth(u8),
     Rset,
     Mail,
     Rcpt,
     Data,
+    /// The chunk of BDAT.
+    Chunk,
     Dot,
     Quit,
 }
@@ -132,6 +146,8 @@ pub enum Say {
     Yes,
     /// This reply, without its line end.
     Reply(String),
+    /// The beginning of a reply, and then nothing or, if so, the end of the connection.
+    Half(String, bool),
     /// Closes the connection.
     Close,
     /// The connection breaks.
@@ -201,6 +217,11 @@ struct HostConnection {
     /// How much of it holds no end.
     searched: usize,
     says: VecDeque<u8>,
+    tls: HostTls,
+    /// Mechanism of AUTH and how many lines of it have been answered.
+    auth: Option<(String, u8)>,
+    /// Octets of a chunk that are to come.
+    chunk: usize,
     in_data: bool,
     from: Option<String>,
     to: Vec<String>,
@@ -210,9 +231,19 @@ struct HostConnection {
 impl HostConnection {
     fn open(host: Arc<Host>) -> Self {
         host.connections.fetch_add(1, Ordering::SeqCst);
-        let (heard, says) = (Vec::new(), VecDeque::new());
-        let mut connection =
-            Self { host, heard, searched: 0, says, in_data: false, from: None, to: Vec::new(), gone: None };
+        let mut connection = Self {
+            host,
+            heard: Vec::new(),
+            searched: 0,
+            says: VecDeque::new(),
+            tls: HostTls::default(),
+            auth: None,
+            chunk: 0,
+            in_data: false,
+            from: None,
+            to: Vec::new(),
+            gone: None,
+        };
         connection.answer(Stage::Greeting, "", "220 mx ESMTP");
         connection
     }
@@ -226,6 +257,11 @@ impl HostConnection {
             Say::Reply(text) => {
                 say(&text);
                 return text.starts_with(['2', '3']);
+            }
+            Say::Half(text, closes) => {
+                self.says.extend(text.bytes());
+                self.gone = Some(if closes { || WireError::Closed } else { || WireError::TimedOut });
+                return false;
             }
             Say::YesAndClose => {
                 say(yes);
@@ -242,17 +278,32 @@ impl HostConnection {
 
     fn command(&mut self, line: &str) {
         self.host.commands.lock().unwrap().push(line.to_owned());
+        if let Some((mechanism, lines)) = self.auth.take() {
+            return self.auth_line(mechanism, lines, line);
+        }
         match line.get(..4).unwrap_or_default() {
-            "EHLO" => {
+            "EHLO" | "LHLO" => {
                 let mut lines = vec!["mx"];
-                lines.extend(self.host.extensions.lock().unwrap().iter());
+                let is_secure = self.tls.is_on();
+                let offers = self.host.extensions.lock().unwrap().clone();
+                lines.extend(offers.iter().filter(|offer| !is_secure || **offer != "STARTTLS"));
                 let last = lines.pop().unwrap();
                 let yes: String = lines.iter().map(|line| format!("250-{line}\r\n")).collect();
-                self.answer(Stage::Ehlo, line, &format!("{yes}250 {last}"));
+                let stage = if is_secure { Stage::TlsEhlo } else { Stage::Ehlo };
+                self.answer(stage, line, &format!("{yes}250 {last}"));
             }
+            "STAR" => {
+                if self.answer(Stage::StartTls, line, "220 go") {
+                    self.tls.expect();
+                }
+            }
+            "AUTH" => {
+                let mechanism = line.split(' ').nth(1).unwrap_or_default().to_owned();
+                // PLAIN has its response in the same line.
+                self.auth_line(mechanism, 0, line);
+            }
+            "BDAT" => self.chunk = line.split(' ').nth(1).unwrap().parse().unwrap(),
             "HELO" => drop(self.answer(Stage::Helo, line, "250 mx")),
-            "STAR" => drop(self.answer(Stage::StartTls, line, "220 go ahead")),
-            "AUTH" => drop(self.answer(Stage::Auth, line, "235 2.7.0 welcome")),
             "RSET" => {
                 self.to.clear();
                 self.from = None;
@@ -279,8 +330,38 @@ impl HostConnection {
         }
     }
 
+    /// LOGIN asks for the name and for the password; PLAIN has said both in its first line.
+    fn auth_line(&mut self, mechanism: String, lines: u8, line: &str) {
+        let (yes, is_last) = match (mechanism.as_str(), lines) {
+            ("LOGIN", 0) => ("334 VXNlcm5hbWU6", false),
+            ("LOGIN", 1) => ("334 UGFzc3dvcmQ6", false),
+            _ => ("235 2.7.0 ok", true),
+        };
+        if self.answer(Stage::Auth(lines), line, yes) && !is_last {
+            self.auth = Some((mechanism, lines + 1));
+        }
+    }
+
+    /// A chunk is there, whatever it is worth: without a recipient it is thrown away (RFC 3030 §2).
+    fn take_chunk(&mut self) {
+        let content = self.heard.drain(..std::mem::take(&mut self.chunk)).collect();
+        let (from, to) = (self.from.take().unwrap_or_default(), std::mem::take(&mut self.to));
+        if to.is_empty() {
+            self.says.extend(*b"503 5.5.1 no valid recipients\r\n");
+        } else if self.answer(Stage::Chunk, "", "250 2.0.0 taken") {
+            self.host.taken.lock().unwrap().push(Taken { from, to, content });
+        }
+    }
+
     fn listen(&mut self) {
         while self.gone.is_none() {
+            if self.chunk > 0 {
+                if self.heard.len() < self.chunk {
+                    return;
+                }
+                self.take_chunk();
+                continue;
+            }
             let end: &[u8] = if self.in_data { b"\r\n.\r\n" } else { b"\r\n" };
             // The line end before the first line of data was that of DATA.
             let at = if self.in_data && self.heard.starts_with(b".\r\n") {
@@ -323,25 +404,35 @@ fn unstuffed(data: &[u8]) -> Vec<u8> {
 
 impl Transport for HostConnection {
     fn read(&mut self, buffer: &mut [u8], _: Deadline) -> Result<usize, WireError> {
-        if self.says.is_empty() {
+        let wire = self.tls.on_wire(&mut self.says);
+        if wire.is_empty() {
             return Err(self.gone.map_or(WireError::TimedOut, |gone| gone()));
         }
-        let length = buffer.len().min(self.says.len());
-        for (slot, octet) in buffer.iter_mut().zip(self.says.drain(..length)) {
+        let length = buffer.len().min(wire.len());
+        for (slot, octet) in buffer.iter_mut().zip(wire.drain(..length)) {
             *slot = octet;
         }
         Ok(length)
     }
 
     fn write_all(&mut self, octets: &[u8], _: Deadline) -> Result<(), WireError> {
+        if self.tls.is_expected() && self.gone.is_none() {
+            if !self.answer(Stage::Handshake, "", "") || self.says.len() > 2 {
+                // What it has said is no handshake, and it does not listen to one.
+                self.gone = self.gone.or(Some(|| WireError::TimedOut));
+                return Ok(());
+            }
+            self.says.clear();
+            self.tls.begin();
+        }
         // What is written to a peer that has gone is lost without a sound.
-        self.heard.extend_from_slice(octets);
+        self.tls.hear(octets, &mut self.heard);
         self.listen();
         Ok(())
     }
 
     fn has_input(&mut self) -> bool {
-        !self.says.is_empty()
+        !self.tls.on_wire(&mut self.says).is_empty()
     }
 }
 
@@ -369,6 +460,8 @@ pub struct Net {
     /// What a validating resolver says.
     records: Mutex<HashMap<(String, Rtype), Result<RecordSet, DnsError>>>,
     peers: Mutex<HashMap<SocketAddr, Peer>>,
+    /// Answers in the place of the tables, where there is one.
+    pub resolver: OnceLock<Resolver>,
     pub attempts: Mutex<Vec<SocketAddr>>,
 }
 
@@ -476,17 +569,23 @@ impl Connect for Net {
 /// The net as the forwarder wants it.
 struct Shared(Arc<Net>);
 
+impl Shared {
+    fn resolver(&self) -> &dyn Resolve {
+        self.0.resolver.get().map_or(&*self.0 as _, |resolver| resolver)
+    }
+}
+
 impl Resolve for Shared {
     fn mx(&self, domain: &str) -> Result<MxAnswer, DnsError> {
-        Resolve::mx(&*self.0, domain)
+        self.resolver().mx(domain)
     }
 
     fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, DnsError> {
-        Resolve::addresses(&*self.0, host)
+        self.resolver().addresses(host)
     }
 
     fn records(&self, name: &str, rtype: Rtype) -> Result<RecordSet, DnsError> {
-        Resolve::records(&*self.0, name, rtype)
+        self.resolver().records(name, rtype)
     }
 }
 

@@ -81,7 +81,8 @@ pub enum Fault {
     Malformed,
     /// It is not all there.
     Cut,
-    /// It names other servers instead of an answer: this one does not resolve for us (a "lame" server).
+    /// It names other servers instead of an answer, or has nothing to say and neither authority nor recursion: this one
+    /// does not resolve for us (a "lame" server).
     Referral,
 }
 
@@ -94,7 +95,7 @@ impl Fault {
             Self::Silence => &"no answer",
             Self::Malformed => &"a malformed answer",
             Self::Cut => &"a cut answer",
-            Self::Referral => &"a referral instead of an answer",
+            Self::Referral => &"a referral or nothing instead of an answer",
         };
         format!("{what} from {server}")
     }
@@ -218,7 +219,9 @@ impl Chain {
     }
 
     /// What an answer without records at the end of the chain says. Only with the zone's SOA may it be remembered
-    /// (RFC 2308 §5); without it, a chain may merely be incomplete, and a list of name servers is a referral (§2.2).
+    /// (RFC 2308 §5); without it, a chain may merely be incomplete, and a list of name servers is a referral (§2.2). Who has
+    /// nothing to say, does not know the zone itself and asks nobody else (neither AA nor RA) does not know either, so
+    /// that no mail may bounce for it, or go to an address behind which the MX hosts are.
     fn negative(self, message: &Message<[u8]>, code: OptRcode, cnames: usize) -> Result<Answer, Fault> {
         let (mut zone_ttl, is_secure) = (None, message.header().ad());
         for soa in message.authority()?.limit_to_in::<rdata::Soa<ParsedName<_>>>() {
@@ -233,7 +236,7 @@ impl Chain {
             None if cnames > 0 => {
                 return Ok(Answer { found: Found::Alias(self.owner), cnames, ttl: self.ttl, is_secure });
             }
-            None if has_name_servers(message)? => return Err(Fault::Referral),
+            None if has_name_servers(message)? || !knows(message) => return Err(Fault::Referral),
             _ => Found::NoData,
         };
         Ok(Answer { found, cnames, ttl: zone_ttl.unwrap_or_default(), is_secure })
@@ -249,6 +252,11 @@ fn joined(mut data: &[u8]) -> Result<Vec<u8>, Fault> {
         data = rest;
     }
     Ok(joined)
+}
+
+/// The server has authority, or asks those who have.
+fn knows(message: &Message<[u8]>) -> bool {
+    message.header().aa() || message.header().ra()
 }
 
 fn has_name_servers(message: &Message<[u8]>) -> Result<bool, Fault> {

@@ -19,7 +19,7 @@ mod cache;
 mod files;
 mod query;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use answer::{Answer, CNAMES_MAX, DnsName, Fault, Found, Record, parse_answer};
 pub use domain::base::iana::Rtype;

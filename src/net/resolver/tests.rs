@@ -2,4 +2,4 @@
 
 mod answers;
 mod look_ups;
-mod server;
+pub(crate) mod server;

@@ -2,7 +2,7 @@
 //!
 //! As much is read as can be: of a list with a mistake in it, the parts without one. What can't be read is told.
 
-use crate::mail::address_list::{self, AddressSpan};
+use crate::mail::address_list;
 use crate::mail::header::split_field;
 use crate::mail::unqualified::Unqualified;
 use crate::store::drop::Sender;
@@ -46,18 +46,7 @@ fn add(address: Unqualified, found: &mut Vec<Unqualified>) {
 /// The addresses of a list without any mistake.
 fn whole(list: &[u8]) -> Option<Vec<Unqualified>> {
     let spans = address_list::spans(list)?;
-    spans.iter().map(|span| address(list, span)).collect()
-}
-
-fn address(list: &[u8], span: &AddressSpan) -> Option<Unqualified> {
-    let local_part = std::str::from_utf8(list.get(span.local_part.clone())?).ok()?;
-    let domain = match &span.domain {
-        Some(domain) => format!("@{}", std::str::from_utf8(list.get(domain.clone())?).ok()?),
-        None => String::new(),
-    };
-    let as_is = Unqualified::parse(&format!("{local_part}{domain}"));
-    // There are addresses such as `a..b@example.org`, which only quotes make right.
-    as_is.or_else(|_| Unqualified::parse(&format!("\"{local_part}\"{domain}"))).ok()
+    spans.iter().map(|span| span.read(list)).collect()
 }
 
 /// The recipients that a header section names (`-t`): by To, Cc and Bcc, or by the newest block of Resent- fields, which

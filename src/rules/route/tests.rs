@@ -27,6 +27,7 @@ fn policy() -> RoutePolicy {
         separator: Some('+'),
         catch_all: None,
         admin: None,
+        identities: Vec::new(),
         smarthosts: Vec::new(),
         exceptions: Vec::new(),
     }

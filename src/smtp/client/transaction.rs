@@ -175,9 +175,13 @@ impl Running {
                 self.refused = Some(outcome(reply, to, remote));
                 if self.commands.is_empty() { self.await_next(Stage::Rcpt(0)) } else { self.done(None) }
             }
-            (Stage::Undo, Severity::Success | Severity::Transient | Severity::Permanent) => self.done(Some(
-                Outcome::Delivered(Diagnostic::local(EnhancedStatus::OK, "it would be accepted")),
-            )),
+            (Stage::Undo, Severity::Success | Severity::Transient | Severity::Permanent) => {
+                let accepted = Diagnostic::local(EnhancedStatus::OK, "it would be accepted");
+                self.done(Some(Outcome::Delivered(Diagnostic {
+                    remote: Some(remote.to_owned()),
+                    ..accepted
+                })))
+            }
             (Stage::Rcpt(index), Severity::Success) => self.rcpt_answered(index, Standing::Accepted),
             (Stage::Rcpt(index), Severity::Transient | Severity::Permanent) => {
                 let standing = self.rcpt_refused(reply, to, remote);

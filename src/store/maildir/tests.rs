@@ -261,8 +261,8 @@ fn an_agent_makes_moves_and_unlinks() {
     let agent = Arc::new(Here(expand(&template)));
     let maildirs = Maildirs::new("host").with_rights(Rights::Agent(agent));
     let (tmp, new) = (directory.path().join("u/tmp"), directory.path().join("u/new"));
-    let path = path.with_quota(8);
-    assert_eq!(maildirs.room(&path).unwrap(), 8, "there is none yet");
+    let path = path.with_quota(100);
+    assert_eq!(maildirs.room(&path).unwrap(), 100, "there is none yet");
     let name = deliver(&maildirs, &path, b"hello");
     let file = new.join(name.file_name().unwrap());
     assert_eq!(fs::read(&file).unwrap(), b"hello");

@@ -122,6 +122,9 @@ impl Description {
         if envelope.is_own {
             line("own", "yes");
         }
+        if envelope.is_urgent {
+            line("urgent", "yes");
+        }
         if let Some(ret) = envelope.ret {
             line("ret", if ret == Ret::Full { "full" } else { "hdrs" });
         }
@@ -155,6 +158,7 @@ impl Description {
                 "smtputf8" => envelope.smtputf8 = true,
                 "requiretls" => envelope.require_tls = true,
                 "own" => envelope.is_own = true,
+                "urgent" => envelope.is_urgent = true,
                 "ret" => envelope.ret = Some(if value == "full" { Ret::Full } else { Ret::Headers }),
                 "envid" => envelope.envid = Some(value),
                 "to" => envelope.recipients.push(Recipient::new(Mailbox::parse(&value).ok()?)),

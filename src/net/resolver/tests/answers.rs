@@ -15,6 +15,7 @@ type Builder = AnswerBuilder<Vec<u8>>;
 fn start(code: Rcode) -> Builder {
     let mut question = MessageBuilder::new_vec().question();
     question.header_mut().set_qr(true);
+    question.header_mut().set_ra(true);
     question.header_mut().set_rcode(code);
     question.push((name("example.org"), Rtype::MX)).unwrap();
     question.answer()
@@ -74,6 +75,14 @@ fn contradictions_and_referrals_are_no_answers() {
     let mut b = start(Rcode::NOERROR).authority();
     b.push((name("org"), 300, rdata::Ns::new(name("ns.example")))).unwrap();
     assert!(matches!(parse(&b.finish()), Err(Fault::Referral)));
+
+    // Nothing, from a server that neither knows the zone nor asks others.
+    for (aa, ra, is_lame) in [(false, false, true), (true, false, false), (false, true, false)] {
+        let mut b = start(Rcode::NOERROR);
+        b.header_mut().set_ra(ra);
+        b.header_mut().set_aa(aa);
+        assert_eq!(matches!(parse(&b.finish()), Err(Fault::Referral)), is_lame, "{aa} {ra}");
+    }
 }
 
 #[test]

@@ -44,6 +44,7 @@ impl Asked {
     pub fn reply(&self, code: Rcode, fill: impl FnOnce(&mut Reply)) -> Vec<u8> {
         let builder = MessageBuilder::from_target(StaticCompressor::new(Vec::new())).unwrap();
         let mut reply = Reply(builder.start_answer(self.parsed(), code).unwrap());
+        reply.recursive(true);
         fill(&mut reply);
         reply.0.finish().into_target()
     }
@@ -95,6 +96,17 @@ impl Reply {
     }
     pub fn secure(&mut self, is_secure: bool) {
         self.0.header_mut().set_ad(is_secure);
+    }
+    /// Whether the server asks others (the RA bit).
+    pub fn recursive(&mut self, is_recursive: bool) {
+        self.0.header_mut().set_ra(is_recursive);
+    }
+    /// Name servers of a zone, in the authority section.
+    pub fn referral(asked: &Asked, zone: &str, server: &str) -> Vec<u8> {
+        let builder = MessageBuilder::from_target(StaticCompressor::new(Vec::new())).unwrap();
+        let mut builder = builder.start_answer(asked.parsed(), Rcode::NOERROR).unwrap().authority();
+        builder.push((name(zone), 300, rdata::Ns::new(name(server)))).unwrap();
+        builder.finish().into_target()
     }
     pub fn truncated(&mut self) {
         self.0.header_mut().set_tc(true);

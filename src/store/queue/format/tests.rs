@@ -25,7 +25,7 @@ prop_compose! {
     fn any_description()(
         sender in prop::option::of(any_mailbox()),
         recipients in prop::collection::vec(any_recipient(), 0..5),
-        (eight_bit, smtputf8, require_tls, is_own) in any::<(bool, bool, bool, bool)>(),
+        (eight_bit, smtputf8, require_tls, is_own, is_urgent) in any::<(bool, bool, bool, bool, bool)>(),
         ret in prop::option::of(prop::bool::ANY),
         envid in any::<Option<String>>(),
         origin: String,
@@ -39,6 +39,7 @@ prop_compose! {
                 smtputf8,
                 require_tls,
                 is_own,
+                is_urgent,
                 ret: ret.map(|full| if full { Ret::Full } else { Ret::Headers }),
                 envid,
             },

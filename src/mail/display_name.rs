@@ -1,0 +1,215 @@
+//! The names that people and programs have in front of their addresses (RFC 5322 §3.4), read as they come and printed so
+//! that every reader takes them: as one quoted string, or as encoded words (RFC 2047) where ASCII does not do.
+//!
+//! Encoded words are kept as they are, never decoded. Whatever is read, what is printed is a phrase in ASCII: it has no
+//! control character but its own folds, so no name can add a field or an address. Nothing fails; what is too long is cut.
+
+/// The most that is kept of what is read, and of what is added to it, in octets; far more than a reader shows.
+const NAME_MAX_OCTETS: usize = 200;
+/// An encoded word in octets (RFC 2047 §2).
+const ENCODED_WORD_MAX_OCTETS: usize = 75;
+const ENCODED_HEAD: &str = "=?utf-8?Q?";
+const ENCODED_TAIL: &str = "?=";
+
+/// A name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DisplayName {
+    words: Vec<Word>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Word {
+    /// One or several words.
+    Text(String),
+    /// As it is written.
+    Encoded(String),
+}
+
+impl DisplayName {
+    /// Reads a phrase, the inside of a comment, or whatever else stands where a name should.
+    #[must_use]
+    pub fn read(octets: &[u8]) -> Self {
+        let mut name = Self::default();
+        let (mut word, mut is_quoted) = (String::new(), false);
+        let text = String::from_utf8_lossy(octets);
+        let mut chars = text.chars();
+        while let Some(c) = chars.next() {
+            match c {
+                '"' => is_quoted = !is_quoted,
+                '\\' => word.extend(chars.next().filter(|c| !c.is_control())),
+                ' ' | '\t' if is_quoted => word.push(' '),
+                ' ' | '\t' => name.push_within(&std::mem::take(&mut word), NAME_MAX_OCTETS),
+                c if c.is_control() => {}
+                c => word.push(c),
+            }
+        }
+        name.push_within(&word, NAME_MAX_OCTETS);
+        name
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.words.is_empty()
+    }
+
+    /// Whether this is what it says.
+    #[must_use]
+    pub fn says(&self, text: &str) -> bool {
+        matches!(self.words.as_slice(), [Word::Text(name)] if name.eq_ignore_ascii_case(text))
+    }
+
+    /// Appends text, of which as much is kept as of a name. It must not hold control characters.
+    pub fn push(&mut self, text: &str) {
+        self.push_within(text, self.octets() + NAME_MAX_OCTETS);
+    }
+
+    fn push_within(&mut self, word: &str, most: usize) {
+        let room = most.saturating_sub(self.octets());
+        let ends = word.char_indices().map(|(at, c)| at + c.len_utf8());
+        let cut = word.get(..ends.take_while(|&end| end <= room).last().unwrap_or(0)).unwrap_or_default();
+        match self.words.last_mut() {
+            _ if cut.is_empty() => {}
+            _ if is_encoded_word(word) => {
+                self.words.extend((cut == word).then(|| Word::Encoded(word.to_owned())));
+            }
+            Some(Word::Text(text)) => {
+                text.push(' ');
+                text.push_str(cut);
+            }
+            _ => self.words.push(Word::Text(cut.to_owned())),
+        }
+    }
+
+    fn octets(&self) -> usize {
+        self.words.iter().map(|word| word.as_str().len()).sum()
+    }
+
+    /// The phrase, without a fold at its ends.
+    #[must_use]
+    pub fn print(&self) -> String {
+        if let [Word::Text(text)] = self.words.as_slice()
+            && text.is_ascii()
+        {
+            return format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
+        }
+        let mut encoded = Vec::new();
+        for (i, word) in self.words.iter().enumerate() {
+            match word {
+                Word::Encoded(word) => encoded.push(word.clone()),
+                Word::Text(text) => {
+                    // The blanks between encoded words are not shown.
+                    let before = if i > 0 { " " } else { "" };
+                    let after = if i + 1 < self.words.len() { " " } else { "" };
+                    encode(&format!("{before}{text}{after}"), &mut encoded);
+                }
+            }
+        }
+        encoded.join("\n ")
+    }
+}
+
+impl Word {
+    fn as_str(&self) -> &str {
+        match self {
+            Self::Text(text) | Self::Encoded(text) => text,
+        }
+    }
+}
+
+/// Whether it is one that may stand in a phrase (RFC 2047 §5).
+fn is_encoded_word(word: &str) -> bool {
+    let inside = word.strip_prefix("=?").and_then(|rest| rest.strip_suffix(ENCODED_TAIL));
+    word.bytes().all(|octet| octet.is_ascii_graphic() && !b"\"(),:;<>@[\\]".contains(&octet))
+        && inside.is_some_and(|inside| inside.split('?').filter(|part| !part.is_empty()).count() == 3)
+        && word.matches('?').count() == 4
+}
+
+/// Appends the text as encoded words: Q, with what a phrase may hold (RFC 2047 §5 (3)).
+fn encode(text: &str, words: &mut Vec<String>) {
+    let mut word = ENCODED_HEAD.to_owned();
+    for c in text.chars() {
+        let piece = match c {
+            ' ' => "_".to_owned(),
+            c if c.is_ascii_alphanumeric() || "!*+-/".contains(c) => c.to_string(),
+            c => c.encode_utf8(&mut [0; 4]).bytes().map(|octet| format!("={octet:02X}")).collect(),
+        };
+        if word.len() + piece.len() + ENCODED_TAIL.len() > ENCODED_WORD_MAX_OCTETS {
+            words.push(std::mem::replace(&mut word, ENCODED_HEAD.to_owned()) + ENCODED_TAIL);
+        }
+        word.push_str(&piece);
+    }
+    words.push(word + ENCODED_TAIL);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mail_parser::MessageParser;
+    use proptest::prelude::*;
+
+    /// What another reader shows of a name, and the address behind it.
+    fn shown(phrase: &str) -> (Option<String>, Option<String>) {
+        let message = format!("From: {phrase} <a@b.example>\n\n");
+        let parsed = MessageParser::default().parse(message.as_bytes()).unwrap();
+        let from = parsed.from().and_then(|from| from.first()).unwrap();
+        (from.name.as_deref().map(str::to_owned), from.address.as_deref().map(str::to_owned))
+    }
+
+    #[test]
+    fn names_are_printed_as_every_reader_takes_them() {
+        for (read, printed, expected) in [
+            ("root", "\"root\"", "root"),
+            ("Cron  \n Daemon", "\"Cron Daemon\"", "Cron Daemon"),
+            ("\"Daemon,  \\\"Cron\\\"\" x", "\"Daemon,  \\\"Cron\\\" x\"", "Daemon,  \"Cron\" x"),
+            ("(Cron) Daemon \\", "\"(Cron) Daemon\"", "(Cron) Daemon"),
+            ("=?utf-8?Q?J=C3=BCrgen?=", "=?utf-8?Q?J=C3=BCrgen?=", "Jürgen"),
+            ("=?utf-8?Q?J=C3=BCr?=\n =?utf-8?Q?gen?=", "=?utf-8?Q?J=C3=BCr?=\n =?utf-8?Q?gen?=", "Jürgen"),
+            (
+                "Dr. =?utf-8?b?SsO8cg==?= \"x, y\"",
+                "=?utf-8?Q?Dr=2E_?=\n =?utf-8?b?SsO8cg==?=\n =?utf-8?Q?_x=2C_y?=",
+                "Dr. Jür x, y",
+            ),
+            ("Jürgen Groß", "=?utf-8?Q?J=C3=BCrgen_Gro=C3=9F?=", "Jürgen Groß"),
+            ("=?utf-8?Q?a@b?=", "\"=?utf-8?Q?a@b?=\"", "a@b"),
+        ] {
+            let name = DisplayName::read(read.as_bytes());
+            assert_eq!(name.print(), printed);
+            assert_eq!(shown(printed), (Some(expected.to_owned()), Some("a@b.example".to_owned())));
+            assert_eq!(DisplayName::read(printed.as_bytes()).print(), printed, "read again");
+        }
+        assert!(DisplayName::read(b" \n\t\"\"\0").is_empty());
+        assert!(DisplayName::read(b"J\xfcrgen").print().starts_with("=?utf-8?Q?J=EF=BF=BD"));
+    }
+
+    #[test]
+    fn what_is_too_long_is_cut() {
+        let long = DisplayName::read("ü".repeat(1000).as_bytes()).print();
+        assert_eq!(long.matches("=C3=BC").count(), NAME_MAX_OCTETS / 2);
+        assert!(long.lines().all(|line| line.len() <= ENCODED_WORD_MAX_OCTETS + 1), "{long}");
+        let mut full = DisplayName::read("a ".repeat(1000).as_bytes());
+        full.push("=?utf-8?Q?x?=");
+        assert!(full.print().len() <= 2 * NAME_MAX_OCTETS + 2);
+    }
+
+    proptest! {
+        /// No name adds an address or a field, and what a reader shows is what was read.
+        #[test]
+        fn no_name_escapes(read in "[a-c\"\\\\<>@,;:() \n\r\0ü?=_Q]{0,60}|(=\\?utf-8\\?Q\\?[a-c<\"@\n]{0,4}\\?=[ \"]){1,4}") {
+            let name = DisplayName::read(read.as_bytes());
+            let printed = name.print();
+            prop_assert!(printed.bytes().all(|octet| matches!(octet, b' '..=b'~' | b'\n')), "{}", printed);
+            prop_assert!(!printed.starts_with('\n') && !printed.replace("\n ", "").contains('\n'));
+            if !name.is_empty() {
+                let (shown, address) = shown(&printed);
+                prop_assert_eq!(address.as_deref(), Some("a@b.example"), "{}", printed);
+                match name.words.as_slice() {
+                    [Word::Text(text)] if !text.contains("=?") && text.trim() == text => {
+                        prop_assert_eq!(shown.as_ref(), Some(text), "{}", printed);
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+}

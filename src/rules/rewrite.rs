@@ -1,0 +1,306 @@
+//! Who mail of this host says it is from once it leaves (INTERFACE section 2, `[rewrite]`): envelope sender, From and
+//! Sender become addresses that exist out there, and that the smarthost's login may use.
+//!
+//! It is applied to this host's own mail and each time that it leaves, never to what lies in a Maildir or in the queue, and
+//! never to mail in transit, whose author has signed it. The null reverse-path stays null (RFC 5321 §4.5.5), with a From
+//! that is rewritten all the same, since providers look at that, too. Nothing else of a message changes: Reply-To and the
+//! other addresses stay, the body is not looked at. Rewritten twice is rewritten once.
+//!
+//! A From becomes one address. Who it was stays visible, in the display name and in X-Original-From; `"root on router"`
+//! is shorter than an address, and no reader or filter takes it for one. A Sender that would say the same as From is
+//! dropped (RFC 5322 §3.6.2). Of the Resent- blocks only the newest one is of this host's making (§3.6.6).
+//!
+//! All text is in canonical form (see [`crate::mail::message`]). Nothing fails: a From that is no address list is taken for
+//! a name where all senders are replaced, and stays where not.
+
+use crate::mail::address::{Domain, Mailbox, ReversePath};
+use crate::mail::address_list::{self, AddressSpan};
+use crate::mail::display_name::DisplayName;
+use crate::mail::header::{section, split_field};
+use crate::mail::unqualified::Unqualified;
+
+/// Longest line of a header section, in octets (RFC 5322 §2.1.1).
+const LINE_MAX_OCTETS: usize = 998;
+/// Lines are folded here where that is possible (RFC 5322 §2.1.1).
+const LINE_COLUMNS: usize = 78;
+/// The most of an address that is shown in a display name, in characters.
+const SHOWN_MAX_CHARS: usize = 100;
+const ORIGINAL: &[u8] = b"X-Original-From:";
+
+/// What becomes of the senders of this host's own mail.
+#[derive(Debug, Clone)]
+pub struct RewritePolicy {
+    /// This host's name.
+    pub hostname: Domain,
+    /// Domains whose mail stays here; a name without a dot is always one.
+    pub local_domains: Vec<Domain>,
+    /// Single senders, by address or by the local part that they have here. ASCII, as those of `others`.
+    pub senders: Vec<(Unqualified, Mailbox)>,
+    /// All others.
+    pub others: Others,
+}
+
+/// What becomes of senders that are not named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Others {
+    /// Nothing.
+    Stay,
+    /// They all become this one.
+    Become(Mailbox),
+    /// Those that have no domain, or one of this host, get this one.
+    MoveTo(Domain),
+}
+
+/// What stands in a field in place of what was there.
+struct Identity {
+    name: DisplayName,
+    mailbox: Mailbox,
+}
+
+impl RewritePolicy {
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.senders.is_empty() && self.others == Others::Stay
+    }
+
+    /// The address in place of another one; `None` if that stays.
+    #[must_use]
+    pub fn replace(&self, old: &Unqualified) -> Option<Mailbox> {
+        if self.is_identity(old) {
+            return None;
+        }
+        let is_here = old.domain.as_ref().is_none_or(|domain| self.is_here(domain));
+        let find = |name: &Unqualified| self.senders.iter().find(|(known, _)| is_same(known, name));
+        let bare = Unqualified { local_part: old.local_part.clone(), domain: None };
+        if let Some((_, mailbox)) = find(old).or_else(|| find(&bare).filter(|_| is_here)) {
+            return Some(mailbox.clone());
+        }
+        match &self.others {
+            Others::Become(mailbox) => Some(mailbox.clone()),
+            Others::MoveTo(domain) if is_here && old.domain.as_ref() != Some(domain) => {
+                let moved = Unqualified { domain: Some(domain.clone()), ..bare };
+                Some(find(&moved).map_or_else(|| moved.at(domain), |(_, mailbox)| mailbox.clone()))
+            }
+            Others::Stay | Others::MoveTo(_) => None,
+        }
+    }
+
+    /// The reverse-path with which a message leaves.
+    #[must_use]
+    pub fn reverse_path(&self, old: &ReversePath) -> ReversePath {
+        let new = old.mailbox().and_then(|mailbox| self.replace(&unqualified(mailbox)));
+        new.map_or_else(|| old.clone(), ReversePath::Mailbox)
+    }
+
+    /// The addresses that others get.
+    pub fn identities(&self) -> impl Iterator<Item = &Mailbox> {
+        let everyone = match &self.others {
+            Others::Become(mailbox) => Some(mailbox),
+            Others::Stay | Others::MoveTo(_) => None,
+        };
+        self.senders.iter().map(|(_, mailbox)| mailbox).chain(everyone)
+    }
+
+    fn is_identity(&self, address: &Unqualified) -> bool {
+        self.identities().any(|mailbox| is_same(&unqualified(mailbox), address))
+    }
+
+    /// The header section with which a message leaves, and how much of `start` it is for; `None` if it stays as it is.
+    /// `start` is the message, or so much of it that the header section ends in there.
+    #[must_use]
+    pub fn header(&self, start: &[u8], reverse_path: &ReversePath) -> Option<(Vec<u8>, usize)> {
+        let old = section(start);
+        let mut new = Vec::with_capacity(old.len() + 256);
+        let from = fields(old).find_map(|field| value_of(field, "From"));
+        let author = from.and_then(|value| self.identity(value));
+        let author_mailbox = match &author {
+            Some(identity) => Some(identity.mailbox.clone()),
+            None => from.and_then(first_address).map(|address| address.at(&self.hostname)),
+        };
+        let (mut has_from, mut has_resent_from) = (false, false);
+        for field in fields(old) {
+            if let Some(value) = value_of(field, "From") {
+                match &author {
+                    Some(identity) if !has_from => {
+                        identity.print("From", &mut new);
+                        print_original(value, &mut new);
+                    }
+                    // A second one is not allowed; hosts that look at From refuse it.
+                    _ if has_from && self.replaces_all() => print_original(value, &mut new),
+                    _ => new.extend_from_slice(field),
+                }
+                has_from = true;
+            } else if let Some(identity) = value_of(field, "Sender").and_then(|it| self.identity(it)) {
+                if author_mailbox.as_ref() != Some(&identity.mailbox) {
+                    identity.print("Sender", &mut new);
+                }
+            } else if let Some(value) = value_of(field, "Resent-From").filter(|_| !has_resent_from) {
+                has_resent_from = true;
+                match self.identity(value) {
+                    Some(identity) => identity.print("Resent-From", &mut new),
+                    None => new.extend_from_slice(field),
+                }
+            } else {
+                new.extend_from_slice(field);
+            }
+        }
+        if !has_from {
+            self.print_missing(reverse_path, &mut new);
+        }
+        if new == old {
+            return None;
+        }
+        // Whatever comes next is body, for everybody: no field in there goes unseen by us and is seen by others.
+        if start.get(old.len()).is_some_and(|&next| next != b'\n') {
+            new.push(b'\n');
+        }
+        Some((new, old.len()))
+    }
+
+    const fn replaces_all(&self) -> bool {
+        matches!(self.others, Others::Become(_))
+    }
+
+    /// A message without From gets one if all have the same.
+    fn print_missing(&self, reverse_path: &ReversePath, out: &mut Vec<u8>) {
+        let Others::Become(mailbox) = &self.others else { return };
+        let old = reverse_path.mailbox().map(unqualified);
+        let mailbox = old.as_ref().and_then(|old| self.replace(old)).unwrap_or_else(|| mailbox.clone());
+        let mut name = DisplayName::default();
+        if let Some(old) = old.filter(|old| !self.is_identity(old)) {
+            name.push(&self.describe(&old));
+        }
+        if !matches!(out.last(), None | Some(b'\n')) {
+            out.push(b'\n');
+        }
+        Identity { name, mailbox }.print("From", out);
+    }
+
+    /// What becomes of a field with the author's addresses; `None` if it stays.
+    fn identity(&self, value: &[u8]) -> Option<Identity> {
+        let spans = address_list::spans(value).unwrap_or_default();
+        let read = |span: &AddressSpan| span.read(value);
+        let addresses: Vec<Unqualified> = spans.iter().map_while(read).collect();
+        let (Some(first), Some(span), true) =
+            (addresses.first(), spans.first(), addresses.len() == spans.len())
+        else {
+            let Others::Become(mailbox) = &self.others else { return None };
+            return Some(Identity { name: DisplayName::read(value), mailbox: mailbox.clone() });
+        };
+        if addresses.iter().all(|address| self.replace(address).is_none()) {
+            return None;
+        }
+        let mut name = DisplayName::read(value.get(span.name.clone()).unwrap_or_default());
+        let Some(mailbox) = self.replace(first) else {
+            return Some(Identity { name, mailbox: first.at(&self.hostname) });
+        };
+        let shown = self.describe(first);
+        if name.is_empty() || name.says(first.local_part.as_str()) || name.says(&first.to_string()) {
+            name = DisplayName::default();
+            name.push(&shown);
+        } else if mailbox.local_part != first.local_part {
+            name.push(&format!("({shown})"));
+        }
+        Some(Identity { name, mailbox })
+    }
+
+    /// An address in the words of a display name.
+    fn describe(&self, address: &Unqualified) -> String {
+        let is_this_host = |domain: &&Domain| match domain {
+            Domain::Name(name) => **domain == self.hostname || name.eq_ignore_ascii_case("localhost"),
+            Domain::Literal(ip) => ip.is_loopback(),
+        };
+        let first_label = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
+        let text = match address.domain.as_ref().filter(|domain| !is_this_host(domain)) {
+            None => {
+                let host = self.hostname.name().map_or_else(|| self.hostname.to_string(), first_label);
+                format!("{} on {host}", address.local_part.as_str())
+            }
+            Some(domain) if is_bare(domain) => format!("{} on {domain}", address.local_part.as_str()),
+            Some(domain) => format!("{} at {domain}", address.local_part.as_str()),
+        };
+        text.chars().take(SHOWN_MAX_CHARS).collect()
+    }
+
+    fn is_here(&self, domain: &Domain) -> bool {
+        match domain {
+            Domain::Name(_) => {
+                *domain == self.hostname || is_bare(domain) || self.local_domains.contains(domain)
+            }
+            Domain::Literal(ip) => ip.is_loopback(),
+        }
+    }
+}
+
+impl Identity {
+    /// Appends a field.
+    fn print(&self, name: &str, out: &mut Vec<u8>) {
+        let mut field = format!("{name}: ");
+        if self.name.is_empty() {
+            field.push_str(&self.mailbox.to_string());
+        } else {
+            let phrase = self.name.print();
+            let address = format!("<{}>", self.mailbox);
+            let column = phrase.rfind('\n').map_or(field.len() + phrase.len(), |end| phrase.len() - end);
+            field.push_str(&phrase);
+            field.push_str(if column + address.len() < LINE_COLUMNS { " " } else { "\n " });
+            field.push_str(&address);
+        }
+        field.push('\n');
+        out.extend_from_slice(field.as_bytes());
+    }
+}
+
+/// Appends X-Original-From.
+fn print_original(value: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(ORIGINAL);
+    let first_line = value.iter().position(|&octet| octet == b'\n').unwrap_or(value.len());
+    if ORIGINAL.len() + first_line > LINE_MAX_OCTETS {
+        out.extend_from_slice(b"\n ");
+    }
+    out.extend_from_slice(value);
+    if !value.ends_with(b"\n") {
+        out.push(b'\n');
+    }
+}
+
+/// The fields of a header section, each with its line ends.
+fn fields(section: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = section;
+    std::iter::from_fn(move || {
+        let is_end = |pair: &[u8]| matches!(pair, [b'\n', next] if !matches!(next, b' ' | b'\t'));
+        let end = rest.windows(2).position(is_end).map_or(rest.len(), |at| at + 1);
+        let (field, after) = rest.split_at(end);
+        rest = after;
+        (!field.is_empty()).then_some(field)
+    })
+}
+
+fn first_address(value: &[u8]) -> Option<Unqualified> {
+    address_list::spans(value)?.first()?.read(value)
+}
+
+/// The value of a field if it has that name.
+fn value_of<'a>(field: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    split_field(field)
+        .filter(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes()))
+        .map(|(_, value)| value)
+}
+
+fn unqualified(mailbox: &Mailbox) -> Unqualified {
+    Unqualified { local_part: mailbox.local_part.clone(), domain: Some(mailbox.domain.clone()) }
+}
+
+/// Compared without case, as users are here.
+fn is_same(one: &Unqualified, other: &Unqualified) -> bool {
+    one.domain == other.domain && one.local_part.as_str().eq_ignore_ascii_case(other.local_part.as_str())
+}
+
+/// A name without a dot is known in its own network at most.
+fn is_bare(domain: &Domain) -> bool {
+    domain.name().is_some_and(|name| !name.contains('.'))
+}
+
+#[cfg(test)]
+mod tests;
