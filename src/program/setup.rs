@@ -26,8 +26,9 @@ use crate::net::transport::{Transport, own_address};
 use crate::smtp::sasl::Secret;
 use crate::store::durable::Owner;
 use crate::sys::clock::{Clock, SystemClock};
+use crate::sys::signals::Signals;
 use crate::sys::user;
-use files::{File, Target};
+use files::{File, Readers, Target};
 use questions::{Answers, Password};
 use rustix::fs::{MemfdFlags, Mode, fchmod, memfd_create};
 use std::ffi::OsString;
@@ -55,7 +56,7 @@ pub fn run(path: &Path, operands: &[OsString]) -> Result<(), Failure> {
     let target = Target::look(path, options.is_set("force"))?;
     let extra: String = options.all("set").map(|line| format!("{line}\n")).collect();
     let base = config::parse(&extra, "--set").map_err(|problems| Failure::problems(&problems))?;
-    let owner = owner(&base)?;
+    let readers = readers(&base)?;
     let answers = questions::ask(&options, &resolver(&base))?;
     let password_path = target.sibling("password");
     if matches!(answers.password, Password::Typed(_)) {
@@ -77,10 +78,16 @@ pub fn run(path: &Path, operands: &[OsString]) -> Result<(), Failure> {
     let mut new = Vec::new();
     if let Password::Typed(password) = &answers.password {
         let octets = [password.octets(), b"\n"].concat();
-        new.push(File { path: password_path.clone(), octets: Secret::new(octets), secret_of: Some(owner) });
+        new.push(File { path: password_path.clone(), octets: Secret::new(octets), readers });
     }
     let text = target.with_comments(text(smarthost.as_ref()));
-    new.push(File { path: target.path.clone(), octets: Secret::new(text.into_bytes()), secret_of: None });
+    new.push(File {
+        path: target.path.clone(),
+        octets: Secret::new(text.into_bytes()),
+        readers: Readers::All,
+    });
+    // Whoever interrupts it now has it written all the same, and nothing half done is left.
+    let _held_back = Signals::register();
     target.write(&new)?;
     let written: Vec<String> = new.iter().map(|file| file.path.display().to_string()).collect();
     say(&format!("Written: {}\n{}", written.join(", "), next(&settings, &answers)));
@@ -124,12 +131,12 @@ fn usage(text: &str) -> Failure {
 }
 
 /// Who reads the password: the group of the daemon's user, or else whoever this is.
-fn owner(settings: &Settings) -> Result<Option<Owner>, Failure> {
+fn readers(settings: &Settings) -> Result<Readers, Failure> {
     if !user::is_root() {
-        return Ok(None);
+        return Ok(Readers::Writer);
     }
     let account = find_user(settings)?.filter(|account| account.uid != 0);
-    Ok(account.map(|account| Owner { uid: 0, gid: account.gid }))
+    Ok(account.map_or(Readers::Writer, |account| Readers::Group(Owner { uid: 0, gid: account.gid })))
 }
 
 /// The configuration: three lines, for most.

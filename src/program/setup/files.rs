@@ -19,8 +19,19 @@ pub struct File {
     pub path: PathBuf,
     /// What.
     pub octets: Secret,
-    /// A secret, which the group of this owner may read, if there is one. `None`: all may read it.
-    pub secret_of: Option<Option<Owner>>,
+    /// Who may read it.
+    pub readers: Readers,
+}
+
+/// Who may read a file.
+#[derive(Clone, Copy)]
+pub enum Readers {
+    /// Everybody.
+    All,
+    /// Whoever writes it.
+    Writer,
+    /// The group of this owner, too.
+    Group(Owner),
 }
 
 /// The configuration that is to be written, and what is there already.
@@ -93,13 +104,11 @@ impl Target {
             if let Some(old) = read_old(&file.path).filter(|_| !is_kept) {
                 let mut path = file.path.clone().into_os_string();
                 path.push(".old");
-                staged.push((stage(path.as_ref(), old.octets(), file.secret_of).map_err(failed)?, true));
+                staged.push((stage(path.as_ref(), old.octets(), file.readers).map_err(failed)?, true));
             }
             let is_replaced = is_kept || self.is_forced;
-            staged.push((
-                stage(&file.path, file.octets.octets(), file.secret_of).map_err(failed)?,
-                is_replaced,
-            ));
+            staged
+                .push((stage(&file.path, file.octets.octets(), file.readers).map_err(failed)?, is_replaced));
         }
         for (file, is_replaced) in staged {
             if is_replaced { file.replace() } else { file.commit() }.map_err(failed)?;
@@ -113,18 +122,19 @@ fn read_old(path: &Path) -> Option<Secret> {
 }
 
 /// Writes a file under a temporary name beside its own.
-fn stage(path: &Path, octets: &[u8], secret_of: Option<Option<Owner>>) -> Result<SyncedFile, StoreError> {
+fn stage(path: &Path, octets: &[u8], readers: Readers) -> Result<SyncedFile, StoreError> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     let written = || -> Result<(StagedFile, Arc<OwnedFd>), Error> {
         make_directories(directory, DIRECTORY)?;
         let directory = Arc::new(open_directory(directory, Access::Read)?);
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let temporary = format!(".{name}.{}", std::process::id());
-        let mut file = StagedFile::create(&directory, temporary, secret_of.flatten())?;
-        match secret_of {
-            None => file.publish()?,
-            Some(None) => {}
-            Some(Some(_)) => file.show_to_group()?,
+        let owner = if let Readers::Group(owner) = readers { Some(owner) } else { None };
+        let mut file = StagedFile::create(&directory, temporary, owner)?;
+        match readers {
+            Readers::All => file.publish()?,
+            Readers::Writer => {}
+            Readers::Group(_) => file.show_to_group()?,
         }
         file.write(octets)?;
         Ok((file, directory))
