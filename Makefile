@@ -8,23 +8,31 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 BINARY := $(TARGET)/release/pillarbox
 TOOLS  := tests/tools
 INSTALL = install -D -m
+# What starts services here, and where its files go.
+INIT     := $(if $(wildcard /sbin/openrc-run /usr/sbin/openrc-run),openrc,$(if $(wildcard /sbin/procd),openwrt,systemd))
+UNITS    = /etc/systemd/system
+TMPFILES = /etc/tmpfiles.d
+MIRROR   = http://deb.debian.org/debian
 
 # Where rustup puts cargo, and Debian its servers, if the shell does not know.
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 
 # What the build needs, and what the tests talk to, as PROGRAM=PACKAGE.
 BUILD_NEEDS = cc=gcc /usr/include/stdlib.h=libc6-dev pkg-config=pkg-config /usr/include/openssl/ssl.h=libssl-dev
-BENCH_NEEDS = smtp-source=postfix
-TEST_NEEDS  = $(BENCH_NEEDS) setpriv=util-linux swaks=swaks curl=curl openssl=openssl python3=python3 dnsmasq=dnsmasq-base mutt=mutt msmtp=msmtp \
+DEB_NEEDS    = dpkg-shlibdeps=dpkg-dev
+CHROOT_NEEDS = debootstrap=debootstrap lintian=lintian /usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring
+BENCH_NEEDS  = smtp-source=postfix python3=python3 msmtp=msmtp
+TEST_NEEDS  = $(BENCH_NEEDS) setpriv=util-linux swaks=swaks curl=curl openssl=openssl dnsmasq=dnsmasq-base mutt=mutt \
               dovecot=dovecot-core /usr/lib/dovecot/imap=dovecot-imapd /usr/lib/dovecot/lmtp=dovecot-lmtpd strace=strace faketime=faketime opendkim=opendkim \
               /usr/lib/python3/dist-packages/dkim=python3-dkim /usr/lib/python3/dist-packages/nacl=python3-nacl \
               s-nail=s-nail sslscan=sslscan /usr/lib/git-core/git-send-email=git-email unbound=unbound ldns-signzone=ldnsutils \
-              /usr/share/perl5/Authen/SASL.pm=libauthen-sasl-perl /usr/share/perl5/IO/Socket/SSL.pm=libio-socket-ssl-perl
+              /usr/share/perl5/Authen/SASL.pm=libauthen-sasl-perl /usr/share/perl5/IO/Socket/SSL.pm=libio-socket-ssl-perl \
+              systemd-analyze=systemd busybox=busybox dash=dash shellcheck=shellcheck mandoc=mandoc groff=groff-base
 
-.PHONY: help run test lint bench install clean
+.PHONY: help run test lint bench install install-files deb test-deb clean
 
 help: ## this text
-	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 16
 
 run: $(BINARY) ## build, start, send an alert through it, show where it arrived; ONCE=1 ends then
 	@ONCE=$(ONCE) $(TOOLS)/run $(BINARY)
@@ -36,25 +44,56 @@ test: $(BINARY) ## all tests, as CI runs them; installs the programs that they t
 	cargo clippy --quiet --all-targets -- -D warnings
 	cargo test --quiet --doc
 	PILLARBOX_RELEASE=$(BINARY) cargo test --quiet --lib --test integration --no-fail-fast
+	@if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory test-deb; else echo "test-deb is left out: chroot needs root"; fi
 
 lint: ## formatting and clippy
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 
-bench: $(BINARY) ## messages a second; with ../shared/bench beside other mail servers (PEERS=a,b)
+bench: $(BINARY) ## messages a second, and the time of one call of sendmail; with ../shared/bench beside other mail servers (PEERS=a,b)
 	@$(TOOLS)/need $(BENCH_NEEDS)
 	@PEERS=$(PEERS) $(TOOLS)/bench $(BINARY)
 
-install: $(BINARY) ## program, sendmail, mailq and newaliases as links to it, manual, systemd units, fail2ban filter and configuration, unless there is one; DESTDIR=, PREFIX=/usr/local
+install: $(BINARY) install-files ## program, its other names, manual, service files, hooks, configuration unless there is one; DESTDIR=, PREFIX=/usr/local, INIT=systemd|openrc|openwrt
+
+# Hooks go where their callers are, or into any DESTDIR, which is a package's.
+install-files:
 	$(INSTALL) 755 $(BINARY) $(DESTDIR)$(PREFIX)/sbin/pillarbox
 	for name in sendmail mailq newaliases; do ln -sf pillarbox $(DESTDIR)$(PREFIX)/sbin/$$name; done
-	$(INSTALL) 644 -t $(DESTDIR)$(PREFIX)/share/man/man5 etc/man/man5/*
-	$(INSTALL) 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 etc/man/man8/*
-	$(INSTALL) 644 -t $(DESTDIR)/etc/systemd/system etc/systemd/system/*
-	$(INSTALL) 644 -t $(DESTDIR)/etc/fail2ban/filter.d etc/fail2ban/filter.d/*
-	sed -i 's|/usr/local/sbin|$(PREFIX)/sbin|' $(DESTDIR)/etc/systemd/system/pillarbox.service
+	for section in 1 5 8; do $(INSTALL) 644 -t $(DESTDIR)$(PREFIX)/share/man/man$$section etc/man/man$$section/* || exit; done
+	$(INSTALL) 644 -t $(DESTDIR)$(PREFIX)/share/doc/pillarbox/examples etc/aliases
 	test -e $(DESTDIR)/etc/pillarbox/pillarbox.toml || \
 	    $(INSTALL) 644 -t $(DESTDIR)/etc/pillarbox etc/pillarbox/pillarbox.toml
+ifeq ($(INIT),openwrt)
+	$(INSTALL) 755 -t $(DESTDIR)/etc/init.d etc/openwrt/etc/init.d/pillarbox
+	sed -i 's|/usr/sbin|$(PREFIX)/sbin|' $(DESTDIR)/etc/init.d/pillarbox
+	$(INSTALL) 755 -t $(DESTDIR)/etc/hotplug.d/iface etc/openwrt/etc/hotplug.d/iface/90-pillarbox
+	test -e $(DESTDIR)/etc/config/pillarbox || $(INSTALL) 600 -t $(DESTDIR)/etc/config etc/openwrt/etc/config/pillarbox
+else
+	$(INSTALL) 644 -t $(DESTDIR)/etc/fail2ban/filter.d etc/fail2ban/filter.d/*
+	for hook in NetworkManager/dispatcher.d/90-pillarbox network/if-up.d/pillarbox network/if-down.d/pillarbox \
+	        ppp/ip-up.d/90pillarbox ppp/ip-down.d/90pillarbox; do \
+	    test -z "$(DESTDIR)" -a ! -d /etc/$${hook%/*} || $(INSTALL) 755 etc/$$hook $(DESTDIR)/etc/$$hook || exit; \
+	done
+endif
+ifeq ($(INIT),openrc)
+	$(INSTALL) 755 -t $(DESTDIR)/etc/init.d etc/init.d/pillarbox
+	sed -i 's|/usr/local/sbin|$(PREFIX)/sbin|' $(DESTDIR)/etc/init.d/pillarbox
+endif
+ifeq ($(INIT),systemd)
+	$(INSTALL) 644 -t $(DESTDIR)$(UNITS) etc/systemd/system/*
+	$(INSTALL) 644 -t $(DESTDIR)$(TMPFILES) etc/tmpfiles.d/*
+	$(INSTALL) 644 -t $(DESTDIR)$(PREFIX)/share/doc/pillarbox/examples etc/systemd/local-users.conf
+	sed -i 's|/usr/local/sbin|$(PREFIX)/sbin|' $(DESTDIR)$(UNITS)/pillarbox.service
+endif
+
+deb: $(BINARY) ## a Debian package of it, target/pillarbox_VERSION_ARCH.deb
+	@$(TOOLS)/need $(DEB_NEEDS)
+	@etc/debian/build $(BINARY) $(TARGET)
+
+test-deb: deb ## the package in a Debian of its own: installed, upgraded with a full queue, removed, purged; MIRROR=
+	@$(TOOLS)/need $(CHROOT_NEEDS)
+	@MIRROR=$(MIRROR) $(TOOLS)/test-deb $(TARGET)
 
 clean: ## remove all that was built, and the mail of make run
 	rm -rf target tests/fuzz/target

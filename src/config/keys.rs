@@ -326,16 +326,18 @@ tables! {
         /// { "root" = "alerts@example.com", "nas@nas.lan" = "nas@example.com" }
         senders: Vec<(Unqualified, Mailbox)> = {}, Now, pairs(sender);
         /// Adds what submitted mail lacks: Date, Message-ID, From, To, MIME-Version; and the domain of this host to
-        /// bare addresses. Bcc is taken out in any case. Lines over 998 octets are not re-encoded yet.
+        /// bare addresses. Bcc is taken out in any case. As mail leaves, parts with lines over 998 octets are encoded, and those
+        /// of eight bits for a host that takes seven.
         repair: bool = true, Now, one(boolean);
     }
 
     /// Storm control for mail that this host submits.
     "digest", None, Digest of |s| Some(&mut s.digest) => {
-        /// So many like messages in the window go out at once, the rest wait. 0: off.
-        after: u32 = 0, Later, one(count(0, 1_000_000));
+        /// So many like messages in the window go out at once, the rest wait. 0: off. Alike are messages of one sender for
+        /// the same recipients, with subjects that differ in numbers, dates, ids and addresses alone.
+        after: u32 = 0, Now, one(count(0, 1_000_000));
         /// The window; when it ends, what waited leaves as one multipart/digest.
-        window: Duration = "10m", Later, one(duration(1, 7 * DAY));
+        window: Duration = "10m", Now, one(duration(1, 7 * DAY));
     }
 
     /// A sign for people when mail is stuck.

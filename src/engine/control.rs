@@ -8,9 +8,10 @@
 use super::event::Event;
 use super::forwarder::Forwarder;
 use super::operator::{self, Asker, Output};
+use super::submit::{self, Peer};
 use crate::net::transport::Deadline;
 use crate::rules::control::{
-    BadRequest, NOT_NOW, PIECE_MAX_OCTETS, Piece, QUESTION_MAX_OCTETS, Request, Rights, USAGE,
+    BadRequest, NOT_NOW, PIECE_MAX_OCTETS, Piece, QUESTION_MAX_OCTETS, Question, Rights, USAGE,
 };
 use crate::store::StoreError;
 use crate::store::durable::{self, Access, Owner};
@@ -24,7 +25,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -35,15 +36,26 @@ const CONNECTIONS: usize = 64;
 /// How long peers are borne with.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// For a question to come in, to its last octet.
+    /// For a question to come in, to its last octet; with the envelope of a message.
     pub question: Duration,
+    /// For a message to come in, besides the time for its octets. Its sender has it at hand.
+    pub message: Duration,
     /// For a piece of the answer to be read.
     pub answer: Duration,
 }
 
 /// Of a daemon: somebody may look at the answer page by page.
-pub const PATIENCE: Patience =
-    Patience { question: Duration::from_secs(10), answer: Duration::from_secs(300) };
+pub const PATIENCE: Patience = Patience {
+    question: Duration::from_secs(10),
+    message: Duration::from_secs(60),
+    answer: Duration::from_secs(300),
+};
+/// So many octets a second the disk of a small box takes at least, while a message comes in.
+const OCTETS_PER_SECOND: u64 = 64 * 1024;
+/// How long an end waits for messages that are coming in: who hears no answer leaves the message a second time.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
+/// Pause between two looks for them.
+const STOP_PAUSE: Duration = Duration::from_millis(10);
 /// Pause after an accept that failed for want of descriptors or memory, so that it is not tried without end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Pieces of an answer are gathered up to this size.
@@ -78,6 +90,8 @@ pub struct Control {
     patience: Patience,
     /// Users with connections, root left out; one a connection.
     users: Mutex<Vec<u32>>,
+    /// How many messages are coming in.
+    submissions: AtomicUsize,
     stopping: AtomicBool,
 }
 
@@ -98,8 +112,9 @@ impl Control {
         let everybody = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP | Mode::ROTH | Mode::WOTH;
         rustix::fs::chmod(path, everybody).map_err(|errno| told(errno.into()))?;
         let inode = path.symlink_metadata().map_err(told)?.ino();
-        let (users, stopping) = (Mutex::default(), AtomicBool::new(false));
-        Ok(Self { listener, path: path.to_owned(), inode, patience, users, stopping })
+        let (users, submissions) = (Mutex::default(), AtomicUsize::new(0));
+        let stopping = AtomicBool::new(false);
+        Ok(Self { listener, path: path.to_owned(), inode, patience, users, submissions, stopping })
     }
 
     /// Starts to answer.
@@ -111,8 +126,8 @@ impl Control {
         thread::start("control", move || control.run(&forwarder))
     }
 
-    /// Ends it: no new connections, and the socket is gone. What is being done is not waited for: whatever it is, a crash
-    /// at any moment would do it no harm.
+    /// Ends it: no new connections, and the socket is gone. For messages that are coming in it waits a little, and for
+    /// nothing else that is being done: a crash at any moment would do it no harm.
     pub fn close(&self) {
         self.stopping.store(true, Ordering::SeqCst);
         if self.path.symlink_metadata().is_ok_and(|metadata| metadata.ino() == self.inode) {
@@ -120,6 +135,10 @@ impl Control {
             let _ = std::fs::remove_file(&self.path);
         }
         let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
+        let deadline = Deadline::after(STOP_PATIENCE);
+        while self.submissions.load(Ordering::SeqCst) > 0 && !deadline.remaining().is_zero() {
+            thread::sleep(STOP_PAUSE);
+        }
     }
 
     fn run(self: &Arc<Self>, forwarder: &Arc<Forwarder>) {
@@ -150,15 +169,42 @@ impl Control {
         let mut groups = user::peer_groups(stream.as_fd());
         groups.push(peer.gid.as_raw());
         let rights = Rights::of(uid, &groups, geteuid().as_raw(), getegid().as_raw());
-        let (asker, forwarder, patience) = (Asker { rights, uid }, Arc::clone(forwarder), self.patience);
+        let (asker, control, forwarder) = (Asker { rights, uid }, Arc::clone(self), Arc::clone(forwarder));
         let started = thread::start("control", move || {
             let _permit = permit;
             // The panic has been logged by the hook; the peer sees the connection end.
-            let _ = panic::catch_unwind(AssertUnwindSafe(|| serve(&stream, asker, &forwarder, patience)));
+            let _ = panic::catch_unwind(AssertUnwindSafe(|| control.serve(&stream, asker, &forwarder)));
         });
         if let Err(error) = started {
             Event::Trouble { doing: "starting a thread", error: &error.to_string() }.log();
         }
+    }
+
+    /// One connection: one question and its answer. Whoever hears no answer has gone, and whoever says nothing gets none.
+    fn serve(&self, stream: &UnixStream, asker: Asker, forwarder: &Forwarder) -> io::Result<()> {
+        let mut exchange = Exchange::new(stream, self.patience);
+        stream.set_write_timeout(Some(self.patience.answer))?;
+        let code = match exchange
+            .question()?
+            .map(|line| Question::parse(&line.split(' ').collect::<Vec<_>>()))
+        {
+            Some(Ok(Question::Ask(request))) => operator::answer(forwarder, asker, &request, &mut exchange)?,
+            Some(Ok(Question::Submit(handover))) => {
+                let _counted = Counted::begin(&self.submissions);
+                // Its id, too, goes out before the count does.
+                let code = submit::take(forwarder, asker.uid, handover, &mut exchange)?;
+                return exchange.end(code);
+            }
+            Some(Err(BadRequest { code, text })) => {
+                exchange.error(&text)?;
+                code
+            }
+            None => {
+                exchange.error("the question is too long; ask about fewer messages at a time")?;
+                USAGE
+            }
+        };
+        exchange.end(code)
     }
 
     /// Counts a connection in; `None` if it is one too many.
@@ -194,6 +240,22 @@ impl Drop for Permit {
     }
 }
 
+/// One more of something, as long as it lives; also over a panic.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// Whether nobody listens at a socket any more. Asked without waiting: a living daemon may be too busy to answer.
 fn is_left_over(path: &Path) -> bool {
     let is_socket = path.symlink_metadata().is_ok_and(|metadata| metadata.file_type().is_socket());
@@ -207,59 +269,57 @@ fn is_left_over(path: &Path) -> bool {
 
 /// Tells one for whom there is no place, without waiting.
 fn turn_away(stream: &UnixStream, why: &str) {
-    let mut answer = Answer::new(stream);
-    if stream.set_nonblocking(true).is_ok() && answer.error(why).is_ok() {
-        let _ = answer.end(NOT_NOW);
+    let mut exchange = Exchange::new(stream, PATIENCE);
+    if stream.set_nonblocking(true).is_ok() && exchange.error(why).is_ok() {
+        let _ = exchange.end(NOT_NOW);
     }
 }
 
-/// One connection: one question and its answer.
-fn serve(stream: &UnixStream, asker: Asker, forwarder: &Forwarder, patience: Patience) {
-    // Whoever hears no answer has gone, and whoever says nothing gets none.
-    let Some(question) = read_question(stream, patience.question) else { return };
-    let mut answer = Answer::new(stream);
-    let words: Vec<&str> = question.split(' ').collect();
-    let done = stream.set_write_timeout(Some(patience.answer)).and_then(|()| match Request::parse(&words) {
-        Ok(request) => operator::answer(forwarder, asker, &request, &mut answer),
-        Err(BadRequest { code, text }) => answer.error(&text).map(|()| code),
-    });
-    if let Ok(code) = done {
-        let _ = answer.end(code);
-    }
+/// What is said on a connection, both ways.
+struct Exchange<'a> {
+    stream: &'a UnixStream,
+    patience: Patience,
+    /// Octets of the answer on their way.
+    gathered: Vec<u8>,
+    /// What has come in behind the question.
+    held: Vec<u8>,
+    /// When what is read has to be there.
+    deadline: Deadline,
 }
 
-/// The first line, if it comes in time.
-fn read_question(mut stream: &UnixStream, patience: Duration) -> Option<String> {
-    let deadline = Deadline::after(patience);
-    let (mut line, mut piece) = (Vec::new(), [0; 1024]);
-    while line.len() < QUESTION_MAX_OCTETS {
-        stream.set_read_timeout(Some(deadline.remaining())).ok()?;
-        let length = match stream.read(&mut piece) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            result => result.ok()?,
-        };
-        let read = piece.get(..length).filter(|read| !read.is_empty())?;
-        let end = read.iter().position(|&octet| octet == b'\n');
-        line.extend_from_slice(read.get(..end.unwrap_or(length)).unwrap_or_default());
-        if end.is_some() {
-            return String::from_utf8(line).ok();
+impl<'a> Exchange<'a> {
+    fn new(stream: &'a UnixStream, patience: Patience) -> Self {
+        let deadline = Deadline::after(patience.question);
+        Self { stream, patience, gathered: Vec::new(), held: Vec::new(), deadline }
+    }
+
+    /// The first line, if it comes in time.
+    fn question(&mut self) -> io::Result<Option<String>> {
+        let mut piece = [0; 1024];
+        loop {
+            let length = self.read(&mut piece)?;
+            let read =
+                piece.get(..length).filter(|read| !read.is_empty()).ok_or(io::ErrorKind::UnexpectedEof)?;
+            let end = read.iter().position(|&octet| octet == b'\n').map(|end| self.held.len() + end);
+            self.held.extend_from_slice(read);
+            if let Some(end) = end {
+                let line = self.held.drain(..=end).take(end).collect();
+                return String::from_utf8(line).map(Some).map_err(|_| io::ErrorKind::InvalidData.into());
+            }
+            if self.held.len() >= QUESTION_MAX_OCTETS {
+                return Ok(None);
+            }
         }
     }
-    let mut answer = Answer::new(stream);
-    answer.error("the question is too long; ask about fewer messages at a time").ok()?;
-    answer.end(USAGE).ok()?;
-    None
-}
 
-/// An answer on its way.
-struct Answer<'a> {
-    stream: &'a UnixStream,
-    gathered: Vec<u8>,
-}
-
-impl<'a> Answer<'a> {
-    const fn new(stream: &'a UnixStream) -> Self {
-        Self { stream, gathered: Vec::new() }
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            self.stream.set_read_timeout(Some(self.deadline.remaining()))?;
+            match self.stream.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -282,7 +342,7 @@ impl<'a> Answer<'a> {
     }
 }
 
-impl Output for Answer<'_> {
+impl Output for Exchange<'_> {
     fn output(&mut self, octets: &[u8]) -> io::Result<()> {
         self.gathered.extend_from_slice(octets);
         if self.gathered.len() >= GATHER_OCTETS { self.flush() } else { Ok(()) }
@@ -295,6 +355,24 @@ impl Output for Answer<'_> {
             self.piece(Piece::Error(piece.len()), piece)?;
         }
         Ok(())
+    }
+}
+
+impl Peer for Exchange<'_> {
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.held.is_empty() {
+            return self.read(buffer);
+        }
+        let length = buffer.len().min(self.held.len());
+        let held = self.held.drain(..length);
+        buffer.iter_mut().zip(held).for_each(|(to, from)| *to = from);
+        Ok(length)
+    }
+
+    fn go(&mut self, octets: u64) -> io::Result<()> {
+        let time = Duration::from_secs(octets / OCTETS_PER_SECOND);
+        self.deadline = Deadline::after(self.patience.message.saturating_add(time));
+        self.piece(Piece::Go, &[])
     }
 }
 

@@ -19,12 +19,11 @@ use crate::rules::tls_policy::dane::Tlsa;
 use crate::smtp::client::{Conduct, End, Login, Lost, Security, Session, Step, TlsUse, Waiting};
 use crate::smtp::data::{DotEncoder, encode_chunk};
 use crate::smtp::limits;
-use std::io::Read;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// The largest piece of a message in memory, in octets.
-const PIECE_OCTETS: usize = 64 * 1024;
+/// Sent at once, or a little more.
+const PIECE_OCTETS: usize = 32 * 1024;
 /// What replies are read into.
 const REPLY_BUFFER_OCTETS: usize = 2048;
 
@@ -388,41 +387,41 @@ impl<'a> Conversation<'a> {
 
     /// By DATA through `dots`; without, as the one chunk whose size was told.
     fn send_content(&mut self, outgoing: &Outgoing<'_>, mut dots: Option<DotEncoder>) -> Result<(), Lost> {
-        let Outgoing { entry, head, offset, .. } = outgoing;
-        let mut content = entry.content(*offset);
-        let mut left = entry.message_octets().saturating_sub(*offset);
-        let size = usize::try_from(left).unwrap_or(usize::MAX).clamp(1, PIECE_OCTETS);
-        let (mut piece, mut wire) = (vec![0; size], Vec::with_capacity(size + size / 16 + head.len()));
+        let mut wire = Vec::new();
         let is_chunk = dots.is_none();
-        let mut encode = |octets: &[u8], wire: &mut Vec<u8>| match &mut dots {
-            Some(dots) => dots.encode(octets, wire),
-            None => encode_chunk(octets, wire),
-        };
-        encode(head, &mut wire);
         let mut chunk_left = outgoing.size_octets;
-        while left > 0 {
-            let length = content.read(&mut piece).map_err(|error| Lost::Broken(error.to_string()))?;
-            if length == 0 {
-                return Err(Lost::Broken("the queue file has become shorter".into()));
-            }
-            left = left.saturating_sub(length as u64);
-            encode(piece.get(..length).unwrap_or_default(), &mut wire);
-            // More than was told would be taken for commands, less would be waited for.
-            let fits = chunk_left.checked_sub(wire.len() as u64).filter(|rest| left > 0 || *rest == 0);
-            chunk_left = match fits {
-                Some(rest) => rest,
-                None if is_chunk => {
-                    return Err(Lost::Broken("the message has another size than its queue file says".into()));
+        let mut lost = None;
+        let read = outgoing.each_piece(&mut |piece| {
+            // What came last waits until it is sure that it ends where it should.
+            if wire.len() >= PIECE_OCTETS {
+                if let Err(error) = self.write_data(&wire) {
+                    lost = Some(error);
+                    return false;
                 }
-                None => 0,
-            };
-            if left > 0 {
-                self.write_data(&wire)?;
                 wire.clear();
             }
+            let before = wire.len();
+            match &mut dots {
+                Some(dots) => dots.encode(piece, &mut wire),
+                None => encode_chunk(piece, &mut wire),
+            }
+            // More than was told would be taken for commands.
+            let left = chunk_left.checked_sub((wire.len() - before) as u64);
+            chunk_left = left.unwrap_or_default();
+            left.is_some() || !is_chunk || {
+                lost = Some(other_size());
+                false
+            }
+        });
+        read.map_err(|error| Lost::Broken(error.to_string()))?;
+        if let Some(lost) = lost {
+            return Err(lost);
         }
-        if let Some(dots) = dots {
-            dots.finish(&mut wire);
+        match dots {
+            Some(dots) => dots.finish(&mut wire),
+            // Less would be waited for.
+            None if chunk_left > 0 => return Err(other_size()),
+            None => {}
         }
         self.write_data(&wire)
     }
@@ -431,6 +430,10 @@ impl<'a> Conversation<'a> {
         let deadline = Deadline::after(limits::DATA_BLOCK).min(self.deadline);
         self.transport.write_all(wire, deadline).map_err(lost)
     }
+}
+
+fn other_size() -> Lost {
+    Lost::Broken("the message has another size than its queue file says".into())
 }
 
 /// Connects to the first of a host's addresses that answers, and takes it out of the list.

@@ -5,6 +5,7 @@ use super::clock::EngineClock;
 use super::control::{Control, PATIENCE};
 use super::counters::Connections;
 use super::delivery_agent::DeliveryAgent;
+use super::digests::Digests;
 use super::drops::Drops;
 use super::event::Event;
 use super::forwarder::{Forwarder, Outbox, SiteHandle, current};
@@ -71,6 +72,7 @@ impl Daemon {
         let clock = Arc::new(EngineClock::resume(Box::new(SystemClock), &site.settings.state));
         let maildirs = maildirs(&site, agent);
         let resolver = resolver(&site.settings);
+        let digests = Digests::resume(&site.settings.state);
         let site: SiteHandle = Arc::new(RwLock::new(Arc::new(site)));
         let outbox = Outbox { site: Arc::clone(&site), board: Arc::new(Board::default()) };
         let outbox = Arc::new(outbox);
@@ -81,6 +83,7 @@ impl Daemon {
             listener: Arc::clone(&outbox) as _,
             ids: AtomicUsize::new(sys::random() as usize),
             sweeps: Mutex::default(),
+            digests,
         });
         let forwarder = Forwarder::new(
             &outbox,
@@ -158,6 +161,12 @@ impl Daemon {
         self.drops.take_all(&self.intake, &self.site());
     }
 
+    /// Saves what the next process has to know; the time, only if it is time to, or in any case.
+    pub fn save(&self, in_any_case: bool) {
+        self.intake.clock.save(in_any_case);
+        self.intake.digests.save(&self.site().settings.state, self.intake.clock.now());
+    }
+
     /// Stops: no new connections, idle clients get 421, transactions and deliveries have their time.
     pub fn stop(&self, listeners: &[Arc<Listener>]) {
         Event::Notice("stopping").log();
@@ -174,7 +183,7 @@ impl Daemon {
         connections.stop(deadline.remaining());
         self.forwarder.board.wait_for_workers(deadline.remaining());
         self.forwarder.sync_removals();
-        self.intake.clock.save(true);
+        self.save(true);
         Event::Notice("stopped").log();
     }
 }

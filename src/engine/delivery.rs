@@ -9,7 +9,7 @@ use super::board::{Hop, Job};
 use super::conversation::{Conversation, Talk};
 use super::forwarder::Forwarder;
 use super::hosts::{self, Unreachable};
-use super::outgoing::Outgoing;
+use super::outgoing::{NextHopTraits, Outgoing};
 use super::outside::{Outside, Sight};
 use super::site::Site;
 use super::tls_policy::DomainPolicy;
@@ -162,7 +162,11 @@ fn deliver(forwarder: &Forwarder, hop: &Hop, job: Job, conversation: &mut Conver
     let mut attempt = forwarder.begin_attempt(hop, job)?;
     let site = forwarder.site();
     let entry = Arc::clone(&attempt.entry);
-    let outgoing = Outgoing::new(&site, &entry, conversation.session.is_lmtp(), forwarder.clock.now().wall);
+    let traits = NextHopTraits {
+        is_delivered: conversation.session.is_lmtp(),
+        takes_eight_bits: conversation.session.takes_eight_bits(),
+    };
+    let outgoing = Outgoing::new(&site, &entry, traits, forwarder.clock.now().wall);
     let end = loop {
         let envelope = &entry.description().envelope;
         let untried = attempt.untried();

@@ -1,18 +1,9 @@
-//! DKIM at work: keys are read at start and at SIGHUP, and mail of this host's own is signed each time before it is sent.
+//! The keys of DKIM, which are read at start and at SIGHUP. [`super::outgoing`] signs by them.
 //!
-//! A message is read once more for it, in pieces, and nothing is written. May fail: a key, with its place in the
-//! configuration; a signature, which is logged, and the mail leaves without it.
+//! May fail: a key, with its place in the configuration.
 
-use super::event::Event;
-use super::site::Site;
 use crate::config::Settings;
-use crate::mail::date::WallTime;
-use crate::rules::dkim::{DkimKey, Problem, Signer};
-use crate::store::queue::Entry;
-use std::io::{self, Read};
-
-/// Read at once.
-const PIECE_OCTETS: usize = 16 * 1024;
+use crate::rules::dkim::DkimKey;
 
 /// Reads the keys of the configuration.
 ///
@@ -30,32 +21,4 @@ pub fn load(settings: &Settings) -> Result<Vec<DkimKey>, (usize, String)> {
         keys.push(key.map_err(|error| (i, format!("{path:?} {error}")))?);
     }
     Ok(keys)
-}
-
-/// The fields that go in front of a message of this host's own; none if no key is for its author. What is signed is `head`
-/// with the message from `offset` on behind it.
-#[must_use]
-pub fn signatures(site: &Site, entry: &Entry, (head, offset): (&[u8], u64), now: WallTime) -> String {
-    if site.dkim.is_empty() {
-        return String::new();
-    }
-    let mut signer = Signer::new(&site.dkim, now);
-    signer.feed(head);
-    let signed = sign(signer, entry, offset).map_err(|error| error.to_string());
-    signed.and_then(|result| result.map_err(|problem| problem.to_string())).unwrap_or_else(|error| {
-        let error = format!("{}: {error}", entry.id());
-        Event::Trouble { doing: "signing a message; it leaves unsigned", error: &error }.log();
-        String::new()
-    })
-}
-
-fn sign(mut signer: Signer<'_>, entry: &Entry, offset: u64) -> io::Result<Result<String, Problem>> {
-    let (mut content, mut piece) = (entry.content(offset), vec![0; PIECE_OCTETS]);
-    while signer.wants_more() {
-        match content.read(&mut piece)? {
-            0 => break,
-            length => signer.feed(piece.get(..length).unwrap_or_default()),
-        }
-    }
-    Ok(signer.finish())
 }

@@ -1,22 +1,17 @@
 //! Takes what lies in the drop directory into the queue and the Maildirs, by intake like all else.
 //!
-//! Nothing is believed that a file says but whom its owner wants to write to: who that owner is, the kernel says. Whoever
-//! left it has been told that it is safe. So it leaves the directory only when its copies are on stable storage, or for
-//! `corrupt/` if it is no message; with trouble of our own it stays, and is tried again with the next round. A recipient
-//! without a route is queued all the same: the local worker finds that out again, and the sender gets a bounce.
+//! What is believed of a file stands in [`super::submit`]. Whoever left it has been told that it is safe. So it leaves the
+//! directory only when its copies are on stable storage, or for `corrupt/` if it is no message; with trouble of our own it
+//! stays, and is tried again with the next round.
 
 use super::event::Event;
-use super::intake::{Accepted, Intake, Refusal, Submission};
+use super::intake::{Intake, Refusal};
 use super::site::Site;
-use crate::mail::address::{Domain, ForwardPath, LocalPart, Mailbox, ReversePath};
-use crate::mail::message::Origin;
-use crate::mail::next_hop::NextHop;
-use crate::rules::route::{Destination, NoRoute, Routed};
-use crate::smtp::extension::{MailParameters, RcptParameters};
-use crate::store::drop::{DropDirectory, Dropped, Opened, Sender};
-use crate::store::{StoreError, free_space, has_room};
+use super::submit::{self, Way};
+use crate::store::StoreError;
+use crate::store::drop::{DropDirectory, Dropped, Opened};
+use crate::sys;
 use crate::sys::watch::Watch;
-use crate::sys::{self, user};
 use std::ffi::CString;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -192,25 +187,13 @@ impl From<io::Error> for Trouble {
     }
 }
 
-/// How the copies for Maildirs are made.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    /// At once.
-    Direct,
-    /// By the queue, which tries again, and tells the sender in the end.
-    Queued,
-}
-
 fn hand_over(intake: &Intake, site: &Site, dropped: &Dropped) -> Result<(), Trouble> {
-    let limits = &site.settings.limits;
-    let space = free_space(&site.settings.state);
-    if space.is_ok_and(|space| !has_room(space, limits.free_space, dropped.message_octets())) {
+    if !submit::has_room_for(site, dropped.message_octets()) {
         return Err(Trouble::Ours("no space left on the disk".into()));
     }
-    let owner = owner(dropped.uid)?;
-    match try_way(intake, site, dropped, &owner, Way::Direct)? {
+    match try_way(intake, site, dropped, Way::Direct)? {
         // A Maildir that takes nothing is no reason to keep the others waiting.
-        Err(Refusal::Store(_)) => try_way(intake, site, dropped, &owner, Way::Queued)?,
+        Err(Refusal::Store(_)) => try_way(intake, site, dropped, Way::Queued)?,
         result => result,
     }
     .map_err(|refusal| match refusal {
@@ -223,10 +206,10 @@ fn try_way(
     intake: &Intake,
     site: &Site,
     dropped: &Dropped,
-    owner: &LocalPart,
     way: Way,
 ) -> Result<Result<(), Refusal>, Trouble> {
-    let mut incoming = match intake.begin(site, submission(site, dropped, owner, way)?) {
+    let submitted = submit::submission(site, dropped.uid, &dropped.envelope, way).map_err(Trouble::Ours)?;
+    let mut incoming = match intake.begin(site, submitted.submission) {
         Ok(incoming) => incoming,
         Err(refusal) => return Ok(Err(refusal)),
     };
@@ -234,83 +217,4 @@ fn try_way(
         return Err(Trouble::Bad("it has a CR"));
     }
     Ok(incoming.commit().map(drop))
-}
-
-/// The name of a user; one who has none, as in a container, goes by the number.
-fn owner(uid: u32) -> io::Result<LocalPart> {
-    let account = user::find_uid(uid)?;
-    let named = account.and_then(|account| LocalPart::parse(&account.name).ok());
-    named.map_or_else(|| LocalPart::parse(&uid.to_string()).map_err(io::Error::other), Ok)
-}
-
-fn submission(site: &Site, dropped: &Dropped, owner: &LocalPart, way: Way) -> Result<Submission, Trouble> {
-    let envelope = &dropped.envelope;
-    let reverse_path = match &envelope.sender {
-        Sender::Null => ReversePath::Null,
-        Sender::Address(address) => ReversePath::Mailbox(address.at(&site.hostname)),
-        Sender::Owner => {
-            ReversePath::Mailbox(Mailbox { local_part: owner.clone(), domain: site.hostname.clone() })
-        }
-    };
-    let home = home(site);
-    let paths: Vec<ForwardPath> = envelope.recipients.iter().map(|to| to.forward_path(home)).collect();
-    let is_ascii = |path: &ForwardPath| !matches!(path, ForwardPath::Mailbox(mailbox) if !mailbox.is_ascii());
-    let smtputf8 =
-        !paths.iter().all(is_ascii) || reverse_path.mailbox().is_some_and(|mailbox| !mailbox.is_ascii());
-    let parameters = RcptParameters { notify: envelope.notify, orcpt: None };
-    let accept = |path| Ok(Accepted { routed: route(site, path, way)?, parameters: parameters.clone() });
-    let client = format!("uid {}", dropped.uid);
-    Ok(Submission {
-        reverse_path,
-        parameters: MailParameters {
-            body: envelope.body,
-            smtputf8,
-            ret: envelope.ret,
-            envid: envelope.envid.clone(),
-            ..MailParameters::default()
-        },
-        recipients: paths.iter().map(accept).collect::<Result<_, Trouble>>()?,
-        origin: Some(Origin {
-            helo: "localhost".into(),
-            client: client.clone(),
-            protocol: "local".into(),
-            tls: None,
-        }),
-        is_submitted: true,
-        is_own: true,
-        client,
-        login: None,
-    })
-}
-
-/// The domain of bare recipients: this host, or where that is not local, a domain that is. `root` is somebody here.
-pub(super) fn home(site: &Site) -> &Domain {
-    let routes = &site.routes;
-    if routes.is_local(&site.hostname) {
-        return &site.hostname;
-    }
-    routes.local_domains.first().unwrap_or(&site.hostname)
-}
-
-fn route(site: &Site, path: &ForwardPath, way: Way) -> Result<Routed, Trouble> {
-    let routed = match site.route(path) {
-        // The queue does not look at aliases any more: mail for root could go to the wrong place.
-        Err(NoRoute::LookupFailed(error)) => return Err(Trouble::Ours(error)),
-        routed => routed.ok(),
-    };
-    let direct = routed.filter(|routed| match &routed.destination {
-        Destination::Relay(_) | Destination::Alias => true,
-        Destination::Maildir(_) => way == Way::Direct && site.maildir(routed).is_ok(),
-    });
-    Ok(direct.unwrap_or_else(|| {
-        let mailbox = match path {
-            ForwardPath::Mailbox(mailbox) => mailbox.clone(),
-            ForwardPath::Postmaster => {
-                Mailbox { local_part: LocalPart::postmaster(), domain: home(site).clone() }
-            }
-        };
-        // The forwarder asks for the route again, and finds what there is to tell.
-        let destination = Destination::Relay(NextHop::Mx(mailbox.domain.clone()));
-        Routed { mailbox, destination, is_local: false }
-    }))
 }

@@ -108,6 +108,13 @@ pub enum Event<'a> {
         /// What came of it.
         error: &'a str,
     },
+    /// Messages have left in one.
+    Digest {
+        /// Its id.
+        id: QueueId,
+        /// How many there are in it.
+        messages: usize,
+    },
     /// The wall clock jumped.
     ClockJump {
         /// Seconds forward, or back if negative.
@@ -160,6 +167,7 @@ impl Event<'_> {
             Self::Connected { .. } | Self::Refused { .. } | Self::AuthFailed { .. } | Self::Closed { .. } => {
                 log::Level::Info
             }
+            Self::Digest { .. } => log::Level::Info,
             Self::Paused { .. } | Self::ClockJump { .. } | Self::TlsPolicy { .. } => log::Level::Warn,
             Self::Trouble { .. } => log::Level::Error,
         };
@@ -223,6 +231,7 @@ impl Display for Event<'_> {
                 write!(f, "event=trouble doing={} error={}", Quoted(doing), Quoted(error))
             }
             Self::ClockJump { seconds } => write!(f, "event=clock_jump seconds={seconds}"),
+            Self::Digest { id, messages } => write!(f, "event=digest id={id} messages={messages}"),
             Self::Operator { what, id, uid } => write!(f, "event=operator what={what} id={id} uid={uid}"),
             Self::Notice(text) => write!(f, "event=notice text={}", Quoted(text)),
         }

@@ -8,6 +8,7 @@ use super::attempt::{Attempt, Claim, Claims, expire, log_outcome};
 use super::board::{Board, Hop, Job, Known, Next, WorkerCaps};
 use super::clock::EngineClock;
 use super::delivery::{self, Again};
+use super::digests;
 use super::event::{AttemptEnd, Event};
 use super::intake::Intake;
 use super::local;
@@ -35,9 +36,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// A retry after another process, or a child of ours before its exec, had the lock of an entry.
-const BUSY_RETRY: Duration = Duration::from_secs(2);
+pub(super) const BUSY_RETRY: Duration = Duration::from_secs(2);
 /// A retry after trouble of our own, such as a disk that is full.
-const OWN_TROUBLE_RETRY: Duration = Duration::from_secs(60);
+pub(super) const OWN_TROUBLE_RETRY: Duration = Duration::from_secs(60);
 /// So many removals at most are left to one sync of the queue's directory: what a power cut could deliver again.
 const UNSYNCED_REMOVALS_MAX: usize = 16;
 /// The forwarder looks at the clocks at least this often, to notice jumps and to save the running time.
@@ -140,6 +141,7 @@ impl Forwarder {
         let site = self.site();
         self.board.set_parked(site.settings.queue.schedule.is_some());
         self.delays.begin(&site, self.clock.now());
+        self.intake.digests.begin_load();
         let scan = match self.queue.scan() {
             Ok(scan) => scan,
             Err(error) => return self.trouble("reading the queue", &error),
@@ -157,13 +159,20 @@ impl Forwarder {
 
     /// Puts one message on the board.
     pub(super) fn load_summary(&self, site: &Site, summary: &queue::Summary) {
-        let now = self.clock.now();
         let is_urgent = summary.description.envelope.is_urgent;
         self.board.add_message(summary.id, Known { octets: summary.message_octets, is_urgent });
         if summary.damaged_records > 0 {
             let (id, count) = (summary.id, summary.damaged_records);
             log::warn!(target: "pillarbox", "event=damaged_records id={id} count={count}");
         }
+        if !digests::load(self, site, summary) {
+            self.put_on_board(site, summary);
+        }
+    }
+
+    /// Puts a message on the board that waits for nothing but its hops.
+    pub(super) fn put_on_board(&self, site: &Site, summary: &queue::Summary) {
+        let now = self.clock.now();
         let arrival = summary.description.arrival.running.min(now.running);
         let job = Job { id: summary.id, arrival };
         let mut hops: Vec<(Hop, Duration)> = Vec::new();
@@ -417,7 +426,7 @@ impl Forwarder {
         }
     }
 
-    fn remove(&self, entry: &Arc<Entry>, job: Job, records: &[Record]) {
+    pub(super) fn remove(&self, entry: &Arc<Entry>, job: Job, records: &[Record]) {
         if let Err(error) = self.queue.remove(entry) {
             self.trouble("removing a queue file", &error);
             // Then the journal has to say what is done, and the removal is tried again.
@@ -427,6 +436,7 @@ impl Forwarder {
             return self.board.put_back(Hop::Local, job, self.clock.now().running + OWN_TROUBLE_RETRY);
         }
         self.board.forget_message(entry.id());
+        self.intake.digests.forget(entry.id());
         if self.unsynced_removals.fetch_add(1, Ordering::Relaxed) + 1 >= UNSYNCED_REMOVALS_MAX {
             self.sync_removals();
         }

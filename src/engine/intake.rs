@@ -5,6 +5,7 @@
 //! Messages up to [`IN_MEMORY_OCTETS`] are held in memory and written once; larger ones stream to the first target, and
 //! the others copy from it, so memory does not grow with the message.
 
+mod collecting;
 mod refusal;
 
 pub use self::refusal::Refusal;
@@ -12,6 +13,7 @@ pub use self::refusal::Refusal;
 use super::board::Known;
 use super::clock::EngineClock;
 use super::copies::{Copies, LocalCopy, QueueCopy, Way};
+use super::digests::Digests;
 use super::event::{AttemptEnd, Event};
 use super::notices::{self, Told};
 use super::site::Site;
@@ -28,7 +30,7 @@ use crate::smtp::extension::{MailParameters, RcptParameters};
 use crate::store::StoreError;
 use crate::store::durable::SyncedFile;
 use crate::store::maildir::{Delivery, MaildirPath, Maildirs};
-use crate::store::queue::{Queue, StagedEntry};
+use crate::store::queue::{Collected, Description, Queue, StagedEntry};
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
@@ -51,6 +53,8 @@ const SWEEPS_MAX: usize = 1024;
 pub trait Queued: Send + Sync {
     /// The message is in the queue, durably, for these recipients.
     fn queued(&self, id: QueueId, arrival: Now, known: Known, recipients: &[&Mailbox]);
+    /// The message is in the queue, durably, and waits there for a digest that leaves at this running time.
+    fn collected(&self, id: QueueId, arrival: Now, known: Known, until: Duration);
     /// How many messages are queued, and their size in octets.
     fn size(&self) -> (usize, u64);
 }
@@ -69,6 +73,8 @@ pub struct Intake {
     pub ids: AtomicUsize,
     /// When which Maildir's `tmp` was swept, in running time.
     pub sweeps: Mutex<HashMap<PathBuf, Duration>>,
+    /// What waits for others of its kind.
+    pub digests: Digests,
 }
 
 impl fmt::Debug for Intake {
@@ -229,6 +235,8 @@ pub struct Incoming<'a> {
     scanner: TraceScanner,
     lines: u64,
     failed: Option<Refusal>,
+    /// It waits for a digest.
+    digest: Option<Collected>,
 }
 
 impl fmt::Debug for Incoming<'_> {
@@ -249,13 +257,9 @@ impl Intake {
         let mut ids = Some(id);
         let mut next_id = || ids.take().unwrap_or_else(|| self.next_id(arrival));
         let copies = Copies::of(&submission, site, &mut next_id)?;
-        let limits = &site.settings.queue;
-        let (messages, octets) = self.listener.size();
-        let is_full =
-            messages >= limits.max_messages as usize || (limits.max_size > 0 && octets >= limits.max_size);
         // What this program writes itself takes the place of what it is about: a queue full of expired mail could
         // else not be bounced, and would stay full.
-        if !copies.queued.is_empty() && is_full && submission.origin.is_some() {
+        if !copies.queued.is_empty() && self.is_full(site) && submission.origin.is_some() {
             return Err(Refusal::QueueFull);
         }
         let only = match submission.recipients.as_slice() {
@@ -287,7 +291,14 @@ impl Intake {
             scanner,
             lines: 0,
             failed: None,
+            digest: None,
         })
+    }
+
+    fn is_full(&self, site: &Site) -> bool {
+        let limits = &site.settings.queue;
+        let (messages, octets) = self.listener.size();
+        messages >= limits.max_messages as usize || (limits.max_size > 0 && octets >= limits.max_size)
     }
 
     /// Sweeps what crashes have left in a Maildir, once a day.
@@ -358,6 +369,7 @@ impl Incoming<'_> {
 
     /// Gives the first target that can be begun what is in memory, and all that follows.
     fn move_to_disk(&mut self) -> Result<(), Refusal> {
+        self.decide();
         let Content::Memory(buffer) = std::mem::replace(&mut self.content, Content::Memory(Vec::new()))
         else {
             return Ok(());
@@ -408,7 +420,9 @@ impl Incoming<'_> {
         envelope.recipients.clone_from(&copy.recipients);
         // A large message is staged before it is all there. Who hides the word behind the first 64 KiB has not said it.
         envelope.is_urgent = self.scanner.is_urgent();
-        let mut entry = self.intake.queue.stage(copy.id, &envelope, &self.submission.client, self.arrival)?;
+        let (origin, arrival) = (self.submission.client.clone(), self.arrival);
+        let description = Description { envelope, origin, arrival, digest: self.digest };
+        let mut entry = self.intake.queue.stage(copy.id, &description)?;
         entry.write(copy.way.field().as_bytes())?;
         entry.write(self.trace.as_bytes())?;
         Ok(Staging::Queue(entry))
@@ -440,6 +454,7 @@ impl Incoming<'_> {
         if self.scanner.has_looped() || self.copies.mailboxes().any(was_here) {
             return Err(Refusal::Loop);
         }
+        self.decide();
         // As the wire counts it (RFC 1870): each line end is two octets there.
         let source = self.store()?;
         let size = source.octets() + self.lines;
@@ -454,8 +469,18 @@ impl Incoming<'_> {
                 self.tell_accepted(copy.id, &copy.way.reverse_path(&self.submission.reverse_path), &to, size);
             }
             let mailboxes: Vec<&Mailbox> = mailboxes.collect();
+            let listener = &self.intake.listener;
             let known = Known { octets: size, is_urgent: self.scanner.is_urgent() };
-            self.intake.listener.queued(copy.id, self.arrival, known, &mailboxes);
+            match self.digest {
+                Some(digest) => {
+                    listener.collected(copy.id, self.arrival, known, digest.until);
+                    let full = self.intake.digests.add(self.site, copy.id, size, digest, self.arrival);
+                    if let Some(id) = full {
+                        listener.collected(id, self.arrival, known, self.arrival.running);
+                    }
+                }
+                None => listener.queued(copy.id, self.arrival, known, &mailboxes),
+            }
         }
         self.tell_sender(&source);
         Ok(self.id)
@@ -501,11 +526,7 @@ impl Incoming<'_> {
             // The entry that was begun lacks them; and it has the name of the one that takes its place.
             first = None;
         }
-        let mut ids = self.copies.queued.is_empty().then_some(self.id);
-        let mut next_id = || ids.take().unwrap_or_else(|| self.intake.next_id(self.arrival));
-        for (recipient, way) in late {
-            self.copies.queue(recipient, way, &mut next_id);
-        }
+        self.queue_all(late);
         for (i, copy) in self.copies.queued.iter().enumerate() {
             let staging = match first.take_if(|(which, _)| *which == First::Queue(i)) {
                 Some((_, staging)) => staging,

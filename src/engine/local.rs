@@ -2,10 +2,11 @@
 
 use super::board::Hop;
 use super::delivery::Again;
+use super::digests;
 use super::forwarder::Forwarder;
 use super::intake::{Accepted, Submission};
 use super::site::{Site, SystemAccounts};
-use crate::mail::envelope::Recipient;
+use crate::mail::envelope::{Envelope, Recipient};
 use crate::mail::message;
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::{Class, EnhancedStatus};
@@ -21,6 +22,9 @@ pub fn work(forwarder: &Forwarder) {
     forwarder.board.hop_succeeded(&Hop::Local);
     while let Some(job) = forwarder.board.take(&Hop::Local, forwarder.clock.now().running) {
         let _held = forwarder.hold(&Hop::Local, job);
+        if digests::leave(forwarder, job) {
+            continue;
+        }
         let Some(mut attempt) = forwarder.begin_attempt(&Hop::Local, job) else { continue };
         let site = forwarder.site();
         for (place, slot) in &mut attempt.outcomes {
@@ -99,26 +103,8 @@ fn to_queue(
     routed: Routed,
 ) -> Result<String, StoreError> {
     let envelope = &entry.description().envelope;
-    let submission = Submission {
-        reverse_path: envelope.reverse_path.clone(),
-        parameters: MailParameters {
-            body: envelope.body,
-            smtputf8: envelope.smtputf8,
-            require_tls: envelope.require_tls,
-            ret: envelope.ret,
-            envid: envelope.envid.clone(),
-            ..MailParameters::default()
-        },
-        recipients: vec![Accepted {
-            routed,
-            parameters: RcptParameters { notify: recipient.notify, orcpt: recipient.orcpt.clone() },
-        }],
-        origin: None,
-        is_submitted: false,
-        is_own: envelope.is_own,
-        client: entry.id().to_string(),
-        login: None,
-    };
+    let parameters = RcptParameters { notify: recipient.notify, orcpt: recipient.orcpt.clone() };
+    let submission = anew(envelope, vec![Accepted { routed, parameters }], entry.id().to_string());
     let refused = |refusal: super::intake::Refusal| match refusal {
         super::intake::Refusal::Store(error) => error,
         _ => StoreError::refused("", "the queue is full, or the message loops"),
@@ -134,4 +120,25 @@ fn to_queue(
     }
     let id = incoming.commit().map_err(refused)?;
     Ok(format!("queued as {id}"))
+}
+
+/// What is in the queue enters once more, for these recipients, with all else of its envelope.
+pub(super) fn anew(envelope: &Envelope, recipients: Vec<Accepted>, client: String) -> Submission {
+    Submission {
+        reverse_path: envelope.reverse_path.clone(),
+        parameters: MailParameters {
+            body: envelope.body,
+            smtputf8: envelope.smtputf8,
+            require_tls: envelope.require_tls,
+            ret: envelope.ret,
+            envid: envelope.envid.clone(),
+            ..MailParameters::default()
+        },
+        recipients,
+        origin: None,
+        is_submitted: false,
+        is_own: envelope.is_own,
+        client,
+        login: None,
+    }
 }

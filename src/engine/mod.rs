@@ -13,6 +13,7 @@ pub mod counters;
 pub mod daemon;
 pub mod delivery;
 pub mod delivery_agent;
+pub mod digests;
 pub mod dkim;
 pub mod drops;
 pub mod event;
@@ -35,6 +36,7 @@ pub mod probe;
 pub mod schedule;
 pub mod site;
 pub mod smarthost;
+pub mod submit;
 #[cfg(test)]
 mod tests;
 pub mod tls;

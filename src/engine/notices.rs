@@ -312,7 +312,8 @@ impl DelayWatch {
         let horizon = Self::horizon(site, now).unwrap_or(*seen).max(*seen);
         let (late, next) = forwarder.board.came_between(*seen, horizon);
         *seen = horizon;
-        for job in late {
+        // What waits for a digest is not late: it leaves when that does.
+        for job in late.into_iter().filter(|job| !forwarder.intake.digests.holds(job.id)) {
             forwarder.board.put_back(Hop::Local, job, now.running);
         }
         next.map(|arrival| arrival.saturating_add(warn_after))

@@ -12,6 +12,7 @@ use super::event::Event;
 use super::forwarder::{Forwarder, hop_of};
 use super::listing::{self, Listed};
 use super::site::{Site, SystemAccounts};
+use super::submit;
 use crate::mail::address::ReversePath;
 use crate::mail::id::QueueId;
 use crate::mail::outcome::{Diagnostic, Outcome};
@@ -84,6 +85,7 @@ pub fn answer(
             set_link(forwarder, *link);
             Ok(0)
         }
+        Request::Verify(recipients) => submit::verify(&forwarder.site(), asker.rights, recipients, output),
     }
 }
 
@@ -231,7 +233,12 @@ fn change_all(
 fn change_one(forwarder: &Forwarder, change: Change, id: QueueId) -> Result<(), Refused> {
     let entry = checkout(forwarder, id)?;
     match change {
-        Change::Hold => keep_back(forwarder, &entry, true).map(|()| forwarder.board.withdraw(id)),
+        Change::Hold => {
+            keep_back(forwarder, &entry, true)?;
+            forwarder.board.withdraw(id);
+            forwarder.intake.digests.forget(id);
+            Ok(())
+        }
         Change::Release => {
             keep_back(forwarder, &entry, false)?;
             put_on_board(forwarder, id);
@@ -245,6 +252,7 @@ fn change_one(forwarder: &Forwarder, change: Change, id: QueueId) -> Result<(), 
                 return Err(failed(&error));
             }
             forwarder.board.forget_message(id);
+            forwarder.intake.digests.forget(id);
             Ok(())
         }
         Change::Bounce => bounce(forwarder, &entry),
@@ -353,6 +361,7 @@ struct Snapshot {
     now: crate::mail::date::Now,
     next_attempts: HashMap<QueueId, Duration>,
     in_hand: HashSet<QueueId>,
+    collected: HashSet<QueueId>,
 }
 
 impl Snapshot {
@@ -365,6 +374,7 @@ impl Snapshot {
             now: forwarder.clock.now(),
             next_attempts: forwarder.board.next_attempts(),
             in_hand,
+            collected: forwarder.intake.digests.all(),
         }
     }
 
@@ -378,6 +388,9 @@ impl Snapshot {
                 let hop = hop_of(&self.site, &recipient.mailbox);
                 tries += forwarder.board.failures_since(&hop, arrival);
                 pause = forwarder.board.wait_reason(&hop, summary.id, self.now.running);
+                if self.collected.contains(&summary.id) {
+                    pause = Some(Diagnostic::local(EnhancedStatus::DELAYED, "waits for a digest"));
+                }
             }
             pauses.push(pause);
             attempts = attempts.max(tries);

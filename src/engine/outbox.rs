@@ -51,6 +51,11 @@ impl Queued for Outbox {
         }
     }
 
+    fn collected(&self, id: QueueId, arrival: Now, known: Known, until: Duration) {
+        self.board.add_message(id, known);
+        self.board.put_back(Hop::Local, Job { id, arrival: arrival.running }, until);
+    }
+
     fn size(&self) -> (usize, u64) {
         self.board.size()
     }

@@ -1,65 +1,194 @@
-//! A message as it leaves: with the senders that the operator wants (`rules::rewrite`) and with signatures, whatever lies in
-//! the queue. It is made for each attempt, so that a change of the configuration counts for what is queued.
+//! A message as it leaves: with the senders that the operator wants (`rules::rewrite`), with its parts encoded so that the way
+//! bears them (`rules::recode`), and with signatures, whatever lies in the queue. It is made for each attempt, so that a change of the configuration counts for what is queued.
 //!
 //! What is changed stands in memory, at most [`HEADER_MAX_OCTETS`] of it and the signatures; the rest of the message is
 //! sent as it lies in its file. May fail: reading it, which shows again when it is sent; a header section that is larger,
 //! which is logged, and leaves as it is.
 
-use super::dkim;
 use super::event::Event;
 use super::site::Site;
 use crate::mail::address::ReversePath;
 use crate::mail::date::WallTime;
-use crate::mail::envelope::Envelope;
+use crate::mail::envelope::{Body, Envelope};
 use crate::mail::header::section;
-use crate::rules::dkim::HEADER_MAX_OCTETS;
+use crate::rules::dkim::{HEADER_MAX_OCTETS, Signer};
+use crate::rules::recode::{LINE_MAX_OCTETS, Plan, Recoder, Survey, Way};
 use crate::store::queue::Entry;
 use std::io::{self, Read};
 
 /// Read at first, and then twice as much each time.
 const PIECE_OCTETS: usize = 4 * 1024;
+/// Read at once of the whole message.
+const BODY_PIECE_OCTETS: usize = 64 * 1024;
 
 /// What is sent of a message.
 #[derive(Debug)]
 pub struct Outgoing<'a> {
-    /// What lies in the queue.
-    pub entry: &'a Entry,
+    entry: &'a Entry,
     /// The envelope, without recipients.
     pub envelope: Envelope,
-    /// What goes ahead of the message, in canonical form.
-    pub head: Vec<u8>,
-    /// Where the rest begins in the message.
-    pub offset: u64,
+    /// Fields in front of all else.
+    signatures: String,
+    /// What goes ahead of the message in the queue.
+    head: Vec<u8>,
+    /// Where the rest begins there.
+    offset: u64,
+    /// What is encoded of both.
+    plan: Option<Plan>,
+    /// Size in canonical form.
+    octets: u64,
     /// Size on the wire, without the transparency of DATA.
     pub size_octets: u64,
 }
 
+/// What the next hop is like.
+#[derive(Debug, Clone, Copy)]
+pub struct NextHopTraits {
+    /// It delivers: for it nothing is changed, as for what is delivered here.
+    pub is_delivered: bool,
+    /// It takes octets beyond ASCII.
+    pub takes_eight_bits: bool,
+}
+
 impl<'a> Outgoing<'a> {
-    /// Makes it. What is not this host's own is left as it is, and so is the author of what is `delivered` by its next hop,
-    /// as of what is delivered here.
+    /// Makes it. What is not this host's own is left as it is.
     #[must_use]
-    pub fn new(site: &Site, entry: &'a Entry, is_delivered: bool, now: WallTime) -> Self {
-        let mut envelope = Envelope { recipients: Vec::new(), ..entry.description().envelope.clone() };
-        let (mut head, mut offset, mut lines) = (Vec::new(), 0, entry.message_lines());
-        if envelope.is_own && !is_delivered && !site.rewrite.is_idle() {
-            if let Some((new, old)) = rewritten(site, entry, &envelope.reverse_path) {
-                lines = lines.saturating_sub(count_lines(&old));
-                (head, offset) = (new, old.len() as u64);
+    pub fn new(site: &Site, entry: &'a Entry, hop: NextHopTraits, now: WallTime) -> Self {
+        let envelope = Envelope { recipients: Vec::new(), ..entry.description().envelope.clone() };
+        let (octets, lines) = (entry.message_octets(), entry.message_lines());
+        let mut outgoing = Self {
+            entry,
+            envelope,
+            signatures: String::new(),
+            head: Vec::new(),
+            offset: 0,
+            plan: None,
+            octets,
+            size_octets: octets + lines,
+        };
+        if outgoing.envelope.is_own {
+            if !hop.is_delivered {
+                outgoing.rewrite(site);
+                outgoing.recode(site, hop.takes_eight_bits);
             }
-            envelope.reverse_path = site.rewrite.reverse_path(&envelope.reverse_path);
+            outgoing.sign(site, now);
         }
-        if envelope.is_own {
-            let signatures = dkim::signatures(site, entry, (&head, offset), now);
-            head.splice(..0, signatures.into_bytes());
+        outgoing
+    }
+
+    fn rewrite(&mut self, site: &Site) {
+        if site.rewrite.is_idle() {
+            return;
         }
-        let size_octets =
-            head.len() as u64 + count_lines(&head) + entry.message_octets().saturating_sub(offset) + lines;
-        Self { entry, envelope, head, offset, size_octets }
+        if let Some((new, old)) = rewritten(site, self.entry, &self.envelope.reverse_path) {
+            self.octets = (self.octets + new.len() as u64).saturating_sub(old.len() as u64);
+            self.size_octets = (self.size_octets + wire_octets(&new)).saturating_sub(wire_octets(&old));
+            (self.head, self.offset) = (new, old.len() as u64);
+        }
+        self.envelope.reverse_path = site.rewrite.reverse_path(&self.envelope.reverse_path);
+    }
+
+    /// Finds out what has to be encoded, and how large the message is then.
+    fn recode(&mut self, site: &Site, takes_eight_bits: bool) {
+        let to_seven = self.envelope.body == Body::EightBitMime && !takes_eight_bits;
+        let may_be_long = self.octets > LINE_MAX_OCTETS as u64;
+        if !site.settings.rewrite.repair || !(to_seven || may_be_long) {
+            return;
+        }
+        let mut survey = Survey::new(if to_seven { Way::SevenBit } else { Way::EightBit });
+        let read = self.each_piece(&mut |piece| {
+            survey.feed(piece);
+            survey.wants_more()
+        });
+        self.plan = survey.finish().filter(|_| read.is_ok());
+        if self.plan.is_some() {
+            let (mut octets, mut size_octets) = (0, 0);
+            let counted = self.each_piece(&mut |piece| {
+                octets += piece.len() as u64;
+                size_octets += wire_octets(piece);
+                true
+            });
+            if counted.is_err() {
+                // It shows again when it is sent.
+                return self.plan = None;
+            }
+            (self.octets, self.size_octets) = (octets, size_octets);
+            if to_seven {
+                self.envelope.body = Body::SevenBit;
+            }
+        }
+    }
+
+    fn sign(&mut self, site: &Site, now: WallTime) {
+        if site.dkim.is_empty() {
+            return;
+        }
+        let mut signer = Signer::new(&site.dkim, now);
+        let read = self.each_piece(&mut |piece| {
+            signer.feed(piece);
+            signer.wants_more()
+        });
+        let signed = read.map_err(|error| error.to_string());
+        let signed = signed.and_then(|()| signer.finish().map_err(|problem| problem.to_string()));
+        match signed {
+            Ok(signatures) => {
+                self.octets += signatures.len() as u64;
+                self.size_octets += wire_octets(signatures.as_bytes());
+                self.signatures = signatures;
+            }
+            Err(error) => {
+                let error = format!("{}: {error}", self.entry.id());
+                Event::Trouble { doing: "signing a message; it leaves unsigned", error: &error }.log();
+            }
+        }
+    }
+
+    /// Shows the message, as far as it is made by now, in pieces to `take`, until that has enough.
+    ///
+    /// # Errors
+    /// Those of reading; `UnexpectedEof` if the queue file has become shorter.
+    pub fn each_piece(&self, take: &mut dyn FnMut(&[u8]) -> bool) -> io::Result<()> {
+        if !self.signatures.is_empty() && !take(self.signatures.as_bytes()) {
+            return Ok(());
+        }
+        let mut recoder = self.plan.clone().map(Recoder::new);
+        let mut out = Vec::new();
+        let mut pass = |piece: &[u8]| match &mut recoder {
+            None => take(piece),
+            Some(recoder) => {
+                out.clear();
+                recoder.feed(piece, &mut out);
+                take(&out)
+            }
+        };
+        if !self.head.is_empty() && !pass(&self.head) {
+            return Ok(());
+        }
+        let mut left = self.entry.message_octets().saturating_sub(self.offset);
+        let size = usize::try_from(left).unwrap_or(usize::MAX).clamp(1, BODY_PIECE_OCTETS);
+        let (mut content, mut piece) = (self.entry.content(self.offset), vec![0; size]);
+        while left > 0 {
+            let length = content.read(&mut piece)?;
+            if length == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            left = left.saturating_sub(length as u64);
+            if !pass(piece.get(..length).unwrap_or_default()) {
+                return Ok(());
+            }
+        }
+        if let Some(mut recoder) = recoder {
+            out.clear();
+            recoder.finish(&mut out);
+            take(&out);
+        }
+        Ok(())
     }
 }
 
-fn count_lines(octets: &[u8]) -> u64 {
-    octets.iter().filter(|&&octet| octet == b'\n').count() as u64
+/// The size of `octets` when their line ends are CRLF.
+fn wire_octets(octets: &[u8]) -> u64 {
+    (octets.len() + octets.iter().filter(|&&octet| octet == b'\n').count()) as u64
 }
 
 /// The header section as it is to be, and as it is; `None` if it stays.

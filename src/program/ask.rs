@@ -48,23 +48,29 @@ pub fn ask(socket: &Path, request: &Request, screen: &mut dyn Output) -> Result<
 
 fn hear(answer: &mut dyn BufRead, screen: &mut dyn Output) -> io::Result<u8> {
     loop {
-        let mut head = String::new();
-        answer.take(PIECE_HEAD_MAX_OCTETS as u64).read_line(&mut head)?;
-        let piece = head.strip_suffix('\n').and_then(Piece::parse);
-        let mut octets = |length| {
-            let mut octets = vec![0; length];
-            answer.read_exact(&mut octets).map(|()| octets)
-        };
-        match piece {
-            Some(Piece::Output(length)) => screen.output(&octets(length)?)?,
-            Some(Piece::Error(length)) => {
-                let text = octets(length)?;
+        match read_piece(answer)? {
+            (Piece::Output(_), text) => screen.output(&text)?,
+            (Piece::Error(_), text) => {
                 screen.error(String::from_utf8_lossy(&text).trim_end_matches('\n'))?;
             }
-            Some(Piece::End(code)) => return Ok(code),
-            None => return Err(io::ErrorKind::UnexpectedEof.into()),
+            (Piece::End(code), _) => return Ok(code),
+            (Piece::Go, _) => return Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
+}
+
+/// Reads a piece of an answer, with its octets.
+///
+/// # Errors
+/// It does not come, or makes no sense.
+pub fn read_piece(answer: &mut dyn BufRead) -> io::Result<(Piece, Vec<u8>)> {
+    let mut head = String::new();
+    answer.take(PIECE_HEAD_MAX_OCTETS as u64).read_line(&mut head)?;
+    let piece = head.strip_suffix('\n').and_then(Piece::parse).ok_or(io::ErrorKind::UnexpectedEof)?;
+    let length = if let Piece::Output(length) | Piece::Error(length) = piece { length } else { 0 };
+    let mut octets = vec![0; length];
+    answer.read_exact(&mut octets)?;
+    Ok((piece, octets))
 }
 
 /// What an exit code makes of a command.

@@ -8,8 +8,8 @@ pub const OK: u8 = 0;
 pub const USAGE: u8 = 64;
 /// EX_DATAERR: the input is wrong.
 pub const DATA: u8 = 65;
-/// EX_NOUSER: there is no such user here.
-pub const NO_USER: u8 = 67;
+/// EX_NOUSER: nobody is of that name.
+pub const UNKNOWN_USER: u8 = 67;
 /// EX_UNAVAILABLE: a service is not there.
 pub const UNAVAILABLE: u8 = 69;
 /// EX_OSERR: the system refused.

@@ -229,7 +229,7 @@ pub(super) fn code(step: &Step) -> u8 {
     match (step.stage, step.class) {
         (Stage::Config | Stage::Password, _) => exit::CONFIG,
         (Stage::Recipient, _) => exit::DATA,
-        (Stage::Route, Some(Class::Permanent)) => exit::NO_USER,
+        (Stage::Route, Some(Class::Permanent)) => exit::UNKNOWN_USER,
         (Stage::Auth, _) => exit::NO_PERMISSION,
         (Stage::Maildir, _) => exit::CANT_CREATE,
         (Stage::Tls | Stage::StartTls, _) | (_, Some(Class::Permanent)) => exit::UNAVAILABLE,
@@ -384,7 +384,7 @@ mod tests {
             (Stage::Config, Permanent, exit::CONFIG),
             (Stage::Password, Transient, exit::CONFIG),
             (Stage::Recipient, Permanent, exit::DATA),
-            (Stage::Route, Permanent, exit::NO_USER),
+            (Stage::Route, Permanent, exit::UNKNOWN_USER),
             (Stage::Route, Transient, exit::TEMPORARY),
             (Stage::Auth, Transient, exit::NO_PERMISSION),
             (Stage::Tls, Transient, exit::UNAVAILABLE),

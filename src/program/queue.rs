@@ -114,7 +114,7 @@ fn alone(
     let code = answered.map_err(|error| Failure::new(exit::IO, format!("queue: {error}")))?;
     if passes {
         forwarder.pass();
-        daemon.intake.clock.save(false);
+        daemon.save(false);
     }
     finish(code)
 }

@@ -12,10 +12,15 @@
 //! 0 66
 //! ```
 //!
-//! The last number is the exit code (sysexits.h). Never reads or writes anything itself. What may fail: the question.
+//! The last number is the exit code (sysexits.h). Behind `submit`, the question that hands over a message, follow its
+//! envelope and, once the answer says `3 0`, the message itself, both of so many octets as the question says. Until then
+//! the peer has handed over nothing, and may go elsewhere without fear of a duplicate. The end with 0 says that it is safe.
+//!
+//! Never reads or writes anything itself. What may fail: the question.
 
 use crate::mail::address::Domain;
 use crate::mail::id::QueueId;
+use crate::mail::unqualified::Unqualified;
 
 /// Longest question, in octets: some thousand ids.
 pub const QUESTION_MAX_OCTETS: usize = 64 * 1024;
@@ -26,8 +31,12 @@ pub const PIECE_MAX_OCTETS: usize = 64 * 1024;
 
 /// EX_USAGE: the question is wrong.
 pub const USAGE: u8 = 64;
+/// EX_DATAERR: the message can't be taken, now or later.
+pub const BAD_MESSAGE: u8 = 65;
 /// EX_NOINPUT: there is no message of that id.
 pub const UNKNOWN_ID: u8 = 66;
+/// EX_NOUSER: nobody is of that name.
+pub const UNKNOWN_USER: u8 = 67;
 /// EX_IOERR: the disk does not take part.
 pub const IO_TROUBLE: u8 = 74;
 /// EX_TEMPFAIL: not now.
@@ -35,7 +44,48 @@ pub const NOT_NOW: u8 = 75;
 /// EX_NOPERM: not for this user.
 pub const NOT_ALLOWED: u8 = 77;
 
-/// A question.
+/// What a connection is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Question {
+    /// Something is asked, or to be done.
+    Ask(Request),
+    /// A message is handed over.
+    Submit(Handover),
+}
+
+/// What follows the line `submit`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Handover {
+    /// Octets of the envelope, in the form that the drop directory has.
+    pub envelope_octets: usize,
+    /// Octets of the message, in canonical form.
+    pub message_octets: u64,
+}
+
+impl Handover {
+    /// The question as one line, without its line end.
+    #[must_use]
+    pub fn print(self) -> String {
+        format!("submit {} {}", self.envelope_octets, self.message_octets)
+    }
+}
+
+impl Question {
+    /// Reads the words of a question.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn parse(words: &[&str]) -> Result<Self, BadRequest> {
+        let ["submit", sizes @ ..] = words else { return Request::parse(words).map(Self::Ask) };
+        let [envelope, message] = sizes else { return Err(usage("say two sizes")) };
+        let read = || {
+            Some(Handover { envelope_octets: envelope.parse().ok()?, message_octets: message.parse().ok()? })
+        };
+        read().map(Self::Submit).ok_or_else(|| usage("a size is no number"))
+    }
+}
+
+/// Something that is asked, or to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
     /// The queued messages.
@@ -48,6 +98,8 @@ pub enum Request {
     Change(Change, Messages),
     /// The way out is there, or is not.
     Link(Link),
+    /// Where mail for recipients would go; at least one.
+    Verify(Vec<Unqualified>),
 }
 
 /// How a list is written.
@@ -171,6 +223,9 @@ impl Request {
                 let &(_, link) = known.ok_or_else(|| usage("say link up, link down or link metered"))?;
                 Ok(Self::Link(link))
             }
+            ["verify", addresses @ ..] if !addresses.is_empty() => {
+                addresses.iter().map(|word| parse_address(word)).collect::<Result<_, _>>().map(Self::Verify)
+            }
             _ => Err(usage("no such question")),
         }
     }
@@ -195,6 +250,9 @@ impl Request {
                 format!("queue {}{ids}", change.word())
             }
             Self::Link(link) => format!("link {}", link.word()),
+            Self::Verify(addresses) => {
+                format!("verify{}", addresses.iter().map(|address| format!(" {address}")).collect::<String>())
+            }
         }
     }
 }
@@ -213,6 +271,10 @@ fn parse_which(word: &str) -> Result<Which, BadRequest> {
     }
 }
 
+fn parse_address(word: &str) -> Result<Unqualified, BadRequest> {
+    Unqualified::parse(word).map_err(|error| usage(&format!("{word}: not an address: {error}")))
+}
+
 fn parse_messages(words: &[&str]) -> Result<Messages, BadRequest> {
     match words {
         [] => Err(usage("say which: ids, or all")),
@@ -226,7 +288,7 @@ fn parse_messages(words: &[&str]) -> Result<Messages, BadRequest> {
 pub enum Rights {
     /// Everything: root, the user of the daemon, and members of its group.
     All,
-    /// Look at one's own messages.
+    /// Look at one's own messages, submit some, and ask where they would go.
     Own,
 }
 
@@ -240,7 +302,7 @@ impl Rights {
     /// Whether a question may be asked.
     #[must_use]
     pub fn allow(self, request: &Request) -> bool {
-        self == Self::All || matches!(request, Request::List(_))
+        self == Self::All || matches!(request, Request::List(_) | Request::Verify(_))
     }
 }
 
@@ -251,6 +313,8 @@ pub enum Piece {
     Output(usize),
     /// So many octets for standard error follow.
     Error(usize),
+    /// The message may come.
+    Go,
     /// The end, with the exit code.
     End(u8),
 }
@@ -262,6 +326,7 @@ impl Piece {
         match self {
             Self::Output(octets) => format!("1 {octets}"),
             Self::Error(octets) => format!("2 {octets}"),
+            Self::Go => "3 0".into(),
             Self::End(code) => format!("0 {code}"),
         }
     }
@@ -274,6 +339,7 @@ impl Piece {
         match kind {
             "1" => octets().map(Self::Output),
             "2" => octets().map(Self::Error),
+            "3" => (number == "0").then_some(Self::Go),
             "0" => number.parse().ok().map(Self::End),
             _ => None,
         }
@@ -304,6 +370,7 @@ mod tests {
             format!("queue bounce {id}"),
             "link up".into(),
             "link down".into(),
+            "verify root joe@far.example".into(),
             "link metered".into(),
         ] {
             assert_eq!(parse(&line).map(|request| request.print()), Ok(line));
@@ -324,6 +391,10 @@ mod tests {
             ("queue flush a@b", UNKNOWN_ID),
             ("queue remove ../../etc/passwd", UNKNOWN_ID),
             ("link", USAGE),
+            ("verify", USAGE),
+            ("verify a@", USAGE),
+            ("verify \"a b\"@far.example", USAGE),
+            ("verify root\nlink down", USAGE),
             ("link sideways", USAGE),
             ("link up down", USAGE),
             ("queue list\nlink down", USAGE),
@@ -335,11 +406,29 @@ mod tests {
     }
 
     #[test]
+    fn a_message_is_announced_by_its_sizes() {
+        let handover = Handover { envelope_octets: 12, message_octets: 5_000_000_000 };
+        let line = handover.print();
+        assert_eq!(line, "submit 12 5000000000");
+        let read = |line: &str| Question::parse(&line.split(' ').collect::<Vec<_>>());
+        assert_eq!(read(&line), Ok(Question::Submit(handover)));
+        assert_eq!(read("link up"), Ok(Question::Ask(Request::Link(Link::Up))));
+        for line in
+            ["submit", "submit 1", "submit 1 2 3", "submit -1 2", "submit 1 2\r", "submit 1 2\nlink down"]
+        {
+            assert_eq!(read(line).map_err(|bad| bad.code), Err(USAGE), "{line:?}");
+        }
+    }
+
+    #[test]
     fn rights_are_roots_the_users_and_its_groups() {
         let rights = |uid, groups: &[u32]| Rights::of(uid, groups, 500, 501);
         assert_eq!([rights(0, &[]), rights(500, &[]), rights(7, &[3, 501])], [Rights::All; 3]);
         assert_eq!([rights(501, &[500]), rights(1000, &[])], [Rights::Own; 2]);
-        assert!(Rights::Own.allow(&Request::List(Form::Json)));
+        let root = Unqualified::parse("root").unwrap();
+        for request in [Request::List(Form::Json), Request::Verify(vec![root])] {
+            assert!(Rights::Own.allow(&request));
+        }
         let id = QueueId::new(1, 2);
         for request in [
             Request::Show(id),
@@ -353,8 +442,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_makes_the_reader_panic_and_what_it_takes_is_one_line(words: Vec<String>) {
-            let words: Vec<&str> = ["queue"].into_iter().chain(words.iter().map(String::as_str)).collect();
+        fn nothing_makes_the_reader_panic_and_what_it_takes_is_one_line(
+            first in "queue|link|verify",
+            words in proptest::collection::vec("flush|all|up|[@a-z.\n\"\\\\ ]{0,9}|\\PC{0,9}", 0..4),
+        ) {
+            let words: Vec<&str> = [&*first].into_iter().chain(words.iter().map(String::as_str)).collect();
             if let Ok(request) = Request::parse(&words) {
                 let line = request.print();
                 prop_assert!(!line.contains(char::is_control));
@@ -363,10 +455,11 @@ mod tests {
         }
 
         #[test]
-        fn pieces_are_read_as_they_are_printed(kind in 0..3, number in 0..=255usize) {
+        fn pieces_are_read_as_they_are_printed(kind in 0..4, number in 0..=255usize) {
             let piece = match kind {
                 0 => Piece::End(number as u8),
                 1 => Piece::Output(number * 256),
+                2 => Piece::Go,
                 _ => Piece::Error(number),
             };
             prop_assert_eq!(Piece::parse(&piece.print()), Some(piece));

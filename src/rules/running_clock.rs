@@ -68,8 +68,9 @@ pub struct Jump {
 pub struct RunningClock {
     /// As of the last look.
     now: Saved,
-    /// The running time when it was saved last.
-    saved_at: Duration,
+    /// The running time when it was saved last in this boot. Without that a process after this one could not tell how much
+    /// time has passed: with a box that keeps no daemon none ever would.
+    saved_at: Option<Duration>,
 }
 
 impl RunningClock {
@@ -79,13 +80,14 @@ impl RunningClock {
     #[must_use]
     pub fn resume(saved: Option<Saved>, wall: WallTime, boot: Duration, boot_id: u128) -> Self {
         let fresh = Saved { running: Duration::ZERO, wall, boot, boot_id, last_jump: Duration::ZERO };
-        let Some(saved) = saved else { return Self { now: fresh, saved_at: fresh.running } };
-        let mut clock = Self { now: saved, saved_at: saved.running };
+        let Some(saved) = saved else { return Self { now: fresh, saved_at: None } };
+        let mut clock = Self { now: saved, saved_at: Some(saved.running) };
         if saved.boot_id == boot_id && boot_id != 0 {
             clock.look(wall, boot);
         } else {
             let last_jump = if wall < saved.wall { saved.running } else { saved.last_jump };
             clock.now = Saved { running: saved.running, last_jump, ..fresh };
+            clock.saved_at = None;
         }
         clock
     }
@@ -112,15 +114,15 @@ impl RunningClock {
         self.now.last_jump
     }
 
-    /// Whether the last save is ten minutes ago.
+    /// Whether the last save is ten minutes ago, or of another boot.
     #[must_use]
     pub fn should_save(&self) -> bool {
-        self.now.running.saturating_sub(self.saved_at) >= SAVE_INTERVAL
+        self.saved_at.is_none_or(|at| self.now.running.saturating_sub(at) >= SAVE_INTERVAL)
     }
 
     /// What to write to disk now: when [`Self::should_save`] says so, and at the end.
     pub fn to_save(&mut self) -> Saved {
-        self.saved_at = self.now.running;
+        self.saved_at = Some(self.now.running);
         self.now
     }
 }
@@ -181,6 +183,17 @@ mod tests {
     }
 
     #[test]
+    fn the_first_process_of_a_boot_saves_however_short_it_lives() {
+        for (known, boot_id, saves) in [(None, 7, true), (Some(saved()), 8, true), (Some(saved()), 7, false)]
+        {
+            let mut clock = RunningClock::resume(known, wall(40 * YEAR + 1), secs(301), boot_id);
+            assert_eq!(clock.should_save(), saves);
+            clock.to_save();
+            assert!(!clock.should_save());
+        }
+    }
+
+    #[test]
     fn off_time_does_not_count() {
         let mut clock = RunningClock::resume(Some(saved()), wall(41 * YEAR), secs(20), 8);
         assert_eq!(clock.last_jump(), secs(10), "a year in a cupboard is no jump");
@@ -208,7 +221,7 @@ mod tests {
                 assert_eq!(clock.to_save().running, secs(second));
             }
         }
-        assert_eq!(saves, 6);
+        assert_eq!(saves, 7, "and the first time");
     }
 
     #[test]

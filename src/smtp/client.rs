@@ -240,6 +240,12 @@ impl Session {
         self.conduct.is_lmtp
     }
 
+    /// Whether the peer takes octets beyond ASCII (RFC 6152).
+    #[must_use]
+    pub const fn takes_eight_bits(&self) -> bool {
+        self.offer.eight_bit_mime
+    }
+
     /// Whether the peer offers DSN, so that it owes the sender what it takes over with a message (RFC 3461 §5.2.1).
     #[must_use]
     pub fn passes_dsn(&self) -> bool {

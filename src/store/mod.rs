@@ -14,6 +14,7 @@ pub mod self_signed;
 mod small_file;
 pub mod sts;
 mod text;
+pub mod windows_file;
 
 pub use error::{ErrorKind, StoreError};
 

@@ -10,6 +10,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Descriptors from here on are closed in the second process: all but standard input, output and error.
 const FIRST: RawFd = 3;
+/// Where nobody tells which are open: so early in a process there are few, and their numbers are small.
+const WITHOUT_PROC_MAX: RawFd = 1024;
 
 /// Starts `run` with `socket` in a process of its own, which ends with it, and has no other descriptor than the standard
 /// ones. Signals that stop, reload or flush the daemon mean nothing there. To be called before the first thread.
@@ -41,9 +43,11 @@ pub fn start(name: &std::ffi::CStr, socket: OwnedFd, run: impl FnOnce(OwnedFd)) 
 /// Listening sockets must not stay open when the daemon is gone, and locks must not be held.
 #[allow(unsafe_code)]
 fn close_all_but(socket: &OwnedFd) {
-    let Ok(open) = fs::read_dir("/proc/self/fd") else { return };
-    let numbers: Vec<RawFd> =
-        open.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    let numbers: Vec<RawFd> = match fs::read_dir("/proc/self/fd") {
+        Ok(open) => open.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect(),
+        // As in a chroot. The other end of the socket is among them: open here, it would keep this process for ever.
+        Err(_) => (FIRST..WITHOUT_PROC_MAX).collect(),
+    };
     for number in numbers {
         if number >= FIRST && number != socket.as_raw_fd() {
             // SAFETY: this process never returns to the code that owns these descriptors: it ends in `start`. One that is

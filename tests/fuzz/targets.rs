@@ -21,6 +21,8 @@ use pillarbox::net::transport::{Deadline, Transport, WireError};
 use pillarbox::rules::aliases::{AliasTable, Target as AliasTarget, parse_list};
 use pillarbox::rules::dkim::{DkimKey, RSA_BITS_MIN, Signer};
 use pillarbox::rules::expansion::{Expansion, Files, Sources, expand};
+
+use pillarbox::rules::recode::{Recoder, Survey, Way};
 use pillarbox::rules::repair::{HELD_MAX_OCTETS, Repair, RepairFacts};
 use pillarbox::rules::rewrite::{Others, RewritePolicy};
 use pillarbox::rules::route::{Account, Accounts, LookupFailed, RoutePolicy, Users};
@@ -42,7 +44,7 @@ use std::time::Duration;
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [(&str, Target); 14] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("address", address),
     ("aliases", aliases),
     ("client_session", client_session),
@@ -53,6 +55,7 @@ pub const TARGETS: [(&str, Target); 14] = [
     ("dns_answer", dns_answer),
     ("proxy_header", proxy_header),
     ("queue_file", queue_file),
+    ("recode", recode),
     ("repair", repair),
     ("reply", reply),
     ("rewrite", rewrite),
@@ -492,6 +495,30 @@ pub fn configuration(octets: &[u8]) {
                 let columns = line.unwrap_or_else(|| panic!("no line {}", place.line)).chars().count() + 1;
                 assert!((1..=columns).contains(&place.column), "{problem}");
             }
+        }
+    }
+}
+
+/// A message in canonical form.
+pub fn recode(octets: &[u8]) {
+    let content: Vec<u8> = octets.iter().copied().filter(|&octet| octet != b'\r').collect();
+    for way in [Way::EightBit, Way::SevenBit] {
+        let recoded = |content: &[u8], size: usize| {
+            let mut survey = Survey::new(way);
+            content.chunks(size).for_each(|piece| survey.feed(piece));
+            let mut recoder = Recoder::new(survey.finish()?);
+            let mut out = Vec::new();
+            content.chunks(size).for_each(|piece| recoder.feed(piece, &mut out));
+            recoder.finish(&mut out);
+            Some(out)
+        };
+        let whole = recoded(&content, usize::MAX);
+        for piece in PIECES {
+            assert_eq!(recoded(&content, piece), whole, "in pieces of {piece}");
+        }
+        if let Some(whole) = whole {
+            assert!(!whole.contains(&b'\r'));
+            assert_eq!(recoded(&whole, usize::MAX), None, "once is not enough");
         }
     }
 }

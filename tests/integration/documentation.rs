@@ -221,7 +221,7 @@ fn the_manual_of_the_configuration_has_every_key() {
 }
 
 const MANUAL_OPENING: &str = r#".\" Written by tests/integration/documentation.rs from the rows of src/config/keys.rs.
-.TH PILLARBOX.TOML 5 "" pillarbox "File Formats Manual"
+.TH PILLARBOX.TOML 5 2026-11-23 pillarbox "File Formats Manual"
 .SH NAME
 pillarbox.toml \- configuration of pillarbox
 .SH SYNOPSIS

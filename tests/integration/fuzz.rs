@@ -143,7 +143,7 @@ macro_rules! tests {
 }
 
 tests! {
-    address aliases client_session command configuration data dkim dns_answer proxy_header queue_file repair reply rewrite server_session
+    address aliases client_session command configuration data dkim dns_answer proxy_header queue_file recode repair reply rewrite server_session
 }
 
 /// A mutator that changes nothing would make the tests above idle.

@@ -18,6 +18,9 @@
 //! it nothing may be. `message: none`: nothing is left behind. Without the part `message` it is the input. `\r` and `\0`
 //! stand for those octets, and `\e` at the end of the input takes away its last line end. `stdout:` is what SMTP replies.
 
+mod daemon;
+
+use daemon::Scripted;
 use pillarbox::store::drop::{DropDirectory, Opened};
 use std::fs;
 use std::io::Write;
@@ -45,11 +48,6 @@ impl Place {
         let dir = std::env::temp_dir().join(format!("pillarbox-sendmail-{}-{number}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(dir.join("state")).unwrap();
-        fs::write(
-            dir.join("c.toml"),
-            format!("state = \"{0}/state\"\ncontrol = \"{0}/c.sock\"\n{CONFIG}", dir.display()),
-        )
-        .unwrap();
         copy_program(Path::new(env!("CARGO_BIN_EXE_pillarbox")), &dir.join("pillarbox"));
         for name in ["sendmail", "send-mail", "mailq", "newaliases"] {
             std::os::unix::fs::symlink("pillarbox", dir.join(name)).unwrap();
@@ -58,7 +56,15 @@ impl Place {
             let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
             fs::set_permissions(path, mode).unwrap();
         }
-        Self(dir)
+        let place = Self(dir);
+        place.configure(CONFIG);
+        place
+    }
+
+    /// Keeps everything here. `more`: further lines.
+    fn configure(&self, more: &str) {
+        let text = format!("state = \"{0}/state\"\ncontrol = \"{0}/c.sock\"\n{more}", self.0.display());
+        fs::write(self.0.join("c.toml"), text).unwrap();
     }
 
     fn with_drop_directory() -> Self {
@@ -155,7 +161,11 @@ impl<'a> Case<'a> {
 
 #[test]
 fn the_callers_get_what_they_want() {
-    let place = Place::with_drop_directory();
+    the_cases_pass(&Place::with_drop_directory(), None);
+}
+
+/// With a daemon, messages are handed to it, and without one they are left for it. They are the same.
+fn the_cases_pass(place: &Place, daemon: Option<&Scripted>) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sendmail");
     let (mut files, mut failed): (Vec<PathBuf>, String) =
         (fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect(), String::new());
@@ -174,10 +184,15 @@ fn the_callers_get_what_they_want() {
         let output = run(&mut place.command(&argv[0], &arguments), case.input.as_bytes());
         let (stderr, stdout) =
             (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
-        let left = place.left();
+        let uid = rustix::process::getuid().as_raw();
+        let left = match daemon {
+            Some(daemon) => daemon.got().map(|(envelope, text)| (uid, envelope, text)),
+            None => place.left(),
+        };
+        assert!(daemon.is_none() || place.left().is_none(), "{}: it was left, too", file.display());
         let expected = (case.get("message") != Some("none")).then(|| {
             let message = case.message.as_ref().unwrap_or(&case.input).clone();
-            (rustix::process::getuid().as_raw(), case.get("envelope").unwrap_or_default().to_owned(), message)
+            (uid, case.get("envelope").unwrap_or_default().to_owned(), message)
         });
         let is_told = match case.get("stderr") {
             Some(part) => stderr.contains(part) && stderr.starts_with("sendmail: "),
@@ -210,6 +225,7 @@ fn refused(command: &mut Command, input: &[u8]) -> (Option<i32>, String) {
 fn without_a_place_for_the_message_it_is_a_temporary_failure_with_a_reason() {
     let large = b"x\n".repeat(1 << 19);
     let place = Place::new();
+    place.configure("limits.message_size = \"4MiB\"\n");
     for input in [SMALL, &large] {
         let (code, told) = refused(&mut place.command("sendmail", &["root"]), input);
         assert_eq!(code, Some(75));
@@ -223,11 +239,7 @@ fn without_a_place_for_the_message_it_is_a_temporary_failure_with_a_reason() {
     assert_eq!(refused(&mut place.command("sendmail", &["root"]), SMALL).0, Some(75));
     fs::remove_file(place.0.join("state/drop")).unwrap();
     let drops = place.drops();
-    fs::write(
-        place.0.join("c.toml"),
-        format!("state = \"{}/state\"\nlimits.free_space = \"1024TiB\"\n", place.0.display()),
-    )
-    .unwrap();
+    place.configure("limits.free_space = \"1024TiB\"\n");
     let (code, told) = refused(&mut place.command("sendmail", &["root"]), SMALL);
     assert!(code == Some(75) && told.contains("limits.free_space"), "{told}");
     assert!(drops.names().unwrap().next().is_none());

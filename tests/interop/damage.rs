@@ -6,6 +6,7 @@ use pillarbox::engine::clock::EngineClock;
 use pillarbox::engine::connection::Connection;
 use pillarbox::engine::counters::Caps;
 use pillarbox::engine::daemon::Daemon as Engine;
+use pillarbox::engine::digests::Digests;
 use pillarbox::engine::forwarder::{Forwarder, Outbox};
 use pillarbox::engine::intake::{Intake, Submission};
 use pillarbox::engine::listener::Listener;
@@ -208,7 +209,8 @@ fn a_panic_in_a_worker_delays_its_message_and_nothing_else() {
     let (maildirs, listener, ids) =
         (Maildirs::new("box.test"), Arc::clone(&outbox) as _, AtomicUsize::new(0));
     let sweeps = std::sync::Mutex::default();
-    let intake = Arc::new(Intake { clock, queue, maildirs, listener, ids, sweeps });
+    let digests = Digests::default();
+    let intake = Arc::new(Intake { clock, queue, maildirs, listener, ids, sweeps, digests });
     let forwarder = Forwarder::new(
         &outbox,
         Arc::clone(&intake),

@@ -25,10 +25,16 @@ mod clock;
 mod crash;
 /// Standard error that is gone or stuck, and panics.
 mod damage;
+/// Storm control: a looping script's alerts, and what Python reads in the digests.
+mod digest;
 /// Signatures, from a client to smtp-sink.
 mod dkim;
 /// Exim as an MX host.
 mod exim;
+/// sendmail with a daemon, a socket, a disk or a drop directory that is not as it should be.
+mod handover;
+/// The unit, scripts and manual pages, as systemd, shells and mandoc read them.
+mod installed;
 /// From smtp-source into a Maildir.
 mod intake;
 /// Crowds, and the limits that the system sets: descriptors and memory.

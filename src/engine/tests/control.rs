@@ -105,6 +105,36 @@ fn a_dead_daemons_socket_is_replaced_and_a_living_ones_is_not() {
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
 }
 
+const MESSAGE: &[u8] = b"Subject: x\n\nx\n";
+
+#[test]
+fn a_message_is_taken_from_whom_the_kernel_names() {
+    let world = World::new("");
+    let control = open(&world);
+    let question = format!("submit 9 {}\nto=alice\n", MESSAGE.len()).into_bytes();
+    let answer = talk(&world, &[&question, MESSAGE].concat());
+    assert!(answer.starts_with("3 0\n1 ") && answer.ends_with("0 0\n"), "{answer}");
+    // In pieces, and asked for.
+    let mut stream = UnixStream::connect(socket(&world)).unwrap();
+    for octet in &question {
+        stream.write_all(&[*octet]).unwrap();
+    }
+    let mut go = [0; 4];
+    stream.read_exact(&mut go).unwrap();
+    assert_eq!(&go, b"3 0\n");
+    stream.write_all(MESSAGE).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("0 0\n"), "{answer}");
+    let mail = world.mail("alice");
+    let uid = rustix::process::getuid().as_raw();
+    assert!(mail.len() == 2 && mail[0].contains(&format!("(uid {uid})")), "{mail:?}");
+    assert!(talk(&world, b"submit 9 9\nto=nobod\n").ends_with("0 67\n"));
+    assert!(talk(&world, b"submit 9 9 9\nto=alice\n").ends_with("0 64\n"));
+    assert_eq!(talk(&world, b"verify alice\n").matches("deliverable: mailer local").count(), 1);
+    control.close();
+}
+
 /// Waits until so many of the socket's threads are left: each of them shares the forwarder.
 fn wait_for_threads(world: &World, count: usize) {
     let begun = Instant::now();
@@ -141,6 +171,45 @@ fn who_says_too_little_too_slowly_is_left() {
     wait_for_threads(&world, 1);
     assert!(talk(&world, b"queue list\n").ends_with("0 0\n"));
     control.close();
+    // And of a message.
+    let control = open_with(&world, Patience { message: short, ..PATIENCE });
+    let (mut stream, mut answer) = (connect(&world), String::new());
+    stream.write_all(b"submit 9 20\nto=alice\nSubject: x").unwrap();
+    assert!(stream.read_to_string(&mut answer).is_ok() && answer == "3 0\n", "{answer}");
+    assert_eq!((world.mail("alice").len(), world.half_written()), (0, 0));
+    control.close();
+}
+
+#[test]
+fn whoever_breaks_off_has_handed_over_nothing_and_an_end_waits_for_whoever_does_not() {
+    let world = World::new("");
+    let control = open(&world);
+    let question = format!("submit 9 {}\nto=alice\n", MESSAGE.len());
+    let begin = |length: usize| {
+        let mut stream = UnixStream::connect(socket(&world)).unwrap();
+        stream.write_all(question.as_bytes()).unwrap();
+        let mut go = [0; 4];
+        stream.read_exact(&mut go).unwrap();
+        stream.write_all(&MESSAGE[..length]).unwrap();
+        stream
+    };
+    for length in 0..MESSAGE.len() {
+        drop(begin(length));
+    }
+    let mut stream = begin(5);
+    std::thread::scope(|scope| {
+        let closing = scope.spawn(|| control.close());
+        while socket(&world).exists() {
+            std::thread::yield_now();
+        }
+        assert!(!closing.is_finished());
+        stream.write_all(&MESSAGE[5..]).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.ends_with("0 0\n"), "{answer}");
+        closing.join().unwrap();
+    });
+    assert_eq!((world.mail("alice").len(), world.half_written()), (1, 0));
 }
 
 #[test]

@@ -15,8 +15,10 @@
 //! | `clock` | wall clocks that jump |
 //! | `inbound` | the server's side: local copies, large messages, panics, shutdown |
 //! | `limits` | times and sizes: just below the limit, at it, and just above |
+//! | `digests` | storm control: what waits, what leaves when in one message, and that a crash loses none of it |
 //! | `drops` | the drop directory: bounces, trouble of our own, and what is no message |
 //! | `submitted` | what this host's own clients submit is repaired, in memory and on disk |
+//! | `recoded` | what a next hop can't take as it is: long lines, and eight bits |
 //! | `rewritten` | who mail says it is from once it leaves |
 //! | `signed` | DKIM: whose mail is signed, by which key |
 //! | `smarthost` | how `setup` finds port and TLS mode |
@@ -29,6 +31,7 @@ mod aliased;
 mod answers;
 mod clock;
 mod control;
+mod digests;
 mod doors;
 mod drops;
 mod host_tls;
@@ -39,11 +42,13 @@ mod names;
 mod notices;
 mod operator;
 mod probe;
+mod recoded;
 mod restart;
 mod rewritten;
 mod routes;
 mod signed;
 mod smarthost;
+mod submit;
 mod submitted;
 mod tls_policy;
 mod workers;

@@ -6,6 +6,7 @@ use crate::engine::board::Board;
 use crate::engine::clock::EngineClock;
 use crate::engine::connection::Connection;
 use crate::engine::counters::{Caps, Connections, Permit};
+use crate::engine::digests::Digests;
 use crate::engine::forwarder::{Forwarder, Outbox, SiteHandle, current};
 use crate::engine::intake::Intake;
 use crate::engine::listener::ListenerPolicy;
@@ -786,6 +787,7 @@ impl World {
             listener: Arc::clone(&outbox) as _,
             ids: AtomicUsize::new(0),
             sweeps: Mutex::default(),
+            digests: Digests::resume(&state),
         });
         let forwarder = Forwarder::new(
             &outbox,

@@ -82,7 +82,7 @@ pub const FLAGS: [Flag; 34] = [
         'b',
         Takes::Value,
         Effect::Mode,
-        "MODE     m: send (default); s: SMTP on standard input; p: print the queue; d: pillarbox serve; i: nothing",
+        "MODE     m: send (default); s: SMTP on standard input; p: print the queue; v: verify recipients; d: pillarbox serve; i: nothing",
     ),
     flag('q', Takes::Glued, Effect::RunQueue, "[TIME]   run the queue"),
     flag('N', Takes::Value, Effect::Notify, "WHEN     never, or of success, failure, delay"),

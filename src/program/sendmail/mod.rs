@@ -1,29 +1,33 @@
-//! sendmail(8): takes a message from a program of this host and leaves it where the daemon finds it.
+//! sendmail(8): takes a message from a program of this host and hands it over to the daemon, or leaves it where the daemon
+//! finds it.
 //!
 //! Exit code 0 means that the message is on stable storage. Until then nothing is promised, and the program that wrote
 //! it is told so by another code (INTERFACE section 5). Input is read to its end whatever is wrong: a program whose pipe
-//! breaks may die of it. Asks no DNS, no network and no daemon, and needs no right: no set-id bit, no environment. Who
-//! sends is not said here; the daemon sees it by the owner of the file.
+//! breaks may die of it. Asks no DNS and no network, and needs no right: no set-id bit, no environment. Who sends is not
+//! said here: the kernel tells the daemon.
 
 mod addresses;
 mod content;
 pub mod flags;
+mod handover;
 mod smtp;
 
+use super::ask::{self, Asked, Screen};
 use super::exit::{self, Failure};
 use super::{queue, serve};
 use crate::config::{Settings, load_leniently};
 use crate::mail::envelope::Body;
 use crate::mail::unqualified::Unqualified;
-use crate::store::drop::{DropEnvelope, RECIPIENTS_MAX, Sender, StagedDrop, explain};
-use crate::store::{StoreError, free_space, has_room};
+use crate::rules::control::{BadRequest, Request};
+use crate::store::drop::{DropEnvelope, Sender};
 use crate::sys::user;
 use addresses::{read_list, read_sender};
 use content::{Content, from_field};
 use flags::{Call, FLAGS, Mode, parse};
+use handover::Handover;
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, IsTerminal, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Read at once.
 const PIECE_OCTETS: usize = 16 * 1024;
@@ -53,7 +57,7 @@ fn perform(call: &mut Call, config: &Path) -> Result<(), Failure> {
         Mode::Version => print(&super::version()),
         Mode::PrintQueue => queue::run(config, &[]),
         Mode::RunQueue => queue::run(config, &["run".into(), "--all".into()]),
-        Mode::Verify => Err(failure(exit::UNAVAILABLE, "recipients can't be verified yet")),
+        Mode::Verify => verify(call, config),
     }
 }
 
@@ -90,7 +94,7 @@ fn send(call: &mut Call, config: &Path) -> Result<(), Failure> {
     let settings = settings(config, &mut call.complaints);
     let sender = sender(call);
     let from = call.full_name.as_ref().and_then(|name| from(name, &sender));
-    let mut handover = Handover::begin(&settings);
+    let mut handover = Handover::new(&settings);
     let (mut content, mut out) = (Content::new(from), Vec::new());
     let dot_ends = !call.dots_are_text && io::stdin().is_terminal();
     let read = read_input(&mut io::stdin().lock(), dot_ends, &mut |octets| {
@@ -101,23 +105,37 @@ fn send(call: &mut Call, config: &Path) -> Result<(), Failure> {
     content.finish(&mut out);
     handover.write(&out, content.wire_octets());
     let body = if content.is_eight_bit() { Body::EightBitMime } else { call.body };
-    let mut recipients = Vec::new();
-    for recipient in std::mem::take(&mut call.recipients) {
-        read_list(recipient.as_bytes(), &mut recipients, &mut call.complaints);
-    }
+    let mut recipients = recipients(call);
     if call.header_recipients {
         content.into_recipients().finish(&mut recipients, &mut call.complaints);
     }
     // Half a message would look like a whole one.
     read.map_err(|error| failure(exit::IO, &format!("can't read the message: {error}")))?;
-    handover.commit(DropEnvelope {
-        sender,
-        recipients,
-        body,
-        ret: call.ret,
-        envid: call.envid.take(),
-        notify: call.notify,
-    })
+    let (ret, envid, notify) = (call.ret, call.envid.take(), call.notify);
+    handover.commit(&DropEnvelope { sender, recipients, body, ret, envid, notify }).map(drop)
+}
+
+/// Those of the arguments.
+fn recipients(call: &mut Call) -> Vec<Unqualified> {
+    let mut recipients = Vec::new();
+    for recipient in std::mem::take(&mut call.recipients) {
+        read_list(recipient.as_bytes(), &mut recipients, &mut call.complaints);
+    }
+    recipients
+}
+
+fn verify(call: &mut Call, config: &Path) -> Result<(), Failure> {
+    let settings = settings(config, &mut call.complaints);
+    let words: Vec<String> = recipients(call).iter().map(ToString::to_string).collect();
+    if words.is_empty() {
+        return Err(failure(exit::USAGE, "there is no address to verify"));
+    }
+    let words: Vec<&str> = std::iter::once("verify").chain(words.iter().map(String::as_str)).collect();
+    let request = Request::parse(&words).map_err(|BadRequest { code, text }| failure(code, &text))?;
+    match ask::ask(&settings.control, &request, &mut Screen::new())? {
+        Asked::Answered(code) => ask::finish(code),
+        Asked::NoDaemon(why) => Err(failure(exit::UNAVAILABLE, &format!("no daemon answers: {why}"))),
+    }
 }
 
 fn sender(call: &mut Call) -> Sender {
@@ -165,67 +183,4 @@ fn read_input(input: &mut dyn Read, dot_ends: bool, take: &mut dyn FnMut(&[u8]))
             take(line);
         }
     }
-}
-
-/// A message on its way to the daemon, by the drop directory. What goes wrong is kept until the input has been read.
-struct Handover {
-    staged: Result<StagedDrop, Failure>,
-    message_max: u64,
-}
-
-impl Handover {
-    fn begin(settings: &Settings) -> Self {
-        Self { staged: begin(settings), message_max: settings.limits.message_size }
-    }
-
-    /// Takes canonical octets; `wire_octets` is the size with them.
-    fn write(&mut self, octets: &[u8], wire_octets: u64) {
-        let Ok(staged) = &mut self.staged else { return };
-        let result = if wire_octets > self.message_max {
-            let limit = self.message_max;
-            Err(failure(
-                exit::DATA,
-                &format!("the message is larger than limits.message_size, {limit} octets"),
-            ))
-        } else {
-            staged.write(octets).map_err(|error| unsafe_message(&error))
-        };
-        if let Err(failure) = result {
-            // What was written goes at once: it may be what fills the disk.
-            self.staged = Err(failure);
-        }
-    }
-
-    fn commit(self, envelope: DropEnvelope) -> Result<(), Failure> {
-        if envelope.recipients.is_empty() {
-            return Err(failure(
-                exit::USAGE,
-                "there are no recipients; name some, or use -t with To, Cc or Bcc",
-            ));
-        }
-        let staged = self.staged?;
-        if envelope.recipients.len() > RECIPIENTS_MAX {
-            return Err(failure(exit::DATA, &format!("there are more than {RECIPIENTS_MAX} recipients")));
-        }
-        staged.commit(&envelope).map_err(|error| unsafe_message(&error))
-    }
-}
-
-fn begin(settings: &Settings) -> Result<StagedDrop, Failure> {
-    let state: &PathBuf = &settings.state;
-    if free_space(state).is_ok_and(|space| !has_room(space, settings.limits.free_space, 0)) {
-        let text = format!("{}: less than limits.free_space is left on the disk", state.display());
-        return Err(failure(exit::TEMPORARY, &text));
-    }
-    let mut random = [0; 16];
-    match rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()) {
-        Ok(16) => {}
-        _ => return Err(failure(exit::TEMPORARY, "the system gives no random numbers")),
-    }
-    let name = format!("{:032x}", u128::from_ne_bytes(random));
-    StagedDrop::create(state, &name).map_err(|error| unsafe_message(&error))
-}
-
-fn unsafe_message(error: &StoreError) -> Failure {
-    failure(exit::TEMPORARY, &format!("{error}: {}", explain(error)))
 }

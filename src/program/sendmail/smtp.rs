@@ -51,17 +51,17 @@ struct Conversation<'a> {
     input: io::StdinLock<'static>,
     replies: Vec<u8>,
     /// The message of which chunks have come in.
-    handover: Option<Incoming>,
+    handover: Option<Incoming<'a>>,
 }
 
 /// A message that is coming in.
-struct Incoming {
-    handover: Handover,
+struct Incoming<'a> {
+    handover: Handover<'a>,
     envelope: DropEnvelope,
     decoder: ChunkDecoder,
 }
 
-impl Conversation<'_> {
+impl<'a> Conversation<'a> {
     fn run(&mut self) -> io::Result<()> {
         self.session.greeting().print(&mut self.replies);
         let (mut cutter, mut held) = (LineCutter::default(), Vec::new());
@@ -143,9 +143,9 @@ impl Conversation<'_> {
         self.act(next)
     }
 
-    fn begin(&self, transaction: Transaction<Accepted>) -> Incoming {
+    fn begin(&self, transaction: Transaction<Accepted>) -> Incoming<'a> {
         let envelope = envelope(transaction);
-        Incoming { handover: Handover::begin(self.settings), envelope, decoder: ChunkDecoder::default() }
+        Incoming { handover: Handover::new(self.settings), envelope, decoder: ChunkDecoder::default() }
     }
 
     fn receive(&mut self, transaction: Transaction<Accepted>) -> io::Result<bool> {
@@ -193,19 +193,20 @@ impl Conversation<'_> {
     }
 }
 
-fn finish(incoming: Incoming, is_malformed: bool) -> Result<QueueId, Reply> {
+fn finish(incoming: Incoming<'_>, is_malformed: bool) -> Result<QueueId, Reply> {
     if is_malformed {
         return Err(Reply::new(550, EnhancedStatus::SYNTAX_ERROR, "the message has a bare CR"));
     }
-    incoming.handover.commit(incoming.envelope).map_err(|failure| {
+    let taken = incoming.handover.commit(&incoming.envelope).map_err(|failure| {
         let text = failure.lines.concat();
-        if failure.code == exit::DATA {
-            return Reply::new(552, EnhancedStatus::MESSAGE_TOO_BIG, text);
+        match failure.code {
+            exit::DATA => Reply::new(552, EnhancedStatus::MESSAGE_TOO_BIG, text),
+            exit::UNKNOWN_USER => Reply::new(550, EnhancedStatus::NO_SUCH_USER, text),
+            _ => Reply::new(451, EnhancedStatus::SYSTEM_TROUBLE, text),
         }
-        Reply::new(451, EnhancedStatus::SYSTEM_TROUBLE, text)
     })?;
-    // For the reply alone: the daemon gives the message its own.
-    Ok(QueueId::new(SystemClock.wall_micros(), crate::sys::random()))
+    // What lies in the drop directory has none yet; the one here is for the reply alone.
+    Ok(taken.unwrap_or_else(|| QueueId::new(SystemClock.wall_micros(), crate::sys::random())))
 }
 
 /// The daemon asks for the route. The type is its own, since a session for another one would be 20 KiB of program.

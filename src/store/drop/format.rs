@@ -86,7 +86,8 @@ impl DropEnvelope {
     }
 
     /// Reads what [`Self::print`] wrote, and nothing else.
-    pub(super) fn parse(octets: &[u8]) -> Option<Self> {
+    #[must_use]
+    pub fn parse(octets: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(octets).ok()?;
         let mut envelope = Self {
             sender: Sender::Owner,

@@ -76,6 +76,16 @@ impl StagedDrop {
         self.file.write(octets).map_err(|error| StoreError::io(&self.path, error))
     }
 
+    /// The file, where the message begins in it, and its octets so far; for handing it to somebody who takes it at once.
+    ///
+    /// # Errors
+    /// As for [`Self::write`].
+    pub fn message(&mut self) -> Result<(&File, u64, u64), StoreError> {
+        let octets = self.file.octets() - HEADER_OCTETS as u64;
+        let file = self.file.contents().map_err(|error| StoreError::io(&self.path, error))?;
+        Ok((file, HEADER_OCTETS as u64, octets))
+    }
+
     /// Completes the file and makes it durable: the daemon sees it from here on.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 //! sender=alice@example.org
 //! arrival=WALL-MICROSECONDS RUNNING-MICROSECONDS
 //! origin=[192.0.2.7]
+//! digest=RUNNING-MICROSECONDS GROUP-OF-LIKE-MESSAGES
 //! to=bob@example.net
 //! orcpt=rfc822;bob@example.net
 //! notify=failure,delay
@@ -24,6 +25,7 @@ use crate::mail::envelope::{Body, Envelope, Notify, Recipient, Ret};
 use crate::store::text::{parse_now, print_now, push_line, unescape};
 use std::fmt::Write;
 use std::io;
+use std::time::Duration;
 
 /// The first line, with its line end.
 pub(super) const HEADER_OCTETS: usize = 98;
@@ -98,10 +100,23 @@ pub struct Description {
     pub origin: String,
     /// When it came.
     pub arrival: Now,
+    /// It waits for others, to leave with them; a version that knows no digests lets it leave alone.
+    pub digest: Option<Collected>,
+}
+
+/// The digest that a message waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Collected {
+    /// The running time at which it leaves.
+    pub until: Duration,
+    /// A hash of what the messages in it have in common.
+    pub group: u128,
 }
 
 impl Description {
-    pub(super) fn print(&self) -> String {
+    /// As the file has it.
+    #[must_use]
+    pub fn print(&self) -> String {
         let envelope = &self.envelope;
         let mut text = String::new();
         let mut line = |key: &str, value: &str| push_line(key, value, &mut text);
@@ -110,6 +125,9 @@ impl Description {
         line("sender", &envelope.reverse_path.to_string());
         line("arrival", &arrival);
         line("origin", &self.origin);
+        if let Some(Collected { until, group }) = self.digest {
+            line("digest", &format!("{} {group:032x}", until.as_micros()));
+        }
         if envelope.body == Body::EightBitMime {
             line("body", "8bitmime");
         }
@@ -146,7 +164,7 @@ impl Description {
     pub(super) fn parse(octets: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(octets).ok()?;
         let mut envelope = Envelope::new(ReversePath::Null);
-        let (mut sender, mut arrival, mut origin) = (None, None, String::new());
+        let (mut sender, mut arrival, mut origin, mut digest) = (None, None, String::new(), None);
         for line in text.lines() {
             let (key, value) = line.split_once('=')?;
             let value = unescape(value)?;
@@ -154,6 +172,7 @@ impl Description {
                 "sender" => sender = Some(ReversePath::parse(&value).ok()?),
                 "arrival" => arrival = Some(parse_now(&value)?),
                 "origin" => origin = value,
+                "digest" => digest = parse_digest(&value),
                 "body" => envelope.body = Body::EightBitMime,
                 "smtputf8" => envelope.smtputf8 = true,
                 "requiretls" => envelope.require_tls = true,
@@ -168,8 +187,15 @@ impl Description {
             }
         }
         envelope.reverse_path = sender?;
-        Some(Self { envelope, origin, arrival: arrival? })
+        Some(Self { envelope, origin, arrival: arrival?, digest })
     }
+}
+
+/// A later version may say it otherwise: then the message waits for nothing.
+fn parse_digest(text: &str) -> Option<Collected> {
+    let (until, group) = text.split_once(' ')?;
+    let until = Duration::from_micros(until.parse().ok()?);
+    Some(Collected { until, group: u128::from_str_radix(group, 16).ok()? })
 }
 
 pub(in crate::store) fn print_notify(notify: Notify) -> String {

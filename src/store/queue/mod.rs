@@ -16,6 +16,7 @@
 //! | S9 | `queue/` any other name | anything | not ours | nobody: it is reported |
 //! | S10 | `corrupt/ID` | as S8 | somebody has to look | the administrator |
 //! | S11 | `queue/ID`, held | as S5, the last word about holding is a `held` record | the operator keeps it back: it is not tried and does not expire | the operator, by `release`, `remove` or `bounce` |
+//! | S12 | `queue/ID` with `digest=` and no attempt | a whole file | it waits for like ones, to leave in one message with them | who makes the digest: after its commit, before which a crash changes nothing and after which it makes duplicates |
 //!
 //! A race is left between the making of a file in `tmp/` and its lock, in which a sweep of another process may unlink
 //! it: its commit fails then and the client comes again.
@@ -29,15 +30,13 @@ mod journal;
 mod staged;
 
 pub use entry::{Content, Durability, Entry};
-pub use format::{Description, parse_file};
+pub use format::{Collected, Description, parse_file};
 pub(super) use format::{parse_notify, print_notify};
 pub use journal::{Event, Progress, Record, State};
 pub use staged::StagedEntry;
 
 use super::durable::{self, Access, Owner};
 use super::{ErrorKind, StoreError};
-use crate::mail::date::Now;
-use crate::mail::envelope::Envelope;
 use crate::mail::id::QueueId;
 use entry::lock;
 use format::{LoadError, load};
@@ -155,6 +154,14 @@ impl Queue {
         }
     }
 
+    /// Lets one process at a time make a digest, or two would make the same one; `None`: another process is at it.
+    #[must_use]
+    pub fn lock_for_digest(&self) -> Option<DigestLock<'_>> {
+        // Where there are no such locks there is hardly a second process.
+        let taken = flock(&self.queue, FlockOperation::NonBlockingLockExclusive);
+        (taken != Err(Errno::WOULDBLOCK)).then_some(DigestLock(&self.queue))
+    }
+
     /// Unlinks what no process holds in `tmp/` (S2, S3), and tells how many files that were.
     ///
     /// # Errors
@@ -179,18 +186,11 @@ impl Queue {
     ///
     /// # Errors
     /// `Full` or `Trouble`.
-    pub fn stage(
-        &self,
-        id: QueueId,
-        envelope: &Envelope,
-        origin: &str,
-        arrival: Now,
-    ) -> Result<StagedEntry, StoreError> {
-        let description = Description { envelope: envelope.clone(), origin: origin.to_owned(), arrival };
+    pub fn stage(&self, id: QueueId, description: &Description) -> Result<StagedEntry, StoreError> {
         StagedEntry::create(
             &self.tmp,
             id,
-            &description,
+            description,
             Arc::clone(&self.queue),
             self.path.join(id.to_string()),
         )
@@ -357,6 +357,16 @@ impl Queue {
         };
         let loaded = load(&|buffer, offset| file.read_at(buffer, offset));
         Some(loaded.map(summary).map_err(|error| self.load_error(id, error)))
+    }
+}
+
+/// Held while a digest is made.
+#[derive(Debug)]
+pub struct DigestLock<'a>(&'a OwnedFd);
+
+impl Drop for DigestLock<'_> {
+    fn drop(&mut self) {
+        let _ = flock(self.0, FlockOperation::Unlock);
     }
 }
 

@@ -4,7 +4,7 @@ use super::super::test_directory::TestDirectory;
 use super::journal::tests::{at, deferred, delivered, failed, record};
 use super::*;
 use crate::mail::address::{Mailbox, ReversePath};
-use crate::mail::envelope::Recipient;
+use crate::mail::envelope::{Envelope, Recipient};
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -45,7 +45,7 @@ impl TestQueue {
         for name in ["a@example.org", "b@example.net"] {
             envelope.recipients.push(Recipient::new(Mailbox::parse(name).unwrap()));
         }
-        let mut entry = self.queue.stage(id, &envelope, "[192.0.2.7]", at(100)).unwrap();
+        let mut entry = self.queue.stage(id, &description(envelope)).unwrap();
         entry.write(message).unwrap();
         entry
     }
@@ -54,6 +54,10 @@ impl TestQueue {
         let path = self.stage(id, message).sync().unwrap().commit().unwrap();
         assert_eq!(path, self.file(id));
     }
+}
+
+fn description(envelope: Envelope) -> Description {
+    Description { envelope, origin: "[192.0.2.7]".into(), arrival: at(100), digest: None }
 }
 
 fn ready(queue: &Queue, id: QueueId) -> Arc<Entry> {
@@ -365,7 +369,7 @@ fn an_id_that_is_taken_is_never_overwritten() {
     assert_eq!(message(&ready(&this.queue, ID)), b"first\n");
     let _staged = this.stage(ID, b"third\n");
     let envelope = Envelope::new(ReversePath::Null);
-    assert!(this.queue.stage(ID, &envelope, "", at(1)).is_err());
+    assert!(this.queue.stage(ID, &description(envelope)).is_err());
 }
 
 #[test]

@@ -1,0 +1,235 @@
+use super::*;
+use crate::mail::base64;
+use proptest::prelude::*;
+
+/// What is sent of `content`, in pieces of `size`; `None`: it goes as it is.
+fn recode(content: &[u8], way: Way, size: usize) -> Option<Vec<u8>> {
+    let mut survey = Survey::new(way);
+    content.chunks(size).for_each(|piece| survey.feed(piece));
+    let mut recoder = Recoder::new(survey.finish()?);
+    let mut out = Vec::new();
+    content.chunks(size).for_each(|piece| recoder.feed(piece, &mut out));
+    recoder.finish(&mut out);
+    Some(out)
+}
+
+fn text(content: &str, way: Way) -> Option<String> {
+    let whole = recode(content.as_bytes(), way, content.len().max(1))?;
+    for size in [1, 7, 100] {
+        assert_eq!(recode(content.as_bytes(), way, size).as_ref(), Some(&whole), "in pieces of {size}");
+    }
+    Some(String::from_utf8(whole).unwrap())
+}
+
+#[test]
+fn what_may_go_goes_as_it_is() {
+    let long = "x".repeat(998);
+    for content in [
+        "",
+        "\n",
+        "MIME-Version: 1.0\n",
+        "MIME-Version: 1.0\n\nplain\n",
+        &format!("MIME-Version: 1.0\n\n{long}\n{long}\n"),
+        // Nobody has said what it is.
+        "Subject: x\n\nfür\n",
+        "MIME-Version: 1.0\nDKIM-Signature: v=1\n\nfür\n",
+        "MIME-Version: 1.0\nContent-Type: multipart/signed; boundary=b\n\n--b\n\nfür\n--b--\n",
+        "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\nfür\n--b\nContent-Type: message/partial\n\nfür\n--b--\n",
+        "MIME-Version: 1.0\nContent-Transfer-Encoding: base64\n\nZsO8cg==\n",
+        // In front of the parts, between and behind them nobody reads.
+        "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\nfür\n--b\n\nx\n--b--\nfür\n",
+    ] {
+        assert_eq!(text(content, Way::SevenBit), None, "{content}");
+    }
+    assert_eq!(text("MIME-Version: 1.0\n\nfür\n", Way::EightBit), None);
+}
+
+#[test]
+fn text_becomes_quoted_printable() {
+    assert_eq!(
+        text(
+            "MIME-Version: 1.0\nContent-Transfer-Encoding:\n 8bit\nSubject: x\n\nfür = 1 \n.\nFrom me\ttab\t\n\n.x",
+            Way::SevenBit
+        )
+        .unwrap(),
+        "MIME-Version: 1.0\nSubject: x\nContent-Transfer-Encoding: quoted-printable\n\n\
+         f=C3=BCr =3D 1=20\n=2E\n=46rom me\ttab=09\n\n=2Ex"
+    );
+    let long = text(&format!("MIME-Version: 1.0\n\n{}\nend\n", "x".repeat(999)), Way::EightBit).unwrap();
+    let (header, body) = long.split_once("\n\n").unwrap();
+    assert_eq!(header, "MIME-Version: 1.0\nContent-Transfer-Encoding: quoted-printable");
+    assert!(body.lines().all(|line| line.len() <= 76), "{body}");
+    assert_eq!(body.replace("=\n", ""), format!("{}\nend\n", "x".repeat(999)));
+}
+
+#[test]
+fn only_the_parts_that_need_it_are_changed() {
+    let before = "MIME-Version: 1.0\nContent-Type: multipart/mixed;\n boundary=\"a \\\"b\"\nContent-Transfer-Encoding: 8bit\n\n\
+        pre\n--a \"b\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\nfür\n\
+        --a \"b  \n\nascii\n\
+        --a \"b\nContent-Type: application/x; name=\"ü\"\nContent-Transfer-Encoding: binary\n\nfür\ndich\n\n\
+        --a \"b\nContent-Type: message/rfc822\nContent-Transfer-Encoding: 8bit\n\nSubject: y\nContent-Type: text/html\n\nfür\n\
+        --a \"b--\npost\n";
+    let after = "MIME-Version: 1.0\nContent-Type: multipart/mixed;\n boundary=\"a \\\"b\"\n\n\
+        pre\n--a \"b\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: quoted-printable\n\nf=C3=BCr\n\
+        --a \"b  \n\nascii\n\
+        --a \"b\nContent-Type: application/x; name=\"ü\"\nContent-Transfer-Encoding: base64\n\nZsO8cg0KZGljaA0K\n\
+        --a \"b\nContent-Type: message/rfc822\n\nSubject: y\nContent-Type: text/html\nContent-Transfer-Encoding: quoted-printable\n\nf=C3=BCr\n\
+        --a \"b--\npost\n";
+    assert_eq!(text(before, Way::SevenBit).unwrap(), after);
+}
+
+#[test]
+fn a_digest_holds_messages() {
+    let before =
+        "MIME-Version: 1.0\nContent-Type: multipart/digest; boundary=b\n\n--b\n\nSubject: y\n\nfür\n--b--\n";
+    let after = "MIME-Version: 1.0\nContent-Type: multipart/digest; boundary=b\n\n--b\n\nSubject: y\n\
+        Content-Transfer-Encoding: quoted-printable\n\nf=C3=BCr\n--b--\n";
+    assert_eq!(text(before, Way::SevenBit).unwrap(), after);
+}
+
+#[test]
+fn what_is_signed_keeps_its_long_lines_beside_others_that_lose_theirs() {
+    let long = "x".repeat(2000);
+    let content = format!(
+        "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=a\n\n--a\n\n{long}\n--a\n\
+         Content-Type: multipart/signed; boundary=b\n\n--b\n\n{long}\n--b--\n--a--\n"
+    );
+    let sent = text(&content, Way::EightBit).unwrap();
+    assert!(sent.ends_with(&format!("\n--b\n\n{long}\n--b--\n--a--\n")), "{sent}");
+    assert_eq!(sent.matches(&long).count(), 1);
+}
+
+#[test]
+fn who_nests_without_end_is_left_alone() {
+    let mut deep = String::from("MIME-Version: 1.0\n");
+    for level in 0..200 {
+        deep.push_str(&format!("Content-Type: multipart/mixed; boundary=b{level}\n\n--b{level}\n"));
+    }
+    assert_eq!(text(&format!("{deep}\nfür\n"), Way::SevenBit), None);
+    let many = "--b\n\nfür\n".repeat(2000);
+    let many = format!("MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n{many}--b--\n");
+    assert_eq!(text(&many, Way::SevenBit), None);
+    let header = format!("MIME-Version: 1.0\nX: {}\n\nfür\n", "x".repeat(100_000));
+    assert_eq!(text(&header, Way::SevenBit), None);
+}
+
+/// A body, or parts.
+#[derive(Debug, Clone)]
+enum Tree {
+    Body { media: &'static str, content: Vec<u8> },
+    Parts(Vec<Tree>),
+}
+
+fn tree() -> impl Strategy<Value = Tree> {
+    let line = prop_oneof![
+        prop::collection::vec(any::<u8>().prop_filter("canonical", |o| !b"\r\n\0".contains(o)), 0..90),
+        Just(b"x".repeat(1200)),
+        Just(b"--no boundary".to_vec()),
+        Just(b" = \t ".to_vec()),
+    ];
+    let content = prop::collection::vec(line, 0..6).prop_map(|lines| lines.join(&b'\n'));
+    let media =
+        prop_oneof![Just("text/plain"), Just("text/html"), Just("application/x-log"), Just("image/png")];
+    let body = (media, content).prop_map(|(media, content)| Tree::Body { media, content });
+    body.prop_recursive(3, 12, 4, |inner| prop::collection::vec(inner, 1..4).prop_map(Tree::Parts))
+}
+
+/// Writes a tree down, with its bodies in order as they are to be read.
+fn write(tree: &Tree, depth: usize, out: &mut Vec<u8>, bodies: &mut Vec<Vec<u8>>) {
+    match tree {
+        Tree::Body { media, content } => {
+            out.extend_from_slice(
+                format!("Content-Type: {media}\nContent-Transfer-Encoding: 8bit\n\n").as_bytes(),
+            );
+            out.extend_from_slice(content);
+            bodies.push(content.clone());
+        }
+        Tree::Parts(parts) => {
+            let boundary = format!("b{depth}");
+            out.extend_from_slice(
+                format!("Content-Type: multipart/mixed; boundary={boundary}\n\n").as_bytes(),
+            );
+            for part in parts {
+                out.extend_from_slice(format!("--{boundary}\n").as_bytes());
+                write(part, depth + 1, out, bodies);
+                out.push(b'\n');
+            }
+            out.extend_from_slice(format!("--{boundary}--").as_bytes());
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_reader_sees_the_same(tree in tree(), size in 1_usize..300, seven in any::<bool>()) {
+        let way = if seven { Way::SevenBit } else { Way::EightBit };
+        let (mut content, mut bodies) = (b"MIME-Version: 1.0\n".to_vec(), Vec::new());
+        write(&tree, 0, &mut content, &mut bodies);
+        let sent = recode(&content, way, size);
+        prop_assert_eq!(&recode(&content, way, content.len()), &sent);
+        let sent = sent.unwrap_or_else(|| content.clone());
+        // Once is enough.
+        prop_assert_eq!(recode(&sent, way, size), None);
+        prop_assert!(sent.split(|&o| o == b'\n').all(|line| line.len() <= LINE_MAX_OCTETS));
+        prop_assert!(!seven || sent.is_ascii());
+        let mut found = Vec::new();
+        read(&sent, &mut found);
+        prop_assert_eq!(found, bodies);
+    }
+
+    #[test]
+    fn no_octets_make_it_panic(content: Vec<u8>, size in 1_usize..50) {
+        let mut content = content;
+        content.splice(..0, *b"MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n--b\n");
+        recode(&content, Way::SevenBit, size);
+    }
+}
+
+/// The bodies of a message, decoded, by another way than the walk's: it knows the trees above, and no more.
+fn read(content: &[u8], bodies: &mut Vec<Vec<u8>>) {
+    let position = |needle: &[u8], from: usize| {
+        content[from..].windows(needle.len()).position(|window| window == needle).map(|i| from + i)
+    };
+    let end = position(b"\n\n", 0).unwrap();
+    let (header, body) = (String::from_utf8_lossy(&content[..end]).into_owned(), &content[end + 2..]);
+    if let Some((_, boundary)) = header.split_once("boundary=") {
+        let boundary = boundary.lines().next().unwrap();
+        let delimiter = format!("\n--{boundary}");
+        let mut rest = [b"\n", body].concat();
+        let mut parts = Vec::new();
+        while let Some(at) = rest.windows(delimiter.len()).position(|window| window == delimiter.as_bytes()) {
+            parts.push(rest[..at].to_vec());
+            rest = rest[at + delimiter.len()..].to_vec();
+        }
+        parts[1..].iter().for_each(|part| read(&part[1..], bodies));
+        return;
+    }
+    let crlf = |octets: Vec<u8>| {
+        let mut lines = octets.split(|&o| o == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+        let first = lines.next().unwrap_or_default().to_vec();
+        lines.fold(first, |all, line| [all, line.to_vec()].join(&b'\n'))
+    };
+    bodies.push(if header.contains("Encoding: base64") {
+        let joined: Vec<u8> = body.iter().copied().filter(|&o| o != b'\n').collect();
+        crlf(base64::decode(&joined).unwrap())
+    } else if header.contains("quoted-printable") {
+        let mut out = Vec::new();
+        let mut octets = body.iter();
+        while let Some(&octet) = octets.next() {
+            match (octet, octet == b'=') {
+                (_, true) => match *octets.next().unwrap() {
+                    b'\n' => {}
+                    high => {
+                        let hex = [high, *octets.next().unwrap()];
+                        out.push(u8::from_str_radix(std::str::from_utf8(&hex).unwrap(), 16).unwrap());
+                    }
+                },
+                (octet, false) => out.push(octet),
+            }
+        }
+        out
+    } else {
+        body.to_vec()
+    });
+}
