@@ -104,7 +104,9 @@ impl Options {
         while let Some(word) = words.next() {
             let word = word.ok_or_else(|| usage("an option has to be UTF-8"))?;
             let name = OPTIONS.iter().find(|name| word.strip_prefix("--") == Some(name));
-            let name = *name.ok_or_else(|| usage(&format!("what is {word:?}? Answers are options")))?;
+            let name = *name.ok_or_else(|| {
+                usage(&format!("what is {word:?}? The options are --{}", OPTIONS.join(", --")))
+            })?;
             let value = if FLAGS.contains(&name) { Some("") } else { words.next().flatten() };
             let value = value.ok_or_else(|| usage(&format!("--{name} wants a value, as UTF-8")))?;
             read.push((name, value.to_owned()));
