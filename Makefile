@@ -25,7 +25,7 @@ BENCH_NEEDS  = smtp-source=postfix python3=python3 msmtp=msmtp
 TEST_NEEDS  = $(BENCH_NEEDS) setpriv=util-linux swaks=swaks curl=curl openssl=openssl dnsmasq=dnsmasq-base mutt=mutt \
               dovecot=dovecot-core /usr/lib/dovecot/imap=dovecot-imapd /usr/lib/dovecot/lmtp=dovecot-lmtpd strace=strace faketime=faketime opendkim=opendkim \
               /usr/lib/python3/dist-packages/dkim=python3-dkim /usr/lib/python3/dist-packages/nacl=python3-nacl \
-              s-nail=s-nail sslscan=sslscan /usr/lib/git-core/git-send-email=git-email unbound=unbound ldns-signzone=ldnsutils \
+              s-nail=s-nail sslscan=sslscan /usr/lib/git-core/git-send-email=git-email unbound=unbound ldns-signzone=ldnsutils promtool=prometheus \
               /usr/share/perl5/Authen/SASL.pm=libauthen-sasl-perl /usr/share/perl5/IO/Socket/SSL.pm=libio-socket-ssl-perl \
               systemd-analyze=systemd busybox=busybox dash=dash shellcheck=shellcheck mandoc=mandoc groff=groff-base
 

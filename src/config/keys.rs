@@ -342,10 +342,12 @@ tables! {
 
     /// A sign for people when mail is stuck.
     "alarm", None, Alarm of |s| Some(&mut s.alarm) => {
-        /// A message older than this, or a paused route, is an alarm.
-        stuck_after: Duration = "4h", Later, one(duration(1, 365 * DAY));
-        /// What is run then, with the reason in its environment.
-        command: String = "", Later, one(string);
+        /// A message older than this is an alarm, and a next hop that has not worked for this time. With
+        /// `queue.schedule`, make it longer than the schedule lets mail wait.
+        stuck_after: Duration = "4h", Now, one(duration(1, 365 * DAY));
+        /// What is run then, and once more when it is over, with the reason in its environment: see pillarbox(8). Run as
+        /// `user`, without a shell, for 30 seconds at most. Empty: it is only logged.
+        command: String = "", Now, one(string);
     }
 
     /// Names.

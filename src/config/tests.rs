@@ -327,7 +327,6 @@ fn a_bad_value_says_what_to_write() {
             "rewrite.domain = \"a b\"",
             "f:1:18: \"a b\" is not a host name; write one such as \"box.example.org\"",
         ),
-        ("alarm.command = \"x\"", "f:1:7: `alarm.command` is not available yet; remove it"),
         (
             "dns.servers = \"dns.example\"",
             "f:1:15: \"dns.example\" is not an address; write one such as \"192.0.2.53\" or \"127.0.0.1:5353\"",

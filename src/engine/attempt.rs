@@ -88,15 +88,17 @@ pub fn expire(outcome: Outcome, is_expired: bool) -> Outcome {
     }
 }
 
-/// Logs what became of a recipient.
-pub fn log_outcome(log: &dyn Fn(AttemptEnd, EnhancedStatus, &str), outcome: &Outcome) {
+/// Logs what became of a recipient, and gives it.
+pub fn log_outcome(log: &dyn Fn(AttemptEnd, EnhancedStatus, &str), outcome: &Outcome) -> AttemptEnd {
     let diagnostic = outcome.diagnostic();
-    match outcome {
-        Outcome::Delivered(_) => log(AttemptEnd::Delivered, diagnostic.status, diagnostic.line()),
-        Outcome::Deferred(_) => log(AttemptEnd::Deferred, diagnostic.status, diagnostic.line()),
+    let (end, status) = match outcome {
+        Outcome::Delivered(_) => (AttemptEnd::Delivered, diagnostic.status),
+        Outcome::Deferred(_) => (AttemptEnd::Deferred, diagnostic.status),
         Outcome::Failed(_) if diagnostic.status.class == Class::Transient => {
-            log(AttemptEnd::Expired, EnhancedStatus::EXPIRED, diagnostic.line());
+            (AttemptEnd::Expired, EnhancedStatus::EXPIRED)
         }
-        Outcome::Failed(_) => log(AttemptEnd::Bounced, diagnostic.status, diagnostic.line()),
-    }
+        Outcome::Failed(_) => (AttemptEnd::Bounced, diagnostic.status),
+    };
+    log(end, status, diagnostic.line());
+    end
 }

@@ -4,8 +4,10 @@
 //! It holds ids and times only, no message and no address: some 100 octets for each queued message. Times are running
 //! time (see `rules::running_clock`), so a jump of the clock moves nothing here. No lock is held over I/O.
 
+mod facts;
 mod route;
 
+pub use self::facts::{FailingRoute, QueueFacts};
 pub use self::route::Known;
 
 use self::route::{Desk, Messages, News, Route, link_for, passes};
@@ -292,7 +294,7 @@ impl Board {
     /// The hop works.
     pub fn hop_succeeded(&self, hop: &Hop) {
         if let Some(route) = lock(&self.inner).routes.get_mut(hop) {
-            route.breaker.clear();
+            route.breaker.succeeded();
         }
     }
 
@@ -743,7 +745,7 @@ mod tests {
         board.set_link(Link::Metered, seconds(0));
         assert_eq!(board.pause_reason(&a, seconds(0)), None, "it paused by another link");
         for n in 1..=4 {
-            board.add_message(job(n).id, Known { octets: 1, is_urgent: n == 3 });
+            board.add_message(job(n).id, Known::new(1, seconds(0), n == 3));
             board.put_back(a.clone(), job(n), seconds(n));
         }
         board.submit(Hop::Local, job(9), seconds(0));
@@ -819,7 +821,7 @@ mod tests {
     #[test]
     fn the_queue_is_counted() {
         let board = Board::default();
-        let add = |n, octets| board.add_message(job(n).id, Known { octets, is_urgent: false });
+        let add = |n, octets| board.add_message(job(n).id, Known::new(octets, seconds(1), false));
         add(1, 10);
         add(1, 10);
         add(2, 5);

@@ -5,7 +5,7 @@ use crate::mail::date::{Now, WallTime};
 use crate::rules::control::Link;
 use crate::rules::downtime::Downtimes;
 use crate::rules::running_clock::{RunningClock, Saved};
-use crate::store::clock_file;
+use crate::store::line_file::CLOCK;
 use crate::sys::clock::{Clock, boot_id};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ impl EngineClock {
     /// served, a `down` that was kept would stop all mail for good, and one that is not kept costs a few tries.
     #[must_use]
     pub fn resume(clock: Box<dyn Clock>, state: &Path) -> Self {
-        let text = clock_file::load(state).unwrap_or_default();
+        let text = CLOCK.load(state).unwrap_or_default();
         let (saved, downtime) = text.split_once(';').unwrap_or((&text, ""));
         let (saved, downtimes) = (Saved::parse(saved), Downtimes::parse(downtime).unwrap_or_default());
         let running = RunningClock::resume(saved, WallTime(clock.wall_micros()), clock.boot(), boot_id());
@@ -86,7 +86,7 @@ impl EngineClock {
         drop(running);
         if let Some(Err(error)) = saved.map(|saved| {
             let text = format!("{};{}", saved.to_string().trim_end(), *self.downtimes());
-            clock_file::save(&self.state, &text)
+            CLOCK.save(&self.state, &text)
         }) {
             Event::Trouble { doing: "saving the clock", error: &error.to_string() }.log();
         }

@@ -12,6 +12,7 @@ use super::input::Input;
 use super::intake::{Accepted, Incoming, Intake, Refusal};
 use super::listener::ListenerPolicy;
 use super::site::Site;
+use super::statistics::Count;
 use crate::config::ListenerKind;
 use crate::mail::address::ReversePath;
 use crate::mail::id::QueueId;
@@ -138,7 +139,10 @@ impl<'a> Connection<'a> {
                 reason.to_owned()
             }
             Err(End::Lost(error)) => error.to_string(),
-            Err(End::NoHandshake(error)) => format!("TLS handshake: {error}"),
+            Err(End::NoHandshake(error)) => {
+                self.intake.statistics.count(Count::HandshakesFailed);
+                format!("TLS handshake: {error}")
+            }
             Err(End::Silent(reason)) => reason,
         };
         Event::Closed { client: &self.client.to_string(), reason: &reason }.log();
@@ -251,6 +255,7 @@ impl<'a> Connection<'a> {
     fn act(&mut self, action: Action<Accepted>) -> Result<(), End> {
         let next = match action {
             Action::Reply(reply) => {
+                self.count_refusal(&reply);
                 reply.print(&mut self.replies);
                 return Ok(());
             }
@@ -280,6 +285,7 @@ impl<'a> Connection<'a> {
                 self.session.login_verdict(verdict)
             }
             Action::ReplyEach(reply, times) => {
+                self.count_refusal(&reply);
                 (0..times).for_each(|_| reply.print(&mut self.replies));
                 return Ok(());
             }
@@ -300,6 +306,18 @@ impl<'a> Connection<'a> {
             }
         };
         self.act(next)
+    }
+
+    /// Counts a reply, if it is a no.
+    fn count_refusal(&self, reply: &Reply) {
+        let what = match (reply.severity(), reply.status.map(|status| status.subject)) {
+            (Severity::Success | Severity::Intermediate, _) => return,
+            (Severity::Transient, _) => Count::RefusedForNow,
+            (Severity::Permanent, Some(1)) => Count::RefusedAddress,
+            (Severity::Permanent, Some(7)) => Count::RefusedPolicy,
+            (Severity::Permanent, _) => Count::RefusedOther,
+        };
+        self.intake.statistics.count(what);
     }
 
     #[inline(never)]

@@ -12,6 +12,7 @@ use super::forwarder::{Forwarder, Outbox, SiteHandle, current};
 use super::intake::Intake;
 use super::listener::{self, Listener};
 use super::site::Site;
+use super::statistics::Statistics;
 use crate::config::Settings;
 use crate::net::connect::TcpConnect;
 use crate::net::resolver::{Resolver, SystemFiles};
@@ -76,11 +77,15 @@ impl Daemon {
         let site: SiteHandle = Arc::new(RwLock::new(Arc::new(site)));
         let outbox = Outbox { site: Arc::clone(&site), board: Arc::new(Board::default()) };
         let outbox = Arc::new(outbox);
+        let connections = Arc::new(Connections::default());
+        let statistics =
+            Statistics::resume(&current(&site).settings.state, Arc::clone(&connections), clock.now());
         let intake = Arc::new(Intake {
             clock,
             queue: Arc::new(queue),
             maildirs,
             listener: Arc::clone(&outbox) as _,
+            statistics: Arc::new(statistics),
             ids: AtomicUsize::new(sys::random() as usize),
             sweeps: Mutex::default(),
             digests,
@@ -93,14 +98,7 @@ impl Daemon {
             LINGER,
         );
         let control = OnceLock::new();
-        Self {
-            site,
-            control,
-            connections: Arc::new(Connections::default()),
-            intake,
-            forwarder: Arc::new(forwarder),
-            drops: Drops::new(drops),
-        }
+        Self { site, control, connections, intake, forwarder: Arc::new(forwarder), drops: Drops::new(drops) }
     }
 
     /// The configuration of now.
@@ -164,6 +162,7 @@ impl Daemon {
     /// Saves what the next process has to know; the time, only if it is time to, or in any case.
     pub fn save(&self, in_any_case: bool) {
         self.intake.clock.save(in_any_case);
+        self.intake.statistics.save(self.intake.clock.now(), true);
         self.intake.digests.save(&self.site().settings.state, self.intake.clock.now());
     }
 

@@ -129,6 +129,19 @@ pub enum Event<'a> {
         /// Who that was.
         uid: u32,
     },
+    /// Mail is stuck, or moves again.
+    Alarm {
+        /// `alarm`, or `ok` when it is over.
+        state: &'static str,
+        /// `stuck` or `route`.
+        reason: &'static str,
+        /// The message, if it is about one.
+        id: &'a str,
+        /// The next hop, if it is about one.
+        route: &'a str,
+        /// In words.
+        text: &'a str,
+    },
     /// The daemon has begun or ended something.
     Notice(&'a str),
 }
@@ -168,7 +181,9 @@ impl Event<'_> {
                 log::Level::Info
             }
             Self::Digest { .. } => log::Level::Info,
-            Self::Paused { .. } | Self::ClockJump { .. } | Self::TlsPolicy { .. } => log::Level::Warn,
+            Self::Paused { .. } | Self::ClockJump { .. } | Self::TlsPolicy { .. } | Self::Alarm { .. } => {
+                log::Level::Warn
+            }
             Self::Trouble { .. } => log::Level::Error,
         };
         log::log!(target: "pillarbox", level, "{self}");
@@ -233,6 +248,11 @@ impl Display for Event<'_> {
             Self::ClockJump { seconds } => write!(f, "event=clock_jump seconds={seconds}"),
             Self::Digest { id, messages } => write!(f, "event=digest id={id} messages={messages}"),
             Self::Operator { what, id, uid } => write!(f, "event=operator what={what} id={id} uid={uid}"),
+            Self::Alarm { state, reason, id, route, text } => {
+                let [id, route] = [id, route].map(|it| if it.is_empty() { &"-" } else { it });
+                let (route, text) = (Value(route), Quoted(text));
+                write!(f, "event=alarm state={state} reason={reason} id={id} route={route} text={text}")
+            }
             Self::Notice(text) => write!(f, "event=notice text={}", Quoted(text)),
         }
     }
@@ -261,6 +281,13 @@ impl Display for Value<'_> {
             && text.chars().all(|c| !c.is_control() && !c.is_whitespace() && c != '"' && c != '\\');
         if plain { f.write_str(&text) } else { Quoted(&text).fmt(f) }
     }
+}
+
+/// Text without control characters and not too long, as the log has it between quotes.
+#[must_use]
+pub fn escaped(text: &str) -> String {
+    let quoted = Quoted(text).to_string();
+    quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or_default().to_owned()
 }
 
 /// A value in quotes, with quotes, backslashes and control characters escaped, and cut to a length.

@@ -4,6 +4,7 @@
 //! outcome is settled here, in this order, so that a crash can repeat an attempt or a notice but lose neither: the
 //! journal, the notice to the sender, the removal.
 
+use super::alarm::Alarm;
 use super::attempt::{Attempt, Claim, Claims, expire, log_outcome};
 use super::board::{Board, Hop, Job, Known, Next, WorkerCaps};
 use super::clock::EngineClock;
@@ -18,6 +19,7 @@ pub use super::outbox::{Outbox, SiteHandle, current};
 use super::outside::Outside;
 use super::schedule::Schedule;
 use super::site::Site;
+use super::statistics::Count;
 use super::tls_policy::StsPolicies;
 use crate::mail::date::Now;
 use crate::mail::outcome::{Diagnostic, Outcome};
@@ -85,6 +87,8 @@ pub struct Forwarder {
     pub(super) claims: Claims,
     unsynced_removals: AtomicUsize,
     delays: DelayWatch,
+    /// What people are told of.
+    pub alarm: Alarm,
 }
 
 impl fmt::Debug for Forwarder {
@@ -119,6 +123,7 @@ impl Forwarder {
             claims: Claims::default(),
             unsynced_removals: AtomicUsize::new(0),
             delays: DelayWatch::default(),
+            alarm: Alarm::default(),
         }
     }
 
@@ -159,8 +164,12 @@ impl Forwarder {
 
     /// Puts one message on the board.
     pub(super) fn load_summary(&self, site: &Site, summary: &queue::Summary) {
+        let now = self.clock.now();
+        let arrival = summary.description.arrival.running.min(now.running);
+        let is_held = summary.progress.iter().any(|it| it.held);
         let is_urgent = summary.description.envelope.is_urgent;
-        self.board.add_message(summary.id, Known { octets: summary.message_octets, is_urgent });
+        let known = Known { is_held, ..Known::new(summary.message_octets, arrival, is_urgent) };
+        self.board.add_message(summary.id, known);
         if summary.damaged_records > 0 {
             let (id, count) = (summary.id, summary.damaged_records);
             log::warn!(target: "pillarbox", "event=damaged_records id={id} count={count}");
@@ -190,9 +199,8 @@ impl Forwarder {
                 None => hops.push((hop, due)),
             }
         }
-        let is_held = summary.progress.iter().any(|it| it.held);
         let has_news = !notices::news(site, &summary.description, &summary.progress, now).is_empty();
-        if (hops.is_empty() && !is_held) || has_news {
+        if (hops.is_empty() && !summary.progress.iter().any(|it| it.held)) || has_news {
             // A crash came between an outcome and the notice or the removal, or the message has become late.
             hops.push((Hop::Local, now.running));
         }
@@ -213,11 +221,14 @@ impl Forwarder {
                 self.delays.look(self, &site, now);
                 next_look = now.running + LONGEST_SLEEP.min(site.settings.queue.warn_after);
             }
+            self.alarm.look(self, &site, now);
             self.clock.save(false);
+            self.intake.statistics.save(now, false);
             if schedule.fires(&site, now) {
                 self.board.flush(now.running);
             }
-            match self.board.wait(now.running, caps(&site), LONGEST_SLEEP) {
+            let longest = LONGEST_SLEEP.min(site.settings.alarm.stuck_after);
+            match self.board.wait(now.running, caps(&site), longest) {
                 Next::Work(hop) => self.start_worker(hop),
                 Next::Wait(_) => {}
                 Next::Stop => break,
@@ -357,7 +368,8 @@ impl Forwarder {
                 due = Some(due.map_or(again, |due| due.min(again)));
                 waiting.push(recipient);
             }
-            log_outcome(&Attempt::log_line(entry.id(), &recipient.mailbox, &relay, attempts, age), &outcome);
+            let log = Attempt::log_line(entry.id(), &recipient.mailbox, &relay, attempts, age);
+            self.intake.statistics.count_end(log_outcome(&log, &outcome), *hop == Hop::Local);
             let is_owed = matches!(outcome, Outcome::Delivered(_))
                 && !passed_on.contains(&place)
                 && notices::is_owed(&entry.description().envelope, recipient);
@@ -483,6 +495,7 @@ impl Forwarder {
                     now.saturating_sub(job.arrival),
                 );
                 log(AttemptEnd::Deferred, reason.status, reason.line());
+                self.intake.statistics.count(Count::Deferred);
             }
         }
     }

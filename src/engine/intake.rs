@@ -17,6 +17,7 @@ use super::digests::Digests;
 use super::event::{AttemptEnd, Event};
 use super::notices::{self, Told};
 use super::site::Site;
+use super::statistics::{Count, Statistics};
 use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::date::Now;
 use crate::mail::header::TraceScanner;
@@ -69,6 +70,8 @@ pub struct Intake {
     pub maildirs: Maildirs,
     /// Who is told of queued mail.
     pub listener: Arc<dyn Queued>,
+    /// What is counted.
+    pub statistics: Arc<Statistics>,
     /// The counter of queue ids; begins at a random number.
     pub ids: AtomicUsize,
     /// When which Maildir's `tmp` was swept, in running time.
@@ -118,6 +121,18 @@ pub struct Submission {
     pub client: String,
     /// The name with which the client has logged in.
     pub login: Option<String>,
+}
+
+impl Submission {
+    /// By which door it comes in; `None` for what this program wrote itself.
+    fn door(&self) -> Option<Count> {
+        Some(match self.origin.as_ref()?.protocol.as_str() {
+            "local" => Count::ByDrop,
+            protocol if protocol.contains("LMTP") => Count::ByLmtp,
+            _ if self.is_submitted => Count::BySubmission,
+            _ => Count::BySmtp,
+        })
+    }
 }
 
 /// A copy that is being written.
@@ -461,6 +476,10 @@ impl Incoming<'_> {
         let to: Vec<Mailbox> =
             self.submission.recipients.iter().map(|to| to.routed.mailbox.clone()).collect();
         self.tell_accepted(self.id, &self.submission.reverse_path, &to, size);
+        if let Some(door) = self.submission.door() {
+            self.intake.statistics.count(door);
+            self.intake.statistics.add(Count::Octets, size);
+        }
         self.tell_delivered();
         for copy in &self.copies.queued {
             let mailboxes = copy.recipients.iter().map(|recipient| &recipient.mailbox);
@@ -470,7 +489,7 @@ impl Incoming<'_> {
             }
             let mailboxes: Vec<&Mailbox> = mailboxes.collect();
             let listener = &self.intake.listener;
-            let known = Known { octets: size, is_urgent: self.scanner.is_urgent() };
+            let known = Known::new(size, self.arrival.running, self.scanner.is_urgent());
             match self.digest {
                 Some(digest) => {
                     listener.collected(copy.id, self.arrival, known, digest.until);
@@ -564,6 +583,7 @@ impl Incoming<'_> {
     fn tell_delivered(&self) {
         for copy in &self.copies.local {
             self.intake.sweep(&copy.path, self.arrival);
+            self.intake.statistics.count_end(AttemptEnd::Delivered, true);
             Event::Attempt {
                 what: AttemptEnd::Delivered,
                 id: self.id,

@@ -5,6 +5,7 @@ use super::counters::{Caps, Permit, Refused, turn_away};
 use super::daemon::Daemon;
 use super::event::Event;
 use super::site::Site;
+use super::statistics::Count;
 use crate::config::{LISTENER_KINDS, Listener as ListenerSettings, ListenerKind};
 use crate::mail::status::EnhancedStatus;
 use crate::net::tls::ServerTransport;
@@ -162,7 +163,7 @@ pub fn run(daemon: &Arc<Daemon>, listener: &Listener) {
                 if spare.is_some() {
                     knock.take(daemon);
                 } else {
-                    knock.refuse("has too many open files");
+                    knock.refuse(daemon, "has too many open files");
                 }
             }
             Err(_) if daemon.connections.is_stopping() => break,
@@ -206,25 +207,29 @@ impl Knock {
         let stream = Arc::clone(&self.stream);
         let permit = match daemon.connections.admit(stream, self.client, trusted, caps) {
             Ok(permit) => permit,
-            Err(Refused::TooMany) => return self.refuse("has too many connections"),
+            Err(Refused::TooMany) => return self.refuse(daemon, "has too many connections"),
             Err(Refused::TooManyOfAddress) => {
-                return self.refuse("has too many connections from your address");
+                return self.refuse(daemon, "has too many connections from your address");
             }
         };
         if !memory::can_have(MEMORY_KEPT_OCTETS) {
-            return self.refuse("is out of memory");
+            return self.refuse(daemon, "is out of memory");
         }
-        let (daemon, stream) = (Arc::clone(daemon), Arc::clone(&self.stream));
+        let (served_by, stream) = (Arc::clone(daemon), Arc::clone(&self.stream));
         let (client, policy) = (self.client, self.policy);
-        let serve = move || serve(&daemon, stream, client, &permit, policy);
-        if let Err(error) = thread::start("connection", serve) {
-            Event::Trouble { doing: "starting a thread", error: &error.to_string() }.log();
-            self.refuse("is out of threads");
+        let serve = move || serve(&served_by, stream, client, &permit, policy);
+        match thread::start("connection", serve) {
+            Ok(()) => daemon.intake.statistics.count(Count::ConnectionsTaken),
+            Err(error) => {
+                Event::Trouble { doing: "starting a thread", error: &error.to_string() }.log();
+                self.refuse(daemon, "is out of threads");
+            }
         }
     }
 
     /// Says 421, at the cost of no thread.
-    fn refuse(self, text: &'static str) {
+    fn refuse(self, daemon: &Daemon, text: &'static str) {
+        daemon.intake.statistics.count(Count::ConnectionsRefused);
         let hostname = &self.site.terms.hostname;
         turn_away(
             &self.stream,

@@ -42,6 +42,15 @@ enum Sink {
     Syslog(Mutex<Option<UnixDatagram>>),
 }
 
+/// Lines of this process that were lost. The front of the log is one for the process, and so is this.
+static DROPPED: AtomicUsize = AtomicUsize::new(0);
+
+/// How many lines the log has not taken since this process started.
+#[must_use]
+pub fn dropped_lines() -> u64 {
+    DROPPED.load(Ordering::Relaxed) as u64
+}
+
 thread_local! {
     /// Set while a line is printed: a panic then is one of printing, and must not be logged.
     static PRINTING: Cell<bool> = const { Cell::new(false) };
@@ -117,6 +126,7 @@ impl Log for Logger {
         }
         if !self.try_print(record) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
+            DROPPED.fetch_add(1, Ordering::Relaxed);
         } else if self.dropped.load(Ordering::Relaxed) > 0 {
             let dropped = self.dropped.swap(0, Ordering::Relaxed);
             let text = format_args!("event=log_lines_dropped count={dropped}");

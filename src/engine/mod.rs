@@ -1,10 +1,12 @@
 //! Joins the floors below: listeners, connections, intake, forwarder.
 
+pub mod alarm;
 pub mod aliases;
 pub mod attempt;
 pub mod board;
 pub mod capacity;
 pub mod clock;
+pub mod command;
 pub mod connection;
 pub mod control;
 pub mod conversation;
@@ -36,6 +38,8 @@ pub mod probe;
 pub mod schedule;
 pub mod site;
 pub mod smarthost;
+pub mod statistics;
+pub mod status;
 pub mod submit;
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@ use super::event::Event;
 use super::forwarder::{Forwarder, hop_of};
 use super::intake::{Accepted, Intake, Refusal, Submission};
 use super::site::Site;
+use super::statistics::Count;
 use crate::mail::address::{ForwardPath, Mailbox, ReversePath};
 use crate::mail::date::Now;
 use crate::mail::envelope::{Body, Envelope, Recipient};
@@ -266,7 +267,7 @@ fn send(
         Returned::Headers => incoming.write(&headers(content).map_err(read)?),
     }
     incoming.write(notice.epilogue.as_bytes());
-    incoming.commit().map(drop)
+    incoming.commit().map(|_| intake.statistics.count(Count::Notices))
 }
 
 fn copy(content: &mut dyn Read, write: &mut dyn FnMut(&[u8])) -> io::Result<()> {

@@ -12,6 +12,7 @@ use super::event::Event;
 use super::forwarder::{Forwarder, hop_of};
 use super::listing::{self, Listed};
 use super::site::{Site, SystemAccounts};
+use super::status;
 use super::submit;
 use crate::mail::address::ReversePath;
 use crate::mail::id::QueueId;
@@ -81,6 +82,7 @@ pub fn answer(
         Request::Show(id) => show(forwarder, *id, output),
         Request::Flush(which) => flush(forwarder, which, output),
         Request::Change(change, messages) => change_all(forwarder, asker, *change, messages, output),
+        Request::Status(form) => status::answer(forwarder, asker.rights, form, output),
         Request::Link(link) => {
             set_link(forwarder, *link);
             Ok(0)
@@ -270,7 +272,9 @@ fn keep_back(forwarder: &Forwarder, entry: &Arc<Entry>, hold: bool) -> Result<()
     }
     let event = if hold { queue::Event::Held } else { queue::Event::Released };
     let record = Record { recipients, at: forwarder.clock.now(), event };
-    forwarder.queue.record(entry, &[record], Durability::Synced).map_err(|error| failed(&error))
+    forwarder.queue.record(entry, &[record], Durability::Synced).map_err(|error| failed(&error))?;
+    forwarder.board.set_held(entry.id(), hold);
+    Ok(())
 }
 
 /// All that is still to be tried fails by the operator's word, and its sender is told as of any other failure.

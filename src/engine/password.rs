@@ -1,16 +1,15 @@
 //! The password for the smarthost, read when it is needed: from its file, from a command, from systemd's credentials, or
 //! from the usual place. It is never logged, and never on a command line.
 
+use super::command::Running;
 use crate::config::{Relay, files};
 use crate::mail::base64;
 use crate::net::transport::{Deadline, WireError, read_pipe};
 use crate::smtp::sasl::Secret;
 use crate::sys;
-use rustix::process::{Pid, Signal, kill_process_group};
 use std::io::Read;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 use std::{env, fmt};
 
@@ -20,8 +19,6 @@ pub const USUAL_FILE: &str = "/etc/pillarbox/password";
 const CREDENTIAL: &str = "relay-password";
 /// Time for a command that prints the password.
 const COMMAND: Duration = Duration::from_secs(10);
-/// A command that has printed is looked after so often, until it ends.
-const GLANCE: Duration = Duration::from_millis(5);
 /// Longest password or token in octets.
 const MAX_OCTETS: u64 = 4096;
 const TOO_LONG: &str = "it takes too long";
@@ -72,32 +69,21 @@ fn of_file(path: &Path) -> Result<Secret, String> {
     read().map_err(|error: std::io::Error| format!("{path:?}: {error}"))
 }
 
-/// Runs a command without a shell: words by blanks, nothing else has a meaning. `longest`: until it has ended.
+/// Runs a command that prints the password. `longest`: until it has ended.
 fn of_command(command: &str, longest: Duration) -> Result<Secret, String> {
-    let mut words = command.split_ascii_whitespace();
-    let program = words.next().unwrap_or_default();
+    let program = command.split_ascii_whitespace().next().unwrap_or_default();
     let trouble = |text: &dyn fmt::Display| format!("relay.password_command {program:?}: {text}");
-    let mut child = Command::new(program);
-    // A group of its own, so that what it has started ends with it.
-    let child = child.args(words).process_group(0);
-    let child = child.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = child.spawn().map_err(|error| trouble(&error))?;
+    let mut running = Running::start(command, &[], Stdio::piped()).map_err(|error| trouble(&error))?;
     let deadline = Deadline::after(longest);
-    let output = child.stdout.as_mut().map(|pipe| read_pipe(pipe, MAX_OCTETS + 1, deadline));
-    // Its output has ended, but it may hang on.
-    let mut status = None;
-    while matches!(&output, Some(Ok(output)) if output.len() as u64 <= MAX_OCTETS) && status.is_none() {
-        status = child.try_wait().map_err(|error| trouble(&error))?;
-        if status.is_none() && deadline.remaining().is_zero() {
-            break;
+    let output = running.output().map(|pipe| read_pipe(pipe, MAX_OCTETS + 1, deadline));
+    let status = match &output {
+        // Its output has ended, but it may hang on.
+        Some(Ok(output)) if output.len() as u64 <= MAX_OCTETS => {
+            running.wait(deadline).map_err(|error| trouble(&error))?
         }
-        sys::thread::sleep(if status.is_none() { GLANCE } else { Duration::ZERO });
-    }
-    if status.is_none() {
-        let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        let _ = group.map(|group| kill_process_group(group, Signal::KILL));
-        let _ = child.wait();
-    }
+        _ => None,
+    };
+    drop(running);
     let output = match output {
         Some(Ok(output)) => Secret::new(output),
         Some(Err(WireError::TimedOut)) => return Err(trouble(&TOO_LONG)),

@@ -10,6 +10,7 @@ pub mod queue;
 pub mod sendmail;
 pub mod serve;
 pub mod setup;
+pub mod status;
 pub mod terminal;
 
 use crate::sys::user;
@@ -44,7 +45,7 @@ enum Arguments {
 }
 
 /// Every command.
-const COMMANDS: [Row; 9] = [
+const COMMANDS: [Row; 10] = [
     Row {
         name: "serve",
         operands: "",
@@ -84,6 +85,14 @@ const COMMANDS: [Row; 9] = [
         options: &["json", "send"],
         about: "walk the way of a message and send none: what fails, and what to change",
         run: probe::run,
+    },
+    Row {
+        name: "status",
+        operands: "[--json|…]",
+        arguments: Arguments::Common,
+        options: status::OPTIONS,
+        about: "tell how things are; --json, --prometheus, --check",
+        run: status::run,
     },
     Row {
         name: "link",
@@ -262,6 +271,9 @@ mod tests {
         assert_eq!(parsed_with_operands("passwd"), passwd(&[]));
         let queue = |operands: &[&str]| Ok(("queue", None, operands.iter().map(OsString::from).collect()));
         assert_eq!(parsed_with_operands("queue list --json"), queue(&["list", "--json"]));
+        let status = |operands: &[&str]| Ok(("status", None, operands.iter().map(OsString::from).collect()));
+        let words = ["--check", "--warning", "5", "--critical-age", "4h"];
+        assert_eq!(parsed_with_operands("status --check --warning=5 --critical-age 4h"), status(&words));
         assert_eq!(parsed("check now"), Err(exit::USAGE));
     }
 

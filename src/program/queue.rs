@@ -76,20 +76,17 @@ fn alone(
     screen: &mut Screen,
     no_daemon: &str,
 ) -> Result<(), Failure> {
-    let failed =
-        |what: &str, error: io::Error| Failure::new(exit::OS_ERROR, format!("queue: can't {what}: {error}"));
     let mut agent = None;
     if user::is_root()
         && let Some(account) = find_user(&settings)?.filter(|account| account.uid != 0)
     {
-        let become_user = format!("become {}", account.name);
         make_state(&settings, &account)
             .map_err(|error| Failure::new(exit::CANT_CREATE, format!("queue: {error}")))?;
-        agent = DeliveryAgent::start(config, &settings, Some(&account))
-            .map_err(|error| failed("start the delivery agent", error))?;
-        user::become_user(&account).map_err(|error| failed(&become_user, error))?;
+        agent = DeliveryAgent::start(config, &settings, Some(&account)).map_err(|error| {
+            Failure::new(exit::OS_ERROR, format!("queue: can't start the delivery agent: {error}"))
+        })?;
     }
-    rights::restrain().map_err(|error| failed("give up new rights", error))?;
+    become_user(&settings)?;
     // Cron mails what is printed, and that would be mail about mail, each time anew: only trouble is worth it.
     let quiet = settings.log.target == LogTarget::Stderr && !(io::stderr().is_terminal() && task.is_run());
     let level = if quiet { log::LevelFilter::Error } else { settings.log.level.0 };
@@ -129,6 +126,19 @@ pub(super) fn make_state(settings: &Settings, account: &user::Account) -> Result
     }
     let owner = Some(Owner { uid: account.uid, gid: account.gid });
     Queue::open(&settings.state, owner).and(DropDirectory::open(&settings.state, owner).map(drop))
+}
+
+/// Whoever started this, root included: what touches `state` does so as `user`, so that no file is root's afterwards.
+pub(super) fn become_user(settings: &Settings) -> Result<(), Failure> {
+    let failed =
+        |what: &str, error: io::Error| Failure::new(exit::OS_ERROR, format!("can't {what}: {error}"));
+    if user::is_root()
+        && let Some(account) = find_user(settings)?.filter(|account| account.uid != 0)
+    {
+        let become_user = format!("become {}", account.name);
+        user::become_user(&account).map_err(|error| failed(&become_user, error))?;
+    }
+    rights::restrain().map_err(|error| failed("give up new rights", error))
 }
 
 impl Task {

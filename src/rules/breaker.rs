@@ -18,6 +18,8 @@ const TRY_DEADLINE: Duration = Duration::from_secs(3600);
 pub struct Breaker {
     /// Failures in a row.
     failures: u32,
+    /// When the first failure since it last worked came.
+    failing_since: Option<Duration>,
     pause: Option<Pause>,
     /// The latest failures, in a ring: as many as expiry asks for.
     recent: [Option<Duration>; ATTEMPTS_BEFORE_EXPIRY as usize],
@@ -31,7 +33,7 @@ pub struct Pause {
     /// What failed last.
     pub reason: Diagnostic,
     /// A try was let through, and `until` is its deadline.
-    trying: bool,
+    pub trying: bool,
 }
 
 impl Breaker {
@@ -59,6 +61,7 @@ impl Breaker {
             return;
         }
         self.failures = self.failures.saturating_add(1);
+        self.failing_since.get_or_insert(now);
         self.recent.rotate_right(1);
         if let Some(latest) = self.recent.first_mut() {
             *latest = Some(now);
@@ -66,7 +69,19 @@ impl Breaker {
         self.pause = Some(Pause { until: now.saturating_add(step), reason, trying: false });
     }
 
-    /// Ends the pause and the back-off: after a success, a change of configuration, `link up`.
+    /// The route works.
+    pub fn succeeded(&mut self) {
+        self.failing_since = None;
+        self.clear();
+    }
+
+    /// When the route began to fail, if it has not worked since: whoever wants it tried now does not change that.
+    #[must_use]
+    pub fn failing_since(&self) -> Option<Duration> {
+        self.failing_since
+    }
+
+    /// Ends the pause and the back-off: for a change of configuration, for `link up`, or because somebody wants it.
     pub fn clear(&mut self) {
         self.failures = 0;
         self.pause = None;

@@ -18,6 +18,7 @@
 //!
 //! Never reads or writes anything itself. What may fail: the question.
 
+use super::monitor::Thresholds;
 use crate::mail::address::Domain;
 use crate::mail::id::QueueId;
 use crate::mail::unqualified::Unqualified;
@@ -100,6 +101,21 @@ pub enum Request {
     Link(Link),
     /// Where mail for recipients would go; at least one.
     Verify(Vec<Unqualified>),
+    /// How things are.
+    Status(Show),
+}
+
+/// How it is shown how things are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Show {
+    /// For people.
+    Text,
+    /// As one object.
+    Json,
+    /// In Prometheus' text format.
+    Prometheus,
+    /// As one line and an exit code, for monitoring plugins.
+    Check(Thresholds),
 }
 
 /// How a list is written.
@@ -218,6 +234,14 @@ impl Request {
                 let &(_, change) = known.ok_or_else(|| usage("no such word; see pillarbox(8)"))?;
                 parse_messages(rest).map(|messages| Self::Change(change, messages))
             }
+            ["status"] => Ok(Self::Status(Show::Text)),
+            ["status", "--json"] => Ok(Self::Status(Show::Json)),
+            ["status", "--prometheus"] => Ok(Self::Status(Show::Prometheus)),
+            ["status", "--check", thresholds @ ..] => {
+                let thresholds = Thresholds::parse(thresholds).map_err(|text| usage(&text))?;
+                Ok(Self::Status(Show::Check(thresholds)))
+            }
+            ["status", ..] => Err(usage("say one of --json, --prometheus and --check, --check first")),
             ["link", rest @ ..] => {
                 let known = LINKS.iter().find(|(word, _)| rest == [*word]);
                 let &(_, link) = known.ok_or_else(|| usage("say link up, link down or link metered"))?;
@@ -253,6 +277,10 @@ impl Request {
             Self::Verify(addresses) => {
                 format!("verify{}", addresses.iter().map(|address| format!(" {address}")).collect::<String>())
             }
+            Self::Status(Show::Text) => "status".into(),
+            Self::Status(Show::Json) => "status --json".into(),
+            Self::Status(Show::Prometheus) => "status --prometheus".into(),
+            Self::Status(Show::Check(thresholds)) => format!("status --check{}", thresholds.print()),
         }
     }
 }
@@ -288,7 +316,7 @@ fn parse_messages(words: &[&str]) -> Result<Messages, BadRequest> {
 pub enum Rights {
     /// Everything: root, the user of the daemon, and members of its group.
     All,
-    /// Look at one's own messages, submit some, and ask where they would go.
+    /// Look at one's own messages, submit some, ask where they would go, and look at numbers that name nobody.
     Own,
 }
 
@@ -302,7 +330,7 @@ impl Rights {
     /// Whether a question may be asked.
     #[must_use]
     pub fn allow(self, request: &Request) -> bool {
-        self == Self::All || matches!(request, Request::List(_) | Request::Verify(_))
+        self == Self::All || matches!(request, Request::List(_) | Request::Verify(_) | Request::Status(_))
     }
 }
 
@@ -372,6 +400,11 @@ mod tests {
             "link down".into(),
             "verify root joe@far.example".into(),
             "link metered".into(),
+            "status".into(),
+            "status --json".into(),
+            "status --prometheus".into(),
+            "status --check".into(),
+            "status --check --warning 5 --critical-age 7200".into(),
         ] {
             assert_eq!(parse(&line).map(|request| request.print()), Ok(line));
         }
@@ -397,6 +430,9 @@ mod tests {
             ("verify root\nlink down", USAGE),
             ("link sideways", USAGE),
             ("link up down", USAGE),
+            ("status --check 5", USAGE),
+            ("status --json --prometheus", USAGE),
+            ("status me", USAGE),
             ("queue list\nlink down", USAGE),
             ("queue show x\0", USAGE),
         ] {
@@ -426,7 +462,7 @@ mod tests {
         assert_eq!([rights(0, &[]), rights(500, &[]), rights(7, &[3, 501])], [Rights::All; 3]);
         assert_eq!([rights(501, &[500]), rights(1000, &[])], [Rights::Own; 2]);
         let root = Unqualified::parse("root").unwrap();
-        for request in [Request::List(Form::Json), Request::Verify(vec![root])] {
+        for request in [Request::List(Form::Json), Request::Verify(vec![root]), Request::Status(Show::Json)] {
             assert!(Rights::Own.allow(&request));
         }
         let id = QueueId::new(1, 2);

@@ -3,6 +3,7 @@
 //! Nothing here opens, reads, waits, logs or asks for the time; time comes as an argument.
 
 pub mod admission;
+pub mod alarm;
 pub mod aliases;
 pub mod auth_failures;
 pub mod authenticity;
@@ -16,6 +17,7 @@ pub mod dkim;
 pub mod downtime;
 pub mod expansion;
 pub mod hints;
+pub mod monitor;
 pub mod mx;
 pub mod password;
 pub mod patience;

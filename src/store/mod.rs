@@ -3,11 +3,11 @@
 //! The promise is kept in three steps that the types put in order: *stage* (a file under a temporary name), *sync*
 //! (its octets are on stable storage) and *commit* (its name is, too). [`durable`] is the only place that syncs.
 
-pub mod clock_file;
 mod crc;
 pub mod drop;
 pub mod durable;
 mod error;
+pub mod line_file;
 pub mod maildir;
 pub mod queue;
 pub mod self_signed;

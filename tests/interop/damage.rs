@@ -11,6 +11,7 @@ use pillarbox::engine::forwarder::{Forwarder, Outbox};
 use pillarbox::engine::intake::{Intake, Submission};
 use pillarbox::engine::listener::Listener;
 use pillarbox::engine::site::Site;
+use pillarbox::engine::statistics::Statistics;
 use pillarbox::mail::address::{Domain, ForwardPath, Mailbox, ReversePath};
 use pillarbox::mail::mx::MxAnswer;
 use pillarbox::mail::next_hop::NextHop;
@@ -209,8 +210,9 @@ fn a_panic_in_a_worker_delays_its_message_and_nothing_else() {
     let (maildirs, listener, ids) =
         (Maildirs::new("box.test"), Arc::clone(&outbox) as _, AtomicUsize::new(0));
     let sweeps = std::sync::Mutex::default();
+    let statistics = Arc::new(Statistics::resume(&place.path("state"), Arc::default(), clock.now()));
     let digests = Digests::default();
-    let intake = Arc::new(Intake { clock, queue, maildirs, listener, ids, sweeps, digests });
+    let intake = Arc::new(Intake { clock, queue, maildirs, listener, statistics, ids, sweeps, digests });
     let forwarder = Forwarder::new(
         &outbox,
         Arc::clone(&intake),

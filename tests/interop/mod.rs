@@ -69,6 +69,8 @@ mod setup;
 mod signals;
 /// Through smarthosts and MX hosts that want TLS and a login: Postfix, Dovecot.
 mod smarthost;
+/// `pillarbox status` in all its forms, as promtool, Python and monitors read it; the alarm's command.
+mod status;
 /// The clients that people use, through TLS and AUTH; LMTP; the users file.
 mod submission;
 /// System calls, syncs and their order, seen by strace.

@@ -295,6 +295,9 @@ fn others_see_their_own_and_the_daemons_user_does_all() {
     let (code, list, _) = run_as(&stranger, &["queue"]);
     assert!(code == 0 && list.contains("a@far.test") && !list.contains("b@far.test"), "{list}");
     assert!(list.ends_with("in 1 Request.\n"), "{list}");
+    let (code, status, _) = run_as(&stranger, &["status", "--json"]);
+    let numbers_alone = status.contains("\"queue_messages\":2,") && status.contains("\"routes\":null,");
+    assert!(code == 0 && numbers_alone && !status.contains("127.0.0.1"), "{status}");
     let id = ids(&place)[0].clone();
     for words in
         [&["queue", "show", &id][..], &["queue", "remove", "all"], &["queue", "flush"], &["link", "down"]]

@@ -17,6 +17,19 @@ pub struct Known {
     pub octets: u64,
     /// It leaves even by a metered link: it says that it is urgent, or the operator has named it.
     pub is_urgent: bool,
+    /// When it came, in whole seconds of running time.
+    pub arrival: u32,
+    /// The operator holds it back.
+    pub is_held: bool,
+}
+
+impl Known {
+    /// A message that came at a running time, and that nobody holds back.
+    #[must_use]
+    pub fn new(octets: u64, arrival: Duration, is_urgent: bool) -> Self {
+        let arrival = u32::try_from(arrival.as_secs()).unwrap_or(u32::MAX);
+        Self { octets, is_urgent, arrival, is_held: false }
+    }
 }
 
 /// The messages in the queue.

@@ -4,6 +4,7 @@ use super::{Accepted, Connection, End};
 use crate::engine::event::Event;
 use crate::engine::intake::Submission;
 use crate::engine::logins::Verdict;
+use crate::engine::statistics::Count;
 use crate::mail::address::ForwardPath;
 use crate::mail::message::Origin;
 use crate::mail::status::EnhancedStatus;
@@ -32,10 +33,12 @@ impl Connection<'_> {
         Ok(match self.site.logins.check(credentials) {
             Verdict::Right => {
                 self.permit.logged_in();
+                self.intake.statistics.count(Count::LoginsRight);
                 Ok(())
             }
             Verdict::Wrong => {
                 self.permit.login_failed(self.intake.clock.now().running);
+                self.intake.statistics.count(Count::LoginsWrong);
                 let (client, name) = (&self.client.to_string(), credentials.name.as_str());
                 Event::AuthFailed { client, name, mechanism: mechanism.keyword() }.log();
                 Err(sasl::refused())

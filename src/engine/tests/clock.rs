@@ -1,7 +1,7 @@
 //! Wall clocks that jump: nothing expires early, and nothing freezes.
 
 use super::world::*;
-use crate::store::clock_file;
+use crate::store::line_file::CLOCK;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,10 +89,10 @@ fn jumps_across_restarts_change_nothing() {
 /// The system starts anew: the boot clock at zero, the saved clock of another boot.
 fn reboot(world: World) -> World {
     world.clock.reboot();
-    if let Some(saved) = clock_file::load(&world.state()) {
+    if let Some(saved) = CLOCK.load(&world.state()) {
         let mut numbers: Vec<&str> = saved.split(' ').collect();
         numbers[3] = "0123456789abcdef0123456789abcdef";
-        clock_file::save(&world.state(), &numbers.join(" ")).unwrap();
+        CLOCK.save(&world.state(), &numbers.join(" ")).unwrap();
     }
     world.restart()
 }

@@ -25,12 +25,16 @@
 //! | `tls_policy` | MTA-STS and DANE: what is fetched, kept and followed |
 //! | `control` | the control socket |
 //! | `operator` | lists, hold, release, remove, bounce, flush, the link, also while mail is delivered |
+//! | `alarms` | who is told that mail is stuck, once, and that it moves again |
+//! | `counted` | what is counted, and what restarts and crashes leave of it |
 //! | `workers` | several threads at one queue: nothing is sent twice, nothing is forgotten |
 
+mod alarms;
 mod aliased;
 mod answers;
 mod clock;
 mod control;
+mod counted;
 mod digests;
 mod doors;
 mod drops;

@@ -11,6 +11,7 @@ use crate::engine::forwarder::{Forwarder, Outbox, SiteHandle, current};
 use crate::engine::intake::Intake;
 use crate::engine::listener::ListenerPolicy;
 use crate::engine::site::Site;
+use crate::engine::statistics::Statistics;
 use crate::mail::address::Domain;
 use crate::mail::id::QueueId;
 use crate::mail::mx::{Mx, MxAnswer};
@@ -780,11 +781,13 @@ impl World {
         let state = directory.join("state");
         let queue = Arc::new(Queue::open(&state, None).unwrap());
         let engine_clock = Arc::new(EngineClock::resume(Box::new(clock.clone()), &state));
+        let connections = Arc::new(Connections::default());
         let intake = Arc::new(Intake {
-            clock: engine_clock,
+            clock: Arc::clone(&engine_clock),
             queue,
             maildirs: Maildirs::new(name),
             listener: Arc::clone(&outbox) as _,
+            statistics: Arc::new(Statistics::resume(&state, Arc::clone(&connections), engine_clock.now())),
             ids: AtomicUsize::new(0),
             sweeps: Mutex::default(),
             digests: Digests::resume(&state),
@@ -805,7 +808,7 @@ impl World {
             site,
             intake,
             forwarder,
-            connections: Arc::new(Connections::default()),
+            connections,
             stream,
             name,
             config: config.to_owned(),

@@ -1,0 +1,95 @@
+//! What the board can tell of the queue and of its routes, for people and for alarms.
+
+use super::route::Route;
+use super::{Board, Hop, Known, lock};
+use crate::mail::id::QueueId;
+use crate::rules::breaker::Pause;
+use std::time::Duration;
+
+/// What there is to tell of the queue.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct QueueFacts {
+    /// Messages.
+    pub messages: u64,
+    /// Their size in octets.
+    pub octets: u64,
+    /// How many of them the operator holds back.
+    pub held: u64,
+    /// The oldest, and the running time of its arrival.
+    pub oldest: Option<(QueueId, Duration)>,
+    /// The same of those that nobody holds back.
+    pub oldest_moving: Option<(QueueId, Duration)>,
+}
+
+/// A route that has failed and not worked since.
+#[derive(Debug, Clone)]
+pub struct FailingRoute {
+    /// Which one.
+    pub hop: Hop,
+    /// The running time of its first failure.
+    pub since: Duration,
+    /// The last one, and when it is tried again; `None` once somebody wanted it tried at once.
+    pub pause: Option<Pause>,
+}
+
+impl Board {
+    /// Takes note that the operator holds a message, or lets it go.
+    pub fn set_held(&self, id: QueueId, held: bool) {
+        if let Some(known) = lock(&self.inner).messages.get_mut(&id) {
+            known.is_held = held;
+        }
+    }
+
+    /// What there is to tell of the queue.
+    #[must_use]
+    pub fn queue_facts(&self) -> QueueFacts {
+        let inner = lock(&self.inner);
+        let by_age = |(id, known): (&QueueId, &Known)| (known.arrival, *id);
+        let told = |(arrival, id): (u32, QueueId)| (id, Duration::from_secs(arrival.into()));
+        let moving = || inner.messages.iter().filter(|(_, known)| !known.is_held);
+        QueueFacts {
+            messages: inner.messages.len() as u64,
+            octets: inner.octets,
+            held: (inner.messages.len() - moving().count()) as u64,
+            oldest: inner.messages.iter().map(by_age).min().map(told),
+            oldest_moving: moving().map(by_age).min().map(told),
+        }
+    }
+
+    /// Routes that have failed and not worked since, those first that have failed for longest; so many at most.
+    #[must_use]
+    pub fn failing_routes(&self, most: usize) -> Vec<FailingRoute> {
+        let inner = lock(&self.inner);
+        let mut failing: Vec<FailingRoute> = Vec::new();
+        for (hop, route) in &inner.routes {
+            let Some(since) = route.breaker.failing_since() else { continue };
+            let place = failing.partition_point(|other| other.since <= since);
+            if place < most {
+                let pause = route.breaker.pause().cloned();
+                failing.insert(place, FailingRoute { hop: hop.clone(), since, pause });
+                failing.truncate(most);
+            }
+        }
+        failing
+    }
+
+    /// How many routes pause, and how many have not worked since `long_ago`, in running time.
+    #[must_use]
+    pub fn count_failing(&self, long_ago: Option<Duration>) -> (u64, u64) {
+        let inner = lock(&self.inner);
+        let count = |is_meant: &dyn Fn(&Route) -> bool| {
+            inner.routes.values().filter(|route| is_meant(route)).count() as u64
+        };
+        let is_old =
+            |route: &Route| route.breaker.failing_since().is_some_and(|since| Some(since) < long_ago);
+        (count(&|route| route.breaker.pause().is_some()), count(&is_old))
+    }
+
+    /// The hops at which a message waits.
+    #[must_use]
+    pub fn hops_of(&self, id: QueueId) -> Vec<Hop> {
+        let inner = lock(&self.inner);
+        let waits = inner.routes.iter().filter(|(_, route)| route.due.contains_key(&id));
+        waits.map(|(hop, _)| hop.clone()).collect()
+    }
+}

@@ -1,0 +1,66 @@
+//! A command of the configuration, run as the daemon's user: without a shell, in a process group of its own, for a
+//! limited time. Its words are split at blanks, and nothing else in them has a meaning. What may fail: starting it.
+
+use crate::net::transport::Deadline;
+use crate::sys::thread;
+use rustix::process::{Pid, Signal, kill_process_group};
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+/// It is looked after so often, until it ends.
+const GLANCE: Duration = Duration::from_millis(5);
+
+/// A command that runs. Dropped before it has ended, it is killed with all that it has started.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    has_ended: bool,
+}
+
+impl Running {
+    /// Starts it, with these variables added to the environment.
+    ///
+    /// # Errors
+    /// There is no such program, or no process to be had.
+    pub fn start(command: &str, variables: &[(&str, String)], output: Stdio) -> io::Result<Self> {
+        let mut words = command.split_ascii_whitespace();
+        let mut child = Command::new(words.next().unwrap_or_default());
+        let child = child.args(words).envs(variables.iter().map(|(name, value)| (name, value)));
+        let child = child.process_group(0).stdin(Stdio::null()).stdout(output).stderr(Stdio::null());
+        Ok(Self { child: child.spawn()?, has_ended: false })
+    }
+
+    /// What it prints, if that is piped.
+    pub fn output(&mut self) -> Option<&mut ChildStdout> {
+        self.child.stdout.as_mut()
+    }
+
+    /// Waits for its end; `None` if it has not come in time.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub fn wait(&mut self, deadline: Deadline) -> io::Result<Option<ExitStatus>> {
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                self.has_ended = true;
+                return Ok(Some(status));
+            }
+            if deadline.remaining().is_zero() {
+                return Ok(None);
+            }
+            thread::sleep(GLANCE);
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            let group = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+            let _ = group.map(|group| kill_process_group(group, Signal::KILL));
+            let _ = self.child.wait();
+        }
+    }
+}

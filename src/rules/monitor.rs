@@ -1,0 +1,245 @@
+//! The answer for monitoring plugins (`pillarbox status --check`): one line with figures behind a bar, and an exit code.
+//!
+//! The form is that of the Monitoring Plugins' guidelines: `PILLARBOX OK - text|label=value;warn;crit;min`. Reads and
+//! writes nothing itself. What may fail: the thresholds, which somebody has typed.
+
+use std::time::Duration;
+
+/// How things are, as an exit code says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// 0.
+    Ok,
+    /// 1.
+    Warning,
+    /// 2.
+    Critical,
+    /// 3: it can't be told.
+    Unknown,
+}
+
+impl Level {
+    /// The line that says it, with its end.
+    #[must_use]
+    pub fn line(self, text: &str) -> String {
+        let word = match self {
+            Self::Ok => "OK",
+            Self::Warning => "WARNING",
+            Self::Critical => "CRITICAL",
+            Self::Unknown => "UNKNOWN",
+        };
+        format!("PILLARBOX {word} - {text}\n")
+    }
+}
+
+/// Above which numbers there is something wrong; what is not said has a default.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Thresholds {
+    /// Messages for a warning.
+    pub warning: Option<u64>,
+    /// Messages for worse.
+    pub critical: Option<u64>,
+    /// Age of the oldest message in seconds for a warning.
+    pub warning_age: Option<u64>,
+    /// The same for worse.
+    pub critical_age: Option<u64>,
+}
+
+/// The options, and whether each is an age.
+const OPTIONS: [(&str, bool); 4] =
+    [("--warning", false), ("--critical", false), ("--warning-age", true), ("--critical-age", true)];
+
+impl Thresholds {
+    fn slots(&mut self) -> [&mut Option<u64>; 4] {
+        [&mut self.warning, &mut self.critical, &mut self.warning_age, &mut self.critical_age]
+    }
+
+    /// Reads options and their values.
+    ///
+    /// # Errors
+    /// In words.
+    pub fn parse(words: &[&str]) -> Result<Self, String> {
+        let mut thresholds = Self::default();
+        for pair in words.chunks(2) {
+            let &[option, value] = pair else { return Err(format!("{} wants a value", pair.concat())) };
+            let mut rows = OPTIONS.iter().zip(thresholds.slots());
+            let Some(((_, is_age), slot)) = rows.find(|((name, _), _)| *name == option) else {
+                return Err(format!("{option} is not known here"));
+            };
+            *slot = if *is_age { parse_age(value) } else { value.parse().ok() };
+            if slot.is_none() {
+                let wanted = if *is_age { "an age such as 30m or 4h" } else { "a number" };
+                return Err(format!("{option} wants {wanted}, not {value:?}"));
+            }
+        }
+        Ok(thresholds)
+    }
+
+    /// The options, each with a blank in front.
+    #[must_use]
+    pub fn print(&self) -> String {
+        let mut copy = self.clone();
+        let rows = OPTIONS.iter().zip(copy.slots());
+        rows.filter_map(|((name, _), slot)| slot.map(|value| format!(" {name} {value}"))).collect()
+    }
+}
+
+/// Seconds, or a number with a unit.
+fn parse_age(text: &str) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at_checked(digits)?;
+    let units = [("", 1), ("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)];
+    let (_, factor) = units.iter().find(|(name, _)| *name == unit)?;
+    number.parse::<u64>().ok()?.checked_mul(*factor)
+}
+
+/// What is judged.
+#[derive(Debug, Clone, Default)]
+pub struct Figures {
+    /// Messages in the queue.
+    pub messages: u64,
+    /// Their size in octets.
+    pub octets: u64,
+    /// Age of the oldest one that nobody holds back, in seconds.
+    pub age: u64,
+    /// Routes that pause.
+    pub paused: u64,
+    /// Routes that have not worked for `stuck_after`.
+    pub failing: u64,
+    /// `queue.max_messages`.
+    pub max_messages: u64,
+    /// `alarm.stuck_after`.
+    pub stuck_after: Duration,
+}
+
+/// How things are: the line, and the exit code. Without thresholds half of `queue.max_messages` or an age of
+/// `alarm.stuck_after` is a warning, nine tenths or twice that age is worse.
+#[must_use]
+pub fn judge(figures: &Figures, thresholds: &Thresholds) -> (String, u8) {
+    let &Figures { messages, octets, age, paused, failing, max_messages, stuck_after } = figures;
+    let stuck = stuck_after.as_secs();
+    let warning = thresholds.warning.unwrap_or(max_messages / 2);
+    let critical = thresholds.critical.unwrap_or(max_messages.saturating_mul(9) / 10);
+    let warning_age = thresholds.warning_age.unwrap_or(stuck);
+    let critical_age = thresholds.critical_age.unwrap_or(stuck.saturating_mul(2));
+    let level = if messages > critical || age > critical_age {
+        Level::Critical
+    } else if messages > warning || age > warning_age || failing > 0 {
+        Level::Warning
+    } else {
+        Level::Ok
+    };
+    let mut text = format!("{messages} queued");
+    if messages > 0 {
+        text.push_str(&format!(", the oldest for {}", span(age)));
+    }
+    if paused > 0 {
+        text.push_str(&format!(", next hops that pause: {paused}"));
+    }
+    if failing > 0 {
+        text.push_str(&format!(", that have not worked for {}: {failing}", span(stuck)));
+    }
+    text.push_str(&format!(
+        "|queue={messages};{warning};{critical};0;{max_messages} age={age}s;{warning_age};{critical_age};0 \
+         size={octets}B;;;0 paused={paused};;;0"
+    ));
+    (level.line(&text), level as u8)
+}
+
+/// A span of time by its two largest units: `3d 4h`.
+#[must_use]
+pub fn span(seconds: u64) -> String {
+    let units = [("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)];
+    let Some(first) = units.iter().position(|(_, unit)| seconds >= *unit) else { return "0s".to_owned() };
+    let (mut rest, mut words) = (seconds, Vec::new());
+    for (name, unit) in units.iter().skip(first).take(2) {
+        if rest >= *unit {
+            words.push(format!("{}{name}", rest / unit));
+        }
+        rest %= unit;
+    }
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn thresholds_are_read_and_what_is_none_is_told() {
+        let words = ["--warning", "5", "--critical-age", "2h", "--critical", "10", "--warning-age", "90"];
+        let thresholds = Thresholds::parse(&words).unwrap();
+        let expected = Thresholds {
+            warning: Some(5),
+            critical: Some(10),
+            warning_age: Some(90),
+            critical_age: Some(7200),
+        };
+        assert_eq!(thresholds, expected);
+        for bad in [
+            &["--warning"][..],
+            &["--warning", "4h"],
+            &["--warning", "-1"],
+            &["--warning-age", "h"],
+            &["--warning-age", "4 h"],
+            &["--critical-age", "99999999999999999d"],
+            &["--loud", "1"],
+            &["5"],
+        ] {
+            assert!(Thresholds::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_level_follows_the_thresholds() {
+        let figures = |messages, age, failing| Figures {
+            messages,
+            age,
+            failing,
+            max_messages: 100,
+            stuck_after: Duration::from_secs(3600),
+            ..Figures::default()
+        };
+        let defaults = Thresholds::default();
+        for (messages, age, failing, code) in [
+            (0, 0, 0, 0),
+            (50, 3600, 0, 0),
+            (51, 0, 0, 1),
+            (1, 3601, 0, 1),
+            (1, 0, 1, 1),
+            (91, 0, 0, 2),
+            (1, 7201, 0, 2),
+        ] {
+            assert_eq!(
+                judge(&figures(messages, age, failing), &defaults).1,
+                code,
+                "{messages} {age} {failing}"
+            );
+        }
+        let own = Thresholds { warning: Some(1), critical_age: Some(5), ..defaults };
+        assert_eq!((judge(&figures(2, 0, 0), &own).1, judge(&figures(1, 6, 0), &own).1), (1, 2));
+        assert_eq!(
+            judge(&figures(2, 5, 0), &own).0,
+            "PILLARBOX WARNING - 2 queued, the oldest for 5s|queue=2;1;90;0;100 age=5s;3600;5;0 size=0B;;;0 paused=0;;;0\n"
+        );
+    }
+
+    #[test]
+    fn spans_are_told_by_two_units() {
+        let told = [0, 59, 60, 3661, 86_400, 90_000, 200_000].map(span);
+        assert_eq!(told, ["0s", "59s", "1m", "1h 1m", "1d", "1d 1h", "2d 7h"]);
+    }
+
+    proptest! {
+        #[test]
+        fn thresholds_are_read_as_they_are_printed(
+            warning: Option<u64>, critical: Option<u64>, warning_age: Option<u64>, critical_age: Option<u64>
+        ) {
+            let thresholds = Thresholds { warning, critical, warning_age, critical_age };
+            let printed = thresholds.print();
+            let words: Vec<&str> = printed.split_ascii_whitespace().collect();
+            prop_assert_eq!(Thresholds::parse(&words), Ok(thresholds));
+        }
+    }
+}
