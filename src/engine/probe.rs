@@ -38,6 +38,7 @@ use crate::store::{ErrorKind, StoreError, free_space, has_room};
 use crate::sys::clock::{Clock, SystemClock};
 use sight::Impatient;
 use std::cell::RefCell;
+use std::fmt::{self, Display};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -217,7 +218,7 @@ impl Walk<'_> {
         let date = self.world.now.wall.to_rfc5322();
         self.begin(Stage::Clock);
         let is_set = self.world.now.wall.seconds() >= CLOCK_MIN_SECONDS;
-        self.tell(Stage::Clock, if is_set { Mark::Ok } else { Mark::Warn }, date);
+        self.tell(Stage::Clock, if is_set { Mark::Ok } else { Mark::Warn }, &date);
         self.begin(Stage::Recipient);
         let path = match Unqualified::parse(address) {
             Ok(address) => address.forward_path(home(self.site)),
@@ -226,7 +227,7 @@ impl Walk<'_> {
                 return self.fail(Stage::Recipient, &Diagnostic::local(status, error.to_string()));
             }
         };
-        self.tell(Stage::Recipient, Mark::Ok, path.to_string());
+        self.tell(Stage::Recipient, Mark::Ok, &path);
         self.look_at_queue();
         self.begin(Stage::Route);
         match self.site.route(&path) {
@@ -240,7 +241,7 @@ impl Walk<'_> {
         self.begin(Stage::Queue);
         let state = &self.site.settings.state;
         match self.room(state) {
-            Ok(text) => self.tell(Stage::Queue, Mark::Ok, text),
+            Ok(text) => self.tell(Stage::Queue, Mark::Ok, &text),
             Err(diagnostic) => self.fail(Stage::Queue, &diagnostic),
         }
     }
@@ -269,7 +270,11 @@ impl Walk<'_> {
         match self.site.expand(alias) {
             Ok(members) => {
                 let names: Vec<String> = members.iter().map(|member| member.mailbox.to_string()).collect();
-                self.tell(Stage::Route, Mark::Ok, format!("{alias} is an alias of {}", names.join(", ")));
+                self.tell(
+                    Stage::Route,
+                    Mark::Ok,
+                    &format_args!("{alias} is an alias of {}", names.join(", ")),
+                );
                 self.follow(members.into_iter().map(|it| (it.mailbox.to_string(), it.route)).collect());
             }
             Err(no_route) => self.no_route(&no_route),
@@ -290,7 +295,7 @@ impl Walk<'_> {
             };
             match &routed.destination {
                 Destination::Maildir(user) => {
-                    self.tell(Stage::Route, Mark::Ok, format!("{name}: the Maildir of {}", user.name));
+                    self.tell(Stage::Route, Mark::Ok, &format_args!("{name}: the Maildir of {}", user.name));
                     self.deliver_here(&routed);
                 }
                 Destination::Relay(hop) => {
@@ -298,7 +303,7 @@ impl Walk<'_> {
                         NextHop::Mx(domain) => format!("by the MX hosts of {domain}"),
                         NextHop::Smarthosts(_) => format!("by {hop}"),
                     };
-                    self.tell(Stage::Route, Mark::Ok, format!("{name}: {how}"));
+                    self.tell(Stage::Route, Mark::Ok, &format_args!("{name}: {how}"));
                     let recipient = Recipient::new(routed.mailbox);
                     match hops.iter_mut().find(|(known, _)| known == hop) {
                         Some((_, recipients)) => recipients.push(recipient),
@@ -345,7 +350,7 @@ impl Walk<'_> {
             }
         };
         match found {
-            Ok(text) => self.tell(Stage::Maildir, Mark::Ok, text),
+            Ok(text) => self.tell(Stage::Maildir, Mark::Ok, &text),
             Err(diagnostic) => self.fail(Stage::Maildir, &diagnostic),
         }
     }
@@ -454,8 +459,10 @@ impl Walk<'_> {
         }
     }
 
-    fn tell(&self, stage: Stage, mark: Mark, text: impl Into<String>) {
-        let step = self.step(stage, mark, text.into(), None);
+    /// What fails in this way stays so.
+    fn tell(&self, stage: Stage, mark: Mark, text: &dyn Display) {
+        let class = (mark == Mark::Fail).then_some(Class::Permanent);
+        let step = self.step(stage, mark, text.to_string(), class);
         self.end(step);
     }
 
@@ -482,8 +489,8 @@ impl Walk<'_> {
 }
 
 /// As a line of the probe begins.
-impl std::fmt::Display for Mark {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Ok => "ok",
             Self::Warn => "warn",

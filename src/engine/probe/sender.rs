@@ -3,8 +3,6 @@
 
 use super::{Mark, Walk};
 use crate::mail::address::Domain;
-use crate::mail::outcome::Diagnostic;
-use crate::mail::status::EnhancedStatus;
 use crate::net::resolver::{DnsErrorKind, Record, Resolve, Rtype};
 use crate::rules::authenticity::{self, Ask, Spf};
 use crate::rules::dkim;
@@ -69,7 +67,7 @@ impl Walk<'_> {
         let addresses = self.public_addresses(&dns);
         match &addresses {
             Ok(addresses) => addresses.iter().for_each(|&ip| self.look_at_name(&dns, ip)),
-            Err(text) => self.tell(Stage::Ptr, Mark::Warn, text.as_str()),
+            Err(text) => self.tell(Stage::Ptr, Mark::Warn, &text),
         }
         self.begin(Stage::Spf);
         let passes = addresses.is_ok_and(|addresses| self.look_at_spf(&dns, &domain, &addresses));
@@ -77,16 +75,16 @@ impl Walk<'_> {
         let is_signed = self.look_at_keys(&dns, &domain);
         self.begin(Stage::Dmarc);
         match authenticity::dmarc(&dns, &domain) {
-            Ok(None) => self.tell(Stage::Dmarc, Mark::Warn, format!("{domain}: no DMARC record")),
+            Ok(None) => self.tell(Stage::Dmarc, Mark::Warn, &format_args!("{domain}: no DMARC record")),
             Ok(Some((policy, at))) => {
                 let text = format!("{at}: p={policy}");
                 if passes || is_signed || policy == "none" {
-                    return self.tell(Stage::Dmarc, Mark::Ok, text);
+                    return self.tell(Stage::Dmarc, Mark::Ok, &text);
                 }
                 let text = format!("{text}, and neither SPF nor DKIM speaks for mail of {domain} from here");
-                self.fail(Stage::Dmarc, &refused(text));
+                self.tell(Stage::Dmarc, Mark::Fail, &text);
             }
-            Err(text) => self.tell(Stage::Dmarc, Mark::Warn, text),
+            Err(text) => self.tell(Stage::Dmarc, Mark::Warn, &text),
         }
     }
 
@@ -120,20 +118,20 @@ impl Walk<'_> {
     fn look_at_name(&self, dns: &Dns<'_>, ip: IpAddr) {
         match dns.data(&authenticity::reverse_name(ip), Rtype::PTR) {
             Ok(names) if names.is_empty() => {
-                self.tell(Stage::Ptr, Mark::Warn, format!("{ip} has no name"));
+                self.tell(Stage::Ptr, Mark::Warn, &format_args!("{ip} has no name"));
             }
             Ok(names) => {
                 let leads_back =
                     |name: &&String| dns.addresses(name).is_ok_and(|addresses| addresses.contains(&ip));
                 match names.iter().find(leads_back) {
-                    Some(name) => self.tell(Stage::Ptr, Mark::Ok, format!("{ip} is {name}")),
+                    Some(name) => self.tell(Stage::Ptr, Mark::Ok, &format_args!("{ip} is {name}")),
                     None => {
                         let text = format!("{ip} is {}, which does not lead back to it", names.join(", "));
-                        self.tell(Stage::Ptr, Mark::Warn, text);
+                        self.tell(Stage::Ptr, Mark::Warn, &text);
                     }
                 }
             }
-            Err(text) => self.tell(Stage::Ptr, Mark::Warn, text),
+            Err(text) => self.tell(Stage::Ptr, Mark::Warn, &text),
         }
     }
 
@@ -146,7 +144,7 @@ impl Walk<'_> {
             let (mark, text) = match verdict {
                 Spf::Pass => (Mark::Ok, format!("{domain} lets {ip} send")),
                 Spf::Fail => {
-                    self.fail(Stage::Spf, &refused(format!("{domain} forbids {ip} to send")));
+                    self.tell(Stage::Spf, Mark::Fail, &format_args!("{domain} forbids {ip} to send"));
                     continue;
                 }
                 Spf::SoftFail => (Mark::Warn, format!("{domain} does not know {ip} (softfail)")),
@@ -154,7 +152,7 @@ impl Walk<'_> {
                 Spf::None => (Mark::Warn, format!("{domain} has no SPF record")),
                 Spf::Unknown(text) => (Mark::Warn, text),
             };
-            self.tell(Stage::Spf, mark, text);
+            self.tell(Stage::Spf, mark, &text);
         }
         passes
     }
@@ -163,7 +161,7 @@ impl Walk<'_> {
     fn look_at_keys(&self, dns: &Dns<'_>, domain: &str) -> bool {
         let keys = dkim::choose(&self.site.dkim, domain);
         if keys.is_empty() {
-            self.tell(Stage::Dkim, Mark::Warn, format!("no [[dkim]] signs mail of {domain}"));
+            self.tell(Stage::Dkim, Mark::Warn, &format_args!("no [[dkim]] signs mail of {domain}"));
             return false;
         }
         let mut is_signed = false;
@@ -172,19 +170,17 @@ impl Walk<'_> {
             match dns.texts(&name) {
                 Ok(texts) if texts.iter().any(|text| key.is_published_by(text)) => {
                     is_signed = true;
-                    self.tell(Stage::Dkim, Mark::Ok, format!("{name} has the key"));
+                    self.tell(Stage::Dkim, Mark::Ok, &format_args!("{name} has the key"));
                 }
                 Ok(texts) if texts.is_empty() => {
-                    self.fail(Stage::Dkim, &refused(format!("{name} has no TXT record")));
+                    self.tell(Stage::Dkim, Mark::Fail, &format_args!("{name} has no TXT record"));
                 }
-                Ok(_) => self.fail(Stage::Dkim, &refused(format!("{name} has another key than this host"))),
-                Err(text) => self.tell(Stage::Dkim, Mark::Warn, text),
+                Ok(_) => {
+                    self.tell(Stage::Dkim, Mark::Fail, &format_args!("{name} has another key than this host"))
+                }
+                Err(text) => self.tell(Stage::Dkim, Mark::Warn, &text),
             }
         }
         is_signed
     }
-}
-
-fn refused(text: String) -> Diagnostic {
-    Diagnostic::local(EnhancedStatus::NOT_AUTHORIZED, text)
 }

@@ -31,7 +31,7 @@ impl Watch for Walk<'_> {
             Sight::Hosts(hosts) if hosts.iter().any(|host| host.smarthost.is_some()) => {}
             Sight::Hosts(hosts) => {
                 let names: Vec<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
-                self.tell(Stage::Mx, Mark::Ok, names.join(", "));
+                self.tell(Stage::Mx, Mark::Ok, &names.join(", "));
             }
             Sight::Policy(policy) => {
                 let text = match policy {
@@ -41,15 +41,15 @@ impl Watch for Walk<'_> {
                     TlsPolicy::Sts => "MTA-STS wants verified TLS",
                     TlsPolicy::StsTesting => "MTA-STS is tested",
                 };
-                self.tell(Stage::Policy, Mark::Ok, text);
+                self.tell(Stage::Policy, Mark::Ok, &text);
             }
             Sight::Addresses(host, addresses) => {
                 let list: Vec<String> = addresses.iter().map(|address| address.ip().to_string()).collect();
-                self.tell(Stage::Address, Mark::Ok, format!("{}: {}", host.name, list.join(", ")));
+                self.tell(Stage::Address, Mark::Ok, &format_args!("{}: {}", host.name, list.join(", ")));
                 let mut state = self.state.borrow_mut();
                 (state.host, state.addresses) = (host.name.clone(), addresses.to_vec());
             }
-            Sight::Password => self.tell(Stage::Password, Mark::Ok, "it is there"),
+            Sight::Password => self.tell(Stage::Password, Mark::Ok, &"it is there"),
             Sight::Connected(address) => self.connected(address),
             Sight::Reply(waiting, reply) => self.reply(waiting, reply),
             Sight::Tls { is_verified, certificate } => self.certificate(is_verified, certificate),
@@ -61,7 +61,7 @@ impl Watch for Walk<'_> {
 impl Walk<'_> {
     /// The other family is tried, too, but not waited for.
     fn connected(&self, address: SocketAddr) {
-        self.tell(Stage::Connect, Mark::Ok, format!("[{}]:{}", address.ip(), address.port()));
+        self.tell(Stage::Connect, Mark::Ok, &format_args!("[{}]:{}", address.ip(), address.port()));
         let is_other = |other: &&SocketAddr| other.is_ipv4() != address.is_ipv4();
         let mut others: Vec<_> = self.state.borrow().addresses.iter().filter(is_other).copied().collect();
         if others.is_empty() {
@@ -72,14 +72,14 @@ impl Walk<'_> {
         self.begin(Stage::Connect);
         match self.world.connect.connect(&mut others, source, OTHER_FAMILY) {
             Ok((other, _)) => {
-                self.tell(Stage::Connect, Mark::Ok, format!("[{}]:{}", other.ip(), other.port()));
+                self.tell(Stage::Connect, Mark::Ok, &format_args!("[{}]:{}", other.ip(), other.port()));
             }
             Err(failures) => {
                 let reasons: Vec<String> =
                     failures.iter().map(|(other, error)| format!("[{}]: {error}", other.ip())).collect();
                 let family = if address.is_ipv4() { "IPv6" } else { "IPv4" };
                 let text = format!("not by {family}: {}", reasons.join(", "));
-                self.tell(Stage::Connect, Mark::Warn, text);
+                self.tell(Stage::Connect, Mark::Warn, &text);
             }
         }
         self.state.borrow_mut().stage = since;
@@ -94,8 +94,8 @@ impl Walk<'_> {
             (Stage::Quit, _) if !is_ready => {}
             // The price of the first refusal.
             (Stage::Rcpt, Severity::Transient | Severity::Permanent) if is_refused => {}
-            (_, Severity::Success) => self.tell(stage, Mark::Ok, text),
-            (Stage::Rset | Stage::Quit, _) => self.tell(stage, Mark::Warn, text),
+            (_, Severity::Success) => self.tell(stage, Mark::Ok, &text),
+            (Stage::Rset | Stage::Quit, _) => self.tell(stage, Mark::Warn, &text),
             (Stage::Mail | Stage::Rcpt, severity) => {
                 self.state.borrow_mut().is_refused = true;
                 self.refuse(stage, text, severity);
@@ -116,13 +116,13 @@ impl Walk<'_> {
     fn certificate(&self, is_verified: bool, certificate: &[u8]) {
         let how = if is_verified { "verified" } else { "not verified, as nobody asks for that here" };
         let Some(shown) = Certificate::parse(certificate, self.world.now.wall) else {
-            return self.tell(Stage::Tls, Mark::Ok, how);
+            return self.tell(Stage::Tls, Mark::Ok, &how);
         };
         let Certificate { name, issuer, ends, days_left } = shown;
         let is_late = days_left < DAYS_LEFT_MIN;
         let soon = if is_late { format!(", in {days_left} days") } else { String::new() };
         let text = format!("certificate of {name} by {issuer}, ends {ends}{soon}; {how}");
-        self.tell(Stage::Tls, if is_late { Mark::Warn } else { Mark::Ok }, text);
+        self.tell(Stage::Tls, if is_late { Mark::Warn } else { Mark::Ok }, &text);
     }
 
     fn failed(&self, diagnostic: &Diagnostic) {
