@@ -37,6 +37,7 @@ pub mod password;
 pub mod probe;
 pub mod schedule;
 pub mod site;
+pub mod smarthost;
 pub mod statistics;
 pub mod status;
 pub mod submit;

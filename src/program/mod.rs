@@ -9,7 +9,9 @@ pub mod probe;
 pub mod queue;
 pub mod sendmail;
 pub mod serve;
+pub mod setup;
 pub mod status;
+pub mod terminal;
 
 use crate::sys::user;
 use exit::Failure;
@@ -43,7 +45,7 @@ enum Arguments {
 }
 
 /// Every command.
-const COMMANDS: [Row; 9] = [
+const COMMANDS: [Row; 10] = [
     Row {
         name: "serve",
         operands: "",
@@ -59,6 +61,14 @@ const COMMANDS: [Row; 9] = [
         options: &[],
         about: "look for mistakes in the configuration and in what it names",
         run: |config, _| check::run(config),
+    },
+    Row {
+        name: "setup",
+        operands: "[OPTION…]",
+        arguments: Arguments::Common,
+        options: setup::OPTIONS,
+        about: "ask three questions, test the answers, write the configuration",
+        run: setup::run,
     },
     Row {
         name: "queue",

@@ -8,6 +8,7 @@
 use super::ask::{Asked, ask, escaped};
 use super::check;
 use super::exit::{self, Failure};
+use super::queue::make_state;
 use super::serve::find_user;
 use crate::config::{Problem, host, load};
 use crate::engine::daemon::{Daemon, maildirs};
@@ -53,7 +54,7 @@ pub fn run(config: &Path, operands: &[OsString]) -> Result<(), Failure> {
 }
 
 fn walk(config: &Path, address: &str, sends: bool, screen: &mut Screen) -> Result<Vec<Step>, Failure> {
-    let Some((site, agent)) = configured(config, screen)? else {
+    let Some((site, agent)) = configured(config, sends, screen)? else {
         return Ok(screen.failures.clone());
     };
     ask_daemon(&site, address, screen);
@@ -73,7 +74,7 @@ fn walk(config: &Path, address: &str, sends: bool, screen: &mut Screen) -> Resul
 type Configured = (Site, Option<Arc<DeliveryAgent>>);
 
 /// The configuration, as the daemon has it; `None`: it has mistakes, which have been told.
-fn configured(config: &Path, screen: &mut Screen) -> Result<Option<Configured>, Failure> {
+fn configured(config: &Path, sends: bool, screen: &mut Screen) -> Result<Option<Configured>, Failure> {
     screen.news(News::Begins(Stage::Config));
     // With the rights of whoever starts this, as `serve` does it.
     let settings = match load(config) {
@@ -92,6 +93,10 @@ fn configured(config: &Path, screen: &mut Screen) -> Result<Option<Configured>, 
     {
         let failed =
             |error| Failure::new(exit::OS_ERROR, format!("probe: can't become {}: {error}", account.name));
+        if sends {
+            make_state(&settings, &account)
+                .map_err(|error| Failure::new(exit::CANT_CREATE, format!("probe: {error}")))?;
+        }
         agent = DeliveryAgent::start(config, &settings, Some(&account)).map_err(failed)?.map(Arc::new);
         user::become_user(&account).map_err(failed)?;
     }
@@ -220,7 +225,7 @@ impl log::Log for Log {
 }
 
 /// The exit code for the failure that came first.
-fn code(step: &Step) -> u8 {
+pub(super) fn code(step: &Step) -> u8 {
     match (step.stage, step.class) {
         (Stage::Config | Stage::Password, _) => exit::CONFIG,
         (Stage::Recipient, _) => exit::DATA,
@@ -314,7 +319,7 @@ impl Screen {
 }
 
 /// A line for people, and one with advice.
-fn line(step: &Step, is_colourful: bool) -> String {
+pub(super) fn line(step: &Step, is_colourful: bool) -> String {
     let mark = step.mark.to_string();
     let (colour, end) = match step.mark {
         _ if !is_colourful => ("", ""),

@@ -21,6 +21,7 @@ pub mod monitor;
 pub mod mx;
 pub mod password;
 pub mod patience;
+pub mod providers;
 pub mod rate;
 pub mod recode;
 pub mod repair;

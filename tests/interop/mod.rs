@@ -63,6 +63,8 @@ mod secured;
 mod sendmail;
 /// Sockets from a service manager, and what it is told.
 mod service;
+/// `pillarbox setup` at Postfix, by options and at a terminal; what it writes, and when it writes nothing.
+mod setup;
 /// SIGTERM, SIGHUP, SIGUSR1, and the exit codes.
 mod signals;
 /// Through smarthosts and MX hosts that want TLS and a login: Postfix, Dovecot.

@@ -36,8 +36,8 @@ pub enum Record {
     Address(IpAddr),
     /// Of type MX; the null MX has the exchange ".".
     Mx(Mx),
-    /// Of type TXT (its strings joined, as RFC 8461 §3.1 wants them), TLSA (as on the wire, RFC 6698 §2.1) or PTR (the
-    /// name in lower case).
+    /// Of type TXT (its strings joined, as RFC 8461 §3.1 wants them), TLSA and SRV (as on the wire, RFC 6698 §2.1 and
+    /// RFC 2782) or PTR (the name in lower case).
     Data(Vec<u8>),
 }
 
@@ -110,7 +110,7 @@ impl From<ParseError> for Fault {
     }
 }
 
-/// Reads the answer to a question for `name` and `rtype` (A, AAAA, MX, TXT, TLSA or PTR). That it *is* the answer to the question
+/// Reads the answer to a question for `name` and `rtype` (A, AAAA, MX, TXT, TLSA, SRV or PTR). That it *is* the answer to the question
 /// (id, question section) has been checked before.
 ///
 /// # Errors
@@ -170,7 +170,7 @@ impl Chain {
                 let name = ptr.ptrdname().to_canonical_name::<Vec<u8>>().to_string();
                 found.push(Record::Data(name.into_bytes()));
             })?,
-            Rtype::TXT | Rtype::TLSA => {
+            Rtype::TXT | Rtype::TLSA | Rtype::SRV => {
                 for data in self.data(section, rtype)? {
                     let data = if rtype == Rtype::TXT { joined(&data)? } else { data };
                     found.push(Record::Data(data));
