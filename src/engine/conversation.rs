@@ -2,9 +2,9 @@
 //! deadline (RFC 5321 §4.5.3.2); and how to talk to a host, by what the operator wrote about it.
 
 use super::event::Event;
-use super::forwarder::Forwarder;
 use super::hosts::Host;
 use super::outgoing::Outgoing;
+use super::outside::{Outside, Sight, Watch};
 use super::password;
 use super::site::Site;
 use crate::config::TlsLevel;
@@ -13,6 +13,7 @@ use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::EnhancedStatus;
 use crate::net::tls_client::{Connector, Verify};
 use crate::net::transport::{Deadline, Transport, WireError};
+use crate::rules::hints::Stage;
 use crate::rules::tls_policy::TlsPolicy;
 use crate::rules::tls_policy::dane::Tlsa;
 use crate::smtp::client::{Conduct, End, Login, Lost, Security, Session, Step, TlsUse, Waiting};
@@ -49,7 +50,9 @@ impl Check {
         transport: &mut Box<dyn Transport>,
         host: &str,
         deadline: Deadline,
+        watch: &dyn Watch,
     ) -> Result<Option<Vec<u8>>, WireError> {
+        watch.see(Sight::Begins(Stage::Tls));
         let is_named = |certificate: &[u8]| match self {
             Self::Dane(records) if records.iter().any(|record| record.matches(certificate)) => Ok(()),
             _ => Err("no TLSA record is for the certificate".to_owned()),
@@ -59,7 +62,10 @@ impl Check {
             Self::Name => Verify::Name,
             Self::Dane(_) => Verify::By(&is_named),
         };
-        connector.start_tls(transport, host, verify, deadline)
+        let shown = connector.start_tls(transport, host, verify, deadline)?;
+        let is_verified = !matches!(self, Self::Nothing);
+        watch.see(Sight::Tls { is_verified, certificate: &shown.certificate });
+        Ok(shown.end_point)
     }
 }
 
@@ -104,21 +110,25 @@ impl Manner {
 }
 
 /// Who logs in at a host, if anybody: the password is for the smarthosts that are configured beside it.
-fn login(site: &Site, host: &Host) -> Result<Option<Login>, Diagnostic> {
+fn login(out: &Outside<'_>, site: &Site, host: &Host) -> Result<Option<Login>, Diagnostic> {
     let relay = &site.settings.relay;
     let is_ours = host.smarthost.as_ref().is_some_and(|smarthost| relay.smarthost.contains(smarthost));
     if relay.username.is_empty() || !is_ours {
         return Ok(None);
     }
+    out.watch.see(Sight::Begins(Stage::Password));
     let password = password::read(relay).map_err(|error| {
-        Diagnostic::local(EnhancedStatus::POLICY_NOW, format!("no password for {}: {error}", host.name))
+        let text = format!("no password for {}: {error}", host.name);
+        out.failed(Diagnostic::local(EnhancedStatus::POLICY_NOW, text))
     })?;
+    out.watch.see(Sight::Password);
     let name = relay.username.clone();
     Ok(Some(Login { name, password, choice: relay.auth, port: host.port, nonce: String::new() }))
 }
 
 /// An SMTP session on its connection.
-pub struct Conversation {
+pub struct Conversation<'a> {
+    watch: &'a dyn Watch,
     transport: Box<dyn Transport>,
     /// The language.
     pub session: Session,
@@ -152,52 +162,52 @@ pub enum Talk {
     Over(End),
 }
 
-impl Conversation {
+impl<'a> Conversation<'a> {
     /// Connects to a host by the first of its addresses that serves, with all that comes before the first message: TLS,
     /// EHLO, AUTH.
     ///
     /// # Errors
     /// Why none of them can be used now.
     pub fn open(
-        forwarder: &Forwarder,
+        out: &Outside<'a>,
         site: &Arc<Site>,
         host: &Host,
         addresses: Vec<SocketAddr>,
     ) -> Result<Self, Diagnostic> {
-        let opened = Self::open_one(forwarder, site, host, addresses);
+        let opened = Self::open_one(out, site, host, addresses);
         opened.map_err(|diagnostic| host.policy.explain(diagnostic))
     }
 
     fn open_one(
-        forwarder: &Forwarder,
+        out: &Outside<'a>,
         site: &Arc<Site>,
         host: &Host,
         mut addresses: Vec<SocketAddr>,
     ) -> Result<Self, Diagnostic> {
-        let login = login(site, host)?;
+        let login = login(out, site, host)?;
         let mut last = None;
         loop {
-            let (address, transport) = match connect(forwarder, site, host, &mut addresses) {
+            let (address, transport) = match connect(out, site, host, &mut addresses) {
                 Ok(connected) => connected,
                 // What a host has said is worth more than that its other address says nothing.
                 Err(diagnostic) => return Err(last.unwrap_or(diagnostic)),
             };
             let manner = || Manner::towards(site, host, address, login.clone());
-            let mut result = Self::begin(site, host, address, transport, manner());
+            let mut result = Self::begin(out, site, host, address, transport, manner());
             if let (Err(Unusable { diagnostic, is_tls: true, .. }), TlsPolicy::StsTesting) =
                 (&result, &host.policy)
             {
                 host.log_test_failure(diagnostic.line());
                 let untested = Host { policy: TlsPolicy::None, ..host.clone() };
                 addresses.insert(0, address);
-                return Self::open_one(forwarder, site, &untested, addresses);
+                return Self::open_one(out, site, &untested, addresses);
             }
             if let (Err(Unusable { diagnostic, is_tls: true, .. }), Some(manner)) =
                 (&result, manner().in_clear())
             {
                 log::debug!(target: "pillarbox", "event=unreachable host={} reason={diagnostic:?}", host.name);
-                let (_, transport) = connect(forwarder, site, host, &mut vec![address])?;
-                result = Self::begin(site, host, address, transport, manner);
+                let (_, transport) = connect(out, site, host, &mut vec![address])?;
+                result = Self::begin(out, site, host, address, transport, manner);
             }
             match result {
                 Ok(conversation) => return Ok(conversation),
@@ -211,6 +221,7 @@ impl Conversation {
 
     /// On a connection that has come up.
     fn begin(
+        out: &Outside<'a>,
         site: &Arc<Site>,
         host: &Host,
         address: SocketAddr,
@@ -220,15 +231,12 @@ impl Conversation {
         let Manner { mut conduct, check } = manner;
         if conduct.security != Security::Clear {
             let deadline = Deadline::after(limits::TLS_HANDSHAKE);
-            let shaken = check.start_tls(&site.connector, &mut transport, &host.name, deadline);
-            conduct.end_point = shaken.map_err(|error| Unusable {
-                diagnostic: unreachable(
-                    host,
-                    EnhancedStatus::POLICY_NOW,
-                    format!("TLS with {}: {error}", host.name),
-                ),
-                is_tls: true,
-                is_login: false,
+            let connector = &site.connector;
+            let shaken = check.start_tls(connector, &mut transport, &host.name, deadline, out.watch);
+            conduct.end_point = shaken.map_err(|error| {
+                let text = format!("TLS with {}: {error}", host.name);
+                let diagnostic = out.failed(unreachable(host, EnhancedStatus::POLICY_NOW, text));
+                Unusable { diagnostic, is_tls: true, is_login: false }
             })?;
         }
         if let Some(login) = &mut conduct.login {
@@ -236,6 +244,7 @@ impl Conversation {
         }
         let login = conduct.login.as_ref().map(|login| login.name.clone());
         let mut conversation = Self {
+            watch: out.watch,
             transport,
             session: Session::new(host.name.as_str(), site.client_name.clone(), conduct),
             relay: format!("{}[{}]:{}", host.name, address.ip(), address.port()),
@@ -259,7 +268,7 @@ impl Conversation {
             Err(diagnostic) => {
                 let session = &conversation.session;
                 Err(Unusable {
-                    diagnostic,
+                    diagnostic: out.failed(diagnostic),
                     is_tls: session.has_tls_failed(),
                     is_login: session.is_login_refused(),
                 })
@@ -293,7 +302,8 @@ impl Conversation {
             return self.read_early();
         }
         let deadline = Deadline::after(limits::TLS_HANDSHAKE).min(self.deadline);
-        match self.check.start_tls(&self.site.connector, &mut self.transport, &self.host, deadline) {
+        let connector = &self.site.connector;
+        match self.check.start_tls(connector, &mut self.transport, &self.host, deadline, self.watch) {
             Ok(end_point) => {
                 let is_checked = !matches!(self.check, Check::Nothing);
                 let security = if is_checked { Security::Verified } else { Security::Unverified };
@@ -349,22 +359,28 @@ impl Conversation {
     }
 
     fn read_early(&mut self) {
-        let mut buffer = [0; REPLY_BUFFER_OCTETS];
-        match self.transport.read(&mut buffer, self.deadline) {
-            Ok(length) => self.session.received(buffer.get(..length).unwrap_or_default()),
-            Err(error) => self.session.lost(&lost(error)),
-        }
+        self.read_until(self.deadline);
     }
 
     fn read(&mut self, waiting: Waiting, reply: u32) {
         let deadline = match self.awaited {
             Some((awaited, deadline)) if awaited == reply => deadline,
-            _ => Deadline::after(waiting.deadline()).min(self.deadline),
+            _ => {
+                self.watch.see(Sight::Begins(waiting.into()));
+                Deadline::after(waiting.deadline()).min(self.deadline)
+            }
         };
         self.awaited = Some((reply, deadline));
-        let mut buffer = [0; REPLY_BUFFER_OCTETS];
+        self.read_until(deadline);
+    }
+
+    fn read_until(&mut self, deadline: Deadline) {
+        let (mut buffer, watch) = ([0; REPLY_BUFFER_OCTETS], self.watch);
         match self.transport.read(&mut buffer, deadline) {
-            Ok(length) => self.session.received(buffer.get(..length).unwrap_or_default()),
+            Ok(length) => {
+                let octets = buffer.get(..length).unwrap_or_default();
+                self.session.hear(octets, &mut |waiting, reply| watch.see(Sight::Reply(waiting, reply)));
+            }
             Err(error) => self.session.lost(&lost(error)),
         }
     }
@@ -422,17 +438,21 @@ fn other_size() -> Lost {
 
 /// Connects to the first of a host's addresses that answers, and takes it out of the list.
 fn connect(
-    forwarder: &Forwarder,
+    out: &Outside<'_>,
     site: &Site,
     host: &Host,
     addresses: &mut Vec<SocketAddr>,
 ) -> Result<(SocketAddr, Box<dyn Transport>), Diagnostic> {
-    let result = forwarder.connect.connect(addresses, &site.settings.relay.source, limits::CONNECT);
+    out.watch.see(Sight::Begins(Stage::Connect));
+    let result = out.connect.connect(addresses, &site.settings.relay.source, limits::CONNECT);
+    if let Ok((address, _)) = &result {
+        out.watch.see(Sight::Connected(*address));
+    }
     result.map_err(|failures| {
         let failures: Vec<String> =
             failures.iter().map(|(address, error)| format!("[{address}]: {error}")).collect();
         let text = format!("connect to {} {}", host.name, failures.join(", "));
-        unreachable(host, EnhancedStatus::NO_ANSWER, text)
+        out.failed(unreachable(host, EnhancedStatus::NO_ANSWER, text))
     })
 }
 

@@ -13,6 +13,7 @@ use super::intake::Intake;
 use super::listener::{self, Listener};
 use super::site::Site;
 use super::statistics::Statistics;
+use crate::config::Settings;
 use crate::net::connect::TcpConnect;
 use crate::net::resolver::{Resolver, SystemFiles};
 use crate::net::transport::Deadline;
@@ -45,21 +46,33 @@ pub struct Daemon {
     drops: Drops,
 }
 
+/// The resolver that the settings ask for.
+#[must_use]
+pub fn resolver(settings: &Settings) -> Resolver {
+    let dns = &settings.dns;
+    let resolver =
+        Resolver::new(&dns.servers, dns.timeout, SystemFiles::default(), Box::new(|| SystemClock.boot()));
+    if dns.trusted { resolver.trusting_all() } else { resolver }
+}
+
+/// What writes into the Maildirs, with the rights of this process or of the agent.
+#[must_use]
+pub fn maildirs(site: &Site, agent: Option<Arc<DeliveryAgent>>) -> Maildirs {
+    let rights = match agent {
+        Some(agent) => Rights::Agent(agent),
+        None if sys::user::is_root() => Rights::GiveAway,
+        None => Rights::None,
+    };
+    Maildirs::new(&site.terms.hostname).with_rights(rights)
+}
+
 impl Daemon {
     /// Puts the parts together; nothing runs yet.
     #[must_use]
-    pub fn new(site: Site, queue: Queue, drops: DropDirectory, agent: Option<DeliveryAgent>) -> Self {
+    pub fn new(site: Site, queue: Queue, drops: DropDirectory, agent: Option<Arc<DeliveryAgent>>) -> Self {
         let clock = Arc::new(EngineClock::resume(Box::new(SystemClock), &site.settings.state));
-        let rights = match agent {
-            Some(agent) => Rights::Agent(Arc::new(agent)),
-            None if sys::user::is_root() => Rights::GiveAway,
-            None => Rights::None,
-        };
-        let maildirs = Maildirs::new(&site.terms.hostname).with_rights(rights);
-        let dns = &site.settings.dns;
-        let resolver =
-            Resolver::new(&dns.servers, dns.timeout, SystemFiles::default(), Box::new(|| SystemClock.boot()));
-        let resolver = if dns.trusted { resolver.trusting_all() } else { resolver };
+        let maildirs = maildirs(&site, agent);
+        let resolver = resolver(&site.settings);
         let digests = Digests::resume(&site.settings.state);
         let site: SiteHandle = Arc::new(RwLock::new(Arc::new(site)));
         let outbox = Outbox { site: Arc::clone(&site), board: Arc::new(Board::default()) };

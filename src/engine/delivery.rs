@@ -10,18 +10,20 @@ use super::conversation::{Conversation, Talk};
 use super::forwarder::Forwarder;
 use super::hosts::{self, Unreachable};
 use super::outgoing::{NextHopTraits, Outgoing};
+use super::outside::{Outside, Sight};
 use super::site::Site;
 use super::tls_policy::DomainPolicy;
 use crate::mail::next_hop::NextHop;
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::EnhancedStatus;
+use crate::rules::hints::Stage;
 use crate::smtp::client::{End, Transaction};
 use std::sync::Arc;
 
 /// Sends what is due at a next hop, until nothing is or the route fails.
 pub fn work(forwarder: &Forwarder, next_hop: &NextHop) {
     let hop = Hop::Relay(next_hop.clone());
-    let mut conversation: Option<Conversation> = None;
+    let mut conversation: Option<Conversation<'_>> = None;
     let mut forgoes_chunks = false;
     while let Some(job) = next_job(forwarder, &hop, conversation.is_some()) {
         let site = forwarder.site();
@@ -32,7 +34,7 @@ pub fn work(forwarder: &Forwarder, next_hop: &NextHop) {
         }
         let (mut ready, is_new) = match usable {
             Some(conversation) => (conversation, false),
-            None => match connect(forwarder, &site, next_hop) {
+            None => match connect(&forwarder.outside(), &site, next_hop) {
                 Ok(ready) => (ready, true),
                 Err(Unreachable::Message(diagnostic) | Unreachable::Circle(diagnostic)) => {
                     forwarder.fail_all(&hop, job, &diagnostic);
@@ -80,24 +82,38 @@ fn next_job(forwarder: &Forwarder, hop: &Hop, connected: bool) -> Option<Job> {
 }
 
 /// Connects to the first host and address that answers and greets.
-fn connect(forwarder: &Forwarder, site: &Arc<Site>, next_hop: &NextHop) -> Result<Conversation, Unreachable> {
-    let resolver = forwarder.resolver.as_ref();
+///
+/// # Errors
+/// None does.
+pub fn connect<'a>(
+    out: &Outside<'a>,
+    site: &Arc<Site>,
+    next_hop: &NextHop,
+) -> Result<Conversation<'a>, Unreachable> {
     let mut last: Option<Unreachable> = None;
-    let now = forwarder.clock.now().running;
-    let mut hosts = hosts::hosts(site, next_hop, resolver)?;
-    let wanted = DomainPolicy::of(forwarder, site, next_hop)?;
+    let now = out.now.running;
+    let seen = |error: Unreachable| {
+        out.watch.see(Sight::Failed(error.diagnostic()));
+        error
+    };
+    out.watch.see(Sight::Begins(Stage::Mx));
+    let mut hosts = hosts::hosts(site, next_hop, out.resolver).map_err(seen)?;
     // A smarthost that could not be used lately is not waited for each time; it is the last hope. The order of MX hosts
     // is not ours to change: behind this host's own name there must come none.
-    hosts.sort_by_key(|host| host.smarthost.as_ref().is_some_and(|it| forwarder.board.is_silent(it, now)));
+    hosts.sort_by_key(|host| host.smarthost.as_ref().is_some_and(|it| out.board.is_silent(it, now)));
+    out.watch.see(Sight::Hosts(&hosts));
+    out.watch.see(Sight::Begins(Stage::Policy));
+    let wanted = DomainPolicy::of(out, site, next_hop).map_err(seen)?;
     for mut host in hosts {
         let smarthost = host.smarthost.clone();
         let failed = |error: Unreachable| {
             if let Some(smarthost) = &smarthost {
-                forwarder.board.host_failed(smarthost, now);
+                out.board.host_failed(smarthost, now);
             }
             error
         };
-        let addresses = match hosts::addresses(site, &host, resolver) {
+        out.watch.see(Sight::Begins(Stage::Address));
+        let addresses = match hosts::addresses(site, &host, out.resolver).map_err(seen) {
             Ok(addresses) => addresses,
             Err(Unreachable::Circle(diagnostic)) => {
                 // Better MX hosts have been tried.
@@ -108,14 +124,19 @@ fn connect(forwarder: &Forwarder, site: &Arc<Site>, next_hop: &NextHop) -> Resul
                 continue;
             }
         };
-        match wanted.of_host(resolver, &host) {
-            Ok(policy) => host.policy = policy,
+        out.watch.see(Sight::Addresses(&host, &addresses));
+        out.watch.see(Sight::Begins(Stage::Policy));
+        match wanted.of_host(out.resolver, &host) {
+            Ok(policy) => {
+                out.watch.see(Sight::Policy(&policy));
+                host.policy = policy;
+            }
             Err(diagnostic) => {
-                last = Some(Unreachable::Route(diagnostic));
+                last = Some(Unreachable::Route(out.failed(diagnostic)));
                 continue;
             }
         }
-        match Conversation::open(forwarder, site, &host, addresses) {
+        match Conversation::open(out, site, &host, addresses) {
             Ok(conversation) => return Ok(conversation),
             Err(diagnostic) => {
                 log::debug!(target: "pillarbox", "event=unreachable host={} reason={diagnostic:?}", host.name);
@@ -137,7 +158,7 @@ fn worse(before: Option<Unreachable>, now: Unreachable) -> Unreachable {
 }
 
 /// Sends one message to its recipients at this hop. `None`: the conversation can go on.
-fn deliver(forwarder: &Forwarder, hop: &Hop, job: Job, conversation: &mut Conversation) -> Option<End> {
+fn deliver(forwarder: &Forwarder, hop: &Hop, job: Job, conversation: &mut Conversation<'_>) -> Option<End> {
     let mut attempt = forwarder.begin_attempt(hop, job)?;
     let site = forwarder.site();
     let entry = Arc::clone(&attempt.entry);
@@ -157,6 +178,7 @@ fn deliver(forwarder: &Forwarder, hop: &Hop, job: Job, conversation: &mut Conver
             envelope: &outgoing.envelope,
             recipients: &recipients,
             size_octets: outgoing.size_octets,
+            is_trial: false,
         });
         match conversation.talk(Some(&outgoing)) {
             Talk::Finished(outcomes) => attempt.note(&untried, outcomes),

@@ -16,6 +16,7 @@ use super::local;
 use super::notices::{self, DelayWatch};
 pub(super) use super::outbox::hop_of;
 pub use super::outbox::{Outbox, SiteHandle, current};
+use super::outside::Outside;
 use super::schedule::Schedule;
 use super::site::Site;
 use super::statistics::Count;
@@ -130,6 +131,14 @@ impl Forwarder {
     #[must_use]
     pub fn site(&self) -> Arc<Site> {
         current(&self.site)
+    }
+
+    /// The world as delivery sees it, with nobody watching.
+    #[must_use]
+    pub fn outside(&self) -> Outside<'_> {
+        let (resolver, connect) = (self.resolver.as_ref(), self.connect.as_ref());
+        let (sts, board, now) = (&self.sts, self.board.as_ref(), self.clock.now());
+        Outside { resolver, connect, sts, board, now, watch: &() }
     }
 
     /// Puts all that lies in the queue on the board, by the routes of now.

@@ -45,6 +45,16 @@ pub enum Unreachable {
     Circle(Diagnostic),
 }
 
+impl Unreachable {
+    /// Why.
+    #[must_use]
+    pub const fn diagnostic(&self) -> &Diagnostic {
+        match self {
+            Self::Route(diagnostic) | Self::Message(diagnostic) | Self::Circle(diagnostic) => diagnostic,
+        }
+    }
+}
+
 /// The hosts of a next hop, in the order in which to try them.
 ///
 /// # Errors
@@ -135,7 +145,8 @@ fn look_up(site: &Site, host: &Host, resolver: &dyn Resolve) -> Result<Vec<IpAdd
         });
     }
     resolver.addresses(&host.name).map_err(|error| match dns_failure(error) {
-        Unreachable::Message(diagnostic) if host.smarthost.is_some() => {
+        Unreachable::Message(mut diagnostic) if host.smarthost.is_some() => {
+            diagnostic.text = format!("the smarthost {} can't be resolved: {}", host.name, diagnostic.text);
             Unreachable::Route(diagnostic.with_class(Class::Transient))
         }
         other => other,

@@ -223,7 +223,8 @@ pub(super) fn clean(text: &str) -> String {
 }
 
 /// A string of JSON (RFC 8259 §7).
-pub(super) fn json_text(text: &str) -> String {
+#[must_use]
+pub fn json_text(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('"');
     for c in text.chars() {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use std::{env, fmt};
 
 /// Where a password is looked for if nothing else is configured.
-const USUAL_FILE: &str = "/etc/pillarbox/password";
+pub const USUAL_FILE: &str = "/etc/pillarbox/password";
 /// Name of systemd's credential.
 const CREDENTIAL: &str = "relay-password";
 /// Time for a command that prints the password.

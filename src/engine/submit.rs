@@ -104,7 +104,7 @@ fn name_of(uid: u32) -> io::Result<LocalPart> {
 }
 
 /// The domain of bare recipients: this host, or where that is not local, a domain that is. `root` is somebody here.
-fn home(site: &Site) -> &Domain {
+pub fn home(site: &Site) -> &Domain {
     let routes = &site.routes;
     if routes.is_local(&site.hostname) {
         return &site.hostname;

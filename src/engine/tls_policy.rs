@@ -6,8 +6,8 @@
 //! fails lets the host not be used, for who can make it fail could have forged it.
 
 use super::event::Event;
-use super::forwarder::Forwarder;
 use super::hosts::{self, Host, Unreachable};
+use super::outside::Outside;
 use super::site::Site;
 use crate::config::TlsLevel;
 use crate::mail::address::Domain;
@@ -46,7 +46,7 @@ impl DomainPolicy {
     ///
     /// # Errors
     /// Whether the MX records are secure can't be told now.
-    pub fn of(forwarder: &Forwarder, site: &Site, next_hop: &NextHop) -> Result<Self, Unreachable> {
+    pub fn of(out: &Outside<'_>, site: &Site, next_hop: &NextHop) -> Result<Self, Unreachable> {
         let relay = &site.settings.relay;
         let NextHop::Mx(name @ Domain::Name(_)) = next_hop else { return Ok(Self::default()) };
         let Some(domain) = name.to_ascii().filter(|_| relay.tls != TlsLevel::Off) else {
@@ -54,14 +54,14 @@ impl DomainPolicy {
         };
         let domain = domain.to_ascii_lowercase();
         let is_secure = relay.dane
-            && match forwarder.resolver.records(&domain, Rtype::MX) {
+            && match out.resolver.records(&domain, Rtype::MX) {
                 Ok(set) => set.is_secure,
                 Err(error) if error.kind == DnsErrorKind::Temporary => return Err(hosts::dns_failure(error)),
                 Err(_) => false,
             };
         // A backup MX has its orders from the domain itself.
         let asks_sts = relay.mta_sts && !site.admission.relay_domains.contains(name);
-        let sts = asks_sts.then(|| forwarder.sts.policy(forwarder, site, &domain)).flatten();
+        let sts = asks_sts.then(|| out.sts.policy(out, site, &domain)).flatten();
         Ok(Self { domain, is_secure, sts })
     }
 
@@ -125,11 +125,11 @@ pub struct StsPolicies(Mutex<Vec<Failure>>);
 
 impl StsPolicies {
     /// The policy of a domain, in lower case.
-    fn policy(&self, forwarder: &Forwarder, site: &Site, domain: &str) -> Option<Policy> {
-        let (now, state) = (forwarder.clock.now(), &site.settings.state);
+    fn policy(&self, out: &Outside<'_>, site: &Site, domain: &str) -> Option<Policy> {
+        let (now, state) = (out.now, &site.settings.state);
         let wall = now.wall.seconds();
         let kept = read_kept(site, domain).filter(|kept| kept.holds(wall));
-        let records = forwarder.resolver.records(&format!("_mta-sts.{domain}"), Rtype::TXT);
+        let records = out.resolver.records(&format!("_mta-sts.{domain}"), Rtype::TXT);
         let id =
             records.ok().and_then(|set| mta_sts::find_id(&data(&set.records).cloned().collect::<Vec<_>>()));
         // Without a record there is nothing new, and what is kept holds on (RFC 8461 §3.1).
@@ -138,7 +138,7 @@ impl StsPolicies {
         if is_current || self.has_failed(domain, &id, now.running) {
             return kept.map(|kept| kept.policy);
         }
-        match fetch(forwarder, site, domain) {
+        match fetch(out, site, domain) {
             Ok((text, policy)) => {
                 if let Err(error) = sts::save(state, domain, &Kept::print(&id, wall, &text)) {
                     Event::Trouble { doing: "keeping an MTA-STS policy", error: &error.to_string() }.log();
@@ -182,12 +182,12 @@ fn read_kept(site: &Site, domain: &str) -> Option<Kept> {
     kept
 }
 
-fn fetch(forwarder: &Forwarder, site: &Site, domain: &str) -> Result<(String, Policy), String> {
+fn fetch(out: &Outside<'_>, site: &Site, domain: &str) -> Result<(String, Policy), String> {
     let host = format!("mta-sts.{domain}");
-    let addresses = forwarder.resolver.addresses(&host).map_err(|error| error.text)?;
+    let addresses = out.resolver.addresses(&host).map_err(|error| error.text)?;
     let allowed = addresses.into_iter().filter(|&ip| site.allows_family(ip));
     let addresses: Vec<SocketAddr> = allowed.map(|ip| SocketAddr::new(ip, PORT_HTTPS)).collect();
-    let (connect, deadline) = (forwarder.connect.as_ref(), Deadline::after(FETCH));
+    let (connect, deadline) = (out.connect, Deadline::after(FETCH));
     let text = policy_fetch::fetch(connect, &site.connector, &host, &addresses, deadline)?;
     let policy = Policy::parse(&text).ok_or("it is none that RFC 8461 knows")?;
     Ok((text, policy))

@@ -32,6 +32,15 @@ pub enum Verify<'a> {
     By(&'a dyn Fn(&[u8]) -> Result<(), String>),
 }
 
+/// What a server has shown in its handshake.
+#[derive(Debug, Default)]
+pub struct Shown {
+    /// `tls-server-end-point` (RFC 5929 §4), which ties a login to this connection.
+    pub end_point: Option<Vec<u8>>,
+    /// Its certificate, in DER.
+    pub certificate: Vec<u8>,
+}
+
 /// Makes TLS connections; shared by all that go out.
 #[derive(Default)]
 pub struct Connector {
@@ -54,8 +63,7 @@ impl Connector {
     }
 
     /// Shakes hands, as the client, with a host of that name (or address), and puts TLS in the place of what lies below
-    /// it. Gives `tls-server-end-point` (RFC 5929 §4), which ties a login
-    /// to this connection.
+    /// it.
     ///
     /// # Errors
     /// The deadline has passed; the peer closed; or the handshake failed, in words. The connection is of no use then.
@@ -65,7 +73,7 @@ impl Connector {
         host: &str,
         verify: Verify<'_>,
         deadline: Deadline,
-    ) -> Result<Option<Vec<u8>>, WireError> {
+    ) -> Result<Shown, WireError> {
         let connector = match verify {
             Verify::Name => self.verifying(),
             Verify::Nothing | Verify::By(_) => self.trusting(),
@@ -73,14 +81,15 @@ impl Connector {
         let below = std::mem::replace(transport, Box::new(Gone));
         match connector.connect(host, Socket::new(below, deadline)) {
             Ok(stream) => {
+                let certificate =
+                    stream.peer_certificate().and_then(|shown| shown.map(|it| it.to_der()).transpose());
+                let certificate = certificate.map_err(failed)?.unwrap_or_default();
                 if let Verify::By(judge) = verify {
-                    let certificate =
-                        stream.peer_certificate().and_then(|shown| shown.map(|it| it.to_der()).transpose());
-                    judge(&certificate.map_err(failed)?.unwrap_or_default()).map_err(other)?;
+                    judge(&certificate).map_err(other)?;
                 }
                 let end_point = stream.tls_server_end_point().ok().flatten();
                 *transport = Box::new(TlsClientTransport { stream, ahead: None });
-                Ok(end_point)
+                Ok(Shown { end_point, certificate })
             }
             Err(HandshakeError::WouldBlock(_)) => Err(WireError::TimedOut),
             Err(HandshakeError::Failure(error)) => Err(failed(error)),

@@ -231,6 +231,15 @@ pub fn is_local_address(ip: IpAddr) -> bool {
     UdpSocket::bind((ip, 0)).is_ok()
 }
 
+/// The address of this host that goes out to another one; nothing is sent. `None`: there is no way out.
+#[must_use]
+pub fn own_address(towards: IpAddr) -> Option<IpAddr> {
+    let any = if towards.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect((towards, 9)).ok()?;
+    socket.local_addr().ok().map(|own| own.ip())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -272,6 +281,8 @@ mod tests {
         assert!(is_local_address("127.0.0.1".parse().unwrap()));
         assert!(is_local_address("127.8.8.8".parse().unwrap()));
         assert!(!is_local_address("192.0.2.1".parse().unwrap()));
+        let loopback = "127.0.0.1".parse().unwrap();
+        assert_eq!(own_address(loopback), Some(loopback));
     }
 
     #[test]

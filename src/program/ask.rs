@@ -29,7 +29,7 @@ pub enum Asked {
 ///
 /// # Errors
 /// It breaks off, or says what makes no sense.
-pub fn ask(socket: &Path, request: &Request, screen: &mut Screen) -> Result<Asked, Failure> {
+pub fn ask(socket: &Path, request: &Request, screen: &mut dyn Output) -> Result<Asked, Failure> {
     let stream = match UnixStream::connect(socket) {
         Ok(stream) => stream,
         Err(error) => return Ok(Asked::NoDaemon(format!("{}: {error}", socket.display()))),
@@ -46,7 +46,7 @@ pub fn ask(socket: &Path, request: &Request, screen: &mut Screen) -> Result<Aske
     }
 }
 
-fn hear(answer: &mut dyn BufRead, screen: &mut Screen) -> io::Result<u8> {
+fn hear(answer: &mut dyn BufRead, screen: &mut dyn Output) -> io::Result<u8> {
     loop {
         match read_piece(answer)? {
             (Piece::Output(_), text) => screen.output(&text)?,
@@ -141,7 +141,7 @@ impl Drop for Screen {
 }
 
 /// Text whose control characters a terminal can't obey.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

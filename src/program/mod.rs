@@ -5,10 +5,13 @@ pub mod check;
 pub mod exit;
 pub mod link;
 pub mod passwd;
+pub mod probe;
 pub mod queue;
 pub mod sendmail;
 pub mod serve;
+pub mod setup;
 pub mod status;
+pub mod terminal;
 
 use crate::sys::user;
 use exit::Failure;
@@ -42,7 +45,7 @@ enum Arguments {
 }
 
 /// Every command.
-const COMMANDS: [Row; 8] = [
+const COMMANDS: [Row; 10] = [
     Row {
         name: "serve",
         operands: "",
@@ -60,12 +63,28 @@ const COMMANDS: [Row; 8] = [
         run: |config, _| check::run(config),
     },
     Row {
+        name: "setup",
+        operands: "[OPTION…]",
+        arguments: Arguments::Common,
+        options: setup::OPTIONS,
+        about: "ask three questions, test the answers, write the configuration",
+        run: setup::run,
+    },
+    Row {
         name: "queue",
         operands: "[WORD…]",
         arguments: Arguments::Common,
         options: &["json", "all"],
         about: "list what is queued; show, flush, hold, release, remove, bounce ID…; run",
         run: queue::run,
+    },
+    Row {
+        name: "probe",
+        operands: "ADDRESS",
+        arguments: Arguments::Common,
+        options: &["json", "send"],
+        about: "walk the way of a message and send none: what fails, and what to change",
+        run: probe::run,
     },
     Row {
         name: "status",

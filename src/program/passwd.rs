@@ -5,17 +5,15 @@
 //! that is overwritten afterwards, and no buffer of the library gets them.
 
 use super::exit::{self, Failure};
+use super::terminal::{CTRL_C, Mute, line, prompt};
 use crate::rules::password::{ALPHABET, PasswordHash, SALT_MAX};
 use crate::rules::users;
 use crate::smtp::sasl::{CREDENTIAL_MAX_OCTETS, Credentials, Secret};
 use rustix::io::Errno;
-use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
+use rustix::termios::tcgetattr;
 use std::ffi::OsString;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
-
-/// What Ctrl-C types. As a signal it would end the program and leave the terminal mute.
-const CTRL_C: u8 = 3;
 
 /// Reads a password and prints `NAME:$6$SALT$HASH`.
 ///
@@ -37,7 +35,10 @@ pub fn run(operands: &[OsString]) -> Result<(), Failure> {
 }
 
 /// Whether somebody can log in by the password.
-fn check(name: &str, password: &Secret) -> Result<(), &'static str> {
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn check(name: &str, password: &Secret) -> Result<(), &'static str> {
     match password.octets() {
         [] => Err("is empty"),
         octets if octets.len() > CREDENTIAL_MAX_OCTETS => Err("has more than 255 octets"),
@@ -48,13 +49,16 @@ fn check(name: &str, password: &Secret) -> Result<(), &'static str> {
 }
 
 fn read(input: BorrowedFd<'_>) -> Result<Secret, Failure> {
-    let Ok(settings) = tcgetattr(input) else { return line(input) };
+    let typed = || {
+        let typed = line(input, CREDENTIAL_MAX_OCTETS).map_err(unreadable)?;
+        Ok(typed.unwrap_or_else(|| Secret::new(Vec::new())))
+    };
+    let Ok(settings) = tcgetattr(input) else { return typed() };
     let _mute = Mute::begin(input, settings).map_err(unreadable)?;
-    let ask = |prompt: &str| {
-        // Whoever can't see the prompt can still type.
-        let _ = std::io::stderr().write_all(prompt.as_bytes());
-        let typed = line(input);
-        let _ = std::io::stderr().write_all(b"\n");
+    let ask = |text: &str| {
+        prompt(text);
+        let typed = typed();
+        prompt("\n");
         typed
     };
     let first = ask("Password: ")?;
@@ -62,28 +66,6 @@ fn read(input: BorrowedFd<'_>) -> Result<Secret, Failure> {
         return Err(Failure::new(exit::DATA, "passwd: that was not the same password twice".into()));
     }
     Ok(first)
-}
-
-/// Reads up to the end of a line, or one octet more than a password can have.
-fn line(input: BorrowedFd<'_>) -> Result<Secret, Failure> {
-    let mut octets = Vec::with_capacity(CREDENTIAL_MAX_OCTETS + 2);
-    while octets.len() < CREDENTIAL_MAX_OCTETS + 2 {
-        let mut octet = [0];
-        match rustix::io::read(input, &mut octet) {
-            Err(Errno::INTR) => continue,
-            Err(errno) => return Err(unreadable(errno)),
-            Ok(0) => break,
-            Ok(_) if octet == [b'\n'] => break,
-            Ok(_) => octets.extend(octet),
-        }
-        if octet == [CTRL_C] {
-            break;
-        }
-    }
-    if octets.last() == Some(&b'\r') {
-        octets.pop();
-    }
-    Ok(Secret::new(octets))
 }
 
 /// [`SALT_MAX`] random letters.
@@ -100,28 +82,4 @@ fn salt() -> Result<String, Failure> {
 
 fn unreadable(errno: Errno) -> Failure {
     Failure::new(exit::IO, format!("passwd: can't read the password: {errno}"))
-}
-
-/// A terminal that shows nothing of what is typed, until this is dropped.
-struct Mute<'a> {
-    terminal: BorrowedFd<'a>,
-    before: Termios,
-}
-
-impl<'a> Mute<'a> {
-    fn begin(terminal: BorrowedFd<'a>, before: Termios) -> Result<Self, Errno> {
-        let mut mute = before.clone();
-        mute.local_modes -= LocalModes::ECHO | LocalModes::ISIG;
-        // Ctrl-C ends the line, and what it ends is no password.
-        mute.special_codes[SpecialCodeIndex::VEOL] = CTRL_C;
-        tcsetattr(terminal, OptionalActions::Flush, &mute)?;
-        Ok(Self { terminal, before })
-    }
-}
-
-impl Drop for Mute<'_> {
-    fn drop(&mut self) {
-        // What was typed and not read is thrown away, or the shell would read it.
-        let _ = tcsetattr(self.terminal, OptionalActions::Flush, &self.before);
-    }
 }

@@ -21,6 +21,7 @@ use crate::sys::{rights, user};
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Does what the operands say.
 ///
@@ -79,13 +80,8 @@ fn alone(
     if user::is_root()
         && let Some(account) = find_user(&settings)?.filter(|account| account.uid != 0)
     {
-        if !settings.state.exists() {
-            // Where no daemon has ever been, nobody else has made it.
-            let owner = Some(Owner { uid: account.uid, gid: account.gid });
-            let made = Queue::open(&settings.state, owner)
-                .and(DropDirectory::open(&settings.state, owner).map(drop));
-            made.map_err(|error| Failure::new(exit::CANT_CREATE, format!("queue: {error}")))?;
-        }
+        make_state(&settings, &account)
+            .map_err(|error| Failure::new(exit::CANT_CREATE, format!("queue: {error}")))?;
         agent = DeliveryAgent::start(config, &settings, Some(&account)).map_err(|error| {
             Failure::new(exit::OS_ERROR, format!("queue: can't start the delivery agent: {error}"))
         })?;
@@ -98,7 +94,7 @@ fn alone(
     let queue = Queue::open(&settings.state, None).map_err(|error| unopened(&error, no_daemon))?;
     let hostname = host::name(settings.hostname.as_ref());
     let drops = DropDirectory::open(&settings.state, None).map_err(|error| unopened(&error, no_daemon))?;
-    let daemon = Daemon::new(Site::new(settings, hostname, None), queue, drops, agent);
+    let daemon = Daemon::new(Site::new(settings, hostname, None), queue, drops, agent.map(Arc::new));
     let forwarder = &daemon.forwarder;
     forwarder.load();
     let (request, passes) = match task {
@@ -118,6 +114,18 @@ fn alone(
         daemon.save(false);
     }
     finish(code)
+}
+
+/// Makes the directories of the queue for their user, where no daemon has ever been.
+///
+/// # Errors
+/// Those of the store.
+pub(super) fn make_state(settings: &Settings, account: &user::Account) -> Result<(), StoreError> {
+    if settings.state.exists() {
+        return Ok(());
+    }
+    let owner = Some(Owner { uid: account.uid, gid: account.gid });
+    Queue::open(&settings.state, owner).and(DropDirectory::open(&settings.state, owner).map(drop))
 }
 
 /// Whoever started this, root included: what touches `state` does so as `user`, so that no file is root's afterwards.

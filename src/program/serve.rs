@@ -58,7 +58,7 @@ pub fn run(config: &Path) -> Result<(), Failure> {
     let hostname = host::name(settings.hostname.as_ref());
     // As `user`, who must be able to read the keys again at SIGHUP.
     let site = site(settings, hostname, &listeners).map_err(|text| Failure::new(exit::CONFIG, text))?;
-    let daemon = Arc::new(Daemon::new(site, queue, drops, agent));
+    let daemon = Arc::new(Daemon::new(site, queue, drops, agent.map(Arc::new)));
     let started = daemon.start(&listeners);
     started.map_err(|error| Failure::new(exit::TEMPORARY, format!("no thread can be started: {error}")))?;
     daemon.open_control();

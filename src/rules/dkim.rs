@@ -11,6 +11,7 @@ use crate::mail::address::Domain;
 use crate::mail::base64;
 use crate::mail::date::WallTime;
 use crate::mail::header::split_field;
+use crate::rules::authenticity::tag;
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
 use openssl::pkey::{Id, PKey, Private};
@@ -125,6 +126,22 @@ impl DkimKey {
             ascii.map(|name| name.to_ascii_lowercase()).ok_or(KeyProblem::Name)
         };
         Ok(Self { key, algorithm, domain: name(domain)?, selector: name(selector)? })
+    }
+
+    /// Where its public half has to stand in DNS.
+    #[must_use]
+    pub fn record_name(&self) -> String {
+        format!("{}._domainkey.{}", self.selector, self.domain)
+    }
+
+    /// Whether a TXT record has its public half (§3.6.1, RFC 8463 §4).
+    #[must_use]
+    pub fn is_published_by(&self, record: &str) -> bool {
+        let octets = match self.algorithm {
+            Algorithm::RsaSha256 => self.key.public_key_to_der(),
+            Algorithm::Ed25519Sha256 => self.key.raw_public_key(),
+        };
+        octets.is_ok_and(|octets| tag(record, "p").is_some_and(|p| p == base64::encode(&octets)))
     }
 
     /// The length of an RSA key in bits.

@@ -48,6 +48,8 @@ pub struct Transaction<'a> {
     pub recipients: &'a [&'a Recipient],
     /// Size of the content with CRLF line ends, in octets (RFC 1870 §6).
     pub size_octets: u64,
+    /// Ends with RSET in place of the data: who was accepted has the outcome `Delivered`, and nobody gets anything.
+    pub is_trial: bool,
 }
 
 /// What the caller has to do next.
@@ -280,6 +282,11 @@ impl Session {
     /// Takes octets that the peer sent. LF ends a line, with or without CR: unlike commands, replies carry no mail that
     /// could be smuggled.
     pub fn received(&mut self, octets: &[u8]) {
+        self.hear(octets, &mut |_, _| ());
+    }
+
+    /// As [`Self::received`]; `heard` is shown each whole reply, and what it is to.
+    pub fn hear(&mut self, octets: &[u8], heard: &mut dyn FnMut(Waiting, &Reply)) {
         for piece in octets.split_inclusive(|&b| b == b'\n') {
             let Some(waiting) = self.waiting().filter(|_| self.unsent.is_empty()) else {
                 // An answer ahead of its command was not an answer to it, whoever put it there.
@@ -294,7 +301,10 @@ impl Session {
                 self.line.clear();
                 match reply {
                     Ok(None) => {}
-                    Ok(Some(reply)) => self.take_reply(&reply, waiting),
+                    Ok(Some(reply)) => {
+                        heard(waiting, &reply);
+                        self.take_reply(&reply, waiting);
+                    }
                     Err(error) => {
                         let remote = &self.remote;
                         return self.unsound(format!("{remote} speaks no SMTP, {}: {error}", self.doing()));

@@ -151,6 +151,14 @@ impl StagedFile {
         Ok(fchmod(&self.file, Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH)?)
     }
 
+    /// Lets the group read the file, whatever the umask says.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub fn show_to_group(&self) -> io::Result<()> {
+        Ok(fchmod(&self.file, Mode::RUSR | Mode::WUSR | Mode::RGRP)?)
+    }
+
     /// Octets written so far.
     #[must_use]
     pub fn octets(&self) -> u64 {

@@ -406,7 +406,7 @@ pub fn data(octets: &[u8]) {
 pub fn dns_answer(octets: &[u8]) {
     let name = |wire: &[u8]| DnsName::from_octets(wire.to_vec()).unwrap();
     let asked = name(b"\x07example\x03org\0");
-    for rtype in [Rtype::MX, Rtype::A, Rtype::AAAA, Rtype::TXT, Rtype::TLSA] {
+    for rtype in [Rtype::MX, Rtype::A, Rtype::AAAA, Rtype::TXT, Rtype::TLSA, Rtype::SRV] {
         let whole = parse_answer(octets, &asked, rtype);
         // The upper bits of the code stand in the OPT record, which may lie beyond the cut (RFC 6891 §6.1.3).
         let is_refusal = matches!(whole, Err(Fault::Code(_)));
@@ -437,7 +437,7 @@ pub fn dns_answer(octets: &[u8]) {
                             assert!(mx.exchange.bytes().all(printable), "{:?}", mx.exchange);
                             assert_eq!(mx.exchange, mx.exchange.to_ascii_lowercase());
                         }
-                        (Rtype::TXT | Rtype::TLSA, Record::Data(_)) => {}
+                        (Rtype::TXT | Rtype::TLSA | Rtype::SRV, Record::Data(_)) => {}
                         (_, record) => panic!("{record:?} was not asked for"),
                     }
                 }
@@ -1004,7 +1004,12 @@ fn play_client(blocks: &[u8], piece: usize) -> Vec<String> {
                     Some(recipients) => {
                         is_content_sent = false;
                         let (envelope, recipients) = (&envelope, recipients.as_slice());
-                        session.begin(&client::Transaction { envelope, recipients, size_octets: 500 });
+                        session.begin(&client::Transaction {
+                            envelope,
+                            recipients,
+                            size_octets: 500,
+                            is_trial: false,
+                        });
                         waiting_for_outcome = recipients.to_vec();
                     }
                 }

@@ -3,6 +3,7 @@
 
 use expect_test::expect_file;
 use pillarbox::config::keys::{Availability, Chapter, MANUAL, TABLES, Table};
+use pillarbox::rules::hints::HINTS;
 use pillarbox::smtp::extension::EXTENSIONS;
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -47,6 +48,33 @@ fn code_spans() -> Vec<String> {
 
 fn set<'a>(items: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
     items.into_iter().map(str::to_owned).collect()
+}
+
+/// The advice of `pillarbox probe`; `UPDATE_EXPECT=1 cargo test --test integration advice` writes it anew.
+#[test]
+fn advice_is_that_of_the_rows() {
+    let said = |when: &str| {
+        let all = |all: &str| all.replace('&', " … ").replace('^', "");
+        let shown: Vec<String> =
+            when.split('|').filter(|all| !all.starts_with('@')).take(3).map(all).collect();
+        if shown.concat().is_empty() { "–".to_owned() } else { shown.join(", ") }
+    };
+    let mut rows = String::new();
+    for row in HINTS {
+        let steps: Vec<&str> = row.stages.iter().map(|stage| stage.name()).collect();
+        let host: Vec<&str> = row.when.split(['|', '&']).filter_map(|part| part.strip_prefix('@')).collect();
+        let said = if row.when.starts_with('@') { format!("at {}", host.join(", ")) } else { said(row.when) };
+        writeln!(rows, "| {} | {said} | {} |", steps.join(", "), row.advice).unwrap();
+    }
+    let readme = read("README.md");
+    let head = "| step | said | what to do |\n| --- | --- | --- |\n";
+    let (before, rest) = readme.split_once(head).unwrap();
+    let (shown, after) = rest.split_at(rest.find("\n\n").unwrap() + 1);
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        std::fs::write(top().join("README.md"), format!("{before}{head}{rows}{after}")).unwrap();
+    } else {
+        assert_eq!(shown, rows);
+    }
 }
 
 #[test]

@@ -49,6 +49,8 @@ mod notices;
 mod oauth;
 /// What becomes of mail that can't be delivered now, or never.
 mod outcomes;
+/// `pillarbox probe` at Postfix, and beside a daemon.
+mod probe;
 /// `pillarbox queue` and `link`: with a daemon, without, as whom, and while mail is delivered.
 mod queue;
 /// Through the queue and by MX to smtp-sink.
@@ -63,6 +65,8 @@ mod secured;
 mod sendmail;
 /// Sockets from a service manager, and what it is told.
 mod service;
+/// `pillarbox setup` at Postfix, by options and at a terminal; what it writes, and when it writes nothing.
+mod setup;
 /// SIGTERM, SIGHUP, SIGUSR1, and the exit codes.
 mod signals;
 /// Through smarthosts and MX hosts that want TLS and a login: Postfix, Dovecot.

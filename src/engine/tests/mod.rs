@@ -21,6 +21,7 @@
 //! | `recoded` | what a next hop can't take as it is: long lines, and eight bits |
 //! | `rewritten` | who mail says it is from once it leaves |
 //! | `signed` | DKIM: whose mail is signed, by which key |
+//! | `smarthost` | how `setup` finds port and TLS mode |
 //! | `tls_policy` | MTA-STS and DANE: what is fetched, kept and followed |
 //! | `control` | the control socket |
 //! | `operator` | lists, hold, release, remove, bounce, flush, the link, also while mail is delivered |
@@ -44,11 +45,13 @@ mod limits;
 mod names;
 mod notices;
 mod operator;
+mod probe;
 mod recoded;
 mod restart;
 mod rewritten;
 mod routes;
 mod signed;
+mod smarthost;
 mod submit;
 mod submitted;
 mod tls_policy;

@@ -450,6 +450,8 @@ pub enum Peer {
     Socket(SocketAddr),
     Refuses,
     TimesOut,
+    /// There is no route.
+    Unreachable,
 }
 
 /// Names and addresses.
@@ -557,6 +559,7 @@ impl Connect for Net {
                     return connected.map(|(_, transport)| (address, transport));
                 }
                 Some(Peer::TimesOut) => WireError::TimedOut,
+                Some(Peer::Unreachable) => io::Error::from(rustix::io::Errno::NETUNREACH).into(),
                 Some(Peer::Refuses) | None => io::Error::from(io::ErrorKind::ConnectionRefused).into(),
             };
             failures.push((address, error));

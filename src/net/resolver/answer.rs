@@ -36,7 +36,8 @@ pub enum Record {
     Address(IpAddr),
     /// Of type MX; the null MX has the exchange ".".
     Mx(Mx),
-    /// Of type TXT (its strings joined, as RFC 8461 §3.1 wants them) or TLSA (as on the wire, RFC 6698 §2.1).
+    /// Of type TXT (its strings joined, as RFC 8461 §3.1 wants them), TLSA and SRV (as on the wire, RFC 6698 §2.1 and
+    /// RFC 2782) or PTR (the name in lower case).
     Data(Vec<u8>),
 }
 
@@ -109,7 +110,7 @@ impl From<ParseError> for Fault {
     }
 }
 
-/// Reads the answer to a question for `name` and `rtype` (A, AAAA, MX, TXT or TLSA). That it *is* the answer to the question
+/// Reads the answer to a question for `name` and `rtype` (A, AAAA, MX, TXT, TLSA, SRV or PTR). That it *is* the answer to the question
 /// (id, question section) has been checked before.
 ///
 /// # Errors
@@ -165,7 +166,11 @@ impl Chain {
                 let exchange = mx.exchange().to_canonical_name::<Vec<u8>>().to_string();
                 found.push(Record::Mx(Mx { preference: mx.preference(), exchange }));
             })?,
-            Rtype::TXT | Rtype::TLSA => {
+            Rtype::PTR => self.each(section, |ptr: rdata::Ptr<ParsedName<_>>| {
+                let name = ptr.ptrdname().to_canonical_name::<Vec<u8>>().to_string();
+                found.push(Record::Data(name.into_bytes()));
+            })?,
+            Rtype::TXT | Rtype::TLSA | Rtype::SRV => {
                 for data in self.data(section, rtype)? {
                     let data = if rtype == Rtype::TXT { joined(&data)? } else { data };
                     found.push(Record::Data(data));

@@ -58,7 +58,7 @@ pub trait Resolve: Send + Sync {
     /// See [`DnsErrorKind`].
     fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, DnsError>;
 
-    /// The records of a name, of type A, AAAA, MX, TXT or TLSA, as the servers tell, and whether they are secure.
+    /// The records of a name, of type A, AAAA, MX, TXT, TLSA, SRV or PTR, as the servers tell, and whether they are secure.
     ///
     /// # Errors
     /// See [`DnsErrorKind`].

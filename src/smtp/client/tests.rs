@@ -2,7 +2,7 @@
 //!
 //! A transcript's first line cites its rule. `C: ` is a line that the client must send; `C: <content>` is the message with
 //! its final dot, `C: <chunk>` without. `S: ` is a line of the server; such lines in a row arrive together. `S: <closed>`, `<silence>`,
-//! `<closed early>` (while the content is sent) and `<broken: WORDS>` are what can happen instead. `> SENDER RECIPIENT… [size=N] [8bit] [utf8] [requiretls] [dsn]` (`dsn`: RET=HDRS
+//! `<closed early>` (while the content is sent) and `<broken: WORDS>` are what can happen instead. `> SENDER RECIPIENT… [size=N] [8bit] [utf8] [requiretls] [trial] [dsn]` (`dsn`: RET=HDRS
 //! ENVID=e1, and for each recipient NOTIFY=FAILURE ORCPT=rfc822;o; `3*@b.example`
 //! stands for three recipients) hands the client a message once it
 //! is ready, without one it quits. `= RECIPIENT OUTCOME` and, last, `= session END` are what must come of it. In `S: ` lines
@@ -22,6 +22,7 @@ struct Message {
     envelope: Envelope,
     recipients: Vec<Recipient>,
     size_octets: u64,
+    is_trial: bool,
 }
 
 impl Message {
@@ -30,6 +31,7 @@ impl Message {
         let sender = words.next().unwrap().trim_matches(['<', '>']);
         let mut envelope = Envelope::new(ReversePath::parse(sender).unwrap());
         let (mut recipients, mut size_octets): (Vec<Recipient>, u64) = (Vec::new(), 1000);
+        let mut is_trial = false;
         for word in words {
             if word == "8bit" {
                 envelope.body = Body::EightBitMime;
@@ -37,6 +39,8 @@ impl Message {
                 envelope.smtputf8 = true;
             } else if word == "requiretls" {
                 envelope.require_tls = true;
+            } else if word == "trial" {
+                is_trial = true;
             } else if word == "dsn" {
                 (envelope.ret, envelope.envid) = (Some(Ret::Headers), Some("e1".into()));
                 for recipient in &mut recipients {
@@ -52,7 +56,7 @@ impl Message {
                 recipients.push(Recipient::new(Mailbox::parse(word).unwrap()));
             }
         }
-        Self { envelope, recipients, size_octets }
+        Self { envelope, recipients, size_octets, is_trial }
     }
 
     fn begin(&self, session: &mut Session) {
@@ -61,6 +65,7 @@ impl Message {
             envelope: &self.envelope,
             recipients: &recipients,
             size_octets: self.size_octets,
+            is_trial: self.is_trial,
         });
     }
 }

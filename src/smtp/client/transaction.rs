@@ -25,6 +25,8 @@ enum Stage {
     Data,
     Content,
     FinalDot,
+    /// A trial is taken back.
+    Undo,
 }
 
 /// How a recipient stands.
@@ -67,6 +69,8 @@ pub(super) struct Running {
     is_pipelined: bool,
     /// The end of the data is answered once for each accepted recipient (RFC 2033 §4.2).
     is_lmtp: bool,
+    /// RSET stands in the place of the data.
+    is_trial: bool,
     /// The BDAT command, with which the message goes as one chunk and needs no DATA (RFC 3030).
     chunk: Option<Vec<u8>>,
     /// Commands that have not been handed out.
@@ -108,13 +112,16 @@ impl Running {
         };
         let recipients = transaction.recipients.iter().enumerate().map(standing).collect();
         let mut chunk = None;
-        if offer.chunking {
+        if transaction.is_trial {
+            print(&Command::Rset, &mut commands);
+        } else if offer.chunking {
             print(&Command::Bdat(transaction.size_octets, true), chunk.insert(Vec::new()));
         } else {
             print(&Command::Data, &mut commands);
         }
         let stage = if is_open { Stage::Rset } else { Stage::Mail };
-        Self { stage, is_pipelined: offer.pipelining, is_lmtp, chunk, commands, recipients, refused: None }
+        let (is_pipelined, is_trial) = (offer.pipelining, transaction.is_trial);
+        Self { stage, is_pipelined, is_lmtp, is_trial, chunk, commands, recipients, refused: None }
     }
 
     /// The next command; with PIPELINING all of them, as DATA may stand last in a group and the replies to a hundred
@@ -133,7 +140,7 @@ impl Running {
     /// `None`: the content is to be sent.
     pub(super) const fn waiting(&self) -> Option<Waiting> {
         match self.stage {
-            Stage::Rset => Some(Waiting::Rset),
+            Stage::Rset | Stage::Undo => Some(Waiting::Rset),
             Stage::Mail => Some(Waiting::Mail),
             Stage::Rcpt(_) => Some(Waiting::Rcpt),
             Stage::Data => Some(Waiting::Data),
@@ -168,6 +175,13 @@ impl Running {
                 self.refused = Some(outcome(reply, to, remote));
                 if self.commands.is_empty() { self.await_next(Stage::Rcpt(0)) } else { self.done(None) }
             }
+            (Stage::Undo, Severity::Success | Severity::Transient | Severity::Permanent) => {
+                let accepted = Diagnostic::local(EnhancedStatus::OK, "it would be accepted");
+                self.done(Some(Outcome::Delivered(Diagnostic {
+                    remote: Some(remote.to_owned()),
+                    ..accepted
+                })))
+            }
             (Stage::Rcpt(index), Severity::Success) => self.rcpt_answered(index, Standing::Accepted),
             (Stage::Rcpt(index), Severity::Transient | Severity::Permanent) => {
                 let standing = self.rcpt_refused(reply, to, remote);
@@ -201,7 +215,13 @@ impl Running {
                 self.done(Some(outcome(reply, to, remote)))
             }
             (
-                Stage::Rset | Stage::Mail | Stage::Rcpt(_) | Stage::Data | Stage::Content | Stage::FinalDot,
+                Stage::Rset
+                | Stage::Mail
+                | Stage::Rcpt(_)
+                | Stage::Data
+                | Stage::Content
+                | Stage::FinalDot
+                | Stage::Undo,
                 _,
             ) => {
                 let status = EnhancedStatus::PROTOCOL_TROUBLE.with_class(Class::Transient);
@@ -240,6 +260,8 @@ impl Running {
         }
         if self.recipients.get(index + 1) == Some(&Standing::Asked) {
             self.await_next(Stage::Rcpt(index + 1))
+        } else if self.is_trial {
+            self.await_next(Stage::Undo)
         } else if let Some(command) = self.chunk.clone() {
             if self.refused.is_some() || !self.has_accepted() {
                 return self.done(None);
@@ -263,7 +285,8 @@ impl Running {
     }
 
     fn done(&self, undecided: Option<Outcome>) -> Next {
-        Next::Done { undecided, is_open: self.refused.is_none() && self.stage != Stage::FinalDot }
+        let is_closed = matches!(self.stage, Stage::FinalDot | Stage::Undo);
+        Next::Done { undecided, is_open: self.refused.is_none() && !is_closed }
     }
 }
 

@@ -1,0 +1,408 @@
+//! `pillarbox probe ADDRESS`: shows each step of the way that a message would take, as it happens.
+//!
+//! Started as root it first becomes `user`, so that it sees what the daemon sees. A line a step for people, with colour
+//! and with something that moves only on a terminal (and not where `NO_COLOR` is set); an object a line for programs.
+//! With `--send` a test message then goes by the queue, in this process, and is followed to its outcome. What peers say is
+//! data: its control characters are escaped.
+
+use super::ask::{Asked, ask, escaped};
+use super::check;
+use super::exit::{self, Failure};
+use super::queue::make_state;
+use super::serve::find_user;
+use crate::config::{Problem, host, load};
+use crate::engine::daemon::{Daemon, maildirs};
+use crate::engine::delivery_agent::DeliveryAgent;
+use crate::engine::dkim;
+use crate::engine::listing::json_text;
+use crate::engine::operator::Output;
+use crate::engine::probe::{self, Mark, News, Step, Verdict};
+use crate::engine::site::Site;
+use crate::mail::status::Class;
+use crate::net::transport::Stopwatch;
+use crate::rules::control::{Change, Form, Request};
+use crate::rules::hints::{Stage, hint};
+use crate::store::StoreError;
+use crate::store::drop::DropDirectory;
+use crate::store::queue::Queue;
+use crate::sys::{rights, thread, user};
+use std::ffi::OsString;
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Something moves so often.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Probes the way to the address among the operands.
+///
+/// # Errors
+/// A message would not be accepted, which the exit code says; what there is to say has been said.
+pub fn run(config: &Path, operands: &[OsString]) -> Result<(), Failure> {
+    let words: Vec<_> = operands.iter().map(|word| word.to_string_lossy()).collect();
+    let (options, addresses): (Vec<&str>, Vec<&str>) =
+        words.iter().map(AsRef::as_ref).partition(|word| word.starts_with("--"));
+    let [address] = addresses.as_slice() else {
+        return Err(Failure::new(exit::USAGE, "probe: say one ADDRESS".into()));
+    };
+    let mut screen = Screen::new(options.contains(&"--json"));
+    let failures = walk(config, address, options.contains(&"--send"), &mut screen)?;
+    let code = failures.first().map_or(exit::OK, code);
+    screen.end(address, code);
+    super::ask::finish(code)
+}
+
+fn walk(config: &Path, address: &str, sends: bool, screen: &mut Screen) -> Result<Vec<Step>, Failure> {
+    let Some((site, agent)) = configured(config, sends, screen)? else {
+        return Ok(screen.failures.clone());
+    };
+    ask_daemon(&site, address, screen);
+    let site = Arc::new(site);
+    let maildirs = maildirs(&site, agent.clone());
+    let Verdict { failures } = probe::probe_live(&site, &maildirs, address, &mut |news| screen.news(news));
+    if sends && failures.is_empty() {
+        if let Some(site) = Arc::into_inner(site) {
+            send(site, agent, address, screen);
+        }
+        return Ok(screen.failures.clone());
+    }
+    Ok(failures)
+}
+
+/// The host, and what writes into the Maildirs of the system's users.
+type Configured = (Site, Option<Arc<DeliveryAgent>>);
+
+/// The configuration, as the daemon has it; `None`: it has mistakes, which have been told.
+fn configured(config: &Path, sends: bool, screen: &mut Screen) -> Result<Option<Configured>, Failure> {
+    screen.news(News::Begins(Stage::Config));
+    // With the rights of whoever starts this, as `serve` does it.
+    let settings = match load(config) {
+        Ok(settings) => settings,
+        Err(problems) => {
+            problems.iter().for_each(|problem| screen.problem(Mark::Fail, problem));
+            return Ok(None);
+        }
+    };
+    let problems = check::problems(config, &check::own_account(), &check::look_up);
+    problems.iter().for_each(|problem| screen.problem(Mark::Warn, problem));
+    let hostname = host::name(settings.hostname.as_ref());
+    let mut agent = None;
+    if user::is_root()
+        && let Some(account) = find_user(&settings)?.filter(|account| account.uid != 0)
+    {
+        let failed =
+            |error| Failure::new(exit::OS_ERROR, format!("probe: can't become {}: {error}", account.name));
+        if sends {
+            make_state(&settings, &account)
+                .map_err(|error| Failure::new(exit::CANT_CREATE, format!("probe: {error}")))?;
+        }
+        agent = DeliveryAgent::start(config, &settings, Some(&account)).map_err(failed)?.map(Arc::new);
+        user::become_user(&account).map_err(failed)?;
+    }
+    rights::restrain()
+        .map_err(|error| Failure::new(exit::OS_ERROR, format!("probe: can't give up new rights: {error}")))?;
+    // What is wrong with a key has been told.
+    let dkim = dkim::load(&settings).unwrap_or_default();
+    let site = Site { dkim, ..Site::new(settings, hostname, None) };
+    screen.step(Stage::Config, Mark::Ok, format!("{}, as {}", config.display(), site.hostname), None);
+    Ok(Some((site, agent)))
+}
+
+/// Whether there is a daemon, and what it knows of mail for the same domain: its pauses, and that the link is down.
+fn ask_daemon(site: &Site, address: &str, screen: &mut Screen) {
+    screen.news(News::Begins(Stage::Queue));
+    let mut heard = Heard::default();
+    match ask(&site.settings.control, &Request::List(Form::Json), &mut heard) {
+        Ok(Asked::Answered(_)) => {
+            let domain = address.rsplit_once('@').map_or("", |(_, domain)| domain);
+            let (count, reply) = heard.waiting(domain);
+            if count > 0 {
+                let text = format!("the daemon has {count} messages for {domain} that wait: {reply}");
+                screen.step(Stage::Queue, Mark::Warn, text, None);
+            } else {
+                screen.step(Stage::Queue, Mark::Ok, "the daemon runs".into(), None);
+            }
+        }
+        Ok(Asked::NoDaemon(why)) => {
+            screen.step(Stage::Queue, Mark::Warn, format!("no daemon answers: {why}"), None);
+        }
+        Err(failure) => screen.step(Stage::Queue, Mark::Warn, failure.lines.concat(), None),
+    }
+}
+
+/// What the daemon says.
+#[derive(Default)]
+struct Heard(String);
+
+impl Output for Heard {
+    fn output(&mut self, octets: &[u8]) -> io::Result<()> {
+        self.0.push_str(&String::from_utf8_lossy(octets));
+        Ok(())
+    }
+
+    fn error(&mut self, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Heard {
+    /// How many recipients of a domain wait, and what the last of them waits for.
+    fn waiting(&self, domain: &str) -> (usize, &str) {
+        let recipients = self.0.split("{\"to\":\"").filter(|part| part.contains("\"state\":\"pending\""));
+        let here = recipients.filter(|part| {
+            let to = part.split_once('"').map_or("", |(to, _)| to);
+            to.rsplit_once('@').is_some_and(|(_, of)| of.eq_ignore_ascii_case(domain))
+        });
+        let replies = here.filter_map(|part| part.split_once("\"reply\":\"")?.1.split_once('"'));
+        replies.fold((0, ""), |(count, _), (reply, _)| (count + 1, reply))
+    }
+}
+
+/// Sends a test message by the queue, in this process, and tells what became of it.
+fn send(site: Site, agent: Option<Arc<DeliveryAgent>>, address: &str, screen: &mut Screen) {
+    screen.news(News::Begins(Stage::Send));
+    let control = site.settings.control.clone();
+    let lines = match try_send(site, agent, address) {
+        Ok(lines) => lines,
+        Err(text) => return screen.step(Stage::Send, Mark::Fail, text, Some(Class::Transient)),
+    };
+    let mut left = vec!["queue", Change::Release.word()];
+    for line in &lines {
+        let Some((what, rest)) = line.strip_prefix("event=").and_then(|line| line.split_once(" id=")) else {
+            continue;
+        };
+        let (mark, class) = match what {
+            "delivered" => (Mark::Ok, None),
+            "deferred" => (Mark::Fail, Some(Class::Transient)),
+            "bounced" | "expired" => (Mark::Fail, Some(Class::Permanent)),
+            _ => continue,
+        };
+        screen.step(Stage::Send, mark, format!("{what} {rest}"), class);
+        left.extend(rest.split(' ').next().filter(|_| what == "deferred"));
+    }
+    // It stays in the queue, and a daemon did not see it come.
+    if let Ok(request @ Request::Change(..)) = Request::parse(&left) {
+        let _ = ask(&control, &request, &mut Heard::default());
+    }
+}
+
+/// The lines of the log while it is sent.
+fn try_send(site: Site, agent: Option<Arc<DeliveryAgent>>, address: &str) -> Result<Vec<String>, String> {
+    let told = |error: StoreError| error.to_string();
+    let queue = Queue::open(&site.settings.state, None).map_err(told)?;
+    let drops = DropDirectory::open(&site.settings.state, None).map_err(told)?;
+    let log = Log::default();
+    let lines = Arc::clone(&log.0);
+    log.install();
+    let daemon = Daemon::new(site, queue, drops, agent);
+    probe::submit(&daemon.intake, &daemon.site(), address)?;
+    daemon.forwarder.pass();
+    Ok(lines.lock().unwrap_or_else(PoisonError::into_inner).clone())
+}
+
+/// Keeps the log lines, which say what became of the message.
+#[derive(Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Log {
+    fn install(self) {
+        log::set_max_level(log::LevelFilter::Info);
+        let _ = log::set_boxed_logger(Box::new(self));
+    }
+}
+
+impl log::Log for Log {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(record.args().to_string());
+    }
+
+    fn flush(&self) {}
+}
+
+/// The exit code for the failure that came first.
+pub(super) fn code(step: &Step) -> u8 {
+    match (step.stage, step.class) {
+        (Stage::Config | Stage::Password, _) => exit::CONFIG,
+        (Stage::Recipient, _) => exit::DATA,
+        (Stage::Route, Some(Class::Permanent)) => exit::UNKNOWN_USER,
+        (Stage::Auth, _) => exit::NO_PERMISSION,
+        (Stage::Maildir, _) => exit::CANT_CREATE,
+        (Stage::Tls | Stage::StartTls, _) | (_, Some(Class::Permanent)) => exit::UNAVAILABLE,
+        _ => exit::TEMPORARY,
+    }
+}
+
+/// Standard output, as lines for people or for programs.
+struct Screen {
+    is_json: bool,
+    is_colourful: bool,
+    since: Stopwatch,
+    failures: Vec<Step>,
+    /// What is waited for, while something moves.
+    waiting: Arc<Mutex<Option<Stage>>>,
+}
+
+impl Screen {
+    fn new(is_json: bool) -> Self {
+        let is_terminal = !is_json && io::stdout().is_terminal();
+        let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        let screen = Self {
+            is_json,
+            is_colourful: is_terminal && !is_dumb && !is_set("NO_COLOR"),
+            since: Stopwatch::start(),
+            failures: Vec::new(),
+            waiting: Arc::default(),
+        };
+        if screen.is_colourful {
+            let waiting = Arc::clone(&screen.waiting);
+            // Without a thread nothing moves.
+            let _ = thread::start("spinner", move || spin(&waiting));
+        }
+        screen
+    }
+
+    fn news(&mut self, news: News) {
+        match news {
+            News::Begins(stage) => {
+                self.since = Stopwatch::start();
+                *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(stage);
+            }
+            News::Ended(step) => self.show(step),
+        }
+    }
+
+    /// A step of this command's own.
+    fn step(&mut self, stage: Stage, mark: Mark, text: String, class: Option<Class>) {
+        let hint = if mark == Mark::Ok { None } else { hint(stage, &text, "") };
+        let took = self.since.elapsed();
+        self.since = Stopwatch::start();
+        self.show(Step { stage, mark, took, text, hint, class });
+    }
+
+    fn problem(&mut self, mark: Mark, problem: &Problem) {
+        self.step(Stage::Config, mark, problem.to_string(), None);
+    }
+
+    fn show(&mut self, step: Step) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        *waiting = None;
+        let line = if self.is_json { json(&step) } else { line(&step, self.is_colourful) };
+        let erase = if self.is_colourful { "\r\x1b[K" } else { "" };
+        // Whoever closed the pipe has read enough; the exit code is still right.
+        let _ = io::stdout().write_all(format!("{erase}{line}").as_bytes());
+        let _ = io::stdout().flush();
+        drop(waiting);
+        if step.mark == Mark::Fail {
+            self.failures.push(step);
+        }
+    }
+
+    fn end(&mut self, address: &str, code: u8) {
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let address = escaped(address);
+        let line = match (self.is_json, code) {
+            (true, _) => {
+                let (address, accepted) = (json_text(&address), code == exit::OK);
+                format!("{{\"address\":{address},\"accepted\":{accepted},\"exit\":{code}}}\n")
+            }
+            (false, exit::OK) => format!("A message to {address} would be accepted.\n"),
+            (false, _) => format!("A message to {address} would not be accepted now.\n"),
+        };
+        let _ = io::stdout().write_all(line.as_bytes());
+    }
+}
+
+/// A line for people, and one with advice.
+pub(super) fn line(step: &Step, is_colourful: bool) -> String {
+    let mark = step.mark.to_string();
+    let (colour, end) = match step.mark {
+        _ if !is_colourful => ("", ""),
+        Mark::Ok => ("\x1b[32m", "\x1b[0m"),
+        Mark::Warn => ("\x1b[33m", "\x1b[0m"),
+        Mark::Fail => ("\x1b[1;31m", "\x1b[0m"),
+    };
+    let (stage, took) = (step.stage.name(), step.took.as_millis());
+    let text = escaped(&step.text).replace('\n', " ");
+    let hint = step.hint.map(|hint| format!("{:26}{hint}\n", "")).unwrap_or_default();
+    format!("{colour}{mark:<4}{end} {stage:<9} {took:>6} ms  {text}\n{hint}")
+}
+
+fn json(step: &Step) -> String {
+    let hint = step.hint.map_or_else(|| "null".to_owned(), json_text);
+    format!(
+        "{{\"step\":\"{}\",\"result\":\"{}\",\"ms\":{},\"text\":{},\"hint\":{hint}}}\n",
+        step.stage.name(),
+        step.mark.to_string().to_ascii_lowercase(),
+        step.took.as_millis(),
+        json_text(&step.text),
+    )
+}
+
+/// Moves, while something is waited for, until the process ends.
+fn spin(waiting: &Mutex<Option<Stage>>) {
+    for turn in ['|', '/', '-', '\\'].into_iter().cycle() {
+        thread::sleep(TICK);
+        let waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(stage) = *waiting {
+            let _ = io::stdout().write_all(format!("\r\x1b[K{turn}    {}", stage.name()).as_bytes());
+            let _ = io::stdout().flush();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(stage: Stage, class: Class) -> Step {
+        let (mark, took, text) = (Mark::Fail, Duration::from_millis(1234), "no \"\u{1b}[2J\nway".into());
+        Step { stage, mark, took, text, hint: Some("go on"), class: Some(class) }
+    }
+
+    #[test]
+    fn a_step_is_one_line_with_its_advice_below() {
+        let step = failed(Stage::Greeting, Class::Permanent);
+        let advice = format!("{}go on\n", " ".repeat(26));
+        assert_eq!(line(&step, false), format!("FAIL greeting    1234 ms  no \"\\u{{1b}}[2J way\n{advice}"));
+        assert!(line(&step, true).starts_with("\u{1b}[1;31mFAIL\u{1b}[0m greeting "));
+        assert_eq!(
+            json(&step),
+            "{\"step\":\"greeting\",\"result\":\"fail\",\"ms\":1234,\"text\":\"no \\\"\\u001b[2J\\u000away\",\"hint\":\"go on\"}\n"
+        );
+    }
+
+    #[test]
+    fn the_code_says_who_has_to_do_something() {
+        use Class::{Permanent, Transient};
+        for (stage, class, expected) in [
+            (Stage::Config, Permanent, exit::CONFIG),
+            (Stage::Password, Transient, exit::CONFIG),
+            (Stage::Recipient, Permanent, exit::DATA),
+            (Stage::Route, Permanent, exit::UNKNOWN_USER),
+            (Stage::Route, Transient, exit::TEMPORARY),
+            (Stage::Auth, Transient, exit::NO_PERMISSION),
+            (Stage::Tls, Transient, exit::UNAVAILABLE),
+            (Stage::Rcpt, Permanent, exit::UNAVAILABLE),
+            (Stage::Rcpt, Transient, exit::TEMPORARY),
+            (Stage::Connect, Transient, exit::TEMPORARY),
+        ] {
+            assert_eq!(code(&failed(stage, class)), expected, "{stage:?}");
+        }
+    }
+
+    #[test]
+    fn what_waits_for_the_same_domain_is_found() {
+        let list = "{\"id\":\"1\",\"recipients\":[{\"to\":\"a@far.example\",\"state\":\"pending\",\"reply\":\"the link is down\",\"relay\":null},\
+                    {\"to\":\"b@far.example\",\"state\":\"delivered\",\"reply\":\"250\"}]}\n\
+                    {\"id\":\"2\",\"recipients\":[{\"to\":\"a@other.example\",\"state\":\"pending\",\"reply\":\"no\"}]}\n";
+        let heard = Heard(list.to_owned());
+        assert_eq!(heard.waiting("FAR.example"), (1, "the link is down"));
+        assert_eq!(heard.waiting("none.example"), (0, ""));
+    }
+}

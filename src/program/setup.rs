@@ -1,0 +1,262 @@
+//! `pillarbox setup`: three questions at most, a test of the answers, and then the configuration.
+//!
+//! Each answer can be given as an option, for scripts. How the smarthost may be talked to is found by trying
+//! (`engine::smarthost`), so the test is that of `probe`. Until it is over nothing is on disk: the password lies in a file
+//! in memory that has no name, and whoever breaks off leaves nothing. Then the password is written, and the configuration
+//! that needs it. Nothing that says something is written over without `--force`, and then it is kept as FILE.old.
+//! Never asks twice: what is wrong is told, and the command ends.
+
+mod files;
+mod questions;
+
+use super::exit::{self, Failure};
+use super::probe::{code, line};
+use super::serve::find_user;
+use crate::config::{self, Settings, host};
+use crate::engine::daemon::{maildirs, resolver};
+use crate::engine::listing::json_text;
+use crate::engine::password::USUAL_FILE;
+use crate::engine::probe::{Mark, World};
+use crate::engine::site::Site;
+use crate::engine::smarthost::{Trial, find};
+use crate::mail::date::{Now, WallTime};
+use crate::mail::next_hop::{Scheme, Smarthost};
+use crate::net::connect::{Connect, Failures, TcpConnect};
+use crate::net::transport::{Transport, own_address};
+use crate::smtp::sasl::Secret;
+use crate::store::durable::Owner;
+use crate::sys::clock::{Clock, SystemClock};
+use crate::sys::signals::Signals;
+use crate::sys::user;
+use files::{File, Readers, Target};
+use questions::{Answers, Password};
+use rustix::fs::{MemfdFlags, Mode, fchmod, memfd_create};
+use std::ffi::OsString;
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What can be said on the command line.
+pub const OPTIONS: &[&str] =
+    &["admin", "smarthost", "username", "password-file", "password-command", "set", "force", "no-test"];
+/// Those that have no value.
+const FLAGS: [&str; 2] = ["force", "no-test"];
+/// How long a port may take that drops what it gets. Delivery waits longer, and comes again.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// Asks, tests and writes.
+///
+/// # Errors
+/// An answer is missing or wrong, a message would not be accepted, or a file can't be written.
+pub fn run(path: &Path, operands: &[OsString]) -> Result<(), Failure> {
+    let options = Options::read(operands)?;
+    let target = Target::look(path, options.is_set("force"))?;
+    let extra: String = options.all("set").map(|line| format!("{line}\n")).collect();
+    let base = config::parse(&extra, "--set").map_err(|problems| Failure::problems(&problems))?;
+    let readers = readers(&base)?;
+    let answers = questions::ask(&options, &resolver(&base))?;
+    let password_path = target.sibling("password");
+    if matches!(answers.password, Password::Typed(_)) {
+        target.may_write(&password_path)?;
+    }
+    let text = |smarthost: Option<&Smarthost>| text(&answers, smarthost, &password_path) + &extra;
+    let ways: Vec<Vec<Smarthost>> = match answers.ways.as_slice() {
+        [] => vec![Vec::new()],
+        ways => ways.iter().map(|way| vec![way.clone()]).collect(),
+    };
+    let file = path.display().to_string();
+    let settings = config::parse(&text(answers.ways.first()), &file);
+    let settings = settings.map_err(|problems| Failure::problems(&problems))?;
+    let smarthost = if options.is_set("no-test") {
+        answers.ways.first().cloned()
+    } else {
+        test(&settings, &answers, &ways)?
+    };
+    let mut new = Vec::new();
+    if let Password::Typed(password) = &answers.password {
+        let octets = [password.octets(), b"\n"].concat();
+        new.push(File { path: password_path.clone(), octets: Secret::new(octets), readers });
+    }
+    let text = target.with_comments(text(smarthost.as_ref()));
+    new.push(File {
+        path: target.path.clone(),
+        octets: Secret::new(text.into_bytes()),
+        readers: Readers::All,
+    });
+    // Whoever interrupts it now has it written all the same, and nothing half done is left.
+    let _held_back = Signals::register();
+    target.write(&new)?;
+    let written: Vec<String> = new.iter().map(|file| file.path.display().to_string()).collect();
+    say(&format!("Written: {}\n{}", written.join(", "), next(&settings, &answers)));
+    Ok(())
+}
+
+/// What was said on the command line.
+struct Options(Vec<(&'static str, String)>);
+
+impl Options {
+    fn read(operands: &[OsString]) -> Result<Self, Failure> {
+        let mut words = operands.iter().map(|word| word.to_str());
+        let mut read = Vec::new();
+        while let Some(word) = words.next() {
+            let word = word.ok_or_else(|| usage("an option has to be UTF-8"))?;
+            let name = OPTIONS.iter().find(|name| word.strip_prefix("--") == Some(name));
+            let name = *name.ok_or_else(|| {
+                usage(&format!("what is {word:?}? The options are --{}", OPTIONS.join(", --")))
+            })?;
+            let value = if FLAGS.contains(&name) { Some("") } else { words.next().flatten() };
+            let value = value.ok_or_else(|| usage(&format!("--{name} wants a value, as UTF-8")))?;
+            read.push((name, value.to_owned()));
+        }
+        Ok(Self(read))
+    }
+
+    fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(said, _)| *said == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The last one counts.
+    fn value(&self, name: &str) -> Option<&str> {
+        self.all(name).last()
+    }
+
+    fn is_set(&self, name: &str) -> bool {
+        self.value(name).is_some()
+    }
+}
+
+fn usage(text: &str) -> Failure {
+    Failure::new(exit::USAGE, format!("setup: {text}"))
+}
+
+/// Who reads the password: the group of the daemon's user, or else whoever this is.
+fn readers(settings: &Settings) -> Result<Readers, Failure> {
+    if !user::is_root() {
+        return Ok(Readers::Writer);
+    }
+    let account = find_user(settings)?.filter(|account| account.uid != 0);
+    Ok(account.map_or(Readers::Writer, |account| Readers::Group(Owner { uid: 0, gid: account.gid })))
+}
+
+/// The configuration: three lines, for most.
+fn text(answers: &Answers, smarthost: Option<&Smarthost>, password: &Path) -> String {
+    let mut text = "# Written by `pillarbox setup`. pillarbox.toml(5) tells all keys, `pillarbox check` finds mistakes.\n"
+        .to_owned();
+    // What is well-formed in JSON is so in TOML.
+    let mut line = |key: &str, value: &str| text.push_str(&format!("{key} = {}\n", json_text(value)));
+    line("admin", &answers.admin);
+    if let Some(smarthost) = smarthost {
+        line("relay.smarthost", &smarthost.to_string());
+    }
+    if !answers.login.is_empty() {
+        line("relay.username", &answers.login);
+    }
+    match &answers.password {
+        Password::File(path) => line("relay.password_file", path),
+        Password::Command(command) => line("relay.password_command", command),
+        Password::Typed(_) if password != Path::new(USUAL_FILE) => {
+            line("relay.password_file", &password.to_string_lossy());
+        }
+        Password::Typed(_) | Password::None => {}
+    }
+    text
+}
+
+/// Finds the way that serves; `None`: by MX.
+fn test(
+    settings: &Settings,
+    answers: &Answers,
+    ways: &[Vec<Smarthost>],
+) -> Result<Option<Smarthost>, Failure> {
+    let mut settings = settings.clone();
+    let hidden = match &answers.password {
+        Password::Typed(password) => Some(hide(password).map_err(|error| {
+            Failure::new(exit::OS_ERROR, format!("setup: no memory for the password: {error}"))
+        })?),
+        _ => None,
+    };
+    if let Some((_, path)) = &hidden {
+        settings.relay.password_file = Some(path.clone());
+    }
+    let hostname = host::name(settings.hostname.as_ref());
+    let maildirs = maildirs(&Site::new(settings.clone(), hostname.clone(), None), None);
+    let world = World {
+        resolver: &resolver(&settings),
+        connect: &Brief(TcpConnect::default()),
+        maildirs: &maildirs,
+        now: Now { wall: WallTime(SystemClock.wall_micros()), running: SystemClock.boot() },
+        own_address: &own_address,
+    };
+    let address = answers.probed();
+    say(&format!("Testing the way to {}\n", super::ask::escaped(address)));
+    let trial = find(&settings, &hostname, &world, ways, address, &mut tell);
+    let steps = |marks: &[Mark]| -> String {
+        trial.steps.iter().filter(|step| marks.contains(&step.mark)).map(|step| line(step, false)).collect()
+    };
+    if let Some(failure) = &trial.failure {
+        say(&steps(&[Mark::Ok, Mark::Warn, Mark::Fail]));
+        let text =
+            "setup: nothing was written, as no message would be accepted; --no-test writes all the same";
+        return Err(Failure::new(code(failure), text.into()));
+    }
+    say(&steps(&[Mark::Warn]));
+    Ok(trial.smarthost.into_iter().next())
+}
+
+/// What came of a way, in a line.
+fn tell(trial: &Trial) {
+    let way = trial.smarthost.first().map_or_else(|| "by MX".to_owned(), ToString::to_string);
+    let is_clear = trial.smarthost.iter().any(|host| host.scheme == Scheme::Smtp);
+    let found = match &trial.failure {
+        Some(step) => format!("no, {}: {}", step.stage.name(), super::ask::escaped(&step.text)),
+        None if is_clear => "yes; without verified TLS, so others on the way can read it".to_owned(),
+        None => "yes".to_owned(),
+    };
+    say(&format!("{way}: {}\n", found.replace('\n', " ")));
+}
+
+/// Where the test finds the password: a file in memory, gone with the process.
+fn hide(password: &Secret) -> std::io::Result<(std::fs::File, PathBuf)> {
+    let file = std::fs::File::from(memfd_create("password", MemfdFlags::CLOEXEC)?);
+    fchmod(&file, Mode::RUSR | Mode::WUSR)?;
+    (&file).write_all(password.octets())?;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    Ok((file, path.into()))
+}
+
+/// What to do then.
+fn next(settings: &Settings, answers: &Answers) -> String {
+    let start = match () {
+        () if UnixStream::connect(&settings.control).is_ok() => "systemctl reload pillarbox",
+        () if Path::new("/run/systemd/system").exists() => "systemctl enable --now pillarbox",
+        () => "pillarbox serve",
+    };
+    let address = super::ask::escaped(answers.probed());
+    format!("Next:\n  {start}\n  pillarbox probe --send {address}\n")
+}
+
+/// Standard output; whoever closed it wants to know nothing.
+fn say(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    let _ = std::io::stdout().flush();
+}
+
+/// Connects as delivery does, and gives up sooner.
+struct Brief(TcpConnect);
+
+impl Connect for Brief {
+    fn connect(
+        &self,
+        addresses: &mut Vec<SocketAddr>,
+        source: &[IpAddr],
+        timeout: Duration,
+    ) -> Result<(SocketAddr, Box<dyn Transport>), Failures> {
+        self.0.connect(addresses, source, timeout.min(CONNECT))
+    }
+}
+
+#[cfg(test)]
+mod tests;

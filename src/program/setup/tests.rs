@@ -1,0 +1,59 @@
+use super::*;
+use proptest::prelude::*;
+
+fn answers(admin: &str, login: &str, password: Password) -> Answers {
+    Answers { admin: admin.into(), ways: Vec::new(), login: login.into(), password }
+}
+
+#[test]
+fn the_configuration_has_three_lines_and_says_what_was_answered() {
+    let host = Smarthost::parse("smtps://smtp.example.com").unwrap();
+    let typed = || Password::Typed(Secret::new(b"x".to_vec()));
+    let answers = answers("me@example.com", "box@example.com", typed());
+    let written = text(&answers, Some(&host), Path::new(USUAL_FILE));
+    assert_eq!(
+        written.lines().skip(1).collect::<Vec<_>>(),
+        [
+            "admin = \"me@example.com\"",
+            "relay.smarthost = \"smtps://smtp.example.com:465\"",
+            "relay.username = \"box@example.com\"",
+        ]
+    );
+    let settings =
+        config::parse(&text(&answers, Some(&host), Path::new("/etc/a \"b\\/password")), "").unwrap();
+    assert_eq!(settings.relay.smarthost, [host]);
+    assert_eq!(settings.relay.password_file, Some("/etc/a \"b\\/password".into()));
+}
+
+#[test]
+fn options_are_read_in_pairs_and_flags_alone() {
+    let read = |words: &[&str]| {
+        let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+        Options::read(&words).map_err(|failure| failure.code)
+    };
+    let options = read(&["--set", "a = 1", "--force", "--set", "--x", "--admin", ""]).unwrap();
+    assert_eq!(options.all("set").collect::<Vec<_>>(), ["a = 1", "--x"]);
+    assert_eq!((options.value("admin"), options.value("smarthost")), (Some(""), None));
+    assert!(options.is_set("force") && !options.is_set("no-test"));
+    for wrong in [&["me@example.com"][..], &["--admin"], &["--what", "x"], &["--force", "x"]] {
+        assert_eq!(read(wrong).err(), Some(exit::USAGE), "{wrong:?}");
+    }
+}
+
+proptest! {
+    /// No answer says more, or something else, than was answered.
+    #[test]
+    fn what_is_written_is_what_was_answered(login in any::<String>(), file in "/[^\0]{0,40}") {
+        let answers = answers("root", &login, Password::File(file.clone()));
+        match config::parse(&text(&answers, None, Path::new("")), "") {
+            Ok(Settings { relay, .. }) => {
+                prop_assert_eq!(relay.username, login);
+                prop_assert_eq!(relay.password_file, Some(file.into()));
+            }
+            Err(problems) => {
+                let is_told = problems.iter().all(|problem| problem.text.contains("control character"));
+                prop_assert!(is_told && (login + &file).contains(|c: char| c.is_control()), "{:?}", problems);
+            }
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Questions to whoever sits at the terminal. Prompts go to standard error; answers are read octet by octet, so that no
+//! buffer of the library gets a password, and none swallows what the next question is answered by.
+
+use crate::smtp::sasl::Secret;
+use rustix::io::Errno;
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcsetattr};
+use std::io::Write;
+use std::os::fd::BorrowedFd;
+
+/// What Ctrl-C types in a muted terminal. As a signal it would end the program and leave the terminal mute.
+pub const CTRL_C: u8 = 3;
+
+/// Shows a prompt. Whoever can't see it can still type.
+pub fn prompt(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// Reads a line without its end, or `max_octets` and one more of a longer one. `None`: the input has ended.
+///
+/// # Errors
+/// Whatever the system says.
+pub fn line(input: BorrowedFd<'_>, max_octets: usize) -> Result<Option<Secret>, Errno> {
+    // It must not grow: what it leaves behind is not overwritten.
+    let mut octets = Vec::with_capacity(max_octets + 2);
+    while octets.len() < max_octets + 2 {
+        let mut octet = [0];
+        match rustix::io::read(input, &mut octet) {
+            Err(Errno::INTR) => continue,
+            Err(errno) => return Err(errno),
+            Ok(0) if octets.is_empty() => return Ok(None),
+            Ok(0) => break,
+            Ok(_) if octet == [b'\n'] => break,
+            Ok(_) => octets.extend(octet),
+        }
+        if octet == [CTRL_C] {
+            break;
+        }
+    }
+    if octets.last() == Some(&b'\r') {
+        octets.pop();
+    }
+    Ok(Some(Secret::new(octets)))
+}
+
+/// A terminal that shows nothing of what is typed, until this is dropped.
+pub struct Mute<'a> {
+    terminal: BorrowedFd<'a>,
+    before: Termios,
+}
+
+impl<'a> Mute<'a> {
+    /// Begins to be mute; `before` is how the terminal was.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub fn begin(terminal: BorrowedFd<'a>, before: Termios) -> Result<Self, Errno> {
+        let mut mute = before.clone();
+        mute.local_modes -= LocalModes::ECHO | LocalModes::ISIG;
+        // Ctrl-C ends the line, and what it ends is no password.
+        mute.special_codes[SpecialCodeIndex::VEOL] = CTRL_C;
+        tcsetattr(terminal, OptionalActions::Flush, &mute)?;
+        Ok(Self { terminal, before })
+    }
+}
+
+impl Drop for Mute<'_> {
+    fn drop(&mut self) {
+        // What was typed and not read is thrown away, or the shell would read it.
+        let _ = tcsetattr(self.terminal, OptionalActions::Flush, &self.before);
+    }
+}
