@@ -188,6 +188,7 @@ mkdir -p "$1/etc" "$1/home" && mount -t tmpfs tmpfs "$1/etc" && mkdir "$1/etc/up
 mount -t overlay -o "lowerdir=/etc,upperdir=$1/etc/upper,workdir=$1/etc/work" overlay /etc
 mkdir -p /etc/pillarbox && install -m 644 "$1/pillarbox.toml" /etc/pillarbox/
 : >/etc/crontab
+echo '127.0.0.1 localhost box.test' >/etc/hosts
 for dir in /run /var/spool/cron /etc/cron.d; do mkdir -p $dir && mount -t tmpfs -o mode=755 tmpfs $dir; done
 mkdir -m 770 /var/spool/cron/crontabs /var/spool/cron/atjobs /var/spool/cron/atspool
 mount --bind "$1/pillarbox" /usr/sbin/sendmail
@@ -227,25 +228,42 @@ impl Caller {
         assert_eq!(ended(), (1, Some("exited with 0 +++".into())), "{}\n{said}", self.to);
     }
 
-    /// The message is as it should be.
-    fn check(&self, mail: &[u8]) {
-        let text = std::str::from_utf8(mail).unwrap_or_else(|error| panic!("{}: {error}", self.to));
+    /// The message is as it should be; its header section.
+    fn check<'a>(&self, text: &'a str) -> &'a str {
         let (head, body) = text.split_once("\n\n").unwrap();
-        let only = |name: &str| {
-            let fields = head.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-            let fields: Vec<&str> = fields.collect();
-            assert_eq!(fields.len(), 1, "{name} in {text}");
-            fields[0]
-        };
-        for name in ["Date", "Message-ID", "MIME-Version", "Delivered-To"] {
-            only(name);
+        for name in ["Date", "Message-ID", "MIME-Version", "From"] {
+            only(head, name);
         }
+        assert_eq!(only(head, "To"), format!("{}@box.test", self.to), "{text}");
+        assert_eq!(only(head, "Subject"), self.subject, "{text}");
+        assert!(!head.contains("\nBcc") && body.starts_with(self.body), "{text}");
+        head
+    }
+
+    /// It is the message in a Maildir.
+    fn check_delivered(&self, text: &str) {
+        let head = self.check(text);
         let sender =
             if self.sender.contains('@') { self.sender } else { &format!("{}@box.test", self.sender) };
-        assert_eq!(only("Return-Path"), format!("<{sender}>"), "{text}");
-        assert_eq!(only("To"), format!("{}@box.test", self.to), "{text}");
-        assert_eq!((only("From"), only("Subject")), (self.from, self.subject), "{text}");
-        assert!(!text.contains("Bcc") && body.starts_with(self.body), "{text}");
+        assert_eq!(only(head, "Return-Path"), format!("<{sender}>"), "{text}");
+        assert_eq!(only(head, "From"), self.from, "{text}");
+        only(head, "Delivered-To");
+    }
+
+    /// They are the messages that smtp-sink has got, one for each of its recipients or one for all.
+    fn check_relayed(&self, texts: &[&str]) {
+        let mut recipients = Vec::new();
+        for text in texts {
+            let head = self.check(text);
+            assert!(only(head, "X-Mail-Args").starts_with("<alerts@far.test>"), "{text}");
+            assert!(only(head, "From").ends_with(" <alerts@far.test>"), "{text}");
+            assert_eq!(only(head, "X-Original-From"), self.from, "{text}");
+            recipients.extend(fields(head, "X-Rcpt-Args"));
+        }
+        let to = format!("<{}@far.test>", self.to);
+        recipients.sort_by_key(|recipient| *recipient != to);
+        let hidden = self.has_hidden().then_some("<hidden@far.test>");
+        assert_eq!(recipients, [Some(to.as_str()), hidden].into_iter().flatten().collect::<Vec<_>>());
     }
 
     fn has_hidden(&self) -> bool {
@@ -253,17 +271,39 @@ impl Caller {
     }
 }
 
-/// Each message is there once, and nothing else is.
-fn check_all(place: &Place) {
+/// The values of the fields with this name.
+fn fields<'a>(head: &'a str, name: &str) -> Vec<&'a str> {
+    head.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).collect()
+}
+
+/// The value of the only field with this name.
+fn only<'a>(head: &'a str, name: &str) -> &'a str {
+    let fields = fields(head, name);
+    assert_eq!(fields.len(), 1, "{name} in {head}");
+    fields[0]
+}
+
+fn texts(messages: &[Vec<u8>]) -> Vec<String> {
+    messages.iter().map(|message| String::from_utf8(message.clone()).unwrap()).collect()
+}
+
+/// The messages of this caller.
+fn of<'a>(caller: &Caller, texts: &'a [String]) -> Vec<&'a str> {
+    let subject = format!("\nSubject: {}\n", caller.subject);
+    texts.iter().map(String::as_str).filter(|text| text.contains(&subject)).collect()
+}
+
+/// Each message is in its Maildir once, and nothing else is.
+fn check_maildirs(place: &Place) {
     for caller in &CALLERS {
-        let mail = place.wait_for_mail(caller.to, 1);
-        caller.check(&mail[0]);
+        caller.check_delivered(&texts(&place.wait_for_mail(caller.to, 1))[0]);
     }
-    let hidden = place.wait_for_mail("hidden", CALLERS.iter().filter(|caller| caller.has_hidden()).count());
-    for caller in CALLERS.iter().filter(|caller| caller.has_hidden()) {
-        let subject = format!("\nSubject: {}\n", caller.subject);
-        let is_its = |mail: &&Vec<u8>| String::from_utf8_lossy(mail).contains(&subject);
-        caller.check(hidden.iter().find(is_its).unwrap());
+    let with_hidden: Vec<&Caller> = CALLERS.iter().filter(|caller| caller.has_hidden()).collect();
+    let hidden = texts(&place.wait_for_mail("hidden", with_hidden.len()));
+    for caller in with_hidden {
+        let its = of(caller, &hidden);
+        assert_eq!(its.len(), 1, "{}", caller.to);
+        caller.check_delivered(its[0]);
     }
     assert!(files(&place.path("state/drop")).is_empty() && place.queued() == 0);
     assert_eq!(files(&place.path("mail")).len(), CALLERS.len() + 1);
@@ -279,7 +319,7 @@ fn what_they_send_is_there_once_with_a_daemon() {
     for caller in &CALLERS {
         caller.call(&place);
     }
-    check_all(&place);
+    check_maildirs(&place);
     daemon.stop();
 }
 
@@ -299,5 +339,31 @@ fn what_they_send_is_there_once_after_a_run_of_the_queue() {
     }
     assert_eq!(files(&place.path("state/drop")).len(), CALLERS.len());
     run_queue();
-    check_all(&place);
+    check_maildirs(&place);
+}
+
+#[test]
+fn what_they_send_is_at_the_smarthost_once_in_the_name_that_it_wants() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (place, _) = place("");
+    let _sink = place.sink(&[]);
+    let names = CALLERS.iter().map(|caller| caller.to).chain(["hidden"]);
+    let aliases: String = names.map(|name| format!("{name}: {name}@far.test\n")).collect();
+    place.configure(&format!(
+        "local.aliases = {:?}\nrelay.smarthost = \"smtp://127.0.0.1:{}\"\nrewrite.from = \"alerts@far.test\"\n",
+        place.write("aliases", &aliases),
+        place.sink_port
+    ));
+    let daemon = serve(&place);
+    for caller in &CALLERS {
+        caller.call(&place);
+    }
+    place.wait_for_empty_queue(SOON);
+    daemon.stop();
+    let sunk = texts(&place.sunk());
+    for caller in &CALLERS {
+        caller.check_relayed(&of(caller, &sunk));
+    }
 }
