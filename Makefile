@@ -40,7 +40,7 @@ run: $(BINARY) ## build, start, send an alert through it, show where it arrived;
 
 test: $(BINARY) ## all tests, as CI runs them; installs the programs that they talk to
 	@$(TOOLS)/need $(BUILD_NEEDS) $(TEST_NEEDS)
-	@$(TOOLS)/unpack $(TARGET)/peers exim4-daemon-light
+	@$(TOOLS)/unpack $(TARGET)/peers exim4-daemon-light nullmailer
 	cargo fmt --check
 	cargo clippy --quiet --all-targets -- -D warnings
 	cargo test --quiet --doc
