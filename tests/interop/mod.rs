@@ -53,6 +53,8 @@ mod outcomes;
 mod probe;
 /// `pillarbox queue` and `link`: with a daemon, without, as whom, and while mail is delivered.
 mod queue;
+/// The README's commands, on a host of its own.
+mod readme;
 /// Through the queue and by MX to smtp-sink.
 mod relay;
 /// Who mail is from where that is looked at: Postfix with a login of its own for each sender.
