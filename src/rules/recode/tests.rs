@@ -80,6 +80,20 @@ fn only_the_parts_that_need_it_are_changed() {
 }
 
 #[test]
+fn no_line_becomes_a_boundary() {
+    let head = "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"b=C3=BC\"\n\n--b=C3=BC\n\n";
+    let end = "\n--b=C3=BC--\n";
+    for body in [
+        // Cut behind as many columns as a line holds.
+        &format!("{}--bü\n{}", "x".repeat(75), "y".repeat(999)),
+        &format!("--bü--\n{}", "y".repeat(999)),
+    ] {
+        let sent = text(&format!("{head}{body}{end}"), Way::SevenBit).unwrap();
+        assert_eq!(sent.matches("\n--b=C3=BC").count(), 2, "{sent}");
+    }
+}
+
+#[test]
 fn a_digest_holds_messages() {
     let before =
         "MIME-Version: 1.0\nContent-Type: multipart/digest; boundary=b\n\n--b\n\nSubject: y\n\nfür\n--b--\n";
