@@ -34,6 +34,8 @@ fn what_may_go_goes_as_it_is() {
         "Subject: x\n\nfür\n",
         "MIME-Version: 1.0\nDKIM-Signature: v=1\n\nfür\n",
         "MIME-Version: 1.0\nContent-Type: multipart/signed; boundary=b\n\n--b\n\nfür\n--b--\n",
+        "MIME-Version: 1.0\nContent-Type: multipart/signed (by me);  boundary=b\n\n--b\n\nfür\n--b--\n",
+        "MIME-Version: 1.0\nContent-Type: (by me) multipart/signed; boundary=b\n\n--b\n\nfür\n--b--\n",
         "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\nfür\n--b\nContent-Type: message/partial\n\nfür\n--b--\n",
         "MIME-Version: 1.0\nContent-Transfer-Encoding: base64\n\nZsO8cg==\n",
         // In front of the parts, between and behind them nobody reads.
