@@ -101,7 +101,8 @@ impl DeliveryAgent {
 }
 
 /// Whether there are Maildirs of system users.
-fn is_for(settings: &Settings) -> bool {
+#[must_use]
+pub fn is_for(settings: &Settings) -> bool {
     settings.local.users == Users::System
 }
 

@@ -184,7 +184,7 @@ impl Staging {
 /// Where the content is while it comes in.
 enum Content {
     Memory(Vec<u8>),
-    /// In the file of the first target that could be begun; `first` tells which one that is.
+    /// In the file of the first target; `first` tells which one that is.
     File {
         first: First,
         staging: Staging,
@@ -382,30 +382,23 @@ impl Incoming<'_> {
         }
     }
 
-    /// Gives the first target that can be begun what is in memory, and all that follows.
+    /// Gives the first target what is in memory, and all that follows.
     fn move_to_disk(&mut self) -> Result<(), Refusal> {
         self.decide();
         let Content::Memory(buffer) = std::mem::replace(&mut self.content, Content::Memory(Vec::new()))
         else {
             return Ok(());
         };
-        let locals = (0..self.copies.local.len()).map(First::Local);
-        // With several copies, those that no Maildir takes go to the queue.
-        let queued = self.copies.queued.len().max(usize::from(self.copies.count() > 1));
-        let mut error = None;
-        for first in locals.chain((0..queued).map(First::Queue)) {
-            match self.stage(first) {
-                Ok(mut staging) => {
-                    let offset = staging.position()?;
-                    staging.write(&buffer)?;
-                    let octets = buffer.len() as u64;
-                    self.content = Content::File { first, staging, offset, octets };
-                    return Ok(());
-                }
-                Err(failed) => error = Some(failed),
-            }
-        }
-        Err(error.map_or(Refusal::QueueFull, Refusal::Store))
+        // Others copy from the first one, and a file in a Maildir is its user's, who can write to it: with several copies it
+        // is one in the queue, even if none is kept there.
+        let is_alone = self.copies.count() == 1 && self.copies.queued.is_empty();
+        let first = if is_alone { First::Local(0) } else { First::Queue(0) };
+        let mut staging = self.stage(first)?;
+        let offset = staging.position()?;
+        staging.write(&buffer)?;
+        let octets = buffer.len() as u64;
+        self.content = Content::File { first, staging, offset, octets };
+        Ok(())
     }
 
     fn stage(&self, which: First) -> Result<Staging, StoreError> {

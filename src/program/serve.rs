@@ -6,7 +6,7 @@ use crate::config::{LogTarget, Settings, host, load};
 use crate::engine::capacity::Capacity;
 use crate::engine::control;
 use crate::engine::daemon::Daemon;
-use crate::engine::delivery_agent::DeliveryAgent;
+use crate::engine::delivery_agent::{self, DeliveryAgent};
 use crate::engine::dkim;
 use crate::engine::event::Event;
 use crate::engine::listener::{self, Listener};
@@ -48,6 +48,8 @@ pub fn run(config: &Path) -> Result<(), Failure> {
     // Before the sockets, which are none of its business.
     let agent = DeliveryAgent::start(config, &settings, account.as_ref())
         .map_err(|error| Failure::new(exit::OS_ERROR, format!("can't start the delivery agent: {error}")))?;
+    // It can't be started any more then.
+    let lacks_agent = agent.is_none() && account.as_ref().is_some_and(|account| account.uid != 0);
     // Handlers first: a signal that comes while the daemon starts must not kill it half made.
     let mut signals =
         Signals::register().map_err(|error| Failure::new(exit::OS_ERROR, format!("signals: {error}")))?;
@@ -73,7 +75,7 @@ pub fn run(config: &Path) -> Result<(), Failure> {
             Signal::Flush => daemon.flush(),
             Signal::Reload => {
                 supervisor.reloading();
-                reload(&daemon, config, &listeners, capacity);
+                reload(&daemon, config, &listeners, capacity, lacks_agent);
                 supervisor.ready();
             }
         }
@@ -192,8 +194,18 @@ fn site(settings: Settings, hostname: Domain, listeners: &[Arc<Listener>]) -> Re
     Ok(site)
 }
 
-fn reload(daemon: &Daemon, config: &Path, listeners: &[Arc<Listener>], capacity: Capacity) {
+fn reload(
+    daemon: &Daemon,
+    config: &Path,
+    listeners: &[Arc<Listener>],
+    capacity: Capacity,
+    lacks_agent: bool,
+) {
     match load(config) {
+        // Their Maildirs would become this daemon's, for good, and they could not read them.
+        Ok(settings) if lacks_agent && delivery_agent::is_for(&settings) => {
+            stays("local.users = \"system\" needs a restart");
+        }
         Ok(mut settings) => {
             capacity.fit(&mut settings);
             let hostname = match &settings.hostname {

@@ -10,7 +10,7 @@
 
 use super::{ErrorKind, StoreError};
 use rustix::fs::{
-    AtFlags, FlockOperation, Mode, OFlags, RenameFlags, chmod, fchmod, flock, linkat, mkdirat, openat,
+    AtFlags, Dir, FlockOperation, Mode, OFlags, RenameFlags, chmod, fchmod, flock, linkat, mkdirat, openat,
 };
 use rustix::fs::{renameat, renameat_with, unlinkat};
 use rustix::io::Errno;
@@ -438,10 +438,10 @@ pub fn open_below(parent: impl AsFd, name: &OsStr, access: Access) -> io::Result
 }
 
 /// Makes a directory below another one, gives it to `owner`, and syncs both. One that exists is not changed, but is
-/// synced all the same: whoever made it may have crashed before its own sync.
+/// synced all the same: whoever made it may have crashed before its own sync. Not for two threads at once.
 ///
 /// # Errors
-/// Whatever the system says.
+/// Whatever the system says; `ENOTDIR` if what was made has been taken away and something else put there.
 pub fn make_below(parent: impl AsFd, name: &OsStr, mode: Mode, owner: Option<Owner>) -> io::Result<OwnedFd> {
     let made = match mkdirat(&parent, name, mode) {
         Ok(()) => true,
@@ -450,6 +450,10 @@ pub fn make_below(parent: impl AsFd, name: &OsStr, mode: Mode, owner: Option<Own
     };
     let directory = open_below(&parent, name, Access::Read)?;
     if made {
+        // Whoever may write to the parent can put another directory there meanwhile, one that they have no right to.
+        if !is_empty(&directory)? {
+            return Err(Errno::NOTDIR.into());
+        }
         // The umask may have taken from the mode what others need to pass through.
         fchmod(&directory, mode)?;
         give_to(&directory, owner)?;
@@ -457,6 +461,15 @@ pub fn make_below(parent: impl AsFd, name: &OsStr, mode: Mode, owner: Option<Own
     sync_directory(&directory)?;
     sync_directory(&parent)?;
     Ok(directory)
+}
+
+fn is_empty(directory: impl AsFd) -> io::Result<bool> {
+    for entry in Dir::read_from(directory)? {
+        if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Makes a directory and every parent that is missing, and syncs the names of all of them. The names of those that
@@ -486,6 +499,7 @@ mod tests {
     use super::super::test_directory::TestDirectory;
     use super::*;
     use std::fs;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     fn open(path: &Path) -> Arc<OwnedFd> {
         Arc::new(open_directory(path, Access::Read).unwrap())
@@ -526,6 +540,33 @@ mod tests {
         let file = StagedFile::create(&here, "tmp".into(), None).unwrap();
         drop(file.sync(Arc::clone(&here), directory.path().join("final")).unwrap());
         assert!(names(&directory).is_empty());
+    }
+
+    /// What the owner of the parent can do while root makes a Maildir there.
+    #[test]
+    fn a_directory_that_is_put_in_place_of_a_new_one_is_not_changed() {
+        let directory = TestDirectory::new();
+        let here = open(directory.path());
+        let [new, old] = ["new", "old"].map(|name| directory.path().join(name));
+        fs::create_dir_all(old.join("secret")).unwrap();
+        let secret = open_directory(&old, Access::Read).unwrap();
+        fchmod(&secret, Mode::RUSR | Mode::XUSR).unwrap();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let _ = renameat_with(&here, "new", &here, "old", RenameFlags::EXCHANGE);
+                }
+            });
+            for _ in 0..500 {
+                drop(make_below(&here, "new".as_ref(), Mode::RWXU, None));
+                // Only the one that was made is empty.
+                let _ = fs::remove_dir(&new).or_else(|_| fs::remove_dir(&old));
+                let _ = fs::rename(&new, &old);
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(rustix::fs::fstat(&secret).unwrap().st_mode & 0o777, 0o500);
     }
 
     #[test]

@@ -23,8 +23,8 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A file in `tmp` that is older was left by a crash: no delivery takes so long (the rule of qmail's maildir(5)).
 const TMP_MAX_AGE_SECONDS: u64 = 36 * 60 * 60;
@@ -126,6 +126,8 @@ impl MaildirPath {
     /// Makes what is missing of the Maildir and syncs all of it, `tmp` last. Users must be able to pass through the
     /// parents of what is given to them.
     fn make(&self, owner: Option<Owner>) -> io::Result<()> {
+        static MAKING: Mutex<()> = Mutex::new(());
+        let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
         let private = Mode::RWXU;
         let passable = if owner.is_some() { private | Mode::XGRP | Mode::XOTH } else { private };
         if !self.base_is_home {

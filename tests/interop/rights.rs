@@ -211,6 +211,21 @@ fn mail_of_system_users_becomes_theirs() {
     wait_until("the agent ends with the daemon", SOON, || !Path::new(&format!("/proc/{agent}")).exists());
 }
 
+/// The rights over users' files are gone by then.
+#[test]
+fn a_daemon_without_an_agent_does_not_begin_to_write_for_system_users() {
+    let Some((place, _)) = place_of_system_users("") else { return };
+    let system = format!("user = \"{USER}\"\nlocal.users = \"system\"\n");
+    place.configure(&system.replace("\"system\"", &format!("[\"{RECIPIENT}\"]")));
+    chown(place.path("mail"), Some(id("-u")[0]), Some(id("-g")[0])).unwrap();
+    let daemon = place.serve();
+    place.configure(&system);
+    daemon.signal("HUP");
+    place.wait_for_log(&["the old one stays", "needs a restart"]);
+    send(place.port, "s@y.test", &format!("{RECIPIENT}@box.test"), MESSAGE);
+    daemon.stop();
+}
+
 #[test]
 fn without_its_agent_mail_waits_and_the_reason_is_told() {
     let Some((place, _)) = place_of_system_users("") else { return };

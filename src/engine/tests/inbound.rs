@@ -153,6 +153,32 @@ fn a_large_message_is_the_same_everywhere_and_needs_little_memory() {
     assert_eq!(host.taken.lock().unwrap()[0].content, text.replace('\n', "\r\n").as_bytes());
 }
 
+/// The files in a Maildir may be its user's, who can write to them as soon as they are there.
+#[test]
+fn whoever_writes_to_a_copy_that_comes_in_changes_no_other() {
+    for to in [&[ALICE, BOB][..], &[ALICE, FAR], &[ALICE, BOB, FAR]] {
+        let world = World::new("");
+        let text = content(300_000).replace("\n.", "\n..").replace('\n', "\r\n");
+        let to: String = to.iter().map(|to| format!("RCPT TO:<{to}>\r\n")).collect();
+        let input = format!("EHLO x\r\nMAIL FROM:<x@y.example>\r\n{to}DATA\r\n{text}.\r\nQUIT\r\n");
+        let tmp = world.maildir("alice").join("tmp");
+        let output = world.session(input.as_bytes(), &mut |read| {
+            let files = std::fs::read_dir(&tmp).into_iter().flatten().flatten();
+            files.filter(|_| read > 200_000).for_each(|file| std::fs::write(file.path(), "forged").unwrap());
+        });
+        assert!(output.contains("250 2.0.0 Ok: "), "{output}");
+        let bob = world.mail("bob");
+        assert_eq!(bob.len(), usize::from(to.contains(BOB)));
+        let text = content(300_000);
+        assert!(bob.iter().all(|mail| mail.ends_with(&text)));
+        for summary in world.queue() {
+            let octets = std::fs::read(world.state().join("queue").join(summary.id.to_string()));
+            assert!(octets.is_ok_and(|octets| octets.windows(text.len()).any(|it| it == text.as_bytes())));
+        }
+        assert_eq!(world.half_written(), 0);
+    }
+}
+
 #[test]
 fn the_size_limit_is_exact() {
     for limit in [2000, 100_000] {

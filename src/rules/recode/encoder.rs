@@ -94,8 +94,11 @@ impl Encoder {
                 self.column = 0;
             }
             b' ' | b'\t' => self.held.push(octet),
-            // A line that begins with "From " is changed by some hosts, and a dot by those that forget transparency.
-            b'F' | b'.' if self.column == 0 => self.put_quoted(octet, out),
+            // A line that begins with "From " is changed by some hosts, and a dot by those that forget transparency. Two
+            // hyphens could make a boundary of what was none, such as the end of a long line (RFC 2045 §6.7).
+            b'F' | b'.' | b'-' if self.column == 0 || self.column + 1 >= LINE_MAX => {
+                self.put_quoted(octet, out);
+            }
             b'=' | ..=0x20 | 0x7f.. => self.put_quoted(octet, out),
             _ => self.put(&[octet], out),
         }

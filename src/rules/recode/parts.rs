@@ -230,7 +230,7 @@ struct Part {
 impl Part {
     fn of(section: &[u8], of_digest: bool) -> Self {
         let content_type = field(section, "Content-Type").unwrap_or_default();
-        let media = content_type.split(|&octet| octet == b';').next().unwrap_or_default();
+        let media = content_type.split(|&octet| matches!(octet, b';' | b'(')).next().unwrap_or_default();
         let media = String::from_utf8_lossy(media).trim().to_ascii_lowercase();
         let encoding = field(section, "Content-Transfer-Encoding").unwrap_or_default();
         let encoding = String::from_utf8_lossy(&encoding).trim().to_ascii_lowercase();
@@ -248,6 +248,8 @@ impl Part {
         }
         match media.as_str() {
             "" if of_digest => Self { kind: Kind::Message, encoding: None },
+            // Hidden behind a comment.
+            "" if !content_type.is_empty() => plain(None),
             "message/rfc822" | "message/global" if is_plain => Self { kind: Kind::Message, encoding: None },
             // Others of these must have seven bits, or stay what they are (RFC 2046 §5.2).
             media if media.starts_with("message/") => plain(None),

@@ -34,6 +34,8 @@ fn what_may_go_goes_as_it_is() {
         "Subject: x\n\nfür\n",
         "MIME-Version: 1.0\nDKIM-Signature: v=1\n\nfür\n",
         "MIME-Version: 1.0\nContent-Type: multipart/signed; boundary=b\n\n--b\n\nfür\n--b--\n",
+        "MIME-Version: 1.0\nContent-Type: multipart/signed (by me);  boundary=b\n\n--b\n\nfür\n--b--\n",
+        "MIME-Version: 1.0\nContent-Type: (by me) multipart/signed; boundary=b\n\n--b\n\nfür\n--b--\n",
         "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\nfür\n--b\nContent-Type: message/partial\n\nfür\n--b--\n",
         "MIME-Version: 1.0\nContent-Transfer-Encoding: base64\n\nZsO8cg==\n",
         // In front of the parts, between and behind them nobody reads.
@@ -77,6 +79,20 @@ fn only_the_parts_that_need_it_are_changed() {
         --a \"b\nContent-Type: message/rfc822\n\nSubject: y\nContent-Type: text/html\nContent-Transfer-Encoding: quoted-printable\n\nf=C3=BCr\n\
         --a \"b--\npost\n";
     assert_eq!(text(before, Way::SevenBit).unwrap(), after);
+}
+
+#[test]
+fn no_line_becomes_a_boundary() {
+    let head = "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"b=C3=BC\"\n\n--b=C3=BC\n\n";
+    let end = "\n--b=C3=BC--\n";
+    for body in [
+        // Cut behind as many columns as a line holds.
+        &format!("{}--bü\n{}", "x".repeat(75), "y".repeat(999)),
+        &format!("--bü--\n{}", "y".repeat(999)),
+    ] {
+        let sent = text(&format!("{head}{body}{end}"), Way::SevenBit).unwrap();
+        assert_eq!(sent.matches("\n--b=C3=BC").count(), 2, "{sent}");
+    }
 }
 
 #[test]

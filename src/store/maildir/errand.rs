@@ -172,18 +172,22 @@ fn measure(path: &MaildirPath) -> io::Result<u64> {
         if matches!(name.to_bytes(), [b'.', second, ..] if *second != b'.')
             && let Ok(folder) = open_below(&maildir, OsStr::new(&*name.to_string_lossy()), Access::Search)
         {
-            octets += measure_folder(folder.as_fd());
+            octets = octets.saturating_add(measure_folder(folder.as_fd()));
         }
     }
     Ok(octets)
 }
 
 fn measure_folder(folder: impl AsFd + Copy) -> u64 {
-    let mut octets = 0;
+    let mut octets = 0_u64;
     for name in ["new", "cur"] {
         let Ok(directory) = open_below(folder, name.as_ref(), Access::Read) else { continue };
         let Ok(entries) = Dir::read_from(&directory) else { continue };
-        octets += entries.flatten().map(|entry| size(directory.as_fd(), entry.file_name())).sum::<u64>();
+        // Names are the user's, and may say anything.
+        octets = entries
+            .flatten()
+            .map(|entry| size(directory.as_fd(), entry.file_name()))
+            .fold(octets, u64::saturating_add);
     }
     octets
 }

@@ -326,4 +326,9 @@ fn a_maildir_is_as_large_as_its_messages() {
         assert_eq!(delivered.map_err(|error| error.kind).err(), (!fits).then_some(ErrorKind::MailboxFull));
     }
     assert_eq!((maildirs.room(&path).unwrap(), count(&root.join("tmp"))), (0, 0));
+    // Names are the user's.
+    for name in ["3", "4"] {
+        fs::write(root.join(format!("cur/{name}.x,S={}", u64::MAX)), "").unwrap();
+    }
+    assert_eq!(maildirs.room(&path).unwrap(), 0);
 }
