@@ -128,7 +128,7 @@ impl Drop for Busy {
 fn troubles(forwarder: &Forwarder, site: &Site, now: Now) -> Vec<Trouble> {
     let stuck_after = site.settings.alarm.stuck_after;
     let age = |since: Duration| now.running.saturating_sub(since);
-    let oldest = forwarder.board.queue_facts().oldest_moving;
+    let oldest = forwarder.board.queue_facts(&forwarder.intake.digests.all()).oldest_moving;
     let stuck = oldest.filter(|&(_, arrival)| age(arrival) > stuck_after).map(|(id, arrival)| Trouble {
         reason: Reason::Stuck,
         id: Some(id),

@@ -254,6 +254,7 @@ fn alone(forwarder: &Forwarder, site: &Site, entry: &Entry) {
     forwarder.board.withdraw(id);
     if let Some(Ok(summary)) = forwarder.queue.summary(id) {
         forwarder.put_on_board(site, &summary);
+        forwarder.board.inherit_flush(&[id], id, forwarder.clock.now().running);
     }
 }
 
@@ -278,6 +279,7 @@ fn send(forwarder: &Forwarder, site: &Site, kind: Kind<'_>, terms: &Terms) -> Re
             [only] => open(forwarder, *only).map(|entry| alone(forwarder, site, &entry)).map_or(0, |()| 1),
             ids => match write(forwarder, site, kind.envelope, &picked) {
                 Ok(digest) => {
+                    forwarder.board.inherit_flush(ids, digest, forwarder.clock.now().running);
                     ids.iter().for_each(|&id| remove(forwarder, id, digest));
                     Event::Digest { id: digest, messages: ids.len() }.log();
                     ids.len()
