@@ -250,11 +250,20 @@ fn open(forwarder: &Forwarder, id: QueueId) -> Result<Arc<Entry>, Unfit> {
 /// Lets a message leave by itself.
 fn alone(forwarder: &Forwarder, site: &Site, entry: &Entry) {
     let id = entry.id();
-    forwarder.intake.digests.forget(id);
+    let now = forwarder.clock.now().running;
     forwarder.board.withdraw(id);
-    if let Some(Ok(summary)) = forwarder.queue.summary(id) {
-        forwarder.put_on_board(site, &summary);
-        forwarder.board.inherit_flush(&[id], id, forwarder.clock.now().running);
+    match forwarder.queue.summary(id) {
+        Some(Ok(summary)) => {
+            forwarder.intake.digests.forget(id);
+            forwarder.put_on_board(site, &summary);
+            forwarder.board.inherit_flush(&[id], id, now);
+        }
+        Some(Err(error)) => {
+            forwarder.trouble("reading a message that waits for a digest", &error);
+            let arrival = entry.description().arrival.running.min(now);
+            forwarder.board.put_back(Hop::Local, Job { id, arrival }, now + OWN_TROUBLE_RETRY);
+        }
+        None => forwarder.intake.digests.forget(id),
     }
 }
 
@@ -276,7 +285,11 @@ fn send(forwarder: &Forwarder, site: &Site, kind: Kind<'_>, terms: &Terms) -> Re
         let picked = pick(forwarder, site, kind, most, terms.octets);
         let left = match picked.ids.as_slice() {
             [] => return Ok(Vec::new()),
-            [only] => open(forwarder, *only).map(|entry| alone(forwarder, site, &entry)).map_or(0, |()| 1),
+            [only] => {
+                let Ok(entry) = open(forwarder, *only) else { return Ok(Vec::new()) };
+                alone(forwarder, site, &entry);
+                1
+            }
             ids => match write(forwarder, site, kind.envelope, &picked) {
                 Ok(digest) => {
                     forwarder.board.inherit_flush(ids, digest, forwarder.clock.now().running);
