@@ -165,8 +165,9 @@ pub fn load(forwarder: &Forwarder, site: &Site, summary: &queue::Summary) -> boo
     let latest = now.running.saturating_add(site.settings.digest.window);
     let digest = Collected { until: digest.until.min(latest), ..digest };
     let arrival = summary.description.arrival.running.min(now.running);
-    forwarder.board.put_back(Hop::Local, Job { id: summary.id, arrival }, digest.until);
+    // First of all: a worker that gets it at once has to find it there.
     let full = forwarder.intake.digests.add(site, summary.id, summary.message_octets, digest, now);
+    forwarder.board.put_back(Hop::Local, Job { id: summary.id, arrival }, digest.until);
     if let Some(id) = full {
         forwarder.board.put_back(Hop::Local, Job { id, arrival }, now.running);
     }

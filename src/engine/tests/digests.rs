@@ -525,3 +525,20 @@ fn what_waits_for_a_digest_is_not_stuck() {
     world.forwarder.alarm.look(&world.forwarder, &current(&world.site), world.forwarder.clock.now());
     assert_eq!(take_events("alarm"), Vec::<String>::new());
 }
+
+/// A box that has lost its running time: no window may end in the days that are gone.
+#[test]
+fn a_window_of_a_clock_that_is_lost_ends_all_the_same() {
+    let (world, host) = world("");
+    world.clock.advance(30 * DAY);
+    storm(&world, 0..2);
+    world.pass();
+    world.intake.digests.save(&world.state(), world.forwarder.clock.now());
+    world.clock.reboot();
+    std::fs::write(world.state().join("clock"), "damaged").unwrap();
+    let world = world.restart();
+    assert!(world.forwarder.clock.now().running < DAY);
+    storm(&world, 2..5);
+    world.live(HOUR);
+    assert_eq!((arrived(&host), world.queue().len()), ((0..5).collect(), 0));
+}
