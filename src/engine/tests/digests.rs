@@ -542,3 +542,20 @@ fn a_window_of_a_clock_that_is_lost_ends_all_the_same() {
     world.live(HOUR);
     assert_eq!((arrived(&host), world.queue().len()), ((0..5).collect(), 0));
 }
+
+/// A digest that nobody takes goes back to who sent what is in it, once and in full; nothing gathers on the way.
+#[test]
+fn a_digest_that_fails_is_one_notice_to_its_sender() {
+    let (world, host) = world("");
+    storm(&world, 0..6);
+    world.pass();
+    // Read anew while they wait: none is lost, and none is twice.
+    world.reload(CONFIG);
+    host.now_says(|stage, _| if stage == Stage::Rcpt { reply("550 5.1.1 unknown") } else { Say::Yes });
+    world.live(HOUR);
+    let notices = world.mail("bob");
+    assert_eq!((notices.len(), world.queue().len(), count(&host)), (1, 0, 2));
+    for number in 2..6 {
+        assert!(notices[0].contains(&format!("alert {number}.")), "{}", notices[0]);
+    }
+}
