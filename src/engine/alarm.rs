@@ -26,6 +26,8 @@ use std::time::Duration;
 const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 /// Time for the command.
 const COMMAND: Duration = Duration::from_secs(30);
+/// So often its thread looks whether the daemon stops.
+const GLANCE: Duration = Duration::from_millis(100);
 /// So many routes are told of at the same time, those that have failed for longest.
 const ROUTES_MAX: usize = 8;
 
@@ -35,6 +37,8 @@ pub struct Alarm {
     state: Mutex<State>,
     /// A command runs.
     is_busy: Arc<AtomicBool>,
+    /// None may run any longer.
+    is_over: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Default)]
@@ -90,6 +94,15 @@ impl Alarm {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).alarms.standing().to_vec()
     }
 
+    /// Kills a command that still runs: after the daemon nobody would.
+    pub fn stop(&self) {
+        self.is_over.store(true, Ordering::SeqCst);
+        let patience = Deadline::after(10 * GLANCE);
+        while self.is_busy.load(Ordering::SeqCst) && !patience.remaining().is_zero() {
+            thread::sleep(GLANCE / 10);
+        }
+    }
+
     /// Runs the command, in a thread of its own.
     fn run(&self, command: &str, variables: [(&'static str, String); 5]) {
         if command.is_empty() {
@@ -98,12 +111,21 @@ impl Alarm {
         let failed = |error: &str| Event::Trouble { doing: "running alarm.command", error }.log();
         self.is_busy.store(true, Ordering::SeqCst);
         let (busy, command) = (Busy(Arc::clone(&self.is_busy)), command.to_owned());
+        let is_over = Arc::clone(&self.is_over);
         let started = thread::start("alarm", move || {
             let _busy = busy;
-            let ended = Running::start(&command, &variables, Stdio::null())
-                .and_then(|mut running| running.wait(Deadline::after(COMMAND)));
+            let deadline = Deadline::after(COMMAND);
+            let ended = Running::start(&command, &variables, Stdio::null()).and_then(|mut running| {
+                loop {
+                    let ended = running.wait(Deadline::after(GLANCE))?;
+                    if ended.is_some() || deadline.remaining().is_zero() || is_over.load(Ordering::SeqCst) {
+                        return Ok(ended);
+                    }
+                }
+            });
             match ended {
                 Ok(Some(status)) if status.success() => {}
+                Ok(None) if !deadline.remaining().is_zero() => failed("the daemon stops; it was killed"),
                 Ok(Some(status)) => failed(&status.to_string()),
                 Ok(None) => failed("it took longer than 30 seconds, and was killed"),
                 Err(error) => failed(&error.to_string()),
@@ -128,7 +150,7 @@ impl Drop for Busy {
 fn troubles(forwarder: &Forwarder, site: &Site, now: Now) -> Vec<Trouble> {
     let stuck_after = site.settings.alarm.stuck_after;
     let age = |since: Duration| now.running.saturating_sub(since);
-    let oldest = forwarder.board.queue_facts().oldest_moving;
+    let oldest = forwarder.board.queue_facts(&forwarder.intake.digests.all()).oldest_moving;
     let stuck = oldest.filter(|&(_, arrival)| age(arrival) > stuck_after).map(|(id, arrival)| Trouble {
         reason: Reason::Stuck,
         id: Some(id),

@@ -374,6 +374,7 @@ impl Board {
     pub fn flush(&self, now: Duration) {
         let mut inner = lock(&self.inner);
         inner.silent.clear();
+        inner.messages.values_mut().for_each(|known| known.is_flushed = true);
         for route in inner.routes.values_mut() {
             route.breaker.clear();
             route.hasten(now, &|_| true);
@@ -386,21 +387,28 @@ impl Board {
     /// metered, it is as good as an urgent one from now on: somebody has asked for it by its name.
     pub fn flush_message(&self, id: QueueId, now: Duration) -> bool {
         let inner = &mut *lock(&self.inner);
-        let mut waits = false;
         if let Some(known) = inner.messages.get_mut(&id) {
             known.is_urgent |= inner.link == Link::Metered;
+            known.is_flushed = true;
         }
-        for route in inner.routes.values_mut() {
-            let Some(due) = route.due.get_mut(&id) else { continue };
-            let before = std::mem::replace(due, now.min(*due));
-            if let Some(arrival) = route.waiting.remove(&(before, id)) {
-                route.waiting.insert((now.min(before), id), arrival);
-            }
-            route.breaker.clear();
-            waits = true;
-        }
+        let waits = inner.hasten(id, now);
         self.changed.notify_all();
         waits
+    }
+
+    /// If one of `ids` has been flushed, `heir` has taken its place, and leaves as it would have.
+    pub fn inherit_flush(&self, ids: &[QueueId], heir: QueueId, now: Duration) {
+        let inner = &mut *lock(&self.inner);
+        let of = |id| inner.messages.get(id).copied();
+        let flushed: Vec<Known> = ids.iter().filter_map(of).filter(|known| known.is_flushed).collect();
+        if flushed.is_empty() {
+            return;
+        }
+        if let Some(known) = inner.messages.get_mut(&heir) {
+            known.is_urgent |= flushed.iter().any(|known| known.is_urgent);
+        }
+        inner.hasten(heir, now);
+        self.changed.notify_all();
     }
 
     /// Hands a message out no more, until it is put back; who has it in hand keeps it.
@@ -514,6 +522,21 @@ impl Inner {
             None => {}
         }
         route.waiting.insert((due, job.id), job.arrival);
+    }
+
+    /// A message is due now at each hop where it waits, and these do not pause; false if it waits nowhere.
+    fn hasten(&mut self, id: QueueId, now: Duration) -> bool {
+        let mut waits = false;
+        for route in self.routes.values_mut() {
+            let Some(due) = route.due.get_mut(&id) else { continue };
+            let before = std::mem::replace(due, now.min(*due));
+            if let Some(arrival) = route.waiting.remove(&(before, id)) {
+                route.waiting.insert((now.min(before), id), arrival);
+            }
+            route.breaker.clear();
+            waits = true;
+        }
+        waits
     }
 
     fn next(&mut self, now: Duration, caps: WorkerCaps) -> Next {

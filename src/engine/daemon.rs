@@ -181,6 +181,7 @@ impl Daemon {
         self.drops.stop();
         connections.stop(deadline.remaining());
         self.forwarder.board.wait_for_workers(deadline.remaining());
+        self.forwarder.alarm.stop();
         self.forwarder.sync_removals();
         self.save(true);
         Event::Notice("stopped").log();

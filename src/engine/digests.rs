@@ -165,8 +165,9 @@ pub fn load(forwarder: &Forwarder, site: &Site, summary: &queue::Summary) -> boo
     let latest = now.running.saturating_add(site.settings.digest.window);
     let digest = Collected { until: digest.until.min(latest), ..digest };
     let arrival = summary.description.arrival.running.min(now.running);
-    forwarder.board.put_back(Hop::Local, Job { id: summary.id, arrival }, digest.until);
+    // First of all: a worker that gets it at once has to find it there.
     let full = forwarder.intake.digests.add(site, summary.id, summary.message_octets, digest, now);
+    forwarder.board.put_back(Hop::Local, Job { id: summary.id, arrival }, digest.until);
     if let Some(id) = full {
         forwarder.board.put_back(Hop::Local, Job { id, arrival }, now.running);
     }
@@ -250,10 +251,20 @@ fn open(forwarder: &Forwarder, id: QueueId) -> Result<Arc<Entry>, Unfit> {
 /// Lets a message leave by itself.
 fn alone(forwarder: &Forwarder, site: &Site, entry: &Entry) {
     let id = entry.id();
-    forwarder.intake.digests.forget(id);
+    let now = forwarder.clock.now().running;
     forwarder.board.withdraw(id);
-    if let Some(Ok(summary)) = forwarder.queue.summary(id) {
-        forwarder.put_on_board(site, &summary);
+    match forwarder.queue.summary(id) {
+        Some(Ok(summary)) => {
+            forwarder.intake.digests.forget(id);
+            forwarder.put_on_board(site, &summary);
+            forwarder.board.inherit_flush(&[id], id, now);
+        }
+        Some(Err(error)) => {
+            forwarder.trouble("reading a message that waits for a digest", &error);
+            let arrival = entry.description().arrival.running.min(now);
+            forwarder.board.put_back(Hop::Local, Job { id, arrival }, now + OWN_TROUBLE_RETRY);
+        }
+        None => forwarder.intake.digests.forget(id),
     }
 }
 
@@ -275,9 +286,14 @@ fn send(forwarder: &Forwarder, site: &Site, kind: Kind<'_>, terms: &Terms) -> Re
         let picked = pick(forwarder, site, kind, most, terms.octets);
         let left = match picked.ids.as_slice() {
             [] => return Ok(Vec::new()),
-            [only] => open(forwarder, *only).map(|entry| alone(forwarder, site, &entry)).map_or(0, |()| 1),
+            [only] => {
+                let Ok(entry) = open(forwarder, *only) else { return Ok(Vec::new()) };
+                alone(forwarder, site, &entry);
+                1
+            }
             ids => match write(forwarder, site, kind.envelope, &picked) {
                 Ok(digest) => {
+                    forwarder.board.inherit_flush(ids, digest, forwarder.clock.now().running);
                     ids.iter().for_each(|&id| remove(forwarder, id, digest));
                     Event::Digest { id: digest, messages: ids.len() }.log();
                     ids.len()

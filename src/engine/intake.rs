@@ -485,8 +485,9 @@ impl Incoming<'_> {
             let known = Known::new(size, self.arrival.running, self.scanner.is_urgent());
             match self.digest {
                 Some(digest) => {
-                    listener.collected(copy.id, self.arrival, known, digest.until);
+                    // First of all: a worker that gets it at once has to find it there.
                     let full = self.intake.digests.add(self.site, copy.id, size, digest, self.arrival);
+                    listener.collected(copy.id, self.arrival, known, digest.until);
                     if let Some(id) = full {
                         listener.collected(id, self.arrival, known, self.arrival.running);
                     }

@@ -151,7 +151,7 @@ impl Status {
         let (site, now) = (forwarder.site(), forwarder.clock.now());
         let (board, statistics) = (&forwarder.board, &forwarder.intake.statistics);
         let stuck_after = site.settings.alarm.stuck_after;
-        let queue = board.queue_facts();
+        let queue = board.queue_facts(&forwarder.intake.digests.all());
         let age = |since: Duration| now.running.saturating_sub(since);
         let age_of = |message: Option<(_, Duration)>| message.map_or(0, |(_, at)| age(at).as_secs());
         let (paused, failing) = board.count_failing(now.running.checked_sub(stuck_after));

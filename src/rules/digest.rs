@@ -87,7 +87,11 @@ const IN_A_STORM: u32 = u32::MAX;
 impl Windows {
     /// Whether a message leaves at once, which is `None`, or waits until a running time.
     pub fn decide(&mut self, group: u128, now: Duration, terms: &Terms) -> Option<Duration> {
-        let known = self.0.iter_mut().find(|window| window.group == group);
+        let mut known = self.0.iter_mut().find(|window| window.group == group);
+        if let Some(window) = &mut known {
+            // It may be of a clock that was lost since, or of a configuration with longer ones.
+            window.end = window.end.min(now.saturating_add(terms.window));
+        }
         if let Some(window) = known.filter(|window| now < window.end || !window.members.is_empty()) {
             if window.members.is_empty() && window.at_once < terms.after {
                 window.at_once += 1;

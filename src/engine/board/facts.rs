@@ -4,6 +4,7 @@ use super::route::Route;
 use super::{Board, Hop, Known, lock};
 use crate::mail::id::QueueId;
 use crate::rules::breaker::Pause;
+use std::collections::HashSet;
 use std::time::Duration;
 
 /// What there is to tell of the queue.
@@ -17,7 +18,7 @@ pub struct QueueFacts {
     pub held: u64,
     /// The oldest, and the running time of its arrival.
     pub oldest: Option<(QueueId, Duration)>,
-    /// The same of those that nobody holds back.
+    /// The same of those that nobody holds back, and that wait for no digest.
     pub oldest_moving: Option<(QueueId, Duration)>,
 }
 
@@ -40,9 +41,9 @@ impl Board {
         }
     }
 
-    /// What there is to tell of the queue.
+    /// What there is to tell of the queue; `collected` wait for a digest.
     #[must_use]
-    pub fn queue_facts(&self) -> QueueFacts {
+    pub fn queue_facts(&self, collected: &HashSet<QueueId>) -> QueueFacts {
         let inner = lock(&self.inner);
         let by_age = |(id, known): (&QueueId, &Known)| (known.arrival, *id);
         let told = |(arrival, id): (u32, QueueId)| (id, Duration::from_secs(arrival.into()));
@@ -52,7 +53,7 @@ impl Board {
             octets: inner.octets,
             held: (inner.messages.len() - moving().count()) as u64,
             oldest: inner.messages.iter().map(by_age).min().map(told),
-            oldest_moving: moving().map(by_age).min().map(told),
+            oldest_moving: moving().filter(|(id, _)| !collected.contains(id)).map(by_age).min().map(told),
         }
     }
 

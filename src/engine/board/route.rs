@@ -21,6 +21,8 @@ pub struct Known {
     pub arrival: u32,
     /// The operator holds it back.
     pub is_held: bool,
+    /// The operator or the schedule wanted it tried at once.
+    pub is_flushed: bool,
 }
 
 impl Known {
@@ -28,7 +30,7 @@ impl Known {
     #[must_use]
     pub fn new(octets: u64, arrival: Duration, is_urgent: bool) -> Self {
         let arrival = u32::try_from(arrival.as_secs()).unwrap_or(u32::MAX);
-        Self { octets, is_urgent, arrival, is_held: false }
+        Self { octets, is_urgent, arrival, is_held: false, is_flushed: false }
     }
 }
 

@@ -103,11 +103,11 @@ fn what_the_operator_holds_is_not_stuck() {
     world.pass();
     operate(&world, &format!("queue hold {id}"));
     assert_eq!(live(&world, 300), Vec::<String>::new());
-    let facts = world.forwarder.board.queue_facts();
+    let facts = world.forwarder.board.queue_facts(&Default::default());
     assert_eq!((facts.held, facts.messages, facts.oldest_moving), (1, 1, None));
     world.intake.clock.save(true);
     let world = world.restart();
-    assert_eq!(world.forwarder.board.queue_facts().held, 1, "the journal has it");
+    assert_eq!(world.forwarder.board.queue_facts(&Default::default()).held, 1, "the journal has it");
     operate(&world, &format!("queue release {id}"));
     assert_eq!(live(&world, 1).len(), 1);
 }
@@ -183,4 +183,31 @@ fn the_command_runs_once_an_event_and_learns_it_by_its_environment() {
     );
     live(&world, 10);
     assert_eq!(told.matches("\n.\n").count(), 2);
+}
+
+/// Whoever stops the daemon has no command left over that hangs.
+#[test]
+fn a_command_that_hangs_ends_with_the_daemon() {
+    let (world, _) = world("");
+    let (path, pid) = (world.state().join("hangs.sh"), world.state().join("pid"));
+    std::fs::write(
+        &path,
+        format!("#!/bin/sh\necho $$ > {0}.new\nmv {0}.new {0}\nsleep 1000\n", pid.display()),
+    )
+    .unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let command = format!("alarm.stuck_after = \"1m\"\nalarm.command = \"{}\"", path.display());
+    world.reload(&command);
+    operate(&world, "link down");
+    world.accept("alice@box.example", &[FAR]);
+    assert_eq!(live(&world, 3).len(), 1);
+    let read = || std::fs::read_to_string(&pid).ok();
+    let started = (0..1000).find_map(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        read()
+    });
+    let process = PathBuf::from("/proc").join(started.unwrap().trim());
+    assert!(process.exists());
+    world.forwarder.alarm.stop();
+    assert!(!process.exists());
 }

@@ -480,3 +480,82 @@ fn who_waits_is_not_told_to_be_late() {
     world.live(HOUR);
     assert_eq!((arrived(&host), count(&host), world.mail("bob").len()), ((0..4).collect(), 2, 0));
 }
+
+/// A flush is for all that is queued then: what it makes of that leaves, too (INTERFACE section 8).
+#[test]
+fn a_flush_lets_the_digest_leave_past_the_schedule_and_a_metered_link() {
+    let (world, host) = world("queue.schedule = \"0 0 1 1 *\"");
+    storm(&world, 0..6);
+    world.pass();
+    assert_eq!(count(&host), 0);
+    ask(&world, &["queue", "flush"]);
+    world.pass();
+    assert_eq!((arrived(&host), count(&host), world.queue().len()), ((0..6).collect(), 3, 0));
+    storm(&world, 6..7);
+    ask(&world, &["queue", "flush"]);
+    world.pass();
+    assert_eq!((count(&host), world.queue().len()), (4, 0), "one that leaves alone, too");
+    // One that has gathered by itself waits for the schedule.
+    storm(&world, 7..12);
+    world.live(HOUR);
+    assert_eq!(count(&host), 4);
+    assert!(!world.queue().is_empty());
+
+    let (world, host) = self::world("");
+    storm(&world, 0..6);
+    world.pass();
+    ask(&world, &["link", "metered"]);
+    storm(&world, 6..7);
+    ask(&world, &["queue", "flush", &world.queue()[0].id.to_string()]);
+    world.pass();
+    assert_eq!((arrived(&host), world.queue().len()), ((0..7).collect(), 0));
+    storm(&world, 7..12);
+    world.live(HOUR);
+    assert_eq!((count(&host), world.queue().len()), (3, 1), "nobody has named it");
+}
+
+#[test]
+fn what_waits_for_a_digest_is_not_stuck() {
+    let (world, host) = world("");
+    world.reload("digest.after = 1\ndigest.window = \"1d\"\nalarm.stuck_after = \"1h\"");
+    storm(&world, 0..3);
+    world.live(2 * HOUR);
+    assert_eq!((count(&host), world.queue().len()), (1, 2));
+    take_log();
+    world.forwarder.alarm.look(&world.forwarder, &current(&world.site), world.forwarder.clock.now());
+    assert_eq!(take_events("alarm"), Vec::<String>::new());
+}
+
+/// A box that has lost its running time: no window may end in the days that are gone.
+#[test]
+fn a_window_of_a_clock_that_is_lost_ends_all_the_same() {
+    let (world, host) = world("");
+    world.clock.advance(30 * DAY);
+    storm(&world, 0..2);
+    world.pass();
+    world.intake.digests.save(&world.state(), world.forwarder.clock.now());
+    world.clock.reboot();
+    std::fs::write(world.state().join("clock"), "damaged").unwrap();
+    let world = world.restart();
+    assert!(world.forwarder.clock.now().running < DAY);
+    storm(&world, 2..5);
+    world.live(HOUR);
+    assert_eq!((arrived(&host), world.queue().len()), ((0..5).collect(), 0));
+}
+
+/// A digest that nobody takes goes back to who sent what is in it, once and in full; nothing gathers on the way.
+#[test]
+fn a_digest_that_fails_is_one_notice_to_its_sender() {
+    let (world, host) = world("");
+    storm(&world, 0..6);
+    world.pass();
+    // Read anew while they wait: none is lost, and none is twice.
+    world.reload(CONFIG);
+    host.now_says(|stage, _| if stage == Stage::Rcpt { reply("550 5.1.1 unknown") } else { Say::Yes });
+    world.live(HOUR);
+    let notices = world.mail("bob");
+    assert_eq!((notices.len(), world.queue().len(), count(&host)), (1, 0, 2));
+    for number in 2..6 {
+        assert!(notices[0].contains(&format!("alert {number}.")), "{}", notices[0]);
+    }
+}

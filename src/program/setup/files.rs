@@ -7,6 +7,7 @@ use crate::store::durable::{Access, Owner, StagedFile, SyncedFile, make_director
 use rustix::fs::Mode;
 use std::io::{Error, ErrorKind};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -104,7 +105,13 @@ impl Target {
             if let Some(old) = read_old(&file.path).filter(|_| !is_kept) {
                 let mut path = file.path.clone().into_os_string();
                 path.push(".old");
-                staged.push((stage(path.as_ref(), old.octets(), file.readers).map_err(failed)?, true));
+                // What was not for all may hold what only its old readers may know.
+                let is_open = std::fs::metadata(&file.path).is_ok_and(|it| it.mode() & 0o004 != 0);
+                let readers = match file.readers {
+                    Readers::All if !is_open => Readers::Writer,
+                    readers => readers,
+                };
+                staged.push((stage(path.as_ref(), old.octets(), readers).map_err(failed)?, true));
             }
             let is_replaced = is_kept || self.is_forced;
             staged

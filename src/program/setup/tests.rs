@@ -1,5 +1,7 @@
 use super::*;
 use proptest::prelude::*;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 
 fn answers(admin: &str, login: &str, password: Password) -> Answers {
     Answers { admin: admin.into(), ways: Vec::new(), login: login.into(), password }
@@ -38,6 +40,27 @@ fn options_are_read_in_pairs_and_flags_alone() {
     for wrong in [&["me@example.com"][..], &["--admin"], &["--what", "x"], &["--force", "x"]] {
         assert_eq!(read(wrong).err(), Some(exit::USAGE), "{wrong:?}");
     }
+}
+
+/// Who could not read a configuration that was replaced can't read what is kept of it.
+#[test]
+fn what_is_kept_is_read_by_no_more_people_than_before() {
+    let directory = std::env::temp_dir().join(format!("pillarbox-setup-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let path = directory.join("pillarbox.toml");
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    for was in [0o600, 0o640, 0o644] {
+        std::fs::write(&path, "admin = \"root\"\n").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(was)).unwrap();
+        let octets = Secret::new(b"admin = \"joe\"\n".to_vec());
+        let target = Target::look(&path, true).unwrap();
+        target.write(&[File { path: path.clone(), octets, readers: Readers::All }]).unwrap();
+        let kept = directory.join("pillarbox.toml.old");
+        assert_eq!(std::fs::read_to_string(&kept).unwrap(), "admin = \"root\"\n");
+        let others = if was == 0o644 { 0o644 } else { 0o600 };
+        assert_eq!((mode(&kept), mode(&path)), (others, 0o644), "{was:o}");
+    }
+    std::fs::remove_dir_all(&directory).unwrap();
 }
 
 proptest! {
