@@ -27,7 +27,8 @@ TEST_NEEDS  = $(BENCH_NEEDS) setpriv=util-linux swaks=swaks curl=curl openssl=op
               /usr/lib/python3/dist-packages/dkim=python3-dkim /usr/lib/python3/dist-packages/nacl=python3-nacl \
               s-nail=s-nail sslscan=sslscan /usr/lib/git-core/git-send-email=git-email unbound=unbound ldns-signzone=ldnsutils promtool=prometheus \
               /usr/share/perl5/Authen/SASL.pm=libauthen-sasl-perl /usr/share/perl5/IO/Socket/SSL.pm=libio-socket-ssl-perl \
-              systemd-analyze=systemd busybox=busybox dash=dash shellcheck=shellcheck mandoc=mandoc groff=groff-base
+              cron=cron anacron=anacron atd=at bsd-mailx=bsd-mailx mail.mailutils=mailutils php=php-cli mdadm=mdadm smartd=smartmontools \
+              logwatch=logwatch systemd-analyze=systemd busybox=busybox dash=dash shellcheck=shellcheck mandoc=mandoc groff=groff-base
 
 .PHONY: help run test lint bench install install-files deb test-deb clean
 
@@ -39,7 +40,7 @@ run: $(BINARY) ## build, start, send an alert through it, show where it arrived;
 
 test: $(BINARY) ## all tests, as CI runs them; installs the programs that they talk to
 	@$(TOOLS)/need $(BUILD_NEEDS) $(TEST_NEEDS)
-	@$(TOOLS)/unpack $(TARGET)/peers exim4-daemon-light
+	@$(TOOLS)/unpack $(TARGET)/peers exim4-daemon-light nullmailer
 	cargo fmt --check
 	cargo clippy --quiet --all-targets -- -D warnings
 	cargo test --quiet --doc

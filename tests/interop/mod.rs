@@ -1,6 +1,6 @@
 //! The real binary on real sockets and a real disk, beside the programs that others use: Postfix's smtp-source and
 //! smtp-sink, swaks, curl, msmtp, s-nail, git send-email, Python, mutt, Dovecot, Exim, dnsmasq, unbound, sslscan, strace,
-//! libfaketime.
+//! libfaketime, and the callers of sendmail: cron, anacron, at, mailx, mailutils, PHP, mdadm, smartd, logwatch.
 //!
 //! Every test has its own directory and its own ports on 127.0.0.1, so any number of them run side by side. A program that
 //! is missing fails its test and names the Debian package. What is counted or measured runs on the release binary (see
@@ -17,6 +17,8 @@ mod aliases;
 mod backlog;
 /// Octets, lines and connections that no honest client sends.
 mod bad_input;
+/// Debian's programs that send mail, with pillarbox in the place of sendmail.
+mod callers;
 /// The clients and mail readers that people use.
 mod clients;
 /// Clocks that jump while mail waits.
@@ -51,6 +53,8 @@ mod outcomes;
 mod probe;
 /// `pillarbox queue` and `link`: with a daemon, without, as whom, and while mail is delivered.
 mod queue;
+/// The README's commands, on a host of its own.
+mod readme;
 /// Through the queue and by MX to smtp-sink.
 mod relay;
 /// Who mail is from where that is looked at: Postfix with a login of its own for each sender.

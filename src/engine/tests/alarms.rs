@@ -126,7 +126,7 @@ fn a_link_that_is_down_is_told_as_the_reason() {
 fn script(world: &World) -> (PathBuf, PathBuf) {
     let (path, output) = (world.state().join("alarm.sh"), world.state().join("told"));
     let text = format!(
-        "#!/bin/sh\n{{ echo \"$1\"; env | grep ^PILLARBOX_ | sort; echo .; }} >> {0}.new\ncp {0}.new {0}\n",
+        "#!/bin/sh\n{{ echo \"$1\"; env -u PILLARBOX_RELEASE -u PILLARBOX_CONFIG | grep ^PILLARBOX_ | sort; echo .; }} >> {0}.new\ncp {0}.new {0}\n",
         output.display()
     );
     std::fs::write(&path, text).unwrap();

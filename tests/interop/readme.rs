@@ -1,0 +1,188 @@
+//! The README's commands, each block of them as it stands there: on a host of its own, in namespaces, where `/etc`, `/usr/sbin`
+//! and `/usr/local` can be changed, and port 25 is free. What a container has not (systemd, sudo, an editor) is played by
+//! scripts, and a host out there by smtp-sink.
+
+use super::harness::{Place, program};
+use std::fs::{self, read_to_string};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+/// What becomes of a block of commands.
+enum Run {
+    /// It runs, with these words in the place of others.
+    With(&'static [(&'static str, &'static str)]),
+    /// It runs elsewhere.
+    Elsewhere(&'static str),
+}
+
+/// The blocks by their first line, in the order of the README, and what must be so after each.
+const BLOCKS: [(&str, Run, &str); 13] = [
+    ("make run    #", Run::Elsewhere("make test is what runs this, and make run ONCE=1 is below"), ""),
+    (
+        "make run ONCE=1",
+        // Three answers on a terminal are what interop::setup gives.
+        Run::With(&[(
+            "pillarbox setup ",
+            "pillarbox setup --admin me@far.test --smarthost smtp://127.0.0.1:2526 --username '' ",
+        )]),
+        "pillarbox check && test -S /run/pillarbox/control.sock && grep -q 2526 /etc/pillarbox/pillarbox.toml",
+    ),
+    (
+        "pillarbox setup --admin",
+        // There is no smtp.example.com to try.
+        Run::With(&[
+            ("setup", "setup --config $PLACE/other.toml --force --no-test"),
+            ("< password", "< $PLACE/password"),
+        ]),
+        "pillarbox check -c $PLACE/other.toml",
+    ),
+    (
+        "openssl genpkey -algorithm RSA",
+        Run::With(&[]),
+        r#"printf '[[dkim]]\ndomain = "far.test"\nselector = "box1"\nkey = "/etc/pillarbox/dkim.pem"\n' >$PLACE/dkim.toml && pillarbox check -c $PLACE/dkim.toml"#,
+    ),
+    (
+        "pillarbox status --prometheus",
+        Run::With(&[]),
+        "grep -q '^# TYPE pillarbox_' /var/lib/prometheus/node-exporter/pillarbox.prom",
+    ),
+    ("#!/bin/sh", Run::With(&[("/sys/class/leds/status/trigger", "$PLACE/led")]), "grep -qx none $PLACE/led"),
+    ("ln -s ../local/sbin/pillarbox", Run::With(&[]), "arrived 'Subject: test' && /usr/sbin/sendmail -bp"),
+    (
+        "sudo pillarbox probe",
+        Run::With(&[("me@example.com", "me@far.test")]),
+        "arrived 'X-Rcpt-Args: <me@far.test>'",
+    ),
+    (
+        "install -m 640",
+        Run::With(&[]),
+        "arrived 'Subject: test' && test \"$(cat /etc/pillarbox/password)\" = secret",
+    ),
+    (
+        "systemctl disable --now pillarbox",
+        Run::With(&[]),
+        // As cron has it, and no daemon does it.
+        "! test -S /run/pillarbox/control.sock && printf 'Subject: by cron\\n\\nx\\n' | sendmail root && \
+         cut -d' ' -f7- /etc/cron.d/pillarbox | env -i PATH=/usr/bin:/bin sh -e && arrived 'Subject: by cron'",
+    ),
+    ("git clone", Run::Elsewhere("tests/tools/test-deb installs what make deb makes"), ""),
+    (
+        "sudo install -D -m 644 -t /etc/systemd",
+        Run::With(&[]),
+        "grep -q User /etc/systemd/system/pillarbox.service.d/local-users.conf && test -S /run/pillarbox/control.sock",
+    ),
+    ("end", Run::Elsewhere("no block: there is none behind this"), ""),
+];
+
+/// `$1`: the place, `$2`: the script, `$3`: the repository.
+const HOST: &str = r#"
+ip link set lo up
+hostname box.test
+over() {
+    mkdir -p "$1/$2/upper" "$1/$2/work"
+    mount -t overlay -o "lowerdir=$3,upperdir=$1/$2/upper,workdir=$1/$2/work" overlay "$3"
+}
+mkdir "$1/over" && mount -t tmpfs tmpfs "$1/over"
+for dir in /etc /usr/local /usr/sbin; do over "$1/over" "$(echo $dir | tr / -)" $dir; done
+for dir in /run /var/spool /var/mail /etc/pillarbox /etc/cron.d; do mkdir -p $dir && mount -t tmpfs -o mode=755 tmpfs $dir; done
+mkdir -p /var/lib/prometheus && mount -t tmpfs tmpfs /var/lib/prometheus && mkdir /var/lib/prometheus/node-exporter
+rm -f /usr/sbin/sendmail
+echo '127.0.0.1 localhost box.test' >/etc/hosts
+smtp-sink -u nobody -d "$1/sunk/%Y" 127.0.0.1:2526 64 &
+cd "$3"
+exec sh -ec "$2"
+"#;
+
+/// What the scripts that play others do.
+const PLAYED: [(&str, &str); 4] = [
+    ("sudo", r#"exec "$@""#),
+    ("editor", r#"echo secret >"$1""#),
+    // The one file that make install has put there; all others are this machine's.
+    ("systemd-tmpfiles", r#"exec /usr/bin/systemd-tmpfiles --create /etc/tmpfiles.d/pillarbox.conf"#),
+    (
+        "systemctl",
+        r#"
+stop() { pkill -x pillarbox || true; while pgrep -x pillarbox >/dev/null; do sleep 0.05; done; }
+begin() {
+    setsid /usr/local/sbin/pillarbox serve >>"$PLACE/log" 2>&1 </dev/null &
+    until test -S /run/pillarbox/control.sock; do sleep 0.05; done
+}
+case $* in
+    "enable --now pillarbox") begin ;;
+    "disable --now pillarbox") stop; rm -f /run/pillarbox/control.sock ;;
+    "reload pillarbox") pkill -HUP -x pillarbox ;;
+    "restart pillarbox") stop; begin ;;
+    daemon-reload) ;;
+    *) echo "systemctl $*?" >&2; exit 1 ;;
+esac"#,
+    ),
+];
+
+/// The blocks of commands in the README.
+fn blocks() -> Vec<String> {
+    let readme = read_to_string("README.md").unwrap();
+    let blocks = readme.split("\n```sh\n").skip(1).map(|rest| rest.split("\n```").next().unwrap().to_owned());
+    blocks.collect()
+}
+
+#[test]
+fn the_commands_do_what_the_readme_says() {
+    if !rustix::process::geteuid().is_root() {
+        println!("note: namespaces are made by root alone; nothing is tested here");
+        return;
+    }
+    let release = std::env::var("PILLARBOX_RELEASE");
+    let Ok(release) = release else {
+        println!("note: make install would build the release; PILLARBOX_RELEASE tells that it is there");
+        return;
+    };
+    let place = Place::new();
+    fs::create_dir(place.path("sunk")).unwrap();
+    for directory in [&place.dir, &place.path("sunk")] {
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    place.write("password", "secret\n");
+    for (name, script) in PLAYED {
+        let file = place.write(name, &format!("#!/bin/sh -e\n{script}\n"));
+        fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let mut script = String::from(
+        "arrived() { for i in $(seq 100); do grep -qrF \"$1\" \"$PLACE/sunk\" && rm -rf \"$PLACE/sunk/\"* && return; sleep 0.1; done; return 1; }\n\
+         trap 'pkill -x pillarbox; pkill -x smtp-sink' EXIT\n",
+    );
+    let mut known = BLOCKS.iter();
+    for block in blocks() {
+        let (first, run, then) = known.next().unwrap();
+        assert!(
+            block.starts_with(first),
+            "the README has other commands; this table has {first:?} here: {block}"
+        );
+        let words = match run {
+            Run::With(words) => words,
+            Run::Elsewhere(reason) => {
+                println!("{first}: {reason}");
+                continue;
+            }
+        };
+        let block = words.iter().fold(block, |block, (from, to)| {
+            assert!(block.contains(from), "{from:?} is not in {block}");
+            block.replace(from, to)
+        });
+        script.push_str(&format!("echo '== {first}'\n(\n{block}\n)\n{then}\n"));
+    }
+    assert_eq!(
+        known.next().map(|(first, ..)| *first),
+        Some("end"),
+        "blocks of the table are not in the README"
+    );
+    let mut command = program("unshare", "util-linux");
+    command.args(["-munpf", "--kill-child", "--mount-proc", "sh", "-ec", HOST, "sh"]);
+    command.arg(&place.dir).arg(script).arg(env!("CARGO_MANIFEST_DIR"));
+    let path = std::env::var("PATH").unwrap();
+    command.env("PATH", format!("{}:/usr/local/sbin:/usr/sbin:/sbin:{path}", place.dir.display()));
+    command.env("PLACE", &place.dir).env("CARGO_TARGET_DIR", Path::new(&release).ancestors().nth(2).unwrap());
+    let output = command.output().unwrap();
+    let said = [output.stdout, output.stderr].map(|octets| String::from_utf8_lossy(&octets).into_owned());
+    let log = read_to_string(place.path("log")).unwrap_or_default();
+    assert!(output.status.success(), "{}\n{}\n{log}", said[0], said[1]);
+}
