@@ -37,14 +37,13 @@ impl Queued for Outbox {
         let mut hops: Vec<Hop> = Vec::new();
         for mailbox in recipients {
             let hop = hop_of(&site, mailbox);
-            if hops.contains(&hop) {
-                continue;
-            }
             if let Some(reason) = self.board.wait_reason(&hop, id, arrival.running) {
                 let log = Attempt::log_line(id, mailbox, "-", 0, Duration::ZERO);
                 log(AttemptEnd::Deferred, reason.status, &format!("it waits: {}", reason.line()));
             }
-            hops.push(hop);
+            if !hops.contains(&hop) {
+                hops.push(hop);
+            }
         }
         for hop in hops {
             self.board.submit(hop, Job { id, arrival: arrival.running }, arrival.running);

@@ -147,11 +147,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>, environment: Option<OsStri
             let _ = std::io::stdout().write_all(text.as_bytes());
             Ok(())
         }
-        Parsed::Run(row, config, operands) => {
-            let config =
-                config.or_else(|| environment.map(PathBuf::from)).unwrap_or_else(|| PathBuf::from(CONFIG));
-            (row.run)(&config, &operands)
-        }
+        Parsed::Run(row, config, operands) => (row.run)(&config_file(config, environment), &operands),
     });
     match done {
         Ok(()) => exit::OK,
@@ -161,6 +157,12 @@ pub fn run(arguments: impl Iterator<Item = OsString>, environment: Option<OsStri
             failure.code
         }
     }
+}
+
+/// What the option names, else the environment, in which an empty name is none, else the default.
+fn config_file(option: Option<PathBuf>, environment: Option<OsString>) -> PathBuf {
+    let environment = environment.filter(|name| !name.is_empty()).map(PathBuf::from);
+    option.or(environment).unwrap_or_else(|| PathBuf::from(CONFIG))
 }
 
 /// The name of the program may stand for a command.
@@ -261,6 +263,17 @@ mod tests {
         assert_eq!(parsed("serve"), Ok(("serve", None)));
         assert_eq!(parsed("-c x check"), Ok(("check", Some("x".into()))));
         assert_eq!(parsed("check --config=y"), Ok(("check", Some("y".into()))));
+    }
+
+    #[test]
+    fn the_option_comes_before_the_environment_and_that_before_the_default() {
+        let file = |option: Option<&str>, environment: &str| {
+            config_file(option.map(PathBuf::from), Some(environment.into()))
+        };
+        assert_eq!(file(Some("x"), "y"), Path::new("x"));
+        assert_eq!(file(None, "y"), Path::new("y"));
+        assert_eq!(file(None, ""), Path::new(CONFIG));
+        assert_eq!(config_file(None, None), Path::new(CONFIG));
     }
 
     #[test]

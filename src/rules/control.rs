@@ -226,6 +226,7 @@ impl Request {
             }
             ["queue", "show", id] => parse_id(id).map(Self::Show),
             ["queue", "show", ..] => Err(usage("say one ID to show")),
+            ["queue", "flush", "all"] => Ok(Self::Flush(Vec::new())),
             ["queue", "flush", which @ ..] => {
                 which.iter().map(|word| parse_which(word)).collect::<Result<_, _>>().map(Self::Flush)
             }
@@ -408,7 +409,11 @@ mod tests {
         ] {
             assert_eq!(parse(&line).map(|request| request.print()), Ok(line));
         }
-        for (short, long) in [("queue", "queue list"), ("queue --json", "queue list --json")] {
+        for (short, long) in [
+            ("queue", "queue list"),
+            ("queue --json", "queue list --json"),
+            ("queue flush all", "queue flush"),
+        ] {
             assert_eq!(parse(short), parse(long));
         }
     }

@@ -170,6 +170,11 @@ const fn row(stages: &'static [Stage], when: &'static str, advice: &'static str)
 
 /// All rows; the first that fits counts.
 pub const HINTS: &[Hint] = &[
+    row(
+        &[Stage::Config],
+        "",
+        "Correct what is named here, or let pillarbox setup write a new file; pillarbox check finds all mistakes.",
+    ),
     row(&[Stage::Recipient], "", "Write one address, such as me@example.com."),
     // The login.
     row(
@@ -639,6 +644,7 @@ mod tests {
                 "the smarthost a.example can't be resolved: failed to lookup address information: Temporary failure in name resolution",
                 "name server",
             ),
+            (Stage::Config, "/x.toml: can't be read: No such file or directory (os error 2)", "setup"),
             (Stage::Policy, "mx.b.example is not named by the MTA-STS policy of b.example", "policy"),
             (
                 Stage::Tls,
