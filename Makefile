@@ -30,7 +30,7 @@ TEST_NEEDS  = $(BENCH_NEEDS) setpriv=util-linux swaks=swaks curl=curl openssl=op
               cron=cron anacron=anacron atd=at bsd-mailx=bsd-mailx mail.mailutils=mailutils php=php-cli mdadm=mdadm smartd=smartmontools \
               logwatch=logwatch systemd-analyze=systemd busybox=busybox dash=dash shellcheck=shellcheck mandoc=mandoc groff=groff-base
 
-.PHONY: help run test test-code lint bench install install-files deb test-deb clean
+.PHONY: help run check test lint bench install install-files deb test-deb clean
 
 help: ## this text
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 16
@@ -38,16 +38,17 @@ help: ## this text
 run: $(BINARY) ## build, start, send an alert through it, show where it arrived; ONCE=1 ends then
 	@ONCE=$(ONCE) $(TOOLS)/run $(BINARY)
 
-test: $(BINARY) ## all tests, as CI runs them; installs the programs that they talk to
-	@$(TOOLS)/need $(BUILD_NEEDS) $(TEST_NEEDS)
-	@$(TOOLS)/unpack $(TARGET)/peers exim4-daemon-light nullmailer
-	@$(TOOLS)/beside $(TARGET)/test-deb.log $(MAKE) --no-print-directory test-deb -- $(MAKE) --no-print-directory test-code
-	PILLARBOX_RELEASE=$(BINARY) cargo test --quiet --lib --test integration --no-fail-fast
-
-test-code:
+check: ## formatting, clippy, the library's tests, transcripts, cases, documents: no other program, nothing to install
 	cargo fmt --check
 	cargo clippy --quiet --all-targets -- -D warnings
 	cargo test --quiet --doc
+	cargo test --quiet --lib --test integration --no-fail-fast
+
+test: $(BINARY) ## all tests, as CI runs them; installs the programs that they talk to
+	@$(TOOLS)/need $(BUILD_NEEDS) $(TEST_NEEDS)
+	@$(TOOLS)/unpack $(TARGET)/peers exim4-daemon-light nullmailer
+	@$(TOOLS)/beside $(TARGET)/test-deb.log $(MAKE) --no-print-directory test-deb -- $(MAKE) --no-print-directory check
+	PILLARBOX_RELEASE=$(BINARY) cargo test --quiet --test interop --no-fail-fast
 
 lint: ## formatting and clippy
 	cargo fmt --check

@@ -1,6 +1,6 @@
 use super::client::Client;
+use super::dkimpy::{has_dkimpy, verify};
 use super::harness::{LATER, Place, program, run};
-use crate::dkim::{has_dkimpy, verify};
 use openssl::pkey::PKey;
 use openssl::rsa::Rsa;
 use pillarbox::mail::base64;

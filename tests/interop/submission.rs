@@ -1,6 +1,6 @@
 use super::client::{Client, without_trace};
+use super::fail2ban;
 use super::harness::{Daemon, Place, free_port, program, run, wait_until};
-use crate::fail2ban;
 use std::fs;
 use std::net::{IpAddr, TcpListener};
 use std::path::{Path, PathBuf};

@@ -6,6 +6,15 @@
 //! is missing fails its test and names the Debian package. What is counted or measured runs on the release binary (see
 //! [`harness::measured`]); with none, the counts are smaller and the numbers are printed and not judged.
 
+// Lints allow these within tests, but not in what tests share.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice
+)]
+
 /// An SMTP client that does exactly what a test says.
 mod client;
 /// Temporary places, the daemon, and the programs beside it.
@@ -31,8 +40,12 @@ mod damage;
 mod digest;
 /// Signatures, from a client to smtp-sink.
 mod dkim;
+/// Signatures of the library alone, verified by dkimpy.
+mod dkimpy;
 /// Exim as an MX host.
 mod exim;
+/// The filter of fail2ban against the log lines that it is for, and against those that only look like them.
+mod fail2ban;
 /// sendmail with a daemon, a socket, a disk or a drop directory that is not as it should be.
 mod handover;
 /// The unit, scripts and manual pages, as systemd, shells and mandoc read them.
@@ -73,6 +86,8 @@ mod setup;
 mod signals;
 /// Through smarthosts and MX hosts that want TLS and a login: Postfix, Dovecot.
 mod smarthost;
+/// STARTTLS with other people's clients; certificates that are made, swapped and refused.
+mod starttls;
 /// `pillarbox status` in all its forms, as promtool, Python and monitors read it; the alarm's command.
 mod status;
 /// The clients that people use, through TLS and AUTH; LMTP; the users file.
