@@ -69,19 +69,19 @@ install-files:
 	test -e $(DESTDIR)/etc/pillarbox/pillarbox.toml || \
 	    $(INSTALL) 644 -t $(DESTDIR)/etc/pillarbox etc/pillarbox/pillarbox.toml
 ifeq ($(INIT),openwrt)
-	$(INSTALL) 755 -t $(DESTDIR)/etc/init.d etc/openwrt/etc/init.d/pillarbox
+	$(INSTALL) 755 -t $(DESTDIR)/etc/init.d packaging/openwrt/init.d/pillarbox
 	sed -i 's|/usr/sbin|$(PREFIX)/sbin|' $(DESTDIR)/etc/init.d/pillarbox
-	$(INSTALL) 755 -t $(DESTDIR)/etc/hotplug.d/iface etc/openwrt/etc/hotplug.d/iface/90-pillarbox
-	test -e $(DESTDIR)/etc/config/pillarbox || $(INSTALL) 600 -t $(DESTDIR)/etc/config etc/openwrt/etc/config/pillarbox
+	$(INSTALL) 755 packaging/hooks/pillarbox $(DESTDIR)/etc/hotplug.d/iface/90-pillarbox
+	test -e $(DESTDIR)/etc/config/pillarbox || $(INSTALL) 600 -t $(DESTDIR)/etc/config packaging/openwrt/config/pillarbox
 else
 	$(INSTALL) 644 -t $(DESTDIR)/etc/fail2ban/filter.d etc/fail2ban/filter.d/*
 	for hook in NetworkManager/dispatcher.d/90-pillarbox network/if-up.d/pillarbox network/if-down.d/pillarbox \
 	        ppp/ip-up.d/90pillarbox ppp/ip-down.d/90pillarbox; do \
-	    test -z "$(DESTDIR)" -a ! -d /etc/$${hook%/*} || $(INSTALL) 755 etc/$$hook $(DESTDIR)/etc/$$hook || exit; \
+	    test -z "$(DESTDIR)" -a ! -d /etc/$${hook%/*} || $(INSTALL) 755 packaging/hooks/pillarbox $(DESTDIR)/etc/$$hook || exit; \
 	done
 endif
 ifeq ($(INIT),openrc)
-	$(INSTALL) 755 -t $(DESTDIR)/etc/init.d etc/init.d/pillarbox
+	$(INSTALL) 755 -t $(DESTDIR)/etc/init.d packaging/openrc/pillarbox
 	sed -i 's|/usr/local/sbin|$(PREFIX)/sbin|' $(DESTDIR)/etc/init.d/pillarbox
 endif
 ifeq ($(INIT),systemd)
@@ -93,7 +93,7 @@ endif
 
 deb: $(BINARY) ## a Debian package of it, target/pillarbox_VERSION_ARCH.deb
 	@$(TOOLS)/need $(DEB_NEEDS)
-	@etc/debian/build $(BINARY) $(TARGET)
+	@packaging/debian/build $(BINARY) $(TARGET)
 
 test-deb: deb ## the package in a Debian of its own: installed, upgraded with a full queue, removed, purged; MIRROR=
 	@$(TOOLS)/need $(CHROOT_NEEDS)

@@ -11,30 +11,30 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 const UNIT: &str = "etc/systemd/system/pillarbox.service";
-const OPENWRT: &str = "etc/openwrt/etc/init.d/pillarbox";
-const LINK: &str = "etc/link/pillarbox";
+const OPENWRT: &str = "packaging/openwrt/init.d/pillarbox";
+const LINK: &str = "packaging/hooks/pillarbox";
 
 /// Every script that runs on the user's box, and the shell that it is for.
 const SCRIPTS: [(&str, &str); 9] = [
     (LINK, "sh"),
     (OPENWRT, "dash"),
-    ("etc/init.d/pillarbox", "sh"),
-    ("etc/debian/postinst", "sh"),
-    ("etc/debian/prerm", "sh"),
-    ("etc/debian/postrm", "sh"),
-    ("etc/debian/build", "bash"),
+    ("packaging/openrc/pillarbox", "sh"),
+    ("packaging/debian/postinst", "sh"),
+    ("packaging/debian/prerm", "sh"),
+    ("packaging/debian/postrm", "sh"),
+    ("packaging/debian/build", "bash"),
     ("tests/tools/beside", "sh"),
     ("tests/tools/test-deb", "bash"),
 ];
 
-/// The places that `LINK` is installed at.
+/// The places that `LINK` is installed at. It tells some of its callers by them.
 const HOOKS: [&str; 6] = [
     "etc/NetworkManager/dispatcher.d/90-pillarbox",
     "etc/network/if-up.d/pillarbox",
     "etc/network/if-down.d/pillarbox",
     "etc/ppp/ip-up.d/90pillarbox",
     "etc/ppp/ip-down.d/90pillarbox",
-    "etc/openwrt/etc/hotplug.d/iface/90-pillarbox",
+    "etc/hotplug.d/iface/90-pillarbox",
 ];
 
 /// The number of nobody, on Debian and most others.
@@ -68,10 +68,6 @@ fn scripts_are_ones_and_shellcheck_finds_nothing() {
         for words in SHELLS.iter().filter(|_| dialect != "bash") {
             run(shell(words).arg("-n").arg(top(path)));
         }
-    }
-    for path in HOOKS {
-        let mode = fs::metadata(top(path)).unwrap().permissions().mode();
-        assert!(read(path) == read(LINK) && mode & 0o111 == 0o111, "{path} is not {LINK}");
     }
 }
 
@@ -229,6 +225,10 @@ fn hooks_tell_the_link_by_the_default_routes() {
     tool("pillarbox", "echo \"$@\" >>\"$HEARD\"; echo noise; echo noise >&2; exit 69");
     tool("ip", "[ \"$*\" = '-4 route show default' ] && echo \"$ROUTES\"; true");
     tool("nmcli", "[ \"$1 $2 $3 $4\" = '-g GENERAL.METERED device show' ] && echo \"$METERED\"");
+    for hook in HOOKS {
+        fs::create_dir_all(place.path(hook).parent().unwrap()).unwrap();
+        place.write(hook, &read(LINK));
+    }
     for words in SHELLS {
         for call in CALLS {
             let (hook, variables, arguments, routes, metered, word) = call;
@@ -238,7 +238,7 @@ fn hooks_tell_the_link_by_the_default_routes() {
                 command.args(["-c", ". \"$0\"; echo never"]);
             }
             command
-                .arg(top(HOOKS[hook]))
+                .arg(place.path(HOOKS[hook]))
                 .args(arguments)
                 .env("PATH", &place.dir)
                 .env("HEARD", place.path("heard"));
@@ -352,7 +352,7 @@ fn assert_taken(toml: &str) {
 #[test]
 fn what_openwrt_is_configured_with_becomes_toml() {
     let place = Place::new();
-    let shipped = read("etc/openwrt/etc/config/pillarbox");
+    let shipped = read("packaging/openwrt/config/pillarbox");
     let all = shipped.replace("# option", "option").replace("# list", "list");
     assert!(all != shipped, "the example has no options left");
     for words in SHELLS {
@@ -437,10 +437,14 @@ fn openwrt_starts_and_reloads_it_and_keeps_the_password_apart() {
 
 #[test]
 fn make_installs_what_starts_it_here() {
-    for (init, files) in [
-        ("systemd", &["etc/systemd/system/pillarbox.service", "etc/tmpfiles.d/pillarbox.conf"][..]),
-        ("openrc", &["etc/init.d/pillarbox", "etc/ppp/ip-up.d/90pillarbox"]),
-        ("openwrt", &["etc/init.d/pillarbox", "etc/config/pillarbox", "etc/hotplug.d/iface/90-pillarbox"]),
+    for (init, files, hooks) in [
+        (
+            "systemd",
+            &["etc/systemd/system/pillarbox.service", "etc/tmpfiles.d/pillarbox.conf"][..],
+            &HOOKS[..5],
+        ),
+        ("openrc", &["etc/init.d/pillarbox"], &HOOKS[..5]),
+        ("openwrt", &["etc/init.d/pillarbox", "etc/config/pillarbox"], &HOOKS[5..]),
     ] {
         let place = Place::new();
         let values = [
@@ -456,6 +460,14 @@ fn make_installs_what_starts_it_here() {
         let common = ["opt/sbin/sendmail", "opt/share/man/man1/mailq.1", "etc/pillarbox/pillarbox.toml"];
         for file in files.iter().chain(&common) {
             assert!(place.path(file).exists(), "{init}: no {file}");
+        }
+        for hook in hooks {
+            let path = place.path(hook);
+            let mode = fs::metadata(&path).unwrap().permissions().mode();
+            assert!(
+                fs::read_to_string(&path).unwrap() == read(LINK) && mode & 0o111 == 0o111,
+                "{init}: {hook}"
+            );
         }
         let starts = fs::read_to_string(place.path(files[0])).unwrap();
         assert!(starts.contains("/opt/sbin/pillarbox") && !starts.contains("/usr/"), "{init}: {starts}");

@@ -1,4 +1,4 @@
-# What /lib/functions.sh of OpenWrt does with /etc/config, as far as etc/openwrt needs it. There `uci export` prints the
+# What /lib/functions.sh of OpenWrt does with /etc/config, as far as packaging/openwrt needs it. There `uci export` prints the
 # file in words of the shell, which are the functions config, option and list; here the file is read as it is.
 
 config_load() { . "$UCI/$1"; }
