@@ -54,6 +54,8 @@ pub struct HeaderRecipients {
     /// The names of the Resent- fields so far.
     block: Vec<Vec<u8>>,
     is_block_over: bool,
+    /// Whom the first From names first.
+    author: Option<Unqualified>,
     complaints: Vec<String>,
 }
 
@@ -70,9 +72,17 @@ impl HeaderRecipients {
             return self.block.push(name);
         }
         self.is_block_over |= !self.block.is_empty();
+        if name == b"from" && self.author.is_none() {
+            self.author = address_list::read(value).addresses.first().and_then(|first| first.read(value));
+        }
         if matches!(&name[..], b"to" | b"cc" | b"bcc") {
             read_list(value, &mut self.original, &mut self.complaints);
         }
+    }
+
+    /// The author, if From names one.
+    pub fn author(&mut self) -> Option<Unqualified> {
+        self.author.take()
     }
 
     /// Appends them; parts that are no addresses go to `complaints`.
