@@ -235,7 +235,7 @@ impl<'a> Scanner<'a> {
             match self.peek() {
                 None | Some(b',' | b';') => break,
                 Some(b'>') => self.at += 1,
-                // Neither a group nor `user@host:port` that is one address.
+                // No name of a group has an address in it: this is `user@host:port`, or the like.
                 Some(b':') if phrase.has_address(list) => self.give_up(&mut phrase, list),
                 Some(b':') => {
                     phrase.forget(list);
@@ -275,8 +275,9 @@ impl<'a> Scanner<'a> {
         let inside = text.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or_default();
         if inside.contains(&b'@') && !inside.contains(&b'"') && !inside.contains(&b'\\') {
             let inner = read(inside);
-            let is_clear = inner.unreadable.is_empty() && inner.addresses.iter().all(AddressSpan::has_domain);
-            if is_clear && inner.end == inside.len() {
+            let is_clear = inner.unreadable.is_empty() && inner.end == inside.len();
+            if is_clear && !inner.addresses.is_empty() && inner.addresses.iter().all(AddressSpan::has_domain)
+            {
                 let by = local_part.start + 1;
                 let moved = |range: Range<usize>| range.start + by..range.end + by;
                 return list.addresses.extend(inner.addresses.into_iter().map(|it| AddressSpan {
@@ -465,19 +466,12 @@ impl<'a> Scanner<'a> {
                 return Ok(address);
             }
         }
-        self.at = start;
-        Err(self.piece())
-    }
-
-    /// What stands here up to the next blank, separator or bracket: one octet at least.
-    fn piece(&mut self) -> Range<usize> {
-        let start = self.at;
-        loop {
-            self.at += 1;
-            if self.invisible() > 0 || self.peek().is_none_or(|next| b",;<>".contains(&next)) {
-                return start..self.at;
-            }
+        // What was looked at is not looked at again.
+        self.at = self.at.max(start + 1);
+        while self.invisible() == 0 && self.peek().is_some_and(|next| !b",;<>".contains(&next)) {
+            self.at += self.char().map_or(1, char::len_utf8);
         }
+        Err(start..self.at)
     }
 
     /// What stands in angle brackets: the inner `None` for `<>`, an error for what can't be read.
@@ -712,6 +706,7 @@ mod tests {
             ("'a@x, b@y'", "a@x b@y"),
             ("\"a@x\", “b@y”, `c@z'", "a@x b@y c@z"),
             ("\"a@x, b@y\"", "a@x b@y +"),
+            ("\"(@)\"", "\"(@)\""),
             ("'<a@x>' 'root'", "a@x root +"),
             ("o'neil@x, o'neil", "o'neil@x o'neil"),
             ("\u{a0}a@x\u{200b}, \u{feff}root\u{a0},\u{200e}<b@y\u{202c}>\u{3000}", "a@x root b@y"),
@@ -738,6 +733,7 @@ mod tests {
             ("<John Doe>, <a@>, <@r>, <[x]>", " {<John Doe>} {<a@>} {<@r>} {<[x]>}"),
             ("DOMAIN\\user@x", "{DOMAIN\\user@x}"),
             ("a@x:25, b", "b {a@x:25}"),
+            ("x @ , b", "b {x @ }"),
             ("joe@ex)ample.com", "{joe@ex)ample.com}"),
             ("\"John", "{\"John}"),
             ("John\" Doe", "{John\" Doe}"),
@@ -782,7 +778,8 @@ mod tests {
     }
 
     fn address() -> impl Strategy<Value = String> {
-        let local = "[a-z]{1,4}(\\.[a-z0-9+_-]{1,4})?|\"[a-z ,<>@:;]{1,5}\"";
+        // With an @ in quotes it would be an address in quotes.
+        let local = "[a-z]{1,4}(\\.[a-z0-9+_-]{1,4})?|\"[a-z ,<>:;]{1,5}\"";
         let name = "([A-Z][a-z]{0,4} ){1,2}|\"[a-z ,<>@:;()]{1,5}\" |=\\?utf-8\\?Q\\?[a-z]{1,4}\\?= ";
         let comment = "( \\([a-z ,<>@:;]{0,5}\\))?";
         prop_oneof![

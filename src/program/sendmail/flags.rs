@@ -132,7 +132,8 @@ pub const FLAGS: [Flag; 43] = [
     ignored('n', Takes::Nothing),
     ignored('p', Takes::Value),
     ignored('v', Takes::Nothing),
-    ignored('x', Takes::Glued),
+    // A word glued to it means nothing; but `-xu USER -xp PASSWORD` are other programs'.
+    flag('x', Takes::Glued, Effect::Login, ""),
     // What sendmail has no meaning for: of msmtp, mailx and ssmtp; of busybox; of mailx and msmtp.
     flag('a', Takes::Value, Effect::Login, ""),
     ignored('H', Takes::Value),
@@ -498,6 +499,7 @@ mod tests {
             "-au|USER@x|-ap|SECRET|-am|LOGIN|TO",
             "-auUSER@x|-apSECRET|-amLOGIN|TO",
             "-tap|SECRET|TO",
+            "-xu|joe|-xp|SECRET|TO",
             "--password|SECRET|TO",
             "--passwordeval=cat SECRET|TO",
             "--auth-password|SECRET|TO",
