@@ -101,6 +101,16 @@ pub fn load_with_places(path: &Path) -> Result<(Settings, Places), Vec<Problem>>
     parse_with_places(&text, &file)
 }
 
+/// Whether a file has no more mistakes than settings. That of another mailer, which sendmail may be given by its flag, has.
+#[must_use]
+pub fn is_configuration(path: &Path) -> bool {
+    let mut report = Report::default();
+    let is_read = read_octets(path).map(|octets| {
+        read(&String::from_utf8_lossy(&octets), &mut Settings::default(), &mut report);
+    });
+    is_read.is_ok() && report.places.len() >= report.complaints.len()
+}
+
 fn read_octets(path: &Path) -> Result<Vec<u8>, Error> {
     let mut octets = Vec::new();
     std::fs::File::open(path)?.take(FILE_MAX_OCTETS + 1).read_to_end(&mut octets)?;

@@ -6,6 +6,11 @@
 use super::address::{AddressError, Domain, ForwardPath, LocalPart, Mailbox};
 use std::fmt;
 
+/// The domain of what can't be read: none below `invalid` ever exists.
+const UNREADABLE: &str = "unreadable.invalid";
+/// So much is kept of what can't be read.
+const UNREADABLE_MAX_CHARS: usize = 200;
+
 /// A mailbox, or a bare name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unqualified {
@@ -29,6 +34,20 @@ impl Unqualified {
         Ok(Self { local_part, domain: Some(domain) })
     }
 
+    /// Stands for an addressee that can't be read. It names the text, in ASCII lest the message should need SMTPUTF8 for it,
+    /// and there is no route to it: the sender gets a bounce.
+    #[must_use]
+    pub fn unreadable(text: &str) -> Self {
+        let mut shown = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        shown = shown.chars().take(UNREADABLE_MAX_CHARS).collect();
+        let shown = shown.replace(|c| !matches!(c, ' '..='~'), "?");
+        let quoted = format!("\"{}\"", shown.replace('\\', "\\\\").replace('"', "\\\""));
+        Self {
+            local_part: LocalPart::parse(&quoted).unwrap_or_else(|_| LocalPart::postmaster()),
+            domain: Some(Domain::Name(UNREADABLE.to_owned())),
+        }
+    }
+
     /// The mailbox, where a bare name is one of `home`.
     #[must_use]
     pub fn at(&self, home: &Domain) -> Mailbox {
@@ -50,6 +69,12 @@ impl Unqualified {
     pub fn is_ascii(&self) -> bool {
         self.local_part.as_str().is_ascii() && self.domain.as_ref().is_none_or(Domain::is_ascii)
     }
+}
+
+/// Whether a mailbox stands for an addressee that could not be read.
+#[must_use]
+pub fn is_unreadable(mailbox: &Mailbox) -> bool {
+    mailbox.domain.name() == Some(UNREADABLE)
 }
 
 impl fmt::Display for Unqualified {
@@ -82,6 +107,22 @@ mod tests {
         for text in ["", "@", "a@", "@b", "a b", "a\nb", "a@b c", "<a>", "a@b@c", "\"a", "a..b"] {
             assert!(Unqualified::parse(text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_an_address_to_nobody() {
+        let home = Domain::parse("box.example").unwrap();
+        for (text, printed) in [
+            ("a@", "\"a@\"@unreadable.invalid"),
+            (" J\u{f6}rg\n \"[x\\\0", "\"J?rg \\\"[x\\\\?\"@unreadable.invalid"),
+        ] {
+            let address = Unqualified::unreadable(text);
+            assert_eq!(address.to_string(), printed);
+            assert!(address.is_ascii() && is_unreadable(&address.at(&home)));
+            assert_eq!(Unqualified::parse(printed), Ok(address));
+        }
+        assert!(Unqualified::unreadable(&"\"".repeat(1000)).to_string().len() < 500);
+        assert!(!is_unreadable(&Mailbox::parse("a@invalid").unwrap()));
     }
 
     proptest! {

@@ -129,10 +129,12 @@ const COMMANDS: [Row; 10] = [
 ];
 
 /// Names by which the program is called, the command that each stands for, and a flag for it.
-const NAMES: [(&str, &str, Option<&str>); 4] = [
+const NAMES: [(&str, &str, Option<&str>); 6] = [
     ("mailq", "queue", None),
     ("sendmail", "sendmail", None),
     ("send-mail", "sendmail", None),
+    ("msmtp", "sendmail", None),
+    ("ssmtp", "sendmail", None),
     ("newaliases", "sendmail", Some("-bi")),
 ];
 
@@ -302,6 +304,8 @@ mod tests {
         for (line, expected) in [
             ("/usr/sbin/sendmail -t -C x", ("sendmail", None, "-t -C x".to_owned())),
             ("send-mail -h 3 --help a", ("sendmail", None, "-h 3 --help a".to_owned())),
+            ("/usr/bin/msmtp -a x -t", ("sendmail", None, "-a x -t".to_owned())),
+            ("ssmtp -ap x a", ("sendmail", None, "-ap x a".to_owned())),
             ("mailq --json", ("queue", None, "--json".to_owned())),
             ("newaliases -v", ("sendmail", None, "-bi -v".to_owned())),
             ("pillarbox -c y sendmail -V x a", ("sendmail", Some("y".into()), "-V x a".to_owned())),

@@ -9,6 +9,7 @@ use super::aliases::AliasTable;
 use crate::mail::address::{Domain, ForwardPath, LocalPart, Mailbox};
 use crate::mail::next_hop::{NextHop, Smarthost};
 use crate::mail::status::EnhancedStatus;
+use crate::mail::unqualified::is_unreadable;
 use crate::smtp::reply::Reply;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -212,6 +213,10 @@ impl RoutePolicy {
     /// # Errors
     /// There is none; see [`NoRoute`].
     pub fn route_mailbox(&self, mailbox: &Mailbox, accounts: &dyn Accounts) -> Result<Routed, NoRoute> {
+        if is_unreadable(mailbox) {
+            let text = "this addressee can't be read as an address".to_owned();
+            return Err(NoRoute::Refused(EnhancedStatus::BAD_RECIPIENT_SYNTAX, text));
+        }
         if !self.is_local(&mailbox.domain) {
             let destination = Destination::Relay(self.next_hop(&mailbox.domain)?);
             return Ok(Routed { mailbox: mailbox.clone(), destination, is_local: false });

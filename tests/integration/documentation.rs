@@ -3,6 +3,7 @@
 
 use expect_test::expect_file;
 use pillarbox::config::keys::{Availability, Chapter, MANUAL, TABLES, Table};
+use pillarbox::program::sendmail::flags::{FLAGS, LONG_FLAGS};
 use pillarbox::rules::hints::HINTS;
 use pillarbox::smtp::extension::EXTENSIONS;
 use std::collections::BTreeSet;
@@ -174,6 +175,27 @@ fn every_rfc_that_the_source_cites_is_in_the_table_of_standards() {
             let number: String = rest.chars().take_while(char::is_ascii_digit).collect();
             assert!(number.is_empty() || listed.contains(&*number), "{} cites RFC {number}", path.display());
         }
+    }
+}
+
+#[test]
+fn every_flag_of_sendmail_is_in_its_manual() {
+    let manual = read("etc/man/man8/sendmail.8").replace("\\-", "-");
+    let is_end = |c: char| !(c.is_ascii_alphanumeric() || c == '-');
+    let words: BTreeSet<&str> = manual.split(is_end).filter(|word| word.starts_with('-')).collect();
+    let has_mode = |letter: char| letter == 'b' && words.contains("-bm");
+    for flag in &FLAGS {
+        let is_there = words.contains(&*format!("-{}", flag.letter)) || has_mode(flag.letter);
+        assert!(is_there, "sendmail.8 does not tell of -{}", flag.letter);
+    }
+    let long: BTreeSet<String> =
+        LONG_FLAGS.iter().flat_map(|row| row.2.split(' ')).map(|name| format!("--{name}")).collect();
+    for name in long.iter().filter(|name| !["--help", "--version"].contains(&name.as_str())) {
+        assert!(words.contains(name.as_str()), "sendmail.8 does not tell of {name}");
+    }
+    // One of them is of `queue run`.
+    for word in words.iter().filter(|word| word.starts_with("--") && word.len() > 2 && **word != "--all") {
+        assert!(long.contains(*word), "sendmail.8 tells of {word}, which is no flag");
     }
 }
 

@@ -81,6 +81,29 @@ fn mail_that_was_left_while_the_daemon_was_down_arrives_and_later_mail_at_once()
     daemon.stop();
 }
 
+/// With a daemon and without one, until it comes.
+#[test]
+fn an_addressee_that_cannot_be_read_comes_back_to_the_sender_and_the_others_get_the_message() {
+    let (place, sendmail) = place("");
+    serve(&place).stop();
+    let input = "To: Team [Ops, u@box.test; Team: u\nSubject: alert\n\nx\n";
+    let send = || feed(&place, Command::new(&sendmail).args(["-f", "u", "-t"]), input);
+    send();
+    let daemon = serve(&place);
+    place.wait_for_mail("u", 2);
+    send();
+    place.wait_for_mail("u", 4);
+    daemon.stop();
+    let mail: Vec<String> =
+        place.mail("u").iter().map(|mail| String::from_utf8_lossy(mail).into_owned()).collect();
+    let bounces = mail.iter().filter(|mail| mail.starts_with("Return-Path: <>\n"));
+    let named = bounces.filter(|mail| {
+        mail.contains("Team [Ops") && mail.contains("this addressee can't be read as an address")
+    });
+    assert_eq!(named.count(), 2, "{mail:?}");
+    assert_eq!(place.log().matches("event=bounced").count(), 2, "{}", place.log());
+}
+
 /// A box that keeps no daemon: sendmail, and `queue run` from cron; two of them at once, and beside a daemon.
 #[test]
 fn without_a_daemon_a_run_of_the_queue_takes_what_was_left() {

@@ -34,6 +34,20 @@ fn drops(world: &World) -> Drops {
     Drops::new(DropDirectory::open(&world.state(), None).unwrap())
 }
 
+#[test]
+fn an_addressee_that_could_not_be_read_is_bounced_and_the_others_get_it() {
+    let world = World::new("");
+    let drops = drops(&world);
+    let mut envelope = envelope(by("bob"), &["alice"]);
+    envelope.recipients.push(Unqualified::unreadable("Team [Ops"));
+    leave(&world, "one", &envelope, ALERT);
+    assert_eq!((take(&world, &drops), left(&world)), (1, 0));
+    world.pass();
+    let [bounce] = world.mail("bob").try_into().unwrap();
+    assert!(bounce.contains("Team [Ops") && bounce.contains("can't be read as an address"), "{bounce}");
+    assert_eq!((world.mail("alice").len(), world.queue().len()), (1, 0));
+}
+
 /// What lies in the drop directory.
 fn left(world: &World) -> usize {
     std::fs::read_dir(world.state().join("drop")).unwrap().count()

@@ -8,6 +8,7 @@ use crate::mail::id::QueueId;
 use crate::mail::unqualified::Unqualified;
 use crate::rules::control::{Handover, Rights};
 use std::io::{self, Read};
+use std::sync::Arc;
 
 /// A peer with all that it will say, which is envelope and message.
 struct Program<'a> {
@@ -136,6 +137,32 @@ fn who_does_not_exist_is_told_at_once_only_if_nobody_is_left() {
     let [bounce] = world.mail("bob").try_into().unwrap();
     assert!(bounce.contains("nobody@box.example") && bounce.contains("x@bad.example"), "{bounce}");
     assert!(world.queue().is_empty());
+}
+
+/// Whatever the way out is: an addressee that sendmail could not read never reaches another host, nor a catch-all here.
+#[test]
+fn an_addressee_that_could_not_be_read_is_bounced() {
+    for config in ["", "relay.smarthost = \"smtp://192.0.2.1\"", "local.catch_all = \"alice\""] {
+        let world = World::new(config);
+        let host = Host::friendly();
+        world.net.domain("far.example", "192.0.2.1", super::world::Peer::Host(Arc::clone(&host)));
+        let team = format!("to={}\n", Unqualified::unreadable("Team [Ops"));
+        let (code, said) = submit(&world, 0, &format!("sender=bob\n{team}"), ALERT);
+        assert_eq!(code, 67, "{said}");
+        assert!(
+            said.contains("\"Team [Ops\"@unreadable.invalid: ") && said.contains("can't be read"),
+            "{said}"
+        );
+        take_log();
+        assert_eq!(submit(&world, 0, &format!("sender=bob\nto=joe@far.example\n{team}"), ALERT).0, 0);
+        world.pass();
+        let [bounced] = take_events("bounced").try_into().unwrap();
+        assert!(bounced.contains("Team [Ops") && bounced.contains("status=5.1.3"), "{bounced}");
+        assert_eq!(host.recipients(), ["joe@far.example"], "{config}");
+        let [bounce] = world.mail("bob").try_into().unwrap();
+        assert!(bounce.contains("Team [Ops") && bounce.contains("can't be read as an address"), "{bounce}");
+        assert!(world.mail("alice").is_empty() && world.queue().is_empty());
+    }
 }
 
 #[test]

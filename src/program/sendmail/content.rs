@@ -1,6 +1,6 @@
 //! What programs write into sendmail, made canonical (see [`crate::mail::message`]) as it passes: LF or CRLF ends a line,
 //! NULs go, a lone CR becomes a blank in the header section, where it must not begin a field, and a line end in the body.
-//! A leading `From ` line goes. The header section ends at an empty line, or in front of the first line that is no field,
+//! A leading `From ` line goes, as mailboxes have it; `From :` is a field (RFC 5322 §4.5.2). The header section ends at an empty line, or in front of the first line that is no field,
 //! and gets an empty line there: what the body says is never taken for a field. Nothing fails.
 //!
 //! Of the message a field of the header section is held at a time, and the body not at all.
@@ -9,22 +9,54 @@ use super::addresses::HeaderRecipients;
 use crate::mail::base64;
 use crate::mail::header::split_field;
 
+/// How the names of fields begin that messages begin with.
+const FIRST_FIELDS: [&str; 26] = [
+    "arc-",
+    "auto-submitted",
+    "bcc",
+    "cc",
+    "content-",
+    "date",
+    "dkim-",
+    "errors-to",
+    "from",
+    "importance",
+    "in-reply-to",
+    "list-",
+    "message-id",
+    "mime-version",
+    "organization",
+    "precedence",
+    "priority",
+    "received",
+    "references",
+    "reply-to",
+    "resent-",
+    "return-path",
+    "sender",
+    "subject",
+    "to",
+    "x-",
+];
 /// A line or field of the header section that is longer passes as it is, and so does all behind it.
 const HELD_MAX_OCTETS: usize = 1 << 20;
 /// Octets in an encoded word, so that it has at most 75 characters (RFC 2047 §2).
 const ENCODED_WORD_OCTETS: usize = 45;
+/// A longer Subject is encoded, lest its line should be longer than a mail may have (RFC 5322 §2.1.1).
+const PLAIN_MAX_OCTETS: usize = 900;
 
 /// The filter for one message.
 #[derive(Debug)]
 pub struct Content {
-    /// From, if there is none.
-    from: Option<String>,
+    /// Names of fields, and the fields that the message gets if it has none of that name.
+    missing: Vec<(&'static str, String)>,
     recipients: HeaderRecipients,
     /// The field in hand, and the line that is coming in.
     field: Vec<u8>,
     line: Vec<u8>,
-    has_from: bool,
     is_first_line: bool,
+    /// The caller gave the Subject apart, as with mailx: what it writes is text, unless it begins as messages do.
+    is_text_likely: bool,
     in_body: bool,
     /// A CR has come, and it is not known yet what follows.
     pending_cr: bool,
@@ -35,15 +67,16 @@ pub struct Content {
 }
 
 impl Content {
-    /// A filter at the start of a message; `from` is the whole field that a message without From gets.
+    /// A filter at the start of a message; `missing` are names of fields, each with the whole field that a message without
+    /// such a one gets.
     #[must_use]
-    pub fn new(from: Option<String>) -> Self {
+    pub fn new(missing: Vec<(&'static str, String)>) -> Self {
         Self {
-            from,
+            is_text_likely: missing.iter().any(|(name, _)| *name == "Subject"),
+            missing,
             recipients: HeaderRecipients::default(),
             field: Vec::new(),
             line: Vec::new(),
-            has_from: false,
             is_first_line: true,
             in_body: false,
             pending_cr: false,
@@ -140,7 +173,7 @@ impl Content {
         let line = std::mem::take(&mut self.line);
         let is_first = std::mem::replace(&mut self.is_first_line, false);
         let is_continuation = line.starts_with(b" ") || line.starts_with(b"\t");
-        if is_first && line.starts_with(b"From ") {
+        if is_first && line.starts_with(b"From ") && split_field(&line).is_none() {
             // As mailboxes put it in front of each message. What follows is as good as the first line.
             self.is_first_line = true;
         } else if is_continuation && !self.field.is_empty() {
@@ -148,7 +181,9 @@ impl Content {
             if self.field.len() > HELD_MAX_OCTETS {
                 self.give_up(out);
             }
-        } else if split_field(&line).is_some() {
+        } else if split_field(&line)
+            .is_some_and(|(name, _)| !(is_first && self.is_text_likely) || is_first_field(name))
+        {
             self.end_field(out);
             self.field = line;
         } else {
@@ -162,15 +197,18 @@ impl Content {
 
     fn end_field(&mut self, out: &mut Vec<u8>) {
         let field = std::mem::take(&mut self.field);
-        self.has_from |= split_field(&field).is_some_and(|(name, _)| name.eq_ignore_ascii_case(b"From"));
+        if let Some((name, _)) = split_field(&field) {
+            self.missing.retain(|(missing, _)| !name.eq_ignore_ascii_case(missing.as_bytes()));
+        }
         self.recipients.field(&field);
         out.extend_from_slice(&field);
     }
 
     fn end_header(&mut self, out: &mut Vec<u8>) {
         self.end_field(out);
-        let from = self.from.take().filter(|_| !self.has_from);
-        out.extend_from_slice(from.unwrap_or_default().as_bytes());
+        for (_, field) in std::mem::take(&mut self.missing) {
+            out.extend_from_slice(field.as_bytes());
+        }
         self.in_body = true;
     }
 
@@ -185,6 +223,14 @@ impl Content {
     }
 }
 
+fn is_first_field(name: &[u8]) -> bool {
+    let name = name.to_ascii_lowercase();
+    FIRST_FIELDS.iter().any(|first| match first.strip_suffix('-') {
+        Some(_) => name.starts_with(first.as_bytes()),
+        None => name == first.as_bytes(),
+    })
+}
+
 /// From with a name that `-F` gives, for an address.
 #[must_use]
 pub fn from_field(name: &str, address: &str) -> String {
@@ -193,8 +239,23 @@ pub fn from_field(name: &str, address: &str) -> String {
         let quoted = name.replace('\\', "\\\\").replace('"', "\\\"");
         return format!("From: \"{quoted}\" <{address}>\n");
     }
+    format!("From: {} <{address}>\n", encoded_words(&name))
+}
+
+/// Subject with the text that `-s` gives; `None` if that is empty.
+#[must_use]
+pub fn subject_field(text: &str) -> Option<String> {
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let text = text.trim();
+    let is_plain = text.is_ascii() && text.len() <= PLAIN_MAX_OCTETS && !text.contains("=?");
+    let value = if is_plain { text.to_owned() } else { encoded_words(text) };
+    (!text.is_empty()).then(|| format!("Subject: {value}\n"))
+}
+
+/// Text as encoded words (RFC 2047), a line each.
+fn encoded_words(text: &str) -> String {
     let mut words = vec![String::new()];
-    for c in name.chars() {
+    for c in text.chars() {
         if words.last().is_some_and(|word| word.len() + c.len_utf8() > ENCODED_WORD_OCTETS) {
             words.push(String::new());
         }
@@ -204,7 +265,7 @@ pub fn from_field(name: &str, address: &str) -> String {
     }
     let words: Vec<String> =
         words.iter().map(|word| format!("=?utf-8?B?{}?=", base64::encode(word.as_bytes()))).collect();
-    format!("From: {} <{address}>\n", words.join("\n "))
+    words.join("\n ")
 }
 
 #[cfg(test)]
@@ -213,7 +274,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn passed(input: &[u8], cut: usize, from: Option<&str>) -> (String, Content) {
-        let mut content = Content::new(from.map(str::to_owned));
+        let mut content = Content::new(from.map(|from| ("From", from.to_owned())).into_iter().collect());
         let mut out = Vec::new();
         input.chunks(cut).for_each(|piece| content.feed(piece, &mut out));
         content.finish(&mut out);
@@ -236,6 +297,9 @@ mod tests {
             ("A: 1\ntext\nB: 2\n", "A: 1\n\ntext\nB: 2\n"),
             ("From root Mon Nov 23\nA: 1\n\nb\n", "A: 1\n\nb\n"),
             ("From root Mon Nov 23\ntext\n", "\ntext\n"),
+            ("From : joe@a.test\nA: 1\n\nb\n", "From : joe@a.test\nA: 1\n\nb\n"),
+            ("From root Mon Nov 23\nFrom : joe@a.test\n\nb\n", "From : joe@a.test\n\nb\n"),
+            ("From joe@a.test Mon Nov 23 06:53:30 2026\nA: 1\n", "A: 1\n"),
             ("A: 1\nFrom root\n", "A: 1\n\nFrom root\n"),
             ("A: 1\n\nFrom here on\n.\nend\n", "A: 1\n\nFrom here on\n.\nend\n"),
             ("A: 1\rBcc: x\n\na\rb\r\rc\r", "A: 1 Bcc: x\n\na\nb\nc\n"),
@@ -263,8 +327,29 @@ mod tests {
         ] {
             assert_eq!(passed(input.as_bytes(), 1, Some("From: x\n")).0, expected);
         }
+        for (input, expected) in [
+            ("ERROR: disk\nx: y\n", "Subject: s\n\nERROR: disk\nx: y\n"),
+            ("X-Mailer: y\nERROR: disk\n\nx\n", "X-Mailer: y\nERROR: disk\nSubject: s\n\nx\n"),
+            ("subject: t\n\nx\n", "subject: t\n\nx\n"),
+            ("", "Subject: s\n"),
+        ] {
+            let (mut content, mut out) = (Content::new(vec![("Subject", "Subject: s\n".into())]), Vec::new());
+            content.feed(input.as_bytes(), &mut out);
+            content.finish(&mut out);
+            assert_eq!(String::from_utf8_lossy(&out), expected);
+        }
         assert_eq!(from_field("Cron \"D\"", "root"), "From: \"Cron \\\"D\\\"\" <root>\n");
         assert_eq!(from_field("J\nörg", "j"), "From: =?utf-8?B?SsO2cmc=?= <j>\n");
+        for (text, expected) in [
+            ("Disk full", Some("Subject: Disk full\n".to_owned())),
+            (" a\r\nBcc: x\n", Some("Subject: a  Bcc: x\n".to_owned())),
+            ("J\u{f6}rg", Some("Subject: =?utf-8?B?SsO2cmc=?=\n".to_owned())),
+            (" ", None),
+        ] {
+            assert_eq!(subject_field(text), expected);
+        }
+        let long = subject_field(&"x".repeat(5000)).unwrap();
+        assert!(long.lines().count() > 100 && long.lines().all(|line| line.len() < 90), "{long}");
         let long = from_field(&"ü".repeat(30), "j");
         assert!(long.lines().count() == 2 && long.lines().all(|line| line.len() < 80), "{long}");
     }
@@ -273,7 +358,7 @@ mod tests {
     fn endless_headers_are_not_kept() {
         for unit in ["x", "x: y", "A: 1\n b\n", "A: 1\n", "text "] {
             let input = unit.repeat(3_000_000 / unit.len());
-            let (mut content, mut out, mut sum) = (Content::new(None), Vec::new(), 0);
+            let (mut content, mut out, mut sum) = (Content::new(Vec::new()), Vec::new(), 0);
             for piece in input.as_bytes().chunks(10_000) {
                 content.feed(piece, &mut out);
                 sum += out.len();

@@ -17,6 +17,8 @@ pub enum Takes {
     Glued,
     /// What is glued to it, or else the next argument.
     Value,
+    /// The same, but the last argument of all is a recipient, and a flag is a flag: dma's flag has no value.
+    ValueOrNothing,
 }
 
 /// What a flag does.
@@ -24,15 +26,23 @@ pub enum Takes {
 pub enum Effect {
     /// Nothing here.
     Ignored,
+    /// Nothing here: an account, or with `u`, `p` or `m` glued to it the user, password or method for a smarthost.
+    Login,
     /// Recipients are read from the header section.
     HeaderRecipients,
     /// A lone dot is text on a terminal, too.
     DotsAreText,
     /// Names the sender.
     Sender,
+    /// The sender is the author whom the header section names.
+    SenderFromHeader,
     /// Names the sender's person, for From.
     FullName,
-    /// Picks what is done.
+    /// The Subject, if there is none.
+    Subject,
+    /// Names another recipient.
+    Recipient,
+    /// Picks what is done; an address is one that gets a blind copy, as mailx has it.
     Mode,
     /// Runs the queue.
     RunQueue,
@@ -46,8 +56,16 @@ pub enum Effect {
     Body,
     /// Names the configuration.
     Config,
+    /// Names the configuration; an address is one that gets a copy, as mailx has it.
+    ConfigOrCopy,
     /// One of the old options, of which `i` counts.
     Option,
+    /// Asks msmtp about itself or a server: it would not send mail.
+    Question,
+    /// Prints the help.
+    Help,
+    /// Prints the version.
+    Version,
 }
 
 /// A flag.
@@ -71,18 +89,20 @@ const fn ignored(letter: char, takes: Takes) -> Flag {
     flag(letter, takes, Effect::Ignored, "")
 }
 
-/// Every flag. Those without words are accepted and ignored.
-pub const FLAGS: [Flag; 34] = [
+/// Every flag. Those without words are accepted and ignored. Where others use a letter of sendmail's for something else,
+/// sendmail's meaning counts.
+pub const FLAGS: [Flag; 43] = [
     flag('t', Takes::Nothing, Effect::HeaderRecipients, "recipients from To, Cc and Bcc, too"),
     flag('i', Takes::Nothing, Effect::DotsAreText, "a lone dot does not end the message"),
     flag('f', Takes::Value, Effect::Sender, "ADDRESS  the envelope sender; \"\" or \"<>\" for none"),
     flag('r', Takes::Value, Effect::Sender, "ADDRESS  the same"),
     flag('F', Takes::Value, Effect::FullName, "NAME     of the sender, if there is no From"),
+    flag('s', Takes::Value, Effect::Subject, "SUBJECT  if there is none"),
     flag(
         'b',
         Takes::Value,
         Effect::Mode,
-        "MODE     m: send (default); s: SMTP on standard input; p: print the queue; v: verify recipients; d: pillarbox serve; i: nothing",
+        "MODE     m: send (default); s: SMTP on standard input; p: print the queue; v: verify recipients; d: pillarbox serve; i: nothing; or the ADDRESS of a blind copy",
     ),
     flag('q', Takes::Glued, Effect::RunQueue, "[TIME]   run the queue"),
     flag('N', Takes::Value, Effect::Notify, "WHEN     never, or of success, failure, delay"),
@@ -90,9 +110,10 @@ pub const FLAGS: [Flag; 34] = [
     flag('V', Takes::Value, Effect::EnvelopeId, "ID       of the message in notices"),
     flag('B', Takes::Value, Effect::Body, "TYPE     7BIT or 8BITMIME"),
     flag('C', Takes::Value, Effect::Config, "FILE     the configuration"),
+    flag('c', Takes::Value, Effect::ConfigOrCopy, "FILE     the same; or the ADDRESS of a copy"),
     flag('o', Takes::Value, Effect::Option, "i        as -i; other options are ignored"),
     ignored('A', Takes::Value),
-    ignored('D', Takes::Value),
+    ignored('D', Takes::ValueOrNothing),
     ignored('E', Takes::Glued),
     ignored('G', Takes::Nothing),
     ignored('I', Takes::Nothing),
@@ -111,8 +132,65 @@ pub const FLAGS: [Flag; 34] = [
     ignored('n', Takes::Nothing),
     ignored('p', Takes::Value),
     ignored('v', Takes::Nothing),
-    ignored('x', Takes::Glued),
+    // A word glued to it means nothing; but `-xu USER -xp PASSWORD` are other programs'.
+    flag('x', Takes::Glued, Effect::Login, ""),
+    // What sendmail has no meaning for: of msmtp, mailx and ssmtp; of busybox; of mailx and msmtp.
+    flag('a', Takes::Value, Effect::Login, ""),
+    ignored('H', Takes::Value),
+    ignored('S', Takes::Value),
+    ignored('w', Takes::Value),
+    ignored('T', Takes::Value),
+    ignored('u', Takes::Value),
+    flag('P', Takes::Nothing, Effect::Question, ""),
 ];
+
+/// Every flag with two dashes, parted by blanks. A value follows behind `=` or, where there has to be one, as the next
+/// argument. They may be shortened as far as they are unmistakable.
+pub const LONG_FLAGS: [(Takes, Effect, &str); 14] = [
+    (Takes::Nothing, Effect::Help, "help"),
+    (Takes::Nothing, Effect::Version, "version"),
+    (Takes::Value, Effect::Config, "config"),
+    // msmtp(1), and mailx below where it has the same.
+    (Takes::Value, Effect::Sender, "from from-address return-address"),
+    (Takes::Nothing, Effect::SenderFromHeader, "read-envelope-from"),
+    (Takes::Nothing, Effect::HeaderRecipients, "read-recipients template to"),
+    (Takes::Value, Effect::Notify, "dsn-notify"),
+    (Takes::Value, Effect::Return, "dsn-return"),
+    (
+        Takes::Value,
+        Effect::Ignored,
+        "file account host port source-ip proxy-host proxy-port socket timeout protocol domain user passwordeval tls-trust-file \
+         tls-crl-file tls-fingerprint tls-key-file tls-cert-file tls-priorities tls-host-override \
+         tls-min-dh-prime-bits logfile logfile-time-format aliases maildomain",
+    ),
+    (
+        Takes::Glued,
+        Effect::Ignored,
+        "auth tls tls-starttls tls-certcheck set-from-header set-date-header set-msgid-header remove-bcc-headers \
+         undisclosed-recipients syslog auto-from keepbcc debug verbose",
+    ),
+    (Takes::Nothing, Effect::Question, "pretend serverinfo configure rmqs"),
+    // mailx of s-nail and of mailutils.
+    (Takes::Value, Effect::Subject, "subject"),
+    (Takes::Value, Effect::Recipient, "cc bcc"),
+    (
+        Takes::Value,
+        Effect::Ignored,
+        "append attach cmd content-filename content-name content-type custom-header encoding exec inbox-of quote-file \
+         resource-files search set startup-cmd target",
+    ),
+];
+
+/// The row of a flag with two dashes.
+fn long_flag(name: &str) -> Option<(Takes, Effect)> {
+    let names = || LONG_FLAGS.iter().flat_map(|row| row.2.split(' ').map(move |name| (name, row.0, row.1)));
+    let mut like = names().filter(|row| row.0.starts_with(name));
+    let exact = names().find(|row| row.0 == name);
+    let row = exact.or_else(|| like.next().filter(|_| like.next().is_none()));
+    // A word that is a password must not be taken for anything else, and never be shown.
+    let is_secret = name.to_ascii_lowercase().contains("pass");
+    row.map(|row| (row.1, row.2)).or_else(|| is_secret.then_some((Takes::Value, Effect::Ignored)))
+}
 
 /// What the caller wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -132,6 +210,8 @@ pub enum Mode {
     Serve,
     /// `-q` alone: tries the queue now.
     RunQueue,
+    /// `--serverinfo` and others of msmtp: no mail is sent.
+    Question,
     /// `--help`.
     Help,
     /// `--version`.
@@ -149,8 +229,12 @@ pub struct Call {
     pub dots_are_text: bool,
     /// `-f`, as it was given.
     pub sender: Option<String>,
+    /// `--read-envelope-from`.
+    pub sender_from_header: bool,
     /// `-F`.
     pub full_name: Option<String>,
+    /// `-s`.
+    pub subject: Option<String>,
     /// `-B`.
     pub body: Body,
     /// `-N`.
@@ -169,80 +253,135 @@ pub struct Call {
 
 /// Reads the arguments that follow the program's name. Flags end at the first recipient: what an application puts
 /// behind it, perhaps from a form of a web page, is no flag of ours.
+///
+/// A word behind a flag that is not known may be its value: it is a recipient only where there is no better one.
 #[must_use]
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Call {
-    let mut call = Call::default();
-    let mut arguments = arguments.into_iter();
-    while let Some(argument) = arguments.next() {
-        let text = argument.to_string_lossy().into_owned();
+    let arguments: Vec<String> =
+        arguments.into_iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    let (mut call, mut arguments) = (Call::default(), arguments.into_iter());
+    let (mut doubtful, mut may_have_value) = (Vec::new(), false);
+    while let Some(text) = arguments.next() {
+        let is_doubtful = std::mem::take(&mut may_have_value) && !text.contains('@');
         match text.strip_prefix('-') {
             Some("-") => break,
             Some("") => call.complaints.push("a lone \"-\" is ignored".into()),
-            Some(rest) => match rest.strip_prefix('-') {
-                Some(long) => call.long(long, &mut arguments),
-                None => call.cluster(rest, &mut arguments),
-            },
+            Some(rest) => {
+                may_have_value = match rest.strip_prefix('-') {
+                    Some(long) => call.long(long, &mut arguments),
+                    None => call.cluster(rest, &mut arguments),
+                }
+            }
+            None if is_doubtful => doubtful.push(text),
             None => {
                 call.recipients.push(text);
                 break;
             }
         }
     }
-    call.recipients.extend(arguments.map(|argument| argument.to_string_lossy().into_owned()));
+    call.recipients.extend(arguments);
+    if call.header_recipients || call.recipients.iter().any(|recipient| recipient.contains('@')) {
+        let told = || "the word behind it is taken for its value, and not for a recipient".to_owned();
+        call.complaints.extend(doubtful.into_iter().map(|_| told()));
+    } else {
+        call.recipients.splice(..0, doubtful);
+    }
     call
 }
 
+type Arguments = std::vec::IntoIter<String>;
+
 impl Call {
-    fn long(&mut self, long: &str, arguments: &mut dyn Iterator<Item = OsString>) {
-        match long.split_once('=').map_or((long, None), |(name, value)| (name, Some(value))) {
-            ("help", None) => self.mode = Mode::Help,
-            ("version", None) => self.mode = Mode::Version,
-            ("config", Some(file)) => self.config = Some(file.into()),
-            ("config", None) => self.config = arguments.next().map(PathBuf::from),
-            _ => self.complaints.push(format!("the flag --{long} is not known, and ignored")),
+    /// True if the next argument may be its value.
+    fn long(&mut self, long: &str, arguments: &mut Arguments) -> bool {
+        let (name, glued) = long.split_once('=').map_or((long, None), |(name, value)| (name, Some(value)));
+        let Some((takes, effect)) = long_flag(name) else {
+            self.complaints.push(format!("the flag --{name} is not known, and ignored"));
+            return glued.is_none();
+        };
+        let value = match (glued, takes) {
+            (Some(value), _) => Some(value.to_owned()),
+            (None, Takes::Nothing | Takes::Glued) => Some(String::new()),
+            (None, Takes::Value | Takes::ValueOrNothing) => arguments.next(),
+        };
+        match value {
+            Some(value) => self.apply(effect, &format!("--{name}"), value),
+            None => self.complaints.push(format!("nothing follows the flag --{name}")),
         }
+        takes == Takes::Glued && glued.is_none()
     }
 
-    fn cluster(&mut self, cluster: &str, arguments: &mut dyn Iterator<Item = OsString>) {
+    /// True if the next argument may be the value of its last letter.
+    fn cluster(&mut self, cluster: &str, arguments: &mut Arguments) -> bool {
+        let find = |letter| FLAGS.iter().find(|flag| flag.letter == letter);
         let mut letters = cluster.chars();
         while let Some(letter) = letters.next() {
-            let Some(flag) = FLAGS.iter().find(|flag| flag.letter == letter) else {
+            let glued = letters.as_str();
+            let Some(flag) = find(letter) else {
                 self.complaints.push(format!("the flag -{letter} is not known, and ignored"));
+                // More flags, if they can be such; or else its value.
+                if !glued.chars().all(|next| find(next).is_some_and(|flag| flag.takes == Takes::Nothing)) {
+                    return false;
+                }
+                if glued.is_empty() {
+                    return true;
+                }
                 continue;
             };
-            let glued = letters.as_str();
             let value = match flag.takes {
-                Takes::Nothing => String::new(),
-                Takes::Glued => glued.to_owned(),
-                Takes::Value if !glued.is_empty() => glued.to_owned(),
-                Takes::Value => match arguments.next() {
-                    Some(value) => value.to_string_lossy().into_owned(),
-                    None => return self.complaints.push(format!("nothing follows the flag -{letter}")),
+                Takes::Nothing => Some(String::new()),
+                Takes::Glued => Some(glued.to_owned()),
+                Takes::Value | Takes::ValueOrNothing if !glued.is_empty() => Some(glued.to_owned()),
+                Takes::Value => arguments.next(),
+                Takes::ValueOrNothing => match arguments.as_slice() {
+                    [] => Some(String::new()),
+                    [next, ..] if next.starts_with('-') => Some(String::new()),
+                    [_] if !self.header_recipients => Some(String::new()),
+                    _ => arguments.next(),
                 },
             };
-            self.apply(flag, value);
+            let Some(value) = value else {
+                self.complaints.push(format!("nothing follows the flag -{letter}"));
+                return false;
+            };
+            if flag.effect == Effect::Login && matches!(glued, "u" | "p" | "m") {
+                arguments.next();
+            }
+            self.apply(flag.effect, &format!("-{letter}"), value);
             if flag.takes != Takes::Nothing {
-                return;
+                return false;
             }
         }
+        false
     }
 
-    fn apply(&mut self, flag: &Flag, value: String) {
-        match flag.effect {
-            Effect::Ignored => {}
+    fn apply(&mut self, effect: Effect, flag: &str, value: String) {
+        match effect {
+            Effect::Ignored | Effect::Login => {}
             Effect::HeaderRecipients => self.header_recipients = true,
             Effect::DotsAreText => self.dots_are_text = true,
             Effect::Option => self.dots_are_text |= value.starts_with('i'),
             Effect::Sender => self.sender = Some(value),
+            Effect::SenderFromHeader => self.sender_from_header = true,
             Effect::FullName => self.full_name = Some(value),
-            Effect::Config => self.config = Some(value.into()),
+            Effect::Subject => self.subject = Some(value),
+            Effect::Mode | Effect::Recipient if value.contains('@') => self.recipients.push(value),
+            Effect::ConfigOrCopy if value.contains('@') && !value.contains('/') => {
+                self.recipients.push(value)
+            }
+            Effect::Recipient => self.recipients.push(value),
+            Effect::Config | Effect::ConfigOrCopy => self.config = Some(value.into()),
             Effect::Body if value.eq_ignore_ascii_case("8BITMIME") => self.body = Body::EightBitMime,
             Effect::Body => {}
             // As in `-bd -q30m`: the daemon runs its queue by itself.
             Effect::RunQueue if self.mode == Mode::Send => self.mode = Mode::RunQueue,
             Effect::RunQueue => {}
             Effect::Mode => self.set_mode(&value),
+            Effect::Question => self.mode = Mode::Question,
+            Effect::Help => self.mode = Mode::Help,
+            Effect::Version => self.mode = Mode::Version,
             Effect::Notify => self.dsn("NOTIFY", flag, value),
+            Effect::Return if value == "headers" => self.dsn("RET", flag, "hdrs".into()),
             Effect::Return => self.dsn("RET", flag, value),
             Effect::EnvelopeId => self.dsn("ENVID", flag, value),
         }
@@ -260,11 +399,14 @@ impl Call {
         };
     }
 
-    /// By the grammar of the SMTP parameter that it becomes.
-    fn dsn(&mut self, keyword: &str, flag: &Flag, value: String) {
+    /// By the grammar of the SMTP parameter that it becomes; msmtp turns it off by "off".
+    fn dsn(&mut self, keyword: &str, flag: &str, value: String) {
+        if value == "off" {
+            return;
+        }
         let parameters = [Parameter { keyword: keyword.to_owned(), value: Some(value) }];
         let offer = Offer::default();
-        let read = if flag.effect == Effect::Notify {
+        let read = if keyword == "NOTIFY" {
             extension::rcpt_parameters(&parameters, &offer).map(|read| self.notify = read.notify)
         } else {
             extension::mail_parameters(&parameters, &offer).map(|read| {
@@ -273,7 +415,7 @@ impl Call {
             })
         };
         if let Err(reply) = read {
-            self.complaints.push(format!("-{} is ignored: {}", flag.letter, reply.lines.concat()));
+            self.complaints.push(format!("{flag} is ignored: {}", reply.lines.concat()));
         }
     }
 }
@@ -287,23 +429,21 @@ mod tests {
     }
 
     /// The flags that INTERFACE names: done, and accepted.
-    const DONE: &str = "tifrFbqNRVBC";
-    const ACCEPTED: &str = "AdDEeGhJLMmnOopUXx46";
+    const DONE: &str = "tifrFsbqNRVBCcP";
+    const ACCEPTED: &str = "AdDEeGhJLMmnOopUXx46aHSwTu";
 
     #[test]
     fn every_flag_has_one_row_and_no_promised_one_is_missing() {
         for letter in DONE.chars().chain(ACCEPTED.chars()) {
             let rows: Vec<&Flag> = FLAGS.iter().filter(|flag| flag.letter == letter).collect();
             assert_eq!(rows.len(), 1, "-{letter}");
-            assert_eq!(
-                rows[0].effect == Effect::Ignored,
-                ACCEPTED.contains(letter) && letter != 'o',
-                "-{letter}"
-            );
+            let is_ignored = matches!(rows[0].effect, Effect::Ignored | Effect::Login);
+            assert_eq!(is_ignored, ACCEPTED.contains(letter) && letter != 'o', "-{letter}");
         }
         for (i, flag) in FLAGS.iter().enumerate() {
             assert!(FLAGS[..i].iter().all(|other| other.letter != flag.letter), "-{} twice", flag.letter);
-            assert_eq!(flag.about.is_empty(), flag.effect == Effect::Ignored, "-{}", flag.letter);
+            let is_silent = matches!(flag.effect, Effect::Ignored | Effect::Login | Effect::Question);
+            assert_eq!(flag.about.is_empty(), is_silent, "-{}", flag.letter);
         }
     }
 
@@ -317,7 +457,8 @@ mod tests {
                 _ => "7bit",
             };
             let attached = if *takes == Takes::Nothing { String::new() } else { good.to_owned() };
-            let separate = if *takes == Takes::Value { good } else { "" };
+            let has_value = matches!(takes, Takes::Value | Takes::ValueOrNothing);
+            let separate = if has_value { good } else { "" };
             for line in [
                 format!("-{letter}{attached} to"),
                 format!("-{letter} {separate} to"),
@@ -333,6 +474,97 @@ mod tests {
             let alone = call(&format!("-{letter}"));
             assert_eq!(alone.complaints.is_empty(), *takes != Takes::Value, "-{letter}");
         }
+    }
+
+    /// Argument by argument, as `|` parts them: the recipients, and the number of complaints.
+    fn recipients(line: &str) -> (String, usize) {
+        let call = parse(line.split('|').map(OsString::from));
+        let told = format!("{call:?}");
+        assert!(!told.contains("SECRET"), "{told}");
+        (call.recipients.join(" "), call.complaints.len())
+    }
+
+    #[test]
+    fn values_of_flags_of_others_are_no_recipients() {
+        for line in [
+            "-a|default|TO",
+            "-adefault|TO",
+            "--account|default|TO",
+            "--account=default|TO",
+            "--acc|default|TO",
+            "-s|Disk full|TO",
+            "-sDisk full|TO",
+            "--subject=Disk full|TO",
+            "--from|x@y|TO",
+            "-au|USER@x|-ap|SECRET|-am|LOGIN|TO",
+            "-auUSER@x|-apSECRET|-amLOGIN|TO",
+            "-tap|SECRET|TO",
+            "-xu|joe|-xp|SECRET|TO",
+            "--password|SECRET|TO",
+            "--passwordeval=cat SECRET|TO",
+            "--auth-password|SECRET|TO",
+            "--host|h|--port=25|--tls|--tls-trust-file|f|--timeout=off|--auth=plain|--user=|TO",
+            "-H|openssl s_client|-S|h:25|-w|30|-T|5|-u|joe|TO",
+            "-A|acc|-D|log|-h|3|TO",
+            "-C|f|-c|g|--file|h|TO",
+            "--read-recipients|--read-envelope-from|--syslog=on|--logfile|f|-X|f|TO",
+            "--dsn-notify=off|--dsn-return|headers|-N|off|TO",
+        ] {
+            for to in ["joe@far.example", "root"] {
+                assert_eq!(recipients(&line.replace("TO", to)), (to.to_owned(), 0), "{line}");
+            }
+        }
+        for (line, expected) in [
+            // A word behind what is not known.
+            ("-z|word|-t", ("", 2)),
+            ("-z|word|a@b", ("a@b", 2)),
+            ("--fast|word|a@b", ("a@b", 2)),
+            ("--fast=word|a@b", ("a@b", 1)),
+            ("--tls|on|a@b", ("a@b", 1)),
+            ("--fast|a@b|root", ("a@b root", 1)),
+            ("-z|root|joe", ("root joe", 1)),
+            ("-tz|root|-i", ("", 2)),
+            ("-kfoo|root", ("root", 1)),
+            ("-zi|root", ("root", 1)),
+            // dma's -D has no value.
+            ("-D|root", ("root", 0)),
+            ("-D|-i|root", ("root", 0)),
+            // Copies of mailx.
+            ("-b|a@b|-c|c@d|root", ("a@b c@d root", 0)),
+            ("--cc=joe|--bcc|a@b|root", ("joe a@b root", 0)),
+        ] {
+            let (to, complaints) = recipients(line);
+            assert_eq!((to.as_str(), complaints), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn flags_of_others_do_what_they_say() {
+        let call = call(
+            "--from=a@b -s Hot --read-recipients --read-envelope-from -c x/y@z --dsn-return=headers -N off a",
+        );
+        assert_eq!(
+            call,
+            Call {
+                sender: Some("a@b".into()),
+                subject: Some("Hot".into()),
+                header_recipients: true,
+                sender_from_header: true,
+                config: Some("x/y@z".into()),
+                ret: Some(Ret::Headers),
+                recipients: vec!["a".into()],
+                ..Call::default()
+            }
+        );
+    }
+
+    #[test]
+    fn long_flags_are_there_once() {
+        let names: Vec<&str> = LONG_FLAGS.iter().flat_map(|row| row.2.split(' ')).collect();
+        for (i, name) in names.iter().enumerate() {
+            assert!(!name.is_empty() && !names[..i].contains(name), "--{name}");
+        }
+        assert!(long_flag("t").is_none() && long_flag("tls-f").is_some() && long_flag("PassWord").is_some());
     }
 
     #[test]
@@ -361,6 +593,8 @@ mod tests {
             ("-bz a", Mode::Send),
             ("--help", Mode::Help),
             ("--version", Mode::Version),
+            ("-P a", Mode::Question),
+            ("--serverinfo --host=x", Mode::Question),
         ] {
             assert_eq!(call(line).mode, mode, "{line}");
         }
@@ -368,7 +602,7 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_told_and_changes_nothing() {
-        for line in ["-z a", "-tz a", "--fast a", "- a", "-bz a", "-Nsome a", "-Rsome a", "-Va=b a"] {
+        for line in ["-z a", "-iz a", "--fast a", "- a", "-bz a", "-Nsome a", "-Rsome a", "-Va=b a"] {
             let call = call(line);
             assert_eq!((call.complaints.len(), &call.recipients[..]), (1, &["a".to_owned()][..]), "{line}");
         }

@@ -15,14 +15,14 @@ mod smtp;
 use super::ask::{self, Asked, Screen};
 use super::exit::{self, Failure};
 use super::{queue, serve};
-use crate::config::{Settings, load_leniently};
+use crate::config::{Settings, is_configuration, load_leniently};
 use crate::mail::envelope::Body;
 use crate::mail::unqualified::Unqualified;
 use crate::rules::control::{BadRequest, Request};
 use crate::store::drop::{DropEnvelope, Sender};
 use crate::sys::user;
 use addresses::{read_list, read_sender};
-use content::{Content, from_field};
+use content::{Content, from_field, subject_field};
 use flags::{Call, FLAGS, Mode, parse};
 use handover::Handover;
 use std::ffi::OsString;
@@ -39,12 +39,26 @@ const PIECE_OCTETS: usize = 16 * 1024;
 pub fn run(arguments: &[OsString], config: &Path) -> Result<(), Failure> {
     let mut call = parse(arguments.iter().cloned());
     let chosen = call.config.take().filter(|_| !user::has_raised_rights());
-    let config = chosen.as_deref().unwrap_or(config);
+    let config = chosen.as_deref().filter(|chosen| counts(chosen, &mut call)).unwrap_or(config);
+    // As Postfix has it.
+    call.full_name =
+        call.full_name.or_else(|| std::env::var("NAME").ok().filter(|name| !name.trim().is_empty()));
     let done = perform(&mut call, config);
     for complaint in &call.complaints {
         let _ = writeln!(io::stderr(), "sendmail: {complaint}");
     }
     done
+}
+
+/// Whether the file that a flag names is the configuration. That of msmtp or ssmtp is none, and stops no message.
+fn counts(chosen: &Path, call: &mut Call) -> bool {
+    if !matches!(call.mode, Mode::Send | Mode::Smtp) || is_configuration(chosen) {
+        return true;
+    }
+    if chosen.exists() {
+        call.complaints.push(format!("{} is no configuration of pillarbox, and ignored", chosen.display()));
+    }
+    false
 }
 
 fn perform(call: &mut Call, config: &Path) -> Result<(), Failure> {
@@ -55,6 +69,10 @@ fn perform(call: &mut Call, config: &Path) -> Result<(), Failure> {
         Mode::Serve => serve::run(config),
         Mode::Help => print(&help()),
         Mode::Version => print(&super::version()),
+        Mode::Question => {
+            let text = "no mail is sent with this flag; try: pillarbox check, pillarbox probe ADDRESS";
+            Err(failure(exit::USAGE, text))
+        }
         Mode::PrintQueue => queue::run(config, &[]),
         Mode::RunQueue => queue::run(config, &["run".into(), "--all".into()]),
         Mode::Verify => verify(call, config),
@@ -73,7 +91,10 @@ fn help() -> String {
         text.push_str(&format!("  -{} {}\n", flag.letter, flag.about));
     }
     let rest: String = FLAGS.iter().filter(|flag| flag.about.is_empty()).map(|flag| flag.letter).collect();
-    text + &format!("\nAccepted and ignored: -{rest}, and -o with other options. sendmail(8) tells more.\n")
+    text + &format!(
+        "\nAccepted and ignored: -{rest}, and -o with other options. So are the flags of msmtp, ssmtp and mailx; sendmail(8) \
+         tells more.\n"
+    )
 }
 
 fn failure(code: u8, text: &str) -> Failure {
@@ -92,10 +113,13 @@ fn settings(config: &Path, complaints: &mut Vec<String>) -> Settings {
 
 fn send(call: &mut Call, config: &Path) -> Result<(), Failure> {
     let settings = settings(config, &mut call.complaints);
-    let sender = sender(call);
+    let mut sender = sender(call);
     let from = call.full_name.as_ref().and_then(|name| from(name, &sender));
+    let subject = call.subject.as_ref().and_then(|text| subject_field(text));
+    let missing =
+        from.map(|field| ("From", field)).into_iter().chain(subject.map(|field| ("Subject", field)));
     let mut handover = Handover::new(&settings);
-    let (mut content, mut out) = (Content::new(from), Vec::new());
+    let (mut content, mut out) = (Content::new(missing.collect()), Vec::new());
     let dot_ends = !call.dots_are_text && io::stdin().is_terminal();
     let read = read_input(&mut io::stdin().lock(), dot_ends, &mut |octets| {
         content.feed(octets, &mut out);
@@ -105,9 +129,12 @@ fn send(call: &mut Call, config: &Path) -> Result<(), Failure> {
     content.finish(&mut out);
     handover.write(&out, content.wire_octets());
     let body = if content.is_eight_bit() { Body::EightBitMime } else { call.body };
-    let mut recipients = recipients(call);
+    let (mut recipients, mut named) = (recipients(call), content.into_recipients());
+    if let (true, Sender::Owner, Some(author)) = (call.sender_from_header, &sender, named.author()) {
+        sender = Sender::Address(author);
+    }
     if call.header_recipients {
-        content.into_recipients().finish(&mut recipients, &mut call.complaints);
+        named.finish(&mut recipients, &mut call.complaints);
     }
     // Half a message would look like a whole one.
     read.map_err(|error| failure(exit::IO, &format!("can't read the message: {error}")))?;

@@ -41,7 +41,8 @@ pub fn serve(settings: &Settings) -> Result<(), Failure> {
     };
     let session = Session::new(Arc::new(terms));
     let (input, replies) = (io::stdin().lock(), Vec::new());
-    let mut conversation = Conversation { settings, session, input, replies, handover: None };
+    let mut conversation =
+        Conversation { settings, session, input, replies, handover: None, lines: LineEnds::default() };
     conversation.run().map_err(|error| failure(exit::IO, &format!("SMTP: {error}")))
 }
 
@@ -52,6 +53,37 @@ struct Conversation<'a> {
     replies: Vec<u8>,
     /// The message of which chunks have come in.
     handover: Option<Incoming<'a>>,
+    lines: LineEnds,
+}
+
+/// Programs of a Unix write LF where SMTP wants CRLF. The first line says what this one does: where that ends with CRLF, a
+/// bare LF ends nothing, neither a command nor the data.
+#[derive(Default)]
+struct LineEnds {
+    /// LF is as good as CRLF; `None` until a line has come.
+    are_repaired: Option<bool>,
+    /// The last octet was a CR.
+    after_cr: bool,
+}
+
+impl LineEnds {
+    /// Appends octets, which have no LF but at their end, with CRLF there if that is repaired.
+    fn pass(&mut self, octets: &[u8], out: &mut Vec<u8>) {
+        let text = octets.strip_suffix(b"\n");
+        let is_bare = match text {
+            Some(text) => text.last().map_or(!self.after_cr, |&last| last != b'\r'),
+            None => false,
+        };
+        if text.is_some() {
+            self.are_repaired.get_or_insert(is_bare);
+        }
+        self.after_cr = octets.last().map_or(self.after_cr, |&last| last == b'\r');
+        out.extend_from_slice(text.unwrap_or(octets));
+        if text.is_some() {
+            let is_repaired = is_bare && self.are_repaired == Some(true);
+            out.extend_from_slice(if is_repaired { b"\r\n" } else { b"\n" });
+        }
+    }
 }
 
 /// A message that is coming in.
@@ -83,7 +115,7 @@ impl<'a> Conversation<'a> {
             // A line and no more: what follows may be data.
             let there = self.input.fill_buf()?;
             let end = there.iter().position(|&octet| octet == b'\n').map_or(there.len(), |at| at + 1);
-            held.extend_from_slice(there.get(..end).unwrap_or_default());
+            self.lines.pass(there.get(..end).unwrap_or_default(), &mut held);
             if end == 0 {
                 return Ok(());
             }
@@ -113,10 +145,14 @@ impl<'a> Conversation<'a> {
                     Some(transaction) => Some(self.begin(transaction)),
                     None => self.handover.take(),
                 };
-                let mut piece = Vec::new();
-                self.read_octets(chunk.octets, |octets| {
+                let (mut lines, mut piece) = (Vec::new(), Vec::new());
+                self.read_octets(chunk.octets, |octets, ends| {
                     if let Some(incoming) = &mut incoming {
-                        incoming.decoder.decode(octets, &mut piece);
+                        lines.clear();
+                        octets
+                            .split_inclusive(|&octet| octet == b'\n')
+                            .for_each(|line| ends.pass(line, &mut lines));
+                        incoming.decoder.decode(&lines, &mut piece);
                         incoming.handover.write(&piece, incoming.decoder.octets());
                         piece.clear();
                     }
@@ -134,7 +170,7 @@ impl<'a> Conversation<'a> {
                 self.session.chunk_verdict(verdict, chunk)
             }
             Action::SkipChunk(octets, reply) => {
-                self.read_octets(octets, |_| ())?;
+                self.read_octets(octets, |_, _| ())?;
                 Action::Reply(reply)
             }
             // Neither TLS nor logins are offered.
@@ -153,15 +189,18 @@ impl<'a> Conversation<'a> {
         let action = self.session.data_verdict(Ok(()));
         self.act(action)?;
         self.flush()?;
-        // Programs of a Unix end their lines as they like.
-        let (mut decoder, mut piece) = (DotDecoder::repairing(true), Vec::new());
+        let (mut decoder, mut line, mut piece) = (DotDecoder::repairing(true), Vec::new(), Vec::new());
         while !decoder.is_at_end() {
             let there = self.input.fill_buf()?;
-            if there.is_empty() {
+            let end = there.iter().position(|&octet| octet == b'\n').map_or(there.len(), |at| at + 1);
+            if end == 0 {
                 return Ok(false);
             }
-            let used = decoder.decode(there, &mut piece);
-            self.input.consume(used);
+            // The data can't end but with a line.
+            line.clear();
+            self.lines.pass(there.get(..end).unwrap_or_default(), &mut line);
+            decoder.decode(&line, &mut piece);
+            self.input.consume(end);
             incoming.handover.write(&piece, decoder.octets());
             piece.clear();
         }
@@ -170,7 +209,7 @@ impl<'a> Conversation<'a> {
         self.act(action)
     }
 
-    fn read_octets(&mut self, octets: u64, mut take: impl FnMut(&[u8])) -> io::Result<()> {
+    fn read_octets(&mut self, octets: u64, mut take: impl FnMut(&[u8], &mut LineEnds)) -> io::Result<()> {
         let mut left = octets;
         while left > 0 {
             let there = self.input.fill_buf()?;
@@ -178,7 +217,7 @@ impl<'a> Conversation<'a> {
             if used == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            take(there.get(..used).unwrap_or_default());
+            take(there.get(..used).unwrap_or_default(), &mut self.lines);
             self.input.consume(used);
             left -= used as u64;
         }
