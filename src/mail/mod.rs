@@ -9,6 +9,7 @@ pub mod base64;
 pub mod date;
 pub mod display_name;
 pub mod envelope;
+pub mod fold;
 pub mod header;
 pub mod id;
 pub mod idna;
