@@ -14,6 +14,7 @@ pub mod header;
 pub mod id;
 pub mod idna;
 pub mod maildir_template;
+pub mod mbox;
 pub mod message;
 pub mod mx;
 pub mod network;

@@ -11,9 +11,9 @@
 //! *:          me@example.com          every local name without an alias of its own
 //! ```
 //!
-//! Reads text, never a file. Names are compared without case (see [`fold`]). A line that
-//! can't be used is told with its place and left out; the others stay. `|command` and `/file` are such: this program runs
-//! nothing for a message, and writes to nothing but Maildirs. Of a name that is there twice the first line counts.
+//! Reads text, never a file. Names are compared without case (see [`fold`]). A line that can't be used is told with its
+//! place and left out; the others stay. `|command` and `/file` are such: this program runs nothing for a message, and writes
+//! to no file but those of `local.maildir`. Of a name that is there twice the first line counts.
 
 use crate::mail::address::{Domain, LocalPart};
 use crate::mail::address_list;
