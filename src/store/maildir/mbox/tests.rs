@@ -125,7 +125,11 @@ fn appends_of_many_threads_do_not_mix() {
     assert_eq!(messages.len(), 80);
     for message in messages {
         let text = message.strip_prefix(FIELDS).unwrap();
-        assert_eq!(text, format!("{}\n", &text[..5]).repeat(500).replace("\n\n\n", "\n\n"), "{message:.60}");
+        assert_eq!(
+            text,
+            format!("{}\n", text.get(..5).unwrap()).repeat(500).replace("\n\n\n", "\n\n"),
+            "{message:.60}"
+        );
     }
 }
 
