@@ -243,7 +243,8 @@ tables! {
     "local", None, Local of |s| Some(&mut s.local) => {
         /// Domains delivered here. Empty text: localhost and hostname. Empty list: none.
         domains: Option<Vec<Domain>> = "", Now, optional(list(domain));
-        /// Where Maildirs lie; {user}, {domain} and, at the beginning, {home} are filled in.
+        /// Where Maildirs lie; {user}, {domain} and, at the beginning, {home} are filled in. A file there is an mbox, and mail
+        /// is appended to it.
         maildir: MaildirTemplate = "/var/mail/{user}", Now, one(maildir);
         /// Who has a mailbox: "system" (passwd entries), "any" local part, or a list of names.
         users: Users = "system", Now, users;

@@ -4,7 +4,8 @@
 
 use super::kinds::{Complaints, Read, Value, complain, list, one, some, string, text};
 use super::values::{Addressee, Route, RouteTarget, Users};
-use crate::mail::address::{Domain, Mailbox};
+use crate::mail::address::{Domain, Mailbox, is_atext};
+use crate::mail::fold::fold;
 use crate::mail::maildir_template::MaildirTemplate;
 use crate::mail::network::Network;
 use crate::mail::next_hop::{PORT_SMTP, Smarthost};
@@ -166,16 +167,17 @@ pub fn users(value: &Value<'_>, complaints: &mut Complaints) -> Option<Users> {
     }
 }
 
-/// The name of a local user, in lower case since they compare without case. It becomes a part of a path.
+/// The name of a local user, folded since they compare without case. It becomes a part of a path.
 fn user(value: &DeValue<'_>) -> Read<String> {
-    let name = text(value, "the name of a user in quotes")?.to_ascii_lowercase();
-    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._=-".contains(c);
+    let name = fold(text(value, "the name of a user in quotes")?);
+    // As in an address without quotes, and one component of a path. Dots may be anywhere else than in front.
+    let good = |c: char| c == '.' || c != '/' && is_atext(c) && !c.is_control() && !c.is_whitespace();
     if matches!(name.as_str(), "system" | "any") {
         return Err(format!("{name:?} can't stand in a list; write users = {name:?}"));
     }
     if name.is_empty() || name.starts_with('.') || name.len() > USER_MAX_OCTETS || !name.chars().all(good) {
         return Err(format!(
-            "{name:?} can't be a local user; write up to {USER_MAX_OCTETS} letters, digits and ._=-, no dot first"
+            "{name:?} can't be a local user; write at most {USER_MAX_OCTETS} octets of letters, digits and .!#$%&'*+-=?^_`{{|}}~, no dot first"
         ));
     }
     Ok(name)

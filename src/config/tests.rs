@@ -24,6 +24,31 @@ fn an_empty_file_is_all_defaults() {
 }
 
 #[test]
+fn a_local_user_is_a_word_of_an_address_and_a_safe_name_of_a_file() {
+    let names = r#"local.users = ["O'Brien", "AN\u0303IL", "a+b", "x..y.", "{user}", "a%b!c", "64@"]"#;
+    let long = "ñ".repeat(32);
+    let settings = parse(&names.replace("64@", &long), "f").unwrap();
+    let named = ["o'brien", "añil", "a+b", "x..y.", "{user}", "a%b!c", &long];
+    assert_eq!(settings.local.users, Users::Named(named.map(str::to_owned).to_vec()));
+    for name in [
+        "",
+        ".",
+        "..",
+        ".hidden",
+        "a/b",
+        "../x",
+        "a b",
+        "a\\u00a0b",
+        "a\\u0085b",
+        "a@b",
+        "\\\"a\\\"",
+        &format!("{long}x"),
+    ] {
+        assert!(parse(&format!("local.users = [\"{name}\"]"), "f").is_err(), "{name:?}");
+    }
+}
+
+#[test]
 fn values_are_read() {
     let text = r#"
         admin = "me@example.com"
@@ -133,7 +158,7 @@ fn a_bad_value_says_what_to_write() {
         ),
         (
             "admin = \"a b\"",
-            "f:1:9: \"a b\" can't be a local user; write up to 64 letters, digits and ._=-, no dot first",
+            "f:1:9: \"a b\" can't be a local user; write at most 64 octets of letters, digits and .!#$%&'*+-=?^_`{|}~, no dot first",
         ),
         ("admin = \"me@example.com\\u0007\"", "f:1:9: a control character can't stand here; remove it"),
         (
@@ -255,7 +280,7 @@ fn a_bad_value_says_what_to_write() {
         ("local.users = [\"any\"]", "f:1:16: \"any\" can't stand in a list; write users = \"any\""),
         (
             "local.users = \"a/b\"",
-            "f:1:15: \"a/b\" can't be a local user; write up to 64 letters, digits and ._=-, no dot first",
+            "f:1:15: \"a/b\" can't be a local user; write at most 64 octets of letters, digits and .!#$%&'*+-=?^_`{|}~, no dot first",
         ),
         (
             "local.separator = \"++\"",

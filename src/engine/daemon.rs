@@ -63,7 +63,8 @@ pub fn maildirs(site: &Site, agent: Option<Arc<DeliveryAgent>>) -> Maildirs {
         None if sys::user::is_root() => Rights::GiveAway,
         None => Rights::None,
     };
-    Maildirs::new(&site.terms.hostname).with_rights(rights)
+    let scratch = site.settings.state.join("tmp");
+    Maildirs::new(&site.terms.hostname).with_rights(rights).with_scratch(scratch)
 }
 
 impl Daemon {

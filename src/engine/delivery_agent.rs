@@ -1,15 +1,17 @@
 //! The delivery agent: a second process that keeps root's rights over files, and does nothing but put messages into the
-//! Maildirs of the users of this system (`local.users = "system"`), whose files they become.
+//! Maildirs and mboxes of the users of this system (`local.users = "system"`), whose files they become.
 //!
 //! The daemon that talks to the network has become `user` and can't write there. It asks over a socket pair, a step at a
 //! time (see [`Errand`]): for a file in a user's `tmp`, which it writes and syncs by the descriptor that comes with the
-//! answer, and then for its move to `new`. It names users and files, never a path; where a Maildir is, the agent finds out
-//! by the configuration and the user database. So whoever takes the daemon over can put mail into Maildirs and touch files
-//! in their `tmp`, and reads no other file.
+//! answer, and then for its move to `new`. An mbox is never handed out: the daemon sends the message, as a file without a
+//! name, and the agent appends that. It names users and files, never a path; where a Maildir is, the agent finds out by the
+//! configuration and the user database. So whoever takes the daemon over can put mail into Maildirs and mboxes and touch
+//! files in the `tmp` of Maildirs, and reads no other file.
 //!
-//! A question is a packet of words with NUL between them: its number, the user, the domain, the errand and its names. The
-//! answer has the number, the number of the error or 0, a count, and perhaps a descriptor. It ends when the daemon does. May
-//! fail: every errand, with the error of the system; all of them once the agent is gone, and mail waits then.
+//! A question is a packet of words with NUL between them: its number, the user, the domain, the errand and its names; a
+//! descriptor may come with it. The answer has the number, the number of the error or 0, a count, and perhaps a descriptor.
+//! It ends when the daemon does. May fail: every errand, with the error of the system; all of them once the agent is gone,
+//! and mail waits then.
 
 use super::event::Event;
 use crate::config::{Settings, Users, load};
@@ -21,7 +23,7 @@ use crate::sys::{process, rights, user};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, send, sendmsg, socketpair, sockopt,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair, sockopt,
 };
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -32,7 +34,7 @@ use std::str::from_utf8;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Longest question and answer, in octets: two names of files, a user and a domain.
+/// Longest question and answer, in octets: two names of files or the first line of a message, a user and a domain.
 const PACKET_MAX_OCTETS: usize = 2048;
 /// How long an answer may take: a sync of a slow card. Later ones are not believed.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -73,6 +75,10 @@ impl DeliveryAgent {
     }
 
     fn ask(&self, words: &[&str]) -> io::Result<Done> {
+        self.ask_about(words, None)
+    }
+
+    fn ask_about(&self, words: &[&str], file: Option<&File>) -> io::Result<Done> {
         if words.iter().any(|word| word.contains('\0')) {
             return Err(Errno::INVAL.into());
         }
@@ -80,7 +86,10 @@ impl DeliveryAgent {
         link.questions = link.questions.wrapping_add(1);
         let number = link.questions;
         let question = format!("{number}\0{}", words.join("\0"));
-        send(&link.socket, question.as_bytes(), SendFlags::NOSIGNAL).map_err(|_| gone())?;
+        if question.len() > PACKET_MAX_OCTETS {
+            return Err(Errno::NAMETOOLONG.into());
+        }
+        send(link.socket.as_fd(), &question, file).map_err(|_| gone())?;
         loop {
             let mut packet = [0; PACKET_MAX_OCTETS];
             let (answer, file) = receive(link.socket.as_fd(), &mut packet).map_err(|_| gone())?;
@@ -124,10 +133,25 @@ impl Agent for DeliveryAgent {
             Errand::Stage(name) => self.ask(&[user, domain, "stage", name]),
             Errand::Commit(name, to) => self.ask(&[user, domain, "commit", name, to]),
             Errand::Discard(name) => self.ask(&[user, domain, "discard", name]),
+            Errand::Append(from_line, message) => {
+                self.ask_about(&[user, domain, "append", from_line], Some(message))
+            }
             Errand::Sweep => self.ask(&[user, domain, "sweep"]),
             Errand::Measure => self.ask(&[user, domain, "measure"]),
         }
     }
+}
+
+/// Sends a packet, and a descriptor with it.
+fn send(socket: BorrowedFd<'_>, text: &str, file: Option<&File>) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors = file.map(|file| [file.as_fd()]);
+    if let Some(descriptors) = &descriptors {
+        control.push(SendAncillaryMessage::ScmRights(descriptors));
+    }
+    sendmsg(socket, &[IoSlice::new(text.as_bytes())], &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
 }
 
 /// Receives a packet, and the descriptor that comes with it. An empty one is the end.
@@ -156,7 +180,7 @@ fn serve(socket: &OwnedFd, config: &Path, settings: &Settings) {
     let _ = rights::close_memory();
     let mut template = template(settings);
     let mut packet = vec![0; PACKET_MAX_OCTETS];
-    while let Ok((question, _)) = receive(socket.as_fd(), &mut packet) {
+    while let Ok((question, sent)) = receive(socket.as_fd(), &mut packet) {
         let mut words = question.split('\0');
         let number = words.next().unwrap_or_default();
         let words: Vec<&str> = words.collect();
@@ -167,7 +191,7 @@ fn serve(socket: &OwnedFd, config: &Path, settings: &Settings) {
             }
             Ok(Done::Count(0))
         } else {
-            answer(template.as_deref(), &words)
+            answer(template.as_deref(), &words, sent.map(File::from).as_ref())
         };
         let (text, file) = match done {
             Ok(Done::File(file)) => (format!("{number} 0 0"), Some(file)),
@@ -177,13 +201,7 @@ fn serve(socket: &OwnedFd, config: &Path, settings: &Settings) {
                 (format!("{number} {} 0", error.raw_os_error().unwrap_or(Errno::IO.raw_os_error())), None)
             }
         };
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        let descriptors = file.as_ref().map(|file| [file.as_fd()]);
-        if let Some(descriptors) = &descriptors {
-            control.push(SendAncillaryMessage::ScmRights(descriptors));
-        }
-        if sendmsg(socket, &[IoSlice::new(text.as_bytes())], &mut control, SendFlags::NOSIGNAL).is_err() {
+        if send(socket.as_fd(), &text, file.as_ref()).is_err() {
             return;
         }
     }
@@ -194,14 +212,15 @@ fn template(settings: &Settings) -> Option<String> {
     is_for(settings).then(|| settings.local.maildir.to_string())
 }
 
-fn answer(template: Option<&str>, words: &[&str]) -> io::Result<Done> {
+fn answer(template: Option<&str>, words: &[&str], sent: Option<&File>) -> io::Result<Done> {
     let [user, domain, errand @ ..] = words else { return Err(Errno::INVAL.into()) };
-    let errand = match errand {
-        ["stage", name] => Errand::Stage(name),
-        ["commit", name, to] => Errand::Commit(name, to),
-        ["discard", name] => Errand::Discard(name),
-        ["sweep"] => Errand::Sweep,
-        ["measure"] => Errand::Measure,
+    let errand = match (errand, sent) {
+        (["stage", name], _) => Errand::Stage(name),
+        (["commit", name, to], _) => Errand::Commit(name, to),
+        (["discard", name], _) => Errand::Discard(name),
+        (["append", from_line], Some(message)) => Errand::Append(from_line, message),
+        (["sweep"], _) => Errand::Sweep,
+        (["measure"], _) => Errand::Measure,
         _ => return Err(Errno::INVAL.into()),
     };
     let template = template.ok_or(Errno::PERM)?;

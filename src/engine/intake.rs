@@ -7,6 +7,7 @@
 
 mod collecting;
 mod refusal;
+mod storing;
 
 pub use self::refusal::Refusal;
 
@@ -15,6 +16,7 @@ use super::clock::EngineClock;
 use super::copies::{Copies, LocalCopy, QueueCopy, Way};
 use super::digests::Digests;
 use super::event::{AttemptEnd, Event};
+use super::local::DELIVERED;
 use super::notices::{self, Told};
 use super::site::Site;
 use super::statistics::{Count, Statistics};
@@ -412,13 +414,8 @@ impl Incoming<'_> {
 
     fn stage_local(&self, copy: &LocalCopy) -> Result<Staging, StoreError> {
         let mut delivery = self.intake.maildirs.stage(&copy.path, self.arrival.wall)?;
-        delivery.write(
-            message::delivery_fields(
-                &copy.way.reverse_path(&self.submission.reverse_path),
-                &copy.recipient.mailbox,
-            )
-            .as_bytes(),
-        )?;
+        let sender = copy.way.reverse_path(&self.submission.reverse_path);
+        delivery.begin(&sender, &copy.recipient.mailbox)?;
         delivery.write(self.trace.as_bytes())?;
         Ok(Staging::Maildir(delivery))
     }
@@ -499,65 +496,11 @@ impl Incoming<'_> {
         Ok(self.id)
     }
 
-    /// Stages every copy, then commits all; gives the content.
-    fn store(&mut self) -> Result<Source, Refusal> {
-        let (mut first, source) = match std::mem::replace(&mut self.content, Content::Memory(Vec::new())) {
-            Content::Memory(buffer) => (None, Source::Memory(buffer)),
-            Content::File { first, mut staging, offset, octets } => {
-                // With all that was written: others copy from it even if it is not kept itself.
-                let file = staging.file()?;
-                (Some((first, staging)), Source::File { file, offset, octets })
-            }
-        };
-        let is_only = self.copies.count() == 1;
-        let mut copies = Vec::with_capacity(self.copies.count() + 1);
-        let (mut kept, mut late) = (Vec::new(), Vec::new());
-        for (i, copy) in std::mem::take(&mut self.copies.local).into_iter().enumerate() {
-            let staging = match first.take_if(|(which, _)| *which == First::Local(i)) {
-                Some((_, staging)) => Ok(staging),
-                None => self.stage_local(&copy).and_then(|staging| source.copy_into(staging)),
-            };
-            match staging.and_then(Staging::sync) {
-                Ok(synced) => {
-                    copies.push(synced);
-                    kept.push(copy);
-                }
-                // With no other copy, the client is told to come again; else this one is retried from the queue.
-                Err(error) if is_only => return Err(error.into()),
-                Err(error) => {
-                    Event::Trouble {
-                        doing: "delivering to a Maildir; the queue tries again",
-                        error: &error.to_string(),
-                    }
-                    .log();
-                    late.push((copy.recipient, copy.way));
-                }
-            }
-        }
-        self.copies.local = kept;
-        if !late.is_empty() {
-            // The entry that was begun lacks them; and it has the name of the one that takes its place.
-            first = None;
-        }
-        self.queue_all(late);
-        for (i, copy) in self.copies.queued.iter().enumerate() {
-            let staging = match first.take_if(|(which, _)| *which == First::Queue(i)) {
-                Some((_, staging)) => staging,
-                None => source.copy_into(self.stage_queue(copy)?)?,
-            };
-            copies.push(staging.sync()?);
-        }
-        for copy in copies {
-            copy.commit()?;
-        }
-        Ok(source)
-    }
-
     /// Of copies in their Maildirs and of aliases, if the sender asked for that (RFC 3461 §5.2.3, §5.2.7).
     fn tell_sender(&self, source: &Source) {
         let envelope = Way::default().envelope(&self.submission);
-        let here = "delivered to the Maildir";
-        let told = self.copies.local.iter().map(|copy| (copy.recipient.clone(), Verdict::Delivered, here));
+        let told =
+            self.copies.local.iter().map(|copy| (copy.recipient.clone(), Verdict::Delivered, DELIVERED));
         let told: Vec<Told> = told.chain(self.copies.told.iter().cloned()).collect();
         if !told.iter().any(|(recipient, ..)| notices::is_owed(&envelope, recipient)) {
             return;
@@ -586,7 +529,7 @@ impl Incoming<'_> {
                 attempt: 1,
                 delay: Duration::ZERO,
                 status: EnhancedStatus::OK,
-                reply: "delivered to the Maildir",
+                reply: DELIVERED,
             }
             .log();
         }

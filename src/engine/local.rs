@@ -7,7 +7,6 @@ use super::forwarder::Forwarder;
 use super::intake::{Accepted, Submission};
 use super::site::{Site, SystemAccounts};
 use crate::mail::envelope::{Envelope, Recipient};
-use crate::mail::message;
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::{Class, EnhancedStatus};
 use crate::rules::route::{Destination, NoRoute, Routed};
@@ -15,6 +14,9 @@ use crate::smtp::extension::{MailParameters, RcptParameters};
 use crate::store::queue::Entry;
 use crate::store::{ErrorKind, StoreError};
 use std::io::Read;
+
+/// What is told of a copy in a Maildir or mbox.
+pub(super) const DELIVERED: &str = "delivered to the mailbox";
 
 /// Settles all that is due.
 pub fn work(forwarder: &Forwarder) {
@@ -87,11 +89,13 @@ fn to_maildir(
     let Some(path) = site.maildir(routed)? else { return Err(StoreError::refused("", "no Maildir")) };
     let mut delivery = forwarder.intake.maildirs.stage(&path, forwarder.clock.now().wall)?;
     let reverse_path = &entry.description().envelope.reverse_path;
-    delivery.write(message::delivery_fields(reverse_path, &routed.mailbox).as_bytes())?;
+    delivery.begin(reverse_path, &routed.mailbox)?;
     let (file, offset) = entry.content_source();
     delivery.append_from(file, offset, entry.message_octets())?;
+    // Others wait for this worker.
+    delivery.hurry();
     delivery.sync()?.commit()?;
-    Ok("delivered to the Maildir".into())
+    Ok(DELIVERED.into())
 }
 
 /// The recipient has become somebody's elsewhere since it was queued, such as a new `admin`'s: the copy enters anew.

@@ -28,6 +28,7 @@ pub mod listing;
 pub mod local;
 pub mod logger;
 pub mod logins;
+pub mod mboxes;
 pub mod notices;
 pub mod operator;
 pub mod outbox;

@@ -328,18 +328,23 @@ impl Walk<'_> {
         self.fail(Stage::Route, &Diagnostic::local(status, text));
     }
 
-    /// Writes a file below `tmp` of the Maildir, as delivery does, and takes it back.
+    /// Writes a file below `tmp` of the Maildir, as delivery does, and takes it back; or opens and locks the mbox.
     fn deliver_here(&self, routed: &Routed) {
         self.begin(Stage::Maildir);
         let (now, maildirs) = (self.world.now.wall, self.world.maildirs);
         let staged = self.site.maildir(routed).and_then(|path| {
             let path = path.ok_or_else(|| StoreError::refused("", "no Maildir"))?;
             let mut delivery = maildirs.stage(&path, now)?;
+            if delivery.is_for_mbox() {
+                // Nothing is appended, and the locks are tried.
+                delivery.sync()?.commit()?;
+                return Ok((path, ", an mbox"));
+            }
             delivery.write(&[b'\n'; TRIAL_OCTETS as usize])?;
-            delivery.sync().map(|_| path)
+            delivery.sync().map(|_| (path, ""))
         });
         let found = match staged {
-            Ok(path) => self.room(&path.path()),
+            Ok((path, what)) => self.room(&path.path()).map(|text| text + what),
             Err(error) => {
                 let status = match error.kind {
                     ErrorKind::Full => EnhancedStatus::SYSTEM_FULL,

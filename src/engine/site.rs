@@ -117,16 +117,7 @@ impl Site {
     /// # Errors
     /// `Refused` if the user can't have one.
     pub fn maildir(&self, routed: &Routed) -> Result<Option<MaildirPath>, StoreError> {
-        let Destination::Maildir(user) = &routed.destination else { return Ok(None) };
-        let account = user.account.as_ref();
-        let owner =
-            account.map(|account| crate::store::durable::Owner { uid: account.uid, gid: account.gid });
-        let template = self.settings.local.maildir.to_string();
-        let domain =
-            routed.mailbox.domain.name().map_or_else(|| self.hostname.key(), str::to_ascii_lowercase);
-        let home = account.map(|account| account.home.as_path());
-        let path = MaildirPath::expand(&template, &user.name, &domain, home, owner)?
-            .with_quota(self.settings.local.quota);
+        let Some(path) = maildir(&self.settings, &self.hostname, routed)? else { return Ok(None) };
         if self.routes.users == Users::Any && !path.path().exists() && is_crowded(&path) {
             return Err(StoreError::refused(path.path(), "there are 1000 Maildirs already"));
         }
@@ -153,6 +144,23 @@ impl Site {
     }
 }
 
+/// Where the mail of a routed recipient lies here; see [`Site::maildir`].
+pub(super) fn maildir(
+    settings: &Settings,
+    hostname: &Domain,
+    routed: &Routed,
+) -> Result<Option<MaildirPath>, StoreError> {
+    let Destination::Maildir(user) = &routed.destination else { return Ok(None) };
+    let account = user.account.as_ref();
+    let owner = account.map(|account| crate::store::durable::Owner { uid: account.uid, gid: account.gid });
+    let template = settings.local.maildir.to_string();
+    let domain = routed.mailbox.domain.name().map_or_else(|| hostname.key(), str::to_ascii_lowercase);
+    let home = account.map(|account| account.home.as_path());
+    let path =
+        MaildirPath::expand(&template, &user.name, &domain, home, owner)?.with_quota(settings.local.quota);
+    Ok(Some(path))
+}
+
 fn is_crowded(path: &MaildirPath) -> bool {
     let path = path.path();
     let Some(Ok(entries)) = path.parent().map(std::fs::read_dir) else { return false };
@@ -171,7 +179,11 @@ fn client_name(hostname: &Domain, listens_on: &[SocketAddr]) -> ClientName {
     ClientName::parse(&name).or_else(|| ClientName::parse("localhost")).unwrap_or_else(ClientName::localhost)
 }
 
-fn route_policy(settings: &Settings, hostname: &Domain, own_addresses: Vec<IpAddr>) -> RoutePolicy {
+pub(super) fn route_policy(
+    settings: &Settings,
+    hostname: &Domain,
+    own_addresses: Vec<IpAddr>,
+) -> RoutePolicy {
     let (local, relay) = (&settings.local, &settings.relay);
     let addressee = |addressee: &Addressee| match addressee {
         Addressee::Mailbox(mailbox) => Some(mailbox.clone()),

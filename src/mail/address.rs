@@ -231,7 +231,8 @@ fn is_dot_string(text: &str) -> bool {
 }
 
 /// `atext` of RFC 5322 §3.2.3, with the UTF-8 of RFC 6531.
-fn is_atext(c: char) -> bool {
+#[must_use]
+pub fn is_atext(c: char) -> bool {
     c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c) || is_utf8_text(c)
 }
 

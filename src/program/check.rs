@@ -5,7 +5,7 @@
 
 use super::exit::Failure;
 use crate::config::{Account, Place, Problem, Settings, files, load_with_places};
-use crate::engine::{aliases, dkim, password, tls};
+use crate::engine::{aliases, dkim, mboxes, password, tls};
 use crate::mail::date::WallTime;
 use crate::net::tls_client;
 use crate::rules::aliases::AliasProblem;
@@ -49,6 +49,11 @@ pub fn problems(
                 problems.push(Problem { file: file.clone(), place: None, text });
             }
             problems.extend(alias_problems(&settings, runs_as.as_ref()));
+            // Root's daemon becomes another user, and has an agent; any other one writes by its own rights.
+            let writer = runs_as.as_ref().filter(|_| started_as.uid == 0).map(|user| user.uid);
+            let place = places.of("local", "maildir");
+            let told = mboxes::problems(&settings, writer).into_iter();
+            problems.extend(told.map(|text| Problem { file: file.clone(), place, text }));
             if problems.is_empty()
                 && let Err((key, text)) = tls::configured(&settings, WallTime(SystemClock.wall_micros()))
             {

@@ -11,12 +11,13 @@
 //! *:          me@example.com          every local name without an alias of its own
 //! ```
 //!
-//! Reads text, never a file. Names are compared without ASCII case (RFC 5321 §2.4 leaves that to the host). A line that
-//! can't be used is told with its place and left out; the others stay. `|command` and `/file` are such: this program runs
-//! nothing for a message, and writes to nothing but Maildirs. Of a name that is there twice the first line counts.
+//! Reads text, never a file. Names are compared without case (see [`fold`]). A line that can't be used is told with its
+//! place and left out; the others stay. `|command` and `/file` are such: this program runs nothing for a message, and writes
+//! to no file but those of `local.maildir`. Of a name that is there twice the first line counts.
 
 use crate::mail::address::{Domain, LocalPart};
 use crate::mail::address_list;
+use crate::mail::fold::fold;
 use std::ops::Range;
 
 /// The name that stands for all that have no alias.
@@ -49,7 +50,7 @@ pub struct AliasProblem {
 /// The aliases.
 #[derive(Debug, Default)]
 pub struct AliasTable {
-    /// In the order of the file, names in lower case. Each has a target at least.
+    /// In the order of the file, names folded. Each has a target at least.
     aliases: Vec<(String, Vec<Target>)>,
 }
 
@@ -100,7 +101,7 @@ impl AliasTable {
         }
         let parsed = LocalPart::parse(name);
         let name = parsed.map_err(|_| format!("{name:?} is no local name; write one word, or quote it"))?;
-        let name = name.as_str().to_ascii_lowercase();
+        let name = fold(name.as_str());
         if self.aliases.iter().any(|(known, _)| *known == name) {
             return Err(format!("{name:?} is there already; take one of them out"));
         }
@@ -108,13 +109,13 @@ impl AliasTable {
         Ok(targets)
     }
 
-    /// Whether there is an alias of that name, in lower case.
+    /// Whether there is an alias of that folded name.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
         self.aliases.iter().any(|(known, _)| known == name)
     }
 
-    /// The alias that a local part in lower case goes by, and its targets: its own, or that of the user before the
+    /// The alias that a folded local part goes by, and its targets: its own, or that of the user before the
     /// separator, or that for everybody.
     #[must_use]
     pub fn find(&self, name: &str, separator: Option<char>) -> Option<(&str, &[Target])> {

@@ -564,6 +564,16 @@ pub const HINTS: &[Hint] = &[
     ),
     row(
         &[Stage::Maildir],
+        "locked the mbox",
+        "Another program has locked this mbox: mail waits until it lets go. A NAME.lock that is left over counts for five minutes.",
+    ),
+    row(
+        &[Stage::Maildir],
+        "mbox",
+        "An mbox must be a file of its user's own, readable and writable for them, with one name: chown or chmod it, or move it away.",
+    ),
+    row(
+        &[Stage::Maildir],
         "",
         "Look at local.maildir: each part of the path must be a directory, and no link.",
     ),

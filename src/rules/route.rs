@@ -7,6 +7,7 @@
 
 use super::aliases::AliasTable;
 use crate::mail::address::{Domain, ForwardPath, LocalPart, Mailbox};
+use crate::mail::fold::fold;
 use crate::mail::next_hop::{NextHop, Smarthost};
 use crate::mail::status::EnhancedStatus;
 use crate::mail::unqualified::is_unreadable;
@@ -19,7 +20,7 @@ use std::path::PathBuf;
 pub enum Users {
     /// Users of the system's database.
     System,
-    /// The named ones, in lower case.
+    /// The named ones, folded (see [`fold`]).
     Named(Vec<String>),
     /// Every local part that is a safe directory name.
     Any,
@@ -361,7 +362,7 @@ impl RoutePolicy {
 
 /// The name by which a local mailbox is looked up.
 pub(super) fn key(mailbox: &Mailbox) -> String {
-    mailbox.local_part.as_str().to_ascii_lowercase()
+    fold(mailbox.local_part.as_str())
 }
 
 fn here(mailbox: Mailbox, user: LocalUser) -> Routed {

@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, fchown};
@@ -25,6 +26,8 @@ use std::sync::Arc;
 
 /// How much of a file is held in memory before it is written: a message up to this size costs one write.
 const BUFFER_OCTETS: usize = 64 * 1024;
+
+const NOT_IN_FULL: &str = "it could not be written in full";
 
 /// Who a file or directory is given to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +121,31 @@ impl StagedFile {
     #[must_use]
     pub fn made_elsewhere(file: File, name: String, mover: Box<dyn Mover>) -> Self {
         Self::new(TemporaryName { place: Place::Elsewhere(mover), name, moved: false }, file)
+    }
+
+    /// A file without a name in `directory`, for what is copied elsewhere: it is never synced, and nothing is left of it.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub fn without_name(directory: &Path) -> io::Result<Self> {
+        let directory = Arc::new(open_directory(directory, Access::Search)?);
+        let mode = Mode::RUSR | Mode::WUSR;
+        match openat(&directory, ".", OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, mode) {
+            Ok(file) => {
+                let mut name = TemporaryName::here(&directory, String::new());
+                name.moved = true;
+                Ok(Self::new(name, file.into()))
+            }
+            // An old kernel, or a file system that can't make one.
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOSYS) => {
+                let number = RandomState::new().build_hasher().finish();
+                let mut made = Self::create(&directory, format!("scratch-{number:x}"), None)?;
+                unlinkat(&directory, &*made.name.name, AtFlags::empty())?;
+                made.name.moved = true;
+                Ok(made)
+            }
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     fn new(name: TemporaryName, file: File) -> Self {
@@ -247,6 +275,15 @@ impl StagedFile {
         Ok(())
     }
 
+    /// The file for whoever copies it elsewhere; see [`Self::without_name`].
+    ///
+    /// # Errors
+    /// Something was not written in full.
+    pub fn finish(mut self) -> io::Result<File> {
+        self.flush()?;
+        if self.broken { Err(io::Error::other(NOT_IN_FULL)) } else { Ok(self.hand_over()) }
+    }
+
     fn note(&mut self, result: io::Result<()>) -> io::Result<()> {
         self.broken |= result.is_err();
         result
@@ -264,30 +301,50 @@ impl StagedFile {
         path: PathBuf,
     ) -> Result<SyncedFile, StoreError> {
         if self.broken {
-            return Err(StoreError::new(ErrorKind::Trouble, path, "it could not be written in full"));
+            return Err(StoreError::new(ErrorKind::Trouble, path, NOT_IN_FULL));
         }
         if let Err(error) = self.flush().and_then(|()| self.file.sync_all()) {
             return Err(StoreError::io(path, error));
         }
         let file = self.stays_open.then_some(self.file);
-        Ok(SyncedFile { name: self.name, target: target.into(), path, file })
+        Ok(SyncedFile { name: self.name, target: target.into(), path, file, appends: false })
     }
 }
 
-/// A file whose octets are safe, but that has only its temporary name as yet.
+/// A file whose octets are safe, but that has only its temporary name as yet; or one that waits to be appended to another.
 #[derive(Debug)]
 pub struct SyncedFile {
     name: TemporaryName,
     target: Option<Arc<OwnedFd>>,
     path: PathBuf,
     file: Option<File>,
+    appends: bool,
 }
 
 impl SyncedFile {
+    /// What `mover` appends durably to the file at `path` when it is committed.
+    #[must_use]
+    pub fn to_append(mover: Box<dyn Mover>, path: PathBuf) -> Self {
+        let name = TemporaryName { place: Place::Elsewhere(mover), name: String::new(), moved: false };
+        Self { name, target: None, path, file: None, appends: true }
+    }
+
+    /// Whether its octets become safe by the commit alone, which can fail then as any write can.
+    #[must_use]
+    pub const fn appends(&self) -> bool {
+        self.appends
+    }
+
     /// A file in `directory` that somebody else has written and synced, to be committed as `path` in `target`.
     #[must_use]
     pub fn adopt(directory: &Arc<OwnedFd>, name: String, target: Arc<OwnedFd>, path: PathBuf) -> Self {
-        Self { name: TemporaryName::here(directory, name), target: Some(target), path, file: None }
+        Self {
+            name: TemporaryName::here(directory, name),
+            target: Some(target),
+            path,
+            file: None,
+            appends: false,
+        }
     }
 
     /// Gives the file its final name, durably, and tells its path. From here on it is visible to all.
@@ -540,6 +597,18 @@ mod tests {
         let file = StagedFile::create(&here, "tmp".into(), None).unwrap();
         drop(file.sync(Arc::clone(&here), directory.path().join("final")).unwrap());
         assert!(names(&directory).is_empty());
+    }
+
+    #[test]
+    fn a_file_without_a_name_leaves_nothing() {
+        let directory = TestDirectory::new();
+        let mut file = StagedFile::without_name(directory.path()).unwrap();
+        file.write(&vec![b'x'; BUFFER_OCTETS + 1]).unwrap();
+        file.write(b"more").unwrap();
+        assert!(names(&directory).is_empty());
+        let file = file.finish().unwrap();
+        assert_eq!(file.metadata().unwrap().len(), BUFFER_OCTETS as u64 + 5);
+        assert!(StagedFile::without_name(&directory.path().join("missing")).is_err());
     }
 
     /// What the owner of the parent can do while root makes a Maildir there.

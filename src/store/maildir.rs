@@ -4,27 +4,33 @@
 //! the administrator's part of the path, for the user who owns the rest could point it anywhere. Keeps no descriptor
 //! from one delivery to the next, so that a Maildir can be moved away under the running daemon.
 //!
+//! A regular file in the place of a Maildir is an mbox, and stays one (see [`mbox`]).
+//!
 //! `tmp` is the last directory to be made, after `new` and every parent have been synced. So whoever finds `tmp`, in
 //! this process or another, after a crash or before, may rely on the names of the others, at the cost of no call.
 
 mod errand;
+mod mbox;
+mod path;
 
 pub use self::errand::{Agent, Done, Errand, Whose, perform};
-use super::durable::{
-    Access, Owner, StagedFile, SyncedFile, make_below, make_directories, open_below, open_directory,
-};
+pub use self::mbox::problem as mbox_problem;
+pub use self::path::{MaildirPath, is_safe_component};
+use super::durable::{Owner, StagedFile, SyncedFile};
 use super::{ErrorKind, StoreError};
+use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::date::WallTime;
-use rustix::fs::Mode;
+use crate::mail::mbox::from_line;
+use crate::mail::message::delivery_fields;
 use rustix::io::Errno;
-use std::ffi::OsStr;
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// A file in `tmp` that is older was left by a crash: no delivery takes so long (the rule of qmail's maildir(5)).
 const TMP_MAX_AGE_SECONDS: u64 = 36 * 60 * 60;
@@ -32,150 +38,10 @@ const TMP_MAX_AGE_SECONDS: u64 = 36 * 60 * 60;
 const HOST_MAX_OCTETS: usize = 128;
 /// How many names are tried before a delivery is given up; even the second is never needed.
 const NAME_ATTEMPTS: usize = 3;
-
-/// Whether a name, such as a user's, may be one component of a path: no `/`, no leading dot (so neither `..` nor a
-/// hidden file), no control character, 1 to 255 octets.
-#[must_use]
-pub fn is_safe_component(name: &str) -> bool {
-    (1..=255).contains(&name.len())
-        && !name.starts_with('.')
-        && !name.contains('/')
-        && !name.chars().any(char::is_control)
-}
-
-/// Where a Maildir is, and who may have had a hand in which part of the path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MaildirPath {
-    /// The administrator's part; links in it are followed.
-    base: PathBuf,
-    /// The administrator's part is a home. One that is missing is not mounted now, or was never meant to be there.
-    base_is_home: bool,
-    /// The rest, from the first name of a user on; links in it are refused. Never empty.
-    below: Vec<String>,
-    whose: Whose,
-    owner: Option<Owner>,
-    /// How many octets the messages may have in all; 0: any number.
-    quota: u64,
-}
-
-impl MaildirPath {
-    /// Fills in a template of the configuration such as `/var/mail/{user}` or `{home}/Maildir`. Everything up to the
-    /// component with the first placeholder is the administrator's, and so is a home. With an `owner`, what is made
-    /// below is given to them, as far as this process may or has an agent that may.
-    ///
-    /// # Errors
-    /// `Refused` if a name is not a safe component, or the template asks for a home and there is none.
-    pub fn expand(
-        template: &str,
-        user: &str,
-        domain: &str,
-        home: Option<&Path>,
-        owner: Option<Owner>,
-    ) -> Result<Self, StoreError> {
-        let refuse = |reason| StoreError::new(ErrorKind::Refused, template, reason);
-        let mut base = PathBuf::from(if template.starts_with('/') { "/" } else { "" });
-        let mut base_is_home = false;
-        let mut below = Vec::new();
-        for component in template.split('/').filter(|c| !c.is_empty()) {
-            if component == "{home}" && below.is_empty() {
-                base = home.ok_or_else(|| refuse("the user has no home"))?.to_owned();
-                base_is_home = true;
-            } else if component.contains('{') {
-                below.push(fill_in(component, user, domain).ok_or_else(|| refuse("not a safe name"))?);
-            } else if below.is_empty() && !base_is_home {
-                base.push(component);
-            } else if matches!(component, "." | "..") {
-                return Err(refuse("a dot component after a user's name"));
-            } else {
-                below.push(component.to_owned());
-            }
-        }
-        // A Maildir itself is never reached through a link, even if its path has no user's name in it.
-        if below.is_empty() {
-            let name =
-                base.file_name().and_then(OsStr::to_str).ok_or_else(|| refuse("not a directory name"))?;
-            below.push(name.to_owned());
-            base.pop();
-        }
-        let whose = Whose { user: user.to_owned(), domain: domain.to_owned() };
-        Ok(Self { base, base_is_home, below, whose, owner, quota: 0 })
-    }
-
-    /// The same, with so many octets for all its messages; 0: any number.
-    #[must_use]
-    pub fn with_quota(self, quota: u64) -> Self {
-        Self { quota, ..self }
-    }
-
-    /// The path as text for people.
-    #[must_use]
-    pub fn path(&self) -> PathBuf {
-        self.base.join(self.below.iter().collect::<PathBuf>())
-    }
-
-    /// Opens the Maildir itself, component by component.
-    fn open(&self, access: Access) -> io::Result<OwnedFd> {
-        let base = open_directory(&self.base, Access::Search)?;
-        let last = self.below.len() - 1;
-        let mut names = self.below.iter().enumerate();
-        names.try_fold(base, |parent, (i, name)| {
-            open_below(parent, name.as_ref(), if i == last { access } else { Access::Search })
-        })
-    }
-
-    /// Makes what is missing of the Maildir and syncs all of it, `tmp` last. Users must be able to pass through the
-    /// parents of what is given to them.
-    fn make(&self, owner: Option<Owner>) -> io::Result<()> {
-        static MAKING: Mutex<()> = Mutex::new(());
-        let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
-        let private = Mode::RWXU;
-        let passable = if owner.is_some() { private | Mode::XGRP | Mode::XOTH } else { private };
-        if !self.base_is_home {
-            make_directories(&self.base, passable)?;
-        }
-        let mut directory = open_directory(&self.base, Access::Read)?;
-        for (i, name) in self.below.iter().enumerate() {
-            let last = i + 1 == self.below.len();
-            let mode = if last { private } else { passable };
-            directory = make_below(&directory, name.as_ref(), mode, owner.filter(|_| last))?;
-        }
-        for name in ["new", "cur", "tmp"] {
-            make_below(&directory, name.as_ref(), private, owner)?;
-        }
-        Ok(())
-    }
-
-    /// An error about this Maildir. `O_NOFOLLOW` shows a link as `ENOTDIR`, or `ELOOP`.
-    fn error(&self, error: io::Error) -> StoreError {
-        match Errno::from_io_error(&error) {
-            Some(Errno::NOTDIR | Errno::LOOP) => {
-                StoreError::new(ErrorKind::Refused, self.path(), "a link or a file in place of a directory")
-            }
-            _ => StoreError::io(self.path(), error),
-        }
-    }
-}
-
-/// Puts the names into one component; `None` unless each of them is safe, and the result, too. Done in one pass: a
-/// user called `{domain}` stays `{domain}`.
-fn fill_in(component: &str, user: &str, domain: &str) -> Option<String> {
-    let mut filled = String::new();
-    let mut rest = component;
-    while let Some((literal, placeholder)) = rest.split_once('{') {
-        let (placeholder, after) = placeholder.split_once('}')?;
-        let value = match placeholder {
-            "user" => user,
-            "domain" => domain,
-            _ => return None,
-        };
-        filled.push_str(literal);
-        filled.push_str(Some(value).filter(|value| is_safe_component(value))?);
-        rest = after;
-    }
-    filled.push_str(rest);
-    // A dot that the administrator wrote in front of a name is meant: `.{user}`.
-    (filled.len() <= 255).then_some(filled)
-}
+/// How often an mbox that another program has locked is tried in one delivery, and the pause between: five seconds in all.
+/// Mail programs hold their locks for less.
+const LOCK_ATTEMPTS: u32 = 25;
+const LOCK_PAUSE: Duration = Duration::from_millis(200);
 
 /// What gives every delivered file its name: one for the whole process.
 #[derive(Debug)]
@@ -188,6 +54,10 @@ pub struct Maildirs {
     /// How many names were given out; a word, for 32-bit boxes have no larger atomic.
     count: AtomicUsize,
     rights: Rights,
+    /// Where messages for an mbox are staged, if it is there.
+    scratch: PathBuf,
+    /// How often an mbox is tried that another program has locked.
+    lock_attempts: u32,
 }
 
 /// What may be done about Maildirs that belong to somebody else.
@@ -220,13 +90,34 @@ impl Maildirs {
         }
         // The standard library's own keys are random, and never wait for entropy, as a router at boot would.
         let first = RandomState::new().build_hasher().finish();
-        Self { host: name, first, pid: std::process::id(), count: AtomicUsize::new(0), rights: Rights::None }
+        Self {
+            host: name,
+            first,
+            pid: std::process::id(),
+            count: AtomicUsize::new(0),
+            rights: Rights::None,
+            scratch: std::env::temp_dir(),
+            lock_attempts: LOCK_ATTEMPTS,
+        }
     }
 
     /// The same, with rights.
     #[must_use]
     pub fn with_rights(self, rights: Rights) -> Self {
         Self { rights, ..self }
+    }
+
+    /// The same, with a directory in which messages for an mbox are staged: files without a name.
+    #[must_use]
+    pub fn with_scratch(self, directory: PathBuf) -> Self {
+        Self { scratch: directory, ..self }
+    }
+
+    /// The same, but an mbox that another program has locked is not waited for.
+    #[cfg(test)]
+    #[must_use]
+    pub fn impatient(self) -> Self {
+        Self { lock_attempts: 1, ..self }
     }
 
     fn next_name(&self, now: WallTime) -> String {
@@ -262,20 +153,45 @@ impl Maildirs {
 
     fn try_stage(&self, path: &MaildirPath, now: WallTime) -> io::Result<Delivery> {
         let name = self.next_name(now);
-        let (file, new) = match self.agent(path) {
-            None => {
-                let (file, new) = errand::create(path, &name, self.owner(path))?;
-                (file, Some(new))
-            }
-            Some(agent) => {
-                let Done::File(file) = agent.go(&path.whose, Errand::Stage(&name))? else {
-                    return Err(Errno::BADF.into());
-                };
-                let mover = errand::OfAgent { agent: Arc::clone(agent), whose: path.whose.clone() };
-                (StagedFile::made_elsewhere(file, name.clone(), Box::new(mover)), None)
-            }
+        let (file, to) = match self.agent(path) {
+            None => match errand::create(path, &name, self.owner(path)) {
+                Err(error) if errand::is_no_directory(&error) && mbox::size(path).is_some() => {
+                    mbox::look(path, self.owner(path))?;
+                    return self.stage_for_mbox(path, now);
+                }
+                created => created.map(|(file, new)| (file, To::New { new: Some(new), name }))?,
+            },
+            Some(agent) => match agent.go(&path.whose, Errand::Stage(&name))? {
+                Done::Count(_) => return self.stage_for_mbox(path, now),
+                Done::File(file) => {
+                    let mover = errand::OfAgent { agent: Arc::clone(agent), whose: path.whose.clone() };
+                    let file = StagedFile::made_elsewhere(file, name.clone(), Box::new(mover));
+                    (file, To::New { new: None, name })
+                }
+            },
         };
-        Ok(Delivery { file, new, path: path.path().join("new"), name, room: u64::MAX })
+        Ok(Delivery { file, to, path: path.path().join("new"), room: u64::MAX })
+    }
+
+    fn stage_for_mbox(&self, path: &MaildirPath, now: WallTime) -> io::Result<Delivery> {
+        let file = match StagedFile::without_name(&self.scratch) {
+            // For `probe` only, by an ordinary user or before the daemon was ever started.
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) =>
+            {
+                StagedFile::without_name(&std::env::temp_dir())?
+            }
+            made => made?,
+        };
+        let appender = mbox::Appender {
+            path: path.clone(),
+            owner: self.owner(path),
+            agent: self.agent(path).cloned(),
+            attempts: self.lock_attempts,
+            from_line: from_line(&ReversePath::Null, now),
+            now,
+        };
+        Ok(Delivery { file, to: To::Mbox(Box::new(appender)), path: path.path(), room: u64::MAX })
     }
 
     /// Who does it; `None`: this process.
@@ -335,18 +251,52 @@ fn mailbox_full(path: PathBuf) -> StoreError {
     StoreError::new(ErrorKind::MailboxFull, path, "the mailbox has all that local.quota allows")
 }
 
-/// A message on its way into a Maildir, in its `tmp`.
+/// A message on its way into a Maildir, in its `tmp`, or to an mbox.
 #[derive(Debug)]
 pub struct Delivery {
     file: StagedFile,
-    new: Option<Arc<OwnedFd>>,
+    to: To,
     path: PathBuf,
-    name: String,
     /// What the quota leaves for it, in octets.
     room: u64,
 }
 
+/// Where a delivery goes.
+#[derive(Debug)]
+enum To {
+    /// The `new` of a Maildir, unless somebody else moves the file there.
+    New {
+        new: Option<Arc<OwnedFd>>,
+        name: String,
+    },
+    Mbox(Box<mbox::Appender>),
+}
+
 impl Delivery {
+    /// Writes what final delivery puts in front of a message.
+    ///
+    /// # Errors
+    /// As for [`Self::write`].
+    pub fn begin(&mut self, sender: &ReversePath, mailbox: &Mailbox) -> Result<(), StoreError> {
+        if let To::Mbox(appender) = &mut self.to {
+            appender.from_line = from_line(sender, appender.now);
+        }
+        self.write(delivery_fields(sender, mailbox).as_bytes())
+    }
+
+    /// An mbox that another program has locked is not waited for: whoever delivers comes again anyway.
+    pub fn hurry(&mut self) {
+        if let To::Mbox(appender) = &mut self.to {
+            appender.attempts = 1;
+        }
+    }
+
+    /// Whether it goes to an mbox.
+    #[must_use]
+    pub const fn is_for_mbox(&self) -> bool {
+        matches!(self.to, To::Mbox(_))
+    }
+
     /// Appends `octets`.
     ///
     /// # Errors
@@ -378,7 +328,8 @@ impl Delivery {
         self.file.contents().map_err(|error| StoreError::io(&self.path, error))
     }
 
-    /// Puts the message on stable storage; a commit then makes it visible in `new`.
+    /// Puts the message on stable storage; a commit then makes it visible in `new`. To an mbox it is appended by the commit
+    /// alone.
     ///
     /// # Errors
     /// `MailboxFull`, `Full` or `Trouble`; the file has been thrown away.
@@ -386,8 +337,16 @@ impl Delivery {
         if self.file.octets() > self.room {
             return Err(mailbox_full(self.path));
         }
-        let path = self.path.join(format!("{},S={}", self.name, self.file.octets()));
-        self.file.sync(self.new, path)
+        match self.to {
+            To::New { new, name } => {
+                let path = self.path.join(format!("{name},S={}", self.file.octets()));
+                self.file.sync(new, path)
+            }
+            To::Mbox(appender) => {
+                let file = self.file.finish().map_err(|error| StoreError::io(&self.path, error))?;
+                Ok(SyncedFile::to_append(Box::new(mbox::Staged { file, appender }), self.path))
+            }
+        }
     }
 }
 

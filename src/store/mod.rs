@@ -1,4 +1,4 @@
-//! The disk: the queue, the drop directory and the Maildirs. What is answered with 250 lies here, synced.
+//! The disk: the queue, the drop directory, the Maildirs and mboxes. What is answered with 250 lies here, synced.
 //!
 //! The promise is kept in three steps that the types put in order: *stage* (a file under a temporary name), *sync*
 //! (its octets are on stable storage) and *commit* (its name is, too). [`durable`] is the only place that syncs.

@@ -56,6 +56,41 @@ fn aliases_are_followed_as_they_are_now() {
     daemon.stop();
 }
 
+#[test]
+fn names_are_the_same_in_any_case_and_composed_or_not() {
+    let place = Place::new();
+    place.write("aliases", "a\u{f1}il: bob\nJ\u{f6}rg: o'brien\nstra\u{df}e: bob\n");
+    let aliases = place.path("aliases");
+    let users = "local.users = [\"bob\", \"O'Brien\", \"Zo\u{e8}\"]\n";
+    place.configure(&format!("{users}local.aliases = {aliases:?}\n"));
+    let daemon = place.serve();
+    let to = |names: &[&str]| {
+        let mut client = Client::hello(place.port).unwrap();
+        client.command("MAIL FROM:<x@client.test> SMTPUTF8").unwrap();
+        for name in names {
+            let reply = client.command(&format!("RCPT TO:<{name}@box.test>")).unwrap();
+            assert!(reply.starts_with("250 "), "{name}: {reply}");
+        }
+        client.command("DATA").unwrap();
+        let reply = client.command("Subject: a\r\n\r\nb\r\n.").unwrap();
+        assert!(reply.starts_with("250 2.0.0 Ok"), "{reply}");
+    };
+    to(&["a\u{f1}il"]);
+    to(&["A\u{d1}IL"]);
+    to(&["an\u{303}il"]);
+    to(&["AN\u{303}IL+detail", "Stra\u{df}e"]);
+    to(&["JO\u{308}RG"]);
+    to(&["o'brien", "O'BRIEN", "o'brien+x"]);
+    to(&["ZOE\u{300}", "zo\u{e8}"]);
+    place.wait_for_mail("bob", 4);
+    place.wait_for_mail("o'brien", 2);
+    place.wait_for_mail("zo\u{e8}", 1);
+    for other in ["anil", "zoe", "obrien", "zo\u{e9}"] {
+        assert!(!rcpt(&place, &format!("{other}@box.test")).starts_with("250"), "{other}");
+    }
+    daemon.stop();
+}
+
 /// With another /etc/passwd, which only the daemon sees; so only root can run it, where mounts are allowed.
 #[test]
 fn a_user_of_the_system_forwards_his_mail() {

@@ -54,6 +54,8 @@ mod installed;
 mod intake;
 /// Crowds, and the limits that the system sets: descriptors and memory.
 mod limits;
+/// An mbox that was there before: who reads it, who locks it, and what a crash leaves in it.
+mod mbox;
 /// Memory of an idle daemon and of its connections, and the size of the binary.
 mod memory;
 /// Delays and successes, as Python reads what is told of them.

@@ -212,6 +212,60 @@ fn mail_of_system_users_becomes_theirs() {
 }
 
 /// The rights over users' files are gone by then.
+/// As Debian has them: in a directory of root's and the group mail, which may write there.
+#[test]
+fn an_mbox_of_a_system_user_is_appended_to_and_stays_theirs() {
+    let Some((place, uid)) = place_of_system_users("") else { return };
+    let (directory, mbox) = (place.path("mail"), place.path("mail").join(RECIPIENT));
+    chown(&directory, Some(0), Some(8)).unwrap();
+    set_permissions(&directory, Permissions::from_mode(0o2775)).unwrap();
+    std::fs::write(&mbox, "From x\n\nold\n\n").unwrap();
+    let give = |uid: u32, mode: u32| {
+        chown(&mbox, Some(uid), Some(8)).unwrap();
+        set_permissions(&mbox, Permissions::from_mode(mode)).unwrap();
+    };
+    give(uid, 0o660);
+    let daemon = place.serve();
+    let agent = agent_of(daemon.pid());
+    let large = [b"Subject: large\r\n\r\n".as_slice(), &b"From x\r\n".repeat(20_000)].concat();
+    let to = format!("{RECIPIENT}@box.test");
+    for content in [MESSAGE, &large] {
+        send(place.port, "s@y.test", &to, content);
+    }
+    let text = read_to_string(&mbox).unwrap();
+    let texts: Vec<&str> = text.split("\nFrom s@y.test ").collect();
+    let ends = [3, texts[0].matches("old").count(), texts[2].matches("\n>From x").count()];
+    assert_eq!((texts.len(), ends[1..].to_vec()), (ends[0], vec![1, 20_000]));
+    assert!(texts[1].ends_with("\nSubject: x\n\nx\n"), "{}", texts[1]);
+    let now = metadata(&mbox).unwrap();
+    assert_eq!((now.uid(), now.gid(), now.mode() & 0o7777), (uid, 8, 0o660));
+    assert_eq!(files(&directory), std::slice::from_ref(&mbox), "no lock is left");
+    assert_eq!(files(Path::new(&format!("/proc/{agent}/fd"))).len(), 4, "nor a file open");
+
+    let check = || {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_pillarbox"));
+        let output = program.arg("-c").arg(place.path("pillarbox.toml")).arg("check").output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(check(), (Some(0), String::new()));
+    let before = read_to_string(&mbox).unwrap();
+    for (owner, mode, reason) in [(0, 0o666, "belongs to another user"), (uid, 0o440, "Permission denied")] {
+        give(owner, mode);
+        let mut client = super::client::Client::hello(place.port).unwrap();
+        let reply = client.send("s@y.test", &[&to], MESSAGE).unwrap();
+        assert!(reply.starts_with("451 4.3.0"), "{reply}");
+        place.wait_for_log(&[reason, RECIPIENT]);
+        let (code, said) = check();
+        assert!(code == Some(78) && said.contains(reason) && said.contains(RECIPIENT), "{said}");
+    }
+    assert!(read_to_string(&mbox).unwrap() == before);
+    // What the daemon's user sends along is a message, and no line of its own.
+    give(uid, 0o600);
+    send(place.port, "", &to, b"From: x\r\n\r\nlast\r\n");
+    assert!(read_to_string(&mbox).unwrap()[before.len()..].starts_with("From MAILER-DAEMON "));
+    daemon.stop();
+}
+
 #[test]
 fn a_daemon_without_an_agent_does_not_begin_to_write_for_system_users() {
     let Some((place, _)) = place_of_system_users("") else { return };

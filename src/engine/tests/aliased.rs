@@ -241,15 +241,13 @@ fn a_copy_whose_maildir_takes_none_now_is_tried_again_and_the_others_are_not() {
     for large in [false, true] {
         let world = world("list: alice, bob, joe@far.example\nbob: \\bob, alice");
         let host = far(&world);
-        let maildir = world.maildir("bob");
-        std::fs::create_dir_all(maildir.parent().unwrap()).unwrap();
-        std::fs::write(&maildir, "in the way").unwrap();
+        world.block("bob");
         let text = format!("Subject: x\n\n{}", "y\n".repeat(if large { 100_000 } else { 1 }));
         let reply = world.submit("x@y.example", &[LIST], &text);
         assert!(reply.starts_with("250 "), "{reply}");
         assert_eq!((world.mail("alice").len(), world.queue().len()), (1, 2));
         world.pass();
-        std::fs::remove_file(&maildir).unwrap();
+        std::fs::remove_file(world.maildir("bob")).unwrap();
         world.live(HOUR);
         assert_eq!((world.queue(), world.mail("bob").len(), world.mail("alice").len()), (vec![], 1, 1));
         assert!(world.mail("bob")[0].ends_with(&text));

@@ -8,6 +8,7 @@ use crate::engine::intake::Submission;
 use crate::mail::address::{ForwardPath, Mailbox, ReversePath};
 use crate::rules::route::NoRoute;
 use crate::smtp::extension::MailParameters;
+use rustix::fs::{FileType, Mode};
 use std::io::Read;
 use std::net::{IpAddr, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -41,9 +42,10 @@ fn content(size: usize) -> String {
     content
 }
 
+/// Puts a FIFO there: neither a Maildir nor an mbox.
 fn block(path: &Path) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::write(path, "in the way").unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, path, FileType::Fifo, Mode::RWXU, 0).unwrap();
 }
 
 #[test]
@@ -84,6 +86,41 @@ fn a_maildir_that_takes_no_mail_is_retried_from_the_queue() {
 }
 
 /// The rest of a large message must not be lost with the copy that was begun first and can't be kept.
+#[test]
+fn an_mbox_that_is_locked_is_retried_from_the_queue() {
+    for large in [false, true] {
+        let world = World::new("queue.retry = \"1m\"");
+        std::fs::create_dir_all(world.maildir("")).unwrap();
+        std::fs::write(world.maildir("bob"), "").unwrap();
+        // A link, which never counts as left over.
+        std::os::unix::fs::symlink("/nowhere", world.maildir("bob.lock")).unwrap();
+        let text = content(if large { 300_000 } else { 300 });
+        for to in [[ALICE, BOB], [BOB, ALICE]] {
+            let reply = world.submit("x@y.example", &to, &text);
+            assert!(reply.starts_with("250 "), "{reply}");
+        }
+        // An entry for the one and another for those who are elsewhere, each with its own id.
+        assert!(world.submit("x@y.example", &[BOB, FAR], &text).starts_with("250 "));
+        assert_eq!((world.mail("alice").len(), world.queue().len()), (2, 4));
+        let reply = world.submit("x@y.example", &[BOB], &text);
+        assert_eq!(reply, "451 4.3.0 the message can't be stored now");
+        world.pass();
+        assert_eq!(std::fs::read(world.maildir("bob")).unwrap(), b"");
+        std::fs::remove_file(world.maildir("bob.lock")).unwrap();
+        world.live(2 * MINUTE);
+        let mbox = std::fs::read_to_string(world.maildir("bob")).unwrap();
+        let messages: Vec<&str> = mbox.split("From x@y.example ").skip(1).collect();
+        assert_eq!(messages.len(), 3);
+        assert!(messages.iter().all(|message| message.ends_with(&format!("{text}\n"))));
+        assert_eq!(world.half_written(), 0);
+        // One after the other, each beside the Maildir of another.
+        assert!(world.submit("x@y.example", &[BOB], &text).starts_with("250 "));
+        assert!(world.submit("x@y.example", &[BOB, ALICE], &text).starts_with("250 "));
+        let mbox = std::fs::read_to_string(world.maildir("bob")).unwrap();
+        assert_eq!((mbox.matches("From x@y.example ").count(), world.mail("alice").len()), (5, 3));
+    }
+}
+
 #[test]
 fn a_large_message_survives_any_mix_of_recipients_that_fail() {
     for blocked in [&["alice"][..], &["bob"], &["alice", "bob"]] {

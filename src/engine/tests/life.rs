@@ -177,8 +177,7 @@ fn a_notice_that_cannot_be_written_is_tried_again() {
     let host = Host::new(|stage, _| if stage == Stage::Rcpt { reply("550 no") } else { Say::Yes });
     world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
     std::fs::create_dir(world.maildir("").parent().unwrap()).ok();
-    std::fs::create_dir_all(world.maildir("")).unwrap();
-    std::fs::write(world.maildir("alice"), "in the way").unwrap();
+    world.block("alice");
     world.accept("alice@box.example", &["joe@far.example"]);
     world.live(10 * MINUTE);
     assert_eq!(world.queue()[0].progress[0].state, State::Failed);
@@ -235,8 +234,7 @@ fn a_schedule_holds_mail_until_it_fires_and_a_flush_overrides_it() {
 #[test]
 fn a_schedule_does_not_hold_local_copies() {
     let world = World::new("queue.schedule = \"0 0 1 1 *\"");
-    std::fs::create_dir_all(world.maildir("")).unwrap();
-    std::fs::write(world.maildir("bob"), "in the way").unwrap();
+    world.block("bob");
     world.accept("x@y.example", &["alice@box.example", "bob@box.example"]);
     std::fs::remove_file(world.maildir("bob")).unwrap();
     world.live(HOUR);

@@ -148,8 +148,7 @@ fn nobody_is_told_of_a_delay_after_a_success_or_of_a_null_sender() {
 #[test]
 fn a_delay_notice_that_cannot_be_written_is_tried_again() {
     let world = world("", Peer::TimesOut);
-    std::fs::create_dir_all(world.maildir("")).unwrap();
-    std::fs::write(world.maildir("alice"), "in the way").unwrap();
+    world.block("alice");
     world.accept("alice@box.example", &["joe@far.example"]);
     world.live(5 * HOUR);
     assert_eq!(world.queue().len(), 1);
@@ -269,8 +268,7 @@ fn a_local_delivery_is_told_where_that_was_asked_for() {
 #[test]
 fn a_local_delivery_from_the_queue_is_told_too() {
     let world = World::new("");
-    std::fs::create_dir_all(world.maildir("")).unwrap();
-    std::fs::write(world.maildir("bob"), "in the way").unwrap();
+    world.block("bob");
     let to = ["<bob@box.example> NOTIFY=SUCCESS", "<alice@box.example> NOTIFY=NEVER"];
     accept(&world, "<alice@box.example>", &to, CONTENT);
     assert_eq!((world.mail("alice").len(), world.queue().len()), (1, 1));
@@ -284,8 +282,7 @@ fn a_local_delivery_from_the_queue_is_told_too() {
 #[test]
 fn a_success_that_cannot_be_told_harms_no_delivery() {
     let world = World::new("");
-    std::fs::create_dir_all(world.maildir("")).unwrap();
-    std::fs::write(world.maildir("alice"), "in the way").unwrap();
+    world.block("alice");
     take_log();
     accept(&world, "<alice@box.example>", &["<bob@box.example> NOTIFY=SUCCESS"], CONTENT);
     assert_eq!((world.mail("bob").len(), world.queue()), (1, vec![]));
@@ -296,8 +293,7 @@ fn a_success_that_cannot_be_told_harms_no_delivery() {
 #[test]
 fn what_enters_the_queue_anew_keeps_what_the_sender_asked_for() {
     let world = world("", Peer::Host(Host::friendly()));
-    std::fs::create_dir_all(world.maildir("")).unwrap();
-    std::fs::write(world.maildir("postmaster"), "in the way").unwrap();
+    world.block("postmaster");
     let to = ["<postmaster@box.example> NOTIFY=SUCCESS ORCPT=rfc822;b@x.example", "<alice@box.example>"];
     accept(&world, "<alice@box.example>", &to, CONTENT);
     world.reload("admin = \"joe@far.example\"");

@@ -169,8 +169,7 @@ fn what_a_worker_has_in_hand_is_left_to_it() {
 #[test]
 fn a_bounce_that_cannot_be_written_is_tried_again() {
     let (world, _host) = world();
-    std::fs::create_dir_all(world.maildir("")).unwrap();
-    std::fs::write(world.maildir("alice"), "in the way").unwrap();
+    world.block("alice");
     let id = world.accept("alice@box.example", &["joe@far.example"]);
     assert_eq!(code(&world.forwarder, &format!("queue bounce {id}")), 75);
     std::fs::remove_file(world.maildir("alice")).unwrap();
@@ -216,8 +215,7 @@ fn a_flush_ends_the_pause_of_a_route() {
 #[test]
 fn while_the_link_is_down_nothing_is_tried_and_nothing_ages() {
     let (mut world, host) = world();
-    std::fs::create_dir_all(world.maildir("")).unwrap();
-    std::fs::write(world.maildir("bob"), "in the way").unwrap();
+    world.block("bob");
     host.now_says(|_, _| Say::Close);
     let id = world.accept("alice@box.example", &["joe@far.example", "bob@box.example", "alice@box.example"]);
     pass_time(&world, DAY);

@@ -246,18 +246,7 @@ fn addresses_and_this_host_fail_at_their_steps() {
         ),
         way("limits.free_space = \"900TiB\"", nothing, "queue", "Make room"),
         to("alice", way("local.quota = 100", nothing, "maildir", "quota")),
-        to(
-            "alice",
-            way(
-                "",
-                |w| {
-                    std::fs::create_dir_all(w.maildir("x").parent().unwrap()).unwrap();
-                    std::fs::write(w.maildir("alice"), "").unwrap();
-                },
-                "maildir",
-                "no link",
-            ),
-        ),
+        to("alice", way("", |w| w.block("alice"), "maildir", "no link")),
     ] {
         walk(&broken);
     }

@@ -193,8 +193,7 @@ fn what_can_not_be_taken_is_told_with_its_exit_code() {
     assert!(code == 75 && said.contains("aliases"), "{code} {said}");
     // A Maildir that takes nothing: the drop directory is tried next, and the queue takes it from there.
     let world = World::new("");
-    std::fs::create_dir_all(world.maildir("")).unwrap();
-    std::fs::write(world.maildir("alice"), "in the way").unwrap();
+    world.block("alice");
     assert_eq!(submit(&world, 0, "to=alice\n", ALERT).0, 75);
     assert_eq!((world.queue().len(), world.half_written()), (0, 0));
 }

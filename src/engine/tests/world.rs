@@ -785,7 +785,7 @@ impl World {
         let intake = Arc::new(Intake {
             clock: Arc::clone(&engine_clock),
             queue,
-            maildirs: Maildirs::new(name),
+            maildirs: Maildirs::new(name).impatient(),
             listener: Arc::clone(&outbox) as _,
             statistics: Arc::new(Statistics::resume(&state, Arc::clone(&connections), engine_clock.now())),
             ids: AtomicUsize::new(0),
@@ -837,6 +837,12 @@ impl World {
 
     pub fn maildir(&self, user: &str) -> PathBuf {
         self.directory.join("mail").join(user)
+    }
+
+    /// Puts a link where a user's Maildir would be: neither a Maildir nor an mbox.
+    pub fn block(&self, user: &str) {
+        std::fs::create_dir_all(self.maildir("")).unwrap();
+        std::os::unix::fs::symlink("/nowhere", self.maildir(user)).unwrap();
     }
 
     /// The server of this box.

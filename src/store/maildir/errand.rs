@@ -3,7 +3,7 @@
 //! Never keeps anything from one step to the next, so that whoever asks can't make it hold files open. What may fail:
 //! every call, with the error of the system.
 
-use super::{MaildirPath, TMP_MAX_AGE_SECONDS, is_safe_component};
+use super::{MaildirPath, TMP_MAX_AGE_SECONDS, is_safe_component, mbox};
 use crate::mail::date::WallTime;
 use crate::store::durable::{Access, Mover, Owner, StagedFile, SyncedFile, open_below};
 use rustix::fs::{AtFlags, Dir, FileType, statat, unlinkat};
@@ -16,14 +16,16 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 /// One step. Its names are those that [`super::Maildirs`] makes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub enum Errand<'a> {
-    /// Makes the Maildir if it is missing, and an empty file in `tmp`.
+    /// Makes the Maildir if it is missing, and an empty file in `tmp`; looks whether an mbox can be written, and makes none.
     Stage(&'a str),
     /// Moves a file that has been written and synced from `tmp` to another name in `new`, durably.
     Commit(&'a str, &'a str),
     /// Unlinks a file in `tmp`.
     Discard(&'a str),
+    /// Appends this file to the mbox, durably, behind this first line.
+    Append(&'a str, &'a File),
     /// Unlinks what a crash has left in `tmp`, and counts it.
     Sweep,
     /// Adds up the octets of all messages, those in subfolders included.
@@ -35,7 +37,7 @@ pub enum Errand<'a> {
 pub enum Done {
     /// The file that was made, to be written.
     File(File),
-    /// How many; 0 where nothing is counted.
+    /// How many; 0 where nothing is counted, such as after [`Errand::Stage`] where there is an mbox.
     Count(u64),
 }
 
@@ -98,6 +100,9 @@ pub fn perform(
                     path.make(owner)?;
                     create(path, name, owner)
                 }
+                Err(error) if mbox::size(path).is_some() && is_no_directory(&error) => {
+                    return mbox::look(path, owner).map(|()| Done::Count(0));
+                }
                 result => result,
             };
             created.map(|(file, _)| Done::File(file.hand_over()))
@@ -116,9 +121,18 @@ pub fn perform(
             unlinkat(tmp, name, AtFlags::empty())?;
             Ok(Done::Count(0))
         }
-        Errand::Sweep => counted(sweep(path, now)),
-        Errand::Measure => counted(measure(path)),
+        Errand::Append(from_line, message) => {
+            mbox::append(path, owner, from_line, message, now)?;
+            Ok(Done::Count(0))
+        }
+        Errand::Sweep => counted(sweep(path, now).or_else(|error| mbox::size(path).map(|_| 0).ok_or(error))),
+        Errand::Measure => counted(measure(path).or_else(|error| mbox::size(path).ok_or(error))),
     }
+}
+
+/// Whether it is not a Maildir: an mbox, perhaps.
+pub(super) fn is_no_directory(error: &io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::NOTDIR)
 }
 
 /// A Maildir that does not exist yet has nothing in it.

@@ -3,6 +3,7 @@ use super::*;
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::Path;
 
 const NOW: WallTime = WallTime(1_795_416_810_000_042);
 

@@ -1,0 +1,163 @@
+//! Where a user's Maildir or mbox is: which part of its path is the administrator's, and which one the user had a hand in.
+//!
+//! Never follows a link in the user's part. May fail: every call, with the error of the system.
+
+use super::errand::Whose;
+use super::mbox;
+use crate::store::durable::{Access, Owner, make_below, make_directories, open_below, open_directory};
+use crate::store::{ErrorKind, StoreError};
+use rustix::fs::Mode;
+use rustix::io::Errno;
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// Whether a name, such as a user's, may be one component of a path: no `/`, no leading dot (so neither `..` nor a
+/// hidden file), no control character, 1 to 255 octets.
+#[must_use]
+pub fn is_safe_component(name: &str) -> bool {
+    (1..=255).contains(&name.len())
+        && !name.starts_with('.')
+        && !name.contains('/')
+        && !name.chars().any(char::is_control)
+}
+
+/// Where a Maildir is, and who may have had a hand in which part of the path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MaildirPath {
+    /// The administrator's part; links in it are followed.
+    pub(super) base: PathBuf,
+    /// The administrator's part is a home. One that is missing is not mounted now, or was never meant to be there.
+    pub(super) base_is_home: bool,
+    /// The rest, from the first name of a user on; links in it are refused. Never empty.
+    pub(super) below: Vec<String>,
+    pub(super) whose: Whose,
+    pub(super) owner: Option<Owner>,
+    /// How many octets the messages may have in all; 0: any number.
+    pub(super) quota: u64,
+}
+
+impl MaildirPath {
+    /// Fills in a template of the configuration such as `/var/mail/{user}` or `{home}/Maildir`. Everything up to the
+    /// component with the first placeholder is the administrator's, and so is a home. With an `owner`, what is made
+    /// below is given to them, as far as this process may or has an agent that may.
+    ///
+    /// # Errors
+    /// `Refused` if a name is not a safe component, or the template asks for a home and there is none.
+    pub fn expand(
+        template: &str,
+        user: &str,
+        domain: &str,
+        home: Option<&Path>,
+        owner: Option<Owner>,
+    ) -> Result<Self, StoreError> {
+        let refuse = |reason| StoreError::new(ErrorKind::Refused, template, reason);
+        let mut base = PathBuf::from(if template.starts_with('/') { "/" } else { "" });
+        let mut base_is_home = false;
+        let mut below = Vec::new();
+        for component in template.split('/').filter(|c| !c.is_empty()) {
+            if component == "{home}" && below.is_empty() {
+                base = home.ok_or_else(|| refuse("the user has no home"))?.to_owned();
+                base_is_home = true;
+            } else if component.contains('{') {
+                below.push(fill_in(component, user, domain).ok_or_else(|| refuse("not a safe name"))?);
+            } else if below.is_empty() && !base_is_home {
+                base.push(component);
+            } else if matches!(component, "." | "..") {
+                return Err(refuse("a dot component after a user's name"));
+            } else {
+                below.push(component.to_owned());
+            }
+        }
+        // A Maildir itself is never reached through a link, even if its path has no user's name in it.
+        if below.is_empty() {
+            let name =
+                base.file_name().and_then(OsStr::to_str).ok_or_else(|| refuse("not a directory name"))?;
+            below.push(name.to_owned());
+            base.pop();
+        }
+        let whose = Whose { user: user.to_owned(), domain: domain.to_owned() };
+        Ok(Self { base, base_is_home, below, whose, owner, quota: 0 })
+    }
+
+    /// The same, with so many octets for all its messages; 0: any number.
+    #[must_use]
+    pub fn with_quota(self, quota: u64) -> Self {
+        Self { quota, ..self }
+    }
+
+    /// The path as text for people.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.base.join(self.below.iter().collect::<PathBuf>())
+    }
+
+    /// Opens the Maildir itself, component by component.
+    pub(super) fn open(&self, access: Access) -> io::Result<OwnedFd> {
+        let (parent, name) = self.open_parent()?;
+        open_below(parent, name.as_ref(), access)
+    }
+
+    /// Opens the directory that the Maildir or mbox is in, and tells its name there.
+    pub(super) fn open_parent(&self) -> io::Result<(OwnedFd, &str)> {
+        let (name, parents) = self.below.split_last().ok_or(Errno::NOENT)?;
+        let base = open_directory(&self.base, Access::Search)?;
+        let open = |parent, name: &String| open_below(parent, name.as_ref(), Access::Search);
+        Ok((parents.iter().try_fold(base, open)?, name))
+    }
+
+    /// Makes what is missing of the Maildir and syncs all of it, `tmp` last. Users must be able to pass through the
+    /// parents of what is given to them.
+    pub(super) fn make(&self, owner: Option<Owner>) -> io::Result<()> {
+        static MAKING: Mutex<()> = Mutex::new(());
+        let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+        let private = Mode::RWXU;
+        let passable = if owner.is_some() { private | Mode::XGRP | Mode::XOTH } else { private };
+        if !self.base_is_home {
+            make_directories(&self.base, passable)?;
+        }
+        let mut directory = open_directory(&self.base, Access::Read)?;
+        for (i, name) in self.below.iter().enumerate() {
+            let last = i + 1 == self.below.len();
+            let mode = if last { private } else { passable };
+            directory = make_below(&directory, name.as_ref(), mode, owner.filter(|_| last))?;
+        }
+        for name in ["new", "cur", "tmp"] {
+            make_below(&directory, name.as_ref(), private, owner)?;
+        }
+        Ok(())
+    }
+
+    /// An error about this Maildir. `O_NOFOLLOW` shows a link as `ENOTDIR`, or `ELOOP`.
+    pub(super) fn error(&self, error: io::Error) -> StoreError {
+        match Errno::from_io_error(&error) {
+            Some(Errno::NOTDIR | Errno::LOOP) => {
+                StoreError::new(ErrorKind::Refused, self.path(), "a link or a file in place of a directory")
+            }
+            _ => StoreError::io(self.path(), mbox::explain(error)),
+        }
+    }
+}
+
+/// Puts the names into one component; `None` unless each of them is safe, and the result, too. Done in one pass: a
+/// user called `{domain}` stays `{domain}`.
+fn fill_in(component: &str, user: &str, domain: &str) -> Option<String> {
+    let mut filled = String::new();
+    let mut rest = component;
+    while let Some((literal, placeholder)) = rest.split_once('{') {
+        let (placeholder, after) = placeholder.split_once('}')?;
+        let value = match placeholder {
+            "user" => user,
+            "domain" => domain,
+            _ => return None,
+        };
+        filled.push_str(literal);
+        filled.push_str(Some(value).filter(|value| is_safe_component(value))?);
+        rest = after;
+    }
+    filled.push_str(rest);
+    // A dot that the administrator wrote in front of a name is meant: `.{user}`.
+    (filled.len() <= 255).then_some(filled)
+}
