@@ -303,7 +303,11 @@ impl Walk<'_> {
                         NextHop::Mx(domain) => format!("by the MX hosts of {domain}"),
                         NextHop::Smarthosts(_) => format!("by {hop}"),
                     };
-                    self.tell(Stage::Route, Mark::Ok, &format_args!("{name}: {how}"));
+                    let (mark, more) = match routed.leaves {
+                        true => (Mark::Warn, "; nobody here has this address, though its domain is local"),
+                        false => (Mark::Ok, ""),
+                    };
+                    self.tell(Stage::Route, mark, &format_args!("{name}: {how}{more}"));
                     let recipient = Recipient::new(routed.mailbox);
                     match hops.iter_mut().find(|(known, _)| known == hop) {
                         Some((_, recipients)) => recipients.push(recipient),

@@ -183,6 +183,10 @@ fn route_policy(settings: &Settings, hostname: &Domain, own_addresses: Vec<IpAdd
     if (names_user(&settings.admin) || names_user(&local.catch_all)) && !local_domains.contains(hostname) {
         local_domains.push(hostname.clone());
     }
+    let address = |addressee: &Addressee| match addressee {
+        Addressee::Mailbox(mailbox) => Some(mailbox.clone()),
+        Addressee::User(_) => None,
+    };
     let exception = |route: &crate::config::Route| Exception {
         pattern: format!("{}{}", if route.subdomains { "." } else { "" }, route.domain.key()),
         target: match &route.target {
@@ -203,6 +207,7 @@ fn route_policy(settings: &Settings, hostname: &Domain, own_addresses: Vec<IpAdd
         catch_all: local.catch_all.as_ref().and_then(addressee),
         admin: settings.admin.as_ref().and_then(addressee),
         identities: Vec::new(),
+        written: settings.admin.iter().chain(&local.catch_all).filter_map(address).collect(),
         smarthosts: relay.smarthost.clone(),
         exceptions: relay.routes.iter().map(exception).collect(),
     }

@@ -15,7 +15,7 @@
 //! can't be used is told with its place and left out; the others stay. `|command` and `/file` are such: this program runs
 //! nothing for a message, and writes to nothing but Maildirs. Of a name that is there twice the first line counts.
 
-use crate::mail::address::{Domain, LocalPart};
+use crate::mail::address::{Domain, LocalPart, Mailbox};
 use crate::mail::address_list;
 use std::ops::Range;
 
@@ -122,6 +122,19 @@ impl AliasTable {
         let user = || separator.and_then(|separator| name.split_once(separator)).map(|(user, _)| user);
         let found = known(name).or_else(|| known(user()?)).or_else(|| known(EVERYBODY));
         found.map(|(name, targets)| (name.as_str(), targets.as_slice()))
+    }
+
+    /// Whether an alias stands for this address, written with its domain.
+    #[must_use]
+    pub fn names(&self, mailbox: &Mailbox) -> bool {
+        let is_it = |target: &Target| match target {
+            Target::Address(local_part, Some(domain)) => {
+                *domain == mailbox.domain
+                    && local_part.as_str().eq_ignore_ascii_case(mailbox.local_part.as_str())
+            }
+            _ => false,
+        };
+        self.aliases.iter().flat_map(|(_, targets)| targets).any(is_it)
     }
 
     /// The files that are included.
