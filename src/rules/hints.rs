@@ -245,6 +245,7 @@ pub const HINTS: &[Hint] = &[
         "no such file|os error 2",
         "Write the password into the file that is named, or name another one in relay.password_file.",
     ),
+    row(&[Stage::Password], "utf-16", "Save the password file as UTF-8."),
     row(&[Stage::Password], "is empty", "Write the password into the first line of the file."),
     row(
         &[Stage::Password],
