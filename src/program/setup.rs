@@ -40,8 +40,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What can be said on the command line.
-pub const OPTIONS: &[&str] =
-    &["admin", "smarthost", "username", "sender", "password-file", "password-command", "set", "force", "no-test"];
+pub const OPTIONS: &[&str] = &[
+    "admin",
+    "smarthost",
+    "username",
+    "sender",
+    "password-file",
+    "password-command",
+    "set",
+    "force",
+    "no-test",
+];
 /// Those that have no value.
 const FLAGS: [&str; 2] = ["force", "no-test"];
 /// How long a port may take that drops what it gets. Delivery waits longer, and comes again.
