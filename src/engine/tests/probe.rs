@@ -571,7 +571,7 @@ fn what_receivers_look_at_fails_at_its_steps() {
     }
     let world = world("");
     let key = PKey::generate_ed25519().unwrap();
-    std::fs::write(file(&world, "key"), key.private_key_to_pem_pkcs8().unwrap()).unwrap();
+    write_secret(&file(&world, "key"), &key.private_key_to_pem_pkcs8().unwrap());
     world.reload(&KEY.replace("KEY", &file(&world, "key").display().to_string()));
     texts(&world.net, "_dmarc.box.example", Rtype::TXT, &["v=DMARC1; p=reject"]);
     texts(&world.net, "box.example", Rtype::TXT, &[]);
