@@ -5,6 +5,7 @@
 
 use super::problem::{Place, Problem};
 use super::{Places, Settings, Users};
+use rustix::fs::{FsWord, PROC_SUPER_MAGIC, StatVfsMountFlags, statfs, statvfs};
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
@@ -15,6 +16,8 @@ const WRITE_AND_SEARCH: u32 = 0o3;
 const SEARCH: u32 = 0o1;
 /// Read permission of a file.
 const READ: u32 = 0o4;
+/// The file systems of /proc and /sys; the second is `SYSFS_MAGIC` of statfs(2).
+const MADE_UP: [FsWord; 2] = [PROC_SUPER_MAGIC, 0x6265_6572];
 /// What others than owner and group may do with a file.
 const OTHERS: u32 = 0o007;
 
@@ -43,14 +46,16 @@ pub fn problems(
         problems.push(Problem { file: file.to_owned(), place, text });
     };
     let from_root = started_as.uid == 0;
-    let Some(runs_as) = runs_as(settings, started_as, look_up) else {
+    let user = runs_as(settings, started_as, look_up);
+    if user.is_none() {
         let name = &settings.user;
         let text = format!(
             "user {name:?} does not exist; make it (useradd --system --user-group --no-create-home {name}), or name another"
         );
         tell(places.of("", "user"), text);
-        return problems;
-    };
+    }
+    // All else is told too. Whose rights would count nobody knows yet: those of whoever starts it stand for them.
+    let runs_as = user.unwrap_or_else(|| started_as.clone());
     if let Err(text) = directory(&settings.state, started_as, &runs_as) {
         tell(places.of("", "state"), text);
     }
@@ -80,10 +85,6 @@ pub fn problems(
             }
             place => tell(place, text),
         }
-    }
-    if !settings.relay.username.is_empty() && settings.relay.smarthost.is_empty() {
-        let text = "nobody logs in, as relay.smarthost is empty; name one, or take the name away";
-        tell(places.of("relay", "username"), text.to_owned());
     }
     for (i, key) in settings.dkim.iter().filter_map(|dkim| dkim.key.as_deref()).enumerate() {
         if let Err(text) = secret(key).and_then(|()| readable(key, &runs_as)) {
@@ -172,17 +173,28 @@ pub fn readable(path: &Path, user: &Account) -> Result<(), String> {
 /// # Errors
 /// Says what is wrong and what to do.
 pub fn secret(path: &Path) -> Result<(), String> {
-    let metadata =
-        std::fs::metadata(path).map_err(|e| format!("{path:?} can't be read: {e}; make the file"))?;
-    if metadata.mode() & OTHERS != 0 {
-        return Err(format!("others may use {path:?}; take that right away (chmod o= {})", path.display()));
-    }
-    Ok(())
+    std::fs::metadata(path).map_err(|e| format!("{path:?} can't be read: {e}; make the file"))?;
+    open_secret(path).map_or(Ok(()), Err)
+}
+
+/// What is wrong with a file with a secret that others may use; `None` if they can't, as a directory on the way is closed
+/// to them, or if there is none.
+#[must_use]
+pub fn open_secret(path: &Path) -> Option<String> {
+    let target = std::fs::canonicalize(path).ok()?;
+    let is_open = |place: &Path, rights: u32| {
+        std::fs::metadata(place).is_ok_and(|metadata| metadata.mode() & OTHERS & rights != 0)
+    };
+    let is_reached = is_open(&target, OTHERS) && target.ancestors().skip(1).all(|it| is_open(it, SEARCH));
+    is_reached.then(|| format!("others may use {path:?}; take that right away (chmod o= {})", path.display()))
 }
 
 /// Whether `user` may write to the directory, or, while it is missing, `maker` may make it.
 fn directory(path: &Path, maker: &Account, user: &Account) -> Result<(), String> {
     match std::fs::metadata(path) {
+        Err(e) if e.kind() == ErrorKind::NotFound && std::fs::symlink_metadata(path).is_ok() => {
+            Err(format!("{path:?} is a link that leads nowhere; make what it leads to, or name another"))
+        }
         Err(e) if e.kind() == ErrorKind::NotFound => match path.parent() {
             Some(parent) => {
                 directory(parent, maker, maker).map_err(|e| format!("{path:?} can't be made: {e}"))
@@ -191,6 +203,9 @@ fn directory(path: &Path, maker: &Account, user: &Account) -> Result<(), String>
         },
         Err(e) => Err(format!("{path:?} can't be looked at: {e}; name another")),
         Ok(metadata) if !metadata.is_dir() => Err(format!("{path:?} is not a directory; name another")),
+        Ok(_) if !is_writable(path) => {
+            Err(format!("nobody can write to the file system of {path:?}; name another"))
+        }
         Ok(metadata) if may(&metadata, user, WRITE_AND_SEARCH) => Ok(()),
         Ok(metadata) => Err(format!(
             "user {:?} can't write to {path:?} (owner {}, group {}, mode {:o}); give it to the user or a group of it",
@@ -200,6 +215,14 @@ fn directory(path: &Path, maker: &Account, user: &Account) -> Result<(), String>
             metadata.mode() & 0o7777
         )),
     }
+}
+
+/// Whether files can be made on the file system at all: root's rights are of no use on one that is mounted read-only, or
+/// that the kernel makes up.
+fn is_writable(path: &Path) -> bool {
+    let is_read_only = statvfs(path).is_ok_and(|found| found.f_flag.contains(StatVfsMountFlags::RDONLY));
+    let is_made_up = statfs(path).is_ok_and(|found| MADE_UP.contains(&found.f_type));
+    !is_read_only && !is_made_up
 }
 
 /// Whether `who` has all of these rights.

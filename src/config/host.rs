@@ -7,6 +7,7 @@
 use crate::mail::address::Domain;
 use dns_lookup::AddrInfoHints;
 use std::io::Read;
+use std::net::IpAddr;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -41,7 +42,9 @@ fn choose(mailname: Option<&str>, canonical: impl FnOnce() -> Option<String>, sy
 }
 
 fn host_name(text: &str) -> Option<Domain> {
-    Domain::parse(text.trim()).ok().filter(|domain| domain.name().is_some())
+    // An IP address looks like a name of four labels.
+    let name = |domain: &Domain| domain.name().is_some_and(|name| name.parse::<IpAddr>().is_err());
+    Domain::parse(text.trim()).ok().filter(name)
 }
 
 fn mailname() -> Option<String> {
@@ -76,6 +79,7 @@ mod tests {
         for (mailname, canonical, system, expected) in [
             (Some("mail.example.org"), Some("a.example"), "box", "mail.example.org"),
             (Some("  box "), Some("a.example"), "box", "box"),
+            (Some("192.0.2.7"), Some("a.example"), "box", "a.example"),
             (Some("no name"), Some("a.example"), "box", "a.example"),
             (Some(""), None, "box.example", "box.example"),
             (None, Some("localhost"), "box", "box"),

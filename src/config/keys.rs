@@ -161,7 +161,7 @@ tables! {
         /// Name of this host in the greeting, EHLO and Received. Empty: /etc/mailname, else the system's name.
         hostname: Option<Domain> = "", Now, optional(one(host_name));
         /// Local user or address that gets mail for root, postmaster and system users without a mailbox,
-        /// unless an alias says otherwise.
+        /// unless an alias says otherwise. An address in a local domain that nobody here has leaves by the relay.
         admin: Option<Addressee> = "", Now, optional(one(addressee));
         /// Started as root, pillarbox becomes this user after binding ("root": it stays root).
         user: String = "pillarbox", Now, one(account);

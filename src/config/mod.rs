@@ -21,6 +21,7 @@ pub use problem::{Place, Problem};
 pub use values::{
     Addressee, Family, LISTENER_KINDS, ListenerKind, LogLevel, LogTarget, Route, RouteTarget, TlsLevel, Users,
 };
+pub use walk::is_like;
 
 use crate::mail::address::Domain;
 use kinds::Complaints;
@@ -87,6 +88,18 @@ pub fn load_leniently(path: &Path) -> Result<Settings, Error> {
 /// # Errors
 /// All that is wrong with it.
 pub fn load_with_places(path: &Path) -> Result<(Settings, Places), Vec<Problem>> {
+    match load_with_problems(path)? {
+        (settings, places, problems) if problems.is_empty() => Ok((settings, places)),
+        (.., problems) => Err(problems),
+    }
+}
+
+/// Reads what is right in a configuration file, where it sets what, and what is wrong with it: for `check`, which goes on
+/// with all else that the file names.
+///
+/// # Errors
+/// The file can't be read.
+pub fn load_with_problems(path: &Path) -> Result<(Settings, Places, Vec<Problem>), Vec<Problem>> {
     let file = path.display().to_string();
     let problem = |place, text| vec![Problem { file: file.clone(), place, text }];
     let octets = read_octets(path).map_err(|e| problem(None, format!("can't be read: {e}")))?;
@@ -98,7 +111,7 @@ pub fn load_with_places(path: &Path) -> Result<(Settings, Places), Vec<Problem>>
             String::from_utf8_lossy(e.as_bytes().get(..e.utf8_error().valid_up_to()).unwrap_or_default());
         problem(Some(Place::of(&good, good.len())), "the text is not UTF-8; save the file as UTF-8".into())
     })?;
-    parse_with_places(&text, &file)
+    Ok(parse_with_problems(&text, &file))
 }
 
 /// Whether a file has no more mistakes than settings. That of another mailer, which sendmail may be given by its flag, has.
@@ -122,17 +135,18 @@ fn read_octets(path: &Path) -> Result<Vec<u8>, Error> {
 /// # Errors
 /// All that is wrong with it.
 pub fn parse(text: &str, file: &str) -> Result<Settings, Vec<Problem>> {
-    parse_with_places(text, file).map(|(settings, _)| settings)
+    match parse_with_problems(text, file) {
+        (settings, _, problems) if problems.is_empty() => Ok(settings),
+        (.., problems) => Err(problems),
+    }
 }
 
-fn parse_with_places(text: &str, file: &str) -> Result<(Settings, Places), Vec<Problem>> {
+fn parse_with_problems(text: &str, file: &str) -> (Settings, Places, Vec<Problem>) {
     let mut settings = Settings::default();
     let mut report = Report::default();
     read(text, &mut settings, &mut report);
-    if report.complaints.is_empty() {
-        let places = report.places.iter().map(|&(table, key, at)| (table, key, Place::of(text, at)));
-        return Ok((settings, Places(places.collect())));
-    }
+    let places = report.places.iter().map(|&(table, key, at)| (table, key, Place::of(text, at)));
+    let places = Places(places.collect());
     report.complaints.sort_unstable();
     // A mailbox given by mistake has a problem in each line; nobody reads more than these.
     report.complaints.truncate(PROBLEMS_MAX);
@@ -141,7 +155,8 @@ fn parse_with_places(text: &str, file: &str) -> Result<(Settings, Places), Vec<P
         place: Some(Place::of(text, at)),
         text: text_of,
     };
-    Err(report.complaints.into_iter().map(problem).collect())
+    let problems = report.complaints.into_iter().map(problem).collect();
+    (settings, places, problems)
 }
 
 /// The TOML parser mends syntax errors as well as it can, so that the rest of the file is checked, too. What is found

@@ -85,7 +85,8 @@ pub fn path(table: &Table, row: &Row) -> String {
     if table.name.is_empty() { row.key.to_owned() } else { format!("{}.{}", table.name, row.key) }
 }
 
-/// What an unknown key may have meant: the same name elsewhere, a like name here, a like name elsewhere.
+/// What an unknown key may have meant: within a table a like name there first, then the same name elsewhere, then a like
+/// one elsewhere.
 fn advice(here: &Table, key: &str) -> String {
     if !here.name.is_empty() && TABLES.iter().any(|table| table.name == key) {
         return format!("write `{key}.…` above the first [table], or its keys below [{key}]");
@@ -105,7 +106,11 @@ fn advice(here: &Table, key: &str) -> String {
             let tables: Vec<_> = same.iter().map(|(table, _)| format!("[{}]", table.name)).collect();
             let paths: Vec<_> = same.iter().map(|(table, row)| format!("`{}`", path(table, row))).collect();
             let (tables, paths) = (tables.join(" or "), paths.join(" or "));
-            format!("`{key}` belongs to {tables}; write {paths} above the first [table]")
+            let there = format!("`{key}` belongs to {tables}; write {paths} above the first [table]");
+            match near.filter(|_| !here.name.is_empty()) {
+                Some(name) => format!("did you mean \"{name}\"? {there}"),
+                None => there,
+            }
         }
         (_, Some(name), ..) | (.., Some(name)) => format!("did you mean \"{name}\"?"),
         (_, _, Some((table, row)), _) => format!("did you mean `{}`?", path(table, row)),
@@ -116,7 +121,9 @@ fn advice(here: &Table, key: &str) -> String {
     }
 }
 
-fn is_like(a: &str, b: &str) -> bool {
+/// Whether one may be a misspelling of the other.
+#[must_use]
+pub fn is_like(a: &str, b: &str) -> bool {
     likeness(a, b) <= (a.chars().count() / LIKENESS).max(1)
 }
 

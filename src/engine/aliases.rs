@@ -8,7 +8,8 @@ mod forward;
 
 use super::event::Event;
 use super::site::{Site, SystemAccounts};
-use crate::mail::address::{ForwardPath, Mailbox};
+use super::submit::home;
+use crate::mail::address::{ForwardPath, LocalPart, Mailbox};
 use crate::rules::aliases::{self, AliasProblem, AliasTable, Target};
 use crate::rules::expansion::{self, Expansion, Files, Member, Sources};
 use crate::rules::route::{Account, Destination, LookupFailed, NoRoute, Routed};
@@ -193,6 +194,53 @@ impl Site {
                     NoRoute::UnknownUser => "nobody is left of those that it names",
                 },
             );
+        }
+        found
+    }
+}
+
+/// What is wrong with where an alias leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Doubt {
+    /// Its mail reaches nobody for good, or not all that it should reach: what to mend.
+    Loop(String),
+    /// So it is said, and nobody here is called so.
+    Unknown(Mailbox),
+    /// So it is said, and it leaves this host although its domain is local.
+    Leaves(Mailbox),
+}
+
+impl Site {
+    /// The aliases that lead nowhere, or elsewhere than they seem to: each with its name and its line in the file.
+    #[must_use]
+    pub fn alias_doubts(&self) -> Vec<(String, usize, Doubt)> {
+        // What can't be read is told otherwise.
+        let Ok(aliases) = self.aliases.table() else { return Vec::new() };
+        let files = Disk::default();
+        let sources =
+            Sources { policy: &self.routes, aliases: &aliases, accounts: &SystemAccounts, files: &files };
+        let mut found = Vec::new();
+        for (name, line) in aliases.lines() {
+            let Ok(local_part) = LocalPart::parse(name) else { continue };
+            let mailbox = Mailbox { local_part, domain: home(self).clone() };
+            let doubts: Vec<Doubt> = match expansion::expand(&sources, &mailbox) {
+                Ok(Expansion { members, troubles }) => {
+                    let doubt = |member: Member| match member.route {
+                        Ok(Routed { leaves: true, mailbox, .. }) => Some(Doubt::Leaves(mailbox)),
+                        Err(NoRoute::UnknownUser) => Some(Doubt::Unknown(member.mailbox)),
+                        _ => None,
+                    };
+                    troubles
+                        .into_iter()
+                        .map(Doubt::Loop)
+                        .chain(members.into_iter().filter_map(doubt))
+                        .collect()
+                }
+                Err(NoRoute::Refused(_, text)) => vec![Doubt::Loop(text)],
+                Err(NoRoute::UnknownUser) => vec![Doubt::Unknown(mailbox)],
+                Err(NoRoute::LookupFailed(_)) => Vec::new(),
+            };
+            found.extend(doubts.into_iter().map(|doubt| (name.to_owned(), line, doubt)));
         }
         found
     }

@@ -121,7 +121,7 @@ fn login(out: &Outside<'_>, site: &Site, host: &Host) -> Result<Option<Login>, D
         let text = format!("no password for {}: {error}", host.name);
         out.failed(Diagnostic::local(EnhancedStatus::POLICY_NOW, text))
     })?;
-    out.watch.see(Sight::Password);
+    out.watch.see(Sight::Password(&password));
     let name = relay.username.clone();
     Ok(Some(Login { name, password, choice: relay.auth, port: host.port, nonce: String::new() }))
 }

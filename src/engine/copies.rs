@@ -120,7 +120,10 @@ impl Copies {
                 known.for_each(|copy| copy.recipient.wishes_of(&recipient));
             }
             Some(path) => self.local.push(LocalCopy { recipient, path, way: Way { alias: None, ..way } }),
-            None => self.queue(recipient, way, next_id),
+            None => {
+                let leaves = routed.is_some_and(|routed| routed.leaves);
+                self.queue(Recipient { leaves, ..recipient }, way, next_id);
+            }
         }
         Ok(())
     }
@@ -184,5 +187,6 @@ impl Way {
 }
 
 fn recipient(mailbox: &Mailbox, parameters: &RcptParameters) -> Recipient {
-    Recipient { mailbox: mailbox.clone(), orcpt: parameters.orcpt.clone(), notify: parameters.notify }
+    let RcptParameters { orcpt, notify } = parameters;
+    Recipient { orcpt: orcpt.clone(), notify: *notify, ..Recipient::new(mailbox.clone()) }
 }

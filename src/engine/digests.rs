@@ -144,7 +144,8 @@ fn terms(site: &Site) -> Option<Terms> {
 
 fn as_submitted(accepted: &Accepted) -> Recipient {
     let RcptParameters { notify, orcpt } = &accepted.parameters;
-    Recipient { mailbox: accepted.routed.mailbox.clone(), orcpt: orcpt.clone(), notify: *notify }
+    let Routed { mailbox, leaves, .. } = &accepted.routed;
+    Recipient { mailbox: mailbox.clone(), orcpt: orcpt.clone(), notify: *notify, leaves: *leaves }
 }
 
 /// The digest that a message of the queue waits for. One that the operator holds back waits for nothing else, and one
@@ -405,10 +406,10 @@ fn write(
 }
 
 fn by_queue(recipient: &Recipient) -> Accepted {
-    let Recipient { mailbox, orcpt, notify } = recipient.clone();
+    let Recipient { mailbox, orcpt, notify, leaves } = recipient.clone();
     let destination = Destination::Relay(NextHop::Mx(mailbox.domain.clone()));
     Accepted {
-        routed: Routed { mailbox, destination, is_local: false },
+        routed: Routed { mailbox, destination, is_local: false, leaves },
         parameters: RcptParameters { notify, orcpt },
     }
 }

@@ -193,7 +193,7 @@ impl Forwarder {
                 Some(Some(last)) => remaining_wait(self.step(site, progress.attempts), *last, now),
                 _ => Duration::ZERO,
             };
-            let (hop, due) = (hop_of(site, &recipient.mailbox), now.running.saturating_add(wait));
+            let (hop, due) = (hop_of(site, recipient), now.running.saturating_add(wait));
             match hops.iter_mut().find(|(known, _)| *known == hop) {
                 Some((_, known)) => *known = due.min(*known),
                 None => hops.push((hop, due)),
@@ -314,7 +314,7 @@ impl Forwarder {
         }
         let site = self.site();
         let recipients = entry.description().envelope.recipients.iter().enumerate();
-        let here = recipients.filter(|(_, recipient)| hop_of(&site, &recipient.mailbox) == *hop);
+        let here = recipients.filter(|(_, recipient)| hop_of(&site, recipient) == *hop);
         // Whoever has them will put back what is left of them.
         let claim = Claim::take(&self.claims, job.id, here.map(|(place, _)| place).collect())?;
         // Only now: what others have claimed and settled until now is settled.
@@ -382,7 +382,7 @@ impl Forwarder {
         } else if !waiting.is_empty() && !progress.iter().any(|it| it.held) {
             // By the routes of now: a reload may have passed over what was in the worker's hands.
             let mut hops: Vec<Hop> = Vec::new();
-            for hop in waiting.into_iter().map(|recipient| hop_of(&site, &recipient.mailbox)) {
+            for hop in waiting.into_iter().map(|recipient| hop_of(&site, recipient)) {
                 if !hops.contains(&hop) {
                     hops.push(hop);
                 }
@@ -484,7 +484,7 @@ impl Forwarder {
         let Ok(Checkout::Ready(entry)) = self.queue.checkout(job.id) else { return };
         let (site, now) = (self.site(), self.clock.now().running);
         for (recipient, progress) in entry.description().envelope.recipients.iter().zip(entry.progress()) {
-            if progress.state == queue::State::Pending && hop_of(&site, &recipient.mailbox) == *hop {
+            if progress.state == queue::State::Pending && hop_of(&site, recipient) == *hop {
                 let relay = reason.remote.as_deref().unwrap_or("-");
                 let attempts = progress.attempts + self.board.failures_since(hop, job.arrival);
                 let log = Attempt::log_line(

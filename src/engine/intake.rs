@@ -22,6 +22,7 @@ use super::site::Site;
 use super::statistics::{Count, Statistics};
 use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::date::Now;
+use crate::mail::envelope::Recipient;
 use crate::mail::header::TraceScanner;
 use crate::mail::id::QueueId;
 use crate::mail::message::{self, Origin};
@@ -55,7 +56,7 @@ const SWEEPS_MAX: usize = 1024;
 /// What is told of a message that has entered the queue.
 pub trait Queued: Send + Sync {
     /// The message is in the queue, durably, for these recipients.
-    fn queued(&self, id: QueueId, arrival: Now, known: Known, recipients: &[&Mailbox]);
+    fn queued(&self, id: QueueId, arrival: Now, known: Known, recipients: &[Recipient]);
     /// The message is in the queue, durably, and waits there for a digest that leaves at this running time.
     fn collected(&self, id: QueueId, arrival: Now, known: Known, until: Duration);
     /// How many messages are queued, and their size in octets.
@@ -472,12 +473,10 @@ impl Incoming<'_> {
         }
         self.tell_delivered();
         for copy in &self.copies.queued {
-            let mailboxes = copy.recipients.iter().map(|recipient| &recipient.mailbox);
             if copy.id != self.id {
-                let to: Vec<Mailbox> = mailboxes.clone().cloned().collect();
+                let to: Vec<Mailbox> = copy.recipients.iter().map(|to| to.mailbox.clone()).collect();
                 self.tell_accepted(copy.id, &copy.way.reverse_path(&self.submission.reverse_path), &to, size);
             }
-            let mailboxes: Vec<&Mailbox> = mailboxes.collect();
             let listener = &self.intake.listener;
             let known = Known::new(size, self.arrival.running, self.scanner.is_urgent());
             match self.digest {
@@ -489,7 +488,7 @@ impl Incoming<'_> {
                         listener.collected(id, self.arrival, known, self.arrival.running);
                     }
                 }
-                None => listener.queued(copy.id, self.arrival, known, &mailboxes),
+                None => listener.queued(copy.id, self.arrival, known, &copy.recipients),
             }
         }
         self.tell_sender(&source);

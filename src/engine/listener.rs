@@ -116,20 +116,12 @@ pub fn listener_policy(
 /// # Errors
 /// With the address, and what to do about it.
 pub fn bind(address: SocketAddr) -> Result<TcpListener, String> {
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, listen, socket_with, sockopt};
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let open = || {
-        let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, Some(ipproto::TCP))?;
-        sockopt::set_socket_reuseaddr(&socket, true)?;
-        if address.is_ipv6() {
-            // Else [::]:25 would take the IPv4 port too, and 0.0.0.0:25 beside it would fail.
-            sockopt::set_ipv6_v6only(&socket, true)?;
-        }
+        let socket = open_socket(address)?;
         // Connections inherit it: small replies are not held back by Nagle.
-        sockopt::set_tcp_nodelay(&socket, true)?;
-        bind(&socket, &address)?;
+        rustix::net::sockopt::set_tcp_nodelay(&socket, true)?;
         // The standard library's 128 overflows when a rack of devices comes back after a power cut.
-        listen(&socket, 1024)?;
+        rustix::net::listen(&socket, 1024)?;
         Ok(TcpListener::from(socket))
     };
     open().map_err(|error: io::Error| {
@@ -141,6 +133,23 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, String> {
         };
         format!("can't listen on {address}: {error}{hint}")
     })
+}
+
+/// A socket that is bound to an address and does not listen yet.
+///
+/// # Errors
+/// Those of the system.
+pub fn open_socket(address: SocketAddr) -> io::Result<OwnedFd> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, socket_with, sockopt};
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, Some(ipproto::TCP))?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if address.is_ipv6() {
+        // Else [::]:25 would take the IPv4 port too, and 0.0.0.0:25 beside it would fail.
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    bind(&socket, &address)?;
+    Ok(socket)
 }
 
 /// Takes connections until the daemon stops.

@@ -33,7 +33,7 @@ pub fn work(forwarder: &Forwarder) {
             let Some(recipient) = attempt.entry.description().envelope.recipients.get(*place) else {
                 continue;
             };
-            let routed = site.routes.route_mailbox(&recipient.mailbox, &SystemAccounts);
+            let routed = site.routes.route_recipient(recipient, &SystemAccounts);
             if routed.as_ref().is_ok_and(|routed| matches!(routed.destination, Destination::Relay(_))) {
                 attempt.passed_on.push(*place);
             }

@@ -1,10 +1,11 @@
 //! The users file: who may log in to submit mail.
 //!
 //! Read at start and at SIGHUP, never while somebody logs in. A file that can't be read is logged, and logins get 454
-//! until it can; a line that is none is logged by its number, and the others count.
+//! until it can, and so is one that others can read; a line that is none is logged by its number, and the others count.
 
 use super::event::Event;
-use crate::rules::users::UserTable;
+use crate::config::files;
+use crate::rules::users::{LineProblem, UserTable};
 use crate::smtp::sasl::Credentials;
 use std::path::Path;
 
@@ -28,17 +29,15 @@ impl Logins {
     #[must_use]
     pub fn load(path: &Path) -> Self {
         let trouble = |error: &str| Event::Trouble { doing: "reading the users file", error }.log();
-        match std::fs::read(path) {
-            Ok(octets) => {
-                // A stray octet spoils its line, and nobody else's.
-                let (table, problems) = UserTable::parse(&String::from_utf8_lossy(&octets));
+        match read(path) {
+            Ok((table, problems)) => {
                 for problem in problems {
                     trouble(&format!("{}:{}: {}", path.display(), problem.line, problem.text));
                 }
                 Self(Some(table))
             }
             Err(error) => {
-                trouble(&format!("{path:?}: {error}; nobody can log in until it is there"));
+                trouble(&format!("{error}; nobody can log in until then"));
                 Self(None)
             }
         }
@@ -55,15 +54,29 @@ impl Logins {
     }
 }
 
+/// Reads a users file; gives what is wrong with its lines, too.
+///
+/// # Errors
+/// In words: it can't be read, or others can.
+pub fn read(path: &Path) -> Result<(UserTable, Vec<LineProblem>), String> {
+    files::secret(path)?;
+    let octets = std::fs::read(path).map_err(|error| format!("{path:?} can't be read: {error}"))?;
+    // A stray octet spoils its line, and nobody else's.
+    Ok(UserTable::parse(&String::from_utf8_lossy(&octets)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_stray_octet_turns_nobody_else_away() {
         let path = std::env::temp_dir().join(format!("pillarbox-logins-{}", std::process::id()));
         let line = b"b\xff:x\ntim:$5$saltstring$5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc5\n";
         std::fs::write(&path, line).unwrap();
+        assert!(Logins::load(&path).0.is_none(), "others can read it");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
         let logins = Logins::load(&path);
         let credentials = |password: &[u8]| Credentials::new(b"tim", password).unwrap();
         assert_eq!(logins.check(&credentials(b"Hello world!")), Verdict::Right);

@@ -99,7 +99,7 @@ pub fn tell(forwarder: &Forwarder, site: &Site, entry: &Entry, now: Now) -> Opti
             let last = progress.get(place)?.diagnostic.clone();
             let pause = match verdict {
                 Verdict::Delayed => {
-                    forwarder.board.wait_reason(&hop_of(site, &recipient.mailbox), entry.id(), now.running)
+                    forwarder.board.wait_reason(&hop_of(site, recipient), entry.id(), now.running)
                 }
                 _ => None,
             };

@@ -389,7 +389,7 @@ impl Snapshot {
             let mut pause = None;
             let mut tries = progress.attempts;
             if progress.is_due() {
-                let hop = hop_of(&self.site, &recipient.mailbox);
+                let hop = hop_of(&self.site, recipient);
                 tries += forwarder.board.failures_since(&hop, arrival);
                 pause = forwarder.board.wait_reason(&hop, summary.id, self.now.running);
                 if self.collected.contains(&summary.id) {

@@ -5,8 +5,8 @@ use super::board::{Board, Hop, Job, Known};
 use super::event::AttemptEnd;
 use super::intake::Queued;
 use super::site::{Site, SystemAccounts};
-use crate::mail::address::Mailbox;
 use crate::mail::date::Now;
+use crate::mail::envelope::Recipient;
 use crate::mail::id::QueueId;
 use crate::rules::route::Destination;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -31,14 +31,14 @@ pub struct Outbox {
 }
 
 impl Queued for Outbox {
-    fn queued(&self, id: QueueId, arrival: Now, known: Known, recipients: &[&Mailbox]) {
+    fn queued(&self, id: QueueId, arrival: Now, known: Known, recipients: &[Recipient]) {
         let site = current(&self.site);
         self.board.add_message(id, known);
         let mut hops: Vec<Hop> = Vec::new();
-        for mailbox in recipients {
-            let hop = hop_of(&site, mailbox);
+        for recipient in recipients {
+            let hop = hop_of(&site, recipient);
             if let Some(reason) = self.board.wait_reason(&hop, id, arrival.running) {
-                let log = Attempt::log_line(id, mailbox, "-", 0, Duration::ZERO);
+                let log = Attempt::log_line(id, &recipient.mailbox, "-", 0, Duration::ZERO);
                 log(AttemptEnd::Deferred, reason.status, &format!("it waits: {}", reason.line()));
             }
             if !hops.contains(&hop) {
@@ -61,13 +61,13 @@ impl Queued for Outbox {
 }
 
 /// Where a queued recipient goes now. What has no route any more is settled by the local worker.
-pub(super) fn hop_of(site: &Site, mailbox: &Mailbox) -> Hop {
+pub(super) fn hop_of(site: &Site, recipient: &Recipient) -> Hop {
     // A queued recipient that is local here has been routed before: what has changed is for the local worker, too. Nor is
     // the user database asked for it, which may take its time, while others wait for a message to be settled.
-    if site.routes.is_local(&mailbox.domain) {
+    if site.routes.is_local(&recipient.mailbox.domain) && !recipient.leaves {
         return Hop::Local;
     }
-    match site.routes.route_mailbox(mailbox, &SystemAccounts).map(|routed| routed.destination) {
+    match site.routes.route_recipient(recipient, &SystemAccounts).map(|routed| routed.destination) {
         Ok(Destination::Relay(next_hop)) => Hop::Relay(next_hop),
         _ => Hop::Local,
     }

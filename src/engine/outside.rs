@@ -15,6 +15,7 @@ use crate::rules::hints::Stage;
 use crate::rules::tls_policy::TlsPolicy;
 use crate::smtp::client::Waiting;
 use crate::smtp::reply::Reply;
+use crate::smtp::sasl::Secret;
 use std::net::SocketAddr;
 
 /// The world around a way out.
@@ -45,7 +46,7 @@ pub enum Sight<'a> {
     /// The addresses of the host.
     Addresses(&'a Host, &'a [SocketAddr]),
     /// The password is known.
-    Password,
+    Password(&'a Secret),
     /// The host has answered at this address.
     Connected(SocketAddr),
     /// A reply, and what it is to.

@@ -5,6 +5,7 @@ use super::command::Running;
 use crate::config::{Relay, files};
 use crate::mail::base64;
 use crate::net::transport::{Deadline, WireError, read_pipe};
+use crate::rules::secret_shape::{Flaw, first_line, flaw};
 use crate::smtp::sasl::Secret;
 use crate::sys;
 use std::io::Read;
@@ -33,9 +34,10 @@ pub fn read(relay: &Relay) -> Result<Secret, String> {
         (None, "") => of_file(&credential().unwrap_or_else(|| USUAL_FILE.into()))?,
         (None, command) => of_command(command, COMMAND)?,
     };
-    let line = octets.octets().split(|&octet| octet == b'\n').next().unwrap_or_default();
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    if line.is_empty() { Err("its first line is empty".to_owned()) } else { Ok(Secret::new(line.to_vec())) }
+    match flaw(octets.octets()).filter(|flaw| flaw.is_fatal) {
+        Some(flaw) => Err(flaw.text.to_owned()),
+        None => Ok(Secret::new(first_line(octets.octets()).to_vec())),
+    }
 }
 
 /// 24 octets of chance, in base64.
@@ -51,6 +53,14 @@ pub fn file(relay: &Relay) -> Option<PathBuf> {
     let wants_one = !relay.username.is_empty() && !relay.smarthost.is_empty();
     let has_other = !relay.password_command.is_empty() || credential().is_some();
     relay.password_file.clone().or_else(|| (wants_one && !has_other).then(|| USUAL_FILE.into()))
+}
+
+/// What is likely wrong with what a password file holds.
+///
+/// # Errors
+/// In words: it can't be read.
+pub fn file_flaw(path: &Path) -> Result<Option<Flaw>, String> {
+    of_file(path).map(|secret| flaw(secret.octets()))
 }
 
 fn credential() -> Option<PathBuf> {

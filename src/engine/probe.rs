@@ -31,6 +31,7 @@ use crate::net::resolver::Resolve;
 use crate::net::transport::{Stopwatch, own_address};
 use crate::rules::hints::{Stage, hint};
 use crate::rules::route::{Destination, NoRoute, Routed};
+use crate::rules::secret_shape::Flaw;
 use crate::smtp::client::{End, Transaction};
 use crate::smtp::extension::MailParameters;
 use crate::store::maildir::Maildirs;
@@ -191,6 +192,8 @@ struct State {
     addresses: Vec<SocketAddr>,
     /// A failure that is one only if no other way works.
     pending: Option<Step>,
+    /// What may be the reason if the password is refused.
+    password_flaw: Option<Flaw>,
     failures: Vec<Step>,
     /// The session is ready for mail: QUIT is the goodbye, and not the end of a session that failed.
     is_ready: bool,
@@ -206,6 +209,7 @@ impl State {
             host: String::new(),
             addresses: Vec::new(),
             pending: None,
+            password_flaw: None,
             failures: Vec::new(),
             is_ready: false,
             is_refused: false,
@@ -303,7 +307,11 @@ impl Walk<'_> {
                         NextHop::Mx(domain) => format!("by the MX hosts of {domain}"),
                         NextHop::Smarthosts(_) => format!("by {hop}"),
                     };
-                    self.tell(Stage::Route, Mark::Ok, &format_args!("{name}: {how}"));
+                    let (mark, more) = match routed.leaves {
+                        true => (Mark::Warn, "; nobody here has this address, though its domain is local"),
+                        false => (Mark::Ok, ""),
+                    };
+                    self.tell(Stage::Route, mark, &format_args!("{name}: {how}{more}"));
                     let recipient = Recipient::new(routed.mailbox);
                     match hops.iter_mut().find(|(known, _)| known == hop) {
                         Some((_, recipients)) => recipients.push(recipient),
@@ -481,7 +489,12 @@ impl Walk<'_> {
         let mut state = self.state.borrow_mut();
         let took = state.since.elapsed();
         state.since = Stopwatch::start();
-        let hint = if mark == Mark::Ok { None } else { hint(stage, &text, &state.host) };
+        let is_wrong = stage == Stage::Auth && text.starts_with("535");
+        let hint = match state.password_flaw.filter(|_| is_wrong) {
+            _ if mark == Mark::Ok => None,
+            Some(flaw) => Some(flaw.advice),
+            None => hint(stage, &text, &state.host),
+        };
         Step { stage, mark, took, text, hint, class }
     }
 

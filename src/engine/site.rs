@@ -167,15 +167,31 @@ fn is_crowded(path: &MaildirPath) -> bool {
     entries.take(ANY_USERS_MAX).count() >= ANY_USERS_MAX
 }
 
-/// The hostname if it has a dot; else the address literal of a listener, or of loopback (INTERFACE section 8).
+/// What keeps a hostname from standing in EHLO, where RFC 5321 §4.1.1.1 wants a name that DNS may know; `None`: nothing.
+#[must_use]
+pub fn hostname_flaw(hostname: &Domain) -> Option<&'static str> {
+    let name = hostname.name().unwrap_or_default();
+    let last = name.rsplit('.').next().unwrap_or_default();
+    match () {
+        () if name.contains('_') => Some("has an underscore, which host names have not"),
+        () if last.bytes().all(|octet| octet.is_ascii_digit()) => {
+            Some("ends in a number, as an IP address does")
+        }
+        () if name.starts_with("localhost.") => Some("is every host's name for itself"),
+        () if !name.contains('.') => Some("has no dot"),
+        () => None,
+    }
+}
+
+/// The hostname if it is one for EHLO; else the address literal of a listener, or of loopback (INTERFACE section 8).
 fn client_name(hostname: &Domain, listens_on: &[SocketAddr]) -> ClientName {
-    let dotted = hostname.name().filter(|name| name.contains('.'));
+    let good = hostname.name().filter(|_| hostname_flaw(hostname).is_none());
     let address = || {
         let outside =
             listens_on.iter().map(SocketAddr::ip).find(|ip| !ip.is_loopback() && !ip.is_unspecified());
         Domain::Literal(outside.unwrap_or(IpAddr::from([127, 0, 0, 1]))).to_string()
     };
-    let name = dotted.map_or_else(address, str::to_owned);
+    let name = good.map_or_else(address, str::to_owned);
     ClientName::parse(&name).or_else(|| ClientName::parse("localhost")).unwrap_or_else(ClientName::localhost)
 }
 
@@ -195,6 +211,10 @@ pub(super) fn route_policy(
     if (names_user(&settings.admin) || names_user(&local.catch_all)) && !local_domains.contains(hostname) {
         local_domains.push(hostname.clone());
     }
+    let address = |addressee: &Addressee| match addressee {
+        Addressee::Mailbox(mailbox) => Some(mailbox.clone()),
+        Addressee::User(_) => None,
+    };
     let exception = |route: &crate::config::Route| Exception {
         pattern: format!("{}{}", if route.subdomains { "." } else { "" }, route.domain.key()),
         target: match &route.target {
@@ -215,6 +235,7 @@ pub(super) fn route_policy(
         catch_all: local.catch_all.as_ref().and_then(addressee),
         admin: settings.admin.as_ref().and_then(addressee),
         identities: Vec::new(),
+        written: settings.admin.iter().chain(&local.catch_all).filter_map(address).collect(),
         smarthosts: relay.smarthost.clone(),
         exceptions: relay.routes.iter().map(exception).collect(),
     }

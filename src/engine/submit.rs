@@ -141,7 +141,7 @@ fn route(
         let mailbox = mailbox();
         // The forwarder asks for the route again, and finds what there is to tell.
         let destination = Destination::Relay(NextHop::Mx(mailbox.domain.clone()));
-        Routed { mailbox, destination, is_local: false }
+        Routed { mailbox, destination, is_local: false, leaves: false }
     }))
 }
 

@@ -5,7 +5,7 @@
 //! logged, and mail goes on without TLS.
 
 use super::event::Event;
-use crate::config::Settings;
+use crate::config::{Settings, files};
 use crate::mail::address::Domain;
 use crate::mail::date::WallTime;
 use crate::net::self_signed;
@@ -38,12 +38,23 @@ struct Current {
 }
 
 impl Tls {
-    /// Reads the configured certificate, or reads or makes the self-signed one; `None` if that can't be made.
+    /// Reads the configured certificate, or reads or makes the self-signed one; `None` if that can't be made. A key that
+    /// others can read is refused, and mail goes on as if there were none.
     ///
     /// # Errors
     /// The configured one is of no use.
     pub fn load(settings: &Settings, hostname: &Domain, now: WallTime) -> Result<Option<Self>, Blame> {
-        if let Some(acceptor) = configured(settings, now)? {
+        let refused = settings.tls.key.as_deref().and_then(files::open_secret);
+        if let Some(error) = &refused {
+            Event::Trouble {
+                doing: "reading the key of the certificate; a self-signed one takes its place",
+                error,
+            }
+            .log();
+        }
+        if refused.is_none()
+            && let Some(acceptor) = configured(settings, now)?
+        {
             let current = Mutex::new(Current { acceptor, renewal: WallTime(u64::MAX) });
             return Ok(Some(Self { current, self_signed: None }));
         }

@@ -53,18 +53,21 @@ pub struct Recipient {
     pub orcpt: Option<String>,
     /// When the sender wants to be told; `None`: NOTIFY was absent (RFC 3461 §4.1).
     pub notify: Option<Notify>,
+    /// It leaves this host although its domain is local: the operator wrote the address, and nobody here has it.
+    pub leaves: bool,
 }
 
 impl Recipient {
     /// A recipient without DSN parameters.
     #[must_use]
     pub fn new(mailbox: Mailbox) -> Self {
-        Self { mailbox, orcpt: None, notify: None }
+        Self { mailbox, orcpt: None, notify: None, leaves: false }
     }
 
     /// Named once more, the sender wants to be told of both.
     pub fn wishes_of(&mut self, other: &Self) {
         self.notify = Notify::both(self.notify, other.notify);
+        self.leaves |= other.leaves;
     }
 }
 

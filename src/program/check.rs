@@ -1,91 +1,178 @@
 //! `pillarbox check`: reads the configuration and looks at all that it names.
 //!
 //! Changes nothing. Problems go to standard error, one a line as `FILE:LINE:COLUMN: what is wrong; what to write
-//! instead`, and the exit code is 78; without any it is 0 and a line says so. Warnings go there in the same form.
+//! instead`, and the exit code is 78; without any it is 0 and a line says so. What is doubtful goes there in the same form,
+//! behind "warning: ", and changes no exit code. One problem hides no other.
+
+mod doubts;
 
 use super::exit::Failure;
-use crate::config::{Account, Place, Problem, Settings, files, load_with_places};
-use crate::engine::{aliases, dkim, mboxes, password, tls};
+use crate::config::{Account, Place, Places, Problem, Settings, files, host, load_with_problems};
+use crate::engine::site::Site;
+use crate::engine::{aliases, dkim, logins, mboxes, password, tls};
 use crate::mail::date::WallTime;
 use crate::net::tls_client;
 use crate::rules::aliases::AliasProblem;
-use crate::rules::dkim::{DkimKey, RSA_BITS_GOOD};
+use crate::rules::dkim::RSA_BITS_GOOD;
 use crate::sys::clock::{Clock, SystemClock};
+use crate::sys::user;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+
+/// What was found.
+#[derive(Debug, Default)]
+struct Findings {
+    /// The configuration, as problems name it.
+    file: String,
+    /// What can't work.
+    problems: Vec<Problem>,
+    /// What is doubtful.
+    warnings: Vec<Problem>,
+}
+
+impl Findings {
+    fn problem(&mut self, place: Option<Place>, text: String) {
+        self.problems.push(Problem { file: self.file.clone(), place, text });
+    }
+
+    fn warn(&mut self, place: Option<Place>, text: String) {
+        self.warnings.push(Problem { file: self.file.clone(), place, text });
+    }
+}
 
 /// Checks the configuration at `path`.
 ///
 /// # Errors
 /// It has problems.
 pub fn run(path: &Path) -> Result<(), Failure> {
-    let problems = problems(path, &own_account(), &look_up);
+    let Findings { problems, warnings, .. } = examine(path, &own_account(), &look_up);
+    // A closed output changes nothing about the answer, which is the exit code.
+    for warning in warnings {
+        let _ = writeln!(std::io::stderr(), "warning: {warning}");
+    }
     if !problems.is_empty() {
         return Err(Failure::problems(&problems));
-    }
-    // A closed output changes nothing about the answer, which is the exit code.
-    for warning in warnings(path) {
-        let _ = writeln!(std::io::stderr(), "{warning}");
     }
     let _ = writeln!(std::io::stdout(), "{}: ok", path.display());
     Ok(())
 }
 
-/// All that is wrong with the configuration at `path` and what it names; `started_as` is who starts `serve`, and
+/// All that is wrong with the configuration at `path` and the files that it names; `started_as` is who starts `serve`, and
 /// `look_up` finds accounts of the system.
 pub fn problems(
     path: &Path,
     started_as: &Account,
     look_up: &dyn Fn(&str) -> Option<Account>,
 ) -> Vec<Problem> {
-    match load_with_places(path) {
-        Ok((mut settings, places)) => {
-            settings.relay.password_file = password::file(&settings.relay);
-            let file = path.display().to_string();
-            let mut problems = files::problems(&settings, &places, &file, started_as, look_up);
-            let runs_as = files::runs_as(&settings, started_as, look_up);
-            // At SIGHUP the rights of whoever started the daemon are gone.
-            if let Some(Err(text)) = runs_as.as_ref().map(|user| files::readable(path, user)) {
-                problems.push(Problem { file: file.clone(), place: None, text });
-            }
-            problems.extend(alias_problems(&settings, runs_as.as_ref()));
-            // Root's daemon becomes another user, and has an agent; any other one writes by its own rights.
-            let writer = runs_as.as_ref().filter(|_| started_as.uid == 0).map(|user| user.uid);
-            let place = places.of("local", "maildir");
-            let told = mboxes::problems(&settings, writer).into_iter();
-            problems.extend(told.map(|text| Problem { file: file.clone(), place, text }));
-            if problems.is_empty()
-                && let Err((key, text)) = tls::configured(&settings, WallTime(SystemClock.wall_micros()))
-            {
-                problems.push(Problem { file: file.clone(), place: places.of("tls", key), text });
-            }
-            if problems.is_empty()
-                && let Err((i, text)) = dkim::load(&settings)
-            {
-                problems.push(Problem { file: file.clone(), place: places.nth("dkim", "key", i), text });
-            }
-            let ca_file = settings.relay.ca_file.as_deref().filter(|_| problems.is_empty());
-            if let Some(Err(text)) = ca_file.map(tls_client::anchors) {
-                let text = format!("{text}; name a file of certificates in PEM");
-                problems.push(Problem { file, place: places.of("relay", "ca_file"), text });
-            }
-            problems
-        }
-        Err(problems) => problems,
-    }
+    let (found, _) = examine_files(path, started_as, look_up);
+    found.problems
 }
 
-/// What works, and not everywhere.
-fn warnings(path: &Path) -> Vec<Problem> {
-    let Ok((settings, places)) = load_with_places(path) else { return Vec::new() };
-    let warning = |(i, key): (usize, DkimKey)| {
-        let bits = key.rsa_bits().filter(|bits| *bits < RSA_BITS_GOOD)?;
-        let text = format!(
-            "warning: the key has {bits} bits, which not all hosts take; make one of {RSA_BITS_GOOD}"
-        );
-        Some(Problem { file: path.display().to_string(), place: places.nth("dkim", "key", i), text })
+/// The same, and whether mail would get where it has to.
+fn examine(path: &Path, started_as: &Account, look_up: &dyn Fn(&str) -> Option<Account>) -> Findings {
+    let (mut found, settings) = examine_files(path, started_as, look_up);
+    // Where a value is wrong, what would follow from its default is none of the operator's.
+    if let Some((settings, places)) = settings {
+        let hostname = host::name(settings.hostname.as_ref());
+        doubts::look(&Site::new(settings, hostname, None), &places, &mut found);
+    }
+    found
+}
+
+/// Looks at the configuration and at each file that it names; gives the settings if they are whole.
+fn examine_files(
+    path: &Path,
+    started_as: &Account,
+    look_up: &dyn Fn(&str) -> Option<Account>,
+) -> (Findings, Option<(Settings, Places)>) {
+    let mut found = Findings { file: path.display().to_string(), ..Findings::default() };
+    let (mut settings, places, complaints) = match load_with_problems(path) {
+        Ok(read) => read,
+        Err(problems) => return (Findings { problems, ..found }, None),
     };
-    dkim::load(&settings).unwrap_or_default().into_iter().enumerate().filter_map(warning).collect()
+    let password_file = settings.relay.password_file.clone();
+    settings.relay.password_file = password::file(&settings.relay);
+    found.problems = files::problems(&settings, &places, &found.file, started_as, look_up);
+    let runs_as = files::runs_as(&settings, started_as, look_up);
+    // At SIGHUP the rights of whoever started the daemon are gone.
+    if let Some(Err(text)) = runs_as.as_ref().map(|user| files::readable(path, user)) {
+        found.problem(None, text);
+    }
+    let of_aliases = alias_problems(&settings, runs_as.as_ref());
+    found.problems.extend(of_aliases);
+    // Root's daemon becomes another user, and has an agent; any other one writes by its own rights.
+    let writer = runs_as.as_ref().filter(|_| started_as.uid == 0).map(|user| user.uid);
+    for text in mboxes::problems(&settings, writer) {
+        found.problem(places.of("local", "maildir"), text);
+    }
+    look_into_files(&settings, &places, &mut found);
+    if complaints.is_empty() {
+        settings.relay.password_file = password_file;
+        return (found, Some((settings, places)));
+    }
+    // The value there is not the operator's but a default.
+    let is_echo = |problem: &Problem| {
+        problem.file == found.file
+            && problem.place.is_none_or(|place| complaints.iter().any(|it| it.place == Some(place)))
+    };
+    let others: Vec<Problem> = found.problems.iter().filter(|it| !is_echo(it)).cloned().collect();
+    found.problems = complaints;
+    found.problems.extend(others);
+    (found, None)
+}
+
+/// What the files hold. One that can't be read, or that is open to others, has been told of.
+fn look_into_files(settings: &Settings, places: &Places, found: &mut Findings) {
+    let (tls, relay) = (&settings.tls, &settings.relay);
+    let is_told = |found: &Findings, place: Option<Place>| {
+        place.is_some() && found.problems.iter().any(|it| it.file == found.file && it.place == place)
+    };
+    let of_tls = ["certificate", "key"].map(|key| places.of("tls", key));
+    if !of_tls.iter().any(|place| is_told(found, *place))
+        && tls.key.as_deref().is_none_or(|key| files::open_secret(key).is_none())
+        && let Err((key, text)) = tls::configured(settings, WallTime(SystemClock.wall_micros()))
+    {
+        found.problem(places.of("tls", key), text);
+    }
+    for (i, dkim) in settings.dkim.iter().enumerate() {
+        let place = places.nth("dkim", "key", i);
+        match dkim::read(dkim) {
+            _ if is_told(found, place) => {}
+            Err(text) => found.problem(place, text),
+            Ok(key) => {
+                if let Some(bits) = key.and_then(|key| key.rsa_bits()).filter(|bits| *bits < RSA_BITS_GOOD) {
+                    let text = format!(
+                        "the key has {bits} bits, which not all hosts take; make one of {RSA_BITS_GOOD}"
+                    );
+                    found.warn(place, text);
+                }
+            }
+        }
+    }
+    let place = places.of("relay", "ca_file");
+    if !is_told(found, place)
+        && let Some(Err(text)) = relay.ca_file.as_deref().map(tls_client::anchors)
+    {
+        found.problem(place, format!("{text}; name a file of certificates in PEM"));
+    }
+    if let Some(path) = settings.auth.users.as_deref()
+        && let Ok((_, problems)) = logins::read(path)
+    {
+        let file = path.display().to_string();
+        let problem = |it: crate::rules::users::LineProblem| Problem {
+            file: file.clone(),
+            place: Some(Place { line: it.line, column: 1 }),
+            text: it.text,
+        };
+        found.problems.extend(problems.into_iter().map(problem));
+    }
+    if let Some(path) = relay.password_file.as_deref()
+        && let Ok(Some(flaw)) = password::file_flaw(path)
+    {
+        let place = Some(Place { line: 1, column: 1 });
+        let problem = Problem { file: path.display().to_string(), place, text: flaw.text.to_owned() };
+        if flaw.is_fatal { found.problems.push(problem) } else { found.warnings.push(problem) }
+    }
 }
 
 /// What is wrong within the aliases file and those that it includes, which `user` must be able to read. Whether the
@@ -121,22 +208,12 @@ pub fn own_account() -> Account {
     Account { name: uid.to_string(), uid, groups }
 }
 
-/// Finds an account of the system.
+/// Finds an account of the system; one that can't be looked up now counts as none.
 #[must_use]
 pub fn look_up(name: &str) -> Option<Account> {
-    let read = |path| String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned();
-    account(name, &read("/etc/passwd"), &read("/etc/group"))
-}
-
-/// Finds an account in the text of passwd(5) and group(5).
-fn account(name: &str, passwd: &str, group: &str) -> Option<Account> {
-    let fields = |line: &str| line.split(':').map(str::to_owned).collect::<Vec<_>>();
-    let entry = passwd.lines().map(fields).find(|f| f.first().is_some_and(|n| n == name))?;
-    let uid = entry.get(2)?.parse().ok()?;
-    let mut groups = vec![entry.get(3)?.parse().ok()?];
-    let is_member = |f: &Vec<String>| f.get(3).is_some_and(|members| members.split(',').any(|m| m == name));
-    groups.extend(group.lines().map(fields).filter(is_member).filter_map(|f| f.get(2)?.parse::<u32>().ok()));
-    Some(Account { name: name.to_owned(), uid, groups })
+    let account = user::find(name).ok().flatten()?;
+    let groups = user::groups(&account);
+    Some(Account { name: account.name, uid: account.uid, groups })
 }
 
 #[cfg(test)]
@@ -147,12 +224,14 @@ mod tests {
 
     #[test]
     fn accounts_are_found_with_all_their_groups() {
-        let passwd = "root:x:0:0:root:/root:/bin/sh\nbroken\npillarbox:x:123:124::/:/bin/false\n";
-        let group = "root:x:0:\nmail:x:8:dovecot,pillarbox\nbroken\nmails:x:9:pillarbox2\n";
-        let found = account("pillarbox", passwd, group);
-        assert_eq!(found, Some(Account { name: "pillarbox".into(), uid: 123, groups: vec![124, 8] }));
-        assert_eq!(account("pillar", passwd, group), None);
-        assert_eq!(account("broken", passwd, group), None);
+        let own = own_account();
+        let root = look_up("root").unwrap();
+        assert!((root.uid, root.groups.contains(&0)) == (0, true), "{root:?}");
+        assert!(
+            own.uid != 0 || own.groups.iter().all(|group| root.groups.contains(group)),
+            "{own:?} {root:?}"
+        );
+        assert_eq!(look_up("no-such-user-here"), None);
     }
 
     #[test]
@@ -206,10 +285,11 @@ mod tests {
         for (bits, refused, warned) in [(512, 1, 0), (1024, 0, 1), (2048, 0, 0)] {
             let rsa = openssl::rsa::Rsa::generate(bits).unwrap();
             std::fs::write(directory.join("bad"), rsa.private_key_to_pem().unwrap()).unwrap();
-            let told = problems(&file, &user, &|_| Some(own_account()));
-            let warnings: Vec<String> = warnings(&file).iter().map(ToString::to_string).collect();
+            let Findings { problems: told, warnings, .. } =
+                examine_files(&file, &user, &|_| Some(own_account())).0;
+            let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
             assert_eq!((told.len(), warnings.len()), (refused, warned), "{told:?} {warnings:?}");
-            assert!(warnings.iter().all(|line| line.contains(":11:7: warning: the key has 1024 bits")));
+            assert!(warnings.iter().all(|line| line.contains(":11:7: the key has 1024 bits")));
         }
         std::fs::remove_dir_all(&directory).unwrap();
     }
@@ -233,7 +313,7 @@ mod tests {
         let smarthost = "[relay]\nsmarthost = \"smtps://smart.example\"\n";
         let told = |relay: &str| {
             std::fs::write(&file, format!("{text}{relay}")).unwrap();
-            let problems = problems(&file, &own_account(), &look_up);
+            let Findings { problems, .. } = examine(&file, &own_account(), &look_up);
             problems
                 .iter()
                 .map(|problem| problem.to_string().replace(&d.to_string(), "D"))

@@ -40,8 +40,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What can be said on the command line.
-pub const OPTIONS: &[&str] =
-    &["admin", "smarthost", "username", "password-file", "password-command", "set", "force", "no-test"];
+pub const OPTIONS: &[&str] = &[
+    "admin",
+    "smarthost",
+    "username",
+    "sender",
+    "password-file",
+    "password-command",
+    "set",
+    "force",
+    "no-test",
+];
 /// Those that have no value.
 const FLAGS: [&str; 2] = ["force", "no-test"];
 /// How long a port may take that drops what it gets. Delivery waits longer, and comes again.
@@ -153,6 +162,9 @@ fn text(answers: &Answers, smarthost: Option<&Smarthost>, password: &Path) -> St
     }
     if !answers.login.is_empty() {
         line("relay.username", &answers.login);
+    }
+    if !answers.sender.is_empty() {
+        line("rewrite.from", &answers.sender);
     }
     match &answers.password {
         Password::File(path) => line("relay.password_file", path),

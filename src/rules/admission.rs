@@ -51,7 +51,7 @@ mod tests {
         let routed = |to: &str, is_local| {
             let mailbox = Mailbox::parse(to).unwrap();
             let destination = Destination::Relay(NextHop::Mx(mailbox.domain.clone()));
-            Routed { mailbox, destination, is_local }
+            Routed { mailbox, destination, is_local, leaves: false }
         };
         for (client, trusted) in
             [("127.8.8.8", true), ("::1", true), ("::ffff:127.0.0.1", true), ("192.0.2.1", false)]

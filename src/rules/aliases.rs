@@ -15,7 +15,7 @@
 //! place and left out; the others stay. `|command` and `/file` are such: this program runs nothing for a message, and writes
 //! to no file but those of `local.maildir`. Of a name that is there twice the first line counts.
 
-use crate::mail::address::{Domain, LocalPart};
+use crate::mail::address::{Domain, LocalPart, Mailbox};
 use crate::mail::address_list;
 use crate::mail::fold::fold;
 use std::ops::Range;
@@ -50,8 +50,18 @@ pub struct AliasProblem {
 /// The aliases.
 #[derive(Debug, Default)]
 pub struct AliasTable {
-    /// In the order of the file, names folded. Each has a target at least.
-    aliases: Vec<(String, Vec<Target>)>,
+    /// In the order of the file. Each has a target at least.
+    aliases: Vec<Alias>,
+}
+
+/// An alias.
+#[derive(Debug)]
+struct Alias {
+    /// Folded.
+    name: String,
+    /// Where it stands in the file, counted from one.
+    line: usize,
+    targets: Vec<Target>,
 }
 
 impl AliasTable {
@@ -79,12 +89,12 @@ impl AliasTable {
                 problems.tell(&line, 0, "there is no alias that this line could go on with".into());
                 continue;
             }
-            if let Some((_, targets)) = open.flatten().and_then(|place| table.aliases.get_mut(place)) {
-                line.read_targets(from, targets, &mut problems);
+            if let Some(alias) = open.flatten().and_then(|place| table.aliases.get_mut(place)) {
+                line.read_targets(from, &mut alias.targets, &mut problems);
             }
         }
         // Mail for a name of which nothing is left goes where it would without the line.
-        table.aliases.retain(|(_, targets)| !targets.is_empty());
+        table.aliases.retain(|alias| !alias.targets.is_empty());
         (table, problems.0)
     }
 
@@ -102,32 +112,50 @@ impl AliasTable {
         let parsed = LocalPart::parse(name);
         let name = parsed.map_err(|_| format!("{name:?} is no local name; write one word, or quote it"))?;
         let name = fold(name.as_str());
-        if self.aliases.iter().any(|(known, _)| *known == name) {
+        if self.has(&name) {
             return Err(format!("{name:?} is there already; take one of them out"));
         }
-        self.aliases.push((name, Vec::new()));
+        self.aliases.push(Alias { name, line: line.number, targets: Vec::new() });
         Ok(targets)
     }
 
     /// Whether there is an alias of that folded name.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
-        self.aliases.iter().any(|(known, _)| known == name)
+        self.aliases.iter().any(|alias| alias.name == name)
     }
 
     /// The alias that a folded local part goes by, and its targets: its own, or that of the user before the
     /// separator, or that for everybody.
     #[must_use]
     pub fn find(&self, name: &str, separator: Option<char>) -> Option<(&str, &[Target])> {
-        let known = |wanted: &str| self.aliases.iter().find(|(known, _)| known == wanted);
+        let known = |wanted: &str| self.aliases.iter().find(|alias| alias.name == wanted);
         let user = || separator.and_then(|separator| name.split_once(separator)).map(|(user, _)| user);
         let found = known(name).or_else(|| known(user()?)).or_else(|| known(EVERYBODY));
-        found.map(|(name, targets)| (name.as_str(), targets.as_slice()))
+        found.map(|alias| (alias.name.as_str(), alias.targets.as_slice()))
+    }
+
+    /// Whether an alias stands for this address, written with its domain.
+    #[must_use]
+    pub fn names(&self, mailbox: &Mailbox) -> bool {
+        let is_it = |target: &Target| match target {
+            Target::Address(local_part, Some(domain)) => {
+                *domain == mailbox.domain
+                    && local_part.as_str().eq_ignore_ascii_case(mailbox.local_part.as_str())
+            }
+            _ => false,
+        };
+        self.aliases.iter().flat_map(|alias| &alias.targets).any(is_it)
+    }
+
+    /// The names, and the lines that they stand in.
+    pub fn lines(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.aliases.iter().map(|alias| (alias.name.as_str(), alias.line))
     }
 
     /// The files that are included.
     pub fn includes(&self) -> impl Iterator<Item = &str> {
-        self.aliases.iter().flat_map(|(_, targets)| includes(targets))
+        self.aliases.iter().flat_map(|alias| includes(&alias.targets))
     }
 }
 

@@ -68,7 +68,7 @@ pub struct Expansion {
 pub fn expand(sources: &Sources<'_>, mailbox: &Mailbox) -> Result<Expansion, NoRoute> {
     let (chain, known) = (Vec::new(), Vec::new());
     let mut expander = Expander { sources, chain, known, owner: None, found: Expansion::default() };
-    expander.local(mailbox)?;
+    expander.local(mailbox, false)?;
     let Expansion { members, troubles } = &expander.found;
     if members.iter().any(|member| member.route.is_ok()) {
         return Ok(expander.found);
@@ -98,13 +98,14 @@ struct Expander<'a> {
 }
 
 impl<'a> Expander<'a> {
-    /// A mailbox of this host.
-    fn local(&mut self, mailbox: &Mailbox) -> Result<(), NoRoute> {
+    /// A mailbox of this host. `is_written`: as somebody wrote it with its domain, so that it may be elsewhere.
+    fn local(&mut self, mailbox: &Mailbox, is_written: bool) -> Result<(), NoRoute> {
         let Sources { policy, aliases, accounts, files } = *self.sources;
         match self.alias(mailbox) {
             // `joe: joe, …` means joe's mailbox, too.
             Some((alias, _)) if self.chain.last().is_some_and(|last| last == alias) => {
-                return self.end(mailbox, policy.own_maildir(mailbox, accounts));
+                let route = policy.own_maildir(mailbox, accounts);
+                return self.end(mailbox, self.or_elsewhere(mailbox, route, is_written));
             }
             Some((alias, targets)) => {
                 let owner = format!("owner-{alias}");
@@ -124,7 +125,7 @@ impl<'a> Expander<'a> {
         }
         match policy.occupant(mailbox, accounts) {
             Ok(Occupant::StandIn(to)) if policy.is_local(&to.domain) && self.alias(to).is_some() => {
-                self.local(to)
+                self.local(to, false)
             }
             Ok(occupant) => {
                 let route = policy.route_occupant(occupant, accounts);
@@ -139,7 +140,20 @@ impl<'a> Expander<'a> {
                 }
                 self.end(mailbox, route)
             }
-            Err(no_route) => self.end(mailbox, Err(no_route)),
+            Err(no_route) => self.end(mailbox, self.or_elsewhere(mailbox, Err(no_route), is_written)),
+        }
+    }
+
+    /// A written address that nobody here has is elsewhere; see [`RoutePolicy::written`].
+    fn or_elsewhere(
+        &self,
+        mailbox: &Mailbox,
+        route: Result<Routed, NoRoute>,
+        is_written: bool,
+    ) -> Result<Routed, NoRoute> {
+        match route {
+            Err(NoRoute::UnknownUser) if is_written => self.sources.policy.leave(mailbox),
+            route => route,
         }
     }
 
@@ -178,11 +192,11 @@ impl<'a> Expander<'a> {
             domain: mailbox.domain.clone(),
         };
         match target {
-            Target::Address(local_part, None) => self.local(&at(local_part)),
+            Target::Address(local_part, None) => self.local(&at(local_part), false),
             Target::Address(local_part, Some(domain)) => {
                 let to = Mailbox { local_part: local_part.clone(), domain: domain.clone() };
                 if policy.is_local(domain) {
-                    return self.local(&to);
+                    return self.local(&to, true);
                 }
                 self.end(&to, policy.route_mailbox(&to, accounts))
             }

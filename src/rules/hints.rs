@@ -245,6 +245,7 @@ pub const HINTS: &[Hint] = &[
         "no such file|os error 2",
         "Write the password into the file that is named, or name another one in relay.password_file.",
     ),
+    row(&[Stage::Password], "utf-16", "Save the password file as UTF-8."),
     row(&[Stage::Password], "is empty", "Write the password into the first line of the file."),
     row(
         &[Stage::Password],
@@ -535,7 +536,15 @@ pub const HINTS: &[Hint] = &[
     row(
         &[Stage::Route],
         "no such user",
-        "Nobody has this name here: look for a misspelling, or name them in local.users, local.aliases or local.catch_all.",
+        "Nobody has this name here: look for a misspelling, or name them in local.users, local.aliases or local.catch_all. If \
+         the mailbox is elsewhere, its domain must not be local: set hostname (by default /etc/mailname) to a name that this \
+         host alone has, or local.domains.",
+    ),
+    row(
+        &[Stage::Route],
+        "its domain is local",
+        "This host takes the domain for its own: set hostname (by default /etc/mailname) to a name that this host alone \
+         has, or list in local.domains the domains whose mail stays here.",
     ),
     row(&[Stage::Route], "circle", "Two aliases name each other: correct local.aliases."),
     row(&[Stage::Route], "", "Look at local.aliases and relay.routes."),

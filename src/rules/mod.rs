@@ -29,5 +29,6 @@ pub mod retry;
 pub mod rewrite;
 pub mod route;
 pub mod running_clock;
+pub mod secret_shape;
 pub mod tls_policy;
 pub mod users;

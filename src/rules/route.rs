@@ -7,6 +7,7 @@
 
 use super::aliases::AliasTable;
 use crate::mail::address::{Domain, ForwardPath, LocalPart, Mailbox};
+use crate::mail::envelope::Recipient;
 use crate::mail::fold::fold;
 use crate::mail::next_hop::{NextHop, Smarthost};
 use crate::mail::status::EnhancedStatus;
@@ -46,6 +47,9 @@ pub struct RoutePolicy {
     /// Addresses that mail of this host leaves with (`[rewrite]`). What comes back to one that is nobody's here is for who
     /// gets postmaster's mail.
     pub identities: Vec<Mailbox>,
+    /// Addresses that the operator wrote himself. One in a local domain that nobody here has is elsewhere: a box that is
+    /// named like the mail domain must not lose its alerts.
+    pub written: Vec<Mailbox>,
     /// The hosts that take all relayed mail; empty: by MX.
     pub smarthosts: Vec<Smarthost>,
     /// Exceptions by domain.
@@ -125,6 +129,8 @@ pub struct Routed {
     pub destination: Destination,
     /// Whether the mailbox asked for is of this host, so that its mail is taken from everyone.
     pub is_local: bool,
+    /// It goes on to another host although its domain is local; see [`Recipient::leaves`].
+    pub leaves: bool,
 }
 
 impl Routed {
@@ -156,6 +162,8 @@ pub(super) enum Occupant<'a> {
     User(Mailbox, LocalUser),
     /// Somebody else in the user's place: `admin` or `catch_all`.
     StandIn(&'a Mailbox),
+    /// Nobody here: an address that the operator wrote.
+    Elsewhere(Mailbox),
 }
 
 impl NoRoute {
@@ -192,20 +200,26 @@ impl RoutePolicy {
             ForwardPath::Postmaster => &self.postmaster_here(),
             ForwardPath::Mailbox(mailbox) => mailbox,
         };
-        let alias = || Routed { mailbox: mailbox.clone(), destination: Destination::Alias, is_local: true };
+        let alias = || Routed {
+            mailbox: mailbox.clone(),
+            destination: Destination::Alias,
+            is_local: true,
+            leaves: false,
+        };
         if !self.is_local(&mailbox.domain) && *path != ForwardPath::Postmaster {
             return self.route_mailbox(mailbox, accounts);
         }
         if aliases.find(&key(mailbox), self.separator).is_some() {
             return Ok(alias());
         }
-        match self.occupant(mailbox, accounts)? {
-            Occupant::StandIn(to)
+        match self.occupant(mailbox, accounts) {
+            Ok(Occupant::StandIn(to))
                 if self.is_local(&to.domain) && aliases.find(&key(to), self.separator).is_some() =>
             {
                 Ok(alias())
             }
-            occupant => self.route_occupant(occupant, accounts),
+            Err(NoRoute::UnknownUser) if aliases.names(mailbox) => self.leave(mailbox),
+            occupant => self.route_occupant(occupant?, accounts),
         }
     }
 
@@ -220,9 +234,34 @@ impl RoutePolicy {
         }
         if !self.is_local(&mailbox.domain) {
             let destination = Destination::Relay(self.next_hop(&mailbox.domain)?);
-            return Ok(Routed { mailbox: mailbox.clone(), destination, is_local: false });
+            return Ok(Routed { mailbox: mailbox.clone(), destination, is_local: false, leaves: false });
         }
         self.route_occupant(self.occupant(mailbox, accounts)?, accounts)
+    }
+
+    /// The route of a queued recipient: one that leaves this host does so as long as it waits.
+    ///
+    /// # Errors
+    /// No route leads to it; see [`NoRoute`].
+    pub fn route_recipient(&self, recipient: &Recipient, accounts: &dyn Accounts) -> Result<Routed, NoRoute> {
+        if recipient.leaves && self.is_local(&recipient.mailbox.domain) {
+            return self.leave(&recipient.mailbox);
+        }
+        self.route_mailbox(&recipient.mailbox, accounts)
+    }
+
+    /// The way out for an address of a local domain that nobody here has. It is no local one, for strangers: what comes
+    /// back from outside must not leave again.
+    ///
+    /// # Errors
+    /// The domain is a name of this host alone, or an exception refuses it.
+    pub(super) fn leave(&self, mailbox: &Mailbox) -> Result<Routed, NoRoute> {
+        let name = mailbox.domain.name().filter(|name| name.contains('.'));
+        if name.is_none_or(|name| name.starts_with("localhost.")) {
+            return Err(NoRoute::UnknownUser);
+        }
+        let destination = Destination::Relay(self.next_hop(&mailbox.domain)?);
+        Ok(Routed { mailbox: mailbox.clone(), destination, is_local: false, leaves: true })
     }
 
     pub(super) fn route_occupant(
@@ -233,6 +272,7 @@ impl RoutePolicy {
         match occupant {
             Occupant::User(mailbox, user) => Ok(here(mailbox, user)),
             Occupant::StandIn(to) => self.redirect(to, accounts),
+            Occupant::Elsewhere(to) => self.leave(&to),
         }
     }
 
@@ -255,9 +295,8 @@ impl RoutePolicy {
         match (&self.admin, &self.catch_all) {
             // root need not be in the database for its mail to matter.
             (Some(admin), _) if name == "root" => Ok(Occupant::StandIn(admin)),
-            _ if self.identities.iter().any(|it| key(it) == name && it.domain == mailbox.domain) => {
-                self.postmaster(accounts)
-            }
+            _ if is_among(mailbox, &self.written) => Ok(Occupant::Elsewhere(mailbox.clone())),
+            _ if is_among(mailbox, &self.identities) => self.postmaster(accounts),
             (_, Some(catch_all)) => Ok(Occupant::StandIn(catch_all)),
             _ => Err(NoRoute::UnknownUser),
         }
@@ -305,10 +344,13 @@ impl RoutePolicy {
     fn redirect(&self, to: &Mailbox, accounts: &dyn Accounts) -> Result<Routed, NoRoute> {
         if !self.is_local(&to.domain) {
             let destination = Destination::Relay(self.next_hop(&to.domain)?);
-            return Ok(Routed { mailbox: to.clone(), destination, is_local: true });
+            return Ok(Routed { mailbox: to.clone(), destination, is_local: true, leaves: false });
         }
-        let user = self.find_user(&key(to), accounts)?.ok_or(NoRoute::UnknownUser)?;
-        Ok(here(to.clone(), user))
+        match self.find_user(&key(to), accounts)? {
+            Some(user) => Ok(here(to.clone(), user)),
+            None if is_among(to, &self.written) => Ok(Routed { is_local: true, ..self.leave(to)? }),
+            None => Err(NoRoute::UnknownUser),
+        }
     }
 
     /// The user of that name, with the detail taken off if there is no user with it.
@@ -365,8 +407,13 @@ pub(super) fn key(mailbox: &Mailbox) -> String {
     fold(mailbox.local_part.as_str())
 }
 
+/// Whether one of the mailboxes is this one; local names have no case.
+fn is_among(mailbox: &Mailbox, mailboxes: &[Mailbox]) -> bool {
+    mailboxes.iter().any(|it| key(it) == key(mailbox) && it.domain == mailbox.domain)
+}
+
 fn here(mailbox: Mailbox, user: LocalUser) -> Routed {
-    Routed { mailbox, destination: Destination::Maildir(user), is_local: true }
+    Routed { mailbox, destination: Destination::Maildir(user), is_local: true, leaves: false }
 }
 
 /// A user of the system's that is no person: daemons, and root.

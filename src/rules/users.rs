@@ -30,6 +30,7 @@ impl UserTable {
     pub fn parse(text: &str) -> (Self, Vec<LineProblem>) {
         let decoy = PasswordHash::make(b"", "................");
         let (mut table, mut problems) = (Self { users: Vec::new(), decoy }, Vec::new());
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         for (i, line) in text.lines().enumerate() {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 /// Largest passwd entry that is read, in octets; with directory services they can be long.
 const ENTRY_MAX_OCTETS: usize = 64 * 1024;
 
-/// More groups than these of a peer are not looked at: they count as none.
+/// More groups than these are not looked at: they count as none.
 const GROUPS_MAX: usize = 1024;
 
 /// An entry of the user database.
@@ -42,6 +42,21 @@ pub fn find(name: &str) -> io::Result<Option<Account>> {
 /// The database could not be asked: this says nothing about the user.
 pub fn find_uid(uid: u32) -> io::Result<Option<Account>> {
     look_up(Key::Uid(uid))
+}
+
+/// All groups of a user, the first one of the entry included.
+#[must_use]
+#[allow(unsafe_code)]
+pub fn groups(account: &Account) -> Vec<u32> {
+    let Ok(name) = CString::new(account.name.as_str()) else { return vec![account.gid] };
+    let mut groups: Vec<libc::gid_t> = vec![0; GROUPS_MAX];
+    let mut count = GROUPS_MAX as libc::c_int;
+    // SAFETY: `name` is a live C string, the buffer has room for `count` groups, and the call keeps neither. The standard
+    // library has no look-up of groups.
+    let found =
+        unsafe { libc::getgrouplist(name.as_ptr(), account.gid, groups.as_mut_ptr(), &raw mut count) };
+    groups.truncate(usize::try_from(count).unwrap_or_default());
+    if found < 0 { vec![account.gid] } else { groups }
 }
 
 /// What an entry is found by.

@@ -120,6 +120,7 @@ pub fn aliases(octets: &[u8]) {
         catch_all: None,
         admin: Mailbox::parse("joe@localhost").ok(),
         identities: Vec::new(),
+        written: Vec::new(),
         smarthosts: Vec::new(),
         exceptions: Vec::new(),
     };

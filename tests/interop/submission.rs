@@ -75,7 +75,8 @@ impl Post {
                 }
             }
         }
-        self.place.write("users", &text);
+        let users = self.place.write("users", &text);
+        std::fs::set_permissions(users, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     }
 
     /// The port of a client that begins in clear, or within TLS.

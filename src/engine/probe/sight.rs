@@ -7,6 +7,7 @@ use crate::net::connect::{Connect, Failures};
 use crate::net::transport::{Deadline, Transport, WireError};
 use crate::rules::certificate::Certificate;
 use crate::rules::hints::Stage;
+use crate::rules::secret_shape::flaw;
 use crate::rules::tls_policy::TlsPolicy;
 use crate::smtp::client::Waiting;
 use crate::smtp::reply::{Reply, Severity};
@@ -49,7 +50,10 @@ impl Watch for Walk<'_> {
                 let mut state = self.state.borrow_mut();
                 (state.host, state.addresses) = (host.name.clone(), addresses.to_vec());
             }
-            Sight::Password => self.tell(Stage::Password, Mark::Ok, &"it is there"),
+            Sight::Password(password) => {
+                self.state.borrow_mut().password_flaw = flaw(password.octets());
+                self.tell(Stage::Password, Mark::Ok, &"it is there");
+            }
             Sight::Connected(address) => self.connected(address),
             Sight::Reply(waiting, reply) => self.reply(waiting, reply),
             Sight::Tls { is_verified, certificate } => self.certificate(is_verified, certificate),

@@ -559,3 +559,16 @@ fn a_digest_that_fails_is_one_notice_to_its_sender() {
         assert!(notices[0].contains(&format!("alert {number}.")), "{}", notices[0]);
     }
 }
+
+/// A box that is named like the mail domain.
+#[test]
+fn a_digest_leaves_a_local_domain_as_its_members_would() {
+    let (world, host) = world("admin = \"me@box.example\"\nrelay.smarthost = \"smtp://far.example\"\n");
+    world.net.address("far.example", &["192.0.2.1"]);
+    for number in 0..5 {
+        submit_by(&world, "bob", &["root"], &format!("Subject: disk {number}0 % full\n\nalert {number}.\n"));
+    }
+    world.live(WINDOW + MINUTE);
+    assert_eq!((world.queue(), arrived(&host), count(&host)), (vec![], vec![0, 1, 2, 3, 4], 3));
+    assert!(host.recipients().iter().all(|to| to == "me@box.example"), "{:?}", host.recipients());
+}

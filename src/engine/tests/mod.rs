@@ -27,6 +27,7 @@
 //! | `operator` | lists, hold, release, remove, bounce, flush, the link, also while mail is delivered |
 //! | `alarms` | who is told that mail is stuck, once, and that it moves again |
 //! | `counted` | what is counted, and what restarts and crashes leave of it |
+//! | `written` | a box that is named like the mail domain: what the operator wrote leaves, once |
 //! | `workers` | several threads at one queue: nothing is sent twice, nothing is forgotten |
 
 mod alarms;
@@ -57,3 +58,4 @@ mod submitted;
 mod tls_policy;
 mod workers;
 mod world;
+mod written;

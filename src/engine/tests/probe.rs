@@ -560,7 +560,7 @@ fn what_receivers_look_at_fails_at_its_steps() {
     }
     let world = world("");
     let key = PKey::generate_ed25519().unwrap();
-    std::fs::write(file(&world, "key"), key.private_key_to_pem_pkcs8().unwrap()).unwrap();
+    write_secret(&file(&world, "key"), &key.private_key_to_pem_pkcs8().unwrap());
     world.reload(&KEY.replace("KEY", &file(&world, "key").display().to_string()));
     texts(&world.net, "_dmarc.box.example", Rtype::TXT, &["v=DMARC1; p=reject"]);
     texts(&world.net, "box.example", Rtype::TXT, &[]);
@@ -624,4 +624,19 @@ fn every_row_for_replies_is_given_when_a_host_says_it() {
         }
     }
     assert!(count > 60, "only {count} replies were said");
+}
+
+/// A box that is named like the mail domain.
+#[test]
+fn a_domain_that_is_local_by_mistake_is_told_of() {
+    let world = world(&format!("{SMART}admin = \"me@box.example\"\n"));
+    for (to, mark) in [("root", Mark::Warn), ("me@box.example", Mark::Warn), ("tim@box.example", Mark::Fail)]
+    {
+        let (steps, failures) = probe(&world, to);
+        assert_eq!(failures.is_empty(), mark == Mark::Warn, "{to}: {failures:?}");
+        let step = steps.iter().find(|step| step.stage == hints::Stage::Route).unwrap();
+        let hint = step.hint.unwrap_or_default();
+        assert!(hint.contains("hostname") && hint.contains("local.domains"), "{to}: {hint}");
+        assert_eq!(step.mark, mark, "{to}: {}", step.text);
+    }
 }

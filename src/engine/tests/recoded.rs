@@ -91,7 +91,7 @@ fn what_may_not_be_touched_is_not() {
 fn the_signature_is_that_of_what_is_sent() {
     let file = std::env::temp_dir().join(format!("pillarbox-recoded-{}.pem", std::process::id()));
     let key = openssl::pkey::PKey::generate_ed25519().unwrap();
-    std::fs::write(&file, key.private_key_to_pem_pkcs8().unwrap()).unwrap();
+    write_secret(&file, &key.private_key_to_pem_pkcs8().unwrap());
     let config = format!("[[dkim]]\ndomain = \"box.example\"\nselector = \"s\"\nkey = {file:?}\n");
     let (world, host) = world(&config, &["SIZE"]);
     let (_, content) = sent(&world, &host, &UMLAUT.replace("\n.\n", "\n..\n"));

@@ -81,7 +81,7 @@ fn it_leaves_as_one_chunk() {
 fn the_signature_is_that_of_what_leaves() {
     let file = std::env::temp_dir().join(format!("pillarbox-rewritten-{}.pem", std::process::id()));
     let key = openssl::pkey::PKey::generate_ed25519().unwrap();
-    std::fs::write(&file, key.private_key_to_pem_pkcs8().unwrap()).unwrap();
+    write_secret(&file, &key.private_key_to_pem_pkcs8().unwrap());
     let config = format!("{FROM}\n[[dkim]]\ndomain = \"far.example\"\nselector = \"s\"\nkey = {file:?}\n");
     let (world, host) = world(&config);
     std::fs::remove_file(&file).unwrap();

@@ -17,7 +17,7 @@ impl Key {
     fn new(name: &str) -> Self {
         let file = std::env::temp_dir().join(format!("pillarbox-dkim-{name}-{}.pem", std::process::id()));
         let key = openssl::pkey::PKey::generate_ed25519().unwrap();
-        std::fs::write(&file, key.private_key_to_pem_pkcs8().unwrap()).unwrap();
+        write_secret(&file, &key.private_key_to_pem_pkcs8().unwrap());
         let config = format!("[[dkim]]\ndomain = \"box.example\"\nselector = \"s\"\nkey = {file:?}\n");
         Self { file, config }
     }

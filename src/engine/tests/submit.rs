@@ -233,6 +233,9 @@ fn recipients_are_verified_as_they_would_be_routed() {
         )
     );
     let aliases = world.state().parent().unwrap().join("aliases");
+    std::fs::write(&aliases, "root: me@box.example").unwrap();
+    let relay = "deliverable: mailer relay, host smtps://smtp.example.com:465, user me@box.example";
+    assert_eq!(ask(Rights::All, &["root"]), (0, format!("root... {relay}\n")));
     std::fs::remove_file(&aliases).unwrap();
     std::fs::create_dir(&aliases).unwrap();
     let (code, said) = ask(Rights::Own, &["joe@far.example", "alice"]);

@@ -743,6 +743,12 @@ pub struct World {
     owns_directory: bool,
 }
 
+/// Writes a file that nobody else can read: others are refused.
+pub fn write_secret(path: &Path, octets: &[u8]) {
+    std::fs::write(path, octets).unwrap();
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+}
+
 pub const NAME: &str = "box.example";
 
 impl World {

@@ -259,7 +259,7 @@ fn accepted(path: ForwardPath, parameters: RcptParameters) -> Accepted {
         },
     };
     let destination = Destination::Relay(NextHop::Mx(mailbox.domain.clone()));
-    Accepted { routed: Routed { mailbox, destination, is_local: false }, parameters }
+    Accepted { routed: Routed { mailbox, destination, is_local: false, leaves: false }, parameters }
 }
 
 fn unqualified(mailbox: Mailbox) -> Unqualified {

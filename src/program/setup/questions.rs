@@ -1,4 +1,5 @@
-//! The three questions: who gets the alerts, which host takes them, and the password there.
+//! The three questions: who gets the alerts, which host takes them, and the password there; and a fourth where the login is
+//! no address.
 //!
 //! An answer that was given as an option is not asked for. Without a terminal nothing is asked: what is missing is told by
 //! the name of its option. The password alone is then the first line of standard input.
@@ -44,6 +45,8 @@ pub struct Answers {
     pub ways: Vec<Smarthost>,
     /// Who logs in there; empty: nobody.
     pub login: String,
+    /// The address that mail leaves from; empty: the login's.
+    pub sender: String,
     /// The password for it.
     pub password: Password,
 }
@@ -81,17 +84,32 @@ pub fn ask(options: &Options, resolver: &dyn Resolve) -> Result<Answers, Failure
         None => chosen(proposal)?,
     };
     if text.is_empty() || text.eq_ignore_ascii_case(BY_MX) {
-        return Ok(Answers { admin, ways: Vec::new(), login: String::new(), password: Password::None });
+        let (ways, login, password) = (Vec::new(), String::new(), Password::None);
+        return Ok(Answers { admin, ways, sender: sender(options, &login)?, login, password });
     }
     let mut named = Named::parse(&text).map_err(|error| wrong(&error))?;
     let own = || if address.domain.is_some() { admin.clone() } else { String::new() };
     let login = options.value("username").map(str::to_owned).or(named.login.take()).unwrap_or_else(own);
     let password = if login.is_empty() { Password::None } else { password(options, &login, &named)? };
     if matches!(password, Password::None) {
-        return Ok(Answers { admin, ways: named.ways, login: String::new(), password });
+        let login = String::new();
+        return Ok(Answers { admin, ways: named.ways, sender: sender(options, &login)?, login, password });
     }
     named.keep_private();
-    Ok(Answers { admin, ways: named.ways, login, password })
+    Ok(Answers { admin, ways: named.ways, sender: sender(options, &login)?, login, password })
+}
+
+/// The address that mail leaves from. A login that is none, as services such as Amazon SES have them, says nothing about
+/// it, and they take mail from the addresses alone that they know.
+fn sender(options: &Options, login: &str) -> Result<String, Failure> {
+    const NAME: &str = "sender";
+    let is_said = options.all("set").any(|line| line.trim_start().starts_with("rewrite"));
+    match options.value(NAME) {
+        Some(said) => Ok(said.to_owned()),
+        None if login.is_empty() || login.contains('@') || is_said => Ok(String::new()),
+        None if !std::io::stdin().is_terminal() => Ok(String::new()),
+        None => answer(NAME, "Address that this account may send from: "),
+    }
 }
 
 /// The smarthost that somebody chooses at the terminal.

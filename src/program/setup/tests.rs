@@ -4,7 +4,7 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 
 fn answers(admin: &str, login: &str, password: Password) -> Answers {
-    Answers { admin: admin.into(), ways: Vec::new(), login: login.into(), password }
+    Answers { admin: admin.into(), ways: Vec::new(), login: login.into(), sender: String::new(), password }
 }
 
 #[test]
@@ -25,6 +25,13 @@ fn the_configuration_has_three_lines_and_says_what_was_answered() {
         config::parse(&text(&answers, Some(&host), Path::new("/etc/a \"b\\/password")), "").unwrap();
     assert_eq!(settings.relay.smarthost, [host]);
     assert_eq!(settings.relay.password_file, Some("/etc/a \"b\\/password".into()));
+    // A login that is no address: who mail is from stands beside it.
+    let answers = Answers { login: "AKIA1".into(), sender: "box@example.com".into(), ..answers };
+    let written = text(&answers, None, Path::new(USUAL_FILE));
+    assert!(
+        written.contains("\nrelay.username = \"AKIA1\"\nrewrite.from = \"box@example.com\"\n"),
+        "{written}"
+    );
 }
 
 #[test]

@@ -11,7 +11,7 @@ fn printed(table: &AliasTable) -> Vec<String> {
         Target::Mailbox(local_part) => format!("\\{local_part}"),
         Target::Include(path) => format!(":include:{path}"),
     };
-    let line = |(name, targets): &(String, Vec<Target>)| {
+    let line = |Alias { name, targets, .. }: &Alias| {
         format!("{name}: {}", targets.iter().map(target).collect::<Vec<_>>().join(", "))
     };
     table.aliases.iter().map(line).collect()

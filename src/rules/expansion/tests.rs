@@ -63,6 +63,7 @@ fn policy() -> RoutePolicy {
         catch_all: None,
         admin: None,
         identities: Vec::new(),
+        written: Vec::new(),
         smarthosts: Vec::new(),
         exceptions: Vec::new(),
     }
@@ -132,6 +133,36 @@ fn names_and_addresses() {
             // What is refused in the file is as if it were not there.
             ("joe: |vacation", "joe@box.lan", "no alias: joe@box.lan"),
             ("joe: |vacation, /dev/null, mia", "joe@box.lan", "mia:mia@box.lan"),
+        ],
+    );
+}
+
+/// A box that is named like the mail domain.
+#[test]
+fn written_addresses_that_nobody_here_has_are_elsewhere() {
+    check(
+        &policy(),
+        &[
+            ("root: me@box.lan", "root@box.lan", "me@box.lan"),
+            ("root: me@box.lan", "me@box.lan", "no alias: me@box.lan"),
+            ("root: me@box.lan", "tim@box.lan", "550 5.1.1 no such user here"),
+            ("root: me", "root@box.lan", "550 5.1.1 no such user here"),
+            ("root: me@localhost", "root@box.lan", "550 5.1.1 no such user here"),
+            ("root: me@box.lan, joe@box.lan", "root@box.lan", "me@box.lan, joe:joe@box.lan"),
+            ("me: me@box.lan", "me@box.lan", "me@box.lan"),
+            ("*: me@box.lan", "tim@box.lan", "me@box.lan"),
+            ("root: a@box.lan\na: b@box.lan", "root@box.lan", "b@box.lan"),
+        ],
+    );
+    let admin = Mailbox::parse("me@box.lan").unwrap();
+    let on = RoutePolicy { admin: Some(admin.clone()), written: vec![admin], ..policy() };
+    check(
+        &on,
+        &[
+            ("daemon: root", "daemon@box.lan", "me@box.lan"),
+            ("me: root", "root@box.lan", "me@box.lan"),
+            ("*: root", "tim@box.lan", "me@box.lan"),
+            ("postmaster: tim", "postmaster", "me@box.lan"),
         ],
     );
 }

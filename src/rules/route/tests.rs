@@ -28,6 +28,7 @@ fn policy() -> RoutePolicy {
         catch_all: None,
         admin: None,
         identities: Vec::new(),
+        written: Vec::new(),
         smarthosts: Vec::new(),
         exceptions: Vec::new(),
     }
@@ -43,7 +44,7 @@ fn route(policy: &RoutePolicy, to: &str) -> String {
         Ok(Routed { destination: Destination::Maildir(user), mailbox, .. }) => {
             format!("maildir {} for {mailbox}", user.name)
         }
-        Ok(Routed { destination: Destination::Relay(hop), mailbox, is_local }) => {
+        Ok(Routed { destination: Destination::Relay(hop), mailbox, is_local, .. }) => {
             format!("relay {hop} for {mailbox}{}", if is_local { " (local)" } else { "" })
         }
         Ok(Routed { destination: Destination::Alias, mailbox, .. }) => format!("alias {mailbox}"),
@@ -109,6 +110,59 @@ fn named_users_and_any_users() {
         route(&any, "postmaster@elsewhere.example"),
         "relay elsewhere.example for postmaster@elsewhere.example"
     );
+}
+
+/// A box that is named like the mail domain: what the operator has written leaves, and nothing else does.
+#[test]
+fn an_address_that_the_operator_wrote_leaves_a_local_domain() {
+    let (me, all) = (mailbox("me@Box.LAN"), mailbox("all@box.lan"));
+    let smarthosts = vec![Smarthost::parse("smtp://smart.example").unwrap()];
+    let written = RoutePolicy {
+        admin: Some(me.clone()),
+        catch_all: Some(all.clone()),
+        written: vec![me, all],
+        smarthosts,
+        ..policy()
+    };
+    let (admin, catch_all) = (
+        "relay smtp://smart.example:25 for me@Box.LAN (local)",
+        "relay smtp://smart.example:25 for all@box.lan (local)",
+    );
+    check(
+        &written,
+        &[
+            ("root@box.lan", admin),
+            ("postmaster", admin),
+            ("daemon@localhost", admin),
+            ("mia@box.lan", catch_all),
+            ("joe@box.lan", "maildir joe for joe@box.lan"),
+            // For those who may relay, as for any other address elsewhere.
+            ("ME@box.lan", "relay smtp://smart.example:25 for ME@box.lan"),
+            ("all@box.lan", "relay smtp://smart.example:25 for all@box.lan"),
+            ("me@localhost", catch_all),
+        ],
+    );
+    let without = RoutePolicy { catch_all: None, ..written.clone() };
+    check(&without, &[("mia@box.lan", "550 5.1.1 no such user here"), ("root@box.lan", admin)]);
+    // By MX, and by an exception's way.
+    let by_mx = RoutePolicy { smarthosts: Vec::new(), ..written.clone() };
+    check(&by_mx, &[("root@box.lan", "relay Box.LAN for me@Box.LAN (local)")]);
+    // A name of this host alone leads nowhere, and neither does a user's name without a domain.
+    for nobody in ["me@localhost", "me@[127.0.0.1]", "me@[192.0.2.1]"].map(mailbox) {
+        let alone = RoutePolicy { admin: Some(nobody.clone()), written: vec![nobody], ..policy() };
+        check(&alone, &[("root@box.lan", "550 5.1.1 no such user here")]);
+    }
+    let user = RoutePolicy { admin: Some(mailbox("mia@box.lan")), ..policy() };
+    check(&user, &[("root@box.lan", "550 5.1.1 no such user here")]);
+    // In the queue it is as it was when it came, whoever the admin is now.
+    let mut recipient = Recipient::new(mailbox("me@box.lan"));
+    let queued = |recipient: &Recipient| policy().route_recipient(recipient, &Box);
+    assert_eq!(queued(&recipient), Err(NoRoute::UnknownUser));
+    recipient.leaves = true;
+    assert!(matches!(
+        queued(&recipient),
+        Ok(Routed { destination: Destination::Relay(_), leaves: true, .. })
+    ));
 }
 
 #[test]

@@ -10,11 +10,12 @@
 //! to=bob@example.net
 //! orcpt=rfc822;bob@example.net
 //! notify=failure,delay
+//! leaves=yes
 //! <the message, octet for octet>
 //! <the journal, see super::journal>
 //! ```
 //!
-//! `orcpt` and `notify` belong to the `to` before them; what has its default is left out; unknown keys are passed over.
+//! `orcpt`, `notify` and `leaves` belong to the `to` before them; what has its default is left out; unknown keys are passed over.
 //! Values are escaped, and everything has a CRC-32: no octet is believed that has changed on the disk. `load` is the
 //! one way in, for files and for the fuzzer; it never panics and holds no more than the limits below.
 
@@ -157,6 +158,9 @@ impl Description {
             if let Some(notify) = recipient.notify {
                 line("notify", &print_notify(notify));
             }
+            if recipient.leaves {
+                line("leaves", "yes");
+            }
         }
         text
     }
@@ -183,6 +187,7 @@ impl Description {
                 "to" => envelope.recipients.push(Recipient::new(Mailbox::parse(&value).ok()?)),
                 "orcpt" => envelope.recipients.last_mut()?.orcpt = Some(value),
                 "notify" => envelope.recipients.last_mut()?.notify = Some(parse_notify(&value)),
+                "leaves" => envelope.recipients.last_mut()?.leaves = true,
                 _ => {}
             }
         }

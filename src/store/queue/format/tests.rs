@@ -15,9 +15,10 @@ prop_compose! {
         mailbox in any_mailbox(),
         orcpt in any::<Option<String>>(),
         notify in prop::option::of(any::<(bool, bool, bool)>()),
+        leaves: bool,
     ) -> Recipient {
         let notify = notify.map(|(success, failure, delay)| Notify { success, failure, delay });
-        Recipient { mailbox, orcpt, notify }
+        Recipient { mailbox, orcpt, notify, leaves }
     }
 }
 

@@ -1,0 +1,107 @@
+//! What is likely wrong with a password as it was written down: whoever saves a file, or copies a line, adds what nobody
+//! sees, and the server says no more than "wrong".
+//!
+//! Looks at octets and never shows them.
+
+/// What is wrong, in two forms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flaw {
+    /// For `check`: what is wrong; what to write instead.
+    pub text: &'static str,
+    /// For `probe`, when the server has refused the password.
+    pub advice: &'static str,
+    /// No server could take it.
+    pub is_fatal: bool,
+}
+
+const UTF_16: Flaw = Flaw {
+    text: "the text is UTF-16, of which a password would be garbage; save the file as UTF-8",
+    advice: "The password is in UTF-16: save its file as UTF-8.",
+    is_fatal: true,
+};
+const EMPTY: Flaw = Flaw {
+    text: "the first line is empty; write the password there",
+    advice: "Write the password into the first line of the file.",
+    is_fatal: true,
+};
+const QUOTED: Flaw = Flaw {
+    text: "the password stands in quotes, which are sent with it; take them away, unless they belong to it",
+    advice: "The password stands in quotes, which are sent with it: take them away, unless they belong to it.",
+    is_fatal: false,
+};
+const BLANK: Flaw = Flaw {
+    text: "the password begins or ends with a blank, which is sent with it; take it away, unless it belongs to it",
+    advice: "The password begins or ends with a blank, which is sent with it: take it away, unless it belongs to it.",
+    is_fatal: false,
+};
+
+/// The byte order mark of UTF-8, which editors put in front of a text.
+const BOM: &[u8] = b"\xef\xbb\xbf";
+/// The pairs of quotes that people write.
+const QUOTES: [(char, char); 5] = [('"', '"'), ('\'', '\''), ('`', '`'), ('“', '”'), ('„', '“')];
+
+/// The password that a text holds: its first line, without the line's end and without a byte order mark.
+#[must_use]
+pub fn first_line(text: &[u8]) -> &[u8] {
+    let text = text.strip_prefix(BOM).unwrap_or(text);
+    let line = text.split(|&octet| octet == b'\n').next().unwrap_or_default();
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+/// What is wrong with the password that a text holds, if anything.
+#[must_use]
+pub fn flaw(text: &[u8]) -> Option<Flaw> {
+    let line = first_line(text);
+    if text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff") || line.contains(&0) {
+        return Some(UTF_16);
+    }
+    let line = String::from_utf8_lossy(line);
+    let trimmed = line.trim();
+    if trimmed.is_empty() {
+        return Some(EMPTY);
+    }
+    let is_quoted =
+        |&(open, close): &(char, char)| trimmed.strip_prefix(open).is_some_and(|rest| rest.ends_with(close));
+    if QUOTES.iter().any(is_quoted) {
+        return Some(QUOTED);
+    }
+    (trimmed.len() < line.len()).then_some(BLANK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flaws_are_found() {
+        for (text, line, expected) in [
+            (&b"secret"[..], &b"secret"[..], None),
+            (b"secret\r\nmore\n", b"secret", None),
+            (b"\xef\xbb\xbfsecret\n", b"secret", None),
+            (b"a b\"c'\n", b"a b\"c'", None),
+            (b"\"\n", b"\"", None),
+            ("pässwörd\n".as_bytes(), "pässwörd".as_bytes(), None),
+            (b"\xe4\xff\n", b"\xe4\xff", None),
+            (b"\"secret\"\n", b"\"secret\"", Some(QUOTED)),
+            (b"'secret' \r\n", b"'secret' ", Some(QUOTED)),
+            ("“secret”\n".as_bytes(), "“secret”".as_bytes(), Some(QUOTED)),
+            (b"secret \n", b"secret ", Some(BLANK)),
+            (b"\tsecret\n", b"\tsecret", Some(BLANK)),
+            ("secret\u{a0}\n".as_bytes(), "secret\u{a0}".as_bytes(), Some(BLANK)),
+            (b"", b"", Some(EMPTY)),
+            (b"\nsecret\n", b"", Some(EMPTY)),
+            (b"\xef\xbb\xbf\r\nsecret\n", b"", Some(EMPTY)),
+            (b"  \nsecret\n", b"  ", Some(EMPTY)),
+            (b"\xff\xfes\0e\0\r\0\n\0", b"\xff\xfes\0e\0\r\0", Some(UTF_16)),
+            (b"\xfe\xff\0s\0e", b"\xfe\xff\0s\0e", Some(UTF_16)),
+            (b"s\0e\0\n\0", b"s\0e\0", Some(UTF_16)),
+        ] {
+            assert_eq!(
+                (first_line(text), flaw(text)),
+                (line, expected),
+                "{:?}",
+                String::from_utf8_lossy(text)
+            );
+        }
+    }
+}
