@@ -461,6 +461,14 @@ fn statuses_agree_with_outcomes() {
 }
 
 #[test]
+fn each_step_is_found_by_its_name() {
+    for waiting in Waiting::ALL {
+        assert_eq!(Waiting::named(waiting.to()), Some(waiting));
+    }
+    assert_eq!(Waiting::named("STATUS"), None);
+}
+
+#[test]
 fn long_replies_are_kept_short() {
     let mut reply = Reply::plain(550, "é".repeat(2000));
     reply.lines = vec![reply.lines[0].clone(); 100];
