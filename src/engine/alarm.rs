@@ -5,7 +5,7 @@
 //! control characters escaped and cut to a length, and no shell ever reads it. A restart forgets what has been told:
 //! what lasts is told again. What may fail: the command, which is logged and not tried again.
 
-use super::board::Hop;
+use super::board::{FailingRoute, Hop};
 use super::command::Running;
 use super::event::{Event, escaped};
 use super::forwarder::Forwarder;
@@ -157,7 +157,10 @@ fn troubles(forwarder: &Forwarder, site: &Site, now: Now) -> Vec<Trouble> {
         text: format!("message {id} has waited for {}", span(age(arrival).as_secs())),
     });
     let failing = forwarder.board.failing_routes(ROUTES_MAX).into_iter();
-    let failing = failing.filter(|route| age(route.since) > stuck_after && route.hop != Hop::Local);
+    // A refusal does not go away by itself: it is told at once.
+    let is_refused = |route: &FailingRoute| route.pause.as_ref().is_some_and(|pause| pause.refusal.is_some());
+    let failing = failing.filter(|route| age(route.since) > stuck_after || is_refused(route));
+    let failing = failing.filter(|route| route.hop != Hop::Local);
     let routes = failing.map(|route| {
         let why = route.pause.map_or_else(String::new, |pause| format!(": {}", pause.reason.line()));
         let text = format!("{} has not worked for {}{why}", route.hop, span(age(route.since).as_secs()));

@@ -27,6 +27,8 @@ pub struct Attempt {
     pub relay: String,
     /// The places of those who, once delivered, are no more this entry's to tell of: the next hop does (RFC 3461 §5.2.1).
     pub passed_on: Vec<usize>,
+    /// Failures of the route that the message was to blame for: it waits at least the step for so many attempts.
+    pub failures: u32,
     /// Held until it is settled.
     pub claim: Claim,
 }

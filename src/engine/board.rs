@@ -5,16 +5,21 @@
 //! time (see `rules::running_clock`), so a jump of the clock moves nothing here. No lock is held over I/O.
 
 mod facts;
+mod hosts;
 mod route;
+mod suspects;
 
 pub use self::facts::{FailingRoute, QueueFacts};
 pub use self::route::Known;
+pub use self::suspects::{Blame, InHand};
 
+use self::hosts::Troubled;
 use self::route::{Desk, Messages, News, Route, link_for, passes};
 use crate::mail::id::QueueId;
-use crate::mail::next_hop::{NextHop, Smarthost};
+use crate::mail::next_hop::NextHop;
 use crate::mail::outcome::Diagnostic;
 use crate::mail::status::EnhancedStatus;
+use crate::rules::breaker::Failure;
 use crate::rules::control::Link;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -73,8 +78,6 @@ pub enum Next {
 const LATELY: Duration = Duration::from_secs(600);
 /// So many of these are remembered.
 const ANSWERED_MAX: usize = 64;
-/// A smarthost that could not be used is asked last for this time.
-const SILENCE: Duration = Duration::from_secs(300);
 
 /// The index.
 #[derive(Debug, Default)]
@@ -92,8 +95,10 @@ struct Inner {
     workers: usize,
     /// Hops that have answered lately, and when.
     answered: Vec<(Hop, Duration)>,
-    /// Smarthosts that could not be used, and until when others go first.
-    silent: Vec<(Smarthost, Duration)>,
+    /// Smarthosts that others go before.
+    troubled: Vec<Troubled>,
+    /// Hosts that did not take the BDAT that they offer.
+    without_chunks: Vec<String>,
     /// With a schedule: new mail waits until it fires.
     parked: bool,
     /// What is handed out for other hosts: all, nothing, or what is urgent.
@@ -121,6 +126,7 @@ impl Board {
     pub fn forget_message(&self, id: QueueId) -> bool {
         let mut inner = lock(&self.inner);
         let known = inner.messages.remove(&id);
+        inner.routes.values_mut().for_each(|route| drop(route.suspects.remove(&id)));
         inner.octets -= known.map_or(0, |known| known.octets);
         known.is_some()
     }
@@ -278,19 +284,6 @@ impl Board {
         self.changed.notify_one();
     }
 
-    /// A smarthost could not be used: others go first for a while.
-    pub fn host_failed(&self, host: &Smarthost, now: Duration) {
-        let mut inner = lock(&self.inner);
-        inner.silent.retain(|(known, until)| known != host && *until > now);
-        inner.silent.push((host.clone(), now.saturating_add(SILENCE)));
-    }
-
-    /// Whether a smarthost could not be used a while ago.
-    #[must_use]
-    pub fn is_silent(&self, host: &Smarthost, now: Duration) -> bool {
-        lock(&self.inner).silent.iter().any(|(known, until)| known == host && *until > now)
-    }
-
     /// The hop works.
     pub fn hop_succeeded(&self, hop: &Hop) {
         if let Some(route) = lock(&self.inner).routes.get_mut(hop) {
@@ -306,14 +299,14 @@ impl Board {
         job: Option<Job>,
         now: Duration,
         step: &dyn Fn(u32) -> Duration,
-        reason: &Diagnostic,
+        failure: &Failure,
         lifetime: Duration,
     ) -> (Duration, Vec<Job>) {
         let mut inner = lock(&self.inner);
         inner.answered.retain(|(known, _)| known != hop);
         let route = inner.routes.entry(hop.clone()).or_default();
-        let pause = step(route.breaker.failures() + 1);
-        route.breaker.failed(now, pause, reason.clone());
+        let pause = step(route.breaker.failures_with(failure.refusal.is_some()));
+        route.breaker.failed(now, pause, failure.clone());
         if let Some(job) = job {
             // Not before the pause: another worker would take it, and fail as well, and the pause would be as long as after
             // two failures.
@@ -373,7 +366,7 @@ impl Board {
     /// Everything is due now, and no hop pauses.
     pub fn flush(&self, now: Duration) {
         let mut inner = lock(&self.inner);
-        inner.silent.clear();
+        inner.troubled.clear();
         inner.messages.values_mut().for_each(|known| known.is_flushed = true);
         for route in inner.routes.values_mut() {
             route.breaker.clear();
@@ -391,6 +384,7 @@ impl Board {
             known.is_urgent |= inner.link == Link::Metered;
             known.is_flushed = true;
         }
+        inner.troubled.clear();
         let waits = inner.hasten(id, now);
         self.changed.notify_all();
         waits
@@ -425,6 +419,7 @@ impl Board {
         let inner = &mut *lock(&self.inner);
         inner.link = link;
         if link != Link::Down {
+            inner.troubled.clear();
             for route in inner.routes.values_mut() {
                 route.breaker.clear();
                 route.hasten(now, &|due| due < Duration::MAX);
@@ -465,7 +460,7 @@ impl Board {
     /// Forgets what waits and all pauses, since routes have changed; what is being worked on is put back by its worker.
     pub fn clear_routes(&self) {
         let mut inner = lock(&self.inner);
-        inner.silent.clear();
+        inner.troubled.clear();
         for route in inner.routes.values_mut() {
             route.waiting.clear();
             route.due.clear();
@@ -605,6 +600,10 @@ mod tests {
         Job { id: QueueId::new(n, 0), arrival: Duration::ZERO }
     }
 
+    fn no_answer() -> Failure {
+        Diagnostic::local(EnhancedStatus::NO_ANSWER, "no answer").into()
+    }
+
     fn seconds(n: u64) -> Duration {
         Duration::from_secs(n)
     }
@@ -653,7 +652,7 @@ mod tests {
         assert_eq!(start(2), None, "all four");
         // After a failure, and after a while, it is a stranger again.
         more.iter().chain([&first, &second]).for_each(|hop| board.worker_ended(hop));
-        let reason = Diagnostic::local(EnhancedStatus::NO_ANSWER, "no answer");
+        let reason = no_answer();
         board.hop_failed(&first, None, seconds(3), &|_| seconds(1), &reason, LONG);
         board.hop_succeeded(&first);
         board.hop_answered(&second, seconds(3));
@@ -682,7 +681,7 @@ mod tests {
     #[test]
     fn what_a_failure_puts_back_waits_for_the_end_of_the_pause() {
         let board = Board::default();
-        let reason = Diagnostic::local(EnhancedStatus::NO_ANSWER, "no answer");
+        let reason = no_answer();
         board.submit(hop("a.example"), job(1), seconds(0));
         assert_eq!(board.next(seconds(0), CAPS), Next::Work(hop("a.example")));
         assert_eq!(board.take(&hop("a.example"), seconds(0)), Some(job(1)));
@@ -696,7 +695,7 @@ mod tests {
     #[test]
     fn a_paused_hop_waits_and_others_go_on() {
         let board = Board::default();
-        let reason = Diagnostic::local(EnhancedStatus::NO_ANSWER, "no answer");
+        let reason = no_answer();
         board.submit(hop("a.example"), job(1), seconds(0));
         board.submit(hop("b.example"), job(2), seconds(0));
         let failed = board.hop_failed(&hop("a.example"), None, seconds(1), &|_| seconds(60), &reason, LONG);
@@ -705,7 +704,7 @@ mod tests {
         assert_eq!(board.take(&hop("b.example"), seconds(2)), Some(job(2)));
         board.worker_ended(&hop("b.example"));
         assert_eq!(board.next(seconds(2), CAPS), Next::Wait(Some(seconds(61))));
-        assert_eq!(board.pause_reason(&hop("a.example"), seconds(2)), Some(reason));
+        assert_eq!(board.pause_reason(&hop("a.example"), seconds(2)), Some(reason.reason));
         assert_eq!(board.next(seconds(61), CAPS), Next::Work(hop("a.example")));
         // One try is let through; nobody else joins until it is reported.
         assert_eq!(
@@ -723,7 +722,7 @@ mod tests {
     #[test]
     fn old_messages_of_a_failing_hop_are_given_out() {
         let board = Board::default();
-        let reason = Diagnostic::local(EnhancedStatus::NO_ANSWER, "no answer");
+        let reason = no_answer();
         board.submit(hop("a.example"), job(1), seconds(0));
         board.submit(hop("a.example"), Job { arrival: seconds(900), ..job(2) }, seconds(900));
         let (_, old) =
@@ -763,7 +762,7 @@ mod tests {
     #[test]
     fn a_metered_link_is_for_what_is_urgent() {
         let board = Board::default();
-        let (a, reason) = (hop("a.example"), Diagnostic::local(EnhancedStatus::NO_ANSWER, "no answer"));
+        let (a, reason) = (hop("a.example"), no_answer());
         board.hop_failed(&a, None, seconds(0), &|_| seconds(60), &reason, LONG);
         board.set_link(Link::Metered, seconds(0));
         assert_eq!(board.pause_reason(&a, seconds(0)), None, "it paused by another link");
@@ -809,7 +808,7 @@ mod tests {
     fn the_one_try_after_a_pause_has_the_hop_to_itself() {
         let board = Board::default();
         let caps = WorkerCaps { total: 9, per_hop: 9 };
-        let reason = Diagnostic::local(EnhancedStatus::NO_ANSWER, "no answer");
+        let reason = no_answer();
         board.submit(hop("a.example"), job(1), seconds(0));
         board.submit(hop("a.example"), job(2), seconds(0));
         // One has been at a long message since before the pause.

@@ -8,7 +8,7 @@ use super::outside::{Outside, Sight, Watch};
 use super::password;
 use super::site::Site;
 use crate::config::TlsLevel;
-use crate::mail::next_hop::Scheme;
+use crate::mail::next_hop::{Scheme, Smarthost};
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::EnhancedStatus;
 use crate::net::tls_client::{Connector, Verify};
@@ -135,8 +135,10 @@ pub struct Conversation<'a> {
     /// The host and its address, for the log.
     pub relay: String,
     site: Arc<Site>,
-    /// The name that the certificate has to have, and how it is looked at.
-    host: String,
+    /// The host, if the operator named it.
+    pub smarthost: Option<Smarthost>,
+    /// Its name, which the certificate has to have; and how that is looked at.
+    pub host: String,
     check: Check,
     deadline: Deadline,
     /// Which reply the deadline of the read is for.
@@ -249,6 +251,7 @@ impl<'a> Conversation<'a> {
             session: Session::new(host.name.as_str(), site.client_name.clone(), conduct),
             relay: format!("{}[{}]:{}", host.name, address.ip(), address.port()),
             site: Arc::clone(site),
+            smarthost: host.smarthost.clone(),
             host: host.name.clone(),
             check,
             deadline: Deadline::after(limits::CLIENT_SESSION),
@@ -321,6 +324,11 @@ impl<'a> Conversation<'a> {
         Arc::ptr_eq(&self.site, site)
             && !self.transport.has_input()
             && self.deadline.remaining() > limits::CLIENT_SESSION / 2
+    }
+
+    /// Whether the session has not ended.
+    pub fn is_usable(&mut self) -> bool {
+        self.session.next_step() == Step::Ready
     }
 
     /// Says QUIT, if anybody listens.

@@ -5,26 +5,31 @@
 //! leaves the messages as they are.
 
 use super::attempt::Attempt;
-use super::board::{Hop, Job};
+use super::board::{Blame, Hop, InHand, Job};
 use super::conversation::{Conversation, Talk};
+use super::event::Event;
 use super::forwarder::Forwarder;
-use super::hosts::{self, Unreachable};
+use super::hosts::{self, Host, Unreachable};
 use super::outgoing::{NextHopTraits, Outgoing};
 use super::outside::{Outside, Sight};
 use super::site::Site;
 use super::tls_policy::DomainPolicy;
-use crate::mail::next_hop::NextHop;
+use crate::mail::address::ReversePath;
+use crate::mail::next_hop::{NextHop, Smarthost};
 use crate::mail::outcome::{Diagnostic, Outcome};
-use crate::mail::status::EnhancedStatus;
+use crate::mail::status::{Class, EnhancedStatus};
+use crate::rules::breaker::Failure;
 use crate::rules::hints::Stage;
+use crate::rules::refusal::Refusal;
+use crate::rules::retry::pause_after_refusal;
 use crate::smtp::client::{End, Transaction};
+use crate::sys;
 use std::sync::Arc;
 
 /// Sends what is due at a next hop, until nothing is or the route fails.
 pub fn work(forwarder: &Forwarder, next_hop: &NextHop) {
     let hop = Hop::Relay(next_hop.clone());
     let mut conversation: Option<Conversation<'_>> = None;
-    let mut forgoes_chunks = false;
     while let Some(job) = next_job(forwarder, &hop, conversation.is_some()) {
         let site = forwarder.site();
         let _held = forwarder.hold(&hop, job);
@@ -43,27 +48,39 @@ pub fn work(forwarder: &Forwarder, next_hop: &NextHop) {
                     continue;
                 }
                 Err(Unreachable::Route(diagnostic)) => {
-                    return forwarder.route_failed(&hop, Some(job), &diagnostic);
+                    return forwarder.route_failed(&hop, Some(job), &diagnostic.into());
                 }
             },
         };
         forwarder.board.hop_answered(&hop, forwarder.clock.now().running);
-        if forgoes_chunks {
+        if forwarder.board.knows_no_chunks(&ready.host) {
             ready.session.forgo_chunks();
         }
-        let end = deliver(forwarder, &hop, job, &mut ready);
+        let after = deliver(forwarder, &hop, job, &mut ready);
+        if ready.session.knows_no_chunks() {
+            forwarder.board.remember_no_chunks(&ready.host);
+        }
+        match after {
+            After::Pauses(failure) => {
+                ready.leave();
+                forwarder.route_failed(&hop, None, &failure);
+                if failure.refusal.is_some() {
+                    forwarder.log_waiting(&hop, job, &failure.reason);
+                }
+                return;
+            }
+            // A pause that began with the message is over.
+            After::IsToBlame => forwarder.board.hop_goes_on(&hop),
+            // Only after the first transaction: a host that greets us and then refuses mail has failed, and its back-off
+            // must grow. Not after later ones: they say nothing about new connections.
+            After::Goes if is_new => forwarder.board.hop_succeeded(&hop),
+            After::Goes | After::Elsewhere => {}
+        }
         // Some take what follows the BDAT that they don't know for commands, and have to be left.
-        forgoes_chunks |= ready.session.knows_no_chunks();
-        if let Some(End::Route(diagnostic)) = end {
-            return forwarder.route_failed(&hop, None, &diagnostic);
-        }
-        if is_new {
-            // Not before the first transaction: who greets and then wants no mail has failed, and is left alone for
-            // longer each time. Not after later ones: they say nothing about new connections.
-            forwarder.board.hop_succeeded(&hop);
-        }
-        if end.is_none() {
+        if matches!(after, After::Goes | After::IsToBlame) && ready.is_usable() {
             conversation = Some(ready);
+        } else {
+            ready.leave();
         }
     }
     if let Some(conversation) = conversation {
@@ -101,6 +118,12 @@ pub fn connect<'a>(
     // A smarthost that could not be used lately is not waited for each time; it is the last hope. The order of MX hosts
     // is not ours to change: behind this host's own name there must come none.
     hosts.sort_by_key(|host| host.smarthost.as_ref().is_some_and(|it| out.board.is_silent(it, now)));
+    // One that refuses is left alone while there is another.
+    let is_left_alone =
+        |host: &Host| host.smarthost.as_ref().is_some_and(|it| out.board.is_refusing(it, now));
+    if !hosts.iter().all(is_left_alone) {
+        hosts.retain(|host| !is_left_alone(host));
+    }
     out.watch.see(Sight::Hosts(&hosts));
     out.watch.see(Sight::Begins(Stage::Policy));
     let wanted = DomainPolicy::of(out, site, next_hop).map_err(seen)?;
@@ -157,9 +180,21 @@ fn worse(before: Option<Unreachable>, now: Unreachable) -> Unreachable {
     }
 }
 
-/// Sends one message to its recipients at this hop. `None`: the conversation can go on.
-fn deliver(forwarder: &Forwarder, hop: &Hop, job: Job, conversation: &mut Conversation<'_>) -> Option<End> {
-    let mut attempt = forwarder.begin_attempt(hop, job)?;
+/// What a message has come to, for the route.
+enum After {
+    /// It goes on.
+    Goes,
+    /// It goes on, and the failure was the message's.
+    IsToBlame,
+    /// It goes on with the next smarthost.
+    Elsewhere,
+    /// It pauses.
+    Pauses(Failure),
+}
+
+/// Sends one message to its recipients at this hop.
+fn deliver(forwarder: &Forwarder, hop: &Hop, job: Job, conversation: &mut Conversation<'_>) -> After {
+    let Some(mut attempt) = forwarder.begin_attempt(hop, job) else { return After::Goes };
     let site = forwarder.site();
     let entry = Arc::clone(&attempt.entry);
     let traits = NextHopTraits {
@@ -167,12 +202,29 @@ fn deliver(forwarder: &Forwarder, hop: &Hop, job: Job, conversation: &mut Conver
         takes_eight_bits: conversation.session.takes_eight_bits(),
     };
     let outgoing = Outgoing::new(&site, &entry, traits, forwarder.clock.now().wall);
-    let end = loop {
+    let end = send(conversation, &outgoing, &mut attempt);
+    attempt.relay.clone_from(&conversation.relay);
+    if conversation.session.passes_dsn() {
+        attempt.passed_on = attempt.outcomes.iter().map(|&(place, _)| place).collect();
+    }
+    let after = judge(forwarder, hop, conversation, &outgoing.envelope.reverse_path, &mut attempt, end);
+    let again_at = match &after {
+        After::Pauses(_) => Again::WhenRouteWorks,
+        _ => Again::AtOnce,
+    };
+    forwarder.end_attempt(hop, attempt, again_at);
+    after
+}
+
+/// Says all of a message that is to be said, and notes what came of it. `None`: the conversation can go on.
+fn send(conversation: &mut Conversation<'_>, outgoing: &Outgoing<'_>, attempt: &mut Attempt) -> Option<End> {
+    let entry = Arc::clone(&attempt.entry);
+    loop {
         let envelope = &entry.description().envelope;
         let untried = attempt.untried();
         let recipients: Vec<_> = untried.iter().filter_map(|&i| envelope.recipients.get(i)).collect();
         if recipients.is_empty() {
-            break None;
+            return None;
         }
         conversation.session.begin(&Transaction {
             envelope: &outgoing.envelope,
@@ -180,28 +232,90 @@ fn deliver(forwarder: &Forwarder, hop: &Hop, job: Job, conversation: &mut Conver
             size_octets: outgoing.size_octets,
             is_trial: false,
         });
-        match conversation.talk(Some(&outgoing)) {
+        match conversation.talk(Some(outgoing)) {
             Talk::Finished(outcomes) => attempt.note(&untried, outcomes),
             Talk::Ready => {}
-            Talk::Over(end) => break Some(end),
+            Talk::Over(end) => return Some(end),
         }
         // After the outcomes: whether the session goes on.
         match conversation.talk(None) {
             Talk::Ready => {}
             Talk::Finished(_) => {}
-            Talk::Over(end) => break Some(end),
+            Talk::Over(end) => return Some(end),
         }
-    };
-    attempt.relay.clone_from(&conversation.relay);
-    if conversation.session.passes_dsn() {
-        attempt.passed_on = attempt.outcomes.iter().map(|&(place, _)| place).collect();
     }
-    let again_at = match &end {
-        Some(End::Route(_)) => Again::WhenRouteWorks,
-        _ => Again::AtOnce,
+}
+
+/// Whether the route is to blame for what failed, or the message (INTERFACE section 4); the outcomes say it then.
+fn judge(
+    forwarder: &Forwarder,
+    hop: &Hop,
+    conversation: &Conversation<'_>,
+    sender: &ReversePath,
+    attempt: &mut Attempt,
+    end: Option<End>,
+) -> After {
+    let (board, site) = (&forwarder.board, forwarder.site());
+    let (id, named) = (attempt.job.id, sender.to_string());
+    if attempt.outcomes.iter().any(|(_, outcome)| matches!(outcome, Some(Outcome::Delivered(_)))) {
+        board.message_passed(hop, id, &named);
+        conversation.smarthost.iter().for_each(|host| board.host_works(host));
+    }
+    let refusal = |diagnostic: &Diagnostic| {
+        let is_submission = site.settings.relay.smarthost.contains(conversation.smarthost.as_ref()?);
+        let is_null_sender = *sender == ReversePath::Null;
+        let refusal = Refusal { diagnostic, is_null_sender, is_submission };
+        let reason = diagnostic.clone().with_class(Class::Transient);
+        refusal.of_route().map(|about| Failure { reason, refusal: Some(about) })
     };
-    forwarder.end_attempt(hop, attempt, again_at);
-    end
+    let refused = |outcome: &Option<Outcome>| match outcome {
+        Some(Outcome::Failed(diagnostic)) => refusal(diagnostic),
+        _ => None,
+    };
+    let failure = attempt.outcomes.iter().find_map(|(_, outcome)| refused(outcome));
+    let Some(failure) = failure.or_else(|| match end {
+        Some(End::Route(reason)) => Some(refusal(&reason).unwrap_or_else(|| reason.into())),
+        _ => None,
+    }) else {
+        return After::Goes;
+    };
+    let reply = failure.refusal.and(Some(failure.reason.line()));
+    let blame = board.blame(hop, InHand { id, sender: &named, refusal: reply });
+    for (_, slot) in &mut attempt.outcomes {
+        let is_refused = refused(slot).is_some();
+        match blame {
+            Blame::Route if is_refused => *slot = None,
+            Blame::Message(_) if is_refused || slot.is_none() => {
+                *slot = Some(Outcome::Deferred(failure.reason.clone()));
+            }
+            Blame::Route | Blame::Message(_) | Blame::Refused => {}
+        }
+    }
+    match (blame, &conversation.smarthost) {
+        (Blame::Route, Some(host)) if failure.refusal.is_some() => {
+            another_smarthost(forwarder, hop, host, failure)
+        }
+        (Blame::Route, _) => After::Pauses(failure),
+        (Blame::Message(failures), _) => {
+            attempt.failures = failures;
+            After::IsToBlame
+        }
+        (Blame::Refused, _) => After::IsToBlame,
+    }
+}
+
+/// A smarthost refuses: the next one of the list is tried, and if all do, the route pauses.
+fn another_smarthost(forwarder: &Forwarder, hop: &Hop, host: &Smarthost, failure: Failure) -> After {
+    let (board, now) = (&forwarder.board, forwarder.clock.now().running);
+    let step = |refusals| pause_after_refusal(refusals, sys::random() as u32);
+    let pause = board.host_refused(host, now, &step);
+    match hop {
+        Hop::Relay(NextHop::Smarthosts(all)) if all.iter().any(|other| !board.is_refusing(other, now)) => {
+            Event::paused(&host.to_string(), pause, &failure).log();
+            After::Elsewhere
+        }
+        _ => After::Pauses(failure),
+    }
 }
 
 /// When the recipients that nothing was learnt about are due.

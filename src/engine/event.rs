@@ -4,6 +4,8 @@
 use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::id::QueueId;
 use crate::mail::status::EnhancedStatus;
+use crate::rules::breaker::Failure;
+use crate::rules::refusal::About;
 use std::fmt::{self, Display, Write};
 use std::time::Duration;
 
@@ -89,6 +91,8 @@ pub enum Event<'a> {
         route: &'a str,
         /// For how long.
         pause: Duration,
+        /// What it refuses for, if it does; a word of `rules::refusal`.
+        about: Option<&'static str>,
         /// RFC 3463.
         status: EnhancedStatus,
         /// Why.
@@ -170,7 +174,20 @@ impl AttemptEnd {
     }
 }
 
-impl Event<'_> {
+impl<'a> Event<'a> {
+    /// A route, or one smarthost of it, pauses.
+    #[must_use]
+    pub fn paused(route: &'a str, pause: Duration, failure: &'a Failure) -> Self {
+        let Failure { reason, refusal } = failure;
+        Self::Paused {
+            route,
+            pause,
+            about: refusal.map(About::word),
+            status: reason.status,
+            reason: reason.line(),
+        }
+    }
+
     /// Hands the event to the logger.
     pub fn log(&self) {
         let level = match self {
@@ -232,11 +249,12 @@ impl Display for Event<'_> {
             Self::TlsPolicy { domain, reason } => {
                 write!(f, "event=tls_policy domain={} reason={}", Value(domain), Quoted(reason))
             }
-            Self::Paused { route, pause, status, reason } => write!(
+            Self::Paused { route, pause, about, status, reason } => write!(
                 f,
-                "event=paused route={} seconds={} status={status} reason={}",
+                "event=paused route={} seconds={} about={} status={status} reason={}",
                 Value(route),
                 pause.as_secs(),
+                about.unwrap_or("-"),
                 Quoted(reason)
             ),
             Self::Closed { client, reason } => {

@@ -26,8 +26,8 @@ use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::EnhancedStatus;
 use crate::net::connect::Connect;
 use crate::net::resolver::Resolve;
-
-use crate::rules::retry::remaining_wait;
+use crate::rules::breaker::Failure;
+use crate::rules::retry::{pause_after_refusal, remaining_wait};
 use crate::store::ErrorKind;
 use crate::store::queue::{self, Checkout, Durability, Entry, Queue, Record};
 use crate::sys;
@@ -246,7 +246,7 @@ impl Forwarder {
         if let Err(error) = started {
             self.board.worker_ended(&hop);
             let reason = Diagnostic::local(EnhancedStatus::SYSTEM_TROUBLE, format!("no thread: {error}"));
-            self.route_failed(&hop, None, &reason);
+            self.route_failed(&hop, None, &reason.into());
         }
     }
 
@@ -326,7 +326,8 @@ impl Forwarder {
         let is_due = |&place: &usize| progress.get(place).is_some_and(queue::Progress::is_due);
         let outcomes: Vec<_> =
             claim.places.iter().copied().filter(is_due).map(|place| (place, None)).collect();
-        let attempt = Attempt { entry, job, outcomes, relay: "-".into(), passed_on: Vec::new(), claim };
+        let attempt =
+            Attempt { entry, job, outcomes, relay: "-".into(), passed_on: Vec::new(), failures: 0, claim };
         if attempt.outcomes.is_empty() {
             // Settled before, or the route has changed meanwhile: then the reload has put it where it belongs.
             self.end_attempt(hop, attempt, Again::AtOnce);
@@ -347,7 +348,7 @@ impl Forwarder {
     pub fn end_attempt(&self, hop: &Hop, attempt: Attempt, again: Again) {
         let site = self.site();
         let now = self.clock.now();
-        let Attempt { entry, job, outcomes, relay, passed_on, claim: _claim } = attempt;
+        let Attempt { entry, job, outcomes, relay, passed_on, failures, claim: _claim } = attempt;
         let age = now.running.saturating_sub(job.arrival);
         let lived = self.clock.lived(job.arrival, now.running, entry.description().envelope.is_urgent);
         let _settling = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
@@ -364,7 +365,7 @@ impl Forwarder {
             let attempts_since_jump = self.attempts_since_jump(hop, job, &entry, place) + 1;
             let outcome = expire(outcome, site.retry.is_expired(lived, attempts_since_jump));
             if let Outcome::Deferred(_) = outcome {
-                let again = now.running.saturating_add(self.step(&site, attempts));
+                let again = now.running.saturating_add(self.step(&site, attempts.max(failures)));
                 due = Some(due.map_or(again, |due| due.min(again)));
                 waiting.push(recipient);
             }
@@ -464,13 +465,15 @@ impl Forwarder {
     }
 
     /// The route can't be used: it pauses, and its messages stay as they are. `job` is the one that was at hand.
-    pub fn route_failed(&self, hop: &Hop, job: Option<Job>, reason: &Diagnostic) {
-        let site = self.site();
+    pub fn route_failed(&self, hop: &Hop, job: Option<Job>, failure: &Failure) {
+        let (site, reason) = (self.site(), &failure.reason);
         let now = self.clock.now().running;
-        let step = |failures| self.step(&site, failures);
-        let (pause, mut old) = self.board.hop_failed(hop, job, now, &step, reason, site.retry.lifetime);
-        let route = hop.to_string();
-        Event::Paused { route: &route, pause, status: reason.status, reason: reason.line() }.log();
+        let step = |failures| match failure.refusal {
+            Some(_) => pause_after_refusal(failures, sys::random() as u32),
+            None => self.step(&site, failures),
+        };
+        let (pause, mut old) = self.board.hop_failed(hop, job, now, &step, failure, site.retry.lifetime);
+        Event::paused(&hop.to_string(), pause, failure).log();
         if let Some(job) = job.filter(|job| !old.contains(job)) {
             self.log_waiting(hop, job, reason);
         }
@@ -480,7 +483,7 @@ impl Forwarder {
     }
 
     /// Says in the log why a message waits, without touching it.
-    fn log_waiting(&self, hop: &Hop, job: Job, reason: &Diagnostic) {
+    pub(super) fn log_waiting(&self, hop: &Hop, job: Job, reason: &Diagnostic) {
         let Ok(Checkout::Ready(entry)) = self.queue.checkout(job.id) else { return };
         let (site, now) = (self.site(), self.clock.now().running);
         for (recipient, progress) in entry.description().envelope.recipients.iter().zip(entry.progress()) {
@@ -564,7 +567,7 @@ impl Drop for WorkerEnd<'_> {
                 None,
                 now,
                 &|_| OWN_TROUBLE_RETRY,
-                &reason,
+                &reason.into(),
                 Duration::MAX,
             );
         }

@@ -295,6 +295,7 @@ fn bounce(forwarder: &Forwarder, entry: &Arc<Entry>) -> Result<(), Refused> {
         outcomes,
         relay: "-".into(),
         passed_on: Vec::new(),
+        failures: 0,
         claim,
     };
     forwarder.end_attempt(&Hop::Local, attempt, Again::AtOnce);

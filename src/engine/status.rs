@@ -59,7 +59,7 @@ static ROWS: [Row; 33] = [
     gauge("queue_oldest_seconds", "Age of the oldest message in the queue", |s| s.oldest, Unit::Seconds),
     gauge("queue_held_messages", "Messages that the operator holds", |s| s.held, Unit::Number),
     gauge("paused_routes", "Next hops that pause", |s| s.figures.paused, Unit::Number),
-    gauge("failing_routes", "Next hops that have not worked for alarm.stuck_after", |s| s.figures.failing, Unit::Number),
+    gauge("failing_routes", "Next hops that refuse, or fail for alarm.stuck_after", |s| s.figures.failing, Unit::Number),
     gauge("standing_alarms", "Alarms that are not over", |s| s.alarms.len() as u64, Unit::Number),
     counter("messages_accepted", Some(("door", "smtp")), MESSAGES, Count::BySmtp),
     counter("messages_accepted", Some(("door", "submission")), MESSAGES, Count::BySubmission),
@@ -140,7 +140,10 @@ pub fn answer(forwarder: &Forwarder, rights: Rights, show: &Show, output: &mut d
         Show::Text => (status.text(sees_all), 0),
         Show::Json => (status.json(sees_all), 0),
         Show::Prometheus => (status.prometheus(sees_all), 0),
-        Show::Check(thresholds) => monitor::judge(&status.figures, thresholds),
+        Show::Check(thresholds) => {
+            let why = status.why_paused().filter(|_| sees_all);
+            monitor::judge(&Figures { why, ..status.figures.clone() }, thresholds)
+        }
     };
     output.output(text.as_bytes())?;
     Ok(code)
@@ -161,6 +164,7 @@ impl Status {
             age: age_of(queue.oldest_moving),
             paused,
             failing,
+            why: None,
             max_messages: site.settings.queue.max_messages.into(),
             stuck_after,
         };
@@ -200,6 +204,14 @@ impl Status {
             })
         });
         paused.collect()
+    }
+
+    /// Why a route pauses: one that refuses, if there is one, else that which has failed for longest.
+    fn why_paused(&self) -> Option<String> {
+        let pauses = || self.routes.iter().filter_map(|route| Some((&route.hop, route.pause.as_ref()?)));
+        let refusing = pauses().find(|(_, pause)| pause.refusal.is_some());
+        let (hop, pause) = refusing.or_else(|| pauses().next())?;
+        Some(clean(&format!("{hop}: {}", pause.reason.line())))
     }
 
     fn text(&self, sees_all: bool) -> String {

@@ -5,6 +5,7 @@
 //! dead or angry next hop sees one connection a step, however many messages wait. All times are running times
 //! ([`crate::mail::date::Now::running`]). Nothing here fails.
 
+use super::refusal::About;
 use super::retry::ATTEMPTS_BEFORE_EXPIRY;
 use crate::mail::outcome::Diagnostic;
 use std::time::Duration;
@@ -16,13 +17,30 @@ const TRY_DEADLINE: Duration = Duration::from_secs(3600);
 /// The state of one route.
 #[derive(Debug, Clone, Default)]
 pub struct Breaker {
-    /// Failures in a row.
+    /// Failures of one kind in a row.
     failures: u32,
+    /// They are refusals.
+    are_refusals: bool,
     /// When the first failure since it last worked came.
     failing_since: Option<Duration>,
     pause: Option<Pause>,
     /// The latest failures, in a ring: as many as expiry asks for.
     recent: [Option<Duration>; ATTEMPTS_BEFORE_EXPIRY as usize],
+}
+
+/// Why a route pauses.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// What failed.
+    pub reason: Diagnostic,
+    /// The smarthost refuses for this, and would refuse other messages as well: somebody has to do something about it.
+    pub refusal: Option<About>,
+}
+
+impl From<Diagnostic> for Failure {
+    fn from(reason: Diagnostic) -> Self {
+        Self { reason, refusal: None }
+    }
 }
 
 /// Why and until when nothing is tried.
@@ -32,6 +50,8 @@ pub struct Pause {
     pub until: Duration,
     /// What failed last.
     pub reason: Diagnostic,
+    /// What the smarthost refuses for, if it does.
+    pub refusal: Option<About>,
     /// A try was let through, and `until` is its deadline.
     pub trying: bool,
 }
@@ -54,19 +74,21 @@ impl Breaker {
         self.pause.as_ref().is_some_and(|pause| now < pause.until)
     }
 
-    /// The route failed: it pauses for `step`, which is `RetryPolicy::step(self.failures() + 1, …)`. A connection that
-    /// was started before the pause and fails during it tells nothing new, so it does not lengthen the back-off.
-    pub fn failed(&mut self, now: Duration, step: Duration, reason: Diagnostic) {
+    /// The route failed: it pauses for `step`, the step for `self.failures_with(…)`. A connection that was started before
+    /// the pause and fails during it tells nothing new, so it does not lengthen the back-off.
+    pub fn failed(&mut self, now: Duration, step: Duration, failure: Failure) {
         if self.pause.as_ref().is_some_and(|pause| !pause.trying && now < pause.until) {
             return;
         }
-        self.failures = self.failures.saturating_add(1);
+        let Failure { reason, refusal } = failure;
+        self.failures = self.failures_with(refusal.is_some());
+        self.are_refusals = refusal.is_some();
         self.failing_since.get_or_insert(now);
         self.recent.rotate_right(1);
         if let Some(latest) = self.recent.first_mut() {
             *latest = Some(now);
         }
-        self.pause = Some(Pause { until: now.saturating_add(step), reason, trying: false });
+        self.pause = Some(Pause { until: now.saturating_add(step), reason, refusal, trying: false });
     }
 
     /// The route works.
@@ -87,10 +109,16 @@ impl Breaker {
         self.pause = None;
     }
 
-    /// Failures in a row.
+    /// Ends the pause and keeps the back-off: the failure was that of one message.
+    pub fn resume(&mut self) {
+        self.pause = None;
+    }
+
+    /// How many failures in a row there are with the next one. Refusals and other failures are counted apart, as their
+    /// pauses differ.
     #[must_use]
-    pub fn failures(&self) -> u32 {
-        self.failures
+    pub fn failures_with(&self, is_refusal: bool) -> u32 {
+        if self.are_refusals == is_refusal { self.failures.saturating_add(1) } else { 1 }
     }
 
     /// The pause, if the route has failed and not been well since; it may be over.
@@ -118,8 +146,8 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    fn refused() -> Diagnostic {
-        Diagnostic::local(EnhancedStatus::NO_ANSWER, "connection refused")
+    fn refused() -> Failure {
+        Diagnostic::local(EnhancedStatus::NO_ANSWER, "connection refused").into()
     }
 
     fn paused_at_zero() -> Breaker {
@@ -148,11 +176,11 @@ mod tests {
         assert!(breaker.admit(at(60)));
         assert!(breaker.is_open(at(61)) && !breaker.admit(at(61)), "one try at a time");
         breaker.failed(at(90), 5 * STEP, refused());
-        assert_eq!((breaker.failures(), breaker.pause().map(|p| p.until)), (2, Some(at(390))));
+        assert_eq!((breaker.failures, breaker.pause().map(|p| p.until)), (2, Some(at(390))));
         assert!(!breaker.admit(at(389)) && breaker.admit(at(390)));
         breaker.clear();
         assert!(breaker.admit(at(391)) && breaker.admit(at(391)));
-        assert_eq!(breaker.failures(), 0);
+        assert_eq!(breaker.failures, 0);
     }
 
     #[test]
@@ -167,7 +195,7 @@ mod tests {
     fn connections_that_fail_together_count_once() {
         let mut breaker = paused_at_zero();
         breaker.failed(at(1), 5 * STEP, refused());
-        assert_eq!((breaker.failures(), breaker.pause().map(|p| p.until)), (1, Some(STEP)));
+        assert_eq!((breaker.failures, breaker.pause().map(|p| p.until)), (1, Some(STEP)));
     }
 
     #[test]
@@ -180,5 +208,24 @@ mod tests {
         }
         breaker.clear();
         assert_eq!([200, 300, 301, 401].map(|s| breaker.failures_since(at(s))), [3, 2, 1, 0]);
+    }
+
+    /// The first refusal pauses for its own first step, however often the route could not be reached before.
+    #[test]
+    fn refusals_are_counted_apart() {
+        let mut breaker = Breaker::default();
+        let over_limit = Failure { refusal: Some(About::Limit), ..refused() };
+        let mut fail = |seconds: u64, failure: &Failure| {
+            assert!(breaker.admit(at(seconds)));
+            let count = breaker.failures_with(failure.refusal.is_some());
+            breaker.failed(at(seconds), Duration::from_secs(1), failure.clone());
+            assert_eq!(breaker.failures, count);
+            count
+        };
+        let counts = [fail(1, &refused()), fail(2, &refused()), fail(3, &over_limit), fail(4, &over_limit)];
+        assert_eq!((counts, fail(5, &refused())), ([1, 2, 1, 2], 1));
+        breaker.resume();
+        assert!(breaker.pause().is_none() && breaker.failing_since().is_some());
+        assert_eq!(breaker.failures_with(false), 2, "the back-off is kept");
     }
 }

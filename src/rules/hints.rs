@@ -2,8 +2,10 @@
 //!
 //! The words are those of the big providers, of Postfix, Exim and Exchange, and our own. A row that is wrong misleads, so
 //! the first that fits counts, those of one provider stand before those for all, and a step without a row has no advice:
-//! the reply itself is shown in any case. Nothing here fails, and nothing is decided by it.
+//! the reply itself is shown in any case. What a host says about mail stands in `rules::refusal`, by which delivery
+//! decides. Nothing here fails.
 
+use super::refusal::{About, LOCKED_ACCOUNT, REFUSALS};
 use crate::smtp::client::Waiting;
 
 /// A step of the way that a message takes.
@@ -116,6 +118,8 @@ impl From<Waiting> for Stage {
 pub struct Hint {
     /// The steps that it is for.
     pub stages: &'static [Stage],
+    /// Who or what is refused, if it is for a reply about mail.
+    pub about: Option<About>,
     /// What has to be in the text, in lower case: one of the alternatives between `|`, all parts of it between `&`.
     /// `^` ties a part to the beginning; codes stand alone there; `@` begins a part of the host's name.
     pub when: &'static str,
@@ -126,6 +130,17 @@ pub struct Hint {
 /// Advice for a step that failed, or is worth a warning: what was said, and by which host.
 #[must_use]
 pub fn hint(stage: Stage, text: &str, host: &str) -> Option<&'static str> {
+    let row = fits(HINTS, stage, text, host).or_else(|| fits(REFUSALS, stage, text, host));
+    row.map(|row| row.advice)
+}
+
+/// All rows, in the order in which they are asked.
+pub fn rows() -> impl Iterator<Item = &'static Hint> {
+    HINTS.iter().chain(REFUSALS)
+}
+
+/// The first of some rows that fits a step, and what was said there by which host.
+pub(super) fn fits(rows: &'static [Hint], stage: Stage, text: &str, host: &str) -> Option<&'static Hint> {
     let (text, host) = (text.to_ascii_lowercase(), host.to_ascii_lowercase());
     let has = |part: &str| match part.strip_prefix('@') {
         Some(name) => host.contains(name),
@@ -133,7 +148,7 @@ pub fn hint(stage: Stage, text: &str, host: &str) -> Option<&'static str> {
     };
     let fits =
         |row: &&Hint| row.stages.contains(&stage) && row.when.split('|').any(|all| all.split('&').all(has));
-    HINTS.iter().find(fits).map(|row| row.advice)
+    rows.iter().find(fits)
 }
 
 /// Whether the text has this part. Codes are whole words: 5.7.2 is not in 5.7.26.
@@ -157,19 +172,14 @@ const DNS: &[Stage] = &[Stage::Mx, Stage::Address, Stage::Policy];
 const LOOK_UPS: &[Stage] =
     &[Stage::Mx, Stage::Address, Stage::Policy, Stage::Spf, Stage::Dkim, Stage::Dmarc, Stage::Ptr];
 const TLS: &[Stage] = &[Stage::StartTls, Stage::Tls];
-/// The host sees who we are.
-const US: &[Stage] =
-    &[Stage::Greeting, Stage::Ehlo, Stage::StartTls, Stage::Auth, Stage::Mail, Stage::Rcpt, Stage::Send];
-/// The host sees the message, or a part of it.
-const MESSAGE: &[Stage] = &[Stage::Mail, Stage::Rcpt, Stage::Send];
 const DISK: &[Stage] = &[Stage::Queue, Stage::Maildir];
 
 const fn row(stages: &'static [Stage], when: &'static str, advice: &'static str) -> Hint {
-    Hint { stages, when, advice }
+    Hint { stages, about: None, when, advice }
 }
 
-/// All rows; the first that fits counts.
-pub const HINTS: &[Hint] = &[
+/// Rows for what fails here, on the way, or before mail is spoken of; the first that fits counts.
+const HINTS: &[Hint] = &[
     row(
         &[Stage::Config],
         "",
@@ -179,15 +189,11 @@ pub const HINTS: &[Hint] = &[
     // The login.
     row(
         AUTH,
-        "5.7.139|basic authentication is disabled|smtpclientauthentication is disabled",
+        "5.7.139|5.7.30|basic authentication is|smtpclientauthentication is disabled",
         "Microsoft takes no password here: let the administrator allow authenticated SMTP for this mailbox, or use \
          OAuth (relay.auth = \"xoauth2\" and a relay.password_command that prints a token).",
     ),
-    row(
-        &[Stage::Auth, Stage::Mail],
-        "account&locked|account&disabled|account&suspended|account&blocked|5.7.14|web browser|too many&auth|too many&login|too many&attempts",
-        "The account is locked: sign in once with a browser, follow what it says, wait an hour, and try again.",
-    ),
+    row(AUTH, LOCKED_ACCOUNT.0, LOCKED_ACCOUNT.1),
     row(
         AUTH,
         "534&5.7.9|application-specific|app-specific|app password|@gmail&535|@google&535",
@@ -380,114 +386,6 @@ pub const HINTS: &[Hint] = &[
         "The host accepts connections and says nothing: a firewall or a proxy for mail in between does that; try another \
          port.",
     ),
-    // Who we are.
-    row(
-        US,
-        "starttls&530|starttls&must issue|5.7.0&starttls|encryption&required|tls&required",
-        "The host wants TLS: use smtp+starttls:// or smtps:// in relay.smarthost.",
-    ),
-    row(
-        US,
-        "5.7.25|reverse dns|ptr record|rdns|reverse hostname|reverse lookup|client host rejected: cannot find|reverse-mapping",
-        "The address of this host has no name: ask the provider of the line for a PTR record that names this host, or \
-         send by a smarthost.",
-    ),
-    row(
-        US,
-        "spamhaus|barracuda|spamcop|sorbs|blocklist|blacklist|block list|black list|rbl|dnsbl|listed at|5.7.606|5.7.1&blocked using",
-        "The address of this host is on a blocklist, as those of home lines are: ask for removal where the reply says, or \
-         send by a smarthost.",
-    ),
-    row(
-        US,
-        "helo command rejected|invalid helo|invalid ehlo|need fully-qualified hostname|helo&fqdn|ehlo&fqdn|helo&host not found",
-        "The host does not like our name: set hostname to a full name that DNS knows, such as mail.example.com.",
-    ),
-    row(
-        US,
-        "greylist|graylist|grey-list|greylisted|4.7.1&try again|450&try again later|451&try again later|4.2.0&grey",
-        "The host lets strangers wait: nothing is to be done, the queue tries again and gets through.",
-    ),
-    row(
-        MESSAGE,
-        "^530|authentication required|5.5.1&authentication|must authenticate|not authenticated|smtp auth&required|please log in",
-        "The host wants a login: set relay.username and put the password into relay.password_file.",
-    ),
-    row(
-        MESSAGE,
-        "5.7.60|sendasdenied|5.2.252|not owned by user|not allowed to send as|not permitted to send|sender address rejected: not|\
-         from address is not|5.7.1&sender&permission|unauthorized sender|not authorized to send",
-        "This login may not send by this sender: set rewrite.from to an address that belongs to relay.username.",
-    ),
-    row(
-        MESSAGE,
-        "dmarc",
-        "The sender's domain wants mail signed or sent by its own hosts (DMARC): send by the smarthost of that domain, or \
-         set [[dkim]] up for it.",
-    ),
-    row(
-        MESSAGE,
-        "5.7.23|spf|5.7.26&authenticat",
-        "The SPF record of the sender's domain does not name this host: add its address there, or send by the smarthost \
-         of that domain.",
-    ),
-    row(
-        MESSAGE,
-        "5.7.26|dkim",
-        "Receivers want this mail authenticated: set [[dkim]] up for the sender's domain and its SPF record, or send by \
-         its smarthost.",
-    ),
-    row(
-        MESSAGE,
-        "sender&domain not found|sender&does not exist|sender&does not resolve|5.1.8|sender verify|sender address rejected: domain",
-        "The sender's domain is none that DNS knows: set rewrite.from, or hostname, to one that gets mail.",
-    ),
-    row(
-        MESSAGE,
-        "5.4.5|daily&limit|daily&quota|sending limit|rate limit|too many messages|exceeded&messages|4.7.0&rate|4.7.28",
-        "The account has sent as much as it may: wait a day, or let fewer messages leave (digest, schedule).",
-    ),
-    row(
-        MESSAGE,
-        "5.2.2|4.2.2|over quota|overquota|mailbox&full|quota exceeded|mailbox size",
-        "The mailbox of the recipient is full: its owner has to make room.",
-    ),
-    row(
-        MESSAGE,
-        "5.3.4|5.2.3|too large|too big|size limit|message size exceeds|^552 5.3",
-        "The message is larger than the host takes.",
-    ),
-    row(
-        MESSAGE,
-        "relay&denied|relaying denied|not permitted to relay|relay access|relay not permitted|unable to relay|5.7.54|5.7.64",
-        "The host relays for those it knows: log in (relay.username), or look at relay.smarthost and relay.routes.",
-    ),
-    row(
-        MESSAGE,
-        "5.1.1|5.1.10|user unknown|no such user|unknown user|recipient&not found|does not exist|mailbox unavailable|unknown recipient|\
-         unrouteable|no mailbox",
-        "The host does not know this recipient: look for a misspelling in the address.",
-    ),
-    row(
-        MESSAGE,
-        "5.2.1|inactive|mailbox disabled",
-        "The mailbox of the recipient is switched off: its owner has to sign in.",
-    ),
-    row(
-        MESSAGE,
-        "4.3.1|insufficient&storage|out of space",
-        "The disk of the host is full: the queue tries again.",
-    ),
-    row(
-        &[Stage::Greeting, Stage::Ehlo, Stage::StartTls, Stage::Mail, Stage::Rcpt, Stage::Send],
-        "^421|too many connections|4.7.0|too busy",
-        "The host is busy, or does not trust the address of this host yet: the queue tries again.",
-    ),
-    row(
-        &[Stage::Greeting, Stage::Ehlo],
-        "^554|^550|^5",
-        "The host wants no mail from the address of this host: send by a smarthost, or ask its operator.",
-    ),
     // What receivers look at.
     row(
         &[Stage::Ptr],
@@ -602,7 +500,7 @@ mod tests {
 
     #[test]
     fn every_row_has_something_that_leads_to_it_and_no_part_can_never_be_there() {
-        for row in HINTS {
+        for row in rows() {
             assert!(!row.stages.is_empty() && row.advice.ends_with('.'), "{row:?}");
             assert!(!row.when.chars().any(char::is_uppercase), "texts are in lower case: {row:?}");
             let parts: Vec<&str> = row.when.split(['|', '&']).collect();

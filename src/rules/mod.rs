@@ -24,6 +24,7 @@ pub mod patience;
 pub mod providers;
 pub mod rate;
 pub mod recode;
+pub mod refusal;
 pub mod repair;
 pub mod retry;
 pub mod rewrite;

@@ -104,8 +104,10 @@ pub struct Figures {
     pub age: u64,
     /// Routes that pause.
     pub paused: u64,
-    /// Routes that have not worked for `stuck_after`.
+    /// Routes that have not worked for `stuck_after`, or refuse.
     pub failing: u64,
+    /// Why the first of the routes that pause does, for those who may know it.
+    pub why: Option<String>,
     /// `queue.max_messages`.
     pub max_messages: u64,
     /// `alarm.stuck_after`.
@@ -116,7 +118,7 @@ pub struct Figures {
 /// `alarm.stuck_after` is a warning, nine tenths or twice that age is worse.
 #[must_use]
 pub fn judge(figures: &Figures, thresholds: &Thresholds) -> (String, u8) {
-    let &Figures { messages, octets, age, paused, failing, max_messages, stuck_after } = figures;
+    let &Figures { messages, octets, age, paused, failing, max_messages, stuck_after, .. } = figures;
     let stuck = stuck_after.as_secs();
     let warning = thresholds.warning.unwrap_or(max_messages / 2);
     let critical = thresholds.critical.unwrap_or(max_messages.saturating_mul(9) / 10);
@@ -137,7 +139,11 @@ pub fn judge(figures: &Figures, thresholds: &Thresholds) -> (String, u8) {
         text.push_str(&format!(", next hops that pause: {paused}"));
     }
     if failing > 0 {
-        text.push_str(&format!(", that have not worked for {}: {failing}", span(stuck)));
+        text.push_str(&format!(", that have not worked for {}, or refuse: {failing}", span(stuck)));
+    }
+    if let Some(why) = &figures.why {
+        // What follows a bar is figures.
+        text.push_str(&format!(" ({})", why.replace('|', "/")));
     }
     text.push_str(&format!(
         "|queue={messages};{warning};{critical};0;{max_messages} age={age}s;{warning_age};{critical_age};0 \

@@ -11,6 +11,8 @@ use std::time::Duration;
 pub const ATTEMPTS_BEFORE_EXPIRY: u32 = 3;
 /// Shortest step, so that a configured zero can't make a busy loop.
 const STEP_MIN: Duration = Duration::from_secs(1);
+const REFUSAL_PAUSE_MIN: Duration = Duration::from_secs(15 * 60);
+const REFUSAL_PAUSE_MAX: Duration = Duration::from_secs(4 * 3600);
 
 /// `queue.retry` and `queue.lifetime`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,9 +30,7 @@ impl RetryPolicy {
     pub fn step(&self, attempts: u32, random: u32) -> Duration {
         let index = usize::try_from(attempts.saturating_sub(1)).unwrap_or(usize::MAX);
         let step = self.steps.get(index).or(self.steps.last()).copied().unwrap_or_default();
-        // Between 90 % and 110 %; the product is less than a fifth of the step, so it can't overflow.
-        let spread = step / 5 / 0x1_0000 * (random >> 16);
-        (step - step / 10).saturating_add(spread).max(STEP_MIN)
+        spread(step, random).max(STEP_MIN)
     }
 
     /// Whether a message of this age is given up. `attempts_since_jump` counts those since the last jump of the clock
@@ -39,6 +39,19 @@ impl RetryPolicy {
     pub fn is_expired(&self, age: Duration, attempts_since_jump: u32) -> bool {
         age > self.lifetime && attempts_since_jump >= ATTEMPTS_BEFORE_EXPIRY
     }
+}
+
+/// How long a route pauses that a smarthost has refused so often in a row, for the account, a limit or the like: from 15
+/// minutes to 4 hours (INTERFACE section 4). To ask sooner is of no use, and makes some providers angry.
+#[must_use]
+pub fn pause_after_refusal(refusals: u32, random: u32) -> Duration {
+    let doublings = refusals.saturating_sub(1).min(4);
+    spread(REFUSAL_PAUSE_MIN * (1 << doublings), random).clamp(REFUSAL_PAUSE_MIN, REFUSAL_PAUSE_MAX)
+}
+
+/// Between 90 % and 110 %; the product is less than a fifth of the step, so it can't overflow.
+fn spread(step: Duration, random: u32) -> Duration {
+    (step - step / 10).saturating_add(step / 5 / 0x1_0000 * (random >> 16))
 }
 
 /// What is left of a retry step that began with `last_attempt`. Time that the box was off counts as far as the wall
@@ -76,6 +89,19 @@ mod tests {
         assert!(latest <= MINUTE * 11 / 10 && latest > MINUTE * 10_999 / 10_000, "{latest:?}");
         let endless = RetryPolicy { steps: vec![Duration::MAX], lifetime: DAY };
         assert!(endless.step(1, u32::MAX) > Duration::MAX / 2);
+    }
+
+    #[test]
+    fn a_refusal_pauses_from_a_quarter_of_an_hour_to_four_hours() {
+        let minutes = |refusals| pause_after_refusal(refusals, 1 << 31).as_secs_f64().round() / 60.0;
+        assert_eq!(
+            [0, 1, 2, 3, 4, 5, 6, u32::MAX].map(minutes),
+            [15.0, 15.0, 30.0, 60.0, 120.0, 240.0, 240.0, 240.0]
+        );
+        for random in [0, u32::MAX] {
+            assert!(pause_after_refusal(1, random) >= 15 * MINUTE);
+            assert!(pause_after_refusal(9, random) <= 240 * MINUTE);
+        }
     }
 
     #[test]

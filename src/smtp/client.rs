@@ -11,9 +11,13 @@
 //! | STARTTLS | handshake | in clear, where that is allowed; else route | as for 4yz | route | route |
 //! | AUTH | go on | route | the next mechanism; after the last: route | 421: route; else as 5yz | route |
 //! | MAIL | go on | all deferred | all failed | route | all deferred |
-//! | RCPT | accepted | deferred | failed; 552: deferred | route | undecided ones deferred |
+//! | RCPT | accepted | deferred | failed; too many recipients: tried again | route | undecided ones deferred |
 //! | DATA | deferred (3yz: go on) | accepted ones deferred | accepted ones failed | route | undecided ones deferred |
-//! | final dot, BDAT | accepted ones delivered | deferred | failed | route, and deferred | deferred: may have arrived |
+//! | final dot | accepted ones delivered | deferred | failed | route, and deferred | deferred: may have arrived |
+//! | BDAT | accepted ones delivered | deferred | by DATA, if it may be about BDAT; else failed | route, and deferred | deferred: may have arrived; by DATA next time |
+//!
+//! "Failed" is what an MX host means. What a smarthost refuses because of the account, the sender's right to send, a limit
+//! or relaying is the route's as well, and `rules::refusal` tells: the session knows no words, only codes.
 //!
 //! "Route" leaves the recipients that have no outcome yet as they are. What is undecided when a transaction breaks off
 //! is deferred even though the network may be to blame: a message that makes a filter cut the connection each time
@@ -74,7 +78,8 @@ pub enum Step {
     SendChunk,
     /// What became of each recipient, in the order given. `None`: nothing was learnt about it. If the session is ready
     /// again, the peer had enough recipients in one transaction: begin another one for those. That comes to an end, as
-    /// at least one recipient has an outcome each time, but for one time when the peer did not know the BDAT it offers. Otherwise [`End`] says what to do.
+    /// at least one recipient has an outcome each time, but for one time when the peer refused the BDAT that it
+    /// offers. Otherwise [`End`] says what to do.
     Finished(Vec<Option<Outcome>>),
     /// Call [`Session::begin`] or [`Session::quit`].
     Ready,
@@ -162,7 +167,7 @@ pub struct Session {
     replies: u32,
     /// Transactions that the peer has answered to the end.
     served: u32,
-    /// The peer did not know the BDAT that it offers, or so somebody says who has talked to it before.
+    /// The peer advertises CHUNKING but rejects BDAT, in this session or an earlier one.
     knows_no_chunks: bool,
     finished: Option<Vec<Option<Outcome>>>,
 }
@@ -252,8 +257,8 @@ impl Session {
         self.offer.dsn
     }
 
-    /// Whether the peer did not know the BDAT that it offers: the next session with it must [forgo](Self::forgo_chunks) it,
-    /// or the same would come of it, and so on without end.
+    /// Whether the peer did not take the BDAT that it offers: it refused it, or the connection ended over it. The next
+    /// session with this host must [forgo](Self::forgo_chunks) it, or the same would come of it, and so on without end.
     #[must_use]
     pub fn knows_no_chunks(&self) -> bool {
         self.knows_no_chunks
@@ -423,6 +428,8 @@ impl Session {
     }
 
     fn unsound(&mut self, text: String) {
+        // What comes in clear where TLS was to begin is no handshake.
+        self.has_tls_failed |= matches!(self.phase, Phase::Handshaking);
         let status = EnhancedStatus::PROTOCOL_TROUBLE.with_class(Class::Transient);
         self.fall(Fault::Unsound, self.own_words(status, text));
     }
@@ -439,6 +446,7 @@ impl Session {
                 End::Reconnect(diagnostic)
             }
             Phase::InTransaction(running) => {
+                self.knows_no_chunks |= running.is_at_chunk();
                 let is_at_end = matches!(running.waiting(), Some(Waiting::FinalDot | Waiting::LastChunk));
                 let is_blameless = fault == Fault::Refused && !is_at_end;
                 let undecided = (!is_blameless).then(|| Outcome::Deferred(diagnostic.clone()));
@@ -471,7 +479,7 @@ impl Session {
 }
 
 /// The diagnostic for a reply. `unless` gives the status where the reply has none (RFC 2034 is not spoken everywhere),
-/// and the class in any case: a 552 to RCPT is no permanent one.
+/// and the class in any case: what pauses a route is temporary, whatever the reply says.
 fn answer(remote: &str, reply: &Reply, to: Waiting, unless: EnhancedStatus) -> Diagnostic {
     let mut text = reply.to_string();
     if text.len() > limits::REPLY_KEPT_MAX_CHARACTERS {

@@ -4,7 +4,7 @@
 use expect_test::expect_file;
 use pillarbox::config::keys::{Availability, Chapter, MANUAL, TABLES, Table};
 use pillarbox::program::sendmail::flags::{FLAGS, LONG_FLAGS};
-use pillarbox::rules::hints::HINTS;
+use pillarbox::rules::hints;
 use pillarbox::smtp::extension::EXTENSIONS;
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -61,7 +61,7 @@ fn advice_is_that_of_the_rows() {
         if shown.concat().is_empty() { "–".to_owned() } else { shown.join(", ") }
     };
     let mut rows = String::new();
-    for row in HINTS {
+    for row in hints::rows() {
         let steps: Vec<&str> = row.stages.iter().map(|stage| stage.name()).collect();
         let host: Vec<&str> = row.when.split(['|', '&']).filter_map(|part| part.strip_prefix('@')).collect();
         let said = if row.when.starts_with('@') { format!("at {}", host.join(", ")) } else { said(row.when) };

@@ -74,7 +74,7 @@ impl Board {
         failing
     }
 
-    /// How many routes pause, and how many have not worked since `long_ago`, in running time.
+    /// How many routes pause, and how many have not worked since `long_ago`, in running time, or refuse.
     #[must_use]
     pub fn count_failing(&self, long_ago: Option<Duration>) -> (u64, u64) {
         let inner = lock(&self.inner);
@@ -83,7 +83,8 @@ impl Board {
         };
         let is_old =
             |route: &Route| route.breaker.failing_since().is_some_and(|since| Some(since) < long_ago);
-        (count(&|route| route.breaker.pause().is_some()), count(&is_old))
+        let is_refused = |route: &Route| route.breaker.pause().is_some_and(|pause| pause.refusal.is_some());
+        (count(&|route| route.breaker.pause().is_some()), count(&|route| is_old(route) || is_refused(route)))
     }
 
     /// The hops at which a message waits.

@@ -2,6 +2,7 @@
 //!
 //! It decides nothing about time: what is due is due at the running time that it is given. Nothing here fails.
 
+use super::suspects::Suspect;
 use super::{Hop, Job};
 use crate::mail::id::QueueId;
 use crate::rules::breaker::Breaker;
@@ -45,6 +46,8 @@ pub(super) struct Route {
     pub waiting: BTreeMap<(Duration, QueueId), Duration>,
     /// The same by message, so that none waits twice: two workers would get it.
     pub due: HashMap<QueueId, Duration>,
+    /// Messages that were in hand at a failure.
+    pub suspects: HashMap<QueueId, Suspect>,
     pub workers: usize,
     pub idle: Vec<Arc<Desk>>,
 }
@@ -80,9 +83,9 @@ impl Route {
         self.waiting.keys().find(|&&(_, id)| passes(link, messages, id)).copied()
     }
 
-    /// Takes that out, if it is due.
+    /// Takes out what is next of what is due.
     pub fn take_due(&mut self, now: Duration, link: Link, messages: &Messages) -> Option<Job> {
-        let (due, id) = self.first(link, messages).filter(|&(due, _)| due <= now)?;
+        let (due, id) = self.next_due(now, link, messages)?;
         let arrival = self.waiting.remove(&(due, id))?;
         self.due.remove(&id);
         Some(Job { id, arrival })

@@ -17,7 +17,7 @@ fn status() -> Status {
         since: seconds(400),
         pause,
     };
-    let pause = Pause { until: seconds(1300), reason, trying: false };
+    let pause = Pause { until: seconds(1300), reason, refusal: None, trying: false };
     let mut since_start = [0; COUNTS];
     since_start.iter_mut().zip(1000..).for_each(|(slot, number)| *slot = number);
     Status {

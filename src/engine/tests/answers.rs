@@ -135,7 +135,7 @@ const CARD: &str = "
     QUIT       mx         ok    ok    ok    ok    ok    ok    ok    ok    ok    ok    ok    ok
     MAIL       chunks     d     B     P     dP    dP    d     dP    d     d     dP    dP    dP
     RCPT       chunks     d     B     P     dP    dP    d     dP    d     d     dP    dP    dP
-    BDAT       chunks     d     B     dP    dP    dP    d     dP    d     d     dP    dP    dP
+    BDAT       chunks     d     ok    dP    dP    dP    d     dP    d     d     dP    dP    dP
     QUIT       chunks     ok    ok    ok    ok    ok    ok    ok    ok    ok    ok    ok    ok
     STARTTLS   offered    ok    ok    P     P     clear clear clear clear clear P     P     P
     handshake  offered    clear clear clear clear clear clear clear clear clear clear clear clear
@@ -238,7 +238,7 @@ fn some_codes_and_orders_have_a_meaning_of_their_own() {
         (Mail, say("530 5.7.0 authenticate"), Paused),
         (Mail, say("552 full"), Bounced),
         (Mail, say("354 go"), DeferredAndPaused),
-        (Rcpt, say("552 full"), Deferred),
+        (Rcpt, say("552 full"), Bounced),
         (Rcpt, say("530 authenticate"), Paused),
         (Rcpt, say("251 forwarded"), Delivered),
         (Data, say("250 what"), DeferredAndPaused),

@@ -9,6 +9,7 @@
 //! | `routes` | next hops: order, failures, pauses, reuse of connections, reload |
 //! | `aliased` | aliases: whom they stand for, and that nobody else is cost a copy |
 //! | `answers` | a table: what a peer does at which step, and what becomes of queue and sender |
+//! | `refusals` | a table: what is refused, at which step and by whom, and what becomes of it; one message that fails again and again |
 //! | `names` | a table: what the DNS says, by the real resolver, and what becomes of queue and sender |
 //! | `notices` | who is told what: delays, successes, bounces that do not arrive |
 //! | `restart` | crashes at each point of a settlement, and what is on the board afterwards |
@@ -48,6 +49,7 @@ mod notices;
 mod operator;
 mod probe;
 mod recoded;
+mod refusals;
 mod restart;
 mod rewritten;
 mod routes;

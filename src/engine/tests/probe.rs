@@ -393,7 +393,25 @@ fn senders_and_recipients_fail_at_their_steps() {
         mail("554 5.2.252 SendAsDenied; joe not allowed to send as root", "rewrite.from"),
         mail("552 5.3.4 Message size exceeds fixed limit", "larger"),
         mail("550 5.4.5 Daily user sending limit exceeded", "as much as it may"),
-        mail("421 4.7.0 Temporary rate limit", "as much as it may"),
+        mail("421 4.7.0 Temporary rate limit", "faster than it may"),
+        mail("554 Message rejected: Email address is not verified.", "provider's console"),
+        mail("553 Relaying disallowed as root@box.example", "rewrite.from"),
+        rcpt("550 joe does not have the right to send as root@box.example", "rewrite.from"),
+        mail("550 From header address must match the login", "rewrite.from"),
+        mail("550 5.7.0 Requested action not taken: too many emails per second", "faster than it may"),
+        mail("550 5.7.30 Basic authentication is not supported for Client Submission.", "OAuth"),
+        rcpt("550 5.7.68 TenantInboundAttribution; Direct Send not allowed", "connector"),
+        rcpt(
+            "550 5.7.515 Access denied, sending domain box.example does not meet the required authentication level",
+            "DMARC",
+        ),
+        mail("550 5.1.90 you've reached your daily limit for message recipients", "as much as it may"),
+        rcpt(
+            "554 5.7.0 The limit on the number of allowed outgoing messages was exceeded.",
+            "as much as it may",
+        ),
+        rcpt("552 You are over your relay quota", "as much as it may"),
+        mail("550 5.7.501 Account joe@far.example blocked from sending", "stopped this account"),
         mail("450 4.1.8 <root@box.example>: Sender address rejected: Domain not found", "DNS knows"),
         rcpt("450 4.7.1 <joe@far.example>: Recipient address rejected: Greylisted", "strangers wait"),
         rcpt("451 4.7.1 Please try again later", "strangers wait"),
@@ -464,6 +482,7 @@ fn logins_fail_at_their_steps() {
         ("534-5.7.9 Application-specific password required.", "app password"),
         ("535 5.7.139 Authentication unsuccessful, basic authentication is disabled.", "Microsoft"),
         ("535 5.7.8 Username and Password not accepted", "User name or password is wrong"),
+        ("550 5.7.30 Basic authentication is not supported for Client Submission.", "OAuth"),
         ("535 5.7.0 (#AUTH005) Too many bad auth attempts.", "locked"),
         ("534 5.7.14 Please log in via your web browser", "locked"),
         ("454 4.7.0 Temporary authentication failure", "try again later"),
@@ -475,6 +494,27 @@ fn logins_fail_at_their_steps() {
         let (steps, failures) = probe(&world, FAR);
         assert_eq!(names(&failures), "auth=FAIL", "{steps:#?}");
         assert!(failures[0].hint.unwrap().contains(words), "{failures:?}");
+    }
+}
+
+/// Exim does not like names with an underscore, as devices have them.
+#[test]
+fn a_name_that_the_host_does_not_like_is_told_with_and_without_a_login() {
+    for (config, is_smart) in [("", false), (LOGIN, true)] {
+        let world = world(config);
+        let host = Host::new(|stage, _| match stage {
+            Stage::Ehlo => reply("501 Syntactically invalid EHLO argument(s)"),
+            Stage::Helo => reply("501 Syntactically invalid HELO argument(s)"),
+            _ => Say::Yes,
+        });
+        if is_smart {
+            smart(&world.net, host)
+        } else {
+            far(&world.net, host)
+        }
+        let (steps, failures) = probe(&world, FAR);
+        assert_eq!(names(&failures), "ehlo=FAIL", "{steps:#?}");
+        assert!(failures[0].hint.is_some_and(|hint| hint.contains("set hostname")), "{steps:#?}");
     }
 }
 
@@ -584,7 +624,7 @@ fn what_receivers_look_at_fails_at_its_steps() {
 #[test]
 fn every_row_for_replies_is_given_when_a_host_says_it() {
     let mut count = 0;
-    for row in hints::HINTS {
+    for row in hints::rows() {
         let all = row.when.split('|').find(|all| !all.contains('@')).unwrap_or(row.when);
         let (host, words): (Vec<&str>, Vec<&str>) = all.split('&').partition(|part| part.starts_with('@'));
         let code = words.iter().find_map(|part| part.strip_prefix('^')).unwrap_or("559");

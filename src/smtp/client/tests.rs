@@ -356,12 +356,12 @@ const CARD: &str = "
     EHLO      dq   -r   -r   -r   dq   -r   -r   -r   -r        -r        -r
     HELO      dq   -r   -r   -r   -r   -r   -r   -r   -r        -r        -r
     MAIL      dq   tr   tq   fq   fq   fq   ur   ur   tr        tx        tr
-    RCPT      dq   tr   tq   tq   fq   fq   ur   ur   tr        tx        tr
+    RCPT      dq   tr   tq   fq   fq   fq   ur   ur   tr        tx        tr
     DATA      tr   dq   tq   fq   fq   fq   ur   ur   tr        tx        tr
     dot       dq   tr   tq   fq   fq   fq   tr   tr   tr        tx        tr
     RSET      dq   uc   uc   uc   uc   uc   uc   uc   uc        uc        uc
     next-MAIL dq   uc   tq   fq   fq   fq   uc   uc   uc        uc        uc
-    next-RCPT dq   tr   tq   tq   fq   fq   ur   ur   tr        tx        tr
+    next-RCPT dq   tr   tq   fq   fq   fq   ur   ur   tr        tx        tr
     QUIT      dq   dq   dq   dq   dq   dq   dq   dq   dq        dq        dq
 ";
 
@@ -458,6 +458,14 @@ fn statuses_agree_with_outcomes() {
     ] {
         assert_eq!(answer("mx", &reply(552, status), Waiting::Rcpt, unless).status, expected);
     }
+}
+
+#[test]
+fn each_step_is_found_by_its_name() {
+    for waiting in Waiting::ALL {
+        assert_eq!(Waiting::named(waiting.to()), Some(waiting));
+    }
+    assert_eq!(Waiting::named("STATUS"), None);
 }
 
 #[test]

@@ -154,6 +154,11 @@ impl Running {
         self.chunk.is_some()
     }
 
+    /// The chunk is being sent, or its reply is awaited.
+    pub(super) const fn is_at_chunk(&self) -> bool {
+        self.is_chunked() && matches!(self.stage, Stage::Content | Stage::FinalDot)
+    }
+
     pub(super) const fn is_mail_answered(&self) -> bool {
         !matches!(self.stage, Stage::Rset | Stage::Mail)
     }
@@ -197,7 +202,7 @@ impl Running {
                 Next::Send(b".\r\n".to_vec())
             }
             (Stage::FinalDot, Severity::Permanent)
-                if self.is_chunked() && matches!(reply.code, 500 | 502 | 503 | 504) =>
+                if self.is_chunked() && may_be_about_bdat(reply, self.is_lmtp) =>
             {
                 Next::NoChunks
             }
@@ -247,11 +252,7 @@ impl Running {
         if self.has_accepted() && is_enough(reply) {
             return Standing::Later;
         }
-        Standing::Settled(match outcome(reply, to, remote) {
-            // RFC 5321 §4.5.3.1.10: too many recipients, in the code that older servers use.
-            Outcome::Failed(d) if reply.code == 552 => Outcome::Deferred(d.with_class(Class::Transient)),
-            outcome => outcome,
-        })
+        Standing::Settled(outcome(reply, to, remote))
     }
 
     fn rcpt_answered(&mut self, index: usize, standing: Standing) -> Next {
@@ -372,8 +373,17 @@ fn outcome(reply: &Reply, to: Waiting, remote: &str) -> Outcome {
     }
 }
 
-/// Whether a refused RCPT says "no more in this transaction" (RFC 5321 §4.5.3.1.10) and not that a disk is full: the
-/// codes 452 and 552 mean either, X.5.3 tells.
+/// Whether a 5yz to BDAT may mean the command and not the message. Hosts that offer CHUNKING without knowing BDAT say
+/// 500 to 504 or 554, with and without a status. They do not answer with the status of an address, a mailbox, a size or a
+/// content. In LMTP each recipient has an answer of its own, so that only the codes for a command count.
+fn may_be_about_bdat(reply: &Reply, is_lmtp: bool) -> bool {
+    let may_be =
+        || reply.code != 552 && reply.status.is_none_or(|status| matches!(status.subject, 0 | 5 | 7));
+    matches!(reply.code, 500 | 502 | 503 | 504) || !is_lmtp && may_be()
+}
+
+/// Whether a RCPT that is refused after another one was taken says "no more in this transaction" (RFC 5321 §4.5.3.1.10),
+/// and not that a disk or a mailbox is full: the codes 452 and 552 mean either, X.5.3 tells.
 fn is_enough(reply: &Reply) -> bool {
     matches!(reply.code, 452 | 552) && reply.status.is_none_or(|s| (s.subject, s.detail) == (5, 3))
 }

@@ -34,6 +34,21 @@ pub enum Waiting {
 }
 
 impl Waiting {
+    pub(super) const ALL: [Self; 12] = [
+        Self::Greeting,
+        Self::Ehlo,
+        Self::Helo,
+        Self::StartTls,
+        Self::Auth,
+        Self::Rset,
+        Self::Mail,
+        Self::Rcpt,
+        Self::Data,
+        Self::FinalDot,
+        Self::LastChunk,
+        Self::Quit,
+    ];
+
     /// How long to wait for the whole reply (RFC 5321 §4.5.3.2).
     #[must_use]
     pub const fn deadline(self) -> Duration {
@@ -46,6 +61,12 @@ impl Waiting {
             Self::FinalDot | Self::LastChunk => limits::DATA_TERMINATION,
             Self::Quit => limits::QUIT_REPLY,
         }
+    }
+
+    /// The step that this [`crate::mail::outcome::Diagnostic::text`] names, beside the reply to it.
+    #[must_use]
+    pub fn named(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|waiting| waiting.to() == text)
     }
 
     /// What the reply is to, as [`crate::mail::outcome::Diagnostic::text`] wants it.

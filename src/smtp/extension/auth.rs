@@ -14,6 +14,14 @@ pub const ROW: Extension = Extension {
     ..Extension::new("AUTH", "RFC 4954")
 };
 
+/// If a word of an EHLO reply begins an offer of AUTH: the mechanism that it names, if any. Servers older than the RFC
+/// write `AUTH=LOGIN PLAIN`.
+#[must_use]
+pub fn first_mechanism(word: &str) -> Option<Option<&str>> {
+    let (keyword, first) = word.split_once('=').map_or((word, None), |(word, first)| (word, Some(first)));
+    keyword.eq_ignore_ascii_case(ROW.keyword).then_some(first.filter(|first| !first.is_empty()))
+}
+
 fn mechanisms() -> String {
     Mechanism::ALL.map(Mechanism::keyword).join(" ")
 }

@@ -219,8 +219,12 @@ impl PeerOffer {
                 offer.starttls = true;
             } else if keyword.eq_ignore_ascii_case(requiretls::ROW.keyword) {
                 offer.requiretls = true;
-            } else if keyword.eq_ignore_ascii_case(auth::ROW.keyword) {
-                offer.auth.extend(words.map(str::to_owned));
+            } else if let Some(first) = auth::first_mechanism(keyword) {
+                for mechanism in first.into_iter().chain(words) {
+                    if !offer.auth.iter().any(|known| known == mechanism) {
+                        offer.auth.push(mechanism.to_owned());
+                    }
+                }
             }
         }
         offer
@@ -263,6 +267,16 @@ mod tests {
         assert_eq!(offer, all);
         assert_eq!(PeerOffer::parse(&["PIPELINING", "size", "X-OTHER 1"]).size_octets, Some(0));
         assert!(!PeerOffer::parse(&["PIPELINING"]).pipelining);
+    }
+
+    #[test]
+    fn an_offer_of_auth_is_read_in_both_forms() {
+        let auth = |lines: &[&str]| PeerOffer::parse(lines).auth.join(" ");
+        for line in ["AUTH LOGIN PLAIN", "AUTH=LOGIN PLAIN", "auth=LOGIN PLAIN", "AUTH= LOGIN PLAIN"] {
+            assert_eq!(auth(&["mx", line]), "LOGIN PLAIN", "{line}");
+        }
+        assert_eq!(auth(&["mx", "AUTH LOGIN PLAIN", "AUTH=LOGIN CRAM-MD5"]), "LOGIN PLAIN CRAM-MD5");
+        assert_eq!(auth(&["mx", "AUTHX=LOGIN", "XAUTH LOGIN", "AUTH"]), "");
     }
 
     #[test]
