@@ -3,11 +3,11 @@
 use super::board::Hop;
 use super::delivery::Again;
 use super::digests;
+use super::final_delivery::FinalDelivery;
 use super::forwarder::Forwarder;
 use super::intake::{Accepted, Submission};
 use super::site::{Site, SystemAccounts};
 use crate::mail::envelope::{Envelope, Recipient};
-use crate::mail::message;
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::{Class, EnhancedStatus};
 use crate::rules::route::{Destination, NoRoute, Routed};
@@ -85,9 +85,9 @@ fn to_maildir(
     routed: &Routed,
 ) -> Result<String, StoreError> {
     let Some(path) = site.maildir(routed)? else { return Err(StoreError::refused("", "no Maildir")) };
-    let mut delivery = forwarder.intake.maildirs.stage(&path, forwarder.clock.now().wall)?;
+    let delivery = forwarder.intake.maildirs.stage(&path, forwarder.clock.now().wall)?;
     let reverse_path = &entry.description().envelope.reverse_path;
-    delivery.write(message::delivery_fields(reverse_path, &routed.mailbox).as_bytes())?;
+    let mut delivery = FinalDelivery::begin(delivery, reverse_path, &routed.mailbox)?;
     let (file, offset) = entry.content_source();
     delivery.append_from(file, offset, entry.message_octets())?;
     delivery.sync()?.commit()?;
