@@ -35,6 +35,7 @@ mod answers;
 mod clock;
 mod control;
 mod counted;
+mod devices;
 mod digests;
 mod doors;
 mod drops;
