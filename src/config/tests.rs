@@ -313,7 +313,7 @@ fn a_bad_value_says_what_to_write() {
         ),
         (
             "rewrite.senders = { \"a b\" = \"a@b.example\" }",
-            "f:1:30: \"a b\" is no sender; write a user's name or an address such as \"nas@nas.lan\"",
+            "f:1:29: \"a b\" is no sender; write a user's name or an address such as \"nas@nas.lan\"",
         ),
         (
             "rewrite.from = \"root\"",

@@ -271,6 +271,8 @@ impl<R> Session<R> {
 
     /// Takes a line of the command phase, or of the exchange that follows AUTH.
     pub fn line(&mut self, line: &Line<'_>) -> Action<R> {
+        let still_hasty = self.is_hasty && self.is_followed;
+        let is_hasty = std::mem::replace(&mut self.is_hasty, still_hasty);
         if let State::LoggingIn(..) = self.state {
             return self.exchange_line(line);
         }
@@ -284,13 +286,8 @@ impl<R> Session<R> {
         };
         match Command::parse(text) {
             // Scripts in browsers, and whoever can have a proxy send what he likes, hide mail in what is another protocol's.
-            Ok(Command::Mail(..)) if self.is_hasty => {
-                self.close(out_of_sequence("wait for the reply to EHLO"))
-            }
-            Ok(command) => {
-                self.is_hasty &= self.is_followed;
-                self.command(command)
-            }
+            Ok(Command::Mail(..)) if is_hasty => self.close(out_of_sequence("wait for the reply to EHLO")),
+            Ok(command) => self.command(command),
             Err(error @ (CommandError::BadChunk | CommandError::Http)) => self.close(error.reply()),
             Err(CommandError::Unrecognized)
                 if matches!(self.state, State::Connected) && split_field(text).is_some() =>

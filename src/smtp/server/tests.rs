@@ -302,6 +302,7 @@ fn mail_that_did_not_wait_for_the_reply_to_ehlo_ends_the_session() {
         (&["EHLO c\r\nMA", "IL FROM:<a@b>\r\n"], "503 5.5.1 wait", true),
         (&["EHLO c\r\n", "MAIL FROM:<a@b>\r\nRCPT TO:<known@local.example>\r\n"], "250 2.1.5", false),
         (&["EHLO c\r\nNOOP\r\n", "MAIL FROM:<a@b>\r\nRSET\r\n"], "250 2.0.0", false),
+        (&["EHLO c\r\nFOO\r\n", "MAIL FROM:<a@b>\r\n"], "250 2.1.0", false),
         (&["EHLO c\r\nEHLO c\r\n", "MAIL FROM:<a@b>\r\n"], "250 2.1.0", false),
         (&["NOOP\r\nEHLO c\r\n", "MAIL FROM:<a@b>\r\n"], "250 2.1.0", false),
     ] {
