@@ -337,8 +337,8 @@ fn a_bad_value_says_what_to_write() {
             "f:1:32: the error is malformed; write \"error:5.1.2 no mail there\"",
         ),
         (
-            "rewrite.senders = { \"a..b\" = \"a@b.example\" }",
-            "f:1:30: \"a..b\" is no sender; write a user's name or an address such as \"nas@nas.lan\"",
+            "rewrite.senders = { \"a b\" = \"a@b.example\" }",
+            "f:1:29: \"a b\" is no sender; write a user's name or an address such as \"nas@nas.lan\"",
         ),
         (
             "rewrite.from = \"root\"",

@@ -3,8 +3,10 @@
 //! It owns the deadlines and the buffers; the session owns the order of things; intake owns the message. A panic in here
 //! ends this connection and no other.
 
+mod asked;
 mod verdicts;
 
+use self::asked::Asked;
 use super::counters::Caps;
 use super::counters::Permit;
 use super::event::Event;
@@ -14,10 +16,9 @@ use super::listener::ListenerPolicy;
 use super::site::Site;
 use super::statistics::Count;
 use crate::config::ListenerKind;
-use crate::mail::address::ReversePath;
 use crate::mail::id::QueueId;
 use crate::mail::status::EnhancedStatus;
-use crate::net::proxy::{self, Announced};
+use crate::net::proxy::{self, Announced, ProxyError};
 use crate::net::tls::Handshake;
 use crate::net::transport::{Deadline, Stopwatch, Transport, WireError};
 use crate::rules::patience::{HURRIED, is_crowded, is_too_slow};
@@ -75,6 +76,10 @@ pub struct Connection<'a> {
     service: Service,
     /// What MAIL said of the message's size, in octets.
     declared_octets: u64,
+    /// The command in hand, for the log.
+    asked: Asked,
+    /// The proxy named no client: most likely it looks whether this host is alive.
+    is_check: bool,
     handshake: Option<Handshake>,
     input: Input,
     replies: Vec<u8>,
@@ -94,6 +99,8 @@ impl<'a> Connection<'a> {
         client: IpAddr,
     ) -> Self {
         let trusted = site.admission.trusts(client);
+        let mut session = Session::new(site.terms.clone());
+        session.trust(trusted);
         Self {
             site,
             intake,
@@ -102,10 +109,12 @@ impl<'a> Connection<'a> {
             tls: None,
             client,
             trusted,
-            session: Session::new(site.terms.clone()),
+            session,
             chunks: None,
             listener: ListenerPolicy::default(),
             declared_octets: 0,
+            asked: Asked::default(),
+            is_check: false,
             service: Service::Smtp,
             handshake: None,
             input: Input::new(COMMAND_BUFFER_OCTETS),
@@ -137,6 +146,13 @@ impl<'a> Connection<'a> {
                 reply.print(&mut self.replies);
                 let _ = self.flush();
                 reason.to_owned()
+            }
+            // Monitors and proxies come every few seconds, and go as soon as they see that the port is open.
+            Err(End::Lost(error))
+                if self.asked.is_nothing() || (self.is_check && !self.session.is_in_transaction()) =>
+            {
+                let reason = error.to_string();
+                return Event::Closed { client: &self.client.to_string(), reason: &reason }.log_quietly();
             }
             Err(End::Lost(error)) => error.to_string(),
             Err(End::NoHandshake(error)) => {
@@ -179,6 +195,8 @@ impl<'a> Connection<'a> {
                 self.wait_for_command()?;
                 continue;
             };
+            self.session.follow(used < self.input.octets().len());
+            self.asked.note(&line, &self.session);
             let action = self.session.line(&line);
             self.input.consume(used);
             self.input.shrink(COMMAND_BUFFER_OCTETS);
@@ -205,17 +223,21 @@ impl<'a> Connection<'a> {
         let limits = &self.site.settings.limits;
         let deadline = Deadline::after(HANDSHAKE.min(limits.command_timeout)).min(self.session_end());
         let announced = proxy::read_header(self.transport, deadline);
-        let client = match announced.map_err(|error| refused(error.to_string()))? {
-            Announced::Client(client) => client.ip(),
+        let client = match announced {
+            Ok(Announced::Client(client)) => client.ip(),
             // Nobody knows who it is: it gets no share in the trust that the proxy has.
-            Announced::Unchanged => {
-                self.trusted = false;
+            Ok(Announced::Unchanged) => {
+                (self.trusted, self.is_check) = (false, true);
                 self.session.serve(self.service, false);
+                self.session.trust(false);
                 return Ok(());
             }
+            Err(ProxyError::Nobody) => return Err(End::Lost(WireError::Closed)),
+            Err(error) => return Err(refused(error.to_string())),
         };
         (self.client, self.trusted) = (client, self.site.admission.trusts(client));
         self.session.serve(self.service, client.is_loopback());
+        self.session.trust(self.trusted);
         let caps = Caps { total: limits.connections, per_address: limits.connections_per_ip };
         self.permit
             .change_client(client, self.trusted, caps)
@@ -255,11 +277,12 @@ impl<'a> Connection<'a> {
     fn act(&mut self, action: Action<Accepted>) -> Result<(), End> {
         let next = match action {
             Action::Reply(reply) => {
-                self.count_refusal(&reply);
+                self.note_refusal(&reply);
                 reply.print(&mut self.replies);
                 return Ok(());
             }
             Action::Close(reply) => {
+                self.tell_refused(&reply);
                 reply.print(&mut self.replies);
                 self.flush()?;
                 if reply.severity() == Severity::Transient {
@@ -285,7 +308,7 @@ impl<'a> Connection<'a> {
                 self.session.login_verdict(verdict)
             }
             Action::ReplyEach(reply, times) => {
-                self.count_refusal(&reply);
+                self.note_refusal(&reply);
                 (0..times).for_each(|_| reply.print(&mut self.replies));
                 return Ok(());
             }
@@ -308,8 +331,8 @@ impl<'a> Connection<'a> {
         self.act(next)
     }
 
-    /// Counts a reply, if it is a no.
-    fn count_refusal(&self, reply: &Reply) {
+    /// Counts a reply and logs it, if it is a no.
+    fn note_refusal(&self, reply: &Reply) {
         let what = match (reply.severity(), reply.status.map(|status| status.subject)) {
             (Severity::Success | Severity::Intermediate, _) => return,
             (Severity::Transient, _) => Count::RefusedForNow,
@@ -318,6 +341,27 @@ impl<'a> Connection<'a> {
             (Severity::Permanent, _) => Count::RefusedOther,
         };
         self.intake.statistics.count(what);
+        self.tell_refused(reply);
+    }
+
+    /// Logs a no to a command that somebody may want to know of; beyond so many in a minute, quietly.
+    fn tell_refused(&self, reply: &Reply) {
+        let is_no = matches!(reply.severity(), Severity::Transient | Severity::Permanent);
+        if !is_no || !self.asked.is_telling() {
+            return;
+        }
+        let event = Event::Refused {
+            client: &self.client.to_string(),
+            helo: self.session.client_name().unwrap_or("-"),
+            from: self.asked.from.as_deref().unwrap_or("-"),
+            to: self.asked.to.as_deref().unwrap_or("-"),
+            reply: &reply.to_string(),
+        };
+        if self.permit.tells_refusal(self.intake.clock.now().running) {
+            event.log();
+        } else {
+            event.log_quietly();
+        }
     }
 
     #[inline(never)]
@@ -337,11 +381,10 @@ impl<'a> Connection<'a> {
 
     /// Takes the message: intake is made ready first, so that its refusal can still answer DATA.
     fn receive(&mut self, transaction: Transaction<Accepted>) -> Result<(), End> {
-        let reverse_path = transaction.reverse_path.clone();
         let mut incoming = match self.intake.begin(self.site, self.submission(transaction)) {
             Ok(incoming) => incoming,
             Err(refusal) => {
-                self.tell_refused(&reverse_path, &refusal.to_string());
+                tell_trouble(&refusal);
                 let action = self.session.data_verdict(Err(refusal.reply()));
                 return self.act(action);
             }
@@ -349,9 +392,6 @@ impl<'a> Connection<'a> {
         let action = self.session.data_verdict(Ok(()));
         self.act(action)?;
         let verdict = self.read_data(&mut incoming)?.and_then(|()| commit(incoming));
-        if let Err(reply) = &verdict {
-            self.tell_refused(&reverse_path, &reply.to_string());
-        }
         let action = self.session.end_of_data(verdict);
         self.act(action)
     }
@@ -384,9 +424,9 @@ impl<'a> Connection<'a> {
     /// Reads a chunk of BDAT to its end, whatever is wrong with the message.
     fn read_chunk(&mut self, transaction: Option<Transaction<Accepted>>, chunk: Chunk) -> Result<(), End> {
         if let Some(transaction) = transaction {
-            let reverse_path = transaction.reverse_path.clone();
             let incoming = self.intake.begin(self.site, self.submission(transaction));
-            self.chunks = Some(Chunks { incoming, decoder: ChunkDecoder::default(), reverse_path });
+            let incoming = incoming.inspect_err(tell_trouble);
+            self.chunks = Some(Chunks { incoming, decoder: ChunkDecoder::default() });
         }
         let Some(mut chunks) = self.chunks.take() else { return Err(End::Aborted("lost a message")) };
         let limit = self.site.settings.limits.message_size;
@@ -400,10 +440,7 @@ impl<'a> Connection<'a> {
         })?;
         let verdict = chunks.verdict(limit, chunk.is_last);
         let verdict = match verdict {
-            Err(reply) => {
-                self.tell_refused(&chunks.reverse_path, &reply.to_string());
-                Err(reply)
-            }
+            Err(reply) => Err(reply),
             Ok(()) if chunk.is_last => {
                 chunks.incoming.map_err(|refusal| refusal.reply()).and_then(commit).map(Some)
             }
@@ -448,10 +485,6 @@ impl<'a> Connection<'a> {
         }
     }
 
-    fn tell_refused(&self, from: &ReversePath, reply: &str) {
-        Event::Refused { client: &self.client.to_string(), from, reply }.log();
-    }
-
     fn flush(&mut self) -> Result<(), WireError> {
         if !self.replies.is_empty() {
             self.transport.write_all(&self.replies, Deadline::after(WRITE_DEADLINE))?;
@@ -489,7 +522,6 @@ struct Chunks<'a> {
     /// Or why intake does not take it.
     incoming: Result<Incoming<'a>, Refusal>,
     decoder: ChunkDecoder,
-    reverse_path: ReversePath,
 }
 
 impl Chunks<'_> {
@@ -512,7 +544,14 @@ fn judge_data(is_malformed: bool, octets: u64, limit: u64) -> Result<(), Reply> 
 
 fn commit(incoming: Incoming<'_>) -> Result<QueueId, Reply> {
     incoming.commit().map_err(|refusal| {
-        Event::Trouble { doing: "taking a message", error: &refusal.to_string() }.log();
+        tell_trouble(&refusal);
         refusal.reply()
     })
+}
+
+/// A full queue is told by the refusal itself.
+fn tell_trouble(refusal: &Refusal) {
+    if !matches!(refusal, Refusal::QueueFull) {
+        Event::Trouble { doing: "taking a message", error: &refusal.to_string() }.log();
+    }
 }

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// So many addresses of those who logged in are remembered.
 const KNOWN_MAX: usize = 16;
+/// So many refusals of one address are logged in a minute: a robot must not fill the log of a small box.
+const REFUSALS_A_MINUTE: u32 = 60;
 
 /// The connections of all listeners.
 #[derive(Debug, Default)]
@@ -21,6 +23,8 @@ pub struct Connections {
     ended: Condvar,
     stopping: AtomicBool,
     rates: Mutex<Rates>,
+    /// Refusals that were logged.
+    refusals: Mutex<Rates>,
     auth_failures: Mutex<AuthFailures>,
 }
 
@@ -221,6 +225,13 @@ impl Permit {
     pub fn takes_message(&self, now: Duration, limit_a_minute: u32) -> bool {
         let mut rates = self.connections.rates.lock().unwrap_or_else(PoisonError::into_inner);
         rates.take(self.address(), now, limit_a_minute)
+    }
+
+    /// Whether a refusal of this client's is worth a line; false if it had enough of them in this minute.
+    #[must_use]
+    pub fn tells_refusal(&self, now: Duration) -> bool {
+        let mut rates = self.connections.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        rates.take(self.address(), now, REFUSALS_A_MINUTE)
     }
 
     /// How long the client has to wait for the answer to AUTH.

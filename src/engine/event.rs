@@ -51,12 +51,16 @@ pub enum Event<'a> {
         /// The reply or the reason.
         reply: &'a str,
     },
-    /// A message was refused after its data.
+    /// A client was told no: to EHLO, AUTH, MAIL, a recipient or a message. What is not known is `-`.
     Refused {
-        /// Who sent it.
+        /// Who that was.
         client: &'a str,
-        /// The reverse-path.
-        from: &'a ReversePath,
+        /// How it named itself.
+        helo: &'a str,
+        /// The reverse-path, empty for the null one; as it was written, if it is none.
+        from: &'a str,
+        /// The recipient, or all of them; as it was written, if it is none.
+        to: &'a str,
         /// Our reply.
         reply: &'a str,
     },
@@ -203,6 +207,15 @@ impl<'a> Event<'a> {
             }
             Self::Trouble { .. } => log::Level::Error,
         };
+        self.log_at(level);
+    }
+
+    /// The same for something that matters to nobody, unless it is looked for.
+    pub fn log_quietly(&self) {
+        self.log_at(log::Level::Debug);
+    }
+
+    fn log_at(&self, level: log::Level) {
         log::log!(target: "pillarbox", level, "{self}");
     }
 }
@@ -230,14 +243,10 @@ impl Display for Event<'_> {
                 delay.subsec_millis(),
                 Quoted(reply)
             ),
-            Self::Refused { client, from, reply } => {
-                write!(
-                    f,
-                    "event=refused client={} from={} reply={}",
-                    Value(client),
-                    Value(from),
-                    Quoted(reply)
-                )
+            Self::Refused { client, helo, from, to, reply } => {
+                let [client, helo, from, to] = [client, helo, from, to].map(|it| Value(it));
+                let reply = Quoted(reply);
+                write!(f, "event=refused client={client} helo={helo} from={from} to={to} reply={reply}")
             }
             Self::AuthFailed { client, name, mechanism } => {
                 write!(f, "event=auth_failed client={client} name={} mechanism={mechanism}", Quoted(name))
@@ -277,7 +286,7 @@ impl Display for Event<'_> {
 }
 
 /// Mailboxes with commas between them.
-struct List<'a>(&'a [Mailbox]);
+pub struct List<'a>(pub &'a [Mailbox]);
 
 impl Display for List<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -383,6 +392,17 @@ mod tests {
 
     #[test]
     fn no_input_forges_a_line() {
+        let refused = Event::Refused {
+            client: "192.0.2.1",
+            helo: "my?pc",
+            from: "",
+            to: "-",
+            reply: "502 5.5.1 \"\r\nname=x",
+        };
+        assert_eq!(
+            refused.to_string(),
+            "event=refused client=192.0.2.1 helo=my?pc from=\"\" to=- reply=\"502 5.5.1 \\\"\\r\\nname=x\""
+        );
         let line =
             Event::Closed { client: "x\nevent=accepted id=1", reason: "\u{1b}[2J\u{202e}" }.to_string();
         assert_eq!(line, "event=closed client=\"x\\nevent=accepted id=1\" reason=\"\\u{1b}[2J\\u{202e}\"");

@@ -7,15 +7,18 @@
 
 mod collecting;
 mod refusal;
+mod staging;
 mod storing;
 
 pub use self::refusal::Refusal;
+use self::staging::Staging;
 
 use super::board::Known;
 use super::clock::EngineClock;
 use super::copies::{Copies, LocalCopy, QueueCopy, Way};
 use super::digests::Digests;
 use super::event::{AttemptEnd, Event};
+use super::final_delivery::FinalDelivery;
 use super::local::DELIVERED;
 use super::notices::{self, Told};
 use super::site::Site;
@@ -26,15 +29,15 @@ use crate::mail::envelope::Recipient;
 use crate::mail::header::TraceScanner;
 use crate::mail::id::QueueId;
 use crate::mail::message::{self, Origin};
+use crate::mail::section_filter::SectionFilter;
 use crate::mail::status::EnhancedStatus;
 use crate::rules::bounce::Verdict;
 use crate::rules::repair::{Repair, RepairFacts};
 use crate::rules::route::Routed;
 use crate::smtp::extension::{MailParameters, RcptParameters};
 use crate::store::StoreError;
-use crate::store::durable::SyncedFile;
-use crate::store::maildir::{Delivery, MaildirPath, Maildirs};
-use crate::store::queue::{Collected, Description, Queue, StagedEntry};
+use crate::store::maildir::{MaildirPath, Maildirs};
+use crate::store::queue::{Collected, Description, Queue};
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
@@ -138,52 +141,6 @@ impl Submission {
     }
 }
 
-/// A copy that is being written.
-enum Staging {
-    Maildir(Delivery),
-    Queue(StagedEntry),
-}
-
-impl Staging {
-    fn write(&mut self, octets: &[u8]) -> Result<(), StoreError> {
-        match self {
-            Self::Maildir(delivery) => delivery.write(octets),
-            Self::Queue(entry) => entry.write(octets),
-        }
-    }
-
-    fn append_from(&mut self, source: &File, offset: u64, octets: u64) -> Result<(), StoreError> {
-        match self {
-            Self::Maildir(delivery) => delivery.append_from(source, offset, octets),
-            Self::Queue(entry) => entry.append_from(source, offset, octets),
-        }
-    }
-
-    /// Where in its file the octets written so far end.
-    fn position(&mut self) -> Result<u64, StoreError> {
-        match self {
-            Self::Maildir(delivery) => Ok(delivery.octets()),
-            Self::Queue(entry) => entry.content_source().map(|(_, offset, octets)| offset + octets),
-        }
-    }
-
-    /// The file, with all that was written so far.
-    fn file(&mut self) -> Result<File, StoreError> {
-        let file = match self {
-            Self::Maildir(delivery) => delivery.content_source()?,
-            Self::Queue(entry) => entry.content_source()?.0,
-        };
-        file.try_clone().map_err(|error| StoreError::io("", error))
-    }
-
-    fn sync(self) -> Result<SyncedFile, StoreError> {
-        match self {
-            Self::Maildir(delivery) => delivery.sync(),
-            Self::Queue(entry) => entry.sync(),
-        }
-    }
-}
-
 /// Where the content is while it comes in.
 enum Content {
     Memory(Vec<u8>),
@@ -249,6 +206,7 @@ pub struct Incoming<'a> {
     trace: String,
     copies: Copies,
     content: Content,
+    section: SectionFilter,
     repair: Option<Repair>,
     scanner: TraceScanner,
     lines: u64,
@@ -305,6 +263,7 @@ impl Intake {
             trace,
             copies,
             content,
+            section: SectionFilter::default(),
             repair,
             scanner,
             lines: 0,
@@ -351,6 +310,16 @@ impl Incoming<'_> {
     /// Takes the next piece of the content, in canonical form. An error is kept for [`Self::commit`], so that the data
     /// can be read to its end.
     pub fn write(&mut self, piece: &[u8]) {
+        if self.section.is_in_body() {
+            return self.take(piece);
+        }
+        let mut filtered = Vec::with_capacity(piece.len());
+        self.section.feed(piece, &mut filtered);
+        self.take(&filtered);
+    }
+
+    /// Takes what has a header section that ends where its fields do.
+    fn take(&mut self, piece: &[u8]) {
         match self.repair.as_mut().filter(|repair| !repair.is_in_body()) {
             None => self.keep(piece),
             Some(repair) => {
@@ -414,9 +383,9 @@ impl Incoming<'_> {
     }
 
     fn stage_local(&self, copy: &LocalCopy) -> Result<Staging, StoreError> {
-        let mut delivery = self.intake.maildirs.stage(&copy.path, self.arrival.wall)?;
-        let sender = copy.way.reverse_path(&self.submission.reverse_path);
-        delivery.begin(&sender, &copy.recipient.mailbox)?;
+        let delivery = self.intake.maildirs.stage(&copy.path, self.arrival.wall)?;
+        let reverse_path = copy.way.reverse_path(&self.submission.reverse_path);
+        let mut delivery = FinalDelivery::begin(delivery, &reverse_path, &copy.recipient.mailbox)?;
         delivery.write(self.trace.as_bytes())?;
         Ok(Staging::Maildir(delivery))
     }
@@ -448,6 +417,9 @@ impl Incoming<'_> {
     /// # Errors
     /// It was not taken, and nothing of it is kept, other than copies that a failure halfway left in Maildirs.
     pub fn commit(mut self) -> Result<QueueId, Refusal> {
+        let mut rest = Vec::new();
+        self.section.finish(&mut rest);
+        self.take(&rest);
         if let Some(mut repair) = self.repair.take() {
             let mut rest = Vec::new();
             repair.finish(&mut rest);

@@ -3,6 +3,7 @@
 use super::board::Hop;
 use super::delivery::Again;
 use super::digests;
+use super::final_delivery::FinalDelivery;
 use super::forwarder::Forwarder;
 use super::intake::{Accepted, Submission};
 use super::site::{Site, SystemAccounts};
@@ -87,9 +88,9 @@ fn to_maildir(
     routed: &Routed,
 ) -> Result<String, StoreError> {
     let Some(path) = site.maildir(routed)? else { return Err(StoreError::refused("", "no Maildir")) };
-    let mut delivery = forwarder.intake.maildirs.stage(&path, forwarder.clock.now().wall)?;
+    let delivery = forwarder.intake.maildirs.stage(&path, forwarder.clock.now().wall)?;
     let reverse_path = &entry.description().envelope.reverse_path;
-    delivery.begin(reverse_path, &routed.mailbox)?;
+    let mut delivery = FinalDelivery::begin(delivery, reverse_path, &routed.mailbox)?;
     let (file, offset) = entry.content_source();
     delivery.append_from(file, offset, entry.message_octets())?;
     // Others wait for this worker.

@@ -19,6 +19,7 @@ pub mod digests;
 pub mod dkim;
 pub mod drops;
 pub mod event;
+pub mod final_delivery;
 pub mod forwarder;
 pub mod hosts;
 pub mod input;

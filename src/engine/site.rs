@@ -19,7 +19,7 @@ use crate::rules::route::{
 };
 use crate::smtp::command::ClientName;
 use crate::smtp::extension::Offer;
-use crate::smtp::server::Terms;
+use crate::smtp::server::{Home, Terms};
 use crate::store::StoreError;
 use crate::store::maildir::MaildirPath;
 use crate::sys::user;
@@ -75,6 +75,7 @@ impl Site {
         let (limits, queue) = (&settings.limits, &settings.queue);
         let terms = Terms {
             hostname: hostname.to_string(),
+            home: Home { of_senders: hostname.clone(), of_recipients: routes.home().clone() },
             offer: Offer {
                 message_size_octets: limits.message_size,
                 recipients: limits.recipients as usize,

@@ -103,13 +103,9 @@ fn name_of(uid: u32) -> io::Result<LocalPart> {
     named.map_or_else(|| LocalPart::parse(&uid.to_string()).map_err(io::Error::other), Ok)
 }
 
-/// The domain of bare recipients: this host, or where that is not local, a domain that is. `root` is somebody here.
+/// The domain of bare recipients.
 pub fn home(site: &Site) -> &Domain {
-    let routes = &site.routes;
-    if routes.is_local(&site.hostname) {
-        return &site.hostname;
-    }
-    routes.local_domains.first().unwrap_or(&site.hostname)
+    site.routes.home()
 }
 
 fn route(

@@ -110,10 +110,13 @@ fn begins_with(value: &[u8], words: &[&str]) -> bool {
     words.iter().any(|word| first.eq_ignore_ascii_case(word.as_bytes()))
 }
 
+/// Longest name of a field, with the blanks behind it: the colon has to stand on the line (RFC 5322 §2.1.1).
+pub const FIELD_NAME_MAX_OCTETS: usize = 998;
+
 /// Splits `Name: value`; `None` if the line is not a header field (RFC 5322 §2.2: printable ASCII without colon).
 #[must_use]
 pub fn split_field(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let colon = line.iter().position(|&b| b == b':')?;
+    let colon = line.iter().take(FIELD_NAME_MAX_OCTETS + 1).position(|&b| b == b':')?;
     let (name, value) = line.split_at_checked(colon)?;
     // Obsolete syntax allows blanks before the colon (RFC 5322 §4.5.8).
     let name = name.trim_ascii_end();

@@ -20,5 +20,6 @@ pub mod mx;
 pub mod network;
 pub mod next_hop;
 pub mod outcome;
+pub mod section_filter;
 pub mod status;
 pub mod unqualified;

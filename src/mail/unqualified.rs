@@ -3,7 +3,7 @@
 //!
 //! Well-formed by construction, as the parts of [`super::address`] are; `parse(print(x)) == x`.
 
-use super::address::{AddressError, Domain, ForwardPath, LocalPart, Mailbox};
+use super::address::{AddressError, Domain, ForwardPath, LocalPart, Mailbox, without_source_route};
 use std::fmt;
 
 /// The domain of what can't be read: none below `invalid` ever exists.
@@ -48,6 +48,15 @@ impl Unqualified {
         }
     }
 
+    /// Reads what stands within the angle brackets of MAIL or RCPT. Blanks at the ends and beside `@`, `.`, `,` and `:` count
+    /// for nothing, as devices write them; a source route in front is dropped (RFC 5321 appendix C).
+    ///
+    /// # Errors
+    /// Those of [`Self::parse`].
+    pub fn parse_path(text: &str) -> Result<Self, AddressError> {
+        Self::parse(without_source_route(&without_blanks(text)))
+    }
+
     /// The mailbox, where a bare name is one of `home`.
     #[must_use]
     pub fn at(&self, home: &Domain) -> Mailbox {
@@ -77,6 +86,29 @@ pub fn is_unreadable(mailbox: &Mailbox) -> bool {
     mailbox.domain.name() == Some(UNREADABLE)
 }
 
+impl From<Mailbox> for Unqualified {
+    fn from(Mailbox { local_part, domain }: Mailbox) -> Self {
+        Self { local_part, domain: Some(domain) }
+    }
+}
+
+/// Takes out the blanks that can't matter; within quotes, all may.
+fn without_blanks(text: &str) -> String {
+    let text = text.trim_matches([' ', '\t']);
+    if text.contains('"') {
+        return text.to_owned();
+    }
+    let joins = |c: Option<char>| c.is_some_and(|c| matches!(c, '@' | '.' | ',' | ':'));
+    let mut joined = String::with_capacity(text.len());
+    for word in text.split([' ', '\t']).filter(|word| !word.is_empty()) {
+        if !joined.is_empty() && !joins(joined.chars().next_back()) && !joins(word.chars().next()) {
+            joined.push(' ');
+        }
+        joined.push_str(word);
+    }
+    joined
+}
+
 impl fmt::Display for Unqualified {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.local_part.fmt(f)?;
@@ -104,7 +136,7 @@ mod tests {
             assert_eq!(address.to_string(), printed);
             assert_eq!(address.forward_path(&home).to_string(), path);
         }
-        for text in ["", "@", "a@", "@b", "a b", "a\nb", "a@b c", "<a>", "a@b@c", "\"a", "a..b"] {
+        for text in ["", "@", "a@", "@b", "a b", "a\nb", "a@b c", "<a>", "a@b@c", "\"a"] {
             assert!(Unqualified::parse(text).is_err(), "{text:?}");
         }
     }
@@ -125,10 +157,28 @@ mod tests {
         assert!(!is_unreadable(&Mailbox::parse("a@invalid").unwrap()));
     }
 
+    #[test]
+    fn blanks_in_a_path_count_for_nothing() {
+        for (text, printed) in [
+            (" a@b.example\t", "a@b.example"),
+            ("a @ b . example", "a@b.example"),
+            ("@x , @y : a@b", "a@b"),
+            (" root ", "root"),
+            (" \"a  b\"@c ", "\"a  b\"@c"),
+            ("a..b@c", "\"a..b\"@c"),
+        ] {
+            assert_eq!(Unqualified::parse_path(text).unwrap().to_string(), printed, "{text:?}");
+        }
+        for text in ["a b@c", "Joe a@b", "a@b c@d", "a@b,c@d", "a@b, c@d", "a@b c", " ", "\"a\" @c"] {
+            assert!(Unqualified::parse_path(text).is_err(), "{text:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn what_is_printed_is_read_again(text in "[a-zé\"\\\\@. \\[\\]<>\n]{0,12}") {
             if let Ok(address) = Unqualified::parse(&text) {
+                prop_assert_eq!(Unqualified::parse_path(&address.to_string()), Ok(address.clone()));
                 prop_assert_eq!(Unqualified::parse(&address.to_string()), Ok(address));
             }
         }

@@ -37,6 +37,8 @@ pub enum Announced {
 pub enum ProxyError {
     /// What came is no header as specified; the words say what is wrong with it.
     Malformed(&'static str),
+    /// The connection ended before its first octet, as those do that only look whether the port is open.
+    Nobody,
     /// The connection failed before the header was complete.
     Wire(WireError),
 }
@@ -45,6 +47,7 @@ impl fmt::Display for ProxyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Malformed(what) => write!(f, "the PROXY header {what}"),
+            Self::Nobody => f.write_str("gone without a PROXY header"),
             Self::Wire(error) => write!(f, "{error} while waiting for the PROXY header"),
         }
     }
@@ -68,7 +71,10 @@ pub fn read_header(transport: &mut dyn Transport, deadline: Deadline) -> Result<
     let mut length = 0;
     while length < SIGNATURE.len() {
         let rest = line.get_mut(length..SIGNATURE.len()).unwrap_or_default();
-        length += transport.read(rest, deadline)?;
+        length += match transport.read(rest, deadline) {
+            Err(WireError::Closed | WireError::Io(_)) if length == 0 => return Err(ProxyError::Nobody),
+            result => result?,
+        };
         // Whoever talks SMTP at once is told so at once, and not when the deadline has passed.
         let start = line.get(..length).unwrap_or_default();
         if !SIGNATURE.starts_with(start) && !is_v1_so_far(start) {

@@ -309,10 +309,12 @@ impl Repair {
     }
 }
 
-/// Whether a local part without a domain is one that a domain makes whole: an encoded word (RFC 2047) alone is a name.
+/// Whether a local part without a domain is one that a domain makes whole: an encoded word (RFC 2047) alone is a name, and
+/// odd dots would need quotes.
 fn is_bare(local_part: &[u8]) -> bool {
     let text = std::str::from_utf8(local_part).unwrap_or_default();
-    !text.starts_with("=?") && LocalPart::parse(text).is_ok()
+    let is_right = |local_part: LocalPart| text.starts_with('"') || local_part.to_string() == text;
+    !text.starts_with("=?") && LocalPart::parse(text).is_ok_and(is_right)
 }
 
 #[cfg(test)]

@@ -324,6 +324,13 @@ impl RoutePolicy {
         }
     }
 
+    /// The domain of bare recipients: this host, or where that is not local, a domain that is. `root` is somebody here.
+    #[must_use]
+    pub fn home(&self) -> &Domain {
+        let is_hostname = self.is_local(&self.hostname);
+        self.local_domains.first().filter(|_| !is_hostname).unwrap_or(&self.hostname)
+    }
+
     /// `postmaster` is always taken (RFC 5321 §4.5.1): it goes to `admin`, to a user of that name, to root's mailbox, or
     /// into a Maildir of its own.
     fn postmaster(&self, accounts: &dyn Accounts) -> Result<Occupant<'_>, NoRoute> {

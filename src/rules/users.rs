@@ -1,7 +1,8 @@
 //! The users file: who may log in. `NAME:HASH` a line; `#` begins a comment line, empty lines count for nothing.
 //!
 //! Reads text, never a file. A line that can't be used is told and left out; the others stay. What follows a further
-//! colon is passed over, so that a passwd-file of Dovecot's can be shared. Names are compared octet by octet.
+//! colon is passed over, so that a passwd-file of Dovecot's can be shared. Names are compared without case, as those of
+//! local users are.
 
 use super::password::PasswordHash;
 use crate::smtp::sasl::{CREDENTIAL_MAX_OCTETS, Credentials};
@@ -56,7 +57,7 @@ impl UserTable {
     }
 
     fn find(&self, name: &str) -> Option<&PasswordHash> {
-        self.users.iter().find(|(known, _)| known == name).map(|(_, hash)| hash)
+        self.users.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, hash)| hash)
     }
 
     /// Whether the credentials are a user's. An unknown name costs as much time as a wrong password, so that names
@@ -117,9 +118,18 @@ mod tests {
         let (table, problems) = UserTable::parse(&text);
         assert_eq!((problems, table.is_empty()), (vec![], false));
         for (name, password) in [("tim", "secret"), ("ü@example.net", "geheim"), ("a b", "hunter2")] {
-            for other in ["tim", "ü@example.net", "a b", "TIM", "nobody", "# users", "1000"] {
+            for other in ["tim", "ü@example.net", "a b", "nobody", "# users", "1000"] {
                 assert_eq!(logs_in(&table, other, password), name == other, "{other} {password}");
             }
+        }
+    }
+
+    #[test]
+    fn names_compare_without_case() {
+        let (table, problems) = UserTable::parse(&format!("Tim@NAS:{SECRET}\ntim@nas:{GEHEIM}"));
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        for name in ["Tim@NAS", "tim@nas", "TIM@NAS"] {
+            assert!(logs_in(&table, name, "secret") && !logs_in(&table, name, "geheim"), "{name}");
         }
     }
 

@@ -3,8 +3,9 @@
 //! A command is well-formed by construction: none of its arguments can hold a CR, an LF or a NUL, so what is printed is
 //! always one line. Whether a command is allowed now is the session's business, not the grammar's.
 
-use crate::mail::address::{self, AddressError, ForwardPath, ReversePath};
+use crate::mail::address::{self, AddressError};
 use crate::mail::status::EnhancedStatus;
+use crate::mail::unqualified::Unqualified;
 use crate::smtp::reply::Reply;
 use crate::smtp::sasl::Secret;
 use std::fmt;
@@ -20,10 +21,10 @@ pub enum Command {
     Lhlo(ClientName),
     /// AUTH: the mechanism as written, and the initial response (RFC 4954 §4).
     Auth(String, Option<Secret>),
-    /// MAIL (§4.1.1.2).
-    Mail(ReversePath, Vec<Parameter>),
-    /// RCPT (§4.1.1.3).
-    Rcpt(ForwardPath, Vec<Parameter>),
+    /// MAIL (§4.1.1.2); `None` is the null reverse-path. A bare name is something for this host's own clients.
+    Mail(Option<Unqualified>, Vec<Parameter>),
+    /// RCPT (§4.1.1.3); bare names as in MAIL, and `postmaster`.
+    Rcpt(Unqualified, Vec<Parameter>),
     /// DATA (§4.1.1.4).
     Data,
     /// BDAT: so many octets of the message follow, and whether they are its last (RFC 3030 §2).
@@ -50,6 +51,10 @@ pub const VERBS: [&str; 15] = [
     "EXPN", "HELP", "QUIT",
 ];
 
+/// What HTTP begins its requests with.
+const HTTP_VERBS: [&str; 9] =
+    ["GET", "POST", "PUT", "HEAD", "CONNECT", "OPTIONS", "PATCH", "DELETE", "TRACE"];
+
 /// How a client names itself: a domain, an address literal, or what devices send instead. Holds only octets that can't
 /// break out of a Received field or a log line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,13 +64,26 @@ impl ClientName {
     /// Longest name in octets, as for any domain (RFC 5321 §4.5.3.1.2).
     const MAX_OCTETS: usize = 255;
 
-    /// Takes a name of letters, digits and `.-_:[]`; many devices send no proper domain, and refusing them would lose
-    /// their alerts (RFC 5321 §4.1.4 forbids to refuse over a name that does not fit the client).
+    /// Takes a name of letters, digits and `.-_:[]`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let fits = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
-        let is_name = !text.is_empty() && text.len() <= Self::MAX_OCTETS && text.chars().all(fits);
+        let is_name = !text.is_empty() && text.len() <= Self::MAX_OCTETS && text.chars().all(Self::fits);
         is_name.then(|| Self(text.to_owned()))
+    }
+
+    /// Takes whatever a client calls itself, unless that is nothing: each character that does not fit becomes `?`, and a
+    /// long name is cut. Many devices send no proper domain (`my pc`, `(none)`), and refusing them would lose their alerts;
+    /// RFC 5321 §4.1.4 forbids to refuse over a name that does not fit the client.
+    #[must_use]
+    pub fn of_client(octets: &[u8]) -> Option<Self> {
+        let text = String::from_utf8_lossy(octets);
+        let harmless = |c| if Self::fits(c) { c } else { '?' };
+        let name: String = text.chars().take(Self::MAX_OCTETS).map(harmless).collect();
+        (!name.is_empty()).then_some(Self(name))
+    }
+
+    fn fits(c: char) -> bool {
+        c.is_ascii_alphanumeric() || ".-_:[]".contains(c)
     }
 
     /// What a host without any name calls itself.
@@ -115,11 +133,13 @@ impl fmt::Display for Parameter {
 pub enum CommandError {
     /// The verb is none that this program knows.
     Unrecognized,
+    /// It is a request of HTTP: a browser or a script was made to talk to this port.
+    Http,
     /// The octets are no text: a stray control character, or 8-bit octets that are no UTF-8.
     NoText,
     /// The verb takes no argument and got one.
     UnexpectedArgument(&'static str),
-    /// HELO or EHLO without a usable name.
+    /// HELO or EHLO without a name.
     BadName(&'static str),
     /// AUTH without a mechanism, or with more than a mechanism and a response.
     NoMechanism,
@@ -142,6 +162,9 @@ impl CommandError {
         let syntax = EnhancedStatus::INVALID_ARGUMENTS;
         match self {
             Self::Unrecognized => Reply::new(500, EnhancedStatus::SYNTAX_ERROR, "command not recognized"),
+            Self::Http => {
+                Reply::new(421, EnhancedStatus::POLICY_NOW, "this is a mail server, HTTP is not spoken")
+            }
             Self::NoText => {
                 Reply::new(500, EnhancedStatus::SYNTAX_ERROR, "a command is a line of plain text")
             }
@@ -160,39 +183,47 @@ impl CommandError {
 
 impl Command {
     /// Reads a command line, without its CRLF. Verbs are taken in any case (§2.4), blanks at the end are dropped
-    /// (§4.1.1), blanks after `FROM:` and `TO:` and paths without brackets are taken as Postfix takes them.
+    /// (§4.1.1). What devices write is taken as Postfix takes it: blanks after `FROM:` and `TO:` and within the brackets,
+    /// paths without brackets.
     ///
     /// # Errors
     /// Says what is wrong; see [`CommandError::reply`].
     pub fn parse(line: &[u8]) -> Result<Self, CommandError> {
-        let line = std::str::from_utf8(line).map_err(|_| CommandError::NoText)?;
-        let line = line.trim_end_matches([' ', '\t']);
-        if line.chars().any(|c| c.is_control() && c != '\t') {
+        let (word, argument) = split_word(line);
+        let verb = find_verb(word).ok_or_else(|| unknown(line))?;
+        if let Some(hello) = match verb {
+            "EHLO" => Some(Self::Ehlo as fn(ClientName) -> Self),
+            "HELO" => Some(Self::Helo as fn(ClientName) -> Self),
+            "LHLO" => Some(Self::Lhlo as fn(ClientName) -> Self),
+            _ => None,
+        } {
+            return ClientName::of_client(argument).map(hello).ok_or(CommandError::BadName(verb));
+        }
+        let argument = std::str::from_utf8(argument).map_err(|_| CommandError::NoText)?;
+        if argument.chars().any(|c| c.is_control() && c != '\t') {
             return Err(CommandError::NoText);
         }
-        let (word, argument) = line.split_once([' ', '\t']).unwrap_or((line, ""));
-        let argument = argument.trim_start_matches([' ', '\t']);
-        let verb = VERBS
-            .into_iter()
-            .find(|verb| word.eq_ignore_ascii_case(verb))
-            .ok_or(CommandError::Unrecognized)?;
         let alone = |command| {
             if argument.is_empty() { Ok(command) } else { Err(CommandError::UnexpectedArgument(verb)) }
         };
         match verb {
-            "EHLO" => ClientName::parse(argument).map(Self::Ehlo).ok_or(CommandError::BadName(verb)),
-            "LHLO" => ClientName::parse(argument).map(Self::Lhlo).ok_or(CommandError::BadName(verb)),
             "AUTH" => parse_auth(argument).ok_or(CommandError::NoMechanism),
-            "HELO" => ClientName::parse(argument).map(Self::Helo).ok_or(CommandError::BadName(verb)),
             "MAIL" => {
                 let (path, parameters) =
                     parse_path_argument(argument, verb, "FROM:", CommandError::BadReversePath)?;
-                Ok(Self::Mail(ReversePath::parse(path).map_err(CommandError::BadReversePath)?, parameters))
+                if path.trim_matches([' ', '\t']).is_empty() {
+                    return Ok(Self::Mail(None, parameters));
+                }
+                let path = Unqualified::parse_path(path).map_err(CommandError::BadReversePath)?;
+                Ok(Self::Mail(Some(path), parameters))
             }
             "RCPT" => {
                 let (path, parameters) =
                     parse_path_argument(argument, verb, "TO:", CommandError::BadForwardPath)?;
-                Ok(Self::Rcpt(ForwardPath::parse(path).map_err(CommandError::BadForwardPath)?, parameters))
+                Ok(Self::Rcpt(
+                    Unqualified::parse_path(path).map_err(CommandError::BadForwardPath)?,
+                    parameters,
+                ))
             }
             "DATA" => alone(Self::Data),
             "BDAT" => parse_chunk(argument).ok_or(CommandError::BadChunk),
@@ -205,6 +236,38 @@ impl Command {
             _ => Ok(Self::Expn),
         }
     }
+}
+
+/// The verb and what follows the blanks behind it; blanks at the end are dropped.
+fn split_word(line: &[u8]) -> (&[u8], &[u8]) {
+    let is_blank = |octet: &u8| matches!(octet, b' ' | b'\t');
+    let end = line.iter().rposition(|octet| !is_blank(octet)).map_or(0, |last| last + 1);
+    let line = line.get(..end).unwrap_or_default();
+    let (word, rest) = line.split_at(line.iter().position(is_blank).unwrap_or(line.len()));
+    let start = rest.iter().position(|octet| !is_blank(octet)).unwrap_or(rest.len());
+    (word, rest.get(start..).unwrap_or_default())
+}
+
+fn find_verb(word: &[u8]) -> Option<&'static str> {
+    VERBS.into_iter().find(|verb| word.eq_ignore_ascii_case(verb.as_bytes()))
+}
+
+/// What a line is that has no verb of ours.
+fn unknown(line: &[u8]) -> CommandError {
+    let word = split_word(line).0;
+    let last = line.trim_ascii_end().rsplit(|&octet| octet == b' ').next().unwrap_or_default();
+    let is_http = HTTP_VERBS.iter().any(|verb| word.eq_ignore_ascii_case(verb.as_bytes()));
+    if is_http || last.starts_with(b"HTTP/") { CommandError::Http } else { CommandError::Unrecognized }
+}
+
+/// Verb and path of a command as the log has them: the path as it was written, if it is none.
+#[must_use]
+pub fn verb_and_path(line: &[u8]) -> (Option<&'static str>, String) {
+    let (word, argument) = split_word(line);
+    let text = String::from_utf8_lossy(argument);
+    let behind_colon = text.split_once(':').map_or("", |(_, path)| path.trim_matches([' ', '\t']));
+    let path = address::split_path(behind_colon).map_or(behind_colon, |(path, _)| path);
+    (find_verb(word), path.trim_matches([' ', '\t']).to_owned())
 }
 
 /// `mechanism` or `mechanism initial-response`.
@@ -236,7 +299,7 @@ fn parse_path_argument<'a>(
     bad_path: fn(AddressError) -> CommandError,
 ) -> Result<(&'a str, Vec<Parameter>), CommandError> {
     let rest = match argument.split_at_checked(prefix.len()) {
-        Some((word, rest)) if word.eq_ignore_ascii_case(prefix) => rest.trim_start_matches(' '),
+        Some((word, rest)) if word.eq_ignore_ascii_case(prefix) => rest.trim_start_matches([' ', '\t']),
         _ => return Err(CommandError::NoPath(verb)),
     };
     if rest.is_empty() {
@@ -266,7 +329,9 @@ impl fmt::Display for Command {
                 response.map_or(Ok(()), |response| write!(f, " {response}"))
             }
             Self::Mail(path, parameters) => {
-                write!(f, "MAIL FROM:<{path}>")?;
+                f.write_str("MAIL FROM:<")?;
+                path.as_ref().map_or(Ok(()), |path| write!(f, "{path}"))?;
+                f.write_str(">")?;
                 with_parameters(f, parameters)
             }
             Self::Rcpt(path, parameters) => {
@@ -305,7 +370,19 @@ mod tests {
             ("MAIL FROM: <a@b> size=10  body=8bitmime", "MAIL FROM:<a@b> SIZE=10 BODY=8bitmime"),
             ("MAIL FROM:a@b SIZE=1", "MAIL FROM:<a@b> SIZE=1"),
             ("RCPT TO:<@x,@y:c@d>", "RCPT TO:<c@d>"),
-            ("RCPT TO:<Postmaster>", "RCPT TO:<postmaster>"),
+            ("RCPT TO:<Postmaster>", "RCPT TO:<Postmaster>"),
+            ("RCPT TO:<root>", "RCPT TO:<root>"),
+            ("MAIL FROM:<root> SIZE=1", "MAIL FROM:<root> SIZE=1"),
+            ("MAIL FROM:\t< a@b\t>\tSIZE=1", "MAIL FROM:<a@b> SIZE=1"),
+            ("MAIL FROM:< >", "MAIL FROM:<>"),
+            ("MAIL FROM:\ta@b\tSIZE=1", "MAIL FROM:<a@b> SIZE=1"),
+            ("RCPT TO:<a..b@c>", "RCPT TO:<\"a..b\"@c>"),
+            ("RCPT TO:<x.@c>", "RCPT TO:<\"x.\"@c>"),
+            ("EHLO my pc", "EHLO my?pc"),
+            ("EHLO MÜLLER-PC", "EHLO M?LLER-PC"),
+            ("HELO (none)", "HELO ?none?"),
+            ("LHLO a/b\t;", "LHLO a?b??"),
+            ("EHLO HP+LaserJet", "EHLO HP?LaserJet"),
             ("RCPT TO:<\"a b\"@[IPv6:::1]>", "RCPT TO:<\"a b\"@[IPv6:::1]>"),
             ("NOOP anything at all", "NOOP"),
             ("vrfy root", "VRFY"),
@@ -333,14 +410,21 @@ mod tests {
             ("QUIT now", E::UnexpectedArgument("QUIT")),
             ("STARTTLS now", E::UnexpectedArgument("STARTTLS")),
             ("EHLO", E::BadName("EHLO")),
-            ("HELO a b", E::BadName("HELO")),
-            ("EHLO a;b", E::BadName("EHLO")),
+            ("HELO \t ", E::BadName("HELO")),
+            ("GET / HTTP/1.1", E::Http),
+            ("post /x HTTP/1.0", E::Http),
+            ("PROPFIND /x HTTP/1.1", E::Http),
+            ("DELETE", E::Http),
+            ("GETS x", E::Unrecognized),
+            ("RCPT TO:Joe <a@b>", E::BadParameter),
+            ("RCPT TO:<Joe a@b>", E::BadForwardPath(AddressError::BadLocalPart)),
+            ("RCPT TO:<a@b,c@d>", E::BadForwardPath(AddressError::BadLocalPart)),
+            ("RCPT TO:<a@b>,<c@d>", E::BadForwardPath(AddressError::BadPath)),
             ("MAIL", E::NoPath("MAIL")),
             ("MAIL FROM", E::NoPath("MAIL")),
             ("MAIL FROM:", E::NoPath("MAIL")),
             ("RCPT FROM:<a@b>", E::NoPath("RCPT")),
             ("RCPT TO:<>", E::BadForwardPath(AddressError::NoDomain)),
-            ("RCPT TO:<root>", E::BadForwardPath(AddressError::NoDomain)),
             ("MAIL FROM:<a@b", E::BadReversePath(AddressError::BadPath)),
             ("MAIL FROM:<a@b>SIZE=1", E::BadReversePath(AddressError::BadPath)),
             ("MAIL FROM:<a@b> =1", E::BadParameter),
@@ -360,6 +444,29 @@ mod tests {
             assert_eq!(printed(line), Err(error), "{line}");
         }
         assert_eq!(Command::parse(b"RCPT TO:<\xff@b>"), Err(CommandError::NoText));
+    }
+
+    #[test]
+    fn any_name_of_a_client_is_taken_and_none_can_do_harm() {
+        let name = |octets: &[u8]| Command::parse(octets).map(|command| command.to_string());
+        assert_eq!(name(b"EHLO M\xdcLLER-PC").as_deref(), Ok("EHLO M?LLER-PC"));
+        assert_eq!(name(b"HELO \xff\x01").as_deref(), Ok("HELO ??"));
+        let long = format!("EHLO {}", "x".repeat(300));
+        assert_eq!(name(long.as_bytes()), Ok(format!("EHLO {}", "x".repeat(255))));
+    }
+
+    #[test]
+    fn verb_and_path_are_told_as_they_were_written() {
+        for (line, verb, path) in [
+            ("MAIL FROM:<a@b> SIZE=1", Some("MAIL"), "a@b"),
+            ("rcpt to: <Joe a@b>", Some("RCPT"), "Joe a@b"),
+            ("RCPT TO:Joe <a@b>", Some("RCPT"), "Joe"),
+            ("MAIL FROM:<>", Some("MAIL"), ""),
+            ("EHLO x", Some("EHLO"), ""),
+            ("FOO x:y", None, "y"),
+        ] {
+            assert_eq!(verb_and_path(line.as_bytes()), (verb, path.to_owned()), "{line}");
+        }
     }
 
     #[test]

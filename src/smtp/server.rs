@@ -20,19 +20,26 @@
 //! STARTTLS is 502 where it is not offered, 503 once TLS is active, and 454 if the handshake can't begin. After its 220
 //! nothing that was said before counts (RFC 3207 §4.2); the count of errors does, or it would have no end.
 //!
-//! AUTH is 502 but on submission, 538 in clear but on loopback, 503 after EHLO was left out or a login; MAIL is 530
-//! there without a login. LMTP says LHLO where SMTP says EHLO and HELO, has 503 for a transaction without recipients, and
-//! answers the end of data once for each recipient (RFC 2033 §4).
+//! AUTH is 502 but on submission, 538 in clear but on loopback, 503 after a login; MAIL is 530 there without a login.
+//! LMTP says LHLO where SMTP says EHLO and HELO, has 503 for a transaction without recipients, and answers the end of
+//! data once for each recipient (RFC 2033 §4).
+//!
+//! Bare names (`MAIL FROM:<root>`) are 501, unless the client is trusted or has logged in. MAIL that came in one piece
+//! with EHLO is 503 and the end; HTTP is 421 and the end.
 //!
 //! The octets of a chunk are read whatever the answer to its BDAT is: they are never taken for commands (RFC 3030 §2).
 //! ```
 
 mod auth;
+mod envelope;
+
+pub use self::envelope::Home;
 
 use crate::mail::address::{ForwardPath, ReversePath};
+use crate::mail::header::split_field;
 use crate::mail::id::QueueId;
 use crate::mail::status::EnhancedStatus;
-use crate::smtp::command::{ClientName, Command, CommandError, Parameter, VERBS};
+use crate::smtp::command::{ClientName, Command, CommandError, VERBS};
 use crate::smtp::extension::{self, MailParameters, Offer, RcptParameters};
 use crate::smtp::limits::{AUTH_LINE_MAX_OCTETS, COMMAND_LINE_MAX_OCTETS, IDLE_COMMANDS_MAX};
 use crate::smtp::line::Line;
@@ -46,6 +53,8 @@ use std::sync::Arc;
 pub struct Terms {
     /// The name in the greeting and in the reply to EHLO.
     pub hostname: String,
+    /// The domains of bare names.
+    pub home: Home,
     /// What the extensions offer.
     pub offer: Offer,
     /// Most recipients of a transaction; the next one gets 452.
@@ -141,6 +150,11 @@ pub struct Session<R> {
     service: Service,
     is_secured: bool,
     is_loopback: bool,
+    is_trusted: bool,
+    /// More has come behind the line in hand.
+    is_followed: bool,
+    /// The client did not wait for the reply to its EHLO.
+    is_hasty: bool,
     login: Option<String>,
     /// Recipients of the message that is coming in.
     recipients: usize,
@@ -159,6 +173,9 @@ impl<R> Session<R> {
             service: Service::Smtp,
             is_secured: false,
             is_loopback: false,
+            is_trusted: false,
+            is_followed: false,
+            is_hasty: false,
             login: None,
             recipients: 0,
             errors: 0,
@@ -169,6 +186,16 @@ impl<R> Session<R> {
     /// Says what is spoken, and whether the client is this host itself, so that nobody listens on the way.
     pub const fn serve(&mut self, service: Service, is_loopback: bool) {
         (self.service, self.is_loopback) = (service, is_loopback);
+    }
+
+    /// Says whether the client is one of this host's own before it logs in (`relay.trusted_networks`).
+    pub const fn trust(&mut self, is_trusted: bool) {
+        self.is_trusted = is_trusted;
+    }
+
+    /// Says whether more has come behind the line that is handed over next: the client did not wait for its reply.
+    pub const fn follow(&mut self, is_followed: bool) {
+        self.is_followed = is_followed;
     }
 
     /// TLS was there before the greeting (RFC 8314 §3.3).
@@ -212,6 +239,21 @@ impl<R> Session<R> {
         !matches!(self.state, State::Connected | State::Greeted | State::LoggingIn(..) | State::Closed)
     }
 
+    /// The transaction that is open and has no data yet.
+    #[must_use]
+    pub const fn transaction(&self) -> Option<&Transaction<R>> {
+        match &self.state {
+            State::InTransaction(transaction) => Some(transaction),
+            _ => None,
+        }
+    }
+
+    /// Whether what comes next goes on with a command that was said before: AUTH, or a message by BDAT.
+    #[must_use]
+    pub const fn is_within_command(&self) -> bool {
+        matches!(self.state, State::LoggingIn(..) | State::Chunking)
+    }
+
     fn protocol(&self) -> &'static str {
         if self.service == Service::Lmtp { "LMTP" } else { "ESMTP" }
     }
@@ -229,6 +271,8 @@ impl<R> Session<R> {
 
     /// Takes a line of the command phase, or of the exchange that follows AUTH.
     pub fn line(&mut self, line: &Line<'_>) -> Action<R> {
+        let still_hasty = self.is_hasty && self.is_followed;
+        let is_hasty = std::mem::replace(&mut self.is_hasty, still_hasty);
         if let State::LoggingIn(..) = self.state {
             return self.exchange_line(line);
         }
@@ -241,8 +285,15 @@ impl<R> Session<R> {
             Line::TooLong => return self.reply(syntax_error("the line is too long")),
         };
         match Command::parse(text) {
+            // Scripts in browsers, and whoever can have a proxy send what he likes, hide mail in what is another protocol's.
+            Ok(Command::Mail(..)) if is_hasty => self.close(out_of_sequence("wait for the reply to EHLO")),
             Ok(command) => self.command(command),
-            Err(CommandError::BadChunk) => self.close(CommandError::BadChunk.reply()),
+            Err(error @ (CommandError::BadChunk | CommandError::Http)) => self.close(error.reply()),
+            Err(CommandError::Unrecognized)
+                if matches!(self.state, State::Connected) && split_field(text).is_some() =>
+            {
+                self.close(CommandError::Http.reply())
+            }
             Err(error) => self.reply(error.reply()),
         }
     }
@@ -275,15 +326,15 @@ impl<R> Session<R> {
                 Ok(()) => Action::AskTls,
                 Err(reply) => self.reply(reply),
             },
-            Command::Mail(path, parameters) => match self.check_mail(&path, &parameters) {
-                Ok(parameters) => {
+            Command::Mail(path, parameters) => match self.check_mail(path.as_ref(), &parameters) {
+                Ok((path, parameters)) => {
                     self.state = State::AskingSender(path.clone(), parameters.clone());
                     Action::AskSender(path, parameters)
                 }
                 Err(reply) => self.reply(reply),
             },
             Command::Rcpt(path, parameters) => match self.check_rcpt(&path, &parameters) {
-                Ok(parameters) => Action::AskRecipient(path, parameters),
+                Ok((path, parameters)) => Action::AskRecipient(path, parameters),
                 Err(reply) => self.reply(reply),
             },
             Command::Data => self.data(),
@@ -309,6 +360,7 @@ impl<R> Session<R> {
         self.end_transaction();
         self.state = State::Greeted;
         self.client = Some((name, extended));
+        self.is_hasty = self.is_followed;
         let mut reply = Reply::plain(250, self.terms.hostname.clone());
         if extended {
             reply.lines.extend(extension::offered_lines(&self.offer()).into_iter().map(Cow::Owned));
@@ -348,37 +400,6 @@ impl<R> Session<R> {
         (self.state, self.client, self.is_secured) = (State::Connected, None, true);
         self.login = None;
         Action::StartTls(Reply::new(220, EnhancedStatus::OK, "begin the handshake"))
-    }
-
-    fn check_mail(&self, path: &ReversePath, parameters: &[Parameter]) -> Result<MailParameters, Reply> {
-        let parameters = match self.state {
-            State::Greeted if self.service == Service::Submission && self.login.is_none() => {
-                return Err(self.login_first());
-            }
-            State::Greeted => extension::mail_parameters(parameters, &self.offer())?,
-            State::Connected => return Err(self.say_hello_first()),
-            _ => return Err(out_of_sequence("a transaction is open already; RSET ends it")),
-        };
-        if !parameters.smtputf8 && path.mailbox().is_some_and(|mailbox| !mailbox.is_ascii()) {
-            return Err(extension::smtputf8::not_asked_for());
-        }
-        Ok(parameters)
-    }
-
-    fn check_rcpt(&self, path: &ForwardPath, parameters: &[Parameter]) -> Result<RcptParameters, Reply> {
-        let State::InTransaction(transaction) = &self.state else {
-            return Err(out_of_sequence("say MAIL first"));
-        };
-        if transaction.recipients.len() >= self.terms.recipients {
-            let text = format!("at most {} recipients a message", self.terms.recipients);
-            return Err(Reply::new(452, EnhancedStatus::TOO_MANY_RECIPIENTS, text));
-        }
-        match path {
-            ForwardPath::Mailbox(mailbox) if !transaction.parameters.smtputf8 && !mailbox.is_ascii() => {
-                Err(extension::smtputf8::not_asked_for())
-            }
-            _ => extension::rcpt_parameters(parameters, &self.offer()),
-        }
     }
 
     /// DATA and the first BDAT need a transaction with a recipient.

@@ -766,6 +766,10 @@ enum ChunkEnd {
     Reply(Reply),
 }
 
+fn domain(text: &str) -> Domain {
+    Domain::parse(text).unwrap()
+}
+
 impl Server {
     const RECIPIENTS: usize = 3;
     const SIZE_OCTETS: u64 = 1000;
@@ -773,6 +777,7 @@ impl Server {
     fn new(service: Service) -> Self {
         let terms = server::Terms {
             hostname: "mx.example".into(),
+            home: server::Home { of_senders: domain("mx.example"), of_recipients: domain("mx.example") },
             offer: Offer {
                 message_size_octets: Self::SIZE_OCTETS,
                 recipients: Self::RECIPIENTS,
@@ -784,6 +789,7 @@ impl Server {
         };
         let mut session = server::Session::new(Arc::new(terms));
         session.serve(service, true);
+        session.trust(true);
         let mut output = Vec::new();
         session.greeting().print(&mut output);
         let (cutter, data, input, messages) = (LineCutter::default(), None, Vec::new(), Vec::new());

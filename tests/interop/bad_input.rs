@@ -119,21 +119,13 @@ fn an_endless_line_of_data_is_read_to_its_end_and_refused_for_its_size() {
 #[test]
 fn half_closed_connections_are_answered_and_cut_off_data_is_dropped() {
     let (place, mut daemon) = served("");
-    let mut client = Client::connect(place.port).unwrap();
-    client.expect("220").unwrap();
-    client
-        .write(b"EHLO a\r\nMAIL FROM:<s@y.test>\r\nRCPT TO:<u@box.test>\r\nDATA\r\nwhole\r\n.\r\n")
-        .unwrap();
+    let mut client = Client::hello(place.port).unwrap();
+    client.write(b"MAIL FROM:<s@y.test>\r\nRCPT TO:<u@box.test>\r\nDATA\r\nwhole\r\n.\r\n").unwrap();
     client.close_sending_side();
     let answers = client.rest();
     assert!(answers.contains("\r\n250 2.0.0 Ok: "), "{answers}");
-    for script in [
-        "EHLO a\r\nMAIL FROM:<s@y.test>\r\nRCPT TO:<u@box.test>\r\nDATA\r\nhalf\r\n",
-        "EHLO a\r\nMAIL FR",
-        "",
-    ] {
-        let mut client = Client::connect(place.port).unwrap();
-        client.expect("220").unwrap();
+    for script in ["MAIL FROM:<s@y.test>\r\nRCPT TO:<u@box.test>\r\nDATA\r\nhalf\r\n", "MAIL FR", ""] {
+        let mut client = Client::hello(place.port).unwrap();
         client.write(script.as_bytes()).unwrap();
         client.close_sending_side();
         client.rest();

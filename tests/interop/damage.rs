@@ -119,7 +119,9 @@ struct Fuse(&'static [u8]);
 impl Transport for Fuse {
     fn read(&mut self, buffer: &mut [u8], _: Deadline) -> Result<usize, WireError> {
         assert!(!self.0.is_empty(), "forced");
-        let length = self.0.len().min(buffer.len());
+        // A line at a time, as from a client that waits for each reply.
+        let line = self.0.split_inclusive(|&octet| octet == b'\n').next().unwrap_or_default();
+        let length = line.len().min(buffer.len());
         buffer[..length].copy_from_slice(&self.0[..length]);
         self.0 = &self.0[length..];
         Ok(length)

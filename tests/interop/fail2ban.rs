@@ -20,7 +20,7 @@ for line in sys.stdin.buffer.read().decode().split("\n")[:-1]:
 "#;
 
 /// The lines, without their time as fail2ban cuts it off, and whom it finds in them.
-const LINES: [(&str, &str); 10] = [
+const LINES: [(&str, &str); 19] = [
     (r#"event=auth_failed client=192.0.2.1 name="tim" mechanism=PLAIN"#, "192.0.2.1"),
     (r#"<4>event=auth_failed client=192.0.2.1 name="" mechanism=LOGIN"#, "192.0.2.1"),
     (
@@ -42,6 +42,34 @@ const LINES: [(&str, &str); 10] = [
     ),
     (r#"event=auth_failed client=192.0.2.1 name="x" mechanism=PLAIN name="y""#, "-"),
     (r#"event=auth_failed client=unknown name="x" mechanism=PLAIN"#, "-"),
+    (
+        r#"event=refused client=192.0.2.1 helo=my?pc from=- to=- reply="502 5.5.1 there is no AUTH here; submission has a port of its own""#,
+        "192.0.2.1",
+    ),
+    (
+        r#"<6>event=refused client=2001:db8::1 helo=- from=- to=- reply="538 5.7.11 no password in clear; say STARTTLS first""#,
+        "2001:db8::1",
+    ),
+    // A wrong password has a line of its own, and other refusals are no attack.
+    (
+        r#"event=refused client=192.0.2.1 helo=c from=- to=- reply="535 5.7.8 authentication credentials invalid""#,
+        "-",
+    ),
+    (r#"event=refused client=192.0.2.1 helo=c from=- to=- reply="503 5.5.1 say EHLO first""#, "-"),
+    (
+        r#"event=refused client=192.0.2.1 helo=c from=a@b to=c@d reply="550 5.7.1 relaying is not permitted""#,
+        "-",
+    ),
+    (
+        r#"event=refused client=192.0.2.1 helo=c from="- to=- reply=\"538 5.7.11 x\"" to=- reply="501 5.1.7 x""#,
+        "-",
+    ),
+    (
+        r#"event=refused client=192.0.2.1 helo=c from=- to=- reply="538 5.7.11 x" event=refused client=198.51.100.7"#,
+        "-",
+    ),
+    (r#"event=accepted from=x event=refused client=192.0.2.1 helo=c from=- to=- reply="538 5.7.11 x""#, "-"),
+    (r#"event=refused client=192.0.2.1 name="x" mechanism=PLAIN"#, "-"),
     (r#"event=authenticated client=192.0.2.1 name="x" mechanism=PLAIN"#, "-"),
 ];
 

@@ -37,6 +37,7 @@ mod answers;
 mod clock;
 mod control;
 mod counted;
+mod devices;
 mod digests;
 mod doors;
 mod drops;

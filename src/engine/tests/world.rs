@@ -702,11 +702,21 @@ pub struct Typist<'a> {
     pub hook: &'a mut (dyn FnMut(usize) + Send),
 }
 
+/// What is sent at once: the reply to EHLO is waited for.
+fn up_to_hello(octets: &[u8]) -> usize {
+    let is_hello =
+        |line: &&[u8]| [&b"EHLO "[..], b"HELO ", b"LHLO "].iter().any(|verb| line.starts_with(verb));
+    let mut lines = octets.split_inclusive(|&octet| octet == b'\n');
+    let before: usize = lines.by_ref().take_while(|line| !is_hello(line)).map(<[u8]>::len).sum();
+    let hello = octets[before..].iter().position(|&octet| octet == b'\n').map_or(0, |at| at + 1);
+    if hello == 0 { octets.len() } else { before + hello }
+}
+
 impl Transport for Typist<'_> {
     fn read(&mut self, buffer: &mut [u8], _: Deadline) -> Result<usize, WireError> {
         (self.hook)(self.read);
         let rest = &self.input[self.read..];
-        let length = rest.len().min(buffer.len()).min(self.piece);
+        let length = up_to_hello(rest).min(buffer.len()).min(self.piece);
         if length == 0 {
             return Err(WireError::Closed);
         }

@@ -16,12 +16,15 @@ use crate::smtp::data::{ChunkDecoder, DotDecoder};
 use crate::smtp::extension::{Offer, RcptParameters};
 use crate::smtp::line::LineCutter;
 use crate::smtp::reply::Reply;
-use crate::smtp::server::{Action, Session, Terms, Transaction};
+use crate::smtp::server::{Action, Home, Session, Terms, Transaction};
 use crate::store::drop::{DropEnvelope, RECIPIENTS_MAX, Sender};
 use crate::sys::clock::{Clock, SystemClock};
 use std::io::{self, BufRead, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+
+/// The domain of bare names: this host, whatever it is called. The daemon, which knows, puts its own in its place.
+const HERE: Domain = Domain::Literal(IpAddr::V4(Ipv4Addr::LOCALHOST));
 
 /// Speaks until QUIT or the end of the input.
 ///
@@ -31,6 +34,7 @@ pub fn serve(settings: &Settings) -> Result<(), Failure> {
     let hostname = settings.hostname.as_ref().map(ToString::to_string);
     let terms = Terms {
         hostname: hostname.unwrap_or_else(|| "localhost".into()),
+        home: Home { of_senders: HERE, of_recipients: HERE },
         offer: Offer {
             message_size_octets: settings.limits.message_size,
             recipients: RECIPIENTS_MAX,
@@ -39,7 +43,8 @@ pub fn serve(settings: &Settings) -> Result<(), Failure> {
         recipients: RECIPIENTS_MAX,
         errors: settings.limits.errors,
     };
-    let session = Session::new(Arc::new(terms));
+    let mut session = Session::new(Arc::new(terms));
+    session.trust(true);
     let (input, replies) = (io::stdin().lock(), Vec::new());
     let mut conversation =
         Conversation { settings, session, input, replies, handover: None, lines: LineEnds::default() };
@@ -252,18 +257,15 @@ fn finish(incoming: Incoming<'_>, is_malformed: bool) -> Result<QueueId, Reply> 
 fn accepted(path: ForwardPath, parameters: RcptParameters) -> Accepted {
     let mailbox = match path {
         ForwardPath::Mailbox(mailbox) => mailbox,
-        // Which is this host, whatever it is called.
-        ForwardPath::Postmaster => Mailbox {
-            local_part: LocalPart::postmaster(),
-            domain: Domain::Literal(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-        },
+        ForwardPath::Postmaster => Mailbox { local_part: LocalPart::postmaster(), domain: HERE },
     };
     let destination = Destination::Relay(NextHop::Mx(mailbox.domain.clone()));
     Accepted { routed: Routed { mailbox, destination, is_local: false, leaves: false }, parameters }
 }
 
 fn unqualified(mailbox: Mailbox) -> Unqualified {
-    Unqualified { local_part: mailbox.local_part, domain: Some(mailbox.domain) }
+    let domain = Some(mailbox.domain).filter(|domain| *domain != HERE);
+    Unqualified { local_part: mailbox.local_part, domain }
 }
 
 /// A dropped message has one NOTIFY for all its recipients: that of the first one.

@@ -5,10 +5,11 @@
 //! Knows nothing of the session around it. Nothing here fails.
 
 use super::{Transaction, Waiting, answer, print};
-use crate::mail::address::{ForwardPath, Mailbox, ReversePath};
+use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::envelope::{Body, Recipient};
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::{Class, EnhancedStatus};
+use crate::mail::unqualified::Unqualified;
 use crate::smtp::command::{Command, Parameter};
 use crate::smtp::extension::{PeerOffer, dsn, eight_bit_mime, requiretls, size, smtputf8};
 use crate::smtp::limits::RECIPIENTS_PER_TRANSACTION;
@@ -97,6 +98,7 @@ impl Running {
             ReversePath::Null => None,
         };
         let reverse_path = reverse_path.unwrap_or_else(|| transaction.envelope.reverse_path.clone());
+        let reverse_path = reverse_path.mailbox().cloned().map(Unqualified::from);
         print(&Command::Mail(reverse_path, mail_parameters(transaction, offer)), &mut commands);
         let standing = |(i, recipient): (usize, &&Recipient)| {
             if i >= RECIPIENTS_PER_TRANSACTION {
@@ -104,10 +106,7 @@ impl Running {
             }
             let mailbox =
                 speakable(&recipient.mailbox, speaks_utf8).unwrap_or_else(|| recipient.mailbox.clone());
-            print(
-                &Command::Rcpt(ForwardPath::Mailbox(mailbox), rcpt_parameters(recipient, offer)),
-                &mut commands,
-            );
+            print(&Command::Rcpt(mailbox.into(), rcpt_parameters(recipient, offer)), &mut commands);
             Standing::Asked
         };
         let recipients = transaction.recipients.iter().enumerate().map(standing).collect();

@@ -26,7 +26,7 @@ impl<R> Session<R> {
             return Err(Reply::new(502, EnhancedStatus::INVALID_COMMAND, text));
         }
         match self.state {
-            State::Greeted if !self.is_extended() => return Err(out_of_sequence("say EHLO first")),
+            // After HELO, too: the libraries of small boards say nothing else.
             State::Greeted => {}
             State::Connected => return Err(out_of_sequence("say EHLO first")),
             _ => return Err(out_of_sequence("a transaction is open; RSET ends it")),

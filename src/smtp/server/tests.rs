@@ -6,8 +6,8 @@
 //! and the postmaster from everyone, and knows `full@local.example`, which has no room, and nobody else; MAIL from
 //! `<full@disk.example>` finds no space; at most 3 recipients, 4 errors, 1000 octets. TLS is offered
 //! if the script has a line `with TLS`, and can't be had from a line `no TLS now` on; the handshake itself is left out.
-//! `submission`, `submissions` and `lmtp` say what is spoken, `on loopback` that the client is this host; without them it
-//! is SMTP from elsewhere. `tim` has the password `tanstaaftanstaaf`; from a line `no users now` on nobody can be looked up.
+//! `submission`, `submissions` and `lmtp` say what is spoken, `on loopback` that the client is this host, `trusted` that it is
+//! one of its own; without them it is SMTP from a stranger. `tim` has the password `tanstaaftanstaaf`; from a line `no users now` on nobody can be looked up.
 
 use super::*;
 use crate::smtp::data::{ChunkDecoder, DotDecoder};
@@ -27,6 +27,12 @@ struct Server {
     closed: bool,
     tls_works: bool,
     users_work: bool,
+    /// What is fed at once has come at once.
+    is_in_one_segment: bool,
+}
+
+fn domain(text: &str) -> crate::mail::address::Domain {
+    crate::mail::address::Domain::parse(text).unwrap()
 }
 
 impl Server {
@@ -34,6 +40,7 @@ impl Server {
         let says = |word: &str| script.lines().any(|line| line == word);
         let terms = Terms {
             hostname: "mx.example".into(),
+            home: Home { of_senders: domain("mx.example"), of_recipients: domain("local.example") },
             offer: Offer {
                 message_size_octets: 1000,
                 recipients: 3,
@@ -51,6 +58,7 @@ impl Server {
             () => Service::Smtp,
         };
         session.serve(service, says("on loopback"));
+        session.trust(says("trusted"));
         if says("submissions") {
             session.within_tls();
         }
@@ -67,6 +75,7 @@ impl Server {
             closed: false,
             tls_works: true,
             users_work: true,
+            is_in_one_segment: false,
         }
     }
 
@@ -121,6 +130,7 @@ impl Server {
         let input = std::mem::take(&mut self.input);
         let (used, line) = self.cutter.cut(&input, self.session.line_max_octets(&input));
         if let Some(line) = line {
+            self.session.follow(self.is_in_one_segment && used < input.len());
             let action = self.session.line(&line);
             self.act(action);
         }
@@ -192,7 +202,9 @@ impl Server {
             }
             Action::AskRecipient(path, _) => {
                 let verdict = match path.to_string().as_str() {
-                    known @ ("known@local.example" | "postmaster") => Ok(known.to_owned()),
+                    known @ ("known@local.example" | "\"k..n.\"@local.example" | "postmaster") => {
+                        Ok(known.to_owned())
+                    }
                     "full@local.example" => Err(Reply::new(452, EnhancedStatus::MAILBOX_FULL_NOW, "full")),
                     local if local.ends_with("@local.example") => {
                         Err(Reply::new(550, EnhancedStatus::NO_SUCH_USER, "no such user"))
@@ -252,7 +264,8 @@ fn play(name: &str, script: &str, piece: usize) {
                 let octets = [unescape(line.get(3..).unwrap_or_default()), b"\r\n".to_vec()].concat();
                 octets.chunks(piece).for_each(|piece| server.feed(piece));
             }
-            _ if ["with TLS", "submission", "submissions", "lmtp", "on loopback"].contains(&line) => {}
+            _ if ["with TLS", "submission", "submissions", "lmtp", "on loopback", "trusted"]
+                .contains(&line) => {}
             _ if line == "no users now" => server.users_work = false,
             _ if line == "no TLS now" => server.tls_works = false,
             _ if line == "closed" => assert!(server.closed, "{place}: still open"),
@@ -276,6 +289,29 @@ fn every_transcript_is_followed() {
         for piece in [4096, 1, 7] {
             play(&name, &script, piece);
         }
+    }
+}
+
+/// What comes in one segment is answered as it should be; replies of the second and later lines.
+#[test]
+fn mail_that_did_not_wait_for_the_reply_to_ehlo_ends_the_session() {
+    for (segments, last, is_closed) in [
+        (&["EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<known@local.example>\r\n"][..], "503 5.5.1 wait", true),
+        (&["HELO c\r\nMAIL FROM:<a@b>\r\n"], "503 5.5.1 wait", true),
+        (&["NOOP\r\nEHLO c\r\nNOOP\r\nmail from:<a@b>\r\nNOOP\r\n"], "503 5.5.1 wait", true),
+        (&["EHLO c\r\nMA", "IL FROM:<a@b>\r\n"], "503 5.5.1 wait", true),
+        (&["EHLO c\r\n", "MAIL FROM:<a@b>\r\nRCPT TO:<known@local.example>\r\n"], "250 2.1.5", false),
+        (&["EHLO c\r\nNOOP\r\n", "MAIL FROM:<a@b>\r\nRSET\r\n"], "250 2.0.0", false),
+        (&["EHLO c\r\nFOO\r\n", "MAIL FROM:<a@b>\r\n"], "250 2.1.0", false),
+        (&["EHLO c\r\nEHLO c\r\n", "MAIL FROM:<a@b>\r\n"], "250 2.1.0", false),
+        (&["NOOP\r\nEHLO c\r\n", "MAIL FROM:<a@b>\r\n"], "250 2.1.0", false),
+    ] {
+        let mut server = Server::new("");
+        server.is_in_one_segment = true;
+        segments.iter().for_each(|segment| server.feed(segment.as_bytes()));
+        let output = String::from_utf8(server.output).unwrap();
+        assert!(output.lines().next_back().unwrap().starts_with(last), "{segments:?}: {output}");
+        assert_eq!(server.closed, is_closed, "{segments:?}");
     }
 }
 

@@ -1,0 +1,279 @@
+//! What every message goes through on its way in: its header section ends where its fields end.
+//!
+//! Devices send text without any header section, and programs forget the empty line behind it. Readers would take such
+//! text for fields and show an empty message. So an empty line goes in front of the first line that is neither a field
+//! nor the continuation of one; a message that begins with a blank is text from its first line on. The `From ` line that
+//! an mbox has in front of each message goes: a first line that bears a date as mbox writes it, or has a field behind it.
+//!
+//! At final delivery, the fields of one name are left out as well: there is one Return-Path, and it is ours (RFC 5321
+//! §4.4).
+//!
+//! A filter for octets in canonical form (see [`super::message`]) in pieces of any size. It holds the start of a line, up to
+//! [`FIELD_NAME_MAX_OCTETS`], and passes on all else at once. Nothing fails.
+
+use super::header::{FIELD_NAME_MAX_OCTETS, split_field};
+
+/// The words behind the sender in an mbox line: `From root Mon Nov 23 06:53:30 2026`.
+const WEEKDAYS: [&[u8]; 7] = [b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun"];
+
+/// Where the filter stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// In the start of a line, which is held until it is known what it is.
+    Start,
+    /// In the rest of a line of a field.
+    Field,
+    /// Behind the header section.
+    Body,
+}
+
+/// The filter for one message.
+#[derive(Debug)]
+pub struct SectionFilter {
+    left_out: Option<&'static str>,
+    state: State,
+    held: Vec<u8>,
+    /// A first line that is mbox's if a field follows.
+    mbox_line: Vec<u8>,
+    has_field: bool,
+    /// The field in hand is left out.
+    is_left_out: bool,
+}
+
+impl Default for SectionFilter {
+    fn default() -> Self {
+        Self::new(None)
+    }
+}
+
+impl SectionFilter {
+    /// A filter at the start of a message, which leaves out the fields of this name.
+    #[must_use]
+    pub fn without(name: &'static str) -> Self {
+        Self::new(Some(name))
+    }
+
+    fn new(left_out: Option<&'static str>) -> Self {
+        let (held, mbox_line) = (Vec::new(), Vec::new());
+        Self { left_out, state: State::Start, held, mbox_line, has_field: false, is_left_out: false }
+    }
+
+    /// Whether the header section is over: all that follows passes as it is, and need not be fed.
+    #[must_use]
+    pub fn is_in_body(&self) -> bool {
+        self.state == State::Body
+    }
+
+    /// Takes the next piece of the content, and appends to `out` what becomes of it.
+    pub fn feed(&mut self, octets: &[u8], out: &mut Vec<u8>) {
+        let mut rest = octets;
+        while let Some((&octet, after)) = rest.split_first() {
+            match self.state {
+                State::Body => return out.extend_from_slice(rest),
+                State::Start => {
+                    self.held.push(octet);
+                    if self.is_known(octet) {
+                        self.judge(out);
+                    }
+                    rest = after;
+                }
+                State::Field => {
+                    let end = rest.iter().position(|&octet| octet == b'\n');
+                    let (line, after) = rest.split_at(end.map_or(rest.len(), |at| at + 1));
+                    self.pass(line, out);
+                    rest = after;
+                }
+            }
+        }
+    }
+
+    /// The content is over: appends what was held.
+    pub fn finish(&mut self, out: &mut Vec<u8>) {
+        if !self.held.is_empty() || !self.mbox_line.is_empty() {
+            self.judge(out);
+        }
+    }
+
+    fn is_at_mbox_line(&self) -> bool {
+        let text = self.held.iter().position(|&octet| octet != b'>').and_then(|at| self.held.get(at..));
+        !self.has_field && self.mbox_line.is_empty() && text.is_some_and(|text| text.starts_with(b"From "))
+    }
+
+    /// Whether the octets that are held, of which this is the last one, tell what the line is.
+    fn is_known(&self, last: u8) -> bool {
+        let ends_name = last == b':' && !self.is_at_mbox_line();
+        last == b'\n' || ends_name || self.is_blank_first() || self.held.len() > FIELD_NAME_MAX_OCTETS
+    }
+
+    fn is_blank_first(&self) -> bool {
+        matches!(self.held.first(), Some(b' ' | b'\t'))
+    }
+
+    fn judge(&mut self, out: &mut Vec<u8>) {
+        let is_mbox_line = self.is_at_mbox_line() && self.held.ends_with(b"\n");
+        let field = split_field(&self.held).map(|(name, _)| name);
+        if let Some(name) = field {
+            self.is_left_out =
+                self.left_out.is_some_and(|left_out| name.eq_ignore_ascii_case(left_out.as_bytes()));
+            self.has_field = true;
+            self.mbox_line = Vec::new();
+        } else if is_mbox_line {
+            let line = std::mem::take(&mut self.held);
+            if !has_mbox_date(&line) {
+                self.mbox_line = line;
+            }
+            return;
+        } else if !(self.has_field && self.is_blank_first()) {
+            self.end_section(out);
+            return;
+        }
+        let held = std::mem::take(&mut self.held);
+        self.pass(&held, out);
+    }
+
+    /// Hands on a part of a line of the field in hand.
+    fn pass(&mut self, part: &[u8], out: &mut Vec<u8>) {
+        if !self.is_left_out {
+            out.extend_from_slice(part);
+        }
+        self.state = if part.ends_with(b"\n") { State::Start } else { State::Field };
+    }
+
+    /// What is held is the empty line, or text.
+    fn end_section(&mut self, out: &mut Vec<u8>) {
+        let (held, mbox_line) = (std::mem::take(&mut self.held), std::mem::take(&mut self.mbox_line));
+        if held != b"\n" || !mbox_line.is_empty() {
+            out.push(b'\n');
+        }
+        out.extend_from_slice(&mbox_line);
+        out.extend_from_slice(&held);
+        self.state = State::Body;
+    }
+}
+
+/// Whether a line has a weekday and a month behind it, as the lines between the messages of an mbox.
+fn has_mbox_date(line: &[u8]) -> bool {
+    const MONTHS: &[u8] = b"JanFebMarAprMayJunJulAugSepOctNovDec";
+    let is_month = |word: &[u8]| word.len() == 3 && MONTHS.chunks(3).any(|month| month == word);
+    let words: Vec<&[u8]> =
+        line.split(|&octet| matches!(octet, b' ' | b'\n')).filter(|word| !word.is_empty()).collect();
+    words.windows(2).any(|pair| matches!(pair, [day, month] if WEEKDAYS.contains(day) && is_month(month)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn filtered(mut filter: SectionFilter, input: &[u8], cut: usize) -> String {
+        let mut out = Vec::new();
+        for piece in input.chunks(cut) {
+            filter.feed(piece, &mut out);
+            assert!(filter.held.len() <= FIELD_NAME_MAX_OCTETS + 1, "too much is held");
+        }
+        filter.finish(&mut out);
+        String::from_utf8_lossy(&out).into_owned()
+    }
+
+    #[test]
+    fn an_empty_line_stands_in_front_of_the_first_text() {
+        for (input, expected) in [
+            ("", ""),
+            ("\n", "\n"),
+            ("A: 1\n\nb\n", "A: 1\n\nb\n"),
+            ("A: 1\n b\n\tc: 2\n\nd\n", "A: 1\n b\n\tc: 2\n\nd\n"),
+            ("A: 1\n", "A: 1\n"),
+            ("A: 1", "A: 1"),
+            ("A : 1\n", "A : 1\n"),
+            ("UPS on battery\nCall somebody\n", "\nUPS on battery\nCall somebody\n"),
+            ("Subject: x\nUPS on battery\nB: 1\n", "Subject: x\n\nUPS on battery\nB: 1\n"),
+            ("UPS on battery: call\nB: 1\n\nb\n", "\nUPS on battery: call\nB: 1\n\nb\n"),
+            ("text", "\ntext"),
+            (" A: 1\nB: 2\n", "\n A: 1\nB: 2\n"),
+            ("\tx\n", "\n\tx\n"),
+            (": 1\n", "\n: 1\n"),
+            ("A: 1\n: 2\n", "A: 1\n\n: 2\n"),
+            ("Ü: 1\n", "\nÜ: 1\n"),
+            ("\nA: 1\ntext\n", "\nA: 1\ntext\n"),
+            ("A: 1\n \n\nb\n", "A: 1\n \n\nb\n"),
+            ("A: 1\nFrom x\n", "A: 1\n\nFrom x\n"),
+        ] {
+            for cut in [1, 2, 3, 1000] {
+                let out = filtered(SectionFilter::default(), input.as_bytes(), cut);
+                assert_eq!(out, expected, "{input:?} in pieces of {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_line_in_front_of_a_message_of_an_mbox_goes() {
+        let dated = "From nobody Thu Jan  1 00:00:00 1970\n";
+        for (input, expected) in [
+            (format!("{dated}Subject: x\n\nb\n"), "Subject: x\n\nb\n"),
+            (format!(">{dated}Subject: x\n\nb\n"), "Subject: x\n\nb\n"),
+            (format!("{dated}text\n"), "\ntext\n"),
+            (format!("{dated}\ntext\n"), "\ntext\n"),
+            (format!("{dated} text\n"), "\n text\n"),
+            (dated.to_owned(), ""),
+            ("From x\nSubject: x\n\nb\n".into(), "Subject: x\n\nb\n"),
+            // Text may begin with the same word, and a field with the same letters.
+            ("From now on: battery\ncall\n".into(), "\nFrom now on: battery\ncall\n"),
+            ("From now on\n\ncall\n".into(), "\nFrom now on\n\ncall\n"),
+            ("From now on".into(), "\nFrom now on"),
+            ("From now on\n".into(), "\nFrom now on\n"),
+            ("From : joe@a.test\n\nb\n".into(), "From : joe@a.test\n\nb\n"),
+            ("From: joe@a.test\n\nb\n".into(), "From: joe@a.test\n\nb\n"),
+        ] {
+            for cut in [1, 2, 3, 1000] {
+                let out = filtered(SectionFilter::default(), input.as_bytes(), cut);
+                assert_eq!(out, expected, "{input:?} in pieces of {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn fields_of_a_name_are_left_out() {
+        for (input, expected) in [
+            ("Return-Path: <a@b>\nA: 1\n\nReturn-Path: x\n", "A: 1\n\nReturn-Path: x\n"),
+            ("A: 1\nreturn-path :\n <a@b>\nB: 2\n c\n\n", "A: 1\nB: 2\n c\n\n"),
+            ("Return-Path: <a@b>\ntext\n", "\ntext\n"),
+            ("Return-Path: <a@b>", ""),
+            ("Return-Path", "\nReturn-Path"),
+            ("Return-Paths: x\nX-Return-Path: y\n\n", "Return-Paths: x\nX-Return-Path: y\n\n"),
+        ] {
+            for cut in [1, 2, 3, 1000] {
+                let out = filtered(SectionFilter::without("Return-Path"), input.as_bytes(), cut);
+                assert_eq!(out, expected, "{input:?} in pieces of {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_not_held() {
+        for unit in ["x", " ", ":", "From ", "A: 1\n b\n", "x: y"] {
+            let input = unit.repeat(100_000);
+            let out = filtered(SectionFilter::default(), input.as_bytes(), 999);
+            assert!(out == input || out == format!("\n{input}"), "{unit:?}");
+        }
+        let name = "x".repeat(FIELD_NAME_MAX_OCTETS);
+        let field = format!("{name}: 1\n");
+        assert_eq!(filtered(SectionFilter::default(), field.as_bytes(), 10), field);
+        let text = format!("x{field}");
+        assert_eq!(filtered(SectionFilter::default(), text.as_bytes(), 10), format!("\n{text}"));
+    }
+
+    proptest! {
+        #[test]
+        fn the_split_of_the_input_does_not_matter_and_twice_is_once(
+            input in "(From |>|Return-Path: |To: a|Mon Nov |[ a:\né]){0,30}", cut in 1usize..9
+        ) {
+            for filter in [SectionFilter::default, || SectionFilter::without("Return-Path")] {
+                let whole = filtered(filter(), input.as_bytes(), 1000);
+                prop_assert_eq!(&filtered(filter(), input.as_bytes(), cut), &whole);
+                prop_assert_eq!(&filtered(filter(), whole.as_bytes(), cut), &whole);
+                let section = super::super::header::section(whole.as_bytes());
+                prop_assert!(section.len() == whole.len() || whole.as_bytes()[section.len()] == b'\n');
+            }
+        }
+    }
+}
