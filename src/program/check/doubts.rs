@@ -226,6 +226,9 @@ mod tests {
     const HASH: &str =
         "$6$abc$IdWKNKTJEb8LxY7CGg8YBXlvtfZzFw7Mp/r6niK9YB2mdvgY..TKjv1T..8RadRt2qvUHYRLr/TsVArtr91iR1";
 
+    /// How each line begins, and words in it.
+    type Lines<'a> = &'a [(&'a str, &'a str)];
+
     struct Place(PathBuf);
 
     impl Place {
@@ -273,7 +276,7 @@ mod tests {
     }
 
     /// The lines begin so and say that, and there are no others.
-    fn assert_told(told: &[String], expected: &[(&str, &str)], what: &str) {
+    fn assert_told(told: &[String], expected: Lines<'_>, what: &str) {
         let is_right = |(line, (begin, words)): (&String, &(&str, &str))| {
             line.starts_with(begin) && line.contains(words)
         };
@@ -286,7 +289,7 @@ mod tests {
     #[test]
     fn what_would_lose_the_first_alert_is_told() {
         let away = ("warning: D/f:7:9: nobody here has the address me@example.com", "hostname to a name");
-        let rows: &[(&str, &str, &[(&str, &str)])] = &[
+        let rows: &[(&str, &str, Lines<'_>)] = &[
             ("", "", &[]),
             ("", "admin = \"me@elsewhere.example\"\n", &[]),
             ("", "admin = \"me@example.com\"\n", &[away]),
@@ -371,7 +374,7 @@ mod tests {
         );
         let place = Place::new("files");
         place.file("aliases", b"", 0o644);
-        let rows: &[(&[u8], &[(&str, &str)])] = &[
+        let rows: &[(&[u8], Lines<'_>)] = &[
             (b"secret\n", &[]),
             (b"\xef\xbb\xbfsecret\n", &[]),
             (b"'secret'\n", &[("warning: D/password:1:1: the password stands in quotes", "; take")]),
