@@ -17,6 +17,7 @@ use crate::mail::next_hop::NextHop;
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::EnhancedStatus;
 use crate::rules::hints::Stage;
+use crate::rules::recode::Way;
 use crate::smtp::client::{End, Transaction};
 use std::sync::Arc;
 
@@ -164,9 +165,13 @@ fn deliver(forwarder: &Forwarder, hop: &Hop, job: Job, conversation: &mut Conver
     let entry = Arc::clone(&attempt.entry);
     let traits = NextHopTraits {
         is_delivered: conversation.session.is_lmtp(),
-        takes_eight_bits: conversation.session.takes_eight_bits(),
+        way: match &conversation.session {
+            session if session.takes_utf8() => Way::Utf8,
+            session if session.takes_eight_bits() => Way::EightBit,
+            _ => Way::SevenBit,
+        },
     };
-    let outgoing = Outgoing::new(&site, &entry, traits, forwarder.clock.now().wall);
+    let outgoing = Outgoing::new(&site, &entry, traits, forwarder.clock.now(), forwarder.clock.last_jump());
     let end = loop {
         let envelope = &entry.description().envelope;
         let untried = attempt.untried();
