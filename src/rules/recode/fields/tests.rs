@@ -173,8 +173,11 @@ fn long_lines_are_folded_where_that_changes_nothing() {
     }
 }
 
-/// What another reader sees of a text, and of the first addresses.
-fn seen(field: &[u8]) -> (Option<String>, Vec<(Option<String>, Option<String>)>) {
+/// A name and an address.
+type Seen = (Option<String>, Option<String>);
+
+/// What another reader sees of a text, and of the addresses.
+fn seen(field: &[u8]) -> (Option<String>, Vec<Seen>) {
     let message = [field, b"\nx\n"].concat();
     let parsed = MessageParser::default().parse(&message).unwrap();
     let squeezed = |text: &str| text.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
