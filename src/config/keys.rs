@@ -326,9 +326,12 @@ tables! {
         /// Single senders, ahead of the others: by address, or by name for those of this host.
         /// { "root" = "alerts@example.com", "nas@nas.lan" = "nas@example.com" }
         senders: Vec<(Unqualified, Mailbox)> = {}, Now, pairs(sender);
-        /// Adds what submitted mail lacks: Date, Message-ID, From, To, MIME-Version; and the domain of this host to
-        /// bare addresses. Bcc is taken out in any case. As mail leaves, parts with lines over 998 octets are encoded, and those
-        /// of eight bits for a host that takes seven.
+        /// Adds what this host's own mail lacks: Date, Message-ID, From, To, MIME-Version; and the domain of this host to bare
+        /// addresses. A second To or Cc goes into the first one; of other fields that may be there once the first stays. As mail
+        /// leaves, header fields beyond ASCII become encoded words unless the host has SMTPUTF8, header lines over 998 octets are
+        /// folded, parts with longer lines or with NULs are encoded, and those of eight bits for a host that takes seven; a Date of
+        /// ours that a wrong clock wrote is mended. Own mail is what programs of this host hand over and what clients send that log
+        /// in or are in `relay.trusted_networks`. Bcc is taken out of it in any case, and never of mail in transit.
         repair: bool = true, Now, one(boolean);
     }
 

@@ -20,6 +20,7 @@ use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::{Class, EnhancedStatus};
 use crate::rules::breaker::Failure;
 use crate::rules::hints::Stage;
+use crate::rules::recode::Way;
 use crate::rules::refusal::Refusal;
 use crate::rules::retry::pause_after_refusal;
 use crate::smtp::client::{End, Transaction};
@@ -199,9 +200,13 @@ fn deliver(forwarder: &Forwarder, hop: &Hop, job: Job, conversation: &mut Conver
     let entry = Arc::clone(&attempt.entry);
     let traits = NextHopTraits {
         is_delivered: conversation.session.is_lmtp(),
-        takes_eight_bits: conversation.session.takes_eight_bits(),
+        way: match &conversation.session {
+            session if session.takes_utf8() => Way::Utf8,
+            session if session.takes_eight_bits() => Way::EightBit,
+            _ => Way::SevenBit,
+        },
     };
-    let outgoing = Outgoing::new(&site, &entry, traits, forwarder.clock.now().wall);
+    let outgoing = Outgoing::new(&site, &entry, traits, forwarder.clock.now(), forwarder.clock.last_jump());
     let end = send(conversation, &outgoing, &mut attempt);
     attempt.relay.clone_from(&conversation.relay);
     if conversation.session.passes_dsn() {

@@ -18,6 +18,7 @@ use super::forwarder::{BUSY_RETRY, Forwarder, OWN_TROUBLE_RETRY};
 use super::intake::{Accepted, Refusal, Submission};
 use super::local;
 use super::site::Site;
+use super::statistics::Count;
 use crate::mail::date::Now;
 use crate::mail::envelope::{Envelope, Recipient};
 use crate::mail::header;
@@ -79,7 +80,7 @@ impl Digests {
     #[must_use]
     pub fn decide(&self, site: &Site, submission: &Submission, start: &[u8], now: Now) -> Option<Collected> {
         // What logs in, or comes from another host, has its own sender to answer to.
-        if !submission.is_submitted || submission.login.is_some() {
+        if submission.door() != Some(Count::ByDrop) {
             return None;
         }
         let terms = terms(site)?;
@@ -87,7 +88,8 @@ impl Digests {
         envelope.recipients = submission.recipients.iter().map(as_submitted).collect();
         // The clocks tell nothing about likeness.
         let arrival = Now { wall: Default::default(), running: Duration::ZERO };
-        let common = Description { envelope, origin: submission.client.clone(), arrival, digest: None };
+        let common =
+            Description { envelope, origin: submission.client.clone(), arrival, digest: None, dated: None };
         let folded = digest::fold(&digest::subject(header::section(start)));
         let group = digest::group(&common.print(), &folded);
         let until = self.windows().decide(group, now.running, &terms)?;
@@ -392,7 +394,8 @@ fn write(
     let frame = Frame::new(&picked.summary, &facts);
     let recipients = envelope.recipients.iter().map(by_queue).collect();
     let client = format!("digest of {} messages", picked.ids.len());
-    let mut incoming = forwarder.intake.begin(site, local::anew(envelope, recipients, client))?;
+    let submission = Submission { dated: Some(now), ..local::anew(envelope, recipients, client) };
+    let mut incoming = forwarder.intake.begin(site, submission)?;
     incoming.write(&frame.head);
     for &id in &picked.ids {
         let entry =

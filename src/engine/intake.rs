@@ -118,24 +118,23 @@ pub struct Submission {
     pub recipients: Vec<Accepted>,
     /// For the Received field; `None` for what this program wrote itself.
     pub origin: Option<Origin>,
-    /// This host's own clients submit it: it loses its Bcc and is repaired. Neither is done to mail in transit and to
-    /// what this program wrote itself.
-    pub is_submitted: bool,
-    /// Its sender may speak for this host; see [`Envelope::is_own`].
+    /// See [`crate::mail::envelope::Envelope::is_own`]. It loses its Bcc and is repaired, unless this program wrote it.
     pub is_own: bool,
     /// Who sent it, for the log.
     pub client: String,
     /// The name with which the client has logged in.
     pub login: Option<String>,
+    /// When this host wrote its Date, if it did so before it comes in here.
+    pub dated: Option<Now>,
 }
 
 impl Submission {
     /// By which door it comes in; `None` for what this program wrote itself.
-    fn door(&self) -> Option<Count> {
+    pub(super) fn door(&self) -> Option<Count> {
         Some(match self.origin.as_ref()?.protocol.as_str() {
             "local" => Count::ByDrop,
             protocol if protocol.contains("LMTP") => Count::ByLmtp,
-            _ if self.is_submitted => Count::BySubmission,
+            _ if self.login.is_some() => Count::BySubmission,
             _ => Count::BySmtp,
         })
     }
@@ -213,6 +212,8 @@ pub struct Incoming<'a> {
     failed: Option<Refusal>,
     /// It waits for a digest.
     digest: Option<Collected>,
+    /// Its Date is this host's.
+    is_dated: bool,
 }
 
 impl fmt::Debug for Incoming<'_> {
@@ -252,7 +253,7 @@ impl Intake {
             date: arrival.wall,
             reverse_path: submission.reverse_path.clone(),
         };
-        let repair = submission.is_submitted.then(|| Repair::new(facts()));
+        let repair = (submission.is_own && submission.origin.is_some()).then(|| Repair::new(facts()));
         let (content, scanner) = (Content::Memory(Vec::new()), TraceScanner::default());
         Ok(Incoming {
             intake: self,
@@ -269,6 +270,7 @@ impl Intake {
             lines: 0,
             failed: None,
             digest: None,
+            is_dated: false,
         })
     }
 
@@ -325,6 +327,7 @@ impl Incoming<'_> {
             Some(repair) => {
                 let mut repaired = Vec::with_capacity(piece.len());
                 repair.feed(piece, &mut repaired);
+                self.is_dated = repair.has_dated();
                 self.keep(&repaired);
             }
         }
@@ -396,7 +399,8 @@ impl Incoming<'_> {
         // A large message is staged before it is all there. Who hides the word behind the first 64 KiB has not said it.
         envelope.is_urgent = self.scanner.is_urgent();
         let (origin, arrival) = (self.submission.client.clone(), self.arrival);
-        let description = Description { envelope, origin, arrival, digest: self.digest };
+        let dated = self.submission.dated.or(self.is_dated.then_some(arrival));
+        let description = Description { envelope, origin, arrival, digest: self.digest, dated };
         let mut entry = self.intake.queue.stage(copy.id, &description)?;
         entry.write(copy.way.field().as_bytes())?;
         entry.write(self.trace.as_bytes())?;
@@ -423,6 +427,7 @@ impl Incoming<'_> {
         if let Some(mut repair) = self.repair.take() {
             let mut rest = Vec::new();
             repair.finish(&mut rest);
+            self.is_dated = repair.has_dated();
             self.keep(&rest);
         }
         if let Some(refusal) = self.failed.take() {

@@ -259,7 +259,8 @@ mod tests {
         let diagnostic = Diagnostic::local(EnhancedStatus::NO_ANSWER, reply);
         let waits = Progress { diagnostic: Some(diagnostic), attempts: 2, ..Progress::default() };
         let done = Progress { state: State::Delivered, ..Progress::default() };
-        let description = Description { envelope, origin: "[192.0.2.1]".into(), arrival, digest: None };
+        let description =
+            Description { envelope, origin: "[192.0.2.1]".into(), arrival, digest: None, dated: None };
         let summary = Summary {
             id: QueueId::new(wall.0, 1),
             description,

@@ -109,7 +109,8 @@ fn to_queue(
 ) -> Result<String, StoreError> {
     let envelope = &entry.description().envelope;
     let parameters = RcptParameters { notify: recipient.notify, orcpt: recipient.orcpt.clone() };
-    let submission = anew(envelope, vec![Accepted { routed, parameters }], entry.id().to_string());
+    let mut submission = anew(envelope, vec![Accepted { routed, parameters }], entry.id().to_string());
+    submission.dated = entry.description().dated;
     let refused = |refusal: super::intake::Refusal| match refusal {
         super::intake::Refusal::Store(error) => error,
         _ => StoreError::refused("", "the queue is full, or the message loops"),
@@ -141,9 +142,9 @@ pub(super) fn anew(envelope: &Envelope, recipients: Vec<Accepted>, client: Strin
         },
         recipients,
         origin: None,
-        is_submitted: false,
         is_own: envelope.is_own,
         client,
         login: None,
+        dated: None,
     }
 }

@@ -255,10 +255,10 @@ fn send(
         parameters: MailParameters { body: *body, smtputf8: *smtputf8, ..MailParameters::default() },
         recipients: vec![Accepted::from(routed)],
         origin: None,
-        is_submitted: false,
         is_own: true,
         client: client.clone(),
         login: None,
+        dated: Some(intake.clock.now()),
     };
     let mut incoming = intake.begin(site, submission)?;
     incoming.write(notice.prologue.as_bytes());

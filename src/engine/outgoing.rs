@@ -1,5 +1,6 @@
-//! A message as it leaves: with the senders that the operator wants (`rules::rewrite`), with its parts encoded so that the way
-//! bears them (`rules::recode`), and with signatures, whatever lies in the queue. It is made for each attempt, so that a change of the configuration counts for what is queued.
+//! A message as it leaves: with the senders that the operator wants (`rules::rewrite`), with a Date of ours that is right once
+//! the clock is (`rules::running_clock`), with parts and fields encoded so that the way bears them (`rules::recode`), and with
+//! signatures, whatever lies in the queue. It is made for each attempt, so that a change of the configuration counts for what is queued.
 //!
 //! What is changed stands in memory, at most [`HEADER_MAX_OCTETS`] of it and the signatures; the rest of the message is
 //! sent as it lies in its file. May fail: reading it, which shows again when it is sent; a header section that is larger,
@@ -8,13 +9,15 @@
 use super::event::Event;
 use super::site::Site;
 use crate::mail::address::ReversePath;
-use crate::mail::date::WallTime;
+use crate::mail::date::{Now, WallTime};
 use crate::mail::envelope::{Body, Envelope};
-use crate::mail::header::section;
+use crate::mail::header::{fields, section, value_of};
 use crate::rules::dkim::{HEADER_MAX_OCTETS, Signer};
-use crate::rules::recode::{LINE_MAX_OCTETS, Plan, Recoder, Survey, Way};
+use crate::rules::recode::{Plan, Recoder, Survey, Way};
+use crate::rules::running_clock::mended;
 use crate::store::queue::Entry;
 use std::io::{self, Read};
+use std::time::Duration;
 
 /// Read at first, and then twice as much each time.
 const PIECE_OCTETS: usize = 4 * 1024;
@@ -46,14 +49,15 @@ pub struct Outgoing<'a> {
 pub struct NextHopTraits {
     /// It delivers: for it nothing is changed, as for what is delivered here.
     pub is_delivered: bool,
-    /// It takes octets beyond ASCII.
-    pub takes_eight_bits: bool,
+    /// What it bears.
+    pub way: Way,
 }
 
 impl<'a> Outgoing<'a> {
-    /// Makes it. What is not this host's own is left as it is.
+    /// Makes it. What is not this host's own is left as it is. `last_jump` is when the wall clock jumped last, in running
+    /// time.
     #[must_use]
-    pub fn new(site: &Site, entry: &'a Entry, hop: NextHopTraits, now: WallTime) -> Self {
+    pub fn new(site: &Site, entry: &'a Entry, hop: NextHopTraits, now: Now, last_jump: Duration) -> Self {
         let envelope = Envelope { recipients: Vec::new(), ..entry.description().envelope.clone() };
         let (octets, lines) = (entry.message_octets(), entry.message_lines());
         let mut outgoing = Self {
@@ -68,19 +72,23 @@ impl<'a> Outgoing<'a> {
         };
         if outgoing.envelope.is_own {
             if !hop.is_delivered {
-                outgoing.rewrite(site);
-                outgoing.recode(site, hop.takes_eight_bits);
+                let dated = entry.description().dated;
+                let date = dated.and_then(|written| mended(written, now, last_jump));
+                outgoing.rewrite(site, date);
+                if site.settings.rewrite.repair {
+                    outgoing.recode(hop.way);
+                }
             }
-            outgoing.sign(site, now);
+            outgoing.sign(site, now.wall);
         }
         outgoing
     }
 
-    fn rewrite(&mut self, site: &Site) {
-        if site.rewrite.is_idle() {
+    fn rewrite(&mut self, site: &Site, date: Option<WallTime>) {
+        if site.rewrite.is_idle() && date.is_none() {
             return;
         }
-        if let Some((new, old)) = rewritten(site, self.entry, &self.envelope.reverse_path) {
+        if let Some((new, old)) = rewritten(site, self.entry, &self.envelope.reverse_path, date) {
             self.octets = (self.octets + new.len() as u64).saturating_sub(old.len() as u64);
             self.size_octets = (self.size_octets + wire_octets(&new)).saturating_sub(wire_octets(&old));
             (self.head, self.offset) = (new, old.len() as u64);
@@ -89,18 +97,21 @@ impl<'a> Outgoing<'a> {
     }
 
     /// Finds out what has to be encoded, and how large the message is then.
-    fn recode(&mut self, site: &Site, takes_eight_bits: bool) {
-        let to_seven = self.envelope.body == Body::EightBitMime && !takes_eight_bits;
-        let may_be_long = self.octets > LINE_MAX_OCTETS as u64;
-        if !site.settings.rewrite.repair || !(to_seven || may_be_long) {
-            return;
-        }
-        let mut survey = Survey::new(if to_seven { Way::SevenBit } else { Way::EightBit });
+    fn recode(&mut self, way: Way) {
+        let mut survey = Survey::new(way);
         let read = self.each_piece(&mut |piece| {
             survey.feed(piece);
             survey.wants_more()
         });
-        self.plan = survey.finish().filter(|_| read.is_ok());
+        if read.is_err() {
+            // It shows again when it is sent.
+            return;
+        }
+        let found = survey.finish();
+        if found.has_utf8_fields {
+            (self.envelope.smtputf8, self.envelope.body) = (true, Body::EightBitMime);
+        }
+        self.plan = found.plan;
         if self.plan.is_some() {
             let (mut octets, mut size_octets) = (0, 0);
             let counted = self.each_piece(&mut |piece| {
@@ -109,13 +120,9 @@ impl<'a> Outgoing<'a> {
                 true
             });
             if counted.is_err() {
-                // It shows again when it is sent.
                 return self.plan = None;
             }
             (self.octets, self.size_octets) = (octets, size_octets);
-            if to_seven {
-                self.envelope.body = Body::SevenBit;
-            }
         }
     }
 
@@ -192,10 +199,24 @@ fn wire_octets(octets: &[u8]) -> u64 {
 }
 
 /// The header section as it is to be, and as it is; `None` if it stays.
-fn rewritten(site: &Site, entry: &Entry, reverse_path: &ReversePath) -> Option<(Vec<u8>, Vec<u8>)> {
+fn rewritten(
+    site: &Site,
+    entry: &Entry,
+    reverse_path: &ReversePath,
+    date: Option<WallTime>,
+) -> Option<(Vec<u8>, Vec<u8>)> {
     let problem = match start(entry) {
         Ok(Some(mut start)) => {
-            let (new, octets) = site.rewrite.header(&start, reverse_path)?;
+            let rewritten =
+                (!site.rewrite.is_idle()).then(|| site.rewrite.header(&start, reverse_path)).flatten();
+            let octets = section(&start).len();
+            let new = rewritten.map(|(new, _)| new);
+            let new = match (new, date) {
+                (new, Some(date)) => {
+                    redated(new.as_deref().or(start.get(..octets)).unwrap_or_default(), date)
+                }
+                (new, None) => new?,
+            };
             start.truncate(octets);
             return Some((new, start));
         }
@@ -203,8 +224,20 @@ fn rewritten(site: &Site, entry: &Entry, reverse_path: &ReversePath) -> Option<(
         Err(error) => error.to_string(),
     };
     let error = format!("{}: {problem}", entry.id());
-    Event::Trouble { doing: "rewriting the author of a message; it stays", error: &error }.log();
+    Event::Trouble { doing: "rewriting the header section of a message; it stays", error: &error }.log();
     None
+}
+
+/// A header section with another date.
+fn redated(header: &[u8], date: WallTime) -> Vec<u8> {
+    let mut new = Vec::with_capacity(header.len());
+    for field in fields(header) {
+        match value_of(field, "Date") {
+            Some(_) => new.extend_from_slice(format!("Date: {}\n", date.to_rfc5322()).as_bytes()),
+            None => new.extend_from_slice(field),
+        }
+    }
+    new
 }
 
 /// The message up to the line behind its header section, or further; `None` if that comes too late.

@@ -155,10 +155,10 @@ pub fn submit(intake: &Intake, site: &Site, address: &str) -> Result<QueueId, St
             protocol: "local".into(),
             tls: None,
         }),
-        is_submitted: true,
         is_own: true,
         client,
         login: None,
+        dated: None,
     };
     let mut incoming = intake.begin(site, submission).map_err(|refusal| refusal.to_string())?;
     let host = &site.hostname;

@@ -88,10 +88,10 @@ pub fn submission(site: &Site, uid: u32, envelope: &DropEnvelope, way: Way) -> R
         },
         recipients,
         origin: Some(origin),
-        is_submitted: true,
         is_own: true,
         client,
         login: None,
+        dated: None,
     };
     Ok(Submitted { submission, unreachable })
 }

@@ -1,15 +1,13 @@
 //! The names that people and programs have in front of their addresses (RFC 5322 §3.4), read as they come and printed so
 //! that every reader takes them: as one quoted string, or as encoded words (RFC 2047) where ASCII does not do.
 //!
-//! Encoded words are kept as they are, never decoded. Whatever is read, what is printed is a phrase in ASCII: it has no
+//! Encoded words are kept as they are. Whatever is read, what is printed is a phrase in ASCII: it has no
 //! control character but its own folds, so no name can add a field or an address. Nothing fails; what is too long is cut.
+
+use super::encoded_word::{WORD_MAX_OCTETS, decode, encode, is_encoded_word, text_of};
 
 /// The most that is kept of what is read, and of what is added to it, in octets; far more than a reader shows.
 const NAME_MAX_OCTETS: usize = 200;
-/// An encoded word in octets (RFC 2047 §2).
-const ENCODED_WORD_MAX_OCTETS: usize = 75;
-const ENCODED_HEAD: &str = "=?utf-8?Q?";
-const ENCODED_TAIL: &str = "?=";
 
 /// A name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,7 +29,7 @@ impl DisplayName {
     pub fn read(octets: &[u8]) -> Self {
         let mut name = Self::default();
         let (mut word, mut is_quoted) = (String::new(), false);
-        let text = String::from_utf8_lossy(octets);
+        let text = text_of(octets);
         let mut chars = text.chars();
         while let Some(c) = chars.next() {
             match c {
@@ -85,6 +83,37 @@ impl DisplayName {
         self.words.iter().map(|word| word.as_str().len()).sum()
     }
 
+    /// The same in other characters where it could be taken for an address: readers and filters show and score such names
+    /// as the address itself. Encoded words are looked into.
+    #[must_use]
+    pub fn without_addresses(self) -> Self {
+        const SIGNS: [char; 3] = ['@', '<', '>'];
+        let mut name = Self::default();
+        for word in self.words {
+            let text = match &word {
+                Word::Text(text) => Some(text.clone()),
+                Word::Encoded(encoded) => decode(encoded).filter(|text| text.contains(SIGNS)),
+            };
+            let clean = match text {
+                Some(text) if text.contains(SIGNS) => {
+                    let spaced = text.replace(['<', '>'], " ").replace('@', " at ");
+                    spaced.split_ascii_whitespace().collect::<Vec<_>>().join(" ")
+                }
+                Some(text) => text,
+                None => {
+                    name.words.push(word);
+                    continue;
+                }
+            };
+            match name.words.last_mut() {
+                _ if clean.is_empty() => {}
+                Some(Word::Text(before)) => *before = format!("{before} {clean}"),
+                _ => name.words.push(Word::Text(clean)),
+            }
+        }
+        name
+    }
+
     /// The phrase, without a fold at its ends.
     #[must_use]
     pub fn print(&self) -> String {
@@ -101,7 +130,7 @@ impl DisplayName {
                     // The blanks between encoded words are not shown.
                     let before = if i > 0 { " " } else { "" };
                     let after = if i + 1 < self.words.len() { " " } else { "" };
-                    encode(&format!("{before}{text}{after}"), &mut encoded);
+                    encode(&format!("{before}{text}{after}"), WORD_MAX_OCTETS, &mut encoded);
                 }
             }
         }
@@ -115,31 +144,6 @@ impl Word {
             Self::Text(text) | Self::Encoded(text) => text,
         }
     }
-}
-
-/// Whether it is one that may stand in a phrase (RFC 2047 §5).
-fn is_encoded_word(word: &str) -> bool {
-    let inside = word.strip_prefix("=?").and_then(|rest| rest.strip_suffix(ENCODED_TAIL));
-    word.bytes().all(|octet| octet.is_ascii_graphic() && !b"\"(),:;<>@[\\]".contains(&octet))
-        && inside.is_some_and(|inside| inside.split('?').filter(|part| !part.is_empty()).count() == 3)
-        && word.matches('?').count() == 4
-}
-
-/// Appends the text as encoded words: Q, with what a phrase may hold (RFC 2047 §5 (3)).
-fn encode(text: &str, words: &mut Vec<String>) {
-    let mut word = ENCODED_HEAD.to_owned();
-    for c in text.chars() {
-        let piece = match c {
-            ' ' => "_".to_owned(),
-            c if c.is_ascii_alphanumeric() || "!*+-/".contains(c) => c.to_string(),
-            c => c.encode_utf8(&mut [0; 4]).bytes().map(|octet| format!("={octet:02X}")).collect(),
-        };
-        if word.len() + piece.len() + ENCODED_TAIL.len() > ENCODED_WORD_MAX_OCTETS {
-            words.push(std::mem::replace(&mut word, ENCODED_HEAD.to_owned()) + ENCODED_TAIL);
-        }
-        word.push_str(&piece);
-    }
-    words.push(word + ENCODED_TAIL);
 }
 
 #[cfg(test)]
@@ -179,14 +183,33 @@ mod tests {
             assert_eq!(DisplayName::read(printed.as_bytes()).print(), printed, "read again");
         }
         assert!(DisplayName::read(b" \n\t\"\"\0").is_empty());
-        assert!(DisplayName::read(b"J\xfcrgen").print().starts_with("=?utf-8?Q?J=EF=BF=BD"));
+        assert_eq!(DisplayName::read(b"J\xfcrgen").print(), "=?utf-8?Q?J=C3=BCrgen?=");
+    }
+
+    #[test]
+    fn a_name_that_is_an_address_gets_words_in_its_place() {
+        for (read, expected) in [
+            ("root@nas", "\"root at nas\""),
+            ("\"root@nas\" <root@nas>", "\"root at nas root at nas\""),
+            ("=?utf-8?Q?root=40nas?=", "\"root at nas\""),
+            (
+                "=?utf-8?B?PHJvb3RAbmFzPg==?= =?utf-8?Q?=C3=BC?=",
+                "=?utf-8?Q?root_at_nas_?=\n =?utf-8?Q?=C3=BC?=",
+            ),
+            ("Jürgen @ home", "=?utf-8?Q?J=C3=BCrgen_at_home?="),
+            ("[NAS]  Alerts", "\"[NAS] Alerts\""),
+        ] {
+            let name = DisplayName::read(read.as_bytes()).without_addresses();
+            assert_eq!(name.print(), expected, "{read}");
+        }
+        assert!(DisplayName::read(b"<>").without_addresses().is_empty());
     }
 
     #[test]
     fn what_is_too_long_is_cut() {
         let long = DisplayName::read("ü".repeat(1000).as_bytes()).print();
         assert_eq!(long.matches("=C3=BC").count(), NAME_MAX_OCTETS / 2);
-        assert!(long.lines().all(|line| line.len() <= ENCODED_WORD_MAX_OCTETS + 1), "{long}");
+        assert!(long.lines().all(|line| line.len() <= WORD_MAX_OCTETS + 1), "{long}");
         let mut full = DisplayName::read("a ".repeat(1000).as_bytes());
         full.push("=?utf-8?Q?x?=");
         assert!(full.print().len() <= 2 * NAME_MAX_OCTETS + 2);

@@ -15,8 +15,9 @@ pub struct Envelope {
     pub smtputf8: bool,
     /// REQUIRETLS was asked for (RFC 8689).
     pub require_tls: bool,
-    /// It came from who may speak for this host: DKIM signs it. What strangers send to those that this host serves, such
-    /// as the domains that it is backup for, must not get a signature by which it looks genuine.
+    /// It came from who may speak for this host: programs of this host, clients that log in or are of a trusted network.
+    /// It is repaired, rewritten, encoded for the next hop and signed by DKIM. All other mail is in transit and stays as
+    /// it is: what strangers send to those that this host serves must not get a signature by which it looks genuine.
     pub is_own: bool,
     /// Its header section says so (see [`super::header`]): it leaves even by a metered link.
     pub is_urgent: bool,

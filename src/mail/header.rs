@@ -124,6 +124,26 @@ pub fn split_field(line: &[u8]) -> Option<(&[u8], &[u8])> {
         .then(|| (name, value.get(1..).unwrap_or_default()))
 }
 
+/// The fields of a header section, each with its line ends.
+pub fn fields(section: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = section;
+    std::iter::from_fn(move || {
+        let is_end = |pair: &[u8]| matches!(pair, [b'\n', next] if !matches!(next, b' ' | b'\t'));
+        let end = rest.windows(2).position(is_end).map_or(rest.len(), |at| at + 1);
+        let (field, after) = rest.split_at(end);
+        rest = after;
+        (!field.is_empty()).then_some(field)
+    })
+}
+
+/// The value of a field if it has that name.
+#[must_use]
+pub fn value_of<'a>(field: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    split_field(field)
+        .filter(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes()))
+        .map(|(_, value)| value)
+}
+
 /// The octets of the header section within `content`, without the empty line that ends it.
 #[must_use]
 pub fn section(content: &[u8]) -> &[u8] {

@@ -8,6 +8,7 @@ pub mod address_list;
 pub mod base64;
 pub mod date;
 pub mod display_name;
+pub mod encoded_word;
 pub mod envelope;
 pub mod fold;
 pub mod header;

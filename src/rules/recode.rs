@@ -1,20 +1,26 @@
-//! Encodes the parts of a message that can't go as they are: with lines over 998 octets (RFC 5322 §2.1.1), or with octets
-//! beyond ASCII for a next hop without 8BITMIME (RFC 6152 §3).
+//! Encodes what can't go as it is: lines over 998 octets (RFC 5322 §2.1.1), octets beyond ASCII for a next hop without
+//! 8BITMIME (RFC 6152 §3), NULs, which no DATA bears (RFC 5321 §2.3.8), and header fields beyond ASCII for one without
+//! SMTPUTF8 (RFC 6531 §3.3).
 //!
 //! The message passes twice: a [`Survey`] finds out what has to be done, and the [`Recoder`] does it, part by part, so that
-//! what a reader sees and saves is the same. Text becomes quoted-printable, all else base64, and only where it is needed.
+//! what a reader sees and saves is the same. Text becomes quoted-printable, all else and what has NULs base64, and only
+//! where it is needed; header fields are for `fields`.
 //!
 //! Nothing is touched where that would break something: what is signed as a part (RFC 1847), a message with a DKIM signature
-//! of somebody else, one that is not declared as MIME, and one whose parts can't be followed. Then it goes as it is, as all
-//! mailers have sent such mail for decades; hardly a host minds. Header fields stay as they are.
+//! of somebody else, of which long header lines are folded and nothing more, and parts of one that is not declared as MIME,
+//! or that can't be followed. Then it goes as it is, as all mailers have sent such mail for decades; hardly a host minds.
 //!
 //! Takes octets in canonical form (see [`crate::mail::message`]) in pieces of any size. Nothing fails.
 
 mod encoder;
+mod fields;
 mod parts;
+mod structured;
 
 use self::encoder::Encoder;
-use self::parts::{Encoding, Event, Role, Walk, field, fields, is_named};
+use self::fields::Manner;
+use self::parts::{Encoding, Event, Role, SECTION_MAX_OCTETS, Walk, Whose, field, is_named};
+use crate::mail::header::fields as each_field;
 
 /// The longest line, without its end (RFC 5322 §2.1.1).
 pub const LINE_MAX_OCTETS: usize = 998;
@@ -22,7 +28,9 @@ pub const LINE_MAX_OCTETS: usize = 998;
 /// What the way bears.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
-    /// Octets beyond ASCII.
+    /// UTF-8 in header fields, and octets beyond ASCII in bodies.
+    Utf8,
+    /// Octets beyond ASCII in bodies.
     EightBit,
     /// ASCII alone.
     SevenBit,
@@ -32,8 +40,21 @@ pub enum Way {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     way: Way,
-    /// For each body in the order of the message, whether it is encoded.
-    encoded: Vec<bool>,
+    /// For each body in the order of the message, how it is encoded.
+    encoded: Vec<Option<Encoding>>,
+    /// Somebody else has signed it.
+    is_signed: bool,
+    /// Its parts are touched, too.
+    is_whole: bool,
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// What has to be done; `None`: nothing, or nothing can be.
+    pub plan: Option<Plan>,
+    /// Its header section holds UTF-8, and keeps it: SMTPUTF8 has to be asked for (RFC 6531 §3.6).
+    pub has_utf8_fields: bool,
 }
 
 /// Looks a message through.
@@ -45,13 +66,14 @@ pub struct Survey {
 
 #[derive(Debug)]
 struct Findings {
-    way: Way,
-    encoded: Vec<bool>,
+    plan: Plan,
     encoding: Option<Encoding>,
     line_octets: usize,
-    is_first_section: bool,
-    /// It may be touched, and can be.
-    is_open: bool,
+    is_header_seen: bool,
+    /// Of the message's header section.
+    header_changes: bool,
+    part_changes: bool,
+    has_utf8_fields: bool,
 }
 
 impl Survey {
@@ -59,12 +81,13 @@ impl Survey {
     #[must_use]
     pub fn new(way: Way) -> Self {
         let findings = Findings {
-            way,
-            encoded: Vec::new(),
+            plan: Plan { way, encoded: Vec::new(), is_signed: false, is_whole: true },
             encoding: None,
             line_octets: 0,
-            is_first_section: true,
-            is_open: true,
+            is_header_seen: false,
+            header_changes: false,
+            part_changes: false,
+            has_utf8_fields: false,
         };
         Self { walk: Walk::default(), findings }
     }
@@ -80,35 +103,47 @@ impl Survey {
     /// Whether the rest of the message can make a difference.
     #[must_use]
     pub const fn wants_more(&self) -> bool {
-        self.findings.is_open && !self.walk.is_lost()
+        self.findings.plan.is_whole && !self.walk.is_lost()
     }
 
-    /// What has to be done; `None`: nothing, or nothing can be.
+    /// The message is over, or enough of it is known.
     #[must_use]
-    pub fn finish(mut self) -> Option<Plan> {
-        if !self.wants_more() {
-            return None;
-        }
+    pub fn finish(mut self) -> Found {
         let findings = &mut self.findings;
-        self.walk.finish(&mut |event| findings.note(event));
-        let Findings { way, encoded, is_open, .. } = self.findings;
-        let is_needed = is_open && !self.walk.is_lost() && encoded.contains(&true);
-        is_needed.then_some(Plan { way, encoded })
+        if findings.plan.is_whole && !self.walk.is_lost() {
+            self.walk.finish(&mut |event| findings.note(event));
+        }
+        let Findings { mut plan, header_changes, part_changes, has_utf8_fields, .. } = self.findings;
+        plan.is_whole &= !self.walk.is_lost();
+        let parts_change = plan.is_whole && (part_changes || plan.encoded.iter().any(Option::is_some));
+        let plan = (header_changes || parts_change).then_some(plan);
+        Found { plan, has_utf8_fields }
     }
 }
 
 impl Findings {
     fn note(&mut self, event: Event<'_>) {
         match event {
-            Event::Section(section, role) => {
-                if std::mem::take(&mut self.is_first_section) {
+            // It is lost with that.
+            Event::Section(section, ..) if section.len() > SECTION_MAX_OCTETS => {}
+            Event::Section(section, role, whose) => {
+                if !std::mem::replace(&mut self.is_header_seen, true) {
                     let has = |name| field(section, name).is_some();
-                    self.is_open = has("MIME-Version") && !has("DKIM-Signature");
+                    self.plan.is_signed = has("DKIM-Signature");
+                    self.plan.is_whole = has("MIME-Version") && !self.plan.is_signed;
+                    self.has_utf8_fields = self.plan.way == Way::Utf8
+                        && each_field(section).any(|it| !it.is_ascii() && std::str::from_utf8(it).is_ok());
+                }
+                let manner = self.plan.manner(whose);
+                let changes = each_field(section).any(|field| fields::is_changed(field, manner));
+                match whose {
+                    Whose::Message => self.header_changes |= changes,
+                    Whose::Part | Whose::Embedded => self.part_changes |= changes,
                 }
                 self.encoding = None;
                 if let Role::Leaf(encoding) = role {
                     self.encoding = encoding;
-                    self.encoded.push(false);
+                    self.plan.encoded.push(None);
                 }
                 self.line_octets = 0;
             }
@@ -118,8 +153,9 @@ impl Findings {
     }
 
     fn look(&mut self, octets: &[u8]) {
-        let has_eight_bits = self.way == Way::SevenBit && !octets.is_ascii();
-        let mut is_needed = has_eight_bits;
+        let has_eight_bits = self.plan.way == Way::SevenBit && !octets.is_ascii();
+        let has_nul = octets.contains(&0);
+        let mut is_needed = has_eight_bits || has_nul;
         for line in octets.split_inclusive(|&octet| octet == b'\n') {
             let (text, is_whole) = line.strip_suffix(b"\n").map_or((line, false), |text| (text, true));
             self.line_octets += text.len();
@@ -128,11 +164,19 @@ impl Findings {
                 self.line_octets = 0;
             }
         }
-        match (self.encoding, self.encoded.last_mut()) {
-            (Some(_), Some(encoded)) => *encoded |= is_needed,
+        match (self.encoding, self.plan.encoded.last_mut()) {
+            (Some(_), Some(encoded)) if has_nul => *encoded = Some(Encoding::Base64),
+            (Some(encoding), Some(encoded)) if is_needed => *encoded = Some(encoded.unwrap_or(encoding)),
+            (Some(_), Some(_)) => {}
             // What can't be encoded has to go as it is, and then the rest may, too.
-            _ => self.is_open &= !has_eight_bits,
+            _ => self.plan.is_whole &= !has_eight_bits,
         }
+    }
+}
+
+impl Plan {
+    const fn manner(&self, whose: Whose) -> Manner {
+        Manner::of(self.way, whose, self.is_signed)
     }
 }
 
@@ -154,7 +198,8 @@ impl Recoder {
     /// Before the message that the plan was made for.
     #[must_use]
     pub fn new(plan: Plan) -> Self {
-        Self { walk: Walk::default(), work: Work { plan, bodies: 0, encoder: None } }
+        let walk = if plan.is_whole { Walk::default() } else { Walk::shallow() };
+        Self { walk, work: Work { plan, bodies: 0, encoder: None } }
     }
 
     /// Takes the next piece, and appends to `out` what becomes of it.
@@ -176,13 +221,14 @@ impl Recoder {
 impl Work {
     fn put(&mut self, event: Event<'_>, out: &mut Vec<u8>) {
         match event {
-            Event::Section(section, Role::Leaf(encoding)) => {
-                let is_encoded = self.plan.encoded.get(self.bodies) == Some(&true);
+            Event::Section(section, Role::Leaf(_), whose) => {
+                let planned = self.plan.encoded.get(self.bodies).copied().flatten();
+                let encoding = planned.filter(|_| self.plan.is_whole);
                 self.bodies += 1;
-                self.encoder = encoding.filter(|_| is_encoded).map(Encoder::new);
-                self.put_section(section, encoding.filter(|_| is_encoded), out);
+                self.encoder = encoding.map(Encoder::new);
+                self.put_section(section, encoding, whose, out);
             }
-            Event::Section(section, Role::Container) => self.put_section(section, None, out),
+            Event::Section(section, Role::Container, whose) => self.put_section(section, None, whose, out),
             Event::Body(octets) => match &mut self.encoder {
                 Some(encoder) => encoder.feed(octets, out),
                 None => out.extend_from_slice(octets),
@@ -198,18 +244,18 @@ impl Work {
     }
 
     /// A header section with the encoding of its body, and with none for eight bits where there are only seven.
-    fn put_section(&self, section: &[u8], encoding: Option<Encoding>, out: &mut Vec<u8>) {
+    fn put_section(&self, section: &[u8], encoding: Option<Encoding>, whose: Whose, out: &mut Vec<u8>) {
         const NAME: &str = "Content-Transfer-Encoding";
         let is_true = |field: &[u8]| {
             let names_eight =
                 field.to_ascii_lowercase().windows(4).any(|word| word == b"8bit" || word == b"bina");
-            encoding.is_none() && !(self.plan.way == Way::SevenBit && names_eight)
+            encoding.is_none() && !(self.plan.is_whole && self.plan.way == Way::SevenBit && names_eight)
         };
         let end =
             if section.ends_with(b"\n\n") || section == b"\n" { section.len() - 1 } else { section.len() };
         let (all, end) = section.split_at_checked(end).unwrap_or((section, b""));
-        for field in fields(all).filter(|field| !is_named(field, NAME) || is_true(field)) {
-            out.extend_from_slice(field);
+        for field in each_field(all).filter(|field| !is_named(field, NAME) || is_true(field)) {
+            fields::put(field, self.plan.manner(whose), out);
         }
         let name = match encoding {
             Some(Encoding::QuotedPrintable) => "quoted-printable",

@@ -1,11 +1,13 @@
-//! What is done to a message that this host's own clients submit, and never to mail in transit (RFC 6409 §8).
+//! What is done to this host's own mail as it comes in, and never to mail in transit (RFC 6409 §8).
 //!
 //! - Bcc and Resent-Bcc are taken out, always: whoever they name must not be told to the others (RFC 5322 §3.6.3).
 //! - With `rewrite.repair`, what the header section lacks is added at its end, so that the order of the fields, and
 //!   signatures over them, stay what they were: Date, Message-ID and From; To, if there is no Cc either; MIME-Version.
-//! - Then, too, bare addresses get the domain of this host, in the first field of each name: a second one is not allowed,
-//!   save for Resent- fields, whose first block is the one that is submitted now (RFC 5322 §3.6.6). A value that is no
-//!   address list stays as it is, octet for octet.
+//! - Then, too, a field that may be there once is there once (RFC 5322 §3.6): a second To or Cc goes into the first one, of
+//!   the others the first stays. An empty one is none; an empty Subject is said at the end, if there is no other.
+//! - And bare addresses get the domain of this host; in Resent- fields, of which there may be several, those of the first
+//!   block, which is the one that is submitted now (RFC 5322 §3.6.6). A value that is no address list stays as it is, octet
+//!   for octet; none is put into it, and it is put into none.
 //!
 //! The body is not known when the header section has to go on. So text without MIME-Version is declared as what it is in
 //! our time, `text/plain; charset=utf-8` with `8bit`: right for ASCII as well, and the only chance that a reader has for
@@ -17,8 +19,8 @@
 //! The header section ends where sendmail ends it: at the empty line, or in front of the first line that is no field.
 //! An empty line is put there, so that nobody behind us takes for a field what was not looked at here.
 //!
-//! A filter for octets in canonical form (see [`crate::mail::message`]) in pieces of any size. It holds the name of a field
-//! and fields with addresses, up to [`HELD_MAX_OCTETS`], and passes on all else at once. Nothing fails.
+//! A filter for octets in canonical form (see [`crate::mail::message`]) in pieces of any size. It holds a field, and what
+//! follows a To or Cc in the header section, each up to [`HELD_MAX_OCTETS`]. Nothing fails; what is longer passes as it is.
 
 use crate::mail::address::{LocalPart, ReversePath};
 use crate::mail::address_list;
@@ -27,8 +29,7 @@ use crate::mail::header::split_field;
 use crate::mail::id::QueueId;
 use std::fmt::Write;
 
-/// Fields with addresses are held up to this size; longer ones pass as they are. A line that is longer without a colon
-/// is no field.
+/// Fields are held up to this size; longer ones pass as they are. A line that is longer without a colon is no field.
 pub const HELD_MAX_OCTETS: usize = 64 * 1024;
 
 /// What is done to a field.
@@ -36,31 +37,43 @@ pub const HELD_MAX_OCTETS: usize = 64 * 1024;
 enum Treatment {
     /// It passes; that it was there is remembered.
     Note,
-    /// Its bare addresses get a domain.
-    Qualify,
+    /// The first one stays.
+    Once,
+    /// The first one stays, and its bare addresses get a domain.
+    Author,
+    /// All become one, and bare addresses get a domain.
+    List,
+    /// All stay, and the bare addresses of the first one get a domain.
+    Resent,
     /// It is taken out.
     Remove,
 }
 
 /// The fields that mean something here; all others pass.
-const FIELDS: [(&str, Treatment); 18] = [
-    ("Date", Treatment::Note),
-    ("Message-ID", Treatment::Note),
-    ("From", Treatment::Qualify),
-    ("Sender", Treatment::Qualify),
-    ("Reply-To", Treatment::Qualify),
-    ("To", Treatment::Qualify),
-    ("Cc", Treatment::Qualify),
+const FIELDS: [(&str, Treatment); 24] = [
+    ("Date", Treatment::Once),
+    ("Message-ID", Treatment::Once),
+    ("From", Treatment::Author),
+    ("Sender", Treatment::Author),
+    ("Reply-To", Treatment::Author),
+    ("To", Treatment::List),
+    ("Cc", Treatment::List),
     ("Bcc", Treatment::Remove),
-    ("MIME-Version", Treatment::Note),
-    ("Content-Type", Treatment::Note),
-    ("Content-Transfer-Encoding", Treatment::Note),
+    ("Subject", Treatment::Once),
+    ("In-Reply-To", Treatment::Once),
+    ("References", Treatment::Once),
+    ("MIME-Version", Treatment::Once),
+    ("Content-Type", Treatment::Once),
+    ("Content-Transfer-Encoding", Treatment::Once),
+    ("Content-ID", Treatment::Once),
+    ("Content-Description", Treatment::Once),
+    ("Content-Disposition", Treatment::Once),
     ("Resent-Date", Treatment::Note),
     ("Resent-Message-ID", Treatment::Note),
-    ("Resent-From", Treatment::Qualify),
-    ("Resent-Sender", Treatment::Qualify),
-    ("Resent-To", Treatment::Qualify),
-    ("Resent-Cc", Treatment::Qualify),
+    ("Resent-From", Treatment::Resent),
+    ("Resent-Sender", Treatment::Resent),
+    ("Resent-To", Treatment::Resent),
+    ("Resent-Cc", Treatment::Resent),
     ("Resent-Bcc", Treatment::Remove),
 ];
 
@@ -94,6 +107,22 @@ enum State {
     Body,
 }
 
+/// The row of a field; the one behind the last for those that have none.
+fn row_of(name: &[u8]) -> usize {
+    let is_row = |row: &(&str, Treatment)| name.eq_ignore_ascii_case(row.0.as_bytes());
+    FIELDS.iter().position(is_row).unwrap_or(FIELDS.len())
+}
+
+/// A To or Cc that others of its name go into.
+#[derive(Debug)]
+struct OpenList {
+    row: usize,
+    /// Where in what waits it ends.
+    end: usize,
+    /// It is an address list.
+    is_sound: bool,
+}
+
 /// The filter for one message.
 #[derive(Debug)]
 pub struct Repair {
@@ -101,11 +130,18 @@ pub struct Repair {
     state: State,
     /// What is held of a field, from its name on.
     held: Vec<u8>,
+    /// The row of that field.
+    row: usize,
+    /// What is done, from the first of `lists` on, and waits for the end of the header section.
+    waiting: Vec<u8>,
+    lists: Vec<OpenList>,
     is_at_line_start: bool,
     /// Nothing has passed yet.
     is_first_line: bool,
     /// A bit for each row of [`FIELDS`] that was there and was kept.
     seen: u32,
+    has_empty_subject: bool,
+    has_dated: bool,
 }
 
 impl Repair {
@@ -116,10 +152,21 @@ impl Repair {
             facts,
             state: State::Name,
             held: Vec::new(),
+            row: FIELDS.len(),
+            waiting: Vec::new(),
+            lists: Vec::new(),
             is_at_line_start: false,
             is_first_line: true,
             seen: 0,
+            has_empty_subject: false,
+            has_dated: false,
         }
+    }
+
+    /// Whether it has written the Date.
+    #[must_use]
+    pub const fn has_dated(&self) -> bool {
+        self.has_dated
     }
 
     /// Whether the header section is over: all that follows passes as it is, and need not be fed.
@@ -185,24 +232,32 @@ impl Repair {
             self.end_header(out);
             return;
         };
-        let is_row = |row: &(&str, Treatment)| name.eq_ignore_ascii_case(row.0.as_bytes());
-        let row = FIELDS.iter().position(is_row);
-        let treatment = row.and_then(|row| FIELDS.get(row)).map(|row| row.1);
-        let bit = row.map_or(0, |row| 1 << row);
-        let is_first = self.seen & bit == 0;
+        self.row = row_of(name);
+        let is_first = !self.has_seen(self.row);
         self.is_at_line_start = false;
-        self.state = match treatment {
+        self.state = match FIELDS.get(self.row).map(|row| row.1) {
             Some(Treatment::Remove) => State::Drop,
-            Some(Treatment::Qualify) if self.facts.is_on && is_first => State::Hold,
-            _ => State::Pass,
+            _ if !self.facts.is_on => State::Pass,
+            Some(Treatment::Once | Treatment::Author) if !is_first => State::Drop,
+            Some(Treatment::Once | Treatment::Author | Treatment::List) => State::Hold,
+            Some(Treatment::Resent) if is_first => State::Hold,
+            Some(Treatment::Note | Treatment::Resent) | None => State::Pass,
         };
-        if self.state != State::Drop {
-            self.seen |= bit;
-        }
         match self.state {
             State::Hold => {}
             State::Drop => self.held.clear(),
             _ => self.release(out),
+        }
+    }
+
+    fn has_seen(&self, row: usize) -> bool {
+        row < FIELDS.len() && self.seen & (1 << row) != 0
+    }
+
+    /// The field of this row stays.
+    fn note(&mut self) {
+        if self.row < FIELDS.len() {
+            self.seen |= 1 << self.row;
         }
     }
 
@@ -218,7 +273,7 @@ impl Repair {
         match self.state {
             State::Hold => self.held.extend_from_slice(line),
             State::Drop => {}
-            _ => out.extend_from_slice(line),
+            _ => self.pass(line, out),
         }
         if self.held.len() > HELD_MAX_OCTETS {
             self.release(out);
@@ -229,37 +284,99 @@ impl Repair {
 
     fn end_field(&mut self, out: &mut Vec<u8>) {
         if self.state == State::Hold {
-            self.qualify(out);
+            let field = std::mem::take(&mut self.held);
+            self.judge(field, out);
         }
         self.state = State::Name;
     }
 
     /// Hands on what is held, as it is.
     fn release(&mut self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.held);
-        self.held.clear();
+        self.note();
+        let held = std::mem::take(&mut self.held);
+        self.pass(&held, out);
     }
 
-    /// Hands on the field that is held, with the domain behind each bare address.
-    fn qualify(&mut self, out: &mut Vec<u8>) {
-        let value = split_field(&self.held).map_or(&[][..], |(_, value)| value);
-        let start = self.held.len() - value.len();
-        let mut done = 0;
+    /// Hands on what is done, or lets it wait.
+    fn pass(&mut self, octets: &[u8], out: &mut Vec<u8>) {
+        if self.lists.is_empty() {
+            return out.extend_from_slice(octets);
+        }
+        self.waiting.extend_from_slice(octets);
+        if self.waiting.len() > HELD_MAX_OCTETS {
+            self.flush(out);
+        }
+    }
+
+    /// Nothing waits any more.
+    fn flush(&mut self, out: &mut Vec<u8>) {
+        self.lists.clear();
+        out.extend_from_slice(&std::mem::take(&mut self.waiting));
+    }
+
+    /// Hands on a field that was held, whole, as far as it stays.
+    fn judge(&mut self, field: Vec<u8>, out: &mut Vec<u8>) {
+        let value = split_field(&field).map_or(&[][..], |(_, value)| value);
+        let treatment = FIELDS.get(self.row).map(|row| row.1);
+        if treatment != Some(Treatment::Resent) && is_empty(value) {
+            self.has_empty_subject |= self.row == row_of(b"Subject");
+            return;
+        }
+        let is_list = treatment == Some(Treatment::List);
+        let is_sound = is_list && address_list::spans(value).is_some();
+        let field = if treatment == Some(Treatment::Once) { field } else { self.qualified(&field) };
+        if is_list && self.has_seen(self.row) {
+            return self.merge(&field, is_sound, out);
+        }
+        self.note();
+        let start = self.waiting.len();
+        if is_list {
+            let end = start + field.trim_ascii_end().len();
+            self.lists.push(OpenList { row: self.row, end, is_sound });
+        }
+        self.pass(&field, out);
+    }
+
+    /// Puts a list into the first one of its name. Where that is too far away by now, it passes.
+    fn merge(&mut self, field: &[u8], is_sound: bool, out: &mut Vec<u8>) {
+        let Some(first) = self.lists.iter().position(|list| list.row == self.row) else {
+            return self.pass(field, out);
+        };
+        let value = split_field(field).map_or(&[][..], |(_, value)| value);
+        let Some(OpenList { end, is_sound: true, .. }) = self.lists.get(first).filter(|_| is_sound) else {
+            return;
+        };
+        let (end, addition) = (*end, [b",\n ", value.trim_ascii()].concat());
+        self.waiting.splice(end..end, addition.iter().copied());
+        for list in self.lists.iter_mut().filter(|list| list.end >= end) {
+            list.end += addition.len();
+        }
+        if self.waiting.len() > HELD_MAX_OCTETS {
+            self.flush(out);
+        }
+    }
+
+    /// A field with the domain of this host behind each bare address.
+    fn qualified(&self, field: &[u8]) -> Vec<u8> {
+        let value = split_field(field).map_or(&[][..], |(_, value)| value);
+        let start = field.len() - value.len();
+        let (mut new, mut done) = (Vec::with_capacity(field.len()), 0);
         for span in address_list::spans(value).unwrap_or_default() {
             if span.domain.is_none() && value.get(span.local_part.clone()).is_some_and(is_bare) {
                 let end = start + span.local_part.end;
-                out.extend_from_slice(self.held.get(done..end).unwrap_or_default());
-                out.push(b'@');
-                out.extend_from_slice(self.facts.domain.as_bytes());
+                new.extend_from_slice(field.get(done..end).unwrap_or_default());
+                new.push(b'@');
+                new.extend_from_slice(self.facts.domain.as_bytes());
                 done = end;
             }
         }
-        out.extend_from_slice(self.held.get(done..).unwrap_or_default());
-        self.held.clear();
+        new.extend_from_slice(field.get(done..).unwrap_or_default());
+        new
     }
 
     /// `held` is the line that ended the header section, as far as it has come; nothing, if the content is over.
     fn end_header(&mut self, out: &mut Vec<u8>) {
+        self.flush(out);
         out.extend_from_slice(self.missing().as_bytes());
         out.push(b'\n');
         if self.held != b"\n" {
@@ -270,15 +387,24 @@ impl Repair {
     }
 
     /// The fields that the header section lacks.
-    fn missing(&self) -> String {
+    fn missing(&mut self) -> String {
+        let lacks = |name: &str| !self.has_seen(row_of(name.as_bytes()));
+        let is_resent = FIELDS
+            .iter()
+            .enumerate()
+            .any(|(row, field)| field.0.starts_with("Resent-") && self.has_seen(row));
         let mut fields = String::new();
-        let was_seen = |row: usize| self.seen & (1 << row) != 0;
-        let is_resent =
-            FIELDS.iter().enumerate().any(|(row, field)| field.0.starts_with("Resent-") && was_seen(row));
-        if !self.facts.is_on || is_resent {
-            return fields;
+        if self.facts.is_on && !is_resent {
+            self.add_missing(&lacks, &mut fields);
         }
-        let lacks = |name: &str| !FIELDS.iter().position(|field| field.0 == name).is_some_and(was_seen);
+        if self.has_empty_subject && lacks("Subject") {
+            fields.push_str("Subject:\n");
+        }
+        self.has_dated = self.facts.is_on && !is_resent && lacks("Date");
+        fields
+    }
+
+    fn add_missing(&self, lacks: &dyn Fn(&str) -> bool, fields: &mut String) {
         let RepairFacts { domain, id, date, reverse_path, .. } = &self.facts;
         // Writing to a String can't fail; so everywhere below.
         if lacks("Date") {
@@ -305,8 +431,13 @@ impl Repair {
                 fields.push_str("Content-Transfer-Encoding: 8bit\n");
             }
         }
-        fields
     }
+}
+
+/// Whether a value says nothing.
+fn is_empty(value: &[u8]) -> bool {
+    let value = value.trim_ascii();
+    value == b"<>" || value.iter().all(|&octet| octet == b',' || octet.is_ascii_whitespace())
 }
 
 /// Whether a local part without a domain is one that a domain makes whole: an encoded word (RFC 2047) alone is a name, and

@@ -16,7 +16,7 @@
 use crate::mail::address::{Domain, Mailbox, ReversePath};
 use crate::mail::address_list::{self, AddressSpan};
 use crate::mail::display_name::DisplayName;
-use crate::mail::header::{section, split_field};
+use crate::mail::header::{fields, section, value_of};
 use crate::mail::unqualified::Unqualified;
 
 /// Longest line of a header section, in octets (RFC 5322 §2.1.1).
@@ -185,16 +185,33 @@ impl RewritePolicy {
         let (Some(first), Some(span), true) =
             (addresses.first(), spans.first(), addresses.len() == spans.len())
         else {
+            if let Some((name, address)) = bracketed(value) {
+                let name = DisplayName::read(name);
+                let stays =
+                    Identity { name: name.clone().without_addresses(), mailbox: address.at(&self.hostname) };
+                let stays = || Some(stays).filter(|_| self.replaces_all());
+                return self.named(name, &address).or_else(stays);
+            }
             let Others::Become(mailbox) = &self.others else { return None };
-            return Some(Identity { name: DisplayName::read(value), mailbox: mailbox.clone() });
+            let name = DisplayName::read(value).without_addresses();
+            return Some(Identity { name, mailbox: mailbox.clone() });
         };
         if addresses.iter().all(|address| self.replace(address).is_none()) {
             return None;
         }
-        let mut name = DisplayName::read(value.get(span.name.clone()).unwrap_or_default());
+        let name = DisplayName::read(value.get(span.name.clone()).unwrap_or_default());
         let Some(mailbox) = self.replace(first) else {
-            return Some(Identity { name, mailbox: first.at(&self.hostname) });
+            return Some(Identity { name: name.without_addresses(), mailbox: first.at(&self.hostname) });
         };
+        Some(self.named_as(name, first, mailbox))
+    }
+
+    /// What becomes of an author with this name and address; `None` if the address stays.
+    fn named(&self, name: DisplayName, address: &Unqualified) -> Option<Identity> {
+        self.replace(address).map(|mailbox| self.named_as(name, address, mailbox))
+    }
+
+    fn named_as(&self, mut name: DisplayName, first: &Unqualified, mailbox: Mailbox) -> Identity {
         let shown = self.describe(first);
         if name.is_empty() || name.says(first.local_part.as_str()) || name.says(&first.to_string()) {
             name = DisplayName::default();
@@ -202,7 +219,7 @@ impl RewritePolicy {
         } else if mailbox.local_part != first.local_part {
             name.push(&format!("({shown})"));
         }
-        Some(Identity { name, mailbox })
+        Identity { name: name.without_addresses(), mailbox }
     }
 
     /// An address in the words of a display name.
@@ -265,27 +282,17 @@ fn print_original(value: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// The fields of a header section, each with its line ends.
-fn fields(section: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = section;
-    std::iter::from_fn(move || {
-        let is_end = |pair: &[u8]| matches!(pair, [b'\n', next] if !matches!(next, b' ' | b'\t'));
-        let end = rest.windows(2).position(is_end).map_or(rest.len(), |at| at + 1);
-        let (field, after) = rest.split_at(end);
-        rest = after;
-        (!field.is_empty()).then_some(field)
-    })
-}
-
 fn first_address(value: &[u8]) -> Option<Unqualified> {
     address_list::spans(value)?.first()?.read(value)
 }
 
-/// The value of a field if it has that name.
-fn value_of<'a>(field: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    split_field(field)
-        .filter(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes()))
-        .map(|(_, value)| value)
+/// The name and the address of `NAME <ADDRESS>`, whatever the name has in it.
+fn bracketed(value: &[u8]) -> Option<(&[u8], Unqualified)> {
+    let (name, rest) = value.split_at_checked(value.iter().rposition(|&octet| octet == b'<')?)?;
+    let inside = rest.get(1..)?.split(|&octet| octet == b'>').next()?.trim_ascii();
+    let is_one = rest.trim_ascii_end().ends_with(b">");
+    let address = Unqualified::parse(std::str::from_utf8(inside).ok()?).ok()?;
+    is_one.then_some((name, address))
 }
 
 fn unqualified(mailbox: &Mailbox) -> Unqualified {

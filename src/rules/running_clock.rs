@@ -127,6 +127,20 @@ impl RunningClock {
     }
 }
 
+/// The microseconds at which the wall clock showed 2026: pillarbox did not exist before.
+const FIRST_POSSIBLE: WallTime = WallTime(1_767_225_600_000_000);
+
+/// What a Date that was written at `written` should have said, by the clock of now: if that clock was wrong then, as it was
+/// years ago or has jumped since. `None`: it stays.
+#[must_use]
+pub fn mended(written: Now, now: Now, last_jump: Duration) -> Option<WallTime> {
+    let age = now.running.saturating_sub(written.running).as_micros();
+    let right = WallTime(now.wall.0.saturating_sub(u64::try_from(age).unwrap_or(u64::MAX)));
+    let was_wrong = written.wall < FIRST_POSSIBLE || last_jump > written.running;
+    let is_far = u128::from(right.0.abs_diff(written.wall.0)) > JUMP_MIN_MICROS;
+    (was_wrong && is_far).then_some(right)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,6 +176,28 @@ mod tests {
         // And a year back.
         let (now, jump) = clock.look(wall(49 * YEAR), secs(125));
         assert_eq!((now.running, jump.map(|j| j.seconds)), (secs(120), Some(-YEAR.cast_signed())));
+    }
+
+    #[test]
+    fn a_date_of_a_wrong_clock_is_mended() {
+        const YEAR_2026: u64 = 56 * YEAR + 14 * 86_400;
+        let at = |wall_seconds, running| Now { wall: wall(wall_seconds), running: secs(running) };
+        let now = at(YEAR_2026 + 5000, 1000);
+        for (written, last_jump, expected) in [
+            // A clock without a battery, noticed or not.
+            (at(100, 100), 500, Some(YEAR_2026 + 4100)),
+            (at(100, 100), 0, Some(YEAR_2026 + 4100)),
+            (at(YEAR_2026 + 90_000, 900), 950, Some(YEAR_2026 + 4900)),
+            // A right one; three days in a cupboard are no jump.
+            (at(YEAR_2026 + 4100, 100), 500, None),
+            (at(YEAR_2026 + 4060, 100), 500, None),
+            (at(YEAR_2026, 900), 0, None),
+            (at(YEAR_2026, 900), 900, None),
+        ] {
+            assert_eq!(mended(written, now, secs(last_jump)), expected.map(wall), "{written:?}");
+        }
+        // It is still wrong.
+        assert_eq!(mended(at(100, 100), at(1000, 1000), secs(0)), None);
     }
 
     #[test]

@@ -251,6 +251,12 @@ impl Session {
         self.offer.eight_bit_mime
     }
 
+    /// Whether it takes UTF-8 in header fields (RFC 6531), which it may only with the former.
+    #[must_use]
+    pub const fn takes_utf8(&self) -> bool {
+        self.offer.smtputf8 && self.offer.eight_bit_mime
+    }
+
     /// Whether the peer offers DSN, so that it owes the sender what it takes over with a message (RFC 3461 §5.2.1).
     #[must_use]
     pub fn passes_dsn(&self) -> bool {

@@ -200,9 +200,11 @@ pub fn repair(octets: &[u8]) {
         let (after, new_body) = fields(&whole);
         assert_eq!(shown(new_body), shown(body), "the body was changed");
         assert!(!after.iter().any(|field| is_bcc(field)), "a Bcc is left");
-        for (after, before) in after.iter().zip(&kept) {
-            let without_domain = |field| String::from_utf8_lossy(field).replace("@added.example", "");
-            assert_eq!(without_domain(after).trim_end(), without_domain(before).trim_end());
+        for name in
+            ["Date", "Message-ID", "From", "Sender", "Reply-To", "To", "Cc", "Subject", "Content-Type"]
+        {
+            let is_one = |field: &&&[u8]| header::value_of(field, name).is_some();
+            assert!(after.iter().filter(is_one).count() <= 1, "{name} is there twice");
         }
     }
 }
@@ -503,11 +505,11 @@ pub fn configuration(octets: &[u8]) {
 /// A message in canonical form.
 pub fn recode(octets: &[u8]) {
     let content: Vec<u8> = octets.iter().copied().filter(|&octet| octet != b'\r').collect();
-    for way in [Way::EightBit, Way::SevenBit] {
+    for way in [Way::Utf8, Way::EightBit, Way::SevenBit] {
         let recoded = |content: &[u8], size: usize| {
             let mut survey = Survey::new(way);
             content.chunks(size).for_each(|piece| survey.feed(piece));
-            let mut recoder = Recoder::new(survey.finish()?);
+            let mut recoder = Recoder::new(survey.finish().plan?);
             let mut out = Vec::new();
             content.chunks(size).for_each(|piece| recoder.feed(piece, &mut out));
             recoder.finish(&mut out);
@@ -519,7 +521,9 @@ pub fn recode(octets: &[u8]) {
         }
         if let Some(whole) = whole {
             assert!(!whole.contains(&b'\r'));
-            assert_eq!(recoded(&whole, usize::MAX), None, "once is not enough");
+            // What can't become ASCII is tried again.
+            let again = recoded(&whole, usize::MAX);
+            assert!(again.is_none() || !whole.is_ascii(), "once is not enough");
         }
     }
 }

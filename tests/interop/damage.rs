@@ -234,10 +234,10 @@ fn a_panic_in_a_worker_delays_its_message_and_nothing_else() {
         parameters: MailParameters::default(),
         recipients: vec![site.route(&to).unwrap().into()],
         origin: None,
-        is_submitted: false,
         is_own: false,
         client: "test".into(),
         login: None,
+        dated: None,
     };
     let mut incoming = intake.begin(&site, submission).unwrap();
     incoming.write(MESSAGE);

@@ -137,10 +137,11 @@ impl Connection<'_> {
             parameters: transaction.parameters,
             recipients: transaction.recipients,
             origin: Some(origin),
-            is_submitted: self.service == Service::Submission,
-            is_own: self.is_own(),
+            // LMTP hands over what another host has taken.
+            is_own: self.is_own() && self.service != Service::Lmtp,
             client,
             login: self.session.login().map(str::to_owned),
+            dated: None,
         }
     }
 }

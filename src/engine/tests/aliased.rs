@@ -242,8 +242,8 @@ fn a_copy_whose_maildir_takes_none_now_is_tried_again_and_the_others_are_not() {
         let world = world("list: alice, bob, joe@far.example\nbob: \\bob, alice");
         let host = far(&world);
         world.block("bob");
-        let text = format!("Subject: x\n\n{}", "y\n".repeat(if large { 100_000 } else { 1 }));
-        let reply = world.submit("x@y.example", &[LIST], &text);
+        let text = format!("\n{}", "y\n".repeat(if large { 100_000 } else { 1 }));
+        let reply = world.submit("x@y.example", &[LIST], &format!("Subject: x\n{text}"));
         assert!(reply.starts_with("250 "), "{reply}");
         assert_eq!((world.mail("alice").len(), world.queue().len()), (1, 2));
         world.pass();

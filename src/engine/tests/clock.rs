@@ -97,6 +97,40 @@ fn reboot(world: World) -> World {
     world.restart()
 }
 
+/// An alert that was written before the clock was set leaves with the right date, also after a restart; a date that the
+/// client wrote stays.
+#[test]
+fn a_date_of_ours_is_right_once_the_clock_is() {
+    for (reboots, date) in [(false, None), (true, None), (false, Some("Thu, 01 Jan 1970 00:10:00 +0000"))] {
+        let world = World::new("");
+        let host = Host::new(|stage, _| if stage == Stage::Rcpt { reply("450 later") } else { Say::Yes });
+        world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
+        world.clock.jump(-56 * YEAR);
+        let field = date.map(|date| format!("Date: {date}\n")).unwrap_or_default();
+        assert!(
+            world
+                .submit("x@y.example", &["joe@far.example"], &format!("{field}Subject: x\n\nx\n"))
+                .starts_with("250")
+        );
+        world.live(10 * MINUTE);
+        let _ = world.intake.clock.now();
+        world.intake.clock.save(true);
+        let world = if reboots { reboot(world) } else { world };
+        world.clock.jump(56 * YEAR);
+        host.now_says(|_, _| Say::Yes);
+        world.live(HOUR);
+        let taken = host.taken.lock().unwrap();
+        let [taken] = taken.as_slice() else { panic!("not taken once") };
+        let left = String::from_utf8(taken.content.clone()).unwrap();
+        // A part of a second is lost between the clocks.
+        let ours = ["Mon, 23 Nov 2026 06:53:29 +0000", "Mon, 23 Nov 2026 06:53:30 +0000"];
+        let expected = date.map_or(ours.to_vec(), |date| vec![date]);
+        assert!(expected.iter().any(|date| left.contains(&format!("\nDate: {date}\r\n"))), "{left}");
+        let commands = host.commands.lock().unwrap();
+        assert!(commands.iter().any(|line| line.ends_with(&format!("SIZE={}", left.len()))), "{commands:?}");
+    }
+}
+
 /// A box that slept for longer than the lifetime has not tried: its mail gets three attempts more.
 #[test]
 fn after_a_jump_nothing_expires_before_three_more_attempts() {

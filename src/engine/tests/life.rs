@@ -190,8 +190,8 @@ fn a_notice_that_cannot_be_written_is_tried_again() {
 
 #[test]
 fn two_boxes_pass_a_message_on() {
-    let far = World::named("far.example", "");
-    let near = World::new("");
+    let far = World::named("far.example", "rewrite.repair = false");
+    let near = World::new("rewrite.repair = false");
     near.net.domain("far.example", "192.0.2.1", Peer::Server(far.server()));
     let content = "Subject: dots\n\n.\n..\n.hidden\nlast";
     let reply = near.submit("alice@box.example", &["bob@far.example", "alice@far.example"], content);

@@ -19,6 +19,7 @@
 //! | `digests` | storm control: what waits, what leaves when in one message, and that a crash loses none of it |
 //! | `drops` | the drop directory: bounces, trouble of our own, and what is no message |
 //! | `submitted` | what this host's own clients submit is repaired, in memory and on disk |
+//! | `own` | what counts as this host's own mail, and how its header fields leave |
 //! | `recoded` | what a next hop can't take as it is: long lines, and eight bits |
 //! | `rewritten` | who mail says it is from once it leaves |
 //! | `signed` | DKIM: whose mail is signed, by which key |
@@ -48,6 +49,7 @@ mod limits;
 mod names;
 mod notices;
 mod operator;
+mod own;
 mod probe;
 mod recoded;
 mod refusals;

@@ -15,7 +15,7 @@ const FAR: &str = "joe@far.example";
 const HELD_OCTETS: usize = 64 * 1024 + 2 * 40_000;
 
 /// Hands a message to intake in pieces.
-fn take(world: &World, is_submitted: bool, content: &str) -> Result<QueueId, Refusal> {
+fn take(world: &World, is_own: bool, content: &str) -> Result<QueueId, Refusal> {
     let site = current(&world.site);
     let routed = |to: &str| {
         let path = ForwardPath::Mailbox(Mailbox::parse(to).unwrap());
@@ -28,10 +28,10 @@ fn take(world: &World, is_submitted: bool, content: &str) -> Result<QueueId, Ref
         parameters: MailParameters::default(),
         recipients: vec![routed(ALICE), routed(FAR)],
         origin: Some(origin),
-        is_submitted,
-        is_own: false,
+        is_own,
         client: "192.0.2.7".into(),
         login: None,
+        dated: None,
     };
     let mut incoming = world.intake.begin(&site, submission).unwrap();
     for piece in content.as_bytes().chunks(40_000) {
@@ -42,12 +42,12 @@ fn take(world: &World, is_submitted: bool, content: &str) -> Result<QueueId, Ref
 }
 
 /// Takes a message; gives its id and what both its copies are, without the trace fields.
-fn stored(config: &str, is_submitted: bool, content: &str) -> (QueueId, String) {
+fn stored(config: &str, is_own: bool, content: &str) -> (QueueId, String) {
     let world = World::new(config);
     let host = Host::friendly();
     world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
     take_log();
-    let id = take(&world, is_submitted, content).unwrap();
+    let id = take(&world, is_own, content).unwrap();
     let [accepted] = take_events("accepted").try_into().unwrap();
     world.pass();
     assert_eq!((world.queue(), world.half_written()), (vec![], 0));

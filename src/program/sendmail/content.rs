@@ -1,6 +1,7 @@
 //! What programs write into sendmail, made canonical (see [`crate::mail::message`]) as it passes: LF or CRLF ends a line,
-//! NULs go, a lone CR becomes a blank in the header section, where it must not begin a field, and a line end in the body.
-//! A leading `From ` line goes, as mailboxes have it; `From :` is a field (RFC 5322 §4.5.2). The header section ends at an empty line, or in front of the first line that is no field,
+//! NULs of the header section go, a lone CR becomes a blank in the header section, where it must not begin a field, and a
+//! line end in the body. A leading `From ` line goes, as mailboxes have it; `From :` is a field (RFC 5322 §4.5.2). The
+//! header section ends at an empty line, or in front of the first line that is no field,
 //! and gets an empty line there: what the body says is never taken for a field. Nothing fails.
 //!
 //! Of the message a field of the header section is held at a time, and the body not at all.
@@ -99,7 +100,8 @@ impl Content {
             if std::mem::take(&mut self.pending_cr) && octet != b'\n' {
                 clean.push(if self.in_body { b'\n' } else { b' ' });
             }
-            if octet != 0 {
+            // In the body it may be a character's half, as in UTF-16.
+            if octet != 0 || self.in_body {
                 clean.push(octet);
             }
             if octet == b'\n' && !self.in_body {
@@ -271,6 +273,7 @@ fn encoded_words(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mail::header::section;
     use proptest::prelude::*;
 
     fn passed(input: &[u8], cut: usize, from: Option<&str>) -> (String, Content) {
@@ -303,7 +306,7 @@ mod tests {
             ("A: 1\nFrom root\n", "A: 1\n\nFrom root\n"),
             ("A: 1\n\nFrom here on\n.\nend\n", "A: 1\n\nFrom here on\n.\nend\n"),
             ("A: 1\rBcc: x\n\na\rb\r\rc\r", "A: 1 Bcc: x\n\na\nb\nc\n"),
-            ("A: 1\0\n\n\0b\0\n", "A: 1\n\nb\n"),
+            ("A: 1\0\n\n\0b\0\n", "A: 1\n\n\0b\0\n"),
             ("A: 1\n\tb\n\n", "A: 1\n\tb\n\n"),
             ("\r\n\r\n", "\n\n"),
         ] {
@@ -376,7 +379,7 @@ mod tests {
         fn the_split_of_the_input_does_not_matter(input in "(From |To: a|[ a:\r\n\0é]){0,30}", cut in 1usize..9) {
             let (whole, _) = passed(input.as_bytes(), 1000, None);
             prop_assert_eq!(&passed(input.as_bytes(), cut, None).0, &whole);
-            prop_assert!(!whole.contains(['\r', '\0']) && (whole.is_empty() || whole.ends_with('\n')));
+            prop_assert!(!section(whole.as_bytes()).contains(&0) && !whole.contains('\r') && (whole.is_empty() || whole.ends_with('\n')));
         }
     }
 }

@@ -3,10 +3,11 @@
 //! What it tells adds up to the message, octet for octet. It holds one header section, or the start of one line. Beyond its
 //! limits it says that it has lost the thread, and nothing more of the message should be believed. Nothing fails.
 
-use crate::mail::header::split_field;
+use crate::mail::header::{fields, split_field};
+use crate::rules::dkim::HEADER_MAX_OCTETS;
 
-/// Header sections of parts are held up to this size.
-const SECTION_MAX_OCTETS: usize = 64 * 1024;
+/// Header sections are held up to this size.
+pub const SECTION_MAX_OCTETS: usize = HEADER_MAX_OCTETS;
 /// A boundary has at most 70 characters (RFC 2046 §5.1.1), and there are two hyphens at each end.
 const DELIMITER_MAX_OCTETS: usize = 128;
 /// So deep may parts be nested.
@@ -32,11 +33,22 @@ pub enum Role {
     Leaf(Option<Encoding>),
 }
 
+/// Whose header section it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// The message's.
+    Message,
+    /// A part's.
+    Part,
+    /// That of a message within the message.
+    Embedded,
+}
+
 /// What comes next in the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event<'a> {
     /// The header section of the message or of a part, the empty line behind it included.
-    Section(&'a [u8], Role),
+    Section(&'a [u8], Role, Whose),
     /// Octets of the body of the last leaf.
     Body(&'a [u8]),
     /// The line of a boundary; the last leaf, if there was one in hand, is over. The line end in front of it is no more of
@@ -69,6 +81,8 @@ pub struct Walk {
     /// A boundary came last: the header section is that of a part, not of a message within it.
     is_behind_boundary: bool,
     is_lost: bool,
+    /// All behind the first header section counts as one body.
+    is_shallow: bool,
 }
 
 impl Default for Walk {
@@ -82,11 +96,18 @@ impl Default for Walk {
             parts: 0,
             is_behind_boundary: false,
             is_lost: false,
+            is_shallow: false,
         }
     }
 }
 
 impl Walk {
+    /// One that tells the header section of the message, and takes all behind it for one body.
+    #[must_use]
+    pub fn shallow() -> Self {
+        Self { is_shallow: true, ..Self::default() }
+    }
+
     /// Takes the next piece.
     pub fn feed(&mut self, piece: &[u8], tell: &mut dyn FnMut(Event<'_>)) {
         for line in piece.split_inclusive(|&octet| octet == b'\n') {
@@ -175,7 +196,7 @@ impl Walk {
             let line = line.to_vec();
             let mut section = std::mem::take(&mut self.held);
             section.truncate(self.line);
-            tell(Event::Section(&section, Role::Container));
+            tell(Event::Section(&section, Role::Container, self.whose()));
             self.cross(&line, next, tell);
         } else {
             self.line = self.held.len();
@@ -183,11 +204,21 @@ impl Walk {
         }
     }
 
+    /// Of the header section in hand.
+    const fn whose(&self) -> Whose {
+        match (self.parts, self.is_behind_boundary) {
+            (0, _) => Whose::Message,
+            (_, true) => Whose::Part,
+            (_, false) => Whose::Embedded,
+        }
+    }
+
     fn begin_part(&mut self, section: &[u8], tell: &mut dyn FnMut(Event<'_>)) {
+        let whose = self.whose();
         self.parts += 1;
         let in_digest = self.delimiters.last().is_some_and(|(_, is_digest)| *is_digest);
         let of_digest = std::mem::take(&mut self.is_behind_boundary) && in_digest;
-        let part = Part::of(section, of_digest);
+        let part = if self.is_shallow { Part::BODY } else { Part::of(section, of_digest) };
         let role = match part.kind {
             Kind::Multipart { boundary, is_digest } => {
                 self.delimiters.push(([b"--", boundary.as_slice()].concat(), is_digest));
@@ -206,7 +237,7 @@ impl Walk {
         };
         self.is_at_line_start = true;
         self.is_lost |= self.parts > PARTS_MAX || self.delimiters.len() > DEPTH_MAX;
-        tell(Event::Section(section, role));
+        tell(Event::Section(section, role, whose));
     }
 }
 
@@ -228,6 +259,8 @@ struct Part {
 }
 
 impl Part {
+    const BODY: Self = Self { kind: Kind::Other, encoding: None };
+
     fn of(section: &[u8], of_digest: bool) -> Self {
         let content_type = field(section, "Content-Type").unwrap_or_default();
         let media = content_type.split(|&octet| matches!(octet, b';' | b'(')).next().unwrap_or_default();
@@ -250,7 +283,9 @@ impl Part {
             "" if of_digest => Self { kind: Kind::Message, encoding: None },
             // Hidden behind a comment.
             "" if !content_type.is_empty() => plain(None),
-            "message/rfc822" | "message/global" if is_plain => Self { kind: Kind::Message, encoding: None },
+            "message/rfc822" if is_plain => Self { kind: Kind::Message, encoding: None },
+            // These may be encoded as a whole (RFC 6532 §3.7, RFC 6533 §4 to §6), UTF-8 in their addresses included.
+            media if media.starts_with("message/global") => plain(Some(Encoding::QuotedPrintable)),
             // Others of these must have seven bits, or stay what they are (RFC 2046 §5.2).
             media if media.starts_with("message/") => plain(None),
             media if media.is_empty() || media.starts_with("text/") || !media.contains('/') => {
@@ -259,23 +294,6 @@ impl Part {
             _ => plain(Some(Encoding::Base64)),
         }
     }
-}
-
-/// The fields of a header section, each with the lines that go on with it, in order; what is none counts as one of no name.
-pub fn fields(section: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = section;
-    std::iter::from_fn(move || {
-        let mut end = 0;
-        for line in rest.split_inclusive(|&octet| octet == b'\n') {
-            if end > 0 && !line.starts_with(b" ") && !line.starts_with(b"\t") {
-                break;
-            }
-            end += line.len();
-        }
-        let (field, after) = rest.split_at_checked(end)?;
-        rest = after;
-        (!field.is_empty()).then_some(field)
-    })
 }
 
 /// Whether a field has this name.

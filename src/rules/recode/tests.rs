@@ -6,7 +6,7 @@ use proptest::prelude::*;
 fn recode(content: &[u8], way: Way, size: usize) -> Option<Vec<u8>> {
     let mut survey = Survey::new(way);
     content.chunks(size).for_each(|piece| survey.feed(piece));
-    let mut recoder = Recoder::new(survey.finish()?);
+    let mut recoder = Recoder::new(survey.finish().plan?);
     let mut out = Vec::new();
     content.chunks(size).for_each(|piece| recoder.feed(piece, &mut out));
     recoder.finish(&mut out);
@@ -75,10 +75,66 @@ fn only_the_parts_that_need_it_are_changed() {
     let after = "MIME-Version: 1.0\nContent-Type: multipart/mixed;\n boundary=\"a \\\"b\"\n\n\
         pre\n--a \"b\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: quoted-printable\n\nf=C3=BCr\n\
         --a \"b  \n\nascii\n\
-        --a \"b\nContent-Type: application/x; name=\"ü\"\nContent-Transfer-Encoding: base64\n\nZsO8cg0KZGljaA0K\n\
+        --a \"b\nContent-Type: application/x; name*=utf-8''%C3%BC\nContent-Transfer-Encoding: base64\n\nZsO8cg0KZGljaA0K\n\
         --a \"b\nContent-Type: message/rfc822\n\nSubject: y\nContent-Type: text/html\nContent-Transfer-Encoding: quoted-printable\n\nf=C3=BCr\n\
         --a \"b--\npost\n";
     assert_eq!(text(before, Way::SevenBit).unwrap(), after);
+}
+
+#[test]
+fn nuls_become_base64_wherever_they_stand() {
+    let before =
+        "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\nf\0r\n--b\n\nx\n--b--\n";
+    let after = "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n--b\nContent-Transfer-Encoding: base64\n\n\
+        ZgBy\n--b\n\nx\n--b--\n";
+    for way in [Way::Utf8, Way::EightBit, Way::SevenBit] {
+        assert_eq!(text(before, way).unwrap(), after);
+        assert_eq!(text(after, way), None);
+    }
+}
+
+#[test]
+fn what_a_bounce_says_in_utf8_is_encoded_as_a_whole() {
+    for media in ["message/global", "message/global-headers", "message/global-delivery-status"] {
+        let head = format!(
+            "MIME-Version: 1.0\nContent-Type: multipart/report; boundary=b\n\n--b\nContent-Type: {media}\n"
+        );
+        let before = format!("{head}Content-Transfer-Encoding: 8bit\n\nTo: jürgen@x\n\nfür\n\n--b--\n");
+        let after = format!(
+            "{head}Content-Transfer-Encoding: quoted-printable\n\nTo: j=C3=BCrgen@x\n\nf=C3=BCr\n\n--b--\n"
+        );
+        assert_eq!(text(&before, Way::SevenBit).unwrap(), after);
+        assert_eq!(text(&before, Way::EightBit), None);
+    }
+}
+
+#[test]
+fn fields_are_encoded_where_they_stand() {
+    let before = "Subject: ü\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\nü: ü\n--b\n\
+        Content-Disposition: attachment; filename=\"ü.txt\"\n\nx\n--b\nContent-Type: message/rfc822\n\nSubject: ü\n\nx\n\
+        --b\nContent-Description: ü\nContent-Type: multipart/signed; boundary=c\n\n--c\nX: ü\n\nx\n--c--\n--b--\n";
+    let eight = before
+        .replace("Subject: ü\nMIME", "Subject: =?utf-8?Q?=C3=BC?=\nMIME")
+        .replace("Description: ü", "Description: =?utf-8?Q?=C3=BC?=")
+        .replace("filename=\"ü.txt\"", "filename*=utf-8''%C3%BC.txt");
+    assert_eq!(text(before, Way::EightBit).unwrap(), eight);
+    assert_eq!(text(before, Way::Utf8), None);
+    // Not of what could not be followed, or is signed.
+    assert_eq!(text("Subject: ü\n\nx\n", Way::EightBit).unwrap(), "Subject: =?utf-8?Q?=C3=BC?=\n\nx\n");
+    let signed = "DKIM-Signature: v=1\nSubject: ü\nMIME-Version: 1.0\n\nx\n";
+    assert_eq!(text(signed, Way::EightBit), None);
+    let signed = format!("DKIM-Signature: v=1\nSubject: {}\nMIME-Version: 1.0\n\nü\n", "ü x ".repeat(300));
+    let folded = text(&signed, Way::SevenBit).unwrap();
+    assert_eq!(folded.replace("\n ", " "), signed);
+    assert!(folded.lines().all(|line| line.len() <= LINE_MAX_OCTETS));
+    // A part that bears no encoding: the parts stay, the message's own fields do not.
+    let partial = "Subject: ü\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n--b\nX: ü\n\
+        Content-Type: message/partial\n\nfür\n--b--\n";
+    let sent = text(partial, Way::SevenBit).unwrap();
+    assert_eq!(sent, partial.replace("Subject: ü", "Subject: =?utf-8?Q?=C3=BC?="));
+    let mut survey = Survey::new(Way::Utf8);
+    survey.feed("Subject: ü\n\n".as_bytes());
+    assert!(survey.finish().has_utf8_fields);
 }
 
 #[test]
@@ -126,7 +182,7 @@ fn who_nests_without_end_is_left_alone() {
     let many = "--b\n\nfür\n".repeat(2000);
     let many = format!("MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n{many}--b--\n");
     assert_eq!(text(&many, Way::SevenBit), None);
-    let header = format!("MIME-Version: 1.0\nX: {}\n\nfür\n", "x".repeat(100_000));
+    let header = format!("MIME-Version: 1.0\nX: {}\n\nfür\n", "x".repeat(300_000));
     assert_eq!(text(&header, Way::SevenBit), None);
 }
 

@@ -57,7 +57,7 @@ fn what_is_missing_is_added_at_the_end_of_the_header_section() {
         ("Subject: x\n", "Subject: x\n", ALL, ""),
         ("Subject: x", "Subject: x\n", ALL, ""),
         ("Subject: x\n y", "Subject: x\n y\n", ALL, ""),
-        ("Subject:", "Subject:\n", ALL, ""),
+        ("Subject:", "", &[DATE, ID, FROM, TO, MIME, TYPE, ENCODING, "Subject:\n"], ""),
         // No header section.
         ("The disk is full.\n", "", ALL, "The disk is full.\n"),
         ("body", "", ALL, "body"),
@@ -71,7 +71,18 @@ fn what_is_missing_is_added_at_the_end_of_the_header_section() {
         ("Subject: x\ngarbage", "Subject: x\n", ALL, "garbage"),
         ("Subject: x\nJürgen: y\n", "Subject: x\n", ALL, "Jürgen: y\n"),
         // What is there stays as it is.
-        ("Date:\n\n", "Date:\n", &[ID, FROM, TO, MIME, TYPE, ENCODING], ""),
+        ("Date: x\n\n", "Date: x\n", &[ID, FROM, TO, MIME, TYPE, ENCODING], ""),
+        // What says nothing is missing.
+        ("Date:\nMessage-ID: <>\nFrom: \nTo: ,\nMIME-Version:\n \t\n\nz\n", "", ALL, "z\n"),
+        // What is there twice.
+        (
+            "Subject: a\nDate: x\nSubject: b\ndate: y\n\n",
+            "Subject: a\nDate: x\n",
+            &[ID, FROM, TO, MIME, TYPE, ENCODING],
+            "",
+        ),
+        ("Subject:\nSubject: b\n\n", "Subject: b\n", ALL, ""),
+        ("X: a\nX: a\n\n", "X: a\nX: a\n", ALL, ""),
         ("MESSAGE-id : x\n\n", "MESSAGE-id : x\n", &[DATE, FROM, TO, MIME, TYPE, ENCODING], ""),
         ("cc: a@b\n\n", "cc: a@b\n", &[DATE, ID, FROM, MIME, TYPE, ENCODING], ""),
         ("To: a@b\n\n", "To: a@b\n", &[DATE, ID, FROM, MIME, TYPE, ENCODING], ""),
@@ -175,7 +186,20 @@ fn bare_addresses_get_the_domain_of_this_host() {
         ("To: root, (open\n", "To: root, (open\n"),
         ("To: <>, root\n", "To: <>, root@box.example\n"),
         ("To: root\n\nTo: root\n", "To: root@box.example\n\nTo: root\n"),
-        ("To: root\nTo: root\n", "To: root@box.example\nTo: root\n"),
+        (
+            "To: root\nX: y\nCc: b@c\nTo: joe,\n a@b\n",
+            "To: root@box.example,\n joe@box.example,\n a@b\nX: y\nCc: b@c\n",
+        ),
+        (
+            "Cc: a@b\nTo: b@c (x)\ncc:\n c@d\nTo: e\nCc: f\n",
+            "Cc: a@b,\n c@d,\n f@box.example\nTo: b@c (x),\n e@box.example\n",
+        ),
+        ("To: all: a@b;\nTo: c@d\n", "To: all: a@b;,\n c@d\n"),
+        ("To:\nTo: c@d\nTo:\n", "To: c@d\n"),
+        // What is no list is put nowhere, and nothing is put into it.
+        ("To: (open\nTo: c@d\n", "To: (open\n"),
+        ("To: c@d\nTo: (open\n", "To: c@d\n"),
+        ("Resent-To: root\nResent-To: root\n", "Resent-To: root@box.example\nResent-To: root\n"),
         ("X-To: root\n", "X-To: root\n"),
         ("Subject: root\n", "Subject: root\n"),
     ] {
@@ -299,25 +323,51 @@ proptest! {
         prop_assert_eq!(bcc_removed(&once), once);
     }
 
-    /// But for Bcc, every field stays in its place with the domains that it gets, and the body stays as it is.
+    /// But for Bcc, every field stays in its place.
     #[test]
     fn bcc_alone_is_lost(content in content()) {
         let (header, body) = divide(&content);
         let kept: Vec<&str> = fields(header).into_iter().filter(|field| !is_bcc(field)).collect();
         let line_end = if kept.last().is_none_or(|last| last.ends_with('\n')) { "" } else { "\n" };
         prop_assert_eq!(bcc_removed(&content), format!("{}{line_end}\n{body}", kept.concat()));
+    }
 
+    /// What may be there once is there once: the first that says something, with the domains that it gets, and of To and
+    /// Cc with those that come later. All else stays in its place, and the body as it is.
+    #[test]
+    fn fields_that_may_be_there_once_are_there_once(content in content()) {
+        let (header, body) = divide(&content);
+        let name = |field: &str| field.split(':').next().unwrap().trim_end().to_ascii_lowercase();
+        let says = |field: &&str| {
+            let value = field.split_once(':').unwrap().1;
+            value.trim() != "<>" && value.contains(|c: char| c != ',' && !c.is_ascii_whitespace())
+        };
+        let once = ["date", "message-id", "from", "sender", "to", "cc", "mime-version", "content-type", "subject"];
+        let is_free = |field: &str| !once.contains(&name(field).as_str());
+        let mut kept: Vec<&str> = Vec::new();
+        let mut has_empty_subject = false;
+        for field in fields(header).into_iter().filter(|field| !is_bcc(field)) {
+            has_empty_subject |= name(field) == "subject" && !says(&field);
+            let is_known = kept.iter().any(|known| name(known) == name(field));
+            if is_free(field) || says(&field) && !is_known {
+                kept.push(field);
+            }
+        }
         let out = repaired(&content);
         let (new_header, new_body) = divide(&out);
         prop_assert_eq!(new_body, body);
         let new_fields = fields(new_header);
-        prop_assert!(!new_fields.iter().any(|field| is_bcc(field)));
         prop_assert!(new_fields.len() >= kept.len());
         for (new, old) in new_fields.iter().zip(&kept) {
-            let without_domain = new.replace("@box.example", "");
-            prop_assert_eq!(without_domain.trim_end(), old.trim_end());
+            let (new, old) = (new.replace("@box.example", ""), old.trim_end());
+            let is_list = ["to", "cc"].contains(&name(old).as_str());
+            let rest = new.trim_end().strip_prefix(old);
+            prop_assert!(rest.is_some_and(|rest| rest.is_empty() || is_list && rest.starts_with(",\n ")), "{}", out);
         }
-        prop_assert!(new_fields[kept.len()..].iter().all(|field| ALL.contains(field)), "{}", out);
+        let rest = &new_fields[kept.len()..];
+        let has_subject = kept.iter().any(|field| name(field) == "subject");
+        prop_assert!(rest.iter().all(|field| ALL.contains(field) || *field == "Subject:\n"), "{}", out);
+        prop_assert_eq!(rest.contains(&"Subject:\n"), has_empty_subject && !has_subject);
     }
 
     /// Another parser reads the same addresses, with the domain where there was none, and never a Bcc.

@@ -154,9 +154,17 @@ fn the_old_from_stays_visible() {
         ("a@nas, Joe <joe@nas>", "\"a on nas\" <alerts@example.com>"),
         ("alerts@example.com, joe@nas", "alerts@example.com"),
         ("Back Up", "\"Back Up\" <alerts@example.com>"),
-        ("<root@nas\n\t(", "\"<root@nas (\" <alerts@example.com>"),
+        ("<root@nas\n\t(", "\"root at nas (\" <alerts@example.com>"),
         ("undisclosed:;", "\"undisclosed:;\" <alerts@example.com>"),
-        ("a@b@c", "\"a@b@c\" <alerts@example.com>"),
+        ("a@b@c", "\"a at b at c\" <alerts@example.com>"),
+        // An address as the name, and what no phrase may hold.
+        ("root@nas.example <root@nas.example>", "\"root at nas.example\" <alerts@example.com>"),
+        ("root@nas <root@nas>", "\"root on nas\" <alerts@example.com>"),
+        ("\"root@nas\" <root@nas>", "\"root on nas\" <alerts@example.com>"),
+        ("x@y <root@nas>", "\"x at y (root on nas)\" <alerts@example.com>"),
+        ("[NAS] Alerts <a@nas>", "\"[NAS] Alerts (a on nas)\" <alerts@example.com>"),
+        ("a@b <alerts@example.com>", "\"a at b\" <alerts@example.com>"),
+        ("=?utf-8?Q?a=40b?= <c@nas>", "\"a at b (c on nas)\" <alerts@example.com>"),
         ("", "alerts@example.com"),
     ] {
         let message = format!("Subject: x\nfrom: {old}\nTo: y\n\nFrom: body\n");

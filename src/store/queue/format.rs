@@ -7,6 +7,7 @@
 //! arrival=WALL-MICROSECONDS RUNNING-MICROSECONDS
 //! origin=[192.0.2.7]
 //! digest=RUNNING-MICROSECONDS GROUP-OF-LIKE-MESSAGES
+//! dated=WALL-MICROSECONDS RUNNING-MICROSECONDS
 //! to=bob@example.net
 //! orcpt=rfc822;bob@example.net
 //! notify=failure,delay
@@ -103,6 +104,8 @@ pub struct Description {
     pub arrival: Now,
     /// It waits for others, to leave with them; a version that knows no digests lets it leave alone.
     pub digest: Option<Collected>,
+    /// When this host wrote its Date; `None`: somebody else did.
+    pub dated: Option<Now>,
 }
 
 /// The digest that a message waits for.
@@ -128,6 +131,11 @@ impl Description {
         line("origin", &self.origin);
         if let Some(Collected { until, group }) = self.digest {
             line("digest", &format!("{} {group:032x}", until.as_micros()));
+        }
+        if let Some(dated) = self.dated {
+            let mut text = String::new();
+            print_now(dated, &mut text);
+            line("dated", &text);
         }
         if envelope.body == Body::EightBitMime {
             line("body", "8bitmime");
@@ -168,7 +176,8 @@ impl Description {
     pub(super) fn parse(octets: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(octets).ok()?;
         let mut envelope = Envelope::new(ReversePath::Null);
-        let (mut sender, mut arrival, mut origin, mut digest) = (None, None, String::new(), None);
+        let (mut sender, mut arrival, mut origin) = (None, None, String::new());
+        let (mut digest, mut dated) = (None, None);
         for line in text.lines() {
             let (key, value) = line.split_once('=')?;
             let value = unescape(value)?;
@@ -177,6 +186,7 @@ impl Description {
                 "arrival" => arrival = Some(parse_now(&value)?),
                 "origin" => origin = value,
                 "digest" => digest = parse_digest(&value),
+                "dated" => dated = parse_now(&value),
                 "body" => envelope.body = Body::EightBitMime,
                 "smtputf8" => envelope.smtputf8 = true,
                 "requiretls" => envelope.require_tls = true,
@@ -192,7 +202,7 @@ impl Description {
             }
         }
         envelope.reverse_path = sender?;
-        Some(Self { envelope, origin, arrival: arrival?, digest })
+        Some(Self { envelope, origin, arrival: arrival?, digest, dated })
     }
 }
 

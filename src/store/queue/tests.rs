@@ -57,7 +57,7 @@ impl TestQueue {
 }
 
 fn description(envelope: Envelope) -> Description {
-    Description { envelope, origin: "[192.0.2.7]".into(), arrival: at(100), digest: None }
+    Description { envelope, origin: "[192.0.2.7]".into(), arrival: at(100), digest: None, dated: None }
 }
 
 fn ready(queue: &Queue, id: QueueId) -> Arc<Entry> {

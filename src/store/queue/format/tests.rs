@@ -32,6 +32,7 @@ prop_compose! {
         origin: String,
         (wall, running) in any::<(u64, u64)>(),
         digest in prop::option::of(any::<(u64, u128)>()),
+        dated in prop::option::of(any::<(u64, u64)>()),
     ) -> Description {
         Description {
             envelope: Envelope {
@@ -48,6 +49,7 @@ prop_compose! {
             origin,
             arrival: Now { wall: WallTime(wall), running: Duration::from_micros(running) },
             digest: digest.map(|(until, group)| Collected { until: Duration::from_micros(until), group }),
+            dated: dated.map(|(wall, running)| Now { wall: WallTime(wall), running: Duration::from_micros(running) }),
         }
     }
 }
@@ -69,7 +71,7 @@ fn description() -> Description {
     let mut envelope = Envelope::new(ReversePath::Null);
     envelope.recipients.push(Recipient::new(Mailbox::parse("bob@example.net").unwrap()));
     let arrival = Now { wall: WallTime(7), running: Duration::from_micros(5) };
-    Description { envelope, origin: "[192.0.2.7]".into(), arrival, digest: None }
+    Description { envelope, origin: "[192.0.2.7]".into(), arrival, digest: None, dated: None }
 }
 
 #[test]

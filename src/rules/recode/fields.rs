@@ -1,0 +1,326 @@
+//! Header fields made fit for the next hop: text beyond ASCII becomes encoded words (RFC 2047), or extended parameters
+//! (RFC 2231), and no line has over 998 octets (RFC 5322 §2.1.1).
+//!
+//! A field that is fit stays as it is. Of one that is not, the words that need it are encoded, and the rest is folded anew;
+//! what a reader shows is the same. Addresses stay, but for a domain that has a form in ASCII. Nothing fails: what is
+//! malformed counts as text.
+
+use super::parts::Whose;
+use super::{LINE_MAX_OCTETS, Way, structured};
+use crate::mail::encoded_word::{WORD_MAX_OCTETS, encode, is_encoded_word, text_of};
+use crate::mail::header::split_field;
+
+/// Lines are folded here where that is possible (RFC 5322 §2.1.1); a line with an encoded word is shorter by two
+/// (RFC 2047 §2).
+const LINE_COLUMNS: usize = 78;
+const ENCODED_COLUMNS: usize = 76;
+/// A longer word can't stand on a line.
+const WORD_LINE_OCTETS: usize = LINE_MAX_OCTETS - 1;
+/// The rest of a line must do for an encoded word that says something.
+const ENCODED_MIN_OCTETS: usize = 30;
+/// More blanks in a row are as good as one.
+const BLANK_MAX_OCTETS: usize = 500;
+/// The pieces into which a signature is cut.
+const TAG_OCTETS: usize = 70;
+
+/// How the value of a field is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Words.
+    Text,
+    /// Phrases, addresses, comments, and what stands in angle brackets.
+    Structured,
+    /// A value with parameters (RFC 2045 §5.1).
+    Parameters,
+    /// Tags whose values may be folded anywhere (RFC 6376 §3.2).
+    Tags,
+}
+
+/// The fields that are no text.
+const FIELDS: [(&str, Kind); 42] = [
+    ("From", Kind::Structured),
+    ("Sender", Kind::Structured),
+    ("Reply-To", Kind::Structured),
+    ("To", Kind::Structured),
+    ("Cc", Kind::Structured),
+    ("Bcc", Kind::Structured),
+    ("Resent-From", Kind::Structured),
+    ("Resent-Sender", Kind::Structured),
+    ("Resent-Reply-To", Kind::Structured),
+    ("Resent-To", Kind::Structured),
+    ("Resent-Cc", Kind::Structured),
+    ("Resent-Bcc", Kind::Structured),
+    ("Mail-Followup-To", Kind::Structured),
+    ("Mail-Reply-To", Kind::Structured),
+    ("Disposition-Notification-To", Kind::Structured),
+    ("Return-Receipt-To", Kind::Structured),
+    ("Errors-To", Kind::Structured),
+    ("Keywords", Kind::Structured),
+    ("Date", Kind::Structured),
+    ("Resent-Date", Kind::Structured),
+    ("Message-ID", Kind::Structured),
+    ("Resent-Message-ID", Kind::Structured),
+    ("In-Reply-To", Kind::Structured),
+    ("References", Kind::Structured),
+    ("Received", Kind::Structured),
+    ("Return-Path", Kind::Structured),
+    ("MIME-Version", Kind::Structured),
+    ("Content-ID", Kind::Structured),
+    ("Content-Transfer-Encoding", Kind::Structured),
+    ("Authentication-Results", Kind::Structured),
+    ("ARC-Authentication-Results", Kind::Structured),
+    ("List-Unsubscribe", Kind::Structured),
+    ("List-Subscribe", Kind::Structured),
+    ("List-Post", Kind::Structured),
+    ("List-Help", Kind::Structured),
+    ("Content-Type", Kind::Parameters),
+    ("Content-Disposition", Kind::Parameters),
+    ("DKIM-Signature", Kind::Tags),
+    ("DomainKey-Signature", Kind::Tags),
+    ("ARC-Seal", Kind::Tags),
+    ("ARC-Message-Signature", Kind::Tags),
+    ("Autocrypt", Kind::Tags),
+];
+
+/// What of a field is encoded; lines that are too long are folded in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// Nothing.
+    Fold,
+    /// What is not UTF-8.
+    KeepUtf8,
+    /// What is not ASCII.
+    Ascii,
+}
+
+impl Manner {
+    /// For the fields of a header section. What somebody has signed is not encoded; nor is a message within the message
+    /// as long as its way bears it, being content.
+    #[must_use]
+    pub const fn of(way: Way, whose: Whose, is_signed: bool) -> Self {
+        match (way, whose) {
+            _ if is_signed => Self::Fold,
+            (Way::SevenBit, _) => Self::Ascii,
+            (_, Whose::Embedded) => Self::Fold,
+            (Way::Utf8, _) => Self::KeepUtf8,
+            (Way::EightBit, _) => Self::Ascii,
+        }
+    }
+
+    fn encodes(self, octets: &[u8]) -> bool {
+        match self {
+            Self::Fold => false,
+            Self::KeepUtf8 => std::str::from_utf8(octets).is_err(),
+            Self::Ascii => !octets.is_ascii(),
+        }
+    }
+
+    /// Whether a field can go as it is.
+    fn takes(self, field: &[u8]) -> bool {
+        !self.encodes(field) && field.split(|&octet| octet == b'\n').all(|line| line.len() <= LINE_MAX_OCTETS)
+    }
+}
+
+/// A piece of a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// The blanks in front of it.
+    pub blank: Vec<u8>,
+    /// As it is written.
+    pub text: Vec<u8>,
+    /// What it says, if it has to be encoded.
+    pub encoded: Option<String>,
+    /// With no blank in front of it, none may be put there.
+    pub is_glued: bool,
+}
+
+impl Token {
+    /// One that is written as it is.
+    #[must_use]
+    pub fn new(blank: &[u8], text: &[u8]) -> Self {
+        Self { blank: blank.to_vec(), text: text.to_vec(), encoded: None, is_glued: false }
+    }
+
+    /// The same, glued.
+    #[must_use]
+    pub fn glued(blank: &[u8], text: &[u8]) -> Self {
+        Self { is_glued: true, ..Self::new(blank, text) }
+    }
+
+    fn is_encoded_word(&self) -> bool {
+        std::str::from_utf8(&self.text).is_ok_and(is_encoded_word)
+    }
+}
+
+/// Which words of a value have to be encoded.
+#[derive(Debug, Clone, Copy)]
+pub struct Needs {
+    /// Those beyond ASCII.
+    pub beyond_ascii: bool,
+    /// Those that no line has room for.
+    pub long: bool,
+}
+
+impl Needs {
+    /// Whether this word has to be.
+    #[must_use]
+    pub fn has(self, word: &[u8]) -> bool {
+        self.beyond_ascii && !word.is_ascii() || self.long && word.len() > WORD_LINE_OCTETS
+    }
+}
+
+/// Whether a field changes.
+#[must_use]
+pub fn is_changed(field: &[u8], manner: Manner) -> bool {
+    let mut out = Vec::new();
+    !manner.takes(field) && {
+        put(field, manner, &mut out);
+        out != field
+    }
+}
+
+/// Appends a field, with its line ends, as it goes.
+pub fn put(field: &[u8], manner: Manner, out: &mut Vec<u8>) {
+    let Some((name, value)) = split_field(field).filter(|_| !manner.takes(field)) else {
+        return out.extend_from_slice(field);
+    };
+    let unfolded: Vec<u8> = value.iter().copied().filter(|&octet| octet != b'\n').collect();
+    let needs = Needs { beyond_ascii: manner.encodes(&unfolded), long: manner != Manner::Fold };
+    let is_row = |row: &&(&str, Kind)| name.eq_ignore_ascii_case(row.0.as_bytes());
+    let kind = FIELDS.iter().find(is_row).map_or(Kind::Text, |row| row.1);
+    let tokens = match kind {
+        _ if manner == Manner::Fold => words(&unfolded, needs),
+        Kind::Text => words(&unfolded, needs),
+        Kind::Structured => structured::tokens(&unfolded, needs).unwrap_or_else(|| words(&unfolded, needs)),
+        Kind::Parameters => structured::parameters(&unfolded, needs),
+        Kind::Tags => tags(&unfolded, needs),
+    };
+    let start = field.len() - value.len();
+    out.extend_from_slice(field.get(..start).unwrap_or_default());
+    let mut printer = Printer { out, column: start, is_first: true, kind };
+    printer.put_all(&tokens);
+    out.extend_from_slice(if field.ends_with(b"\n") { b"\n" } else { b"" });
+}
+
+/// The words of a text.
+pub(super) fn words(value: &[u8], needs: Needs) -> Vec<Token> {
+    let is_blank = |octet: &u8| matches!(octet, b' ' | b'\t');
+    let (mut tokens, mut rest) = (Vec::new(), value);
+    while !rest.is_empty() {
+        let (blank, after) =
+            rest.split_at(rest.iter().position(|octet| !is_blank(octet)).unwrap_or(rest.len()));
+        let (word, after) = after.split_at(after.iter().position(is_blank).unwrap_or(after.len()));
+        let encoded = needs.has(word).then(|| text_of(word).into_owned());
+        tokens.push(Token { encoded, ..Token::glued(blank, word) });
+        rest = after;
+    }
+    tokens
+}
+
+/// The words of tags, in pieces if they are too long.
+fn tags(value: &[u8], needs: Needs) -> Vec<Token> {
+    let mut tokens = Vec::new();
+    for token in words(value, Needs { long: false, ..needs }) {
+        if token.text.len() <= WORD_LINE_OCTETS {
+            tokens.push(token);
+            continue;
+        }
+        let (mut blank, mut rest) = (token.blank.as_slice(), token.text.as_slice());
+        while !rest.is_empty() {
+            let piece = rest.get(..TAG_OCTETS).unwrap_or(rest);
+            let end = piece.iter().rposition(|octet| matches!(octet, b';' | b':')).map(|at| at + 1);
+            let (piece, after) =
+                rest.split_at(end.filter(|_| piece.len() < rest.len()).unwrap_or(piece.len()));
+            tokens.push(Token::new(std::mem::take(&mut blank), piece));
+            rest = after;
+        }
+    }
+    tokens
+}
+
+/// Writes a value, folded.
+struct Printer<'a> {
+    out: &'a mut Vec<u8>,
+    column: usize,
+    is_first: bool,
+    kind: Kind,
+}
+
+impl Printer<'_> {
+    fn put_all(&mut self, tokens: &[Token]) {
+        let mut rest = tokens;
+        let mut before: Option<&Token> = None;
+        while let Some((token, after)) = rest.split_first() {
+            if token.encoded.is_none() {
+                // In a phrase blanks stand around encoded words (RFC 2047 §5 (3)).
+                let was_encoded = before.is_some_and(|before| before.encoded.is_some());
+                let is_loose = was_encoded && self.kind != Kind::Text && token.text != b")";
+                let blank: &[u8] = if is_loose && token.blank.is_empty() && !token.text.is_empty() {
+                    b" "
+                } else {
+                    &token.blank
+                };
+                self.put(blank, &token.text, token.is_glued, LINE_COLUMNS);
+                (before, rest) = (Some(token), after);
+                continue;
+            }
+            let is_run = |token: &&Token| token.encoded.is_some();
+            let count = rest.iter().take_while(is_run).count();
+            let (run, after) = rest.split_at(count);
+            self.put_encoded(before, run, after.first());
+            (before, rest) = (run.last(), after);
+        }
+    }
+
+    /// A run of words becomes one text: the blanks between encoded words are not shown (RFC 2047 §6.2).
+    fn put_encoded(&mut self, before: Option<&Token>, run: &[Token], after: Option<&Token>) {
+        let mut text = String::new();
+        let mut lead = run.first().map(|token| token.blank.clone()).unwrap_or_default();
+        if before.is_some_and(Token::is_encoded_word) && !lead.is_empty() {
+            text.push_str(&text_of(&lead));
+            lead = b" ".to_vec();
+        } else if lead.is_empty() && before.is_some_and(|before| before.text != b"(") {
+            lead = b" ".to_vec();
+        }
+        for (i, token) in run.iter().enumerate() {
+            if i > 0 {
+                text.push_str(&text_of(&token.blank));
+            }
+            text.push_str(token.encoded.as_deref().unwrap_or_default());
+        }
+        if let Some(after) = after.filter(|after| after.is_encoded_word()) {
+            text.push_str(&text_of(&after.blank));
+        }
+        let room = ENCODED_COLUMNS.saturating_sub(self.column + lead.len());
+        let room = if room < ENCODED_MIN_OCTETS { WORD_MAX_OCTETS } else { room };
+        let mut words = Vec::new();
+        encode(&text, room, &mut words);
+        for word in words {
+            self.put(&lead, word.as_bytes(), false, ENCODED_COLUMNS);
+            lead = b" ".to_vec();
+        }
+    }
+
+    fn put(&mut self, blank: &[u8], text: &[u8], is_glued: bool, columns: usize) {
+        let blank = if blank.len() > BLANK_MAX_OCTETS { b" " } else { blank };
+        let end = self.column + blank.len() + text.len();
+        // A field that begins with an empty line is one that not everybody reads.
+        let most = if self.is_first && columns == LINE_COLUMNS { LINE_MAX_OCTETS } else { columns };
+        let may_fold = !blank.is_empty() || !is_glued || end > LINE_MAX_OCTETS;
+        if end > most && may_fold && !text.is_empty() {
+            self.out.push(b'\n');
+            self.column = 0;
+            if blank.is_empty() {
+                self.out.push(b' ');
+                self.column = 1;
+            }
+        }
+        self.out.extend_from_slice(blank);
+        self.out.extend_from_slice(text);
+        self.column += blank.len() + text.len();
+        self.is_first &= text.is_empty();
+    }
+}
+
+#[cfg(test)]
+mod tests;
