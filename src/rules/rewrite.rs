@@ -185,18 +185,12 @@ impl RewritePolicy {
         let (Some(first), Some(span), true) =
             (addresses.first(), spans.first(), addresses.len() == spans.len())
         else {
-            if let Some((name, address)) = bracketed(value) {
-                let name = DisplayName::read(name);
-                let stays =
-                    Identity { name: name.clone().without_addresses(), mailbox: address.at(&self.hostname) };
-                let stays = || Some(stays).filter(|_| self.replaces_all());
-                return self.named(name, &address).or_else(stays);
-            }
             let Others::Become(mailbox) = &self.others else { return None };
             let name = DisplayName::read(value).without_addresses();
             return Some(Identity { name, mailbox: mailbox.clone() });
         };
-        if addresses.iter().all(|address| self.replace(address).is_none()) {
+        let may_stay = !self.replaces_all() || is_unambiguous(value, &addresses);
+        if may_stay && addresses.iter().all(|address| self.replace(address).is_none()) {
             return None;
         }
         let name = DisplayName::read(value.get(span.name.clone()).unwrap_or_default());
@@ -204,11 +198,6 @@ impl RewritePolicy {
             return Some(Identity { name: name.without_addresses(), mailbox: first.at(&self.hostname) });
         };
         Some(self.named_as(name, first, mailbox))
-    }
-
-    /// What becomes of an author with this name and address; `None` if the address stays.
-    fn named(&self, name: DisplayName, address: &Unqualified) -> Option<Identity> {
-        self.replace(address).map(|mailbox| self.named_as(name, address, mailbox))
     }
 
     fn named_as(&self, mut name: DisplayName, first: &Unqualified, mailbox: Mailbox) -> Identity {
@@ -286,13 +275,27 @@ fn first_address(value: &[u8]) -> Option<Unqualified> {
     address_list::spans(value)?.first()?.read(value)
 }
 
-/// The name and the address of `NAME <ADDRESS>`, whatever the name has in it.
-fn bracketed(value: &[u8]) -> Option<(&[u8], Unqualified)> {
-    let (name, rest) = value.split_at_checked(value.iter().rposition(|&octet| octet == b'<')?)?;
-    let inside = rest.get(1..)?.split(|&octet| octet == b'>').next()?.trim_ascii();
-    let is_one = rest.trim_ascii_end().ends_with(b">");
-    let address = Unqualified::parse(std::str::from_utf8(inside).ok()?).ok()?;
-    is_one.then_some((name, address))
+/// Whether nothing but these addresses has the signs of an address, so that every reader finds the same ones: an
+/// unquoted name may hold neither `@` nor angle brackets (RFC 5322 §3.2.5).
+fn is_unambiguous(value: &[u8], addresses: &[Unqualified]) -> bool {
+    let (mut ats, mut opened, mut closed, mut depth) = (0, 0, 0, 0_usize);
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    for &octet in value {
+        match octet {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = true,
+            b'"' if depth == 0 => is_quoted = !is_quoted,
+            _ if is_quoted => {}
+            b'(' => depth += 1,
+            b')' => depth = depth.saturating_sub(1),
+            _ if depth > 0 => {}
+            b'@' => ats += 1,
+            b'<' => opened += 1,
+            b'>' => closed += 1,
+            _ => {}
+        }
+    }
+    ats == addresses.iter().filter(|address| address.domain.is_some()).count() && opened == closed
 }
 
 fn unqualified(mailbox: &Mailbox) -> Unqualified {

@@ -33,8 +33,7 @@ fn received(content: &str, verbs: &str, direct: bool) -> (String, String) {
     let host = Host::friendly();
     world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
     if !direct {
-        std::fs::create_dir_all(world.maildir("")).unwrap();
-        std::fs::write(world.maildir("alice"), "in the way").unwrap();
+        world.block("alice");
     }
     send(&world, verbs, content);
     if !direct {

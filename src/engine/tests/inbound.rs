@@ -111,7 +111,8 @@ fn an_mbox_that_is_locked_is_retried_from_the_queue() {
         let mbox = std::fs::read_to_string(world.maildir("bob")).unwrap();
         let messages: Vec<&str> = mbox.split("From x@y.example ").skip(1).collect();
         assert_eq!(messages.len(), 3);
-        assert!(messages.iter().all(|message| message.ends_with(&format!("{text}\n"))));
+        let (_, body) = text.split_once("\n\n").unwrap();
+        assert!(messages.iter().all(|message| message.ends_with(&format!("\n\n{body}\n"))));
         assert_eq!(world.half_written(), 0);
         // One after the other, each beside the Maildir of another.
         assert!(world.submit("x@y.example", &[BOB], &text).starts_with("250 "));
