@@ -449,7 +449,8 @@ impl<'a> Connection<'a> {
     }
 
     fn tell_refused(&self, from: &ReversePath, reply: &str) {
-        Event::Refused { client: &self.client.to_string(), from, reply }.log();
+        let (client, from) = (&self.client.to_string(), &from.to_string());
+        Event::Refused { client, helo: "-", from, to: "-", reply }.log();
     }
 
     fn flush(&mut self) -> Result<(), WireError> {

@@ -49,12 +49,16 @@ pub enum Event<'a> {
         /// The reply or the reason.
         reply: &'a str,
     },
-    /// A message was refused after its data.
+    /// A command or a message was refused. What does not apply or is not known yet is `-`.
     Refused {
-        /// Who sent it.
+        /// Who sent it: an address, or a user of this host.
         client: &'a str,
-        /// The reverse-path.
-        from: &'a ReversePath,
+        /// The argument of EHLO.
+        helo: &'a str,
+        /// The sender, as it was given.
+        from: &'a str,
+        /// The recipient, as it was given.
+        to: &'a str,
         /// Our reply.
         reply: &'a str,
     },
@@ -213,14 +217,10 @@ impl Display for Event<'_> {
                 delay.subsec_millis(),
                 Quoted(reply)
             ),
-            Self::Refused { client, from, reply } => {
-                write!(
-                    f,
-                    "event=refused client={} from={} reply={}",
-                    Value(client),
-                    Value(from),
-                    Quoted(reply)
-                )
+            Self::Refused { client, helo, from, to, reply } => {
+                let [client, helo, from, to] = [client, helo, from, to].map(|value| Value(value));
+                write!(f, "event=refused client={client} helo={helo} from={from} to={to}")?;
+                write!(f, " reply={}", Quoted(reply))
             }
             Self::AuthFailed { client, name, mechanism } => {
                 write!(f, "event=auth_failed client={client} name={} mechanism={mechanism}", Quoted(name))
@@ -360,6 +360,17 @@ mod tests {
             format!(
                 "event=bounced id={id} to=a@b relay=mx.b attempt=2 delay=61.005 status=5.1.1 reply=\"550 5.1.1 \\\"no\\\"\""
             )
+        );
+    }
+
+    #[test]
+    fn a_refusal_says_who_was_refused_what() {
+        let client = "uid 1000";
+        let refused =
+            Event::Refused { client, helo: "-", from: "", to: "a@b,c@d", reply: "no \"such\" user" };
+        assert_eq!(
+            refused.to_string(),
+            "event=refused client=\"uid 1000\" helo=- from=\"\" to=a@b,c@d reply=\"no \\\"such\\\" user\""
         );
     }
 
