@@ -19,6 +19,7 @@ pub use super::outbox::{Outbox, SiteHandle, current};
 use super::outside::Outside;
 use super::schedule::Schedule;
 use super::site::Site;
+use super::spool::Spool;
 use super::statistics::Count;
 use super::tls_policy::StsPolicies;
 use crate::mail::date::Now;
@@ -89,6 +90,7 @@ pub struct Forwarder {
     delays: DelayWatch,
     /// What people are told of.
     pub alarm: Alarm,
+    spool: Spool,
 }
 
 impl fmt::Debug for Forwarder {
@@ -124,6 +126,7 @@ impl Forwarder {
             unsynced_removals: AtomicUsize::new(0),
             delays: DelayWatch::default(),
             alarm: Alarm::default(),
+            spool: Spool::default(),
         }
     }
 
@@ -154,9 +157,7 @@ impl Forwarder {
         for summary in scan {
             match summary {
                 Ok(summary) => self.load_summary(&site, &summary),
-                Err(error) if error.kind == ErrorKind::Foreign => {
-                    log::warn!(target: "pillarbox", "event=foreign_file path={:?}", error.path.display().to_string());
-                }
+                Err(error) if error.kind == ErrorKind::Foreign => self.spool.tell_foreign(&error),
                 Err(error) => self.trouble("reading a queue file", &error),
             }
         }
@@ -219,6 +220,7 @@ impl Forwarder {
             if now.running >= next_look {
                 // Not only when the next one is due: what is in a worker's hands is on no list.
                 self.delays.look(self, &site, now);
+                self.spool.sweep(&self.queue, now.wall);
                 next_look = now.running + LONGEST_SLEEP.min(site.settings.queue.warn_after);
             }
             self.alarm.look(self, &site, now);
@@ -267,6 +269,7 @@ impl Forwarder {
 
     /// One pass over what is due, in this thread: the next time at which something will be, if ever.
     pub fn pass(&self) -> Option<Duration> {
+        self.spool.sweep(&self.queue, self.clock.now().wall);
         let look = || self.delays.look(self, &self.site(), self.clock.now());
         look();
         loop {
@@ -305,7 +308,7 @@ impl Forwarder {
         if let Err(error) = entry.verify() {
             self.trouble("reading a queue file", &error);
             if error.kind == ErrorKind::Corrupt
-                && let Err(error) = self.queue.set_aside(job.id)
+                && let Err(error) = self.queue.set_aside(job.id, &error.source.to_string())
             {
                 self.trouble("setting a damaged queue file aside", &error);
             }

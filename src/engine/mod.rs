@@ -38,6 +38,7 @@ pub mod probe;
 pub mod schedule;
 pub mod site;
 pub mod smarthost;
+pub mod spool;
 pub mod statistics;
 pub mod status;
 pub mod submit;

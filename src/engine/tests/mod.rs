@@ -56,4 +56,4 @@ mod submit;
 mod submitted;
 mod tls_policy;
 mod workers;
-mod world;
+pub(super) mod world;
