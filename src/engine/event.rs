@@ -161,6 +161,10 @@ pub enum AttemptEnd {
     Bounced,
     /// Too old; the sender is told.
     Expired,
+    /// Failed for good, or too old, on its way to admin: kept in the queue.
+    Held,
+    /// Kept for too long.
+    GivenUp,
 }
 
 impl AttemptEnd {
@@ -169,7 +173,8 @@ impl AttemptEnd {
             Self::Delivered => "delivered",
             Self::Deferred => "deferred",
             Self::Bounced => "bounced",
-            Self::Expired => "expired",
+            Self::Expired | Self::GivenUp => "expired",
+            Self::Held => "held",
         }
     }
 }
@@ -178,6 +183,7 @@ impl Event<'_> {
     /// Hands the event to the logger.
     pub fn log(&self) {
         let level = match self {
+            Self::Attempt { what: AttemptEnd::Held | AttemptEnd::GivenUp, .. } => log::Level::Warn,
             Self::Accepted { .. } | Self::Attempt { .. } | Self::Operator { .. } | Self::Notice(_) => {
                 log::Level::Info
             }

@@ -23,6 +23,7 @@ pub mod forwarder;
 pub mod hosts;
 pub mod input;
 pub mod intake;
+pub mod kept;
 pub mod listener;
 pub mod listing;
 pub mod local;

@@ -19,8 +19,10 @@ pub struct Known {
     pub is_urgent: bool,
     /// When it came, in whole seconds of running time.
     pub arrival: u32,
-    /// The operator holds it back.
+    /// All that is left of it is held back.
     pub is_held: bool,
+    /// It is for admin and can't be delivered: since when it is kept, in whole seconds of running time.
+    pub kept_since: Option<u32>,
     /// The operator or the schedule wanted it tried at once.
     pub is_flushed: bool,
 }
@@ -29,9 +31,15 @@ impl Known {
     /// A message that came at a running time, and that nobody holds back.
     #[must_use]
     pub fn new(octets: u64, arrival: Duration, is_urgent: bool) -> Self {
-        let arrival = u32::try_from(arrival.as_secs()).unwrap_or(u32::MAX);
-        Self { octets, is_urgent, arrival, is_held: false, is_flushed: false }
+        let arrival = whole_seconds(arrival);
+        Self { octets, is_urgent, arrival, is_held: false, kept_since: None, is_flushed: false }
     }
+}
+
+/// Whole seconds of running time.
+#[must_use]
+pub(super) fn whole_seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
 }
 
 /// The messages in the queue.

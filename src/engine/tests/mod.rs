@@ -11,6 +11,7 @@
 //! | `answers` | a table: what a peer does at which step, and what becomes of queue and sender |
 //! | `names` | a table: what the DNS says, by the real resolver, and what becomes of queue and sender |
 //! | `notices` | who is told what: delays, successes, bounces that do not arrive |
+//! | `kept` | mail to admin that can't be delivered: held, released, given up at last |
 //! | `restart` | crashes at each point of a settlement, and what is on the board afterwards |
 //! | `clock` | wall clocks that jump |
 //! | `inbound` | the server's side: local copies, large messages, panics, shutdown |
@@ -40,6 +41,7 @@ mod doors;
 mod drops;
 mod host_tls;
 mod inbound;
+mod kept;
 mod life;
 mod limits;
 mod names;

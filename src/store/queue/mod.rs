@@ -16,6 +16,7 @@
 //! | S9 | `queue/` any other name | anything | not ours | nobody: it is reported |
 //! | S10 | `corrupt/ID` | as S8 | somebody has to look | the administrator |
 //! | S11 | `queue/ID`, held | as S5, the last word about holding is a `held` record | the operator keeps it back: it is not tried and does not expire | the operator, by `release`, `remove` or `bounce` |
+//! | S13 | `queue/ID`, kept | as S11, with a `kept` record | mail to admin that can't be delivered: as S11, but told of | the operator, or the forwarder after 30 days |
 //! | S12 | `queue/ID` with `digest=` and no attempt | a whole file | it waits for like ones, to leave in one message with them | who makes the digest: after its commit, before which a crash changes nothing and after which it makes duplicates |
 //!
 //! Between the making of a file in `tmp/` and its lock a sweep may unlink it: its commit fails then, and the client comes
