@@ -126,7 +126,7 @@ impl Forwarder {
     pub fn outside(&self) -> Outside<'_> {
         let (resolver, connect) = (self.resolver.as_ref(), self.connect.as_ref());
         let (sts, board, now) = (&self.sts, self.board.as_ref(), self.clock.now());
-        Outside { resolver, connect, sts, board, now, watch: &() }
+        Outside { resolver, connect, sts, board, now, watch: &(), hop: None }
     }
 
     /// Puts all that lies in the queue on the board, by the routes of now.

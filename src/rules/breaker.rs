@@ -69,6 +69,13 @@ impl Breaker {
         self.pause = Some(Pause { until: now.saturating_add(step), reason, trying: false });
     }
 
+    /// The one try after a pause was put off, and has told nothing: it may start again.
+    pub fn put_off(&mut self, now: Duration) {
+        if let Some(pause) = self.pause.as_mut().filter(|pause| pause.trying) {
+            (pause.trying, pause.until) = (false, now);
+        }
+    }
+
     /// The route works.
     pub fn succeeded(&mut self) {
         self.failing_since = None;

@@ -54,6 +54,12 @@ pub(super) struct Route {
     /// The same by message, so that none waits twice: two workers would get it.
     pub due: HashMap<QueueId, Duration>,
     pub workers: usize,
+    /// It has something due, and no place among the connections.
+    pub lacks_place: bool,
+    /// Its worker was told to give its place away.
+    pub gives_way: bool,
+    /// How often it has done so since it answered or failed last.
+    pub turns: u32,
     pub idle: Vec<Arc<Desk>>,
 }
 
