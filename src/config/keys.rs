@@ -289,7 +289,7 @@ tables! {
         source: Vec<IpAddr> = [], Now, list(ip);
         /// any | ipv4 | ipv6
         family: Family = "any", Now, one(choice(&FAMILIES));
-        /// Connections at once, in all.
+        /// Connections at once, in all. Half of them are for destinations that answered lately; a host that says nothing gives its place away while others wait for one.
         connections: u32 = 8, Now, one(count(1, 1000));
         /// Connections at once to one destination.
         connections_per_domain: u32 = 2, Now, one(count(1, 1000));

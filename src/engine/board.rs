@@ -265,26 +265,6 @@ impl Board {
         self.changed.notify_all();
     }
 
-    /// A hop has answered, and let us in: it may have more than one connection, of those that are kept for such hops.
-    pub fn hop_answered(&self, hop: &Hop, now: Duration) {
-        let mut inner = lock(&self.inner);
-        if let Some(route) = inner.routes.get_mut(hop) {
-            (route.turns, route.gives_way) = (0, false);
-        }
-        if let Some((_, at)) = inner.answered.iter_mut().find(|(known, _)| known == hop) {
-            *at = now;
-            return;
-        }
-        if inner.answered.len() >= ANSWERED_MAX {
-            let oldest = inner.answered.iter().enumerate().min_by_key(|(_, (_, at))| *at);
-            let oldest = oldest.map_or(0, |(place, _)| place);
-            inner.answered.swap_remove(oldest);
-        }
-        inner.answered.push((hop.clone(), now));
-        drop(inner);
-        self.changed.notify_one();
-    }
-
     /// A smarthost could not be used: others go first for a while.
     pub fn host_failed(&self, host: &Smarthost, now: Duration) {
         let mut inner = lock(&self.inner);

@@ -6,7 +6,7 @@
 //! nothing costs a new destination moments, and a host that is slow gets its minutes as soon as nobody waits.
 
 use super::route::Route;
-use super::{Board, Hop, Inner, Job, lock};
+use super::{ANSWERED_MAX, Board, Hop, Inner, Job, lock};
 use crate::mail::id::QueueId;
 use crate::mail::outcome::Diagnostic;
 use crate::mail::status::EnhancedStatus;
@@ -45,6 +45,26 @@ impl Route {
 }
 
 impl Board {
+    /// A hop has answered, and let us in: it may have more than one connection, of those that are kept for such hops.
+    pub fn hop_answered(&self, hop: &Hop, now: Duration) {
+        let mut inner = lock(&self.inner);
+        if let Some(route) = inner.routes.get_mut(hop) {
+            (route.turns, route.gives_way) = (0, false);
+        }
+        if let Some((_, at)) = inner.answered.iter_mut().find(|(known, _)| known == hop) {
+            *at = now;
+            return;
+        }
+        if inner.answered.len() >= ANSWERED_MAX {
+            let oldest = inner.answered.iter().enumerate().min_by_key(|(_, (_, at))| *at);
+            let oldest = oldest.map_or(0, |(place, _)| place);
+            inner.answered.swap_remove(oldest);
+        }
+        inner.answered.push((hop.clone(), now));
+        drop(inner);
+        self.changed.notify_one();
+    }
+
     /// Whether a worker at a hop that has waited for so long for an answer has to give its place away. It is told to only
     /// if it does so then: end the connection, and ask [`Self::gave_way`].
     #[must_use]
