@@ -27,7 +27,7 @@ TEST_NEEDS  = $(BENCH_NEEDS) setpriv=util-linux swaks=swaks curl=curl openssl=op
               /usr/lib/python3/dist-packages/dkim=python3-dkim /usr/lib/python3/dist-packages/nacl=python3-nacl \
               s-nail=s-nail sslscan=sslscan /usr/lib/git-core/git-send-email=git-email unbound=unbound ldns-signzone=ldnsutils promtool=prometheus \
               /usr/share/perl5/Authen/SASL.pm=libauthen-sasl-perl /usr/share/perl5/IO/Socket/SSL.pm=libio-socket-ssl-perl \
-              cron=cron anacron=anacron atd=at bsd-mailx=bsd-mailx mail.mailutils=mailutils php=php-cli mdadm=mdadm smartd=smartmontools \
+              cron=cron anacron=anacron atd=at bsd-mailx=bsd-mailx mail.mailutils=mailutils php=php-cli /usr/lib/nagios/plugins/check_mailq=monitoring-plugins-standard mdadm=mdadm smartd=smartmontools \
               logwatch=logwatch systemd-analyze=systemd busybox=busybox dash=dash shellcheck=shellcheck mandoc=mandoc groff=groff-base
 
 .PHONY: help run check test lint bench install install-files deb test-deb clean

@@ -213,7 +213,7 @@ tables! {
         errors: u32 = 10, Now, one(count(1, 1000));
         /// From a command's first octet to its last, and for the wait before it.
         command_timeout: Duration = "5m", Now, one(duration(WAIT.0, WAIT.1));
-        /// Without an octet of data; after the first minute at least 500 octets/s on average, too.
+        /// From one octet of data to the next: an octet a second outlives it for the first minute. After that the data has to come at 500 octets/s on average, too.
         data_timeout: Duration = "3m", Now, one(duration(WAIT.0, WAIT.1));
         /// A whole session. From 75 % of `connections` on all three shrink to 10 s for clients without AUTH or trust.
         session_timeout: Duration = "1h", Now, one(duration(WAIT.0, 7 * DAY));
@@ -290,7 +290,7 @@ tables! {
         source: Vec<IpAddr> = [], Now, list(ip);
         /// any | ipv4 | ipv6
         family: Family = "any", Now, one(choice(&FAMILIES));
-        /// Connections at once, in all.
+        /// Connections at once, in all. Half of them are for destinations that answered lately; a host that says nothing gives its place away while others wait for one.
         connections: u32 = 8, Now, one(count(1, 1000));
         /// Connections at once to one destination.
         connections_per_domain: u32 = 2, Now, one(count(1, 1000));

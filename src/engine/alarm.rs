@@ -150,12 +150,18 @@ impl Drop for Busy {
 fn troubles(forwarder: &Forwarder, site: &Site, now: Now) -> Vec<Trouble> {
     let stuck_after = site.settings.alarm.stuck_after;
     let age = |since: Duration| now.running.saturating_sub(since);
-    let oldest = forwarder.board.queue_facts(&forwarder.intake.digests.all()).oldest_moving;
-    let stuck = oldest.filter(|&(_, arrival)| age(arrival) > stuck_after).map(|(id, arrival)| Trouble {
-        reason: Reason::Stuck,
+    let facts = forwarder.board.queue_facts(&forwarder.intake.digests.all());
+    let held = facts.oldest_kept.map(|id| Trouble {
+        reason: Reason::Held,
         id: Some(id),
-        text: format!("message {id} has waited for {}", span(age(arrival).as_secs())),
+        text: format!("mail to admin can't be delivered, and is held: {}, the oldest of {}", id, facts.kept),
     });
+    let stuck =
+        facts.oldest_moving.filter(|&(_, arrival)| age(arrival) > stuck_after).map(|(id, arrival)| Trouble {
+            reason: Reason::Stuck,
+            id: Some(id),
+            text: format!("message {id} has waited for {}", span(age(arrival).as_secs())),
+        });
     let failing = forwarder.board.failing_routes(ROUTES_MAX).into_iter();
     // A refusal does not go away by itself: it is told at once.
     let is_refused = |route: &FailingRoute| route.pause.as_ref().is_some_and(|pause| pause.refusal.is_some());
@@ -166,7 +172,7 @@ fn troubles(forwarder: &Forwarder, site: &Site, now: Now) -> Vec<Trouble> {
         let text = format!("{} has not worked for {}{why}", route.hop, span(age(route.since).as_secs()));
         Trouble { reason: Reason::Route(route.hop.to_string()), id: None, text }
     });
-    stuck.into_iter().chain(routes).collect()
+    held.into_iter().chain(stuck).chain(routes).collect()
 }
 
 /// With why a message waits, which for some of them only the queue knows.
@@ -179,7 +185,11 @@ fn explained(forwarder: &Forwarder, trouble: &Trouble) -> String {
     };
     let last = || {
         let summary = forwarder.queue.summary(id)?.ok()?;
-        summary.progress.into_iter().filter(|progress| progress.is_due()).find_map(|it| it.diagnostic)
+        summary
+            .progress
+            .into_iter()
+            .filter(|it| it.is_due() || it.kept.is_some())
+            .find_map(|it| it.diagnostic)
     };
     match waits().or_else(last) {
         Some(why) => format!("{}: {}", trouble.text, why.line()),
@@ -189,6 +199,7 @@ fn explained(forwarder: &Forwarder, trouble: &Trouble) -> String {
 
 fn over(reason: &Reason) -> String {
     match reason {
+        Reason::Held => "no mail to admin is held any more".to_owned(),
         Reason::Stuck => "no message is too old any more".to_owned(),
         Reason::Route(route) => format!("{route} works again, or nothing waits for it"),
     }

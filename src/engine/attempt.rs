@@ -3,8 +3,9 @@
 //! It claims its recipients while it lasts, so that no two workers ever send to the same one. It decides nothing and
 //! writes nothing but log lines; the forwarder settles it.
 
-use super::board::Job;
+use super::board::{Hop, Job};
 use super::event::{AttemptEnd, Event};
+use super::forwarder::{Forwarder, OWN_TROUBLE_RETRY};
 use crate::mail::address::Mailbox;
 use crate::mail::id::QueueId;
 use crate::mail::outcome::Outcome;
@@ -29,6 +30,8 @@ pub struct Attempt {
     pub passed_on: Vec<usize>,
     /// Failures of the route that the message was to blame for: it waits at least the step for so many attempts.
     pub failures: u32,
+    /// The operator wants it to end so, whoever it is for.
+    pub is_ordered: bool,
     /// Held until it is settled.
     pub claim: Claim,
 }
@@ -43,6 +46,30 @@ impl Attempt {
         delay: Duration,
     ) -> impl Fn(AttemptEnd, EnhancedStatus, &str) {
         move |what, status, reply| Event::Attempt { what, id, to, relay, attempt, delay, status, reply }.log()
+    }
+}
+
+/// A message in a worker's hands: a panic puts it back on the board.
+pub struct Held<'a> {
+    forwarder: &'a Forwarder,
+    hop: &'a Hop,
+    job: Job,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let due = self.forwarder.clock.now().running + OWN_TROUBLE_RETRY;
+            self.forwarder.board.put_back(self.hop.clone(), self.job, due);
+        }
+    }
+}
+
+impl<'a> Held<'a> {
+    /// To be kept while the message is in hand.
+    #[must_use]
+    pub fn new(forwarder: &'a Forwarder, hop: &'a Hop, job: Job) -> Self {
+        Self { forwarder, hop, job }
     }
 }
 
@@ -90,12 +117,17 @@ pub fn expire(outcome: Outcome, is_expired: bool) -> Outcome {
     }
 }
 
-/// Logs what became of a recipient, and gives it.
-pub fn log_outcome(log: &dyn Fn(AttemptEnd, EnhancedStatus, &str), outcome: &Outcome) -> AttemptEnd {
+/// Logs what became of a recipient, and gives it. `is_kept`: it is not given up although it has failed.
+pub fn log_outcome(
+    log: &dyn Fn(AttemptEnd, EnhancedStatus, &str),
+    outcome: &Outcome,
+    is_kept: bool,
+) -> AttemptEnd {
     let diagnostic = outcome.diagnostic();
     let (end, status) = match outcome {
         Outcome::Delivered(_) => (AttemptEnd::Delivered, diagnostic.status),
         Outcome::Deferred(_) => (AttemptEnd::Deferred, diagnostic.status),
+        Outcome::Failed(_) if is_kept => (AttemptEnd::Held, diagnostic.status),
         Outcome::Failed(_) if diagnostic.status.class == Class::Transient => {
             (AttemptEnd::Expired, EnhancedStatus::EXPIRED)
         }

@@ -6,6 +6,7 @@
 
 mod facts;
 mod hosts;
+mod places;
 mod route;
 mod suspects;
 
@@ -14,6 +15,7 @@ pub use self::route::Known;
 pub use self::suspects::{Blame, InHand};
 
 use self::hosts::Troubled;
+use self::places::Crowd;
 use self::route::{Desk, Messages, News, Route, link_for, passes};
 use crate::mail::id::QueueId;
 use crate::mail::next_hop::NextHop;
@@ -93,6 +95,8 @@ struct Inner {
     messages: Messages,
     octets: u64,
     workers: usize,
+    /// Who waits for a place among them.
+    crowd: Crowd,
     /// Hops that have answered lately, and when.
     answered: Vec<(Hop, Duration)>,
     /// Smarthosts that others go before.
@@ -267,23 +271,6 @@ impl Board {
         self.changed.notify_all();
     }
 
-    /// A hop has answered, and let us in: it may have more than one connection, of those that are kept for such hops.
-    pub fn hop_answered(&self, hop: &Hop, now: Duration) {
-        let mut inner = lock(&self.inner);
-        if let Some((_, at)) = inner.answered.iter_mut().find(|(known, _)| known == hop) {
-            *at = now;
-            return;
-        }
-        if inner.answered.len() >= ANSWERED_MAX {
-            let oldest = inner.answered.iter().enumerate().min_by_key(|(_, (_, at))| *at);
-            let oldest = oldest.map_or(0, |(place, _)| place);
-            inner.answered.swap_remove(oldest);
-        }
-        inner.answered.push((hop.clone(), now));
-        drop(inner);
-        self.changed.notify_one();
-    }
-
     /// The hop works.
     pub fn hop_succeeded(&self, hop: &Hop) {
         if let Some(route) = lock(&self.inner).routes.get_mut(hop) {
@@ -305,6 +292,7 @@ impl Board {
         let mut inner = lock(&self.inner);
         inner.answered.retain(|(known, _)| known != hop);
         let route = inner.routes.entry(hop.clone()).or_default();
+        (route.turns, route.gives_way) = (0, false);
         let pause = step(route.breaker.failures_with(failure.refusal.is_some()));
         route.breaker.failed(now, pause, failure.clone());
         if let Some(job) = job {
@@ -326,7 +314,7 @@ impl Board {
         (pause, old)
     }
 
-    /// Why a message is not tried at a hop now, if it is not: the link, or the pause of the hop.
+    /// Why a message is not tried at a hop now, if it is not: the link, the pause of the hop, or no place is free.
     #[must_use]
     pub fn wait_reason(&self, hop: &Hop, id: QueueId, now: Duration) -> Option<Diagnostic> {
         let inner = lock(&self.inner);
@@ -335,7 +323,7 @@ impl Board {
             return Some(Diagnostic::local(EnhancedStatus::NO_ANSWER, text));
         }
         drop(inner);
-        self.pause_reason(hop, now)
+        self.pause_reason(hop, now).or_else(|| self.place_reason(hop, id, now))
     }
 
     /// Why a hop pauses, if it does.
@@ -542,7 +530,8 @@ impl Inner {
         self.routes
             .retain(|_, route| route.workers > 0 || !route.waiting.is_empty() || route.breaker.is_open(now));
         let mut earliest: Option<Duration> = None;
-        let mut found = None;
+        let mut found: Option<(&Hop, &mut Route, _)> = None;
+        self.crowd = Crowd { is_full: self.workers >= caps.total, ..Crowd::default() };
         self.answered.retain(|(_, at)| now.saturating_sub(*at) < LATELY);
         let has_answered = |hop: &Hop| self.answered.iter().any(|(known, _)| known == hop);
         let at_strangers = |(hop, route): (&Hop, &Route)| {
@@ -550,6 +539,7 @@ impl Inner {
         };
         let strangers: usize = self.routes.iter().map(at_strangers).sum();
         for (hop, route) in &mut self.routes {
+            route.lacks_place = false;
             let Some((due, _)) = route.first(link_for(self.link, hop), &self.messages) else { continue };
             let pause = route.breaker.pause().map_or(Duration::ZERO, |pause| pause.until);
             let due = due.max(pause);
@@ -567,12 +557,26 @@ impl Inner {
                 // connections are kept for those who do.
                 Hop::Relay(_) => route.workers == 0 && strangers < (caps.total / 2).max(1),
             };
-            if has_room && route.idle.is_empty() && route.breaker.admit(now) {
-                route.workers += 1;
-                found = Some(hop.clone());
-                break;
+            if !route.idle.is_empty() {
+                continue;
+            }
+            if !has_room {
+                if *hop != Hop::Local && route.workers == 0 {
+                    self.crowd.add(route);
+                }
+                continue;
+            }
+            let rank = (*hop != Hop::Local, route.workers > 0, route.rank(due));
+            if found.as_ref().is_none_or(|(.., best)| rank < *best) {
+                found = Some((hop, route, rank));
             }
         }
+        let found = found.map(|(hop, route, _)| {
+            // The pause is over, as looked at above: this is the one try after it.
+            let _ = route.breaker.admit(now);
+            route.workers += 1;
+            hop.clone()
+        });
         match found {
             Some(hop) => {
                 self.workers += usize::from(hop != Hop::Local);
@@ -592,11 +596,11 @@ mod tests {
     const CAPS: WorkerCaps = WorkerCaps { total: 2, per_hop: 1 };
     const LONG: Duration = Duration::from_secs(1000);
 
-    fn hop(name: &str) -> Hop {
+    pub(super) fn hop(name: &str) -> Hop {
         Hop::Relay(NextHop::Mx(Domain::parse(name).unwrap()))
     }
 
-    fn job(n: u64) -> Job {
+    pub(super) fn job(n: u64) -> Job {
         Job { id: QueueId::new(n, 0), arrival: Duration::ZERO }
     }
 
@@ -604,7 +608,7 @@ mod tests {
         Diagnostic::local(EnhancedStatus::NO_ANSWER, "no answer").into()
     }
 
-    fn seconds(n: u64) -> Duration {
+    pub(super) fn seconds(n: u64) -> Duration {
         Duration::from_secs(n)
     }
 

@@ -12,7 +12,7 @@ use crate::mail::next_hop::{Scheme, Smarthost};
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::EnhancedStatus;
 use crate::net::tls_client::{Connector, Verify};
-use crate::net::transport::{Deadline, Transport, WireError};
+use crate::net::transport::{Deadline, Stopwatch, Transport, WireError};
 use crate::rules::hints::Stage;
 use crate::rules::tls_policy::TlsPolicy;
 use crate::rules::tls_policy::dane::Tlsa;
@@ -21,9 +21,12 @@ use crate::smtp::data::{DotEncoder, encode_chunk};
 use crate::smtp::limits;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Sent at once, or a little more.
 const PIECE_OCTETS: usize = 32 * 1024;
+/// How often a worker that waits asks whether others wait for its place.
+const GLANCE: Duration = Duration::from_millis(200);
 /// What replies are read into.
 const REPLY_BUFFER_OCTETS: usize = 2048;
 
@@ -128,7 +131,7 @@ fn login(out: &Outside<'_>, site: &Site, host: &Host) -> Result<Option<Login>, D
 
 /// An SMTP session on its connection.
 pub struct Conversation<'a> {
-    watch: &'a dyn Watch,
+    out: Outside<'a>,
     transport: Box<dyn Transport>,
     /// The language.
     pub session: Session,
@@ -141,8 +144,8 @@ pub struct Conversation<'a> {
     pub host: String,
     check: Check,
     deadline: Deadline,
-    /// Which reply the deadline of the read is for.
-    awaited: Option<(u32, Deadline)>,
+    /// Which reply the deadline of the read is for, and since when it is awaited.
+    awaited: Option<(u32, Deadline, Stopwatch)>,
 }
 
 /// Why an address can't be used.
@@ -246,7 +249,7 @@ impl<'a> Conversation<'a> {
         }
         let login = conduct.login.as_ref().map(|login| login.name.clone());
         let mut conversation = Self {
-            watch: out.watch,
+            out: *out,
             transport,
             session: Session::new(host.name.as_str(), site.client_name.clone(), conduct),
             relay: format!("{}[{}]:{}", host.name, address.ip(), address.port()),
@@ -306,7 +309,7 @@ impl<'a> Conversation<'a> {
         }
         let deadline = Deadline::after(limits::TLS_HANDSHAKE).min(self.deadline);
         let connector = &self.site.connector;
-        match self.check.start_tls(connector, &mut self.transport, &self.host, deadline, self.watch) {
+        match self.check.start_tls(connector, &mut self.transport, &self.host, deadline, self.out.watch) {
             Ok(end_point) => {
                 let is_checked = !matches!(self.check, Check::Nothing);
                 let security = if is_checked { Security::Verified } else { Security::Unverified };
@@ -371,20 +374,45 @@ impl<'a> Conversation<'a> {
     }
 
     fn read(&mut self, waiting: Waiting, reply: u32) {
-        let deadline = match self.awaited {
-            Some((awaited, deadline)) if awaited == reply => deadline,
+        let (deadline, since) = match self.awaited {
+            Some((awaited, deadline, since)) if awaited == reply => (deadline, since),
             _ => {
-                self.watch.see(Sight::Begins(waiting.into()));
-                Deadline::after(waiting.deadline()).min(self.deadline)
+                self.out.watch.see(Sight::Begins(waiting.into()));
+                (Deadline::after(waiting.deadline()).min(self.deadline), Stopwatch::start())
             }
         };
-        self.awaited = Some((reply, deadline));
+        self.awaited = Some((reply, deadline, since));
+        // To the end of the data there may be an answer on its way: without it the message would come twice.
+        if self.out.hop.is_some() && !matches!(waiting, Waiting::FinalDot | Waiting::LastChunk) {
+            return self.read_while_nobody_waits(deadline, since);
+        }
         self.read_until(deadline);
     }
 
+    /// Reads until the deadline, or until the place is to be given away, which is asked for now and then.
+    fn read_while_nobody_waits(&mut self, deadline: Deadline, since: Stopwatch) {
+        let mut buffer = [0; REPLY_BUFFER_OCTETS];
+        loop {
+            let glance = Deadline::after(GLANCE);
+            match self.transport.read(&mut buffer, glance.min(deadline)) {
+                Err(WireError::TimedOut)
+                    if glance.remaining().is_zero()
+                        && !deadline.remaining().is_zero()
+                        && !self.out.gives_way(since.elapsed()) => {}
+                result => return self.hear(&buffer, result),
+            }
+        }
+    }
+
     fn read_until(&mut self, deadline: Deadline) {
-        let (mut buffer, watch) = ([0; REPLY_BUFFER_OCTETS], self.watch);
-        match self.transport.read(&mut buffer, deadline) {
+        let mut buffer = [0; REPLY_BUFFER_OCTETS];
+        let result = self.transport.read(&mut buffer, deadline);
+        self.hear(&buffer, result);
+    }
+
+    fn hear(&mut self, buffer: &[u8], result: Result<usize, WireError>) {
+        let watch = self.out.watch;
+        match result {
             Ok(length) => {
                 let octets = buffer.get(..length).unwrap_or_default();
                 self.session.hear(octets, &mut |waiting, reply| watch.see(Sight::Reply(waiting, reply)));
@@ -452,7 +480,10 @@ fn connect(
     addresses: &mut Vec<SocketAddr>,
 ) -> Result<(SocketAddr, Box<dyn Transport>), Diagnostic> {
     out.watch.see(Sight::Begins(Stage::Connect));
-    let result = out.connect.connect(addresses, &site.settings.relay.source, limits::CONNECT);
+    let since = Stopwatch::start();
+    let source = &site.settings.relay.source;
+    let goes_on = || !out.gives_way(since.elapsed());
+    let result = out.connect.connect_while(addresses, source, limits::CONNECT, &goes_on);
     if let Ok((address, _)) = &result {
         out.watch.see(Sight::Connected(*address));
     }

@@ -40,13 +40,18 @@ pub fn work(forwarder: &Forwarder, next_hop: &NextHop) {
         }
         let (mut ready, is_new) = match usable {
             Some(conversation) => (conversation, false),
-            None => match connect(&forwarder.outside(), &site, next_hop) {
+            None => match connect(&Outside { hop: Some(&hop), ..forwarder.outside() }, &site, next_hop) {
                 Ok(ready) => (ready, true),
                 Err(Unreachable::Message(diagnostic) | Unreachable::Circle(diagnostic)) => {
                     forwarder.fail_all(&hop, job, &diagnostic);
                     // That is an answer, too: the pause of an earlier failure is over.
                     forwarder.board.hop_succeeded(&hop);
                     continue;
+                }
+                Err(Unreachable::Route(_))
+                    if forwarder.board.gave_way(&hop, job, forwarder.clock.now().running) =>
+                {
+                    return;
                 }
                 Err(Unreachable::Route(diagnostic)) => {
                     return forwarder.route_failed(&hop, Some(job), &diagnostic.into());

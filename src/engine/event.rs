@@ -51,15 +51,15 @@ pub enum Event<'a> {
         /// The reply or the reason.
         reply: &'a str,
     },
-    /// A client was told no: to EHLO, AUTH, MAIL, a recipient or a message. What is not known is `-`.
+    /// A command, a message or a submission was refused. What does not apply or is not known yet is `-`.
     Refused {
-        /// Who that was.
+        /// The peer: an address, or a user of this host.
         client: &'a str,
-        /// How it named itself.
+        /// The name that it gave itself by EHLO.
         helo: &'a str,
-        /// The reverse-path, empty for the null one; as it was written, if it is none.
+        /// The reverse-path, empty for the null one; as it was written, if it is no address.
         from: &'a str,
-        /// The recipient, or all of them; as it was written, if it is none.
+        /// The recipient, or all of them; as it was written, if it is no address.
         to: &'a str,
         /// Our reply.
         reply: &'a str,
@@ -165,6 +165,10 @@ pub enum AttemptEnd {
     Bounced,
     /// Too old; the sender is told.
     Expired,
+    /// Failed for good, or too old, on its way to admin: kept in the queue.
+    Held,
+    /// Kept for too long.
+    GivenUp,
 }
 
 impl AttemptEnd {
@@ -173,7 +177,8 @@ impl AttemptEnd {
             Self::Delivered => "delivered",
             Self::Deferred => "deferred",
             Self::Bounced => "bounced",
-            Self::Expired => "expired",
+            Self::Expired | Self::GivenUp => "expired",
+            Self::Held => "held",
         }
     }
 }
@@ -195,6 +200,7 @@ impl<'a> Event<'a> {
     /// Hands the event to the logger.
     pub fn log(&self) {
         let level = match self {
+            Self::Attempt { what: AttemptEnd::Held | AttemptEnd::GivenUp, .. } => log::Level::Warn,
             Self::Accepted { .. } | Self::Attempt { .. } | Self::Operator { .. } | Self::Notice(_) => {
                 log::Level::Info
             }
@@ -387,6 +393,17 @@ mod tests {
             format!(
                 "event=bounced id={id} to=a@b relay=mx.b attempt=2 delay=61.005 status=5.1.1 reply=\"550 5.1.1 \\\"no\\\"\""
             )
+        );
+    }
+
+    #[test]
+    fn a_refusal_says_who_was_refused_what() {
+        let client = "uid 1000";
+        let refused =
+            Event::Refused { client, helo: "-", from: "", to: "a@b,c@d", reply: "no \"such\" user" };
+        assert_eq!(
+            refused.to_string(),
+            "event=refused client=\"uid 1000\" helo=- from=\"\" to=a@b,c@d reply=\"no \\\"such\\\" user\""
         );
     }
 

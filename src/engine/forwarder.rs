@@ -5,13 +5,14 @@
 //! journal, the notice to the sender, the removal.
 
 use super::alarm::Alarm;
-use super::attempt::{Attempt, Claim, Claims, expire, log_outcome};
+use super::attempt::{Attempt, Claim, Claims, Held, expire, log_outcome};
 use super::board::{Board, Hop, Job, Known, Next, WorkerCaps};
 use super::clock::EngineClock;
 use super::delivery::{self, Again};
 use super::digests;
 use super::event::{AttemptEnd, Event};
 use super::intake::Intake;
+use super::kept;
 use super::local;
 use super::notices::{self, DelayWatch};
 pub(super) use super::outbox::hop_of;
@@ -19,6 +20,7 @@ pub use super::outbox::{Outbox, SiteHandle, current};
 use super::outside::Outside;
 use super::schedule::Schedule;
 use super::site::Site;
+use super::spool::Spool;
 use super::statistics::Count;
 use super::tls_policy::StsPolicies;
 use crate::mail::date::Now;
@@ -29,7 +31,7 @@ use crate::net::resolver::Resolve;
 use crate::rules::breaker::Failure;
 use crate::rules::retry::{pause_after_refusal, remaining_wait};
 use crate::store::ErrorKind;
-use crate::store::queue::{self, Checkout, Durability, Entry, Queue, Record};
+use crate::store::queue::{self, Checkout, Durability, Entry, Progress, Queue, Record};
 use crate::sys;
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
@@ -45,22 +47,6 @@ pub(super) const OWN_TROUBLE_RETRY: Duration = Duration::from_secs(60);
 const UNSYNCED_REMOVALS_MAX: usize = 16;
 /// The forwarder looks at the clocks at least this often, to notice jumps and to save the running time.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
-
-/// A message in a worker's hands: a panic puts it back on the board.
-pub struct Held<'a> {
-    forwarder: &'a Forwarder,
-    hop: &'a Hop,
-    job: Job,
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let due = self.forwarder.clock.now().running + OWN_TROUBLE_RETRY;
-            self.forwarder.board.put_back(self.hop.clone(), self.job, due);
-        }
-    }
-}
 
 /// The forwarder.
 pub struct Forwarder {
@@ -89,6 +75,7 @@ pub struct Forwarder {
     delays: DelayWatch,
     /// What people are told of.
     pub alarm: Alarm,
+    spool: Spool,
 }
 
 impl fmt::Debug for Forwarder {
@@ -124,6 +111,7 @@ impl Forwarder {
             unsynced_removals: AtomicUsize::new(0),
             delays: DelayWatch::default(),
             alarm: Alarm::default(),
+            spool: Spool::default(),
         }
     }
 
@@ -138,7 +126,7 @@ impl Forwarder {
     pub fn outside(&self) -> Outside<'_> {
         let (resolver, connect) = (self.resolver.as_ref(), self.connect.as_ref());
         let (sts, board, now) = (&self.sts, self.board.as_ref(), self.clock.now());
-        Outside { resolver, connect, sts, board, now, watch: &() }
+        Outside { resolver, connect, sts, board, now, watch: &(), hop: None }
     }
 
     /// Puts all that lies in the queue on the board, by the routes of now.
@@ -154,9 +142,7 @@ impl Forwarder {
         for summary in scan {
             match summary {
                 Ok(summary) => self.load_summary(&site, &summary),
-                Err(error) if error.kind == ErrorKind::Foreign => {
-                    log::warn!(target: "pillarbox", "event=foreign_file path={:?}", error.path.display().to_string());
-                }
+                Err(error) if error.kind == ErrorKind::Foreign => self.spool.tell_foreign(&error),
                 Err(error) => self.trouble("reading a queue file", &error),
             }
         }
@@ -166,10 +152,13 @@ impl Forwarder {
     pub(super) fn load_summary(&self, site: &Site, summary: &queue::Summary) {
         let now = self.clock.now();
         let arrival = summary.description.arrival.running.min(now.running);
-        let is_held = summary.progress.iter().any(|it| it.held);
+        let is_held =
+            summary.progress.iter().any(|it| it.held) && !summary.progress.iter().any(Progress::is_due);
+        let kept_since = summary.progress.iter().filter_map(|it| it.kept).map(|at| at.running).min();
         let is_urgent = summary.description.envelope.is_urgent;
         let known = Known { is_held, ..Known::new(summary.message_octets, arrival, is_urgent) };
         self.board.add_message(summary.id, known);
+        self.board.set_kept(summary.id, kept_since);
         if summary.damaged_records > 0 {
             let (id, count) = (summary.id, summary.damaged_records);
             log::warn!(target: "pillarbox", "event=damaged_records id={id} count={count}");
@@ -219,6 +208,8 @@ impl Forwarder {
             if now.running >= next_look {
                 // Not only when the next one is due: what is in a worker's hands is on no list.
                 self.delays.look(self, &site, now);
+                self.spool.sweep(&self.queue, now.wall);
+                kept::let_go(self, now);
                 next_look = now.running + LONGEST_SLEEP.min(site.settings.queue.warn_after);
             }
             self.alarm.look(self, &site, now);
@@ -253,7 +244,7 @@ impl Forwarder {
     /// To be kept while a worker has a message in its hands.
     #[must_use]
     pub fn hold<'a>(&'a self, hop: &'a Hop, job: Job) -> Held<'a> {
-        Held { forwarder: self, hop, job }
+        Held::new(self, hop, job)
     }
 
     /// Does what is due at a hop, in this thread.
@@ -267,6 +258,8 @@ impl Forwarder {
 
     /// One pass over what is due, in this thread: the next time at which something will be, if ever.
     pub fn pass(&self) -> Option<Duration> {
+        self.spool.sweep(&self.queue, self.clock.now().wall);
+        kept::let_go(self, self.clock.now());
         let look = || self.delays.look(self, &self.site(), self.clock.now());
         look();
         loop {
@@ -305,7 +298,7 @@ impl Forwarder {
         if let Err(error) = entry.verify() {
             self.trouble("reading a queue file", &error);
             if error.kind == ErrorKind::Corrupt
-                && let Err(error) = self.queue.set_aside(job.id)
+                && let Err(error) = self.queue.set_aside(job.id, &error.source.to_string())
             {
                 self.trouble("setting a damaged queue file aside", &error);
             }
@@ -326,8 +319,9 @@ impl Forwarder {
         let is_due = |&place: &usize| progress.get(place).is_some_and(queue::Progress::is_due);
         let outcomes: Vec<_> =
             claim.places.iter().copied().filter(is_due).map(|place| (place, None)).collect();
+        let (relay, passed_on) = ("-".into(), Vec::new());
         let attempt =
-            Attempt { entry, job, outcomes, relay: "-".into(), passed_on: Vec::new(), failures: 0, claim };
+            Attempt { entry, job, outcomes, relay, passed_on, failures: 0, is_ordered: false, claim };
         if attempt.outcomes.is_empty() {
             // Settled before, or the route has changed meanwhile: then the reload has put it where it belongs.
             self.end_attempt(hop, attempt, Again::AtOnce);
@@ -348,7 +342,7 @@ impl Forwarder {
     pub fn end_attempt(&self, hop: &Hop, attempt: Attempt, again: Again) {
         let site = self.site();
         let now = self.clock.now();
-        let Attempt { entry, job, outcomes, relay, passed_on, failures, claim: _claim } = attempt;
+        let Attempt { entry, job, outcomes, relay, passed_on, failures, is_ordered, claim: _claim } = attempt;
         let age = now.running.saturating_sub(job.arrival);
         let lived = self.clock.lived(job.arrival, now.running, entry.description().envelope.is_urgent);
         let _settling = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
@@ -357,8 +351,9 @@ impl Forwarder {
         let mut waiting = Vec::new();
         for (place, outcome) in outcomes {
             let Some(recipient) = entry.description().envelope.recipients.get(place) else { continue };
+            let is_held = progress.get(place).is_some_and(|progress| progress.held);
             let Some(outcome) = outcome else {
-                waiting.push(recipient);
+                waiting.extend((!is_held).then_some(recipient));
                 continue;
             };
             let attempts = progress.get(place).map_or(0, |progress| progress.attempts) + 1;
@@ -367,10 +362,18 @@ impl Forwarder {
             if let Outcome::Deferred(_) = outcome {
                 let again = now.running.saturating_add(self.step(&site, attempts.max(failures)));
                 due = Some(due.map_or(again, |due| due.min(again)));
-                waiting.push(recipient);
+                waiting.extend((!is_held).then_some(recipient));
             }
             let log = Attempt::log_line(entry.id(), &recipient.mailbox, &relay, attempts, age);
-            self.intake.statistics.count_end(log_outcome(&log, &outcome), *hop == Hop::Local);
+            let is_kept = matches!(outcome, Outcome::Failed(_))
+                && !is_ordered
+                && kept::is_worth_keeping(&site, &entry.description().envelope, &recipient.mailbox);
+            let end = log_outcome(&log, &outcome, is_kept);
+            self.intake.statistics.count_end(end, *hop == Hop::Local);
+            if is_kept {
+                records.extend(kept::records(place, outcome, now));
+                continue;
+            }
             let is_owed = matches!(outcome, Outcome::Delivered(_))
                 && !passed_on.contains(&place)
                 && notices::is_owed(&entry.description().envelope, recipient);
@@ -380,7 +383,7 @@ impl Forwarder {
         }
         if self.settle(&site, &entry, now, &records) {
             self.remove(&entry, job, &records);
-        } else if !waiting.is_empty() && !progress.iter().any(|it| it.held) {
+        } else if !waiting.is_empty() {
             // By the routes of now: a reload may have passed over what was in the worker's hands.
             let mut hops: Vec<Hop> = Vec::new();
             for hop in waiting.into_iter().map(|recipient| hop_of(&site, recipient)) {
@@ -426,6 +429,7 @@ impl Forwarder {
             let deferred = |r: &Record| matches!(r.event, queue::Event::Attempted(Outcome::Deferred(_)));
             let durability = if records.iter().all(deferred) { Durability::Lazy } else { Durability::Synced };
             self.record(entry, records, durability);
+            kept::note(&self.board, entry, records);
         }
         if let Some(told) = notices::tell(self, site, entry, now) {
             self.record(entry, &[told], Durability::Lazy);

@@ -7,6 +7,7 @@
 
 use crate::mail::address::ReversePath;
 use crate::mail::date::{Now, WallTime};
+use crate::mail::envelope::Envelope;
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::store::queue::{Event, Progress, Record, State, Summary};
 use crate::sys::clock::utc_offset_seconds;
@@ -37,13 +38,31 @@ pub struct Listed {
     pub attempts: u32,
     /// For each recipient why it waits, if its route does.
     pub pauses: Vec<Option<Diagnostic>>,
+    /// It is for somebody who may not see the addresses.
+    pub hides_addresses: bool,
 }
+
+/// What stands in the place of an address.
+const HIDDEN: &str = "<hidden>";
 
 impl Listed {
     /// Why a recipient is still here: its route's reason if that pauses, else that of its last attempt.
     fn reason(&self, place: usize) -> Option<&Diagnostic> {
         let pause = self.pauses.get(place).and_then(Option::as_ref);
         pause.or_else(|| self.summary.progress.get(place)?.diagnostic.as_ref())
+    }
+
+    fn address(&self, address: String) -> String {
+        if self.hides_addresses { HIDDEN.to_owned() } else { address }
+    }
+
+    /// A reason in words: replies quote addresses, too.
+    fn words(&self, reason: &Diagnostic) -> String {
+        if self.hides_addresses {
+            without_addresses(reason.line(), &self.summary.description.envelope)
+        } else {
+            reason.line().to_owned()
+        }
     }
 
     fn is_held(&self) -> bool {
@@ -61,7 +80,7 @@ impl Listed {
         let Summary { id, description, message_octets, progress, .. } = &self.summary;
         let sender = match &description.envelope.reverse_path {
             ReversePath::Null => "MAILER-DAEMON".to_owned(),
-            path => clean(&path.to_string()),
+            path => clean(&self.address(path.to_string())),
         };
         let marked = format!("{id}{mark}");
         let time = local_time(description.arrival.wall);
@@ -71,14 +90,14 @@ impl Listed {
             if progress.get(place).is_some_and(Progress::is_finished) {
                 continue;
             }
-            let reason = self.reason(place).map(|reason| clean(reason.line()));
+            let reason = self.reason(place).map(|reason| clean(&self.words(reason)));
             if let Some(reason) = reason.as_ref().filter(|reason| said.as_ref() != Some(*reason)) {
                 let blanks = REASON_COLUMNS.saturating_sub(reason.chars().count());
                 // Writing to a String can't fail; so everywhere below.
                 let _ = writeln!(text, "{:blanks$}({reason})", "");
             }
             said = reason.or(said);
-            let _ = writeln!(text, "{:45}{}", "", clean(&recipient.mailbox.to_string()));
+            let _ = writeln!(text, "{:45}{}", "", clean(&self.address(recipient.mailbox.to_string())));
         }
         text.push('\n');
         text
@@ -88,7 +107,10 @@ impl Listed {
     #[must_use]
     pub fn json(&self) -> String {
         let Summary { id, description, message_octets, progress, .. } = &self.summary;
-        let from = description.envelope.reverse_path.to_string();
+        let from = match &description.envelope.reverse_path {
+            ReversePath::Null => String::new(),
+            path => self.address(path.to_string()),
+        };
         let mut text = format!(
             "{{\"id\":\"{id}\",\"arrival\":{},\"size\":{message_octets},\"from\":{},\"recipients\":[",
             description.arrival.wall.seconds(),
@@ -103,10 +125,10 @@ impl Listed {
                 text,
                 "{}{{\"to\":{},\"state\":\"{}\",\"status\":{},\"reply\":{},\"relay\":{}}}",
                 if place == 0 { "" } else { "," },
-                json_text(&recipient.mailbox.to_string()),
+                json_text(&self.address(recipient.mailbox.to_string())),
                 state(progress),
                 optional(reason.map(|reason| reason.status.to_string())),
-                optional(reason.map(|reason| reason.line().to_owned())),
+                optional(reason.map(|reason| self.words(reason))),
                 optional(reason.and_then(|reason| reason.remote.clone())),
             );
         }
@@ -164,6 +186,7 @@ impl Listed {
             Event::Owed => ("delivered, the sender is to be told", None),
             Event::Held => ("held", None),
             Event::Released => ("released", None),
+            Event::Kept => ("held, as it can't be delivered to admin", None),
         };
         let names: Vec<String> = recipients
             .iter()
@@ -214,6 +237,46 @@ fn date_text(wall: WallTime, utc_offset: i32) -> String {
     format!("{weekday} {month} {day:2} {hour:02}:{minute:02}:{second:02}")
 }
 
+/// A text without the words that have an `@`, or that hold the local part of sender or recipient: hosts write addresses
+/// in many ways (`<joe>`, `joe+40far.example`).
+fn without_addresses(text: &str, envelope: &Envelope) -> String {
+    let recipients = envelope.recipients.iter().map(|recipient| &recipient.mailbox);
+    let mailboxes = recipients.chain(envelope.reverse_path.mailbox());
+    let names: Vec<String> =
+        mailboxes.map(|mailbox| mailbox.local_part.as_str().trim_matches('"').to_lowercase()).collect();
+    let mut shown = String::new();
+    // A quoted local part may have blanks.
+    let mut is_quoted = false;
+    let words = text.split_inclusive(|c: char| {
+        is_quoted ^= c == '"';
+        (c.is_whitespace() && !is_quoted) || matches!(c, '<' | '>' | '(' | ')' | ',' | ';')
+    });
+    for word in words {
+        let end = word.trim_end_matches(|c: char| c.is_whitespace() || "<>(),;:".contains(c));
+        let is_address = end.contains('@') || names.iter().any(|name| has_name(&end.to_lowercase(), name));
+        match is_address {
+            true if shown.ends_with('<')
+                && word.get(end.len()..).is_some_and(|rest| rest.starts_with('>')) =>
+            {
+                shown.push_str(HIDDEN.trim_matches(['<', '>']));
+            }
+            true => shown.push_str(HIDDEN),
+            false => shown.push_str(end),
+        }
+        shown.push_str(word.get(end.len()..).unwrap_or_default());
+    }
+    shown
+}
+
+/// Whether a word has a name in it that neither begins nor ends within letters and digits.
+fn has_name(word: &str, name: &str) -> bool {
+    word.match_indices(name).any(|(at, found)| {
+        let before = word.get(..at).and_then(|before| before.chars().next_back());
+        let after = word.get(at + found.len()..).and_then(|after| after.chars().next());
+        ![before, after].into_iter().flatten().any(char::is_alphanumeric)
+    })
+}
+
 fn is_harmful(c: char) -> bool {
     c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
@@ -243,7 +306,7 @@ pub fn json_text(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::mail::address::Mailbox;
-    use crate::mail::envelope::{Envelope, Recipient};
+    use crate::mail::envelope::Recipient;
     use crate::mail::id::QueueId;
     use crate::mail::status::EnhancedStatus;
     use crate::store::queue::Description;
@@ -268,7 +331,14 @@ mod tests {
             progress: vec![waits.clone(), waits, done],
             damaged_records: 0,
         };
-        Listed { summary, is_active: false, next_attempt: None, attempts: 2, pauses: vec![None; 3] }
+        Listed {
+            summary,
+            is_active: false,
+            next_attempt: None,
+            attempts: 2,
+            pauses: vec![None; 3],
+            hides_addresses: false,
+        }
     }
 
     #[test]
@@ -287,6 +357,52 @@ mod tests {
         assert!(listed.mailq().starts_with(&format!("{id}*     1234 {time}  MAILER-DAEMON\n")));
         assert_eq!(mailq_end(1, 1234), "-- 2 Kbytes in 1 Request.\n");
         assert_eq!(mailq_end(3, 0), "-- 0 Kbytes in 3 Requests.\n");
+    }
+
+    #[test]
+    fn others_see_all_but_the_addresses() {
+        let mut listed = listed("host said: 450 4.2.1 <joe@far.example>: try jim later");
+        listed.hides_addresses = true;
+        let id = listed.summary.id;
+        let time = local_time(listed.summary.description.arrival.wall);
+        let blanks = " ".repeat(45);
+        let expected = format!(
+            "{id}      1234 {time}  <hidden>\n{}(host said: 450 4.2.1 <hidden>: try <hidden> later)\n\
+             {blanks}<hidden>\n{blanks}<hidden>\n\n",
+            " ".repeat(27)
+        );
+        assert_eq!(listed.mailq(), expected);
+        let json = listed.json();
+        assert!(!json.contains("joe") && !json.contains("jim") && !json.contains("a@b"), "{json}");
+        assert_eq!(json.matches("\"to\":\"<hidden>\"").count(), 3, "{json}");
+        assert!(json.contains("\"from\":\"<hidden>\",") && json.contains("450 4.2.1 <hidden>"), "{json}");
+        listed.summary.description.envelope.reverse_path = ReversePath::Null;
+        assert!(listed.mailq().contains("  MAILER-DAEMON\n") && listed.json().contains("\"from\":\"\""));
+    }
+
+    #[test]
+    fn replies_are_shown_without_addresses() {
+        let mut envelope = Envelope::new(ReversePath::parse("root@box.example").unwrap());
+        for to in ["joe@far.example", "\"jim x\"@far.example", "o.k@far.example"] {
+            envelope.recipients.push(Recipient::new(Mailbox::parse(to).unwrap()));
+        }
+        for (reply, expected) in [
+            ("550 5.1.1 <joe@far.example>... User unknown", "550 5.1.1 <hidden>... User unknown"),
+            ("550 5.1.1 <JOE>: no", "550 5.1.1 <hidden>: no"),
+            ("550 joe+40far.example bad", "550 <hidden> bad"),
+            ("550 not joel, not joe", "550 not joel, not <hidden>"),
+            ("550 \"jim x\"@far.example bad", "550 <hidden> bad"),
+            ("550 <\"jim x\"@far.example> bad", "550 <hidden> bad"),
+            ("550 other@x.example (root) o.k.", "550 <hidden> (<hidden>) <hidden>"),
+            ("550 a=b@c,d@e;f@g", "550 <hidden>,<hidden>;<hidden>"),
+            (
+                "connect to mx.far.example [192.0.2.1]:25: timed out",
+                "connect to mx.far.example [192.0.2.1]:25: timed out",
+            ),
+            ("", ""),
+        ] {
+            assert_eq!(without_addresses(reply, &envelope), expected);
+        }
     }
 
     #[test]

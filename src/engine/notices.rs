@@ -3,13 +3,14 @@
 //!
 //! A failure is told once, a delay once (`queue.warn_after`), a delivery where that was asked for and no next hop does it
 //! (RFC 3461 §5.2); all the news of a message in one notice. The journal keeps what has been told, so restarts repeat
-//! nothing. The null sender is told nothing; if the bounce was ours, `admin` hears of it, and of that nobody any more. A
-//! notice that can't be written is tried again, and harms no delivery.
+//! nothing. The null sender is told nothing; if the bounce was ours, `admin` hears of it. What can't reach `admin` is kept
+//! (see [`super::kept`]), and nobody but a sender who is somebody else hears of that. A notice that can't be written is tried again, and harms no delivery.
 
 use super::board::Hop;
 use super::event::Event;
 use super::forwarder::{Forwarder, hop_of};
 use super::intake::{Accepted, Intake, Refusal, Submission};
+use super::kept;
 use super::site::Site;
 use super::statistics::Count;
 use crate::mail::address::{ForwardPath, Mailbox, ReversePath};
@@ -54,17 +55,24 @@ pub fn news(
     let warn_after = site.settings.queue.warn_after;
     let age = now.running.saturating_sub(arrival.running);
     let is_late = !warn_after.is_zero() && age >= warn_after && envelope.reverse_path != ReversePath::Null;
+    let failure = |diagnostic: &Diagnostic| match diagnostic.status.class {
+        Class::Transient => Verdict::Expired,
+        Class::Success | Class::Permanent => Verdict::Refused,
+    };
     let verdict = |(place, (recipient, progress)): (usize, (&Recipient, &Progress))| {
         let diagnostic = progress.diagnostic.as_ref();
         let verdict = match progress.state {
-            State::Failed if !progress.notified => match diagnostic?.status.class {
-                Class::Transient => Verdict::Expired,
-                Class::Success | Class::Permanent => Verdict::Refused,
-            },
+            State::Failed if !progress.notified => failure(diagnostic?),
             State::Delivered if progress.owed => match diagnostic?.remote {
                 Some(_) => Verdict::Relayed,
                 None => Verdict::Delivered,
             },
+            State::Pending if progress.kept.is_some() => {
+                if progress.notified {
+                    return None;
+                }
+                failure(diagnostic?)
+            }
             // What the operator holds back is no delay that the sender could do something about.
             State::Pending
                 if is_late
@@ -211,6 +219,11 @@ fn report(
     let has_failed =
         recipients.iter().any(|told| matches!(told.verdict, Verdict::Refused | Verdict::Expired));
     let Some((routed, to_admin)) = addressee(site, &notice, has_failed)? else { return Ok(()) };
+    // Nor by way of an alias.
+    let are_admins = || recipients.iter().all(|told| kept::is_admin(site, &told.recipient.mailbox));
+    if has_failed && kept::is_for_admin_alone(site, &routed) && are_admins() {
+        return Ok(());
+    }
     let is_bounce = has_failed && admin.is_none() && !to_admin;
     let client = format!("{}{id}", if is_bounce { BOUNCE } else { NOTICE });
     send(intake, site, routed, client, &notice, content).map_err(|refusal| refusal.to_string())

@@ -108,15 +108,13 @@ fn list(forwarder: &Forwarder, asker: Asker, form: Form, output: &mut dyn Output
             }
             None => continue,
         };
-        if asker.rights == Rights::Own && !owners.owns(&board.site, asker.uid, &summary) {
-            continue;
-        }
+        let hides_addresses = asker.rights == Rights::Own && !owners.owns(&board.site, asker.uid, &summary);
         if messages == 0 && form == Form::Mailq {
             output.output(listing::MAILQ_HEAD.as_bytes())?;
         }
         messages += 1;
         octets += summary.message_octets;
-        let listed = board.listed(forwarder, summary);
+        let listed = Listed { hides_addresses, ..board.listed(forwarder, summary) };
         let text = if form == Form::Json { listed.json() } else { listed.mailq() };
         output.output(text.as_bytes())?;
     }
@@ -242,8 +240,13 @@ fn change_one(forwarder: &Forwarder, change: Change, id: QueueId) -> Result<(), 
             Ok(())
         }
         Change::Release => {
+            // What nobody could deliver is tried at once: somebody has mended the way.
+            let was_kept = entry.progress().iter().any(|progress| progress.kept.is_some());
             keep_back(forwarder, &entry, false)?;
             put_on_board(forwarder, id);
+            if was_kept {
+                forwarder.board.flush_message(id, forwarder.clock.now().running);
+            }
             Ok(())
         }
         Change::Remove => {
@@ -264,7 +267,9 @@ fn change_one(forwarder: &Forwarder, change: Change, id: QueueId) -> Result<(), 
 /// Writes that the operator holds a message, or lets it go.
 fn keep_back(forwarder: &Forwarder, entry: &Arc<Entry>, hold: bool) -> Result<(), Refused> {
     let _settling = forwarder.settling.lock().unwrap_or_else(PoisonError::into_inner);
-    let differs = |(_, progress): &(usize, Progress)| progress.held != hold;
+    // Who holds what is kept knows of it.
+    let differs =
+        |(_, progress): &(usize, Progress)| progress.held != hold || (hold && progress.kept.is_some());
     let progress = entry.progress().into_iter().enumerate();
     let recipients: Vec<usize> = progress.filter(differs).map(|(place, _)| place).collect();
     if recipients.is_empty() {
@@ -274,6 +279,7 @@ fn keep_back(forwarder: &Forwarder, entry: &Arc<Entry>, hold: bool) -> Result<()
     let record = Record { recipients, at: forwarder.clock.now(), event };
     forwarder.queue.record(entry, &[record], Durability::Synced).map_err(|error| failed(&error))?;
     forwarder.board.set_held(entry.id(), hold);
+    forwarder.board.set_kept(entry.id(), None);
     Ok(())
 }
 
@@ -296,6 +302,7 @@ fn bounce(forwarder: &Forwarder, entry: &Arc<Entry>) -> Result<(), Refused> {
         relay: "-".into(),
         passed_on: Vec::new(),
         failures: 0,
+        is_ordered: true,
         claim,
     };
     forwarder.end_attempt(&Hop::Local, attempt, Again::AtOnce);
@@ -405,6 +412,7 @@ impl Snapshot {
             next_attempt: self.next_attempts.get(&summary.id).map(|&due| listing::wall_time(self.now, due)),
             attempts,
             pauses,
+            hides_addresses: false,
             summary,
         }
     }

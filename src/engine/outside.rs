@@ -4,7 +4,7 @@
 //! Delivery goes out by it with nobody watching; `probe` goes the same way, watches, and sends nothing. Whoever watches
 //! changes nothing: what is seen has happened.
 
-use super::board::Board;
+use super::board::{Board, Hop};
 use super::hosts::Host;
 use super::tls_policy::StsPolicies;
 use crate::mail::date::Now;
@@ -17,6 +17,7 @@ use crate::smtp::client::Waiting;
 use crate::smtp::reply::Reply;
 use crate::smtp::sasl::Secret;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// The world around a way out.
 #[derive(Clone, Copy)]
@@ -33,6 +34,8 @@ pub struct Outside<'a> {
     pub now: Now,
     /// Who watches.
     pub watch: &'a dyn Watch,
+    /// Whose place among the connections it takes, if others may wait for one.
+    pub hop: Option<&'a Hop>,
 }
 
 /// Something on the way.
@@ -72,6 +75,12 @@ pub trait Watch {
 impl Watch for () {}
 
 impl Outside<'_> {
+    /// Whether the place has to be given away after so much silence.
+    #[must_use]
+    pub fn gives_way(&self, silence: Duration) -> bool {
+        self.hop.is_some_and(|hop| self.board.gives_way(hop, silence))
+    }
+
     /// Shows a failure to whoever watches, and hands it on.
     pub fn failed(&self, diagnostic: Diagnostic) -> Diagnostic {
         self.watch.see(Sight::Failed(&diagnostic));

@@ -382,6 +382,7 @@ impl Walk<'_> {
             board: &board,
             now: self.world.now,
             watch: self,
+            hop: None,
         };
         match delivery::connect(&out, self.site, hop) {
             Ok(conversation) => {

@@ -126,8 +126,8 @@ impl Statistics {
             AttemptEnd::Delivered if is_local => Count::Delivered,
             AttemptEnd::Delivered => Count::Relayed,
             AttemptEnd::Deferred => Count::Deferred,
-            AttemptEnd::Bounced => Count::Bounced,
-            AttemptEnd::Expired => Count::Expired,
+            AttemptEnd::Bounced | AttemptEnd::Held => Count::Bounced,
+            AttemptEnd::Expired | AttemptEnd::GivenUp => Count::Expired,
         });
     }
 

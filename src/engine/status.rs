@@ -49,7 +49,7 @@ enum Unit {
 
 /// All that is told.
 #[rustfmt::skip]
-static ROWS: [Row; 33] = [
+static ROWS: [Row; 34] = [
     gauge("uptime_seconds", "Time since the start", |s| s.uptime, Unit::Seconds),
     gauge("link_up", "Whether there is a way out (0 after link down)", |s| u64::from(s.link != Link::Down), Unit::Number),
     gauge("link_metered", "Whether the way out is for urgent mail alone", |s| u64::from(s.link == Link::Metered), Unit::Number),
@@ -57,7 +57,8 @@ static ROWS: [Row; 33] = [
     gauge("queue_messages", "Messages in the queue", |s| s.figures.messages, Unit::Number),
     gauge("queue_bytes", "Size of the queue", |s| s.figures.octets, Unit::Octets),
     gauge("queue_oldest_seconds", "Age of the oldest message in the queue", |s| s.oldest, Unit::Seconds),
-    gauge("queue_held_messages", "Messages that the operator holds", |s| s.held, Unit::Number),
+    gauge("queue_held_messages", "Messages that are held", |s| s.held, Unit::Number),
+    gauge("undelivered_to_admin", "Messages to admin that can't be delivered", |s| s.figures.kept, Unit::Number),
     gauge("paused_routes", "Next hops that pause", |s| s.figures.paused, Unit::Number),
     gauge("failing_routes", "Next hops that refuse, or fail for alarm.stuck_after", |s| s.figures.failing, Unit::Number),
     gauge("standing_alarms", "Alarms that are not over", |s| s.alarms.len() as u64, Unit::Number),
@@ -161,6 +162,7 @@ impl Status {
         let figures = Figures {
             messages: queue.messages,
             octets: queue.octets,
+            kept: queue.kept,
             age: age_of(queue.oldest_moving),
             paused,
             failing,
@@ -226,6 +228,12 @@ impl Status {
             };
             // Writing to a String can't fail; so everywhere below.
             let _ = writeln!(text, "{:55} {shown:>12}", row.title());
+        }
+        if self.figures.kept > 0 {
+            text.push_str(
+                "held: mail to admin could not be delivered; see pillarbox queue for the reason, mend it, and then:\n\
+                 \x20     pillarbox queue release ID\n",
+            );
         }
         for paused in self.paused().into_iter().filter(|_| sees_all) {
             let Paused { route, wait, failing, reason, .. } = paused;
@@ -337,7 +345,7 @@ impl Paused {
 
 fn named(alarm: &Reason) -> String {
     match alarm {
-        Reason::Stuck => alarm.word().to_owned(),
+        Reason::Stuck | Reason::Held => alarm.word().to_owned(),
         Reason::Route(route) => format!("{} {route}", alarm.word()),
     }
 }

@@ -5,6 +5,7 @@
 //! the kernel says. A recipient without a route is queued with the others: the local worker finds that out again, and the
 //! sender gets a bounce. What may fail: trouble of our own, which leaves the message with the peer.
 
+use super::event::Event;
 use super::forwarder::Forwarder;
 use super::intake::{Accepted, Refusal, Submission};
 use super::operator::Output;
@@ -165,20 +166,26 @@ pub fn take(forwarder: &Forwarder, uid: u32, handover: Handover, peer: &mut dyn 
     let site = forwarder.site();
     let envelope = match read_envelope(&site, handover, peer)? {
         Ok(envelope) => envelope,
-        Err((code, text)) => return peer.error(&text).map(|()| code),
+        Err((code, text)) => return refuse(peer, uid, ("-", "-"), code, &text),
     };
+    let to: Vec<String> = envelope.recipients.iter().map(ToString::to_string).collect();
+    let to = to.join(",");
     let submission = match submission(&site, uid, &envelope, Way::Direct) {
         Ok(Submitted { submission, unreachable }) if unreachable.len() < envelope.recipients.len() => {
             submission
         }
-        Ok(Submitted { unreachable, .. }) => {
+        Ok(Submitted { submission, unreachable }) => {
+            let from = submission.reverse_path.to_string();
             for (mailbox, no_route) in unreachable {
-                peer.error(&format!("{mailbox}: {}", no_route.reply().lines.concat()))?;
+                let (to, reason) = (mailbox.to_string(), no_route.reply().lines.concat());
+                log_refused(uid, (&from, &to), &reason);
+                peer.error(&format!("{to}: {reason}"))?;
             }
             return Ok(UNKNOWN_USER);
         }
-        Err(text) => return peer.error(&text).map(|()| NOT_NOW),
+        Err(text) => return refuse(peer, uid, ("-", &to), NOT_NOW, &text),
     };
+    let from = submission.reverse_path.to_string();
     let taken = match forwarder.intake.begin(&site, submission) {
         Ok(mut incoming) => {
             peer.go(handover.message_octets)?;
@@ -190,7 +197,7 @@ pub fn take(forwarder: &Forwarder, uid: u32, handover: Handover, peer: &mut dyn 
                 let piece = piece.ok_or(io::ErrorKind::UnexpectedEof)?;
                 // On the wire it could end a line or a message where nobody else sees an end.
                 if piece.contains(&b'\r') {
-                    return peer.error("the message has a CR").map(|()| BAD_MESSAGE);
+                    return refuse(peer, uid, (&from, &to), BAD_MESSAGE, "the message has a CR");
                 }
                 incoming.write(piece);
                 left -= length as u64;
@@ -201,9 +208,21 @@ pub fn take(forwarder: &Forwarder, uid: u32, handover: Handover, peer: &mut dyn 
     };
     match taken {
         Ok(id) => peer.output(id.to_string().as_bytes()).map(|()| 0),
-        Err(Refusal::Loop) => peer.error("the message is going round in circles").map(|()| BAD_MESSAGE),
-        Err(refusal) => peer.error(&refusal.to_string()).map(|()| NOT_NOW),
+        Err(Refusal::Loop) => {
+            refuse(peer, uid, (&from, &to), BAD_MESSAGE, "the message is going round in circles")
+        }
+        Err(refusal) => refuse(peer, uid, (&from, &to), NOT_NOW, &refusal.to_string()),
     }
+}
+
+/// Tells the peer and the log why nothing is taken; gives the exit code. `parties`: sender and recipients.
+fn refuse(peer: &mut dyn Peer, uid: u32, parties: (&str, &str), code: u8, reason: &str) -> io::Result<u8> {
+    log_refused(uid, parties, reason);
+    peer.error(reason).map(|()| code)
+}
+
+fn log_refused(uid: u32, (from, to): (&str, &str), reason: &str) {
+    Event::Refused { client: &format!("uid {uid}"), helo: "-", from, to, reply: reason }.log();
 }
 
 /// Reads the envelope, and looks at the sizes: exit code and reason if they are wrong.

@@ -16,6 +16,8 @@ use std::time::Duration;
 
 /// Time that an address has for itself before the next one is tried (RFC 8305 §5).
 const HEAD_START: Duration = Duration::from_millis(250);
+/// How often it is asked whether to go on.
+const GLANCE: Duration = Duration::from_millis(200);
 /// How long it is remembered which family was slower.
 const MEMORY: Duration = Duration::from_secs(600);
 
@@ -36,6 +38,21 @@ pub trait Connect: Send + Sync {
         source: &[IpAddr],
         timeout: Duration,
     ) -> Result<(SocketAddr, Box<dyn Transport>), Failures>;
+
+    /// The same, as long as `goes_on` says so, which is asked now and then.
+    ///
+    /// # Errors
+    /// None of them has answered.
+    fn connect_while(
+        &self,
+        addresses: &mut Vec<SocketAddr>,
+        source: &[IpAddr],
+        timeout: Duration,
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<(SocketAddr, Box<dyn Transport>), Failures> {
+        let _ = goes_on;
+        self.connect(addresses, source, timeout)
+    }
 }
 
 /// Plain TCP.
@@ -71,6 +88,16 @@ impl Connect for TcpConnect {
         source: &[IpAddr],
         timeout: Duration,
     ) -> Result<(SocketAddr, Box<dyn Transport>), Failures> {
+        self.connect_while(addresses, source, timeout, &|| true)
+    }
+
+    fn connect_while(
+        &self,
+        addresses: &mut Vec<SocketAddr>,
+        source: &[IpAddr],
+        timeout: Duration,
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<(SocketAddr, Box<dyn Transport>), Failures> {
         let mut waiting = in_turn(std::mem::take(addresses), self.slow_family());
         let first = waiting.front().map(Family::of);
         let (mut attempts, mut failures) = (Vec::new(), Failures::new());
@@ -91,7 +118,14 @@ impl Connect for TcpConnect {
                 }
             }
             let next = (!waiting.is_empty()).then_some(next_start);
-            let Some((attempt, result)) = first_news(&mut attempts, next) else { continue };
+            let next = next.into_iter().chain([Deadline::after(GLANCE)]).reduce(Deadline::min);
+            let Some((attempt, result)) = first_news(&mut attempts, next) else {
+                if goes_on() {
+                    continue;
+                }
+                failures.extend(attempts.drain(..).map(|attempt| (attempt.address, WireError::TimedOut)));
+                return Err(failures);
+            };
             match result.and_then(|()| taken_over(attempt.socket)) {
                 Ok(transport) => {
                     addresses.extend(attempts.iter().map(|attempt| attempt.address).chain(waiting));

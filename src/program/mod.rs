@@ -13,7 +13,7 @@ pub mod setup;
 pub mod status;
 pub mod terminal;
 
-use crate::sys::user;
+use crate::sys::{signals, user};
 use exit::Failure;
 use lexopt::prelude::*;
 use std::ffi::OsString;
@@ -142,6 +142,8 @@ const NAMES: [(&str, &str, Option<&str>); 6] = [
 /// exit code. `environment`: the configuration that it names, if the caller may choose one.
 #[must_use]
 pub fn run(arguments: impl Iterator<Item = OsString>, environment: Option<OsString>) -> u8 {
+    // Nearly every command writes files below `state`.
+    signals::survive_file_size_limit();
     let environment = environment.filter(|_| !user::has_raised_rights());
     let done = parse_program(arguments).and_then(|parsed| match parsed {
         Parsed::Print(text) => {

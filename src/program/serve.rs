@@ -143,7 +143,7 @@ fn open_state(
         let text = format!("another pillarbox serves {}; stop it, or set another state", state.display());
         return Err(Failure::new(exit::TEMPORARY, text));
     }
-    let swept = queue.sweep().map_err(store)?;
+    let swept = queue.sweep(None).map_err(store)?;
     if swept > 0 {
         log::info!(target: "pillarbox", "event=notice text=\"removed {swept} files that a crash left half written\"");
     }

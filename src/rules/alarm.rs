@@ -15,6 +15,8 @@ const HOUR: Duration = Duration::from_secs(3600);
 pub enum Reason {
     /// A message is too old.
     Stuck,
+    /// Mail to admin can't be delivered, and is held.
+    Held,
     /// This route has not worked for too long.
     Route(String),
 }
@@ -25,6 +27,7 @@ impl Reason {
     pub const fn word(&self) -> &'static str {
         match self {
             Self::Stuck => "stuck",
+            Self::Held => "held",
             Self::Route(_) => "route",
         }
     }

@@ -15,6 +15,7 @@ use crate::mail::envelope::{Body, Envelope, Recipient, Ret};
 use crate::mail::id::QueueId;
 use crate::mail::outcome::Diagnostic;
 use crate::mail::status::Class;
+use crate::smtp::client::Waiting;
 use std::cmp::Reverse;
 use std::fmt::Write;
 use std::time::Duration;
@@ -218,14 +219,22 @@ pub fn compose(report: &Report) -> Option<Notice> {
     Some(Notice { envelope, prologue, returned, epilogue: format!("\n--{boundary}--\n") })
 }
 
-/// RET applies to failures; what is only late stays with its header section (RFC 3461 §4.3).
+/// RET applies to failures; what is only late stays with its header section (RFC 3461 §4.3). So does content that a host
+/// has refused: the next one would refuse the notice for it, too.
 fn returned(report: &Report, told: &[&Reported]) -> Returned {
     let is_small = report.size_octets <= RETURN_FULL_MAX_OCTETS;
-    if has_failed(told) && is_small && report.envelope.ret != Some(Ret::Headers) {
+    let is_refused = told.iter().any(|r| r.verdict == Verdict::Refused && is_about_content(r.diagnostic));
+    if has_failed(told) && is_small && !is_refused && report.envelope.ret != Some(Ret::Headers) {
         Returned::Full
     } else {
         Returned::Headers
     }
+}
+
+/// Whether a host that has seen the message refused it, and not for its recipient's sake (RFC 3463 §3.2, §3.3).
+fn is_about_content(diagnostic: &Diagnostic) -> bool {
+    let has_seen_it = diagnostic.reply.is_some() && Waiting::is_after_content(&diagnostic.text);
+    has_seen_it && !matches!(diagnostic.status.subject, 1 | 2)
 }
 
 fn has_failed(told: &[&Reported]) -> bool {

@@ -91,6 +91,13 @@ impl Breaker {
         self.pause = Some(Pause { until: now.saturating_add(step), reason, refusal, trying: false });
     }
 
+    /// The one try after a pause was put off, and has told nothing: it may start again.
+    pub fn put_off(&mut self, now: Duration) {
+        if let Some(pause) = self.pause.as_mut().filter(|pause| pause.trying) {
+            (pause.trying, pause.until) = (false, now);
+        }
+    }
+
     /// The route works.
     pub fn succeeded(&mut self) {
         self.failing_since = None;
@@ -112,6 +119,12 @@ impl Breaker {
     /// Ends the pause and keeps the back-off: the failure was that of one message.
     pub fn resume(&mut self) {
         self.pause = None;
+    }
+
+    /// Failures in a row.
+    #[must_use]
+    pub fn failures(&self) -> u32 {
+        self.failures
     }
 
     /// How many failures in a row there are with the next one. Refusals and other failures are counted apart, as their

@@ -317,7 +317,8 @@ fn parse_messages(words: &[&str]) -> Result<Messages, BadRequest> {
 pub enum Rights {
     /// Everything: root, the user of the daemon, and members of its group.
     All,
-    /// Look at one's own messages, submit some, ask where they would go, and look at numbers that name nobody.
+    /// Submit messages, ask where they would go, list those in the queue without the addresses of others, and look at
+    /// numbers that name nobody.
     Own,
 }
 

@@ -100,6 +100,8 @@ pub struct Figures {
     pub messages: u64,
     /// Their size in octets.
     pub octets: u64,
+    /// How many of them are for admin and can't be delivered: somebody has to look.
+    pub kept: u64,
     /// Age of the oldest one that nobody holds back, in seconds.
     pub age: u64,
     /// Routes that pause.
@@ -114,17 +116,18 @@ pub struct Figures {
     pub stuck_after: Duration,
 }
 
-/// How things are: the line, and the exit code. Without thresholds half of `queue.max_messages` or an age of
+/// How things are: the line, and the exit code. What can't reach admin is
+/// critical. Without thresholds half of `queue.max_messages` or an age of
 /// `alarm.stuck_after` is a warning, nine tenths or twice that age is worse.
 #[must_use]
 pub fn judge(figures: &Figures, thresholds: &Thresholds) -> (String, u8) {
-    let &Figures { messages, octets, age, paused, failing, max_messages, stuck_after, .. } = figures;
+    let &Figures { messages, octets, kept, age, paused, failing, max_messages, stuck_after, .. } = figures;
     let stuck = stuck_after.as_secs();
     let warning = thresholds.warning.unwrap_or(max_messages / 2);
     let critical = thresholds.critical.unwrap_or(max_messages.saturating_mul(9) / 10);
     let warning_age = thresholds.warning_age.unwrap_or(stuck);
     let critical_age = thresholds.critical_age.unwrap_or(stuck.saturating_mul(2));
-    let level = if messages > critical || age > critical_age {
+    let level = if messages > critical || age > critical_age || kept > 0 {
         Level::Critical
     } else if messages > warning || age > warning_age || failing > 0 {
         Level::Warning
@@ -134,6 +137,9 @@ pub fn judge(figures: &Figures, thresholds: &Thresholds) -> (String, u8) {
     let mut text = format!("{messages} queued");
     if messages > 0 {
         text.push_str(&format!(", the oldest for {}", span(age)));
+    }
+    if kept > 0 {
+        text.push_str(&format!(", to admin that can't be delivered and are held: {kept}"));
     }
     if paused > 0 {
         text.push_str(&format!(", next hops that pause: {paused}"));
@@ -223,6 +229,9 @@ mod tests {
                 "{messages} {age} {failing}"
             );
         }
+        // However few they are: somebody has to look.
+        let kept = Figures { kept: 1, ..figures(1, 0, 0) };
+        assert_eq!(judge(&kept, &defaults).1, 2);
         let own = Thresholds { warning: Some(1), critical_age: Some(5), ..defaults };
         assert_eq!((judge(&figures(2, 0, 0), &own).1, judge(&figures(1, 6, 0), &own).1), (1, 2));
         assert_eq!(

@@ -27,8 +27,8 @@ pub const RECIPIENTS_PER_TRANSACTION: usize = 100;
 
 /// Time for a TCP connection to come up, on the client's side.
 pub const CONNECT: Duration = Duration::from_secs(30);
-/// Time for a TLS handshake, on the client's side.
-pub const TLS_HANDSHAKE: Duration = minutes(1);
+/// Time for a TLS handshake, on the client's side: as for the connection, since others may wait for its place.
+pub const TLS_HANDSHAKE: Duration = Duration::from_secs(30);
 /// Time for the greeting (RFC 5321 §4.5.3.2.1).
 pub const GREETING: Duration = minutes(5);
 /// Time for the reply to EHLO, HELO, MAIL (§4.5.3.2.2), RCPT (§4.5.3.2.3) and RSET.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 /// What a caller does about it (INTERFACE section 8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// Disk, quota or inodes are used up: 452 4.3.1.
+    /// Disk, quota or inodes are used up, or the file would be larger than `ulimit -f` allows: 452 4.3.1.
     Full,
     /// A Maildir has all that `local.quota` allows: 452 4.2.2.
     MailboxFull,
@@ -49,7 +49,7 @@ impl StoreError {
     pub fn io(path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Self {
         let source = source.into();
         let kind = match Errno::from_io_error(&source) {
-            Some(Errno::NOSPC | Errno::DQUOT) => ErrorKind::Full,
+            Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => ErrorKind::Full,
             _ => ErrorKind::Trouble,
         };
         Self { kind, path: path.into(), source }
@@ -77,6 +77,7 @@ mod tests {
         for (errno, kind) in [
             (Errno::NOSPC, ErrorKind::Full),
             (Errno::DQUOT, ErrorKind::Full),
+            (Errno::FBIG, ErrorKind::Full),
             (Errno::IO, ErrorKind::Trouble),
             (Errno::ROFS, ErrorKind::Trouble),
             (Errno::MFILE, ErrorKind::Trouble),

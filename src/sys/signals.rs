@@ -21,6 +21,14 @@ pub enum Signal {
 const SIGNALS: [(i32, Signal); 4] =
     [(SIGTERM, Signal::Stop), (SIGINT, Signal::Stop), (SIGHUP, Signal::Reload), (SIGUSR1, Signal::Flush)];
 
+/// A write beyond the limit of file sizes (`ulimit -f`, `LimitFSIZE=`) fails with EFBIG from now on. By default the signal
+/// SIGXFSZ kills the process instead. Programs that this one starts ignore it, too.
+#[allow(unsafe_code)]
+pub fn survive_file_size_limit() {
+    // SAFETY: to ignore a signal runs no code of ours.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
 /// The signals that have come in.
 #[derive(Debug)]
 pub struct Signals {

@@ -279,3 +279,27 @@ fn a_damaged_queue_file_stops_nothing() {
     place.wait_for_log(&["event=trouble", &files[0].file_name().unwrap().to_string_lossy()]);
     wait_until("README alone stays where it is", SOON, || place.queued() == 1);
 }
+
+/// Beyond the limit the kernel sends SIGXFSZ, which ends a process that has not said otherwise.
+#[test]
+fn a_limit_of_file_sizes_is_a_full_disk() {
+    let place = Place::new();
+    place.configure("relay.smarthost = \"smtp://127.0.0.1:1\"\n");
+    let serve = command(&place);
+    let mut limited = super::harness::program("prlimit", "util-linux");
+    limited.arg("--fsize=65536").arg(serve.get_program()).args(serve.get_args());
+    let log = std::fs::File::options().append(true).open(place.path("log")).unwrap();
+    limited.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    let mut daemon = place.run(&mut limited);
+    let large = [b"Subject: x\r\n\r\n", "0123456789\r\n".repeat(10_000).as_bytes()].concat();
+    for to in ["u@box.test", "a@far.test"] {
+        let reply = Client::hello(place.port).unwrap().send("s@y.test", &[to], &large).unwrap();
+        assert!(reply.starts_with("452 4.3.1 "), "{to}: {reply}");
+        let reply = Client::hello(place.port).unwrap().send("s@y.test", &[to], MESSAGE).unwrap();
+        assert!(reply.starts_with("250 "), "{to}: {reply}");
+    }
+    assert!(daemon.is_running());
+    assert_eq!((place.mail("u").len(), place.queued()), (1, 1));
+    assert_eq!(super::harness::files(&place.path("state/tmp")).len(), 0);
+    daemon.stop();
+}

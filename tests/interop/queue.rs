@@ -190,6 +190,8 @@ fn a_metered_link_is_for_what_is_urgent() {
     let (_dns, _sink) = (place.dns_of_far(), place.sink(&[]));
     place.configure("");
     let _daemon = place.serve();
+    // The control socket is opened after the listeners.
+    place.wait_for_log(&["text=\"ready\""]);
     assert_eq!(pillarbox(&place, &["link", "metered"]).0, 0);
     place.wait_for_log(&["text=\"the link is metered\""]);
     for field in ["X-Priority: 3", "Importance: normal"] {
@@ -257,7 +259,7 @@ print(len(served), len({s.recv(1) for s in served}))
 ";
 
 #[test]
-fn others_see_their_own_and_the_daemons_user_does_all() {
+fn others_see_no_addresses_but_their_own_and_the_daemons_user_does_all() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
@@ -294,7 +296,7 @@ fn others_see_their_own_and_the_daemons_user_does_all() {
     let stranger = ["--reuid=daemon", "--regid=daemon", "--clear-groups"];
     let (code, list, _) = run_as(&stranger, &["queue"]);
     assert!(code == 0 && list.contains("a@far.test") && !list.contains("b@far.test"), "{list}");
-    assert!(list.ends_with("in 1 Request.\n"), "{list}");
+    assert!(list.ends_with("in 2 Requests.\n") && list.matches("<hidden>").count() == 2, "{list}");
     let (code, status, _) = run_as(&stranger, &["status", "--json"]);
     let numbers_alone = status.contains("\"queue_messages\":2,") && status.contains("\"routes\":null,");
     assert!(code == 0 && numbers_alone && !status.contains("127.0.0.1"), "{status}");
@@ -367,4 +369,58 @@ fn ten_thousand_messages_are_listed_fast() {
     wait_until("the queue has been read", SOON, || queue(&place, &["--json"]).lines().count() == 10_000);
     timed("by the daemon");
     assert_eq!(counted_by_a_monitor(&place), "10000");
+}
+
+/// A command as an ordinary user, who is in no group of the daemon's.
+fn as_ordinary_user(place: &Place, words: &[&str]) -> Command {
+    let mut command = program("setpriv", "util-linux");
+    command.args(["--reuid=games", "--regid=games", "--clear-groups"]).args(words);
+    command.env("PILLARBOX_CONFIG", place.path("pillarbox.toml"));
+    command
+}
+
+/// Who is green while mail is stuck is worse than no monitor.
+#[test]
+fn a_monitor_as_an_ordinary_user_sees_what_is_stuck() {
+    // Below a directory that everybody may enter.
+    let place = Place::below(Path::new("/var/tmp"));
+    place.configure(DEAD);
+    // The program, too.
+    let mailq = place.path("mailq");
+    std::fs::copy(env!("CARGO_BIN_EXE_pillarbox"), &mailq).unwrap();
+    let plugin = "/usr/lib/nagios/plugins/check_mailq";
+    assert!(Path::new(plugin).exists(), "install monitoring-plugins-standard");
+    let utils = std::fs::read_to_string("/usr/lib/nagios/plugins/utils.pm").unwrap();
+    place.write("utils.pm", &utils.replace("\"/usr/bin/mailq\"", &format!("{mailq:?}")));
+    let include = format!("-I{}", place.dir.display());
+    let words = ["perl", &include, "-Mutils", plugin, "-M", "postfix", "-w", "1", "-c", "4"];
+    let check_mailq = || told(&mut as_ordinary_user(&place, &words));
+    let listed = |more: &[&str]| {
+        let words = [&[mailq.to_str().unwrap()], more].concat();
+        told(&mut as_ordinary_user(&place, &words))
+    };
+
+    let daemon = place.serve();
+    place.wait_for_log(&["text=\"ready\""]);
+    let (code, output, errors) = check_mailq();
+    assert!(code == 0 && output.contains("OK"), "{code} {output}{errors}");
+    for name in ["a", "b", "c", "d", "e"] {
+        send(place.port, "secret@y.test", &format!("{name}@far.test"), MESSAGE);
+    }
+    place.wait_for_log(&["event=paused"]);
+    let (code, output, errors) = check_mailq();
+    assert!(code == 2 && output.contains("mailq is 5 "), "{code} {output}{errors}");
+    let (code, output, errors) = listed(&[]);
+    assert_eq!((code, errors.as_str()), (0, ""));
+    assert!(output.ends_with(" Kbytes in 5 Requests.\n") && !output.contains('@'), "{output}");
+    assert_eq!(output.matches("<hidden>").count(), 10, "{output}");
+    let (code, json, _) = listed(&["--json"]);
+    assert!(code == 0 && json.lines().count() == 5 && !json.contains('@'), "{json}");
+    daemon.stop();
+
+    // Without a daemon there is nobody to ask, and the queue is not for everybody.
+    let (code, output, errors) = listed(&[]);
+    assert!(code == 77 && output.is_empty() && errors.contains("can't be opened"), "{code} {output}{errors}");
+    let (code, output, errors) = check_mailq();
+    assert!(code != 0, "{code} {output}{errors}");
 }

@@ -1,6 +1,6 @@
 //! What the board can tell of the queue and of its routes, for people and for alarms.
 
-use super::route::Route;
+use super::route::{Route, whole_seconds};
 use super::{Board, Hop, Known, lock};
 use crate::mail::id::QueueId;
 use crate::rules::breaker::Pause;
@@ -14,8 +14,12 @@ pub struct QueueFacts {
     pub messages: u64,
     /// Their size in octets.
     pub octets: u64,
-    /// How many of them the operator holds back.
+    /// How many of them are held back.
     pub held: u64,
+    /// How many of them are for admin and can't be delivered.
+    pub kept: u64,
+    /// That one of these which came first.
+    pub oldest_kept: Option<QueueId>,
     /// The oldest, and the running time of its arrival.
     pub oldest: Option<(QueueId, Duration)>,
     /// The same of those that nobody holds back, and that wait for no digest.
@@ -41,17 +45,35 @@ impl Board {
         }
     }
 
+    /// Takes note since when a message for admin that can't be delivered is kept, or that it is not kept any more.
+    pub fn set_kept(&self, id: QueueId, since: Option<Duration>) {
+        if let Some(known) = lock(&self.inner).messages.get_mut(&id) {
+            known.kept_since = since.map(whole_seconds);
+        }
+    }
+
+    /// The messages that have been kept since before a running time.
+    #[must_use]
+    pub fn kept_before(&self, horizon: Duration) -> Vec<QueueId> {
+        let inner = lock(&self.inner);
+        let is_old = |known: &Known| known.kept_since.is_some_and(|since| since < whole_seconds(horizon));
+        inner.messages.iter().filter(|(_, known)| is_old(known)).map(|(&id, _)| id).collect()
+    }
+
     /// What there is to tell of the queue; `collected` wait for a digest.
     #[must_use]
     pub fn queue_facts(&self, collected: &HashSet<QueueId>) -> QueueFacts {
         let inner = lock(&self.inner);
         let by_age = |(id, known): (&QueueId, &Known)| (known.arrival, *id);
         let told = |(arrival, id): (u32, QueueId)| (id, Duration::from_secs(arrival.into()));
+        let kept = || inner.messages.iter().filter(|(_, known)| known.kept_since.is_some());
         let moving = || inner.messages.iter().filter(|(_, known)| !known.is_held);
         QueueFacts {
             messages: inner.messages.len() as u64,
             octets: inner.octets,
             held: (inner.messages.len() - moving().count()) as u64,
+            kept: kept().count() as u64,
+            oldest_kept: kept().map(by_age).min().map(|(_, id)| id),
             oldest: inner.messages.iter().map(by_age).min().map(told),
             oldest_moving: moving().filter(|(id, _)| !collected.contains(id)).map(by_age).min().map(told),
         }

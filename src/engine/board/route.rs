@@ -20,8 +20,10 @@ pub struct Known {
     pub is_urgent: bool,
     /// When it came, in whole seconds of running time.
     pub arrival: u32,
-    /// The operator holds it back.
+    /// All that is left of it is held back.
     pub is_held: bool,
+    /// It is for admin and can't be delivered: since when it is kept, in whole seconds of running time.
+    pub kept_since: Option<u32>,
     /// The operator or the schedule wanted it tried at once.
     pub is_flushed: bool,
 }
@@ -30,9 +32,15 @@ impl Known {
     /// A message that came at a running time, and that nobody holds back.
     #[must_use]
     pub fn new(octets: u64, arrival: Duration, is_urgent: bool) -> Self {
-        let arrival = u32::try_from(arrival.as_secs()).unwrap_or(u32::MAX);
-        Self { octets, is_urgent, arrival, is_held: false, is_flushed: false }
+        let arrival = whole_seconds(arrival);
+        Self { octets, is_urgent, arrival, is_held: false, kept_since: None, is_flushed: false }
     }
+}
+
+/// Whole seconds of running time.
+#[must_use]
+pub(super) fn whole_seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
 }
 
 /// The messages in the queue.
@@ -49,6 +57,12 @@ pub(super) struct Route {
     /// Messages that were in hand at a failure.
     pub suspects: HashMap<QueueId, Suspect>,
     pub workers: usize,
+    /// It has something due, and no place among the connections.
+    pub lacks_place: bool,
+    /// Its worker was told to give its place away.
+    pub gives_way: bool,
+    /// How often it has done so since it answered or failed last.
+    pub turns: u32,
     pub idle: Vec<Arc<Desk>>,
 }
 

@@ -27,7 +27,14 @@ fn status() -> Status {
         connections: 102,
         oldest: 103,
         held: 104,
-        figures: Figures { messages: 105, octets: 106, paused: 107, failing: 108, ..Figures::default() },
+        figures: Figures {
+            messages: 105,
+            octets: 106,
+            paused: 107,
+            failing: 108,
+            kept: 109,
+            ..Figures::default()
+        },
         alarms: vec![Reason::Stuck, Reason::Route("far.example".into())],
         routes: vec![route("far.example", Some(pause)), route("flushed.example", None)],
         in_all: since_start.map(|number| number + 5000),

@@ -12,6 +12,7 @@
 //! | `refusals` | a table: what is refused, at which step and by whom, and what becomes of it; one message that fails again and again |
 //! | `names` | a table: what the DNS says, by the real resolver, and what becomes of queue and sender |
 //! | `notices` | who is told what: delays, successes, bounces that do not arrive |
+//! | `kept` | mail to admin that can't be delivered: held, released, given up at last |
 //! | `restart` | crashes at each point of a settlement, and what is on the board afterwards |
 //! | `clock` | wall clocks that jump |
 //! | `inbound` | the server's side: local copies, large messages, panics, shutdown |
@@ -44,6 +45,7 @@ mod doors;
 mod drops;
 mod host_tls;
 mod inbound;
+mod kept;
 mod life;
 mod limits;
 mod names;
@@ -62,5 +64,5 @@ mod submit;
 mod submitted;
 mod tls_policy;
 mod workers;
-mod world;
+pub(super) mod world;
 mod written;

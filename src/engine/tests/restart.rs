@@ -163,7 +163,12 @@ fn a_damaged_file_is_set_aside_and_stops_nothing() {
     let last = octets.len() - 3;
     octets[last] ^= 1;
     std::fs::write(&path, octets).unwrap();
+    take_log();
     world.pass();
+    assert_eq!(
+        take_events("corrupt"),
+        [format!("event=corrupt id={bad} file=corrupt/{bad} reason=\"its message is damaged\"")]
+    );
     assert_eq!((host.recipients(), world.queue()), (vec!["jim@far.example".to_owned()], vec![]), "{good}");
     assert!(world.state().join("corrupt").join(bad.to_string()).is_file());
     assert_eq!(world.forwarder.board.size(), (0, 0));

@@ -127,9 +127,18 @@ fn what_is_not_handed_over_whole_is_forgotten() {
 #[test]
 fn who_does_not_exist_is_told_at_once_only_if_nobody_is_left() {
     let world = World::new("relay.routes = { \"bad.example\" = \"error:5.1.2 no mail there\" }");
+    take_log();
     let (code, said) = submit(&world, 0, "sender=bob\nto=nobody\nto=x@bad.example\n", ALERT);
     assert_eq!(code, 67);
     assert_eq!(said, "nobody@box.example: no such user here\nx@bad.example: no mail there");
+    let refused = "event=refused client=\"uid 0\" helo=- from=bob@box.example to=";
+    assert_eq!(
+        take_events("refused"),
+        [
+            format!("{refused}nobody@box.example reply=\"no such user here\""),
+            format!("{refused}x@bad.example reply=\"no mail there\""),
+        ]
+    );
     assert_eq!((world.queue().len(), world.half_written()), (0, 0));
     assert_eq!(submit(&world, 0, "sender=bob\nto=nobody\nto=x@bad.example\nto=alice\n", ALERT).0, 0);
     assert_eq!(world.mail("alice").len(), 1);
@@ -180,7 +189,11 @@ fn what_can_not_be_taken_is_told_with_its_exit_code() {
         (to, ALERT, 0, ""),
         (to, ALERT, 75, "the queue is full"),
     ] {
+        take_log();
         let (found, said) = submit(&world, 0, envelope, message);
+        let refused = take_events("refused");
+        assert_eq!(refused.len(), usize::from(code != 0), "{reason}: {refused:?}");
+        assert!(refused.iter().all(|line| line.contains(reason)), "{reason}: {refused:?}");
         assert!(found == code && said.contains(reason), "{reason}: {found} {said}");
         assert_eq!((world.queue().len(), world.half_written()), (usize::from(code % 75 == 0), 0), "{reason}");
     }

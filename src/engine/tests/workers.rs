@@ -2,6 +2,8 @@
 
 use super::world::*;
 use crate::engine::board::Next;
+use crate::net::transport::Stopwatch;
+use crate::store::queue::Summary;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -132,4 +134,48 @@ fn after_a_panic_the_route_is_tried_again_in_a_minute() {
         running.until(|world| world.queue().is_empty());
     }
     assert_eq!(host.taken.lock().unwrap().len(), 1);
+}
+
+/// On real sockets: hosts that accept and say nothing share half of the connections, and keep no new destination waiting.
+#[test]
+fn hosts_that_say_nothing_keep_no_new_destination_waiting() {
+    let world = World::new("relay.connections = 8\nqueue.warn_after = 0");
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    for n in 0..14 {
+        let domain = format!("silent{n}.example");
+        world.net.domain(
+            &domain,
+            &format!("192.0.2.{}", 100 + n),
+            Peer::Socket(silent.local_addr().unwrap()),
+        );
+        world.accept("alice@box.example", &[&format!("joe@{domain}")]);
+    }
+    let good = Host::friendly();
+    world.net.domain("good.example", "192.0.2.1", Peer::Host(Arc::clone(&good)));
+    let forwarder = Arc::clone(&world.forwarder);
+    let running = std::thread::spawn(move || forwarder.run());
+    while world.forwarder.board.workers() < 4 {
+        std::thread::yield_now();
+    }
+    let now = world.forwarder.clock.now().running;
+    let waits = |summary: &Summary| {
+        let hops = world.forwarder.board.hops_of(summary.id);
+        hops.iter().find_map(|hop| world.forwarder.board.wait_reason(hop, summary.id, now))
+    };
+    let reasons: Vec<_> = world.queue().iter().filter_map(waits).collect();
+    assert!(reasons.len() >= 9, "{reasons:?}");
+    assert!(reasons.iter().all(|it| it.text == "waits for a free connection (relay.connections)"));
+    let stopwatch = Stopwatch::start();
+    world.accept("alice@box.example", &["joe@good.example"]);
+    while good.recipients().is_empty() && stopwatch.elapsed() < Duration::from_secs(30) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(stopwatch.elapsed() < Duration::from_secs(10), "{:?}", stopwatch.elapsed());
+    assert!(world.forwarder.board.workers() <= 8);
+    // A stop does not wait for them, either.
+    world.forwarder.board.stop();
+    world.forwarder.board.wait_for_workers(Duration::from_secs(10));
+    assert_eq!(world.forwarder.board.workers(), 0);
+    running.join().unwrap();
+    assert_eq!(world.queue().len(), 14);
 }

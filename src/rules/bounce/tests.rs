@@ -377,3 +377,37 @@ proptest! {
         ]);
     }
 }
+
+/// The notice goes through the same hosts: with the same content it would meet the same refusal.
+#[test]
+fn content_that_was_refused_is_not_returned() {
+    let (sender, to) = (envelope("root@example.net"), recipient("user@example.org"));
+    for (step, reply, expected) in [
+        (
+            "the final dot",
+            "552-5.7.0 This message was blocked because its content presents a potential",
+            false,
+        ),
+        ("the final dot", "554 5.6.0 unreadable", false),
+        ("the final dot", "550 5.7.1 spam", false),
+        ("the final dot", "554 Transaction failed", false),
+        ("BDAT", "550 5.7.26 unauthenticated", false),
+        // Of the recipient.
+        ("the final dot", "552 5.2.2 mailbox full", true),
+        ("the final dot", "550 5.1.1 no such user", true),
+        ("RCPT", "550 5.7.1 not wanted", true),
+        ("MAIL", "550 5.7.1 not wanted", true),
+    ] {
+        let status = reply.get(4..9).and_then(EnhancedStatus::parse);
+        let status = status.unwrap_or(EnhancedStatus::new(Class::Permanent, 0, 0));
+        let diagnostic = Diagnostic { text: step.into(), ..answered(status, reply) };
+        for (verdict, expected) in [(Verdict::Refused, expected), (Verdict::Expired, true)] {
+            let notice = compose(&report(&sender, &[reported(&to, verdict, &diagnostic)])).unwrap();
+            assert_eq!(notice.returned == Returned::Full, expected, "{step} {reply} {verdict:?}");
+        }
+        // Ours: no host has seen it.
+        let ours = Diagnostic { reply: None, ..diagnostic };
+        let notice = compose(&report(&sender, &[reported(&to, Verdict::Refused, &ours)])).unwrap();
+        assert_eq!(notice.returned, Returned::Full, "{step}");
+    }
+}

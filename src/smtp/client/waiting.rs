@@ -88,6 +88,14 @@ impl Waiting {
     }
 }
 
+impl Waiting {
+    /// Whether this is what a diagnostic says a reply was to, and the whole message had been sent by then.
+    #[must_use]
+    pub fn is_after_content(to: &str) -> bool {
+        [Self::FinalDot, Self::LastChunk].iter().any(|waiting| waiting.to() == to)
+    }
+}
+
 /// `the greeting`, `the reply to MAIL`.
 impl fmt::Display for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

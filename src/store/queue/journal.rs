@@ -41,6 +41,8 @@ pub enum Event {
     Held,
     /// The operator lets them go again.
     Released,
+    /// They can't be delivered, and nobody else would hear of it: they are kept back as if the operator held them.
+    Kept,
 }
 
 impl Record {
@@ -54,6 +56,7 @@ impl Record {
             Event::Owed => "owed",
             Event::Held => "held",
             Event::Released => "released",
+            Event::Kept => "kept",
         };
         let indexes: Vec<_> = self.recipients.iter().map(usize::to_string).collect();
         let mut text = format!("{kind}\tto={}\tat=", indexes.join(","));
@@ -85,6 +88,7 @@ impl Record {
             "owed" => Event::Owed,
             "held" => Event::Held,
             "released" => Event::Released,
+            "kept" => Event::Kept,
             _ => return None,
         };
         let recipients = field("to")?.split(',').map(|i| i.parse().ok()).collect::<Option<_>>()?;
@@ -121,8 +125,10 @@ pub struct Progress {
     pub notified: bool,
     /// The sender has yet to be told of the delivery.
     pub owed: bool,
-    /// Kept back by the operator.
+    /// Kept back, by the operator or since nobody else would hear of it.
     pub held: bool,
+    /// Since when the latter.
+    pub kept: Option<Now>,
     /// Attempts so far.
     pub attempts: u32,
     /// When the last three attempts were, newest first: nothing expires with fewer since the clock last jumped.
@@ -175,7 +181,11 @@ impl Progress {
                 return;
             }
             Event::Held | Event::Released => {
-                self.held = *event == Event::Held;
+                (self.held, self.kept) = (*event == Event::Held, None);
+                return;
+            }
+            Event::Kept => {
+                (self.held, self.kept) = (true, Some(at));
                 return;
             }
         };

@@ -16,10 +16,11 @@
 //! | S9 | `queue/` any other name | anything | not ours | nobody: it is reported |
 //! | S10 | `corrupt/ID` | as S8 | somebody has to look | the administrator |
 //! | S11 | `queue/ID`, held | as S5, the last word about holding is a `held` record | the operator keeps it back: it is not tried and does not expire | the operator, by `release`, `remove` or `bounce` |
+//! | S13 | `queue/ID`, kept | as S11, with a `kept` record | mail to admin that can't be delivered: as S11, but told of | the operator, or the forwarder after 30 days |
 //! | S12 | `queue/ID` with `digest=` and no attempt | a whole file | it waits for like ones, to leave in one message with them | who makes the digest: after its commit, before which a crash changes nothing and after which it makes duplicates |
 //!
-//! A race is left between the making of a file in `tmp/` and its lock, in which a sweep of another process may unlink
-//! it: its commit fails then and the client comes again.
+//! Between the making of a file in `tmp/` and its lock a sweep may unlink it: its commit fails then, and the client comes
+//! again. Only the sweep at a start can do that: the others leave out young files.
 //!
 //! An entry is locked with `flock` for a whole attempt, so several processes may work on one queue. Within a process
 //! threads share the entry. Never rewrites a file, and never overwrites one.
@@ -37,12 +38,16 @@ pub use staged::StagedEntry;
 
 use super::durable::{self, Access, Owner};
 use super::{ErrorKind, StoreError};
+use crate::mail::date::WallTime;
 use crate::mail::id::QueueId;
 use entry::lock;
 use format::{LoadError, load};
-use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, flock, fstat, openat, statat, unlinkat};
+use rustix::fs::{
+    AtFlags, Dir, DirEntry, FileType, FlockOperation, Mode, OFlags, flock, fstat, openat, statat, unlinkat,
+};
 use rustix::io::Errno;
 use std::collections::{BinaryHeap, HashMap};
+use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -50,6 +55,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
 
+/// A file that nobody has written to for so long has been locked by whoever made it, if they live.
+const SETTLED_SECONDS: u64 = 10;
 /// How many names are tried for a damaged file in `corrupt/`.
 const CORRUPT_NAMES: usize = 100;
 
@@ -162,15 +169,24 @@ impl Queue {
         (taken != Err(Errno::WOULDBLOCK)).then_some(DigestLock(&self.queue))
     }
 
-    /// Unlinks what no process holds in `tmp/` (S2, S3), and tells how many files that were.
+    /// Unlinks what no process holds in `tmp/` (S2, S3), and tells how many files that were. `settled`: the wall time, to
+    /// leave out files that were written to less than [`SETTLED_SECONDS`] before it.
     ///
     /// # Errors
     /// When the directory can't be read; what can't be unlinked is left for the next sweep.
-    pub fn sweep(&self) -> Result<usize, StoreError> {
+    pub fn sweep(&self, settled: Option<WallTime>) -> Result<usize, StoreError> {
         let names = Dir::read_from(&self.tmp).map_err(|errno| StoreError::io(&self.path, errno))?;
+        let is_young = |name: &CStr| {
+            let modified = statat(&self.tmp, name, AtFlags::SYMLINK_NOFOLLOW).map_or(0, |stat| stat.st_mtime);
+            let modified = u64::try_from(modified).unwrap_or_default();
+            settled.is_some_and(|now| now.seconds() < modified.saturating_add(SETTLED_SECONDS))
+        };
         let mut swept = 0;
         for entry in names.flatten() {
             let name = entry.file_name();
+            if is_young(name) {
+                continue;
+            }
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
             let Ok(file) = openat(&self.tmp, name, flags, Mode::empty()) else { continue };
             let locked = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
@@ -285,18 +301,23 @@ impl Queue {
         durable::sync_directory(&self.queue).map_err(|error| StoreError::io(&self.path, error))
     }
 
-    /// Moves a damaged file to `corrupt/`, under its own name or, if that is taken, with a number behind it.
+    /// Moves a damaged file to `corrupt/`, under its own name or, if that is taken, with a number behind it, and logs why.
     ///
     /// # Errors
     /// Whatever the system says; the file stays where it is then. One that is gone already is none.
-    pub fn set_aside(&self, id: QueueId) -> Result<(), StoreError> {
+    pub fn set_aside(&self, id: QueueId, reason: &str) -> Result<(), StoreError> {
         let name = id.to_string();
         let mut to = name.clone();
         let mut number = 0;
         loop {
             let moved = durable::move_file(self.queue.as_fd(), &name, self.corrupt.as_fd(), &to);
             match moved.map_err(|error| (error.kind(), error)) {
-                Ok(()) | Err((io::ErrorKind::NotFound, _)) => return Ok(()),
+                Ok(()) => {
+                    // Here, so that it is in the log whoever has found it.
+                    log::error!(target: "pillarbox", "event=corrupt id={id} file=corrupt/{to} reason={reason:?}");
+                    return Ok(());
+                }
+                Err((io::ErrorKind::NotFound, _)) => return Ok(()),
                 Err((io::ErrorKind::AlreadyExists, _)) if number < CORRUPT_NAMES => {
                     number += 1;
                     to = format!("{name}.{number}");
@@ -304,6 +325,10 @@ impl Queue {
                 Err((_, error)) => return Err(StoreError::io(self.path.join(name), error)),
             }
         }
+    }
+
+    fn foreign(&self, name: &str) -> StoreError {
+        StoreError::new(ErrorKind::Foreign, self.path.join(name), "not a queue file; left alone")
     }
 
     fn open_file(&self, id: QueueId, access: OFlags) -> Result<File, Errno> {
@@ -316,7 +341,7 @@ impl Queue {
         let path = self.path.join(id.to_string());
         match error {
             LoadError::Io(error) => StoreError::io(path, error),
-            LoadError::Corrupt(reason) => match self.set_aside(id) {
+            LoadError::Corrupt(reason) => match self.set_aside(id, reason) {
                 Ok(()) => StoreError::new(ErrorKind::Corrupt, path, reason),
                 Err(error) => error,
             },
@@ -329,7 +354,10 @@ impl Queue {
     /// When the directory can't be read.
     pub fn ids(&self) -> Result<Vec<QueueId>, StoreError> {
         let names = Dir::read_from(&self.queue).map_err(|errno| StoreError::io(&self.path, errno))?;
-        let ids = names.flatten().filter_map(|entry| QueueId::parse(&entry.file_name().to_string_lossy()));
+        let is_file =
+            |entry: &DirEntry| matches!(entry.file_type(), FileType::RegularFile | FileType::Unknown);
+        let files = names.flatten().filter(is_file);
+        let ids = files.filter_map(|entry| QueueId::parse(&entry.file_name().to_string_lossy()));
         // A heap sorts with a tenth of the code of a sort.
         let ids: BinaryHeap<QueueId> = ids.collect();
         Ok(ids.into_sorted_vec())
@@ -343,6 +371,11 @@ impl Queue {
 
     /// Looks at one entry as [`Self::scan`] does. `None`: it is gone.
     pub fn summary(&self, id: QueueId) -> Option<Result<Summary, StoreError>> {
+        // Such as a link or a FIFO: no trouble of the disk's, and no message.
+        let stat = statat(&self.queue, id.to_string(), AtFlags::SYMLINK_NOFOLLOW);
+        if stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile) {
+            return Some(Err(self.foreign(&id.to_string())));
+        }
         let file = match self.open_file(id, OFlags::RDONLY) {
             Err(Errno::NOENT) => return None,
             Err(errno) => return Some(Err(StoreError::io(self.path.join(id.to_string()), errno))),
@@ -391,8 +424,7 @@ impl Iterator for Scan<'_> {
                 continue;
             }
             let Some(id) = QueueId::parse(&name) else {
-                let path = self.queue.path.join(&*name);
-                return Some(Err(StoreError::new(ErrorKind::Foreign, path, "not a queue file; left alone")));
+                return Some(Err(self.queue.foreign(&name)));
             };
             if let Some(summary) = self.queue.summary(id) {
                 return Some(summary);

@@ -85,9 +85,9 @@ fn states(queue: &Queue) -> Vec<State> {
 fn s1_a_sweep_leaves_what_somebody_is_at_work_on() {
     let this = TestQueue::new();
     let staged = this.stage(ID, b"text\n");
-    assert_eq!(this.reopened().sweep().unwrap(), 0);
+    assert_eq!(this.reopened().sweep(None).unwrap(), 0);
     let synced = staged.sync().unwrap();
-    assert_eq!(this.reopened().sweep().unwrap(), 0);
+    assert_eq!(this.reopened().sweep(None).unwrap(), 0);
     assert_eq!((this.names("tmp").len(), this.names("queue").len()), (1, 0));
     synced.commit().unwrap();
     assert_eq!((this.names("tmp").len(), this.names("queue").len()), (0, 1));
@@ -99,7 +99,7 @@ fn s2_what_a_crash_left_before_the_commit_is_swept() {
     for (name, text) in [("0000000000001", "half a fi"), ("0000000000002", ""), ("clock.77", "x")] {
         fs::write(this.directory.path().join("state/tmp").join(name), text).unwrap();
     }
-    assert_eq!(this.reopened().sweep().unwrap(), 3);
+    assert_eq!(this.reopened().sweep(None).unwrap(), 3);
     assert!(this.names("tmp").is_empty());
     assert_eq!(this.queue.scan().unwrap().count(), 0);
     // The race between making and locking: who loses it hears of it, before anything is promised.
@@ -109,12 +109,24 @@ fn s2_what_a_crash_left_before_the_commit_is_swept() {
     assert!(this.names("queue").is_empty());
 }
 
+/// A thread of this process may be about to lock what it has just made.
+#[test]
+fn s2_a_sweep_while_mail_comes_in_leaves_out_what_is_young() {
+    let this = TestQueue::new();
+    let path = this.directory.path().join("state/tmp/0000000000001");
+    fs::write(&path, "half a fi").unwrap();
+    let modified = fs::metadata(&path).unwrap().modified().unwrap();
+    let modified = modified.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let sweep = |seconds: u64| this.queue.sweep(Some(WallTime((modified + seconds) * 1_000_000))).unwrap();
+    assert_eq!([sweep(0), sweep(9), sweep(10), sweep(11)], [0, 0, 1, 0]);
+}
+
 #[test]
 fn s3_of_two_names_of_one_file_the_first_goes() {
     let this = TestQueue::new();
     this.commit(ID, b"text\n");
     fs::hard_link(this.file(ID), this.directory.path().join("state/tmp").join(ID.to_string())).unwrap();
-    assert_eq!(this.reopened().sweep().unwrap(), 1);
+    assert_eq!(this.reopened().sweep(None).unwrap(), 1);
     assert_eq!((this.names("tmp").len(), this.names("queue").len()), (0, 1));
     ready(&this.queue, ID).verify().unwrap();
 }
@@ -255,7 +267,7 @@ fn s8_each_damaged_bit_goes_to_the_right_place() {
                 assert_eq!(error.kind, ErrorKind::Corrupt);
             }
             assert_eq!(states(&queue)[1], State::Pending);
-            queue.set_aside(ID).unwrap();
+            queue.set_aside(ID, "a test").unwrap();
         }
         assert!(this.names("queue").is_empty(), "bit {bit}");
         let aside = this.directory.path().join("state/corrupt").join(ID.to_string());
@@ -278,7 +290,7 @@ fn s8_a_file_that_was_cut_short_is_set_aside() {
                 other => other.unwrap_err(),
             };
             assert_eq!(error.kind, ErrorKind::Corrupt, "{end} of {}", sound.len());
-            queue.set_aside(ID).unwrap();
+            queue.set_aside(ID, "a test").unwrap();
         }
     }
 }
@@ -294,6 +306,26 @@ fn s9_foreign_names_are_reported_and_left_alone() {
     assert_eq!(sound.len(), 1);
     assert!(foreign.iter().all(|e| e.as_ref().unwrap_err().kind == ErrorKind::Foreign));
     assert_eq!((foreign.len(), this.names("queue").len()), (2, 3));
+}
+
+/// Whatever its name: it is no message, and nobody has damaged one.
+#[test]
+fn s9_what_is_no_file_is_foreign_even_by_the_name_of_a_message() {
+    let this = TestQueue::new();
+    symlink("/etc/passwd", this.file(ID)).unwrap();
+    fs::create_dir(this.file(QueueId::new(1, 1))).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(this.file(QueueId::new(2, 2))).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        this.file(QueueId::new(3, 3)),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR,
+        0,
+    )
+    .unwrap();
+    let kinds: Vec<_> = this.queue.scan().unwrap().map(|found| found.unwrap_err().kind).collect();
+    assert_eq!(kinds, [ErrorKind::Foreign; 4]);
+    assert_eq!((this.names("queue").len(), this.names("corrupt").len()), (4, 0));
 }
 
 #[test]
@@ -316,7 +348,7 @@ fn what_can_not_be_read_now_stays() {
     // A link gives ELOOP and a directory EISDIR: errors of reading, for root too, which no mode bits stop.
     symlink(&kept, this.file(ID)).unwrap();
     for _ in 0..2 {
-        assert_eq!(this.queue.scan().unwrap().next().unwrap().unwrap_err().kind, ErrorKind::Trouble);
+        assert_eq!(this.queue.scan().unwrap().next().unwrap().unwrap_err().kind, ErrorKind::Foreign);
         assert_eq!(this.queue.checkout(ID).unwrap_err().kind, ErrorKind::Trouble);
         assert_eq!((this.names("queue").len(), this.names("corrupt").len()), (1, 0));
         let _ = fs::remove_file(this.file(ID));

@@ -164,12 +164,13 @@ fn any_diagnostic() -> impl Strategy<Value = Diagnostic> {
 }
 
 fn any_record() -> impl Strategy<Value = Record> {
-    let event = (0..6, any_diagnostic()).prop_map(|(kind, diagnostic)| match kind {
+    let event = (0..7, any_diagnostic()).prop_map(|(kind, diagnostic)| match kind {
         0 => Event::Attempted(Outcome::Delivered(diagnostic)),
         1 => Event::Attempted(Outcome::Deferred(diagnostic)),
         2 => Event::Attempted(Outcome::Failed(diagnostic)),
         3 => Event::Notified,
         4 => Event::Held,
+        5 => Event::Kept,
         _ => Event::Released,
     });
     (prop::collection::vec(any::<usize>(), 1..5), any::<u64>(), any::<u64>(), event).prop_map(
