@@ -123,8 +123,9 @@ impl<'a> Connection<'a> {
             ListenerKind::Submission | ListenerKind::Submissions => Service::Submission,
             ListenerKind::Lmtp => Service::Lmtp,
         };
-        self.session.serve(self.service, self.client.is_loopback());
-        Self { listener, ..self }
+        self.listener = listener;
+        self.session.serve(self.service, self.access(self.client.is_loopback()));
+        self
     }
 
     /// Serves it to its end.
@@ -153,8 +154,7 @@ impl<'a> Connection<'a> {
             self.read_proxy_header()?;
         }
         if self.listener.kind == ListenerKind::Submissions {
-            let tls = self.site.tls.as_ref();
-            self.handshake = tls.and_then(|tls| tls.handshake(self.intake.clock.now().wall));
+            self.handshake = self.prepare_handshake();
             self.shake_hands()?;
             self.session.within_tls();
         }
@@ -210,12 +210,12 @@ impl<'a> Connection<'a> {
             // Nobody knows who it is: it gets no share in the trust that the proxy has.
             Announced::Unchanged => {
                 self.trusted = false;
-                self.session.serve(self.service, false);
+                self.session.serve(self.service, self.access(false));
                 return Ok(());
             }
         };
         (self.client, self.trusted) = (client, self.site.admission.trusts(client));
-        self.session.serve(self.service, client.is_loopback());
+        self.session.serve(self.service, self.access(client.is_loopback()));
         let caps = Caps { total: limits.connections, per_address: limits.connections_per_ip };
         self.permit
             .change_client(client, self.trusted, caps)
@@ -268,8 +268,7 @@ impl<'a> Connection<'a> {
                 return Err(End::Regular);
             }
             Action::AskTls => {
-                let tls = self.site.tls.as_ref();
-                self.handshake = tls.and_then(|tls| tls.handshake(self.intake.clock.now().wall));
+                self.handshake = self.prepare_handshake();
                 self.session.tls_verdict(self.handshake.is_some())
             }
             Action::StartTls(reply) => {

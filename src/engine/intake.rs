@@ -119,7 +119,7 @@ pub struct Submission {
     pub is_own: bool,
     /// Who sent it, for the log.
     pub client: String,
-    /// The name with which the client has logged in.
+    /// The name with which the client has logged in, for the log.
     pub login: Option<String>,
 }
 

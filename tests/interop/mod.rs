@@ -41,6 +41,8 @@ mod installed;
 mod intake;
 /// Crowds, and the limits that the system sets: descriptors and memory.
 mod limits;
+/// What a listener's own keys do: old devices, cameras that must log in, clients that check certificates on loopback.
+mod listeners;
 /// Memory of an idle daemon and of its connections, and the size of the binary.
 mod memory;
 /// Delays and successes, as Python reads what is told of them.
