@@ -31,10 +31,10 @@ TEST_NEEDS  = $(BENCH_NEEDS) setpriv=util-linux swaks=swaks curl=curl openssl=op
               logwatch=logwatch node=nodejs /usr/share/nodejs/nodemailer/package.json=node-nodemailer \
               /usr/share/php/libphp-phpmailer/autoload.php=libphp-phpmailer systemd-analyze=systemd busybox=busybox dash=dash shellcheck=shellcheck mandoc=mandoc groff=groff-base
 
-.PHONY: help run test test-code lint bench install install-files deb test-deb clean
+.PHONY: help run test test-code lint bench install install-files deb test-deb check-32 clean
 
 help: ## this text
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1	/p' Makefile | expand -t 16
 
 run: $(BINARY) ## build, start, send an alert through it, show where it arrived; ONCE=1 ends then
 	@ONCE=$(ONCE) $(TOOLS)/run $(BINARY)
@@ -42,7 +42,7 @@ run: $(BINARY) ## build, start, send an alert through it, show where it arrived;
 test: $(BINARY) ## all tests, as CI runs them; installs the programs that they talk to
 	@$(TOOLS)/need $(BUILD_NEEDS) $(TEST_NEEDS)
 	@$(TOOLS)/unpack $(TARGET)/peers exim4-daemon-light nullmailer
-	@$(TOOLS)/beside $(TARGET)/test-deb.log $(MAKE) --no-print-directory test-deb -- $(MAKE) --no-print-directory test-code
+	@$(TOOLS)/beside $(TARGET)/test-deb.log $(MAKE) --no-print-directory check-32 test-deb -- $(MAKE) --no-print-directory test-code
 	PILLARBOX_RELEASE=$(BINARY) cargo test --quiet --lib --test integration --no-fail-fast
 
 test-code:
@@ -98,6 +98,10 @@ deb: $(BINARY) ## a Debian package of it, target/pillarbox_VERSION_ARCH.deb
 test-deb: deb ## the package in a Debian of its own: installed, upgraded with a full queue, removed, purged; MIRROR=
 	@$(TOOLS)/need $(CHROOT_NEEDS)
 	@MIRROR=$(MIRROR) $(TOOLS)/test-deb $(TARGET)
+
+check-32: ## whether it compiles for 32 bits, by Debian's Rust beside yours
+	@$(TOOLS)/need $(BUILD_NEEDS)
+	@$(TOOLS)/check-32 $(TARGET)/check-32
 
 clean: ## remove all that was built, and the mail of make run
 	rm -rf target tests/fuzz/target

@@ -15,7 +15,7 @@ const OPENWRT: &str = "etc/openwrt/etc/init.d/pillarbox";
 const LINK: &str = "etc/link/pillarbox";
 
 /// Every script that runs on the user's box, and the shell that it is for.
-const SCRIPTS: [(&str, &str); 9] = [
+const SCRIPTS: [(&str, &str); 10] = [
     (LINK, "sh"),
     (OPENWRT, "dash"),
     ("etc/init.d/pillarbox", "sh"),
@@ -24,6 +24,7 @@ const SCRIPTS: [(&str, &str); 9] = [
     ("etc/debian/postrm", "sh"),
     ("etc/debian/build", "bash"),
     ("tests/tools/beside", "sh"),
+    ("tests/tools/check-32", "bash"),
     ("tests/tools/test-deb", "bash"),
 ];
 
