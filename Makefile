@@ -28,12 +28,13 @@ TEST_NEEDS  = $(BENCH_NEEDS) setpriv=util-linux swaks=swaks curl=curl openssl=op
               s-nail=s-nail sslscan=sslscan /usr/lib/git-core/git-send-email=git-email unbound=unbound ldns-signzone=ldnsutils promtool=prometheus \
               /usr/share/perl5/Authen/SASL.pm=libauthen-sasl-perl /usr/share/perl5/IO/Socket/SSL.pm=libio-socket-ssl-perl \
               cron=cron anacron=anacron atd=at bsd-mailx=bsd-mailx mail.mailutils=mailutils php=php-cli /usr/lib/nagios/plugins/check_mailq=monitoring-plugins-standard mdadm=mdadm smartd=smartmontools \
-              logwatch=logwatch systemd-analyze=systemd busybox=busybox dash=dash shellcheck=shellcheck mandoc=mandoc groff=groff-base
+              logwatch=logwatch node=nodejs /usr/share/nodejs/nodemailer/package.json=node-nodemailer \
+              /usr/share/php/libphp-phpmailer/autoload.php=libphp-phpmailer systemd-analyze=systemd busybox=busybox dash=dash shellcheck=shellcheck mandoc=mandoc groff=groff-base
 
-.PHONY: help run check test lint bench install install-files deb test-deb clean
+.PHONY: help run check test lint bench install install-files deb test-deb check-32 clean
 
 help: ## this text
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1	/p' Makefile | expand -t 16
 
 run: $(BINARY) ## build, start, send an alert through it, show where it arrived; ONCE=1 ends then
 	@ONCE=$(ONCE) $(TOOLS)/run $(BINARY)
@@ -47,7 +48,7 @@ check: ## formatting, clippy, the library's tests, transcripts, cases, documents
 test: $(BINARY) ## all tests, as CI runs them; installs the programs that they talk to
 	@$(TOOLS)/need $(BUILD_NEEDS) $(TEST_NEEDS)
 	@$(TOOLS)/unpack $(TARGET)/peers exim4-daemon-light nullmailer
-	@$(TOOLS)/beside $(TARGET)/test-deb.log $(MAKE) --no-print-directory test-deb -- $(MAKE) --no-print-directory check
+	@$(TOOLS)/beside $(TARGET)/test-deb.log $(MAKE) --no-print-directory check-32 test-deb -- $(MAKE) --no-print-directory check
 	PILLARBOX_RELEASE=$(BINARY) cargo test --quiet --test interop --no-fail-fast
 
 lint: ## formatting and clippy
@@ -98,6 +99,10 @@ deb: $(BINARY) ## a Debian package of it, target/pillarbox_VERSION_ARCH.deb
 test-deb: deb ## the package in a Debian of its own: installed, upgraded with a full queue, removed, purged; MIRROR=
 	@$(TOOLS)/need $(CHROOT_NEEDS)
 	@MIRROR=$(MIRROR) $(TOOLS)/test-deb $(TARGET)
+
+check-32: ## whether it compiles for 32 bits, by Debian's Rust beside yours
+	@$(TOOLS)/need $(BUILD_NEEDS)
+	@$(TOOLS)/check-32 $(TARGET)/check-32
 
 clean: ## remove all that was built, and the mail of make run
 	rm -rf target tests/fuzz/target

@@ -13,8 +13,8 @@ use super::mail_kinds::{
     name_server, network, route, schedule, sender, separator, smarthost, users,
 };
 use super::values::{
-    Addressee, FAMILIES, Family, LEVELS, LISTENER_KINDS, LOG_TARGETS, ListenerKind, LogLevel, LogTarget,
-    Route, TLS_LEVELS, TlsLevel, Users,
+    Addressee, FAMILIES, Family, LEVELS, LISTENER_AUTH, LISTENER_KINDS, LISTENER_TLS, LOG_TARGETS,
+    ListenerAuth, ListenerKind, ListenerTls, LogLevel, LogTarget, Route, TLS_LEVELS, TlsLevel, Users,
 };
 use crate::mail::address::{Domain, Mailbox};
 use crate::mail::maildir_template::MaildirTemplate;
@@ -225,7 +225,7 @@ tables! {
 
     /// TLS for those who connect to this host.
     "tls", None, Tls of |s| Some(&mut s.tls) => {
-        /// Certificate chain, PEM. Empty: a self-signed one is made and kept below `state`.
+        /// Certificate chain, PEM. Empty: self-signed ones (EC and RSA) are made and kept below `state`.
         certificate: Option<PathBuf> = "", Now, optional(one(path));
         /// Its private key, PEM; `user` must be able to read it, and others must not.
         key: Option<PathBuf> = "", Now, optional(one(path));
@@ -382,6 +382,15 @@ tables! {
         bare_newline: &'static str = "reject", Now, one(word(&["reject", "repair"]));
         /// true: a PROXY v1 or v2 header must come first, from trusted networks only.
         proxy_protocol: bool = false, Now, one(boolean);
+        /// STARTTLS: off | offer | require (no mail and no login without it). By "offer", the self-signed certificate is not
+        /// offered to loopback clients, most of which would refuse it. "submissions" always has TLS.
+        tls: ListenerTls = "offer", Now, one(choice(&LISTENER_TLS));
+        /// Oldest version for clients of `relay.trusted_networks`: 1.0 | 1.1 (both with old suites, for old devices) | 1.2 |
+        /// 1.3. Others have `tls.minimum` at least. Empty: `tls.minimum`.
+        tls_minimum: &'static str = "", Now, one(word(&["", "1.0", "1.1", "1.2", "1.3"]));
+        /// off | users (of `auth.users`, if the kind has logins) | any: clients of `relay.trusted_networks` may log in by any
+        /// name and password, in clear too, and nothing is checked; others as by "users".
+        auth: ListenerAuth = "users", Now, one(choice(&LISTENER_AUTH));
     }
 
     /// DKIM signatures of this host's own mail. Repeat the table for further keys; all three are needed.

@@ -19,7 +19,8 @@ pub use keys::{
 };
 pub use problem::{Place, Problem};
 pub use values::{
-    Addressee, Family, LISTENER_KINDS, ListenerKind, LogLevel, LogTarget, Route, RouteTarget, TlsLevel, Users,
+    Addressee, Family, LISTENER_KINDS, ListenerAuth, ListenerKind, ListenerTls, LogLevel, LogTarget, Route,
+    RouteTarget, TlsLevel, Users,
 };
 pub use walk::is_like;
 

@@ -212,6 +212,26 @@ fn a_bad_value_says_what_to_write() {
             "f:4:11: \"[::1]:25\" is taken by a listener before; write each address once",
         ),
         (
+            "[[listener]]\nkind = \"submissions\"\ntls = \"off\"",
+            "f:3:7: \"submissions\" is within TLS from the start; take tls = \"off\" away, or write kind = \"submission\"",
+        ),
+        (
+            "[[listener]]\naddress = \"192.0.2.1:587\"\nkind = \"submission\"\ntls = \"off\"",
+            "f:4:7: nobody could log in, as no password is taken in clear from another host; write tls = \"offer\", or auth = \"any\" for trusted networks",
+        ),
+        (
+            "[[listener]]\ntls_minimum = \"1.0\"\ntls = \"off\"",
+            "f:2:15: there is no TLS here with tls = \"off\"; take one of the two away",
+        ),
+        (
+            "[[listener]]\nauth = \"off\"\nkind = \"submission\"",
+            "f:2:8: nobody could send, as submission takes mail from those who log in; take auth = \"off\" away, or write kind = \"smtp\"",
+        ),
+        (
+            "[[listener]]\nauth = \"any\"\nkind = \"lmtp\"",
+            "f:2:8: LMTP has no logins; take auth = \"any\" away, or write another kind",
+        ),
+        (
             "listener.kind = \"smpt\"",
             "f:1:17: \"smpt\" is not known here; write one of \"smtp\", \"submission\", \"submissions\", \"lmtp\"",
         ),

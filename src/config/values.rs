@@ -31,6 +31,41 @@ pub static LISTENER_KINDS: [Choice<ListenerKind>; 4] = [
     ("lmtp", ListenerKind::Lmtp, Now),
 ];
 
+/// Whether a listener has STARTTLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ListenerTls {
+    /// No.
+    Off,
+    /// For those who want it.
+    #[default]
+    Offer,
+    /// Mail is taken within TLS alone.
+    Require,
+}
+
+/// The words of `listener.tls`.
+pub static LISTENER_TLS: [Choice<ListenerTls>; 3] = [
+    ("off", ListenerTls::Off, Now),
+    ("offer", ListenerTls::Offer, Now),
+    ("require", ListenerTls::Require, Now),
+];
+
+/// Who may log in at a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ListenerAuth {
+    /// Nobody.
+    Off,
+    /// Those of the users file, if its kind has logins.
+    #[default]
+    Users,
+    /// Clients of trusted networks too, by any name and password.
+    Any,
+}
+
+/// The words of `listener.auth`.
+pub static LISTENER_AUTH: [Choice<ListenerAuth>; 3] =
+    [("off", ListenerAuth::Off, Now), ("users", ListenerAuth::Users, Now), ("any", ListenerAuth::Any, Now)];
+
 /// Whether TLS is used with MX hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TlsLevel {

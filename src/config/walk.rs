@@ -2,8 +2,9 @@
 //!
 //! Goes on after a problem, so that one run tells all of them. What is unknown gets the likely name beside it.
 
-use super::keys::{Availability, Row, Settings, TABLES, Table};
+use super::keys::{Availability, Listener, Row, Settings, TABLES, Table};
 use super::kinds::{Complaints, Value};
+use super::values::{ListenerAuth, ListenerKind, ListenerTls};
 use toml::de::{DeTable, DeValue};
 
 /// Names further away than this part of their length are not like each other.
@@ -150,6 +151,49 @@ fn likeness(a: &str, b: &str) -> usize {
     at(&last, b.len())
 }
 
+/// What makes no sense together in a listener: the key to change, whether it is so, and what to do.
+type Contradiction = (&'static str, fn(&Listener) -> bool, &'static str);
+
+static CONTRADICTIONS: [Contradiction; 5] = [
+    (
+        "tls",
+        |l| l.kind == ListenerKind::Submissions && l.tls == ListenerTls::Off,
+        "\"submissions\" is within TLS from the start; take tls = \"off\" away, or write kind = \"submission\"",
+    ),
+    (
+        "tls",
+        |l| l.kind == ListenerKind::Submission && l.tls == ListenerTls::Off && takes_logins_by_tls_alone(l),
+        "nobody could log in, as no password is taken in clear from another host; write tls = \"offer\", or auth = \"any\" for trusted networks",
+    ),
+    (
+        "tls_minimum",
+        |l| l.kind != ListenerKind::Submissions && l.tls == ListenerTls::Off && !l.tls_minimum.is_empty(),
+        "there is no TLS here with tls = \"off\"; take one of the two away",
+    ),
+    (
+        "auth",
+        |l| is_submission(l) && l.auth == ListenerAuth::Off,
+        "nobody could send, as submission takes mail from those who log in; take auth = \"off\" away, or write kind = \"smtp\"",
+    ),
+    (
+        "auth",
+        |l| l.kind == ListenerKind::Lmtp && l.auth == ListenerAuth::Any,
+        "LMTP has no logins; take auth = \"any\" away, or write another kind",
+    ),
+];
+
+fn is_submission(listener: &Listener) -> bool {
+    matches!(listener.kind, ListenerKind::Submission | ListenerKind::Submissions)
+}
+
+/// Whether no client can be on loopback, where passwords may be in clear, and none may say any.
+fn takes_logins_by_tls_alone(listener: &Listener) -> bool {
+    let is_reached = |ip: std::net::IpAddr| ip.is_loopback() || ip.is_unspecified();
+    listener.auth == ListenerAuth::Users
+        && !listener.proxy_protocol
+        && !listener.address.iter().any(|address| is_reached(address.ip()))
+}
+
 /// What no single value shows.
 fn check_whole(file: &DeTable<'_>, settings: &Settings, report: &mut Report) {
     let mut taken = Vec::new();
@@ -163,6 +207,12 @@ fn check_whole(file: &DeTable<'_>, settings: &Settings, report: &mut Report) {
                 report.complaints.push((at, text));
             }
             taken.push(*address);
+        }
+        for (key, _, text) in CONTRADICTIONS.iter().filter(|(_, is_so, _)| is_so(listener)) {
+            let table = entry(file, "listener", i);
+            let place =
+                table.map(|table| table.get_ref().as_table().and_then(|t| t.get(*key)).unwrap_or(table));
+            report.complaints.push((place.map_or(0, |place| place.span().start), (*text).into()));
         }
     }
     for (i, key) in settings.dkim.iter().enumerate() {

@@ -132,8 +132,9 @@ impl<'a> Connection<'a> {
             ListenerKind::Submission | ListenerKind::Submissions => Service::Submission,
             ListenerKind::Lmtp => Service::Lmtp,
         };
-        self.session.serve(self.service, self.client.is_loopback());
-        Self { listener, ..self }
+        self.listener = listener;
+        self.session.serve(self.service, self.access(self.client.is_loopback()));
+        self
     }
 
     /// Serves it to its end.
@@ -169,8 +170,7 @@ impl<'a> Connection<'a> {
             self.read_proxy_header()?;
         }
         if self.listener.kind == ListenerKind::Submissions {
-            let tls = self.site.tls.as_ref();
-            self.handshake = tls.and_then(|tls| tls.handshake(self.intake.clock.now().wall));
+            self.handshake = self.prepare_handshake();
             self.shake_hands()?;
             self.session.within_tls();
         }
@@ -228,7 +228,7 @@ impl<'a> Connection<'a> {
             // Nobody knows who it is: it gets no share in the trust that the proxy has.
             Ok(Announced::Unchanged) => {
                 (self.trusted, self.is_check) = (false, true);
-                self.session.serve(self.service, false);
+                self.session.serve(self.service, self.access(false));
                 self.session.trust(false);
                 return Ok(());
             }
@@ -236,7 +236,7 @@ impl<'a> Connection<'a> {
             Err(error) => return Err(refused(error.to_string())),
         };
         (self.client, self.trusted) = (client, self.site.admission.trusts(client));
-        self.session.serve(self.service, client.is_loopback());
+        self.session.serve(self.service, self.access(client.is_loopback()));
         self.session.trust(self.trusted);
         let caps = Caps { total: limits.connections, per_address: limits.connections_per_ip };
         self.permit
@@ -291,8 +291,7 @@ impl<'a> Connection<'a> {
                 return Err(End::Regular);
             }
             Action::AskTls => {
-                let tls = self.site.tls.as_ref();
-                self.handshake = tls.and_then(|tls| tls.handshake(self.intake.clock.now().wall));
+                self.handshake = self.prepare_handshake();
                 self.session.tls_verdict(self.handshake.is_some())
             }
             Action::StartTls(reply) => {

@@ -122,7 +122,7 @@ pub struct Submission {
     pub is_own: bool,
     /// Who sent it, for the log.
     pub client: String,
-    /// The name with which the client has logged in.
+    /// The name with which the client has logged in, for the log.
     pub login: Option<String>,
     /// When this host wrote its Date, if it did so before it comes in here.
     pub dated: Option<Now>,

@@ -6,7 +6,7 @@ use super::daemon::Daemon;
 use super::event::Event;
 use super::site::Site;
 use super::statistics::Count;
-use crate::config::{LISTENER_KINDS, Listener as ListenerSettings, ListenerKind};
+use crate::config::{LISTENER_KINDS, Listener as ListenerSettings, ListenerAuth, ListenerKind, ListenerTls};
 use crate::mail::status::EnhancedStatus;
 use crate::net::tls::ServerTransport;
 use crate::net::transport::TcpTransport;
@@ -83,6 +83,12 @@ pub struct ListenerPolicy {
     pub repairs_newlines: bool,
     /// A PROXY header must come first.
     pub proxy_protocol: bool,
+    /// Whether there is STARTTLS.
+    pub tls: ListenerTls,
+    /// Oldest version of TLS for trusted clients; empty: that for all.
+    pub tls_minimum: &'static str,
+    /// Who may log in.
+    pub auth: ListenerAuth,
 }
 
 /// What the listener with the address `local` does. The settings of its own address hold; else those of its port, since
@@ -105,6 +111,9 @@ pub fn listener_policy(
             kind: listener.kind,
             repairs_newlines: listener.bare_newline == "repair",
             proxy_protocol: listener.proxy_protocol,
+            tls: listener.tls,
+            tls_minimum: listener.tls_minimum,
+            auth: listener.auth,
         });
     }
     let named = LISTENER_KINDS.iter().find(|(word, ..)| Some(*word) == name);

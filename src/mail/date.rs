@@ -44,6 +44,16 @@ impl WallTime {
         // Formatting a date between 1970 and 9999 can't fail; an empty text would still be a harmless comment.
         self.to_utc().format(&Rfc2822).unwrap_or_default()
     }
+
+    /// `20261123065330Z`, as certificates have it (GeneralizedTime, RFC 5280 §4.1.2.5.2). As text, since OpenSSL's numbers
+    /// of seconds have 32 bits on some systems, and on others not those that Rust takes them for.
+    #[must_use]
+    pub fn to_generalized(self) -> String {
+        let utc = self.to_utc();
+        let (date, (hour, minute, second)) = (utc.date(), utc.to_hms());
+        let (year, month, day) = (date.year(), u8::from(date.month()), date.day());
+        format!("{year:04}{month:02}{day:02}{hour:02}{minute:02}{second:02}Z")
+    }
 }
 
 #[cfg(test)]
@@ -55,5 +65,15 @@ mod tests {
         assert_eq!(WallTime(0).to_rfc5322(), "Thu, 01 Jan 1970 00:00:00 +0000");
         assert_eq!(WallTime(1_795_416_810_000_001).to_rfc5322(), "Mon, 23 Nov 2026 06:53:30 +0000");
         assert_eq!(WallTime(u64::MAX).to_rfc5322(), "Thu, 01 Jan 1970 00:00:00 +0000");
+    }
+
+    #[test]
+    fn dates_are_written_as_certificates_want() {
+        let written = |seconds: u64| WallTime(seconds * 1_000_000).to_generalized();
+        assert_eq!(written(0), "19700101000000Z");
+        assert_eq!(written(1_795_416_810), "20261123065330Z");
+        // Beyond 32 bits with and without a sign.
+        assert_eq!(written(2_147_483_648), "20380119031408Z");
+        assert_eq!(written(4_294_967_296), "21060207062816Z");
     }
 }

@@ -10,7 +10,8 @@ use openssl::ec::{EcGroup, EcKey};
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
-use openssl::pkey::PKey;
+use openssl::pkey::{PKey, PKeyRef, Private};
+use openssl::rsa::Rsa;
 use openssl::x509::extension::SubjectAlternativeName;
 use openssl::x509::{X509, X509Name};
 
@@ -24,19 +25,35 @@ const COMMON_NAME_MAX_OCTETS: usize = 64;
 /// A serial number is positive and has at most 20 octets (RFC 5280 §4.1.2.2).
 const SERIAL_BITS: i32 = 159;
 
+/// Size of an RSA key.
+const RSA_BITS: u32 = 2048;
+
 /// Makes an EC P-256 key and a certificate of `hostname` (in ASCII) for it; both in PEM, the key first.
 ///
 /// # Errors
 /// Whatever OpenSSL says.
 pub fn make(hostname: &str, now: WallTime) -> Result<Vec<u8>, ErrorStack> {
-    let key = PKey::from_ec_key(EcKey::generate(&*EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?)?)?;
+    let key = EcKey::generate(&*EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?)?;
+    certify(&*PKey::from_ec_key(key)?, hostname, now)
+}
+
+/// The same with an RSA key, for devices that know nothing newer. A slow processor works on it for some seconds.
+///
+/// # Errors
+/// Whatever OpenSSL says.
+pub fn make_rsa(hostname: &str, now: WallTime) -> Result<Vec<u8>, ErrorStack> {
+    certify(&*PKey::from_rsa(Rsa::generate(RSA_BITS)?)?, hostname, now)
+}
+
+fn certify(key: &PKeyRef<Private>, hostname: &str, now: WallTime) -> Result<Vec<u8>, ErrorStack> {
     let mut name = X509Name::builder()?;
     let common = if hostname.len() <= COMMON_NAME_MAX_OCTETS { hostname } else { "pillarbox" };
     name.append_entry_by_nid(Nid::COMMONNAME, common)?;
     let name = name.build();
     let mut serial = BigNum::new()?;
     serial.rand(SERIAL_BITS, MsbOption::MAYBE_ZERO, false)?;
-    let time = |seconds: u64| Asn1Time::from_unix(seconds.try_into().unwrap_or(0));
+    let time =
+        |seconds: u64| Asn1Time::from_str_x509(&WallTime(seconds.saturating_mul(1_000_000)).to_generalized());
     let begin = now.seconds().saturating_sub(BACKDATED_DAYS * SECONDS_A_DAY);
 
     let mut certificate = X509::builder()?;
@@ -46,9 +63,9 @@ pub fn make(hostname: &str, now: WallTime) -> Result<Vec<u8>, ErrorStack> {
     certificate.set_issuer_name(&name)?;
     certificate.set_not_before(&*time(begin)?)?;
     certificate.set_not_after(&*time(begin + LIFETIME_DAYS * SECONDS_A_DAY)?)?;
-    certificate.set_pubkey(&key)?;
+    certificate.set_pubkey(key)?;
     let names = SubjectAlternativeName::new().dns(hostname).build(&certificate.x509v3_context(None, None))?;
     certificate.append_extension(names)?;
-    certificate.sign(&key, MessageDigest::sha256())?;
+    certificate.sign(key, MessageDigest::sha256())?;
     Ok([key.private_key_to_pem_pkcs8()?, certificate.build().to_pem()?].concat())
 }

@@ -1,4 +1,4 @@
-//! TLS for those who connect to this host: the certificate with its key, the handshake, and a connection within TLS.
+//! TLS for those who connect to this host: certificates with their keys, the handshake, and a connection within TLS.
 //!
 //! Never reads files, and never asks for the wall clock. What a client sent in clear is the caller's to throw away
 //! (RFC 3207 §4.2, CVE-2011-0411). May fail: whatever OpenSSL finds wrong with certificate or key, told as an
@@ -11,7 +11,8 @@ use openssl::asn1::Asn1Time;
 use openssl::error::ErrorStack;
 use openssl::pkey::PKey;
 use openssl::ssl::{
-    self, ErrorCode, Ssl, SslAcceptor, SslMethod, SslOptions, SslSessionCacheMode, SslStream, SslVersion,
+    self, ErrorCode, Ssl, SslAcceptor, SslContextBuilder, SslMethod, SslOptions, SslSessionCacheMode,
+    SslStream, SslVersion,
 };
 use openssl::x509::{X509, X509Ref};
 use std::fmt;
@@ -64,22 +65,32 @@ impl From<ErrorStack> for IdentityError {
     }
 }
 
+/// What an old device has: also SHA-1, CBC and RSA without forward secrecy. What TLS 1.3 has stands for itself.
+const OLD_CIPHERS: &str = "ALL:!aNULL:!eNULL:!PSK:!SRP:!RC4:!MD5";
+
 /// The oldest version of TLS that is spoken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Minimum {
+    /// RFC 2246; with old suites.
+    Tls10,
+    /// RFC 4346; with old suites.
+    Tls11,
     /// RFC 5246.
     Tls12,
     /// RFC 8446.
     Tls13,
 }
 
-/// A certificate with its key, ready to be shown; shared by all connections, and cheap to clone.
+/// Certificates with their keys, ready to be shown; shared by all connections, and cheap to clone.
 #[derive(Clone)]
 pub struct Acceptor {
     inner: SslAcceptor,
-    /// When the certificate ends, in seconds since 1970.
+    /// When the first of the certificates ends, in seconds since 1970.
     ends: i64,
 }
+
+/// A certificate chain and its key, both in PEM.
+pub type Identity<'a> = (&'a [u8], &'a [u8]);
 
 impl fmt::Debug for Acceptor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -88,12 +99,31 @@ impl fmt::Debug for Acceptor {
 }
 
 impl Acceptor {
-    /// Puts a certificate chain and its key to use, both in PEM. Clients can't resume sessions: they are few and the
-    /// handshake is cheap, while a cache would grow and the keys of tickets would outlive their sessions.
+    /// Puts certificate chains and their keys to use, each key of another kind. Clients can't resume sessions: they are few
+    /// and the handshake is cheap, while a cache would grow and the keys of tickets would outlive their sessions.
     ///
     /// # Errors
     /// What is wrong with them.
-    pub fn new(chain: &[u8], key: &[u8], minimum: Minimum, now: WallTime) -> Result<Self, IdentityError> {
+    pub fn new(identities: &[Identity<'_>], now: WallTime) -> Result<Self, IdentityError> {
+        let mut builder = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server())?;
+        // Each handshake has its own minimum.
+        builder.clear_options(SslOptions::NO_TLSV1 | SslOptions::NO_TLSV1_1);
+        builder.set_options(SslOptions::NO_RENEGOTIATION | SslOptions::NO_TICKET);
+        builder.set_session_cache_mode(SslSessionCacheMode::OFF);
+        builder.set_num_tickets(0)?;
+        let mut ends = i64::MAX;
+        for identity in identities {
+            ends = ends.min(Self::show(&mut builder, *identity, now)?);
+        }
+        Ok(Self { inner: builder.build(), ends })
+    }
+
+    /// Adds a certificate to those that are shown; when it ends.
+    fn show(
+        builder: &mut SslContextBuilder,
+        (chain, key): Identity<'_>,
+        now: WallTime,
+    ) -> Result<i64, IdentityError> {
         let chain = X509::stack_from_pem(chain).map_err(|_| IdentityError::Certificate)?;
         let (leaf, others) = chain.split_first().ok_or(IdentityError::Certificate)?;
         // Without this OpenSSL would ask for the password on the terminal.
@@ -106,23 +136,15 @@ impl Acceptor {
         if i64::try_from(now.seconds()).is_ok_and(|now| now > ends) {
             return Err(IdentityError::Expired(leaf.not_after().to_string()));
         }
-        let mut builder = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server())?;
-        builder.set_min_proto_version(Some(match minimum {
-            Minimum::Tls12 => SslVersion::TLS1_2,
-            Minimum::Tls13 => SslVersion::TLS1_3,
-        }))?;
-        builder.set_options(SslOptions::NO_RENEGOTIATION | SslOptions::NO_TICKET);
-        builder.set_session_cache_mode(SslSessionCacheMode::OFF);
-        builder.set_num_tickets(0)?;
         builder.set_certificate(leaf)?;
         builder.set_private_key(&key)?;
         for certificate in others {
             builder.add_extra_chain_cert(certificate.clone())?;
         }
-        Ok(Self { inner: builder.build(), ends })
+        Ok(ends)
     }
 
-    /// When the certificate ends.
+    /// When the first of the certificates ends.
     #[must_use]
     pub fn ends(&self) -> WallTime {
         WallTime(u64::try_from(self.ends).unwrap_or(0).saturating_mul(1_000_000))
@@ -130,14 +152,27 @@ impl Acceptor {
 
     /// Makes ready for a handshake; `None` if OpenSSL has no memory for one.
     #[must_use]
-    pub fn handshake(&self) -> Option<Handshake> {
-        Ssl::new(self.inner.context()).ok().map(Handshake)
+    pub fn handshake(&self, minimum: Minimum) -> Option<Handshake> {
+        let mut ssl = Ssl::new(self.inner.context()).ok()?;
+        let (version, is_old) = match minimum {
+            Minimum::Tls10 => (SslVersion::TLS1, true),
+            Minimum::Tls11 => (SslVersion::TLS1_1, true),
+            Minimum::Tls12 => (SslVersion::TLS1_2, false),
+            Minimum::Tls13 => (SslVersion::TLS1_3, false),
+        };
+        ssl.set_min_proto_version(Some(version)).ok()?;
+        if is_old {
+            // OpenSSL 3 signs by SHA-1, as these versions do, at no higher level.
+            ssl.set_security_level(0);
+            ssl.set_cipher_list(OLD_CIPHERS).ok()?;
+        }
+        Some(Handshake(ssl))
     }
 }
 
 /// In seconds since 1970.
 fn ends(certificate: &X509Ref) -> Result<i64, ErrorStack> {
-    let span = Asn1Time::from_unix(0)?.diff(certificate.not_after())?;
+    let span = Asn1Time::from_str_x509(&WallTime(0).to_generalized())?.diff(certificate.not_after())?;
     Ok(i64::from(span.days) * 86_400 + i64::from(span.secs))
 }
 

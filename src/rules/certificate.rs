@@ -26,7 +26,7 @@ impl Certificate {
         let certificate = X509::from_der(der).ok()?;
         let other = certificate.subject_alt_names();
         let other = other.and_then(|names| Some(names.iter().find_map(|name| name.dnsname())?.to_owned()));
-        let now = Asn1Time::from_unix(i64::try_from(now.seconds()).ok()?).ok()?;
+        let now = Asn1Time::from_str_x509(&now.to_generalized()).ok()?;
         Some(Self {
             name: word(certificate.subject_name()).or(other).unwrap_or_default(),
             issuer: word(certificate.issuer_name()).unwrap_or_default(),
@@ -58,8 +58,8 @@ mod tests {
         let mut builder = X509::builder().unwrap();
         builder.set_subject_name(&name).unwrap();
         builder.set_issuer_name(&name).unwrap();
-        builder.set_not_before(&Asn1Time::from_unix(0).unwrap()).unwrap();
-        builder.set_not_after(&Asn1Time::from_unix(1_795_478_400).unwrap()).unwrap();
+        builder.set_not_before(&Asn1Time::from_str_x509("19700101000000Z").unwrap()).unwrap();
+        builder.set_not_after(&Asn1Time::from_str_x509("20261124000000Z").unwrap()).unwrap();
         builder.set_pubkey(&key).unwrap();
         builder.sign(&key, MessageDigest::null()).unwrap();
         let der = builder.build().to_der().unwrap();

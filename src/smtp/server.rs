@@ -18,11 +18,12 @@
 //! Closed           nothing is read any more
 //!
 //! STARTTLS is 502 where it is not offered, 503 once TLS is active, and 454 if the handshake can't begin. After its 220
-//! nothing that was said before counts (RFC 3207 §4.2); the count of errors does, or it would have no end.
+//! nothing that was said before counts (RFC 3207 §4.2); the count of errors does, or it would have no end. Where TLS is
+//! required, MAIL is 530 and AUTH 538 in clear.
 //!
-//! AUTH is 502 but on submission, 538 in clear but on loopback, 503 after a login; MAIL is 530 there without a login.
-//! LMTP says LHLO where SMTP says EHLO and HELO, has 503 for a transaction without recipients, and answers the end of
-//! data once for each recipient (RFC 2033 §4).
+//! AUTH is 502 where no login is taken, 538 in clear where it is taken within TLS, 503 after EHLO was left out or a login;
+//! MAIL is 530 on submission without a login. LMTP says LHLO where SMTP says EHLO and HELO, has 503 for a transaction
+//! without recipients, and answers the end of data once for each recipient (RFC 2033 §4).
 //!
 //! Bare names (`MAIL FROM:<root>`) are 501, unless the client is trusted or has logged in. MAIL that came in one piece
 //! with EHLO is 503 and the end; HTTP is 421 and the end.
@@ -30,10 +31,13 @@
 //! The octets of a chunk are read whatever the answer to its BDAT is: they are never taken for commands (RFC 3030 §2).
 //! ```
 
+mod access;
 mod auth;
 mod envelope;
 
 pub use self::envelope::Home;
+
+pub use access::{Access, Logins, StartTls};
 
 use crate::mail::address::{ForwardPath, ReversePath};
 use crate::mail::header::split_field;
@@ -148,8 +152,8 @@ pub struct Session<R> {
     state: State<R>,
     client: Option<(ClientName, bool)>,
     service: Service,
+    access: Access,
     is_secured: bool,
-    is_loopback: bool,
     is_trusted: bool,
     /// More has come behind the line in hand.
     is_followed: bool,
@@ -171,8 +175,8 @@ impl<R> Session<R> {
             state: State::Connected,
             client: None,
             service: Service::Smtp,
+            access: Access::DEFAULT,
             is_secured: false,
-            is_loopback: false,
             is_trusted: false,
             is_followed: false,
             is_hasty: false,
@@ -183,9 +187,9 @@ impl<R> Session<R> {
         }
     }
 
-    /// Says what is spoken, and whether the client is this host itself, so that nobody listens on the way.
-    pub const fn serve(&mut self, service: Service, is_loopback: bool) {
-        (self.service, self.is_loopback) = (service, is_loopback);
+    /// Says what is spoken, and what the client may ask for.
+    pub const fn serve(&mut self, service: Service, access: Access) {
+        (self.service, self.access) = (service, access);
     }
 
     /// Says whether the client is one of this host's own before it logs in (`relay.trusted_networks`).
@@ -372,34 +376,11 @@ impl<R> Session<R> {
     fn offer(&self) -> Offer {
         let offer = self.terms.offer;
         Offer {
-            starttls: offer.starttls && !self.is_secured,
+            starttls: self.has_starttls() && !self.is_secured,
             auth: self.may_log_in(),
             within_tls: self.is_secured,
             ..offer
         }
-    }
-
-    fn check_starttls(&self) -> Result<(), Reply> {
-        match self.state {
-            _ if !self.terms.offer.starttls => {
-                Err(Reply::new(502, EnhancedStatus::INVALID_COMMAND, "TLS is not available here"))
-            }
-            _ if self.is_secured => Err(out_of_sequence("TLS is active already")),
-            State::Greeted => Ok(()),
-            State::Connected => Err(self.say_hello_first()),
-            _ => Err(out_of_sequence("a transaction is open; RSET ends it")),
-        }
-    }
-
-    /// Takes whether a TLS handshake can begin. If so, what the client has said is forgotten (RFC 3207 §4.2).
-    pub fn tls_verdict(&mut self, is_ready: bool) -> Action<R> {
-        if !is_ready {
-            let text = "TLS is not available for now";
-            return self.reply(Reply::new(454, EnhancedStatus::POLICY_NOW, text));
-        }
-        (self.state, self.client, self.is_secured) = (State::Connected, None, true);
-        self.login = None;
-        Action::StartTls(Reply::new(220, EnhancedStatus::OK, "begin the handshake"))
     }
 
     /// DATA and the first BDAT need a transaction with a recipient.
@@ -554,11 +535,14 @@ impl<R> Session<R> {
     /// The verbs of what is spoken.
     fn verbs(&self) -> String {
         let others: &[&str] = match self.service {
-            Service::Smtp => &["LHLO", "AUTH"],
-            Service::Submission => &["LHLO"],
-            Service::Lmtp => &["EHLO", "HELO", "AUTH"],
+            Service::Smtp | Service::Submission => &["LHLO"],
+            Service::Lmtp => &["EHLO", "HELO"],
         };
-        let own: Vec<&str> = VERBS.into_iter().filter(|verb| !others.contains(verb)).collect();
+        let is_own = |verb: &&str| match *verb {
+            "AUTH" => self.access.logins != Logins::Never,
+            verb => !others.contains(&verb),
+        };
+        let own: Vec<&str> = VERBS.into_iter().filter(is_own).collect();
         own.join(" ")
     }
 

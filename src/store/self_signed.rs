@@ -1,5 +1,5 @@
-//! The self-signed certificate with its key, in `state/tls/self-signed.pem`, closed to all but `user`. Its first line
-//! names the host that it was made for; readers of PEM pass over it.
+//! The self-signed certificates with their keys, in `state/tls/self-signed.pem`, closed to all but `user`. Its first line
+//! names the host that they were made for; readers of PEM pass over it.
 //!
 //! Never judges what is in it. A file that is missing, or for another host, is no error: a new one is made.
 

@@ -47,7 +47,8 @@ pub fn boot_id() -> u128 {
 #[must_use]
 #[allow(unsafe_code)]
 pub fn utc_offset_seconds(wall_seconds: u64) -> i32 {
-    let Ok(time) = libc::time_t::try_from(wall_seconds) else { return 0 };
+    // Its type is not named: libc marks the name time_t as deprecated on musl.
+    let Ok(time) = wall_seconds.try_into() else { return 0 };
     let mut local = MaybeUninit::<libc::tm>::zeroed();
     // SAFETY: both pointers are to live values of the right type, and localtime_r keeps neither. It reads the variable
     // TZ, which nothing in this program ever sets. There is no safe wrapper that works with several threads.

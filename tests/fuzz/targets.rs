@@ -33,7 +33,7 @@ use pillarbox::smtp::limits::REPLY_MAX_LINES;
 use pillarbox::smtp::line::{Line, LineCutter};
 use pillarbox::smtp::reply::{Reply, ReplyParser};
 use pillarbox::smtp::sasl;
-use pillarbox::smtp::server::{Action, Service};
+use pillarbox::smtp::server::{Access, Action, Logins, Service};
 use pillarbox::smtp::{client, server};
 use pillarbox::store::queue::{Description, State, parse_file};
 use std::fmt::Write as _;
@@ -792,7 +792,8 @@ impl Server {
             errors: 10,
         };
         let mut session = server::Session::new(Arc::new(terms));
-        session.serve(service, true);
+        let logins = if service == Service::Submission { Logins::Always } else { Logins::Never };
+        session.serve(service, Access { logins, ..Access::DEFAULT });
         session.trust(true);
         let mut output = Vec::new();
         session.greeting().print(&mut output);

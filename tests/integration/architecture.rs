@@ -83,6 +83,26 @@ fn no_test_is_left_out_without_a_reason() {
     assert!(found.is_empty(), "\n{}\n", found.join("\n"));
 }
 
+/// What compiles for 64 bits alone, or is wrong elsewhere; tests are compiled for small boxes, too.
+#[test]
+fn nothing_is_for_64_bits_alone() {
+    const ADVICE: [(&str, &str); 3] = [
+        ("AtomicU64", "mips has none: take a Mutex, or an AtomicUsize"),
+        ("AtomicI64", "mips has none: take a Mutex, or an AtomicIsize"),
+        ("Asn1Time::from_unix", "time_t differs: take Asn1Time::from_str_x509 and WallTime::to_generalized"),
+    ];
+    let files = ["src", "tests"].map(sources).concat();
+    let codes: Vec<(&String, String)> = files.iter().map(|(path, text)| (path, bare(text))).collect();
+    let found: Vec<String> = codes
+        .iter()
+        .flat_map(|(path, code)| ADVICE.map(|(word, advice)| (path, words(code, word).count(), advice)))
+        .filter(|(_, times, _)| *times > 0)
+        .map(|(path, _, advice)| format!("{path}: {advice}"))
+        .collect();
+    assert!(found.is_empty(), "\n{}\n", found.join("\n"));
+    assert_eq!(words(&bare("use std::sync::atomic::AtomicU64;"), "AtomicU64").count(), 1);
+}
+
 #[test]
 fn every_folder_is_a_floor_and_every_floor_a_folder() {
     let folders: BTreeSet<String> = sources("src").iter().filter_map(|(path, _)| floor(path)).collect();

@@ -65,6 +65,13 @@ impl Place {
         self.write("pillarbox.toml", &text)
     }
 
+    /// Waits until both self-signed certificates are made.
+    pub fn wait_for_rsa_key(&self) {
+        let file = self.path("state/tls/self-signed.pem");
+        let keys = || fs::read_to_string(&file).unwrap_or_default().matches("BEGIN PRIVATE KEY").count();
+        wait_until("the RSA key is made", SOON * 2, || keys() == 2);
+    }
+
     /// The command that serves this place, its log going to the file `log`.
     pub fn command(&self, binary: &Path) -> Command {
         let log = File::options().create(true).append(true).open(self.path("log")).unwrap();

@@ -15,7 +15,7 @@ const OPENWRT: &str = "packaging/openwrt/init.d/pillarbox";
 const LINK: &str = "packaging/hooks/pillarbox";
 
 /// Every script that runs on the user's box, and the shell that it is for.
-const SCRIPTS: [(&str, &str); 9] = [
+const SCRIPTS: [(&str, &str); 10] = [
     (LINK, "sh"),
     (OPENWRT, "dash"),
     ("packaging/openrc/pillarbox", "sh"),
@@ -24,6 +24,7 @@ const SCRIPTS: [(&str, &str); 9] = [
     ("packaging/debian/postrm", "sh"),
     ("packaging/debian/build", "bash"),
     ("tests/tools/beside", "sh"),
+    ("tests/tools/check-32", "bash"),
     ("tests/tools/test-deb", "bash"),
 ];
 

@@ -1,6 +1,6 @@
 use super::bad_input::{beginning, good_client_is_served, served, stranger};
 use super::client::Client;
-use super::harness::{Daemon, Place, SOON, alone, files, measured, wait_until};
+use super::harness::{Daemon, Place, SOON, alone, files, free_port, measured, wait_until};
 use openssl::ssl::{SslConnector, SslMethod, SslStream, SslVerifyMode};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use std::fs;
@@ -233,14 +233,16 @@ fn a_connection_without_a_descriptor_is_told_so_at_once() {
 fn without_memory_clients_are_told_421_and_served_again_later() {
     let _alone = alone();
     allow_descriptors();
-    let (place, mut daemon) = served_with("-v 65536", "limits.connections = 1000\n");
+    let port = free_port();
+    let (place, mut daemon) =
+        served_with("-v 65536", &format!("limits.connections = 1000\n{}", with_tls(port)));
     let told = place.wait_for_log(&["event=notice", "the limit of memory (ulimit -v) allows"]);
     let (streams, placed) = flood(place.port, 500);
     assert!(placed >= 24, "{placed} places: {told}");
     drop(streams);
     wait_until("there is a place again", SOON, || beginning(&connect(place.port)).starts_with("220 "));
     // As many as are let in, each with all that a connection can ask for: TLS, recipients, data.
-    let mut greedy: Vec<Greedy> = (0..placed).map(|_| Greedy::connect(place.port)).collect();
+    let mut greedy: Vec<Greedy> = (0..placed).map(|_| Greedy::connect(port)).collect();
     let (streams, _) = flood(place.port, 100);
     drop(streams);
     let mapped = mapped_kib(&daemon);
@@ -300,6 +302,11 @@ impl Greedy {
     }
 }
 
+/// A listener that has TLS for clients on loopback as well, by the self-signed certificate.
+fn with_tls(port: u16) -> String {
+    format!("[[listener]]\naddress = \"127.0.0.1:{port}\"\ntls = \"require\"\n")
+}
+
 /// A connection after STARTTLS and its handshake.
 fn within_tls(port: u16) -> SslStream<TcpStream> {
     let mut client = Client::hello(port).unwrap();
@@ -316,14 +323,16 @@ fn an_idle_connection_within_tls_is_small() {
     let _alone = alone();
     let (binary, is_release) = measured();
     let place = Place::new();
-    place.configure("limits.connections = 300\n");
+    let port = free_port();
+    place.configure(&format!("limits.connections = 300\n{}", with_tls(port)));
     let daemon = place.run(&mut place.command(&binary));
-    drop(within_tls(place.port));
+    place.wait_for_rsa_key();
+    drop(within_tls(port));
     std::thread::sleep(Duration::from_millis(200));
     let before = daemon.memory_kib("Private_");
     let clients: Vec<Greedy> = (0..TLS_CONNECTIONS)
         .map(|_| {
-            let mut client = Greedy(within_tls(place.port));
+            let mut client = Greedy(within_tls(port));
             client.command("EHLO client.test", "250");
             client
         })

@@ -54,6 +54,8 @@ mod installed;
 mod intake;
 /// Crowds, and the limits that the system sets: descriptors and memory.
 mod limits;
+/// What a listener's own keys do: old devices, cameras that must log in, clients that check certificates on loopback.
+mod listeners;
 /// An mbox that was there before: who reads it, who locks it, and what a crash leaves in it.
 mod mbox;
 /// Memory of an idle daemon and of its connections, and the size of the binary.

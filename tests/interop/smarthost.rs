@@ -8,6 +8,7 @@ use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
 use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
 use openssl::x509::{X509, X509Name};
+use pillarbox::mail::date::WallTime;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, TcpListener, UdpSocket};
@@ -59,9 +60,13 @@ fn certificate(
     builder.set_serial_number(&BigNum::from_u32(rand_serial()).unwrap().to_asn1_integer().unwrap()).unwrap();
     builder.set_subject_name(&name).unwrap();
     builder.set_issuer_name(signer.map_or(&name, |signer| signer.certificate.subject_name())).unwrap();
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
-    builder.set_not_before(&Asn1Time::from_unix(now - 2 * DAY).unwrap()).unwrap();
-    builder.set_not_after(&Asn1Time::from_unix(now + seconds).unwrap()).unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let after = |seconds: i64| {
+        let time = WallTime(now.checked_add_signed(seconds).unwrap() * 1_000_000);
+        Asn1Time::from_str_x509(&time.to_generalized()).unwrap()
+    };
+    builder.set_not_before(&after(-2 * DAY)).unwrap();
+    builder.set_not_after(&after(seconds)).unwrap();
     builder.set_pubkey(&key).unwrap();
     if names.is_empty() {
         builder.append_extension(BasicConstraints::new().critical().ca().build().unwrap()).unwrap();

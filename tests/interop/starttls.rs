@@ -17,16 +17,22 @@ struct Box {
 }
 
 impl Box {
-    /// Starts it and waits until it greets. `more`: lines of configuration with dotted keys.
+    /// Starts it and waits until it greets. `more`: lines of configuration with dotted keys. Clients on loopback are shown
+    /// the self-signed certificate too, for TLS is required.
     fn start(more: &str) -> Self {
-        let directory = directory();
-        fs::create_dir_all(&directory).unwrap();
-        Self::start_in(directory, more)
+        Self::start_with(more, "tls = \"require\"")
     }
 
-    fn start_in(directory: PathBuf, more: &str) -> Self {
+    /// The same with these lines in the table of the listener.
+    fn start_with(more: &str, listener: &str) -> Self {
+        let directory = directory();
+        fs::create_dir_all(&directory).unwrap();
+        Self::start_in(directory, more, listener)
+    }
+
+    fn start_in(directory: PathBuf, more: &str, listener: &str) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        configure(&directory, port, more);
+        configure(&directory, port, more, listener);
         let log = fs::File::options().create(true).append(true).open(directory.join("log")).unwrap();
         let child = pillarbox(&directory, "serve").stderr(log).spawn().unwrap();
         let mut daemon = Self { directory, port, child };
@@ -102,11 +108,11 @@ fn directory() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("tls-{}-{number}", std::process::id()))
 }
 
-fn configure(directory: &Path, port: u16, more: &str) {
+fn configure(directory: &Path, port: u16, more: &str, listener: &str) {
     let d = directory.display();
     let text = format!(
         "user = \"root\"\nhostname = \"box.test\"\nstate = \"{d}/state\"\ncontrol = \"{d}/run/c\"\n\
-         local.maildir = \"{d}/mail/{{user}}\"\nlocal.users = \"any\"\n{more}\n[[listener]]\naddress = \"127.0.0.1:{port}\"\n"
+         local.maildir = \"{d}/mail/{{user}}\"\nlocal.users = \"any\"\n{more}\n[[listener]]\naddress = \"127.0.0.1:{port}\"\n{listener}\n"
     );
     fs::write(directory.join("pillarbox.toml"), text).unwrap();
 }
@@ -185,6 +191,51 @@ fn mail_comes_in_by_tls_with_the_self_signed_certificate() {
     assert!(trace.contains(" with ESMTPS id "), "{trace}");
     assert_eq!(mail.matches("text\n").count(), 50_000);
     assert!(daemon.log().contains("tls=\"TLSv1.3 with cipher TLS_AES_"), "{}", daemon.log());
+}
+
+/// What a client at `address` is offered: a line of the reply to EHLO each, without its code; then the reply to STARTTLS.
+fn offered(daemon: &Box, address: &str) -> String {
+    const SCRIPT: &str = "
+import socket, sys
+s = socket.create_connection(('127.0.0.1', int(sys.argv[1])), 30)
+f = s.makefile('rb')
+if sys.argv[2]: s.sendall(b'PROXY TCP4 %s 192.0.2.1 4000 25\\r\\n' % sys.argv[2].encode())
+f.readline()
+s.sendall(b'EHLO c.test\\r\\n')
+while True:
+    line = f.readline().decode()
+    print(line[4:].strip())
+    if line[3] == ' ': break
+s.sendall(b'STARTTLS\\r\\n')
+print(f.readline().decode().strip())
+";
+    daemon.python(SCRIPT, &[address])
+}
+
+/// A client on this host takes no certificate that nobody has signed; one elsewhere is better off with it than without.
+#[test]
+fn the_self_signed_certificate_is_not_offered_on_loopback() {
+    let keys = |directory: &Path| make_certificate(directory, "localhost");
+    let pki = directory();
+    for (more, listener, client, is_offered) in [
+        (String::new(), "", "", false),
+        (String::new(), "kind = \"submission\"", "", false),
+        (String::new(), "tls = \"require\"", "", true),
+        (String::new(), "proxy_protocol = true", "127.0.0.9", false),
+        (String::new(), "proxy_protocol = true", "192.0.2.9", true),
+        (String::new(), "proxy_protocol = true\ntls = \"off\"", "192.0.2.9", false),
+        (keys(&pki), "", "", true),
+        (keys(&pki), "tls = \"off\"", "", false),
+    ] {
+        let daemon = Box::start_with(&more, listener);
+        let text = offered(&daemon, client);
+        assert_eq!(text.contains("\nSTARTTLS\n"), is_offered, "{more}{listener} {client}: {text}");
+        let last = text.lines().last().unwrap();
+        assert!(last.starts_with(if is_offered { "220 2.0.0 " } else { "502 5.5.1 " }), "{listener}: {last}");
+        // Whoever submits on this host logs in without TLS.
+        assert_eq!(text.contains("\nAUTH PLAIN LOGIN\n"), listener.contains("submission"), "{text}");
+    }
+    fs::remove_dir_all(pki).unwrap();
 }
 
 #[test]
@@ -318,7 +369,7 @@ fn the_self_signed_certificate_stays_over_restarts_and_signals() {
     fs::rename(&daemon.directory, &directory).unwrap();
     drop(daemon);
     fs::remove_file(directory.join("log")).unwrap();
-    let daemon = Box::start_in(directory, "");
+    let daemon = Box::start_in(directory, "", "tls = \"require\"");
     assert_eq!(daemon.certificate(), first);
 }
 
@@ -328,7 +379,7 @@ fn check_tells_what_is_wrong_with_the_certificate() {
     let keys = make_certificate(&directory, "box.test");
     let (certificate, key) = keys.split_once('\n').unwrap();
     let told = |more: &str| {
-        configure(&directory, 2525, more);
+        configure(&directory, 2525, more, "");
         let output = pillarbox(&directory, "check").output().unwrap();
         assert_eq!(output.status.code(), Some(if output.stderr.is_empty() { 0 } else { 78 }));
         String::from_utf8(output.stderr).unwrap()
@@ -378,7 +429,7 @@ fn without_a_certificate_mail_still_comes_in() {
     fs::create_dir_all(directory.join("state")).unwrap();
     // A file is where the directory of the certificate should be.
     fs::write(directory.join("state/tls"), "").unwrap();
-    let daemon = Box::start_in(directory, "");
+    let daemon = Box::start_in(directory, "", "");
     daemon.wait_for_log("STARTTLS is not offered");
     const SCRIPT: &str = "
 import smtplib, sys

@@ -1,5 +1,5 @@
 use super::client::send;
-use super::harness::{Daemon, Place, Running, SOON, program, python, run, wait_until};
+use super::harness::{Daemon, Place, Running, SOON, free_port, program, python, run, wait_until};
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
@@ -109,7 +109,10 @@ fn dane_is_kept_to_behind_unbound_and_a_signed_zone() {
         assert!(text.contains(&forged), "nothing was forged:\n{signed}");
         text
     });
-    place.configure(&format!("relay.port = {port}\nqueue.retry = \"1h\"\n"));
+    let with_tls = free_port();
+    place.configure(&format!(
+        "relay.port = {port}\nqueue.retry = \"1h\"\n[[listener]]\naddress = \"127.0.0.1:{with_tls}\"\ntls = \"require\"\n"
+    ));
     let _daemon = place.serve();
     send_to(&place, "u@right.far.test");
     // Neither its name nor who has signed it counts.
@@ -125,9 +128,9 @@ fn dane_is_kept_to_behind_unbound_and_a_signed_zone() {
     place.wait_for_log(&["event=paused route=bogus.far.test", "status=4.4.3", "TLSA"]);
     assert_eq!((far.mail("u").len(), place.queued()), (1, 2));
     // Who may only be reached within verified TLS is reached by DANE, and not without.
-    python(REQUIRETLS, &[&place.port.to_string(), "tls@right.far.test"]);
+    python(REQUIRETLS, &[&with_tls.to_string(), "tls@right.far.test"]);
     far.wait_for_mail("tls", 1);
-    python(REQUIRETLS, &[&place.port.to_string(), "tls@plain.far.test"]);
+    python(REQUIRETLS, &[&with_tls.to_string(), "tls@plain.far.test"]);
     place.wait_for_log(&["event=bounced", "to=tls@plain.far.test", "status=5.7.30"]);
     place.wait_for_log(&["event=connected relay=mx.plain.far.test", " tls=unverified "]);
 }

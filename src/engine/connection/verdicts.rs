@@ -1,22 +1,62 @@
 //! What a connection decides about its client: the login, the sender, a recipient; and what intake is told of a message.
 
 use super::{Accepted, Connection, End};
+use crate::config::{ListenerAuth, ListenerTls};
 use crate::engine::event::Event;
 use crate::engine::intake::Submission;
 use crate::engine::logins::Verdict;
 use crate::engine::statistics::Count;
+use crate::engine::tls::Tls;
 use crate::mail::address::ForwardPath;
 use crate::mail::message::Origin;
 use crate::mail::status::EnhancedStatus;
+use crate::net::tls::Handshake;
 use crate::rules::route::{Routed, Users};
 use crate::smtp::extension::MailParameters;
 use crate::smtp::reply::Reply;
 use crate::smtp::sasl::{self, Credentials, Mechanism};
-use crate::smtp::server::{Service, Transaction};
+use crate::smtp::server::{Access, Logins, Service, StartTls, Transaction};
 use crate::store::{free_space, has_room};
 use std::net::IpAddr;
 
+/// What the log has for the name of a client that may say any.
+const UNCHECKED: &str = "unchecked";
+
 impl Connection<'_> {
+    /// What the client may ask for. On loopback nobody reads a password on its way, and hardly a client takes a
+    /// certificate that nobody known has signed.
+    pub(super) fn access(&self, is_loopback: bool) -> Access {
+        let is_self_signed = || self.site.tls.as_ref().is_some_and(Tls::is_self_signed);
+        let starttls = match self.listener.tls {
+            ListenerTls::Require => StartTls::Required,
+            ListenerTls::Offer if !(is_loopback && is_self_signed()) => StartTls::Offered,
+            ListenerTls::Offer | ListenerTls::Off => StartTls::Never,
+        };
+        let logins = match self.service {
+            _ if self.takes_any_login() => Logins::Always,
+            Service::Submission if is_loopback => Logins::Always,
+            Service::Submission => Logins::WithinTls,
+            Service::Smtp | Service::Lmtp => Logins::Never,
+        };
+        Access { starttls, logins }
+    }
+
+    /// Makes ready for a handshake; `None` if it can't be had now.
+    pub(super) fn prepare_handshake(&self) -> Option<Handshake> {
+        let (now, minimum) = (self.intake.clock.now().wall, self.listener.tls_minimum);
+        self.site.tls.as_ref()?.handshake(now, minimum, self.trusted)
+    }
+
+    /// Whether the client may log in by any name and password, which gives it nothing but what its network has.
+    fn takes_any_login(&self) -> bool {
+        self.trusted && self.listener.auth == ListenerAuth::Any
+    }
+
+    /// The name that the client has proved to be its own.
+    fn login(&self) -> Option<&str> {
+        self.session.login().filter(|_| !self.takes_any_login())
+    }
+
     /// Whether somebody may log in. Who fails often waits for the answer, whether it is a yes or a no: guesses get slow,
     /// and nothing is learnt from the wait.
     #[inline(never)]
@@ -25,6 +65,9 @@ impl Connection<'_> {
         credentials: &Credentials,
         mechanism: Mechanism,
     ) -> Result<Result<(), Reply>, End> {
+        if self.takes_any_login() {
+            return Ok(Ok(()));
+        }
         self.flush()?;
         let wait = self.permit.login_wait(self.intake.clock.now().running);
         if !self.permit.pause(wait) {
@@ -112,13 +155,13 @@ impl Connection<'_> {
             (_, true, true) => "UTF8SMTP",
         };
         let secured = if self.tls.is_some() { "S" } else { "" };
-        let authenticated = if self.session.login().is_some() { "A" } else { "" };
+        let authenticated = if self.login().is_some() { "A" } else { "" };
         format!("{word}{secured}{authenticated}")
     }
 
     /// Whether the client is one of this host's own: it may relay, and speak for its domains.
     pub(super) fn is_own(&self) -> bool {
-        self.trusted || self.session.login().is_some()
+        self.trusted || self.login().is_some()
     }
 
     pub(super) fn submission(&self, transaction: Transaction<Accepted>) -> Submission {
@@ -140,7 +183,7 @@ impl Connection<'_> {
             // LMTP hands over what another host has taken.
             is_own: self.is_own() && self.service != Service::Lmtp,
             client,
-            login: self.session.login().map(str::to_owned),
+            login: self.session.login().map(|_| self.login().unwrap_or(UNCHECKED).to_owned()),
             dated: None,
         }
     }

@@ -1,11 +1,13 @@
 //! What is particular about each kind of listener: who may do what there, and whom a proxy announces.
 
-use super::world::World;
-use crate::config::ListenerKind;
+use super::world::{World, take_events};
+use crate::config::{ListenerAuth, ListenerKind};
 use crate::engine::listener::ListenerPolicy;
 
-const PROXY: ListenerPolicy =
-    ListenerPolicy { kind: ListenerKind::Smtp, repairs_newlines: false, proxy_protocol: true };
+fn proxy() -> ListenerPolicy {
+    ListenerPolicy { proxy_protocol: true, ..ListenerPolicy::default() }
+}
+
 const RELAY: &str = "EHLO c\r\nMAIL FROM:<x@y.example>\r\nRCPT TO:<joe@far.example>\r\nQUIT\r\n";
 
 #[test]
@@ -18,12 +20,12 @@ fn a_client_is_judged_by_what_its_proxy_announces() {
         // The proxy is trusted; whoever stands behind it is not.
         ("PROXY UNKNOWN\r\n", "\r\n550 5.7.1 "),
     ] {
-        let output = world.session_by(PROXY, "127.0.0.1", &format!("{header}{RELAY}"));
+        let output = world.session_by(proxy(), "127.0.0.1", &format!("{header}{RELAY}"));
         assert!(output.contains(reply) && output.ends_with("221 2.0.0 bye\r\n"), "{header}: {output}");
     }
     let message =
         "EHLO c\r\nMAIL FROM:<x@y.example>\r\nRCPT TO:<alice@box.example>\r\nDATA\r\nA: b\r\n.\r\nQUIT\r\n";
-    world.session_by(PROXY, "127.0.0.1", &format!("PROXY TCP4 192.0.2.9 192.0.2.1 4000 25\r\n{message}"));
+    world.session_by(proxy(), "127.0.0.1", &format!("PROXY TCP4 192.0.2.9 192.0.2.1 4000 25\r\n{message}"));
     assert!(
         world.mail("alice")[0].contains("\nReceived: from c ([192.0.2.9])\n"),
         "{:?}",
@@ -39,7 +41,7 @@ fn without_a_header_or_from_elsewhere_nothing_is_said() {
         ("127.0.0.1", format!("PROXY TCP4 192.0.2.9\r\n{RELAY}")),
         ("192.0.2.7", format!("PROXY TCP4 127.0.0.1 192.0.2.1 4000 25\r\n{RELAY}")),
     ] {
-        assert_eq!(world.session_by(PROXY, from, &input), "", "{from} {input}");
+        assert_eq!(world.session_by(proxy(), from, &input), "", "{from} {input}");
     }
 }
 
@@ -52,11 +54,11 @@ fn connections_count_for_whom_the_proxy_announces() {
     let client = "192.0.2.9".parse().unwrap();
     permit.change_client(client, false, caps).unwrap();
     let announce = |client: &str| format!("PROXY TCP4 {client} 192.0.2.1 4000 25\r\nQUIT\r\n");
-    let output = world.session_by(PROXY, "127.0.0.1", &announce("192.0.2.9"));
+    let output = world.session_by(proxy(), "127.0.0.1", &announce("192.0.2.9"));
     assert!(output.starts_with("421 4.3.2 ") && !output.contains("220 "), "{output}");
-    assert!(world.session_by(PROXY, "127.0.0.1", &announce("192.0.2.8")).starts_with("220 "));
+    assert!(world.session_by(proxy(), "127.0.0.1", &announce("192.0.2.8")).starts_with("220 "));
     drop(permit);
-    assert!(world.session_by(PROXY, "127.0.0.1", &announce("192.0.2.9")).starts_with("220 "));
+    assert!(world.session_by(proxy(), "127.0.0.1", &announce("192.0.2.9")).starts_with("220 "));
 }
 
 #[test]
@@ -83,4 +85,28 @@ fn submission_without_a_login_takes_nothing() {
     let script = "EHLO c\r\nMAIL FROM:<alice@box.example>\r\nRCPT TO:<alice@box.example>\r\nQUIT\r\n";
     let output = world.session_by(listener, "127.0.0.1", script);
     assert!(output.contains("\r\n530 5.7.0 ") && output.contains("\r\n503 5.5.1 "), "{output}");
+}
+
+/// INTERFACE section 2, `auth = "any"`: what a client says gives it nothing that its network has not.
+#[test]
+fn any_login_is_for_trusted_networks_and_proves_nothing() {
+    let script = "EHLO c\r\nAUTH PLAIN AHgAeQ==\r\nMAIL FROM:<x@y.example>\r\nRCPT TO:<joe@far.example>\r\n\
+                  RCPT TO:<alice@box.example>\r\nDATA\r\nA: b\r\n.\r\nQUIT\r\n";
+    for (kind, refusal) in [
+        (ListenerKind::Smtp, "\r\n502 5.5.1 there is no AUTH here"),
+        (ListenerKind::Submission, "\r\n538 5.7.11 "),
+    ] {
+        let world = World::new("");
+        let listener = ListenerPolicy { kind, auth: ListenerAuth::Any, ..ListenerPolicy::default() };
+        let output = world.session_by(listener, "127.0.0.1", script);
+        assert!(output.contains("\r\n250-AUTH PLAIN LOGIN\r\n"), "{output}");
+        assert!(output.contains("\r\n235 2.7.0 ") && output.contains("\r\n250 2.0.0 Ok: "), "{output}");
+        let accepted = take_events("accepted");
+        assert!(accepted.len() == 1 && accepted[0].ends_with(" auth=unchecked"), "{accepted:?}");
+        assert!(world.mail("alice")[0].contains(" with ESMTP id "), "it has not proved who it is");
+        let output = world.session_by(listener, "192.0.2.7", script);
+        assert!(!output.contains("-AUTH ") && output.contains(refusal), "{output}");
+        assert!(!output.contains("\r\n354 ") || output.contains("\r\n550 5.7.1 "), "{output}");
+        assert_eq!(take_events("accepted").iter().filter(|line| line.contains("unchecked")).count(), 0);
+    }
 }

@@ -2,11 +2,12 @@
 
 use super::super::self_signed;
 use super::*;
+use openssl::pkey::Id;
 use openssl::ssl::{SslConnector, SslVerifyMode};
 use openssl::symm::Cipher;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
 const NOW: WallTime = WallTime(1_795_416_810_000_000);
@@ -15,9 +16,15 @@ fn long() -> Deadline {
     Deadline::after(Duration::from_secs(30))
 }
 
-fn acceptor(minimum: Minimum) -> Acceptor {
-    let pem = self_signed::make("box.example", NOW).unwrap();
-    Acceptor::new(&pem, &pem, minimum, NOW).unwrap()
+/// With a certificate of each kind, made once.
+fn handshake(minimum: Minimum) -> Handshake {
+    static ACCEPTOR: OnceLock<Acceptor> = OnceLock::new();
+    let acceptor = ACCEPTOR.get_or_init(|| {
+        let ec = self_signed::make("box.example", NOW).unwrap();
+        let rsa = self_signed::make_rsa("box.example", NOW).unwrap();
+        Acceptor::new(&[(&ec, &ec), (&rsa, &rsa)], NOW).unwrap()
+    });
+    acceptor.handshake(minimum).unwrap()
 }
 
 fn pair() -> (TcpTransport, TcpStream) {
@@ -26,11 +33,15 @@ fn pair() -> (TcpTransport, TcpStream) {
     (TcpTransport::new(Arc::new(listener.accept().unwrap().0)), far)
 }
 
-/// A client that speaks this version and no other.
-fn connect(far: TcpStream, version: Option<SslVersion>) -> Result<SslStream<TcpStream>, String> {
+/// What a client speaks: this version and no other, and these suites below TLS 1.3.
+type Tongue = (Option<SslVersion>, &'static str);
+const ANY_SUITE: &str = "ALL:@SECLEVEL=0";
+
+fn connect(far: TcpStream, (version, suites): Tongue) -> Result<SslStream<TcpStream>, String> {
     let mut connector = SslConnector::builder(SslMethod::tls_client()).unwrap();
     connector.set_verify(SslVerifyMode::NONE);
     connector.set_security_level(0);
+    connector.set_cipher_list(suites).unwrap();
     connector.set_min_proto_version(version).unwrap();
     connector.set_max_proto_version(version).unwrap();
     connector.build().connect("box.example", far).map_err(|error| error.to_string())
@@ -39,11 +50,11 @@ fn connect(far: TcpStream, version: Option<SslVersion>) -> Result<SslStream<TcpS
 /// Shakes hands with such a client; the server's view and the client's.
 fn shake(
     minimum: Minimum,
-    version: Option<SslVersion>,
+    tongue: Tongue,
 ) -> (Result<ServerTransport, WireError>, Result<SslStream<TcpStream>, String>) {
     let (near, far) = pair();
-    let handshake = acceptor(minimum).handshake().unwrap();
-    let client = thread::spawn(move || connect(far, version));
+    let handshake = handshake(minimum);
+    let client = thread::spawn(move || connect(far, tongue));
     let mut transport = ServerTransport::Plain(near);
     if let Err(error) = transport.start_tls(handshake, long()) {
         assert!(matches!(transport.read(&mut [0], long()), Err(WireError::Closed)));
@@ -57,6 +68,10 @@ fn shake(
 fn versions_from_the_minimum_on_are_spoken() {
     use SslVersion as V;
     for (minimum, version, works) in [
+        (Minimum::Tls10, Some(V::TLS1), true),
+        (Minimum::Tls10, Some(V::TLS1_3), true),
+        (Minimum::Tls11, Some(V::TLS1), false),
+        (Minimum::Tls11, Some(V::TLS1_1), true),
         (Minimum::Tls12, Some(V::TLS1_1), false),
         (Minimum::Tls12, Some(V::TLS1_2), true),
         (Minimum::Tls12, Some(V::TLS1_3), true),
@@ -64,7 +79,7 @@ fn versions_from_the_minimum_on_are_spoken() {
         (Minimum::Tls13, Some(V::TLS1_2), false),
         (Minimum::Tls13, Some(V::TLS1_3), true),
     ] {
-        let (server, client) = shake(minimum, version);
+        let (server, client) = shake(minimum, (version, ANY_SUITE));
         assert_eq!((server.is_ok(), client.is_ok()), (works, works), "{minimum:?} {version:?}");
         if let Err(error) = server {
             assert_eq!(error.to_string(), "TLS: unsupported protocol");
@@ -79,9 +94,8 @@ fn version_and_cipher_are_told() {
         (SslVersion::TLS1_2, "TLSv1.2 with cipher ECDHE-ECDSA-"),
     ] {
         let (near, far) = pair();
-        let client = thread::spawn(move || connect(far, Some(version)));
-        let description =
-            ServerTransport::Plain(near).start_tls(acceptor(Minimum::Tls12).handshake().unwrap(), long());
+        let client = thread::spawn(move || connect(far, (Some(version), ANY_SUITE)));
+        let description = ServerTransport::Plain(near).start_tls(handshake(Minimum::Tls12), long());
         let description = description.unwrap();
         assert!(description.starts_with(start), "{description}");
         client.join().unwrap().unwrap();
@@ -90,7 +104,7 @@ fn version_and_cipher_are_told() {
 
 #[test]
 fn octets_go_both_ways_and_the_end_is_told() {
-    let (server, client) = shake(Minimum::Tls12, None);
+    let (server, client) = shake(Minimum::Tls12, (None, ANY_SUITE));
     let (mut server, mut client) = (server.unwrap(), client.unwrap());
     assert!(!server.has_input());
     client.write_all(b"hello").unwrap();
@@ -121,13 +135,13 @@ fn arrive(server: &mut ServerTransport) {
 /// A health check shakes hands and says goodbye: it did not speak before the greeting.
 #[test]
 fn the_end_of_tls_is_no_input() {
-    let (server, client) = shake(Minimum::Tls12, None);
+    let (server, client) = shake(Minimum::Tls12, (None, ANY_SUITE));
     let (mut server, mut client) = (server.unwrap(), client.unwrap());
     client.shutdown().unwrap();
     arrive(&mut server);
     assert!(!server.has_input());
     assert!(matches!(server.read(&mut [0], long()), Err(WireError::Closed)));
-    let (server, client) = shake(Minimum::Tls12, None);
+    let (server, client) = shake(Minimum::Tls12, (None, ANY_SUITE));
     let (mut server, mut client) = (server.unwrap(), client.unwrap());
     client.write_all(b"E").unwrap();
     arrive(&mut server);
@@ -140,7 +154,7 @@ fn the_end_of_tls_is_no_input() {
 #[test]
 fn the_end_of_the_peer_is_an_end_with_and_without_a_word() {
     for polite in [true, false] {
-        let (server, client) = shake(Minimum::Tls12, None);
+        let (server, client) = shake(Minimum::Tls12, (None, ANY_SUITE));
         let (mut server, mut client) = (server.unwrap(), client.unwrap());
         if polite {
             client.shutdown().unwrap();
@@ -152,7 +166,7 @@ fn the_end_of_the_peer_is_an_end_with_and_without_a_word() {
 
 #[test]
 fn a_read_ends_at_its_deadline_and_the_connection_goes_on() {
-    let (server, client) = shake(Minimum::Tls12, None);
+    let (server, client) = shake(Minimum::Tls12, (None, ANY_SUITE));
     let (mut server, mut client) = (server.unwrap(), client.unwrap());
     let short = Deadline::after(Duration::from_millis(20));
     assert!(matches!(server.read(&mut [0; 9], short), Err(WireError::TimedOut)));
@@ -164,7 +178,7 @@ fn a_read_ends_at_its_deadline_and_the_connection_goes_on() {
 
 #[test]
 fn a_peer_that_does_not_read_is_cut_off_at_the_deadline() {
-    let (server, client) = shake(Minimum::Tls12, None);
+    let (server, client) = shake(Minimum::Tls12, (None, ANY_SUITE));
     let mut server = server.unwrap();
     let error = server.write_all(&vec![0; 64 << 20], Deadline::after(Duration::from_millis(50))).unwrap_err();
     assert!(matches!(error, WireError::TimedOut), "{error}");
@@ -183,7 +197,7 @@ fn a_handshake_has_a_deadline_however_its_octets_drip() {
     });
     let mut transport = ServerTransport::Plain(near);
     let deadline = Deadline::after(Duration::from_millis(100));
-    let error = transport.start_tls(acceptor(Minimum::Tls12).handshake().unwrap(), deadline).unwrap_err();
+    let error = transport.start_tls(handshake(Minimum::Tls12), deadline).unwrap_err();
     assert!(matches!(error, WireError::TimedOut), "{error}");
     assert!(deadline.remaining().is_zero());
     drop(transport);
@@ -201,8 +215,31 @@ fn plain_text_is_no_handshake() {
         let (near, mut far) = pair();
         far.write_all(text.as_bytes()).unwrap();
         let mut transport = ServerTransport::Plain(near);
-        let error = transport.start_tls(acceptor(Minimum::Tls12).handshake().unwrap(), long()).unwrap_err();
+        let error = transport.start_tls(handshake(Minimum::Tls12), long()).unwrap_err();
         assert!(error.to_string().starts_with("TLS: "), "{text:?}: {error}");
+    }
+}
+
+/// By its suite an old device asks for one of the two certificates.
+#[test]
+fn rsa_and_old_suites_are_there_for_those_who_need_them() {
+    use Minimum::{Tls10, Tls12};
+    use SslVersion as V;
+    for (minimum, version, suites, expected) in [
+        (Tls12, V::TLS1_2, "ECDHE-RSA-AES128-GCM-SHA256:@SECLEVEL=0", Some(Id::RSA)),
+        (Tls12, V::TLS1_2, "ECDHE-ECDSA-AES128-GCM-SHA256:@SECLEVEL=0", Some(Id::EC)),
+        (Tls12, V::TLS1_2, ANY_SUITE, Some(Id::EC)),
+        (Tls12, V::TLS1_2, "AES128-SHA:@SECLEVEL=0", None),
+        (Tls12, V::TLS1_2, "ECDHE-ECDSA-AES128-SHA:@SECLEVEL=0", None),
+        (Tls10, V::TLS1_2, "AES128-SHA:@SECLEVEL=0", Some(Id::RSA)),
+        (Tls10, V::TLS1, "AES128-SHA:@SECLEVEL=0", Some(Id::RSA)),
+        (Tls10, V::TLS1, "DHE-RSA-AES256-SHA:@SECLEVEL=0", Some(Id::RSA)),
+        (Tls10, V::TLS1_1, "ECDHE-ECDSA-AES128-SHA:@SECLEVEL=0", Some(Id::EC)),
+        (Tls10, V::TLS1_2, "AECDH-AES128-SHA:NULL:@SECLEVEL=0", None),
+    ] {
+        let (_server, client) = shake(minimum, (Some(version), suites));
+        let key = client.ok().map(|c| c.ssl().peer_certificate().unwrap().public_key().unwrap().id());
+        assert_eq!(key, expected, "{minimum:?} {version:?} {suites}");
     }
 }
 
@@ -214,7 +251,7 @@ fn what_is_wrong_with_a_certificate_is_told() {
     let (key, certificate) = text.split_at(text.find("-----BEGIN CERT").unwrap());
     let locked = PKey::private_key_from_pem(key.as_bytes()).unwrap();
     let locked = locked.private_key_to_pem_pkcs8_passphrase(Cipher::aes_128_cbc(), b"secret").unwrap();
-    let told = |chain: &[u8], key: &[u8], now| match Acceptor::new(chain, key, Minimum::Tls12, now) {
+    let told = |chain: &[u8], key: &[u8], now| match Acceptor::new(&[(chain, key)], now) {
         Ok(_) => String::new(),
         Err(error) => error.to_string(),
     };
@@ -241,15 +278,19 @@ fn what_is_wrong_with_a_certificate_is_told() {
 #[test]
 fn a_self_signed_certificate_says_who_and_how_long() {
     let made = |hostname: &str| X509::from_pem(&self_signed::make(hostname, NOW).unwrap()).unwrap();
+    let rsa = |hostname: &str| X509::from_pem(&self_signed::make_rsa(hostname, NOW).unwrap()).unwrap();
     let long_name = format!("{}.example", "a23456789.".repeat(20));
-    for (hostname, common) in [("box.example", "box.example"), (long_name.as_str(), "pillarbox")] {
-        let certificate = made(hostname);
+    for (hostname, common, certificate) in [
+        ("box.example", "box.example", made("box.example")),
+        (long_name.as_str(), "pillarbox", made(&long_name)),
+        ("box.example", "box.example", rsa("box.example")),
+    ] {
         let name = certificate.subject_name().entries().next().unwrap().data().to_string().unwrap();
         assert_eq!(name.to_string(), common);
         let names = certificate.subject_alt_names().unwrap();
         assert_eq!(names.get(0).unwrap().dnsname(), Some(hostname));
         assert!(certificate.verify(&certificate.public_key().unwrap()).unwrap());
-        let seconds = |time| Asn1Time::from_unix(0).unwrap().diff(time).unwrap();
+        let seconds = |time| Asn1Time::from_str_x509("19700101000000Z").unwrap().diff(time).unwrap();
         let (from, to) = (seconds(certificate.not_before()), seconds(certificate.not_after()));
         assert_eq!(i64::from(from.days), (NOW.seconds() / 86_400) as i64 - 1);
         assert_eq!(to.days - from.days, 825);

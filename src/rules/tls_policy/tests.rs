@@ -204,8 +204,8 @@ fn certificate(key: &PKey<Private>, version: i32, subject: &str) -> X509 {
     builder.set_subject_name(&name).unwrap();
     builder.set_issuer_name(&name).unwrap();
     // Over since 1970.
-    builder.set_not_before(&Asn1Time::from_unix(0).unwrap()).unwrap();
-    builder.set_not_after(&Asn1Time::from_unix(1).unwrap()).unwrap();
+    builder.set_not_before(&Asn1Time::from_str_x509("19700101000000Z").unwrap()).unwrap();
+    builder.set_not_after(&Asn1Time::from_str_x509("19700101000001Z").unwrap()).unwrap();
     builder.set_pubkey(key).unwrap();
     builder.sign(key, MessageDigest::sha256()).unwrap();
     builder.build()

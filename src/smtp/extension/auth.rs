@@ -1,4 +1,5 @@
-//! AUTH (RFC 4954): the client says who it is. Offered to those who submit, and only where nobody can listen.
+//! AUTH (RFC 4954): the client says who it is. Offered to those who submit, and only where nobody can listen; or, if a
+//! listener is for devices that must log in, to those too.
 //!
 //! The parameter of MAIL names who submitted the message first. It is read, as the RFC asks, and not passed on: a next
 //! hop would believe it only from a host that it trusts (§5).

@@ -1,16 +1,20 @@
 //! AUTH in the server's session (RFC 4954): who may log in when, and the lines of the exchange. Whether a password is
 //! right the caller is asked.
 
-use super::{Action, Service, Session, State, out_of_sequence};
+use super::{Action, Logins, Session, State, out_of_sequence};
 use crate::mail::status::EnhancedStatus;
 use crate::smtp::line::Line;
 use crate::smtp::reply::Reply;
 use crate::smtp::sasl::{Exchange, Mechanism, Secret, Step, accepted};
 
 impl<R> Session<R> {
-    /// Whether AUTH is offered: to those who submit, where nobody else can read the password (RFC 8314 §3).
+    /// Whether AUTH is offered now.
     pub(super) fn may_log_in(&self) -> bool {
-        self.service == Service::Submission && (self.is_secured || self.is_loopback)
+        match self.access.logins {
+            Logins::Never => false,
+            Logins::WithinTls => self.is_secured,
+            Logins::Always => !self.must_start_tls(),
+        }
     }
 
     /// The reply to MAIL before AUTH (RFC 4954 §6).
@@ -21,7 +25,7 @@ impl<R> Session<R> {
     }
 
     fn check_auth(&self, mechanism: &str) -> Result<Mechanism, Reply> {
-        if self.service != Service::Submission {
+        if self.access.logins == Logins::Never {
             let text = "there is no AUTH here; submission has a port of its own";
             return Err(Reply::new(502, EnhancedStatus::INVALID_COMMAND, text));
         }

@@ -39,6 +39,11 @@ impl<R> Session<R> {
         parameters: &[Parameter],
     ) -> Result<(ReversePath, MailParameters), Reply> {
         let parameters = match self.state {
+            State::Greeted if self.must_start_tls() => {
+                // The text is that of RFC 3207 §4.
+                let text = "Must issue a STARTTLS command first";
+                return Err(Reply::new(530, EnhancedStatus::SECURITY, text));
+            }
             State::Greeted if self.service == Service::Submission && self.login.is_none() => {
                 return Err(self.login_first());
             }

@@ -6,13 +6,27 @@
 //! and the postmaster from everyone, and knows `full@local.example`, which has no room, and nobody else; MAIL from
 //! `<full@disk.example>` finds no space; at most 3 recipients, 4 errors, 1000 octets. TLS is offered
 //! if the script has a line `with TLS`, and can't be had from a line `no TLS now` on; the handshake itself is left out.
-//! `submission`, `submissions` and `lmtp` say what is spoken, `on loopback` that the client is this host, `trusted` that it is
-//! one of its own; without them it is SMTP from a stranger. `tim` has the password `tanstaaftanstaaf`; from a line `no users now` on nobody can be looked up.
+//! `requires TLS`, `TLS is off` and `any login` are what the listener says. `submission`, `submissions` and `lmtp` say what
+//! is spoken, `on loopback` that the client is this host, `trusted` that it is one of its own; without them it is SMTP from
+//! a stranger. `tim` has the password `tanstaaftanstaaf`; from a line `no users now` on nobody can be looked up.
 
 use super::*;
 use crate::smtp::data::{ChunkDecoder, DotDecoder};
 use crate::smtp::line::LineCutter;
 use std::path::Path;
+
+/// Lines that say what the server is like.
+const SETTINGS: [&str; 9] = [
+    "trusted",
+    "with TLS",
+    "requires TLS",
+    "TLS is off",
+    "submission",
+    "submissions",
+    "lmtp",
+    "on loopback",
+    "any login",
+];
 
 /// A server without a socket: octets in, octets out.
 struct Server {
@@ -57,7 +71,18 @@ impl Server {
             () if says("lmtp") => Service::Lmtp,
             () => Service::Smtp,
         };
-        session.serve(service, says("on loopback"));
+        let logins = match (service, says("any login")) {
+            (_, true) => Logins::Always,
+            (Service::Submission, _) if says("on loopback") => Logins::Always,
+            (Service::Submission, _) => Logins::WithinTls,
+            _ => Logins::Never,
+        };
+        let starttls = match () {
+            () if says("requires TLS") => StartTls::Required,
+            () if says("TLS is off") => StartTls::Never,
+            () => StartTls::Offered,
+        };
+        session.serve(service, Access { starttls, logins });
         session.trust(says("trusted"));
         if says("submissions") {
             session.within_tls();
@@ -264,8 +289,7 @@ fn play(name: &str, script: &str, piece: usize) {
                 let octets = [unescape(line.get(3..).unwrap_or_default()), b"\r\n".to_vec()].concat();
                 octets.chunks(piece).for_each(|piece| server.feed(piece));
             }
-            _ if ["with TLS", "submission", "submissions", "lmtp", "on loopback", "trusted"]
-                .contains(&line) => {}
+            _ if SETTINGS.contains(&line) => {}
             _ if line == "no users now" => server.users_work = false,
             _ if line == "no TLS now" => server.tls_works = false,
             _ if line == "closed" => assert!(server.closed, "{place}: still open"),

@@ -9,7 +9,6 @@ use domain::base::iana::Rcode;
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use std::{fs, io};
@@ -221,15 +220,15 @@ fn a_look_up_of_both_families_ends_within_twice_the_time() {
 fn a_silent_server_is_asked_last_for_a_while() {
     let mute = Server::start(|_| vec![]);
     let good = Server::start(|asked| asked.code(Rcode::NXDOMAIN));
-    let now = Arc::new(AtomicU64::new(1));
+    let now = Arc::new(Mutex::new(1));
     let clock = Arc::clone(&now);
-    let clock: Clock = Box::new(move || Duration::from_secs(clock.load(Ordering::SeqCst)));
+    let clock: Clock = Box::new(move || Duration::from_secs(*clock.lock().unwrap()));
     let resolver = Resolver::new(&[mute.address, good.address], BRIEF, no_files(), clock);
     for name in ["a.example", "b.example", "c.example"] {
         assert_eq!(resolver.mx(name).unwrap_err().kind, DnsErrorKind::NoSuchDomain);
         assert_eq!(mute.queries(), 1, "asked by the first look-up only");
     }
-    now.fetch_add(61, Ordering::SeqCst);
+    *now.lock().unwrap() += 61;
     assert_eq!(resolver.mx("d.example").unwrap_err().kind, DnsErrorKind::NoSuchDomain);
     assert_eq!(mute.queries(), 2, "asked first again");
 }
@@ -455,15 +454,15 @@ fn the_cache_keeps_to_ttls() {
             "long no" => asked.negative(Rcode::NOERROR, 86_400),
             _ => asked.code(Rcode::SERVFAIL),
         });
-        let now = Arc::new(AtomicU64::new(1000));
+        let now = Arc::new(Mutex::new(1000));
         let clock = Arc::clone(&now);
-        let clock: Clock = Box::new(move || Duration::from_secs(clock.load(Ordering::SeqCst)));
+        let clock: Clock = Box::new(move || Duration::from_secs(*clock.lock().unwrap()));
         let resolver = Resolver::new(&[server.address], PATIENT, no_files(), clock);
         let first = resolver.mx("a.example.org");
-        now.fetch_add(seconds - 1, Ordering::SeqCst);
+        *now.lock().unwrap() += seconds - 1;
         assert_eq!(resolver.mx("a.example.org"), first);
         assert_eq!(server.queries(), 1, "{kind}");
-        now.fetch_add(1, Ordering::SeqCst);
+        *now.lock().unwrap() += 1;
         assert_eq!(resolver.mx("a.example.org"), first);
         assert_eq!(server.queries(), 2, "{kind}");
     }
