@@ -21,7 +21,7 @@ use crate::mail::maildir_template::MaildirTemplate;
 use crate::mail::network::Network;
 use crate::mail::next_hop::Smarthost;
 use crate::mail::unqualified::Unqualified;
-use crate::rules::cron::CronExpression;
+use crate::rules::pacing::cron::CronExpression;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;

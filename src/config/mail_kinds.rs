@@ -11,7 +11,7 @@ use crate::mail::network::Network;
 use crate::mail::next_hop::{PORT_SMTP, Smarthost};
 use crate::mail::status::{Class, EnhancedStatus};
 use crate::mail::unqualified::Unqualified;
-use crate::rules::cron::CronExpression;
+use crate::rules::pacing::cron::CronExpression;
 use std::net::{IpAddr, SocketAddr};
 use toml::de::DeValue;
 

@@ -1,18 +1,18 @@
 //! The parts of a running pillarbox, put together.
 
-use super::board::Board;
-use super::clock::EngineClock;
-use super::control::{Control, PATIENCE};
-use super::counters::Connections;
-use super::delivery_agent::DeliveryAgent;
-use super::digests::Digests;
-use super::drops::Drops;
-use super::event::Event;
-use super::forwarder::{Forwarder, Outbox, SiteHandle, current};
-use super::intake::Intake;
-use super::listener::{self, Listener};
-use super::site::Site;
-use super::statistics::Statistics;
+use super::control::drops::Drops;
+use super::control::socket::{Control, PATIENCE};
+use super::host::clock::EngineClock;
+use super::host::delivery_agent::DeliveryAgent;
+use super::host::site::Site;
+use super::inbound::counters::Connections;
+use super::inbound::listener::{self, Listener};
+use super::intake::incoming::Intake;
+use super::log::event::Event;
+use super::log::statistics::Statistics;
+use super::queue::board::Board;
+use super::workers::digests::Digests;
+use super::workers::forwarder::{Forwarder, Outbox, SiteHandle, current};
 use crate::config::Settings;
 use crate::net::connect::TcpConnect;
 use crate::net::resolver::{Resolver, SystemFiles};

@@ -8,12 +8,13 @@ mod doubts;
 
 use super::exit::Failure;
 use crate::config::{Account, Place, Places, Problem, Settings, files, host, load_with_problems};
-use crate::engine::site::Site;
-use crate::engine::{aliases, dkim, logins, mboxes, password, tls};
+use crate::engine::host::site::Site;
+use crate::engine::host::{aliases, dkim, logins, mboxes, tls};
+use crate::engine::outbound::password;
 use crate::mail::date::WallTime;
 use crate::net::tls_client;
-use crate::rules::aliases::AliasProblem;
-use crate::rules::dkim::RSA_BITS_GOOD;
+use crate::rules::message::dkim::RSA_BITS_GOOD;
+use crate::rules::routing::aliases::AliasProblem;
 use crate::sys::clock::{Clock, SystemClock};
 use crate::sys::user;
 use std::io::Write;
@@ -159,7 +160,7 @@ fn look_into_files(settings: &Settings, places: &Places, found: &mut Findings) {
         && let Ok((_, problems)) = logins::read(path)
     {
         let file = path.display().to_string();
-        let problem = |it: crate::rules::users::LineProblem| Problem {
+        let problem = |it: crate::rules::accounts::users::LineProblem| Problem {
             file: file.clone(),
             place: Some(Place { line: it.line, column: 1 }),
             text: it.text,

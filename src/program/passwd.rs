@@ -6,8 +6,8 @@
 
 use super::exit::{self, Failure};
 use super::terminal::{CTRL_C, Mute, line, prompt};
-use crate::rules::password::{ALPHABET, PasswordHash, SALT_MAX};
-use crate::rules::users;
+use crate::rules::accounts::password::{ALPHABET, PasswordHash, SALT_MAX};
+use crate::rules::accounts::users;
 use crate::smtp::sasl::{CREDENTIAL_MAX_OCTETS, Credentials, Secret};
 use rustix::io::Errno;
 use rustix::termios::tcgetattr;

@@ -18,7 +18,7 @@
 //!
 //! Never reads or writes anything itself. What may fail: the question.
 
-use super::monitor::Thresholds;
+use super::advice::monitor::Thresholds;
 use crate::mail::address::Domain;
 use crate::mail::id::QueueId;
 use crate::mail::unqualified::Unqualified;

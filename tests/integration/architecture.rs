@@ -47,7 +47,7 @@ const PLACES: [(&str, &[&str], &str); 11] = [
     ("fdatasync", &["src/store/durable.rs"], SYNC),
     (
         "ErrorKind::WouldBlock",
-        &["src/net/", "src/engine/logger.rs"],
+        &["src/net/", "src/engine/log/logger.rs"],
         "src/net turns it into TimedOut: use its transport",
     ),
     // The deadlines of sockets count from the system's own clock.

@@ -4,7 +4,7 @@
 use expect_test::expect_file;
 use pillarbox::config::keys::{Availability, Chapter, MANUAL, TABLES, Table};
 use pillarbox::program::sendmail::flags::{FLAGS, LONG_FLAGS};
-use pillarbox::rules::hints;
+use pillarbox::rules::advice::hints;
 use pillarbox::smtp::extension::EXTENSIONS;
 use std::collections::BTreeSet;
 use std::fmt::Write;

@@ -1,6 +1,6 @@
 //! Runs `pillarbox passwd` and logs in by what it prints.
 
-use pillarbox::rules::users::UserTable;
+use pillarbox::rules::accounts::users::UserTable;
 use pillarbox::smtp::sasl::Credentials;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, tcgetattr};

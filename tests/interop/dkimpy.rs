@@ -5,7 +5,7 @@ use openssl::rsa::Rsa;
 use pillarbox::mail::address::Domain;
 use pillarbox::mail::base64;
 use pillarbox::mail::date::WallTime;
-use pillarbox::rules::dkim::{DkimKey, Signer};
+use pillarbox::rules::message::dkim::{DkimKey, Signer};
 use std::io::Write;
 use std::process::{Command, Stdio};
 

@@ -176,7 +176,7 @@ fn a_schedule_follows_a_clock_that_is_set_back() {
     let thread = std::thread::spawn(move || forwarder.run());
     let look = || {
         // Any change wakes the forwarder, and it looks at the clocks.
-        world.forwarder.board.worker_ended(&crate::engine::board::Hop::Local);
+        world.forwarder.board.worker_ended(&crate::engine::queue::board::Hop::Local);
         std::thread::sleep(Duration::from_millis(2));
     };
     (0..20).for_each(|_| look());

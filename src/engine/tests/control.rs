@@ -1,7 +1,7 @@
 //! The control socket itself: who is let in, and what a peer can't do to it.
 
 use super::world::*;
-use crate::engine::control::{Control, PATIENCE, Patience, make_directory};
+use crate::engine::control::socket::{Control, PATIENCE, Patience, make_directory};
 use std::io::{Read, Write};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};

@@ -1,9 +1,9 @@
 //! Storm control: what waits, what leaves when in one message, and that a crash loses none of it.
 
 use super::world::*;
-use crate::engine::drops::Drops;
-use crate::engine::forwarder::current;
-use crate::engine::operator::{Asker, Output, answer};
+use crate::engine::control::drops::Drops;
+use crate::engine::control::operator::{Asker, Output, answer};
+use crate::engine::workers::forwarder::current;
 use crate::mail::envelope::Body;
 use crate::mail::unqualified::Unqualified;
 use crate::rules::control::{Request, Rights};

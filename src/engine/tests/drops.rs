@@ -1,8 +1,8 @@
 //! The drop directory: what is left there arrives, once, whatever fails on the way; what is no message harms nobody.
 
 use super::world::*;
-use crate::engine::drops::Drops;
-use crate::engine::forwarder::current;
+use crate::engine::control::drops::Drops;
+use crate::engine::workers::forwarder::current;
 use crate::mail::envelope::{Body, Notify, Ret};
 use crate::mail::unqualified::Unqualified;
 use crate::store::drop::{DropDirectory, DropEnvelope, Sender, StagedDrop};

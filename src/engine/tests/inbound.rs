@@ -1,12 +1,12 @@
 //! The server's side of the engine: what is accepted, where it lies, and what a client can't break.
 
 use super::world::*;
-use crate::engine::connection::Connection;
-use crate::engine::counters::Caps;
-use crate::engine::forwarder::current;
-use crate::engine::intake::Submission;
+use crate::engine::inbound::connection::Connection;
+use crate::engine::inbound::counters::Caps;
+use crate::engine::intake::incoming::Submission;
+use crate::engine::workers::forwarder::current;
 use crate::mail::address::{ForwardPath, Mailbox, ReversePath};
-use crate::rules::route::NoRoute;
+use crate::rules::routing::route::NoRoute;
 use crate::smtp::extension::MailParameters;
 use rustix::fs::{FileType, Mode};
 use std::io::Read;

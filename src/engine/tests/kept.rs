@@ -1,9 +1,9 @@
 //! Mail to admin that can't be delivered: it is held with its reason, whoever and whatever refuses it.
 
 use super::world::*;
-use crate::engine::forwarder::current;
-use crate::engine::listener::ListenerPolicy;
-use crate::engine::operator::{Asker, Output, answer};
+use crate::engine::control::operator::{Asker, Output, answer};
+use crate::engine::inbound::listener::ListenerPolicy;
+use crate::engine::workers::forwarder::current;
 use crate::rules::control::{Request, Rights};
 use std::io;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! What the operator does to the queue, also while it is worked on.
 
 use super::world::*;
-use crate::engine::forwarder::Forwarder;
-use crate::engine::operator::{Asker, Output, answer};
+use crate::engine::control::operator::{Asker, Output, answer};
+use crate::engine::workers::forwarder::Forwarder;
 use crate::mail::id::QueueId;
 use crate::rules::control::{Request, Rights};
 use std::io;

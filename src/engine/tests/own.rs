@@ -2,7 +2,7 @@
 
 use super::world::*;
 use crate::config::ListenerKind;
-use crate::engine::listener::ListenerPolicy;
+use crate::engine::inbound::listener::ListenerPolicy;
 use std::sync::Arc;
 
 const LAN: &str =

@@ -2,13 +2,14 @@
 //! what to change.
 
 use super::world::*;
-use crate::engine::forwarder::current;
-use crate::engine::probe::{self, Mark, News, Step};
+use crate::engine::probe::walk as probe;
+use crate::engine::probe::walk::{Mark, News, Step};
+use crate::engine::workers::forwarder::current;
 use crate::mail::date::{Now, WallTime};
 use crate::mail::mx::MxAnswer;
 use crate::net::resolver::{DnsError, DnsErrorKind, Record, RecordSet, Rtype};
 use crate::net::self_signed;
-use crate::rules::hints;
+use crate::rules::advice::hints;
 use openssl::pkey::PKey;
 use openssl::ssl::{SslAcceptor, SslMethod, SslVersion};
 use openssl::x509::X509;

@@ -3,7 +3,7 @@
 
 use super::world::*;
 use crate::mail::date::WallTime;
-use crate::rules::dkim::Signer;
+use crate::rules::message::dkim::Signer;
 use crate::sys::clock::Clock;
 use std::sync::Arc;
 
@@ -99,7 +99,7 @@ fn the_signature_is_that_of_what_is_sent() {
     let (signature, signed) = content.split_at(body);
     assert!(signature.starts_with("DKIM-Signature: "), "{content}");
     // The same message signed again, at the same time, has the same signature.
-    let site = crate::engine::forwarder::current(&world.site);
+    let site = crate::engine::workers::forwarder::current(&world.site);
     let now = WallTime(world.clock.wall_micros());
     let mut signer = Signer::new(&site.dkim, now);
     signer.feed(signed.as_bytes());

@@ -2,7 +2,7 @@
 //! next, and when; what the queue lists, and what `status --check` says.
 
 use super::world::*;
-use crate::engine::operator::{Asker, Output, answer};
+use crate::engine::control::operator::{Asker, Output, answer};
 use crate::rules::control::{Request, Rights};
 use std::sync::Arc;
 use std::time::Duration;
@@ -220,7 +220,7 @@ fn a_refusal_raises_the_alarm_at_once() {
     let (world, host) = smart(SMARTHOST);
     let look = || {
         take_log();
-        let site = crate::engine::forwarder::current(&world.site);
+        let site = crate::engine::workers::forwarder::current(&world.site);
         world.forwarder.alarm.look(&world.forwarder, &site, world.forwarder.clock.now());
         take_events("alarm")
     };

@@ -2,7 +2,7 @@
 //! or told twice.
 
 use super::world::*;
-use crate::engine::board::Hop;
+use crate::engine::queue::board::Hop;
 use crate::mail::id::QueueId;
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::EnhancedStatus;

@@ -1,10 +1,10 @@
 //! Who mail says it is from once it leaves, and that it says something else nowhere but there.
 
 use super::world::*;
-use crate::engine::forwarder::current;
+use crate::engine::workers::forwarder::current;
 use crate::mail::address::ReversePath;
 use crate::mail::date::WallTime;
-use crate::rules::dkim::{HEADER_MAX_OCTETS, Signer};
+use crate::rules::message::dkim::{HEADER_MAX_OCTETS, Signer};
 use crate::sys::clock::Clock;
 use std::sync::Arc;
 

@@ -2,15 +2,15 @@
 //! ends it.
 
 use super::world::*;
-use crate::engine::forwarder::current;
-use crate::engine::probe;
-use crate::engine::smarthost::{Proposal, Trial, find, propose};
+use crate::engine::probe::smarthost::{Proposal, Trial, find, propose};
+use crate::engine::probe::walk as probe;
+use crate::engine::workers::forwarder::current;
 use crate::mail::address::Domain;
 use crate::mail::date::{Now, WallTime};
 use crate::net::resolver::{DnsErrorKind, Record, RecordSet, Rtype};
 use crate::net::self_signed;
-use crate::rules::hints;
-use crate::rules::providers::Named;
+use crate::rules::advice::hints;
+use crate::rules::advice::providers::Named;
 use openssl::pkey::PKey;
 use openssl::ssl::{SslAcceptor, SslMethod};
 use openssl::x509::X509;

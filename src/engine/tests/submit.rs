@@ -1,9 +1,9 @@
 //! Messages that programs of this host hand over on the control socket.
 
 use super::world::*;
-use crate::engine::forwarder::current;
-use crate::engine::operator::Output;
-use crate::engine::submit::{Peer, take, verify};
+use crate::engine::control::operator::Output;
+use crate::engine::control::submit::{Peer, take, verify};
+use crate::engine::workers::forwarder::current;
 use crate::mail::id::QueueId;
 use crate::mail::unqualified::Unqualified;
 use crate::rules::control::{Handover, Rights};

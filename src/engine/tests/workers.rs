@@ -1,7 +1,7 @@
 //! Several threads at one queue, as the daemon has them.
 
 use super::world::*;
-use crate::engine::board::Next;
+use crate::engine::queue::board::Next;
 use crate::net::transport::Stopwatch;
 use crate::store::queue::Summary;
 use std::collections::HashMap;
@@ -126,11 +126,11 @@ fn after_a_panic_the_route_is_tried_again_in_a_minute() {
         running.until(|_| host.count() == 1);
         running.until(|world| world.forwarder.board.waiting() == 1 && world.forwarder.board.workers() == 0);
         let now = world.forwarder.clock.now().running;
-        let caps = crate::engine::board::WorkerCaps { total: 1, per_hop: 1 };
+        let caps = crate::engine::queue::board::WorkerCaps { total: 1, per_hop: 1 };
         assert_eq!(world.forwarder.board.next(now, caps), Next::Wait(Some(now + MINUTE)));
         host.now_says(|_, _| Say::Yes);
         world.clock.advance(MINUTE);
-        world.forwarder.board.worker_ended(&crate::engine::board::Hop::Local);
+        world.forwarder.board.worker_ended(&crate::engine::queue::board::Hop::Local);
         running.until(|world| world.queue().is_empty());
     }
     assert_eq!(host.taken.lock().unwrap().len(), 1);

@@ -2,16 +2,16 @@
 
 use super::host_tls::HostTls;
 use crate::config;
-use crate::engine::board::Board;
-use crate::engine::clock::EngineClock;
-use crate::engine::connection::Connection;
-use crate::engine::counters::{Caps, Connections, Permit};
-use crate::engine::digests::Digests;
-use crate::engine::forwarder::{Forwarder, Outbox, SiteHandle, current};
-use crate::engine::intake::Intake;
-use crate::engine::listener::ListenerPolicy;
-use crate::engine::site::Site;
-use crate::engine::statistics::Statistics;
+use crate::engine::host::clock::EngineClock;
+use crate::engine::host::site::Site;
+use crate::engine::inbound::connection::Connection;
+use crate::engine::inbound::counters::{Caps, Connections, Permit};
+use crate::engine::inbound::listener::ListenerPolicy;
+use crate::engine::intake::incoming::Intake;
+use crate::engine::log::statistics::Statistics;
+use crate::engine::queue::board::Board;
+use crate::engine::workers::digests::Digests;
+use crate::engine::workers::forwarder::{Forwarder, Outbox, SiteHandle, current};
 use crate::mail::address::Domain;
 use crate::mail::id::QueueId;
 use crate::mail::mx::{Mx, MxAnswer};
@@ -984,7 +984,7 @@ fn make_site(directory: &Path, name: &str, config: &str) -> Site {
          dns.servers = \"192.0.2.53\"\n{config}\n"
     );
     let settings = config::parse(&text, "world.toml").unwrap_or_else(|problems| panic!("{problems:?}"));
-    let dkim = crate::engine::dkim::load(&settings).unwrap();
+    let dkim = crate::engine::host::dkim::load(&settings).unwrap();
     Site { dkim, ..Site::new(settings, Domain::parse(name).unwrap(), None) }
 }
 

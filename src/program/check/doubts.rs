@@ -5,12 +5,12 @@
 
 use super::Findings;
 use crate::config::{Addressee, Place, Places, Problem, Users as ConfiguredUsers, is_like};
-use crate::engine::aliases::Doubt;
-use crate::engine::listener;
-use crate::engine::site::{Site, hostname_flaw};
+use crate::engine::host::aliases::Doubt;
+use crate::engine::host::site::{Site, hostname_flaw};
+use crate::engine::inbound::listener;
 use crate::mail::address::{ForwardPath, Mailbox};
 use crate::mail::unqualified::Unqualified;
-use crate::rules::route::{Destination, NoRoute, Routed};
+use crate::rules::routing::route::{Destination, NoRoute, Routed};
 use crate::sys::user;
 use std::io::ErrorKind;
 use std::net::IpAddr;
@@ -67,7 +67,7 @@ fn users(site: &Site, places: &Places, found: &mut Findings) {
 /// Cron and its like write to root.
 fn root(site: &Site, places: &Places, found: &mut Findings) {
     let Ok(root) = Unqualified::parse("root") else { return };
-    let path = root.forward_path(crate::engine::submit::home(site));
+    let path = root.forward_path(crate::engine::control::submit::home(site));
     if site.settings.admin.is_none() && matches!(site.route(&path), Err(NoRoute::UnknownUser)) {
         let text = "nobody gets the mail for root; write admin = \"me@example.com\"";
         found.warn(places.of("local", "users"), text.to_owned());

@@ -5,13 +5,13 @@
 use super::super::exit::{self, Failure};
 use super::{Handover, failure};
 use crate::config::Settings;
-use crate::engine::intake::Accepted;
+use crate::engine::intake::incoming::Accepted;
 use crate::mail::address::{Domain, ForwardPath, LocalPart, Mailbox, ReversePath};
 use crate::mail::id::QueueId;
 use crate::mail::next_hop::NextHop;
 use crate::mail::status::EnhancedStatus;
 use crate::mail::unqualified::Unqualified;
-use crate::rules::route::{Destination, Routed};
+use crate::rules::routing::route::{Destination, Routed};
 use crate::smtp::data::{ChunkDecoder, DotDecoder};
 use crate::smtp::extension::{Offer, RcptParameters};
 use crate::smtp::line::LineCutter;

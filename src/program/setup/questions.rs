@@ -5,14 +5,14 @@
 //! the name of its option. The password alone is then the first line of standard input.
 
 use super::{Options, usage};
-use crate::engine::smarthost::propose;
+use crate::engine::probe::smarthost::propose;
 use crate::mail::next_hop::Smarthost;
 use crate::mail::unqualified::Unqualified;
 use crate::net::resolver::Resolve;
 use crate::program::exit::{self, Failure};
 use crate::program::passwd;
 use crate::program::terminal::{Mute, line, prompt};
-use crate::rules::providers::Named;
+use crate::rules::advice::providers::Named;
 use crate::smtp::sasl::{CREDENTIAL_MAX_OCTETS, Secret};
 use rustix::termios::tcgetattr;
 use std::io::IsTerminal;
@@ -113,7 +113,9 @@ fn sender(options: &Options, login: &str) -> Result<String, Failure> {
 }
 
 /// The smarthost that somebody chooses at the terminal.
-fn chosen(proposal: impl FnOnce() -> Option<crate::engine::smarthost::Proposal>) -> Result<String, Failure> {
+fn chosen(
+    proposal: impl FnOnce() -> Option<crate::engine::probe::smarthost::Proposal>,
+) -> Result<String, Failure> {
     const NAME: &str = "smarthost";
     if !std::io::stdin().is_terminal() {
         return Err(missing(NAME));

@@ -1,0 +1,448 @@
+//! How queued messages are shown: as Postfix's mailq prints them, as JSON, and one message in full.
+//!
+//! Monitors parse the first (Nagios' check_mailq, and many scripts of many people): its head, its last line, the marks
+//! behind the id and the blanks are Postfix's. What peers and senders wrote is data to the end: control characters, and
+//! those that turn the direction of text, are shown as question marks, so no address and no reply forges a line. Reads
+//! nothing and writes nothing itself, and nothing here fails.
+
+use crate::mail::address::ReversePath;
+use crate::mail::date::{Now, WallTime};
+use crate::mail::envelope::Envelope;
+use crate::mail::outcome::{Diagnostic, Outcome};
+use crate::store::queue::{Event, Progress, Record, State, Summary};
+use crate::sys::clock::utc_offset_seconds;
+use std::fmt::Write;
+use time::OffsetDateTime;
+
+/// The first line of a list. Postfix prints the same over short and over long ids.
+pub const MAILQ_HEAD: &str = "-Queue ID-  --Size-- ----Arrival Time---- -Sender/Recipient-------\n";
+/// The only line of an empty list.
+pub const MAILQ_EMPTY: &str = "Mail queue is empty\n";
+/// Where reasons end, as Postfix has it.
+const REASON_COLUMNS: usize = 76;
+
+const WEEKDAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+/// A message as the queue and the board know it.
+#[derive(Debug)]
+pub struct Listed {
+    /// From its file.
+    pub summary: Summary,
+    /// A worker has it in hand.
+    pub is_active: bool,
+    /// When it is tried next; `None`: nobody knows.
+    pub next_attempt: Option<WallTime>,
+    /// Attempts so far, the tries of its routes included.
+    pub attempts: u32,
+    /// For each recipient why it waits, if its route does.
+    pub pauses: Vec<Option<Diagnostic>>,
+    /// It is for somebody who may not see the addresses.
+    pub hides_addresses: bool,
+}
+
+/// What stands in the place of an address.
+const HIDDEN: &str = "<hidden>";
+
+impl Listed {
+    /// Why a recipient is still here: its route's reason if that pauses, else that of its last attempt.
+    fn reason(&self, place: usize) -> Option<&Diagnostic> {
+        let pause = self.pauses.get(place).and_then(Option::as_ref);
+        pause.or_else(|| self.summary.progress.get(place)?.diagnostic.as_ref())
+    }
+
+    fn address(&self, address: String) -> String {
+        if self.hides_addresses { HIDDEN.to_owned() } else { address }
+    }
+
+    /// A reason in words: replies quote addresses, too.
+    fn words(&self, reason: &Diagnostic) -> String {
+        if self.hides_addresses {
+            without_addresses(reason.line(), &self.summary.description.envelope)
+        } else {
+            reason.line().to_owned()
+        }
+    }
+
+    fn is_held(&self) -> bool {
+        self.summary.progress.iter().any(|progress| progress.held)
+    }
+
+    /// The lines of mailq, with the empty one that ends them.
+    #[must_use]
+    pub fn mailq(&self) -> String {
+        let mark = match (self.is_active, self.is_held()) {
+            (true, _) => "*",
+            (false, true) => "!",
+            (false, false) => "",
+        };
+        let Summary { id, description, message_octets, progress, .. } = &self.summary;
+        let sender = match &description.envelope.reverse_path {
+            ReversePath::Null => "MAILER-DAEMON".to_owned(),
+            path => clean(&self.address(path.to_string())),
+        };
+        let marked = format!("{id}{mark}");
+        let time = local_time(description.arrival.wall);
+        let mut text = format!("{marked:<14} {message_octets:>8} {time}  {sender}\n");
+        let mut said = None;
+        for (place, recipient) in description.envelope.recipients.iter().enumerate() {
+            if progress.get(place).is_some_and(Progress::is_finished) {
+                continue;
+            }
+            let reason = self.reason(place).map(|reason| clean(&self.words(reason)));
+            if let Some(reason) = reason.as_ref().filter(|reason| said.as_ref() != Some(*reason)) {
+                let blanks = REASON_COLUMNS.saturating_sub(reason.chars().count());
+                // Writing to a String can't fail; so everywhere below.
+                let _ = writeln!(text, "{:blanks$}({reason})", "");
+            }
+            said = reason.or(said);
+            let _ = writeln!(text, "{:45}{}", "", clean(&self.address(recipient.mailbox.to_string())));
+        }
+        text.push('\n');
+        text
+    }
+
+    /// An object on one line. Times are seconds since 1970.
+    #[must_use]
+    pub fn json(&self) -> String {
+        let Summary { id, description, message_octets, progress, .. } = &self.summary;
+        let from = match &description.envelope.reverse_path {
+            ReversePath::Null => String::new(),
+            path => self.address(path.to_string()),
+        };
+        let mut text = format!(
+            "{{\"id\":\"{id}\",\"arrival\":{},\"size\":{message_octets},\"from\":{},\"recipients\":[",
+            description.arrival.wall.seconds(),
+            json_text(&from)
+        );
+        for (place, (recipient, progress)) in description.envelope.recipients.iter().zip(progress).enumerate()
+        {
+            let reason = self.reason(place);
+            let optional =
+                |text: Option<String>| text.map_or_else(|| "null".to_owned(), |text| json_text(&text));
+            let _ = write!(
+                text,
+                "{}{{\"to\":{},\"state\":\"{}\",\"status\":{},\"reply\":{},\"relay\":{}}}",
+                if place == 0 { "" } else { "," },
+                json_text(&self.address(recipient.mailbox.to_string())),
+                state(progress),
+                optional(reason.map(|reason| reason.status.to_string())),
+                optional(reason.map(|reason| self.words(reason))),
+                optional(reason.and_then(|reason| reason.remote.clone())),
+            );
+        }
+        let next = self.next_attempt.map_or_else(|| "null".to_owned(), |at| at.seconds().to_string());
+        let (attempts, held) = (self.attempts, self.is_held());
+        let _ = writeln!(text, "],\"attempts\":{attempts},\"next_attempt\":{next},\"hold\":{held}}}");
+        text
+    }
+
+    /// Envelope and history, with the empty line ahead of the message.
+    #[must_use]
+    pub fn full(&self, history: &[Record]) -> String {
+        let Summary { id, description, message_octets, progress, .. } = &self.summary;
+        let envelope = &description.envelope;
+        let next = match (self.is_held(), self.is_active, self.next_attempt) {
+            (true, ..) => "held".to_owned(),
+            (_, true, _) => "now".to_owned(),
+            (.., next) => next.map_or_else(|| "unknown".to_owned(), WallTime::to_rfc5322),
+        };
+        let mut text = format!(
+            "id: {id}\nfrom: <{}>\narrival: {}\norigin: {}\nsize: {message_octets}\nattempts: {}\nnext attempt: {next}\n",
+            clean(&envelope.reverse_path.to_string()),
+            description.arrival.wall.to_rfc5322(),
+            clean(&description.origin),
+            self.attempts,
+        );
+        if let Some(envid) = &envelope.envid {
+            let _ = writeln!(text, "envid: {}", clean(envid));
+        }
+        for (place, (recipient, progress)) in envelope.recipients.iter().zip(progress).enumerate() {
+            let _ = write!(text, "to: <{}> {}", clean(&recipient.mailbox.to_string()), state(progress));
+            let reason =
+                self.reason(place).map(|reason| format!(" {} {}", reason.status, clean(reason.line())));
+            let _ = writeln!(text, "{}", reason.unwrap_or_default());
+        }
+        for record in history {
+            self.push_record(&mut text, record);
+        }
+        text.push('\n');
+        text
+    }
+
+    fn push_record(&self, text: &mut String, Record { recipients, at, event }: &Record) {
+        let all = &self.summary.description.envelope.recipients;
+        let (what, diagnostic) = match event {
+            Event::Attempted(outcome) => {
+                let what = match outcome {
+                    Outcome::Delivered(_) => "delivered",
+                    Outcome::Deferred(_) => "deferred",
+                    Outcome::Failed(_) => "failed",
+                };
+                (what, Some(outcome.diagnostic()))
+            }
+            Event::Notified => ("notice sent", None),
+            Event::Owed => ("delivered, the sender is to be told", None),
+            Event::Held => ("held", None),
+            Event::Released => ("released", None),
+            Event::Kept => ("held, as it can't be delivered to admin", None),
+        };
+        let names: Vec<String> = recipients
+            .iter()
+            .filter_map(|&place| all.get(place).map(|to| clean(&to.mailbox.to_string())))
+            .collect();
+        let _ = write!(text, "history: {} {what} to={}", at.wall.to_rfc5322(), names.join(","));
+        if let Some(diagnostic) = diagnostic {
+            let relay = clean(diagnostic.remote.as_deref().unwrap_or("-"));
+            let _ = write!(text, " relay={relay} status={} {}", diagnostic.status, clean(diagnostic.line()));
+        }
+        text.push('\n');
+    }
+}
+
+/// The last line of a list that is not empty.
+#[must_use]
+pub fn mailq_end(messages: usize, octets: u64) -> String {
+    let plural = if messages == 1 { "" } else { "s" };
+    format!("-- {} Kbytes in {messages} Request{plural}.\n", octets.div_ceil(1024))
+}
+
+/// The wall time at a running time that lies ahead.
+#[must_use]
+pub fn wall_time(now: Now, due: std::time::Duration) -> WallTime {
+    let ahead = u64::try_from(due.saturating_sub(now.running).as_micros()).unwrap_or(u64::MAX);
+    WallTime(now.wall.0.saturating_add(ahead))
+}
+
+fn state(progress: &Progress) -> &'static str {
+    match progress.state {
+        State::Pending => "pending",
+        State::Delivered => "delivered",
+        State::Failed => "failed",
+    }
+}
+
+/// `Mon Nov 23 10:00:00`, in local time.
+fn local_time(wall: WallTime) -> String {
+    date_text(wall, utc_offset_seconds(wall.seconds()))
+}
+
+fn date_text(wall: WallTime, utc_offset: i32) -> String {
+    let shifted = wall.seconds().saturating_add_signed(i64::from(utc_offset));
+    let date: OffsetDateTime = WallTime(shifted.saturating_mul(1_000_000)).to_utc();
+    let weekday = WEEKDAYS.get(usize::from(date.weekday().number_days_from_monday())).unwrap_or(&"Mon");
+    let month = MONTHS.get(usize::from(u8::from(date.month()).saturating_sub(1))).unwrap_or(&"Jan");
+    let (day, hour, minute, second) = (date.day(), date.hour(), date.minute(), date.second());
+    format!("{weekday} {month} {day:2} {hour:02}:{minute:02}:{second:02}")
+}
+
+/// A text without the words that have an `@`, or that hold the local part of sender or recipient: hosts write addresses
+/// in many ways (`<joe>`, `joe+40far.example`).
+fn without_addresses(text: &str, envelope: &Envelope) -> String {
+    let recipients = envelope.recipients.iter().map(|recipient| &recipient.mailbox);
+    let mailboxes = recipients.chain(envelope.reverse_path.mailbox());
+    let names: Vec<String> =
+        mailboxes.map(|mailbox| mailbox.local_part.as_str().trim_matches('"').to_lowercase()).collect();
+    let mut shown = String::new();
+    // A quoted local part may have blanks.
+    let mut is_quoted = false;
+    let words = text.split_inclusive(|c: char| {
+        is_quoted ^= c == '"';
+        (c.is_whitespace() && !is_quoted) || matches!(c, '<' | '>' | '(' | ')' | ',' | ';')
+    });
+    for word in words {
+        let end = word.trim_end_matches(|c: char| c.is_whitespace() || "<>(),;:".contains(c));
+        let is_address = end.contains('@') || names.iter().any(|name| has_name(&end.to_lowercase(), name));
+        match is_address {
+            true if shown.ends_with('<')
+                && word.get(end.len()..).is_some_and(|rest| rest.starts_with('>')) =>
+            {
+                shown.push_str(HIDDEN.trim_matches(['<', '>']));
+            }
+            true => shown.push_str(HIDDEN),
+            false => shown.push_str(end),
+        }
+        shown.push_str(word.get(end.len()..).unwrap_or_default());
+    }
+    shown
+}
+
+/// Whether a word has a name in it that neither begins nor ends within letters and digits.
+fn has_name(word: &str, name: &str) -> bool {
+    word.match_indices(name).any(|(at, found)| {
+        let before = word.get(..at).and_then(|before| before.chars().next_back());
+        let after = word.get(at + found.len()..).and_then(|after| after.chars().next());
+        ![before, after].into_iter().flatten().any(char::is_alphanumeric)
+    })
+}
+
+fn is_harmful(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+pub(crate) fn clean(text: &str) -> String {
+    text.chars().map(|c| if is_harmful(c) { '?' } else { c }).collect()
+}
+
+/// A string of JSON (RFC 8259 §7).
+#[must_use]
+pub fn json_text(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            // All of them are of the plane that four digits can name.
+            c if is_harmful(c) => drop(write!(quoted, "\\u{:04x}", u32::from(c))),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::address::Mailbox;
+    use crate::mail::envelope::Recipient;
+    use crate::mail::id::QueueId;
+    use crate::mail::status::EnhancedStatus;
+    use crate::store::queue::Description;
+    use std::time::Duration;
+
+    fn listed(reply: &str) -> Listed {
+        let wall = WallTime(1_795_416_810_000_000);
+        let arrival = Now { wall, running: Duration::ZERO };
+        let mut envelope = Envelope::new(ReversePath::parse("a@b.example").unwrap());
+        for to in ["joe@far.example", "jim@far.example", "done@far.example"] {
+            envelope.recipients.push(Recipient::new(Mailbox::parse(to).unwrap()));
+        }
+        let diagnostic = Diagnostic::local(EnhancedStatus::NO_ANSWER, reply);
+        let waits = Progress { diagnostic: Some(diagnostic), attempts: 2, ..Progress::default() };
+        let done = Progress { state: State::Delivered, ..Progress::default() };
+        let description =
+            Description { envelope, origin: "[192.0.2.1]".into(), arrival, digest: None, dated: None };
+        let summary = Summary {
+            id: QueueId::new(wall.0, 1),
+            description,
+            message_octets: 1234,
+            progress: vec![waits.clone(), waits, done],
+            damaged_records: 0,
+        };
+        Listed {
+            summary,
+            is_active: false,
+            next_attempt: None,
+            attempts: 2,
+            pauses: vec![None; 3],
+            hides_addresses: false,
+        }
+    }
+
+    #[test]
+    fn a_message_looks_as_in_postfix() {
+        let mut listed = listed("connect: timed out");
+        let id = listed.summary.id;
+        let time = local_time(listed.summary.description.arrival.wall);
+        let blanks = " ".repeat(45);
+        let reason = format!("{}(connect: timed out)\n", " ".repeat(58));
+        let recipients = format!("{reason}{blanks}joe@far.example\n{blanks}jim@far.example\n\n");
+        assert_eq!(listed.mailq(), format!("{id}      1234 {time}  a@b.example\n{recipients}"));
+        listed.summary.progress[1].held = true;
+        assert!(listed.mailq().starts_with(&format!("{id}!     1234 {time}  a@b.example\n")));
+        listed.is_active = true;
+        listed.summary.description.envelope.reverse_path = ReversePath::Null;
+        assert!(listed.mailq().starts_with(&format!("{id}*     1234 {time}  MAILER-DAEMON\n")));
+        assert_eq!(mailq_end(1, 1234), "-- 2 Kbytes in 1 Request.\n");
+        assert_eq!(mailq_end(3, 0), "-- 0 Kbytes in 3 Requests.\n");
+    }
+
+    #[test]
+    fn others_see_all_but_the_addresses() {
+        let mut listed = listed("host said: 450 4.2.1 <joe@far.example>: try jim later");
+        listed.hides_addresses = true;
+        let id = listed.summary.id;
+        let time = local_time(listed.summary.description.arrival.wall);
+        let blanks = " ".repeat(45);
+        let expected = format!(
+            "{id}      1234 {time}  <hidden>\n{}(host said: 450 4.2.1 <hidden>: try <hidden> later)\n\
+             {blanks}<hidden>\n{blanks}<hidden>\n\n",
+            " ".repeat(27)
+        );
+        assert_eq!(listed.mailq(), expected);
+        let json = listed.json();
+        assert!(!json.contains("joe") && !json.contains("jim") && !json.contains("a@b"), "{json}");
+        assert_eq!(json.matches("\"to\":\"<hidden>\"").count(), 3, "{json}");
+        assert!(json.contains("\"from\":\"<hidden>\",") && json.contains("450 4.2.1 <hidden>"), "{json}");
+        listed.summary.description.envelope.reverse_path = ReversePath::Null;
+        assert!(listed.mailq().contains("  MAILER-DAEMON\n") && listed.json().contains("\"from\":\"\""));
+    }
+
+    #[test]
+    fn replies_are_shown_without_addresses() {
+        let mut envelope = Envelope::new(ReversePath::parse("root@box.example").unwrap());
+        for to in ["joe@far.example", "\"jim x\"@far.example", "o.k@far.example"] {
+            envelope.recipients.push(Recipient::new(Mailbox::parse(to).unwrap()));
+        }
+        for (reply, expected) in [
+            ("550 5.1.1 <joe@far.example>... User unknown", "550 5.1.1 <hidden>... User unknown"),
+            ("550 5.1.1 <JOE>: no", "550 5.1.1 <hidden>: no"),
+            ("550 joe+40far.example bad", "550 <hidden> bad"),
+            ("550 not joel, not joe", "550 not joel, not <hidden>"),
+            ("550 \"jim x\"@far.example bad", "550 <hidden> bad"),
+            ("550 <\"jim x\"@far.example> bad", "550 <hidden> bad"),
+            ("550 other@x.example (root) o.k.", "550 <hidden> (<hidden>) <hidden>"),
+            ("550 a=b@c,d@e;f@g", "550 <hidden>,<hidden>;<hidden>"),
+            (
+                "connect to mx.far.example [192.0.2.1]:25: timed out",
+                "connect to mx.far.example [192.0.2.1]:25: timed out",
+            ),
+            ("", ""),
+        ] {
+            assert_eq!(without_addresses(reply, &envelope), expected);
+        }
+    }
+
+    #[test]
+    fn dates_are_those_of_asctime() {
+        let day = WallTime(1_795_416_810_000_000);
+        assert_eq!(date_text(day, 0), "Mon Nov 23 06:53:30");
+        assert_eq!(date_text(day, -7 * 3600), "Sun Nov 22 23:53:30");
+        assert_eq!(date_text(WallTime(0), 3600), "Thu Jan  1 01:00:00");
+    }
+
+    #[test]
+    fn a_reply_forges_no_line() {
+        let listed = listed("no\r\n\u{1b}[2J-- 0 Kbytes in 0 Requests.\u{202e}\"\\");
+        assert_eq!(listed.mailq().lines().count(), 5);
+        for text in [listed.mailq(), listed.json(), listed.full(&[])] {
+            assert!(!text.replace('\n', "").contains(is_harmful), "{text:?}");
+        }
+        let json = listed.json();
+        assert_eq!(json.matches('\n').count(), 1);
+        assert!(
+            json.contains(r#""reply":"no\u000d\u000a\u001b[2J-- 0 Kbytes in 0 Requests.\u202e\"\\""#),
+            "{json}"
+        );
+    }
+
+    #[test]
+    fn the_object_has_all_that_the_contract_names() {
+        let listed = listed("no");
+        let id = listed.summary.id;
+        let recipient =
+            |name: &str, rest: &str| format!("{{\"to\":\"{name}@far.example\",\"state\":{rest}}}");
+        let waits = "\"pending\",\"status\":\"4.4.1\",\"reply\":\"no\",\"relay\":null";
+        let done = "\"delivered\",\"status\":null,\"reply\":null,\"relay\":null";
+        let expected = format!(
+            "{{\"id\":\"{id}\",\"arrival\":1795416810,\"size\":1234,\"from\":\"a@b.example\",\"recipients\":[{},{},{}],\
+             \"attempts\":2,\"next_attempt\":null,\"hold\":false}}\n",
+            recipient("joe", waits),
+            recipient("jim", waits),
+            recipient("done", done)
+        );
+        assert_eq!(listed.json(), expected);
+    }
+}

@@ -1,0 +1,366 @@
+//! How things are (`pillarbox status`): for people, as JSON, for Prometheus, and for monitoring plugins.
+//!
+//! [`ROWS`] says what there is to tell, once for all forms. Numbers are for everybody; routes and the reasons of alarms
+//! name hosts, and are for those who may see all. Since counters that lose a little in a crash would look to Prometheus
+//! as if they had begun anew, it gets those since the start. Reads the board and the counts; nothing here fails but the
+//! connection of whoever asks.
+
+use super::listing::{clean, json_text, wall_time};
+use super::operator::Output;
+use crate::engine::log::statistics::{COUNTS, Count};
+use crate::engine::queue::board::FailingRoute;
+use crate::engine::workers::forwarder::Forwarder;
+use crate::mail::date::Now;
+use crate::rules::advice::monitor::{self, Figures, span};
+use crate::rules::control::{Link, Rights, Show};
+use crate::rules::pacing::alarm::Reason;
+use std::fmt::Write;
+use std::io;
+use std::time::Duration;
+
+/// So many routes are shown, those that have failed for longest.
+const ROUTES_MAX: usize = 100;
+
+/// Something that is told.
+struct Row {
+    /// Its name in JSON, and behind `pillarbox_` in Prometheus' format.
+    name: &'static str,
+    /// What tells it from its neighbours of the same name, for Prometheus as `label="value"`.
+    label: Option<(&'static str, &'static str)>,
+    /// What it is, in words.
+    about: &'static str,
+    value: Value,
+}
+
+/// Where its value comes from, and what it is.
+enum Value {
+    /// How things are now.
+    Gauge(fn(&Status) -> u64, Unit),
+    /// What was counted.
+    Counter(Count),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    Number,
+    Seconds,
+    Octets,
+}
+
+/// All that is told.
+#[rustfmt::skip]
+static ROWS: [Row; 34] = [
+    gauge("uptime_seconds", "Time since the start", |s| s.uptime, Unit::Seconds),
+    gauge("link_up", "Whether there is a way out (0 after link down)", |s| u64::from(s.link != Link::Down), Unit::Number),
+    gauge("link_metered", "Whether the way out is for urgent mail alone", |s| u64::from(s.link == Link::Metered), Unit::Number),
+    gauge("open_connections", "Connections of clients", |s| s.connections, Unit::Number),
+    gauge("queue_messages", "Messages in the queue", |s| s.figures.messages, Unit::Number),
+    gauge("queue_bytes", "Size of the queue", |s| s.figures.octets, Unit::Octets),
+    gauge("queue_oldest_seconds", "Age of the oldest message in the queue", |s| s.oldest, Unit::Seconds),
+    gauge("queue_held_messages", "Messages that are held", |s| s.held, Unit::Number),
+    gauge("undelivered_to_admin", "Messages to admin that can't be delivered", |s| s.figures.kept, Unit::Number),
+    gauge("paused_routes", "Next hops that pause", |s| s.figures.paused, Unit::Number),
+    gauge("failing_routes", "Next hops that refuse, or fail for alarm.stuck_after", |s| s.figures.failing, Unit::Number),
+    gauge("standing_alarms", "Alarms that are not over", |s| s.alarms.len() as u64, Unit::Number),
+    counter("messages_accepted", Some(("door", "smtp")), MESSAGES, Count::BySmtp),
+    counter("messages_accepted", Some(("door", "submission")), MESSAGES, Count::BySubmission),
+    counter("messages_accepted", Some(("door", "lmtp")), MESSAGES, Count::ByLmtp),
+    counter("messages_accepted", Some(("door", "sendmail")), MESSAGES, Count::ByDrop),
+    counter("messages_accepted_bytes", None, "Size of accepted messages", Count::Octets),
+    counter("refusals", Some(("reason", "address")), REFUSALS, Count::RefusedAddress),
+    counter("refusals", Some(("reason", "policy")), REFUSALS, Count::RefusedPolicy),
+    counter("refusals", Some(("reason", "other")), REFUSALS, Count::RefusedOther),
+    counter("refusals", Some(("reason", "temporary")), REFUSALS, Count::RefusedForNow),
+    counter("attempts", Some(("end", "delivered")), ATTEMPTS, Count::Delivered),
+    counter("attempts", Some(("end", "relayed")), ATTEMPTS, Count::Relayed),
+    counter("attempts", Some(("end", "deferred")), ATTEMPTS, Count::Deferred),
+    counter("attempts", Some(("end", "bounced")), ATTEMPTS, Count::Bounced),
+    counter("attempts", Some(("end", "expired")), ATTEMPTS, Count::Expired),
+    counter("notices", None, "Notices to senders and to admin", Count::Notices),
+    counter("logins", Some(("result", "right")), "Logins of clients", Count::LoginsRight),
+    counter("logins", Some(("result", "wrong")), "Logins of clients", Count::LoginsWrong),
+    counter("connections", Some(("result", "taken")), "Connections of clients since the start", Count::ConnectionsTaken),
+    counter("connections", Some(("result", "refused")), "Connections of clients since the start", Count::ConnectionsRefused),
+    counter("tls_handshake_failures", None, "TLS handshakes of clients that failed", Count::HandshakesFailed),
+    counter("log_lines_dropped", None, "Lines that the log did not take", Count::LogLinesDropped),
+    counter("alarms", None, "Alarms raised", Count::Alarms),
+];
+
+const MESSAGES: &str = "Accepted messages";
+const REFUSALS: &str = "Replies 5yz, by what they are about, and 4yz";
+const ATTEMPTS: &str = "Ends of attempts at recipients";
+
+const fn gauge(name: &'static str, about: &'static str, get: fn(&Status) -> u64, unit: Unit) -> Row {
+    Row { name, label: None, about, value: Value::Gauge(get, unit) }
+}
+
+const fn counter(
+    name: &'static str,
+    label: Option<(&'static str, &'static str)>,
+    about: &'static str,
+    count: Count,
+) -> Row {
+    Row { name, label, about, value: Value::Counter(count) }
+}
+
+impl Row {
+    /// Its name in JSON.
+    fn key(&self) -> String {
+        self.label.map_or_else(|| self.name.to_owned(), |(_, value)| format!("{}_{value}", self.name))
+    }
+
+    /// What people read.
+    fn title(&self) -> String {
+        self.label.map_or_else(|| self.about.to_owned(), |(_, value)| format!("{}: {value}", self.about))
+    }
+}
+
+/// How things are.
+struct Status {
+    now: Now,
+    uptime: u64,
+    link: Link,
+    connections: u64,
+    oldest: u64,
+    held: u64,
+    figures: Figures,
+    alarms: Vec<Reason>,
+    routes: Vec<FailingRoute>,
+    since_start: [u64; COUNTS],
+    in_all: [u64; COUNTS],
+}
+
+/// Says how things are; gives the exit code.
+///
+/// # Errors
+/// Nobody listens any more.
+pub fn answer(forwarder: &Forwarder, rights: Rights, show: &Show, output: &mut dyn Output) -> io::Result<u8> {
+    let status = Status::take(forwarder);
+    let sees_all = rights == Rights::All;
+    let (text, code) = match show {
+        Show::Text => (status.text(sees_all), 0),
+        Show::Json => (status.json(sees_all), 0),
+        Show::Prometheus => (status.prometheus(sees_all), 0),
+        Show::Check(thresholds) => {
+            let why = status.why_paused().filter(|_| sees_all);
+            monitor::judge(&Figures { why, ..status.figures.clone() }, thresholds)
+        }
+    };
+    output.output(text.as_bytes())?;
+    Ok(code)
+}
+
+impl Status {
+    fn take(forwarder: &Forwarder) -> Self {
+        let (site, now) = (forwarder.site(), forwarder.clock.now());
+        let (board, statistics) = (&forwarder.board, &forwarder.intake.statistics);
+        let stuck_after = site.settings.alarm.stuck_after;
+        let queue = board.queue_facts(&forwarder.intake.digests.all());
+        let age = |since: Duration| now.running.saturating_sub(since);
+        let age_of = |message: Option<(_, Duration)>| message.map_or(0, |(_, at)| age(at).as_secs());
+        let (paused, failing) = board.count_failing(now.running.checked_sub(stuck_after));
+        let figures = Figures {
+            messages: queue.messages,
+            octets: queue.octets,
+            kept: queue.kept,
+            age: age_of(queue.oldest_moving),
+            paused,
+            failing,
+            why: None,
+            max_messages: site.settings.queue.max_messages.into(),
+            stuck_after,
+        };
+        Self {
+            now,
+            uptime: age(statistics.started).as_secs(),
+            link: board.link(),
+            connections: statistics.connections.count() as u64,
+            oldest: age_of(queue.oldest),
+            held: queue.held,
+            figures,
+            alarms: forwarder.alarm.standing(),
+            routes: board.failing_routes(ROUTES_MAX),
+            since_start: statistics.since_start(),
+            in_all: statistics.in_all(),
+        }
+    }
+
+    /// The counts since the start, and in all.
+    fn counts(&self, count: Count) -> (u64, u64) {
+        let of = |counts: &[u64; COUNTS]| counts.get(count as usize).copied().unwrap_or_default();
+        (of(&self.since_start), of(&self.in_all))
+    }
+
+    /// The routes that pause.
+    fn paused(&self) -> Vec<Paused> {
+        let paused = self.routes.iter().filter_map(|route| {
+            let pause = route.pause.as_ref()?;
+            let wait = pause.until.saturating_sub(self.now.running).as_secs();
+            Some(Paused {
+                route: route.hop.to_string(),
+                // While it is being tried, `until` says when that is given up.
+                wait: if pause.trying { 0 } else { wait },
+                failing: self.now.running.saturating_sub(route.since).as_secs(),
+                status: pause.reason.status.to_string(),
+                reason: pause.reason.line().to_owned(),
+            })
+        });
+        paused.collect()
+    }
+
+    /// Why a route pauses: one that refuses, if there is one, else that which has failed for longest.
+    fn why_paused(&self) -> Option<String> {
+        let pauses = || self.routes.iter().filter_map(|route| Some((&route.hop, route.pause.as_ref()?)));
+        let refusing = pauses().find(|(_, pause)| pause.refusal.is_some());
+        let (hop, pause) = refusing.or_else(|| pauses().next())?;
+        Some(clean(&format!("{hop}: {}", pause.reason.line())))
+    }
+
+    fn text(&self, sees_all: bool) -> String {
+        let mut text = format!("pillarbox {}\n", env!("CARGO_PKG_VERSION"));
+        for row in &ROWS {
+            let Value::Gauge(get, unit) = row.value else { continue };
+            let value = get(self);
+            let shown = match unit {
+                Unit::Number => value.to_string(),
+                Unit::Seconds => span(value),
+                Unit::Octets => format!("{value} octets"),
+            };
+            // Writing to a String can't fail; so everywhere below.
+            let _ = writeln!(text, "{:55} {shown:>12}", row.title());
+        }
+        if self.figures.kept > 0 {
+            text.push_str(
+                "held: mail to admin could not be delivered; see pillarbox queue for the reason, mend it, and then:\n\
+                 \x20     pillarbox queue release ID\n",
+            );
+        }
+        for paused in self.paused().into_iter().filter(|_| sees_all) {
+            let Paused { route, wait, failing, reason, .. } = paused;
+            let next = if wait == 0 { "now".to_owned() } else { format!("in {}", span(wait)) };
+            let _ = writeln!(
+                text,
+                "paused: {} is tried again {next}, and has not worked for {}: {}",
+                clean(&route),
+                span(failing),
+                clean(&reason)
+            );
+        }
+        for alarm in self.alarms.iter().filter(|_| sees_all) {
+            let _ = writeln!(text, "alarm: {}", clean(&named(alarm)));
+        }
+        let _ = writeln!(text, "\n{:55} {:>12} {:>14}", "", "since start", "in all");
+        for row in &ROWS {
+            let Value::Counter(count) = row.value else { continue };
+            let (since, all) = self.counts(count);
+            let _ = writeln!(text, "{:55} {since:>12} {all:>14}", row.title());
+        }
+        text
+    }
+
+    fn json(&self, sees_all: bool) -> String {
+        let mut text = format!("{{\"version\":\"{}\"", env!("CARGO_PKG_VERSION"));
+        for row in &ROWS {
+            let key = row.key();
+            let _ = match row.value {
+                Value::Gauge(get, _) => write!(text, ",\"{key}\":{}", get(self)),
+                Value::Counter(count) => {
+                    let (since, all) = self.counts(count);
+                    write!(text, ",\"{key}\":{{\"since_start\":{since},\"in_all\":{all}}}")
+                }
+            };
+        }
+        let list = |items: Vec<String>| format!("[{}]", items.join(","));
+        let none = || "null".to_owned();
+        let routes = || list(self.paused().iter().map(|paused| paused.json(self.now)).collect());
+        let alarms = || list(self.alarms.iter().map(|alarm| json_text(&named(alarm))).collect());
+        let (routes, alarms) = if sees_all { (routes(), alarms()) } else { (none(), none()) };
+        let _ = writeln!(text, ",\"routes\":{routes},\"alarms\":{alarms}}}");
+        text
+    }
+
+    fn prometheus(&self, sees_all: bool) -> String {
+        let mut text = String::new();
+        head(&mut text, "build_info", "gauge", "The version");
+        let _ = writeln!(text, "pillarbox_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"));
+        let mut last = "";
+        for row in &ROWS {
+            let (kind, suffix, value) = match row.value {
+                Value::Gauge(get, _) => ("gauge", "", get(self)),
+                Value::Counter(count) => ("counter", "_total", self.counts(count).0),
+            };
+            let name = format!("{}{suffix}", row.name);
+            if last != row.name {
+                head(&mut text, &name, kind, row.about);
+            }
+            last = row.name;
+            let label = row.label.map(|(key, value)| format!("{{{key}=\"{value}\"}}")).unwrap_or_default();
+            let _ = writeln!(text, "pillarbox_{name}{label} {value}");
+        }
+        let paused = self.paused();
+        if sees_all && !paused.is_empty() {
+            head(
+                &mut text,
+                "route_failing_seconds",
+                "gauge",
+                "How long a next hop that pauses has not worked",
+            );
+            for Paused { route, failing, .. } in paused {
+                let route = label_value(&route);
+                let _ = writeln!(text, "pillarbox_route_failing_seconds{{route=\"{route}\"}} {failing}");
+            }
+        }
+        text
+    }
+}
+
+fn head(text: &mut String, name: &str, kind: &str, about: &str) {
+    let _ = write!(text, "# HELP pillarbox_{name} {about}\n# TYPE pillarbox_{name} {kind}\n");
+}
+
+/// A route that pauses.
+struct Paused {
+    route: String,
+    /// Seconds until it is tried again.
+    wait: u64,
+    /// Seconds since it worked.
+    failing: u64,
+    status: String,
+    reason: String,
+}
+
+impl Paused {
+    fn json(&self, now: Now) -> String {
+        let until = wall_time(now, now.running.saturating_add(Duration::from_secs(self.wait)));
+        format!(
+            "{{\"route\":{},\"next_attempt\":{},\"failing_seconds\":{},\"status\":\"{}\",\"reason\":{}}}",
+            json_text(&self.route),
+            until.seconds(),
+            self.failing,
+            self.status,
+            json_text(&self.reason)
+        )
+    }
+}
+
+fn named(alarm: &Reason) -> String {
+    match alarm {
+        Reason::Stuck | Reason::Held => alarm.word().to_owned(),
+        Reason::Route(route) => format!("{} {route}", alarm.word()),
+    }
+}
+
+/// The value of a label, in Prometheus' text format.
+fn label_value(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in clean(text).chars() {
+        if matches!(c, '"' | '\\') {
+            escaped.push('\\');
+        }
+        escaped.push(c);
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,87 @@
+//! The users file: who may log in to submit mail.
+//!
+//! Read at start and at SIGHUP, never while somebody logs in. A file that can't be read is logged, and logins get 454
+//! until it can, and so is one that others can read; a line that is none is logged by its number, and the others count.
+
+use crate::config::files;
+use crate::engine::log::event::Event;
+use crate::rules::accounts::users::{LineProblem, UserTable};
+use crate::smtp::sasl::Credentials;
+use std::path::Path;
+
+/// Those who may log in, as far as is known.
+#[derive(Debug, Default)]
+pub struct Logins(Option<UserTable>);
+
+/// Whether a name and a password belong together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// They do.
+    Right,
+    /// They do not, or there is no such user.
+    Wrong,
+    /// The users file could not be read.
+    Unknown,
+}
+
+impl Logins {
+    /// Reads a users file.
+    #[must_use]
+    pub fn load(path: &Path) -> Self {
+        let trouble = |error: &str| Event::Trouble { doing: "reading the users file", error }.log();
+        match read(path) {
+            Ok((table, problems)) => {
+                for problem in problems {
+                    trouble(&format!("{}:{}: {}", path.display(), problem.line, problem.text));
+                }
+                Self(Some(table))
+            }
+            Err(error) => {
+                trouble(&format!("{error}; nobody can log in until then"));
+                Self(None)
+            }
+        }
+    }
+
+    /// Checks a login.
+    #[must_use]
+    pub fn check(&self, credentials: &Credentials) -> Verdict {
+        match &self.0 {
+            Some(table) if table.check(credentials) => Verdict::Right,
+            Some(_) => Verdict::Wrong,
+            None => Verdict::Unknown,
+        }
+    }
+}
+
+/// Reads a users file; gives what is wrong with its lines, too.
+///
+/// # Errors
+/// In words: it can't be read, or others can.
+pub fn read(path: &Path) -> Result<(UserTable, Vec<LineProblem>), String> {
+    files::secret(path)?;
+    let octets = std::fs::read(path).map_err(|error| format!("{path:?} can't be read: {error}"))?;
+    // A stray octet spoils its line, and nobody else's.
+    Ok(UserTable::parse(&String::from_utf8_lossy(&octets)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_stray_octet_turns_nobody_else_away() {
+        let path = std::env::temp_dir().join(format!("pillarbox-logins-{}", std::process::id()));
+        let line = b"b\xff:x\ntim:$5$saltstring$5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc5\n";
+        std::fs::write(&path, line).unwrap();
+        assert!(Logins::load(&path).0.is_none(), "others can read it");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        let logins = Logins::load(&path);
+        let credentials = |password: &[u8]| Credentials::new(b"tim", password).unwrap();
+        assert_eq!(logins.check(&credentials(b"Hello world!")), Verdict::Right);
+        assert_eq!(logins.check(&credentials(b"Hello world")), Verdict::Wrong);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(Logins::load(&path).check(&credentials(b"Hello world!")), Verdict::Unknown);
+    }
+}

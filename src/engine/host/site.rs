@@ -1,0 +1,272 @@
+//! What the configuration makes of this host: one immutable value that every part of the engine shares. A reload makes a
+//! new one; connections and attempts under way keep the one that they began with.
+
+use super::aliases::Aliases;
+use super::logins::Logins;
+use super::tls::Tls;
+use crate::config::{
+    Addressee, Family, Listener, ListenerKind, RouteTarget, Settings, Users as ConfiguredUsers,
+};
+use crate::mail::address::{Domain, Mailbox};
+use crate::net::tls_client::Connector;
+use crate::net::transport;
+use crate::rules::message::dkim::DkimKey;
+use crate::rules::message::rewrite::{Others, RewritePolicy};
+use crate::rules::pacing::retry::RetryPolicy;
+use crate::rules::routing::admission::AdmissionPolicy;
+use crate::rules::routing::route::{
+    Account, Accounts, Destination, Exception, ExceptionTarget, LookupFailed, RoutePolicy, Routed, Users,
+};
+use crate::smtp::command::ClientName;
+use crate::smtp::extension::Offer;
+use crate::smtp::server::{Home, Terms};
+use crate::store::StoreError;
+use crate::store::maildir::MaildirPath;
+use crate::sys::user;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+/// Most Maildirs with `users = "any"`: whoever may send mail here could else make directories without end.
+const ANY_USERS_MAX: usize = 1000;
+
+/// The host as configured.
+#[derive(Debug)]
+pub struct Site {
+    /// The settings that have no better form.
+    pub settings: Settings,
+    /// This host's name.
+    pub hostname: Domain,
+    /// How it names itself in EHLO.
+    pub client_name: ClientName,
+    /// Who may relay.
+    pub admission: AdmissionPolicy,
+    /// Where mail goes.
+    pub routes: RoutePolicy,
+    /// Who it is from once it leaves.
+    pub rewrite: RewritePolicy,
+    /// Who stands for whom.
+    pub aliases: Aliases,
+    /// When it is tried again.
+    pub retry: RetryPolicy,
+    /// The certificate; without one there is no TLS for clients.
+    pub tls: Option<Tls>,
+    /// Who may log in.
+    pub logins: Logins,
+    /// TLS towards next hops.
+    pub connector: Connector,
+    /// What signs this host's own mail; empty until the caller has read the keys.
+    pub dkim: Vec<DkimKey>,
+    /// What the server offers.
+    pub terms: Arc<Terms>,
+    /// Addresses with ports on which this host takes mail: an MX host that is one of them is this host.
+    pub listens_on: Vec<SocketAddr>,
+}
+
+impl Site {
+    /// Makes the policies from the settings.
+    #[must_use]
+    pub fn new(settings: Settings, hostname: Domain, tls: Option<Tls>) -> Self {
+        let listens_on: Vec<SocketAddr> =
+            settings.listeners.iter().flat_map(|l| l.address.iter().copied()).collect();
+        let own_addresses = listens_on.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()).collect();
+        let mut routes = route_policy(&settings, &hostname, own_addresses);
+        let rewrite = rewrite_policy(&settings, &hostname);
+        routes.identities = rewrite.identities().cloned().collect();
+        let (limits, queue) = (&settings.limits, &settings.queue);
+        let terms = Terms {
+            hostname: hostname.to_string(),
+            home: Home { of_senders: hostname.clone(), of_recipients: routes.home().clone() },
+            offer: Offer {
+                message_size_octets: limits.message_size,
+                recipients: limits.recipients as usize,
+                starttls: tls.is_some(),
+                ..Offer::default()
+            },
+            recipients: limits.recipients as usize,
+            errors: limits.errors,
+        };
+        let takes_logins = |listener: &Listener| {
+            matches!(listener.kind, ListenerKind::Submission | ListenerKind::Submissions)
+        };
+        let logins = settings.auth.users.as_deref().filter(|_| settings.listeners.iter().any(takes_logins));
+        let logins = logins.map(Logins::load).unwrap_or_default();
+        let admission = AdmissionPolicy {
+            trusted_networks: settings.relay.trusted_networks.clone(),
+            relay_domains: settings.relay.domains.clone(),
+        };
+        let retry = RetryPolicy { steps: queue.retry.clone(), lifetime: queue.lifetime };
+        Self {
+            client_name: client_name(&hostname, &listens_on),
+            hostname,
+            admission,
+            routes,
+            rewrite,
+            aliases: Aliases::load(settings.local.aliases.as_deref()),
+            retry,
+            tls,
+            connector: Connector::new(settings.relay.ca_file.clone()),
+            logins,
+            dkim: Vec::new(),
+            terms: Arc::new(terms),
+            listens_on,
+            settings,
+        }
+    }
+
+    /// The Maildir of a routed recipient; `None` if it is not delivered here.
+    ///
+    /// # Errors
+    /// `Refused` if the user can't have one.
+    pub fn maildir(&self, routed: &Routed) -> Result<Option<MaildirPath>, StoreError> {
+        let Some(path) = maildir(&self.settings, &self.hostname, routed)? else { return Ok(None) };
+        if self.routes.users == Users::Any && !path.path().exists() && is_crowded(&path) {
+            return Err(StoreError::refused(path.path(), "there are 1000 Maildirs already"));
+        }
+        Ok(Some(path))
+    }
+
+    /// Whether an address of an MX host is this host's own (INTERFACE section 9).
+    #[must_use]
+    pub fn is_own_address(&self, address: SocketAddr) -> bool {
+        self.listens_on.iter().any(|own| {
+            let is_ours = || own.ip().is_unspecified() && transport::is_local_address(address.ip());
+            own.port() == address.port() && (own.ip() == address.ip() || is_ours())
+        })
+    }
+
+    /// Whether an address family may be used.
+    #[must_use]
+    pub fn allows_family(&self, ip: IpAddr) -> bool {
+        match self.settings.relay.family {
+            Family::Any => true,
+            Family::Ipv4 => ip.is_ipv4(),
+            Family::Ipv6 => ip.is_ipv6(),
+        }
+    }
+}
+
+/// Where the mail of a routed recipient lies here; see [`Site::maildir`].
+pub(crate) fn maildir(
+    settings: &Settings,
+    hostname: &Domain,
+    routed: &Routed,
+) -> Result<Option<MaildirPath>, StoreError> {
+    let Destination::Maildir(user) = &routed.destination else { return Ok(None) };
+    let account = user.account.as_ref();
+    let owner = account.map(|account| crate::store::durable::Owner { uid: account.uid, gid: account.gid });
+    let template = settings.local.maildir.to_string();
+    let domain = routed.mailbox.domain.name().map_or_else(|| hostname.key(), str::to_ascii_lowercase);
+    let home = account.map(|account| account.home.as_path());
+    let path =
+        MaildirPath::expand(&template, &user.name, &domain, home, owner)?.with_quota(settings.local.quota);
+    Ok(Some(path))
+}
+
+fn is_crowded(path: &MaildirPath) -> bool {
+    let path = path.path();
+    let Some(Ok(entries)) = path.parent().map(std::fs::read_dir) else { return false };
+    entries.take(ANY_USERS_MAX).count() >= ANY_USERS_MAX
+}
+
+/// What keeps a hostname from standing in EHLO, where RFC 5321 §4.1.1.1 wants a name that DNS may know; `None`: nothing.
+#[must_use]
+pub fn hostname_flaw(hostname: &Domain) -> Option<&'static str> {
+    let name = hostname.name().unwrap_or_default();
+    let last = name.rsplit('.').next().unwrap_or_default();
+    match () {
+        () if name.contains('_') => Some("has an underscore, which host names have not"),
+        () if last.bytes().all(|octet| octet.is_ascii_digit()) => {
+            Some("ends in a number, as an IP address does")
+        }
+        () if name.starts_with("localhost.") => Some("is every host's name for itself"),
+        () if !name.contains('.') => Some("has no dot"),
+        () => None,
+    }
+}
+
+/// The hostname if it is one for EHLO; else the address literal of a listener, or of loopback (INTERFACE section 8).
+fn client_name(hostname: &Domain, listens_on: &[SocketAddr]) -> ClientName {
+    let good = hostname.name().filter(|_| hostname_flaw(hostname).is_none());
+    let address = || {
+        let outside =
+            listens_on.iter().map(SocketAddr::ip).find(|ip| !ip.is_loopback() && !ip.is_unspecified());
+        Domain::Literal(outside.unwrap_or(IpAddr::from([127, 0, 0, 1]))).to_string()
+    };
+    let name = good.map_or_else(address, str::to_owned);
+    ClientName::parse(&name).or_else(|| ClientName::parse("localhost")).unwrap_or_else(ClientName::localhost)
+}
+
+pub(crate) fn route_policy(
+    settings: &Settings,
+    hostname: &Domain,
+    own_addresses: Vec<IpAddr>,
+) -> RoutePolicy {
+    let (local, relay) = (&settings.local, &settings.relay);
+    let addressee = |addressee: &Addressee| match addressee {
+        Addressee::Mailbox(mailbox) => Some(mailbox.clone()),
+        Addressee::User(name) => Mailbox::parse(&format!("{name}@{hostname}")).ok(),
+    };
+    let mut local_domains = settings.local_domains(hostname);
+    // A local user named as `admin` is at this host, whatever else is local.
+    let names_user = |a: &Option<Addressee>| matches!(a, Some(Addressee::User(_)));
+    if (names_user(&settings.admin) || names_user(&local.catch_all)) && !local_domains.contains(hostname) {
+        local_domains.push(hostname.clone());
+    }
+    let address = |addressee: &Addressee| match addressee {
+        Addressee::Mailbox(mailbox) => Some(mailbox.clone()),
+        Addressee::User(_) => None,
+    };
+    let exception = |route: &crate::config::Route| Exception {
+        pattern: format!("{}{}", if route.subdomains { "." } else { "" }, route.domain.key()),
+        target: match &route.target {
+            RouteTarget::Smarthosts(hosts) => ExceptionTarget::Hosts(hosts.clone()),
+            RouteTarget::Error(status, text) => ExceptionTarget::Error(*status, text.clone()),
+        },
+    };
+    RoutePolicy {
+        hostname: hostname.clone(),
+        local_domains,
+        own_addresses,
+        users: match &local.users {
+            ConfiguredUsers::System => Users::System,
+            ConfiguredUsers::Any => Users::Any,
+            ConfiguredUsers::Named(names) => Users::Named(names.clone()),
+        },
+        separator: local.separator,
+        catch_all: local.catch_all.as_ref().and_then(addressee),
+        admin: settings.admin.as_ref().and_then(addressee),
+        identities: Vec::new(),
+        written: settings.admin.iter().chain(&local.catch_all).filter_map(address).collect(),
+        smarthosts: relay.smarthost.clone(),
+        exceptions: relay.routes.iter().map(exception).collect(),
+    }
+}
+
+/// A name for a domain alone leaves no room for the login's address: who writes one has a smarthost that takes others.
+fn rewrite_policy(settings: &Settings, hostname: &Domain) -> RewritePolicy {
+    let (rewrite, relay) = (&settings.rewrite, &settings.relay);
+    let username = || Mailbox::parse(&relay.username).ok().and_then(|mailbox| mailbox.to_ascii());
+    let others = match (&rewrite.from, &rewrite.domain) {
+        (Some(from), _) => Others::Become(from.clone()),
+        (None, Some(domain)) => Others::MoveTo(domain.clone()),
+        (None, None) if relay.smarthost.is_empty() => Others::Stay,
+        (None, None) => username().map_or(Others::Stay, Others::Become),
+    };
+    RewritePolicy {
+        hostname: hostname.clone(),
+        local_domains: settings.local_domains(hostname),
+        senders: rewrite.senders.clone(),
+        others,
+    }
+}
+
+/// The accounts of the system.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemAccounts;
+
+impl Accounts for SystemAccounts {
+    fn find(&self, name: &str) -> Result<Option<Account>, LookupFailed> {
+        let found = user::find(name).map_err(|error| LookupFailed(error.to_string()))?;
+        Ok(found.map(|a| Account { name: a.name, uid: a.uid, gid: a.gid, home: a.home }))
+    }
+}

@@ -1,0 +1,350 @@
+//! The certificate that clients are shown: the configured one, or one that this host signs itself, keeps below `state`
+//! and renews before it ends. That one has an EC key, and a second one with an RSA key beside it for old devices: it takes
+//! a small processor a while to make, and nobody waits for that.
+//!
+//! May fail: a configured certificate, with the key of the configuration that is to blame; a self-signed one, which is
+//! logged, and mail goes on without TLS.
+
+use crate::config::{Settings, files};
+use crate::engine::log::event::Event;
+use crate::mail::address::Domain;
+use crate::mail::date::WallTime;
+use crate::net::self_signed;
+use crate::net::tls::{Acceptor, Handshake, IdentityError, Minimum};
+use crate::store::self_signed as store;
+use crate::sys::thread;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+const MINUTE_MICROS: u64 = 60_000_000;
+/// A self-signed certificate is renewed so long before it ends.
+const RENEWAL: u64 = 30 * 24 * 60 * MINUTE_MICROS;
+/// A renewal that failed is tried again after this time.
+const RETRY: u64 = 60 * MINUTE_MICROS;
+
+/// What begins each key, with its certificate behind it, in what is kept below `state`.
+const KEY_BEGIN: &str = "-----BEGIN PRIVATE KEY-----";
+
+/// What is wrong with a configured certificate: the key of `[tls]` to blame, and what to do.
+pub type Blame = (&'static str, String);
+
+/// The certificate of now.
+#[derive(Debug)]
+pub enum Tls {
+    /// As configured.
+    Configured(Acceptor, Minimum),
+    /// Made here.
+    SelfSigned(Arc<SelfSigned>),
+}
+
+impl Tls {
+    /// Reads the configured certificate, or reads or makes the self-signed one; `None` if that can't be made. A key that
+    /// others can read is refused, and mail goes on as if there were none.
+    ///
+    /// # Errors
+    /// The configured one is of no use.
+    pub fn load(settings: &Settings, hostname: &Domain, now: WallTime) -> Result<Option<Self>, Blame> {
+        let minimum = version(settings.tls.minimum).unwrap_or(Minimum::Tls12);
+        let refused = settings.tls.key.as_deref().and_then(files::open_secret);
+        if let Some(error) = &refused {
+            let doing = "reading the key of the certificate; a self-signed one takes its place";
+            Event::Trouble { doing, error }.log();
+        } else if let Some(acceptor) = configured(settings, now)? {
+            return Ok(Some(Self::Configured(acceptor, minimum)));
+        }
+        let place = Place {
+            state: settings.state.clone(),
+            hostname: hostname.to_ascii().unwrap_or_else(|| hostname.key()),
+        };
+        let current = place.read(now).map_or_else(|| place.renew(now), Ok);
+        Ok(match current {
+            Ok(current) => {
+                let self_signed = Arc::new(SelfSigned { place, minimum, current: Mutex::new(current) });
+                self_signed.complete(&self_signed.current(), now);
+                Some(Self::SelfSigned(self_signed))
+            }
+            Err(error) => {
+                Event::Trouble { doing: "making a certificate; STARTTLS is not offered", error: &error }
+                    .log();
+                None
+            }
+        })
+    }
+
+    /// Whether nobody but this host has signed the certificate.
+    #[must_use]
+    pub const fn is_self_signed(&self) -> bool {
+        matches!(self, Self::SelfSigned(_))
+    }
+
+    /// Makes ready for a handshake; `None` if there is no memory for one. `listener` is the oldest version of TLS that the
+    /// listener has for trusted clients, in the words of the configuration; it makes things no laxer for strangers.
+    #[must_use]
+    pub fn handshake(&self, now: WallTime, listener: &str, is_trusted: bool) -> Option<Handshake> {
+        let general = match self {
+            Self::Configured(_, minimum) => *minimum,
+            Self::SelfSigned(self_signed) => self_signed.minimum,
+        };
+        let own = version(listener).unwrap_or(general);
+        let minimum = if is_trusted { own } else { own.max(general) };
+        match self {
+            Self::Configured(acceptor, _) => acceptor.handshake(minimum),
+            Self::SelfSigned(self_signed) => self_signed.handshake(now, minimum),
+        }
+    }
+}
+
+/// The version that a word of the configuration names.
+fn version(word: &str) -> Option<Minimum> {
+    match word {
+        "1.0" => Some(Minimum::Tls10),
+        "1.1" => Some(Minimum::Tls11),
+        "1.2" => Some(Minimum::Tls12),
+        "1.3" => Some(Minimum::Tls13),
+        _ => None,
+    }
+}
+
+/// Reads the configured certificate and its key; `None` if there is none.
+///
+/// # Errors
+/// They are of no use.
+pub fn configured(settings: &Settings, now: WallTime) -> Result<Option<Acceptor>, Blame> {
+    const BOTH: &str = "write both, or neither for a self-signed certificate";
+    let (certificate, key) = match (&settings.tls.certificate, &settings.tls.key) {
+        (Some(certificate), Some(key)) => (certificate, key),
+        (None, None) => return Ok(None),
+        (Some(_), None) => return Err(("certificate", format!("the key is missing; {BOTH}"))),
+        (None, Some(_)) => return Err(("key", format!("the certificate is missing; {BOTH}"))),
+    };
+    let read = |path: &Path, blame| {
+        std::fs::read(path).map_err(|error| (blame, format!("{path:?} can't be read: {error}; name another")))
+    };
+    let (chain, secret) = (read(certificate, "certificate")?, read(key, "key")?);
+    let acceptor = Acceptor::new(&[(&chain, &secret)], now);
+    acceptor.map(Some).map_err(|error| match error {
+        IdentityError::Key | IdentityError::Mismatch => ("key", format!("{key:?} {error}")),
+        _ => ("certificate", format!("{certificate:?} {error}")),
+    })
+}
+
+/// Certificates that this host signs itself.
+#[derive(Debug)]
+pub struct SelfSigned {
+    place: Place,
+    minimum: Minimum,
+    current: Mutex<Current>,
+}
+
+struct Current {
+    /// What is kept: a key and its certificate, or two.
+    pem: Vec<u8>,
+    acceptor: Acceptor,
+    renewal: WallTime,
+}
+
+impl fmt::Debug for Current {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the keys.
+        f.debug_struct("Current").field("acceptor", &self.acceptor).finish_non_exhaustive()
+    }
+}
+
+impl Current {
+    fn new(pem: Vec<u8>, now: WallTime) -> Result<Self, IdentityError> {
+        let parts = parts(&pem);
+        let identities: Vec<_> = parts.iter().map(|part| (*part, *part)).collect();
+        let acceptor = Acceptor::new(&identities, now)?;
+        let renewal = WallTime(acceptor.ends().0.saturating_sub(RENEWAL));
+        Ok(Self { acceptor, renewal, pem })
+    }
+}
+
+/// What is kept, cut in front of each key; all of it if there is none.
+fn parts(pem: &[u8]) -> Vec<&[u8]> {
+    let text = std::str::from_utf8(pem).unwrap_or_default();
+    let begins: Vec<usize> = text.match_indices(KEY_BEGIN).map(|(at, _)| at).collect();
+    let ends = begins.iter().skip(1).copied().chain([pem.len()]);
+    let found: Vec<&[u8]> =
+        begins.iter().zip(ends).map(|(&from, to)| pem.get(from..to).unwrap_or_default()).collect();
+    if found.is_empty() { vec![pem] } else { found }
+}
+
+impl SelfSigned {
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn handshake(self: &Arc<Self>, now: WallTime, minimum: Minimum) -> Option<Handshake> {
+        let mut current = self.current();
+        if now >= current.renewal {
+            match self.place.renew(now) {
+                Ok(renewed) => {
+                    *current = renewed;
+                    self.complete(&current, now);
+                }
+                Err(error) => {
+                    current.renewal = WallTime(now.0.saturating_add(RETRY));
+                    Event::Trouble { doing: "renewing the certificate", error: &error }.log();
+                }
+            }
+        }
+        current.acceptor.handshake(minimum)
+    }
+
+    /// Sees to it that there is a certificate with an RSA key beside the other, some time soon.
+    fn complete(self: &Arc<Self>, current: &Current, now: WallTime) {
+        if parts(&current.pem).len() > 1 {
+            return;
+        }
+        let (this, pem) = (Arc::clone(self), current.pem.clone());
+        let work = move || {
+            if let Err(error) = this.add_rsa(pem, now) {
+                Event::Trouble { doing: "making a certificate with an RSA key", error: &error }.log();
+            }
+        };
+        if let Err(error) = thread::start("certificate", work) {
+            Event::Trouble { doing: "starting a thread", error: &error.to_string() }.log();
+        }
+    }
+
+    /// Adds it to `pem`, if that is still what is shown when it is made.
+    fn add_rsa(&self, mut pem: Vec<u8>, now: WallTime) -> Result<(), String> {
+        let rsa = self_signed::make_rsa(&self.place.hostname, now).map_err(|error| error.to_string())?;
+        let mut current = self.current();
+        if current.pem == pem {
+            pem.extend(rsa);
+            let complete = Current::new(pem, now).map_err(|error| error.to_string())?;
+            self.place.save(&complete)?;
+            *current = complete;
+        }
+        Ok(())
+    }
+}
+
+/// Where certificates are kept, and for whom they are made.
+#[derive(Debug)]
+struct Place {
+    state: PathBuf,
+    hostname: String,
+}
+
+impl Place {
+    /// What was made before, unless it is damaged or to be renewed.
+    fn read(&self, now: WallTime) -> Option<Current> {
+        let pem = store::load(&self.state, &self.hostname)?;
+        Current::new(parts(&pem).concat(), now).ok().filter(|current| now < current.renewal)
+    }
+
+    fn renew(&self, now: WallTime) -> Result<Current, String> {
+        let pem = self_signed::make(&self.hostname, now).map_err(|error| error.to_string())?;
+        let current = Current::new(pem, now).map_err(|error| error.to_string())?;
+        self.save(&current)?;
+        Event::Notice("made a self-signed certificate").log();
+        Ok(current)
+    }
+
+    fn save(&self, current: &Current) -> Result<(), String> {
+        store::save(&self.state, &self.hostname, &current.pem).map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse;
+
+    const NOW: WallTime = WallTime(1_795_416_810_000_000);
+    const DAY: u64 = 24 * 60 * MINUTE_MICROS;
+
+    fn load(state: &Path, hostname: &str, now: WallTime) -> Option<Tls> {
+        let settings = parse(&format!("state = {state:?}"), "f").unwrap();
+        Tls::load(&settings, &Domain::parse(hostname).unwrap(), now).unwrap()
+    }
+
+    fn self_signed(tls: &Tls) -> &Arc<SelfSigned> {
+        let Tls::SelfSigned(self_signed) = tls else { panic!("it is configured") };
+        self_signed
+    }
+
+    fn ends(tls: &Tls) -> WallTime {
+        self_signed(tls).current().acceptor.ends()
+    }
+
+    fn shakes(tls: &Tls, now: WallTime) -> bool {
+        tls.handshake(now, "", false).is_some()
+    }
+
+    /// Waits until the certificate with the RSA key is there, too, and nothing more is written.
+    fn complete(tls: &Tls) {
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while parts(&self_signed(tls).current().pem).len() < 2 {
+            assert!(std::time::Instant::now() < end, "it is not made");
+            thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+
+    #[test]
+    fn a_self_signed_certificate_is_kept_until_it_ends_soon() {
+        let state = std::env::temp_dir().join(format!("pillarbox-tls-{}", std::process::id()));
+        let file = state.join("tls/self-signed.pem");
+        assert!(load(&state, "box.example", NOW).is_none(), "there is no directory for it yet");
+        std::fs::create_dir_all(state.join("tmp")).unwrap();
+        let later = |days: u64| WallTime(NOW.0 + days * DAY);
+        let tls = load(&state, "box.example", NOW).unwrap();
+        assert!(shakes(&tls, NOW), "nobody waits for the RSA key");
+        complete(&tls);
+        let first = std::fs::read(&file).unwrap();
+        assert_eq!(first.windows(KEY_BEGIN.len()).filter(|part| *part == KEY_BEGIN.as_bytes()).count(), 2);
+        assert_eq!(ends(&tls).seconds(), later(824).seconds());
+
+        // A day before its renewal it is still the same, also after a restart; a clock in the past changes nothing.
+        for now in [NOW, WallTime(0), later(793)] {
+            assert!(shakes(&tls, now));
+            assert_eq!(ends(&load(&state, "box.example", now).unwrap()), ends(&tls));
+        }
+        assert_eq!(std::fs::read(&file).unwrap(), first);
+
+        assert!(shakes(&tls, later(794)));
+        complete(&tls);
+        let second = std::fs::read(&file).unwrap();
+        assert_ne!(second, first);
+        assert_eq!(ends(&tls).seconds(), later(794 + 824).seconds());
+        assert_eq!(ends(&load(&state, "box.example", later(794)).unwrap()), ends(&tls));
+
+        // A failure keeps the old one, and is not repeated for each connection.
+        std::fs::remove_dir(state.join("tmp")).unwrap();
+        assert!(shakes(&tls, later(2000)));
+        std::fs::create_dir(state.join("tmp")).unwrap();
+        assert!(shakes(&tls, later(2000)));
+        assert_eq!(std::fs::read(&file).unwrap(), second);
+        assert!(shakes(&tls, WallTime(later(2000).0 + RETRY)));
+        complete(&tls);
+        assert_ne!(std::fs::read(&file).unwrap(), second);
+
+        // Another name and a damaged file are reasons for another one; so is the end at a start.
+        for (hostname, now, damage) in [
+            ("other.example", NOW, false),
+            ("other.example", NOW, true),
+            ("other.example", later(900), false),
+        ] {
+            let before = std::fs::read(&file).unwrap();
+            if damage {
+                std::fs::write(&file, &before[..before.len() / 2]).unwrap();
+            }
+            complete(&load(&state, hostname, now).unwrap());
+            assert_ne!(std::fs::read(&file).unwrap(), before, "{hostname} {damage}");
+        }
+
+        // What an older version has made is completed, and stays.
+        let both = std::fs::read(&file).unwrap();
+        let (first_line, pem) = both.split_at(both.iter().position(|octet| *octet == b'\n').unwrap() + 1);
+        let ec = parts(pem)[0];
+        std::fs::write(&file, [first_line, ec].concat()).unwrap();
+        complete(&load(&state, "other.example", later(900)).unwrap());
+        let completed = std::fs::read(&file).unwrap();
+        assert!(completed.starts_with(&[first_line, ec].concat()) && completed != both);
+        std::fs::remove_dir_all(&state).unwrap();
+    }
+}

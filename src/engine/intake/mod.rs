@@ -1,0 +1,5 @@
+//! The one door in: stages every copy of a message, commits all, and only then lets the door answer 250.
+
+pub mod copies;
+pub mod final_delivery;
+pub mod incoming;

@@ -1,0 +1,9 @@
+//! The way to another host: look-ups, TLS policy, the connection and the conversation.
+
+pub mod command;
+pub mod conversation;
+pub mod hosts;
+pub mod outgoing;
+pub mod outside;
+pub mod password;
+pub mod tls_policy;

@@ -1,0 +1,261 @@
+//! A message as it leaves: with the senders that the operator wants (`rules::rewrite`), with a Date of ours that is right once
+//! the clock is (`rules::running_clock`), with parts and fields encoded so that the way bears them (`rules::recode`), and with
+//! signatures, whatever lies in the queue. It is made for each attempt, so that a change of the configuration counts for what is queued.
+//!
+//! What is changed stands in memory, at most [`HEADER_MAX_OCTETS`] of it and the signatures; the rest of the message is
+//! sent as it lies in its file. May fail: reading it, which shows again when it is sent; a header section that is larger,
+//! which is logged, and leaves as it is.
+
+use crate::engine::host::site::Site;
+use crate::engine::log::event::Event;
+use crate::mail::address::ReversePath;
+use crate::mail::date::{Now, WallTime};
+use crate::mail::envelope::{Body, Envelope};
+use crate::mail::header::{fields, section, value_of};
+use crate::rules::message::dkim::{HEADER_MAX_OCTETS, Signer};
+use crate::rules::message::recode::{Plan, Recoder, Survey, Way};
+use crate::rules::pacing::running_clock::mended;
+use crate::store::queue::Entry;
+use std::io::{self, Read};
+use std::time::Duration;
+
+/// Read at first, and then twice as much each time.
+const PIECE_OCTETS: usize = 4 * 1024;
+/// Read at once of the whole message.
+const BODY_PIECE_OCTETS: usize = 64 * 1024;
+
+/// What is sent of a message.
+#[derive(Debug)]
+pub struct Outgoing<'a> {
+    entry: &'a Entry,
+    /// The envelope, without recipients.
+    pub envelope: Envelope,
+    /// Fields in front of all else.
+    signatures: String,
+    /// What goes ahead of the message in the queue.
+    head: Vec<u8>,
+    /// Where the rest begins there.
+    offset: u64,
+    /// What is encoded of both.
+    plan: Option<Plan>,
+    /// Size in canonical form.
+    octets: u64,
+    /// Size on the wire, without the transparency of DATA.
+    pub size_octets: u64,
+}
+
+/// What the next hop is like.
+#[derive(Debug, Clone, Copy)]
+pub struct NextHopTraits {
+    /// It delivers: for it nothing is changed, as for what is delivered here.
+    pub is_delivered: bool,
+    /// What it bears.
+    pub way: Way,
+}
+
+impl<'a> Outgoing<'a> {
+    /// Makes it. What is not this host's own is left as it is. `last_jump` is when the wall clock jumped last, in running
+    /// time.
+    #[must_use]
+    pub fn new(site: &Site, entry: &'a Entry, hop: NextHopTraits, now: Now, last_jump: Duration) -> Self {
+        let envelope = Envelope { recipients: Vec::new(), ..entry.description().envelope.clone() };
+        let (octets, lines) = (entry.message_octets(), entry.message_lines());
+        let mut outgoing = Self {
+            entry,
+            envelope,
+            signatures: String::new(),
+            head: Vec::new(),
+            offset: 0,
+            plan: None,
+            octets,
+            size_octets: octets + lines,
+        };
+        if outgoing.envelope.is_own {
+            if !hop.is_delivered {
+                let dated = entry.description().dated;
+                let date = dated.and_then(|written| mended(written, now, last_jump));
+                outgoing.rewrite(site, date);
+                if site.settings.rewrite.repair {
+                    outgoing.recode(hop.way);
+                }
+            }
+            outgoing.sign(site, now.wall);
+        }
+        outgoing
+    }
+
+    fn rewrite(&mut self, site: &Site, date: Option<WallTime>) {
+        if site.rewrite.is_idle() && date.is_none() {
+            return;
+        }
+        if let Some((new, old)) = rewritten(site, self.entry, &self.envelope.reverse_path, date) {
+            self.octets = (self.octets + new.len() as u64).saturating_sub(old.len() as u64);
+            self.size_octets = (self.size_octets + wire_octets(&new)).saturating_sub(wire_octets(&old));
+            (self.head, self.offset) = (new, old.len() as u64);
+        }
+        self.envelope.reverse_path = site.rewrite.reverse_path(&self.envelope.reverse_path);
+    }
+
+    /// Finds out what has to be encoded, and how large the message is then.
+    fn recode(&mut self, way: Way) {
+        let mut survey = Survey::new(way);
+        let read = self.each_piece(&mut |piece| {
+            survey.feed(piece);
+            survey.wants_more()
+        });
+        if read.is_err() {
+            // It shows again when it is sent.
+            return;
+        }
+        let found = survey.finish();
+        if found.has_utf8_fields {
+            (self.envelope.smtputf8, self.envelope.body) = (true, Body::EightBitMime);
+        }
+        self.plan = found.plan;
+        if self.plan.is_some() {
+            let (mut octets, mut size_octets) = (0, 0);
+            let counted = self.each_piece(&mut |piece| {
+                octets += piece.len() as u64;
+                size_octets += wire_octets(piece);
+                true
+            });
+            if counted.is_err() {
+                return self.plan = None;
+            }
+            (self.octets, self.size_octets) = (octets, size_octets);
+        }
+    }
+
+    fn sign(&mut self, site: &Site, now: WallTime) {
+        if site.dkim.is_empty() {
+            return;
+        }
+        let mut signer = Signer::new(&site.dkim, now);
+        let read = self.each_piece(&mut |piece| {
+            signer.feed(piece);
+            signer.wants_more()
+        });
+        let signed = read.map_err(|error| error.to_string());
+        let signed = signed.and_then(|()| signer.finish().map_err(|problem| problem.to_string()));
+        match signed {
+            Ok(signatures) => {
+                self.octets += signatures.len() as u64;
+                self.size_octets += wire_octets(signatures.as_bytes());
+                self.signatures = signatures;
+            }
+            Err(error) => {
+                let error = format!("{}: {error}", self.entry.id());
+                Event::Trouble { doing: "signing a message; it leaves unsigned", error: &error }.log();
+            }
+        }
+    }
+
+    /// Shows the message, as far as it is made by now, in pieces to `take`, until that has enough.
+    ///
+    /// # Errors
+    /// Those of reading; `UnexpectedEof` if the queue file has become shorter.
+    pub fn each_piece(&self, take: &mut dyn FnMut(&[u8]) -> bool) -> io::Result<()> {
+        if !self.signatures.is_empty() && !take(self.signatures.as_bytes()) {
+            return Ok(());
+        }
+        let mut recoder = self.plan.clone().map(Recoder::new);
+        let mut out = Vec::new();
+        let mut pass = |piece: &[u8]| match &mut recoder {
+            None => take(piece),
+            Some(recoder) => {
+                out.clear();
+                recoder.feed(piece, &mut out);
+                take(&out)
+            }
+        };
+        if !self.head.is_empty() && !pass(&self.head) {
+            return Ok(());
+        }
+        let mut left = self.entry.message_octets().saturating_sub(self.offset);
+        let size = usize::try_from(left).unwrap_or(usize::MAX).clamp(1, BODY_PIECE_OCTETS);
+        let (mut content, mut piece) = (self.entry.content(self.offset), vec![0; size]);
+        while left > 0 {
+            let length = content.read(&mut piece)?;
+            if length == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            left = left.saturating_sub(length as u64);
+            if !pass(piece.get(..length).unwrap_or_default()) {
+                return Ok(());
+            }
+        }
+        if let Some(mut recoder) = recoder {
+            out.clear();
+            recoder.finish(&mut out);
+            take(&out);
+        }
+        Ok(())
+    }
+}
+
+/// The size of `octets` when their line ends are CRLF.
+fn wire_octets(octets: &[u8]) -> u64 {
+    (octets.len() + octets.iter().filter(|&&octet| octet == b'\n').count()) as u64
+}
+
+/// The header section as it is to be, and as it is; `None` if it stays.
+fn rewritten(
+    site: &Site,
+    entry: &Entry,
+    reverse_path: &ReversePath,
+    date: Option<WallTime>,
+) -> Option<(Vec<u8>, Vec<u8>)> {
+    let problem = match start(entry) {
+        Ok(Some(mut start)) => {
+            let rewritten =
+                (!site.rewrite.is_idle()).then(|| site.rewrite.header(&start, reverse_path)).flatten();
+            let octets = section(&start).len();
+            let new = rewritten.map(|(new, _)| new);
+            let new = match (new, date) {
+                (new, Some(date)) => {
+                    redated(new.as_deref().or(start.get(..octets)).unwrap_or_default(), date)
+                }
+                (new, None) => new?,
+            };
+            start.truncate(octets);
+            return Some((new, start));
+        }
+        Ok(None) => "the header section is too long".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let error = format!("{}: {problem}", entry.id());
+    Event::Trouble { doing: "rewriting the header section of a message; it stays", error: &error }.log();
+    None
+}
+
+/// A header section with another date.
+fn redated(header: &[u8], date: WallTime) -> Vec<u8> {
+    let mut new = Vec::with_capacity(header.len());
+    for field in fields(header) {
+        match value_of(field, "Date") {
+            Some(_) => new.extend_from_slice(format!("Date: {}\n", date.to_rfc5322()).as_bytes()),
+            None => new.extend_from_slice(field),
+        }
+    }
+    new
+}
+
+/// The message up to the line behind its header section, or further; `None` if that comes too late.
+fn start(entry: &Entry) -> io::Result<Option<Vec<u8>>> {
+    let (mut content, mut start) = (entry.content(0), Vec::new());
+    loop {
+        let known = start.len();
+        start.resize(known + known.max(PIECE_OCTETS), 0);
+        let length = content.read(start.get_mut(known..).unwrap_or_default())?;
+        start.truncate(known + length);
+        // Only the line behind it shows that the header section is over.
+        let is_over =
+            |start: &[u8]| start.get(section(start).len()..).is_some_and(|rest| rest.contains(&b'\n'));
+        if length == 0 || is_over(&start) {
+            return Ok(Some(start));
+        }
+        if start.len() > HEADER_MAX_OCTETS {
+            return Ok(None);
+        }
+    }
+}

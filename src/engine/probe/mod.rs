@@ -1,0 +1,4 @@
+//! Walks the way of a message without sending one, and says what is in the way.
+
+pub mod smarthost;
+pub mod walk;

@@ -1,0 +1,186 @@
+//! What receivers look at when this host sends by itself, without a smarthost: the name of its address, and what the
+//! sender's domain says in SPF, DKIM and DMARC. Asked by the resolver of delivery; a look-up that fails says nothing.
+
+use super::{Mark, Walk};
+use crate::mail::address::Domain;
+use crate::net::resolver::{DnsErrorKind, Record, Resolve, Rtype};
+use crate::rules::advice::authenticity::{self, Ask, Spf};
+use crate::rules::advice::hints::Stage;
+use crate::rules::message::dkim;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Addresses that stand for the whole net: of the root server k.
+const FAR: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(193, 0, 14, 129)), IpAddr::V6(Ipv6Addr::new(0x2001, 0x7fd, 0, 0, 0, 0, 0, 1))];
+
+/// The resolver, as the rules ask it.
+struct Dns<'a>(&'a dyn Resolve);
+
+impl Dns<'_> {
+    /// Data of a name as text; none, if there is no such name.
+    fn data(&self, name: &str, rtype: Rtype) -> Result<Vec<String>, String> {
+        match self.0.records(name, rtype) {
+            Ok(set) => Ok(set
+                .records
+                .into_iter()
+                .filter_map(|record| match record {
+                    Record::Data(octets) => Some(String::from_utf8_lossy(&octets).into_owned()),
+                    Record::Address(_) | Record::Mx(_) => None,
+                })
+                .collect()),
+            Err(error) if error.kind == DnsErrorKind::NoSuchDomain => Ok(Vec::new()),
+            Err(error) => Err(error.text),
+        }
+    }
+}
+
+impl Ask for Dns<'_> {
+    fn texts(&self, name: &str) -> Result<Vec<String>, String> {
+        self.data(name, Rtype::TXT)
+    }
+
+    fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, String> {
+        match self.0.addresses(name) {
+            Err(error) if error.kind == DnsErrorKind::NoSuchDomain => Ok(Vec::new()),
+            found => found.map_err(|error| error.text),
+        }
+    }
+
+    fn exchanges(&self, name: &str) -> Result<Vec<String>, String> {
+        use crate::mail::mx::MxAnswer;
+        match self.0.mx(name) {
+            Ok(MxAnswer::Hosts(hosts)) => Ok(hosts.into_iter().map(|mx| mx.exchange).collect()),
+            Ok(MxAnswer::Implicit | MxAnswer::Null) => Ok(Vec::new()),
+            Err(error) if error.kind == DnsErrorKind::NoSuchDomain => Ok(Vec::new()),
+            Err(error) => Err(error.text),
+        }
+    }
+}
+
+impl Walk<'_> {
+    /// Each of the four, for the domain of the sender.
+    pub(super) fn look_as_receivers_do(&self, domain: &Domain) {
+        let dns = Dns(self.world.resolver);
+        let Some(domain) = domain.name().and_then(|_| domain.to_ascii()) else { return };
+        let domain = domain.to_ascii_lowercase();
+        self.begin(Stage::Ptr);
+        let addresses = self.public_addresses(&dns);
+        match &addresses {
+            Ok(addresses) => addresses.iter().for_each(|&ip| self.look_at_name(&dns, ip)),
+            Err(text) => self.tell(Stage::Ptr, Mark::Warn, &text),
+        }
+        self.begin(Stage::Spf);
+        let passes = addresses.is_ok_and(|addresses| self.look_at_spf(&dns, &domain, &addresses));
+        self.begin(Stage::Dkim);
+        let is_signed = self.look_at_keys(&dns, &domain);
+        self.begin(Stage::Dmarc);
+        match authenticity::dmarc(&dns, &domain) {
+            Ok(None) => self.tell(Stage::Dmarc, Mark::Warn, &format_args!("{domain}: no DMARC record")),
+            Ok(Some((policy, at))) => {
+                let text = format!("{at}: p={policy}");
+                if passes || is_signed || policy == "none" {
+                    return self.tell(Stage::Dmarc, Mark::Ok, &text);
+                }
+                let text = format!("{text}, and neither SPF nor DKIM speaks for mail of {domain} from here");
+                self.tell(Stage::Dmarc, Mark::Fail, &text);
+            }
+            Err(text) => self.tell(Stage::Dmarc, Mark::Warn, &text),
+        }
+    }
+
+    /// The addresses of this host that receivers see: its own, or behind NAT those that its name has.
+    fn public_addresses(&self, dns: &Dns<'_>) -> Result<Vec<IpAddr>, String> {
+        let source = &self.site.settings.relay.source;
+        let own: Vec<IpAddr> = if source.is_empty() {
+            let found = FAR.into_iter().filter_map(|far| (self.world.own_address)(far));
+            found.filter(|&ip| self.site.allows_family(ip)).collect()
+        } else {
+            source.clone()
+        };
+        let public = |list: Vec<IpAddr>| -> Vec<IpAddr> {
+            list.into_iter().filter(|&ip| authenticity::is_public(ip)).collect()
+        };
+        let shown: Vec<String> = own.iter().map(ToString::to_string).collect();
+        let found = public(own);
+        if !found.is_empty() {
+            return Ok(found);
+        }
+        let named = self.site.hostname.to_ascii().map(|name| dns.addresses(&name).unwrap_or_default());
+        let found = public(named.unwrap_or_default());
+        if found.is_empty() {
+            let shown = if shown.is_empty() { "no address".to_owned() } else { shown.join(", ") };
+            return Err(format!("the public address of this host can't be told: it has {shown}"));
+        }
+        Ok(found)
+    }
+
+    /// The name of an address, which has to have that address (RFC 8601 §2.7.3 calls it iprev).
+    fn look_at_name(&self, dns: &Dns<'_>, ip: IpAddr) {
+        match dns.data(&authenticity::reverse_name(ip), Rtype::PTR) {
+            Ok(names) if names.is_empty() => {
+                self.tell(Stage::Ptr, Mark::Warn, &format_args!("{ip} has no name"));
+            }
+            Ok(names) => {
+                let leads_back =
+                    |name: &&String| dns.addresses(name).is_ok_and(|addresses| addresses.contains(&ip));
+                match names.iter().find(leads_back) {
+                    Some(name) => self.tell(Stage::Ptr, Mark::Ok, &format_args!("{ip} is {name}")),
+                    None => {
+                        let text = format!("{ip} is {}, which does not lead back to it", names.join(", "));
+                        self.tell(Stage::Ptr, Mark::Warn, &text);
+                    }
+                }
+            }
+            Err(text) => self.tell(Stage::Ptr, Mark::Warn, &text),
+        }
+    }
+
+    /// Whether SPF lets all of the addresses send.
+    fn look_at_spf(&self, dns: &Dns<'_>, domain: &str, addresses: &[IpAddr]) -> bool {
+        let mut passes = true;
+        for &ip in addresses {
+            let verdict = authenticity::spf(dns, domain, ip);
+            passes &= verdict == Spf::Pass;
+            let (mark, text) = match verdict {
+                Spf::Pass => (Mark::Ok, format!("{domain} lets {ip} send")),
+                Spf::Fail => {
+                    self.tell(Stage::Spf, Mark::Fail, &format_args!("{domain} forbids {ip} to send"));
+                    continue;
+                }
+                Spf::SoftFail => (Mark::Warn, format!("{domain} does not know {ip} (softfail)")),
+                Spf::Neutral => (Mark::Warn, format!("{domain} says nothing of {ip} (neutral)")),
+                Spf::None => (Mark::Warn, format!("{domain} has no SPF record")),
+                Spf::Unknown(text) => (Mark::Warn, text),
+            };
+            self.tell(Stage::Spf, mark, &text);
+        }
+        passes
+    }
+
+    /// Whether a signature of this host's would be found right.
+    fn look_at_keys(&self, dns: &Dns<'_>, domain: &str) -> bool {
+        let keys = dkim::choose(&self.site.dkim, domain);
+        if keys.is_empty() {
+            self.tell(Stage::Dkim, Mark::Warn, &format_args!("no [[dkim]] signs mail of {domain}"));
+            return false;
+        }
+        let mut is_signed = false;
+        for key in keys {
+            let name = key.record_name();
+            match dns.texts(&name) {
+                Ok(texts) if texts.iter().any(|text| key.is_published_by(text)) => {
+                    is_signed = true;
+                    self.tell(Stage::Dkim, Mark::Ok, &format_args!("{name} has the key"));
+                }
+                Ok(texts) if texts.is_empty() => {
+                    self.tell(Stage::Dkim, Mark::Fail, &format_args!("{name} has no TXT record"));
+                }
+                Ok(_) => {
+                    self.tell(Stage::Dkim, Mark::Fail, &format_args!("{name} has another key than this host"))
+                }
+                Err(text) => self.tell(Stage::Dkim, Mark::Warn, &text),
+            }
+        }
+        is_signed
+    }
+}

@@ -1,0 +1,203 @@
+//! What a probe sees of delivery, made into steps.
+
+use super::{Mark, Walk};
+use crate::engine::outbound::outside::{Sight, Watch};
+use crate::mail::outcome::Diagnostic;
+use crate::net::connect::{Connect, Failures};
+use crate::net::transport::{Deadline, Transport, WireError};
+use crate::rules::accounts::secret_shape::flaw;
+use crate::rules::advice::hints::Stage;
+use crate::rules::tls::certificate::Certificate;
+use crate::rules::tls::tls_policy::TlsPolicy;
+use crate::smtp::client::Waiting;
+use crate::smtp::reply::{Reply, Severity};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// How long a person waits for a reply; delivery waits for minutes.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long for a connection by the other family of addresses.
+const OTHER_FAMILY: Duration = Duration::from_secs(5);
+/// Longest text of a step, in characters.
+const TEXT_MAX: usize = 300;
+/// A certificate that ends so soon is worth a warning, in days: Let's Encrypt renews at 30.
+const DAYS_LEFT_MIN: i32 = 10;
+
+impl Watch for Walk<'_> {
+    fn see(&self, sight: Sight<'_>) {
+        match sight {
+            Sight::Begins(Stage::Quit) if !self.state.borrow().is_ready => {}
+            Sight::Begins(stage) => self.begin(stage),
+            // Those that the operator named have been told with the route.
+            Sight::Hosts(hosts) if hosts.iter().any(|host| host.smarthost.is_some()) => {}
+            Sight::Hosts(hosts) => {
+                let names: Vec<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
+                self.tell(Stage::Mx, Mark::Ok, &names.join(", "));
+            }
+            Sight::Policy(policy) => {
+                let text = match policy {
+                    TlsPolicy::None => return,
+                    TlsPolicy::Encrypted => "TLSA records want TLS (DANE)",
+                    TlsPolicy::Dane(_) => "TLSA records name the certificate (DANE)",
+                    TlsPolicy::Sts => "MTA-STS wants verified TLS",
+                    TlsPolicy::StsTesting => "MTA-STS is tested",
+                };
+                self.tell(Stage::Policy, Mark::Ok, &text);
+            }
+            Sight::Addresses(host, addresses) => {
+                let list: Vec<String> = addresses.iter().map(|address| address.ip().to_string()).collect();
+                self.tell(Stage::Address, Mark::Ok, &format_args!("{}: {}", host.name, list.join(", ")));
+                let mut state = self.state.borrow_mut();
+                (state.host, state.addresses) = (host.name.clone(), addresses.to_vec());
+            }
+            Sight::Password(password) => {
+                self.state.borrow_mut().password_flaw = flaw(password.octets());
+                self.tell(Stage::Password, Mark::Ok, &"it is there");
+            }
+            Sight::Connected(address) => self.connected(address),
+            Sight::Reply(waiting, reply) => self.reply(waiting, reply),
+            Sight::Tls { is_verified, certificate } => self.certificate(is_verified, certificate),
+            Sight::Failed(diagnostic) => self.failed(diagnostic),
+        }
+    }
+}
+
+impl Walk<'_> {
+    /// The other family is tried, too, but not waited for.
+    fn connected(&self, address: SocketAddr) {
+        self.tell(Stage::Connect, Mark::Ok, &format_args!("[{}]:{}", address.ip(), address.port()));
+        let is_other = |other: &&SocketAddr| other.is_ipv4() != address.is_ipv4();
+        let mut others: Vec<_> = self.state.borrow().addresses.iter().filter(is_other).copied().collect();
+        if others.is_empty() {
+            return;
+        }
+        let source = &self.site.settings.relay.source;
+        let since = self.state.borrow().stage;
+        self.begin(Stage::Connect);
+        match self.world.connect.connect(&mut others, source, OTHER_FAMILY) {
+            Ok((other, _)) => {
+                self.tell(Stage::Connect, Mark::Ok, &format_args!("[{}]:{}", other.ip(), other.port()));
+            }
+            Err(failures) => {
+                let reasons: Vec<String> =
+                    failures.iter().map(|(other, error)| format!("[{}]: {error}", other.ip())).collect();
+                let family = if address.is_ipv4() { "IPv6" } else { "IPv4" };
+                let text = format!("not by {family}: {}", reasons.join(", "));
+                self.tell(Stage::Connect, Mark::Warn, &text);
+            }
+        }
+        self.state.borrow_mut().stage = since;
+    }
+
+    fn reply(&self, waiting: Waiting, reply: &Reply) {
+        let stage = Stage::from(waiting);
+        let text: String = reply.to_string().chars().take(TEXT_MAX).collect();
+        let (is_ready, is_refused) = (self.state.borrow().is_ready, self.state.borrow().is_refused);
+        match (stage, reply.severity()) {
+            (_, Severity::Intermediate) => {}
+            (Stage::Quit, _) if !is_ready => {}
+            // The price of the first refusal.
+            (Stage::Rcpt, Severity::Transient | Severity::Permanent) if is_refused => {}
+            (_, Severity::Success) => self.tell(stage, Mark::Ok, &text),
+            (Stage::Rset | Stage::Quit, _) => self.tell(stage, Mark::Warn, &text),
+            (Stage::Mail | Stage::Rcpt, severity) => {
+                self.state.borrow_mut().is_refused = true;
+                self.refuse(stage, text, severity);
+            }
+            // It may go on in another way: HELO, another mechanism, in clear.
+            (_, severity) => {
+                let step = self.step(stage, Mark::Fail, text, Some(class(severity)));
+                self.state.borrow_mut().pending = Some(step);
+            }
+        }
+    }
+
+    fn refuse(&self, stage: Stage, text: String, severity: Severity) {
+        let step = self.step(stage, Mark::Fail, text, Some(class(severity)));
+        self.end(step);
+    }
+
+    fn certificate(&self, is_verified: bool, certificate: &[u8]) {
+        let how = if is_verified { "verified" } else { "not verified, as nobody asks for that here" };
+        let Some(shown) = Certificate::parse(certificate, self.world.now.wall) else {
+            return self.tell(Stage::Tls, Mark::Ok, &how);
+        };
+        let Certificate { name, issuer, ends, days_left } = shown;
+        let is_late = days_left < DAYS_LEFT_MIN;
+        let soon = if is_late { format!(", in {days_left} days") } else { String::new() };
+        let text = format!("certificate of {name} by {issuer}, ends {ends}{soon}; {how}");
+        self.tell(Stage::Tls, if is_late { Mark::Warn } else { Mark::Ok }, &text);
+    }
+
+    fn failed(&self, diagnostic: &Diagnostic) {
+        let mut text = diagnostic.line().to_owned();
+        let pending = self.state.borrow_mut().pending.take();
+        if let Some(step) = pending {
+            if diagnostic.reply.as_ref().is_some_and(|reply| reply.starts_with(&step.text)) {
+                // It has been heard before.
+                self.state.borrow_mut().pending = Some(step);
+                return;
+            }
+            self.end(super::Step { mark: Mark::Warn, ..step });
+        }
+        let stage = match (&diagnostic.reply, self.state.borrow().stage) {
+            // What comes after EHLO, but was not said.
+            (None, Stage::Ehlo) if text.contains("STARTTLS") => Stage::StartTls,
+            (None, Stage::Ehlo) if text.contains("AUTH") || text.contains("password") => Stage::Auth,
+            (_, stage) => stage,
+        };
+        if stage == Stage::Tls {
+            text.push_str(&format!("; the clock of this host says {}", self.world.now.wall.to_rfc5322()));
+        }
+        let state = self.state.borrow();
+        if stage == Stage::Greeting
+            && let Some(address) = state.addresses.first()
+        {
+            text.push_str(&format!(" (port {})", address.port()));
+        }
+        drop(state);
+        let step = self.step(stage, Mark::Fail, text, Some(diagnostic.status.class));
+        self.state.borrow_mut().pending = Some(step);
+    }
+}
+
+const fn class(severity: Severity) -> crate::mail::status::Class {
+    use crate::mail::status::Class;
+    match severity {
+        Severity::Success | Severity::Intermediate => Class::Success,
+        Severity::Transient => Class::Transient,
+        Severity::Permanent => Class::Permanent,
+    }
+}
+
+/// Connects as delivery does, and waits less: a person does.
+pub struct Impatient<'a>(pub &'a dyn Connect);
+
+impl Connect for Impatient<'_> {
+    fn connect(
+        &self,
+        addresses: &mut Vec<SocketAddr>,
+        source: &[IpAddr],
+        timeout: Duration,
+    ) -> Result<(SocketAddr, Box<dyn Transport>), Failures> {
+        let (address, transport) = self.0.connect(addresses, source, timeout)?;
+        Ok((address, Box::new(Hurried(transport))))
+    }
+}
+
+/// A connection with shorter deadlines.
+struct Hurried(Box<dyn Transport>);
+
+impl Transport for Hurried {
+    fn read(&mut self, buffer: &mut [u8], deadline: Deadline) -> Result<usize, WireError> {
+        self.0.read(buffer, deadline.min(Deadline::after(PATIENCE)))
+    }
+
+    fn write_all(&mut self, octets: &[u8], deadline: Deadline) -> Result<(), WireError> {
+        self.0.write_all(octets, deadline.min(Deadline::after(PATIENCE)))
+    }
+
+    fn has_input(&mut self) -> bool {
+        self.0.has_input()
+    }
+}

@@ -1,0 +1,74 @@
+//! From intake to the board: where each queued recipient goes by the routes of now, and who is told of it.
+
+use super::attempt::Attempt;
+use super::board::{Board, Hop, Job, Known};
+use crate::engine::host::site::{Site, SystemAccounts};
+use crate::engine::intake::incoming::Queued;
+use crate::engine::log::event::AttemptEnd;
+use crate::mail::date::Now;
+use crate::mail::envelope::Recipient;
+use crate::mail::id::QueueId;
+use crate::rules::routing::route::Destination;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+/// The site of now; a reload puts another one in its place.
+pub type SiteHandle = Arc<RwLock<Arc<Site>>>;
+
+/// Reads a handle.
+#[must_use]
+pub fn current(handle: &SiteHandle) -> Arc<Site> {
+    Arc::clone(&handle.read().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Tells the board of queued mail.
+#[derive(Debug)]
+pub struct Outbox {
+    /// The configuration.
+    pub site: SiteHandle,
+    /// The index of the queue.
+    pub board: Arc<Board>,
+}
+
+impl Queued for Outbox {
+    fn queued(&self, id: QueueId, arrival: Now, known: Known, recipients: &[Recipient]) {
+        let site = current(&self.site);
+        self.board.add_message(id, known);
+        let mut hops: Vec<Hop> = Vec::new();
+        for recipient in recipients {
+            let hop = hop_of(&site, recipient);
+            if let Some(reason) = self.board.wait_reason(&hop, id, arrival.running) {
+                let log = Attempt::log_line(id, &recipient.mailbox, "-", 0, Duration::ZERO);
+                log(AttemptEnd::Deferred, reason.status, &format!("it waits: {}", reason.line()));
+            }
+            if !hops.contains(&hop) {
+                hops.push(hop);
+            }
+        }
+        for hop in hops {
+            self.board.submit(hop, Job { id, arrival: arrival.running }, arrival.running);
+        }
+    }
+
+    fn collected(&self, id: QueueId, arrival: Now, known: Known, until: Duration) {
+        self.board.add_message(id, known);
+        self.board.put_back(Hop::Local, Job { id, arrival: arrival.running }, until);
+    }
+
+    fn size(&self) -> (usize, u64) {
+        self.board.size()
+    }
+}
+
+/// Where a queued recipient goes now. What has no route any more is settled by the local worker.
+pub(crate) fn hop_of(site: &Site, recipient: &Recipient) -> Hop {
+    // A queued recipient that is local here has been routed before: what has changed is for the local worker, too. Nor is
+    // the user database asked for it, which may take its time, while others wait for a message to be settled.
+    if site.routes.is_local(&recipient.mailbox.domain) && !recipient.leaves {
+        return Hop::Local;
+    }
+    match site.routes.route_recipient(recipient, &SystemAccounts).map(|routed| routed.destination) {
+        Ok(Destination::Relay(next_hop)) => Hop::Relay(next_hop),
+        _ => Hop::Local,
+    }
+}

@@ -1,0 +1,354 @@
+//! One worker at one next hop: looks the hosts up, connects, and sends what is due there, one message after the other
+//! over the same connection (RFC 5321 §5.1).
+//!
+//! What it learns about a message goes to the forwarder as outcomes; what it learns about the route pauses the route and
+//! leaves the messages as they are.
+
+use super::forwarder::Forwarder;
+use crate::engine::host::site::Site;
+use crate::engine::log::event::Event;
+use crate::engine::outbound::conversation::{Conversation, Talk};
+use crate::engine::outbound::hosts::{self, Host, Unreachable};
+use crate::engine::outbound::outgoing::{NextHopTraits, Outgoing};
+use crate::engine::outbound::outside::{Outside, Sight};
+use crate::engine::outbound::tls_policy::DomainPolicy;
+use crate::engine::queue::attempt::Attempt;
+use crate::engine::queue::board::{Blame, Hop, InHand, Job};
+use crate::mail::address::ReversePath;
+use crate::mail::next_hop::{NextHop, Smarthost};
+use crate::mail::outcome::{Diagnostic, Outcome};
+use crate::mail::status::{Class, EnhancedStatus};
+use crate::rules::advice::hints::Stage;
+use crate::rules::advice::refusal::Refusal;
+use crate::rules::message::recode::Way;
+use crate::rules::pacing::breaker::Failure;
+use crate::rules::pacing::retry::pause_after_refusal;
+use crate::smtp::client::{End, Transaction};
+use crate::sys;
+use std::sync::Arc;
+
+/// Sends what is due at a next hop, until nothing is or the route fails.
+pub fn work(forwarder: &Forwarder, next_hop: &NextHop) {
+    let hop = Hop::Relay(next_hop.clone());
+    let mut conversation: Option<Conversation<'_>> = None;
+    while let Some(job) = next_job(forwarder, &hop, conversation.is_some()) {
+        let site = forwarder.site();
+        let _held = forwarder.hold(&hop, job);
+        let usable = conversation.take_if(|conversation| conversation.can_go_on(&site));
+        if let Some(conversation) = conversation.take() {
+            conversation.leave();
+        }
+        let (mut ready, is_new) = match usable {
+            Some(conversation) => (conversation, false),
+            None => match connect(&Outside { hop: Some(&hop), ..forwarder.outside() }, &site, next_hop) {
+                Ok(ready) => (ready, true),
+                Err(Unreachable::Message(diagnostic) | Unreachable::Circle(diagnostic)) => {
+                    forwarder.fail_all(&hop, job, &diagnostic);
+                    // That is an answer, too: the pause of an earlier failure is over.
+                    forwarder.board.hop_succeeded(&hop);
+                    continue;
+                }
+                Err(Unreachable::Route(_))
+                    if forwarder.board.gave_way(&hop, job, forwarder.clock.now().running) =>
+                {
+                    return;
+                }
+                Err(Unreachable::Route(diagnostic)) => {
+                    return forwarder.route_failed(&hop, Some(job), &diagnostic.into());
+                }
+            },
+        };
+        forwarder.board.hop_answered(&hop, forwarder.clock.now().running);
+        if forwarder.board.knows_no_chunks(&ready.host) {
+            ready.session.forgo_chunks();
+        }
+        let after = deliver(forwarder, &hop, job, &mut ready);
+        if ready.session.knows_no_chunks() {
+            forwarder.board.remember_no_chunks(&ready.host);
+        }
+        match after {
+            After::Pauses(failure) => {
+                ready.leave();
+                forwarder.route_failed(&hop, None, &failure);
+                if failure.refusal.is_some() {
+                    forwarder.log_waiting(&hop, job, &failure.reason);
+                }
+                return;
+            }
+            // A pause that began with the message is over.
+            After::IsToBlame => forwarder.board.hop_goes_on(&hop),
+            // Only after the first transaction: a host that greets us and then refuses mail has failed, and its back-off
+            // must grow. Not after later ones: they say nothing about new connections.
+            After::Goes if is_new => forwarder.board.hop_succeeded(&hop),
+            After::Goes | After::Elsewhere => {}
+        }
+        // Some take what follows the BDAT that they don't know for commands, and have to be left.
+        if matches!(after, After::Goes | After::IsToBlame) && ready.is_usable() {
+            conversation = Some(ready);
+        } else {
+            ready.leave();
+        }
+    }
+    if let Some(conversation) = conversation {
+        conversation.leave();
+    }
+}
+
+/// The next message; with an open connection it is worth waiting for one a moment.
+fn next_job(forwarder: &Forwarder, hop: &Hop, connected: bool) -> Option<Job> {
+    let now = forwarder.clock.now().running;
+    if let Some(job) = forwarder.board.take(hop, now) {
+        return Some(job);
+    }
+    // What has left the queue is synced when the worker ends: a second later at most, or with the next new mail's name.
+    if connected { forwarder.board.linger(hop, forwarder.linger, now) } else { None }
+}
+
+/// Connects to the first host and address that answers and greets.
+///
+/// # Errors
+/// None does.
+pub fn connect<'a>(
+    out: &Outside<'a>,
+    site: &Arc<Site>,
+    next_hop: &NextHop,
+) -> Result<Conversation<'a>, Unreachable> {
+    let mut last: Option<Unreachable> = None;
+    let now = out.now.running;
+    let seen = |error: Unreachable| {
+        out.watch.see(Sight::Failed(error.diagnostic()));
+        error
+    };
+    out.watch.see(Sight::Begins(Stage::Mx));
+    let mut hosts = hosts::hosts(site, next_hop, out.resolver).map_err(seen)?;
+    // A smarthost that could not be used lately is not waited for each time; it is the last hope. The order of MX hosts
+    // is not ours to change: behind this host's own name there must come none.
+    hosts.sort_by_key(|host| host.smarthost.as_ref().is_some_and(|it| out.board.is_silent(it, now)));
+    // One that refuses is left alone while there is another.
+    let is_left_alone =
+        |host: &Host| host.smarthost.as_ref().is_some_and(|it| out.board.is_refusing(it, now));
+    if !hosts.iter().all(is_left_alone) {
+        hosts.retain(|host| !is_left_alone(host));
+    }
+    out.watch.see(Sight::Hosts(&hosts));
+    out.watch.see(Sight::Begins(Stage::Policy));
+    let wanted = DomainPolicy::of(out, site, next_hop).map_err(seen)?;
+    for mut host in hosts {
+        let smarthost = host.smarthost.clone();
+        let failed = |error: Unreachable| {
+            if let Some(smarthost) = &smarthost {
+                out.board.host_failed(smarthost, now);
+            }
+            error
+        };
+        out.watch.see(Sight::Begins(Stage::Address));
+        let addresses = match hosts::addresses(site, &host, out.resolver).map_err(seen) {
+            Ok(addresses) => addresses,
+            Err(Unreachable::Circle(diagnostic)) => {
+                // Better MX hosts have been tried.
+                return Err(last.unwrap_or(Unreachable::Message(diagnostic)));
+            }
+            Err(error) => {
+                last = Some(worse(last, failed(error)));
+                continue;
+            }
+        };
+        out.watch.see(Sight::Addresses(&host, &addresses));
+        out.watch.see(Sight::Begins(Stage::Policy));
+        match wanted.of_host(out.resolver, &host) {
+            Ok(policy) => {
+                out.watch.see(Sight::Policy(&policy));
+                host.policy = policy;
+            }
+            Err(diagnostic) => {
+                last = Some(Unreachable::Route(out.failed(diagnostic)));
+                continue;
+            }
+        }
+        match Conversation::open(out, site, &host, addresses) {
+            Ok(conversation) => return Ok(conversation),
+            Err(diagnostic) => {
+                log::debug!(target: "pillarbox", "event=unreachable host={} reason={diagnostic:?}", host.name);
+                last = Some(failed(Unreachable::Route(diagnostic)));
+            }
+        }
+    }
+    Err(last.unwrap_or_else(|| {
+        Unreachable::Route(Diagnostic::local(EnhancedStatus::NO_ANSWER, "no host to connect to"))
+    }))
+}
+
+/// Of two failures the one that leaves hope: a message fails only if every host says so.
+fn worse(before: Option<Unreachable>, now: Unreachable) -> Unreachable {
+    match before {
+        Some(route @ Unreachable::Route(_)) => route,
+        _ => now,
+    }
+}
+
+/// What a message has come to, for the route.
+enum After {
+    /// It goes on.
+    Goes,
+    /// It goes on, and the failure was the message's.
+    IsToBlame,
+    /// It goes on with the next smarthost.
+    Elsewhere,
+    /// It pauses.
+    Pauses(Failure),
+}
+
+/// Sends one message to its recipients at this hop.
+fn deliver(forwarder: &Forwarder, hop: &Hop, job: Job, conversation: &mut Conversation<'_>) -> After {
+    let Some(mut attempt) = forwarder.begin_attempt(hop, job) else { return After::Goes };
+    let site = forwarder.site();
+    let entry = Arc::clone(&attempt.entry);
+    let traits = NextHopTraits {
+        is_delivered: conversation.session.is_lmtp(),
+        way: match &conversation.session {
+            session if session.takes_utf8() => Way::Utf8,
+            session if session.takes_eight_bits() => Way::EightBit,
+            _ => Way::SevenBit,
+        },
+    };
+    let outgoing = Outgoing::new(&site, &entry, traits, forwarder.clock.now(), forwarder.clock.last_jump());
+    let end = send(conversation, &outgoing, &mut attempt);
+    attempt.relay.clone_from(&conversation.relay);
+    if conversation.session.passes_dsn() {
+        attempt.passed_on = attempt.outcomes.iter().map(|&(place, _)| place).collect();
+    }
+    let after = judge(forwarder, hop, conversation, &outgoing.envelope.reverse_path, &mut attempt, end);
+    let again_at = match &after {
+        After::Pauses(_) => Again::WhenRouteWorks,
+        _ => Again::AtOnce,
+    };
+    forwarder.end_attempt(hop, attempt, again_at);
+    after
+}
+
+/// Says all of a message that is to be said, and notes what came of it. `None`: the conversation can go on.
+fn send(conversation: &mut Conversation<'_>, outgoing: &Outgoing<'_>, attempt: &mut Attempt) -> Option<End> {
+    let entry = Arc::clone(&attempt.entry);
+    loop {
+        let envelope = &entry.description().envelope;
+        let untried = attempt.untried();
+        let recipients: Vec<_> = untried.iter().filter_map(|&i| envelope.recipients.get(i)).collect();
+        if recipients.is_empty() {
+            return None;
+        }
+        conversation.session.begin(&Transaction {
+            envelope: &outgoing.envelope,
+            recipients: &recipients,
+            size_octets: outgoing.size_octets,
+            is_trial: false,
+        });
+        match conversation.talk(Some(outgoing)) {
+            Talk::Finished(outcomes) => attempt.note(&untried, outcomes),
+            Talk::Ready => {}
+            Talk::Over(end) => return Some(end),
+        }
+        // After the outcomes: whether the session goes on.
+        match conversation.talk(None) {
+            Talk::Ready => {}
+            Talk::Finished(_) => {}
+            Talk::Over(end) => return Some(end),
+        }
+    }
+}
+
+/// Whether the route is to blame for what failed, or the message (INTERFACE section 4); the outcomes say it then.
+fn judge(
+    forwarder: &Forwarder,
+    hop: &Hop,
+    conversation: &Conversation<'_>,
+    sender: &ReversePath,
+    attempt: &mut Attempt,
+    end: Option<End>,
+) -> After {
+    let (board, site) = (&forwarder.board, forwarder.site());
+    let (id, named) = (attempt.job.id, sender.to_string());
+    if attempt.outcomes.iter().any(|(_, outcome)| matches!(outcome, Some(Outcome::Delivered(_)))) {
+        board.message_passed(hop, id, &named);
+        conversation.smarthost.iter().for_each(|host| board.host_works(host));
+    }
+    let refusal = |diagnostic: &Diagnostic| {
+        let is_submission = site.settings.relay.smarthost.contains(conversation.smarthost.as_ref()?);
+        let is_null_sender = *sender == ReversePath::Null;
+        let refusal = Refusal { diagnostic, is_null_sender, is_submission };
+        let reason = diagnostic.clone().with_class(Class::Transient);
+        refusal.of_route().map(|about| Failure { reason, refusal: Some(about) })
+    };
+    let refused = |outcome: &Option<Outcome>| match outcome {
+        Some(Outcome::Failed(diagnostic)) => refusal(diagnostic),
+        _ => None,
+    };
+    let failure = attempt.outcomes.iter().find_map(|(_, outcome)| refused(outcome));
+    let Some(failure) = failure.or_else(|| match end {
+        Some(End::Route(reason)) => Some(refusal(&reason).unwrap_or_else(|| reason.into())),
+        _ => None,
+    }) else {
+        return After::Goes;
+    };
+    let reply = failure.refusal.and(Some(failure.reason.line()));
+    let blame = board.blame(hop, InHand { id, sender: &named, refusal: reply });
+    for (_, slot) in &mut attempt.outcomes {
+        let is_refused = refused(slot).is_some();
+        match blame {
+            Blame::Route if is_refused => *slot = None,
+            Blame::Message(_) if is_refused || slot.is_none() => {
+                *slot = Some(Outcome::Deferred(failure.reason.clone()));
+            }
+            Blame::Route | Blame::Message(_) | Blame::Refused => {}
+        }
+    }
+    match (blame, &conversation.smarthost) {
+        (Blame::Route, Some(host)) if failure.refusal.is_some() => {
+            another_smarthost(forwarder, hop, host, failure)
+        }
+        (Blame::Route, _) => After::Pauses(failure),
+        (Blame::Message(failures), _) => {
+            attempt.failures = failures;
+            After::IsToBlame
+        }
+        (Blame::Refused, _) => After::IsToBlame,
+    }
+}
+
+/// A smarthost refuses: the next one of the list is tried, and if all do, the route pauses.
+fn another_smarthost(forwarder: &Forwarder, hop: &Hop, host: &Smarthost, failure: Failure) -> After {
+    let (board, now) = (&forwarder.board, forwarder.clock.now().running);
+    let step = |refusals| pause_after_refusal(refusals, sys::random() as u32);
+    let pause = board.host_refused(host, now, &step);
+    match hop {
+        Hop::Relay(NextHop::Smarthosts(all)) if all.iter().any(|other| !board.is_refusing(other, now)) => {
+            Event::paused(&host.to_string(), pause, &failure).log();
+            After::Elsewhere
+        }
+        _ => After::Pauses(failure),
+    }
+}
+
+/// When the recipients that nothing was learnt about are due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// The route is to blame and pauses.
+    WhenRouteWorks,
+    /// The connection is to blame; a new one may serve.
+    AtOnce,
+}
+
+impl Attempt {
+    /// Recipients that nothing is known about yet.
+    fn untried(&self) -> Vec<usize> {
+        self.outcomes.iter().filter(|(_, outcome)| outcome.is_none()).map(|&(i, _)| i).collect()
+    }
+
+    /// Notes the outcomes of the recipients at these places.
+    fn note(&mut self, places: &[usize], outcomes: Vec<Option<Outcome>>) {
+        for (place, outcome) in places.iter().zip(outcomes) {
+            if let Some(slot) = self.outcomes.iter_mut().find(|(i, _)| i == place) {
+                slot.1 = outcome;
+            }
+        }
+    }
+}

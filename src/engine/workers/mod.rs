@@ -1,0 +1,6 @@
+//! The forwarder thread and its workers, which deliver what is due.
+
+pub mod delivery;
+pub mod digests;
+pub mod forwarder;
+pub mod local;

@@ -1,0 +1,591 @@
+//! What to change when a step of a probe fails: rows of plain data, from what was said to advice in plain words.
+//!
+//! The words are those of the big providers, of Postfix, Exim and Exchange, and our own. A row that is wrong misleads, so
+//! the first that fits counts, those of one provider stand before those for all, and a step without a row has no advice:
+//! the reply itself is shown in any case. What a host says about mail stands in `rules::refusal`, by which delivery
+//! decides. Nothing here fails.
+
+use super::refusal::{About, LOCKED_ACCOUNT, REFUSALS};
+use crate::smtp::client::Waiting;
+
+/// A step of the way that a message takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// The configuration is read.
+    Config,
+    /// What the clock says.
+    Clock,
+    /// The address is one.
+    Recipient,
+    /// Aliases, and where it goes.
+    Route,
+    /// The queue's directory.
+    Queue,
+    /// The Maildir of a user here.
+    Maildir,
+    /// Who takes the mail of a domain.
+    Mx,
+    /// What is wanted of TLS: DANE, MTA-STS.
+    Policy,
+    /// The addresses of a host.
+    Address,
+    /// Whether the sender's domain lets this host send (RFC 7208).
+    Spf,
+    /// Whether DNS has the key that signs (RFC 6376).
+    Dkim,
+    /// What the sender's domain wants of the two (RFC 7489).
+    Dmarc,
+    /// The name of this host's address.
+    Ptr,
+    /// The password for the smarthost.
+    Password,
+    /// A TCP connection.
+    Connect,
+    /// The first reply.
+    Greeting,
+    /// EHLO, LHLO or HELO.
+    Ehlo,
+    /// The command.
+    StartTls,
+    /// The handshake, and the certificate.
+    Tls,
+    /// The login.
+    Auth,
+    /// The sender.
+    Mail,
+    /// The recipient.
+    Rcpt,
+    /// The transaction is taken back.
+    Rset,
+    /// Goodbye.
+    Quit,
+    /// What became of the test message.
+    Send,
+}
+
+impl Stage {
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Config => "config",
+            Self::Clock => "clock",
+            Self::Recipient => "recipient",
+            Self::Route => "route",
+            Self::Queue => "queue",
+            Self::Maildir => "maildir",
+            Self::Mx => "mx",
+            Self::Policy => "policy",
+            Self::Address => "address",
+            Self::Spf => "spf",
+            Self::Dkim => "dkim",
+            Self::Dmarc => "dmarc",
+            Self::Ptr => "ptr",
+            Self::Password => "password",
+            Self::Connect => "connect",
+            Self::Greeting => "greeting",
+            Self::Ehlo => "ehlo",
+            Self::StartTls => "starttls",
+            Self::Tls => "tls",
+            Self::Auth => "auth",
+            Self::Mail => "mail",
+            Self::Rcpt => "rcpt",
+            Self::Rset => "rset",
+            Self::Quit => "quit",
+            Self::Send => "send",
+        }
+    }
+}
+
+impl From<Waiting> for Stage {
+    fn from(waiting: Waiting) -> Self {
+        match waiting {
+            Waiting::Greeting => Self::Greeting,
+            Waiting::Ehlo | Waiting::Helo => Self::Ehlo,
+            Waiting::StartTls => Self::StartTls,
+            Waiting::Auth => Self::Auth,
+            Waiting::Rset => Self::Rset,
+            Waiting::Mail => Self::Mail,
+            Waiting::Rcpt => Self::Rcpt,
+            Waiting::Data | Waiting::FinalDot | Waiting::LastChunk => Self::Send,
+            Waiting::Quit => Self::Quit,
+        }
+    }
+}
+
+/// A row.
+#[derive(Debug)]
+pub struct Hint {
+    /// The steps that it is for.
+    pub stages: &'static [Stage],
+    /// Who or what is refused, if it is for a reply about mail.
+    pub about: Option<About>,
+    /// What has to be in the text, in lower case: one of the alternatives between `|`, all parts of it between `&`.
+    /// `^` ties a part to the beginning; codes stand alone there; `@` begins a part of the host's name.
+    pub when: &'static str,
+    /// What to do.
+    pub advice: &'static str,
+}
+
+/// Advice for a step that failed, or is worth a warning: what was said, and by which host.
+#[must_use]
+pub fn hint(stage: Stage, text: &str, host: &str) -> Option<&'static str> {
+    let row = fits(HINTS, stage, text, host).or_else(|| fits(REFUSALS, stage, text, host));
+    row.map(|row| row.advice)
+}
+
+/// All rows, in the order in which they are asked.
+pub fn rows() -> impl Iterator<Item = &'static Hint> {
+    HINTS.iter().chain(REFUSALS)
+}
+
+/// The first of some rows that fits a step, and what was said there by which host.
+pub(crate) fn fits(rows: &'static [Hint], stage: Stage, text: &str, host: &str) -> Option<&'static Hint> {
+    let (text, host) = (text.to_ascii_lowercase(), host.to_ascii_lowercase());
+    let has = |part: &str| match part.strip_prefix('@') {
+        Some(name) => host.contains(name),
+        None => holds(&text, part),
+    };
+    let fits =
+        |row: &&Hint| row.stages.contains(&stage) && row.when.split('|').any(|all| all.split('&').all(has));
+    rows.iter().find(fits)
+}
+
+/// Whether the text has this part. Codes are whole words: 5.7.2 is not in 5.7.26.
+fn holds(text: &str, part: &str) -> bool {
+    if let Some(start) = part.strip_prefix('^') {
+        return text.starts_with(start);
+    }
+    let is_code = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let is_part = |c: char| c.is_ascii_digit() || c == '.';
+    text.match_indices(part).any(|(at, _)| {
+        let before = text.get(..at).unwrap_or_default();
+        let after = text.get(at + part.len()..).unwrap_or_default();
+        !is_code || !before.ends_with(is_part) && !after.starts_with(is_part)
+    })
+}
+
+const AUTH: &[Stage] = &[Stage::Auth];
+const CONNECT: &[Stage] = &[Stage::Connect];
+const DNS: &[Stage] = &[Stage::Mx, Stage::Address, Stage::Policy];
+/// All that DNS is asked for.
+const LOOK_UPS: &[Stage] =
+    &[Stage::Mx, Stage::Address, Stage::Policy, Stage::Spf, Stage::Dkim, Stage::Dmarc, Stage::Ptr];
+const TLS: &[Stage] = &[Stage::StartTls, Stage::Tls];
+const DISK: &[Stage] = &[Stage::Queue, Stage::Maildir];
+
+const fn row(stages: &'static [Stage], when: &'static str, advice: &'static str) -> Hint {
+    Hint { stages, about: None, when, advice }
+}
+
+/// Rows for what fails here, on the way, or before mail is spoken of; the first that fits counts.
+const HINTS: &[Hint] = &[
+    row(
+        &[Stage::Config],
+        "",
+        "Correct what is named here, or let pillarbox setup write a new file; pillarbox check finds all mistakes.",
+    ),
+    row(&[Stage::Recipient], "", "Write one address, such as me@example.com."),
+    // The login.
+    row(
+        AUTH,
+        "5.7.139|5.7.30|basic authentication is|smtpclientauthentication is disabled",
+        "Microsoft takes no password here: let the administrator allow authenticated SMTP for this mailbox, or use \
+         OAuth (relay.auth = \"xoauth2\" and a relay.password_command that prints a token).",
+    ),
+    row(AUTH, LOCKED_ACCOUNT.0, LOCKED_ACCOUNT.1),
+    row(
+        AUTH,
+        "534&5.7.9|application-specific|app-specific|app password|@gmail&535|@google&535",
+        "This account wants an app password: turn on two-step verification, make an app password in the account's \
+         security settings (Google: myaccount.google.com/apppasswords), and put that one into the password file.",
+    ),
+    row(
+        AUTH,
+        "@yahoo&535|@aol&535|@mail.me.com&535|@icloud&535|@fastmail&535|@messagingengine&535",
+        "This provider wants an app password, not the one of the account: make one in the security settings of the \
+         account and put it into the password file.",
+    ),
+    row(
+        AUTH,
+        "@gmx&535|@web.de&535|@mail.com&535",
+        "Allow POP3 and IMAP in the settings of the mailbox: without that, this provider takes no password from programs.",
+    ),
+    row(
+        AUTH,
+        "@amazonaws&535",
+        "Amazon SES wants SMTP credentials, which are not the access keys: make them in the console of SES.",
+    ),
+    row(AUTH, "@sendgrid&535", "Set relay.username = \"apikey\"; the password is the API key."),
+    row(
+        AUTH,
+        "^534|^538|encryption required",
+        "The host wants TLS before the password: use smtps:// or smtp+starttls:// in relay.smarthost.",
+    ),
+    row(AUTH, "^4", "The host can't look logins up now: try again later."),
+    row(
+        AUTH,
+        "^535|5.7.8|credentials|authentication fail",
+        "User name or password is wrong: look at relay.username (most providers want the whole address) and at the \
+         password file; many providers want an app password.",
+    ),
+    row(
+        AUTH,
+        "is not sent to",
+        "The password goes by verified TLS only: use smtps:// or smtp+starttls:// in relay.smarthost.",
+    ),
+    row(
+        AUTH,
+        "offers no auth",
+        "This port takes no logins: use smtps://HOST (465) or smtp+starttls://HOST (587), or leave relay.username out.",
+    ),
+    row(AUTH, "nothing of it serves", "Set relay.auth = \"auto\", or to a mechanism that the host offers."),
+    // The password.
+    row(
+        &[Stage::Password],
+        "can be read by|others|permission",
+        "Give the password file to the daemon's user alone: chown pillarbox FILE; chmod 600 FILE.",
+    ),
+    row(
+        &[Stage::Password],
+        "no such file|os error 2",
+        "Write the password into the file that is named, or name another one in relay.password_file.",
+    ),
+    row(&[Stage::Password], "utf-16", "Save the password file as UTF-8."),
+    row(&[Stage::Password], "is empty", "Write the password into the first line of the file."),
+    row(
+        &[Stage::Password],
+        "password_command",
+        "Run the command by hand as the daemon's user: it must print the password within ten seconds.",
+    ),
+    // The connection.
+    row(
+        CONNECT,
+        ":25]: timed out",
+        "Port 25 is blocked, most often by the provider of this line: name a smarthost with port 465 or 587 in \
+         relay.smarthost, or ask the provider to open port 25.",
+    ),
+    row(
+        CONNECT,
+        "not by ipv6|network is unreachable&[[|no route to host&[[|cannot assign&[[",
+        "This host has no way out by IPv6: give it one, or set relay.family = \"ipv4\".",
+    ),
+    row(
+        CONNECT,
+        "not by ipv4",
+        "This host has no way out by IPv4: give it one, or set relay.family = \"ipv6\".",
+    ),
+    row(
+        CONNECT,
+        "network is unreachable|no route to host|network is down",
+        "This host has no way out: look at its link, address and default route.",
+    ),
+    row(
+        CONNECT,
+        "from &assign",
+        "This host does not have the address that relay.source names: correct it, or leave it out.",
+    ),
+    row(
+        CONNECT,
+        "refused",
+        "Nothing listens there: look at host name and port in relay.smarthost or relay.routes.",
+    ),
+    row(
+        CONNECT,
+        "timed out",
+        "Nothing answers there: look at host name and port, and whether a firewall on the way drops the connection.",
+    ),
+    // DNS.
+    row(
+        LOOK_UPS,
+        "127.0.0.1:53&refused",
+        "There is no name server: /etc/resolv.conf is empty or names this host, where none runs. Name one there, or in \
+         dns.servers.",
+    ),
+    row(
+        LOOK_UPS,
+        "no answer|within|temporary failure in name resolution|servfail|cannot ask|refused",
+        "The name server does not answer: look at /etc/resolv.conf or dns.servers, and at the link.",
+    ),
+    row(DNS, "null mx", "This domain takes no mail at all: look for a misspelling in the address."),
+    row(
+        DNS,
+        "smarthost&this host itself|comes back to this host",
+        "Mail for this domain leads back to this host: put the domain into local.domains, or correct its MX or \
+         relay.smarthost.",
+    ),
+    row(
+        DNS,
+        "smarthost&not known|smarthost&nxdomain|smarthost&no address|smarthost&resolved",
+        "The smarthost has no such name: look for a misspelling in relay.smarthost.",
+    ),
+    row(
+        DNS,
+        "nxdomain|does not exist|not a domain|not ascii",
+        "There is no such domain: look for a misspelling in the address.",
+    ),
+    row(
+        DNS,
+        "no address",
+        "The host has no address that may be used: look at relay.family, and at its DNS records.",
+    ),
+    row(
+        DNS,
+        "mta-sts|tlsa",
+        "The receiving domain's policy forbids this host: its operator has to correct it; relay.mta_sts and relay.dane \
+         switch the checks off.",
+    ),
+    // TLS.
+    row(
+        TLS,
+        "expired|not yet valid",
+        "Look at the year that the clock of this host says: if it is wrong, set the clock (NTP); if it is right, the \
+         host's operator has to renew the certificate.",
+    ),
+    row(
+        TLS,
+        "self-signed|self signed|unable to get local issuer|unable to get issuer|unable to verify",
+        "Nobody known has signed the certificate: name a file with the signer's certificate in relay.ca_file, or install \
+         the package ca-certificates.",
+    ),
+    row(
+        TLS,
+        "hostname mismatch|ip address mismatch",
+        "The certificate is for another name: write the name into relay.smarthost that it is for.",
+    ),
+    row(
+        TLS,
+        "wrong version number|packet length too long|record layer failure",
+        "There is no TLS from the start on this port: use smtp+starttls:// (587), or port 465 with smtps://.",
+    ),
+    row(
+        TLS,
+        "unsupported protocol|protocol version|no protocols|too small|legacy|no shared cipher|handshake failure",
+        "The host's TLS is too old, or ours is to it: TLS 1.2 is the least. Its operator has to renew it; in a trusted \
+         network smtp:// does without.",
+    ),
+    row(
+        TLS,
+        "tlsa",
+        "The certificate is not that of the domain's TLSA records: the domain's operator has to correct one.",
+    ),
+    row(
+        TLS,
+        "does not offer starttls",
+        "Use smtps:// if this is port 465, or another port or host: without TLS nothing is sent there.",
+    ),
+    row(
+        &[Stage::Greeting],
+        "port 465",
+        "This port speaks TLS from the start: use smtps:// in relay.smarthost.",
+    ),
+    row(&[Stage::Greeting], "no smtp", "What listens there speaks no SMTP: look at host name and port."),
+    row(
+        &[Stage::Greeting],
+        "timed out",
+        "The host accepts connections and says nothing: a firewall or a proxy for mail in between does that; try another \
+         port.",
+    ),
+    // What receivers look at.
+    row(
+        &[Stage::Ptr],
+        "no name|does not lead back",
+        "Ask the provider of the line for a PTR record that names this host and whose name has this address, or send by \
+         a smarthost: the big providers refuse mail without.",
+    ),
+    row(
+        &[Stage::Spf, Stage::Ptr],
+        "can't be told",
+        "This host is behind NAT: give hostname in DNS its public address, so that this can be checked.",
+    ),
+    row(
+        &[Stage::Spf],
+        "no spf record",
+        "Publish a TXT record of the sender's domain, such as \"v=spf1 a mx -all\".",
+    ),
+    row(
+        &[Stage::Spf],
+        "forbids|softfail|neutral",
+        "Add the address of this host to the SPF record (ip4:, ip6:), or send by the smarthost of that domain.",
+    ),
+    row(
+        &[Stage::Dkim],
+        "no [[dkim]]",
+        "Make a key, set [[dkim]] up, and publish it: receivers trust signed mail more.",
+    ),
+    row(
+        &[Stage::Dkim],
+        "no txt record|another key",
+        "Publish the public half of the key in the TXT record that is named, or correct domain and selector in [[dkim]].",
+    ),
+    row(
+        &[Stage::Dmarc],
+        "no dmarc record",
+        "Publish a TXT record _dmarc of the sender's domain, such as \"v=DMARC1; p=none\": the big providers want one.",
+    ),
+    row(
+        &[Stage::Dmarc],
+        "neither spf nor dkim",
+        "Set [[dkim]] up for the sender's domain or put this host into its SPF record, or send by its smarthost: receivers \
+         refuse this mail otherwise.",
+    ),
+    // This host.
+    row(&[Stage::Clock], "", "Set the clock (NTP): with a wrong one no certificate is right."),
+    row(
+        &[Stage::Route],
+        "no such user",
+        "Nobody has this name here: look for a misspelling, or name them in local.users, local.aliases or local.catch_all. If \
+         the mailbox is elsewhere, its domain must not be local: set hostname (by default /etc/mailname) to a name that this \
+         host alone has, or local.domains.",
+    ),
+    row(
+        &[Stage::Route],
+        "its domain is local",
+        "This host takes the domain for its own: set hostname (by default /etc/mailname) to a name that this host alone \
+         has, or list in local.domains the domains whose mail stays here.",
+    ),
+    row(&[Stage::Route], "circle", "Two aliases name each other: correct local.aliases."),
+    row(&[Stage::Route], "", "Look at local.aliases and relay.routes."),
+    row(&[Stage::Maildir], "local.quota", "Make room in the mailbox, or raise local.quota."),
+    row(DISK, "no space|free|full|quota", "Make room on the disk, or lower limits.free_space."),
+    row(
+        DISK,
+        "permission|denied|read-only",
+        "The daemon's user must be able to write there: see pillarbox check; run probe as root or as that user.",
+    ),
+    row(
+        &[Stage::Queue],
+        "no daemon",
+        "Start the daemon (pillarbox serve), or let cron run: pillarbox queue run.",
+    ),
+    row(&[Stage::Queue], "link is down", "The daemon was told that there is no way out: pillarbox link up."),
+    row(
+        &[Stage::Queue],
+        "metered",
+        "The daemon was told that the link is metered, and sends urgent mail alone: pillarbox queue flush, or link up.",
+    ),
+    row(
+        &[Stage::Queue],
+        "paus|wait",
+        "The daemon waits before it tries again; when the way is free: pillarbox queue flush.",
+    ),
+    row(
+        &[Stage::Maildir],
+        "locked the mbox",
+        "Another program has locked this mbox: mail waits until it lets go. A NAME.lock that is left over counts for five minutes.",
+    ),
+    row(
+        &[Stage::Maildir],
+        "mbox",
+        "An mbox must be a file of its user's own, readable and writable for them, with one name: chown or chmod it, or move it away.",
+    ),
+    row(
+        &[Stage::Maildir],
+        "",
+        "Look at local.maildir: each part of the path must be a directory, and no link.",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A text that only this alternative of a row has in mind, and the host that says it.
+    fn said(all: &str) -> (String, String) {
+        let (hosts, words): (Vec<&str>, Vec<&str>) = all.split('&').partition(|part| part.starts_with('@'));
+        let start = words.iter().find_map(|part| part.strip_prefix('^')).unwrap_or_default();
+        let rest: Vec<&str> = words.into_iter().filter(|part| !part.starts_with('^')).collect();
+        (format!("{start} {}", rest.join(" ")).trim().to_owned(), hosts.concat().replace('@', "smtp."))
+    }
+
+    #[test]
+    fn every_row_has_something_that_leads_to_it_and_no_part_can_never_be_there() {
+        for row in rows() {
+            assert!(!row.stages.is_empty() && row.advice.ends_with('.'), "{row:?}");
+            assert!(!row.when.chars().any(char::is_uppercase), "texts are in lower case: {row:?}");
+            let parts: Vec<&str> = row.when.split(['|', '&']).collect();
+            assert!(
+                row.when.is_empty() || parts.iter().all(|part| !part.trim_matches(['^', '@']).is_empty()),
+                "{row:?}"
+            );
+            let leads = |&stage: &Stage| {
+                row.when.split('|').any(|all| {
+                    let (text, host) = said(all);
+                    hint(stage, &text, &host) == Some(row.advice)
+                })
+            };
+            assert!(row.stages.iter().all(leads), "earlier rows take all that is for this one: {row:?}");
+        }
+    }
+
+    #[test]
+    fn codes_are_words_and_hosts_are_parts() {
+        assert!(holds("550 5.7.26 no", "5.7.26") && !holds("550 5.7.26 no", "5.7.2"));
+        assert!(holds("from 192.0.2.1", "192.0.2.1") && !holds("from 192.0.2.15", "192.0.2.1"));
+        assert!(holds("450 no", "^45") && !holds("no 450", "^45"));
+        let advice = |host: &str| hint(Stage::Auth, "535 Incorrect", host).unwrap();
+        assert!(advice("smtp.mail.YAHOO.com").contains("app password"));
+        assert!(advice("smtp.fastmail.com").contains("app password"));
+        assert!(advice("email-smtp.eu-west-1.amazonaws.com").contains("Amazon"));
+        assert!(advice("mail.gmx.net").contains("POP3"));
+        assert!(advice("smtp.example.com").contains("User name or password"));
+        assert_eq!(hint(Stage::Rset, "500", ""), None);
+    }
+
+    #[test]
+    fn real_words_lead_to_what_is_wrong() {
+        for (stage, text, words) in [
+            (
+                Stage::Auth,
+                "535-5.7.8 Username and Password not accepted. Learn more at https://support.google.com",
+                "app password",
+            ),
+            (
+                Stage::Auth,
+                "535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the Tenant.",
+                "Microsoft",
+            ),
+            (Stage::Connect, "not by IPv4: [192.0.2.1]: Network is unreachable (os error 101)", "IPv4"),
+            (
+                Stage::Connect,
+                "connect to mx [192.0.2.1:25]: from 192.0.2.7: Cannot assign requested address (os error 99)",
+                "relay.source",
+            ),
+            (
+                Stage::Address,
+                "the smarthost smtp.gmial.com can't be resolved: failed to lookup address information: Name or service not known",
+                "misspelling",
+            ),
+            (
+                Stage::Address,
+                "the smarthost a.example can't be resolved: failed to lookup address information: Temporary failure in name resolution",
+                "name server",
+            ),
+            (Stage::Config, "/x.toml: can't be read: No such file or directory (os error 2)", "setup"),
+            (Stage::Policy, "mx.b.example is not named by the MTA-STS policy of b.example", "policy"),
+            (
+                Stage::Tls,
+                "TLS with mx: no TLSA record is for the certificate; its TLSA records want TLS (DANE)",
+                "TLSA",
+            ),
+            (Stage::Ptr, "the public address of this host can't be told: it has 10.0.0.5", "NAT"),
+            (Stage::Dmarc, "box.example: no DMARC record", "Publish"),
+            (Stage::Maildir, "/var/mail/joe: Permission denied (os error 13)", "user"),
+            (
+                Stage::Queue,
+                "no daemon answers: /run/x: No such file or directory (os error 2)",
+                "Start the daemon",
+            ),
+            (Stage::Queue, "the daemon has 2 messages for b.example that wait: the link is down", "link up"),
+            (Stage::Queue, "the daemon has 2 messages for b.example that wait: connect to b", "queue flush"),
+            (
+                Stage::Send,
+                "bounced id=1 status=5.7.26 reply=\"550 5.7.26 unauthenticated, SPF and DKIM\"",
+                "SPF",
+            ),
+        ] {
+            let advice = hint(stage, text, "smtp.gmail.com").unwrap_or_else(|| panic!("nothing for {text}"));
+            assert!(advice.contains(words), "{text}: {advice}");
+        }
+    }
+}

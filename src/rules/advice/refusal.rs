@@ -1,0 +1,326 @@
+//! What a refusal is about: rows of plain data, from the step and what was said there to who has to do something about it,
+//! and what. `probe` gives its advice from them, delivery towards a smarthost decides by them, and the log has their word.
+//!
+//! The first row that fits counts. The status of a full mailbox or of a size comes first, whatever words stand beside it;
+//! then the words of providers, of Postfix, Exim and Exchange. They are long on purpose: towards a smarthost a row
+//! for the account keeps the message and pauses the route, and any other refusal returns the message. Nothing here fails.
+
+use super::hints::{Hint, Stage, fits};
+use crate::mail::outcome::Diagnostic;
+use crate::smtp::client::Waiting;
+
+/// Who or what is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    /// This message: its size, its sender's syntax.
+    Message,
+    /// The recipient, or its mailbox.
+    Recipient,
+    /// The account or its login.
+    Account,
+    /// The sender's right to send, by this account or at all.
+    Sender,
+    /// How much, or how fast, the account may send.
+    Limit,
+    /// To pass mail on to others.
+    Relaying,
+    /// This host: its address, its name, how it connects.
+    Host,
+}
+
+impl About {
+    /// Its word in the log.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Message => "message",
+            Self::Recipient => "recipient",
+            Self::Account => "account",
+            Self::Sender => "sender",
+            Self::Limit => "limit",
+            Self::Relaying => "relaying",
+            Self::Host => "host",
+        }
+    }
+
+    /// Whether a smarthost would refuse the next message for the same reason.
+    const fn is_routes(self) -> bool {
+        matches!(self, Self::Account | Self::Sender | Self::Limit | Self::Relaying)
+    }
+}
+
+/// What a reply at a step is about, if a row knows it.
+#[must_use]
+pub fn about(stage: Stage, reply: &str) -> Option<About> {
+    fits(REFUSALS, stage, reply, "").and_then(|row| row.about)
+}
+
+/// A 5yz of a smarthost.
+#[derive(Debug, Clone, Copy)]
+pub struct Refusal<'a> {
+    /// The reply, and what it was to.
+    pub diagnostic: &'a Diagnostic,
+    /// The sender was the null sender: then a refusal of the sender is the notice's.
+    pub is_null_sender: bool,
+    /// This host submits its own mail there: then MAIL is refused for the account, unless it says otherwise. A host that
+    /// gets the mail of some domains alone (`relay.routes`) may refuse the senders of strangers.
+    pub is_submission: bool,
+}
+
+impl Refusal<'_> {
+    /// What it is about, if it is the route's: the route pauses, and the message stays as it is (INTERFACE section 4).
+    #[must_use]
+    pub fn of_route(&self) -> Option<About> {
+        let reply = self.diagnostic.reply.as_deref().filter(|reply| reply.starts_with('5'))?;
+        let stage = Stage::from(Waiting::named(&self.diagnostic.text)?);
+        if !matches!(stage, Stage::Mail | Stage::Rcpt | Stage::Send) {
+            return None;
+        }
+        let about = about(stage, reply);
+        let is_wanted_login = ["530", "534", "535", "538"].iter().any(|code| reply.starts_with(code));
+        match about {
+            _ if is_wanted_login => Some(About::Account),
+            // Postfix refuses a sender at RCPT.
+            Some(About::Sender) | None if self.is_null_sender => None,
+            _ if stage == Stage::Mail && self.is_null_sender => None,
+            Some(about) if about.is_routes() => Some(about),
+            Some(About::Message) => None,
+            _ => (stage == Stage::Mail && self.is_submission).then_some(About::Account),
+        }
+    }
+}
+
+/// The host sees who we are.
+const US: &[Stage] =
+    &[Stage::Greeting, Stage::Ehlo, Stage::StartTls, Stage::Auth, Stage::Mail, Stage::Rcpt, Stage::Send];
+/// The host sees the message, or a part of it.
+const MESSAGE: &[Stage] = &[Stage::Mail, Stage::Rcpt, Stage::Send];
+/// An account that is locked, and what to do: at AUTH, or where no recipient is spoken of and the account is ours.
+pub(crate) const LOCKED_ACCOUNT: (&str, &str) = (
+    "account&locked|account&disabled|account&suspended|account&blocked|account&inactive|5.7.14|web browser|too many&auth|\
+     too many&login|too many&attempts",
+    "The account is locked: sign in once with a browser, follow what it says, wait an hour, and try again.",
+);
+
+const OWN_SENDER: &str =
+    "This login may not send by this sender: set rewrite.from to an address that belongs to relay.username.";
+const UNKNOWN_RECIPIENT: &str =
+    "The host does not know this recipient: look for a misspelling in the address.";
+const CLOSED_MAILBOX: &str = "The mailbox of the recipient is switched off: its owner has to sign in.";
+const FULL_MAILBOX: &str = "The mailbox of the recipient is full: its owner has to make room.";
+
+const fn row(stages: &'static [Stage], about: About, when: &'static str, advice: &'static str) -> Hint {
+    Hint { stages, about: Some(about), when, advice }
+}
+
+/// All rows; the first that fits counts.
+pub const REFUSALS: &[Hint] = &[
+    row(
+        US,
+        About::Host,
+        "starttls&530|starttls&must issue|5.7.0&starttls|encryption&required|tls&required",
+        "The host wants TLS: use smtp+starttls:// or smtps:// in relay.smarthost.",
+    ),
+    // A mailbox or a size, whatever words stand beside the status.
+    row(
+        MESSAGE,
+        About::Message,
+        "5.3.4|5.2.3|too large|too big|size limit|message size|size exceeds|^552 5.3",
+        "The message is larger than the host takes.",
+    ),
+    row(MESSAGE, About::Recipient, "5.2.2|4.2.2", FULL_MAILBOX),
+    row(
+        MESSAGE,
+        About::Recipient,
+        "5.2.1&rate|5.2.1&too many|5.2.121|5.2.122",
+        "The recipient gets more mail than the host lets in now: let fewer messages leave (digest).",
+    ),
+    row(MESSAGE, About::Recipient, "5.2.1", CLOSED_MAILBOX),
+    // The sender.
+    row(
+        MESSAGE,
+        About::Account,
+        "5.1.8&outbound|outboundspam|outgoing blocked|outgoing&suspended|outbound&blocked|unusual sending|\
+         blocked from sending|banned from sending|sending&suspended|sending&disabled|5.7.501|5.7.502|5.7.503|5.7.511|\
+         5.7.705|5.7.708|your account&suspended|your account&blocked|your account&disabled|your account&locked",
+        "The provider has stopped this account from sending: sign in with a browser, follow what it says, or ask its \
+         support.",
+    ),
+    row(&[Stage::Mail, Stage::Send], About::Account, LOCKED_ACCOUNT.0, LOCKED_ACCOUNT.1),
+    row(
+        MESSAGE,
+        About::Account,
+        "not yet activated|activate your|credits exceeded|free accounts are for test|upgrade your plan",
+        "The provider has not opened this account for such mail: look at its plan and state in the provider's console.",
+    ),
+    row(
+        MESSAGE,
+        About::Sender,
+        "sender&domain not found|sender&does not resolve|domain of sender|5.1.8|sender verify|\
+         sender address rejected: domain",
+        "The sender's domain is none that DNS knows: set rewrite.from, or hostname, to one that gets mail.",
+    ),
+    row(
+        MESSAGE,
+        About::Sender,
+        "is not verified|email address not verified|from address not verified|sender&not verified|domain&not verified|\
+         domain is unverified|verified sender|sender identity",
+        "The provider has not verified this sender: verify its address or domain in the provider's console, or set \
+         rewrite.from to one that is.",
+    ),
+    row(
+        MESSAGE,
+        About::Sender,
+        "5.7.60|sendasdenied|5.2.252|send as this sender|right to send as|relaying disallowed as|not owned by user|\
+         not allowed to send as|not allowed to send from|not permitted to send|sender address rejected|\
+         sender address is not|sender is not allowed|sender not allowed|from address is not|from header address must|\
+         from&must match|5.7.1&sender&permission|unauthorized sender|unauthenticated sender|not authorized to send|\
+         not authorised to send|not authorized to use this sender",
+        OWN_SENDER,
+    ),
+    row(MESSAGE, About::Recipient, "5.1.1|5.1.10", UNKNOWN_RECIPIENT),
+    // How much.
+    row(
+        MESSAGE,
+        About::Limit,
+        "per second&too many|sending rate|rate limit|ratelimit|rate-limit|throttl|too fast|4.7.0&rate|4.7.28|\
+         emails per second|messages per second",
+        "The account sends faster than it may: the queue tries again; let fewer messages leave at once (digest).",
+    ),
+    row(
+        MESSAGE,
+        About::Limit,
+        "5.4.5|5.1.90|5.7.232|5.7.233|5.7.236|daily&limit|daily&quota|hourly&limit|hourly&quota|sending limit|\
+         sending quota|send limit|send quota|mail limit|email limit|email quota|message quota|relay quota|relay limit|\
+         relay&limit exceeded|outgoing&limit|outgoing&quota|outbound&limit|outbound&quota|limit&per day|limit&per hour|\
+         limit&per minute|quota&per day|quota&per hour|messages per|emails per|mails per|submission quota|\
+         limit for account|account&sending limit|too many messages|too many emails|too many mails|you have exceeded|\
+         account&exceeded&messages|exceeded the max|tenant has exceeded",
+        "The account has sent as much as it may: wait a day, or let fewer messages leave (digest, schedule).",
+    ),
+    // To others.
+    row(
+        MESSAGE,
+        About::Relaying,
+        "5.7.68|direct send not allowed",
+        "Microsoft 365 takes this mail from a login or a connector alone: log in at smtp.office365.com (relay.username), \
+         or let the administrator make a connector for the address of this host.",
+    ),
+    row(
+        MESSAGE,
+        About::Relaying,
+        "relay&denied|relaying denied|not permitted to relay|not allowed to relay|relay access|relay not permitted|\
+         relay not allowed|relaying not allowed|relaying is not|relaying prohibited|relay&prohibited|do not relay|\
+         unable to relay|for relay&credentials|5.7.54|5.7.64",
+        "The host relays for those it knows: log in (relay.username), or look at relay.smarthost and relay.routes.",
+    ),
+    // Who we are.
+    row(
+        US,
+        About::Host,
+        "5.7.25|reverse dns|ptr record|rdns|reverse hostname|reverse lookup|client host rejected: cannot find|reverse-mapping",
+        "The address of this host has no name: ask the provider of the line for a PTR record that names this host, or \
+         send by a smarthost.",
+    ),
+    row(
+        US,
+        About::Host,
+        "spamhaus|barracuda|spamcop|sorbs|blocklist|blacklist|block list|black list|rbl|dnsbl|listed at|5.7.606|5.7.1&blocked using",
+        "The address of this host is on a blocklist, as those of home lines are: ask for removal where the reply says, or \
+         send by a smarthost.",
+    ),
+    row(
+        US,
+        About::Host,
+        "helo command rejected|invalid helo|invalid ehlo|need fully-qualified hostname|helo&fqdn|ehlo&fqdn|helo&host not found",
+        "The host does not like our name: set hostname to a full name that DNS knows, such as mail.example.com.",
+    ),
+    row(
+        US,
+        About::Host,
+        "greylist|graylist|grey-list|greylisted|4.7.1&try again|450&try again later|451&try again later|4.2.0&grey",
+        "The host lets strangers wait: nothing is to be done, the queue tries again and gets through.",
+    ),
+    row(
+        MESSAGE,
+        About::Account,
+        "5.7.30&basic|basic authentication is",
+        "Microsoft takes no password any more: use OAuth (relay.auth = \"xoauth2\" and a relay.password_command that prints \
+         a token).",
+    ),
+    row(
+        MESSAGE,
+        About::Account,
+        "^530|authentication required|5.5.1&authentication|must authenticate|not authenticated|smtp auth&required|please log in|\
+         5.7.57|5.7.3&authenticat",
+        "The host wants a login: set relay.username and put the password into relay.password_file.",
+    ),
+    row(
+        MESSAGE,
+        About::Sender,
+        "dmarc|5.7.515|required authentication level",
+        "The sender's domain wants mail signed or sent by its own hosts (DMARC): send by the smarthost of that domain, or \
+         set [[dkim]] up for it.",
+    ),
+    row(
+        MESSAGE,
+        About::Sender,
+        "5.7.23|spf|5.7.26&authenticat",
+        "The SPF record of the sender's domain does not name this host: add its address there, or send by the smarthost \
+         of that domain.",
+    ),
+    row(
+        MESSAGE,
+        About::Sender,
+        "5.7.26|dkim",
+        "Receivers want this mail authenticated: set [[dkim]] up for the sender's domain and its SPF record, or send by \
+         its smarthost.",
+    ),
+    row(
+        &[Stage::Mail],
+        About::Message,
+        "5.6.7|smtputf8",
+        "The host takes no addresses with UTF-8: set rewrite.from to one without.",
+    ),
+    row(
+        &[Stage::Mail],
+        About::Message,
+        "5.1.7|^501|^555|5.5.4",
+        "The host can't read the sender's address: set rewrite.from, or hostname, to a full one.",
+    ),
+    row(
+        MESSAGE,
+        About::Recipient,
+        "over quota|overquota|mailbox&full|quota exceeded|mailbox size",
+        FULL_MAILBOX,
+    ),
+    row(MESSAGE, About::Recipient, "inactive|mailbox disabled", CLOSED_MAILBOX),
+    row(
+        MESSAGE,
+        About::Recipient,
+        "user unknown|no such user|unknown user|recipient&not found|does not exist|mailbox unavailable|\
+         unknown recipient|unrouteable|no mailbox",
+        UNKNOWN_RECIPIENT,
+    ),
+    row(
+        MESSAGE,
+        About::Host,
+        "4.3.1|insufficient&storage|out of space",
+        "The disk of the host is full: the queue tries again.",
+    ),
+    row(
+        &[Stage::Greeting, Stage::Ehlo, Stage::StartTls, Stage::Mail, Stage::Rcpt, Stage::Send],
+        About::Host,
+        "^421|too many connections|4.7.0|too busy",
+        "The host is busy, or does not trust the address of this host yet: the queue tries again.",
+    ),
+    row(
+        &[Stage::Greeting, Stage::Ehlo],
+        About::Host,
+        "^554|^550|^5",
+        "The host wants no mail from the address of this host: send by a smarthost, or ask its operator.",
+    ),
+];
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,340 @@
+//! The parts of a message as MIME nests them (RFC 2046 §5.1), told in order while the message passes in pieces of any size.
+//!
+//! What it tells adds up to the message, octet for octet. It holds one header section, or the start of one line. Beyond its
+//! limits it says that it has lost the thread, and nothing more of the message should be believed. Nothing fails.
+
+use crate::mail::header::{fields, split_field};
+use crate::rules::message::dkim::HEADER_MAX_OCTETS;
+
+/// Header sections are held up to this size.
+pub const SECTION_MAX_OCTETS: usize = HEADER_MAX_OCTETS;
+/// A boundary has at most 70 characters (RFC 2046 §5.1.1), and there are two hyphens at each end.
+const DELIMITER_MAX_OCTETS: usize = 128;
+/// So deep may parts be nested.
+const DEPTH_MAX: usize = 32;
+/// So many parts may there be.
+const PARTS_MAX: usize = 1000;
+
+/// How a part may be encoded so that its lines are short and have seven bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// Quoted-printable: text stays readable (RFC 2045 §6.7).
+    QuotedPrintable,
+    /// Base64 (RFC 2045 §6.8).
+    Base64,
+}
+
+/// What a header section stands in front of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Other parts, or another message.
+    Container,
+    /// A body; if it may be encoded, how.
+    Leaf(Option<Encoding>),
+}
+
+/// Whose header section it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// The message's.
+    Message,
+    /// A part's.
+    Part,
+    /// That of a message within the message.
+    Embedded,
+}
+
+/// What comes next in the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// The header section of the message or of a part, the empty line behind it included.
+    Section(&'a [u8], Role, Whose),
+    /// Octets of the body of the last leaf.
+    Body(&'a [u8]),
+    /// The line of a boundary; the last leaf, if there was one in hand, is over. The line end in front of it is no more of
+    /// that leaf's.
+    Boundary(&'a [u8]),
+    /// What is in front of the first part of a container, or behind its last one.
+    Between(&'a [u8]),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Section,
+    Leaf,
+    Between,
+}
+
+/// The walk through one message.
+#[derive(Debug)]
+pub struct Walk {
+    state: State,
+    /// The delimiters of the containers that are open, the innermost last, and whether its parts are messages if they do
+    /// not say what they are (multipart/digest, RFC 2046 §5.1.5).
+    delimiters: Vec<(Vec<u8>, bool)>,
+    /// The header section in hand, or the start of a line that may be a boundary.
+    held: Vec<u8>,
+    /// Where the line in hand begins in `held`, of a header section.
+    line: usize,
+    is_at_line_start: bool,
+    parts: usize,
+    /// A boundary came last: the header section is that of a part, not of a message within it.
+    is_behind_boundary: bool,
+    is_lost: bool,
+    /// All behind the first header section counts as one body.
+    is_shallow: bool,
+}
+
+impl Default for Walk {
+    fn default() -> Self {
+        Self {
+            state: State::Section,
+            delimiters: Vec::new(),
+            held: Vec::new(),
+            line: 0,
+            is_at_line_start: true,
+            parts: 0,
+            is_behind_boundary: false,
+            is_lost: false,
+            is_shallow: false,
+        }
+    }
+}
+
+impl Walk {
+    /// One that tells the header section of the message, and takes all behind it for one body.
+    #[must_use]
+    pub fn shallow() -> Self {
+        Self { is_shallow: true, ..Self::default() }
+    }
+
+    /// Takes the next piece.
+    pub fn feed(&mut self, piece: &[u8], tell: &mut dyn FnMut(Event<'_>)) {
+        for line in piece.split_inclusive(|&octet| octet == b'\n') {
+            let is_whole = line.ends_with(b"\n");
+            if self.state == State::Section {
+                self.held.extend_from_slice(line);
+                if is_whole {
+                    self.end_section_line(tell);
+                } else {
+                    self.is_lost |= self.held.len() > SECTION_MAX_OCTETS;
+                }
+            } else if self.is_at_line_start {
+                self.held.extend_from_slice(line);
+                if is_whole {
+                    let line = std::mem::take(&mut self.held);
+                    self.end_line(&line, tell);
+                } else if self.held.len() > DELIMITER_MAX_OCTETS {
+                    // Too long for a boundary.
+                    let start = std::mem::take(&mut self.held);
+                    self.is_at_line_start = false;
+                    self.pass(&start, tell);
+                }
+            } else {
+                self.is_at_line_start = is_whole;
+                self.pass(line, tell);
+            }
+        }
+    }
+
+    /// The message is over.
+    pub fn finish(&mut self, tell: &mut dyn FnMut(Event<'_>)) {
+        let held = std::mem::take(&mut self.held);
+        if self.state == State::Section {
+            self.begin_part(&held, tell);
+        } else if !held.is_empty() {
+            self.end_line(&held, tell);
+        }
+    }
+
+    /// Whether it is too deep, too long or too much to be followed.
+    #[must_use]
+    pub const fn is_lost(&self) -> bool {
+        self.is_lost
+    }
+
+    fn pass(&self, octets: &[u8], tell: &mut dyn FnMut(Event<'_>)) {
+        tell(if self.state == State::Leaf { Event::Body(octets) } else { Event::Between(octets) });
+    }
+
+    fn end_line(&mut self, line: &[u8], tell: &mut dyn FnMut(Event<'_>)) {
+        self.is_at_line_start = true;
+        match self.boundary(line) {
+            None => self.pass(line, tell),
+            Some(next) => self.cross(line, next, tell),
+        }
+    }
+
+    /// Which state a boundary leads to, and how many containers are open then; `None` if it is none of ours.
+    fn boundary(&self, line: &[u8]) -> Option<(State, usize)> {
+        let text = line.trim_ascii_end();
+        self.delimiters.iter().enumerate().rev().find_map(|(i, (delimiter, _))| {
+            match text.strip_prefix(delimiter.as_slice())? {
+                b"" => Some((State::Section, i + 1)),
+                b"--" => Some((State::Between, i)),
+                _ => None,
+            }
+        })
+    }
+
+    fn cross(&mut self, line: &[u8], (state, open): (State, usize), tell: &mut dyn FnMut(Event<'_>)) {
+        self.delimiters.truncate(open);
+        self.state = state;
+        self.line = 0;
+        self.is_behind_boundary = true;
+        tell(Event::Boundary(line));
+    }
+
+    fn end_section_line(&mut self, tell: &mut dyn FnMut(Event<'_>)) {
+        let line = self.held.get(self.line..).unwrap_or_default();
+        if line == b"\n" {
+            let section = std::mem::take(&mut self.held);
+            self.line = 0;
+            self.begin_part(&section, tell);
+        } else if let Some(next) = self.boundary(line) {
+            // A part without a body.
+            let line = line.to_vec();
+            let mut section = std::mem::take(&mut self.held);
+            section.truncate(self.line);
+            tell(Event::Section(&section, Role::Container, self.whose()));
+            self.cross(&line, next, tell);
+        } else {
+            self.line = self.held.len();
+            self.is_lost |= self.held.len() > SECTION_MAX_OCTETS;
+        }
+    }
+
+    /// Of the header section in hand.
+    const fn whose(&self) -> Whose {
+        match (self.parts, self.is_behind_boundary) {
+            (0, _) => Whose::Message,
+            (_, true) => Whose::Part,
+            (_, false) => Whose::Embedded,
+        }
+    }
+
+    fn begin_part(&mut self, section: &[u8], tell: &mut dyn FnMut(Event<'_>)) {
+        let whose = self.whose();
+        self.parts += 1;
+        let in_digest = self.delimiters.last().is_some_and(|(_, is_digest)| *is_digest);
+        let of_digest = std::mem::take(&mut self.is_behind_boundary) && in_digest;
+        let part = if self.is_shallow { Part::BODY } else { Part::of(section, of_digest) };
+        let role = match part.kind {
+            Kind::Multipart { boundary, is_digest } => {
+                self.delimiters.push(([b"--", boundary.as_slice()].concat(), is_digest));
+                self.state = State::Between;
+                Role::Container
+            }
+            Kind::Message if section.ends_with(b"\n") => {
+                self.state = State::Section;
+                self.parts += 1;
+                Role::Container
+            }
+            Kind::Message | Kind::Other => {
+                self.state = State::Leaf;
+                Role::Leaf(part.encoding)
+            }
+        };
+        self.is_at_line_start = true;
+        self.is_lost |= self.parts > PARTS_MAX || self.delimiters.len() > DEPTH_MAX;
+        tell(Event::Section(section, role, whose));
+    }
+}
+
+enum Kind {
+    /// Several parts.
+    Multipart {
+        boundary: Vec<u8>,
+        is_digest: bool,
+    },
+    /// Another message in clear.
+    Message,
+    Other,
+}
+
+/// What the header section of a part says of it.
+struct Part {
+    kind: Kind,
+    encoding: Option<Encoding>,
+}
+
+impl Part {
+    const BODY: Self = Self { kind: Kind::Other, encoding: None };
+
+    fn of(section: &[u8], of_digest: bool) -> Self {
+        let content_type = field(section, "Content-Type").unwrap_or_default();
+        let media = content_type.split(|&octet| matches!(octet, b';' | b'(')).next().unwrap_or_default();
+        let media = String::from_utf8_lossy(media).trim().to_ascii_lowercase();
+        let encoding = field(section, "Content-Transfer-Encoding").unwrap_or_default();
+        let encoding = String::from_utf8_lossy(&encoding).trim().to_ascii_lowercase();
+        let is_plain = matches!(encoding.as_str(), "" | "7bit" | "8bit" | "binary");
+        let plain =
+            |encoding: Option<Encoding>| Self { kind: Kind::Other, encoding: encoding.filter(|_| is_plain) };
+        if media.starts_with("multipart/") {
+            // What is signed stays as it is, octet for octet (RFC 1847 §2.1).
+            let boundary = parameter(&content_type, "boundary").filter(|_| media != "multipart/signed");
+            let is_digest = media == "multipart/digest";
+            return boundary.map_or(plain(None), |boundary| Self {
+                kind: Kind::Multipart { boundary, is_digest },
+                encoding: None,
+            });
+        }
+        match media.as_str() {
+            "" if of_digest => Self { kind: Kind::Message, encoding: None },
+            // Hidden behind a comment.
+            "" if !content_type.is_empty() => plain(None),
+            "message/rfc822" if is_plain => Self { kind: Kind::Message, encoding: None },
+            // These may be encoded as a whole (RFC 6532 §3.7, RFC 6533 §4 to §6), UTF-8 in their addresses included.
+            media if media.starts_with("message/global") => plain(Some(Encoding::QuotedPrintable)),
+            // Others of these must have seven bits, or stay what they are (RFC 2046 §5.2).
+            media if media.starts_with("message/") => plain(None),
+            media if media.is_empty() || media.starts_with("text/") || !media.contains('/') => {
+                plain(Some(Encoding::QuotedPrintable))
+            }
+            _ => plain(Some(Encoding::Base64)),
+        }
+    }
+}
+
+/// Whether a field has this name.
+#[must_use]
+pub fn is_named(field: &[u8], name: &str) -> bool {
+    split_field(field).is_some_and(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes()))
+}
+
+/// The value of the first field of this name, its line ends as blanks.
+#[must_use]
+pub fn field(section: &[u8], name: &str) -> Option<Vec<u8>> {
+    let field = fields(section).find(|field| is_named(field, name))?;
+    let (_, value) = split_field(field)?;
+    Some(value.iter().map(|&octet| if octet == b'\n' { b' ' } else { octet }).collect())
+}
+
+/// A parameter of a field such as Content-Type (RFC 2045 §5.1), quoted or not.
+fn parameter(value: &[u8], name: &str) -> Option<Vec<u8>> {
+    let mut octets = value.iter().copied().peekable();
+    loop {
+        octets.find(|&octet| octet == b';')?;
+        let mut word = Vec::new();
+        while let Some(octet) = octets.next_if(|&octet| octet != b'=' && octet != b';') {
+            word.push(octet);
+        }
+        if octets.next_if_eq(&b'=').is_none() {
+            continue;
+        }
+        while octets.next_if(u8::is_ascii_whitespace).is_some() {}
+        let mut text = Vec::new();
+        if octets.next_if_eq(&b'"').is_some() {
+            while let Some(octet) = octets.next().filter(|&octet| octet != b'"') {
+                text.extend(if octet == b'\\' { octets.next() } else { Some(octet) });
+            }
+        } else {
+            while let Some(octet) = octets.next_if(|&octet| octet != b';' && !octet.is_ascii_whitespace()) {
+                text.push(octet);
+            }
+        }
+        if word.trim_ascii().eq_ignore_ascii_case(name.as_bytes()) {
+            return Some(text).filter(|text| !text.is_empty());
+        }
+    }
+}

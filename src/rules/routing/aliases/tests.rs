@@ -1,0 +1,157 @@
+//! Aliases files as people have them, and as nobody should.
+
+use super::*;
+use proptest::prelude::*;
+
+/// The table as lines, targets as they would be written.
+fn printed(table: &AliasTable) -> Vec<String> {
+    let target = |target: &Target| match target {
+        Target::Address(local_part, None) => local_part.to_string(),
+        Target::Address(local_part, Some(domain)) => format!("{local_part}@{domain}"),
+        Target::Mailbox(local_part) => format!("\\{local_part}"),
+        Target::Include(path) => format!(":include:{path}"),
+    };
+    let line = |Alias { name, targets, .. }: &Alias| {
+        format!("{name}: {}", targets.iter().map(target).collect::<Vec<_>>().join(", "))
+    };
+    table.aliases.iter().map(line).collect()
+}
+
+fn told(problems: &[AliasProblem]) -> Vec<String> {
+    problems.iter().map(|problem| format!("{}:{}: {}", problem.line, problem.column, problem.text)).collect()
+}
+
+#[test]
+fn every_form_of_sendmails_format_is_read() {
+    for (text, expected) in [
+        ("root: me@example.com", &["root: me@example.com"][..]),
+        ("Root : Me@Example.com\r\n", &["root: Me@Example.com"]),
+        ("root:me,you , \"a b\"@c.example", &["root: me, you, \"a b\"@c.example"]),
+        ("a: b,\n\tc\n  d, e\nf: g\n", &["a: b, c, d, e", "f: g"]),
+        ("a:\n  b\n", &["a: b"]),
+        ("a: b,\n# a comment\n\n   # another\n c\n", &["a: b, c"]),
+        ("a: b # why, not\n  ,c#d # x\n", &["a: b, c#d"]),
+        ("\"a b\": c\n\"x:y\": d", &["a b: c", "x:y: d"]),
+        (
+            "a: \"b, c\"@d.example, e (f, g), \"H, I\" <h@i.example>, J <j>",
+            &["a: \"b, c\"@d.example, e, h@i.example, j"],
+        ),
+        ("a: \\b, \\a", &["a: \\b, \\a"]),
+        (
+            "a: :include:/x/y, \":include:/x y\", :INCLUDE: /z",
+            &["a: :include:/x/y, :include:/x y, :include:/z"],
+        ),
+        ("*: me\nowner-x: y\na+b: c", &["*: me", "owner-x: y", "a+b: c"]),
+        ("ü: jörg@ü.example", &["ü: jörg@ü.example"]),
+        ("", &[]),
+        ("# nothing\n\n", &[]),
+    ] {
+        let (table, problems) = AliasTable::parse(text);
+        assert_eq!(
+            (printed(&table), told(&problems)),
+            (expected.iter().map(|s| (*s).into()).collect(), vec![])
+        );
+    }
+}
+
+#[test]
+fn a_line_of_no_use_is_told_with_its_place_and_the_others_stay() {
+    let text = "  joe\na: b, |/bin/x, c\nb: \"|x -a, y\",\n  /dev/null\nno colon\n  x, y\nc@d: e\nc d: e\nA: z\n \
+                zz\nd: e f, \"g, :include:x, :fail: no, <a@b, \u{1b}@x y\nü: c, |x\ne: f\n";
+    let (table, problems) = AliasTable::parse(text);
+    assert_eq!(printed(&table), ["a: b, c", "ü: c", "e: f"], "nothing is left of b and d");
+    let address = "write user or user@example.com, with commas between";
+    assert_eq!(
+        told(&problems),
+        [
+            "1:1: there is no alias that this line could go on with".to_owned(),
+            "2:7: \"|/bin/x\" is a command, and none is run for mail here; write an address".into(),
+            "3:4: \"\\\"|x -a, y\\\"\" is a command, and none is run for mail here; write an address".into(),
+            "4:3: \"/dev/null\" is a file, and mail goes to Maildirs alone here; write an address".into(),
+            "5:1: there is no colon; write NAME: ADDRESS, …".into(),
+            "7:1: an alias is a local name; leave the @ and the domain out of \"c@d\"".into(),
+            "8:1: \"c d\" is no local name; write one word, or quote it".into(),
+            "9:1: \"a\" is there already; take one of them out".into(),
+            format!("11:4: \"e f\" is no address; {address}"),
+            format!("11:9: \"\\\"g, :include:x, :fail: no, <a@b, \\u{{1b}}@x y\" is no address; {address}"),
+            "12:7: \"|x\" is a command, and none is run for mail here; write an address".into(),
+        ]
+    );
+    for (item, told) in
+        [(":include:x", "can't be followed"), (":fail: no", "can't be followed"), ("\\", "no address")]
+    {
+        let (targets, problems) = parse_list(item);
+        assert!(targets.is_empty() && problems[0].text.contains(told), "{item}: {problems:?}");
+    }
+    let (_, problems) = AliasTable::parse(&"x\n".repeat(10_000));
+    assert_eq!(problems.len(), PROBLEMS_MAX);
+}
+
+#[test]
+fn a_list_has_addresses_with_commas_or_line_ends_between() {
+    let (targets, problems) = parse_list("# team\na@b.example, c\n\n  d (on leave) # x\r\n|x\n:include:/y\n");
+    assert_eq!(told(&problems).len(), 1);
+    assert!(problems[0].line == 5 && problems[0].column == 1);
+    assert_eq!((targets.len(), includes(&targets).collect::<Vec<_>>()), (4, vec!["/y"]));
+}
+
+#[test]
+fn a_name_is_found_with_its_detail_first_and_everybody_last() {
+    let (table, problems) = AliasTable::parse("joe: a\nJoe+list: b\n*: c\n\"a+b\": d\n");
+    assert_eq!(problems, []);
+    for (name, separator, expected) in [
+        ("joe", Some('+'), "joe"),
+        ("joe+list", Some('+'), "joe+list"),
+        ("joe+other", Some('+'), "joe"),
+        ("joe+list+x", Some('+'), "joe"),
+        ("joe+other", None, "*"),
+        ("joe-x", Some('-'), "joe"),
+        ("mia", Some('+'), "*"),
+        ("a+b", Some('+'), "a+b"),
+    ] {
+        assert_eq!(table.find(name, separator).map(|(alias, _)| alias), Some(expected), "{name}");
+    }
+    let (table, _) = AliasTable::parse("joe: a");
+    assert_eq!(table.find("mia", Some('+')), None);
+}
+
+/// Each line of the example, and each that only waits for its `#` to go.
+#[test]
+fn the_example_is_without_mistakes() {
+    let example = include_str!("../../../../etc/aliases");
+    let all: String = example
+        .split_inclusive('\n')
+        .map(|line| {
+            let alias = line
+                .strip_prefix("# ")
+                .filter(|rest| rest.split_once(':').is_some_and(|(name, _)| !name.contains(' ')));
+            alias.unwrap_or(line)
+        })
+        .collect();
+    for (text, count) in [(example, 6), (&all, 11)] {
+        let (table, problems) = AliasTable::parse(text);
+        assert_eq!((told(&problems), table.aliases.len()), (vec![], count));
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_reader_panic(text in "([a-c:#\\n, \"\\\\|/<>()@+*]|:include:|\\PC)*") {
+        for problems in [AliasTable::parse(&text).1, parse_list(&text).1] {
+            prop_assert!(problems.iter().all(|p| (1..=text.lines().count()).contains(&p.line) && p.column >= 1));
+            prop_assert!(!problems.iter().any(|p| p.text.contains(char::is_control)));
+        }
+    }
+
+    #[test]
+    fn what_is_read_is_read_again_the_same(text in "([a-c:#\\n, \"\\\\|/<>()@+*]|:include:|\\PC)*") {
+        let lines = printed(&AliasTable::parse(&text).0);
+        let quoted: Vec<String> = lines
+            .iter()
+            .filter(|line| !line.contains([' ', '"', '\\', '(', '<', '>', '#']))
+            .cloned()
+            .collect();
+        let (again, problems) = AliasTable::parse(&quoted.join("\n"));
+        prop_assert_eq!((printed(&again), problems), (quoted, vec![]));
+    }
+}

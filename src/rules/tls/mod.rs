@@ -1,0 +1,5 @@
+//! Which hosts may be used, and what TLS they must have: MX order, MTA-STS, DANE, certificates.
+
+pub mod certificate;
+pub mod mx;
+pub mod tls_policy;
