@@ -523,7 +523,7 @@ fn the_manual_tells_the_options_of_all_commands() {
 
 /// Below a place of the test, whose files stand for those that the recipes name.
 #[test]
-fn check_takes_the_recipes_of_the_readme() {
+fn check_takes_the_recipes() {
     let place = Place::new();
     let (key, chain, dkim) = (place.path("key.pem"), place.path("chain.pem"), place.path("dkim.pem"));
     let mut openssl = program("openssl", "openssl");
@@ -543,8 +543,7 @@ fn check_takes_the_recipes_of_the_readme() {
     let password = place.write("password", "geheim\n");
     fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).unwrap();
 
-    let readme = read("README.md");
-    let recipes = readme.split_once("\n## Recipes\n").unwrap().1.split("\n## ").next().unwrap();
+    let recipes = read("docs/recipes.md");
     let blocks: Vec<&str> =
         recipes.split("```toml\n").skip(1).filter_map(|b| b.split("```").next()).collect();
     assert!(blocks.len() >= 7, "only {} recipes", blocks.len());
