@@ -23,7 +23,8 @@ fn read(path: &str) -> String {
 /// Every document that a reader is shown, by its path: those at the top, and docs/ by name.
 fn documents() -> Vec<(String, String)> {
     let entries = std::fs::read_dir(top().join("docs")).unwrap().map(Result::unwrap);
-    let mut docs: Vec<String> = entries.map(|entry| format!("docs/{}", entry.file_name().display())).collect();
+    let mut docs: Vec<String> =
+        entries.map(|entry| format!("docs/{}", entry.file_name().display())).collect();
     docs.sort();
     assert!(docs.len() >= 7, "{docs:?}");
     let paths = ["README.md", "CONTRIBUTING.md", "SECURITY.md"].map(str::to_owned).into_iter().chain(docs);
@@ -143,7 +144,8 @@ fn commands_are_those_of_the_help() {
         assert_eq!(column(document, "Commands", 0), offered, "{document}");
     }
     for (document, span) in code_spans() {
-        let Some(word) = span.strip_prefix("pillarbox ").and_then(|rest| rest.split_whitespace().next()) else {
+        let Some(word) = span.strip_prefix("pillarbox ").and_then(|rest| rest.split_whitespace().next())
+        else {
             continue;
         };
         let is_known = word.starts_with('-') || offered.contains(word);
