@@ -105,6 +105,12 @@ fn advice_is_that_of_the_rows() {
     } else {
         assert_eq!(shown, rows);
     }
+    // README shows a probe that fails: what it says there is what it says today.
+    let readme = read("README.md");
+    let advice: Vec<&str> =
+        readme.lines().filter_map(|line| line.strip_prefix("                          ")).collect();
+    assert_eq!(advice.len(), 1, "{advice:?}");
+    assert!(hints::rows().any(|row| row.advice == advice[0]), "README shows old advice: {}", advice[0]);
 }
 
 #[test]
