@@ -1,5 +1,5 @@
 #!/bin/sh
-# Fuzzes each target for some seconds: tests/fuzz/run.sh [SECONDS [TARGET...]]. What it needs: tests/README.md.
+# Fuzzes each target for some seconds: tests/fuzz/run.sh [SECONDS [TARGET...]]. What it needs: docs/testing.md.
 # New inputs go to target/fuzz-corpus/, which may be thrown away; the stored seeds are only read.
 set -eu
 cd "$(dirname "$0")/../.."

@@ -1,5 +1,6 @@
-//! Holds README.md and the manual to the code: tables of the one are rows of the other, what is shown works, what is
-//! named exists. A message says which side has too much; usually the text is what has to follow.
+//! Holds README.md, the documents in docs/ and the manual to the code: tables of the one are rows of the other, what is
+//! shown works, what is named exists, links lead somewhere. A message says which side has too much; usually the text is
+//! what has to follow.
 
 use expect_test::expect_file;
 use pillarbox::config::keys::{Availability, Chapter, MANUAL, TABLES, Table};
@@ -19,32 +20,59 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(top().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The cells of the table that follows a heading of README, without its two head rows and without backquotes.
-fn table(heading: &str) -> Vec<Vec<String>> {
-    let readme = read("README.md");
-    let (_, rest) =
-        readme.split_once(&format!("# {heading}\n")).unwrap_or_else(|| panic!("no heading {heading}"));
+/// Every document that a reader is shown, by its path: those at the top, and docs/ by name.
+fn documents() -> Vec<(String, String)> {
+    let entries = std::fs::read_dir(top().join("docs")).unwrap().map(Result::unwrap);
+    let mut docs: Vec<String> =
+        entries.map(|entry| format!("docs/{}", entry.file_name().display())).collect();
+    docs.sort();
+    assert!(docs.len() >= 7, "{docs:?}");
+    let paths = ["README.md", "CONTRIBUTING.md", "SECURITY.md"].map(str::to_owned).into_iter().chain(docs);
+    paths.map(|path| (path.clone(), read(&path))).collect()
+}
+
+const ARCHITECTURE: &str = "docs/architecture.md";
+const STANDARDS: &str = "docs/standards.md";
+
+/// The cells of the table that follows a heading of a document, without its two head rows and without backquotes.
+fn table(document: &str, heading: &str) -> Vec<Vec<String>> {
+    let text = read(document);
+    let (_, rest) = text
+        .split_once(&format!("# {heading}\n"))
+        .unwrap_or_else(|| panic!("{document} has no heading {heading}"));
     let lines =
         rest.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
     let cells = |line: &str| line.trim_matches('|').split(" | ").map(|c| c.trim().replace('`', "")).collect();
     let rows: Vec<Vec<String>> = lines.skip(2).map(cells).collect();
-    assert!(!rows.is_empty(), "no table follows the heading {heading}");
+    assert!(!rows.is_empty(), "no table follows the heading {heading} of {document}");
     rows
 }
 
 /// A column of such a table.
-fn column(heading: &str, column: usize) -> BTreeSet<String> {
-    let rows = table(heading);
+fn column(document: &str, heading: &str, column: usize) -> BTreeSet<String> {
+    let rows = table(document, heading);
     let cells: BTreeSet<String> = rows.iter().map(|row| row[column].clone()).collect();
-    assert_eq!(cells.len(), rows.len(), "a row of {heading} is there twice");
+    assert_eq!(cells.len(), rows.len(), "a row of {heading} in {document} is there twice");
     cells
 }
 
-/// What stands between single backquotes in README, fenced blocks left out.
-fn code_spans() -> Vec<String> {
-    let readme = read("README.md");
-    let prose: String = readme.split("```").step_by(2).collect();
-    prose.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+/// A document without its fenced blocks.
+fn prose(text: &str) -> String {
+    text.split("```").step_by(2).collect()
+}
+
+/// What stands between single backquotes in the documents, with the document's path; fenced blocks are left out.
+fn code_spans() -> Vec<(String, String)> {
+    let spans = |(path, text): (String, String)| -> Vec<(String, String)> {
+        prose(&text).split('`').skip(1).step_by(2).map(|span| (path.clone(), span.to_owned())).collect()
+    };
+    documents().into_iter().flat_map(spans).collect()
+}
+
+/// The names of the folders below a folder, each with a slash.
+fn folders(path: &str) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(top().join(path)).unwrap().map(Result::unwrap);
+    entries.filter(|entry| entry.path().is_dir()).map(|e| format!("{}/", e.file_name().display())).collect()
 }
 
 fn set<'a>(items: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
@@ -67,15 +95,22 @@ fn advice_is_that_of_the_rows() {
         let said = if row.when.starts_with('@') { format!("at {}", host.join(", ")) } else { said(row.when) };
         writeln!(rows, "| {} | {said} | {} |", steps.join(", "), row.advice).unwrap();
     }
-    let readme = read("README.md");
+    let document = "docs/troubleshooting.md";
+    let text = read(document);
     let head = "| step | said | what to do |\n| --- | --- | --- |\n";
-    let (before, rest) = readme.split_once(head).unwrap();
+    let (before, rest) = text.split_once(head).unwrap();
     let (shown, after) = rest.split_at(rest.find("\n\n").unwrap() + 1);
     if std::env::var_os("UPDATE_EXPECT").is_some() {
-        std::fs::write(top().join("README.md"), format!("{before}{head}{rows}{after}")).unwrap();
+        std::fs::write(top().join(document), format!("{before}{head}{rows}{after}")).unwrap();
     } else {
         assert_eq!(shown, rows);
     }
+    // README shows a probe that fails: what it says there is what it says today.
+    let readme = read("README.md");
+    let advice: Vec<&str> =
+        readme.lines().filter_map(|line| line.strip_prefix("                          ")).collect();
+    assert_eq!(advice.len(), 1, "{advice:?}");
+    assert!(hints::rows().any(|row| row.advice == advice[0]), "README shows old advice: {}", advice[0]);
 }
 
 #[test]
@@ -84,22 +119,24 @@ fn dependencies_are_those_of_the_manifest() {
     let (_, rest) = manifest.split_once("\n[dependencies]\n").unwrap();
     let section = rest.split("\n[").next().unwrap();
     let names = section.lines().filter_map(|line| Some(line.split_once(" =")?.0));
-    assert_eq!(column("Dependencies", 0), set(names));
+    assert_eq!(column(ARCHITECTURE, "Dependencies", 0), set(names));
 }
 
 #[test]
 fn extensions_are_those_that_are_offered() {
     let rows: Vec<(String, String)> =
-        table("Extensions").into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
+        table(STANDARDS, "Extensions").into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
     assert_eq!(rows, EXTENSIONS.map(|row| (row.keyword.to_owned(), row.rfc.to_owned())));
 }
 
 #[test]
-fn floors_are_the_folders_of_the_source() {
-    let entries = std::fs::read_dir(top().join("src")).unwrap().map(Result::unwrap);
-    let folders =
-        entries.filter(|entry| entry.path().is_dir()).map(|e| format!("{}/", e.file_name().display()));
-    assert_eq!(column("Floors", 0), folders.collect());
+fn floors_and_rooms_are_the_folders_of_the_source() {
+    assert_eq!(column(ARCHITECTURE, "Floors", 0), folders("src"));
+    for (floor, heading) in [("src/engine", "Rooms of the engine"), ("src/rules", "Rooms of the rules")] {
+        let mut rooms = folders(floor);
+        rooms.remove("tests/");
+        assert_eq!(column(ARCHITECTURE, heading, 0), rooms, "{floor}");
+    }
 }
 
 #[test]
@@ -109,11 +146,16 @@ fn commands_are_those_of_the_help() {
     let rows = help.lines().filter_map(|line| line.strip_prefix("  ")).filter(|line| !line.starts_with('-'));
     let offered = set(rows.filter_map(|row| row.split_whitespace().next()));
     assert!(offered.contains("serve"), "{help}");
-    assert_eq!(column("Commands", 0), offered);
-    let spans = code_spans();
-    let used = spans.iter().filter_map(|span| span.strip_prefix("pillarbox ")?.split_whitespace().next());
-    for word in used.filter(|word| !word.starts_with('-')) {
-        assert!(offered.contains(word), "README tells of `pillarbox {word}`, which is no command");
+    for document in ["README.md", "docs/operation.md"] {
+        assert_eq!(column(document, "Commands", 0), offered, "{document}");
+    }
+    for (document, span) in code_spans() {
+        let Some(word) = span.strip_prefix("pillarbox ").and_then(|rest| rest.split_whitespace().next())
+        else {
+            continue;
+        };
+        let is_known = word.starts_with('-') || offered.contains(word);
+        assert!(is_known, "{document} tells of `pillarbox {word}`, which is no command");
     }
     let manual = read("etc/man/man8/pillarbox.8");
     for command in offered {
@@ -123,39 +165,101 @@ fn commands_are_those_of_the_help() {
 
 #[test]
 fn every_configuration_shown_is_accepted() {
-    let readme = read("README.md");
-    let blocks: Vec<&str> =
-        readme.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert!(blocks.len() >= 2, "only {} blocks found", blocks.len());
-    for block in blocks {
-        let problems = pillarbox::config::parse(block, "README.md").err().unwrap_or_default();
-        assert!(problems.is_empty(), "{block}{}", problems[0]);
+    let mut count = 0;
+    for (document, text) in documents() {
+        for block in text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
+            let problems = pillarbox::config::parse(block, &document).err().unwrap_or_default();
+            assert!(problems.is_empty(), "{document}: {block}{}", problems[0]);
+            count += 1;
+        }
     }
+    assert!(count >= 15, "only {count} blocks found");
 }
 
 #[test]
 fn keys_and_files_that_are_named_exist() {
-    let spans = code_spans();
     let (mut keys, mut files) = (0, 0);
-    for span in &spans {
+    for (document, span) in code_spans() {
         if let Some((table, key)) = span.split_once('.')
             && let Some(table) = TABLES.iter().find(|t| !t.name.is_empty() && t.name == table)
         {
-            assert!(table.rows.iter().any(|row| row.key == key), "README names the key {span}");
+            assert!(table.rows.iter().any(|row| row.key == key), "{document} names the key {span}");
             keys += 1;
         }
-        if ["src/", "tests/", "etc/", "packaging/"].iter().any(|folder| span.starts_with(folder)) {
-            let path = span.split(' ').next().unwrap();
-            assert!(top().join(path).exists(), "README names the file {path}");
+        if ["src/", "tests/", "etc/", "packaging/", "docs/"].iter().any(|folder| span.starts_with(folder)) {
+            let path = span.split([' ', '*']).next().unwrap();
+            // What stands for a name is in capitals.
+            let stands_for = |part: &str| part.chars().all(|c| c.is_ascii_uppercase()) && !part.is_empty();
+            let parts: Vec<&str> = path.split('/').take_while(|part| !stands_for(part)).collect();
+            let path = parts.join("/");
+            assert!(top().join(&path).exists(), "{document} names the file {path}");
             files += 1;
         }
     }
-    assert!(keys >= 5 && files >= 10, "only {keys} keys and {files} files found");
+    assert!(keys >= 30 && files >= 40, "only {keys} keys and {files} files found");
+}
+
+/// What a person reads in three minutes.
+const README_MAX_OCTETS: usize = 10_240;
+
+#[test]
+fn the_readme_is_short() {
+    let octets = read("README.md").len();
+    assert!(octets <= README_MAX_OCTETS, "README.md has {octets} octets: put details into docs/");
+}
+
+#[test]
+fn every_link_leads_to_a_file_and_a_heading() {
+    let mut pages = documents();
+    pages.push(("tests/README.md".to_owned(), read("tests/README.md")));
+    let broken: Vec<String> = pages.iter().flat_map(|(path, text)| broken_links(path, text)).collect();
+    assert!(broken.is_empty(), "{broken:#?}");
+    for (link, is_good) in [
+        ("README.md", true),
+        ("docs/testing.md#writing-a-transcript", true),
+        ("https://example.com/x", true),
+        ("docs/nothing.md", false),
+        ("docs/testing.md#nothing", false),
+        ("#nothing", false),
+    ] {
+        let broken = broken_links("README.md", &format!("## Something\n[a]({link})\n"));
+        assert_eq!(broken.is_empty(), is_good, "{broken:?}");
+    }
+    assert!(broken_links("docs/a.md", "[a](../README.md) [b](a.md#my-key-c)\n## My `key`: c\n").len() == 1);
+    assert_eq!(broken_links("docs/a.md", "[b](#my-key-c)\n## My `key`: c\n"), [""; 0]);
+}
+
+/// The relative links of a page that lead nowhere, each with what is missing.
+fn broken_links(path: &str, text: &str) -> Vec<String> {
+    let folder = Path::new(path).parent().unwrap();
+    let prose = prose(text);
+    let links = prose.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
+    let broken = |link: &str| {
+        let (file, heading) = link.split_once('#').map_or((link, None), |(file, h)| (file, Some(h)));
+        let target = top().join(folder).join(file);
+        if !file.is_empty() && !target.exists() {
+            return Some(format!("{path}: no file {link}"));
+        }
+        let page = if file.is_empty() { Ok(text.to_owned()) } else { std::fs::read_to_string(target) };
+        let is_there = heading.is_none_or(|heading| anchors(&page.unwrap()).contains(heading));
+        (!is_there).then(|| format!("{path}: no heading {link}"))
+    };
+    links.filter(|link| !link.contains("://")).filter_map(broken).collect()
+}
+
+/// The anchors that forges make of headings: lower case, hyphens for blanks, and no punctuation.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let anchor = |line: &str| {
+        let is_kept = |c: &char| c.is_alphanumeric() || "-_ ".contains(*c);
+        let kept: String = line.trim_start_matches('#').trim().chars().filter(is_kept).collect();
+        kept.to_lowercase().replace(' ', "-")
+    };
+    prose(text).lines().filter(|line| line.starts_with('#')).map(anchor).collect()
 }
 
 #[test]
 fn standards_name_what_exists() {
-    for row in table("Standards") {
+    for row in table(STANDARDS, "Standards") {
         for file in row[1].split(", ") {
             assert!(top().join("src").join(file).exists(), "{}: no src/{file}", row[0]);
         }
@@ -167,7 +271,7 @@ fn standards_name_what_exists() {
 
 #[test]
 fn every_rfc_that_the_source_cites_is_in_the_table_of_standards() {
-    let cells: String = table("Standards").into_iter().map(|row| format!("{} ", row[0])).collect();
+    let cells: String = table(STANDARDS, "Standards").into_iter().map(|row| format!("{} ", row[0])).collect();
     let is_rfc = |word: &&str| word.len() == 4;
     let listed: BTreeSet<&str> = cells.split(|c: char| !c.is_ascii_digit()).filter(is_rfc).collect();
     for (path, text) in sources() {

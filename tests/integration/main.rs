@@ -1,5 +1,5 @@
 //! What is tested from outside the library without any other program: one test binary. `tests/interop/` is the one that
-//! talks to other people's programs; `tests/README.md` says what else exists.
+//! talks to other people's programs; `docs/testing.md` says what else exists.
 
 // Lints allow these within tests, but not in what tests share.
 #![allow(
@@ -12,7 +12,7 @@
 
 /// What may use what, where unsafe and syncs may stand, how long things may be: rules about the source itself.
 mod architecture;
-/// README and manual against the rows of the code, so that neither tells what is not so.
+/// README, docs/ and manual against the rows of the code, so that neither tells what is not so.
 mod documentation;
 /// What must hold for any octets: each fuzz target over its stored corpus.
 mod fuzz;

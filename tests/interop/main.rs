@@ -70,7 +70,7 @@ mod outcomes;
 mod probe;
 /// `pillarbox queue` and `link`: with a daemon, without, as whom, and while mail is delivered.
 mod queue;
-/// The README's commands, on a host of its own.
+/// The commands of README and docs/, on a host of its own.
 mod readme;
 /// Through the queue and by MX to smtp-sink.
 mod relay;

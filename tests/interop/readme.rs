@@ -1,11 +1,11 @@
-//! The README's commands, each block of them as it stands there: on a host of its own, in namespaces, where `/etc`, `/usr/sbin`
-//! and `/usr/local` can be changed, and port 25 is free. What a container has not (systemd, sudo, an editor) is played by
+//! The commands of README and of docs/, each block of them as it stands there: on a host of its own, in namespaces, where `/etc`,
+//! `/usr/sbin` and `/usr/local` can be changed, and port 25 is free. What a container has not (systemd, sudo, an editor) is played by
 //! scripts, and a host out there by smtp-sink.
 
 use super::harness::{Place, program};
 use std::fs::{self, read_to_string};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What becomes of a block of commands.
 enum Run {
@@ -15,9 +15,10 @@ enum Run {
     Elsewhere(&'static str),
 }
 
-/// The blocks by their first line, in the order of the README, and what must be so after each.
+/// The blocks by their first line, in the order of README and of docs/ by name, and what must be so after each.
 const BLOCKS: [(&str, Run, &str); 13] = [
     ("make run    #", Run::Elsewhere("make test is what runs this, and make run ONCE=1 is below"), ""),
+    ("git clone", Run::Elsewhere("tests/tools/test-deb installs what make deb makes"), ""),
     (
         "make run ONCE=1",
         // Three answers on a terminal are what interop::setup gives.
@@ -26,6 +27,11 @@ const BLOCKS: [(&str, Run, &str); 13] = [
             "pillarbox setup --admin me@far.test --smarthost smtp://127.0.0.1:2526 --username '' ",
         )]),
         "pillarbox check && test -S /run/pillarbox/control.sock && grep -q 2526 /etc/pillarbox/pillarbox.toml",
+    ),
+    (
+        "sudo pillarbox probe",
+        Run::With(&[("me@example.com", "me@far.test")]),
+        "arrived 'X-Rcpt-Args: <me@far.test>'",
     ),
     (
         "pillarbox setup --admin",
@@ -49,11 +55,6 @@ const BLOCKS: [(&str, Run, &str); 13] = [
     ("#!/bin/sh", Run::With(&[("/sys/class/leds/status/trigger", "$PLACE/led")]), "grep -qx none $PLACE/led"),
     ("ln -s ../local/sbin/pillarbox", Run::With(&[]), "arrived 'Subject: test' && /usr/sbin/sendmail -bp"),
     (
-        "sudo pillarbox probe",
-        Run::With(&[("me@example.com", "me@far.test")]),
-        "arrived 'X-Rcpt-Args: <me@far.test>'",
-    ),
-    (
         "install -m 640",
         Run::With(&[]),
         "arrived 'Subject: test' && test \"$(cat /etc/pillarbox/password)\" = secret",
@@ -65,7 +66,6 @@ const BLOCKS: [(&str, Run, &str); 13] = [
         "! test -S /run/pillarbox/control.sock && printf 'Subject: by cron\\n\\nx\\n' | sendmail root && \
          cut -d' ' -f7- /etc/cron.d/pillarbox | env -i PATH=/usr/bin:/bin sh -e && arrived 'Subject: by cron'",
     ),
-    ("git clone", Run::Elsewhere("tests/tools/test-deb installs what make deb makes"), ""),
     (
         "sudo install -D -m 644 -t /etc/systemd",
         Run::With(&[]),
@@ -118,15 +118,18 @@ esac"#,
     ),
 ];
 
-/// The blocks of commands in the README.
+/// The blocks of commands in README, then in docs/ by name.
 fn blocks() -> Vec<String> {
-    let readme = read_to_string("README.md").unwrap();
-    let blocks = readme.split("\n```sh\n").skip(1).map(|rest| rest.split("\n```").next().unwrap().to_owned());
+    let mut files: Vec<PathBuf> = fs::read_dir("docs").unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files.insert(0, PathBuf::from("README.md"));
+    let text: String = files.iter().map(|file| read_to_string(file).unwrap()).collect();
+    let blocks = text.split("\n```sh\n").skip(1).map(|rest| rest.split("\n```").next().unwrap().to_owned());
     blocks.collect()
 }
 
 #[test]
-fn the_commands_do_what_the_readme_says() {
+fn the_commands_do_what_the_documents_say() {
     if !rustix::process::geteuid().is_root() {
         println!("note: namespaces are made by root alone; nothing is tested here");
         return;
@@ -155,7 +158,7 @@ fn the_commands_do_what_the_readme_says() {
         let (first, run, then) = known.next().unwrap();
         assert!(
             block.starts_with(first),
-            "the README has other commands; this table has {first:?} here: {block}"
+            "README or docs/ has other commands; this table has {first:?} here: {block}"
         );
         let words = match run {
             Run::With(words) => words,
@@ -173,7 +176,7 @@ fn the_commands_do_what_the_readme_says() {
     assert_eq!(
         known.next().map(|(first, ..)| *first),
         Some("end"),
-        "blocks of the table are not in the README"
+        "blocks of the table are not in README or docs/"
     );
     let mut command = program("unshare", "util-linux");
     command.args(["-munpf", "--kill-child", "--mount-proc", "sh", "-ec", HOST, "sh"]);

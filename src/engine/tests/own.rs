@@ -28,7 +28,7 @@ fn last(host: &Host) -> (String, String) {
     (mail, String::from_utf8(content).unwrap().replace("\r\n", "\n"))
 }
 
-/// README's recipe for a printer of the network, and the same from a stranger, whose mail is in transit.
+/// The recipe for a printer of the network (docs/recipes.md), and the same from a stranger, whose mail is in transit.
 #[test]
 fn what_trusted_networks_send_is_own_and_what_strangers_send_is_not() {
     let scan = "Subject: scan\r\nTo: friend@far.example\r\nBcc: boss@far.example\r\n\r\nhi\r\n";
