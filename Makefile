@@ -105,7 +105,7 @@ check-32: ## whether it compiles for 32 bits, by Debian's Rust beside yours
 	@$(TOOLS)/check-32 $(TARGET)/check-32
 
 clean: ## remove all that was built, and the mail of make run
-	rm -rf target tests/fuzz/target
+	rm -rf $(TARGET) tests/fuzz/target
 
 $(BINARY): Cargo.toml Cargo.lock $(shell find src -type f)
 	@$(TOOLS)/need $(BUILD_NEEDS)
