@@ -432,6 +432,24 @@ fn a_recipient_that_is_refused_for_the_account_costs_the_others_nothing() {
     assert!(world.mail("alice").is_empty());
 }
 
+/// A smarthost without a login takes mail for its own domain, and wants one for all others: what ends the session says it.
+#[test]
+fn a_login_that_is_wanted_for_one_recipient_alone_makes_no_endless_loop() {
+    let (world, host) = smart(SMARTHOST);
+    poison(&host, Stage::Rcpt, "530 5.7.0 Authentication required");
+    world.accept("alice@box.example", &["poison@far.example"]);
+    world.clock.advance(world.pass().unwrap());
+    for _ in 0..4 {
+        world.accept("alice@box.example", &[ME]);
+        world.live(HOUR);
+    }
+    assert_eq!(host.recipients().len(), 4);
+    assert_eq!(world.queue(), []);
+    let notices = world.mail("alice");
+    assert!(notices.len() == 1 && notices[0].contains("530 5.7.0"), "{notices:?}");
+    assert_eq!(host.commands.lock().unwrap().iter().filter(|line| line.contains("poison")).count(), 3);
+}
+
 /// It offers BDAT, and closes, stalls or refuses over it: the message goes by DATA next time, and so does all after it.
 #[test]
 fn a_host_whose_chunking_does_not_work_gets_data() {
