@@ -162,7 +162,12 @@ fn hosts_that_say_nothing_keep_no_new_destination_waiting() {
         let hops = world.forwarder.board.hops_of(summary.id);
         hops.iter().find_map(|hop| world.forwarder.board.wait_reason(hop, summary.id, now))
     };
-    let reasons: Vec<_> = world.queue().iter().filter_map(waits).collect();
+    // Who has no place is known when the forwarder has looked again.
+    let stopwatch = Stopwatch::start();
+    let mut reasons = Vec::new();
+    while reasons.len() < 9 && stopwatch.elapsed() < Duration::from_secs(10) {
+        reasons = world.queue().iter().filter_map(waits).collect();
+    }
     assert!(reasons.len() >= 9, "{reasons:?}");
     assert!(reasons.iter().all(|it| it.text == "waits for a free connection (relay.connections)"));
     let stopwatch = Stopwatch::start();

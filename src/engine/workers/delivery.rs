@@ -283,6 +283,7 @@ fn judge(
         _ => None,
     };
     let failure = attempt.outcomes.iter().find_map(|(_, outcome)| refused(outcome));
+    let is_by_session = failure.is_none();
     let Some(failure) = failure.or_else(|| match end {
         Some(End::Route(reason)) => Some(refusal(&reason).unwrap_or_else(|| reason.into())),
         _ => None,
@@ -297,6 +298,11 @@ fn judge(
             Blame::Route if is_refused => *slot = None,
             Blame::Message(_) if is_refused || slot.is_none() => {
                 *slot = Some(Outcome::Deferred(failure.reason.clone()));
+            }
+            // It was said to the session, and to whom of them it was meant nobody knows.
+            Blame::Refused if is_by_session && slot.is_none() => {
+                let reason = failure.reason.clone();
+                *slot = Some(Outcome::Failed(reason.with_class(Class::Permanent)));
             }
             Blame::Route | Blame::Message(_) | Blame::Refused => {}
         }

@@ -45,14 +45,16 @@ impl About {
 
     /// Whether a smarthost would refuse the next message for the same reason.
     const fn is_routes(self) -> bool {
-        matches!(self, Self::Account | Self::Sender | Self::Limit | Self::Relaying)
+        matches!(self, Self::Account | Self::Sender | Self::Limit | Self::Relaying | Self::Host)
     }
 }
 
 /// What a reply at a step is about, if a row knows it.
 #[must_use]
 pub fn about(stage: Stage, reply: &str) -> Option<About> {
-    fits(REFUSALS, stage, reply, "").and_then(|row| row.about)
+    // Many repeat an address, and its words are not the host's.
+    let words: Vec<&str> = reply.split_whitespace().filter(|word| !word.contains('@')).collect();
+    fits(REFUSALS, stage, &words.join(" "), "").and_then(|row| row.about)
 }
 
 /// A 5yz of a smarthost.
@@ -93,6 +95,8 @@ impl Refusal<'_> {
 /// The host sees who we are.
 const US: &[Stage] =
     &[Stage::Greeting, Stage::Ehlo, Stage::StartTls, Stage::Auth, Stage::Mail, Stage::Rcpt, Stage::Send];
+/// The host sees who we are, and nothing else.
+const BEFORE_RCPT: &[Stage] = &[Stage::Greeting, Stage::Ehlo, Stage::StartTls, Stage::Auth, Stage::Mail];
 /// The host sees the message, or a part of it.
 const MESSAGE: &[Stage] = &[Stage::Mail, Stage::Rcpt, Stage::Send];
 /// An account that is locked, and what to do: at AUTH, or where no recipient is spoken of and the account is ours.
@@ -107,6 +111,10 @@ const OWN_SENDER: &str =
 const UNKNOWN_RECIPIENT: &str =
     "The host does not know this recipient: look for a misspelling in the address.";
 const CLOSED_MAILBOX: &str = "The mailbox of the recipient is switched off: its owner has to sign in.";
+const BLOCKLISTS: &str =
+    "spamhaus|barracuda|spamcop|sorbs|blocklist|blacklist|block list|black list|rbl|dnsbl|listed at";
+const ON_A_BLOCKLIST: &str = "The address of this host is on a blocklist, as those of home lines are: ask for removal where the reply says, or \
+     send by a smarthost.";
 const FULL_MAILBOX: &str = "The mailbox of the recipient is full: its owner has to make room.";
 
 const fn row(stages: &'static [Stage], about: About, when: &'static str, advice: &'static str) -> Hint {
@@ -125,7 +133,7 @@ pub const REFUSALS: &[Hint] = &[
     row(
         MESSAGE,
         About::Message,
-        "5.3.4|5.2.3|too large|too big|size limit|message size|size exceeds|^552 5.3",
+        "5.3.4|5.2.3|too large|too big|size limit|message size|size exceeds|attachment size|^552 5.3",
         "The message is larger than the host takes.",
     ),
     row(MESSAGE, About::Recipient, "5.2.2|4.2.2", FULL_MAILBOX),
@@ -141,7 +149,7 @@ pub const REFUSALS: &[Hint] = &[
         MESSAGE,
         About::Account,
         "5.1.8&outbound|outboundspam|outgoing blocked|outgoing&suspended|outbound&blocked|unusual sending|\
-         blocked from sending|banned from sending|sending&suspended|sending&disabled|5.7.501|5.7.502|5.7.503|5.7.511|\
+         blocked from sending|banned from sending|sending&suspended|sending&disabled|sending&paused|5.7.501|5.7.502|5.7.503|5.7.511|\
          5.7.705|5.7.708|your account&suspended|your account&blocked|your account&disabled|your account&locked",
         "The provider has stopped this account from sending: sign in with a browser, follow what it says, or ask its \
          support.",
@@ -150,7 +158,7 @@ pub const REFUSALS: &[Hint] = &[
     row(
         MESSAGE,
         About::Account,
-        "not yet activated|activate your|credits exceeded|free accounts are for test|upgrade your plan",
+        "not yet activated|activate your|credits exceeded|free accounts are for test|are for test purposes only|upgrade your plan",
         "The provider has not opened this account for such mail: look at its plan and state in the provider's console.",
     ),
     row(
@@ -164,7 +172,8 @@ pub const REFUSALS: &[Hint] = &[
         MESSAGE,
         About::Sender,
         "is not verified|email address not verified|from address not verified|sender&not verified|domain&not verified|\
-         domain is unverified|verified sender|sender identity",
+         domain is unverified|verified sender|sender identity|sender signature|unconfigured sending domain|\
+         sending from&is not allowed|validate your sender",
         "The provider has not verified this sender: verify its address or domain in the provider's console, or set \
          rewrite.from to one that is.",
     ),
@@ -172,10 +181,11 @@ pub const REFUSALS: &[Hint] = &[
         MESSAGE,
         About::Sender,
         "5.7.60|sendasdenied|5.2.252|send as this sender|right to send as|relaying disallowed as|not owned by user|\
-         not allowed to send as|not allowed to send from|not permitted to send|sender address rejected|\
+         not allowed to send as|is not allowed to send:|not allowed to send from|not permitted to send|sender address rejected|\
          sender address is not|sender is not allowed|sender not allowed|from address is not|from header address must|\
          from&must match|5.7.1&sender&permission|unauthorized sender|unauthenticated sender|not authorized to send|\
-         not authorised to send|not authorized to use this sender",
+         not authorised to send|not authorized to use this sender|not authorized to perform|must be same as|\
+         must be the same as|must equal authorized|from-address is not|sender denied|sender rejected",
         OWN_SENDER,
     ),
     row(MESSAGE, About::Recipient, "5.1.1|5.1.10", UNKNOWN_RECIPIENT),
@@ -195,7 +205,7 @@ pub const REFUSALS: &[Hint] = &[
          relay&limit exceeded|outgoing&limit|outgoing&quota|outbound&limit|outbound&quota|limit&per day|limit&per hour|\
          limit&per minute|quota&per day|quota&per hour|messages per|emails per|mails per|submission quota|\
          limit for account|account&sending limit|too many messages|too many emails|too many mails|you have exceeded|\
-         account&exceeded&messages|exceeded the max|tenant has exceeded",
+         account&exceeded&messages|messages exceeded|exceeded the max|tenant has exceeded",
         "The account has sent as much as it may: wait a day, or let fewer messages leave (digest, schedule).",
     ),
     // To others.
@@ -210,8 +220,10 @@ pub const REFUSALS: &[Hint] = &[
         MESSAGE,
         About::Relaying,
         "relay&denied|relaying denied|not permitted to relay|not allowed to relay|relay access|relay not permitted|\
-         relay not allowed|relaying not allowed|relaying is not|relaying prohibited|relay&prohibited|do not relay|\
-         unable to relay|for relay&credentials|5.7.54|5.7.64",
+         relay not allowed|relaying not allowed|relaying not permitted|relaying is not|relay&prohibited|do not relay|\
+         unable to relay|relay&rejected|relay&refused|refused: relay|for relay&credentials|allowed rcpthosts|\
+         cannot deliver mail for|delivery is not allowed to this address|client host rejected: access denied|5.7.54|\
+         5.7.64",
         "The host relays for those it knows: log in (relay.username), or look at relay.smarthost and relay.routes.",
     ),
     // Who we are.
@@ -222,13 +234,10 @@ pub const REFUSALS: &[Hint] = &[
         "The address of this host has no name: ask the provider of the line for a PTR record that names this host, or \
          send by a smarthost.",
     ),
-    row(
-        US,
-        About::Host,
-        "spamhaus|barracuda|spamcop|sorbs|blocklist|blacklist|block list|black list|rbl|dnsbl|listed at|5.7.606|5.7.1&blocked using",
-        "The address of this host is on a blocklist, as those of home lines are: ask for removal where the reply says, or \
-         send by a smarthost.",
-    ),
+    row(US, About::Host, "client host&blocked|5.7.606|5.7.1&blocked using", ON_A_BLOCKLIST),
+    row(BEFORE_RCPT, About::Host, BLOCKLISTS, ON_A_BLOCKLIST),
+    // It may be an address in the message that is listed, or the recipient's own choice.
+    row(&[Stage::Rcpt, Stage::Send], About::Message, BLOCKLISTS, ON_A_BLOCKLIST),
     row(
         US,
         About::Host,
@@ -251,7 +260,8 @@ pub const REFUSALS: &[Hint] = &[
     row(
         MESSAGE,
         About::Account,
-        "^530|authentication required|5.5.1&authentication|must authenticate|not authenticated|smtp auth&required|please log in|\
+        "^530|authentication required|authentication is required|requires auth|auth first|pop before|\
+         5.5.1&authentication|must authenticate|not authenticated|smtp auth&required|please log in|\
          5.7.57|5.7.3&authenticat",
         "The host wants a login: set relay.username and put the password into relay.password_file.",
     ),

@@ -34,10 +34,14 @@ impl Board {
     }
 
     /// A smarthost refuses for a reason of its own: it is left alone for what `step` makes of the number of refusals in a
-    /// row, which is given.
+    /// row, which is given. What it refuses meanwhile to others, who were there before, tells nothing new.
     pub fn host_refused(&self, host: &Smarthost, now: Duration, step: &dyn Fn(u32) -> Duration) -> Duration {
         let troubled = &mut lock(&self.inner).troubled;
         let known = troubled.iter().position(|known| known.host == *host);
+        let refuses = known.and_then(|place| troubled.get(place)).filter(|known| known.refusals > 0);
+        if let Some(pause) = refuses.map(|known| known.until.saturating_sub(now)).filter(|it| !it.is_zero()) {
+            return pause;
+        }
         let refusals = known.map_or(0, |place| troubled.swap_remove(place).refusals).saturating_add(1);
         let pause = step(refusals);
         troubled.push(Troubled { host: host.clone(), until: now.saturating_add(pause), refusals });
@@ -93,6 +97,21 @@ mod tests {
         }
         assert_eq!(lock(&board.inner).without_chunks.len(), NO_CHUNKS_MAX);
         assert!(board.knows_no_chunks("mx127.example") && !board.knows_no_chunks("mx0.example"));
+    }
+
+    /// As with [`Breaker`](crate::rules::pacing::breaker::Breaker): five workers would else make four hours of it at once.
+    #[test]
+    fn refusals_that_come_together_count_once() {
+        let board = Board::default();
+        let host = Smarthost::parse("smtp://a.example").unwrap();
+        let at = Duration::from_secs;
+        let step = |refusals: u32| at(900) * refusals;
+        board.host_refused(&host, at(0), &step);
+        for _ in 0..4 {
+            assert_eq!(board.host_refused(&host, at(10), &step), at(890));
+        }
+        assert!(board.is_refusing(&host, at(899)) && !board.is_refusing(&host, at(900)));
+        assert_eq!(board.host_refused(&host, at(900), &step), at(1800));
     }
 
     #[test]

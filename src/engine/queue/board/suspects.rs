@@ -20,8 +20,10 @@ pub(super) struct Suspect {
     failures: u32,
     /// Its sender, as the host was told.
     sender: String,
-    /// Another message of the same sender has passed since.
+    /// Another message has passed since.
     others_passed: bool,
+    /// Another message of the same sender has.
+    same_passed: bool,
     /// How the host refused it last, and how often in a row.
     refused: String,
     refusals: u32,
@@ -51,7 +53,8 @@ pub enum Blame {
 
 impl Board {
     /// Takes note of the failure of a hop, and says who is to blame for it. A failure without a reason of the account's
-    /// is the message's when it comes a second time. A refusal is the account's until others of the same sender pass.
+    /// is the message's when it comes a second time. A refusal is the account's until others pass, and proves nothing
+    /// against the message until others of its sender do.
     pub fn blame(&self, hop: &Hop, failed: InHand<'_>) -> Blame {
         let mut inner = lock(&self.inner);
         let route = inner.routes.entry(hop.clone()).or_default();
@@ -64,7 +67,7 @@ impl Board {
                 suspect.refusals = if is_same { suspect.refusals.saturating_add(1) } else { 1 };
                 suspect.refused = refused;
                 match suspect.others_passed {
-                    true if suspect.refusals >= REFUSALS_MAX => Blame::Refused,
+                    true if suspect.same_passed && suspect.refusals >= REFUSALS_MAX => Blame::Refused,
                     true => Blame::Message(suspect.failures),
                     false => Blame::Route,
                 }
@@ -74,12 +77,14 @@ impl Board {
         }
     }
 
-    /// A message of this sender has passed: what was refused to others of the same sender was not the account's.
+    /// A message of this sender has passed: what was refused to others was not the whole account's.
     pub fn message_passed(&self, hop: &Hop, id: QueueId, sender: &str) {
         let mut inner = lock(&self.inner);
         let Some(route) = inner.routes.get_mut(hop) else { return };
-        let others = route.suspects.iter_mut().filter(|(other, _)| **other != id);
-        others.filter(|(_, other)| other.sender == sender).for_each(|(_, other)| other.others_passed = true);
+        for (_, other) in route.suspects.iter_mut().filter(|(other, _)| **other != id) {
+            other.others_passed = true;
+            other.same_passed |= other.sender == sender;
+        }
     }
 
     /// The failure was that of one message: the hop goes on at once, with the back-off that it had.
