@@ -177,14 +177,18 @@ pub fn secret(path: &Path) -> Result<(), String> {
     open_secret(path).map_or(Ok(()), Err)
 }
 
-/// What is wrong with a file with a secret that others may use; `None` if they can't, as a directory on the way is closed
-/// to them, or if there is none.
+/// What is wrong with a file with a secret that others may use, or that is no file; `None` if they can't, as a directory on
+/// the way is closed to them, or if there is none.
 #[must_use]
 pub fn open_secret(path: &Path) -> Option<String> {
     let target = std::fs::canonicalize(path).ok()?;
     let is_open = |place: &Path, rights: u32| {
         std::fs::metadata(place).is_ok_and(|metadata| metadata.mode() & OTHERS & rights != 0)
     };
+    // A pipe would keep whoever opens it waiting.
+    if std::fs::metadata(&target).is_ok_and(|metadata| !metadata.is_file()) {
+        return Some(format!("{path:?} is no file; name one"));
+    }
     let is_reached = is_open(&target, OTHERS) && target.ancestors().skip(1).all(|it| is_open(it, SEARCH));
     is_reached.then(|| format!("others may use {path:?}; take that right away (chmod o= {})", path.display()))
 }

@@ -64,7 +64,12 @@ pub fn listen_address(value: &DeValue<'_>) -> Read<SocketAddr> {
         return Ok(address);
     }
     if let Ok(ip) = address.trim_matches(['[', ']']).parse::<IpAddr>() {
-        return Err(format!("{address:?} has no port; write \"{}\"", SocketAddr::new(ip, PORT_SMTP)));
+        // What looks like a port behind an address of its own was meant for one.
+        let meant = address.rsplit_once(':').and_then(|(ip, port)| {
+            Some(SocketAddr::new(ip.parse().ok()?, port.parse().ok().filter(|port| *port >= PORT_SMTP)?))
+        });
+        let meant = meant.unwrap_or_else(|| SocketAddr::new(ip, PORT_SMTP));
+        return Err(format!("{address:?} has no port; write \"{meant}\""));
     }
     let (host, port) = address.rsplit_once(':').unwrap_or(("", address));
     let port = port.parse::<u16>().unwrap_or(PORT_SMTP);

@@ -103,7 +103,8 @@ pub fn load_with_places(path: &Path) -> Result<(Settings, Places), Vec<Problem>>
 pub fn load_with_problems(path: &Path) -> Result<(Settings, Places, Vec<Problem>), Vec<Problem>> {
     let file = path.display().to_string();
     let problem = |place, text| vec![Problem { file: file.clone(), place, text }];
-    let octets = read_octets(path).map_err(|e| problem(None, format!("can't be read: {e}")))?;
+    let octets = read_octets(path)
+        .map_err(|e| problem(None, format!("can't be read: {e}; make the file, or name another by -c")))?;
     if octets.len() as u64 > FILE_MAX_OCTETS {
         return Err(problem(None, "is larger than 1 MiB; name a configuration file".into()));
     }

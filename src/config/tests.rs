@@ -135,6 +135,13 @@ fn a_bad_value_says_what_to_write() {
             "[log]\nrelay.port = 25",
             "f:2:1: unknown key \"relay\"; write `relay.…` above the first [table], or its keys below [relay]",
         ),
+        (
+            "[relay]\nuser = \"me@example.com\"",
+            "f:2:1: unknown key \"user\"; did you mean \"username\"? `user` belongs to the top of the file; write it above the first [table]",
+        ),
+        ("relay.host = \"smtp://a\"", "f:1:7: unknown key \"host\"; did you mean \"smarthost\"?"),
+        ("relay.password = \"x\"", "f:1:7: unknown key \"password\"; did you mean \"password_file\"?"),
+        ("password = \"x\"", "f:1:1: unknown key \"password\"; did you mean `relay.password_file`?"),
         ("[relai]\nport = 25", "f:1:2: unknown key \"relai\"; did you mean \"relay\"?"),
         ("conections = 5", "f:1:1: unknown key \"conections\"; did you mean `limits.connections`?"),
         (
@@ -145,6 +152,7 @@ fn a_bad_value_says_what_to_write() {
         ("catch-all = \"joe\"", "f:1:1: unknown key \"catch-all\"; did you mean `local.catch_all`?"),
         ("[log]\nxyzzy = 1", "f:2:1: unknown key \"xyzzy\"; write one of level, target"),
         ("xyzzy = 1", "f:1:1: unknown key \"xyzzy\"; write one of hostname, admin, user, state, control"),
+        ("x = 1", "f:1:1: unknown key \"x\"; write one of hostname, admin, user, state, control"),
         ("relay = 5", "f:1:9: `relay` is a table; write [relay] and its keys below"),
         ("[[relay]]\nport = 25", "f:1:1: `relay` is a table; write [relay] and its keys below"),
         (
@@ -193,6 +201,7 @@ fn a_bad_value_says_what_to_write() {
             "f:1:20: names can't stand here; write [\"127.0.0.1:25\", \"[::1]:25\"]",
         ),
         ("listener.address = \"127.0.0.1\"", "f:1:20: \"127.0.0.1\" has no port; write \"127.0.0.1:25\""),
+        ("listener.address = \"::1:25\"", "f:1:20: \"::1:25\" has no port; write \"[::1]:25\""),
         ("listener.address = \"::1\"", "f:1:20: \"::1\" has no port; write \"[::1]:25\""),
         (
             "listener.address = \"a.example:25\"",
@@ -448,7 +457,10 @@ fn a_file_that_is_none_is_told_with_its_path() {
     let file = directory.join("f.toml");
     assert_eq!(
         told(&file),
-        [format!("{}: can't be read: No such file or directory (os error 2)", file.display())]
+        [format!(
+            "{}: can't be read: No such file or directory (os error 2); make the file, or name another by -c",
+            file.display()
+        )]
     );
     assert!(told(&directory)[0].contains(": can't be read: Is a directory"));
     std::fs::write(&file, b"# fine\nadmin = \"\xff\"\n").unwrap();

@@ -9,6 +9,8 @@ use toml::de::{DeTable, DeValue};
 
 /// Names further away than this part of their length are not like each other.
 const LIKENESS: usize = 3;
+/// Fewer letters are part of too many names.
+const PART_MIN: usize = 4;
 
 /// What the walk tells beside the settings; places are offsets into the text.
 #[derive(Default)]
@@ -94,19 +96,22 @@ fn advice(here: &Table, key: &str) -> String {
     }
     let rows = || TABLES.iter().flat_map(|table| table.rows.iter().map(move |row| (table, row)));
     let here_likeness = |name: &&str| likeness(key, name);
-    let near =
-        here.rows.iter().map(|row| row.key).min_by_key(here_likeness).filter(|name| is_like(key, name));
+    let names = || here.rows.iter().map(|row| row.key);
+    let near = names().min_by_key(here_likeness).filter(|name| is_like(key, name));
+    let near = near.or_else(|| names().find(|name| is_part(key, name)));
     let same: Vec<_> = rows().filter(|(_, row)| row.key == key).collect();
     let other = rows().min_by_key(|(_, row)| likeness(key, row.key)).filter(|(_, row)| is_like(key, row.key));
-    let table = TABLES.iter().map(|table| table.name).min_by_key(here_likeness);
+    let other = other.or_else(|| rows().find(|(_, row)| is_part(key, row.key)));
+    let tables = TABLES.iter().map(|table| table.name).filter(|name| !name.is_empty());
+    let table = tables.min_by_key(here_likeness);
     match (same.as_slice(), near, other, table.filter(|name| here.name.is_empty() && is_like(key, name))) {
-        ([(table, _), ..], ..) if table.name.is_empty() => {
-            format!("`{key}` belongs to the top of the file; write it above the first [table]")
-        }
-        ([_, ..], ..) => {
+        ([(top, _), ..], ..) => {
             let tables: Vec<_> = same.iter().map(|(table, _)| format!("[{}]", table.name)).collect();
             let paths: Vec<_> = same.iter().map(|(table, row)| format!("`{}`", path(table, row))).collect();
-            let (tables, paths) = (tables.join(" or "), paths.join(" or "));
+            let (tables, paths) = match top.name {
+                "" => ("the top of the file".to_owned(), "it".to_owned()),
+                _ => (tables.join(" or "), paths.join(" or ")),
+            };
             let there = format!("`{key}` belongs to {tables}; write {paths} above the first [table]");
             match near.filter(|_| !here.name.is_empty()) {
                 Some(name) => format!("did you mean \"{name}\"? {there}"),
@@ -126,6 +131,11 @@ fn advice(here: &Table, key: &str) -> String {
 #[must_use]
 pub fn is_like(a: &str, b: &str) -> bool {
     likeness(a, b) <= (a.chars().count() / LIKENESS).max(1)
+}
+
+/// Whether one is how the other begins or ends, as `user` is of `username`, and `host` of `smarthost`.
+fn is_part(key: &str, name: &str) -> bool {
+    key.len() >= PART_MIN && (name.starts_with(key) || name.ends_with(key))
 }
 
 /// How many letters must be added, dropped, changed or swapped with their neighbour to make one from the other

@@ -90,8 +90,9 @@ impl Smarthost {
             );
         }
         let (host, port) = split_port(authority)?;
-        let host =
-            parse_host(host).ok_or_else(|| format!("\"{host}\" is neither a host name nor an address"))?;
+        let host = parse_host(host).ok_or_else(|| {
+            format!("\"{host}\" is neither a host name nor an address; write one such as smtp.example.com")
+        })?;
         Ok(Self { scheme, host, port: port.unwrap_or(default_port) })
     }
 }
@@ -107,7 +108,12 @@ fn split_port(authority: &str) -> Result<(&str, Option<u16>), String> {
     if host.contains(':') && !authority.starts_with('[') {
         return Err(format!("write an IPv6 address in brackets: [{authority}]"));
     }
-    let port = port.map(|p| p.parse::<u16>().ok().filter(|&p| p > 0).ok_or(format!("\"{p}\" is not a port")));
+    let port = port.map(|p| {
+        p.parse::<u16>()
+            .ok()
+            .filter(|&p| p > 0)
+            .ok_or(format!("\"{p}\" is not a port; write a number from 1 to 65535"))
+    });
     Ok((host, port.transpose()?))
 }
 

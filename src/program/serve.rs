@@ -208,6 +208,12 @@ fn reload(
         }
         Ok(mut settings) => {
             capacity.fit(&mut settings);
+            // The queue is open, and the certificate lies beside it.
+            let running = daemon.site();
+            if settings.state != running.settings.state {
+                log::warn!(target: "pillarbox", "event=notice text=\"state changes only with a restart\"");
+                settings.state.clone_from(&running.settings.state);
+            }
             let hostname = match &settings.hostname {
                 Some(hostname) => hostname.clone(),
                 // The system's name is asked once: asking again could wait for DNS.

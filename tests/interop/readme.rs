@@ -87,6 +87,7 @@ for dir in /etc /usr/local /usr/sbin; do over "$1/over" "$(echo $dir | tr / -)" 
 for dir in /run /var/spool /var/mail /etc/pillarbox /etc/cron.d; do mkdir -p $dir && mount -t tmpfs -o mode=755 tmpfs $dir; done
 mkdir -p /var/lib/prometheus && mount -t tmpfs tmpfs /var/lib/prometheus && mkdir /var/lib/prometheus/node-exporter
 rm -f /usr/sbin/sendmail
+if getent passwd pillarbox >/dev/null; then userdel -f pillarbox; fi
 echo '127.0.0.1 localhost box.test' >/etc/hosts
 smtp-sink -u nobody -d "$1/sunk/%Y" 127.0.0.1:2526 64 &
 cd "$3"

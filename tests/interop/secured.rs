@@ -4,6 +4,7 @@ use super::submission::{Post, USERS};
 use pillarbox::mail::base64;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 const MESSAGE: &[u8] = b"Subject: x\r\n\r\nx\r\n";
@@ -282,6 +283,13 @@ fn a_signal_takes_the_users_file_again() {
     let error = Client::within_tls(&post).log_in(USERS[2]).unwrap_err().to_string();
     assert_eq!(error, "535 5.7.8 wrong name or password");
 
+    // Open to others, it is as good as none.
+    std::fs::set_permissions(post.place.path("users"), PermissionsExt::from_mode(0o644)).unwrap();
+    post.reload(&daemon);
+    let error = Client::within_tls(&post).log_in(USERS[0]).unwrap_err().to_string();
+    assert!(error.starts_with("454 4.7.0"), "{error}");
+    post.place.wait_for_log(&["event=trouble", "reading the users file", "others may use"]);
+
     std::fs::remove_file(post.place.path("users")).unwrap();
     post.reload(&daemon);
     let error = Client::within_tls(&post).log_in(USERS[0]).unwrap_err().to_string();
@@ -303,6 +311,13 @@ fn a_listener_keeps_its_kind_until_the_restart_that_takes_it_away() {
     post.configure("");
     post.reload(&daemon);
     post.place.wait_for_log(&["listener addresses change only with a restart"]);
+    // Nor does the daemon look for its certificate elsewhere meanwhile.
+    let file = post.place.path("pillarbox.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("/state\"", "/other\"")).unwrap();
+    post.reload(&daemon);
+    post.place.wait_for_log(&["state changes only with a restart"]);
+    assert_eq!(post.place.logged(&["event=trouble"]), [""; 0]);
     let mut client = Client::hello(old.0).unwrap();
     let refusal = client.send("s@box.test", &["u@box.test"], MESSAGE).unwrap_err().to_string();
     assert!(refusal.starts_with("530 5.7.0"), "{refusal}");

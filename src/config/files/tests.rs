@@ -65,6 +65,28 @@ fn missing_directories_are_fine_where_they_can_be_made() {
 }
 
 #[test]
+fn a_state_that_nobody_can_make_is_told() {
+    let root = directory_for("nobody");
+    let d = root.display();
+    std::os::unix::fs::symlink(root.join("gone"), root.join("link")).unwrap();
+    write(root.join("file"), "").unwrap();
+    for (state, why) in [
+        ("/proc/pillarbox".to_owned(), "can't be made: nobody can write to the file system of \"/proc\""),
+        ("/sys/a/b".to_owned(), "can't be made: nobody can write to the file system of \"/sys\""),
+        (format!("{d}/link"), "is a link that leads nowhere"),
+        (format!("{d}/file"), "is not a directory"),
+        (format!("{d}/file/below"), "can't be looked at"),
+        (format!("{d}/none/below"), ""),
+    ] {
+        let root = account(0, &[0]);
+        let found = directory(Path::new(&state), &root, &root).err().unwrap_or_default();
+        assert!(found.contains(why) && found.is_empty() == why.is_empty(), "{state}: {found}");
+        assert!(why.is_empty() || found.contains("; "), "{state}: {found}");
+    }
+    std::fs::remove_dir_all(&root).unwrap();
+}
+
+#[test]
 fn rights_go_by_owner_then_group_then_others() {
     let root = directory_for("rights");
     let metadata = std::fs::metadata(&root).unwrap();

@@ -206,6 +206,8 @@ pub enum Doubt {
     Loop(String),
     /// So it is said, and nobody here is called so.
     Unknown(Mailbox),
+    /// The same of all to whom it leads.
+    Nobody,
     /// So it is said, and it leaves this host although its domain is local.
     Leaves(Mailbox),
 }
@@ -237,7 +239,7 @@ impl Site {
                         .collect()
                 }
                 Err(NoRoute::Refused(_, text)) => vec![Doubt::Loop(text)],
-                Err(NoRoute::UnknownUser) => vec![Doubt::Unknown(mailbox)],
+                Err(NoRoute::UnknownUser) => vec![Doubt::Nobody],
                 Err(NoRoute::LookupFailed(_)) => Vec::new(),
             };
             found.extend(doubts.into_iter().map(|doubt| (name.to_owned(), line, doubt)));

@@ -35,3 +35,25 @@ pub fn read(dkim: &Dkim) -> Result<Option<DkimKey>, String> {
     let key = key.and_then(|pem| DkimKey::from_pem(&pem, domain, selector).map_err(|e| e.to_string()));
     key.map(Some).map_err(|error| format!("{path:?} {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_key_that_others_can_read_signs_nothing_and_stops_nothing() {
+        let path = std::env::temp_dir().join(format!("pillarbox-dkim-{}", std::process::id()));
+        let pem = openssl::pkey::PKey::generate_ed25519().unwrap().private_key_to_pem_pkcs8().unwrap();
+        std::fs::write(&path, pem).unwrap();
+        let entry = format!("[[dkim]]\ndomain = \"a.example\"\nselector = \"s\"\nkey = {path:?}\n");
+        let settings = config::parse(&entry, "f").unwrap();
+        for (mode, keys) in [(0o600, 1), (0o640, 1), (0o644, 0), (0o604, 0)] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(load(&settings).map(|keys| keys.len()), Ok(keys), "{mode:o}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(load(&settings).map(|keys| keys.len()).map_err(|(i, _)| i), Err(0), "none is there");
+    }
+}

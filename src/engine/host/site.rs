@@ -270,3 +270,26 @@ impl Accounts for SystemAccounts {
         Ok(found.map(|a| Account { name: a.name, uid: a.uid, gid: a.gid, home: a.home }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ehlo_says_an_address_where_the_hostname_is_of_no_use() {
+        for (hostname, listeners, expected) in [
+            ("box.example", &[][..], "box.example"),
+            ("box.example", &["192.0.2.1:25"], "box.example"),
+            ("my_box.example", &[], "[127.0.0.1]"),
+            ("12345", &["0.0.0.0:25", "[::]:25", "127.0.0.1:25"], "[127.0.0.1]"),
+            ("box.17", &["127.0.0.1:25", "192.0.2.1:25"], "[192.0.2.1]"),
+            ("box", &["192.0.2.1:25"], "[192.0.2.1]"),
+            ("localhost.localdomain", &["[2001:db8::1]:25"], "[IPv6:2001:db8::1]"),
+            ("localhost", &[], "[127.0.0.1]"),
+        ] {
+            let listeners: Vec<SocketAddr> = listeners.iter().map(|it| it.parse().unwrap()).collect();
+            let name = client_name(&Domain::parse(hostname).unwrap(), &listeners);
+            assert_eq!(name.as_str(), expected, "{hostname}");
+        }
+    }
+}

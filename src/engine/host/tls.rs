@@ -286,6 +286,25 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_others_can_read_is_refused_and_a_self_signed_one_takes_its_place() {
+        let state = std::env::temp_dir().join(format!("pillarbox-tls-open-{}", std::process::id()));
+        std::fs::create_dir_all(state.join("tmp")).unwrap();
+        let file = state.join("chain-and-key");
+        std::fs::write(&file, crate::net::self_signed::make("box.example", NOW).unwrap()).unwrap();
+        let text = format!("state = {state:?}\n[tls]\ncertificate = {file:?}\nkey = {file:?}\n");
+        let (settings, hostname) = (parse(&text, "f").unwrap(), Domain::parse("box.example").unwrap());
+        for (mode, is_taken) in [(0o600, true), (0o640, true), (0o644, false), (0o604, false)] {
+            std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+            let tls = Tls::load(&settings, &hostname, NOW).unwrap().unwrap();
+            assert_eq!(matches!(tls, Tls::Configured(..)), is_taken, "{mode:o}");
+            if !is_taken {
+                complete(&tls);
+            }
+        }
+        std::fs::remove_dir_all(&state).unwrap();
+    }
+
+    #[test]
     fn a_self_signed_certificate_is_kept_until_it_ends_soon() {
         let state = std::env::temp_dir().join(format!("pillarbox-tls-{}", std::process::id()));
         let file = state.join("tls/self-signed.pem");

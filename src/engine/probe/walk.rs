@@ -22,7 +22,7 @@ use crate::mail::date::{Now, WallTime};
 use crate::mail::envelope::{Envelope, Recipient};
 use crate::mail::id::QueueId;
 use crate::mail::message::Origin;
-use crate::mail::next_hop::NextHop;
+use crate::mail::next_hop::{NextHop, Smarthost};
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::{Class, EnhancedStatus};
 use crate::mail::unqualified::Unqualified;
@@ -199,6 +199,10 @@ struct State {
     is_ready: bool,
     /// A reply has told already why the transaction fails.
     is_refused: bool,
+    /// The smarthost that is talked to, if there is another one.
+    replaceable: Option<Smarthost>,
+    /// It refuses what it would refuse to any message, and the other one is asked.
+    gives_way: bool,
 }
 
 impl State {
@@ -213,6 +217,8 @@ impl State {
             failures: Vec::new(),
             is_ready: false,
             is_refused: false,
+            replaceable: None,
+            gives_way: false,
         }
     }
 }
@@ -384,10 +390,35 @@ impl Walk<'_> {
             watch: self,
             hop: None,
         };
-        match delivery::connect(&out, self.site, hop) {
+        // As delivery: where one of several smarthosts refuses, the next one is asked.
+        while let Some(refusing) = self.ask_one(&out, hop, &sender, &recipients) {
+            board.host_refused(&refusing, out.now.running, &|_| Duration::MAX);
+        }
+    }
+
+    /// Connects and asks; gives the smarthost that refuses while there is another one.
+    fn ask_one(
+        &self,
+        out: &Outside<'_>,
+        hop: &NextHop,
+        sender: &ReversePath,
+        recipients: &[Recipient],
+    ) -> Option<Smarthost> {
+        match delivery::connect(out, self.site, hop) {
             Ok(conversation) => {
                 self.settle(Mark::Warn);
-                self.ask_for(conversation, sender, recipients);
+                let host = conversation.smarthost.clone();
+                let is_another = |other: &Smarthost| {
+                    Some(other) != host.as_ref() && !out.board.is_refusing(other, out.now.running)
+                };
+                let is_one_of_some = matches!(hop, NextHop::Smarthosts(all) if all.iter().any(is_another));
+                let mut state = self.state.borrow_mut();
+                (state.replaceable, state.gives_way) = (host.filter(|_| is_one_of_some), false);
+                drop(state);
+                self.ask_for(conversation, sender.clone(), recipients);
+                let mut state = self.state.borrow_mut();
+                let refusing = state.replaceable.take();
+                return refusing.filter(|_| state.gives_way);
             }
             Err(unreachable) if self.state.borrow().pending.is_none() => {
                 let stage = self.state.borrow().stage;
@@ -395,10 +426,11 @@ impl Walk<'_> {
             }
             Err(_) => self.settle(Mark::Fail),
         }
+        None
     }
 
     /// MAIL, RCPT, RSET and QUIT.
-    fn ask_for(&self, mut conversation: Conversation<'_>, sender: ReversePath, recipients: Vec<Recipient>) {
+    fn ask_for(&self, mut conversation: Conversation<'_>, sender: ReversePath, recipients: &[Recipient]) {
         let mut state = self.state.borrow_mut();
         (state.is_ready, state.is_refused) = (true, false);
         drop(state);

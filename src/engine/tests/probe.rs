@@ -450,6 +450,20 @@ fn logins_fail_at_their_steps() {
         assert_eq!(failures[0].stage, hints::Stage::Password);
         assert!(failures[0].hint.unwrap().contains(words), "{failures:?}");
     }
+    // What nobody sees in the file is told when the host says no more than "wrong".
+    for (text, words) in [
+        ("'secret'\n", "in quotes"),
+        ("secret \n", "with a blank"),
+        ("\u{feff}\"secret\"\n", "in quotes"),
+        ("\u{feff}secret\n", "User name or password is wrong"),
+    ] {
+        let world = world("");
+        smart(&world.net, says(Stage::Auth(0), "535 5.7.8 Username and Password not accepted"));
+        secret(&world, text, 0o600);
+        let (steps, failures) = probe(&world, FAR);
+        assert_eq!(names(&failures), "auth=FAIL", "{text:?} {steps:#?}");
+        assert!(failures[0].hint.unwrap().contains(words), "{text:?} {failures:?}");
+    }
     for broken in [
         way(
             "relay.smarthost = \"smtp://smart.example:2525\"\nrelay.username = \"joe\"\nrelay.password_file = \"/nonexistent/p\"",
@@ -495,6 +509,35 @@ fn logins_fail_at_their_steps() {
         let (steps, failures) = probe(&world, FAR);
         assert_eq!(names(&failures), "auth=FAIL", "{steps:#?}");
         assert!(failures[0].hint.unwrap().contains(words), "{failures:?}");
+    }
+}
+
+/// What delivery would do as well.
+#[test]
+fn where_one_smarthost_refuses_the_next_one_is_asked() {
+    const LIST: &str = "relay.smarthost = [\"smtp://smart.example:2525\", \"smtp://smart.example:2526\"]\n";
+    for (at, text, second, is_accepted, end) in [
+        (Stage::Mail, "550 5.4.5 Daily user sending limit exceeded", None, true, "mail rcpt rset quit"),
+        (Stage::Rcpt, "554 5.7.1 <joe@far.example>: Relay access denied", None, true, "mail rcpt rset quit"),
+        (
+            Stage::Mail,
+            "550 5.4.5 Daily user sending limit exceeded",
+            Some("550 5.4.5 limit too"),
+            false,
+            "mail=FAIL",
+        ),
+        // That is about the recipient, and the next one is not asked for it.
+        (Stage::Rcpt, "550 5.1.1 no such user", None, false, "rcpt=FAIL"),
+    ] {
+        let world = world(LIST);
+        smart(&world.net, says(at, text));
+        let other = second.map_or_else(Host::friendly, |text| says(Stage::Mail, text));
+        world.net.peer("127.0.0.1:2526", Peer::Host(other));
+        let (steps, failures) = probe(&world, FAR);
+        assert_eq!(failures.is_empty(), is_accepted, "{text}\n{steps:#?}");
+        let shown = names(&steps);
+        assert!(shown.contains(end), "{text}\n{shown}");
+        assert_eq!(is_accepted || second.is_some(), shown.contains("=warn"), "{text}\n{shown}");
     }
 }
 

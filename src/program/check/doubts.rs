@@ -13,7 +13,7 @@ use crate::mail::unqualified::Unqualified;
 use crate::rules::routing::route::{Destination, NoRoute, Routed};
 use crate::sys::user;
 use std::io::ErrorKind;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::net::UnixStream;
 
 /// A trusted network with a shorter prefix holds more hosts than anybody knows.
@@ -150,6 +150,10 @@ fn aliases(site: &Site, found: &mut Findings) {
                     format!("{name:?} leads to {mailbox}, and nobody here is called so; correct the name");
                 found.warnings.push(problem(text));
             }
+            Doubt::Nobody => {
+                let text = format!("{name:?} leads to nobody here; correct the names behind it");
+                found.warnings.push(problem(text));
+            }
             Doubt::Leaves(mailbox) => found.warnings.push(problem(leaves(site, &mailbox))),
         }
     }
@@ -188,16 +192,30 @@ fn networks(site: &Site, places: &Places, found: &mut Findings) {
     }
 }
 
+/// Whether one stands for all addresses of the other's family, on the same port.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    one.port() == other.port()
+        && one.port() != 0
+        && one.is_ipv4() == other.is_ipv4()
+        && (one.ip().is_unspecified() || other.ip().is_unspecified())
+}
+
 /// Whether the sockets could be opened. Those that the daemon has are taken.
 fn listeners(site: &Site, places: &Places, found: &mut Findings) {
     let is_served = UnixStream::connect(&site.settings.control).is_ok();
+    let mut before: Vec<SocketAddr> = Vec::new();
     for (i, listener) in site.settings.listeners.iter().enumerate() {
         for &address in &listener.address {
             let place = places.nth("listener", "address", i);
             // Many small systems have no IPv6.
             let is_optional = address.ip() == IpAddr::from(std::net::Ipv6Addr::LOCALHOST);
+            if let Some(other) = before.iter().find(|other| !is_optional && overlap(**other, address)) {
+                let text = format!("\"{address}\" and \"{other}\" overlap; write one of them");
+                found.problem(place, text);
+            }
+            before.push(address);
             match listener::open_socket(address).map_err(|error| error.kind()) {
-                Err(ErrorKind::AddrNotAvailable) if !is_optional => {
+                Err(ErrorKind::AddrNotAvailable | ErrorKind::InvalidInput) if !is_optional => {
                     let text = format!(
                         "no interface has the address of \"{address}\"; write one that this host has"
                     );
@@ -331,6 +349,11 @@ mod tests {
                 ],
             ),
             (
+                "d: gone, gone2\n",
+                "",
+                &[("warning: D/aliases:1:1: \"d\" leads to nobody here", "; correct the names")],
+            ),
+            (
                 "",
                 "local.users = \"sytem\"\nadmin = \"a@b.example\"\n",
                 &[("D/f:7:15: ", "did you mean \"system\"?")],
@@ -350,6 +373,12 @@ mod tests {
             ),
             ("", "relay.trusted_networks = \"0.0.0.0/0\"\n", &[("D/f:7:26: ", "open relay")]),
             ("", "[[listener]]\naddress = \"192.0.2.1:25\"\n", &[("D/f:8:11: no interface has", "; write")]),
+            ("", "[[listener]]\naddress = \"[fe80::1]:25\"\n", &[("D/f:8:11: no interface has", "; write")]),
+            (
+                "",
+                "[[listener]]\naddress = [\"127.0.0.1:2587\", \"0.0.0.0:2587\"]\n",
+                &[("D/f:8:11: \"0.0.0.0:2587\" and \"127.0.0.1:2587\" overlap", "; write")],
+            ),
             (
                 "",
                 "local.domain = \"a.example\"\n",
@@ -397,6 +426,17 @@ mod tests {
             &[("D/f:9:23: others may use", "chmod o=")],
             "open",
         );
+        // Nobody waits for the other end of a pipe.
+        std::fs::remove_file(place.0.join("password")).unwrap();
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, place.0.join("password"), rustix::fs::FileType::Fifo, mode, 0)
+            .unwrap();
+        assert_told(
+            &place.check(&login, Some(own_account())),
+            &[("D/f:9:23: \"D/password\" is no file", "; name")],
+            "a pipe",
+        );
+        std::fs::remove_file(place.0.join("password")).unwrap();
         place.file("password", b"secret\n", 0o640);
         let without = login.replace("rewrite.from = \"a@b.example\"\n", "");
         assert_told(

@@ -84,13 +84,13 @@ impl UserTable {
 /// What is wrong and what to do.
 pub fn check_name(name: &str) -> Result<(), &'static str> {
     match name {
-        "" => Err("the name is empty"),
-        _ if name.starts_with('#') => Err("a name can't begin with #, which begins a comment"),
+        "" => Err("the name is empty; write NAME:HASH"),
+        _ if name.starts_with('#') => Err("a name can't begin with #, which begins a comment; write another"),
         _ if name.contains(|c: char| c == ':' || c.is_control()) => {
-            Err("a name can't have a colon or a control character")
+            Err("a name can't have a colon or a control character; write another")
         }
-        _ if name.trim() != name => Err("a name can't begin or end with a blank"),
-        _ if name.len() > CREDENTIAL_MAX_OCTETS => Err("a name has at most 255 octets"),
+        _ if name.trim() != name => Err("a name can't begin or end with a blank; take it away"),
+        _ if name.len() > CREDENTIAL_MAX_OCTETS => Err("a name has at most 255 octets; write another"),
         _ => Ok(()),
     }
 }
@@ -146,11 +146,11 @@ mod tests {
             [
                 "2: \"tim\" is there already; take one of them out",
                 "3: there is no colon; write NAME:HASH",
-                "4: the name is empty",
+                "4: the name is empty; write NAME:HASH",
                 "5: \"sam\": not a hash of $6$ or $5$; make one with pillarbox passwd",
                 "7: \"sam\": the hash has more than 1000000 rounds; make one with fewer",
-                "8: a name can't have a colon or a control character",
-                "9: a name can't begin or end with a blank",
+                "8: a name can't have a colon or a control character; write another",
+                "9: a name can't begin or end with a blank; take it away",
             ]
         );
         assert!(logs_in(&table, "tim", "secret") && !logs_in(&table, "tim", "geheim"));

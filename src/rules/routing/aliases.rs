@@ -86,7 +86,11 @@ impl AliasTable {
                     }
                 });
             } else if open.is_none() {
-                problems.tell(&line, 0, "there is no alias that this line could go on with".into());
+                problems.tell(
+                    &line,
+                    0,
+                    "there is no alias that this line could go on with; write NAME: ADDRESS, …".into(),
+                );
                 continue;
             }
             if let Some(alias) = open.flatten().and_then(|place| table.aliases.get_mut(place)) {
@@ -197,6 +201,7 @@ struct Line<'a> {
 
 /// The lines that are neither empty nor comments.
 fn lines(text: &str) -> impl Iterator<Item = Line<'_>> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let numbered = text.lines().enumerate().map(|(i, text)| Line { text, number: i + 1 });
     numbered.filter(|line| {
         let text = line.text.trim();

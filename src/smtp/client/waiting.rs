@@ -70,7 +70,8 @@ impl Waiting {
     }
 
     /// What the reply is to, as [`crate::mail::outcome::Diagnostic::text`] wants it.
-    pub(super) const fn to(self) -> &'static str {
+    #[must_use]
+    pub const fn to(self) -> &'static str {
         match self {
             Self::Greeting => "the connection",
             Self::Ehlo => "EHLO",

@@ -3,10 +3,12 @@
 use super::{Mark, Walk};
 use crate::engine::outbound::outside::{Sight, Watch};
 use crate::mail::outcome::Diagnostic;
+use crate::mail::status::EnhancedStatus;
 use crate::net::connect::{Connect, Failures};
 use crate::net::transport::{Deadline, Transport, WireError};
 use crate::rules::accounts::secret_shape::flaw;
 use crate::rules::advice::hints::Stage;
+use crate::rules::advice::refusal::Refusal;
 use crate::rules::tls::certificate::Certificate;
 use crate::rules::tls::tls_policy::TlsPolicy;
 use crate::smtp::client::Waiting;
@@ -102,7 +104,7 @@ impl Walk<'_> {
             (Stage::Rset | Stage::Quit, _) => self.tell(stage, Mark::Warn, &text),
             (Stage::Mail | Stage::Rcpt, severity) => {
                 self.state.borrow_mut().is_refused = true;
-                self.refuse(stage, text, severity);
+                self.refuse(waiting, text, severity);
             }
             // It may go on in another way: HELO, another mechanism, in clear.
             (_, severity) => {
@@ -112,8 +114,19 @@ impl Walk<'_> {
         }
     }
 
-    fn refuse(&self, stage: Stage, text: String, severity: Severity) {
-        let step = self.step(stage, Mark::Fail, text, Some(class(severity)));
+    /// Delivery goes by the same judgement to the next smarthost.
+    fn refuse(&self, waiting: Waiting, text: String, severity: Severity) {
+        let mut state = self.state.borrow_mut();
+        if let Some(host) = &state.replaceable {
+            let is_submission = self.site.settings.relay.smarthost.contains(host);
+            let local = Diagnostic::local(EnhancedStatus::SYSTEM_TROUBLE, waiting.to());
+            let diagnostic = &Diagnostic { reply: Some(text.clone()), ..local };
+            let refusal = Refusal { diagnostic, is_null_sender: false, is_submission };
+            state.gives_way = refusal.of_route().is_some();
+        }
+        let mark = if state.gives_way { Mark::Warn } else { Mark::Fail };
+        drop(state);
+        let step = self.step(Stage::from(waiting), mark, text, Some(class(severity)));
         self.end(step);
     }
 

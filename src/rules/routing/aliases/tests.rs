@@ -44,6 +44,7 @@ fn every_form_of_sendmails_format_is_read() {
         ("*: me\nowner-x: y\na+b: c", &["*: me", "owner-x: y", "a+b: c"]),
         ("ü: jörg@ü.example", &["ü: jörg@ü.example"]),
         ("", &[]),
+        ("\u{feff}root: joe\r\n", &["root: joe"]),
         ("# nothing\n\n", &[]),
     ] {
         let (table, problems) = AliasTable::parse(text);
@@ -64,7 +65,7 @@ fn a_line_of_no_use_is_told_with_its_place_and_the_others_stay() {
     assert_eq!(
         told(&problems),
         [
-            "1:1: there is no alias that this line could go on with".to_owned(),
+            "1:1: there is no alias that this line could go on with; write NAME: ADDRESS, …".to_owned(),
             "2:7: \"|/bin/x\" is a command, and none is run for mail here; write an address".into(),
             "3:4: \"\\\"|x -a, y\\\"\" is a command, and none is run for mail here; write an address".into(),
             "4:3: \"/dev/null\" is a file, and mail goes to Maildirs alone here; write an address".into(),
