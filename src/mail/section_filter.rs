@@ -151,13 +151,19 @@ impl SectionFilter {
     }
 }
 
-/// Whether a line has a weekday and a month behind it, as the lines between the messages of an mbox.
+/// Whether a line has weekday, month, day and time in it, as the lines between the messages of an mbox: text loses nothing
+/// that begins with the same words.
 fn has_mbox_date(line: &[u8]) -> bool {
     const MONTHS: &[u8] = b"JanFebMarAprMayJunJulAugSepOctNovDec";
     let is_month = |word: &[u8]| word.len() == 3 && MONTHS.chunks(3).any(|month| month == word);
     let words: Vec<&[u8]> =
         line.split(|&octet| matches!(octet, b' ' | b'\n')).filter(|word| !word.is_empty()).collect();
-    words.windows(2).any(|pair| matches!(pair, [day, month] if WEEKDAYS.contains(day) && is_month(month)))
+    let is_number = |word: &[u8]| !word.is_empty() && word.iter().all(u8::is_ascii_digit);
+    let is_time = |word: &[u8]| word.contains(&b':') && word.split(|&octet| octet == b':').all(is_number);
+    words.windows(4).any(|four| {
+        matches!(four, [weekday, month, day, time]
+            if WEEKDAYS.contains(weekday) && is_month(month) && is_number(day) && is_time(time))
+    })
 }
 
 #[cfg(test)]
@@ -216,6 +222,11 @@ mod tests {
             (format!("{dated} text\n"), "\n text\n"),
             (dated.to_owned(), ""),
             ("From x\nSubject: x\n\nb\n".into(), "Subject: x\n\nb\n"),
+            ("From x Mon Nov 23 06:53 2026\ntext\n".into(), "\ntext\n"),
+            ("From x Mon Nov 23 06:53:30 CET 2026\ntext\n".into(), "\ntext\n"),
+            // A weekday and a month alone make no date.
+            ("From Mon Nov on: battery\ncall\n".into(), "\nFrom Mon Nov on: battery\ncall\n"),
+            ("From Mon Nov 23 on\ncall\n".into(), "\nFrom Mon Nov 23 on\ncall\n"),
             // Text may begin with the same word, and a field with the same letters.
             ("From now on: battery\ncall\n".into(), "\nFrom now on: battery\ncall\n"),
             ("From now on\n\ncall\n".into(), "\nFrom now on\n\ncall\n"),

@@ -199,10 +199,10 @@ impl Command {
         } {
             return ClientName::of_client(argument).map(hello).ok_or(CommandError::BadName(verb));
         }
-        let argument = std::str::from_utf8(argument).map_err(|_| CommandError::NoText)?;
-        if argument.chars().any(|c| c.is_control() && c != '\t') {
-            return Err(CommandError::NoText);
-        }
+        // How long its chunk is can't be told: the octets that follow must not be taken for commands.
+        let no_text = if verb == "BDAT" { CommandError::BadChunk } else { CommandError::NoText };
+        let is_text = |argument: &&str| !argument.chars().any(|c| c.is_control() && c != '\t');
+        let argument = std::str::from_utf8(argument).ok().filter(is_text).ok_or(no_text)?;
         let alone = |command| {
             if argument.is_empty() { Ok(command) } else { Err(CommandError::UnexpectedArgument(verb)) }
         };
@@ -444,6 +444,9 @@ mod tests {
             assert_eq!(printed(line), Err(error), "{line}");
         }
         assert_eq!(Command::parse(b"RCPT TO:<\xff@b>"), Err(CommandError::NoText));
+        // Its octets follow, whatever it says.
+        assert_eq!(Command::parse(b"BDAT 6 LAST \xff"), Err(CommandError::BadChunk));
+        assert_eq!(Command::parse(b"BDAT 6 \x01"), Err(CommandError::BadChunk));
     }
 
     #[test]

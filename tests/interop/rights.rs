@@ -215,7 +215,7 @@ fn mail_of_system_users_becomes_theirs() {
 /// As Debian has them: in a directory of root's and the group mail, which may write there.
 #[test]
 fn an_mbox_of_a_system_user_is_appended_to_and_stays_theirs() {
-    let Some((place, uid)) = place_of_system_users("") else { return };
+    let Some((place, uid)) = place_of_system_users("rewrite.repair = false\n") else { return };
     let (directory, mbox) = (place.path("mail"), place.path("mail").join(RECIPIENT));
     chown(&directory, Some(0), Some(8)).unwrap();
     set_permissions(&directory, Permissions::from_mode(0o2775)).unwrap();

@@ -303,7 +303,12 @@ impl Display for List<'_> {
     }
 }
 
-/// A value that is quoted only if it has to be: empty, or with a blank, a quote, a `=` or a control character.
+/// Whether a character is written by its number: control characters, and those that turn the direction of text on a terminal.
+fn is_unsafe(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A value that is quoted only if it has to be: empty, or with a blank, a quote or a character that is unsafe.
 struct Value<'a>(&'a dyn Display);
 
 impl Display for Value<'_> {
@@ -311,7 +316,7 @@ impl Display for Value<'_> {
         let text = self.0.to_string();
         let plain = !text.is_empty()
             && text.len() <= VALUE_MAX_OCTETS
-            && text.chars().all(|c| !c.is_control() && !c.is_whitespace() && c != '"' && c != '\\');
+            && text.chars().all(|c| !is_unsafe(c) && !c.is_whitespace() && c != '"' && c != '\\');
         if plain { f.write_str(&text) } else { Quoted(&text).fmt(f) }
     }
 }
@@ -339,12 +344,7 @@ impl Display for Quoted<'_> {
                 '\n' => f.write_str("\\n")?,
                 '\r' => f.write_str("\\r")?,
                 '\t' => f.write_str("\\t")?,
-                // Control characters, and those that turn the direction of text on a terminal.
-                c if c.is_control()
-                    || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
-                {
-                    write!(f, "\\u{{{:x}}}", u32::from(c))?;
-                }
+                c if is_unsafe(c) => write!(f, "\\u{{{:x}}}", u32::from(c))?,
                 c => f.write_char(c)?,
             }
         }
@@ -423,6 +423,9 @@ mod tests {
         let line =
             Event::Closed { client: "x\nevent=accepted id=1", reason: "\u{1b}[2J\u{202e}" }.to_string();
         assert_eq!(line, "event=closed client=\"x\\nevent=accepted id=1\" reason=\"\\u{1b}[2J\\u{202e}\"");
+        // As RCPT had it, which takes any text for the log.
+        let turned = Event::Refused { client: "::1", helo: "-", from: "a\u{202e}b@x", to: "-", reply: "no" };
+        assert!(turned.to_string().contains("from=\"a\\u{202e}b@x\" "), "{turned}");
         let long = Event::Notice(&"x".repeat(10_000)).to_string();
         assert!(long.len() < 600);
     }

@@ -3,7 +3,7 @@
 //! A message is staged in a file without a name (see [`super::Maildirs::stage`]) and copied to the end of the mbox at its
 //! commit, under the two locks of Debian Policy 11.6 that mail programs know: fcntl, then `NAME.lock`. Neither is waited for
 //! here, so that an agent for all users never hangs on one of them. Where the directory lets this process make no
-//! `NAME.lock`, fcntl alone must do, as with Postfix and Dovecot.
+//! `NAME.lock`, or a directory has that name, fcntl alone must do, as with Postfix and Dovecot.
 //!
 //! | what lies at the end of the mbox | what it means | who cleans it up |
 //! | --- | --- | --- |
@@ -19,14 +19,14 @@ use crate::mail::date::WallTime;
 use crate::mail::mbox::Quoter;
 use crate::store::durable::{self, Mover, Owner};
 use rustix::fs::{
-    AtFlags, FileType, FlockOperation, Mode, OFlags, fcntl_lock, fstat, openat, statat, unlinkat,
+    AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, fcntl_lock, fstat, linkat, openat, statat, unlinkat,
 };
-use rustix::io::Errno;
+use rustix::io::{Errno, write};
 use rustix::process::{Pid, getpid, test_kill_process};
 use std::ffi::OsStr;
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -277,8 +277,7 @@ impl<'a> DotLock<'a> {
     /// `None`: none can be made here.
     fn take(parent: &'a OwnedFd, name: &str, now: WallTime) -> io::Result<Option<Self>> {
         let name = format!("{name}.lock");
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let make = || openat(parent, &*name, flags, Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH);
+        let make = || make_lock(parent, &name);
         let made = match make() {
             // Of those who take the fcntl lock first, only one comes here at a time.
             Err(Errno::EXIST) if is_left_over(parent, &name, now) => {
@@ -287,12 +286,9 @@ impl<'a> DotLock<'a> {
             result => result,
         };
         match made {
-            Ok(file) => {
-                let lock = Self { parent, name };
-                // Others look whether the process lives.
-                File::from(file).write_all(format!("{}\n", getpid().as_raw_nonzero()).as_bytes())?;
-                Ok(Some(lock))
-            }
+            Ok(()) => Ok(Some(Self { parent, name })),
+            // No lock, but perhaps the Maildir of a user with such a name, which would hold this mbox up for ever.
+            Err(Errno::EXIST) if type_of(parent, &name) == Some(FileType::Directory) => Ok(None),
             Err(Errno::EXIST) => Err(LOCKED.into()),
             Err(Errno::ACCESS | Errno::PERM | Errno::ROFS) => Ok(None),
             Err(errno) => Err(errno.into()),
@@ -305,6 +301,36 @@ impl Drop for DotLock<'_> {
         // What can't be unlinked is left over once this process is gone.
         let _ = unlinkat(self.parent, &*self.name, AtFlags::empty());
     }
+}
+
+/// Makes the file, with the number of this process in it: others look whether that lives. It gets its name last, for one
+/// without a number would hold up the mail for minutes if this process were killed before it has written that.
+fn make_lock(parent: &OwnedFd, name: &str) -> Result<(), Errno> {
+    let number = format!("{}\n", getpid().as_raw_nonzero());
+    let open = |path: &str, flags| {
+        let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
+        openat(parent, path, flags | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, mode)
+    };
+    let nameless = open(".", OFlags::TMPFILE).and_then(|file| {
+        write(&file, number.as_bytes())?;
+        let descriptor = format!("/proc/self/fd/{}", file.as_raw_fd());
+        linkat(CWD, descriptor, parent, name, AtFlags::SYMLINK_FOLLOW)
+    });
+    match nameless {
+        Ok(()) | Err(Errno::EXIST) => nameless,
+        // The file system knows no such files, or there is no /proc; else the same goes wrong again.
+        Err(_) => {
+            let file = open(name, OFlags::CREATE | OFlags::EXCL)?;
+            write(&file, number.as_bytes()).map(|_| ()).inspect_err(|_| {
+                let _ = unlinkat(parent, name, AtFlags::empty());
+            })
+        }
+    }
+}
+
+fn type_of(parent: &OwnedFd, name: &str) -> Option<FileType> {
+    let stat = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    Some(FileType::from_raw_mode(stat.st_mode))
 }
 
 /// Whether nobody holds the lock of that name any more.

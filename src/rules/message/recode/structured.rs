@@ -8,6 +8,10 @@ use crate::mail::encoded_word::text_of;
 
 /// A piece of a parameter's value has at most so many octets as they are written (RFC 2231 §3).
 const PIECE_OCTETS: usize = 50;
+/// Longest name of a parameter, and longest value of a section, that are written in extended form: six times as long at
+/// most, and a line has 998.
+const NAME_MAX_OCTETS: usize = 100;
+const SECTION_MAX_OCTETS: usize = 100;
 
 /// The tokens of a value; `None` if a quote, a comment or a bracket has no end.
 pub fn tokens(value: &[u8], needs: Needs) -> Option<Vec<Token>> {
@@ -203,9 +207,9 @@ pub fn parameters(value: &[u8], needs: Needs) -> Vec<Token> {
         match parts.filter(|_| needs.has(trimmed)) {
             // The lines between the parts say it in octets, not in characters.
             Some((name, _)) if name.eq_ignore_ascii_case(b"boundary") => out.push(Token::new(b" ", trimmed)),
-            Some((name, value)) => extend(name, &unquoted(value), &mut out),
+            Some((name, value)) if can_extend(name, value) => extend(name, &unquoted(value), &mut out),
             None if split.is_some() => out.push(Token::new(b" ", trimmed)),
-            None => {
+            _ => {
                 let mut list = tokens(piece, needs).unwrap_or_else(|| words(piece, needs));
                 if let Some(first) = list.first_mut().filter(|_| i > 0) {
                     first.blank = b" ".to_vec();
@@ -234,6 +238,16 @@ fn pieces(value: &[u8]) -> Vec<&[u8]> {
     }
     pieces.push(value.get(start..).unwrap_or_default());
     pieces
+}
+
+/// Whether what stands around a `=` can be a parameter in extended form: the name is a token (RFC 2045 §5.1), and what is a
+/// section already (RFC 2231 §3), which can't be cut once more, has room in a line. All else is text.
+fn can_extend(name: &[u8], value: &[u8]) -> bool {
+    let is_token = |octet: &u8| octet.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?=".contains(octet);
+    let is_section = name.strip_suffix(b"*").unwrap_or(name).contains(&b'*');
+    (1..=NAME_MAX_OCTETS).contains(&name.len())
+        && name.iter().all(is_token)
+        && !(is_section && value.len() > SECTION_MAX_OCTETS)
 }
 
 /// Appends a parameter in extended form, in as many pieces as it needs.

@@ -185,6 +185,11 @@ fn locks_of_others_are_kept() {
     fs::remove_file(&lock).unwrap();
     symlink("/nowhere", &lock).unwrap();
     assert!(is_locked());
+    fs::remove_file(&lock).unwrap();
+    // Whoever is called so, and has a Maildir.
+    fs::create_dir(&lock).unwrap();
+    assert!(!is_locked());
+    assert!(lock.exists());
 }
 
 #[test]
@@ -284,4 +289,27 @@ fn an_mbox_counts_for_the_quota_by_its_size() {
     deliver(&maildirs, &path, b"x").unwrap();
     fs::write(file(&directory), [b'x'; 200]).unwrap();
     assert_eq!(maildirs.stage(&path, NOW).unwrap_err().kind, ErrorKind::MailboxFull);
+}
+
+/// Else it would hold up the mail for minutes, if this process were killed before it has written that.
+#[test]
+fn a_lock_tells_its_process_from_its_first_moment_on() {
+    let directory = TestDirectory::new();
+    fs::write(file(&directory), "").unwrap();
+    let (path, lock) = (place(&directory), directory.path().join("u.lock"));
+    let nothing = File::open(file(&directory)).unwrap();
+    let (seen, number) = (AtomicUsize::new(0), format!("{}\n", std::process::id()));
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            while seen.load(Ordering::Relaxed) < 1000 {
+                if let Ok(text) = fs::read_to_string(&lock) {
+                    assert_eq!(text, number);
+                    seen.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+        while !watcher.is_finished() {
+            super::append(&path, None, "From x", &nothing, NOW).unwrap();
+        }
+    });
 }
