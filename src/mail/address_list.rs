@@ -13,6 +13,7 @@
 //! What can't be read is told, and never taken for the name of somebody here. Nothing is rewritten, and nothing fails.
 
 use super::address::{Domain, LocalPart};
+use super::encoded_word::text_of;
 use super::unqualified::Unqualified;
 use std::ops::Range;
 
@@ -99,6 +100,9 @@ pub struct AddressList {
     pub unreadable: Vec<Range<usize>>,
     /// Somewhere a comma had to be understood.
     pub lacks_commas: bool,
+    /// A strict reader finds other addresses, or none: `;` in place of a comma, a group without an end, `mailto:`, quotes
+    /// or characters that nobody sees around an address.
+    pub is_sloppy: bool,
     /// What follows was not read: there are more than [`ADDRESSES_MAX`] addresses.
     pub end: usize,
 }
@@ -110,12 +114,28 @@ pub fn read(value: &[u8]) -> AddressList {
     let mut list = AddressList::default();
     while scanner.at < value.len() && list.addresses.len() + list.unreadable.len() <= ADDRESSES_MAX {
         scanner.part(&mut list);
+        list.is_sloppy |= !scanner.ends_well();
         // The separator.
         scanner.at += 1;
     }
     list.end = scanner.at.min(value.len());
     trim_list(value, &mut list.addresses);
+    list.is_sloppy |= list.lacks_commas || has_oddities(value, &list.addresses);
     list
+}
+
+/// Whether there is something around an address that a strict reader takes for a part of it.
+fn has_oddities(value: &[u8], addresses: &[AddressSpan]) -> bool {
+    let is_quoted = |span: &AddressSpan| {
+        let Range { start, end } = span.whole();
+        let (before, behind) = (start.checked_sub(1).and_then(|at| value.get(at)), value.get(end));
+        let is_ours = |octet: &u8| octet.is_ascii_whitespace() || b",;:<>()".contains(octet);
+        !(before.is_none_or(is_ours) && behind.is_none_or(is_ours))
+    };
+    let is_invisible = |c: char| !c.is_ascii() && (c.is_whitespace() || has_no_width(c));
+    addresses.iter().any(is_quoted)
+        || text_of(value).contains(is_invisible)
+        || value.windows(7).any(|word| word.eq_ignore_ascii_case(b"mailto:"))
 }
 
 /// Takes away quotes around several addresses: the one behind the last of them is gone by now.
@@ -206,11 +226,12 @@ struct Scanner<'a> {
     comment: Range<usize>,
     /// Those of `(`, `"` and `[` that were never closed. Later ones are text, too: nobody looks for their end again.
     unclosed: Vec<u8>,
+    is_in_group: bool,
 }
 
 impl<'a> Scanner<'a> {
     const fn new(value: &'a [u8]) -> Self {
-        Self { value, at: 0, comment: 0..0, unclosed: Vec::new() }
+        Self { value, at: 0, comment: 0..0, unclosed: Vec::new(), is_in_group: false }
     }
 
     fn peek(&self) -> Option<u8> {
@@ -239,6 +260,7 @@ impl<'a> Scanner<'a> {
                 Some(b':') if phrase.has_address(list) => self.give_up(&mut phrase, list),
                 Some(b':') => {
                     phrase.forget(list);
+                    self.is_in_group = true;
                     self.at += 1;
                 }
                 Some(b'<') => {
@@ -264,6 +286,18 @@ impl<'a> Scanner<'a> {
         }
         phrase.finish(self.value, list);
         list.lacks_commas |= list.addresses.len() > first + 1;
+    }
+
+    /// Whether what ends the part here is what RFC 5322 has there: `;` behind a group, which a comma follows, and no other.
+    fn ends_well(&mut self) -> bool {
+        match self.peek() {
+            None => !self.is_in_group,
+            Some(b';') => {
+                let rest = self.value.get(self.at + 1..).unwrap_or_default().trim_ascii_start();
+                std::mem::take(&mut self.is_in_group) && matches!(rest.first(), None | Some(b',' | b'('))
+            }
+            Some(_) => true,
+        }
     }
 
     /// Adds an address; or those in a quoted string, where somebody put all of them in quotes.

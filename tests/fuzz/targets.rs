@@ -185,7 +185,7 @@ pub fn repair(octets: &[u8]) {
         assert_eq!(shown(&repaired(octets, true, piece)), shown(&whole), "in pieces of {piece}");
         assert_eq!(shown(&repaired(octets, false, piece)), shown(&without_bcc), "in pieces of {piece}");
     }
-    // What mbox puts in front of a message goes, too.
+    // The line that mbox puts in front of a message is the section filter's.
     if octets.len() < HELD_MAX_OCTETS && !octets.starts_with(b"From ") {
         assert_eq!(shown(&repaired(&whole, true, whole.len())), shown(&whole), "repaired twice, it differs");
         let (before, body) = fields(octets);

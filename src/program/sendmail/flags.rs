@@ -286,6 +286,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Call {
     } else {
         call.recipients.splice(..0, doubtful);
     }
+    if call.mode == Mode::RunQueue && (call.header_recipients || !call.recipients.is_empty()) {
+        // There is a message; the daemon runs its queue by itself.
+        call.mode = Mode::Send;
+    }
     call
 }
 
@@ -590,6 +594,9 @@ mod tests {
             ("-bd -q30m", Mode::Serve),
             ("-q30m -bd", Mode::Serve),
             ("-q", Mode::RunQueue),
+            // Here a message waits on standard input.
+            ("-q a@b", Mode::Send),
+            ("-q -t", Mode::Send),
             ("-bz a", Mode::Send),
             ("--help", Mode::Help),
             ("--version", Mode::Version),

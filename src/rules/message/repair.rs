@@ -5,6 +5,8 @@
 //!   signatures over them, stay what they were: Date, Message-ID and From; To, if there is no Cc either; MIME-Version.
 //! - Then, too, a field that may be there once is there once (RFC 5322 §3.6): a second To or Cc goes into the first one, of
 //!   the others the first stays. An empty one is none; an empty Subject is said at the end, if there is no other.
+//! - To and Cc that only a lenient reader understands, with `;` in place of commas or without any, are written as they are
+//!   read here; and blanks in front of a colon go.
 //! - And bare addresses get the domain of this host; in Resent- fields, of which there may be several, those of the first
 //!   block, which is the one that is submitted now (RFC 5322 §3.6.6). A value that is no address list stays as it is, octet
 //!   for octet; none is put into it, and it is put into none.
@@ -23,8 +25,9 @@
 //! follows a To or Cc in the header section, each up to [`HELD_MAX_OCTETS`]. Nothing fails; what is longer passes as it is.
 
 use crate::mail::address::{LocalPart, ReversePath};
-use crate::mail::address_list;
+use crate::mail::address_list::{self, ADDRESSES_MAX, AddressList, AddressSpan};
 use crate::mail::date::WallTime;
+use crate::mail::display_name::DisplayName;
 use crate::mail::header::split_field;
 use crate::mail::id::QueueId;
 use std::fmt::Write;
@@ -136,8 +139,6 @@ pub struct Repair {
     waiting: Vec<u8>,
     lists: Vec<OpenList>,
     is_at_line_start: bool,
-    /// Nothing has passed yet.
-    is_first_line: bool,
     /// A bit for each row of [`FIELDS`] that was there and was kept.
     seen: u32,
     has_empty_subject: bool,
@@ -156,7 +157,6 @@ impl Repair {
             waiting: Vec::new(),
             lists: Vec::new(),
             is_at_line_start: false,
-            is_first_line: true,
             seen: 0,
             has_empty_subject: false,
             has_dated: false,
@@ -220,19 +220,12 @@ impl Repair {
     }
 
     fn begin_field(&mut self, out: &mut Vec<u8>) {
-        let is_first_line = std::mem::replace(&mut self.is_first_line, false);
         let Some((name, _)) = split_field(&self.held) else {
-            if is_first_line && self.held.starts_with(b"From ") {
-                // The line between the messages of an mbox: taken for the end of the header, it would let a Bcc pass.
-                self.is_at_line_start = self.held.ends_with(b"\n");
-                self.held.clear();
-                self.state = State::Drop;
-                return;
-            }
             self.end_header(out);
             return;
         };
         self.row = row_of(name);
+        let name_octets = name.len();
         let is_first = !self.has_seen(self.row);
         self.is_at_line_start = false;
         self.state = match FIELDS.get(self.row).map(|row| row.1) {
@@ -243,6 +236,11 @@ impl Repair {
             Some(Treatment::Resent) if is_first => State::Hold,
             Some(Treatment::Note | Treatment::Resent) | None => State::Pass,
         };
+        if self.facts.is_on {
+            // Blanks in front of the colon are obsolete (RFC 5322 §4.5), and not everybody reads them.
+            self.held.truncate(name_octets);
+            self.held.push(b':');
+        }
         match self.state {
             State::Hold => {}
             State::Drop => self.held.clear(),
@@ -323,8 +321,13 @@ impl Repair {
             return;
         }
         let is_list = treatment == Some(Treatment::List);
-        let is_sound = is_list && address_list::spans(value).is_some();
-        let field = if treatment == Some(Treatment::Once) { field } else { self.qualified(&field) };
+        let field = match treatment {
+            Some(Treatment::Once) => field,
+            Some(Treatment::List) => self.qualified(&tidied(&field).unwrap_or(field)),
+            _ => self.qualified(&field),
+        };
+        let value = split_field(&field).map_or(&[][..], |(_, value)| value);
+        let is_sound = is_list && is_whole(&address_list::read(value));
         if is_list && self.has_seen(self.row) {
             return self.merge(&field, is_sound, out);
         }
@@ -432,6 +435,32 @@ impl Repair {
             }
         }
     }
+}
+
+/// Whether another list can follow a comma behind it, or follow it there.
+fn is_whole(list: &AddressList) -> bool {
+    list.unreadable.is_empty() && !list.is_sloppy && list.addresses.len() <= ADDRESSES_MAX
+}
+
+/// A list that strict readers would not read as it was meant, such as `a@x; b@y`, written as RFC 5322 §3.4 has it; `None`
+/// if it is right, or can't be read.
+fn tidied(field: &[u8]) -> Option<Vec<u8>> {
+    let (_, value) = split_field(field)?;
+    let list = address_list::read(value);
+    // Without commas, bare words may be a name that lacks its address.
+    let is_name = list.lacks_commas && list.addresses.iter().any(|span| span.domain.is_none());
+    let is_clear = list.unreadable.is_empty() && list.addresses.len() <= ADDRESSES_MAX && !is_name;
+    if !list.is_sloppy || !is_clear || list.addresses.is_empty() {
+        return None;
+    }
+    let print = |span: &AddressSpan| {
+        let address = span.read(value)?;
+        let name = DisplayName::read(value.get(span.name.clone())?);
+        Some(if name.is_empty() { address.to_string() } else { format!("{} <{address}>", name.print()) })
+    };
+    let addresses: Vec<String> = list.addresses.iter().map(print).collect::<Option<_>>()?;
+    let name = field.get(..field.len() - value.len())?;
+    Some([name, b" ", addresses.join(",\n ").as_bytes(), b"\n"].concat())
 }
 
 /// Whether a value says nothing.
