@@ -1,7 +1,11 @@
 //! Dates as header fields write them (RFC 5322 §3.3), and the two times that the program lives by.
 
 use std::time::Duration;
-use time::{OffsetDateTime, format_description::well_known::Rfc2822};
+use time::OffsetDateTime;
+
+const WEEKDAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// One look at the clocks, passed as an argument wherever time counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,8 +45,13 @@ impl WallTime {
     /// `Mon, 23 Nov 2026 06:53:30 +0000` (RFC 5322 §3.3).
     #[must_use]
     pub fn to_rfc5322(self) -> String {
-        // Formatting a date between 1970 and 9999 can't fail; an empty text would still be a harmless comment.
-        self.to_utc().format(&Rfc2822).unwrap_or_default()
+        let utc = self.to_utc();
+        let ((weekday, month), (hour, minute, second)) = (names(utc), utc.to_hms());
+        format!(
+            "{weekday}, {:02} {month} {:04} {hour:02}:{minute:02}:{second:02} +0000",
+            utc.day(),
+            utc.year()
+        )
     }
 
     /// `20261123065330Z`, as certificates have it (GeneralizedTime, RFC 5280 §4.1.2.5.2). As text, since OpenSSL's numbers
@@ -54,6 +63,14 @@ impl WallTime {
         let (year, month, day) = (date.year(), u8::from(date.month()), date.day());
         format!("{year:04}{month:02}{day:02}{hour:02}{minute:02}{second:02}Z")
     }
+}
+
+/// `Mon` and `Nov`: the names of the day and of the month, as header fields and the system's log have them.
+#[must_use]
+pub fn names(date: OffsetDateTime) -> (&'static str, &'static str) {
+    let weekday = WEEKDAYS.get(usize::from(date.weekday().number_days_from_monday())).unwrap_or(&"Mon");
+    let month = MONTHS.get(usize::from(u8::from(date.month()).saturating_sub(1))).unwrap_or(&"Jan");
+    (weekday, month)
 }
 
 #[cfg(test)]

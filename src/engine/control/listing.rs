@@ -6,8 +6,9 @@
 //! nothing and writes nothing itself, and nothing here fails.
 
 use crate::mail::address::ReversePath;
-use crate::mail::date::{Now, WallTime};
+use crate::mail::date::{Now, WallTime, names};
 use crate::mail::envelope::Envelope;
+use crate::mail::fold::fold;
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::store::queue::{Event, Progress, Record, State, Summary};
 use crate::sys::clock::utc_offset_seconds;
@@ -20,10 +21,6 @@ pub const MAILQ_HEAD: &str = "-Queue ID-  --Size-- ----Arrival Time---- -Sender/
 pub const MAILQ_EMPTY: &str = "Mail queue is empty\n";
 /// Where reasons end, as Postfix has it.
 const REASON_COLUMNS: usize = 76;
-
-const WEEKDAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
-const MONTHS: [&str; 12] =
-    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// A message as the queue and the board know it.
 #[derive(Debug)]
@@ -231,8 +228,7 @@ fn local_time(wall: WallTime) -> String {
 fn date_text(wall: WallTime, utc_offset: i32) -> String {
     let shifted = wall.seconds().saturating_add_signed(i64::from(utc_offset));
     let date: OffsetDateTime = WallTime(shifted.saturating_mul(1_000_000)).to_utc();
-    let weekday = WEEKDAYS.get(usize::from(date.weekday().number_days_from_monday())).unwrap_or(&"Mon");
-    let month = MONTHS.get(usize::from(u8::from(date.month()).saturating_sub(1))).unwrap_or(&"Jan");
+    let (weekday, month) = names(date);
     let (day, hour, minute, second) = (date.day(), date.hour(), date.minute(), date.second());
     format!("{weekday} {month} {day:2} {hour:02}:{minute:02}:{second:02}")
 }
@@ -243,7 +239,7 @@ fn without_addresses(text: &str, envelope: &Envelope) -> String {
     let recipients = envelope.recipients.iter().map(|recipient| &recipient.mailbox);
     let mailboxes = recipients.chain(envelope.reverse_path.mailbox());
     let names: Vec<String> =
-        mailboxes.map(|mailbox| mailbox.local_part.as_str().trim_matches('"').to_lowercase()).collect();
+        mailboxes.map(|mailbox| fold(mailbox.local_part.as_str().trim_matches('"'))).collect();
     let mut shown = String::new();
     // A quoted local part may have blanks.
     let mut is_quoted = false;
@@ -253,7 +249,7 @@ fn without_addresses(text: &str, envelope: &Envelope) -> String {
     });
     for word in words {
         let end = word.trim_end_matches(|c: char| c.is_whitespace() || "<>(),;:".contains(c));
-        let is_address = end.contains('@') || names.iter().any(|name| has_name(&end.to_lowercase(), name));
+        let is_address = end.contains('@') || names.iter().any(|name| has_name(&fold(end), name));
         match is_address {
             true if shown.ends_with('<')
                 && word.get(end.len()..).is_some_and(|rest| rest.starts_with('>')) =>

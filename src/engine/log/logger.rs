@@ -3,7 +3,7 @@
 //! A target that is gone or does not take more loses lines; they are counted, and the count is logged once lines get
 //! through again. Mail goes on.
 
-use crate::mail::date::WallTime;
+use crate::mail::date::{WallTime, names};
 use crate::sys::clock::{Clock, SystemClock};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -206,12 +206,10 @@ fn connect_syslog() -> Option<UnixDatagram> {
 
 /// `Nov  3 06:53:30`, in local time as syslog has it.
 fn syslog_date(now: WallTime) -> String {
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let offset = i64::from(crate::sys::clock::utc_offset_seconds(now.seconds()));
     let local = now.seconds().saturating_add_signed(offset);
     let date = WallTime(local.saturating_mul(1_000_000)).to_utc();
-    let month = MONTHS.get(usize::from(u8::from(date.month())) - 1).unwrap_or(&"Jan");
+    let (_, month) = names(date);
     format!("{month} {:2} {:02}:{:02}:{:02}", date.day(), date.hour(), date.minute(), date.second())
 }
 

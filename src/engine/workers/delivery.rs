@@ -120,10 +120,12 @@ pub fn connect<'a>(
         error
     };
     out.watch.see(Sight::Begins(Stage::Mx));
-    let mut hosts = hosts::hosts(site, next_hop, out.resolver).map_err(seen)?;
+    let hosts = hosts::hosts(site, next_hop, out.resolver).map_err(seen)?;
     // A smarthost that could not be used lately is not waited for each time; it is the last hope. The order of MX hosts
     // is not ours to change: behind this host's own name there must come none.
-    hosts.sort_by_key(|host| host.smarthost.as_ref().is_some_and(|it| out.board.is_silent(it, now)));
+    let is_silent = |host: &Host| host.smarthost.as_ref().is_some_and(|it| out.board.is_silent(it, now));
+    let (silent, mut hosts): (Vec<_>, Vec<_>) = hosts.into_iter().partition(is_silent);
+    hosts.extend(silent);
     // One that refuses is left alone while there is another.
     let is_left_alone =
         |host: &Host| host.smarthost.as_ref().is_some_and(|it| out.board.is_refusing(it, now));

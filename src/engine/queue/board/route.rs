@@ -84,8 +84,9 @@ impl Route {
     /// What waits until a time that `is_meant` is due now.
     pub fn hasten(&mut self, now: Duration, is_meant: &dyn Fn(Duration) -> bool) {
         let sooner = |due: Duration| if is_meant(due) { due.min(now) } else { due };
-        let waiting = std::mem::take(&mut self.waiting);
-        self.waiting = waiting.into_iter().map(|((due, id), arrival)| ((sooner(due), id), arrival)).collect();
+        for ((due, id), arrival) in std::mem::take(&mut self.waiting) {
+            self.waiting.insert((sooner(due), id), arrival);
+        }
         self.due.values_mut().for_each(|due| *due = sooner(*due));
     }
 
