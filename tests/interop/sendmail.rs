@@ -45,6 +45,20 @@ fn feed(place: &Place, command: &mut Command, input: &str) {
 }
 
 #[test]
+fn what_is_too_large_is_in_the_log_of_the_daemon() {
+    let (place, sendmail) = place("limits.message_size = \"1KiB\"\n");
+    let daemon = serve(&place);
+    let mut command = Command::new(&sendmail);
+    command.arg("u@box.test").env("PILLARBOX_CONFIG", place.path("pillarbox.toml"));
+    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(&[b'x'; 2000]).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(65), "{output:?}");
+    place.wait_for_log(&["event=refused client=\"uid", "the message is larger than limits.message_size"]);
+    daemon.stop();
+}
+
+#[test]
 fn mail_that_was_left_while_the_daemon_was_down_arrives_and_later_mail_at_once() {
     let (place, sendmail) = place("");
     serve(&place).stop();

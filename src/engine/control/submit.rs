@@ -10,7 +10,7 @@ use crate::engine::host::site::Site;
 use crate::engine::intake::incoming::{Accepted, Refusal, Submission};
 use crate::engine::log::event::Event;
 use crate::engine::workers::forwarder::Forwarder;
-use crate::mail::address::{Domain, ForwardPath, LocalPart, Mailbox, ReversePath};
+use crate::mail::address::{ForwardPath, LocalPart, Mailbox, ReversePath};
 use crate::mail::message::Origin;
 use crate::mail::next_hop::NextHop;
 use crate::mail::unqualified::Unqualified;
@@ -64,7 +64,7 @@ pub fn submission(site: &Site, uid: u32, envelope: &DropEnvelope, way: Way) -> R
             ReversePath::Mailbox(Mailbox { local_part, domain: site.hostname.clone() })
         }
     };
-    let home = home(site);
+    let home = site.routes.home();
     let paths: Vec<ForwardPath> = envelope.recipients.iter().map(|to| to.forward_path(home)).collect();
     let is_ascii = |path: &ForwardPath| !matches!(path, ForwardPath::Mailbox(mailbox) if !mailbox.is_ascii());
     let smtputf8 =
@@ -104,11 +104,6 @@ fn name_of(uid: u32) -> io::Result<LocalPart> {
     named.map_or_else(|| LocalPart::parse(&uid.to_string()).map_err(io::Error::other), Ok)
 }
 
-/// The domain of bare recipients.
-pub fn home(site: &Site) -> &Domain {
-    site.routes.home()
-}
-
 fn route(
     site: &Site,
     path: &ForwardPath,
@@ -118,7 +113,7 @@ fn route(
     let mailbox = || match path {
         ForwardPath::Mailbox(mailbox) => mailbox.clone(),
         ForwardPath::Postmaster => {
-            Mailbox { local_part: LocalPart::postmaster(), domain: home(site).clone() }
+            Mailbox { local_part: LocalPart::postmaster(), domain: site.routes.home().clone() }
         }
     };
     let routed = match site.route(path) {
@@ -271,7 +266,7 @@ pub fn verify(
             code = if code == UNKNOWN_USER { code } else { found.max(code) };
             output.output(format!("{recipient}... {text}\n").as_bytes())
         };
-        match site.route(&recipient.forward_path(home(site))) {
+        match site.route(&recipient.forward_path(site.routes.home())) {
             Ok(routed) if routed.destination == Destination::Alias && rights == Rights::All => {
                 match site.expand(&routed.mailbox) {
                     Ok(members) => members.into_iter().try_for_each(|member| tell(member.route))?,

@@ -7,7 +7,6 @@
 mod forward;
 
 use super::site::{Site, SystemAccounts};
-use crate::engine::control::submit::home;
 use crate::engine::log::event::Event;
 use crate::mail::address::{ForwardPath, LocalPart, Mailbox};
 use crate::rules::routing::aliases::{self, AliasProblem, AliasTable, Target};
@@ -224,7 +223,7 @@ impl Site {
         let mut found = Vec::new();
         for (name, line) in aliases.lines() {
             let Ok(local_part) = LocalPart::parse(name) else { continue };
-            let mailbox = Mailbox { local_part, domain: home(self).clone() };
+            let mailbox = Mailbox { local_part, domain: self.routes.home().clone() };
             let doubts: Vec<Doubt> = match expansion::expand(&sources, &mailbox) {
                 Ok(Expansion { members, troubles }) => {
                     let doubt = |member: Member| match member.route {

@@ -10,6 +10,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+/// What the log and the sender are told of a copy in a Maildir or mbox.
+pub(crate) const DELIVERED: &str = "delivered to the mailbox";
 /// So much of a header section is looked at at once.
 const PIECE_OCTETS: usize = 4096;
 

@@ -14,7 +14,7 @@ pub use self::refusal::Refusal;
 use self::staging::Staging;
 
 use super::copies::{Copies, LocalCopy, QueueCopy, Way};
-use super::final_delivery::FinalDelivery;
+use super::final_delivery::{DELIVERED, FinalDelivery};
 use crate::engine::host::clock::EngineClock;
 use crate::engine::host::site::Site;
 use crate::engine::log::event::{AttemptEnd, Event};
@@ -22,7 +22,6 @@ use crate::engine::log::statistics::{Count, Statistics};
 use crate::engine::queue::board::Known;
 use crate::engine::queue::notices::{self, Told};
 use crate::engine::workers::digests::Digests;
-use crate::engine::workers::local::DELIVERED;
 use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::date::Now;
 use crate::mail::envelope::Recipient;

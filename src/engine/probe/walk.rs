@@ -8,7 +8,6 @@
 mod sender;
 mod sight;
 
-use crate::engine::control::submit::home;
 use crate::engine::daemon::resolver;
 use crate::engine::host::site::Site;
 use crate::engine::intake::incoming::{Intake, Submission};
@@ -142,7 +141,7 @@ pub fn probe_live(
 /// In words: it is not taken.
 pub fn submit(intake: &Intake, site: &Site, address: &str) -> Result<QueueId, String> {
     let address = Unqualified::parse(address).map_err(|error| error.to_string())?;
-    let path = address.forward_path(home(site));
+    let path = address.forward_path(site.routes.home());
     let routed = site.route(&path).map_err(|no_route| no_route.reply().to_string())?;
     let client = "probe".to_owned();
     let submission = Submission {
@@ -231,7 +230,7 @@ impl Walk<'_> {
         self.tell(Stage::Clock, if is_set { Mark::Ok } else { Mark::Warn }, &date);
         self.begin(Stage::Recipient);
         let path = match Unqualified::parse(address) {
-            Ok(address) => address.forward_path(home(self.site)),
+            Ok(address) => address.forward_path(self.site.routes.home()),
             Err(error) => {
                 let status = EnhancedStatus::BAD_RECIPIENT_SYNTAX;
                 return self.fail(Stage::Recipient, &Diagnostic::local(status, error.to_string()));

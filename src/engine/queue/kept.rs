@@ -6,7 +6,6 @@
 
 use super::attempt::{Attempt, Claim};
 use super::board::{Board, Job};
-use crate::engine::control::submit::home;
 use crate::engine::host::site::Site;
 use crate::engine::log::event::AttemptEnd;
 use crate::engine::workers::forwarder::Forwarder;
@@ -33,7 +32,7 @@ pub fn is_worth_keeping(site: &Site, envelope: &Envelope, recipient: &Mailbox) -
 /// Whether this is where root's mail goes: `admin`, or somebody whom the alias of root or postmaster names.
 #[must_use]
 pub fn is_admin(site: &Site, mailbox: &Mailbox) -> bool {
-    let of = |local_part| Mailbox { local_part, domain: home(site).clone() };
+    let of = |local_part| Mailbox { local_part, domain: site.routes.home().clone() };
     let roots = [LocalPart::parse("root").ok(), Some(LocalPart::postmaster())];
     site.routes.admin.as_ref() == Some(mailbox)
         || roots.into_iter().flatten().any(|root| stands_for(site, &of(root), &|member| member == mailbox))

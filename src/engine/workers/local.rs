@@ -4,7 +4,7 @@ use super::delivery::Again;
 use super::digests;
 use super::forwarder::Forwarder;
 use crate::engine::host::site::{Site, SystemAccounts};
-use crate::engine::intake::final_delivery::FinalDelivery;
+use crate::engine::intake::final_delivery::{DELIVERED, FinalDelivery};
 use crate::engine::intake::incoming::{Accepted, Submission};
 use crate::engine::queue::board::Hop;
 use crate::mail::envelope::{Envelope, Recipient};
@@ -15,9 +15,6 @@ use crate::smtp::extension::{MailParameters, RcptParameters};
 use crate::store::queue::Entry;
 use crate::store::{ErrorKind, StoreError};
 use std::io::Read;
-
-/// What is told of a copy in a Maildir or mbox.
-pub(crate) const DELIVERED: &str = "delivered to the mailbox";
 
 /// Settles all that is due.
 pub fn work(forwarder: &Forwarder) {

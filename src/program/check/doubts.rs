@@ -67,7 +67,7 @@ fn users(site: &Site, places: &Places, found: &mut Findings) {
 /// Cron and its like write to root.
 fn root(site: &Site, places: &Places, found: &mut Findings) {
     let Ok(root) = Unqualified::parse("root") else { return };
-    let path = root.forward_path(crate::engine::control::submit::home(site));
+    let path = root.forward_path(site.routes.home());
     if site.settings.admin.is_none() && matches!(site.route(&path), Err(NoRoute::UnknownUser)) {
         let text = "nobody gets the mail for root; write admin = \"me@example.com\"";
         found.warn(places.of("local", "users"), text.to_owned());

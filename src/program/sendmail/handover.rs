@@ -40,6 +40,8 @@ pub struct Handover<'a> {
     held: Held,
     /// No file can be had: it stays in memory.
     no_file: bool,
+    /// Its size so far, once that is more than `limits.message_size`.
+    oversize_octets: Option<u64>,
     failed: Option<Failure>,
 }
 
@@ -62,7 +64,7 @@ enum Answer {
 impl<'a> Handover<'a> {
     /// Nothing has been read yet.
     pub fn new(settings: &'a Settings) -> Self {
-        Self { settings, held: Held::Memory(Vec::new()), no_file: false, failed: None }
+        Self { settings, held: Held::Memory(Vec::new()), no_file: false, oversize_octets: None, failed: None }
     }
 
     /// Takes canonical octets; `wire_octets` is the size with them.
@@ -73,6 +75,7 @@ impl<'a> Handover<'a> {
         let limit = self.settings.limits.message_size;
         if wire_octets > limit {
             let text = format!("the message is larger than limits.message_size, {limit} octets");
+            self.oversize_octets = Some(wire_octets);
             return self.fail(failure(exit::DATA, &text));
         }
         match &mut self.held {
@@ -111,6 +114,11 @@ impl<'a> Handover<'a> {
             return Err(failure(exit::USAGE, text));
         }
         if let Some(failure) = self.failed {
+            if let Some(octets) = self.oversize_octets {
+                // For the daemon's log alone: whatever it says, or if none runs, the message is refused.
+                let _ = announce(&self.settings.control, &envelope.print(), octets)
+                    .and_then(|stream| hear(&mut BufReader::new(&stream)).map(drop));
+            }
             return Err(failure);
         }
         if envelope.recipients.len() > RECIPIENTS_MAX {
@@ -171,10 +179,7 @@ fn submit(socket: &Path, envelope: &DropEnvelope, held: &mut Held) -> io::Result
         Held::Memory(buffer) => buffer.len() as u64,
         Held::File(staged) => staged.message().map_err(|error| error.source)?.2,
     };
-    let handover = control::Handover { envelope_octets: envelope.len(), message_octets };
-    let stream = connect_to(socket)?;
-    // One that turns us away may have closed before it heard us; what it said is still there. So below.
-    let _ = (&stream).write_all(format!("{}\n{envelope}", handover.print()).as_bytes());
+    let stream = announce(socket, &envelope, message_octets)?;
     let mut answer = BufReader::new(&stream);
     match hear(&mut answer)? {
         Heard::Go => {}
@@ -192,6 +197,15 @@ fn submit(socket: &Path, envelope: &DropEnvelope, held: &mut Held) -> io::Result
         Heard::Go => Err(io::ErrorKind::InvalidData.into()),
         Heard::End(code, text) => Ok(ended(code, text)),
     }
+}
+
+/// Tells the daemon what is to come.
+fn announce(socket: &Path, envelope: &str, message_octets: u64) -> io::Result<UnixStream> {
+    let handover = control::Handover { envelope_octets: envelope.len(), message_octets };
+    let stream = connect_to(socket)?;
+    // A daemon that turns us away may have closed before it heard us; what it said is still there. So in `submit`.
+    let _ = (&stream).write_all(format!("{}\n{envelope}", handover.print()).as_bytes());
+    Ok(stream)
 }
 
 /// To connect to one that hangs may take as long as to hear from it: its queue of connections can be full.
