@@ -13,7 +13,7 @@ use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::EnhancedStatus;
 use crate::net::tls_client::{Connector, Verify};
 use crate::net::transport::{Deadline, Stopwatch, Transport, WireError};
-use crate::rules::advice::hints::Stage;
+use crate::rules::advice::step::Stage;
 use crate::rules::tls::tls_policy::TlsPolicy;
 use crate::rules::tls::tls_policy::dane::Tlsa;
 use crate::smtp::client::{Conduct, End, Login, Lost, Security, Session, Step, TlsUse, Waiting};

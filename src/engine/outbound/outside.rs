@@ -11,7 +11,7 @@ use crate::mail::date::Now;
 use crate::mail::outcome::Diagnostic;
 use crate::net::connect::Connect;
 use crate::net::resolver::Resolve;
-use crate::rules::advice::hints::Stage;
+use crate::rules::advice::step::Stage;
 use crate::rules::tls::tls_policy::TlsPolicy;
 use crate::smtp::client::Waiting;
 use crate::smtp::reply::Reply;
