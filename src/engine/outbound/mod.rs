@@ -6,4 +6,5 @@ pub mod hosts;
 pub mod outgoing;
 pub mod outside;
 pub mod password;
+pub mod sts_policies;
 pub mod tls_policy;

@@ -5,7 +5,7 @@
 //! changes nothing: what is seen has happened.
 
 use super::hosts::Host;
-use super::tls_policy::StsPolicies;
+use super::sts_policies::StsPolicies;
 use crate::engine::queue::board::{Board, Hop};
 use crate::mail::date::Now;
 use crate::mail::outcome::Diagnostic;

@@ -13,7 +13,7 @@ use crate::engine::host::site::Site;
 use crate::engine::intake::incoming::{Intake, Submission};
 use crate::engine::outbound::conversation::{Conversation, Talk};
 use crate::engine::outbound::outside::Outside;
-use crate::engine::outbound::tls_policy::StsPolicies;
+use crate::engine::outbound::sts_policies::StsPolicies;
 use crate::engine::queue::board::Board;
 use crate::engine::workers::delivery;
 use crate::mail::address::{Mailbox, ReversePath};
