@@ -1,6 +1,7 @@
 //! The way to another host: look-ups, TLS policy, the connection and the conversation.
 
 pub mod command;
+pub mod connect;
 pub mod conversation;
 pub mod hosts;
 pub mod outgoing;
