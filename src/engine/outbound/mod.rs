@@ -1,8 +1,10 @@
 //! The way to another host: look-ups, TLS policy, the connection and the conversation.
 
+mod certificate_check;
 pub mod command;
 pub mod connect;
 pub mod conversation;
+mod host_policy;
 pub mod hosts;
 pub mod outgoing;
 pub mod outside;
