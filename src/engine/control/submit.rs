@@ -5,7 +5,7 @@
 //! the kernel says. A recipient without a route is queued with the others: the local worker finds that out again, and the
 //! sender gets a bounce. What may fail: trouble of our own, which leaves the message with the peer.
 
-use super::operator::Output;
+use super::requests::Output;
 use crate::engine::host::site::Site;
 use crate::engine::intake::incoming::{Accepted, Refusal, Submission};
 use crate::engine::log::event::Event;

@@ -2,7 +2,7 @@
 //! next, and when; what the queue lists, and what `status --check` says.
 
 use super::world::*;
-use crate::engine::control::operator::{Asker, Output, answer};
+use crate::engine::control::requests::{Asker, Output, answer};
 use crate::rules::control::{Request, Rights};
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,8 +1,16 @@
-//! Takes what lies in the drop directory into the queue and the Maildirs, by intake like all else.
+//! Takes messages from the drop directory into the queue and the Maildirs, by intake like all other mail.
 //!
-//! What is believed of a file stands in [`super::submit`]. Whoever left it has been told that it is safe. So it leaves the
-//! directory only when its copies are on stable storage, or for `corrupt/` if it is no message; with trouble of our own it
-//! stays, and is tried again with the next round.
+//! The program that left a file there has reported the message as safe. So the file stays until its copies are safe:
+//!
+//! | the file | what becomes of it |
+//! | --- | --- |
+//! | is taken | removed, once its copies are on stable storage |
+//! | is no message | moved to `corrupt/`, and logged |
+//! | is still being written | left for the next round |
+//! | cannot be taken now: disk, limits, look-ups | left for the next round; the first one of a round is logged |
+//!
+//! A crash between the commit and the removal makes a duplicate, never a loss. Who the sender is comes from the owner of the
+//! file; see [`crate::engine::intake::local_submission`].
 
 use super::submit::{self, Way};
 use crate::engine::host::site::Site;
@@ -24,9 +32,9 @@ const TROUBLE_PAUSE: Duration = Duration::from_secs(10);
 /// So many names that can't be removed are remembered; beyond it all are forgotten, and tried again.
 const STUCK_MAX: usize = 1000;
 
-/// The drop directory, and whoever empties it.
+/// The drop directory, and the state of the thread that empties it.
 #[derive(Debug)]
-pub struct Drops {
+pub struct Maildrop {
     directory: DropDirectory,
     /// Held while a message is taken: a stop waits for it, and no other thread takes it.
     state: Mutex<State>,
@@ -41,7 +49,7 @@ struct State {
     stuck: Vec<CString>,
 }
 
-impl Drops {
+impl Maildrop {
     /// Nothing is taken yet.
     #[must_use]
     pub fn new(directory: DropDirectory) -> Self {
