@@ -12,7 +12,7 @@ use super::queue::make_state;
 use super::serve::find_user;
 use crate::config::{Problem, host, load};
 use crate::engine::control::listing::json_text;
-use crate::engine::control::requests::Output;
+use crate::engine::control::output::Output;
 use crate::engine::daemon::{Daemon, maildirs};
 use crate::engine::host::delivery_agent::DeliveryAgent;
 use crate::engine::host::dkim;

@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | is taken | removed, once its copies are on stable storage |
 //! | is no message | moved to `corrupt/`, and logged |
-//! | is still being written | left for the next round |
+//! | is locked by another process | left for the next round |
 //! | cannot be taken now: disk, limits, look-ups | left for the next round; the first one of a round is logged |
 //!
 //! A crash between the commit and the removal makes a duplicate, never a loss. Who the sender is comes from the owner of the

@@ -3,6 +3,7 @@
 pub mod alarm;
 pub mod listing;
 pub mod maildrop;
+pub mod output;
 pub mod requests;
 pub mod socket;
 pub mod status;

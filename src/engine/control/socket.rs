@@ -5,8 +5,8 @@
 //! believes what a peer says of itself. What may fail: making the socket, which the daemon survives, since mail is worth
 //! more; a question, which is answered with its exit code.
 
-use super::requests::{self, Asker, Output};
-use super::submit::{self, Peer};
+use super::output::{Asker, Output, Peer};
+use super::{requests, submit};
 use crate::engine::log::event::Event;
 use crate::engine::workers::forwarder::Forwarder;
 use crate::net::transport::Deadline;

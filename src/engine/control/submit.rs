@@ -5,7 +5,7 @@
 //! the kernel says. A recipient without a route is queued with the others: the local worker finds that out again, and the
 //! sender gets a bounce. What may fail: trouble of our own, which leaves the message with the peer.
 
-use super::requests::Output;
+use super::output::{Output, Peer};
 use crate::engine::host::site::Site;
 use crate::engine::intake::incoming::{Accepted, Refusal, Submission};
 use crate::engine::log::event::Event;
@@ -135,20 +135,6 @@ fn route(
         let destination = Destination::Relay(NextHop::Mx(mailbox.domain.clone()));
         Routed { mailbox, destination, is_local: false, leaves: false }
     }))
-}
-
-/// A peer that hands a message over.
-pub trait Peer: Output {
-    /// The next octets of envelope and message; 0 at the end.
-    ///
-    /// # Errors
-    /// The peer has gone, or takes too long.
-    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
-    /// Asks for the message, of so many octets.
-    ///
-    /// # Errors
-    /// The peer has gone.
-    fn go(&mut self, octets: u64) -> io::Result<()>;
 }
 
 /// Takes a message from a user, and tells its id; gives the exit code, which is 0 once the message is safe.

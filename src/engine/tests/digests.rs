@@ -2,7 +2,8 @@
 
 use super::world::*;
 use crate::engine::control::maildrop::Maildrop;
-use crate::engine::control::requests::{Asker, Output, answer};
+use crate::engine::control::output::{Asker, Output};
+use crate::engine::control::requests::answer;
 use crate::engine::workers::forwarder::current;
 use crate::mail::envelope::Body;
 use crate::mail::unqualified::Unqualified;
