@@ -12,9 +12,9 @@
 //! A crash between the commit and the removal makes a duplicate, never a loss. Who the sender is comes from the owner of the
 //! file; see [`crate::engine::intake::local_submission`].
 
-use super::submit::{self, Way};
 use crate::engine::host::site::Site;
 use crate::engine::intake::incoming::{Intake, Refusal};
+use crate::engine::intake::local_submission::{self, LocalDelivery};
 use crate::engine::log::event::Event;
 use crate::store::StoreError;
 use crate::store::drop::{DropDirectory, Dropped, Opened};
@@ -196,12 +196,12 @@ impl From<io::Error> for Trouble {
 }
 
 fn hand_over(intake: &Intake, site: &Site, dropped: &Dropped) -> Result<(), Trouble> {
-    if !submit::has_room_for(site, dropped.message_octets()) {
+    if !local_submission::has_room_for(site, dropped.message_octets()) {
         return Err(Trouble::Ours("no space left on the disk".into()));
     }
-    match try_way(intake, site, dropped, Way::Direct)? {
+    match try_delivery(intake, site, dropped, LocalDelivery::Direct)? {
         // A Maildir that takes nothing is no reason to keep the others waiting.
-        Err(Refusal::Store(_)) => try_way(intake, site, dropped, Way::Queued)?,
+        Err(Refusal::Store(_)) => try_delivery(intake, site, dropped, LocalDelivery::Queued)?,
         result => result,
     }
     .map_err(|refusal| match refusal {
@@ -210,13 +210,14 @@ fn hand_over(intake: &Intake, site: &Site, dropped: &Dropped) -> Result<(), Trou
     })
 }
 
-fn try_way(
+fn try_delivery(
     intake: &Intake,
     site: &Site,
     dropped: &Dropped,
-    way: Way,
+    local: LocalDelivery,
 ) -> Result<Result<(), Refusal>, Trouble> {
-    let submitted = submit::submission(site, dropped.uid, &dropped.envelope, way).map_err(Trouble::Ours)?;
+    let submitted =
+        local_submission::submission(site, dropped.uid, &dropped.envelope, local).map_err(Trouble::Ours)?;
     let mut incoming = match intake.begin(site, submitted.submission) {
         Ok(incoming) => incoming,
         Err(refusal) => return Ok(Err(refusal)),
