@@ -4,8 +4,7 @@
 //! read now says nothing about any recipient: the client is told to come again (INTERFACE section 8), and the log why. A
 //! line that is none is logged, and the others count.
 
-mod forward;
-
+use super::forward;
 use super::site::{Site, SystemAccounts};
 use crate::engine::log::event::Event;
 use crate::mail::address::{ForwardPath, LocalPart, Mailbox};

@@ -4,6 +4,7 @@ pub mod aliases;
 pub mod clock;
 pub mod delivery_agent;
 pub mod dkim;
+mod forward;
 pub mod logins;
 pub mod mboxes;
 pub mod site;
