@@ -7,5 +7,6 @@ pub mod dkim;
 mod forward;
 pub mod logins;
 pub mod mboxes;
+pub mod routing;
 pub mod site;
 pub mod tls;
