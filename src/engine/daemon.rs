@@ -5,11 +5,11 @@ use super::control::socket::{Control, PATIENCE};
 use super::host::clock::EngineClock;
 use super::host::delivery_agent::DeliveryAgent;
 use super::host::site::Site;
-use super::inbound::counters::Connections;
 use super::inbound::listener::{self, Listener};
+use super::inbound::slots::ConnectionSlots;
 use super::intake::incoming::Intake;
+use super::log::counters::Counters;
 use super::log::event::Event;
-use super::log::statistics::Statistics;
 use super::queue::board::Board;
 use super::workers::digests::Digests;
 use super::workers::forwarder::{Forwarder, Outbox, SiteHandle, current};
@@ -38,7 +38,7 @@ pub struct Daemon {
     site: SiteHandle,
     control: OnceLock<Arc<Control>>,
     /// Connections of clients.
-    pub connections: Arc<Connections>,
+    pub connections: Arc<ConnectionSlots>,
     /// Where mail enters.
     pub intake: Arc<Intake>,
     /// Where queued mail leaves.
@@ -78,9 +78,9 @@ impl Daemon {
         let site: SiteHandle = Arc::new(RwLock::new(Arc::new(site)));
         let outbox = Outbox { site: Arc::clone(&site), board: Arc::new(Board::default()) };
         let outbox = Arc::new(outbox);
-        let connections = Arc::new(Connections::default());
+        let connections = Arc::new(ConnectionSlots::default());
         let statistics =
-            Statistics::resume(&current(&site).settings.state, Arc::clone(&connections), clock.now());
+            Counters::resume(&current(&site).settings.state, Arc::clone(&connections) as _, clock.now());
         let intake = Arc::new(Intake {
             clock,
             queue: Arc::new(queue),

@@ -5,10 +5,10 @@ use pillarbox::engine::daemon::Daemon as Engine;
 use pillarbox::engine::host::clock::EngineClock;
 use pillarbox::engine::host::site::Site;
 use pillarbox::engine::inbound::connection::Connection;
-use pillarbox::engine::inbound::counters::Caps;
 use pillarbox::engine::inbound::listener::Listener;
+use pillarbox::engine::inbound::slots::{Caps, ConnectionSlots};
 use pillarbox::engine::intake::incoming::{Intake, Submission};
-use pillarbox::engine::log::statistics::Statistics;
+use pillarbox::engine::log::counters::Counters;
 use pillarbox::engine::queue::board::Hop;
 use pillarbox::engine::workers::digests::Digests;
 use pillarbox::engine::workers::forwarder::{Forwarder, Outbox};
@@ -212,7 +212,8 @@ fn a_panic_in_a_worker_delays_its_message_and_nothing_else() {
     let (maildirs, listener, ids) =
         (Maildirs::new("box.test"), Arc::clone(&outbox) as _, AtomicUsize::new(0));
     let sweeps = std::sync::Mutex::default();
-    let statistics = Arc::new(Statistics::resume(&place.path("state"), Arc::default(), clock.now()));
+    let statistics =
+        Arc::new(Counters::resume(&place.path("state"), Arc::new(ConnectionSlots::default()), clock.now()));
     let digests = Digests::default();
     let intake = Arc::new(Intake { clock, queue, maildirs, listener, statistics, ids, sweeps, digests });
     let forwarder = Forwarder::new(

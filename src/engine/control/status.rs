@@ -7,7 +7,7 @@
 
 use super::listing::{clean, json_text, wall_time};
 use super::output::Output;
-use crate::engine::log::statistics::{COUNTS, Count};
+use crate::engine::log::counters::{COUNTS, Count};
 use crate::engine::queue::board::FailingRoute;
 use crate::engine::workers::forwarder::Forwarder;
 use crate::mail::date::Now;
@@ -174,7 +174,7 @@ impl Status {
             now,
             uptime: age(statistics.started).as_secs(),
             link: board.link(),
-            connections: statistics.connections.count() as u64,
+            connections: statistics.connections.value() as u64,
             oldest: age_of(queue.oldest),
             held: queue.held,
             figures,

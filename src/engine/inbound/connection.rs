@@ -7,15 +7,15 @@ mod asked;
 mod verdicts;
 
 use self::asked::Asked;
-use super::counters::Caps;
-use super::counters::Permit;
 use super::input::Input;
 use super::listener::ListenerPolicy;
+use super::slots::Caps;
+use super::slots::Slot;
 use crate::config::ListenerKind;
 use crate::engine::host::site::Site;
 use crate::engine::intake::incoming::{Accepted, Incoming, Intake, Refusal};
+use crate::engine::log::counters::Count;
 use crate::engine::log::event::Event;
-use crate::engine::log::statistics::Count;
 use crate::mail::id::QueueId;
 use crate::mail::status::EnhancedStatus;
 use crate::net::handshake::Handshake;
@@ -63,7 +63,7 @@ impl From<WireError> for End {
 pub struct Connection<'a> {
     site: &'a Site,
     intake: &'a Intake,
-    permit: &'a Permit,
+    slot: &'a Slot,
     transport: &'a mut dyn Transport,
     /// Version and cipher, within TLS.
     tls: Option<String>,
@@ -94,7 +94,7 @@ impl<'a> Connection<'a> {
     pub fn new(
         site: &'a Site,
         intake: &'a Intake,
-        permit: &'a Permit,
+        slot: &'a Slot,
         transport: &'a mut dyn Transport,
         client: IpAddr,
     ) -> Self {
@@ -104,7 +104,7 @@ impl<'a> Connection<'a> {
         Self {
             site,
             intake,
-            permit,
+            slot,
             transport,
             tls: None,
             client,
@@ -239,7 +239,7 @@ impl<'a> Connection<'a> {
         self.session.serve(self.service, self.access(client.is_loopback()));
         self.session.trust(self.trusted);
         let caps = Caps { total: limits.connections, per_address: limits.connections_per_ip };
-        self.permit
+        self.slot
             .change_client(client, self.trusted, caps)
             .map_err(|_| End::Aborted("has too many connections"))
     }
@@ -247,19 +247,19 @@ impl<'a> Connection<'a> {
     /// Sends what is due and reads more of the command phase.
     fn wait_for_command(&mut self) -> Result<(), End> {
         self.flush()?;
-        self.permit.set_busy(self.session.is_in_transaction());
+        self.slot.set_busy(self.session.is_in_transaction());
         let limits = &self.site.settings.limits;
         let line_started = !self.input.octets().is_empty();
         if !line_started {
             self.input.line_deadline = Deadline::after(limits.command_timeout);
         }
         let deadline = self.input.line_deadline;
-        if self.permit.is_stopping() && !self.session.is_in_transaction() {
+        if self.slot.is_stopping() && !self.session.is_in_transaction() {
             return Err(End::Aborted("is shutting down"));
         }
         let filled = self.fill(deadline);
         // Whole transactions come in one piece from clients that pipeline: a shutdown waits for what is in hand.
-        self.permit.set_busy(true);
+        self.slot.set_busy(true);
         match filled {
             Ok(()) if line_started => Ok(()),
             Ok(()) => {
@@ -268,7 +268,7 @@ impl<'a> Connection<'a> {
                 Ok(())
             }
             Err(WireError::TimedOut) => Err(End::Aborted("timed out waiting for a command")),
-            Err(WireError::Closed) if self.permit.is_stopping() => Err(End::Aborted("is shutting down")),
+            Err(WireError::Closed) if self.slot.is_stopping() => Err(End::Aborted("is shutting down")),
             Err(WireError::Closed) if !self.session.is_in_transaction() => Err(End::Regular),
             Err(error) => Err(error.into()),
         }
@@ -356,7 +356,7 @@ impl<'a> Connection<'a> {
             to: self.asked.to.as_deref().unwrap_or("-"),
             reply: &reply.to_string(),
         };
-        if self.permit.tells_refusal(self.intake.clock.now().running) {
+        if self.slot.tells_refusal(self.intake.clock.now().running) {
             event.log();
         } else {
             event.log_quietly();
@@ -370,8 +370,8 @@ impl<'a> Connection<'a> {
         let time = HANDSHAKE.min(self.site.settings.limits.command_timeout);
         let deadline = Deadline::after(time).min(self.session_end());
         // A shutdown does not wait for a handshake.
-        self.permit.set_busy(false);
-        if self.permit.is_stopping() {
+        self.slot.set_busy(false);
+        if self.slot.is_stopping() {
             return Err(End::NoHandshake(WireError::Closed));
         }
         self.tls = Some(self.transport.start_tls(handshake, deadline).map_err(End::NoHandshake)?);
@@ -507,7 +507,7 @@ impl<'a> Connection<'a> {
 
     /// When the session has to end: soon, if the client is a stranger and connections run short.
     fn session_end(&self) -> Deadline {
-        let (open, most) = (self.permit.open_connections(), self.site.settings.limits.connections);
+        let (open, most) = (self.slot.open_connections(), self.site.settings.limits.connections);
         if !self.is_own() && is_crowded(open, most) {
             self.session_deadline.min(self.hurried_deadline)
         } else {

@@ -1,12 +1,12 @@
 //! A listening socket: takes connections, decides whether there is a place for each, and gives it a thread.
 
 use super::connection::Connection;
-use super::counters::{Caps, Permit, Refused, turn_away};
+use super::slots::{Caps, Refused, Slot, turn_away};
 use crate::config::{LISTENER_KINDS, Listener as ListenerSettings, ListenerAuth, ListenerKind, ListenerTls};
 use crate::engine::daemon::Daemon;
 use crate::engine::host::site::Site;
+use crate::engine::log::counters::Count;
 use crate::engine::log::event::Event;
-use crate::engine::log::statistics::Count;
 use crate::mail::status::EnhancedStatus;
 use crate::net::tls::ServerTransport;
 use crate::net::transport::TcpTransport;
@@ -177,11 +177,11 @@ pub fn run(daemon: &Arc<Daemon>, listener: &Listener) {
             Ok((stream, peer)) => {
                 spare = spare.or_else(self::spare);
                 policy = listener.policy(&daemon.site()).unwrap_or(policy);
-                let knock = Knock::new(daemon, policy, stream, peer);
+                let client = NewConnection::new(daemon, policy, stream, peer);
                 if spare.is_some() {
-                    knock.take(daemon);
+                    client.take(daemon);
                 } else {
-                    knock.refuse(daemon, "has too many open files");
+                    client.refuse(daemon, "has too many open files");
                 }
             }
             Err(_) if daemon.connections.is_stopping() => break,
@@ -205,14 +205,14 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
 }
 
 /// A client that has connected and has been told nothing yet.
-struct Knock {
+struct NewConnection {
     site: Arc<Site>,
     stream: Arc<TcpStream>,
     client: IpAddr,
     policy: ListenerPolicy,
 }
 
-impl Knock {
+impl NewConnection {
     fn new(daemon: &Daemon, policy: ListenerPolicy, stream: TcpStream, peer: SocketAddr) -> Self {
         Self { site: daemon.site(), stream: Arc::new(stream), client: peer.ip().to_canonical(), policy }
     }
@@ -223,8 +223,8 @@ impl Knock {
         let caps = Caps { total: limits.connections, per_address: limits.connections_per_ip };
         let trusted = self.site.admission.trusts(self.client);
         let stream = Arc::clone(&self.stream);
-        let permit = match daemon.connections.admit(stream, self.client, trusted, caps) {
-            Ok(permit) => permit,
+        let slot = match daemon.connections.admit(stream, self.client, trusted, caps) {
+            Ok(slot) => slot,
             Err(Refused::TooMany) => return self.refuse(daemon, "has too many connections"),
             Err(Refused::TooManyOfAddress) => {
                 return self.refuse(daemon, "has too many connections from your address");
@@ -235,7 +235,7 @@ impl Knock {
         }
         let (served_by, stream) = (Arc::clone(daemon), Arc::clone(&self.stream));
         let (client, policy) = (self.client, self.policy);
-        let serve = move || serve(&served_by, stream, client, &permit, policy);
+        let serve = move || serve(&served_by, stream, client, &slot, policy);
         match thread::start("connection", serve) {
             Ok(()) => daemon.intake.statistics.count(Count::ConnectionsTaken),
             Err(error) => {
@@ -257,18 +257,12 @@ impl Knock {
     }
 }
 
-fn serve(
-    daemon: &Arc<Daemon>,
-    stream: Arc<TcpStream>,
-    client: IpAddr,
-    permit: &Permit,
-    policy: ListenerPolicy,
-) {
+fn serve(daemon: &Arc<Daemon>, stream: Arc<TcpStream>, client: IpAddr, slot: &Slot, policy: ListenerPolicy) {
     let site = daemon.site();
     // The panic has been logged by the hook. The connection is closed, its message dropped; others go on.
     let _ = panic::catch_unwind(AssertUnwindSafe(|| {
         let mut transport = ServerTransport::Plain(TcpTransport::new(stream));
-        Connection::new(&site, &daemon.intake, permit, &mut transport, client).by(policy).serve();
+        Connection::new(&site, &daemon.intake, slot, &mut transport, client).by(policy).serve();
     }));
 }
 

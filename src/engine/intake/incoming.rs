@@ -17,8 +17,8 @@ use super::copies::{Copies, LocalCopy, QueueCopy, Way};
 use super::final_delivery::{DELIVERED, FinalDelivery};
 use crate::engine::host::clock::EngineClock;
 use crate::engine::host::site::Site;
+use crate::engine::log::counters::{Count, Counters};
 use crate::engine::log::event::{AttemptEnd, Event};
-use crate::engine::log::statistics::{Count, Statistics};
 use crate::engine::queue::board::Known;
 use crate::engine::queue::notices::{self, Told};
 use crate::engine::workers::digests::Digests;
@@ -76,7 +76,7 @@ pub struct Intake {
     /// Who is told of queued mail.
     pub listener: Arc<dyn Queued>,
     /// What is counted.
-    pub statistics: Arc<Statistics>,
+    pub statistics: Arc<Counters>,
     /// The counter of queue ids; begins at a random number.
     pub ids: AtomicUsize,
     /// When which Maildir's `tmp` was swept, in running time.

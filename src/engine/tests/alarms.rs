@@ -3,7 +3,7 @@
 use super::world::*;
 use crate::engine::control::output::Asker;
 use crate::engine::control::requests::answer;
-use crate::engine::log::statistics::Count;
+use crate::engine::log::counters::Count;
 use crate::engine::workers::forwarder::current;
 use crate::rules::control::{Request, Rights};
 use std::os::unix::fs::PermissionsExt;

@@ -2,7 +2,7 @@
 
 use super::world::*;
 use crate::engine::inbound::connection::Connection;
-use crate::engine::inbound::counters::Caps;
+use crate::engine::inbound::slots::Caps;
 use crate::engine::intake::incoming::Submission;
 use crate::engine::workers::forwarder::current;
 use crate::mail::address::{ForwardPath, Mailbox, ReversePath};
