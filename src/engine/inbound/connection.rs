@@ -8,7 +8,7 @@ mod verdicts;
 
 use self::asked::Asked;
 use super::input::Input;
-use super::listener::ListenerPolicy;
+use super::policy::ListenerPolicy;
 use super::slots::Caps;
 use super::slots::Slot;
 use crate::config::ListenerKind;

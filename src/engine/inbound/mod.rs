@@ -4,4 +4,5 @@ pub mod capacity;
 pub mod connection;
 pub mod input;
 pub mod listener;
+pub mod policy;
 pub mod slots;

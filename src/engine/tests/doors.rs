@@ -2,7 +2,7 @@
 
 use super::world::{World, take_events};
 use crate::config::{ListenerAuth, ListenerKind};
-use crate::engine::inbound::listener::ListenerPolicy;
+use crate::engine::inbound::policy::ListenerPolicy;
 
 fn proxy() -> ListenerPolicy {
     ListenerPolicy { proxy_protocol: true, ..ListenerPolicy::default() }

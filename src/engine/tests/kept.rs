@@ -3,7 +3,7 @@
 use super::world::*;
 use crate::engine::control::output::{Asker, Output};
 use crate::engine::control::requests::answer;
-use crate::engine::inbound::listener::ListenerPolicy;
+use crate::engine::inbound::policy::ListenerPolicy;
 use crate::engine::workers::forwarder::current;
 use crate::rules::control::{Request, Rights};
 use std::io;

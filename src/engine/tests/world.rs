@@ -5,7 +5,7 @@ use crate::config;
 use crate::engine::host::clock::EngineClock;
 use crate::engine::host::site::Site;
 use crate::engine::inbound::connection::Connection;
-use crate::engine::inbound::listener::ListenerPolicy;
+use crate::engine::inbound::policy::ListenerPolicy;
 use crate::engine::inbound::slots::{Caps, ConnectionSlots, Slot};
 use crate::engine::intake::incoming::Intake;
 use crate::engine::log::counters::Counters;
