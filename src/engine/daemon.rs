@@ -6,6 +6,7 @@ use super::host::clock::EngineClock;
 use super::host::delivery_agent::DeliveryAgent;
 use super::host::site::Site;
 use super::inbound::listener::{self, Listener};
+use super::inbound::shared::Inbound;
 use super::inbound::slots::ConnectionSlots;
 use super::intake::incoming::Intake;
 use super::log::counters::Counters;
@@ -37,8 +38,8 @@ const LINGER: Duration = Duration::from_secs(1);
 pub struct Daemon {
     site: SiteHandle,
     control: OnceLock<Arc<Control>>,
-    /// Connections of clients.
-    pub connections: Arc<ConnectionSlots>,
+    /// What listeners and connections share.
+    pub inbound: Arc<Inbound>,
     /// Where mail enters.
     pub intake: Arc<Intake>,
     /// Where queued mail leaves.
@@ -78,9 +79,9 @@ impl Daemon {
         let site: SiteHandle = Arc::new(RwLock::new(Arc::new(site)));
         let outbox = Outbox { site: Arc::clone(&site), board: Arc::new(Board::default()) };
         let outbox = Arc::new(outbox);
-        let connections = Arc::new(ConnectionSlots::default());
+        let slots = Arc::new(ConnectionSlots::default());
         let statistics =
-            Counters::resume(&current(&site).settings.state, Arc::clone(&connections) as _, clock.now());
+            Counters::resume(&current(&site).settings.state, Arc::clone(&slots) as _, clock.now());
         let intake = Arc::new(Intake {
             clock,
             queue: Arc::new(queue),
@@ -91,6 +92,7 @@ impl Daemon {
             sweeps: Mutex::default(),
             digests,
         });
+        let inbound = Inbound { site: Arc::clone(&site), slots, intake: Arc::clone(&intake) };
         let forwarder = Forwarder::new(
             &outbox,
             Arc::clone(&intake),
@@ -102,7 +104,7 @@ impl Daemon {
         Self {
             site,
             control,
-            connections,
+            inbound: Arc::new(inbound),
             intake,
             forwarder: Arc::new(forwarder),
             maildrop: Maildrop::new(drops),
@@ -121,8 +123,8 @@ impl Daemon {
     /// There was no thread to be had.
     pub fn start(self: &Arc<Self>, listeners: &[Arc<Listener>]) -> io::Result<()> {
         for listener in listeners {
-            let (daemon, listener) = (Arc::clone(self), Arc::clone(listener));
-            sys::thread::start("listener", move || listener::run(&daemon, &listener))?;
+            let (inbound, listener) = (Arc::clone(&self.inbound), Arc::clone(listener));
+            sys::thread::start("listener", move || listener::run(&inbound, &listener))?;
         }
         let daemon = Arc::clone(self);
         sys::thread::start("drops", move || daemon.maildrop.run(&daemon.intake, &|| daemon.site()))?;
@@ -181,13 +183,13 @@ impl Daemon {
             control.close();
         }
         self.forwarder.board.stop();
-        let connections = Arc::clone(&self.connections);
+        let slots = &self.inbound.slots;
         // Both wait at the same time.
         let deadline = Deadline::after(STOP_PATIENCE);
-        connections.begin_stop();
+        slots.begin_stop();
         listeners.iter().for_each(|listener| listener::wake(listener));
         self.maildrop.stop();
-        connections.stop(deadline.remaining());
+        slots.stop(deadline.remaining());
         self.forwarder.board.wait_for_workers(deadline.remaining());
         self.forwarder.alarm.stop();
         self.forwarder.sync_removals();

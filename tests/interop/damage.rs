@@ -160,7 +160,7 @@ fn a_panic_ends_its_connection_and_nothing_else() {
             let stream = Arc::new(unused_stream());
             let ip = Ipv4Addr::LOCALHOST.into();
             let permit =
-                engine.connections.admit(stream, ip, true, Caps { total: 1, per_address: 1 }).unwrap();
+                engine.inbound.slots.admit(stream, ip, true, Caps { total: 1, per_address: 1 }).unwrap();
             let site = engine.site();
             Connection::new(&site, &engine.intake, &permit, &mut Fuse(script), ip).serve();
         }));
@@ -168,7 +168,7 @@ fn a_panic_ends_its_connection_and_nothing_else() {
         assert_eq!(panic.downcast_ref::<&str>(), Some(&"forced"));
         // The only place there is has been given back.
         send(place.port, "s@y.test", "v@box.test", MESSAGE);
-        wait_until("that connection ends", SOON, || engine.connections.count() == 0);
+        wait_until("that connection ends", SOON, || engine.inbound.slots.count() == 0);
     }
     assert_eq!((place.mail("u").len(), place.mail("v").len()), (1, 4));
     assert_eq!(super::harness::files(&place.path("mail/u/tmp")).len(), 0);

@@ -24,10 +24,19 @@ use crate::store::StoreError;
 use crate::store::maildir::MaildirPath;
 use crate::sys::user;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// Most Maildirs with `users = "any"`: whoever may send mail here could else make directories without end.
 const ANY_USERS_MAX: usize = 1000;
+
+/// The current configuration; a reload puts another one in its place.
+pub type SiteHandle = Arc<RwLock<Arc<Site>>>;
+
+/// The configuration that a handle leads to now.
+#[must_use]
+pub fn current(handle: &SiteHandle) -> Arc<Site> {
+    Arc::clone(&handle.read().unwrap_or_else(PoisonError::into_inner))
+}
 
 /// The host as configured.
 #[derive(Debug)]

@@ -2,8 +2,8 @@
 
 use super::connection::Connection;
 use super::policy::{ListenerPolicy, listener_policy};
+use super::shared::Inbound;
 use super::slots::{Caps, Refused, Slot, turn_away};
-use crate::engine::daemon::Daemon;
 use crate::engine::host::site::Site;
 use crate::engine::log::counters::Count;
 use crate::engine::log::event::Event;
@@ -116,29 +116,29 @@ pub fn open_socket(address: SocketAddr) -> io::Result<OwnedFd> {
 }
 
 /// Takes connections until the daemon stops.
-pub fn run(daemon: &Arc<Daemon>, listener: &Listener) {
+pub fn run(inbound: &Arc<Inbound>, listener: &Listener) {
     // A descriptor for the moment when there is no other: clients are told so then, and don't wait in the backlog.
     let mut spare = spare();
     // A reload that no longer names this address does not close it, and must not make it a port without AUTH or TLS.
-    let mut policy = listener.policy(&daemon.site()).unwrap_or_default();
+    let mut policy = listener.policy(&inbound.site()).unwrap_or_default();
     loop {
         listener.wait();
         // What comes to an inherited socket from now on is for the next start.
-        if daemon.connections.is_stopping() {
+        if inbound.slots.is_stopping() {
             break;
         }
         match listener.socket.accept() {
             Ok((stream, peer)) => {
                 spare = spare.or_else(self::spare);
-                policy = listener.policy(&daemon.site()).unwrap_or(policy);
-                let client = NewConnection::new(daemon, policy, stream, peer);
+                policy = listener.policy(&inbound.site()).unwrap_or(policy);
+                let client = NewConnection::new(inbound, policy, stream, peer);
                 if spare.is_some() {
-                    client.take(daemon);
+                    client.take(inbound);
                 } else {
-                    client.refuse(daemon, "has too many open files");
+                    client.refuse(inbound, "has too many open files");
                 }
             }
-            Err(_) if daemon.connections.is_stopping() => break,
+            Err(_) if inbound.slots.is_stopping() => break,
             Err(error)
                 if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) => {}
             Err(error) if is_out_of_descriptors(&error) && spare.take().is_some() => {}
@@ -167,41 +167,41 @@ struct NewConnection {
 }
 
 impl NewConnection {
-    fn new(daemon: &Daemon, policy: ListenerPolicy, stream: TcpStream, peer: SocketAddr) -> Self {
-        Self { site: daemon.site(), stream: Arc::new(stream), client: peer.ip().to_canonical(), policy }
+    fn new(inbound: &Inbound, policy: ListenerPolicy, stream: TcpStream, peer: SocketAddr) -> Self {
+        Self { site: inbound.site(), stream: Arc::new(stream), client: peer.ip().to_canonical(), policy }
     }
 
     /// Gives it a thread, if there is a place.
-    fn take(self, daemon: &Arc<Daemon>) {
+    fn take(self, inbound: &Arc<Inbound>) {
         let limits = &self.site.settings.limits;
         let caps = Caps { total: limits.connections, per_address: limits.connections_per_ip };
         let trusted = self.site.admission.trusts(self.client);
         let stream = Arc::clone(&self.stream);
-        let slot = match daemon.connections.admit(stream, self.client, trusted, caps) {
+        let slot = match inbound.slots.admit(stream, self.client, trusted, caps) {
             Ok(slot) => slot,
-            Err(Refused::TooMany) => return self.refuse(daemon, "has too many connections"),
+            Err(Refused::TooMany) => return self.refuse(inbound, "has too many connections"),
             Err(Refused::TooManyOfAddress) => {
-                return self.refuse(daemon, "has too many connections from your address");
+                return self.refuse(inbound, "has too many connections from your address");
             }
         };
         if !memory::can_have(MEMORY_KEPT_OCTETS) {
-            return self.refuse(daemon, "is out of memory");
+            return self.refuse(inbound, "is out of memory");
         }
-        let (served_by, stream) = (Arc::clone(daemon), Arc::clone(&self.stream));
+        let (served_by, stream) = (Arc::clone(inbound), Arc::clone(&self.stream));
         let (client, policy) = (self.client, self.policy);
         let serve = move || serve(&served_by, stream, client, &slot, policy);
         match thread::start("connection", serve) {
-            Ok(()) => daemon.intake.statistics.count(Count::ConnectionsTaken),
+            Ok(()) => inbound.intake.statistics.count(Count::ConnectionsTaken),
             Err(error) => {
                 Event::Trouble { doing: "starting a thread", error: &error.to_string() }.log();
-                self.refuse(daemon, "is out of threads");
+                self.refuse(inbound, "is out of threads");
             }
         }
     }
 
     /// Says 421, at the cost of no thread.
-    fn refuse(self, daemon: &Daemon, text: &'static str) {
-        daemon.intake.statistics.count(Count::ConnectionsRefused);
+    fn refuse(self, inbound: &Inbound, text: &'static str) {
+        inbound.intake.statistics.count(Count::ConnectionsRefused);
         let hostname = &self.site.terms.hostname;
         turn_away(
             &self.stream,
@@ -211,12 +211,18 @@ impl NewConnection {
     }
 }
 
-fn serve(daemon: &Arc<Daemon>, stream: Arc<TcpStream>, client: IpAddr, slot: &Slot, policy: ListenerPolicy) {
-    let site = daemon.site();
+fn serve(
+    inbound: &Arc<Inbound>,
+    stream: Arc<TcpStream>,
+    client: IpAddr,
+    slot: &Slot,
+    policy: ListenerPolicy,
+) {
+    let site = inbound.site();
     // The panic has been logged by the hook. The connection is closed, its message dropped; others go on.
     let _ = panic::catch_unwind(AssertUnwindSafe(|| {
         let mut transport = ServerTransport::Plain(TcpTransport::new(stream));
-        Connection::new(&site, &daemon.intake, slot, &mut transport, client).by(policy).serve();
+        Connection::new(&site, &inbound.intake, slot, &mut transport, client).by(policy).serve();
     }));
 }
 

@@ -5,4 +5,5 @@ pub mod connection;
 pub mod input;
 pub mod listener;
 pub mod policy;
+pub mod shared;
 pub mod slots;

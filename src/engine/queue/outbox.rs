@@ -3,23 +3,15 @@
 use super::attempt::Attempt;
 use super::board::{Board, Hop, Job, Known};
 use crate::engine::host::site::{Site, SystemAccounts};
+pub use crate::engine::host::site::{SiteHandle, current};
 use crate::engine::intake::incoming::Queued;
 use crate::engine::log::event::AttemptEnd;
 use crate::mail::date::Now;
 use crate::mail::envelope::Recipient;
 use crate::mail::id::QueueId;
 use crate::rules::routing::route::Destination;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
-
-/// The site of now; a reload puts another one in its place.
-pub type SiteHandle = Arc<RwLock<Arc<Site>>>;
-
-/// Reads a handle.
-#[must_use]
-pub fn current(handle: &SiteHandle) -> Arc<Site> {
-    Arc::clone(&handle.read().unwrap_or_else(PoisonError::into_inner))
-}
 
 /// Tells the board of queued mail.
 #[derive(Debug)]
