@@ -4,29 +4,27 @@
 //! ends this connection and no other.
 
 mod asked;
+mod content;
 mod verdicts;
 
 use self::asked::Asked;
+use self::content::Chunks;
 use super::input::Input;
 use super::policy::ListenerPolicy;
-use super::slots::Caps;
-use super::slots::Slot;
+use super::slots::{Caps, Slot};
 use crate::config::ListenerKind;
 use crate::engine::host::site::Site;
-use crate::engine::intake::incoming::{Accepted, Incoming, Intake, Refusal};
+use crate::engine::intake::incoming::{Accepted, Intake};
 use crate::engine::log::counters::Count;
 use crate::engine::log::event::Event;
-use crate::mail::id::QueueId;
 use crate::mail::status::EnhancedStatus;
 use crate::net::handshake::Handshake;
 use crate::net::proxy::{self, Announced, ProxyError};
-use crate::net::transport::{Deadline, Stopwatch, Transport, WireError};
-use crate::rules::pacing::patience::{HURRIED, is_crowded, is_too_slow};
-use crate::smtp::data::{ChunkDecoder, DotDecoder};
-use crate::smtp::extension::size;
+use crate::net::transport::{Deadline, Transport, WireError};
+use crate::rules::pacing::patience::{HURRIED, is_crowded};
 use crate::smtp::line::LineCutter;
 use crate::smtp::reply::{Reply, Severity};
-use crate::smtp::server::{Action, Chunk, Service, Session, Transaction};
+use crate::smtp::server::{Action, Service, Session};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -378,112 +376,6 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    /// Takes the message: intake is made ready first, so that its refusal can still answer DATA.
-    fn receive(&mut self, transaction: Transaction<Accepted>) -> Result<(), End> {
-        let mut incoming = match self.intake.begin(self.site, self.submission(transaction)) {
-            Ok(incoming) => incoming,
-            Err(refusal) => {
-                tell_trouble(&refusal);
-                let action = self.session.data_verdict(Err(refusal.reply()));
-                return self.act(action);
-            }
-        };
-        let action = self.session.data_verdict(Ok(()));
-        self.act(action)?;
-        let verdict = self.read_data(&mut incoming)?.and_then(|()| commit(incoming));
-        let action = self.session.end_of_data(verdict);
-        self.act(action)
-    }
-
-    /// Reads the data to its end, whatever is wrong with it; the inner result says what that was.
-    fn read_data(&mut self, incoming: &mut Incoming<'_>) -> Result<Result<(), Reply>, End> {
-        let (mut decoder, mut piece) = (DotDecoder::repairing(self.listener.repairs_newlines), Vec::new());
-        let limits = &self.site.settings.limits;
-        let started = Stopwatch::start();
-        loop {
-            let used = decoder.decode(self.input.octets(), &mut piece);
-            self.input.consume(used);
-            if decoder.octets() <= limits.message_size {
-                incoming.write(&piece);
-            }
-            piece.clear();
-            if decoder.is_at_end() {
-                break;
-            }
-            self.flush()?;
-            if is_too_slow(decoder.octets(), started.elapsed()) {
-                return Err(End::Aborted("got the data too slowly"));
-            }
-            self.fill_with_data()?;
-        }
-        self.input.shrink(COMMAND_BUFFER_OCTETS);
-        Ok(judge_data(decoder.is_malformed(), decoder.octets(), limits.message_size))
-    }
-
-    /// Reads a chunk of BDAT to its end, whatever is wrong with the message.
-    fn read_chunk(&mut self, transaction: Option<Transaction<Accepted>>, chunk: Chunk) -> Result<(), End> {
-        if let Some(transaction) = transaction {
-            let incoming = self.intake.begin(self.site, self.submission(transaction));
-            let incoming = incoming.inspect_err(tell_trouble);
-            self.chunks = Some(Chunks { incoming, decoder: ChunkDecoder::default() });
-        }
-        let Some(mut chunks) = self.chunks.take() else { return Err(End::Aborted("lost a message")) };
-        let limit = self.site.settings.limits.message_size;
-        let mut piece = Vec::new();
-        self.read_octets(chunk.octets, |octets| {
-            chunks.decoder.decode(octets, &mut piece);
-            if let (Ok(incoming), true) = (&mut chunks.incoming, chunks.decoder.octets() <= limit) {
-                incoming.write(&piece);
-            }
-            piece.clear();
-        })?;
-        let verdict = chunks.verdict(limit, chunk.is_last);
-        let verdict = match verdict {
-            Err(reply) => Err(reply),
-            Ok(()) if chunk.is_last => {
-                chunks.incoming.map_err(|refusal| refusal.reply()).and_then(commit).map(Some)
-            }
-            Ok(()) => {
-                self.chunks = Some(chunks);
-                Ok(None)
-            }
-        };
-        let action = self.session.chunk_verdict(verdict, chunk);
-        self.act(action)
-    }
-
-    /// Reads so many octets and hands them on in pieces.
-    fn read_octets(&mut self, octets: u64, mut take: impl FnMut(&[u8])) -> Result<(), End> {
-        let mut left = octets;
-        let started = Stopwatch::start();
-        while left > 0 {
-            if self.input.octets().is_empty() {
-                self.flush()?;
-                if is_too_slow(octets - left, started.elapsed()) {
-                    return Err(End::Aborted("got the data too slowly"));
-                }
-                self.fill_with_data()?;
-            }
-            let there = self.input.octets();
-            let used = usize::try_from(left).map_or(there.len(), |left| left.min(there.len()));
-            take(there.get(..used).unwrap_or_default());
-            self.input.consume(used);
-            left -= used as u64;
-        }
-        self.input.shrink(COMMAND_BUFFER_OCTETS);
-        Ok(())
-    }
-
-    /// Waits for more of the data.
-    fn fill_with_data(&mut self) -> Result<(), End> {
-        self.input.grow_if_full();
-        match self.fill(Deadline::after(self.site.settings.limits.data_timeout)) {
-            Ok(()) => Ok(()),
-            Err(WireError::TimedOut) => Err(End::Aborted("timed out waiting for data")),
-            Err(error) => Err(error.into()),
-        }
-    }
-
     fn flush(&mut self) -> Result<(), WireError> {
         if !self.replies.is_empty() {
             self.transport.write_all(&self.replies, Deadline::after(WRITE_DEADLINE))?;
@@ -513,44 +405,5 @@ impl<'a> Connection<'a> {
         } else {
             self.session_deadline
         }
-    }
-}
-
-/// A message that comes in by BDAT.
-struct Chunks<'a> {
-    /// Or why intake does not take it.
-    incoming: Result<Incoming<'a>, Refusal>,
-    decoder: ChunkDecoder,
-}
-
-impl Chunks<'_> {
-    /// What is wrong with the message so far.
-    fn verdict(&self, limit: u64, at_end: bool) -> Result<(), Reply> {
-        if let Err(refusal) = &self.incoming {
-            return Err(refusal.reply());
-        }
-        judge_data(self.decoder.is_malformed(at_end), self.decoder.octets(), limit)
-    }
-}
-
-fn judge_data(is_malformed: bool, octets: u64, limit: u64) -> Result<(), Reply> {
-    if is_malformed {
-        let text = "the message has a bare CR or LF; end lines with CRLF";
-        return Err(Reply::new(550, EnhancedStatus::SYNTAX_ERROR, text));
-    }
-    if octets > limit { Err(size::too_big(limit)) } else { Ok(()) }
-}
-
-fn commit(incoming: Incoming<'_>) -> Result<QueueId, Reply> {
-    incoming.commit().map_err(|refusal| {
-        tell_trouble(&refusal);
-        refusal.reply()
-    })
-}
-
-/// A full queue is told by the refusal itself.
-fn tell_trouble(refusal: &Refusal) {
-    if !matches!(refusal, Refusal::QueueFull) {
-        Event::Trouble { doing: "taking a message", error: &refusal.to_string() }.log();
     }
 }
