@@ -10,7 +10,7 @@ use super::inbound::shared::Inbound;
 use super::inbound::slots::ConnectionSlots;
 use super::intake::incoming::Intake;
 use super::log::counters::Counters;
-use super::log::event::Event;
+use super::log::event::{Event, trouble};
 use super::queue::board::Board;
 use super::workers::digests::Digests;
 use super::workers::forwarder::{Forwarder, Outbox, SiteHandle, current};
@@ -142,7 +142,7 @@ impl Daemon {
         match started {
             Ok(control) => drop(self.control.set(control)),
             Err(error) => {
-                Event::Trouble { doing: "opening the control socket", error: &error.to_string() }.log();
+                trouble("opening the control socket", &error);
             }
         }
     }

@@ -11,7 +11,7 @@ use crate::engine::host::site::Site;
 use crate::engine::host::tls::Tls;
 use crate::engine::inbound::capacity::Capacity;
 use crate::engine::inbound::listener::{self, Listener};
-use crate::engine::log::event::Event;
+use crate::engine::log::event::{Event, trouble};
 use crate::engine::log::logger::{Logger, Target};
 use crate::mail::address::Domain;
 use crate::mail::date::WallTime;
@@ -135,8 +135,7 @@ fn open_state(
     let queue = Queue::open(state, owner).map_err(store)?;
     let drops = DropDirectory::open(state, owner).map_err(store)?;
     if let Err(error) = control::make_directory(&settings.control, owner) {
-        Event::Trouble { doing: "making the directory of the control socket", error: &error.to_string() }
-            .log();
+        trouble("making the directory of the control socket", &error);
     }
     give_up_rights(account)?;
     if !queue.lock_for_serving().map_err(store)? {
@@ -236,5 +235,5 @@ fn reload(
 }
 
 fn stays(error: &str) {
-    Event::Trouble { doing: "reading the configuration again; the old one stays", error }.log();
+    trouble("reading the configuration again; the old one stays", &error);
 }

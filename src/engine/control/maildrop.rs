@@ -15,8 +15,7 @@
 use crate::engine::host::site::Site;
 use crate::engine::intake::incoming::{Intake, Refusal};
 use crate::engine::intake::local_submission::{self, LocalDelivery};
-use crate::engine::log::event::Event;
-use crate::store::StoreError;
+use crate::engine::log::event::trouble;
 use crate::store::drop::{DropDirectory, Dropped, Opened};
 use crate::sys;
 use crate::sys::watch::Watch;
@@ -82,7 +81,7 @@ impl Maildrop {
         let names = match self.directory.names() {
             Ok(names) => names,
             Err(error) => {
-                tell("looking for dropped mail", &error);
+                trouble("looking for dropped mail", &error);
                 return 0;
             }
         };
@@ -100,7 +99,7 @@ impl Maildrop {
         if taken > 0
             && let Err(error) = self.directory.sync()
         {
-            tell("removing dropped mail", &error);
+            trouble("removing dropped mail", &error);
         }
         match self.directory.sweep(intake.clock.now().wall) {
             Ok(0) => {}
@@ -108,7 +107,7 @@ impl Maildrop {
                 let path = self.directory.path().display().to_string();
                 log::info!(target: "pillarbox", "event=swept path={path:?} files={swept}");
             }
-            Err(error) => tell("sweeping the drop directory", &error),
+            Err(error) => trouble("sweeping the drop directory", &error),
         }
         taken
     }
@@ -127,14 +126,14 @@ impl Maildrop {
                 return false;
             }
             Err(error) => {
-                tell("reading dropped mail", &error);
+                trouble("reading dropped mail", &error);
                 return false;
             }
         };
         match hand_over(intake, site, &dropped) {
             Ok(()) => {
                 if let Err(error) = self.directory.remove(&name) {
-                    tell("removing dropped mail", &error);
+                    trouble("removing dropped mail", &error);
                     remember(state, name);
                 }
                 true
@@ -147,7 +146,7 @@ impl Maildrop {
                 state.waiting += 1;
                 if state.waiting == 1 {
                     let doing = "taking dropped mail; it stays and is tried again";
-                    Event::Trouble { doing, error: &error }.log();
+                    trouble(doing, &error);
                 }
                 false
             }
@@ -163,7 +162,7 @@ impl Maildrop {
                 format!("{shown}: {reason}; it stays: {}", error.source)
             }
         };
-        Event::Trouble { doing: "looking at dropped mail", error: &error }.log();
+        trouble("looking at dropped mail", &error);
     }
 }
 
@@ -172,10 +171,6 @@ fn remember(state: &mut State, name: CString) {
         state.stuck.clear();
     }
     state.stuck.push(name);
-}
-
-fn tell(doing: &str, error: &StoreError) {
-    Event::Trouble { doing, error: &error.to_string() }.log();
 }
 
 /// Why a message was not taken.

@@ -7,7 +7,7 @@
 
 use super::output::{Asker, Output, Peer};
 use super::{requests, submit};
-use crate::engine::log::event::Event;
+use crate::engine::log::event::trouble;
 use crate::engine::workers::forwarder::Forwarder;
 use crate::net::transport::Deadline;
 use crate::rules::control::{
@@ -152,8 +152,7 @@ impl Control {
                         io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted
                     ) => {}
                 Err(error) => {
-                    Event::Trouble { doing: "accepting on the control socket", error: &error.to_string() }
-                        .log();
+                    trouble("accepting on the control socket", &error);
                     thread::sleep(ACCEPT_PAUSE);
                 }
             }
@@ -176,7 +175,7 @@ impl Control {
             let _ = panic::catch_unwind(AssertUnwindSafe(|| control.serve(&stream, asker, &forwarder)));
         });
         if let Err(error) = started {
-            Event::Trouble { doing: "starting a thread", error: &error.to_string() }.log();
+            trouble("starting a thread", &error);
         }
     }
 

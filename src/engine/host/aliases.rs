@@ -4,7 +4,7 @@
 //! read no recipient is routed by it: the client gets 4yz (INTERFACE section 8), and the reason is logged once. A malformed
 //! line is logged by number and skipped; the rest still applies. What the names mean stands in `rules::routing::aliases`.
 
-use crate::engine::log::event::Event;
+use crate::engine::log::event::trouble;
 use crate::rules::routing::aliases::{self, AliasProblem, AliasTable};
 use crate::rules::routing::route::LookupFailed;
 use std::fs::{File, Metadata};
@@ -61,7 +61,7 @@ impl Aliases {
                 let text = format!("{}: {error}", path.display());
                 known.stamp = None;
                 if known.error.as_ref() != Some(&text) {
-                    Event::Trouble { doing: "reading the aliases", error: &text }.log();
+                    trouble("reading the aliases", &text);
                     known.error = Some(text.clone());
                 }
                 Err(LookupFailed(text))
@@ -117,8 +117,10 @@ pub(super) fn read(path: &Path) -> io::Result<(String, Stamp)> {
 /// Logs what is wrong with a file of aliases, line by line.
 pub(super) fn log_problems(path: &Path, problems: &[AliasProblem]) {
     for AliasProblem { line, column, text } in problems {
-        let error = format!("{}:{line}:{column}: {text}", path.display());
-        Event::Trouble { doing: "reading the aliases; the line is passed over", error: &error }.log();
+        trouble(
+            "reading the aliases; the line is passed over",
+            &format_args!("{}:{line}:{column}: {text}", path.display()),
+        );
     }
 }
 

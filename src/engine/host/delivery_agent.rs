@@ -14,7 +14,7 @@
 //! and mail waits then.
 
 use crate::config::{Settings, Users, load};
-use crate::engine::log::event::Event;
+use crate::engine::log::event::trouble;
 use crate::mail::date::WallTime;
 use crate::store::durable::Owner;
 use crate::store::maildir::{Agent, Done, Errand, MaildirPath, Whose, perform};
@@ -122,8 +122,7 @@ fn gone() -> io::Error {
 impl Agent for DeliveryAgent {
     fn reload(&self) {
         if let Err(error) = self.ask(&["", "", RELOAD]) {
-            let error = error.to_string();
-            Event::Trouble { doing: "telling the delivery agent of the configuration", error: &error }.log();
+            trouble("telling the delivery agent of the configuration", &error);
         }
     }
 

@@ -15,7 +15,7 @@
 use super::aliases::{log_problems, read};
 use super::forward;
 use super::site::{Site, SystemAccounts};
-use crate::engine::log::event::Event;
+use crate::engine::log::event::trouble;
 use crate::mail::address::{ForwardPath, LocalPart, Mailbox};
 use crate::rules::routing::aliases::{self, AliasProblem, AliasTable, Target};
 use crate::rules::routing::expansion::{self, Expansion, Files, Member, Sources};
@@ -144,6 +144,5 @@ impl Site {
 }
 
 fn log_trouble(mailbox: &Mailbox, text: &str) {
-    let error = format!("{mailbox}: {text}");
-    Event::Trouble { doing: "following an alias", error: &error }.log();
+    trouble("following an alias", &format_args!("{mailbox}: {text}"));
 }

@@ -6,7 +6,7 @@ use super::shared::Inbound;
 use super::slots::{Caps, Refused, Slot, turn_away};
 use crate::engine::host::site::Site;
 use crate::engine::log::counters::Count;
-use crate::engine::log::event::Event;
+use crate::engine::log::event::{Event, trouble};
 use crate::mail::status::EnhancedStatus;
 use crate::net::tls::ServerTransport;
 use crate::net::transport::TcpTransport;
@@ -143,7 +143,7 @@ pub fn run(inbound: &Arc<Inbound>, listener: &Listener) {
                 if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) => {}
             Err(error) if is_out_of_descriptors(&error) && spare.take().is_some() => {}
             Err(error) => {
-                Event::Trouble { doing: "accepting a connection", error: &error.to_string() }.log();
+                trouble("accepting a connection", &error);
                 thread::sleep(ACCEPT_PAUSE);
             }
         }
@@ -193,7 +193,7 @@ impl NewConnection {
         match thread::start("connection", serve) {
             Ok(()) => inbound.intake.statistics.count(Count::ConnectionsTaken),
             Err(error) => {
-                Event::Trouble { doing: "starting a thread", error: &error.to_string() }.log();
+                trouble("starting a thread", &error);
                 self.refuse(inbound, "is out of threads");
             }
         }

@@ -10,7 +10,7 @@
 //! daemon stops. A failure to save is logged, and harms no mail. The format on disk is one line of numbers in the order of
 //! [`Count`]; an older version wrote fewer, a newer one writes more.
 
-use super::event::{AttemptEnd, Event};
+use super::event::{AttemptEnd, trouble};
 use super::logger;
 use crate::mail::date::Now;
 use crate::store::line_file::STATISTICS;
@@ -170,7 +170,7 @@ impl Counters {
         // A disk that takes nothing is asked again in an hour as well.
         *saved = Saved { at: now.running, since };
         if let Err(error) = STATISTICS.save(&self.state, &print(&self.in_all())) {
-            Event::Trouble { doing: "saving the statistics", error: &error.to_string() }.log();
+            trouble("saving the statistics", &error);
         }
     }
 }

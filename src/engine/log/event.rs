@@ -183,6 +183,11 @@ impl AttemptEnd {
     }
 }
 
+/// Logs a failure of this host that mail survives: what was being done, and why it failed.
+pub fn trouble(doing: &str, error: &dyn Display) {
+    Event::Trouble { doing, error: &error.to_string() }.log();
+}
+
 impl<'a> Event<'a> {
     /// A route, or one smarthost of it, pauses.
     #[must_use]

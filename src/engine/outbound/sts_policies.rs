@@ -12,7 +12,7 @@
 //! itself.
 
 use crate::engine::host::site::Site;
-use crate::engine::log::event::Event;
+use crate::engine::log::event::{Event, trouble};
 use crate::mail::date::Now;
 use crate::net::connect::Connect;
 use crate::net::policy_fetch::{self, PORT_HTTPS};
@@ -69,7 +69,7 @@ impl StsPolicies {
         match fetch(resolver, connect, site, domain) {
             Ok((text, policy)) => {
                 if let Err(error) = sts::save(state, domain, &Kept::print(&id, wall, &text)) {
-                    Event::Trouble { doing: "keeping an MTA-STS policy", error: &error.to_string() }.log();
+                    trouble("keeping an MTA-STS policy", &error);
                 }
                 Some(policy)
             }

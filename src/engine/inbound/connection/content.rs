@@ -10,7 +10,7 @@
 
 use super::{Accepted, COMMAND_BUFFER_OCTETS, Connection, End};
 use crate::engine::intake::incoming::{Incoming, Refusal};
-use crate::engine::log::event::Event;
+use crate::engine::log::event::trouble;
 use crate::mail::id::QueueId;
 use crate::mail::status::EnhancedStatus;
 use crate::net::transport::{Deadline, Stopwatch, WireError};
@@ -167,6 +167,6 @@ fn commit(incoming: Incoming<'_>) -> Result<QueueId, Reply> {
 /// Logs why intake did not take a message. A full queue is in the log already, as the refusal of the command.
 fn tell_trouble(refusal: &Refusal) {
     if !matches!(refusal, Refusal::QueueFull) {
-        Event::Trouble { doing: "taking a message", error: &refusal.to_string() }.log();
+        trouble("taking a message", refusal);
     }
 }

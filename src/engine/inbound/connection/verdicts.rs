@@ -6,7 +6,7 @@ use crate::engine::host::logins::Verdict;
 use crate::engine::host::tls::Tls;
 use crate::engine::intake::incoming::Submission;
 use crate::engine::log::counters::Count;
-use crate::engine::log::event::Event;
+use crate::engine::log::event::{Event, trouble};
 use crate::mail::address::ForwardPath;
 use crate::mail::message::Origin;
 use crate::mail::status::EnhancedStatus;
@@ -124,7 +124,7 @@ impl Connection<'_> {
         if self.site.routes.users == Users::Any
             && let Err(error) = self.site.maildir(&routed)
         {
-            Event::Trouble { doing: "making room for a mailbox", error: &error.to_string() }.log();
+            trouble("making room for a mailbox", &error);
             return Err(Reply::new(452, EnhancedStatus::SYSTEM_FULL, "no more mailboxes can be made here"));
         }
         if self.site.settings.local.quota > 0 {
