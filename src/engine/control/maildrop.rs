@@ -36,11 +36,11 @@ const STUCK_MAX: usize = 1000;
 pub struct Maildrop {
     directory: DropDirectory,
     /// Held while a message is taken: a stop waits for it, and no other thread takes it.
-    state: Mutex<State>,
+    state: Mutex<Rounds>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Rounds {
     has_stopped: bool,
     /// Messages that the last round has left where they are, by trouble of our own; the first one is told of.
     waiting: usize,
@@ -112,12 +112,12 @@ impl Maildrop {
         taken
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> std::sync::MutexGuard<'_, Rounds> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// True if the message is taken.
-    fn take(&self, intake: &Intake, site: &Site, name: CString, state: &mut State) -> bool {
+    fn take(&self, intake: &Intake, site: &Site, name: CString, state: &mut Rounds) -> bool {
         let dropped = match self.directory.open_message(&name, site.settings.limits.message_size) {
             Ok(Opened::Message(dropped)) => dropped,
             Ok(Opened::Busy) => return false,
@@ -138,11 +138,11 @@ impl Maildrop {
                 }
                 true
             }
-            Err(Trouble::Bad(reason)) => {
+            Err(NotTaken::Bad(reason)) => {
                 self.set_aside(name, reason, state);
                 false
             }
-            Err(Trouble::Ours(error)) => {
+            Err(NotTaken::Ours(error)) => {
                 state.waiting += 1;
                 if state.waiting == 1 {
                     let doing = "taking dropped mail; it stays and is tried again";
@@ -153,7 +153,7 @@ impl Maildrop {
         }
     }
 
-    fn set_aside(&self, name: CString, reason: &'static str, state: &mut State) {
+    fn set_aside(&self, name: CString, reason: &'static str, state: &mut Rounds) {
         let shown = name.to_string_lossy().into_owned();
         let error = match self.directory.set_aside(&name) {
             Ok(to) => format!("{shown}: {reason}; it is corrupt/{to} now"),
@@ -166,7 +166,7 @@ impl Maildrop {
     }
 }
 
-fn remember(state: &mut State, name: CString) {
+fn remember(state: &mut Rounds, name: CString) {
     if state.stuck.len() >= STUCK_MAX {
         state.stuck.clear();
     }
@@ -174,14 +174,14 @@ fn remember(state: &mut State, name: CString) {
 }
 
 /// Why a message was not taken.
-enum Trouble {
+enum NotTaken {
     /// It is none that can be taken, ever.
     Bad(&'static str),
     /// It may be taken later.
     Ours(String),
 }
 
-impl From<io::Error> for Trouble {
+impl From<io::Error> for NotTaken {
     fn from(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::UnexpectedEof {
             return Self::Bad("it has become shorter");
@@ -190,9 +190,9 @@ impl From<io::Error> for Trouble {
     }
 }
 
-fn hand_over(intake: &Intake, site: &Site, dropped: &Dropped) -> Result<(), Trouble> {
+fn hand_over(intake: &Intake, site: &Site, dropped: &Dropped) -> Result<(), NotTaken> {
     if !local_submission::has_room_for(site, dropped.message_octets()) {
-        return Err(Trouble::Ours("no space left on the disk".into()));
+        return Err(NotTaken::Ours("no space left on the disk".into()));
     }
     match try_delivery(intake, site, dropped, LocalDelivery::Direct)? {
         // A Maildir that takes nothing is no reason to keep the others waiting.
@@ -200,8 +200,8 @@ fn hand_over(intake: &Intake, site: &Site, dropped: &Dropped) -> Result<(), Trou
         result => result,
     }
     .map_err(|refusal| match refusal {
-        Refusal::Loop => Trouble::Bad("it is going round in circles"),
-        refusal => Trouble::Ours(refusal.to_string()),
+        Refusal::Loop => NotTaken::Bad("it is going round in circles"),
+        refusal => NotTaken::Ours(refusal.to_string()),
     })
 }
 
@@ -210,15 +210,15 @@ fn try_delivery(
     site: &Site,
     dropped: &Dropped,
     local: LocalDelivery,
-) -> Result<Result<(), Refusal>, Trouble> {
+) -> Result<Result<(), Refusal>, NotTaken> {
     let submitted =
-        local_submission::submission(site, dropped.uid, &dropped.envelope, local).map_err(Trouble::Ours)?;
+        local_submission::submission(site, dropped.uid, &dropped.envelope, local).map_err(NotTaken::Ours)?;
     let mut incoming = match intake.begin(site, submitted.submission) {
         Ok(incoming) => incoming,
         Err(refusal) => return Ok(Err(refusal)),
     };
     if !dropped.read(|piece| incoming.write(piece))? {
-        return Err(Trouble::Bad("it has a CR"));
+        return Err(NotTaken::Bad("it has a CR"));
     }
     Ok(incoming.commit().map(drop))
 }

@@ -3,7 +3,7 @@
 use super::connection::Connection;
 use super::policy::{ListenerPolicy, listener_policy};
 use super::shared::Inbound;
-use super::slots::{Caps, Refused, Slot, turn_away};
+use super::slots::{Caps, NoSlot, Slot, turn_away};
 use crate::engine::host::site::Site;
 use crate::engine::log::counters::Count;
 use crate::engine::log::event::{Event, trouble};
@@ -179,8 +179,8 @@ impl NewConnection {
         let stream = Arc::clone(&self.stream);
         let slot = match inbound.slots.admit(stream, self.client, trusted, caps) {
             Ok(slot) => slot,
-            Err(Refused::TooMany) => return self.refuse(inbound, "has too many connections"),
-            Err(Refused::TooManyOfAddress) => {
+            Err(NoSlot::TooMany) => return self.refuse(inbound, "has too many connections"),
+            Err(NoSlot::TooManyOfAddress) => {
                 return self.refuse(inbound, "has too many connections from your address");
             }
         };

@@ -95,7 +95,7 @@ impl Caps {
 
 /// Why a connection is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refused {
+pub enum NoSlot {
     /// There are too many in all, or what is left is kept for those who are trusted.
     TooMany,
     /// There are too many of this address.
@@ -124,17 +124,17 @@ impl ConnectionSlots {
         client: IpAddr,
         trusted: bool,
         caps: Caps,
-    ) -> Result<Slot, Refused> {
+    ) -> Result<Slot, NoSlot> {
         let mut open = self.lock();
         let address = counted_address(client);
         let stranger = !trusted && !open.known.contains(&address);
         let is_full = open.connections.len() as u64 >= u64::from(caps.total);
         if is_full || (stranger && open.strangers >= u64::from(caps.of_strangers())) {
-            return Err(Refused::TooMany);
+            return Err(NoSlot::TooMany);
         }
         let of_address = open.by_address.entry(address).or_default();
         if *of_address >= caps.of_address(trusted) {
-            return Err(Refused::TooManyOfAddress);
+            return Err(NoSlot::TooManyOfAddress);
         }
         *of_address += 1;
         let connection =
@@ -219,17 +219,17 @@ impl Slot {
     ///
     /// # Errors
     /// There are too many of its connections; it stays counted as it was.
-    pub fn change_client(&self, client: IpAddr, trusted: bool, caps: Caps) -> Result<(), Refused> {
+    pub fn change_client(&self, client: IpAddr, trusted: bool, caps: Caps) -> Result<(), NoSlot> {
         let mut open = self.slots.lock();
         let (old, new) = (self.address(), counted_address(client));
         let stranger = !trusted && !open.known.contains(&new);
         let was_stranger = self.connection.stranger.load(Ordering::SeqCst);
         if stranger && !was_stranger && open.strangers >= u64::from(caps.of_strangers()) {
-            return Err(Refused::TooMany);
+            return Err(NoSlot::TooMany);
         }
         let of_address = open.by_address.entry(new).or_default();
         if *of_address >= caps.of_address(trusted) {
-            return Err(Refused::TooManyOfAddress);
+            return Err(NoSlot::TooManyOfAddress);
         }
         *of_address += 1;
         open.strangers = open.strangers - u64::from(was_stranger) + u64::from(stranger);
@@ -338,13 +338,13 @@ mod tests {
         let caps = Caps { total: 8, per_address: 4 };
         let admit = |ip: &str, trusted| slots.admit(stream(), ip.parse().unwrap(), trusted, caps);
         let mut taken: Vec<Slot> = (0..4).map(|_| admit("192.0.2.1", false).unwrap()).collect();
-        assert_eq!(admit("192.0.2.1", false).unwrap_err(), Refused::TooManyOfAddress);
+        assert_eq!(admit("192.0.2.1", false).unwrap_err(), NoSlot::TooManyOfAddress);
         taken.push(admit("2001:db8::1", false).unwrap());
         taken.push(admit("2001:db8::ffff", false).unwrap());
-        assert_eq!(admit("192.0.2.2", false).unwrap_err(), Refused::TooMany);
+        assert_eq!(admit("192.0.2.2", false).unwrap_err(), NoSlot::TooMany);
         taken.push(admit("127.0.0.1", true).unwrap());
         taken.push(admit("127.0.0.1", true).unwrap());
-        assert_eq!(admit("127.0.0.1", true).unwrap_err(), Refused::TooMany);
+        assert_eq!(admit("127.0.0.1", true).unwrap_err(), NoSlot::TooMany);
         assert_eq!(slots.count(), 8);
         taken.truncate(3);
         assert!(admit("192.0.2.1", false).is_ok());

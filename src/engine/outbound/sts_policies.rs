@@ -33,7 +33,7 @@ const FAILURES_MAX: usize = 256;
 
 /// A fetch that failed.
 #[derive(Debug)]
-struct Failure {
+struct FailedFetch {
     domain: String,
     id: String,
     /// In running time.
@@ -42,7 +42,7 @@ struct Failure {
 
 /// The MTA-STS policies: on disk, except for the memory of fetches that failed lately.
 #[derive(Debug, Default)]
-pub struct StsPolicies(Mutex<Vec<Failure>>);
+pub struct StsPolicies(Mutex<Vec<FailedFetch>>);
 
 impl StsPolicies {
     /// The policy that holds for a domain, given in lower case. It is fetched if DNS names a new one.
@@ -76,7 +76,7 @@ impl StsPolicies {
             Err(reason) => {
                 let reason = format!("the MTA-STS policy can't be fetched: {reason}");
                 Event::TlsPolicy { domain, reason: &reason }.log();
-                self.note_failure(Failure {
+                self.note_failure(FailedFetch {
                     domain: domain.to_owned(),
                     id,
                     again_at: now.running.saturating_add(FETCH_AGAIN),
@@ -91,7 +91,7 @@ impl StsPolicies {
         failures.iter().any(|it| it.domain == domain && it.id == id && it.again_at > now)
     }
 
-    fn note_failure(&self, failure: Failure) {
+    fn note_failure(&self, failure: FailedFetch) {
         let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         failures.retain(|it| it.domain != failure.domain);
         if failures.len() >= FAILURES_MAX {

@@ -108,7 +108,7 @@ pub struct World<'a> {
 
 /// Probes the way to an address; a bare name is one of this host.
 pub fn probe(site: &Arc<Site>, world: &World<'_>, address: &str, tell: &mut dyn FnMut(News)) -> Verdict {
-    let walk = Walk { site, world, tell: RefCell::new(tell), state: RefCell::new(State::new()) };
+    let walk = Walk { site, world, tell: RefCell::new(tell), state: RefCell::new(Position::new()) };
     walk.go(address);
     Verdict { failures: walk.state.into_inner().failures }
 }
@@ -131,11 +131,11 @@ struct Walk<'a> {
     site: &'a Arc<Site>,
     world: &'a World<'a>,
     tell: RefCell<&'a mut dyn FnMut(News)>,
-    state: RefCell<State>,
+    state: RefCell<Position>,
 }
 
 /// Where it stands.
-struct State {
+struct Position {
     stage: Stage,
     since: Stopwatch,
     /// The host that is talked to, and its addresses.
@@ -156,7 +156,7 @@ struct State {
     gives_way: bool,
 }
 
-impl State {
+impl Position {
     fn new() -> Self {
         Self {
             stage: Stage::Clock,
