@@ -1,7 +1,25 @@
-//! One SMTP connection: octets from the socket into the session, and what the session wants done.
+//! One SMTP connection: octets from the socket into the session, and the actions that the session asks for.
 //!
-//! It owns the deadlines and the buffers; the session owns the order of things; intake owns the message. A panic in here
-//! ends this connection and no other.
+//! | part | owns |
+//! | --- | --- |
+//! | this file | the socket, the buffers, the deadlines |
+//! | `smtp::server::Session` | the order of commands, and the replies |
+//! | `verdicts` | decisions about the client: login, sender, recipient |
+//! | `content` | the data on its way to intake |
+//! | `asked` | the command under way, for the log |
+//! | `Intake` | the message |
+//!
+//! How a connection ends:
+//!
+//! | end | the client gets | the log has |
+//! | --- | --- | --- |
+//! | QUIT, or the client leaves between transactions | 221, or nothing | nothing |
+//! | a limit or a stop of the daemon | 421 | `closed` with the reason |
+//! | the socket fails | nothing | `closed` with the reason; at debug level if nothing was asked for |
+//! | the TLS handshake fails | nothing | `closed` with the reason; it is counted |
+//! | a PROXY header that is refused | nothing | `closed` with the reason |
+//!
+//! A panic ends this connection and no other.
 
 mod asked;
 mod content;

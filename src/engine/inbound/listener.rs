@@ -1,4 +1,13 @@
-//! A listening socket: takes connections, decides whether there is a place for each, and gives it a thread.
+//! A listening socket: accepts connections, decides whether there is a slot for each, and gives it a thread.
+//!
+//! ```text
+//! accept ─▶ descriptors left? ─▶ a free slot? ─▶ memory for a thread? ─▶ thread ─▶ Connection::serve
+//!                  └── no ───────────┴─── no ─────────────┴─── no ──────────▶ 421 and close
+//! ```
+//!
+//! A refusal costs no thread and waits for no client. One descriptor is kept in reserve: without it a client that comes when
+//! there is no other would wait in the backlog instead of getting its 421. A panic in a connection ends that connection only.
+//! When the daemon stops, a socket of its own is shut down; an inherited one goes on listening for the next start.
 
 use super::connection::Connection;
 use super::policy::{ListenerPolicy, listener_policy};

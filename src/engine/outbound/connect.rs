@@ -34,18 +34,7 @@ pub fn connect<'a>(
         error
     };
     out.watch.see(Sight::Begins(Stage::Mx));
-    let hosts = hosts::hosts(site, next_hop, out.resolver).map_err(seen)?;
-    // A smarthost that could not be used lately is not waited for each time; it is the last hope. The order of MX hosts
-    // is not ours to change: behind this host's own name there must come none.
-    let is_silent = |host: &Host| host.smarthost.as_ref().is_some_and(|it| out.board.is_silent(it, now));
-    let (silent, mut hosts): (Vec<_>, Vec<_>) = hosts.into_iter().partition(is_silent);
-    hosts.extend(silent);
-    // One that refuses is left alone while there is another.
-    let is_left_alone =
-        |host: &Host| host.smarthost.as_ref().is_some_and(|it| out.board.is_refusing(it, now));
-    if !hosts.iter().all(is_left_alone) {
-        hosts.retain(|host| !is_left_alone(host));
-    }
+    let hosts = in_order(out, hosts::hosts(site, next_hop, out.resolver).map_err(seen)?);
     out.watch.see(Sight::Hosts(&hosts));
     out.watch.see(Sight::Begins(Stage::Policy));
     let wanted = DomainPolicy::of(out, site, next_hop).map_err(seen)?;
@@ -92,6 +81,21 @@ pub fn connect<'a>(
     Err(last.unwrap_or_else(|| {
         Unreachable::Route(Diagnostic::local(EnhancedStatus::NO_ANSWER, "no host to connect to"))
     }))
+}
+
+/// The hosts in the order in which they are tried. A smarthost that did not answer lately comes last, so that it is not
+/// waited for each time; one that refused lately is left out while there is another. The order of MX hosts is not changed:
+/// behind this host's own name no other may come.
+fn in_order(out: &Outside<'_>, hosts: Vec<Host>) -> Vec<Host> {
+    let now = out.now.running;
+    let is_silent = |host: &Host| host.smarthost.as_ref().is_some_and(|it| out.board.is_silent(it, now));
+    let is_refusing = |host: &Host| host.smarthost.as_ref().is_some_and(|it| out.board.is_refusing(it, now));
+    let (silent, mut hosts): (Vec<_>, Vec<_>) = hosts.into_iter().partition(is_silent);
+    hosts.extend(silent);
+    if !hosts.iter().all(is_refusing) {
+        hosts.retain(|host| !is_refusing(host));
+    }
+    hosts
 }
 
 /// Of two failures the one that leaves hope: a message fails only if every host says so.
