@@ -16,7 +16,7 @@ use pillarbox::mail::outcome::Outcome;
 use pillarbox::mail::status::EnhancedStatus;
 use pillarbox::mail::unqualified::Unqualified;
 use pillarbox::net::proxy::{Announced, read_header};
-use pillarbox::net::resolver::{self, DnsName, Fault, Found, Record, Rtype, parse_answer};
+use pillarbox::net::resolver::{self, AnswerContent, DnsName, DnsRecord, Rtype, ServerFault, parse_answer};
 use pillarbox::net::transport::{Deadline, Transport, WireError};
 use pillarbox::rules::message::dkim::{DkimKey, RSA_BITS_MIN, Signer};
 use pillarbox::rules::routing::aliases::{AliasTable, Target as AliasTarget, parse_list};
@@ -412,7 +412,7 @@ pub fn dns_answer(octets: &[u8]) {
     for rtype in [Rtype::MX, Rtype::A, Rtype::AAAA, Rtype::TXT, Rtype::TLSA, Rtype::SRV] {
         let whole = parse_answer(octets, &asked, rtype);
         // The upper bits of the code stand in the OPT record, which may lie beyond the cut (RFC 6891 §6.1.3).
-        let is_refusal = matches!(whole, Err(Fault::Code(_)));
+        let is_refusal = matches!(whole, Err(ServerFault::Code(_)));
         let whole = whole.ok();
         // An Alias is the asked name as it was written, so only the rest can be compared as it is.
         let other_case = parse_answer(octets, &name(b"\x07EXAMPLE\x03oRg\0"), rtype).ok();
@@ -429,24 +429,26 @@ pub fn dns_answer(octets: &[u8]) {
         assert!(answer.ttl <= Duration::from_secs(24 * 3600));
         assert!(answer.cnames <= resolver::CNAMES_MAX + 1);
         match answer.found {
-            Found::Records(records) => {
+            AnswerContent::Records(records) => {
                 assert!((1..=256).contains(&records.len()));
                 for record in records {
                     match (rtype, record) {
-                        (Rtype::A, Record::Address(ip)) => assert!(ip.is_ipv4()),
-                        (Rtype::AAAA, Record::Address(ip)) => assert!(ip.is_ipv6()),
-                        (Rtype::MX, Record::Mx(mx)) => {
+                        (Rtype::A, DnsRecord::Address(ip)) => assert!(ip.is_ipv4()),
+                        (Rtype::AAAA, DnsRecord::Address(ip)) => assert!(ip.is_ipv6()),
+                        (Rtype::MX, DnsRecord::Mx(mx)) => {
                             let printable = |b: u8| b.is_ascii_graphic() || b == b' ';
                             assert!(mx.exchange.bytes().all(printable), "{:?}", mx.exchange);
                             assert_eq!(mx.exchange, mx.exchange.to_ascii_lowercase());
                         }
-                        (Rtype::TXT | Rtype::TLSA | Rtype::SRV, Record::Data(_)) => {}
+                        (Rtype::TXT | Rtype::TLSA | Rtype::SRV, DnsRecord::Data(_)) => {}
                         (_, record) => panic!("{record:?} was not asked for"),
                     }
                 }
             }
-            Found::NoData | Found::NoSuchDomain => assert!(answer.ttl <= Duration::from_secs(15 * 60)),
-            Found::Alias(_) => assert!(answer.cnames > 0),
+            AnswerContent::NoData | AnswerContent::NoSuchDomain => {
+                assert!(answer.ttl <= Duration::from_secs(15 * 60))
+            }
+            AnswerContent::Alias(_) => assert!(answer.cnames > 0),
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::mail::next_hop::NextHop;
 use crate::mail::outcome::Diagnostic;
 use crate::mail::status::EnhancedStatus;
 use crate::net::policy_fetch::{self, PORT_HTTPS};
-use crate::net::resolver::{DnsErrorKind, Record, Resolve, Rtype};
+use crate::net::resolver::{DnsErrorKind, DnsRecord, Resolve, Rtype};
 use crate::net::transport::Deadline;
 use crate::rules::tls::tls_policy::dane::Tlsa;
 use crate::rules::tls::tls_policy::mta_sts::{self, Kept, Mode, Policy};
@@ -103,10 +103,10 @@ fn tlsa(resolver: &dyn Resolve, host: &Host) -> Result<Option<Vec<Tlsa>>, Diagno
     }
 }
 
-fn data(records: &[Record]) -> impl Iterator<Item = &Vec<u8>> {
+fn data(records: &[DnsRecord]) -> impl Iterator<Item = &Vec<u8>> {
     records.iter().filter_map(|record| match record {
-        Record::Data(octets) => Some(octets),
-        Record::Address(_) | Record::Mx(_) => None,
+        DnsRecord::Data(octets) => Some(octets),
+        DnsRecord::Address(_) | DnsRecord::Mx(_) => None,
     })
 }
 

@@ -7,7 +7,7 @@ use crate::engine::probe::walk::{Mark, News, Step};
 use crate::engine::workers::forwarder::current;
 use crate::mail::date::{Now, WallTime};
 use crate::mail::mx::MxAnswer;
-use crate::net::resolver::{DnsError, DnsErrorKind, Record, RecordSet, Rtype};
+use crate::net::resolver::{DnsError, DnsErrorKind, DnsRecord, RecordSet, Rtype};
 use crate::net::self_signed;
 use crate::rules::advice::hints;
 use openssl::pkey::PKey;
@@ -25,7 +25,7 @@ const LOGIN: &str = "relay.smarthost = \"smtp://smart.example:2525\"\nrelay.user
                      relay.password_command = \"echo secret\"\n";
 
 fn texts(net: &Net, name: &str, rtype: Rtype, data: &[&str]) {
-    let records = data.iter().map(|text| Record::Data(text.as_bytes().to_vec())).collect();
+    let records = data.iter().map(|text| DnsRecord::Data(text.as_bytes().to_vec())).collect();
     net.records(name, rtype, Ok(RecordSet { records, is_secure: false }));
 }
 

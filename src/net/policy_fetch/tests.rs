@@ -41,7 +41,7 @@ fn a_reply_is_read_only_if_it_is_sound() {
     let long = format!("Content-Length: {}\r\n", POLICY_MAX_OCTETS + 1);
     let chunks = format!("8000\r\n{}\r\n", "x".repeat(0x8000)).repeat(3);
     for (text, why) in [
-        (fine("", BODY), "does not tell its length"),
+        (fine("", BODY), "does not state its length"),
         (fine("Content-Length: -1\r\n", BODY), "no sound length"),
         (fine("Content-Length: +1\r\n", BODY), "no sound length"),
         (fine("Content-Length: \r\n", BODY), "no sound length"),
@@ -163,5 +163,5 @@ fn nobody_else_is_asked_and_nothing_half_is_believed() {
     let connector = Connector::new(None);
     let nowhere =
         fetch(&TcpConnect::default(), &connector, "mta-sts.far.test", &[], Deadline::after(Duration::ZERO));
-    assert_eq!(nowhere.unwrap_err(), "it has no address");
+    assert_eq!(nowhere.unwrap_err(), "the host has no address");
 }
