@@ -1,27 +1,34 @@
-//! Password hashes: SHA-crypt (`$5$`, `$6$`; Ulrich Drepper, "Unix crypt using SHA-256 and SHA-512", 2008), bare or
-//! with Dovecot's prefixes, as crypt(3), `openssl passwd` and `doveadm pw` make them.
+//! Password hashes by SHA-crypt (Ulrich Drepper, "Unix crypt using SHA-256 and SHA-512", 2008), as crypt(3), `openssl
+//! passwd` and `doveadm pw` make them.
 //!
-//! Works on memory only. A hash that can't be used is told when it is read, not when somebody logs in. The cost is
-//! bounded (DESIGN section 4, 11): rounds have a cap, and the square of the password's length, which the method also
-//! costs, is that of at most [`CREDENTIAL_MAX_OCTETS`].
+//! | part of `{SHA512-CRYPT}$6$rounds=5000$SALT$HASH` | meaning |
+//! | --- | --- |
+//! | `{SHA512-CRYPT}` | Dovecot's prefix, optional: also `{SHA256-CRYPT}`, `{CRYPT}` |
+//! | `$6$` | SHA-512; `$5$`: SHA-256 |
+//! | `rounds=5000$` | optional; 1000 to 1000000 |
+//! | `SALT` | up to 16 characters |
+//! | `HASH` | 86 letters of [`ALPHABET`], or 43 for SHA-256 |
+//!
+//! A malformed hash is reported when the file is read, not at a login. The cost of a check is bounded: the rounds are
+//! capped, and the cost that grows with the square of the password's length ends at [`CREDENTIAL_MAX_OCTETS`].
 
 use crate::smtp::sasl::{CREDENTIAL_MAX_OCTETS, Secret};
 use openssl::sha::{Sha256, Sha512};
 use std::fmt;
 
-/// Rounds when a hash names none.
+/// The rounds of a hash without `rounds=`.
 const ROUNDS_DEFAULT: u32 = 5000;
-/// Fewer are taken as so many, as the method says.
+/// A smaller number counts as this one, as the method says.
 const ROUNDS_MIN: u32 = 1000;
-/// Most rounds: about half a second of a fast machine. The method allows a thousand times that, and a line of a users
-/// file must not make each login a denial of service.
+/// The most rounds that are accepted: about half a second on a fast machine. The method allows a thousand times more,
+/// but a line of a users file must not turn each login into a denial of service.
 pub const ROUNDS_MAX: u32 = 1_000_000;
-/// Longest salt in characters; more are passed over, as the method says.
+/// The longest salt in characters. Further ones are ignored, as the method says.
 pub const SALT_MAX: usize = 16;
 /// The letters of salts and hashes, six bits each.
 pub const ALPHABET: &[u8; 64] = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// Dovecot's names of the schemes, and how what follows has to begin.
+/// Dovecot's names of the schemes, and how the rest has to begin.
 const PREFIXES: [(&str, &str); 3] = [("{SHA512-CRYPT}", "$6$"), ("{SHA256-CRYPT}", "$5$"), ("{CRYPT}", "$")];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +37,7 @@ enum Scheme {
     Sha512,
 }
 
-/// A password's hash, and all that is needed to make the same of another password.
+/// A password's hash, with everything that is needed to hash another password the same way.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PasswordHash {
     scheme: Scheme,
@@ -41,10 +48,10 @@ pub struct PasswordHash {
 }
 
 impl PasswordHash {
-    /// Reads `$6$SALT$HASH`, `$6$rounds=N$SALT$HASH`, the same with `$5$`, and these behind a prefix of Dovecot's.
+    /// Parses `$6$SALT$HASH`, `$6$rounds=N$SALT$HASH`, both also with `$5$` and with one of Dovecot's prefixes.
     ///
     /// # Errors
-    /// What is wrong and what to do, without the text itself: it may be a password in clear.
+    /// What is wrong and what to do. The text itself is not quoted: it may be a password in clear.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let known = PREFIXES.iter().find_map(|(prefix, begin)| {
             let rest = text.get(prefix.len()..).filter(|_| starts_with_ignoring_case(text, prefix))?;
@@ -73,16 +80,16 @@ impl PasswordHash {
         Ok(Self { scheme, rounds, salt, hash: hash.to_owned() })
     }
 
-    /// Hashes a password by SHA-512 in 5000 rounds, the default that every system understands. `salt` has to be
-    /// random letters of [`ALPHABET`], [`SALT_MAX`] of them.
+    /// Hashes a password by SHA-512 in 5000 rounds, the default that every system understands. `salt` must be
+    /// [`SALT_MAX`] random letters of [`ALPHABET`].
     #[must_use]
     pub fn make(password: &[u8], salt: &str) -> Self {
         let empty = Self { scheme: Scheme::Sha512, rounds: None, salt: salt.to_owned(), hash: String::new() };
         Self { hash: empty.hash_of(password), ..empty }
     }
 
-    /// Whether the password is the one. Takes the same time for each password of the same length; one that is too
-    /// long is wrong at once.
+    /// Whether this is the password. The time depends only on the password's length; a password that is too long is
+    /// wrong at once.
     #[must_use]
     pub fn verify(&self, password: &[u8]) -> bool {
         if password.len() > CREDENTIAL_MAX_OCTETS {
@@ -99,7 +106,7 @@ impl PasswordHash {
     }
 }
 
-/// As it is read, without a prefix.
+/// The form that [`PasswordHash::parse`] reads, without a prefix.
 impl fmt::Display for PasswordHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.scheme {
@@ -113,7 +120,7 @@ impl fmt::Display for PasswordHash {
     }
 }
 
-/// Not the hash: a weak password can be found from it.
+/// Does not print the hash: a weak password can be found from it.
 impl fmt::Debug for PasswordHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("PasswordHash")
@@ -134,7 +141,7 @@ fn rounds(number: &str) -> Result<u32, &'static str> {
 }
 
 impl Scheme {
-    /// How many letters 32 or 64 octets take.
+    /// The number of letters for 32 or 64 octets.
     const fn hash_letters(self) -> usize {
         match self {
             Self::Sha256 => 43,
@@ -142,8 +149,8 @@ impl Scheme {
         }
     }
 
-    /// The digest of all parts in a row. What it gives is overwritten when dropped, as the password can be found from
-    /// it faster than from the hash.
+    /// The digest of all parts in sequence. The result is overwritten when dropped, because the password can be found
+    /// from it faster than from the hash.
     fn digest(self, parts: &[&[u8]]) -> Secret {
         Secret::new(match self {
             Self::Sha256 => {
@@ -160,7 +167,7 @@ impl Scheme {
     }
 }
 
-/// The method; the numbers are its steps.
+/// The method; the numbers are the steps of its specification.
 fn digest(scheme: Scheme, rounds: u32, salt: &[u8], password: &[u8]) -> Secret {
     // 4–8.
     let b = scheme.digest(&[password, salt, password]);
@@ -188,15 +195,15 @@ fn digest(scheme: Scheme, rounds: u32, salt: &[u8], password: &[u8]) -> Secret {
     a
 }
 
-/// The digest over and over, `length` octets of it.
+/// The digest repeated, `length` octets of it.
 fn repeat(digest: &Secret, length: usize) -> Secret {
     let mut octets = Vec::with_capacity(length);
     octets.extend(digest.octets().iter().cycle().take(length));
     Secret::new(octets)
 }
 
-/// 22: three octets make four letters, lowest bits first. Which three is a rotation: each of the parts of the digest
-/// gives one, and the next group takes them one place on.
+/// Step 22: three octets make four letters, lowest bits first. The octets come from the three parts of the digest;
+/// their order rotates by one place with each group.
 fn encode(scheme: Scheme, digest: &Secret) -> String {
     let octet = |i: usize| u32::from(digest.octets().get(i).copied().unwrap_or_default());
     let (step, groups, last) = match scheme {

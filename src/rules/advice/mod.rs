@@ -1,4 +1,4 @@
-//! What people are told: what a refusal is about, hints, known providers, and figures for monitors.
+//! What people read about a failure: what a refusal is about, hints, known providers, figures for monitors.
 
 pub mod authenticity;
 pub mod hints;
