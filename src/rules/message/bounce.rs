@@ -1,13 +1,23 @@
-//! Notices: what the sender is told of mail that does not arrive, is late, or has arrived where that was asked for.
+//! Notices: messages to the sender about mail that failed, is late, or has arrived where that was requested.
 //!
-//! A notice is a DSN (RFC 3464) in a multipart/report (RFC 6522), sent from the null reverse-path and marked as
-//! automatic (RFC 3834), so nothing answers it and nobody bounces it again. It has three parts: plain words for a
-//! person, fields for programs, and the message or its header section. It never holds the returned message, which may
-//! be large: the caller streams that between [`Notice::prologue`] and [`Notice::epilogue`].
+//! A notice is a DSN (RFC 3464) in a multipart/report (RFC 6522), from the null reverse-path and marked as automatic
+//! (RFC 3834), so that it is neither answered nor bounced.
 //!
-//! Replies and addresses in it come from strangers: they are cleaned of control characters, cut and folded, so that no
-//! reply can add a field or a part. NOTIFY, RET, ENVID and ORCPT of RFC 3461 are followed; a message that came by SMTPUTF8
-//! gets the internationalized form (RFC 6533). Nothing here fails; where nobody is to be told there is no notice. All text is in canonical form (see [`crate::mail::message`]).
+//! | part | type | content |
+//! | --- | --- | --- |
+//! | header section | | From: MAILER-DAEMON, To: the sender, `Auto-Submitted: auto-replied` |
+//! | 1 | `text/plain` | sentences for a person: a heading for each kind of news, then each recipient with the reply |
+//! | 2 | `message/delivery-status` | fields for programs: a block about the message, a block for each recipient |
+//! | 3 | `message/rfc822` or `text/rfc822-headers` | the message, or its header section |
+//!
+//! The whole message is returned only if a recipient failed, the sender did not ask for headers (RET=HDRS), it is not
+//! larger than [`RETURN_FULL_MAX_OCTETS`], and no host refused its content. A message that came by SMTPUTF8 gets the
+//! types of RFC 6533.
+//!
+//! The notice does not contain the returned message, which may be large: the caller copies it between
+//! [`Notice::prologue`] and [`Notice::epilogue`]. Replies and addresses come from strangers: they are stripped of
+//! control characters, cut and folded, so that no reply can add a field or a part. NOTIFY, RET, ENVID and ORCPT of
+//! RFC 3461 are honoured. All text is in canonical form (see [`crate::mail::message`]).
 
 use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::date::WallTime;
@@ -20,34 +30,34 @@ use std::cmp::Reverse;
 use std::fmt::Write;
 use std::time::Duration;
 
-/// Largest message that is returned whole, in octets. Larger ones would fill the disk and the line of a small box a
-/// second time; their header section tells which one it was.
+/// The largest message that is returned whole, in octets. A larger one would fill the disk and the line of a small
+/// box a second time, and its header section identifies it.
 pub const RETURN_FULL_MAX_OCTETS: u64 = 256 * 1024;
-/// Most characters of a reply or other text that a stranger wrote; with a field name they stay below the 998 octets of
-/// a line (RFC 5322 §2.1.1) even if there is no blank to fold at.
+/// The longest reply or other text of a stranger, in characters. With a field name it stays below the 998 octets of a
+/// line (RFC 5322 §2.1.1), even without a blank to fold at.
 const TEXT_MAX_CHARS: usize = 800;
-/// Lines are folded here where a blank allows it (RFC 5322 §2.1.1).
+/// The column at which lines are folded, at a blank (RFC 5322 §2.1.1).
 const LINE_COLUMNS: usize = 76;
 const DAY: u64 = 24 * 3600;
 
-/// What became of a recipient, as far as the sender is concerned.
+/// What a notice says about one recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// A permanent answer.
+    /// Refused by a permanent reply.
     Refused,
     /// Tried for the whole lifetime.
     Expired,
-    /// Still tried (`queue.warn_after`).
+    /// Still being tried (`queue.warn_after`).
     Delayed,
-    /// In its Maildir.
+    /// Delivered to the Maildir.
     Delivered,
-    /// Taken over by a host that sends no notices.
+    /// Accepted by a host that sends no success notices.
     Relayed,
-    /// Sent on to several, who are told about no more (RFC 3461 §5.2.7.3).
+    /// Sent on to several recipients; no further notices follow (RFC 3461 §5.2.7.3).
     Expanded,
 }
 
-/// Verdicts that share a heading in the plain words, an action (RFC 3464 §2.3.3) and a class.
+/// Verdicts with the same heading, action (RFC 3464 §2.3.3) and class.
 struct Chapter {
     subject: &'static str,
     heading: &'static str,
@@ -87,13 +97,13 @@ const EXPANDED: Chapter = Chapter {
     class: Class::Success,
 };
 
-/// What the administrator reads above the sender who could not be told.
+/// The heading of a notice to the administrator about a notice that failed.
 const DOUBLE_HEADING: &str =
     "A sender could not be told that mail was not delivered. The attached notice did not reach:\n";
 
 impl Verdict {
-    /// Whether the sender wants to hear this of a recipient. Without NOTIFY it hears of failures and delays
-    /// (RFC 3461 §4.1).
+    /// Whether the sender wants this news about a recipient. Without NOTIFY the sender gets failures and delays (RFC
+    /// 3461 §4.1).
     #[must_use]
     pub fn is_wanted(self, recipient: &Recipient) -> bool {
         let notify = recipient.notify;
@@ -118,68 +128,68 @@ impl Verdict {
 /// One recipient of the report.
 #[derive(Debug, Clone, Copy)]
 pub struct Reported<'a> {
-    /// Who it was for.
+    /// The recipient.
     pub recipient: &'a Recipient,
-    /// What became of it.
+    /// The news.
     pub verdict: Verdict,
-    /// Why; its status gets the class that fits the verdict.
+    /// The reason. Its status gets the class of the verdict.
     pub diagnostic: &'a Diagnostic,
-    /// When it was tried last, if ever.
+    /// The time of the latest attempt.
     pub last_attempt: Option<WallTime>,
 }
 
-/// What there is to say about a message.
+/// The inputs of a notice.
 #[derive(Debug, Clone, Copy)]
 pub struct Report<'a> {
-    /// The name of this host; well-formed.
+    /// The name of this host, valid in a header.
     pub hostname: &'a str,
-    /// The message.
+    /// The queue id of the message.
     pub id: QueueId,
-    /// The message's envelope.
+    /// The envelope of the message.
     pub envelope: &'a Envelope,
-    /// Who is told if the reverse-path is null: the administrator, if the message is a bounce that this host wrote
-    /// itself; of others nobody is.
+    /// The recipient of the notice if the reverse-path is null: the administrator, if this host wrote the message
+    /// itself as a bounce. Other messages with a null reverse-path get no notice.
     pub admin: Option<&'a Mailbox>,
-    /// When it came.
+    /// When the message was accepted.
     pub arrival: WallTime,
-    /// How long it has been tried: time that has really passed.
+    /// How long it has been tried, in running time.
     pub age: Duration,
-    /// The size of its content.
+    /// The size of its content in octets.
     pub size_octets: u64,
-    /// `EightBitMime` if its content may hold octets above 127, whatever its sender declared.
+    /// `EightBitMime` if its content may hold octets above 127, even if the sender declared otherwise.
     pub content: Body,
-    /// The recipients in question; those whose sender did not ask for this news are left out here.
+    /// The recipients in question. Those whose sender does not want this news are left out by [`compose`].
     pub recipients: &'a [Reported<'a>],
     /// The date of the notice.
     pub now: WallTime,
-    /// 64 random bits, so that no message can hold the boundary of its own bounce.
+    /// 64 random bits, so that no message can contain the boundary of its own bounce.
     pub random: u64,
 }
 
-/// What of the message stands between prologue and epilogue.
+/// What the caller copies between prologue and epilogue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Returned {
-    /// All of it.
+    /// The whole message.
     Full,
-    /// Its header section, without the empty line (see [`crate::mail::header::section`]).
+    /// The header section without the empty line (see [`crate::mail::header::section`]).
     Headers,
 }
 
-/// A message to the sender: prologue, what is returned, epilogue.
+/// A message to the sender: prologue, returned content, epilogue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
     /// From the null reverse-path to the sender.
     pub envelope: Envelope,
-    /// Header section, the first two parts and the beginning of the third.
+    /// The header section, the first two parts and the header of the third.
     pub prologue: String,
-    /// What to put after the prologue.
+    /// What follows the prologue.
     pub returned: Returned,
     /// The end of the third part.
     pub epilogue: String,
 }
 
-/// The notice for a report. `None` if nobody is to be told: the reverse-path is null (RFC 5321 §4.5.5) and the bounce is
-/// not ours, or NOTIFY rules it out for each recipient (RFC 3461 §4.1).
+/// The notice for a report. `None` if nobody gets one: the reverse-path is null (RFC 5321 §4.5.5) and this host did
+/// not write the bounce, or NOTIFY excludes the news for each recipient (RFC 3461 §4.1).
 #[must_use]
 pub fn compose(report: &Report) -> Option<Notice> {
     let to = report.envelope.reverse_path.mailbox().or(report.admin)?;
@@ -199,7 +209,7 @@ pub fn compose(report: &Report) -> Option<Notice> {
         (Returned::Headers, false) => "text/rfc822-headers",
         (Returned::Headers, true) => "message/global-headers",
     };
-    // Writing to a String can't fail; so everywhere below.
+    // Writing to a String cannot fail; the same holds below.
     let _ = write!(
         prologue,
         "\n--{boundary}\nContent-Type: text/plain; charset={words_type}\n{}\n{words}\
@@ -216,8 +226,8 @@ pub fn compose(report: &Report) -> Option<Notice> {
     Some(Notice { envelope, prologue, returned, epilogue: format!("\n--{boundary}--\n") })
 }
 
-/// RET applies to failures; what is only late stays with its header section (RFC 3461 §4.3). So does content that a host
-/// has refused: the next one would refuse the notice for it, too.
+/// What is returned. RET applies to failures; a notice of a delay has only the header section (RFC 3461 §4.3). So has
+/// a notice about content that a host refused: the next host would refuse the notice for the same content.
 fn returned(report: &Report, told: &[&Reported]) -> Returned {
     let is_small = report.size_octets <= RETURN_FULL_MAX_OCTETS;
     let is_refused = told.iter().any(|r| r.verdict == Verdict::Refused && is_about_content(r.diagnostic));
@@ -228,13 +238,13 @@ fn returned(report: &Report, told: &[&Reported]) -> Returned {
     }
 }
 
-/// Whether a host that has seen the message refused it, and not for its recipient's sake (RFC 3463 §3.2, §3.3).
+/// Whether a host refused the message after reading it, and not because of the recipient (RFC 3463 §3.2, §3.3).
 fn is_about_content(diagnostic: &Diagnostic) -> bool {
     let has_seen_it = diagnostic.reply.is_some() && Waiting::is_after_content(&diagnostic.text);
     has_seen_it && !matches!(diagnostic.status.subject, 1 | 2)
 }
 
-/// Bad news first; within a chapter the order stays. One is put in after the other: a stable sort would be 6 KB of code.
+/// Sorts by class, bad news first; the order within a chapter stays. Insertion: a stable sort would add 6 KB of code.
 fn in_chapters<'a>(reported: impl Iterator<Item = &'a Reported<'a>>) -> Vec<&'a Reported<'a>> {
     let rank = |r: &Reported| (Reverse(r.verdict.chapter().class), r.verdict.chapter().action);
     let mut sorted: Vec<&'a Reported<'a>> = Vec::new();
@@ -248,18 +258,18 @@ fn has_failed(told: &[&Reported]) -> bool {
     told.iter().any(|r| r.verdict.chapter().class == Class::Permanent)
 }
 
-/// `first` has the worst news of all that are told.
+/// `first` is the recipient with the worst news.
 fn subject(first: &Reported, told: usize) -> String {
     let (what, mailbox) = (first.verdict.chapter().subject, &first.recipient.mailbox);
     match (mailbox.is_ascii(), told) {
-        // A header section is ASCII where it can be: the sender may have no SMTPUTF8.
+        // The header section stays ASCII where it can: the sender may lack SMTPUTF8.
         (false, _) => what.to_owned(),
         (true, 1) => format!("{what}: {mailbox}"),
         (true, count) => format!("{what}: {mailbox} and {} more", count - 1),
     }
 }
 
-/// The subtype of the second part, which the first field names, too (RFC 6522 §3, RFC 6533 §4).
+/// The subtype of the second part, which the first field repeats (RFC 6522 §3, RFC 6533 §4).
 fn report_type(report: &Report) -> &'static str {
     if report.envelope.smtputf8 { "global-delivery-status" } else { "delivery-status" }
 }
@@ -287,7 +297,7 @@ fn transfer_encoding(body: Body) -> &'static str {
     }
 }
 
-/// The first part: for the person who wrote the message, or whose device did.
+/// The first part, for the person who wrote the message or owns the device that did.
 fn plain_words(report: &Report, told: &[&Reported], returned: Returned) -> String {
     let mut words = format!("This is the mail system of {}.\n\n", report.hostname);
     let mut last = "";
@@ -318,7 +328,7 @@ fn plain_words(report: &Report, told: &[&Reported], returned: Returned) -> Strin
     words
 }
 
-/// What stands in front of the reply, or in front of our own words.
+/// The sentence before the reply, or before pillarbox's own text.
 fn sentence(reported: &Reported, age: Duration) -> String {
     let Diagnostic { remote, reply, text, .. } = reported.diagnostic;
     let host = remote.as_deref().unwrap_or("the next host");
@@ -349,7 +359,7 @@ fn in_words(age: Duration) -> String {
     format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
 }
 
-/// The second part: a block about the message and one for each recipient (RFC 3464 §2.2, §2.3).
+/// The second part: a block about the message, and one for each recipient (RFC 3464 §2.2, §2.3).
 fn delivery_status(report: &Report, told: &[&Reported]) -> String {
     let mut fields = String::new();
     if let Some(envid) = &report.envelope.envid {
@@ -399,7 +409,7 @@ fn push_recipient(fields: &mut String, reported: &Reported, is_global: bool) {
     }
 }
 
-/// `rfc822; …`, or for a mailbox that is not ASCII the address type of RFC 6533 §3.
+/// `rfc822; …`, or the address type of RFC 6533 §3 for a mailbox that is not ASCII.
 fn typed_address(mailbox: &Mailbox, is_global: bool) -> String {
     let address = mailbox.to_string();
     if address.is_ascii() {
@@ -408,8 +418,8 @@ fn typed_address(mailbox: &Mailbox, is_global: bool) -> String {
     format!("utf-8; {}", unicode_text(&address, "\\+=", is_global))
 }
 
-/// An address as utf-8-addr-unitext in a part that may hold UTF-8, else as utf-8-addr-xtext (RFC 6533 §3). What is in
-/// `special` is written by its number, too.
+/// An address as utf-8-addr-unitext in a part that may hold UTF-8, otherwise as utf-8-addr-xtext (RFC 6533 §3).
+/// Characters of `special` are written by their number, too.
 fn unicode_text(address: &str, special: &str, is_global: bool) -> String {
     let mut text = String::new();
     for c in address.chars() {
@@ -426,7 +436,7 @@ fn unicode_text(address: &str, special: &str, is_global: bool) -> String {
     text
 }
 
-/// Undoes xtext (RFC 3461 §4); what is not xtext stays as it is.
+/// Decodes xtext (RFC 3461 §4). Text that is not xtext stays unchanged.
 fn decode_xtext(text: &str) -> String {
     let mut pieces = text.split('+');
     let mut decoded = pieces.next().unwrap_or_default().to_owned();
@@ -445,9 +455,9 @@ fn decode_xtext(text: &str) -> String {
     decoded
 }
 
-/// Appends `label` and the words of `text`, which may be a stranger's, as one line or as many that begin with `indent`.
-/// Controls become blanks and other characters beyond ASCII question marks: fields have no room for them, and a
-/// notice that every peer takes is worth more.
+/// Appends `label` and the words of `text`, which may be a stranger's, folded into lines that begin with `indent`.
+/// Control characters become blanks, and characters beyond ASCII question marks: fields have no room for them, and a
+/// notice that every peer accepts is worth more.
 fn push_folded(out: &mut String, label: &str, indent: &str, text: &str) {
     let clean: String = text
         .chars()

@@ -1,11 +1,23 @@
-//! DKIM signatures of mail that leaves (RFC 6376): RSA-SHA256 and Ed25519-SHA256 (RFC 8463), relaxed/relaxed.
+//! DKIM signatures of outgoing mail (RFC 6376): RSA-SHA256 and Ed25519-SHA256 (RFC 8463), relaxed/relaxed.
 //!
-//! It reads a message once, in pieces, keeps no more of it than its header section, and gives the fields to put in front.
-//! Content and fields have LF line ends ([`crate::mail::message`]); what is hashed has CRLF, as the client sends it. Which
-//! keys sign is up to the domain in From. It never changes the message, and never says who may use a key: a caller that
-//! signs what strangers send makes their forgeries genuine. May fail, with a [`Problem`]: then the mail goes unsigned.
+//! What a signature covers:
 //!
-//! No `l=`, which lets others append to the body (§8.2), no `x=`, which makes queued mail stale, and no `i=`.
+//! | part | how |
+//! | --- | --- |
+//! | the fields of [`SIGNED`] that the message has | in relaxed form (§3.4.2), those of one name from the bottom up (§5.4.2) |
+//! | the absence of another one | each name stands in h= once more than the message has it (§5.4, §8.15) |
+//! | the body | the hash of its relaxed form (§3.4.4), in bh= |
+//! | the signature's own field | in relaxed form, with an empty b= (§3.7) |
+//! | the time | t= |
+//!
+//! There is no `l=`, which would let others append to the body (§8.2), no `x=`, which would expire queued mail, and
+//! no `i=`.
+//!
+//! The signer reads a message once, in pieces, and keeps only its header section. It returns the fields to put in
+//! front. Content and fields have LF line ends ([`crate::mail::message`]); CRLF is hashed, as the client sends it.
+//! The domain of From selects the keys. The signer never changes the message and does not know whether a sender may
+//! use a key: a caller that signs mail of strangers makes their forgeries genuine. On a [`Problem`] the mail leaves
+//! unsigned.
 
 use crate::mail::address::Domain;
 use crate::mail::base64;
@@ -18,20 +30,21 @@ use openssl::pkey::{Id, PKey, Private};
 use openssl::sha::{Sha256, sha256};
 use std::fmt;
 
-/// Shortest RSA key in bits (RFC 8301 §3.2).
+/// The shortest RSA key in bits (RFC 8301 §3.2).
 pub const RSA_BITS_MIN: u32 = 1024;
-/// What an RSA key should have at least (RFC 8301 §3.2): some hosts take no shorter one any more.
+/// The recommended length of an RSA key (RFC 8301 §3.2): some hosts accept no shorter one.
 pub const RSA_BITS_GOOD: u32 = 2048;
-/// Longest header section that is signed, in octets.
+/// The longest header section that is signed, in octets.
 pub const HEADER_MAX_OCTETS: usize = 256 * 1024;
-/// Most fields that are signed: some of each, where RFC 5322 §3.6 allows one.
+/// The most fields that are signed. RFC 5322 §3.6 allows one of each name, so this leaves ample room.
 pub const FIELDS_MAX: usize = 100;
-/// Longest line of a signature, where it can be folded, in characters (RFC 5322 §2.1.1).
+/// The longest line of a signature, where it can be folded, in characters (RFC 5322 §2.1.1).
 const LINE_MAX: usize = 78;
 
-/// What is signed. Each is named once more than it is there, so that nobody can add another one that readers would see in
-/// place of ours (§8.15); RFC 5322 §3.6 allows none more than once anyway. `Always`: also where there is none. That is for
-/// fields that no honest host adds on the way, while some do add a To, Date or Message-ID that is missing.
+/// The fields that are signed. Each name is listed once more than the message has it, so that nobody can add another
+/// field that readers would show instead (§8.15); RFC 5322 §3.6 allows each of them only once anyway. `Always` lists
+/// a name even if the message has no such field. This is for fields that no honest host adds on the way; some hosts
+/// do add a missing To, Date or Message-ID.
 const SIGNED: [(&str, Listed); 21] = [
     ("from", Listed::Always),
     ("reply-to", Listed::Always),
@@ -49,7 +62,7 @@ const SIGNED: [(&str, Listed); 21] = [
     ("list-id", Listed::IfPresent),
     ("list-help", Listed::IfPresent),
     ("list-unsubscribe", Listed::IfPresent),
-    // RFC 8058 §4 wants this one signed.
+    // RFC 8058 §4 requires this one to be signed.
     ("list-unsubscribe-post", Listed::IfPresent),
     ("list-subscribe", Listed::IfPresent),
     ("list-post", Listed::IfPresent),
@@ -63,7 +76,7 @@ enum Listed {
     IfPresent,
 }
 
-/// A private key, and where its public half stands in DNS.
+/// A private key, and the DNS name of its public half.
 #[derive(Debug)]
 pub struct DkimKey {
     key: PKey<Private>,
@@ -79,16 +92,16 @@ enum Algorithm {
     Ed25519Sha256,
 }
 
-/// Why a key is of no use.
+/// Why a key cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyProblem {
-    /// The text is none, or it has a password.
+    /// The text is not a private key in PEM, or is encrypted.
     NoKey,
-    /// It is of another kind.
+    /// A key of another kind.
     Kind,
-    /// An RSA key of so many bits.
+    /// An RSA key with too few bits.
     Short(u32),
-    /// Domain or selector have no form in ASCII.
+    /// Domain or selector has no ASCII form.
     Name,
 }
 
@@ -108,10 +121,10 @@ impl fmt::Display for KeyProblem {
 impl std::error::Error for KeyProblem {}
 
 impl DkimKey {
-    /// Reads a private key in PEM, for `SELECTOR._domainkey.DOMAIN`.
+    /// Parses a private key in PEM, for `SELECTOR._domainkey.DOMAIN`.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The key cannot be used; see [`KeyProblem`].
     pub fn from_pem(pem: &[u8], domain: &Domain, selector: &Domain) -> Result<Self, KeyProblem> {
         // Without the callback OpenSSL would ask for the password on the terminal.
         let key = PKey::private_key_from_pem_callback(pem, |_| Ok(0)).map_err(|_| KeyProblem::NoKey)?;
@@ -128,13 +141,13 @@ impl DkimKey {
         Ok(Self { key, algorithm, domain: name(domain)?, selector: name(selector)? })
     }
 
-    /// Where its public half has to stand in DNS.
+    /// The DNS name at which the public half must be published.
     #[must_use]
     pub fn record_name(&self) -> String {
         format!("{}._domainkey.{}", self.selector, self.domain)
     }
 
-    /// Whether a TXT record has its public half (§3.6.1, RFC 8463 §4).
+    /// Whether a TXT record publishes the public half (§3.6.1, RFC 8463 §4).
     #[must_use]
     pub fn is_published_by(&self, record: &str) -> bool {
         let octets = match self.algorithm {
@@ -150,7 +163,8 @@ impl DkimKey {
         (self.algorithm == Algorithm::RsaSha256).then(|| self.key.bits())
     }
 
-    /// Whether it may sign for a domain: its own, or one below it, which DMARC takes for aligned (RFC 7489 §3.1.1).
+    /// Whether the key may sign for a domain: its own, or a subdomain, which DMARC treats as aligned (RFC 7489
+    /// §3.1.1).
     fn serves(&self, domain: &str) -> bool {
         domain.strip_suffix(&self.domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     }
@@ -161,7 +175,7 @@ impl DkimKey {
             Algorithm::RsaSha256 => {
                 Signer::new(MessageDigest::sha256(), &self.key)?.sign_oneshot_to_vec(text)
             }
-            // What is signed is the hash (RFC 8463 §3).
+            // Ed25519 signs the hash (RFC 8463 §3).
             Algorithm::Ed25519Sha256 => {
                 Signer::new_without_digest(&self.key)?.sign_oneshot_to_vec(&sha256(text))
             }
@@ -189,7 +203,7 @@ impl DkimKey {
     }
 }
 
-/// Appends a piece, on the next line if it does not fit on this one.
+/// Appends a piece, on a new line if it does not fit on the current one.
 fn fold(field: &mut String, piece: &str) {
     let column = field.len() - field.rfind('\n').map_or(0, |end| end + 1);
     if column + piece.len() > LINE_MAX {
@@ -200,7 +214,7 @@ fn fold(field: &mut String, piece: &str) {
     }
 }
 
-/// The keys that sign for a domain, in lower case: those with the most of it in common.
+/// The keys that sign for a domain, in lower case: those whose domain is the longest match.
 #[must_use]
 pub fn choose<'a>(keys: &'a [DkimKey], domain: &str) -> Vec<&'a DkimKey> {
     let serving = || keys.iter().filter(|key| key.serves(domain));
@@ -211,13 +225,13 @@ pub fn choose<'a>(keys: &'a [DkimKey], domain: &str) -> Vec<&'a DkimKey> {
 /// Why a message is not signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Problem {
-    /// Its header section is longer than [`HEADER_MAX_OCTETS`], or has more than [`FIELDS_MAX`] fields to sign.
+    /// The header section exceeds [`HEADER_MAX_OCTETS`], or has more than [`FIELDS_MAX`] fields to sign.
     LongHeader,
-    /// A line of its header section is no field: verifiers would not agree on what was signed.
+    /// A line of the header section is no field: verifiers would disagree about what was signed.
     MalformedHeader,
-    /// It has not exactly one From (RFC 5322 §3.6), or no domain is in it.
+    /// The message does not have exactly one From (RFC 5322 §3.6), or its From has no domain.
     From,
-    /// OpenSSL's words.
+    /// OpenSSL failed, in its words.
     Library(String),
 }
 
@@ -234,7 +248,7 @@ impl fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
-/// A field that is signed: its row in [`SIGNED`], and what is hashed of it, without CRLF.
+/// A field that is signed: its row in [`SIGNED`], and its relaxed form without CRLF.
 #[derive(Debug)]
 struct Field {
     row: usize,
@@ -260,18 +274,18 @@ enum Section<'a> {
         keys: Vec<&'a DkimKey>,
         hash: BodyHash,
     },
-    /// No key serves, or there is a problem.
+    /// No key may sign, or there is a problem.
     Over(Result<(), Problem>),
 }
 
 impl<'a> Signer<'a> {
-    /// A signer with all keys that there are. `now` goes into the signatures.
+    /// A signer with all keys of this host. `now` goes into the signatures.
     #[must_use]
     pub fn new(keys: &'a [DkimKey], now: WallTime) -> Self {
         Self { keys, now, section: Section::Header(Vec::new()) }
     }
 
-    /// Whether more of the message has to be read: not if it won't be signed.
+    /// Whether the signer needs more of the message; false if it will not be signed.
     #[must_use]
     pub fn wants_more(&self) -> bool {
         !matches!(self.section, Section::Over(_))
@@ -296,13 +310,13 @@ impl<'a> Signer<'a> {
         }
     }
 
-    /// The message has ended. Gives the fields to put in front of it, with LF line ends; none if no key serves.
+    /// Ends the message. Returns the fields to put in front of it, with LF line ends; empty if no key may sign.
     ///
     /// # Errors
-    /// It can't be signed.
+    /// The message cannot be signed; see [`Problem`].
     pub fn finish(mut self) -> Result<String, Problem> {
         if matches!(self.section, Section::Header(_)) {
-            // There is no body.
+            // The message has no body.
             self.end_header();
         }
         let (fields, keys, hash) = match self.section {
@@ -349,12 +363,12 @@ impl<'a> Signer<'a> {
     }
 }
 
-/// The fields of a header section that are signed. `None` if a line is no field.
+/// The fields of a header section that are signed. `None`: a line is no field.
 fn fields(header: &[u8]) -> Option<Vec<Field>> {
     let mut fields = Vec::new();
     let mut rest = header;
     while !matches!(rest, [] | [b'\n']) {
-        // A field ends where a line begins that is no continuation.
+        // A field ends before a line that is no continuation.
         let is_end = |pair: &[u8]| matches!(pair, [b'\n', next] if !matches!(next, b' ' | b'\t'));
         let end = rest.windows(2).position(is_end).map_or(rest.len(), |at| at + 1);
         let (field, after) = rest.split_at(end);
@@ -373,8 +387,8 @@ fn relaxed(name: &[u8], value: &[u8]) -> Vec<u8> {
     [&name.to_ascii_lowercase(), &b":"[..], &value].concat()
 }
 
-/// The domain of the first address of a From in relaxed form, as DNS knows it, in lower case. Comments, quoted strings,
-/// display names and the names of groups are passed over (RFC 5322 §3.4).
+/// The domain of the first address of a relaxed From, with A-labels, in lower case. Comments, quoted strings, display
+/// names and names of groups are skipped (RFC 5322 §3.4).
 fn author_domain(from: &[u8]) -> Option<String> {
     let (mut address, mut comments, mut is_quoted) = (Vec::new(), 0_usize, false);
     let mut octets = from.iter();
@@ -409,8 +423,8 @@ fn names(fields: &[Field]) -> Vec<&'static str> {
     names
 }
 
-/// What is signed (§3.7): the fields, those of a name from the bottom up (§5.4.2), and at last the signature's own without
-/// the signature.
+/// The text that is signed (§3.7): the fields, those of one name from the bottom up (§5.4.2), then the signature's
+/// own field without the signature.
 fn signed_text(fields: &[Field], template: &str) -> Vec<u8> {
     let mut text = Vec::new();
     for row in 0..SIGNED.len() {
@@ -424,14 +438,14 @@ fn signed_text(fields: &[Field], template: &str) -> Vec<u8> {
     text
 }
 
-/// The hash of a body in relaxed form (§3.4.4): no blanks at the ends of lines, one for each run of them within, no empty
-/// lines at the end.
+/// The hash of a body in relaxed form (§3.4.4): no blanks at the end of a line, one blank for each run within, no
+/// empty lines at the end.
 #[derive(Default)]
 struct BodyHash {
     hash: Sha256,
-    /// Line ends that are hashed when text follows.
+    /// Line ends that are hashed once text follows.
     line_ends: u64,
-    /// Whether blanks came since the last text.
+    /// Whether blanks came after the last text.
     is_blank: bool,
     has_text: bool,
 }

@@ -1,16 +1,21 @@
-//! Encodes what can't go as it is: lines over 998 octets (RFC 5322 §2.1.1), octets beyond ASCII for a next hop without
-//! 8BITMIME (RFC 6152 §3), NULs, which no DATA bears (RFC 5321 §2.3.8), and header fields beyond ASCII for one without
-//! SMTPUTF8 (RFC 6531 §3.3).
+//! Encodes a message that the next hop cannot take as it is.
 //!
-//! The message passes twice: a [`Survey`] finds out what has to be done, and the [`Recoder`] does it, part by part, so that
-//! what a reader sees and saves is the same. Text becomes quoted-printable, all else and what has NULs base64, and only
-//! where it is needed; header fields are for `fields`.
+//! | found | problem | becomes |
+//! | --- | --- | --- |
+//! | a line over 998 octets (RFC 5322 §2.1.1) | any host | quoted-printable or base64; a header field is folded |
+//! | octets above 127 in a body | no 8BITMIME (RFC 6152 §3) | quoted-printable for text, base64 for other types |
+//! | a NUL | DATA cannot carry it (RFC 5321 §2.3.8) | base64 |
+//! | a header field beyond ASCII | no SMTPUTF8 (RFC 6531 §3.3) | encoded words, see `fields` |
 //!
-//! Nothing is touched where that would break something: what is signed as a part (RFC 1847), a message with a DKIM signature
-//! of somebody else, of which long header lines are folded and nothing more, and parts of one that is not declared as MIME,
-//! or that can't be followed. Then it goes as it is, as all mailers have sent such mail for decades; hardly a host minds.
+//! The message passes twice: a [`Survey`] finds what to do, and a [`Recoder`] does it part by part, only where it is
+//! needed. What a reader sees and saves stays the same.
 //!
-//! Takes octets in canonical form (see [`crate::mail::message`]) in pieces of any size. Nothing fails.
+//! Not encoded is content that encoding would break: a signed part (RFC 1847); a message with a DKIM signature of
+//! another host, except that its long header lines are folded; parts of a message without MIME-Version, or with a
+//! structure that cannot be followed. Such a message is sent unchanged, as other mailers have done for decades; few
+//! hosts object.
+//!
+//! Both take octets in canonical form (see [`crate::mail::message`]) in pieces of any size.
 
 mod encoder;
 mod fields;
@@ -22,42 +27,42 @@ use self::fields::Manner;
 use self::parts::{Encoding, Event, Role, SECTION_MAX_OCTETS, Walk, Whose, field, is_named};
 use crate::mail::header::fields as each_field;
 
-/// The longest line, without its end (RFC 5322 §2.1.1).
+/// The longest line without its end (RFC 5322 §2.1.1).
 pub const LINE_MAX_OCTETS: usize = 998;
 
-/// What the way bears.
+/// What the next hop accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
-    /// UTF-8 in header fields, and octets beyond ASCII in bodies.
+    /// UTF-8 in header fields, and octets above 127 in bodies.
     Utf8,
-    /// Octets beyond ASCII in bodies.
+    /// Octets above 127 in bodies.
     EightBit,
-    /// ASCII alone.
+    /// ASCII only.
     SevenBit,
 }
 
-/// What has to be done to a message.
+/// The changes to a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     way: Way,
-    /// For each body in the order of the message, how it is encoded.
+    /// The encoding of each body, in the order of the message.
     encoded: Vec<Option<Encoding>>,
-    /// Somebody else has signed it.
+    /// The message has a DKIM signature of another host.
     is_signed: bool,
-    /// Its parts are touched, too.
+    /// Parts change as well, not only header fields.
     is_whole: bool,
 }
 
-/// What was found.
+/// The result of a survey.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// What has to be done; `None`: nothing, or nothing can be.
+    /// The changes. `None`: nothing has to change, or nothing can.
     pub plan: Option<Plan>,
-    /// Its header section holds UTF-8, and keeps it: SMTPUTF8 has to be asked for (RFC 6531 §3.6).
+    /// The header section keeps its UTF-8: SMTPUTF8 has to be requested (RFC 6531 §3.6).
     pub has_utf8_fields: bool,
 }
 
-/// Looks a message through.
+/// Reads a message to find what has to change.
 #[derive(Debug)]
 pub struct Survey {
     walk: Walk,
@@ -70,14 +75,14 @@ struct Findings {
     encoding: Option<Encoding>,
     line_octets: usize,
     is_header_seen: bool,
-    /// Of the message's header section.
+    /// About the message's header section.
     header_changes: bool,
     part_changes: bool,
     has_utf8_fields: bool,
 }
 
 impl Survey {
-    /// Before a message that goes by `way`.
+    /// A survey of a message that goes to such a next hop.
     #[must_use]
     pub fn new(way: Way) -> Self {
         let findings = Findings {
@@ -100,13 +105,13 @@ impl Survey {
         }
     }
 
-    /// Whether the rest of the message can make a difference.
+    /// Whether the rest of the message can change the result.
     #[must_use]
     pub const fn wants_more(&self) -> bool {
         self.findings.plan.is_whole && !self.walk.is_lost()
     }
 
-    /// The message is over, or enough of it is known.
+    /// Ends the survey: the message is over, or the rest cannot change the result.
     #[must_use]
     pub fn finish(mut self) -> Found {
         let findings = &mut self.findings;
@@ -124,7 +129,7 @@ impl Survey {
 impl Findings {
     fn note(&mut self, event: Event<'_>) {
         match event {
-            // It is lost with that.
+            // The walk is lost after such a section.
             Event::Section(section, ..) if section.len() > SECTION_MAX_OCTETS => {}
             Event::Section(section, role, whose) => {
                 if !std::mem::replace(&mut self.is_header_seen, true) {
@@ -168,7 +173,7 @@ impl Findings {
             (Some(_), Some(encoded)) if has_nul => *encoded = Some(Encoding::Base64),
             (Some(encoding), Some(encoded)) if is_needed => *encoded = Some(encoded.unwrap_or(encoding)),
             (Some(_), Some(_)) => {}
-            // What can't be encoded has to go as it is, and then the rest may, too.
+            // If one body must go unencoded, the other ones may as well.
             _ => self.plan.is_whole &= !has_eight_bits,
         }
     }
@@ -180,7 +185,7 @@ impl Plan {
     }
 }
 
-/// Does what is planned.
+/// Applies a plan to its message.
 #[derive(Debug)]
 pub struct Recoder {
     walk: Walk,
@@ -195,20 +200,20 @@ struct Work {
 }
 
 impl Recoder {
-    /// Before the message that the plan was made for.
+    /// A recoder for the message that the plan was made for.
     #[must_use]
     pub fn new(plan: Plan) -> Self {
         let walk = if plan.is_whole { Walk::default() } else { Walk::shallow() };
         Self { walk, work: Work { plan, bodies: 0, encoder: None } }
     }
 
-    /// Takes the next piece, and appends to `out` what becomes of it.
+    /// Takes the next piece and appends the result to `out`.
     pub fn feed(&mut self, piece: &[u8], out: &mut Vec<u8>) {
         let work = &mut self.work;
         self.walk.feed(piece, &mut |event| work.put(event, out));
     }
 
-    /// The message is over: appends what was held.
+    /// Ends the message and appends what was held.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
         let work = &mut self.work;
         self.walk.finish(&mut |event| work.put(event, out));
@@ -243,7 +248,8 @@ impl Work {
         }
     }
 
-    /// A header section with the encoding of its body, and with none for eight bits where there are only seven.
+    /// Appends a header section with the encoding of its body, and without an 8-bit declaration if the next hop takes
+    /// only ASCII.
     fn put_section(&self, section: &[u8], encoding: Option<Encoding>, whose: Whose, out: &mut Vec<u8>) {
         const NAME: &str = "Content-Transfer-Encoding";
         let is_true = |field: &[u8]| {

@@ -1,21 +1,28 @@
-//! The parts of a message as MIME nests them (RFC 2046 §5.1), told in order while the message passes in pieces of any size.
+//! The parts of a MIME message (RFC 2046 §5.1), reported in order while the message passes in pieces of any size.
 //!
-//! What it tells adds up to the message, octet for octet. It holds one header section, or the start of one line. Beyond its
-//! limits it says that it has lost the thread, and nothing more of the message should be believed. Nothing fails.
+//! | event | octets | next |
+//! | --- | --- | --- |
+//! | `Section` | a header section with its empty line | of a leaf: `Body`; of a container: `Between` or `Section` |
+//! | `Body` | a piece of the body of a leaf | `Body` or `Boundary` |
+//! | `Boundary` | a boundary line | `Section`, or after a closing one `Between` |
+//! | `Between` | text before the first or after the last part | `Between` or `Boundary` |
+//!
+//! The events add up to the message, octet for octet. The walk holds one header section, or the start of one line.
+//! Beyond its limits it is lost ([`Walk::is_lost`]), and its further events mean nothing.
 
 use crate::mail::header::{fields, split_field};
 use crate::rules::message::dkim::HEADER_MAX_OCTETS;
 
-/// Header sections are held up to this size.
+/// The longest header section that is held.
 pub const SECTION_MAX_OCTETS: usize = HEADER_MAX_OCTETS;
-/// A boundary has at most 70 characters (RFC 2046 §5.1.1), and there are two hyphens at each end.
+/// The longest delimiter: a boundary has at most 70 characters (RFC 2046 §5.1.1), with two hyphens at each end.
 const DELIMITER_MAX_OCTETS: usize = 128;
-/// So deep may parts be nested.
+/// How deep parts may be nested.
 const DEPTH_MAX: usize = 32;
-/// So many parts may there be.
+/// How many parts a message may have.
 const PARTS_MAX: usize = 1000;
 
-/// How a part may be encoded so that its lines are short and have seven bits.
+/// How a part may be encoded so that its lines are short and its octets below 128.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
     /// Quoted-printable: text stays readable (RFC 2045 §6.7).
@@ -24,37 +31,36 @@ pub enum Encoding {
     Base64,
 }
 
-/// What a header section stands in front of.
+/// What follows a header section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// Other parts, or another message.
+    /// Parts, or another message.
     Container,
-    /// A body; if it may be encoded, how.
+    /// A body; its encoding, if it may be encoded.
     Leaf(Option<Encoding>),
 }
 
-/// Whose header section it is.
+/// The owner of a header section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Whose {
-    /// The message's.
+    /// The message.
     Message,
-    /// A part's.
+    /// A part.
     Part,
-    /// That of a message within the message.
+    /// A message within the message.
     Embedded,
 }
 
-/// What comes next in the message.
+/// The next piece of the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event<'a> {
-    /// The header section of the message or of a part, the empty line behind it included.
+    /// The header section of the message or of a part, with the empty line after it.
     Section(&'a [u8], Role, Whose),
     /// Octets of the body of the last leaf.
     Body(&'a [u8]),
-    /// The line of a boundary; the last leaf, if there was one in hand, is over. The line end in front of it is no more of
-    /// that leaf's.
+    /// A boundary line, which ends the current leaf. The line end before it belongs to the boundary, not to the leaf.
     Boundary(&'a [u8]),
-    /// What is in front of the first part of a container, or behind its last one.
+    /// Text before the first part of a container, or after its last one.
     Between(&'a [u8]),
 }
 
@@ -69,19 +75,19 @@ enum State {
 #[derive(Debug)]
 pub struct Walk {
     state: State,
-    /// The delimiters of the containers that are open, the innermost last, and whether its parts are messages if they do
-    /// not say what they are (multipart/digest, RFC 2046 §5.1.5).
+    /// The delimiters of the open containers, the innermost last, and whether a part without a type is a message
+    /// (multipart/digest, RFC 2046 §5.1.5).
     delimiters: Vec<(Vec<u8>, bool)>,
-    /// The header section in hand, or the start of a line that may be a boundary.
+    /// The current header section, or the start of a line that may be a boundary.
     held: Vec<u8>,
-    /// Where the line in hand begins in `held`, of a header section.
+    /// Where the current line of a header section begins in `held`.
     line: usize,
     is_at_line_start: bool,
     parts: usize,
-    /// A boundary came last: the header section is that of a part, not of a message within it.
+    /// A boundary came last: the next header section belongs to a part, not to a message within it.
     is_behind_boundary: bool,
     is_lost: bool,
-    /// All behind the first header section counts as one body.
+    /// Everything after the first header section counts as one body.
     is_shallow: bool,
 }
 
@@ -102,7 +108,7 @@ impl Default for Walk {
 }
 
 impl Walk {
-    /// One that tells the header section of the message, and takes all behind it for one body.
+    /// A walk that reports the header section of the message and treats everything after it as one body.
     #[must_use]
     pub fn shallow() -> Self {
         Self { is_shallow: true, ..Self::default() }
@@ -147,7 +153,7 @@ impl Walk {
         }
     }
 
-    /// Whether it is too deep, too long or too much to be followed.
+    /// Whether the message exceeds a limit of the walk.
     #[must_use]
     pub const fn is_lost(&self) -> bool {
         self.is_lost
@@ -165,7 +171,8 @@ impl Walk {
         }
     }
 
-    /// Which state a boundary leads to, and how many containers are open then; `None` if it is none of ours.
+    /// The state after a boundary, and the number of containers that stay open. `None`: the line is no boundary of
+    /// the open containers.
     fn boundary(&self, line: &[u8]) -> Option<(State, usize)> {
         let text = line.trim_ascii_end();
         self.delimiters.iter().enumerate().rev().find_map(|(i, (delimiter, _))| {
@@ -192,7 +199,7 @@ impl Walk {
             self.line = 0;
             self.begin_part(&section, tell);
         } else if let Some(next) = self.boundary(line) {
-            // A part without a body.
+            // The part has no body.
             let line = line.to_vec();
             let mut section = std::mem::take(&mut self.held);
             section.truncate(self.line);
@@ -204,7 +211,7 @@ impl Walk {
         }
     }
 
-    /// Of the header section in hand.
+    /// The owner of the current header section.
     const fn whose(&self) -> Whose {
         match (self.parts, self.is_behind_boundary) {
             (0, _) => Whose::Message,
@@ -252,7 +259,7 @@ enum Kind {
     Other,
 }
 
-/// What the header section of a part says of it.
+/// What the header section of a part says about the part.
 struct Part {
     kind: Kind,
     encoding: Option<Encoding>,
@@ -271,7 +278,7 @@ impl Part {
         let plain =
             |encoding: Option<Encoding>| Self { kind: Kind::Other, encoding: encoding.filter(|_| is_plain) };
         if media.starts_with("multipart/") {
-            // What is signed stays as it is, octet for octet (RFC 1847 §2.1).
+            // A signed part stays unchanged, octet for octet (RFC 1847 §2.1).
             let boundary = parameter(&content_type, "boundary").filter(|_| media != "multipart/signed");
             let is_digest = media == "multipart/digest";
             return boundary.map_or(plain(None), |boundary| Self {
@@ -281,12 +288,12 @@ impl Part {
         }
         match media.as_str() {
             "" if of_digest => Self { kind: Kind::Message, encoding: None },
-            // Hidden behind a comment.
+            // The type hides behind a comment.
             "" if !content_type.is_empty() => plain(None),
             "message/rfc822" if is_plain => Self { kind: Kind::Message, encoding: None },
-            // These may be encoded as a whole (RFC 6532 §3.7, RFC 6533 §4 to §6), UTF-8 in their addresses included.
+            // These may be encoded as a whole (RFC 6532 §3.7, RFC 6533 §4 to §6), with the UTF-8 in their addresses.
             media if media.starts_with("message/global") => plain(Some(Encoding::QuotedPrintable)),
-            // Others of these must have seven bits, or stay what they are (RFC 2046 §5.2).
+            // Other types of message must have 7-bit octets, or stay unchanged (RFC 2046 §5.2).
             media if media.starts_with("message/") => plain(None),
             media if media.is_empty() || media.starts_with("text/") || !media.contains('/') => {
                 plain(Some(Encoding::QuotedPrintable))
@@ -302,7 +309,7 @@ pub fn is_named(field: &[u8], name: &str) -> bool {
     split_field(field).is_some_and(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes()))
 }
 
-/// The value of the first field of this name, its line ends as blanks.
+/// The value of the first field of this name; line ends become blanks.
 #[must_use]
 pub fn field(section: &[u8], name: &str) -> Option<Vec<u8>> {
     let field = fields(section).find(|field| is_named(field, name))?;
