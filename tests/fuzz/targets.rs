@@ -19,13 +19,13 @@ use pillarbox::net::proxy::{Announced, read_header};
 use pillarbox::net::resolver::{self, AnswerContent, DnsName, DnsRecord, Rtype, ServerFault, parse_answer};
 use pillarbox::net::transport::{Deadline, Transport, WireError};
 use pillarbox::rules::message::dkim::{DkimKey, RSA_BITS_MIN, Signer};
-use pillarbox::rules::routing::aliases::{AliasTable, Target as AliasTarget, parse_list};
+use pillarbox::rules::routing::aliases::{AliasTable, AliasTarget, parse_list};
 use pillarbox::rules::routing::expansion::{Expansion, Files, Sources, expand};
 
 use pillarbox::rules::message::recode::{Recoder, Survey, Way};
 use pillarbox::rules::message::repair::{HELD_MAX_OCTETS, Repair, RepairFacts};
 use pillarbox::rules::message::rewrite::{Others, RewritePolicy};
-use pillarbox::rules::routing::route::{Account, Accounts, LookupFailed, RoutePolicy, Users};
+use pillarbox::rules::routing::route::{Accounts, LocalUsers, LookupFailed, RoutePolicy, SystemAccount};
 use pillarbox::smtp::command::{ClientName, Command};
 use pillarbox::smtp::data::{DotDecoder, DotEncoder};
 use pillarbox::smtp::extension::Offer;
@@ -115,7 +115,7 @@ pub fn aliases(octets: &[u8]) {
         hostname: Domain::parse("box.lan").unwrap(),
         local_domains: vec![Domain::parse("box.lan").unwrap(), Domain::parse("localhost").unwrap()],
         own_addresses: Vec::new(),
-        users: Users::System,
+        users: LocalUsers::System,
         separator: Some('+'),
         catch_all: None,
         admin: Mailbox::parse("joe@localhost").ok(),
@@ -146,14 +146,14 @@ impl Files for Everything<'_> {
         Ok(parse_list(self.0).0)
     }
 
-    fn forward(&self, _: &Account) -> Option<Vec<AliasTarget>> {
+    fn forward(&self, _: &SystemAccount) -> Option<Vec<AliasTarget>> {
         Some(parse_list(self.0).0)
     }
 }
 
 impl Accounts for Everything<'_> {
-    fn find(&self, name: &str) -> Result<Option<Account>, LookupFailed> {
-        let account = || Account { name: name.into(), uid: 1000, gid: 1000, home: "/".into() };
+    fn find(&self, name: &str) -> Result<Option<SystemAccount>, LookupFailed> {
+        let account = || SystemAccount { name: name.into(), uid: 1000, gid: 1000, home: "/".into() };
         Ok((name != "tim").then(account))
     }
 }

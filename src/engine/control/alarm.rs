@@ -15,7 +15,7 @@ use crate::mail::date::Now;
 use crate::mail::id::QueueId;
 use crate::net::transport::Deadline;
 use crate::rules::advice::monitor::span;
-use crate::rules::pacing::alarm::{Alarms, Reason, AlarmEvent};
+use crate::rules::pacing::alarm::{AlarmEvent, Alarms, Reason};
 use crate::sys::thread;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};

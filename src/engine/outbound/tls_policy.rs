@@ -18,7 +18,7 @@ use crate::net::policy_fetch::{self, PORT_HTTPS};
 use crate::net::resolver::{DnsErrorKind, DnsRecord, Resolve, Rtype};
 use crate::net::transport::Deadline;
 use crate::rules::tls::tls_policy::dane::Tlsa;
-use crate::rules::tls::tls_policy::mta_sts::{self, Kept, Mode, Policy};
+use crate::rules::tls::tls_policy::mta_sts::{self, Kept, Policy, StsMode};
 use crate::rules::tls::tls_policy::{self, TlsPolicy};
 use crate::store::sts;
 use std::net::SocketAddr;
@@ -73,7 +73,7 @@ impl DomainPolicy {
         let tlsa = if self.is_secure { tlsa(resolver, host)? } else { None };
         tls_policy::of_host(&host.name, tlsa, self.sts.as_ref()).or_else(|reason| {
             let domain = self.domain.as_str();
-            if self.sts.as_ref().is_some_and(|policy| policy.mode == Mode::Testing) {
+            if self.sts.as_ref().is_some_and(|policy| policy.mode == StsMode::Testing) {
                 Event::TlsPolicy { domain, reason: &reason }.log();
                 return Ok(TlsPolicy::None);
             }

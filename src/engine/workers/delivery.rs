@@ -21,7 +21,7 @@ use crate::mail::status::{Class, EnhancedStatus};
 use crate::rules::advice::hints::Stage;
 use crate::rules::advice::refusal::Refusal;
 use crate::rules::message::recode::Way;
-use crate::rules::pacing::breaker::Failure;
+use crate::rules::pacing::breaker::RouteFailure;
 use crate::rules::pacing::retry::pause_after_refusal;
 use crate::smtp::client::{End, Transaction};
 use crate::sys;
@@ -197,7 +197,7 @@ enum After {
     /// It goes on with the next smarthost.
     Elsewhere,
     /// It pauses.
-    Pauses(Failure),
+    Pauses(RouteFailure),
 }
 
 /// Sends one message to its recipients at this hop.
@@ -278,7 +278,7 @@ fn judge(
         let is_null_sender = *sender == ReversePath::Null;
         let refusal = Refusal { diagnostic, is_null_sender, is_submission };
         let reason = diagnostic.clone().with_class(Class::Transient);
-        refusal.of_route().map(|about| Failure { reason, refusal: Some(about) })
+        refusal.of_route().map(|about| RouteFailure { reason, refusal: Some(about) })
     };
     let refused = |outcome: &Option<Outcome>| match outcome {
         Some(Outcome::Failed(diagnostic)) => refusal(diagnostic),
@@ -323,7 +323,7 @@ fn judge(
 }
 
 /// A smarthost refuses: the next one of the list is tried, and if all do, the route pauses.
-fn another_smarthost(forwarder: &Forwarder, hop: &Hop, host: &Smarthost, failure: Failure) -> After {
+fn another_smarthost(forwarder: &Forwarder, hop: &Hop, host: &Smarthost, failure: RouteFailure) -> After {
     let (board, now) = (&forwarder.board, forwarder.clock.now().running);
     let step = |refusals| pause_after_refusal(refusals, sys::random() as u32);
     let pause = board.host_refused(host, now, &step);

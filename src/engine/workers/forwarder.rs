@@ -28,7 +28,7 @@ use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::EnhancedStatus;
 use crate::net::connect::Connect;
 use crate::net::resolver::Resolve;
-use crate::rules::pacing::breaker::Failure;
+use crate::rules::pacing::breaker::RouteFailure;
 use crate::rules::pacing::retry::{pause_after_refusal, remaining_wait};
 use crate::store::ErrorKind;
 use crate::store::queue::{self, Checkout, Durability, Entry, Progress, Queue, Record};
@@ -469,7 +469,7 @@ impl Forwarder {
     }
 
     /// The route can't be used: it pauses, and its messages stay as they are. `job` is the one that was at hand.
-    pub fn route_failed(&self, hop: &Hop, job: Option<Job>, failure: &Failure) {
+    pub fn route_failed(&self, hop: &Hop, job: Option<Job>, failure: &RouteFailure) {
         let (site, reason) = (self.site(), &failure.reason);
         let now = self.clock.now().running;
         let step = |failures| match failure.refusal {

@@ -32,7 +32,7 @@ pub const ALPHABET: &[u8; 64] = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefgh
 const PREFIXES: [(&str, &str); 3] = [("{SHA512-CRYPT}", "$6$"), ("{SHA256-CRYPT}", "$5$"), ("{CRYPT}", "$")];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Scheme {
+enum HashScheme {
     Sha256,
     Sha512,
 }
@@ -40,7 +40,7 @@ enum Scheme {
 /// A password's hash, with everything that is needed to hash another password the same way.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PasswordHash {
-    scheme: Scheme,
+    scheme: HashScheme,
     rounds: Option<u32>,
     salt: String,
     /// In the letters of [`ALPHABET`].
@@ -58,7 +58,7 @@ impl PasswordHash {
             rest.starts_with(begin).then_some(rest)
         });
         let text = known.unwrap_or(text);
-        let (scheme, rest) = [("$5$", Scheme::Sha256), ("$6$", Scheme::Sha512)]
+        let (scheme, rest) = [("$5$", HashScheme::Sha256), ("$6$", HashScheme::Sha512)]
             .iter()
             .find_map(|(begin, scheme)| Some((*scheme, text.strip_prefix(begin)?)))
             .ok_or("not a hash of $6$ or $5$; make one with pillarbox passwd")?;
@@ -84,7 +84,8 @@ impl PasswordHash {
     /// [`SALT_MAX`] random letters of [`ALPHABET`].
     #[must_use]
     pub fn make(password: &[u8], salt: &str) -> Self {
-        let empty = Self { scheme: Scheme::Sha512, rounds: None, salt: salt.to_owned(), hash: String::new() };
+        let empty =
+            Self { scheme: HashScheme::Sha512, rounds: None, salt: salt.to_owned(), hash: String::new() };
         Self { hash: empty.hash_of(password), ..empty }
     }
 
@@ -110,8 +111,8 @@ impl PasswordHash {
 impl fmt::Display for PasswordHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.scheme {
-            Scheme::Sha256 => "$5$",
-            Scheme::Sha512 => "$6$",
+            HashScheme::Sha256 => "$5$",
+            HashScheme::Sha512 => "$6$",
         })?;
         if let Some(rounds) = self.rounds {
             write!(f, "rounds={rounds}$")?;
@@ -140,7 +141,7 @@ fn rounds(number: &str) -> Result<u32, &'static str> {
     Ok(rounds.max(ROUNDS_MIN))
 }
 
-impl Scheme {
+impl HashScheme {
     /// The number of letters for 32 or 64 octets.
     const fn hash_letters(self) -> usize {
         match self {
@@ -168,7 +169,7 @@ impl Scheme {
 }
 
 /// The method; the numbers are the steps of its specification.
-fn digest(scheme: Scheme, rounds: u32, salt: &[u8], password: &[u8]) -> Secret {
+fn digest(scheme: HashScheme, rounds: u32, salt: &[u8], password: &[u8]) -> Secret {
     // 4–8.
     let b = scheme.digest(&[password, salt, password]);
     // 1–3, 9–12.
@@ -204,11 +205,11 @@ fn repeat(digest: &Secret, length: usize) -> Secret {
 
 /// Step 22: three octets make four letters, lowest bits first. The octets come from the three parts of the digest;
 /// their order rotates by one place with each group.
-fn encode(scheme: Scheme, digest: &Secret) -> String {
+fn encode(scheme: HashScheme, digest: &Secret) -> String {
     let octet = |i: usize| u32::from(digest.octets().get(i).copied().unwrap_or_default());
     let (step, groups, last) = match scheme {
-        Scheme::Sha256 => (10, 10, octet(31) << 8 | octet(30)),
-        Scheme::Sha512 => (21, 21, octet(63)),
+        HashScheme::Sha256 => (10, 10, octet(31) << 8 | octet(30)),
+        HashScheme::Sha512 => (21, 21, octet(63)),
     };
     let mut text = String::with_capacity(scheme.hash_letters());
     let mut push = |mut bits: u32, letters: usize| {
@@ -220,8 +221,8 @@ fn encode(scheme: Scheme, digest: &Secret) -> String {
     for group in 0..groups {
         let at = |part: usize| octet(group + part * step);
         let turn = match scheme {
-            Scheme::Sha256 => [0, 1, 2].map(|i| (i + 2 * group) % 3),
-            Scheme::Sha512 => [0, 1, 2].map(|i| (i + group) % 3),
+            HashScheme::Sha256 => [0, 1, 2].map(|i| (i + 2 * group) % 3),
+            HashScheme::Sha512 => [0, 1, 2].map(|i| (i + group) % 3),
         };
         let bits = turn.iter().fold(0, |bits, &part| bits << 8 | at(part));
         push(bits, 4);

@@ -37,14 +37,14 @@ pub struct Breaker {
 
 /// Why a route pauses.
 #[derive(Debug, Clone)]
-pub struct Failure {
+pub struct RouteFailure {
     /// What failed.
     pub reason: Diagnostic,
     /// What the smarthost's refusal is about, if other messages would be refused as well: the operator has to act.
     pub refusal: Option<About>,
 }
 
-impl From<Diagnostic> for Failure {
+impl From<Diagnostic> for RouteFailure {
     fn from(reason: Diagnostic) -> Self {
         Self { reason, refusal: None }
     }
@@ -83,11 +83,11 @@ impl Breaker {
 
     /// The route has failed and pauses for `step`, the step for `self.failures_with(…)`. A connection that started
     /// before the pause and fails during it is no news and does not lengthen the back-off.
-    pub fn failed(&mut self, now: Duration, step: Duration, failure: Failure) {
+    pub fn failed(&mut self, now: Duration, step: Duration, failure: RouteFailure) {
         if self.pause.as_ref().is_some_and(|pause| !pause.trying && now < pause.until) {
             return;
         }
-        let Failure { reason, refusal } = failure;
+        let RouteFailure { reason, refusal } = failure;
         self.failures = self.failures_with(refusal.is_some());
         self.are_refusals = refusal.is_some();
         self.failing_since.get_or_insert(now);
@@ -166,7 +166,7 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    fn refused() -> Failure {
+    fn refused() -> RouteFailure {
         Diagnostic::local(EnhancedStatus::NO_ANSWER, "connection refused").into()
     }
 
@@ -234,8 +234,8 @@ mod tests {
     #[test]
     fn refusals_are_counted_apart() {
         let mut breaker = Breaker::default();
-        let over_limit = Failure { refusal: Some(About::Limit), ..refused() };
-        let mut fail = |seconds: u64, failure: &Failure| {
+        let over_limit = RouteFailure { refusal: Some(About::Limit), ..refused() };
+        let mut fail = |seconds: u64, failure: &RouteFailure| {
             assert!(breaker.admit(at(seconds)));
             let count = breaker.failures_with(failure.refusal.is_some());
             breaker.failed(at(seconds), Duration::from_secs(1), failure.clone());

@@ -15,18 +15,22 @@ const MINUTES_OF_A_DAY: u32 = 24 * 60;
 const NICKNAMES: [(&str, &str); 4] =
     [("@hourly", "0 * * * *"), ("@daily", "0 0 * * *"), ("@weekly", "0 0 * * 0"), ("@monthly", "0 0 1 * *")];
 
-const MINUTE: Field = Field { name: "minute", first: 0, last: 59, names: &[] };
-const HOUR: Field = Field { name: "hour", first: 0, last: 23, names: &[] };
-const DAY: Field = Field { name: "day of month", first: 1, last: 31, names: &[] };
-const MONTH: Field = Field {
+const MINUTE: CronField = CronField { name: "minute", first: 0, last: 59, names: &[] };
+const HOUR: CronField = CronField { name: "hour", first: 0, last: 23, names: &[] };
+const DAY: CronField = CronField { name: "day of month", first: 1, last: 31, names: &[] };
+const MONTH: CronField = CronField {
     name: "month",
     first: 1,
     last: 12,
     names: &["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"],
 };
 /// Sunday is 0 and 7.
-const WEEKDAY: Field =
-    Field { name: "weekday", first: 0, last: 7, names: &["sun", "mon", "tue", "wed", "thu", "fri", "sat"] };
+const WEEKDAY: CronField = CronField {
+    name: "weekday",
+    first: 0,
+    last: 7,
+    names: &["sun", "mon", "tue", "wed", "thu", "fri", "sat"],
+};
 
 /// A cron expression that matches at some time. Bit `n` of a set stands for the value `n`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,14 +136,14 @@ fn minute_of_day(civil: OffsetDateTime) -> u32 {
 }
 
 /// One of the five fields: its values, and the names of the first of them.
-struct Field {
+struct CronField {
     name: &'static str,
     first: u32,
     last: u32,
     names: &'static [&'static str],
 }
 
-impl Field {
+impl CronField {
     fn parse(&self, text: &str) -> Result<u64, String> {
         let mut set = 0;
         for item in text.split(',') {

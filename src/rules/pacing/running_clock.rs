@@ -22,7 +22,7 @@ const SAVE_INTERVAL: Duration = Duration::from_secs(600);
 
 /// The state on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Saved {
+pub struct SavedClock {
     /// The running time at the save.
     pub running: Duration,
     /// The wall clock at the save.
@@ -35,7 +35,7 @@ pub struct Saved {
     pub last_jump: Duration,
 }
 
-impl Saved {
+impl SavedClock {
     /// Reads what `Display` printed; `None` for anything else.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -53,7 +53,7 @@ impl Saved {
 }
 
 /// One line: running, wall and boot time in microseconds, the boot's id in hexadecimal, the last jump.
-impl fmt::Display for Saved {
+impl fmt::Display for SavedClock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (running, boot, jump) =
             (self.running.as_micros(), self.boot.as_micros(), self.last_jump.as_micros());
@@ -72,7 +72,7 @@ pub struct Jump {
 #[derive(Debug)]
 pub struct RunningClock {
     /// The state at the last look.
-    now: Saved,
+    now: SavedClock,
     /// The running time at the last save in this boot. Without a save, a later process could not tell how much time
     /// has passed; on a box without a daemon no time would ever pass.
     saved_at: Option<Duration>,
@@ -83,15 +83,15 @@ impl RunningClock {
     /// another boot, off time and a jump of the wall clock look the same, so the running time continues where it was
     /// saved, and a wall clock that shows less than before has jumped.
     #[must_use]
-    pub fn resume(saved: Option<Saved>, wall: WallTime, boot: Duration, boot_id: u128) -> Self {
-        let fresh = Saved { running: Duration::ZERO, wall, boot, boot_id, last_jump: Duration::ZERO };
+    pub fn resume(saved: Option<SavedClock>, wall: WallTime, boot: Duration, boot_id: u128) -> Self {
+        let fresh = SavedClock { running: Duration::ZERO, wall, boot, boot_id, last_jump: Duration::ZERO };
         let Some(saved) = saved else { return Self { now: fresh, saved_at: None } };
         let mut clock = Self { now: saved, saved_at: Some(saved.running) };
         if saved.boot_id == boot_id && boot_id != 0 {
             clock.look(wall, boot);
         } else {
             let last_jump = if wall < saved.wall { saved.running } else { saved.last_jump };
-            clock.now = Saved { running: saved.running, last_jump, ..fresh };
+            clock.now = SavedClock { running: saved.running, last_jump, ..fresh };
             clock.saved_at = None;
         }
         clock
@@ -126,7 +126,7 @@ impl RunningClock {
     }
 
     /// The state to write now: when [`Self::should_save`] returns true, and at the end.
-    pub fn to_save(&mut self) -> Saved {
+    pub fn to_save(&mut self) -> SavedClock {
         self.saved_at = Some(self.now.running);
         self.now
     }
@@ -161,9 +161,9 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    fn saved() -> Saved {
+    fn saved() -> SavedClock {
         let (wall, last_jump) = (wall(40 * YEAR), secs(10));
-        Saved { running: secs(1000), wall, boot: secs(300), boot_id: 7, last_jump }
+        SavedClock { running: secs(1000), wall, boot: secs(300), boot_id: 7, last_jump }
     }
 
     #[test]
@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn an_unknown_boot_is_never_the_same() {
-        let nameless = Saved { boot_id: 0, ..saved() };
+        let nameless = SavedClock { boot_id: 0, ..saved() };
         let mut clock = RunningClock::resume(Some(nameless), wall(40 * YEAR + 50), secs(350), 0);
         assert_eq!(clock.look(wall(40 * YEAR + 50), secs(350)).0.running, secs(1000));
     }
@@ -269,18 +269,18 @@ mod tests {
     fn only_whole_lines_are_read() {
         for text in ["", "1 2 3 4", "1 2 3 4 5 6", "-1 2 3 4 5", "1 2 3 zz 5", "99999999999999999999 2 3 4 5"]
         {
-            assert_eq!(Saved::parse(text), None, "{text}");
+            assert_eq!(SavedClock::parse(text), None, "{text}");
         }
     }
 
     proptest! {
         #[test]
         fn parse_is_the_inverse_of_print(running: u64, time: u64, boot: u64, boot_id: u128, jump: u64) {
-            let saved = Saved {
+            let saved = SavedClock {
                 running: Duration::from_micros(running), wall: WallTime(time), boot: Duration::from_micros(boot),
                 boot_id, last_jump: Duration::from_micros(jump),
             };
-            prop_assert_eq!(Saved::parse(&saved.to_string()), Some(saved));
+            prop_assert_eq!(SavedClock::parse(&saved.to_string()), Some(saved));
         }
 
         #[test]

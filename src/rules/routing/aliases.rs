@@ -28,7 +28,7 @@ const PROBLEMS_MAX: usize = 100;
 
 /// A target of an alias.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
+pub enum AliasTarget {
     /// An address. Without a domain it is a local name.
     Address(LocalPart, Option<Domain>),
     /// `\name`: the mailbox of a local user; aliases do not apply.
@@ -62,7 +62,7 @@ struct Alias {
     name: String,
     /// The line number, from one.
     line: usize,
-    targets: Vec<Target>,
+    targets: Vec<AliasTarget>,
 }
 
 impl AliasTable {
@@ -105,7 +105,7 @@ impl AliasTable {
     }
 
     /// Starts the alias of a line. Returns the offset of its targets, or what is wrong.
-    fn begin(&mut self, line: &Line<'_>) -> Result<usize, String> {
+    fn begin(&mut self, line: &AliasLine<'_>) -> Result<usize, String> {
         let pieces = line.pieces(0, ':');
         let [name, _, ..] = pieces.as_slice() else {
             return Err("there is no colon; write NAME: ADDRESS, …".into());
@@ -134,7 +134,7 @@ impl AliasTable {
     /// The alias that applies to a folded local part, and its targets: its own, or that of the user before the
     /// separator, or the one for everybody.
     #[must_use]
-    pub fn find(&self, name: &str, separator: Option<char>) -> Option<(&str, &[Target])> {
+    pub fn find(&self, name: &str, separator: Option<char>) -> Option<(&str, &[AliasTarget])> {
         let known = |wanted: &str| self.aliases.iter().find(|alias| alias.name == wanted);
         let user = || separator.and_then(|separator| name.split_once(separator)).map(|(user, _)| user);
         let found = known(name).or_else(|| known(user()?)).or_else(|| known(EVERYBODY));
@@ -144,8 +144,8 @@ impl AliasTable {
     /// Whether a target of an alias is this address, with its domain.
     #[must_use]
     pub fn names(&self, mailbox: &Mailbox) -> bool {
-        let is_it = |target: &Target| match target {
-            Target::Address(local_part, Some(domain)) => {
+        let is_it = |target: &AliasTarget| match target {
+            AliasTarget::Address(local_part, Some(domain)) => {
                 *domain == mailbox.domain
                     && local_part.as_str().eq_ignore_ascii_case(mailbox.local_part.as_str())
             }
@@ -167,7 +167,7 @@ impl AliasTable {
 
 /// Parses the text of an included file: addresses separated by commas or line ends.
 #[must_use]
-pub fn parse_list(text: &str) -> (Vec<Target>, Vec<AliasProblem>) {
+pub fn parse_list(text: &str) -> (Vec<AliasTarget>, Vec<AliasProblem>) {
     let (mut targets, mut problems) = (Vec::new(), Problems::default());
     for line in lines(text) {
         line.read_targets(0, &mut targets, &mut problems);
@@ -176,10 +176,10 @@ pub fn parse_list(text: &str) -> (Vec<Target>, Vec<AliasProblem>) {
 }
 
 /// The included files among the targets.
-pub fn includes(targets: &[Target]) -> impl Iterator<Item = &str> {
+pub fn includes(targets: &[AliasTarget]) -> impl Iterator<Item = &str> {
     targets.iter().filter_map(|target| match target {
-        Target::Include(path) => Some(path.as_str()),
-        Target::Address(..) | Target::Mailbox(_) => None,
+        AliasTarget::Include(path) => Some(path.as_str()),
+        AliasTarget::Address(..) | AliasTarget::Mailbox(_) => None,
     })
 }
 
@@ -187,7 +187,7 @@ pub fn includes(targets: &[Target]) -> impl Iterator<Item = &str> {
 struct Problems(Vec<AliasProblem>);
 
 impl Problems {
-    fn tell(&mut self, line: &Line<'_>, at: usize, text: String) {
+    fn tell(&mut self, line: &AliasLine<'_>, at: usize, text: String) {
         if self.0.len() < PROBLEMS_MAX {
             let column = line.text.get(..at).unwrap_or_default().chars().count() + 1;
             self.0.push(AliasProblem { line: line.number, column, text });
@@ -196,22 +196,22 @@ impl Problems {
 }
 
 /// A line without its end.
-struct Line<'a> {
+struct AliasLine<'a> {
     text: &'a str,
     number: usize,
 }
 
 /// The lines that are neither empty nor comments.
-fn lines(text: &str) -> impl Iterator<Item = Line<'_>> {
+fn lines(text: &str) -> impl Iterator<Item = AliasLine<'_>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let numbered = text.lines().enumerate().map(|(i, text)| Line { text, number: i + 1 });
+    let numbered = text.lines().enumerate().map(|(i, text)| AliasLine { text, number: i + 1 });
     numbered.filter(|line| {
         let text = line.text.trim();
         !text.is_empty() && !text.starts_with('#')
     })
 }
 
-impl Line<'_> {
+impl AliasLine<'_> {
     /// The ranges between separators, from an offset on. A separator in quotes, brackets or the comment at the end
     /// does not count.
     fn pieces(&self, from: usize, separator: char) -> Vec<Range<usize>> {
@@ -242,7 +242,7 @@ impl Line<'_> {
         pieces
     }
 
-    fn read_targets(&self, from: usize, targets: &mut Vec<Target>, problems: &mut Problems) {
+    fn read_targets(&self, from: usize, targets: &mut Vec<AliasTarget>, problems: &mut Problems) {
         for piece in self.pieces(from, ',') {
             let text = self.text.get(piece.clone()).unwrap_or_default();
             let item = text.trim();
@@ -258,7 +258,7 @@ impl Line<'_> {
 }
 
 /// Parses a target.
-fn target(item: &str) -> Result<Target, String> {
+fn target(item: &str) -> Result<AliasTarget, String> {
     let quoted = item.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     let bare = quoted.filter(|bare| bare.starts_with(['|', '/', ':'])).unwrap_or(item);
     let no_address =
@@ -270,12 +270,12 @@ fn target(item: &str) -> Result<Target, String> {
         return Err(format!("{item:?} is a file, and mail goes to Maildirs alone here; write an address"));
     }
     if let Some(name) = bare.strip_prefix('\\') {
-        return LocalPart::parse(name).map(Target::Mailbox).map_err(|_| no_address());
+        return LocalPart::parse(name).map(AliasTarget::Mailbox).map_err(|_| no_address());
     }
     if let Some((keyword, path)) = bare.strip_prefix(':').and_then(|rest| rest.split_once(':')) {
         let path = path.trim();
         return if keyword.eq_ignore_ascii_case("include") && path.starts_with('/') {
-            Ok(Target::Include(path.to_owned()))
+            Ok(AliasTarget::Include(path.to_owned()))
         } else {
             Err(format!("{item:?} can't be followed; write :include:/PATH or an address"))
         };
@@ -285,7 +285,7 @@ fn target(item: &str) -> Result<Target, String> {
     let part = |range: &Range<usize>| item.get(range.clone()).unwrap_or_default();
     let domain = span.domain.as_ref().map(|domain| Domain::parse(part(domain))).transpose();
     match (LocalPart::parse(part(&span.local_part)), domain) {
-        (Ok(local_part), Ok(domain)) => Ok(Target::Address(local_part, domain)),
+        (Ok(local_part), Ok(domain)) => Ok(AliasTarget::Address(local_part, domain)),
         _ => Err(no_address()),
     }
 }

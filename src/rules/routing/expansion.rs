@@ -19,8 +19,8 @@
 //!
 //! Files and accounts come through traits; the module opens nothing.
 
-use super::aliases::{AliasTable, EVERYBODY, Target};
-use super::route::{Account, Accounts, LookupFailed, NoRoute, Occupant, RoutePolicy, Routed, key};
+use super::aliases::{AliasTable, AliasTarget, EVERYBODY};
+use super::route::{Accounts, LookupFailed, NoRoute, Occupant, RoutePolicy, Routed, SystemAccount, key};
 use crate::mail::address::{LocalPart, Mailbox};
 use crate::mail::status::EnhancedStatus;
 
@@ -35,10 +35,10 @@ pub trait Files {
     ///
     /// # Errors
     /// The file cannot be read at the moment, which says nothing about its recipients.
-    fn include(&self, path: &str) -> Result<Vec<Target>, LookupFailed>;
+    fn include(&self, path: &str) -> Result<Vec<AliasTarget>, LookupFailed>;
 
     /// The targets to which a user forwards mail. `None`: the user does not forward.
-    fn forward(&self, account: &Account) -> Option<Vec<Target>>;
+    fn forward(&self, account: &SystemAccount) -> Option<Vec<AliasTarget>>;
 }
 
 /// The inputs of an expansion.
@@ -56,7 +56,7 @@ pub struct Sources<'a> {
 
 /// A mailbox for which an alias stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
+pub struct AliasMember {
     /// The mailbox that gets a copy.
     pub mailbox: Mailbox,
     /// The route of the copy. An error is reported to the sender after the message is accepted.
@@ -69,7 +69,7 @@ pub struct Member {
 #[derive(Debug, Default)]
 pub struct Expansion {
     /// The members; at least one has a route.
-    pub members: Vec<Member>,
+    pub members: Vec<AliasMember>,
     /// Problems for the operator to correct.
     pub troubles: Vec<String>,
 }
@@ -89,12 +89,12 @@ pub fn expand(sources: &Sources<'_>, mailbox: &Mailbox) -> Result<Expansion, NoR
     if key(mailbox) == "postmaster" {
         // Mail for postmaster is always accepted (RFC 5321 §4.5.1).
         let routed = sources.policy.route_mailbox(&sources.policy.postmaster_here(), sources.accounts)?;
-        let member = Member { mailbox: routed.mailbox.clone(), route: Ok(routed), owner: None };
+        let member = AliasMember { mailbox: routed.mailbox.clone(), route: Ok(routed), owner: None };
         return Ok(Expansion { members: vec![member], troubles: expander.found.troubles });
     }
     Err(match (troubles.first(), members.first()) {
         (Some(trouble), _) => NoRoute::Refused(EnhancedStatus::ROUTING_LOOP, trouble.clone()),
-        (None, Some(Member { route: Err(no_route), .. })) => no_route.clone(),
+        (None, Some(AliasMember { route: Err(no_route), .. })) => no_route.clone(),
         (None, _) => NoRoute::UnknownUser,
     })
 }
@@ -172,14 +172,14 @@ impl<'a> Expander<'a> {
 
     /// The alias of a local mailbox. The alias for everybody applies once in a chain: otherwise `*: joe` would apply
     /// to joe, too.
-    fn alias(&self, mailbox: &Mailbox) -> Option<(&'a str, &'a [Target])> {
+    fn alias(&self, mailbox: &Mailbox) -> Option<(&'a str, &'a [AliasTarget])> {
         let Sources { policy, aliases, .. } = self.sources;
         let found = aliases.find(&key(mailbox), policy.separator);
         found.filter(|(alias, _)| *alias != EVERYBODY || self.chain.iter().all(|known| known != EVERYBODY))
     }
 
     /// Visits the targets of an alias or of a file.
-    fn descend(&mut self, name: &str, targets: &[Target], mailbox: &Mailbox) -> Result<(), NoRoute> {
+    fn descend(&mut self, name: &str, targets: &[AliasTarget], mailbox: &Mailbox) -> Result<(), NoRoute> {
         if self.chain.iter().any(|known| known == name) {
             self.trouble(format!("the alias {name:?} goes round in circles"));
             return Ok(());
@@ -199,26 +199,26 @@ impl<'a> Expander<'a> {
     }
 
     /// Visits one target. `mailbox` owns the alias: a target without a domain gets its domain.
-    fn target(&mut self, target: &Target, mailbox: &Mailbox) -> Result<(), NoRoute> {
+    fn target(&mut self, target: &AliasTarget, mailbox: &Mailbox) -> Result<(), NoRoute> {
         let Sources { policy, accounts, files, .. } = *self.sources;
         let at = |local_part: &LocalPart| Mailbox {
             local_part: local_part.clone(),
             domain: mailbox.domain.clone(),
         };
         match target {
-            Target::Address(local_part, None) => self.local(&at(local_part), false),
-            Target::Address(local_part, Some(domain)) => {
+            AliasTarget::Address(local_part, None) => self.local(&at(local_part), false),
+            AliasTarget::Address(local_part, Some(domain)) => {
                 let to = Mailbox { local_part: local_part.clone(), domain: domain.clone() };
                 if policy.is_local(domain) {
                     return self.local(&to, true);
                 }
                 self.end(&to, policy.route_mailbox(&to, accounts))
             }
-            Target::Mailbox(local_part) => {
+            AliasTarget::Mailbox(local_part) => {
                 let to = at(local_part);
                 self.end(&to, policy.own_maildir(&to, accounts))
             }
-            Target::Include(path) => {
+            AliasTarget::Include(path) => {
                 let targets = files.include(path);
                 let targets = targets.map_err(|LookupFailed(text)| NoRoute::LookupFailed(text))?;
                 self.descend(path, &targets, mailbox)
@@ -239,7 +239,7 @@ impl<'a> Expander<'a> {
             let text = format!("the alias has more than {MEMBERS_MAX} recipients");
             return Err(NoRoute::Refused(EnhancedStatus::ROUTING_LOOP, text));
         }
-        self.found.members.push(Member { mailbox, route, owner: self.owner.clone() });
+        self.found.members.push(AliasMember { mailbox, route, owner: self.owner.clone() });
         Ok(())
     }
 

@@ -32,7 +32,7 @@ use std::path::PathBuf;
 
 /// The local users.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Users {
+pub enum LocalUsers {
     /// The users of the system's database.
     System,
     /// The named users, folded (see [`fold`]).
@@ -51,7 +51,7 @@ pub struct RoutePolicy {
     /// The addresses of this host that an address literal may name.
     pub own_addresses: Vec<IpAddr>,
     /// The local users.
-    pub users: Users,
+    pub users: LocalUsers,
     /// The character between user and detail.
     pub separator: Option<char>,
     /// Gets the mail of unknown users: a local user, or a mailbox elsewhere.
@@ -90,7 +90,7 @@ pub enum ExceptionTarget {
 
 /// An account of the system.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Account {
+pub struct SystemAccount {
     /// Its name.
     pub name: String,
     /// The user id.
@@ -111,7 +111,7 @@ pub trait Accounts {
     ///
     /// # Errors
     /// The look-up failed, which says nothing about the account.
-    fn find(&self, name: &str) -> Result<Option<Account>, LookupFailed>;
+    fn find(&self, name: &str) -> Result<Option<SystemAccount>, LookupFailed>;
 }
 
 /// A local user with a mailbox.
@@ -120,7 +120,7 @@ pub struct LocalUser {
     /// The name in lower case, for `{user}` in the path of the Maildir.
     pub name: String,
     /// The account, if the users are those of the system.
-    pub account: Option<Account>,
+    pub account: Option<SystemAccount>,
 }
 
 /// Where a recipient's copy goes.
@@ -150,7 +150,7 @@ pub struct Routed {
 impl Routed {
     /// The name and account of the system user whose Maildir it is.
     #[must_use]
-    pub fn account(&self) -> Option<(&str, &Account)> {
+    pub fn account(&self) -> Option<(&str, &SystemAccount)> {
         match &self.destination {
             Destination::Maildir(LocalUser { name, account: Some(account) }) => Some((name, account)),
             _ => None,
@@ -389,16 +389,16 @@ impl RoutePolicy {
     fn find_exact(&self, name: &str, accounts: &dyn Accounts) -> Result<Option<LocalUser>, NoRoute> {
         let user = |account| Some(LocalUser { name: name.to_owned(), account });
         match &self.users {
-            Users::Named(names) => {
+            LocalUsers::Named(names) => {
                 Ok(names.iter().any(|n| n == name).then_some(()).and_then(|()| user(None)))
             }
-            Users::Any => Ok(is_any_user(name).then_some(()).and_then(|()| user(None))),
-            Users::System if is_account_name(name) => {
+            LocalUsers::Any => Ok(is_any_user(name).then_some(()).and_then(|()| user(None))),
+            LocalUsers::System if is_account_name(name) => {
                 let account =
                     accounts.find(name).map_err(|LookupFailed(text)| NoRoute::LookupFailed(text))?;
                 Ok(account.and_then(|account| user(Some(account))))
             }
-            Users::System => Ok(None),
+            LocalUsers::System => Ok(None),
         }
     }
 

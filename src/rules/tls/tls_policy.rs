@@ -19,7 +19,7 @@ pub mod mta_sts;
 use crate::mail::outcome::Diagnostic;
 use crate::mail::status::EnhancedStatus;
 use dane::Tlsa;
-use mta_sts::{Mode, Policy};
+use mta_sts::{Policy, StsMode};
 
 /// What TLS with an MX host must be like, besides what the operator wants.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -77,13 +77,13 @@ pub fn of_host(host: &str, tlsa: Option<Vec<Tlsa>>, sts: Option<&Policy>) -> Res
         None => TlsPolicy::None,
     };
     match sts {
-        Some(policy) if policy.mode != Mode::None => {
+        Some(policy) if policy.mode != StsMode::None => {
             if !policy.names(host) {
                 return Err(format!("{host} is not named by the MTA-STS policy"));
             }
             Ok(match (policy.mode, without_sts) {
-                (Mode::Testing, TlsPolicy::Encrypted) => TlsPolicy::Encrypted,
-                (Mode::Testing, _) => TlsPolicy::StsTesting,
+                (StsMode::Testing, TlsPolicy::Encrypted) => TlsPolicy::Encrypted,
+                (StsMode::Testing, _) => TlsPolicy::StsTesting,
                 _ => TlsPolicy::Sts,
             })
         }

@@ -5,11 +5,11 @@ use proptest::prelude::*;
 
 /// The table as lines, targets as they would be written.
 fn printed(table: &AliasTable) -> Vec<String> {
-    let target = |target: &Target| match target {
-        Target::Address(local_part, None) => local_part.to_string(),
-        Target::Address(local_part, Some(domain)) => format!("{local_part}@{domain}"),
-        Target::Mailbox(local_part) => format!("\\{local_part}"),
-        Target::Include(path) => format!(":include:{path}"),
+    let target = |target: &AliasTarget| match target {
+        AliasTarget::Address(local_part, None) => local_part.to_string(),
+        AliasTarget::Address(local_part, Some(domain)) => format!("{local_part}@{domain}"),
+        AliasTarget::Mailbox(local_part) => format!("\\{local_part}"),
+        AliasTarget::Include(path) => format!(":include:{path}"),
     };
     let line = |Alias { name, targets, .. }: &Alias| {
         format!("{name}: {}", targets.iter().map(target).collect::<Vec<_>>().join(", "))

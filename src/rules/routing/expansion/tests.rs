@@ -3,14 +3,14 @@
 use super::*;
 use crate::mail::address::{Domain, ForwardPath};
 use crate::rules::routing::aliases::parse_list;
-use crate::rules::routing::route::{Account, Destination, Users};
+use crate::rules::routing::route::{Destination, LocalUsers, SystemAccount};
 use proptest::prelude::*;
 
 /// joe, mia, those who forward (pat, ann, bea, cat) and the system's users are here; `broken` can't be looked up.
 struct Box;
 
 impl Accounts for Box {
-    fn find(&self, name: &str) -> Result<Option<Account>, LookupFailed> {
+    fn find(&self, name: &str) -> Result<Option<SystemAccount>, LookupFailed> {
         let uid = match name {
             "root" => 0,
             "daemon" => 1,
@@ -18,14 +18,14 @@ impl Accounts for Box {
             "broken" => return Err(LookupFailed("the directory does not answer".into())),
             _ => return Ok(None),
         };
-        Ok(Some(Account { name: name.into(), uid, gid: uid, home: "/".into() }))
+        Ok(Some(SystemAccount { name: name.into(), uid, gid: uid, home: "/".into() }))
     }
 }
 
 struct Texts;
 
 impl Files for Texts {
-    fn include(&self, path: &str) -> Result<Vec<Target>, LookupFailed> {
+    fn include(&self, path: &str) -> Result<Vec<AliasTarget>, LookupFailed> {
         let text = match path {
             "/team" => "joe, a@far.example\n# b\nmia\n",
             "/own" => ":include:/own, joe",
@@ -37,7 +37,7 @@ impl Files for Texts {
         Ok(parse_list(text).0)
     }
 
-    fn forward(&self, account: &Account) -> Option<Vec<Target>> {
+    fn forward(&self, account: &SystemAccount) -> Option<Vec<AliasTarget>> {
         let text = match account.name.as_str() {
             "pat" => "\\pat, p@far.example",
             "ann" => "bea",
@@ -58,7 +58,7 @@ fn policy() -> RoutePolicy {
         hostname: Domain::parse("box.lan").unwrap(),
         local_domains: ["localhost", "box.lan"].map(|d| Domain::parse(d).unwrap()).to_vec(),
         own_addresses: Vec::new(),
-        users: Users::System,
+        users: LocalUsers::System,
         separator: Some('+'),
         catch_all: None,
         admin: None,
@@ -90,7 +90,7 @@ fn whom(policy: &RoutePolicy, text: &str, to: &str) -> String {
     match expanded(policy, text, &routed.mailbox) {
         Ok(Expansion { members, troubles }) => {
             let mut words: Vec<String> = Vec::new();
-            for Member { mailbox, route, owner } in members {
+            for AliasMember { mailbox, route, owner } in members {
                 let place = match route.map(|routed| routed.destination) {
                     Ok(Destination::Maildir(user)) => format!("{}:", user.name),
                     Ok(Destination::Relay(_)) => String::new(),

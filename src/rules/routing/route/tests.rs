@@ -5,7 +5,7 @@ use super::*;
 struct Box;
 
 impl Accounts for Box {
-    fn find(&self, name: &str) -> Result<Option<Account>, LookupFailed> {
+    fn find(&self, name: &str) -> Result<Option<SystemAccount>, LookupFailed> {
         let uid = match name {
             "root" => 0,
             "daemon" => 1,
@@ -14,7 +14,7 @@ impl Accounts for Box {
             "broken" => return Err(LookupFailed("the directory does not answer".into())),
             _ => return Ok(None),
         };
-        Ok(Some(Account { name: name.into(), uid, gid: uid, home: format!("/home/{name}").into() }))
+        Ok(Some(SystemAccount { name: name.into(), uid, gid: uid, home: format!("/home/{name}").into() }))
     }
 }
 
@@ -23,7 +23,7 @@ fn policy() -> RoutePolicy {
         hostname: Domain::parse("box.lan").unwrap(),
         local_domains: ["localhost", "box.lan"].map(|d| Domain::parse(d).unwrap()).to_vec(),
         own_addresses: vec!["192.0.2.1".parse().unwrap()],
-        users: Users::System,
+        users: LocalUsers::System,
         separator: Some('+'),
         catch_all: None,
         admin: None,
@@ -83,7 +83,7 @@ fn users_of_the_system() {
 
 #[test]
 fn named_users_and_any_users() {
-    let named = RoutePolicy { users: Users::Named(vec!["alerts".into()]), ..policy() };
+    let named = RoutePolicy { users: LocalUsers::Named(vec!["alerts".into()]), ..policy() };
     check(
         &named,
         &[
@@ -92,7 +92,7 @@ fn named_users_and_any_users() {
             ("postmaster", "maildir postmaster for postmaster@box.lan"),
         ],
     );
-    let any = RoutePolicy { users: Users::Any, ..policy() };
+    let any = RoutePolicy { users: LocalUsers::Any, ..policy() };
     check(
         &any,
         &[
@@ -180,7 +180,7 @@ fn the_admin_gets_what_no_person_would_read() {
             ("mia@box.lan", "550 5.1.1 no such user here"),
         ],
     );
-    let named = RoutePolicy { users: Users::Named(vec![]), ..with_admin };
+    let named = RoutePolicy { users: LocalUsers::Named(vec![]), ..with_admin };
     check(&named, &[("root@box.lan", "relay example.com for me@example.com (local)")]);
     // An admin that is one of those it stands in for gets a Maildir, and no loop.
     let own = RoutePolicy { admin: Some(mailbox("root@localhost")), ..policy() };

@@ -27,7 +27,7 @@ const NAME_MAX_OCTETS: usize = 32;
 
 /// What the sender does with an MX host that does not satisfy the policy (§5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
+pub enum StsMode {
     /// Does not use the host.
     Enforce,
     /// Uses the host, and reports the failure.
@@ -36,14 +36,14 @@ pub enum Mode {
     None,
 }
 
-const MODES: [(&str, Mode); 3] =
-    [("enforce", Mode::Enforce), ("testing", Mode::Testing), ("none", Mode::None)];
+const MODES: [(&str, StsMode); 3] =
+    [("enforce", StsMode::Enforce), ("testing", StsMode::Testing), ("none", StsMode::None)];
 
 /// The policy of a domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// What a failure means.
-    pub mode: Mode,
+    pub mode: StsMode,
     /// How long the policy may be kept after it was fetched.
     pub max_age: Duration,
     /// The hosts: a name, or `*.` and a name, which matches any name with one more label.
@@ -75,7 +75,7 @@ impl Policy {
             }
         }
         let mode = version.and(mode)?;
-        if mx.is_empty() && mode != Mode::None {
+        if mx.is_empty() && mode != StsMode::None {
             return None;
         }
         Some(Self { mode, max_age: max_age?, mx })
