@@ -22,7 +22,7 @@ use pillarbox::rules::message::dkim::{DkimKey, RSA_BITS_MIN, Signer};
 use pillarbox::rules::routing::aliases::{AliasTable, AliasTarget, parse_list};
 use pillarbox::rules::routing::expansion::{Expansion, Files, Sources, expand};
 
-use pillarbox::rules::message::recode::{Recoder, Survey, Way};
+use pillarbox::rules::message::recode::{HopSupport, Recoder, Survey};
 use pillarbox::rules::message::repair::{HELD_MAX_OCTETS, Repair, RepairFacts};
 use pillarbox::rules::message::rewrite::{Others, RewritePolicy};
 use pillarbox::rules::routing::route::{Accounts, LocalUsers, LookupFailed, RoutePolicy, SystemAccount};
@@ -507,9 +507,9 @@ pub fn configuration(octets: &[u8]) {
 /// A message in canonical form.
 pub fn recode(octets: &[u8]) {
     let content: Vec<u8> = octets.iter().copied().filter(|&octet| octet != b'\r').collect();
-    for way in [Way::Utf8, Way::EightBit, Way::SevenBit] {
+    for support in [HopSupport::Utf8, HopSupport::EightBit, HopSupport::SevenBit] {
         let recoded = |content: &[u8], size: usize| {
-            let mut survey = Survey::new(way);
+            let mut survey = Survey::new(support);
             content.chunks(size).for_each(|piece| survey.feed(piece));
             let mut recoder = Recoder::new(survey.finish().plan?);
             let mut out = Vec::new();

@@ -12,7 +12,7 @@ use crate::engine::queue::notices::Told;
 use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::envelope::{Envelope, Notify, Recipient};
 use crate::mail::id::QueueId;
-use crate::rules::message::bounce::Verdict;
+use crate::rules::message::bounce::RecipientVerdict;
 use crate::rules::routing::expansion::AliasMember;
 use crate::rules::routing::route::{Destination, Routed};
 use crate::smtp::extension::RcptParameters;
@@ -95,8 +95,10 @@ impl Copies {
     /// which begins there: the message has been delivered to the list (§5.2.7.1).
     fn tell(&mut self, alias: Recipient, members: &[AliasMember]) -> RcptParameters {
         let verdict = match members {
-            members if members.iter().all(|member| member.owner.is_some()) => Some(Verdict::Delivered),
-            members => (members.len() > 1).then_some(Verdict::Expanded),
+            members if members.iter().all(|member| member.owner.is_some()) => {
+                Some(RecipientVerdict::Delivered)
+            }
+            members => (members.len() > 1).then_some(RecipientVerdict::Expanded),
         };
         let (orcpt, mut notify) = (alias.orcpt.clone(), alias.notify);
         if let Some(verdict) = verdict.filter(|verdict| verdict.is_wanted(&alias)) {

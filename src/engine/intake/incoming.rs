@@ -30,7 +30,7 @@ use crate::mail::id::QueueId;
 use crate::mail::message::{self, Origin};
 use crate::mail::section_filter::SectionFilter;
 use crate::mail::status::EnhancedStatus;
-use crate::rules::message::bounce::Verdict;
+use crate::rules::message::bounce::RecipientVerdict;
 use crate::rules::message::repair::{Repair, RepairFacts};
 use crate::rules::routing::route::Routed;
 use crate::smtp::extension::{MailParameters, RcptParameters};
@@ -474,8 +474,11 @@ impl Incoming<'_> {
     /// Of copies in their Maildirs and of aliases, if the sender asked for that (RFC 3461 §5.2.3, §5.2.7).
     fn tell_sender(&self, source: &Source) {
         let envelope = Way::default().envelope(&self.submission);
-        let told =
-            self.copies.local.iter().map(|copy| (copy.recipient.clone(), Verdict::Delivered, DELIVERED));
+        let told = self
+            .copies
+            .local
+            .iter()
+            .map(|copy| (copy.recipient.clone(), RecipientVerdict::Delivered, DELIVERED));
         let told: Vec<Told> = told.chain(self.copies.told.iter().cloned()).collect();
         if !told.iter().any(|(recipient, ..)| notices::is_owed(&envelope, recipient)) {
             return;

@@ -20,7 +20,7 @@ use crate::mail::header;
 use crate::mail::id::QueueId;
 use crate::mail::outcome::Diagnostic;
 use crate::mail::status::{Class, EnhancedStatus};
-use crate::rules::message::bounce::{self, Notice, Report, Reported, Returned, Verdict};
+use crate::rules::message::bounce::{self, Notice, NoticeReport, RecipientVerdict, Reported, Returned};
 use crate::rules::routing::route::{NoRoute, Routed};
 use crate::smtp::extension::MailParameters;
 use crate::store::StoreError;
@@ -40,7 +40,7 @@ const NOTICE: &str = "notice of ";
 /// Whether the sender has to be told of this delivery by this host.
 #[must_use]
 pub fn is_owed(envelope: &Envelope, recipient: &Recipient) -> bool {
-    envelope.reverse_path != ReversePath::Null && Verdict::Relayed.is_wanted(recipient)
+    envelope.reverse_path != ReversePath::Null && RecipientVerdict::Relayed.is_wanted(recipient)
 }
 
 /// The recipients of which there is something to tell that nobody has been told, by their places.
@@ -50,22 +50,22 @@ pub fn news(
     description: &Description,
     progress: &[Progress],
     now: Now,
-) -> Vec<(usize, Verdict)> {
+) -> Vec<(usize, RecipientVerdict)> {
     let Description { envelope, arrival, .. } = description;
     let warn_after = site.settings.queue.warn_after;
     let age = now.running.saturating_sub(arrival.running);
     let is_late = !warn_after.is_zero() && age >= warn_after && envelope.reverse_path != ReversePath::Null;
     let failure = |diagnostic: &Diagnostic| match diagnostic.status.class {
-        Class::Transient => Verdict::Expired,
-        Class::Success | Class::Permanent => Verdict::Refused,
+        Class::Transient => RecipientVerdict::Expired,
+        Class::Success | Class::Permanent => RecipientVerdict::Refused,
     };
     let verdict = |(place, (recipient, progress)): (usize, (&Recipient, &Progress))| {
         let diagnostic = progress.diagnostic.as_ref();
         let verdict = match progress.state {
             State::Failed if !progress.notified => failure(diagnostic?),
             State::Delivered if progress.owed => match diagnostic?.remote {
-                Some(_) => Verdict::Relayed,
-                None => Verdict::Delivered,
+                Some(_) => RecipientVerdict::Relayed,
+                None => RecipientVerdict::Delivered,
             },
             State::Pending if progress.kept.is_some() => {
                 if progress.notified {
@@ -78,9 +78,9 @@ pub fn news(
                 if is_late
                     && !progress.notified
                     && !progress.held
-                    && Verdict::Delayed.is_wanted(recipient) =>
+                    && RecipientVerdict::Delayed.is_wanted(recipient) =>
             {
-                Verdict::Delayed
+                RecipientVerdict::Delayed
             }
             State::Failed | State::Delivered | State::Pending => return None,
         };
@@ -106,7 +106,7 @@ pub fn tell(forwarder: &Forwarder, site: &Site, entry: &Entry, now: Now) -> Opti
             let recipient = description.envelope.recipients.get(place)?;
             let last = progress.get(place)?.diagnostic.clone();
             let pause = match verdict {
-                Verdict::Delayed => {
+                RecipientVerdict::Delayed => {
                     forwarder.board.wait_reason(&hop_of(site, recipient), entry.id(), now.running)
                 }
                 _ => None,
@@ -149,7 +149,7 @@ pub fn tell(forwarder: &Forwarder, site: &Site, entry: &Entry, now: Now) -> Opti
 }
 
 /// A recipient that never was in the queue, what has become of it, and by what.
-pub type Told = (Recipient, Verdict, &'static str);
+pub type Told = (Recipient, RecipientVerdict, &'static str);
 
 /// Tells the sender who asked what has become of recipients that never were in the queue: their copies are in their
 /// Maildirs, or they are aliases. A failure is logged, and that is all: the mail has arrived.
@@ -201,7 +201,7 @@ fn report(
     let &Message { id, envelope, arrival, size_octets, admin } = message;
     // Who can't be told can't be told of that either.
     let admin = admin.filter(|&admin| recipients.iter().all(|told| told.recipient.mailbox != *admin));
-    let report = Report {
+    let report = NoticeReport {
         hostname: &site.terms.hostname,
         id,
         envelope,
@@ -216,8 +216,9 @@ fn report(
         random: sys::random(),
     };
     let Some(notice) = bounce::compose(&report) else { return Ok(()) };
-    let has_failed =
-        recipients.iter().any(|told| matches!(told.verdict, Verdict::Refused | Verdict::Expired));
+    let has_failed = recipients
+        .iter()
+        .any(|told| matches!(told.verdict, RecipientVerdict::Refused | RecipientVerdict::Expired));
     let Some((routed, to_admin)) = addressee(site, &notice, has_failed)? else { return Ok(()) };
     // Nor by way of an alias.
     let are_admins = || recipients.iter().all(|told| kept::is_admin(site, &told.recipient.mailbox));

@@ -20,7 +20,7 @@ use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::{Class, EnhancedStatus};
 use crate::rules::advice::hints::Stage;
 use crate::rules::advice::refusal::Refusal;
-use crate::rules::message::recode::Way;
+use crate::rules::message::recode::HopSupport;
 use crate::rules::pacing::breaker::RouteFailure;
 use crate::rules::pacing::retry::pause_after_refusal;
 use crate::smtp::client::{End, Transaction};
@@ -207,10 +207,10 @@ fn deliver(forwarder: &Forwarder, hop: &Hop, job: Job, conversation: &mut Conver
     let entry = Arc::clone(&attempt.entry);
     let traits = NextHopTraits {
         is_delivered: conversation.session.is_lmtp(),
-        way: match &conversation.session {
-            session if session.takes_utf8() => Way::Utf8,
-            session if session.takes_eight_bits() => Way::EightBit,
-            _ => Way::SevenBit,
+        support: match &conversation.session {
+            session if session.takes_utf8() => HopSupport::Utf8,
+            session if session.takes_eight_bits() => HopSupport::EightBit,
+            _ => HopSupport::SevenBit,
         },
     };
     let outgoing = Outgoing::new(&site, &entry, traits, forwarder.clock.now(), forwarder.clock.last_jump());

@@ -26,7 +26,9 @@ use crate::mail::id::QueueId;
 use crate::mail::next_hop::NextHop;
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::EnhancedStatus;
-use crate::rules::message::digest::{self, Facts, Frame, MEMBERS_MAX, Member, Summary, Terms, Windows};
+use crate::rules::message::digest::{
+    self, DigestMember, DigestSummary, DigestTerms, Facts, Frame, MEMBERS_MAX, Windows,
+};
 use crate::rules::routing::route::{Destination, Routed};
 use crate::smtp::extension::RcptParameters;
 use crate::store::queue::{self, Checkout, Collected, Description, Entry, Progress, Record, State};
@@ -99,7 +101,7 @@ impl Digests {
     /// Takes note of a message that waits; gives another one, whose turn comes now as the digest is full.
     #[must_use]
     pub fn add(&self, site: &Site, id: QueueId, octets: u64, digest: Collected, now: Now) -> Option<QueueId> {
-        let member = Member { id, octets: octets + MEMBER_FRAME_OCTETS };
+        let member = DigestMember { id, octets: octets + MEMBER_FRAME_OCTETS };
         let mut windows = self.windows();
         windows.add(digest.group, member, digest.until, now.running);
         windows.overdue(digest.group, &terms(site)?)
@@ -133,10 +135,10 @@ impl Digests {
 }
 
 /// What the configuration says; `None`: nothing waits.
-fn terms(site: &Site) -> Option<Terms> {
+fn terms(site: &Site) -> Option<DigestTerms> {
     let settings = &site.settings;
     let share = (settings.queue.max_messages as usize / 4).max(1);
-    (settings.digest.after > 0).then(|| Terms {
+    (settings.digest.after > 0).then(|| DigestTerms {
         after: settings.digest.after,
         window: settings.digest.window,
         members: MEMBERS_MAX.min(share),
@@ -277,12 +279,17 @@ struct Picked {
     ids: Vec<QueueId>,
     /// So long the operator can't drop or return them.
     claims: Vec<Claim>,
-    summary: Summary,
+    summary: DigestSummary,
 }
 
 /// Makes the digest of the oldest messages that it may hold, or lets one leave alone for which there is no other; gives
 /// those that have left.
-fn send(forwarder: &Forwarder, site: &Site, kind: Kind<'_>, terms: &Terms) -> Result<Vec<QueueId>, Refusal> {
+fn send(
+    forwarder: &Forwarder,
+    site: &Site,
+    kind: Kind<'_>,
+    terms: &DigestTerms,
+) -> Result<Vec<QueueId>, Refusal> {
     let digests = &forwarder.intake.digests;
     let mut most = terms.members;
     loop {

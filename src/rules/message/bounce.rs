@@ -42,7 +42,7 @@ const DAY: u64 = 24 * 3600;
 
 /// What a notice says about one recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum RecipientVerdict {
     /// Refused by a permanent reply.
     Refused,
     /// Tried for the whole lifetime.
@@ -58,39 +58,39 @@ pub enum Verdict {
 }
 
 /// Verdicts with the same heading, action (RFC 3464 §2.3.3) and class.
-struct Chapter {
+struct NoticeChapter {
     subject: &'static str,
     heading: &'static str,
     action: &'static str,
     class: Class,
 }
 
-const FAILED: Chapter = Chapter {
+const FAILED: NoticeChapter = NoticeChapter {
     subject: "Undelivered mail",
     heading: "Your message could not be delivered to:\n",
     action: "failed",
     class: Class::Permanent,
 };
-const DELAYED: Chapter = Chapter {
+const DELAYED: NoticeChapter = NoticeChapter {
     subject: "Delayed mail",
     heading: "Your message is still on its way. There is no need to send it again.\nIt has not yet reached:\n",
     action: "delayed",
     class: Class::Transient,
 };
-const DELIVERED: Chapter = Chapter {
+const DELIVERED: NoticeChapter = NoticeChapter {
     subject: "Delivered mail",
     heading: "Your message was delivered to:\n",
     action: "delivered",
     class: Class::Success,
 };
-const RELAYED: Chapter = Chapter {
+const RELAYED: NoticeChapter = NoticeChapter {
     subject: "Relayed mail",
     heading: "Your message was passed on to a host that will not say what becomes of it, for:\n",
     action: "relayed",
     class: Class::Success,
 };
 
-const EXPANDED: Chapter = Chapter {
+const EXPANDED: NoticeChapter = NoticeChapter {
     subject: "Mail to an alias",
     heading: "Your message was sent on to those that an alias stands for, whose own notices you will not get:\n",
     action: "expanded",
@@ -101,7 +101,7 @@ const EXPANDED: Chapter = Chapter {
 const DOUBLE_HEADING: &str =
     "A sender could not be told that mail was not delivered. The attached notice did not reach:\n";
 
-impl Verdict {
+impl RecipientVerdict {
     /// Whether the sender wants this news about a recipient. Without NOTIFY the sender gets failures and delays (RFC
     /// 3461 §4.1).
     #[must_use]
@@ -114,7 +114,7 @@ impl Verdict {
         }
     }
 
-    const fn chapter(self) -> &'static Chapter {
+    const fn chapter(self) -> &'static NoticeChapter {
         match self {
             Self::Refused | Self::Expired => &FAILED,
             Self::Delayed => &DELAYED,
@@ -131,7 +131,7 @@ pub struct Reported<'a> {
     /// The recipient.
     pub recipient: &'a Recipient,
     /// The news.
-    pub verdict: Verdict,
+    pub verdict: RecipientVerdict,
     /// The reason. Its status gets the class of the verdict.
     pub diagnostic: &'a Diagnostic,
     /// The time of the latest attempt.
@@ -140,7 +140,7 @@ pub struct Reported<'a> {
 
 /// The inputs of a notice.
 #[derive(Debug, Clone, Copy)]
-pub struct Report<'a> {
+pub struct NoticeReport<'a> {
     /// The name of this host, valid in a header.
     pub hostname: &'a str,
     /// The queue id of the message.
@@ -191,7 +191,7 @@ pub struct Notice {
 /// The notice for a report. `None` if nobody gets one: the reverse-path is null (RFC 5321 §4.5.5) and this host did
 /// not write the bounce, or NOTIFY excludes the news for each recipient (RFC 3461 §4.1).
 #[must_use]
-pub fn compose(report: &Report) -> Option<Notice> {
+pub fn compose(report: &NoticeReport) -> Option<Notice> {
     let to = report.envelope.reverse_path.mailbox().or(report.admin)?;
     let told = in_chapters(report.recipients.iter().filter(|r| r.verdict.is_wanted(r.recipient)));
     let first = told.first()?;
@@ -228,9 +228,10 @@ pub fn compose(report: &Report) -> Option<Notice> {
 
 /// What is returned. RET applies to failures; a notice of a delay has only the header section (RFC 3461 §4.3). So has
 /// a notice about content that a host refused: the next host would refuse the notice for the same content.
-fn returned(report: &Report, told: &[&Reported]) -> Returned {
+fn returned(report: &NoticeReport, told: &[&Reported]) -> Returned {
     let is_small = report.size_octets <= RETURN_FULL_MAX_OCTETS;
-    let is_refused = told.iter().any(|r| r.verdict == Verdict::Refused && is_about_content(r.diagnostic));
+    let is_refused =
+        told.iter().any(|r| r.verdict == RecipientVerdict::Refused && is_about_content(r.diagnostic));
     if has_failed(told) && is_small && !is_refused && report.envelope.ret != Some(Ret::Headers) {
         Returned::Full
     } else {
@@ -270,7 +271,7 @@ fn subject(first: &Reported, told: usize) -> String {
 }
 
 /// The subtype of the second part, which the first field repeats (RFC 6522 §3, RFC 6533 §4).
-fn report_type(report: &Report) -> &'static str {
+fn report_type(report: &NoticeReport) -> &'static str {
     if report.envelope.smtputf8 { "global-delivery-status" } else { "delivery-status" }
 }
 
@@ -278,8 +279,8 @@ fn body_of(part: &str) -> Body {
     if part.is_ascii() { Body::SevenBit } else { Body::EightBitMime }
 }
 
-fn header_section(report: &Report, to: &Mailbox, subject: &str, boundary: &str, body: Body) -> String {
-    let Report { hostname, id, now, random, .. } = report;
+fn header_section(report: &NoticeReport, to: &Mailbox, subject: &str, boundary: &str, body: Body) -> String {
+    let NoticeReport { hostname, id, now, random, .. } = report;
     format!(
         "From: Mail Delivery System <MAILER-DAEMON@{hostname}>\nTo: <{to}>\nSubject: {subject}\nDate: {}\n\
          Message-ID: <{id}.{random:016x}@{hostname}>\nAuto-Submitted: auto-replied\nMIME-Version: 1.0\n\
@@ -298,7 +299,7 @@ fn transfer_encoding(body: Body) -> &'static str {
 }
 
 /// The first part, for the person who wrote the message or owns the device that did.
-fn plain_words(report: &Report, told: &[&Reported], returned: Returned) -> String {
+fn plain_words(report: &NoticeReport, told: &[&Reported], returned: Returned) -> String {
     let mut words = format!("This is the mail system of {}.\n\n", report.hostname);
     let mut last = "";
     for reported in told {
@@ -338,14 +339,16 @@ fn sentence(reported: &Reported, age: Duration) -> String {
         (None, None) => "The last trouble was:".to_owned(),
     };
     match (reported.verdict, reply) {
-        (Verdict::Refused, Some(_)) => {
+        (RecipientVerdict::Refused, Some(_)) => {
             format!("It was refused for good. The answer of {host}, to {text}, was:")
         }
-        (Verdict::Refused, None) => "It can't be delivered:".to_owned(),
-        (Verdict::Expired, _) => format!("It was tried for {} and then given up. {last}", in_words(age)),
-        (Verdict::Delayed, _) => format!("It has been tried for {} so far. {last}", in_words(age)),
-        (Verdict::Delivered | Verdict::Expanded, _) => "What was done:".to_owned(),
-        (Verdict::Relayed, _) => format!("The answer of {host}, to {text}, was:"),
+        (RecipientVerdict::Refused, None) => "It can't be delivered:".to_owned(),
+        (RecipientVerdict::Expired, _) => {
+            format!("It was tried for {} and then given up. {last}", in_words(age))
+        }
+        (RecipientVerdict::Delayed, _) => format!("It has been tried for {} so far. {last}", in_words(age)),
+        (RecipientVerdict::Delivered | RecipientVerdict::Expanded, _) => "What was done:".to_owned(),
+        (RecipientVerdict::Relayed, _) => format!("The answer of {host}, to {text}, was:"),
     }
 }
 
@@ -360,7 +363,7 @@ fn in_words(age: Duration) -> String {
 }
 
 /// The second part: a block about the message, and one for each recipient (RFC 3464 §2.2, §2.3).
-fn delivery_status(report: &Report, told: &[&Reported]) -> String {
+fn delivery_status(report: &NoticeReport, told: &[&Reported]) -> String {
     let mut fields = String::new();
     if let Some(envid) = &report.envelope.envid {
         push_folded(&mut fields, "Original-Envelope-Id:", " ", &decode_xtext(envid));
@@ -382,7 +385,7 @@ fn delivery_status(report: &Report, told: &[&Reported]) -> String {
 fn push_recipient(fields: &mut String, reported: &Reported, is_global: bool) {
     let Recipient { mailbox, orcpt, .. } = reported.recipient;
     let Diagnostic { status, remote, reply, text } = reported.diagnostic;
-    let Chapter { action, class, .. } = reported.verdict.chapter();
+    let NoticeChapter { action, class, .. } = reported.verdict.chapter();
     match orcpt.as_deref().map(|orcpt| (orcpt, orcpt.split_once(';'))) {
         // The address type of RFC 6533 §3 is not xtext.
         Some((_, Some((kind, address)))) if kind.eq_ignore_ascii_case("utf-8") => {

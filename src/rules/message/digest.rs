@@ -54,7 +54,7 @@ pub fn group(description: &str, folded: &str) -> u128 {
 
 /// The configuration of storm control.
 #[derive(Debug, Clone, Copy)]
-pub struct Terms {
+pub struct DigestTerms {
     /// How many messages of a group leave at once; never 0.
     pub after: u32,
     /// The length of a window.
@@ -67,7 +67,7 @@ pub struct Terms {
 
 /// A message that waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Member {
+pub struct DigestMember {
     /// Its queue id.
     pub id: QueueId,
     /// Its size in octets on the wire.
@@ -86,7 +86,7 @@ struct Window {
     end: Duration,
     /// How many have left at once, or [`IN_A_STORM`].
     at_once: u32,
-    members: Vec<Member>,
+    members: Vec<DigestMember>,
 }
 
 /// Nothing leaves at once: the previous window had too many messages.
@@ -94,7 +94,7 @@ const IN_A_STORM: u32 = u32::MAX;
 
 impl Windows {
     /// Whether a message leaves at once (`None`) or waits until a running time.
-    pub fn decide(&mut self, group: u128, now: Duration, terms: &Terms) -> Option<Duration> {
+    pub fn decide(&mut self, group: u128, now: Duration, terms: &DigestTerms) -> Option<Duration> {
         let mut known = self.0.iter_mut().find(|window| window.group == group);
         if let Some(window) = &mut known {
             // The end may come from a clock that was lost since, or from a configuration with longer windows.
@@ -115,7 +115,7 @@ impl Windows {
     }
 
     /// Adds a message that waits until `end`.
-    pub fn add(&mut self, group: u128, member: Member, end: Duration, now: Duration) {
+    pub fn add(&mut self, group: u128, member: DigestMember, end: Duration, now: Duration) {
         let mut window = self.take(group, now);
         window.end = window.end.max(end);
         if window.members.iter().all(|known| known.id != member.id) {
@@ -126,7 +126,7 @@ impl Windows {
 
     /// The oldest message of a group that fills a digest: it need not wait any longer.
     #[must_use]
-    pub fn overdue(&self, group: u128, terms: &Terms) -> Option<QueueId> {
+    pub fn overdue(&self, group: u128, terms: &DigestTerms) -> Option<QueueId> {
         let members = &self.0.iter().find(|window| window.group == group)?.members;
         let octets: u64 = members.iter().map(|member| member.octets).sum();
         let is_full = members.len() >= terms.members || octets > terms.octets;
@@ -147,7 +147,7 @@ impl Windows {
     }
 
     /// A digest of this many messages has left: a new window begins, in a storm if it goes on.
-    pub fn left(&mut self, group: u128, messages: usize, now: Duration, terms: &Terms) {
+    pub fn left(&mut self, group: u128, messages: usize, now: Duration, terms: &DigestTerms) {
         let mut window = self.take(group, now);
         let at_once = if window.at_once <= terms.after { window.at_once } else { 0 };
         let goes_on = messages > terms.after.saturating_sub(at_once) as usize;
@@ -210,7 +210,7 @@ impl Windows {
 
 /// The summary of a digest, gathered from the header sections of its messages.
 #[derive(Debug, Default)]
-pub struct Summary {
+pub struct DigestSummary {
     messages: usize,
     from: Vec<u8>,
     to: Vec<u8>,
@@ -221,7 +221,7 @@ pub struct Summary {
     has_eight_bit: bool,
 }
 
-impl Summary {
+impl DigestSummary {
     /// Adds the next message, in the order of arrival. `has_eight_bit`: the message has an octet above 127.
     pub fn add(&mut self, id: QueueId, section: &[u8], arrival: WallTime, has_eight_bit: bool) {
         if self.first.is_none() {
@@ -301,7 +301,7 @@ impl Frame {
     /// The frame for the messages of a summary. The same messages get the same Message-ID, by which a mail program
     /// can recognise a digest that a crash has sent twice.
     #[must_use]
-    pub fn new(summary: &Summary, facts: &Facts<'_>) -> Self {
+    pub fn new(summary: &DigestSummary, facts: &Facts<'_>) -> Self {
         let Facts { hostname, domain, reverse_path, smtputf8, now, random } = *facts;
         let id = summary.first.map(|(id, _)| id.to_string()).unwrap_or_default();
         let words = summary.words(hostname);

@@ -16,7 +16,7 @@
 //! The signer reads a message once, in pieces, and keeps only its header section. It returns the fields to put in
 //! front. Content and fields have LF line ends ([`crate::mail::message`]); CRLF is hashed, as the client sends it.
 //! The domain of From selects the keys. The signer never changes the message and does not know whether a sender may
-//! use a key: a caller that signs mail of strangers makes their forgeries genuine. On a [`Problem`] the mail leaves
+//! use a key: a caller that signs mail of strangers makes their forgeries genuine. On a [`SigningProblem`] the mail leaves
 //! unsigned.
 
 use crate::mail::address::Domain;
@@ -45,33 +45,33 @@ const LINE_MAX: usize = 78;
 /// field that readers would show instead (§8.15); RFC 5322 §3.6 allows each of them only once anyway. `Always` lists
 /// a name even if the message has no such field. This is for fields that no honest host adds on the way; some hosts
 /// do add a missing To, Date or Message-ID.
-const SIGNED: [(&str, Listed); 21] = [
-    ("from", Listed::Always),
-    ("reply-to", Listed::Always),
-    ("subject", Listed::Always),
-    ("cc", Listed::Always),
-    ("to", Listed::IfPresent),
-    ("date", Listed::IfPresent),
-    ("message-id", Listed::IfPresent),
-    ("sender", Listed::IfPresent),
-    ("in-reply-to", Listed::IfPresent),
-    ("references", Listed::IfPresent),
-    ("mime-version", Listed::IfPresent),
-    ("content-type", Listed::IfPresent),
-    ("content-transfer-encoding", Listed::IfPresent),
-    ("list-id", Listed::IfPresent),
-    ("list-help", Listed::IfPresent),
-    ("list-unsubscribe", Listed::IfPresent),
+const SIGNED: [(&str, SignWhen); 21] = [
+    ("from", SignWhen::Always),
+    ("reply-to", SignWhen::Always),
+    ("subject", SignWhen::Always),
+    ("cc", SignWhen::Always),
+    ("to", SignWhen::IfPresent),
+    ("date", SignWhen::IfPresent),
+    ("message-id", SignWhen::IfPresent),
+    ("sender", SignWhen::IfPresent),
+    ("in-reply-to", SignWhen::IfPresent),
+    ("references", SignWhen::IfPresent),
+    ("mime-version", SignWhen::IfPresent),
+    ("content-type", SignWhen::IfPresent),
+    ("content-transfer-encoding", SignWhen::IfPresent),
+    ("list-id", SignWhen::IfPresent),
+    ("list-help", SignWhen::IfPresent),
+    ("list-unsubscribe", SignWhen::IfPresent),
     // RFC 8058 §4 requires this one to be signed.
-    ("list-unsubscribe-post", Listed::IfPresent),
-    ("list-subscribe", Listed::IfPresent),
-    ("list-post", Listed::IfPresent),
-    ("list-owner", Listed::IfPresent),
-    ("list-archive", Listed::IfPresent),
+    ("list-unsubscribe-post", SignWhen::IfPresent),
+    ("list-subscribe", SignWhen::IfPresent),
+    ("list-post", SignWhen::IfPresent),
+    ("list-owner", SignWhen::IfPresent),
+    ("list-archive", SignWhen::IfPresent),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Listed {
+enum SignWhen {
     Always,
     IfPresent,
 }
@@ -224,7 +224,7 @@ pub fn choose<'a>(keys: &'a [DkimKey], domain: &str) -> Vec<&'a DkimKey> {
 
 /// Why a message is not signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Problem {
+pub enum SigningProblem {
     /// The header section exceeds [`HEADER_MAX_OCTETS`], or has more than [`FIELDS_MAX`] fields to sign.
     LongHeader,
     /// A line of the header section is no field: verifiers would disagree about what was signed.
@@ -235,7 +235,7 @@ pub enum Problem {
     Library(String),
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for SigningProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::LongHeader => f.write_str("the header section is too long"),
@@ -246,11 +246,11 @@ impl fmt::Display for Problem {
     }
 }
 
-impl std::error::Error for Problem {}
+impl std::error::Error for SigningProblem {}
 
 /// A field that is signed: its row in [`SIGNED`], and its relaxed form without CRLF.
 #[derive(Debug)]
-struct Field {
+struct SignedField {
     row: usize,
     relaxed: Vec<u8>,
 }
@@ -270,12 +270,12 @@ pub struct Signer<'a> {
 enum Section<'a> {
     Header(Vec<u8>),
     Body {
-        fields: Vec<Field>,
+        fields: Vec<SignedField>,
         keys: Vec<&'a DkimKey>,
         hash: BodyHash,
     },
     /// No key may sign, or there is a problem.
-    Over(Result<(), Problem>),
+    Over(Result<(), SigningProblem>),
 }
 
 impl<'a> Signer<'a> {
@@ -299,7 +299,7 @@ impl<'a> Signer<'a> {
             let (line, after) = rest.split_at(end);
             header.extend_from_slice(line);
             if header.len() > HEADER_MAX_OCTETS {
-                self.section = Section::Over(Err(Problem::LongHeader));
+                self.section = Section::Over(Err(SigningProblem::LongHeader));
             } else if header.ends_with(b"\n\n") || header == b"\n" {
                 self.end_header();
             }
@@ -313,8 +313,8 @@ impl<'a> Signer<'a> {
     /// Ends the message. Returns the fields to put in front of it, with LF line ends; empty if no key may sign.
     ///
     /// # Errors
-    /// The message cannot be signed; see [`Problem`].
-    pub fn finish(mut self) -> Result<String, Problem> {
+    /// The message cannot be signed; see [`SigningProblem`].
+    pub fn finish(mut self) -> Result<String, SigningProblem> {
         if matches!(self.section, Section::Header(_)) {
             // The message has no body.
             self.end_header();
@@ -329,7 +329,7 @@ impl<'a> Signer<'a> {
         for key in keys {
             let mut field = key.template(self.now, &names, &base64::encode(&hash));
             let text = signed_text(&fields, &field);
-            let signature = key.sign(&text).map_err(|error| Problem::Library(error.to_string()))?;
+            let signature = key.sign(&text).map_err(|error| SigningProblem::Library(error.to_string()))?;
             for letter in base64::encode(&signature).chars() {
                 fold(&mut field, letter.encode_utf8(&mut [0; 4]));
             }
@@ -347,14 +347,14 @@ impl<'a> Signer<'a> {
         };
     }
 
-    fn body_of(&self, header: &[u8]) -> Result<Section<'a>, Problem> {
-        let fields = fields(header).ok_or(Problem::MalformedHeader)?;
+    fn body_of(&self, header: &[u8]) -> Result<Section<'a>, SigningProblem> {
+        let fields = fields(header).ok_or(SigningProblem::MalformedHeader)?;
         if fields.len() > FIELDS_MAX {
-            return Err(Problem::LongHeader);
+            return Err(SigningProblem::LongHeader);
         }
         let mut from = fields.iter().filter(|field| field.row == FROM);
-        let (Some(only), None) = (from.next(), from.next()) else { return Err(Problem::From) };
-        let domain = author_domain(&only.relaxed).ok_or(Problem::From)?;
+        let (Some(only), None) = (from.next(), from.next()) else { return Err(SigningProblem::From) };
+        let domain = author_domain(&only.relaxed).ok_or(SigningProblem::From)?;
         let keys = choose(self.keys, &domain);
         if keys.is_empty() {
             return Ok(Section::Over(Ok(())));
@@ -364,7 +364,7 @@ impl<'a> Signer<'a> {
 }
 
 /// The fields of a header section that are signed. `None`: a line is no field.
-fn fields(header: &[u8]) -> Option<Vec<Field>> {
+fn fields(header: &[u8]) -> Option<Vec<SignedField>> {
     let mut fields = Vec::new();
     let mut rest = header;
     while !matches!(rest, [] | [b'\n']) {
@@ -374,7 +374,7 @@ fn fields(header: &[u8]) -> Option<Vec<Field>> {
         let (field, after) = rest.split_at(end);
         let (name, value) = split_field(field)?;
         let row = SIGNED.iter().position(|(signed, _)| signed.as_bytes().eq_ignore_ascii_case(name));
-        fields.extend(row.map(|row| Field { row, relaxed: relaxed(name, value) }));
+        fields.extend(row.map(|row| SignedField { row, relaxed: relaxed(name, value) }));
         rest = after;
     }
     Some(fields)
@@ -412,11 +412,11 @@ fn author_domain(from: &[u8]) -> Option<String> {
 }
 
 /// The names for h=; see [`SIGNED`].
-fn names(fields: &[Field]) -> Vec<&'static str> {
+fn names(fields: &[SignedField]) -> Vec<&'static str> {
     let mut names = Vec::new();
     for (row, (name, listed)) in SIGNED.into_iter().enumerate() {
         let count = fields.iter().filter(|field| field.row == row).count();
-        if count > 0 || listed == Listed::Always {
+        if count > 0 || listed == SignWhen::Always {
             names.extend(std::iter::repeat_n(name, count + 1));
         }
     }
@@ -425,7 +425,7 @@ fn names(fields: &[Field]) -> Vec<&'static str> {
 
 /// The text that is signed (§3.7): the fields, those of one name from the bottom up (§5.4.2), then the signature's
 /// own field without the signature.
-fn signed_text(fields: &[Field], template: &str) -> Vec<u8> {
+fn signed_text(fields: &[SignedField], template: &str) -> Vec<u8> {
     let mut text = Vec::new();
     for row in 0..SIGNED.len() {
         for field in fields.iter().rev().filter(|field| field.row == row) {

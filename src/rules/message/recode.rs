@@ -23,8 +23,8 @@ mod parts;
 mod structured;
 
 use self::encoder::Encoder;
-use self::fields::Manner;
-use self::parts::{Encoding, Event, Role, SECTION_MAX_OCTETS, Walk, Whose, field, is_named};
+use self::fields::FieldEncoding;
+use self::parts::{Encoding, PartEvent, PartWalk, Role, SECTION_MAX_OCTETS, SectionOwner, field, is_named};
 use crate::mail::header::fields as each_field;
 
 /// The longest line without its end (RFC 5322 §2.1.1).
@@ -32,7 +32,7 @@ pub const LINE_MAX_OCTETS: usize = 998;
 
 /// What the next hop accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum HopSupport {
     /// UTF-8 in header fields, and octets above 127 in bodies.
     Utf8,
     /// Octets above 127 in bodies.
@@ -44,7 +44,7 @@ pub enum Way {
 /// The changes to a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    way: Way,
+    support: HopSupport,
     /// The encoding of each body, in the order of the message.
     encoded: Vec<Option<Encoding>>,
     /// The message has a DKIM signature of another host.
@@ -55,7 +55,7 @@ pub struct Plan {
 
 /// The result of a survey.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct SurveyResult {
     /// The changes. `None`: nothing has to change, or nothing can.
     pub plan: Option<Plan>,
     /// The header section keeps its UTF-8: SMTPUTF8 has to be requested (RFC 6531 §3.6).
@@ -65,12 +65,12 @@ pub struct Found {
 /// Reads a message to find what has to change.
 #[derive(Debug)]
 pub struct Survey {
-    walk: Walk,
-    findings: Findings,
+    walk: PartWalk,
+    findings: SurveyState,
 }
 
 #[derive(Debug)]
-struct Findings {
+struct SurveyState {
     plan: Plan,
     encoding: Option<Encoding>,
     line_octets: usize,
@@ -84,9 +84,9 @@ struct Findings {
 impl Survey {
     /// A survey of a message that goes to such a next hop.
     #[must_use]
-    pub fn new(way: Way) -> Self {
-        let findings = Findings {
-            plan: Plan { way, encoded: Vec::new(), is_signed: false, is_whole: true },
+    pub fn new(support: HopSupport) -> Self {
+        let findings = SurveyState {
+            plan: Plan { support, encoded: Vec::new(), is_signed: false, is_whole: true },
             encoding: None,
             line_octets: 0,
             is_header_seen: false,
@@ -94,7 +94,7 @@ impl Survey {
             part_changes: false,
             has_utf8_fields: false,
         };
-        Self { walk: Walk::default(), findings }
+        Self { walk: PartWalk::default(), findings }
     }
 
     /// Takes the next piece.
@@ -113,37 +113,37 @@ impl Survey {
 
     /// Ends the survey: the message is over, or the rest cannot change the result.
     #[must_use]
-    pub fn finish(mut self) -> Found {
+    pub fn finish(mut self) -> SurveyResult {
         let findings = &mut self.findings;
         if findings.plan.is_whole && !self.walk.is_lost() {
             self.walk.finish(&mut |event| findings.note(event));
         }
-        let Findings { mut plan, header_changes, part_changes, has_utf8_fields, .. } = self.findings;
+        let SurveyState { mut plan, header_changes, part_changes, has_utf8_fields, .. } = self.findings;
         plan.is_whole &= !self.walk.is_lost();
         let parts_change = plan.is_whole && (part_changes || plan.encoded.iter().any(Option::is_some));
         let plan = (header_changes || parts_change).then_some(plan);
-        Found { plan, has_utf8_fields }
+        SurveyResult { plan, has_utf8_fields }
     }
 }
 
-impl Findings {
-    fn note(&mut self, event: Event<'_>) {
+impl SurveyState {
+    fn note(&mut self, event: PartEvent<'_>) {
         match event {
             // The walk is lost after such a section.
-            Event::Section(section, ..) if section.len() > SECTION_MAX_OCTETS => {}
-            Event::Section(section, role, whose) => {
+            PartEvent::Section(section, ..) if section.len() > SECTION_MAX_OCTETS => {}
+            PartEvent::Section(section, role, whose) => {
                 if !std::mem::replace(&mut self.is_header_seen, true) {
                     let has = |name| field(section, name).is_some();
                     self.plan.is_signed = has("DKIM-Signature");
                     self.plan.is_whole = has("MIME-Version") && !self.plan.is_signed;
-                    self.has_utf8_fields = self.plan.way == Way::Utf8
+                    self.has_utf8_fields = self.plan.support == HopSupport::Utf8
                         && each_field(section).any(|it| !it.is_ascii() && std::str::from_utf8(it).is_ok());
                 }
                 let manner = self.plan.manner(whose);
                 let changes = each_field(section).any(|field| fields::is_changed(field, manner));
                 match whose {
-                    Whose::Message => self.header_changes |= changes,
-                    Whose::Part | Whose::Embedded => self.part_changes |= changes,
+                    SectionOwner::Message => self.header_changes |= changes,
+                    SectionOwner::Part | SectionOwner::Embedded => self.part_changes |= changes,
                 }
                 self.encoding = None;
                 if let Role::Leaf(encoding) = role {
@@ -152,13 +152,13 @@ impl Findings {
                 }
                 self.line_octets = 0;
             }
-            Event::Body(octets) => self.look(octets),
-            Event::Boundary(_) | Event::Between(_) => {}
+            PartEvent::Body(octets) => self.look(octets),
+            PartEvent::Boundary(_) | PartEvent::Between(_) => {}
         }
     }
 
     fn look(&mut self, octets: &[u8]) {
-        let has_eight_bits = self.plan.way == Way::SevenBit && !octets.is_ascii();
+        let has_eight_bits = self.plan.support == HopSupport::SevenBit && !octets.is_ascii();
         let has_nul = octets.contains(&0);
         let mut is_needed = has_eight_bits || has_nul;
         for line in octets.split_inclusive(|&octet| octet == b'\n') {
@@ -180,15 +180,15 @@ impl Findings {
 }
 
 impl Plan {
-    const fn manner(&self, whose: Whose) -> Manner {
-        Manner::of(self.way, whose, self.is_signed)
+    const fn manner(&self, whose: SectionOwner) -> FieldEncoding {
+        FieldEncoding::of(self.support, whose, self.is_signed)
     }
 }
 
 /// Applies a plan to its message.
 #[derive(Debug)]
 pub struct Recoder {
-    walk: Walk,
+    walk: PartWalk,
     work: Work,
 }
 
@@ -203,7 +203,7 @@ impl Recoder {
     /// A recoder for the message that the plan was made for.
     #[must_use]
     pub fn new(plan: Plan) -> Self {
-        let walk = if plan.is_whole { Walk::default() } else { Walk::shallow() };
+        let walk = if plan.is_whole { PartWalk::default() } else { PartWalk::shallow() };
         Self { walk, work: Work { plan, bodies: 0, encoder: None } }
     }
 
@@ -224,38 +224,47 @@ impl Recoder {
 }
 
 impl Work {
-    fn put(&mut self, event: Event<'_>, out: &mut Vec<u8>) {
+    fn put(&mut self, event: PartEvent<'_>, out: &mut Vec<u8>) {
         match event {
-            Event::Section(section, Role::Leaf(_), whose) => {
+            PartEvent::Section(section, Role::Leaf(_), whose) => {
                 let planned = self.plan.encoded.get(self.bodies).copied().flatten();
                 let encoding = planned.filter(|_| self.plan.is_whole);
                 self.bodies += 1;
                 self.encoder = encoding.map(Encoder::new);
                 self.put_section(section, encoding, whose, out);
             }
-            Event::Section(section, Role::Container, whose) => self.put_section(section, None, whose, out),
-            Event::Body(octets) => match &mut self.encoder {
+            PartEvent::Section(section, Role::Container, whose) => {
+                self.put_section(section, None, whose, out)
+            }
+            PartEvent::Body(octets) => match &mut self.encoder {
                 Some(encoder) => encoder.feed(octets, out),
                 None => out.extend_from_slice(octets),
             },
-            Event::Boundary(line) => {
+            PartEvent::Boundary(line) => {
                 if let Some(mut encoder) = self.encoder.take() {
                     encoder.finish(true, out);
                 }
                 out.extend_from_slice(line);
             }
-            Event::Between(octets) => out.extend_from_slice(octets),
+            PartEvent::Between(octets) => out.extend_from_slice(octets),
         }
     }
 
     /// Appends a header section with the encoding of its body, and without an 8-bit declaration if the next hop takes
     /// only ASCII.
-    fn put_section(&self, section: &[u8], encoding: Option<Encoding>, whose: Whose, out: &mut Vec<u8>) {
+    fn put_section(
+        &self,
+        section: &[u8],
+        encoding: Option<Encoding>,
+        whose: SectionOwner,
+        out: &mut Vec<u8>,
+    ) {
         const NAME: &str = "Content-Transfer-Encoding";
         let is_true = |field: &[u8]| {
             let names_eight =
                 field.to_ascii_lowercase().windows(4).any(|word| word == b"8bit" || word == b"bina");
-            encoding.is_none() && !(self.plan.is_whole && self.plan.way == Way::SevenBit && names_eight)
+            encoding.is_none()
+                && !(self.plan.is_whole && self.plan.support == HopSupport::SevenBit && names_eight)
         };
         let end =
             if section.ends_with(b"\n\n") || section == b"\n" { section.len() - 1 } else { section.len() };

@@ -103,7 +103,7 @@ pub struct RepairFacts {
 
 /// The position of the filter in the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum RepairState {
     /// In the name of a field, which is held until its colon.
     Name,
     /// In a field that passes.
@@ -136,7 +136,7 @@ struct OpenList {
 #[derive(Debug)]
 pub struct Repair {
     facts: RepairFacts,
-    state: State,
+    state: RepairState,
     /// The held part of a field, from its name on.
     held: Vec<u8>,
     /// The row of that field.
@@ -157,7 +157,7 @@ impl Repair {
     pub const fn new(facts: RepairFacts) -> Self {
         Self {
             facts,
-            state: State::Name,
+            state: RepairState::Name,
             held: Vec::new(),
             row: FIELDS.len(),
             waiting: Vec::new(),
@@ -178,7 +178,7 @@ impl Repair {
     /// Whether the header section is over: the rest passes unchanged and need not be fed.
     #[must_use]
     pub fn is_in_body(&self) -> bool {
-        self.state == State::Body
+        self.state == RepairState::Body
     }
 
     /// Takes the next piece of the content and appends the result to `out`.
@@ -186,12 +186,12 @@ impl Repair {
         let mut rest = octets;
         while !rest.is_empty() {
             let used = match self.state {
-                State::Body => {
+                RepairState::Body => {
                     out.extend_from_slice(rest);
                     return;
                 }
-                State::Name => self.feed_name(rest, out),
-                State::Pass | State::Drop | State::Hold => self.feed_field(rest, out),
+                RepairState::Name => self.feed_name(rest, out),
+                RepairState::Pass | RepairState::Drop | RepairState::Hold => self.feed_field(rest, out),
             };
             rest = rest.get(used..).unwrap_or_default();
         }
@@ -200,9 +200,9 @@ impl Repair {
     /// Ends the content and appends what is missing.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
         match self.state {
-            State::Body => return,
-            State::Name => {}
-            State::Pass | State::Drop | State::Hold => {
+            RepairState::Body => return,
+            RepairState::Name => {}
+            RepairState::Pass | RepairState::Drop | RepairState::Hold => {
                 // The last line has no line end.
                 if !self.is_at_line_start {
                     self.feed_field(b"\n", out);
@@ -235,12 +235,12 @@ impl Repair {
         let is_first = !self.has_seen(self.row);
         self.is_at_line_start = false;
         self.state = match FIELDS.get(self.row).map(|row| row.1) {
-            Some(Treatment::Remove) => State::Drop,
-            _ if !self.facts.is_on => State::Pass,
-            Some(Treatment::Once | Treatment::Author) if !is_first => State::Drop,
-            Some(Treatment::Once | Treatment::Author | Treatment::List) => State::Hold,
-            Some(Treatment::Resent) if is_first => State::Hold,
-            Some(Treatment::Note | Treatment::Resent) | None => State::Pass,
+            Some(Treatment::Remove) => RepairState::Drop,
+            _ if !self.facts.is_on => RepairState::Pass,
+            Some(Treatment::Once | Treatment::Author) if !is_first => RepairState::Drop,
+            Some(Treatment::Once | Treatment::Author | Treatment::List) => RepairState::Hold,
+            Some(Treatment::Resent) if is_first => RepairState::Hold,
+            Some(Treatment::Note | Treatment::Resent) | None => RepairState::Pass,
         };
         if self.facts.is_on {
             // Blanks before the colon are obsolete (RFC 5322 §4.5), and some readers reject them.
@@ -248,8 +248,8 @@ impl Repair {
             self.held.push(b':');
         }
         match self.state {
-            State::Hold => {}
-            State::Drop => self.held.clear(),
+            RepairState::Hold => {}
+            RepairState::Drop => self.held.clear(),
             _ => self.release(out),
         }
     }
@@ -275,23 +275,23 @@ impl Repair {
         let line = end.and_then(|at| rest.get(..=at)).unwrap_or(rest);
         self.is_at_line_start = end.is_some();
         match self.state {
-            State::Hold => self.held.extend_from_slice(line),
-            State::Drop => {}
+            RepairState::Hold => self.held.extend_from_slice(line),
+            RepairState::Drop => {}
             _ => self.pass(line, out),
         }
         if self.held.len() > HELD_MAX_OCTETS {
             self.release(out);
-            self.state = State::Pass;
+            self.state = RepairState::Pass;
         }
         line.len()
     }
 
     fn end_field(&mut self, out: &mut Vec<u8>) {
-        if self.state == State::Hold {
+        if self.state == RepairState::Hold {
             let field = std::mem::take(&mut self.held);
             self.judge(field, out);
         }
-        self.state = State::Name;
+        self.state = RepairState::Name;
     }
 
     /// Passes on the held part unchanged.
@@ -392,7 +392,7 @@ impl Repair {
             out.extend_from_slice(&self.held);
         }
         self.held = Vec::new();
-        self.state = State::Body;
+        self.state = RepairState::Body;
     }
 
     /// The fields that the header section lacks.

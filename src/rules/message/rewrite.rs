@@ -59,7 +59,7 @@ pub enum Others {
 }
 
 /// The new author of a field.
-struct Identity {
+struct NewAuthor {
     name: DisplayName,
     mailbox: Mailbox,
 }
@@ -181,11 +181,11 @@ impl RewritePolicy {
         if !matches!(out.last(), None | Some(b'\n')) {
             out.push(b'\n');
         }
-        Identity { name, mailbox }.print("From", out);
+        NewAuthor { name, mailbox }.print("From", out);
     }
 
     /// The new author for a field. `None`: the field stays.
-    fn identity(&self, value: &[u8]) -> Option<Identity> {
+    fn identity(&self, value: &[u8]) -> Option<NewAuthor> {
         let spans = address_list::spans(value).unwrap_or_default();
         let read = |span: &AddressSpan| span.read(value);
         let addresses: Vec<Unqualified> = spans.iter().map_while(read).collect();
@@ -194,7 +194,7 @@ impl RewritePolicy {
         else {
             let Others::Become(mailbox) = &self.others else { return None };
             let name = DisplayName::read(value).without_addresses();
-            return Some(Identity { name, mailbox: mailbox.clone() });
+            return Some(NewAuthor { name, mailbox: mailbox.clone() });
         };
         let may_stay = !self.replaces_all() || is_unambiguous(value, &addresses);
         if may_stay && addresses.iter().all(|address| self.replace(address).is_none()) {
@@ -202,12 +202,12 @@ impl RewritePolicy {
         }
         let name = DisplayName::read(value.get(span.name.clone()).unwrap_or_default());
         let Some(mailbox) = self.replace(first) else {
-            return Some(Identity { name: name.without_addresses(), mailbox: first.at(&self.hostname) });
+            return Some(NewAuthor { name: name.without_addresses(), mailbox: first.at(&self.hostname) });
         };
         Some(self.named_as(name, first, mailbox))
     }
 
-    fn named_as(&self, mut name: DisplayName, first: &Unqualified, mailbox: Mailbox) -> Identity {
+    fn named_as(&self, mut name: DisplayName, first: &Unqualified, mailbox: Mailbox) -> NewAuthor {
         let shown = self.describe(first);
         if name.is_empty() || name.says(first.local_part.as_str()) || name.says(&first.to_string()) {
             name = DisplayName::default();
@@ -215,7 +215,7 @@ impl RewritePolicy {
         } else if mailbox.local_part != first.local_part {
             name.push(&format!("({shown})"));
         }
-        Identity { name: name.without_addresses(), mailbox }
+        NewAuthor { name: name.without_addresses(), mailbox }
     }
 
     /// An address in the words of a display name.
@@ -246,7 +246,7 @@ impl RewritePolicy {
     }
 }
 
-impl Identity {
+impl NewAuthor {
     /// Appends a field.
     fn print(&self, name: &str, out: &mut Vec<u8>) {
         let mut field = format!("{name}: ");

@@ -55,13 +55,13 @@ fn ed25519(name: &str) -> DkimKey {
     DkimKey::from_pem(&pem, &domain(name), &domain("brisbane")).unwrap()
 }
 
-fn sign_in(keys: &[DkimKey], pieces: &[&[u8]]) -> Result<String, Problem> {
+fn sign_in(keys: &[DkimKey], pieces: &[&[u8]]) -> Result<String, SigningProblem> {
     let mut signer = Signer::new(keys, NOW);
     pieces.iter().for_each(|piece| signer.feed(piece));
     signer.finish()
 }
 
-fn sign(keys: &[DkimKey], message: &str) -> Result<String, Problem> {
+fn sign(keys: &[DkimKey], message: &str) -> Result<String, SigningProblem> {
     sign_in(keys, &[message.as_bytes()])
 }
 
@@ -315,17 +315,17 @@ fn what_can_not_be_signed_says_why() {
     let long = |octets: usize| format!("From: a@example.com\nX: {}\n\n", "x".repeat(octets - 25));
     let many = |to: usize| format!("From: a@example.com\n{}\n", "To: b@example.com\n".repeat(to));
     for (message, expected) in [
-        ("".to_owned(), Err(Problem::From)),
-        ("\nFrom: a@example.com\n".into(), Err(Problem::From)),
-        ("Subject: x\n\nFrom: a@example.com\n".into(), Err(Problem::From)),
-        ("From: a@example.com\nfrom : a@example.com\n\n".into(), Err(Problem::From)),
-        ("From: root\n\n".into(), Err(Problem::From)),
-        ("From: a@example.com\nno field\n\n".into(), Err(Problem::MalformedHeader)),
-        (" From: a@example.com\n\n".into(), Err(Problem::MalformedHeader)),
-        ("From: a@example.com\nb\u{f6}se: x\n\n".into(), Err(Problem::MalformedHeader)),
-        (long(HEADER_MAX_OCTETS + 1), Err(Problem::LongHeader)),
+        ("".to_owned(), Err(SigningProblem::From)),
+        ("\nFrom: a@example.com\n".into(), Err(SigningProblem::From)),
+        ("Subject: x\n\nFrom: a@example.com\n".into(), Err(SigningProblem::From)),
+        ("From: a@example.com\nfrom : a@example.com\n\n".into(), Err(SigningProblem::From)),
+        ("From: root\n\n".into(), Err(SigningProblem::From)),
+        ("From: a@example.com\nno field\n\n".into(), Err(SigningProblem::MalformedHeader)),
+        (" From: a@example.com\n\n".into(), Err(SigningProblem::MalformedHeader)),
+        ("From: a@example.com\nb\u{f6}se: x\n\n".into(), Err(SigningProblem::MalformedHeader)),
+        (long(HEADER_MAX_OCTETS + 1), Err(SigningProblem::LongHeader)),
         (long(HEADER_MAX_OCTETS), Ok(true)),
-        (many(FIELDS_MAX), Err(Problem::LongHeader)),
+        (many(FIELDS_MAX), Err(SigningProblem::LongHeader)),
         (many(FIELDS_MAX - 1), Ok(true)),
         ("From: a@other.example\n\nbody".into(), Ok(false)),
         ("From: a@example.com".into(), Ok(true)),

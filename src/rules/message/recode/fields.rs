@@ -11,8 +11,8 @@
 //! A field that the next hop accepts stays unchanged. Otherwise the words that need it are encoded, and the field is
 //! folded again; a reader shows the same text. A malformed field counts as text.
 
-use super::parts::Whose;
-use super::{LINE_MAX_OCTETS, Way, structured};
+use super::parts::SectionOwner;
+use super::{HopSupport, LINE_MAX_OCTETS, structured};
 use crate::mail::encoded_word::{WORD_MAX_OCTETS, encode, is_encoded_word, text_of};
 use crate::mail::header::split_field;
 
@@ -31,7 +31,7 @@ const TAG_OCTETS: usize = 70;
 
 /// The syntax of a field's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum FieldKind {
     /// Words.
     Text,
     /// Phrases, addresses, comments, and text in angle brackets.
@@ -43,54 +43,54 @@ enum Kind {
 }
 
 /// The fields that are not text.
-const FIELDS: [(&str, Kind); 42] = [
-    ("From", Kind::Structured),
-    ("Sender", Kind::Structured),
-    ("Reply-To", Kind::Structured),
-    ("To", Kind::Structured),
-    ("Cc", Kind::Structured),
-    ("Bcc", Kind::Structured),
-    ("Resent-From", Kind::Structured),
-    ("Resent-Sender", Kind::Structured),
-    ("Resent-Reply-To", Kind::Structured),
-    ("Resent-To", Kind::Structured),
-    ("Resent-Cc", Kind::Structured),
-    ("Resent-Bcc", Kind::Structured),
-    ("Mail-Followup-To", Kind::Structured),
-    ("Mail-Reply-To", Kind::Structured),
-    ("Disposition-Notification-To", Kind::Structured),
-    ("Return-Receipt-To", Kind::Structured),
-    ("Errors-To", Kind::Structured),
-    ("Keywords", Kind::Structured),
-    ("Date", Kind::Structured),
-    ("Resent-Date", Kind::Structured),
-    ("Message-ID", Kind::Structured),
-    ("Resent-Message-ID", Kind::Structured),
-    ("In-Reply-To", Kind::Structured),
-    ("References", Kind::Structured),
-    ("Received", Kind::Structured),
-    ("Return-Path", Kind::Structured),
-    ("MIME-Version", Kind::Structured),
-    ("Content-ID", Kind::Structured),
-    ("Content-Transfer-Encoding", Kind::Structured),
-    ("Authentication-Results", Kind::Structured),
-    ("ARC-Authentication-Results", Kind::Structured),
-    ("List-Unsubscribe", Kind::Structured),
-    ("List-Subscribe", Kind::Structured),
-    ("List-Post", Kind::Structured),
-    ("List-Help", Kind::Structured),
-    ("Content-Type", Kind::Parameters),
-    ("Content-Disposition", Kind::Parameters),
-    ("DKIM-Signature", Kind::Tags),
-    ("DomainKey-Signature", Kind::Tags),
-    ("ARC-Seal", Kind::Tags),
-    ("ARC-Message-Signature", Kind::Tags),
-    ("Autocrypt", Kind::Tags),
+const FIELDS: [(&str, FieldKind); 42] = [
+    ("From", FieldKind::Structured),
+    ("Sender", FieldKind::Structured),
+    ("Reply-To", FieldKind::Structured),
+    ("To", FieldKind::Structured),
+    ("Cc", FieldKind::Structured),
+    ("Bcc", FieldKind::Structured),
+    ("Resent-From", FieldKind::Structured),
+    ("Resent-Sender", FieldKind::Structured),
+    ("Resent-Reply-To", FieldKind::Structured),
+    ("Resent-To", FieldKind::Structured),
+    ("Resent-Cc", FieldKind::Structured),
+    ("Resent-Bcc", FieldKind::Structured),
+    ("Mail-Followup-To", FieldKind::Structured),
+    ("Mail-Reply-To", FieldKind::Structured),
+    ("Disposition-Notification-To", FieldKind::Structured),
+    ("Return-Receipt-To", FieldKind::Structured),
+    ("Errors-To", FieldKind::Structured),
+    ("Keywords", FieldKind::Structured),
+    ("Date", FieldKind::Structured),
+    ("Resent-Date", FieldKind::Structured),
+    ("Message-ID", FieldKind::Structured),
+    ("Resent-Message-ID", FieldKind::Structured),
+    ("In-Reply-To", FieldKind::Structured),
+    ("References", FieldKind::Structured),
+    ("Received", FieldKind::Structured),
+    ("Return-Path", FieldKind::Structured),
+    ("MIME-Version", FieldKind::Structured),
+    ("Content-ID", FieldKind::Structured),
+    ("Content-Transfer-Encoding", FieldKind::Structured),
+    ("Authentication-Results", FieldKind::Structured),
+    ("ARC-Authentication-Results", FieldKind::Structured),
+    ("List-Unsubscribe", FieldKind::Structured),
+    ("List-Subscribe", FieldKind::Structured),
+    ("List-Post", FieldKind::Structured),
+    ("List-Help", FieldKind::Structured),
+    ("Content-Type", FieldKind::Parameters),
+    ("Content-Disposition", FieldKind::Parameters),
+    ("DKIM-Signature", FieldKind::Tags),
+    ("DomainKey-Signature", FieldKind::Tags),
+    ("ARC-Seal", FieldKind::Tags),
+    ("ARC-Message-Signature", FieldKind::Tags),
+    ("Autocrypt", FieldKind::Tags),
 ];
 
 /// What is encoded in a field; lines that are too long are folded in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Manner {
+pub enum FieldEncoding {
     /// Nothing.
     Fold,
     /// Text that is not UTF-8.
@@ -99,17 +99,17 @@ pub enum Manner {
     Ascii,
 }
 
-impl Manner {
+impl FieldEncoding {
     /// The rule for the fields of a header section. Fields under another host's signature are not encoded; nor are
     /// those of a message within the message, which is content, unless the next hop takes only ASCII.
     #[must_use]
-    pub const fn of(way: Way, whose: Whose, is_signed: bool) -> Self {
-        match (way, whose) {
+    pub const fn of(support: HopSupport, whose: SectionOwner, is_signed: bool) -> Self {
+        match (support, whose) {
             _ if is_signed => Self::Fold,
-            (Way::SevenBit, _) => Self::Ascii,
-            (_, Whose::Embedded) => Self::Fold,
-            (Way::Utf8, _) => Self::KeepUtf8,
-            (Way::EightBit, _) => Self::Ascii,
+            (HopSupport::SevenBit, _) => Self::Ascii,
+            (_, SectionOwner::Embedded) => Self::Fold,
+            (HopSupport::Utf8, _) => Self::KeepUtf8,
+            (HopSupport::EightBit, _) => Self::Ascii,
         }
     }
 
@@ -177,7 +177,7 @@ impl Needs {
 
 /// Whether a field changes.
 #[must_use]
-pub fn is_changed(field: &[u8], manner: Manner) -> bool {
+pub fn is_changed(field: &[u8], manner: FieldEncoding) -> bool {
     let mut out = Vec::new();
     !manner.takes(field) && {
         put(field, manner, &mut out);
@@ -186,20 +186,22 @@ pub fn is_changed(field: &[u8], manner: Manner) -> bool {
 }
 
 /// Appends a field, with its line ends, as it is sent.
-pub fn put(field: &[u8], manner: Manner, out: &mut Vec<u8>) {
+pub fn put(field: &[u8], manner: FieldEncoding, out: &mut Vec<u8>) {
     let Some((name, value)) = split_field(field).filter(|_| !manner.takes(field)) else {
         return out.extend_from_slice(field);
     };
     let unfolded: Vec<u8> = value.iter().copied().filter(|&octet| octet != b'\n').collect();
-    let needs = Needs { beyond_ascii: manner.encodes(&unfolded), long: manner != Manner::Fold };
-    let is_row = |row: &&(&str, Kind)| name.eq_ignore_ascii_case(row.0.as_bytes());
-    let kind = FIELDS.iter().find(is_row).map_or(Kind::Text, |row| row.1);
+    let needs = Needs { beyond_ascii: manner.encodes(&unfolded), long: manner != FieldEncoding::Fold };
+    let is_row = |row: &&(&str, FieldKind)| name.eq_ignore_ascii_case(row.0.as_bytes());
+    let kind = FIELDS.iter().find(is_row).map_or(FieldKind::Text, |row| row.1);
     let tokens = match kind {
-        _ if manner == Manner::Fold => words(&unfolded, needs),
-        Kind::Text => words(&unfolded, needs),
-        Kind::Structured => structured::tokens(&unfolded, needs).unwrap_or_else(|| words(&unfolded, needs)),
-        Kind::Parameters => structured::parameters(&unfolded, needs),
-        Kind::Tags => tags(&unfolded, needs),
+        _ if manner == FieldEncoding::Fold => words(&unfolded, needs),
+        FieldKind::Text => words(&unfolded, needs),
+        FieldKind::Structured => {
+            structured::tokens(&unfolded, needs).unwrap_or_else(|| words(&unfolded, needs))
+        }
+        FieldKind::Parameters => structured::parameters(&unfolded, needs),
+        FieldKind::Tags => tags(&unfolded, needs),
     };
     let start = field.len() - value.len();
     out.extend_from_slice(field.get(..start).unwrap_or_default());
@@ -249,7 +251,7 @@ struct Printer<'a> {
     out: &'a mut Vec<u8>,
     column: usize,
     is_first: bool,
-    kind: Kind,
+    kind: FieldKind,
 }
 
 impl Printer<'_> {
@@ -260,7 +262,7 @@ impl Printer<'_> {
             if token.encoded.is_none() {
                 // In a phrase an encoded word is surrounded by blanks (RFC 2047 §5 (3)).
                 let was_encoded = before.is_some_and(|before| before.encoded.is_some());
-                let is_loose = was_encoded && self.kind != Kind::Text && token.text != b")";
+                let is_loose = was_encoded && self.kind != FieldKind::Text && token.text != b")";
                 let blank: &[u8] = if is_loose && token.blank.is_empty() && !token.text.is_empty() {
                     b" "
                 } else {

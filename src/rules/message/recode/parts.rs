@@ -8,7 +8,7 @@
 //! | `Between` | text before the first or after the last part | `Between` or `Boundary` |
 //!
 //! The events add up to the message, octet for octet. The walk holds one header section, or the start of one line.
-//! Beyond its limits it is lost ([`Walk::is_lost`]), and its further events mean nothing.
+//! Beyond its limits it is lost ([`PartWalk::is_lost`]), and its further events mean nothing.
 
 use crate::mail::header::{fields, split_field};
 use crate::rules::message::dkim::HEADER_MAX_OCTETS;
@@ -42,7 +42,7 @@ pub enum Role {
 
 /// The owner of a header section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Whose {
+pub enum SectionOwner {
     /// The message.
     Message,
     /// A part.
@@ -53,9 +53,9 @@ pub enum Whose {
 
 /// The next piece of the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event<'a> {
+pub enum PartEvent<'a> {
     /// The header section of the message or of a part, with the empty line after it.
-    Section(&'a [u8], Role, Whose),
+    Section(&'a [u8], Role, SectionOwner),
     /// Octets of the body of the last leaf.
     Body(&'a [u8]),
     /// A boundary line, which ends the current leaf. The line end before it belongs to the boundary, not to the leaf.
@@ -65,7 +65,7 @@ pub enum Event<'a> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum WalkState {
     Section,
     Leaf,
     Between,
@@ -73,8 +73,8 @@ enum State {
 
 /// The walk through one message.
 #[derive(Debug)]
-pub struct Walk {
-    state: State,
+pub struct PartWalk {
+    state: WalkState,
     /// The delimiters of the open containers, the innermost last, and whether a part without a type is a message
     /// (multipart/digest, RFC 2046 §5.1.5).
     delimiters: Vec<(Vec<u8>, bool)>,
@@ -91,10 +91,10 @@ pub struct Walk {
     is_shallow: bool,
 }
 
-impl Default for Walk {
+impl Default for PartWalk {
     fn default() -> Self {
         Self {
-            state: State::Section,
+            state: WalkState::Section,
             delimiters: Vec::new(),
             held: Vec::new(),
             line: 0,
@@ -107,7 +107,7 @@ impl Default for Walk {
     }
 }
 
-impl Walk {
+impl PartWalk {
     /// A walk that reports the header section of the message and treats everything after it as one body.
     #[must_use]
     pub fn shallow() -> Self {
@@ -115,10 +115,10 @@ impl Walk {
     }
 
     /// Takes the next piece.
-    pub fn feed(&mut self, piece: &[u8], tell: &mut dyn FnMut(Event<'_>)) {
+    pub fn feed(&mut self, piece: &[u8], tell: &mut dyn FnMut(PartEvent<'_>)) {
         for line in piece.split_inclusive(|&octet| octet == b'\n') {
             let is_whole = line.ends_with(b"\n");
-            if self.state == State::Section {
+            if self.state == WalkState::Section {
                 self.held.extend_from_slice(line);
                 if is_whole {
                     self.end_section_line(tell);
@@ -144,9 +144,9 @@ impl Walk {
     }
 
     /// The message is over.
-    pub fn finish(&mut self, tell: &mut dyn FnMut(Event<'_>)) {
+    pub fn finish(&mut self, tell: &mut dyn FnMut(PartEvent<'_>)) {
         let held = std::mem::take(&mut self.held);
-        if self.state == State::Section {
+        if self.state == WalkState::Section {
             self.begin_part(&held, tell);
         } else if !held.is_empty() {
             self.end_line(&held, tell);
@@ -159,11 +159,15 @@ impl Walk {
         self.is_lost
     }
 
-    fn pass(&self, octets: &[u8], tell: &mut dyn FnMut(Event<'_>)) {
-        tell(if self.state == State::Leaf { Event::Body(octets) } else { Event::Between(octets) });
+    fn pass(&self, octets: &[u8], tell: &mut dyn FnMut(PartEvent<'_>)) {
+        tell(if self.state == WalkState::Leaf {
+            PartEvent::Body(octets)
+        } else {
+            PartEvent::Between(octets)
+        });
     }
 
-    fn end_line(&mut self, line: &[u8], tell: &mut dyn FnMut(Event<'_>)) {
+    fn end_line(&mut self, line: &[u8], tell: &mut dyn FnMut(PartEvent<'_>)) {
         self.is_at_line_start = true;
         match self.boundary(line) {
             None => self.pass(line, tell),
@@ -173,26 +177,26 @@ impl Walk {
 
     /// The state after a boundary, and the number of containers that stay open. `None`: the line is no boundary of
     /// the open containers.
-    fn boundary(&self, line: &[u8]) -> Option<(State, usize)> {
+    fn boundary(&self, line: &[u8]) -> Option<(WalkState, usize)> {
         let text = line.trim_ascii_end();
         self.delimiters.iter().enumerate().rev().find_map(|(i, (delimiter, _))| {
             match text.strip_prefix(delimiter.as_slice())? {
-                b"" => Some((State::Section, i + 1)),
-                b"--" => Some((State::Between, i)),
+                b"" => Some((WalkState::Section, i + 1)),
+                b"--" => Some((WalkState::Between, i)),
                 _ => None,
             }
         })
     }
 
-    fn cross(&mut self, line: &[u8], (state, open): (State, usize), tell: &mut dyn FnMut(Event<'_>)) {
+    fn cross(&mut self, line: &[u8], (state, open): (WalkState, usize), tell: &mut dyn FnMut(PartEvent<'_>)) {
         self.delimiters.truncate(open);
         self.state = state;
         self.line = 0;
         self.is_behind_boundary = true;
-        tell(Event::Boundary(line));
+        tell(PartEvent::Boundary(line));
     }
 
-    fn end_section_line(&mut self, tell: &mut dyn FnMut(Event<'_>)) {
+    fn end_section_line(&mut self, tell: &mut dyn FnMut(PartEvent<'_>)) {
         let line = self.held.get(self.line..).unwrap_or_default();
         if line == b"\n" {
             let section = std::mem::take(&mut self.held);
@@ -203,7 +207,7 @@ impl Walk {
             let line = line.to_vec();
             let mut section = std::mem::take(&mut self.held);
             section.truncate(self.line);
-            tell(Event::Section(&section, Role::Container, self.whose()));
+            tell(PartEvent::Section(&section, Role::Container, self.whose()));
             self.cross(&line, next, tell);
         } else {
             self.line = self.held.len();
@@ -212,43 +216,43 @@ impl Walk {
     }
 
     /// The owner of the current header section.
-    const fn whose(&self) -> Whose {
+    const fn whose(&self) -> SectionOwner {
         match (self.parts, self.is_behind_boundary) {
-            (0, _) => Whose::Message,
-            (_, true) => Whose::Part,
-            (_, false) => Whose::Embedded,
+            (0, _) => SectionOwner::Message,
+            (_, true) => SectionOwner::Part,
+            (_, false) => SectionOwner::Embedded,
         }
     }
 
-    fn begin_part(&mut self, section: &[u8], tell: &mut dyn FnMut(Event<'_>)) {
+    fn begin_part(&mut self, section: &[u8], tell: &mut dyn FnMut(PartEvent<'_>)) {
         let whose = self.whose();
         self.parts += 1;
         let in_digest = self.delimiters.last().is_some_and(|(_, is_digest)| *is_digest);
         let of_digest = std::mem::take(&mut self.is_behind_boundary) && in_digest;
-        let part = if self.is_shallow { Part::BODY } else { Part::of(section, of_digest) };
+        let part = if self.is_shallow { MediaPart::BODY } else { MediaPart::of(section, of_digest) };
         let role = match part.kind {
-            Kind::Multipart { boundary, is_digest } => {
+            MediaKind::Multipart { boundary, is_digest } => {
                 self.delimiters.push(([b"--", boundary.as_slice()].concat(), is_digest));
-                self.state = State::Between;
+                self.state = WalkState::Between;
                 Role::Container
             }
-            Kind::Message if section.ends_with(b"\n") => {
-                self.state = State::Section;
+            MediaKind::Message if section.ends_with(b"\n") => {
+                self.state = WalkState::Section;
                 self.parts += 1;
                 Role::Container
             }
-            Kind::Message | Kind::Other => {
-                self.state = State::Leaf;
+            MediaKind::Message | MediaKind::Other => {
+                self.state = WalkState::Leaf;
                 Role::Leaf(part.encoding)
             }
         };
         self.is_at_line_start = true;
         self.is_lost |= self.parts > PARTS_MAX || self.delimiters.len() > DEPTH_MAX;
-        tell(Event::Section(section, role, whose));
+        tell(PartEvent::Section(section, role, whose));
     }
 }
 
-enum Kind {
+enum MediaKind {
     /// Several parts.
     Multipart {
         boundary: Vec<u8>,
@@ -260,13 +264,13 @@ enum Kind {
 }
 
 /// What the header section of a part says about the part.
-struct Part {
-    kind: Kind,
+struct MediaPart {
+    kind: MediaKind,
     encoding: Option<Encoding>,
 }
 
-impl Part {
-    const BODY: Self = Self { kind: Kind::Other, encoding: None };
+impl MediaPart {
+    const BODY: Self = Self { kind: MediaKind::Other, encoding: None };
 
     fn of(section: &[u8], of_digest: bool) -> Self {
         let content_type = field(section, "Content-Type").unwrap_or_default();
@@ -275,22 +279,24 @@ impl Part {
         let encoding = field(section, "Content-Transfer-Encoding").unwrap_or_default();
         let encoding = String::from_utf8_lossy(&encoding).trim().to_ascii_lowercase();
         let is_plain = matches!(encoding.as_str(), "" | "7bit" | "8bit" | "binary");
-        let plain =
-            |encoding: Option<Encoding>| Self { kind: Kind::Other, encoding: encoding.filter(|_| is_plain) };
+        let plain = |encoding: Option<Encoding>| Self {
+            kind: MediaKind::Other,
+            encoding: encoding.filter(|_| is_plain),
+        };
         if media.starts_with("multipart/") {
             // A signed part stays unchanged, octet for octet (RFC 1847 §2.1).
             let boundary = parameter(&content_type, "boundary").filter(|_| media != "multipart/signed");
             let is_digest = media == "multipart/digest";
             return boundary.map_or(plain(None), |boundary| Self {
-                kind: Kind::Multipart { boundary, is_digest },
+                kind: MediaKind::Multipart { boundary, is_digest },
                 encoding: None,
             });
         }
         match media.as_str() {
-            "" if of_digest => Self { kind: Kind::Message, encoding: None },
+            "" if of_digest => Self { kind: MediaKind::Message, encoding: None },
             // The type hides behind a comment.
             "" if !content_type.is_empty() => plain(None),
-            "message/rfc822" if is_plain => Self { kind: Kind::Message, encoding: None },
+            "message/rfc822" if is_plain => Self { kind: MediaKind::Message, encoding: None },
             // These may be encoded as a whole (RFC 6532 §3.7, RFC 6533 §4 to §6), with the UTF-8 in their addresses.
             media if media.starts_with("message/global") => plain(Some(Encoding::QuotedPrintable)),
             // Other types of message must have 7-bit octets, or stay unchanged (RFC 2046 §5.2).

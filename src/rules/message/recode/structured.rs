@@ -15,12 +15,12 @@ const SECTION_MAX_OCTETS: usize = 100;
 
 /// The tokens of a value. `None`: a quote, a comment or a bracket is not closed.
 pub fn tokens(value: &[u8], needs: Needs) -> Option<Vec<Token>> {
-    let mut scanner = Scanner { value, at: 0, needs, tokens: Vec::new(), words: Vec::new(), depth: 0 };
+    let mut scanner = TokenScanner { value, at: 0, needs, tokens: Vec::new(), words: Vec::new(), depth: 0 };
     while scanner.next()? {}
     (scanner.depth == 0).then_some(scanner.tokens)
 }
 
-struct Scanner<'a> {
+struct TokenScanner<'a> {
     value: &'a [u8],
     at: usize,
     needs: Needs,
@@ -31,7 +31,7 @@ struct Scanner<'a> {
     depth: usize,
 }
 
-impl<'a> Scanner<'a> {
+impl<'a> TokenScanner<'a> {
     /// Takes one token; false at the end. `None`: the token is not closed.
     fn next(&mut self) -> Option<bool> {
         let blank = self.take_while(|octet| matches!(octet, b' ' | b'\t'));
