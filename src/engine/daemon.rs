@@ -1,6 +1,6 @@
 //! The parts of a running pillarbox, put together.
 
-use super::control::drops::Drops;
+use super::control::maildrop::Maildrop;
 use super::control::socket::{Control, PATIENCE};
 use super::host::clock::EngineClock;
 use super::host::delivery_agent::DeliveryAgent;
@@ -43,7 +43,7 @@ pub struct Daemon {
     pub intake: Arc<Intake>,
     /// Where queued mail leaves.
     pub forwarder: Arc<Forwarder>,
-    drops: Drops,
+    maildrop: Maildrop,
 }
 
 /// The resolver that the settings ask for.
@@ -99,7 +99,14 @@ impl Daemon {
             LINGER,
         );
         let control = OnceLock::new();
-        Self { site, control, connections, intake, forwarder: Arc::new(forwarder), drops: Drops::new(drops) }
+        Self {
+            site,
+            control,
+            connections,
+            intake,
+            forwarder: Arc::new(forwarder),
+            maildrop: Maildrop::new(drops),
+        }
     }
 
     /// The configuration of now.
@@ -118,7 +125,7 @@ impl Daemon {
             sys::thread::start("listener", move || listener::run(&daemon, &listener))?;
         }
         let daemon = Arc::clone(self);
-        sys::thread::start("drops", move || daemon.drops.run(&daemon.intake, &|| daemon.site()))?;
+        sys::thread::start("drops", move || daemon.maildrop.run(&daemon.intake, &|| daemon.site()))?;
         let forwarder = Arc::clone(&self.forwarder);
         sys::thread::start("forwarder", move || {
             forwarder.load();
@@ -157,7 +164,7 @@ impl Daemon {
 
     /// Takes the mail that has been dropped so far, in this thread.
     pub fn take_drops(&self) {
-        self.drops.take_all(&self.intake, &self.site());
+        self.maildrop.take_all(&self.intake, &self.site());
     }
 
     /// Saves what the next process has to know; the time, only if it is time to, or in any case.
@@ -179,7 +186,7 @@ impl Daemon {
         let deadline = Deadline::after(STOP_PATIENCE);
         connections.begin_stop();
         listeners.iter().for_each(|listener| listener::wake(listener));
-        self.drops.stop();
+        self.maildrop.stop();
         connections.stop(deadline.remaining());
         self.forwarder.board.wait_for_workers(deadline.remaining());
         self.forwarder.alarm.stop();

@@ -16,6 +16,7 @@
 //! caller gives. Configuration, and the meaning of a failure, belong to the callers in `engine`.
 
 pub mod connect;
+pub mod handshake;
 pub mod policy_fetch;
 pub mod proxy;
 pub mod resolver;

@@ -4,7 +4,7 @@
 //! colours. Elsewhere it goes on as it is. What may fail: there is no daemon; it breaks off.
 
 use super::exit::{self, Failure};
-use crate::engine::control::operator::Output;
+use crate::engine::control::output::Output;
 use crate::rules::control::{PIECE_HEAD_MAX_OCTETS, Piece, Request};
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::os::unix::net::UnixStream;

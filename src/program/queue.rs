@@ -8,7 +8,8 @@ use super::ask::{Asked, Screen, ask, finish};
 use super::exit::{self, Failure};
 use super::serve::{find_user, start_logging};
 use crate::config::{LogTarget, Settings, host, load};
-use crate::engine::control::operator::{self, Asker};
+use crate::engine::control::output::Asker;
+use crate::engine::control::requests;
 use crate::engine::daemon::Daemon;
 use crate::engine::host::delivery_agent::DeliveryAgent;
 use crate::engine::host::site::Site;
@@ -107,7 +108,7 @@ fn alone(
     }
     let asker = Asker { rights: Rights::All, uid: rustix::process::getuid().as_raw() };
     let answered =
-        request.map_or(Ok(exit::OK), |request| operator::answer(forwarder, asker, &request, screen));
+        request.map_or(Ok(exit::OK), |request| requests::answer(forwarder, asker, &request, screen));
     let code = answered.map_err(|error| Failure::new(exit::IO, format!("queue: {error}")))?;
     if passes {
         forwarder.pass();

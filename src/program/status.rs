@@ -7,7 +7,7 @@ use super::ask::{Asked, Screen, ask, finish};
 use super::exit::{self, Failure};
 use super::queue::become_user;
 use crate::config::{Settings, load};
-use crate::engine::control::operator::Output;
+use crate::engine::control::output::Output;
 use crate::rules::advice::monitor::Level;
 use crate::rules::control::{BadRequest, Request};
 use crate::store::queue::Queue;

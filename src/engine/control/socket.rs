@@ -5,8 +5,8 @@
 //! believes what a peer says of itself. What may fail: making the socket, which the daemon survives, since mail is worth
 //! more; a question, which is answered with its exit code.
 
-use super::operator::{self, Asker, Output};
-use super::submit::{self, Peer};
+use super::output::{Asker, Output, Peer};
+use super::{requests, submit};
 use crate::engine::log::event::Event;
 use crate::engine::workers::forwarder::Forwarder;
 use crate::net::transport::Deadline;
@@ -188,7 +188,7 @@ impl Control {
             .question()?
             .map(|line| Question::parse(&line.split(' ').collect::<Vec<_>>()))
         {
-            Some(Ok(Question::Ask(request))) => operator::answer(forwarder, asker, &request, &mut exchange)?,
+            Some(Ok(Question::Ask(request))) => requests::answer(forwarder, asker, &request, &mut exchange)?,
             Some(Ok(Question::Submit(handover))) => {
                 let _counted = Counted::begin(&self.submissions);
                 // Its id, too, goes out before the count does.

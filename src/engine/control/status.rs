@@ -6,7 +6,7 @@
 //! connection of whoever asks.
 
 use super::listing::{clean, json_text, wall_time};
-use super::operator::Output;
+use super::output::Output;
 use crate::engine::log::statistics::{COUNTS, Count};
 use crate::engine::queue::board::FailingRoute;
 use crate::engine::workers::forwarder::Forwarder;

@@ -3,3 +3,4 @@
 pub mod copies;
 pub mod final_delivery;
 pub mod incoming;
+pub mod local_submission;

@@ -4,7 +4,7 @@
 use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::id::QueueId;
 use crate::mail::status::EnhancedStatus;
-use crate::rules::advice::refusal::About;
+use crate::rules::advice::row::About;
 use crate::rules::pacing::breaker::RouteFailure;
 use std::fmt::{self, Display, Write};
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! Walks the way that a message would take, and sends none: each step is told as it happens, with advice where one fails.
 //!
-//! It goes by the code of delivery (`engine::delivery::connect`, `engine::hosts`, `engine::conversation`) and watches it,
+//! It goes by the code of delivery (`outbound::connect`, `outbound::hosts`, `outbound::conversation`) and watches it,
 //! so that what it finds is what delivery would; the transaction ends with RSET in place of the data. Only what is merely
 //! told beforehand is its own: what receivers look at (`sender`), the other family of addresses, and the Maildir. Nothing
 //! is queued and nothing is kept. What may fail is what it is about: a [`Step`] with a [`Mark`].
@@ -11,11 +11,11 @@ mod sight;
 use crate::engine::daemon::resolver;
 use crate::engine::host::site::Site;
 use crate::engine::intake::incoming::{Intake, Submission};
+use crate::engine::outbound::connect::connect;
 use crate::engine::outbound::conversation::{Conversation, Talk};
 use crate::engine::outbound::outside::Outside;
-use crate::engine::outbound::tls_policy::StsPolicies;
+use crate::engine::outbound::sts_policies::StsPolicies;
 use crate::engine::queue::board::Board;
-use crate::engine::workers::delivery;
 use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::date::{Now, WallTime};
 use crate::mail::envelope::{Envelope, Recipient};
@@ -29,7 +29,8 @@ use crate::net::connect::{Connect, TcpConnect};
 use crate::net::resolver::Resolve;
 use crate::net::transport::{Stopwatch, own_address};
 use crate::rules::accounts::secret_shape::Flaw;
-use crate::rules::advice::hints::{Stage, hint};
+use crate::rules::advice::hints::hint;
+use crate::rules::advice::step::Stage;
 use crate::rules::routing::route::{Destination, NoRoute, Routed};
 use crate::smtp::client::{End, Transaction};
 use crate::smtp::extension::MailParameters;
@@ -403,7 +404,7 @@ impl Walk<'_> {
         sender: &ReversePath,
         recipients: &[Recipient],
     ) -> Option<Smarthost> {
-        match delivery::connect(out, self.site, hop) {
+        match connect(out, self.site, hop) {
             Ok(conversation) => {
                 self.settle(Mark::Warn);
                 let host = conversation.smarthost.clone();

@@ -1,7 +1,8 @@
 //! When people are told that mail is stuck, and what the command gets to know.
 
 use super::world::*;
-use crate::engine::control::operator::{Asker, answer};
+use crate::engine::control::output::Asker;
+use crate::engine::control::requests::answer;
 use crate::engine::log::statistics::Count;
 use crate::engine::workers::forwarder::current;
 use crate::rules::control::{Request, Rights};
@@ -38,7 +39,7 @@ fn live(world: &World, minutes: u32) -> Vec<String> {
 
 fn operate(world: &World, line: &str) {
     struct Nobody;
-    impl crate::engine::control::operator::Output for Nobody {
+    impl crate::engine::control::output::Output for Nobody {
         fn output(&mut self, _: &[u8]) -> std::io::Result<()> {
             Ok(())
         }

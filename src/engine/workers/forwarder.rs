@@ -14,7 +14,7 @@ use crate::engine::intake::incoming::Intake;
 use crate::engine::log::event::{AttemptEnd, Event};
 use crate::engine::log::statistics::Count;
 use crate::engine::outbound::outside::Outside;
-use crate::engine::outbound::tls_policy::StsPolicies;
+use crate::engine::outbound::sts_policies::StsPolicies;
 use crate::engine::queue::attempt::{Attempt, Claim, Claims, Held, expire, log_outcome};
 use crate::engine::queue::board::{Board, Hop, Job, Known, Next, WorkerCaps};
 use crate::engine::queue::kept;

@@ -5,7 +5,7 @@
 
 use super::Findings;
 use crate::config::{Addressee, Place, Places, Problem, Users as ConfiguredUsers, is_like};
-use crate::engine::host::aliases::Doubt;
+use crate::engine::host::routing::Doubt;
 use crate::engine::host::site::{Site, hostname_flaw};
 use crate::engine::inbound::listener;
 use crate::mail::address::{ForwardPath, Mailbox};

@@ -10,7 +10,7 @@ use crate::engine::log::statistics::Count;
 use crate::mail::address::ForwardPath;
 use crate::mail::message::Origin;
 use crate::mail::status::EnhancedStatus;
-use crate::net::tls::Handshake;
+use crate::net::handshake::Handshake;
 use crate::rules::routing::route::{LocalUsers, Routed};
 use crate::smtp::extension::MailParameters;
 use crate::smtp::reply::Reply;

@@ -1,12 +1,20 @@
-//! Takes what lies in the drop directory into the queue and the Maildirs, by intake like all else.
+//! Takes messages from the drop directory into the queue and the Maildirs, by intake like all other mail.
 //!
-//! What is believed of a file stands in [`super::submit`]. Whoever left it has been told that it is safe. So it leaves the
-//! directory only when its copies are on stable storage, or for `corrupt/` if it is no message; with trouble of our own it
-//! stays, and is tried again with the next round.
+//! The program that left a file there has reported the message as safe. So the file stays until its copies are safe:
+//!
+//! | the file | what becomes of it |
+//! | --- | --- |
+//! | is taken | removed, once its copies are on stable storage |
+//! | is no message | moved to `corrupt/`, and logged |
+//! | is locked by another process | left for the next round |
+//! | cannot be taken now: disk, limits, look-ups | left for the next round; the first one of a round is logged |
+//!
+//! A crash between the commit and the removal makes a duplicate, never a loss. Who the sender is comes from the owner of the
+//! file; see [`crate::engine::intake::local_submission`].
 
-use super::submit::{self, Way};
 use crate::engine::host::site::Site;
 use crate::engine::intake::incoming::{Intake, Refusal};
+use crate::engine::intake::local_submission::{self, LocalDelivery};
 use crate::engine::log::event::Event;
 use crate::store::StoreError;
 use crate::store::drop::{DropDirectory, Dropped, Opened};
@@ -24,9 +32,9 @@ const TROUBLE_PAUSE: Duration = Duration::from_secs(10);
 /// So many names that can't be removed are remembered; beyond it all are forgotten, and tried again.
 const STUCK_MAX: usize = 1000;
 
-/// The drop directory, and whoever empties it.
+/// The drop directory, and the state of the thread that empties it.
 #[derive(Debug)]
-pub struct Drops {
+pub struct Maildrop {
     directory: DropDirectory,
     /// Held while a message is taken: a stop waits for it, and no other thread takes it.
     state: Mutex<State>,
@@ -41,7 +49,7 @@ struct State {
     stuck: Vec<CString>,
 }
 
-impl Drops {
+impl Maildrop {
     /// Nothing is taken yet.
     #[must_use]
     pub fn new(directory: DropDirectory) -> Self {
@@ -188,12 +196,12 @@ impl From<io::Error> for Trouble {
 }
 
 fn hand_over(intake: &Intake, site: &Site, dropped: &Dropped) -> Result<(), Trouble> {
-    if !submit::has_room_for(site, dropped.message_octets()) {
+    if !local_submission::has_room_for(site, dropped.message_octets()) {
         return Err(Trouble::Ours("no space left on the disk".into()));
     }
-    match try_way(intake, site, dropped, Way::Direct)? {
+    match try_delivery(intake, site, dropped, LocalDelivery::Direct)? {
         // A Maildir that takes nothing is no reason to keep the others waiting.
-        Err(Refusal::Store(_)) => try_way(intake, site, dropped, Way::Queued)?,
+        Err(Refusal::Store(_)) => try_delivery(intake, site, dropped, LocalDelivery::Queued)?,
         result => result,
     }
     .map_err(|refusal| match refusal {
@@ -202,13 +210,14 @@ fn hand_over(intake: &Intake, site: &Site, dropped: &Dropped) -> Result<(), Trou
     })
 }
 
-fn try_way(
+fn try_delivery(
     intake: &Intake,
     site: &Site,
     dropped: &Dropped,
-    way: Way,
+    local: LocalDelivery,
 ) -> Result<Result<(), Refusal>, Trouble> {
-    let submitted = submit::submission(site, dropped.uid, &dropped.envelope, way).map_err(Trouble::Ours)?;
+    let submitted =
+        local_submission::submission(site, dropped.uid, &dropped.envelope, local).map_err(Trouble::Ours)?;
     let mut incoming = match intake.begin(site, submitted.submission) {
         Ok(incoming) => incoming,
         Err(refusal) => return Ok(Err(refusal)),
