@@ -51,7 +51,7 @@ impl fmt::Display for ProxyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Malformed(what) => write!(f, "the PROXY header {what}"),
-            Self::Nobody => f.write_str("gone without a PROXY header"),
+            Self::Nobody => f.write_str("closed without a PROXY header"),
             Self::Wire(error) => write!(f, "{error} while waiting for the PROXY header"),
         }
     }

@@ -17,7 +17,7 @@ use crate::mail::address::ReversePath;
 use crate::mail::next_hop::{NextHop, Smarthost};
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::Class;
-use crate::rules::advice::refusal::Refusal;
+use crate::rules::advice::refusal::SmarthostRefusal;
 use crate::rules::message::recode::HopSupport;
 use crate::rules::pacing::breaker::RouteFailure;
 use crate::rules::pacing::retry::pause_after_refusal;
@@ -190,7 +190,7 @@ fn judge(
     let refusal = |diagnostic: &Diagnostic| {
         let is_submission = site.settings.relay.smarthost.contains(conversation.smarthost.as_ref()?);
         let is_null_sender = *sender == ReversePath::Null;
-        let refusal = Refusal { diagnostic, is_null_sender, is_submission };
+        let refusal = SmarthostRefusal { diagnostic, is_null_sender, is_submission };
         let reason = diagnostic.clone().with_class(Class::Transient);
         refusal.of_route().map(|about| RouteFailure { reason, refusal: Some(about) })
     };

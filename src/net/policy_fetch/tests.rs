@@ -79,7 +79,7 @@ proptest! {
     }
 }
 
-/// A server that gives this reply to one client, whatever it asks for; with its certificate in a file.
+/// A server that gives this reply to one client for any request. Its certificate is in a file.
 struct Server {
     address: SocketAddr,
     ca_file: PathBuf,
@@ -108,7 +108,7 @@ impl Server {
                 stream.read_exact(&mut octet).unwrap();
                 asked.push(octet[0]);
             }
-            // Who has had enough of it hangs up.
+            // The client may have hung up.
             let _ = stream.write_all(reply.as_bytes());
             let _ = stream.shutdown();
             String::from_utf8(asked).unwrap()

@@ -30,9 +30,9 @@ impl Default for SystemFiles {
 }
 
 /// Identifies one version of a file: time of change, inode and size. `None`: the file does not exist.
-pub(super) type Stamp = Option<(i64, i64, u64, u64)>;
+pub(super) type FileStamp = Option<(i64, i64, u64, u64)>;
 
-pub(super) fn stamp(path: &Path) -> Stamp {
+pub(super) fn stamp(path: &Path) -> FileStamp {
     fs::metadata(path).ok().map(|m| (m.mtime(), m.mtime_nsec(), m.ino(), m.size()))
 }
 

@@ -65,7 +65,7 @@ pub use files::SystemFiles;
 
 use crate::mail::mx::{Mx, MxAnswer};
 use cache::{Cache, LookUpResult};
-use files::Stamp;
+use files::FileStamp;
 use query::QueryDeadline;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -161,7 +161,7 @@ pub struct Resolver {
 #[derive(Default)]
 struct ResolverState {
     /// The version of the resolv.conf that `servers` came from. Outer `None`: the file was not read yet.
-    stamp: Option<Stamp>,
+    stamp: Option<FileStamp>,
     servers: Vec<Server>,
     cache: Cache,
 }

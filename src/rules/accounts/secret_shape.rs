@@ -23,7 +23,7 @@ pub struct Flaw {
 }
 
 const UTF_16: Flaw = Flaw {
-    text: "the text is UTF-16, of which a password would be garbage; save the file as UTF-8",
+    text: "the text is UTF-16; save the file as UTF-8",
     advice: "The password is in UTF-16: save its file as UTF-8.",
     is_fatal: true,
 };
@@ -33,13 +33,13 @@ const EMPTY: Flaw = Flaw {
     is_fatal: true,
 };
 const QUOTED: Flaw = Flaw {
-    text: "the password stands in quotes, which are sent with it; take them away, unless they belong to it",
-    advice: "The password stands in quotes, which are sent with it: take them away, unless they belong to it.",
+    text: "the password is in quotes, which are sent with it; remove them, unless they belong to it",
+    advice: "The password is in quotes, which are sent with it: remove them, unless they belong to it.",
     is_fatal: false,
 };
 const BLANK: Flaw = Flaw {
-    text: "the password begins or ends with a blank, which is sent with it; take it away, unless it belongs to it",
-    advice: "The password begins or ends with a blank, which is sent with it: take it away, unless it belongs to it.",
+    text: "the password begins or ends with a blank, which is sent with it; remove it, unless it belongs to it",
+    advice: "The password begins or ends with a blank, which is sent with it: remove it, unless it belongs to it.",
     is_fatal: false,
 };
 

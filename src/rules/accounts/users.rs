@@ -59,7 +59,7 @@ impl UserTable {
         let hash = rest.split(':').next().unwrap_or_default();
         let hash = PasswordHash::parse(hash).map_err(|error| format!("{name:?}: {error}"))?;
         if self.find(name).is_some() {
-            return Err(format!("{name:?} is there already; take one of them out"));
+            return Err(format!("{name:?} is listed twice; remove one of the lines"));
         }
         self.users.push((name.to_owned(), hash));
         Ok(())
@@ -98,7 +98,7 @@ pub fn check_name(name: &str) -> Result<(), &'static str> {
         _ if name.contains(|c: char| c == ':' || c.is_control()) => {
             Err("a name can't have a colon or a control character; write another")
         }
-        _ if name.trim() != name => Err("a name can't begin or end with a blank; take it away"),
+        _ if name.trim() != name => Err("a name can't begin or end with a blank; remove it"),
         _ if name.len() > CREDENTIAL_MAX_OCTETS => Err("a name has at most 255 octets; write another"),
         _ => Ok(()),
     }
@@ -153,13 +153,13 @@ mod tests {
         assert_eq!(
             told,
             [
-                "2: \"tim\" is there already; take one of them out",
+                "2: \"tim\" is listed twice; remove one of the lines",
                 "3: there is no colon; write NAME:HASH",
                 "4: the name is empty; write NAME:HASH",
                 "5: \"sam\": not a hash of $6$ or $5$; make one with pillarbox passwd",
                 "7: \"sam\": the hash has more than 1000000 rounds; make one with fewer",
                 "8: a name can't have a colon or a control character; write another",
-                "9: a name can't begin or end with a blank; take it away",
+                "9: a name can't begin or end with a blank; remove it",
             ]
         );
         assert!(logs_in(&table, "tim", "secret") && !logs_in(&table, "tim", "geheim"));

@@ -14,6 +14,10 @@
 //!
 //! The rules query DNS only through [`Ask`]. A look-up that fails makes the result unknown; an unknown result never
 //! counts as a failure.
+//!
+//! DMARC (RFC 7489 §6.6.3) is looked up at `_dmarc.DOMAIN`, then at each parent domain with two labels or more. The
+//! first record counts: its `p` for the domain itself, its `sp` for a subdomain, or `p` if it has no `sp`. The
+//! Public Suffix List is not used, so a record at a public suffix would count, too.
 
 use std::net::IpAddr;
 
@@ -98,7 +102,7 @@ fn check(ask: &dyn Ask, domain: &str, ip: IpAddr, left: &mut usize) -> Result<Sp
 }
 
 fn spend(left: &mut usize) -> Result<(), String> {
-    *left = left.checked_sub(1).ok_or("the SPF record costs more than ten look-ups")?;
+    *left = left.checked_sub(1).ok_or("the SPF record needs more than ten look-ups")?;
     Ok(())
 }
 

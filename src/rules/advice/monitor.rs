@@ -12,6 +12,12 @@
 //!
 //! Default thresholds are half and nine tenths of `queue.max_messages`, and once and twice `alarm.stuck_after`. The
 //! module does no I/O; only the thresholds, which a person has typed, can be invalid.
+//!
+//! An example:
+//!
+//! ```text
+//! PILLARBOX WARNING - 12 queued, the oldest for 5h 2m, next hops that pause: 1|queue=12;5000;9000;0;10000 age=18120s;14400;28800;0 size=48211B;;;0 paused=1;;;0
+//! ```
 
 use std::time::Duration;
 
@@ -147,7 +153,7 @@ pub fn judge(figures: &Figures, thresholds: &Thresholds) -> (String, u8) {
         text.push_str(&format!(", the oldest for {}", span(age)));
     }
     if kept > 0 {
-        text.push_str(&format!(", to admin that can't be delivered and are held: {kept}"));
+        text.push_str(&format!(", held because they cannot be delivered to admin: {kept}"));
     }
     if paused > 0 {
         text.push_str(&format!(", next hops that pause: {paused}"));

@@ -18,6 +18,20 @@
 //! [`Notice::prologue`] and [`Notice::epilogue`]. Replies and addresses come from strangers: they are stripped of
 //! control characters, cut and folded, so that no reply can add a field or a part. NOTIFY, RET, ENVID and ORCPT of
 //! RFC 3461 are honoured. All text is in canonical form (see [`crate::mail::message`]).
+//!
+//! # The news about a recipient
+//!
+//! | verdict | action (RFC 3464 §2.3.3) | class of the status | sent without NOTIFY |
+//! | --- | --- | --- | --- |
+//! | `Refused`, `Expired` | failed | 5 | yes |
+//! | `Delayed` | delayed | 4 | yes |
+//! | `Delivered` | delivered | 2 | no |
+//! | `Relayed` | relayed | 2 | no |
+//! | `Expanded` | expanded | 2 | no |
+//!
+//! One notice reports all recipients of a message that are due, bad news first.
+
+mod delivery_status;
 
 use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::date::WallTime;
@@ -85,21 +99,21 @@ const DELIVERED: NoticeChapter = NoticeChapter {
 };
 const RELAYED: NoticeChapter = NoticeChapter {
     subject: "Relayed mail",
-    heading: "Your message was passed on to a host that will not say what becomes of it, for:\n",
+    heading: "Your message was passed on to a host that sends no notice of delivery, for:\n",
     action: "relayed",
     class: Class::Success,
 };
 
 const EXPANDED: NoticeChapter = NoticeChapter {
     subject: "Mail to an alias",
-    heading: "Your message was sent on to those that an alias stands for, whose own notices you will not get:\n",
+    heading: "Your message was sent on to the members of an alias. You will get no notices from them:\n",
     action: "expanded",
     class: Class::Success,
 };
 
 /// The heading of a notice to the administrator about a notice that failed.
 const DOUBLE_HEADING: &str =
-    "A sender could not be told that mail was not delivered. The attached notice did not reach:\n";
+    "A notice of failed delivery could not be delivered. The attached notice did not reach:\n";
 
 impl RecipientVerdict {
     /// Whether the sender wants this news about a recipient. Without NOTIFY the sender gets failures and delays (RFC
@@ -198,7 +212,7 @@ pub fn compose(report: &NoticeReport) -> Option<Notice> {
     let returned = returned(report, &told);
     let words = plain_words(report, &told, returned);
     let boundary = format!("=_{}_{:016x}", report.id, report.random);
-    let fields = delivery_status(report, &told);
+    let fields = delivery_status::print(report, &told);
     let body = if words.is_ascii() && fields.is_ascii() { report.content } else { Body::EightBitMime };
 
     let mut prologue = header_section(report, to, &subject(first, told.len()), &boundary, body);
@@ -317,7 +331,7 @@ fn plain_words(report: &NoticeReport, told: &[&Reported], returned: Returned) ->
         push_folded(&mut words, "   ", "    ", reported.diagnostic.line());
     }
     let what = match returned {
-        Returned::Full => "All of it is",
+        Returned::Full => "The whole message is",
         Returned::Headers => "Its header section is",
     };
     let _ = write!(
@@ -335,14 +349,14 @@ fn sentence(reported: &Reported, age: Duration) -> String {
     let host = remote.as_deref().unwrap_or("the next host");
     let last = match (reply, remote) {
         (Some(_), _) => format!("The last answer of {host}, to {text}, was:"),
-        (None, Some(_)) => format!("The last trouble, with {host}, was:"),
-        (None, None) => "The last trouble was:".to_owned(),
+        (None, Some(_)) => format!("The last problem, with {host}, was:"),
+        (None, None) => "The last problem was:".to_owned(),
     };
     match (reported.verdict, reply) {
         (RecipientVerdict::Refused, Some(_)) => {
-            format!("It was refused for good. The answer of {host}, to {text}, was:")
+            format!("It was refused permanently. The answer of {host}, to {text}, was:")
         }
-        (RecipientVerdict::Refused, None) => "It can't be delivered:".to_owned(),
+        (RecipientVerdict::Refused, None) => "It cannot be delivered:".to_owned(),
         (RecipientVerdict::Expired, _) => {
             format!("It was tried for {} and then given up. {last}", in_words(age))
         }
@@ -360,102 +374,6 @@ fn in_words(age: Duration) -> String {
         _ => (seconds / 60, "minute"),
     };
     format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
-}
-
-/// The second part: a block about the message, and one for each recipient (RFC 3464 §2.2, §2.3).
-fn delivery_status(report: &NoticeReport, told: &[&Reported]) -> String {
-    let mut fields = String::new();
-    if let Some(envid) = &report.envelope.envid {
-        push_folded(&mut fields, "Original-Envelope-Id:", " ", &decode_xtext(envid));
-    }
-    let _ = write!(
-        fields,
-        "Reporting-MTA: dns; {}\nX-Pillarbox-Queue-ID: {}\nArrival-Date: {}\n",
-        report.hostname,
-        report.id,
-        report.arrival.to_rfc5322(),
-    );
-    for reported in told {
-        fields.push('\n');
-        push_recipient(&mut fields, reported, report.envelope.smtputf8);
-    }
-    fields
-}
-
-fn push_recipient(fields: &mut String, reported: &Reported, is_global: bool) {
-    let Recipient { mailbox, orcpt, .. } = reported.recipient;
-    let Diagnostic { status, remote, reply, text } = reported.diagnostic;
-    let NoticeChapter { action, class, .. } = reported.verdict.chapter();
-    match orcpt.as_deref().map(|orcpt| (orcpt, orcpt.split_once(';'))) {
-        // The address type of RFC 6533 §3 is not xtext.
-        Some((_, Some((kind, address)))) if kind.eq_ignore_ascii_case("utf-8") => {
-            let _ = writeln!(fields, "Original-Recipient: utf-8;{}", unicode_text(address, "", is_global));
-        }
-        Some((orcpt, _)) => push_folded(fields, "Original-Recipient:", " ", &decode_xtext(orcpt)),
-        None => {}
-    }
-    let _ = write!(
-        fields,
-        "Final-Recipient: {}\nAction: {action}\nStatus: {}\n",
-        typed_address(mailbox, is_global),
-        status.with_class(*class),
-    );
-    if let Some(remote) = remote {
-        push_folded(fields, "Remote-MTA: dns;", " ", remote);
-    }
-    match reply {
-        Some(reply) => push_folded(fields, "Diagnostic-Code: smtp;", " ", reply),
-        None => push_folded(fields, "Diagnostic-Code: X-Pillarbox;", " ", text),
-    }
-    if let Some(when) = reported.last_attempt {
-        let _ = writeln!(fields, "Last-Attempt-Date: {}", when.to_rfc5322());
-    }
-}
-
-/// `rfc822; …`, or the address type of RFC 6533 §3 for a mailbox that is not ASCII.
-fn typed_address(mailbox: &Mailbox, is_global: bool) -> String {
-    let address = mailbox.to_string();
-    if address.is_ascii() {
-        return format!("rfc822; {address}");
-    }
-    format!("utf-8; {}", unicode_text(&address, "\\+=", is_global))
-}
-
-/// An address as utf-8-addr-unitext in a part that may hold UTF-8, otherwise as utf-8-addr-xtext (RFC 6533 §3).
-/// Characters of `special` are written by their number, too.
-fn unicode_text(address: &str, special: &str, is_global: bool) -> String {
-    let mut text = String::new();
-    for c in address.chars() {
-        if text.len() >= TEXT_MAX_CHARS {
-            break;
-        }
-        let stays = if c.is_ascii() { c.is_ascii_graphic() } else { is_global && !c.is_control() };
-        if stays && !special.contains(c) {
-            text.push(c);
-        } else {
-            let _ = write!(text, "\\x{{{:X}}}", u32::from(c));
-        }
-    }
-    text
-}
-
-/// Decodes xtext (RFC 3461 §4). Text that is not xtext stays unchanged.
-fn decode_xtext(text: &str) -> String {
-    let mut pieces = text.split('+');
-    let mut decoded = pieces.next().unwrap_or_default().to_owned();
-    for piece in pieces {
-        match piece.split_at_checked(2).map(|(hex, rest)| (u8::from_str_radix(hex, 16), rest)) {
-            Some((Ok(octet), rest)) => {
-                decoded.push(char::from(octet));
-                decoded.push_str(rest);
-            }
-            _ => {
-                decoded.push('+');
-                decoded.push_str(piece);
-            }
-        }
-    }
-    decoded
 }
 
 /// Appends `label` and the words of `text`, which may be a stranger's, folded into lines that begin with `indent`.

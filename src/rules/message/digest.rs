@@ -16,6 +16,33 @@
 //! put it in front of the digest, in a multipart/mixed around both; programs show both forms alike, and this form has
 //! a level less. Subjects come from any user of this host: they are cut, and appear in no field but Subject. Time
 //! comes as an argument.
+//!
+//! # What a digest looks like
+//!
+//! ```text
+//! From: root@router.lan
+//! To: admin
+//! Subject: [7 similar] disk 91 % full
+//! Message-ID: <ID-OF-THE-FIRST.7@router.lan>
+//! Content-Type: multipart/digest; boundary="=_…"
+//!
+//! --=_…
+//! Content-Type: text/plain; charset=utf-8
+//!
+//! (the number of messages, the first and the last date, each subject with its count)
+//! --=_…
+//!
+//! (the first message, as message/rfc822; then the others)
+//! --=_…--
+//! ```
+//!
+//! From and To are those of the first message.
+//!
+//! # What a restart remembers
+//!
+//! [`Windows::print`] writes a line for each window that has not ended: the group in 32 hexadecimal digits, the end
+//! in microseconds of running time, and how many messages have left at once (4294967295 in a storm). A lost file
+//! costs at most a digest's worth of single messages.
 
 mod fold;
 
@@ -250,9 +277,9 @@ impl DigestSummary {
 
     fn words(&self, hostname: &str) -> String {
         let mut words = format!(
-            "{} like messages came in a short time: by the same sender, for the same\n\
-             recipients, with subjects that differ in numbers, dates or names alone.\n\
-             {hostname} has gathered them; all of them are attached.\n\n",
+            "{} similar messages arrived in a short time: from the same sender, for the same\n\
+             recipients, with subjects that differ only in numbers, dates or names.\n\
+             {hostname} has collected them; all of them are attached.\n\n",
             self.messages
         );
         let date = |at: WallTime| at.to_rfc5322();
@@ -324,7 +351,7 @@ impl Frame {
         push("To", &summary.to, " undisclosed-recipients:;".to_owned());
         let subject = summary.subjects.first().map(|(subject, _)| subject.as_str()).unwrap_or_default();
         let fields = format!(
-            "Subject: [{} alike] {subject}\nDate: {}\nMessage-ID: <{id}.{}@{domain}>\nMIME-Version: 1.0\n\
+            "Subject: [{} similar] {subject}\nDate: {}\nMessage-ID: <{id}.{}@{domain}>\nMIME-Version: 1.0\n\
              Content-Type: multipart/digest; boundary=\"{boundary}\"\n{whole}\n\
              --{boundary}\nContent-Type: text/plain; charset=utf-8\n{}\n{words}",
             summary.messages,

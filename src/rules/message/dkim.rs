@@ -18,7 +18,28 @@
 //! The domain of From selects the keys. The signer never changes the message and does not know whether a sender may
 //! use a key: a caller that signs mail of strangers makes their forgeries genuine. On a [`SigningProblem`] the mail leaves
 //! unsigned.
+//!
+//! # An example
+//!
+//! For a message with From, Subject, To and Date:
+//!
+//! ```text
+//! DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d=example.com; s=box1;
+//!     t=1795910400; h=from:from:reply-to:subject:subject:cc:to:to:date:date;
+//!     bh=…; b=…
+//! ```
+//!
+//! # The states of the signer
+//!
+//! | state | reads | ends with |
+//! | --- | --- | --- |
+//! | `Header` | the header section, and holds it | the empty line: From selects the keys |
+//! | `Body` | the body, and hashes it | the end of the message: one field for each key |
+//! | `Over` | nothing more | no key may sign, or a [`SigningProblem`] |
 
+mod body_hash;
+
+use self::body_hash::BodyHash;
 use crate::mail::address::Domain;
 use crate::mail::base64;
 use crate::mail::date::WallTime;
@@ -27,7 +48,7 @@ use crate::rules::advice::authenticity::tag;
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
 use openssl::pkey::{Id, PKey, Private};
-use openssl::sha::{Sha256, sha256};
+use openssl::sha::sha256;
 use std::fmt;
 
 /// The shortest RSA key in bits (RFC 8301 §3.2).
@@ -436,58 +457,6 @@ fn signed_text(fields: &[SignedField], template: &str) -> Vec<u8> {
     let (name, value) = template.split_once(':').unwrap_or_default();
     text.extend(relaxed(name.as_bytes(), value.as_bytes()));
     text
-}
-
-/// The hash of a body in relaxed form (§3.4.4): no blanks at the end of a line, one blank for each run within, no
-/// empty lines at the end.
-#[derive(Default)]
-struct BodyHash {
-    hash: Sha256,
-    /// Line ends that are hashed once text follows.
-    line_ends: u64,
-    /// Whether blanks came after the last text.
-    is_blank: bool,
-    has_text: bool,
-}
-
-impl fmt::Debug for BodyHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("BodyHash")
-    }
-}
-
-impl BodyHash {
-    fn feed(&mut self, piece: &[u8]) {
-        let is_text = |octet: &u8| !matches!(octet, b' ' | b'\t' | b'\n');
-        for run in piece.chunk_by(|a, b| is_text(a) && is_text(b)) {
-            match run {
-                [b'\n'] => {
-                    self.line_ends += 1;
-                    self.is_blank = false;
-                }
-                [b' ' | b'\t'] => self.is_blank = true,
-                text => self.text(text),
-            }
-        }
-    }
-
-    fn text(&mut self, text: &[u8]) {
-        for _ in 0..std::mem::take(&mut self.line_ends) {
-            self.hash.update(b"\r\n");
-        }
-        if std::mem::take(&mut self.is_blank) {
-            self.hash.update(b" ");
-        }
-        self.hash.update(text);
-        self.has_text = true;
-    }
-
-    fn finish(mut self) -> [u8; 32] {
-        if self.has_text {
-            self.hash.update(b"\r\n");
-        }
-        self.hash.finish()
-    }
 }
 
 #[cfg(test)]

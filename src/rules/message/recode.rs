@@ -16,6 +16,14 @@
 //! hosts object.
 //!
 //! Both take octets in canonical form (see [`crate::mail::message`]) in pieces of any size.
+//!
+//! | file | for |
+//! | --- | --- |
+//! | here | the survey, the plan, and the recoder |
+//! | `parts` | the walk through the parts of a message, as both passes need it |
+//! | `encoder` | quoted-printable and base64 |
+//! | `fields` | header fields |
+//! | `structured` | the tokens of structured header fields |
 
 mod encoder;
 mod fields;

@@ -29,11 +29,39 @@
 //!
 //! The filter takes octets in canonical form (see [`crate::mail::message`]) in pieces of any size. It holds one
 //! field, and the header section after a To or Cc, each up to [`HELD_MAX_OCTETS`]. A longer field passes unchanged.
+//!
+//! # The states of the filter
+//!
+//! | state | takes | then |
+//! | --- | --- | --- |
+//! | `Name` | octets up to the colon, and holds them | the table of fields decides: `Pass`, `Drop` or `Hold`; without a colon, `Body` |
+//! | `Pass` | the rest of the field | passes it on |
+//! | `Drop` | the rest of the field | drops it |
+//! | `Hold` | the rest of the field | at its end the field is repaired and passed on |
+//! | `Body` | everything else | passes it on |
+//!
+//! # An example
+//!
+//! ```text
+//! To: joe                                    To: joe@router.lan
+//! Bcc: mia
+//! Subject: disk full                         Subject: disk full
+//!                                            Date: Mon, 23 Nov 2026 10:00:00 +0000
+//!                                            Message-ID: <CR7D4E9DEKBP3@router.lan>
+//!                                            From: root@router.lan
+//!                                            MIME-Version: 1.0
+//!                                            Content-Type: text/plain; charset=utf-8
+//!                                            Content-Transfer-Encoding: 8bit
+//!
+//! /dev/sda1 is full                          /dev/sda1 is full
+//! ```
 
-use crate::mail::address::{LocalPart, ReversePath};
-use crate::mail::address_list::{self, ADDRESSES_MAX, AddressList, AddressSpan};
+mod values;
+
+use self::values::{is_bare, is_empty, is_whole, tidied};
+use crate::mail::address::ReversePath;
+use crate::mail::address_list;
 use crate::mail::date::WallTime;
-use crate::mail::display_name::DisplayName;
 use crate::mail::header::split_field;
 use crate::mail::id::QueueId;
 use std::fmt::Write;
@@ -441,46 +469,6 @@ impl Repair {
             }
         }
     }
-}
-
-/// Whether the list can be merged: every reader finds the same addresses in it.
-fn is_whole(list: &AddressList) -> bool {
-    list.unreadable.is_empty() && !list.is_sloppy && list.addresses.len() <= ADDRESSES_MAX
-}
-
-/// A list that strict readers would misread, such as `a@x; b@y`, in the form of RFC 5322 §3.4. `None`: it is correct,
-/// or cannot be read.
-fn tidied(field: &[u8]) -> Option<Vec<u8>> {
-    let (_, value) = split_field(field)?;
-    let list = address_list::read(value);
-    // Without commas, bare words may be a name that lacks its address.
-    let is_name = list.lacks_commas && list.addresses.iter().any(|span| span.domain.is_none());
-    let is_clear = list.unreadable.is_empty() && list.addresses.len() <= ADDRESSES_MAX && !is_name;
-    if !list.is_sloppy || !is_clear || list.addresses.is_empty() {
-        return None;
-    }
-    let print = |span: &AddressSpan| {
-        let address = span.read(value)?;
-        let name = DisplayName::read(value.get(span.name.clone())?);
-        Some(if name.is_empty() { address.to_string() } else { format!("{} <{address}>", name.print()) })
-    };
-    let addresses: Vec<String> = list.addresses.iter().map(print).collect::<Option<_>>()?;
-    let name = field.get(..field.len() - value.len())?;
-    Some([name, b" ", addresses.join(",\n ").as_bytes(), b"\n"].concat())
-}
-
-/// Whether a value is empty.
-fn is_empty(value: &[u8]) -> bool {
-    let value = value.trim_ascii();
-    value == b"<>" || value.iter().all(|&octet| octet == b',' || octet.is_ascii_whitespace())
-}
-
-/// Whether a domain completes this local part. An encoded word (RFC 2047) is a name, and unusual dots would need
-/// quotes.
-fn is_bare(local_part: &[u8]) -> bool {
-    let text = std::str::from_utf8(local_part).unwrap_or_default();
-    let is_right = |local_part: LocalPart| text.starts_with('"') || local_part.to_string() == text;
-    !text.starts_with("=?") && LocalPart::parse(text).is_ok_and(is_right)
 }
 
 #[cfg(test)]

@@ -19,6 +19,20 @@
 //!
 //! All text is in canonical form (see [`crate::mail::message`]). A From that is no address list becomes a display
 //! name if all senders are replaced, and otherwise stays.
+//!
+//! # Examples
+//!
+//! On the host `router.lan`, where all senders become `box@example.com`:
+//!
+//! | From | becomes |
+//! | --- | --- |
+//! | `root@router.lan (Cron Daemon)` | `"Cron Daemon (root on router)" <box@example.com>` |
+//! | `root` | `root on router <box@example.com>` |
+//! | `box@example.com` | itself: it already is one of the new addresses |
+//!
+//! The first match of these rules gives the new address of a sender: it is one of the new addresses already, and
+//! stays; a row of `rewrite.senders` has the whole address; for an address of this host, a row has its local part;
+//! the rule for all other senders.
 
 use crate::mail::address::{Domain, Mailbox, ReversePath};
 use crate::mail::address_list::{self, AddressSpan};

@@ -88,11 +88,7 @@ impl AliasTable {
                     }
                 });
             } else if open.is_none() {
-                problems.tell(
-                    &line,
-                    0,
-                    "there is no alias that this line could go on with; write NAME: ADDRESS, …".into(),
-                );
+                problems.tell(&line, 0, "this line continues no alias; write NAME: ADDRESS, …".into());
                 continue;
             }
             if let Some(alias) = open.flatten().and_then(|place| table.aliases.get_mut(place)) {
@@ -119,7 +115,7 @@ impl AliasTable {
         let name = parsed.map_err(|_| format!("{name:?} is no local name; write one word, or quote it"))?;
         let name = fold(name.as_str());
         if self.has(&name) {
-            return Err(format!("{name:?} is there already; take one of them out"));
+            return Err(format!("{name:?} is listed twice; remove one of the lines"));
         }
         self.aliases.push(Alias { name, line: line.number, targets: Vec::new() });
         Ok(targets)
@@ -264,10 +260,10 @@ fn target(item: &str) -> Result<AliasTarget, String> {
     let no_address =
         || format!("{item:?} is no address; write user or user@example.com, with commas between");
     if bare.starts_with('|') {
-        return Err(format!("{item:?} is a command, and none is run for mail here; write an address"));
+        return Err(format!("{item:?} is a command, and pillarbox runs none for mail; write an address"));
     }
     if bare.starts_with('/') {
-        return Err(format!("{item:?} is a file, and mail goes to Maildirs alone here; write an address"));
+        return Err(format!("{item:?} is a file, and mail is delivered only to Maildirs; write an address"));
     }
     if let Some(name) = bare.strip_prefix('\\') {
         return LocalPart::parse(name).map(AliasTarget::Mailbox).map_err(|_| no_address());

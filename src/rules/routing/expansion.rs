@@ -181,7 +181,7 @@ impl<'a> Expander<'a> {
     /// Visits the targets of an alias or of a file.
     fn descend(&mut self, name: &str, targets: &[AliasTarget], mailbox: &Mailbox) -> Result<(), NoRoute> {
         if self.chain.iter().any(|known| known == name) {
-            self.trouble(format!("the alias {name:?} goes round in circles"));
+            self.trouble(format!("the alias {name:?} is part of a loop"));
             return Ok(());
         }
         if self.chain.len() >= DEPTH_MAX {

@@ -54,8 +54,8 @@ impl TlsPolicy {
     pub fn explain(&self, mut failure: Diagnostic) -> Diagnostic {
         let who = match self {
             Self::None | Self::StsTesting => return failure,
-            Self::Encrypted | Self::Dane(_) => "its TLSA records want TLS (DANE)",
-            Self::Sts => "the MTA-STS policy of the domain wants verified TLS",
+            Self::Encrypted | Self::Dane(_) => "its TLSA records require TLS (DANE)",
+            Self::Sts => "the MTA-STS policy of the domain requires verified TLS",
         };
         if failure.status == EnhancedStatus::POLICY_NOW {
             failure.text = format!("{}; {who}", failure.text);

@@ -1,4 +1,4 @@
-//! The reader alone: what counts in an answer, and that no octets make it panic.
+//! The parser: which records of an answer count, and that no input makes it panic.
 
 use super::server::{DnsName, name, soa};
 use crate::mail::mx::Mx;
@@ -78,7 +78,7 @@ fn contradictions_and_referrals_are_no_answers() {
     b.push((name("org"), 300, rdata::Ns::new(name("ns.example")))).unwrap();
     assert!(matches!(parse(&b.finish()), Err(ServerFault::Referral)));
 
-    // Nothing, from a server that neither knows the zone nor asks others.
+    // An empty answer of a server that is neither authoritative nor recursive.
     for (aa, ra, is_lame) in [(false, false, true), (true, false, false), (false, true, false)] {
         let mut b = start(Rcode::NOERROR);
         b.header_mut().set_ra(ra);

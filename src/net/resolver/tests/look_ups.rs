@@ -1,4 +1,4 @@
-//! Whole look-ups: what is asked, what is believed, what is remembered, what an error says.
+//! Whole look-ups: the queries, the accepted answers, the cache, and the texts of errors.
 
 use super::server::{Asked, Server};
 use crate::mail::mx::{Mx, MxAnswer};
@@ -49,7 +49,7 @@ fn ips(list: &[&str]) -> Result<Vec<IpAddr>, DnsError> {
     Ok(list.iter().map(|ip| ip.parse().unwrap()).collect())
 }
 
-/// An address where nobody listens, and whose owner keeps it silent.
+/// An address that stays silent: its socket is open, and nothing answers.
 fn silent() -> (UdpSocket, SocketAddr) {
     let socket = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
     let address = socket.local_addr().unwrap();
@@ -287,7 +287,7 @@ fn a_server_that_knows_no_edns_is_asked_without() {
     assert_eq!(server.queries(), 2);
 }
 
-/// The true answer comes last, after something that must be passed over.
+/// The right answer comes last, after a packet that must be ignored.
 #[test]
 fn forged_answers_are_passed_over() {
     let forgeries: [fn(&Asked, &mut Vec<u8>); 7] = [
@@ -612,7 +612,7 @@ fn an_answer_is_secure_if_all_of_it_is_and_its_server_is_believed() {
     assert!(resolver.trusting_all().believes(far));
 }
 
-/// Who is not believed is not asked whether it has validated; what it says of that nonetheless counts for nothing.
+/// An untrusted server is not asked to set the AD bit, and its AD bit does not count.
 #[test]
 fn the_ad_bit_of_others_is_not_believed() {
     let server = Server::start(|asked| {

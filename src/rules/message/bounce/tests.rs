@@ -1,4 +1,4 @@
-//! Each notice is compared octet for octet with its file in `tests/bounces/`, and read by a parser that is not ours.
+//! Each notice is compared octet for octet with its file in `tests/bounces/`, and parsed by another library.
 
 use super::*;
 use crate::mail::envelope::Notify;
@@ -69,7 +69,7 @@ fn assemble(notice: &Notice, content: &str) -> String {
     format!("{}{}{}", notice.prologue, std::str::from_utf8(returned).unwrap(), notice.epilogue)
 }
 
-/// Compares with the file, and holds what another parser reads against RFC 3464 and 6522. Gives the fields of part two.
+/// Compares with the file, and checks what another parser reads against RFC 3464 and 6522. Returns the fields of part two.
 fn check(notice: &Notice, content: &str, golden: ExpectFile) -> String {
     let text = assemble(notice, content);
     golden.assert_eq(&text);
@@ -100,7 +100,7 @@ fn check_parts(message: &Message, notice: &Notice, content: &str, global: &str) 
     let status_kind = format!("message/{global}delivery-status");
     assert_eq!([kind(words), kind(status)], ["text/plain", &status_kind]);
     match (&returned.body, notice.returned) {
-        // The parser does not know that this is a message.
+        // The parser does not recognise this type as a message.
         (_, Returned::Full) if global == "global-" => {
             assert_eq!(kind(returned), "message/global");
             assert_eq!(returned.contents(), content.as_bytes());
@@ -150,7 +150,7 @@ fn one_notice_tells_of_all_recipients_and_follows_rfc_3461() {
     let fields = check(&notice, CONTENT, expect_file!["../../../../tests/bounces/expired.txt"]);
     assert!(fields.starts_with("Original-Envelope-Id: Q2B+7=\n"));
     assert!(fields.contains("\n\nOriginal-Recipient: rfc822;ro+ot@Router.Example.net\n"));
-    // What was temporary has become final.
+    // A temporary status became permanent.
     assert_eq!(fields.matches("Status: 5.").count(), 3);
 }
 
@@ -198,7 +198,7 @@ fn addresses_beyond_ascii_are_written_as_rfc_6533_says() {
     assert!(notice.envelope.smtputf8);
 }
 
-/// What came by SMTPUTF8 is told in UTF-8: the second and the third part have types of their own.
+/// A notice about mail by SMTPUTF8 is in UTF-8: the second and the third part have types of their own.
 #[test]
 fn a_message_by_smtputf8_gets_the_form_of_rfc_6533() {
     let mut envelope = envelope("jürgen@bücher.example");
@@ -223,7 +223,7 @@ fn a_message_by_smtputf8_gets_the_form_of_rfc_6533() {
     assert!(!notice.envelope.smtputf8 && notice.envelope.body == Body::EightBitMime);
     let (head, _) = notice.prologue.split_once("\n\n").unwrap();
     assert!(head.is_ascii(), "{head}");
-    // Nobody who takes no UTF-8 gets any.
+    // A recipient without SMTPUTF8 gets no UTF-8.
     let plain = Envelope { smtputf8: false, ..envelope.clone() };
     let notice = compose(&NoticeReport { envelope: &plain, ..report }).unwrap();
     let fields = "Original-Recipient: utf-8;gr\\x{FC}\\x{DF}e@\\x{FC}.example\n";
@@ -365,7 +365,7 @@ fn xtext_is_undone_and_other_text_kept() {
     for (text, decoded) in
         [("a+2Bb", "a+b"), ("+", "+"), ("a+2", "a+2"), ("a+zzb", "a+zzb"), ("+é", "+é"), ("", "")]
     {
-        assert_eq!(decode_xtext(text), decoded);
+        assert_eq!(delivery_status::decode_xtext(text), decoded);
     }
 }
 
@@ -418,7 +418,7 @@ fn content_that_was_refused_is_not_returned() {
             let notice = compose(&report(&sender, &[reported(&to, verdict, &diagnostic)])).unwrap();
             assert_eq!(notice.returned == Returned::Full, expected, "{step} {reply} {verdict:?}");
         }
-        // Ours: no host has seen it.
+        // This host's own: no other host has seen the message.
         let ours = Diagnostic { reply: None, ..diagnostic };
         let notice = compose(&report(&sender, &[reported(&to, RecipientVerdict::Refused, &ours)])).unwrap();
         assert_eq!(notice.returned, Returned::Full, "{step}");

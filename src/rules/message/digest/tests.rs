@@ -31,7 +31,7 @@ fn a_window_lets_the_first_pass_and_ends() {
     let all: Vec<_> = (0..4).map(|minute| windows.decide(7, MINUTE * minute, &TERMS)).collect();
     assert_eq!(all, [None, None, Some(MINUTE * 10), Some(MINUTE * 10)]);
     assert_eq!(windows.decide(8, MINUTE, &TERMS), None);
-    // None of them came in, in the end: nothing waits.
+    // The messages were refused later: nothing waits.
     assert_eq!(windows.decide(7, MINUTE * 10 - Duration::from_nanos(1), &TERMS), Some(MINUTE * 10));
     assert_eq!(windows.decide(7, MINUTE * 10, &TERMS), None);
 }
@@ -77,7 +77,7 @@ fn what_fills_a_digest_waits_no_longer() {
         windows.add(7, DigestMember { id: id(1), octets }, MINUTE, Duration::ZERO);
         for number in 2..=full {
             assert_eq!(windows.overdue(7, &TERMS), None, "{octets}");
-            // Twice the same one is one.
+            // The same message twice counts once.
             for _ in 0..2 {
                 wait(&mut windows, number, octets, Duration::ZERO);
             }
@@ -153,13 +153,13 @@ fn a_frame_looks_as_rfc_2046_draws_it() {
     let first = id(0);
     let head = String::from_utf8(head).unwrap();
     let expected = format!(
-        "From: a@b\nTo: undisclosed-recipients:;\nSubject: [3 alike] x 1\nDate: Thu, 01 Jan 1970 00:00:00 +0000\n\
+        "From: a@b\nTo: undisclosed-recipients:;\nSubject: [3 similar] x 1\nDate: Thu, 01 Jan 1970 00:00:00 +0000\n\
          Message-ID: <{first}.3@box.example>\nMIME-Version: 1.0\n\
          Content-Type: multipart/digest; boundary=\"=_{first}_0000000000000001\"\n\n\
          --=_{first}_0000000000000001\nContent-Type: text/plain; charset=utf-8\n\n\
-         3 like messages came in a short time: by the same sender, for the same\n\
-         recipients, with subjects that differ in numbers, dates or names alone.\n\
-         box.example has gathered them; all of them are attached.\n\n\
+         3 similar messages arrived in a short time: from the same sender, for the same\n\
+         recipients, with subjects that differ only in numbers, dates or names.\n\
+         box.example has collected them; all of them are attached.\n\n\
          First: Thu, 01 Jan 1970 00:00:00 +0000\nLast:  Thu, 01 Jan 1970 00:02:00 +0000\n\n\
          \x20    2  x 1\n     1  x 2\n"
     );

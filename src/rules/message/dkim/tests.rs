@@ -73,7 +73,7 @@ fn tag(field: &str, name: &str) -> String {
     found.unwrap_or_else(|| panic!("no {name}= in {field}"))
 }
 
-/// Verifies a field by RFC 6376 §3.7 and §6.1.3, apart from the code that signs. What was relaxed is done by rules on
+/// Verifies a field by RFC 6376 §3.7 and §6.1.3, independently of the code that signs: the relaxed form is computed from
 /// the whole text. The message has LF line ends.
 fn verify(field: &str, message: &str, key: &DkimKey) -> Result<(), &'static str> {
     let (header, body) = message.split_once("\n\n").unwrap_or((message, ""));
@@ -135,7 +135,7 @@ fn the_signatures_of_rfc_8463() {
     let hash = base64::encode(&hash.finish());
     assert_eq!(hash, "2jUSOH9NhtVGCQWNr9BrIAPreKQjO6Sn7XIkfJVOzv8=");
     let mut all = fields(format!("{header}\n").as_bytes()).unwrap();
-    // They have another order of names.
+    // The example has another order of names.
     all.iter_mut().enumerate().for_each(|(i, field)| field.row = i);
     for (key, template, signature) in [
         (
@@ -222,7 +222,7 @@ fn what_was_tampered_with_does_not_verify() {
         ("Date:", "Reply-To: a@b.example\nDate:", Err("header")),
         ("Date:", "Cc: a@b.example\nDate:", Err("header")),
         ("Date:", "To: a@b.example\nDate:", Err("header")),
-        // What relays may do.
+        // Changes that relays may make.
         ("Date:", "Received: by x\nX-Spam: no\nDate:", Ok(())),
         ("Subject: Is ", "SUBJECT:   Is\n\t", Ok(())),
         ("Joe.\n", "Joe. \t\n\n\n", Ok(())),

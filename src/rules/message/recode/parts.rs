@@ -9,6 +9,20 @@
 //!
 //! The events add up to the message, octet for octet. The walk holds one header section, or the start of one line.
 //! Beyond its limits it is lost ([`PartWalk::is_lost`]), and its further events mean nothing.
+//!
+//! # An example
+//!
+//! ```text
+//! Content-Type: multipart/mixed; boundary=b     Section: Container, Message
+//!                                               (with this empty line)
+//! This is a multi-part message.                 Between
+//! --b                                           Boundary
+//! Content-Type: text/plain                      Section: Leaf, Part
+//!                                               (with this empty line)
+//! Hello.                                        Body
+//! --b--                                         Boundary
+//!                                               Between
+//! ```
 
 use crate::mail::header::{fields, split_field};
 use crate::rules::message::dkim::HEADER_MAX_OCTETS;

@@ -2,7 +2,7 @@ use super::*;
 use crate::mail::base64;
 use proptest::prelude::*;
 
-/// What is sent of `content`, in pieces of `size`; `None`: it goes as it is.
+/// The encoded form of `content`, fed in pieces of `size`. `None`: it is sent unchanged.
 fn recode(content: &[u8], support: HopSupport, size: usize) -> Option<Vec<u8>> {
     let mut survey = Survey::new(support);
     content.chunks(size).for_each(|piece| survey.feed(piece));
@@ -30,7 +30,7 @@ fn what_may_go_goes_as_it_is() {
         "MIME-Version: 1.0\n",
         "MIME-Version: 1.0\n\nplain\n",
         &format!("MIME-Version: 1.0\n\n{long}\n{long}\n"),
-        // Nobody has said what it is.
+        // No type is declared.
         "Subject: x\n\nfür\n",
         "MIME-Version: 1.0\nDKIM-Signature: v=1\n\nfür\n",
         "MIME-Version: 1.0\nContent-Type: multipart/signed; boundary=b\n\n--b\n\nfür\n--b--\n",
@@ -38,7 +38,7 @@ fn what_may_go_goes_as_it_is() {
         "MIME-Version: 1.0\nContent-Type: (by me) multipart/signed; boundary=b\n\n--b\n\nfür\n--b--\n",
         "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\nfür\n--b\nContent-Type: message/partial\n\nfür\n--b--\n",
         "MIME-Version: 1.0\nContent-Transfer-Encoding: base64\n\nZsO8cg==\n",
-        // In front of the parts, between and behind them nobody reads.
+        // No reader shows the text before, between and after the parts.
         "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\nfür\n--b\n\nx\n--b--\nfür\n",
     ] {
         assert_eq!(text(content, HopSupport::SevenBit), None, "{content}");
@@ -120,7 +120,7 @@ fn fields_are_encoded_where_they_stand() {
         .replace("filename=\"ü.txt\"", "filename*=utf-8''%C3%BC.txt");
     assert_eq!(text(before, HopSupport::EightBit).unwrap(), eight);
     assert_eq!(text(before, HopSupport::Utf8), None);
-    // Not of what could not be followed, or is signed.
+    // Not in a structure that cannot be followed, or is signed.
     assert_eq!(
         text("Subject: ü\n\nx\n", HopSupport::EightBit).unwrap(),
         "Subject: =?utf-8?Q?=C3=BC?=\n\nx\n"
@@ -131,7 +131,7 @@ fn fields_are_encoded_where_they_stand() {
     let folded = text(&signed, HopSupport::SevenBit).unwrap();
     assert_eq!(folded.replace("\n ", " "), signed);
     assert!(folded.lines().all(|line| line.len() <= LINE_MAX_OCTETS));
-    // A part that bears no encoding: the parts stay, the message's own fields do not.
+    // A part that must not be encoded: the parts stay, the message's own fields change.
     let partial = "Subject: ü\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n--b\nX: ü\n\
         Content-Type: message/partial\n\nfür\n--b--\n";
     let sent = text(partial, HopSupport::SevenBit).unwrap();
@@ -262,7 +262,7 @@ proptest! {
     }
 }
 
-/// The bodies of a message, decoded, by another way than the walk's: it knows the trees above, and no more.
+/// The decoded bodies of a message, found without the walk; only for the trees above.
 fn read(content: &[u8], bodies: &mut Vec<Vec<u8>>) {
     let position = |needle: &[u8], from: usize| {
         content[from..].windows(needle.len()).position(|window| window == needle).map(|i| from + i)

@@ -140,7 +140,7 @@ fn a_kept_policy_ends_in_its_time_and_is_refreshed_before() {
         (DAY as i64, true, true),
         (604_799, true, true),
         (604_800, false, true),
-        // A clock that was set back ends nothing.
+        // A clock that was set back expires nothing.
         (-5, true, true),
     ] {
         let now = 1_000_000_u64.checked_add_signed(age).unwrap();
@@ -203,7 +203,7 @@ fn certificate(key: &PKey<Private>, version: i32, subject: &str) -> X509 {
     builder.set_serial_number(&BigNum::from_u32(77).unwrap().to_asn1_integer().unwrap()).unwrap();
     builder.set_subject_name(&name).unwrap();
     builder.set_issuer_name(&name).unwrap();
-    // Over since 1970.
+    // Expired since 1970.
     builder.set_not_before(&Asn1Time::from_str_x509("19700101000000Z").unwrap()).unwrap();
     builder.set_not_after(&Asn1Time::from_str_x509("19700101000001Z").unwrap()).unwrap();
     builder.set_pubkey(key).unwrap();

@@ -46,7 +46,7 @@ fn text_becomes_encoded_words() {
         ("Subject:ü\n", "Subject:=?utf-8?Q?=C3=BC?=\n"),
         ("Subject :  ü ö  x \n", "Subject :  =?utf-8?Q?=C3=BC_=C3=B6?=  x \n"),
         ("Subject: a\n ü\n", "Subject: a =?utf-8?Q?=C3=BC?=\n"),
-        // Blanks between encoded words are not shown.
+        // Blanks between encoded words are not displayed.
         (
             "Subject: =?utf-8?Q?a?= ü  =?utf-8?Q?b?=\n",
             "Subject: =?utf-8?Q?a?= =?utf-8?Q?_=C3=BC__?=  =?utf-8?Q?b?=\n",
@@ -176,7 +176,7 @@ fn long_lines_are_folded_where_that_changes_nothing() {
 /// A name and an address.
 type Seen = (Option<String>, Option<String>);
 
-/// What another reader sees of a text, and of the addresses.
+/// The text and the addresses as another library reads them.
 fn seen(field: &[u8]) -> (Option<String>, Vec<Seen>) {
     let message = [field, b"\nx\n"].concat();
     let parsed = MessageParser::default().parse(&message).unwrap();
