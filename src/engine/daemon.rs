@@ -45,11 +45,7 @@ const LINGER: Duration = Duration::from_secs(1);
 pub struct Daemon {
     site: SiteHandle,
     control: OnceLock<Arc<Control>>,
-<<<<<<< ours
     /// What listeners and their connections share.
-=======
-    /// What listeners and connections share.
->>>>>>> theirs
     pub inbound: Arc<Inbound>,
     /// Where mail enters.
     pub intake: Arc<Intake>,

@@ -4,9 +4,7 @@
 use super::aliases::Aliases;
 use super::logins::Logins;
 use super::tls::Tls;
-use crate::config::{
-    Addressee, Family, Listener, ListenerKind, RouteTarget, Settings, Users as ConfiguredUsers,
-};
+use crate::config::{Addressee, Family, Listener, ListenerKind, RouteTarget, Settings, Users};
 use crate::mail::address::{Domain, Mailbox};
 use crate::net::tls_client::Connector;
 use crate::net::transport;
@@ -15,7 +13,8 @@ use crate::rules::message::rewrite::{Others, RewritePolicy};
 use crate::rules::pacing::retry::RetryPolicy;
 use crate::rules::routing::admission::AdmissionPolicy;
 use crate::rules::routing::route::{
-    Account, Accounts, Destination, Exception, ExceptionTarget, LookupFailed, RoutePolicy, Routed, Users,
+    Accounts, Destination, Exception, ExceptionTarget, LocalUsers, LookupFailed, RoutePolicy, Routed,
+    SystemAccount,
 };
 use crate::smtp::command::ClientName;
 use crate::smtp::extension::Offer;
@@ -128,7 +127,7 @@ impl Site {
     /// `Refused` if the user can't have one.
     pub fn maildir(&self, routed: &Routed) -> Result<Option<MaildirPath>, StoreError> {
         let Some(path) = maildir(&self.settings, &self.hostname, routed)? else { return Ok(None) };
-        if self.routes.users == Users::Any && !path.path().exists() && is_crowded(&path) {
+        if self.routes.users == LocalUsers::Any && !path.path().exists() && is_crowded(&path) {
             return Err(StoreError::refused(path.path(), "there are 1000 Maildirs already"));
         }
         Ok(Some(path))
@@ -237,9 +236,9 @@ pub(crate) fn route_policy(
         local_domains,
         own_addresses,
         users: match &local.users {
-            ConfiguredUsers::System => Users::System,
-            ConfiguredUsers::Any => Users::Any,
-            ConfiguredUsers::Named(names) => Users::Named(names.clone()),
+            Users::System => LocalUsers::System,
+            Users::Any => LocalUsers::Any,
+            Users::Named(names) => LocalUsers::Named(names.clone()),
         },
         separator: local.separator,
         catch_all: local.catch_all.as_ref().and_then(addressee),
@@ -274,8 +273,8 @@ fn rewrite_policy(settings: &Settings, hostname: &Domain) -> RewritePolicy {
 pub struct SystemAccounts;
 
 impl Accounts for SystemAccounts {
-    fn find(&self, name: &str) -> Result<Option<Account>, LookupFailed> {
+    fn find(&self, name: &str) -> Result<Option<SystemAccount>, LookupFailed> {
         let found = user::find(name).map_err(|error| LookupFailed(error.to_string()))?;
-        Ok(found.map(|a| Account { name: a.name, uid: a.uid, gid: a.gid, home: a.home }))
+        Ok(found.map(|a| SystemAccount { name: a.name, uid: a.uid, gid: a.gid, home: a.home }))
     }
 }
