@@ -1,28 +1,48 @@
 //! The SMTP client's session (RFC 5321 §3, §4.2, §4.5.3.2; RFC 2920; RFC 1870): one connection, many transactions.
 //!
-//! [`Session`] has no socket and no clock. The caller asks [`Session::next_step`] what to do, does it, and tells what came of
-//! it by [`Session::received`], [`Session::content_sent`] or [`Session::lost`]. Nothing here fails: every way it can go
-//! is an [`Outcome`] for a recipient, an [`End`] of the session, or both. The card of all answers:
+//! [`Session`] has no socket and no clock. The caller asks [`Session::next_step`] what to do, does it, and reports
+//! the result by [`Session::received`], [`Session::content_sent`] or [`Session::lost`]. No method returns an error:
+//! every result is an [`Outcome`] for a recipient, an [`End`] of the session, or both. The card of all replies:
 //!
-//! | reply to | 2yz | 4yz | 5yz | 421, 530, 534, 535, 538 | other, garbled, none |
+//! | reply to | 2yz | 4yz | 5yz | 421, 530, 534, 535, 538 | other, garbled, no reply |
 //! | --- | --- | --- | --- | --- | --- |
 //! | greeting, HELO | go on | route | route | route | route |
 //! | EHLO | go on | route | 500, 501, 502, 504, 550: HELO, where TLS and login are not needed; else route | route | route |
 //! | STARTTLS | handshake | in clear, where that is allowed; else route | as for 4yz | route | route |
 //! | AUTH | go on | route | the next mechanism; after the last: route | 421: route; else as 5yz | route |
 //! | MAIL | go on | all deferred | all failed | route | all deferred |
-//! | RCPT | accepted | deferred | failed; too many recipients: tried again | route | undecided ones deferred |
-//! | DATA | deferred (3yz: go on) | accepted ones deferred | accepted ones failed | route | undecided ones deferred |
-//! | final dot | accepted ones delivered | deferred | failed | route, and deferred | deferred: may have arrived |
-//! | BDAT | accepted ones delivered | deferred | by DATA, if it may be about BDAT; else failed | route, and deferred | deferred: may have arrived; by DATA next time |
+//! | RCPT | accepted | deferred | failed; too many recipients: tried again | route | deferred, where undecided |
+//! | DATA | deferred (3yz: go on) | deferred, where accepted | failed, where accepted | route | deferred, where undecided |
+//! | final dot | delivered, where accepted | deferred | failed | route, and deferred | deferred: may have arrived |
+//! | BDAT | delivered, where accepted | deferred | by DATA, if the reply may be about BDAT; else failed | route, and deferred | deferred: may have arrived; by DATA next time |
 //!
-//! "Failed" is what an MX host means. What a smarthost refuses because of the account, the sender's right to send, a limit
-//! or relaying is the route's as well, and `rules::refusal` tells: the session knows no words, only codes.
+//! "Failed" is what a 5yz of an MX host means. A smarthost may also refuse because of the account, the sender's
+//! rights, a limit or relaying: that is a fault of the route, and `rules::refusal` tells the two apart. The session
+//! reads only codes, no texts.
 //!
-//! "Route" leaves the recipients that have no outcome yet as they are. What is undecided when a transaction breaks off
-//! is deferred even though the network may be to blame: a message that makes a filter cut the connection each time
-//! must grow old, and must not hold up the route's other mail. So a connection that is closed within a transaction
-//! blames the message ([`End::Dropped`]) and not the route; if the host is gone, the next connect will say so.
+//! "Route" leaves recipients without an outcome as they are. Recipients that are undecided when a transaction breaks
+//! off are deferred, even though the network may be to blame: a message that makes a filter cut the connection each
+//! time must grow old and must not hold up the other mail of the route. So a connection that is closed within a
+//! transaction counts against the message ([`End::Dropped`]) and not against the route; if the host is gone, the next
+//! connect finds that out.
+//!
+//! Steps that the caller sees, in the order of a session:
+//!
+//! ```text
+//! Read greeting ─ Send EHLO ─ Read ─[ Send STARTTLS ─ Read ─ StartTls ─ Send EHLO ─ Read ]─[ Send AUTH ─ Read … ]─
+//! Ready
+//! Ready ─ begin() ─ Send MAIL, RCPT … DATA ─ Read … ─ SendContent or SendChunk ─ Read ─ Finished ─ Ready
+//! Ready ─ quit() ─ Send QUIT ─ Read ─ Close(Quit)
+//! any step ─ lost(), or a reply that fits nowhere ─ Finished, if a transaction was open ─ Close(Route, Dropped or
+//! Reconnect)
+//! ```
+//!
+//! | end | the caller |
+//! | --- | --- |
+//! | [`End::Quit`] | keeps the route as it is |
+//! | [`End::Reconnect`] | opens a new connection at once for recipients without an outcome |
+//! | [`End::Dropped`] | goes on with other messages of the route |
+//! | [`End::Route`] | pauses the route |
 
 mod opening;
 mod transaction;
@@ -46,13 +66,13 @@ use std::mem;
 /// A message for some of its recipients, all at one next hop.
 #[derive(Debug, Clone, Copy)]
 pub struct Transaction<'a> {
-    /// The reverse-path and the parameters of MAIL; its list of recipients is not looked at.
+    /// The reverse-path and the parameters of MAIL. Its own list of recipients is not used.
     pub envelope: &'a Envelope,
-    /// Who is asked for. Of more than [`limits::RECIPIENTS_PER_TRANSACTION`] the rest is left untried.
+    /// The recipients. Those beyond [`limits::RECIPIENTS_PER_TRANSACTION`] are not tried.
     pub recipients: &'a [&'a Recipient],
     /// Size of the content with CRLF line ends, in octets (RFC 1870 §6).
     pub size_octets: u64,
-    /// Ends with RSET in place of the data: who was accepted has the outcome `Delivered`, and nobody gets anything.
+    /// A trial: RSET in place of the data. Accepted recipients get the outcome `Delivered`, and nothing is delivered.
     pub is_trial: bool,
 }
 
@@ -61,12 +81,12 @@ pub struct Transaction<'a> {
 pub enum Step {
     /// Write these octets.
     Send(Vec<u8>),
-    /// Read, and give what came to [`Session::received`].
+    /// Read, and pass the octets to [`Session::received`].
     Read {
-        /// Which reply is awaited: it says how long to wait.
+        /// The awaited reply: it decides how long to wait.
         waiting: Waiting,
-        /// Counts the replies. The deadline is for a whole reply, so it starts again only when this changes: a peer
-        /// that sends an octet a minute must not hold the session for hours.
+        /// Counts the replies. The deadline is for a whole reply, so it starts again only when this number changes: a
+        /// peer that sends an octet a minute must not hold the session for hours.
         reply: u32,
     },
     /// Shake hands, as the client; then call [`Session::tls_established`] or [`Session::tls_failed`].
@@ -76,10 +96,10 @@ pub enum Step {
     /// Write the message through [`crate::smtp::data::encode_chunk`], exactly [`Transaction::size_octets`] of it, then
     /// call [`Session::content_sent`].
     SendChunk,
-    /// What became of each recipient, in the order given. `None`: nothing was learnt about it. If the session is ready
-    /// again, the peer had enough recipients in one transaction: begin another one for those. That comes to an end, as
-    /// at least one recipient has an outcome each time, but for one time when the peer refused the BDAT that it
-    /// offers. Otherwise [`End`] says what to do.
+    /// The outcome of each recipient, in the given order. `None`: nothing was learnt about it. If the session is
+    /// ready again, the peer took as many recipients as it wanted in one transaction: begin another one for those
+    /// without an outcome. This ends, because each transaction gives at least one recipient an outcome, except once,
+    /// when the peer refuses the BDAT that it offers. Otherwise [`End`] says what to do.
     Finished(Vec<Option<Outcome>>),
     /// Call [`Session::begin`] or [`Session::quit`].
     Ready,
@@ -90,14 +110,14 @@ pub enum Step {
 /// Why the session is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
-    /// QUIT was said.
+    /// The client sent QUIT.
     Quit,
-    /// The peer ended a session that had served before it answered to the next MAIL: it was idle too long or had enough
-    /// messages. Recipients without an outcome deserve a new connection at once. Never the end of a session's first
-    /// transaction, so this makes no endless loop.
+    /// The peer ended a session that had already served a transaction, before it answered the next MAIL: the session
+    /// was idle too long or carried enough messages. Recipients without an outcome deserve a new connection at once.
+    /// This never ends the first transaction of a session, so it cannot loop.
     Reconnect(Diagnostic),
-    /// The connection was closed in the middle of a transaction. Its recipients have their outcomes; other messages of
-    /// the route may be tried.
+    /// The connection was closed within a transaction. Its recipients have their outcomes; other messages of the
+    /// route may be tried.
     Dropped(Diagnostic),
     /// The route failed: pause it.
     Route(Diagnostic),
@@ -110,21 +130,21 @@ pub enum Lost {
     Closed,
     /// The deadline of the step has passed.
     TimedOut,
-    /// Another error, in the system's words.
+    /// Another error, in the words of the operating system.
     Broken(String),
 }
 
-/// Where the session stands.
+/// The state of the session.
 #[derive(Debug)]
 enum Phase {
     Greeting,
     Ehlo,
     Helo,
     StartTls,
-    /// The caller shakes hands.
+    /// The caller performs the TLS handshake.
     Handshaking,
     Auth(Mechanism, Exchange),
-    /// `is_open`: the last transaction was left open, so that the next one begins with RSET.
+    /// `is_open`: the peer still has the last transaction open, so the next one begins with RSET.
     Ready {
         is_open: bool,
     },
@@ -133,39 +153,39 @@ enum Phase {
     Ended(End),
 }
 
-/// What ended the session before its time.
+/// Why the session ended early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
     /// The connection is gone.
     Dropped,
-    /// The peer is silent, speaks out of turn or speaks no SMTP. It holds a worker or can't be understood: the route's.
+    /// The peer is silent, sends a reply without a command, or does not speak SMTP: a fault of the route.
     Unsound,
-    /// The peer wants no session (421), or none like this (530 and its like).
+    /// The peer refuses the session (421), or a session of this kind (530 and similar codes).
     Refused,
 }
 
-/// A session.
+/// A client's session.
 #[derive(Debug)]
 pub struct Session {
     remote: String,
     name: ClientName,
     conduct: Conduct,
     security: Security,
-    /// TLS, or what came of it before the first answer within it, has ended the session.
+    /// TLS, or what followed it before the first reply within it, ended the session.
     has_tls_failed: bool,
-    /// Mechanisms by which the peer did not let us in.
+    /// Mechanisms that the peer refused.
     refused: Vec<Mechanism>,
-    /// What it said to that.
+    /// The peer's reply to the last refused login.
     refusal: Option<Diagnostic>,
     offer: PeerOffer,
     phase: Phase,
     /// Commands that [`Step::Send`] has not handed out yet.
     unsent: Vec<u8>,
-    /// The beginning of a reply line.
+    /// The beginning of a reply line whose end has not arrived.
     line: Vec<u8>,
     parser: ReplyParser,
     replies: u32,
-    /// Transactions that the peer has answered to the end.
+    /// How many transactions the peer has answered to the end.
     served: u32,
     /// The peer advertises CHUNKING but rejects BDAT, in this session or an earlier one.
     knows_no_chunks: bool,
@@ -173,8 +193,8 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session on a connection that has just come up. `remote` is the peer as diagnostics name it; `name` is what
-    /// EHLO says.
+    /// A session on a connection that has just been opened. `remote` is the peer's name in diagnostics; `name` is the
+    /// argument of EHLO.
     #[must_use]
     pub fn new(remote: impl Into<String>, name: ClientName, conduct: Conduct) -> Self {
         Self {
@@ -197,7 +217,7 @@ impl Session {
         }
     }
 
-    /// What to do now. Outcomes and octets are handed out once; the other steps stay the same until something happens.
+    /// What to do now. Outcomes and octets are returned once; the other steps repeat until something happens.
     pub fn next_step(&mut self) -> Step {
         if let Some(outcomes) = self.finished.take() {
             return Step::Finished(outcomes);
@@ -215,9 +235,9 @@ impl Session {
         }
     }
 
-    /// Begins a transaction on a session that is ready; on another one nothing is tried.
+    /// Begins a transaction. On a session that is not ready nothing is tried.
     ///
-    /// Content with 8-bit octets goes out as it is, also to a peer without 8BITMIME: most take it, and to refuse it
+    /// Content with 8-bit octets is sent unchanged, even to a peer without 8BITMIME: most accept it, and refusing it
     /// would lose an alert.
     pub fn begin(&mut self, transaction: &Transaction<'_>) {
         let count = transaction.recipients.len();
@@ -228,7 +248,7 @@ impl Session {
         if let Some(outcome) = self.too_big(transaction.size_octets) {
             self.finished = Some(vec![Some(outcome); count]);
         } else if let Some(outcomes) = transaction::unspeakable(transaction, &self.offer, &self.remote) {
-            // The others are begun with again: the session stays ready.
+            // The other recipients begin again: the session stays ready.
             self.finished = Some(outcomes);
         } else if count == 0 {
             self.finished = Some(Vec::new());
@@ -239,69 +259,70 @@ impl Session {
         }
     }
 
-    /// Whether the peer delivers what it takes (RFC 2033).
+    /// Whether the peer is an LMTP server, which delivers what it accepts (RFC 2033).
     #[must_use]
     pub const fn is_lmtp(&self) -> bool {
         self.conduct.is_lmtp
     }
 
-    /// Whether the peer takes octets beyond ASCII (RFC 6152).
+    /// Whether the peer accepts octets beyond ASCII (RFC 6152).
     #[must_use]
     pub const fn takes_eight_bits(&self) -> bool {
         self.offer.eight_bit_mime
     }
 
-    /// Whether it takes UTF-8 in header fields (RFC 6531), which it may only with the former.
+    /// Whether the peer accepts UTF-8 in header fields (RFC 6531 §3.1 item 8 requires 8BITMIME as well).
     #[must_use]
     pub const fn takes_utf8(&self) -> bool {
         self.offer.smtputf8 && self.offer.eight_bit_mime
     }
 
-    /// Whether the peer offers DSN, so that it owes the sender what it takes over with a message (RFC 3461 §5.2.1).
+    /// Whether the peer offers DSN, so that it takes over the duty to notify the sender (RFC 3461 §5.2.1).
     #[must_use]
     pub fn passes_dsn(&self) -> bool {
         self.offer.dsn
     }
 
-    /// Whether the peer did not take the BDAT that it offers: it refused it, or the connection ended over it. The next
-    /// session with this host must [forgo](Self::forgo_chunks) it, or the same would come of it, and so on without end.
+    /// Whether the peer failed at the BDAT that it offers: it refused the command, or the connection ended over it.
+    /// The next session with this host must [forgo](Self::forgo_chunks) BDAT, or it would fail in the same way,
+    /// without end.
     #[must_use]
     pub fn knows_no_chunks(&self) -> bool {
         self.knows_no_chunks
     }
 
-    /// Sends no message as a chunk, whatever the peer offers (RFC 3030).
+    /// Sends no message by BDAT, even if the peer offers it (RFC 3030).
     pub fn forgo_chunks(&mut self) {
         self.knows_no_chunks = true;
         self.offer.chunking = false;
     }
 
-    /// The message has been written with its final dot.
+    /// Reports that the message has been written, including its final dot or its whole chunk.
     pub fn content_sent(&mut self) {
         if let Phase::InTransaction(running) = &mut self.phase {
             running.content_sent();
         }
     }
 
-    /// Says QUIT; on a session that is not ready this changes nothing.
+    /// Sends QUIT; on a session that is not ready this changes nothing.
     pub fn quit(&mut self) {
         if matches!(self.phase, Phase::Ready { .. }) {
             self.leave(End::Quit);
         }
     }
 
-    /// Takes octets that the peer sent. LF ends a line, with or without CR: unlike commands, replies carry no mail that
-    /// could be smuggled.
+    /// Takes octets that the peer sent. LF ends a line, with or without CR: unlike commands, replies carry no mail
+    /// that could be smuggled.
     pub fn received(&mut self, octets: &[u8]) {
         self.hear(octets, &mut |_, _| ());
     }
 
-    /// As [`Self::received`]; `heard` is shown each whole reply, and what it is to.
+    /// As [`Self::received`]; passes each whole reply, and what it answers, to `heard`.
     pub fn hear(&mut self, octets: &[u8], heard: &mut dyn FnMut(Waiting, &Reply)) {
         for piece in octets.split_inclusive(|&b| b == b'\n') {
             let Some(waiting) = self.waiting().filter(|_| self.unsent.is_empty()) else {
-                // An answer ahead of its command was not an answer to it, whoever put it there.
-                return self.unsound(format!("{} spoke out of turn: it was not asked", self.remote));
+                // A reply ahead of its command does not answer it: the peer, or an attacker in between, injected it.
+                return self.unsound(format!("{} sent a reply without a command", self.remote));
             };
             if self.line.len() + piece.len() > limits::REPLY_LINE_MAX_OCTETS {
                 return self.unsound(format!("a line of {} is too long, {}", self.remote, self.doing()));
@@ -325,7 +346,7 @@ impl Session {
         }
     }
 
-    /// The connection is of no use any more.
+    /// Reports that the connection can no longer be used.
     pub fn lost(&mut self, how: &Lost) {
         let (remote, doing) = (&self.remote, self.doing());
         let mut text = match how {
@@ -338,7 +359,7 @@ impl Session {
         }
         self.has_tls_failed = match self.phase {
             Phase::StartTls => true,
-            // In TLS 1.3 a peer that does not like the handshake says so when it is over.
+            // In TLS 1.3 a peer that rejects the handshake reports it only after the handshake.
             Phase::Ehlo => self.security != self.conduct.security,
             _ => false,
         };
@@ -359,7 +380,7 @@ impl Session {
         }
     }
 
-    /// The step under way, for messages.
+    /// The current step, for diagnostics.
     fn doing(&self) -> String {
         match (self.waiting(), &self.phase) {
             (Some(waiting), _) => format!("waiting for {waiting}"),
@@ -413,7 +434,7 @@ impl Session {
                 }
             }
             Next::NoChunks => {
-                // Whoever offers what it does not know gets it the other way; all its recipients are tried again.
+                // The peer offers a command that it does not know. All its recipients are tried again, by DATA.
                 self.forgo_chunks();
                 self.go_on(Next::Done { undecided: None, is_open: true });
             }
@@ -422,25 +443,25 @@ impl Session {
         }
     }
 
-    /// Hands a command out and waits for its reply.
+    /// Queues a command and waits for its reply.
     fn say(&mut self, command: &Command, then: Phase) {
         print(command, &mut self.unsent);
         self.phase = then;
     }
 
-    /// Ends the session in good order (RFC 5321 §4.1.1.10).
+    /// Ends the session by QUIT (RFC 5321 §4.1.1.10).
     fn leave(&mut self, end: End) {
         self.say(&Command::Quit, Phase::Quitting(end));
     }
 
     fn unsound(&mut self, text: String) {
-        // What comes in clear where TLS was to begin is no handshake.
+        // Clear text at the place of the handshake means that TLS has failed.
         self.has_tls_failed |= matches!(self.phase, Phase::Handshaking);
         let status = EnhancedStatus::PROTOCOL_TROUBLE.with_class(Class::Transient);
         self.fall(Fault::Unsound, self.own_words(status, text));
     }
 
-    /// Ends the session here and now.
+    /// Ends the session at once, without QUIT.
     fn fall(&mut self, fault: Fault, diagnostic: Diagnostic) {
         self.unsent.clear();
         let had_served = self.served > 0;
@@ -465,13 +486,13 @@ impl Session {
             | Phase::StartTls
             | Phase::Handshaking
             | Phase::Ready { .. } => End::Route(diagnostic),
-            // Who ends the session after a wrong password has said before what is wrong.
+            // A peer that ends the session after a wrong password has given the reason before.
             Phase::Auth(..) => End::Route(self.refusal.take().unwrap_or(diagnostic)),
         };
         self.phase = Phase::Ended(end);
     }
 
-    /// RFC 1870 §6.1: a message over the peer's limit is not worth a MAIL. An offer of 0 is no limit.
+    /// RFC 1870 §6.1: a message over the peer's limit is not sent at all. A limit of 0 means no limit.
     fn too_big(&self, size_octets: u64) -> Option<Outcome> {
         let limit = self.offer.size_octets.filter(|&limit| limit != 0 && limit < size_octets)?;
         let remote = &self.remote;
@@ -484,8 +505,8 @@ impl Session {
     }
 }
 
-/// The diagnostic for a reply. `unless` gives the status where the reply has none (RFC 2034 is not spoken everywhere),
-/// and the class in any case: what pauses a route is temporary, whatever the reply says.
+/// The diagnostic for a reply. `unless` gives the status if the reply has none (not every host implements RFC 2034),
+/// and it always gives the class: what pauses a route is temporary, whatever the reply's class.
 fn answer(remote: &str, reply: &Reply, to: Waiting, unless: EnhancedStatus) -> Diagnostic {
     let mut text = reply.to_string();
     if text.len() > limits::REPLY_KEPT_MAX_CHARACTERS {
@@ -500,7 +521,7 @@ fn answer(remote: &str, reply: &Reply, to: Waiting, unless: EnhancedStatus) -> D
 }
 
 fn print(command: &Command, out: &mut Vec<u8>) {
-    // Writing to a Vec can't fail.
+    // Writing to a Vec cannot fail.
     let _ = write!(out, "{command}\r\n");
 }
 

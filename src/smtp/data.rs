@@ -1,10 +1,20 @@
 //! Mail data: the dot codec (RFC 5321 §4.5.2) between the wire and the canonical form of [`crate::mail::message`].
 //!
-//! The end of the data is CR LF . CR LF and nothing else. Every variant of it with a bare CR or LF is what the SMTP
-//! smuggling of 2023 was made of: two hosts that disagree on where a message ends. The decoder finds the true end, and
-//! says that the data was malformed, so that it is refused as a whole.
+//! Only CR LF . CR LF ends the data. Every variant with a bare CR or LF served the SMTP smuggling attacks of 2023, in
+//! which two hosts disagree on where a message ends. The decoder finds the true end and reports that the data was
+//! malformed, so that the whole message is refused.
+//!
+//! | octets on the wire | `bare_newline = "reject"` | `bare_newline = "repair"` |
+//! | --- | --- | --- |
+//! | CR LF | line end | line end |
+//! | CR LF . CR LF | the end | the end |
+//! | LF . LF, LF . CR LF, CR LF . LF | malformed, not the end | a line with a dot, not the end |
+//! | LF alone | malformed | line end |
+//! | CR alone, CR CR LF | malformed | malformed |
+//!
+//! Memory does not grow with the message: both directions work on pieces of any size, and a piece may end anywhere.
 
-/// Where the decoder stands within a line.
+/// Where the decoder is within a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum State {
     /// After a CRLF, or at the very start.
@@ -18,7 +28,7 @@ enum State {
     Text,
     /// After a CR.
     Cr,
-    /// After a lone LF that is repaired: the start of a line, at which the data can't end.
+    /// After a lone LF that is repaired: the start of a line where the data cannot end.
     RepairedStart,
     /// After a dot at such a start.
     RepairedDot,
@@ -30,22 +40,22 @@ enum State {
 #[derive(Debug, Default)]
 pub struct DotDecoder {
     state: State,
-    /// A lone LF is a line end, too.
+    /// Whether a lone LF is a line end as well.
     repairs: bool,
     malformed: bool,
     octets: u64,
 }
 
 impl DotDecoder {
-    /// A decoder for old devices (`bare_newline = "repair"`): a lone LF becomes a line end. It never makes the end of the
-    /// data, so nothing can be smuggled in behind it; a dot in front of another one is still what transparency added.
+    /// A decoder for old devices (`bare_newline = "repair"`): a lone LF becomes a line end. It never helps to end the
+    /// data, so nothing can be smuggled in behind it. A dot in front of another dot was still added for transparency.
     #[must_use]
     pub fn repairing(repairs: bool) -> Self {
         Self { repairs, ..Self::default() }
     }
 
-    /// Decodes `input`, appends the content to `out` and tells how much of the input belonged to the data: less than
-    /// all of it only if the end was found. Once the data is known to be malformed, nothing more is appended.
+    /// Decodes `input`, appends the content to `out`, and returns how many octets of the input belonged to the data:
+    /// fewer than all only if the end was found. Once the data is known to be malformed, nothing more is appended.
     pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>) -> usize {
         let mut rest = input;
         while let Some((&octet, after)) = rest.split_first() {
@@ -68,7 +78,7 @@ impl DotDecoder {
                     self.end_line(out);
                     self.state = State::RepairedStart;
                 }
-                // After a dot, too: what stands there is a line of a dot, as it can't be the end.
+                // The same after a dot: it cannot be the end, so it is a line with a dot.
                 (State::Dot, b'\n') if self.repairs => {
                     self.push(b".", out);
                     self.end_line(out);
@@ -109,7 +119,7 @@ impl DotDecoder {
         self.malformed
     }
 
-    /// Octets of the message so far as RFC 1870 counts them: with CRLF, without the dots that transparency added.
+    /// Octets of the message so far, counted as RFC 1870 does: with CRLF, without the dots added for transparency.
     #[must_use]
     pub const fn octets(&self) -> u64 {
         self.octets
@@ -135,8 +145,8 @@ impl DotDecoder {
     }
 }
 
-/// Turns the octets of BDAT chunks into canonical form (RFC 3030): as [`DotDecoder`], without dots and without an end
-/// of its own.
+/// Turns the octets of BDAT chunks into canonical form (RFC 3030): like [`DotDecoder`], without dots and without an
+/// end.
 #[derive(Debug, Default)]
 pub struct ChunkDecoder {
     after_cr: bool,
@@ -145,14 +155,15 @@ pub struct ChunkDecoder {
 }
 
 impl ChunkDecoder {
-    /// Decodes `input` and appends the content to `out`. Once the data is known to be malformed, nothing more is.
+    /// Decodes `input` and appends the content to `out`. Once the data is known to be malformed, nothing more is
+    /// appended.
     pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>) {
         self.octets += input.len() as u64;
         for line in input.split_inclusive(|&b| b == b'\n') {
             let (text, ends) = line.strip_suffix(b"\n").map_or((line, false), |text| (text, true));
             let (text, cr) = text.strip_suffix(b"\r").map_or((text, false), |text| (text, true));
             let cr_before = std::mem::replace(&mut self.after_cr, cr && !ends);
-            // A CR at the end of the last piece belongs to an LF that begins this one, or is bare.
+            // A CR at the end of the previous piece belongs to an LF at the start of this one, or it is bare.
             let has_bare = if cr_before { !(text.is_empty() && !cr && ends) } else { ends && !cr };
             self.malformed |= has_bare || text.contains(&b'\r');
             if !self.malformed {
@@ -164,7 +175,7 @@ impl ChunkDecoder {
         }
     }
 
-    /// Whether a bare CR or LF has been seen; `at_end`: nothing more comes, so a CR at the end is bare.
+    /// Whether a bare CR or LF has been seen. `at_end`: no more data follows, so a CR at the end is bare.
     #[must_use]
     pub const fn is_malformed(&self, at_end: bool) -> bool {
         self.malformed || (at_end && self.after_cr)
@@ -189,7 +200,7 @@ impl Default for DotEncoder {
     }
 }
 
-/// Turns canonical form into the octets of a chunk (RFC 3030): one more for each line end, and no end of its own.
+/// Turns canonical form into the octets of a chunk (RFC 3030): one more octet for each line end, and no end mark.
 pub fn encode_chunk(content: &[u8], out: &mut Vec<u8>) {
     for line in content.split_inclusive(|&b| b == b'\n') {
         let text = line.strip_suffix(b"\n");
@@ -217,7 +228,7 @@ impl DotEncoder {
         }
     }
 
-    /// Appends the end of the data, after a line end if the content lacked its last one.
+    /// Appends the end of the data, after a line end if the content lacks its last one.
     pub fn finish(self, out: &mut Vec<u8>) {
         out.extend_from_slice(if self.at_line_start { b".\r\n" } else { b"\r\n.\r\n" });
     }

@@ -1,8 +1,8 @@
 //! The exchange that follows AUTH (RFC 4954 §4): PLAIN (RFC 4616) and LOGIN (draft-murchison-sasl-login).
 //!
-//! It is told the client's lines and says what to answer, until it has a name and a password. Whether these are right
-//! it does not know, and it keeps nothing of a failed exchange. Everything a client sends may be wrong: then the
-//! exchange ends with the reply, and the session goes on without AUTH.
+//! The exchange takes the client's lines and says what to answer, until it has a name and a password. It does not
+//! check whether these are right, and it keeps nothing of a failed exchange. Anything that a client sends may be
+//! wrong: then the exchange ends with a reply, and the session continues without AUTH.
 //!
 //! ```text
 //! mechanism  initial response        without one           next line
@@ -10,7 +10,7 @@
 //! LOGIN      the name, 334 Password  334 Username          the name, 334 Password; then the password, done
 //! ```
 //!
-//! No SASLprep (RFC 4616 §2): names and passwords are compared octet by octet, as crypt(3) does it.
+//! SASLprep (RFC 4616 §2) is not applied: names and passwords are compared octet by octet, as crypt(3) does.
 
 pub mod client;
 
@@ -20,19 +20,19 @@ use crate::mail::base64;
 use crate::mail::status::EnhancedStatus;
 use std::fmt;
 
-/// Longest name or password in octets (RFC 4616 §2: at least 255 have to be taken).
+/// Longest name or password in octets (RFC 4616 §2: at least 255 must be accepted).
 pub const CREDENTIAL_MAX_OCTETS: usize = 255;
 
-/// `Username:` and `Password:`, as every client of LOGIN knows them.
+/// `Username:` and `Password:` in base64, as every client of LOGIN expects them.
 const LOGIN_NAME: &str = "VXNlcm5hbWU6";
 const LOGIN_PASSWORD: &str = "UGFzc3dvcmQ6";
 
-/// How a client says who it is.
+/// How a client proves who it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mechanism {
     /// Name and password in one response (RFC 4616).
     Plain,
-    /// Name and password, asked for one by one; for clients that know nothing else.
+    /// Name and password, asked for one after the other; for clients that support nothing else.
     Login,
 }
 
@@ -56,13 +56,13 @@ impl Mechanism {
     }
 }
 
-/// Octets that nobody shall see: not shown by `Debug`, and overwritten when dropped. They are compared in a time that
-/// tells where they differ: what a peer sends is compared by its hash.
+/// Octets that must not be shown: `Debug` hides them, and they are overwritten when dropped. Comparing them takes a
+/// time that depends on where they differ, so what a peer sends is compared by its hash.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Vec<u8>);
 
 impl Secret {
-    /// Keeps the octets; they are not copied.
+    /// Takes the octets without copying them.
     #[must_use]
     pub const fn new(octets: Vec<u8>) -> Self {
         Self(octets)
@@ -78,7 +78,7 @@ impl Secret {
 impl Drop for Secret {
     fn drop(&mut self) {
         self.0.fill(0);
-        // Without a reader, the compiler would leave the zeros out.
+        // Without this reader the compiler would remove the zeroing.
         std::hint::black_box(&self.0);
     }
 }
@@ -89,17 +89,17 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// What a client has said who it is. Neither part is empty, longer than [`CREDENTIAL_MAX_OCTETS`], or has a NUL.
+/// The name and password that a client sent. Neither is empty, longer than [`CREDENTIAL_MAX_OCTETS`], or has a NUL.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Credentials {
-    /// The name: the client's text, any character but NUL.
+    /// The name as the client sent it: any character except NUL.
     pub name: String,
     /// The password, in UTF-8.
     pub password: Secret,
 }
 
 impl Credentials {
-    /// A name and a password, if they can be ones.
+    /// A name and a password, if both are well-formed.
     #[must_use]
     pub fn new(name: &[u8], password: &[u8]) -> Option<Self> {
         let name = credential(name)?.to_owned();
@@ -117,8 +117,8 @@ impl Credentials {
         Secret::new(base64::encode(Secret::new(octets).octets()).into_bytes())
     }
 
-    /// Reads `authzid NUL authcid NUL passwd` (RFC 4616 §2). Nobody may act for another here: the authorization
-    /// identity is left out or the same name.
+    /// Parses `authzid NUL authcid NUL passwd` (RFC 4616 §2). No user may act for another: the authorization identity
+    /// is empty or equals the name.
     fn from_plain(response: &[u8]) -> Option<Self> {
         let mut parts = response.split(|&octet| octet == 0);
         let (acts_as, name, password) = (parts.next()?, parts.next()?, parts.next()?);
@@ -127,7 +127,7 @@ impl Credentials {
     }
 }
 
-/// The text of a name or a password, if it can be one.
+/// The text of a name or a password, if it is well-formed.
 fn credential(octets: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(octets).ok()?;
     ((1..=CREDENTIAL_MAX_OCTETS).contains(&text.len()) && !text.contains('\0')).then_some(text)
@@ -136,11 +136,11 @@ fn credential(octets: &[u8]) -> Option<&str> {
 /// What comes next.
 #[derive(Debug)]
 pub enum Step {
-    /// Send this 334 and give the next line to the exchange.
+    /// Send this 334 and pass the next line to the exchange.
     Challenge(Reply, Exchange),
-    /// The client has said who it is.
+    /// The client has sent name and password.
     Done(Credentials),
-    /// Send this; the exchange has failed.
+    /// Send this reply; the exchange has failed.
     Failed(Reply),
 }
 
@@ -165,7 +165,7 @@ impl Exchange {
         };
         match initial_response {
             None => exchange.challenge(),
-            // An empty one, which as nothing at all would be none (RFC 4954 §4).
+            // An empty response; nothing at all would mean that there is no initial response (RFC 4954 §4).
             Some(b"=") => exchange.response(Secret::new(Vec::new())),
             Some(text) => exchange.base64(text),
         }
@@ -185,7 +185,7 @@ impl Exchange {
     fn base64(self, text: &[u8]) -> Step {
         match base64::decode(text) {
             Some(response) => self.response(Secret::new(response)),
-            None => failed(501, EnhancedStatus::SYNTAX_ERROR, "that is no base64"),
+            None => failed(501, EnhancedStatus::SYNTAX_ERROR, "invalid base64"),
         }
     }
 
@@ -210,19 +210,19 @@ impl Exchange {
     }
 }
 
-/// The answer to right credentials.
+/// The reply to right credentials.
 #[must_use]
 pub fn accepted() -> Reply {
     Reply::new(235, EnhancedStatus::AUTHENTICATED, "authentication succeeded")
 }
 
-/// The answer when it can't be found out now whether credentials are right (RFC 4954 §4).
+/// The reply when credentials cannot be checked at present (RFC 4954 §4).
 #[must_use]
 pub fn unavailable() -> Reply {
-    Reply::new(454, EnhancedStatus::POLICY_NOW, "logins can't be checked now; come again later")
+    Reply::new(454, EnhancedStatus::POLICY_NOW, "logins cannot be checked at present; try again later")
 }
 
-/// The answer to wrong credentials, whatever is wrong with them: it must not tell which names exist.
+/// The reply to wrong credentials. It is the same for every reason: it must not reveal which names exist.
 #[must_use]
 pub fn refused() -> Reply {
     Reply::new(535, EnhancedStatus::INVALID_CREDENTIALS, "wrong name or password")

@@ -1,10 +1,10 @@
 //! The SMTP server's session: which command is allowed when, and what is answered (RFC 5321 §4.1.4, §4.3.2).
 //!
-//! It has no socket, no clock and no disk: the caller hands it lines and verdicts, and does what the [`Action`] says.
-//! It never decides who may send what to whom, or whether there is room: that it asks.
+//! It has no socket, no clock and no disk: the caller passes it lines and verdicts, and does what the [`Action`]
+//! says. It never decides who may send what to whom, or whether there is room: it asks the caller.
 //!
-//! The whole of it on a card (✓ allowed; a number is the reply otherwise; every state allows EHLO, HELO, RSET, NOOP,
-//! HELP, VRFY 252, EXPN 502 and QUIT):
+//! The state table (✓ allowed; a number is the reply otherwise; every state allows EHLO, HELO, RSET, NOOP, HELP, VRFY
+//! 252, EXPN 502 and QUIT):
 //!
 //! ```text
 //! state          STARTTLS AUTH   MAIL   RCPT   DATA   BDAT     leaves it by
@@ -12,24 +12,36 @@
 //! Greeted          ✓      ✓      ✓      503    503    503      MAIL → InTransaction; STARTTLS → Connected; AUTH → LoggingIn
 //! LoggingIn        –      every line belongs to the exchange       its end → Greeted
 //! InTransaction    503    503    503    ✓      ✓      ✓        DATA → ReceivingData; BDAT → Chunking; RSET, EHLO, HELO → Greeted
-//!                                              (554 when there is no recipient)
+//!                                              (554 without a recipient)
 //! ReceivingData    –      –      everything is data   –        end of data → Greeted
 //! Chunking         503    503    503    503    503    ✓        last or refused chunk, RSET, EHLO, HELO → Greeted
-//! Closed           nothing is read any more
-//!
-//! STARTTLS is 502 where it is not offered, 503 once TLS is active, and 454 if the handshake can't begin. After its 220
-//! nothing that was said before counts (RFC 3207 §4.2); the count of errors does, or it would have no end. Where TLS is
-//! required, MAIL is 530 and AUTH 538 in clear.
-//!
-//! AUTH is 502 where no login is taken, 538 in clear where it is taken within TLS, 503 after EHLO was left out or a login;
-//! MAIL is 530 on submission without a login. LMTP says LHLO where SMTP says EHLO and HELO, has 503 for a transaction
-//! without recipients, and answers the end of data once for each recipient (RFC 2033 §4).
-//!
-//! Bare names (`MAIL FROM:<root>`) are 501, unless the client is trusted or has logged in. MAIL that came in one piece
-//! with EHLO is 503 and the end; HTTP is 421 and the end.
-//!
-//! The octets of a chunk are read whatever the answer to its BDAT is: they are never taken for commands (RFC 3030 §2).
+//! Closed           nothing more is read
 //! ```
+//!
+//! - STARTTLS is 502 where it is not offered, 503 once TLS is active, and 454 if the handshake cannot begin. After its
+//!   220 everything said before is forgotten (RFC 3207 §4.2), except the count of errors, which would otherwise have no
+//!   limit. Where TLS is required, MAIL is 530 and AUTH 538 in clear.
+//! - AUTH is 502 where logins are not accepted, 538 in clear where they are accepted only within TLS, 503 before EHLO or
+//!   after a login; MAIL is 530 on submission without a login.
+//! - LMTP uses LHLO in place of EHLO and HELO, answers 503 to a transaction without recipients, and answers the end of
+//!   data once for each recipient (RFC 2033 §4).
+//! - Bare names (`MAIL FROM:<root>`) are 501, unless the client is trusted or has logged in.
+//! - MAIL sent without waiting for the reply to EHLO is 503 and ends the session; HTTP is 421 and ends it.
+//! - The octets of a chunk are read whatever the reply to its BDAT is: they are never taken for commands (RFC 3030 §2).
+//!
+//! Each question to the caller has one answer, which the caller gives before it passes the next line:
+//!
+//! | action | the caller decides | and answers by |
+//! | --- | --- | --- |
+//! | [`Action::AskTls`] | whether a handshake can begin | [`Session::tls_verdict`] |
+//! | [`Action::AskLogin`] | whether name and password are right | [`Session::login_verdict`] |
+//! | [`Action::AskSender`] | whether the reverse-path is accepted | [`Session::sender_verdict`] |
+//! | [`Action::AskRecipient`] | whether the recipient is accepted, and where it goes | [`Session::recipient_verdict`] |
+//! | [`Action::AskData`] | whether the message can be received | [`Session::data_verdict`], then [`Session::end_of_data`] |
+//! | [`Action::ReadChunk`] | whether the chunk, and after the last one the message, is accepted | [`Session::chunk_verdict`] |
+//!
+//! Two counters end a session with 421: replies of 5yz ([`Terms::errors`]) and commands that move no mail
+//! ([`IDLE_COMMANDS_MAX`]).
 
 mod access;
 mod auth;
@@ -57,72 +69,72 @@ use std::sync::Arc;
 pub struct Terms {
     /// The name in the greeting and in the reply to EHLO.
     pub hostname: String,
-    /// The domains of bare names.
+    /// The domains that complete bare names.
     pub home: Home,
     /// What the extensions offer.
     pub offer: Offer,
-    /// Most recipients of a transaction; the next one gets 452.
+    /// Most recipients in a transaction; the next one gets 452.
     pub recipients: usize,
-    /// Replies of 5yz in a session; the next one becomes 421.
+    /// Most replies of 5yz in a session; the next one becomes 421.
     pub errors: u32,
 }
 
-/// What is spoken on a connection.
+/// The protocol spoken on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Service {
     /// SMTP between servers (RFC 5321).
     #[default]
     Smtp,
-    /// Submission by those who log in (RFC 6409).
+    /// Submission by clients that log in (RFC 6409).
     Submission,
     /// LMTP (RFC 2033).
     Lmtp,
 }
 
-/// A mail transaction (§3.3). `R` is what the caller makes of an accepted recipient.
+/// A mail transaction (§3.3). `R` is what the caller stores for an accepted recipient.
 #[derive(Debug)]
 pub struct Transaction<R> {
     /// The argument of MAIL.
     pub reverse_path: ReversePath,
     /// The parameters of MAIL.
     pub parameters: MailParameters,
-    /// The recipients accepted so far, in their order.
+    /// The accepted recipients, in their order.
     pub recipients: Vec<R>,
 }
 
 /// What the caller has to do.
 #[derive(Debug)]
 pub enum Action<R> {
-    /// Send this and read on.
+    /// Send this reply and continue to read.
     Reply(Reply),
-    /// Make ready for a TLS handshake; then call [`Session::tls_verdict`].
+    /// Prepare for a TLS handshake; then call [`Session::tls_verdict`].
     AskTls,
-    /// Send this, throw away all that was read, and shake hands: the session goes on within TLS.
+    /// Send this, discard all that was read, and perform the handshake: the session continues within TLS.
     StartTls(Reply),
-    /// Decide whether these are somebody's name and password; then call [`Session::login_verdict`].
+    /// Check this name and password; then call [`Session::login_verdict`].
     AskLogin(Credentials, Mechanism),
-    /// Send this as often: LMTP answers for each recipient.
+    /// Send this reply so many times: LMTP answers for each recipient.
     ReplyEach(Reply, usize),
     /// Decide about the reverse-path of MAIL; then call [`Session::sender_verdict`].
     AskSender(ReversePath, MailParameters),
     /// Decide about a recipient; then call [`Session::recipient_verdict`].
     AskRecipient(ForwardPath, RcptParameters),
-    /// Make ready to take the message; then call [`Session::data_verdict`].
+    /// Prepare to receive the message; then call [`Session::data_verdict`].
     AskData(Transaction<R>),
     /// Read this chunk; with a transaction it is the first of its message. Then call [`Session::chunk_verdict`].
     ReadChunk(Option<Transaction<R>>, Chunk),
-    /// Read the octets of a chunk, make no use of them, and send this.
+    /// Read and discard the octets of a chunk, and send this.
     SkipChunk(u64, Reply),
     /// Send this and end the connection.
     Close(Reply),
 }
 
-/// A piece of a message that came with BDAT.
+/// A piece of a message sent by BDAT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Chunk {
-    /// Its size.
+    /// Its size in octets.
     pub octets: u64,
-    /// It is the last of its message.
+    /// Whether it is the last of its message.
     pub is_last: bool,
 }
 
@@ -130,14 +142,14 @@ pub struct Chunk {
 enum State<R> {
     Connected,
     Greeted,
-    /// The next line is the exchange's.
+    /// The next line belongs to the exchange.
     LoggingIn(Mechanism, Exchange),
-    /// Name and password are with the caller.
+    /// The caller checks name and password.
     AskingLogin(String),
-    /// MAIL is with the caller.
+    /// The caller decides about MAIL.
     AskingSender(ReversePath, MailParameters),
     InTransaction(Transaction<R>),
-    /// DATA is with the caller, who has the transaction.
+    /// The caller decides about DATA, and has the transaction.
     AskingData,
     ReceivingData,
     /// Between the chunks of a message, or while the caller reads one.
@@ -155,19 +167,19 @@ pub struct Session<R> {
     access: Access,
     is_secured: bool,
     is_trusted: bool,
-    /// More has come behind the line in hand.
+    /// More input has arrived behind the current line.
     is_followed: bool,
     /// The client did not wait for the reply to its EHLO.
     is_hasty: bool,
     login: Option<String>,
-    /// Recipients of the message that is coming in.
+    /// How many recipients the message has that is being received.
     recipients: usize,
     errors: u32,
     idle_commands: u32,
 }
 
 impl<R> Session<R> {
-    /// A session to which nothing was said yet.
+    /// A session that has not received anything.
     #[must_use]
     pub const fn new(terms: Arc<Terms>) -> Self {
         Self {
@@ -187,27 +199,27 @@ impl<R> Session<R> {
         }
     }
 
-    /// Says what is spoken, and what the client may ask for.
+    /// Sets the protocol, and what the client may ask for.
     pub const fn serve(&mut self, service: Service, access: Access) {
         (self.service, self.access) = (service, access);
     }
 
-    /// Says whether the client is one of this host's own before it logs in (`relay.trusted_networks`).
+    /// Sets whether the client is one of this host's own before it logs in (`relay.trusted_networks`).
     pub const fn trust(&mut self, is_trusted: bool) {
         self.is_trusted = is_trusted;
     }
 
-    /// Says whether more has come behind the line that is handed over next: the client did not wait for its reply.
+    /// Sets whether more input follows the next line: the client did not wait for the reply to that line.
     pub const fn follow(&mut self, is_followed: bool) {
         self.is_followed = is_followed;
     }
 
-    /// TLS was there before the greeting (RFC 8314 §3.3).
+    /// Reports that TLS was active before the greeting (RFC 8314 §3.3).
     pub const fn within_tls(&mut self) {
         self.is_secured = true;
     }
 
-    /// What is spoken.
+    /// The protocol spoken.
     #[must_use]
     pub const fn service(&self) -> Service {
         self.service
@@ -243,7 +255,7 @@ impl<R> Session<R> {
         !matches!(self.state, State::Connected | State::Greeted | State::LoggingIn(..) | State::Closed)
     }
 
-    /// The transaction that is open and has no data yet.
+    /// The open transaction, until its data begins.
     #[must_use]
     pub const fn transaction(&self) -> Option<&Transaction<R>> {
         match &self.state {
@@ -252,7 +264,7 @@ impl<R> Session<R> {
         }
     }
 
-    /// Whether what comes next goes on with a command that was said before: AUTH, or a message by BDAT.
+    /// Whether the next line continues an earlier command: AUTH, or a message by BDAT.
     #[must_use]
     pub const fn is_within_command(&self) -> bool {
         matches!(self.state, State::LoggingIn(..) | State::Chunking)
@@ -262,7 +274,7 @@ impl<R> Session<R> {
         if self.service == Service::Lmtp { "LMTP" } else { "ESMTP" }
     }
 
-    /// Longest line that the client may send now, with its CRLF, in octets; `start` is what has come of it.
+    /// The longest line that the client may send now, in octets with CRLF; `start` is the part that has arrived.
     #[must_use]
     pub fn line_max_octets(&self, start: &[u8]) -> usize {
         let is_auth = || start.get(..5).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH "));
@@ -289,7 +301,7 @@ impl<R> Session<R> {
             Line::TooLong => return self.reply(syntax_error("the line is too long")),
         };
         match Command::parse(text) {
-            // Scripts in browsers, and whoever can have a proxy send what he likes, hide mail in what is another protocol's.
+            // Scripts in browsers, and attackers who control what a proxy sends, hide mail in another protocol.
             Ok(Command::Mail(..)) if is_hasty => self.close(out_of_sequence("wait for the reply to EHLO")),
             Ok(command) => self.command(command),
             Err(error @ (CommandError::BadChunk | CommandError::Http)) => self.close(error.reply()),
@@ -349,11 +361,13 @@ impl<R> Session<R> {
             }
             Command::Noop => self.reply(ok("at your service")),
             Command::Help => self.reply(Reply::new(214, EnhancedStatus::OK, self.verbs())),
-            Command::Vrfy => {
-                self.reply(Reply::new(252, EnhancedStatus::OK, "send some mail, and it will be tried"))
-            }
+            Command::Vrfy => self.reply(Reply::new(
+                252,
+                EnhancedStatus::OK,
+                "cannot verify the user, but will accept the message and attempt delivery",
+            )),
             Command::Expn => {
-                self.reply(Reply::new(502, EnhancedStatus::INVALID_COMMAND, "lists are not shown"))
+                self.reply(Reply::new(502, EnhancedStatus::INVALID_COMMAND, "EXPN is not supported"))
             }
             Command::Quit => self.close(Reply::new(221, EnhancedStatus::OK, "bye")),
         }
@@ -372,7 +386,7 @@ impl<R> Session<R> {
         self.reply(reply)
     }
 
-    /// What is offered now.
+    /// What is offered at present.
     fn offer(&self) -> Offer {
         let offer = self.terms.offer;
         Offer {
@@ -395,7 +409,7 @@ impl<R> Session<R> {
                     State::InTransaction(_) if self.service == Service::Lmtp => {
                         out_of_sequence("no valid recipients")
                     }
-                    // RFC 2920 §3.1: all of a pipelined group's RCPT were refused.
+                    // RFC 2920 §3.1: every RCPT of a pipelined group was refused.
                     State::InTransaction(_) => {
                         Reply::new(554, EnhancedStatus::INVALID_COMMAND, "no valid recipients")
                     }
@@ -424,7 +438,7 @@ impl<R> Session<R> {
                 self.state = State::Chunking;
                 Action::ReadChunk(Some(transaction), chunk)
             }
-            // The refusal counts as any other, but its chunk has to be read first.
+            // The refusal counts like any other, but its chunk has to be read first.
             Err(reply) => match self.reply(reply) {
                 Action::Reply(reply) => Action::SkipChunk(chunk.octets, reply),
                 close => close,
@@ -432,7 +446,7 @@ impl<R> Session<R> {
         }
     }
 
-    /// Takes the decision about the sender.
+    /// Takes the caller's decision about the sender.
     pub fn sender_verdict(&mut self, verdict: Result<(), Reply>) -> Action<R> {
         match (std::mem::replace(&mut self.state, State::Greeted), verdict) {
             (State::AskingSender(reverse_path, parameters), Ok(())) => {
@@ -445,7 +459,7 @@ impl<R> Session<R> {
         }
     }
 
-    /// Takes the decision about a recipient.
+    /// Takes the caller's decision about a recipient.
     pub fn recipient_verdict(&mut self, verdict: Result<R, Reply>) -> Action<R> {
         let reply = match (&mut self.state, verdict) {
             (State::InTransaction(transaction), Ok(recipient)) => {
@@ -458,7 +472,7 @@ impl<R> Session<R> {
         self.reply(reply)
     }
 
-    /// Takes the decision about DATA: with `Ok` the data follows, with `Err` the transaction is over.
+    /// Takes the caller's decision about DATA: after `Ok` the data follows, after `Err` the transaction is over.
     pub fn data_verdict(&mut self, verdict: Result<(), Reply>) -> Action<R> {
         match verdict {
             Ok(()) => {
@@ -472,17 +486,19 @@ impl<R> Session<R> {
         }
     }
 
-    /// Whether a message is coming in by BDAT and has not ended: what the caller has of it is to be kept.
+    /// Whether a message is being received by BDAT and has not ended: the caller has to keep what it has of the
+    /// message.
     #[must_use]
     pub const fn is_chunking(&self) -> bool {
         matches!(self.state, State::Chunking)
     }
 
-    /// Takes what became of a chunk: `Ok(None)`, more are to come; an id, it was the last and the message is taken.
+    /// Takes the result of a chunk: `Ok(None)` if more chunks follow; an id if it was the last one and the message is
+    /// accepted.
     pub fn chunk_verdict(&mut self, verdict: Result<Option<QueueId>, Reply>, chunk: Chunk) -> Action<R> {
         match verdict.transpose() {
             None => self.reply(ok(format!("{} octets taken", chunk.octets))),
-            // The client waits for as many replies as there are recipients after the last chunk alone.
+            // LMTP clients expect one reply for each recipient only after the last chunk.
             Some(Err(reply)) if !chunk.is_last => {
                 self.state = State::Greeted;
                 self.reply(reply)
@@ -491,7 +507,7 @@ impl<R> Session<R> {
         }
     }
 
-    /// Takes what became of the message, once the end of its data has been read.
+    /// Takes the result of the message, once the end of its data has been read.
     pub fn end_of_data(&mut self, verdict: Result<QueueId, Reply>) -> Action<R> {
         self.state = State::Greeted;
         let action = match verdict {
@@ -509,7 +525,7 @@ impl<R> Session<R> {
         }
     }
 
-    /// The reply that ends the session because of this host: shutdown, a deadline, no resources (§3.8).
+    /// The reply that ends the session for a reason of this host: shutdown, a deadline, lack of resources (§3.8).
     pub fn abort(&mut self, status: EnhancedStatus, text: &'static str) -> Reply {
         self.state = State::Closed;
         Reply::new(421, status, format!("{} {text}", self.terms.hostname))
@@ -521,7 +537,7 @@ impl<R> Session<R> {
         }
     }
 
-    /// Sends the reply, unless it is one error too many.
+    /// Sends the reply, unless it exceeds the limit of errors.
     fn reply(&mut self, reply: Reply) -> Action<R> {
         if reply.severity() == Severity::Permanent {
             if self.errors >= self.terms.errors {
@@ -532,7 +548,7 @@ impl<R> Session<R> {
         Action::Reply(reply)
     }
 
-    /// The verbs of what is spoken.
+    /// The verbs of the protocol spoken.
     fn verbs(&self) -> String {
         let others: &[&str] = match self.service {
             Service::Smtp | Service::Submission => &["LHLO"],

@@ -1,8 +1,21 @@
-//! One transaction of the client: MAIL, RCPT for each recipient, DATA, the message (RFC 5321 §3.3), in that order with
-//! and without PIPELINING (RFC 2920). The replies come in the same order either way; only how many commands are handed
-//! out at once differs, and that what is not yet sent can still be left out.
+//! One transaction of the client: MAIL, RCPT for each recipient, DATA, the message (RFC 5321 §3.3), with and without
+//! PIPELINING (RFC 2920). The replies come in the same order either way. With PIPELINING all commands are sent at
+//! once; without it one at a time, so that commands that have become pointless are not sent.
 //!
-//! Knows nothing of the session around it. Nothing here fails.
+//! ```text
+//! [RSET ─▶] MAIL ─▶ RCPT 0 ─▶ … ─▶ RCPT n ─┬▶ DATA ─▶ content ─▶ final dot      each recipient settled
+//!                                          ├▶ content as one chunk ─▶ BDAT      CHUNKING; no DATA (RFC 3030)
+//!                                          └▶ RSET                              a trial
+//! ```
+//!
+//! | a recipient is | after | at the end of the transaction |
+//! | --- | --- | --- |
+//! | `Asked` | its RCPT was queued | undecided |
+//! | `Accepted` | its RCPT had a 2yz | gets the outcome of the data; in LMTP its own |
+//! | `Later` | "too many recipients" after an accepted one, or beyond the limit | no outcome: another transaction |
+//! | `Settled` | its RCPT was refused, or its LMTP reply arrived | has its outcome |
+//!
+//! This module knows nothing of the session around it, and no function in it fails.
 
 use super::{Transaction, Waiting, answer, print};
 use crate::mail::address::{Mailbox, ReversePath};
@@ -16,7 +29,7 @@ use crate::smtp::limits::RECIPIENTS_PER_TRANSACTION;
 use crate::smtp::reply::{Reply, Severity};
 use std::mem;
 
-/// What comes next: a reply, except in `Content`.
+/// What is awaited: a reply, except in `Content`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Rset,
@@ -26,58 +39,58 @@ enum Stage {
     Data,
     Content,
     FinalDot,
-    /// A trial is taken back.
+    /// RSET that takes back a trial.
     Undo,
 }
 
-/// How a recipient stands.
+/// The state of a recipient.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Standing {
     /// No reply to its RCPT yet.
     Asked,
     /// Its RCPT had a 2yz.
     Accepted,
-    /// For another transaction.
+    /// Left for another transaction.
     Later,
-    /// Its RCPT was refused.
+    /// Has its outcome.
     Settled(Outcome),
 }
 
-/// What a reply leads to.
+/// What follows from a reply.
 #[derive(Debug)]
 pub(super) enum Next {
-    /// Send this, possibly nothing, and go on.
+    /// Send these commands, possibly none, and continue.
     Send(Vec<u8>),
     /// The transaction is over.
     Done {
-        /// What becomes of the recipients that were accepted.
+        /// The outcome of the accepted recipients.
         undecided: Option<Outcome>,
         /// The peer still has the transaction open.
         is_open: bool,
     },
-    /// The peer does not know BDAT although it offers it.
+    /// The peer offers BDAT but does not know it.
     NoChunks,
-    /// The peer wants no session like this.
+    /// The peer refuses a session of this kind.
     Refused(Diagnostic),
-    /// The reply makes no sense here.
+    /// The reply has no meaning here.
     Unsound(Diagnostic),
 }
 
-/// A transaction under way.
+/// A transaction in progress.
 #[derive(Debug)]
 pub(super) struct Running {
     stage: Stage,
     is_pipelined: bool,
-    /// The end of the data is answered once for each accepted recipient (RFC 2033 §4.2).
+    /// LMTP: the end of the data is answered once for each accepted recipient (RFC 2033 §4.2).
     is_lmtp: bool,
-    /// RSET stands in the place of the data.
+    /// A trial: RSET in place of the data.
     is_trial: bool,
-    /// The BDAT command, with which the message goes as one chunk and needs no DATA (RFC 3030).
+    /// The BDAT command that sends the message as one chunk, without DATA (RFC 3030).
     chunk: Option<Vec<u8>>,
-    /// Commands that have not been handed out.
+    /// Commands that have not been sent yet.
     commands: Vec<u8>,
     recipients: Vec<Standing>,
-    /// What the reply to MAIL made of all recipients.
+    /// The outcome of all recipients, if MAIL was refused.
     refused: Option<Outcome>,
 }
 
@@ -123,8 +136,8 @@ impl Running {
         Self { stage, is_pipelined, is_lmtp, is_trial, chunk, commands, recipients, refused: None }
     }
 
-    /// The next command; with PIPELINING all of them, as DATA may stand last in a group and the replies to a hundred
-    /// commands find room in any TCP window (RFC 2920 §3.1).
+    /// The next command; with PIPELINING all of them: DATA may come last in a group, and the replies to a hundred
+    /// commands fit into any TCP window (RFC 2920 §3.1).
     pub(super) fn next_commands(&mut self) -> Vec<u8> {
         let line_end = self.commands.iter().position(|&b| b == b'\n');
         match line_end.filter(|_| !self.is_pipelined) {
@@ -136,7 +149,7 @@ impl Running {
         }
     }
 
-    /// `None`: the content is to be sent.
+    /// The awaited reply; `None`: the content is to be sent.
     pub(super) const fn waiting(&self) -> Option<Waiting> {
         match self.stage {
             Stage::Rset | Stage::Undo => Some(Waiting::Rset),
@@ -153,7 +166,7 @@ impl Running {
         self.chunk.is_some()
     }
 
-    /// The chunk is being sent, or its reply is awaited.
+    /// Whether the chunk is being sent, or its reply is awaited.
     pub(super) const fn is_at_chunk(&self) -> bool {
         self.is_chunked() && matches!(self.stage, Stage::Content | Stage::FinalDot)
     }
@@ -194,8 +207,9 @@ impl Running {
             (Stage::Data, Severity::Intermediate) if self.refused.is_none() && self.has_accepted() => {
                 self.await_next(Stage::Content)
             }
-            // The peer took DATA although it has taken no recipient. The message ends before it begins, and nobody
-            // gets it (RFC 2920 §3.1). With a recipient but without a sender a lone dot would be an empty message.
+            // The peer accepted DATA although it has accepted no recipient. A lone dot ends the message before it
+            // begins, and nobody gets it (RFC 2920 §3.1). Where recipients were accepted and the sender was not, a
+            // lone dot would be an empty message.
             (Stage::Data, Severity::Intermediate) if !self.has_accepted() => {
                 self.stage = Stage::FinalDot;
                 Next::Send(b".\r\n".to_vec())
@@ -234,8 +248,8 @@ impl Running {
         }
     }
 
-    /// The outcome of each recipient. `undecided` is for those whose fate hung on what came after RCPT or on the reply
-    /// to it.
+    /// The outcome of each recipient. `undecided` is for recipients that depended on the replies after RCPT, or whose
+    /// RCPT has no reply yet.
     pub(super) fn finish(self, undecided: Option<&Outcome>) -> Vec<Option<Outcome>> {
         let refused = self.refused;
         let outcome = |standing| match (&refused, standing) {
@@ -295,13 +309,13 @@ fn speaks_utf8(transaction: &Transaction<'_>, offer: &PeerOffer) -> bool {
     offer.smtputf8 && transaction.envelope.smtputf8
 }
 
-/// The mailbox as it can be written to the peer; `None` if it can't (RFC 6531 §3.2).
+/// The mailbox as it can be written to the peer; `None` if it cannot (RFC 6531 §3.2).
 fn speakable(mailbox: &Mailbox, speaks_utf8: bool) -> Option<Mailbox> {
     if speaks_utf8 { Some(mailbox.clone()) } else { mailbox.to_ascii() }
 }
 
-/// The outcomes of the recipients that can't be asked for at this peer; `None` if all can. Where the sender can't be
-/// named, none can.
+/// The outcomes of recipients that cannot be sent to this peer; `None` if all can. If the sender's address cannot be
+/// sent, no recipient can.
 pub(super) fn unspeakable(
     transaction: &Transaction<'_>,
     offer: &PeerOffer,
@@ -313,7 +327,9 @@ pub(super) fn unspeakable(
             status: EnhancedStatus::REQUIRETLS_NEEDED,
             remote: Some(remote.to_owned()),
             reply: None,
-            text: format!("the sender asked for REQUIRETLS, which is not to be had with {remote}"),
+            text: format!(
+                "the sender asked for REQUIRETLS, which {remote} does not offer within verified TLS"
+            ),
         });
         return Some(transaction.recipients.iter().map(|_| Some(failed.clone())).collect());
     }
@@ -328,7 +344,7 @@ pub(super) fn unspeakable(
             status: EnhancedStatus::UTF8_NOT_PERMITTED,
             remote: Some(remote.to_owned()),
             reply: None,
-            text: format!("{remote} takes no addresses with UTF-8"),
+            text: format!("{remote} does not accept addresses with UTF-8"),
         })
     };
     let outcome = |recipient: &&Recipient| (!(sender_can && can(&recipient.mailbox))).then(failed);
@@ -339,7 +355,7 @@ fn parameter(keyword: &str, value: String) -> Parameter {
     Parameter { keyword: keyword.to_owned(), value: Some(value) }
 }
 
-/// The parameters of MAIL that the peer understands.
+/// The parameters of MAIL that the peer supports.
 fn mail_parameters(transaction: &Transaction<'_>, offer: &PeerOffer) -> Vec<Parameter> {
     let envelope = transaction.envelope;
     let size = offer.size_octets.map(|_| parameter(size::ROW.keyword, transaction.size_octets.to_string()));
@@ -354,7 +370,8 @@ fn mail_parameters(transaction: &Transaction<'_>, offer: &PeerOffer) -> Vec<Para
     size.into_iter().chain(body).chain(utf8).chain(require_tls).chain(ret).chain(envid).collect()
 }
 
-/// The parameters of RCPT that the peer understands: who offers DSN tells the sender from here on (RFC 3461 §5.2.1).
+/// The parameters of RCPT that the peer supports: a peer with DSN takes over the duty to notify the sender (RFC 3461
+/// §5.2.1).
 fn rcpt_parameters(recipient: &Recipient, offer: &PeerOffer) -> Vec<Parameter> {
     let notify =
         recipient.notify.filter(|_| offer.dsn).map(|notify| parameter("NOTIFY", dsn::print_notify(notify)));
@@ -362,7 +379,7 @@ fn rcpt_parameters(recipient: &Recipient, offer: &PeerOffer) -> Vec<Parameter> {
     notify.into_iter().chain(orcpt).collect()
 }
 
-/// What a reply of 2yz, 4yz or 5yz means for a recipient.
+/// The outcome that a 2yz, 4yz or 5yz means for a recipient.
 fn outcome(reply: &Reply, to: Waiting, remote: &str) -> Outcome {
     let diagnostic = |class| answer(remote, reply, to, EnhancedStatus::new(class, 0, 0));
     match reply.severity() {
@@ -372,17 +389,17 @@ fn outcome(reply: &Reply, to: Waiting, remote: &str) -> Outcome {
     }
 }
 
-/// Whether a 5yz to BDAT may mean the command and not the message. Hosts that offer CHUNKING without knowing BDAT say
-/// 500 to 504 or 554, with and without a status. They do not answer with the status of an address, a mailbox, a size or a
-/// content. In LMTP each recipient has an answer of its own, so that only the codes for a command count.
+/// Whether a 5yz to BDAT may mean the command and not the message. Hosts that offer CHUNKING without knowing BDAT
+/// answer 500 to 504 or 554, with or without an enhanced status. Their status never concerns an address, a mailbox, a
+/// size or a content. In LMTP each recipient has its own reply, so only codes about the command count.
 fn may_be_about_bdat(reply: &Reply, is_lmtp: bool) -> bool {
     let may_be =
         || reply.code != 552 && reply.status.is_none_or(|status| matches!(status.subject, 0 | 5 | 7));
     matches!(reply.code, 500 | 502 | 503 | 504) || !is_lmtp && may_be()
 }
 
-/// Whether a RCPT that is refused after another one was taken says "no more in this transaction" (RFC 5321 §4.5.3.1.10),
-/// and not that a disk or a mailbox is full: the codes 452 and 552 mean either, X.5.3 tells.
+/// Whether a refused RCPT, after an accepted one, means "no more in this transaction" (RFC 5321 §4.5.3.1.10) and not
+/// a full disk or mailbox: 452 and 552 mean either, and X.5.3 decides.
 fn is_enough(reply: &Reply) -> bool {
     matches!(reply.code, 452 | 552) && reply.status.is_none_or(|s| (s.subject, s.detail) == (5, 3))
 }

@@ -1,4 +1,4 @@
-//! 8BITMIME (RFC 6152): the content may hold octets above 127. They are stored as they come, declared or not.
+//! 8BITMIME (RFC 6152): the content may hold octets above 127. They are stored unchanged, whether declared or not.
 
 use super::{Extension, MailParameters, Offer};
 use crate::mail::envelope::Body;

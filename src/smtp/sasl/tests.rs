@@ -34,7 +34,7 @@ fn play(argument: &str, lines: &[&str]) -> Vec<String> {
 }
 
 const MALFORMED: &str = "501 5.5.2 malformed name or password";
-const NO_BASE64: &str = "501 5.5.2 that is no base64";
+const NO_BASE64: &str = "501 5.5.2 invalid base64";
 const CANCELLED: &str = "501 5.7.0 authentication cancelled";
 const NAME: &str = "334 VXNlcm5hbWU6";
 const PASSWORD: &str = "334 UGFzc3dvcmQ6";

@@ -1,5 +1,5 @@
-//! AUTH in the server's session (RFC 4954): who may log in when, and the lines of the exchange. Whether a password is
-//! right the caller is asked.
+//! AUTH in the server's session (RFC 4954): who may log in when, and the lines of the exchange. The caller checks the
+//! password.
 
 use super::{Action, Logins, Session, State, out_of_sequence};
 use crate::mail::status::EnhancedStatus;
@@ -8,7 +8,7 @@ use crate::smtp::reply::Reply;
 use crate::smtp::sasl::{Exchange, Mechanism, Secret, Step, accepted};
 
 impl<R> Session<R> {
-    /// Whether AUTH is offered now.
+    /// Whether AUTH is offered at present.
     pub(super) fn may_log_in(&self) -> bool {
         match self.access.logins {
             Logins::Never => false,
@@ -30,7 +30,7 @@ impl<R> Session<R> {
             return Err(Reply::new(502, EnhancedStatus::INVALID_COMMAND, text));
         }
         match self.state {
-            // After HELO, too: the libraries of small boards say nothing else.
+            // Also after HELO: the libraries of small boards do not send EHLO.
             State::Greeted => {}
             State::Connected => return Err(out_of_sequence("say EHLO first")),
             _ => return Err(out_of_sequence("a transaction is open; RSET ends it")),
@@ -79,7 +79,7 @@ impl<R> Session<R> {
         }
     }
 
-    /// Takes whether the login is somebody's.
+    /// Takes the caller's decision about name and password.
     pub fn login_verdict(&mut self, verdict: Result<(), Reply>) -> Action<R> {
         match (std::mem::replace(&mut self.state, State::Greeted), verdict) {
             (State::AskingLogin(name), Ok(())) => {

@@ -1,5 +1,5 @@
-//! MAIL and RCPT in the server's session: whether they are allowed now, what their parameters say, and which domain a bare
-//! name gets. The caller decides whether sender and recipient are welcome.
+//! MAIL and RCPT in the server's session: whether they are allowed at this point, what their parameters say, and
+//! which domain a bare name gets. The caller decides whether sender and recipient are accepted.
 
 use super::{Service, Session, State, out_of_sequence};
 use crate::mail::address::{AddressError, Domain, ForwardPath, ReversePath};
@@ -9,17 +9,18 @@ use crate::smtp::command::{CommandError, Parameter};
 use crate::smtp::extension::{self, MailParameters, RcptParameters};
 use crate::smtp::reply::Reply;
 
-/// The domains of the bare names that this host's own clients write, as programs do with sendmail.
+/// The domains that complete bare names from this host's own clients, as for programs that use sendmail.
 #[derive(Debug, Clone)]
 pub struct Home {
-    /// The domain of a bare sender.
+    /// The domain for a bare sender.
     pub of_senders: Domain,
-    /// The domain of a bare recipient: one of this host.
+    /// The domain for a bare recipient: a domain of this host.
     pub of_recipients: Domain,
 }
 
 impl<R> Session<R> {
-    /// Whether bare names are taken: from those who are trusted or have logged in. A stranger's could be anybody's.
+    /// Whether bare names are accepted: from clients that are trusted or have logged in. A bare name of a stranger
+    /// could mean anyone.
     fn takes_bare_names(&self) -> bool {
         self.is_trusted || self.login.is_some()
     }
