@@ -1,48 +1,58 @@
-//! Address lists as header fields and arguments hold them (RFC 5322 §3.4): where each address stands within the octets of
-//! a value.
+//! Address lists in header fields and arguments (RFC 5322 §3.4): where each address stands within the octets of a
+//! value.
 //!
-//! Read as Postfix reads them, so that no addressee gets lost by a mistake of whoever wrote the list:
+//! Parsed as Postfix parses them, so that a mistake in the list does not lose an addressee:
 //!
-//! - `,` and `;` end a part. A group is its members: what stands in front of a colon is its name.
-//! - In a part with `<…>` only that counts; all in front of it is a display name, whatever it is made of. Elsewhere a
-//!   comma is understood between two addresses that have none.
-//! - Comments, folds and the obsolete forms (§4.4) are understood: blanks around dots and the `@`, quoted strings between
-//!   dots, source routes. So are a bracket, quote or parenthesis that is never closed, and `mailto:`.
-//! - What surrounds an address by accident is not part of it: quotes, blanks of Unicode, characters without width.
+//! - `,` and `;` end a part. A group stands for its members: the text in front of a colon is its name.
+//! - In a part with `<…>` only the text in brackets counts; everything in front of it is a display name, whatever it
+//!   holds. Elsewhere a missing comma between two addresses is assumed.
+//! - Comments, folds and the obsolete forms (§4.4) are understood: blanks around dots and the `@`, quoted strings
+//!   between dots, source routes. So are `mailto:`, and a bracket, quote or parenthesis that is never closed.
+//! - Quotes, Unicode blanks and invisible characters around an address are not part of it.
 //!
-//! What can't be read is told, and never taken for the name of somebody here. Nothing is rewritten, and nothing fails.
+//! | value | addresses |
+//! | --- | --- |
+//! | `Alice <a@b.example>, c@d.example` | `a@b.example`, `c@d.example` |
+//! | `friends: a@b.example, c@d.example;` | the members |
+//! | `a@b.example c@d.example` | both; `lacks_commas` |
+//! | `'a@b.example'`, `mailto:a@b.example` | `a@b.example`; `is_sloppy` |
+//! | `Alice` | the bare name `Alice`, which the reader completes |
+//! | `a@b@c` | none; `unreadable` |
+//!
+//! Text that cannot be parsed is reported, and never taken for a local name. Nothing is rewritten, and parsing never
+//! fails.
 
 use super::address::{Domain, LocalPart};
 use super::encoded_word::text_of;
 use super::unqualified::Unqualified;
 use std::ops::Range;
 
-/// A list is read up to so many addresses: each costs memory, and no person writes more.
+/// A list is parsed up to this many addresses: each costs memory, and no person writes more.
 pub const ADDRESSES_MAX: usize = 1000;
 
-/// Quotes that people put around an address. The double one has a meaning, and is treated by it.
+/// Quotes that people put around an address. The double quote has its own meaning and is handled there.
 const QUOTES: [char; 11] = ['\'', '`', '´', '‘', '’', '‚', '“', '”', '„', '«', '»'];
 
-/// Where an address stands, without its display name and its brackets.
+/// The position of an address, without its display name and its brackets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddressSpan {
-    /// The local part, with its quotes, and with blanks and comments between its words.
+    /// The local-part, with its quotes, and with blanks and comments between its words.
     pub local_part: Range<usize>,
     /// The domain, without the `@`; `None` if the address has none.
     pub domain: Option<Range<usize>>,
-    /// The display name as it is written, or else the inside of the last comment beside the address, in which old programs
-    /// put the name (RFC 5322 appendix A.5); empty if there is neither.
+    /// The display name as it is written, or else the inside of the last comment beside the address, where old
+    /// programs put the name (RFC 5322 appendix A.5); empty if there is neither.
     pub name: Range<usize>,
 }
 
 impl AddressSpan {
-    /// The address; `None` if the envelope could not have it. `value` is that of the field.
+    /// The address; `None` if an envelope cannot hold it. `value` is the value of the field.
     #[must_use]
     pub fn read(&self, value: &[u8]) -> Option<Unqualified> {
         let quoted = plain(value.get(self.local_part.clone())?)?.replace('\\', "\\\\").replace('"', "\\\"");
         let domain =
             self.domain.as_ref().map(|domain| Domain::parse(&plain(value.get(domain.clone())?)?).ok());
-        // Quotes make any text a local part, such as `a..b`, which is met.
+        // Quotes make any text a local-part, such as `a..b`, which occurs.
         let local_part = LocalPart::parse(&format!("\"{quoted}\"")).ok()?;
         if local_part.as_str().is_empty() {
             return None;
@@ -53,7 +63,7 @@ impl AddressSpan {
         }
     }
 
-    /// From its beginning to its end.
+    /// The range from its beginning to its end.
     #[must_use]
     pub fn whole(&self) -> Range<usize> {
         self.local_part.start..self.domain.as_ref().unwrap_or(&self.local_part).end
@@ -63,7 +73,8 @@ impl AddressSpan {
         self.domain.is_some()
     }
 
-    /// Takes away quotes around the address, and what can't be part of a domain: one behind it, and `?subject=…`.
+    /// Removes quotes around the address, and text that cannot be part of a domain: a quote behind it, and
+    /// `?subject=…`.
     fn trim(&mut self, value: &[u8]) {
         if let Some(domain) = &mut self.domain
             && let Some(octets) = value.get(domain.clone())
@@ -91,23 +102,23 @@ impl AddressSpan {
     }
 }
 
-/// What a value holds.
+/// The result of parsing a value.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct AddressList {
     /// The addresses, in their order; the empty path `<>` is not among them.
     pub addresses: Vec<AddressSpan>,
-    /// What stands where an address should, and can't be read.
+    /// Text in place of an address that cannot be parsed.
     pub unreadable: Vec<Range<usize>>,
-    /// Somewhere a comma had to be understood.
+    /// A comma was missing and has been assumed.
     pub lacks_commas: bool,
-    /// A strict reader finds other addresses, or none: `;` in place of a comma, a group without an end, `mailto:`, quotes
-    /// or characters that nobody sees around an address.
+    /// A strict parser finds other addresses, or fails: `;` in place of a comma, a group without an end, `mailto:`,
+    /// quotes or invisible characters around an address.
     pub is_sloppy: bool,
-    /// What follows was not read: there are more than [`ADDRESSES_MAX`] addresses.
+    /// Where parsing stopped: behind more than [`ADDRESSES_MAX`] addresses, or at the end.
     pub end: usize,
 }
 
-/// Reads a list.
+/// Parses a list.
 #[must_use]
 pub fn read(value: &[u8]) -> AddressList {
     let mut scanner = Scanner::new(value);
@@ -124,7 +135,7 @@ pub fn read(value: &[u8]) -> AddressList {
     list
 }
 
-/// Whether there is something around an address that a strict reader takes for a part of it.
+/// Whether text around an address would be part of it for a strict parser.
 fn has_oddities(value: &[u8], addresses: &[AddressSpan]) -> bool {
     let is_quoted = |span: &AddressSpan| {
         let Range { start, end } = span.whole();
@@ -138,7 +149,7 @@ fn has_oddities(value: &[u8], addresses: &[AddressSpan]) -> bool {
         || value.windows(7).any(|word| word.eq_ignore_ascii_case(b"mailto:"))
 }
 
-/// Takes away quotes around several addresses: the one behind the last of them is gone by now.
+/// Removes quotes around several addresses: the quote behind the last of them is already removed.
 fn trim_list(value: &[u8], addresses: &mut [AddressSpan]) {
     let quote = |at: usize| {
         let text = value.get(at..)?;
@@ -153,8 +164,8 @@ fn trim_list(value: &[u8], addresses: &mut [AddressSpan]) {
     }
 }
 
-/// The addresses of a value that can be read in one way alone; `None` if something in it can't be read, if it lacks a
-/// comma, or if it has more than [`ADDRESSES_MAX`].
+/// The addresses of a value that can be parsed in only one way; `None` if a part cannot be parsed, a comma is
+/// missing, or there are more than [`ADDRESSES_MAX`].
 #[must_use]
 pub fn spans(value: &[u8]) -> Option<Vec<AddressSpan>> {
     let list = read(value);
@@ -162,12 +173,12 @@ pub fn spans(value: &[u8]) -> Option<Vec<AddressSpan>> {
     is_clear.then_some(list.addresses)
 }
 
-/// What of a part has been read since its last `<…>` or colon: a display name, if another one follows.
+/// The text of a part since its last `<…>` or colon: a display name if a `<…>` or colon follows.
 struct Phrase {
-    /// How many addresses and unreadable pieces there were before.
+    /// How many addresses and unreadable pieces there were before it.
     addresses: usize,
     unreadable: usize,
-    /// Where it stands; empty: nothing has come.
+    /// Its position; empty: it has no text yet.
     span: Range<usize>,
 }
 
@@ -188,19 +199,19 @@ impl Phrase {
         list.addresses.len() - self.addresses + list.unreadable.len() - self.unreadable > ADDRESSES_MAX
     }
 
-    /// It was a name: its words were no addresses.
+    /// It was a name: removes its words from the addresses.
     fn forget(&mut self, list: &mut AddressList) -> Range<usize> {
         list.addresses.truncate(self.addresses);
         list.unreadable.truncate(self.unreadable);
         std::mem::replace(&mut self.span, 0..0)
     }
 
-    /// The part is over: these were addresses, or the name of somebody whose address is missing.
+    /// The part is over: its words were addresses, or a name whose address is missing.
     fn finish(self, value: &[u8], list: &mut AddressList) {
         let words = list.addresses.split_off(self.addresses);
         let pieces = list.unreadable.split_off(self.unreadable);
         let text = |range: &Range<usize>| value.get(range.clone()).unwrap_or_default();
-        // A piece that was not meant for an address is a word of a name, and so may the words beside it be.
+        // A piece that was not meant as an address is a word of a name, and so may the words beside it be.
         let is_name = pieces.iter().any(|piece| !text(piece).contains(&b'@'));
         list.unreadable.extend(if is_name { vec![self.span] } else { pieces });
         list.lacks_commas |= words.len() > 1;
@@ -218,13 +229,13 @@ fn is_quotes(text: &[u8]) -> bool {
     std::str::from_utf8(text).is_ok_and(|text| text.chars().all(|c| QUOTES.contains(&c)))
 }
 
-/// Walks through a value.
+/// A position within a value, with what was learnt on the way.
 struct Scanner<'a> {
     value: &'a [u8],
     at: usize,
     /// The inside of the last comment of the part.
     comment: Range<usize>,
-    /// Those of `(`, `"` and `[` that were never closed. Later ones are text, too: nobody looks for their end again.
+    /// Those of `(`, `"` and `[` that are never closed. Later ones are text too: their end is not searched again.
     unclosed: Vec<u8>,
     is_in_group: bool,
 }
@@ -238,14 +249,14 @@ impl<'a> Scanner<'a> {
         self.value.get(self.at).copied()
     }
 
-    /// Passes over it, if it stands here.
+    /// Skips `octet` if it stands at the current position.
     fn take(&mut self, octet: u8) -> bool {
         let is_here = self.peek() == Some(octet);
         self.at += usize::from(is_here);
         is_here
     }
 
-    /// Reads up to the next separator, or to the end of the value.
+    /// Parses up to the next separator, or to the end of the value.
     fn part(&mut self, list: &mut AddressList) {
         self.comment = 0..0;
         let first = list.addresses.len();
@@ -256,7 +267,7 @@ impl<'a> Scanner<'a> {
             match self.peek() {
                 None | Some(b',' | b';') => break,
                 Some(b'>') => self.at += 1,
-                // No name of a group has an address in it: this is `user@host:port`, or the like.
+                // The name of a group holds no address: this is `user@host:port` or similar text.
                 Some(b':') if phrase.has_address(list) => self.give_up(&mut phrase, list),
                 Some(b':') => {
                     phrase.forget(list);
@@ -288,7 +299,7 @@ impl<'a> Scanner<'a> {
         list.lacks_commas |= list.addresses.len() > first + 1;
     }
 
-    /// Whether what ends the part here is what RFC 5322 has there: `;` behind a group, which a comma follows, and no other.
+    /// Whether the part ends as RFC 5322 requires: `;` only behind a group, and a comma after it.
     fn ends_well(&mut self) -> bool {
         match self.peek() {
             None => !self.is_in_group,
@@ -300,7 +311,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Adds an address; or those in a quoted string, where somebody put all of them in quotes.
+    /// Adds an address, or the addresses in a quoted string, where somebody put the whole list in quotes.
     fn add(&self, address: AddressSpan, list: &mut AddressList) {
         let AddressSpan { local_part, domain: None, .. } = &address else {
             return list.addresses.push(address);
@@ -324,7 +335,7 @@ impl<'a> Scanner<'a> {
         list.addresses.push(address);
     }
 
-    /// The last comment names the last address of the part, if nothing else does.
+    /// Names the last address of the part by the last comment, if it has no name.
     fn name_by_comment(&mut self, addresses: &mut [AddressSpan]) {
         if let Some(last) = addresses.last_mut() {
             let comment = std::mem::replace(&mut self.comment, 0..0);
@@ -334,7 +345,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The phrase and the rest of the part are unreadable.
+    /// Marks the phrase and the rest of the part as unreadable.
     fn give_up(&mut self, phrase: &mut Phrase, list: &mut AddressList) {
         let start = phrase.forget(list).start;
         while self.peek().is_some_and(|octet| !matches!(octet, b',' | b';')) {
@@ -344,7 +355,7 @@ impl<'a> Scanner<'a> {
         *phrase = Phrase::new(list);
     }
 
-    /// Passes over blanks, folds, comments, which nest (RFC 5322 §3.2.2), and characters that nobody sees.
+    /// Skips blanks, folds, comments, which nest (RFC 5322 §3.2.2), and invisible characters.
     fn skip_comments(&mut self) {
         loop {
             let invisible = self.invisible();
@@ -356,7 +367,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The length of the blank or invisible character that stands here; 0 if none does.
+    /// The length of the blank or invisible character at the current position; 0 for any other character.
     fn invisible(&self) -> usize {
         match self.char() {
             Some(c) if c.is_whitespace() || has_no_width(c) => c.len_utf8(),
@@ -366,13 +377,13 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The character that stands here; `None` if it is none of UTF-8.
+    /// The character at the current position; `None` if it is not valid UTF-8.
     fn char(&self) -> Option<char> {
         let text = |length| std::str::from_utf8(self.value.get(self.at..self.at + length)?).ok();
         (1..=4).find_map(text)?.chars().next()
     }
 
-    /// False: it never ends, and is none.
+    /// Skips a comment. False: the comment never ends, so it is text.
     fn skip_comment(&mut self) -> bool {
         let (start, mut depth) = (self.at, 0usize);
         while let Some(octet) = self.peek().filter(|_| !self.unclosed.contains(&b'(')) {
@@ -393,7 +404,7 @@ impl<'a> Scanner<'a> {
         false
     }
 
-    /// What stands between this octet and its other end; `None` if that is not there.
+    /// The range from this octet to its closing one; `None` if it is never closed.
     fn enclosed(&mut self, from: u8, to: u8) -> Option<Range<usize>> {
         let start = self.at;
         if self.unclosed.contains(&from) || !self.take(from) {
@@ -417,7 +428,7 @@ impl<'a> Scanner<'a> {
         }
         let (start, mut end) = (self.at, self.at);
         while let Some(octet) = self.peek() {
-            // A name of Windows, `DOMAIN\user`, is no quoted pair.
+            // A name of Windows, `DOMAIN\user`, is not a quoted pair.
             let is_pair = |next: &u8| *next == b' ' || next.is_ascii_punctuation();
             if octet == b'\\' && self.value.get(self.at + 1).is_some_and(is_pair) {
                 self.at += 2;
@@ -431,7 +442,7 @@ impl<'a> Scanner<'a> {
                     Some(c) if c.is_whitespace() => break,
                     None if octet == b'\xa0' => break,
                     Some(c) if has_no_width(c) => {
-                        // Part of the word if it goes on.
+                        // Part of the word if the word continues.
                         self.at += c.len_utf8();
                         continue;
                     }
@@ -443,7 +454,7 @@ impl<'a> Scanner<'a> {
         (end > start).then_some(start..end)
     }
 
-    /// Words with dots between them, and blanks and comments around these (RFC 5322 §4.4).
+    /// Words with dots between them, and blanks and comments around the dots (RFC 5322 §4.4).
     fn dotted(&mut self, is_domain: bool) -> Option<Range<usize>> {
         let mut all = self.word()?;
         loop {
@@ -452,7 +463,7 @@ impl<'a> Scanner<'a> {
             let is_dot = |at: usize| self.value.get(at) == Some(&b'.');
             let joins = is_dot(self.at) || is_dot(all.end - 1);
             let next = if joins { self.word() } else { None };
-            // `a@b. c@d`: a local part does not follow a domain.
+            // `a@b. c@d`: the local-part after a domain does not belong to it.
             let is_next = is_domain && {
                 self.skip_comments();
                 self.peek() == Some(b'@')
@@ -479,7 +490,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The address that stands here; or else what does.
+    /// The address at the current position; `Err`: the range of other text.
     fn address(&mut self) -> Result<AddressSpan, Range<usize>> {
         let start = self.at;
         if let Some(local_part) = self.dotted(false) {
@@ -500,7 +511,7 @@ impl<'a> Scanner<'a> {
                 return Ok(address);
             }
         }
-        // What was looked at is not looked at again.
+        // Text that was examined is not examined again.
         self.at = self.at.max(start + 1);
         while self.invisible() == 0 && self.peek().is_some_and(|next| !b",;<>".contains(&next)) {
             self.at += self.char().map_or(1, char::len_utf8);
@@ -508,7 +519,7 @@ impl<'a> Scanner<'a> {
         Err(start..self.at)
     }
 
-    /// What stands in angle brackets: the inner `None` for `<>`, an error for what can't be read.
+    /// The content of angle brackets: `Ok(None)` for `<>`, `Err` for text that cannot be parsed.
     fn path(&mut self) -> Result<Option<AddressSpan>, Range<usize>> {
         let start = self.at;
         while self.take(b'<') {
@@ -531,7 +542,7 @@ impl<'a> Scanner<'a> {
         Err(start..self.at)
     }
 
-    /// Passes over a source route (RFC 5322 §4.4), `@a,@b:`, or over `mailto:`.
+    /// Skips a source route (RFC 5322 §4.4), `@a,@b:`, or `mailto:`.
     fn skip_route(&mut self) {
         let start = self.at;
         let is_route = match self.word() {
@@ -544,7 +555,7 @@ impl<'a> Scanner<'a> {
         self.skip_comments();
     }
 
-    /// Passes over the hosts of a source route; false if there is none.
+    /// Skips the hosts of a source route; false if there are none.
     fn hops(&mut self) -> bool {
         let start = self.at;
         loop {
@@ -561,7 +572,7 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// A character that takes no room: marks of direction, joiners, the mark of byte order.
+/// Whether the character is invisible: marks of direction, joiners, the byte order mark.
 const fn has_no_width(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
@@ -571,7 +582,7 @@ fn is_word_octet(octet: u8) -> bool {
     octet.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~.".contains(&octet)
 }
 
-/// The text of words: without blanks and comments between them, and without quotes. `None` if it is not UTF-8.
+/// The text of words, without the blanks and comments between them, and without quotes. `None` if it is not UTF-8.
 fn plain(words: &[u8]) -> Option<String> {
     let mut scanner = Scanner::new(words);
     let (mut text, mut is_quoted) = (Vec::new(), false);

@@ -1,12 +1,12 @@
-//! Where a mailbox's Maildir lies: a path with `{user}`, `{domain}` and `{home}` in it.
+//! Templates for the path of a mailbox's Maildir, with `{user}`, `{domain}` and `{home}`.
 //!
-//! Text only: nothing here looks at a disk, or fills the placeholders in. That is `store::maildir`'s, which knows which
-//! parts of the path are the administrator's and which a user had a hand in.
+//! This module handles text only: it neither looks at the disk nor fills in the placeholders. `store::maildir` does,
+//! because it knows which parts of the path are the administrator's and which a user may have changed.
 
 use std::fmt;
 use std::path::Path;
 
-/// A template such as `/var/mail/{user}`; what it makes is always absolute.
+/// A template such as `/var/mail/{user}`; the resulting path is always absolute.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MaildirTemplate(Vec<Part>);
 
@@ -19,7 +19,7 @@ enum Part {
 }
 
 impl MaildirTemplate {
-    /// Reads a template.
+    /// Parses a template.
     ///
     /// # Errors
     /// A sentence that says what is wrong and what to write instead.
@@ -57,7 +57,7 @@ impl MaildirTemplate {
         Ok(Self(parts))
     }
 
-    /// Whether the path begins in the user's home directory, which only users of the system have.
+    /// Whether the path begins in the user's home directory, which only system users have.
     #[must_use]
     pub fn uses_home(&self) -> bool {
         self.0.first() == Some(&Part::Home)

@@ -1,15 +1,25 @@
-//! The mbox format in its variant mboxrd: messages one after the other, each behind a line `From SENDER DATE` and in front
-//! of an empty one. A line of a message that looks like that first line, after any number of `>`, gets one more `>`: so
-//! a reader can take it off again, and nothing is lost.
+//! The mbox format in its variant mboxrd: messages one after the other, each behind a line `From SENDER DATE` and
+//! followed by an empty line. A line of a message that looks like that first line, after any number of `>`, gets one
+//! more `>`; a reader can remove it again, so nothing is lost.
+//!
+//! ```text
+//! From alice@example.org Mon Nov 23 06:53:30 2026
+//! Subject: hello
+//!
+//! >From the start          was "From the start"
+//! >>From the start         was ">From the start"
+//!
+//! From bob@example.org …
+//! ```
 
 use super::address::ReversePath;
 use super::date::WallTime;
 
-/// What each message begins with, and no line within one.
+/// The text that begins each message, and that no line within a message may begin with.
 const FROM: &[u8] = b"From ";
 
-/// The first line of a message, without its end. The date has the form of C's asctime, in UTC. Programs split the line at
-/// blanks, so those of a quoted sender become `-`.
+/// The first line of a message, without its line end. The date has the form of C's asctime, in UTC. Programs split
+/// the line at blanks, so the blanks of a quoted sender become `-`.
 #[must_use]
 pub fn from_line(sender: &ReversePath, when: WallTime) -> String {
     let sender = match sender {
@@ -35,20 +45,20 @@ pub struct Quoter {
     place: Place,
 }
 
-/// How far the line has come.
+/// The position within a line.
 #[derive(Debug, Clone, Copy, Default)]
 enum Place {
-    /// It has not begun.
+    /// At its start.
     #[default]
     Start,
-    /// It has nothing but `>`, and then so many octets of [`FROM`], which are not written yet.
+    /// After any number of `>` and this many octets of [`FROM`], which have not been written yet.
     Begin(usize),
-    /// It is not like a first line.
+    /// In a line that does not look like a first line.
     Within,
 }
 
 impl Quoter {
-    /// Takes the next piece, and adds what is written for it to `output`.
+    /// Takes the next piece, and appends its quoted form to `output`.
     pub fn feed(&mut self, piece: &[u8], output: &mut Vec<u8>) {
         for line in piece.split_inclusive(|&octet| octet == b'\n') {
             let mut rest = line;
@@ -59,7 +69,7 @@ impl Quoter {
                 if FROM.get(known) == Some(&octet) {
                     self.place = Place::Begin(known + 1);
                     if known + 1 == FROM.len() {
-                        // It does not matter which of several `>` is the new one.
+                        // Any of several `>` may be the new one.
                         output.push(b'>');
                         self.release(output);
                     }
@@ -79,7 +89,7 @@ impl Quoter {
         }
     }
 
-    /// Ends the message: with its last line, and an empty one.
+    /// Ends the message: completes its last line, and adds an empty one.
     pub fn finish(mut self, output: &mut Vec<u8>) {
         if !matches!(self.place, Place::Start) {
             self.release(output);
@@ -88,7 +98,7 @@ impl Quoter {
         output.push(b'\n');
     }
 
-    /// Writes what was held back: it is known now what the line is.
+    /// Writes the octets that were held back: the kind of the line is known.
     fn release(&mut self, output: &mut Vec<u8>) {
         if let Place::Begin(known) = self.place {
             output.extend_from_slice(FROM.get(..known).unwrap_or_default());
