@@ -1,8 +1,8 @@
 //! The SMTP client's session (RFC 5321 §3, §4.2, §4.5.3.2; RFC 2920; RFC 1870): one connection, many transactions.
 //!
-//! [`Session`] has no socket and no clock. The caller asks [`Session::next_step`] what to do, does it, and reports
-//! the result by [`Session::received`], [`Session::content_sent`] or [`Session::lost`]. No method returns an error:
-//! every result is an [`Outcome`] for a recipient, an [`End`] of the session, or both. The card of all replies:
+//! [`ClientSession`] has no socket and no clock. The caller asks [`ClientSession::next_step`] what to do, does it, and reports
+//! the result by [`ClientSession::received`], [`ClientSession::content_sent`] or [`ClientSession::lost`]. No method returns an error:
+//! every result is an [`Outcome`] for a recipient, an [`SessionEnd`] of the session, or both. The card of all replies:
 //!
 //! | reply to | 2yz | 4yz | 5yz | 421, 530, 534, 535, 538 | other, garbled, no reply |
 //! | --- | --- | --- | --- | --- | --- |
@@ -23,7 +23,7 @@
 //! "Route" leaves recipients without an outcome as they are. Recipients that are undecided when a transaction breaks
 //! off are deferred, even though the network may be to blame: a message that makes a filter cut the connection each
 //! time must grow old and must not hold up the other mail of the route. So a connection that is closed within a
-//! transaction counts against the message ([`End::Dropped`]) and not against the route; if the host is gone, the next
+//! transaction counts against the message ([`SessionEnd::Dropped`]) and not against the route; if the host is gone, the next
 //! connect finds that out.
 //!
 //! Steps that the caller sees, in the order of a session:
@@ -39,10 +39,10 @@
 //!
 //! | end | the caller |
 //! | --- | --- |
-//! | [`End::Quit`] | keeps the route as it is |
-//! | [`End::Reconnect`] | opens a new connection at once for recipients without an outcome |
-//! | [`End::Dropped`] | goes on with other messages of the route |
-//! | [`End::Route`] | pauses the route |
+//! | [`SessionEnd::Quit`] | keeps the route as it is |
+//! | [`SessionEnd::Reconnect`] | opens a new connection at once for recipients without an outcome |
+//! | [`SessionEnd::Dropped`] | goes on with other messages of the route |
+//! | [`SessionEnd::Route`] | pauses the route |
 
 mod opening;
 mod transaction;
@@ -51,7 +51,7 @@ mod waiting;
 pub use self::opening::{Conduct, Login, Security, TlsUse};
 pub use self::waiting::Waiting;
 
-use self::transaction::{Next, Running};
+use self::transaction::{RunningTransaction, TransactionStep};
 use crate::mail::envelope::{Envelope, Recipient};
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::{Class, EnhancedStatus};
@@ -59,13 +59,13 @@ use crate::smtp::command::{ClientName, Command};
 use crate::smtp::extension::PeerOffer;
 use crate::smtp::limits;
 use crate::smtp::reply::{Reply, ReplyParser, Severity};
-use crate::smtp::sasl::client::{Exchange, Mechanism};
+use crate::smtp::sasl::client::{ClientExchange, ClientMechanism};
 use std::io::Write as _;
 use std::mem;
 
 /// A message for some of its recipients, all at one next hop.
 #[derive(Debug, Clone, Copy)]
-pub struct Transaction<'a> {
+pub struct ClientTransaction<'a> {
     /// The reverse-path and the parameters of MAIL. Its own list of recipients is not used.
     pub envelope: &'a Envelope,
     /// The recipients. Those beyond [`limits::RECIPIENTS_PER_TRANSACTION`] are not tried.
@@ -78,10 +78,10 @@ pub struct Transaction<'a> {
 
 /// What the caller has to do next.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum ClientStep {
     /// Write these octets.
     Send(Vec<u8>),
-    /// Read, and pass the octets to [`Session::received`].
+    /// Read, and pass the octets to [`ClientSession::received`].
     Read {
         /// The awaited reply: it decides how long to wait.
         waiting: Waiting,
@@ -89,27 +89,27 @@ pub enum Step {
         /// peer that sends an octet a minute must not hold the session for hours.
         reply: u32,
     },
-    /// Shake hands, as the client; then call [`Session::tls_established`] or [`Session::tls_failed`].
+    /// Shake hands, as the client; then call [`ClientSession::tls_established`] or [`ClientSession::tls_failed`].
     StartTls,
-    /// Write the message through [`crate::smtp::data::DotEncoder`] with its end, then call [`Session::content_sent`].
+    /// Write the message through [`crate::smtp::data::DotEncoder`] with its end, then call [`ClientSession::content_sent`].
     SendContent,
-    /// Write the message through [`crate::smtp::data::encode_chunk`], exactly [`Transaction::size_octets`] of it, then
-    /// call [`Session::content_sent`].
+    /// Write the message through [`crate::smtp::data::encode_chunk`], exactly [`ClientTransaction::size_octets`] of it, then
+    /// call [`ClientSession::content_sent`].
     SendChunk,
     /// The outcome of each recipient, in the given order. `None`: nothing was learnt about it. If the session is
     /// ready again, the peer took as many recipients as it wanted in one transaction: begin another one for those
     /// without an outcome. This ends, because each transaction gives at least one recipient an outcome, except once,
-    /// when the peer refuses the BDAT that it offers. Otherwise [`End`] says what to do.
+    /// when the peer refuses the BDAT that it offers. Otherwise [`SessionEnd`] says what to do.
     Finished(Vec<Option<Outcome>>),
-    /// Call [`Session::begin`] or [`Session::quit`].
+    /// Call [`ClientSession::begin`] or [`ClientSession::quit`].
     Ready,
     /// Close the connection.
-    Close(End),
+    Close(SessionEnd),
 }
 
 /// Why the session is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum End {
+pub enum SessionEnd {
     /// The client sent QUIT.
     Quit,
     /// The peer ended a session that had already served a transaction, before it answered the next MAIL: the session
@@ -143,19 +143,19 @@ enum Phase {
     StartTls,
     /// The caller performs the TLS handshake.
     Handshaking,
-    Auth(Mechanism, Exchange),
+    Auth(ClientMechanism, ClientExchange),
     /// `is_open`: the peer still has the last transaction open, so the next one begins with RSET.
     Ready {
         is_open: bool,
     },
-    InTransaction(Running),
-    Quitting(End),
-    Ended(End),
+    InTransaction(RunningTransaction),
+    Quitting(SessionEnd),
+    Ended(SessionEnd),
 }
 
 /// Why the session ended early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
+enum SessionFault {
     /// The connection is gone.
     Dropped,
     /// The peer is silent, sends a reply without a command, or does not speak SMTP: a fault of the route.
@@ -166,7 +166,7 @@ enum Fault {
 
 /// A client's session.
 #[derive(Debug)]
-pub struct Session {
+pub struct ClientSession {
     remote: String,
     name: ClientName,
     conduct: Conduct,
@@ -174,12 +174,12 @@ pub struct Session {
     /// TLS, or what followed it before the first reply within it, ended the session.
     has_tls_failed: bool,
     /// Mechanisms that the peer refused.
-    refused: Vec<Mechanism>,
+    refused: Vec<ClientMechanism>,
     /// The peer's reply to the last refused login.
     refusal: Option<Diagnostic>,
     offer: PeerOffer,
     phase: Phase,
-    /// Commands that [`Step::Send`] has not handed out yet.
+    /// Commands that [`ClientStep::Send`] has not handed out yet.
     unsent: Vec<u8>,
     /// The beginning of a reply line whose end has not arrived.
     line: Vec<u8>,
@@ -192,7 +192,7 @@ pub struct Session {
     finished: Option<Vec<Option<Outcome>>>,
 }
 
-impl Session {
+impl ClientSession {
     /// A session on a connection that has just been opened. `remote` is the peer's name in diagnostics; `name` is the
     /// argument of EHLO.
     #[must_use]
@@ -218,20 +218,20 @@ impl Session {
     }
 
     /// What to do now. Outcomes and octets are returned once; the other steps repeat until something happens.
-    pub fn next_step(&mut self) -> Step {
+    pub fn next_step(&mut self) -> ClientStep {
         if let Some(outcomes) = self.finished.take() {
-            return Step::Finished(outcomes);
+            return ClientStep::Finished(outcomes);
         }
         if !self.unsent.is_empty() {
-            return Step::Send(mem::take(&mut self.unsent));
+            return ClientStep::Send(mem::take(&mut self.unsent));
         }
         match (&self.phase, self.waiting()) {
-            (_, Some(waiting)) => Step::Read { waiting, reply: self.replies },
-            (Phase::Handshaking, None) => Step::StartTls,
-            (Phase::InTransaction(running), None) if running.is_chunked() => Step::SendChunk,
-            (Phase::InTransaction(_), None) => Step::SendContent,
-            (Phase::Ended(end), None) => Step::Close(end.clone()),
-            _ => Step::Ready,
+            (_, Some(waiting)) => ClientStep::Read { waiting, reply: self.replies },
+            (Phase::Handshaking, None) => ClientStep::StartTls,
+            (Phase::InTransaction(running), None) if running.is_chunked() => ClientStep::SendChunk,
+            (Phase::InTransaction(_), None) => ClientStep::SendContent,
+            (Phase::Ended(end), None) => ClientStep::Close(end.clone()),
+            _ => ClientStep::Ready,
         }
     }
 
@@ -239,7 +239,7 @@ impl Session {
     ///
     /// Content with 8-bit octets is sent unchanged, even to a peer without 8BITMIME: most accept it, and refusing it
     /// would lose an alert.
-    pub fn begin(&mut self, transaction: &Transaction<'_>) {
+    pub fn begin(&mut self, transaction: &ClientTransaction<'_>) {
         let count = transaction.recipients.len();
         let Phase::Ready { is_open } = self.phase else {
             self.finished = Some(vec![None; count]);
@@ -253,7 +253,8 @@ impl Session {
         } else if count == 0 {
             self.finished = Some(Vec::new());
         } else {
-            let mut running = Running::new(transaction, &self.offer, is_open, self.conduct.is_lmtp);
+            let mut running =
+                RunningTransaction::new(transaction, &self.offer, is_open, self.conduct.is_lmtp);
             self.unsent = running.next_commands();
             self.phase = Phase::InTransaction(running);
         }
@@ -307,7 +308,7 @@ impl Session {
     /// Sends QUIT; on a session that is not ready this changes nothing.
     pub fn quit(&mut self) {
         if matches!(self.phase, Phase::Ready { .. }) {
-            self.leave(End::Quit);
+            self.leave(SessionEnd::Quit);
         }
     }
 
@@ -363,7 +364,7 @@ impl Session {
             Phase::Ehlo => self.security != self.conduct.security,
             _ => false,
         };
-        let fault = if *how == Lost::TimedOut { Fault::Unsound } else { Fault::Dropped };
+        let fault = if *how == Lost::TimedOut { SessionFault::Unsound } else { SessionFault::Dropped };
         self.fall(fault, self.own_words(EnhancedStatus::BAD_CONNECTION, text));
     }
 
@@ -409,37 +410,37 @@ impl Session {
             Phase::Greeting | Phase::Ehlo | Phase::Helo => {
                 let diagnostic = answer(&self.remote, reply, to, EnhancedStatus::NOT_ACCEPTING);
                 if reply.code == 421 {
-                    self.fall(Fault::Refused, diagnostic);
+                    self.fall(SessionFault::Refused, diagnostic);
                 } else {
-                    self.leave(End::Route(diagnostic));
+                    self.leave(SessionEnd::Route(diagnostic));
                 }
             }
             Phase::InTransaction(running) => {
                 let next = running.take_reply(reply, to, &self.remote);
                 self.go_on(next);
             }
-            Phase::Quitting(end) => self.phase = Phase::Ended(mem::replace(end, End::Quit)),
+            Phase::Quitting(end) => self.phase = Phase::Ended(mem::replace(end, SessionEnd::Quit)),
             Phase::Handshaking | Phase::Ready { .. } | Phase::Ended(_) => {}
         }
     }
 
-    fn go_on(&mut self, next: Next) {
+    fn go_on(&mut self, next: TransactionStep) {
         match next {
-            Next::Send(commands) => self.unsent = commands,
-            Next::Done { undecided, is_open } => {
+            TransactionStep::Send(commands) => self.unsent = commands,
+            TransactionStep::Done { undecided, is_open } => {
                 let phase = mem::replace(&mut self.phase, Phase::Ready { is_open });
                 if let Phase::InTransaction(running) = phase {
                     self.finished = Some(running.finish(undecided.as_ref()));
                     self.served = self.served.saturating_add(1);
                 }
             }
-            Next::NoChunks => {
+            TransactionStep::NoChunks => {
                 // The peer offers a command that it does not know. All its recipients are tried again, by DATA.
                 self.forgo_chunks();
-                self.go_on(Next::Done { undecided: None, is_open: true });
+                self.go_on(TransactionStep::Done { undecided: None, is_open: true });
             }
-            Next::Refused(diagnostic) => self.fall(Fault::Refused, diagnostic),
-            Next::Unsound(diagnostic) => self.fall(Fault::Unsound, diagnostic),
+            TransactionStep::Refused(diagnostic) => self.fall(SessionFault::Refused, diagnostic),
+            TransactionStep::Unsound(diagnostic) => self.fall(SessionFault::Unsound, diagnostic),
         }
     }
 
@@ -450,7 +451,7 @@ impl Session {
     }
 
     /// Ends the session by QUIT (RFC 5321 §4.1.1.10).
-    fn leave(&mut self, end: End) {
+    fn leave(&mut self, end: SessionEnd) {
         self.say(&Command::Quit, Phase::Quitting(end));
     }
 
@@ -458,36 +459,40 @@ impl Session {
         // Clear text at the place of the handshake means that TLS has failed.
         self.has_tls_failed |= matches!(self.phase, Phase::Handshaking);
         let status = EnhancedStatus::PROTOCOL_TROUBLE.with_class(Class::Transient);
-        self.fall(Fault::Unsound, self.own_words(status, text));
+        self.fall(SessionFault::Unsound, self.own_words(status, text));
     }
 
     /// Ends the session at once, without QUIT.
-    fn fall(&mut self, fault: Fault, diagnostic: Diagnostic) {
+    fn fall(&mut self, fault: SessionFault, diagnostic: Diagnostic) {
         self.unsent.clear();
         let had_served = self.served > 0;
-        let end = match mem::replace(&mut self.phase, Phase::Ended(End::Quit)) {
+        let end = match mem::replace(&mut self.phase, Phase::Ended(SessionEnd::Quit)) {
             Phase::Quitting(end) | Phase::Ended(end) => end,
-            Phase::Ready { .. } if had_served => End::Reconnect(diagnostic),
+            Phase::Ready { .. } if had_served => SessionEnd::Reconnect(diagnostic),
             Phase::InTransaction(running) if had_served && !running.is_mail_answered() => {
                 self.finished = Some(running.finish(None));
-                End::Reconnect(diagnostic)
+                SessionEnd::Reconnect(diagnostic)
             }
             Phase::InTransaction(running) => {
                 self.knows_no_chunks |= running.is_at_chunk();
                 let is_at_end = matches!(running.waiting(), Some(Waiting::FinalDot | Waiting::LastChunk));
-                let is_blameless = fault == Fault::Refused && !is_at_end;
+                let is_blameless = fault == SessionFault::Refused && !is_at_end;
                 let undecided = (!is_blameless).then(|| Outcome::Deferred(diagnostic.clone()));
                 self.finished = Some(running.finish(undecided.as_ref()));
-                if fault == Fault::Dropped { End::Dropped(diagnostic) } else { End::Route(diagnostic) }
+                if fault == SessionFault::Dropped {
+                    SessionEnd::Dropped(diagnostic)
+                } else {
+                    SessionEnd::Route(diagnostic)
+                }
             }
             Phase::Greeting
             | Phase::Ehlo
             | Phase::Helo
             | Phase::StartTls
             | Phase::Handshaking
-            | Phase::Ready { .. } => End::Route(diagnostic),
+            | Phase::Ready { .. } => SessionEnd::Route(diagnostic),
             // A peer that ends the session after a wrong password has given the reason before.
-            Phase::Auth(..) => End::Route(self.refusal.take().unwrap_or(diagnostic)),
+            Phase::Auth(..) => SessionEnd::Route(self.refusal.take().unwrap_or(diagnostic)),
         };
         self.phase = Phase::Ended(end);
     }

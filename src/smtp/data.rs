@@ -16,7 +16,7 @@
 
 /// Where the decoder is within a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum State {
+enum LineState {
     /// After a CRLF, or at the very start.
     #[default]
     LineStart,
@@ -39,7 +39,7 @@ enum State {
 /// Turns the wire form into canonical form, from pieces of any size.
 #[derive(Debug, Default)]
 pub struct DotDecoder {
-    state: State,
+    state: LineState,
     /// Whether a lone LF is a line end as well.
     repairs: bool,
     malformed: bool,
@@ -60,44 +60,51 @@ impl DotDecoder {
         let mut rest = input;
         while let Some((&octet, after)) = rest.split_first() {
             match (self.state, octet) {
-                (State::End, _) => break,
-                (State::LineStart, b'.') => self.state = State::Dot,
-                (State::Dot, b'\r') => self.state = State::DotCr,
-                (State::DotCr, b'\n') => self.state = State::End,
-                (State::Cr, b'\n') => self.end_line(out),
-                (State::LineStart | State::Text | State::RepairedStart, b'\r') => self.state = State::Cr,
-                (State::RepairedStart, b'.') => self.state = State::RepairedDot,
-                (State::RepairedDot, octet) => {
+                (LineState::End, _) => break,
+                (LineState::LineStart, b'.') => self.state = LineState::Dot,
+                (LineState::Dot, b'\r') => self.state = LineState::DotCr,
+                (LineState::DotCr, b'\n') => self.state = LineState::End,
+                (LineState::Cr, b'\n') => self.end_line(out),
+                (LineState::LineStart | LineState::Text | LineState::RepairedStart, b'\r') => {
+                    self.state = LineState::Cr
+                }
+                (LineState::RepairedStart, b'.') => self.state = LineState::RepairedDot,
+                (LineState::RepairedDot, octet) => {
                     if octet != b'.' {
                         self.push(b".", out);
                     }
-                    self.state = State::Text;
+                    self.state = LineState::Text;
                     continue;
                 }
-                (State::LineStart | State::Text | State::RepairedStart, b'\n') if self.repairs => {
+                (LineState::LineStart | LineState::Text | LineState::RepairedStart, b'\n')
+                    if self.repairs =>
+                {
                     self.end_line(out);
-                    self.state = State::RepairedStart;
+                    self.state = LineState::RepairedStart;
                 }
                 // The same after a dot: it cannot be the end, so it is a line with a dot.
-                (State::Dot, b'\n') if self.repairs => {
+                (LineState::Dot, b'\n') if self.repairs => {
                     self.push(b".", out);
                     self.end_line(out);
-                    self.state = State::RepairedStart;
+                    self.state = LineState::RepairedStart;
                 }
-                (State::LineStart | State::Text | State::RepairedStart | State::Dot, b'\n') => {
-                    self.bare(State::Text);
+                (
+                    LineState::LineStart | LineState::Text | LineState::RepairedStart | LineState::Dot,
+                    b'\n',
+                ) => {
+                    self.bare(LineState::Text);
                 }
                 // A second CR may be the one that belongs to the LF.
-                (State::Cr | State::DotCr, b'\r') => self.bare(State::Cr),
-                (State::Cr | State::DotCr, _) => {
-                    self.bare(State::Text);
+                (LineState::Cr | LineState::DotCr, b'\r') => self.bare(LineState::Cr),
+                (LineState::Cr | LineState::DotCr, _) => {
+                    self.bare(LineState::Text);
                     continue;
                 }
-                (State::LineStart | State::RepairedStart | State::Dot | State::Text, _) => {
+                (LineState::LineStart | LineState::RepairedStart | LineState::Dot | LineState::Text, _) => {
                     let run = rest.iter().position(|&b| b == b'\r' || b == b'\n').unwrap_or(rest.len());
                     let (text, after) = rest.split_at(run);
                     self.push(text, out);
-                    self.state = State::Text;
+                    self.state = LineState::Text;
                     rest = after;
                     continue;
                 }
@@ -110,7 +117,7 @@ impl DotDecoder {
     /// Whether the end of the data has been seen.
     #[must_use]
     pub fn is_at_end(&self) -> bool {
-        self.state == State::End
+        self.state == LineState::End
     }
 
     /// Whether a bare CR or LF has been seen.
@@ -135,10 +142,10 @@ impl DotDecoder {
     fn end_line(&mut self, out: &mut Vec<u8>) {
         self.push(b"\n", out);
         self.octets += 1;
-        self.state = State::LineStart;
+        self.state = LineState::LineStart;
     }
 
-    fn bare(&mut self, next: State) {
+    fn bare(&mut self, next: LineState) {
         self.malformed = true;
         self.octets += 1;
         self.state = next;

@@ -29,14 +29,14 @@ const LOGIN_PASSWORD: &str = "UGFzc3dvcmQ6";
 
 /// How a client proves who it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mechanism {
+pub enum ServerMechanism {
     /// Name and password in one response (RFC 4616).
     Plain,
     /// Name and password, asked for one after the other; for clients that support nothing else.
     Login,
 }
 
-impl Mechanism {
+impl ServerMechanism {
     /// Every mechanism, in the order in which they are offered.
     pub const ALL: [Self; 2] = [Self::Plain, Self::Login];
 
@@ -106,7 +106,7 @@ impl Credentials {
         Some(Self { name, password: Secret::new(credential(password)?.as_bytes().to_vec()) })
     }
 
-    /// The response of PLAIN, in base64, as a client sends it and [`Exchange`] reads it.
+    /// The response of PLAIN, in base64, as a client sends it and [`ServerExchange`] reads it.
     #[must_use]
     pub fn to_plain_response(&self) -> Secret {
         let mut octets = Vec::with_capacity(2 + self.name.len() + self.password.octets().len());
@@ -135,9 +135,9 @@ fn credential(octets: &[u8]) -> Option<&str> {
 
 /// What comes next.
 #[derive(Debug)]
-pub enum Step {
+pub enum ExchangeStep {
     /// Send this 334 and pass the next line to the exchange.
-    Challenge(Reply, Exchange),
+    Challenge(Reply, ServerExchange),
     /// The client has sent name and password.
     Done(Credentials),
     /// Send this reply; the exchange has failed.
@@ -146,7 +146,7 @@ pub enum Step {
 
 /// An exchange that waits for a line.
 #[derive(Debug)]
-pub struct Exchange(Wanted);
+pub struct ServerExchange(Wanted);
 
 #[derive(Debug)]
 enum Wanted {
@@ -155,13 +155,13 @@ enum Wanted {
     LoginPassword { name: Secret },
 }
 
-impl Exchange {
+impl ServerExchange {
     /// Begins an exchange, with the initial response of the AUTH command if it had one.
     #[must_use]
-    pub fn begin(mechanism: Mechanism, initial_response: Option<&[u8]>) -> Step {
+    pub fn begin(mechanism: ServerMechanism, initial_response: Option<&[u8]>) -> ExchangeStep {
         let exchange = match mechanism {
-            Mechanism::Plain => Self(Wanted::PlainResponse),
-            Mechanism::Login => Self(Wanted::LoginName),
+            ServerMechanism::Plain => Self(Wanted::PlainResponse),
+            ServerMechanism::Login => Self(Wanted::LoginName),
         };
         match initial_response {
             None => exchange.challenge(),
@@ -173,7 +173,7 @@ impl Exchange {
 
     /// Takes the client's next line, cut at [`super::limits::AUTH_LINE_MAX_OCTETS`].
     #[must_use]
-    pub fn line(self, line: &Line<'_>) -> Step {
+    pub fn line(self, line: &Line<'_>) -> ExchangeStep {
         match line {
             Line::Text(b"*") => failed(501, EnhancedStatus::SECURITY, "authentication cancelled"),
             Line::Text(text) => self.base64(text),
@@ -182,14 +182,14 @@ impl Exchange {
         }
     }
 
-    fn base64(self, text: &[u8]) -> Step {
+    fn base64(self, text: &[u8]) -> ExchangeStep {
         match base64::decode(text) {
             Some(response) => self.response(Secret::new(response)),
             None => failed(501, EnhancedStatus::SYNTAX_ERROR, "invalid base64"),
         }
     }
 
-    fn response(self, response: Secret) -> Step {
+    fn response(self, response: Secret) -> ExchangeStep {
         let credentials = match self.0 {
             Wanted::PlainResponse => Credentials::from_plain(response.octets()),
             Wanted::LoginName => {
@@ -197,16 +197,16 @@ impl Exchange {
             }
             Wanted::LoginPassword { name } => Credentials::new(name.octets(), response.octets()),
         };
-        credentials.map_or_else(malformed, Step::Done)
+        credentials.map_or_else(malformed, ExchangeStep::Done)
     }
 
-    fn challenge(self) -> Step {
+    fn challenge(self) -> ExchangeStep {
         let text = match self.0 {
             Wanted::PlainResponse => "",
             Wanted::LoginName => LOGIN_NAME,
             Wanted::LoginPassword { .. } => LOGIN_PASSWORD,
         };
-        Step::Challenge(Reply::plain(334, text), self)
+        ExchangeStep::Challenge(Reply::plain(334, text), self)
     }
 }
 
@@ -228,12 +228,12 @@ pub fn refused() -> Reply {
     Reply::new(535, EnhancedStatus::INVALID_CREDENTIALS, "wrong name or password")
 }
 
-fn malformed() -> Step {
+fn malformed() -> ExchangeStep {
     failed(501, EnhancedStatus::SYNTAX_ERROR, "malformed name or password")
 }
 
-fn failed(code: u16, status: EnhancedStatus, text: &'static str) -> Step {
-    Step::Failed(Reply::new(code, status, text))
+fn failed(code: u16, status: EnhancedStatus, text: &'static str) -> ExchangeStep {
+    ExchangeStep::Failed(Reply::new(code, status, text))
 }
 
 #[cfg(test)]

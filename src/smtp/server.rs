@@ -33,14 +33,14 @@
 //!
 //! | action | the caller decides | and answers by |
 //! | --- | --- | --- |
-//! | [`Action::AskTls`] | whether a handshake can begin | [`Session::tls_verdict`] |
-//! | [`Action::AskLogin`] | whether name and password are right | [`Session::login_verdict`] |
-//! | [`Action::AskSender`] | whether the reverse-path is accepted | [`Session::sender_verdict`] |
-//! | [`Action::AskRecipient`] | whether the recipient is accepted, and where it goes | [`Session::recipient_verdict`] |
-//! | [`Action::AskData`] | whether the message can be received | [`Session::data_verdict`], then [`Session::end_of_data`] |
-//! | [`Action::ReadChunk`] | whether the chunk, and after the last one the message, is accepted | [`Session::chunk_verdict`] |
+//! | [`Action::AskTls`] | whether a handshake can begin | [`ServerSession::tls_verdict`] |
+//! | [`Action::AskLogin`] | whether name and password are right | [`ServerSession::login_verdict`] |
+//! | [`Action::AskSender`] | whether the reverse-path is accepted | [`ServerSession::sender_verdict`] |
+//! | [`Action::AskRecipient`] | whether the recipient is accepted, and where it goes | [`ServerSession::recipient_verdict`] |
+//! | [`Action::AskData`] | whether the message can be received | [`ServerSession::data_verdict`], then [`ServerSession::end_of_data`] |
+//! | [`Action::ReadChunk`] | whether the chunk, and after the last one the message, is accepted | [`ServerSession::chunk_verdict`] |
 //!
-//! Two counters end a session with 421: replies of 5yz ([`Terms::errors`]) and commands that move no mail
+//! Two counters end a session with 421: replies of 5yz ([`ServerTerms::errors`]) and commands that move no mail
 //! ([`IDLE_COMMANDS_MAX`]).
 
 mod access;
@@ -49,7 +49,7 @@ mod envelope;
 
 pub use self::envelope::Home;
 
-pub use access::{Access, Logins, StartTls};
+pub use access::{ClientAccess, LoginPolicy, StartTls};
 
 use crate::mail::address::{ForwardPath, ReversePath};
 use crate::mail::header::split_field;
@@ -60,13 +60,13 @@ use crate::smtp::extension::{self, MailParameters, Offer, RcptParameters};
 use crate::smtp::limits::{AUTH_LINE_MAX_OCTETS, COMMAND_LINE_MAX_OCTETS, IDLE_COMMANDS_MAX};
 use crate::smtp::line::Line;
 use crate::smtp::reply::{Reply, Severity};
-use crate::smtp::sasl::{Credentials, Exchange, Mechanism};
+use crate::smtp::sasl::{Credentials, ServerExchange, ServerMechanism};
 use std::borrow::Cow;
 use std::sync::Arc;
 
 /// What a session needs to know of the configuration.
 #[derive(Debug, Clone)]
-pub struct Terms {
+pub struct ServerTerms {
     /// The name in the greeting and in the reply to EHLO.
     pub hostname: String,
     /// The domains that complete bare names.
@@ -93,7 +93,7 @@ pub enum Service {
 
 /// A mail transaction (§3.3). `R` is what the caller stores for an accepted recipient.
 #[derive(Debug)]
-pub struct Transaction<R> {
+pub struct ServerTransaction<R> {
     /// The argument of MAIL.
     pub reverse_path: ReversePath,
     /// The parameters of MAIL.
@@ -107,22 +107,22 @@ pub struct Transaction<R> {
 pub enum Action<R> {
     /// Send this reply and continue to read.
     Reply(Reply),
-    /// Prepare for a TLS handshake; then call [`Session::tls_verdict`].
+    /// Prepare for a TLS handshake; then call [`ServerSession::tls_verdict`].
     AskTls,
     /// Send this, discard all that was read, and perform the handshake: the session continues within TLS.
     StartTls(Reply),
-    /// Check this name and password; then call [`Session::login_verdict`].
-    AskLogin(Credentials, Mechanism),
+    /// Check this name and password; then call [`ServerSession::login_verdict`].
+    AskLogin(Credentials, ServerMechanism),
     /// Send this reply so many times: LMTP answers for each recipient.
     ReplyEach(Reply, usize),
-    /// Decide about the reverse-path of MAIL; then call [`Session::sender_verdict`].
+    /// Decide about the reverse-path of MAIL; then call [`ServerSession::sender_verdict`].
     AskSender(ReversePath, MailParameters),
-    /// Decide about a recipient; then call [`Session::recipient_verdict`].
+    /// Decide about a recipient; then call [`ServerSession::recipient_verdict`].
     AskRecipient(ForwardPath, RcptParameters),
-    /// Prepare to receive the message; then call [`Session::data_verdict`].
-    AskData(Transaction<R>),
-    /// Read this chunk; with a transaction it is the first of its message. Then call [`Session::chunk_verdict`].
-    ReadChunk(Option<Transaction<R>>, Chunk),
+    /// Prepare to receive the message; then call [`ServerSession::data_verdict`].
+    AskData(ServerTransaction<R>),
+    /// Read this chunk; with a transaction it is the first of its message. Then call [`ServerSession::chunk_verdict`].
+    ReadChunk(Option<ServerTransaction<R>>, Chunk),
     /// Read and discard the octets of a chunk, and send this.
     SkipChunk(u64, Reply),
     /// Send this and end the connection.
@@ -139,16 +139,16 @@ pub struct Chunk {
 }
 
 #[derive(Debug)]
-enum State<R> {
+enum SessionState<R> {
     Connected,
     Greeted,
     /// The next line belongs to the exchange.
-    LoggingIn(Mechanism, Exchange),
+    LoggingIn(ServerMechanism, ServerExchange),
     /// The caller checks name and password.
     AskingLogin(String),
     /// The caller decides about MAIL.
     AskingSender(ReversePath, MailParameters),
-    InTransaction(Transaction<R>),
+    InTransaction(ServerTransaction<R>),
     /// The caller decides about DATA, and has the transaction.
     AskingData,
     ReceivingData,
@@ -159,12 +159,12 @@ enum State<R> {
 
 /// One session, from the greeting to QUIT.
 #[derive(Debug)]
-pub struct Session<R> {
-    terms: Arc<Terms>,
-    state: State<R>,
+pub struct ServerSession<R> {
+    terms: Arc<ServerTerms>,
+    state: SessionState<R>,
     client: Option<(ClientName, bool)>,
     service: Service,
-    access: Access,
+    access: ClientAccess,
     is_secured: bool,
     is_trusted: bool,
     /// More input has arrived behind the current line.
@@ -178,16 +178,16 @@ pub struct Session<R> {
     idle_commands: u32,
 }
 
-impl<R> Session<R> {
+impl<R> ServerSession<R> {
     /// A session that has not received anything.
     #[must_use]
-    pub const fn new(terms: Arc<Terms>) -> Self {
+    pub const fn new(terms: Arc<ServerTerms>) -> Self {
         Self {
             terms,
-            state: State::Connected,
+            state: SessionState::Connected,
             client: None,
             service: Service::Smtp,
-            access: Access::DEFAULT,
+            access: ClientAccess::DEFAULT,
             is_secured: false,
             is_trusted: false,
             is_followed: false,
@@ -200,7 +200,7 @@ impl<R> Session<R> {
     }
 
     /// Sets the protocol, and what the client may ask for.
-    pub const fn serve(&mut self, service: Service, access: Access) {
+    pub const fn serve(&mut self, service: Service, access: ClientAccess) {
         (self.service, self.access) = (service, access);
     }
 
@@ -252,14 +252,20 @@ impl<R> Session<R> {
     /// Whether a transaction is open, so that a shutdown waits for it.
     #[must_use]
     pub const fn is_in_transaction(&self) -> bool {
-        !matches!(self.state, State::Connected | State::Greeted | State::LoggingIn(..) | State::Closed)
+        !matches!(
+            self.state,
+            SessionState::Connected
+                | SessionState::Greeted
+                | SessionState::LoggingIn(..)
+                | SessionState::Closed
+        )
     }
 
     /// The open transaction, until its data begins.
     #[must_use]
-    pub const fn transaction(&self) -> Option<&Transaction<R>> {
+    pub const fn transaction(&self) -> Option<&ServerTransaction<R>> {
         match &self.state {
-            State::InTransaction(transaction) => Some(transaction),
+            SessionState::InTransaction(transaction) => Some(transaction),
             _ => None,
         }
     }
@@ -267,7 +273,7 @@ impl<R> Session<R> {
     /// Whether the next line continues an earlier command: AUTH, or a message by BDAT.
     #[must_use]
     pub const fn is_within_command(&self) -> bool {
-        matches!(self.state, State::LoggingIn(..) | State::Chunking)
+        matches!(self.state, SessionState::LoggingIn(..) | SessionState::Chunking)
     }
 
     fn protocol(&self) -> &'static str {
@@ -279,8 +285,8 @@ impl<R> Session<R> {
     pub fn line_max_octets(&self, start: &[u8]) -> usize {
         let is_auth = || start.get(..5).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH "));
         match self.state {
-            State::LoggingIn(..) => AUTH_LINE_MAX_OCTETS,
-            State::Greeted if self.may_log_in() && is_auth() => AUTH_LINE_MAX_OCTETS,
+            SessionState::LoggingIn(..) => AUTH_LINE_MAX_OCTETS,
+            SessionState::Greeted if self.may_log_in() && is_auth() => AUTH_LINE_MAX_OCTETS,
             _ => COMMAND_LINE_MAX_OCTETS,
         }
     }
@@ -289,7 +295,7 @@ impl<R> Session<R> {
     pub fn line(&mut self, line: &Line<'_>) -> Action<R> {
         let still_hasty = self.is_hasty && self.is_followed;
         let is_hasty = std::mem::replace(&mut self.is_hasty, still_hasty);
-        if let State::LoggingIn(..) = self.state {
+        if let SessionState::LoggingIn(..) = self.state {
             return self.exchange_line(line);
         }
         let syntax_error = |text| Reply::new(500, EnhancedStatus::SYNTAX_ERROR, text);
@@ -306,7 +312,7 @@ impl<R> Session<R> {
             Ok(command) => self.command(command),
             Err(error @ (CommandError::BadChunk | CommandError::Http)) => self.close(error.reply()),
             Err(CommandError::Unrecognized)
-                if matches!(self.state, State::Connected) && split_field(text).is_some() =>
+                if matches!(self.state, SessionState::Connected) && split_field(text).is_some() =>
             {
                 self.close(CommandError::Http.reply())
             }
@@ -344,7 +350,7 @@ impl<R> Session<R> {
             },
             Command::Mail(path, parameters) => match self.check_mail(path.as_ref(), &parameters) {
                 Ok((path, parameters)) => {
-                    self.state = State::AskingSender(path.clone(), parameters.clone());
+                    self.state = SessionState::AskingSender(path.clone(), parameters.clone());
                     Action::AskSender(path, parameters)
                 }
                 Err(reply) => self.reply(reply),
@@ -376,7 +382,7 @@ impl<R> Session<R> {
     /// EHLO and HELO end a transaction as RSET does (§4.1.4).
     fn hello(&mut self, name: ClientName, extended: bool) -> Action<R> {
         self.end_transaction();
-        self.state = State::Greeted;
+        self.state = SessionState::Greeted;
         self.client = Some((name, extended));
         self.is_hasty = self.is_followed;
         let mut reply = Reply::plain(250, self.terms.hostname.clone());
@@ -398,22 +404,22 @@ impl<R> Session<R> {
     }
 
     /// DATA and the first BDAT need a transaction with a recipient.
-    fn take_transaction(&mut self) -> Result<Transaction<R>, Reply> {
-        match std::mem::replace(&mut self.state, State::AskingData) {
-            State::InTransaction(transaction) if !transaction.recipients.is_empty() => {
+    fn take_transaction(&mut self) -> Result<ServerTransaction<R>, Reply> {
+        match std::mem::replace(&mut self.state, SessionState::AskingData) {
+            SessionState::InTransaction(transaction) if !transaction.recipients.is_empty() => {
                 self.recipients = transaction.recipients.len();
                 Ok(transaction)
             }
             state => {
                 let reply = match state {
-                    State::InTransaction(_) if self.service == Service::Lmtp => {
+                    SessionState::InTransaction(_) if self.service == Service::Lmtp => {
                         out_of_sequence("no valid recipients")
                     }
                     // RFC 2920 §3.1: every RCPT of a pipelined group was refused.
-                    State::InTransaction(_) => {
+                    SessionState::InTransaction(_) => {
                         Reply::new(554, EnhancedStatus::INVALID_COMMAND, "no valid recipients")
                     }
-                    State::Chunking => out_of_sequence("the message goes on with BDAT"),
+                    SessionState::Chunking => out_of_sequence("the message goes on with BDAT"),
                     _ => out_of_sequence("say MAIL and RCPT first"),
                 };
                 self.state = state;
@@ -430,12 +436,12 @@ impl<R> Session<R> {
     }
 
     fn chunk(&mut self, chunk: Chunk) -> Action<R> {
-        if matches!(self.state, State::Chunking) {
+        if matches!(self.state, SessionState::Chunking) {
             return Action::ReadChunk(None, chunk);
         }
         match self.take_transaction() {
             Ok(transaction) => {
-                self.state = State::Chunking;
+                self.state = SessionState::Chunking;
                 Action::ReadChunk(Some(transaction), chunk)
             }
             // The refusal counts like any other, but its chunk has to be read first.
@@ -448,10 +454,13 @@ impl<R> Session<R> {
 
     /// Takes the caller's decision about the sender.
     pub fn sender_verdict(&mut self, verdict: Result<(), Reply>) -> Action<R> {
-        match (std::mem::replace(&mut self.state, State::Greeted), verdict) {
-            (State::AskingSender(reverse_path, parameters), Ok(())) => {
-                self.state =
-                    State::InTransaction(Transaction { reverse_path, parameters, recipients: Vec::new() });
+        match (std::mem::replace(&mut self.state, SessionState::Greeted), verdict) {
+            (SessionState::AskingSender(reverse_path, parameters), Ok(())) => {
+                self.state = SessionState::InTransaction(ServerTransaction {
+                    reverse_path,
+                    parameters,
+                    recipients: Vec::new(),
+                });
                 self.reply(Reply::new(250, EnhancedStatus::SENDER_OK, "ok"))
             }
             (_, Ok(())) => self.reply(out_of_sequence("say MAIL first")),
@@ -462,7 +471,7 @@ impl<R> Session<R> {
     /// Takes the caller's decision about a recipient.
     pub fn recipient_verdict(&mut self, verdict: Result<R, Reply>) -> Action<R> {
         let reply = match (&mut self.state, verdict) {
-            (State::InTransaction(transaction), Ok(recipient)) => {
+            (SessionState::InTransaction(transaction), Ok(recipient)) => {
                 transaction.recipients.push(recipient);
                 Reply::new(250, EnhancedStatus::RECIPIENT_OK, "ok")
             }
@@ -476,11 +485,11 @@ impl<R> Session<R> {
     pub fn data_verdict(&mut self, verdict: Result<(), Reply>) -> Action<R> {
         match verdict {
             Ok(()) => {
-                self.state = State::ReceivingData;
+                self.state = SessionState::ReceivingData;
                 self.reply(Reply::plain(354, "end the data with <CRLF>.<CRLF>"))
             }
             Err(reply) => {
-                self.state = State::Greeted;
+                self.state = SessionState::Greeted;
                 self.reply(reply)
             }
         }
@@ -490,7 +499,7 @@ impl<R> Session<R> {
     /// message.
     #[must_use]
     pub const fn is_chunking(&self) -> bool {
-        matches!(self.state, State::Chunking)
+        matches!(self.state, SessionState::Chunking)
     }
 
     /// Takes the result of a chunk: `Ok(None)` if more chunks follow; an id if it was the last one and the message is
@@ -500,7 +509,7 @@ impl<R> Session<R> {
             None => self.reply(ok(format!("{} octets taken", chunk.octets))),
             // LMTP clients expect one reply for each recipient only after the last chunk.
             Some(Err(reply)) if !chunk.is_last => {
-                self.state = State::Greeted;
+                self.state = SessionState::Greeted;
                 self.reply(reply)
             }
             Some(verdict) => self.end_of_data(verdict),
@@ -509,7 +518,7 @@ impl<R> Session<R> {
 
     /// Takes the result of the message, once the end of its data has been read.
     pub fn end_of_data(&mut self, verdict: Result<QueueId, Reply>) -> Action<R> {
-        self.state = State::Greeted;
+        self.state = SessionState::Greeted;
         let action = match verdict {
             Ok(id) => {
                 self.idle_commands = 0;
@@ -527,13 +536,13 @@ impl<R> Session<R> {
 
     /// The reply that ends the session for a reason of this host: shutdown, a deadline, lack of resources (§3.8).
     pub fn abort(&mut self, status: EnhancedStatus, text: &'static str) -> Reply {
-        self.state = State::Closed;
+        self.state = SessionState::Closed;
         Reply::new(421, status, format!("{} {text}", self.terms.hostname))
     }
 
     fn end_transaction(&mut self) {
-        if !matches!(self.state, State::Connected) {
-            self.state = State::Greeted;
+        if !matches!(self.state, SessionState::Connected) {
+            self.state = SessionState::Greeted;
         }
     }
 
@@ -555,7 +564,7 @@ impl<R> Session<R> {
             Service::Lmtp => &["EHLO", "HELO"],
         };
         let is_own = |verb: &&str| match *verb {
-            "AUTH" => self.access.logins != Logins::Never,
+            "AUTH" => self.access.logins != LoginPolicy::Never,
             verb => !others.contains(&verb),
         };
         let own: Vec<&str> = VERBS.into_iter().filter(is_own).collect();
@@ -567,7 +576,7 @@ impl<R> Session<R> {
     }
 
     fn close(&mut self, reply: Reply) -> Action<R> {
-        self.state = State::Closed;
+        self.state = SessionState::Closed;
         Action::Close(reply)
     }
 }

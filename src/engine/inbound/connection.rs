@@ -26,7 +26,7 @@ use crate::smtp::data::{ChunkDecoder, DotDecoder};
 use crate::smtp::extension::size;
 use crate::smtp::line::LineCutter;
 use crate::smtp::reply::{Reply, Severity};
-use crate::smtp::server::{Action, Chunk, Service, Session, Transaction};
+use crate::smtp::server::{Action, Chunk, ServerSession, ServerTransaction, Service};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -69,7 +69,7 @@ pub struct Connection<'a> {
     tls: Option<String>,
     client: IpAddr,
     trusted: bool,
-    session: Session<Accepted>,
+    session: ServerSession<Accepted>,
     /// The message of which chunks have come in.
     chunks: Option<Chunks<'a>>,
     listener: ListenerPolicy,
@@ -99,7 +99,7 @@ impl<'a> Connection<'a> {
         client: IpAddr,
     ) -> Self {
         let trusted = site.admission.trusts(client);
-        let mut session = Session::new(site.terms.clone());
+        let mut session = ServerSession::new(site.terms.clone());
         session.trust(trusted);
         Self {
             site,
@@ -379,7 +379,7 @@ impl<'a> Connection<'a> {
     }
 
     /// Takes the message: intake is made ready first, so that its refusal can still answer DATA.
-    fn receive(&mut self, transaction: Transaction<Accepted>) -> Result<(), End> {
+    fn receive(&mut self, transaction: ServerTransaction<Accepted>) -> Result<(), End> {
         let mut incoming = match self.intake.begin(self.site, self.submission(transaction)) {
             Ok(incoming) => incoming,
             Err(refusal) => {
@@ -421,7 +421,11 @@ impl<'a> Connection<'a> {
     }
 
     /// Reads a chunk of BDAT to its end, whatever is wrong with the message.
-    fn read_chunk(&mut self, transaction: Option<Transaction<Accepted>>, chunk: Chunk) -> Result<(), End> {
+    fn read_chunk(
+        &mut self,
+        transaction: Option<ServerTransaction<Accepted>>,
+        chunk: Chunk,
+    ) -> Result<(), End> {
         if let Some(transaction) = transaction {
             let incoming = self.intake.begin(self.site, self.submission(transaction));
             let incoming = incoming.inspect_err(tell_trouble);

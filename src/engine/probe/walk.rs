@@ -31,7 +31,7 @@ use crate::net::transport::{Stopwatch, own_address};
 use crate::rules::accounts::secret_shape::Flaw;
 use crate::rules::advice::hints::{Stage, hint};
 use crate::rules::routing::route::{Destination, NoRoute, Routed};
-use crate::smtp::client::{End, Transaction};
+use crate::smtp::client::{ClientTransaction, SessionEnd};
 use crate::smtp::extension::MailParameters;
 use crate::store::maildir::Maildirs;
 use crate::store::{ErrorKind, StoreError, free_space, has_room};
@@ -440,7 +440,7 @@ impl Walk<'_> {
         let mut end = None;
         let mut untried: Vec<&Recipient> = recipients.iter().collect();
         while !untried.is_empty() && end.is_none() {
-            conversation.session.begin(&Transaction {
+            conversation.session.begin(&ClientTransaction {
                 envelope: &envelope,
                 recipients: &untried,
                 size_octets: TRIAL_OCTETS,
@@ -460,9 +460,11 @@ impl Walk<'_> {
             self.judge(outcome);
         }
         match end {
-            Some(End::Route(diagnostic) | End::Dropped(diagnostic) | End::Reconnect(diagnostic))
-                if !self.state.borrow().is_refused =>
-            {
+            Some(
+                SessionEnd::Route(diagnostic)
+                | SessionEnd::Dropped(diagnostic)
+                | SessionEnd::Reconnect(diagnostic),
+            ) if !self.state.borrow().is_refused => {
                 let stage = self.state.borrow().stage;
                 self.fail(stage, &diagnostic);
             }

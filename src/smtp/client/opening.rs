@@ -6,15 +6,17 @@
 //! | `tls` | the peer offers STARTTLS | it does not | it refuses, or the handshake fails |
 //! | --- | --- | --- | --- |
 //! | `Off` | in clear | in clear | – |
-//! | `WhereOffered` | TLS | in clear | refused: in clear; failed: the caller may connect again in clear ([`Session::has_tls_failed`]) |
+//! | `WhereOffered` | TLS | in clear | refused: in clear; failed: the caller may connect again in clear ([`ClientSession::has_tls_failed`]) |
 //! | `Required` | TLS | the route fails | the route fails |
 
-use super::{End, Fault, Phase, Session, Waiting, answer};
+use super::{ClientSession, Phase, SessionEnd, SessionFault, Waiting, answer};
 use crate::mail::status::{Class, EnhancedStatus};
 use crate::smtp::command::Command;
 use crate::smtp::reply::{Reply, Severity};
 use crate::smtp::sasl::Secret;
-use crate::smtp::sasl::client::{Account, ChannelBinding, Client, Exchange, Failed, Mechanism};
+use crate::smtp::sasl::client::{
+    ChannelBinding, Client, ClientExchange, ClientMechanism, Failed, LoginAccount,
+};
 use std::mem;
 
 /// How well the connection is protected against eavesdroppers.
@@ -85,7 +87,7 @@ pub struct Conduct {
     pub end_point: Option<Vec<u8>>,
 }
 
-impl Session {
+impl ClientSession {
     pub(super) fn say_hello(&mut self) {
         let name = self.name.clone();
         let hello = if self.conduct.is_lmtp { Command::Lhlo(name) } else { Command::Ehlo(name) };
@@ -122,7 +124,7 @@ impl Session {
             {
                 self.log_in();
             }
-            _ => self.leave(End::Route(answer(&self.remote, reply, to, EnhancedStatus::POLICY_NOW))),
+            _ => self.leave(SessionEnd::Route(answer(&self.remote, reply, to, EnhancedStatus::POLICY_NOW))),
         }
     }
 
@@ -139,7 +141,7 @@ impl Session {
     pub fn tls_failed(&mut self, reason: &str) {
         self.has_tls_failed = true;
         let text = format!("TLS with {}: {reason}", self.remote);
-        self.fall(Fault::Unsound, self.own_words(EnhancedStatus::POLICY_NOW, text));
+        self.fall(SessionFault::Unsound, self.own_words(EnhancedStatus::POLICY_NOW, text));
     }
 
     /// The current protection of the connection.
@@ -176,7 +178,7 @@ impl Session {
         };
         let Some(mechanism) = client.choose(&self.refused) else { return self.no_way_in(client.is_private) };
         let (name, password, port) = (login.name.as_str(), &login.password, login.port);
-        let account = Account { name, password, host: &self.remote, port };
+        let account = LoginAccount { name, password, host: &self.remote, port };
         // A nonce must not be used twice.
         let nonce = format!("{}{}", login.nonce, self.refused.len());
         match client.start(mechanism, &account, &nonce) {
@@ -185,7 +187,7 @@ impl Session {
         }
     }
 
-    fn say_auth(&mut self, mechanism: Mechanism, exchange: Exchange, line: &Secret) {
+    fn say_auth(&mut self, mechanism: ClientMechanism, exchange: ClientExchange, line: &Secret) {
         self.unsent.extend_from_slice(line.octets());
         self.unsent.extend_from_slice(b"\r\n");
         self.phase = Phase::Auth(mechanism, exchange);
@@ -221,10 +223,10 @@ impl Session {
             },
             Severity::Permanent => {
                 self.refused.push(mechanism);
-                if mechanism == Mechanism::Plain && reply.code == 535 {
+                if mechanism == ClientMechanism::Plain && reply.code == 535 {
                     // LOGIN would send the same wrong password again, and a server that counts failures would lock us
                     // out.
-                    self.refused.push(Mechanism::Login);
+                    self.refused.push(ClientMechanism::Login);
                 }
                 let refusal = answer(
                     &self.remote,
@@ -236,13 +238,13 @@ impl Session {
                 self.log_in();
                 // No mechanism is left: the last refusal says more than that.
                 if let Phase::Quitting(end) = &mut self.phase {
-                    *end = End::Route(refusal);
+                    *end = SessionEnd::Route(refusal);
                 }
             }
             Severity::Transient => {
                 let trouble = answer(&self.remote, reply, to, EnhancedStatus::POLICY_NOW);
                 // After a refusal the first reply says more: this one is only its consequence.
-                self.leave(End::Route(self.refusal.clone().unwrap_or(trouble)));
+                self.leave(SessionEnd::Route(self.refusal.clone().unwrap_or(trouble)));
             }
         }
     }
@@ -250,11 +252,11 @@ impl Session {
     /// The server is not the one it claims to be, or breaks the protocol: the client sends nothing more.
     fn not_logged_in(&mut self, failed: Failed) {
         let text = format!("AUTH with {}: {}", self.remote, failed.0);
-        self.fall(Fault::Unsound, self.own_words(EnhancedStatus::POLICY_NOW, text));
+        self.fall(SessionFault::Unsound, self.own_words(EnhancedStatus::POLICY_NOW, text));
     }
 
     /// Ends the session by QUIT, with the blame on the route.
     fn route(&mut self, status: EnhancedStatus, text: String) {
-        self.leave(End::Route(self.own_words(status, text)));
+        self.leave(SessionEnd::Route(self.own_words(status, text)));
     }
 }

@@ -59,9 +59,9 @@ impl Message {
         Self { envelope, recipients, size_octets, is_trial }
     }
 
-    fn begin(&self, session: &mut Session) {
+    fn begin(&self, session: &mut ClientSession) {
         let recipients: Vec<&Recipient> = self.recipients.iter().collect();
-        session.begin(&Transaction {
+        session.begin(&ClientTransaction {
             envelope: &self.envelope,
             recipients: &recipients,
             size_octets: self.size_octets,
@@ -70,12 +70,12 @@ impl Message {
     }
 }
 
-fn session() -> Session {
+fn session() -> ClientSession {
     session_with("")
 }
 
 /// A session that is led as these words say.
-fn session_with(words: &str) -> Session {
+fn session_with(words: &str) -> ClientSession {
     let mut conduct = Conduct::default();
     for word in words.split_whitespace() {
         match word.split_once('=').unwrap_or((word, "")) {
@@ -101,7 +101,7 @@ fn session_with(words: &str) -> Session {
             _ => panic!("what is {word}?"),
         }
     }
-    Session::new("mx.example", ClientName::parse("box.example").unwrap(), conduct)
+    ClientSession::new("mx.example", ClientName::parse("box.example").unwrap(), conduct)
 }
 
 fn shown(outcome: Option<&Outcome>) -> String {
@@ -122,12 +122,12 @@ fn reason(diagnostic: &Diagnostic) -> String {
     }
 }
 
-fn shown_end(end: &End) -> String {
+fn shown_end(end: &SessionEnd) -> String {
     match end {
-        End::Quit => "quit".to_owned(),
-        End::Reconnect(d) => format!("reconnect {}", reason(d)),
-        End::Dropped(d) => format!("dropped {}", reason(d)),
-        End::Route(d) => format!("route {}", reason(d)),
+        SessionEnd::Quit => "quit".to_owned(),
+        SessionEnd::Reconnect(d) => format!("reconnect {}", reason(d)),
+        SessionEnd::Dropped(d) => format!("dropped {}", reason(d)),
+        SessionEnd::Route(d) => format!("route {}", reason(d)),
     }
 }
 
@@ -155,12 +155,12 @@ fn play(transcript: &str, piece: usize) -> String {
         transcript.lines().take_while(|line| line.starts_with('#')).map(str::to_owned).collect();
     loop {
         match session.next_step() {
-            Step::Send(octets) => {
+            ClientStep::Send(octets) => {
                 let text = String::from_utf8(octets).unwrap();
                 assert!(text.ends_with("\r\n"), "{text:?}");
                 played.extend(text.split_terminator("\r\n").map(|line| format!("C: {line}")));
             }
-            Step::Read { .. } => {
+            ClientStep::Read { .. } => {
                 while server.peek().is_some_and(|line| !line.starts_with("S: ")) {
                     server.next();
                 }
@@ -192,7 +192,7 @@ fn play(transcript: &str, piece: usize) -> String {
                     }
                 }
             }
-            Step::StartTls => {
+            ClientStep::StartTls => {
                 let line = server.next().unwrap_or_default();
                 played.push(line.to_owned());
                 match line.trim_start_matches("S: ") {
@@ -203,8 +203,8 @@ fn play(transcript: &str, piece: usize) -> String {
                     }
                 }
             }
-            step @ (Step::SendContent | Step::SendChunk) => {
-                let line = if step == Step::SendChunk { "C: <chunk>" } else { "C: <content>" };
+            step @ (ClientStep::SendContent | ClientStep::SendChunk) => {
+                let line = if step == ClientStep::SendChunk { "C: <chunk>" } else { "C: <content>" };
                 played.push(line.into());
                 server.next_if_eq(&line);
                 match server.next_if_eq(&"S: <closed early>") {
@@ -215,14 +215,14 @@ fn play(transcript: &str, piece: usize) -> String {
                     None => session.content_sent(),
                 }
             }
-            Step::Finished(outcomes) => {
+            ClientStep::Finished(outcomes) => {
                 let message = running.take().unwrap();
                 assert_eq!(outcomes.len(), message.recipients.len());
                 for (recipient, outcome) in message.recipients.iter().zip(&outcomes) {
                     played.push(format!("= {} {}", recipient.mailbox, shown(outcome.as_ref())));
                 }
             }
-            Step::Ready => match messages.pop_front() {
+            ClientStep::Ready => match messages.pop_front() {
                 Some(message) => {
                     played.push(intros.next().unwrap().to_owned());
                     message.begin(&mut session);
@@ -230,7 +230,7 @@ fn play(transcript: &str, piece: usize) -> String {
                 }
                 None => session.quit(),
             },
-            Step::Close(end) => {
+            ClientStep::Close(end) => {
                 played.push(format!("= session {}", shown_end(&end)));
                 if session.has_tls_failed() {
                     played.push("= in clear it may serve".into());
@@ -264,7 +264,7 @@ fn transcripts() {
 
 /// A server that answers by a rule. Keeps what was asked and what was answered, in order.
 struct Peer {
-    session: Session,
+    session: ClientSession,
     asked: Vec<Waiting>,
     answered: Vec<u16>,
     pending: String,
@@ -282,18 +282,18 @@ impl Peer {
 
     /// Goes on until a step that is neither sending nor reading. `answer` is asked for each command, in order, and may
     /// give any text; `together` says how many commands are answered before the client reads.
-    fn run(&mut self, together: usize, mut answer: impl FnMut(Waiting) -> String) -> Step {
+    fn run(&mut self, together: usize, mut answer: impl FnMut(Waiting) -> String) -> ClientStep {
         for _ in 0..10_000 {
             match self.session.next_step() {
-                Step::Send(octets) => {
+                ClientStep::Send(octets) => {
                     let text = String::from_utf8(octets).unwrap();
                     self.asked.extend(text.lines().map(kind));
                 }
-                Step::SendContent | Step::SendChunk => {
+                ClientStep::SendContent | ClientStep::SendChunk => {
                     self.asked.push(Waiting::FinalDot);
                     self.session.content_sent();
                 }
-                Step::Read { waiting, .. } => {
+                ClientStep::Read { waiting, .. } => {
                     assert!(waiting.deadline() > Duration::ZERO);
                     if self.pending.is_empty() {
                         let from = self.answered.len();
@@ -399,12 +399,12 @@ fn cell(stage: &str, text: &str, is_pipelining: bool, together: usize) -> String
             reply + "\r\n"
         });
         match step {
-            Step::Ready if begun < 1 + usize::from(is_next) => {
+            ClientStep::Ready if begun < 1 + usize::from(is_next) => {
                 begun += 1;
                 Message::parse("s@a.example x@b.example").begin(&mut peer.session);
             }
-            Step::Ready => peer.session.quit(),
-            Step::Finished(outcomes) => {
+            ClientStep::Ready => peer.session.quit(),
+            ClientStep::Finished(outcomes) => {
                 assert_eq!(outcomes.len(), 1);
                 last = match &outcomes[0] {
                     None => "u",
@@ -414,13 +414,13 @@ fn cell(stage: &str, text: &str, is_pipelining: bool, together: usize) -> String
                 }
                 .to_owned();
             }
-            Step::Close(end) => {
+            ClientStep::Close(end) => {
                 return last
                     + match end {
-                        End::Quit => "q",
-                        End::Reconnect(_) => "c",
-                        End::Dropped(_) => "x",
-                        End::Route(_) => "r",
+                        SessionEnd::Quit => "q",
+                        SessionEnd::Reconnect(_) => "c",
+                        SessionEnd::Dropped(_) => "x",
+                        SessionEnd::Route(_) => "r",
                     };
             }
             step => panic!("{step:?}"),
@@ -485,9 +485,9 @@ fn more_recipients_than_a_transaction_holds() {
         Waiting::Data => "354 go\r\n".to_owned(),
         _ => "250 ok\r\n".to_owned(),
     };
-    assert_eq!(peer.run(1, answer), Step::Ready);
+    assert_eq!(peer.run(1, answer), ClientStep::Ready);
     Message::parse("s@a.example 130*@b.example").begin(&mut peer.session);
-    let Step::Finished(outcomes) = peer.run(1000, answer) else { panic!() };
+    let ClientStep::Finished(outcomes) = peer.run(1000, answer) else { panic!() };
     assert_eq!(outcomes.len(), 130);
     assert!(outcomes[..100].iter().all(|o| matches!(o, Some(Outcome::Delivered(_)))));
     assert!(outcomes[100..].iter().all(Option::is_none));
@@ -503,25 +503,25 @@ fn a_session_that_is_not_ready_tries_nothing() {
     session.content_sent();
     session.quit();
     message.begin(&mut session);
-    assert_eq!(session.next_step(), Step::Finished(vec![None]));
+    assert_eq!(session.next_step(), ClientStep::Finished(vec![None]));
     session.lost(&Lost::Closed);
-    let Step::Close(End::Route(_)) = session.next_step() else { panic!() };
+    let ClientStep::Close(SessionEnd::Route(_)) = session.next_step() else { panic!() };
     session.received(b"250 ok\r\n");
     message.begin(&mut session);
-    assert_eq!(session.next_step(), Step::Finished(vec![None]));
-    assert!(matches!(session.next_step(), Step::Close(End::Route(_))));
+    assert_eq!(session.next_step(), ClientStep::Finished(vec![None]));
+    assert!(matches!(session.next_step(), ClientStep::Close(SessionEnd::Route(_))));
 }
 
 #[test]
 fn the_deadline_starts_again_with_each_reply_and_not_before() {
     let mut session = session();
-    let greeting = Step::Read { waiting: Waiting::Greeting, reply: 0 };
+    let greeting = ClientStep::Read { waiting: Waiting::Greeting, reply: 0 };
     assert_eq!(session.next_step(), greeting);
     session.received(b"220-one\r\n220 tw");
     assert_eq!(session.next_step(), greeting);
     session.received(b"o\r\n");
-    assert!(matches!(session.next_step(), Step::Send(_)));
-    assert_eq!(session.next_step(), Step::Read { waiting: Waiting::Ehlo, reply: 1 });
+    assert!(matches!(session.next_step(), ClientStep::Send(_)));
+    assert_eq!(session.next_step(), ClientStep::Read { waiting: Waiting::Ehlo, reply: 1 });
 }
 
 fn arbitrary_answer() -> impl Strategy<Value = String> {
@@ -554,14 +554,14 @@ proptest! {
                 _ => answers.next().unwrap_or_else(|| CLOSED.to_owned()),
             });
             match step {
-                Step::Ready if starts.len() < 4 => {
+                ClientStep::Ready if starts.len() < 4 => {
                     starts.push(peer.asked.len());
                     Message::parse("s@a.example 3*@b.example").begin(&mut peer.session);
                 }
-                Step::Ready => peer.session.quit(),
-                Step::Finished(outcomes) => {
+                ClientStep::Ready => peer.session.quit(),
+                ClientStep::Finished(outcomes) => {
                     prop_assert_eq!(outcomes.len(), 3);
-                    let is_ready = !matches!(peer.session.next_step(), Step::Close(_));
+                    let is_ready = !matches!(peer.session.next_step(), ClientStep::Close(_));
                     prop_assert!(!is_ready || outcomes.iter().any(Option::is_some));
                     let start = *starts.last().unwrap();
                     let talk: Vec<(Waiting, u16)> = peer.asked[start..].iter().copied()
@@ -578,7 +578,7 @@ proptest! {
                         }
                     }
                 }
-                Step::Close(_) => break,
+                ClientStep::Close(_) => break,
                 step => panic!("{step:?}"),
             }
         }

@@ -17,7 +17,7 @@
 //!
 //! This module knows nothing of the session around it, and no function in it fails.
 
-use super::{Transaction, Waiting, answer, print};
+use super::{ClientTransaction, Waiting, answer, print};
 use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::envelope::{Body, Recipient};
 use crate::mail::outcome::{Diagnostic, Outcome};
@@ -31,7 +31,7 @@ use std::mem;
 
 /// What is awaited: a reply, except in `Content`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum TransactionStage {
     Rset,
     Mail,
     /// To the recipient with this index.
@@ -58,7 +58,7 @@ enum Standing {
 
 /// What follows from a reply.
 #[derive(Debug)]
-pub(super) enum Next {
+pub(super) enum TransactionStep {
     /// Send these commands, possibly none, and continue.
     Send(Vec<u8>),
     /// The transaction is over.
@@ -78,8 +78,8 @@ pub(super) enum Next {
 
 /// A transaction in progress.
 #[derive(Debug)]
-pub(super) struct Running {
-    stage: Stage,
+pub(super) struct RunningTransaction {
+    stage: TransactionStage,
     is_pipelined: bool,
     /// LMTP: the end of the data is answered once for each accepted recipient (RFC 2033 §4.2).
     is_lmtp: bool,
@@ -94,9 +94,9 @@ pub(super) struct Running {
     refused: Option<Outcome>,
 }
 
-impl Running {
+impl RunningTransaction {
     pub(super) fn new(
-        transaction: &Transaction<'_>,
+        transaction: &ClientTransaction<'_>,
         offer: &PeerOffer,
         is_open: bool,
         is_lmtp: bool,
@@ -131,7 +131,7 @@ impl Running {
         } else {
             print(&Command::Data, &mut commands);
         }
-        let stage = if is_open { Stage::Rset } else { Stage::Mail };
+        let stage = if is_open { TransactionStage::Rset } else { TransactionStage::Mail };
         let (is_pipelined, is_trial) = (offer.pipelining, transaction.is_trial);
         Self { stage, is_pipelined, is_lmtp, is_trial, chunk, commands, recipients, refused: None }
     }
@@ -152,13 +152,13 @@ impl Running {
     /// The awaited reply; `None`: the content is to be sent.
     pub(super) const fn waiting(&self) -> Option<Waiting> {
         match self.stage {
-            Stage::Rset | Stage::Undo => Some(Waiting::Rset),
-            Stage::Mail => Some(Waiting::Mail),
-            Stage::Rcpt(_) => Some(Waiting::Rcpt),
-            Stage::Data => Some(Waiting::Data),
-            Stage::Content => None,
-            Stage::FinalDot if self.chunk.is_some() => Some(Waiting::LastChunk),
-            Stage::FinalDot => Some(Waiting::FinalDot),
+            TransactionStage::Rset | TransactionStage::Undo => Some(Waiting::Rset),
+            TransactionStage::Mail => Some(Waiting::Mail),
+            TransactionStage::Rcpt(_) => Some(Waiting::Rcpt),
+            TransactionStage::Data => Some(Waiting::Data),
+            TransactionStage::Content => None,
+            TransactionStage::FinalDot if self.chunk.is_some() => Some(Waiting::LastChunk),
+            TransactionStage::FinalDot => Some(Waiting::FinalDot),
         }
     }
 
@@ -168,82 +168,94 @@ impl Running {
 
     /// Whether the chunk is being sent, or its reply is awaited.
     pub(super) const fn is_at_chunk(&self) -> bool {
-        self.is_chunked() && matches!(self.stage, Stage::Content | Stage::FinalDot)
+        self.is_chunked() && matches!(self.stage, TransactionStage::Content | TransactionStage::FinalDot)
     }
 
     pub(super) const fn is_mail_answered(&self) -> bool {
-        !matches!(self.stage, Stage::Rset | Stage::Mail)
+        !matches!(self.stage, TransactionStage::Rset | TransactionStage::Mail)
     }
 
     pub(super) fn content_sent(&mut self) {
-        if self.stage == Stage::Content {
-            self.stage = Stage::FinalDot;
+        if self.stage == TransactionStage::Content {
+            self.stage = TransactionStage::FinalDot;
         }
     }
 
-    pub(super) fn take_reply(&mut self, reply: &Reply, to: Waiting, remote: &str) -> Next {
+    pub(super) fn take_reply(&mut self, reply: &Reply, to: Waiting, remote: &str) -> TransactionStep {
         if matches!(reply.code, 421 | 530 | 534 | 535 | 538) {
-            return Next::Refused(answer(remote, reply, to, EnhancedStatus::NOT_ACCEPTING));
+            return TransactionStep::Refused(answer(remote, reply, to, EnhancedStatus::NOT_ACCEPTING));
         }
         match (self.stage, reply.severity()) {
-            (Stage::Rset, Severity::Success) => self.await_next(Stage::Mail),
-            (Stage::Mail, Severity::Success) => self.await_next(Stage::Rcpt(0)),
-            (Stage::Mail, Severity::Transient | Severity::Permanent) => {
+            (TransactionStage::Rset, Severity::Success) => self.await_next(TransactionStage::Mail),
+            (TransactionStage::Mail, Severity::Success) => self.await_next(TransactionStage::Rcpt(0)),
+            (TransactionStage::Mail, Severity::Transient | Severity::Permanent) => {
                 self.refused = Some(outcome(reply, to, remote));
-                if self.commands.is_empty() { self.await_next(Stage::Rcpt(0)) } else { self.done(None) }
+                if self.commands.is_empty() {
+                    self.await_next(TransactionStage::Rcpt(0))
+                } else {
+                    self.done(None)
+                }
             }
-            (Stage::Undo, Severity::Success | Severity::Transient | Severity::Permanent) => {
+            (TransactionStage::Undo, Severity::Success | Severity::Transient | Severity::Permanent) => {
                 let accepted = Diagnostic::local(EnhancedStatus::OK, "it would be accepted");
                 self.done(Some(Outcome::Delivered(Diagnostic {
                     remote: Some(remote.to_owned()),
                     ..accepted
                 })))
             }
-            (Stage::Rcpt(index), Severity::Success) => self.rcpt_answered(index, Standing::Accepted),
-            (Stage::Rcpt(index), Severity::Transient | Severity::Permanent) => {
+            (TransactionStage::Rcpt(index), Severity::Success) => {
+                self.rcpt_answered(index, Standing::Accepted)
+            }
+            (TransactionStage::Rcpt(index), Severity::Transient | Severity::Permanent) => {
                 let standing = self.rcpt_refused(reply, to, remote);
                 self.rcpt_answered(index, standing)
             }
-            (Stage::Data, Severity::Intermediate) if self.refused.is_none() && self.has_accepted() => {
-                self.await_next(Stage::Content)
+            (TransactionStage::Data, Severity::Intermediate)
+                if self.refused.is_none() && self.has_accepted() =>
+            {
+                self.await_next(TransactionStage::Content)
             }
             // The peer accepted DATA although it has accepted no recipient. A lone dot ends the message before it
             // begins, and nobody gets it (RFC 2920 §3.1). Where recipients were accepted and the sender was not, a
             // lone dot would be an empty message.
-            (Stage::Data, Severity::Intermediate) if !self.has_accepted() => {
-                self.stage = Stage::FinalDot;
-                Next::Send(b".\r\n".to_vec())
+            (TransactionStage::Data, Severity::Intermediate) if !self.has_accepted() => {
+                self.stage = TransactionStage::FinalDot;
+                TransactionStep::Send(b".\r\n".to_vec())
             }
-            (Stage::FinalDot, Severity::Permanent)
+            (TransactionStage::FinalDot, Severity::Permanent)
                 if self.is_chunked() && may_be_about_bdat(reply, self.is_lmtp) =>
             {
-                Next::NoChunks
+                TransactionStep::NoChunks
             }
-            (Stage::FinalDot, Severity::Success | Severity::Transient | Severity::Permanent)
+            (TransactionStage::FinalDot, Severity::Success | Severity::Transient | Severity::Permanent)
                 if self.is_lmtp =>
             {
                 let outcome = outcome(reply, to, remote);
                 if let Some(first) = self.recipients.iter_mut().find(|it| **it == Standing::Accepted) {
                     *first = Standing::Settled(outcome);
                 }
-                if self.has_accepted() { self.await_next(Stage::FinalDot) } else { self.done(None) }
+                if self.has_accepted() {
+                    self.await_next(TransactionStage::FinalDot)
+                } else {
+                    self.done(None)
+                }
             }
-            (Stage::Data, Severity::Transient | Severity::Permanent)
-            | (Stage::FinalDot, Severity::Success | Severity::Transient | Severity::Permanent) => {
+            (TransactionStage::Data, Severity::Transient | Severity::Permanent)
+            | (TransactionStage::FinalDot, Severity::Success | Severity::Transient | Severity::Permanent) => {
                 self.done(Some(outcome(reply, to, remote)))
             }
             (
-                Stage::Rset
-                | Stage::Mail
-                | Stage::Rcpt(_)
-                | Stage::Data
-                | Stage::Content
-                | Stage::FinalDot
-                | Stage::Undo,
+                TransactionStage::Rset
+                | TransactionStage::Mail
+                | TransactionStage::Rcpt(_)
+                | TransactionStage::Data
+                | TransactionStage::Content
+                | TransactionStage::FinalDot
+                | TransactionStage::Undo,
                 _,
             ) => {
                 let status = EnhancedStatus::PROTOCOL_TROUBLE.with_class(Class::Transient);
-                Next::Unsound(Diagnostic { status, ..answer(remote, reply, to, status) })
+                TransactionStep::Unsound(Diagnostic { status, ..answer(remote, reply, to, status) })
             }
         }
     }
@@ -268,22 +280,22 @@ impl Running {
         Standing::Settled(outcome(reply, to, remote))
     }
 
-    fn rcpt_answered(&mut self, index: usize, standing: Standing) -> Next {
+    fn rcpt_answered(&mut self, index: usize, standing: Standing) -> TransactionStep {
         if let Some(slot) = self.recipients.get_mut(index) {
             *slot = standing;
         }
         if self.recipients.get(index + 1) == Some(&Standing::Asked) {
-            self.await_next(Stage::Rcpt(index + 1))
+            self.await_next(TransactionStage::Rcpt(index + 1))
         } else if self.is_trial {
-            self.await_next(Stage::Undo)
+            self.await_next(TransactionStage::Undo)
         } else if let Some(command) = self.chunk.clone() {
             if self.refused.is_some() || !self.has_accepted() {
                 return self.done(None);
             }
-            self.stage = Stage::Content;
-            Next::Send(command)
+            self.stage = TransactionStage::Content;
+            TransactionStep::Send(command)
         } else if self.has_accepted() || self.commands.is_empty() {
-            self.await_next(Stage::Data)
+            self.await_next(TransactionStage::Data)
         } else {
             self.done(None)
         }
@@ -293,19 +305,19 @@ impl Running {
         self.recipients.contains(&Standing::Accepted)
     }
 
-    fn await_next(&mut self, stage: Stage) -> Next {
+    fn await_next(&mut self, stage: TransactionStage) -> TransactionStep {
         self.stage = stage;
-        Next::Send(self.next_commands())
+        TransactionStep::Send(self.next_commands())
     }
 
-    fn done(&self, undecided: Option<Outcome>) -> Next {
-        let is_closed = matches!(self.stage, Stage::FinalDot | Stage::Undo);
-        Next::Done { undecided, is_open: self.refused.is_none() && !is_closed }
+    fn done(&self, undecided: Option<Outcome>) -> TransactionStep {
+        let is_closed = matches!(self.stage, TransactionStage::FinalDot | TransactionStage::Undo);
+        TransactionStep::Done { undecided, is_open: self.refused.is_none() && !is_closed }
     }
 }
 
 /// Whether SMTPUTF8 is asked for (RFC 6531 §3.4).
-fn speaks_utf8(transaction: &Transaction<'_>, offer: &PeerOffer) -> bool {
+fn speaks_utf8(transaction: &ClientTransaction<'_>, offer: &PeerOffer) -> bool {
     offer.smtputf8 && transaction.envelope.smtputf8
 }
 
@@ -317,7 +329,7 @@ fn speakable(mailbox: &Mailbox, speaks_utf8: bool) -> Option<Mailbox> {
 /// The outcomes of recipients that cannot be sent to this peer; `None` if all can. If the sender's address cannot be
 /// sent, no recipient can.
 pub(super) fn unspeakable(
-    transaction: &Transaction<'_>,
+    transaction: &ClientTransaction<'_>,
     offer: &PeerOffer,
     remote: &str,
 ) -> Option<Vec<Option<Outcome>>> {
@@ -356,7 +368,7 @@ fn parameter(keyword: &str, value: String) -> Parameter {
 }
 
 /// The parameters of MAIL that the peer supports.
-fn mail_parameters(transaction: &Transaction<'_>, offer: &PeerOffer) -> Vec<Parameter> {
+fn mail_parameters(transaction: &ClientTransaction<'_>, offer: &PeerOffer) -> Vec<Parameter> {
     let envelope = transaction.envelope;
     let size = offer.size_octets.map(|_| parameter(size::ROW.keyword, transaction.size_octets.to_string()));
     let body = (offer.eight_bit_mime && envelope.body == Body::EightBitMime)

@@ -6,7 +6,7 @@
 
 use super::{Extension, MailParameters, Offer, Offered, bad_value, dsn};
 use crate::smtp::reply::Reply;
-use crate::smtp::sasl::Mechanism;
+use crate::smtp::sasl::ServerMechanism;
 
 /// The row of AUTH.
 pub const ROW: Extension = Extension {
@@ -24,7 +24,7 @@ pub fn first_mechanism(word: &str) -> Option<Option<&str>> {
 }
 
 fn mechanisms() -> String {
-    Mechanism::ALL.map(Mechanism::keyword).join(" ")
+    ServerMechanism::ALL.map(ServerMechanism::keyword).join(" ")
 }
 
 fn read(value: Option<&str>, _: &Offer, _: &mut MailParameters) -> Result<(), Reply> {

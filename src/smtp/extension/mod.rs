@@ -78,7 +78,7 @@ pub struct RcptParameters {
 /// Parses the value of one parameter into the parameters of its command.
 type Reader<P> = fn(value: Option<&str>, offer: &Offer, into: &mut P) -> Result<(), Reply>;
 /// The parameters that an extension adds to a command, with their parsers.
-type Readers<P> = &'static [(&'static str, Reader<P>)];
+type ParameterReaders<P> = &'static [(&'static str, Reader<P>)];
 
 /// An extension.
 pub struct Extension {
@@ -89,9 +89,9 @@ pub struct Extension {
     /// Whether it is offered at present, and with which argument.
     pub offered: fn(&Offer) -> Offered,
     /// The parameters that it adds to MAIL.
-    pub mail_parameters: Readers<MailParameters>,
+    pub mail_parameters: ParameterReaders<MailParameters>,
     /// The parameters that it adds to RCPT.
-    pub rcpt_parameters: Readers<RcptParameters>,
+    pub rcpt_parameters: ParameterReaders<RcptParameters>,
 }
 
 impl Extension {
@@ -147,7 +147,7 @@ pub fn rcpt_parameters(parameters: &[Parameter], offer: &Offer) -> Result<RcptPa
 fn read<P: Default>(
     parameters: &[Parameter],
     offer: &Offer,
-    readers: fn(&Extension) -> Readers<P>,
+    readers: fn(&Extension) -> ParameterReaders<P>,
 ) -> Result<P, Reply> {
     let mut understood = P::default();
     let mut rest = parameters;

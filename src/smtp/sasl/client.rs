@@ -36,7 +36,7 @@ pub const ROUNDS_MAX: usize = 1_000_000;
 /// How a client proves who it is; see the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub enum Mechanism {
+pub enum ClientMechanism {
     ScramSha256Plus,
     ScramSha256,
     CramMd5,
@@ -46,11 +46,11 @@ pub enum Mechanism {
     OauthBearer,
 }
 
-use Mechanism::{CramMd5, Login, OauthBearer, Plain, ScramSha256, ScramSha256Plus, XOauth2};
+use ClientMechanism::{CramMd5, Login, OauthBearer, Plain, ScramSha256, ScramSha256Plus, XOauth2};
 
 /// The words of `relay.auth`, each with the mechanisms that it allows, the strongest first. A token must not be sent
 /// as a password, nor a password as a token, so the mechanisms for tokens have to be asked for.
-pub const CHOICES: [(&str, &[Mechanism]); 7] = [
+pub const CHOICES: [(&str, &[ClientMechanism]); 7] = [
     ("auto", &[ScramSha256Plus, ScramSha256, CramMd5, Plain, Login]),
     ("plain", &[Plain]),
     ("login", &[Login]),
@@ -60,7 +60,7 @@ pub const CHOICES: [(&str, &[Mechanism]); 7] = [
     ("oauthbearer", &[OauthBearer]),
 ];
 
-impl Mechanism {
+impl ClientMechanism {
     /// Its registered name.
     #[must_use]
     pub const fn keyword(self) -> &'static str {
@@ -100,7 +100,7 @@ pub struct Client<'a> {
 
 /// The account to log in with, and its server.
 #[derive(Debug, Clone, Copy)]
-pub struct Account<'a> {
+pub struct LoginAccount<'a> {
     /// The user name.
     pub name: &'a str,
     /// The password, or the token of OAuth.
@@ -142,7 +142,7 @@ impl Client<'_> {
     /// The strongest mechanism that both sides support and that was not refused; `None`: a login is not possible
     /// here.
     #[must_use]
-    pub fn choose(&self, refused: &[Mechanism]) -> Option<Mechanism> {
+    pub fn choose(&self, refused: &[ClientMechanism]) -> Option<ClientMechanism> {
         let (_, choice) = CHOICES.iter().find(|(word, _)| *word == self.wanted)?;
         choice.iter().copied().find(|&mechanism| {
             self.is_private
@@ -152,7 +152,7 @@ impl Client<'_> {
         })
     }
 
-    fn offers(&self, mechanism: Mechanism) -> bool {
+    fn offers(&self, mechanism: ClientMechanism) -> bool {
         self.offered.iter().any(|word| word.eq_ignore_ascii_case(mechanism.keyword()))
     }
 
@@ -163,10 +163,10 @@ impl Client<'_> {
     /// The name or the password cannot be sent by this mechanism.
     pub fn start(
         &self,
-        mechanism: Mechanism,
-        account: &Account<'_>,
+        mechanism: ClientMechanism,
+        account: &LoginAccount<'_>,
         nonce: &str,
-    ) -> Result<(Exchange, Secret), Failed> {
+    ) -> Result<(ClientExchange, Secret), Failed> {
         let (name, password) = (account.name.as_bytes(), account.password.octets());
         let is_fit = |text: &[u8]| {
             !text.is_empty() && !text.iter().any(|octet| matches!(octet, 0 | 1 | b'\r' | b'\n'))
@@ -178,14 +178,16 @@ impl Client<'_> {
             ScramSha256Plus | ScramSha256 => {
                 let scram = self.scram(mechanism, account, nonce);
                 let first = [scram.gs2_header.as_bytes(), scram.first.as_bytes()].concat();
-                (State::ScramFirst(scram), Some(first))
+                (ExchangeState::ScramFirst(scram), Some(first))
             }
-            CramMd5 => (State::CramMd5 { name: account.name.to_owned(), password: copy(password) }, None),
-            Plain => (State::Said, Some([b"\0", name, b"\0", password].concat())),
-            Login => (State::LoginName { name: encode(name), password: encode(password) }, None),
+            CramMd5 => {
+                (ExchangeState::CramMd5 { name: account.name.to_owned(), password: copy(password) }, None)
+            }
+            Plain => (ExchangeState::Said, Some([b"\0", name, b"\0", password].concat())),
+            Login => (ExchangeState::LoginName { name: encode(name), password: encode(password) }, None),
             XOauth2 => {
                 let parts = [b"user=", name, b"\x01auth=Bearer ", password, b"\x01\x01"];
-                (State::Bearer { to_error: b"" }, Some(parts.concat()))
+                (ExchangeState::Bearer { to_error: b"" }, Some(parts.concat()))
             }
             OauthBearer => {
                 let head = format!(
@@ -195,16 +197,16 @@ impl Client<'_> {
                     account.port
                 );
                 let parts = [head.as_bytes(), password, b"\x01\x01"];
-                (State::Bearer { to_error: b"\x01" }, Some(parts.concat()))
+                (ExchangeState::Bearer { to_error: b"\x01" }, Some(parts.concat()))
             }
         };
         let unsent = response.map(|octets| encode(Secret::new(octets).octets()));
-        Ok(Exchange { unsent, state }.command(mechanism))
+        Ok(ClientExchange { unsent, state }.command(mechanism))
     }
 
     /// The GS2 flag says what the client knows of channel binding. `y` lets the server detect that an attacker
     /// removed the -PLUS mechanisms from its offer (RFC 5802 §6).
-    fn scram(&self, mechanism: Mechanism, account: &Account<'_>, nonce: &str) -> Scram {
+    fn scram(&self, mechanism: ClientMechanism, account: &LoginAccount<'_>, nonce: &str) -> Scram {
         let (gs2_header, channel) = match self.channel {
             Some(channel) if mechanism == ScramSha256Plus => {
                 (format!("p={},,", channel.name), channel.octets.to_vec())
@@ -224,15 +226,15 @@ impl Client<'_> {
 
 /// An exchange in progress.
 #[derive(Debug)]
-pub struct Exchange {
+pub struct ClientExchange {
     /// The initial response, if it was too long for the AUTH command.
     unsent: Option<Secret>,
-    state: State,
+    state: ExchangeState,
 }
 
 /// What the exchange expects next.
 #[derive(Debug)]
-enum State {
+enum ExchangeState {
     /// Name and password, both in base64, for the two challenges.
     LoginName {
         name: Secret,
@@ -267,8 +269,8 @@ struct Scram {
     password: Secret,
 }
 
-impl Exchange {
-    fn command(mut self, mechanism: Mechanism) -> (Self, Secret) {
+impl ClientExchange {
+    fn command(mut self, mechanism: ClientMechanism) -> (Self, Secret) {
         let verb = format!("AUTH {}", mechanism.keyword());
         let room = limits::AUTH_COMMAND_MAX_OCTETS - " \r\n".len() - verb.len();
         let line = match self.unsent.take_if(|response| response.octets().len() <= room) {
@@ -287,27 +289,29 @@ impl Exchange {
             return Ok(response);
         }
         let decoded = || base64::decode(challenge.trim_ascii()).ok_or(MALFORMED);
-        let (state, line) = match mem::replace(&mut self.state, State::Lost) {
+        let (state, line) = match mem::replace(&mut self.state, ExchangeState::Lost) {
             // The prompts are not compared: servers differ in them.
-            State::LoginName { name, password } => (State::LoginPassword(password), name),
-            State::LoginPassword(password) => (State::Said, password),
-            State::CramMd5 { name, password } => {
+            ExchangeState::LoginName { name, password } => (ExchangeState::LoginPassword(password), name),
+            ExchangeState::LoginPassword(password) => (ExchangeState::Said, password),
+            ExchangeState::CramMd5 { name, password } => {
                 let hash = hmac(MessageDigest::md5(), password.octets(), &decoded()?)?;
                 let hex: String = hash.octets().iter().map(|octet| format!("{octet:02x}")).collect();
-                (State::Said, encode(format!("{name} {hex}").as_bytes()))
+                (ExchangeState::Said, encode(format!("{name} {hex}").as_bytes()))
             }
-            State::ScramFirst(scram) => {
+            ExchangeState::ScramFirst(scram) => {
                 let (message, signature) = scram.prove(&decoded()?)?;
-                (State::ScramFinal(signature), encode(message.as_bytes()))
+                (ExchangeState::ScramFinal(signature), encode(message.as_bytes()))
             }
             // An error is answered, so that the server can send its 535, which then is an ordinary refusal.
-            State::ScramFinal(_) if decoded()?.starts_with(b"e=") => (State::Lost, Secret::new(Vec::new())),
-            State::ScramFinal(signature) if is_signed(&decoded()?, &signature) => {
-                (State::Said, Secret::new(Vec::new()))
+            ExchangeState::ScramFinal(_) if decoded()?.starts_with(b"e=") => {
+                (ExchangeState::Lost, Secret::new(Vec::new()))
             }
-            State::ScramFinal(_) => return Err(FALSE),
-            State::Bearer { to_error } => (State::Lost, encode(to_error)),
-            State::Said | State::Lost => return Err(TOO_MUCH),
+            ExchangeState::ScramFinal(signature) if is_signed(&decoded()?, &signature) => {
+                (ExchangeState::Said, Secret::new(Vec::new()))
+            }
+            ExchangeState::ScramFinal(_) => return Err(FALSE),
+            ExchangeState::Bearer { to_error } => (ExchangeState::Lost, encode(to_error)),
+            ExchangeState::Said | ExchangeState::Lost => return Err(TOO_MUCH),
         };
         self.state = state;
         Ok(line)
@@ -323,8 +327,8 @@ impl Exchange {
             base64::decode(word.as_bytes()).is_some_and(|message| is_signed(&message, signature))
         };
         match &self.state {
-            State::Said | State::Bearer { .. } if self.unsent.is_none() => Ok(()),
-            State::ScramFinal(signature) => {
+            ExchangeState::Said | ExchangeState::Bearer { .. } if self.unsent.is_none() => Ok(()),
+            ExchangeState::ScramFinal(signature) => {
                 let mut words = text.split_ascii_whitespace();
                 words.any(|word| is_proof(word, signature)).then_some(()).ok_or(FALSE)
             }

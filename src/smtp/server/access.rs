@@ -1,7 +1,7 @@
 //! What a client may ask for, decided by its listener and its address; and STARTTLS in the server's session (RFC
 //! 3207). The caller performs the handshake.
 
-use super::{Action, Session, State, out_of_sequence};
+use super::{Action, ServerSession, SessionState, out_of_sequence};
 use crate::mail::status::EnhancedStatus;
 use crate::smtp::reply::Reply;
 
@@ -18,7 +18,7 @@ pub enum StartTls {
 
 /// Whether the client may log in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Logins {
+pub enum LoginPolicy {
     /// No.
     Never,
     /// Within TLS.
@@ -29,19 +29,19 @@ pub enum Logins {
 
 /// What a client may ask for, decided by its listener and its address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Access {
+pub struct ClientAccess {
     /// STARTTLS.
     pub starttls: StartTls,
     /// AUTH.
-    pub logins: Logins,
+    pub logins: LoginPolicy,
 }
 
-impl Access {
+impl ClientAccess {
     /// The access of SMTP between servers.
-    pub const DEFAULT: Self = Self { starttls: StartTls::Offered, logins: Logins::Never };
+    pub const DEFAULT: Self = Self { starttls: StartTls::Offered, logins: LoginPolicy::Never };
 }
 
-impl<R> Session<R> {
+impl<R> ServerSession<R> {
     /// Whether STARTTLS is offered. If TLS is required and not available at present, it is offered and answered with
     /// a temporary 454, not a permanent 502.
     pub(super) fn has_starttls(&self) -> bool {
@@ -63,8 +63,8 @@ impl<R> Session<R> {
                 Err(Reply::new(502, EnhancedStatus::INVALID_COMMAND, "TLS is not available here"))
             }
             _ if self.is_secured => Err(out_of_sequence("TLS is active already")),
-            State::Greeted => Ok(()),
-            State::Connected => Err(self.say_hello_first()),
+            SessionState::Greeted => Ok(()),
+            SessionState::Connected => Err(self.say_hello_first()),
             _ => Err(out_of_sequence("a transaction is open; RSET ends it")),
         }
     }
@@ -75,7 +75,7 @@ impl<R> Session<R> {
             let text = "TLS is not available at present";
             return self.reply(Reply::new(454, EnhancedStatus::POLICY_NOW, text));
         }
-        (self.state, self.client, self.is_secured) = (State::Connected, None, true);
+        (self.state, self.client, self.is_secured) = (SessionState::Connected, None, true);
         self.login = None;
         Action::StartTls(Reply::new(220, EnhancedStatus::OK, "begin the handshake"))
     }

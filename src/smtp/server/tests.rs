@@ -30,7 +30,7 @@ const SETTINGS: [&str; 9] = [
 
 /// A server without a socket: octets in, octets out.
 struct Server {
-    session: Session<String>,
+    session: ServerSession<String>,
     cutter: LineCutter,
     decoder: Option<DotDecoder>,
     /// Octets of a chunk that are to come, and what is done then.
@@ -52,7 +52,7 @@ fn domain(text: &str) -> crate::mail::address::Domain {
 impl Server {
     fn new(script: &str) -> Self {
         let says = |word: &str| script.lines().any(|line| line == word);
-        let terms = Terms {
+        let terms = ServerTerms {
             hostname: "mx.example".into(),
             home: Home { of_senders: domain("mx.example"), of_recipients: domain("local.example") },
             offer: Offer {
@@ -65,24 +65,24 @@ impl Server {
             recipients: 3,
             errors: 4,
         };
-        let mut session = Session::new(Arc::new(terms));
+        let mut session = ServerSession::new(Arc::new(terms));
         let service = match () {
             () if says("submission") || says("submissions") => Service::Submission,
             () if says("lmtp") => Service::Lmtp,
             () => Service::Smtp,
         };
         let logins = match (service, says("any login")) {
-            (_, true) => Logins::Always,
-            (Service::Submission, _) if says("on loopback") => Logins::Always,
-            (Service::Submission, _) => Logins::WithinTls,
-            _ => Logins::Never,
+            (_, true) => LoginPolicy::Always,
+            (Service::Submission, _) if says("on loopback") => LoginPolicy::Always,
+            (Service::Submission, _) => LoginPolicy::WithinTls,
+            _ => LoginPolicy::Never,
         };
         let starttls = match () {
             () if says("requires TLS") => StartTls::Required,
             () if says("TLS is off") => StartTls::Never,
             () => StartTls::Offered,
         };
-        session.serve(service, Access { starttls, logins });
+        session.serve(service, ClientAccess { starttls, logins });
         session.trust(says("trusted"));
         if says("submissions") {
             session.within_tls();

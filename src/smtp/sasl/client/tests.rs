@@ -1,6 +1,6 @@
 use super::*;
 use crate::smtp::line::Line;
-use crate::smtp::sasl::{self, Step};
+use crate::smtp::sasl::{self, ExchangeStep};
 use openssl::sha::sha256;
 use proptest::prelude::*;
 
@@ -15,9 +15,14 @@ fn client(channel: Option<ChannelBinding<'static>>) -> Client<'static> {
 }
 
 /// Begins an exchange, and gives the command as text.
-fn start(client: &Client<'_>, mechanism: Mechanism, name: &str, password: &str) -> (Exchange, String) {
+fn start(
+    client: &Client<'_>,
+    mechanism: ClientMechanism,
+    name: &str,
+    password: &str,
+) -> (ClientExchange, String) {
     let password = Secret::new(password.into());
-    let account = Account { name, password: &password, host: "server.example.com", port: 587 };
+    let account = LoginAccount { name, password: &password, host: "server.example.com", port: 587 };
     let (exchange, command) = client.start(mechanism, &account, NONCE).unwrap();
     (exchange, text(&command))
 }
@@ -27,7 +32,7 @@ fn text(secret: &Secret) -> String {
 }
 
 /// The answer to a challenge; both without their base64.
-fn answer(exchange: &mut Exchange, challenge: &str) -> Result<String, Failed> {
+fn answer(exchange: &mut ClientExchange, challenge: &str) -> Result<String, Failed> {
     let line = exchange.answer(base64::encode(challenge.as_bytes()).as_bytes())?;
     Ok(String::from_utf8(base64::decode(line.octets()).unwrap()).unwrap())
 }
@@ -137,7 +142,7 @@ const CLIENT_FINAL: &str = "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)
 const SERVER_FINAL: &str = "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=";
 
 /// RFC 7677 §3, up to the client's proof.
-fn proven() -> Exchange {
+fn proven() -> ClientExchange {
     let (mut exchange, command) = start(&client(None), ScramSha256, "user", "pencil");
     assert_eq!(response(&command), "n,,n=user,r=rOprNGfwEbeRWgbNEkqO");
     assert_eq!(answer(&mut exchange, SERVER_FIRST).unwrap(), CLIENT_FINAL);
@@ -218,7 +223,7 @@ fn what_can_not_be_sent_is_not() {
         [("", "x"), ("x", ""), ("a\0b", "x"), ("x", "a\nb"), ("x", "a\x01b"), ("a\rb", "x")]
     {
         let password = Secret::new(password.into());
-        let account = Account { name, password: &password, host: "h", port: 25 };
+        let account = LoginAccount { name, password: &password, host: "h", port: 25 };
         for mechanism in CHOICES.iter().flat_map(|(_, choice)| *choice) {
             let failed = client(Some(EXPORTER)).start(*mechanism, &account, NONCE).map(drop);
             assert_eq!(failed, Err(UNFIT), "{mechanism:?} {name:?}");
@@ -238,7 +243,7 @@ fn secrets_are_not_shown() {
 /// A server of SCRAM by RFC 5802 §3, written apart from the client. Gives the name that the client claims, and its
 /// final message; panics where the proof is wrong.
 fn scram_server(
-    exchange: &mut Exchange,
+    exchange: &mut ClientExchange,
     client_first: &str,
     password: &str,
     salt: &[u8],
@@ -318,18 +323,18 @@ proptest! {
 proptest! {
     #[test]
     fn our_server_reads_what_our_client_says(name in "[ -~ä€]{1,60}", password in "[ -~ä€]{1,60}") {
-        for (mechanism, ours) in [(Plain, sasl::Mechanism::Plain), (Login, sasl::Mechanism::Login)] {
+        for (mechanism, ours) in [(Plain, sasl::ServerMechanism::Plain), (Login, sasl::ServerMechanism::Login)] {
             let (mut exchange, command) = start(&client(None), mechanism, &name, &password);
             let initial = command.split(' ').nth(2).map(str::as_bytes);
-            let mut step = sasl::Exchange::begin(ours, initial);
+            let mut step = sasl::ServerExchange::begin(ours, initial);
             let credentials = loop {
                 step = match step {
-                    Step::Challenge(reply, server) => {
+                    ExchangeStep::Challenge(reply, server) => {
                         let line = exchange.answer(reply.lines[0].as_bytes()).unwrap();
                         server.line(&Line::Text(line.octets()))
                     }
-                    Step::Done(credentials) => break credentials,
-                    Step::Failed(reply) => panic!("{reply}"),
+                    ExchangeStep::Done(credentials) => break credentials,
+                    ExchangeStep::Failed(reply) => panic!("{reply}"),
                 };
             };
             prop_assert_eq!((&credentials.name, credentials.password.octets()), (&name, password.as_bytes()));
