@@ -121,7 +121,7 @@ pub struct AddressList {
 /// Parses a list.
 #[must_use]
 pub fn read(value: &[u8]) -> AddressList {
-    let mut scanner = Scanner::new(value);
+    let mut scanner = AddressScanner::new(value);
     let mut list = AddressList::default();
     while scanner.at < value.len() && list.addresses.len() + list.unreadable.len() <= ADDRESSES_MAX {
         scanner.part(&mut list);
@@ -230,7 +230,7 @@ fn is_quotes(text: &[u8]) -> bool {
 }
 
 /// A position within a value, with what was learnt on the way.
-struct Scanner<'a> {
+struct AddressScanner<'a> {
     value: &'a [u8],
     at: usize,
     /// The inside of the last comment of the part.
@@ -240,7 +240,7 @@ struct Scanner<'a> {
     is_in_group: bool,
 }
 
-impl<'a> Scanner<'a> {
+impl<'a> AddressScanner<'a> {
     const fn new(value: &'a [u8]) -> Self {
         Self { value, at: 0, comment: 0..0, unclosed: Vec::new(), is_in_group: false }
     }
@@ -584,7 +584,7 @@ fn is_word_octet(octet: u8) -> bool {
 
 /// The text of words, without the blanks and comments between them, and without quotes. `None` if it is not UTF-8.
 fn plain(words: &[u8]) -> Option<String> {
-    let mut scanner = Scanner::new(words);
+    let mut scanner = AddressScanner::new(words);
     let (mut text, mut is_quoted) = (Vec::new(), false);
     loop {
         if !is_quoted {

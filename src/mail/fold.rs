@@ -12,10 +12,10 @@
 //! | compose | `añil` | `añil` |
 
 /// A mark, its canonical combining class, and pairs of a lower-case letter with the letter under the mark.
-type Row = (char, u8, &'static str);
+type MarkRow = (char, u8, &'static str);
 
 #[rustfmt::skip]
-const ROWS: [Row; 34] = [
+const ROWS: [MarkRow; 34] = [
     ('\u{300}', 230, "aàeèiìoòuùüǜnǹеѐиѝēḕōṑwẁâầăằêềôồơờưừyỳἀἂἁἃἐἒἑἓἠἢἡἣἰἲἱἳὀὂὁὃὐὒὑὓὠὢὡὣαὰεὲηὴιὶοὸυὺωὼ᾿῍ϊῒ῾῝ϋῢ¨῭"),
     ('\u{301}', 230, "aáeéiíoóuúyýcćlĺnńrŕsśzźüǘgǵåǻæǽøǿ¨΅ϊΐαάεέηήιίϋΰοόυύωώϒϓгѓкќçḉēḗïḯkḱmḿõṍōṓpṕũṹwẃâấăắêếôốơớưứἀἄἁἅἐἔἑἕἠἤἡἥἰἴἱἵὀὄὁὅὐὔὑὕὠὤὡὥ᾿῎῾῞"),
     ('\u{302}', 230, "aâeêiîoôuûcĉgĝhĥjĵsŝwŵyŷzẑạậẹệọộ"),
@@ -66,7 +66,7 @@ pub fn fold(name: &str) -> String {
     compose(apart)
 }
 
-fn pairs(row: &Row) -> impl Iterator<Item = (char, char)> {
+fn pairs(row: &MarkRow) -> impl Iterator<Item = (char, char)> {
     pairs_of(row.2)
 }
 

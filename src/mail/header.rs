@@ -27,13 +27,13 @@ pub struct TraceScanner {
     delivered_to: Vec<String>,
     is_urgent: bool,
     line: Vec<u8>,
-    field: Field,
+    field: TraceField,
     done: bool,
 }
 
 /// The field that the current line belongs to.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Field {
+enum TraceField {
     DeliveredTo,
     /// One of [`URGENT`], with its words.
     Urgency(&'static [&'static str]),
@@ -64,8 +64,8 @@ impl TraceScanner {
             self.done = true;
         } else if text.starts_with(b" ") || text.starts_with(b"\t") {
             match (self.field, self.delivered_to.last_mut()) {
-                (Field::DeliveredTo, Some(last)) => last.push_str(String::from_utf8_lossy(text).trim()),
-                (Field::Urgency(words), _) => self.is_urgent |= begins_with(text, words),
+                (TraceField::DeliveredTo, Some(last)) => last.push_str(String::from_utf8_lossy(text).trim()),
+                (TraceField::Urgency(words), _) => self.is_urgent |= begins_with(text, words),
                 _ => {}
             }
         } else {
@@ -74,7 +74,7 @@ impl TraceScanner {
     }
 
     fn begin_field(&mut self, text: &[u8]) {
-        self.field = Field::Other;
+        self.field = TraceField::Other;
         let Some((name, value)) = split_field(text) else {
             // Not a header field: the body begins without an empty line.
             self.done = true;
@@ -83,12 +83,12 @@ impl TraceScanner {
         if name.eq_ignore_ascii_case(b"Received") {
             self.received += 1;
         } else if name.eq_ignore_ascii_case(b"Delivered-To") && self.delivered_to.len() < RECEIVED_MAX {
-            self.field = Field::DeliveredTo;
+            self.field = TraceField::DeliveredTo;
             self.delivered_to.push(String::from_utf8_lossy(value).trim().to_owned());
         } else if let Some((_, words)) =
             URGENT.iter().find(|(it, _)| name.eq_ignore_ascii_case(it.as_bytes()))
         {
-            self.field = Field::Urgency(words);
+            self.field = TraceField::Urgency(words);
             self.is_urgent |= begins_with(value, words);
         }
     }

@@ -8,10 +8,10 @@ use std::path::Path;
 
 /// A template such as `/var/mail/{user}`; the resulting path is always absolute.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct MaildirTemplate(Vec<Part>);
+pub struct MaildirTemplate(Vec<TemplatePart>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
+enum TemplatePart {
     Fixed(String),
     User,
     Domain,
@@ -35,12 +35,12 @@ impl MaildirTemplate {
         while let Some((fixed, tail)) = rest.split_once('{') {
             let (name, tail) = tail.split_once('}').ok_or("\"{\" has no \"}\" after it; add it")?;
             if !fixed.is_empty() {
-                parts.push(Part::Fixed(fixed.to_owned()));
+                parts.push(TemplatePart::Fixed(fixed.to_owned()));
             }
             parts.push(match name {
-                "user" => Part::User,
-                "domain" => Part::Domain,
-                "home" if parts.is_empty() => Part::Home,
+                "user" => TemplatePart::User,
+                "domain" => TemplatePart::Domain,
+                "home" if parts.is_empty() => TemplatePart::Home,
                 "home" => return Err("\"{home}\" is an absolute path; write it at the beginning".into()),
                 _ => {
                     return Err(format!(
@@ -52,7 +52,7 @@ impl MaildirTemplate {
             rest = tail;
         }
         if !rest.is_empty() {
-            parts.push(Part::Fixed(rest.to_owned()));
+            parts.push(TemplatePart::Fixed(rest.to_owned()));
         }
         Ok(Self(parts))
     }
@@ -60,14 +60,14 @@ impl MaildirTemplate {
     /// Whether the path begins in the user's home directory, which only system users have.
     #[must_use]
     pub fn uses_home(&self) -> bool {
-        self.0.first() == Some(&Part::Home)
+        self.0.first() == Some(&TemplatePart::Home)
     }
 
     /// The deepest directory that is the same for every user; `None` if the path begins with `{home}`.
     #[must_use]
     pub fn fixed_directory(&self) -> Option<&Path> {
         match self.0.first() {
-            Some(Part::Fixed(text)) => {
+            Some(TemplatePart::Fixed(text)) => {
                 let (directory, _) = text.rsplit_once('/')?;
                 Some(Path::new(if directory.is_empty() { "/" } else { directory }))
             }
@@ -81,10 +81,10 @@ impl fmt::Display for MaildirTemplate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|part| {
             f.write_str(match part {
-                Part::Fixed(text) => text,
-                Part::User => "{user}",
-                Part::Domain => "{domain}",
-                Part::Home => "{home}",
+                TemplatePart::Fixed(text) => text,
+                TemplatePart::User => "{user}",
+                TemplatePart::Domain => "{domain}",
+                TemplatePart::Home => "{home}",
             })
         })
     }

@@ -42,12 +42,12 @@ pub fn from_line(sender: &ReversePath, when: WallTime) -> String {
 /// Quotes a message in canonical form (see [`super::message`]), in pieces of any size.
 #[derive(Debug, Default)]
 pub struct Quoter {
-    place: Place,
+    place: LinePosition,
 }
 
 /// The position within a line.
 #[derive(Debug, Clone, Copy, Default)]
-enum Place {
+enum LinePosition {
     /// At its start.
     #[default]
     Start,
@@ -63,11 +63,11 @@ impl Quoter {
         for line in piece.split_inclusive(|&octet| octet == b'\n') {
             let mut rest = line;
             while let (false, Some((&octet, after))) =
-                (matches!(self.place, Place::Within), rest.split_first())
+                (matches!(self.place, LinePosition::Within), rest.split_first())
             {
-                let known = if let Place::Begin(known) = self.place { known } else { 0 };
+                let known = if let LinePosition::Begin(known) = self.place { known } else { 0 };
                 if FROM.get(known) == Some(&octet) {
-                    self.place = Place::Begin(known + 1);
+                    self.place = LinePosition::Begin(known + 1);
                     if known + 1 == FROM.len() {
                         // Any of several `>` may be the new one.
                         output.push(b'>');
@@ -75,7 +75,7 @@ impl Quoter {
                     }
                 } else if octet == b'>' && known == 0 {
                     output.push(octet);
-                    self.place = Place::Begin(0);
+                    self.place = LinePosition::Begin(0);
                 } else {
                     self.release(output);
                     break;
@@ -84,14 +84,14 @@ impl Quoter {
             }
             output.extend_from_slice(rest);
             if line.ends_with(b"\n") {
-                self.place = Place::Start;
+                self.place = LinePosition::Start;
             }
         }
     }
 
     /// Ends the message: completes its last line, and adds an empty one.
     pub fn finish(mut self, output: &mut Vec<u8>) {
-        if !matches!(self.place, Place::Start) {
+        if !matches!(self.place, LinePosition::Start) {
             self.release(output);
             output.push(b'\n');
         }
@@ -100,10 +100,10 @@ impl Quoter {
 
     /// Writes the octets that were held back: the kind of the line is known.
     fn release(&mut self, output: &mut Vec<u8>) {
-        if let Place::Begin(known) = self.place {
+        if let LinePosition::Begin(known) = self.place {
             output.extend_from_slice(FROM.get(..known).unwrap_or_default());
         }
-        self.place = Place::Within;
+        self.place = LinePosition::Within;
     }
 }
 

@@ -28,7 +28,7 @@ const WEEKDAYS: [&[u8]; 7] = [b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"
 
 /// The position within the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum FilterState {
     /// In the start of a line, which is held until its kind is known.
     Start,
     /// In the rest of a line of a field.
@@ -41,7 +41,7 @@ enum State {
 #[derive(Debug)]
 pub struct SectionFilter {
     left_out: Option<&'static str>,
-    state: State,
+    state: FilterState,
     held: Vec<u8>,
     /// A first line that belongs to mbox if a field follows.
     mbox_line: Vec<u8>,
@@ -65,13 +65,13 @@ impl SectionFilter {
 
     fn new(left_out: Option<&'static str>) -> Self {
         let (held, mbox_line) = (Vec::new(), Vec::new());
-        Self { left_out, state: State::Start, held, mbox_line, has_field: false, is_left_out: false }
+        Self { left_out, state: FilterState::Start, held, mbox_line, has_field: false, is_left_out: false }
     }
 
     /// Whether the header section is over: the rest passes unchanged, and need not be fed.
     #[must_use]
     pub fn is_in_body(&self) -> bool {
-        self.state == State::Body
+        self.state == FilterState::Body
     }
 
     /// Takes the next piece of the content, and appends the result to `out`.
@@ -79,15 +79,15 @@ impl SectionFilter {
         let mut rest = octets;
         while let Some((&octet, after)) = rest.split_first() {
             match self.state {
-                State::Body => return out.extend_from_slice(rest),
-                State::Start => {
+                FilterState::Body => return out.extend_from_slice(rest),
+                FilterState::Start => {
                     self.held.push(octet);
                     if self.is_known(octet) {
                         self.judge(out);
                     }
                     rest = after;
                 }
-                State::Field => {
+                FilterState::Field => {
                     let end = rest.iter().position(|&octet| octet == b'\n');
                     let (line, after) = rest.split_at(end.map_or(rest.len(), |at| at + 1));
                     self.pass(line, out);
@@ -146,7 +146,7 @@ impl SectionFilter {
         if !self.is_left_out {
             out.extend_from_slice(part);
         }
-        self.state = if part.ends_with(b"\n") { State::Start } else { State::Field };
+        self.state = if part.ends_with(b"\n") { FilterState::Start } else { FilterState::Field };
     }
 
     /// Ends the section: the held octets are the empty line, or text.
@@ -157,7 +157,7 @@ impl SectionFilter {
         }
         out.extend_from_slice(&mbox_line);
         out.extend_from_slice(&held);
-        self.state = State::Body;
+        self.state = FilterState::Body;
     }
 }
 

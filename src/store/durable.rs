@@ -76,7 +76,7 @@ pub trait Mover: fmt::Debug + Send + Sync {
 
 /// Where a temporary name lies, and who can move it.
 #[derive(Debug)]
-enum Place {
+enum TemporaryPlace {
     /// In this directory; this process renames it.
     Here(Arc<OwnedFd>),
     /// The mover renames it.
@@ -86,14 +86,14 @@ enum Place {
 /// A name that is unlinked on drop, unless its file has moved to its final name.
 #[derive(Debug)]
 struct TemporaryName {
-    place: Place,
+    place: TemporaryPlace,
     name: String,
     moved: bool,
 }
 
 impl TemporaryName {
     fn here(directory: &Arc<OwnedFd>, name: String) -> Self {
-        Self { place: Place::Here(Arc::clone(directory)), name, moved: false }
+        Self { place: TemporaryPlace::Here(Arc::clone(directory)), name, moved: false }
     }
 }
 
@@ -104,8 +104,8 @@ impl Drop for TemporaryName {
         }
         match &self.place {
             // If this fails, the next sweep finds the file.
-            Place::Here(directory) => drop(unlinkat(directory, &*self.name, AtFlags::empty())),
-            Place::Elsewhere(mover) => mover.discard(&self.name),
+            TemporaryPlace::Here(directory) => drop(unlinkat(directory, &*self.name, AtFlags::empty())),
+            TemporaryPlace::Elsewhere(mover) => mover.discard(&self.name),
         }
     }
 }
@@ -141,7 +141,7 @@ impl StagedFile {
     /// Wraps a file that `mover` has created under the temporary name `name`.
     #[must_use]
     pub fn made_elsewhere(file: File, name: String, mover: Box<dyn Mover>) -> Self {
-        Self::new(TemporaryName { place: Place::Elsewhere(mover), name, moved: false }, file)
+        Self::new(TemporaryName { place: TemporaryPlace::Elsewhere(mover), name, moved: false }, file)
     }
 
     /// Creates a file without a name in `directory`, for octets that are copied elsewhere later. It is never synced,
@@ -150,7 +150,7 @@ impl StagedFile {
     /// # Errors
     /// An I/O error.
     pub fn without_name(directory: &Path) -> io::Result<Self> {
-        let directory = Arc::new(open_directory(directory, Access::Search)?);
+        let directory = Arc::new(open_directory(directory, DirectoryAccess::Search)?);
         let mode = Mode::RUSR | Mode::WUSR;
         match openat(&directory, ".", OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, mode) {
             Ok(file) => {
@@ -347,7 +347,8 @@ impl SyncedFile {
     /// A message that `mover` appends, durably, to the file at `path` on commit.
     #[must_use]
     pub fn to_append(mover: Box<dyn Mover>, path: PathBuf) -> Self {
-        let name = TemporaryName { place: Place::Elsewhere(mover), name: String::new(), moved: false };
+        let name =
+            TemporaryName { place: TemporaryPlace::Elsewhere(mover), name: String::new(), moved: false };
         Self { name, target: None, path, file: None, appends: true }
     }
 
@@ -389,11 +390,11 @@ impl SyncedFile {
     fn move_with(mut self, step: MoveStep) -> Result<PathBuf, StoreError> {
         let to = self.path.file_name().unwrap_or_default();
         let done = match (&self.name.place, &self.target) {
-            (Place::Elsewhere(mover), _) => {
+            (TemporaryPlace::Elsewhere(mover), _) => {
                 mover.commit(&self.name.name, to).map(|()| self.name.moved = true)
             }
-            (Place::Here(_), None) => Err(Errno::BADF.into()),
-            (Place::Here(directory), Some(target)) => {
+            (TemporaryPlace::Here(_), None) => Err(Errno::BADF.into()),
+            (TemporaryPlace::Here(directory), Some(target)) => {
                 let moved = step(directory.as_fd(), &self.name.name, target.as_fd(), to);
                 moved.map_err(io::Error::from).and_then(|moved| {
                     self.name.moved = moved;
@@ -485,14 +486,14 @@ pub fn sync_data(file: &File) -> io::Result<()> {
 
 /// What a directory is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
+pub enum DirectoryAccess {
     /// To look up names in it. Needs no right to read: `/home` and other parents may have mode 0711.
     Search,
     /// To list or sync it as well.
     Read,
 }
 
-impl Access {
+impl DirectoryAccess {
     fn flags(self) -> OFlags {
         let access = if self == Self::Search { OFlags::PATH } else { OFlags::RDONLY };
         access | OFlags::DIRECTORY | OFlags::CLOEXEC
@@ -503,7 +504,7 @@ impl Access {
 ///
 /// # Errors
 /// An I/O error.
-pub fn open_directory(path: &Path, access: Access) -> io::Result<OwnedFd> {
+pub fn open_directory(path: &Path, access: DirectoryAccess) -> io::Result<OwnedFd> {
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     Ok(rustix::fs::open(path, access.flags(), Mode::empty())?)
 }
@@ -512,7 +513,7 @@ pub fn open_directory(path: &Path, access: Access) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// An I/O error; `ENOTDIR` for a link or a file.
-pub fn open_below(parent: impl AsFd, name: &OsStr, access: Access) -> io::Result<OwnedFd> {
+pub fn open_below(parent: impl AsFd, name: &OsStr, access: DirectoryAccess) -> io::Result<OwnedFd> {
     Ok(openat(parent, name, access.flags() | OFlags::NOFOLLOW, Mode::empty())?)
 }
 
@@ -528,7 +529,7 @@ pub fn make_below(parent: impl AsFd, name: &OsStr, mode: Mode, owner: Option<Own
         Err(Errno::EXIST) => false,
         Err(errno) => return Err(errno.into()),
     };
-    let directory = open_below(&parent, name, Access::Read)?;
+    let directory = open_below(&parent, name, DirectoryAccess::Read)?;
     if made {
         // A user who may write to the parent could have put a directory there that is not theirs.
         if !is_empty(&directory)? {
@@ -570,7 +571,7 @@ pub fn make_directories(path: &Path, mode: Mode) -> io::Result<()> {
         // As in `make_below`, because of the umask.
         chmod(path, mode)?;
     }
-    let synced = open_directory(parent, Access::Read).and_then(sync_directory);
+    let synced = open_directory(parent, DirectoryAccess::Read).and_then(sync_directory);
     if made { synced } else { Ok(()) }
 }
 
@@ -582,7 +583,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     fn open(path: &Path) -> Arc<OwnedFd> {
-        Arc::new(open_directory(path, Access::Read).unwrap())
+        Arc::new(open_directory(path, DirectoryAccess::Read).unwrap())
     }
 
     fn names(directory: &TestDirectory) -> Vec<String> {
@@ -641,7 +642,7 @@ mod tests {
         let here = open(directory.path());
         let [new, old] = ["new", "old"].map(|name| directory.path().join(name));
         fs::create_dir_all(old.join("secret")).unwrap();
-        let secret = open_directory(&old, Access::Read).unwrap();
+        let secret = open_directory(&old, DirectoryAccess::Read).unwrap();
         fchmod(&secret, Mode::RUSR | Mode::XUSR).unwrap();
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -725,7 +726,7 @@ mod tests {
         let directory = TestDirectory::new();
         let here = open(directory.path());
         // A descriptor that can be renamed into, but not synced.
-        let target = Arc::new(open_directory(directory.path(), Access::Search).unwrap());
+        let target = Arc::new(open_directory(directory.path(), DirectoryAccess::Search).unwrap());
         let file = StagedFile::create(&here, "tmp".into(), None).unwrap();
         let error = file.sync(target, directory.path().join("final")).unwrap().commit().unwrap_err();
         assert_eq!(Errno::from_io_error(&error.source), Some(Errno::BADF));
@@ -735,7 +736,7 @@ mod tests {
     #[test]
     fn a_public_file_is_synced_where_the_directory_can_not_be() {
         let directory = TestDirectory::new();
-        let target = Arc::new(open_directory(directory.path(), Access::Search).unwrap());
+        let target = Arc::new(open_directory(directory.path(), DirectoryAccess::Search).unwrap());
         let mut file = StagedFile::create(&target, "tmp".into(), None).unwrap();
         file.write(b"text").unwrap();
         file.publish().unwrap();

@@ -6,7 +6,7 @@
 //! which for the clock makes mail live longer, never shorter.
 
 use super::StoreError;
-use super::durable::{Access, StagedFile, open_directory};
+use super::durable::{DirectoryAccess, StagedFile, open_directory};
 use super::text::{parse_checked, print_checked};
 use std::fs::File;
 use std::io::Read;
@@ -46,11 +46,11 @@ impl LineFile {
     pub fn save(&self, state: &Path, saved: &str) -> Result<(), StoreError> {
         let path = state.join(self.name);
         let stage = || {
-            let tmp = Arc::new(open_directory(&state.join("tmp"), Access::Search)?);
+            let tmp = Arc::new(open_directory(&state.join("tmp"), DirectoryAccess::Search)?);
             let mut file = StagedFile::create(&tmp, format!("{}.{}", self.name, std::process::id()), None)?;
             file.lock()?;
             file.write(self.print(saved).as_bytes())?;
-            Ok((file, Arc::new(open_directory(state, Access::Read)?)))
+            Ok((file, Arc::new(open_directory(state, DirectoryAccess::Read)?)))
         };
         let (file, directory) = stage().map_err(|error: std::io::Error| StoreError::io(&path, error))?;
         file.sync(directory, path)?.replace().map(drop)

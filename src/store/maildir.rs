@@ -32,7 +32,7 @@ mod errand;
 mod mbox;
 mod path;
 
-pub use self::errand::{Agent, Done, Errand, Whose, perform};
+pub use self::errand::{Agent, Done, Errand, MaildirUser, perform};
 pub use self::mbox::problem as mbox_problem;
 pub use self::path::{MaildirPath, is_safe_component};
 use super::durable::{Owner, StagedFile, SyncedFile};
@@ -72,7 +72,7 @@ pub struct Maildirs {
     pid: u32,
     /// How many names have been made; a machine word, because 32-bit boxes have no larger atomic.
     count: AtomicUsize,
-    rights: Rights,
+    rights: MaildirRights,
     /// Where messages for an mbox are staged, if the directory exists.
     scratch: PathBuf,
     /// How often a locked mbox is tried.
@@ -81,7 +81,7 @@ pub struct Maildirs {
 
 /// How Maildirs of other users are written.
 #[derive(Debug, Clone, Default)]
-pub enum Rights {
+pub enum MaildirRights {
     /// As this process: all that it makes belongs to its own user.
     #[default]
     None,
@@ -114,7 +114,7 @@ impl Maildirs {
             first,
             pid: std::process::id(),
             count: AtomicUsize::new(0),
-            rights: Rights::None,
+            rights: MaildirRights::None,
             scratch: std::env::temp_dir(),
             lock_attempts: LOCK_ATTEMPTS,
         }
@@ -122,7 +122,7 @@ impl Maildirs {
 
     /// The same, with `rights`.
     #[must_use]
-    pub fn with_rights(self, rights: Rights) -> Self {
+    pub fn with_rights(self, rights: MaildirRights) -> Self {
         Self { rights, ..self }
     }
 
@@ -216,14 +216,14 @@ impl Maildirs {
     /// The process that writes this Maildir; `None`: this process.
     fn agent(&self, path: &MaildirPath) -> Option<&Arc<dyn Agent>> {
         match &self.rights {
-            Rights::Agent(agent) if path.owner.is_some() => Some(agent),
+            MaildirRights::Agent(agent) if path.owner.is_some() => Some(agent),
             _ => None,
         }
     }
 
     /// The owner to whom this process gives what it makes.
     fn owner(&self, path: &MaildirPath) -> Option<Owner> {
-        path.owner.filter(|_| matches!(self.rights, Rights::GiveAway))
+        path.owner.filter(|_| matches!(self.rights, MaildirRights::GiveAway))
     }
 
     fn count(&self, path: &MaildirPath, errand: Errand<'_>, now: WallTime) -> Result<u64, StoreError> {
@@ -240,7 +240,7 @@ impl Maildirs {
 
     /// Reports to the agent that the configuration has changed.
     pub fn reload(&self) {
-        if let Rights::Agent(agent) = &self.rights {
+        if let MaildirRights::Agent(agent) = &self.rights {
             agent.reload();
         }
     }

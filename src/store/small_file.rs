@@ -2,7 +2,7 @@
 //! or what was saved before it, never a part.
 
 use super::StoreError;
-use super::durable::{Access, StagedFile, make_below, open_directory};
+use super::durable::{DirectoryAccess, StagedFile, make_below, open_directory};
 use rustix::fs::Mode;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -30,13 +30,13 @@ pub(super) fn save(state: &Path, directory: &str, name: &str, octets: &[u8]) -> 
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
     let path = state.join(directory).join(name);
     let stage = || {
-        let tmp = Arc::new(open_directory(&state.join("tmp"), Access::Search)?);
+        let tmp = Arc::new(open_directory(&state.join("tmp"), DirectoryAccess::Search)?);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let temporary = format!("{directory}.{}.{number}", std::process::id());
         let mut file = StagedFile::create(&tmp, temporary, None)?;
         file.lock()?;
         file.write(octets)?;
-        let state = open_directory(state, Access::Read)?;
+        let state = open_directory(state, DirectoryAccess::Read)?;
         Ok((file, Arc::new(make_below(state, OsStr::new(directory), Mode::RWXU, None)?)))
     };
     let (file, target) = stage().map_err(|error: std::io::Error| StoreError::io(&path, error))?;

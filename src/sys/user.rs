@@ -19,7 +19,7 @@ const GROUPS_MAX: usize = 1024;
 
 /// An entry of the user database.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Account {
+pub struct SystemUser {
     /// The login name as the database writes it.
     pub name: String,
     /// The user id.
@@ -34,7 +34,7 @@ pub struct Account {
 ///
 /// # Errors
 /// The database cannot be asked; this says nothing about the user.
-pub fn find(name: &str) -> io::Result<Option<Account>> {
+pub fn find(name: &str) -> io::Result<Option<SystemUser>> {
     let Ok(name) = CString::new(name) else { return Ok(None) };
     look_up(Key::Name(&name))
 }
@@ -43,14 +43,14 @@ pub fn find(name: &str) -> io::Result<Option<Account>> {
 ///
 /// # Errors
 /// The database cannot be asked; this says nothing about the user.
-pub fn find_uid(uid: u32) -> io::Result<Option<Account>> {
+pub fn find_uid(uid: u32) -> io::Result<Option<SystemUser>> {
     look_up(Key::Uid(uid))
 }
 
 /// All groups of a user, including the primary one.
 #[must_use]
 #[allow(unsafe_code)]
-pub fn groups(account: &Account) -> Vec<u32> {
+pub fn groups(account: &SystemUser) -> Vec<u32> {
     let Ok(name) = CString::new(account.name.as_str()) else { return vec![account.gid] };
     let mut groups: Vec<libc::gid_t> = vec![0; GROUPS_MAX];
     let mut count = GROUPS_MAX as libc::c_int;
@@ -70,7 +70,7 @@ enum Key<'a> {
 }
 
 #[allow(unsafe_code)]
-fn look_up(key: Key<'_>) -> io::Result<Option<Account>> {
+fn look_up(key: Key<'_>) -> io::Result<Option<SystemUser>> {
     let mut buffer = vec![0 as libc::c_char; 1024];
     loop {
         let mut entry = MaybeUninit::<libc::passwd>::zeroed();
@@ -93,7 +93,7 @@ fn look_up(key: Key<'_>) -> io::Result<Option<Account>> {
                 // NUL and lie in `buffer`.
                 let account = unsafe {
                     let entry = entry.assume_init();
-                    Account {
+                    SystemUser {
                         name: CStr::from_ptr(entry.pw_name).to_string_lossy().into_owned(),
                         uid: entry.pw_uid,
                         gid: entry.pw_gid,
@@ -131,7 +131,7 @@ pub fn has_raised_rights() -> bool {
 /// # Errors
 /// A step failed; the process must not continue.
 #[allow(unsafe_code)]
-pub fn become_user(account: &Account) -> io::Result<()> {
+pub fn become_user(account: &SystemUser) -> io::Result<()> {
     let name = CString::new(account.name.as_str())?;
     let checked = |result: libc::c_int| if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
     // While this process still has the right to do so.

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 /// A watched directory, if the system can watch it.
 #[derive(Debug)]
-pub struct Watch(Option<OwnedFd>);
+pub struct DirectoryWatch(Option<OwnedFd>);
 
-impl Watch {
+impl DirectoryWatch {
     /// Watches for names that are moved into the directory at `path`.
     #[must_use]
     pub fn for_arrivals(path: &Path) -> Self {
@@ -53,7 +53,7 @@ mod tests {
     fn an_arrival_ends_the_wait() {
         let directory = std::env::temp_dir().join(format!("pillarbox-watch-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
-        let watch = Watch::for_arrivals(&directory);
+        let watch = DirectoryWatch::for_arrivals(&directory);
         assert!(watch.sees());
         std::fs::write(directory.join(".x"), "").unwrap();
         for _ in 0..1000 {
@@ -64,6 +64,6 @@ mod tests {
         watch.wait(Duration::from_secs(60));
         assert!(SystemClock.boot() - start < Duration::from_secs(30));
         std::fs::remove_dir_all(&directory).unwrap();
-        assert!(!Watch::for_arrivals(&directory).sees());
+        assert!(!DirectoryWatch::for_arrivals(&directory).sees());
     }
 }

@@ -35,7 +35,7 @@ use pillarbox::smtp::reply::{Reply, ReplyParser};
 use pillarbox::smtp::sasl;
 use pillarbox::smtp::server::{Action, ClientAccess, LoginPolicy, Service};
 use pillarbox::smtp::{client, server};
-use pillarbox::store::queue::{Description, State, parse_file};
+use pillarbox::store::queue::{Description, RecipientState, parse_file};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -460,7 +460,7 @@ pub fn queue_file(octets: &[u8]) {
             let attempts = usize::try_from(progress.attempts).unwrap();
             assert_eq!(progress.recent_attempts.iter().flatten().count(), attempts.min(3));
             assert_eq!(progress.diagnostic.is_some(), attempts > 0);
-            assert!(attempts > 0 || progress.state == State::Pending);
+            assert!(attempts > 0 || progress.state == RecipientState::Pending);
         }
         let printed = print_queue_file(&print_description(&description), b"text\n", b"");
         let again = parse_file(&printed).map(|(description, _)| description);
@@ -472,7 +472,7 @@ pub fn queue_file(octets: &[u8]) {
             let torn = [&file, torn.as_bytes()].concat();
             assert_eq!(parse_file(&torn), Ok((description, progress)), "a torn record tells something");
             let (_, progress) = parse_file(&[&torn, &b"\n"[..]].concat()).unwrap();
-            assert!(progress.first().is_none_or(|first| first.state != State::Pending));
+            assert!(progress.first().is_none_or(|first| first.state != RecipientState::Pending));
         }
     }
 }

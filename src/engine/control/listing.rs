@@ -10,7 +10,7 @@ use crate::mail::date::{Now, WallTime, names};
 use crate::mail::envelope::Envelope;
 use crate::mail::fold::fold;
 use crate::mail::outcome::{Diagnostic, Outcome};
-use crate::store::queue::{Event, Progress, Record, State, Summary};
+use crate::store::queue::{EntrySummary, JournalEvent, JournalRecord, Progress, RecipientState};
 use crate::sys::clock::utc_offset_seconds;
 use std::fmt::Write;
 use time::OffsetDateTime;
@@ -26,7 +26,7 @@ const REASON_COLUMNS: usize = 76;
 #[derive(Debug)]
 pub struct Listed {
     /// From its file.
-    pub summary: Summary,
+    pub summary: EntrySummary,
     /// A worker has it in hand.
     pub is_active: bool,
     /// When it is tried next; `None`: nobody knows.
@@ -74,7 +74,7 @@ impl Listed {
             (false, true) => "!",
             (false, false) => "",
         };
-        let Summary { id, description, message_octets, progress, .. } = &self.summary;
+        let EntrySummary { id, description, message_octets, progress, .. } = &self.summary;
         let sender = match &description.envelope.reverse_path {
             ReversePath::Null => "MAILER-DAEMON".to_owned(),
             path => clean(&self.address(path.to_string())),
@@ -103,7 +103,7 @@ impl Listed {
     /// An object on one line. Times are seconds since 1970.
     #[must_use]
     pub fn json(&self) -> String {
-        let Summary { id, description, message_octets, progress, .. } = &self.summary;
+        let EntrySummary { id, description, message_octets, progress, .. } = &self.summary;
         let from = match &description.envelope.reverse_path {
             ReversePath::Null => String::new(),
             path => self.address(path.to_string()),
@@ -137,8 +137,8 @@ impl Listed {
 
     /// Envelope and history, with the empty line ahead of the message.
     #[must_use]
-    pub fn full(&self, history: &[Record]) -> String {
-        let Summary { id, description, message_octets, progress, .. } = &self.summary;
+    pub fn full(&self, history: &[JournalRecord]) -> String {
+        let EntrySummary { id, description, message_octets, progress, .. } = &self.summary;
         let envelope = &description.envelope;
         let next = match (self.is_held(), self.is_active, self.next_attempt) {
             (true, ..) => "held".to_owned(),
@@ -168,10 +168,10 @@ impl Listed {
         text
     }
 
-    fn push_record(&self, text: &mut String, Record { recipients, at, event }: &Record) {
+    fn push_record(&self, text: &mut String, JournalRecord { recipients, at, event }: &JournalRecord) {
         let all = &self.summary.description.envelope.recipients;
         let (what, diagnostic) = match event {
-            Event::Attempted(outcome) => {
+            JournalEvent::Attempted(outcome) => {
                 let what = match outcome {
                     Outcome::Delivered(_) => "delivered",
                     Outcome::Deferred(_) => "deferred",
@@ -179,11 +179,11 @@ impl Listed {
                 };
                 (what, Some(outcome.diagnostic()))
             }
-            Event::Notified => ("notice sent", None),
-            Event::Owed => ("delivered, the sender is to be told", None),
-            Event::Held => ("held", None),
-            Event::Released => ("released", None),
-            Event::Kept => ("held, as it can't be delivered to admin", None),
+            JournalEvent::Notified => ("notice sent", None),
+            JournalEvent::Owed => ("delivered, the sender is to be told", None),
+            JournalEvent::Held => ("held", None),
+            JournalEvent::Released => ("released", None),
+            JournalEvent::Kept => ("held, as it can't be delivered to admin", None),
         };
         let names: Vec<String> = recipients
             .iter()
@@ -214,9 +214,9 @@ pub fn wall_time(now: Now, due: std::time::Duration) -> WallTime {
 
 fn state(progress: &Progress) -> &'static str {
     match progress.state {
-        State::Pending => "pending",
-        State::Delivered => "delivered",
-        State::Failed => "failed",
+        RecipientState::Pending => "pending",
+        RecipientState::Delivered => "delivered",
+        RecipientState::Failed => "failed",
     }
 }
 
@@ -317,10 +317,10 @@ mod tests {
         }
         let diagnostic = Diagnostic::local(EnhancedStatus::NO_ANSWER, reply);
         let waits = Progress { diagnostic: Some(diagnostic), attempts: 2, ..Progress::default() };
-        let done = Progress { state: State::Delivered, ..Progress::default() };
+        let done = Progress { state: RecipientState::Delivered, ..Progress::default() };
         let description =
             Description { envelope, origin: "[192.0.2.1]".into(), arrival, digest: None, dated: None };
-        let summary = Summary {
+        let summary = EntrySummary {
             id: QueueId::new(wall.0, 1),
             description,
             message_octets: 1234,

@@ -23,7 +23,9 @@ use crate::rules::control::{
 };
 use crate::rules::routing::route::Accounts;
 use crate::store::StoreError;
-use crate::store::queue::{self, Checkout, Durability, Entry, Progress, Record, State, Summary};
+use crate::store::queue::{
+    self, Checkout, Durability, Entry, EntrySummary, JournalRecord, Progress, RecipientState,
+};
 use crate::sys::thread;
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
@@ -172,7 +174,8 @@ fn flush(forwarder: &Forwarder, which: &[Which], output: &mut dyn Output) -> io:
                     Err(error) => return trouble(&error, output),
                 };
                 for id in ids {
-                    let Some(Ok(Summary { description, progress, .. })) = forwarder.queue.summary(id) else {
+                    let Some(Ok(EntrySummary { description, progress, .. })) = forwarder.queue.summary(id)
+                    else {
                         continue;
                     };
                     let mut recipients = description.envelope.recipients.iter().zip(&progress);
@@ -275,8 +278,8 @@ fn keep_back(forwarder: &Forwarder, entry: &Arc<Entry>, hold: bool) -> Result<()
     if recipients.is_empty() {
         return Ok(());
     }
-    let event = if hold { queue::Event::Held } else { queue::Event::Released };
-    let record = Record { recipients, at: forwarder.clock.now(), event };
+    let event = if hold { queue::JournalEvent::Held } else { queue::JournalEvent::Released };
+    let record = JournalRecord { recipients, at: forwarder.clock.now(), event };
     forwarder.queue.record(entry, &[record], Durability::Synced).map_err(|error| failed(&error))?;
     forwarder.board.set_held(entry.id(), hold);
     forwarder.board.set_kept(entry.id(), None);
@@ -292,7 +295,7 @@ fn bounce(forwarder: &Forwarder, entry: &Arc<Entry>) -> Result<(), Refused> {
     let status = EnhancedStatus::new(Class::Permanent, 0, 0);
     let failed = || Some(Outcome::Failed(Diagnostic::local(status, text)));
     let pending = entry.progress().into_iter().enumerate();
-    let pending = pending.filter(|(_, progress)| progress.state == State::Pending);
+    let pending = pending.filter(|(_, progress)| progress.state == RecipientState::Pending);
     let outcomes = pending.map(|(place, _)| (place, failed())).collect();
     let arrival = entry.description().arrival.running.min(forwarder.clock.now().running);
     let attempt = Attempt {
@@ -390,7 +393,7 @@ impl Snapshot {
         }
     }
 
-    fn listed(&self, forwarder: &Forwarder, summary: Summary) -> Listed {
+    fn listed(&self, forwarder: &Forwarder, summary: EntrySummary) -> Listed {
         let arrival = summary.description.arrival.running;
         let (mut pauses, mut attempts) = (Vec::new(), 0);
         for (recipient, progress) in summary.description.envelope.recipients.iter().zip(&summary.progress) {
@@ -426,7 +429,7 @@ struct Owners {
 
 impl Owners {
     /// A message is its sender's, if that is a user of this host.
-    fn owns(&mut self, site: &Site, uid: u32, summary: &Summary) -> bool {
+    fn owns(&mut self, site: &Site, uid: u32, summary: &EntrySummary) -> bool {
         let ReversePath::Mailbox(sender) = &summary.description.envelope.reverse_path else { return false };
         if !site.routes.is_local(&sender.domain) {
             return false;

@@ -29,7 +29,9 @@ use crate::mail::status::EnhancedStatus;
 use crate::rules::message::digest::{self, Facts, Frame, MEMBERS_MAX, Member, Summary, Terms, Windows};
 use crate::rules::routing::route::{Destination, Routed};
 use crate::smtp::extension::RcptParameters;
-use crate::store::queue::{self, Checkout, Collected, Description, Entry, Progress, Record, State};
+use crate::store::queue::{
+    self, Checkout, Collected, Description, Entry, JournalRecord, Progress, RecipientState,
+};
 use crate::store::{ErrorKind, StoreError, windows_file};
 use crate::sys;
 use std::collections::{BinaryHeap, HashSet};
@@ -154,14 +156,15 @@ fn as_submitted(accepted: &Accepted) -> Recipient {
 /// that has been tried goes on alone.
 #[must_use]
 pub fn awaited(site: &Site, description: &Description, progress: &[Progress]) -> Option<Collected> {
-    let is_untouched =
-        |progress: &Progress| progress.attempts == 0 && !progress.held && progress.state == State::Pending;
+    let is_untouched = |progress: &Progress| {
+        progress.attempts == 0 && !progress.held && progress.state == RecipientState::Pending
+    };
     let is_on = site.settings.digest.after > 0;
     description.digest.filter(|_| is_on && progress.iter().all(is_untouched))
 }
 
 /// Puts a message of the queue on the board, to wait there; false if it waits for no digest.
-pub fn load(forwarder: &Forwarder, site: &Site, summary: &queue::Summary) -> bool {
+pub fn load(forwarder: &Forwarder, site: &Site, summary: &queue::EntrySummary) -> bool {
     let Some(digest) = awaited(site, &summary.description, &summary.progress) else { return false };
     let now = forwarder.clock.now();
     // A window that has been made shorter ends sooner.
@@ -434,7 +437,7 @@ fn remove(forwarder: &Forwarder, id: QueueId, digest: QueueId) {
     }
     let outcome = Outcome::Delivered(Diagnostic::local(EnhancedStatus::OK, text));
     let recipients = (0..envelope.recipients.len()).collect();
-    let record = Record { recipients, at: now, event: queue::Event::Attempted(outcome) };
+    let record = JournalRecord { recipients, at: now, event: queue::JournalEvent::Attempted(outcome) };
     let job = Job { id, arrival: arrival.running.min(now.running) };
     forwarder.remove(&entry, job, &[record]);
 }

@@ -31,7 +31,7 @@ use crate::net::resolver::Resolve;
 use crate::rules::pacing::breaker::Failure;
 use crate::rules::pacing::retry::{pause_after_refusal, remaining_wait};
 use crate::store::ErrorKind;
-use crate::store::queue::{self, Checkout, Durability, Entry, Progress, Queue, Record};
+use crate::store::queue::{self, Checkout, Durability, Entry, JournalRecord, Progress, Queue};
 use crate::sys;
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
@@ -149,7 +149,7 @@ impl Forwarder {
     }
 
     /// Puts one message on the board.
-    pub(crate) fn load_summary(&self, site: &Site, summary: &queue::Summary) {
+    pub(crate) fn load_summary(&self, site: &Site, summary: &queue::EntrySummary) {
         let now = self.clock.now();
         let arrival = summary.description.arrival.running.min(now.running);
         let is_held =
@@ -169,7 +169,7 @@ impl Forwarder {
     }
 
     /// Puts a message on the board that waits for nothing but its hops.
-    pub(crate) fn put_on_board(&self, site: &Site, summary: &queue::Summary) {
+    pub(crate) fn put_on_board(&self, site: &Site, summary: &queue::EntrySummary) {
         let now = self.clock.now();
         let arrival = summary.description.arrival.running.min(now.running);
         let job = Job { id: summary.id, arrival };
@@ -347,7 +347,7 @@ impl Forwarder {
         let lived = self.clock.lived(job.arrival, now.running, entry.description().envelope.is_urgent);
         let _settling = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
         let progress = entry.progress();
-        let (mut records, mut due): (Vec<Record>, Option<Duration>) = (Vec::new(), None);
+        let (mut records, mut due): (Vec<JournalRecord>, Option<Duration>) = (Vec::new(), None);
         let mut waiting = Vec::new();
         for (place, outcome) in outcomes {
             let Some(recipient) = entry.description().envelope.recipients.get(place) else { continue };
@@ -377,9 +377,9 @@ impl Forwarder {
             let is_owed = matches!(outcome, Outcome::Delivered(_))
                 && !passed_on.contains(&place)
                 && notices::is_owed(&entry.description().envelope, recipient);
-            let owed = is_owed.then_some(queue::Event::Owed);
-            let events = [queue::Event::Attempted(outcome)].into_iter().chain(owed);
-            records.extend(events.map(|event| Record { recipients: vec![place], at: now, event }));
+            let owed = is_owed.then_some(queue::JournalEvent::Owed);
+            let events = [queue::JournalEvent::Attempted(outcome)].into_iter().chain(owed);
+            records.extend(events.map(|event| JournalRecord { recipients: vec![place], at: now, event }));
         }
         if self.settle(&site, &entry, now, &records) {
             self.remove(&entry, job, &records);
@@ -416,17 +416,18 @@ impl Forwarder {
     }
 
     /// Writes the records, and the notice if one is due; true if nothing is left to do, and the message can go.
-    fn settle(&self, site: &Site, entry: &Arc<Entry>, now: Now, records: &[Record]) -> bool {
+    fn settle(&self, site: &Site, entry: &Arc<Entry>, now: Now, records: &[JournalRecord]) -> bool {
         let delivered =
             |place: usize| records.iter().any(|r| r.recipients.contains(&place) && is_delivery(r));
         let mut progress = entry.progress().into_iter().enumerate();
-        let is_owed = records.iter().any(|record| record.event == queue::Event::Owed);
+        let is_owed = records.iter().any(|record| record.event == queue::JournalEvent::Owed);
         if !is_owed && progress.all(|(place, progress)| progress.is_finished() || delivered(place)) {
             // Its removal is the record.
             return true;
         }
         if !records.is_empty() {
-            let deferred = |r: &Record| matches!(r.event, queue::Event::Attempted(Outcome::Deferred(_)));
+            let deferred =
+                |r: &JournalRecord| matches!(r.event, queue::JournalEvent::Attempted(Outcome::Deferred(_)));
             let durability = if records.iter().all(deferred) { Durability::Lazy } else { Durability::Synced };
             self.record(entry, records, durability);
             kept::note(&self.board, entry, records);
@@ -437,13 +438,13 @@ impl Forwarder {
         entry.is_finished()
     }
 
-    fn record(&self, entry: &Arc<Entry>, records: &[Record], durability: Durability) {
+    fn record(&self, entry: &Arc<Entry>, records: &[JournalRecord], durability: Durability) {
         if let Err(error) = self.queue.record(entry, records, durability) {
             self.trouble("writing to the journal of a queue file", &error);
         }
     }
 
-    pub(crate) fn remove(&self, entry: &Arc<Entry>, job: Job, records: &[Record]) {
+    pub(crate) fn remove(&self, entry: &Arc<Entry>, job: Job, records: &[JournalRecord]) {
         if let Err(error) = self.queue.remove(entry) {
             self.trouble("removing a queue file", &error);
             // Then the journal has to say what is done, and the removal is tried again.
@@ -491,7 +492,7 @@ impl Forwarder {
         let Ok(Checkout::Ready(entry)) = self.queue.checkout(job.id) else { return };
         let (site, now) = (self.site(), self.clock.now().running);
         for (recipient, progress) in entry.description().envelope.recipients.iter().zip(entry.progress()) {
-            if progress.state == queue::State::Pending && hop_of(&site, recipient) == *hop {
+            if progress.state == queue::RecipientState::Pending && hop_of(&site, recipient) == *hop {
                 let relay = reason.remote.as_deref().unwrap_or("-");
                 let attempts = progress.attempts + self.board.failures_since(hop, job.arrival);
                 let log = Attempt::log_line(
@@ -584,6 +585,6 @@ fn caps(site: &Site) -> WorkerCaps {
     WorkerCaps { total: relay.connections as usize, per_hop: relay.connections_per_domain as usize }
 }
 
-fn is_delivery(record: &Record) -> bool {
-    matches!(record.event, queue::Event::Attempted(Outcome::Delivered(_)))
+fn is_delivery(record: &JournalRecord) -> bool {
+    matches!(record.event, queue::JournalEvent::Attempted(Outcome::Delivered(_)))
 }

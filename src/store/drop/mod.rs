@@ -31,7 +31,7 @@ mod format;
 
 pub use format::{DropEnvelope, ENVELOPE_MAX_OCTETS, RECIPIENTS_MAX, Sender};
 
-use super::durable::{self, Access, Owner, StagedFile};
+use super::durable::{self, DirectoryAccess, Owner, StagedFile};
 use super::{ErrorKind, StoreError};
 use crate::mail::date::WallTime;
 use format::{HEADER_OCTETS, parse_header, print_header};
@@ -71,8 +71,8 @@ impl StagedDrop {
     pub fn create(state: &Path, name: &str) -> Result<Self, StoreError> {
         let path = state.join(NAME);
         let create = || {
-            let state = durable::open_directory(state, Access::Search)?;
-            let directory = Arc::new(durable::open_below(state, NAME.as_ref(), Access::Search)?);
+            let state = durable::open_directory(state, DirectoryAccess::Search)?;
+            let directory = Arc::new(durable::open_below(state, NAME.as_ref(), DirectoryAccess::Search)?);
             let mut file = StagedFile::create(&directory, format!(".{name}"), None)?;
             file.write(&[b' '; HEADER_OCTETS])?;
             Ok((file, directory))
@@ -153,7 +153,7 @@ impl DropDirectory {
     pub fn open(state: &Path, owner: Option<Owner>) -> Result<Self, StoreError> {
         let path = state.join(NAME);
         let open = || {
-            let state = durable::open_directory(state, Access::Read)?;
+            let state = durable::open_directory(state, DirectoryAccess::Read)?;
             let mode = Mode::RWXU | Mode::WGRP | Mode::XGRP | Mode::WOTH | Mode::XOTH | Mode::SVTX;
             let drop = durable::make_below(&state, NAME.as_ref(), mode, owner)?;
             let corrupt = durable::make_below(&state, "corrupt".as_ref(), Mode::RWXU, owner)?;

@@ -15,7 +15,7 @@
 
 use super::{MaildirPath, TMP_MAX_AGE_SECONDS, is_safe_component, mbox};
 use crate::mail::date::WallTime;
-use crate::store::durable::{Access, Mover, Owner, StagedFile, SyncedFile, open_below};
+use crate::store::durable::{DirectoryAccess, Mover, Owner, StagedFile, SyncedFile, open_below};
 use rustix::fs::{AtFlags, Dir, FileType, statat, unlinkat};
 use rustix::io::Errno;
 use std::ffi::{CStr, OsStr};
@@ -54,7 +54,7 @@ pub enum Done {
 
 /// Whose Maildir it is: the user's name and the domain, as [`MaildirPath::expand`] takes them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Whose {
+pub struct MaildirUser {
     /// The user.
     pub user: String,
     /// The domain of the address.
@@ -67,7 +67,7 @@ pub trait Agent: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// As for [`perform`]; or the agent does not answer, or refuses the step.
-    fn go(&self, whose: &Whose, errand: Errand<'_>) -> io::Result<Done>;
+    fn go(&self, whose: &MaildirUser, errand: Errand<'_>) -> io::Result<Done>;
     /// Reports that the configuration has changed: Maildirs may be elsewhere.
     fn reload(&self);
 }
@@ -76,7 +76,7 @@ pub trait Agent: fmt::Debug + Send + Sync {
 #[derive(Debug)]
 pub(super) struct OfAgent {
     pub agent: Arc<dyn Agent>,
-    pub whose: Whose,
+    pub whose: MaildirUser,
 }
 
 impl Mover for OfAgent {
@@ -128,7 +128,8 @@ pub fn perform(
         }
         Errand::Discard(name) => {
             checked(name)?;
-            let tmp = open_below(path.open(Access::Search)?, "tmp".as_ref(), Access::Search)?;
+            let tmp =
+                open_below(path.open(DirectoryAccess::Search)?, "tmp".as_ref(), DirectoryAccess::Search)?;
             unlinkat(tmp, name, AtFlags::empty())?;
             Ok(Done::Count(0))
         }
@@ -156,9 +157,9 @@ fn counted(result: io::Result<u64>) -> io::Result<Done> {
 
 /// Opens `tmp` and `new`.
 fn open_both(path: &MaildirPath) -> io::Result<(Arc<OwnedFd>, Arc<OwnedFd>)> {
-    let maildir = path.open(Access::Search)?;
-    let tmp = open_below(&maildir, "tmp".as_ref(), Access::Search)?;
-    Ok((Arc::new(tmp), Arc::new(open_below(&maildir, "new".as_ref(), Access::Read)?)))
+    let maildir = path.open(DirectoryAccess::Search)?;
+    let tmp = open_below(&maildir, "tmp".as_ref(), DirectoryAccess::Search)?;
+    Ok((Arc::new(tmp), Arc::new(open_below(&maildir, "new".as_ref(), DirectoryAccess::Read)?)))
 }
 
 /// Creates an empty file in `tmp`, and opens `new`.
@@ -172,7 +173,7 @@ pub(super) fn create(
 }
 
 fn sweep(path: &MaildirPath, now: WallTime) -> io::Result<u64> {
-    let tmp = open_below(path.open(Access::Search)?, "tmp".as_ref(), Access::Read)?;
+    let tmp = open_below(path.open(DirectoryAccess::Search)?, "tmp".as_ref(), DirectoryAccess::Read)?;
     let mut swept = 0;
     for entry in Dir::read_from(&tmp)? {
         let entry = entry?;
@@ -189,13 +190,14 @@ fn sweep(path: &MaildirPath, now: WallTime) -> io::Result<u64> {
 
 /// Adds up `new` and `cur` of the Maildir and of its subfolders, which begin with a dot (Maildir++).
 fn measure(path: &MaildirPath) -> io::Result<u64> {
-    let maildir = path.open(Access::Read)?;
+    let maildir = path.open(DirectoryAccess::Read)?;
     let mut octets = measure_folder(maildir.as_fd());
     for entry in Dir::read_from(&maildir)? {
         let entry = entry?;
         let name = entry.file_name();
         if matches!(name.to_bytes(), [b'.', second, ..] if *second != b'.')
-            && let Ok(folder) = open_below(&maildir, OsStr::new(&*name.to_string_lossy()), Access::Search)
+            && let Ok(folder) =
+                open_below(&maildir, OsStr::new(&*name.to_string_lossy()), DirectoryAccess::Search)
         {
             octets = octets.saturating_add(measure_folder(folder.as_fd()));
         }
@@ -206,7 +208,7 @@ fn measure(path: &MaildirPath) -> io::Result<u64> {
 fn measure_folder(folder: impl AsFd + Copy) -> u64 {
     let mut octets = 0_u64;
     for name in ["new", "cur"] {
-        let Ok(directory) = open_below(folder, name.as_ref(), Access::Read) else { continue };
+        let Ok(directory) = open_below(folder, name.as_ref(), DirectoryAccess::Read) else { continue };
         let Ok(entries) = Dir::read_from(&directory) else { continue };
         // The user chooses the names, so they may hold any text.
         octets = entries

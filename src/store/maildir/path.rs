@@ -11,9 +11,11 @@
 //! The user could point a link in their part anywhere, for example at another user's Maildir. Each call on a path
 //! fails with the error of the operating system.
 
-use super::errand::Whose;
+use super::errand::MaildirUser;
 use super::mbox;
-use crate::store::durable::{Access, Owner, make_below, make_directories, open_below, open_directory};
+use crate::store::durable::{
+    DirectoryAccess, Owner, make_below, make_directories, open_below, open_directory,
+};
 use crate::store::{ErrorKind, StoreError};
 use rustix::fs::Mode;
 use rustix::io::Errno;
@@ -43,7 +45,7 @@ pub struct MaildirPath {
     pub(super) base_is_home: bool,
     /// The rest, from the first name of a user on; links in it are refused. Never empty.
     pub(super) below: Vec<String>,
-    pub(super) whose: Whose,
+    pub(super) whose: MaildirUser,
     pub(super) owner: Option<Owner>,
     /// The limit on the octets of all messages together; 0: no limit.
     pub(super) quota: u64,
@@ -88,7 +90,7 @@ impl MaildirPath {
             below.push(name.to_owned());
             base.pop();
         }
-        let whose = Whose { user: user.to_owned(), domain: domain.to_owned() };
+        let whose = MaildirUser { user: user.to_owned(), domain: domain.to_owned() };
         Ok(Self { base, base_is_home, below, whose, owner, quota: 0 })
     }
 
@@ -105,7 +107,7 @@ impl MaildirPath {
     }
 
     /// Opens the Maildir itself, component by component.
-    pub(super) fn open(&self, access: Access) -> io::Result<OwnedFd> {
+    pub(super) fn open(&self, access: DirectoryAccess) -> io::Result<OwnedFd> {
         let (parent, name) = self.open_parent()?;
         open_below(parent, name.as_ref(), access)
     }
@@ -113,8 +115,8 @@ impl MaildirPath {
     /// Opens the directory that holds the Maildir or mbox, and returns its name there.
     pub(super) fn open_parent(&self) -> io::Result<(OwnedFd, &str)> {
         let (name, parents) = self.below.split_last().ok_or(Errno::NOENT)?;
-        let base = open_directory(&self.base, Access::Search)?;
-        let open = |parent, name: &String| open_below(parent, name.as_ref(), Access::Search);
+        let base = open_directory(&self.base, DirectoryAccess::Search)?;
+        let open = |parent, name: &String| open_below(parent, name.as_ref(), DirectoryAccess::Search);
         Ok((parents.iter().try_fold(base, open)?, name))
     }
 
@@ -128,7 +130,7 @@ impl MaildirPath {
         if !self.base_is_home {
             make_directories(&self.base, passable)?;
         }
-        let mut directory = open_directory(&self.base, Access::Read)?;
+        let mut directory = open_directory(&self.base, DirectoryAccess::Read)?;
         for (i, name) in self.below.iter().enumerate() {
             let last = i + 1 == self.below.len();
             let mode = if last { private } else { passable };

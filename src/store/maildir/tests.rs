@@ -219,7 +219,7 @@ fn what_root_makes_for_a_user_is_theirs() {
     let owner = Some(Owner { uid: 12345, gid: 23456 });
     let template = format!("{}/mail/{{user}}", directory.path().display());
     let path = MaildirPath::expand(&template, "u", "d", None, owner).unwrap();
-    let maildirs = Maildirs::new("host").with_rights(Rights::GiveAway);
+    let maildirs = Maildirs::new("host").with_rights(MaildirRights::GiveAway);
     let file = deliver(&maildirs, &path, b"x");
     for place in
         [file, path.path(), path.path().join("tmp"), path.path().join("new"), path.path().join("cur")]
@@ -242,7 +242,7 @@ fn the_longest_host_name_still_makes_a_file_name() {
 struct Here(MaildirPath);
 
 impl Agent for Here {
-    fn go(&self, whose: &Whose, errand: Errand<'_>) -> io::Result<Done> {
+    fn go(&self, whose: &MaildirUser, errand: Errand<'_>) -> io::Result<Done> {
         assert_eq!((whose.user.as_str(), whose.domain.as_str()), ("u", "d"));
         perform(&self.0, None, errand, NOW)
     }
@@ -260,7 +260,7 @@ fn an_agent_makes_moves_and_unlinks() {
     // This process goes nowhere itself: its own idea of the path leads to nothing.
     let path = expand("/nonexistent/{user}");
     let agent = Arc::new(Here(expand(&template)));
-    let maildirs = Maildirs::new("host").with_rights(Rights::Agent(agent));
+    let maildirs = Maildirs::new("host").with_rights(MaildirRights::Agent(agent));
     let (tmp, new) = (directory.path().join("u/tmp"), directory.path().join("u/new"));
     let path = path.with_quota(100);
     assert_eq!(maildirs.room(&path).unwrap(), 100, "there is none yet");

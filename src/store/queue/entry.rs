@@ -15,7 +15,7 @@
 //! Reading and writing fail with the path of the file.
 
 use super::format::{Description, Header, LoadError, load, load_records};
-use super::journal::{Progress, Record, apply};
+use super::journal::{JournalRecord, Progress, apply};
 use crate::mail::id::QueueId;
 use crate::store::durable::sync_data;
 use crate::store::{ErrorKind, StoreError};
@@ -110,7 +110,7 @@ impl Entry {
     ///
     /// # Errors
     /// The file cannot be read, or is damaged.
-    pub fn history(&self) -> Result<Vec<Record>, StoreError> {
+    pub fn history(&self) -> Result<Vec<JournalRecord>, StoreError> {
         let records = load_records(&|buffer, offset| self.file.read_at(buffer, offset));
         records.map_err(|error| match error {
             LoadError::Io(error) => StoreError::io(&self.path, error),
@@ -126,8 +126,8 @@ impl Entry {
 
     /// The message, from octet `offset` on.
     #[must_use]
-    pub fn content(&self, offset: u64) -> Content<'_> {
-        Content { entry: self, offset }
+    pub fn content(&self, offset: u64) -> EntryContent<'_> {
+        EntryContent { entry: self, offset }
     }
 
     /// The file, and the offset of the message in it, for copying together with its size.
@@ -164,7 +164,7 @@ impl Entry {
 
     /// Applies the records, then appends them with one write. The progress changes even if the write fails: what has
     /// been delivered is delivered.
-    pub(super) fn append(&self, records: &[Record], durability: Durability) -> Result<(), StoreError> {
+    pub(super) fn append(&self, records: &[JournalRecord], durability: Durability) -> Result<(), StoreError> {
         let mut journal = lock(&self.journal);
         let kept = journal.unwritten.len();
         if kept == 0 {
@@ -194,12 +194,12 @@ impl Entry {
 
 /// Reads the message of an entry.
 #[derive(Debug)]
-pub struct Content<'a> {
+pub struct EntryContent<'a> {
     entry: &'a Entry,
     offset: u64,
 }
 
-impl Read for Content<'_> {
+impl Read for EntryContent<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let header = &self.entry.header;
         let left = header.message_octets.saturating_sub(self.offset);

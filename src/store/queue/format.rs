@@ -36,7 +36,7 @@
 //! | `orcpt`, `notify` | its parameters of RCPT (RFC 3461 §4.1, §4.2) | not given |
 //! | `leaves` | `yes`: the recipient leaves this host although its domain is local | its domain decides |
 
-use super::journal::{Progress, Record, records, replay};
+use super::journal::{JournalRecord, Progress, records, replay};
 use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::date::Now;
 use crate::mail::envelope::{Body, Envelope, Notify, Recipient, Ret};
@@ -276,7 +276,7 @@ pub(super) fn load(read_at: ReadAt<'_>) -> Result<Loaded, LoadError> {
 }
 
 /// Reads only the journal.
-pub(super) fn load_records(read_at: ReadAt<'_>) -> Result<Vec<Record>, LoadError> {
+pub(super) fn load_records(read_at: ReadAt<'_>) -> Result<Vec<JournalRecord>, LoadError> {
     read_parts(read_at).map(|(_, _, journal)| records(&journal))
 }
 

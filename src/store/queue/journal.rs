@@ -35,18 +35,18 @@ const VALUE_MAX_OCTETS: usize = 1024;
 
 /// What happened to some recipients of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
+pub struct JournalRecord {
     /// The indexes of the recipients in the envelope.
     pub recipients: Vec<usize>,
     /// When it happened.
     pub at: Now,
     /// What happened.
-    pub event: Event,
+    pub event: JournalEvent,
 }
 
 /// The kinds of records.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub enum JournalEvent {
     /// An attempt ended. The end of a recipient's lifetime counts too, as a failure with 4.4.7.
     Attempted(Outcome),
     /// A notice about their present state has been handed to intake, or turned out not to be wanted.
@@ -61,23 +61,23 @@ pub enum Event {
     Kept,
 }
 
-impl Record {
+impl JournalRecord {
     /// Appends the record as one line.
     pub(super) fn print(&self, out: &mut String) {
         let kind = match &self.event {
-            Event::Attempted(Outcome::Delivered(_)) => "delivered",
-            Event::Attempted(Outcome::Deferred(_)) => "deferred",
-            Event::Attempted(Outcome::Failed(_)) => "failed",
-            Event::Notified => "notified",
-            Event::Owed => "owed",
-            Event::Held => "held",
-            Event::Released => "released",
-            Event::Kept => "kept",
+            JournalEvent::Attempted(Outcome::Delivered(_)) => "delivered",
+            JournalEvent::Attempted(Outcome::Deferred(_)) => "deferred",
+            JournalEvent::Attempted(Outcome::Failed(_)) => "failed",
+            JournalEvent::Notified => "notified",
+            JournalEvent::Owed => "owed",
+            JournalEvent::Held => "held",
+            JournalEvent::Released => "released",
+            JournalEvent::Kept => "kept",
         };
         let indexes: Vec<_> = self.recipients.iter().map(usize::to_string).collect();
         let mut text = format!("{kind}\tto={}\tat=", indexes.join(","));
         print_now(self.at, &mut text);
-        if let Event::Attempted(outcome) = &self.event {
+        if let JournalEvent::Attempted(outcome) = &self.event {
             print_diagnostic(outcome.diagnostic(), &mut text);
         }
         print_checked(&text, out);
@@ -97,14 +97,14 @@ impl Record {
             })
         };
         let event = match kind {
-            "delivered" => Event::Attempted(Outcome::Delivered(diagnostic()?)),
-            "deferred" => Event::Attempted(Outcome::Deferred(diagnostic()?)),
-            "failed" => Event::Attempted(Outcome::Failed(diagnostic()?)),
-            "notified" => Event::Notified,
-            "owed" => Event::Owed,
-            "held" => Event::Held,
-            "released" => Event::Released,
-            "kept" => Event::Kept,
+            "delivered" => JournalEvent::Attempted(Outcome::Delivered(diagnostic()?)),
+            "deferred" => JournalEvent::Attempted(Outcome::Deferred(diagnostic()?)),
+            "failed" => JournalEvent::Attempted(Outcome::Failed(diagnostic()?)),
+            "notified" => JournalEvent::Notified,
+            "owed" => JournalEvent::Owed,
+            "held" => JournalEvent::Held,
+            "released" => JournalEvent::Released,
+            "kept" => JournalEvent::Kept,
             _ => return None,
         };
         let recipients = field("to")?.split(',').map(|i| i.parse().ok()).collect::<Option<_>>()?;
@@ -136,7 +136,7 @@ fn cut(value: &str) -> &str {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Progress {
     /// Whether the recipient is still to be tried, or settled.
-    pub state: State,
+    pub state: RecipientState,
     /// A notice about `state` has been handed to intake: about the delay while pending, about the failure when
     /// failed.
     pub notified: bool,
@@ -157,7 +157,7 @@ pub struct Progress {
 
 /// The state of a recipient. Delivered and failed are final.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum State {
+pub enum RecipientState {
     /// Still to be tried.
     #[default]
     Pending,
@@ -173,48 +173,48 @@ impl Progress {
     #[must_use]
     pub fn is_finished(&self) -> bool {
         match self.state {
-            State::Pending => false,
-            State::Delivered => !self.owed,
-            State::Failed => self.notified,
+            RecipientState::Pending => false,
+            RecipientState::Delivered => !self.owed,
+            RecipientState::Failed => self.notified,
         }
     }
 
     /// Whether this recipient is to be tried.
     #[must_use]
     pub fn is_due(&self) -> bool {
-        self.state == State::Pending && !self.held
+        self.state == RecipientState::Pending && !self.held
     }
 
-    fn apply(&mut self, at: Now, event: &Event) {
+    fn apply(&mut self, at: Now, event: &JournalEvent) {
         let outcome = match event {
-            Event::Attempted(outcome) if self.state == State::Pending => outcome,
+            JournalEvent::Attempted(outcome) if self.state == RecipientState::Pending => outcome,
             // A settled recipient stays settled; the record may have been written twice.
-            Event::Attempted(_) => return,
-            Event::Notified => {
+            JournalEvent::Attempted(_) => return,
+            JournalEvent::Notified => {
                 (self.notified, self.owed) = (true, false);
                 return;
             }
-            Event::Owed => {
+            JournalEvent::Owed => {
                 // Not again after the notice: the record may have been written twice.
                 self.owed = !self.notified;
                 return;
             }
-            Event::Held | Event::Released => {
-                (self.held, self.kept) = (*event == Event::Held, None);
+            JournalEvent::Held | JournalEvent::Released => {
+                (self.held, self.kept) = (*event == JournalEvent::Held, None);
                 return;
             }
-            Event::Kept => {
+            JournalEvent::Kept => {
                 (self.held, self.kept) = (true, Some(at));
                 return;
             }
         };
         self.state = match outcome {
-            Outcome::Delivered(_) => State::Delivered,
-            Outcome::Deferred(_) => State::Pending,
-            Outcome::Failed(_) => State::Failed,
+            Outcome::Delivered(_) => RecipientState::Delivered,
+            Outcome::Deferred(_) => RecipientState::Pending,
+            Outcome::Failed(_) => RecipientState::Failed,
         };
         // A notice about the delay says nothing about the failure.
-        self.notified &= self.state == State::Pending;
+        self.notified &= self.state == RecipientState::Pending;
         self.attempts = self.attempts.saturating_add(1);
         let [newest, second, _] = self.recent_attempts;
         self.recent_attempts = [Some(at), newest, second];
@@ -223,7 +223,7 @@ impl Progress {
 }
 
 /// Applies a record to `progress`; indexes that do not exist are ignored.
-pub(super) fn apply(record: &Record, progress: &mut [Progress]) {
+pub(super) fn apply(record: &JournalRecord, progress: &mut [Progress]) {
     for &index in &record.recipients {
         if let Some(progress) = progress.get_mut(index) {
             progress.apply(record.at, &record.event);
@@ -243,17 +243,17 @@ pub(super) fn replay(journal: &[u8], progress: &mut [Progress]) -> usize {
 }
 
 /// The records of a journal, in the order in which they were written.
-pub(super) fn records(journal: &[u8]) -> Vec<Record> {
+pub(super) fn records(journal: &[u8]) -> Vec<JournalRecord> {
     let mut records = Vec::new();
     read(journal, &mut |line| records.extend(line.flatten()));
     records
 }
 
 /// Passes each whole line on: as its record, if this version knows the kind, or as `None` if the line is damaged.
-fn read(journal: &[u8], each: &mut dyn FnMut(Option<Option<Record>>)) {
+fn read(journal: &[u8], each: &mut dyn FnMut(Option<Option<JournalRecord>>)) {
     for line in journal.split_inclusive(|&b| b == b'\n') {
         let Some(line) = line.strip_suffix(b"\n").filter(|line| !line.is_empty()) else { continue };
-        each(parse_checked(line).map(Record::parse));
+        each(parse_checked(line).map(JournalRecord::parse));
     }
 }
 

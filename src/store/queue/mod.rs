@@ -45,13 +45,13 @@ mod format;
 mod journal;
 mod staged;
 
-pub use entry::{Content, Durability, Entry};
+pub use entry::{Durability, Entry, EntryContent};
 pub use format::{Collected, Description, parse_file};
 pub(super) use format::{parse_notify, print_notify};
-pub use journal::{Event, Progress, Record, State};
+pub use journal::{JournalEvent, JournalRecord, Progress, RecipientState};
 pub use staged::StagedEntry;
 
-use super::durable::{self, Access, Owner};
+use super::durable::{self, DirectoryAccess, Owner};
 use super::{ErrorKind, StoreError};
 use crate::mail::date::WallTime;
 use crate::mail::id::QueueId;
@@ -108,7 +108,7 @@ pub enum Checkout {
 
 /// What [`Queue::scan`] returns about a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Summary {
+pub struct EntrySummary {
     /// Its queue id.
     pub id: QueueId,
     /// Envelope, origin and arrival.
@@ -130,12 +130,12 @@ impl Queue {
         let open = || {
             let parent = state.parent().unwrap_or(state);
             let passable = Mode::RWXU | Mode::XGRP | Mode::XOTH;
-            let directory = match durable::open_directory(state, Access::Read) {
+            let directory = match durable::open_directory(state, DirectoryAccess::Read) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     durable::make_directories(parent, passable)?;
                     let name = state.file_name().unwrap_or_default();
                     durable::make_below(
-                        durable::open_directory(parent, Access::Read)?,
+                        durable::open_directory(parent, DirectoryAccess::Read)?,
                         name,
                         passable,
                         owner,
@@ -278,7 +278,7 @@ impl Queue {
     pub fn record(
         &self,
         entry: &Arc<Entry>,
-        records: &[Record],
+        records: &[JournalRecord],
         durability: Durability,
     ) -> Result<(), StoreError> {
         let result = entry.append(records, durability);
@@ -388,7 +388,7 @@ impl Queue {
     }
 
     /// Reads one entry as [`Self::scan`] does; `None` if it is gone.
-    pub fn summary(&self, id: QueueId) -> Option<Result<Summary, StoreError>> {
+    pub fn summary(&self, id: QueueId) -> Option<Result<EntrySummary, StoreError>> {
         // Such as a link or a FIFO: the disk is not at fault, and it is not a message.
         let stat = statat(&self.queue, id.to_string(), AtFlags::SYMLINK_NOFOLLOW);
         if stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile) {
@@ -399,7 +399,7 @@ impl Queue {
             Err(errno) => return Some(Err(StoreError::io(self.path.join(id.to_string()), errno))),
             Ok(file) => file,
         };
-        let summary = |loaded: format::Loaded| Summary {
+        let summary = |loaded: format::Loaded| EntrySummary {
             id,
             description: loaded.description,
             message_octets: loaded.header.message_octets,
@@ -429,7 +429,7 @@ pub struct Scan<'a> {
 }
 
 impl Iterator for Scan<'_> {
-    type Item = Result<Summary, StoreError>;
+    type Item = Result<EntrySummary, StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {

@@ -77,7 +77,7 @@ fn message(entry: &Entry) -> Vec<u8> {
     octets
 }
 
-fn states(queue: &Queue) -> Vec<State> {
+fn states(queue: &Queue) -> Vec<RecipientState> {
     ready(queue, ID).progress().iter().map(|p| p.state).collect()
 }
 
@@ -168,10 +168,10 @@ fn s5_the_journal_outlives_a_restart() {
     assert_eq!(queue.scan().unwrap().next().unwrap().unwrap().progress, progress);
     let entry = ready(&queue, ID);
     assert_eq!(entry.progress(), progress);
-    assert_eq!((progress[0].state, progress[0].attempts), (State::Delivered, 2));
+    assert_eq!((progress[0].state, progress[0].attempts), (RecipientState::Delivered, 2));
     entry.verify().unwrap();
     assert_eq!(message(&entry), b"text without a line end");
-    queue.record(&entry, &[record(1, 3, Event::Notified)], Durability::Synced).unwrap();
+    queue.record(&entry, &[record(1, 3, JournalEvent::Notified)], Durability::Synced).unwrap();
     assert!(entry.is_finished());
 }
 
@@ -182,7 +182,7 @@ fn s11_a_message_is_held_over_a_restart_and_ids_come_oldest_first() {
     this.commit(OTHER, b"text");
     this.commit(ID, b"text");
     let entry = ready(&this.queue, ID);
-    let held = Record { recipients: vec![0, 1], ..record(0, 1, Event::Held) };
+    let held = JournalRecord { recipients: vec![0, 1], ..record(0, 1, JournalEvent::Held) };
     this.queue.record(&entry, std::slice::from_ref(&held), Durability::Synced).unwrap();
     drop(entry);
     let queue = this.reopened();
@@ -209,12 +209,12 @@ fn s6_a_torn_record_is_passed_over_and_the_next_one_is_read() {
     for end in whole.len()..recorded.len() {
         fs::write(this.file(ID), &recorded[..end]).unwrap();
         let queue = this.reopened();
-        assert_eq!(states(&queue), [State::Pending, State::Pending], "cut {end}");
+        assert_eq!(states(&queue), [RecipientState::Pending, RecipientState::Pending], "cut {end}");
         let entry = ready(&queue, ID);
         entry.verify().unwrap();
         queue.record(&entry, &[record(1, 2, failed())], Durability::Synced).unwrap();
         drop(entry);
-        assert_eq!(states(&this.reopened())[1], State::Failed, "cut {end}");
+        assert_eq!(states(&this.reopened())[1], RecipientState::Failed, "cut {end}");
     }
 }
 
@@ -266,7 +266,7 @@ fn s8_each_damaged_bit_goes_to_the_right_place() {
             if let Err(error) = entry.verify() {
                 assert_eq!(error.kind, ErrorKind::Corrupt);
             }
-            assert_eq!(states(&queue)[1], State::Pending);
+            assert_eq!(states(&queue)[1], RecipientState::Pending);
             queue.set_aside(ID, "a test").unwrap();
         }
         assert!(this.names("queue").is_empty(), "bit {bit}");
@@ -439,8 +439,8 @@ fn what_was_delivered_is_not_forgotten_when_the_disk_is_full() {
     assert!(lock(&this.queue.entries).unwritten.is_empty());
     assert!(this.queue.record(&read_only, &[record(0, 1, delivered())], Durability::Synced).is_err());
     drop(read_only);
-    assert_eq!(states(&this.queue), [State::Delivered, State::Pending]);
-    assert_eq!(states(&this.reopened()), [State::Pending, State::Pending]);
+    assert_eq!(states(&this.queue), [RecipientState::Delivered, RecipientState::Pending]);
+    assert_eq!(states(&this.reopened()), [RecipientState::Pending, RecipientState::Pending]);
     this.queue.remove(&ready(&this.queue, ID)).unwrap();
     assert!(lock(&this.queue.entries).unwritten.is_empty());
 }

@@ -257,7 +257,7 @@ fn the_rights_of_the_user_count_and_not_those_of_root() {
         return;
     }
     let owner = Some(Owner { uid: 12345, gid: 23456 });
-    let maildirs = maildirs().with_rights(Rights::GiveAway);
+    let maildirs = maildirs().with_rights(MaildirRights::GiveAway);
     for (uid, mode, is_good) in [
         (12345, 0o600, true),
         (12345, 0o660, true),
