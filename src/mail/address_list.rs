@@ -24,6 +24,7 @@
 
 use super::address::{Domain, LocalPart};
 use super::encoded_word::text_of;
+use super::text::is_invisible;
 use super::unqualified::Unqualified;
 use std::ops::Range;
 
@@ -143,9 +144,9 @@ fn has_oddities(value: &[u8], addresses: &[AddressSpan]) -> bool {
         let is_ours = |octet: &u8| octet.is_ascii_whitespace() || b",;:<>()".contains(octet);
         !(before.is_none_or(is_ours) && behind.is_none_or(is_ours))
     };
-    let is_invisible = |c: char| !c.is_ascii() && (c.is_whitespace() || has_no_width(c));
+    let is_unseen = |c: char| !c.is_ascii() && (c.is_whitespace() || is_invisible(c));
     addresses.iter().any(is_quoted)
-        || text_of(value).contains(is_invisible)
+        || text_of(value).contains(is_unseen)
         || value.windows(7).any(|word| word.eq_ignore_ascii_case(b"mailto:"))
 }
 
@@ -370,7 +371,7 @@ impl<'a> AddressScanner<'a> {
     /// The length of the blank or invisible character at the current position; 0 for any other character.
     fn invisible(&self) -> usize {
         match self.char() {
-            Some(c) if c.is_whitespace() || has_no_width(c) => c.len_utf8(),
+            Some(c) if c.is_whitespace() || is_invisible(c) => c.len_utf8(),
             Some(_) => 0,
             // U+00A0 in Latin-1.
             None => usize::from(self.peek() == Some(b'\xa0')),
@@ -441,7 +442,7 @@ impl<'a> AddressScanner<'a> {
                 match self.char() {
                     Some(c) if c.is_whitespace() => break,
                     None if octet == b'\xa0' => break,
-                    Some(c) if has_no_width(c) => {
+                    Some(c) if is_invisible(c) => {
                         // Part of the word if the word continues.
                         self.at += c.len_utf8();
                         continue;
@@ -570,11 +571,6 @@ impl<'a> AddressScanner<'a> {
             }
         }
     }
-}
-
-/// Whether the character is invisible: marks of direction, joiners, the byte order mark.
-const fn has_no_width(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// `atext` of RFC 5322 §3.2.3 with the dot.

@@ -11,8 +11,8 @@
 use std::time::Duration;
 use time::OffsetDateTime;
 
-const WEEKDAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
-const MONTHS: [&str; 12] =
+pub(super) const WEEKDAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+pub(super) const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// A reading of both clocks, passed as an argument wherever time counts.
@@ -48,6 +48,13 @@ impl WallTime {
             .ok()
             .and_then(|s| OffsetDateTime::from_unix_timestamp(s).ok())
             .unwrap_or(OffsetDateTime::UNIX_EPOCH)
+    }
+
+    /// The time as a date where local time is `utc_offset` seconds ahead of UTC.
+    #[must_use]
+    pub fn to_local(self, utc_offset: i32) -> OffsetDateTime {
+        let seconds = self.seconds().saturating_add_signed(i64::from(utc_offset));
+        Self(seconds.saturating_mul(1_000_000)).to_utc()
     }
 
     /// `Mon, 23 Nov 2026 06:53:30 +0000` (RFC 5322 §3.3).

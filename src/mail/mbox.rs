@@ -13,7 +13,7 @@
 //! ```
 
 use super::address::ReversePath;
-use super::date::WallTime;
+use super::date::{WallTime, names};
 
 /// The text that begins each message, and that no line within a message may begin with.
 const FROM: &[u8] = b"From ";
@@ -27,13 +27,9 @@ pub fn from_line(sender: &ReversePath, when: WallTime) -> String {
         ReversePath::Mailbox(mailbox) => mailbox.to_string().replace(char::is_whitespace, "-"),
     };
     let utc = when.to_utc();
-    let (weekday, month) = (utc.weekday().to_string(), utc.month().to_string());
-    let short = |name: &str| name.chars().take(3).collect::<String>();
-    let (hour, minute, second) = utc.to_hms();
+    let ((weekday, month), (hour, minute, second)) = (names(utc), utc.to_hms());
     format!(
-        "From {sender} {} {} {:2} {hour:02}:{minute:02}:{second:02} {}",
-        short(&weekday),
-        short(&month),
+        "From {sender} {weekday} {month} {:2} {hour:02}:{minute:02}:{second:02} {}",
         utc.day(),
         utc.year()
     )

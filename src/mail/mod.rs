@@ -7,7 +7,7 @@
 //! | --- | --- | --- |
 //! | [`address`], [`unqualified`], [`envelope`] | [`message`], [`header`], [`section_filter`] | [`outcome`], [`status`] |
 //! | [`fold`], [`idna`]: comparing and encoding names | [`address_list`], [`display_name`], [`encoded_word`] | [`next_hop`], [`mx`], [`network`] |
-//! | [`id`], [`date`] | [`base64`], [`mbox`] | [`maildir_template`] |
+//! | [`id`], [`date`], [`text`] | [`base64`], [`mbox`] | [`maildir_template`] |
 
 pub mod address;
 pub mod address_list;
@@ -29,4 +29,5 @@ pub mod next_hop;
 pub mod outcome;
 pub mod section_filter;
 pub mod status;
+pub mod text;
 pub mod unqualified;

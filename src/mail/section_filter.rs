@@ -21,10 +21,8 @@
 //! It takes octets in canonical form (see [`super::message`]) in pieces of any size. It holds the start of a line, up
 //! to [`FIELD_NAME_MAX_OCTETS`], and passes on everything else at once. Nothing fails.
 
+use super::date::{MONTHS, WEEKDAYS};
 use super::header::{FIELD_NAME_MAX_OCTETS, split_field};
-
-/// The words that may follow the sender in an mbox line: `From root Mon Nov 23 06:53:30 2026`.
-const WEEKDAYS: [&[u8]; 7] = [b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun"];
 
 /// The position within the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,15 +162,14 @@ impl SectionFilter {
 /// Whether a line holds weekday, month, day and time, like the lines between the messages of an mbox: text that only
 /// begins with the same words is kept.
 fn has_mbox_date(line: &[u8]) -> bool {
-    const MONTHS: &[u8] = b"JanFebMarAprMayJunJulAugSepOctNovDec";
-    let is_month = |word: &[u8]| word.len() == 3 && MONTHS.chunks(3).any(|month| month == word);
+    let is_one_of = |names: &[&str], word: &[u8]| names.iter().any(|name| name.as_bytes() == word);
     let words: Vec<&[u8]> =
         line.split(|&octet| matches!(octet, b' ' | b'\n')).filter(|word| !word.is_empty()).collect();
     let is_number = |word: &[u8]| !word.is_empty() && word.iter().all(u8::is_ascii_digit);
     let is_time = |word: &[u8]| word.contains(&b':') && word.split(|&octet| octet == b':').all(is_number);
     words.windows(4).any(|four| {
         matches!(four, [weekday, month, day, time]
-            if WEEKDAYS.contains(weekday) && is_month(month) && is_number(day) && is_time(time))
+            if is_one_of(&WEEKDAYS, weekday) && is_one_of(&MONTHS, month) && is_number(day) && is_time(time))
     })
 }
 

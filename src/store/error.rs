@@ -9,6 +9,7 @@
 //! | `Corrupt` | – | – | the operator looks into `corrupt/` |
 //! | `Foreign` | – | – | the operator removes a file that does not belong in `queue/` |
 
+use crate::mail::status::EnhancedStatus;
 use rustix::io::Errno;
 use std::fmt;
 use std::io;
@@ -52,6 +53,18 @@ impl StoreError {
 
     pub(super) fn new(kind: ErrorKind, path: impl Into<PathBuf>, reason: &'static str) -> Self {
         Self { kind, path: path.into(), source: io::Error::other(reason) }
+    }
+
+    /// The enhanced status for replies and diagnostics: temporary, as the message is not to blame.
+    #[must_use]
+    pub const fn status(&self) -> EnhancedStatus {
+        match self.kind {
+            ErrorKind::Full => EnhancedStatus::SYSTEM_FULL,
+            ErrorKind::MailboxFull => EnhancedStatus::MAILBOX_FULL_NOW,
+            ErrorKind::Trouble | ErrorKind::Refused | ErrorKind::Corrupt | ErrorKind::Foreign => {
+                EnhancedStatus::SYSTEM_TROUBLE
+            }
+        }
     }
 
     /// An error of the operating system; its number decides the kind.

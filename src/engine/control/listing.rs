@@ -10,10 +10,10 @@ use crate::mail::date::{Now, WallTime, names};
 use crate::mail::envelope::Envelope;
 use crate::mail::fold::fold;
 use crate::mail::outcome::{Diagnostic, Outcome};
+use crate::mail::text::is_hostile;
 use crate::store::queue::{EntrySummary, JournalEvent, JournalRecord, Progress, RecipientState};
 use crate::sys::clock::utc_offset_seconds;
 use std::fmt::Write;
-use time::OffsetDateTime;
 
 /// The first line of a list. Postfix prints the same over short and over long ids.
 pub const MAILQ_HEAD: &str = "-Queue ID-  --Size-- ----Arrival Time---- -Sender/Recipient-------\n";
@@ -226,8 +226,7 @@ fn local_time(wall: WallTime) -> String {
 }
 
 fn date_text(wall: WallTime, utc_offset: i32) -> String {
-    let shifted = wall.seconds().saturating_add_signed(i64::from(utc_offset));
-    let date: OffsetDateTime = WallTime(shifted.saturating_mul(1_000_000)).to_utc();
+    let date = wall.to_local(utc_offset);
     let (weekday, month) = names(date);
     let (day, hour, minute, second) = (date.day(), date.hour(), date.minute(), date.second());
     format!("{weekday} {month} {day:2} {hour:02}:{minute:02}:{second:02}")
@@ -273,12 +272,8 @@ fn has_name(word: &str, name: &str) -> bool {
     })
 }
 
-fn is_harmful(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
 pub(crate) fn clean(text: &str) -> String {
-    text.chars().map(|c| if is_harmful(c) { '?' } else { c }).collect()
+    text.chars().map(|c| if is_hostile(c) { '?' } else { c }).collect()
 }
 
 /// A string of JSON (RFC 8259 §7).
@@ -290,7 +285,7 @@ pub fn json_text(text: &str) -> String {
         match c {
             '"' | '\\' => quoted.extend(['\\', c]),
             // All of them are of the plane that four digits can name.
-            c if is_harmful(c) => drop(write!(quoted, "\\u{:04x}", u32::from(c))),
+            c if is_hostile(c) => drop(write!(quoted, "\\u{:04x}", u32::from(c))),
             c => quoted.push(c),
         }
     }
@@ -414,7 +409,7 @@ mod tests {
         let listed = listed("no\r\n\u{1b}[2J-- 0 Kbytes in 0 Requests.\u{202e}\"\\");
         assert_eq!(listed.mailq().lines().count(), 5);
         for text in [listed.mailq(), listed.json(), listed.full(&[])] {
-            assert!(!text.replace('\n', "").contains(is_harmful), "{text:?}");
+            assert!(!text.replace('\n', "").contains(is_hostile), "{text:?}");
         }
         let json = listed.json();
         assert_eq!(json.matches('\n').count(), 1);
