@@ -8,7 +8,7 @@
 //! | [`queue`] | `queue/`, `tmp/`, `corrupt/` | a file in `tmp/`; a duplicate; an attempt that is repeated | [`queue::Queue::sweep`], [`queue::Queue::scan`] |
 //! | [`drop`] | `drop/`, `corrupt/` | a hidden file; a message that is taken twice | [`drop::DropDirectory::sweep`] |
 //! | [`maildir`] | Maildirs and mboxes of users | a file in `tmp`; an unfinished message in an mbox | [`maildir::Maildirs::sweep`]; the next delivery |
-//! | `state_file` | `tls/`, `sts/`, `digest/`, `clock`, `statistics` | the previous version of a file | not needed: losing one loses no mail |
+//! | [`state_file`] | `tls/`, `sts/`, `digest/`, `clock`, `statistics` | the previous version of a file | not needed: losing one loses no mail |
 //!
 //! In every case a crash may repeat work and never loses accepted mail. The store never decides what to do about an
 //! error: [`StoreError`] names its kind, and the caller answers. It never reads a clock, but for random names.
@@ -17,14 +17,10 @@ mod crc;
 pub mod drop;
 pub mod durable;
 mod error;
-pub mod line_file;
 pub mod maildir;
 pub mod queue;
-pub mod self_signed;
-mod small_file;
-pub mod sts;
+pub mod state_file;
 mod text;
-pub mod windows_file;
 
 pub use error::{ErrorKind, StoreError};
 

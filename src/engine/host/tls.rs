@@ -11,7 +11,7 @@ use crate::mail::address::Domain;
 use crate::mail::date::WallTime;
 use crate::net::self_signed;
 use crate::net::tls::{Acceptor, Handshake, IdentityError, Minimum};
-use crate::store::self_signed as store;
+use crate::store::state_file::self_signed as store;
 use crate::sys::thread;
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -9,7 +9,7 @@ use super::event::{AttemptEnd, Event};
 use super::logger;
 use crate::engine::inbound::counters::Connections;
 use crate::mail::date::Now;
-use crate::store::line_file::STATISTICS;
+use crate::store::state_file::line::STATISTICS;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -20,7 +20,7 @@ use crate::net::transport::Deadline;
 use crate::rules::tls::tls_policy::dane::Tlsa;
 use crate::rules::tls::tls_policy::mta_sts::{self, Kept, Mode, Policy};
 use crate::rules::tls::tls_policy::{self, TlsPolicy};
-use crate::store::sts;
+use crate::store::state_file::sts;
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

@@ -32,7 +32,8 @@ use crate::smtp::extension::RcptParameters;
 use crate::store::queue::{
     self, Checkout, Collected, Description, Entry, JournalRecord, Progress, RecipientState,
 };
-use crate::store::{ErrorKind, StoreError, windows_file};
+use crate::store::state_file::windows;
+use crate::store::{ErrorKind, StoreError};
 use crate::sys;
 use std::collections::{BinaryHeap, HashSet};
 use std::io::{self, Read};
@@ -60,7 +61,7 @@ impl Digests {
     /// Goes on from what was saved below `state`.
     #[must_use]
     pub fn resume(state: &Path) -> Self {
-        let text = windows_file::load(state);
+        let text = windows::load(state);
         Self { windows: Mutex::new(Windows::parse(&text)), saved: Mutex::new(text) }
     }
 
@@ -71,7 +72,7 @@ impl Digests {
         if *saved == text {
             return;
         }
-        if let Err(error) = windows_file::save(state, &text) {
+        if let Err(error) = windows::save(state, &text) {
             Event::Trouble { doing: "saving the windows of digests", error: &error.to_string() }.log();
         }
         *saved = text;
