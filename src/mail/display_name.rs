@@ -153,7 +153,7 @@ mod tests {
     use mail_parser::MessageParser;
     use proptest::prelude::*;
 
-    /// What another reader shows of a name, and the address behind it.
+    /// The name that another parser shows, and the address behind it.
     fn shown(phrase: &str) -> (Option<String>, Option<String>) {
         let message = format!("From: {phrase} <a@b.example>\n\n");
         let parsed = MessageParser::default().parse(message.as_bytes()).unwrap();
@@ -217,7 +217,7 @@ mod tests {
     }
 
     proptest! {
-        /// No name adds an address or a field, and what a reader shows is what was read.
+        /// No name adds an address or a field, and a reader shows the name that was parsed.
         #[test]
         fn no_name_escapes(read in "[a-c\"\\\\<>@,;:() \n\r\0ü?=_Q]{0,60}|(=\\?utf-8\\?Q\\?[a-c<\"@\n]{0,4}\\?=[ \"]){1,4}") {
             let name = DisplayName::read(read.as_bytes());

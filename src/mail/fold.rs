@@ -141,12 +141,12 @@ mod tests {
             ("an\u{303}il", "añil"),
             ("MU\u{308}LLER", "müller"),
             ("Straße", "straße"),
-            // Marks at different places, in any order.
+            // Marks of different classes, in any order.
             ("e\u{323}\u{302}", "ệ"),
             ("E\u{302}\u{323}", "ệ"),
             ("Ê\u{323}", "ệ"),
             ("Ẹ\u{302}", "ệ"),
-            // At the same place their order counts.
+            // Within a class their order counts.
             ("u\u{308}\u{301}", "ǘ"),
             ("u\u{301}\u{308}", "ú\u{308}"),
             ("ΆΝΝΑ", "άννα"),

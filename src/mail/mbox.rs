@@ -113,7 +113,7 @@ mod tests {
         let mut all = Vec::new();
         for piece in pieces {
             quoter.feed(piece, &mut output);
-            // Whoever writes the pieces empties the buffer between them.
+            // The caller that writes the pieces empties the buffer between them.
             all.append(&mut output);
         }
         quoter.finish(&mut output);
@@ -154,8 +154,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is in a message and however it is cut: no line of it begins like a first line, and taking one `>` off
-        /// each that begins so after one gives the message back.
+        /// Whatever a message holds and however it is cut: none of its lines looks like a first line, and removing
+        /// one `>` from each quoted line restores the message.
         #[test]
         fn quoting_can_be_undone(text in "([>From x\n]{0,3}|From |\n){0,40}", cut in 0usize..40) {
             let (a, b) = text.as_bytes().split_at(cut.min(text.len()));

@@ -231,7 +231,7 @@ mod tests {
             ("From x\nSubject: x\n\nb\n".into(), "Subject: x\n\nb\n"),
             ("From x Mon Nov 23 06:53 2026\ntext\n".into(), "\ntext\n"),
             ("From x Mon Nov 23 06:53:30 CET 2026\ntext\n".into(), "\ntext\n"),
-            // A weekday and a month alone make no date.
+            // A weekday and a month are not yet a date.
             ("From Mon Nov on: battery\ncall\n".into(), "\nFrom Mon Nov on: battery\ncall\n"),
             ("From Mon Nov 23 on\ncall\n".into(), "\nFrom Mon Nov 23 on\ncall\n"),
             // Text may begin with the same word, and a field with the same letters.

@@ -45,14 +45,15 @@
 //! | [`SessionEnd::Route`] | pauses the route |
 
 mod opening;
+mod step;
 mod transaction;
 mod waiting;
 
 pub use self::opening::{Conduct, Login, Security, TlsUse};
+pub use self::step::{ClientStep, ClientTransaction, Lost, SessionEnd};
 pub use self::waiting::Waiting;
 
-use self::transaction::{RunningTransaction, TransactionStep};
-use crate::mail::envelope::{Envelope, Recipient};
+use self::transaction::{AfterReply, RunningTransaction};
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::{Class, EnhancedStatus};
 use crate::smtp::command::{ClientName, Command};
@@ -62,77 +63,6 @@ use crate::smtp::reply::{Reply, ReplyParser, Severity};
 use crate::smtp::sasl::client::{ClientExchange, ClientMechanism};
 use std::io::Write as _;
 use std::mem;
-
-/// A message for some of its recipients, all at one next hop.
-#[derive(Debug, Clone, Copy)]
-pub struct ClientTransaction<'a> {
-    /// The reverse-path and the parameters of MAIL. Its own list of recipients is not used.
-    pub envelope: &'a Envelope,
-    /// The recipients. Those beyond [`limits::RECIPIENTS_PER_TRANSACTION`] are not tried.
-    pub recipients: &'a [&'a Recipient],
-    /// Size of the content with CRLF line ends, in octets (RFC 1870 §6).
-    pub size_octets: u64,
-    /// A trial: RSET in place of the data. Accepted recipients get the outcome `Delivered`, and nothing is delivered.
-    pub is_trial: bool,
-}
-
-/// What the caller has to do next.
-#[derive(Debug, PartialEq, Eq)]
-pub enum ClientStep {
-    /// Write these octets.
-    Send(Vec<u8>),
-    /// Read, and pass the octets to [`ClientSession::received`].
-    Read {
-        /// The awaited reply: it decides how long to wait.
-        waiting: Waiting,
-        /// Counts the replies. The deadline is for a whole reply, so it starts again only when this number changes: a
-        /// peer that sends an octet a minute must not hold the session for hours.
-        reply: u32,
-    },
-    /// Shake hands, as the client; then call [`ClientSession::tls_established`] or [`ClientSession::tls_failed`].
-    StartTls,
-    /// Write the message through [`crate::smtp::data::DotEncoder`] with its end, then call [`ClientSession::content_sent`].
-    SendContent,
-    /// Write the message through [`crate::smtp::data::encode_chunk`], exactly [`ClientTransaction::size_octets`] of it, then
-    /// call [`ClientSession::content_sent`].
-    SendChunk,
-    /// The outcome of each recipient, in the given order. `None`: nothing was learnt about it. If the session is
-    /// ready again, the peer took as many recipients as it wanted in one transaction: begin another one for those
-    /// without an outcome. This ends, because each transaction gives at least one recipient an outcome, except once,
-    /// when the peer refuses the BDAT that it offers. Otherwise [`SessionEnd`] says what to do.
-    Finished(Vec<Option<Outcome>>),
-    /// Call [`ClientSession::begin`] or [`ClientSession::quit`].
-    Ready,
-    /// Close the connection.
-    Close(SessionEnd),
-}
-
-/// Why the session is over.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SessionEnd {
-    /// The client sent QUIT.
-    Quit,
-    /// The peer ended a session that had already served a transaction, before it answered the next MAIL: the session
-    /// was idle too long or carried enough messages. Recipients without an outcome deserve a new connection at once.
-    /// This never ends the first transaction of a session, so it cannot loop.
-    Reconnect(Diagnostic),
-    /// The connection was closed within a transaction. Its recipients have their outcomes; other messages of the
-    /// route may be tried.
-    Dropped(Diagnostic),
-    /// The route failed: pause it.
-    Route(Diagnostic),
-}
-
-/// How a connection was lost.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Lost {
-    /// The peer closed it.
-    Closed,
-    /// The deadline of the step has passed.
-    TimedOut,
-    /// Another error, in the words of the operating system.
-    Broken(String),
-}
 
 /// The state of the session.
 #[derive(Debug)]
@@ -424,23 +354,23 @@ impl ClientSession {
         }
     }
 
-    fn go_on(&mut self, next: TransactionStep) {
+    fn go_on(&mut self, next: AfterReply) {
         match next {
-            TransactionStep::Send(commands) => self.unsent = commands,
-            TransactionStep::Done { undecided, is_open } => {
+            AfterReply::Send(commands) => self.unsent = commands,
+            AfterReply::Done { undecided, is_open } => {
                 let phase = mem::replace(&mut self.phase, Phase::Ready { is_open });
                 if let Phase::InTransaction(running) = phase {
                     self.finished = Some(running.finish(undecided.as_ref()));
                     self.served = self.served.saturating_add(1);
                 }
             }
-            TransactionStep::NoChunks => {
+            AfterReply::NoChunks => {
                 // The peer offers a command that it does not know. All its recipients are tried again, by DATA.
                 self.forgo_chunks();
-                self.go_on(TransactionStep::Done { undecided: None, is_open: true });
+                self.go_on(AfterReply::Done { undecided: None, is_open: true });
             }
-            TransactionStep::Refused(diagnostic) => self.fall(SessionFault::Refused, diagnostic),
-            TransactionStep::Unsound(diagnostic) => self.fall(SessionFault::Unsound, diagnostic),
+            AfterReply::Refused(diagnostic) => self.fall(SessionFault::Refused, diagnostic),
+            AfterReply::Unsound(diagnostic) => self.fall(SessionFault::Unsound, diagnostic),
         }
     }
 

@@ -454,7 +454,7 @@ mod tests {
             assert_eq!(printed(line), Err(error), "{line}");
         }
         assert_eq!(Command::parse(b"RCPT TO:<\xff@b>"), Err(CommandError::NoText));
-        // Its octets follow, whatever it says.
+        // The octets of the chunk follow in any case.
         assert_eq!(Command::parse(b"BDAT 6 LAST \xff"), Err(CommandError::BadChunk));
         assert_eq!(Command::parse(b"BDAT 6 \x01"), Err(CommandError::BadChunk));
     }

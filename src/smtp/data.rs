@@ -246,7 +246,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Decodes in pieces; gives the content, whether it was malformed, and what follows the end (`None`: no end).
+    /// Decodes in pieces; returns the content, whether it was malformed, and the octets after the end (`None`: no
+    /// end).
     fn decode(wire: &[u8], piece: usize) -> (Vec<u8>, bool, Option<Vec<u8>>) {
         let (mut decoder, mut out, mut used) = (DotDecoder::default(), Vec::new(), 0);
         for piece in wire.chunks(piece.max(1)) {
@@ -287,7 +288,7 @@ mod tests {
         }
     }
 
-    /// Each of these was the end of the data to some server in 2023; to none of them may it be one here.
+    /// Each of these ended the data for some server in 2023; none of them may end it here.
     #[test]
     fn smuggled_ends_are_no_ends() {
         for end in [
@@ -405,7 +406,7 @@ mod tests {
         fn chunks_are_malformed_where_data_would_be(wire in "[a\r\n]{0,20}", piece in 1usize..9) {
             let (out, malformed) = decode_chunks(wire.as_bytes(), piece);
             let (data, data_malformed, _) = decode(format!("{wire}\r\n.\r\n").as_bytes(), 999);
-            // What follows completes a CR at the end, which in chunks nothing does.
+            // The dot completes a CR at the end, which in chunks stays bare.
             if !wire.ends_with('\r') {
                 prop_assert_eq!(malformed, data_malformed);
                 prop_assert!(malformed || data == [out, b"\n".to_vec()].concat());

@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(lines(&[b'x'; 1000], &[3, 500], limit), [""; 0]);
     }
 
-    /// A simpler cutter, which has all of the input.
+    /// A simpler cutter that has the whole input.
     fn oracle(input: &str, limit: usize) -> Vec<String> {
         let mut pieces: Vec<&str> = input.split("\r\n").collect();
         let last = pieces.pop().unwrap_or_default();
@@ -148,7 +148,7 @@ mod tests {
             _ => "Malformed".to_owned(),
         };
         let mut lines: Vec<String> = pieces.into_iter().map(|text| one(text, text.len() + 2)).collect();
-        // Of what has no end only this is known.
+        // Of a line without an end, only this is known.
         lines.extend(last.find('\n').filter(|lf| *lf < limit).map(|_| "Malformed".to_owned()));
         lines
     }

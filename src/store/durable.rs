@@ -28,10 +28,12 @@
 //! Nothing is overwritten, except by [`SyncedFile::replace`]: a name that exists is an error. A value that is dropped
 //! before its commit unlinks its temporary name.
 
+mod directory;
+
+pub use self::directory::{DirectoryAccess, make_below, make_directories, open_below, open_directory};
+
 use super::{ErrorKind, StoreError};
-use rustix::fs::{
-    AtFlags, Dir, FlockOperation, Mode, OFlags, RenameFlags, chmod, fchmod, flock, linkat, mkdirat, openat,
-};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags, fchmod, flock, linkat, openat};
 use rustix::fs::{renameat, renameat_with, unlinkat};
 use rustix::io::Errno;
 use std::ffi::OsStr;
@@ -484,97 +486,6 @@ pub fn sync_data(file: &File) -> io::Result<()> {
     file.sync_data()
 }
 
-/// What a directory is opened for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DirectoryAccess {
-    /// To look up names in it. Needs no right to read: `/home` and other parents may have mode 0711.
-    Search,
-    /// To list or sync it as well.
-    Read,
-}
-
-impl DirectoryAccess {
-    fn flags(self) -> OFlags {
-        let access = if self == Self::Search { OFlags::PATH } else { OFlags::RDONLY };
-        access | OFlags::DIRECTORY | OFlags::CLOEXEC
-    }
-}
-
-/// Opens a directory by its path. Links on the way are followed, because the administrator chose the path.
-///
-/// # Errors
-/// An I/O error.
-pub fn open_directory(path: &Path, access: DirectoryAccess) -> io::Result<OwnedFd> {
-    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    Ok(rustix::fs::open(path, access.flags(), Mode::empty())?)
-}
-
-/// Opens a directory inside another one and follows no link: with `O_DIRECTORY` a link gives `ENOTDIR`.
-///
-/// # Errors
-/// An I/O error; `ENOTDIR` for a link or a file.
-pub fn open_below(parent: impl AsFd, name: &OsStr, access: DirectoryAccess) -> io::Result<OwnedFd> {
-    Ok(openat(parent, name, access.flags() | OFlags::NOFOLLOW, Mode::empty())?)
-}
-
-/// Makes a directory inside another one, gives it to `owner`, and syncs both. An existing directory is not changed,
-/// but it is synced all the same: the process that made it may have crashed before its own sync. Two threads must not
-/// do this at once.
-///
-/// # Errors
-/// An I/O error; `ENOTDIR` if someone replaced the new directory before it could be opened.
-pub fn make_below(parent: impl AsFd, name: &OsStr, mode: Mode, owner: Option<Owner>) -> io::Result<OwnedFd> {
-    let made = match mkdirat(&parent, name, mode) {
-        Ok(()) => true,
-        Err(Errno::EXIST) => false,
-        Err(errno) => return Err(errno.into()),
-    };
-    let directory = open_below(&parent, name, DirectoryAccess::Read)?;
-    if made {
-        // A user who may write to the parent could have put a directory there that is not theirs.
-        if !is_empty(&directory)? {
-            return Err(Errno::NOTDIR.into());
-        }
-        // The umask may have removed the bits that let others pass through.
-        fchmod(&directory, mode)?;
-        give_to(&directory, owner)?;
-    }
-    sync_directory(&directory)?;
-    sync_directory(&parent)?;
-    Ok(directory)
-}
-
-fn is_empty(directory: impl AsFd) -> io::Result<bool> {
-    for entry in Dir::read_from(directory)? {
-        if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// Makes a directory and every missing parent, and syncs the names of all of them. The names of existing ones are
-/// synced where their parents can be opened: a squashfs or a user's home may not allow it.
-///
-/// # Errors
-/// An I/O error about a directory that was missing.
-pub fn make_directories(path: &Path, mode: Mode) -> io::Result<()> {
-    // The root, and the start of a relative path, have no parent.
-    let Some(parent) = path.parent() else { return Ok(()) };
-    make_directories(parent, mode)?;
-    let made = match rustix::fs::mkdir(path, mode) {
-        Ok(()) => true,
-        Err(Errno::EXIST) => false,
-        Err(errno) => return Err(errno.into()),
-    };
-    if made {
-        // As in `make_below`, because of the umask.
-        chmod(path, mode)?;
-    }
-    let synced = open_directory(parent, DirectoryAccess::Read).and_then(sync_directory);
-    if made { synced } else { Ok(()) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::test_directory::TestDirectory;
@@ -653,7 +564,7 @@ mod tests {
             });
             for _ in 0..500 {
                 drop(make_below(&here, "new".as_ref(), Mode::RWXU, None));
-                // Only the one that was made is empty.
+                // Only the new one is empty.
                 let _ = fs::remove_dir(&new).or_else(|_| fs::remove_dir(&old));
                 let _ = fs::rename(&new, &old);
             }
@@ -697,7 +608,7 @@ mod tests {
         let directory = TestDirectory::new();
         let here = open(directory.path());
         let mut file = StagedFile::create(&here, "tmp".into(), None).unwrap();
-        // The kernel refuses to sync this device, and to write to it.
+        // The kernel refuses to write to this device and to sync it.
         file.file = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let error = file.sync(Arc::clone(&here), directory.path().join("final")).unwrap_err();
         assert_eq!(error.kind, ErrorKind::Trouble);
@@ -725,7 +636,7 @@ mod tests {
     fn a_name_that_could_not_be_synced_is_taken_back() {
         let directory = TestDirectory::new();
         let here = open(directory.path());
-        // A descriptor that can be renamed into, but not synced.
+        // A descriptor that allows renames but no sync.
         let target = Arc::new(open_directory(directory.path(), DirectoryAccess::Search).unwrap());
         let file = StagedFile::create(&here, "tmp".into(), None).unwrap();
         let error = file.sync(target, directory.path().join("final")).unwrap().commit().unwrap_err();

@@ -24,8 +24,8 @@ pub struct Inherited {
     pub name: Option<String>,
 }
 
-/// Takes over the sockets that this process was started with; an empty list if there are none. Call it once, before
-/// the first thread: afterwards the variables that name the sockets are removed, so that no child looks for them.
+/// Takes over the sockets that this process was started with, possibly an empty list. Call it once, before the first
+/// thread: afterwards the variables that name the sockets are removed, so that no child looks for them.
 ///
 /// # Errors
 /// A descriptor cannot be used; the text says what to do.

@@ -1,23 +1,27 @@
-//! Plays the transcripts of `tests/transcripts/client`, walks the card of all answers, and tries arbitrary replies.
+//! Plays the transcripts of `tests/transcripts/client`, walks the card of all replies, and tries arbitrary replies.
 //!
-//! A transcript's first line cites its rule. `C: ` is a line that the client must send; `C: <content>` is the message with
-//! its final dot, `C: <chunk>` without. `S: ` is a line of the server; such lines in a row arrive together. `S: <closed>`, `<silence>`,
-//! `<closed early>` (while the content is sent) and `<broken: WORDS>` are what can happen instead. `> SENDER RECIPIENT… [size=N] [8bit] [utf8] [requiretls] [trial] [dsn]` (`dsn`: RET=HDRS
-//! ENVID=e1, and for each recipient NOTIFY=FAILURE ORCPT=rfc822;o; `3*@b.example`
-//! stands for three recipients) hands the client a message once it
-//! is ready, without one it quits. `= RECIPIENT OUTCOME` and, last, `= session END` are what must come of it. In `S: ` lines
-//! `{N*x}` stands for N times x. A comment `# conduct: WORDS` leads the session otherwise: `lmtp`, `tls=wanted`, `tls=required`,
-//! `smtps`, `loopback`, `login=NAME:PASSWORD`, `auth=WORD`. `S: <tls>`, `<tls unverified>` and `<tls fails: WORDS>` are what
-//! becomes of a handshake. `= in clear it may serve`: TLS was to blame for the end.
+//! The first line of a transcript cites its rule.
+//!
+//! | line | means |
+//! | --- | --- |
+//! | `C: ` | a line that the client must send; `C: <content>` is the message with its final dot, `C: <chunk>` without |
+//! | `S: ` | a line of the server; such lines in a row arrive together. `{N*x}` stands for N times x |
+//! | `S: <closed>`, `<silence>`, `<closed early>`, `<broken: WORDS>` | what may happen instead of a reply; `early`: while the content is sent |
+//! | `S: <tls>`, `<tls unverified>`, `<tls fails: WORDS>` | the result of a handshake |
+//! | `> SENDER RECIPIENT… [size=N] [8bit] [utf8] [requiretls] [trial] [dsn]` | hands the client a message once it is ready; without such a line it quits. `3*@b.example` stands for three recipients; `dsn` adds RET=HDRS ENVID=e1, and NOTIFY=FAILURE ORCPT=rfc822;o for each recipient |
+//! | `= RECIPIENT OUTCOME`, last `= session END` | the required results |
+//! | `= in clear it may serve` | TLS caused the end |
+//! | `# conduct: WORDS` | options of the session: `lmtp`, `tls=wanted`, `tls=required`, `smtps`, `loopback`, `login=NAME:PASSWORD`, `auth=WORD` |
 
 use super::*;
 use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::envelope::{Body, Notify, Ret};
+use crate::mail::envelope::{Envelope, Recipient};
 use proptest::prelude::*;
 use std::path::Path;
 use std::time::Duration;
 
-/// A message as a `> ` line has it.
+/// A message, as a `> ` line describes it.
 struct Message {
     envelope: Envelope,
     recipients: Vec<Recipient>,
@@ -74,7 +78,7 @@ fn session() -> ClientSession {
     session_with("")
 }
 
-/// A session that is led as these words say.
+/// A session with the options that these words name.
 fn session_with(words: &str) -> ClientSession {
     let mut conduct = Conduct::default();
     for word in words.split_whitespace() {
@@ -131,7 +135,7 @@ fn shown_end(end: &SessionEnd) -> String {
     }
 }
 
-/// `{N*x}` in a line of the server.
+/// Expands `{N*x}` in a line of the server.
 fn unfold(line: &str) -> String {
     match line.split_once('{').and_then(|(before, rest)| Some((before, rest.split_once('}')?))) {
         Some((before, (repeat, after))) => {
@@ -142,7 +146,7 @@ fn unfold(line: &str) -> String {
     }
 }
 
-/// Lets a session talk to the server's lines of a transcript, which arrive in pieces, and writes down what happens.
+/// Lets a session talk to the server's lines of a transcript, which arrive in pieces, and writes down the results.
 fn play(transcript: &str, piece: usize) -> String {
     let conduct = transcript.lines().find_map(|line| line.strip_prefix("# conduct: "));
     let mut session = session_with(conduct.unwrap_or_default());
@@ -262,7 +266,7 @@ fn transcripts() {
     assert!(count >= 20, "the transcripts are missing");
 }
 
-/// A server that answers by a rule. Keeps what was asked and what was answered, in order.
+/// A server that answers by a rule. Records the commands and the replies in their order.
 struct Peer {
     session: ClientSession,
     asked: Vec<Waiting>,
@@ -270,7 +274,7 @@ struct Peer {
     pending: String,
 }
 
-/// What the peer does instead of answering.
+/// What the peer does instead of a reply.
 const CLOSED: &str = "<closed>";
 const SILENCE: &str = "<silence>";
 
@@ -280,8 +284,8 @@ impl Peer {
         Self { session: session(), asked, answered: Vec::new(), pending: String::new() }
     }
 
-    /// Goes on until a step that is neither sending nor reading. `answer` is asked for each command, in order, and may
-    /// give any text; `together` says how many commands are answered before the client reads.
+    /// Runs until a step that is neither sending nor reading. `answer` is asked for each command, in order, and may
+    /// return any text; `together` says how many commands are answered before the client reads.
     fn run(&mut self, together: usize, mut answer: impl FnMut(Waiting) -> String) -> ClientStep {
         for _ in 0..10_000 {
             match self.session.next_step() {
@@ -346,10 +350,10 @@ fn kind(line: &str) -> Waiting {
     }
 }
 
-/// The card on top of the module, filled in: what one message for one recipient comes to when the first `stage` is
-/// answered by the text that heads the column. A message that follows on a session that has served is in the rows
-/// `next …`. First sign: d delivered, t deferred, f failed, u untried, - never begun. Second: q quit, c reconnect,
-/// x dropped, r route.
+/// The card of the module, filled in: the result of one message for one recipient when the first `stage` gets the
+/// reply that heads the column. A message that follows on a session that has served is in the rows `next …`. First
+/// sign: d delivered, t deferred, f failed, u untried, - never begun. Second: q quit, c reconnect, x dropped, r
+/// route.
 const CARD: &str = "
     stage     250  354  450  552  550  554  421  530  nonsense  <closed>  <silence>
     greeting  dq   -r   -r   -r   -r   -r   -r   -r   -r        -r        -r
@@ -387,7 +391,7 @@ fn cell(stage: &str, text: &str, is_pipelining: bool, together: usize) -> String
             let reply = match asked {
                 _ if is_now && text.starts_with('<') => return text.to_owned(),
                 _ if is_now => format!("{text} no"),
-                // A first message that leaves the transaction open, for RSET to come.
+                // The first message leaves the transaction open, so that RSET follows.
                 Waiting::Rcpt if target == Waiting::Rset && begun == 1 => "550 no".to_owned(),
                 Waiting::Rcpt | Waiting::Data if !is_sane => "503 no".to_owned(),
                 Waiting::Ehlo if target == Waiting::Helo => "500 what".to_owned(),
@@ -476,7 +480,7 @@ fn long_replies_are_kept_short() {
     assert_eq!(kept.chars().count(), limits::REPLY_KEPT_MAX_CHARACTERS);
 }
 
-/// RFC 5321 §4.5.3.1.8: no server has to take more than 100 recipients; the others wait for the next transaction.
+/// RFC 5321 §4.5.3.1.8: a server need not accept more than 100 recipients; the others wait for the next transaction.
 #[test]
 fn more_recipients_than_a_transaction_holds() {
     let mut peer = Peer::new();
@@ -495,7 +499,7 @@ fn more_recipients_than_a_transaction_holds() {
     assert_eq!(recipients, 100);
 }
 
-/// Calls at the wrong time are no crash and deliver nothing.
+/// Calls at the wrong time neither crash nor deliver anything.
 #[test]
 fn a_session_that_is_not_ready_tries_nothing() {
     let message = Message::parse("s@a.example x@b.example");
@@ -537,8 +541,8 @@ fn arbitrary_answer() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// Whatever a server says: it comes to an end, each recipient has one outcome at most, and "delivered" only if
-    /// MAIL, its RCPT, DATA and the final dot were accepted, each by the reply that belongs to it.
+    /// Whatever a server sends: the session ends, each recipient has at most one outcome, and "delivered" only if
+    /// MAIL, its RCPT, DATA and the final dot were accepted, each by its own reply.
     #[test]
     fn any_server(
         answers in proptest::collection::vec(arbitrary_answer(), 0..40),

@@ -31,7 +31,7 @@ use std::mem;
 
 /// What is awaited: a reply, except in `Content`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum TransactionStage {
+enum Awaited {
     Rset,
     Mail,
     /// To the recipient with this index.
@@ -58,7 +58,7 @@ enum Standing {
 
 /// What follows from a reply.
 #[derive(Debug)]
-pub(super) enum TransactionStep {
+pub(super) enum AfterReply {
     /// Send these commands, possibly none, and continue.
     Send(Vec<u8>),
     /// The transaction is over.
@@ -79,7 +79,7 @@ pub(super) enum TransactionStep {
 /// A transaction in progress.
 #[derive(Debug)]
 pub(super) struct RunningTransaction {
-    stage: TransactionStage,
+    stage: Awaited,
     is_pipelined: bool,
     /// LMTP: the end of the data is answered once for each accepted recipient (RFC 2033 §4.2).
     is_lmtp: bool,
@@ -131,7 +131,7 @@ impl RunningTransaction {
         } else {
             print(&Command::Data, &mut commands);
         }
-        let stage = if is_open { TransactionStage::Rset } else { TransactionStage::Mail };
+        let stage = if is_open { Awaited::Rset } else { Awaited::Mail };
         let (is_pipelined, is_trial) = (offer.pipelining, transaction.is_trial);
         Self { stage, is_pipelined, is_lmtp, is_trial, chunk, commands, recipients, refused: None }
     }
@@ -152,13 +152,13 @@ impl RunningTransaction {
     /// The awaited reply; `None`: the content is to be sent.
     pub(super) const fn waiting(&self) -> Option<Waiting> {
         match self.stage {
-            TransactionStage::Rset | TransactionStage::Undo => Some(Waiting::Rset),
-            TransactionStage::Mail => Some(Waiting::Mail),
-            TransactionStage::Rcpt(_) => Some(Waiting::Rcpt),
-            TransactionStage::Data => Some(Waiting::Data),
-            TransactionStage::Content => None,
-            TransactionStage::FinalDot if self.chunk.is_some() => Some(Waiting::LastChunk),
-            TransactionStage::FinalDot => Some(Waiting::FinalDot),
+            Awaited::Rset | Awaited::Undo => Some(Waiting::Rset),
+            Awaited::Mail => Some(Waiting::Mail),
+            Awaited::Rcpt(_) => Some(Waiting::Rcpt),
+            Awaited::Data => Some(Waiting::Data),
+            Awaited::Content => None,
+            Awaited::FinalDot if self.chunk.is_some() => Some(Waiting::LastChunk),
+            Awaited::FinalDot => Some(Waiting::FinalDot),
         }
     }
 
@@ -168,94 +168,74 @@ impl RunningTransaction {
 
     /// Whether the chunk is being sent, or its reply is awaited.
     pub(super) const fn is_at_chunk(&self) -> bool {
-        self.is_chunked() && matches!(self.stage, TransactionStage::Content | TransactionStage::FinalDot)
+        self.is_chunked() && matches!(self.stage, Awaited::Content | Awaited::FinalDot)
     }
 
     pub(super) const fn is_mail_answered(&self) -> bool {
-        !matches!(self.stage, TransactionStage::Rset | TransactionStage::Mail)
+        !matches!(self.stage, Awaited::Rset | Awaited::Mail)
     }
 
     pub(super) fn content_sent(&mut self) {
-        if self.stage == TransactionStage::Content {
-            self.stage = TransactionStage::FinalDot;
+        if self.stage == Awaited::Content {
+            self.stage = Awaited::FinalDot;
         }
     }
 
-    pub(super) fn take_reply(&mut self, reply: &Reply, to: Waiting, remote: &str) -> TransactionStep {
+    pub(super) fn take_reply(&mut self, reply: &Reply, to: Waiting, remote: &str) -> AfterReply {
         if matches!(reply.code, 421 | 530 | 534 | 535 | 538) {
-            return TransactionStep::Refused(answer(remote, reply, to, EnhancedStatus::NOT_ACCEPTING));
+            return AfterReply::Refused(answer(remote, reply, to, EnhancedStatus::NOT_ACCEPTING));
         }
         match (self.stage, reply.severity()) {
-            (TransactionStage::Rset, Severity::Success) => self.await_next(TransactionStage::Mail),
-            (TransactionStage::Mail, Severity::Success) => self.await_next(TransactionStage::Rcpt(0)),
-            (TransactionStage::Mail, Severity::Transient | Severity::Permanent) => {
+            (Awaited::Rset, Severity::Success) => self.await_next(Awaited::Mail),
+            (Awaited::Mail, Severity::Success) => self.await_next(Awaited::Rcpt(0)),
+            (Awaited::Mail, Severity::Transient | Severity::Permanent) => {
                 self.refused = Some(outcome(reply, to, remote));
-                if self.commands.is_empty() {
-                    self.await_next(TransactionStage::Rcpt(0))
-                } else {
-                    self.done(None)
-                }
+                if self.commands.is_empty() { self.await_next(Awaited::Rcpt(0)) } else { self.done(None) }
             }
-            (TransactionStage::Undo, Severity::Success | Severity::Transient | Severity::Permanent) => {
-                let accepted = Diagnostic::local(EnhancedStatus::OK, "it would be accepted");
-                self.done(Some(Outcome::Delivered(Diagnostic {
-                    remote: Some(remote.to_owned()),
-                    ..accepted
-                })))
+            (Awaited::Undo, Severity::Success | Severity::Transient | Severity::Permanent) => {
+                self.done(Some(would_be_accepted(remote)))
             }
-            (TransactionStage::Rcpt(index), Severity::Success) => {
-                self.rcpt_answered(index, Standing::Accepted)
-            }
-            (TransactionStage::Rcpt(index), Severity::Transient | Severity::Permanent) => {
+            (Awaited::Rcpt(index), Severity::Success) => self.rcpt_answered(index, Standing::Accepted),
+            (Awaited::Rcpt(index), Severity::Transient | Severity::Permanent) => {
                 let standing = self.rcpt_refused(reply, to, remote);
                 self.rcpt_answered(index, standing)
             }
-            (TransactionStage::Data, Severity::Intermediate)
-                if self.refused.is_none() && self.has_accepted() =>
-            {
-                self.await_next(TransactionStage::Content)
+            (Awaited::Data, Severity::Intermediate) if self.refused.is_none() && self.has_accepted() => {
+                self.await_next(Awaited::Content)
             }
             // The peer accepted DATA although it has accepted no recipient. A lone dot ends the message before it
             // begins, and nobody gets it (RFC 2920 §3.1). Where recipients were accepted and the sender was not, a
             // lone dot would be an empty message.
-            (TransactionStage::Data, Severity::Intermediate) if !self.has_accepted() => {
-                self.stage = TransactionStage::FinalDot;
-                TransactionStep::Send(b".\r\n".to_vec())
+            (Awaited::Data, Severity::Intermediate) if !self.has_accepted() => {
+                self.stage = Awaited::FinalDot;
+                AfterReply::Send(b".\r\n".to_vec())
             }
-            (TransactionStage::FinalDot, Severity::Permanent)
+            (Awaited::FinalDot, Severity::Permanent)
                 if self.is_chunked() && may_be_about_bdat(reply, self.is_lmtp) =>
             {
-                TransactionStep::NoChunks
+                AfterReply::NoChunks
             }
-            (TransactionStage::FinalDot, Severity::Success | Severity::Transient | Severity::Permanent)
+            (Awaited::FinalDot, Severity::Success | Severity::Transient | Severity::Permanent)
                 if self.is_lmtp =>
             {
-                let outcome = outcome(reply, to, remote);
-                if let Some(first) = self.recipients.iter_mut().find(|it| **it == Standing::Accepted) {
-                    *first = Standing::Settled(outcome);
-                }
-                if self.has_accepted() {
-                    self.await_next(TransactionStage::FinalDot)
-                } else {
-                    self.done(None)
-                }
+                self.recipient_answered(outcome(reply, to, remote))
             }
-            (TransactionStage::Data, Severity::Transient | Severity::Permanent)
-            | (TransactionStage::FinalDot, Severity::Success | Severity::Transient | Severity::Permanent) => {
+            (Awaited::Data, Severity::Transient | Severity::Permanent)
+            | (Awaited::FinalDot, Severity::Success | Severity::Transient | Severity::Permanent) => {
                 self.done(Some(outcome(reply, to, remote)))
             }
             (
-                TransactionStage::Rset
-                | TransactionStage::Mail
-                | TransactionStage::Rcpt(_)
-                | TransactionStage::Data
-                | TransactionStage::Content
-                | TransactionStage::FinalDot
-                | TransactionStage::Undo,
+                Awaited::Rset
+                | Awaited::Mail
+                | Awaited::Rcpt(_)
+                | Awaited::Data
+                | Awaited::Content
+                | Awaited::FinalDot
+                | Awaited::Undo,
                 _,
             ) => {
                 let status = EnhancedStatus::PROTOCOL_TROUBLE.with_class(Class::Transient);
-                TransactionStep::Unsound(Diagnostic { status, ..answer(remote, reply, to, status) })
+                AfterReply::Unsound(Diagnostic { status, ..answer(remote, reply, to, status) })
             }
         }
     }
@@ -273,6 +253,14 @@ impl RunningTransaction {
         self.recipients.into_iter().map(outcome).collect()
     }
 
+    /// LMTP: gives the outcome to the first accepted recipient without one.
+    fn recipient_answered(&mut self, outcome: Outcome) -> AfterReply {
+        if let Some(first) = self.recipients.iter_mut().find(|it| **it == Standing::Accepted) {
+            *first = Standing::Settled(outcome);
+        }
+        if self.has_accepted() { self.await_next(Awaited::FinalDot) } else { self.done(None) }
+    }
+
     fn rcpt_refused(&self, reply: &Reply, to: Waiting, remote: &str) -> Standing {
         if self.has_accepted() && is_enough(reply) {
             return Standing::Later;
@@ -280,22 +268,22 @@ impl RunningTransaction {
         Standing::Settled(outcome(reply, to, remote))
     }
 
-    fn rcpt_answered(&mut self, index: usize, standing: Standing) -> TransactionStep {
+    fn rcpt_answered(&mut self, index: usize, standing: Standing) -> AfterReply {
         if let Some(slot) = self.recipients.get_mut(index) {
             *slot = standing;
         }
         if self.recipients.get(index + 1) == Some(&Standing::Asked) {
-            self.await_next(TransactionStage::Rcpt(index + 1))
+            self.await_next(Awaited::Rcpt(index + 1))
         } else if self.is_trial {
-            self.await_next(TransactionStage::Undo)
+            self.await_next(Awaited::Undo)
         } else if let Some(command) = self.chunk.clone() {
             if self.refused.is_some() || !self.has_accepted() {
                 return self.done(None);
             }
-            self.stage = TransactionStage::Content;
-            TransactionStep::Send(command)
+            self.stage = Awaited::Content;
+            AfterReply::Send(command)
         } else if self.has_accepted() || self.commands.is_empty() {
-            self.await_next(TransactionStage::Data)
+            self.await_next(Awaited::Data)
         } else {
             self.done(None)
         }
@@ -305,14 +293,14 @@ impl RunningTransaction {
         self.recipients.contains(&Standing::Accepted)
     }
 
-    fn await_next(&mut self, stage: TransactionStage) -> TransactionStep {
+    fn await_next(&mut self, stage: Awaited) -> AfterReply {
         self.stage = stage;
-        TransactionStep::Send(self.next_commands())
+        AfterReply::Send(self.next_commands())
     }
 
-    fn done(&self, undecided: Option<Outcome>) -> TransactionStep {
-        let is_closed = matches!(self.stage, TransactionStage::FinalDot | TransactionStage::Undo);
-        TransactionStep::Done { undecided, is_open: self.refused.is_none() && !is_closed }
+    fn done(&self, undecided: Option<Outcome>) -> AfterReply {
+        let is_closed = matches!(self.stage, Awaited::FinalDot | Awaited::Undo);
+        AfterReply::Done { undecided, is_open: self.refused.is_none() && !is_closed }
     }
 }
 
@@ -399,6 +387,12 @@ fn outcome(reply: &Reply, to: Waiting, remote: &str) -> Outcome {
         Severity::Permanent => Outcome::Failed(diagnostic(Class::Permanent)),
         Severity::Transient | Severity::Intermediate => Outcome::Deferred(diagnostic(Class::Transient)),
     }
+}
+
+/// The outcome of an accepted recipient of a trial.
+fn would_be_accepted(remote: &str) -> Outcome {
+    let accepted = Diagnostic::local(EnhancedStatus::OK, "it would be accepted");
+    Outcome::Delivered(Diagnostic { remote: Some(remote.to_owned()), ..accepted })
 }
 
 /// Whether a 5yz to BDAT may mean the command and not the message. Hosts that offer CHUNKING without knowing BDAT

@@ -1,8 +1,8 @@
 use super::*;
 use proptest::prelude::*;
 
-/// Plays an exchange: the argument of AUTH, then the client's lines (`\0` and other escapes as Rust reads them; what
-/// follows `b64:` is encoded first). Gives the server's lines, and what came of it.
+/// Plays an exchange: the argument of AUTH, then the client's lines (`\0` and other escapes as in Rust; the text
+/// after `b64:` is encoded first). Returns the server's lines, and the result.
 fn play(argument: &str, lines: &[&str]) -> Vec<String> {
     let octets = |text: &str| match text.strip_prefix("b64:") {
         Some(plain) => base64::encode(plain.as_bytes()).into_bytes(),
@@ -55,7 +55,7 @@ fn plain() {
         ("PLAIN", &["*"], &["334", CANCELLED]),
         ("PLAIN", &["**"], &["334", NO_BASE64]),
         ("PLAIN", &["AHRpbQ"], &["334", NO_BASE64]),
-        // Another's authorization identity; too few, too many and empty parts.
+        // Another authorization identity; too few, too many and empty parts.
         ("PLAIN b64:root\0tim\0x", &[], &[MALFORMED]),
         ("PLAIN b64:tim\0x", &[], &[MALFORMED]),
         ("PLAIN b64:tim", &[], &[MALFORMED]),
@@ -113,7 +113,7 @@ fn lengths_end_at_255_octets() {
         assert_eq!(Credentials::new(b"x", long.as_bytes()).is_some(), fits, "{octets}");
         let with_all = format!("b64:{long}\0{long}\0{long}");
         assert_eq!(play(&format!("PLAIN {with_all}"), &[]) != [MALFORMED], fits);
-        // An AUTH line has room for the largest.
+        // An AUTH line has room for the longest credentials.
         assert!("AUTH PLAIN \r\n".len() + with_all.len().div_ceil(3) * 4 < 12288);
     }
 }

@@ -24,7 +24,7 @@ fn write(state: &Path, name: &str, message: &[u8]) {
     staged.commit(&envelope()).unwrap();
 }
 
-/// A state with a drop directory; the path of the latter.
+/// A state directory with a drop directory; returns the path of the latter.
 fn place() -> (TestDirectory, DropDirectory, PathBuf) {
     let state = TestDirectory::new();
     let drops = DropDirectory::open(state.path(), None).unwrap();
@@ -49,7 +49,7 @@ fn names(path: &Path) -> Vec<String> {
     names
 }
 
-/// Why something is no message.
+/// Why a file is not a message.
 fn reason(drops: &DropDirectory, text: &str) -> &'static str {
     match drops.open_message(&name(text), MAX).unwrap() {
         Opened::Bad(reason) => reason,
@@ -163,7 +163,7 @@ fn every_damage_to_the_frame_is_seen() {
         bad[at] ^= 1;
         fs::write(path.join("bad"), &bad).unwrap();
         if let Opened::Message(dropped) = drops.open_message(&name("bad"), MAX).unwrap() {
-            // Another recipient that can be written so: only the owner writes here.
+            // Another recipient with a valid address: only the owner can write here.
             assert_eq!(dropped.envelope.print().as_bytes(), &bad[HEADER_OCTETS + MESSAGE.len()..]);
         }
     }
@@ -188,7 +188,7 @@ fn sizes_are_held_to_their_limits_before_anything_is_read() {
     ] {
         let header = format!("pillarbox-drop 1 {message:020} {envelope:010}\n");
         fs::write(&bad, &header).unwrap();
-        // A hole of this size costs nothing.
+        // A sparse file of this size costs nothing.
         let size = HEADER_OCTETS as u64 + message.min(1 << 40) + envelope as u64;
         fs::File::options().write(true).open(&bad).unwrap().set_len(size).unwrap();
         let why = if message == u64::MAX { "it is too large" } else { why };

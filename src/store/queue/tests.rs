@@ -1,4 +1,4 @@
-//! One test for each row of the state table, and what holds for all of them.
+//! One test for each row of the state table, and the properties that hold for all of them.
 
 use super::super::test_directory::TestDirectory;
 use super::journal::tests::{at, deferred, delivered, failed, record};
@@ -64,7 +64,7 @@ fn ready(queue: &Queue, id: QueueId) -> Arc<Entry> {
     loop {
         match queue.checkout(id).unwrap() {
             Checkout::Ready(entry) => return entry,
-            // Another test has forked, and its child has our locks until it execs.
+            // Another test has forked, and its child holds our locks until it calls exec.
             Checkout::Busy => std::thread::yield_now(),
             Checkout::Gone => panic!("{id} is gone"),
         }
@@ -102,14 +102,14 @@ fn s2_what_a_crash_left_before_the_commit_is_swept() {
     assert_eq!(this.reopened().sweep(None).unwrap(), 3);
     assert!(this.names("tmp").is_empty());
     assert_eq!(this.queue.scan().unwrap().count(), 0);
-    // The race between making and locking: who loses it hears of it, before anything is promised.
+    // The race between creating and locking: the loser gets an error before anything is promised.
     let staged = this.stage(ID, b"text\n");
     fs::remove_file(this.directory.path().join("state/tmp").join(ID.to_string())).unwrap();
     assert!(staged.sync().unwrap().commit().is_err());
     assert!(this.names("queue").is_empty());
 }
 
-/// A thread of this process may be about to lock what it has just made.
+/// A thread of this process may be about to lock the file that it has just made.
 #[test]
 fn s2_a_sweep_while_mail_comes_in_leaves_out_what_is_young() {
     let this = TestQueue::new();
@@ -308,7 +308,7 @@ fn s9_foreign_names_are_reported_and_left_alone() {
     assert_eq!((foreign.len(), this.names("queue").len()), (2, 3));
 }
 
-/// Whatever its name: it is no message, and nobody has damaged one.
+/// Whatever its name: it is not a message, and not a damaged one.
 #[test]
 fn s9_what_is_no_file_is_foreign_even_by_the_name_of_a_message() {
     let this = TestQueue::new();
@@ -345,7 +345,7 @@ fn what_can_not_be_read_now_stays() {
     this.commit(ID, b"text\n");
     let kept = this.directory.path().join("kept");
     fs::rename(this.file(ID), &kept).unwrap();
-    // A link gives ELOOP and a directory EISDIR: errors of reading, for root too, which no mode bits stop.
+    // A link gives ELOOP and a directory EISDIR: errors of reading, also for root, whom no mode bits stop.
     symlink(&kept, this.file(ID)).unwrap();
     for _ in 0..2 {
         assert_eq!(this.queue.scan().unwrap().next().unwrap().unwrap_err().kind, ErrorKind::Foreign);
@@ -383,7 +383,7 @@ fn a_program_of_its_own_sees_the_lock() {
         let status = std::process::Command::new("flock").arg("-n").arg(this.file(ID)).arg("true").status();
         status.map(|status| status.success())
     };
-    // util-linux may be missing; the test above says the same with a second open file.
+    // util-linux may be missing; the test above checks the same with a second open file.
     if flock().is_ok() {
         let entry = ready(&this.queue, ID);
         assert!(!flock().unwrap());
@@ -431,7 +431,7 @@ fn a_large_message_streams_through() {
 fn what_was_delivered_is_not_forgotten_when_the_disk_is_full() {
     let this = TestQueue::new();
     this.commit(ID, b"text\n");
-    // A descriptor that can't be written to stands for a full disk.
+    // A descriptor that cannot be written to stands for a full disk.
     let file = File::open(this.file(ID)).unwrap();
     let read_only = Arc::new(Entry::load(ID, this.file(ID), file).unwrap());
     lock(&this.queue.entries).open.insert(ID, Arc::downgrade(&read_only));
@@ -486,7 +486,7 @@ fn threads_commit_and_finish_at_once() {
     assert!(found.iter().all(|s| s.progress.iter().all(Progress::is_finished)));
 }
 
-/// The operator removes what a worker might look at in the same moment.
+/// The operator removes an entry while a worker may look at it.
 #[test]
 fn what_is_removed_is_gone_although_somebody_holds_it() {
     let this = TestQueue::new();

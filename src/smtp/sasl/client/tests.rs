@@ -14,7 +14,7 @@ fn client(channel: Option<ChannelBinding<'static>>) -> Client<'static> {
     Client { offered: &ALL, wanted: "auto", is_private: true, channel }
 }
 
-/// Begins an exchange, and gives the command as text.
+/// Begins an exchange, and returns the command as text.
 fn start(
     client: &Client<'_>,
     mechanism: ClientMechanism,
@@ -121,7 +121,7 @@ fn tokens() {
     assert_eq!(exchange.success("ok"), Ok(()));
     let (_, command) = start(&client(None), OauthBearer, "a,b=c", token);
     assert!(response(&command).starts_with("n,a=a=2Cb=3Dc,\x01"));
-    // §4.3: the error is answered by ^A, and then nothing is success.
+    // §4.3: the error is answered by ^A; afterwards no reply is a success.
     let error = r#"{"status":"invalid_token","scope":"example_scope"}"#;
     assert_eq!(answer(&mut exchange, error).unwrap(), "\x01");
     assert_eq!((exchange.success("ok"), answer(&mut exchange, "")), (Err(TOO_EARLY), Err(TOO_MUCH)));
@@ -154,7 +154,7 @@ fn scram_believes_who_proves_that_it_knows_the_password() {
     let mut exchange = proven();
     assert_eq!(answer(&mut exchange, SERVER_FINAL).unwrap(), "");
     assert_eq!((exchange.success("ok"), answer(&mut exchange, "")), (Ok(()), Err(TOO_MUCH)));
-    // In the text of the 235.
+    // The proof stands in the text of the 235.
     let text = |message: &str| format!("2.7.0 {} welcome", base64::encode(message.as_bytes()));
     assert_eq!(proven().success(&text(SERVER_FINAL)), Ok(()));
     assert_eq!(proven().success(&text(&format!("{SERVER_FINAL},x=y"))), Ok(()));
@@ -173,7 +173,7 @@ fn scram_believes_who_proves_that_it_knows_the_password() {
     let (exchange, _) = start(&client(None), ScramSha256, "user", "pencil");
     assert_eq!(exchange.success(&text(SERVER_FINAL)), Err(TOO_EARLY));
 
-    // A refusal in the exchange: 535 follows, and nothing else is believed.
+    // A refusal within the exchange: 535 follows, and no other reply is believed.
     let mut exchange = proven();
     assert_eq!(answer(&mut exchange, "e=invalid-proof").unwrap(), "");
     assert_eq!(
@@ -207,7 +207,7 @@ fn scram_takes_no_challenge_that_was_tampered_with() {
         assert_eq!(answer(&mut exchange, &challenge), Err(expected), "{challenge}");
         assert_eq!(exchange.success("ok"), Err(TOO_EARLY), "{challenge}");
     }
-    // Optional extensions are passed over, and are part of what is proven.
+    // Optional extensions are skipped, and are part of what is proven.
     let (mut exchange, _) = start(&client(None), ScramSha256, "user", "pencil");
     let with = answer(&mut exchange, &format!("{SERVER_FIRST},x=y")).unwrap();
     assert!(with.starts_with("c=biws,r=rOpr") && with != CLIENT_FINAL, "{with}");
@@ -240,8 +240,8 @@ fn secrets_are_not_shown() {
     }
 }
 
-/// A server of SCRAM by RFC 5802 §3, written apart from the client. Gives the name that the client claims, and its
-/// final message; panics where the proof is wrong.
+/// A server of SCRAM by RFC 5802 §3, written independently of the client. Returns the name that the client claims,
+/// and the server's final message; panics if the proof is wrong.
 fn scram_server(
     exchange: &mut ClientExchange,
     client_first: &str,
@@ -287,7 +287,7 @@ fn the_channel_is_bound_where_both_can() {
     let plain = Client { offered: &WITHOUT_PLUS, ..client(Some(EXPORTER)) };
     for (client, mechanism, header, binding) in [
         (client(Some(EXPORTER)), ScramSha256Plus, "p=tls-exporter,,", EXPORTER.octets),
-        // Offered and refused: the server knows.
+        // Offered and refused: the server detects it.
         (client(Some(EXPORTER)), ScramSha256, "n,,", b""),
         (plain, ScramSha256, "y,,", b""),
         (Client { channel: None, ..plain }, ScramSha256, "n,,", b""),

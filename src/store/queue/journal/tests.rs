@@ -130,7 +130,8 @@ fn a_tear_at_any_octet_spares_the_records_around_it() {
             (RecipientState::Delivered, RecipientState::Delivered),
             "cut {cut}"
         );
-        // With all but its line end the line is whole again; with its first line end alone there is nothing to damage.
+        // With everything but its line end the line is whole again; with only its first line end there is nothing to
+        // damage.
         assert_eq!(damaged, usize::from(cut > 1 && cut + 1 < torn.len()), "cut {cut}");
         let zeros = [text.as_bytes(), &[0; 100], last.as_bytes()].concat();
         assert_eq!(replayed(&zeros).0[1].state, RecipientState::Delivered, "cut {cut}");
