@@ -266,7 +266,7 @@ impl Maildirs {
 }
 
 fn mailbox_full(path: PathBuf) -> StoreError {
-    StoreError::new(ErrorKind::MailboxFull, path, "the mailbox has all that local.quota allows")
+    StoreError::new(ErrorKind::MailboxFull, path, "the mailbox has reached local.quota")
 }
 
 /// A message that is being written to the `tmp` of a Maildir, or for an mbox.

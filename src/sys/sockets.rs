@@ -46,7 +46,7 @@ pub fn inherited() -> Result<Vec<Inherited>, String> {
         let is_open = unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) } == 0;
         if !is_open {
             let error = io::Error::last_os_error();
-            return Err(format!("descriptor {descriptor} of LISTEN_FDS is of no use: {error}"));
+            return Err(format!("descriptor {descriptor} of LISTEN_FDS is not open: {error}"));
         }
         // SAFETY: the descriptor is open, LISTEN_PID names this process, this code has not opened a descriptor that
         // existed before the process began, and the variables are removed: nobody takes it a second time.
@@ -67,7 +67,7 @@ fn announced(listen_pid: &str, listen_fds: &str, own_pid: u32) -> Result<Range<R
     }
     match listen_fds.parse::<RawFd>() {
         Ok(count) if (0..=MAX).contains(&count) => Ok(FIRST..FIRST + count),
-        _ => Err(format!("LISTEN_FDS is {listen_fds:?}, which is no count of sockets up to {MAX}")),
+        _ => Err(format!("LISTEN_FDS is {listen_fds:?}, which is not a number of sockets up to {MAX}")),
     }
 }
 
@@ -76,7 +76,7 @@ fn listening(descriptor: OwnedFd) -> Result<TcpListener, &'static str> {
     let is_internet =
         matches!(sockopt::socket_domain(&descriptor), Ok(AddressFamily::INET | AddressFamily::INET6));
     if !is_internet || sockopt::socket_type(&descriptor) != Ok(SocketType::STREAM) {
-        return Err("is no TCP socket");
+        return Err("is not a TCP socket");
     }
     if sockopt::socket_acceptconn(&descriptor) != Ok(true) {
         return Err("is a TCP socket that does not listen");
@@ -85,7 +85,7 @@ fn listening(descriptor: OwnedFd) -> Result<TcpListener, &'static str> {
     let _ = sockopt::set_tcp_nodelay(&descriptor, true);
     let listener = TcpListener::from(descriptor);
     // Otherwise accept would return at once, again and again.
-    listener.set_nonblocking(false).map_err(|_| "can't be made to wait")?;
+    listener.set_nonblocking(false).map_err(|_| "cannot be set to blocking mode")?;
     Ok(listener)
 }
 
@@ -136,7 +136,7 @@ mod tests {
         ];
         std::fs::remove_file(&path).unwrap();
         for other in others {
-            assert_eq!(listening(other).unwrap_err(), "is no TCP socket");
+            assert_eq!(listening(other).unwrap_err(), "is not a TCP socket");
         }
     }
 }

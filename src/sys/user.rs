@@ -149,7 +149,7 @@ pub fn become_user(account: &SystemUser) -> io::Result<()> {
     // SAFETY: as above. Both calls must fail; otherwise the rights are not gone.
     let regained = unsafe { libc::setuid(0) == 0 || account.gid != 0 && libc::setgid(0) == 0 };
     if account.uid != 0 && regained {
-        return Err(io::Error::other("root's rights could be taken back"));
+        return Err(io::Error::other("root's rights could be regained"));
     }
     Ok(())
 }

@@ -206,22 +206,16 @@ impl PeerOffer {
         for line in lines.iter().skip(1) {
             let mut words = line.as_ref().split_ascii_whitespace();
             let keyword = words.next().unwrap_or_default();
-            if keyword.eq_ignore_ascii_case(pipelining::ROW.keyword) {
-                offer.pipelining = true;
-            } else if keyword.eq_ignore_ascii_case(size::ROW.keyword) {
+            let is = |row: &Extension| keyword.eq_ignore_ascii_case(row.keyword);
+            offer.pipelining |= is(&pipelining::ROW);
+            offer.eight_bit_mime |= is(&eight_bit_mime::ROW);
+            offer.smtputf8 |= is(&smtputf8::ROW);
+            offer.chunking |= is(&chunking::ROW);
+            offer.dsn |= is(&dsn::ROW);
+            offer.starttls |= is(&starttls::ROW);
+            offer.requiretls |= is(&requiretls::ROW);
+            if is(&size::ROW) {
                 offer.size_octets = Some(words.next().and_then(|limit| limit.parse().ok()).unwrap_or(0));
-            } else if keyword.eq_ignore_ascii_case(eight_bit_mime::ROW.keyword) {
-                offer.eight_bit_mime = true;
-            } else if keyword.eq_ignore_ascii_case(smtputf8::ROW.keyword) {
-                offer.smtputf8 = true;
-            } else if keyword.eq_ignore_ascii_case(chunking::ROW.keyword) {
-                offer.chunking = true;
-            } else if keyword.eq_ignore_ascii_case(dsn::ROW.keyword) {
-                offer.dsn = true;
-            } else if keyword.eq_ignore_ascii_case(starttls::ROW.keyword) {
-                offer.starttls = true;
-            } else if keyword.eq_ignore_ascii_case(requiretls::ROW.keyword) {
-                offer.requiretls = true;
             } else if let Some(first) = auth::first_mechanism(keyword) {
                 for mechanism in first.into_iter().chain(words) {
                     if !offer.auth.iter().any(|known| known == mechanism) {

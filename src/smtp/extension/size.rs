@@ -1,6 +1,6 @@
 //! SIZE (RFC 1870): the client declares the size of the message, so that one that is too large is never sent.
 
-use super::{Extension, MailParameters, Offer, Offered};
+use super::{Extension, MailParameters, Offer, Offered, bad_value};
 use crate::mail::status::EnhancedStatus;
 use crate::smtp::reply::Reply;
 
@@ -17,7 +17,7 @@ pub const ROW: Extension = Extension {
 fn read(value: Option<&str>, offer: &Offer, into: &mut MailParameters) -> Result<(), Reply> {
     let digits = value
         .filter(|v| (1..=DIGITS_MAX).contains(&v.len()) && v.bytes().all(|b| b.is_ascii_digit()))
-        .ok_or_else(|| Reply::new(501, EnhancedStatus::INVALID_ARGUMENTS, "write SIZE=octets"))?;
+        .ok_or_else(|| bad_value("write SIZE=octets"))?;
     // Twenty digits may exceed 64 bits; the value is larger than any limit in any case.
     let size_octets = digits.parse().unwrap_or(u64::MAX);
     if size_octets > offer.message_size_octets {

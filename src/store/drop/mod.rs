@@ -201,7 +201,7 @@ impl DropDirectory {
         }
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = match openat(&self.drop, name, flags, Mode::empty()) {
-            Err(Errno::ACCESS | Errno::PERM) => return Ok(Opened::Bad("its owner lets nobody read it")),
+            Err(Errno::ACCESS | Errno::PERM) => return Ok(Opened::Bad("the daemon may not read it")),
             result => File::from(result?),
         };
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -217,7 +217,7 @@ impl DropDirectory {
             return Ok(Opened::Bad(reason));
         }
         let parsed = match read_frame(&file, stat.st_size as u64, message_max) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err("it is cut short"),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err("it is truncated"),
             result => result.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?,
         };
         Ok(match parsed {
@@ -325,7 +325,7 @@ fn check(stat: &Stat) -> Result<(), &'static str> {
         FileType::RegularFile => Err("it has several names"),
         FileType::Symlink => Err("it is a link"),
         FileType::Directory => Err("it is a directory"),
-        _ => Err("it is no file"),
+        _ => Err("it is not a regular file"),
     }
 }
 
@@ -338,14 +338,14 @@ fn read_frame(
     let mut header = [0; HEADER_OCTETS];
     file.read_exact_at(&mut header, 0)?;
     let Some((message, envelope)) = parse_header(&header) else {
-        return Ok(Err("its first line is not ours"));
+        return Ok(Err("its first line is malformed"));
     };
     if message > message_max || envelope > ENVELOPE_MAX_OCTETS {
         return Ok(Err("it is too large"));
     }
     let start = HEADER_OCTETS as u64 + message;
     if start + envelope as u64 != size {
-        return Ok(Err("its size is not what it says"));
+        return Ok(Err("its size differs from its first line"));
     }
     let mut octets = vec![0; envelope];
     file.read_exact_at(&mut octets, start)?;

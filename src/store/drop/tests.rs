@@ -127,9 +127,9 @@ fn only_files_with_one_name_are_messages() {
         ("dangling", "it is a link"),
         ("hard", "it has several names"),
         ("directory", "it is a directory"),
-        ("fifo", "it is no file"),
-        ("socket", "it is no file"),
-        (odd, "it is cut short"),
+        ("fifo", "it is not a regular file"),
+        ("socket", "it is not a regular file"),
+        (odd, "it is truncated"),
     ] {
         assert_eq!(reason(&drops, file), why, "{file}");
         let to = drops.set_aside(&name(file)).unwrap();
@@ -169,10 +169,10 @@ fn every_damage_to_the_frame_is_seen() {
     }
     for length in 0..good.len() {
         fs::write(path.join("bad"), &good[..length]).unwrap();
-        assert!(["it is cut short", "its size is not what it says"].contains(&reason(&drops, "bad")));
+        assert!(["it is truncated", "its size differs from its first line"].contains(&reason(&drops, "bad")));
     }
     fs::write(path.join("bad"), [&good[..], b"x"].concat()).unwrap();
-    assert_eq!(reason(&drops, "bad"), "its size is not what it says");
+    assert_eq!(reason(&drops, "bad"), "its size differs from its first line");
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn sizes_are_held_to_their_limits_before_anything_is_read() {
     let bad = path.join("bad");
     for (message, envelope, why) in [
         (MAX + 1, 8, "it is too large"),
-        (u64::MAX, 8, "its first line is not ours"),
+        (u64::MAX, 8, "its first line is malformed"),
         (9_999_999_999_999_999_999, 8, "it is too large"),
         (MAX, ENVELOPE_MAX_OCTETS + 1, "it is too large"),
         (MAX, ENVELOPE_MAX_OCTETS, "its envelope is malformed"),
@@ -226,7 +226,7 @@ fn what_nobody_may_read_is_no_message() {
     assert_eq!(fs::metadata(path.join("x")).unwrap().mode() & 0o777, 0o644);
     fs::set_permissions(path.join("x"), PermissionsExt::from_mode(0o000)).unwrap();
     if !rustix::process::geteuid().is_root() {
-        assert_eq!(reason(&drops, "x"), "its owner lets nobody read it");
+        assert_eq!(reason(&drops, "x"), "the daemon may not read it");
     }
 }
 

@@ -148,7 +148,7 @@ impl Entry {
         let mut buffer = vec![0; size];
         while content.offset < self.header.message_octets {
             match content.read(&mut buffer) {
-                Ok(0) => return Err(self.corrupt("its message is cut short")),
+                Ok(0) => return Err(self.corrupt("its message is truncated")),
                 Ok(read) => crc.update(buffer.get(..read).unwrap_or_default()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(StoreError::io(&self.path, error)),

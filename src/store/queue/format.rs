@@ -301,11 +301,11 @@ fn read_parts(read_at: ReadAt<'_>) -> Result<(Header, Description, Vec<u8>), Loa
     let rest = usize::try_from(journal_offset).ok().and_then(|offset| start.get(offset..));
     let journal = match rest {
         Some(journal) if whole => journal.to_vec(),
-        None if whole => return Err(LoadError::Corrupt("its message is cut short")),
+        None if whole => return Err(LoadError::Corrupt("its message is truncated")),
         _ => {
             // Read with the octet before it: if that octet is missing, the message is truncated.
             let end = read_range(read_at, journal_offset - 1, JOURNAL_MAX_OCTETS)?;
-            let (_, journal) = end.split_first().ok_or(LoadError::Corrupt("its message is cut short"))?;
+            let (_, journal) = end.split_first().ok_or(LoadError::Corrupt("its message is truncated"))?;
             journal.to_vec()
         }
     };
