@@ -14,7 +14,7 @@
 //! | --- | --- | --- |
 //! | [`command`] | the grammar that the server parses and the client prints | 5321 §4.1 |
 //! | [`reply`] | replies, printed and parsed | 5321 §4.2, 2034 |
-//! | [`line`] | CRLF lines of the command phase | 5321 §2.3.8 |
+//! | [`mod@line`] | CRLF lines of the command phase | 5321 §2.3.8 |
 //! | [`data`] | the dot codec and chunks | 5321 §4.5.2, 3030 |
 //! | [`extension`] | one row for each service extension | 5321 §2.2 |
 //! | [`sasl`] | the exchange after AUTH, both ends | 4954 |
