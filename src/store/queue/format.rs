@@ -75,7 +75,7 @@ impl Header {
             self.message_crc
         );
         let crc = crate::store::crc::hash(line.as_bytes());
-        // Writing to a String can't fail; so everywhere below.
+        // Writing to a String cannot fail; the same applies below.
         let _ = writeln!(line, "{crc:08x}");
         line
     }

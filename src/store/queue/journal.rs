@@ -113,7 +113,7 @@ impl JournalRecord {
 }
 
 fn print_diagnostic(diagnostic: &Diagnostic, out: &mut String) {
-    // Writing to a String can't fail.
+    // Writing to a String cannot fail.
     let _ = write!(out, "\tstatus={}", diagnostic.status);
     let text = Some(&diagnostic.text);
     for (key, value) in
