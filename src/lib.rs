@@ -1,7 +1,7 @@
 //! pillarbox: a small mail transfer agent for small boxes.
 //!
-//! The way of a message: connection → session → envelope and message → route → Maildir or queue → forwarder →
-//! outcome. `docs/architecture.md` draws it; each folder below is one floor, and uses only lower ones.
+//! The path of a message: connection → session → envelope and message → route → Maildir or queue → forwarder →
+//! outcome. `docs/architecture.md` draws it; each folder below is one floor and uses only lower ones.
 
 pub mod config;
 pub mod engine;

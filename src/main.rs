@@ -1,4 +1,4 @@
-//! Picks the program by its name and arguments. All else is in the library.
+//! Chooses the program by its name and arguments. Everything else is in the library.
 
 use std::process::ExitCode;
 

@@ -26,7 +26,7 @@ use crate::net::connect::TcpConnect;
 use crate::net::resolver::{Resolver, SystemFiles};
 use crate::net::transport::Deadline;
 use crate::store::drop::DropDirectory;
-use crate::store::maildir::{Maildirs, Rights};
+use crate::store::maildir::{MaildirRights, Maildirs};
 use crate::store::queue::Queue;
 use crate::sys;
 use crate::sys::clock::{Clock, SystemClock};
@@ -69,9 +69,9 @@ pub fn resolver(settings: &Settings) -> Resolver {
 #[must_use]
 pub fn maildirs(site: &Site, agent: Option<Arc<DeliveryAgent>>) -> Maildirs {
     let rights = match agent {
-        Some(agent) => Rights::Agent(agent),
-        None if sys::user::is_root() => Rights::GiveAway,
-        None => Rights::None,
+        Some(agent) => MaildirRights::Agent(agent),
+        None if sys::user::is_root() => MaildirRights::GiveAway,
+        None => MaildirRights::None,
     };
     let scratch = site.settings.state.join("tmp");
     Maildirs::new(&site.terms.hostname).with_rights(rights).with_scratch(scratch)

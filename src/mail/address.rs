@@ -1,7 +1,18 @@
-//! Addresses as the envelope knows them: domains, local-parts, mailboxes and paths (RFC 5321 §4.1.2, RFC 6531 §3.3).
+//! Addresses as the envelope holds them: domains, local-parts, mailboxes and paths (RFC 5321 §4.1.2, RFC 6531 §3.3).
 //!
-//! A value of these types is well-formed by construction: it holds no CR, LF, NUL or other control character, so
-//! none of them can forge a command, a header field or a log line. `parse(print(x)) == x` holds for each.
+//! A value of these types is well-formed by construction: it holds no CR, LF, NUL or other control character, so it
+//! cannot forge a command, a header field or a log line. `parse(print(x)) == x` holds for each type.
+//!
+//! | text | type | accepted beyond RFC 5321, because real senders use it |
+//! | --- | --- | --- |
+//! | `example.org`, `[192.0.2.1]` | [`Domain`] | a trailing dot (dropped), underscores |
+//! | `"John Doe"`, `alice` | [`LocalPart`] | dots anywhere (`a..b`), up to 256 octets |
+//! | `alice@example.org` | [`Mailbox`] | – |
+//! | the argument of MAIL | [`ReversePath`] | source routes (dropped), no brackets |
+//! | the argument of RCPT | [`ForwardPath`] | the same |
+//!
+//! Case: a domain compares without regard to ASCII case; a local-part keeps its case, which counts except for local
+//! users.
 
 use super::idna;
 use std::fmt;
@@ -10,23 +21,24 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Longest domain in octets (RFC 5321 §4.5.3.1.2).
 pub const DOMAIN_MAX_OCTETS: usize = 255;
-/// Longest local-part in octets. RFC 5321 §4.5.3.1.1 wants at least 64; senders with VERP go beyond, as does Postfix.
+/// Longest local-part in octets. RFC 5321 §4.5.3.1.1 requires 64; senders with VERP use more, and Postfix accepts
+/// more.
 pub const LOCAL_PART_MAX_OCTETS: usize = 256;
 /// Longest label of a domain name in octets (RFC 1035 §2.3.4).
 const LABEL_MAX_OCTETS: usize = 63;
 
-/// What is wrong with the text of an address.
+/// Why the text of an address is malformed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AddressError {
-    /// No domain where one is needed.
+    /// The domain is missing where one is needed.
     NoDomain,
     /// The domain is neither a host name nor an address literal (RFC 5321 §4.1.3).
     BadDomain,
     /// The local-part is neither a dot-string nor a quoted string.
     BadLocalPart,
-    /// A part is longer than this program carries.
+    /// A part is longer than this program accepts.
     TooLong,
-    /// The angle brackets do not pair, or something stands outside of them.
+    /// The angle brackets do not pair, or there is text outside them.
     BadPath,
 }
 
@@ -44,8 +56,8 @@ impl fmt::Display for AddressError {
 
 impl std::error::Error for AddressError {}
 
-/// A domain: a host name or an address literal. Compared without regard to ASCII case (RFC 5321 §2.4); the case
-/// it was written in is kept for passing it on.
+/// A domain: a host name or an address literal. Compared without regard to ASCII case (RFC 5321 §2.4); the original
+/// case is kept for passing it on.
 #[derive(Debug, Clone)]
 pub enum Domain {
     /// A host name, possibly with U-labels (RFC 6531); without the trailing dot.
@@ -55,10 +67,10 @@ pub enum Domain {
 }
 
 impl Domain {
-    /// Reads a host name or an address literal. A single trailing dot is dropped.
+    /// Parses a host name or an address literal. A single trailing dot is dropped.
     ///
     /// # Errors
-    /// `BadDomain` for everything that is neither, `TooLong` over 255 octets, `NoDomain` for the empty text.
+    /// `BadDomain` for any other text, `TooLong` over 255 octets, `NoDomain` for the empty text.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         if let Some(inner) = text.strip_prefix('[') {
             let inner = inner.strip_suffix(']').ok_or(AddressError::BadDomain)?;
@@ -87,13 +99,13 @@ impl Domain {
         }
     }
 
-    /// The name with A-labels (RFC 5890) and in lower case, or the literal with its brackets: for keys and comparisons.
+    /// The name with A-labels (RFC 5890) in lower case, or the literal with its brackets: for keys and comparisons.
     #[must_use]
     pub fn key(&self) -> String {
         self.to_ascii().unwrap_or_else(|| self.to_string()).to_ascii_lowercase()
     }
 
-    /// The domain as DNS and hosts without SMTPUTF8 know it; `None` if it has no such form.
+    /// The domain in the form that DNS and hosts without SMTPUTF8 use; `None` if it has no such form.
     #[must_use]
     pub fn to_ascii(&self) -> Option<String> {
         match self {
@@ -102,14 +114,15 @@ impl Domain {
         }
     }
 
-    /// Whether it needs SMTPUTF8 (RFC 6531) or IDNA to travel.
+    /// Whether it can be sent without SMTPUTF8 (RFC 6531) and IDNA.
     #[must_use]
     pub fn is_ascii(&self) -> bool {
         self.name().is_none_or(str::is_ascii)
     }
 }
 
-/// A label: letters, digits, hyphens not at the ends, and underscores, which hosts of real life carry; or U-label text.
+/// Whether the text is a label: letters, digits, hyphens except at the ends, and underscores, which real hosts use;
+/// or U-label text.
 fn is_label(label: &str) -> bool {
     !label.is_empty()
         && label.len() <= LABEL_MAX_OCTETS
@@ -118,7 +131,8 @@ fn is_label(label: &str) -> bool {
         && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_' || is_utf8_text(c))
 }
 
-/// A character beyond ASCII that is no control, separator or format character that could hide in a terminal.
+/// Whether the character is beyond ASCII and is neither a control, a separator nor a format character that could hide
+/// in a terminal.
 fn is_utf8_text(c: char) -> bool {
     !c.is_ascii()
         && !c.is_control()
@@ -164,13 +178,13 @@ impl Hash for Domain {
     }
 }
 
-/// A local-part, held without its quotes (RFC 5321 §4.1.2). Its case is kept and counts, save for local users.
+/// A local-part, held without its quotes (RFC 5321 §4.1.2). Its case is kept and counts, except for local users.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct LocalPart(String);
 
 impl LocalPart {
-    /// Reads a dot-string or a quoted string. Dots may stand anywhere, as in the addresses that carriers give to phones
-    /// (`a..b@carrier.example`); such a one is printed within quotes, which make it right.
+    /// Parses a dot-string or a quoted string. Dots may stand anywhere, as in the addresses that carriers give to
+    /// phones (`a..b@carrier.example`); such a local-part is printed within quotes, which makes it valid.
     ///
     /// # Errors
     /// `BadLocalPart` or `TooLong`.
@@ -212,7 +226,8 @@ impl fmt::Display for LocalPart {
     }
 }
 
-/// The content of a quoted string whose opening quote is already gone; `None` unless it ends with its closing quote.
+/// The content of a quoted string whose opening quote is already removed; `None` unless it ends with its closing
+/// quote.
 fn unquote(rest: &str) -> Option<String> {
     let mut content = String::with_capacity(rest.len());
     let mut chars = rest.chars();
@@ -240,29 +255,29 @@ pub fn is_atext(c: char) -> bool {
 /// `local-part@domain` (RFC 5321 §2.3.11).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Mailbox {
-    /// What stands before the last `@` outside of quotes.
+    /// The text before the last `@` outside of quotes.
     pub local_part: LocalPart,
-    /// What stands after it.
+    /// The text after it.
     pub domain: Domain,
 }
 
 impl Mailbox {
-    /// Reads `local-part@domain`, without angle brackets.
+    /// Parses `local-part@domain`, without angle brackets.
     ///
     /// # Errors
-    /// Says which part is malformed.
+    /// The part that is malformed.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         let (local_part, domain) = split_at_sign(text)?;
         Ok(Self { local_part: LocalPart::parse(local_part)?, domain: Domain::parse(domain)? })
     }
 
-    /// Whether it is written in ASCII, so that it needs no SMTPUTF8 (RFC 6531).
+    /// Whether it is ASCII, so that it can be sent without SMTPUTF8 (RFC 6531).
     #[must_use]
     pub fn is_ascii(&self) -> bool {
         self.local_part.0.is_ascii() && self.domain.is_ascii()
     }
 
-    /// The same mailbox in ASCII, its domain with A-labels; `None` if its local part has no such form.
+    /// The same mailbox in ASCII, its domain with A-labels; `None` if its local-part is not ASCII.
     #[must_use]
     pub fn to_ascii(&self) -> Option<Self> {
         let domain = match &self.domain {
@@ -273,7 +288,7 @@ impl Mailbox {
     }
 }
 
-/// Splits at the `@` that ends the local-part, which an `@` within quotes does not.
+/// Splits at the `@` that ends the local-part; an `@` within quotes does not.
 fn split_at_sign(text: &str) -> Result<(&str, &str), AddressError> {
     let at = if text.starts_with('"') {
         let mut escaped = false;
@@ -310,7 +325,7 @@ pub enum ReversePath {
 }
 
 impl ReversePath {
-    /// Reads the text between the angle brackets; a source route in front is dropped (RFC 5321 appendix C).
+    /// Parses the text between the angle brackets; a source route in front is dropped (RFC 5321 appendix C).
     ///
     /// # Errors
     /// Those of [`Mailbox::parse`].
@@ -352,7 +367,7 @@ pub enum ForwardPath {
 }
 
 impl ForwardPath {
-    /// Reads the text between the angle brackets; a source route in front is dropped (RFC 5321 appendix C).
+    /// Parses the text between the angle brackets; a source route in front is dropped (RFC 5321 appendix C).
     ///
     /// # Errors
     /// Those of [`Mailbox::parse`].
@@ -374,7 +389,7 @@ impl fmt::Display for ForwardPath {
     }
 }
 
-/// `@a,@b:user@c` → `user@c`, if what stands before the colon is a list of domains.
+/// `@a,@b:user@c` → `user@c`, if the text before the colon is a list of domains.
 pub(super) fn without_source_route(text: &str) -> &str {
     let Some((route, rest)) = text.split_once(':').filter(|_| text.starts_with('@')) else { return text };
     let hops_are_domains =
@@ -382,8 +397,8 @@ pub(super) fn without_source_route(text: &str) -> &str {
     if hops_are_domains { rest } else { text }
 }
 
-/// Splits `<path> rest` of a MAIL or RCPT argument into the text within the brackets and what follows them. A path
-/// without brackets ends at the first blank, as old devices send it and Postfix takes it.
+/// Splits `<path> rest` of a MAIL or RCPT argument into the text within the brackets and the text after them. A path
+/// without brackets ends at the first blank, as old devices send it and Postfix accepts it.
 ///
 /// # Errors
 /// `BadPath` if a bracket is missing, or something other than a blank follows the closing one.

@@ -1,48 +1,62 @@
-//! Address lists as header fields and arguments hold them (RFC 5322 §3.4): where each address stands within the octets of
-//! a value.
+//! Address lists in header fields and arguments (RFC 5322 §3.4): where each address stands within the octets of a
+//! value.
 //!
-//! Read as Postfix reads them, so that no addressee gets lost by a mistake of whoever wrote the list:
+//! Parsed as Postfix parses them, so that a mistake in the list does not lose an addressee:
 //!
-//! - `,` and `;` end a part. A group is its members: what stands in front of a colon is its name.
-//! - In a part with `<…>` only that counts; all in front of it is a display name, whatever it is made of. Elsewhere a
-//!   comma is understood between two addresses that have none.
-//! - Comments, folds and the obsolete forms (§4.4) are understood: blanks around dots and the `@`, quoted strings between
-//!   dots, source routes. So are a bracket, quote or parenthesis that is never closed, and `mailto:`.
-//! - What surrounds an address by accident is not part of it: quotes, blanks of Unicode, characters without width.
+//! - `,` and `;` end a part. A group stands for its members: the text in front of a colon is its name.
+//! - In a part with `<…>` only the text in brackets counts; everything in front of it is a display name, whatever it
+//!   holds. Elsewhere a missing comma between two addresses is assumed.
+//! - Comments, folds and the obsolete forms (§4.4) are understood: blanks around dots and the `@`, quoted strings
+//!   between dots, source routes. So are `mailto:`, and a bracket, quote or parenthesis that is never closed.
+//! - Quotes, Unicode blanks and invisible characters around an address are not part of it.
 //!
-//! What can't be read is told, and never taken for the name of somebody here. Nothing is rewritten, and nothing fails.
+//! | value | addresses |
+//! | --- | --- |
+//! | `Alice <a@b.example>, c@d.example` | `a@b.example`, `c@d.example` |
+//! | `friends: a@b.example, c@d.example;` | the members |
+//! | `a@b.example c@d.example` | both; `lacks_commas` |
+//! | `'a@b.example'`, `mailto:a@b.example` | `a@b.example`; `is_sloppy` |
+//! | `Alice` | the bare name `Alice`, which the reader completes |
+//! | `a@b@c` | none; `unreadable` |
+//!
+//! Text that cannot be parsed is reported, and never taken for a local name. Nothing is rewritten, and parsing never
+//! fails.
 
+mod scanner;
+
+use self::scanner::{AddressScanner, plain};
 use super::address::{Domain, LocalPart};
 use super::encoded_word::text_of;
+use super::text::is_invisible;
 use super::unqualified::Unqualified;
 use std::ops::Range;
 
-/// A list is read up to so many addresses: each costs memory, and no person writes more.
+/// A list is parsed up to this many addresses: each costs memory, and no person writes more.
 pub const ADDRESSES_MAX: usize = 1000;
 
-/// Quotes that people put around an address. The double one has a meaning, and is treated by it.
+/// Quotes that people put around an address. The double quote has its own meaning and is handled there.
 const QUOTES: [char; 11] = ['\'', '`', '´', '‘', '’', '‚', '“', '”', '„', '«', '»'];
 
-/// Where an address stands, without its display name and its brackets.
+/// The position of an address, without its display name and its brackets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddressSpan {
-    /// The local part, with its quotes, and with blanks and comments between its words.
+    /// The local-part, with its quotes, and with blanks and comments between its words.
     pub local_part: Range<usize>,
     /// The domain, without the `@`; `None` if the address has none.
     pub domain: Option<Range<usize>>,
-    /// The display name as it is written, or else the inside of the last comment beside the address, in which old programs
-    /// put the name (RFC 5322 appendix A.5); empty if there is neither.
+    /// The display name as it is written, or else the inside of the last comment beside the address, where old
+    /// programs put the name (RFC 5322 appendix A.5); empty if there is neither.
     pub name: Range<usize>,
 }
 
 impl AddressSpan {
-    /// The address; `None` if the envelope could not have it. `value` is that of the field.
+    /// The address; `None` if an envelope cannot hold it. `value` is the value of the field.
     #[must_use]
     pub fn read(&self, value: &[u8]) -> Option<Unqualified> {
         let quoted = plain(value.get(self.local_part.clone())?)?.replace('\\', "\\\\").replace('"', "\\\"");
         let domain =
             self.domain.as_ref().map(|domain| Domain::parse(&plain(value.get(domain.clone())?)?).ok());
-        // Quotes make any text a local part, such as `a..b`, which is met.
+        // Quotes make any text a local-part, such as `a..b`, which occurs.
         let local_part = LocalPart::parse(&format!("\"{quoted}\"")).ok()?;
         if local_part.as_str().is_empty() {
             return None;
@@ -53,7 +67,7 @@ impl AddressSpan {
         }
     }
 
-    /// From its beginning to its end.
+    /// The range from its beginning to its end.
     #[must_use]
     pub fn whole(&self) -> Range<usize> {
         self.local_part.start..self.domain.as_ref().unwrap_or(&self.local_part).end
@@ -63,7 +77,8 @@ impl AddressSpan {
         self.domain.is_some()
     }
 
-    /// Takes away quotes around the address, and what can't be part of a domain: one behind it, and `?subject=…`.
+    /// Removes quotes around the address, and text that cannot be part of a domain: a quote behind it, and
+    /// `?subject=…`.
     fn trim(&mut self, value: &[u8]) {
         if let Some(domain) = &mut self.domain
             && let Some(octets) = value.get(domain.clone())
@@ -91,26 +106,26 @@ impl AddressSpan {
     }
 }
 
-/// What a value holds.
+/// The result of parsing a value.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct AddressList {
     /// The addresses, in their order; the empty path `<>` is not among them.
     pub addresses: Vec<AddressSpan>,
-    /// What stands where an address should, and can't be read.
+    /// Text in place of an address that cannot be parsed.
     pub unreadable: Vec<Range<usize>>,
-    /// Somewhere a comma had to be understood.
+    /// A comma was missing and has been assumed.
     pub lacks_commas: bool,
-    /// A strict reader finds other addresses, or none: `;` in place of a comma, a group without an end, `mailto:`, quotes
-    /// or characters that nobody sees around an address.
+    /// A strict parser finds other addresses, or fails: `;` in place of a comma, a group without an end, `mailto:`,
+    /// quotes or invisible characters around an address.
     pub is_sloppy: bool,
-    /// What follows was not read: there are more than [`ADDRESSES_MAX`] addresses.
+    /// Where parsing stopped: behind more than [`ADDRESSES_MAX`] addresses, or at the end.
     pub end: usize,
 }
 
-/// Reads a list.
+/// Parses a list.
 #[must_use]
 pub fn read(value: &[u8]) -> AddressList {
-    let mut scanner = Scanner::new(value);
+    let mut scanner = AddressScanner::new(value);
     let mut list = AddressList::default();
     while scanner.at < value.len() && list.addresses.len() + list.unreadable.len() <= ADDRESSES_MAX {
         scanner.part(&mut list);
@@ -124,7 +139,7 @@ pub fn read(value: &[u8]) -> AddressList {
     list
 }
 
-/// Whether there is something around an address that a strict reader takes for a part of it.
+/// Whether text around an address would be part of it for a strict parser.
 fn has_oddities(value: &[u8], addresses: &[AddressSpan]) -> bool {
     let is_quoted = |span: &AddressSpan| {
         let Range { start, end } = span.whole();
@@ -132,13 +147,13 @@ fn has_oddities(value: &[u8], addresses: &[AddressSpan]) -> bool {
         let is_ours = |octet: &u8| octet.is_ascii_whitespace() || b",;:<>()".contains(octet);
         !(before.is_none_or(is_ours) && behind.is_none_or(is_ours))
     };
-    let is_invisible = |c: char| !c.is_ascii() && (c.is_whitespace() || has_no_width(c));
+    let is_unseen = |c: char| !c.is_ascii() && (c.is_whitespace() || is_invisible(c));
     addresses.iter().any(is_quoted)
-        || text_of(value).contains(is_invisible)
+        || text_of(value).contains(is_unseen)
         || value.windows(7).any(|word| word.eq_ignore_ascii_case(b"mailto:"))
 }
 
-/// Takes away quotes around several addresses: the one behind the last of them is gone by now.
+/// Removes quotes around several addresses: the quote behind the last of them is already removed.
 fn trim_list(value: &[u8], addresses: &mut [AddressSpan]) {
     let quote = |at: usize| {
         let text = value.get(at..)?;
@@ -153,445 +168,13 @@ fn trim_list(value: &[u8], addresses: &mut [AddressSpan]) {
     }
 }
 
-/// The addresses of a value that can be read in one way alone; `None` if something in it can't be read, if it lacks a
-/// comma, or if it has more than [`ADDRESSES_MAX`].
+/// The addresses of a value that can be parsed in only one way; `None` if a part cannot be parsed, a comma is
+/// missing, or there are more than [`ADDRESSES_MAX`].
 #[must_use]
 pub fn spans(value: &[u8]) -> Option<Vec<AddressSpan>> {
     let list = read(value);
     let is_clear = list.unreadable.is_empty() && !list.lacks_commas && list.addresses.len() <= ADDRESSES_MAX;
     is_clear.then_some(list.addresses)
-}
-
-/// What of a part has been read since its last `<…>` or colon: a display name, if another one follows.
-struct Phrase {
-    /// How many addresses and unreadable pieces there were before.
-    addresses: usize,
-    unreadable: usize,
-    /// Where it stands; empty: nothing has come.
-    span: Range<usize>,
-}
-
-impl Phrase {
-    const fn new(list: &AddressList) -> Self {
-        Self { addresses: list.addresses.len(), unreadable: list.unreadable.len(), span: 0..0 }
-    }
-
-    fn add(&mut self, span: Range<usize>) {
-        self.span = if self.span.is_empty() { span } else { self.span.start..span.end };
-    }
-
-    fn has_address(&self, list: &AddressList) -> bool {
-        list.addresses.iter().skip(self.addresses).any(AddressSpan::has_domain)
-    }
-
-    fn is_too_long(&self, list: &AddressList) -> bool {
-        list.addresses.len() - self.addresses + list.unreadable.len() - self.unreadable > ADDRESSES_MAX
-    }
-
-    /// It was a name: its words were no addresses.
-    fn forget(&mut self, list: &mut AddressList) -> Range<usize> {
-        list.addresses.truncate(self.addresses);
-        list.unreadable.truncate(self.unreadable);
-        std::mem::replace(&mut self.span, 0..0)
-    }
-
-    /// The part is over: these were addresses, or the name of somebody whose address is missing.
-    fn finish(self, value: &[u8], list: &mut AddressList) {
-        let words = list.addresses.split_off(self.addresses);
-        let pieces = list.unreadable.split_off(self.unreadable);
-        let text = |range: &Range<usize>| value.get(range.clone()).unwrap_or_default();
-        // A piece that was not meant for an address is a word of a name, and so may the words beside it be.
-        let is_name = pieces.iter().any(|piece| !text(piece).contains(&b'@'));
-        list.unreadable.extend(if is_name { vec![self.span] } else { pieces });
-        list.lacks_commas |= words.len() > 1;
-        let is_alone = words.len() == 1;
-        let is_address = |word: &AddressSpan| {
-            let text = text(&word.local_part);
-            let is_part_of_name = !is_alone && (text.contains(&b' ') || text.starts_with(b"=?"));
-            word.has_domain() || !(is_name || is_part_of_name || is_quotes(text))
-        };
-        list.addresses.extend(words.into_iter().filter(is_address));
-    }
-}
-
-fn is_quotes(text: &[u8]) -> bool {
-    std::str::from_utf8(text).is_ok_and(|text| text.chars().all(|c| QUOTES.contains(&c)))
-}
-
-/// Walks through a value.
-struct Scanner<'a> {
-    value: &'a [u8],
-    at: usize,
-    /// The inside of the last comment of the part.
-    comment: Range<usize>,
-    /// Those of `(`, `"` and `[` that were never closed. Later ones are text, too: nobody looks for their end again.
-    unclosed: Vec<u8>,
-    is_in_group: bool,
-}
-
-impl<'a> Scanner<'a> {
-    const fn new(value: &'a [u8]) -> Self {
-        Self { value, at: 0, comment: 0..0, unclosed: Vec::new(), is_in_group: false }
-    }
-
-    fn peek(&self) -> Option<u8> {
-        self.value.get(self.at).copied()
-    }
-
-    /// Passes over it, if it stands here.
-    fn take(&mut self, octet: u8) -> bool {
-        let is_here = self.peek() == Some(octet);
-        self.at += usize::from(is_here);
-        is_here
-    }
-
-    /// Reads up to the next separator, or to the end of the value.
-    fn part(&mut self, list: &mut AddressList) {
-        self.comment = 0..0;
-        let first = list.addresses.len();
-        let mut phrase = Phrase::new(list);
-        loop {
-            self.skip_comments();
-            self.name_by_comment(list.addresses.get_mut(first..).unwrap_or_default());
-            match self.peek() {
-                None | Some(b',' | b';') => break,
-                Some(b'>') => self.at += 1,
-                // No name of a group has an address in it: this is `user@host:port`, or the like.
-                Some(b':') if phrase.has_address(list) => self.give_up(&mut phrase, list),
-                Some(b':') => {
-                    phrase.forget(list);
-                    self.is_in_group = true;
-                    self.at += 1;
-                }
-                Some(b'<') => {
-                    let name = phrase.forget(list);
-                    match self.path() {
-                        Ok(address) => list.addresses.extend(address.map(|it| AddressSpan { name, ..it })),
-                        Err(piece) => list.unreadable.push(piece),
-                    }
-                    phrase = Phrase::new(list);
-                }
-                Some(_) => {
-                    let start = self.at;
-                    match self.address() {
-                        Ok(address) => self.add(address, list),
-                        Err(piece) => list.unreadable.push(piece),
-                    }
-                    phrase.add(start..self.at);
-                    if phrase.is_too_long(list) {
-                        self.give_up(&mut phrase, list);
-                    }
-                }
-            }
-        }
-        phrase.finish(self.value, list);
-        list.lacks_commas |= list.addresses.len() > first + 1;
-    }
-
-    /// Whether what ends the part here is what RFC 5322 has there: `;` behind a group, which a comma follows, and no other.
-    fn ends_well(&mut self) -> bool {
-        match self.peek() {
-            None => !self.is_in_group,
-            Some(b';') => {
-                let rest = self.value.get(self.at + 1..).unwrap_or_default().trim_ascii_start();
-                std::mem::take(&mut self.is_in_group) && matches!(rest.first(), None | Some(b',' | b'('))
-            }
-            Some(_) => true,
-        }
-    }
-
-    /// Adds an address; or those in a quoted string, where somebody put all of them in quotes.
-    fn add(&self, address: AddressSpan, list: &mut AddressList) {
-        let AddressSpan { local_part, domain: None, .. } = &address else {
-            return list.addresses.push(address);
-        };
-        let text = self.value.get(local_part.clone()).unwrap_or_default();
-        let inside = text.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or_default();
-        if inside.contains(&b'@') && !inside.contains(&b'"') && !inside.contains(&b'\\') {
-            let inner = read(inside);
-            let is_clear = inner.unreadable.is_empty() && inner.end == inside.len();
-            if is_clear && !inner.addresses.is_empty() && inner.addresses.iter().all(AddressSpan::has_domain)
-            {
-                let by = local_part.start + 1;
-                let moved = |range: Range<usize>| range.start + by..range.end + by;
-                return list.addresses.extend(inner.addresses.into_iter().map(|it| AddressSpan {
-                    local_part: moved(it.local_part),
-                    domain: it.domain.map(moved),
-                    name: moved(it.name),
-                }));
-            }
-        }
-        list.addresses.push(address);
-    }
-
-    /// The last comment names the last address of the part, if nothing else does.
-    fn name_by_comment(&mut self, addresses: &mut [AddressSpan]) {
-        if let Some(last) = addresses.last_mut() {
-            let comment = std::mem::replace(&mut self.comment, 0..0);
-            if last.name.is_empty() {
-                last.name = comment;
-            }
-        }
-    }
-
-    /// The phrase and the rest of the part are unreadable.
-    fn give_up(&mut self, phrase: &mut Phrase, list: &mut AddressList) {
-        let start = phrase.forget(list).start;
-        while self.peek().is_some_and(|octet| !matches!(octet, b',' | b';')) {
-            self.at += 1;
-        }
-        list.unreadable.push(start..self.at);
-        *phrase = Phrase::new(list);
-    }
-
-    /// Passes over blanks, folds, comments, which nest (RFC 5322 §3.2.2), and characters that nobody sees.
-    fn skip_comments(&mut self) {
-        loop {
-            let invisible = self.invisible();
-            if invisible > 0 {
-                self.at += invisible;
-            } else if self.peek() != Some(b'(') || !self.skip_comment() {
-                return;
-            }
-        }
-    }
-
-    /// The length of the blank or invisible character that stands here; 0 if none does.
-    fn invisible(&self) -> usize {
-        match self.char() {
-            Some(c) if c.is_whitespace() || has_no_width(c) => c.len_utf8(),
-            Some(_) => 0,
-            // U+00A0 in Latin-1.
-            None => usize::from(self.peek() == Some(b'\xa0')),
-        }
-    }
-
-    /// The character that stands here; `None` if it is none of UTF-8.
-    fn char(&self) -> Option<char> {
-        let text = |length| std::str::from_utf8(self.value.get(self.at..self.at + length)?).ok();
-        (1..=4).find_map(text)?.chars().next()
-    }
-
-    /// False: it never ends, and is none.
-    fn skip_comment(&mut self) -> bool {
-        let (start, mut depth) = (self.at, 0usize);
-        while let Some(octet) = self.peek().filter(|_| !self.unclosed.contains(&b'(')) {
-            self.at += 1;
-            match octet {
-                b'(' => depth += 1,
-                b')' => depth -= 1,
-                b'\\' => self.at += 1,
-                _ => {}
-            }
-            if depth == 0 {
-                self.comment = start + 1..self.at - 1;
-                return true;
-            }
-        }
-        self.at = start;
-        self.unclosed.push(b'(');
-        false
-    }
-
-    /// What stands between this octet and its other end; `None` if that is not there.
-    fn enclosed(&mut self, from: u8, to: u8) -> Option<Range<usize>> {
-        let start = self.at;
-        if self.unclosed.contains(&from) || !self.take(from) {
-            return None;
-        }
-        while let Some(octet) = self.peek() {
-            self.at += if octet == b'\\' { 2 } else { 1 };
-            if octet == to {
-                return Some(start..self.at);
-            }
-        }
-        self.at = start;
-        self.unclosed.push(from);
-        None
-    }
-
-    /// An atom with its dots, or a quoted string.
-    fn word(&mut self) -> Option<Range<usize>> {
-        if self.peek() == Some(b'"') {
-            return self.enclosed(b'"', b'"');
-        }
-        let (start, mut end) = (self.at, self.at);
-        while let Some(octet) = self.peek() {
-            // A name of Windows, `DOMAIN\user`, is no quoted pair.
-            let is_pair = |next: &u8| *next == b' ' || next.is_ascii_punctuation();
-            if octet == b'\\' && self.value.get(self.at + 1).is_some_and(is_pair) {
-                self.at += 2;
-            } else if octet.is_ascii() {
-                if !is_word_octet(octet) {
-                    break;
-                }
-                self.at += 1;
-            } else {
-                match self.char() {
-                    Some(c) if c.is_whitespace() => break,
-                    None if octet == b'\xa0' => break,
-                    Some(c) if has_no_width(c) => {
-                        // Part of the word if it goes on.
-                        self.at += c.len_utf8();
-                        continue;
-                    }
-                    c => self.at += c.map_or(1, char::len_utf8),
-                }
-            }
-            end = self.at;
-        }
-        (end > start).then_some(start..end)
-    }
-
-    /// Words with dots between them, and blanks and comments around these (RFC 5322 §4.4).
-    fn dotted(&mut self, is_domain: bool) -> Option<Range<usize>> {
-        let mut all = self.word()?;
-        loop {
-            let (end, comment) = (self.at, self.comment.clone());
-            self.skip_comments();
-            let is_dot = |at: usize| self.value.get(at) == Some(&b'.');
-            let joins = is_dot(self.at) || is_dot(all.end - 1);
-            let next = if joins { self.word() } else { None };
-            // `a@b. c@d`: a local part does not follow a domain.
-            let is_next = is_domain && {
-                self.skip_comments();
-                self.peek() == Some(b'@')
-            };
-            match next.filter(|_| !is_next) {
-                Some(next) => {
-                    all.end = next.end;
-                    self.at = next.end;
-                }
-                None => {
-                    (self.at, self.comment) = (end, comment);
-                    return Some(all);
-                }
-            }
-        }
-    }
-
-    /// A domain or an address literal.
-    fn domain(&mut self) -> Option<Range<usize>> {
-        match self.peek() {
-            Some(b'[') => self.enclosed(b'[', b']'),
-            Some(b'"') => None,
-            _ => self.dotted(true),
-        }
-    }
-
-    /// The address that stands here; or else what does.
-    fn address(&mut self) -> Result<AddressSpan, Range<usize>> {
-        let start = self.at;
-        if let Some(local_part) = self.dotted(false) {
-            let (end, comment) = (self.at, self.comment.clone());
-            self.skip_comments();
-            let mut domain = None;
-            if self.take(b'@') {
-                self.skip_comments();
-                domain = self.domain();
-            } else {
-                (self.at, self.comment) = (end, comment);
-            }
-            let is_whole = domain.is_some() || self.at == end;
-            let is_at_end = self.invisible() > 0 || self.peek().is_none_or(|next| b",;:<>(".contains(&next));
-            if is_whole && is_at_end {
-                let mut address = AddressSpan { local_part, domain, name: 0..0 };
-                address.trim(self.value);
-                return Ok(address);
-            }
-        }
-        // What was looked at is not looked at again.
-        self.at = self.at.max(start + 1);
-        while self.invisible() == 0 && self.peek().is_some_and(|next| !b",;<>".contains(&next)) {
-            self.at += self.char().map_or(1, char::len_utf8);
-        }
-        Err(start..self.at)
-    }
-
-    /// What stands in angle brackets: the inner `None` for `<>`, an error for what can't be read.
-    fn path(&mut self) -> Result<Option<AddressSpan>, Range<usize>> {
-        let start = self.at;
-        while self.take(b'<') {
-            self.skip_comments();
-        }
-        self.skip_route();
-        let address = if self.peek() == Some(b'>') { Ok(None) } else { self.address().map(Some) };
-        self.skip_comments();
-        match self.peek() {
-            None | Some(b',' | b';' | b'>') if address.is_ok() => {
-                while self.take(b'>') {}
-                return address;
-            }
-            _ => {}
-        }
-        while self.peek().is_some_and(|octet| !b",;>".contains(&octet)) {
-            self.at += 1;
-        }
-        self.take(b'>');
-        Err(start..self.at)
-    }
-
-    /// Passes over a source route (RFC 5322 §4.4), `@a,@b:`, or over `mailto:`.
-    fn skip_route(&mut self) {
-        let start = self.at;
-        let is_route = match self.word() {
-            Some(word) => self.value.get(word).is_some_and(|word| word.eq_ignore_ascii_case(b"mailto")),
-            None => self.hops(),
-        };
-        if !(is_route && self.take(b':')) {
-            self.at = start;
-        }
-        self.skip_comments();
-    }
-
-    /// Passes over the hosts of a source route; false if there is none.
-    fn hops(&mut self) -> bool {
-        let start = self.at;
-        loop {
-            self.skip_comments();
-            if self.take(b'@') {
-                self.skip_comments();
-                if self.domain().is_none() {
-                    return false;
-                }
-            } else if self.at == start || !self.take(b',') {
-                return self.at > start;
-            }
-        }
-    }
-}
-
-/// A character that takes no room: marks of direction, joiners, the mark of byte order.
-const fn has_no_width(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-}
-
-/// `atext` of RFC 5322 §3.2.3 with the dot.
-fn is_word_octet(octet: u8) -> bool {
-    octet.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~.".contains(&octet)
-}
-
-/// The text of words: without blanks and comments between them, and without quotes. `None` if it is not UTF-8.
-fn plain(words: &[u8]) -> Option<String> {
-    let mut scanner = Scanner::new(words);
-    let (mut text, mut is_quoted) = (Vec::new(), false);
-    loop {
-        if !is_quoted {
-            scanner.skip_comments();
-        }
-        let Some(octet) = scanner.peek() else { break };
-        scanner.at += 1;
-        match octet {
-            b'"' => is_quoted = !is_quoted,
-            b'\\' => {
-                text.extend(scanner.peek());
-                scanner.at += 1;
-            }
-            b'\n' => {}
-            octet => text.push(octet),
-        }
-    }
-    String::from_utf8(text).ok()
 }
 
 #[cfg(test)]
@@ -663,7 +246,7 @@ mod tests {
         }
     }
 
-    /// What is found; where a comma had to be understood a `+` follows, and then what can't be read in `{}`.
+    /// The addresses found; a `+` follows if a comma was missing, and then unreadable text in `{}`.
     fn found(value: &str) -> String {
         let list = super::read(value.as_bytes());
         let address =
@@ -678,7 +261,7 @@ mod tests {
     #[test]
     fn what_others_write_is_read() {
         for (value, expected) in [
-            // A comma is missing, or is another sign.
+            // A comma is missing, or another sign stands in its place.
             ("a@x b@y", "a@x b@y +"),
             ("root boss@far.example", "root boss@far.example +"),
             ("a@x(j) b@y(k)", "a@x b@y +"),
@@ -698,7 +281,7 @@ mod tests {
             ("a: b: c;", "c"),
             ("undisclosed-recipients:", ""),
             ("undisclosed-recipients: ;, a@x", "a@x"),
-            // Only what stands in brackets counts.
+            // Only the text in brackets counts.
             ("Team [Ops] <ops@x>", "ops@x"),
             ("root@nas <root@far.example>", "root@far.example"),
             ("a@x b@y <c@z>", "c@z"),
@@ -732,7 +315,7 @@ mod tests {
             ("wietse\\ venema@x", "\"wietse venema\"@x"),
             ("a@[192.0.2.1] b@[ 192.0.2.2 ]", "a@[192.0.2.1] b@[192.0.2.2] +"),
             ("a..b@c, .d@e, f.@g", "\"a..b\"@c \".d\"@e \"f.\"@g"),
-            // What surrounds an address.
+            // Signs around an address.
             ("mailto:a@x", "a@x"),
             ("<mailto:a@x?subject=b>, MailTo:c@y?cc=d", "a@x c@y"),
             ("'a@x'", "a@x"),
@@ -791,7 +374,7 @@ mod tests {
         assert_eq!(spans("a,".repeat(ADDRESSES_MAX + 1).as_bytes()), None);
     }
 
-    /// What is too much for one call is there for the next; and none costs more time than its length.
+    /// The addresses beyond one call are left for the next; the time is proportional to the length.
     #[test]
     fn long_lists_are_read_in_pieces() {
         let value = "a@x,".repeat(ADDRESSES_MAX * 3);
@@ -812,7 +395,7 @@ mod tests {
     }
 
     fn address() -> impl Strategy<Value = String> {
-        // With an @ in quotes it would be an address in quotes.
+        // With an @ it would be an address in quotes.
         let local = "[a-z]{1,4}(\\.[a-z0-9+_-]{1,4})?|\"[a-z ,<>:;]{1,5}\"";
         let name = "([A-Z][a-z]{0,4} ){1,2}|\"[a-z ,<>@:;()]{1,5}\" |=\\?utf-8\\?Q\\?[a-z]{1,4}\\?= ";
         let comment = "( \\([a-z ,<>@:;]{0,5}\\))?";
@@ -823,7 +406,7 @@ mod tests {
     }
 
     proptest! {
-        /// Another parser finds the same addresses in what is well-formed.
+        /// Another parser finds the same addresses in well-formed lists.
         #[test]
         fn the_addresses_are_those_that_others_find(list in proptest::collection::vec(address(), 1..5)) {
             let value = list.join(",\n ");
@@ -833,7 +416,7 @@ mod tests {
             let parsed = MessageParser::default().parse(message.as_bytes()).unwrap();
             let theirs: Vec<&str> =
                 parsed.to().unwrap().iter().map(|a| a.address.as_deref().or(a.name.as_deref()).unwrap()).collect();
-            // It drops quotes, and what stands in a quoted local part confuses it.
+            // That parser drops quotes, and the content of a quoted local-part confuses it.
             if !own.iter().any(|span| value.as_bytes()[span.local_part.start] == b'"') {
                 let own: Vec<&str> = own
                     .into_iter()

@@ -1,7 +1,7 @@
-//! Base64 (RFC 4648 §4): what AUTH speaks.
+//! Base64 (RFC 4648 §4), as AUTH uses it.
 //!
-//! One text for each run of octets: blanks, line ends, missing padding and bits behind the end are refused, so that
-//! `encode(decode(x)) == x`. Decoding may fail.
+//! Each sequence of octets has exactly one text: blanks, line ends, missing padding and non-zero bits behind the end
+//! are refused, so `encode(decode(x)) == x`. Decoding may fail.
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
@@ -20,9 +20,9 @@ pub fn encode(octets: &[u8]) -> String {
     text
 }
 
-/// The octets of a base64 text; `None` if it is none.
+/// The octets of a base64 text; `None` if it is malformed.
 ///
-/// They are written once into a buffer that is large enough, so that no copy of a secret is left behind.
+/// The octets are written once, into a buffer that is large enough, so that no copy of a secret is left behind.
 #[must_use]
 pub fn decode(text: &[u8]) -> Option<Vec<u8>> {
     let padding = text.iter().rev().take_while(|&&octet| octet == b'=').count();

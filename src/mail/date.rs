@@ -1,22 +1,30 @@
-//! Dates as header fields write them (RFC 5322 §3.3), and the two times that the program lives by.
+//! Dates in header fields (RFC 5322 §3.3), and the two clocks of the program.
+//!
+//! | clock | type | for | may jump |
+//! | --- | --- | --- | --- |
+//! | wall | [`WallTime`] | people, file names, header fields, certificates | yes, also backwards |
+//! | running | `Duration` in [`Now`] | ages and due times; counts across restarts | no |
+//!
+//! Formats: `Mon, 23 Nov 2026 06:53:30 +0000` in header fields, `20261123065330Z` in certificates; the log and mbox
+//! build theirs from [`names`]. No function here asks for the time.
 
 use std::time::Duration;
 use time::OffsetDateTime;
 
-const WEEKDAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
-const MONTHS: [&str; 12] =
+pub(super) const WEEKDAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+pub(super) const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
-/// One look at the clocks, passed as an argument wherever time counts.
+/// A reading of both clocks, passed as an argument wherever time counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Now {
     /// The wall clock: for people, file names and header fields; it may jump.
     pub wall: WallTime,
-    /// Time that has really passed, counted over restarts: for ages and due times; it never runs backwards.
+    /// Time that has really passed, counted across restarts: for ages and due times. It never runs backwards.
     pub running: Duration,
 }
 
-/// Microseconds since 1970 by the wall clock.
+/// Microseconds since 1970, by the wall clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct WallTime(pub u64);
 
@@ -42,6 +50,13 @@ impl WallTime {
             .unwrap_or(OffsetDateTime::UNIX_EPOCH)
     }
 
+    /// The time as a date where local time is `utc_offset` seconds ahead of UTC.
+    #[must_use]
+    pub fn to_local(self, utc_offset: i32) -> OffsetDateTime {
+        let seconds = self.seconds().saturating_add_signed(i64::from(utc_offset));
+        Self(seconds.saturating_mul(1_000_000)).to_utc()
+    }
+
     /// `Mon, 23 Nov 2026 06:53:30 +0000` (RFC 5322 §3.3).
     #[must_use]
     pub fn to_rfc5322(self) -> String {
@@ -54,8 +69,8 @@ impl WallTime {
         )
     }
 
-    /// `20261123065330Z`, as certificates have it (GeneralizedTime, RFC 5280 §4.1.2.5.2). As text, since OpenSSL's numbers
-    /// of seconds have 32 bits on some systems, and on others not those that Rust takes them for.
+    /// `20261123065330Z`, as in certificates (GeneralizedTime, RFC 5280 §4.1.2.5.2). It is text because OpenSSL's
+    /// seconds have 32 bits on some systems, and on others a size that differs from what Rust assumes.
     #[must_use]
     pub fn to_generalized(self) -> String {
         let utc = self.to_utc();
@@ -65,7 +80,7 @@ impl WallTime {
     }
 }
 
-/// `Mon` and `Nov`: the names of the day and of the month, as header fields and the system's log have them.
+/// `Mon` and `Nov`: the names of the weekday and the month, as header fields, mbox and the log use them.
 #[must_use]
 pub fn names(date: OffsetDateTime) -> (&'static str, &'static str) {
     let weekday = WEEKDAYS.get(usize::from(date.weekday().number_days_from_monday())).unwrap_or(&"Mon");

@@ -1,15 +1,16 @@
-//! The names that people and programs have in front of their addresses (RFC 5322 §3.4), read as they come and printed so
-//! that every reader takes them: as one quoted string, or as encoded words (RFC 2047) where ASCII does not do.
+//! Display names in front of addresses (RFC 5322 §3.4). They are parsed leniently and printed so that every reader
+//! accepts them: as one quoted string, or as encoded words (RFC 2047) where ASCII does not suffice.
 //!
-//! Encoded words are kept as they are. Whatever is read, what is printed is a phrase in ASCII: it has no
-//! control character but its own folds, so no name can add a field or an address. Nothing fails; what is too long is cut.
+//! Encoded words are kept unchanged. Whatever the input, the printed form is a phrase in ASCII without control
+//! characters except its own folds, so a name cannot add a field or an address. Nothing fails; a name that is too
+//! long is cut.
 
 use super::encoded_word::{WORD_MAX_OCTETS, decode, encode, is_encoded_word, text_of};
 
-/// The most that is kept of what is read, and of what is added to it, in octets; far more than a reader shows.
+/// How many octets are kept of a parsed name, and of an addition to it; far more than a reader shows.
 const NAME_MAX_OCTETS: usize = 200;
 
-/// A name.
+/// A display name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DisplayName {
     words: Vec<Word>,
@@ -19,12 +20,12 @@ pub struct DisplayName {
 enum Word {
     /// One or several words.
     Text(String),
-    /// As it is written.
+    /// One encoded word, as it was written.
     Encoded(String),
 }
 
 impl DisplayName {
-    /// Reads a phrase, the inside of a comment, or whatever else stands where a name should.
+    /// Parses a phrase, the inside of a comment, or any other text in place of a name.
     #[must_use]
     pub fn read(octets: &[u8]) -> Self {
         let mut name = Self::default();
@@ -45,19 +46,19 @@ impl DisplayName {
         name
     }
 
-    /// Whether there is none.
+    /// Whether the name is empty.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.words.is_empty()
     }
 
-    /// Whether this is what it says.
+    /// Whether the name is exactly this text, in any case.
     #[must_use]
     pub fn says(&self, text: &str) -> bool {
         matches!(self.words.as_slice(), [Word::Text(name)] if name.eq_ignore_ascii_case(text))
     }
 
-    /// Appends text, of which as much is kept as of a name. It must not hold control characters.
+    /// Appends text, cut to the same length as a name. It must not hold control characters.
     pub fn push(&mut self, text: &str) {
         self.push_within(text, self.octets() + NAME_MAX_OCTETS);
     }
@@ -83,8 +84,8 @@ impl DisplayName {
         self.words.iter().map(|word| word.as_str().len()).sum()
     }
 
-    /// The same in other characters where it could be taken for an address: readers and filters show and score such names
-    /// as the address itself. Encoded words are looked into.
+    /// The same name, with other characters where it could be taken for an address: readers and filters show and
+    /// score such names as the address itself. Encoded words are decoded for this.
     #[must_use]
     pub fn without_addresses(self) -> Self {
         const SIGNS: [char; 3] = ['@', '<', '>'];
@@ -127,7 +128,7 @@ impl DisplayName {
             match word {
                 Word::Encoded(word) => encoded.push(word.clone()),
                 Word::Text(text) => {
-                    // The blanks between encoded words are not shown.
+                    // Blanks between encoded words are not shown.
                     let before = if i > 0 { " " } else { "" };
                     let after = if i + 1 < self.words.len() { " " } else { "" };
                     encode(&format!("{before}{text}{after}"), WORD_MAX_OCTETS, &mut encoded);
@@ -152,7 +153,7 @@ mod tests {
     use mail_parser::MessageParser;
     use proptest::prelude::*;
 
-    /// What another reader shows of a name, and the address behind it.
+    /// The name that another parser shows, and the address behind it.
     fn shown(phrase: &str) -> (Option<String>, Option<String>) {
         let message = format!("From: {phrase} <a@b.example>\n\n");
         let parsed = MessageParser::default().parse(message.as_bytes()).unwrap();
@@ -216,7 +217,7 @@ mod tests {
     }
 
     proptest! {
-        /// No name adds an address or a field, and what a reader shows is what was read.
+        /// No name adds an address or a field, and a reader shows the name that was parsed.
         #[test]
         fn no_name_escapes(read in "[a-c\"\\\\<>@,;:() \n\r\0ü?=_Q]{0,60}|(=\\?utf-8\\?Q\\?[a-c<\"@\n]{0,4}\\?=[ \"]){1,4}") {
             let name = DisplayName::read(read.as_bytes());

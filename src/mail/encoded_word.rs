@@ -1,19 +1,20 @@
-//! Encoded words (RFC 2047): how text beyond ASCII stands in a header field that has to be ASCII.
+//! Encoded words (RFC 2047): text beyond ASCII in a header field that must be ASCII.
 //!
-//! What is written is UTF-8 in the Q encoding, with no character that a phrase, a comment or a text may not hold, so that
-//! it does everywhere. Nothing fails.
+//! The encoder writes UTF-8 in the Q encoding, without characters that a phrase, a comment or unstructured text
+//! forbids, so the result fits everywhere. The decoder knows UTF-8, ASCII and Latin-1. Nothing fails.
 
 use super::base64;
 use std::borrow::Cow;
 
-/// The most octets of an encoded word (RFC 2047 §2).
+/// The longest encoded word in octets (RFC 2047 §2).
 pub const WORD_MAX_OCTETS: usize = 75;
 const HEAD: &str = "=?utf-8?Q?";
 const TAIL: &str = "?=";
-/// What Windows has at 0x80 to 0x9F, where Latin-1 has controls that nobody writes.
+/// The characters of Windows-1252 at 0x80 to 0x9F, where Latin-1 has control characters that no text uses.
 const WINDOWS: &str = "€\u{81}‚ƒ„…†‡ˆ‰Š‹Œ\u{8d}Ž\u{8f}\u{90}‘’“”•–—˜™š›œ\u{9d}žŸ";
 
-/// Octets as the text that their writer meant: UTF-8, or else Latin-1 as everybody reads it, with the characters of Windows.
+/// Octets as the text that their writer meant: UTF-8, or else Latin-1 with the characters of Windows-1252, as other
+/// programs read it.
 #[must_use]
 pub fn text_of(octets: &[u8]) -> Cow<'_, str> {
     let latin = |&octet: &u8| match octet {
@@ -26,7 +27,7 @@ pub fn text_of(octets: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// Whether it is an encoded word that may stand in a phrase (RFC 2047 §5).
+/// Whether the text is an encoded word that may stand in a phrase (RFC 2047 §5).
 #[must_use]
 pub fn is_encoded_word(word: &str) -> bool {
     let inside = word.strip_prefix("=?").and_then(|rest| rest.strip_suffix(TAIL));
@@ -35,8 +36,8 @@ pub fn is_encoded_word(word: &str) -> bool {
         && word.matches('?').count() == 4
 }
 
-/// Appends the text as encoded words, which belong between blanks; no character is split. The first word has at most so
-/// many octets, unless that is room for no character.
+/// Appends the text as encoded words, to be separated by blanks; no character is split. The first word has at most
+/// `first_max_octets`, unless a single character needs more.
 pub fn encode(text: &str, first_max_octets: usize, words: &mut Vec<String>) {
     let (mut word, mut most) = (HEAD.to_owned(), first_max_octets.min(WORD_MAX_OCTETS));
     for c in text.chars() {
@@ -54,7 +55,7 @@ pub fn encode(text: &str, first_max_octets: usize, words: &mut Vec<String>) {
     words.push(word + TAIL);
 }
 
-/// The text of an encoded word in UTF-8, ASCII or Latin-1; `None` if it is none, or in another character set.
+/// The text of an encoded word in UTF-8, ASCII or Latin-1; `None` if it is malformed, or in another character set.
 #[must_use]
 pub fn decode(word: &str) -> Option<String> {
     let mut parts = word.strip_prefix("=?")?.strip_suffix(TAIL)?.split('?');

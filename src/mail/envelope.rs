@@ -1,29 +1,40 @@
-//! The envelope: what MAIL and RCPT said (RFC 5321 §2.3.1), with the parameters that have to travel on.
+//! The envelope: the arguments of MAIL and RCPT (RFC 5321 §2.3.1), with the parameters that are passed on.
+//!
+//! | parameter | field | a next hop gets it if it offers |
+//! | --- | --- | --- |
+//! | BODY (RFC 6152) | `body` | 8BITMIME |
+//! | SMTPUTF8 (RFC 6531) | `smtputf8` | SMTPUTF8 |
+//! | REQUIRETLS (RFC 8689) | `require_tls` | REQUIRETLS within verified TLS; otherwise the message fails |
+//! | RET, ENVID (RFC 3461) | `ret`, `envid` | DSN |
+//! | NOTIFY, ORCPT (RFC 3461) | [`Recipient`] | DSN; otherwise this host sends the notices |
+//!
+//! SIZE is not kept: the client computes it again. AUTH is parsed and dropped.
 
 use super::address::{Mailbox, ReversePath};
 
-/// Everything about a message that is not its content.
+/// All about a message except its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {
     /// Where bounces go.
     pub reverse_path: ReversePath,
-    /// Who gets it, in the order of the RCPT commands.
+    /// The recipients, in the order of the RCPT commands.
     pub recipients: Vec<Recipient>,
-    /// What MAIL's BODY parameter declared (RFC 6152).
+    /// The declaration of MAIL's BODY parameter (RFC 6152).
     pub body: Body,
-    /// SMTPUTF8 was asked for (RFC 6531).
+    /// Whether SMTPUTF8 was declared (RFC 6531).
     pub smtputf8: bool,
-    /// REQUIRETLS was asked for (RFC 8689).
+    /// Whether REQUIRETLS was declared (RFC 8689).
     pub require_tls: bool,
-    /// It came from who may speak for this host: programs of this host, clients that log in or are of a trusted network.
-    /// It is repaired, rewritten, encoded for the next hop and signed by DKIM. All other mail is in transit and stays as
-    /// it is: what strangers send to those that this host serves must not get a signature by which it looks genuine.
+    /// Whether it comes from a sender that may speak for this host: a program of this host, or a client that has
+    /// logged in or belongs to a trusted network. Such a message is repaired, rewritten, encoded for the next hop and
+    /// signed by DKIM. All other mail is in transit and stays as it is: mail of strangers to local users must not get
+    /// a signature that makes it look genuine.
     pub is_own: bool,
-    /// Its header section says so (see [`super::header`]): it leaves even by a metered link.
+    /// Whether its header section calls it urgent (see [`super::header`]): then it leaves even by a metered link.
     pub is_urgent: bool,
     /// How much of the message a bounce returns (RFC 3461 §4.3).
     pub ret: Option<Ret>,
-    /// The sender's own name for this transaction, in xtext form (RFC 3461 §4.4).
+    /// The sender's identifier for this transaction, as xtext (RFC 3461 §4.4).
     pub envid: Option<String>,
 }
 
@@ -48,13 +59,14 @@ impl Envelope {
 /// One recipient.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recipient {
-    /// The mailbox that it is for, after aliases.
+    /// The mailbox of the recipient, after aliases.
     pub mailbox: Mailbox,
-    /// The recipient as the sender first wrote it, in xtext form (RFC 3461 §4.2).
+    /// The recipient as the sender first wrote it, as xtext (RFC 3461 §4.2).
     pub orcpt: Option<String>,
-    /// When the sender wants to be told; `None`: NOTIFY was absent (RFC 3461 §4.1).
+    /// Which notices the sender wants; `None`: NOTIFY was absent (RFC 3461 §4.1).
     pub notify: Option<Notify>,
-    /// It leaves this host although its domain is local: the operator wrote the address, and nobody here has it.
+    /// Whether it leaves this host although its domain is local: the operator wrote the address, and no user here has
+    /// it.
     pub leaves: bool,
 }
 
@@ -65,14 +77,14 @@ impl Recipient {
         Self { mailbox, orcpt: None, notify: None, leaves: false }
     }
 
-    /// Named once more, the sender wants to be told of both.
+    /// Adds the wishes of a second mention of the same recipient.
     pub fn wishes_of(&mut self, other: &Self) {
         self.notify = Notify::both(self.notify, other.notify);
         self.leaves |= other.leaves;
     }
 }
 
-/// NOTIFY of RFC 3461 §4.1; all false is NEVER.
+/// NOTIFY of RFC 3461 §4.1; all false means NEVER.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Notify {
     /// SUCCESS.
@@ -84,10 +96,10 @@ pub struct Notify {
 }
 
 impl Notify {
-    /// What is asked for where NOTIFY is absent: failures and, as this host does it, delays.
+    /// The default without NOTIFY: failures and, as this host does it, delays.
     const DEFAULT: Self = Self { success: false, failure: true, delay: true };
 
-    /// What to do for a recipient that was named twice and gets one copy: all that was asked for.
+    /// What a recipient gets that was named twice and gets one copy: the notices of both.
     #[must_use]
     pub fn both(one: Option<Self>, other: Option<Self>) -> Option<Self> {
         if one == other {
@@ -114,7 +126,7 @@ pub enum Ret {
 /// BODY of RFC 6152.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Body {
-    /// `7BIT`, also when nothing was said. The content may still hold 8-bit octets: clients lie.
+    /// `7BIT`, or no declaration. The content may still hold 8-bit octets: clients lie.
     #[default]
     SevenBit,
     /// `8BITMIME`.

@@ -1,14 +1,21 @@
-//! How local parts are compared: in lower case, and composed (Unicode's NFC), so that whoever types `AÑIL`, on a keyboard that
-//! sends `N` and a tilde apart, reaches `añil`. RFC 5321 §2.4 leaves case to the host, RFC 6532 §3.1 asks for NFC.
+//! How local-parts are compared: in lower case and composed (Unicode's NFC), so that `AÑIL`, typed on a keyboard that
+//! sends `N` and a tilde separately, reaches `añil`. RFC 5321 §2.4 leaves case to the host; RFC 6532 §3.1 asks for
+//! NFC.
 //!
-//! Knows the letters of Latin, Greek, Cyrillic, Arabic and kana scripts, which have such marks; text in others stays as it
-//! is, but for its case. A full table would be ten times as large, for names that hardly occur.
+//! The table holds the letters with marks of the Latin, Greek, Cyrillic, Arabic and kana scripts; text in other
+//! scripts only changes its case. A full table would be ten times as large, for names that hardly occur.
+//!
+//! | step | `AÑIL` as one code point | as `N` and a tilde |
+//! | --- | --- | --- |
+//! | lower case | `añil` | `an` U+0303 `il` |
+//! | decompose; marks in the order of their classes | `an` U+0303 `il` | `an` U+0303 `il` |
+//! | compose | `añil` | `añil` |
 
-/// A mark, its canonical combining class, and pairs of a lower-case letter with what it becomes under the mark.
-type Row = (char, u8, &'static str);
+/// A mark, its canonical combining class, and pairs of a lower-case letter with the letter under the mark.
+type MarkRow = (char, u8, &'static str);
 
 #[rustfmt::skip]
-const ROWS: [Row; 34] = [
+const ROWS: [MarkRow; 34] = [
     ('\u{300}', 230, "aàeèiìoòuùüǜnǹеѐиѝēḕōṑwẁâầăằêềôồơờưừyỳἀἂἁἃἐἒἑἓἠἢἡἣἰἲἱἳὀὂὁὃὐὒὑὓὠὢὡὣαὰεὲηὴιὶοὸυὺωὼ᾿῍ϊῒ῾῝ϋῢ¨῭"),
     ('\u{301}', 230, "aáeéiíoóuúyýcćlĺnńrŕsśzźüǘgǵåǻæǽøǿ¨΅ϊΐαάεέηήιίϋΰοόυύωώϒϓгѓкќçḉēḗïḯkḱmḿõṍōṓpṕũṹwẃâấăắêếôốơớưứἀἄἁἅἐἔἑἕἠἤἡἥἰἴἱἵὀὄὁὅὐὔὑὕὠὤὡὥ᾿῎῾῞"),
     ('\u{302}', 230, "aâeêiîoôuûcĉgĝhĥjĵsŝwŵyŷzẑạậẹệọộ"),
@@ -45,10 +52,10 @@ const ROWS: [Row; 34] = [
     ('\u{309a}', 8, "はぱひぴふぷへぺほぽハパヒピフプヘペホポ"),
 ];
 
-/// Letters that have two code points: the one to leave, and the one to take.
+/// Letters that have two code points: the one to replace, and its replacement.
 const TWICE: &str = "άάέέήήίίόόύύώώιιΐΐΰΰ";
 
-/// The form of a local part, or of a name in the configuration, by which it is compared.
+/// The form by which local-parts, and names in the configuration, are compared.
 #[must_use]
 pub fn fold(name: &str) -> String {
     if name.is_ascii() {
@@ -59,7 +66,7 @@ pub fn fold(name: &str) -> String {
     compose(apart)
 }
 
-fn pairs(row: &Row) -> impl Iterator<Item = (char, char)> {
+fn pairs(row: &MarkRow) -> impl Iterator<Item = (char, char)> {
     pairs_of(row.2)
 }
 
@@ -68,7 +75,7 @@ fn pairs_of(text: &'static str) -> impl Iterator<Item = (char, char)> {
     std::iter::from_fn(move || chars.next().zip(chars.next()))
 }
 
-/// Appends the letter, and its marks in the order of their classes.
+/// Appends the letter, then its marks in the order of their classes.
 fn decompose(c: char, apart: &mut Vec<char>) {
     if c.is_ascii() {
         return apart.push(c);
@@ -91,13 +98,13 @@ fn decompose(c: char, apart: &mut Vec<char>) {
     }
 }
 
-/// 0: no mark that is known here.
+/// The combining class; 0 if it is not a mark of this table.
 fn class(c: char) -> u8 {
     ROWS.iter().find(|(mark, ..)| *mark == c).map_or(0, |(_, class, _)| *class)
 }
 
-/// Puts each mark on the last letter, as far as there is a letter with it and no other mark is in between that would stand
-/// at the same place.
+/// Composes each mark with the last letter, if the table has the result and no other mark of the same class stands
+/// between them.
 fn compose(apart: Vec<char>) -> String {
     let mut whole: Vec<char> = Vec::with_capacity(apart.len());
     let (mut letter, mut last_class) = (None, 0);
@@ -134,12 +141,12 @@ mod tests {
             ("an\u{303}il", "añil"),
             ("MU\u{308}LLER", "müller"),
             ("Straße", "straße"),
-            // Marks at different places, in any order.
+            // Marks of different classes, in any order.
             ("e\u{323}\u{302}", "ệ"),
             ("E\u{302}\u{323}", "ệ"),
             ("Ê\u{323}", "ệ"),
             ("Ẹ\u{302}", "ệ"),
-            // At the same place their order counts.
+            // Within a class their order counts.
             ("u\u{308}\u{301}", "ǘ"),
             ("u\u{301}\u{308}", "ú\u{308}"),
             ("ΆΝΝΑ", "άννα"),

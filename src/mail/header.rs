@@ -1,30 +1,39 @@
-//! The header section of a message (RFC 5322 §2.2), looked at without being rewritten.
+//! The header section of a message (RFC 5322 §2.2), read without rewriting it.
 //!
 //! Content inside pillarbox has LF line ends and no CR (see [`super::message`]).
+//!
+//! | field | what [`TraceScanner`] does with it |
+//! | --- | --- |
+//! | `Received` | counts it: more than [`RECEIVED_MAX`] is a loop |
+//! | `Delivered-To` | keeps the mailbox: a second delivery to it is a loop (RFC 9228) |
+//! | `Priority`, `X-Priority`, `Importance` | notes whether the message is urgent |
+//!
+//! The section ends at the first empty line, or at the first line that is neither a field nor a continuation. A line
+//! is kept up to 1024 octets, so memory does not grow with the message.
 
-/// Most Received fields before a message counts as looping (RFC 5321 §6.3 wants at least 100).
+/// Most Received fields before a message counts as looping (RFC 5321 §6.3 requires at least 100).
 pub const RECEIVED_MAX: usize = 100;
-/// Longest field value that is kept while scanning; a Delivered-To beyond it can't name a mailbox.
+/// Longest field value that is kept while scanning; a longer Delivered-To cannot name a mailbox.
 const VALUE_MAX_OCTETS: usize = 1024;
-/// The fields by which senders say that a message is urgent (RFC 2156; X-Priority is a custom), and the words.
+/// The fields that mark a message as urgent (RFC 2156; X-Priority is a custom), and their words.
 const URGENT: [(&str, &[&str]); 3] =
     [("Priority", &["urgent"]), ("X-Priority", &["1", "2"]), ("Importance", &["high"])];
 
-/// What the header section says about where a message has been, and whether it is urgent. Fed with pieces of any size, so that a message
-/// needs to be in memory neither in one piece nor at all.
+/// Finds out from the header section where a message has been, and whether it is urgent. Takes pieces of any size, so
+/// the message need not be in memory.
 #[derive(Debug, Default)]
 pub struct TraceScanner {
     received: usize,
     delivered_to: Vec<String>,
     is_urgent: bool,
     line: Vec<u8>,
-    field: Field,
+    field: TraceField,
     done: bool,
 }
 
 /// The field that the current line belongs to.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Field {
+enum TraceField {
     DeliveredTo,
     /// One of [`URGENT`], with its words.
     Urgency(&'static [&'static str]),
@@ -33,7 +42,7 @@ enum Field {
 }
 
 impl TraceScanner {
-    /// Takes the next piece of the content; what follows the header section is passed over.
+    /// Takes the next piece of the content; octets after the header section are ignored.
     pub fn feed(&mut self, piece: &[u8]) {
         let mut rest = piece;
         while !self.done && !rest.is_empty() {
@@ -55,8 +64,8 @@ impl TraceScanner {
             self.done = true;
         } else if text.starts_with(b" ") || text.starts_with(b"\t") {
             match (self.field, self.delivered_to.last_mut()) {
-                (Field::DeliveredTo, Some(last)) => last.push_str(String::from_utf8_lossy(text).trim()),
-                (Field::Urgency(words), _) => self.is_urgent |= begins_with(text, words),
+                (TraceField::DeliveredTo, Some(last)) => last.push_str(String::from_utf8_lossy(text).trim()),
+                (TraceField::Urgency(words), _) => self.is_urgent |= begins_with(text, words),
                 _ => {}
             }
         } else {
@@ -65,38 +74,38 @@ impl TraceScanner {
     }
 
     fn begin_field(&mut self, text: &[u8]) {
-        self.field = Field::Other;
+        self.field = TraceField::Other;
         let Some((name, value)) = split_field(text) else {
-            // Not a header field: the body began without an empty line.
+            // Not a header field: the body begins without an empty line.
             self.done = true;
             return;
         };
         if name.eq_ignore_ascii_case(b"Received") {
             self.received += 1;
         } else if name.eq_ignore_ascii_case(b"Delivered-To") && self.delivered_to.len() < RECEIVED_MAX {
-            self.field = Field::DeliveredTo;
+            self.field = TraceField::DeliveredTo;
             self.delivered_to.push(String::from_utf8_lossy(value).trim().to_owned());
         } else if let Some((_, words)) =
             URGENT.iter().find(|(it, _)| name.eq_ignore_ascii_case(it.as_bytes()))
         {
-            self.field = Field::Urgency(words);
+            self.field = TraceField::Urgency(words);
             self.is_urgent |= begins_with(value, words);
         }
     }
 
-    /// Whether one of its fields, as far as they have been seen, says that the message is urgent.
+    /// Whether a field seen so far marks the message as urgent.
     #[must_use]
     pub fn is_urgent(&self) -> bool {
         self.is_urgent
     }
 
-    /// Whether the message passed more hosts than RFC 5321 §6.3 lets it.
+    /// Whether the message has passed more hosts than RFC 5321 §6.3 allows.
     #[must_use]
     pub fn has_looped(&self) -> bool {
         self.received > RECEIVED_MAX
     }
 
-    /// Whether the message was delivered to `mailbox` before. Compared without case.
+    /// Whether the message was delivered to `mailbox` before. Compared without regard to case.
     #[must_use]
     pub fn was_delivered_to(&self, mailbox: &str) -> bool {
         self.delivered_to.iter().any(|seen| seen.eq_ignore_ascii_case(mailbox))
@@ -110,7 +119,7 @@ fn begins_with(value: &[u8], words: &[&str]) -> bool {
     words.iter().any(|word| first.eq_ignore_ascii_case(word.as_bytes()))
 }
 
-/// Longest name of a field, with the blanks behind it: the colon has to stand on the line (RFC 5322 §2.1.1).
+/// Longest name of a field, with the blanks behind it: the colon must stand on the first line (RFC 5322 §2.1.1).
 pub const FIELD_NAME_MAX_OCTETS: usize = 998;
 
 /// Splits `Name: value`; `None` if the line is not a header field (RFC 5322 §2.2: printable ASCII without colon).
@@ -136,7 +145,7 @@ pub fn fields(section: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// The value of a field if it has that name.
+/// The value of a field, if the field has this name.
 #[must_use]
 pub fn value_of<'a>(field: &'a [u8], name: &str) -> Option<&'a [u8]> {
     split_field(field)

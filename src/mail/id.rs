@@ -1,27 +1,35 @@
-//! Queue ids: the name of a message in every log line, in the reply to its data and on disk.
+//! Queue ids: the name of a message in every log line, in the reply to its data, and on disk.
+//!
+//! ```text
+//! 0RRZ4K8W3T5QM    13 digits of base 32, which sort like the number
+//! └ 51 bits: microseconds since 1970 ┘└ 13 bits: a counter that began at random ┘
+//! ```
+//!
+//! Parsing is strict, so a file name that parses can be trusted: it has no `/`, no dot and a fixed length.
 
 use std::fmt;
 
-/// Crockford's alphabet without the letters that look like others: safe in file names, sorts by value.
+/// Crockford's alphabet, which leaves out letters that look like digits: safe in file names, and sorts by value.
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 /// 64 bits in groups of five.
 const DIGITS: usize = 13;
 /// Bits of the id that are a counter; the others are microseconds of the wall clock.
 const COUNTER_BITS: u32 = 13;
 
-/// A queue id. Sorts by arrival, as far as the clock can be believed; 13 characters of `[0-9A-HJKMNP-TV-Z]`.
+/// A queue id: 13 characters of `[0-9A-HJKMNP-TV-Z]`. Ids sort by arrival, unless the clock was set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueueId(u64);
 
 impl QueueId {
-    /// An id from the wall clock in microseconds and a counter that began at a random number: two processes, or one
-    /// after its clock was set back, would have to agree in both to collide; the store refuses to overwrite even then.
+    /// An id from the wall clock in microseconds and a counter that began at a random number. Two processes, or one
+    /// process after its clock was set back, collide only if both agree; the store refuses to overwrite a file even
+    /// then.
     #[must_use]
     pub const fn new(wall_micros: u64, counter: u64) -> Self {
         Self((wall_micros << COUNTER_BITS) | (counter & ((1 << COUNTER_BITS) - 1)))
     }
 
-    /// Reads what `Display` printed; `None` for anything else, so that a file name can be trusted once parsed.
+    /// Parses what `Display` printed; `None` for any other text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         if text.len() != DIGITS {

@@ -1,8 +1,9 @@
 //! Internationalized domain names (RFC 5890): from the U-labels that people write to the A-labels that DNS and hosts
-//! without SMTPUTF8 know, by Punycode (RFC 3492).
+//! without SMTPUTF8 use, by Punycode (RFC 3492).
 //!
-//! Labels are put into lower case first, character by character; the full mapping of UTS 46 would need tables of 200 KiB,
-//! and what it maps beyond case hardly occurs in domains that receive mail. Fails for names that become too long.
+//! Labels are first put into lower case, character by character. The full mapping of UTS 46 would need tables of 200
+//! KiB, and the rest of what it maps hardly occurs in domains that receive mail. Fails for names that become too
+//! long.
 
 /// Longest label in octets (RFC 1035 §2.3.4).
 const LABEL_MAX_OCTETS: usize = 63;
@@ -15,7 +16,7 @@ const DAMP: u32 = 700;
 const INITIAL_BIAS: u32 = 72;
 const INITIAL_N: u32 = 128;
 
-/// The domain with A-labels; ASCII labels stay as they are. `None` if a label becomes too long.
+/// The domain with A-labels; ASCII labels stay unchanged. `None` if a label becomes too long.
 #[must_use]
 pub fn to_ascii(domain: &str) -> Option<String> {
     let labels: Option<Vec<String>> = domain.split('.').map(label_to_ascii).collect();
@@ -31,7 +32,7 @@ fn label_to_ascii(label: &str) -> Option<String> {
     (encoded.len() <= LABEL_MAX_OCTETS).then_some(encoded)
 }
 
-/// RFC 3492 §6.3.
+/// Encodes a label by Punycode (RFC 3492 §6.3).
 fn encode(label: &[char]) -> Option<String> {
     let mut output: String = label.iter().filter(|c| c.is_ascii()).collect();
     let basic = u32::try_from(output.len()).ok()?;
@@ -61,7 +62,7 @@ fn encode(label: &[char]) -> Option<String> {
     Some(output)
 }
 
-/// A delta as digits of variable base.
+/// Appends a delta as digits of variable base.
 fn push_delta(delta: u32, bias: u32, output: &mut String) {
     let mut q = delta;
     for k in (BASE..).step_by(BASE as usize) {
@@ -75,12 +76,12 @@ fn push_delta(delta: u32, bias: u32, output: &mut String) {
     output.push(digit(q));
 }
 
-/// 0 to 25 are letters, 26 to 35 figures.
+/// The digit of a value: letters for 0 to 25, figures for 26 to 35.
 fn digit(value: u32) -> char {
     char::from_digit(if value < 26 { value + 10 } else { value - 26 }, BASE).unwrap_or('0')
 }
 
-/// RFC 3492 §6.1.
+/// Adapts the bias (RFC 3492 §6.1).
 fn adapt(delta: u32, points: u32, first: bool) -> u32 {
     let mut delta = if first { delta / DAMP } else { delta / 2 };
     delta += delta / points;

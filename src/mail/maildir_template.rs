@@ -1,17 +1,17 @@
-//! Where a mailbox's Maildir lies: a path with `{user}`, `{domain}` and `{home}` in it.
+//! Templates for the path of a mailbox's Maildir, with `{user}`, `{domain}` and `{home}`.
 //!
-//! Text only: nothing here looks at a disk, or fills the placeholders in. That is `store::maildir`'s, which knows which
-//! parts of the path are the administrator's and which a user had a hand in.
+//! This module handles text only: it neither looks at the disk nor fills in the placeholders. `store::maildir` does,
+//! because it knows which parts of the path are the administrator's and which a user may have changed.
 
 use std::fmt;
 use std::path::Path;
 
-/// A template such as `/var/mail/{user}`; what it makes is always absolute.
+/// A template such as `/var/mail/{user}`; the resulting path is always absolute.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct MaildirTemplate(Vec<Part>);
+pub struct MaildirTemplate(Vec<TemplatePart>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
+enum TemplatePart {
     Fixed(String),
     User,
     Domain,
@@ -19,7 +19,7 @@ enum Part {
 }
 
 impl MaildirTemplate {
-    /// Reads a template.
+    /// Parses a template.
     ///
     /// # Errors
     /// A sentence that says what is wrong and what to write instead.
@@ -35,12 +35,12 @@ impl MaildirTemplate {
         while let Some((fixed, tail)) = rest.split_once('{') {
             let (name, tail) = tail.split_once('}').ok_or("\"{\" has no \"}\" after it; add it")?;
             if !fixed.is_empty() {
-                parts.push(Part::Fixed(fixed.to_owned()));
+                parts.push(TemplatePart::Fixed(fixed.to_owned()));
             }
             parts.push(match name {
-                "user" => Part::User,
-                "domain" => Part::Domain,
-                "home" if parts.is_empty() => Part::Home,
+                "user" => TemplatePart::User,
+                "domain" => TemplatePart::Domain,
+                "home" if parts.is_empty() => TemplatePart::Home,
                 "home" => return Err("\"{home}\" is an absolute path; write it at the beginning".into()),
                 _ => {
                     return Err(format!(
@@ -52,22 +52,22 @@ impl MaildirTemplate {
             rest = tail;
         }
         if !rest.is_empty() {
-            parts.push(Part::Fixed(rest.to_owned()));
+            parts.push(TemplatePart::Fixed(rest.to_owned()));
         }
         Ok(Self(parts))
     }
 
-    /// Whether the path begins in the user's home directory, which only users of the system have.
+    /// Whether the path begins in the user's home directory, which only system users have.
     #[must_use]
     pub fn uses_home(&self) -> bool {
-        self.0.first() == Some(&Part::Home)
+        self.0.first() == Some(&TemplatePart::Home)
     }
 
     /// The deepest directory that is the same for every user; `None` if the path begins with `{home}`.
     #[must_use]
     pub fn fixed_directory(&self) -> Option<&Path> {
         match self.0.first() {
-            Some(Part::Fixed(text)) => {
+            Some(TemplatePart::Fixed(text)) => {
                 let (directory, _) = text.rsplit_once('/')?;
                 Some(Path::new(if directory.is_empty() { "/" } else { directory }))
             }
@@ -81,10 +81,10 @@ impl fmt::Display for MaildirTemplate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|part| {
             f.write_str(match part {
-                Part::Fixed(text) => text,
-                Part::User => "{user}",
-                Part::Domain => "{domain}",
-                Part::Home => "{home}",
+                TemplatePart::Fixed(text) => text,
+                TemplatePart::User => "{user}",
+                TemplatePart::Domain => "{domain}",
+                TemplatePart::Home => "{home}",
             })
         })
     }

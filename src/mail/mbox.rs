@@ -1,15 +1,25 @@
-//! The mbox format in its variant mboxrd: messages one after the other, each behind a line `From SENDER DATE` and in front
-//! of an empty one. A line of a message that looks like that first line, after any number of `>`, gets one more `>`: so
-//! a reader can take it off again, and nothing is lost.
+//! The mbox format in its variant mboxrd: messages one after the other, each behind a line `From SENDER DATE` and
+//! followed by an empty line. A line of a message that looks like that first line, after any number of `>`, gets one
+//! more `>`; a reader can remove it again, so nothing is lost.
+//!
+//! ```text
+//! From alice@example.org Mon Nov 23 06:53:30 2026
+//! Subject: hello
+//!
+//! >From the start          was "From the start"
+//! >>From the start         was ">From the start"
+//!
+//! From bob@example.org …
+//! ```
 
 use super::address::ReversePath;
-use super::date::WallTime;
+use super::date::{WallTime, names};
 
-/// What each message begins with, and no line within one.
+/// The text that begins each message, and that no line within a message may begin with.
 const FROM: &[u8] = b"From ";
 
-/// The first line of a message, without its end. The date has the form of C's asctime, in UTC. Programs split the line at
-/// blanks, so those of a quoted sender become `-`.
+/// The first line of a message, without its line end. The date has the form of C's asctime, in UTC. Programs split
+/// the line at blanks, so the blanks of a quoted sender become `-`.
 #[must_use]
 pub fn from_line(sender: &ReversePath, when: WallTime) -> String {
     let sender = match sender {
@@ -17,13 +27,9 @@ pub fn from_line(sender: &ReversePath, when: WallTime) -> String {
         ReversePath::Mailbox(mailbox) => mailbox.to_string().replace(char::is_whitespace, "-"),
     };
     let utc = when.to_utc();
-    let (weekday, month) = (utc.weekday().to_string(), utc.month().to_string());
-    let short = |name: &str| name.chars().take(3).collect::<String>();
-    let (hour, minute, second) = utc.to_hms();
+    let ((weekday, month), (hour, minute, second)) = (names(utc), utc.to_hms());
     format!(
-        "From {sender} {} {} {:2} {hour:02}:{minute:02}:{second:02} {}",
-        short(&weekday),
-        short(&month),
+        "From {sender} {weekday} {month} {:2} {hour:02}:{minute:02}:{second:02} {}",
         utc.day(),
         utc.year()
     )
@@ -32,40 +38,40 @@ pub fn from_line(sender: &ReversePath, when: WallTime) -> String {
 /// Quotes a message in canonical form (see [`super::message`]), in pieces of any size.
 #[derive(Debug, Default)]
 pub struct Quoter {
-    place: Place,
+    place: LinePosition,
 }
 
-/// How far the line has come.
+/// The position within a line.
 #[derive(Debug, Clone, Copy, Default)]
-enum Place {
-    /// It has not begun.
+enum LinePosition {
+    /// At its start.
     #[default]
     Start,
-    /// It has nothing but `>`, and then so many octets of [`FROM`], which are not written yet.
+    /// After any number of `>` and this many octets of [`FROM`], which have not been written yet.
     Begin(usize),
-    /// It is not like a first line.
+    /// In a line that does not look like a first line.
     Within,
 }
 
 impl Quoter {
-    /// Takes the next piece, and adds what is written for it to `output`.
+    /// Takes the next piece, and appends its quoted form to `output`.
     pub fn feed(&mut self, piece: &[u8], output: &mut Vec<u8>) {
         for line in piece.split_inclusive(|&octet| octet == b'\n') {
             let mut rest = line;
             while let (false, Some((&octet, after))) =
-                (matches!(self.place, Place::Within), rest.split_first())
+                (matches!(self.place, LinePosition::Within), rest.split_first())
             {
-                let known = if let Place::Begin(known) = self.place { known } else { 0 };
+                let known = if let LinePosition::Begin(known) = self.place { known } else { 0 };
                 if FROM.get(known) == Some(&octet) {
-                    self.place = Place::Begin(known + 1);
+                    self.place = LinePosition::Begin(known + 1);
                     if known + 1 == FROM.len() {
-                        // It does not matter which of several `>` is the new one.
+                        // Any of several `>` may be the new one.
                         output.push(b'>');
                         self.release(output);
                     }
                 } else if octet == b'>' && known == 0 {
                     output.push(octet);
-                    self.place = Place::Begin(0);
+                    self.place = LinePosition::Begin(0);
                 } else {
                     self.release(output);
                     break;
@@ -74,26 +80,26 @@ impl Quoter {
             }
             output.extend_from_slice(rest);
             if line.ends_with(b"\n") {
-                self.place = Place::Start;
+                self.place = LinePosition::Start;
             }
         }
     }
 
-    /// Ends the message: with its last line, and an empty one.
+    /// Ends the message: completes its last line, and adds an empty one.
     pub fn finish(mut self, output: &mut Vec<u8>) {
-        if !matches!(self.place, Place::Start) {
+        if !matches!(self.place, LinePosition::Start) {
             self.release(output);
             output.push(b'\n');
         }
         output.push(b'\n');
     }
 
-    /// Writes what was held back: it is known now what the line is.
+    /// Writes the octets that were held back: the kind of the line is known.
     fn release(&mut self, output: &mut Vec<u8>) {
-        if let Place::Begin(known) = self.place {
+        if let LinePosition::Begin(known) = self.place {
             output.extend_from_slice(FROM.get(..known).unwrap_or_default());
         }
-        self.place = Place::Within;
+        self.place = LinePosition::Within;
     }
 }
 
@@ -107,7 +113,7 @@ mod tests {
         let mut all = Vec::new();
         for piece in pieces {
             quoter.feed(piece, &mut output);
-            // Whoever writes the pieces empties the buffer between them.
+            // The caller that writes the pieces empties the buffer between them.
             all.append(&mut output);
         }
         quoter.finish(&mut output);
@@ -148,8 +154,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is in a message and however it is cut: no line of it begins like a first line, and taking one `>` off
-        /// each that begins so after one gives the message back.
+        /// Whatever a message holds and however it is cut: none of its lines looks like a first line, and removing
+        /// one `>` from each quoted line restores the message.
         #[test]
         fn quoting_can_be_undone(text in "([>From x\n]{0,3}|From |\n){0,40}", cut in 0usize..40) {
             let (a, b) = text.as_bytes().split_at(cut.min(text.len()));

@@ -1,9 +1,14 @@
-//! The content of a message as it lies inside pillarbox, and the trace fields that are put in front of it
-//! (RFC 5321 §4.4).
+//! The content of a message as pillarbox holds it, and the trace fields in front of it (RFC 5321 §4.4).
 //!
 //! **Canonical form**: lines end with LF and there is no CR anywhere; NUL and 8-bit octets are kept. The server turns
-//! CRLF into LF as it decodes the data and refuses any other CR or LF; the client turns LF into CRLF. So the Maildir
-//! has the line ends of its system, and a line end means the same everywhere between the two sockets.
+//! CRLF into LF while it decodes the data, and refuses any other CR or LF; the client turns LF into CRLF. So a
+//! Maildir has the line ends of its system, and a line end means the same everywhere between the two sockets.
+//!
+//! | field | added by | for |
+//! | --- | --- | --- |
+//! | `Received:` | intake, for every message | tracing, loop detection (RFC 5321 §4.4) |
+//! | `Return-Path:` | final delivery | the reverse-path; an existing one is removed |
+//! | `Delivered-To:` | final delivery | loop detection (RFC 9228) |
 
 use super::address::{Mailbox, ReversePath};
 use super::date::WallTime;
@@ -19,12 +24,12 @@ pub struct Origin {
     pub client: String,
     /// The `with` clause, such as `ESMTP` or `ESMTPS` (RFC 3848).
     pub protocol: String,
-    /// TLS version and cipher, when there is any.
+    /// TLS version and cipher, if TLS was used.
     pub tls: Option<String>,
 }
 
-/// The Received field for a message, in canonical form. `for_mailbox` is given only when the message has a single
-/// recipient, so that nobody learns of hidden ones (RFC 5321 §7.2).
+/// The Received field for a message, in canonical form. `for_mailbox` is given only if the message has a single
+/// recipient, so that hidden recipients stay hidden (RFC 5321 §7.2).
 #[must_use]
 pub fn received(
     origin: &Origin,
@@ -35,7 +40,7 @@ pub fn received(
 ) -> String {
     let mut field = format!("Received: from {} ({})\n", origin.helo, origin.client);
     if let Some(tls) = &origin.tls {
-        // Writing to a String can't fail; so everywhere below.
+        // Writing to a String cannot fail; the same applies below.
         let _ = writeln!(field, "\t(using {tls})");
     }
     let _ = write!(field, "\tby {by} (pillarbox) with {} id {id}", origin.protocol);

@@ -1,7 +1,13 @@
-//! The words of mail: addresses, envelopes, header fields, status codes, outcomes, dates and queue ids.
+//! The nouns of mail: addresses, envelopes, header fields, status codes, outcomes, dates and queue ids.
 //!
-//! This is the lowest floor. Nothing here opens, reads, waits, logs or asks for the time (DESIGN section 2);
-//! nothing fails other than by a value that says what was wrong with the text it was given.
+//! This is the lowest floor. No function here opens, reads, waits, logs or asks for the time (DESIGN section 2).
+//! Functions that fail return a value that says what is wrong with their text.
+//!
+//! | in the envelope | in the content | about delivery |
+//! | --- | --- | --- |
+//! | [`address`], [`unqualified`], [`envelope`] | [`message`], [`header`], [`section_filter`] | [`outcome`], [`status`] |
+//! | [`fold`], [`idna`]: comparing and encoding names | [`address_list`], [`display_name`], [`encoded_word`] | [`next_hop`], [`mx`], [`network`] |
+//! | [`id`], [`date`], [`text`] | [`base64`], [`mbox`] | [`maildir_template`] |
 
 pub mod address;
 pub mod address_list;
@@ -23,4 +29,5 @@ pub mod next_hop;
 pub mod outcome;
 pub mod section_filter;
 pub mod status;
+pub mod text;
 pub mod unqualified;

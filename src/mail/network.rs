@@ -1,22 +1,22 @@
-//! Networks: an address with the length of its prefix, as `relay.trusted_networks` names them (RFC 4632, RFC 4291 §2.3).
+//! Networks: an address with the length of its prefix, as in `relay.trusted_networks` (RFC 4632, RFC 4291 §2.3).
 //!
-//! Addresses are only compared here, never connected to. IPv4-mapped IPv6 addresses (RFC 4291 §2.5.5.2), which a
-//! socket for both families reports, are compared as the IPv4 addresses they stand for. Parsing may fail.
+//! IPv4-mapped IPv6 addresses (RFC 4291 §2.5.5.2), which a socket for both families reports, are compared as the IPv4
+//! addresses that they stand for. Addresses are only compared here, never connected to. Parsing may fail.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// All addresses whose first `prefix` bits are those of `address`.
+/// A network: all addresses whose first `prefix` bits equal those of `address`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Network {
-    /// The first address; its bits beyond the prefix are zero. Never an IPv4-mapped one.
+    /// The first address; its bits beyond the prefix are zero. Never IPv4-mapped.
     pub address: IpAddr,
     /// Length of the prefix in bits: up to 32 for IPv4, up to 128 for IPv6.
     pub prefix: u8,
 }
 
 impl Network {
-    /// Reads `ADDRESS` or `ADDRESS/PREFIX`.
+    /// Parses `ADDRESS` or `ADDRESS/PREFIX`.
     ///
     /// # Errors
     /// A sentence that says what is wrong and what to write instead.
@@ -42,7 +42,7 @@ impl Network {
         }
     }
 
-    /// What counts as one client: for IPv6 the /64, which is what one customer has at least.
+    /// The network that counts as one client: for IPv6 the /64, the least that one customer gets.
     #[must_use]
     pub fn of_client(ip: IpAddr) -> Self {
         let ip = ip.to_canonical();

@@ -1,4 +1,4 @@
-//! Where relayed mail goes next (RFC 5321 §2.3.10): the MX hosts of a domain, or hosts that the operator named.
+//! Where relayed mail goes next (RFC 5321 §2.3.10): to the MX hosts of a domain, or to hosts that the operator named.
 
 use super::address::Domain;
 use std::fmt;
@@ -10,7 +10,7 @@ pub const PORT_SMTP: u16 = 25;
 pub const PORT_SUBMISSION: u16 = 587;
 /// Port of submission with TLS from the start (RFC 8314 §3.3).
 pub const PORT_SUBMISSIONS: u16 = 465;
-/// LMTP has no port of its own; 24 is what RFC 2033 suggests for private mail systems.
+/// LMTP has no port of its own; RFC 2033 suggests 24, for private mail systems.
 pub const PORT_LMTP: u16 = 24;
 
 /// The next hop of a recipient. Messages with the same next hop share connections and pauses.
@@ -36,7 +36,7 @@ impl fmt::Display for NextHop {
     }
 }
 
-/// How to talk to a smarthost.
+/// The protocol and the TLS policy for a smarthost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scheme {
     /// `smtp://`: TLS where offered.
@@ -57,10 +57,10 @@ const SCHEMES: [(&str, Scheme, u16); 4] = [
     ("lmtp", Scheme::Lmtp, PORT_LMTP),
 ];
 
-/// A host that takes relayed mail: `smtps://smtp.example.com`, `smtp://10.0.0.9:2525`, `smtp://[2001:db8::1]`.
+/// A host that accepts relayed mail: `smtps://smtp.example.com`, `smtp://10.0.0.9:2525`, `smtp://[2001:db8::1]`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Smarthost {
-    /// How to talk to it.
+    /// The protocol and the TLS policy.
     pub scheme: Scheme,
     /// Its name, or its address as a literal.
     pub host: Domain,
@@ -69,7 +69,7 @@ pub struct Smarthost {
 }
 
 impl Smarthost {
-    /// Reads `SCHEME://HOST[:PORT]`.
+    /// Parses `SCHEME://HOST[:PORT]`.
     ///
     /// # Errors
     /// A sentence that says what is wrong and what to write instead.

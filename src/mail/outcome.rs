@@ -1,4 +1,10 @@
-//! What became of one recipient in one attempt (the record that Postfix calls a DSN, RFC 3464 §2.3).
+//! The result of one attempt for one recipient (the record that Postfix calls a DSN, RFC 3464 §2.3).
+//!
+//! | outcome | when | then |
+//! | --- | --- | --- |
+//! | `Delivered` | committed to a mailbox, or accepted by the next hop | the recipient is finished |
+//! | `Deferred` | a 4yz, no answer, or anything unknown | tried again, until it is too old |
+//! | `Failed` | a permanent answer about the message or the recipient, or too old | a bounce, unless the sender is null |
 
 use super::status::{Class, EnhancedStatus};
 
@@ -6,7 +12,7 @@ use super::status::{Class, EnhancedStatus};
 /// or the recipient makes `Failed`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// In its Maildir, or taken over by the next hop.
+    /// Committed to its mailbox, or accepted by the next hop.
     Delivered(Diagnostic),
     /// To be tried again.
     Deferred(Diagnostic),
@@ -15,7 +21,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The reason, whichever way it went.
+    /// The reason, for any outcome.
     #[must_use]
     pub fn diagnostic(&self) -> &Diagnostic {
         match self {
@@ -24,33 +30,34 @@ impl Outcome {
     }
 }
 
-/// Why an outcome is what it is.
+/// The reason for an outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// RFC 3463 code: the peer's own if it gave one, else ours.
+    /// The RFC 3463 code: the peer's if it gave one, otherwise this host's.
     pub status: EnhancedStatus,
-    /// The host that answered, or that was asked in vain; `None`: it was decided here.
+    /// The host that answered or failed to answer; `None`: this host decided.
     pub remote: Option<String>,
-    /// The peer's reply with its code, as one line; `None`: the peer said nothing, `text` is all there is.
+    /// The peer's reply with its code, as one line; `None`: there was no reply, and `text` is the whole reason.
     pub reply: Option<String>,
-    /// In plain words. With a reply: what the reply was to, such as "RCPT".
+    /// The reason in words. With a reply: what the peer replied to, such as "RCPT".
     pub text: String,
 }
 
 impl Diagnostic {
-    /// A reason of our own, without a peer.
+    /// A reason of this host, without a peer.
     #[must_use]
     pub fn local(status: EnhancedStatus, text: impl Into<String>) -> Self {
         Self { status, remote: None, reply: None, text: text.into() }
     }
 
-    /// What the log and the queue listing show: the reply if there is one, else our words.
+    /// The text for the log and the queue listing: the reply if there is one, otherwise `text`.
     #[must_use]
     pub fn line(&self) -> &str {
         self.reply.as_deref().unwrap_or(&self.text)
     }
 
-    /// The same with another class, so that a reason seen while deferring can end a message: `4.4.1` → `5.4.1`.
+    /// The same with another class, so that the reason for a deferral can become the reason for a failure: `4.4.1` →
+    /// `5.4.1`.
     #[must_use]
     pub fn with_class(mut self, class: Class) -> Self {
         self.status = self.status.with_class(class);

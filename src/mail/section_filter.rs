@@ -1,25 +1,33 @@
-//! What every message goes through on its way in: its header section ends where its fields end.
+//! A filter for every incoming message: it makes the header section end where its fields end.
 //!
-//! Devices send text without any header section, and programs forget the empty line behind it. Readers would take such
-//! text for fields and show an empty message. So an empty line goes in front of the first line that is neither a field
-//! nor the continuation of one; a message that begins with a blank is text from its first line on. The `From ` line that
-//! an mbox has in front of each message goes: a first line that bears a date as mbox writes it, or has a field behind it.
+//! Devices send text without any header section, and programs forget the empty line behind it. Readers would take
+//! such text for fields and show an empty message. So the filter adds an empty line before the first line that is
+//! neither a field nor a continuation; a message that begins with a blank is text from its first line on. The `From `
+//! line that an mbox has before each message is removed: a first line with a date as mbox writes it, or one that a
+//! field follows.
 //!
-//! At final delivery, the fields of one name are left out as well: there is one Return-Path, and it is ours (RFC 5321
-//! §4.4).
+//! | the message begins with | the filter |
+//! | --- | --- |
+//! | a field | passes it on |
+//! | an empty line | passes it on: there is no header section |
+//! | `From root Mon Nov 23 06:53:30 2026` | removes the line |
+//! | `From ` with other text, then a field | removes the line |
+//! | `From ` with other text, then no field | adds an empty line before it |
+//! | any other text | adds an empty line before it |
 //!
-//! A filter for octets in canonical form (see [`super::message`]) in pieces of any size. It holds the start of a line, up to
-//! [`FIELD_NAME_MAX_OCTETS`], and passes on all else at once. Nothing fails.
+//! At final delivery the filter also removes the fields of one name: there is only one Return-Path, and this host
+//! writes it (RFC 5321 §4.4).
+//!
+//! It takes octets in canonical form (see [`super::message`]) in pieces of any size. It holds the start of a line, up
+//! to [`FIELD_NAME_MAX_OCTETS`], and passes on everything else at once. Nothing fails.
 
+use super::date::{MONTHS, WEEKDAYS};
 use super::header::{FIELD_NAME_MAX_OCTETS, split_field};
 
-/// The words behind the sender in an mbox line: `From root Mon Nov 23 06:53:30 2026`.
-const WEEKDAYS: [&[u8]; 7] = [b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun"];
-
-/// Where the filter stands.
+/// The position within the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// In the start of a line, which is held until it is known what it is.
+enum FilterState {
+    /// In the start of a line, which is held until its kind is known.
     Start,
     /// In the rest of a line of a field.
     Field,
@@ -31,12 +39,12 @@ enum State {
 #[derive(Debug)]
 pub struct SectionFilter {
     left_out: Option<&'static str>,
-    state: State,
+    state: FilterState,
     held: Vec<u8>,
-    /// A first line that is mbox's if a field follows.
+    /// A first line that belongs to mbox if a field follows.
     mbox_line: Vec<u8>,
     has_field: bool,
-    /// The field in hand is left out.
+    /// Whether the current field is removed.
     is_left_out: bool,
 }
 
@@ -47,7 +55,7 @@ impl Default for SectionFilter {
 }
 
 impl SectionFilter {
-    /// A filter at the start of a message, which leaves out the fields of this name.
+    /// A filter at the start of a message that removes the fields of this name.
     #[must_use]
     pub fn without(name: &'static str) -> Self {
         Self::new(Some(name))
@@ -55,29 +63,29 @@ impl SectionFilter {
 
     fn new(left_out: Option<&'static str>) -> Self {
         let (held, mbox_line) = (Vec::new(), Vec::new());
-        Self { left_out, state: State::Start, held, mbox_line, has_field: false, is_left_out: false }
+        Self { left_out, state: FilterState::Start, held, mbox_line, has_field: false, is_left_out: false }
     }
 
-    /// Whether the header section is over: all that follows passes as it is, and need not be fed.
+    /// Whether the header section is over: the rest passes unchanged, and need not be fed.
     #[must_use]
     pub fn is_in_body(&self) -> bool {
-        self.state == State::Body
+        self.state == FilterState::Body
     }
 
-    /// Takes the next piece of the content, and appends to `out` what becomes of it.
+    /// Takes the next piece of the content, and appends the result to `out`.
     pub fn feed(&mut self, octets: &[u8], out: &mut Vec<u8>) {
         let mut rest = octets;
         while let Some((&octet, after)) = rest.split_first() {
             match self.state {
-                State::Body => return out.extend_from_slice(rest),
-                State::Start => {
+                FilterState::Body => return out.extend_from_slice(rest),
+                FilterState::Start => {
                     self.held.push(octet);
                     if self.is_known(octet) {
                         self.judge(out);
                     }
                     rest = after;
                 }
-                State::Field => {
+                FilterState::Field => {
                     let end = rest.iter().position(|&octet| octet == b'\n');
                     let (line, after) = rest.split_at(end.map_or(rest.len(), |at| at + 1));
                     self.pass(line, out);
@@ -87,7 +95,7 @@ impl SectionFilter {
         }
     }
 
-    /// The content is over: appends what was held.
+    /// Ends the content: appends the octets that were held.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
         if !self.held.is_empty() || !self.mbox_line.is_empty() {
             self.judge(out);
@@ -99,7 +107,7 @@ impl SectionFilter {
         !self.has_field && self.mbox_line.is_empty() && text.is_some_and(|text| text.starts_with(b"From "))
     }
 
-    /// Whether the octets that are held, of which this is the last one, tell what the line is.
+    /// Whether the held octets, of which `last` is the last one, decide the kind of the line.
     fn is_known(&self, last: u8) -> bool {
         let ends_name = last == b':' && !self.is_at_mbox_line();
         last == b'\n' || ends_name || self.is_blank_first() || self.held.len() > FIELD_NAME_MAX_OCTETS
@@ -131,15 +139,15 @@ impl SectionFilter {
         self.pass(&held, out);
     }
 
-    /// Hands on a part of a line of the field in hand.
+    /// Passes on a part of a line of the current field.
     fn pass(&mut self, part: &[u8], out: &mut Vec<u8>) {
         if !self.is_left_out {
             out.extend_from_slice(part);
         }
-        self.state = if part.ends_with(b"\n") { State::Start } else { State::Field };
+        self.state = if part.ends_with(b"\n") { FilterState::Start } else { FilterState::Field };
     }
 
-    /// What is held is the empty line, or text.
+    /// Ends the section: the held octets are the empty line, or text.
     fn end_section(&mut self, out: &mut Vec<u8>) {
         let (held, mbox_line) = (std::mem::take(&mut self.held), std::mem::take(&mut self.mbox_line));
         if held != b"\n" || !mbox_line.is_empty() {
@@ -147,22 +155,21 @@ impl SectionFilter {
         }
         out.extend_from_slice(&mbox_line);
         out.extend_from_slice(&held);
-        self.state = State::Body;
+        self.state = FilterState::Body;
     }
 }
 
-/// Whether a line has weekday, month, day and time in it, as the lines between the messages of an mbox: text loses nothing
-/// that begins with the same words.
+/// Whether a line holds weekday, month, day and time, like the lines between the messages of an mbox: text that only
+/// begins with the same words is kept.
 fn has_mbox_date(line: &[u8]) -> bool {
-    const MONTHS: &[u8] = b"JanFebMarAprMayJunJulAugSepOctNovDec";
-    let is_month = |word: &[u8]| word.len() == 3 && MONTHS.chunks(3).any(|month| month == word);
+    let is_one_of = |names: &[&str], word: &[u8]| names.iter().any(|name| name.as_bytes() == word);
     let words: Vec<&[u8]> =
         line.split(|&octet| matches!(octet, b' ' | b'\n')).filter(|word| !word.is_empty()).collect();
     let is_number = |word: &[u8]| !word.is_empty() && word.iter().all(u8::is_ascii_digit);
     let is_time = |word: &[u8]| word.contains(&b':') && word.split(|&octet| octet == b':').all(is_number);
     words.windows(4).any(|four| {
         matches!(four, [weekday, month, day, time]
-            if WEEKDAYS.contains(weekday) && is_month(month) && is_number(day) && is_time(time))
+            if is_one_of(&WEEKDAYS, weekday) && is_one_of(&MONTHS, month) && is_number(day) && is_time(time))
     })
 }
 
@@ -224,7 +231,7 @@ mod tests {
             ("From x\nSubject: x\n\nb\n".into(), "Subject: x\n\nb\n"),
             ("From x Mon Nov 23 06:53 2026\ntext\n".into(), "\ntext\n"),
             ("From x Mon Nov 23 06:53:30 CET 2026\ntext\n".into(), "\ntext\n"),
-            // A weekday and a month alone make no date.
+            // A weekday and a month are not yet a date.
             ("From Mon Nov on: battery\ncall\n".into(), "\nFrom Mon Nov on: battery\ncall\n"),
             ("From Mon Nov 23 on\ncall\n".into(), "\nFrom Mon Nov 23 on\ncall\n"),
             // Text may begin with the same word, and a field with the same letters.

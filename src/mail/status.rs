@@ -1,8 +1,12 @@
 //! Enhanced mail system status codes (RFC 3463, registry of RFC 5248).
+//!
+//! The subjects: 1 addressing, 2 mailbox, 3 mail system, 4 network and routing, 5 protocol, 6 content, 7 policy. The
+//! constants below are all codes that this program writes itself; a peer's code is passed on, even if it is not among
+//! them.
 
 use std::fmt;
 
-/// The first digit of a status code: is it settled, may it be tried again?
+/// The first digit of a status code: whether the matter is settled or may be tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Class {
     /// 2: done.
@@ -16,22 +20,22 @@ pub enum Class {
 /// `class.subject.detail`, such as `5.1.1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EnhancedStatus {
-    /// What became of it.
+    /// Whether it succeeded, may succeed later, or failed.
     pub class: Class,
-    /// What it is about: 1 addressing, 2 mailbox, 3 system, 4 network, 5 protocol, 6 content, 7 policy.
+    /// The subject: 1 addressing, 2 mailbox, 3 system, 4 network, 5 protocol, 6 content, 7 policy.
     pub subject: u16,
-    /// Which case of the subject.
+    /// The case within the subject.
     pub detail: u16,
 }
 
 impl EnhancedStatus {
-    /// Puts a status together.
+    /// A status of its three parts.
     #[must_use]
     pub const fn new(class: Class, subject: u16, detail: u16) -> Self {
         Self { class, subject, detail }
     }
 
-    /// Reads `D.D{1,3}.D{1,3}` (RFC 2034 §4); `None` for anything else.
+    /// Parses `D.D{1,3}.D{1,3}` (RFC 2034 §4); `None` for any other text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('.');
@@ -76,7 +80,7 @@ macro_rules! statuses {
 }
 
 statuses! {
-    /// 2.0.0: done, nothing more to say.
+    /// 2.0.0: done.
     OK = Success 0 0;
     /// 2.1.0: originator address valid.
     SENDER_OK = Success 1 0;
@@ -92,7 +96,7 @@ statuses! {
     SYSTEM_TROUBLE = Transient 3 0;
     /// 4.3.1: mail system full.
     SYSTEM_FULL = Transient 3 1;
-    /// 4.3.2: system not accepting messages now.
+    /// 4.3.2: system not accepting messages at present.
     NOT_ACCEPTING = Transient 3 2;
     /// 4.4.1: no answer from host.
     NO_ANSWER = Transient 4 1;
@@ -104,7 +108,7 @@ statuses! {
     DELAYED = Transient 4 7;
     /// 4.5.3: too many recipients, or too many messages at once.
     TOO_MANY_RECIPIENTS = Transient 5 3;
-    /// 4.7.0: other policy reason, for now.
+    /// 4.7.0: other policy reason, temporary.
     POLICY_NOW = Transient 7 0;
     /// 5.1.0: other address trouble.
     ADDRESS_TROUBLE = Permanent 1 0;

@@ -1,14 +1,18 @@
-//! Addresses as programs of this host write them: the domain may be missing, and whoever reads it on puts this host's
-//! there (`root`, as cron says). On the wire there is no such address (RFC 5321 §2.3.5), save for `postmaster`.
+//! Addresses as local programs write them: the domain may be missing, and the reader completes it with a domain of
+//! this host (`root`, as cron writes). On the wire there are no such addresses (RFC 5321 §2.3.5), except for
+//! `postmaster`.
 //!
-//! Well-formed by construction, as the parts of [`super::address`] are; `parse(print(x)) == x`.
+//! Well-formed by construction, like the parts of [`super::address`]; `parse(print(x)) == x`.
+//!
+//! An addressee that cannot be parsed becomes an address below `unreadable.invalid`. No route leads there, so the
+//! sender gets a bounce that quotes the text; the message is not lost silently.
 
 use super::address::{AddressError, Domain, ForwardPath, LocalPart, Mailbox, without_source_route};
 use std::fmt;
 
-/// The domain of what can't be read: none below `invalid` ever exists.
+/// The domain of addressees that cannot be parsed: no domain below `invalid` ever exists.
 const UNREADABLE: &str = "unreadable.invalid";
-/// So much is kept of what can't be read.
+/// How many characters of such text are kept.
 const UNREADABLE_MAX_CHARS: usize = 200;
 
 /// A mailbox, or a bare name.
@@ -21,12 +25,12 @@ pub struct Unqualified {
 }
 
 impl Unqualified {
-    /// Reads `local-part` or `local-part@domain`, without angle brackets.
+    /// Parses `local-part` or `local-part@domain`, without angle brackets.
     ///
     /// # Errors
-    /// Says which part is malformed.
+    /// The part that is malformed.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
-        // No local part has an @ outside of quotes, so only one of the two can be.
+        // A local-part has no `@` outside of quotes, so the text can only be one of the two.
         if let Ok(local_part) = LocalPart::parse(text) {
             return Ok(Self { local_part, domain: None });
         }
@@ -34,8 +38,8 @@ impl Unqualified {
         Ok(Self { local_part, domain: Some(domain) })
     }
 
-    /// Stands for an addressee that can't be read. It names the text, in ASCII lest the message should need SMTPUTF8 for it,
-    /// and there is no route to it: the sender gets a bounce.
+    /// An address that stands for an addressee that cannot be parsed. It quotes the text, in ASCII so that the
+    /// message does not need SMTPUTF8 for it, and no route leads to it: the sender gets a bounce.
     #[must_use]
     pub fn unreadable(text: &str) -> Self {
         let mut shown = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -48,8 +52,8 @@ impl Unqualified {
         }
     }
 
-    /// Reads what stands within the angle brackets of MAIL or RCPT. Blanks at the ends and beside `@`, `.`, `,` and `:` count
-    /// for nothing, as devices write them; a source route in front is dropped (RFC 5321 appendix C).
+    /// Parses the text within the angle brackets of MAIL or RCPT. Blanks at the ends and beside `@`, `.`, `,` and
+    /// `:`, as devices write them, are ignored; a source route in front is dropped (RFC 5321 appendix C).
     ///
     /// # Errors
     /// Those of [`Self::parse`].
@@ -57,14 +61,14 @@ impl Unqualified {
         Self::parse(without_source_route(&without_blanks(text)))
     }
 
-    /// The mailbox, where a bare name is one of `home`.
+    /// The mailbox; a bare name gets the domain `home`.
     #[must_use]
     pub fn at(&self, home: &Domain) -> Mailbox {
         let domain = self.domain.as_ref().unwrap_or(home).clone();
         Mailbox { local_part: self.local_part.clone(), domain }
     }
 
-    /// The same as a recipient: a bare `postmaster` is nobody's but this host's (RFC 5321 §4.5.1).
+    /// The same as a recipient: a bare `postmaster` always means this host's (RFC 5321 §4.5.1).
     #[must_use]
     pub fn forward_path(&self, home: &Domain) -> ForwardPath {
         if self.domain.is_none() && self.local_part.as_str().eq_ignore_ascii_case("postmaster") {
@@ -73,14 +77,14 @@ impl Unqualified {
         ForwardPath::Mailbox(self.at(home))
     }
 
-    /// Whether it is written in ASCII, so that it needs no SMTPUTF8 (RFC 6531).
+    /// Whether it is ASCII, so that it can be sent without SMTPUTF8 (RFC 6531).
     #[must_use]
     pub fn is_ascii(&self) -> bool {
         self.local_part.as_str().is_ascii() && self.domain.as_ref().is_none_or(Domain::is_ascii)
     }
 }
 
-/// Whether a mailbox stands for an addressee that could not be read.
+/// Whether a mailbox stands for an addressee that could not be parsed.
 #[must_use]
 pub fn is_unreadable(mailbox: &Mailbox) -> bool {
     mailbox.domain.name() == Some(UNREADABLE)
@@ -92,7 +96,7 @@ impl From<Mailbox> for Unqualified {
     }
 }
 
-/// Takes out the blanks that can't matter; within quotes, all may.
+/// Removes blanks that have no meaning; within quotes every blank may have one.
 fn without_blanks(text: &str) -> String {
     let text = text.trim_matches([' ', '\t']);
     if text.contains('"') {

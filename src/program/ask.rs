@@ -5,6 +5,7 @@
 
 use super::exit::{self, Failure};
 use crate::engine::control::output::Output;
+use crate::mail::text::is_hostile;
 use crate::rules::control::{PIECE_HEAD_MAX_OCTETS, Piece, Request};
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -146,11 +147,7 @@ pub(super) fn escaped(text: &str) -> String {
     for c in text.chars() {
         match c {
             '\n' | '\t' => shown.push(c),
-            c if c.is_control()
-                || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
-            {
-                shown.extend(c.escape_unicode());
-            }
+            c if is_hostile(c) => shown.extend(c.escape_unicode()),
             c => shown.push(c),
         }
     }

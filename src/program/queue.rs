@@ -120,7 +120,7 @@ fn alone(
 ///
 /// # Errors
 /// Those of the store.
-pub(super) fn make_state(settings: &Settings, account: &user::Account) -> Result<(), StoreError> {
+pub(super) fn make_state(settings: &Settings, account: &user::SystemUser) -> Result<(), StoreError> {
     if settings.state.exists() {
         return Ok(());
     }

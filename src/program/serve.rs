@@ -127,7 +127,7 @@ fn bind(settings: &Settings) -> Result<Vec<Arc<Listener>>, Failure> {
 /// Opens queue and drop directory, gives up all rights that are not needed any more, and makes sure that nobody else serves this queue.
 fn open_state(
     settings: &Settings,
-    account: Option<&user::Account>,
+    account: Option<&user::SystemUser>,
 ) -> Result<(Queue, DropDirectory), Failure> {
     let state = &settings.state;
     let store = |error: crate::store::StoreError| Failure::new(exit::CANT_CREATE, error.to_string());
@@ -150,7 +150,7 @@ fn open_state(
 }
 
 /// Becomes `account`, and gives up what a serving process never needs. `None`: not started as root.
-fn give_up_rights(account: Option<&user::Account>) -> Result<(), Failure> {
+fn give_up_rights(account: Option<&user::SystemUser>) -> Result<(), Failure> {
     let failed = |what: &str, error| Failure::new(exit::OS_ERROR, format!("can't {what}: {error}"));
     match account {
         Some(root) if root.uid == 0 => {
@@ -167,7 +167,7 @@ fn give_up_rights(account: Option<&user::Account>) -> Result<(), Failure> {
     rights::restrain().map_err(|error| failed("give up new rights", error))
 }
 
-pub(super) fn find_user(settings: &Settings) -> Result<Option<user::Account>, Failure> {
+pub(super) fn find_user(settings: &Settings) -> Result<Option<user::SystemUser>, Failure> {
     let name = &settings.user;
     match user::find(name) {
         Ok(Some(account)) => Ok(Some(account)),

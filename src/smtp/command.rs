@@ -1,7 +1,17 @@
 //! Commands (RFC 5321 §4.1): one grammar, which the server parses and the client prints.
 //!
-//! A command is well-formed by construction: none of its arguments can hold a CR, an LF or a NUL, so what is printed is
-//! always one line. Whether a command is allowed now is the session's business, not the grammar's.
+//! A command is well-formed by construction: its arguments cannot hold CR, LF or NUL, so a printed command is always
+//! one line. Whether a command is allowed at a moment is decided by the session, not by the grammar.
+//!
+//! ```text
+//! line    = verb [ blanks argument ] [ blanks ]           at most 2048 octets, AUTH 12288
+//! EHLO, HELO, LHLO  any octets; unfit ones become "?"     MAIL  FROM:<path> *( blank parameter )
+//! AUTH    mechanism [ initial-response ]                  RCPT  TO:<path> *( blank parameter )
+//! BDAT    octets [ LAST ]                                 NOOP, HELP, VRFY, EXPN  any text
+//! DATA, RSET, QUIT, STARTTLS  nothing
+//! ```
+//!
+//! More than RFC 5321 allows is accepted where devices send it: see [`Command::parse`].
 
 use crate::mail::address::{self, AddressError};
 use crate::mail::status::EnhancedStatus;
@@ -21,13 +31,13 @@ pub enum Command {
     Lhlo(ClientName),
     /// AUTH: the mechanism as written, and the initial response (RFC 4954 §4).
     Auth(String, Option<Secret>),
-    /// MAIL (§4.1.1.2); `None` is the null reverse-path. A bare name is something for this host's own clients.
+    /// MAIL (§4.1.1.2); `None` is the null reverse-path. Only this host's own clients may send a bare name.
     Mail(Option<Unqualified>, Vec<Parameter>),
     /// RCPT (§4.1.1.3); bare names as in MAIL, and `postmaster`.
     Rcpt(Unqualified, Vec<Parameter>),
     /// DATA (§4.1.1.4).
     Data,
-    /// BDAT: so many octets of the message follow, and whether they are its last (RFC 3030 §2).
+    /// BDAT: the number of octets that follow, and whether they are the last of the message (RFC 3030 §2).
     Bdat(u64, bool),
     /// STARTTLS (RFC 3207 §4).
     StartTls,
@@ -45,18 +55,18 @@ pub enum Command {
     Quit,
 }
 
-/// Every verb; what the arguments of each are is decided in [`Command::parse`]. HELP lists them in this order.
+/// Every verb; [`Command::parse`] decides about their arguments. HELP lists them in this order.
 pub const VERBS: [&str; 15] = [
     "EHLO", "HELO", "LHLO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA", "BDAT", "RSET", "NOOP", "VRFY",
     "EXPN", "HELP", "QUIT",
 ];
 
-/// What HTTP begins its requests with.
+/// The methods that begin a request of HTTP.
 const HTTP_VERBS: [&str; 9] =
     ["GET", "POST", "PUT", "HEAD", "CONNECT", "OPTIONS", "PATCH", "DELETE", "TRACE"];
 
-/// How a client names itself: a domain, an address literal, or what devices send instead. Holds only octets that can't
-/// break out of a Received field or a log line.
+/// How a client names itself: a domain, an address literal, or what devices send instead. Holds only octets that
+/// cannot break out of a Received field or a log line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientName(String);
 
@@ -64,16 +74,16 @@ impl ClientName {
     /// Longest name in octets, as for any domain (RFC 5321 §4.5.3.1.2).
     const MAX_OCTETS: usize = 255;
 
-    /// Takes a name of letters, digits and `.-_:[]`.
+    /// Accepts a name of letters, digits and `.-_:[]`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let is_name = !text.is_empty() && text.len() <= Self::MAX_OCTETS && text.chars().all(Self::fits);
         is_name.then(|| Self(text.to_owned()))
     }
 
-    /// Takes whatever a client calls itself, unless that is nothing: each character that does not fit becomes `?`, and a
-    /// long name is cut. Many devices send no proper domain (`my pc`, `(none)`), and refusing them would lose their alerts;
-    /// RFC 5321 §4.1.4 forbids to refuse over a name that does not fit the client.
+    /// Accepts any name of a client that is not empty: each character that does not fit becomes `?`, and a long name
+    /// is cut. Many devices send no proper domain (`my pc`, `(none)`), and refusing them would lose their alerts; RFC
+    /// 5321 §4.1.4 forbids refusing mail because the name does not match the client.
     #[must_use]
     pub fn of_client(octets: &[u8]) -> Option<Self> {
         let text = String::from_utf8_lossy(octets);
@@ -86,7 +96,7 @@ impl ClientName {
         c.is_ascii_alphanumeric() || ".-_:[]".contains(c)
     }
 
-    /// What a host without any name calls itself.
+    /// The name of a host that has no name.
     #[must_use]
     pub fn localhost() -> Self {
         Self("localhost".to_owned())
@@ -128,16 +138,16 @@ impl fmt::Display for Parameter {
     }
 }
 
-/// Why a line is no command. Each has its reply.
+/// Why a line is not a command. Each error has its reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CommandError {
-    /// The verb is none that this program knows.
+    /// An unknown verb.
     Unrecognized,
-    /// It is a request of HTTP: a browser or a script was made to talk to this port.
+    /// A request of HTTP: a browser or a script was tricked into connecting to this port.
     Http,
-    /// The octets are no text: a stray control character, or 8-bit octets that are no UTF-8.
+    /// The octets are not text: a control character, or 8-bit octets that are not UTF-8.
     NoText,
-    /// The verb takes no argument and got one.
+    /// An argument for a verb that takes none.
     UnexpectedArgument(&'static str),
     /// HELO or EHLO without a name.
     BadName(&'static str),
@@ -145,13 +155,13 @@ pub enum CommandError {
     NoMechanism,
     /// MAIL without `FROM:` or RCPT without `TO:`.
     NoPath(&'static str),
-    /// The address in MAIL.
+    /// The address in MAIL is malformed.
     BadReversePath(AddressError),
-    /// The address in RCPT.
+    /// The address in RCPT is malformed.
     BadForwardPath(AddressError),
-    /// What follows the path is no list of parameters.
+    /// The text after the path is not a list of parameters.
     BadParameter,
-    /// BDAT without a size: what follows can't be told from commands, so the session has to end.
+    /// BDAT without a size: what follows cannot be told from commands, so the session must end.
     BadChunk,
 }
 
@@ -163,7 +173,7 @@ impl CommandError {
         match self {
             Self::Unrecognized => Reply::new(500, EnhancedStatus::SYNTAX_ERROR, "command not recognized"),
             Self::Http => {
-                Reply::new(421, EnhancedStatus::POLICY_NOW, "this is a mail server, HTTP is not spoken")
+                Reply::new(421, EnhancedStatus::POLICY_NOW, "this is a mail server, not an HTTP server")
             }
             Self::NoText => {
                 Reply::new(500, EnhancedStatus::SYNTAX_ERROR, "a command is a line of plain text")
@@ -182,12 +192,12 @@ impl CommandError {
 }
 
 impl Command {
-    /// Reads a command line, without its CRLF. Verbs are taken in any case (§2.4), blanks at the end are dropped
-    /// (§4.1.1). What devices write is taken as Postfix takes it: blanks after `FROM:` and `TO:` and within the brackets,
-    /// paths without brackets.
+    /// Parses a command line without its CRLF. Verbs are accepted in any case (§2.4); blanks at the end are dropped
+    /// (§4.1.1). As Postfix does, it accepts what devices write: blanks after `FROM:` and `TO:` and within the
+    /// brackets, and paths without brackets.
     ///
     /// # Errors
-    /// Says what is wrong; see [`CommandError::reply`].
+    /// The reason why the line is not a command; see [`CommandError::reply`].
     pub fn parse(line: &[u8]) -> Result<Self, CommandError> {
         let (word, argument) = split_word(line);
         let verb = find_verb(word).ok_or_else(|| unknown(line))?;
@@ -199,7 +209,7 @@ impl Command {
         } {
             return ClientName::of_client(argument).map(hello).ok_or(CommandError::BadName(verb));
         }
-        // How long its chunk is can't be told: the octets that follow must not be taken for commands.
+        // The length of its chunk is unknown, so the following octets must not be taken for commands.
         let no_text = if verb == "BDAT" { CommandError::BadChunk } else { CommandError::NoText };
         let is_text = |argument: &&str| !argument.chars().any(|c| c.is_control() && c != '\t');
         let argument = std::str::from_utf8(argument).ok().filter(is_text).ok_or(no_text)?;
@@ -238,7 +248,7 @@ impl Command {
     }
 }
 
-/// The verb and what follows the blanks behind it; blanks at the end are dropped.
+/// Splits the verb from the text behind the blanks; blanks at the end are dropped.
 fn split_word(line: &[u8]) -> (&[u8], &[u8]) {
     let is_blank = |octet: &u8| matches!(octet, b' ' | b'\t');
     let end = line.iter().rposition(|octet| !is_blank(octet)).map_or(0, |last| last + 1);
@@ -252,7 +262,7 @@ fn find_verb(word: &[u8]) -> Option<&'static str> {
     VERBS.into_iter().find(|verb| word.eq_ignore_ascii_case(verb.as_bytes()))
 }
 
-/// What a line is that has no verb of ours.
+/// The error for a line without a known verb.
 fn unknown(line: &[u8]) -> CommandError {
     let word = split_word(line).0;
     let last = line.trim_ascii_end().rsplit(|&octet| octet == b' ').next().unwrap_or_default();
@@ -260,7 +270,7 @@ fn unknown(line: &[u8]) -> CommandError {
     if is_http || last.starts_with(b"HTTP/") { CommandError::Http } else { CommandError::Unrecognized }
 }
 
-/// Verb and path of a command as the log has them: the path as it was written, if it is none.
+/// The verb and the path of a command for the log; a malformed path is given as it was written.
 #[must_use]
 pub fn verb_and_path(line: &[u8]) -> (Option<&'static str>, String) {
     let (word, argument) = split_word(line);
@@ -323,7 +333,7 @@ impl fmt::Display for Command {
             Self::Lhlo(name) => write!(f, "LHLO {}", name.0),
             Self::Auth(mechanism, response) => {
                 write!(f, "AUTH {mechanism}")?;
-                // Base64 by RFC 4954; what is no text was no command.
+                // Base64 by RFC 4954; a response that is not text was refused before.
                 let response =
                     response.as_ref().and_then(|response| std::str::from_utf8(response.octets()).ok());
                 response.map_or(Ok(()), |response| write!(f, " {response}"))
@@ -444,7 +454,7 @@ mod tests {
             assert_eq!(printed(line), Err(error), "{line}");
         }
         assert_eq!(Command::parse(b"RCPT TO:<\xff@b>"), Err(CommandError::NoText));
-        // Its octets follow, whatever it says.
+        // The octets of the chunk follow in any case.
         assert_eq!(Command::parse(b"BDAT 6 LAST \xff"), Err(CommandError::BadChunk));
         assert_eq!(Command::parse(b"BDAT 6 \x01"), Err(CommandError::BadChunk));
     }

@@ -1,12 +1,22 @@
 //! Mail data: the dot codec (RFC 5321 §4.5.2) between the wire and the canonical form of [`crate::mail::message`].
 //!
-//! The end of the data is CR LF . CR LF and nothing else. Every variant of it with a bare CR or LF is what the SMTP
-//! smuggling of 2023 was made of: two hosts that disagree on where a message ends. The decoder finds the true end, and
-//! says that the data was malformed, so that it is refused as a whole.
+//! Only CR LF . CR LF ends the data. Every variant with a bare CR or LF served the SMTP smuggling attacks of 2023, in
+//! which two hosts disagree on where a message ends. The decoder finds the true end and reports that the data was
+//! malformed, so that the whole message is refused.
+//!
+//! | octets on the wire | `bare_newline = "reject"` | `bare_newline = "repair"` |
+//! | --- | --- | --- |
+//! | CR LF | line end | line end |
+//! | CR LF . CR LF | the end | the end |
+//! | LF . LF, LF . CR LF, CR LF . LF | malformed, not the end | a line with a dot, not the end |
+//! | LF alone | malformed | line end |
+//! | CR alone, CR CR LF | malformed | malformed |
+//!
+//! Memory does not grow with the message: both directions work on pieces of any size, and a piece may end anywhere.
 
-/// Where the decoder stands within a line.
+/// Where the decoder is within a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum State {
+enum LineState {
     /// After a CRLF, or at the very start.
     #[default]
     LineStart,
@@ -18,7 +28,7 @@ enum State {
     Text,
     /// After a CR.
     Cr,
-    /// After a lone LF that is repaired: the start of a line, at which the data can't end.
+    /// After a lone LF that is repaired: the start of a line where the data cannot end.
     RepairedStart,
     /// After a dot at such a start.
     RepairedDot,
@@ -29,65 +39,72 @@ enum State {
 /// Turns the wire form into canonical form, from pieces of any size.
 #[derive(Debug, Default)]
 pub struct DotDecoder {
-    state: State,
-    /// A lone LF is a line end, too.
+    state: LineState,
+    /// Whether a lone LF is a line end as well.
     repairs: bool,
     malformed: bool,
     octets: u64,
 }
 
 impl DotDecoder {
-    /// A decoder for old devices (`bare_newline = "repair"`): a lone LF becomes a line end. It never makes the end of the
-    /// data, so nothing can be smuggled in behind it; a dot in front of another one is still what transparency added.
+    /// A decoder for old devices (`bare_newline = "repair"`): a lone LF becomes a line end. It never helps to end the
+    /// data, so nothing can be smuggled in behind it. A dot in front of another dot was still added for transparency.
     #[must_use]
     pub fn repairing(repairs: bool) -> Self {
         Self { repairs, ..Self::default() }
     }
 
-    /// Decodes `input`, appends the content to `out` and tells how much of the input belonged to the data: less than
-    /// all of it only if the end was found. Once the data is known to be malformed, nothing more is appended.
+    /// Decodes `input`, appends the content to `out`, and returns how many octets of the input belonged to the data:
+    /// fewer than all only if the end was found. Once the data is known to be malformed, nothing more is appended.
     pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>) -> usize {
         let mut rest = input;
         while let Some((&octet, after)) = rest.split_first() {
             match (self.state, octet) {
-                (State::End, _) => break,
-                (State::LineStart, b'.') => self.state = State::Dot,
-                (State::Dot, b'\r') => self.state = State::DotCr,
-                (State::DotCr, b'\n') => self.state = State::End,
-                (State::Cr, b'\n') => self.end_line(out),
-                (State::LineStart | State::Text | State::RepairedStart, b'\r') => self.state = State::Cr,
-                (State::RepairedStart, b'.') => self.state = State::RepairedDot,
-                (State::RepairedDot, octet) => {
+                (LineState::End, _) => break,
+                (LineState::LineStart, b'.') => self.state = LineState::Dot,
+                (LineState::Dot, b'\r') => self.state = LineState::DotCr,
+                (LineState::DotCr, b'\n') => self.state = LineState::End,
+                (LineState::Cr, b'\n') => self.end_line(out),
+                (LineState::LineStart | LineState::Text | LineState::RepairedStart, b'\r') => {
+                    self.state = LineState::Cr
+                }
+                (LineState::RepairedStart, b'.') => self.state = LineState::RepairedDot,
+                (LineState::RepairedDot, octet) => {
                     if octet != b'.' {
                         self.push(b".", out);
                     }
-                    self.state = State::Text;
+                    self.state = LineState::Text;
                     continue;
                 }
-                (State::LineStart | State::Text | State::RepairedStart, b'\n') if self.repairs => {
+                (LineState::LineStart | LineState::Text | LineState::RepairedStart, b'\n')
+                    if self.repairs =>
+                {
                     self.end_line(out);
-                    self.state = State::RepairedStart;
+                    self.state = LineState::RepairedStart;
                 }
-                // After a dot, too: what stands there is a line of a dot, as it can't be the end.
-                (State::Dot, b'\n') if self.repairs => {
+                // The same after a dot: it cannot be the end, so it is a line with a dot.
+                (LineState::Dot, b'\n') if self.repairs => {
                     self.push(b".", out);
                     self.end_line(out);
-                    self.state = State::RepairedStart;
+                    self.state = LineState::RepairedStart;
                 }
-                (State::LineStart | State::Text | State::RepairedStart | State::Dot, b'\n') => {
-                    self.bare(State::Text);
+                (
+                    LineState::LineStart | LineState::Text | LineState::RepairedStart | LineState::Dot,
+                    b'\n',
+                ) => {
+                    self.bare(LineState::Text);
                 }
                 // A second CR may be the one that belongs to the LF.
-                (State::Cr | State::DotCr, b'\r') => self.bare(State::Cr),
-                (State::Cr | State::DotCr, _) => {
-                    self.bare(State::Text);
+                (LineState::Cr | LineState::DotCr, b'\r') => self.bare(LineState::Cr),
+                (LineState::Cr | LineState::DotCr, _) => {
+                    self.bare(LineState::Text);
                     continue;
                 }
-                (State::LineStart | State::RepairedStart | State::Dot | State::Text, _) => {
+                (LineState::LineStart | LineState::RepairedStart | LineState::Dot | LineState::Text, _) => {
                     let run = rest.iter().position(|&b| b == b'\r' || b == b'\n').unwrap_or(rest.len());
                     let (text, after) = rest.split_at(run);
                     self.push(text, out);
-                    self.state = State::Text;
+                    self.state = LineState::Text;
                     rest = after;
                     continue;
                 }
@@ -100,7 +117,7 @@ impl DotDecoder {
     /// Whether the end of the data has been seen.
     #[must_use]
     pub fn is_at_end(&self) -> bool {
-        self.state == State::End
+        self.state == LineState::End
     }
 
     /// Whether a bare CR or LF has been seen.
@@ -109,7 +126,7 @@ impl DotDecoder {
         self.malformed
     }
 
-    /// Octets of the message so far as RFC 1870 counts them: with CRLF, without the dots that transparency added.
+    /// Octets of the message so far, counted as RFC 1870 does: with CRLF, without the dots added for transparency.
     #[must_use]
     pub const fn octets(&self) -> u64 {
         self.octets
@@ -125,18 +142,18 @@ impl DotDecoder {
     fn end_line(&mut self, out: &mut Vec<u8>) {
         self.push(b"\n", out);
         self.octets += 1;
-        self.state = State::LineStart;
+        self.state = LineState::LineStart;
     }
 
-    fn bare(&mut self, next: State) {
+    fn bare(&mut self, next: LineState) {
         self.malformed = true;
         self.octets += 1;
         self.state = next;
     }
 }
 
-/// Turns the octets of BDAT chunks into canonical form (RFC 3030): as [`DotDecoder`], without dots and without an end
-/// of its own.
+/// Turns the octets of BDAT chunks into canonical form (RFC 3030): like [`DotDecoder`], without dots and without an
+/// end.
 #[derive(Debug, Default)]
 pub struct ChunkDecoder {
     after_cr: bool,
@@ -145,14 +162,15 @@ pub struct ChunkDecoder {
 }
 
 impl ChunkDecoder {
-    /// Decodes `input` and appends the content to `out`. Once the data is known to be malformed, nothing more is.
+    /// Decodes `input` and appends the content to `out`. Once the data is known to be malformed, nothing more is
+    /// appended.
     pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>) {
         self.octets += input.len() as u64;
         for line in input.split_inclusive(|&b| b == b'\n') {
             let (text, ends) = line.strip_suffix(b"\n").map_or((line, false), |text| (text, true));
             let (text, cr) = text.strip_suffix(b"\r").map_or((text, false), |text| (text, true));
             let cr_before = std::mem::replace(&mut self.after_cr, cr && !ends);
-            // A CR at the end of the last piece belongs to an LF that begins this one, or is bare.
+            // A CR at the end of the previous piece belongs to an LF at the start of this one, or it is bare.
             let has_bare = if cr_before { !(text.is_empty() && !cr && ends) } else { ends && !cr };
             self.malformed |= has_bare || text.contains(&b'\r');
             if !self.malformed {
@@ -164,7 +182,7 @@ impl ChunkDecoder {
         }
     }
 
-    /// Whether a bare CR or LF has been seen; `at_end`: nothing more comes, so a CR at the end is bare.
+    /// Whether a bare CR or LF has been seen. `at_end`: no more data follows, so a CR at the end is bare.
     #[must_use]
     pub const fn is_malformed(&self, at_end: bool) -> bool {
         self.malformed || (at_end && self.after_cr)
@@ -189,7 +207,7 @@ impl Default for DotEncoder {
     }
 }
 
-/// Turns canonical form into the octets of a chunk (RFC 3030): one more for each line end, and no end of its own.
+/// Turns canonical form into the octets of a chunk (RFC 3030): one more octet for each line end, and no end mark.
 pub fn encode_chunk(content: &[u8], out: &mut Vec<u8>) {
     for line in content.split_inclusive(|&b| b == b'\n') {
         let text = line.strip_suffix(b"\n");
@@ -217,7 +235,7 @@ impl DotEncoder {
         }
     }
 
-    /// Appends the end of the data, after a line end if the content lacked its last one.
+    /// Appends the end of the data, after a line end if the content lacks its last one.
     pub fn finish(self, out: &mut Vec<u8>) {
         out.extend_from_slice(if self.at_line_start { b".\r\n" } else { b"\r\n.\r\n" });
     }
@@ -228,7 +246,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Decodes in pieces; gives the content, whether it was malformed, and what follows the end (`None`: no end).
+    /// Decodes in pieces; returns the content, whether it was malformed, and the octets after the end (`None`: no
+    /// end).
     fn decode(wire: &[u8], piece: usize) -> (Vec<u8>, bool, Option<Vec<u8>>) {
         let (mut decoder, mut out, mut used) = (DotDecoder::default(), Vec::new(), 0);
         for piece in wire.chunks(piece.max(1)) {
@@ -269,7 +288,7 @@ mod tests {
         }
     }
 
-    /// Each of these was the end of the data to some server in 2023; to none of them may it be one here.
+    /// Each of these ended the data for some server in 2023; none of them may end it here.
     #[test]
     fn smuggled_ends_are_no_ends() {
         for end in [
@@ -387,7 +406,7 @@ mod tests {
         fn chunks_are_malformed_where_data_would_be(wire in "[a\r\n]{0,20}", piece in 1usize..9) {
             let (out, malformed) = decode_chunks(wire.as_bytes(), piece);
             let (data, data_malformed, _) = decode(format!("{wire}\r\n.\r\n").as_bytes(), 999);
-            // What follows completes a CR at the end, which in chunks nothing does.
+            // The dot completes a CR at the end, which in chunks stays bare.
             if !wire.ends_with('\r') {
                 prop_assert_eq!(malformed, data_malformed);
                 prop_assert!(malformed || data == [out, b"\n".to_vec()].concat());

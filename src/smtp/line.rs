@@ -1,17 +1,25 @@
-//! Lines of the command phase (RFC 5321 §2.3.8): CRLF ends a line, and nothing else does.
+//! Lines of the command phase (RFC 5321 §2.3.8): only CRLF ends a line.
 //!
-//! Reads from a buffer that the caller fills; keeps nothing but whether it is in the middle of a line that is none.
+//! The cutter reads from a buffer that the caller fills. It keeps only one thing: whether it is in the middle of a
+//! line that is being skipped.
+//!
+//! | input | result |
+//! | --- | --- |
+//! | `NOOP` CR LF | `Text` |
+//! | `NOOP` LF … CR LF | `Malformed` at the LF; the rest up to the CRLF is skipped |
+//! | a CR or NUL within a line | `Malformed` |
+//! | more octets than the limit, then CR LF | `TooLong`; the octets need not be kept meanwhile |
 
-/// What stands at the front of the input.
+/// What the input begins with.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Line<'a> {
     /// A line without its CRLF.
     Text(&'a [u8]),
-    /// A line with a bare CR or LF, or a NUL: never a command, whatever it says. With an LF it is told at that LF, so that a
-    /// client that ends its lines with LF alone gets an answer; but it ends at its CRLF, and what stands between is passed
-    /// over.
+    /// A line with a bare CR or LF, or a NUL: never a command, whatever it says. A line with a bare LF is reported at
+    /// that LF, so that a client that ends its lines with LF alone gets a reply; but the line ends at its CRLF, and
+    /// the octets up to there are skipped.
     Malformed,
-    /// A line beyond the limit; it has been passed over to its end.
+    /// A line beyond the limit; it has been skipped to its end.
     TooLong,
 }
 
@@ -21,23 +29,23 @@ pub struct LineCutter {
     skipped: Option<Skipped>,
 }
 
-/// Why the rest of a line is passed over.
+/// Why the rest of a line is skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Skipped {
     TooLong,
-    /// It was told as malformed.
+    /// It was reported as malformed.
     Told,
 }
 
 impl LineCutter {
-    /// The first line of `input`, and how many octets of it are done with: with a line its whole length, without one
-    /// those of a line that need not be kept. `limit` is in octets, CRLF included.
+    /// The first line of `input`, and how many octets of the input are consumed: with a line its whole length,
+    /// without one the octets of a line that need not be kept. `limit` is in octets, including CRLF.
     pub fn cut<'a>(&mut self, input: &'a [u8], limit: usize) -> (usize, Option<Line<'a>>) {
         let Some(skipped) = self.skipped else { return self.cut_line(input, limit) };
         let mut used = 0;
         let mut lines = input.split_inclusive(|&octet| octet == b'\n');
         if !lines.by_ref().inspect(|line| used += line.len()).any(|line| line.ends_with(b"\r\n")) {
-            // A CR may be half of the end.
+            // A CR may be the first half of the end.
             return (used - usize::from(input.ends_with(b"\r")), None);
         }
         self.skipped = None;
@@ -129,7 +137,7 @@ mod tests {
         assert_eq!(lines(&[b'x'; 1000], &[3, 500], limit), [""; 0]);
     }
 
-    /// A simpler cutter, which has all of the input.
+    /// A simpler cutter that has the whole input.
     fn oracle(input: &str, limit: usize) -> Vec<String> {
         let mut pieces: Vec<&str> = input.split("\r\n").collect();
         let last = pieces.pop().unwrap_or_default();
@@ -140,7 +148,7 @@ mod tests {
             _ => "Malformed".to_owned(),
         };
         let mut lines: Vec<String> = pieces.into_iter().map(|text| one(text, text.len() + 2)).collect();
-        // Of what has no end only this is known.
+        // Of a line without an end, only this is known.
         lines.extend(last.find('\n').filter(|lf| *lf < limit).map(|_| "Malformed".to_owned()));
         lines
     }

@@ -1,7 +1,14 @@
 //! Replies (RFC 5321 §4.2, RFC 2034): what the server prints and the client reads.
 //!
-//! A reply of ours can't carry a CR, an LF or another control character: they are replaced as it is printed. A reply of
-//! a peer is read leniently in its text and strictly in its codes.
+//! A reply of this host cannot carry CR, LF or another control character: they are replaced when it is printed. The
+//! parser is lenient about the text of a peer's reply and strict about its codes.
+//!
+//! ```text
+//! 220 mx.example ESMTP              one line
+//! 250-mx.example                    "-" after the code: more lines follow, with the same code
+//! 250 SIZE 10485760                 a blank, or nothing: the last line
+//! 550 5.1.1 no such user            the enhanced status code, if its class fits the code (RFC 2034 §4)
+//! ```
 
 use super::limits::REPLY_MAX_LINES;
 use crate::mail::status::EnhancedStatus;
@@ -13,11 +20,11 @@ use std::fmt;
 pub enum Severity {
     /// 2yz: done.
     Success,
-    /// 3yz: go on.
+    /// 3yz: continue.
     Intermediate,
-    /// 4yz: not now.
+    /// 4yz: not at present.
     Transient,
-    /// 5yz: no.
+    /// 5yz: refused.
     Permanent,
 }
 
@@ -45,7 +52,7 @@ impl Reply {
         Self { code, status: None, lines: vec![text.into()] }
     }
 
-    /// What the first digit says.
+    /// The meaning of the first digit.
     #[must_use]
     pub const fn severity(&self) -> Severity {
         match self.code / 100 {
@@ -81,12 +88,12 @@ impl fmt::Display for Reply {
     }
 }
 
-/// Why a peer's line is no reply line.
+/// Why a line of a peer is not a reply line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplyError {
-    /// It does not begin with three digits from 200 to 599 and a blank, a hyphen or the end.
+    /// It does not begin with three digits from 200 to 599, followed by a blank, a hyphen or the end.
     NoCode,
-    /// Its code is not the one that the reply began with.
+    /// Its code differs from the first code of the reply.
     CodesDiffer,
     /// The reply has too many lines.
     TooManyLines,
@@ -102,17 +109,17 @@ impl fmt::Display for ReplyError {
     }
 }
 
-/// Puts a peer's reply together line by line.
+/// Assembles a peer's reply line by line.
 #[derive(Debug, Default)]
 pub struct ReplyParser {
     reply: Option<Reply>,
 }
 
 impl ReplyParser {
-    /// Takes the next line, without its line end; gives the reply once its last line is in.
+    /// Takes the next line, without its line end; returns the reply after its last line.
     ///
     /// # Errors
-    /// Says what is wrong with the line; the session can't go on after that.
+    /// The line is malformed. The session cannot continue afterwards.
     pub fn line(&mut self, line: &[u8]) -> Result<Option<Reply>, ReplyError> {
         let (code, is_last, text) = split_line(line).ok_or(ReplyError::NoCode)?;
         let reply = self.reply.get_or_insert_with(|| Reply { code, status: None, lines: Vec::new() });
@@ -126,7 +133,7 @@ impl ReplyParser {
         if reply.lines.is_empty() {
             reply.status = status;
         }
-        // Only a line with the reply's own status loses it, so that no text of the peer's is lost.
+        // Only a line with the status of the reply loses it, so that no text of the peer is lost.
         let text =
             if status == reply.status { text } else { split_line(line).map_or(Cow::Borrowed(""), |l| l.2) };
         reply.lines.push(Cow::Owned(text.into_owned()));
@@ -153,7 +160,7 @@ fn split_line(line: &[u8]) -> Option<(u16, bool, Cow<'_, str>)> {
     (200..600).contains(&code).then(|| (code, is_last, String::from_utf8_lossy(text)))
 }
 
-/// Takes an enhanced status code off the text, if its class agrees with the code (RFC 2034 §4).
+/// Splits an enhanced status code from the text, if its class agrees with the code (RFC 2034 §4).
 fn split_status(code: u16, text: Cow<'_, str>) -> (Option<EnhancedStatus>, Cow<'_, str>) {
     let (word, rest) = text.split_once(' ').unwrap_or((&text, ""));
     match EnhancedStatus::parse(word)

@@ -1,8 +1,8 @@
 //! The exchange that follows AUTH (RFC 4954 §4): PLAIN (RFC 4616) and LOGIN (draft-murchison-sasl-login).
 //!
-//! It is told the client's lines and says what to answer, until it has a name and a password. Whether these are right
-//! it does not know, and it keeps nothing of a failed exchange. Everything a client sends may be wrong: then the
-//! exchange ends with the reply, and the session goes on without AUTH.
+//! The exchange takes the client's lines and says what to answer, until it has a name and a password. It does not
+//! check whether these are right, and it keeps nothing of a failed exchange. Anything that a client sends may be
+//! wrong: then the exchange ends with a reply, and the session continues without AUTH.
 //!
 //! ```text
 //! mechanism  initial response        without one           next line
@@ -10,7 +10,7 @@
 //! LOGIN      the name, 334 Password  334 Username          the name, 334 Password; then the password, done
 //! ```
 //!
-//! No SASLprep (RFC 4616 §2): names and passwords are compared octet by octet, as crypt(3) does it.
+//! SASLprep (RFC 4616 §2) is not applied: names and passwords are compared octet by octet, as crypt(3) does.
 
 pub mod client;
 
@@ -20,23 +20,23 @@ use crate::mail::base64;
 use crate::mail::status::EnhancedStatus;
 use std::fmt;
 
-/// Longest name or password in octets (RFC 4616 §2: at least 255 have to be taken).
+/// Longest name or password in octets (RFC 4616 §2: at least 255 must be accepted).
 pub const CREDENTIAL_MAX_OCTETS: usize = 255;
 
-/// `Username:` and `Password:`, as every client of LOGIN knows them.
+/// `Username:` and `Password:` in base64, as every client of LOGIN expects them.
 const LOGIN_NAME: &str = "VXNlcm5hbWU6";
 const LOGIN_PASSWORD: &str = "UGFzc3dvcmQ6";
 
-/// How a client says who it is.
+/// How a client proves who it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mechanism {
+pub enum ServerMechanism {
     /// Name and password in one response (RFC 4616).
     Plain,
-    /// Name and password, asked for one by one; for clients that know nothing else.
+    /// Name and password, asked for one after the other; for clients that support nothing else.
     Login,
 }
 
-impl Mechanism {
+impl ServerMechanism {
     /// Every mechanism, in the order in which they are offered.
     pub const ALL: [Self; 2] = [Self::Plain, Self::Login];
 
@@ -56,13 +56,13 @@ impl Mechanism {
     }
 }
 
-/// Octets that nobody shall see: not shown by `Debug`, and overwritten when dropped. They are compared in a time that
-/// tells where they differ: what a peer sends is compared by its hash.
+/// Octets that must not be shown: `Debug` hides them, and they are overwritten when dropped. Comparing them takes a
+/// time that depends on where they differ, so what a peer sends is compared by its hash.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Vec<u8>);
 
 impl Secret {
-    /// Keeps the octets; they are not copied.
+    /// Takes the octets without copying them.
     #[must_use]
     pub const fn new(octets: Vec<u8>) -> Self {
         Self(octets)
@@ -78,7 +78,7 @@ impl Secret {
 impl Drop for Secret {
     fn drop(&mut self) {
         self.0.fill(0);
-        // Without a reader, the compiler would leave the zeros out.
+        // Without this reader the compiler would remove the zeroing.
         std::hint::black_box(&self.0);
     }
 }
@@ -89,24 +89,24 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// What a client has said who it is. Neither part is empty, longer than [`CREDENTIAL_MAX_OCTETS`], or has a NUL.
+/// The name and password that a client sent. Neither is empty, longer than [`CREDENTIAL_MAX_OCTETS`], or has a NUL.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Credentials {
-    /// The name: the client's text, any character but NUL.
+    /// The name as the client sent it: any character except NUL.
     pub name: String,
     /// The password, in UTF-8.
     pub password: Secret,
 }
 
 impl Credentials {
-    /// A name and a password, if they can be ones.
+    /// A name and a password, if both are well-formed.
     #[must_use]
     pub fn new(name: &[u8], password: &[u8]) -> Option<Self> {
         let name = credential(name)?.to_owned();
         Some(Self { name, password: Secret::new(credential(password)?.as_bytes().to_vec()) })
     }
 
-    /// The response of PLAIN, in base64, as a client sends it and [`Exchange`] reads it.
+    /// The response of PLAIN, in base64, as a client sends it and [`ServerExchange`] reads it.
     #[must_use]
     pub fn to_plain_response(&self) -> Secret {
         let mut octets = Vec::with_capacity(2 + self.name.len() + self.password.octets().len());
@@ -117,8 +117,8 @@ impl Credentials {
         Secret::new(base64::encode(Secret::new(octets).octets()).into_bytes())
     }
 
-    /// Reads `authzid NUL authcid NUL passwd` (RFC 4616 §2). Nobody may act for another here: the authorization
-    /// identity is left out or the same name.
+    /// Parses `authzid NUL authcid NUL passwd` (RFC 4616 §2). No user may act for another: the authorization identity
+    /// is empty or equals the name.
     fn from_plain(response: &[u8]) -> Option<Self> {
         let mut parts = response.split(|&octet| octet == 0);
         let (acts_as, name, password) = (parts.next()?, parts.next()?, parts.next()?);
@@ -127,7 +127,7 @@ impl Credentials {
     }
 }
 
-/// The text of a name or a password, if it can be one.
+/// The text of a name or a password, if it is well-formed.
 fn credential(octets: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(octets).ok()?;
     ((1..=CREDENTIAL_MAX_OCTETS).contains(&text.len()) && !text.contains('\0')).then_some(text)
@@ -135,18 +135,18 @@ fn credential(octets: &[u8]) -> Option<&str> {
 
 /// What comes next.
 #[derive(Debug)]
-pub enum Step {
-    /// Send this 334 and give the next line to the exchange.
-    Challenge(Reply, Exchange),
-    /// The client has said who it is.
+pub enum ExchangeStep {
+    /// Send this 334 and pass the next line to the exchange.
+    Challenge(Reply, ServerExchange),
+    /// The client has sent name and password.
     Done(Credentials),
-    /// Send this; the exchange has failed.
+    /// Send this reply; the exchange has failed.
     Failed(Reply),
 }
 
 /// An exchange that waits for a line.
 #[derive(Debug)]
-pub struct Exchange(Wanted);
+pub struct ServerExchange(Wanted);
 
 #[derive(Debug)]
 enum Wanted {
@@ -155,17 +155,17 @@ enum Wanted {
     LoginPassword { name: Secret },
 }
 
-impl Exchange {
+impl ServerExchange {
     /// Begins an exchange, with the initial response of the AUTH command if it had one.
     #[must_use]
-    pub fn begin(mechanism: Mechanism, initial_response: Option<&[u8]>) -> Step {
+    pub fn begin(mechanism: ServerMechanism, initial_response: Option<&[u8]>) -> ExchangeStep {
         let exchange = match mechanism {
-            Mechanism::Plain => Self(Wanted::PlainResponse),
-            Mechanism::Login => Self(Wanted::LoginName),
+            ServerMechanism::Plain => Self(Wanted::PlainResponse),
+            ServerMechanism::Login => Self(Wanted::LoginName),
         };
         match initial_response {
             None => exchange.challenge(),
-            // An empty one, which as nothing at all would be none (RFC 4954 §4).
+            // An empty response; nothing at all would mean that there is no initial response (RFC 4954 §4).
             Some(b"=") => exchange.response(Secret::new(Vec::new())),
             Some(text) => exchange.base64(text),
         }
@@ -173,7 +173,7 @@ impl Exchange {
 
     /// Takes the client's next line, cut at [`super::limits::AUTH_LINE_MAX_OCTETS`].
     #[must_use]
-    pub fn line(self, line: &Line<'_>) -> Step {
+    pub fn line(self, line: &Line<'_>) -> ExchangeStep {
         match line {
             Line::Text(b"*") => failed(501, EnhancedStatus::SECURITY, "authentication cancelled"),
             Line::Text(text) => self.base64(text),
@@ -182,14 +182,14 @@ impl Exchange {
         }
     }
 
-    fn base64(self, text: &[u8]) -> Step {
+    fn base64(self, text: &[u8]) -> ExchangeStep {
         match base64::decode(text) {
             Some(response) => self.response(Secret::new(response)),
-            None => failed(501, EnhancedStatus::SYNTAX_ERROR, "that is no base64"),
+            None => failed(501, EnhancedStatus::SYNTAX_ERROR, "invalid base64"),
         }
     }
 
-    fn response(self, response: Secret) -> Step {
+    fn response(self, response: Secret) -> ExchangeStep {
         let credentials = match self.0 {
             Wanted::PlainResponse => Credentials::from_plain(response.octets()),
             Wanted::LoginName => {
@@ -197,43 +197,43 @@ impl Exchange {
             }
             Wanted::LoginPassword { name } => Credentials::new(name.octets(), response.octets()),
         };
-        credentials.map_or_else(malformed, Step::Done)
+        credentials.map_or_else(malformed, ExchangeStep::Done)
     }
 
-    fn challenge(self) -> Step {
+    fn challenge(self) -> ExchangeStep {
         let text = match self.0 {
             Wanted::PlainResponse => "",
             Wanted::LoginName => LOGIN_NAME,
             Wanted::LoginPassword { .. } => LOGIN_PASSWORD,
         };
-        Step::Challenge(Reply::plain(334, text), self)
+        ExchangeStep::Challenge(Reply::plain(334, text), self)
     }
 }
 
-/// The answer to right credentials.
+/// The reply to right credentials.
 #[must_use]
 pub fn accepted() -> Reply {
     Reply::new(235, EnhancedStatus::AUTHENTICATED, "authentication succeeded")
 }
 
-/// The answer when it can't be found out now whether credentials are right (RFC 4954 §4).
+/// The reply when credentials cannot be checked at present (RFC 4954 §4).
 #[must_use]
 pub fn unavailable() -> Reply {
-    Reply::new(454, EnhancedStatus::POLICY_NOW, "logins can't be checked now; come again later")
+    Reply::new(454, EnhancedStatus::POLICY_NOW, "logins cannot be checked at present; try again later")
 }
 
-/// The answer to wrong credentials, whatever is wrong with them: it must not tell which names exist.
+/// The reply to wrong credentials. It is the same for every reason: it must not reveal which names exist.
 #[must_use]
 pub fn refused() -> Reply {
     Reply::new(535, EnhancedStatus::INVALID_CREDENTIALS, "wrong name or password")
 }
 
-fn malformed() -> Step {
+fn malformed() -> ExchangeStep {
     failed(501, EnhancedStatus::SYNTAX_ERROR, "malformed name or password")
 }
 
-fn failed(code: u16, status: EnhancedStatus, text: &'static str) -> Step {
-    Step::Failed(Reply::new(code, status, text))
+fn failed(code: u16, status: EnhancedStatus, text: &'static str) -> ExchangeStep {
+    ExchangeStep::Failed(Reply::new(code, status, text))
 }
 
 #[cfg(test)]

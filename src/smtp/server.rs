@@ -1,10 +1,10 @@
 //! The SMTP server's session: which command is allowed when, and what is answered (RFC 5321 §4.1.4, §4.3.2).
 //!
-//! It has no socket, no clock and no disk: the caller hands it lines and verdicts, and does what the [`Action`] says.
-//! It never decides who may send what to whom, or whether there is room: that it asks.
+//! It has no socket, no clock and no disk: the caller passes it lines and verdicts, and does what the [`Action`]
+//! says. It never decides who may send what to whom, or whether there is room: it asks the caller.
 //!
-//! The whole of it on a card (✓ allowed; a number is the reply otherwise; every state allows EHLO, HELO, RSET, NOOP,
-//! HELP, VRFY 252, EXPN 502 and QUIT):
+//! The state table (✓ allowed; a number is the reply otherwise; every state allows EHLO, HELO, RSET, NOOP, HELP, VRFY
+//! 252, EXPN 502 and QUIT):
 //!
 //! ```text
 //! state          STARTTLS AUTH   MAIL   RCPT   DATA   BDAT     leaves it by
@@ -12,132 +12,144 @@
 //! Greeted          ✓      ✓      ✓      503    503    503      MAIL → InTransaction; STARTTLS → Connected; AUTH → LoggingIn
 //! LoggingIn        –      every line belongs to the exchange       its end → Greeted
 //! InTransaction    503    503    503    ✓      ✓      ✓        DATA → ReceivingData; BDAT → Chunking; RSET, EHLO, HELO → Greeted
-//!                                              (554 when there is no recipient)
+//!                                              (554 without a recipient)
 //! ReceivingData    –      –      everything is data   –        end of data → Greeted
 //! Chunking         503    503    503    503    503    ✓        last or refused chunk, RSET, EHLO, HELO → Greeted
-//! Closed           nothing is read any more
-//!
-//! STARTTLS is 502 where it is not offered, 503 once TLS is active, and 454 if the handshake can't begin. After its 220
-//! nothing that was said before counts (RFC 3207 §4.2); the count of errors does, or it would have no end. Where TLS is
-//! required, MAIL is 530 and AUTH 538 in clear.
-//!
-//! AUTH is 502 where no login is taken, 538 in clear where it is taken within TLS, 503 after EHLO was left out or a login;
-//! MAIL is 530 on submission without a login. LMTP says LHLO where SMTP says EHLO and HELO, has 503 for a transaction
-//! without recipients, and answers the end of data once for each recipient (RFC 2033 §4).
-//!
-//! Bare names (`MAIL FROM:<root>`) are 501, unless the client is trusted or has logged in. MAIL that came in one piece
-//! with EHLO is 503 and the end; HTTP is 421 and the end.
-//!
-//! The octets of a chunk are read whatever the answer to its BDAT is: they are never taken for commands (RFC 3030 §2).
+//! Closed           nothing more is read
 //! ```
+//!
+//! - STARTTLS is 502 where it is not offered, 503 once TLS is active, and 454 if the handshake cannot begin. After its
+//!   220 everything said before is forgotten (RFC 3207 §4.2), except the count of errors, which would otherwise have no
+//!   limit. Where TLS is required, MAIL is 530 and AUTH 538 in clear.
+//! - AUTH is 502 where logins are not accepted, 538 in clear where they are accepted only within TLS, 503 before EHLO or
+//!   after a login; MAIL is 530 on submission without a login.
+//! - LMTP uses LHLO in place of EHLO and HELO, answers 503 to a transaction without recipients, and answers the end of
+//!   data once for each recipient (RFC 2033 §4).
+//! - Bare names (`MAIL FROM:<root>`) are 501, unless the client is trusted or has logged in.
+//! - MAIL sent without waiting for the reply to EHLO is 503 and ends the session; HTTP is 421 and ends it.
+//! - The octets of a chunk are read whatever the reply to its BDAT is: they are never taken for commands (RFC 3030 §2).
+//!
+//! Each question to the caller has one answer, which the caller gives before it passes the next line:
+//!
+//! | action | the caller decides | and answers by |
+//! | --- | --- | --- |
+//! | [`Action::AskTls`] | whether a handshake can begin | [`ServerSession::tls_verdict`] |
+//! | [`Action::AskLogin`] | whether name and password are right | [`ServerSession::login_verdict`] |
+//! | [`Action::AskSender`] | whether the reverse-path is accepted | [`ServerSession::sender_verdict`] |
+//! | [`Action::AskRecipient`] | whether the recipient is accepted, and where it goes | [`ServerSession::recipient_verdict`] |
+//! | [`Action::AskData`] | whether the message can be received | [`ServerSession::data_verdict`], then [`ServerSession::end_of_data`] |
+//! | [`Action::ReadChunk`] | whether the chunk, and after the last one the message, is accepted | [`ServerSession::chunk_verdict`] |
+//!
+//! Two counters end a session with 421: replies of 5yz ([`ServerTerms::errors`]) and commands that move no mail
+//! ([`IDLE_COMMANDS_MAX`]).
 
 mod access;
 mod auth;
 mod envelope;
+mod message;
 
 pub use self::envelope::Home;
 
-pub use access::{Access, Logins, StartTls};
+pub use access::{ClientAccess, LoginPolicy, StartTls};
 
 use crate::mail::address::{ForwardPath, ReversePath};
 use crate::mail::header::split_field;
-use crate::mail::id::QueueId;
 use crate::mail::status::EnhancedStatus;
 use crate::smtp::command::{ClientName, Command, CommandError, VERBS};
 use crate::smtp::extension::{self, MailParameters, Offer, RcptParameters};
 use crate::smtp::limits::{AUTH_LINE_MAX_OCTETS, COMMAND_LINE_MAX_OCTETS, IDLE_COMMANDS_MAX};
 use crate::smtp::line::Line;
 use crate::smtp::reply::{Reply, Severity};
-use crate::smtp::sasl::{Credentials, Exchange, Mechanism};
+use crate::smtp::sasl::{Credentials, ServerExchange, ServerMechanism};
 use std::borrow::Cow;
 use std::sync::Arc;
 
 /// What a session needs to know of the configuration.
 #[derive(Debug, Clone)]
-pub struct Terms {
+pub struct ServerTerms {
     /// The name in the greeting and in the reply to EHLO.
     pub hostname: String,
-    /// The domains of bare names.
+    /// The domains that complete bare names.
     pub home: Home,
     /// What the extensions offer.
     pub offer: Offer,
-    /// Most recipients of a transaction; the next one gets 452.
+    /// Most recipients in a transaction; the next one gets 452.
     pub recipients: usize,
-    /// Replies of 5yz in a session; the next one becomes 421.
+    /// Most replies of 5yz in a session; the next one becomes 421.
     pub errors: u32,
 }
 
-/// What is spoken on a connection.
+/// The protocol spoken on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Service {
     /// SMTP between servers (RFC 5321).
     #[default]
     Smtp,
-    /// Submission by those who log in (RFC 6409).
+    /// Submission by clients that log in (RFC 6409).
     Submission,
     /// LMTP (RFC 2033).
     Lmtp,
 }
 
-/// A mail transaction (§3.3). `R` is what the caller makes of an accepted recipient.
+/// A mail transaction (§3.3). `R` is what the caller stores for an accepted recipient.
 #[derive(Debug)]
-pub struct Transaction<R> {
+pub struct ServerTransaction<R> {
     /// The argument of MAIL.
     pub reverse_path: ReversePath,
     /// The parameters of MAIL.
     pub parameters: MailParameters,
-    /// The recipients accepted so far, in their order.
+    /// The accepted recipients, in their order.
     pub recipients: Vec<R>,
 }
 
 /// What the caller has to do.
 #[derive(Debug)]
 pub enum Action<R> {
-    /// Send this and read on.
+    /// Send this reply and continue to read.
     Reply(Reply),
-    /// Make ready for a TLS handshake; then call [`Session::tls_verdict`].
+    /// Prepare for a TLS handshake; then call [`ServerSession::tls_verdict`].
     AskTls,
-    /// Send this, throw away all that was read, and shake hands: the session goes on within TLS.
+    /// Send this, discard all that was read, and perform the handshake: the session continues within TLS.
     StartTls(Reply),
-    /// Decide whether these are somebody's name and password; then call [`Session::login_verdict`].
-    AskLogin(Credentials, Mechanism),
-    /// Send this as often: LMTP answers for each recipient.
+    /// Check this name and password; then call [`ServerSession::login_verdict`].
+    AskLogin(Credentials, ServerMechanism),
+    /// Send this reply so many times: LMTP answers for each recipient.
     ReplyEach(Reply, usize),
-    /// Decide about the reverse-path of MAIL; then call [`Session::sender_verdict`].
+    /// Decide about the reverse-path of MAIL; then call [`ServerSession::sender_verdict`].
     AskSender(ReversePath, MailParameters),
-    /// Decide about a recipient; then call [`Session::recipient_verdict`].
+    /// Decide about a recipient; then call [`ServerSession::recipient_verdict`].
     AskRecipient(ForwardPath, RcptParameters),
-    /// Make ready to take the message; then call [`Session::data_verdict`].
-    AskData(Transaction<R>),
-    /// Read this chunk; with a transaction it is the first of its message. Then call [`Session::chunk_verdict`].
-    ReadChunk(Option<Transaction<R>>, Chunk),
-    /// Read the octets of a chunk, make no use of them, and send this.
+    /// Prepare to receive the message; then call [`ServerSession::data_verdict`].
+    AskData(ServerTransaction<R>),
+    /// Read this chunk; with a transaction it is the first of its message. Then call [`ServerSession::chunk_verdict`].
+    ReadChunk(Option<ServerTransaction<R>>, Chunk),
+    /// Read and discard the octets of a chunk, and send this.
     SkipChunk(u64, Reply),
     /// Send this and end the connection.
     Close(Reply),
 }
 
-/// A piece of a message that came with BDAT.
+/// A piece of a message sent by BDAT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Chunk {
-    /// Its size.
+    /// Its size in octets.
     pub octets: u64,
-    /// It is the last of its message.
+    /// Whether it is the last of its message.
     pub is_last: bool,
 }
 
 #[derive(Debug)]
-enum State<R> {
+enum SessionState<R> {
     Connected,
     Greeted,
-    /// The next line is the exchange's.
-    LoggingIn(Mechanism, Exchange),
-    /// Name and password are with the caller.
+    /// The next line belongs to the exchange.
+    LoggingIn(ServerMechanism, ServerExchange),
+    /// The caller checks name and password.
     AskingLogin(String),
-    /// MAIL is with the caller.
+    /// The caller decides about MAIL.
     AskingSender(ReversePath, MailParameters),
-    InTransaction(Transaction<R>),
-    /// DATA is with the caller, who has the transaction.
+    InTransaction(ServerTransaction<R>),
+    /// The caller decides about DATA, and has the transaction.
     AskingData,
     ReceivingData,
     /// Between the chunks of a message, or while the caller reads one.
@@ -147,35 +159,35 @@ enum State<R> {
 
 /// One session, from the greeting to QUIT.
 #[derive(Debug)]
-pub struct Session<R> {
-    terms: Arc<Terms>,
-    state: State<R>,
+pub struct ServerSession<R> {
+    terms: Arc<ServerTerms>,
+    state: SessionState<R>,
     client: Option<(ClientName, bool)>,
     service: Service,
-    access: Access,
+    access: ClientAccess,
     is_secured: bool,
     is_trusted: bool,
-    /// More has come behind the line in hand.
+    /// More input has arrived behind the current line.
     is_followed: bool,
     /// The client did not wait for the reply to its EHLO.
     is_hasty: bool,
     login: Option<String>,
-    /// Recipients of the message that is coming in.
+    /// How many recipients the message has that is being received.
     recipients: usize,
     errors: u32,
     idle_commands: u32,
 }
 
-impl<R> Session<R> {
-    /// A session to which nothing was said yet.
+impl<R> ServerSession<R> {
+    /// A session that has not received anything.
     #[must_use]
-    pub const fn new(terms: Arc<Terms>) -> Self {
+    pub const fn new(terms: Arc<ServerTerms>) -> Self {
         Self {
             terms,
-            state: State::Connected,
+            state: SessionState::Connected,
             client: None,
             service: Service::Smtp,
-            access: Access::DEFAULT,
+            access: ClientAccess::DEFAULT,
             is_secured: false,
             is_trusted: false,
             is_followed: false,
@@ -187,27 +199,27 @@ impl<R> Session<R> {
         }
     }
 
-    /// Says what is spoken, and what the client may ask for.
-    pub const fn serve(&mut self, service: Service, access: Access) {
+    /// Sets the protocol, and what the client may ask for.
+    pub const fn serve(&mut self, service: Service, access: ClientAccess) {
         (self.service, self.access) = (service, access);
     }
 
-    /// Says whether the client is one of this host's own before it logs in (`relay.trusted_networks`).
+    /// Sets whether the client is one of this host's own before it logs in (`relay.trusted_networks`).
     pub const fn trust(&mut self, is_trusted: bool) {
         self.is_trusted = is_trusted;
     }
 
-    /// Says whether more has come behind the line that is handed over next: the client did not wait for its reply.
+    /// Sets whether more input follows the next line: the client did not wait for the reply to that line.
     pub const fn follow(&mut self, is_followed: bool) {
         self.is_followed = is_followed;
     }
 
-    /// TLS was there before the greeting (RFC 8314 §3.3).
+    /// Reports that TLS was active before the greeting (RFC 8314 §3.3).
     pub const fn within_tls(&mut self) {
         self.is_secured = true;
     }
 
-    /// What is spoken.
+    /// The protocol spoken.
     #[must_use]
     pub const fn service(&self) -> Service {
         self.service
@@ -240,35 +252,41 @@ impl<R> Session<R> {
     /// Whether a transaction is open, so that a shutdown waits for it.
     #[must_use]
     pub const fn is_in_transaction(&self) -> bool {
-        !matches!(self.state, State::Connected | State::Greeted | State::LoggingIn(..) | State::Closed)
+        !matches!(
+            self.state,
+            SessionState::Connected
+                | SessionState::Greeted
+                | SessionState::LoggingIn(..)
+                | SessionState::Closed
+        )
     }
 
-    /// The transaction that is open and has no data yet.
+    /// The open transaction, until its data begins.
     #[must_use]
-    pub const fn transaction(&self) -> Option<&Transaction<R>> {
+    pub const fn transaction(&self) -> Option<&ServerTransaction<R>> {
         match &self.state {
-            State::InTransaction(transaction) => Some(transaction),
+            SessionState::InTransaction(transaction) => Some(transaction),
             _ => None,
         }
     }
 
-    /// Whether what comes next goes on with a command that was said before: AUTH, or a message by BDAT.
+    /// Whether the next line continues an earlier command: AUTH, or a message by BDAT.
     #[must_use]
     pub const fn is_within_command(&self) -> bool {
-        matches!(self.state, State::LoggingIn(..) | State::Chunking)
+        matches!(self.state, SessionState::LoggingIn(..) | SessionState::Chunking)
     }
 
     fn protocol(&self) -> &'static str {
         if self.service == Service::Lmtp { "LMTP" } else { "ESMTP" }
     }
 
-    /// Longest line that the client may send now, with its CRLF, in octets; `start` is what has come of it.
+    /// The longest line that the client may send now, in octets with CRLF; `start` is the part that has arrived.
     #[must_use]
     pub fn line_max_octets(&self, start: &[u8]) -> usize {
         let is_auth = || start.get(..5).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH "));
         match self.state {
-            State::LoggingIn(..) => AUTH_LINE_MAX_OCTETS,
-            State::Greeted if self.may_log_in() && is_auth() => AUTH_LINE_MAX_OCTETS,
+            SessionState::LoggingIn(..) => AUTH_LINE_MAX_OCTETS,
+            SessionState::Greeted if self.may_log_in() && is_auth() => AUTH_LINE_MAX_OCTETS,
             _ => COMMAND_LINE_MAX_OCTETS,
         }
     }
@@ -277,7 +295,7 @@ impl<R> Session<R> {
     pub fn line(&mut self, line: &Line<'_>) -> Action<R> {
         let still_hasty = self.is_hasty && self.is_followed;
         let is_hasty = std::mem::replace(&mut self.is_hasty, still_hasty);
-        if let State::LoggingIn(..) = self.state {
+        if let SessionState::LoggingIn(..) = self.state {
             return self.exchange_line(line);
         }
         let syntax_error = |text| Reply::new(500, EnhancedStatus::SYNTAX_ERROR, text);
@@ -289,12 +307,12 @@ impl<R> Session<R> {
             Line::TooLong => return self.reply(syntax_error("the line is too long")),
         };
         match Command::parse(text) {
-            // Scripts in browsers, and whoever can have a proxy send what he likes, hide mail in what is another protocol's.
+            // Scripts in browsers, and attackers who control what a proxy sends, hide mail in another protocol.
             Ok(Command::Mail(..)) if is_hasty => self.close(out_of_sequence("wait for the reply to EHLO")),
             Ok(command) => self.command(command),
             Err(error @ (CommandError::BadChunk | CommandError::Http)) => self.close(error.reply()),
             Err(CommandError::Unrecognized)
-                if matches!(self.state, State::Connected) && split_field(text).is_some() =>
+                if matches!(self.state, SessionState::Connected) && split_field(text).is_some() =>
             {
                 self.close(CommandError::Http.reply())
             }
@@ -332,7 +350,7 @@ impl<R> Session<R> {
             },
             Command::Mail(path, parameters) => match self.check_mail(path.as_ref(), &parameters) {
                 Ok((path, parameters)) => {
-                    self.state = State::AskingSender(path.clone(), parameters.clone());
+                    self.state = SessionState::AskingSender(path.clone(), parameters.clone());
                     Action::AskSender(path, parameters)
                 }
                 Err(reply) => self.reply(reply),
@@ -349,11 +367,13 @@ impl<R> Session<R> {
             }
             Command::Noop => self.reply(ok("at your service")),
             Command::Help => self.reply(Reply::new(214, EnhancedStatus::OK, self.verbs())),
-            Command::Vrfy => {
-                self.reply(Reply::new(252, EnhancedStatus::OK, "send some mail, and it will be tried"))
-            }
+            Command::Vrfy => self.reply(Reply::new(
+                252,
+                EnhancedStatus::OK,
+                "cannot verify the user, but will accept the message and attempt delivery",
+            )),
             Command::Expn => {
-                self.reply(Reply::new(502, EnhancedStatus::INVALID_COMMAND, "lists are not shown"))
+                self.reply(Reply::new(502, EnhancedStatus::INVALID_COMMAND, "EXPN is not supported"))
             }
             Command::Quit => self.close(Reply::new(221, EnhancedStatus::OK, "bye")),
         }
@@ -362,7 +382,7 @@ impl<R> Session<R> {
     /// EHLO and HELO end a transaction as RSET does (§4.1.4).
     fn hello(&mut self, name: ClientName, extended: bool) -> Action<R> {
         self.end_transaction();
-        self.state = State::Greeted;
+        self.state = SessionState::Greeted;
         self.client = Some((name, extended));
         self.is_hasty = self.is_followed;
         let mut reply = Reply::plain(250, self.terms.hostname.clone());
@@ -372,7 +392,7 @@ impl<R> Session<R> {
         self.reply(reply)
     }
 
-    /// What is offered now.
+    /// What is offered at present.
     fn offer(&self) -> Offer {
         let offer = self.terms.offer;
         Offer {
@@ -383,61 +403,15 @@ impl<R> Session<R> {
         }
     }
 
-    /// DATA and the first BDAT need a transaction with a recipient.
-    fn take_transaction(&mut self) -> Result<Transaction<R>, Reply> {
-        match std::mem::replace(&mut self.state, State::AskingData) {
-            State::InTransaction(transaction) if !transaction.recipients.is_empty() => {
-                self.recipients = transaction.recipients.len();
-                Ok(transaction)
-            }
-            state => {
-                let reply = match state {
-                    State::InTransaction(_) if self.service == Service::Lmtp => {
-                        out_of_sequence("no valid recipients")
-                    }
-                    // RFC 2920 §3.1: all of a pipelined group's RCPT were refused.
-                    State::InTransaction(_) => {
-                        Reply::new(554, EnhancedStatus::INVALID_COMMAND, "no valid recipients")
-                    }
-                    State::Chunking => out_of_sequence("the message goes on with BDAT"),
-                    _ => out_of_sequence("say MAIL and RCPT first"),
-                };
-                self.state = state;
-                Err(reply)
-            }
-        }
-    }
-
-    fn data(&mut self) -> Action<R> {
-        match self.take_transaction() {
-            Ok(transaction) => Action::AskData(transaction),
-            Err(reply) => self.reply(reply),
-        }
-    }
-
-    fn chunk(&mut self, chunk: Chunk) -> Action<R> {
-        if matches!(self.state, State::Chunking) {
-            return Action::ReadChunk(None, chunk);
-        }
-        match self.take_transaction() {
-            Ok(transaction) => {
-                self.state = State::Chunking;
-                Action::ReadChunk(Some(transaction), chunk)
-            }
-            // The refusal counts as any other, but its chunk has to be read first.
-            Err(reply) => match self.reply(reply) {
-                Action::Reply(reply) => Action::SkipChunk(chunk.octets, reply),
-                close => close,
-            },
-        }
-    }
-
-    /// Takes the decision about the sender.
+    /// Takes the caller's decision about the sender.
     pub fn sender_verdict(&mut self, verdict: Result<(), Reply>) -> Action<R> {
-        match (std::mem::replace(&mut self.state, State::Greeted), verdict) {
-            (State::AskingSender(reverse_path, parameters), Ok(())) => {
-                self.state =
-                    State::InTransaction(Transaction { reverse_path, parameters, recipients: Vec::new() });
+        match (std::mem::replace(&mut self.state, SessionState::Greeted), verdict) {
+            (SessionState::AskingSender(reverse_path, parameters), Ok(())) => {
+                self.state = SessionState::InTransaction(ServerTransaction {
+                    reverse_path,
+                    parameters,
+                    recipients: Vec::new(),
+                });
                 self.reply(Reply::new(250, EnhancedStatus::SENDER_OK, "ok"))
             }
             (_, Ok(())) => self.reply(out_of_sequence("say MAIL first")),
@@ -445,10 +419,10 @@ impl<R> Session<R> {
         }
     }
 
-    /// Takes the decision about a recipient.
+    /// Takes the caller's decision about a recipient.
     pub fn recipient_verdict(&mut self, verdict: Result<R, Reply>) -> Action<R> {
         let reply = match (&mut self.state, verdict) {
-            (State::InTransaction(transaction), Ok(recipient)) => {
+            (SessionState::InTransaction(transaction), Ok(recipient)) => {
                 transaction.recipients.push(recipient);
                 Reply::new(250, EnhancedStatus::RECIPIENT_OK, "ok")
             }
@@ -458,70 +432,19 @@ impl<R> Session<R> {
         self.reply(reply)
     }
 
-    /// Takes the decision about DATA: with `Ok` the data follows, with `Err` the transaction is over.
-    pub fn data_verdict(&mut self, verdict: Result<(), Reply>) -> Action<R> {
-        match verdict {
-            Ok(()) => {
-                self.state = State::ReceivingData;
-                self.reply(Reply::plain(354, "end the data with <CRLF>.<CRLF>"))
-            }
-            Err(reply) => {
-                self.state = State::Greeted;
-                self.reply(reply)
-            }
-        }
-    }
-
-    /// Whether a message is coming in by BDAT and has not ended: what the caller has of it is to be kept.
-    #[must_use]
-    pub const fn is_chunking(&self) -> bool {
-        matches!(self.state, State::Chunking)
-    }
-
-    /// Takes what became of a chunk: `Ok(None)`, more are to come; an id, it was the last and the message is taken.
-    pub fn chunk_verdict(&mut self, verdict: Result<Option<QueueId>, Reply>, chunk: Chunk) -> Action<R> {
-        match verdict.transpose() {
-            None => self.reply(ok(format!("{} octets taken", chunk.octets))),
-            // The client waits for as many replies as there are recipients after the last chunk alone.
-            Some(Err(reply)) if !chunk.is_last => {
-                self.state = State::Greeted;
-                self.reply(reply)
-            }
-            Some(verdict) => self.end_of_data(verdict),
-        }
-    }
-
-    /// Takes what became of the message, once the end of its data has been read.
-    pub fn end_of_data(&mut self, verdict: Result<QueueId, Reply>) -> Action<R> {
-        self.state = State::Greeted;
-        let action = match verdict {
-            Ok(id) => {
-                self.idle_commands = 0;
-                self.reply(ok(format!("Ok: {id}")))
-            }
-            Err(reply) => self.reply(reply),
-        };
-        match action {
-            Action::Reply(reply) if self.service == Service::Lmtp => {
-                Action::ReplyEach(reply, self.recipients)
-            }
-            action => action,
-        }
-    }
-
-    /// The reply that ends the session because of this host: shutdown, a deadline, no resources (§3.8).
+    /// The reply that ends the session for a reason of this host: shutdown, a deadline, lack of resources (§3.8).
     pub fn abort(&mut self, status: EnhancedStatus, text: &'static str) -> Reply {
-        self.state = State::Closed;
+        self.state = SessionState::Closed;
         Reply::new(421, status, format!("{} {text}", self.terms.hostname))
     }
 
     fn end_transaction(&mut self) {
-        if !matches!(self.state, State::Connected) {
-            self.state = State::Greeted;
+        if !matches!(self.state, SessionState::Connected) {
+            self.state = SessionState::Greeted;
         }
     }
 
-    /// Sends the reply, unless it is one error too many.
+    /// Sends the reply, unless it exceeds the limit of errors.
     fn reply(&mut self, reply: Reply) -> Action<R> {
         if reply.severity() == Severity::Permanent {
             if self.errors >= self.terms.errors {
@@ -532,14 +455,14 @@ impl<R> Session<R> {
         Action::Reply(reply)
     }
 
-    /// The verbs of what is spoken.
+    /// The verbs of the protocol spoken.
     fn verbs(&self) -> String {
         let others: &[&str] = match self.service {
             Service::Smtp | Service::Submission => &["LHLO"],
             Service::Lmtp => &["EHLO", "HELO"],
         };
         let is_own = |verb: &&str| match *verb {
-            "AUTH" => self.access.logins != Logins::Never,
+            "AUTH" => self.access.logins != LoginPolicy::Never,
             verb => !others.contains(&verb),
         };
         let own: Vec<&str> = VERBS.into_iter().filter(is_own).collect();
@@ -551,7 +474,7 @@ impl<R> Session<R> {
     }
 
     fn close(&mut self, reply: Reply) -> Action<R> {
-        self.state = State::Closed;
+        self.state = SessionState::Closed;
         Action::Close(reply)
     }
 }

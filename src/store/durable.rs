@@ -1,18 +1,42 @@
-//! Files that are on stable storage before anybody sees them: write, sync, rename, sync the directory.
+//! Files that are on stable storage before anyone sees them: write, sync, rename, sync the directory.
 //!
-//! The only place that syncs. The order is held by types: a [`StagedFile`] has a temporary name and can be written; a
-//! sync consumes it and gives a [`SyncedFile`]; only that can be committed. So nothing gets its name before its octets
-//! are safe, and a file whose sync failed is gone: after a failed sync the kernel forgets what it could not write and
-//! calls the next sync a success, so such a file can't be believed any more.
+//! Only this module syncs. Types enforce the order: a [`StagedFile`] has a temporary name and can be written; `sync`
+//! consumes it and returns a [`SyncedFile`]; only a `SyncedFile` can be committed. So a file never gets its final
+//! name before its octets are safe. A file whose sync failed is discarded: after a failed sync the kernel drops the
+//! pages that it could not write and reports the next sync as a success, so the file can no longer be trusted.
 //!
-//! Never overwrites: a name that exists is an error. Whatever is dropped on the way is unlinked. What may fail: every
-//! call, with the error of the system.
+//! Which sync happens when:
+//!
+//! | call | system call | makes durable |
+//! | --- | --- | --- |
+//! | [`StagedFile::sync`] | `fsync` of the file | content, size, mode and owner of a new file |
+//! | [`SyncedFile::commit`], [`SyncedFile::replace`] | `fsync` of the target directory, after the rename | the final name. For the queue this is the instant of commit |
+//! | the same for a public file | `syncfs` by way of the file, where the directory may only be searched | the name of a file in the drop directory |
+//! | [`sync_data`] | `fdatasync` of the file | records appended to the journal of an entry, a message appended to an mbox |
+//! | [`sync_directory`] | `fsync` of a directory | removals, and names that [`move_file`] gave |
+//! | [`make_below`] | `fsync` of the new directory, then of its parent | a directory of the state or of a Maildir |
+//! | [`make_directories`] | `fsync` of each parent | the administrator's part of a path |
+//! | [`StagedFile::without_name`] | no sync | a scratch file that nobody needs after a crash |
+//!
+//! Where a crash falls decides what is left of a file:
+//!
+//! ```text
+//! create ── write ── fsync ── rename ── fsync of the directory
+//! └ temporary name: the sweep unlinks it ┘└ either name ┘└ final name, whole content
+//! ```
+//!
+//! Nothing is overwritten, except by [`SyncedFile::replace`]: a name that exists is an error. A value that is dropped
+//! before its commit unlinks its temporary name.
+
+mod directory;
+
+pub use self::directory::{DirectoryAccess, make_below, make_directories, open_below, open_directory};
 
 use super::{ErrorKind, StoreError};
 use rustix::fs::{
-    AtFlags, Dir, FlockOperation, Mode, OFlags, RenameFlags, chmod, fchmod, flock, linkat, mkdirat, openat,
+    AtFlags, FlockOperation, Mode, OFlags, RenameFlags, fchmod, flock, linkat, openat, renameat,
+    renameat_with, unlinkat,
 };
-use rustix::fs::{renameat, renameat_with, unlinkat};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::fmt;
@@ -24,56 +48,56 @@ use std::os::unix::fs::{FileExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// How much of a file is held in memory before it is written: a message up to this size costs one write.
+/// The largest part of a file that is held in memory before it is written: a message up to this size costs one write.
 const BUFFER_OCTETS: usize = 64 * 1024;
 
 const NOT_IN_FULL: &str = "it could not be written in full";
 
-/// Who a file or directory is given to.
+/// The owner given to a new file or directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
-    /// The user's number.
+    /// The user id.
     pub uid: u32,
-    /// The group's number.
+    /// The group id.
     pub gid: u32,
 }
 
-/// Gives what `descriptor` stands for to `owner`; `None` leaves it as it is.
+/// Gives the file behind `descriptor` to `owner`; `None` leaves its owner as it is.
 fn give_to(descriptor: impl AsFd, owner: Option<Owner>) -> io::Result<()> {
     owner.map_or(Ok(()), |owner| fchown(descriptor, Some(owner.uid), Some(owner.gid)))
 }
 
-/// Somebody else who names and unlinks files where this process may not.
+/// Another process, or another way, that gives a file its final name where this process may not rename it.
 pub trait Mover: fmt::Debug + Send + Sync {
-    /// Gives the file at the temporary name `name` its final name `to`, durably, and replaces nothing.
+    /// Gives the file with the temporary name `name` its final name `to`, durably, and replaces no file.
     ///
     /// # Errors
-    /// It has not got it, as far as that is known.
+    /// The file did not get the name, or nobody knows whether it did.
     fn commit(&self, name: &str, to: &OsStr) -> io::Result<()>;
-    /// Unlinks the temporary name. What can't be unlinked is found by the next sweep.
+    /// Unlinks the temporary name. If that fails, the next sweep finds it.
     fn discard(&self, name: &str);
 }
 
-/// Where a temporary name is.
+/// Where a temporary name lies, and who can move it.
 #[derive(Debug)]
-enum Place {
-    /// In this directory.
+enum TemporaryPlace {
+    /// In this directory; this process renames it.
     Here(Arc<OwnedFd>),
-    /// Where another one moves it.
+    /// The mover renames it.
     Elsewhere(Box<dyn Mover>),
 }
 
-/// A name that is unlinked on drop, unless its file has moved on.
+/// A name that is unlinked on drop, unless its file has moved to its final name.
 #[derive(Debug)]
 struct TemporaryName {
-    place: Place,
+    place: TemporaryPlace,
     name: String,
     moved: bool,
 }
 
 impl TemporaryName {
     fn here(directory: &Arc<OwnedFd>, name: String) -> Self {
-        Self { place: Place::Here(Arc::clone(directory)), name, moved: false }
+        Self { place: TemporaryPlace::Here(Arc::clone(directory)), name, moved: false }
     }
 }
 
@@ -83,9 +107,9 @@ impl Drop for TemporaryName {
             return;
         }
         match &self.place {
-            // What can't be unlinked is found by the next sweep.
-            Place::Here(directory) => drop(unlinkat(directory, &*self.name, AtFlags::empty())),
-            Place::Elsewhere(mover) => mover.discard(&self.name),
+            // If this fails, the next sweep finds the file.
+            TemporaryPlace::Here(directory) => drop(unlinkat(directory, &*self.name, AtFlags::empty())),
+            TemporaryPlace::Elsewhere(mover) => mover.discard(&self.name),
         }
     }
 }
@@ -95,20 +119,21 @@ impl Drop for TemporaryName {
 pub struct StagedFile {
     name: TemporaryName,
     file: File,
-    /// It is not closed before its commit.
+    /// The file stays open until its commit.
     stays_open: bool,
     buffer: Vec<u8>,
-    /// Octets that have left the buffer for the file.
+    /// Octets that have been written from the buffer to the file.
     flushed_octets: u64,
-    /// Something was not written or read in full: the file can't be synced any more, whatever the caller does.
+    /// A read or write has failed: the file can no longer be synced, even if the caller ignored the error.
     broken: bool,
 }
 
 impl StagedFile {
-    /// Makes the file with mode 0600 and gives it to `owner`, before it is written so that it counts on their quota.
+    /// Creates the file with mode 0600 and gives it to `owner` before anything is written, so that it counts against
+    /// the owner's disk quota.
     ///
     /// # Errors
-    /// `EEXIST` if the name is taken, `ENOENT` if the directory is gone, and whatever else the system says.
+    /// `EEXIST` if the name is taken, `ENOENT` if the directory is gone, or another I/O error.
     pub fn create(directory: &Arc<OwnedFd>, name: String, owner: Option<Owner>) -> io::Result<Self> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = openat(directory, &*name, flags, Mode::RUSR | Mode::WUSR)?.into();
@@ -117,18 +142,19 @@ impl StagedFile {
         Ok(Self::new(name, file))
     }
 
-    /// A file that `mover` has made under the temporary name `name`.
+    /// Wraps a file that `mover` has created under the temporary name `name`.
     #[must_use]
     pub fn made_elsewhere(file: File, name: String, mover: Box<dyn Mover>) -> Self {
-        Self::new(TemporaryName { place: Place::Elsewhere(mover), name, moved: false }, file)
+        Self::new(TemporaryName { place: TemporaryPlace::Elsewhere(mover), name, moved: false }, file)
     }
 
-    /// A file without a name in `directory`, for what is copied elsewhere: it is never synced, and nothing is left of it.
+    /// Creates a file without a name in `directory`, for octets that are copied elsewhere later. It is never synced,
+    /// and it vanishes when it is closed.
     ///
     /// # Errors
-    /// Whatever the system says.
+    /// An I/O error.
     pub fn without_name(directory: &Path) -> io::Result<Self> {
-        let directory = Arc::new(open_directory(directory, Access::Search)?);
+        let directory = Arc::new(open_directory(directory, DirectoryAccess::Search)?);
         let mode = Mode::RUSR | Mode::WUSR;
         match openat(&directory, ".", OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, mode) {
             Ok(file) => {
@@ -136,7 +162,7 @@ impl StagedFile {
                 name.moved = true;
                 Ok(Self::new(name, file.into()))
             }
-            // An old kernel, or a file system that can't make one.
+            // An old kernel, or a file system without unnamed files.
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOSYS) => {
                 let number = RandomState::new().build_hasher().finish();
                 let mut made = Self::create(&directory, format!("scratch-{number:x}"), None)?;
@@ -152,37 +178,37 @@ impl StagedFile {
         Self { name, file, stays_open: false, buffer: Vec::new(), flushed_octets: 0, broken: false }
     }
 
-    /// Leaves the file under its temporary name to whoever asked for it, and to the sweep if they are gone.
+    /// Returns the open file and leaves its temporary name to the caller; a sweep removes it if the caller dies.
     #[must_use]
     pub fn hand_over(mut self) -> File {
         self.name.moved = true;
         self.file
     }
 
-    /// Locks the file until it is committed or dropped, to tell a sweep that somebody is at work on it.
+    /// Locks the file until it is committed or dropped: a sweep leaves a locked file alone.
     ///
     /// # Errors
-    /// Whatever the system says.
+    /// The file is locked already, or an I/O error.
     pub fn lock(&mut self) -> io::Result<()> {
         flock(&self.file, FlockOperation::NonBlockingLockExclusive)?;
         self.stays_open = true;
         Ok(())
     }
 
-    /// Lets everybody read the file, whatever the umask says, and has its name synced by way of the file where the
-    /// directory can't be opened for a sync: in a drop directory users may write, and not read.
+    /// Lets every user read the file, independent of the umask. Its name is synced by way of the file if the
+    /// directory cannot be opened for a sync: users may write to the drop directory but not read it.
     ///
     /// # Errors
-    /// Whatever the system says.
+    /// An I/O error.
     pub fn publish(&mut self) -> io::Result<()> {
         self.stays_open = true;
         Ok(fchmod(&self.file, Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH)?)
     }
 
-    /// Lets the group read the file, whatever the umask says.
+    /// Lets the group read the file, independent of the umask.
     ///
     /// # Errors
-    /// Whatever the system says.
+    /// An I/O error.
     pub fn show_to_group(&self) -> io::Result<()> {
         Ok(fchmod(&self.file, Mode::RUSR | Mode::WUSR | Mode::RGRP)?)
     }
@@ -196,7 +222,7 @@ impl StagedFile {
     /// Appends `octets`.
     ///
     /// # Errors
-    /// Those of writing. The file is of no use then: drop it.
+    /// An I/O error. The file cannot be synced afterwards: drop it.
     pub fn write(&mut self, octets: &[u8]) -> io::Result<()> {
         if self.buffer.len() + octets.len() > BUFFER_OCTETS {
             self.flush()?;
@@ -211,10 +237,10 @@ impl StagedFile {
         Ok(())
     }
 
-    /// Appends `octets` of another file, from `offset` on, and shows each piece to `look`.
+    /// Appends `octets` octets of another file, from `offset` on, and passes each piece to `look`.
     ///
     /// # Errors
-    /// Those of reading and writing, and `UnexpectedEof` when the source is shorter.
+    /// An I/O error of either file; `UnexpectedEof` if the source is shorter.
     pub fn append_from(
         &mut self,
         source: &File,
@@ -239,10 +265,10 @@ impl StagedFile {
         Ok(())
     }
 
-    /// Writes over what stands at the very beginning of the file, for a header whose numbers are known only at the end.
+    /// Overwrites the first octets of the file: for a header whose numbers are known only at the end.
     ///
     /// # Errors
-    /// Those of writing.
+    /// An I/O error.
     pub fn write_start(&mut self, octets: &[u8]) -> io::Result<()> {
         match self.buffer.get_mut(..octets.len()) {
             Some(start) if self.flushed_octets == 0 => {
@@ -256,10 +282,10 @@ impl StagedFile {
         }
     }
 
-    /// The file with all that was written so far, to copy from by offset.
+    /// The file with everything written so far, to copy from by offset.
     ///
     /// # Errors
-    /// Those of writing.
+    /// An I/O error while the buffer is written.
     pub fn contents(&mut self) -> io::Result<&File> {
         self.flush()?;
         Ok(&self.file)
@@ -275,10 +301,10 @@ impl StagedFile {
         Ok(())
     }
 
-    /// The file for whoever copies it elsewhere; see [`Self::without_name`].
+    /// Returns the open file, to be copied elsewhere; see [`Self::without_name`].
     ///
     /// # Errors
-    /// Something was not written in full.
+    /// The file was not written in full.
     pub fn finish(mut self) -> io::Result<File> {
         self.flush()?;
         if self.broken { Err(io::Error::other(NOT_IN_FULL)) } else { Ok(self.hand_over()) }
@@ -289,12 +315,12 @@ impl StagedFile {
         result
     }
 
-    /// Puts all that was written on stable storage. `path` is where the file will be committed, in the directory
-    /// `target`; whoever made it elsewhere needs none. Unless it is locked or public the file is closed, so that many of
-    /// them need few descriptors.
+    /// Puts all that was written on stable storage. `path` is where the commit will put the file, in the directory
+    /// `target`; a file with a [`Mover`] needs no `target`. The file is closed unless it is locked or public, so that
+    /// many staged files need few descriptors.
     ///
     /// # Errors
-    /// The file is thrown away: it can't be synced again.
+    /// An I/O error. The file is discarded: it must not be synced again.
     pub fn sync(
         mut self,
         target: impl Into<Option<Arc<OwnedFd>>>,
@@ -311,7 +337,7 @@ impl StagedFile {
     }
 }
 
-/// A file whose octets are safe, but that has only its temporary name as yet; or one that waits to be appended to another.
+/// A file whose octets are safe under its temporary name; or a message that waits to be appended to another file.
 #[derive(Debug)]
 pub struct SyncedFile {
     name: TemporaryName,
@@ -322,20 +348,21 @@ pub struct SyncedFile {
 }
 
 impl SyncedFile {
-    /// What `mover` appends durably to the file at `path` when it is committed.
+    /// A message that `mover` appends, durably, to the file at `path` on commit.
     #[must_use]
     pub fn to_append(mover: Box<dyn Mover>, path: PathBuf) -> Self {
-        let name = TemporaryName { place: Place::Elsewhere(mover), name: String::new(), moved: false };
+        let name =
+            TemporaryName { place: TemporaryPlace::Elsewhere(mover), name: String::new(), moved: false };
         Self { name, target: None, path, file: None, appends: true }
     }
 
-    /// Whether its octets become safe by the commit alone, which can fail then as any write can.
+    /// Whether the octets become safe only by the commit, which can then fail like any write.
     #[must_use]
     pub const fn appends(&self) -> bool {
         self.appends
     }
 
-    /// A file in `directory` that somebody else has written and synced, to be committed as `path` in `target`.
+    /// A file in `directory` that another process has written and synced, to be committed as `path` in `target`.
     #[must_use]
     pub fn adopt(directory: &Arc<OwnedFd>, name: String, target: Arc<OwnedFd>, path: PathBuf) -> Self {
         Self {
@@ -347,16 +374,16 @@ impl SyncedFile {
         }
     }
 
-    /// Gives the file its final name, durably, and tells its path. From here on it is visible to all.
+    /// Gives the file its final name, durably, and returns its path. The file is visible to everyone from then on.
     ///
     /// # Errors
-    /// The file is not there, as far as that could be done: when the directory can't be synced, the new name is
-    /// unlinked again. Who asked must be told to come again; a crash may then leave a duplicate, never a loss.
+    /// An I/O error. The file is not there as far as possible: if the directory cannot be synced, the new name is
+    /// unlinked again. The caller must have the sender try again; a crash may then leave a duplicate, never a loss.
     pub fn commit(self) -> Result<PathBuf, StoreError> {
         self.move_with(rename_without_replacing)
     }
 
-    /// As [`Self::commit`], but in place of a file that has the name already.
+    /// As [`Self::commit`], but replaces a file that already has the name.
     ///
     /// # Errors
     /// As for [`Self::commit`].
@@ -367,11 +394,11 @@ impl SyncedFile {
     fn move_with(mut self, step: MoveStep) -> Result<PathBuf, StoreError> {
         let to = self.path.file_name().unwrap_or_default();
         let done = match (&self.name.place, &self.target) {
-            (Place::Elsewhere(mover), _) => {
+            (TemporaryPlace::Elsewhere(mover), _) => {
                 mover.commit(&self.name.name, to).map(|()| self.name.moved = true)
             }
-            (Place::Here(_), None) => Err(Errno::BADF.into()),
-            (Place::Here(directory), Some(target)) => {
+            (TemporaryPlace::Here(_), None) => Err(Errno::BADF.into()),
+            (TemporaryPlace::Here(directory), Some(target)) => {
                 let moved = step(directory.as_fd(), &self.name.name, target.as_fd(), to);
                 moved.map_err(io::Error::from).and_then(|moved| {
                     self.name.moved = moved;
@@ -388,7 +415,7 @@ impl SyncedFile {
     }
 }
 
-/// A way to give the file at the temporary name its final name; tells whether the temporary one is gone by that.
+/// A way to give a file at its temporary name the final name; returns whether the temporary name is gone afterwards.
 type MoveStep = fn(BorrowedFd<'_>, &str, BorrowedFd<'_>, &OsStr) -> Result<bool, Errno>;
 
 fn rename_without_replacing(
@@ -398,13 +425,13 @@ fn rename_without_replacing(
     to: &OsStr,
 ) -> Result<bool, Errno> {
     match renameat_with(directory, name, target, to, RenameFlags::NOREPLACE) {
-        // An old kernel, or a file system that does not know the flag.
+        // An old kernel, or a file system that does not support the flag.
         Err(Errno::NOSYS | Errno::INVAL) => link_without_replacing(directory, name, target, to),
         result => result.map(|()| true),
     }
 }
 
-/// The second name is made first; the temporary one goes when its owner is dropped, and if that can't be, by a sweep.
+/// Makes the final name first. The temporary name goes when its owner is dropped or, if that fails, by a sweep.
 fn link_without_replacing(
     directory: BorrowedFd<'_>,
     name: &str,
@@ -414,10 +441,10 @@ fn link_without_replacing(
     linkat(directory, name, target, to, AtFlags::empty()).map(|()| false)
 }
 
-/// Moves a file to another directory, never over one that is there. Not synced.
+/// Moves a file to another directory, never over an existing file. The move is not synced.
 ///
 /// # Errors
-/// `EEXIST`, and whatever else the system says.
+/// `EEXIST`, or another I/O error.
 pub fn move_file(
     from: BorrowedFd<'_>,
     name: impl rustix::path::Arg + Copy,
@@ -437,13 +464,13 @@ pub fn move_file(
 /// Puts the names in a directory on stable storage.
 ///
 /// # Errors
-/// Whatever the system says; the names can't be relied on then.
+/// An I/O error; the names cannot be relied on.
 pub fn sync_directory(directory: impl AsFd) -> io::Result<()> {
     Ok(rustix::fs::fsync(directory)?)
 }
 
-/// Puts the name of a file on stable storage. A descriptor that is for searching alone can't be synced; then the whole
-/// file system is, by way of the file: slower, and no less safe.
+/// Puts the name of a file on stable storage. A descriptor opened only for searching cannot be synced; then the whole
+/// file system is synced by way of the file, which is slower and equally safe.
 fn sync_name(directory: BorrowedFd<'_>, file: Option<&File>) -> io::Result<()> {
     match (sync_directory(directory), file) {
         (Err(error), Some(file)) if Errno::from_io_error(&error) == Some(Errno::BADF) => {
@@ -456,99 +483,9 @@ fn sync_name(directory: BorrowedFd<'_>, file: Option<&File>) -> io::Result<()> {
 /// Puts what was appended to a file on stable storage.
 ///
 /// # Errors
-/// Whatever the system says; what was appended must be written again before the next sync is believed.
+/// An I/O error. What was appended must be written again before the next sync can be trusted.
 pub fn sync_data(file: &File) -> io::Result<()> {
     file.sync_data()
-}
-
-/// What a directory is opened for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    /// For names in it. Needs no right to read: `/home` and the like may be 0711.
-    Search,
-    /// For listing or syncing it, too.
-    Read,
-}
-
-impl Access {
-    fn flags(self) -> OFlags {
-        let access = if self == Self::Search { OFlags::PATH } else { OFlags::RDONLY };
-        access | OFlags::DIRECTORY | OFlags::CLOEXEC
-    }
-}
-
-/// Opens a directory by its path; links on the way are followed, for the path is the administrator's.
-///
-/// # Errors
-/// Whatever the system says.
-pub fn open_directory(path: &Path, access: Access) -> io::Result<OwnedFd> {
-    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    Ok(rustix::fs::open(path, access.flags(), Mode::empty())?)
-}
-
-/// Opens a directory below another one, following no link: with `O_DIRECTORY` a link gives `ENOTDIR`.
-///
-/// # Errors
-/// Whatever the system says.
-pub fn open_below(parent: impl AsFd, name: &OsStr, access: Access) -> io::Result<OwnedFd> {
-    Ok(openat(parent, name, access.flags() | OFlags::NOFOLLOW, Mode::empty())?)
-}
-
-/// Makes a directory below another one, gives it to `owner`, and syncs both. One that exists is not changed, but is
-/// synced all the same: whoever made it may have crashed before its own sync. Not for two threads at once.
-///
-/// # Errors
-/// Whatever the system says; `ENOTDIR` if what was made has been taken away and something else put there.
-pub fn make_below(parent: impl AsFd, name: &OsStr, mode: Mode, owner: Option<Owner>) -> io::Result<OwnedFd> {
-    let made = match mkdirat(&parent, name, mode) {
-        Ok(()) => true,
-        Err(Errno::EXIST) => false,
-        Err(errno) => return Err(errno.into()),
-    };
-    let directory = open_below(&parent, name, Access::Read)?;
-    if made {
-        // Whoever may write to the parent can put another directory there meanwhile, one that they have no right to.
-        if !is_empty(&directory)? {
-            return Err(Errno::NOTDIR.into());
-        }
-        // The umask may have taken from the mode what others need to pass through.
-        fchmod(&directory, mode)?;
-        give_to(&directory, owner)?;
-    }
-    sync_directory(&directory)?;
-    sync_directory(&parent)?;
-    Ok(directory)
-}
-
-fn is_empty(directory: impl AsFd) -> io::Result<bool> {
-    for entry in Dir::read_from(directory)? {
-        if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// Makes a directory and every parent that is missing, and syncs the names of all of them. The names of those that
-/// were there are synced as far as their parents can be opened: a squashfs or somebody's home may not let us.
-///
-/// # Errors
-/// Whatever the system says about those that were missing.
-pub fn make_directories(path: &Path, mode: Mode) -> io::Result<()> {
-    // The root, and the directory that a relative path begins in, have none.
-    let Some(parent) = path.parent() else { return Ok(()) };
-    make_directories(parent, mode)?;
-    let made = match rustix::fs::mkdir(path, mode) {
-        Ok(()) => true,
-        Err(Errno::EXIST) => false,
-        Err(errno) => return Err(errno.into()),
-    };
-    if made {
-        // As in `make_below`.
-        chmod(path, mode)?;
-    }
-    let synced = open_directory(parent, Access::Read).and_then(sync_directory);
-    if made { synced } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -559,7 +496,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     fn open(path: &Path) -> Arc<OwnedFd> {
-        Arc::new(open_directory(path, Access::Read).unwrap())
+        Arc::new(open_directory(path, DirectoryAccess::Read).unwrap())
     }
 
     fn names(directory: &TestDirectory) -> Vec<String> {
@@ -618,7 +555,7 @@ mod tests {
         let here = open(directory.path());
         let [new, old] = ["new", "old"].map(|name| directory.path().join(name));
         fs::create_dir_all(old.join("secret")).unwrap();
-        let secret = open_directory(&old, Access::Read).unwrap();
+        let secret = open_directory(&old, DirectoryAccess::Read).unwrap();
         fchmod(&secret, Mode::RUSR | Mode::XUSR).unwrap();
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -629,7 +566,7 @@ mod tests {
             });
             for _ in 0..500 {
                 drop(make_below(&here, "new".as_ref(), Mode::RWXU, None));
-                // Only the one that was made is empty.
+                // Only the new one is empty.
                 let _ = fs::remove_dir(&new).or_else(|_| fs::remove_dir(&old));
                 let _ = fs::rename(&new, &old);
             }
@@ -673,7 +610,7 @@ mod tests {
         let directory = TestDirectory::new();
         let here = open(directory.path());
         let mut file = StagedFile::create(&here, "tmp".into(), None).unwrap();
-        // The kernel refuses to sync this device, and to write to it.
+        // The kernel refuses to write to this device and to sync it.
         file.file = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let error = file.sync(Arc::clone(&here), directory.path().join("final")).unwrap_err();
         assert_eq!(error.kind, ErrorKind::Trouble);
@@ -701,8 +638,8 @@ mod tests {
     fn a_name_that_could_not_be_synced_is_taken_back() {
         let directory = TestDirectory::new();
         let here = open(directory.path());
-        // A descriptor that can be renamed into, but not synced.
-        let target = Arc::new(open_directory(directory.path(), Access::Search).unwrap());
+        // A descriptor that allows renames but no sync.
+        let target = Arc::new(open_directory(directory.path(), DirectoryAccess::Search).unwrap());
         let file = StagedFile::create(&here, "tmp".into(), None).unwrap();
         let error = file.sync(target, directory.path().join("final")).unwrap().commit().unwrap_err();
         assert_eq!(Errno::from_io_error(&error.source), Some(Errno::BADF));
@@ -712,7 +649,7 @@ mod tests {
     #[test]
     fn a_public_file_is_synced_where_the_directory_can_not_be() {
         let directory = TestDirectory::new();
-        let target = Arc::new(open_directory(directory.path(), Access::Search).unwrap());
+        let target = Arc::new(open_directory(directory.path(), DirectoryAccess::Search).unwrap());
         let mut file = StagedFile::create(&target, "tmp".into(), None).unwrap();
         file.write(b"text").unwrap();
         file.publish().unwrap();

@@ -1,40 +1,50 @@
-//! What can go wrong on the disk, sorted by what the caller has to answer. Our own trouble, never the message's.
+//! Errors of the disk, sorted by what the caller has to answer. They are faults of this host, never of the message.
+//!
+//! | kind | SMTP reply | enhanced status | who has to act |
+//! | --- | --- | --- | --- |
+//! | `Full` | 452 | 4.3.1 | the operator makes room; the client tries again |
+//! | `MailboxFull` | 452 | 4.2.2 | the owner of the mailbox deletes mail |
+//! | `Trouble` | 451 | 4.3.0 | the operator, if it lasts |
+//! | `Refused` | 451 | 4.3.0 | the operator: a path is not safe |
+//! | `Corrupt` | – | – | the operator looks into `corrupt/` |
+//! | `Foreign` | – | – | the operator removes a file that does not belong in `queue/` |
 
+use crate::mail::status::EnhancedStatus;
 use rustix::io::Errno;
-use std::fmt;
-use std::io;
 use std::path::PathBuf;
+use std::{fmt, io};
 
-/// What a caller does about it (INTERFACE section 8).
+/// How the caller has to answer (INTERFACE section 8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// Disk, quota or inodes are used up, or the file would be larger than `ulimit -f` allows: 452 4.3.1.
+    /// Disk, quota or inodes are used up, or the file would exceed `ulimit -f`: 452 4.3.1.
     Full,
-    /// A Maildir has all that `local.quota` allows: 452 4.2.2.
+    /// The messages of the Maildir have reached `local.quota`: 452 4.2.2.
     MailboxFull,
-    /// Any other I/O error, a read-only file system, no descriptors: 451 4.3.0.
+    /// Any other I/O error, such as a read-only file system or a lack of descriptors: 451 4.3.0.
     Trouble,
-    /// Not done because it would not be safe, such as a link in place of a Maildir: 451 4.3.0, and somebody has to look.
+    /// Not done because it would not be safe, such as a link in place of a Maildir: 451 4.3.0. The operator has to
+    /// look.
     Refused,
-    /// A queue file that can't be understood; it has been moved to `corrupt/`.
+    /// A queue file that cannot be parsed; it has been moved to `corrupt/`.
     Corrupt,
-    /// A file in `queue/` that is none of ours; it is left alone.
+    /// A file in `queue/` that pillarbox did not make; it stays where it is.
     Foreign,
 }
 
-/// An error with the path that it is about.
+/// An error with the path that it concerns.
 #[derive(Debug)]
 pub struct StoreError {
     /// How to answer.
     pub kind: ErrorKind,
-    /// Which file or directory.
+    /// The file or directory.
     pub path: PathBuf,
-    /// Why.
+    /// The cause.
     pub source: io::Error,
 }
 
 impl StoreError {
-    /// Something that is not done because it would not be right.
+    /// An error for an action that was refused because it would not be safe.
     #[must_use]
     pub fn refused(path: impl Into<PathBuf>, reason: &'static str) -> Self {
         Self::new(ErrorKind::Refused, path, reason)
@@ -44,7 +54,19 @@ impl StoreError {
         Self { kind, path: path.into(), source: io::Error::other(reason) }
     }
 
-    /// An error of the system; its number decides the kind.
+    /// The enhanced status for replies and diagnostics: temporary, as the message is not to blame.
+    #[must_use]
+    pub const fn status(&self) -> EnhancedStatus {
+        match self.kind {
+            ErrorKind::Full => EnhancedStatus::SYSTEM_FULL,
+            ErrorKind::MailboxFull => EnhancedStatus::MAILBOX_FULL_NOW,
+            ErrorKind::Trouble | ErrorKind::Refused | ErrorKind::Corrupt | ErrorKind::Foreign => {
+                EnhancedStatus::SYSTEM_TROUBLE
+            }
+        }
+    }
+
+    /// An error of the operating system; its number decides the kind.
     #[must_use]
     pub fn io(path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Self {
         let source = source.into();

@@ -1,19 +1,38 @@
-//! Maildirs: the final place of local mail, as qmail laid it down and Dovecot, mutt and neomutt read it.
+//! Maildirs: the final place of local mail, as qmail defined it and as Dovecot, mutt and neomutt read it.
 //!
-//! A message is written into `tmp`, synced, and renamed into `new`, which is synced too. Never follows a link below
-//! the administrator's part of the path, for the user who owns the rest could point it anywhere. Keeps no descriptor
-//! from one delivery to the next, so that a Maildir can be moved away under the running daemon.
+//! A message is written into `tmp`, synced, and renamed into `new`, which is synced too. No link is followed below
+//! the administrator's part of the path: the user who owns the rest could point it anywhere. No descriptor is kept
+//! from one delivery to the next, so a Maildir can be moved away while the daemon runs.
 //!
-//! A regular file in the place of a Maildir is an mbox, and stays one (see [`mbox`]).
+//! A regular file in place of a Maildir is an mbox, and stays an mbox (see [`mbox`]).
 //!
-//! `tmp` is the last directory to be made, after `new` and every parent have been synced. So whoever finds `tmp`, in
-//! this process or another, after a crash or before, may rely on the names of the others, at the cost of no call.
+//! `tmp` is made last, after `new` and every parent have been synced. So any process that finds `tmp`, before or
+//! after a crash, can rely on the names of the other directories without a system call.
+//!
+//! Names of delivered files (maildir(5), with the size of Maildir++):
+//!
+//! ```text
+//! 1712345678.M123456P4711Q8070450532247928832.mail.example.org,S=2312
+//! │          │      │    │                    │                └ octets of the file
+//! │          │      │    │                    └ host, `/` as \057 and `:` as \072
+//! │          │      │    └ a random 63-bit number of this process, plus the count of names so far
+//! │          │      └ process id
+//! │          └ microseconds
+//! └ seconds
+//! ```
+//!
+//! | what lies in a Maildir | means | who cleans up |
+//! | --- | --- | --- |
+//! | `tmp/NAME`, younger than 36 hours | a delivery is being written, or a crash left it | the delivery |
+//! | `tmp/NAME`, older | left by a crash; nobody was promised anything | [`Maildirs::sweep`] |
+//! | `new/NAME,S=…` | delivered, if the sync of `new` returned; otherwise the sender tries again and a duplicate may follow | the user |
+//! | no `tmp` | the Maildir is not complete: the next delivery makes what is missing | – |
 
 mod errand;
 mod mbox;
 mod path;
 
-pub use self::errand::{Agent, Done, Errand, Whose, perform};
+pub use self::errand::{Agent, Done, Errand, MaildirUser, perform};
 pub use self::mbox::problem as mbox_problem;
 pub use self::path::{MaildirPath, is_safe_component};
 use super::durable::{Owner, StagedFile, SyncedFile};
@@ -32,48 +51,48 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// A file in `tmp` that is older was left by a crash: no delivery takes so long (the rule of qmail's maildir(5)).
+/// Files in `tmp` that are older were left by a crash: no delivery takes that long (the rule of qmail's maildir(5)).
 const TMP_MAX_AGE_SECONDS: u64 = 36 * 60 * 60;
-/// How much of the host name goes into a file name: the whole name has to stay within 255 octets.
+/// How many octets of the host name go into a file name: the whole name must stay within 255 octets.
 const HOST_MAX_OCTETS: usize = 128;
-/// How many names are tried before a delivery is given up; even the second is never needed.
+/// How many names are tried before a delivery fails; even the second is never needed in practice.
 const NAME_ATTEMPTS: usize = 3;
-/// How often an mbox that another program has locked is tried in one delivery, and the pause between: five seconds in all.
-/// Mail programs hold their locks for less.
+/// How often one delivery tries an mbox that another program has locked, and the pause between two tries: five
+/// seconds in all. Mail programs hold their locks for a shorter time.
 const LOCK_ATTEMPTS: u32 = 25;
 const LOCK_PAUSE: Duration = Duration::from_millis(200);
 
-/// What gives every delivered file its name: one for the whole process.
+/// Delivers to Maildirs and makes the names of the files: one for the whole process.
 #[derive(Debug)]
 pub struct Maildirs {
-    /// The host as file names write it.
+    /// The host name as file names spell it.
     host: String,
-    /// A random 63-bit number, so that names differ after restarts, in containers and when the clock is set back.
+    /// A random 63-bit number, so that names differ after a restart, in containers, and when the clock is set back.
     first: u64,
     pid: u32,
-    /// How many names were given out; a word, for 32-bit boxes have no larger atomic.
+    /// How many names have been made; a machine word, because 32-bit boxes have no larger atomic.
     count: AtomicUsize,
-    rights: Rights,
-    /// Where messages for an mbox are staged, if it is there.
+    rights: MaildirRights,
+    /// Where messages for an mbox are staged, if the directory exists.
     scratch: PathBuf,
-    /// How often an mbox is tried that another program has locked.
+    /// How often a locked mbox is tried.
     lock_attempts: u32,
 }
 
-/// What may be done about Maildirs that belong to somebody else.
+/// How Maildirs of other users are written.
 #[derive(Debug, Clone, Default)]
-pub enum Rights {
-    /// Nothing: all that is made is this process' own.
+pub enum MaildirRights {
+    /// As this process: all that it makes belongs to its own user.
     #[default]
     None,
-    /// It may be given away: this process is root's.
+    /// This process is root's and gives away what it makes.
     GiveAway,
-    /// Another process does it.
+    /// Another process writes them.
     Agent(Arc<dyn Agent>),
 }
 
 impl Maildirs {
-    /// Begins with a random number. `host` is this host's name.
+    /// Starts with a random number. `host` is the name of this host.
     #[must_use]
     pub fn new(host: &str) -> Self {
         let mut name = String::new();
@@ -88,32 +107,32 @@ impl Maildirs {
                 break;
             }
         }
-        // The standard library's own keys are random, and never wait for entropy, as a router at boot would.
+        // The keys of the standard library are random and never block for entropy, as a router at boot would have to.
         let first = RandomState::new().build_hasher().finish();
         Self {
             host: name,
             first,
             pid: std::process::id(),
             count: AtomicUsize::new(0),
-            rights: Rights::None,
+            rights: MaildirRights::None,
             scratch: std::env::temp_dir(),
             lock_attempts: LOCK_ATTEMPTS,
         }
     }
 
-    /// The same, with rights.
+    /// The same, with `rights`.
     #[must_use]
-    pub fn with_rights(self, rights: Rights) -> Self {
+    pub fn with_rights(self, rights: MaildirRights) -> Self {
         Self { rights, ..self }
     }
 
-    /// The same, with a directory in which messages for an mbox are staged: files without a name.
+    /// The same, with a directory where messages for an mbox are staged as files without a name.
     #[must_use]
     pub fn with_scratch(self, directory: PathBuf) -> Self {
         Self { scratch: directory, ..self }
     }
 
-    /// The same, but an mbox that another program has locked is not waited for.
+    /// The same, but without waiting for an mbox that another program has locked.
     #[cfg(test)]
     #[must_use]
     pub fn impatient(self) -> Self {
@@ -126,10 +145,10 @@ impl Maildirs {
         format!("{}.M{}P{}Q{number}.{}", now.seconds(), now.subsec_micros(), self.pid, self.host)
     }
 
-    /// Begins a delivery; the Maildir is made if it is missing.
+    /// Begins a delivery. A missing Maildir is made.
     ///
     /// # Errors
-    /// `MailboxFull`, `Refused` for a link in place of a directory, `Full` and `Trouble` as the system says.
+    /// `MailboxFull`; `Refused` for a link in place of a directory; `Full` or `Trouble` for I/O errors.
     pub fn stage(&self, path: &MaildirPath, now: WallTime) -> Result<Delivery, StoreError> {
         let room = self.room(path)?;
         if room == 0 {
@@ -139,7 +158,7 @@ impl Maildirs {
         for _ in 0..NAME_ATTEMPTS {
             match self.try_stage(path, now) {
                 Ok(delivery) => return Ok(Delivery { room, ..delivery }),
-                // Not made yet, or taken away between two calls.
+                // Not made yet, or removed between two calls.
                 Err(missing) if missing.kind() == io::ErrorKind::NotFound && self.agent(path).is_none() => {
                     path.make(self.owner(path)).map_err(|error| path.error(error))?;
                     error = missing;
@@ -175,7 +194,7 @@ impl Maildirs {
 
     fn stage_for_mbox(&self, path: &MaildirPath, now: WallTime) -> io::Result<Delivery> {
         let file = match StagedFile::without_name(&self.scratch) {
-            // For `probe` only, by an ordinary user or before the daemon was ever started.
+            // Only for `probe`, when an ordinary user runs it or the daemon has never run.
             Err(error)
                 if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) =>
             {
@@ -194,17 +213,17 @@ impl Maildirs {
         Ok(Delivery { file, to: To::Mbox(Box::new(appender)), path: path.path(), room: u64::MAX })
     }
 
-    /// Who does it; `None`: this process.
+    /// The process that writes this Maildir; `None`: this process.
     fn agent(&self, path: &MaildirPath) -> Option<&Arc<dyn Agent>> {
         match &self.rights {
-            Rights::Agent(agent) if path.owner.is_some() => Some(agent),
+            MaildirRights::Agent(agent) if path.owner.is_some() => Some(agent),
             _ => None,
         }
     }
 
-    /// To whom this process gives what it makes.
+    /// The owner to whom this process gives what it makes.
     fn owner(&self, path: &MaildirPath) -> Option<Owner> {
-        path.owner.filter(|_| matches!(self.rights, Rights::GiveAway))
+        path.owner.filter(|_| matches!(self.rights, MaildirRights::GiveAway))
     }
 
     fn count(&self, path: &MaildirPath, errand: Errand<'_>, now: WallTime) -> Result<u64, StoreError> {
@@ -219,23 +238,22 @@ impl Maildirs {
         }
     }
 
-    /// The configuration has changed.
+    /// Reports to the agent that the configuration has changed.
     pub fn reload(&self) {
-        if let Rights::Agent(agent) = &self.rights {
+        if let MaildirRights::Agent(agent) = &self.rights {
             agent.reload();
         }
     }
 
-    /// Unlinks what a crash left in `tmp`, and tells how many files that were. Meant for now and then, such as once a
-    /// day.
+    /// Unlinks what a crash left in `tmp`, and returns how many files. Meant to run rarely, such as once a day.
     ///
     /// # Errors
-    /// As for [`Self::stage`]; a Maildir that does not exist yet is none.
+    /// As for [`Self::stage`]. A Maildir that does not exist yet is not an error.
     pub fn sweep(&self, path: &MaildirPath, now: WallTime) -> Result<u64, StoreError> {
         self.count(path, Errand::Sweep, now)
     }
 
-    /// How many octets there is room for by the quota. With one, all names of the Maildir are read for it.
+    /// How many octets the quota still allows. With a quota, this reads all names of the Maildir.
     ///
     /// # Errors
     /// As for [`Self::sweep`].
@@ -248,23 +266,23 @@ impl Maildirs {
 }
 
 fn mailbox_full(path: PathBuf) -> StoreError {
-    StoreError::new(ErrorKind::MailboxFull, path, "the mailbox has all that local.quota allows")
+    StoreError::new(ErrorKind::MailboxFull, path, "the mailbox has reached local.quota")
 }
 
-/// A message on its way into a Maildir, in its `tmp`, or to an mbox.
+/// A message that is being written to the `tmp` of a Maildir, or for an mbox.
 #[derive(Debug)]
 pub struct Delivery {
     file: StagedFile,
     to: To,
     path: PathBuf,
-    /// What the quota leaves for it, in octets.
+    /// What the quota allows for it, in octets.
     room: u64,
 }
 
-/// Where a delivery goes.
+/// The target of a delivery.
 #[derive(Debug)]
 enum To {
-    /// The `new` of a Maildir, unless somebody else moves the file there.
+    /// The `new` of a Maildir. `new` is `None` if an agent moves the file.
     New {
         new: Option<Arc<OwnedFd>>,
         name: String,
@@ -273,7 +291,7 @@ enum To {
 }
 
 impl Delivery {
-    /// Writes what final delivery puts in front of a message.
+    /// Writes the fields that final delivery puts in front of a message (`Return-Path:`, `Delivered-To:`).
     ///
     /// # Errors
     /// As for [`Self::write`].
@@ -284,14 +302,14 @@ impl Delivery {
         self.write(delivery_fields(sender, mailbox).as_bytes())
     }
 
-    /// An mbox that another program has locked is not waited for: whoever delivers comes again anyway.
+    /// Makes the commit fail at once if another program has locked the mbox: the caller tries again later anyway.
     pub fn hurry(&mut self) {
         if let To::Mbox(appender) = &mut self.to {
             appender.attempts = 1;
         }
     }
 
-    /// Whether it goes to an mbox.
+    /// Whether the target is an mbox.
     #[must_use]
     pub const fn is_for_mbox(&self) -> bool {
         matches!(self.to, To::Mbox(_))
@@ -300,7 +318,7 @@ impl Delivery {
     /// Appends `octets`.
     ///
     /// # Errors
-    /// `Full` or `Trouble`; the delivery can't be completed then.
+    /// `Full` or `Trouble`. The delivery cannot be completed afterwards.
     pub fn write(&mut self, octets: &[u8]) -> Result<(), StoreError> {
         self.file.write(octets).map_err(|error| StoreError::io(&self.path, error))
     }
@@ -308,7 +326,7 @@ impl Delivery {
     /// Appends `octets` octets of `source`, from `offset` on.
     ///
     /// # Errors
-    /// `Full` or `Trouble`; the delivery can't be completed then.
+    /// `Full` or `Trouble`. The delivery cannot be completed afterwards.
     pub fn append_from(&mut self, source: &File, offset: u64, octets: u64) -> Result<(), StoreError> {
         let result = self.file.append_from(source, offset, octets, |_| ());
         result.map_err(|error| StoreError::io(&self.path, error))
@@ -320,19 +338,19 @@ impl Delivery {
         self.file.octets()
     }
 
-    /// The file with all that was written so far, for other targets to copy from.
+    /// The file with everything written so far, for other targets to copy from.
     ///
     /// # Errors
-    /// `Full` or `Trouble`; the delivery can't be completed then.
+    /// `Full` or `Trouble`. The delivery cannot be completed afterwards.
     pub fn content_source(&mut self) -> Result<&File, StoreError> {
         self.file.contents().map_err(|error| StoreError::io(&self.path, error))
     }
 
-    /// Puts the message on stable storage; a commit then makes it visible in `new`. To an mbox it is appended by the commit
-    /// alone.
+    /// Puts the message on stable storage; the commit then makes it visible in `new`. For an mbox the commit alone
+    /// appends and syncs the message.
     ///
     /// # Errors
-    /// `MailboxFull`, `Full` or `Trouble`; the file has been thrown away.
+    /// `MailboxFull`, `Full` or `Trouble`. The file is discarded.
     pub fn sync(self) -> Result<SyncedFile, StoreError> {
         if self.file.octets() > self.room {
             return Err(mailbox_full(self.path));

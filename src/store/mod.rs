@@ -1,20 +1,26 @@
-//! The disk: the queue, the drop directory, the Maildirs and mboxes. What is answered with 250 lies here, synced.
+//! The disk: queue, drop directory, Maildirs and mboxes. A message answered with 250 lies here, synced.
 //!
-//! The promise is kept in three steps that the types put in order: *stage* (a file under a temporary name), *sync*
-//! (its octets are on stable storage) and *commit* (its name is, too). [`durable`] is the only place that syncs.
+//! The promise is kept in three steps whose order the types enforce: *stage* (write a file under a temporary name),
+//! *sync* (put its octets on stable storage) and *commit* (put its name on stable storage). Only [`durable`] syncs.
+//!
+//! | module | writes to | a crash leaves at worst | recovery |
+//! | --- | --- | --- | --- |
+//! | [`queue`] | `queue/`, `tmp/`, `corrupt/` | a file in `tmp/`; a duplicate; an attempt that is repeated | [`queue::Queue::sweep`], [`queue::Queue::scan`] |
+//! | [`mod@drop`] | `drop/`, `corrupt/` | a hidden file; a message that is taken twice | [`drop::DropDirectory::sweep`] |
+//! | [`maildir`] | Maildirs and mboxes of users | a file in `tmp`; an unfinished message in an mbox | [`maildir::Maildirs::sweep`]; the next delivery |
+//! | [`state_file`] | `tls/`, `sts/`, `digest/`, `clock`, `statistics` | the previous version of a file | not needed: losing one loses no mail |
+//!
+//! In every case a crash may repeat work and never loses accepted mail. The store never decides what to do about an
+//! error: [`StoreError`] names its kind, and the caller answers. It never reads a clock: the time is an argument.
 
 mod crc;
 pub mod drop;
 pub mod durable;
 mod error;
-pub mod line_file;
 pub mod maildir;
 pub mod queue;
-pub mod self_signed;
-mod small_file;
-pub mod sts;
+pub mod state_file;
 mod text;
-pub mod windows_file;
 
 pub use error::{ErrorKind, StoreError};
 
@@ -22,17 +28,17 @@ use rustix::io::Errno;
 use std::io;
 use std::path::Path;
 
-/// Octets that may still be written below `path`, as the file system counts for ordinary users; 0 when it has no
-/// inode left. For a path that does not exist yet, its nearest existing parent answers.
+/// The octets that can still be written below `path`, as the file system counts for ordinary users; 0 if it has no
+/// inode left. For a path that does not exist yet, the nearest existing parent is asked.
 ///
 /// # Errors
-/// What the system says about the path.
+/// An I/O error about the path.
 pub fn free_space(path: &Path) -> io::Result<u64> {
     let mut path = path;
     loop {
         match (rustix::fs::statvfs(path), path.parent()) {
             (Ok(space), _) => {
-                // Btrfs and others make inodes as they need them, and say 0 of 0.
+                // Btrfs and others make inodes on demand, and report 0 of 0.
                 let no_inodes = space.f_files != 0 && space.f_favail == 0;
                 return Ok(if no_inodes { 0 } else { space.f_bavail.saturating_mul(space.f_frsize) });
             }
@@ -44,7 +50,7 @@ pub fn free_space(path: &Path) -> io::Result<u64> {
     }
 }
 
-/// Whether `free` octets leave `kept` ones free behind a message of `declared` ones.
+/// Whether a message of `declared` octets leaves `kept` of the `free` octets free.
 #[must_use]
 pub const fn has_room(free: u64, kept: u64, declared: u64) -> bool {
     free >= kept.saturating_add(declared)

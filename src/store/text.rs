@@ -1,7 +1,14 @@
-//! The small text forms that the files of the store share: escaped values, lines with a checksum, pairs of clocks.
+//! Text forms that the files of the store share: escaped values, lines with a checksum, pairs of clocks.
 //!
-//! What a peer sent is data to the end: after [`escape`] a value is one line of text without control characters, so
-//! that it can't forge a line of a file, nor move the cursor of a terminal that shows it. `unescape(escape(x)) == x`.
+//! A value from a peer stays data: after [`escape`] it is one line without control characters, so it can neither
+//! forge a line of a file nor move the cursor of a terminal that shows the file. `unescape(escape(x)) == x`.
+//!
+//! | octets | escaped |
+//! | --- | --- |
+//! | `\` | `\\` |
+//! | LF, CR | `\n`, `\r` |
+//! | any other control character, C1 included | `\xHH` for each octet of its UTF-8 |
+//! | anything else | itself |
 
 use crate::mail::date::{Now, WallTime};
 use std::fmt::Write;
@@ -17,7 +24,7 @@ pub(super) fn escape(value: &str, out: &mut String) {
             '\r' => out.push_str("\\r"),
             c if c.is_control() => {
                 for octet in c.encode_utf8(&mut [0; 4]).bytes() {
-                    // Writing to a String can't fail; so everywhere below.
+                    // Writing to a String cannot fail; the same applies below.
                     let _ = write!(out, "\\x{octet:02x}");
                 }
             }
@@ -34,7 +41,7 @@ pub(super) fn push_line(key: &str, value: &str, out: &mut String) {
     out.push('\n');
 }
 
-/// Reads what [`escape`] wrote; `None` for anything that it can't have written.
+/// Parses what [`escape`] wrote; `None` for any other text.
 pub(super) fn unescape(text: &str) -> Option<String> {
     let mut octets = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
@@ -62,18 +69,18 @@ pub(super) fn print_checked(text: &str, out: &mut String) {
     let _ = writeln!(out, "{:08x} {text}", super::crc::hash(text.as_bytes()));
 }
 
-/// The text of a line that [`print_checked`] wrote, without its line end; `None` if a single bit has changed.
+/// The text of a line that [`print_checked`] wrote, without its line end; `None` if any bit has changed.
 pub(super) fn parse_checked(line: &[u8]) -> Option<&str> {
     let (crc, text) = std::str::from_utf8(line).ok()?.split_once(' ')?;
     (crc == format!("{:08x}", super::crc::hash(text.as_bytes()))).then_some(text)
 }
 
-/// Appends both clocks in microseconds.
+/// Appends both clocks, in microseconds.
 pub(super) fn print_now(now: Now, out: &mut String) {
     let _ = write!(out, "{} {}", now.wall.0, now.running.as_micros());
 }
 
-/// Reads what [`print_now`] wrote.
+/// Parses what [`print_now`] wrote.
 pub(super) fn parse_now(text: &str) -> Option<Now> {
     let (wall, running) = text.split_once(' ')?;
     Some(Now { wall: WallTime(wall.parse().ok()?), running: Duration::from_micros(running.parse().ok()?) })

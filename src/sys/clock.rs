@@ -1,17 +1,23 @@
 //! The clocks: the only place that asks for the time.
+//!
+//! | clock | of | jumps | stands still while the box sleeps |
+//! | --- | --- | --- | --- |
+//! | `wall_micros` | CLOCK_REALTIME | yes | no |
+//! | `boot` | CLOCK_BOOTTIME | no | no |
+//! | `monotonic_micros` | CLOCK_MONOTONIC | no | yes; only for sd_notify(3) |
 
 use std::mem::MaybeUninit;
 use std::time::{Duration, SystemTime};
 
-/// A source of time; tests have their own.
+/// A source of time; tests provide their own.
 pub trait Clock: Send + Sync {
     /// Microseconds since 1970 by the wall clock, which may jump. A clock before 1970 gives 0.
     fn wall_micros(&self) -> u64;
-    /// Time since the box started, sleep included; it never jumps.
+    /// Time since the box started, including sleep; it never jumps.
     fn boot(&self) -> Duration;
 }
 
-/// The clocks of the system.
+/// The clocks of the operating system.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
@@ -28,7 +34,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// Microseconds since the box started, sleep left out: the clock of sd_notify(3).
+/// Microseconds since the box started, without sleep: the clock of sd_notify(3).
 #[must_use]
 pub fn monotonic_micros() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
@@ -36,22 +42,22 @@ pub fn monotonic_micros() -> u64 {
     seconds.saturating_mul(1_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0) / 1000)
 }
 
-/// A number that is another after each start of the box; 0 if the system tells none.
+/// A number that differs after each start of the box; 0 if the system provides none.
 #[must_use]
 pub fn boot_id() -> u128 {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     u128::from_str_radix(&id.trim().replace('-', ""), 16).unwrap_or(0)
 }
 
-/// How far local time is ahead of UTC at a wall time given in seconds since 1970, in seconds.
+/// How many seconds local time is ahead of UTC at a wall time given in seconds since 1970.
 #[must_use]
 #[allow(unsafe_code)]
 pub fn utc_offset_seconds(wall_seconds: u64) -> i32 {
-    // Its type is not named: libc marks the name time_t as deprecated on musl.
+    // The type is not named: libc marks the name time_t as deprecated on musl.
     let Ok(time) = wall_seconds.try_into() else { return 0 };
     let mut local = MaybeUninit::<libc::tm>::zeroed();
-    // SAFETY: both pointers are to live values of the right type, and localtime_r keeps neither. It reads the variable
-    // TZ, which nothing in this program ever sets. There is no safe wrapper that works with several threads.
+    // SAFETY: both pointers are to live values of the right type, and localtime_r keeps neither. It reads the
+    // variable TZ, which nothing in this program ever sets. There is no safe wrapper that works with several threads.
     let found = unsafe { !libc::localtime_r(&raw const time, local.as_mut_ptr()).is_null() };
     if !found {
         return 0;

@@ -1,9 +1,9 @@
-//! Descriptors: how many this process may have open.
+//! File descriptors: how many this process may have open.
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// Raises the limit to `wanted`, or to as many as the system lets us, and gives what it is then. It is not raised
-/// further: programs that close all descriptors up to the limit would take their time.
+/// Raises the limit to `wanted`, or as far as the system allows, and returns the resulting limit. It is not raised
+/// further: programs that close all descriptors up to the limit would take long.
 pub fn allow(wanted: u64) -> u64 {
     let mut limit = getrlimit(Resource::Nofile);
     let Some(current) = limit.current else { return u64::MAX };

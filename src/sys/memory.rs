@@ -1,16 +1,16 @@
-//! Memory: what the C library would otherwise take for itself, and how much this process may have.
+//! Memory: what the C library would otherwise reserve for itself, and how much this process may use.
 //!
-//! Never allocates to find out: an allocation that fails ends the process, so whoever is about to need memory for others
-//! asks here first.
+//! An allocation that fails ends the process. So code that is about to need memory for a client asks here first, and
+//! nothing here allocates to find out.
 
 use rustix::process::{Resource, getrlimit};
 
-/// What a process that has just started has mapped, if the system does not tell.
+/// What a process that has just started has mapped, if the system does not report it.
 const MAPPED_AT_START: u64 = 16 << 20;
 
-/// Limits the heap to two arenas. glibc makes one for each thread up to eight a core: with a hundred connections that is
-/// a gigabyte of address space and some pages of memory for each. Where address space is limited there is one arena only,
-/// for the second would take 64 MiB of it at once.
+/// Limits the heap to two arenas. glibc makes one for each thread, up to eight per core: with a hundred connections
+/// that is a gigabyte of address space, and some pages of memory for each. Where address space is limited there is
+/// only one arena: a second one would take 64 MiB of it at once.
 #[allow(unsafe_code)]
 pub fn limit_arenas() {
     #[cfg(target_env = "gnu")]
@@ -24,7 +24,7 @@ pub fn limit_arenas() {
     }
 }
 
-/// Octets that this process may map beyond what it has mapped now; `None` if nothing limits it.
+/// Octets that this process may still map; `None` if nothing limits it.
 #[must_use]
 pub fn left() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -38,13 +38,15 @@ fn limit() -> Option<u64> {
     [Resource::As, Resource::Data].into_iter().filter_map(|resource| getrlimit(resource).current).min()
 }
 
-/// Whether so many octets could be mapped now. They are not kept, so this only tells how near the end is.
+/// Whether this many octets could be mapped at present. They are not kept: the answer only tells how near the limit
+/// is.
 #[must_use]
 #[allow(unsafe_code)]
 pub fn can_have(octets: usize) -> bool {
     let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-    // SAFETY: a new mapping at a place of the system's choice touches no memory of ours, and it is unmapped as it was
-    // mapped, before anybody could use it. Vec::try_reserve would move the heap's threshold for mappings instead.
+    // SAFETY: a new mapping at a place that the system chooses touches no memory of ours, and it is unmapped as it
+    // was mapped, before any code could use it. Vec::try_reserve would move the heap's threshold for mappings
+    // instead.
     unsafe {
         let mapping = libc::mmap(std::ptr::null_mut(), octets, access, kind, -1, 0);
         mapping != libc::MAP_FAILED && libc::munmap(mapping, octets) == 0

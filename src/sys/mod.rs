@@ -1,5 +1,18 @@
-//! The system: clock, users, rights, signals, memory, and whoever starts services. The only folder that may say `unsafe`, and only where no safe wrapper
-//! exists; each block gives its reason.
+//! The operating system: clock, users, rights, signals, memory, sockets and the service manager. The only folder that
+//! may use `unsafe`, and only where no safe wrapper exists; each block gives its reason.
+//!
+//! | module | unsafe, because |
+//! | --- | --- |
+//! | [`clock`] | localtime_r: no safe wrapper works with several threads |
+//! | [`memory`] | mallopt and mmap: no crate wraps the first; the second asks without allocating |
+//! | [`process`] | fork, before the first thread |
+//! | [`signals`] | ignoring SIGXFSZ |
+//! | [`sockets`] | descriptors that the service manager passes by number |
+//! | [`user`] | passwd and group look-ups, initgroups, setuid for all threads, SO_PEERGROUPS |
+//! | the others | no unsafe code |
+//!
+//! A daemon calls these before its first thread, in this order: [`sockets::inherited`], [`process::start`],
+//! [`signals::Signals::register`], [`user::become_user`], [`rights::restrain`].
 
 pub mod clock;
 pub mod descriptors;
@@ -13,8 +26,8 @@ pub mod thread;
 pub mod user;
 pub mod watch;
 
-/// A random number from the system, for ids, jitter and names that nobody shall guess. A system without one gives what
-/// the clock gives: nothing here is a secret.
+/// A random number from the system, for ids, jitter and names that are hard to guess. A system without random numbers
+/// falls back to its clock: nothing here is a secret.
 #[must_use]
 pub fn random() -> u64 {
     let mut octets = [0; 8];

@@ -1,6 +1,12 @@
-//! What systemd, or whoever else starts services, is told about this one: the protocol of sd_notify(3).
+//! Messages to systemd, or to another service manager, about the state of this service: the protocol of sd_notify(3).
 //!
-//! Never fails: where nobody asks, or the message does not get through, the daemon goes on without.
+//! Nothing fails: without a service manager, or if a message does not get through, the daemon continues.
+//!
+//! | state | message |
+//! | --- | --- |
+//! | listening, or configuration reloaded | `READY=1` |
+//! | reloading | `RELOADING=1`, `MONOTONIC_USEC=` |
+//! | stopping | `STOPPING=1` |
 
 use super::clock;
 use std::ffi::OsStr;
@@ -9,27 +15,27 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-/// How long a message may wait for a supervisor that reads none.
+/// How long a message may wait for a service manager that does not read.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Whoever wants to be told; perhaps nobody.
+/// The service manager, if there is one.
 #[derive(Debug)]
 pub struct Supervisor(Option<UnixDatagram>);
 
 impl Supervisor {
-    /// The one whose socket the environment names by `NOTIFY_SOCKET`. It is connected to at once: later this process may
-    /// have lost the right to.
+    /// The service manager whose socket `NOTIFY_SOCKET` names. The socket is connected at once: later this process
+    /// may have lost the right to do so.
     #[must_use]
     pub fn from_environment() -> Self {
         Self(std::env::var_os("NOTIFY_SOCKET").and_then(|name| connect(&name)))
     }
 
-    /// The service is up, or has read its configuration again.
+    /// The service is ready, or has reloaded its configuration.
     pub fn ready(&self) {
         self.tell("READY=1");
     }
 
-    /// The configuration is being read again; [`Self::ready`] must follow, whatever comes of it.
+    /// The configuration is being reloaded; [`Self::ready`] must follow, whatever the result.
     pub fn reloading(&self) {
         self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={}", clock::monotonic_micros()));
     }
@@ -49,7 +55,7 @@ fn connect(name: &OsStr) -> Option<UnixDatagram> {
     let address = match name.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
         [b'/', ..] => SocketAddr::from_pathname(name),
-        // Not ours to understand: there are names for virtual machines, too.
+        // Other forms, such as addresses for virtual machines, are not supported.
         _ => return None,
     };
     let socket = UnixDatagram::unbound().ok()?;

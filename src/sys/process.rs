@@ -1,57 +1,57 @@
-//! A second process that goes on beside this one, with rights that this one is about to give up.
+//! A second process that continues beside this one, with rights that this one is about to give up.
 //!
-//! It is no copy of a running daemon: it must be made before the first thread, and gets none of the sockets and files that
-//! are open by then. May fail: the system has no room for another process.
+//! It is not a copy of a running daemon: it must be made before the first thread, and gets none of the sockets and
+//! files that are open by then. It can fail if the system has no room for another process.
 
-use std::fs;
-use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{fs, io};
 
-/// Descriptors from here on are closed in the second process: all but standard input, output and error.
+/// Descriptors from here on are closed in the second process: all except standard input, output and error.
 const FIRST: RawFd = 3;
-/// Where nobody tells which are open: so early in a process there are few, and their numbers are small.
+/// The bound where the open descriptors cannot be listed: early in a process there are few, and their numbers are
+/// small.
 const WITHOUT_PROC_MAX: RawFd = 1024;
 
-/// Starts `run` with `socket` in a process of its own, which ends with it, and has no other descriptor than the standard
-/// ones. Signals that stop, reload or flush the daemon mean nothing there. To be called before the first thread.
+/// Runs `run` with `socket` in a new process, which ends with `run` and has no other descriptor than the standard
+/// ones. Signals that stop, reload or flush the daemon are ignored there. Call it before the first thread.
 ///
 /// # Errors
 /// The system has no room for another process.
 #[allow(unsafe_code)]
 pub fn start(name: &std::ffi::CStr, socket: OwnedFd, run: impl FnOnce(OwnedFd)) -> io::Result<()> {
-    // SAFETY: there is one thread yet, so the new process has all that this one has, and no lock is held by a thread
-    // that is missing there.
+    // SAFETY: there is only one thread, so the new process has everything that this one has, and no lock is held by a
+    // thread that is missing there.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => {
             for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1, libc::SIGPIPE] {
-                // SAFETY: to ignore a signal runs no code of ours.
+                // SAFETY: ignoring a signal runs no code of ours.
                 unsafe { libc::signal(signal, libc::SIG_IGN) };
             }
             close_all_but(&socket);
             let _ = rustix::thread::set_name(name);
-            // Nobody is there to tell; whoever waits for an answer sees the socket close.
+            // A panic has no reader here; a caller that waits for an answer sees the socket close.
             let _ = catch_unwind(AssertUnwindSafe(|| run(socket)));
-            // SAFETY: ends the process at once. What the first process would do at its end is not done twice.
+            // SAFETY: ends the process at once, so that the exit handlers of the first process do not run twice.
             unsafe { libc::_exit(0) }
         }
         _ => Ok(()),
     }
 }
 
-/// Listening sockets must not stay open when the daemon is gone, and locks must not be held.
+/// Closes all descriptors except `socket`: listening sockets must not outlive the daemon, and locks must not be held.
 #[allow(unsafe_code)]
 fn close_all_but(socket: &OwnedFd) {
     let numbers: Vec<RawFd> = match fs::read_dir("/proc/self/fd") {
         Ok(open) => open.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect(),
-        // As in a chroot. The other end of the socket is among them: open here, it would keep this process for ever.
+        // As in a chroot. The other end of the socket is among them: if it stayed open, this process would never end.
         Err(_) => (FIRST..WITHOUT_PROC_MAX).collect(),
     };
     for number in numbers {
         if number >= FIRST && number != socket.as_raw_fd() {
-            // SAFETY: this process never returns to the code that owns these descriptors: it ends in `start`. One that is
-            // closed already, such as that of the directory above, does no harm.
+            // SAFETY: this process never returns to the code that owns these descriptors: it ends in `start`. Closing
+            // one that is closed already, such as that of the directory above, does no harm.
             unsafe { libc::close(number) };
         }
     }

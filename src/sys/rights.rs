@@ -1,8 +1,8 @@
-//! What this process may do beside the rights of its user: capabilities, privileges of programs that it runs, modes of
-//! new files, core dumps. Everything here takes rights away, and nothing gives them back.
+//! What this process may do beside the rights of its user: capabilities, privileges of programs that it runs, modes
+//! of new files, core dumps. Every function here takes rights away; none gives them back.
 //!
-//! Each call is about the calling thread and those that it starts later, so all are made before the first thread.
-//! May fail: a kernel without the call, which none is that this program can run on.
+//! Each call concerns the calling thread and the threads that it starts later, so all calls are made before the first
+//! thread. They fail only on kernels older than this program supports.
 
 use rustix::fs::Mode;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior, umask};
@@ -11,8 +11,8 @@ use rustix::thread::{
 };
 use std::io;
 
-/// For whoever serves, also as root: no program that is run gains rights by a set-id bit or by file capabilities, and
-/// new files are for their owner alone. Modes that others need are set one by one.
+/// For every process that serves, also as root: programs that it runs gain no rights from set-id bits or file
+/// capabilities, and new files are readable only by their owner. Modes that others need are set explicitly.
 ///
 /// # Errors
 /// The kernel is older than 3.5.
@@ -21,29 +21,29 @@ pub fn restrain() -> io::Result<()> {
     Ok(set_no_new_privs(true)?)
 }
 
-/// Gives up every capability, for good: also those that a service manager gives to a user other than root.
+/// Gives up every capability for good, including those that a service manager gives to a user other than root.
 ///
 /// # Errors
-/// None is known.
+/// No cause is known.
 pub fn drop_capabilities() -> io::Result<()> {
     let none = CapabilitySet::empty();
-    // The ambient set is always a part of these, and becomes empty with them.
+    // The ambient set is always a subset of these, and becomes empty with them.
     Ok(set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?)
 }
 
-/// Keeps what it takes to write into directories of others and to give them what is made there, and nothing else of
-/// what root may do.
+/// Keeps the capabilities to write into directories of other users and to give them what is made there, and drops all
+/// other capabilities of root.
 ///
 /// # Errors
-/// The process has not got them.
+/// The process does not have these capabilities.
 pub fn keep_those_over_files() -> io::Result<()> {
     let kept = CapabilitySet::CHOWN | CapabilitySet::DAC_OVERRIDE | CapabilitySet::FOWNER;
     let none = CapabilitySet::empty();
     Ok(set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable: none })?)
 }
 
-/// Takes all capabilities out of what programs run by this process could ever get. Does nothing where that is not
-/// allowed: after [`restrain`] they get none, either.
+/// Removes all capabilities from the bounding set of programs that this process runs. Does nothing where that is not
+/// allowed: after [`restrain`] they cannot gain capabilities either.
 pub fn empty_bounding_set() {
     for number in 0..u64::BITS {
         let capability = CapabilitySet::from_bits_retain(1 << number);
@@ -54,10 +54,10 @@ pub fn empty_bounding_set() {
     }
 }
 
-/// No core dump, and no look into the memory by other processes of the same user: it has seen passwords.
+/// Forbids core dumps, and access to the memory by other processes of the same user: the memory has held passwords.
 ///
 /// # Errors
-/// None is known.
+/// No cause is known.
 pub fn close_memory() -> io::Result<()> {
     Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }

@@ -1,4 +1,11 @@
-//! Signals: turned into values that the main thread waits for.
+//! Signals, turned into values that the main thread waits for.
+//!
+//! | signal | effect |
+//! | --- | --- |
+//! | SIGTERM, SIGINT | [`Signal::Stop`] |
+//! | SIGHUP | [`Signal::Reload`] |
+//! | SIGUSR1 | [`Signal::Flush`] |
+//! | SIGXFSZ | ignored: the write fails with EFBIG instead |
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::{flag, low_level};
@@ -7,29 +14,29 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What the operator wants.
+/// A request of the operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
     /// SIGTERM or SIGINT: stop.
     Stop,
-    /// SIGHUP: read the configuration again.
+    /// SIGHUP: reload the configuration.
     Reload,
-    /// SIGUSR1: try the whole queue now.
+    /// SIGUSR1: try the whole queue.
     Flush,
 }
 
 const SIGNALS: [(i32, Signal); 4] =
     [(SIGTERM, Signal::Stop), (SIGINT, Signal::Stop), (SIGHUP, Signal::Reload), (SIGUSR1, Signal::Flush)];
 
-/// A write beyond the limit of file sizes (`ulimit -f`, `LimitFSIZE=`) fails with EFBIG from now on. By default the signal
-/// SIGXFSZ kills the process instead. Programs that this one starts ignore it, too.
+/// Makes a write beyond the limit of file sizes (`ulimit -f`, `LimitFSIZE=`) fail with EFBIG. By default SIGXFSZ
+/// kills the process instead. Programs that this process starts ignore the signal too.
 #[allow(unsafe_code)]
 pub fn survive_file_size_limit() {
-    // SAFETY: to ignore a signal runs no code of ours.
+    // SAFETY: ignoring a signal runs no code of ours.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
-/// The signals that have come in.
+/// The signals that have arrived.
 #[derive(Debug)]
 pub struct Signals {
     wake: UnixStream,
@@ -37,16 +44,16 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes the signals over from the system's defaults.
+    /// Installs handlers in place of the system's defaults.
     ///
     /// # Errors
-    /// No descriptor or no handler was to be had.
+    /// No descriptor is left, or a handler cannot be installed.
     pub fn register() -> io::Result<Self> {
         let (wake, waker) = UnixStream::pair()?;
         let mut flags = Vec::with_capacity(SIGNALS.len());
         for (number, signal) in SIGNALS {
             let raised = Arc::new(AtomicBool::new(false));
-            // The flag first: once the wake-up is there, the flag must be too.
+            // The flag first: it must be set by the time the wake-up is read.
             flag::register(number, Arc::clone(&raised))?;
             low_level::pipe::register(number, waker.try_clone()?)?;
             flags.push((raised, signal));
@@ -62,7 +69,7 @@ impl Signals {
                     return *signal;
                 }
             }
-            // An interrupted or failed read only means to look again.
+            // An interrupted or failed read only means that the flags are looked at again.
             let _ = self.wake.read(&mut [0; 16]);
         }
     }

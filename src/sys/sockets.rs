@@ -1,34 +1,33 @@
-//! Listening sockets that whoever started this process has opened for it: systemd's socket activation, as sd_listen_fds(3)
-//! describes it. They stay open while the service is down, so no client is refused during a restart.
+//! Listening sockets that the service manager has opened for this process: systemd's socket activation, as in
+//! sd_listen_fds(3). They stay open while the service is down, so clients are not refused during a restart.
 //!
-//! Never opens a socket. May fail: what is handed over is no listening TCP socket, or does not exist.
+//! This module never opens a socket. It fails if a descriptor is not open, or is not a listening TCP socket.
 
 use rustix::net::{AddressFamily, SocketType, sockopt};
-use std::env;
-use std::io;
 use std::net::TcpListener;
 use std::ops::Range;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::{env, io};
 
-/// The first descriptor that is handed over: SD_LISTEN_FDS_START.
+/// The first inherited descriptor: SD_LISTEN_FDS_START.
 const FIRST: RawFd = 3;
-/// More are a mistake.
+/// A larger number of sockets is a mistake.
 const MAX: RawFd = 256;
 
-/// A listening socket, and the name that its unit gives it.
+/// An inherited listening socket, with the name from its unit.
 #[derive(Debug)]
 pub struct Inherited {
-    /// The socket; children of this process don't get it.
+    /// The socket; children of this process do not inherit it.
     pub socket: TcpListener,
     /// `FileDescriptorName=` of the socket's unit, or the unit's name.
     pub name: Option<String>,
 }
 
-/// Takes over the sockets that this process was started with; none if it was started without any. To be called once,
-/// before the first thread: afterwards the variables that name the sockets are gone, so that no child looks for them.
+/// Takes over the sockets that this process was started with, possibly an empty list. Call it once, before the first
+/// thread: afterwards the variables that name the sockets are removed, so that no child looks for them.
 ///
 /// # Errors
-/// One of them is of no use, in words that say what to do.
+/// A descriptor cannot be used; the text says what to do.
 #[allow(unsafe_code)]
 pub fn inherited() -> Result<Vec<Inherited>, String> {
     let text = |name: &str| env::var(name).unwrap_or_default();
@@ -42,14 +41,14 @@ pub fn inherited() -> Result<Vec<Inherited>, String> {
     let mut names = names.split(':').filter(|_| !names.is_empty()).map(str::to_owned);
     let mut found = Vec::new();
     for descriptor in descriptors {
-        // SAFETY: it is only borrowed for this check, which fails if it is not open.
+        // SAFETY: the descriptor is only borrowed for this check, which fails if it is not open.
         let is_open = unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) } == 0;
         if !is_open {
             let error = io::Error::last_os_error();
-            return Err(format!("descriptor {descriptor} of LISTEN_FDS is of no use: {error}"));
+            return Err(format!("descriptor {descriptor} of LISTEN_FDS is not open: {error}"));
         }
-        // SAFETY: it is open, LISTEN_PID says that it is for this process, nothing else here has opened a descriptor
-        // that was there before the process began, and the variables are gone: nobody takes it a second time.
+        // SAFETY: the descriptor is open, LISTEN_PID names this process, this code has not opened a descriptor that
+        // existed before the process began, and the variables are removed: nobody takes it a second time.
         let socket = unsafe { OwnedFd::from_raw_fd(descriptor) };
         let socket = listening(socket).map_err(|what| {
             format!("descriptor {descriptor} of LISTEN_FDS {what}; see ListenStream= and Accept=no in systemd.socket(5)")
@@ -59,24 +58,24 @@ pub fn inherited() -> Result<Vec<Inherited>, String> {
     Ok(found)
 }
 
-/// The descriptors that the variables hand over to the process `own_pid`. Those for another process are none of ours: the
-/// variables were passed on by a parent that did not clear them.
+/// The descriptors that the variables pass to the process `own_pid`. Descriptors for another process are ignored: a
+/// parent passed the variables on without clearing them.
 fn announced(listen_pid: &str, listen_fds: &str, own_pid: u32) -> Result<Range<RawFd>, String> {
     if listen_pid.parse() != Ok(own_pid) {
         return Ok(FIRST..FIRST);
     }
     match listen_fds.parse::<RawFd>() {
         Ok(count) if (0..=MAX).contains(&count) => Ok(FIRST..FIRST + count),
-        _ => Err(format!("LISTEN_FDS is {listen_fds:?}, which is no count of sockets up to {MAX}")),
+        _ => Err(format!("LISTEN_FDS is {listen_fds:?}, which is not a number of sockets up to {MAX}")),
     }
 }
 
-/// Makes sure that this is a listening TCP socket, and makes it like those that are opened here.
+/// Checks that this is a listening TCP socket, and sets it up like the sockets that this program opens.
 fn listening(descriptor: OwnedFd) -> Result<TcpListener, &'static str> {
     let is_internet =
         matches!(sockopt::socket_domain(&descriptor), Ok(AddressFamily::INET | AddressFamily::INET6));
     if !is_internet || sockopt::socket_type(&descriptor) != Ok(SocketType::STREAM) {
-        return Err("is no TCP socket");
+        return Err("is not a TCP socket");
     }
     if sockopt::socket_acceptconn(&descriptor) != Ok(true) {
         return Err("is a TCP socket that does not listen");
@@ -84,8 +83,8 @@ fn listening(descriptor: OwnedFd) -> Result<TcpListener, &'static str> {
     // Connections inherit it: small replies are not held back by Nagle.
     let _ = sockopt::set_tcp_nodelay(&descriptor, true);
     let listener = TcpListener::from(descriptor);
-    // Else accept would return at once, again and again.
-    listener.set_nonblocking(false).map_err(|_| "can't be made to wait")?;
+    // Otherwise accept would return at once, again and again.
+    listener.set_nonblocking(false).map_err(|_| "cannot be set to blocking mode")?;
     Ok(listener)
 }
 
@@ -136,7 +135,7 @@ mod tests {
         ];
         std::fs::remove_file(&path).unwrap();
         for other in others {
-            assert_eq!(listening(other).unwrap_err(), "is no TCP socket");
+            assert_eq!(listening(other).unwrap_err(), "is not a TCP socket");
         }
     }
 }

@@ -1,21 +1,20 @@
-//! Threads: small stacks, and a failure to start one is an ordinary event.
+//! Threads: small stacks, and an error instead of a panic if one cannot be started.
 
-use std::io;
-use std::thread;
 use std::time::Duration;
+use std::{io, thread};
 
-/// Stack of each thread, in octets. Only what is touched costs memory; a TLS handshake needs 16 KiB.
+/// Stack of each thread, in octets. Only pages that are touched cost memory; a TLS handshake needs 16 KiB.
 const STACK_OCTETS: usize = 128 * 1024;
 
-/// Starts a thread that nobody waits for.
+/// Starts a thread that nobody joins.
 ///
 /// # Errors
-/// The system has no thread or no memory to give now.
+/// The system has no thread or no memory left at present.
 pub fn start(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
     start_boxed(name, Box::new(run))
 }
 
-/// Once for all that is started: each kind of its own would add some KiB to the program.
+/// One instance for all closures: an instance for each would add some KiB to the program.
 fn start_boxed(name: &str, run: Box<dyn FnOnce() + Send>) -> io::Result<()> {
     thread::Builder::new().name(name.to_owned()).stack_size(STACK_OCTETS).spawn(run).map(drop)
 }

@@ -1,4 +1,7 @@
 //! Users of the system: looking one up, and becoming one.
+//!
+//! Look-ups go to the C library and so to every source in nsswitch.conf, such as LDAP; they may take long. The entry
+//! is copied out, with no pointer into it. A failed look-up says nothing about the user: the caller defers.
 
 use super::rights;
 use std::ffi::{CStr, CString, OsStr};
@@ -8,58 +11,58 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-/// Largest passwd entry that is read, in octets; with directory services they can be long.
+/// Largest passwd entry that is read, in octets; entries of directory services can be long.
 const ENTRY_MAX_OCTETS: usize = 64 * 1024;
 
-/// More groups than these are not looked at: they count as none.
+/// Most groups that are read; a user with more counts as a member of the first group only.
 const GROUPS_MAX: usize = 1024;
 
 /// An entry of the user database.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Account {
+pub struct SystemUser {
     /// The login name as the database writes it.
     pub name: String,
-    /// The user's number.
+    /// The user id.
     pub uid: u32,
-    /// The number of the user's first group.
+    /// The id of the primary group.
     pub gid: u32,
     /// The home directory.
     pub home: PathBuf,
 }
 
-/// Looks a user up by name; `None` if there is none.
+/// Looks a user up by name; `None` if the user does not exist.
 ///
 /// # Errors
-/// The database could not be asked: this says nothing about the user.
-pub fn find(name: &str) -> io::Result<Option<Account>> {
+/// The database cannot be asked; this says nothing about the user.
+pub fn find(name: &str) -> io::Result<Option<SystemUser>> {
     let Ok(name) = CString::new(name) else { return Ok(None) };
     look_up(Key::Name(&name))
 }
 
-/// Looks a user up by number; `None` if there is none.
+/// Looks a user up by id; `None` if the user does not exist.
 ///
 /// # Errors
-/// The database could not be asked: this says nothing about the user.
-pub fn find_uid(uid: u32) -> io::Result<Option<Account>> {
+/// The database cannot be asked; this says nothing about the user.
+pub fn find_uid(uid: u32) -> io::Result<Option<SystemUser>> {
     look_up(Key::Uid(uid))
 }
 
-/// All groups of a user, the first one of the entry included.
+/// All groups of a user, including the primary one.
 #[must_use]
 #[allow(unsafe_code)]
-pub fn groups(account: &Account) -> Vec<u32> {
+pub fn groups(account: &SystemUser) -> Vec<u32> {
     let Ok(name) = CString::new(account.name.as_str()) else { return vec![account.gid] };
     let mut groups: Vec<libc::gid_t> = vec![0; GROUPS_MAX];
     let mut count = GROUPS_MAX as libc::c_int;
-    // SAFETY: `name` is a live C string, the buffer has room for `count` groups, and the call keeps neither. The standard
-    // library has no look-up of groups.
+    // SAFETY: `name` is a live C string, the buffer has room for `count` groups, and the call keeps neither. The
+    // standard library has no look-up of groups.
     let found =
         unsafe { libc::getgrouplist(name.as_ptr(), account.gid, groups.as_mut_ptr(), &raw mut count) };
     groups.truncate(usize::try_from(count).unwrap_or_default());
     if found < 0 { vec![account.gid] } else { groups }
 }
 
-/// What an entry is found by.
+/// The key of a look-up.
 #[derive(Clone, Copy)]
 enum Key<'a> {
     Name(&'a CStr),
@@ -67,7 +70,7 @@ enum Key<'a> {
 }
 
 #[allow(unsafe_code)]
-fn look_up(key: Key<'_>) -> io::Result<Option<Account>> {
+fn look_up(key: Key<'_>) -> io::Result<Option<SystemUser>> {
     let mut buffer = vec![0 as libc::c_char; 1024];
     loop {
         let mut entry = MaybeUninit::<libc::passwd>::zeroed();
@@ -86,11 +89,11 @@ fn look_up(key: Key<'_>) -> io::Result<Option<Account>> {
         match error {
             0 if found.is_null() => return Ok(None),
             0 => {
-                // SAFETY: the call has succeeded and set `found`: the entry is filled in, and its strings end with NUL
-                // and lie in `buffer`.
+                // SAFETY: the call has succeeded and set `found`: the entry is filled in, and its strings end with
+                // NUL and lie in `buffer`.
                 let account = unsafe {
                     let entry = entry.assume_init();
-                    Account {
+                    SystemUser {
                         name: CStr::from_ptr(entry.pw_name).to_string_lossy().into_owned(),
                         uid: entry.pw_uid,
                         gid: entry.pw_gid,
@@ -103,64 +106,63 @@ fn look_up(key: Key<'_>) -> io::Result<Option<Account>> {
                 let larger = buffer.len() * 4;
                 buffer.resize(larger, 0);
             }
-            // What POSIX lists for "no such user", and systems without /etc/passwd say ENOENT too.
+            // The codes that POSIX lists for "no such user"; systems without /etc/passwd report ENOENT too.
             libc::ENOENT | libc::ESRCH => return Ok(None),
             error => return Err(io::Error::from_raw_os_error(error)),
         }
     }
 }
 
-/// Whether this process may do everything.
+/// Whether this process has all rights of root.
 #[must_use]
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Whether this process has rights that whoever started it has not: by a set-id bit.
+/// Whether this process has rights that its caller does not have, through a set-id bit.
 #[must_use]
 pub fn has_raised_rights() -> bool {
     rustix::process::geteuid() != rustix::process::getuid()
         || rustix::process::getegid() != rustix::process::getgid()
 }
 
-/// Becomes `account` for good: its groups, its uid, no capability, and no way back. To be called before the first
-/// thread.
+/// Becomes `account` for good: its groups and uid, no capability, and no way back. Call it before the first thread.
 ///
 /// # Errors
-/// A step failed; the process must not go on then.
+/// A step failed; the process must not continue.
 #[allow(unsafe_code)]
-pub fn become_user(account: &Account) -> io::Result<()> {
+pub fn become_user(account: &SystemUser) -> io::Result<()> {
     let name = CString::new(account.name.as_str())?;
     let checked = |result: libc::c_int| if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
-    // While there is still a right to.
+    // While this process still has the right to do so.
     rights::empty_bounding_set();
-    // SAFETY: `name` is a live C string, the other arguments are numbers. libc's calls change all threads of the process,
-    // which rustix' do not. The groups go first: after setuid there is no right to change them.
+    // SAFETY: `name` is a live C string, the other arguments are numbers. libc's calls change all threads of the
+    // process, which those of rustix do not. The groups go first: after setuid there is no right to change them.
     unsafe {
         checked(libc::initgroups(name.as_ptr(), account.gid as _))?;
         checked(libc::setgid(account.gid))?;
         checked(libc::setuid(account.uid))?;
     }
-    // setuid takes the capabilities away, unless whoever started this process has forbidden it (SECBIT_KEEP_CAPS).
+    // setuid drops the capabilities, unless the caller of this process forbade it (SECBIT_KEEP_CAPS).
     rights::drop_capabilities()?;
     rights::close_memory()?;
-    // SAFETY: as above; both must fail, or the rights are not gone.
+    // SAFETY: as above. Both calls must fail; otherwise the rights are not gone.
     let regained = unsafe { libc::setuid(0) == 0 || account.gid != 0 && libc::setgid(0) == 0 };
     if account.uid != 0 && regained {
-        return Err(io::Error::other("root's rights could be taken back"));
+        return Err(io::Error::other("root's rights could be regained"));
     }
     Ok(())
 }
 
-/// The groups of the process at the other end of a Unix socket when it connected, its first one left out. A kernel before
-/// 4.13 tells none.
+/// The groups that the process at the other end of a Unix socket had when it connected, without its primary one.
+/// Kernels before 4.13 do not report them.
 #[must_use]
 #[allow(unsafe_code)]
 pub fn peer_groups(socket: BorrowedFd<'_>) -> Vec<u32> {
     let mut groups = vec![0 as libc::gid_t; GROUPS_MAX];
     let mut octets = std::mem::size_of_val(groups.as_slice()) as libc::socklen_t;
     // SAFETY: the descriptor is open as long as it is borrowed; the pointers are to live values, and `octets` is the
-    // length of the buffer before the call and what has been filled in after it. rustix has no call for it.
+    // length of the buffer before the call and of its content after it. rustix has no call for it.
     let result = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),

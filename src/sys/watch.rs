@@ -1,6 +1,6 @@
-//! Waits until something is put into a directory (inotify), or until some time has passed.
+//! Waits until a name is moved into a directory (inotify), or until some time has passed.
 //!
-//! A system that can't watch, or has no watches left, only waits: whoever uses this must look by itself now and then.
+//! A system that cannot watch, or has no watches left, only waits: a caller must also look for itself now and then.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
@@ -8,11 +8,11 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
-/// A directory that is watched, if that is possible.
+/// A watched directory, if the system can watch it.
 #[derive(Debug)]
-pub struct Watch(Option<OwnedFd>);
+pub struct DirectoryWatch(Option<OwnedFd>);
 
-impl Watch {
+impl DirectoryWatch {
     /// Watches for names that are moved into the directory at `path`.
     #[must_use]
     pub fn for_arrivals(path: &Path) -> Self {
@@ -24,7 +24,7 @@ impl Watch {
         Self(watch())
     }
 
-    /// Whether anything is seen at once.
+    /// Whether arrivals are noticed at once.
     #[must_use]
     pub const fn sees(&self) -> bool {
         self.0.is_some()
@@ -35,10 +35,10 @@ impl Watch {
         let Some(watch) = &self.0 else { return super::thread::sleep(span) };
         let timeout = Timespec { tv_sec: span.as_secs() as _, tv_nsec: span.subsec_nanos() as _ };
         match poll(&mut [PollFd::new(watch, PollFlags::IN)], Some(&timeout)) {
-            // What arrived is found by looking; so is what the kernel had no room to tell.
+            // The caller finds what arrived by looking, including what the kernel had no room to report.
             Ok(1..) => drop(rustix::io::read(watch, &mut [0; 4096])),
             Ok(0) => {}
-            // A signal, at worst. It must not become a loop.
+            // At worst a signal. The pause keeps a lasting error from becoming a busy loop.
             Err(_) => super::thread::sleep(Duration::from_secs(1)),
         }
     }
@@ -53,7 +53,7 @@ mod tests {
     fn an_arrival_ends_the_wait() {
         let directory = std::env::temp_dir().join(format!("pillarbox-watch-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
-        let watch = Watch::for_arrivals(&directory);
+        let watch = DirectoryWatch::for_arrivals(&directory);
         assert!(watch.sees());
         std::fs::write(directory.join(".x"), "").unwrap();
         for _ in 0..1000 {
@@ -64,6 +64,6 @@ mod tests {
         watch.wait(Duration::from_secs(60));
         assert!(SystemClock.boot() - start < Duration::from_secs(30));
         std::fs::remove_dir_all(&directory).unwrap();
-        assert!(!Watch::for_arrivals(&directory).sees());
+        assert!(!DirectoryWatch::for_arrivals(&directory).sees());
     }
 }

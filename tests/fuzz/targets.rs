@@ -33,9 +33,9 @@ use pillarbox::smtp::limits::REPLY_MAX_LINES;
 use pillarbox::smtp::line::{Line, LineCutter};
 use pillarbox::smtp::reply::{Reply, ReplyParser};
 use pillarbox::smtp::sasl;
-use pillarbox::smtp::server::{Access, Action, Logins, Service};
+use pillarbox::smtp::server::{Action, ClientAccess, LoginPolicy, Service};
 use pillarbox::smtp::{client, server};
-use pillarbox::store::queue::{Description, State, parse_file};
+use pillarbox::store::queue::{Description, RecipientState, parse_file};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -462,7 +462,7 @@ pub fn queue_file(octets: &[u8]) {
             let attempts = usize::try_from(progress.attempts).unwrap();
             assert_eq!(progress.recent_attempts.iter().flatten().count(), attempts.min(3));
             assert_eq!(progress.diagnostic.is_some(), attempts > 0);
-            assert!(attempts > 0 || progress.state == State::Pending);
+            assert!(attempts > 0 || progress.state == RecipientState::Pending);
         }
         let printed = print_queue_file(&print_description(&description), b"text\n", b"");
         let again = parse_file(&printed).map(|(description, _)| description);
@@ -474,7 +474,7 @@ pub fn queue_file(octets: &[u8]) {
             let torn = [&file, torn.as_bytes()].concat();
             assert_eq!(parse_file(&torn), Ok((description, progress)), "a torn record tells something");
             let (_, progress) = parse_file(&[&torn, &b"\n"[..]].concat()).unwrap();
-            assert!(progress.first().is_none_or(|first| first.state != State::Pending));
+            assert!(progress.first().is_none_or(|first| first.state != RecipientState::Pending));
         }
     }
 }
@@ -754,7 +754,7 @@ fn mended(octets: &[u8]) -> Vec<u8> {
 
 /// A server without a socket: octets in, octets and messages out.
 struct Server {
-    session: server::Session<ForwardPath>,
+    session: server::ServerSession<ForwardPath>,
     cutter: LineCutter,
     /// In the data phase: the decoder, and what it was given and gave.
     data: Option<(DotDecoder, Vec<u8>, Vec<u8>)>,
@@ -781,7 +781,7 @@ impl Server {
     const SIZE_OCTETS: u64 = 1000;
 
     fn new(service: Service) -> Self {
-        let terms = server::Terms {
+        let terms = server::ServerTerms {
             hostname: "mx.example".into(),
             home: server::Home { of_senders: domain("mx.example"), of_recipients: domain("mx.example") },
             offer: Offer {
@@ -793,9 +793,9 @@ impl Server {
             recipients: Self::RECIPIENTS,
             errors: 10,
         };
-        let mut session = server::Session::new(Arc::new(terms));
-        let logins = if service == Service::Submission { Logins::Always } else { Logins::Never };
-        session.serve(service, Access { logins, ..Access::DEFAULT });
+        let mut session = server::ServerSession::new(Arc::new(terms));
+        let logins = if service == Service::Submission { LoginPolicy::Always } else { LoginPolicy::Never };
+        session.serve(service, ClientAccess { logins, ..ClientAccess::DEFAULT });
         session.trust(true);
         let mut output = Vec::new();
         session.greeting().print(&mut output);
@@ -958,8 +958,11 @@ fn conduct(number: usize) -> client::Conduct {
 
 /// Lets a client with two messages talk to a server that sends `blocks`, and tells each step.
 fn play_client(blocks: &[u8], piece: usize) -> Vec<String> {
-    let mut session =
-        client::Session::new("mx.example", ClientName::parse("box.example").unwrap(), conduct(blocks.len()));
+    let mut session = client::ClientSession::new(
+        "mx.example",
+        ClientName::parse("box.example").unwrap(),
+        conduct(blocks.len()),
+    );
     let mut envelope = Envelope::new(ReversePath::Mailbox(Mailbox::parse("a@box.example").unwrap()));
     envelope.body = Body::EightBitMime;
     let recipient = |name: &str| Recipient::new(Mailbox::parse(&format!("{name}@b.example")).unwrap());
@@ -974,29 +977,29 @@ fn play_client(blocks: &[u8], piece: usize) -> Vec<String> {
     loop {
         let step = session.next_step();
         // A command is not answered before it is sent, whatever has come by then (RFC 5321 §2.1, DESIGN section 4).
-        assert!(!was_sent || matches!(step, client::Step::Read { .. }), "{step:?} before a reply");
-        was_sent = matches!(step, client::Step::Send(_));
-        is_logging_in |= matches!(&step, client::Step::Send(octets) if octets.starts_with(b"AUTH "));
-        is_logging_in &= !matches!(step, client::Step::Ready | client::Step::Close(_));
+        assert!(!was_sent || matches!(step, client::ClientStep::Read { .. }), "{step:?} before a reply");
+        was_sent = matches!(step, client::ClientStep::Send(_));
+        is_logging_in |= matches!(&step, client::ClientStep::Send(octets) if octets.starts_with(b"AUTH "));
+        is_logging_in &= !matches!(step, client::ClientStep::Ready | client::ClientStep::Close(_));
         log.push(format!("{step:?}"));
         assert!(log.len() < 100_000, "the session never ends");
         match step {
             // Lines of an exchange are no commands.
-            client::Step::Send(_) if is_logging_in => {}
-            client::Step::Send(octets) => assert_commands(&octets),
-            client::Step::StartTls if log.len() % 5 == 0 => session.tls_failed("no"),
-            client::Step::StartTls => session.tls_established(client::Security::Verified, None),
-            client::Step::Read { .. } => match blocks.next() {
+            client::ClientStep::Send(_) if is_logging_in => {}
+            client::ClientStep::Send(octets) => assert_commands(&octets),
+            client::ClientStep::StartTls if log.len() % 5 == 0 => session.tls_failed("no"),
+            client::ClientStep::StartTls => session.tls_established(client::Security::Verified, None),
+            client::ClientStep::Read { .. } => match blocks.next() {
                 None => session.lost(&client::Lost::Closed),
                 Some([]) => session.lost(&client::Lost::TimedOut),
                 Some(block) => block.chunks(piece).for_each(|piece| session.received(piece)),
             },
-            client::Step::SendContent | client::Step::SendChunk => {
+            client::ClientStep::SendContent | client::ClientStep::SendChunk => {
                 assert!(!waiting_for_outcome.is_empty(), "a message nobody gave");
                 is_content_sent = true;
                 session.content_sent();
             }
-            client::Step::Finished(outcomes) => {
+            client::ClientStep::Finished(outcomes) => {
                 assert_eq!(outcomes.len(), waiting_for_outcome.len());
                 let is_delivered = |outcome: &Option<Outcome>| matches!(outcome, Some(Outcome::Delivered(_)));
                 assert!(is_content_sent || !outcomes.iter().any(is_delivered), "delivered without content");
@@ -1004,21 +1007,21 @@ fn play_client(blocks: &[u8], piece: usize) -> Vec<String> {
                 let rest: Vec<_> =
                     asked.zip(&outcomes).filter(|(_, o)| o.is_none()).map(|(r, _)| r).collect();
                 let is_stuck = rest.len() == outcomes.len();
-                if session.next_step() == client::Step::Ready && !rest.is_empty() {
+                if session.next_step() == client::ClientStep::Ready && !rest.is_empty() {
                     // Once, when the peer turns out not to know the BDAT that it offers.
                     assert!(!(is_stuck && was_stuck), "the same recipients for ever");
                     was_stuck |= is_stuck;
                     messages.push(rest);
                 }
             }
-            client::Step::Ready => {
+            client::ClientStep::Ready => {
                 assert!(waiting_for_outcome.is_empty(), "a message without outcome");
                 match messages.pop() {
                     None => session.quit(),
                     Some(recipients) => {
                         is_content_sent = false;
                         let (envelope, recipients) = (&envelope, recipients.as_slice());
-                        session.begin(&client::Transaction {
+                        session.begin(&client::ClientTransaction {
                             envelope,
                             recipients,
                             size_octets: 500,
@@ -1028,7 +1031,7 @@ fn play_client(blocks: &[u8], piece: usize) -> Vec<String> {
                     }
                 }
             }
-            client::Step::Close(_) => {
+            client::ClientStep::Close(_) => {
                 assert!(waiting_for_outcome.is_empty(), "a message without outcome");
                 return log;
             }

@@ -14,6 +14,8 @@
 mod architecture;
 /// README, docs/ and manual against the rows of the code, so that neither tells what is not so.
 mod documentation;
+/// Turns of phrase that read as translated.
+mod english;
 /// What must hold for any octets: each fuzz target over its stored corpus.
 mod fuzz;
 /// `pillarbox passwd`, from a pipe and from a terminal.

@@ -136,10 +136,10 @@ fn long_lines_and_nul_around_auth_are_answered_and_the_session_goes_on() {
     let (post, mut daemon) = served("limits.errors = 20\n");
     let mut client = Client::within_tls(&post);
     for (begin, octets, expected) in [
-        (None, 12_288, "501 5.5.2 that is no base64"),
+        (None, 12_288, "501 5.5.2 invalid base64"),
         (None, 12_289, "500 5.5.2 the line is too long"),
         (None, 100_000, "500 5.5.2 the line is too long"),
-        (Some("AUTH PLAIN"), 12_288, "501 5.5.2 that is no base64"),
+        (Some("AUTH PLAIN"), 12_288, "501 5.5.2 invalid base64"),
         (Some("AUTH PLAIN"), 12_289, "500 5.5.6 line too long"),
         (Some("AUTH LOGIN"), 300_000, "500 5.5.6 line too long"),
     ] {

@@ -116,7 +116,7 @@ fn a_socket_that_takes_no_connections_is_told() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let connected = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let cases: [(OwnedFd, &str); 2] = [
-        (File::open("/dev/null").unwrap().into(), "descriptor 3 of LISTEN_FDS is no TCP socket"),
+        (File::open("/dev/null").unwrap().into(), "descriptor 3 of LISTEN_FDS is not a TCP socket"),
         (connected.into(), "descriptor 3 of LISTEN_FDS is a TCP socket that does not listen"),
     ];
     for (descriptor, told) in cases {

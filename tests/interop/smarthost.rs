@@ -104,7 +104,7 @@ pub(super) fn place() -> Option<Place> {
     Some(place)
 }
 
-fn account(name: &str) -> pillarbox::sys::user::Account {
+fn account(name: &str) -> pillarbox::sys::user::SystemUser {
     pillarbox::sys::user::find(name).unwrap().unwrap_or_else(|| panic!("no user {name}"))
 }
 

@@ -10,10 +10,10 @@ use crate::mail::date::{Now, WallTime, names};
 use crate::mail::envelope::Envelope;
 use crate::mail::fold::fold;
 use crate::mail::outcome::{Diagnostic, Outcome};
-use crate::store::queue::{Event, Progress, Record, State, Summary};
+use crate::mail::text::is_hostile;
+use crate::store::queue::{EntrySummary, JournalEvent, JournalRecord, Progress, RecipientState};
 use crate::sys::clock::utc_offset_seconds;
 use std::fmt::Write;
-use time::OffsetDateTime;
 
 /// The first line of a list. Postfix prints the same over short and over long ids.
 pub const MAILQ_HEAD: &str = "-Queue ID-  --Size-- ----Arrival Time---- -Sender/Recipient-------\n";
@@ -26,7 +26,7 @@ const REASON_COLUMNS: usize = 76;
 #[derive(Debug)]
 pub struct Listed {
     /// From its file.
-    pub summary: Summary,
+    pub summary: EntrySummary,
     /// A worker has it in hand.
     pub is_active: bool,
     /// When it is tried next; `None`: nobody knows.
@@ -74,7 +74,7 @@ impl Listed {
             (false, true) => "!",
             (false, false) => "",
         };
-        let Summary { id, description, message_octets, progress, .. } = &self.summary;
+        let EntrySummary { id, description, message_octets, progress, .. } = &self.summary;
         let sender = match &description.envelope.reverse_path {
             ReversePath::Null => "MAILER-DAEMON".to_owned(),
             path => clean(&self.address(path.to_string())),
@@ -103,7 +103,7 @@ impl Listed {
     /// An object on one line. Times are seconds since 1970.
     #[must_use]
     pub fn json(&self) -> String {
-        let Summary { id, description, message_octets, progress, .. } = &self.summary;
+        let EntrySummary { id, description, message_octets, progress, .. } = &self.summary;
         let from = match &description.envelope.reverse_path {
             ReversePath::Null => String::new(),
             path => self.address(path.to_string()),
@@ -137,8 +137,8 @@ impl Listed {
 
     /// Envelope and history, with the empty line ahead of the message.
     #[must_use]
-    pub fn full(&self, history: &[Record]) -> String {
-        let Summary { id, description, message_octets, progress, .. } = &self.summary;
+    pub fn full(&self, history: &[JournalRecord]) -> String {
+        let EntrySummary { id, description, message_octets, progress, .. } = &self.summary;
         let envelope = &description.envelope;
         let next = match (self.is_held(), self.is_active, self.next_attempt) {
             (true, ..) => "held".to_owned(),
@@ -168,10 +168,10 @@ impl Listed {
         text
     }
 
-    fn push_record(&self, text: &mut String, Record { recipients, at, event }: &Record) {
+    fn push_record(&self, text: &mut String, JournalRecord { recipients, at, event }: &JournalRecord) {
         let all = &self.summary.description.envelope.recipients;
         let (what, diagnostic) = match event {
-            Event::Attempted(outcome) => {
+            JournalEvent::Attempted(outcome) => {
                 let what = match outcome {
                     Outcome::Delivered(_) => "delivered",
                     Outcome::Deferred(_) => "deferred",
@@ -179,11 +179,11 @@ impl Listed {
                 };
                 (what, Some(outcome.diagnostic()))
             }
-            Event::Notified => ("notice sent", None),
-            Event::Owed => ("delivered, the sender is to be told", None),
-            Event::Held => ("held", None),
-            Event::Released => ("released", None),
-            Event::Kept => ("held, as it can't be delivered to admin", None),
+            JournalEvent::Notified => ("notice sent", None),
+            JournalEvent::Owed => ("delivered, the sender is to be told", None),
+            JournalEvent::Held => ("held", None),
+            JournalEvent::Released => ("released", None),
+            JournalEvent::Kept => ("held, as it can't be delivered to admin", None),
         };
         let names: Vec<String> = recipients
             .iter()
@@ -214,9 +214,9 @@ pub fn wall_time(now: Now, due: std::time::Duration) -> WallTime {
 
 fn state(progress: &Progress) -> &'static str {
     match progress.state {
-        State::Pending => "pending",
-        State::Delivered => "delivered",
-        State::Failed => "failed",
+        RecipientState::Pending => "pending",
+        RecipientState::Delivered => "delivered",
+        RecipientState::Failed => "failed",
     }
 }
 
@@ -226,8 +226,7 @@ fn local_time(wall: WallTime) -> String {
 }
 
 fn date_text(wall: WallTime, utc_offset: i32) -> String {
-    let shifted = wall.seconds().saturating_add_signed(i64::from(utc_offset));
-    let date: OffsetDateTime = WallTime(shifted.saturating_mul(1_000_000)).to_utc();
+    let date = wall.to_local(utc_offset);
     let (weekday, month) = names(date);
     let (day, hour, minute, second) = (date.day(), date.hour(), date.minute(), date.second());
     format!("{weekday} {month} {day:2} {hour:02}:{minute:02}:{second:02}")
@@ -273,12 +272,8 @@ fn has_name(word: &str, name: &str) -> bool {
     })
 }
 
-fn is_harmful(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
 pub(crate) fn clean(text: &str) -> String {
-    text.chars().map(|c| if is_harmful(c) { '?' } else { c }).collect()
+    text.chars().map(|c| if is_hostile(c) { '?' } else { c }).collect()
 }
 
 /// A string of JSON (RFC 8259 §7).
@@ -290,7 +285,7 @@ pub fn json_text(text: &str) -> String {
         match c {
             '"' | '\\' => quoted.extend(['\\', c]),
             // All of them are of the plane that four digits can name.
-            c if is_harmful(c) => drop(write!(quoted, "\\u{:04x}", u32::from(c))),
+            c if is_hostile(c) => drop(write!(quoted, "\\u{:04x}", u32::from(c))),
             c => quoted.push(c),
         }
     }
@@ -317,10 +312,10 @@ mod tests {
         }
         let diagnostic = Diagnostic::local(EnhancedStatus::NO_ANSWER, reply);
         let waits = Progress { diagnostic: Some(diagnostic), attempts: 2, ..Progress::default() };
-        let done = Progress { state: State::Delivered, ..Progress::default() };
+        let done = Progress { state: RecipientState::Delivered, ..Progress::default() };
         let description =
             Description { envelope, origin: "[192.0.2.1]".into(), arrival, digest: None, dated: None };
-        let summary = Summary {
+        let summary = EntrySummary {
             id: QueueId::new(wall.0, 1),
             description,
             message_octets: 1234,
@@ -414,7 +409,7 @@ mod tests {
         let listed = listed("no\r\n\u{1b}[2J-- 0 Kbytes in 0 Requests.\u{202e}\"\\");
         assert_eq!(listed.mailq().lines().count(), 5);
         for text in [listed.mailq(), listed.json(), listed.full(&[])] {
-            assert!(!text.replace('\n', "").contains(is_harmful), "{text:?}");
+            assert!(!text.replace('\n', "").contains(is_hostile), "{text:?}");
         }
         let json = listed.json();
         assert_eq!(json.matches('\n').count(), 1);

@@ -19,7 +19,7 @@ use crate::engine::intake::refusal::Refusal;
 use crate::engine::log::event::trouble;
 use crate::store::drop::{DropDirectory, Dropped, Opened};
 use crate::sys;
-use crate::sys::watch::Watch;
+use crate::sys::watch::DirectoryWatch;
 use std::ffi::CString;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -58,7 +58,7 @@ impl Maildrop {
 
     /// Takes what comes, until [`Self::stop`]. `site` gives the configuration of now.
     pub fn run(&self, intake: &Intake, site: &dyn Fn() -> Arc<Site>) {
-        let watch = Watch::for_arrivals(self.directory.path());
+        let watch = DirectoryWatch::for_arrivals(self.directory.path());
         if !watch.sees() {
             log::warn!(target: "pillarbox", "event=notice text=\"no inotify: dropped mail is seen once a minute\"");
         }

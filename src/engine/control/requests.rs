@@ -24,7 +24,9 @@ use crate::rules::control::{
 };
 use crate::rules::routing::route::Accounts;
 use crate::store::StoreError;
-use crate::store::queue::{self, Checkout, Durability, Entry, Progress, Record, State, Summary};
+use crate::store::queue::{
+    self, Checkout, Durability, Entry, EntrySummary, JournalRecord, Progress, RecipientState,
+};
 use crate::sys::thread;
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
@@ -151,7 +153,8 @@ fn flush(manager: &Manager, which: &[Which], output: &mut dyn Output) -> io::Res
                     Err(error) => return trouble(&error, output),
                 };
                 for id in ids {
-                    let Some(Ok(Summary { description, progress, .. })) = manager.queue.summary(id) else {
+                    let Some(Ok(EntrySummary { description, progress, .. })) = manager.queue.summary(id)
+                    else {
                         continue;
                     };
                     let mut recipients = description.envelope.recipients.iter().zip(&progress);
@@ -254,8 +257,8 @@ fn keep_back(manager: &Manager, entry: &Arc<Entry>, hold: bool) -> Result<(), Re
     if recipients.is_empty() {
         return Ok(());
     }
-    let event = if hold { queue::Event::Held } else { queue::Event::Released };
-    let record = Record { recipients, at: manager.clock.now(), event };
+    let event = if hold { queue::JournalEvent::Held } else { queue::JournalEvent::Released };
+    let record = JournalRecord { recipients, at: manager.clock.now(), event };
     manager.queue.record(entry, &[record], Durability::Synced).map_err(|error| failed(&error))?;
     manager.board.set_held(entry.id(), hold);
     manager.board.set_kept(entry.id(), None);
@@ -271,7 +274,7 @@ fn bounce(manager: &Manager, entry: &Arc<Entry>) -> Result<(), Refused> {
     let status = EnhancedStatus::new(Class::Permanent, 0, 0);
     let failed = || Some(Outcome::Failed(Diagnostic::local(status, text)));
     let pending = entry.progress().into_iter().enumerate();
-    let pending = pending.filter(|(_, progress)| progress.state == State::Pending);
+    let pending = pending.filter(|(_, progress)| progress.state == RecipientState::Pending);
     let outcomes = pending.map(|(place, _)| (place, failed())).collect();
     let arrival = entry.description().arrival.running.min(manager.clock.now().running);
     let attempt = Attempt {
@@ -368,7 +371,7 @@ impl Snapshot {
         }
     }
 
-    fn listed(&self, manager: &Manager, summary: Summary) -> Listed {
+    fn listed(&self, manager: &Manager, summary: EntrySummary) -> Listed {
         let arrival = summary.description.arrival.running;
         let (mut pauses, mut attempts) = (Vec::new(), 0);
         for (recipient, progress) in summary.description.envelope.recipients.iter().zip(&summary.progress) {
@@ -404,7 +407,7 @@ struct Owners {
 
 impl Owners {
     /// A message is its sender's, if that is a user of this host.
-    fn owns(&mut self, site: &Site, uid: u32, summary: &Summary) -> bool {
+    fn owns(&mut self, site: &Site, uid: u32, summary: &EntrySummary) -> bool {
         let ReversePath::Mailbox(sender) = &summary.description.envelope.reverse_path else { return false };
         if !site.routes.is_local(&sender.domain) {
             return false;

@@ -6,9 +6,8 @@
 //! more; a question, which is answered with its exit code.
 
 use super::output::Peer;
-use super::requests;
 use super::services::Services;
-use super::submit;
+use super::{requests, submit};
 use crate::engine::control::output::{Asker, Output};
 use crate::engine::log::event::trouble;
 use crate::net::transport::Deadline;
@@ -16,7 +15,7 @@ use crate::rules::control::{
     BadRequest, NOT_NOW, PIECE_MAX_OCTETS, Piece, QUESTION_MAX_OCTETS, Question, Rights, USAGE,
 };
 use crate::store::StoreError;
-use crate::store::durable::{self, Access, Owner};
+use crate::store::durable::{self, DirectoryAccess, Owner};
 use crate::sys::{thread, user};
 use rustix::fs::Mode;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt};
@@ -77,7 +76,7 @@ pub fn make_directory(socket: &Path, owner: Option<Owner>) -> Result<(), StoreEr
         let (parent, name) =
             (directory.parent().unwrap_or(directory), directory.file_name().unwrap_or_default());
         durable::make_directories(parent, passable)?;
-        durable::make_below(durable::open_directory(parent, Access::Read)?, name, passable, owner)
+        durable::make_below(durable::open_directory(parent, DirectoryAccess::Read)?, name, passable, owner)
     };
     make().map(drop).map_err(|error: io::Error| StoreError::io(directory, error))
 }

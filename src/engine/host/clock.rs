@@ -5,7 +5,7 @@ use crate::mail::date::{Now, WallTime};
 use crate::rules::control::Link;
 use crate::rules::pacing::downtime::Downtimes;
 use crate::rules::pacing::running_clock::{RunningClock, SavedClock};
-use crate::store::line_file::CLOCK;
+use crate::store::state_file::line::CLOCK;
 use crate::sys::clock::{Clock, boot_id};
 use std::fmt;
 use std::path::{Path, PathBuf};

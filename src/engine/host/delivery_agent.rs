@@ -17,7 +17,7 @@ use crate::config::{Settings, Users, load};
 use crate::engine::log::event::trouble;
 use crate::mail::date::WallTime;
 use crate::store::durable::Owner;
-use crate::store::maildir::{Agent, Done, Errand, MaildirPath, Whose, perform};
+use crate::store::maildir::{Agent, Done, Errand, MaildirPath, MaildirUser, perform};
 use crate::sys::clock::{Clock, SystemClock};
 use crate::sys::{process, rights, user};
 use rustix::io::Errno;
@@ -62,7 +62,7 @@ impl DeliveryAgent {
     pub fn start(
         config: &Path,
         settings: &Settings,
-        account: Option<&user::Account>,
+        account: Option<&user::SystemUser>,
     ) -> io::Result<Option<Self>> {
         if account.is_none_or(|account| account.uid == 0) || !is_for(settings) {
             return Ok(None);
@@ -126,7 +126,7 @@ impl Agent for DeliveryAgent {
         }
     }
 
-    fn go(&self, whose: &Whose, errand: Errand<'_>) -> io::Result<Done> {
+    fn go(&self, whose: &MaildirUser, errand: Errand<'_>) -> io::Result<Done> {
         let (user, domain) = (whose.user.as_str(), whose.domain.as_str());
         match errand {
             Errand::Stage(name) => self.ask(&[user, domain, "stage", name]),

@@ -18,7 +18,7 @@ use crate::rules::routing::route::{
 };
 use crate::smtp::command::ClientName;
 use crate::smtp::extension::Offer;
-use crate::smtp::server::{Home, Terms};
+use crate::smtp::server::{Home, ServerTerms};
 use crate::store::StoreError;
 use crate::store::maildir::MaildirPath;
 use crate::sys::user;
@@ -65,7 +65,7 @@ pub struct Site {
     /// What signs this host's own mail; empty until the caller has read the keys.
     pub dkim: Vec<DkimKey>,
     /// What the server offers.
-    pub terms: Arc<Terms>,
+    pub terms: Arc<ServerTerms>,
     /// Addresses with ports on which this host takes mail: an MX host that is one of them is this host.
     pub listens_on: Vec<SocketAddr>,
 }
@@ -81,7 +81,7 @@ impl Site {
         let rewrite = rewrite_policy(&settings, &hostname);
         routes.identities = rewrite.identities().cloned().collect();
         let (limits, queue) = (&settings.limits, &settings.queue);
-        let terms = Terms {
+        let terms = ServerTerms {
             hostname: hostname.to_string(),
             home: Home { of_senders: hostname.clone(), of_recipients: routes.home().clone() },
             offer: Offer {

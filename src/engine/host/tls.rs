@@ -12,7 +12,7 @@ use crate::mail::date::WallTime;
 use crate::net::handshake::Handshake;
 use crate::net::self_signed;
 use crate::net::tls::{Acceptor, IdentityError, Minimum};
-use crate::store::self_signed as store;
+use crate::store::state_file::self_signed as store;
 use crate::sys::thread;
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -43,7 +43,7 @@ use crate::net::transport::{Deadline, Transport, WireError};
 use crate::rules::pacing::patience::{HURRIED, is_crowded};
 use crate::smtp::line::LineCutter;
 use crate::smtp::reply::{Reply, Severity};
-use crate::smtp::server::{Action, Service, Session};
+use crate::smtp::server::{Action, ServerSession, Service};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -86,7 +86,7 @@ pub struct Connection<'a> {
     tls: Option<String>,
     client: IpAddr,
     trusted: bool,
-    session: Session<Accepted>,
+    session: ServerSession<Accepted>,
     /// The message of which chunks have come in.
     chunks: Option<Chunks<'a>>,
     listener: ListenerPolicy,
@@ -116,7 +116,7 @@ impl<'a> Connection<'a> {
         client: IpAddr,
     ) -> Self {
         let trusted = site.admission.trusts(client);
-        let mut session = Session::new(site.terms.clone());
+        let mut session = ServerSession::new(site.terms.clone());
         session.trust(trusted);
         Self {
             site,

@@ -17,7 +17,7 @@ use crate::rules::message::digest::{self, DigestMember, DigestTerms, MEMBERS_MAX
 use crate::rules::routing::route::Routed;
 use crate::smtp::extension::RcptParameters;
 use crate::store::queue::{Collected, Description};
-use crate::store::windows_file;
+use crate::store::state_file::windows;
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -39,7 +39,7 @@ impl DigestWindows {
     /// Goes on from what was saved below `state`.
     #[must_use]
     pub fn resume(state: &Path) -> Self {
-        let text = windows_file::load(state);
+        let text = windows::load(state);
         Self { windows: Mutex::new(Windows::parse(&text)), saved: Mutex::new(text) }
     }
 
@@ -50,7 +50,7 @@ impl DigestWindows {
         if *saved == text {
             return;
         }
-        if let Err(error) = windows_file::save(state, &text) {
+        if let Err(error) = windows::save(state, &text) {
             Event::Trouble { doing: "saving the windows of digests", error: &error.to_string() }.log();
         }
         *saved = text;

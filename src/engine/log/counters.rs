@@ -13,7 +13,7 @@
 use super::event::{AttemptEnd, trouble};
 use super::logger;
 use crate::mail::date::Now;
-use crate::store::line_file::STATISTICS;
+use crate::store::state_file::line::STATISTICS;
 use std::fmt::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

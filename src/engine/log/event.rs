@@ -4,6 +4,7 @@
 use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::id::QueueId;
 use crate::mail::status::EnhancedStatus;
+use crate::mail::text::is_hostile;
 use crate::rules::advice::row::About;
 use crate::rules::pacing::breaker::RouteFailure;
 use std::fmt::{self, Display, Write};
@@ -308,12 +309,7 @@ impl Display for List<'_> {
     }
 }
 
-/// Whether a character is written by its number: control characters, and those that turn the direction of text on a terminal.
-fn is_unsafe(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-/// A value that is quoted only if it has to be: empty, or with a blank, a quote or a character that is unsafe.
+/// A value that is quoted only if it has to be: empty, or with a blank, a quote or a hostile character.
 struct Value<'a>(&'a dyn Display);
 
 impl Display for Value<'_> {
@@ -321,7 +317,7 @@ impl Display for Value<'_> {
         let text = self.0.to_string();
         let plain = !text.is_empty()
             && text.len() <= VALUE_MAX_OCTETS
-            && text.chars().all(|c| !is_unsafe(c) && !c.is_whitespace() && c != '"' && c != '\\');
+            && text.chars().all(|c| !is_hostile(c) && !c.is_whitespace() && c != '"' && c != '\\');
         if plain { f.write_str(&text) } else { Quoted(&text).fmt(f) }
     }
 }
@@ -349,7 +345,7 @@ impl Display for Quoted<'_> {
                 '\n' => f.write_str("\\n")?,
                 '\r' => f.write_str("\\r")?,
                 '\t' => f.write_str("\\t")?,
-                c if is_unsafe(c) => write!(f, "\\u{{{:x}}}", u32::from(c))?,
+                c if is_hostile(c) => write!(f, "\\u{{{:x}}}", u32::from(c))?,
                 c => f.write_char(c)?,
             }
         }

@@ -4,7 +4,7 @@
 //! through again. Mail goes on.
 
 use crate::mail::date::{WallTime, names};
-use crate::sys::clock::{Clock, SystemClock};
+use crate::sys::clock::{Clock, SystemClock, utc_offset_seconds};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use simple_logger::SimpleLogger;
@@ -206,9 +206,7 @@ fn connect_syslog() -> Option<UnixDatagram> {
 
 /// `Nov  3 06:53:30`, in local time as syslog has it.
 fn syslog_date(now: WallTime) -> String {
-    let offset = i64::from(crate::sys::clock::utc_offset_seconds(now.seconds()));
-    let local = now.seconds().saturating_add_signed(offset);
-    let date = WallTime(local.saturating_mul(1_000_000)).to_utc();
+    let date = now.to_local(utc_offset_seconds(now.seconds()));
     let (_, month) = names(date);
     format!("{month} {:2} {:02}:{:02}:{:02}", date.day(), date.hour(), date.minute(), date.second())
 }

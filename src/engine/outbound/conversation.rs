@@ -19,7 +19,9 @@ use crate::mail::status::EnhancedStatus;
 use crate::net::transport::{Deadline, Stopwatch, Transport, WireError};
 use crate::rules::advice::step::Stage;
 use crate::rules::tls::tls_policy::TlsPolicy;
-use crate::smtp::client::{End, Lost, Security, Session, Step, Waiting};
+use crate::smtp::client::{
+    ClientSession, ClientStep, Lost, Security, SessionEnd, Waiting,
+};
 use crate::smtp::data::{DotEncoder, encode_chunk};
 use crate::smtp::limits;
 use std::net::SocketAddr;
@@ -38,7 +40,7 @@ pub struct Conversation<'a> {
     out: Outside<'a>,
     transport: Box<dyn Transport>,
     /// The language.
-    pub session: Session,
+    pub session: ClientSession,
     /// The host and its address, for the log.
     pub relay: String,
     site: Arc<Site>,
@@ -68,7 +70,7 @@ pub enum Talk {
     /// The session waits for a message.
     Ready,
     /// The session has ended.
-    Over(End),
+    Over(SessionEnd),
 }
 
 impl<'a> Conversation<'a> {
@@ -155,7 +157,7 @@ impl<'a> Conversation<'a> {
         let mut conversation = Self {
             out: *out,
             transport,
-            session: Session::new(host.name.as_str(), site.client_name.clone(), conduct),
+            session: ClientSession::new(host.name.as_str(), site.client_name.clone(), conduct),
             relay: format!("{}[{}]:{}", host.name, address.ip(), address.port()),
             site: Arc::clone(site),
             smarthost: host.smarthost.clone(),
@@ -195,11 +197,13 @@ impl<'a> Conversation<'a> {
                 Talk::Ready => return Ok(()),
                 Talk::Finished(_) => {}
                 Talk::Over(
-                    End::Route(diagnostic) | End::Dropped(diagnostic) | End::Reconnect(diagnostic),
+                    SessionEnd::Route(diagnostic)
+                    | SessionEnd::Dropped(diagnostic)
+                    | SessionEnd::Reconnect(diagnostic),
                 ) => {
                     return Err(diagnostic);
                 }
-                Talk::Over(End::Quit) => {
+                Talk::Over(SessionEnd::Quit) => {
                     return Err(Diagnostic::local(EnhancedStatus::BAD_CONNECTION, "the session ended"));
                 }
             }
@@ -235,7 +239,7 @@ impl<'a> Conversation<'a> {
 
     /// Whether the session has not ended.
     pub fn is_usable(&mut self) -> bool {
-        self.session.next_step() == Step::Ready
+        self.session.next_step() == ClientStep::Ready
     }
 
     /// Says QUIT, if anybody listens.
@@ -248,20 +252,20 @@ impl<'a> Conversation<'a> {
     pub fn talk(&mut self, content: Option<&Outgoing<'_>>) -> Talk {
         loop {
             match self.session.next_step() {
-                Step::Send(octets) => self.send(&octets),
-                Step::Read { waiting, reply } => self.read(waiting, reply),
-                Step::StartTls => self.start_tls(),
-                step @ (Step::SendContent | Step::SendChunk) => {
-                    let dots = (step == Step::SendContent).then(DotEncoder::default);
+                ClientStep::Send(octets) => self.send(&octets),
+                ClientStep::Read { waiting, reply } => self.read(waiting, reply),
+                ClientStep::StartTls => self.start_tls(),
+                step @ (ClientStep::SendContent | ClientStep::SendChunk) => {
+                    let dots = (step == ClientStep::SendContent).then(DotEncoder::default);
                     match content.map(|content| self.send_content(content, dots)) {
                         Some(Ok(())) => self.session.content_sent(),
                         Some(Err(lost)) => self.session.lost(&lost),
                         None => self.session.lost(&Lost::Broken("there is no message to send".into())),
                     }
                 }
-                Step::Finished(outcomes) => return Talk::Finished(outcomes),
-                Step::Ready => return Talk::Ready,
-                Step::Close(end) => return Talk::Over(end),
+                ClientStep::Finished(outcomes) => return Talk::Finished(outcomes),
+                ClientStep::Ready => return Talk::Ready,
+                ClientStep::Close(end) => return Talk::Over(end),
             }
         }
     }

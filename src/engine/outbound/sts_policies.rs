@@ -19,7 +19,7 @@ use crate::net::policy_fetch::{self, PORT_HTTPS};
 use crate::net::resolver::{DnsRecord, Resolve, Rtype};
 use crate::net::transport::Deadline;
 use crate::rules::tls::tls_policy::mta_sts::{self, Kept, Policy};
-use crate::store::sts;
+use crate::store::state_file::sts;
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

@@ -26,7 +26,7 @@ use crate::rules::advice::hints::hint;
 use crate::rules::advice::step::Stage;
 use crate::rules::routing::route::{Destination, NoRoute, Routed};
 use crate::store::maildir::Maildirs;
-use crate::store::{ErrorKind, StoreError, free_space, has_room};
+use crate::store::{StoreError, free_space, has_room};
 use crate::sys::clock::{Clock, SystemClock};
 use std::cell::RefCell;
 use std::fmt::{self, Display};
@@ -310,14 +310,7 @@ impl Walk<'_> {
         });
         let found = match staged {
             Ok((path, what)) => self.room(&path.path()).map(|text| text + what),
-            Err(error) => {
-                let status = match error.kind {
-                    ErrorKind::Full => EnhancedStatus::SYSTEM_FULL,
-                    ErrorKind::MailboxFull => EnhancedStatus::MAILBOX_FULL_NOW,
-                    _ => EnhancedStatus::SYSTEM_TROUBLE,
-                };
-                Err(Diagnostic::local(status, error.to_string()))
-            }
+            Err(error) => Err(Diagnostic::local(error.status(), error.to_string())),
         };
         match found {
             Ok(text) => self.tell(Stage::Maildir, Mark::Ok, &text),

@@ -4,20 +4,27 @@ use super::board::{Board, Hop, Job};
 use crate::engine::host::site::Site;
 use crate::engine::intake::digest_windows::DigestWindows;
 use crate::mail::date::Now;
-use crate::store::queue::{self, Collected, Description, Progress, State};
+use crate::store::queue::{self, Collected, Description, Progress, RecipientState};
 
 /// The digest that a message of the queue waits for. One that the operator holds back waits for nothing else, and one
 /// that has been tried goes on alone.
 #[must_use]
 pub fn awaited(site: &Site, description: &Description, progress: &[Progress]) -> Option<Collected> {
-    let is_untouched =
-        |progress: &Progress| progress.attempts == 0 && !progress.held && progress.state == State::Pending;
+    let is_untouched = |progress: &Progress| {
+        progress.attempts == 0 && !progress.held && progress.state == RecipientState::Pending
+    };
     let is_on = site.settings.digest.after > 0;
     description.digest.filter(|_| is_on && progress.iter().all(is_untouched))
 }
 
 /// Puts a message of the queue on the board, to wait there; false if it waits for no digest.
-pub fn load(board: &Board, digests: &DigestWindows, site: &Site, summary: &queue::Summary, now: Now) -> bool {
+pub fn load(
+    board: &Board,
+    digests: &DigestWindows,
+    site: &Site,
+    summary: &queue::EntrySummary,
+    now: Now,
+) -> bool {
     let Some(digest) = awaited(site, &summary.description, &summary.progress) else { return false };
     // A window that has been made shorter ends sooner.
     let latest = now.running.saturating_add(site.settings.digest.window);

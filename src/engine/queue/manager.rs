@@ -30,7 +30,7 @@ use crate::engine::log::event::trouble;
 use crate::mail::date::Now;
 use crate::rules::pacing::retry::remaining_wait;
 use crate::store::ErrorKind;
-use crate::store::queue::{self, Durability, Entry, Progress, Queue, Record};
+use crate::store::queue::{self, Durability, Entry, JournalRecord, Progress, Queue};
 use crate::sys;
 use std::fmt;
 use std::sync::Arc;
@@ -133,7 +133,7 @@ impl Manager {
     }
 
     /// Puts one message on the board.
-    pub(crate) fn load_summary(&self, site: &Site, summary: &queue::Summary) {
+    pub(crate) fn load_summary(&self, site: &Site, summary: &queue::EntrySummary) {
         let now = self.clock.now();
         let arrival = summary.description.arrival.running.min(now.running);
         let is_held =
@@ -153,7 +153,7 @@ impl Manager {
     }
 
     /// Puts a message on the board that waits for nothing but its hops.
-    pub(crate) fn put_on_board(&self, site: &Site, summary: &queue::Summary) {
+    pub(crate) fn put_on_board(&self, site: &Site, summary: &queue::EntrySummary) {
         let now = self.clock.now();
         let arrival = summary.description.arrival.running.min(now.running);
         let job = Job { id: summary.id, arrival };
@@ -188,13 +188,13 @@ impl Manager {
         self.load();
     }
 
-    pub(super) fn record(&self, entry: &Arc<Entry>, records: &[Record], durability: Durability) {
+    pub(super) fn record(&self, entry: &Arc<Entry>, records: &[JournalRecord], durability: Durability) {
         if let Err(error) = self.queue.record(entry, records, durability) {
             trouble("writing to the journal of a queue file", &error);
         }
     }
 
-    pub(crate) fn remove(&self, entry: &Arc<Entry>, job: Job, records: &[Record]) {
+    pub(crate) fn remove(&self, entry: &Arc<Entry>, job: Job, records: &[JournalRecord]) {
         if let Err(error) = self.queue.remove(entry) {
             trouble("removing a queue file", &error);
             // Then the journal has to say what is done, and the removal is tried again.

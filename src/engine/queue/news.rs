@@ -18,7 +18,7 @@ use crate::mail::envelope::Recipient;
 use crate::mail::outcome::Diagnostic;
 use crate::mail::status::{Class, EnhancedStatus};
 use crate::rules::message::bounce::{RecipientVerdict, Reported};
-use crate::store::queue::{self, Description, Entry, Progress, Record, State};
+use crate::store::queue::{self, Description, Entry, JournalRecord, Progress, RecipientState};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -41,19 +41,19 @@ pub fn news(
     let verdict = |(place, (recipient, progress)): (usize, (&Recipient, &Progress))| {
         let diagnostic = progress.diagnostic.as_ref();
         let verdict = match progress.state {
-            State::Failed if !progress.notified => failure(diagnostic?),
-            State::Delivered if progress.owed => match diagnostic?.remote {
+            RecipientState::Failed if !progress.notified => failure(diagnostic?),
+            RecipientState::Delivered if progress.owed => match diagnostic?.remote {
                 Some(_) => RecipientVerdict::Relayed,
                 None => RecipientVerdict::Delivered,
             },
-            State::Pending if progress.kept.is_some() => {
+            RecipientState::Pending if progress.kept.is_some() => {
                 if progress.notified {
                     return None;
                 }
                 failure(diagnostic?)
             }
             // What the operator holds back is no delay that the sender could do something about.
-            State::Pending
+            RecipientState::Pending
                 if is_late
                     && !progress.notified
                     && !progress.held
@@ -61,7 +61,7 @@ pub fn news(
             {
                 RecipientVerdict::Delayed
             }
-            State::Failed | State::Delivered | State::Pending => return None,
+            RecipientState::Failed | RecipientState::Delivered | RecipientState::Pending => return None,
         };
         Some((place, verdict))
     };
@@ -76,7 +76,7 @@ pub fn has_news(site: &Site, entry: &Entry, now: Now) -> bool {
 
 /// Tells the sender all the news of a message. Gives the record that this has been done, or was not to be done; `None`
 /// if there is nothing to tell, or if it has to be tried again.
-pub fn tell(intake: &Intake, board: &Board, site: &Site, entry: &Entry, now: Now) -> Option<Record> {
+pub fn tell(intake: &Intake, board: &Board, site: &Site, entry: &Entry, now: Now) -> Option<JournalRecord> {
     let (description, progress) = (entry.description(), entry.progress());
     let news = news(site, description, &progress, now);
     let diagnostics: Vec<Diagnostic> = news
@@ -118,7 +118,7 @@ pub fn tell(intake: &Intake, board: &Board, site: &Site, entry: &Entry, now: Now
     match notice::report(intake, site, &message, &recipients, now, &mut entry.content(0)) {
         Ok(()) => {
             let recipients = news.into_iter().map(|(place, _)| place).collect();
-            Some(Record { recipients, at: now, event: queue::Event::Notified })
+            Some(JournalRecord { recipients, at: now, event: queue::JournalEvent::Notified })
         }
         Err(error) => {
             Event::Trouble { doing: "writing a notice; it is tried again", error: &error }.log();

@@ -3,7 +3,7 @@
 
 use super::host_tls;
 use super::world::*;
-use crate::store::queue::State;
+use crate::store::queue::RecipientState;
 use std::sync::Arc;
 
 /// What is to be seen after one pass over a message for two recipients.
@@ -110,7 +110,7 @@ fn settle(stage: Stage, says: Say, manner: Manner) -> Settled {
     let wait = wait.expect("it is on the board");
     assert!(wait >= MINUTE * 9 / 10 && wait <= MINUTE * 11 / 10, "{wait:?}");
     assert_eq!(notices.len(), 0);
-    assert!(summary.progress.iter().all(|progress| progress.state == State::Pending));
+    assert!(summary.progress.iter().all(|progress| progress.state == RecipientState::Pending));
     let attempts: Vec<_> = summary.progress.iter().map(|progress| progress.attempts).collect();
     assert_eq!(attempts[0], attempts[1]);
     match (attempts[0], paused) {

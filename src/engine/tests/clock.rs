@@ -1,7 +1,7 @@
 //! Wall clocks that jump: nothing expires early, and nothing freezes.
 
 use super::world::*;
-use crate::store::line_file::CLOCK;
+use crate::store::state_file::line::CLOCK;
 use std::sync::Arc;
 use std::time::Duration;
 

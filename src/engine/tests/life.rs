@@ -1,7 +1,7 @@
 //! Whole lives of messages.
 
 use super::world::*;
-use crate::store::queue::State;
+use crate::store::queue::RecipientState;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -91,8 +91,8 @@ fn each_recipient_has_an_outcome_of_its_own_and_the_sender_one_notice() {
     assert_eq!(host.taken.lock().unwrap()[0].to, ["good1@far.example", "good2@far.example"]);
     let summary = world.queued(id);
     let states: Vec<_> = summary.progress.iter().map(|progress| progress.state).collect();
-    let (delivered, failed) = (State::Delivered, State::Failed);
-    assert_eq!(states, [delivered, failed, State::Pending, failed, delivered]);
+    let (delivered, failed) = (RecipientState::Delivered, RecipientState::Failed);
+    assert_eq!(states, [delivered, failed, RecipientState::Pending, failed, delivered]);
     assert!(summary.progress[1].notified && summary.progress[3].notified);
     let notices = world.mail("alice");
     let [notice] = notices.as_slice() else { panic!("{notices:?}") };
@@ -180,7 +180,7 @@ fn a_notice_that_cannot_be_written_is_tried_again() {
     world.block("alice");
     world.accept("alice@box.example", &["joe@far.example"]);
     world.live(10 * MINUTE);
-    assert_eq!(world.queue()[0].progress[0].state, State::Failed);
+    assert_eq!(world.queue()[0].progress[0].state, RecipientState::Failed);
     assert!(!world.queue()[0].progress[0].notified);
     std::fs::remove_file(world.maildir("alice")).unwrap();
     world.live(2 * MINUTE);

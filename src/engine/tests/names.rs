@@ -3,7 +3,7 @@
 use super::world::*;
 use crate::net::resolver::tests::server::{Asked, Reply, Server};
 use crate::net::resolver::{Resolver, Rtype, SystemFiles};
-use crate::store::queue::State;
+use crate::store::queue::RecipientState;
 use domain::base::iana::Rcode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -66,7 +66,10 @@ fn settle(mut script: Script) -> String {
         ([summary], [paused], []) => {
             let wait = wait.unwrap();
             assert!(wait >= MINUTE * 9 / 10 && wait <= MINUTE * 11 / 10, "{wait:?}");
-            assert_eq!((summary.progress[0].state, summary.progress[0].attempts), (State::Pending, 0));
+            assert_eq!(
+                (summary.progress[0].state, summary.progress[0].attempts),
+                (RecipientState::Pending, 0)
+            );
             let status = paused.split(' ').find_map(|word| word.strip_prefix("status=")).unwrap();
             format!("paused {status}")
         }

@@ -4,7 +4,7 @@ use super::world::*;
 use crate::mail::id::QueueId;
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::EnhancedStatus;
-use crate::store::queue::{Checkout, Durability, Event, Record};
+use crate::store::queue::{Checkout, Durability, JournalEvent, JournalRecord};
 use std::sync::Arc;
 
 const CONTENT: &str = "Subject: alert\n\nThe disk is full.\n";
@@ -228,8 +228,11 @@ fn a_crash_before_the_notice_of_a_success_is_made_good() {
     let Ok(Checkout::Ready(entry)) = world.intake.queue.checkout(id) else { panic!("it is there") };
     let at = world.intake.clock.now();
     let delivered = Outcome::Delivered(Diagnostic::local(EnhancedStatus::OK, "taken"));
-    let records =
-        [Event::Attempted(delivered), Event::Owed].map(|event| Record { recipients: vec![0], at, event });
+    let records = [JournalEvent::Attempted(delivered), JournalEvent::Owed].map(|event| JournalRecord {
+        recipients: vec![0],
+        at,
+        event,
+    });
     world.intake.queue.record(&entry, &records, Durability::Synced).unwrap();
     drop(entry);
     let world = world.restart();

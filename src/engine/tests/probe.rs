@@ -695,7 +695,7 @@ fn every_row_for_replies_is_given_when_a_host_says_it() {
                 _ => continue,
             };
             let own_words =
-                ["is not sent to", "offers no auth", "nothing of it serves", "no smtp", "port 465"];
+                ["is not sent to", "offers no auth", "none of them can be used here", "no smtp", "port 465"];
             if !is_said || !host.is_empty() || own_words.iter().any(|own| all.contains(own)) {
                 continue;
             }

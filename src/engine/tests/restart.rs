@@ -6,32 +6,32 @@ use crate::engine::queue::board::Hop;
 use crate::mail::id::QueueId;
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::EnhancedStatus;
-use crate::store::queue::{Checkout, Durability, Event, Record, State};
+use crate::store::queue::{Checkout, Durability, JournalEvent, JournalRecord, RecipientState};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// A message that has been accepted and not been tried, with records that a crash left behind.
-fn crashed(world: World, id: QueueId, events: &[(usize, Event)]) -> World {
+fn crashed(world: World, id: QueueId, events: &[(usize, JournalEvent)]) -> World {
     let Ok(Checkout::Ready(entry)) = world.intake.queue.checkout(id) else { panic!("it is there") };
     let at = world.intake.clock.now();
     for (place, event) in events {
-        let record = Record { recipients: vec![*place], at, event: event.clone() };
+        let record = JournalRecord { recipients: vec![*place], at, event: event.clone() };
         world.intake.queue.record(&entry, &[record], Durability::Synced).unwrap();
     }
     drop(entry);
     world.restart()
 }
 
-fn failed() -> Event {
-    Event::Attempted(Outcome::Failed(Diagnostic::local(EnhancedStatus::NO_SUCH_USER, "no such user")))
+fn failed() -> JournalEvent {
+    JournalEvent::Attempted(Outcome::Failed(Diagnostic::local(EnhancedStatus::NO_SUCH_USER, "no such user")))
 }
 
-fn delivered() -> Event {
-    Event::Attempted(Outcome::Delivered(Diagnostic::local(EnhancedStatus::OK, "taken")))
+fn delivered() -> JournalEvent {
+    JournalEvent::Attempted(Outcome::Delivered(Diagnostic::local(EnhancedStatus::OK, "taken")))
 }
 
-fn deferred() -> Event {
-    Event::Attempted(Outcome::Deferred(Diagnostic::local(EnhancedStatus::NO_ANSWER, "no answer")))
+fn deferred() -> JournalEvent {
+    JournalEvent::Attempted(Outcome::Deferred(Diagnostic::local(EnhancedStatus::NO_ANSWER, "no answer")))
 }
 
 fn world() -> (World, Arc<Host>) {
@@ -91,13 +91,13 @@ fn a_crash_after_the_notice_repeats_it_at_worst_and_after_its_record_does_not() 
     let (world, host) = world();
     host.now_says(|stage, line| if line.contains("jim") { reply("450 later") } else { yes(stage) });
     let id = world.accept("alice@box.example", &["joe@far.example", "jim@far.example"]);
-    let mut world = crashed(world, id, &[(0, failed()), (0, Event::Notified)]);
+    let mut world = crashed(world, id, &[(0, failed()), (0, JournalEvent::Notified)]);
     for _ in 0..3 {
         world.live(HOUR);
         world = world.restart();
     }
     assert_eq!(world.mail("alice").len(), 0);
-    assert_eq!(world.queue()[0].progress[1].state, State::Pending);
+    assert_eq!(world.queue()[0].progress[1].state, RecipientState::Pending);
 }
 
 fn yes(_: Stage) -> Say {
@@ -106,7 +106,7 @@ fn yes(_: Stage) -> Say {
 
 #[test]
 fn a_crash_before_the_removal_removes_and_sends_nothing() {
-    for events in [vec![(0, delivered())], vec![(0, failed()), (0, Event::Notified)]] {
+    for events in [vec![(0, delivered())], vec![(0, failed()), (0, JournalEvent::Notified)]] {
         let (world, host) = world();
         let id = world.accept("alice@box.example", &["joe@far.example"]);
         let world = crashed(world, id, &events);
@@ -147,7 +147,7 @@ fn a_queue_file_that_cannot_be_removed_is_not_sent_twice() {
     assert_eq!(wait, Some(MINUTE), "the removal is tried again");
     std::fs::remove_dir(&file).unwrap();
     std::fs::rename(&aside, &file).unwrap();
-    assert_eq!(world.queued(id).progress[0].state, State::Delivered);
+    assert_eq!(world.queued(id).progress[0].state, RecipientState::Delivered);
     let world = world.restart();
     world.live(HOUR);
     assert_eq!((world.queue(), host.taken.lock().unwrap().len()), (vec![], 1));

@@ -3,7 +3,7 @@
 use super::world::*;
 use crate::engine::queue::board::Next;
 use crate::net::transport::Stopwatch;
-use crate::store::queue::{Checkout, Summary};
+use crate::store::queue::{Checkout, EntrySummary};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -158,7 +158,7 @@ fn hosts_that_say_nothing_keep_no_new_destination_waiting() {
         std::thread::yield_now();
     }
     let now = world.manager.clock.now().running;
-    let waits = |summary: &Summary| {
+    let waits = |summary: &EntrySummary| {
         let hops = world.manager.board.hops_of(summary.id);
         hops.iter().find_map(|hop| world.manager.board.wait_reason(hop, summary.id, now))
     };

@@ -25,7 +25,7 @@ use crate::net::connect::{Connect, Failures, TcpConnect};
 use crate::net::resolver::{DnsError, DnsErrorKind, DnsRecord, RecordSet, Resolve, Resolver, Rtype};
 use crate::net::transport::{Deadline, Transport, WireError};
 use crate::store::maildir::Maildirs;
-use crate::store::queue::{Queue, Summary};
+use crate::store::queue::{EntrySummary, Queue};
 use crate::sys::clock::Clock;
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -931,14 +931,14 @@ impl World {
     }
 
     /// What lies in the queue.
-    pub fn queue(&self) -> Vec<Summary> {
-        let mut all: Vec<Summary> = self.intake.queue.scan().unwrap().map(Result::unwrap).collect();
+    pub fn queue(&self) -> Vec<EntrySummary> {
+        let mut all: Vec<EntrySummary> = self.intake.queue.scan().unwrap().map(Result::unwrap).collect();
         all.sort_by_key(|summary| summary.id);
         all
     }
 
     /// One message of the queue.
-    pub fn queued(&self, id: QueueId) -> Summary {
+    pub fn queued(&self, id: QueueId) -> EntrySummary {
         self.queue().into_iter().find(|summary| summary.id == id).expect("it is in the queue")
     }
 

@@ -22,7 +22,7 @@ use crate::rules::advice::refusal::SmarthostRefusal;
 use crate::rules::message::recode::HopSupport;
 use crate::rules::pacing::breaker::RouteFailure;
 use crate::rules::pacing::retry::pause_after_refusal;
-use crate::smtp::client::{End, Transaction};
+use crate::smtp::client::{ClientTransaction, SessionEnd};
 use crate::sys;
 use std::sync::Arc;
 use std::time::Duration;
@@ -145,7 +145,11 @@ fn deliver(manager: &Manager, hop: &Hop, job: Job, conversation: &mut Conversati
 }
 
 /// Says all of a message that is to be said, and notes what came of it. `None`: the conversation can go on.
-fn send(conversation: &mut Conversation<'_>, outgoing: &Outgoing<'_>, attempt: &mut Attempt) -> Option<End> {
+fn send(
+    conversation: &mut Conversation<'_>,
+    outgoing: &Outgoing<'_>,
+    attempt: &mut Attempt,
+) -> Option<SessionEnd> {
     let entry = Arc::clone(&attempt.entry);
     loop {
         let envelope = &entry.description().envelope;
@@ -154,7 +158,7 @@ fn send(conversation: &mut Conversation<'_>, outgoing: &Outgoing<'_>, attempt: &
         if recipients.is_empty() {
             return None;
         }
-        conversation.session.begin(&Transaction {
+        conversation.session.begin(&ClientTransaction {
             envelope: &outgoing.envelope,
             recipients: &recipients,
             size_octets: outgoing.size_octets,
@@ -181,7 +185,7 @@ fn judge(
     conversation: &Conversation<'_>,
     sender: &ReversePath,
     attempt: &mut Attempt,
-    end: Option<End>,
+    end: Option<SessionEnd>,
 ) -> After {
     let (board, site) = (&manager.board, manager.site());
     let (id, named) = (attempt.job.id, sender.to_string());
@@ -203,7 +207,7 @@ fn judge(
     let failure = attempt.outcomes.iter().find_map(|(_, outcome)| refused(outcome));
     let is_by_session = failure.is_none();
     let Some(failure) = failure.or_else(|| match end {
-        Some(End::Route(reason)) => Some(refusal(&reason).unwrap_or_else(|| reason.into())),
+        Some(SessionEnd::Route(reason)) => Some(refusal(&reason).unwrap_or_else(|| reason.into())),
         _ => None,
     }) else {
         return After::Goes;

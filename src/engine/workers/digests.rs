@@ -29,7 +29,9 @@ use crate::mail::status::EnhancedStatus;
 use crate::rules::message::digest::{DigestSummary, DigestTerms, Facts, Frame};
 use crate::rules::routing::route::{Destination, Routed};
 use crate::smtp::extension::RcptParameters;
-use crate::store::queue::{self, Checkout, Description, Entry, Record};
+use crate::store::queue::{
+    self, Checkout, Description, Entry, JournalRecord,
+};
 use crate::store::{ErrorKind, StoreError};
 use crate::sys;
 use std::collections::BinaryHeap;
@@ -286,7 +288,7 @@ fn remove(manager: &Manager, id: QueueId, digest: QueueId) {
     }
     let outcome = Outcome::Delivered(Diagnostic::local(EnhancedStatus::OK, text));
     let recipients = (0..envelope.recipients.len()).collect();
-    let record = Record { recipients, at: now, event: queue::Event::Attempted(outcome) };
+    let record = JournalRecord { recipients, at: now, event: queue::JournalEvent::Attempted(outcome) };
     let job = Job { id, arrival: arrival.running.min(now.running) };
     manager.remove(&entry, job, &[record]);
 }

@@ -3,9 +3,8 @@
 //! The cache is small on purpose: a box that sends alerts asks for a handful of names. It never reads the clock: the
 //! caller passes the time.
 
-use super::DnsError;
-use super::RecordSet;
 use super::answer::DnsName;
+use super::{DnsError, RecordSet};
 use domain::base::iana::Rtype;
 use std::time::Duration;
 

@@ -16,7 +16,7 @@ use crate::smtp::data::{ChunkDecoder, DotDecoder};
 use crate::smtp::extension::{Offer, RcptParameters};
 use crate::smtp::line::LineCutter;
 use crate::smtp::reply::Reply;
-use crate::smtp::server::{Action, Home, Session, Terms, Transaction};
+use crate::smtp::server::{Action, Home, ServerSession, ServerTerms, ServerTransaction};
 use crate::store::drop::{DropEnvelope, RECIPIENTS_MAX, Sender};
 use crate::sys::clock::{Clock, SystemClock};
 use std::io::{self, BufRead, Write};
@@ -32,7 +32,7 @@ const HERE: Domain = Domain::Literal(IpAddr::V4(Ipv4Addr::LOCALHOST));
 /// Input or output failed.
 pub fn serve(settings: &Settings) -> Result<(), Failure> {
     let hostname = settings.hostname.as_ref().map(ToString::to_string);
-    let terms = Terms {
+    let terms = ServerTerms {
         hostname: hostname.unwrap_or_else(|| "localhost".into()),
         home: Home { of_senders: HERE, of_recipients: HERE },
         offer: Offer {
@@ -43,7 +43,7 @@ pub fn serve(settings: &Settings) -> Result<(), Failure> {
         recipients: RECIPIENTS_MAX,
         errors: settings.limits.errors,
     };
-    let mut session = Session::new(Arc::new(terms));
+    let mut session = ServerSession::new(Arc::new(terms));
     session.trust(true);
     let (input, replies) = (io::stdin().lock(), Vec::new());
     let mut conversation =
@@ -53,7 +53,7 @@ pub fn serve(settings: &Settings) -> Result<(), Failure> {
 
 struct Conversation<'a> {
     settings: &'a Settings,
-    session: Session<Accepted>,
+    session: ServerSession<Accepted>,
     input: io::StdinLock<'static>,
     replies: Vec<u8>,
     /// The message of which chunks have come in.
@@ -184,12 +184,12 @@ impl<'a> Conversation<'a> {
         self.act(next)
     }
 
-    fn begin(&self, transaction: Transaction<Accepted>) -> Incoming<'a> {
+    fn begin(&self, transaction: ServerTransaction<Accepted>) -> Incoming<'a> {
         let envelope = envelope(transaction);
         Incoming { handover: Handover::new(self.settings), envelope, decoder: ChunkDecoder::default() }
     }
 
-    fn receive(&mut self, transaction: Transaction<Accepted>) -> io::Result<bool> {
+    fn receive(&mut self, transaction: ServerTransaction<Accepted>) -> io::Result<bool> {
         let mut incoming = self.begin(transaction);
         let action = self.session.data_verdict(Ok(()));
         self.act(action)?;
@@ -269,7 +269,7 @@ fn unqualified(mailbox: Mailbox) -> Unqualified {
 }
 
 /// A dropped message has one NOTIFY for all its recipients: that of the first one.
-fn envelope(transaction: Transaction<Accepted>) -> DropEnvelope {
+fn envelope(transaction: ServerTransaction<Accepted>) -> DropEnvelope {
     let sender = match transaction.reverse_path {
         ReversePath::Null => Sender::Null,
         ReversePath::Mailbox(mailbox) => Sender::Address(unqualified(mailbox)),

@@ -3,7 +3,9 @@
 use crate::program::exit::{self, Failure};
 use crate::smtp::sasl::Secret;
 use crate::store::StoreError;
-use crate::store::durable::{Access, Owner, StagedFile, SyncedFile, make_directories, open_directory};
+use crate::store::durable::{
+    DirectoryAccess, Owner, StagedFile, SyncedFile, make_directories, open_directory,
+};
 use rustix::fs::Mode;
 use std::io::{Error, ErrorKind};
 use std::os::fd::OwnedFd;
@@ -133,7 +135,7 @@ fn stage(path: &Path, octets: &[u8], readers: Readers) -> Result<SyncedFile, Sto
     let directory = path.parent().unwrap_or(Path::new("/"));
     let written = || -> Result<(StagedFile, Arc<OwnedFd>), Error> {
         make_directories(directory, DIRECTORY)?;
-        let directory = Arc::new(open_directory(directory, Access::Read)?);
+        let directory = Arc::new(open_directory(directory, DirectoryAccess::Read)?);
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let temporary = format!(".{name}.{}", std::process::id());
         let owner = if let Readers::Group(owner) = readers { Some(owner) } else { None };

@@ -111,7 +111,11 @@ const HINTS: &[Hint] = &[
         "offers no auth",
         "This port accepts no logins: use smtps://HOST (465) or smtp+starttls://HOST (587), or leave relay.username out.",
     ),
-    row(AUTH, "nothing of it serves", "Set relay.auth = \"auto\", or to a mechanism that the host offers."),
+    row(
+        AUTH,
+        "none of them can be used here",
+        "Set relay.auth = \"auto\", or to a mechanism that the host offers.",
+    ),
     // The password.
     row(
         &[Stage::Password],

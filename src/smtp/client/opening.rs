@@ -1,25 +1,33 @@
 //! From the greeting to the first transaction: EHLO, TLS, EHLO again within it (RFC 3207 §4.2), and AUTH (RFC 4954).
 //!
-//! What fails here is the route's, and no message's: a wrong password, a certificate that has ended, a server that lost
-//! its STARTTLS. A password is sent where nobody listens, or not at all.
+//! A failure here belongs to the route and not to a message: a wrong password, an expired certificate, a server that
+//! no longer offers STARTTLS. The password is sent only over verified TLS or loopback.
+//!
+//! | `tls` | the peer offers STARTTLS | it does not | it refuses, or the handshake fails |
+//! | --- | --- | --- | --- |
+//! | `Off` | in clear | in clear | – |
+//! | `WhereOffered` | TLS | in clear | refused: in clear; failed: the caller may connect again in clear ([`ClientSession::has_tls_failed`]) |
+//! | `Required` | TLS | the route fails | the route fails |
 
-use super::{End, Fault, Phase, Session, Waiting, answer};
+use super::{ClientSession, Phase, SessionEnd, SessionFault, Waiting, answer};
 use crate::mail::status::{Class, EnhancedStatus};
 use crate::smtp::command::Command;
 use crate::smtp::reply::{Reply, Severity};
 use crate::smtp::sasl::Secret;
-use crate::smtp::sasl::client::{Account, ChannelBinding, Client, Exchange, Failed, Mechanism};
+use crate::smtp::sasl::client::{
+    ChannelBinding, Client, ClientExchange, ClientMechanism, Failed, LoginAccount,
+};
 use std::mem;
 
-/// Who can read along.
+/// How well the connection is protected against eavesdroppers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Security {
-    /// Everybody on the way.
+    /// Not at all: every host on the way can read it.
     #[default]
     Clear,
-    /// Whoever can stand in between: TLS, with a certificate that nobody looked at.
+    /// Against passive ones only: TLS with a certificate that was not verified.
     Unverified,
-    /// Nobody: TLS with the host that was meant.
+    /// Against active ones too: TLS with the intended host.
     Verified,
 }
 
@@ -35,64 +43,64 @@ impl Security {
     }
 }
 
-/// Whether STARTTLS is said.
+/// Whether the client uses STARTTLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TlsUse {
     /// Never.
     #[default]
     Off,
-    /// Where the peer offers it (RFC 7435).
+    /// If the peer offers it (RFC 7435).
     WhereOffered,
-    /// Or there is no session.
+    /// Always: without it the session ends.
     Required,
 }
 
-/// Who logs in.
+/// The account for AUTH.
 #[derive(Debug, Clone)]
 pub struct Login {
-    /// The name.
+    /// The user name.
     pub name: String,
     /// The password or token.
     pub password: Secret,
     /// A word of [`crate::smtp::sasl::client::CHOICES`].
     pub choice: &'static str,
-    /// Port of the server, which OAUTHBEARER tells.
+    /// The server's port, which OAUTHBEARER sends.
     pub port: u16,
-    /// Random anew for each session, in base64.
+    /// Random for each session, in base64.
     pub nonce: String,
 }
 
-/// How a session is to be led.
+/// Options of a session.
 #[derive(Debug, Clone, Default)]
 pub struct Conduct {
-    /// LMTP is spoken (RFC 2033).
+    /// Speaks LMTP (RFC 2033).
     pub is_lmtp: bool,
-    /// What is there before the greeting.
+    /// The protection before the greeting.
     pub security: Security,
-    /// Whether STARTTLS is said, unless there is TLS already.
+    /// Whether to use STARTTLS if there is no TLS yet.
     pub tls: TlsUse,
-    /// The peer is this host: nobody listens, with TLS or without.
+    /// The peer is this host: there are no eavesdroppers, with or without TLS.
     pub is_loopback: bool,
-    /// Logs in before the first transaction.
+    /// The account to log in with before the first transaction.
     pub login: Option<Login>,
-    /// What ties the login to the TLS that was there before the greeting (RFC 5929 §4).
+    /// Binds the login to the TLS session that existed before the greeting (RFC 5929 §4).
     pub end_point: Option<Vec<u8>>,
 }
 
-impl Session {
+impl ClientSession {
     pub(super) fn say_hello(&mut self) {
         let name = self.name.clone();
         let hello = if self.conduct.is_lmtp { Command::Lhlo(name) } else { Command::Ehlo(name) };
         self.say(&hello, Phase::Ehlo);
     }
 
-    /// HELO has no extensions, so neither TLS nor AUTH; LMTP has no HELO.
+    /// Whether HELO is possible: it has no extensions, so neither TLS nor AUTH; LMTP has no HELO.
     pub(super) fn may_say_helo(&self) -> bool {
         let needs_tls = self.conduct.tls == TlsUse::Required && self.security == Security::Clear;
         !self.conduct.is_lmtp && !needs_tls && self.conduct.login.is_none()
     }
 
-    /// After EHLO: TLS, if it is wanted and not there yet.
+    /// After EHLO: starts TLS if it is wanted and not active.
     pub(super) fn secure(&mut self) {
         match self.conduct.tls {
             TlsUse::WhereOffered | TlsUse::Required
@@ -116,11 +124,11 @@ impl Session {
             {
                 self.log_in();
             }
-            _ => self.leave(End::Route(answer(&self.remote, reply, to, EnhancedStatus::POLICY_NOW))),
+            _ => self.leave(SessionEnd::Route(answer(&self.remote, reply, to, EnhancedStatus::POLICY_NOW))),
         }
     }
 
-    /// TLS is there: all that was said in clear is forgotten (RFC 3207 §4.2).
+    /// Reports that TLS is active. Everything said in clear is forgotten (RFC 3207 §4.2).
     pub fn tls_established(&mut self, security: Security, end_point: Option<Vec<u8>>) {
         if matches!(self.phase, Phase::Handshaking) {
             self.security = security;
@@ -129,20 +137,20 @@ impl Session {
         }
     }
 
-    /// The handshake has failed, for this reason; the connection is of no use any more.
+    /// Reports that the handshake failed, with the reason. The connection can no longer be used.
     pub fn tls_failed(&mut self, reason: &str) {
         self.has_tls_failed = true;
         let text = format!("TLS with {}: {reason}", self.remote);
-        self.fall(Fault::Unsound, self.own_words(EnhancedStatus::POLICY_NOW, text));
+        self.fall(SessionFault::Unsound, self.own_words(EnhancedStatus::POLICY_NOW, text));
     }
 
-    /// Who can read along now.
+    /// The current protection of the connection.
     #[must_use]
     pub const fn security(&self) -> Security {
         self.security
     }
 
-    /// Whether TLS was to blame for the end: what the peer did not say within it, it may say in clear.
+    /// Whether TLS caused the end: the caller may try again in clear, where that is allowed.
     #[must_use]
     pub const fn has_tls_failed(&self) -> bool {
         self.has_tls_failed
@@ -154,7 +162,7 @@ impl Session {
         self.refusal.is_some()
     }
 
-    /// Begins AUTH with the strongest mechanism that was not refused yet.
+    /// Begins AUTH with the strongest mechanism that the peer has not refused.
     fn log_in(&mut self) {
         let Some(login) = &self.conduct.login else {
             self.phase = Phase::Ready { is_open: false };
@@ -170,8 +178,8 @@ impl Session {
         };
         let Some(mechanism) = client.choose(&self.refused) else { return self.no_way_in(client.is_private) };
         let (name, password, port) = (login.name.as_str(), &login.password, login.port);
-        let account = Account { name, password, host: &self.remote, port };
-        // A nonce serves once.
+        let account = LoginAccount { name, password, host: &self.remote, port };
+        // A nonce must not be used twice.
         let nonce = format!("{}{}", login.nonce, self.refused.len());
         match client.start(mechanism, &account, &nonce) {
             Ok((exchange, line)) => self.say_auth(mechanism, exchange, &line),
@@ -179,7 +187,7 @@ impl Session {
         }
     }
 
-    fn say_auth(&mut self, mechanism: Mechanism, exchange: Exchange, line: &Secret) {
+    fn say_auth(&mut self, mechanism: ClientMechanism, exchange: ClientExchange, line: &Secret) {
         self.unsent.extend_from_slice(line.octets());
         self.unsent.extend_from_slice(b"\r\n");
         self.phase = Phase::Auth(mechanism, exchange);
@@ -195,7 +203,7 @@ impl Session {
             format!("{remote} offers no AUTH; is this its port for submission?")
         } else {
             let offered = self.offer.auth.join(" ");
-            format!("{remote} offers {offered} for AUTH, and nothing of it serves")
+            format!("{remote} offers {offered} for AUTH, and none of them can be used here")
         };
         self.route(EnhancedStatus::POLICY_NOW, text);
     }
@@ -215,9 +223,10 @@ impl Session {
             },
             Severity::Permanent => {
                 self.refused.push(mechanism);
-                if mechanism == Mechanism::Plain && reply.code == 535 {
-                    // LOGIN would tell the server the same wrong password once more, and who counts these locks us out.
-                    self.refused.push(Mechanism::Login);
+                if mechanism == ClientMechanism::Plain && reply.code == 535 {
+                    // LOGIN would send the same wrong password again, and a server that counts failures would lock us
+                    // out.
+                    self.refused.push(ClientMechanism::Login);
                 }
                 let refusal = answer(
                     &self.remote,
@@ -227,27 +236,27 @@ impl Session {
                 );
                 self.refusal = Some(refusal.clone());
                 self.log_in();
-                // There was no other: what the last one was told says more than that.
+                // No mechanism is left: the last refusal says more than that.
                 if let Phase::Quitting(end) = &mut self.phase {
-                    *end = End::Route(refusal);
+                    *end = SessionEnd::Route(refusal);
                 }
             }
             Severity::Transient => {
                 let trouble = answer(&self.remote, reply, to, EnhancedStatus::POLICY_NOW);
-                // After a refusal it is the price of it, and says less.
-                self.leave(End::Route(self.refusal.clone().unwrap_or(trouble)));
+                // After a refusal the first reply says more: this one is only its consequence.
+                self.leave(SessionEnd::Route(self.refusal.clone().unwrap_or(trouble)));
             }
         }
     }
 
-    /// The server is not the one that it claims to be, or speaks another language: nothing more is said to it.
+    /// The server is not the one it claims to be, or breaks the protocol: the client sends nothing more.
     fn not_logged_in(&mut self, failed: Failed) {
         let text = format!("AUTH with {}: {}", self.remote, failed.0);
-        self.fall(Fault::Unsound, self.own_words(EnhancedStatus::POLICY_NOW, text));
+        self.fall(SessionFault::Unsound, self.own_words(EnhancedStatus::POLICY_NOW, text));
     }
 
-    /// Ends the session in good order, because of the route.
+    /// Ends the session by QUIT, with the blame on the route.
     fn route(&mut self, status: EnhancedStatus, text: String) {
-        self.leave(End::Route(self.own_words(status, text)));
+        self.leave(SessionEnd::Route(self.own_words(status, text)));
     }
 }

@@ -1,23 +1,26 @@
-//! Plays the transcripts of `tests/transcripts/client`, walks the card of all answers, and tries arbitrary replies.
+//! Plays the transcripts of `tests/transcripts/client`, walks the card of all replies, and tries arbitrary replies.
 //!
-//! A transcript's first line cites its rule. `C: ` is a line that the client must send; `C: <content>` is the message with
-//! its final dot, `C: <chunk>` without. `S: ` is a line of the server; such lines in a row arrive together. `S: <closed>`, `<silence>`,
-//! `<closed early>` (while the content is sent) and `<broken: WORDS>` are what can happen instead. `> SENDER RECIPIENT… [size=N] [8bit] [utf8] [requiretls] [trial] [dsn]` (`dsn`: RET=HDRS
-//! ENVID=e1, and for each recipient NOTIFY=FAILURE ORCPT=rfc822;o; `3*@b.example`
-//! stands for three recipients) hands the client a message once it
-//! is ready, without one it quits. `= RECIPIENT OUTCOME` and, last, `= session END` are what must come of it. In `S: ` lines
-//! `{N*x}` stands for N times x. A comment `# conduct: WORDS` leads the session otherwise: `lmtp`, `tls=wanted`, `tls=required`,
-//! `smtps`, `loopback`, `login=NAME:PASSWORD`, `auth=WORD`. `S: <tls>`, `<tls unverified>` and `<tls fails: WORDS>` are what
-//! becomes of a handshake. `= in clear it may serve`: TLS was to blame for the end.
+//! The first line of a transcript cites its rule.
+//!
+//! | line | means |
+//! | --- | --- |
+//! | `C: ` | a line that the client must send; `C: <content>` is the message with its final dot, `C: <chunk>` without |
+//! | `S: ` | a line of the server; such lines in a row arrive together. `{N*x}` stands for N times x |
+//! | `S: <closed>`, `<silence>`, `<closed early>`, `<broken: WORDS>` | what may happen instead of a reply; `early`: while the content is sent |
+//! | `S: <tls>`, `<tls unverified>`, `<tls fails: WORDS>` | the result of a handshake |
+//! | `> SENDER RECIPIENT… [size=N] [8bit] [utf8] [requiretls] [trial] [dsn]` | hands the client a message once it is ready; without such a line it quits. `3*@b.example` stands for three recipients; `dsn` adds RET=HDRS ENVID=e1, and NOTIFY=FAILURE ORCPT=rfc822;o for each recipient |
+//! | `= RECIPIENT OUTCOME`, last `= session END` | the required results |
+//! | `= in clear it may serve` | TLS caused the end |
+//! | `# conduct: WORDS` | options of the session: `lmtp`, `tls=wanted`, `tls=required`, `smtps`, `loopback`, `login=NAME:PASSWORD`, `auth=WORD` |
 
 use super::*;
 use crate::mail::address::{Mailbox, ReversePath};
-use crate::mail::envelope::{Body, Notify, Ret};
+use crate::mail::envelope::{Body, Envelope, Notify, Recipient, Ret};
 use proptest::prelude::*;
 use std::path::Path;
 use std::time::Duration;
 
-/// A message as a `> ` line has it.
+/// A message, as a `> ` line describes it.
 struct Message {
     envelope: Envelope,
     recipients: Vec<Recipient>,
@@ -59,9 +62,9 @@ impl Message {
         Self { envelope, recipients, size_octets, is_trial }
     }
 
-    fn begin(&self, session: &mut Session) {
+    fn begin(&self, session: &mut ClientSession) {
         let recipients: Vec<&Recipient> = self.recipients.iter().collect();
-        session.begin(&Transaction {
+        session.begin(&ClientTransaction {
             envelope: &self.envelope,
             recipients: &recipients,
             size_octets: self.size_octets,
@@ -70,12 +73,12 @@ impl Message {
     }
 }
 
-fn session() -> Session {
+fn session() -> ClientSession {
     session_with("")
 }
 
-/// A session that is led as these words say.
-fn session_with(words: &str) -> Session {
+/// A session with the options that these words name.
+fn session_with(words: &str) -> ClientSession {
     let mut conduct = Conduct::default();
     for word in words.split_whitespace() {
         match word.split_once('=').unwrap_or((word, "")) {
@@ -101,7 +104,7 @@ fn session_with(words: &str) -> Session {
             _ => panic!("what is {word}?"),
         }
     }
-    Session::new("mx.example", ClientName::parse("box.example").unwrap(), conduct)
+    ClientSession::new("mx.example", ClientName::parse("box.example").unwrap(), conduct)
 }
 
 fn shown(outcome: Option<&Outcome>) -> String {
@@ -122,16 +125,16 @@ fn reason(diagnostic: &Diagnostic) -> String {
     }
 }
 
-fn shown_end(end: &End) -> String {
+fn shown_end(end: &SessionEnd) -> String {
     match end {
-        End::Quit => "quit".to_owned(),
-        End::Reconnect(d) => format!("reconnect {}", reason(d)),
-        End::Dropped(d) => format!("dropped {}", reason(d)),
-        End::Route(d) => format!("route {}", reason(d)),
+        SessionEnd::Quit => "quit".to_owned(),
+        SessionEnd::Reconnect(d) => format!("reconnect {}", reason(d)),
+        SessionEnd::Dropped(d) => format!("dropped {}", reason(d)),
+        SessionEnd::Route(d) => format!("route {}", reason(d)),
     }
 }
 
-/// `{N*x}` in a line of the server.
+/// Expands `{N*x}` in a line of the server.
 fn unfold(line: &str) -> String {
     match line.split_once('{').and_then(|(before, rest)| Some((before, rest.split_once('}')?))) {
         Some((before, (repeat, after))) => {
@@ -142,7 +145,7 @@ fn unfold(line: &str) -> String {
     }
 }
 
-/// Lets a session talk to the server's lines of a transcript, which arrive in pieces, and writes down what happens.
+/// Lets a session talk to the server's lines of a transcript, which arrive in pieces, and writes down the results.
 fn play(transcript: &str, piece: usize) -> String {
     let conduct = transcript.lines().find_map(|line| line.strip_prefix("# conduct: "));
     let mut session = session_with(conduct.unwrap_or_default());
@@ -155,12 +158,12 @@ fn play(transcript: &str, piece: usize) -> String {
         transcript.lines().take_while(|line| line.starts_with('#')).map(str::to_owned).collect();
     loop {
         match session.next_step() {
-            Step::Send(octets) => {
+            ClientStep::Send(octets) => {
                 let text = String::from_utf8(octets).unwrap();
                 assert!(text.ends_with("\r\n"), "{text:?}");
                 played.extend(text.split_terminator("\r\n").map(|line| format!("C: {line}")));
             }
-            Step::Read { .. } => {
+            ClientStep::Read { .. } => {
                 while server.peek().is_some_and(|line| !line.starts_with("S: ")) {
                     server.next();
                 }
@@ -192,7 +195,7 @@ fn play(transcript: &str, piece: usize) -> String {
                     }
                 }
             }
-            Step::StartTls => {
+            ClientStep::StartTls => {
                 let line = server.next().unwrap_or_default();
                 played.push(line.to_owned());
                 match line.trim_start_matches("S: ") {
@@ -203,8 +206,8 @@ fn play(transcript: &str, piece: usize) -> String {
                     }
                 }
             }
-            step @ (Step::SendContent | Step::SendChunk) => {
-                let line = if step == Step::SendChunk { "C: <chunk>" } else { "C: <content>" };
+            step @ (ClientStep::SendContent | ClientStep::SendChunk) => {
+                let line = if step == ClientStep::SendChunk { "C: <chunk>" } else { "C: <content>" };
                 played.push(line.into());
                 server.next_if_eq(&line);
                 match server.next_if_eq(&"S: <closed early>") {
@@ -215,14 +218,14 @@ fn play(transcript: &str, piece: usize) -> String {
                     None => session.content_sent(),
                 }
             }
-            Step::Finished(outcomes) => {
+            ClientStep::Finished(outcomes) => {
                 let message = running.take().unwrap();
                 assert_eq!(outcomes.len(), message.recipients.len());
                 for (recipient, outcome) in message.recipients.iter().zip(&outcomes) {
                     played.push(format!("= {} {}", recipient.mailbox, shown(outcome.as_ref())));
                 }
             }
-            Step::Ready => match messages.pop_front() {
+            ClientStep::Ready => match messages.pop_front() {
                 Some(message) => {
                     played.push(intros.next().unwrap().to_owned());
                     message.begin(&mut session);
@@ -230,7 +233,7 @@ fn play(transcript: &str, piece: usize) -> String {
                 }
                 None => session.quit(),
             },
-            Step::Close(end) => {
+            ClientStep::Close(end) => {
                 played.push(format!("= session {}", shown_end(&end)));
                 if session.has_tls_failed() {
                     played.push("= in clear it may serve".into());
@@ -262,15 +265,15 @@ fn transcripts() {
     assert!(count >= 20, "the transcripts are missing");
 }
 
-/// A server that answers by a rule. Keeps what was asked and what was answered, in order.
+/// A server that answers by a rule. Records the commands and the replies in their order.
 struct Peer {
-    session: Session,
+    session: ClientSession,
     asked: Vec<Waiting>,
     answered: Vec<u16>,
     pending: String,
 }
 
-/// What the peer does instead of answering.
+/// What the peer does instead of a reply.
 const CLOSED: &str = "<closed>";
 const SILENCE: &str = "<silence>";
 
@@ -280,20 +283,20 @@ impl Peer {
         Self { session: session(), asked, answered: Vec::new(), pending: String::new() }
     }
 
-    /// Goes on until a step that is neither sending nor reading. `answer` is asked for each command, in order, and may
-    /// give any text; `together` says how many commands are answered before the client reads.
-    fn run(&mut self, together: usize, mut answer: impl FnMut(Waiting) -> String) -> Step {
+    /// Runs until a step that is neither sending nor reading. `answer` is asked for each command, in order, and may
+    /// return any text; `together` says how many commands are answered before the client reads.
+    fn run(&mut self, together: usize, mut answer: impl FnMut(Waiting) -> String) -> ClientStep {
         for _ in 0..10_000 {
             match self.session.next_step() {
-                Step::Send(octets) => {
+                ClientStep::Send(octets) => {
                     let text = String::from_utf8(octets).unwrap();
                     self.asked.extend(text.lines().map(kind));
                 }
-                Step::SendContent | Step::SendChunk => {
+                ClientStep::SendContent | ClientStep::SendChunk => {
                     self.asked.push(Waiting::FinalDot);
                     self.session.content_sent();
                 }
-                Step::Read { waiting, .. } => {
+                ClientStep::Read { waiting, .. } => {
                     assert!(waiting.deadline() > Duration::ZERO);
                     if self.pending.is_empty() {
                         let from = self.answered.len();
@@ -346,10 +349,10 @@ fn kind(line: &str) -> Waiting {
     }
 }
 
-/// The card on top of the module, filled in: what one message for one recipient comes to when the first `stage` is
-/// answered by the text that heads the column. A message that follows on a session that has served is in the rows
-/// `next …`. First sign: d delivered, t deferred, f failed, u untried, - never begun. Second: q quit, c reconnect,
-/// x dropped, r route.
+/// The card of the module, filled in: the result of one message for one recipient when the first `stage` gets the
+/// reply that heads the column. A message that follows on a session that has served is in the rows `next …`. First
+/// sign: d delivered, t deferred, f failed, u untried, - never begun. Second: q quit, c reconnect, x dropped, r
+/// route.
 const CARD: &str = "
     stage     250  354  450  552  550  554  421  530  nonsense  <closed>  <silence>
     greeting  dq   -r   -r   -r   -r   -r   -r   -r   -r        -r        -r
@@ -387,7 +390,7 @@ fn cell(stage: &str, text: &str, is_pipelining: bool, together: usize) -> String
             let reply = match asked {
                 _ if is_now && text.starts_with('<') => return text.to_owned(),
                 _ if is_now => format!("{text} no"),
-                // A first message that leaves the transaction open, for RSET to come.
+                // The first message leaves the transaction open, so that RSET follows.
                 Waiting::Rcpt if target == Waiting::Rset && begun == 1 => "550 no".to_owned(),
                 Waiting::Rcpt | Waiting::Data if !is_sane => "503 no".to_owned(),
                 Waiting::Ehlo if target == Waiting::Helo => "500 what".to_owned(),
@@ -399,12 +402,12 @@ fn cell(stage: &str, text: &str, is_pipelining: bool, together: usize) -> String
             reply + "\r\n"
         });
         match step {
-            Step::Ready if begun < 1 + usize::from(is_next) => {
+            ClientStep::Ready if begun < 1 + usize::from(is_next) => {
                 begun += 1;
                 Message::parse("s@a.example x@b.example").begin(&mut peer.session);
             }
-            Step::Ready => peer.session.quit(),
-            Step::Finished(outcomes) => {
+            ClientStep::Ready => peer.session.quit(),
+            ClientStep::Finished(outcomes) => {
                 assert_eq!(outcomes.len(), 1);
                 last = match &outcomes[0] {
                     None => "u",
@@ -414,13 +417,13 @@ fn cell(stage: &str, text: &str, is_pipelining: bool, together: usize) -> String
                 }
                 .to_owned();
             }
-            Step::Close(end) => {
+            ClientStep::Close(end) => {
                 return last
                     + match end {
-                        End::Quit => "q",
-                        End::Reconnect(_) => "c",
-                        End::Dropped(_) => "x",
-                        End::Route(_) => "r",
+                        SessionEnd::Quit => "q",
+                        SessionEnd::Reconnect(_) => "c",
+                        SessionEnd::Dropped(_) => "x",
+                        SessionEnd::Route(_) => "r",
                     };
             }
             step => panic!("{step:?}"),
@@ -476,7 +479,7 @@ fn long_replies_are_kept_short() {
     assert_eq!(kept.chars().count(), limits::REPLY_KEPT_MAX_CHARACTERS);
 }
 
-/// RFC 5321 §4.5.3.1.8: no server has to take more than 100 recipients; the others wait for the next transaction.
+/// RFC 5321 §4.5.3.1.8: a server need not accept more than 100 recipients; the others wait for the next transaction.
 #[test]
 fn more_recipients_than_a_transaction_holds() {
     let mut peer = Peer::new();
@@ -485,9 +488,9 @@ fn more_recipients_than_a_transaction_holds() {
         Waiting::Data => "354 go\r\n".to_owned(),
         _ => "250 ok\r\n".to_owned(),
     };
-    assert_eq!(peer.run(1, answer), Step::Ready);
+    assert_eq!(peer.run(1, answer), ClientStep::Ready);
     Message::parse("s@a.example 130*@b.example").begin(&mut peer.session);
-    let Step::Finished(outcomes) = peer.run(1000, answer) else { panic!() };
+    let ClientStep::Finished(outcomes) = peer.run(1000, answer) else { panic!() };
     assert_eq!(outcomes.len(), 130);
     assert!(outcomes[..100].iter().all(|o| matches!(o, Some(Outcome::Delivered(_)))));
     assert!(outcomes[100..].iter().all(Option::is_none));
@@ -495,7 +498,7 @@ fn more_recipients_than_a_transaction_holds() {
     assert_eq!(recipients, 100);
 }
 
-/// Calls at the wrong time are no crash and deliver nothing.
+/// Calls at the wrong time neither crash nor deliver anything.
 #[test]
 fn a_session_that_is_not_ready_tries_nothing() {
     let message = Message::parse("s@a.example x@b.example");
@@ -503,25 +506,25 @@ fn a_session_that_is_not_ready_tries_nothing() {
     session.content_sent();
     session.quit();
     message.begin(&mut session);
-    assert_eq!(session.next_step(), Step::Finished(vec![None]));
+    assert_eq!(session.next_step(), ClientStep::Finished(vec![None]));
     session.lost(&Lost::Closed);
-    let Step::Close(End::Route(_)) = session.next_step() else { panic!() };
+    let ClientStep::Close(SessionEnd::Route(_)) = session.next_step() else { panic!() };
     session.received(b"250 ok\r\n");
     message.begin(&mut session);
-    assert_eq!(session.next_step(), Step::Finished(vec![None]));
-    assert!(matches!(session.next_step(), Step::Close(End::Route(_))));
+    assert_eq!(session.next_step(), ClientStep::Finished(vec![None]));
+    assert!(matches!(session.next_step(), ClientStep::Close(SessionEnd::Route(_))));
 }
 
 #[test]
 fn the_deadline_starts_again_with_each_reply_and_not_before() {
     let mut session = session();
-    let greeting = Step::Read { waiting: Waiting::Greeting, reply: 0 };
+    let greeting = ClientStep::Read { waiting: Waiting::Greeting, reply: 0 };
     assert_eq!(session.next_step(), greeting);
     session.received(b"220-one\r\n220 tw");
     assert_eq!(session.next_step(), greeting);
     session.received(b"o\r\n");
-    assert!(matches!(session.next_step(), Step::Send(_)));
-    assert_eq!(session.next_step(), Step::Read { waiting: Waiting::Ehlo, reply: 1 });
+    assert!(matches!(session.next_step(), ClientStep::Send(_)));
+    assert_eq!(session.next_step(), ClientStep::Read { waiting: Waiting::Ehlo, reply: 1 });
 }
 
 fn arbitrary_answer() -> impl Strategy<Value = String> {
@@ -537,8 +540,8 @@ fn arbitrary_answer() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// Whatever a server says: it comes to an end, each recipient has one outcome at most, and "delivered" only if
-    /// MAIL, its RCPT, DATA and the final dot were accepted, each by the reply that belongs to it.
+    /// Whatever a server sends: the session ends, each recipient has at most one outcome, and "delivered" only if
+    /// MAIL, its RCPT, DATA and the final dot were accepted, each by its own reply.
     #[test]
     fn any_server(
         answers in proptest::collection::vec(arbitrary_answer(), 0..40),
@@ -554,14 +557,14 @@ proptest! {
                 _ => answers.next().unwrap_or_else(|| CLOSED.to_owned()),
             });
             match step {
-                Step::Ready if starts.len() < 4 => {
+                ClientStep::Ready if starts.len() < 4 => {
                     starts.push(peer.asked.len());
                     Message::parse("s@a.example 3*@b.example").begin(&mut peer.session);
                 }
-                Step::Ready => peer.session.quit(),
-                Step::Finished(outcomes) => {
+                ClientStep::Ready => peer.session.quit(),
+                ClientStep::Finished(outcomes) => {
                     prop_assert_eq!(outcomes.len(), 3);
-                    let is_ready = !matches!(peer.session.next_step(), Step::Close(_));
+                    let is_ready = !matches!(peer.session.next_step(), ClientStep::Close(_));
                     prop_assert!(!is_ready || outcomes.iter().any(Option::is_some));
                     let start = *starts.last().unwrap();
                     let talk: Vec<(Waiting, u16)> = peer.asked[start..].iter().copied()
@@ -578,7 +581,7 @@ proptest! {
                         }
                     }
                 }
-                Step::Close(_) => break,
+                ClientStep::Close(_) => break,
                 step => panic!("{step:?}"),
             }
         }

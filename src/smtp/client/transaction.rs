@@ -1,10 +1,23 @@
-//! One transaction of the client: MAIL, RCPT for each recipient, DATA, the message (RFC 5321 §3.3), in that order with
-//! and without PIPELINING (RFC 2920). The replies come in the same order either way; only how many commands are handed
-//! out at once differs, and that what is not yet sent can still be left out.
+//! One transaction of the client: MAIL, RCPT for each recipient, DATA, the message (RFC 5321 §3.3), with and without
+//! PIPELINING (RFC 2920). The replies come in the same order either way. With PIPELINING all commands are sent at
+//! once; without it one at a time, so that commands that have become pointless are not sent.
 //!
-//! Knows nothing of the session around it. Nothing here fails.
+//! ```text
+//! [RSET ─▶] MAIL ─▶ RCPT 0 ─▶ … ─▶ RCPT n ─┬▶ DATA ─▶ content ─▶ final dot      each recipient settled
+//!                                          ├▶ content as one chunk ─▶ BDAT      CHUNKING; no DATA (RFC 3030)
+//!                                          └▶ RSET                              a trial
+//! ```
+//!
+//! | a recipient is | after | at the end of the transaction |
+//! | --- | --- | --- |
+//! | `Asked` | its RCPT was queued | undecided |
+//! | `Accepted` | its RCPT had a 2yz | gets the outcome of the data; in LMTP its own |
+//! | `Later` | "too many recipients" after an accepted one, or beyond the limit | no outcome: another transaction |
+//! | `Settled` | its RCPT was refused, or its LMTP reply arrived | has its outcome |
+//!
+//! This module knows nothing of the session around it, and no function in it fails.
 
-use super::{Transaction, Waiting, answer, print};
+use super::{ClientTransaction, Waiting, answer, print};
 use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::envelope::{Body, Recipient};
 use crate::mail::outcome::{Diagnostic, Outcome};
@@ -16,9 +29,9 @@ use crate::smtp::limits::RECIPIENTS_PER_TRANSACTION;
 use crate::smtp::reply::{Reply, Severity};
 use std::mem;
 
-/// What comes next: a reply, except in `Content`.
+/// What is awaited: a reply, except in `Content`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum Awaited {
     Rset,
     Mail,
     /// To the recipient with this index.
@@ -26,64 +39,64 @@ enum Stage {
     Data,
     Content,
     FinalDot,
-    /// A trial is taken back.
+    /// RSET that takes back a trial.
     Undo,
 }
 
-/// How a recipient stands.
+/// The state of a recipient.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Standing {
     /// No reply to its RCPT yet.
     Asked,
     /// Its RCPT had a 2yz.
     Accepted,
-    /// For another transaction.
+    /// Left for another transaction.
     Later,
-    /// Its RCPT was refused.
+    /// Has its outcome.
     Settled(Outcome),
 }
 
-/// What a reply leads to.
+/// What follows from a reply.
 #[derive(Debug)]
-pub(super) enum Next {
-    /// Send this, possibly nothing, and go on.
+pub(super) enum AfterReply {
+    /// Send these commands, possibly none, and continue.
     Send(Vec<u8>),
     /// The transaction is over.
     Done {
-        /// What becomes of the recipients that were accepted.
+        /// The outcome of the accepted recipients.
         undecided: Option<Outcome>,
         /// The peer still has the transaction open.
         is_open: bool,
     },
-    /// The peer does not know BDAT although it offers it.
+    /// The peer offers BDAT but does not know it.
     NoChunks,
-    /// The peer wants no session like this.
+    /// The peer refuses a session of this kind.
     Refused(Diagnostic),
-    /// The reply makes no sense here.
+    /// The reply has no meaning here.
     Unsound(Diagnostic),
 }
 
-/// A transaction under way.
+/// A transaction in progress.
 #[derive(Debug)]
-pub(super) struct Running {
-    stage: Stage,
+pub(super) struct RunningTransaction {
+    stage: Awaited,
     is_pipelined: bool,
-    /// The end of the data is answered once for each accepted recipient (RFC 2033 §4.2).
+    /// LMTP: the end of the data is answered once for each accepted recipient (RFC 2033 §4.2).
     is_lmtp: bool,
-    /// RSET stands in the place of the data.
+    /// A trial: RSET in place of the data.
     is_trial: bool,
-    /// The BDAT command, with which the message goes as one chunk and needs no DATA (RFC 3030).
+    /// The BDAT command that sends the message as one chunk, without DATA (RFC 3030).
     chunk: Option<Vec<u8>>,
-    /// Commands that have not been handed out.
+    /// Commands that have not been sent yet.
     commands: Vec<u8>,
     recipients: Vec<Standing>,
-    /// What the reply to MAIL made of all recipients.
+    /// The outcome of all recipients, if MAIL was refused.
     refused: Option<Outcome>,
 }
 
-impl Running {
+impl RunningTransaction {
     pub(super) fn new(
-        transaction: &Transaction<'_>,
+        transaction: &ClientTransaction<'_>,
         offer: &PeerOffer,
         is_open: bool,
         is_lmtp: bool,
@@ -118,13 +131,13 @@ impl Running {
         } else {
             print(&Command::Data, &mut commands);
         }
-        let stage = if is_open { Stage::Rset } else { Stage::Mail };
+        let stage = if is_open { Awaited::Rset } else { Awaited::Mail };
         let (is_pipelined, is_trial) = (offer.pipelining, transaction.is_trial);
         Self { stage, is_pipelined, is_lmtp, is_trial, chunk, commands, recipients, refused: None }
     }
 
-    /// The next command; with PIPELINING all of them, as DATA may stand last in a group and the replies to a hundred
-    /// commands find room in any TCP window (RFC 2920 §3.1).
+    /// The next command; with PIPELINING all of them: DATA may come last in a group, and the replies to a hundred
+    /// commands fit into any TCP window (RFC 2920 §3.1).
     pub(super) fn next_commands(&mut self) -> Vec<u8> {
         let line_end = self.commands.iter().position(|&b| b == b'\n');
         match line_end.filter(|_| !self.is_pipelined) {
@@ -136,16 +149,16 @@ impl Running {
         }
     }
 
-    /// `None`: the content is to be sent.
+    /// The awaited reply; `None`: the content is to be sent.
     pub(super) const fn waiting(&self) -> Option<Waiting> {
         match self.stage {
-            Stage::Rset | Stage::Undo => Some(Waiting::Rset),
-            Stage::Mail => Some(Waiting::Mail),
-            Stage::Rcpt(_) => Some(Waiting::Rcpt),
-            Stage::Data => Some(Waiting::Data),
-            Stage::Content => None,
-            Stage::FinalDot if self.chunk.is_some() => Some(Waiting::LastChunk),
-            Stage::FinalDot => Some(Waiting::FinalDot),
+            Awaited::Rset | Awaited::Undo => Some(Waiting::Rset),
+            Awaited::Mail => Some(Waiting::Mail),
+            Awaited::Rcpt(_) => Some(Waiting::Rcpt),
+            Awaited::Data => Some(Waiting::Data),
+            Awaited::Content => None,
+            Awaited::FinalDot if self.chunk.is_some() => Some(Waiting::LastChunk),
+            Awaited::FinalDot => Some(Waiting::FinalDot),
         }
     }
 
@@ -153,89 +166,82 @@ impl Running {
         self.chunk.is_some()
     }
 
-    /// The chunk is being sent, or its reply is awaited.
+    /// Whether the chunk is being sent, or its reply is awaited.
     pub(super) const fn is_at_chunk(&self) -> bool {
-        self.is_chunked() && matches!(self.stage, Stage::Content | Stage::FinalDot)
+        self.is_chunked() && matches!(self.stage, Awaited::Content | Awaited::FinalDot)
     }
 
     pub(super) const fn is_mail_answered(&self) -> bool {
-        !matches!(self.stage, Stage::Rset | Stage::Mail)
+        !matches!(self.stage, Awaited::Rset | Awaited::Mail)
     }
 
     pub(super) fn content_sent(&mut self) {
-        if self.stage == Stage::Content {
-            self.stage = Stage::FinalDot;
+        if self.stage == Awaited::Content {
+            self.stage = Awaited::FinalDot;
         }
     }
 
-    pub(super) fn take_reply(&mut self, reply: &Reply, to: Waiting, remote: &str) -> Next {
+    pub(super) fn take_reply(&mut self, reply: &Reply, to: Waiting, remote: &str) -> AfterReply {
         if matches!(reply.code, 421 | 530 | 534 | 535 | 538) {
-            return Next::Refused(answer(remote, reply, to, EnhancedStatus::NOT_ACCEPTING));
+            return AfterReply::Refused(answer(remote, reply, to, EnhancedStatus::NOT_ACCEPTING));
         }
         match (self.stage, reply.severity()) {
-            (Stage::Rset, Severity::Success) => self.await_next(Stage::Mail),
-            (Stage::Mail, Severity::Success) => self.await_next(Stage::Rcpt(0)),
-            (Stage::Mail, Severity::Transient | Severity::Permanent) => {
+            (Awaited::Rset, Severity::Success) => self.await_next(Awaited::Mail),
+            (Awaited::Mail, Severity::Success) => self.await_next(Awaited::Rcpt(0)),
+            (Awaited::Mail, Severity::Transient | Severity::Permanent) => {
                 self.refused = Some(outcome(reply, to, remote));
-                if self.commands.is_empty() { self.await_next(Stage::Rcpt(0)) } else { self.done(None) }
+                if self.commands.is_empty() { self.await_next(Awaited::Rcpt(0)) } else { self.done(None) }
             }
-            (Stage::Undo, Severity::Success | Severity::Transient | Severity::Permanent) => {
-                let accepted = Diagnostic::local(EnhancedStatus::OK, "it would be accepted");
-                self.done(Some(Outcome::Delivered(Diagnostic {
-                    remote: Some(remote.to_owned()),
-                    ..accepted
-                })))
+            (Awaited::Undo, Severity::Success | Severity::Transient | Severity::Permanent) => {
+                self.done(Some(would_be_accepted(remote)))
             }
-            (Stage::Rcpt(index), Severity::Success) => self.rcpt_answered(index, Standing::Accepted),
-            (Stage::Rcpt(index), Severity::Transient | Severity::Permanent) => {
+            (Awaited::Rcpt(index), Severity::Success) => self.rcpt_answered(index, Standing::Accepted),
+            (Awaited::Rcpt(index), Severity::Transient | Severity::Permanent) => {
                 let standing = self.rcpt_refused(reply, to, remote);
                 self.rcpt_answered(index, standing)
             }
-            (Stage::Data, Severity::Intermediate) if self.refused.is_none() && self.has_accepted() => {
-                self.await_next(Stage::Content)
+            (Awaited::Data, Severity::Intermediate) if self.refused.is_none() && self.has_accepted() => {
+                self.await_next(Awaited::Content)
             }
-            // The peer took DATA although it has taken no recipient. The message ends before it begins, and nobody
-            // gets it (RFC 2920 §3.1). With a recipient but without a sender a lone dot would be an empty message.
-            (Stage::Data, Severity::Intermediate) if !self.has_accepted() => {
-                self.stage = Stage::FinalDot;
-                Next::Send(b".\r\n".to_vec())
+            // The peer accepted DATA although it has accepted no recipient. A lone dot ends the message before it
+            // begins, and nobody gets it (RFC 2920 §3.1). Where recipients were accepted and the sender was not, a
+            // lone dot would be an empty message.
+            (Awaited::Data, Severity::Intermediate) if !self.has_accepted() => {
+                self.stage = Awaited::FinalDot;
+                AfterReply::Send(b".\r\n".to_vec())
             }
-            (Stage::FinalDot, Severity::Permanent)
+            (Awaited::FinalDot, Severity::Permanent)
                 if self.is_chunked() && may_be_about_bdat(reply, self.is_lmtp) =>
             {
-                Next::NoChunks
+                AfterReply::NoChunks
             }
-            (Stage::FinalDot, Severity::Success | Severity::Transient | Severity::Permanent)
+            (Awaited::FinalDot, Severity::Success | Severity::Transient | Severity::Permanent)
                 if self.is_lmtp =>
             {
-                let outcome = outcome(reply, to, remote);
-                if let Some(first) = self.recipients.iter_mut().find(|it| **it == Standing::Accepted) {
-                    *first = Standing::Settled(outcome);
-                }
-                if self.has_accepted() { self.await_next(Stage::FinalDot) } else { self.done(None) }
+                self.recipient_answered(outcome(reply, to, remote))
             }
-            (Stage::Data, Severity::Transient | Severity::Permanent)
-            | (Stage::FinalDot, Severity::Success | Severity::Transient | Severity::Permanent) => {
+            (Awaited::Data, Severity::Transient | Severity::Permanent)
+            | (Awaited::FinalDot, Severity::Success | Severity::Transient | Severity::Permanent) => {
                 self.done(Some(outcome(reply, to, remote)))
             }
             (
-                Stage::Rset
-                | Stage::Mail
-                | Stage::Rcpt(_)
-                | Stage::Data
-                | Stage::Content
-                | Stage::FinalDot
-                | Stage::Undo,
+                Awaited::Rset
+                | Awaited::Mail
+                | Awaited::Rcpt(_)
+                | Awaited::Data
+                | Awaited::Content
+                | Awaited::FinalDot
+                | Awaited::Undo,
                 _,
             ) => {
                 let status = EnhancedStatus::PROTOCOL_TROUBLE.with_class(Class::Transient);
-                Next::Unsound(Diagnostic { status, ..answer(remote, reply, to, status) })
+                AfterReply::Unsound(Diagnostic { status, ..answer(remote, reply, to, status) })
             }
         }
     }
 
-    /// The outcome of each recipient. `undecided` is for those whose fate hung on what came after RCPT or on the reply
-    /// to it.
+    /// The outcome of each recipient. `undecided` is for recipients that depended on the replies after RCPT, or whose
+    /// RCPT has no reply yet.
     pub(super) fn finish(self, undecided: Option<&Outcome>) -> Vec<Option<Outcome>> {
         let refused = self.refused;
         let outcome = |standing| match (&refused, standing) {
@@ -247,6 +253,14 @@ impl Running {
         self.recipients.into_iter().map(outcome).collect()
     }
 
+    /// LMTP: gives the outcome to the first accepted recipient without one.
+    fn recipient_answered(&mut self, outcome: Outcome) -> AfterReply {
+        if let Some(first) = self.recipients.iter_mut().find(|it| **it == Standing::Accepted) {
+            *first = Standing::Settled(outcome);
+        }
+        if self.has_accepted() { self.await_next(Awaited::FinalDot) } else { self.done(None) }
+    }
+
     fn rcpt_refused(&self, reply: &Reply, to: Waiting, remote: &str) -> Standing {
         if self.has_accepted() && is_enough(reply) {
             return Standing::Later;
@@ -254,22 +268,22 @@ impl Running {
         Standing::Settled(outcome(reply, to, remote))
     }
 
-    fn rcpt_answered(&mut self, index: usize, standing: Standing) -> Next {
+    fn rcpt_answered(&mut self, index: usize, standing: Standing) -> AfterReply {
         if let Some(slot) = self.recipients.get_mut(index) {
             *slot = standing;
         }
         if self.recipients.get(index + 1) == Some(&Standing::Asked) {
-            self.await_next(Stage::Rcpt(index + 1))
+            self.await_next(Awaited::Rcpt(index + 1))
         } else if self.is_trial {
-            self.await_next(Stage::Undo)
+            self.await_next(Awaited::Undo)
         } else if let Some(command) = self.chunk.clone() {
             if self.refused.is_some() || !self.has_accepted() {
                 return self.done(None);
             }
-            self.stage = Stage::Content;
-            Next::Send(command)
+            self.stage = Awaited::Content;
+            AfterReply::Send(command)
         } else if self.has_accepted() || self.commands.is_empty() {
-            self.await_next(Stage::Data)
+            self.await_next(Awaited::Data)
         } else {
             self.done(None)
         }
@@ -279,31 +293,31 @@ impl Running {
         self.recipients.contains(&Standing::Accepted)
     }
 
-    fn await_next(&mut self, stage: Stage) -> Next {
+    fn await_next(&mut self, stage: Awaited) -> AfterReply {
         self.stage = stage;
-        Next::Send(self.next_commands())
+        AfterReply::Send(self.next_commands())
     }
 
-    fn done(&self, undecided: Option<Outcome>) -> Next {
-        let is_closed = matches!(self.stage, Stage::FinalDot | Stage::Undo);
-        Next::Done { undecided, is_open: self.refused.is_none() && !is_closed }
+    fn done(&self, undecided: Option<Outcome>) -> AfterReply {
+        let is_closed = matches!(self.stage, Awaited::FinalDot | Awaited::Undo);
+        AfterReply::Done { undecided, is_open: self.refused.is_none() && !is_closed }
     }
 }
 
 /// Whether SMTPUTF8 is asked for (RFC 6531 §3.4).
-fn speaks_utf8(transaction: &Transaction<'_>, offer: &PeerOffer) -> bool {
+fn speaks_utf8(transaction: &ClientTransaction<'_>, offer: &PeerOffer) -> bool {
     offer.smtputf8 && transaction.envelope.smtputf8
 }
 
-/// The mailbox as it can be written to the peer; `None` if it can't (RFC 6531 §3.2).
+/// The mailbox as it can be written to the peer; `None` if it cannot (RFC 6531 §3.2).
 fn speakable(mailbox: &Mailbox, speaks_utf8: bool) -> Option<Mailbox> {
     if speaks_utf8 { Some(mailbox.clone()) } else { mailbox.to_ascii() }
 }
 
-/// The outcomes of the recipients that can't be asked for at this peer; `None` if all can. Where the sender can't be
-/// named, none can.
+/// The outcomes of recipients that cannot be sent to this peer; `None` if all can. If the sender's address cannot be
+/// sent, no recipient can.
 pub(super) fn unspeakable(
-    transaction: &Transaction<'_>,
+    transaction: &ClientTransaction<'_>,
     offer: &PeerOffer,
     remote: &str,
 ) -> Option<Vec<Option<Outcome>>> {
@@ -313,7 +327,9 @@ pub(super) fn unspeakable(
             status: EnhancedStatus::REQUIRETLS_NEEDED,
             remote: Some(remote.to_owned()),
             reply: None,
-            text: format!("the sender asked for REQUIRETLS, which is not to be had with {remote}"),
+            text: format!(
+                "the sender asked for REQUIRETLS, which {remote} does not offer within verified TLS"
+            ),
         });
         return Some(transaction.recipients.iter().map(|_| Some(failed.clone())).collect());
     }
@@ -328,7 +344,7 @@ pub(super) fn unspeakable(
             status: EnhancedStatus::UTF8_NOT_PERMITTED,
             remote: Some(remote.to_owned()),
             reply: None,
-            text: format!("{remote} takes no addresses with UTF-8"),
+            text: format!("{remote} does not accept addresses with UTF-8"),
         })
     };
     let outcome = |recipient: &&Recipient| (!(sender_can && can(&recipient.mailbox))).then(failed);
@@ -339,8 +355,8 @@ fn parameter(keyword: &str, value: String) -> Parameter {
     Parameter { keyword: keyword.to_owned(), value: Some(value) }
 }
 
-/// The parameters of MAIL that the peer understands.
-fn mail_parameters(transaction: &Transaction<'_>, offer: &PeerOffer) -> Vec<Parameter> {
+/// The parameters of MAIL that the peer supports.
+fn mail_parameters(transaction: &ClientTransaction<'_>, offer: &PeerOffer) -> Vec<Parameter> {
     let envelope = transaction.envelope;
     let size = offer.size_octets.map(|_| parameter(size::ROW.keyword, transaction.size_octets.to_string()));
     let body = (offer.eight_bit_mime && envelope.body == Body::EightBitMime)
@@ -354,7 +370,8 @@ fn mail_parameters(transaction: &Transaction<'_>, offer: &PeerOffer) -> Vec<Para
     size.into_iter().chain(body).chain(utf8).chain(require_tls).chain(ret).chain(envid).collect()
 }
 
-/// The parameters of RCPT that the peer understands: who offers DSN tells the sender from here on (RFC 3461 §5.2.1).
+/// The parameters of RCPT that the peer supports: a peer with DSN takes over the duty to notify the sender (RFC 3461
+/// §5.2.1).
 fn rcpt_parameters(recipient: &Recipient, offer: &PeerOffer) -> Vec<Parameter> {
     let notify =
         recipient.notify.filter(|_| offer.dsn).map(|notify| parameter("NOTIFY", dsn::print_notify(notify)));
@@ -362,7 +379,7 @@ fn rcpt_parameters(recipient: &Recipient, offer: &PeerOffer) -> Vec<Parameter> {
     notify.into_iter().chain(orcpt).collect()
 }
 
-/// What a reply of 2yz, 4yz or 5yz means for a recipient.
+/// The outcome that a 2yz, 4yz or 5yz means for a recipient.
 fn outcome(reply: &Reply, to: Waiting, remote: &str) -> Outcome {
     let diagnostic = |class| answer(remote, reply, to, EnhancedStatus::new(class, 0, 0));
     match reply.severity() {
@@ -372,17 +389,23 @@ fn outcome(reply: &Reply, to: Waiting, remote: &str) -> Outcome {
     }
 }
 
-/// Whether a 5yz to BDAT may mean the command and not the message. Hosts that offer CHUNKING without knowing BDAT say
-/// 500 to 504 or 554, with and without a status. They do not answer with the status of an address, a mailbox, a size or a
-/// content. In LMTP each recipient has an answer of its own, so that only the codes for a command count.
+/// The outcome of an accepted recipient of a trial.
+fn would_be_accepted(remote: &str) -> Outcome {
+    let accepted = Diagnostic::local(EnhancedStatus::OK, "it would be accepted");
+    Outcome::Delivered(Diagnostic { remote: Some(remote.to_owned()), ..accepted })
+}
+
+/// Whether a 5yz to BDAT may mean the command and not the message. Hosts that offer CHUNKING without knowing BDAT
+/// answer 500 to 504 or 554, with or without an enhanced status. Their status never concerns an address, a mailbox, a
+/// size or a content. In LMTP each recipient has its own reply, so only codes about the command count.
 fn may_be_about_bdat(reply: &Reply, is_lmtp: bool) -> bool {
     let may_be =
         || reply.code != 552 && reply.status.is_none_or(|status| matches!(status.subject, 0 | 5 | 7));
     matches!(reply.code, 500 | 502 | 503 | 504) || !is_lmtp && may_be()
 }
 
-/// Whether a RCPT that is refused after another one was taken says "no more in this transaction" (RFC 5321 §4.5.3.1.10),
-/// and not that a disk or a mailbox is full: the codes 452 and 552 mean either, X.5.3 tells.
+/// Whether a refused RCPT, after an accepted one, means "no more in this transaction" (RFC 5321 §4.5.3.1.10) and not
+/// a full disk or mailbox: 452 and 552 mean either, and X.5.3 decides.
 fn is_enough(reply: &Reply) -> bool {
     matches!(reply.code, 452 | 552) && reply.status.is_none_or(|s| (s.subject, s.detail) == (5, 3))
 }

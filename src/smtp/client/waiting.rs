@@ -1,10 +1,10 @@
-//! The steps in which the client waits: their names for people, and their deadlines (RFC 5321 §4.5.3.2).
+//! The replies that the client waits for: their names in diagnostics, and their deadlines (RFC 5321 §4.5.3.2).
 
 use crate::smtp::limits;
 use std::fmt;
 use std::time::Duration;
 
-/// The reply that is awaited.
+/// The awaited reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Waiting {
     /// The first one of the session.
@@ -63,13 +63,13 @@ impl Waiting {
         }
     }
 
-    /// The step that this [`crate::mail::outcome::Diagnostic::text`] names, beside the reply to it.
+    /// The step that a [`crate::mail::outcome::Diagnostic::text`] names when it stands beside a reply.
     #[must_use]
     pub fn named(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|waiting| waiting.to() == text)
     }
 
-    /// What the reply is to, as [`crate::mail::outcome::Diagnostic::text`] wants it.
+    /// What the reply answers, as [`crate::mail::outcome::Diagnostic::text`] needs it.
     #[must_use]
     pub const fn to(self) -> &'static str {
         match self {
@@ -90,7 +90,7 @@ impl Waiting {
 }
 
 impl Waiting {
-    /// Whether this is what a diagnostic says a reply was to, and the whole message had been sent by then.
+    /// Whether `to`, from a diagnostic, names a reply that comes after the whole message was sent.
     #[must_use]
     pub fn is_after_content(to: &str) -> bool {
         [Self::FinalDot, Self::LastChunk].iter().any(|waiting| waiting.to() == to)

@@ -1,12 +1,12 @@
-//! AUTH (RFC 4954): the client says who it is. Offered to those who submit, and only where nobody can listen; or, if a
-//! listener is for devices that must log in, to those too.
+//! AUTH (RFC 4954): the client logs in. Offered to clients that submit mail, and only where nobody can eavesdrop; if
+//! a listener is for devices that must log in, also in clear.
 //!
-//! The parameter of MAIL names who submitted the message first. It is read, as the RFC asks, and not passed on: a next
-//! hop would believe it only from a host that it trusts (§5).
+//! The parameter of MAIL names the original submitter of the message. It is parsed, as the RFC requires, and not
+//! passed on: a next hop would believe it only from a host that it trusts (§5).
 
 use super::{Extension, MailParameters, Offer, Offered, bad_value, dsn};
 use crate::smtp::reply::Reply;
-use crate::smtp::sasl::Mechanism;
+use crate::smtp::sasl::ServerMechanism;
 
 /// The row of AUTH.
 pub const ROW: Extension = Extension {
@@ -15,8 +15,8 @@ pub const ROW: Extension = Extension {
     ..Extension::new("AUTH", "RFC 4954")
 };
 
-/// If a word of an EHLO reply begins an offer of AUTH: the mechanism that it names, if any. Servers older than the RFC
-/// write `AUTH=LOGIN PLAIN`.
+/// If a word of an EHLO reply begins an offer of AUTH: the mechanism that the word names, if any. Servers older than
+/// the RFC write `AUTH=LOGIN PLAIN`.
 #[must_use]
 pub fn first_mechanism(word: &str) -> Option<Option<&str>> {
     let (keyword, first) = word.split_once('=').map_or((word, None), |(word, first)| (word, Some(first)));
@@ -24,7 +24,7 @@ pub fn first_mechanism(word: &str) -> Option<Option<&str>> {
 }
 
 fn mechanisms() -> String {
-    Mechanism::ALL.map(Mechanism::keyword).join(" ")
+    ServerMechanism::ALL.map(ServerMechanism::keyword).join(" ")
 }
 
 fn read(value: Option<&str>, _: &Offer, _: &mut MailParameters) -> Result<(), Reply> {

@@ -1,5 +1,5 @@
 //! CHUNKING (RFC 3030): BDAT sends the message in pieces of a known size, without dots. BINARYMIME is not offered, so
-//! the same line ends hold as for DATA.
+//! lines end as with DATA.
 
 use super::Extension;
 

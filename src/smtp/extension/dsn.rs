@@ -1,5 +1,5 @@
-//! DSN (RFC 3461): the client says whom to tell what about each recipient. The parameters are kept in the queue, rule
-//! the bounces (`rules::bounce`), and go on to a next hop that offers DSN too.
+//! DSN (RFC 3461): the client says which notices the sender wants for each recipient. The parameters are kept in the
+//! queue, decide about bounces (`rules::bounce`), and are passed on to a next hop that offers DSN too.
 
 use super::{Extension, MailParameters, Offer, RcptParameters, bad_value};
 use crate::mail::envelope::{Notify, Ret};
@@ -60,7 +60,7 @@ fn read_orcpt(value: Option<&str>, _: &Offer, into: &mut RcptParameters) -> Resu
     Ok(())
 }
 
-/// NOTIFY as it is passed on.
+/// NOTIFY as the client sends it.
 #[must_use]
 pub fn print_notify(notify: Notify) -> String {
     let words = [(notify.success, "SUCCESS"), (notify.failure, "FAILURE"), (notify.delay, "DELAY")];
@@ -68,7 +68,7 @@ pub fn print_notify(notify: Notify) -> String {
     if chosen.is_empty() { "NEVER".to_owned() } else { chosen.join(",") }
 }
 
-/// RET as it is passed on.
+/// RET as the client sends it.
 #[must_use]
 pub const fn print_ret(ret: Ret) -> &'static str {
     match ret {
@@ -81,7 +81,8 @@ fn is_atom(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
-/// An address of type `utf-8` may hold UTF-8 as it is (RFC 6533 §3); all others are xtext.
+/// Whether an address fits its type: one of type `utf-8` may hold UTF-8 unchanged (RFC 6533 §3); all others are
+/// xtext.
 fn is_address(kind: &str, address: &str) -> bool {
     if kind.eq_ignore_ascii_case("utf-8") {
         address.chars().all(|c| !c.is_control() && !c.is_whitespace())

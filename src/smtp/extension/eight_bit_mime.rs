@@ -1,8 +1,7 @@
-//! 8BITMIME (RFC 6152): the content may hold octets above 127. They are stored as they come, declared or not.
+//! 8BITMIME (RFC 6152): the content may hold octets above 127. They are stored unchanged, whether declared or not.
 
-use super::{Extension, MailParameters, Offer};
+use super::{Extension, MailParameters, Offer, bad_value};
 use crate::mail::envelope::Body;
-use crate::mail::status::EnhancedStatus;
 use crate::smtp::reply::Reply;
 
 /// The row of 8BITMIME.
@@ -13,13 +12,7 @@ fn read(value: Option<&str>, _: &Offer, into: &mut MailParameters) -> Result<(),
     into.body = match value.map(str::to_ascii_uppercase).as_deref() {
         Some("7BIT") => Body::SevenBit,
         Some("8BITMIME") => Body::EightBitMime,
-        _ => {
-            return Err(Reply::new(
-                501,
-                EnhancedStatus::INVALID_ARGUMENTS,
-                "write BODY=7BIT or BODY=8BITMIME",
-            ));
-        }
+        _ => return Err(bad_value("write BODY=7BIT or BODY=8BITMIME")),
     };
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! ENHANCEDSTATUSCODES (RFC 2034): replies carry the codes of RFC 3463. The client reads them also where the peer did not
-//! offer them.
+//! ENHANCEDSTATUSCODES (RFC 2034): replies carry the codes of RFC 3463. The client also reads them from peers that do
+//! not offer the extension.
 
 use super::Extension;
 

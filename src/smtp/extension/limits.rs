@@ -1,4 +1,4 @@
-//! LIMITS (RFC 9422): tells the client how many recipients fit into a transaction, so that it need not find out.
+//! LIMITS (RFC 9422): announces how many recipients fit into a transaction, so that the client need not find out.
 
 use super::{Extension, Offered};
 

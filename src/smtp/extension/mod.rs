@@ -1,7 +1,10 @@
 //! Service extensions (RFC 5321 §2.2): one file and one row each.
 //!
-//! A row says how the extension is offered, and which parameters of MAIL and RCPT are its own. The server walks the
-//! rows to write its EHLO reply and to read parameters; the client reads a peer's EHLO reply with the same keywords.
+//! A row says how the extension is offered, and which parameters it adds to MAIL and RCPT. The server walks the rows
+//! to write its EHLO reply and to parse parameters; the client parses a peer's EHLO reply by the same keywords.
+//! docs/standards.md lists the RFCs and the transcripts.
+//!
+//! To add an extension: a file with a `ROW`, and its line in [`EXTENSIONS`].
 
 pub mod auth;
 pub mod chunking;
@@ -20,14 +23,14 @@ use crate::mail::status::EnhancedStatus;
 use crate::smtp::command::Parameter;
 use crate::smtp::reply::Reply;
 
-/// What a server needs to know to offer its extensions.
+/// What the server must know to offer its extensions.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Offer {
-    /// Largest message taken, in octets.
+    /// Largest accepted message, in octets.
     pub message_size_octets: u64,
-    /// Most recipients of a transaction.
+    /// Most recipients in a transaction.
     pub recipients: usize,
-    /// TLS can be had, and is not active.
+    /// TLS is available and not active.
     pub starttls: bool,
     /// The client may log in.
     pub auth: bool,
@@ -35,18 +38,18 @@ pub struct Offer {
     pub within_tls: bool,
 }
 
-/// How an extension stands in the EHLO reply.
+/// How an extension appears in the EHLO reply.
 #[derive(Debug)]
 pub enum Offered {
     /// Not at all.
     No,
-    /// By its keyword.
+    /// As its keyword.
     Bare,
-    /// By its keyword and this.
+    /// As its keyword with this argument.
     With(String),
 }
 
-/// The parameters of a MAIL command, understood.
+/// The parsed parameters of a MAIL command.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MailParameters {
     /// SIZE, in octets (RFC 1870).
@@ -63,7 +66,7 @@ pub struct MailParameters {
     pub envid: Option<String>,
 }
 
-/// The parameters of a RCPT command, understood.
+/// The parsed parameters of a RCPT command.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RcptParameters {
     /// NOTIFY (RFC 3461 §4.1).
@@ -72,27 +75,27 @@ pub struct RcptParameters {
     pub orcpt: Option<String>,
 }
 
-/// Reads the value of one parameter into the parameters of its command.
+/// Parses the value of one parameter into the parameters of its command.
 type Reader<P> = fn(value: Option<&str>, offer: &Offer, into: &mut P) -> Result<(), Reply>;
-/// The parameters that an extension adds to a command, with their readers.
-type Readers<P> = &'static [(&'static str, Reader<P>)];
+/// The parameters that an extension adds to a command, with their parsers.
+type ParameterReaders<P> = &'static [(&'static str, Reader<P>)];
 
 /// An extension.
 pub struct Extension {
     /// Its EHLO keyword.
     pub keyword: &'static str,
-    /// Where it is defined.
+    /// The RFC that defines it.
     pub rfc: &'static str,
-    /// Whether it is offered now, and what follows the keyword in the EHLO reply.
+    /// Whether it is offered at present, and with which argument.
     pub offered: fn(&Offer) -> Offered,
-    /// What it adds to MAIL.
-    pub mail_parameters: Readers<MailParameters>,
-    /// What it adds to RCPT.
-    pub rcpt_parameters: Readers<RcptParameters>,
+    /// The parameters that it adds to MAIL.
+    pub mail_parameters: ParameterReaders<MailParameters>,
+    /// The parameters that it adds to RCPT.
+    pub rcpt_parameters: ParameterReaders<RcptParameters>,
 }
 
 impl Extension {
-    /// An extension that is a keyword and nothing more, to begin with.
+    /// A row with only a keyword; struct update syntax adds the rest.
     const fn new(keyword: &'static str, rfc: &'static str) -> Self {
         Self { keyword, rfc, offered: |_| Offered::Bare, mail_parameters: &[], rcpt_parameters: &[] }
     }
@@ -124,16 +127,16 @@ pub fn offered_lines(offer: &Offer) -> Vec<String> {
     EXTENSIONS.iter().filter_map(line).collect()
 }
 
-/// Reads the parameters of a MAIL command.
+/// Parses the parameters of a MAIL command.
 ///
 /// # Errors
-/// The reply: 555 for a parameter of no extension (RFC 5321 §4.1.1.11), 501 for one given twice, or what its own
-/// extension answers to its value.
+/// The reply: 555 for a parameter of no extension (RFC 5321 §4.1.1.11), 501 for one given twice, or the reply of its
+/// own extension to a bad value.
 pub fn mail_parameters(parameters: &[Parameter], offer: &Offer) -> Result<MailParameters, Reply> {
     read(parameters, offer, |row| row.mail_parameters)
 }
 
-/// Reads the parameters of a RCPT command.
+/// Parses the parameters of a RCPT command.
 ///
 /// # Errors
 /// The reply, as for [`mail_parameters`].
@@ -144,7 +147,7 @@ pub fn rcpt_parameters(parameters: &[Parameter], offer: &Offer) -> Result<RcptPa
 fn read<P: Default>(
     parameters: &[Parameter],
     offer: &Offer,
-    readers: fn(&Extension) -> Readers<P>,
+    readers: fn(&Extension) -> ParameterReaders<P>,
 ) -> Result<P, Reply> {
     let mut understood = P::default();
     let mut rest = parameters;
@@ -162,7 +165,7 @@ fn read<P: Default>(
     Ok(understood)
 }
 
-/// The reply to a value that its extension does not take.
+/// The reply to a bad value of a parameter.
 fn bad_value(text: &'static str) -> Reply {
     Reply::new(501, EnhancedStatus::INVALID_ARGUMENTS, text)
 }
@@ -172,7 +175,7 @@ fn unknown_parameter(parameter: &Parameter) -> Reply {
     Reply::new(555, EnhancedStatus::INVALID_ARGUMENTS, text)
 }
 
-/// What a peer's EHLO reply offers of what the client makes use of.
+/// What a peer's EHLO reply offers, as far as the client uses it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PeerOffer {
     /// PIPELINING (RFC 2920).
@@ -196,29 +199,23 @@ pub struct PeerOffer {
 }
 
 impl PeerOffer {
-    /// Reads the lines of an EHLO reply; the first is the greeting and says nothing. Unknown keywords are passed over.
+    /// Parses the lines of an EHLO reply; the first one holds no keyword. Unknown keywords are ignored.
     #[must_use]
     pub fn parse<S: AsRef<str>>(lines: &[S]) -> Self {
         let mut offer = Self::default();
         for line in lines.iter().skip(1) {
             let mut words = line.as_ref().split_ascii_whitespace();
             let keyword = words.next().unwrap_or_default();
-            if keyword.eq_ignore_ascii_case(pipelining::ROW.keyword) {
-                offer.pipelining = true;
-            } else if keyword.eq_ignore_ascii_case(size::ROW.keyword) {
+            let is = |row: &Extension| keyword.eq_ignore_ascii_case(row.keyword);
+            offer.pipelining |= is(&pipelining::ROW);
+            offer.eight_bit_mime |= is(&eight_bit_mime::ROW);
+            offer.smtputf8 |= is(&smtputf8::ROW);
+            offer.chunking |= is(&chunking::ROW);
+            offer.dsn |= is(&dsn::ROW);
+            offer.starttls |= is(&starttls::ROW);
+            offer.requiretls |= is(&requiretls::ROW);
+            if is(&size::ROW) {
                 offer.size_octets = Some(words.next().and_then(|limit| limit.parse().ok()).unwrap_or(0));
-            } else if keyword.eq_ignore_ascii_case(eight_bit_mime::ROW.keyword) {
-                offer.eight_bit_mime = true;
-            } else if keyword.eq_ignore_ascii_case(smtputf8::ROW.keyword) {
-                offer.smtputf8 = true;
-            } else if keyword.eq_ignore_ascii_case(chunking::ROW.keyword) {
-                offer.chunking = true;
-            } else if keyword.eq_ignore_ascii_case(dsn::ROW.keyword) {
-                offer.dsn = true;
-            } else if keyword.eq_ignore_ascii_case(starttls::ROW.keyword) {
-                offer.starttls = true;
-            } else if keyword.eq_ignore_ascii_case(requiretls::ROW.keyword) {
-                offer.requiretls = true;
             } else if let Some(first) = auth::first_mechanism(keyword) {
                 for mechanism in first.into_iter().chain(words) {
                     if !offer.auth.iter().any(|known| known == mechanism) {

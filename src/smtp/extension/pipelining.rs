@@ -1,5 +1,5 @@
 //! PIPELINING (RFC 2920): commands may be sent without waiting for replies. The server answers them in order and
-//! holds its answers until it has read what has arrived; the client groups MAIL, RCPT and DATA.
+//! holds its replies until it has read what has arrived; the client groups MAIL, RCPT and DATA.
 
 use super::Extension;
 

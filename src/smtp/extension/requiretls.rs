@@ -1,5 +1,5 @@
-//! REQUIRETLS (RFC 8689): the message goes on within verified TLS, or comes back to its sender. Offered within TLS alone,
-//! as a message that came in clear has been read already (§4.1).
+//! REQUIRETLS (RFC 8689): the message is only passed on within verified TLS, or it is returned to its sender. Offered
+//! only within TLS: a message that came in clear may have been read already (§4.1).
 
 use super::{Extension, MailParameters, Offer, Offered, bad_value};
 use crate::mail::status::EnhancedStatus;

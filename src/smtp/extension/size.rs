@@ -1,6 +1,6 @@
-//! SIZE (RFC 1870): the client declares how large the message is, so that one that is too large is never sent.
+//! SIZE (RFC 1870): the client declares the size of the message, so that one that is too large is never sent.
 
-use super::{Extension, MailParameters, Offer, Offered};
+use super::{Extension, MailParameters, Offer, Offered, bad_value};
 use crate::mail::status::EnhancedStatus;
 use crate::smtp::reply::Reply;
 
@@ -17,8 +17,8 @@ pub const ROW: Extension = Extension {
 fn read(value: Option<&str>, offer: &Offer, into: &mut MailParameters) -> Result<(), Reply> {
     let digits = value
         .filter(|v| (1..=DIGITS_MAX).contains(&v.len()) && v.bytes().all(|b| b.is_ascii_digit()))
-        .ok_or_else(|| Reply::new(501, EnhancedStatus::INVALID_ARGUMENTS, "write SIZE=octets"))?;
-    // Twenty digits can be more than 64 bits hold: larger than any limit all the same.
+        .ok_or_else(|| bad_value("write SIZE=octets"))?;
+    // Twenty digits may exceed 64 bits; the value is larger than any limit in any case.
     let size_octets = digits.parse().unwrap_or(u64::MAX);
     if size_octets > offer.message_size_octets {
         return Err(too_big(offer.message_size_octets));
@@ -30,6 +30,6 @@ fn read(value: Option<&str>, offer: &Offer, into: &mut MailParameters) -> Result
 /// The reply to a message that is too large, at MAIL or after its data.
 #[must_use]
 pub fn too_big(limit_octets: u64) -> Reply {
-    let text = format!("the message is larger than the {limit_octets} octets taken here");
+    let text = format!("the message exceeds the limit of {limit_octets} octets");
     Reply::new(552, EnhancedStatus::MESSAGE_TOO_BIG, text)
 }

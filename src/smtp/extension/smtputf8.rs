@@ -1,4 +1,4 @@
-//! SMTPUTF8 (RFC 6531): addresses and header fields may hold UTF-8. Without the parameter an address that does gets 553
+//! SMTPUTF8 (RFC 6531): addresses and header fields may hold UTF-8. Without the parameter, such an address gets 553
 //! 5.6.7 (§3.5).
 
 use super::{Extension, MailParameters, Offer, bad_value};
@@ -14,7 +14,7 @@ fn read(value: Option<&str>, _: &Offer, into: &mut MailParameters) -> Result<(),
     value.map_or(Ok(()), |_| Err(bad_value("SMTPUTF8 takes no value")))
 }
 
-/// The reply to an address with UTF-8 where the client did not ask for SMTPUTF8.
+/// The reply to an address with UTF-8 from a client that did not declare SMTPUTF8.
 #[must_use]
 pub fn not_asked_for() -> Reply {
     Reply::new(553, EnhancedStatus::UTF8_NOT_PERMITTED, "an address with UTF-8 needs the parameter SMTPUTF8")

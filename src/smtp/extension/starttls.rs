@@ -1,5 +1,5 @@
-//! STARTTLS (RFC 3207): the session goes on within TLS, and begins anew there. Not offered where it can't be had, nor a
-//! second time (§4.2).
+//! STARTTLS (RFC 3207): the session continues within TLS and starts over there. Not offered where TLS is not
+//! available, nor a second time (§4.2).
 
 use super::{Extension, Offered};
 

@@ -1,9 +1,9 @@
-//! The client's side of AUTH (RFC 4954 §4): which mechanism, and what to say in it.
+//! The client's side of AUTH (RFC 4954 §4): the choice of a mechanism, and its messages.
 //!
-//! It has no socket and no random numbers: the nonce comes as an argument. It says nothing where others could listen,
-//! and believes no server that fails to prove, where the mechanism lets it, that it knows the password, too. It
-//! never gives up for another mechanism by itself: the caller does, after a 5yz, and never after a [`Failed`], by which
-//! a false server could ask for a weaker one. From the strongest:
+//! It has no socket and no random numbers: the nonce is an argument. It sends nothing where others could eavesdrop,
+//! and it rejects a server that does not prove, where the mechanism allows that, that it knows the password. It never
+//! changes to another mechanism by itself: the caller does so after a 5yz, and never after a [`Failed`], which a
+//! false server could use to get a weaker mechanism. From the strongest:
 //!
 //! ```text
 //! mechanism           initial response   then
@@ -16,7 +16,7 @@
 //! OAUTHBEARER         all                to an error: ^A                 RFC 7628 §3.2.3
 //! ```
 //!
-//! No SASLprep: names and passwords go as they are, which for ASCII is the same.
+//! SASLprep is not applied: names and passwords are sent unchanged, which makes no difference for ASCII.
 
 use super::Secret;
 use crate::mail::base64;
@@ -27,15 +27,16 @@ use openssl::pkey::PKey;
 use openssl::sign::Signer;
 use std::{fmt, mem};
 
-/// Fewest rounds of SCRAM (RFC 7677 §4): with fewer, who listens in finds the password sooner.
+/// Fewest rounds of SCRAM (RFC 7677 §4): with fewer, an eavesdropper finds the password sooner.
 pub const ROUNDS_MIN: usize = 4096;
-/// Most rounds of SCRAM: about half a second of a fast machine. A server must not make each login a denial of service.
+/// Most rounds of SCRAM: about half a second on a fast machine. A server must not turn each login into a denial of
+/// service.
 pub const ROUNDS_MAX: usize = 1_000_000;
 
-/// How a client says who it is; see the module.
+/// How a client proves who it is; see the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub enum Mechanism {
+pub enum ClientMechanism {
     ScramSha256Plus,
     ScramSha256,
     CramMd5,
@@ -45,11 +46,11 @@ pub enum Mechanism {
     OauthBearer,
 }
 
-use Mechanism::{CramMd5, Login, OauthBearer, Plain, ScramSha256, ScramSha256Plus, XOauth2};
+use ClientMechanism::{CramMd5, Login, OauthBearer, Plain, ScramSha256, ScramSha256Plus, XOauth2};
 
-/// The words of `relay.auth`, each with what may be used then, the strongest first. A token is no password, and the
-/// other way round, so what takes tokens has to be asked for.
-pub const CHOICES: [(&str, &[Mechanism]); 7] = [
+/// The words of `relay.auth`, each with the mechanisms that it allows, the strongest first. A token must not be sent
+/// as a password, nor a password as a token, so the mechanisms for tokens have to be asked for.
+pub const CHOICES: [(&str, &[ClientMechanism]); 7] = [
     ("auto", &[ScramSha256Plus, ScramSha256, CramMd5, Plain, Login]),
     ("plain", &[Plain]),
     ("login", &[Login]),
@@ -59,7 +60,7 @@ pub const CHOICES: [(&str, &[Mechanism]); 7] = [
     ("oauthbearer", &[OauthBearer]),
 ];
 
-impl Mechanism {
+impl ClientMechanism {
     /// Its registered name.
     #[must_use]
     pub const fn keyword(self) -> &'static str {
@@ -75,43 +76,43 @@ impl Mechanism {
     }
 }
 
-/// What ties SCRAM to the TLS connection below it, so that nobody in between can pass it on (RFC 5056).
+/// Binds SCRAM to the TLS connection below it, so that an attacker in between cannot relay it (RFC 5056).
 #[derive(Debug, Clone, Copy)]
 pub struct ChannelBinding<'a> {
     /// `tls-exporter` (RFC 9266) or `tls-server-end-point` (RFC 5929).
     pub name: &'a str,
-    /// Its octets.
+    /// The octets of the binding.
     pub octets: &'a [u8],
 }
 
-/// The session in which a client is to log in.
+/// What the client knows of the session in which it logs in.
 #[derive(Debug, Clone, Copy)]
 pub struct Client<'a> {
-    /// The words behind AUTH in the reply to EHLO; in TLS those of the EHLO within it.
+    /// The words after AUTH in the reply to EHLO; within TLS those of the EHLO within it.
     pub offered: &'a [&'a str],
     /// A word of [`CHOICES`].
     pub wanted: &'a str,
-    /// Whether nobody listens: TLS with a verified certificate, or loopback.
+    /// Whether nobody can eavesdrop: TLS with a verified certificate, or loopback.
     pub is_private: bool,
-    /// The channel, if there is TLS and the library tells.
+    /// The channel binding, if there is TLS and the library provides it.
     pub channel: Option<ChannelBinding<'a>>,
 }
 
-/// Who logs in, and where.
+/// The account to log in with, and its server.
 #[derive(Debug, Clone, Copy)]
-pub struct Account<'a> {
-    /// The name.
+pub struct LoginAccount<'a> {
+    /// The user name.
     pub name: &'a str,
     /// The password, or the token of OAuth.
     pub password: &'a Secret,
-    /// The server's name, as configured; OAUTHBEARER tells it.
+    /// The server's name, as configured; OAUTHBEARER sends it.
     pub host: &'a str,
     /// Its port.
     pub port: u16,
 }
 
-/// Why an exchange can't go on: one sentence without a secret in it. The caller cancels by `*` (RFC 4954 §4) and lets
-/// the route pause; no other mechanism is tried.
+/// Why an exchange cannot continue: one sentence without a secret. The caller cancels with `*` (RFC 4954 §4) and
+/// pauses the route; no other mechanism is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Failed(pub &'static str);
 
@@ -134,13 +135,14 @@ const MALFORMED: Failed = Failed("the server's challenge is malformed");
 const NOT_OURS: Failed = Failed("the server's challenge is the answer to another client");
 const ROUNDS: Failed = Failed("the server wants fewer than 4096 or more than 1000000 rounds of SCRAM");
 const FALSE: Failed = Failed("the server does not know the password: it is not the one it claims to be");
-const TOO_EARLY: Failed = Failed("the server says yes before it can know who logs in");
-const TOO_MUCH: Failed = Failed("the server asks for more than the mechanism has");
+const TOO_EARLY: Failed = Failed("the server accepts the login before it can know who logs in");
+const TOO_MUCH: Failed = Failed("the server sends more challenges than the mechanism has");
 
 impl Client<'_> {
-    /// The strongest mechanism that both have and that was not refused; `None`: there is no way to log in here.
+    /// The strongest mechanism that both sides support and that was not refused; `None`: a login is not possible
+    /// here.
     #[must_use]
-    pub fn choose(&self, refused: &[Mechanism]) -> Option<Mechanism> {
+    pub fn choose(&self, refused: &[ClientMechanism]) -> Option<ClientMechanism> {
         let (_, choice) = CHOICES.iter().find(|(word, _)| *word == self.wanted)?;
         choice.iter().copied().find(|&mechanism| {
             self.is_private
@@ -150,21 +152,21 @@ impl Client<'_> {
         })
     }
 
-    fn offers(&self, mechanism: Mechanism) -> bool {
+    fn offers(&self, mechanism: ClientMechanism) -> bool {
         self.offered.iter().any(|word| word.eq_ignore_ascii_case(mechanism.keyword()))
     }
 
-    /// Begins an exchange. Gives it with the AUTH command, without CRLF. `nonce` is random anew each time: 18 octets
-    /// or more, in base64.
+    /// Begins an exchange. Returns it with the AUTH command, without CRLF. `nonce` is random for each exchange: at
+    /// least 18 octets, in base64.
     ///
     /// # Errors
-    /// Name or password can't be sent by this mechanism.
+    /// The name or the password cannot be sent by this mechanism.
     pub fn start(
         &self,
-        mechanism: Mechanism,
-        account: &Account<'_>,
+        mechanism: ClientMechanism,
+        account: &LoginAccount<'_>,
         nonce: &str,
-    ) -> Result<(Exchange, Secret), Failed> {
+    ) -> Result<(ClientExchange, Secret), Failed> {
         let (name, password) = (account.name.as_bytes(), account.password.octets());
         let is_fit = |text: &[u8]| {
             !text.is_empty() && !text.iter().any(|octet| matches!(octet, 0 | 1 | b'\r' | b'\n'))
@@ -176,14 +178,16 @@ impl Client<'_> {
             ScramSha256Plus | ScramSha256 => {
                 let scram = self.scram(mechanism, account, nonce);
                 let first = [scram.gs2_header.as_bytes(), scram.first.as_bytes()].concat();
-                (State::ScramFirst(scram), Some(first))
+                (ExchangeState::ScramFirst(scram), Some(first))
             }
-            CramMd5 => (State::CramMd5 { name: account.name.to_owned(), password: copy(password) }, None),
-            Plain => (State::Said, Some([b"\0", name, b"\0", password].concat())),
-            Login => (State::LoginName { name: encode(name), password: encode(password) }, None),
+            CramMd5 => {
+                (ExchangeState::CramMd5 { name: account.name.to_owned(), password: copy(password) }, None)
+            }
+            Plain => (ExchangeState::Said, Some([b"\0", name, b"\0", password].concat())),
+            Login => (ExchangeState::LoginName { name: encode(name), password: encode(password) }, None),
             XOauth2 => {
                 let parts = [b"user=", name, b"\x01auth=Bearer ", password, b"\x01\x01"];
-                (State::Bearer { to_error: b"" }, Some(parts.concat()))
+                (ExchangeState::Bearer { to_error: b"" }, Some(parts.concat()))
             }
             OauthBearer => {
                 let head = format!(
@@ -193,16 +197,16 @@ impl Client<'_> {
                     account.port
                 );
                 let parts = [head.as_bytes(), password, b"\x01\x01"];
-                (State::Bearer { to_error: b"\x01" }, Some(parts.concat()))
+                (ExchangeState::Bearer { to_error: b"\x01" }, Some(parts.concat()))
             }
         };
         let unsent = response.map(|octets| encode(Secret::new(octets).octets()));
-        Ok(Exchange { unsent, state }.command(mechanism))
+        Ok(ClientExchange { unsent, state }.command(mechanism))
     }
 
-    /// The flag says what the client knows of channel binding. `y` lets a server find out that somebody has taken
-    /// the -PLUS out of its offer (RFC 5802 §6).
-    fn scram(&self, mechanism: Mechanism, account: &Account<'_>, nonce: &str) -> Scram {
+    /// The GS2 flag says what the client knows of channel binding. `y` lets the server detect that an attacker
+    /// removed the -PLUS mechanisms from its offer (RFC 5802 §6).
+    fn scram(&self, mechanism: ClientMechanism, account: &LoginAccount<'_>, nonce: &str) -> Scram {
         let (gs2_header, channel) = match self.channel {
             Some(channel) if mechanism == ScramSha256Plus => {
                 (format!("p={},,", channel.name), channel.octets.to_vec())
@@ -220,18 +224,18 @@ impl Client<'_> {
     }
 }
 
-/// An exchange under way.
+/// An exchange in progress.
 #[derive(Debug)]
-pub struct Exchange {
-    /// The initial response, when it was too long for the command.
+pub struct ClientExchange {
+    /// The initial response, if it was too long for the AUTH command.
     unsent: Option<Secret>,
-    state: State,
+    state: ExchangeState,
 }
 
-/// What comes next.
+/// What the exchange expects next.
 #[derive(Debug)]
-enum State {
-    /// Both in base64, for these two challenges.
+enum ExchangeState {
+    /// Name and password, both in base64, for the two challenges.
     LoginName {
         name: Secret,
         password: Secret,
@@ -242,19 +246,19 @@ enum State {
         password: Secret,
     },
     ScramFirst(Scram),
-    /// The signature by which the server proves that it knows the password, too.
+    /// The signature by which the server must prove that it knows the password.
     ScramFinal(Secret),
-    /// A token was sent; the answer to a challenge, which is an error.
+    /// A token was sent; this answers a challenge, which then is an error.
     Bearer {
         to_error: &'static [u8],
     },
-    /// All is said.
+    /// Everything has been sent.
     Said,
-    /// The exchange can't end well any more.
+    /// The exchange can no longer succeed.
     Lost,
 }
 
-/// What SCRAM needs to prove that it knows the password.
+/// What SCRAM needs to prove knowledge of the password.
 #[derive(Debug)]
 struct Scram {
     gs2_header: String,
@@ -265,8 +269,8 @@ struct Scram {
     password: Secret,
 }
 
-impl Exchange {
-    fn command(mut self, mechanism: Mechanism) -> (Self, Secret) {
+impl ClientExchange {
+    fn command(mut self, mechanism: ClientMechanism) -> (Self, Secret) {
         let verb = format!("AUTH {}", mechanism.keyword());
         let room = limits::AUTH_COMMAND_MAX_OCTETS - " \r\n".len() - verb.len();
         let line = match self.unsent.take_if(|response| response.octets().len() <= room) {
@@ -276,52 +280,55 @@ impl Exchange {
         (self, Secret::new(line))
     }
 
-    /// Answers the text of a 334. Gives a line without CRLF.
+    /// Answers the text of a 334. Returns a line without CRLF.
     ///
     /// # Errors
-    /// The challenge is none of this mechanism, or the server is not the one it claims to be.
+    /// The challenge does not belong to this mechanism, or the server is not the one it claims to be.
     pub fn answer(&mut self, challenge: &[u8]) -> Result<Secret, Failed> {
         if let Some(response) = self.unsent.take() {
             return Ok(response);
         }
         let decoded = || base64::decode(challenge.trim_ascii()).ok_or(MALFORMED);
-        let (state, line) = match mem::replace(&mut self.state, State::Lost) {
-            // Servers differ in their prompts.
-            State::LoginName { name, password } => (State::LoginPassword(password), name),
-            State::LoginPassword(password) => (State::Said, password),
-            State::CramMd5 { name, password } => {
+        let (state, line) = match mem::replace(&mut self.state, ExchangeState::Lost) {
+            // The prompts are not compared: servers differ in them.
+            ExchangeState::LoginName { name, password } => (ExchangeState::LoginPassword(password), name),
+            ExchangeState::LoginPassword(password) => (ExchangeState::Said, password),
+            ExchangeState::CramMd5 { name, password } => {
                 let hash = hmac(MessageDigest::md5(), password.octets(), &decoded()?)?;
                 let hex: String = hash.octets().iter().map(|octet| format!("{octet:02x}")).collect();
-                (State::Said, encode(format!("{name} {hex}").as_bytes()))
+                (ExchangeState::Said, encode(format!("{name} {hex}").as_bytes()))
             }
-            State::ScramFirst(scram) => {
+            ExchangeState::ScramFirst(scram) => {
                 let (message, signature) = scram.prove(&decoded()?)?;
-                (State::ScramFinal(signature), encode(message.as_bytes()))
+                (ExchangeState::ScramFinal(signature), encode(message.as_bytes()))
             }
-            // An error is answered, so that the server can say 535: then it is a refusal like others.
-            State::ScramFinal(_) if decoded()?.starts_with(b"e=") => (State::Lost, Secret::new(Vec::new())),
-            State::ScramFinal(signature) if is_signed(&decoded()?, &signature) => {
-                (State::Said, Secret::new(Vec::new()))
+            // An error is answered, so that the server can send its 535, which then is an ordinary refusal.
+            ExchangeState::ScramFinal(_) if decoded()?.starts_with(b"e=") => {
+                (ExchangeState::Lost, Secret::new(Vec::new()))
             }
-            State::ScramFinal(_) => return Err(FALSE),
-            State::Bearer { to_error } => (State::Lost, encode(to_error)),
-            State::Said | State::Lost => return Err(TOO_MUCH),
+            ExchangeState::ScramFinal(signature) if is_signed(&decoded()?, &signature) => {
+                (ExchangeState::Said, Secret::new(Vec::new()))
+            }
+            ExchangeState::ScramFinal(_) => return Err(FALSE),
+            ExchangeState::Bearer { to_error } => (ExchangeState::Lost, encode(to_error)),
+            ExchangeState::Said | ExchangeState::Lost => return Err(TOO_MUCH),
         };
         self.state = state;
         Ok(line)
     }
 
-    /// Whether a 235 is to be believed. SCRAM's proof may come in its text, too, though RFC 4954 §4 wants a 334 for it.
+    /// Checks whether a 235 can be trusted. The proof of SCRAM may also stand in its text, though RFC 4954 §4
+    /// requires a 334 for it.
     ///
     /// # Errors
-    /// It came without the proof, or before all was said.
+    /// It came without the proof, or before the client had sent everything.
     pub fn success(&self, text: &str) -> Result<(), Failed> {
         let is_proof = |word: &str, signature: &Secret| {
             base64::decode(word.as_bytes()).is_some_and(|message| is_signed(&message, signature))
         };
         match &self.state {
-            State::Said | State::Bearer { .. } if self.unsent.is_none() => Ok(()),
-            State::ScramFinal(signature) => {
+            ExchangeState::Said | ExchangeState::Bearer { .. } if self.unsent.is_none() => Ok(()),
+            ExchangeState::ScramFinal(signature) => {
                 let mut words = text.split_ascii_whitespace();
                 words.any(|word| is_proof(word, signature)).then_some(()).ok_or(FALSE)
             }
@@ -331,11 +338,11 @@ impl Exchange {
 }
 
 impl Scram {
-    /// From the server's first message: the client's final one, and the signature that the server has to give
+    /// From the server's first message: the client's final message, and the signature that the server has to return
     /// (RFC 5802 §3).
     fn prove(&self, server_first: &[u8]) -> Result<(String, Secret), Failed> {
         let server_first = std::str::from_utf8(server_first).map_err(|_| MALFORMED)?;
-        // A mandatory extension, m=, stands where the nonce should; others may follow the rounds (RFC 5802 §5.1).
+        // A mandatory extension, m=, would stand in place of the nonce; others may follow the rounds (RFC 5802 §5.1).
         let mut fields = server_first.split(',');
         let mut field = |key: &str| fields.next()?.strip_prefix(key);
         let nonce = field("r=").ok_or(MALFORMED)?;
@@ -363,7 +370,7 @@ impl Scram {
     }
 }
 
-/// Whether a server's final message has the signature.
+/// Whether a server's final message carries the signature.
 fn is_signed(message: &[u8], signature: &Secret) -> bool {
     let value = message.strip_prefix(b"v=").and_then(|rest| rest.split(|&octet| octet == b',').next());
     let octets = value.and_then(base64::decode).unwrap_or_default();

@@ -1,29 +1,30 @@
 use super::*;
 use proptest::prelude::*;
 
-/// Plays an exchange: the argument of AUTH, then the client's lines (`\0` and other escapes as Rust reads them; what
-/// follows `b64:` is encoded first). Gives the server's lines, and what came of it.
+/// Plays an exchange: the argument of AUTH, then the client's lines (`\0` and other escapes as in Rust; the text
+/// after `b64:` is encoded first). Returns the server's lines, and the result.
 fn play(argument: &str, lines: &[&str]) -> Vec<String> {
     let octets = |text: &str| match text.strip_prefix("b64:") {
         Some(plain) => base64::encode(plain.as_bytes()).into_bytes(),
         None => text.as_bytes().to_vec(),
     };
     let (mechanism, initial) = argument.split_once(' ').map_or((argument, None), |(m, i)| (m, Some(i)));
-    let mut step = Exchange::begin(Mechanism::parse(mechanism).unwrap(), initial.map(octets).as_deref());
+    let mut step =
+        ServerExchange::begin(ServerMechanism::parse(mechanism).unwrap(), initial.map(octets).as_deref());
     let (mut said, mut lines) = (Vec::new(), lines.iter());
     loop {
         match step {
-            Step::Challenge(reply, exchange) => {
+            ExchangeStep::Challenge(reply, exchange) => {
                 said.push(reply.to_string());
                 let Some(line) = lines.next() else { return said };
                 step = exchange.line(&Line::Text(&octets(line)));
             }
-            Step::Done(c) => {
+            ExchangeStep::Done(c) => {
                 let password = std::str::from_utf8(c.password.octets()).unwrap();
                 said.push(format!("{} / {password}", c.name));
                 break;
             }
-            Step::Failed(reply) => {
+            ExchangeStep::Failed(reply) => {
                 said.push(reply.to_string());
                 break;
             }
@@ -34,7 +35,7 @@ fn play(argument: &str, lines: &[&str]) -> Vec<String> {
 }
 
 const MALFORMED: &str = "501 5.5.2 malformed name or password";
-const NO_BASE64: &str = "501 5.5.2 that is no base64";
+const NO_BASE64: &str = "501 5.5.2 invalid base64";
 const CANCELLED: &str = "501 5.7.0 authentication cancelled";
 const NAME: &str = "334 VXNlcm5hbWU6";
 const PASSWORD: &str = "334 UGFzc3dvcmQ6";
@@ -54,7 +55,7 @@ fn plain() {
         ("PLAIN", &["*"], &["334", CANCELLED]),
         ("PLAIN", &["**"], &["334", NO_BASE64]),
         ("PLAIN", &["AHRpbQ"], &["334", NO_BASE64]),
-        // Another's authorization identity; too few, too many and empty parts.
+        // Another authorization identity; too few, too many and empty parts.
         ("PLAIN b64:root\0tim\0x", &[], &[MALFORMED]),
         ("PLAIN b64:tim\0x", &[], &[MALFORMED]),
         ("PLAIN b64:tim", &[], &[MALFORMED]),
@@ -91,15 +92,17 @@ fn login() {
 #[test]
 fn what_is_no_line_ends_the_exchange() {
     for (line, expected) in [(Line::Malformed, MALFORMED), (Line::TooLong, "500 5.5.6 line too long")] {
-        for mechanism in Mechanism::ALL {
-            let Step::Challenge(_, exchange) = Exchange::begin(mechanism, None) else { panic!() };
-            let Step::Failed(reply) = exchange.line(&line) else { panic!() };
+        for mechanism in ServerMechanism::ALL {
+            let ExchangeStep::Challenge(_, exchange) = ServerExchange::begin(mechanism, None) else {
+                panic!()
+            };
+            let ExchangeStep::Failed(reply) = exchange.line(&line) else { panic!() };
             assert_eq!(reply.to_string(), expected);
         }
     }
     assert_eq!(accepted().to_string(), "235 2.7.0 authentication succeeded");
     assert_eq!(refused().to_string(), "535 5.7.8 wrong name or password");
-    assert_eq!(Mechanism::parse("CRAM-MD5"), None);
+    assert_eq!(ServerMechanism::parse("CRAM-MD5"), None);
 }
 
 #[test]
@@ -110,7 +113,7 @@ fn lengths_end_at_255_octets() {
         assert_eq!(Credentials::new(b"x", long.as_bytes()).is_some(), fits, "{octets}");
         let with_all = format!("b64:{long}\0{long}\0{long}");
         assert_eq!(play(&format!("PLAIN {with_all}"), &[]) != [MALFORMED], fits);
-        // An AUTH line has room for the largest.
+        // An AUTH line has room for the longest credentials.
         assert!("AUTH PLAIN \r\n".len() + with_all.len().div_ceil(3) * 4 < 12288);
     }
 }
@@ -119,7 +122,7 @@ fn lengths_end_at_255_octets() {
 fn secrets_are_not_shown() {
     let credentials = Credentials::new(b"tim", b"hunter2").unwrap();
     assert_eq!(format!("{credentials:?}"), "Credentials { name: \"tim\", password: Secret }");
-    let step = Exchange::begin(Mechanism::Login, Some(b"aHVudGVyMg=="));
+    let step = ServerExchange::begin(ServerMechanism::Login, Some(b"aHVudGVyMg=="));
     assert!(!format!("{step:?}").contains("unter"), "{step:?}");
 }
 
@@ -129,11 +132,11 @@ proptest! {
         let credentials = Credentials::new(name.as_bytes(), password.as_bytes()).unwrap();
         let response = credentials.to_plain_response();
         for with_initial in [true, false] {
-            let mut step = Exchange::begin(Mechanism::Plain, with_initial.then_some(response.octets()));
-            if let Step::Challenge(_, exchange) = step {
+            let mut step = ServerExchange::begin(ServerMechanism::Plain, with_initial.then_some(response.octets()));
+            if let ExchangeStep::Challenge(_, exchange) = step {
                 step = exchange.line(&Line::Text(response.octets()));
             }
-            let Step::Done(read) = step else { panic!("{step:?}") };
+            let ExchangeStep::Done(read) = step else { panic!("{step:?}") };
             prop_assert_eq!(&read, &credentials);
         }
     }
@@ -143,21 +146,21 @@ proptest! {
         is_login: bool,
         lines in proptest::collection::vec((any::<bool>(), any::<Vec<u8>>()), 4),
     ) {
-        let mechanism = if is_login { Mechanism::Login } else { Mechanism::Plain };
-        let mut step = Exchange::begin(mechanism, None);
+        let mechanism = if is_login { ServerMechanism::Login } else { ServerMechanism::Plain };
+        let mut step = ServerExchange::begin(mechanism, None);
         for (i, (encode, octets)) in lines.into_iter().enumerate() {
             let line = if encode { base64::encode(&octets).into_bytes() } else { octets };
             step = match step {
-                Step::Challenge(reply, exchange) => {
+                ExchangeStep::Challenge(reply, exchange) => {
                     prop_assert!(reply.code == 334 && i < 2);
                     exchange.line(&Line::Text(&line))
                 }
-                Step::Done(c) => {
+                ExchangeStep::Done(c) => {
                     prop_assert!(!c.name.is_empty() && c.name.len() <= CREDENTIAL_MAX_OCTETS);
                     prop_assert!(!c.password.octets().contains(&0));
                     return Ok(());
                 }
-                Step::Failed(reply) => {
+                ExchangeStep::Failed(reply) => {
                     prop_assert!(reply.code == 501);
                     return Ok(());
                 }

@@ -1,7 +1,7 @@
-//! What a client may ask for, by its listener and its address; and STARTTLS in the server's session (RFC 3207). The
-//! handshake itself is the caller's.
+//! What a client may ask for, decided by its listener and its address; and STARTTLS in the server's session (RFC
+//! 3207). The caller performs the handshake.
 
-use super::{Action, Session, State, out_of_sequence};
+use super::{Action, ServerSession, SessionState, out_of_sequence};
 use crate::mail::status::EnhancedStatus;
 use crate::smtp::reply::Reply;
 
@@ -18,31 +18,32 @@ pub enum StartTls {
 
 /// Whether the client may log in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Logins {
+pub enum LoginPolicy {
     /// No.
     Never,
     /// Within TLS.
     WithinTls,
-    /// In clear too.
+    /// In clear as well.
     Always,
 }
 
-/// What a client may ask for, by its listener and its address.
+/// What a client may ask for, decided by its listener and its address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Access {
+pub struct ClientAccess {
     /// STARTTLS.
     pub starttls: StartTls,
     /// AUTH.
-    pub logins: Logins,
+    pub logins: LoginPolicy,
 }
 
-impl Access {
-    /// That of SMTP between servers.
-    pub const DEFAULT: Self = Self { starttls: StartTls::Offered, logins: Logins::Never };
+impl ClientAccess {
+    /// The access of SMTP between servers.
+    pub const DEFAULT: Self = Self { starttls: StartTls::Offered, logins: LoginPolicy::Never };
 }
 
-impl<R> Session<R> {
-    /// Required TLS that can't be had now is for later, not for ever.
+impl<R> ServerSession<R> {
+    /// Whether STARTTLS is offered. If TLS is required and not available at present, it is offered and answered with
+    /// a temporary 454, not a permanent 502.
     pub(super) fn has_starttls(&self) -> bool {
         match self.access.starttls {
             StartTls::Never => false,
@@ -51,7 +52,7 @@ impl<R> Session<R> {
         }
     }
 
-    /// Whether the client has to begin TLS before it may do more.
+    /// Whether the client has to begin TLS before anything else.
     pub(super) fn must_start_tls(&self) -> bool {
         self.access.starttls == StartTls::Required && !self.is_secured
     }
@@ -62,19 +63,19 @@ impl<R> Session<R> {
                 Err(Reply::new(502, EnhancedStatus::INVALID_COMMAND, "TLS is not available here"))
             }
             _ if self.is_secured => Err(out_of_sequence("TLS is active already")),
-            State::Greeted => Ok(()),
-            State::Connected => Err(self.say_hello_first()),
+            SessionState::Greeted => Ok(()),
+            SessionState::Connected => Err(self.say_hello_first()),
             _ => Err(out_of_sequence("a transaction is open; RSET ends it")),
         }
     }
 
-    /// Takes whether a TLS handshake can begin. If so, what the client has said is forgotten (RFC 3207 §4.2).
+    /// Takes whether a TLS handshake can begin. If so, everything the client said is forgotten (RFC 3207 §4.2).
     pub fn tls_verdict(&mut self, is_ready: bool) -> Action<R> {
         if !is_ready {
-            let text = "TLS is not available for now";
+            let text = "TLS is not available at present";
             return self.reply(Reply::new(454, EnhancedStatus::POLICY_NOW, text));
         }
-        (self.state, self.client, self.is_secured) = (State::Connected, None, true);
+        (self.state, self.client, self.is_secured) = (SessionState::Connected, None, true);
         self.login = None;
         Action::StartTls(Reply::new(220, EnhancedStatus::OK, "begin the handshake"))
     }

@@ -1,19 +1,19 @@
-//! AUTH in the server's session (RFC 4954): who may log in when, and the lines of the exchange. Whether a password is
-//! right the caller is asked.
+//! AUTH in the server's session (RFC 4954): who may log in when, and the lines of the exchange. The caller checks the
+//! password.
 
-use super::{Action, Logins, Session, State, out_of_sequence};
+use super::{Action, LoginPolicy, ServerSession, SessionState, out_of_sequence};
 use crate::mail::status::EnhancedStatus;
 use crate::smtp::line::Line;
 use crate::smtp::reply::Reply;
-use crate::smtp::sasl::{Exchange, Mechanism, Secret, Step, accepted};
+use crate::smtp::sasl::{ExchangeStep, Secret, ServerExchange, ServerMechanism, accepted};
 
-impl<R> Session<R> {
-    /// Whether AUTH is offered now.
+impl<R> ServerSession<R> {
+    /// Whether AUTH is offered at present.
     pub(super) fn may_log_in(&self) -> bool {
         match self.access.logins {
-            Logins::Never => false,
-            Logins::WithinTls => self.is_secured,
-            Logins::Always => !self.must_start_tls(),
+            LoginPolicy::Never => false,
+            LoginPolicy::WithinTls => self.is_secured,
+            LoginPolicy::Always => !self.must_start_tls(),
         }
     }
 
@@ -24,15 +24,15 @@ impl<R> Session<R> {
         Reply::new(530, EnhancedStatus::SECURITY, text)
     }
 
-    fn check_auth(&self, mechanism: &str) -> Result<Mechanism, Reply> {
-        if self.access.logins == Logins::Never {
+    fn check_auth(&self, mechanism: &str) -> Result<ServerMechanism, Reply> {
+        if self.access.logins == LoginPolicy::Never {
             let text = "there is no AUTH here; submission has a port of its own";
             return Err(Reply::new(502, EnhancedStatus::INVALID_COMMAND, text));
         }
         match self.state {
-            // After HELO, too: the libraries of small boards say nothing else.
-            State::Greeted => {}
-            State::Connected => return Err(out_of_sequence("say EHLO first")),
+            // Also after HELO: the libraries of small boards do not send EHLO.
+            SessionState::Greeted => {}
+            SessionState::Connected => return Err(out_of_sequence("say EHLO first")),
             _ => return Err(out_of_sequence("a transaction is open; RSET ends it")),
         }
         if self.login.is_some() {
@@ -43,21 +43,21 @@ impl<R> Session<R> {
             return Err(Reply::new(538, EnhancedStatus::AUTH_NEEDS_ENCRYPTION, text));
         }
         let unknown = || Reply::new(504, EnhancedStatus::INVALID_ARGUMENTS, "take PLAIN or LOGIN");
-        Mechanism::parse(mechanism).ok_or_else(unknown)
+        ServerMechanism::parse(mechanism).ok_or_else(unknown)
     }
 
     pub(super) fn auth(&mut self, mechanism: &str, initial_response: Option<&Secret>) -> Action<R> {
         match self.check_auth(mechanism) {
             Ok(mechanism) => {
-                self.step(mechanism, Exchange::begin(mechanism, initial_response.map(Secret::octets)))
+                self.step(mechanism, ServerExchange::begin(mechanism, initial_response.map(Secret::octets)))
             }
             Err(reply) => self.reply(reply),
         }
     }
 
     pub(super) fn exchange_line(&mut self, line: &Line<'_>) -> Action<R> {
-        match std::mem::replace(&mut self.state, State::Greeted) {
-            State::LoggingIn(mechanism, exchange) => self.step(mechanism, exchange.line(line)),
+        match std::mem::replace(&mut self.state, SessionState::Greeted) {
+            SessionState::LoggingIn(mechanism, exchange) => self.step(mechanism, exchange.line(line)),
             state => {
                 self.state = state;
                 self.reply(out_of_sequence("say AUTH first"))
@@ -65,24 +65,24 @@ impl<R> Session<R> {
         }
     }
 
-    fn step(&mut self, mechanism: Mechanism, step: Step) -> Action<R> {
+    fn step(&mut self, mechanism: ServerMechanism, step: ExchangeStep) -> Action<R> {
         match step {
-            Step::Challenge(reply, exchange) => {
-                self.state = State::LoggingIn(mechanism, exchange);
+            ExchangeStep::Challenge(reply, exchange) => {
+                self.state = SessionState::LoggingIn(mechanism, exchange);
                 Action::Reply(reply)
             }
-            Step::Done(credentials) => {
-                self.state = State::AskingLogin(credentials.name.clone());
+            ExchangeStep::Done(credentials) => {
+                self.state = SessionState::AskingLogin(credentials.name.clone());
                 Action::AskLogin(credentials, mechanism)
             }
-            Step::Failed(reply) => self.reply(reply),
+            ExchangeStep::Failed(reply) => self.reply(reply),
         }
     }
 
-    /// Takes whether the login is somebody's.
+    /// Takes the caller's decision about name and password.
     pub fn login_verdict(&mut self, verdict: Result<(), Reply>) -> Action<R> {
-        match (std::mem::replace(&mut self.state, State::Greeted), verdict) {
-            (State::AskingLogin(name), Ok(())) => {
+        match (std::mem::replace(&mut self.state, SessionState::Greeted), verdict) {
+            (SessionState::AskingLogin(name), Ok(())) => {
                 self.login = Some(name);
                 self.idle_commands = 0;
                 self.reply(accepted())

@@ -1,7 +1,7 @@
-//! MAIL and RCPT in the server's session: whether they are allowed now, what their parameters say, and which domain a bare
-//! name gets. The caller decides whether sender and recipient are welcome.
+//! MAIL and RCPT in the server's session: whether they are allowed at this point, what their parameters say, and
+//! which domain a bare name gets. The caller decides whether sender and recipient are accepted.
 
-use super::{Service, Session, State, out_of_sequence};
+use super::{ServerSession, Service, SessionState, out_of_sequence};
 use crate::mail::address::{AddressError, Domain, ForwardPath, ReversePath};
 use crate::mail::status::EnhancedStatus;
 use crate::mail::unqualified::Unqualified;
@@ -9,17 +9,18 @@ use crate::smtp::command::{CommandError, Parameter};
 use crate::smtp::extension::{self, MailParameters, RcptParameters};
 use crate::smtp::reply::Reply;
 
-/// The domains of the bare names that this host's own clients write, as programs do with sendmail.
+/// The domains that complete bare names from this host's own clients, as for programs that use sendmail.
 #[derive(Debug, Clone)]
 pub struct Home {
-    /// The domain of a bare sender.
+    /// The domain for a bare sender.
     pub of_senders: Domain,
-    /// The domain of a bare recipient: one of this host.
+    /// The domain for a bare recipient: a domain of this host.
     pub of_recipients: Domain,
 }
 
-impl<R> Session<R> {
-    /// Whether bare names are taken: from those who are trusted or have logged in. A stranger's could be anybody's.
+impl<R> ServerSession<R> {
+    /// Whether bare names are accepted: from clients that are trusted or have logged in. A bare name of a stranger
+    /// could mean anyone.
     fn takes_bare_names(&self) -> bool {
         self.is_trusted || self.login.is_some()
     }
@@ -39,16 +40,16 @@ impl<R> Session<R> {
         parameters: &[Parameter],
     ) -> Result<(ReversePath, MailParameters), Reply> {
         let parameters = match self.state {
-            State::Greeted if self.must_start_tls() => {
+            SessionState::Greeted if self.must_start_tls() => {
                 // The text is that of RFC 3207 §4.
                 let text = "Must issue a STARTTLS command first";
                 return Err(Reply::new(530, EnhancedStatus::SECURITY, text));
             }
-            State::Greeted if self.service == Service::Submission && self.login.is_none() => {
+            SessionState::Greeted if self.service == Service::Submission && self.login.is_none() => {
                 return Err(self.login_first());
             }
-            State::Greeted => extension::mail_parameters(parameters, &self.offer())?,
-            State::Connected => return Err(self.say_hello_first()),
+            SessionState::Greeted => extension::mail_parameters(parameters, &self.offer())?,
+            SessionState::Connected => return Err(self.say_hello_first()),
             _ => return Err(out_of_sequence("a transaction is open already; RSET ends it")),
         };
         let Some(path) = path else { return Ok((ReversePath::Null, parameters)) };
@@ -65,7 +66,7 @@ impl<R> Session<R> {
         path: &Unqualified,
         parameters: &[Parameter],
     ) -> Result<(ForwardPath, RcptParameters), Reply> {
-        let State::InTransaction(transaction) = &self.state else {
+        let SessionState::InTransaction(transaction) = &self.state else {
             return Err(out_of_sequence("say MAIL first"));
         };
         if transaction.recipients.len() >= self.terms.recipients {

@@ -1,21 +1,27 @@
 //! Plays the transcripts of `tests/transcripts/server`: each rule of RFC 5321 §4.1.4 and §4.3.2 has its file.
 //!
-//! `C: ` is a line of the client, `S: ` the start of a line that the server must answer, in full wire form. Within data,
-//! `C: ` lines are data. In `C: ` lines `\r`, `\n`, `\0`, `\t` stand for these octets and `{N*x}` for N times x. A
-//! `C- ` line is sent without CRLF. The server of the transcripts is `mx.example`; it takes mail for `known@local.example`
-//! and the postmaster from everyone, and knows `full@local.example`, which has no room, and nobody else; MAIL from
-//! `<full@disk.example>` finds no space; at most 3 recipients, 4 errors, 1000 octets. TLS is offered
-//! if the script has a line `with TLS`, and can't be had from a line `no TLS now` on; the handshake itself is left out.
-//! `requires TLS`, `TLS is off` and `any login` are what the listener says. `submission`, `submissions` and `lmtp` say what
-//! is spoken, `on loopback` that the client is this host, `trusted` that it is one of its own; without them it is SMTP from
-//! a stranger. `tim` has the password `tanstaaftanstaaf`; from a line `no users now` on nobody can be looked up.
+//! | line | means |
+//! | --- | --- |
+//! | `C: ` | a line of the client; within data it is data. `\r`, `\n`, `\0`, `\t` stand for these octets, `{N*x}` for N times x |
+//! | `C- ` | the same, sent without CRLF |
+//! | `S: ` | the start of a line that the server must send, in full wire form |
+//! | `with TLS`, later `no TLS now` | TLS is offered, and is then unavailable; the handshake itself is left out |
+//! | `requires TLS`, `TLS is off`, `any login` | options of the listener |
+//! | `submission`, `submissions`, `lmtp` | the protocol; otherwise SMTP |
+//! | `on loopback`, `trusted` | the client is this host, or one of its own; otherwise a stranger |
+//! | `no users now` | from here on logins cannot be checked |
+//!
+//! The server of the transcripts is `mx.example`. It accepts mail for `known@local.example` and the postmaster from
+//! everyone, and knows `full@local.example`, which has no room, and no other user. MAIL from `<full@disk.example>`
+//! finds no space. The limits: 3 recipients, 4 errors, 1000 octets. `tim` has the password `tanstaaftanstaaf`.
 
 use super::*;
+use crate::mail::id::QueueId;
 use crate::smtp::data::{ChunkDecoder, DotDecoder};
 use crate::smtp::line::LineCutter;
 use std::path::Path;
 
-/// Lines that say what the server is like.
+/// Lines that describe the server.
 const SETTINGS: [&str; 9] = [
     "trusted",
     "with TLS",
@@ -30,10 +36,10 @@ const SETTINGS: [&str; 9] = [
 
 /// A server without a socket: octets in, octets out.
 struct Server {
-    session: Session<String>,
+    session: ServerSession<String>,
     cutter: LineCutter,
     decoder: Option<DotDecoder>,
-    /// Octets of a chunk that are to come, and what is done then.
+    /// Octets of a chunk that are still to come, and the action after them.
     chunk: Option<(u64, Result<Chunk, Reply>)>,
     chunks: ChunkDecoder,
     input: Vec<u8>,
@@ -41,7 +47,7 @@ struct Server {
     closed: bool,
     tls_works: bool,
     users_work: bool,
-    /// What is fed at once has come at once.
+    /// Octets fed in one call have arrived together.
     is_in_one_segment: bool,
 }
 
@@ -52,7 +58,7 @@ fn domain(text: &str) -> crate::mail::address::Domain {
 impl Server {
     fn new(script: &str) -> Self {
         let says = |word: &str| script.lines().any(|line| line == word);
-        let terms = Terms {
+        let terms = ServerTerms {
             hostname: "mx.example".into(),
             home: Home { of_senders: domain("mx.example"), of_recipients: domain("local.example") },
             offer: Offer {
@@ -65,24 +71,24 @@ impl Server {
             recipients: 3,
             errors: 4,
         };
-        let mut session = Session::new(Arc::new(terms));
+        let mut session = ServerSession::new(Arc::new(terms));
         let service = match () {
             () if says("submission") || says("submissions") => Service::Submission,
             () if says("lmtp") => Service::Lmtp,
             () => Service::Smtp,
         };
         let logins = match (service, says("any login")) {
-            (_, true) => Logins::Always,
-            (Service::Submission, _) if says("on loopback") => Logins::Always,
-            (Service::Submission, _) => Logins::WithinTls,
-            _ => Logins::Never,
+            (_, true) => LoginPolicy::Always,
+            (Service::Submission, _) if says("on loopback") => LoginPolicy::Always,
+            (Service::Submission, _) => LoginPolicy::WithinTls,
+            _ => LoginPolicy::Never,
         };
         let starttls = match () {
             () if says("requires TLS") => StartTls::Required,
             () if says("TLS is off") => StartTls::Never,
             () => StartTls::Offered,
         };
-        session.serve(service, Access { starttls, logins });
+        session.serve(service, ClientAccess { starttls, logins });
         session.trust(says("trusted"));
         if says("submissions") {
             session.within_tls();
@@ -123,7 +129,7 @@ impl Server {
         }
     }
 
-    /// Takes octets of a chunk; true if that ended it.
+    /// Takes octets of a chunk; true if they completed it.
     fn read_chunk(&mut self, octets: &[u8]) -> bool {
         let Some((left, end)) = self.chunk.take() else { return false };
         let left = left - octets.len() as u64;
@@ -259,7 +265,7 @@ fn unescape(line: &str) -> Vec<u8> {
     }
 }
 
-/// The client's octets and the server's expected line starts, in order.
+/// The octets of the client and the expected starts of the server's lines, in order.
 fn play(name: &str, script: &str, piece: usize) {
     let mut server = Server::new(script);
     let mut seen = 0;
@@ -285,7 +291,7 @@ fn play(name: &str, script: &str, piece: usize) {
                 octets.chunks(piece).for_each(|piece| server.feed(piece));
             }
             Some("P:") => {
-                // Pipelined: sent although answers are due.
+                // Pipelined: sent although replies are due.
                 let octets = [unescape(line.get(3..).unwrap_or_default()), b"\r\n".to_vec()].concat();
                 octets.chunks(piece).for_each(|piece| server.feed(piece));
             }
@@ -316,7 +322,7 @@ fn every_transcript_is_followed() {
     }
 }
 
-/// What comes in one segment is answered as it should be; replies of the second and later lines.
+/// Commands in one segment are answered in order; returns the replies of the second and later lines.
 #[test]
 fn mail_that_did_not_wait_for_the_reply_to_ehlo_ends_the_session() {
     for (segments, last, is_closed) in [

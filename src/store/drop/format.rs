@@ -1,4 +1,4 @@
-//! The form of a file in the drop directory. Text, as in the queue:
+//! The format of a file in the drop directory. It is text, as in the queue:
 //!
 //! ```text
 //! pillarbox-drop 1 OCTETS-OF-MESSAGE OCTETS-OF-ENVELOPE
@@ -12,52 +12,63 @@
 //! to=root
 //! ```
 //!
-//! The envelope comes last because a message in a pipe tells at its end what it is. Without `sender` the owner of the
-//! file is it: who that is stands nowhere in the file. Anybody can write such a file, so it is read strictly: nothing is
-//! passed over, and what is not printed exactly so is refused.
+//! The envelope comes last: for a message from a pipe, size and body type are known only at its end. A file without
+//! `sender` has its owner as the sender; the file never says who the owner is, the kernel does. Any user can write
+//! such a file, so it is parsed strictly: a file that differs by one octet from what `print` writes is refused.
+//!
+//! | key | values | without it |
+//! | --- | --- | --- |
+//! | `sender` | an address; empty: the null sender | the owner of the file |
+//! | `body` | `8bitmime` | 7-bit |
+//! | `ret` | `full`, `hdrs` (RFC 3461 §4.3) | not given |
+//! | `envid` | xtext (RFC 3461 §4.4) | not given |
+//! | `notify` | `never`, or some of `success,failure,delay` (RFC 3461 §4.1) | not given |
+//! | `to` | an address, once for each recipient | the file is refused |
+//!
+//! Parsing does no I/O and cannot panic.
 
 use crate::mail::envelope::{Body, Notify, Ret};
 use crate::mail::unqualified::Unqualified;
 use crate::store::queue::{parse_notify, print_notify};
 use crate::store::text::{push_line, unescape};
 
-/// The first line, with its line end.
+/// The octets of the first line, including its line end.
 pub(super) const HEADER_OCTETS: usize = 49;
 /// Most recipients of a message.
 pub const RECIPIENTS_MAX: usize = 1000;
-/// Room for so many of the longest ones.
+/// The longest envelope: room for [`RECIPIENTS_MAX`] of the longest addresses.
 pub const ENVELOPE_MAX_OCTETS: usize = 1 << 20;
 
-/// Who sent it.
+/// The sender of a dropped message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sender {
     /// The owner of the file, at this host.
     Owner,
-    /// Nobody: it is never bounced.
+    /// The null sender: the message is never bounced.
     Null,
-    /// Whom `-f` names.
+    /// The address given by `-f`.
     Address(Unqualified),
 }
 
-/// What a dropped file says about its message.
+/// The envelope of a dropped message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DropEnvelope {
-    /// Where bounces go.
+    /// The sender; bounces go there.
     pub sender: Sender,
     /// The recipients; at least one.
     pub recipients: Vec<Unqualified>,
-    /// Whether it has 8-bit octets.
+    /// Whether the message has 8-bit octets.
     pub body: Body,
     /// How much a bounce returns (RFC 3461 §4.3).
     pub ret: Option<Ret>,
-    /// The sender's name for it, as xtext (RFC 3461 §4.4).
+    /// The sender's identifier for the message, as xtext (RFC 3461 §4.4).
     pub envid: Option<String>,
-    /// When the sender wants to be told of any recipient (RFC 3461 §4.1).
+    /// Which notifications the sender wants, for every recipient (RFC 3461 §4.1).
     pub notify: Option<Notify>,
 }
 
 impl DropEnvelope {
-    /// As it stands in the file.
+    /// Prints the envelope as the file holds it.
     #[must_use]
     pub fn print(&self) -> String {
         let mut text = String::new();
@@ -85,7 +96,7 @@ impl DropEnvelope {
         text
     }
 
-    /// Reads what [`Self::print`] wrote, and nothing else.
+    /// Parses what [`Self::print`] printed, and nothing else.
     #[must_use]
     pub fn parse(octets: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(octets).ok()?;
@@ -111,23 +122,23 @@ impl DropEnvelope {
                 _ => return None,
             }
         }
-        // Printing it again compares every octet; so nothing is there twice, or in another order.
+        // Printing it again compares every octet, so a repeated key or another order is refused.
         ((1..=RECIPIENTS_MAX).contains(&envelope.recipients.len()) && envelope.print() == text)
             .then_some(envelope)
     }
 }
 
-/// It goes into a MAIL command as it is.
+/// Whether the octet may stand in an envelope id: the value goes into a MAIL command unchanged.
 fn is_xtext_octet(octet: u8) -> bool {
     octet.is_ascii_graphic() && octet != b'='
 }
 
-/// The first line.
+/// Prints the first line.
 pub(super) fn print_header(message_octets: u64, envelope_octets: usize) -> String {
     format!("pillarbox-drop 1 {message_octets:020} {envelope_octets:010}\n")
 }
 
-/// The sizes of message and envelope.
+/// Parses the first line: the sizes of message and envelope.
 pub(super) fn parse_header(line: &[u8]) -> Option<(u64, usize)> {
     let text = std::str::from_utf8(line).ok()?;
     let (message, envelope) = text.strip_prefix("pillarbox-drop 1 ")?.trim_end().split_once(' ')?;

@@ -1,29 +1,43 @@
-//! The drop directory, `drop/` of the state: where programs leave messages for the daemon, whoever runs them and
-//! whether it is up or not. Mode 1733: everybody may put files there, nobody but the daemon's user may list them.
+//! The drop directory, `drop/` below the state directory: local programs leave messages there for the daemon, with
+//! any user's rights and also while the daemon is down. Its mode is 1733: every user may create files there, only the
+//! daemon's user may list them.
 //!
-//! Whoever writes needs no rights for that, so whoever reads believes nothing. What may lie there:
+//! A writer needs no special rights, so the reader trusts nothing in the directory but the owner of a file. What may
+//! lie there:
 //!
 //! | | what | means | who cleans up |
 //! |---|---|---|---|
-//! | D1 | `.NAME` | being written, or a crash or a kill left it: nobody was promised anything | a sweep, after 36 hours |
-//! | D2 | `NAME`, a whole file | handed over: its owner's program has exited with 0 | the daemon, once the message is in queue or Maildirs, synced. A crash between the two: a duplicate |
-//! | D3 | anything else: links, FIFOs, directories, files with two names, cut short, too large, or not in our form | somebody plays | the daemon moves it to `corrupt/`, and logs it; what can't be moved stays, and is logged once |
+//! | D1 | `.NAME` | being written, or left by a crash or a kill: nobody was promised anything | a sweep, after 36 hours |
+//! | D2 | `NAME`, a whole file | handed over: the program that wrote it has exited with 0 | the daemon, once the message is synced in the queue or the Maildirs. A crash between the two makes a duplicate |
+//! | D3 | anything else: links, FIFOs, directories, files with two names, truncated, too large, or in another format | a mistake or an attack | the daemon moves it to `corrupt/` and logs it; what cannot be moved stays and is logged once |
 //!
-//! A file is opened by its name alone, below a descriptor, and no link is followed; who sent it is who owns it, as the
-//! kernel says. A file of somebody else with a second name here would be an order to read it: so one name is all that a
-//! file may have. It has to be readable for the daemon, which is not root: its mode is 0644, and its name of 128 random
-//! bits in a directory that nobody can list keeps it private.
+//! The life of a dropped file, and what a crash after each step leaves:
+//!
+//! | step | done by | a crash after it leaves |
+//! |---|---|---|
+//! | create `.NAME`, mode 0600 | the program, in [`StagedDrop::create`] | D1 |
+//! | write message and envelope, then the first line | the program | D1 |
+//! | mode 0644, sync, rename to `NAME`, sync | the program, in [`StagedDrop::commit`] | D2 |
+//! | open and lock `NAME` | the daemon, in [`DropDirectory::open_message`] | D2: the lock ends with the process |
+//! | commit all copies in the queue and the Maildirs | the daemon's intake | D2: the message is taken a second time |
+//! | unlink `NAME`, sync | the daemon, in [`DropDirectory::remove`] and [`DropDirectory::sync`] | nothing |
+//!
+//! The daemon opens a file by its name alone, relative to the directory's descriptor, and follows no link; the sender
+//! is the owner of the file, as the kernel reports it. A file has exactly one name: otherwise a hard link to another
+//! user's file would make the daemon read that file and mail it. The daemon is not root and must be able to read the
+//! file, so the mode is 0644; a name of 128 random bits in a directory that nobody can list keeps it private.
 
 mod format;
 
 pub use format::{DropEnvelope, ENVELOPE_MAX_OCTETS, RECIPIENTS_MAX, Sender};
 
-use super::durable::{self, Access, Owner, StagedFile};
+use super::durable::{self, DirectoryAccess, Owner, StagedFile};
 use super::{ErrorKind, StoreError};
 use crate::mail::date::WallTime;
 use format::{HEADER_OCTETS, parse_header, print_header};
-use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, Stat};
-use rustix::fs::{flock, fstat, openat, statat, unlinkat};
+use rustix::fs::{
+    AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, Stat, flock, fstat, openat, statat, unlinkat,
+};
 use rustix::io::Errno;
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -33,16 +47,16 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The directory below the state.
+/// The name of the directory below the state directory.
 const NAME: &str = "drop";
-/// What nobody has written to for so long is swept, as in a Maildir.
+/// A temporary file not written to for this long is swept, as in a Maildir.
 const STALE_SECONDS: u64 = 36 * 3600;
 /// How many names are tried in `corrupt/`.
 const CORRUPT_NAMES: usize = 100;
-/// How much of a message is read at once.
+/// How many octets of a message are read at once.
 const PIECE_OCTETS: usize = 16 * 1024;
 
-/// A message on its way into the drop directory.
+/// A message that is being written to the drop directory.
 #[derive(Debug)]
 pub struct StagedDrop {
     file: StagedFile,
@@ -51,15 +65,15 @@ pub struct StagedDrop {
 }
 
 impl StagedDrop {
-    /// Begins a file below `state`. `name` is to be a random one that nobody can guess.
+    /// Creates a file in the drop directory below `state`. `name` must be random, so that nobody can guess it.
     ///
     /// # Errors
-    /// With the path: there is no drop directory, or it can't be written to.
+    /// The drop directory does not exist, or cannot be written to; the error holds its path.
     pub fn create(state: &Path, name: &str) -> Result<Self, StoreError> {
         let path = state.join(NAME);
         let create = || {
-            let state = durable::open_directory(state, Access::Search)?;
-            let directory = Arc::new(durable::open_below(state, NAME.as_ref(), Access::Search)?);
+            let state = durable::open_directory(state, DirectoryAccess::Search)?;
+            let directory = Arc::new(durable::open_below(state, NAME.as_ref(), DirectoryAccess::Search)?);
             let mut file = StagedFile::create(&directory, format!(".{name}"), None)?;
             file.write(&[b' '; HEADER_OCTETS])?;
             Ok((file, directory))
@@ -71,12 +85,13 @@ impl StagedDrop {
     /// Appends `octets`, in canonical form, to the message.
     ///
     /// # Errors
-    /// `Full` or `Trouble`; the file can't be committed then.
+    /// `Full` or `Trouble`. The file cannot be committed afterwards.
     pub fn write(&mut self, octets: &[u8]) -> Result<(), StoreError> {
         self.file.write(octets).map_err(|error| StoreError::io(&self.path, error))
     }
 
-    /// The file, where the message begins in it, and its octets so far; for handing it to somebody who takes it at once.
+    /// The file, the offset of the message in it, and the message's size in octets so far; to pass the open file to
+    /// another process.
     ///
     /// # Errors
     /// As for [`Self::write`].
@@ -86,10 +101,10 @@ impl StagedDrop {
         Ok((file, HEADER_OCTETS as u64, octets))
     }
 
-    /// Completes the file and makes it durable: the daemon sees it from here on.
+    /// Completes the file and makes it durable. The daemon sees it from then on.
     ///
     /// # Errors
-    /// `Full` or `Trouble`; nothing is left behind.
+    /// `Full` or `Trouble`. No file is left behind.
     pub fn commit(mut self, envelope: &DropEnvelope) -> Result<(), StoreError> {
         let text = envelope.print();
         let header = print_header(self.file.octets() - HEADER_OCTETS as u64, text.len());
@@ -100,7 +115,7 @@ impl StagedDrop {
     }
 }
 
-/// The drop directory, for whoever empties it.
+/// The drop directory, as the daemon empties it.
 #[derive(Debug)]
 pub struct DropDirectory {
     path: PathBuf,
@@ -108,37 +123,38 @@ pub struct DropDirectory {
     corrupt: OwnedFd,
 }
 
-/// What came of opening a file.
+/// The result of opening a file.
 #[derive(Debug)]
 pub enum Opened {
-    /// A message, locked.
+    /// A message; its file is locked.
     Message(Dropped),
-    /// Somebody else is at work on it, or it is gone.
+    /// Another process has locked it, or it is gone.
     Busy,
-    /// Not a message, for this reason.
+    /// Not a message; the text says why.
     Bad(&'static str),
 }
 
 /// A dropped message.
 #[derive(Debug)]
 pub struct Dropped {
-    /// Who owns the file.
+    /// The owner of the file.
     pub uid: u32,
-    /// Whom it is for.
+    /// Sender, recipients and options.
     pub envelope: DropEnvelope,
     file: File,
     message_octets: u64,
 }
 
 impl DropDirectory {
-    /// Opens the directory below `state`, which is there. What is missing is made, durably, and given to `owner`.
+    /// Opens the directory below the existing directory `state`. A missing directory is made, durably, and given to
+    /// `owner`.
     ///
     /// # Errors
-    /// With the path that could not be made or opened.
+    /// The directory could not be made or opened; the error holds its path.
     pub fn open(state: &Path, owner: Option<Owner>) -> Result<Self, StoreError> {
         let path = state.join(NAME);
         let open = || {
-            let state = durable::open_directory(state, Access::Read)?;
+            let state = durable::open_directory(state, DirectoryAccess::Read)?;
             let mode = Mode::RWXU | Mode::WGRP | Mode::XGRP | Mode::WOTH | Mode::XOTH | Mode::SVTX;
             let drop = durable::make_below(&state, NAME.as_ref(), mode, owner)?;
             let corrupt = durable::make_below(&state, "corrupt".as_ref(), Mode::RWXU, owner)?;
@@ -148,30 +164,31 @@ impl DropDirectory {
         Ok(Self { path, drop, corrupt })
     }
 
-    /// Where it is.
+    /// The path of the directory.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The names of what has been handed over.
+    /// The names of the files that have been handed over.
     ///
     /// # Errors
-    /// The directory can't be read.
+    /// The directory cannot be read.
     pub fn names(&self) -> Result<impl Iterator<Item = CString>, StoreError> {
         let names = Dir::read_from(&self.drop).map_err(|errno| StoreError::io(&self.path, errno))?;
         let names = names.map_while(Result::ok).map(|entry| entry.file_name().to_owned());
         Ok(names.filter(|name| !name.as_bytes().starts_with(b".")))
     }
 
-    /// Opens and locks what has this name, if it is a message with at most `message_max` octets.
+    /// Opens and locks the file `name`, and parses its envelope. A message of more than `message_max` octets is
+    /// `Bad`.
     ///
     /// # Errors
-    /// It can't be read now.
+    /// An I/O error: the file cannot be read at present.
     pub fn open_message(&self, name: &CStr, message_max: u64) -> Result<Opened, StoreError> {
         let opened = self.try_open(name, message_max);
         match opened {
-            // A link where the kernel was asked to follow none; it came after the first look.
+            // A link that replaced the file after the first look: the kernel was asked not to follow it.
             Err(Errno::LOOP) => Ok(Opened::Bad("it is a link")),
             Err(Errno::NOENT) => Ok(Opened::Busy),
             result => result.map_err(|errno| StoreError::io(self.path.join(display(name)), errno)),
@@ -179,13 +196,13 @@ impl DropDirectory {
     }
 
     fn try_open(&self, name: &CStr, message_max: u64) -> Result<Opened, Errno> {
-        // First without opening it: a device may do something when it is opened.
+        // Looked at before it is opened: opening a device may have an effect.
         if let Err(reason) = check(&statat(&self.drop, name, AtFlags::SYMLINK_NOFOLLOW)?) {
             return Ok(Opened::Bad(reason));
         }
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = match openat(&self.drop, name, flags, Mode::empty()) {
-            Err(Errno::ACCESS | Errno::PERM) => return Ok(Opened::Bad("its owner lets nobody read it")),
+            Err(Errno::ACCESS | Errno::PERM) => return Ok(Opened::Bad("the daemon may not read it")),
             result => File::from(result?),
         };
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -194,14 +211,14 @@ impl DropDirectory {
         }
         let stat = fstat(&file)?;
         if stat.st_nlink == 0 {
-            // Whoever held the lock before has taken it.
+            // The previous holder of the lock has taken the message.
             return Ok(Opened::Busy);
         }
         if let Err(reason) = check(&stat) {
             return Ok(Opened::Bad(reason));
         }
         let parsed = match read_frame(&file, stat.st_size as u64, message_max) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err("it is cut short"),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err("it is truncated"),
             result => result.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?,
         };
         Ok(match parsed {
@@ -212,10 +229,10 @@ impl DropDirectory {
         })
     }
 
-    /// Takes a message out, whose copies are safe now. After one or more of them comes [`Self::sync`].
+    /// Unlinks a message whose copies are safe. Call [`Self::sync`] after one or more removals.
     ///
     /// # Errors
-    /// Whatever the system says; one that is gone already is no error.
+    /// An I/O error. A message that is already gone is not an error.
     pub fn remove(&self, name: &CStr) -> Result<(), StoreError> {
         match unlinkat(&self.drop, name, AtFlags::empty()) {
             Err(errno) if errno != Errno::NOENT => Err(StoreError::io(self.path.join(display(name)), errno)),
@@ -223,18 +240,18 @@ impl DropDirectory {
         }
     }
 
-    /// Makes the removals so far durable.
+    /// Makes all removals so far durable.
     ///
     /// # Errors
-    /// Whatever the system says; what was removed may come back then.
+    /// An I/O error; what was removed may reappear after a crash.
     pub fn sync(&self) -> Result<(), StoreError> {
         durable::sync_directory(&self.drop).map_err(|error| StoreError::io(&self.path, error))
     }
 
-    /// Moves what is no message to `corrupt/`, and gives its name there.
+    /// Moves a file that is not a message to `corrupt/`, and returns its name there.
     ///
     /// # Errors
-    /// Whatever the system says, such as for somebody's directory; it stays where it is then.
+    /// An I/O error, for example for a directory that a user made; it stays where it is.
     pub fn set_aside(&self, name: &CStr) -> Result<String, StoreError> {
         let set_aside = || {
             let inode = statat(&self.drop, name, AtFlags::SYMLINK_NOFOLLOW)?.st_ino;
@@ -252,10 +269,10 @@ impl DropDirectory {
         set_aside().map_err(|error: io::Error| StoreError::io(self.path.join(display(name)), error))
     }
 
-    /// Unlinks what was begun and never handed over (D1), and tells how many files that were.
+    /// Unlinks files that were begun and never handed over (D1), and returns how many.
     ///
     /// # Errors
-    /// The directory can't be read; what can't be unlinked is left for the next sweep.
+    /// The directory cannot be read. A file that cannot be unlinked is left for the next sweep.
     pub fn sweep(&self, now: WallTime) -> Result<usize, StoreError> {
         let names = Dir::read_from(&self.drop).map_err(|errno| StoreError::io(&self.path, errno))?;
         let mut swept = 0;
@@ -264,7 +281,7 @@ impl DropDirectory {
             let Ok(stat) = statat(&self.drop, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
             let age = now.seconds().saturating_sub(u64::try_from(stat.st_mtime).unwrap_or_default());
             let is_stale = name.to_bytes().starts_with(b".") && age > STALE_SECONDS;
-            // A directory can't be unlinked like this, so `.` and `..` need no care.
+            // This call cannot unlink a directory, so `.` and `..` need no exception.
             if is_stale && unlinkat(&self.drop, name, AtFlags::empty()).is_ok() {
                 swept += 1;
             }
@@ -274,16 +291,16 @@ impl DropDirectory {
 }
 
 impl Dropped {
-    /// Its size in octets.
+    /// The size of the message in octets.
     #[must_use]
     pub const fn message_octets(&self) -> u64 {
         self.message_octets
     }
 
-    /// Hands the message on in pieces. False: it is not in canonical form.
+    /// Passes the message to `take` in pieces. Returns false if the message is not in canonical form.
     ///
     /// # Errors
-    /// It can't be read, or has become shorter.
+    /// The file cannot be read, or has become shorter.
     pub fn read(&self, mut take: impl FnMut(&[u8])) -> io::Result<bool> {
         let (mut offset, end) = (HEADER_OCTETS as u64, HEADER_OCTETS as u64 + self.message_octets);
         let mut piece = vec![0; PIECE_OCTETS];
@@ -291,7 +308,8 @@ impl Dropped {
             let room = usize::try_from(end - offset).map_or(PIECE_OCTETS, |left| left.min(PIECE_OCTETS));
             piece.truncate(room);
             self.file.read_exact_at(&mut piece, offset)?;
-            // On the wire it could end a line or a message where nobody else sees an end.
+            // On the wire a bare CR could end a line, or the message, in the eyes of some receivers only (SMTP
+            // smuggling).
             if piece.contains(&b'\r') {
                 return Ok(false);
             }
@@ -308,11 +326,11 @@ fn check(stat: &Stat) -> Result<(), &'static str> {
         FileType::RegularFile => Err("it has several names"),
         FileType::Symlink => Err("it is a link"),
         FileType::Directory => Err("it is a directory"),
-        _ => Err("it is no file"),
+        _ => Err("it is not a regular file"),
     }
 }
 
-/// Reads what stands around the message: its size and the envelope, or why it is none of ours.
+/// Reads what surrounds the message: its size and the envelope, or the reason why the file is not a dropped message.
 fn read_frame(
     file: &File,
     size: u64,
@@ -321,14 +339,14 @@ fn read_frame(
     let mut header = [0; HEADER_OCTETS];
     file.read_exact_at(&mut header, 0)?;
     let Some((message, envelope)) = parse_header(&header) else {
-        return Ok(Err("its first line is not ours"));
+        return Ok(Err("its first line is malformed"));
     };
     if message > message_max || envelope > ENVELOPE_MAX_OCTETS {
         return Ok(Err("it is too large"));
     }
     let start = HEADER_OCTETS as u64 + message;
     if start + envelope as u64 != size {
-        return Ok(Err("its size is not what it says"));
+        return Ok(Err("its size differs from its first line"));
     }
     let mut octets = vec![0; envelope];
     file.read_exact_at(&mut octets, start)?;
@@ -339,7 +357,7 @@ fn display(name: &CStr) -> String {
     name.to_string_lossy().into_owned()
 }
 
-/// Why a message could not be handed over, in words for whoever waits for the answer.
+/// Why a message could not be handed over, in words for the user of the program.
 #[must_use]
 pub fn explain(error: &StoreError) -> &'static str {
     match (error.kind, error.source.kind()) {

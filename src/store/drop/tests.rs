@@ -24,7 +24,7 @@ fn write(state: &Path, name: &str, message: &[u8]) {
     staged.commit(&envelope()).unwrap();
 }
 
-/// A state with a drop directory; the path of the latter.
+/// A state directory with a drop directory; returns the path of the latter.
 fn place() -> (TestDirectory, DropDirectory, PathBuf) {
     let state = TestDirectory::new();
     let drops = DropDirectory::open(state.path(), None).unwrap();
@@ -49,7 +49,7 @@ fn names(path: &Path) -> Vec<String> {
     names
 }
 
-/// Why something is no message.
+/// Why a file is not a message.
 fn reason(drops: &DropDirectory, text: &str) -> &'static str {
     match drops.open_message(&name(text), MAX).unwrap() {
         Opened::Bad(reason) => reason,
@@ -127,9 +127,9 @@ fn only_files_with_one_name_are_messages() {
         ("dangling", "it is a link"),
         ("hard", "it has several names"),
         ("directory", "it is a directory"),
-        ("fifo", "it is no file"),
-        ("socket", "it is no file"),
-        (odd, "it is cut short"),
+        ("fifo", "it is not a regular file"),
+        ("socket", "it is not a regular file"),
+        (odd, "it is truncated"),
     ] {
         assert_eq!(reason(&drops, file), why, "{file}");
         let to = drops.set_aside(&name(file)).unwrap();
@@ -163,16 +163,16 @@ fn every_damage_to_the_frame_is_seen() {
         bad[at] ^= 1;
         fs::write(path.join("bad"), &bad).unwrap();
         if let Opened::Message(dropped) = drops.open_message(&name("bad"), MAX).unwrap() {
-            // Another recipient that can be written so: only the owner writes here.
+            // Another recipient with a valid address: only the owner can write here.
             assert_eq!(dropped.envelope.print().as_bytes(), &bad[HEADER_OCTETS + MESSAGE.len()..]);
         }
     }
     for length in 0..good.len() {
         fs::write(path.join("bad"), &good[..length]).unwrap();
-        assert!(["it is cut short", "its size is not what it says"].contains(&reason(&drops, "bad")));
+        assert!(["it is truncated", "its size differs from its first line"].contains(&reason(&drops, "bad")));
     }
     fs::write(path.join("bad"), [&good[..], b"x"].concat()).unwrap();
-    assert_eq!(reason(&drops, "bad"), "its size is not what it says");
+    assert_eq!(reason(&drops, "bad"), "its size differs from its first line");
 }
 
 #[test]
@@ -181,14 +181,14 @@ fn sizes_are_held_to_their_limits_before_anything_is_read() {
     let bad = path.join("bad");
     for (message, envelope, why) in [
         (MAX + 1, 8, "it is too large"),
-        (u64::MAX, 8, "its first line is not ours"),
+        (u64::MAX, 8, "its first line is malformed"),
         (9_999_999_999_999_999_999, 8, "it is too large"),
         (MAX, ENVELOPE_MAX_OCTETS + 1, "it is too large"),
         (MAX, ENVELOPE_MAX_OCTETS, "its envelope is malformed"),
     ] {
         let header = format!("pillarbox-drop 1 {message:020} {envelope:010}\n");
         fs::write(&bad, &header).unwrap();
-        // A hole of this size costs nothing.
+        // A sparse file of this size costs nothing.
         let size = HEADER_OCTETS as u64 + message.min(1 << 40) + envelope as u64;
         fs::File::options().write(true).open(&bad).unwrap().set_len(size).unwrap();
         let why = if message == u64::MAX { "it is too large" } else { why };
@@ -226,7 +226,7 @@ fn what_nobody_may_read_is_no_message() {
     assert_eq!(fs::metadata(path.join("x")).unwrap().mode() & 0o777, 0o644);
     fs::set_permissions(path.join("x"), PermissionsExt::from_mode(0o000)).unwrap();
     if !rustix::process::geteuid().is_root() {
-        assert_eq!(reason(&drops, "x"), "its owner lets nobody read it");
+        assert_eq!(reason(&drops, "x"), "the daemon may not read it");
     }
 }
 

@@ -1,71 +1,81 @@
-//! What is done in a Maildir by its path, in one step each: by this process, or by one that may where this one may not.
+//! What is done in a Maildir by its path, in one step each: by this process, or by an [`Agent`], a process that may
+//! write where this one may not.
 //!
-//! Never keeps anything from one step to the next, so that whoever asks can't make it hold files open. What may fail:
-//! every call, with the error of the system.
+//! No step keeps anything for the next one, so a caller cannot make the agent hold files open. Each step fails with
+//! the error of the operating system.
+//!
+//! A delivery through an agent, step by step:
+//!
+//! | caller | agent | left by a crash of the caller here |
+//! | --- | --- | --- |
+//! | [`Errand::Stage`] | makes `tmp/NAME` and passes the open file back | an empty file, for the sweep |
+//! | writes and syncs the file | – | a part of a message in `tmp`, for the sweep |
+//! | [`Errand::Commit`] | renames it to `new/NAME,S=…` and syncs `new` | the delivered message |
+//! | [`Errand::Discard`] instead | unlinks it | nothing |
 
 use super::{MaildirPath, TMP_MAX_AGE_SECONDS, is_safe_component, mbox};
 use crate::mail::date::WallTime;
-use crate::store::durable::{Access, Mover, Owner, StagedFile, SyncedFile, open_below};
+use crate::store::durable::{DirectoryAccess, Mover, Owner, StagedFile, SyncedFile, open_below};
 use rustix::fs::{AtFlags, Dir, FileType, statat, unlinkat};
 use rustix::io::Errno;
 use std::ffi::{CStr, OsStr};
-use std::fmt;
 use std::fs::File;
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::{fmt, io};
 
-/// One step. Its names are those that [`super::Maildirs`] makes.
+/// One step. [`super::Maildirs`] makes the names in it.
 #[derive(Debug, Clone, Copy)]
 pub enum Errand<'a> {
-    /// Makes the Maildir if it is missing, and an empty file in `tmp`; looks whether an mbox can be written, and makes none.
+    /// Makes the Maildir if it is missing, and an empty file in `tmp`. For an mbox: only checks that it can be
+    /// written.
     Stage(&'a str),
-    /// Moves a file that has been written and synced from `tmp` to another name in `new`, durably.
+    /// Moves a file that has been written and synced from `tmp` to the second name in `new`, durably.
     Commit(&'a str, &'a str),
     /// Unlinks a file in `tmp`.
     Discard(&'a str),
-    /// Appends this file to the mbox, durably, behind this first line.
+    /// Appends the file to the mbox, durably, below the given `From ` line.
     Append(&'a str, &'a File),
-    /// Unlinks what a crash has left in `tmp`, and counts it.
+    /// Unlinks what a crash left in `tmp`, and counts it.
     Sweep,
-    /// Adds up the octets of all messages, those in subfolders included.
+    /// Adds up the octets of all messages, including those in subfolders.
     Measure,
 }
 
-/// What came of it.
+/// The result of a step.
 #[derive(Debug)]
 pub enum Done {
-    /// The file that was made, to be written.
+    /// The new file, to be written.
     File(File),
-    /// How many; 0 where nothing is counted, such as after [`Errand::Stage`] where there is an mbox.
+    /// A count; 0 where nothing is counted, such as after [`Errand::Stage`] for an mbox.
     Count(u64),
 }
 
-/// Whose Maildir it is: the user's name and the domain as [`MaildirPath::expand`] takes them.
+/// Whose Maildir it is: the user's name and the domain, as [`MaildirPath::expand`] takes them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Whose {
+pub struct MaildirUser {
     /// The user.
     pub user: String,
     /// The domain of the address.
     pub domain: String,
 }
 
-/// Another process that goes on errands to Maildirs that are not this process' own.
+/// Another process that does steps in Maildirs that this process may not write to.
 pub trait Agent: fmt::Debug + Send + Sync {
-    /// Goes on an errand.
+    /// Does one step.
     ///
     /// # Errors
-    /// As for [`perform`]; it does not answer; it does not do such a thing.
-    fn go(&self, whose: &Whose, errand: Errand<'_>) -> io::Result<Done>;
-    /// The configuration has changed: Maildirs may be elsewhere.
+    /// As for [`perform`]; or the agent does not answer, or refuses the step.
+    fn go(&self, whose: &MaildirUser, errand: Errand<'_>) -> io::Result<Done>;
+    /// Reports that the configuration has changed: Maildirs may be elsewhere.
     fn reload(&self);
 }
 
-/// An [`Agent`] that moves the file it has made.
+/// A [`Mover`] that has an [`Agent`] move the file that the agent made.
 #[derive(Debug)]
 pub(super) struct OfAgent {
     pub agent: Arc<dyn Agent>,
-    pub whose: Whose,
+    pub whose: MaildirUser,
 }
 
 impl Mover for OfAgent {
@@ -75,15 +85,15 @@ impl Mover for OfAgent {
     }
 
     fn discard(&self, name: &str) {
-        // What stays is found by the sweep.
+        // If this fails, the sweep finds the file.
         let _ = self.agent.go(&self.whose, Errand::Discard(name));
     }
 }
 
-/// Does `errand` in the Maildir at `path`, and gives what is made to `owner`.
+/// Does `errand` in the Maildir at `path`, and gives what it makes to `owner`.
 ///
 /// # Errors
-/// Whatever the system says; `EINVAL` for a name that is none.
+/// An I/O error; `EINVAL` for a name that is not safe as a component of a path.
 pub fn perform(
     path: &MaildirPath,
     owner: Option<Owner>,
@@ -95,7 +105,7 @@ pub fn perform(
         Errand::Stage(name) => {
             checked(name)?;
             let created = match create(path, name, owner) {
-                // Not made yet, or taken away between two calls.
+                // Not made yet, or removed between two calls.
                 Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
                     path.make(owner)?;
                     create(path, name, owner)
@@ -117,7 +127,8 @@ pub fn perform(
         }
         Errand::Discard(name) => {
             checked(name)?;
-            let tmp = open_below(path.open(Access::Search)?, "tmp".as_ref(), Access::Search)?;
+            let tmp =
+                open_below(path.open(DirectoryAccess::Search)?, "tmp".as_ref(), DirectoryAccess::Search)?;
             unlinkat(tmp, name, AtFlags::empty())?;
             Ok(Done::Count(0))
         }
@@ -130,12 +141,12 @@ pub fn perform(
     }
 }
 
-/// Whether it is not a Maildir: an mbox, perhaps.
+/// Whether the error says that the path is not a directory: it may be an mbox.
 pub(super) fn is_no_directory(error: &io::Error) -> bool {
     Errno::from_io_error(error) == Some(Errno::NOTDIR)
 }
 
-/// A Maildir that does not exist yet has nothing in it.
+/// Counts 0 for a Maildir that does not exist yet.
 fn counted(result: io::Result<u64>) -> io::Result<Done> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Done::Count(0)),
@@ -143,14 +154,14 @@ fn counted(result: io::Result<u64>) -> io::Result<Done> {
     }
 }
 
-/// `tmp` and `new`.
+/// Opens `tmp` and `new`.
 fn open_both(path: &MaildirPath) -> io::Result<(Arc<OwnedFd>, Arc<OwnedFd>)> {
-    let maildir = path.open(Access::Search)?;
-    let tmp = open_below(&maildir, "tmp".as_ref(), Access::Search)?;
-    Ok((Arc::new(tmp), Arc::new(open_below(&maildir, "new".as_ref(), Access::Read)?)))
+    let maildir = path.open(DirectoryAccess::Search)?;
+    let tmp = open_below(&maildir, "tmp".as_ref(), DirectoryAccess::Search)?;
+    Ok((Arc::new(tmp), Arc::new(open_below(&maildir, "new".as_ref(), DirectoryAccess::Read)?)))
 }
 
-/// An empty file in `tmp`, and `new`.
+/// Creates an empty file in `tmp`, and opens `new`.
 pub(super) fn create(
     path: &MaildirPath,
     name: &str,
@@ -161,14 +172,14 @@ pub(super) fn create(
 }
 
 fn sweep(path: &MaildirPath, now: WallTime) -> io::Result<u64> {
-    let tmp = open_below(path.open(Access::Search)?, "tmp".as_ref(), Access::Read)?;
+    let tmp = open_below(path.open(DirectoryAccess::Search)?, "tmp".as_ref(), DirectoryAccess::Read)?;
     let mut swept = 0;
     for entry in Dir::read_from(&tmp)? {
         let entry = entry?;
         let name = entry.file_name();
         let Ok(stat) = statat(&tmp, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
         let age = now.seconds().saturating_sub(u64::try_from(stat.st_mtime).unwrap_or(0));
-        // A directory can't be unlinked like this, so `.` and `..` need no care.
+        // This call cannot unlink a directory, so `.` and `..` need no exception.
         if age > TMP_MAX_AGE_SECONDS && unlinkat(&tmp, name, AtFlags::empty()).is_ok() {
             swept += 1;
         }
@@ -178,13 +189,14 @@ fn sweep(path: &MaildirPath, now: WallTime) -> io::Result<u64> {
 
 /// Adds up `new` and `cur` of the Maildir and of its subfolders, which begin with a dot (Maildir++).
 fn measure(path: &MaildirPath) -> io::Result<u64> {
-    let maildir = path.open(Access::Read)?;
+    let maildir = path.open(DirectoryAccess::Read)?;
     let mut octets = measure_folder(maildir.as_fd());
     for entry in Dir::read_from(&maildir)? {
         let entry = entry?;
         let name = entry.file_name();
         if matches!(name.to_bytes(), [b'.', second, ..] if *second != b'.')
-            && let Ok(folder) = open_below(&maildir, OsStr::new(&*name.to_string_lossy()), Access::Search)
+            && let Ok(folder) =
+                open_below(&maildir, OsStr::new(&*name.to_string_lossy()), DirectoryAccess::Search)
         {
             octets = octets.saturating_add(measure_folder(folder.as_fd()));
         }
@@ -195,9 +207,9 @@ fn measure(path: &MaildirPath) -> io::Result<u64> {
 fn measure_folder(folder: impl AsFd + Copy) -> u64 {
     let mut octets = 0_u64;
     for name in ["new", "cur"] {
-        let Ok(directory) = open_below(folder, name.as_ref(), Access::Read) else { continue };
+        let Ok(directory) = open_below(folder, name.as_ref(), DirectoryAccess::Read) else { continue };
         let Ok(entries) = Dir::read_from(&directory) else { continue };
-        // Names are the user's, and may say anything.
+        // The user chooses the names, so they may hold any text.
         octets = entries
             .flatten()
             .map(|entry| size(directory.as_fd(), entry.file_name()))
@@ -206,7 +218,7 @@ fn measure_folder(folder: impl AsFd + Copy) -> u64 {
     octets
 }
 
-/// By the name if it tells (`,S=`), which costs no call; else by the file.
+/// The size of a message: from its name (`,S=`), which costs no system call, or else from the file.
 fn size(directory: impl AsFd, name: &CStr) -> u64 {
     let text = name.to_string_lossy();
     let told = text.split_once(",S=").and_then(|(_, rest)| {

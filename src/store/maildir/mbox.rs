@@ -1,17 +1,27 @@
-//! A regular file in the place of a Maildir: its user's mbox, to which messages are appended. Never makes one.
+//! A regular file in place of a Maildir: its user's mbox, to which messages are appended. This module never creates
+//! one.
 //!
-//! A message is staged in a file without a name (see [`super::Maildirs::stage`]) and copied to the end of the mbox at its
-//! commit, under the two locks of Debian Policy 11.6 that mail programs know: fcntl, then `NAME.lock`. Neither is waited for
-//! here, so that an agent for all users never hangs on one of them. Where the directory lets this process make no
-//! `NAME.lock`, or a directory has that name, fcntl alone must do, as with Postfix and Dovecot.
+//! A message is staged in a file without a name (see [`super::Maildirs::stage`]). The commit copies it to the end of
+//! the mbox, under the two locks of Debian Policy 11.6 that mail programs use: fcntl, then `NAME.lock`. This module
+//! waits for neither, so that an agent for all users never hangs on one of them. Where the directory does not allow a
+//! `NAME.lock`, or holds a directory of that name, fcntl is the only lock, as with Postfix and Dovecot.
 //!
-//! | what lies at the end of the mbox | what it means | who cleans it up |
+//! | what lies at the end of the mbox | means | who cleans up |
 //! | --- | --- | --- |
-//! | a whole message and an empty line | delivered, if the sync has come back | the user |
-//! | a part of a message, both locks held | somebody is at work on it | they do: what can't be written in full and synced is cut off again |
-//! | a part of a message, no lock, or a `NAME.lock` whose process is gone | a crash: nobody was promised anything, and the message comes again | nobody: the next message begins on a line of its own after an empty one |
+//! | a whole message and an empty line | delivered, if the sync returned | the user |
+//! | a part of a message, both locks held | a delivery is being written | the delivery: what cannot be written in full and synced is cut off again |
+//! | a part of a message, no lock, or a `NAME.lock` whose process is gone | a crash: nobody was promised anything, and the message is delivered again | nobody: the next message begins on its own line after an empty one |
 //!
-//! What may fail: every call; the rules of ours below, which are errors with numbers that no call on a file gives.
+//! Every call may fail. Three rules of pillarbox's own travel as errors whose numbers no call on a file returns:
+//!
+//! | number | rule |
+//! | --- | --- |
+//! | `EOWNERDEAD` | the mbox belongs to another user |
+//! | `EMLINK` | the mbox has a second name, which could be that of any file of its user |
+//! | `EAGAIN` | another program has locked the mbox |
+//!
+//! A `NAME.lock` is taken for left over if its process is gone, if it names this process, or by its age: after 5
+//! minutes without a process number, after one hour with the number of a process that lives.
 
 use super::errand::{Agent, Errand};
 use super::{LOCK_PAUSE, MaildirPath};
@@ -30,30 +40,30 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The mbox belongs to somebody else.
+/// The mbox belongs to another user.
 const FOREIGN: Errno = Errno::OWNERDEAD;
-/// It has another name, which could be that of any file of its user.
+/// The mbox has a second name, which could be that of any file of its user.
 const LINKED: Errno = Errno::MLINK;
-/// Another program has locked it.
+/// Another program has locked the mbox.
 const LOCKED: Errno = Errno::AGAIN;
 
-/// A `NAME.lock` that names no process is left over after so long, as for liblockfile.
+/// After this time a `NAME.lock` without a process number is left over, as for liblockfile.
 const LOCK_MAX_AGE_SECONDS: u64 = 5 * 60;
-/// One that names a process which lives: after a boot that may be another one.
+/// The same for one that names a live process: after a boot that may be a different process.
 const HELD_LOCK_MAX_AGE_SECONDS: u64 = 60 * 60;
-/// A larger file with such a name is no lock: it may be the mbox of a user called `NAME.lock`.
+/// A larger file with such a name is not a lock: it may be the mbox of a user called `NAME.lock`.
 const LOCK_MAX_OCTETS: u64 = 256;
-/// How much of a message is copied at once.
+/// How many octets of a message are copied at once.
 const PIECE_OCTETS: usize = 64 * 1024;
 
-/// What the owner of an mbox may do with it: read and write.
+/// The mode bits that the owner of an mbox needs.
 const OWNER_READS_AND_WRITES: u32 = 0o600;
 
-/// What is wrong with a file as an mbox of somebody with one of these uids, who opens it by their own rights or, with
-/// `by_mode`, has to have them by its mode.
+/// Checks a file as the mbox of a user with one of these uids. The user opens it with their own rights; with
+/// `by_mode` this process has more rights, so the mode must allow the owner to read and write.
 ///
 /// # Errors
-/// One of the rules above, or `EACCES`.
+/// One of the rules above, `ENOTDIR` if it is not a regular file, or `EACCES`.
 fn judge(metadata: &Metadata, uids: [u32; 2], by_mode: bool) -> Result<(), Errno> {
     match metadata {
         _ if !metadata.is_file() => Err(Errno::NOTDIR),
@@ -66,7 +76,7 @@ fn judge(metadata: &Metadata, uids: [u32; 2], by_mode: bool) -> Result<(), Errno
     }
 }
 
-/// What to tell of an error: the rules of ours in words, all else as the system says it.
+/// Turns the errors of our own rules into words; all others stay as the system reports them.
 pub(super) fn explain(error: io::Error) -> io::Error {
     let text = match Errno::from_io_error(&error) {
         Some(FOREIGN) => "the mbox belongs to another user",
@@ -77,7 +87,7 @@ pub(super) fn explain(error: io::Error) -> io::Error {
     io::Error::other(text)
 }
 
-/// The size of the mbox in octets; `None` if no regular file is there.
+/// The size of the mbox in octets; `None` if there is no regular file.
 pub(super) fn size(path: &MaildirPath) -> Option<u64> {
     let (parent, name) = path.open_parent().ok()?;
     let stat = statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
@@ -85,8 +95,8 @@ pub(super) fn size(path: &MaildirPath) -> Option<u64> {
     is_file.then(|| u64::try_from(stat.st_size).unwrap_or(0))
 }
 
-/// What keeps messages from being appended to the mbox, for people; `None`: nothing, or there is no mbox. They will be
-/// appended for the user with this uid, or by this process with its own rights.
+/// Why messages cannot be appended to the mbox, in words; `None` if they can, or if there is no mbox. They are
+/// appended with the rights of the user with this uid, or with those of this process.
 #[must_use]
 pub fn problem(path: &MaildirPath, uid: Option<u32>) -> Option<io::Error> {
     size(path)?;
@@ -99,18 +109,18 @@ pub fn problem(path: &MaildirPath, uid: Option<u32>) -> Option<io::Error> {
     found.err().map(explain)
 }
 
-/// Opens the mbox to see whether messages can be appended.
+/// Opens the mbox to check that messages can be appended.
 ///
 /// # Errors
-/// They can't.
+/// Messages cannot be appended.
 pub(super) fn look(path: &MaildirPath, owner: Option<Owner>) -> io::Result<()> {
     Mbox::open(path, owner).map(|_| ())
 }
 
-/// Appends a message, durably, if nobody else has locked the mbox. An empty message only tries the locks.
+/// Appends a message, durably, unless another program has locked the mbox. An empty message only tries the locks.
 ///
 /// # Errors
-/// The mbox is as it was before, as far as that could be done.
+/// The mbox is locked, or an I/O error. As far as possible the mbox is as it was before.
 pub(super) fn append(
     path: &MaildirPath,
     owner: Option<Owner>,
@@ -127,7 +137,7 @@ pub(super) fn append(
         result => result?,
     }
     let _lock = DotLock::take(&mbox.parent, mbox.name, now)?;
-    // Programs that rewrite an mbox may have put another file in its place before they let go of it.
+    // A program that rewrites an mbox may have put another file in its place before it released the lock.
     let there = statat(&mbox.parent, mbox.name, AtFlags::SYMLINK_NOFOLLOW)?;
     let opened = fstat(&mbox.file)?;
     if (there.st_dev, there.st_ino) != (opened.st_dev, opened.st_ino) {
@@ -139,13 +149,13 @@ pub(super) fn append(
     let length = mbox.file.metadata()?.len();
     let result = mbox.write(length, from_line, message).and_then(|()| durable::sync_data(&mbox.file));
     if result.is_err() {
-        // What can't be cut off stays a message that has no end, and the next one begins after an empty line.
+        // If this fails, a message without an end stays, and the next one begins after an empty line.
         let _ = mbox.file.set_len(length).and_then(|()| durable::sync_data(&mbox.file));
     }
     result
 }
 
-/// What it takes to append a message, by this process or an agent.
+/// All that it takes to append a message, by this process or by an agent.
 #[derive(Debug)]
 pub(super) struct Appender {
     pub path: MaildirPath,
@@ -158,7 +168,7 @@ pub(super) struct Appender {
     pub now: WallTime,
 }
 
-/// A message that its commit appends.
+/// A message that is appended on commit.
 #[derive(Debug)]
 pub(super) struct Staged {
     pub file: File,
@@ -196,22 +206,23 @@ fn is_locked(error: &io::Error) -> bool {
     Errno::from_io_error(error) == Some(LOCKED)
 }
 
-/// An mbox that is open.
+/// An open mbox.
 struct Mbox<'a> {
     file: File,
     parent: OwnedFd,
     name: &'a str,
-    /// The fcntl lock is the process': it goes when any descriptor of the file is closed, so there is one at a time.
+    /// The fcntl lock belongs to the process: closing any descriptor of the file releases it. So only one `Mbox` is
+    /// open at a time.
     _only: MutexGuard<'static, ()>,
 }
 
 impl<'a> Mbox<'a> {
-    /// With an `owner`, this process has more rights than they have, and must not use them.
+    /// With an `owner`, this process has more rights than the owner and must not use them.
     fn open(path: &'a MaildirPath, owner: Option<Owner>) -> io::Result<Self> {
         static ONE: Mutex<()> = Mutex::new(());
         let only = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let (parent, name) = path.open_parent()?;
-        // A device must not even be opened.
+        // A device must not be opened at all.
         let stat = statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Errno::NOTDIR.into());
@@ -243,7 +254,7 @@ impl<'a> Mbox<'a> {
         (&self.file).write_all(&output)
     }
 
-    /// What is missing after the last message for an empty line.
+    /// The line ends that are missing for an empty line after the last message.
     fn gap(&self, length: u64) -> io::Result<&'static [u8]> {
         let mut end = [b'\n'; 2];
         let known = length.min(2);
@@ -257,7 +268,7 @@ impl<'a> Mbox<'a> {
     }
 }
 
-/// Whose the file may be. A process without more rights than its own may write to what is its own, too.
+/// Which users may own the file. A process without extra rights may also write to its own file.
 fn uids(path: &MaildirPath, owner: Option<Owner>) -> [u32; 2] {
     let own = rustix::process::geteuid().as_raw();
     match (owner, path.owner) {
@@ -274,12 +285,12 @@ struct DotLock<'a> {
 }
 
 impl<'a> DotLock<'a> {
-    /// `None`: none can be made here.
+    /// Takes the lock; `Ok(None)` where no lock file can be made.
     fn take(parent: &'a OwnedFd, name: &str, now: WallTime) -> io::Result<Option<Self>> {
         let name = format!("{name}.lock");
         let make = || make_lock(parent, &name);
         let made = match make() {
-            // Of those who take the fcntl lock first, only one comes here at a time.
+            // All who take the fcntl lock first come here one at a time.
             Err(Errno::EXIST) if is_left_over(parent, &name, now) => {
                 unlinkat(parent, &*name, AtFlags::empty()).and_then(|()| make())
             }
@@ -287,7 +298,7 @@ impl<'a> DotLock<'a> {
         };
         match made {
             Ok(()) => Ok(Some(Self { parent, name })),
-            // No lock, but perhaps the Maildir of a user with such a name, which would hold this mbox up for ever.
+            // Not a lock but perhaps the Maildir of a user with such a name, which would block this mbox for ever.
             Err(Errno::EXIST) if type_of(parent, &name) == Some(FileType::Directory) => Ok(None),
             Err(Errno::EXIST) => Err(LOCKED.into()),
             Err(Errno::ACCESS | Errno::PERM | Errno::ROFS) => Ok(None),
@@ -298,13 +309,14 @@ impl<'a> DotLock<'a> {
 
 impl Drop for DotLock<'_> {
     fn drop(&mut self) {
-        // What can't be unlinked is left over once this process is gone.
+        // If this fails, the lock counts as left over once this process is gone.
         let _ = unlinkat(self.parent, &*self.name, AtFlags::empty());
     }
 }
 
-/// Makes the file, with the number of this process in it: others look whether that lives. It gets its name last, for one
-/// without a number would hold up the mail for minutes if this process were killed before it has written that.
+/// Creates the lock file with the number of this process in it: other programs check whether that process lives. The
+/// file gets its name last: if this process were killed before it wrote the number, a lock without a number would
+/// block mail for minutes.
 fn make_lock(parent: &OwnedFd, name: &str) -> Result<(), Errno> {
     let number = format!("{}\n", getpid().as_raw_nonzero());
     let open = |path: &str, flags| {
@@ -318,7 +330,7 @@ fn make_lock(parent: &OwnedFd, name: &str) -> Result<(), Errno> {
     });
     match nameless {
         Ok(()) | Err(Errno::EXIST) => nameless,
-        // The file system knows no such files, or there is no /proc; else the same goes wrong again.
+        // The file system has no unnamed files, or there is no /proc; any other error occurs again here.
         Err(_) => {
             let file = open(name, OFlags::CREATE | OFlags::EXCL)?;
             write(&file, number.as_bytes()).map(|_| ()).inspect_err(|_| {
@@ -333,7 +345,7 @@ fn type_of(parent: &OwnedFd, name: &str) -> Option<FileType> {
     Some(FileType::from_raw_mode(stat.st_mode))
 }
 
-/// Whether nobody holds the lock of that name any more.
+/// Whether the process that made this lock no longer holds it.
 fn is_left_over(parent: &OwnedFd, name: &str, now: WallTime) -> bool {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let Ok(stat) = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) else { return false };
@@ -348,7 +360,7 @@ fn is_left_over(parent: &OwnedFd, name: &str, now: WallTime) -> bool {
     let age = now.seconds().saturating_sub(u64::try_from(stat.st_mtime).unwrap_or(0));
     let number = text.trim().parse::<u32>().ok().and_then(|number| i32::try_from(number).ok());
     match number.and_then(Pid::from_raw) {
-        // Whoever had that number before this process: the fcntl lock is ours.
+        // An earlier process with our number: we hold the fcntl lock.
         Some(process) if process == getpid() => true,
         Some(process) if test_kill_process(process) == Err(Errno::SRCH) => true,
         Some(_) => age > HELD_LOCK_MAX_AGE_SECONDS,

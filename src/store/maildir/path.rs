@@ -1,10 +1,21 @@
-//! Where a user's Maildir or mbox is: which part of its path is the administrator's, and which one the user had a hand in.
+//! Where a user's Maildir or mbox is, and which part of its path the administrator chose and which part the user may
+//! have changed.
 //!
-//! Never follows a link in the user's part. May fail: every call, with the error of the system.
+//! | template | the administrator's part (links are followed) | the user's part (links are refused) |
+//! | --- | --- | --- |
+//! | `/var/mail/{user}` | `/var/mail` | `alice` |
+//! | `/srv/{domain}/{user}/Maildir` | `/srv` | `example.org/alice/Maildir` |
+//! | `{home}/Maildir` | the home, which must exist | `Maildir` |
+//! | `/var/mail/shared` | `/var/mail` | `shared` |
+//!
+//! The user could point a link in their part anywhere, for example at another user's Maildir. Each call on a path
+//! fails with the error of the operating system.
 
-use super::errand::Whose;
+use super::errand::MaildirUser;
 use super::mbox;
-use crate::store::durable::{Access, Owner, make_below, make_directories, open_below, open_directory};
+use crate::store::durable::{
+    DirectoryAccess, Owner, make_below, make_directories, open_below, open_directory,
+};
 use crate::store::{ErrorKind, StoreError};
 use rustix::fs::Mode;
 use rustix::io::Errno;
@@ -24,28 +35,29 @@ pub fn is_safe_component(name: &str) -> bool {
         && !name.chars().any(char::is_control)
 }
 
-/// Where a Maildir is, and who may have had a hand in which part of the path.
+/// The path of a Maildir, divided by who may have changed which part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MaildirPath {
     /// The administrator's part; links in it are followed.
     pub(super) base: PathBuf,
-    /// The administrator's part is a home. One that is missing is not mounted now, or was never meant to be there.
+    /// The administrator's part is a home. A missing home is not mounted at present, or was never meant to exist: it
+    /// is not made.
     pub(super) base_is_home: bool,
     /// The rest, from the first name of a user on; links in it are refused. Never empty.
     pub(super) below: Vec<String>,
-    pub(super) whose: Whose,
+    pub(super) whose: MaildirUser,
     pub(super) owner: Option<Owner>,
-    /// How many octets the messages may have in all; 0: any number.
+    /// The limit on the octets of all messages together; 0: no limit.
     pub(super) quota: u64,
 }
 
 impl MaildirPath {
     /// Fills in a template of the configuration such as `/var/mail/{user}` or `{home}/Maildir`. Everything up to the
     /// component with the first placeholder is the administrator's, and so is a home. With an `owner`, what is made
-    /// below is given to them, as far as this process may or has an agent that may.
+    /// below is given to the owner if this process, or its agent, may do that.
     ///
     /// # Errors
-    /// `Refused` if a name is not a safe component, or the template asks for a home and there is none.
+    /// `Refused` if a name is not a safe component, or if the template needs a home and the user has no home.
     pub fn expand(
         template: &str,
         user: &str,
@@ -71,45 +83,45 @@ impl MaildirPath {
                 below.push(component.to_owned());
             }
         }
-        // A Maildir itself is never reached through a link, even if its path has no user's name in it.
+        // A Maildir itself is never reached through a link, even if no user's name is in its path.
         if below.is_empty() {
             let name =
                 base.file_name().and_then(OsStr::to_str).ok_or_else(|| refuse("not a directory name"))?;
             below.push(name.to_owned());
             base.pop();
         }
-        let whose = Whose { user: user.to_owned(), domain: domain.to_owned() };
+        let whose = MaildirUser { user: user.to_owned(), domain: domain.to_owned() };
         Ok(Self { base, base_is_home, below, whose, owner, quota: 0 })
     }
 
-    /// The same, with so many octets for all its messages; 0: any number.
+    /// The same, with a limit on the octets of all its messages; 0: no limit.
     #[must_use]
     pub fn with_quota(self, quota: u64) -> Self {
         Self { quota, ..self }
     }
 
-    /// The path as text for people.
+    /// The path as text, for logs and errors.
     #[must_use]
     pub fn path(&self) -> PathBuf {
         self.base.join(self.below.iter().collect::<PathBuf>())
     }
 
     /// Opens the Maildir itself, component by component.
-    pub(super) fn open(&self, access: Access) -> io::Result<OwnedFd> {
+    pub(super) fn open(&self, access: DirectoryAccess) -> io::Result<OwnedFd> {
         let (parent, name) = self.open_parent()?;
         open_below(parent, name.as_ref(), access)
     }
 
-    /// Opens the directory that the Maildir or mbox is in, and tells its name there.
+    /// Opens the directory that holds the Maildir or mbox, and returns its name there.
     pub(super) fn open_parent(&self) -> io::Result<(OwnedFd, &str)> {
         let (name, parents) = self.below.split_last().ok_or(Errno::NOENT)?;
-        let base = open_directory(&self.base, Access::Search)?;
-        let open = |parent, name: &String| open_below(parent, name.as_ref(), Access::Search);
+        let base = open_directory(&self.base, DirectoryAccess::Search)?;
+        let open = |parent, name: &String| open_below(parent, name.as_ref(), DirectoryAccess::Search);
         Ok((parents.iter().try_fold(base, open)?, name))
     }
 
-    /// Makes what is missing of the Maildir and syncs all of it, `tmp` last. Users must be able to pass through the
-    /// parents of what is given to them.
+    /// Makes what is missing of the Maildir and syncs all of it, `tmp` last. The parents of what is given to a user
+    /// get a mode that lets the user pass through.
     pub(super) fn make(&self, owner: Option<Owner>) -> io::Result<()> {
         static MAKING: Mutex<()> = Mutex::new(());
         let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -118,7 +130,7 @@ impl MaildirPath {
         if !self.base_is_home {
             make_directories(&self.base, passable)?;
         }
-        let mut directory = open_directory(&self.base, Access::Read)?;
+        let mut directory = open_directory(&self.base, DirectoryAccess::Read)?;
         for (i, name) in self.below.iter().enumerate() {
             let last = i + 1 == self.below.len();
             let mode = if last { private } else { passable };
@@ -130,7 +142,7 @@ impl MaildirPath {
         Ok(())
     }
 
-    /// An error about this Maildir. `O_NOFOLLOW` shows a link as `ENOTDIR`, or `ELOOP`.
+    /// The error about this Maildir. `O_NOFOLLOW` reports a link as `ENOTDIR` or `ELOOP`.
     pub(super) fn error(&self, error: io::Error) -> StoreError {
         match Errno::from_io_error(&error) {
             Some(Errno::NOTDIR | Errno::LOOP) => {
@@ -141,8 +153,8 @@ impl MaildirPath {
     }
 }
 
-/// Puts the names into one component; `None` unless each of them is safe, and the result, too. Done in one pass: a
-/// user called `{domain}` stays `{domain}`.
+/// Puts the names into one component; `None` if one of them, or the result, is not safe. One pass: a user called
+/// `{domain}` stays `{domain}`.
 fn fill_in(component: &str, user: &str, domain: &str) -> Option<String> {
     let mut filled = String::new();
     let mut rest = component;
@@ -158,6 +170,6 @@ fn fill_in(component: &str, user: &str, domain: &str) -> Option<String> {
         rest = after;
     }
     filled.push_str(rest);
-    // A dot that the administrator wrote in front of a name is meant: `.{user}`.
+    // A dot that the administrator wrote in front of a placeholder is meant: `.{user}`.
     (filled.len() <= 255).then_some(filled)
 }

@@ -140,7 +140,7 @@ fn tmp_is_made_last_so_that_it_vouches_for_the_rest() {
     let path = maildir(&directory, "{user}", "root");
     let root = directory.path().join("root");
     fs::create_dir(&root).unwrap();
-    // A file where `new` should be: the making fails before `tmp`, and the next delivery tries again.
+    // A file in place of `new`: making the Maildir fails before `tmp`, and the next delivery tries again.
     fs::write(root.join("new"), "").unwrap();
     assert_eq!(Maildirs::new("host").stage(&path, NOW).unwrap_err().kind, ErrorKind::Refused);
     assert!(!root.join("tmp").exists());
@@ -167,7 +167,7 @@ fn only_old_files_are_swept() {
     assert_eq!(Maildirs::new("host").sweep(&path, later(TMP_MAX_AGE_SECONDS - 60)).unwrap(), 0);
     assert_eq!(Maildirs::new("host").sweep(&path, later(TMP_MAX_AGE_SECONDS + 60)).unwrap(), 1);
     assert_eq!(count(&tmp), 1);
-    // The clock jumped, and a file in use was swept: an error, which the client hears of.
+    // The clock jumped, and a file in use was swept: an error, which the client learns of.
     assert!(delivery.sync().unwrap().commit().is_err());
     assert_eq!(count(&directory.path().join("root/new")), 0);
 }
@@ -219,7 +219,7 @@ fn what_root_makes_for_a_user_is_theirs() {
     let owner = Some(Owner { uid: 12345, gid: 23456 });
     let template = format!("{}/mail/{{user}}", directory.path().display());
     let path = MaildirPath::expand(&template, "u", "d", None, owner).unwrap();
-    let maildirs = Maildirs::new("host").with_rights(Rights::GiveAway);
+    let maildirs = Maildirs::new("host").with_rights(MaildirRights::GiveAway);
     let file = deliver(&maildirs, &path, b"x");
     for place in
         [file, path.path(), path.path().join("tmp"), path.path().join("new"), path.path().join("cur")]
@@ -237,12 +237,12 @@ fn the_longest_host_name_still_makes_a_file_name() {
     deliver(&Maildirs::new(&"/".repeat(255)), &maildir(&directory, "{user}", "root"), b"x");
 }
 
-/// An agent that does what it is asked for in this process.
+/// An agent that does its errands in this process.
 #[derive(Debug)]
 struct Here(MaildirPath);
 
 impl Agent for Here {
-    fn go(&self, whose: &Whose, errand: Errand<'_>) -> io::Result<Done> {
+    fn go(&self, whose: &MaildirUser, errand: Errand<'_>) -> io::Result<Done> {
         assert_eq!((whose.user.as_str(), whose.domain.as_str()), ("u", "d"));
         perform(&self.0, None, errand, NOW)
     }
@@ -257,10 +257,10 @@ fn an_agent_makes_moves_and_unlinks() {
     let expand = |template: &str| {
         MaildirPath::expand(template, "u", "d", None, Some(Owner { uid: 1, gid: 1 })).unwrap()
     };
-    // This process goes nowhere itself: its own idea of the path leads to nothing.
+    // This process must not use its own idea of the path: it leads nowhere.
     let path = expand("/nonexistent/{user}");
     let agent = Arc::new(Here(expand(&template)));
-    let maildirs = Maildirs::new("host").with_rights(Rights::Agent(agent));
+    let maildirs = Maildirs::new("host").with_rights(MaildirRights::Agent(agent));
     let (tmp, new) = (directory.path().join("u/tmp"), directory.path().join("u/new"));
     let path = path.with_quota(100);
     assert_eq!(maildirs.room(&path).unwrap(), 100, "there is none yet");
@@ -273,7 +273,7 @@ fn an_agent_makes_moves_and_unlinks() {
     drop(delivery.sync().unwrap());
     assert_eq!((count(&tmp), count(&new)), (0, 1));
     assert_eq!(maildirs.sweep(&path, NOW).unwrap(), 0);
-    // The name of a message that is there is not taken again.
+    // The name of an existing message is not used again.
     let mut delivery = maildirs.stage(&path, NOW).unwrap();
     delivery.write(b"hello").unwrap();
     let synced = delivery.sync().unwrap();
@@ -327,7 +327,7 @@ fn a_maildir_is_as_large_as_its_messages() {
         assert_eq!(delivered.map_err(|error| error.kind).err(), (!fits).then_some(ErrorKind::MailboxFull));
     }
     assert_eq!((maildirs.room(&path).unwrap(), count(&root.join("tmp"))), (0, 0));
-    // Names are the user's.
+    // The user chooses the names.
     for name in ["3", "4"] {
         fs::write(root.join(format!("cur/{name}.x,S={}", u64::MAX)), "").unwrap();
     }

@@ -1,10 +1,21 @@
 //! One message of the queue, checked out: its description, its content, and the progress of its recipients.
 //!
-//! Holds the lock of its file as long as it lives; several threads may share it, each working on other recipients.
-//! Never rewrites anything: it reads, and appends to the journal. What may fail: reading and writing, with the path.
+//! An entry holds the lock of its file as long as it lives. Several threads may share it, each working on other
+//! recipients. It reads the file and appends to the journal; it never rewrites anything.
+//!
+//! What a caller may rely on:
+//!
+//! - The progress in memory is at least as far as the journal on disk: [`super::Queue::record`] applies a record even
+//!   if the write fails. What has been delivered is delivered.
+//! - A synced record that could not be written stays in memory, and is written in front of the next ones.
+//!   [`super::Queue`] keeps such an entry, and its lock, so that no attempt delivers again.
+//! - A lazy record that could not be written is dropped: the only effect is an earlier attempt.
+//! - Content is only believed after [`Entry::verify`].
+//!
+//! Reading and writing fail with the path of the file.
 
 use super::format::{Description, Header, LoadError, load, load_records};
-use super::journal::{Progress, Record, apply};
+use super::journal::{JournalRecord, Progress, apply};
 use crate::mail::id::QueueId;
 use crate::store::durable::sync_data;
 use crate::store::{ErrorKind, StoreError};
@@ -14,15 +25,15 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Read at once while a message is checked.
+/// How many octets are read at once while a message is checked.
 const VERIFY_OCTETS: usize = 64 * 1024;
 
-/// Whether a record has to survive a crash that comes right after it.
+/// Whether a record must survive a crash that follows it immediately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// Yes: one sync of the data. For what would be done twice otherwise.
+    /// It must: one sync of the data. For events that would otherwise happen twice.
     Synced,
-    /// No: losing it only means that the next attempt comes sooner.
+    /// It need not: losing it only makes the next attempt come sooner.
     Lazy,
 }
 
@@ -42,11 +53,11 @@ pub struct Entry {
 #[derive(Debug)]
 struct Journal {
     progress: Vec<Progress>,
-    /// Synced records that could not be written; they go ahead of the next ones.
+    /// Synced records that could not be written; they are written in front of the next ones.
     unwritten: String,
 }
 
-/// Takes a lock that a panic elsewhere may have poisoned: what it guards is whole at every moment.
+/// Takes a lock even if a panic has poisoned it: the guarded value is consistent at every moment.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -85,19 +96,19 @@ impl Entry {
         &self.description
     }
 
-    /// Lines of the journal that were damaged when the entry was checked out.
+    /// How many lines of the journal were damaged when the entry was checked out.
     #[must_use]
     pub fn damaged_records(&self) -> usize {
         self.damaged_records
     }
 
-    /// Size of the message in canonical form; on the wire it has one octet more for each line.
+    /// Size of the message in canonical form; on the wire it has one more octet for each line.
     #[must_use]
     pub fn message_octets(&self) -> u64 {
         self.header.message_octets
     }
 
-    /// Line ends in the message.
+    /// The number of line ends in the message.
     #[must_use]
     pub fn message_lines(&self) -> u64 {
         self.header.message_lines
@@ -109,11 +120,11 @@ impl Entry {
         lock(&self.journal).progress.clone()
     }
 
-    /// What its journal tells on the disk, in the order in which it was written.
+    /// The records of the journal on disk, in the order in which they were written.
     ///
     /// # Errors
-    /// It can't be read.
-    pub fn history(&self) -> Result<Vec<Record>, StoreError> {
+    /// The file cannot be read, or is damaged.
+    pub fn history(&self) -> Result<Vec<JournalRecord>, StoreError> {
         let records = load_records(&|buffer, offset| self.file.read_at(buffer, offset));
         records.map_err(|error| match error {
             LoadError::Io(error) => StoreError::io(&self.path, error),
@@ -129,20 +140,21 @@ impl Entry {
 
     /// The message, from octet `offset` on.
     #[must_use]
-    pub fn content(&self, offset: u64) -> Content<'_> {
-        Content { entry: self, offset }
+    pub fn content(&self, offset: u64) -> EntryContent<'_> {
+        EntryContent { entry: self, offset }
     }
 
-    /// The file, and where in it the message begins, for copying with its size.
+    /// The file, and the offset of the message in it, for copying together with its size.
     #[must_use]
     pub fn content_source(&self) -> (&File, u64) {
         (&self.file, self.header.message_offset())
     }
 
-    /// Reads the whole message and compares its checksum; to be done before it is sent.
+    /// Reads the whole message and compares its checksum; call this before sending it.
     ///
     /// # Errors
-    /// `Corrupt` if it has changed or is cut short: set it aside then. Other kinds if it can't be read now.
+    /// `Corrupt` if the message has changed or is truncated: set the entry aside then. Other kinds if it cannot be
+    /// read at present.
     pub fn verify(&self) -> Result<(), StoreError> {
         let mut crc = crate::store::crc::Crc::new();
         let mut content = self.content(0);
@@ -150,7 +162,7 @@ impl Entry {
         let mut buffer = vec![0; size];
         while content.offset < self.header.message_octets {
             match content.read(&mut buffer) {
-                Ok(0) => return Err(self.corrupt("its message is cut short")),
+                Ok(0) => return Err(self.corrupt("its message is truncated")),
                 Ok(read) => crc.update(buffer.get(..read).unwrap_or_default()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(StoreError::io(&self.path, error)),
@@ -164,9 +176,9 @@ impl Entry {
         StoreError::new(ErrorKind::Corrupt, &self.path, reason)
     }
 
-    /// Applies the records, then appends them with one write. The progress is changed even if the write fails: what
-    /// has been delivered is delivered.
-    pub(super) fn append(&self, records: &[Record], durability: Durability) -> Result<(), StoreError> {
+    /// Applies the records, then appends them with one write. The progress changes even if the write fails: what has
+    /// been delivered is delivered.
+    pub(super) fn append(&self, records: &[JournalRecord], durability: Durability) -> Result<(), StoreError> {
         let mut journal = lock(&self.journal);
         let kept = journal.unwritten.len();
         if kept == 0 {
@@ -176,7 +188,7 @@ impl Entry {
             apply(record, &mut journal.progress);
             record.print(&mut journal.unwritten);
         }
-        // Records that failed before must be on the disk before anybody relies on it.
+        // Records that failed before must be on the disk before a caller relies on the new ones.
         let must_sync = durability == Durability::Synced || kept > 0;
         let written = (&self.file).write_all(journal.unwritten.as_bytes());
         let result = written.and_then(|()| if must_sync { sync_data(&self.file) } else { Ok(()) });
@@ -188,7 +200,7 @@ impl Entry {
         result.map_err(|error| StoreError::io(&self.path, error))
     }
 
-    /// Whether something synced has been done that the disk does not know of.
+    /// Whether a synced record exists only in memory.
     pub(super) fn has_unwritten(&self) -> bool {
         !lock(&self.journal).unwritten.is_empty()
     }
@@ -196,12 +208,12 @@ impl Entry {
 
 /// Reads the message of an entry.
 #[derive(Debug)]
-pub struct Content<'a> {
+pub struct EntryContent<'a> {
     entry: &'a Entry,
     offset: u64,
 }
 
-impl Read for Content<'_> {
+impl Read for EntryContent<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let header = &self.entry.header;
         let left = header.message_octets.saturating_sub(self.offset);

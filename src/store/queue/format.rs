@@ -1,5 +1,5 @@
-//! The form of a queue file: a first line of fixed width, the envelope, the message, the journal. Text throughout, so
-//! that an administrator can read it with `less`.
+//! The format of a queue file: a first line of fixed width, the envelope, the message, the journal. All of it is
+//! text, so that an administrator can read it with `less`.
 //!
 //! ```text
 //! pillarbox-queue 1 OCTETS-OF-ENVELOPE OCTETS-OF-MESSAGE LINES-OF-MESSAGE CRC-OF-ENVELOPE CRC-OF-MESSAGE CRC-OF-THIS-LINE
@@ -16,11 +16,27 @@
 //! <the journal, see super::journal>
 //! ```
 //!
-//! `orcpt`, `notify` and `leaves` belong to the `to` before them; what has its default is left out; unknown keys are passed over.
-//! Values are escaped, and everything has a CRC-32: no octet is believed that has changed on the disk. `load` is the
-//! one way in, for files and for the fuzzer; it never panics and holds no more than the limits below.
+//! `orcpt`, `notify` and `leaves` belong to the `to` before them. A key with its default value is left out; unknown
+//! keys are ignored, so that an older version can read what a newer one wrote. Values are escaped, and every part has
+//! a CRC-32, so a change on the disk is noticed. `load` is the only reader, for files and for the fuzzer; it never
+//! panics and reads no more than the limits below.
+//!
+//! | key | value | without it |
+//! | --- | --- | --- |
+//! | `sender` | the reverse-path; empty for the null sender | the file is corrupt |
+//! | `arrival` | both clocks when the message was accepted | the file is corrupt |
+//! | `origin` | where the message came from, for the log | empty |
+//! | `digest` | when the digest leaves, and its group | the message does not wait for a digest |
+//! | `dated` | both clocks when this host wrote the `Date:` field | another host wrote it |
+//! | `body`, `smtputf8`, `requiretls` | parameters of MAIL (RFC 6152, RFC 6531, RFC 8689) | not given |
+//! | `own` | `yes`: it comes from a sender that may speak for this host, so it is repaired, rewritten and signed | it is in transit |
+//! | `urgent` | `yes`: it leaves even by a metered link | the schedule applies |
+//! | `ret`, `envid` | parameters of MAIL (RFC 3461 §4.3, §4.4) | not given |
+//! | `to` | a recipient | – |
+//! | `orcpt`, `notify` | its parameters of RCPT (RFC 3461 §4.1, §4.2) | not given |
+//! | `leaves` | `yes`: the recipient leaves this host although its domain is local | its domain decides |
 
-use super::journal::{Progress, Record, records, replay};
+use super::journal::{JournalRecord, Progress, records, replay};
 use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::date::Now;
 use crate::mail::envelope::{Body, Envelope, Notify, Recipient, Ret};
@@ -29,13 +45,13 @@ use std::fmt::Write;
 use std::io;
 use std::time::Duration;
 
-/// The first line, with its line end.
+/// The octets of the first line, including its line end.
 pub(super) const HEADER_OCTETS: usize = 98;
-/// Far beyond what the limits on recipients and parameters allow.
+/// Far more than the limits on recipients and parameters allow.
 pub(super) const ENVELOPE_MAX_OCTETS: usize = 16 << 20;
-/// Several times what a hundred recipients with the longest replies gather in five days. What lies beyond is not read.
+/// Several times what a hundred recipients with the longest replies collect in five days. The rest is not read.
 const JOURNAL_MAX_OCTETS: usize = 64 << 20;
-/// Read at once: most files need no second read.
+/// How many octets are read at once: most files need no second read.
 const READ_OCTETS: usize = 8 * 1024;
 
 /// The first line.
@@ -59,7 +75,7 @@ impl Header {
             self.message_crc
         );
         let crc = crate::store::crc::hash(line.as_bytes());
-        // Writing to a String can't fail; so everywhere below.
+        // Writing to a String cannot fail; the same applies below.
         let _ = writeln!(line, "{crc:08x}");
         line
     }
@@ -83,42 +99,42 @@ impl Header {
                 message_crc: u32::from_str_radix(next(), 16).ok()?,
             })
         })();
-        // The checksum, and every other octet, are compared by printing the line again.
+        // Printing the line again compares the checksum and every other octet.
         header.filter(|header| header.print() == text).ok_or(damaged)
     }
 
-    /// Where the message begins.
+    /// The offset of the message in the file.
     pub const fn message_offset(&self) -> u64 {
         (HEADER_OCTETS + self.envelope_octets) as u64
     }
 }
 
-/// What a queue file says about its message, other than the message itself and its journal.
+/// What a queue file says about its message, without the message and its journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
-    /// Who sent it, and who gets it.
+    /// Sender, recipients and options.
     pub envelope: Envelope,
-    /// Where it came from, for the log.
+    /// Where the message came from, for the log.
     pub origin: String,
-    /// When it came.
+    /// When the message was accepted.
     pub arrival: Now,
-    /// It waits for others, to leave with them; a version that knows no digests lets it leave alone.
+    /// Set if the message waits to leave in a digest. A version without digests sends it on its own.
     pub digest: Option<Collected>,
-    /// When this host wrote its Date; `None`: somebody else did.
+    /// When this host wrote the `Date:` field; `None` if another host did.
     pub dated: Option<Now>,
 }
 
 /// The digest that a message waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Collected {
-    /// The running time at which it leaves.
+    /// The running time at which the digest leaves.
     pub until: Duration,
-    /// A hash of what the messages in it have in common.
+    /// A hash of what the messages of the digest have in common.
     pub group: u128,
 }
 
 impl Description {
-    /// As the file has it.
+    /// Prints the description as the file holds it.
     #[must_use]
     pub fn print(&self) -> String {
         let envelope = &self.envelope;
@@ -206,7 +222,7 @@ impl Description {
     }
 }
 
-/// A later version may say it otherwise: then the message waits for nothing.
+/// A later version may write this differently: then the message does not wait.
 fn parse_digest(text: &str) -> Option<Collected> {
     let (until, group) = text.split_once(' ')?;
     let until = Duration::from_micros(until.parse().ok()?);
@@ -227,9 +243,9 @@ pub(in crate::store) fn parse_notify(text: &str) -> Notify {
 /// Why a queue file could not be loaded.
 #[derive(Debug)]
 pub(super) enum LoadError {
-    /// It could not be read; it may be sound.
+    /// The file could not be read; it may be intact.
     Io(io::Error),
-    /// It was read, and is not sound.
+    /// The file was read, and is damaged.
     Corrupt(&'static str),
 }
 
@@ -239,7 +255,7 @@ impl From<io::Error> for LoadError {
     }
 }
 
-/// All of a queue file but the message.
+/// The whole queue file, except the message.
 #[derive(Debug)]
 pub(super) struct Loaded {
     pub header: Header,
@@ -248,10 +264,10 @@ pub(super) struct Loaded {
     pub damaged_records: usize,
 }
 
-/// Reads into a buffer from an offset, and tells how much that was; 0 at the end of the file.
+/// Reads from an offset into a buffer, and returns the number of octets; 0 at the end of the file.
 pub(super) type ReadAt<'a> = &'a dyn Fn(&mut [u8], u64) -> io::Result<usize>;
 
-/// Reads all but the message, with one call for a small file.
+/// Reads everything except the message, with one call for a small file.
 pub(super) fn load(read_at: ReadAt<'_>) -> Result<Loaded, LoadError> {
     let (header, description, journal) = read_parts(read_at)?;
     let mut progress = vec![Progress::default(); description.envelope.recipients.len()];
@@ -259,8 +275,8 @@ pub(super) fn load(read_at: ReadAt<'_>) -> Result<Loaded, LoadError> {
     Ok(Loaded { header, description, progress, damaged_records })
 }
 
-/// Reads the journal alone.
-pub(super) fn load_records(read_at: ReadAt<'_>) -> Result<Vec<Record>, LoadError> {
+/// Reads only the journal.
+pub(super) fn load_records(read_at: ReadAt<'_>) -> Result<Vec<JournalRecord>, LoadError> {
     read_parts(read_at).map(|(_, _, journal)| records(&journal))
 }
 
@@ -285,19 +301,19 @@ fn read_parts(read_at: ReadAt<'_>) -> Result<(Header, Description, Vec<u8>), Loa
     let rest = usize::try_from(journal_offset).ok().and_then(|offset| start.get(offset..));
     let journal = match rest {
         Some(journal) if whole => journal.to_vec(),
-        None if whole => return Err(LoadError::Corrupt("its message is cut short")),
+        None if whole => return Err(LoadError::Corrupt("its message is truncated")),
         _ => {
-            // With the octet before it: if that is not there, the message is not all there either.
+            // Read with the octet before it: if that octet is missing, the message is truncated.
             let end = read_range(read_at, journal_offset - 1, JOURNAL_MAX_OCTETS)?;
-            let (_, journal) = end.split_first().ok_or(LoadError::Corrupt("its message is cut short"))?;
+            let (_, journal) = end.split_first().ok_or(LoadError::Corrupt("its message is truncated"))?;
             journal.to_vec()
         }
     };
     Ok((header, description, journal))
 }
 
-/// Reads up to `octets` octets; less only at the end of the file. A short read alone does not prove that end: it would
-/// be a pity to take a sound file for a damaged one because a network file system answers in pieces.
+/// Reads up to `octets` octets; fewer only at the end of the file. A short read does not prove that end: a network
+/// file system may answer in pieces, and an intact file must not be taken for a damaged one.
 fn read_range(read_at: ReadAt<'_>, offset: u64, octets: usize) -> io::Result<Vec<u8>> {
     let mut buffer = Vec::new();
     while buffer.len() < octets {
@@ -318,10 +334,10 @@ fn read_range(read_at: ReadAt<'_>, offset: u64, octets: usize) -> io::Result<Vec
     Ok(buffer)
 }
 
-/// Reads the octets of a queue file as [`super::Queue`] reads a file: for tests and the fuzzer.
+/// Parses the octets of a queue file as [`super::Queue`] parses a file: for tests and the fuzzer.
 ///
 /// # Errors
-/// Why it is not a sound queue file. The checksum of the message is not looked at.
+/// The reason why it is not an intact queue file. The checksum of the message is not compared.
 pub fn parse_file(octets: &[u8]) -> Result<(Description, Vec<Progress>), &'static str> {
     let read_at = |buffer: &mut [u8], offset| {
         let rest = usize::try_from(offset).ok().and_then(|offset| octets.get(offset..)).unwrap_or_default();

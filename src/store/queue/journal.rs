@@ -1,12 +1,28 @@
-//! The journal at the end of a queue file: what became of each recipient, one record a line, only ever appended.
+//! The journal at the end of a queue file: what happened to each recipient, one record a line, only ever appended.
 //!
 //! ```text
 //! CRC deferred<TAB>to=0,2<TAB>at=WALL RUNNING<TAB>status=4.4.1<TAB>remote=mx.example<TAB>text=connect: timed out
 //! ```
 //!
-//! Each append begins with a line end, so that what a crash has torn can't swallow the record after it. A line whose
-//! checksum is wrong is passed over. A lost record repeats an attempt, or at worst a delivery; it never loses mail.
-//! Kinds of later versions are kept in the file and passed over. What may fail: nothing.
+//! Each append begins with a line end, so that a record torn by a crash cannot swallow the next one. A line with a
+//! wrong checksum is skipped. A lost record repeats an attempt or, at worst, a delivery; it never loses mail. Kinds
+//! of records that a later version added stay in the file and are skipped. Reading a journal never fails.
+//!
+//! How records move a recipient ([`Progress`]):
+//!
+//! | record | applies to | afterwards |
+//! | --- | --- | --- |
+//! | `deferred` | pending | pending, one more attempt |
+//! | `delivered` | pending | delivered, for good |
+//! | `failed` | pending | failed, for good |
+//! | `notified` | any | the sender knows; after `failed` the recipient is finished |
+//! | `owed` | any | delivered but not finished, until `notified` |
+//! | `held`, `kept` | any | not tried and not expired; `kept` also remembers since when |
+//! | `released` | any | tried again |
+//!
+//! A recipient that is delivered and not owed, or failed and notified, is finished; an entry whose recipients are all
+//! finished is removed. A record for a settled recipient changes nothing, so a record that was written twice does no
+//! harm.
 
 use crate::mail::date::Now;
 use crate::mail::outcome::{Diagnostic, Outcome};
@@ -14,60 +30,60 @@ use crate::mail::status::EnhancedStatus;
 use crate::store::text::{escape, parse_checked, parse_now, print_checked, print_now, unescape};
 use std::fmt::Write;
 
-/// How much of a reply or a reason is kept: replies of 200 KiB are possible, and come with each attempt.
+/// How many octets of a reply or a reason are kept: a reply may have 200 KiB, and comes with each attempt.
 const VALUE_MAX_OCTETS: usize = 1024;
 
 /// What happened to some recipients of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
-    /// Their places in the envelope's list.
+pub struct JournalRecord {
+    /// The indexes of the recipients in the envelope.
     pub recipients: Vec<usize>,
-    /// When.
+    /// When it happened.
     pub at: Now,
-    /// What.
-    pub event: Event,
+    /// What happened.
+    pub event: JournalEvent,
 }
 
 /// The kinds of records.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// An attempt ended; also the end of a recipient's lifetime, which is a failure with 4.4.7.
+pub enum JournalEvent {
+    /// An attempt ended. The end of a recipient's lifetime counts too, as a failure with 4.4.7.
     Attempted(Outcome),
-    /// A notice about their present state has been handed to intake, or was found not to be wanted.
+    /// A notice about their present state has been handed to intake, or turned out not to be wanted.
     Notified,
-    /// They are delivered, and the sender asked to be told (RFC 3461 §4.1): nobody else does it.
+    /// They are delivered, and the sender asked for a success notice (RFC 3461 §4.1) that this host has to send.
     Owed,
-    /// The operator keeps them back: nothing is tried for them, and they do not expire.
+    /// The operator holds them: they are not tried, and they do not expire.
     Held,
-    /// The operator lets them go again.
+    /// The operator has released them.
     Released,
-    /// They can't be delivered, and nobody else would hear of it: they are kept back as if the operator held them.
+    /// They cannot be delivered, and nobody else would learn of it: they are held as if by the operator.
     Kept,
 }
 
-impl Record {
+impl JournalRecord {
     /// Appends the record as one line.
     pub(super) fn print(&self, out: &mut String) {
         let kind = match &self.event {
-            Event::Attempted(Outcome::Delivered(_)) => "delivered",
-            Event::Attempted(Outcome::Deferred(_)) => "deferred",
-            Event::Attempted(Outcome::Failed(_)) => "failed",
-            Event::Notified => "notified",
-            Event::Owed => "owed",
-            Event::Held => "held",
-            Event::Released => "released",
-            Event::Kept => "kept",
+            JournalEvent::Attempted(Outcome::Delivered(_)) => "delivered",
+            JournalEvent::Attempted(Outcome::Deferred(_)) => "deferred",
+            JournalEvent::Attempted(Outcome::Failed(_)) => "failed",
+            JournalEvent::Notified => "notified",
+            JournalEvent::Owed => "owed",
+            JournalEvent::Held => "held",
+            JournalEvent::Released => "released",
+            JournalEvent::Kept => "kept",
         };
         let indexes: Vec<_> = self.recipients.iter().map(usize::to_string).collect();
         let mut text = format!("{kind}\tto={}\tat=", indexes.join(","));
         print_now(self.at, &mut text);
-        if let Event::Attempted(outcome) = &self.event {
+        if let JournalEvent::Attempted(outcome) = &self.event {
             print_diagnostic(outcome.diagnostic(), &mut text);
         }
         print_checked(&text, out);
     }
 
-    /// Reads the text of a line; `None` for a kind or a form that this version does not know.
+    /// Parses the text of a line; `None` for a kind or a form that this version does not know.
     fn parse(text: &str) -> Option<Self> {
         let (kind, fields) = text.split_once('\t')?;
         let field = |key: &str| fields.split('\t').find_map(|f| f.strip_prefix(key)?.strip_prefix('='));
@@ -81,14 +97,14 @@ impl Record {
             })
         };
         let event = match kind {
-            "delivered" => Event::Attempted(Outcome::Delivered(diagnostic()?)),
-            "deferred" => Event::Attempted(Outcome::Deferred(diagnostic()?)),
-            "failed" => Event::Attempted(Outcome::Failed(diagnostic()?)),
-            "notified" => Event::Notified,
-            "owed" => Event::Owed,
-            "held" => Event::Held,
-            "released" => Event::Released,
-            "kept" => Event::Kept,
+            "delivered" => JournalEvent::Attempted(Outcome::Delivered(diagnostic()?)),
+            "deferred" => JournalEvent::Attempted(Outcome::Deferred(diagnostic()?)),
+            "failed" => JournalEvent::Attempted(Outcome::Failed(diagnostic()?)),
+            "notified" => JournalEvent::Notified,
+            "owed" => JournalEvent::Owed,
+            "held" => JournalEvent::Held,
+            "released" => JournalEvent::Released,
+            "kept" => JournalEvent::Kept,
             _ => return None,
         };
         let recipients = field("to")?.split(',').map(|i| i.parse().ok()).collect::<Option<_>>()?;
@@ -97,7 +113,7 @@ impl Record {
 }
 
 fn print_diagnostic(diagnostic: &Diagnostic, out: &mut String) {
-    // Writing to a String can't fail.
+    // Writing to a String cannot fail.
     let _ = write!(out, "\tstatus={}", diagnostic.status);
     let text = Some(&diagnostic.text);
     for (key, value) in
@@ -110,7 +126,7 @@ fn print_diagnostic(diagnostic: &Diagnostic, out: &mut String) {
     }
 }
 
-/// The first octets of a value, up to the limit, without half a character.
+/// The first octets of a value, up to the limit, without splitting a character.
 fn cut(value: &str) -> &str {
     let end = (0..=VALUE_MAX_OCTETS.min(value.len())).rev().find(|&end| value.is_char_boundary(end));
     value.get(..end.unwrap_or(0)).unwrap_or_default()
@@ -119,83 +135,86 @@ fn cut(value: &str) -> &str {
 /// How far a recipient has come.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Progress {
-    /// Still to be tried, or settled.
-    pub state: State,
-    /// A notice about `state` has been handed on: about the delay while pending, about the failure when failed.
+    /// Whether the recipient is still to be tried, or settled.
+    pub state: RecipientState,
+    /// A notice about `state` has been handed to intake: about the delay while pending, about the failure when
+    /// failed.
     pub notified: bool,
-    /// The sender has yet to be told of the delivery.
+    /// The sender has yet to be notified of the delivery.
     pub owed: bool,
-    /// Kept back, by the operator or since nobody else would hear of it.
+    /// Held: by the operator, or because nobody else would learn of the failure.
     pub held: bool,
-    /// Since when the latter.
+    /// Since when it is held for the second reason.
     pub kept: Option<Now>,
-    /// Attempts so far.
+    /// How many attempts have ended.
     pub attempts: u32,
-    /// When the last three attempts were, newest first: nothing expires with fewer since the clock last jumped.
+    /// When the last three attempts ended, newest first: nothing expires with fewer attempts since the last jump of
+    /// the clock.
     pub recent_attempts: [Option<Now>; 3],
-    /// What the last attempt ended with.
+    /// The diagnostic of the last attempt.
     pub diagnostic: Option<Diagnostic>,
 }
 
-/// The three states of a recipient. Delivered and failed are final.
+/// The state of a recipient. Delivered and failed are final.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum State {
-    /// To be tried.
+pub enum RecipientState {
+    /// Still to be tried.
     #[default]
     Pending,
-    /// Done.
+    /// Delivered.
     Delivered,
-    /// Given up.
+    /// Failed for good.
     Failed,
 }
 
 impl Progress {
-    /// Whether nothing is left to do for this recipient: delivered or failed, and the sender knows what it has to.
+    /// Whether nothing is left to do for this recipient: it is delivered or failed, and the sender has been notified
+    /// where required.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         match self.state {
-            State::Pending => false,
-            State::Delivered => !self.owed,
-            State::Failed => self.notified,
+            RecipientState::Pending => false,
+            RecipientState::Delivered => !self.owed,
+            RecipientState::Failed => self.notified,
         }
     }
 
     /// Whether this recipient is to be tried.
     #[must_use]
     pub fn is_due(&self) -> bool {
-        self.state == State::Pending && !self.held
+        self.state == RecipientState::Pending && !self.held
     }
 
-    fn apply(&mut self, at: Now, event: &Event) {
+    fn apply(&mut self, at: Now, event: &JournalEvent) {
         let outcome = match event {
-            Event::Attempted(outcome) if self.state == State::Pending => outcome,
-            // What is settled stays so; a record may have been written twice.
-            Event::Attempted(_) => return,
-            Event::Notified => {
+            JournalEvent::Attempted(outcome) if self.state == RecipientState::Pending => outcome,
+            // A settled recipient stays settled; the record may have been written twice.
+            JournalEvent::Attempted(_) => return,
+            JournalEvent::Notified => {
                 (self.notified, self.owed) = (true, false);
                 return;
             }
-            Event::Owed => {
-                // Unless it was written twice.
+            JournalEvent::Owed => {
+                // Not again after the notice: the record may have been written twice.
                 self.owed = !self.notified;
                 return;
             }
-            Event::Held | Event::Released => {
-                (self.held, self.kept) = (*event == Event::Held, None);
+            JournalEvent::Held | JournalEvent::Released => {
+                (self.held, self.kept) = (*event == JournalEvent::Held, None);
                 return;
             }
-            Event::Kept => {
+            JournalEvent::Kept => {
                 (self.held, self.kept) = (true, Some(at));
                 return;
             }
         };
         self.state = match outcome {
-            Outcome::Delivered(_) => State::Delivered,
-            Outcome::Deferred(_) => State::Pending,
-            Outcome::Failed(_) => State::Failed,
+            Outcome::Delivered(_) => RecipientState::Delivered,
+            Outcome::Deferred(_) => RecipientState::Pending,
+            Outcome::Failed(_) => RecipientState::Failed,
         };
-        // A notice about the delay says nothing about the end.
-        self.notified &= self.state == State::Pending;
+        // A notice about the delay says nothing about the failure.
+        self.notified &= self.state == RecipientState::Pending;
         self.attempts = self.attempts.saturating_add(1);
         let [newest, second, _] = self.recent_attempts;
         self.recent_attempts = [Some(at), newest, second];
@@ -203,8 +222,8 @@ impl Progress {
     }
 }
 
-/// Does to `progress` what the record says; places that do not exist are passed over.
-pub(super) fn apply(record: &Record, progress: &mut [Progress]) {
+/// Applies a record to `progress`; indexes that do not exist are ignored.
+pub(super) fn apply(record: &JournalRecord, progress: &mut [Progress]) {
     for &index in &record.recipients {
         if let Some(progress) = progress.get_mut(index) {
             progress.apply(record.at, &record.event);
@@ -212,8 +231,8 @@ pub(super) fn apply(record: &Record, progress: &mut [Progress]) {
     }
 }
 
-/// Reads a journal and applies each record. Tells how many lines were damaged; not counted is what stands behind the
-/// last line end, for that was never finished.
+/// Parses a journal and applies each record. Returns how many lines were damaged; text behind the last line end does
+/// not count, because it was never finished.
 pub(super) fn replay(journal: &[u8], progress: &mut [Progress]) -> usize {
     let mut damaged = 0;
     read(journal, &mut |line| match line {
@@ -223,18 +242,18 @@ pub(super) fn replay(journal: &[u8], progress: &mut [Progress]) -> usize {
     damaged
 }
 
-/// What the journal tells, in the order in which it was written.
-pub(super) fn records(journal: &[u8]) -> Vec<Record> {
+/// The records of a journal, in the order in which they were written.
+pub(super) fn records(journal: &[u8]) -> Vec<JournalRecord> {
     let mut records = Vec::new();
     read(journal, &mut |line| records.extend(line.flatten()));
     records
 }
 
-/// Gives each whole line: its record, if its kind is known, or `None` for a damaged one.
-fn read(journal: &[u8], each: &mut dyn FnMut(Option<Option<Record>>)) {
+/// Passes each whole line on: as its record, if this version knows the kind, or as `None` if the line is damaged.
+fn read(journal: &[u8], each: &mut dyn FnMut(Option<Option<JournalRecord>>)) {
     for line in journal.split_inclusive(|&b| b == b'\n') {
         let Some(line) = line.strip_suffix(b"\n").filter(|line| !line.is_empty()) else { continue };
-        each(parse_checked(line).map(Record::parse));
+        each(parse_checked(line).map(JournalRecord::parse));
     }
 }
 

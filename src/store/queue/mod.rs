@@ -1,42 +1,57 @@
-//! The queue: what has been accepted and has not left yet. One file a message, named by its queue id.
+//! The queue: all messages that have been accepted and have not left. One file a message, named by its queue id.
 //!
 //! **The instant of commit** is the sync of `queue/` after `tmp/ID` was renamed to `queue/ID`. Before it nothing has
-//! been promised; after it the message outlives any crash. What may lie on the disk, whatever the moment of a crash:
+//! been promised; after it the message survives any crash. What may lie on the disk, at whatever moment a crash
+//! happens:
 //!
 //! | | where | what | means | who cleans up |
 //! |---|---|---|---|---|
-//! | S1 | `tmp/ID`, locked | any part of a file | somebody is at work on it | they do |
+//! | S1 | `tmp/ID`, locked | any part of a file | a process is writing it | that process |
 //! | S2 | `tmp/ID`, not locked | any part of a file | a crash before the commit: nobody was promised anything | `sweep` unlinks it |
 //! | S3 | `tmp/ID` and `queue/ID` | one file, two names | a crash in a commit by link, on a system without `RENAME_NOREPLACE` | `sweep` unlinks the first |
-//! | S4 | `queue/ID`, no journal | a whole file | accepted, not tried yet. If the sync of `queue/` had not been answered the sender comes again: a duplicate | the forwarder, when it is done |
+//! | S4 | `queue/ID`, no journal | a whole file | accepted, not tried yet. If the client never got the 250 it sends the message again: a duplicate | the forwarder, when it is done |
 //! | S5 | `queue/ID` with a journal | a whole file and records | tried; the records say how far each recipient has come | the forwarder, when all are finished |
 //! | S6 | `queue/ID`, torn journal | a whole file, the last record in part | a crash while appending: that attempt is repeated | nobody: the next append begins a new line |
 //! | S7 | `queue/ID`, all finished | as S5 | a crash before the unlink, or before its sync | the forwarder, at once |
-//! | S8 | `queue/ID`, damaged | a checksum is wrong, or it is cut short | the disk lied | moved to `corrupt/`, and logged; never deleted |
-//! | S9 | `queue/` any other name | anything | not ours | nobody: it is reported |
-//! | S10 | `corrupt/ID` | as S8 | somebody has to look | the administrator |
-//! | S11 | `queue/ID`, held | as S5, the last word about holding is a `held` record | the operator keeps it back: it is not tried and does not expire | the operator, by `release`, `remove` or `bounce` |
-//! | S13 | `queue/ID`, kept | as S11, with a `kept` record | mail to admin that can't be delivered: as S11, but told of | the operator, or the forwarder after 30 days |
-//! | S12 | `queue/ID` with `digest=` and no attempt | a whole file | it waits for like ones, to leave in one message with them | who makes the digest: after its commit, before which a crash changes nothing and after which it makes duplicates |
+//! | S8 | `queue/ID`, damaged | a checksum is wrong, or the file is truncated | the disk failed | moved to `corrupt/` and logged; never deleted |
+//! | S9 | `queue/` any other name | anything | pillarbox did not make it | nobody: it is reported |
+//! | S10 | `corrupt/ID` | as S8 | the operator has to look at it | the operator |
+//! | S11 | `queue/ID`, held | as S5, and the last record about holding is `held` | the operator holds it: it is not tried and does not expire | the operator, by `release`, `remove` or `bounce` |
+//! | S13 | `queue/ID`, kept | as S11, with a `kept` record | mail to admin that cannot be delivered: as S11, and reported | the operator, or the forwarder after 30 days |
+//! | S12 | `queue/ID` with `digest=` and no attempt | a whole file | it waits for similar messages, to leave in one digest with them | the maker of the digest, after the commit of the digest: a crash before that commit changes nothing, a crash after it makes duplicates |
 //!
-//! Between the making of a file in `tmp/` and its lock a sweep may unlink it: its commit fails then, and the client comes
-//! again. Only the sweep at a start can do that: the others leave out young files.
+//! The state directory has these other names:
 //!
-//! An entry is locked with `flock` for a whole attempt, so several processes may work on one queue. Within a process
-//! threads share the entry. Never rewrites a file, and never overwrites one.
+//! | name | mode | holds |
+//! |---|---|---|
+//! | the state directory itself | 0711 | locked by the process that serves it (`lock_for_serving`) |
+//! | `queue/` | 0700 | entries; locked while a process makes a digest (`lock_for_digest`) |
+//! | `tmp/` | 0700 | entries before their commit, and temporary names of state files |
+//! | `corrupt/` | 0700 | damaged entries, and what was no message in `drop/` |
+//! | `drop/` | 1733 | messages of local programs: [`super::drop`] |
+//! | `tls/`, `sts/`, `digest/`, `clock`, `statistics` | 0700, 0600 | small files: [`super::state_file`] |
+//!
+//! What a restart does: `sweep` clears S2 and S3; `scan` lists S4 to S7, S11 to S13 without locking them, moves S8
+//! aside and reports S9. No entry is read in full until it is sent.
+//!
+//! A sweep may unlink a file in `tmp/` between its creation and its lock: the commit of that file fails then, and the
+//! client tries again. Only the sweep at a start can do this; later ones skip young files.
+//!
+//! An entry is locked with `flock` for a whole attempt, so several processes may work on one queue. The threads of a
+//! process share the entry. A file is never rewritten, and never overwritten by another one.
 
 mod entry;
 mod format;
 mod journal;
 mod staged;
 
-pub use entry::{Content, Durability, Entry};
+pub use entry::{Durability, Entry, EntryContent};
 pub use format::{Collected, Description, parse_file};
 pub(super) use format::{parse_notify, print_notify};
-pub use journal::{Event, Progress, Record, State};
+pub use journal::{JournalEvent, JournalRecord, Progress, RecipientState};
 pub use staged::StagedEntry;
 
-use super::durable::{self, Access, Owner};
+use super::durable::{self, DirectoryAccess, Owner};
 use super::{ErrorKind, StoreError};
 use crate::mail::date::WallTime;
 use crate::mail::id::QueueId;
@@ -55,7 +70,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
 
-/// A file that nobody has written to for so long has been locked by whoever made it, if they live.
+/// A file in `tmp/` not written to for this long has been locked by its maker, if the maker lives.
 const SETTLED_SECONDS: u64 = 10;
 /// How many names are tried for a damaged file in `corrupt/`.
 const CORRUPT_NAMES: usize = 100;
@@ -73,27 +88,27 @@ pub struct Queue {
 
 #[derive(Debug, Default)]
 struct Entries {
-    /// What is checked out now.
+    /// The entries that are checked out.
     open: HashMap<QueueId, Weak<Entry>>,
-    /// What must not be forgotten: something has been delivered, and the disk would not take the record. Forgetting
-    /// would deliver it again with each attempt.
+    /// Entries with a synced record that could not be written: something has been delivered, and the disk did not
+    /// take the record. Without it every attempt would deliver again.
     unwritten: HashMap<QueueId, Arc<Entry>>,
 }
 
-/// What came of a checkout.
+/// The result of a checkout.
 #[derive(Debug)]
 pub enum Checkout {
     /// The entry, locked until the last of its holders drops it.
     Ready(Arc<Entry>),
-    /// Another process is at work on it, or a thread of this one just ceases to be.
+    /// Another process works on it, or a thread of this process is just dropping it.
     Busy,
-    /// It is not in the queue, or not any more.
+    /// It is not in the queue, or no longer.
     Gone,
 }
 
-/// What `scan` tells of a message.
+/// What [`Queue::scan`] returns about a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Summary {
+pub struct EntrySummary {
     /// Its queue id.
     pub id: QueueId,
     /// Envelope, origin and arrival.
@@ -102,32 +117,32 @@ pub struct Summary {
     pub message_octets: u64,
     /// How far each recipient has come, in the order of the envelope.
     pub progress: Vec<Progress>,
-    /// Lines of the journal that were damaged.
+    /// How many lines of the journal were damaged.
     pub damaged_records: usize,
 }
 
 impl Queue {
-    /// Opens the queue below `state`. What is missing is made, durably, and given to `owner`.
+    /// Opens the queue below `state`. A missing directory is made, durably, and given to `owner`.
     ///
     /// # Errors
-    /// With the path that could not be made or opened.
+    /// A directory could not be made or opened; the error holds its path.
     pub fn open(state: &Path, owner: Option<Owner>) -> Result<Self, StoreError> {
         let open = || {
             let parent = state.parent().unwrap_or(state);
             let passable = Mode::RWXU | Mode::XGRP | Mode::XOTH;
-            let directory = match durable::open_directory(state, Access::Read) {
+            let directory = match durable::open_directory(state, DirectoryAccess::Read) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     durable::make_directories(parent, passable)?;
                     let name = state.file_name().unwrap_or_default();
                     durable::make_below(
-                        durable::open_directory(parent, Access::Read)?,
+                        durable::open_directory(parent, DirectoryAccess::Read)?,
                         name,
                         passable,
                         owner,
                     )?
                 }
                 result => {
-                    // Whoever made it, perhaps just now, may not have synced its name; as far as we can, we do.
+                    // The process that made it, perhaps just now, may not have synced its name. We do, where we may.
                     let _ = durable::make_directories(state, passable);
                     result?
                 }
@@ -148,11 +163,11 @@ impl Queue {
         })
     }
 
-    /// Marks the state directory as served by this process, for as long as the queue is open; false if another
+    /// Marks the state directory as served by this process, as long as the queue is open. Returns false if another
     /// process serves it.
     ///
     /// # Errors
-    /// Whatever the system says about the lock.
+    /// An I/O error of the lock.
     pub fn lock_for_serving(&self) -> Result<bool, StoreError> {
         match flock(&self.state, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(true),
@@ -161,19 +176,20 @@ impl Queue {
         }
     }
 
-    /// Lets one process at a time make a digest, or two would make the same one; `None`: another process is at it.
+    /// Lets one process at a time make a digest: two would make the same one. `None` if another process holds the
+    /// lock.
     #[must_use]
     pub fn lock_for_digest(&self) -> Option<DigestLock<'_>> {
-        // Where there are no such locks there is hardly a second process.
+        // A file system without such locks hardly has a second process.
         let taken = flock(&self.queue, FlockOperation::NonBlockingLockExclusive);
         (taken != Err(Errno::WOULDBLOCK)).then_some(DigestLock(&self.queue))
     }
 
-    /// Unlinks what no process holds in `tmp/` (S2, S3), and tells how many files that were. `settled`: the wall time, to
-    /// leave out files that were written to less than [`SETTLED_SECONDS`] before it.
+    /// Unlinks files in `tmp/` that no process holds (S2, S3), and returns how many. With the wall time in `settled`,
+    /// files written to less than [`SETTLED_SECONDS`] ago are skipped.
     ///
     /// # Errors
-    /// When the directory can't be read; what can't be unlinked is left for the next sweep.
+    /// The directory cannot be read. A file that cannot be unlinked is left for the next sweep.
     pub fn sweep(&self, settled: Option<WallTime>) -> Result<usize, StoreError> {
         let names = Dir::read_from(&self.tmp).map_err(|errno| StoreError::io(&self.path, errno))?;
         let is_young = |name: &CStr| {
@@ -190,7 +206,7 @@ impl Queue {
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
             let Ok(file) = openat(&self.tmp, name, flags, Mode::empty()) else { continue };
             let locked = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
-            // A directory can't be unlinked like this, so `.` and `..` need no care.
+            // This call cannot unlink a directory, so `.` and `..` need no exception.
             if locked && unlinkat(&self.tmp, name, AtFlags::empty()).is_ok() {
                 swept += 1;
             }
@@ -212,12 +228,12 @@ impl Queue {
         )
     }
 
-    /// Looks at every entry, for a restart or a listing, without locking it: at the messages themselves it does not
-    /// look. Damaged files are moved to `corrupt/` (`Corrupt`), what can't be read now stays (`Full`, `Trouble`), and
-    /// so does what is none of ours (`Foreign`).
+    /// Reads every entry, for a restart or a listing, without locking it and without reading the messages. Damaged
+    /// files are moved to `corrupt/` (`Corrupt`). Files that cannot be read at present stay (`Full`, `Trouble`), and
+    /// so do files that pillarbox did not make (`Foreign`).
     ///
     /// # Errors
-    /// When the directory can't be read.
+    /// The directory cannot be read.
     pub fn scan(&self) -> Result<Scan<'_>, StoreError> {
         let names = Dir::read_from(&self.queue).map_err(|errno| StoreError::io(&self.path, errno))?;
         Ok(Scan { queue: self, names })
@@ -226,7 +242,8 @@ impl Queue {
     /// Locks an entry for an attempt. Threads that ask while it is checked out share it.
     ///
     /// # Errors
-    /// `Corrupt` if it was damaged and has been moved to `corrupt/`; else it stays, and can't be read now.
+    /// `Corrupt` if it was damaged and has been moved to `corrupt/`. Otherwise it stays and cannot be read at
+    /// present.
     pub fn checkout(&self, id: QueueId) -> Result<Checkout, StoreError> {
         let mut entries = lock(&self.entries);
         entries.open.retain(|_, entry| entry.strong_count() > 0);
@@ -242,7 +259,7 @@ impl Queue {
             Err(Errno::WOULDBLOCK) => return Ok(Checkout::Busy),
             result => result.map_err(|errno| StoreError::io(&path, errno))?,
         }
-        // Whoever held the lock before may have removed the entry.
+        // The previous holder of the lock may have removed the entry.
         if fstat(&file).map_err(|errno| StoreError::io(&path, errno))?.st_nlink == 0 {
             return Ok(Checkout::Gone);
         }
@@ -255,12 +272,13 @@ impl Queue {
     /// Applies records to an entry and appends them to its journal, with one write and at most one sync.
     ///
     /// # Errors
-    /// `Full` or `Trouble`: the records count all the same. Those that were to be synced are kept in memory, with the
-    /// entry and its lock, and written ahead of the next ones; the others are forgotten when the entry is dropped.
+    /// `Full` or `Trouble`; the records have been applied all the same. Synced records are kept in memory, with the
+    /// entry and its lock, and written in front of the next ones; lazy records are forgotten when the entry is
+    /// dropped.
     pub fn record(
         &self,
         entry: &Arc<Entry>,
-        records: &[Record],
+        records: &[JournalRecord],
         durability: Durability,
     ) -> Result<(), StoreError> {
         let result = entry.append(records, durability);
@@ -273,18 +291,17 @@ impl Queue {
         result
     }
 
-    /// Takes an entry out of the queue. After one or more of them comes [`Self::sync`]; until then a crash may bring
-    /// it back.
+    /// Unlinks an entry. Call [`Self::sync`] after one or more removals; until then a crash may bring the entry back.
     ///
     /// # Errors
-    /// Whatever the system says; an entry that is gone already is none.
+    /// An I/O error. An entry that is already gone is not an error.
     pub fn remove(&self, entry: &Entry) -> Result<(), StoreError> {
         match unlinkat(&self.queue, entry.id().to_string(), AtFlags::empty()) {
             Err(errno) if errno != Errno::NOENT => {
                 Err(StoreError::io(self.path.join(entry.id().to_string()), errno))
             }
             _ => {
-                // Nor is it to be had from those who still hold it: whoever comes now finds it gone.
+                // Threads that ask from now on find the entry gone, even while others still hold it.
                 let mut entries = lock(&self.entries);
                 entries.open.remove(&entry.id());
                 entries.unwritten.remove(&entry.id());
@@ -293,18 +310,19 @@ impl Queue {
         }
     }
 
-    /// Makes the removals so far durable.
+    /// Makes all removals so far durable.
     ///
     /// # Errors
-    /// Whatever the system says; what was removed may come back then.
+    /// An I/O error; what was removed may reappear after a crash.
     pub fn sync(&self) -> Result<(), StoreError> {
         durable::sync_directory(&self.queue).map_err(|error| StoreError::io(&self.path, error))
     }
 
-    /// Moves a damaged file to `corrupt/`, under its own name or, if that is taken, with a number behind it, and logs why.
+    /// Moves a damaged file to `corrupt/` and logs the reason. If its name is taken there, it gets a number behind
+    /// it.
     ///
     /// # Errors
-    /// Whatever the system says; the file stays where it is then. One that is gone already is none.
+    /// An I/O error; the file stays where it is. A file that is already gone is not an error.
     pub fn set_aside(&self, id: QueueId, reason: &str) -> Result<(), StoreError> {
         let name = id.to_string();
         let mut to = name.clone();
@@ -313,7 +331,7 @@ impl Queue {
             let moved = durable::move_file(self.queue.as_fd(), &name, self.corrupt.as_fd(), &to);
             match moved.map_err(|error| (error.kind(), error)) {
                 Ok(()) => {
-                    // Here, so that it is in the log whoever has found it.
+                    // Logged here, so that it is in the log regardless of which caller found it.
                     log::error!(target: "pillarbox", "event=corrupt id={id} file=corrupt/{to} reason={reason:?}");
                     return Ok(());
                 }
@@ -336,7 +354,7 @@ impl Queue {
         openat(&self.queue, id.to_string(), flags, Mode::empty()).map(File::from)
     }
 
-    /// Sets a damaged file aside, and makes the error to report.
+    /// Sets a damaged file aside, and returns the error to report.
     fn load_error(&self, id: QueueId, error: LoadError) -> StoreError {
         let path = self.path.join(id.to_string());
         match error {
@@ -348,10 +366,10 @@ impl Queue {
         }
     }
 
-    /// The ids of all entries, oldest first: a list of a whole queue needs no more memory than eight octets for each.
+    /// The ids of all entries, oldest first. Needs eight octets of memory for each entry.
     ///
     /// # Errors
-    /// When the directory can't be read.
+    /// The directory cannot be read.
     pub fn ids(&self) -> Result<Vec<QueueId>, StoreError> {
         let names = Dir::read_from(&self.queue).map_err(|errno| StoreError::io(&self.path, errno))?;
         let is_file =
@@ -369,9 +387,9 @@ impl Queue {
         statat(&self.queue, id.to_string(), AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
-    /// Looks at one entry as [`Self::scan`] does. `None`: it is gone.
-    pub fn summary(&self, id: QueueId) -> Option<Result<Summary, StoreError>> {
-        // Such as a link or a FIFO: no trouble of the disk's, and no message.
+    /// Reads one entry as [`Self::scan`] does; `None` if it is gone.
+    pub fn summary(&self, id: QueueId) -> Option<Result<EntrySummary, StoreError>> {
+        // Such as a link or a FIFO: the disk is not at fault, and it is not a message.
         let stat = statat(&self.queue, id.to_string(), AtFlags::SYMLINK_NOFOLLOW);
         if stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile) {
             return Some(Err(self.foreign(&id.to_string())));
@@ -381,7 +399,7 @@ impl Queue {
             Err(errno) => return Some(Err(StoreError::io(self.path.join(id.to_string()), errno))),
             Ok(file) => file,
         };
-        let summary = |loaded: format::Loaded| Summary {
+        let summary = |loaded: format::Loaded| EntrySummary {
             id,
             description: loaded.description,
             message_octets: loaded.header.message_octets,
@@ -393,7 +411,7 @@ impl Queue {
     }
 }
 
-/// Held while a digest is made.
+/// The lock that a process holds while it makes a digest.
 #[derive(Debug)]
 pub struct DigestLock<'a>(&'a OwnedFd);
 
@@ -411,7 +429,7 @@ pub struct Scan<'a> {
 }
 
 impl Iterator for Scan<'_> {
-    type Item = Result<Summary, StoreError>;
+    type Item = Result<EntrySummary, StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {

@@ -1,5 +1,12 @@
-//! A message on its way into the queue, under a temporary name. The first line is filled in at the end, when size and
-//! checksum are known; a small message is still in memory then and costs one write. What may fail: writing.
+//! A message on its way into the queue, under a temporary name in `tmp/`.
+//!
+//! ```text
+//! create ─▶ write … ─▶ sync ─▶ commit (of store::durable)
+//! lock      count      fill in the first line, fsync     rename, fsync of queue/
+//! ```
+//!
+//! The first line is filled in by `sync`, when size and checksum are known; a small message is still in memory then
+//! and costs one write. Only writing can fail; the file is discarded then.
 
 use super::format::{Description, ENVELOPE_MAX_OCTETS, HEADER_OCTETS, Header};
 use crate::mail::id::QueueId;
@@ -11,7 +18,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// An entry on its way into the queue, in `tmp/`.
+/// An entry that is being written, in `tmp/`.
 #[derive(Debug)]
 pub struct StagedEntry {
     file: StagedFile,
@@ -54,35 +61,35 @@ impl StagedEntry {
     /// Appends `octets` to the message.
     ///
     /// # Errors
-    /// `Full` or `Trouble`; the entry can't be completed then.
+    /// `Full` or `Trouble`. The entry cannot be completed afterwards.
     pub fn write(&mut self, octets: &[u8]) -> Result<(), StoreError> {
         count(&mut self.header, &mut self.crc, octets);
         self.file.write(octets).map_err(|error| StoreError::io(&self.path, error))
     }
 
-    /// Appends `octets` octets of `source` to the message, from `offset` on.
+    /// Appends `octets` octets of `source`, from `offset` on, to the message.
     ///
     /// # Errors
-    /// `Full` or `Trouble`; the entry can't be completed then.
+    /// `Full` or `Trouble`. The entry cannot be completed afterwards.
     pub fn append_from(&mut self, source: &File, offset: u64, octets: u64) -> Result<(), StoreError> {
         let (header, crc) = (&mut self.header, &mut self.crc);
         let result = self.file.append_from(source, offset, octets, |piece| count(header, crc, piece));
         result.map_err(|error| StoreError::io(&self.path, error))
     }
 
-    /// The message so far, for other targets to copy from: the file, the offset in it, and the size.
+    /// The message so far, for other targets to copy from: the file, its offset, and its size.
     ///
     /// # Errors
-    /// `Full` or `Trouble`; the entry can't be completed then.
+    /// `Full` or `Trouble`. The entry cannot be completed afterwards.
     pub fn content_source(&mut self) -> Result<(&File, u64, u64), StoreError> {
         let file = self.file.contents().map_err(|error| StoreError::io(&self.path, error))?;
         Ok((file, self.header.message_offset(), self.header.message_octets))
     }
 
-    /// Completes the first line and puts the entry on stable storage; a commit then makes it visible in the queue.
+    /// Completes the first line and puts the entry on stable storage; the commit then makes it visible in the queue.
     ///
     /// # Errors
-    /// `Full` or `Trouble`; the file has been thrown away.
+    /// `Full` or `Trouble`. The file is discarded.
     pub fn sync(mut self) -> Result<SyncedFile, StoreError> {
         self.header.message_crc = self.crc.finalize();
         let written = self.file.write_start(self.header.print().as_bytes());

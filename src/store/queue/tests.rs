@@ -1,4 +1,4 @@
-//! One test for each row of the state table, and what holds for all of them.
+//! One test for each row of the state table, and the properties that hold for all of them.
 
 use super::super::test_directory::TestDirectory;
 use super::journal::tests::{at, deferred, delivered, failed, record};
@@ -64,7 +64,7 @@ fn ready(queue: &Queue, id: QueueId) -> Arc<Entry> {
     loop {
         match queue.checkout(id).unwrap() {
             Checkout::Ready(entry) => return entry,
-            // Another test has forked, and its child has our locks until it execs.
+            // Another test has forked, and its child holds our locks until it calls exec.
             Checkout::Busy => std::thread::yield_now(),
             Checkout::Gone => panic!("{id} is gone"),
         }
@@ -77,7 +77,7 @@ fn message(entry: &Entry) -> Vec<u8> {
     octets
 }
 
-fn states(queue: &Queue) -> Vec<State> {
+fn states(queue: &Queue) -> Vec<RecipientState> {
     ready(queue, ID).progress().iter().map(|p| p.state).collect()
 }
 
@@ -102,14 +102,14 @@ fn s2_what_a_crash_left_before_the_commit_is_swept() {
     assert_eq!(this.reopened().sweep(None).unwrap(), 3);
     assert!(this.names("tmp").is_empty());
     assert_eq!(this.queue.scan().unwrap().count(), 0);
-    // The race between making and locking: who loses it hears of it, before anything is promised.
+    // The race between creating and locking: the loser gets an error before anything is promised.
     let staged = this.stage(ID, b"text\n");
     fs::remove_file(this.directory.path().join("state/tmp").join(ID.to_string())).unwrap();
     assert!(staged.sync().unwrap().commit().is_err());
     assert!(this.names("queue").is_empty());
 }
 
-/// A thread of this process may be about to lock what it has just made.
+/// A thread of this process may be about to lock the file that it has just made.
 #[test]
 fn s2_a_sweep_while_mail_comes_in_leaves_out_what_is_young() {
     let this = TestQueue::new();
@@ -168,10 +168,10 @@ fn s5_the_journal_outlives_a_restart() {
     assert_eq!(queue.scan().unwrap().next().unwrap().unwrap().progress, progress);
     let entry = ready(&queue, ID);
     assert_eq!(entry.progress(), progress);
-    assert_eq!((progress[0].state, progress[0].attempts), (State::Delivered, 2));
+    assert_eq!((progress[0].state, progress[0].attempts), (RecipientState::Delivered, 2));
     entry.verify().unwrap();
     assert_eq!(message(&entry), b"text without a line end");
-    queue.record(&entry, &[record(1, 3, Event::Notified)], Durability::Synced).unwrap();
+    queue.record(&entry, &[record(1, 3, JournalEvent::Notified)], Durability::Synced).unwrap();
     assert!(entry.is_finished());
 }
 
@@ -182,7 +182,7 @@ fn s11_a_message_is_held_over_a_restart_and_ids_come_oldest_first() {
     this.commit(OTHER, b"text");
     this.commit(ID, b"text");
     let entry = ready(&this.queue, ID);
-    let held = Record { recipients: vec![0, 1], ..record(0, 1, Event::Held) };
+    let held = JournalRecord { recipients: vec![0, 1], ..record(0, 1, JournalEvent::Held) };
     this.queue.record(&entry, std::slice::from_ref(&held), Durability::Synced).unwrap();
     drop(entry);
     let queue = this.reopened();
@@ -209,12 +209,12 @@ fn s6_a_torn_record_is_passed_over_and_the_next_one_is_read() {
     for end in whole.len()..recorded.len() {
         fs::write(this.file(ID), &recorded[..end]).unwrap();
         let queue = this.reopened();
-        assert_eq!(states(&queue), [State::Pending, State::Pending], "cut {end}");
+        assert_eq!(states(&queue), [RecipientState::Pending, RecipientState::Pending], "cut {end}");
         let entry = ready(&queue, ID);
         entry.verify().unwrap();
         queue.record(&entry, &[record(1, 2, failed())], Durability::Synced).unwrap();
         drop(entry);
-        assert_eq!(states(&this.reopened())[1], State::Failed, "cut {end}");
+        assert_eq!(states(&this.reopened())[1], RecipientState::Failed, "cut {end}");
     }
 }
 
@@ -266,7 +266,7 @@ fn s8_each_damaged_bit_goes_to_the_right_place() {
             if let Err(error) = entry.verify() {
                 assert_eq!(error.kind, ErrorKind::Corrupt);
             }
-            assert_eq!(states(&queue)[1], State::Pending);
+            assert_eq!(states(&queue)[1], RecipientState::Pending);
             queue.set_aside(ID, "a test").unwrap();
         }
         assert!(this.names("queue").is_empty(), "bit {bit}");
@@ -308,7 +308,7 @@ fn s9_foreign_names_are_reported_and_left_alone() {
     assert_eq!((foreign.len(), this.names("queue").len()), (2, 3));
 }
 
-/// Whatever its name: it is no message, and nobody has damaged one.
+/// Whatever its name: it is not a message, and not a damaged one.
 #[test]
 fn s9_what_is_no_file_is_foreign_even_by_the_name_of_a_message() {
     let this = TestQueue::new();
@@ -345,7 +345,7 @@ fn what_can_not_be_read_now_stays() {
     this.commit(ID, b"text\n");
     let kept = this.directory.path().join("kept");
     fs::rename(this.file(ID), &kept).unwrap();
-    // A link gives ELOOP and a directory EISDIR: errors of reading, for root too, which no mode bits stop.
+    // A link gives ELOOP and a directory EISDIR: errors of reading, also for root, whom no mode bits stop.
     symlink(&kept, this.file(ID)).unwrap();
     for _ in 0..2 {
         assert_eq!(this.queue.scan().unwrap().next().unwrap().unwrap_err().kind, ErrorKind::Foreign);
@@ -383,7 +383,7 @@ fn a_program_of_its_own_sees_the_lock() {
         let status = std::process::Command::new("flock").arg("-n").arg(this.file(ID)).arg("true").status();
         status.map(|status| status.success())
     };
-    // util-linux may be missing; the test above says the same with a second open file.
+    // util-linux may be missing; the test above checks the same with a second open file.
     if flock().is_ok() {
         let entry = ready(&this.queue, ID);
         assert!(!flock().unwrap());
@@ -431,7 +431,7 @@ fn a_large_message_streams_through() {
 fn what_was_delivered_is_not_forgotten_when_the_disk_is_full() {
     let this = TestQueue::new();
     this.commit(ID, b"text\n");
-    // A descriptor that can't be written to stands for a full disk.
+    // A descriptor that cannot be written to stands for a full disk.
     let file = File::open(this.file(ID)).unwrap();
     let read_only = Arc::new(Entry::load(ID, this.file(ID), file).unwrap());
     lock(&this.queue.entries).open.insert(ID, Arc::downgrade(&read_only));
@@ -439,8 +439,8 @@ fn what_was_delivered_is_not_forgotten_when_the_disk_is_full() {
     assert!(lock(&this.queue.entries).unwritten.is_empty());
     assert!(this.queue.record(&read_only, &[record(0, 1, delivered())], Durability::Synced).is_err());
     drop(read_only);
-    assert_eq!(states(&this.queue), [State::Delivered, State::Pending]);
-    assert_eq!(states(&this.reopened()), [State::Pending, State::Pending]);
+    assert_eq!(states(&this.queue), [RecipientState::Delivered, RecipientState::Pending]);
+    assert_eq!(states(&this.reopened()), [RecipientState::Pending, RecipientState::Pending]);
     this.queue.remove(&ready(&this.queue, ID)).unwrap();
     assert!(lock(&this.queue.entries).unwritten.is_empty());
 }
@@ -486,7 +486,7 @@ fn threads_commit_and_finish_at_once() {
     assert!(found.iter().all(|s| s.progress.iter().all(Progress::is_finished)));
 }
 
-/// The operator removes what a worker might look at in the same moment.
+/// The operator removes an entry while a worker may look at it.
 #[test]
 fn what_is_removed_is_gone_although_somebody_holds_it() {
     let this = TestQueue::new();

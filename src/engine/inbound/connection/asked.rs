@@ -5,7 +5,7 @@ use crate::engine::log::event::List;
 use crate::mail::address::Mailbox;
 use crate::smtp::command::verb_and_path;
 use crate::smtp::line::Line;
-use crate::smtp::server::Session;
+use crate::smtp::server::ServerSession;
 
 /// The verbs whose refusal is worth a line: somebody misses mail, or tries a door.
 const TELLING: [&str; 8] = ["EHLO", "HELO", "LHLO", "AUTH", "MAIL", "RCPT", "DATA", "BDAT"];
@@ -23,7 +23,7 @@ pub struct Asked {
 
 impl Asked {
     /// Takes note of a line before the session does. What goes on with AUTH or BDAT is no command of its own.
-    pub fn note(&mut self, line: &Line<'_>, session: &Session<Accepted>) {
+    pub fn note(&mut self, line: &Line<'_>, session: &ServerSession<Accepted>) {
         self.has_spoken = true;
         if session.is_within_command() {
             return;

@@ -19,11 +19,11 @@ use crate::rules::pacing::patience::is_too_slow;
 use crate::smtp::data::{ChunkDecoder, DotDecoder};
 use crate::smtp::extension::size;
 use crate::smtp::reply::Reply;
-use crate::smtp::server::{Chunk, Transaction};
+use crate::smtp::server::{Chunk, ServerTransaction};
 
 impl Connection<'_> {
     /// Takes a message by DATA. Intake is made ready first, so that its refusal can still answer DATA.
-    pub(super) fn receive(&mut self, transaction: Transaction<Accepted>) -> Result<(), End> {
+    pub(super) fn receive(&mut self, transaction: ServerTransaction<Accepted>) -> Result<(), End> {
         let mut incoming = match self.intake.begin(self.site, self.submission(transaction)) {
             Ok(incoming) => incoming,
             Err(refusal) => {
@@ -67,7 +67,7 @@ impl Connection<'_> {
     /// Reads a chunk of BDAT to its end, also of a message that is refused.
     pub(super) fn read_chunk(
         &mut self,
-        transaction: Option<Transaction<Accepted>>,
+        transaction: Option<ServerTransaction<Accepted>>,
         chunk: Chunk,
     ) -> Result<(), End> {
         if let Some(transaction) = transaction {

@@ -14,8 +14,8 @@ use crate::net::handshake::Handshake;
 use crate::rules::routing::route::{LocalUsers, Routed};
 use crate::smtp::extension::MailParameters;
 use crate::smtp::reply::Reply;
-use crate::smtp::sasl::{self, Credentials, Mechanism};
-use crate::smtp::server::{Access, Logins, Service, StartTls, Transaction};
+use crate::smtp::sasl::{self, Credentials, ServerMechanism};
+use crate::smtp::server::{ClientAccess, LoginPolicy, ServerTransaction, Service, StartTls};
 use crate::store::{free_space, has_room};
 use std::net::IpAddr;
 
@@ -25,7 +25,7 @@ const UNCHECKED: &str = "unchecked";
 impl Connection<'_> {
     /// What the client may ask for. On loopback nobody reads a password on its way, and hardly a client takes a
     /// certificate that nobody known has signed.
-    pub(super) fn access(&self, is_loopback: bool) -> Access {
+    pub(super) fn access(&self, is_loopback: bool) -> ClientAccess {
         let is_self_signed = || self.site.tls.as_ref().is_some_and(Tls::is_self_signed);
         let starttls = match self.listener.tls {
             ListenerTls::Require => StartTls::Required,
@@ -33,12 +33,12 @@ impl Connection<'_> {
             ListenerTls::Offer | ListenerTls::Off => StartTls::Never,
         };
         let logins = match self.service {
-            _ if self.takes_any_login() => Logins::Always,
-            Service::Submission if is_loopback => Logins::Always,
-            Service::Submission => Logins::WithinTls,
-            Service::Smtp | Service::Lmtp => Logins::Never,
+            _ if self.takes_any_login() => LoginPolicy::Always,
+            Service::Submission if is_loopback => LoginPolicy::Always,
+            Service::Submission => LoginPolicy::WithinTls,
+            Service::Smtp | Service::Lmtp => LoginPolicy::Never,
         };
-        Access { starttls, logins }
+        ClientAccess { starttls, logins }
     }
 
     /// Makes ready for a handshake; `None` if it can't be had now.
@@ -63,7 +63,7 @@ impl Connection<'_> {
     pub(super) fn judge_login(
         &mut self,
         credentials: &Credentials,
-        mechanism: Mechanism,
+        mechanism: ServerMechanism,
     ) -> Result<Result<(), Reply>, End> {
         if self.takes_any_login() {
             return Ok(Ok(()));
@@ -164,7 +164,7 @@ impl Connection<'_> {
         self.trusted || self.login().is_some()
     }
 
-    pub(super) fn submission(&self, transaction: Transaction<Accepted>) -> Submission {
+    pub(super) fn submission(&self, transaction: ServerTransaction<Accepted>) -> Submission {
         let client = self.client.to_string();
         let origin = Origin {
             helo: self.session.client_name().unwrap_or_default().to_owned(),

@@ -20,7 +20,7 @@ use crate::mail::envelope::{Envelope, Recipient};
 use crate::mail::next_hop::{NextHop, Smarthost};
 use crate::mail::outcome::Outcome;
 use crate::rules::advice::step::Stage;
-use crate::smtp::client::{End, Transaction};
+use crate::smtp::client::{ClientTransaction, SessionEnd};
 use std::time::Duration;
 
 impl Walk<'_> {
@@ -92,7 +92,7 @@ impl Walk<'_> {
         let mut end = None;
         let mut untried: Vec<&Recipient> = recipients.iter().collect();
         while !untried.is_empty() && end.is_none() {
-            conversation.session.begin(&Transaction {
+            conversation.session.begin(&ClientTransaction {
                 envelope: &envelope,
                 recipients: &untried,
                 size_octets: TRIAL_OCTETS,
@@ -112,9 +112,11 @@ impl Walk<'_> {
             self.judge(outcome);
         }
         match end {
-            Some(End::Route(diagnostic) | End::Dropped(diagnostic) | End::Reconnect(diagnostic))
-                if !self.state.borrow().is_refused =>
-            {
+            Some(
+                SessionEnd::Route(diagnostic)
+                | SessionEnd::Dropped(diagnostic)
+                | SessionEnd::Reconnect(diagnostic),
+            ) if !self.state.borrow().is_refused => {
                 let stage = self.state.borrow().stage;
                 self.fail(stage, &diagnostic);
             }

@@ -36,7 +36,7 @@ impl Manager {
         let Ok(Checkout::Ready(entry)) = self.queue.checkout(job.id) else { return };
         let (site, now) = (self.site(), self.clock.now().running);
         for (recipient, progress) in entry.description().envelope.recipients.iter().zip(entry.progress()) {
-            if progress.state == queue::State::Pending && hop_of(&site, recipient) == *hop {
+            if progress.state == queue::RecipientState::Pending && hop_of(&site, recipient) == *hop {
                 let relay = reason.remote.as_deref().unwrap_or("-");
                 let attempts = progress.attempts + self.board.failures_since(hop, job.arrival);
                 let log = Attempt::log_line(

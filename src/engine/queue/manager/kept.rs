@@ -12,7 +12,7 @@ use crate::mail::date::Now;
 use crate::mail::id::QueueId;
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::EnhancedStatus;
-use crate::store::queue::{Checkout, Durability, Entry, Event, Progress, Record};
+use crate::store::queue::{Checkout, Durability, Entry, JournalEvent, JournalRecord, Progress};
 use std::time::Duration;
 
 /// How long it is kept.
@@ -20,10 +20,10 @@ const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// What the journal says of a recipient that is kept at the end of an attempt.
 #[must_use]
-pub(super) fn records(place: usize, outcome: Outcome, at: Now) -> [Record; 2] {
+pub(super) fn records(place: usize, outcome: Outcome, at: Now) -> [JournalRecord; 2] {
     let reason = outcome.diagnostic().clone();
     // It may still be delivered, once somebody lets it go.
-    [Event::Attempted(Outcome::Deferred(reason)), Event::Kept].map(|event| Record {
+    [JournalEvent::Attempted(Outcome::Deferred(reason)), JournalEvent::Kept].map(|event| JournalRecord {
         recipients: vec![place],
         at,
         event,
@@ -31,8 +31,8 @@ pub(super) fn records(place: usize, outcome: Outcome, at: Now) -> [Record; 2] {
 }
 
 /// Tells the board, if some of these records say that a recipient is kept.
-pub(super) fn note(board: &Board, entry: &Entry, records: &[Record]) {
-    let Some(kept) = records.iter().find(|record| record.event == Event::Kept) else { return };
+pub(super) fn note(board: &Board, entry: &Entry, records: &[JournalRecord]) {
+    let Some(kept) = records.iter().find(|record| record.event == JournalEvent::Kept) else { return };
     board.set_kept(entry.id(), Some(kept.at.running));
     board.set_held(entry.id(), !entry.progress().iter().any(Progress::is_due));
 }
@@ -66,8 +66,8 @@ impl Manager {
             let age = now.running.saturating_sub(arrival);
             let log = Attempt::log_line(id, &recipient.mailbox, "-", progress.attempts, age);
             log(AttemptEnd::GivenUp, EnhancedStatus::EXPIRED, &text);
-            let events = [Event::Attempted(Outcome::Failed(last)), Event::Notified];
-            records.extend(events.map(|event| Record { recipients: vec![place], at: now, event }));
+            let events = [JournalEvent::Attempted(Outcome::Failed(last)), JournalEvent::Notified];
+            records.extend(events.map(|event| JournalRecord { recipients: vec![place], at: now, event }));
         }
         let _settling = entry.settle();
         self.board.set_kept(id, None);

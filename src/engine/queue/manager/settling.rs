@@ -12,7 +12,7 @@ use crate::engine::queue::outbox::hop_of;
 use crate::mail::date::Now;
 use crate::mail::outcome::Outcome;
 use crate::store::ErrorKind;
-use crate::store::queue::{self, Checkout, Durability, Entry, Record};
+use crate::store::queue::{self, Checkout, Durability, Entry, JournalRecord};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,7 +88,7 @@ impl Manager {
         let lived = self.clock.lived(job.arrival, now.running, entry.description().envelope.is_urgent);
         let _settling = entry.settle();
         let progress = entry.progress();
-        let (mut records, mut due): (Vec<Record>, Option<Duration>) = (Vec::new(), None);
+        let (mut records, mut due): (Vec<JournalRecord>, Option<Duration>) = (Vec::new(), None);
         let mut waiting = Vec::new();
         for (place, outcome) in outcomes {
             let Some(recipient) = entry.description().envelope.recipients.get(place) else { continue };
@@ -118,9 +118,9 @@ impl Manager {
             let is_owed = matches!(outcome, Outcome::Delivered(_))
                 && !passed_on.contains(&place)
                 && is_owed(&entry.description().envelope, recipient);
-            let owed = is_owed.then_some(queue::Event::Owed);
-            let events = [queue::Event::Attempted(outcome)].into_iter().chain(owed);
-            records.extend(events.map(|event| Record { recipients: vec![place], at: now, event }));
+            let owed = is_owed.then_some(queue::JournalEvent::Owed);
+            let events = [queue::JournalEvent::Attempted(outcome)].into_iter().chain(owed);
+            records.extend(events.map(|event| JournalRecord { recipients: vec![place], at: now, event }));
         }
         if self.settle(&site, &entry, now, &records) {
             self.remove(&entry, job, &records);
@@ -157,17 +157,18 @@ impl Manager {
     }
 
     /// Writes the records, and the notice if one is due; true if nothing is left to do, and the message can go.
-    fn settle(&self, site: &Site, entry: &Arc<Entry>, now: Now, records: &[Record]) -> bool {
+    fn settle(&self, site: &Site, entry: &Arc<Entry>, now: Now, records: &[JournalRecord]) -> bool {
         let delivered =
             |place: usize| records.iter().any(|r| r.recipients.contains(&place) && is_delivery(r));
         let mut progress = entry.progress().into_iter().enumerate();
-        let is_owed = records.iter().any(|record| record.event == queue::Event::Owed);
+        let is_owed = records.iter().any(|record| record.event == queue::JournalEvent::Owed);
         if !is_owed && progress.all(|(place, progress)| progress.is_finished() || delivered(place)) {
             // Its removal is the record.
             return true;
         }
         if !records.is_empty() {
-            let deferred = |r: &Record| matches!(r.event, queue::Event::Attempted(Outcome::Deferred(_)));
+            let deferred =
+                |r: &JournalRecord| matches!(r.event, queue::JournalEvent::Attempted(Outcome::Deferred(_)));
             let durability = if records.iter().all(deferred) { Durability::Lazy } else { Durability::Synced };
             self.record(entry, records, durability);
             super::kept::note(&self.board, entry, records);
@@ -179,6 +180,6 @@ impl Manager {
     }
 }
 
-fn is_delivery(record: &Record) -> bool {
-    matches!(record.event, queue::Event::Attempted(Outcome::Delivered(_)))
+fn is_delivery(record: &JournalRecord) -> bool {
+    matches!(record.event, queue::JournalEvent::Attempted(Outcome::Delivered(_)))
 }

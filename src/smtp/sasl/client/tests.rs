@@ -1,6 +1,6 @@
 use super::*;
 use crate::smtp::line::Line;
-use crate::smtp::sasl::{self, Step};
+use crate::smtp::sasl::{self, ExchangeStep};
 use openssl::sha::sha256;
 use proptest::prelude::*;
 
@@ -14,10 +14,15 @@ fn client(channel: Option<ChannelBinding<'static>>) -> Client<'static> {
     Client { offered: &ALL, wanted: "auto", is_private: true, channel }
 }
 
-/// Begins an exchange, and gives the command as text.
-fn start(client: &Client<'_>, mechanism: Mechanism, name: &str, password: &str) -> (Exchange, String) {
+/// Begins an exchange, and returns the command as text.
+fn start(
+    client: &Client<'_>,
+    mechanism: ClientMechanism,
+    name: &str,
+    password: &str,
+) -> (ClientExchange, String) {
     let password = Secret::new(password.into());
-    let account = Account { name, password: &password, host: "server.example.com", port: 587 };
+    let account = LoginAccount { name, password: &password, host: "server.example.com", port: 587 };
     let (exchange, command) = client.start(mechanism, &account, NONCE).unwrap();
     (exchange, text(&command))
 }
@@ -27,7 +32,7 @@ fn text(secret: &Secret) -> String {
 }
 
 /// The answer to a challenge; both without their base64.
-fn answer(exchange: &mut Exchange, challenge: &str) -> Result<String, Failed> {
+fn answer(exchange: &mut ClientExchange, challenge: &str) -> Result<String, Failed> {
     let line = exchange.answer(base64::encode(challenge.as_bytes()).as_bytes())?;
     Ok(String::from_utf8(base64::decode(line.octets()).unwrap()).unwrap())
 }
@@ -116,7 +121,7 @@ fn tokens() {
     assert_eq!(exchange.success("ok"), Ok(()));
     let (_, command) = start(&client(None), OauthBearer, "a,b=c", token);
     assert!(response(&command).starts_with("n,a=a=2Cb=3Dc,\x01"));
-    // §4.3: the error is answered by ^A, and then nothing is success.
+    // §4.3: the error is answered by ^A; afterwards no reply is a success.
     let error = r#"{"status":"invalid_token","scope":"example_scope"}"#;
     assert_eq!(answer(&mut exchange, error).unwrap(), "\x01");
     assert_eq!((exchange.success("ok"), answer(&mut exchange, "")), (Err(TOO_EARLY), Err(TOO_MUCH)));
@@ -137,7 +142,7 @@ const CLIENT_FINAL: &str = "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)
 const SERVER_FINAL: &str = "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=";
 
 /// RFC 7677 §3, up to the client's proof.
-fn proven() -> Exchange {
+fn proven() -> ClientExchange {
     let (mut exchange, command) = start(&client(None), ScramSha256, "user", "pencil");
     assert_eq!(response(&command), "n,,n=user,r=rOprNGfwEbeRWgbNEkqO");
     assert_eq!(answer(&mut exchange, SERVER_FIRST).unwrap(), CLIENT_FINAL);
@@ -149,7 +154,7 @@ fn scram_believes_who_proves_that_it_knows_the_password() {
     let mut exchange = proven();
     assert_eq!(answer(&mut exchange, SERVER_FINAL).unwrap(), "");
     assert_eq!((exchange.success("ok"), answer(&mut exchange, "")), (Ok(()), Err(TOO_MUCH)));
-    // In the text of the 235.
+    // The proof stands in the text of the 235.
     let text = |message: &str| format!("2.7.0 {} welcome", base64::encode(message.as_bytes()));
     assert_eq!(proven().success(&text(SERVER_FINAL)), Ok(()));
     assert_eq!(proven().success(&text(&format!("{SERVER_FINAL},x=y"))), Ok(()));
@@ -168,7 +173,7 @@ fn scram_believes_who_proves_that_it_knows_the_password() {
     let (exchange, _) = start(&client(None), ScramSha256, "user", "pencil");
     assert_eq!(exchange.success(&text(SERVER_FINAL)), Err(TOO_EARLY));
 
-    // A refusal in the exchange: 535 follows, and nothing else is believed.
+    // A refusal within the exchange: 535 follows, and no other reply is believed.
     let mut exchange = proven();
     assert_eq!(answer(&mut exchange, "e=invalid-proof").unwrap(), "");
     assert_eq!(
@@ -202,7 +207,7 @@ fn scram_takes_no_challenge_that_was_tampered_with() {
         assert_eq!(answer(&mut exchange, &challenge), Err(expected), "{challenge}");
         assert_eq!(exchange.success("ok"), Err(TOO_EARLY), "{challenge}");
     }
-    // Optional extensions are passed over, and are part of what is proven.
+    // Optional extensions are skipped, and are part of what is proven.
     let (mut exchange, _) = start(&client(None), ScramSha256, "user", "pencil");
     let with = answer(&mut exchange, &format!("{SERVER_FIRST},x=y")).unwrap();
     assert!(with.starts_with("c=biws,r=rOpr") && with != CLIENT_FINAL, "{with}");
@@ -218,7 +223,7 @@ fn what_can_not_be_sent_is_not() {
         [("", "x"), ("x", ""), ("a\0b", "x"), ("x", "a\nb"), ("x", "a\x01b"), ("a\rb", "x")]
     {
         let password = Secret::new(password.into());
-        let account = Account { name, password: &password, host: "h", port: 25 };
+        let account = LoginAccount { name, password: &password, host: "h", port: 25 };
         for mechanism in CHOICES.iter().flat_map(|(_, choice)| *choice) {
             let failed = client(Some(EXPORTER)).start(*mechanism, &account, NONCE).map(drop);
             assert_eq!(failed, Err(UNFIT), "{mechanism:?} {name:?}");
@@ -235,10 +240,10 @@ fn secrets_are_not_shown() {
     }
 }
 
-/// A server of SCRAM by RFC 5802 §3, written apart from the client. Gives the name that the client claims, and its
-/// final message; panics where the proof is wrong.
+/// A server of SCRAM by RFC 5802 §3, written independently of the client. Returns the name that the client claims,
+/// and the server's final message; panics if the proof is wrong.
 fn scram_server(
-    exchange: &mut Exchange,
+    exchange: &mut ClientExchange,
     client_first: &str,
     password: &str,
     salt: &[u8],
@@ -282,7 +287,7 @@ fn the_channel_is_bound_where_both_can() {
     let plain = Client { offered: &WITHOUT_PLUS, ..client(Some(EXPORTER)) };
     for (client, mechanism, header, binding) in [
         (client(Some(EXPORTER)), ScramSha256Plus, "p=tls-exporter,,", EXPORTER.octets),
-        // Offered and refused: the server knows.
+        // Offered and refused: the server detects it.
         (client(Some(EXPORTER)), ScramSha256, "n,,", b""),
         (plain, ScramSha256, "y,,", b""),
         (Client { channel: None, ..plain }, ScramSha256, "n,,", b""),
@@ -318,18 +323,18 @@ proptest! {
 proptest! {
     #[test]
     fn our_server_reads_what_our_client_says(name in "[ -~ä€]{1,60}", password in "[ -~ä€]{1,60}") {
-        for (mechanism, ours) in [(Plain, sasl::Mechanism::Plain), (Login, sasl::Mechanism::Login)] {
+        for (mechanism, ours) in [(Plain, sasl::ServerMechanism::Plain), (Login, sasl::ServerMechanism::Login)] {
             let (mut exchange, command) = start(&client(None), mechanism, &name, &password);
             let initial = command.split(' ').nth(2).map(str::as_bytes);
-            let mut step = sasl::Exchange::begin(ours, initial);
+            let mut step = sasl::ServerExchange::begin(ours, initial);
             let credentials = loop {
                 step = match step {
-                    Step::Challenge(reply, server) => {
+                    ExchangeStep::Challenge(reply, server) => {
                         let line = exchange.answer(reply.lines[0].as_bytes()).unwrap();
                         server.line(&Line::Text(line.octets()))
                     }
-                    Step::Done(credentials) => break credentials,
-                    Step::Failed(reply) => panic!("{reply}"),
+                    ExchangeStep::Done(credentials) => break credentials,
+                    ExchangeStep::Failed(reply) => panic!("{reply}"),
                 };
             };
             prop_assert_eq!((&credentials.name, credentials.password.octets()), (&name, password.as_bytes()));

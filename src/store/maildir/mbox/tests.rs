@@ -77,7 +77,7 @@ fn nothing_is_written_before_the_commit() {
     assert!(synced.appends());
     drop(synced);
     assert_eq!((fs::read(file(&directory)).unwrap(), names(&directory)), (vec![], vec!["u".to_owned()]));
-    // It has become a Maildir, or has gone: a message is lost no more than with any other error.
+    // It has become a Maildir, or is gone: a message is not lost, as with any other error.
     let synced = stage(&maildirs(), &place(&directory), b"x").unwrap();
     fs::remove_file(file(&directory)).unwrap();
     assert!(synced.commit().is_err());
@@ -133,7 +133,7 @@ fn appends_of_many_threads_do_not_mix() {
     }
 }
 
-/// Another process, which holds the fcntl lock until its standard input ends.
+/// Another process that holds the fcntl lock until its standard input ends.
 fn holder(file: &Path) -> Child {
     let script = "import fcntl,sys\nf=open(sys.argv[1],'r+')\nfcntl.lockf(f,fcntl.LOCK_EX)\nprint(flush=True)\nsys.stdin.read()";
     let mut command = Command::new("python3");
@@ -163,7 +163,7 @@ fn locks_of_others_are_kept() {
     drop(child.stdin.take());
     child.wait().unwrap();
     assert!(!is_locked());
-    // Of a process that lives, and of one that does not: 2^22 is above any process number.
+    // The number of a live process, and of a dead one: 2^22 is above any process number.
     for (text, is_held) in
         [("1\n", true), ("4194305\n", false), ("", true), ("0", true), (&*"x".repeat(300), true)]
     {
@@ -186,7 +186,7 @@ fn locks_of_others_are_kept() {
     symlink("/nowhere", &lock).unwrap();
     assert!(is_locked());
     fs::remove_file(&lock).unwrap();
-    // Whoever is called so, and has a Maildir.
+    // A user of that name who has a Maildir.
     fs::create_dir(&lock).unwrap();
     assert!(!is_locked());
     assert!(lock.exists());
@@ -250,14 +250,14 @@ fn what_is_no_mbox_of_the_user_is_refused() {
     }
 }
 
-/// Root may do all; what it does for a user, the user must have a right to.
+/// Root may do everything; what it does for a user, the user must be allowed to do.
 #[test]
 fn the_rights_of_the_user_count_and_not_those_of_root() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
     let owner = Some(Owner { uid: 12345, gid: 23456 });
-    let maildirs = maildirs().with_rights(Rights::GiveAway);
+    let maildirs = maildirs().with_rights(MaildirRights::GiveAway);
     for (uid, mode, is_good) in [
         (12345, 0o600, true),
         (12345, 0o660, true),
@@ -291,7 +291,8 @@ fn an_mbox_counts_for_the_quota_by_its_size() {
     assert_eq!(maildirs.stage(&path, NOW).unwrap_err().kind, ErrorKind::MailboxFull);
 }
 
-/// Else it would hold up the mail for minutes, if this process were killed before it has written that.
+/// Otherwise a lock without a number would block mail for minutes if this process were killed before it wrote the
+/// number.
 #[test]
 fn a_lock_tells_its_process_from_its_first_moment_on() {
     let directory = TestDirectory::new();

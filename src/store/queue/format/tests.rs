@@ -105,7 +105,7 @@ fn the_reason_is_told() {
     assert_eq!(parse_file(&other_version), Err("its format version is not 1"));
     assert_eq!(parse_file(b"MZ"), Err("its first line is damaged"));
     assert_eq!(parse_file(&[0; 4096]), Err("its first line is damaged"));
-    assert_eq!(parse_file(&sound[..sound.len() - 1]), Err("its message is cut short"));
+    assert_eq!(parse_file(&sound[..sound.len() - 1]), Err("its message is truncated"));
     let huge = Header {
         envelope_octets: ENVELOPE_MAX_OCTETS + 1,
         message_octets: u64::MAX,
@@ -125,7 +125,7 @@ fn a_message_cut_short_is_found_at_any_size() {
     for size in [1, 7_000, 9_000, 20_000] {
         let sound = file(&description(), &vec![b'x'; size]);
         assert!(parse_file(&sound).is_ok(), "{size}");
-        assert_eq!(parse_file(&sound[..sound.len() - 1]), Err("its message is cut short"), "{size}");
+        assert_eq!(parse_file(&sound[..sound.len() - 1]), Err("its message is truncated"), "{size}");
     }
 }
 

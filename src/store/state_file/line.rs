@@ -1,59 +1,44 @@
-//! The little that has to be known after a restart and fits on a line: what the running clock (`rules::running_clock`)
-//! wants kept, since ages of queued mail count time that has really passed (INTERFACE section 8) and a box without a
-//! battery starts in the past; and the totals of what was counted.
+//! State that fits on one line: the running clock (`rules::running_clock`), since ages of queued mail count time that has
+//! really passed (INTERFACE section 8) and a box without a battery starts in the past; and the totals of what was
+//! counted.
 //!
-//! One line with a checksum, replaced as a whole. A file that is missing or damaged is no error: the count begins anew,
-//! which for the clock makes mail live longer, never shorter.
+//! ```text
+//! CRC pillarbox-clock 1<TAB>what the caller saves
+//! ```
+//!
+//! A wrong checksum, or another name or version, reads as a missing file.
 
-use super::StoreError;
-use super::durable::{Access, StagedFile, open_directory};
-use super::text::{parse_checked, print_checked};
-use std::fs::File;
-use std::io::Read;
+use super::super::text::{parse_checked, print_checked};
+use crate::store::StoreError;
 use std::path::Path;
-use std::sync::Arc;
 
-/// More than a line can have.
-const FILE_MAX_OCTETS: u64 = 16 * 1024;
-
-/// Such a file.
+/// A file with one line.
 #[derive(Debug)]
 pub struct LineFile {
     /// Its name below `state`.
     name: &'static str,
-    /// Name and format version; another version is read as a damaged file.
+    /// Name and version of the format; another version is read as a damaged file.
     magic: &'static str,
 }
 
-/// The running clock. Saved every ten minutes or so, and at a jump of the wall clock.
+/// The running clock. Saved about every ten minutes, and at a jump of the wall clock.
 pub const CLOCK: LineFile = LineFile { name: "clock", magic: "pillarbox-clock 1" };
-/// What was counted. Saved once an hour at most, and when the daemon stops.
+/// The totals. Saved at most once an hour, and when the daemon stops.
 pub const STATISTICS: LineFile = LineFile { name: "statistics", magic: "pillarbox-statistics 1" };
 
 impl LineFile {
-    /// Reads what was saved below `state`; `None` if there is nothing that can be believed.
+    /// Reads what was saved below `state`; `None` if it is missing or damaged.
     #[must_use]
     pub fn load(&self, state: &Path) -> Option<String> {
-        let mut octets = Vec::new();
-        File::open(state.join(self.name)).ok()?.take(FILE_MAX_OCTETS).read_to_end(&mut octets).ok()?;
-        self.parse(&octets)
+        self.parse(&super::load(&state.join(self.name))?)
     }
 
-    /// Saves below `state`, durably.
+    /// Saves a line below `state`, durably.
     ///
     /// # Errors
-    /// When it could not be written; what was saved before is then still there.
+    /// An I/O error; the previous version is still there.
     pub fn save(&self, state: &Path, saved: &str) -> Result<(), StoreError> {
-        let path = state.join(self.name);
-        let stage = || {
-            let tmp = Arc::new(open_directory(&state.join("tmp"), Access::Search)?);
-            let mut file = StagedFile::create(&tmp, format!("{}.{}", self.name, std::process::id()), None)?;
-            file.lock()?;
-            file.write(self.print(saved).as_bytes())?;
-            Ok((file, Arc::new(open_directory(state, Access::Read)?)))
-        };
-        let (file, directory) = stage().map_err(|error: std::io::Error| StoreError::io(&path, error))?;
-        file.sync(directory, path)?.replace().map(drop)
+        super::save(state, "", self.name, self.print(saved).as_bytes())
     }
 
     fn print(&self, saved: &str) -> String {
@@ -70,8 +55,8 @@ impl LineFile {
 
 #[cfg(test)]
 mod tests {
-    use super::super::test_directory::TestDirectory;
     use super::*;
+    use crate::store::test_directory::TestDirectory;
     use std::fs;
 
     #[test]

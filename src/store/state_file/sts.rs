@@ -1,31 +1,33 @@
-//! Policies of MTA-STS that were fetched (RFC 8461 §5.1), in `state/sts/DOMAIN`, a file each.
+//! MTA-STS policies that were fetched (RFC 8461 §5.1), in `state/sts/DOMAIN`, one file each.
 //!
-//! Never judges what is in them, and never fails a delivery: who can't save goes without, and fetches again next time.
+//! This module does not judge the policies, and never fails a delivery: a policy that cannot be saved is fetched again for
+//! the next message. The name of a file is a domain in lower case; any other name is neither read nor written, so no
+//! domain leads to another directory.
 
-use super::{StoreError, small_file};
+use crate::store::StoreError;
 use std::path::Path;
 
 const DIRECTORY: &str = "sts";
-/// So many are kept; above it the one goes that was saved longest ago. Whoever may send mail could else fill the disk by
-/// domains of their own.
+/// How many policies are kept; beyond it the one that was saved first makes room. Otherwise any sender could fill the
+/// disk by mail to domains of their own.
 const FILES_MAX: usize = 256;
 
-/// Reads what was saved below `state` for a domain, in lower case; `None` if there is nothing.
+/// Reads what was saved below `state` for a domain in lower case; `None` if there is no file.
 #[must_use]
 pub fn load(state: &Path, domain: &str) -> Option<Vec<u8>> {
-    is_name(domain).then(|| small_file::load(&state.join(DIRECTORY).join(domain)))?
+    is_name(domain).then(|| super::load(&state.join(DIRECTORY).join(domain)))?
 }
 
-/// Saves the policy of a domain, durably. A name that is none of a file is not saved.
+/// Saves the policy of a domain, durably. A domain that is no valid file name is not saved.
 ///
 /// # Errors
-/// When it could not be written; what was saved before is then still there.
+/// An I/O error; the previous version is still there.
 pub fn save(state: &Path, domain: &str, text: &str) -> Result<(), StoreError> {
     if !is_name(domain) {
         return Ok(());
     }
     make_room(&state.join(DIRECTORY));
-    small_file::save(state, DIRECTORY, domain, text.as_bytes())
+    super::save(state, DIRECTORY, domain, text.as_bytes())
 }
 
 fn is_name(domain: &str) -> bool {
@@ -39,15 +41,15 @@ fn make_room(directory: &Path) {
     let files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
     if files.len() >= FILES_MAX {
         let saved = |path: &std::path::PathBuf| path.metadata().and_then(|file| file.modified()).ok();
-        // What can't be removed makes one file more.
+        // If this fails, there is one file more.
         let _ = files.iter().min_by_key(|path| saved(path)).map(std::fs::remove_file);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::test_directory::TestDirectory;
     use super::*;
+    use crate::store::test_directory::TestDirectory;
     use std::fs::{self, File};
     use std::time::{Duration, SystemTime};
 

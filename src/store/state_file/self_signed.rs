@@ -1,27 +1,25 @@
-//! The self-signed certificates with their keys, in `state/tls/self-signed.pem`, closed to all but `user`. Its first line
-//! names the host that they were made for; readers of PEM pass over it.
-//!
-//! Never judges what is in it. A file that is missing, or for another host, is no error: a new one is made.
+//! The self-signed certificates with their keys, in `state/tls/self-signed.pem`, closed to all users but the daemon's. The
+//! first line names the host that they were made for; PEM parsers skip it. A file for another host reads as missing.
 
-use super::{StoreError, small_file};
+use crate::store::StoreError;
 use std::path::Path;
 
 const DIRECTORY: &str = "tls";
 const NAME: &str = "self-signed.pem";
 
-/// Reads what was saved below `state` for `hostname`; `None` if there is nothing.
+/// Reads what was saved below `state` for `hostname`; `None` if there is no such file.
 #[must_use]
 pub fn load(state: &Path, hostname: &str) -> Option<Vec<u8>> {
-    let text = small_file::load(&state.join(DIRECTORY).join(NAME))?;
+    let text = super::load(&state.join(DIRECTORY).join(NAME))?;
     text.starts_with(first_line(hostname).as_bytes()).then_some(text)
 }
 
-/// Saves it below `state`, durably.
+/// Saves certificates and keys below `state`, durably.
 ///
 /// # Errors
-/// When it could not be written; what was saved before is then still there.
+/// An I/O error; the previous version is still there.
 pub fn save(state: &Path, hostname: &str, pem: &[u8]) -> Result<(), StoreError> {
-    small_file::save(state, DIRECTORY, NAME, &[first_line(hostname).as_bytes(), pem].concat())
+    super::save(state, DIRECTORY, NAME, &[first_line(hostname).as_bytes(), pem].concat())
 }
 
 fn first_line(hostname: &str) -> String {
@@ -30,8 +28,8 @@ fn first_line(hostname: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::test_directory::TestDirectory;
     use super::*;
+    use crate::store::test_directory::TestDirectory;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
