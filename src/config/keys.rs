@@ -1,8 +1,8 @@
-//! Every key of the configuration, one row each: name, type, default, availability, kind, and what it is for.
+//! Every key of the configuration, one row each: name, type, default, kind, and what it is for.
 //!
 //! A row makes three things: the field of a struct of the settings, the field's default, and the entry in [`TABLES`]
 //! that the parser, the manual and `etc/pillarbox/pillarbox.toml` go by. The default is written in words that mean
-//! the same in Rust and in TOML. To switch on a key, write `Now` for its `Later`; to add one, add a row.
+//! the same in Rust and in TOML. To add a key, add a row.
 
 use super::kinds::{
     Complaints, DAY, Value, boolean, choice, count, duration, list, one, optional, pairs, path, port, size,
@@ -27,25 +27,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 use toml::de::DeValue;
 
-/// Whether a key or word works in this version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Availability {
-    /// It does.
-    Now,
-    /// It is checked, and refused where it differs from its default.
-    Later,
-}
-
 /// A key.
 pub struct Row {
     /// Its name within its table.
     pub key: &'static str,
     /// Its default, in TOML.
     pub default: &'static str,
-    /// Whether it works yet.
-    pub availability: Availability,
-    /// Reads its value into the settings, unless the value is bad; says whether that changed them.
-    pub set: fn(&mut Settings, &Value<'_>, &mut Complaints) -> bool,
+    /// Reads its value into the settings, unless the value is bad.
+    pub set: fn(&mut Settings, &Value<'_>, &mut Complaints),
 }
 
 /// What the manual says of a table.
@@ -96,11 +85,10 @@ impl Default for Settings {
     }
 }
 
-fn store<T: PartialEq>(slot: Option<&mut T>, value: Option<T>) -> bool {
-    let (Some(slot), Some(value)) = (slot, value) else { return false };
-    let changed = *slot != value;
-    *slot = value;
-    changed
+fn store<T>(slot: Option<&mut T>, value: Option<T>) {
+    if let (Some(slot), Some(value)) = (slot, value) {
+        *slot = value;
+    }
 }
 
 /// Makes the structs of the settings and [`TABLES`] from the rows.
@@ -108,7 +96,7 @@ macro_rules! tables {
     ($(
         $(#[doc = $about:literal])+
         $table:literal, $repeat:expr, $name:ident of |$settings:ident| $slot:expr => {
-            $( $(#[doc = $doc:literal])+ $key:ident: $type:ty = $default:tt, $when:ident, $kind:expr; )+
+            $( $(#[doc = $doc:literal])+ $key:ident: $type:ty = $default:tt, $kind:expr; )+
         }
         $( beside { $( #[doc = $field_doc:literal] $field:ident: $field_type:ty = $initial:expr; )+ } )?
     )+) => {
@@ -145,7 +133,6 @@ macro_rules! tables {
             rows: &[$( Row {
                 key: stringify!($key),
                 default: stringify!($default),
-                availability: Availability::$when,
                 set: |$settings, value, complaints| store($slot.map(|slot| &mut slot.$key), $kind(value, complaints)),
             }, )+],
         }, )+];
@@ -159,16 +146,16 @@ tables! {
     /// What the configuration says.
     "", None, Settings of |s| Some(s) => {
         /// Name of this host in the greeting, EHLO and Received. Empty: /etc/mailname, else the system's name.
-        hostname: Option<Domain> = "", Now, optional(one(host_name));
+        hostname: Option<Domain> = "", optional(one(host_name));
         /// Local user or address that gets mail for root, postmaster and system users without a mailbox,
         /// unless an alias says otherwise. An address in a local domain that nobody here has leaves by the relay.
-        admin: Option<Addressee> = "", Now, optional(one(addressee));
+        admin: Option<Addressee> = "", optional(one(addressee));
         /// Started as root, pillarbox becomes this user after binding ("root": it stays root).
-        user: String = "pillarbox", Now, one(account);
+        user: String = "pillarbox", one(account);
         /// Directory of queue and drop directory.
-        state: PathBuf = "/var/spool/pillarbox", Now, one(path);
+        state: PathBuf = "/var/spool/pillarbox", one(path);
         /// Unix socket for sendmail, queue, status and link.
-        control: PathBuf = "/run/pillarbox/control.sock", Now, one(socket_path);
+        control: PathBuf = "/run/pillarbox/control.sock", one(socket_path);
     }
     beside {
         /// Where mail comes in; never empty.
@@ -202,117 +189,117 @@ tables! {
     /// What a client may ask for.
     "limits", None, Limits of |s| Some(&mut s.limits) => {
         /// Connections in all; above it 421. Fewer, with a warning, where the limits of open files and memory bear no more.
-        connections: u32 = 64, Now, one(count(1, 65_535));
+        connections: u32 = 64, one(count(1, 65_535));
         /// Connections of one address (IPv6: of one /64). An address of `relay.trusted_networks` may have three quarters of all.
-        connections_per_ip: u32 = 16, Now, one(count(1, 65_535));
+        connections_per_ip: u32 = 16, one(count(1, 65_535));
         /// Size of a message.
-        message_size: u64 = "25MiB", Now, one(size(1024));
+        message_size: u64 = "25MiB", one(size(1024));
         /// Recipients of a transaction; RFC 5321 wants at least 100.
-        recipients: u32 = 100, Now, one(count(1, 10_000));
+        recipients: u32 = 100, one(count(1, 10_000));
         /// 5yz replies in a session, then 421 and close. 100 commands without mail do the same.
-        errors: u32 = 10, Now, one(count(1, 1000));
+        errors: u32 = 10, one(count(1, 1000));
         /// From a command's first octet to its last, and for the wait before it.
-        command_timeout: Duration = "5m", Now, one(duration(WAIT.0, WAIT.1));
+        command_timeout: Duration = "5m", one(duration(WAIT.0, WAIT.1));
         /// From one octet of data to the next: an octet a second outlives it for the first minute. After that the data has to come at 500 octets/s on average, too.
-        data_timeout: Duration = "3m", Now, one(duration(WAIT.0, WAIT.1));
+        data_timeout: Duration = "3m", one(duration(WAIT.0, WAIT.1));
         /// A whole session. From 75 % of `connections` on all three shrink to 10 s for clients without AUTH or trust.
-        session_timeout: Duration = "1h", Now, one(duration(WAIT.0, 7 * DAY));
+        session_timeout: Duration = "1h", one(duration(WAIT.0, 7 * DAY));
         /// Messages of one address in a minute; above it 450. 0: no limit.
-        messages_per_minute_per_ip: u32 = 0, Now, one(count(0, 1_000_000));
+        messages_per_minute_per_ip: u32 = 0, one(count(0, 1_000_000));
         /// Space that stays free for others on the file systems of `state` and the Maildirs; below it 452.
-        free_space: u64 = "1MiB", Now, one(size(0));
+        free_space: u64 = "1MiB", one(size(0));
     }
 
     /// TLS for those who connect to this host.
     "tls", None, Tls of |s| Some(&mut s.tls) => {
         /// Certificate chain, PEM. Empty: self-signed ones (EC and RSA) are made and kept below `state`.
-        certificate: Option<PathBuf> = "", Now, optional(one(path));
+        certificate: Option<PathBuf> = "", optional(one(path));
         /// Its private key, PEM; `user` must be able to read it, and others must not.
-        key: Option<PathBuf> = "", Now, optional(one(path));
+        key: Option<PathBuf> = "", optional(one(path));
         /// Oldest version: 1.2 | 1.3
-        minimum: &'static str = "1.2", Now, one(word(&["1.2", "1.3"]));
+        minimum: &'static str = "1.2", one(word(&["1.2", "1.3"]));
     }
 
     /// Who may log in.
     "auth", None, Auth of |s| Some(&mut s.auth) => {
         /// NAME:CRYPT-HASH a line; `pillarbox passwd NAME` prints one.
-        users: Option<PathBuf> = "/etc/pillarbox/users", Now, optional(one(path));
+        users: Option<PathBuf> = "/etc/pillarbox/users", optional(one(path));
     }
 
     /// Mail that stays here.
     "local", None, Local of |s| Some(&mut s.local) => {
         /// Domains delivered here. Empty text: localhost and hostname. Empty list: none.
-        domains: Option<Vec<Domain>> = "", Now, optional(list(domain));
+        domains: Option<Vec<Domain>> = "", optional(list(domain));
         /// Where Maildirs lie; {user}, {domain} and, at the beginning, {home} are filled in. A file there is an mbox, and mail
         /// is appended to it.
-        maildir: MaildirTemplate = "/var/mail/{user}", Now, one(maildir);
+        maildir: MaildirTemplate = "/var/mail/{user}", one(maildir);
         /// Who has a mailbox: "system" (passwd entries), "any" local part, or a list of names.
-        users: Users = "system", Now, users;
+        users: Users = "system", users;
         /// Aliases in sendmail's format as plain text, with :include: and "*"; no commands and no files. Read again when
         /// they change. Empty: none.
-        aliases: Option<PathBuf> = "/etc/aliases", Now, optional(one(path));
+        aliases: Option<PathBuf> = "/etc/aliases", optional(one(path));
         /// Between user and detail, as in user+detail. Empty: none.
-        separator: Option<char> = "+", Now, optional(one(separator));
+        separator: Option<char> = "+", optional(one(separator));
         /// Local user or address for mail to unknown users. Empty: 550 5.1.1.
-        catch_all: Option<Addressee> = "", Now, optional(one(addressee));
+        catch_all: Option<Addressee> = "", optional(one(addressee));
         /// Size of all messages of a Maildir, subfolders included; above it 452 4.2.2. 0: no limit.
-        quota: u64 = 0, Now, one(size(0));
+        quota: u64 = 0, one(size(0));
     }
 
     /// Mail that goes on.
     "relay", None, Relay of |s| Some(&mut s.relay) => {
         /// Networks that may relay without AUTH.
-        trusted_networks: Vec<Network> = ["127.0.0.0/8", "::1"], Now, list(network);
+        trusted_networks: Vec<Network> = ["127.0.0.0/8", "::1"], list(network);
         /// Foreign domains accepted from anyone and relayed (backup MX).
-        domains: Vec<Domain> = [], Now, list(domain);
+        domains: Vec<Domain> = [], list(domain);
         /// Host that takes all relayed mail, or a list tried in order. Empty list: the MX hosts of each domain.
         /// smtps:// (465, TLS) | smtp+starttls:// (587, TLS) | smtp:// (25, TLS where offered) | lmtp://
-        smarthost: Vec<Smarthost> = [], Now, list(smarthost);
+        smarthost: Vec<Smarthost> = [], list(smarthost);
         /// Login for the smarthost; never sent without verified TLS, except to loopback.
-        username: String = "", Now, one(string);
+        username: String = "", one(string);
         /// File of the password; only its owner and group may read it.
-        password_file: Option<PathBuf> = "", Now, optional(one(path));
+        password_file: Option<PathBuf> = "", optional(one(path));
         /// Or a command that prints it; run as `user`, without a shell.
-        password_command: String = "", Now, one(string);
+        password_command: String = "", one(string);
         /// auto | plain | login | cram-md5 | scram-sha-256 | xoauth2 | oauthbearer
-        auth: &'static str = "auto", Now, one(word(&MECHANISMS));
+        auth: &'static str = "auto", one(word(&MECHANISMS));
         /// TLS with MX hosts: off | opportunistic | required (STARTTLS, verified)
-        tls: TlsLevel = "opportunistic", Now, one(choice(&TLS_LEVELS));
+        tls: TlsLevel = "opportunistic", one(choice(&TLS_LEVELS));
         /// Further trust anchors, PEM.
-        ca_file: Option<PathBuf> = "", Now, optional(one(path));
+        ca_file: Option<PathBuf> = "", optional(one(path));
         /// DANE for MX hosts, behind a validating resolver.
-        dane: bool = true, Now, one(boolean);
+        dane: bool = true, one(boolean);
         /// MTA-STS for MX hosts.
-        mta_sts: bool = true, Now, one(boolean);
+        mta_sts: bool = true, one(boolean);
         /// Port of MX hosts.
-        port: u16 = 25, Now, one(port);
+        port: u16 = 25, one(port);
         /// Local addresses to connect from.
-        source: Vec<IpAddr> = [], Now, list(ip);
+        source: Vec<IpAddr> = [], list(ip);
         /// any | ipv4 | ipv6
-        family: Family = "any", Now, one(choice(&FAMILIES));
+        family: Family = "any", one(choice(&FAMILIES));
         /// Connections at once, in all. Half of them are for destinations that answered lately; a host that says nothing gives its place away while others wait for one.
-        connections: u32 = 8, Now, one(count(1, 1000));
+        connections: u32 = 8, one(count(1, 1000));
         /// Connections at once to one destination.
-        connections_per_domain: u32 = 2, Now, one(count(1, 1000));
+        connections_per_domain: u32 = 2, one(count(1, 1000));
         /// Ways for single domains: { "example.org" = "smtp://10.0.0.9:25", ".example.org" = …,
         /// "bad.example" = "error:5.1.2 no mail there" }
-        routes: Vec<Route> = {}, Now, pairs(route);
+        routes: Vec<Route> = {}, pairs(route);
     }
 
     /// Mail that waits.
     "queue", None, Queue of |s| Some(&mut s.queue) => {
         /// Waits before the second attempt, the third and so on; the last repeats.
-        retry: Vec<Duration> = ["1m", "5m", "15m", "30m", "1h", "2h", "4h"], Now, some(duration(1, 30 * DAY));
+        retry: Vec<Duration> = ["1m", "5m", "15m", "30m", "1h", "2h", "4h"], some(duration(1, 30 * DAY));
         /// Mail older than this returns to its sender.
-        lifetime: Duration = "5d", Now, one(duration(1, 365 * DAY));
+        lifetime: Duration = "5d", one(duration(1, 365 * DAY));
         /// One delay notice to the sender after this time. 0: none.
-        warn_after: Duration = "4h", Now, one(duration(0, 365 * DAY));
+        warn_after: Duration = "4h", one(duration(0, 365 * DAY));
         /// Cron expression: forwards only when it fires. Empty: at once, and by `retry`.
-        schedule: Option<CronExpression> = "", Now, optional(one(schedule));
+        schedule: Option<CronExpression> = "", optional(one(schedule));
         /// Messages in the queue.
-        max_messages: u32 = 10_000, Now, one(count(1, 10_000_000));
+        max_messages: u32 = 10_000, one(count(1, 10_000_000));
         /// Size of the whole queue. 0: `limits.free_space` alone bounds it.
-        max_size: u64 = 0, Now, one(size(0));
+        max_size: u64 = 0, one(size(0));
     }
 
     /// Mail that leaves this host, made fit for the world.
@@ -320,87 +307,87 @@ tables! {
         /// Becomes envelope sender, From and Sender of this host's own mail, which are clients that log in or are in
         /// `relay.trusted_networks`; the old From stays visible as name and in X-Original-From. Empty: `relay.username` if that
         /// is an address, there is a smarthost, and `rewrite.domain` is empty.
-        from: Option<Mailbox> = "", Now, optional(one(identity));
+        from: Option<Mailbox> = "", optional(one(identity));
         /// Or only the domain of addresses that have none, or one of this host.
-        domain: Option<Domain> = "", Now, optional(one(ascii_host_name));
+        domain: Option<Domain> = "", optional(one(ascii_host_name));
         /// Single senders, ahead of the others: by address, or by name for those of this host.
         /// { "root" = "alerts@example.com", "nas@nas.lan" = "nas@example.com" }
-        senders: Vec<(Unqualified, Mailbox)> = {}, Now, pairs(sender);
+        senders: Vec<(Unqualified, Mailbox)> = {}, pairs(sender);
         /// Adds what this host's own mail lacks: Date, Message-ID, From, To, MIME-Version; and the domain of this host to bare
         /// addresses. A second To or Cc goes into the first one; of other fields that may be there once the first stays. As mail
         /// leaves, header fields beyond ASCII become encoded words unless the host has SMTPUTF8, header lines over 998 octets are
         /// folded, parts with longer lines or with NULs are encoded, and those of eight bits for a host that takes seven; a Date of
         /// ours that a wrong clock wrote is mended. Own mail is what programs of this host hand over and what clients send that log
         /// in or are in `relay.trusted_networks`. Bcc is taken out of it in any case, and never of mail in transit.
-        repair: bool = true, Now, one(boolean);
+        repair: bool = true, one(boolean);
     }
 
     /// Storm control for mail that this host submits.
     "digest", None, Digest of |s| Some(&mut s.digest) => {
         /// So many like messages in the window go out at once, the rest wait. 0: off. Alike are messages of one sender for
         /// the same recipients, with subjects that differ in numbers, dates, ids and addresses alone.
-        after: u32 = 0, Now, one(count(0, 1_000_000));
+        after: u32 = 0, one(count(0, 1_000_000));
         /// The window; when it ends, what waited leaves as one multipart/digest.
-        window: Duration = "10m", Now, one(duration(1, 7 * DAY));
+        window: Duration = "10m", one(duration(1, 7 * DAY));
     }
 
     /// A sign for people when mail is stuck.
     "alarm", None, Alarm of |s| Some(&mut s.alarm) => {
         /// A message older than this is an alarm, and a next hop that has not worked for this time. With
         /// `queue.schedule`, make it longer than the schedule lets mail wait.
-        stuck_after: Duration = "4h", Now, one(duration(1, 365 * DAY));
+        stuck_after: Duration = "4h", one(duration(1, 365 * DAY));
         /// What is run then, and once more when it is over, with the reason in its environment: see pillarbox(8). Run as
         /// `user`, without a shell, for 30 seconds at most. Empty: it is only logged.
-        command: String = "", Now, one(string);
+        command: String = "", one(string);
     }
 
     /// Names.
     "dns", None, Dns of |s| Some(&mut s.dns) => {
         /// Servers, such as "127.0.0.1:5353". Empty list: those of /etc/resolv.conf.
-        servers: Vec<SocketAddr> = [], Now, list(name_server);
+        servers: Vec<SocketAddr> = [], list(name_server);
         /// Believe the AD bit of a resolver that is not on loopback.
-        trusted: bool = false, Now, one(boolean);
+        trusted: bool = false, one(boolean);
         /// Wait for an answer.
-        timeout: Duration = "5s", Now, one(duration(1, 300));
+        timeout: Duration = "5s", one(duration(1, 300));
     }
 
     /// What is told to people.
     "log", None, Log of |s| Some(&mut s.log) => {
         /// error | warn | info | debug | trace
-        level: LogLevel = "info", Now, one(choice(&LEVELS));
+        level: LogLevel = "info", one(choice(&LEVELS));
         /// stderr | syslog
-        target: LogTarget = "stderr", Now, one(choice(&LOG_TARGETS));
+        target: LogTarget = "stderr", one(choice(&LOG_TARGETS));
     }
 
     /// Where mail comes in. Repeat the table for further listeners.
     "listener", Some(|s| s.listeners.push(Listener::blank())), Listener of |s| s.listeners.last_mut() => {
         /// Addresses with their ports.
-        address: Vec<SocketAddr> = ["127.0.0.1:25", "[::1]:25"], Now, some(listen_address);
+        address: Vec<SocketAddr> = ["127.0.0.1:25", "[::1]:25"], some(listen_address);
         /// smtp | submission (STARTTLS, AUTH) | submissions (implicit TLS, AUTH) | lmtp
-        kind: ListenerKind = "smtp", Now, one(choice(&LISTENER_KINDS));
+        kind: ListenerKind = "smtp", one(choice(&LISTENER_KINDS));
         /// reject | repair (a lone LF becomes CRLF, for old devices; it never ends the data)
-        bare_newline: &'static str = "reject", Now, one(word(&["reject", "repair"]));
+        bare_newline: &'static str = "reject", one(word(&["reject", "repair"]));
         /// true: a PROXY v1 or v2 header must come first, from trusted networks only.
-        proxy_protocol: bool = false, Now, one(boolean);
+        proxy_protocol: bool = false, one(boolean);
         /// STARTTLS: off | offer | require (no mail and no login without it). By "offer", the self-signed certificate is not
         /// offered to loopback clients, most of which would refuse it. "submissions" always has TLS.
-        tls: ListenerTls = "offer", Now, one(choice(&LISTENER_TLS));
+        tls: ListenerTls = "offer", one(choice(&LISTENER_TLS));
         /// Oldest version for clients of `relay.trusted_networks`: 1.0 | 1.1 (both with old suites, for old devices) | 1.2 |
         /// 1.3. Others have `tls.minimum` at least. Empty: `tls.minimum`.
-        tls_minimum: &'static str = "", Now, one(word(&["", "1.0", "1.1", "1.2", "1.3"]));
+        tls_minimum: &'static str = "", one(word(&["", "1.0", "1.1", "1.2", "1.3"]));
         /// off | users (of `auth.users`, if the kind has logins) | any: clients of `relay.trusted_networks` may log in by any
         /// name and password, in clear too, and nothing is checked; others as by "users".
-        auth: ListenerAuth = "users", Now, one(choice(&LISTENER_AUTH));
+        auth: ListenerAuth = "users", one(choice(&LISTENER_AUTH));
     }
 
     /// DKIM signatures of this host's own mail. Repeat the table for further keys; all three are needed.
     "dkim", Some(|s| s.dkim.push(Dkim::blank())), Dkim of |s| s.dkim.last_mut() => {
         /// Domain of From, or one above it.
-        domain: Option<Domain> = "", Now, optional(one(host_name));
+        domain: Option<Domain> = "", optional(one(host_name));
         /// Name of the key in DNS: SELECTOR._domainkey.DOMAIN
-        selector: Option<Domain> = "", Now, optional(one(host_name));
+        selector: Option<Domain> = "", optional(one(host_name));
         /// Private key, PEM: RSA (2048 bits) or Ed25519; `user` must be able to read it, and others must not.
-        key: Option<PathBuf> = "", Now, optional(one(path));
+        key: Option<PathBuf> = "", optional(one(path));
     }
 }
 

@@ -4,7 +4,6 @@
 //! `list` and their like make from it what stands in a row of `keys`: they know the place of the value. Kinds that
 //! speak of mail are in `mail_kinds`. Nothing here touches the disk.
 
-use super::keys::Availability;
 use super::values::Choice;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -214,33 +213,21 @@ pub fn string(value: &DeValue<'_>) -> Read<String> {
 
 /// One of some words.
 pub fn word(words: &'static [&'static str]) -> impl Fn(&DeValue<'_>) -> Read<&'static str> {
-    move |value| {
-        let rows: Vec<_> = words.iter().map(|word| (*word, Availability::Now)).collect();
-        pick(value, &rows).map(|at| words.get(at).copied().unwrap_or_default())
-    }
+    move |value| pick(value, words.iter().map(|word| (*word, *word)))
 }
 
-/// One of some words, each with its meaning and its own availability.
-pub fn choice<T: Copy + Default>(choices: &'static [Choice<T>]) -> impl Fn(&DeValue<'_>) -> Read<T> {
-    move |value| {
-        let rows: Vec<_> = choices.iter().map(|(word, _, when)| (*word, *when)).collect();
-        pick(value, &rows).map(|at| choices.get(at).map(|(_, meaning, _)| *meaning).unwrap_or_default())
-    }
+/// One of some words, each with its meaning.
+pub fn choice<T: Copy>(choices: &'static [Choice<T>]) -> impl Fn(&DeValue<'_>) -> Read<T> {
+    move |value| pick(value, choices.iter().copied())
 }
 
-/// Which of the words stands there.
-fn pick(value: &DeValue<'_>, words: &[(&str, Availability)]) -> Read<usize> {
-    let quoted = |all: bool| {
-        let shown = words.iter().filter(|(_, when)| all || *when == Availability::Now);
-        shown.map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>()
-    };
-    let expected = format!("one of {}", quoted(true).join(", "));
+/// The meaning of the word that stands there.
+fn pick<T>(value: &DeValue<'_>, mut choices: impl Iterator<Item = (&'static str, T)> + Clone) -> Read<T> {
+    let quoted: Vec<_> = choices.clone().map(|(word, _)| format!("\"{word}\"")).collect();
+    let expected = format!("one of {}", quoted.join(", "));
     let text = text(value, &expected)?;
-    match words.iter().position(|(word, _)| *word == text) {
-        Some(at) if words.get(at).is_some_and(|(_, when)| *when == Availability::Now) => Ok(at),
-        Some(_) => Err(format!("{text:?} is not available yet; write {}", quoted(false).join(" or "))),
-        None => Err(format!("{text:?} is not known here; write {expected}")),
-    }
+    let meaning = choices.find(|(word, _)| *word == text).map(|(_, meaning)| meaning);
+    meaning.ok_or_else(|| format!("{text:?} is not known here; write {expected}"))
 }
 
 /// An absolute path.

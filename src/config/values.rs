@@ -1,13 +1,12 @@
 //! The types of values that are the configuration's own, and the words that stand for them.
 
-use super::keys::Availability::{self, Now};
 use crate::mail::address::{Domain, Mailbox};
 use crate::mail::next_hop::Smarthost;
 use crate::mail::status::EnhancedStatus;
 use log::LevelFilter;
 
-/// A word, its meaning, and whether it works yet.
-pub type Choice<T> = (&'static str, T, Availability);
+/// A word and its meaning.
+pub type Choice<T> = (&'static str, T);
 
 /// What a listener speaks, and with whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -25,10 +24,10 @@ pub enum ListenerKind {
 
 /// The words of `listener.kind`.
 pub static LISTENER_KINDS: [Choice<ListenerKind>; 4] = [
-    ("smtp", ListenerKind::Smtp, Now),
-    ("submission", ListenerKind::Submission, Now),
-    ("submissions", ListenerKind::Submissions, Now),
-    ("lmtp", ListenerKind::Lmtp, Now),
+    ("smtp", ListenerKind::Smtp),
+    ("submission", ListenerKind::Submission),
+    ("submissions", ListenerKind::Submissions),
+    ("lmtp", ListenerKind::Lmtp),
 ];
 
 /// Whether a listener has STARTTLS.
@@ -44,11 +43,8 @@ pub enum ListenerTls {
 }
 
 /// The words of `listener.tls`.
-pub static LISTENER_TLS: [Choice<ListenerTls>; 3] = [
-    ("off", ListenerTls::Off, Now),
-    ("offer", ListenerTls::Offer, Now),
-    ("require", ListenerTls::Require, Now),
-];
+pub static LISTENER_TLS: [Choice<ListenerTls>; 3] =
+    [("off", ListenerTls::Off), ("offer", ListenerTls::Offer), ("require", ListenerTls::Require)];
 
 /// Who may log in at a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -64,7 +60,7 @@ pub enum ListenerAuth {
 
 /// The words of `listener.auth`.
 pub static LISTENER_AUTH: [Choice<ListenerAuth>; 3] =
-    [("off", ListenerAuth::Off, Now), ("users", ListenerAuth::Users, Now), ("any", ListenerAuth::Any, Now)];
+    [("off", ListenerAuth::Off), ("users", ListenerAuth::Users), ("any", ListenerAuth::Any)];
 
 /// Whether TLS is used with MX hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -79,11 +75,8 @@ pub enum TlsLevel {
 }
 
 /// The words of `relay.tls`.
-pub static TLS_LEVELS: [Choice<TlsLevel>; 3] = [
-    ("off", TlsLevel::Off, Now),
-    ("opportunistic", TlsLevel::Opportunistic, Now),
-    ("required", TlsLevel::Required, Now),
-];
+pub static TLS_LEVELS: [Choice<TlsLevel>; 3] =
+    [("off", TlsLevel::Off), ("opportunistic", TlsLevel::Opportunistic), ("required", TlsLevel::Required)];
 
 /// Which addresses of a next hop are tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -99,7 +92,7 @@ pub enum Family {
 
 /// The words of `relay.family`.
 pub static FAMILIES: [Choice<Family>; 3] =
-    [("any", Family::Any, Now), ("ipv4", Family::Ipv4, Now), ("ipv6", Family::Ipv6, Now)];
+    [("any", Family::Any), ("ipv4", Family::Ipv4), ("ipv6", Family::Ipv6)];
 
 /// Where the log goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -113,7 +106,7 @@ pub enum LogTarget {
 
 /// The words of `log.target`.
 pub static LOG_TARGETS: [Choice<LogTarget>; 2] =
-    [("stderr", LogTarget::Stderr, Now), ("syslog", LogTarget::Syslog, Now)];
+    [("stderr", LogTarget::Stderr), ("syslog", LogTarget::Syslog)];
 
 /// How much is logged, as the `log` crate counts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,11 +120,11 @@ impl Default for LogLevel {
 
 /// The words of `log.level`.
 pub static LEVELS: [Choice<LogLevel>; 5] = [
-    ("error", LogLevel(LevelFilter::Error), Now),
-    ("warn", LogLevel(LevelFilter::Warn), Now),
-    ("info", LogLevel(LevelFilter::Info), Now),
-    ("debug", LogLevel(LevelFilter::Debug), Now),
-    ("trace", LogLevel(LevelFilter::Trace), Now),
+    ("error", LogLevel(LevelFilter::Error)),
+    ("warn", LogLevel(LevelFilter::Warn)),
+    ("info", LogLevel(LevelFilter::Info)),
+    ("debug", LogLevel(LevelFilter::Debug)),
+    ("trace", LogLevel(LevelFilter::Trace)),
 ];
 
 /// Who has a mailbox here.

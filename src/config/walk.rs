@@ -2,7 +2,7 @@
 //!
 //! Goes on after a problem, so that one run tells all of them. What is unknown gets the likely name beside it.
 
-use super::keys::{Availability, Listener, Row, Settings, TABLES, Table};
+use super::keys::{Listener, Row, Settings, TABLES, Table};
 use super::kinds::{Complaints, Value};
 use super::values::{ListenerAuth, ListenerKind, ListenerTls};
 use toml::de::{DeTable, DeValue};
@@ -77,10 +77,7 @@ fn walk_key(
         return;
     };
     report.places.push((table.name, row.key, value.span().start));
-    let changed = (row.set)(settings, value, &mut report.complaints);
-    if changed && row.availability == Availability::Later {
-        report.complaints.push((at, format!("`{}` is not available yet; remove it", path(table, row))));
-    }
+    (row.set)(settings, value, &mut report.complaints);
 }
 
 /// The key as it is written in front of all tables: `relay.smarthost`.

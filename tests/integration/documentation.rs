@@ -3,7 +3,7 @@
 //! what has to follow.
 
 use expect_test::expect_file;
-use pillarbox::config::keys::{Availability, Chapter, MANUAL, TABLES, Table};
+use pillarbox::config::keys::{Chapter, MANUAL, TABLES, Table};
 use pillarbox::program::sendmail::flags::{FLAGS, LONG_FLAGS};
 use pillarbox::rules::advice::hints;
 use pillarbox::smtp::extension::EXTENSIONS;
@@ -377,9 +377,6 @@ fn manual_table(text: &mut String, table: &Table, chapter: &Chapter) {
             (table, None) => format!("{table}.{}", row.key),
         };
         write!(text, ".TP\n\\fB{name}\\fR = {}\n{}\n", roff(row.default), roff(about)).unwrap();
-        if row.availability == Availability::Later {
-            text.push_str(".br\nNot available yet.\n");
-        }
     }
 }
 
