@@ -5,8 +5,9 @@
 
 use super::exit::{self, Failure};
 use crate::engine::control::operator::Output;
-use crate::rules::control::{PIECE_HEAD_MAX_OCTETS, Piece, Request};
-use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
+use crate::protocol::piece::{self, Piece};
+use crate::protocol::request::Request;
+use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -48,7 +49,7 @@ pub fn ask(socket: &Path, request: &Request, screen: &mut dyn Output) -> Result<
 
 fn hear(answer: &mut dyn BufRead, screen: &mut dyn Output) -> io::Result<u8> {
     loop {
-        match read_piece(answer)? {
+        match piece::read(answer)? {
             (Piece::Output(_), text) => screen.output(&text)?,
             (Piece::Error(_), text) => {
                 screen.error(String::from_utf8_lossy(&text).trim_end_matches('\n'))?;
@@ -57,20 +58,6 @@ fn hear(answer: &mut dyn BufRead, screen: &mut dyn Output) -> io::Result<u8> {
             (Piece::Go, _) => return Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
-}
-
-/// Reads a piece of an answer, with its octets.
-///
-/// # Errors
-/// It does not come, or makes no sense.
-pub fn read_piece(answer: &mut dyn BufRead) -> io::Result<(Piece, Vec<u8>)> {
-    let mut head = String::new();
-    answer.take(PIECE_HEAD_MAX_OCTETS as u64).read_line(&mut head)?;
-    let piece = head.strip_suffix('\n').and_then(Piece::parse).ok_or(io::ErrorKind::UnexpectedEof)?;
-    let length = if let Piece::Output(length) | Piece::Error(length) = piece { length } else { 0 };
-    let mut octets = vec![0; length];
-    answer.read_exact(&mut octets)?;
-    Ok((piece, octets))
 }
 
 /// What an exit code makes of a command.

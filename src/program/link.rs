@@ -3,7 +3,7 @@
 use super::ask::{Asked, Screen, ask, finish};
 use super::exit::{self, Failure};
 use crate::config::load;
-use crate::rules::control::{BadRequest, Request};
+use crate::protocol::request::{BadRequest, Request};
 use std::ffi::OsString;
 use std::path::Path;
 

@@ -12,7 +12,8 @@ use crate::engine::control::operator::{self, Asker};
 use crate::engine::daemon::Daemon;
 use crate::engine::host::delivery_agent::DeliveryAgent;
 use crate::engine::host::site::Site;
-use crate::rules::control::{BadRequest, Request, Rights};
+use crate::protocol::request::{BadRequest, Request};
+use crate::protocol::rights::PeerRights;
 use crate::store::StoreError;
 use crate::store::drop::DropDirectory;
 use crate::store::durable::Owner;
@@ -105,7 +106,7 @@ fn alone(
     if passes {
         daemon.take_drops();
     }
-    let asker = Asker { rights: Rights::All, uid: rustix::process::getuid().as_raw() };
+    let asker = Asker { rights: PeerRights::All, uid: rustix::process::getuid().as_raw() };
     let answered =
         request.map_or(Ok(exit::OK), |request| operator::answer(forwarder, asker, &request, screen));
     let code = answered.map_err(|error| Failure::new(exit::IO, format!("queue: {error}")))?;

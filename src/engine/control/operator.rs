@@ -18,9 +18,11 @@ use crate::mail::address::ReversePath;
 use crate::mail::id::QueueId;
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::{Class, EnhancedStatus};
-use crate::rules::control::{
-    Change, Form, IO_TROUBLE, Link, Messages, NOT_ALLOWED, NOT_NOW, Request, Rights, UNKNOWN_ID, Which,
+use crate::protocol::request::{
+    Change, Form, IO_TROUBLE, NOT_ALLOWED, NOT_NOW, Request, Selection, UNKNOWN_ID, Which,
 };
+use crate::protocol::rights::PeerRights;
+use crate::rules::pacing::downtime::Uplink;
 use crate::rules::routing::route::Accounts;
 use crate::store::StoreError;
 use crate::store::queue::{self, Checkout, Durability, Entry, Progress, Record, State, Summary};
@@ -55,7 +57,7 @@ pub trait Output {
 #[derive(Debug, Clone, Copy)]
 pub struct Asker {
     /// What they may do.
-    pub rights: Rights,
+    pub rights: PeerRights,
     /// Who they are.
     pub uid: u32,
 }
@@ -108,7 +110,8 @@ fn list(forwarder: &Forwarder, asker: Asker, form: Form, output: &mut dyn Output
             }
             None => continue,
         };
-        let hides_addresses = asker.rights == Rights::Own && !owners.owns(&board.site, asker.uid, &summary);
+        let hides_addresses =
+            asker.rights == PeerRights::Own && !owners.owns(&board.site, asker.uid, &summary);
         if messages == 0 && form == Form::Mailq {
             output.output(listing::MAILQ_HEAD.as_bytes())?;
         }
@@ -184,13 +187,13 @@ fn flush(forwarder: &Forwarder, which: &[Which], output: &mut dyn Output) -> io:
         }
     }
     match forwarder.board.link() {
-        Link::Down => output.error("the link is down: nothing is tried before link up")?,
-        Link::Metered if which.is_empty() => {
+        Uplink::Down => output.error("the link is down: nothing is tried before link up")?,
+        Uplink::Metered if which.is_empty() => {
             output.error(
                 "the link is metered: only urgent mail, and what is named here, is tried before link up",
             )?;
         }
-        Link::Metered | Link::Up => {}
+        Uplink::Metered | Uplink::Up => {}
     }
     Ok(code)
 }
@@ -199,12 +202,12 @@ fn change_all(
     forwarder: &Forwarder,
     asker: Asker,
     change: Change,
-    messages: &Messages,
+    messages: &Selection,
     output: &mut dyn Output,
 ) -> io::Result<u8> {
     let (ids, all) = match messages {
-        Messages::These(ids) => (ids.clone(), false),
-        Messages::All => match forwarder.queue.ids() {
+        Selection::These(ids) => (ids.clone(), false),
+        Selection::All => match forwarder.queue.ids() {
             Ok(ids) => (ids, true),
             Err(error) => return trouble(&error, output),
         },
@@ -318,7 +321,7 @@ fn put_on_board(forwarder: &Forwarder, id: QueueId) {
     }
 }
 
-fn set_link(forwarder: &Forwarder, link: Link) {
+fn set_link(forwarder: &Forwarder, link: Uplink) {
     // First the lifetimes: what is tried at once must not expire by the time without a way out.
     forwarder.clock.note_link(link);
     forwarder.board.set_link(link, forwarder.clock.now().running);

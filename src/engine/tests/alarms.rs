@@ -4,7 +4,8 @@ use super::world::*;
 use crate::engine::control::operator::{Asker, answer};
 use crate::engine::log::statistics::Count;
 use crate::engine::workers::forwarder::current;
-use crate::rules::control::{Request, Rights};
+use crate::protocol::request::Request;
+use crate::protocol::rights::PeerRights;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -47,7 +48,7 @@ fn operate(world: &World, line: &str) {
         }
     }
     let request = Request::parse(&line.split(' ').collect::<Vec<_>>()).unwrap();
-    let asker = Asker { rights: Rights::All, uid: 0 };
+    let asker = Asker { rights: PeerRights::All, uid: 0 };
     assert_eq!(answer(&world.forwarder, asker, &request, &mut Nobody).unwrap(), 0);
 }
 

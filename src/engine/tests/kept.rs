@@ -4,7 +4,8 @@ use super::world::*;
 use crate::engine::control::operator::{Asker, Output, answer};
 use crate::engine::inbound::listener::ListenerPolicy;
 use crate::engine::workers::forwarder::current;
-use crate::rules::control::{Request, Rights};
+use crate::protocol::request::Request;
+use crate::protocol::rights::PeerRights;
 use std::io;
 use std::sync::Arc;
 
@@ -28,7 +29,7 @@ impl Output for Said {
 fn ask(world: &World, line: &str) -> (u8, String) {
     let request = Request::parse(&line.split(' ').collect::<Vec<_>>()).unwrap();
     let mut said = Said::default();
-    let asker = Asker { rights: Rights::All, uid: 0 };
+    let asker = Asker { rights: PeerRights::All, uid: 0 };
     (answer(&world.forwarder, asker, &request, &mut said).unwrap(), said.0)
 }
 

@@ -8,13 +8,13 @@
 //!
 //! What goes wrong is kept until the input has been read. What may fail: see [`Handover::commit`].
 
-use super::super::ask::read_piece;
 use super::super::exit::{self, Failure};
 use super::failure;
 use crate::config::Settings;
 use crate::mail::id::QueueId;
 use crate::net::transport::WireError;
-use crate::rules::control::{self, Piece};
+use crate::protocol::piece::{self, Piece};
+use crate::protocol::question::SubmissionSizes;
 use crate::store::drop::{DropEnvelope, RECIPIENTS_MAX, StagedDrop, explain};
 use crate::store::{StoreError, free_space, has_room};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt};
@@ -201,10 +201,10 @@ fn submit(socket: &Path, envelope: &DropEnvelope, held: &mut Held) -> io::Result
 
 /// Tells the daemon what is to come.
 fn announce(socket: &Path, envelope: &str, message_octets: u64) -> io::Result<UnixStream> {
-    let handover = control::Handover { envelope_octets: envelope.len(), message_octets };
+    let sizes = SubmissionSizes { envelope_octets: envelope.len(), message_octets };
     let stream = connect_to(socket)?;
     // A daemon that turns us away may have closed before it heard us; what it said is still there. So in `submit`.
-    let _ = (&stream).write_all(format!("{}\n{envelope}", handover.print()).as_bytes());
+    let _ = (&stream).write_all(format!("{}\n{envelope}", sizes.print()).as_bytes());
     Ok(stream)
 }
 
@@ -244,7 +244,7 @@ enum Heard {
 fn hear(answer: &mut BufReader<&UnixStream>) -> io::Result<Heard> {
     let mut text = String::new();
     loop {
-        match read_piece(answer)? {
+        match piece::read(answer)? {
             (Piece::Output(_) | Piece::Error(_), said) => text.push_str(&String::from_utf8_lossy(&said)),
             (Piece::Go, _) => return Ok(Heard::Go),
             (Piece::End(code), _) => return Ok(Heard::End(code, text)),

@@ -18,7 +18,7 @@ use super::{queue, serve};
 use crate::config::{Settings, is_configuration, load_leniently};
 use crate::mail::envelope::Body;
 use crate::mail::unqualified::Unqualified;
-use crate::rules::control::{BadRequest, Request};
+use crate::protocol::request::{BadRequest, Request};
 use crate::store::drop::{DropEnvelope, Sender};
 use crate::sys::user;
 use addresses::{read_list, read_sender};
