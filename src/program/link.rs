@@ -1,7 +1,8 @@
 //! `pillarbox link up|down|metered`: tells the daemon whether there is a way out, for the scripts of a box that knows.
 
-use super::ask::{Asked, Screen, ask, finish};
 use super::exit::{self, Failure};
+use super::remote::client::{Asked, ask, finish};
+use super::remote::screen::Screen;
 use crate::config::load;
 use crate::protocol::request::{BadRequest, Request};
 use std::ffi::OsString;

@@ -1,16 +1,18 @@
 //! The commands, one file each, and the command line that picks one.
 
-pub mod ask;
 pub mod check;
 pub mod exit;
 pub mod link;
 pub mod passwd;
+pub mod privileges;
 pub mod probe;
 pub mod queue;
+pub mod remote;
 pub mod sendmail;
 pub mod serve;
 pub mod setup;
 pub mod status;
+pub mod steps;
 pub mod terminal;
 
 use crate::sys::{signals, user};

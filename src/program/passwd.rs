@@ -5,10 +5,10 @@
 //! that is overwritten afterwards, and no buffer of the library gets them.
 
 use super::exit::{self, Failure};
-use super::terminal::{CTRL_C, Mute, line, prompt};
+use super::terminal::{CTRL_C, Mute, check_password, line, prompt};
 use crate::rules::accounts::password::{ALPHABET, PasswordHash, SALT_MAX};
 use crate::rules::accounts::users;
-use crate::smtp::sasl::{CREDENTIAL_MAX_OCTETS, Credentials, Secret};
+use crate::smtp::sasl::{CREDENTIAL_MAX_OCTETS, Secret};
 use rustix::io::Errno;
 use rustix::termios::tcgetattr;
 use std::ffi::OsString;
@@ -27,25 +27,11 @@ pub fn run(operands: &[OsString]) -> Result<(), Failure> {
     let name = name.to_str().ok_or_else(|| usage("a name has to be UTF-8"))?;
     users::check_name(name).map_err(usage)?;
     let password = read(std::io::stdin().as_fd())?;
-    check(name, &password)
+    check_password(name, &password)
         .map_err(|error| Failure::new(exit::DATA, format!("passwd: the password {error}")))?;
     let hash = PasswordHash::make(password.octets(), &salt()?);
     writeln!(std::io::stdout(), "{name}:{hash}")
         .map_err(|error| Failure::new(exit::IO, format!("passwd: can't write the line: {error}")))
-}
-
-/// Whether somebody can log in by the password.
-///
-/// # Errors
-/// What is wrong with it.
-pub(super) fn check(name: &str, password: &Secret) -> Result<(), &'static str> {
-    match password.octets() {
-        [] => Err("is empty"),
-        octets if octets.len() > CREDENTIAL_MAX_OCTETS => Err("has more than 255 octets"),
-        octets if octets.iter().any(u8::is_ascii_control) => Err("has a control character"),
-        octets if Credentials::new(name.as_bytes(), octets).is_none() => Err("is not UTF-8"),
-        _ => Ok(()),
-    }
 }
 
 fn read(input: BorrowedFd<'_>) -> Result<Secret, Failure> {

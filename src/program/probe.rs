@@ -5,11 +5,12 @@
 //! With `--send` a test message then goes by the queue, in this process, and is followed to its outcome. What peers say is
 //! data: its control characters are escaped.
 
-use super::ask::{Asked, ask, escaped};
 use super::check;
 use super::exit::{self, Failure};
-use super::queue::make_state;
-use super::serve::find_user;
+use super::privileges;
+use super::remote::client::{Asked, ask, finish};
+use super::remote::screen::escaped;
+use super::steps::{code, json, line};
 use crate::config::{Problem, host, load};
 use crate::engine::control::listing::json_text;
 use crate::engine::control::operator::Output;
@@ -26,7 +27,7 @@ use crate::rules::advice::hints::{Stage, hint};
 use crate::store::StoreError;
 use crate::store::drop::DropDirectory;
 use crate::store::queue::Queue;
-use crate::sys::{rights, thread, user};
+use crate::sys::thread;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -51,7 +52,7 @@ pub fn run(config: &Path, operands: &[OsString]) -> Result<(), Failure> {
     let failures = walk(config, address, options.contains(&"--send"), &mut screen)?;
     let code = failures.first().map_or(exit::OK, code);
     screen.end(address, code);
-    super::ask::finish(code)
+    finish(code)
 }
 
 fn walk(config: &Path, address: &str, sends: bool, screen: &mut Screen) -> Result<Vec<Step>, Failure> {
@@ -87,22 +88,8 @@ fn configured(config: &Path, sends: bool, screen: &mut Screen) -> Result<Option<
     };
     let problems = check::problems(config, &check::own_account(), &check::look_up);
     problems.iter().for_each(|problem| screen.problem(Mark::Warn, problem));
+    let agent = privileges::enter(config, &settings, sends)?.map(Arc::new);
     let hostname = host::name(settings.hostname.as_ref());
-    let mut agent = None;
-    if user::is_root()
-        && let Some(account) = find_user(&settings)?.filter(|account| account.uid != 0)
-    {
-        let failed =
-            |error| Failure::new(exit::OS_ERROR, format!("probe: can't become {}: {error}", account.name));
-        if sends {
-            make_state(&settings, &account)
-                .map_err(|error| Failure::new(exit::CANT_CREATE, format!("probe: {error}")))?;
-        }
-        agent = DeliveryAgent::start(config, &settings, Some(&account)).map_err(failed)?.map(Arc::new);
-        user::become_user(&account).map_err(failed)?;
-    }
-    rights::restrain()
-        .map_err(|error| Failure::new(exit::OS_ERROR, format!("probe: can't give up new rights: {error}")))?;
     // What is wrong with a key has been told.
     let dkim = dkim::load(&settings).unwrap_or_default();
     let site = Site { dkim, ..Site::new(settings, hostname, None) };
@@ -225,19 +212,6 @@ impl log::Log for Log {
     fn flush(&self) {}
 }
 
-/// The exit code for the failure that came first.
-pub(super) fn code(step: &Step) -> u8 {
-    match (step.stage, step.class) {
-        (Stage::Config | Stage::Password, _) => exit::CONFIG,
-        (Stage::Recipient, _) => exit::DATA,
-        (Stage::Route, Some(Class::Permanent)) => exit::UNKNOWN_USER,
-        (Stage::Auth, _) => exit::NO_PERMISSION,
-        (Stage::Maildir, _) => exit::CANT_CREATE,
-        (Stage::Tls | Stage::StartTls, _) | (_, Some(Class::Permanent)) => exit::UNAVAILABLE,
-        _ => exit::TEMPORARY,
-    }
-}
-
 /// Standard output, as lines for people or for programs.
 struct Screen {
     is_json: bool,
@@ -319,32 +293,6 @@ impl Screen {
     }
 }
 
-/// A line for people, and one with advice.
-pub(super) fn line(step: &Step, is_colourful: bool) -> String {
-    let mark = step.mark.to_string();
-    let (colour, end) = match step.mark {
-        _ if !is_colourful => ("", ""),
-        Mark::Ok => ("\x1b[32m", "\x1b[0m"),
-        Mark::Warn => ("\x1b[33m", "\x1b[0m"),
-        Mark::Fail => ("\x1b[1;31m", "\x1b[0m"),
-    };
-    let (stage, took) = (step.stage.name(), step.took.as_millis());
-    let text = escaped(&step.text).replace('\n', " ");
-    let hint = step.hint.map(|hint| format!("{:26}{hint}\n", "")).unwrap_or_default();
-    format!("{colour}{mark:<4}{end} {stage:<9} {took:>6} ms  {text}\n{hint}")
-}
-
-fn json(step: &Step) -> String {
-    let hint = step.hint.map_or_else(|| "null".to_owned(), json_text);
-    format!(
-        "{{\"step\":\"{}\",\"result\":\"{}\",\"ms\":{},\"text\":{},\"hint\":{hint}}}\n",
-        step.stage.name(),
-        step.mark.to_string().to_ascii_lowercase(),
-        step.took.as_millis(),
-        json_text(&step.text),
-    )
-}
-
 /// Moves, while something is waited for, until the process ends.
 fn spin(waiting: &Mutex<Option<Stage>>) {
     for turn in ['|', '/', '-', '\\'].into_iter().cycle() {
@@ -360,42 +308,6 @@ fn spin(waiting: &Mutex<Option<Stage>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn failed(stage: Stage, class: Class) -> Step {
-        let (mark, took, text) = (Mark::Fail, Duration::from_millis(1234), "no \"\u{1b}[2J\nway".into());
-        Step { stage, mark, took, text, hint: Some("go on"), class: Some(class) }
-    }
-
-    #[test]
-    fn a_step_is_one_line_with_its_advice_below() {
-        let step = failed(Stage::Greeting, Class::Permanent);
-        let advice = format!("{}go on\n", " ".repeat(26));
-        assert_eq!(line(&step, false), format!("FAIL greeting    1234 ms  no \"\\u{{1b}}[2J way\n{advice}"));
-        assert!(line(&step, true).starts_with("\u{1b}[1;31mFAIL\u{1b}[0m greeting "));
-        assert_eq!(
-            json(&step),
-            "{\"step\":\"greeting\",\"result\":\"fail\",\"ms\":1234,\"text\":\"no \\\"\\u001b[2J\\u000away\",\"hint\":\"go on\"}\n"
-        );
-    }
-
-    #[test]
-    fn the_code_says_who_has_to_do_something() {
-        use Class::{Permanent, Transient};
-        for (stage, class, expected) in [
-            (Stage::Config, Permanent, exit::CONFIG),
-            (Stage::Password, Transient, exit::CONFIG),
-            (Stage::Recipient, Permanent, exit::DATA),
-            (Stage::Route, Permanent, exit::UNKNOWN_USER),
-            (Stage::Route, Transient, exit::TEMPORARY),
-            (Stage::Auth, Transient, exit::NO_PERMISSION),
-            (Stage::Tls, Transient, exit::UNAVAILABLE),
-            (Stage::Rcpt, Permanent, exit::UNAVAILABLE),
-            (Stage::Rcpt, Transient, exit::TEMPORARY),
-            (Stage::Connect, Transient, exit::TEMPORARY),
-        ] {
-            assert_eq!(code(&failed(stage, class)), expected, "{stage:?}");
-        }
-    }
 
     #[test]
     fn what_waits_for_the_same_domain_is_found() {

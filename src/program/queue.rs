@@ -4,21 +4,18 @@
 //! it first becomes `user`, so that no file is root's afterwards. The locks of the queue's files keep commands, and a
 //! daemon that starts meanwhile, out of each other's way.
 
-use super::ask::{Asked, Screen, ask, finish};
 use super::exit::{self, Failure};
-use super::serve::{find_user, start_logging};
+use super::privileges;
+use super::remote::client::{Asked, ask, finish};
+use super::remote::screen::Screen;
 use crate::config::{LogTarget, Settings, host, load};
 use crate::engine::control::operator::{self, Asker};
 use crate::engine::daemon::Daemon;
-use crate::engine::host::delivery_agent::DeliveryAgent;
 use crate::engine::host::site::Site;
+use crate::engine::log::logger::Logger;
 use crate::protocol::request::{BadRequest, Request};
 use crate::protocol::rights::PeerRights;
 use crate::store::StoreError;
-use crate::store::drop::DropDirectory;
-use crate::store::durable::Owner;
-use crate::store::queue::Queue;
-use crate::sys::{rights, user};
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::path::Path;
@@ -77,24 +74,14 @@ fn alone(
     screen: &mut Screen,
     no_daemon: &str,
 ) -> Result<(), Failure> {
-    let mut agent = None;
-    if user::is_root()
-        && let Some(account) = find_user(&settings)?.filter(|account| account.uid != 0)
-    {
-        make_state(&settings, &account)
-            .map_err(|error| Failure::new(exit::CANT_CREATE, format!("queue: {error}")))?;
-        agent = DeliveryAgent::start(config, &settings, Some(&account)).map_err(|error| {
-            Failure::new(exit::OS_ERROR, format!("queue: can't start the delivery agent: {error}"))
-        })?;
-    }
-    become_user(&settings)?;
+    let agent = privileges::enter(config, &settings, true)?;
     // Cron mails what is printed, and that would be mail about mail, each time anew: only trouble is worth it.
     let quiet = settings.log.target == LogTarget::Stderr && !(io::stderr().is_terminal() && task.is_run());
     let level = if quiet { log::LevelFilter::Error } else { settings.log.level.0 };
-    start_logging(&settings, level);
-    let queue = Queue::open(&settings.state, None).map_err(|error| unopened(&error, no_daemon))?;
+    Logger::new(settings.log.target, level).install();
+    let (queue, drops) =
+        privileges::open_state(&settings, None).map_err(|error| unopened(&error, no_daemon))?;
     let hostname = host::name(settings.hostname.as_ref());
-    let drops = DropDirectory::open(&settings.state, None).map_err(|error| unopened(&error, no_daemon))?;
     let daemon = Daemon::new(Site::new(settings, hostname, None), queue, drops, agent.map(Arc::new));
     let forwarder = &daemon.forwarder;
     forwarder.load();
@@ -115,31 +102,6 @@ fn alone(
         daemon.save(false);
     }
     finish(code)
-}
-
-/// Makes the directories of the queue for their user, where no daemon has ever been.
-///
-/// # Errors
-/// Those of the store.
-pub(super) fn make_state(settings: &Settings, account: &user::Account) -> Result<(), StoreError> {
-    if settings.state.exists() {
-        return Ok(());
-    }
-    let owner = Some(Owner { uid: account.uid, gid: account.gid });
-    Queue::open(&settings.state, owner).and(DropDirectory::open(&settings.state, owner).map(drop))
-}
-
-/// Whoever started this, root included: what touches `state` does so as `user`, so that no file is root's afterwards.
-pub(super) fn become_user(settings: &Settings) -> Result<(), Failure> {
-    let failed =
-        |what: &str, error: io::Error| Failure::new(exit::OS_ERROR, format!("can't {what}: {error}"));
-    if user::is_root()
-        && let Some(account) = find_user(settings)?.filter(|account| account.uid != 0)
-    {
-        let become_user = format!("become {}", account.name);
-        user::become_user(&account).map_err(|error| failed(&become_user, error))?;
-    }
-    rights::restrain().map_err(|error| failed("give up new rights", error))
 }
 
 impl Task {

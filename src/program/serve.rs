@@ -2,17 +2,18 @@
 
 use super::check;
 use super::exit::{self, Failure};
-use crate::config::{LogTarget, Settings, host, load};
+use super::privileges;
+use crate::config::{Settings, host, load};
 use crate::engine::control::socket as control;
 use crate::engine::daemon::Daemon;
-use crate::engine::host::delivery_agent::{self, DeliveryAgent};
+use crate::engine::host::delivery_agent;
 use crate::engine::host::dkim;
 use crate::engine::host::site::Site;
 use crate::engine::host::tls::Tls;
 use crate::engine::inbound::capacity::Capacity;
 use crate::engine::inbound::listener::{self, Listener};
 use crate::engine::log::event::Event;
-use crate::engine::log::logger::{Logger, Target};
+use crate::engine::log::logger::Logger;
 use crate::mail::address::Domain;
 use crate::mail::date::WallTime;
 use crate::store::drop::DropDirectory;
@@ -22,7 +23,8 @@ use crate::sys::clock::{Clock, SystemClock};
 use crate::sys::notify::Supervisor;
 use crate::sys::signals::{Signal, Signals};
 use crate::sys::sockets::{self, Inherited};
-use crate::sys::{memory, rights, user};
+use crate::sys::user::Account;
+use crate::sys::{memory, rights};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -36,7 +38,7 @@ pub fn run(config: &Path) -> Result<(), Failure> {
     let supervisor = Supervisor::from_environment();
     let mut settings = load(config).map_err(|problems| Failure::problems(&problems))?;
     memory::limit_arenas();
-    start_logging(&settings, settings.log.level.0);
+    Logger::new(settings.log.target, settings.log.level.0).install();
     let capacity = Capacity::measure();
     capacity.fit(&mut settings);
     // What the settings name may be mended while the daemon runs, and need not stop it: a box that only sends alerts
@@ -44,10 +46,9 @@ pub fn run(config: &Path) -> Result<(), Failure> {
     for problem in check::problems(config, &check::own_account(), &check::look_up) {
         log::warn!(target: "pillarbox", "event=notice text={:?}", problem.to_string());
     }
-    let account = if user::is_root() { find_user(&settings)? } else { None };
+    let account = privileges::account(&settings)?;
     // Before the sockets, which are none of its business.
-    let agent = DeliveryAgent::start(config, &settings, account.as_ref())
-        .map_err(|error| Failure::new(exit::OS_ERROR, format!("can't start the delivery agent: {error}")))?;
+    let agent = privileges::start_agent(config, &settings, account.as_ref())?;
     // It can't be started any more then.
     let lacks_agent = agent.is_none() && account.as_ref().is_some_and(|account| account.uid != 0);
     // Handlers first: a signal that comes while the daemon starts must not kill it half made.
@@ -81,14 +82,6 @@ pub fn run(config: &Path) -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-pub(super) fn start_logging(settings: &Settings, level: log::LevelFilter) {
-    let target = match settings.log.target {
-        LogTarget::Stderr => Target::Stderr,
-        LogTarget::Syslog => Target::Syslog,
-    };
-    Logger::new(target, level).install();
 }
 
 /// The sockets that systemd has opened; it decides about addresses then, and the settings do not.
@@ -125,20 +118,25 @@ fn bind(settings: &Settings) -> Result<Vec<Arc<Listener>>, Failure> {
 }
 
 /// Opens queue and drop directory, gives up all rights that are not needed any more, and makes sure that nobody else serves this queue.
-fn open_state(
-    settings: &Settings,
-    account: Option<&user::Account>,
-) -> Result<(Queue, DropDirectory), Failure> {
+fn open_state(settings: &Settings, account: Option<&Account>) -> Result<(Queue, DropDirectory), Failure> {
     let state = &settings.state;
     let store = |error: crate::store::StoreError| Failure::new(exit::CANT_CREATE, error.to_string());
+    let (queue, drops) = privileges::open_state(settings, account).map_err(store)?;
     let owner = account.map(|account| Owner { uid: account.uid, gid: account.gid });
-    let queue = Queue::open(state, owner).map_err(store)?;
-    let drops = DropDirectory::open(state, owner).map_err(store)?;
     if let Err(error) = control::make_directory(&settings.control, owner) {
         Event::Trouble { doing: "making the directory of the control socket", error: &error.to_string() }
             .log();
     }
-    give_up_rights(account)?;
+    match account {
+        Some(root) if root.uid == 0 => {
+            log::warn!(target: "pillarbox", "event=notice text=\"running as root; set user to another one\"");
+        }
+        Some(_) => {}
+        // A service manager may have given some to a user other than root.
+        None => rights::drop_capabilities()
+            .map_err(|error| Failure::new(exit::OS_ERROR, format!("can't give up capabilities: {error}")))?,
+    }
+    privileges::give_up(account)?;
     if !queue.lock_for_serving().map_err(store)? {
         let text = format!("another pillarbox serves {}; stop it, or set another state", state.display());
         return Err(Failure::new(exit::TEMPORARY, text));
@@ -148,39 +146,6 @@ fn open_state(
         log::info!(target: "pillarbox", "event=notice text=\"removed {swept} files that a crash left half written\"");
     }
     Ok((queue, drops))
-}
-
-/// Becomes `account`, and gives up what a serving process never needs. `None`: not started as root.
-fn give_up_rights(account: Option<&user::Account>) -> Result<(), Failure> {
-    let failed = |what: &str, error| Failure::new(exit::OS_ERROR, format!("can't {what}: {error}"));
-    match account {
-        Some(root) if root.uid == 0 => {
-            log::warn!(target: "pillarbox", "event=notice text=\"running as root; set user to another one\"");
-        }
-        Some(account) => {
-            let become_user = format!("become {}", account.name);
-            user::become_user(account).map_err(|error| failed(&become_user, error))?;
-        }
-        None => {
-            rights::drop_capabilities().map_err(|error| failed("give up capabilities", error))?;
-        }
-    }
-    rights::restrain().map_err(|error| failed("give up new rights", error))
-}
-
-pub(super) fn find_user(settings: &Settings) -> Result<Option<user::Account>, Failure> {
-    let name = &settings.user;
-    match user::find(name) {
-        Ok(Some(account)) => Ok(Some(account)),
-        Ok(None) => {
-            let make = format!("useradd --system --user-group --no-create-home {name}");
-            let text = format!("user {name:?} does not exist; make it ({make}), or set user to another one");
-            Err(Failure::new(exit::CONFIG, text))
-        }
-        Err(error) => {
-            Err(Failure::new(exit::TEMPORARY, format!("user {name:?} can't be looked up: {error}")))
-        }
-    }
 }
 
 /// The host as configured, with its keys read. It listens where it listens: inherited sockets are in no configuration.

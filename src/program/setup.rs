@@ -10,8 +10,9 @@ mod files;
 mod questions;
 
 use super::exit::{self, Failure};
-use super::probe::{code, line};
-use super::serve::find_user;
+use super::privileges;
+use super::remote::screen::escaped;
+use super::steps::{code, line};
 use crate::config::{self, Settings, host};
 use crate::engine::control::listing::json_text;
 use crate::engine::daemon::{maildirs, resolver};
@@ -27,7 +28,6 @@ use crate::smtp::sasl::Secret;
 use crate::store::durable::Owner;
 use crate::sys::clock::{Clock, SystemClock};
 use crate::sys::signals::Signals;
-use crate::sys::user;
 use files::{File, Readers, Target};
 use questions::{Answers, Password};
 use rustix::fs::{MemfdFlags, Mode, fchmod, memfd_create};
@@ -143,10 +143,7 @@ fn usage(text: &str) -> Failure {
 
 /// Who reads the password: the group of the daemon's user, or else whoever this is.
 fn readers(settings: &Settings) -> Result<Readers, Failure> {
-    if !user::is_root() {
-        return Ok(Readers::Writer);
-    }
-    let account = find_user(settings)?.filter(|account| account.uid != 0);
+    let account = privileges::account(settings)?.filter(|account| account.uid != 0);
     Ok(account.map_or(Readers::Writer, |account| Readers::Group(Owner { uid: 0, gid: account.gid })))
 }
 
@@ -203,7 +200,7 @@ fn test(
         own_address: &own_address,
     };
     let address = answers.probed();
-    say(&format!("Testing the way to {}\n", super::ask::escaped(address)));
+    say(&format!("Testing the way to {}\n", escaped(address)));
     let trial = find(&settings, &hostname, &world, ways, address, &mut tell);
     let steps = |marks: &[Mark]| -> String {
         trial.steps.iter().filter(|step| marks.contains(&step.mark)).map(|step| line(step, false)).collect()
@@ -223,7 +220,7 @@ fn tell(trial: &Trial) {
     let way = trial.smarthost.first().map_or_else(|| "by MX".to_owned(), ToString::to_string);
     let is_clear = trial.smarthost.iter().any(|host| host.scheme == Scheme::Smtp);
     let found = match &trial.failure {
-        Some(step) => format!("no, {}: {}", step.stage.name(), super::ask::escaped(&step.text)),
+        Some(step) => format!("no, {}: {}", step.stage.name(), escaped(&step.text)),
         None if is_clear => "yes; without verified TLS, so others on the way can read it".to_owned(),
         None => "yes".to_owned(),
     };
@@ -246,7 +243,7 @@ fn next(settings: &Settings, answers: &Answers) -> String {
         () if Path::new("/run/systemd/system").exists() => "systemctl enable --now pillarbox",
         () => "pillarbox serve",
     };
-    let address = super::ask::escaped(answers.probed());
+    let address = escaped(answers.probed());
     format!("Next:\n  {start}\n  pillarbox probe --send {address}\n")
 }
 

@@ -3,9 +3,10 @@
 //! With no daemon it says so, and what lies in the queue as far as this user may look. `--check` speaks to monitoring
 //! plugins: whatever goes wrong is a line on standard output and one of their exit codes.
 
-use super::ask::{Asked, Screen, ask, finish};
 use super::exit::{self, Failure};
-use super::queue::become_user;
+use super::privileges;
+use super::remote::client::{Asked, ask, finish};
+use super::remote::screen::Screen;
 use crate::config::{Settings, load};
 use crate::engine::control::operator::Output;
 use crate::protocol::request::{BadRequest, Request};
@@ -75,7 +76,7 @@ fn plugin(screen: &mut Screen, level: Level, text: &str) -> Result<(), Failure> 
 
 /// Messages in the queue and their size in octets, if this user may look; nothing is made for it.
 fn queued(settings: &Settings) -> Option<(usize, u64)> {
-    become_user(settings).ok()?;
+    privileges::give_up(privileges::account(settings).ok()?.as_ref()).ok()?;
     std::fs::read_dir(settings.state.join("queue")).ok()?;
     let queue = Queue::open(&settings.state, None).ok()?;
     let summaries = queue.ids().ok()?.into_iter().filter_map(|id| queue.summary(id)?.ok());

@@ -1,7 +1,7 @@
 //! Questions to whoever sits at the terminal. Prompts go to standard error; answers are read octet by octet, so that no
 //! buffer of the library gets a password, and none swallows what the next question is answered by.
 
-use crate::smtp::sasl::Secret;
+use crate::smtp::sasl::{CREDENTIAL_MAX_OCTETS, Credentials, Secret};
 use rustix::io::Errno;
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcsetattr};
 use std::io::Write;
@@ -40,6 +40,20 @@ pub fn line(input: BorrowedFd<'_>, max_octets: usize) -> Result<Option<Secret>, 
         octets.pop();
     }
     Ok(Some(Secret::new(octets)))
+}
+
+/// Whether `name` can log in with a typed password (RFC 4616).
+///
+/// # Errors
+/// Says what is wrong with the password: it is empty, too long, has a control character, or is not UTF-8.
+pub fn check_password(name: &str, password: &Secret) -> Result<(), &'static str> {
+    match password.octets() {
+        [] => Err("is empty"),
+        octets if octets.len() > CREDENTIAL_MAX_OCTETS => Err("has more than 255 octets"),
+        octets if octets.iter().any(u8::is_ascii_control) => Err("has a control character"),
+        octets if Credentials::new(name.as_bytes(), octets).is_none() => Err("is not UTF-8"),
+        _ => Ok(()),
+    }
 }
 
 /// A terminal that shows nothing of what is typed, until this is dropped.

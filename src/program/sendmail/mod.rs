@@ -12,8 +12,9 @@ pub mod flags;
 mod handover;
 mod smtp;
 
-use super::ask::{self, Asked, Screen};
 use super::exit::{self, Failure};
+use super::remote::client::{self, Asked};
+use super::remote::screen::Screen;
 use super::{queue, serve};
 use crate::config::{Settings, is_configuration, load_leniently};
 use crate::mail::envelope::Body;
@@ -159,8 +160,8 @@ fn verify(call: &mut Call, config: &Path) -> Result<(), Failure> {
     }
     let words: Vec<&str> = std::iter::once("verify").chain(words.iter().map(String::as_str)).collect();
     let request = Request::parse(&words).map_err(|BadRequest { code, text }| failure(code, &text))?;
-    match ask::ask(&settings.control, &request, &mut Screen::new())? {
-        Asked::Answered(code) => ask::finish(code),
+    match client::ask(&settings.control, &request, &mut Screen::new())? {
+        Asked::Answered(code) => client::finish(code),
         Asked::NoDaemon(why) => Err(failure(exit::UNAVAILABLE, &format!("no daemon answers: {why}"))),
     }
 }

@@ -10,8 +10,7 @@ use crate::mail::next_hop::Smarthost;
 use crate::mail::unqualified::Unqualified;
 use crate::net::resolver::Resolve;
 use crate::program::exit::{self, Failure};
-use crate::program::passwd;
-use crate::program::terminal::{Mute, line, prompt};
+use crate::program::terminal::{Mute, check_password, line, prompt};
 use crate::rules::advice::providers::Named;
 use crate::smtp::sasl::{CREDENTIAL_MAX_OCTETS, Secret};
 use rustix::termios::tcgetattr;
@@ -171,7 +170,7 @@ fn password(options: &Options, login: &str, named: &Named) -> Result<Password, F
              or give it as the first line of standard input",
         )
     })?;
-    passwd::check(login, &typed)
+    check_password(login, &typed)
         .map_err(|error| Failure::new(exit::DATA, format!("setup: the password {error}")))?;
     Ok(Password::Typed(typed))
 }
