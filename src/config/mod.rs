@@ -1,19 +1,17 @@
 //! The configuration: from the file to typed settings (INTERFACE section 2).
 //!
-//! [`parse`] is pure and [`load`] reads one file; what the settings name is looked at by [`files`], and the name of
-//! a host that has none set is found by [`host`]. Every key is a row of [`keys`]. A file with anything wrong in it
+//! [`parse`] is pure and [`load`] reads one file; the name of a host that has none set is found by [`host`]. Every key is a row of [`keys`]. A file with anything wrong in it
 //! gives all its problems and no settings; nothing is ever ignored in silence.
 
-pub mod files;
 pub mod host;
 pub mod keys;
 mod kinds;
 mod mail_kinds;
 mod problem;
+pub mod secret_file;
 mod values;
 mod walk;
 
-pub use files::Account;
 pub use keys::{
     Alarm, Auth, Digest, Dkim, Dns, Limits, Listener, Local, Log, Queue, Relay, Rewrite, Settings, Tls,
 };
@@ -39,7 +37,7 @@ const PROBLEMS_MAX: usize = 100;
 
 /// Where the file sets what; for problems that show only when the settings meet the disk.
 #[derive(Debug, Clone, Default)]
-pub struct Places(Vec<(&'static str, &'static str, Place)>);
+pub struct Places(pub(crate) Vec<(&'static str, &'static str, Place)>);
 
 impl Places {
     /// Where the value of a key stands; `table` is empty for the keys in front of all tables. `None`: not set.

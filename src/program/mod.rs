@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod exit;
+pub mod findings;
 pub mod link;
 pub mod passwd;
 pub mod privileges;

@@ -5,13 +5,13 @@
 //! With `--send` a test message then goes by the queue, in this process, and is followed to its outcome. What peers say is
 //! data: its control characters are escaped.
 
-use super::check;
 use super::exit::{self, Failure};
+use super::findings::contents::examine_files;
 use super::privileges;
 use super::remote::client::{Asked, ask, finish};
 use super::remote::screen::escaped;
 use super::steps::{code, json, line};
-use crate::config::{Problem, host, load};
+use crate::config::{Problem, host, load_with_places};
 use crate::engine::control::listing::json_text;
 use crate::engine::control::operator::Output;
 use crate::engine::daemon::{Daemon, maildirs};
@@ -28,6 +28,7 @@ use crate::store::StoreError;
 use crate::store::drop::DropDirectory;
 use crate::store::queue::Queue;
 use crate::sys::thread;
+use crate::sys::user::ProcessUser;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -79,15 +80,15 @@ type Configured = (Site, Option<Arc<DeliveryAgent>>);
 fn configured(config: &Path, sends: bool, screen: &mut Screen) -> Result<Option<Configured>, Failure> {
     screen.news(News::Begins(Stage::Config));
     // With the rights of whoever starts this, as `serve` does it.
-    let settings = match load(config) {
-        Ok(settings) => settings,
+    let (settings, places) = match load_with_places(config) {
+        Ok(read) => read,
         Err(problems) => {
             problems.iter().for_each(|problem| screen.problem(Mark::Fail, problem));
             return Ok(None);
         }
     };
-    let problems = check::problems(config, &check::own_account(), &check::look_up);
-    problems.iter().for_each(|problem| screen.problem(Mark::Warn, problem));
+    let found = examine_files(config, &settings, &places, &ProcessUser::own(), &ProcessUser::find);
+    found.problems.iter().for_each(|problem| screen.problem(Mark::Warn, problem));
     let agent = privileges::enter(config, &settings, sends)?.map(Arc::new);
     let hostname = host::name(settings.hostname.as_ref());
     // What is wrong with a key has been told.

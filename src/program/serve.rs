@@ -1,9 +1,9 @@
 //! `pillarbox serve`: the daemon, in the foreground.
 
-use super::check;
 use super::exit::{self, Failure};
+use super::findings::contents::examine_files;
 use super::privileges;
-use crate::config::{Settings, host, load};
+use crate::config::{Settings, host, load, load_with_places};
 use crate::engine::control::socket as control;
 use crate::engine::daemon::Daemon;
 use crate::engine::host::delivery_agent;
@@ -23,7 +23,7 @@ use crate::sys::clock::{Clock, SystemClock};
 use crate::sys::notify::Supervisor;
 use crate::sys::signals::{Signal, Signals};
 use crate::sys::sockets::{self, Inherited};
-use crate::sys::user::Account;
+use crate::sys::user::{Account, ProcessUser};
 use crate::sys::{memory, rights};
 use std::path::Path;
 use std::sync::Arc;
@@ -36,14 +36,15 @@ pub fn run(config: &Path) -> Result<(), Failure> {
     // First of all, while no other thread can read the environment.
     let inherited = sockets::inherited();
     let supervisor = Supervisor::from_environment();
-    let mut settings = load(config).map_err(|problems| Failure::problems(&problems))?;
+    let (mut settings, places) = load_with_places(config).map_err(|problems| Failure::problems(&problems))?;
     memory::limit_arenas();
     Logger::new(settings.log.target, settings.log.level.0).install();
     let capacity = Capacity::measure();
     capacity.fit(&mut settings);
     // What the settings name may be mended while the daemon runs, and need not stop it: a box that only sends alerts
     // has no use for the Maildirs that it can't write. What it can't do without fails below, in its own words.
-    for problem in check::problems(config, &check::own_account(), &check::look_up) {
+    let found = examine_files(config, &settings, &places, &ProcessUser::own(), &ProcessUser::find);
+    for problem in found.problems {
         log::warn!(target: "pillarbox", "event=notice text={:?}", problem.to_string());
     }
     let account = privileges::account(&settings)?;

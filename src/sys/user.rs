@@ -1,4 +1,7 @@
-//! Users of the system: looking one up, and becoming one.
+//! Users of the system: looking one up, listing them, and becoming one.
+//!
+//! Everything goes through the C library, so users of directory services count (nsswitch.conf(5)), and a user is the same
+//! for the daemon, for `check` and for the delivery agent. No file of the user database is read here.
 
 use super::rights;
 use std::ffi::{CStr, CString, OsStr};
@@ -7,12 +10,15 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 /// Largest passwd entry that is read, in octets; with directory services they can be long.
 const ENTRY_MAX_OCTETS: usize = 64 * 1024;
 
 /// More groups than these are not looked at: they count as none.
 const GROUPS_MAX: usize = 1024;
+/// The most users that are listed.
+const NAMES_MAX: usize = 10_000;
 
 /// An entry of the user database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,9 +51,8 @@ pub fn find_uid(uid: u32) -> io::Result<Option<Account>> {
 }
 
 /// All groups of a user, the first one of the entry included.
-#[must_use]
 #[allow(unsafe_code)]
-pub fn groups(account: &Account) -> Vec<u32> {
+fn groups(account: &Account) -> Vec<u32> {
     let Ok(name) = CString::new(account.name.as_str()) else { return vec![account.gid] };
     let mut groups: Vec<libc::gid_t> = vec![0; GROUPS_MAX];
     let mut count = GROUPS_MAX as libc::c_int;
@@ -57,6 +62,59 @@ pub fn groups(account: &Account) -> Vec<u32> {
         unsafe { libc::getgrouplist(name.as_ptr(), account.gid, groups.as_mut_ptr(), &raw mut count) };
     groups.truncate(usize::try_from(count).unwrap_or_default());
     if found < 0 { vec![account.gid] } else { groups }
+}
+
+/// A user as the kernel sees one at a file: by number and groups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessUser {
+    /// The name for messages; the number where there is none.
+    pub name: String,
+    /// The user's number.
+    pub uid: u32,
+    /// The numbers of all groups.
+    pub groups: Vec<u32>,
+}
+
+impl ProcessUser {
+    /// The user whom this process runs as.
+    #[must_use]
+    pub fn own() -> Self {
+        let uid = rustix::process::geteuid().as_raw();
+        let mut groups = vec![rustix::process::getegid().as_raw()];
+        let others = rustix::process::getgroups().unwrap_or_default();
+        groups.extend(others.into_iter().map(rustix::process::Gid::as_raw));
+        Self { name: uid.to_string(), uid, groups }
+    }
+
+    /// Looks a user up by name, with the groups that [`become_user`] would give it. `None` also while the database does not
+    /// answer.
+    #[must_use]
+    pub fn find(name: &str) -> Option<Self> {
+        let account = find(name).ok().flatten()?;
+        let groups = groups(&account);
+        Some(Self { name: account.name, uid: account.uid, groups })
+    }
+}
+
+/// The names of all users that the database lists, at most [`NAMES_MAX`]. A directory service may list none.
+#[must_use]
+#[allow(unsafe_code)]
+pub fn names() -> Vec<String> {
+    // The calls share one place in the database and one buffer.
+    static LISTING: Mutex<()> = Mutex::new(());
+    let _turn = LISTING.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut names = Vec::new();
+    // SAFETY: nothing else in this program makes these calls, and the lock lets one thread at a time make them. An entry and
+    // its strings stay valid until the next call, and the name is copied before that.
+    unsafe {
+        libc::setpwent();
+        while names.len() < NAMES_MAX {
+            let Some(entry) = libc::getpwent().as_ref() else { break };
+            names.push(CStr::from_ptr(entry.pw_name).to_string_lossy().into_owned());
+        }
+        libc::endpwent();
+    }
+    names
 }
 
 /// What an entry is found by.
@@ -189,6 +247,18 @@ mod tests {
         assert_eq!(find("no-such-user-here").unwrap(), None);
         assert_eq!(find("ro\0ot").unwrap(), None);
         assert_eq!(find(&"x".repeat(100_000)).unwrap_or(None), None);
+    }
+
+    #[test]
+    fn users_are_found_with_all_their_groups() {
+        let (own, root) = (ProcessUser::own(), ProcessUser::find("root").unwrap());
+        assert!((root.uid, root.groups.contains(&0)) == (0, true), "{root:?}");
+        assert!(
+            own.uid != 0 || own.groups.iter().all(|group| root.groups.contains(group)),
+            "{own:?} {root:?}"
+        );
+        assert_eq!(ProcessUser::find("no-such-user-here"), None);
+        assert!(names().iter().any(|name| name == "root"));
     }
 
     #[test]

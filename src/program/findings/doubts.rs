@@ -3,7 +3,7 @@
 //! What loses the first alert is told before it is written. What can't work is a problem; what may be meant so is a
 //! warning.
 
-use super::Findings;
+use super::report::CheckReport;
 use crate::config::{Addressee, Place, Places, Problem, Users as ConfiguredUsers, is_like};
 use crate::engine::host::aliases::Doubt;
 use crate::engine::host::site::{Site, hostname_flaw};
@@ -20,7 +20,7 @@ use std::os::unix::net::UnixStream;
 const PREFIX_MIN: (u8, u8) = (8, 16);
 
 /// Looks at all of it.
-pub fn look(site: &Site, places: &Places, found: &mut Findings) {
+pub fn look(site: &Site, places: &Places, found: &mut CheckReport) {
     hostname(site, places, found);
     users(site, places, found);
     root(site, places, found);
@@ -38,7 +38,7 @@ pub fn look(site: &Site, places: &Places, found: &mut Findings) {
 
 /// A name that hosts refuse in EHLO, and as the domain of a sender. One without a dot is what many boxes have, and no matter
 /// where all senders are rewritten.
-fn hostname(site: &Site, places: &Places, found: &mut Findings) {
+fn hostname(site: &Site, places: &Places, found: &mut CheckReport) {
     let name = site.hostname.to_string();
     let Some(flaw) = hostname_flaw(&site.hostname) else { return };
     if name.contains('.') || site.rewrite.is_idle() {
@@ -51,7 +51,7 @@ fn hostname(site: &Site, places: &Places, found: &mut Findings) {
 }
 
 /// A word for users that is none of those that are known is a user's name.
-fn users(site: &Site, places: &Places, found: &mut Findings) {
+fn users(site: &Site, places: &Places, found: &mut CheckReport) {
     let ConfiguredUsers::Named(names) = &site.settings.local.users else { return };
     let [name] = names.as_slice() else { return };
     let Some(word) = ["system", "any"].into_iter().find(|word| is_like(name, word)) else { return };
@@ -65,7 +65,7 @@ fn users(site: &Site, places: &Places, found: &mut Findings) {
 }
 
 /// Cron and its like write to root.
-fn root(site: &Site, places: &Places, found: &mut Findings) {
+fn root(site: &Site, places: &Places, found: &mut CheckReport) {
     let Ok(root) = Unqualified::parse("root") else { return };
     let path = root.forward_path(site.routes.home());
     if site.settings.admin.is_none() && matches!(site.route(&path), Err(NoRoute::UnknownUser)) {
@@ -75,7 +75,7 @@ fn root(site: &Site, places: &Places, found: &mut Findings) {
 }
 
 /// `admin` and `catch_all`: somebody whom mail reaches, and where.
-fn stand_in(site: &Site, places: &Places, of: (Option<Place>, &Addressee), found: &mut Findings) {
+fn stand_in(site: &Site, places: &Places, of: (Option<Place>, &Addressee), found: &mut CheckReport) {
     let (place, addressee) = of;
     let mailbox = match addressee {
         Addressee::Mailbox(mailbox) => mailbox.clone(),
@@ -138,7 +138,7 @@ fn cure(site: &Site) -> String {
 }
 
 /// Where aliases lead.
-fn aliases(site: &Site, found: &mut Findings) {
+fn aliases(site: &Site, found: &mut CheckReport) {
     let Some(path) = site.settings.local.aliases.as_deref() else { return };
     for (name, line, doubt) in site.alias_doubts() {
         let place = Some(Place { line, column: 1 });
@@ -160,7 +160,7 @@ fn aliases(site: &Site, found: &mut Findings) {
 }
 
 /// Whom the smarthost knows, and as whom mail leaves.
-fn login(site: &Site, places: &Places, found: &mut Findings) {
+fn login(site: &Site, places: &Places, found: &mut CheckReport) {
     let (relay, rewrite) = (&site.settings.relay, &site.settings.rewrite);
     let place = places.of("relay", "username");
     if relay.username.is_empty() {
@@ -182,7 +182,7 @@ fn login(site: &Site, places: &Places, found: &mut Findings) {
 }
 
 /// All addresses are refused when they are read; half of them are hardly better.
-fn networks(site: &Site, places: &Places, found: &mut Findings) {
+fn networks(site: &Site, places: &Places, found: &mut CheckReport) {
     for network in &site.settings.relay.trusted_networks {
         let least = if network.address.is_ipv4() { PREFIX_MIN.0 } else { PREFIX_MIN.1 };
         if network.prefix < least {
@@ -201,7 +201,7 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
 }
 
 /// Whether the sockets could be opened. Those that the daemon has are taken.
-fn listeners(site: &Site, places: &Places, found: &mut Findings) {
+fn listeners(site: &Site, places: &Places, found: &mut CheckReport) {
     let is_served = UnixStream::connect(&site.settings.control).is_ok();
     let mut before: Vec<SocketAddr> = Vec::new();
     for (i, listener) in site.settings.listeners.iter().enumerate() {
@@ -235,7 +235,9 @@ fn listeners(site: &Site, places: &Places, found: &mut Findings) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Account, Findings, examine, own_account};
+    use super::super::contents::examine;
+    use super::super::report::CheckReport;
+    use crate::sys::user::ProcessUser;
     use std::fs::{Permissions, create_dir_all, remove_dir_all, set_permissions, write};
     use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
@@ -263,7 +265,7 @@ mod tests {
 
         /// Checks a configuration for a box that is named like the mail domain, with one user; `keys` begin in line 7. Gives
         /// the lines, paths in them shortened to `D`.
-        fn check(&self, keys: &str, user: Option<Account>) -> Vec<String> {
+        fn check(&self, keys: &str, user: Option<ProcessUser>) -> Vec<String> {
             let d = self.0.display().to_string();
             let name = if keys.contains("hostname =") { "" } else { "hostname = \"example.com\"" };
             let users = if keys.contains("local.users") { "" } else { "local.users = [\"alice\", \"root\"]" };
@@ -278,9 +280,11 @@ mod tests {
                 text + "\n[[listener]]\naddress = \"127.0.0.1:0\"\n"
             };
             self.file("f", text.as_bytes(), 0o644);
-            let started_as =
-                Account { uid: if user.is_none() { 0 } else { own_account().uid }, ..own_account() };
-            let Findings { problems, warnings, .. } =
+            let started_as = ProcessUser {
+                uid: if user.is_none() { 0 } else { ProcessUser::own().uid },
+                ..ProcessUser::own()
+            };
+            let CheckReport { problems, warnings, .. } =
                 examine(&self.0.join("f"), &started_as, &|_| user.clone());
             let lines = warnings.iter().map(|it| format!("warning: {it}"));
             lines.chain(problems.iter().map(ToString::to_string)).map(|it| it.replace(&d, "D")).collect()
@@ -388,11 +392,11 @@ mod tests {
         let place = Place::new("told");
         for (aliases, keys, expected) in rows {
             place.file("aliases", aliases.as_bytes(), 0o644);
-            assert_told(&place.check(keys, Some(own_account())), expected, &format!("{aliases}{keys}"));
+            assert_told(&place.check(keys, Some(ProcessUser::own())), expected, &format!("{aliases}{keys}"));
         }
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let keys = format!("[[listener]]\naddress = \"{}\"\n", taken.local_addr().unwrap());
-        let told = place.check(&keys, Some(own_account()));
+        let told = place.check(&keys, Some(ProcessUser::own()));
         assert_told(&told, &[("warning: D/f:8:11: \"127.0.0.1:", "is taken")], "a port in use");
     }
 
@@ -416,13 +420,13 @@ mod tests {
         ];
         for (octets, expected) in rows {
             place.file("password", octets, 0o600);
-            let told = place.check(&login, Some(own_account()));
+            let told = place.check(&login, Some(ProcessUser::own()));
             assert_told(&told, expected, "");
             assert!(!told.concat().contains("secret"), "{told:?}");
         }
         place.file("password", b"secret\n", 0o604);
         assert_told(
-            &place.check(&login, Some(own_account())),
+            &place.check(&login, Some(ProcessUser::own())),
             &[("D/f:9:23: others may use", "chmod o=")],
             "open",
         );
@@ -432,7 +436,7 @@ mod tests {
         rustix::fs::mknodat(rustix::fs::CWD, place.0.join("password"), rustix::fs::FileType::Fifo, mode, 0)
             .unwrap();
         assert_told(
-            &place.check(&login, Some(own_account())),
+            &place.check(&login, Some(ProcessUser::own())),
             &[("D/f:9:23: \"D/password\" is no file", "; name")],
             "a pipe",
         );
@@ -440,7 +444,7 @@ mod tests {
         place.file("password", b"secret\n", 0o640);
         let without = login.replace("rewrite.from = \"a@b.example\"\n", "");
         assert_told(
-            &place.check(&without, Some(own_account())),
+            &place.check(&without, Some(ProcessUser::own())),
             &[("warning: D/f:8:18: this login is no address", "rewrite.from")],
             "",
         );
@@ -450,7 +454,7 @@ mod tests {
         place.file("users", text.as_bytes(), 0o640);
         let lines: Vec<String> = [1, 2, 3, 4, 5, 8, 9].map(|line| format!("D/users:{line}:1: ")).into();
         let expected: Vec<(&str, &str)> = lines.iter().map(|line| (line.as_str(), "")).collect();
-        let told = place.check("auth.users = \"D/users\"\n", Some(own_account()));
+        let told = place.check("auth.users = \"D/users\"\n", Some(ProcessUser::own()));
         assert_told(&told, &expected, "users");
         assert!(
             !["plaintext", "$1$", "$6$x"].iter().any(|secret| told.concat().contains(secret)),
