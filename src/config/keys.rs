@@ -14,7 +14,7 @@ use super::mail_kinds::{
 };
 use super::values::{
     Addressee, FAMILIES, Family, LEVELS, LISTENER_AUTH, LISTENER_KINDS, LISTENER_TLS, LOG_TARGETS,
-    ListenerAuth, ListenerKind, ListenerTls, LogLevel, LogTarget, Route, TLS_LEVELS, TlsLevel, Users,
+    ListenerAuth, ListenerKind, ListenerTls, LogLevel, LogTarget, TLS_LEVELS, TlsLevel,
 };
 use crate::mail::address::{Domain, Mailbox};
 use crate::mail::maildir_template::MaildirTemplate;
@@ -22,6 +22,7 @@ use crate::mail::network::Network;
 use crate::mail::next_hop::Smarthost;
 use crate::mail::unqualified::Unqualified;
 use crate::rules::pacing::cron::CronExpression;
+use crate::rules::routing::route::{Exception, Users};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -283,7 +284,7 @@ tables! {
         connections_per_domain: u32 = 2, one(count(1, 1000));
         /// Ways for single domains: { "example.org" = "smtp://10.0.0.9:25", ".example.org" = …,
         /// "bad.example" = "error:5.1.2 no mail there" }
-        routes: Vec<Route> = {}, pairs(route);
+        routes: Vec<Exception> = {}, pairs(route);
     }
 
     /// Mail that waits.

@@ -3,7 +3,7 @@
 //! Nothing here touches the disk or asks DNS.
 
 use super::kinds::{Complaints, Read, Value, complain, list, one, some, string, text};
-use super::values::{Addressee, Route, RouteTarget, Users};
+use super::values::Addressee;
 use crate::mail::address::{Domain, Mailbox, is_atext};
 use crate::mail::fold::fold;
 use crate::mail::maildir_template::MaildirTemplate;
@@ -12,6 +12,7 @@ use crate::mail::next_hop::{PORT_SMTP, Smarthost};
 use crate::mail::status::{Class, EnhancedStatus};
 use crate::mail::unqualified::Unqualified;
 use crate::rules::pacing::cron::CronExpression;
+use crate::rules::routing::route::{Exception, ExceptionTarget, Users};
 use std::net::{IpAddr, SocketAddr};
 use toml::de::DeValue;
 
@@ -108,7 +109,7 @@ pub fn smarthost(value: &DeValue<'_>) -> Read<Smarthost> {
 }
 
 /// A route: its pattern, and a URL, a list of them, or `error:STATUS TEXT`.
-pub fn route(pattern: &str, value: &Value<'_>, complaints: &mut Complaints) -> Option<Route> {
+pub fn route(pattern: &str, value: &Value<'_>, complaints: &mut Complaints) -> Option<Exception> {
     let bare = pattern.strip_prefix('.');
     if Domain::parse(bare.unwrap_or(pattern)).is_err() {
         let text = format!(
@@ -119,17 +120,18 @@ pub fn route(pattern: &str, value: &Value<'_>, complaints: &mut Complaints) -> O
     let domain = Domain::parse(bare.unwrap_or(pattern)).ok()?;
     let target = match value.get_ref().as_str().and_then(|text| text.strip_prefix("error:")) {
         Some(error) => one(move |_| route_error(error))(value, complaints)?,
-        None => RouteTarget::Smarthosts(some(smarthost)(value, complaints)?),
+        None => ExceptionTarget::Hosts(some(smarthost)(value, complaints)?),
     };
-    Some(Route { domain, subdomains: bare.is_some(), target })
+    let dot = if bare.is_some() { "." } else { "" };
+    Some(Exception { pattern: format!("{dot}{}", domain.key()), target })
 }
 
-fn route_error(error: &str) -> Read<RouteTarget> {
+fn route_error(error: &str) -> Read<ExceptionTarget> {
     let (status, text) = error.split_once(' ').unwrap_or((error, ""));
     let status = EnhancedStatus::parse(status).filter(|status| status.class == Class::Permanent);
     match (status, text.trim()) {
         (Some(status), text) if !text.is_empty() && !text.contains(char::is_control) => {
-            Ok(RouteTarget::Error(status, text.to_owned()))
+            Ok(ExceptionTarget::Error(status, text.to_owned()))
         }
         _ => Err("the error is malformed; write \"error:5.1.2 no mail there\"".into()),
     }

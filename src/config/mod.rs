@@ -17,8 +17,7 @@ pub use keys::{
 };
 pub use problem::{Place, Problem};
 pub use values::{
-    Addressee, Family, LISTENER_KINDS, ListenerAuth, ListenerKind, ListenerTls, LogLevel, LogTarget, Route,
-    RouteTarget, TlsLevel, Users,
+    Addressee, Family, LISTENER_KINDS, ListenerAuth, ListenerKind, ListenerTls, LogLevel, LogTarget, TlsLevel,
 };
 pub use walk::is_like;
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::mail::address::Mailbox;
+use crate::rules::routing::route::{ExceptionTarget, Users};
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -87,18 +88,11 @@ fn values_are_read() {
     assert_eq!(settings.dns.servers, ["192.0.2.53:53".parse().unwrap(), "[::1]:5353".parse().unwrap()]);
     let addresses: Vec<_> = settings.listeners.iter().map(|l| l.address.clone()).collect();
     assert_eq!(addresses, [["0.0.0.0:2525".parse().unwrap()], ["[::]:2525".parse().unwrap()]]);
-    let routes: Vec<_> = settings.relay.routes.iter().map(|r| (r.domain.key(), r.subdomains)).collect();
-    assert_eq!(
-        routes,
-        [
-            ("example.org".to_owned(), true),
-            ("example.org".to_owned(), false),
-            ("bad.example".to_owned(), false)
-        ]
-    );
+    let routes: Vec<_> = settings.relay.routes.iter().map(|route| route.pattern.as_str()).collect();
+    assert_eq!(routes, [".example.org", "example.org", "bad.example"]);
     let targets: Vec<_> = settings.relay.routes.iter().map(|r| r.target.clone()).collect();
-    assert!(matches!(&targets[1], RouteTarget::Smarthosts(hosts) if hosts.len() == 2));
-    assert!(matches!(&targets[2], RouteTarget::Error(status, text)
+    assert!(matches!(&targets[1], ExceptionTarget::Hosts(hosts) if hosts.len() == 2));
+    assert!(matches!(&targets[2], ExceptionTarget::Error(status, text)
         if status.to_string() == "5.1.2" && text == "no mail there"));
 }
 

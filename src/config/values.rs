@@ -1,8 +1,7 @@
 //! The types of values that are the configuration's own, and the words that stand for them.
 
-use crate::mail::address::{Domain, Mailbox};
-use crate::mail::next_hop::Smarthost;
-use crate::mail::status::EnhancedStatus;
+use crate::mail::address::Mailbox;
+use crate::smtp::server::Service;
 use log::LevelFilter;
 
 /// A word and its meaning.
@@ -20,6 +19,18 @@ pub enum ListenerKind {
     Submissions,
     /// LMTP (RFC 2033).
     Lmtp,
+}
+
+impl ListenerKind {
+    /// The protocol that such a listener speaks once TLS, if any, is up.
+    #[must_use]
+    pub const fn service(self) -> Service {
+        match self {
+            Self::Smtp => Service::Smtp,
+            Self::Submission | Self::Submissions => Service::Submission,
+            Self::Lmtp => Service::Lmtp,
+        }
+    }
 }
 
 /// The words of `listener.kind`.
@@ -127,18 +138,6 @@ pub static LEVELS: [Choice<LogLevel>; 5] = [
     ("trace", LogLevel(LevelFilter::Trace)),
 ];
 
-/// Who has a mailbox here.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Users {
-    /// The users of the system (passwd entries).
-    #[default]
-    System,
-    /// Every well-formed local part (INTERFACE section 2 has the alphabet and the limit).
-    Any,
-    /// These, in lower case.
-    Named(Vec<String>),
-}
-
 /// Who gets mail in place of others: `admin`, `local.catch_all`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Addressee {
@@ -146,24 +145,4 @@ pub enum Addressee {
     User(String),
     /// An address, here or elsewhere.
     Mailbox(Mailbox),
-}
-
-/// An entry of `relay.routes`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Route {
-    /// The domain it is for.
-    pub domain: Domain,
-    /// Whether it is for all domains below `domain` instead (`".example.org"`).
-    pub subdomains: bool,
-    /// Where mail for it goes.
-    pub target: RouteTarget,
-}
-
-/// Where an entry of `relay.routes` leads.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RouteTarget {
-    /// To these hosts, tried in order; never empty.
-    Smarthosts(Vec<Smarthost>),
-    /// Back: a permanent status, and the text for the sender.
-    Error(EnhancedStatus, String),
 }

@@ -5,6 +5,7 @@
 use super::keys::{Listener, Row, Settings, TABLES, Table};
 use super::kinds::{Complaints, Value};
 use super::values::{ListenerAuth, ListenerKind, ListenerTls};
+use crate::rules::routing::route::Users;
 use toml::de::{DeTable, DeValue};
 
 /// Names further away than this part of their length are not like each other.
@@ -228,7 +229,7 @@ fn check_whole(file: &DeTable<'_>, settings: &Settings, report: &mut Report) {
             report.complaints.push((at, "[[dkim]] needs all of domain, selector and key; write them".into()));
         }
     }
-    if settings.local.maildir.uses_home() && settings.local.users != super::Users::System {
+    if settings.local.maildir.uses_home() && settings.local.users != Users::System {
         let at = report.places.iter().find(|(table, key, _)| (*table, *key) == ("local", "maildir"));
         let text =
             "{home} is known for users of the system alone; write users = \"system\", or a path from \"/\"";

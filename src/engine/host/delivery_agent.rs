@@ -13,9 +13,10 @@
 //! It ends when the daemon does. May fail: every errand, with the error of the system; all of them once the agent is gone,
 //! and mail waits then.
 
-use crate::config::{Settings, Users, load};
+use crate::config::{Settings, load};
 use crate::engine::log::event::Event;
 use crate::mail::date::WallTime;
+use crate::rules::routing::route::Users;
 use crate::store::durable::Owner;
 use crate::store::maildir::{Agent, Done, Errand, MaildirPath, Whose, perform};
 use crate::sys::clock::{Clock, SystemClock};

@@ -5,10 +5,10 @@
 //! the user database lists; a directory service that lists none is seen by its users' files only.
 
 use super::site::{SystemAccounts, maildir, route_policy};
-use crate::config::{Settings, Users};
+use crate::config::Settings;
 use crate::mail::address::{Domain, ForwardPath, Mailbox};
 use crate::rules::routing::aliases::AliasTable;
-use crate::rules::routing::route::Destination;
+use crate::rules::routing::route::{Destination, Users};
 use crate::store::maildir::mbox_problem;
 use crate::sys::user;
 use std::fs::{read_dir, read_to_string};

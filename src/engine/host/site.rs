@@ -4,9 +4,7 @@
 use super::aliases::Aliases;
 use super::logins::Logins;
 use super::tls::Tls;
-use crate::config::{
-    Addressee, Family, Listener, ListenerKind, RouteTarget, Settings, Users as ConfiguredUsers,
-};
+use crate::config::{Addressee, Family, Listener, ListenerKind, Settings};
 use crate::mail::address::{Domain, Mailbox};
 use crate::net::tls_client::Connector;
 use crate::net::transport;
@@ -15,7 +13,7 @@ use crate::rules::message::rewrite::{Others, RewritePolicy};
 use crate::rules::pacing::retry::RetryPolicy;
 use crate::rules::routing::admission::AdmissionPolicy;
 use crate::rules::routing::route::{
-    Account, Accounts, Destination, Exception, ExceptionTarget, LookupFailed, RoutePolicy, Routed, Users,
+    Account, Accounts, Destination, LookupFailed, RoutePolicy, Routed, Users,
 };
 use crate::smtp::command::ClientName;
 use crate::smtp::extension::Offer;
@@ -216,29 +214,18 @@ pub(crate) fn route_policy(
         Addressee::Mailbox(mailbox) => Some(mailbox.clone()),
         Addressee::User(_) => None,
     };
-    let exception = |route: &crate::config::Route| Exception {
-        pattern: format!("{}{}", if route.subdomains { "." } else { "" }, route.domain.key()),
-        target: match &route.target {
-            RouteTarget::Smarthosts(hosts) => ExceptionTarget::Hosts(hosts.clone()),
-            RouteTarget::Error(status, text) => ExceptionTarget::Error(*status, text.clone()),
-        },
-    };
     RoutePolicy {
         hostname: hostname.clone(),
         local_domains,
         own_addresses,
-        users: match &local.users {
-            ConfiguredUsers::System => Users::System,
-            ConfiguredUsers::Any => Users::Any,
-            ConfiguredUsers::Named(names) => Users::Named(names.clone()),
-        },
+        users: local.users.clone(),
         separator: local.separator,
         catch_all: local.catch_all.as_ref().and_then(addressee),
         admin: settings.admin.as_ref().and_then(addressee),
         identities: Vec::new(),
         written: settings.admin.iter().chain(&local.catch_all).filter_map(address).collect(),
         smarthosts: relay.smarthost.clone(),
-        exceptions: relay.routes.iter().map(exception).collect(),
+        exceptions: relay.routes.clone(),
     }
 }
 

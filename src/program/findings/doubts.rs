@@ -4,13 +4,13 @@
 //! warning.
 
 use super::report::CheckReport;
-use crate::config::{Addressee, Place, Places, Problem, Users as ConfiguredUsers, is_like};
+use crate::config::{Addressee, Place, Places, Problem, is_like};
 use crate::engine::host::aliases::Doubt;
 use crate::engine::host::site::{Site, hostname_flaw};
 use crate::engine::inbound::listener;
 use crate::mail::address::{ForwardPath, Mailbox};
 use crate::mail::unqualified::Unqualified;
-use crate::rules::routing::route::{Destination, NoRoute, Routed};
+use crate::rules::routing::route::{Destination, NoRoute, Routed, Users};
 use crate::sys::user;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
@@ -52,7 +52,7 @@ fn hostname(site: &Site, places: &Places, found: &mut CheckReport) {
 
 /// A word for users that is none of those that are known is a user's name.
 fn users(site: &Site, places: &Places, found: &mut CheckReport) {
-    let ConfiguredUsers::Named(names) = &site.settings.local.users else { return };
+    let Users::Named(names) = &site.settings.local.users else { return };
     let [name] = names.as_slice() else { return };
     let Some(word) = ["system", "any"].into_iter().find(|word| is_like(name, word)) else { return };
     if user::find(name).is_ok_and(|account| account.is_some()) {

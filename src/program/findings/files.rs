@@ -4,7 +4,8 @@
 //! Looks only, and changes nothing: `serve` makes what is missing. The user who is asked about is not the one who asks, so
 //! rights are judged by owner, group and mode; access control lists are not seen.
 
-use crate::config::{Place, Places, Problem, Settings, Users, secret_file};
+use crate::config::{Place, Places, Problem, Settings, secret_file};
+use crate::rules::routing::route::Users;
 use crate::sys::user::ProcessUser;
 use rustix::fs::{FsWord, PROC_SUPER_MAGIC, StatVfsMountFlags, statfs, statvfs};
 use std::io::ErrorKind;

@@ -17,9 +17,10 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// Who has a mailbox here.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Users {
     /// Users of the system's database.
+    #[default]
     System,
     /// The named ones, folded (see [`fold`]).
     Named(Vec<String>),
@@ -68,9 +69,9 @@ pub struct Exception {
 /// Where the mail of an exception goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExceptionTarget {
-    /// To these hosts, in order.
+    /// To these hosts, tried in order; never empty.
     Hosts(Vec<Smarthost>),
-    /// Nowhere, with this reason.
+    /// Back to the sender, with a permanent status and this text.
     Error(EnhancedStatus, String),
 }
 
