@@ -19,11 +19,11 @@ use crate::engine::daemon::{maildirs, resolver};
 use crate::engine::host::site::Site;
 use crate::engine::outbound::password::USUAL_FILE;
 use crate::engine::probe::smarthost::{Trial, find};
-use crate::engine::probe::walk::{Mark, World};
+use crate::engine::probe::walk::{Impatient, Mark, World};
 use crate::mail::date::{Now, WallTime};
 use crate::mail::next_hop::{Scheme, Smarthost};
-use crate::net::connect::{Connect, Failures, TcpConnect};
-use crate::net::transport::{Transport, own_address};
+use crate::net::connect::TcpConnect;
+use crate::net::transport::own_address;
 use crate::smtp::sasl::Secret;
 use crate::store::durable::Owner;
 use crate::sys::clock::{Clock, SystemClock};
@@ -33,7 +33,6 @@ use questions::{Answers, Password};
 use rustix::fs::{MemfdFlags, Mode, fchmod, memfd_create};
 use std::ffi::OsString;
 use std::io::Write;
-use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -53,7 +52,7 @@ pub const OPTIONS: &[&str] = &[
 ];
 /// Those that have no value.
 const FLAGS: [&str; 2] = ["force", "no-test"];
-/// How long a port may take that drops what it gets. Delivery waits longer, and comes again.
+/// The longest wait for a connection: a firewall that drops packets gives no answer.
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// Asks, tests and writes.
@@ -192,9 +191,10 @@ fn test(
     }
     let hostname = host::name(settings.hostname.as_ref());
     let maildirs = maildirs(&Site::new(settings.clone(), hostname.clone(), None), None);
+    let tcp = TcpConnect::default();
     let world = World {
         resolver: &resolver(&settings),
-        connect: &Brief(TcpConnect::default()),
+        connect: &Impatient { connect: &tcp, connect_timeout: CONNECT },
         maildirs: &maildirs,
         now: Now { wall: WallTime(SystemClock.wall_micros()), running: SystemClock.boot() },
         own_address: &own_address,
@@ -251,20 +251,6 @@ fn next(settings: &Settings, answers: &Answers) -> String {
 fn say(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
     let _ = std::io::stdout().flush();
-}
-
-/// Connects as delivery does, and gives up sooner.
-struct Brief(TcpConnect);
-
-impl Connect for Brief {
-    fn connect(
-        &self,
-        addresses: &mut Vec<SocketAddr>,
-        source: &[IpAddr],
-        timeout: Duration,
-    ) -> Result<(SocketAddr, Box<dyn Transport>), Failures> {
-        self.0.connect(addresses, source, timeout.min(CONNECT))
-    }
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ use crate::smtp::extension::MailParameters;
 use crate::store::maildir::Maildirs;
 use crate::store::{ErrorKind, StoreError, free_space, has_room};
 use crate::sys::clock::{Clock, SystemClock};
-use sight::Impatient;
+pub use sight::Impatient;
 use std::cell::RefCell;
 use std::fmt::{self, Display};
 use std::net::{IpAddr, SocketAddr};
@@ -379,7 +379,7 @@ impl Walk<'_> {
             self.look_as_receivers_do(&sender.domain);
         }
         let (sts, board) = (StsPolicies::default(), Board::default());
-        let connect = Impatient(self.world.connect);
+        let connect = Impatient { connect: self.world.connect, connect_timeout: Duration::MAX };
         let out = Outside {
             resolver: self.world.resolver,
             connect: &connect,
