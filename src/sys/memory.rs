@@ -1,6 +1,6 @@
 //! Memory: what the C library would otherwise take for itself, and how much this process may have.
 //!
-//! Never allocates to find out: an allocation that fails ends the process, so whoever is about to need memory for others
+//! Never allocates to find out: an allocation that fails ends the process, so code that is about to need memory for a peer
 //! asks here first.
 
 use rustix::process::{Resource, getrlimit};
@@ -38,7 +38,7 @@ fn limit() -> Option<u64> {
     [Resource::As, Resource::Data].into_iter().filter_map(|resource| getrlimit(resource).current).min()
 }
 
-/// Whether so many octets could be mapped now. They are not kept, so this only tells how near the end is.
+/// Whether `octets` could be mapped now. The mapping is not kept, so the answer may be outdated at once.
 #[must_use]
 #[allow(unsafe_code)]
 pub fn can_have(octets: usize) -> bool {

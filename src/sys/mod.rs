@@ -1,5 +1,7 @@
-//! The system: clock, users, rights, signals, memory, and whoever starts services. The only folder that may say `unsafe`, and only where no safe wrapper
-//! exists; each block gives its reason.
+//! The operating system: clock, users, rights, signals, memory, processes, and service managers.
+//!
+//! The only folder with `unsafe`, and only where no safe wrapper exists; each block gives its reason. It knows nothing of
+//! mail: the other floors could use it in any daemon.
 
 pub mod clock;
 pub mod descriptors;
@@ -13,7 +15,7 @@ pub mod thread;
 pub mod user;
 pub mod watch;
 
-/// A random number from the system, for ids, jitter and names that nobody shall guess. A system without one gives what
+/// A random number from the system, for ids, jitter and names that are hard to guess. A system without one gives what
 /// the clock gives: nothing here is a secret.
 #[must_use]
 pub fn random() -> u64 {

@@ -1,6 +1,6 @@
-//! What systemd, or whoever else starts services, is told about this one: the protocol of sd_notify(3).
+//! Reports the state of this daemon to systemd or another service manager: the protocol of sd_notify(3).
 //!
-//! Never fails: where nobody asks, or the message does not get through, the daemon goes on without.
+//! A message that does not get through is dropped, and the daemon goes on.
 
 use super::clock;
 use std::ffi::OsStr;
@@ -12,7 +12,7 @@ use std::time::Duration;
 /// How long a message may wait for a supervisor that reads none.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Whoever wants to be told; perhaps nobody.
+/// The service manager, if it wants reports.
 #[derive(Debug)]
 pub struct Supervisor(Option<UnixDatagram>);
 
@@ -29,7 +29,7 @@ impl Supervisor {
         self.tell("READY=1");
     }
 
-    /// The configuration is being read again; [`Self::ready`] must follow, whatever comes of it.
+    /// The configuration is being read again; [`Self::ready`] must follow, even if it has mistakes.
     pub fn reloading(&self) {
         self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={}", clock::monotonic_micros()));
     }

@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Descriptors from here on are closed in the second process: all but standard input, output and error.
 const FIRST: RawFd = 3;
-/// Where nobody tells which are open: so early in a process there are few, and their numbers are small.
+/// The bound where /proc does not list the open descriptors: so early in a process their numbers are small.
 const WITHOUT_PROC_MAX: RawFd = 1024;
 
 /// Starts `run` with `socket` in a process of its own, which ends with it, and has no other descriptor than the standard
@@ -31,7 +31,7 @@ pub fn start(name: &std::ffi::CStr, socket: OwnedFd, run: impl FnOnce(OwnedFd)) 
             }
             close_all_but(&socket);
             let _ = rustix::thread::set_name(name);
-            // Nobody is there to tell; whoever waits for an answer sees the socket close.
+            // A panic has no one to report to; the peer sees the socket close.
             let _ = catch_unwind(AssertUnwindSafe(|| run(socket)));
             // SAFETY: ends the process at once. What the first process would do at its end is not done twice.
             unsafe { libc::_exit(0) }

@@ -2,7 +2,7 @@
 //! new files, core dumps. Everything here takes rights away, and nothing gives them back.
 //!
 //! Each call is about the calling thread and those that it starts later, so all are made before the first thread.
-//! May fail: a kernel without the call, which none is that this program can run on.
+//! A call may fail only on a kernel that lacks it, and no kernel that can run this program does.
 
 use rustix::fs::Mode;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior, umask};
@@ -11,8 +11,8 @@ use rustix::thread::{
 };
 use std::io;
 
-/// For whoever serves, also as root: no program that is run gains rights by a set-id bit or by file capabilities, and
-/// new files are for their owner alone. Modes that others need are set one by one.
+/// For every command that serves, as root too: programs that it runs gain no rights by a set-id bit or file capabilities, and
+/// new files are for their owner only. Wider modes are set file by file.
 ///
 /// # Errors
 /// The kernel is older than 3.5.
@@ -24,7 +24,7 @@ pub fn restrain() -> io::Result<()> {
 /// Gives up every capability, for good: also those that a service manager gives to a user other than root.
 ///
 /// # Errors
-/// None is known.
+/// An error of the operating system; no cause is known.
 pub fn drop_capabilities() -> io::Result<()> {
     let none = CapabilitySet::empty();
     // The ambient set is always a part of these, and becomes empty with them.
@@ -57,7 +57,7 @@ pub fn empty_bounding_set() {
 /// No core dump, and no look into the memory by other processes of the same user: it has seen passwords.
 ///
 /// # Errors
-/// None is known.
+/// An error of the operating system; no cause is known.
 pub fn close_memory() -> io::Result<()> {
     Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }

@@ -40,7 +40,7 @@ impl Signals {
     /// Takes the signals over from the system's defaults.
     ///
     /// # Errors
-    /// No descriptor or no handler was to be had.
+    /// The system gives no descriptor, or refuses a handler.
     pub fn register() -> io::Result<Self> {
         let (wake, waker) = UnixStream::pair()?;
         let mut flags = Vec::with_capacity(SIGNALS.len());

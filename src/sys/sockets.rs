@@ -1,4 +1,4 @@
-//! Listening sockets that whoever started this process has opened for it: systemd's socket activation, as sd_listen_fds(3)
+//! Listening sockets that the service manager has opened for this process: systemd's socket activation, as sd_listen_fds(3)
 //! describes it. They stay open while the service is down, so no client is refused during a restart.
 //!
 //! Never opens a socket. May fail: what is handed over is no listening TCP socket, or does not exist.
@@ -59,8 +59,8 @@ pub fn inherited() -> Result<Vec<Inherited>, String> {
     Ok(found)
 }
 
-/// The descriptors that the variables hand over to the process `own_pid`. Those for another process are none of ours: the
-/// variables were passed on by a parent that did not clear them.
+/// The descriptors that the variables hand over to the process `own_pid`. Those for another process are not
+/// ours: a parent passed the variables on without clearing them.
 fn announced(listen_pid: &str, listen_fds: &str, own_pid: u32) -> Result<Range<RawFd>, String> {
     if listen_pid.parse() != Ok(own_pid) {
         return Ok(FIRST..FIRST);

@@ -15,7 +15,7 @@ use std::sync::{Mutex, PoisonError};
 /// Largest passwd entry that is read, in octets; with directory services they can be long.
 const ENTRY_MAX_OCTETS: usize = 64 * 1024;
 
-/// More groups than these are not looked at: they count as none.
+/// The most groups of a user that are looked at.
 const GROUPS_MAX: usize = 1024;
 /// The most users that are listed.
 const NAMES_MAX: usize = 10_000;
@@ -33,7 +33,7 @@ pub struct Account {
     pub home: PathBuf,
 }
 
-/// Looks a user up by name; `None` if there is none.
+/// Looks a user up by name; `None`: no such user.
 ///
 /// # Errors
 /// The database could not be asked: this says nothing about the user.
@@ -42,7 +42,7 @@ pub fn find(name: &str) -> io::Result<Option<Account>> {
     look_up(Key::Name(&name))
 }
 
-/// Looks a user up by number; `None` if there is none.
+/// Looks a user up by number; `None`: no such user.
 ///
 /// # Errors
 /// The database could not be asked: this says nothing about the user.
@@ -67,7 +67,7 @@ fn groups(account: &Account) -> Vec<u32> {
 /// A user as the kernel sees one at a file: by number and groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessUser {
-    /// The name for messages; the number where there is none.
+    /// The name for messages, or the number as text.
     pub name: String,
     /// The user's number.
     pub uid: u32,
@@ -174,7 +174,7 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Whether this process has rights that whoever started it has not: by a set-id bit.
+/// Whether this process has rights that its caller has not: by a set-id bit.
 #[must_use]
 pub fn has_raised_rights() -> bool {
     rustix::process::geteuid() != rustix::process::getuid()
@@ -199,7 +199,7 @@ pub fn become_user(account: &Account) -> io::Result<()> {
         checked(libc::setgid(account.gid))?;
         checked(libc::setuid(account.uid))?;
     }
-    // setuid takes the capabilities away, unless whoever started this process has forbidden it (SECBIT_KEEP_CAPS).
+    // setuid takes the capabilities away, unless the parent process has set SECBIT_KEEP_CAPS.
     rights::drop_capabilities()?;
     rights::close_memory()?;
     // SAFETY: as above; both must fail, or the rights are not gone.

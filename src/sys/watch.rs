@@ -1,6 +1,6 @@
 //! Waits until something is put into a directory (inotify), or until some time has passed.
 //!
-//! A system that can't watch, or has no watches left, only waits: whoever uses this must look by itself now and then.
+//! A system that can't watch, or has no watches left, only waits: callers must look by themselves now and then.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
