@@ -220,7 +220,7 @@ fn a_bad_value_says_what_to_write() {
         ),
         (
             "[[listener]]\naddress = \"192.0.2.1:587\"\nkind = \"submission\"\ntls = \"off\"",
-            "f:4:7: nobody could log in, as no password is taken in clear from another host; write tls = \"offer\", or auth = \"any\" for trusted networks",
+            "f:4:7: nobody could log in, as passwords from other hosts need TLS; write tls = \"offer\", or auth = \"any\" for trusted networks",
         ),
         (
             "[[listener]]\ntls_minimum = \"1.0\"\ntls = \"off\"",
@@ -467,7 +467,7 @@ fn a_file_that_is_none_is_told_with_its_path() {
     std::fs::write(&file, "\u{feff}admin = \"joe\"\r\n").unwrap();
     let (settings, places) = load_with_places(&file).unwrap();
     assert_eq!(settings.admin, Some(Addressee::User("joe".into())));
-    assert_eq!(places.of("", "admin"), Some(Place { line: 1, column: 9 }));
+    assert_eq!(places.of("", "admin"), Some(FilePosition { line: 1, column: 9 }));
     assert_eq!(places.of("", "state"), None);
     std::fs::remove_dir_all(&directory).unwrap();
 }

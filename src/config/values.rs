@@ -1,4 +1,7 @@
-//! The types of values that are the configuration's own, and the words that stand for them.
+//! Types of values that only the configuration has, and the words for them in the file.
+//!
+//! Each list of words is both the parser's table and, in error messages, the list of what may be written. Routes and users
+//! are types of `rules::routing`, and the service of a listener is one of `smtp::server`.
 
 use crate::mail::address::Mailbox;
 use crate::smtp::server::Service;
@@ -7,7 +10,7 @@ use log::LevelFilter;
 /// A word and its meaning.
 pub type Choice<T> = (&'static str, T);
 
-/// What a listener speaks, and with whom.
+/// The protocol of a listener, and its clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ListenerKind {
     /// SMTP between servers (RFC 5321).
@@ -44,12 +47,12 @@ pub static LISTENER_KINDS: [Choice<ListenerKind>; 4] = [
 /// Whether a listener has STARTTLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ListenerTls {
-    /// No.
+    /// No STARTTLS.
     Off,
-    /// For those who want it.
+    /// Clients may use it.
     #[default]
     Offer,
-    /// Mail is taken within TLS alone.
+    /// Mail is accepted only within TLS.
     Require,
 }
 
@@ -62,10 +65,10 @@ pub static LISTENER_TLS: [Choice<ListenerTls>; 3] =
 pub enum ListenerAuth {
     /// Nobody.
     Off,
-    /// Those of the users file, if its kind has logins.
+    /// Users of the users file, if the kind of listener has logins.
     #[default]
     Users,
-    /// Clients of trusted networks too, by any name and password.
+    /// Clients of trusted networks with any name and password, and users of the users file.
     Any,
 }
 
@@ -78,10 +81,10 @@ pub static LISTENER_AUTH: [Choice<ListenerAuth>; 3] =
 pub enum TlsLevel {
     /// Never.
     Off,
-    /// Where the MX host offers it, without a look at its certificate (RFC 7435).
+    /// Where the MX host offers it, with any certificate (RFC 7435).
     #[default]
     Opportunistic,
-    /// Always, and verified.
+    /// Always, with a certificate that verifies.
     Required,
 }
 
@@ -91,19 +94,19 @@ pub static TLS_LEVELS: [Choice<TlsLevel>; 3] =
 
 /// Which addresses of a next hop are tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Family {
+pub enum RelayFamily {
     /// Both.
     #[default]
     Any,
-    /// IPv4 alone.
+    /// IPv4 only.
     Ipv4,
-    /// IPv6 alone.
+    /// IPv6 only.
     Ipv6,
 }
 
 /// The words of `relay.family`.
-pub static FAMILIES: [Choice<Family>; 3] =
-    [("any", Family::Any), ("ipv4", Family::Ipv4), ("ipv6", Family::Ipv6)];
+pub static FAMILIES: [Choice<RelayFamily>; 3] =
+    [("any", RelayFamily::Any), ("ipv4", RelayFamily::Ipv4), ("ipv6", RelayFamily::Ipv6)];
 
 /// Where the log goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -119,7 +122,7 @@ pub enum LogTarget {
 pub static LOG_TARGETS: [Choice<LogTarget>; 2] =
     [("stderr", LogTarget::Stderr), ("syslog", LogTarget::Syslog)];
 
-/// How much is logged, as the `log` crate counts it.
+/// The least severe level that is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogLevel(pub LevelFilter);
 
@@ -138,7 +141,7 @@ pub static LEVELS: [Choice<LogLevel>; 5] = [
     ("trace", LogLevel(LevelFilter::Trace)),
 ];
 
-/// Who gets mail in place of others: `admin`, `local.catch_all`.
+/// Who gets mail instead of others: the value of `admin` and `local.catch_all`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Addressee {
     /// A local user, in lower case.

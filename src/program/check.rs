@@ -3,8 +3,15 @@
 //! Changes nothing. Problems go to standard error, one a line as `FILE:LINE:COLUMN: what is wrong; what to write
 //! instead`, and the exit code is 78; without any it is 0 and a line says so. Warnings have the same form behind
 //! "warning: ", and change no exit code. One problem hides no other.
+//!
+//! ```text
+//! /etc/pillarbox/pillarbox.toml:3:9: unknown key "smarthosts"; did you mean "smarthost"?
+//! warning: /etc/pillarbox/pillarbox.toml:7:15: mail for root has no recipient; write admin = "me@example.com"
+//! ```
+//!
+//! [`super::findings`] does the work, which `serve` and `probe` share.
 
-use super::exit::Failure;
+use super::exit::CommandFailure;
 use super::findings::contents::examine;
 use super::findings::report::CheckReport;
 use crate::sys::user::ProcessUser;
@@ -15,14 +22,14 @@ use std::path::Path;
 ///
 /// # Errors
 /// It has problems.
-pub fn run(path: &Path) -> Result<(), Failure> {
+pub fn run(path: &Path) -> Result<(), CommandFailure> {
     let CheckReport { problems, warnings, .. } = examine(path, &ProcessUser::own(), &ProcessUser::find);
     // A closed output changes nothing about the answer, which is the exit code.
     for warning in warnings {
         let _ = writeln!(std::io::stderr(), "warning: {warning}");
     }
     if !problems.is_empty() {
-        return Err(Failure::problems(&problems));
+        return Err(CommandFailure::problems(&problems));
     }
     let _ = writeln!(std::io::stdout(), "{}: ok", path.display());
     Ok(())

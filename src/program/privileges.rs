@@ -15,7 +15,7 @@
 //! [`enter`]. All of this happens before the first thread, since capabilities belong to threads. Started as another user,
 //! nothing is looked up and nothing is given away: only the last step is taken.
 
-use super::exit::{self, Failure};
+use super::exit::{self, CommandFailure};
 use crate::config::Settings;
 use crate::engine::host::delivery_agent::DeliveryAgent;
 use crate::store::StoreError;
@@ -30,7 +30,7 @@ use std::path::Path;
 ///
 /// # Errors
 /// The configured user does not exist (78), or the user database does not answer (75).
-pub fn account(settings: &Settings) -> Result<Option<Account>, Failure> {
+pub fn account(settings: &Settings) -> Result<Option<Account>, CommandFailure> {
     if !user::is_root() {
         return Ok(None);
     }
@@ -40,10 +40,10 @@ pub fn account(settings: &Settings) -> Result<Option<Account>, Failure> {
         Ok(None) => {
             let make = format!("useradd --system --user-group --no-create-home {name}");
             let text = format!("user {name:?} does not exist; make it ({make}), or set user to another one");
-            Err(Failure::new(exit::CONFIG, text))
+            Err(CommandFailure::new(exit::CONFIG, text))
         }
         Err(error) => {
-            Err(Failure::new(exit::TEMPORARY, format!("user {name:?} can't be looked up: {error}")))
+            Err(CommandFailure::new(exit::TEMPORARY, format!("user {name:?} can't be looked up: {error}")))
         }
     }
 }
@@ -68,17 +68,18 @@ pub fn start_agent(
     config: &Path,
     settings: &Settings,
     account: Option<&Account>,
-) -> Result<Option<DeliveryAgent>, Failure> {
-    DeliveryAgent::start(config, settings, account)
-        .map_err(|error| Failure::new(exit::OS_ERROR, format!("can't start the delivery agent: {error}")))
+) -> Result<Option<DeliveryAgent>, CommandFailure> {
+    DeliveryAgent::start(config, settings, account).map_err(|error| {
+        CommandFailure::new(exit::OS_ERROR, format!("can't start the delivery agent: {error}"))
+    })
 }
 
 /// Becomes `account`, unless that is root, and gives up what no command needs afterwards.
 ///
 /// # Errors
 /// The kernel refuses a step; the process must not go on.
-pub fn give_up(account: Option<&Account>) -> Result<(), Failure> {
-    let failed = |what: &str, error| Failure::new(exit::OS_ERROR, format!("can't {what}: {error}"));
+pub fn give_up(account: Option<&Account>) -> Result<(), CommandFailure> {
+    let failed = |what: &str, error| CommandFailure::new(exit::OS_ERROR, format!("can't {what}: {error}"));
     if let Some(account) = account.filter(|account| account.uid != 0) {
         user::become_user(account).map_err(|error| failed(&format!("become {}", account.name), error))?;
     }
@@ -94,11 +95,12 @@ pub fn enter(
     config: &Path,
     settings: &Settings,
     makes_state: bool,
-) -> Result<Option<DeliveryAgent>, Failure> {
+) -> Result<Option<DeliveryAgent>, CommandFailure> {
     let account = account(settings)?;
     let other = account.as_ref().filter(|account| account.uid != 0);
     if makes_state && other.is_some() && !settings.state.exists() {
-        open_state(settings, other).map_err(|error| Failure::new(exit::CANT_CREATE, error.to_string()))?;
+        open_state(settings, other)
+            .map_err(|error| CommandFailure::new(exit::CANT_CREATE, error.to_string()))?;
     }
     let agent = start_agent(config, settings, other)?;
     give_up(other)?;

@@ -2,6 +2,16 @@
 //!
 //! A line for people has a mark, the name of the step, the time that it took and what came of it; advice stands below.
 //! Text of peers has its control characters escaped, so that no host can play tricks on a terminal.
+//!
+//! ```text
+//! OK   connect       12 ms  192.0.2.1:25
+//! FAIL greeting    1234 ms  554 no service for you
+//!                           <what to do about it>
+//! {"step":"greeting","result":"fail","ms":1234,"text":"554 no service for you","hint":"…"}
+//! ```
+//!
+//! The exit code says who can repair the failure: the operator of this host (78 configuration, 73 Maildir, 77 login), the
+//! user (65 address, 67 unknown user), the other host (69), or time (75).
 
 use super::exit;
 use super::remote::screen::escaped;

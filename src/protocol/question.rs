@@ -35,15 +35,15 @@ impl Question {
     /// Reads the words of a question.
     ///
     /// # Errors
-    /// The words are no request, or a size is no number.
+    /// The words are no request, or a size is not a number.
     pub fn parse(words: &[&str]) -> Result<Self, BadRequest> {
         let ["submit", sizes @ ..] = words else { return Request::parse(words).map(Self::Ask) };
-        let [envelope, message] = sizes else { return Err(usage("say two sizes")) };
+        let [envelope, message] = sizes else { return Err(usage("two sizes are needed")) };
         let read = || {
             let (envelope_octets, message_octets) = (envelope.parse().ok()?, message.parse().ok()?);
             Some(SubmissionSizes { envelope_octets, message_octets })
         };
-        read().map(Self::Submit).ok_or_else(|| usage("a size is no number"))
+        read().map(Self::Submit).ok_or_else(|| usage("a size is not a number"))
     }
 }
 

@@ -143,7 +143,7 @@ impl Request {
                 Ok(Self::List(Form::Json))
             }
             ["queue", "show", id] => parse_id(id).map(Self::Show),
-            ["queue", "show", ..] => Err(usage("say one ID to show")),
+            ["queue", "show", ..] => Err(usage("name one ID to show")),
             ["queue", "flush", "all"] => Ok(Self::Flush(Vec::new())),
             ["queue", "flush", which @ ..] => {
                 which.iter().map(|word| parse_which(word)).collect::<Result<_, _>>().map(Self::Flush)
@@ -160,10 +160,10 @@ impl Request {
                 let thresholds = Thresholds::parse(thresholds).map_err(|text| usage(&text))?;
                 Ok(Self::Status(Show::Check(thresholds)))
             }
-            ["status", ..] => Err(usage("say one of --json, --prometheus and --check, --check first")),
+            ["status", ..] => Err(usage("use one of --json, --prometheus and --check, --check first")),
             ["link", rest @ ..] => {
                 let link = if let [word] = rest { Uplink::parse(word) } else { None };
-                link.map(Self::Link).ok_or_else(|| usage("say link up, link down or link metered"))
+                link.map(Self::Link).ok_or_else(|| usage("write link up, link down or link metered"))
             }
             ["verify", addresses @ ..] if !addresses.is_empty() => {
                 addresses.iter().map(|word| parse_address(word)).collect::<Result<_, _>>().map(Self::Verify)
@@ -223,7 +223,7 @@ fn parse_address(word: &str) -> Result<Unqualified, BadRequest> {
 
 fn parse_messages(words: &[&str]) -> Result<Selection, BadRequest> {
     match words {
-        [] => Err(usage("say which: ids, or all")),
+        [] => Err(usage("name ids, or all")),
         ["all"] => Ok(Selection::All),
         ids => ids.iter().map(|word| parse_id(word)).collect::<Result<_, _>>().map(Selection::These),
     }

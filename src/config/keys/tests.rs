@@ -6,12 +6,12 @@ use crate::config::walk::path;
 use std::fmt::Write;
 use toml::de::DeTable;
 
-fn rows() -> impl Iterator<Item = (&'static Table, &'static Row)> {
+fn rows() -> impl Iterator<Item = (&'static Table, &'static KeyRow)> {
     TABLES.iter().flat_map(|table| table.rows.iter().map(move |row| (table, row)))
 }
 
 /// A file that sets one key.
-fn setting(table: &Table, row: &Row, value: &str) -> String {
+fn setting(table: &Table, row: &KeyRow, value: &str) -> String {
     match (table.name, table.repeat.is_some()) {
         ("", _) => format!("{} = {value}\n", row.key),
         (name, true) => format!("[[{name}]]\n{} = {value}\n", row.key),
@@ -52,7 +52,7 @@ fn the_rows_are_those_of_the_interface() {
     let file = DeTable::parse(text).unwrap();
     let mut found = Vec::new();
     let mut settings = with_entries();
-    let mut compare = |table: &str, key: &str, value: &Value<'_>| {
+    let mut compare = |table: &str, key: &str, value: &TomlValue<'_>| {
         let path = format!("{table}.{key}");
         let row = rows().find(|(t, r)| t.name == table && r.key == key);
         let (_, row) = row.unwrap_or_else(|| panic!("no row for {path}"));
@@ -144,7 +144,7 @@ fn installed() -> String {
     file
 }
 
-fn commented(table: &Table, row: &Row) -> String {
+fn commented(table: &Table, row: &KeyRow) -> String {
     let name = if table.repeat.is_some() { row.key.to_owned() } else { path(table, row) };
     format!("# {name} = {}", row.default)
 }

@@ -4,7 +4,7 @@
 use super::aliases::Aliases;
 use super::logins::Logins;
 use super::tls::Tls;
-use crate::config::{Addressee, Family, Listener, ListenerKind, Settings};
+use crate::config::{Addressee, Listener, ListenerKind, RelayFamily, Settings};
 use crate::mail::address::{Domain, Mailbox};
 use crate::net::tls_client::Connector;
 use crate::net::transport;
@@ -136,9 +136,9 @@ impl Site {
     #[must_use]
     pub fn allows_family(&self, ip: IpAddr) -> bool {
         match self.settings.relay.family {
-            Family::Any => true,
-            Family::Ipv4 => ip.is_ipv4(),
-            Family::Ipv6 => ip.is_ipv6(),
+            RelayFamily::Any => true,
+            RelayFamily::Ipv4 => ip.is_ipv4(),
+            RelayFamily::Ipv6 => ip.is_ipv6(),
         }
     }
 }

@@ -1,9 +1,23 @@
-//! What the files of the configuration hold: whether the daemon could read its keys, certificates, users and aliases, and
-//! append to its mboxes.
+//! The content of the files that the configuration names: whether the daemon could use its keys, certificates, users and
+//! aliases, and append to its mboxes.
+//!
+//! | file | read by | a mistake in it |
+//! | --- | --- | --- |
+//! | the configuration itself | `config` | stops `serve`; at SIGHUP the old one stays |
+//! | `tls.certificate`, `tls.key` | `engine::host::tls` | stops `serve`; at SIGHUP the old one stays |
+//! | `dkim.key` | `engine::host::dkim` | the same; a short RSA key is a warning |
+//! | `relay.ca_file` | `net::tls_client` | certificates of next hops can't be verified |
+//! | `auth.users` | `engine::host::logins` | that user can't log in |
+//! | `relay.password_file` | `engine::outbound::password` | the smarthost refuses the login |
+//! | `local.aliases`, `:include:` files | `engine::host::aliases` | the line is skipped |
+//! | mboxes of local users | `engine::host::mboxes` | mail for that user waits |
+//!
+//! Each file is read by the code that the daemon uses, so `check` and daemon never differ. A file that [`super::files`] has a
+//! problem with is not looked into: its problem is known.
 
 use super::report::CheckReport;
 use super::{doubts, files};
-use crate::config::{Place, Places, Problem, Settings, host, load_with_problems, secret_file};
+use crate::config::{ConfigProblem, FilePosition, Places, Settings, host, load_with_problems, secret_file};
 use crate::engine::host::site::Site;
 use crate::engine::host::{aliases, dkim, logins, mboxes, tls};
 use crate::engine::outbound::password;
@@ -32,7 +46,7 @@ pub fn examine(path: &Path, started_as: &ProcessUser, look_up: LookUp<'_>) -> Ch
         return report;
     }
     // Where a value is wrong, its default was checked, which is not the operator's. Doubts would be about defaults, too.
-    let is_echo = |problem: &Problem| {
+    let is_echo = |problem: &ConfigProblem| {
         problem.file == file
             && problem.place.is_none_or(|place| mistakes.iter().any(|it| it.place == Some(place)))
     };
@@ -71,7 +85,7 @@ pub fn examine_files(
 /// What the files hold. Files that can't be read or are open to others have their problem already.
 fn look_into_files(settings: &Settings, places: &Places, found: &mut CheckReport) {
     let (tls, relay) = (&settings.tls, &settings.relay);
-    let is_known = |found: &CheckReport, place: Option<Place>| {
+    let is_known = |found: &CheckReport, place: Option<FilePosition>| {
         place.is_some() && found.problems.iter().any(|it| it.file == found.file && it.place == place)
     };
     let of_tls = ["certificate", "key"].map(|key| places.of("tls", key));
@@ -106,9 +120,9 @@ fn look_into_files(settings: &Settings, places: &Places, found: &mut CheckReport
         && let Ok((_, problems)) = logins::read(path)
     {
         let file = path.display().to_string();
-        let problem = |it: crate::rules::accounts::users::LineProblem| Problem {
+        let problem = |it: crate::rules::accounts::users::LineProblem| ConfigProblem {
             file: file.clone(),
-            place: Some(Place { line: it.line, column: 1 }),
+            place: Some(FilePosition { line: it.line, column: 1 }),
             text: it.text,
         };
         found.problems.extend(problems.into_iter().map(problem));
@@ -116,15 +130,15 @@ fn look_into_files(settings: &Settings, places: &Places, found: &mut CheckReport
     if let Some(path) = relay.password_file.as_deref()
         && let Ok(Some(flaw)) = password::file_flaw(path)
     {
-        let place = Some(Place { line: 1, column: 1 });
-        let problem = Problem { file: path.display().to_string(), place, text: flaw.text.to_owned() };
+        let place = Some(FilePosition { line: 1, column: 1 });
+        let problem = ConfigProblem { file: path.display().to_string(), place, text: flaw.text.to_owned() };
         if flaw.is_fatal { found.problems.push(problem) } else { found.warnings.push(problem) }
     }
 }
 
-/// What is wrong within the aliases file and those that it includes, which `user` must be able to read. Whether the
-/// aliases file itself is there has been looked at before.
-fn alias_problems(settings: &Settings, user: Option<&ProcessUser>) -> Vec<Problem> {
+/// Problems in the aliases file and the files that it includes, which `user` must be able to read. [`super::files`] checks
+/// that the aliases file itself exists.
+fn alias_problems(settings: &Settings, user: Option<&ProcessUser>) -> Vec<ConfigProblem> {
     let Some(path) = settings.local.aliases.as_deref().filter(|path| path.exists()) else {
         return Vec::new();
     };
@@ -136,9 +150,9 @@ fn alias_problems(settings: &Settings, user: Option<&ProcessUser>) -> Vec<Proble
         let file = file.display().to_string();
         match problem {
             Ok(AliasProblem { line, column, text }) => {
-                Problem { file, place: Some(Place { line, column }), text }
+                ConfigProblem { file, place: Some(FilePosition { line, column }), text }
             }
-            Err(text) => Problem { file, place: None, text },
+            Err(text) => ConfigProblem { file, place: None, text },
         }
     };
     found.into_iter().map(problem).collect()

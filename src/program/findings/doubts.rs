@@ -1,10 +1,24 @@
-//! Whether mail would get where it has to: what the settings mean together, on this host, for those whom they name.
+//! Whether mail would reach its recipients: what the settings mean together, on this host.
 //!
-//! What loses the first alert is told before it is written. What can't work is a problem; what may be meant so is a
-//! warning.
+//! Finds a configuration that would lose the first alert, before that alert is written. A setting that can't work is a
+//! problem; one that may be meant that way is a warning.
+//!
+//! | looks at | problem | warning |
+//! | --- | --- | --- |
+//! | hostname | – | other hosts refuse it in EHLO |
+//! | `local.users` | a misspelt "system" as the only user | a misspelt "any" |
+//! | root | – | mail for root has no recipient |
+//! | `admin`, `local.catch_all` | no such user; the domain is refused | it leaves though its domain is local; it stays here |
+//! | aliases | a loop | unknown members; members that leave though their domain is local |
+//! | `relay.username` | a login without a smarthost | the login is no address, and no sender is set |
+//! | `relay.trusted_networks` | – | a network of strangers |
+//! | listeners | two overlap; no interface has the address | another program has the port |
+//!
+//! Routes are found by the code that the daemon uses, [`Site::route`]. Sockets are opened and
+//! closed again at once; while the daemon runs, a taken address is no warning.
 
 use super::report::CheckReport;
-use crate::config::{Addressee, Place, Places, Problem, is_like};
+use crate::config::{Addressee, ConfigProblem, FilePosition, Places, is_like};
 use crate::engine::host::aliases::Doubt;
 use crate::engine::host::site::{Site, hostname_flaw};
 use crate::engine::inbound::listener;
@@ -16,10 +30,10 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::net::UnixStream;
 
-/// A trusted network with a shorter prefix holds more hosts than anybody knows.
+/// Shortest prefix of a trusted network, for IPv4 and IPv6: wider networks hold strangers.
 const PREFIX_MIN: (u8, u8) = (8, 16);
 
-/// Looks at all of it.
+/// Adds all doubts about `site` to `found`.
 pub fn look(site: &Site, places: &Places, found: &mut CheckReport) {
     hostname(site, places, found);
     users(site, places, found);
@@ -36,8 +50,8 @@ pub fn look(site: &Site, places: &Places, found: &mut CheckReport) {
     listeners(site, places, found);
 }
 
-/// A name that hosts refuse in EHLO, and as the domain of a sender. One without a dot is what many boxes have, and no matter
-/// where all senders are rewritten.
+/// A hostname that other hosts refuse in EHLO, and as the domain of a sender. Many boxes have a name without a dot, which does
+/// no harm if all senders are rewritten.
 fn hostname(site: &Site, places: &Places, found: &mut CheckReport) {
     let name = site.hostname.to_string();
     let Some(flaw) = hostname_flaw(&site.hostname) else { return };
@@ -50,7 +64,7 @@ fn hostname(site: &Site, places: &Places, found: &mut CheckReport) {
     }
 }
 
-/// A word for users that is none of those that are known is a user's name.
+/// A misspelt `system` or `any`, which would be the name of the only user.
 fn users(site: &Site, places: &Places, found: &mut CheckReport) {
     let Users::Named(names) = &site.settings.local.users else { return };
     let [name] = names.as_slice() else { return };
@@ -60,22 +74,22 @@ fn users(site: &Site, places: &Places, found: &mut CheckReport) {
     }
     let text = format!("{name:?} is the only user with a mailbox; did you mean \"{word}\"?");
     let place = places.of("local", "users");
-    // Somebody may well be called Ann.
+    // A user may well be called Ann.
     if word == "any" { found.warn(place, text) } else { found.problem(place, text) }
 }
 
-/// Cron and its like write to root.
+/// Cron and other programs write to root.
 fn root(site: &Site, places: &Places, found: &mut CheckReport) {
     let Ok(root) = Unqualified::parse("root") else { return };
     let path = root.forward_path(site.routes.home());
     if site.settings.admin.is_none() && matches!(site.route(&path), Err(NoRoute::UnknownUser)) {
-        let text = "nobody gets the mail for root; write admin = \"me@example.com\"";
+        let text = "mail for root has no recipient; write admin = \"me@example.com\"";
         found.warn(places.of("local", "users"), text.to_owned());
     }
 }
 
-/// `admin` and `catch_all`: somebody whom mail reaches, and where.
-fn stand_in(site: &Site, places: &Places, of: (Option<Place>, &Addressee), found: &mut CheckReport) {
+/// `admin` and `catch_all`: whether mail for them reaches a mailbox, and where.
+fn stand_in(site: &Site, places: &Places, of: (Option<FilePosition>, &Addressee), found: &mut CheckReport) {
     let (place, addressee) = of;
     let mailbox = match addressee {
         Addressee::Mailbox(mailbox) => mailbox.clone(),
@@ -114,7 +128,7 @@ fn stand_in(site: &Site, places: &Places, of: (Option<Place>, &Addressee), found
     }
 }
 
-/// What is said of an address in a local domain that nobody here has.
+/// The warning about an address in a local domain that no user here has.
 fn leaves(site: &Site, mailbox: &Mailbox) -> String {
     let way = match site.settings.relay.smarthost.first() {
         Some(host) => format!("by {host}"),
@@ -126,7 +140,7 @@ fn leaves(site: &Site, mailbox: &Mailbox) -> String {
     )
 }
 
-/// What keeps a domain from being local.
+/// How to make a domain not local.
 fn cure(site: &Site) -> String {
     let why = match &site.settings.hostname {
         Some(_) => "hostname",
@@ -137,17 +151,16 @@ fn cure(site: &Site) -> String {
     )
 }
 
-/// Where aliases lead.
+/// Aliases that lead in circles, to unknown users, or away.
 fn aliases(site: &Site, found: &mut CheckReport) {
     let Some(path) = site.settings.local.aliases.as_deref() else { return };
     for (name, line, doubt) in site.alias_doubts() {
-        let place = Some(Place { line, column: 1 });
-        let problem = |text| Problem { file: path.display().to_string(), place, text };
+        let place = Some(FilePosition { line, column: 1 });
+        let problem = |text| ConfigProblem { file: path.display().to_string(), place, text };
         match doubt {
             Doubt::Loop(text) => found.problems.push(problem(format!("{text}; take one of its names out"))),
             Doubt::Unknown(mailbox) => {
-                let text =
-                    format!("{name:?} leads to {mailbox}, and nobody here is called so; correct the name");
+                let text = format!("{name:?} leads to {mailbox}, which is no user here; correct the name");
                 found.warnings.push(problem(text));
             }
             Doubt::Nobody => {
@@ -159,7 +172,7 @@ fn aliases(site: &Site, found: &mut CheckReport) {
     }
 }
 
-/// Whom the smarthost knows, and as whom mail leaves.
+/// The login at the smarthost, and the sender of mail that leaves.
 fn login(site: &Site, places: &Places, found: &mut CheckReport) {
     let (relay, rewrite) = (&site.settings.relay, &site.settings.rewrite);
     let place = places.of("relay", "username");
@@ -181,7 +194,7 @@ fn login(site: &Site, places: &Places, found: &mut CheckReport) {
     }
 }
 
-/// All addresses are refused when they are read; half of them are hardly better.
+/// Trusted networks that are too wide. (The parser refuses a network of all addresses.)
 fn networks(site: &Site, places: &Places, found: &mut CheckReport) {
     for network in &site.settings.relay.trusted_networks {
         let least = if network.address.is_ipv4() { PREFIX_MIN.0 } else { PREFIX_MIN.1 };
@@ -192,7 +205,7 @@ fn networks(site: &Site, places: &Places, found: &mut CheckReport) {
     }
 }
 
-/// Whether one stands for all addresses of the other's family, on the same port.
+/// Whether one of two sockets is for all addresses of the family, and takes the port of the other.
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() == other.port()
         && one.port() != 0
@@ -200,7 +213,7 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
         && (one.ip().is_unspecified() || other.ip().is_unspecified())
 }
 
-/// Whether the sockets could be opened. Those that the daemon has are taken.
+/// Whether the listeners' sockets could be opened; addresses that the running daemon uses are taken.
 fn listeners(site: &Site, places: &Places, found: &mut CheckReport) {
     let is_served = UnixStream::connect(&site.settings.control).is_ok();
     let mut before: Vec<SocketAddr> = Vec::new();

@@ -1,10 +1,22 @@
 //! The files and directories that the configuration names: whether each exists or can be made, and whether pillarbox may
 //! use it.
 //!
+//! | key | must be | for |
+//! | --- | --- | --- |
+//! | `state` | writable, or creatable by the starter | `user` |
+//! | directory of `control` | the same; the default path is checked for root only | `user` |
+//! | fixed part of `local.maildir` | writable or creatable | `user`; root with `users = "system"`, for the agent |
+//! | `tls.certificate`, `relay.ca_file`, `local.aliases` | readable | `user` |
+//! | `tls.key`, `auth.users`, `relay.password_file`, `dkim.key` | readable, and closed to others | `user` |
+//!
+//! "Readable" includes the search permission of every directory on the way, and on the way to the target of a link. Files of
+//! defaults may be missing (`/etc/pillarbox/users`, `/etc/aliases`); files that the configuration names may not.
+//!
 //! Looks only, and changes nothing: `serve` makes what is missing. The user who is asked about is not the one who asks, so
-//! rights are judged by owner, group and mode; access control lists are not seen.
+//! rights are judged by owner, group and mode; access control lists are not seen. A root who serves as root may do
+//! everything, but even root can't write to a read-only file system, /proc or /sys.
 
-use crate::config::{Place, Places, Problem, Settings, secret_file};
+use crate::config::{ConfigProblem, FilePosition, Places, Settings, secret_file};
 use crate::rules::routing::route::Users;
 use crate::sys::user::ProcessUser;
 use rustix::fs::{FsWord, PROC_SUPER_MAGIC, StatVfsMountFlags, statfs, statvfs};
@@ -20,6 +32,7 @@ const SEARCH: u32 = 0o1;
 const READ: u32 = 0o4;
 /// The file systems of /proc and /sys; the second is `SYSFS_MAGIC` of statfs(2).
 const MADE_UP: [FsWord; 2] = [PROC_SUPER_MAGIC, 0x6265_6572];
+
 /// All problems with the files that the settings name. `started_as` is the user who starts pillarbox; `look_up` finds the
 /// user whom root becomes. `file` is the name of the configuration in the problems.
 pub fn problems(
@@ -28,10 +41,10 @@ pub fn problems(
     file: &str,
     started_as: &ProcessUser,
     look_up: &dyn Fn(&str) -> Option<ProcessUser>,
-) -> Vec<Problem> {
+) -> Vec<ConfigProblem> {
     let mut problems = Vec::new();
-    let mut tell = |place: Option<Place>, text: String| {
-        problems.push(Problem { file: file.to_owned(), place, text });
+    let mut tell = |place: Option<FilePosition>, text: String| {
+        problems.push(ConfigProblem { file: file.to_owned(), place, text });
     };
     let from_root = started_as.uid == 0;
     let user = runs_as(settings, started_as, look_up);
@@ -91,8 +104,8 @@ pub fn runs_as(
     if started_as.uid == 0 { look_up(&settings.user) } else { Some(started_as.clone()) }
 }
 
-/// What is wrong with the files that SIGHUP reads again, when root's rights are gone: each must be there, and readable
-/// for `user`, and those with secrets for no others.
+/// Problems with the files that SIGHUP reads again, after root's rights are gone: each must exist and be readable for `user`,
+/// and one with secrets must be closed to others. Gives table, key and sentence.
 fn read_again(
     settings: &Settings,
     places: &Places,
@@ -124,9 +137,12 @@ fn read_again(
     problems
 }
 
+/// Whether others may use a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Secrecy {
+    /// They may.
     Open,
+    /// They must not.
     Secret,
 }
 
@@ -203,6 +219,7 @@ fn may(metadata: &std::fs::Metadata, who: &ProcessUser, rights: u32) -> bool {
     (metadata.mode() >> shift) & rights == rights
 }
 
+/// Whether the socket can be made in its directory, and replaces nothing but a socket.
 fn socket(path: &Path, maker: &ProcessUser, user: &ProcessUser) -> Result<(), String> {
     if std::fs::metadata(path).is_ok_and(|metadata| !metadata.file_type().is_socket()) {
         return Err(format!("{path:?} exists and is not a socket; name another"));

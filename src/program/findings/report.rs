@@ -1,6 +1,9 @@
 //! The problems and warnings that were found.
+//!
+//! Each carries its own file: most are about the configuration, some about a line of the users file or the aliases. Problems
+//! come in the order in which the checks found them; those of the text of the configuration come first.
 
-use crate::config::{Place, Problem};
+use crate::config::{ConfigProblem, FilePosition};
 
 /// What was found about a configuration.
 #[derive(Debug, Default)]
@@ -8,19 +11,19 @@ pub struct CheckReport {
     /// The configuration, as problems name it.
     pub file: String,
     /// What can't work.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<ConfigProblem>,
     /// What may be meant that way.
-    pub warnings: Vec<Problem>,
+    pub warnings: Vec<ConfigProblem>,
 }
 
 impl CheckReport {
     /// Adds a problem of the configuration itself.
-    pub fn problem(&mut self, place: Option<Place>, text: String) {
-        self.problems.push(Problem { file: self.file.clone(), place, text });
+    pub fn problem(&mut self, place: Option<FilePosition>, text: String) {
+        self.problems.push(ConfigProblem { file: self.file.clone(), place, text });
     }
 
     /// Adds a warning about the configuration itself.
-    pub fn warn(&mut self, place: Option<Place>, text: String) {
-        self.warnings.push(Problem { file: self.file.clone(), place, text });
+    pub fn warn(&mut self, place: Option<FilePosition>, text: String) {
+        self.warnings.push(ConfigProblem { file: self.file.clone(), place, text });
     }
 }

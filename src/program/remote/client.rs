@@ -1,9 +1,11 @@
 //! Sends a question to the daemon on the control socket, and passes the answer on.
 //!
-//! One connection carries one question. A daemon that is not there is no failure: many commands can do the work themselves.
+//! One connection carries one question ([`crate::protocol`] has the format). A daemon that does not run is no failure: many
+//! commands can do the work themselves, and get the reason to show beside their own. A daemon that breaks off is one (75):
+//! what it did before is unknown.
 
 use crate::engine::control::operator::Output;
-use crate::program::exit::{self, Failure};
+use crate::program::exit::{self, CommandFailure};
 use crate::protocol::piece::{self, Piece};
 use crate::protocol::request::Request;
 use std::io::{self, BufRead, BufReader, Write};
@@ -16,7 +18,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// What became of a question.
 #[derive(Debug)]
-pub enum Asked {
+pub enum DaemonAnswer {
     /// The daemon has answered, with this exit code.
     Answered(u8),
     /// No daemon listens on the socket, and why.
@@ -28,19 +30,24 @@ pub enum Asked {
 /// # Errors
 /// The daemon closes the connection before the end of its answer, takes longer than [`ANSWER_TIMEOUT`] for a piece, or
 /// sends something that is no answer.
-pub fn ask(socket: &Path, request: &Request, screen: &mut dyn Output) -> Result<Asked, Failure> {
+pub fn ask(
+    socket: &Path,
+    request: &Request,
+    screen: &mut dyn Output,
+) -> Result<DaemonAnswer, CommandFailure> {
     let stream = match UnixStream::connect(socket) {
         Ok(stream) => stream,
-        Err(error) => return Ok(Asked::NoDaemon(format!("{}: {error}", socket.display()))),
+        Err(error) => return Ok(DaemonAnswer::NoDaemon(format!("{}: {error}", socket.display()))),
     };
     let question = format!("{}\n", request.print());
     let sent =
         stream.set_read_timeout(Some(ANSWER_TIMEOUT)).and_then(|()| (&stream).write_all(question.as_bytes()));
     // A daemon with too many connections answers and closes without reading: its answer can be read all the same.
     let answer = hear(&mut BufReader::new(&stream), screen);
-    let broken = |error: io::Error| Failure::new(exit::TEMPORARY, format!("the daemon broke off: {error}"));
+    let broken =
+        |error: io::Error| CommandFailure::new(exit::TEMPORARY, format!("the daemon broke off: {error}"));
     match answer {
-        Ok(code) => Ok(Asked::Answered(code)),
+        Ok(code) => Ok(DaemonAnswer::Answered(code)),
         Err(error) => Err(broken(sent.err().unwrap_or(error))),
     }
 }
@@ -62,8 +69,8 @@ fn hear(answer: &mut dyn BufRead, screen: &mut dyn Output) -> io::Result<u8> {
 ///
 /// # Errors
 /// Any code but 0; the text of the answer has been shown.
-pub fn finish(code: u8) -> Result<(), Failure> {
-    if code == exit::OK { Ok(()) } else { Err(Failure { code, lines: Vec::new() }) }
+pub fn finish(code: u8) -> Result<(), CommandFailure> {
+    if code == exit::OK { Ok(()) } else { Err(CommandFailure { code, lines: Vec::new() }) }
 }
 
 #[cfg(test)]

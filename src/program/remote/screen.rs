@@ -2,6 +2,10 @@
 //!
 //! On a terminal control characters are escaped: a queued message can't move the cursor, change colours or hide text. A
 //! pipe or file gets every octet as it is.
+//!
+//! Queued messages, replies of other hosts and names in the log are all written by strangers. Escaped are the control
+//! characters of C0 and C1 (ESC, CSI, BEL) and those of Unicode that reorder or separate lines (U+200E, U+200F, U+2028 to
+//! U+202E, U+2066 to U+2069), which could make a line read as another one.
 
 use crate::engine::control::operator::Output;
 use std::io::{self, IsTerminal, Write};
@@ -12,9 +16,11 @@ const LINE_OCTETS: usize = 8 * 1024;
 /// Standard output and standard error.
 #[derive(Debug)]
 pub struct Screen {
+    /// Whether standard output is a terminal.
     is_terminal: bool,
     /// On a terminal the start of a line: escaping needs whole characters.
     line: Vec<u8>,
+    /// Whether the reader has closed the pipe: nothing more is written.
     is_closed: bool,
 }
 
@@ -25,6 +31,7 @@ impl Screen {
         Self { is_terminal: io::stdout().is_terminal(), line: Vec::new(), is_closed: false }
     }
 
+    /// Writes, unless the reader has gone.
     fn write(&mut self, octets: &[u8]) {
         // A reader that closed the pipe has read enough; the request is still carried out.
         self.is_closed = self.is_closed || io::stdout().write_all(octets).is_err();

@@ -1,6 +1,27 @@
-//! The command line of sendmail(8): thirty years of flags, a row each.
+//! The command line of sendmail(8): the flags of sendmail, Postfix, Exim, msmtp, ssmtp, dma and mailx, a row each.
 //!
-//! Nothing fails: an alert is never lost over a flag. What is not understood becomes a line for standard error.
+//! [`parse`] accepts every command line: an alert is never lost over a flag. An unknown flag becomes a complaint on standard
+//! error, and the message is sent. The grammar:
+//!
+//! | argument | means |
+//! | --- | --- |
+//! | `-t` | a flag of one letter |
+//! | `-tif me@a.example` | several letters; the first one with a value ends the cluster |
+//! | `-fme@a.example` | a value glued to its letter |
+//! | `--from=me@a.example`, `--from me@a.example` | a long flag; it may be shortened while it is unmistakable |
+//! | `--` | the end of the flags |
+//! | any other | the first recipient: flags end here |
+//!
+//! Flags end at the first recipient because applications append recipients from web forms: a "recipient" such as `-C/tmp/x`
+//! must not become a flag. The word behind an *unknown* flag may be the value of that flag or a recipient. It counts as a
+//! recipient only if the command line has no better one, which is an address with `@`, or `-t`.
+//!
+//! | modes | |
+//! | --- | --- |
+//! | `-bm` (default) | sends the message on standard input |
+//! | `-bs` | speaks SMTP on standard input and output |
+//! | `-bv`, `-bp`, `-q`, `-bd`, `-bi` | verify recipients, print or run the queue, run the daemon, do nothing |
+//! | flags of msmtp that ask about a server | end with an error, since no mail would be sent |
 
 use crate::mail::envelope::{Body, Notify, Ret};
 use crate::smtp::command::Parameter;
@@ -24,9 +45,9 @@ pub enum Takes {
 /// What a flag does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// Nothing here.
+    /// Nothing: accepted and ignored.
     Ignored,
-    /// Nothing here: an account, or with `u`, `p` or `m` glued to it the user, password or method for a smarthost.
+    /// Nothing: names an account, or with `u`, `p` or `m` glued to it the user, password or method for a smarthost.
     Login,
     /// Recipients are read from the header section.
     HeaderRecipients,
@@ -192,9 +213,9 @@ fn long_flag(name: &str) -> Option<(Takes, Effect)> {
     row.map(|row| (row.1, row.2)).or_else(|| is_secret.then_some((Takes::Value, Effect::Ignored)))
 }
 
-/// What the caller wants.
+/// The mode of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Mode {
+pub enum SendmailMode {
     /// `-bm`: takes a message.
     #[default]
     Send,
@@ -218,11 +239,11 @@ pub enum Mode {
     Version,
 }
 
-/// A command line that has been read.
+/// A parsed command line.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Call {
-    /// What is to be done.
-    pub mode: Mode,
+    /// The mode.
+    pub mode: SendmailMode,
     /// `-t`.
     pub header_recipients: bool,
     /// `-i`.
@@ -247,14 +268,11 @@ pub struct Call {
     pub config: Option<PathBuf>,
     /// The recipients, as they were given.
     pub recipients: Vec<String>,
-    /// What was not understood.
+    /// Complaints for standard error.
     pub complaints: Vec<String>,
 }
 
-/// Reads the arguments that follow the program's name. Flags end at the first recipient: what an application puts
-/// behind it, perhaps from a form of a web page, is no flag of ours.
-///
-/// A word behind a flag that is not known may be its value: it is a recipient only where there is no better one.
+/// Reads the arguments that follow the program's name, by the grammar at the top of this file.
 #[must_use]
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Call {
     let arguments: Vec<String> =
@@ -265,7 +283,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Call {
         let is_doubtful = std::mem::take(&mut may_have_value) && !text.contains('@');
         match text.strip_prefix('-') {
             Some("-") => break,
-            Some("") => call.complaints.push("a lone \"-\" is ignored".into()),
+            Some("") => call.complaints.push("a single \"-\" is ignored".into()),
             Some(rest) => {
                 may_have_value = match rest.strip_prefix('-') {
                     Some(long) => call.long(long, &mut arguments),
@@ -286,9 +304,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Call {
     } else {
         call.recipients.splice(..0, doubtful);
     }
-    if call.mode == Mode::RunQueue && (call.header_recipients || !call.recipients.is_empty()) {
+    if call.mode == SendmailMode::RunQueue && (call.header_recipients || !call.recipients.is_empty()) {
         // There is a message; the daemon runs its queue by itself.
-        call.mode = Mode::Send;
+        call.mode = SendmailMode::Send;
     }
     call
 }
@@ -296,7 +314,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Call {
 type Arguments = std::vec::IntoIter<String>;
 
 impl Call {
-    /// True if the next argument may be its value.
+    /// Applies a long flag. True if the next argument may be its value.
     fn long(&mut self, long: &str, arguments: &mut Arguments) -> bool {
         let (name, glued) = long.split_once('=').map_or((long, None), |(name, value)| (name, Some(value)));
         let Some((takes, effect)) = long_flag(name) else {
@@ -315,7 +333,7 @@ impl Call {
         takes == Takes::Glued && glued.is_none()
     }
 
-    /// True if the next argument may be the value of its last letter.
+    /// Applies a cluster of letters. True if the next argument may be the value of the last one.
     fn cluster(&mut self, cluster: &str, arguments: &mut Arguments) -> bool {
         let find = |letter| FLAGS.iter().find(|flag| flag.letter == letter);
         let mut letters = cluster.chars();
@@ -323,7 +341,7 @@ impl Call {
             let glued = letters.as_str();
             let Some(flag) = find(letter) else {
                 self.complaints.push(format!("the flag -{letter} is not known, and ignored"));
-                // More flags, if they can be such; or else its value.
+                // The rest of the cluster is either more flags, or the value of this one.
                 if !glued.chars().all(|next| find(next).is_some_and(|flag| flag.takes == Takes::Nothing)) {
                     return false;
                 }
@@ -378,12 +396,12 @@ impl Call {
             Effect::Body if value.eq_ignore_ascii_case("8BITMIME") => self.body = Body::EightBitMime,
             Effect::Body => {}
             // As in `-bd -q30m`: the daemon runs its queue by itself.
-            Effect::RunQueue if self.mode == Mode::Send => self.mode = Mode::RunQueue,
+            Effect::RunQueue if self.mode == SendmailMode::Send => self.mode = SendmailMode::RunQueue,
             Effect::RunQueue => {}
             Effect::Mode => self.set_mode(&value),
-            Effect::Question => self.mode = Mode::Question,
-            Effect::Help => self.mode = Mode::Help,
-            Effect::Version => self.mode = Mode::Version,
+            Effect::Question => self.mode = SendmailMode::Question,
+            Effect::Help => self.mode = SendmailMode::Help,
+            Effect::Version => self.mode = SendmailMode::Version,
             Effect::Notify => self.dsn("NOTIFY", flag, value),
             Effect::Return if value == "headers" => self.dsn("RET", flag, "hdrs".into()),
             Effect::Return => self.dsn("RET", flag, value),
@@ -393,17 +411,17 @@ impl Call {
 
     fn set_mode(&mut self, value: &str) {
         self.mode = match value {
-            "m" => Mode::Send,
-            "s" => Mode::Smtp,
-            "p" => Mode::PrintQueue,
-            "i" => Mode::MakeAliases,
-            "v" => Mode::Verify,
-            "d" | "D" => Mode::Serve,
+            "m" => SendmailMode::Send,
+            "s" => SendmailMode::Smtp,
+            "p" => SendmailMode::PrintQueue,
+            "i" => SendmailMode::MakeAliases,
+            "v" => SendmailMode::Verify,
+            "d" | "D" => SendmailMode::Serve,
             _ => return self.complaints.push(format!("the mode -b{value} is not known, and ignored")),
         };
     }
 
-    /// By the grammar of the SMTP parameter that it becomes; msmtp turns it off by "off".
+    /// Reads a value by the grammar of the SMTP parameter that it becomes (RFC 3461); msmtp's "off" stands for none.
     fn dsn(&mut self, keyword: &str, flag: &str, value: String) {
         if value == "off" {
             return;

@@ -100,7 +100,7 @@ fn what_would_lose_the_first_alert_is_told() {
         (
             "",
             "local.users = [\"alice\"]\n",
-            &[("warning: D/f:7:15: nobody gets the mail for root", "write admin")],
+            &[("warning: D/f:7:15: mail for root has no recipient", "write admin")],
         ),
         (
             "root: alice, me@elsewhere.example\na: b\nb: a\n# x\nc: gone, alice\nd: me@example.com\n",

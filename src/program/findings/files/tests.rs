@@ -27,7 +27,7 @@ fn told(root: &Path, keys: &str, started_as: &ProcessUser) -> Vec<String> {
         "state = \"{d}/state\"\ncontrol = \"{d}/run/c.sock\"\n[local]\nmaildir = \"{d}/mail/{{user}}\"\n{keys}"
     );
     let settings = parse(&text, "f").unwrap();
-    let place = |line, column| Place { line, column };
+    let place = |line, column| FilePosition { line, column };
     let places = Places(vec![("", "state", place(1, 9)), ("", "control", place(2, 11))]);
     let stranger = account(4_000_000, &[4_000_001]);
     let look_up = |name: &str| (name == "pillarbox").then(|| stranger.clone());
@@ -181,7 +181,7 @@ fn what_is_read_again_must_be_there_for_the_user() {
         settings.auth.users = (name == "users").then(|| path.clone());
         settings.relay.password_file = (name == "password").then(|| path.clone());
         settings.relay.ca_file = (name == "anchors").then(|| path.clone());
-        let place = Place { line: 1, column: 1 };
+        let place = FilePosition { line: 1, column: 1 };
         let places = Places(if is_set { vec![("auth", "users", place)] } else { Vec::new() });
         let found = read_again(&settings, &places, who);
         let _ = std::fs::remove_file(path);

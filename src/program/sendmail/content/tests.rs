@@ -4,8 +4,8 @@ use super::*;
 use crate::mail::header::section;
 use proptest::prelude::*;
 
-fn passed(input: &[u8], cut: usize, from: Option<&str>) -> (String, Content) {
-    let mut content = Content::new(from.map(|from| ("From", from.to_owned())).into_iter().collect());
+fn passed(input: &[u8], cut: usize, from: Option<&str>) -> (String, MessageFilter) {
+    let mut content = MessageFilter::new(from.map(|from| ("From", from.to_owned())).into_iter().collect());
     let mut out = Vec::new();
     input.chunks(cut).for_each(|piece| content.feed(piece, &mut out));
     content.finish(&mut out);
@@ -64,7 +64,8 @@ fn a_message_without_from_gets_the_one_that_is_given() {
         ("subject: t\n\nx\n", "subject: t\n\nx\n"),
         ("", "Subject: s\n"),
     ] {
-        let (mut content, mut out) = (Content::new(vec![("Subject", "Subject: s\n".into())]), Vec::new());
+        let (mut content, mut out) =
+            (MessageFilter::new(vec![("Subject", "Subject: s\n".into())]), Vec::new());
         content.feed(input.as_bytes(), &mut out);
         content.finish(&mut out);
         assert_eq!(String::from_utf8_lossy(&out), expected);
@@ -89,7 +90,7 @@ fn a_message_without_from_gets_the_one_that_is_given() {
 fn endless_headers_are_not_kept() {
     for unit in ["x", "x: y", "A: 1\n b\n", "A: 1\n", "text "] {
         let input = unit.repeat(3_000_000 / unit.len());
-        let (mut content, mut out, mut sum) = (Content::new(Vec::new()), Vec::new(), 0);
+        let (mut content, mut out, mut sum) = (MessageFilter::new(Vec::new()), Vec::new(), 0);
         for piece in input.as_bytes().chunks(10_000) {
             content.feed(piece, &mut out);
             sum += out.len();

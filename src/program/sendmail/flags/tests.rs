@@ -158,24 +158,24 @@ fn flags_end_at_the_first_recipient() {
 #[test]
 fn modes_come_from_flags_and_the_last_one_counts() {
     for (line, mode) in [
-        ("a", Mode::Send),
-        ("-bm -t", Mode::Send),
-        ("-bs -odb -oem", Mode::Smtp),
-        ("-b s", Mode::Smtp),
-        ("-bp", Mode::PrintQueue),
-        ("-bi", Mode::MakeAliases),
-        ("-bv a", Mode::Verify),
-        ("-bd -q30m", Mode::Serve),
-        ("-q30m -bd", Mode::Serve),
-        ("-q", Mode::RunQueue),
+        ("a", SendmailMode::Send),
+        ("-bm -t", SendmailMode::Send),
+        ("-bs -odb -oem", SendmailMode::Smtp),
+        ("-b s", SendmailMode::Smtp),
+        ("-bp", SendmailMode::PrintQueue),
+        ("-bi", SendmailMode::MakeAliases),
+        ("-bv a", SendmailMode::Verify),
+        ("-bd -q30m", SendmailMode::Serve),
+        ("-q30m -bd", SendmailMode::Serve),
+        ("-q", SendmailMode::RunQueue),
         // Here a message waits on standard input.
-        ("-q a@b", Mode::Send),
-        ("-q -t", Mode::Send),
-        ("-bz a", Mode::Send),
-        ("--help", Mode::Help),
-        ("--version", Mode::Version),
-        ("-P a", Mode::Question),
-        ("--serverinfo --host=x", Mode::Question),
+        ("-q a@b", SendmailMode::Send),
+        ("-q -t", SendmailMode::Send),
+        ("-bz a", SendmailMode::Send),
+        ("--help", SendmailMode::Help),
+        ("--version", SendmailMode::Version),
+        ("-P a", SendmailMode::Question),
+        ("--serverinfo --host=x", SendmailMode::Question),
     ] {
         assert_eq!(call(line).mode, mode, "{line}");
     }
