@@ -1,19 +1,26 @@
 //! The parts of a running pillarbox, put together.
 
+use super::control::alarm::Alarm;
 use super::control::drops::Drops;
+use super::control::services::Services;
 use super::control::socket::{Control, PATIENCE};
 use super::host::clock::EngineClock;
 use super::host::delivery_agent::DeliveryAgent;
 use super::host::site::Site;
 use super::inbound::counters::Connections;
 use super::inbound::listener::{self, Listener};
+use super::intake::digest_windows::DigestWindows;
 use super::intake::incoming::Intake;
 use super::log::event::Event;
 use super::log::statistics::Statistics;
 use super::queue::board::Board;
-use super::workers::digests::Digests;
-use super::workers::forwarder::{Forwarder, Outbox, SiteHandle, current};
+use super::queue::manager::Manager;
+use super::workers::egress::Egress;
+use super::workers::forwarder::Forwarder;
 use crate::config::Settings;
+use crate::engine::host::site::{SiteHandle, current};
+use crate::engine::queue::outbox::Outbox;
+use crate::mail::date::Now;
 use crate::net::connect::TcpConnect;
 use crate::net::resolver::{Resolver, SystemFiles};
 use crate::net::transport::Deadline;
@@ -41,6 +48,8 @@ pub struct Daemon {
     pub connections: Arc<Connections>,
     /// Where mail enters.
     pub intake: Arc<Intake>,
+    /// What operators can ask about and change.
+    pub services: Arc<Services>,
     /// Where queued mail leaves.
     pub forwarder: Arc<Forwarder>,
     drops: Drops,
@@ -74,7 +83,7 @@ impl Daemon {
         let clock = Arc::new(EngineClock::resume(Box::new(SystemClock), &site.settings.state));
         let maildirs = maildirs(&site, agent);
         let resolver = resolver(&site.settings);
-        let digests = Digests::resume(&site.settings.state);
+        let digests = DigestWindows::resume(&site.settings.state);
         let site: SiteHandle = Arc::new(RwLock::new(Arc::new(site)));
         let outbox = Outbox { site: Arc::clone(&site), board: Arc::new(Board::default()) };
         let outbox = Arc::new(outbox);
@@ -85,21 +94,18 @@ impl Daemon {
             clock,
             queue: Arc::new(queue),
             maildirs,
-            listener: Arc::clone(&outbox) as _,
+            on_queued: Arc::clone(&outbox) as _,
             statistics: Arc::new(statistics),
             ids: AtomicUsize::new(sys::random() as usize),
             sweeps: Mutex::default(),
             digests,
         });
-        let forwarder = Forwarder::new(
-            &outbox,
-            Arc::clone(&intake),
-            Box::new(resolver),
-            Box::new(TcpConnect::default()),
-            LINGER,
-        );
+        let manager = Arc::new(Manager::new(&outbox, Arc::clone(&intake)));
+        let egress = Egress::new(Box::new(resolver), Box::new(TcpConnect::default()), LINGER);
+        let services = Arc::new(Services { manager: Arc::clone(&manager), alarm: Alarm::default() });
+        let forwarder = Arc::new(Forwarder { manager, egress });
         let control = OnceLock::new();
-        Self { site, control, connections, intake, forwarder: Arc::new(forwarder), drops: Drops::new(drops) }
+        Self { site, control, connections, intake, services, forwarder, drops: Drops::new(drops) }
     }
 
     /// The configuration of now.
@@ -119,17 +125,24 @@ impl Daemon {
         }
         let daemon = Arc::clone(self);
         sys::thread::start("drops", move || daemon.drops.run(&daemon.intake, &|| daemon.site()))?;
-        let forwarder = Arc::clone(&self.forwarder);
+        let daemon = Arc::clone(self);
         sys::thread::start("forwarder", move || {
-            forwarder.load();
-            forwarder.run();
+            daemon.services.manager.load();
+            daemon.forwarder.run(&|site, now| daemon.keep_house(site, now));
         })
+    }
+
+    /// What has to be looked after once a minute, in the forwarder's thread.
+    fn keep_house(&self, site: &Site, now: Now) {
+        self.services.alarm.look(&self.services.manager, site, now);
+        self.intake.clock.save(false);
+        self.intake.statistics.save(now, false);
     }
 
     /// Opens the control socket. Without it mail goes on, and only commands have nobody to talk to.
     pub fn open_control(&self) {
         let opened = Control::bind(&self.site().settings.control, PATIENCE).map(Arc::new);
-        let started = opened.and_then(|control| control.start(&self.forwarder).map(|()| control));
+        let started = opened.and_then(|control| control.start(&self.services).map(|()| control));
         match started {
             Ok(control) => drop(self.control.set(control)),
             Err(error) => {
@@ -147,12 +160,12 @@ impl Daemon {
         }
         *self.site.write().unwrap_or_else(PoisonError::into_inner) = new;
         self.intake.maildirs.reload();
-        self.forwarder.reload();
+        self.services.manager.reload();
     }
 
     /// Tries all that is queued now.
     pub fn flush(&self) {
-        self.forwarder.board.flush(self.intake.clock.now().running);
+        self.services.manager.board.flush(self.intake.clock.now().running);
     }
 
     /// Takes the mail that has been dropped so far, in this thread.
@@ -173,7 +186,7 @@ impl Daemon {
         if let Some(control) = self.control.get() {
             control.close();
         }
-        self.forwarder.board.stop();
+        self.services.manager.board.stop();
         let connections = Arc::clone(&self.connections);
         // Both wait at the same time.
         let deadline = Deadline::after(STOP_PATIENCE);
@@ -181,9 +194,9 @@ impl Daemon {
         listeners.iter().for_each(|listener| listener::wake(listener));
         self.drops.stop();
         connections.stop(deadline.remaining());
-        self.forwarder.board.wait_for_workers(deadline.remaining());
-        self.forwarder.alarm.stop();
-        self.forwarder.sync_removals();
+        self.services.manager.board.wait_for_workers(deadline.remaining());
+        self.services.alarm.stop();
+        self.services.manager.sync_removals();
         self.save(true);
         Event::Notice("stopped").log();
     }

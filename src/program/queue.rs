@@ -94,8 +94,7 @@ fn alone(
         privileges::open_state(&settings, None).map_err(|error| unopened(&error, no_daemon))?;
     let hostname = host::name(settings.hostname.as_ref());
     let daemon = Daemon::new(Site::new(settings, hostname, None), queue, drops, agent.map(Arc::new));
-    let forwarder = &daemon.forwarder;
-    forwarder.load();
+    daemon.services.manager.load();
     let (request, passes) = match task {
         Task::Run { all: false } => (None, true),
         Task::Run { all: true } => (Some(Request::Flush(Vec::new())), true),
@@ -106,10 +105,10 @@ fn alone(
     }
     let asker = Asker { rights: PeerRights::All, uid: rustix::process::getuid().as_raw() };
     let answered =
-        request.map_or(Ok(exit::OK), |request| operator::answer(forwarder, asker, &request, screen));
+        request.map_or(Ok(exit::OK), |request| operator::answer(&daemon.services, asker, &request, screen));
     let code = answered.map_err(|error| CommandFailure::new(exit::IO, format!("queue: {error}")))?;
     if passes {
-        forwarder.pass();
+        daemon.forwarder.pass();
         daemon.save(false);
     }
     finish(code)

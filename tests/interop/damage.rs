@@ -7,11 +7,15 @@ use pillarbox::engine::host::site::Site;
 use pillarbox::engine::inbound::connection::Connection;
 use pillarbox::engine::inbound::counters::Caps;
 use pillarbox::engine::inbound::listener::Listener;
-use pillarbox::engine::intake::incoming::{Intake, Submission};
+use pillarbox::engine::intake::digest_windows::DigestWindows;
+use pillarbox::engine::intake::incoming::Intake;
+use pillarbox::engine::intake::submission::Submission;
 use pillarbox::engine::log::statistics::Statistics;
 use pillarbox::engine::queue::board::Hop;
-use pillarbox::engine::workers::digests::Digests;
-use pillarbox::engine::workers::forwarder::{Forwarder, Outbox};
+use pillarbox::engine::queue::manager::Manager;
+use pillarbox::engine::queue::outbox::Outbox;
+use pillarbox::engine::workers::egress::Egress;
+use pillarbox::engine::workers::forwarder::Forwarder;
 use pillarbox::mail::address::{Domain, ForwardPath, Mailbox, ReversePath};
 use pillarbox::mail::mx::MxAnswer;
 use pillarbox::mail::next_hop::NextHop;
@@ -209,25 +213,20 @@ fn a_panic_in_a_worker_delays_its_message_and_nothing_else() {
     let clock = Arc::new(EngineClock::resume(Box::new(SystemClock), &place.path("state")));
     let queue = Arc::new(Queue::open(&place.path("state"), None).unwrap());
     let outbox = Arc::new(Outbox { site: Arc::new(RwLock::new(Arc::new(site))), board: Arc::default() });
-    let (maildirs, listener, ids) =
+    let (maildirs, on_queued, ids) =
         (Maildirs::new("box.test"), Arc::clone(&outbox) as _, AtomicUsize::new(0));
     let sweeps = std::sync::Mutex::default();
     let statistics = Arc::new(Statistics::resume(&place.path("state"), Arc::default(), clock.now()));
-    let digests = Digests::default();
-    let intake = Arc::new(Intake { clock, queue, maildirs, listener, statistics, ids, sweeps, digests });
-    let forwarder = Forwarder::new(
-        &outbox,
-        Arc::clone(&intake),
-        Box::new(Mine::default()),
-        Box::new(TcpConnect::default()),
-        Duration::ZERO,
-    );
-    let forwarder = Arc::new(forwarder);
+    let digests = DigestWindows::default();
+    let intake = Arc::new(Intake { clock, queue, maildirs, on_queued, statistics, ids, sweeps, digests });
+    let manager = Arc::new(Manager::new(&outbox, Arc::clone(&intake)));
+    let egress = Egress::new(Box::new(Mine::default()), Box::new(TcpConnect::default()), Duration::ZERO);
+    let forwarder = Arc::new(Forwarder { manager: Arc::clone(&manager), egress });
     let thread = std::thread::spawn({
         let forwarder = Arc::clone(&forwarder);
-        move || forwarder.run()
+        move || forwarder.run(&|_, _| ())
     });
-    let site = forwarder.site();
+    let site = manager.site();
     let to = ForwardPath::Mailbox(Mailbox::parse("a@far.test").unwrap());
     let submission = Submission {
         reverse_path: ReversePath::Null,
@@ -244,12 +243,12 @@ fn a_panic_in_a_worker_delays_its_message_and_nothing_else() {
     incoming.commit().unwrap();
     // The route pauses; its message is not lost from the board, so a flush brings it out.
     let hop = Hop::Relay(NextHop::Mx(Domain::parse("far.test").unwrap()));
-    let now = || forwarder.clock.now().running;
-    wait_until("the route pauses", SOON, || forwarder.board.pause_reason(&hop, now()).is_some());
-    forwarder.board.flush(now());
+    let now = || manager.clock.now().running;
+    wait_until("the route pauses", SOON, || manager.board.pause_reason(&hop, now()).is_some());
+    manager.board.flush(now());
     place.wait_for_empty_queue(SOON);
     assert_eq!(place.sunk().len(), 1);
-    forwarder.board.stop();
+    manager.board.stop();
     thread.join().unwrap();
 }
 

@@ -10,7 +10,7 @@ use crate::engine::log::event::{Event, escaped};
 use crate::engine::log::statistics::Count;
 use crate::engine::outbound::command::Running;
 use crate::engine::queue::board::{FailingRoute, Hop};
-use crate::engine::workers::forwarder::Forwarder;
+use crate::engine::queue::manager::Manager;
 use crate::mail::date::Now;
 use crate::mail::id::QueueId;
 use crate::net::transport::Deadline;
@@ -56,13 +56,13 @@ struct Trouble {
 
 impl Alarm {
     /// Tells what there is to tell, if it is time to look: one thing at a time.
-    pub fn look(&self, forwarder: &Forwarder, site: &Site, now: Now) {
+    pub fn look(&self, manager: &Manager, site: &Site, now: Now) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if now.running < state.next_look || self.is_busy.load(Ordering::SeqCst) {
             return;
         }
         state.next_look = now.running + LOOK_INTERVAL.min(site.settings.alarm.stuck_after);
-        let troubles = troubles(forwarder, site, now);
+        let troubles = troubles(manager, site, now);
         let reasons: Vec<Reason> = troubles.iter().map(|trouble| trouble.reason.clone()).collect();
         let Some(told) = state.alarms.next(now.running, &reasons) else { return };
         drop(state);
@@ -71,12 +71,12 @@ impl Alarm {
             Told::Over(reason) => ("ok", reason),
         };
         let trouble = troubles.iter().find(|trouble| trouble.reason == *reason);
-        let text = trouble.map_or_else(|| over(reason), |trouble| explained(forwarder, trouble));
+        let text = trouble.map_or_else(|| over(reason), |trouble| explained(manager, trouble));
         let id = trouble.and_then(|trouble| trouble.id).map_or_else(String::new, |id| id.to_string());
         let route = if let Reason::Route(route) = reason { route.as_str() } else { "" };
         Event::Alarm { state: word, reason: reason.word(), id: &id, route, text: &text }.log();
         if trouble.is_some() {
-            forwarder.intake.statistics.count(Count::Alarms);
+            manager.intake.statistics.count(Count::Alarms);
         }
         let variables = [
             ("PILLARBOX_STATE", word.to_owned()),
@@ -147,10 +147,10 @@ impl Drop for Busy {
 }
 
 /// What is wrong now.
-fn troubles(forwarder: &Forwarder, site: &Site, now: Now) -> Vec<Trouble> {
+fn troubles(manager: &Manager, site: &Site, now: Now) -> Vec<Trouble> {
     let stuck_after = site.settings.alarm.stuck_after;
     let age = |since: Duration| now.running.saturating_sub(since);
-    let facts = forwarder.board.queue_facts(&forwarder.intake.digests.all());
+    let facts = manager.board.queue_facts(&manager.intake.digests.all());
     let held = facts.oldest_kept.map(|id| Trouble {
         reason: Reason::Held,
         id: Some(id),
@@ -162,7 +162,7 @@ fn troubles(forwarder: &Forwarder, site: &Site, now: Now) -> Vec<Trouble> {
             id: Some(id),
             text: format!("message {id} has waited for {}", span(age(arrival).as_secs())),
         });
-    let failing = forwarder.board.failing_routes(ROUTES_MAX).into_iter();
+    let failing = manager.board.failing_routes(ROUTES_MAX).into_iter();
     // A refusal does not go away by itself: it is told at once.
     let is_refused = |route: &FailingRoute| route.pause.as_ref().is_some_and(|pause| pause.refusal.is_some());
     let failing = failing.filter(|route| age(route.since) > stuck_after || is_refused(route));
@@ -176,15 +176,15 @@ fn troubles(forwarder: &Forwarder, site: &Site, now: Now) -> Vec<Trouble> {
 }
 
 /// With why a message waits, which for some of them only the queue knows.
-fn explained(forwarder: &Forwarder, trouble: &Trouble) -> String {
+fn explained(manager: &Manager, trouble: &Trouble) -> String {
     let Some(id) = trouble.id else { return trouble.text.clone() };
-    let now = forwarder.clock.now().running;
+    let now = manager.clock.now().running;
     let waits = || {
-        let hops = forwarder.board.hops_of(id);
-        hops.iter().find_map(|hop| forwarder.board.wait_reason(hop, id, now))
+        let hops = manager.board.hops_of(id);
+        hops.iter().find_map(|hop| manager.board.wait_reason(hop, id, now))
     };
     let last = || {
-        let summary = forwarder.queue.summary(id)?.ok()?;
+        let summary = manager.queue.summary(id)?.ok()?;
         summary
             .progress
             .into_iter()

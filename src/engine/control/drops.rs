@@ -6,7 +6,8 @@
 
 use super::submit::{self, Way};
 use crate::engine::host::site::Site;
-use crate::engine::intake::incoming::{Intake, Refusal};
+use crate::engine::intake::incoming::Intake;
+use crate::engine::intake::refusal::Refusal;
 use crate::engine::log::event::Event;
 use crate::store::StoreError;
 use crate::store::drop::{DropDirectory, Dropped, Opened};

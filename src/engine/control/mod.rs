@@ -4,6 +4,7 @@ pub mod alarm;
 pub mod drops;
 pub mod listing;
 pub mod operator;
+pub mod services;
 pub mod socket;
 pub mod status;
 pub mod submit;

@@ -6,14 +6,15 @@
 //! held by a record in its journal, and taken off the board. What may fail: the disk; others having it in hand.
 
 use super::listing::{self, Listed};
+use super::services::Services;
 use super::status;
 use super::submit;
 use crate::engine::host::site::{Site, SystemAccounts};
 use crate::engine::log::event::Event;
-use crate::engine::queue::attempt::{Attempt, Claim};
+use crate::engine::queue::attempt::{Again, Attempt, Claim};
 use crate::engine::queue::board::{Hop, Job};
-use crate::engine::workers::delivery::Again;
-use crate::engine::workers::forwarder::{Forwarder, hop_of};
+use crate::engine::queue::manager::Manager;
+use crate::engine::queue::outbox::hop_of;
 use crate::mail::address::ReversePath;
 use crate::mail::id::QueueId;
 use crate::mail::outcome::{Diagnostic, Outcome};
@@ -70,7 +71,7 @@ type Refused = (u8, String);
 /// # Errors
 /// Nobody listens any more.
 pub fn answer(
-    forwarder: &Forwarder,
+    services: &Services,
     asker: Asker,
     request: &Request,
     output: &mut dyn Output,
@@ -79,30 +80,31 @@ pub fn answer(
         output.error("this is for root, the user of the daemon, and members of its group")?;
         return Ok(NOT_ALLOWED);
     }
+    let manager = &services.manager;
     match request {
-        Request::List(form) => list(forwarder, asker, *form, output),
-        Request::Show(id) => show(forwarder, *id, output),
-        Request::Flush(which) => flush(forwarder, which, output),
-        Request::Change(change, messages) => change_all(forwarder, asker, *change, messages, output),
-        Request::Status(form) => status::answer(forwarder, asker.rights, form, output),
+        Request::List(form) => list(manager, asker, *form, output),
+        Request::Show(id) => show(manager, *id, output),
+        Request::Flush(which) => flush(manager, which, output),
+        Request::Change(change, messages) => change_all(manager, asker, *change, messages, output),
+        Request::Status(form) => status::answer(services, asker.rights, form, output),
         Request::Link(link) => {
-            set_link(forwarder, *link);
+            set_link(manager, *link);
             Ok(0)
         }
-        Request::Verify(recipients) => submit::verify(&forwarder.site(), asker.rights, recipients, output),
+        Request::Verify(recipients) => submit::verify(&manager.site(), asker.rights, recipients, output),
     }
 }
 
-fn list(forwarder: &Forwarder, asker: Asker, form: Form, output: &mut dyn Output) -> io::Result<u8> {
-    let ids = match forwarder.queue.ids() {
+fn list(manager: &Manager, asker: Asker, form: Form, output: &mut dyn Output) -> io::Result<u8> {
+    let ids = match manager.queue.ids() {
         Ok(ids) => ids,
         Err(error) => return trouble(&error, output),
     };
-    let board = Snapshot::take(forwarder);
+    let board = Snapshot::take(manager);
     let mut owners = Owners::default();
     let (mut code, mut messages, mut octets) = (0, 0, 0);
     for id in ids {
-        let summary = match forwarder.queue.summary(id) {
+        let summary = match manager.queue.summary(id) {
             Some(Ok(summary)) => summary,
             Some(Err(error)) => {
                 code = trouble(&error, output)?;
@@ -117,7 +119,7 @@ fn list(forwarder: &Forwarder, asker: Asker, form: Form, output: &mut dyn Output
         }
         messages += 1;
         octets += summary.message_octets;
-        let listed = Listed { hides_addresses, ..board.listed(forwarder, summary) };
+        let listed = Listed { hides_addresses, ..board.listed(manager, summary) };
         let text = if form == Form::Json { listed.json() } else { listed.mailq() };
         output.output(text.as_bytes())?;
     }
@@ -129,10 +131,10 @@ fn list(forwarder: &Forwarder, asker: Asker, form: Form, output: &mut dyn Output
     Ok(code)
 }
 
-fn show(forwarder: &Forwarder, id: QueueId, output: &mut dyn Output) -> io::Result<u8> {
-    let found = checkout(forwarder, id).and_then(|entry| {
+fn show(manager: &Manager, id: QueueId, output: &mut dyn Output) -> io::Result<u8> {
+    let found = checkout(manager, id).and_then(|entry| {
         let summary =
-            forwarder.queue.summary(id).ok_or_else(|| unknown(id))?.map_err(|error| failed(&error))?;
+            manager.queue.summary(id).ok_or_else(|| unknown(id))?.map_err(|error| failed(&error))?;
         let history = entry.history().map_err(|error| failed(&error))?;
         Ok((entry, summary, history))
     });
@@ -143,7 +145,7 @@ fn show(forwarder: &Forwarder, id: QueueId, output: &mut dyn Output) -> io::Resu
             return Ok(code);
         }
     };
-    let listed = Snapshot::take(forwarder).listed(forwarder, summary);
+    let listed = Snapshot::take(manager).listed(manager, summary);
     output.output(listed.full(&history).as_bytes())?;
     let (mut content, mut piece) = (entry.content(0), vec![0; READ_OCTETS]);
     loop {
@@ -155,38 +157,38 @@ fn show(forwarder: &Forwarder, id: QueueId, output: &mut dyn Output) -> io::Resu
     }
 }
 
-fn flush(forwarder: &Forwarder, which: &[Which], output: &mut dyn Output) -> io::Result<u8> {
-    let now = forwarder.clock.now().running;
+fn flush(manager: &Manager, which: &[Which], output: &mut dyn Output) -> io::Result<u8> {
+    let now = manager.clock.now().running;
     let mut code = 0;
     if which.is_empty() {
-        forwarder.board.flush(now);
+        manager.board.flush(now);
     }
     for which in which {
         match which {
-            Which::Id(id) if !forwarder.queue.contains(*id) => {
+            Which::Id(id) if !manager.queue.contains(*id) => {
                 let (unknown, reason) = unknown(*id);
                 output.error(&reason)?;
                 code = unknown;
             }
-            Which::Id(id) => drop(forwarder.board.flush_message(*id, now)),
+            Which::Id(id) => drop(manager.board.flush_message(*id, now)),
             Which::Domain(domain) => {
-                let ids = match forwarder.queue.ids() {
+                let ids = match manager.queue.ids() {
                     Ok(ids) => ids,
                     Err(error) => return trouble(&error, output),
                 };
                 for id in ids {
-                    let Some(Ok(Summary { description, progress, .. })) = forwarder.queue.summary(id) else {
+                    let Some(Ok(Summary { description, progress, .. })) = manager.queue.summary(id) else {
                         continue;
                     };
                     let mut recipients = description.envelope.recipients.iter().zip(&progress);
                     if recipients.any(|(to, progress)| to.mailbox.domain == *domain && progress.is_due()) {
-                        forwarder.board.flush_message(id, now);
+                        manager.board.flush_message(id, now);
                     }
                 }
             }
         }
     }
-    match forwarder.board.link() {
+    match manager.board.link() {
         Uplink::Down => output.error("the link is down: nothing is tried before link up")?,
         Uplink::Metered if which.is_empty() => {
             output.error(
@@ -199,7 +201,7 @@ fn flush(forwarder: &Forwarder, which: &[Which], output: &mut dyn Output) -> io:
 }
 
 fn change_all(
-    forwarder: &Forwarder,
+    manager: &Manager,
     asker: Asker,
     change: Change,
     messages: &Selection,
@@ -207,14 +209,14 @@ fn change_all(
 ) -> io::Result<u8> {
     let (ids, all) = match messages {
         Selection::These(ids) => (ids.clone(), false),
-        Selection::All => match forwarder.queue.ids() {
+        Selection::All => match manager.queue.ids() {
             Ok(ids) => (ids, true),
             Err(error) => return trouble(&error, output),
         },
     };
     let mut code = 0;
     for id in ids {
-        match change_one(forwarder, change, id) {
+        match change_one(manager, change, id) {
             Ok(()) => Event::Operator { what: change.word(), id, uid: asker.uid }.log(),
             // It has left meanwhile.
             Err((UNKNOWN_ID, _)) if all => {}
@@ -224,52 +226,52 @@ fn change_all(
             }
         }
     }
-    forwarder.sync_removals();
+    manager.sync_removals();
     if change == Change::Remove
-        && let Err(error) = forwarder.queue.sync()
+        && let Err(error) = manager.queue.sync()
     {
         return trouble(&error, output);
     }
     Ok(code)
 }
 
-fn change_one(forwarder: &Forwarder, change: Change, id: QueueId) -> Result<(), Refused> {
-    let entry = checkout(forwarder, id)?;
+fn change_one(manager: &Manager, change: Change, id: QueueId) -> Result<(), Refused> {
+    let entry = checkout(manager, id)?;
     match change {
         Change::Hold => {
-            keep_back(forwarder, &entry, true)?;
-            forwarder.board.withdraw(id);
-            forwarder.intake.digests.forget(id);
+            keep_back(manager, &entry, true)?;
+            manager.board.withdraw(id);
+            manager.intake.digests.forget(id);
             Ok(())
         }
         Change::Release => {
             // What nobody could deliver is tried at once: somebody has mended the way.
             let was_kept = entry.progress().iter().any(|progress| progress.kept.is_some());
-            keep_back(forwarder, &entry, false)?;
-            put_on_board(forwarder, id);
+            keep_back(manager, &entry, false)?;
+            put_on_board(manager, id);
             if was_kept {
-                forwarder.board.flush_message(id, forwarder.clock.now().running);
+                manager.board.flush_message(id, manager.clock.now().running);
             }
             Ok(())
         }
         Change::Remove => {
-            let _claim = claim(forwarder, &entry)?;
-            forwarder.board.withdraw(id);
-            if let Err(error) = forwarder.queue.remove(&entry) {
-                put_on_board(forwarder, id);
+            let _claim = claim(manager, &entry)?;
+            manager.board.withdraw(id);
+            if let Err(error) = manager.queue.remove(&entry) {
+                put_on_board(manager, id);
                 return Err(failed(&error));
             }
-            forwarder.board.forget_message(id);
-            forwarder.intake.digests.forget(id);
+            manager.board.forget_message(id);
+            manager.intake.digests.forget(id);
             Ok(())
         }
-        Change::Bounce => bounce(forwarder, &entry),
+        Change::Bounce => bounce(manager, &entry),
     }
 }
 
 /// Writes that the operator holds a message, or lets it go.
-fn keep_back(forwarder: &Forwarder, entry: &Arc<Entry>, hold: bool) -> Result<(), Refused> {
-    let _settling = forwarder.settling.lock().unwrap_or_else(PoisonError::into_inner);
+fn keep_back(manager: &Manager, entry: &Arc<Entry>, hold: bool) -> Result<(), Refused> {
+    let _settling = entry.settle();
     // Who holds what is kept knows of it.
     let differs =
         |(_, progress): &(usize, Progress)| progress.held != hold || (hold && progress.kept.is_some());
@@ -279,25 +281,25 @@ fn keep_back(forwarder: &Forwarder, entry: &Arc<Entry>, hold: bool) -> Result<()
         return Ok(());
     }
     let event = if hold { queue::Event::Held } else { queue::Event::Released };
-    let record = Record { recipients, at: forwarder.clock.now(), event };
-    forwarder.queue.record(entry, &[record], Durability::Synced).map_err(|error| failed(&error))?;
-    forwarder.board.set_held(entry.id(), hold);
-    forwarder.board.set_kept(entry.id(), None);
+    let record = Record { recipients, at: manager.clock.now(), event };
+    manager.queue.record(entry, &[record], Durability::Synced).map_err(|error| failed(&error))?;
+    manager.board.set_held(entry.id(), hold);
+    manager.board.set_kept(entry.id(), None);
     Ok(())
 }
 
 /// All that is still to be tried fails by the operator's word, and its sender is told as of any other failure.
-fn bounce(forwarder: &Forwarder, entry: &Arc<Entry>) -> Result<(), Refused> {
-    let claim = claim(forwarder, entry)?;
+fn bounce(manager: &Manager, entry: &Arc<Entry>) -> Result<(), Refused> {
+    let claim = claim(manager, entry)?;
     let id = entry.id();
-    forwarder.board.withdraw(id);
+    manager.board.withdraw(id);
     let text = "the administrator of this host has returned the message";
     let status = EnhancedStatus::new(Class::Permanent, 0, 0);
     let failed = || Some(Outcome::Failed(Diagnostic::local(status, text)));
     let pending = entry.progress().into_iter().enumerate();
     let pending = pending.filter(|(_, progress)| progress.state == State::Pending);
     let outcomes = pending.map(|(place, _)| (place, failed())).collect();
-    let arrival = entry.description().arrival.running.min(forwarder.clock.now().running);
+    let arrival = entry.description().arrival.running.min(manager.clock.now().running);
     let attempt = Attempt {
         entry: Arc::clone(entry),
         job: Job { id, arrival },
@@ -308,29 +310,29 @@ fn bounce(forwarder: &Forwarder, entry: &Arc<Entry>) -> Result<(), Refused> {
         is_ordered: true,
         claim,
     };
-    forwarder.end_attempt(&Hop::Local, attempt, Again::AtOnce);
+    manager.end_attempt(&Hop::Local, attempt, Again::AtOnce);
     if is_removed(entry) {
         return Ok(());
     }
     Err((NOT_NOW, format!("{id}: it has failed, but its sender can't be told yet; that is tried again")))
 }
 
-fn put_on_board(forwarder: &Forwarder, id: QueueId) {
-    if let Some(Ok(summary)) = forwarder.queue.summary(id) {
-        forwarder.load_summary(&forwarder.site(), &summary);
+fn put_on_board(manager: &Manager, id: QueueId) {
+    if let Some(Ok(summary)) = manager.queue.summary(id) {
+        manager.load_summary(&manager.site(), &summary);
     }
 }
 
-fn set_link(forwarder: &Forwarder, link: Uplink) {
+fn set_link(manager: &Manager, link: Uplink) {
     // First the lifetimes: what is tried at once must not expire by the time without a way out.
-    forwarder.clock.note_link(link);
-    forwarder.board.set_link(link, forwarder.clock.now().running);
+    manager.clock.note_link(link);
+    manager.board.set_link(link, manager.clock.now().running);
     Event::Notice(&format!("the link is {}", link.word())).log();
 }
 
-fn checkout(forwarder: &Forwarder, id: QueueId) -> Result<Arc<Entry>, Refused> {
+fn checkout(manager: &Manager, id: QueueId) -> Result<Arc<Entry>, Refused> {
     for _ in 0..BUSY_TRIES {
-        match forwarder.queue.checkout(id) {
+        match manager.queue.checkout(id) {
             Ok(Checkout::Ready(entry)) if !is_removed(&entry) => return Ok(entry),
             Ok(Checkout::Ready(_) | Checkout::Gone) => return Err(unknown(id)),
             // Often only a thread that is about to let it go.
@@ -342,11 +344,10 @@ fn checkout(forwarder: &Forwarder, id: QueueId) -> Result<Arc<Entry>, Refused> {
 }
 
 /// All recipients of a message, which no worker has in hand then.
-fn claim(forwarder: &Forwarder, entry: &Entry) -> Result<Claim, Refused> {
+fn claim(manager: &Manager, entry: &Entry) -> Result<Claim, Refused> {
     let places: Vec<usize> = (0..entry.description().envelope.recipients.len()).collect();
     let wanted = places.len();
-    let claim =
-        Claim::take(&forwarder.claims, entry.id(), places).filter(|claim| claim.places.len() == wanted);
+    let claim = Claim::take(&manager.claims, entry.id(), places).filter(|claim| claim.places.len() == wanted);
     let claim =
         claim.ok_or_else(|| (NOT_NOW, format!("{}: it is being delivered now; try again", entry.id())))?;
     // Only now: what others had claimed is settled, and may have been the last of it.
@@ -380,20 +381,20 @@ struct Snapshot {
 }
 
 impl Snapshot {
-    fn take(forwarder: &Forwarder) -> Self {
-        let claims = forwarder.claims.lock().unwrap_or_else(PoisonError::into_inner);
+    fn take(manager: &Manager) -> Self {
+        let claims = manager.claims.lock().unwrap_or_else(PoisonError::into_inner);
         let in_hand = claims.iter().map(|&(id, _)| id).collect();
         drop(claims);
         Self {
-            site: forwarder.site(),
-            now: forwarder.clock.now(),
-            next_attempts: forwarder.board.next_attempts(),
+            site: manager.site(),
+            now: manager.clock.now(),
+            next_attempts: manager.board.next_attempts(),
             in_hand,
-            collected: forwarder.intake.digests.all(),
+            collected: manager.intake.digests.all(),
         }
     }
 
-    fn listed(&self, forwarder: &Forwarder, summary: Summary) -> Listed {
+    fn listed(&self, manager: &Manager, summary: Summary) -> Listed {
         let arrival = summary.description.arrival.running;
         let (mut pauses, mut attempts) = (Vec::new(), 0);
         for (recipient, progress) in summary.description.envelope.recipients.iter().zip(&summary.progress) {
@@ -401,8 +402,8 @@ impl Snapshot {
             let mut tries = progress.attempts;
             if progress.is_due() {
                 let hop = hop_of(&self.site, recipient);
-                tries += forwarder.board.failures_since(&hop, arrival);
-                pause = forwarder.board.wait_reason(&hop, summary.id, self.now.running);
+                tries += manager.board.failures_since(&hop, arrival);
+                pause = manager.board.wait_reason(&hop, summary.id, self.now.running);
                 if self.collected.contains(&summary.id) {
                     pause = Some(Diagnostic::local(EnhancedStatus::DELAYED, "waits for a digest"));
                 }

@@ -6,9 +6,9 @@
 //! more; a question, which is answered with its exit code.
 
 use super::operator::{self, Asker, Output};
+use super::services::Services;
 use super::submit::{self, Peer};
 use crate::engine::log::event::Event;
-use crate::engine::workers::forwarder::Forwarder;
 use crate::net::transport::Deadline;
 use crate::protocol::piece::{self, PIECE_MAX_OCTETS, Piece};
 use crate::protocol::question::{QUESTION_MAX_OCTETS, Question};
@@ -122,9 +122,9 @@ impl Control {
     ///
     /// # Errors
     /// There was no thread to be had.
-    pub fn start(self: &Arc<Self>, forwarder: &Arc<Forwarder>) -> io::Result<()> {
-        let (control, forwarder) = (Arc::clone(self), Arc::clone(forwarder));
-        thread::start("control", move || control.run(&forwarder))
+    pub fn start(self: &Arc<Self>, services: &Arc<Services>) -> io::Result<()> {
+        let (control, services) = (Arc::clone(self), Arc::clone(services));
+        thread::start("control", move || control.run(&services))
     }
 
     /// Ends it: no new connections, and the socket is gone. For messages that are coming in it waits a little, and for
@@ -142,10 +142,10 @@ impl Control {
         }
     }
 
-    fn run(self: &Arc<Self>, forwarder: &Arc<Forwarder>) {
+    fn run(self: &Arc<Self>, services: &Arc<Services>) {
         while !self.stopping.load(Ordering::SeqCst) {
             match self.listener.accept() {
-                Ok((stream, _)) => self.take(stream, forwarder),
+                Ok((stream, _)) => self.take(stream, services),
                 Err(_) if self.stopping.load(Ordering::SeqCst) => break,
                 Err(error)
                     if matches!(
@@ -161,7 +161,7 @@ impl Control {
         }
     }
 
-    fn take(self: &Arc<Self>, stream: UnixStream, forwarder: &Arc<Forwarder>) {
+    fn take(self: &Arc<Self>, stream: UnixStream, services: &Arc<Services>) {
         let Ok(peer) = sockopt::socket_peercred(&stream) else { return };
         let uid = peer.uid.as_raw();
         let Some(permit) = self.admit(uid) else {
@@ -170,11 +170,11 @@ impl Control {
         let mut groups = user::peer_groups(stream.as_fd());
         groups.push(peer.gid.as_raw());
         let rights = PeerRights::of(uid, &groups, geteuid().as_raw(), getegid().as_raw());
-        let (asker, control, forwarder) = (Asker { rights, uid }, Arc::clone(self), Arc::clone(forwarder));
+        let (asker, control, services) = (Asker { rights, uid }, Arc::clone(self), Arc::clone(services));
         let started = thread::start("control", move || {
             let _permit = permit;
             // The panic has been logged by the hook; the peer sees the connection end.
-            let _ = panic::catch_unwind(AssertUnwindSafe(|| control.serve(&stream, asker, &forwarder)));
+            let _ = panic::catch_unwind(AssertUnwindSafe(|| control.serve(&stream, asker, &services)));
         });
         if let Err(error) = started {
             Event::Trouble { doing: "starting a thread", error: &error.to_string() }.log();
@@ -182,18 +182,18 @@ impl Control {
     }
 
     /// One connection: one question and its answer. Whoever hears no answer has gone, and whoever says nothing gets none.
-    fn serve(&self, stream: &UnixStream, asker: Asker, forwarder: &Forwarder) -> io::Result<()> {
+    fn serve(&self, stream: &UnixStream, asker: Asker, services: &Services) -> io::Result<()> {
         let mut exchange = Exchange::new(stream, self.patience);
         stream.set_write_timeout(Some(self.patience.answer))?;
         let code = match exchange
             .question()?
             .map(|line| Question::parse(&line.split(' ').collect::<Vec<_>>()))
         {
-            Some(Ok(Question::Ask(request))) => operator::answer(forwarder, asker, &request, &mut exchange)?,
+            Some(Ok(Question::Ask(request))) => operator::answer(services, asker, &request, &mut exchange)?,
             Some(Ok(Question::Submit(sizes))) => {
                 let _counted = Counted::begin(&self.submissions);
                 // Its id, too, goes out before the count does.
-                let code = submit::take(forwarder, asker.uid, sizes, &mut exchange)?;
+                let code = submit::take(&services.manager, asker.uid, sizes, &mut exchange)?;
                 return exchange.end(code);
             }
             Some(Err(BadRequest { code, text })) => {

@@ -7,9 +7,9 @@
 
 use super::listing::{clean, json_text, wall_time};
 use super::operator::Output;
+use super::services::Services;
 use crate::engine::log::statistics::{COUNTS, Count};
 use crate::engine::queue::board::FailingRoute;
-use crate::engine::workers::forwarder::Forwarder;
 use crate::mail::date::Now;
 use crate::protocol::request::Show;
 use crate::protocol::rights::PeerRights;
@@ -137,12 +137,12 @@ struct Status {
 /// # Errors
 /// Nobody listens any more.
 pub fn answer(
-    forwarder: &Forwarder,
+    services: &Services,
     rights: PeerRights,
     show: &Show,
     output: &mut dyn Output,
 ) -> io::Result<u8> {
-    let status = Status::take(forwarder);
+    let status = Status::take(services);
     let sees_all = rights == PeerRights::All;
     let (text, code) = match show {
         Show::Text => (status.text(sees_all), 0),
@@ -158,11 +158,12 @@ pub fn answer(
 }
 
 impl Status {
-    fn take(forwarder: &Forwarder) -> Self {
-        let (site, now) = (forwarder.site(), forwarder.clock.now());
-        let (board, statistics) = (&forwarder.board, &forwarder.intake.statistics);
+    fn take(services: &Services) -> Self {
+        let manager = &services.manager;
+        let (site, now) = (manager.site(), manager.clock.now());
+        let (board, statistics) = (&manager.board, &manager.intake.statistics);
         let stuck_after = site.settings.alarm.stuck_after;
-        let queue = board.queue_facts(&forwarder.intake.digests.all());
+        let queue = board.queue_facts(&manager.intake.digests.all());
         let age = |since: Duration| now.running.saturating_sub(since);
         let age_of = |message: Option<(_, Duration)>| message.map_or(0, |(_, at)| age(at).as_secs());
         let (paused, failing) = board.count_failing(now.running.checked_sub(stuck_after));
@@ -185,7 +186,7 @@ impl Status {
             oldest: age_of(queue.oldest),
             held: queue.held,
             figures,
-            alarms: forwarder.alarm.standing(),
+            alarms: services.alarm.standing(),
             routes: board.failing_routes(ROUTES_MAX),
             since_start: statistics.since_start(),
             in_all: statistics.in_all(),

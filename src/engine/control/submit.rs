@@ -7,9 +7,10 @@
 
 use super::operator::Output;
 use crate::engine::host::site::Site;
-use crate::engine::intake::incoming::{Accepted, Refusal, Submission};
+use crate::engine::intake::refusal::Refusal;
+use crate::engine::intake::submission::{Accepted, Submission};
 use crate::engine::log::event::Event;
-use crate::engine::workers::forwarder::Forwarder;
+use crate::engine::queue::manager::Manager;
 use crate::mail::address::{ForwardPath, LocalPart, Mailbox, ReversePath};
 use crate::mail::message::Origin;
 use crate::mail::next_hop::NextHop;
@@ -159,8 +160,8 @@ pub trait Peer: Output {
 ///
 /// # Errors
 /// The peer has gone; what it had not handed over whole is forgotten.
-pub fn take(forwarder: &Forwarder, uid: u32, sizes: SubmissionSizes, peer: &mut dyn Peer) -> io::Result<u8> {
-    let site = forwarder.site();
+pub fn take(manager: &Manager, uid: u32, sizes: SubmissionSizes, peer: &mut dyn Peer) -> io::Result<u8> {
+    let site = manager.site();
     let envelope = match read_envelope(&site, sizes, peer)? {
         Ok(envelope) => envelope,
         Err((code, text)) => return refuse(peer, uid, ("-", "-"), code, &text),
@@ -183,7 +184,7 @@ pub fn take(forwarder: &Forwarder, uid: u32, sizes: SubmissionSizes, peer: &mut 
         Err(text) => return refuse(peer, uid, ("-", &to), NOT_NOW, &text),
     };
     let from = submission.reverse_path.to_string();
-    let taken = match forwarder.intake.begin(&site, submission) {
+    let taken = match manager.intake.begin(&site, submission) {
         Ok(mut incoming) => {
             peer.go(sizes.message_octets)?;
             let (mut left, mut buffer) = (sizes.message_octets, vec![0; PIECE_OCTETS]);

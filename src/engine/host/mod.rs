@@ -1,5 +1,6 @@
 //! What this host is: its configuration, clocks, certificate, keys, users, aliases and mailboxes.
 
+pub mod admin;
 pub mod aliases;
 pub mod clock;
 pub mod delivery_agent;

@@ -22,7 +22,7 @@ use crate::store::StoreError;
 use crate::store::maildir::MaildirPath;
 use crate::sys::user;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// Most Maildirs with `users = "any"`: whoever may send mail here could else make directories without end.
 const ANY_USERS_MAX: usize = 1000;
@@ -256,6 +256,15 @@ impl Accounts for SystemAccounts {
         let found = user::find(name).map_err(|error| LookupFailed(error.to_string()))?;
         Ok(found.map(|a| Account { name: a.name, uid: a.uid, gid: a.gid, home: a.home }))
     }
+}
+
+/// The current configuration; a reload replaces it.
+pub type SiteHandle = Arc<RwLock<Arc<Site>>>;
+
+/// Reads a handle.
+#[must_use]
+pub fn current(handle: &SiteHandle) -> Arc<Site> {
+    Arc::clone(&handle.read().unwrap_or_else(PoisonError::into_inner))
 }
 
 #[cfg(test)]

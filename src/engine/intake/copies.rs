@@ -6,9 +6,9 @@
 //! in the queue, or recipients would learn of each other's aliases; as are the members of a list, whose reverse-path is
 //! the list's owner (RFC 5321 §3.9.2).
 
-use super::incoming::{Accepted, Refusal, Submission};
+use super::refusal::Refusal;
+use super::submission::{Accepted, Submission};
 use crate::engine::host::site::Site;
-use crate::engine::queue::notices::Told;
 use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::envelope::{Envelope, Notify, Recipient};
 use crate::mail::id::QueueId;
@@ -49,6 +49,17 @@ pub struct QueueCopy {
     pub recipients: Vec<Recipient>,
 }
 
+/// A recipient that never was in the queue, for a notice to the sender: what became of it, and by what.
+#[derive(Debug, Clone)]
+pub struct NoticeItem {
+    /// The recipient, with what its sender wants to be notified of.
+    pub recipient: Recipient,
+    /// What became of it.
+    pub verdict: Verdict,
+    /// The text of the diagnostic.
+    pub text: &'static str,
+}
+
 /// All copies of a message.
 #[derive(Debug, Default)]
 pub struct Copies {
@@ -56,8 +67,8 @@ pub struct Copies {
     pub local: Vec<LocalCopy>,
     /// For the queue, each by another way.
     pub queued: Vec<QueueCopy>,
-    /// Aliases whose sender wants to be told how far the message has come.
-    pub told: Vec<Told>,
+    /// Aliases whose sender wants a notice of how far the message has come.
+    pub notices: Vec<NoticeItem>,
 }
 
 impl Copies {
@@ -101,7 +112,7 @@ impl Copies {
         let (orcpt, mut notify) = (alias.orcpt.clone(), alias.notify);
         if let Some(verdict) = verdict.filter(|verdict| verdict.is_wanted(&alias)) {
             notify = notify.map(|notify| Notify { success: false, ..notify });
-            self.told.push((alias, verdict, "sent on"));
+            self.notices.push(NoticeItem { recipient: alias, verdict, text: "sent on" });
         }
         RcptParameters { orcpt, notify }
     }

@@ -6,42 +6,37 @@
 //! the others copy from it, so memory does not grow with the message.
 
 mod collecting;
-mod refusal;
+mod content;
 mod staging;
 mod storing;
 
-pub use self::refusal::Refusal;
+use self::content::{FirstTarget, PartialContent, WholeContent};
 use self::staging::Staging;
-
-use super::copies::{Copies, LocalCopy, QueueCopy, Way};
+use super::copies::{Copies, LocalCopy, NoticeItem, QueueCopy, Way};
+use super::digest_windows::DigestWindows;
 use super::final_delivery::{DELIVERED, FinalDelivery};
+use super::refusal::Refusal;
+use super::submission::Submission;
 use crate::engine::host::clock::EngineClock;
 use crate::engine::host::site::Site;
 use crate::engine::log::event::{AttemptEnd, Event};
 use crate::engine::log::statistics::{Count, Statistics};
-use crate::engine::queue::board::Known;
-use crate::engine::queue::notices::{self, Told};
-use crate::engine::workers::digests::Digests;
 use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::date::Now;
-use crate::mail::envelope::Recipient;
+use crate::mail::envelope::{Envelope, Recipient};
 use crate::mail::header::TraceScanner;
 use crate::mail::id::QueueId;
-use crate::mail::message::{self, Origin};
+use crate::mail::message::{self};
 use crate::mail::section_filter::SectionFilter;
 use crate::mail::status::EnhancedStatus;
 use crate::rules::message::bounce::Verdict;
 use crate::rules::message::repair::{Repair, RepairFacts};
-use crate::rules::routing::route::Routed;
-use crate::smtp::extension::{MailParameters, RcptParameters};
 use crate::store::StoreError;
 use crate::store::maildir::{MaildirPath, Maildirs};
 use crate::store::queue::{Collected, Description, Queue};
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -50,17 +45,34 @@ use std::time::Duration;
 /// Larger messages go to disk while they come in.
 const IN_MEMORY_OCTETS: usize = 64 * 1024;
 
+/// The largest header section that a notice returns, in octets.
+pub(super) const HEADERS_MAX_OCTETS: usize = 64 * 1024;
+/// Octets that [`Incoming::write_from`] reads at once.
+const READ_OCTETS: usize = 16 * 1024;
 /// A Maildir is swept so often.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 /// So many Maildirs are remembered as swept; beyond it all are forgotten, and swept again.
 const SWEEPS_MAX: usize = 1024;
 
-/// What is told of a message that has entered the queue.
-pub trait Queued: Send + Sync {
-    /// The message is in the queue, durably, for these recipients.
-    fn queued(&self, id: QueueId, arrival: Now, known: Known, recipients: &[Recipient]);
-    /// The message is in the queue, durably, and waits there for a digest that leaves at this running time.
-    fn collected(&self, id: QueueId, arrival: Now, known: Known, until: Duration);
+/// A message that has just entered the queue.
+#[derive(Debug, Clone, Copy)]
+pub struct NewEntry {
+    /// Its name in the queue.
+    pub id: QueueId,
+    /// When it came in.
+    pub arrival: Now,
+    /// Its size on the wire, in octets.
+    pub octets: u64,
+    /// It says that it is urgent: a metered link lets it pass.
+    pub is_urgent: bool,
+}
+
+/// The queue's side of intake: what happens to a message once it is in the queue, durably.
+pub trait OnQueued: Send + Sync {
+    /// The message waits for delivery to these recipients.
+    fn queued(&self, new: NewEntry, recipients: &[Recipient]);
+    /// The message waits for a digest that leaves at this running time.
+    fn collected(&self, new: NewEntry, until: Duration);
     /// How many messages are queued, and their size in octets.
     fn size(&self) -> (usize, u64);
 }
@@ -73,8 +85,8 @@ pub struct Intake {
     pub queue: Arc<Queue>,
     /// Names for delivered files.
     pub maildirs: Maildirs,
-    /// Who is told of queued mail.
-    pub listener: Arc<dyn Queued>,
+    /// Schedules what has entered the queue.
+    pub on_queued: Arc<dyn OnQueued>,
     /// What is counted.
     pub statistics: Arc<Statistics>,
     /// The counter of queue ids; begins at a random number.
@@ -82,7 +94,7 @@ pub struct Intake {
     /// When which Maildir's `tmp` was swept, in running time.
     pub sweeps: Mutex<HashMap<PathBuf, Duration>>,
     /// What waits for others of its kind.
-    pub digests: Digests,
+    pub digests: DigestWindows,
 }
 
 impl fmt::Debug for Intake {
@@ -91,119 +103,16 @@ impl fmt::Debug for Intake {
     }
 }
 
-/// A recipient that has been accepted: its route, and the parameters of its RCPT.
-#[derive(Debug, Clone)]
-pub struct Accepted {
-    /// Where its copy goes.
-    pub routed: Routed,
-    /// What its sender wants to be told.
-    pub parameters: RcptParameters,
-}
-
-impl From<Routed> for Accepted {
-    fn from(routed: Routed) -> Self {
-        Self { routed, parameters: RcptParameters::default() }
-    }
-}
-
-/// A message about to come in.
-#[derive(Debug)]
-pub struct Submission {
-    /// The reverse-path.
-    pub reverse_path: ReversePath,
-    /// The parameters of MAIL.
-    pub parameters: MailParameters,
-    /// The recipients; at least one.
-    pub recipients: Vec<Accepted>,
-    /// For the Received field; `None` for what this program wrote itself.
-    pub origin: Option<Origin>,
-    /// See [`crate::mail::envelope::Envelope::is_own`]. It loses its Bcc and is repaired, unless this program wrote it.
-    pub is_own: bool,
-    /// Who sent it, for the log.
-    pub client: String,
-    /// The name with which the client has logged in, for the log.
-    pub login: Option<String>,
-    /// When this host wrote its Date, if it did so before it comes in here.
-    pub dated: Option<Now>,
-}
-
-impl Submission {
-    /// By which door it comes in; `None` for what this program wrote itself.
-    pub(crate) fn door(&self) -> Option<Count> {
-        Some(match self.origin.as_ref()?.protocol.as_str() {
-            "local" => Count::ByDrop,
-            protocol if protocol.contains("LMTP") => Count::ByLmtp,
-            _ if self.login.is_some() => Count::BySubmission,
-            _ => Count::BySmtp,
-        })
-    }
-}
-
-/// Where the content is while it comes in.
-enum Content {
-    Memory(Vec<u8>),
-    /// In the file of the first target; `first` tells which one that is.
-    File {
-        first: First,
-        staging: Staging,
-        offset: u64,
-        octets: u64,
-    },
-}
-
-/// The content once it is complete.
-enum Source {
-    Memory(Vec<u8>),
-    File { file: File, offset: u64, octets: u64 },
-}
-
-impl Source {
-    fn octets(&self) -> u64 {
-        match self {
-            Self::Memory(buffer) => buffer.len() as u64,
-            Self::File { octets, .. } => *octets,
-        }
-    }
-
-    /// The first octets, up to `most`.
-    fn start(&self, most: usize) -> io::Result<Vec<u8>> {
-        let length = usize::try_from(self.octets()).unwrap_or(most).min(most);
-        match self {
-            Self::Memory(buffer) => Ok(buffer.get(..length).unwrap_or_default().to_vec()),
-            Self::File { file, offset, .. } => {
-                let mut start = vec![0; length];
-                file.read_exact_at(&mut start, *offset)?;
-                Ok(start)
-            }
-        }
-    }
-
-    fn copy_into(&self, mut staging: Staging) -> Result<Staging, StoreError> {
-        match self {
-            Self::Memory(buffer) => staging.write(buffer)?,
-            Self::File { file, offset, octets } => staging.append_from(file, *offset, *octets)?,
-        }
-        Ok(staging)
-    }
-}
-
-/// Which target a large message streams to.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum First {
-    Local(usize),
-    Queue(usize),
-}
-
 /// A message that is coming in.
 pub struct Incoming<'a> {
-    intake: &'a Intake,
-    site: &'a Site,
+    pub(super) intake: &'a Intake,
+    pub(super) site: &'a Site,
     id: QueueId,
     arrival: Now,
     submission: Submission,
     trace: String,
     copies: Copies,
-    content: Content,
+    content: PartialContent,
     section: SectionFilter,
     repair: Option<Repair>,
     scanner: TraceScanner,
@@ -213,6 +122,27 @@ pub struct Incoming<'a> {
     digest: Option<Collected>,
     /// Its Date is this host's.
     is_dated: bool,
+}
+
+/// A message that is safe.
+pub(super) struct Stored {
+    pub id: QueueId,
+    pub arrival: Now,
+    pub owed: Option<OwedNotice>,
+}
+
+/// What the notice is made of that the sender of a stored message asked for.
+pub(super) struct OwedNotice {
+    pub envelope: Envelope,
+    pub items: Vec<NoticeItem>,
+    /// The header section of the message, or the start of it.
+    pub header: Vec<u8>,
+}
+
+/// Whether the sender asked this host to report a delivery.
+#[must_use]
+pub fn is_owed(envelope: &Envelope, recipient: &Recipient) -> bool {
+    envelope.reverse_path != ReversePath::Null && Verdict::Relayed.is_wanted(recipient)
 }
 
 impl fmt::Debug for Incoming<'_> {
@@ -253,7 +183,7 @@ impl Intake {
             reverse_path: submission.reverse_path.clone(),
         };
         let repair = (submission.is_own && submission.origin.is_some()).then(|| Repair::new(facts()));
-        let (content, scanner) = (Content::Memory(Vec::new()), TraceScanner::default());
+        let (content, scanner) = (PartialContent::Memory(Vec::new()), TraceScanner::default());
         Ok(Incoming {
             intake: self,
             site,
@@ -275,7 +205,7 @@ impl Intake {
 
     fn is_full(&self, site: &Site) -> bool {
         let limits = &site.settings.queue;
-        let (messages, octets) = self.listener.size();
+        let (messages, octets) = self.on_queued.size();
         messages >= limits.max_messages as usize || (limits.max_size > 0 && octets >= limits.max_size)
     }
 
@@ -319,6 +249,14 @@ impl Incoming<'_> {
         self.take(&filtered);
     }
 
+    /// Writes all that a reader still gives.
+    ///
+    /// # Errors
+    /// The reader fails.
+    pub fn write_from(&mut self, reader: &mut dyn Read) -> io::Result<()> {
+        each_piece(reader, &mut |piece| self.write(piece))
+    }
+
     /// Takes what has a header section that ends where its fields do.
     fn take(&mut self, piece: &[u8]) {
         match self.repair.as_mut().filter(|repair| !repair.is_in_body()) {
@@ -340,18 +278,18 @@ impl Incoming<'_> {
             return;
         }
         let result = match &mut self.content {
-            Content::Memory(buffer) => {
+            PartialContent::Memory(buffer) => {
                 buffer.extend_from_slice(piece);
                 if buffer.len() > IN_MEMORY_OCTETS { self.move_to_disk() } else { Ok(()) }
             }
-            Content::File { staging, octets, .. } => {
+            PartialContent::File { staging, octets, .. } => {
                 *octets += piece.len() as u64;
                 staging.write(piece).map_err(Refusal::Store)
             }
         };
         if let Err(refusal) = result {
             // What was staged goes at once: it may be what fills the disk.
-            self.content = Content::Memory(Vec::new());
+            self.content = PartialContent::Memory(Vec::new());
             self.failed = Some(refusal);
         }
     }
@@ -359,27 +297,28 @@ impl Incoming<'_> {
     /// Gives the first target what is in memory, and all that follows.
     fn move_to_disk(&mut self) -> Result<(), Refusal> {
         self.decide();
-        let Content::Memory(buffer) = std::mem::replace(&mut self.content, Content::Memory(Vec::new()))
+        let PartialContent::Memory(buffer) =
+            std::mem::replace(&mut self.content, PartialContent::Memory(Vec::new()))
         else {
             return Ok(());
         };
         // Others copy from the first one, and a file in a Maildir is its user's, who can write to it: with several copies it
         // is one in the queue, even if none is kept there.
         let is_alone = self.copies.count() == 1 && self.copies.queued.is_empty();
-        let first = if is_alone { First::Local(0) } else { First::Queue(0) };
+        let first = if is_alone { FirstTarget::Local(0) } else { FirstTarget::Queue(0) };
         let mut staging = self.stage(first)?;
         let offset = staging.position()?;
         staging.write(&buffer)?;
         let octets = buffer.len() as u64;
-        self.content = Content::File { first, staging, offset, octets };
+        self.content = PartialContent::File { first, staging, offset, octets };
         Ok(())
     }
 
-    fn stage(&self, which: First) -> Result<Staging, StoreError> {
+    fn stage(&self, which: FirstTarget) -> Result<Staging, StoreError> {
         let late = || QueueCopy { id: self.id, way: Way::default(), recipients: Vec::new() };
         match which {
-            First::Local(i) => self.copies.local.get(i).map(|copy| self.stage_local(copy)),
-            First::Queue(i) => self.copies.queued.get(i).map(|copy| self.stage_queue(copy)),
+            FirstTarget::Local(i) => self.copies.local.get(i).map(|copy| self.stage_local(copy)),
+            FirstTarget::Queue(i) => self.copies.queued.get(i).map(|copy| self.stage_queue(copy)),
         }
         .unwrap_or_else(|| self.stage_queue(&late()))
     }
@@ -410,16 +349,38 @@ impl Incoming<'_> {
     #[cfg(test)]
     pub fn octets_in_memory(&self) -> usize {
         match &self.content {
-            Content::Memory(buffer) => buffer.capacity(),
-            Content::File { .. } => 0,
+            PartialContent::Memory(buffer) => buffer.capacity(),
+            PartialContent::File { .. } => 0,
         }
     }
 
-    /// Makes the message durable in all its places, and gives its id: it outlives any crash from here on.
+    /// Makes the message durable in all its places and announces it: it outlives any crash from here on.
     ///
     /// # Errors
-    /// It was not taken, and nothing of it is kept, other than copies that a failure halfway left in Maildirs.
-    pub fn commit(mut self) -> Result<QueueId, Refusal> {
+    /// The message was not taken. Nothing of it is kept, except copies that a failure halfway has left in Maildirs.
+    pub(super) fn store(mut self) -> Result<Stored, Refusal> {
+        self.finish_content()?;
+        let was_here = |mailbox: &Mailbox| self.scanner.was_delivered_to(&mailbox.to_string());
+        if self.scanner.has_looped() || self.copies.mailboxes().any(was_here) {
+            return Err(Refusal::Loop);
+        }
+        self.decide();
+        let source = self.store_copies()?;
+        // As the wire counts it (RFC 1870): each line end is two octets there.
+        let size = source.octets() + self.lines;
+        let to: Vec<Mailbox> =
+            self.submission.recipients.iter().map(|to| to.routed.mailbox.clone()).collect();
+        self.log_accepted(self.id, &self.submission.reverse_path, &to, size);
+        if let Some(door) = self.submission.door() {
+            self.intake.statistics.count(door);
+            self.intake.statistics.add(Count::Octets, size);
+        }
+        self.announce_delivered();
+        self.announce_queued(size);
+        Ok(Stored { id: self.id, arrival: self.arrival, owed: self.owed(&source) })
+    }
+
+    fn finish_content(&mut self) -> Result<(), Refusal> {
         let mut rest = Vec::new();
         self.section.finish(&mut rest);
         self.take(&rest);
@@ -429,70 +390,63 @@ impl Incoming<'_> {
             self.is_dated = repair.has_dated();
             self.keep(&rest);
         }
-        if let Some(refusal) = self.failed.take() {
-            return Err(refusal);
-        }
-        let was_here = |mailbox: &Mailbox| self.scanner.was_delivered_to(&mailbox.to_string());
-        if self.scanner.has_looped() || self.copies.mailboxes().any(was_here) {
-            return Err(Refusal::Loop);
-        }
-        self.decide();
-        // As the wire counts it (RFC 1870): each line end is two octets there.
-        let source = self.store()?;
-        let size = source.octets() + self.lines;
-        let to: Vec<Mailbox> =
-            self.submission.recipients.iter().map(|to| to.routed.mailbox.clone()).collect();
-        self.tell_accepted(self.id, &self.submission.reverse_path, &to, size);
-        if let Some(door) = self.submission.door() {
-            self.intake.statistics.count(door);
-            self.intake.statistics.add(Count::Octets, size);
-        }
-        self.tell_delivered();
+        self.failed.take().map_or(Ok(()), Err)
+    }
+
+    fn announce_queued(&self, octets: u64) {
         for copy in &self.copies.queued {
             if copy.id != self.id {
                 let to: Vec<Mailbox> = copy.recipients.iter().map(|to| to.mailbox.clone()).collect();
-                self.tell_accepted(copy.id, &copy.way.reverse_path(&self.submission.reverse_path), &to, size);
+                self.log_accepted(
+                    copy.id,
+                    &copy.way.reverse_path(&self.submission.reverse_path),
+                    &to,
+                    octets,
+                );
             }
-            let listener = &self.intake.listener;
-            let known = Known::new(size, self.arrival.running, self.scanner.is_urgent());
+            let on_queued = &self.intake.on_queued;
+            let is_urgent = self.scanner.is_urgent();
+            let new = NewEntry { id: copy.id, arrival: self.arrival, octets, is_urgent };
             match self.digest {
                 Some(digest) => {
-                    // First of all: a worker that gets it at once has to find it there.
-                    let full = self.intake.digests.add(self.site, copy.id, size, digest, self.arrival);
-                    listener.collected(copy.id, self.arrival, known, digest.until);
+                    // Before the index: a worker that gets the message at once has to find it here.
+                    let full = self.intake.digests.add(self.site, copy.id, octets, digest, self.arrival);
+                    on_queued.collected(new, digest.until);
                     if let Some(id) = full {
-                        listener.collected(id, self.arrival, known, self.arrival.running);
+                        on_queued.collected(NewEntry { id, ..new }, self.arrival.running);
                     }
                 }
-                None => listener.queued(copy.id, self.arrival, known, &copy.recipients),
+                None => on_queued.queued(new, &copy.recipients),
             }
         }
-        self.tell_sender(&source);
-        Ok(self.id)
     }
 
-    /// Of copies in their Maildirs and of aliases, if the sender asked for that (RFC 3461 §5.2.3, §5.2.7).
-    fn tell_sender(&self, source: &Source) {
+    /// The notice of copies in their Maildirs and of aliases, if the sender asked for one (RFC 3461 §5.2.3, §5.2.7).
+    fn owed(&self, source: &WholeContent) -> Option<OwedNotice> {
         let envelope = Way::default().envelope(&self.submission);
-        let told =
-            self.copies.local.iter().map(|copy| (copy.recipient.clone(), Verdict::Delivered, DELIVERED));
-        let told: Vec<Told> = told.chain(self.copies.told.iter().cloned()).collect();
-        if !told.iter().any(|(recipient, ..)| notices::is_owed(&envelope, recipient)) {
-            return;
+        let delivered = |copy: &LocalCopy| NoticeItem {
+            recipient: copy.recipient.clone(),
+            verdict: Verdict::Delivered,
+            text: DELIVERED,
+        };
+        let items: Vec<NoticeItem> =
+            self.copies.local.iter().map(delivered).chain(self.copies.notices.iter().cloned()).collect();
+        if !items.iter().any(|item| is_owed(&envelope, &item.recipient)) {
+            return None;
         }
-        let start = source.start(notices::HEADERS_MAX_OCTETS).unwrap_or_default();
-        let mut content = self.trace.as_bytes().chain(start.as_slice());
-        notices::delivered(self.intake, self.site, (self.id, self.arrival), &envelope, &told, &mut content);
+        let mut header = self.trace.as_bytes().to_vec();
+        header.extend(source.start(HEADERS_MAX_OCTETS).unwrap_or_default());
+        Some(OwedNotice { envelope, items, header })
     }
 
-    fn tell_accepted(&self, id: QueueId, from: &ReversePath, to: &[Mailbox], size: u64) {
+    fn log_accepted(&self, id: QueueId, from: &ReversePath, to: &[Mailbox], size: u64) {
         let (origin, client) = (self.submission.origin.as_ref(), self.submission.client.as_str());
         let tls = origin.and_then(|origin| origin.tls.as_deref());
         let auth = self.submission.login.as_deref();
         Event::Accepted { id, from, to, size, client, tls, auth }.log();
     }
 
-    fn tell_delivered(&self) {
+    fn announce_delivered(&self) {
         for copy in &self.copies.local {
             self.intake.sweep(&copy.path, self.arrival);
             self.intake.statistics.count_end(AttemptEnd::Delivered, true);
@@ -507,6 +461,20 @@ impl Incoming<'_> {
                 reply: DELIVERED,
             }
             .log();
+        }
+    }
+}
+
+/// Hands on all that a reader still gives, piece by piece.
+///
+/// # Errors
+/// The reader fails.
+pub(crate) fn each_piece(reader: &mut dyn Read, each: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+    let mut piece = vec![0; READ_OCTETS];
+    loop {
+        match reader.read(&mut piece)? {
+            0 => return Ok(()),
+            length => each(piece.get(..length).unwrap_or_default()),
         }
     }
 }

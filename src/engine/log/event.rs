@@ -226,6 +226,11 @@ impl<'a> Event<'a> {
     }
 }
 
+/// Logs trouble of this host's own, which it goes on without.
+pub fn trouble(doing: &str, error: &dyn Display) {
+    Event::Trouble { doing, error: &error.to_string() }.log();
+}
+
 impl Display for Event<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

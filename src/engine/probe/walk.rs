@@ -10,7 +10,8 @@ mod sight;
 
 use crate::engine::daemon::resolver;
 use crate::engine::host::site::Site;
-use crate::engine::intake::incoming::{Intake, Submission};
+use crate::engine::intake::incoming::Intake;
+use crate::engine::intake::submission::Submission;
 use crate::engine::outbound::conversation::{Conversation, Talk};
 use crate::engine::outbound::outside::Outside;
 use crate::engine::outbound::tls_policy::StsPolicies;

@@ -3,9 +3,9 @@
 //! It claims its recipients while it lasts, so that no two workers ever send to the same one. It decides nothing and
 //! writes nothing but log lines; the forwarder settles it.
 
-use super::board::{Hop, Job};
+use super::board::{Board, Hop, Job};
+use crate::engine::host::clock::EngineClock;
 use crate::engine::log::event::{AttemptEnd, Event};
-use crate::engine::workers::forwarder::{Forwarder, OWN_TROUBLE_RETRY};
 use crate::mail::address::Mailbox;
 use crate::mail::id::QueueId;
 use crate::mail::outcome::Outcome;
@@ -14,6 +14,9 @@ use crate::store::queue::Entry;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+/// Wait after a panic of the worker.
+const PANIC_RETRY: Duration = Duration::from_secs(60);
 
 /// An attempt at one message for its recipients at one hop.
 #[derive(Debug)]
@@ -36,7 +39,30 @@ pub struct Attempt {
     pub claim: Claim,
 }
 
+/// When the recipients that nothing was learnt about are due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// The route is to blame and pauses.
+    WhenRouteWorks,
+    /// The connection is to blame; a new one may serve.
+    AtOnce,
+}
+
 impl Attempt {
+    /// Recipients that nothing is known about yet.
+    pub fn untried(&self) -> Vec<usize> {
+        self.outcomes.iter().filter(|(_, outcome)| outcome.is_none()).map(|&(i, _)| i).collect()
+    }
+
+    /// Notes the outcomes of the recipients at these places.
+    pub fn note(&mut self, places: &[usize], outcomes: Vec<Option<Outcome>>) {
+        for (place, outcome) in places.iter().zip(outcomes) {
+            if let Some(slot) = self.outcomes.iter_mut().find(|(i, _)| i == place) {
+                slot.1 = outcome;
+            }
+        }
+    }
+
     /// Logs the end of an attempt at one recipient.
     pub fn log_line(
         id: QueueId,
@@ -51,7 +77,8 @@ impl Attempt {
 
 /// A message in a worker's hands: a panic puts it back on the board.
 pub struct Held<'a> {
-    forwarder: &'a Forwarder,
+    board: &'a Board,
+    clock: &'a EngineClock,
     hop: &'a Hop,
     job: Job,
 }
@@ -59,8 +86,8 @@ pub struct Held<'a> {
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let due = self.forwarder.clock.now().running + OWN_TROUBLE_RETRY;
-            self.forwarder.board.put_back(self.hop.clone(), self.job, due);
+            let due = self.clock.now().running + PANIC_RETRY;
+            self.board.put_back(self.hop.clone(), self.job, due);
         }
     }
 }
@@ -68,8 +95,8 @@ impl Drop for Held<'_> {
 impl<'a> Held<'a> {
     /// To be kept while the message is in hand.
     #[must_use]
-    pub fn new(forwarder: &'a Forwarder, hop: &'a Hop, job: Job) -> Self {
-        Self { forwarder, hop, job }
+    pub fn new(board: &'a Board, clock: &'a EngineClock, hop: &'a Hop, job: Job) -> Self {
+        Self { board, clock, hop, job }
     }
 }
 

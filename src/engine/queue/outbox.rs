@@ -2,24 +2,13 @@
 
 use super::attempt::Attempt;
 use super::board::{Board, Hop, Job, Known};
-use crate::engine::host::site::{Site, SystemAccounts};
-use crate::engine::intake::incoming::Queued;
+use crate::engine::host::site::{Site, SiteHandle, SystemAccounts, current};
+use crate::engine::intake::incoming::{NewEntry, OnQueued};
 use crate::engine::log::event::AttemptEnd;
-use crate::mail::date::Now;
 use crate::mail::envelope::Recipient;
-use crate::mail::id::QueueId;
 use crate::rules::routing::route::Destination;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
-
-/// The site of now; a reload puts another one in its place.
-pub type SiteHandle = Arc<RwLock<Arc<Site>>>;
-
-/// Reads a handle.
-#[must_use]
-pub fn current(handle: &SiteHandle) -> Arc<Site> {
-    Arc::clone(&handle.read().unwrap_or_else(PoisonError::into_inner))
-}
 
 /// Tells the board of queued mail.
 #[derive(Debug)]
@@ -30,14 +19,14 @@ pub struct Outbox {
     pub board: Arc<Board>,
 }
 
-impl Queued for Outbox {
-    fn queued(&self, id: QueueId, arrival: Now, known: Known, recipients: &[Recipient]) {
-        let site = current(&self.site);
-        self.board.add_message(id, known);
+impl OnQueued for Outbox {
+    fn queued(&self, new: NewEntry, recipients: &[Recipient]) {
+        let (id, arrival, site) = (new.id, new.arrival.running, current(&self.site));
+        self.board.add_message(id, Known::new(new.octets, arrival, new.is_urgent));
         let mut hops: Vec<Hop> = Vec::new();
         for recipient in recipients {
             let hop = hop_of(&site, recipient);
-            if let Some(reason) = self.board.wait_reason(&hop, id, arrival.running) {
+            if let Some(reason) = self.board.wait_reason(&hop, id, arrival) {
                 let log = Attempt::log_line(id, &recipient.mailbox, "-", 0, Duration::ZERO);
                 log(AttemptEnd::Deferred, reason.status, &format!("it waits: {}", reason.line()));
             }
@@ -46,13 +35,14 @@ impl Queued for Outbox {
             }
         }
         for hop in hops {
-            self.board.submit(hop, Job { id, arrival: arrival.running }, arrival.running);
+            self.board.submit(hop, Job { id, arrival }, arrival);
         }
     }
 
-    fn collected(&self, id: QueueId, arrival: Now, known: Known, until: Duration) {
-        self.board.add_message(id, known);
-        self.board.put_back(Hop::Local, Job { id, arrival: arrival.running }, until);
+    fn collected(&self, new: NewEntry, until: Duration) {
+        let (id, arrival) = (new.id, new.arrival.running);
+        self.board.add_message(id, Known::new(new.octets, arrival, new.is_urgent));
+        self.board.put_back(Hop::Local, Job { id, arrival }, until);
     }
 
     fn size(&self) -> (usize, u64) {

@@ -52,17 +52,17 @@ mod tests {
         symlink("/etc/passwd", queue.join("0000000000001")).unwrap();
         std::fs::create_dir(queue.join("0000000000002")).unwrap();
         take_events("");
-        world.forwarder.reload();
+        world.manager.reload();
         let told = take_events("foreign_file");
         assert_eq!(told.len(), 3, "{told:?}");
         for _ in 0..3 {
-            world.forwarder.reload();
+            world.manager.reload();
         }
         assert_eq!((take_events("foreign_file").len(), take_events("trouble").len()), (0, 0));
         for number in 0..200 {
             std::fs::write(queue.join(format!("more{number}")), "x").unwrap();
         }
-        world.forwarder.reload();
+        world.manager.reload();
         assert_eq!(take_events("foreign_file").len(), super::TOLD_MAX - 3);
     }
 }

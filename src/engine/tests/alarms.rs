@@ -2,8 +2,8 @@
 
 use super::world::*;
 use crate::engine::control::operator::{Asker, answer};
+use crate::engine::host::site::current;
 use crate::engine::log::statistics::Count;
-use crate::engine::workers::forwarder::current;
 use crate::protocol::request::Request;
 use crate::protocol::rights::PeerRights;
 use std::os::unix::fs::PermissionsExt;
@@ -22,7 +22,7 @@ fn world(config: &str) -> (World, Arc<Host>) {
 /// The forwarder looks; the lines of its alarm.
 fn look(world: &World) -> Vec<String> {
     take_log();
-    world.forwarder.alarm.look(&world.forwarder, &current(&world.site), world.forwarder.clock.now());
+    world.services.alarm.look(&world.manager, &current(&world.site), world.manager.clock.now());
     take_events("alarm")
 }
 
@@ -49,7 +49,7 @@ fn operate(world: &World, line: &str) {
     }
     let request = Request::parse(&line.split(' ').collect::<Vec<_>>()).unwrap();
     let asker = Asker { rights: PeerRights::All, uid: 0 };
-    assert_eq!(answer(&world.forwarder, asker, &request, &mut Nobody).unwrap(), 0);
+    assert_eq!(answer(&world.services, asker, &request, &mut Nobody).unwrap(), 0);
 }
 
 #[test]
@@ -87,13 +87,13 @@ fn a_route_that_does_not_work_is_told_whoever_flushes_until_it_works() {
     let [told] = told.as_slice() else { panic!("{told:?}") };
     assert!(told.starts_with("event=alarm state=alarm reason=route id=- route=far.example text=\"far.example has not worked for 2h"), "{told}");
     assert!(told.ends_with("421 4.3.2 closed\""), "{told}");
-    assert_eq!(world.forwarder.alarm.standing().len(), 1);
+    assert_eq!(world.services.alarm.standing().len(), 1);
     host.now_says(|_, _| Say::Yes);
     operate(&world, "queue flush");
     let told = live(&world, 5);
     let end = "event=alarm state=ok reason=route id=- route=far.example text=\"far.example works again, or nothing waits for it\"";
     assert_eq!(told, [end]);
-    assert!(world.forwarder.alarm.standing().is_empty());
+    assert!(world.services.alarm.standing().is_empty());
 }
 
 #[test]
@@ -104,11 +104,11 @@ fn what_the_operator_holds_is_not_stuck() {
     world.pass();
     operate(&world, &format!("queue hold {id}"));
     assert_eq!(live(&world, 300), Vec::<String>::new());
-    let facts = world.forwarder.board.queue_facts(&Default::default());
+    let facts = world.manager.board.queue_facts(&Default::default());
     assert_eq!((facts.held, facts.messages, facts.oldest_moving), (1, 1, None));
     world.intake.clock.save(true);
     let world = world.restart();
-    assert_eq!(world.forwarder.board.queue_facts(&Default::default()).held, 1, "the journal has it");
+    assert_eq!(world.manager.board.queue_facts(&Default::default()).held, 1, "the journal has it");
     operate(&world, &format!("queue release {id}"));
     assert_eq!(live(&world, 1).len(), 1);
 }
@@ -209,6 +209,6 @@ fn a_command_that_hangs_ends_with_the_daemon() {
     });
     let process = PathBuf::from("/proc").join(started.unwrap().trim());
     assert!(process.exists());
-    world.forwarder.alarm.stop();
+    world.services.alarm.stop();
     assert!(!process.exists());
 }

@@ -173,10 +173,10 @@ fn a_schedule_follows_a_clock_that_is_set_back() {
     world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
     world.clock.jump(4 * YEAR);
     let forwarder = Arc::clone(&world.forwarder);
-    let thread = std::thread::spawn(move || forwarder.run());
+    let thread = std::thread::spawn(move || forwarder.run(&|_, _| ()));
     let look = || {
         // Any change wakes the forwarder, and it looks at the clocks.
-        world.forwarder.board.worker_ended(&crate::engine::queue::board::Hop::Local);
+        world.manager.board.worker_ended(&crate::engine::queue::board::Hop::Local);
         std::thread::sleep(Duration::from_millis(2));
     };
     (0..20).for_each(|_| look());
@@ -193,7 +193,7 @@ fn a_schedule_follows_a_clock_that_is_set_back() {
         }
     }
     assert_eq!(host.count(), 1, "the schedule is frozen");
-    world.forwarder.board.stop();
+    world.manager.board.stop();
     thread.join().unwrap();
-    world.forwarder.board.wait_for_workers(Duration::from_secs(10));
+    world.manager.board.wait_for_workers(Duration::from_secs(10));
 }

@@ -21,7 +21,7 @@ fn open_with(world: &World, patience: Patience) -> Arc<Control> {
     let path = socket(world);
     make_directory(&path, None).unwrap();
     let control = Arc::new(Control::bind(&path, patience).unwrap());
-    control.start(&world.forwarder).unwrap();
+    control.start(&world.services).unwrap();
     control
 }
 
@@ -135,11 +135,11 @@ fn a_message_is_taken_from_whom_the_kernel_names() {
     control.close();
 }
 
-/// Waits until so many of the socket's threads are left: each of them shares the forwarder.
+/// Waits until so many of the socket's threads are left: each of them shares the services.
 fn wait_for_threads(world: &World, count: usize) {
     let begun = Instant::now();
-    while Arc::strong_count(&world.forwarder) != 1 + count {
-        assert!(begun.elapsed() < Duration::from_secs(20), "{}", Arc::strong_count(&world.forwarder));
+    while Arc::strong_count(&world.services) != 1 + count {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{}", Arc::strong_count(&world.services));
         std::thread::sleep(Duration::from_millis(1));
     }
 }

@@ -3,7 +3,7 @@
 use super::world::*;
 use crate::engine::control::drops::Drops;
 use crate::engine::control::operator::{Asker, Output, answer};
-use crate::engine::workers::forwarder::current;
+use crate::engine::host::site::current;
 use crate::mail::envelope::Body;
 use crate::mail::unqualified::Unqualified;
 use crate::protocol::request::Request;
@@ -96,7 +96,7 @@ impl Output for Said {
 fn ask(world: &World, words: &[&str]) -> String {
     let mut said = Said::default();
     let asker = Asker { rights: PeerRights::All, uid: 0 };
-    assert_eq!(answer(&world.forwarder, asker, &Request::parse(words).unwrap(), &mut said).unwrap(), 0);
+    assert_eq!(answer(&world.services, asker, &Request::parse(words).unwrap(), &mut said).unwrap(), 0);
     said.0
 }
 
@@ -126,7 +126,7 @@ fn the_first_leave_at_once_and_the_others_together() {
     world.live(MINUTE);
     let log = take_log();
     assert_eq!((arrived(&host), count(&host)), ((0..10).collect(), 3));
-    assert_eq!((world.queue(), world.half_written(), world.forwarder.board.size()), (vec![], 0, (0, 0)));
+    assert_eq!((world.queue(), world.half_written(), world.manager.board.size()), (vec![], 0, (0, 0)));
     let of = |kind: &str| {
         log.iter().filter(|line| line.starts_with(&format!("event={kind} "))).cloned().collect::<Vec<_>>()
     };
@@ -284,14 +284,14 @@ fn what_waits_survives_a_crash_and_its_window_does_too() {
     storm(&world, 0..5);
     world.pass();
     for number in 5..8 {
-        world.forwarder.clock.save(true);
+        world.manager.clock.save(true);
         world = world.restart();
         assert_eq!(world.pass(), Some(WINDOW - MINUTE * (number as u32 - 5)));
         storm(&world, number..number + 1);
         world.clock.advance(MINUTE);
     }
     assert_eq!((count(&host), world.queue().len()), (2, 6));
-    world.forwarder.clock.save(true);
+    world.manager.clock.save(true);
     // The window ends while nobody is there.
     world.clock.advance(HOUR);
     let world = world.restart();
@@ -523,7 +523,7 @@ fn what_waits_for_a_digest_is_not_stuck() {
     world.live(2 * HOUR);
     assert_eq!((count(&host), world.queue().len()), (1, 2));
     take_log();
-    world.forwarder.alarm.look(&world.forwarder, &current(&world.site), world.forwarder.clock.now());
+    world.services.alarm.look(&world.manager, &current(&world.site), world.manager.clock.now());
     assert_eq!(take_events("alarm"), Vec::<String>::new());
 }
 
@@ -534,11 +534,11 @@ fn a_window_of_a_clock_that_is_lost_ends_all_the_same() {
     world.clock.advance(30 * DAY);
     storm(&world, 0..2);
     world.pass();
-    world.intake.digests.save(&world.state(), world.forwarder.clock.now());
+    world.intake.digests.save(&world.state(), world.manager.clock.now());
     world.clock.reboot();
     std::fs::write(world.state().join("clock"), "damaged").unwrap();
     let world = world.restart();
-    assert!(world.forwarder.clock.now().running < DAY);
+    assert!(world.manager.clock.now().running < DAY);
     storm(&world, 2..5);
     world.live(HOUR);
     assert_eq!((arrived(&host), world.queue().len()), ((0..5).collect(), 0));

@@ -2,7 +2,7 @@
 
 use super::world::*;
 use crate::engine::control::drops::Drops;
-use crate::engine::workers::forwarder::current;
+use crate::engine::host::site::current;
 use crate::mail::envelope::{Body, Notify, Ret};
 use crate::mail::unqualified::Unqualified;
 use crate::store::drop::{DropDirectory, DropEnvelope, Sender, StagedDrop};

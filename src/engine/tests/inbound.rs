@@ -1,10 +1,10 @@
 //! The server's side of the engine: what is accepted, where it lies, and what a client can't break.
 
 use super::world::*;
+use crate::engine::host::site::current;
 use crate::engine::inbound::connection::Connection;
 use crate::engine::inbound::counters::Caps;
-use crate::engine::intake::incoming::Submission;
-use crate::engine::workers::forwarder::current;
+use crate::engine::intake::submission::Submission;
 use crate::mail::address::{ForwardPath, Mailbox, ReversePath};
 use crate::rules::routing::route::NoRoute;
 use crate::smtp::extension::MailParameters;

@@ -2,8 +2,8 @@
 
 use super::world::*;
 use crate::engine::control::operator::{Asker, Output, answer};
+use crate::engine::host::site::current;
 use crate::engine::inbound::listener::ListenerPolicy;
-use crate::engine::workers::forwarder::current;
 use crate::protocol::request::Request;
 use crate::protocol::rights::PeerRights;
 use std::io;
@@ -30,7 +30,7 @@ fn ask(world: &World, line: &str) -> (u8, String) {
     let request = Request::parse(&line.split(' ').collect::<Vec<_>>()).unwrap();
     let mut said = Said::default();
     let asker = Asker { rights: PeerRights::All, uid: 0 };
-    (answer(&world.forwarder, asker, &request, &mut said).unwrap(), said.0)
+    (answer(&world.services, asker, &request, &mut said).unwrap(), said.0)
 }
 
 /// A box whose admin is at far.example, where all is refused as said.
@@ -83,7 +83,7 @@ fn an_alert_that_is_refused_is_held_and_release_tries_again() {
         let mails = || host.commands.lock().unwrap().iter().filter(|line| line.starts_with("MAIL")).count();
         assert_eq!(mails(), 1);
 
-        world.forwarder.alarm.look(&world.forwarder, &current(&world.site), world.forwarder.clock.now());
+        world.services.alarm.look(&world.manager, &current(&world.site), world.manager.clock.now());
         let alarm = take_events("alarm");
         assert!(alarm.len() == 1 && alarm[0].contains(" state=alarm reason=held "), "{alarm:?}");
         assert!(alarm[0].contains(reason), "{alarm:?}");
@@ -161,7 +161,7 @@ fn what_expires_on_its_way_to_admin_is_held_and_given_up_after_thirty_days() {
         take_events("expired").into_iter().filter(|line| line.contains("held for 30 days")).collect();
     assert!(lost.iter().any(|line| line.contains(&alert.to_string())), "{lost:?}");
     assert_eq!(world.queue(), [], "and nobody is told by the way that fails");
-    assert_eq!(world.forwarder.board.size(), (0, 0));
+    assert_eq!(world.manager.board.size(), (0, 0));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::world::*;
 use crate::engine::control::operator::{Asker, Output, answer};
-use crate::engine::workers::forwarder::Forwarder;
+use crate::engine::control::services::Services;
 use crate::mail::id::QueueId;
 use crate::protocol::request::Request;
 use crate::protocol::rights::PeerRights;
@@ -31,22 +31,22 @@ impl Output for Said {
     }
 }
 
-fn ask_as(forwarder: &Forwarder, asker: Asker, line: &str) -> (u8, String, Vec<String>) {
+fn ask_as(services: &Services, asker: Asker, line: &str) -> (u8, String, Vec<String>) {
     let request = Request::parse(&line.split(' ').collect::<Vec<_>>()).unwrap();
     let mut said = Said::default();
-    let code = answer(forwarder, asker, &request, &mut said).unwrap();
+    let code = answer(services, asker, &request, &mut said).unwrap();
     (code, String::from_utf8(said.output).unwrap(), said.errors)
 }
 
 /// Asks as root, and it must go well.
-fn ask(forwarder: &Forwarder, line: &str) -> String {
-    let (code, output, errors) = ask_as(forwarder, ROOT, line);
+fn ask(services: &Services, line: &str) -> String {
+    let (code, output, errors) = ask_as(services, ROOT, line);
     assert_eq!((code, errors), (0, vec![]), "{line}");
     output
 }
 
-fn code(forwarder: &Forwarder, line: &str) -> u8 {
-    ask_as(forwarder, ROOT, line).0
+fn code(services: &Services, line: &str) -> u8 {
+    ask_as(services, ROOT, line).0
 }
 
 fn world() -> (World, Arc<Host>) {
@@ -66,7 +66,7 @@ fn pass_time(world: &World, span: Duration) {
 
 /// Asks once, when the host is at a step, and lets it say something then.
 fn asks_at(world: &World, host: &Host, at: Stage, line: String, says: Say) -> Arc<Mutex<Option<u8>>> {
-    let (forwarder, answered) = (Arc::clone(&world.forwarder), Arc::new(Mutex::new(None)));
+    let (forwarder, answered) = (Arc::clone(&world.services), Arc::new(Mutex::new(None)));
     let noted = Arc::clone(&answered);
     host.now_says(move |stage, _| {
         if stage != at || noted.lock().unwrap().is_some() {
@@ -83,22 +83,22 @@ fn what_is_held_waits_for_its_release_over_restarts_and_lifetimes() {
     let (mut world, host) = world();
     let id = world.accept("alice@box.example", &["joe@far.example"]);
     let other = world.accept("alice@box.example", &["jim@far.example"]);
-    ask(&world.forwarder, &format!("queue hold {id}"));
+    ask(&world.services, &format!("queue hold {id}"));
     assert_eq!(take_events("operator"), [format!("event=operator what=hold id={id} uid=0")]);
     for _ in 0..2 {
         pass_time(&world, 6 * DAY);
-        ask(&world.forwarder, "queue flush");
-        ask(&world.forwarder, &format!("queue flush {id} @far.example"));
+        ask(&world.services, "queue flush");
+        ask(&world.services, &format!("queue flush {id} @far.example"));
         pass_time(&world, HOUR);
         assert_eq!(host.recipients(), ["jim@far.example"], "{other} is not held");
-        assert!(ask(&world.forwarder, "queue list").contains(&format!("\n{id}! ")));
+        assert!(ask(&world.services, "queue list").contains(&format!("\n{id}! ")));
         world = world.restart();
     }
     world.reload("");
     pass_time(&world, HOUR);
     assert_eq!((world.queue().len(), world.mail("alice").len()), (1, 0));
-    ask(&world.forwarder, &format!("queue release {id}"));
-    ask(&world.forwarder, &format!("queue release {id}"));
+    ask(&world.services, &format!("queue release {id}"));
+    ask(&world.services, &format!("queue release {id}"));
     world.pass();
     assert_eq!((host.recipients().len(), world.queue()), (2, vec![]));
 }
@@ -114,7 +114,7 @@ fn a_message_is_held_in_the_middle_of_an_attempt() {
     let world = world.restart();
     pass_time(&world, DAY);
     assert_eq!(host.count(), 1);
-    ask(&world.forwarder, &format!("queue release {id}"));
+    ask(&world.services, &format!("queue release {id}"));
     pass_time(&world, MINUTE);
     assert_eq!((host.recipients().len(), world.queue()), (1, vec![]));
 }
@@ -123,13 +123,13 @@ fn a_message_is_held_in_the_middle_of_an_attempt() {
 fn what_is_removed_is_gone_without_a_word() {
     let (world, host) = world();
     let id = world.accept("alice@box.example", &["joe@far.example", "jim@far.example"]);
-    ask(&world.forwarder, &format!("queue remove {id}"));
-    assert_eq!((world.queue(), world.forwarder.board.size(), world.pass()), (vec![], (0, 0), None));
+    ask(&world.services, &format!("queue remove {id}"));
+    assert_eq!((world.queue(), world.manager.board.size(), world.pass()), (vec![], (0, 0), None));
     assert_eq!((host.count(), world.mail("alice").len()), (0, 0));
     for line in ["remove", "hold", "release", "bounce", "flush", "show"] {
-        assert_eq!(code(&world.forwarder, &format!("queue {line} {id}")), 66, "{line}");
+        assert_eq!(code(&world.services, &format!("queue {line} {id}")), 66, "{line}");
     }
-    assert_eq!(code(&world.forwarder, "queue remove all"), 0);
+    assert_eq!(code(&world.services, "queue remove all"), 0);
 }
 
 #[test]
@@ -139,10 +139,10 @@ fn what_is_bounced_comes_back_once() {
     let id = world.accept("alice@box.example", &["joe@far.example", "busy@far.example"]);
     world.accept("", &["busy@far.example"]);
     world.pass();
-    ask(&world.forwarder, &format!("queue hold {id}"));
-    ask(&world.forwarder, "queue bounce all");
+    ask(&world.services, &format!("queue hold {id}"));
+    ask(&world.services, "queue bounce all");
     let mail = world.mail("alice");
-    assert_eq!((mail.len(), world.queue(), world.forwarder.board.size()), (1, vec![], (0, 0)));
+    assert_eq!((mail.len(), world.queue(), world.manager.board.size()), (1, vec![], (0, 0)));
     assert_eq!(mail[0].matches("Action: failed").count(), 1);
     assert!(mail[0].contains("Final-Recipient: rfc822; busy@far.example\nAction: failed\nStatus: 5.0.0\n"));
     assert!(mail[0].contains("the administrator of this host has returned the message"), "{}", mail[0]);
@@ -172,7 +172,7 @@ fn a_bounce_that_cannot_be_written_is_tried_again() {
     let (world, _host) = world();
     world.block("alice");
     let id = world.accept("alice@box.example", &["joe@far.example"]);
-    assert_eq!(code(&world.forwarder, &format!("queue bounce {id}")), 75);
+    assert_eq!(code(&world.services, &format!("queue bounce {id}")), 75);
     std::fs::remove_file(world.maildir("alice")).unwrap();
     pass_time(&world, 10 * MINUTE);
     assert_eq!((world.mail("alice").len(), world.queue()), (1, vec![]));
@@ -188,13 +188,13 @@ fn a_flush_reaches_what_it_names() {
     world.accept("alice@box.example", &["c@else.example"]);
     world.pass();
     host.now_says(|_, _| Say::Yes);
-    ask(&world.forwarder, &format!("queue flush {a}"));
+    ask(&world.services, &format!("queue flush {a}"));
     world.pass();
     assert_eq!(host.recipients(), ["a@far.example"]);
-    ask(&world.forwarder, "queue flush @ELSE.example @nowhere.example");
+    ask(&world.services, "queue flush @ELSE.example @nowhere.example");
     world.pass();
     assert_eq!(host.recipients(), ["a@far.example", "c@else.example"]);
-    ask(&world.forwarder, "queue flush");
+    ask(&world.services, "queue flush");
     world.pass();
     assert_eq!(world.queue(), []);
 }
@@ -208,7 +208,7 @@ fn a_flush_ends_the_pause_of_a_route() {
     world.net.peer("192.0.2.1", Peer::Host(Arc::clone(&host)));
     world.pass();
     assert_eq!(host.count(), 0);
-    ask(&world.forwarder, &format!("queue flush {id}"));
+    ask(&world.services, &format!("queue flush {id}"));
     world.pass();
     assert_eq!((host.count(), world.queue()), (1, vec![]));
 }
@@ -221,25 +221,25 @@ fn while_the_link_is_down_nothing_is_tried_and_nothing_ages() {
     let id = world.accept("alice@box.example", &["joe@far.example", "bob@box.example", "alice@box.example"]);
     pass_time(&world, DAY);
     let before = host.count();
-    ask(&world.forwarder, "link down");
-    let (_, _, errors) = ask_as(&world.forwarder, ROOT, "queue flush");
+    ask(&world.services, "link down");
+    let (_, _, errors) = ask_as(&world.services, ROOT, "queue flush");
     assert_eq!(errors, ["the link is down: nothing is tried before link up"]);
     world.accept("alice@box.example", &["new@far.example"]);
     std::fs::remove_file(world.maildir("bob")).unwrap();
     pass_time(&world, 10 * DAY);
     assert_eq!((host.count(), world.queue().len()), (before, 2));
     assert_eq!(world.mail("bob").len(), 1, "what stays here needs no link");
-    assert!(ask(&world.forwarder, "queue list").contains(" (the link is down)\n"));
+    assert!(ask(&world.services, "queue list").contains(" (the link is down)\n"));
 
     // A restart forgets that it is down, and remembers for how long it was.
     world = world.restart();
     pass_time(&world, DAY);
     assert!(host.count() > before);
     assert_eq!((world.queue().len(), world.mail("alice").len()), (2, 1), "two days of five");
-    ask(&world.forwarder, "link down");
+    ask(&world.services, "link down");
     pass_time(&world, 10 * DAY);
     let before = host.count();
-    ask(&world.forwarder, "link up");
+    ask(&world.services, "link up");
     world.pass();
     assert_eq!(host.count(), before + 1, "it is tried at once");
     assert_eq!(world.queued(id).progress[0].attempts, 0);
@@ -257,7 +257,7 @@ fn accept_with(world: &World, field: &str, to: &str) -> QueueId {
 #[test]
 fn over_a_metered_link_leaves_what_is_urgent() {
     let (mut world, host) = world();
-    ask(&world.forwarder, "link metered");
+    ask(&world.services, "link metered");
     let ordinary = accept_with(&world, "Priority: normal", "a");
     let log = take_events("deferred").join("\n");
     assert!(log.contains(&format!("id={ordinary} ")) && log.contains("the link is metered"), "{log}");
@@ -266,14 +266,14 @@ fn over_a_metered_link_leaves_what_is_urgent() {
     accept_with(&world, &format!("Importance: high\n\n{}", "text\n".repeat(50_000)), "d");
     world.pass();
     assert_eq!(host.recipients(), ["b@far.example", "c@far.example", "d@far.example"]);
-    let list = ask(&world.forwarder, "queue list");
+    let list = ask(&world.services, "queue list");
     assert!(list.contains(" (the link is metered)\n") && list.contains("a@far.example"), "{list}");
-    let json = ask(&world.forwarder, "queue list --json");
+    let json = ask(&world.services, "queue list --json");
     assert!(json.contains("\"attempts\":0,\"next_attempt\":null"), "{json}");
-    assert!(ask(&world.forwarder, &format!("queue show {ordinary}")).contains(" the link is metered\n"));
+    assert!(ask(&world.services, &format!("queue show {ordinary}")).contains(" the link is metered\n"));
 
     // All is not named; a reload reads the word from the queue, and forgets nothing of the link.
-    let (_, _, errors) = ask_as(&world.forwarder, ROOT, "queue flush");
+    let (_, _, errors) = ask_as(&world.services, ROOT, "queue flush");
     assert_eq!((errors.len(), errors[0].starts_with("the link is metered: ")), (1, true), "{errors:?}");
     host.now_says(|stage, _| if stage == Stage::Rcpt { reply("450 later") } else { Say::Yes });
     accept_with(&world, "Importance: high", "e");
@@ -288,11 +288,11 @@ fn over_a_metered_link_leaves_what_is_urgent() {
 
     // By its name it goes.
     let named = accept_with(&world, "X: y", "f");
-    ask(&world.forwarder, &format!("queue flush {named}"));
+    ask(&world.services, &format!("queue flush {named}"));
     world.pass();
     assert_eq!(host.recipients()[4..], ["f@far.example"]);
     // Down is stronger, and a restart is as good as up.
-    ask(&world.forwarder, "link down");
+    ask(&world.services, "link down");
     accept_with(&world, "Priority: urgent", "g");
     pass_time(&world, DAY);
     assert_eq!(world.queue().len(), 2);
@@ -311,7 +311,7 @@ fn what_a_metered_link_keeps_back_does_not_age_and_the_rest_does() {
     let urgent = accept_with(&world, "Importance: high", "b");
     pass_time(&world, DAY);
     let before = world.queued(ordinary);
-    ask(&world.forwarder, "link metered");
+    ask(&world.services, "link metered");
     pass_time(&world, 10 * DAY);
     let alive = |world: &World, id| world.queue().iter().any(|summary| summary.id == id);
     assert!(!alive(&world, urgent) && world.mail("alice").len() == 1, "it has been tried for ten days");
@@ -323,13 +323,13 @@ fn what_a_metered_link_keeps_back_does_not_age_and_the_rest_does() {
     assert_eq!((world.queued(ordinary), world.mail("alice").len()), (before, 2));
     // It is known after a restart for how long it was so, and what is urgent in the queue.
     world = world.restart();
-    ask(&world.forwarder, "link metered");
+    ask(&world.services, "link metered");
     let urgent = accept_with(&world, "Importance: high", "d");
     world = world.restart();
     assert!(world.queued(urgent).description.envelope.is_urgent);
     pass_time(&world, 3 * DAY);
     assert!(alive(&world, ordinary));
-    ask(&world.forwarder, "link up");
+    ask(&world.services, "link up");
     pass_time(&world, 2 * DAY);
     assert!(!alive(&world, ordinary), "five days and more have passed with a link for it");
 }
@@ -340,10 +340,10 @@ fn the_link_comes_up_for_a_schedule_too() {
     let host = Host::friendly();
     world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
     world.accept("alice@box.example", &["joe@far.example"]);
-    ask(&world.forwarder, "link down");
-    ask(&world.forwarder, "link up");
+    ask(&world.services, "link down");
+    ask(&world.services, "link up");
     assert_eq!((world.pass(), host.count()), (None, 0), "the schedule has not fired");
-    ask(&world.forwarder, "queue flush");
+    ask(&world.services, "queue flush");
     world.pass();
     assert_eq!(host.count(), 1);
 }
@@ -351,8 +351,8 @@ fn the_link_comes_up_for_a_schedule_too() {
 #[test]
 fn a_list_tells_what_waits_for_whom_and_why() {
     let (world, host) = world();
-    assert_eq!(ask(&world.forwarder, "queue list"), "Mail queue is empty\n");
-    assert_eq!(ask(&world.forwarder, "queue list --json"), "");
+    assert_eq!(ask(&world.services, "queue list"), "Mail queue is empty\n");
+    assert_eq!(ask(&world.services, "queue list --json"), "");
     host.now_says(|stage, line| match (stage, line) {
         (Stage::Rcpt, line) if line.contains("<bad") => reply("450 4.2.1 mailbox busy"),
         _ => Say::Yes,
@@ -361,13 +361,13 @@ fn a_list_tells_what_waits_for_whom_and_why() {
     let dead = world.accept("root@box.example", &["joe@dead.example"]);
     world.net.domain("dead.example", "192.0.2.9", Peer::Refuses);
     world.pass();
-    let list = ask(&world.forwarder, "queue list");
+    let list = ask(&world.services, "queue list");
     for text in [mixed.to_string(), dead.to_string(), "450 4.2.1 mailbox busy)".into(), "refused)".into()] {
         assert!(list.contains(&text), "{text} is not in {list}");
     }
     assert!(!list.contains("good@"), "{list}");
     assert!(list.ends_with("\n\n-- 1 Kbytes in 2 Requests.\n"), "{list}");
-    let json = ask(&world.forwarder, "queue list --json");
+    let json = ask(&world.services, "queue list --json");
     let lines: Vec<&str> = json.lines().collect();
     assert!(
         lines[0].contains("\"state\":\"delivered\",\"status\":\"2.0.0\",\"reply\":\"250 2.0.0 taken\""),
@@ -377,10 +377,10 @@ fn a_list_tells_what_waits_for_whom_and_why() {
     assert!(soon > 0 && !json.contains("\"next_attempt\":null"), "{json}");
     assert!(lines.iter().all(|line| line.contains("\"attempts\":1,")), "{json}");
 
-    let own = |uid| ask_as(&world.forwarder, Asker { rights: PeerRights::Own, uid }, "queue list");
+    let own = |uid| ask_as(&world.services, Asker { rights: PeerRights::Own, uid }, "queue list");
     // Who is green while mail is stuck helps nobody: all is listed, and the addresses of others are hidden.
     let addresses = |list: &str| list.matches('@').count();
-    let all = ask(&world.forwarder, "queue list");
+    let all = ask(&world.services, "queue list");
     let (mine, others) = (own(0), own(1));
     assert_eq!((mine.0, mine.1.lines().count()), (0, all.lines().count()), "{mine:?}");
     assert_eq!((others.0, others.1.lines().last()), (0, all.lines().last()));
@@ -390,7 +390,7 @@ fn a_list_tells_what_waits_for_whom_and_why() {
     for line in ["queue show ID", "queue flush", "queue remove all", "link down"] {
         let line = line.replace("ID", &dead.to_string());
         let (code, output, errors) =
-            ask_as(&world.forwarder, Asker { rights: PeerRights::Own, uid: 0 }, &line);
+            ask_as(&world.services, Asker { rights: PeerRights::Own, uid: 0 }, &line);
         assert_eq!((code, output.as_str(), errors.len()), (77, "", 1), "{line}");
     }
     assert_eq!(world.queue().len(), 2);
@@ -402,8 +402,8 @@ fn a_message_is_shown_with_its_history() {
     host.now_says(|stage, _| if stage == Stage::Rcpt { reply("450 4.2.1 mailbox busy") } else { Say::Yes });
     let id = world.accept("alice@box.example", &["joe@far.example"]);
     pass_time(&world, 2 * MINUTE);
-    ask(&world.forwarder, &format!("queue hold {id}"));
-    let shown = ask(&world.forwarder, &format!("queue show {id}"));
+    ask(&world.services, &format!("queue hold {id}"));
+    let shown = ask(&world.services, &format!("queue show {id}"));
     let (head, message) = shown.split_once("\n\n").unwrap();
     assert_eq!(head.matches("\nhistory: ").count(), 3, "{shown}");
     assert!(head.contains(" deferred to=joe@far.example relay=mx.far.example"), "{shown}");
@@ -423,7 +423,7 @@ fn changes_and_deliveries_at_once_lose_nothing() {
     });
     world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
     let forwarder = Arc::clone(&world.forwarder);
-    let running = std::thread::spawn(move || forwarder.run());
+    let running = std::thread::spawn(move || forwarder.run(&|_, _| ()));
     let (is_over, removed) = (AtomicBool::new(false), Mutex::new(Vec::new()));
     let mut all: Vec<QueueId> = Vec::new();
     std::thread::scope(|scope| {
@@ -433,11 +433,11 @@ fn changes_and_deliveries_at_once_lose_nothing() {
                 for line in
                     ["queue hold all", "queue release all", "queue flush", "queue list"].iter().chain(&links)
                 {
-                    assert_eq!(code(&world.forwarder, line), 0, "{line}");
+                    assert_eq!(code(&world.services, line), 0, "{line}");
                 }
                 let victim =
                     world.intake.queue.ids().unwrap().into_iter().find(|id| id.to_string().ends_with('0'));
-                let victim = victim.filter(|id| code(&world.forwarder, &format!("queue remove {id}")) == 0);
+                let victim = victim.filter(|id| code(&world.services, &format!("queue remove {id}")) == 0);
                 removed.lock().unwrap().extend(victim);
             }
         });
@@ -446,18 +446,18 @@ fn changes_and_deliveries_at_once_lose_nothing() {
         }
         is_over.store(true, Ordering::SeqCst);
     });
-    ask(&world.forwarder, "queue release all");
+    ask(&world.services, "queue release all");
     for _ in 0..10_000 {
         // What was removed between its name and its place on the board stands there until a worker looks for it.
-        if world.intake.queue.ids().unwrap().is_empty() && world.forwarder.board.size() == (0, 0) {
+        if world.intake.queue.ids().unwrap().is_empty() && world.manager.board.size() == (0, 0) {
             break;
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-    world.forwarder.board.stop();
+    world.manager.board.stop();
     running.join().unwrap();
-    world.forwarder.board.wait_for_workers(Duration::from_secs(10));
-    assert_eq!((world.queue(), world.forwarder.board.size()), (vec![], (0, 0)));
+    world.manager.board.wait_for_workers(Duration::from_secs(10));
+    assert_eq!((world.queue(), world.manager.board.size()), (vec![], (0, 0)));
     let mut got = host.recipients();
     got.sort();
     let count = got.len();

@@ -2,9 +2,9 @@
 //! what to change.
 
 use super::world::*;
+use crate::engine::host::site::current;
 use crate::engine::probe::walk as probe;
 use crate::engine::probe::walk::{Mark, News, Step};
-use crate::engine::workers::forwarder::current;
 use crate::mail::date::{Now, WallTime};
 use crate::mail::mx::MxAnswer;
 use crate::net::resolver::{DnsError, DnsErrorKind, Record, RecordSet, Rtype};

@@ -99,7 +99,7 @@ fn the_signature_is_that_of_what_is_sent() {
     let (signature, signed) = content.split_at(body);
     assert!(signature.starts_with("DKIM-Signature: "), "{content}");
     // The same message signed again, at the same time, has the same signature.
-    let site = crate::engine::workers::forwarder::current(&world.site);
+    let site = crate::engine::host::site::current(&world.site);
     let now = WallTime(world.clock.wall_micros());
     let mut signer = Signer::new(&site.dkim, now);
     signer.feed(signed.as_bytes());

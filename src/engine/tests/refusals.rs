@@ -37,7 +37,7 @@ fn ask(world: &World, line: &str) -> (String, u8) {
     let request = Request::parse(&line.split(' ').collect::<Vec<_>>()).unwrap();
     let mut shown = Shown::default();
     let code =
-        answer(&world.forwarder, Asker { rights: PeerRights::All, uid: 0 }, &request, &mut shown).unwrap();
+        answer(&world.services, Asker { rights: PeerRights::All, uid: 0 }, &request, &mut shown).unwrap();
     (shown.0, code)
 }
 
@@ -222,8 +222,8 @@ fn a_refusal_raises_the_alarm_at_once() {
     let (world, host) = smart(SMARTHOST);
     let look = || {
         take_log();
-        let site = crate::engine::workers::forwarder::current(&world.site);
-        world.forwarder.alarm.look(&world.forwarder, &site, world.forwarder.clock.now());
+        let site = crate::engine::host::site::current(&world.site);
+        world.services.alarm.look(&world.manager, &site, world.manager.clock.now());
         take_events("alarm")
     };
     host.now_says(|at, _| if at == Stage::Mail { reply(LIMIT) } else { Say::Yes });

@@ -112,7 +112,7 @@ fn a_crash_before_the_removal_removes_and_sends_nothing() {
         let world = crashed(world, id, &events);
         assert_eq!(world.pass(), None);
         assert_eq!((world.queue(), host.count(), world.mail("alice").len()), (vec![], 0, 0));
-        assert_eq!(world.forwarder.board.size(), (0, 0));
+        assert_eq!(world.manager.board.size(), (0, 0));
     }
 }
 
@@ -171,7 +171,7 @@ fn a_damaged_file_is_set_aside_and_stops_nothing() {
     );
     assert_eq!((host.recipients(), world.queue()), (vec!["jim@far.example".to_owned()], vec![]), "{good}");
     assert!(world.state().join("corrupt").join(bad.to_string()).is_file());
-    assert_eq!(world.forwarder.board.size(), (0, 0));
+    assert_eq!(world.manager.board.size(), (0, 0));
 }
 
 /// Each reload reads the whole queue; what it finds must not wait twice, and the numbers stay right.
@@ -182,29 +182,29 @@ fn reloads_put_nothing_on_the_board_twice() {
     for _ in 0..3 {
         world.accept("alice@box.example", &["joe@far.example"]);
     }
-    let size = world.forwarder.board.size();
+    let size = world.manager.board.size();
     // One of the reloads comes while a message is in a worker's hands.
-    let (site, forwarder) = (Arc::clone(&world.site), Arc::clone(&world.forwarder));
+    let (site, manager) = (Arc::clone(&world.site), Arc::clone(&world.manager));
     host.now_says(move |stage, _| match stage {
         Stage::Data => {
             drop(site.read().unwrap());
-            forwarder.reload();
+            manager.reload();
             reply("450 later")
         }
         _ => Say::Yes,
     });
     world.pass();
-    assert_eq!(world.forwarder.board.waiting(), 3);
+    assert_eq!(world.manager.board.waiting(), 3);
     world.reload("");
-    assert_eq!(world.forwarder.board.waiting(), 3);
-    assert_eq!(world.forwarder.board.size(), size);
+    assert_eq!(world.manager.board.waiting(), 3);
+    assert_eq!(world.manager.board.size(), size);
     host.now_says(|_, _| Say::Yes);
-    world.forwarder.board.flush(world.forwarder.clock.now().running);
+    world.manager.board.flush(world.manager.clock.now().running);
     let before = host.connections.load(Ordering::SeqCst);
     world.pass();
     assert_eq!((host.taken.lock().unwrap().len(), host.count() - before), (3, 1));
-    assert_eq!((world.forwarder.board.size(), world.forwarder.board.waiting()), ((0, 0), 0));
-    assert_eq!(world.forwarder.board.take(&Hop::Local, DAY), None);
+    assert_eq!((world.manager.board.size(), world.manager.board.waiting()), ((0, 0), 0));
+    assert_eq!(world.manager.board.take(&Hop::Local, DAY), None);
 }
 
 /// A route that a reload changed while a message was on its way by the old one.
@@ -216,11 +216,12 @@ fn what_is_deferred_after_a_reload_waits_for_the_new_route() {
     let id = world.accept("alice@box.example", &["joe@far.example"]);
     let other = World::new("relay.smarthost = \"smtp://192.0.2.2\"");
     let changed = Arc::clone(&*other.site.read().unwrap());
-    let (site, forwarder) = (Arc::clone(&world.site), Arc::clone(&world.forwarder));
+    let (site, manager) = (Arc::clone(&world.site), Arc::clone(&world.manager));
+    let forwarder = Arc::clone(&world.forwarder);
     host.now_says(move |stage, _| match stage {
         Stage::Data => {
             *site.write().unwrap() = Arc::clone(&changed);
-            forwarder.reload();
+            manager.reload();
             // Another worker would take it now.
             forwarder.work(&Hop::Relay(crate::mail::next_hop::NextHop::Smarthosts(vec![
                 crate::mail::next_hop::Smarthost::parse("smtp://192.0.2.2").unwrap(),

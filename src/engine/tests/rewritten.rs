@@ -1,7 +1,7 @@
 //! Who mail says it is from once it leaves, and that it says something else nowhere but there.
 
 use super::world::*;
-use crate::engine::workers::forwarder::current;
+use crate::engine::host::site::current;
 use crate::mail::address::ReversePath;
 use crate::mail::date::WallTime;
 use crate::rules::message::dkim::{HEADER_MAX_OCTETS, Signer};

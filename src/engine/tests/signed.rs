@@ -62,7 +62,7 @@ fn own_mail_is_signed_as_it_leaves() {
     assert!(signature.starts_with("DKIM-Signature: v=1; a=ed25519-sha256; "), "{message}");
     assert!(content.ends_with(MESSAGE), "{message}");
     // Ed25519 gives the same each time: it is that of what follows it, as it stands there.
-    let site = crate::engine::workers::forwarder::current(&world.site);
+    let site = crate::engine::host::site::current(&world.site);
     let mut signer = Signer::new(&site.dkim, WallTime(world.clock.wall_micros()));
     signer.feed(content.as_bytes());
     assert_eq!(signer.finish().unwrap(), signature);

@@ -2,9 +2,9 @@
 //! ends it.
 
 use super::world::*;
+use crate::engine::host::site::current;
 use crate::engine::probe::smarthost::{Proposal, Trial, find, propose};
 use crate::engine::probe::walk as probe;
-use crate::engine::workers::forwarder::current;
 use crate::mail::address::Domain;
 use crate::mail::date::{Now, WallTime};
 use crate::net::resolver::{DnsErrorKind, Record, RecordSet, Rtype};

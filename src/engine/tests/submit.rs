@@ -3,7 +3,7 @@
 use super::world::*;
 use crate::engine::control::operator::Output;
 use crate::engine::control::submit::{Peer, take, verify};
-use crate::engine::workers::forwarder::current;
+use crate::engine::host::site::current;
 use crate::mail::id::QueueId;
 use crate::mail::unqualified::Unqualified;
 use crate::protocol::question::SubmissionSizes;
@@ -59,7 +59,7 @@ fn hand_over(
     let mut program =
         Program { says: says.as_bytes(), envelope_left: envelope.len(), was_asked, output, errors };
     let handover = SubmissionSizes { envelope_octets: envelope.len(), message_octets: octets };
-    let code = take(&world.forwarder, uid, handover, &mut program);
+    let code = take(&world.manager, uid, handover, &mut program);
     (code, program.output + &program.errors.join("\n"))
 }
 
@@ -119,7 +119,7 @@ fn what_is_not_handed_over_whole_is_forgotten() {
         output: String::new(),
         errors: vec![],
     };
-    assert!(take(&world.forwarder, 0, handover, &mut program).is_err());
+    assert!(take(&world.manager, 0, handover, &mut program).is_err());
     let (code, _) = submit(&world, 0, "to=alice\nto=joe@far.example\n", &large);
     assert_eq!((code, world.mail("alice").len(), world.queue().len()), (0, 1, 1));
 }

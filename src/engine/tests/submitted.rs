@@ -1,8 +1,9 @@
 //! What this host's own clients submit is repaired in all its copies; what passes through is not touched.
 
 use super::world::*;
-use crate::engine::intake::incoming::{Refusal, Submission};
-use crate::engine::workers::forwarder::current;
+use crate::engine::host::site::current;
+use crate::engine::intake::refusal::Refusal;
+use crate::engine::intake::submission::Submission;
 use crate::mail::address::{ForwardPath, Mailbox, ReversePath};
 use crate::mail::id::QueueId;
 use crate::mail::message::Origin;

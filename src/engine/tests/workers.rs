@@ -3,7 +3,7 @@
 use super::world::*;
 use crate::engine::queue::board::Next;
 use crate::net::transport::Stopwatch;
-use crate::store::queue::Summary;
+use crate::store::queue::{Checkout, Summary};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ struct Running<'a>(&'a World, Option<std::thread::JoinHandle<()>>);
 impl<'a> Running<'a> {
     fn start(world: &'a World) -> Self {
         let forwarder = Arc::clone(&world.forwarder);
-        Self(world, Some(std::thread::spawn(move || forwarder.run())))
+        Self(world, Some(std::thread::spawn(move || forwarder.run(&|_, _| ()))))
     }
 
     /// Waits for something to come true.
@@ -26,15 +26,15 @@ impl<'a> Running<'a> {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        panic!("it never came true: {:?}", self.0.forwarder.board);
+        panic!("it never came true: {:?}", self.0.manager.board);
     }
 }
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.0.forwarder.board.stop();
+        self.0.manager.board.stop();
         let _ = self.1.take().map(std::thread::JoinHandle::join);
-        self.0.forwarder.board.wait_for_workers(Duration::from_secs(10));
+        self.0.manager.board.wait_for_workers(Duration::from_secs(10));
     }
 }
 
@@ -85,9 +85,9 @@ fn nothing_is_sent_twice_at_start() {
     let host = Host::friendly();
     world.net.domain("a.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
     world.accept("alice@box.example", &["joe@a.example"]);
-    world.forwarder.load();
-    world.forwarder.load();
-    assert_eq!(world.forwarder.board.waiting(), 1);
+    world.manager.load();
+    world.manager.load();
+    assert_eq!(world.manager.board.waiting(), 1);
     world.pass();
     assert_eq!((host.count(), host.taken.lock().unwrap().len()), (1, 1));
 }
@@ -105,7 +105,7 @@ fn a_worker_that_panics_gives_back_its_message_and_its_place() {
     let running = Running::start(&world);
     world.accept("alice@box.example", &["joe@a.example", "jim@b.example"]);
     running.until(|_| host.count() == 1 && good.taken.lock().unwrap().len() == 1);
-    running.until(|world| world.forwarder.board.waiting() == 1 && world.forwarder.board.workers() == 0);
+    running.until(|world| world.manager.board.waiting() == 1 && world.manager.board.workers() == 0);
     host.now_says(|_, _| Say::Yes);
     drop(running);
     assert_eq!(host.count(), 1);
@@ -124,13 +124,13 @@ fn after_a_panic_the_route_is_tried_again_in_a_minute() {
         let running = Running::start(&world);
         world.accept("alice@box.example", &["joe@a.example"]);
         running.until(|_| host.count() == 1);
-        running.until(|world| world.forwarder.board.waiting() == 1 && world.forwarder.board.workers() == 0);
-        let now = world.forwarder.clock.now().running;
+        running.until(|world| world.manager.board.waiting() == 1 && world.manager.board.workers() == 0);
+        let now = world.manager.clock.now().running;
         let caps = crate::engine::queue::board::WorkerCaps { total: 1, per_hop: 1 };
-        assert_eq!(world.forwarder.board.next(now, caps), Next::Wait(Some(now + MINUTE)));
+        assert_eq!(world.manager.board.next(now, caps), Next::Wait(Some(now + MINUTE)));
         host.now_says(|_, _| Say::Yes);
         world.clock.advance(MINUTE);
-        world.forwarder.board.worker_ended(&crate::engine::queue::board::Hop::Local);
+        world.manager.board.worker_ended(&crate::engine::queue::board::Hop::Local);
         running.until(|world| world.queue().is_empty());
     }
     assert_eq!(host.taken.lock().unwrap().len(), 1);
@@ -153,14 +153,14 @@ fn hosts_that_say_nothing_keep_no_new_destination_waiting() {
     let good = Host::friendly();
     world.net.domain("good.example", "192.0.2.1", Peer::Host(Arc::clone(&good)));
     let forwarder = Arc::clone(&world.forwarder);
-    let running = std::thread::spawn(move || forwarder.run());
-    while world.forwarder.board.workers() < 4 {
+    let running = std::thread::spawn(move || forwarder.run(&|_, _| ()));
+    while world.manager.board.workers() < 4 {
         std::thread::yield_now();
     }
-    let now = world.forwarder.clock.now().running;
+    let now = world.manager.clock.now().running;
     let waits = |summary: &Summary| {
-        let hops = world.forwarder.board.hops_of(summary.id);
-        hops.iter().find_map(|hop| world.forwarder.board.wait_reason(hop, summary.id, now))
+        let hops = world.manager.board.hops_of(summary.id);
+        hops.iter().find_map(|hop| world.manager.board.wait_reason(hop, summary.id, now))
     };
     // Who has no place is known when the forwarder has looked again.
     let stopwatch = Stopwatch::start();
@@ -176,11 +176,44 @@ fn hosts_that_say_nothing_keep_no_new_destination_waiting() {
         std::thread::sleep(Duration::from_millis(20));
     }
     assert!(stopwatch.elapsed() < Duration::from_secs(10), "{:?}", stopwatch.elapsed());
-    assert!(world.forwarder.board.workers() <= 8);
+    assert!(world.manager.board.workers() <= 8);
     // A stop does not wait for them, either.
-    world.forwarder.board.stop();
-    world.forwarder.board.wait_for_workers(Duration::from_secs(10));
-    assert_eq!(world.forwarder.board.workers(), 0);
+    world.manager.board.stop();
+    world.manager.board.wait_for_workers(Duration::from_secs(10));
+    assert_eq!(world.manager.board.workers(), 0);
     running.join().unwrap();
     assert_eq!(world.queue().len(), 14);
+}
+
+#[test]
+fn a_message_that_is_being_settled_holds_up_no_other() {
+    let world = World::new("");
+    for domain in ["a.example", "b.example"] {
+        world.net.domain(domain, "192.0.2.1", Peer::Host(Host::friendly()));
+    }
+    let id = world.accept("alice@box.example", &["joe@a.example"]);
+    world.accept("alice@box.example", &["joe@b.example"]);
+    let Ok(Checkout::Ready(entry)) = world.manager.queue.checkout(id) else { panic!("it is there") };
+    let settling = entry.settle();
+    let running = Running::start(&world);
+    running.until(|world| world.queue().len() == 1);
+    assert_eq!(world.queue()[0].id, id);
+    drop(settling);
+    running.until(|world| world.queue().is_empty());
+}
+
+#[test]
+fn two_workers_at_one_message_report_each_failure_once() {
+    let world = World::new("relay.connections_per_domain = 4");
+    for domain in ["a.example", "b.example"] {
+        let host = Host::new(|stage, _| if stage == Stage::Rcpt { reply("550 5.1.1 no") } else { Say::Yes });
+        world.net.domain(domain, "192.0.2.1", Peer::Host(host));
+    }
+    for _ in 0..20 {
+        world.accept("alice@box.example", &["joe@a.example", "joe@b.example"]);
+    }
+    let running = Running::start(&world);
+    running.until(|world| world.queue().is_empty());
+    let notices = world.mail("alice").concat();
+    assert_eq!(notices.matches("\nFinal-Recipient: ").count(), 40, "{notices}");
 }

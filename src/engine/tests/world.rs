@@ -2,16 +2,22 @@
 
 use super::host_tls::HostTls;
 use crate::config;
+use crate::engine::control::alarm::Alarm;
+use crate::engine::control::services::Services;
 use crate::engine::host::clock::EngineClock;
 use crate::engine::host::site::Site;
+use crate::engine::host::site::{SiteHandle, current};
 use crate::engine::inbound::connection::Connection;
 use crate::engine::inbound::counters::{Caps, Connections, Permit};
 use crate::engine::inbound::listener::ListenerPolicy;
+use crate::engine::intake::digest_windows::DigestWindows;
 use crate::engine::intake::incoming::Intake;
 use crate::engine::log::statistics::Statistics;
 use crate::engine::queue::board::Board;
-use crate::engine::workers::digests::Digests;
-use crate::engine::workers::forwarder::{Forwarder, Outbox, SiteHandle, current};
+use crate::engine::queue::manager::Manager;
+use crate::engine::queue::outbox::Outbox;
+use crate::engine::workers::egress::Egress;
+use crate::engine::workers::forwarder::Forwarder;
 use crate::mail::address::Domain;
 use crate::mail::id::QueueId;
 use crate::mail::mx::{Mx, MxAnswer};
@@ -744,6 +750,8 @@ pub struct World {
     pub net: Arc<Net>,
     pub site: SiteHandle,
     pub intake: Arc<Intake>,
+    pub manager: Arc<Manager>,
+    pub services: Arc<Services>,
     pub forwarder: Arc<Forwarder>,
     pub connections: Arc<Connections>,
     stream: Arc<TcpStream>,
@@ -802,27 +810,26 @@ impl World {
             clock: Arc::clone(&engine_clock),
             queue,
             maildirs: Maildirs::new(name).impatient(),
-            listener: Arc::clone(&outbox) as _,
+            on_queued: Arc::clone(&outbox) as _,
             statistics: Arc::new(Statistics::resume(&state, Arc::clone(&connections), engine_clock.now())),
             ids: AtomicUsize::new(0),
             sweeps: Mutex::default(),
-            digests: Digests::resume(&state),
+            digests: DigestWindows::resume(&state),
         });
-        let forwarder = Forwarder::new(
-            &outbox,
-            Arc::clone(&intake),
-            Box::new(Shared(Arc::clone(&net))),
-            Box::new(Shared(Arc::clone(&net))),
-            Duration::ZERO,
-        );
-        let forwarder = Arc::new(forwarder);
-        forwarder.load();
+        let manager = Arc::new(Manager::new(&outbox, Arc::clone(&intake)));
+        let (resolver, connect) = (Shared(Arc::clone(&net)), Shared(Arc::clone(&net)));
+        let egress = Egress::new(Box::new(resolver), Box::new(connect), Duration::ZERO);
+        let services = Arc::new(Services { manager: Arc::clone(&manager), alarm: Alarm::default() });
+        let forwarder = Arc::new(Forwarder { manager: Arc::clone(&manager), egress });
+        manager.load();
         Self {
             directory,
             clock,
             net,
             site,
             intake,
+            manager,
+            services,
             forwarder,
             connections,
             stream,
@@ -844,7 +851,7 @@ impl World {
     /// The configuration is read again, with another addition.
     pub fn reload(&self, config: &str) {
         *self.site.write().unwrap() = Arc::new(make_site(&self.directory, self.name, config));
-        self.forwarder.reload();
+        self.manager.reload();
     }
 
     pub fn state(&self) -> PathBuf {
@@ -954,7 +961,7 @@ impl World {
     /// One pass; gives how long nothing will be due then, if anything ever will.
     pub fn pass(&self) -> Option<Duration> {
         let until = self.forwarder.pass()?;
-        Some(until.saturating_sub(self.forwarder.clock.now().running))
+        Some(until.saturating_sub(self.manager.clock.now().running))
     }
 
     /// Passes, each at the time that the one before asked for, until nothing is due any more or `longest` has passed.

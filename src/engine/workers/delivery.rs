@@ -1,10 +1,10 @@
 //! One worker at one next hop: looks the hosts up, connects, and sends what is due there, one message after the other
 //! over the same connection (RFC 5321 §5.1).
 //!
-//! What it learns about a message goes to the forwarder as outcomes; what it learns about the route pauses the route and
+//! What it learns about a message goes to the manager as outcomes; what it learns about the route pauses the route and
 //! leaves the messages as they are.
 
-use super::forwarder::Forwarder;
+use super::egress::Egress;
 use crate::engine::host::site::Site;
 use crate::engine::log::event::Event;
 use crate::engine::outbound::conversation::{Conversation, Talk};
@@ -12,8 +12,9 @@ use crate::engine::outbound::hosts::{self, Host, Unreachable};
 use crate::engine::outbound::outgoing::{NextHopTraits, Outgoing};
 use crate::engine::outbound::outside::{Outside, Sight};
 use crate::engine::outbound::tls_policy::DomainPolicy;
-use crate::engine::queue::attempt::Attempt;
+use crate::engine::queue::attempt::{Again, Attempt};
 use crate::engine::queue::board::{Blame, Hop, InHand, Job};
+use crate::engine::queue::manager::Manager;
 use crate::mail::address::ReversePath;
 use crate::mail::next_hop::{NextHop, Smarthost};
 use crate::mail::outcome::{Diagnostic, Outcome};
@@ -26,60 +27,61 @@ use crate::rules::pacing::retry::pause_after_refusal;
 use crate::smtp::client::{End, Transaction};
 use crate::sys;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Sends what is due at a next hop, until nothing is or the route fails.
-pub fn work(forwarder: &Forwarder, next_hop: &NextHop) {
+pub fn work(manager: &Manager, egress: &Egress, next_hop: &NextHop) {
     let hop = Hop::Relay(next_hop.clone());
     let mut conversation: Option<Conversation<'_>> = None;
-    while let Some(job) = next_job(forwarder, &hop, conversation.is_some()) {
-        let site = forwarder.site();
-        let _held = forwarder.hold(&hop, job);
+    while let Some(job) = next_job(manager, &hop, egress.linger, conversation.is_some()) {
+        let site = manager.site();
+        let _held = manager.hold(&hop, job);
         let usable = conversation.take_if(|conversation| conversation.can_go_on(&site));
         if let Some(conversation) = conversation.take() {
             conversation.leave();
         }
         let (mut ready, is_new) = match usable {
             Some(conversation) => (conversation, false),
-            None => match connect(&Outside { hop: Some(&hop), ..forwarder.outside() }, &site, next_hop) {
+            None => match connect(&Outside { hop: Some(&hop), ..egress.outside(manager) }, &site, next_hop) {
                 Ok(ready) => (ready, true),
                 Err(Unreachable::Message(diagnostic) | Unreachable::Circle(diagnostic)) => {
-                    forwarder.fail_all(&hop, job, &diagnostic);
+                    manager.fail_all(&hop, job, &diagnostic);
                     // That is an answer, too: the pause of an earlier failure is over.
-                    forwarder.board.hop_succeeded(&hop);
+                    manager.board.hop_succeeded(&hop);
                     continue;
                 }
                 Err(Unreachable::Route(_))
-                    if forwarder.board.gave_way(&hop, job, forwarder.clock.now().running) =>
+                    if manager.board.gave_way(&hop, job, manager.clock.now().running) =>
                 {
                     return;
                 }
                 Err(Unreachable::Route(diagnostic)) => {
-                    return forwarder.route_failed(&hop, Some(job), &diagnostic.into());
+                    return manager.route_failed(&hop, Some(job), &diagnostic.into());
                 }
             },
         };
-        forwarder.board.hop_answered(&hop, forwarder.clock.now().running);
-        if forwarder.board.knows_no_chunks(&ready.host) {
+        manager.board.hop_answered(&hop, manager.clock.now().running);
+        if manager.board.knows_no_chunks(&ready.host) {
             ready.session.forgo_chunks();
         }
-        let after = deliver(forwarder, &hop, job, &mut ready);
+        let after = deliver(manager, &hop, job, &mut ready);
         if ready.session.knows_no_chunks() {
-            forwarder.board.remember_no_chunks(&ready.host);
+            manager.board.remember_no_chunks(&ready.host);
         }
         match after {
             After::Pauses(failure) => {
                 ready.leave();
-                forwarder.route_failed(&hop, None, &failure);
+                manager.route_failed(&hop, None, &failure);
                 if failure.refusal.is_some() {
-                    forwarder.log_waiting(&hop, job, &failure.reason);
+                    manager.log_waiting(&hop, job, &failure.reason);
                 }
                 return;
             }
             // A pause that began with the message is over.
-            After::IsToBlame => forwarder.board.hop_goes_on(&hop),
+            After::IsToBlame => manager.board.hop_goes_on(&hop),
             // Only after the first transaction: a host that greets us and then refuses mail has failed, and its back-off
             // must grow. Not after later ones: they say nothing about new connections.
-            After::Goes if is_new => forwarder.board.hop_succeeded(&hop),
+            After::Goes if is_new => manager.board.hop_succeeded(&hop),
             After::Goes | After::Elsewhere => {}
         }
         // Some take what follows the BDAT that they don't know for commands, and have to be left.
@@ -95,13 +97,13 @@ pub fn work(forwarder: &Forwarder, next_hop: &NextHop) {
 }
 
 /// The next message; with an open connection it is worth waiting for one a moment.
-fn next_job(forwarder: &Forwarder, hop: &Hop, connected: bool) -> Option<Job> {
-    let now = forwarder.clock.now().running;
-    if let Some(job) = forwarder.board.take(hop, now) {
+fn next_job(manager: &Manager, hop: &Hop, linger: Duration, connected: bool) -> Option<Job> {
+    let now = manager.clock.now().running;
+    if let Some(job) = manager.board.take(hop, now) {
         return Some(job);
     }
     // What has left the queue is synced when the worker ends: a second later at most, or with the next new mail's name.
-    if connected { forwarder.board.linger(hop, forwarder.linger, now) } else { None }
+    if connected { manager.board.linger(hop, linger, now) } else { None }
 }
 
 /// Connects to the first host and address that answers and greets.
@@ -201,9 +203,9 @@ enum After {
 }
 
 /// Sends one message to its recipients at this hop.
-fn deliver(forwarder: &Forwarder, hop: &Hop, job: Job, conversation: &mut Conversation<'_>) -> After {
-    let Some(mut attempt) = forwarder.begin_attempt(hop, job) else { return After::Goes };
-    let site = forwarder.site();
+fn deliver(manager: &Manager, hop: &Hop, job: Job, conversation: &mut Conversation<'_>) -> After {
+    let Some(mut attempt) = manager.begin_attempt(hop, job) else { return After::Goes };
+    let site = manager.site();
     let entry = Arc::clone(&attempt.entry);
     let traits = NextHopTraits {
         is_delivered: conversation.session.is_lmtp(),
@@ -213,18 +215,18 @@ fn deliver(forwarder: &Forwarder, hop: &Hop, job: Job, conversation: &mut Conver
             _ => Way::SevenBit,
         },
     };
-    let outgoing = Outgoing::new(&site, &entry, traits, forwarder.clock.now(), forwarder.clock.last_jump());
+    let outgoing = Outgoing::new(&site, &entry, traits, manager.clock.now(), manager.clock.last_jump());
     let end = send(conversation, &outgoing, &mut attempt);
     attempt.relay.clone_from(&conversation.relay);
     if conversation.session.passes_dsn() {
         attempt.passed_on = attempt.outcomes.iter().map(|&(place, _)| place).collect();
     }
-    let after = judge(forwarder, hop, conversation, &outgoing.envelope.reverse_path, &mut attempt, end);
+    let after = judge(manager, hop, conversation, &outgoing.envelope.reverse_path, &mut attempt, end);
     let again_at = match &after {
         After::Pauses(_) => Again::WhenRouteWorks,
         _ => Again::AtOnce,
     };
-    forwarder.end_attempt(hop, attempt, again_at);
+    manager.end_attempt(hop, attempt, again_at);
     after
 }
 
@@ -260,14 +262,14 @@ fn send(conversation: &mut Conversation<'_>, outgoing: &Outgoing<'_>, attempt: &
 
 /// Whether the route is to blame for what failed, or the message (INTERFACE section 4); the outcomes say it then.
 fn judge(
-    forwarder: &Forwarder,
+    manager: &Manager,
     hop: &Hop,
     conversation: &Conversation<'_>,
     sender: &ReversePath,
     attempt: &mut Attempt,
     end: Option<End>,
 ) -> After {
-    let (board, site) = (&forwarder.board, forwarder.site());
+    let (board, site) = (&manager.board, manager.site());
     let (id, named) = (attempt.job.id, sender.to_string());
     if attempt.outcomes.iter().any(|(_, outcome)| matches!(outcome, Some(Outcome::Delivered(_)))) {
         board.message_passed(hop, id, &named);
@@ -311,7 +313,7 @@ fn judge(
     }
     match (blame, &conversation.smarthost) {
         (Blame::Route, Some(host)) if failure.refusal.is_some() => {
-            another_smarthost(forwarder, hop, host, failure)
+            another_smarthost(manager, hop, host, failure)
         }
         (Blame::Route, _) => After::Pauses(failure),
         (Blame::Message(failures), _) => {
@@ -323,8 +325,8 @@ fn judge(
 }
 
 /// A smarthost refuses: the next one of the list is tried, and if all do, the route pauses.
-fn another_smarthost(forwarder: &Forwarder, hop: &Hop, host: &Smarthost, failure: Failure) -> After {
-    let (board, now) = (&forwarder.board, forwarder.clock.now().running);
+fn another_smarthost(manager: &Manager, hop: &Hop, host: &Smarthost, failure: Failure) -> After {
+    let (board, now) = (&manager.board, manager.clock.now().running);
     let step = |refusals| pause_after_refusal(refusals, sys::random() as u32);
     let pause = board.host_refused(host, now, &step);
     match hop {
@@ -333,30 +335,5 @@ fn another_smarthost(forwarder: &Forwarder, hop: &Hop, host: &Smarthost, failure
             After::Elsewhere
         }
         _ => After::Pauses(failure),
-    }
-}
-
-/// When the recipients that nothing was learnt about are due.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Again {
-    /// The route is to blame and pauses.
-    WhenRouteWorks,
-    /// The connection is to blame; a new one may serve.
-    AtOnce,
-}
-
-impl Attempt {
-    /// Recipients that nothing is known about yet.
-    fn untried(&self) -> Vec<usize> {
-        self.outcomes.iter().filter(|(_, outcome)| outcome.is_none()).map(|&(i, _)| i).collect()
-    }
-
-    /// Notes the outcomes of the recipients at these places.
-    fn note(&mut self, places: &[usize], outcomes: Vec<Option<Outcome>>) {
-        for (place, outcome) in places.iter().zip(outcomes) {
-            if let Some(slot) = self.outcomes.iter_mut().find(|(i, _)| i == place) {
-                slot.1 = outcome;
-            }
-        }
     }
 }

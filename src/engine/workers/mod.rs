@@ -2,5 +2,6 @@
 
 pub mod delivery;
 pub mod digests;
+pub mod egress;
 pub mod forwarder;
 pub mod local;

@@ -20,7 +20,7 @@
 use super::super::exit::{self, CommandFailure};
 use super::{Handover, failure};
 use crate::config::Settings;
-use crate::engine::intake::incoming::Accepted;
+use crate::engine::intake::submission::Accepted;
 use crate::mail::address::{Domain, ForwardPath, LocalPart, Mailbox, ReversePath};
 use crate::mail::id::QueueId;
 use crate::mail::next_hop::NextHop;

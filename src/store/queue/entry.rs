@@ -10,7 +10,7 @@ use crate::store::durable::sync_data;
 use crate::store::{ErrorKind, StoreError};
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -36,6 +36,7 @@ pub struct Entry {
     description: Description,
     damaged_records: usize,
     journal: Mutex<Journal>,
+    settling: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -56,7 +57,20 @@ impl Entry {
         let journal = Mutex::new(Journal { progress: loaded.progress, unwritten: String::new() });
         let (header, description, damaged_records) =
             (loaded.header, loaded.description, loaded.damaged_records);
-        Ok(Self { id, path, file, header, description, damaged_records, journal })
+        let settling = Mutex::default();
+        Ok(Self { id, path, file, header, description, damaged_records, journal, settling })
+    }
+
+    /// To be held while outcomes are written, reported and followed by a removal, so that two workers at one message do not
+    /// both write its notice. Other messages have their own.
+    pub fn settle(&self) -> MutexGuard<'_, ()> {
+        lock(&self.settling)
+    }
+
+    /// Whether another thread or process has removed the file meanwhile.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        self.file.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
     }
 
     /// Its queue id.

@@ -1,6 +1,6 @@
 //! What a client has asked for, as the log tells it when the answer is no.
 
-use crate::engine::intake::incoming::Accepted;
+use crate::engine::intake::submission::Accepted;
 use crate::engine::log::event::List;
 use crate::mail::address::Mailbox;
 use crate::smtp::command::verb_and_path;

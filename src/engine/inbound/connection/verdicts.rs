@@ -4,7 +4,7 @@ use super::{Accepted, Connection, End};
 use crate::config::{ListenerAuth, ListenerTls};
 use crate::engine::host::logins::Verdict;
 use crate::engine::host::tls::Tls;
-use crate::engine::intake::incoming::Submission;
+use crate::engine::intake::submission::Submission;
 use crate::engine::log::event::Event;
 use crate::engine::log::statistics::Count;
 use crate::mail::address::ForwardPath;

@@ -1,6 +1,6 @@
 //! Whether a message that comes in waits for a digest, and what that makes of its copies.
 
-use super::{Content, Incoming};
+use super::{Incoming, PartialContent};
 use crate::engine::intake::copies::Way;
 use crate::mail::envelope::Recipient;
 
@@ -8,7 +8,7 @@ impl Incoming<'_> {
     /// Finds out whether the message waits for a digest, by a header section that is in memory. It is the last moment for
     /// that before the first copy is begun: one that waits has copies in the queue only.
     pub(super) fn decide(&mut self) {
-        let Content::Memory(start) = &self.content else { return };
+        let PartialContent::Memory(start) = &self.content else { return };
         let (site, intake) = (self.site, self.intake);
         if self.scanner.is_urgent() || intake.is_full(site) {
             return;

@@ -3,8 +3,11 @@
 //! A copy for an mbox is an exception: it can be appended, and not be given a name, so its commit may fail for all the
 //! reasons that a write has. It comes after all others were staged, and before the first of them is committed.
 
-use super::{Content, First, Incoming, Refusal, Source, Staging};
+use super::Incoming;
+use super::content::{FirstTarget, PartialContent, WholeContent};
+use super::staging::Staging;
 use crate::engine::intake::copies::{Copies, LocalCopy, QueueCopy, Way};
+use crate::engine::intake::refusal::Refusal;
 use crate::engine::log::event::Event;
 use crate::mail::envelope::Recipient;
 use crate::store::StoreError;
@@ -12,20 +15,21 @@ use crate::store::durable::SyncedFile;
 
 impl Incoming<'_> {
     /// Stages every copy, then commits all; gives the content.
-    pub(super) fn store(&mut self) -> Result<Source, Refusal> {
-        let (mut first, source) = match std::mem::replace(&mut self.content, Content::Memory(Vec::new())) {
-            Content::Memory(buffer) => (None, Source::Memory(buffer)),
-            Content::File { first, mut staging, offset, octets } => {
-                // With all that was written: others copy from it even if it is not kept itself.
-                let file = staging.file()?;
-                (Some((first, staging)), Source::File { file, offset, octets })
-            }
-        };
+    pub(super) fn store_copies(&mut self) -> Result<WholeContent, Refusal> {
+        let (mut first, source) =
+            match std::mem::replace(&mut self.content, PartialContent::Memory(Vec::new())) {
+                PartialContent::Memory(buffer) => (None, WholeContent::Memory(buffer)),
+                PartialContent::File { first, mut staging, offset, octets } => {
+                    // With all that was written: others copy from it even if it is not kept itself.
+                    let file = staging.file()?;
+                    (Some((first, staging)), WholeContent::File { file, offset, octets })
+                }
+            };
         let is_only = self.copies.count() == 1;
         let mut copies = Vec::with_capacity(self.copies.count() + 1);
         let (mut kept, mut late, mut appended) = (Vec::new(), Vec::new(), Vec::new());
         for (i, copy) in std::mem::take(&mut self.copies.local).into_iter().enumerate() {
-            let staging = match first.take_if(|(which, _)| *which == First::Local(i)) {
+            let staging = match first.take_if(|(which, _)| *which == FirstTarget::Local(i)) {
                 Some((_, staging)) => Ok(staging),
                 None => self.stage_local(&copy).and_then(|staging| source.copy_into(staging)),
             };
@@ -47,7 +51,7 @@ impl Incoming<'_> {
         }
         self.queue_all(late);
         for (i, copy) in self.copies.queued.iter().enumerate() {
-            let staging = match first.take_if(|(which, _)| *which == First::Queue(i)) {
+            let staging = match first.take_if(|(which, _)| *which == FirstTarget::Queue(i)) {
                 Some((_, staging)) => staging,
                 None => source.copy_into(self.stage_queue(copy)?)?,
             };

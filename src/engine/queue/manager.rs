@@ -1,0 +1,225 @@
+//! The queue manager: keeps the index and the queue's files in step, hands out attempts, and settles what came of them.
+//!
+//! It has no thread and no connection: workers, operators and the alarm call it. Every change of a queued message goes
+//! through it, in an order that a crash may interrupt anywhere: the journal, then the notice to the sender, then the
+//! removal. A crash repeats an attempt or a notice, and loses neither.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `manager.rs` | what the manager consists of; loading the queue into the index; removals |
+//! | `manager/settling.rs` | an attempt begins and ends |
+//! | `manager/failing.rs` | a next hop cannot be used: pauses, deferrals, expiry |
+//! | `manager/kept.rs` | mail to `admin` that cannot be delivered is kept |
+//!
+//! An I/O failure is logged, and what it concerns is tried again after [`OWN_TROUBLE_RETRY`].
+
+mod failing;
+mod kept;
+mod settling;
+
+use super::attempt::{Claims, Held};
+use super::board::{Board, Hop, Job, Known};
+use super::digest_entries;
+use super::news::{self, DelayWatch};
+use super::outbox::{Outbox, hop_of};
+use super::spool::Spool;
+use crate::engine::host::clock::EngineClock;
+use crate::engine::host::site::{Site, SiteHandle, current};
+use crate::engine::intake::incoming::Intake;
+use crate::engine::log::event::trouble;
+use crate::mail::date::Now;
+use crate::rules::pacing::retry::remaining_wait;
+use crate::store::ErrorKind;
+use crate::store::queue::{self, Durability, Entry, Progress, Queue, Record};
+use crate::sys;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// Wait after another process, or a child of this one before its exec, had the lock of an entry.
+pub(crate) const BUSY_RETRY: Duration = Duration::from_secs(2);
+/// Wait after trouble of this host's own, such as a full disk.
+pub(crate) const OWN_TROUBLE_RETRY: Duration = Duration::from_secs(60);
+/// Removals that one sync of the queue's directory covers: what a power cut could deliver a second time.
+const UNSYNCED_REMOVALS_MAX: usize = 16;
+
+/// The queue manager.
+pub struct Manager {
+    /// The configuration.
+    pub site: SiteHandle,
+    /// The index of the queue.
+    pub board: Arc<Board>,
+    /// The queue on disk.
+    pub queue: Arc<Queue>,
+    /// Where notices and digests enter.
+    pub intake: Arc<Intake>,
+    /// Both clocks.
+    pub clock: Arc<EngineClock>,
+    /// The recipients that attempts are under way for.
+    pub claims: Claims,
+    unsynced_removals: AtomicUsize,
+    delays: DelayWatch,
+    spool: Spool,
+}
+
+impl fmt::Debug for Manager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Manager").finish_non_exhaustive()
+    }
+}
+
+impl Manager {
+    /// A manager that has not looked at the queue yet.
+    #[must_use]
+    pub fn new(outbox: &Outbox, intake: Arc<Intake>) -> Self {
+        // Before any mail comes in: none may slip out ahead of the schedule while the queue is being read.
+        outbox.board.set_parked(current(&outbox.site).settings.queue.schedule.is_some());
+        Self {
+            site: Arc::clone(&outbox.site),
+            board: Arc::clone(&outbox.board),
+            queue: Arc::clone(&intake.queue),
+            clock: Arc::clone(&intake.clock),
+            intake,
+            claims: Claims::default(),
+            unsynced_removals: AtomicUsize::new(0),
+            delays: DelayWatch::default(),
+            spool: Spool::default(),
+        }
+    }
+
+    /// The current configuration.
+    #[must_use]
+    pub fn site(&self) -> Arc<Site> {
+        current(&self.site)
+    }
+
+    /// Looks after what needs no attempt: delays to report, files that a crash has left, mail that was kept for too long.
+    /// Gives when the next message will be late, in running time.
+    pub fn look_after(&self, now: Now) -> Option<Duration> {
+        self.spool.sweep(&self.queue, now.wall);
+        self.release_kept(now);
+        self.look_for_delays(now)
+    }
+
+    /// Has the local worker report what has become late. Gives when the next message will be late.
+    pub fn look_for_delays(&self, now: Now) -> Option<Duration> {
+        self.delays.look(&self.board, &self.intake.digests, &self.site(), now)
+    }
+
+    /// A guard for a worker to keep while it works on a message.
+    #[must_use]
+    pub fn hold<'a>(&'a self, hop: &'a Hop, job: Job) -> Held<'a> {
+        Held::new(&self.board, &self.clock, hop, job)
+    }
+
+    /// Puts all that lies in the queue on the board, by the routes of now.
+    pub fn load(&self) {
+        let site = self.site();
+        self.board.set_parked(site.settings.queue.schedule.is_some());
+        self.delays.begin(&site, self.clock.now());
+        self.intake.digests.begin_load();
+        let scan = match self.queue.scan() {
+            Ok(scan) => scan,
+            Err(error) => return trouble("reading the queue", &error),
+        };
+        for summary in scan {
+            match summary {
+                Ok(summary) => self.load_summary(&site, &summary),
+                Err(error) if error.kind == ErrorKind::Foreign => self.spool.tell_foreign(&error),
+                Err(error) => trouble("reading a queue file", &error),
+            }
+        }
+    }
+
+    /// Puts one message on the board.
+    pub(crate) fn load_summary(&self, site: &Site, summary: &queue::Summary) {
+        let now = self.clock.now();
+        let arrival = summary.description.arrival.running.min(now.running);
+        let is_held =
+            summary.progress.iter().any(|it| it.held) && !summary.progress.iter().any(Progress::is_due);
+        let kept_since = summary.progress.iter().filter_map(|it| it.kept).map(|at| at.running).min();
+        let is_urgent = summary.description.envelope.is_urgent;
+        let known = Known { is_held, ..Known::new(summary.message_octets, arrival, is_urgent) };
+        self.board.add_message(summary.id, known);
+        self.board.set_kept(summary.id, kept_since);
+        if summary.damaged_records > 0 {
+            let (id, count) = (summary.id, summary.damaged_records);
+            log::warn!(target: "pillarbox", "event=damaged_records id={id} count={count}");
+        }
+        if !digest_entries::load(&self.board, &self.intake.digests, site, summary, now) {
+            self.put_on_board(site, summary);
+        }
+    }
+
+    /// Puts a message on the board that waits for nothing but its hops.
+    pub(crate) fn put_on_board(&self, site: &Site, summary: &queue::Summary) {
+        let now = self.clock.now();
+        let arrival = summary.description.arrival.running.min(now.running);
+        let job = Job { id: summary.id, arrival };
+        let mut hops: Vec<(Hop, Duration)> = Vec::new();
+        for (recipient, progress) in summary.description.envelope.recipients.iter().zip(&summary.progress) {
+            if !progress.is_due() {
+                continue;
+            }
+            let wait = match progress.recent_attempts.first() {
+                Some(Some(last)) => remaining_wait(self.step(site, progress.attempts), *last, now),
+                _ => Duration::ZERO,
+            };
+            let (hop, due) = (hop_of(site, recipient), now.running.saturating_add(wait));
+            match hops.iter_mut().find(|(known, _)| *known == hop) {
+                Some((_, known)) => *known = due.min(*known),
+                None => hops.push((hop, due)),
+            }
+        }
+        let has_news = !news::news(site, &summary.description, &summary.progress, now).is_empty();
+        if (hops.is_empty() && !summary.progress.iter().any(|it| it.held)) || has_news {
+            // A crash came between an outcome and the notice or the removal, or the message has become late.
+            hops.push((Hop::Local, now.running));
+        }
+        for (hop, due) in hops {
+            self.board.put_back(hop, job, due);
+        }
+    }
+
+    /// Routes have changed: all that is queued is put on the board again.
+    pub fn reload(&self) {
+        self.board.clear_routes();
+        self.load();
+    }
+
+    pub(super) fn record(&self, entry: &Arc<Entry>, records: &[Record], durability: Durability) {
+        if let Err(error) = self.queue.record(entry, records, durability) {
+            trouble("writing to the journal of a queue file", &error);
+        }
+    }
+
+    pub(crate) fn remove(&self, entry: &Arc<Entry>, job: Job, records: &[Record]) {
+        if let Err(error) = self.queue.remove(entry) {
+            trouble("removing a queue file", &error);
+            // Then the journal has to say what is done, and the removal is tried again.
+            if !records.is_empty() {
+                self.record(entry, records, Durability::Synced);
+            }
+            return self.board.put_back(Hop::Local, job, self.clock.now().running + OWN_TROUBLE_RETRY);
+        }
+        self.board.forget_message(entry.id());
+        self.intake.digests.forget(entry.id());
+        if self.unsynced_removals.fetch_add(1, Ordering::Relaxed) + 1 >= UNSYNCED_REMOVALS_MAX {
+            self.sync_removals();
+        }
+    }
+
+    /// Makes removals durable, if there were any: until then a power cut could deliver a message again.
+    pub fn sync_removals(&self) {
+        if self.unsynced_removals.swap(0, Ordering::Relaxed) > 0
+            && let Err(error) = self.queue.sync()
+        {
+            trouble("syncing the queue", &error);
+        }
+    }
+
+    pub(super) fn step(&self, site: &Site, attempts: u32) -> Duration {
+        site.retry.step(attempts, sys::random() as u32)
+    }
+}

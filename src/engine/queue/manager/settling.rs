@@ -1,0 +1,184 @@
+//! An attempt begins and ends.
+
+use super::{BUSY_RETRY, Manager, OWN_TROUBLE_RETRY};
+use crate::engine::host::admin;
+use crate::engine::host::site::Site;
+use crate::engine::intake::incoming::is_owed;
+use crate::engine::log::event::trouble;
+use crate::engine::queue::attempt::{Again, Attempt, Claim, expire, log_outcome};
+use crate::engine::queue::board::{Hop, Job};
+use crate::engine::queue::news;
+use crate::engine::queue::outbox::hop_of;
+use crate::mail::date::Now;
+use crate::mail::outcome::Outcome;
+use crate::store::ErrorKind;
+use crate::store::queue::{self, Checkout, Durability, Entry, Record};
+use std::sync::Arc;
+use std::time::Duration;
+
+impl Manager {
+    /// Checks an entry out for an attempt at a hop. `None`: there is nothing to try now, and that has been settled.
+    #[must_use]
+    pub fn begin_attempt(&self, hop: &Hop, job: Job) -> Option<Attempt> {
+        let now = self.clock.now().running;
+        let entry = match self.queue.checkout(job.id) {
+            Ok(Checkout::Ready(entry)) => entry,
+            Ok(Checkout::Busy) => {
+                self.board.put_back(hop.clone(), job, now + BUSY_RETRY);
+                return None;
+            }
+            Ok(Checkout::Gone) => {
+                self.board.forget_message(job.id);
+                return None;
+            }
+            Err(error) => {
+                trouble("opening a queue file", &error);
+                self.after_trouble(hop, job, error.kind);
+                return None;
+            }
+        };
+        if let Err(error) = entry.verify() {
+            trouble("reading a queue file", &error);
+            if error.kind == ErrorKind::Corrupt
+                && let Err(error) = self.queue.set_aside(job.id, &error.source.to_string())
+            {
+                trouble("setting a damaged queue file aside", &error);
+            }
+            self.after_trouble(hop, job, error.kind);
+            return None;
+        }
+        let site = self.site();
+        let recipients = entry.description().envelope.recipients.iter().enumerate();
+        let here = recipients.filter(|(_, recipient)| hop_of(&site, recipient) == *hop);
+        // Whoever has them will put back what is left of them.
+        let claim = Claim::take(&self.claims, job.id, here.map(|(place, _)| place).collect())?;
+        // Only now: what others have claimed and settled until now is settled.
+        if entry.is_removed() {
+            return None;
+        }
+        let progress = entry.progress();
+        let is_due = |&place: &usize| progress.get(place).is_some_and(queue::Progress::is_due);
+        let outcomes: Vec<_> =
+            claim.places.iter().copied().filter(is_due).map(|place| (place, None)).collect();
+        let (relay, passed_on) = ("-".into(), Vec::new());
+        let attempt =
+            Attempt { entry, job, outcomes, relay, passed_on, failures: 0, is_ordered: false, claim };
+        if attempt.outcomes.is_empty() {
+            // Settled before, or the route has changed meanwhile: then the reload has put it where it belongs.
+            self.end_attempt(hop, attempt, Again::AtOnce);
+            return None;
+        }
+        Some(attempt)
+    }
+
+    fn after_trouble(&self, hop: &Hop, job: Job, kind: ErrorKind) {
+        if kind == ErrorKind::Corrupt {
+            self.board.forget_message(job.id);
+        } else {
+            self.board.put_back(hop.clone(), job, self.clock.now().running + OWN_TROUBLE_RETRY);
+        }
+    }
+
+    /// Settles an attempt: journal, log, notice, removal or next due time.
+    pub fn end_attempt(&self, hop: &Hop, attempt: Attempt, again: Again) {
+        let site = self.site();
+        let now = self.clock.now();
+        let Attempt { entry, job, outcomes, relay, passed_on, failures, is_ordered, claim: _claim } = attempt;
+        let age = now.running.saturating_sub(job.arrival);
+        let lived = self.clock.lived(job.arrival, now.running, entry.description().envelope.is_urgent);
+        let _settling = entry.settle();
+        let progress = entry.progress();
+        let (mut records, mut due): (Vec<Record>, Option<Duration>) = (Vec::new(), None);
+        let mut waiting = Vec::new();
+        for (place, outcome) in outcomes {
+            let Some(recipient) = entry.description().envelope.recipients.get(place) else { continue };
+            let is_held = progress.get(place).is_some_and(|progress| progress.held);
+            let Some(outcome) = outcome else {
+                waiting.extend((!is_held).then_some(recipient));
+                continue;
+            };
+            let attempts = progress.get(place).map_or(0, |progress| progress.attempts) + 1;
+            let attempts_since_jump = self.attempts_since_jump(hop, job, &entry, place) + 1;
+            let outcome = expire(outcome, site.retry.is_expired(lived, attempts_since_jump));
+            if let Outcome::Deferred(_) = outcome {
+                let again = now.running.saturating_add(self.step(&site, attempts.max(failures)));
+                due = Some(due.map_or(again, |due| due.min(again)));
+                waiting.extend((!is_held).then_some(recipient));
+            }
+            let log = Attempt::log_line(entry.id(), &recipient.mailbox, &relay, attempts, age);
+            let is_kept = matches!(outcome, Outcome::Failed(_))
+                && !is_ordered
+                && admin::is_worth_keeping(&site, &entry.description().envelope, &recipient.mailbox);
+            let end = log_outcome(&log, &outcome, is_kept);
+            self.intake.statistics.count_end(end, *hop == Hop::Local);
+            if is_kept {
+                records.extend(super::kept::records(place, outcome, now));
+                continue;
+            }
+            let is_owed = matches!(outcome, Outcome::Delivered(_))
+                && !passed_on.contains(&place)
+                && is_owed(&entry.description().envelope, recipient);
+            let owed = is_owed.then_some(queue::Event::Owed);
+            let events = [queue::Event::Attempted(outcome)].into_iter().chain(owed);
+            records.extend(events.map(|event| Record { recipients: vec![place], at: now, event }));
+        }
+        if self.settle(&site, &entry, now, &records) {
+            self.remove(&entry, job, &records);
+        } else if !waiting.is_empty() {
+            // By the routes of now: a reload may have passed over what was in the worker's hands.
+            let mut hops: Vec<Hop> = Vec::new();
+            for hop in waiting.into_iter().map(|recipient| hop_of(&site, recipient)) {
+                if !hops.contains(&hop) {
+                    hops.push(hop);
+                }
+            }
+            for hop in hops {
+                match (due, again) {
+                    // A recipient that was not tried waits for one that was deferred: the connection that was cut over
+                    // the message would be cut again at once, and so on without end.
+                    (Some(due), _) => self.board.put_back(hop, job, due),
+                    (None, Again::WhenRouteWorks) => self.board.put_back(hop, job, now.running),
+                    (None, Again::AtOnce) => self.board.put_back_untried(hop, job, now.running),
+                }
+            }
+        } else if news::has_news(&site, &entry, now) {
+            // The notice could not be written: it, and nothing else, is tried again.
+            self.board.put_back(Hop::Local, job, now.running + OWN_TROUBLE_RETRY);
+        }
+    }
+
+    /// Attempts at a recipient since the clock last jumped, the tries of its route included.
+    pub(super) fn attempts_since_jump(&self, hop: &Hop, job: Job, entry: &Entry, place: usize) -> u32 {
+        let jump = self.clock.last_jump();
+        let progress = entry.progress();
+        let recent = progress.get(place).map(|progress| progress.recent_attempts).unwrap_or_default();
+        let own = recent.iter().flatten().filter(|at| at.running >= jump).count() as u32;
+        own + self.board.failures_since(hop, jump.max(job.arrival))
+    }
+
+    /// Writes the records, and the notice if one is due; true if nothing is left to do, and the message can go.
+    fn settle(&self, site: &Site, entry: &Arc<Entry>, now: Now, records: &[Record]) -> bool {
+        let delivered =
+            |place: usize| records.iter().any(|r| r.recipients.contains(&place) && is_delivery(r));
+        let mut progress = entry.progress().into_iter().enumerate();
+        let is_owed = records.iter().any(|record| record.event == queue::Event::Owed);
+        if !is_owed && progress.all(|(place, progress)| progress.is_finished() || delivered(place)) {
+            // Its removal is the record.
+            return true;
+        }
+        if !records.is_empty() {
+            let deferred = |r: &Record| matches!(r.event, queue::Event::Attempted(Outcome::Deferred(_)));
+            let durability = if records.iter().all(deferred) { Durability::Lazy } else { Durability::Synced };
+            self.record(entry, records, durability);
+            super::kept::note(&self.board, entry, records);
+        }
+        if let Some(told) = news::tell(&self.intake, &self.board, site, entry, now) {
+            self.record(entry, &[told], Durability::Lazy);
+        }
+        entry.is_finished()
+    }
+}
+
+fn is_delivery(record: &Record) -> bool {
+    matches!(record.event, queue::Event::Attempted(Outcome::Delivered(_)))
+}

@@ -1,0 +1,164 @@
+//! News for senders: which recipients of a queued message have an outcome that the sender has to learn, and the notice
+//! about them.
+//!
+//! A failure is reported once, a delay once (`queue.warn_after`), a delivery if the sender asked for it and no next hop
+//! reports it (RFC 3461 §5.2); one notice carries all the news of a message. The journal keeps what was reported, so that
+//! a restart repeats nothing. A notice that cannot be written is tried again and delays no delivery.
+
+use super::board::{Board, Hop};
+use super::outbox::hop_of;
+use crate::engine::host::site::Site;
+use crate::engine::intake::digest_windows::DigestWindows;
+use crate::engine::intake::incoming::Intake;
+use crate::engine::intake::notice::{self, Subject};
+use crate::engine::log::event::Event;
+use crate::mail::address::ReversePath;
+use crate::mail::date::Now;
+use crate::mail::envelope::Recipient;
+use crate::mail::outcome::Diagnostic;
+use crate::mail::status::{Class, EnhancedStatus};
+use crate::rules::message::bounce::{Reported, Verdict};
+use crate::store::queue::{self, Description, Entry, Progress, Record, State};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// The recipients of which there is something to tell that nobody has been told, by their places.
+#[must_use]
+pub fn news(
+    site: &Site,
+    description: &Description,
+    progress: &[Progress],
+    now: Now,
+) -> Vec<(usize, Verdict)> {
+    let Description { envelope, arrival, .. } = description;
+    let warn_after = site.settings.queue.warn_after;
+    let age = now.running.saturating_sub(arrival.running);
+    let is_late = !warn_after.is_zero() && age >= warn_after && envelope.reverse_path != ReversePath::Null;
+    let failure = |diagnostic: &Diagnostic| match diagnostic.status.class {
+        Class::Transient => Verdict::Expired,
+        Class::Success | Class::Permanent => Verdict::Refused,
+    };
+    let verdict = |(place, (recipient, progress)): (usize, (&Recipient, &Progress))| {
+        let diagnostic = progress.diagnostic.as_ref();
+        let verdict = match progress.state {
+            State::Failed if !progress.notified => failure(diagnostic?),
+            State::Delivered if progress.owed => match diagnostic?.remote {
+                Some(_) => Verdict::Relayed,
+                None => Verdict::Delivered,
+            },
+            State::Pending if progress.kept.is_some() => {
+                if progress.notified {
+                    return None;
+                }
+                failure(diagnostic?)
+            }
+            // What the operator holds back is no delay that the sender could do something about.
+            State::Pending
+                if is_late
+                    && !progress.notified
+                    && !progress.held
+                    && Verdict::Delayed.is_wanted(recipient) =>
+            {
+                Verdict::Delayed
+            }
+            State::Failed | State::Delivered | State::Pending => return None,
+        };
+        Some((place, verdict))
+    };
+    envelope.recipients.iter().zip(progress).enumerate().filter_map(verdict).collect()
+}
+
+/// Whether there is something to tell of a message.
+#[must_use]
+pub fn has_news(site: &Site, entry: &Entry, now: Now) -> bool {
+    !news(site, entry.description(), &entry.progress(), now).is_empty()
+}
+
+/// Tells the sender all the news of a message. Gives the record that this has been done, or was not to be done; `None`
+/// if there is nothing to tell, or if it has to be tried again.
+pub fn tell(intake: &Intake, board: &Board, site: &Site, entry: &Entry, now: Now) -> Option<Record> {
+    let (description, progress) = (entry.description(), entry.progress());
+    let news = news(site, description, &progress, now);
+    let diagnostics: Vec<Diagnostic> = news
+        .iter()
+        .filter_map(|&(place, verdict)| {
+            let recipient = description.envelope.recipients.get(place)?;
+            let last = progress.get(place)?.diagnostic.clone();
+            let pause = match verdict {
+                Verdict::Delayed => board.wait_reason(&hop_of(site, recipient), entry.id(), now.running),
+                _ => None,
+            };
+            // Nobody may have tried yet: with a schedule, or behind others at a slow host.
+            let untried = || Diagnostic::local(EnhancedStatus::DELAYED, "its turn has not come yet");
+            Some(pause.or(last).unwrap_or_else(untried))
+        })
+        .collect();
+    let recipients: Vec<Reported<'_>> = news
+        .iter()
+        .zip(&diagnostics)
+        .filter_map(|(&(place, verdict), diagnostic)| {
+            let last_attempt = progress.get(place)?.recent_attempts.first()?.map(|at| at.wall);
+            let recipient = description.envelope.recipients.get(place)?;
+            Some(Reported { recipient, verdict, diagnostic, last_attempt })
+        })
+        .collect();
+    let is_bounce = description.origin.starts_with(notice::BOUNCE);
+    let message = Subject {
+        id: entry.id(),
+        envelope: &description.envelope,
+        arrival: description.arrival,
+        size_octets: entry.message_octets(),
+        admin: site.routes.admin.as_ref().filter(|_| is_bounce),
+    };
+    if recipients.is_empty() {
+        return None;
+    }
+    match notice::report(intake, site, &message, &recipients, now, &mut entry.content(0)) {
+        Ok(()) => {
+            let recipients = news.into_iter().map(|(place, _)| place).collect();
+            Some(Record { recipients, at: now, event: queue::Event::Notified })
+        }
+        Err(error) => {
+            Event::Trouble { doing: "writing a notice; it is tried again", error: &error }.log();
+            None
+        }
+    }
+}
+
+/// Which messages have been looked at because they are late: those that came before a running time.
+#[derive(Debug, Default)]
+pub struct DelayWatch {
+    seen: Mutex<Duration>,
+}
+
+impl DelayWatch {
+    /// Whoever is late by now is somebody else's to look at: the whole queue is being read.
+    pub fn begin(&self, site: &Site, now: Now) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) =
+            Self::horizon(site, now).unwrap_or_default();
+    }
+
+    /// Puts what has become late since the last look before the local worker, who tells the sender; so it needs no
+    /// attempt and no route that works. Gives when the next of those that wait will be late.
+    pub fn look(&self, board: &Board, digests: &DigestWindows, site: &Site, now: Now) -> Option<Duration> {
+        let warn_after = site.settings.queue.warn_after;
+        if warn_after.is_zero() {
+            return None;
+        }
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let horizon = Self::horizon(site, now).unwrap_or(*seen).max(*seen);
+        let (late, next) = board.came_between(*seen, horizon);
+        *seen = horizon;
+        // What waits for a digest is not late: it leaves when that does.
+        for job in late.into_iter().filter(|job| !digests.holds(job.id)) {
+            board.put_back(Hop::Local, job, now.running);
+        }
+        next.map(|arrival| arrival.saturating_add(warn_after))
+    }
+
+    /// What came before this running time is late.
+    fn horizon(site: &Site, now: Now) -> Option<Duration> {
+        let newest = now.running.checked_sub(site.settings.queue.warn_after)?;
+        Some(newest + Duration::from_nanos(1))
+    }
+}
