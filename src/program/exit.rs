@@ -3,6 +3,7 @@
 //! Scripts and cron act on these codes: sendmail's callers keep a message after 75 and give it up after others. The codes of
 //! answers on the control socket are the same numbers, in `protocol::request`.
 
+use super::remote::client::BrokenOff;
 use crate::config::ConfigProblem;
 
 /// EX_OK: success.
@@ -49,4 +50,18 @@ impl CommandFailure {
     pub fn problems(problems: &[ConfigProblem]) -> Self {
         Self { code: CONFIG, lines: problems.iter().map(ToString::to_string).collect() }
     }
+}
+
+impl From<BrokenOff> for CommandFailure {
+    fn from(BrokenOff(error): BrokenOff) -> Self {
+        Self::new(TEMPORARY, format!("the daemon broke off: {error}"))
+    }
+}
+
+/// Ends a command with the exit code of an answer.
+///
+/// # Errors
+/// Any code but 0; the text of the answer has been shown.
+pub fn finish(code: u8) -> Result<(), CommandFailure> {
+    if code == OK { Ok(()) } else { Err(CommandFailure { code, lines: Vec::new() }) }
 }

@@ -7,8 +7,8 @@
 //! | `down` | none | stand still |
 //! | `metered` | urgent mail only | of all other mail stand still |
 
-use super::exit::{self, CommandFailure};
-use super::remote::client::{DaemonAnswer, ask, finish};
+use super::exit::{self, CommandFailure, finish};
+use super::remote::client::{DaemonAnswer, ask};
 use super::remote::screen::Screen;
 use crate::config::load;
 use crate::protocol::request::{BadRequest, Request};

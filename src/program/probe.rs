@@ -16,10 +16,10 @@
 //! The daemon is only asked for its list, which every user may have. `--send` delivers from this process even while the daemon
 //! runs: the queue's locks keep the two apart, and a message that is deferred is released to the daemon at the end.
 
-use super::exit::{self, CommandFailure};
+use super::exit::{self, CommandFailure, finish};
 use super::findings::contents::examine_files;
 use super::privileges;
-use super::remote::client::{DaemonAnswer, ask, finish};
+use super::remote::client::{DaemonAnswer, ask};
 use super::remote::screen::escaped;
 use super::steps::{code, json, line};
 use crate::config::{ConfigProblem, host, load_with_places};
@@ -137,7 +137,10 @@ fn ask_daemon(site: &Site, address: &str, screen: &mut StepScreen) {
         Ok(DaemonAnswer::NoDaemon(why)) => {
             screen.step(Stage::Queue, Mark::Warn, format!("no daemon answers: {why}"), None);
         }
-        Err(failure) => screen.step(Stage::Queue, Mark::Warn, failure.lines.concat(), None),
+        Err(error) => {
+            let text = CommandFailure::from(error).lines.concat();
+            screen.step(Stage::Queue, Mark::Warn, text, None);
+        }
     }
 }
 

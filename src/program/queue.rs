@@ -13,9 +13,9 @@
 //!
 //! `run` is for systems without a daemon, where cron starts it: it takes mail from the drop directory first.
 
-use super::exit::{self, CommandFailure};
+use super::exit::{self, CommandFailure, finish};
 use super::privileges;
-use super::remote::client::{DaemonAnswer, ask, finish};
+use super::remote::client::{DaemonAnswer, ask};
 use super::remote::screen::Screen;
 use crate::config::{LogTarget, Settings, host, load};
 use crate::engine::control::operator::{self, Asker};

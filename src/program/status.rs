@@ -10,9 +10,9 @@
 //!
 //! The thresholds of `--check` go to the daemon, which compares: `rules::advice::monitor` has them.
 
-use super::exit::{self, CommandFailure};
+use super::exit::{self, CommandFailure, finish};
 use super::privileges;
-use super::remote::client::{DaemonAnswer, ask, finish};
+use super::remote::client::{DaemonAnswer, ask};
 use super::remote::screen::Screen;
 use crate::config::{Settings, load};
 use crate::engine::control::operator::Output;

@@ -29,10 +29,12 @@ use crate::sys::clock::{Clock, SystemClock};
 use crate::sys::user::ProcessUser;
 use std::path::{Path, PathBuf};
 
-/// Finds the user of a name.
+/// Finds the user of a name: [`ProcessUser::find`], or a table of a test.
 pub type LookUp<'a> = &'a dyn Fn(&str) -> Option<ProcessUser>;
 
-/// All problems and warnings of the configuration at `path`. `started_as` is the user who starts `serve`.
+/// All problems and warnings of the configuration at `path`. `started_as` is the user who starts `serve`. A file that can't be
+/// read is a problem like others. If the text has mistakes, its good values and their files are checked all the same, but no
+/// doubts are looked for.
 pub fn examine(path: &Path, started_as: &ProcessUser, look_up: LookUp<'_>) -> CheckReport {
     let file = path.display().to_string();
     let (settings, places, mistakes) = match load_with_problems(path) {
@@ -55,7 +57,8 @@ pub fn examine(path: &Path, started_as: &ProcessUser, look_up: LookUp<'_>) -> Ch
     report
 }
 
-/// The problems of the files that the settings name. `path` is the configuration that they were read from.
+/// The problems and warnings of the files that the settings name. `path` is the configuration that `settings` and `places`
+/// were read from: the file is not read again, but `user` must be able to read it at SIGHUP.
 pub fn examine_files(
     path: &Path,
     settings: &Settings,

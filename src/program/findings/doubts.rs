@@ -14,6 +14,11 @@
 //! | `relay.trusted_networks` | – | a network of strangers |
 //! | listeners | two overlap; no interface has the address | another program has the port |
 //!
+//! The most frequent loss: a box has the name of the mail domain, `example.com`, so that domain is local, but the mailbox of
+//! `admin = "me@example.com"` is at a provider. An address that the operator wrote and that no user here has leaves by the
+//! relay (`RoutePolicy::written`), so no alert is lost; the warning names the cure for all other mail of the domain: another
+//! hostname, or a list in `local.domains`.
+//!
 //! Routes are found by the code that the daemon uses, [`Site::route`]. Sockets are opened and
 //! closed again at once; while the daemon runs, a taken address is no warning.
 

@@ -172,7 +172,11 @@ pub fn readable(path: &Path, user: &ProcessUser) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether `user` may write to the directory, or, while it is missing, `maker` may make it.
+/// Checks that `user` may write to the directory or, if it is missing, that `maker` may make it. A directory is made with all
+/// missing parents, so the nearest one that exists decides; `user` gets what `maker` makes.
+///
+/// # Errors
+/// Says what is wrong and what to do.
 fn directory(path: &Path, maker: &ProcessUser, user: &ProcessUser) -> Result<(), String> {
     match std::fs::metadata(path) {
         Err(e) if e.kind() == ErrorKind::NotFound && std::fs::symlink_metadata(path).is_ok() => {

@@ -5,7 +5,6 @@
 //! what it did before is unknown.
 
 use crate::engine::control::operator::Output;
-use crate::program::exit::{self, CommandFailure};
 use crate::protocol::piece::{self, Piece};
 use crate::protocol::request::Request;
 use std::io::{self, BufRead, BufReader, Write};
@@ -25,16 +24,16 @@ pub enum DaemonAnswer {
     NoDaemon(String),
 }
 
+/// The daemon has not answered to the end. What it did is unknown.
+#[derive(Debug)]
+pub struct BrokenOff(pub io::Error);
+
 /// Asks the daemon, and passes the text of its answer to `screen`.
 ///
 /// # Errors
 /// The daemon closes the connection before the end of its answer, takes longer than [`ANSWER_TIMEOUT`] for a piece, or
 /// sends something that is no answer.
-pub fn ask(
-    socket: &Path,
-    request: &Request,
-    screen: &mut dyn Output,
-) -> Result<DaemonAnswer, CommandFailure> {
+pub fn ask(socket: &Path, request: &Request, screen: &mut dyn Output) -> Result<DaemonAnswer, BrokenOff> {
     let stream = match UnixStream::connect(socket) {
         Ok(stream) => stream,
         Err(error) => return Ok(DaemonAnswer::NoDaemon(format!("{}: {error}", socket.display()))),
@@ -44,11 +43,9 @@ pub fn ask(
         stream.set_read_timeout(Some(ANSWER_TIMEOUT)).and_then(|()| (&stream).write_all(question.as_bytes()));
     // A daemon with too many connections answers and closes without reading: its answer can be read all the same.
     let answer = hear(&mut BufReader::new(&stream), screen);
-    let broken =
-        |error: io::Error| CommandFailure::new(exit::TEMPORARY, format!("the daemon broke off: {error}"));
     match answer {
         Ok(code) => Ok(DaemonAnswer::Answered(code)),
-        Err(error) => Err(broken(sent.err().unwrap_or(error))),
+        Err(error) => Err(BrokenOff(sent.err().unwrap_or(error))),
     }
 }
 
@@ -63,14 +60,6 @@ fn hear(answer: &mut dyn BufRead, screen: &mut dyn Output) -> io::Result<u8> {
             (Piece::Go, _) => return Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
-}
-
-/// Ends a command with the exit code of an answer.
-///
-/// # Errors
-/// Any code but 0; the text of the answer has been shown.
-pub fn finish(code: u8) -> Result<(), CommandFailure> {
-    if code == exit::OK { Ok(()) } else { Err(CommandFailure { code, lines: Vec::new() }) }
 }
 
 #[cfg(test)]

@@ -179,7 +179,7 @@ fn verify(call: &mut Call, config: &Path) -> Result<(), CommandFailure> {
     let words: Vec<&str> = std::iter::once("verify").chain(words.iter().map(String::as_str)).collect();
     let request = Request::parse(&words).map_err(|BadRequest { code, text }| failure(code, &text))?;
     match client::ask(&settings.control, &request, &mut Screen::new())? {
-        DaemonAnswer::Answered(code) => client::finish(code),
+        DaemonAnswer::Answered(code) => exit::finish(code),
         DaemonAnswer::NoDaemon(why) => Err(failure(exit::UNAVAILABLE, &format!("no daemon answers: {why}"))),
     }
 }
