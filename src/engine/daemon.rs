@@ -1,18 +1,19 @@
 //! The parts of a running pillarbox, put together.
 
 use super::control::alarm::Alarm;
-use super::control::drops::Drops;
+use super::control::maildrop::Maildrop;
 use super::control::services::Services;
 use super::control::socket::{Control, PATIENCE};
 use super::host::clock::EngineClock;
 use super::host::delivery_agent::DeliveryAgent;
 use super::host::site::Site;
-use super::inbound::counters::Connections;
 use super::inbound::listener::{self, Listener};
+use super::inbound::shared::Inbound;
+use super::inbound::slots::ConnectionSlots;
 use super::intake::digest_windows::DigestWindows;
 use super::intake::incoming::Intake;
-use super::log::event::Event;
-use super::log::statistics::Statistics;
+use super::log::counters::Counters;
+use super::log::event::{Event, trouble};
 use super::queue::board::Board;
 use super::queue::manager::Manager;
 use super::workers::egress::Egress;
@@ -44,15 +45,15 @@ const LINGER: Duration = Duration::from_secs(1);
 pub struct Daemon {
     site: SiteHandle,
     control: OnceLock<Arc<Control>>,
-    /// Connections of clients.
-    pub connections: Arc<Connections>,
+    /// What listeners and connections share.
+    pub inbound: Arc<Inbound>,
     /// Where mail enters.
     pub intake: Arc<Intake>,
     /// What operators can ask about and change.
     pub services: Arc<Services>,
     /// Where queued mail leaves.
     pub forwarder: Arc<Forwarder>,
-    drops: Drops,
+    maildrop: Maildrop,
 }
 
 /// The resolver that the settings ask for.
@@ -87,9 +88,9 @@ impl Daemon {
         let site: SiteHandle = Arc::new(RwLock::new(Arc::new(site)));
         let outbox = Outbox { site: Arc::clone(&site), board: Arc::new(Board::default()) };
         let outbox = Arc::new(outbox);
-        let connections = Arc::new(Connections::default());
+        let slots = Arc::new(ConnectionSlots::default());
         let statistics =
-            Statistics::resume(&current(&site).settings.state, Arc::clone(&connections), clock.now());
+            Counters::resume(&current(&site).settings.state, Arc::clone(&slots) as _, clock.now());
         let intake = Arc::new(Intake {
             clock,
             queue: Arc::new(queue),
@@ -104,8 +105,9 @@ impl Daemon {
         let egress = Egress::new(Box::new(resolver), Box::new(TcpConnect::default()), LINGER);
         let services = Arc::new(Services { manager: Arc::clone(&manager), alarm: Alarm::default() });
         let forwarder = Arc::new(Forwarder { manager, egress });
-        let control = OnceLock::new();
-        Self { site, control, connections, intake, services, forwarder, drops: Drops::new(drops) }
+        let inbound = Inbound { site: Arc::clone(&site), slots, intake: Arc::clone(&intake) };
+        let (inbound, control) = (Arc::new(inbound), OnceLock::new());
+        Self { site, control, inbound, intake, services, forwarder, maildrop: Maildrop::new(drops) }
     }
 
     /// The configuration of now.
@@ -120,11 +122,11 @@ impl Daemon {
     /// There was no thread to be had.
     pub fn start(self: &Arc<Self>, listeners: &[Arc<Listener>]) -> io::Result<()> {
         for listener in listeners {
-            let (daemon, listener) = (Arc::clone(self), Arc::clone(listener));
-            sys::thread::start("listener", move || listener::run(&daemon, &listener))?;
+            let (inbound, listener) = (Arc::clone(&self.inbound), Arc::clone(listener));
+            sys::thread::start("listener", move || listener::run(&inbound, &listener))?;
         }
         let daemon = Arc::clone(self);
-        sys::thread::start("drops", move || daemon.drops.run(&daemon.intake, &|| daemon.site()))?;
+        sys::thread::start("drops", move || daemon.maildrop.run(&daemon.intake, &|| daemon.site()))?;
         let daemon = Arc::clone(self);
         sys::thread::start("forwarder", move || {
             daemon.services.manager.load();
@@ -146,7 +148,7 @@ impl Daemon {
         match started {
             Ok(control) => drop(self.control.set(control)),
             Err(error) => {
-                Event::Trouble { doing: "opening the control socket", error: &error.to_string() }.log();
+                trouble("opening the control socket", &error);
             }
         }
     }
@@ -170,7 +172,7 @@ impl Daemon {
 
     /// Takes the mail that has been dropped so far, in this thread.
     pub fn take_drops(&self) {
-        self.drops.take_all(&self.intake, &self.site());
+        self.maildrop.take_all(&self.intake, &self.site());
     }
 
     /// Saves what the next process has to know; the time, only if it is time to, or in any case.
@@ -187,13 +189,13 @@ impl Daemon {
             control.close();
         }
         self.services.manager.board.stop();
-        let connections = Arc::clone(&self.connections);
+        let slots = &self.inbound.slots;
         // Both wait at the same time.
         let deadline = Deadline::after(STOP_PATIENCE);
-        connections.begin_stop();
+        slots.begin_stop();
         listeners.iter().for_each(|listener| listener::wake(listener));
-        self.drops.stop();
-        connections.stop(deadline.remaining());
+        self.maildrop.stop();
+        slots.stop(deadline.remaining());
         self.services.manager.board.wait_for_workers(deadline.remaining());
         self.services.alarm.stop();
         self.services.manager.sync_removals();

@@ -1,6 +1,7 @@
 //! The wire: sockets with deadlines, TLS, the resolver, and the fetch of MTA-STS policies.
 
 pub mod connect;
+pub mod handshake;
 pub mod policy_fetch;
 pub mod proxy;
 pub mod resolver;

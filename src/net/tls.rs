@@ -4,6 +4,7 @@
 //! (RFC 3207 §4.2, CVE-2011-0411). May fail: whatever OpenSSL finds wrong with certificate or key, told as an
 //! [`IdentityError`]; and every handshake, which is an ordinary event.
 
+use super::handshake::Handshake;
 use super::tls_socket::Socket;
 use super::transport::{Deadline, TcpTransport, Transport, WireError};
 use crate::mail::date::WallTime;
@@ -15,9 +16,8 @@ use openssl::ssl::{
     SslStream, SslVersion,
 };
 use openssl::x509::{X509, X509Ref};
-use std::fmt;
-use std::io;
 use std::time::Duration;
+use std::{fmt, io};
 
 /// How long the end of TLS may take to be sent. The peer's own is not waited for: a QUIT has been answered by then.
 const CLOSE_NOTIFY: Duration = Duration::from_millis(10);
@@ -181,10 +181,6 @@ fn reason(stack: &ErrorStack) -> String {
     let first = stack.errors().first().and_then(|error| error.reason());
     first.unwrap_or("no reason given").to_owned()
 }
-
-/// A handshake that can begin.
-#[derive(Debug)]
-pub struct Handshake(Ssl);
 
 fn wire_error(error: ssl::Error) -> WireError {
     match error.code() {

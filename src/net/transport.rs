@@ -3,7 +3,7 @@
 //! The only place that knows that a read that ran out of time is called `WouldBlock` here and `TimedOut` there.
 //! TLS is another [`Transport`] behind the same two calls.
 
-use super::tls::Handshake;
+use super::handshake::Handshake;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, TcpStream, UdpSocket};

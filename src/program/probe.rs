@@ -24,17 +24,18 @@ use super::remote::screen::escaped;
 use super::steps::{code, json, line};
 use crate::config::{ConfigProblem, host, load_with_places};
 use crate::engine::control::listing::json_text;
-use crate::engine::control::operator::Output;
+use crate::engine::control::output::Output;
 use crate::engine::daemon::{Daemon, maildirs};
 use crate::engine::host::delivery_agent::DeliveryAgent;
 use crate::engine::host::dkim;
 use crate::engine::host::site::Site;
-use crate::engine::probe::walk as probe;
 use crate::engine::probe::walk::{Mark, News, Step, Verdict};
+use crate::engine::probe::{test_message, walk as probe};
 use crate::mail::status::Class;
 use crate::net::transport::Stopwatch;
 use crate::protocol::request::{Change, Form, Request};
-use crate::rules::advice::hints::{Stage, hint};
+use crate::rules::advice::hints::hint;
+use crate::rules::advice::step::Stage;
 use crate::store::StoreError;
 use crate::store::drop::DropDirectory;
 use crate::store::queue::Queue;
@@ -209,7 +210,7 @@ fn try_send(site: Site, agent: Option<Arc<DeliveryAgent>>, address: &str) -> Res
     let lines = Arc::clone(&log.0);
     log.install();
     let daemon = Daemon::new(site, queue, drops, agent);
-    probe::submit(&daemon.intake, &daemon.site(), address)?;
+    test_message::submit(&daemon.intake, &daemon.site(), address)?;
     daemon.forwarder.pass();
     Ok(lines.lock().unwrap_or_else(PoisonError::into_inner).clone())
 }

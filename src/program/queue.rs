@@ -18,7 +18,8 @@ use super::privileges;
 use super::remote::client::{DaemonAnswer, ask};
 use super::remote::screen::Screen;
 use crate::config::{LogTarget, Settings, host, load};
-use crate::engine::control::operator::{self, Asker};
+use crate::engine::control::output::Asker;
+use crate::engine::control::requests;
 use crate::engine::daemon::Daemon;
 use crate::engine::host::site::Site;
 use crate::engine::log::logger::Logger;
@@ -105,7 +106,7 @@ fn alone(
     }
     let asker = Asker { rights: PeerRights::All, uid: rustix::process::getuid().as_raw() };
     let answered =
-        request.map_or(Ok(exit::OK), |request| operator::answer(&daemon.services, asker, &request, screen));
+        request.map_or(Ok(exit::OK), |request| requests::answer(&daemon.services, asker, &request, screen));
     let code = answered.map_err(|error| CommandFailure::new(exit::IO, format!("queue: {error}")))?;
     if passes {
         daemon.forwarder.pass();

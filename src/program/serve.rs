@@ -35,7 +35,7 @@ use crate::engine::host::site::Site;
 use crate::engine::host::tls::Tls;
 use crate::engine::inbound::capacity::Capacity;
 use crate::engine::inbound::listener::{self, Listener};
-use crate::engine::log::event::Event;
+use crate::engine::log::event::{Event, trouble};
 use crate::engine::log::logger::Logger;
 use crate::mail::address::Domain;
 use crate::mail::date::WallTime;
@@ -156,8 +156,7 @@ fn open_state(
     let (queue, drops) = privileges::open_state(settings, account).map_err(store)?;
     let owner = account.map(|account| Owner { uid: account.uid, gid: account.gid });
     if let Err(error) = control::make_directory(&settings.control, owner) {
-        Event::Trouble { doing: "making the directory of the control socket", error: &error.to_string() }
-            .log();
+        trouble("making the directory of the control socket", &error);
     }
     match account {
         Some(root) if root.uid == 0 => {
@@ -238,5 +237,5 @@ fn reload(
 
 /// Logs why the old configuration stays.
 fn stays(error: &str) {
-    Event::Trouble { doing: "reading the configuration again; the old one stays", error }.log();
+    trouble("reading the configuration again; the old one stays", &error);
 }

@@ -15,7 +15,7 @@ use super::privileges;
 use super::remote::client::{DaemonAnswer, ask};
 use super::remote::screen::Screen;
 use crate::config::{Settings, load};
-use crate::engine::control::operator::Output;
+use crate::engine::control::output::Output;
 use crate::protocol::request::{BadRequest, Request};
 use crate::rules::advice::monitor::Level;
 use crate::store::queue::Queue;

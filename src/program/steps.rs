@@ -18,7 +18,7 @@ use super::remote::screen::escaped;
 use crate::engine::control::listing::json_text;
 use crate::engine::probe::walk::{Mark, Step};
 use crate::mail::status::Class;
-use crate::rules::advice::hints::Stage;
+use crate::rules::advice::step::Stage;
 
 /// The exit code of a command whose first failed step is this one.
 #[must_use]

@@ -2,7 +2,7 @@
 //! answer are written (INTERFACE section 8).
 //!
 //! ```text
-//!  program/remote  ─┐   question: one line                                ┌─▶ engine/control/operator
+//!  program/remote  ─┐   question: one line                                ┌─▶ engine/control/requests
 //!  (queue, status,  ├──────────────────────────────▶ engine/control/socket┤
 //!   link, probe)    │   answer: pieces, the last one is the exit code     └─▶ engine/control/submit
 //!  program/sendmail ┘◀──────────────────────────────

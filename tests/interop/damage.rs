@@ -5,12 +5,12 @@ use pillarbox::engine::daemon::Daemon as Engine;
 use pillarbox::engine::host::clock::EngineClock;
 use pillarbox::engine::host::site::Site;
 use pillarbox::engine::inbound::connection::Connection;
-use pillarbox::engine::inbound::counters::Caps;
 use pillarbox::engine::inbound::listener::Listener;
+use pillarbox::engine::inbound::slots::{Caps, ConnectionSlots};
 use pillarbox::engine::intake::digest_windows::DigestWindows;
 use pillarbox::engine::intake::incoming::Intake;
 use pillarbox::engine::intake::submission::Submission;
-use pillarbox::engine::log::statistics::Statistics;
+use pillarbox::engine::log::counters::Counters;
 use pillarbox::engine::queue::board::Hop;
 use pillarbox::engine::queue::manager::Manager;
 use pillarbox::engine::queue::outbox::Outbox;
@@ -164,7 +164,7 @@ fn a_panic_ends_its_connection_and_nothing_else() {
             let stream = Arc::new(unused_stream());
             let ip = Ipv4Addr::LOCALHOST.into();
             let permit =
-                engine.connections.admit(stream, ip, true, Caps { total: 1, per_address: 1 }).unwrap();
+                engine.inbound.slots.admit(stream, ip, true, Caps { total: 1, per_address: 1 }).unwrap();
             let site = engine.site();
             Connection::new(&site, &engine.intake, &permit, &mut Fuse(script), ip).serve();
         }));
@@ -172,7 +172,7 @@ fn a_panic_ends_its_connection_and_nothing_else() {
         assert_eq!(panic.downcast_ref::<&str>(), Some(&"forced"));
         // The only place there is has been given back.
         send(place.port, "s@y.test", "v@box.test", MESSAGE);
-        wait_until("that connection ends", SOON, || engine.connections.count() == 0);
+        wait_until("that connection ends", SOON, || engine.inbound.slots.count() == 0);
     }
     assert_eq!((place.mail("u").len(), place.mail("v").len()), (1, 4));
     assert_eq!(super::harness::files(&place.path("mail/u/tmp")).len(), 0);
@@ -216,7 +216,8 @@ fn a_panic_in_a_worker_delays_its_message_and_nothing_else() {
     let (maildirs, on_queued, ids) =
         (Maildirs::new("box.test"), Arc::clone(&outbox) as _, AtomicUsize::new(0));
     let sweeps = std::sync::Mutex::default();
-    let statistics = Arc::new(Statistics::resume(&place.path("state"), Arc::default(), clock.now()));
+    let statistics =
+        Arc::new(Counters::resume(&place.path("state"), Arc::new(ConnectionSlots::default()), clock.now()));
     let digests = DigestWindows::default();
     let intake = Arc::new(Intake { clock, queue, maildirs, on_queued, statistics, ids, sweeps, digests });
     let manager = Arc::new(Manager::new(&outbox, Arc::clone(&intake)));

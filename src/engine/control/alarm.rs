@@ -6,8 +6,8 @@
 //! what lasts is told again. What may fail: the command, which is logged and not tried again.
 
 use crate::engine::host::site::Site;
+use crate::engine::log::counters::Count;
 use crate::engine::log::event::{Event, escaped};
-use crate::engine::log::statistics::Count;
 use crate::engine::outbound::command::Running;
 use crate::engine::queue::board::{FailingRoute, Hop};
 use crate::engine::queue::manager::Manager;

@@ -1,9 +1,10 @@
 //! What operators and programs of this host ask for: the control socket and the drop directory.
 
 pub mod alarm;
-pub mod drops;
 pub mod listing;
-pub mod operator;
+pub mod maildrop;
+pub mod output;
+pub mod requests;
 pub mod services;
 pub mod socket;
 pub mod status;

@@ -5,10 +5,12 @@
 //! believes what a peer says of itself. What may fail: making the socket, which the daemon survives, since mail is worth
 //! more; a question, which is answered with its exit code.
 
-use super::operator::{self, Asker, Output};
+use super::output::Peer;
+use super::requests;
 use super::services::Services;
-use super::submit::{self, Peer};
-use crate::engine::log::event::Event;
+use super::submit;
+use crate::engine::control::output::{Asker, Output};
+use crate::engine::log::event::trouble;
 use crate::net::transport::Deadline;
 use crate::protocol::piece::{self, PIECE_MAX_OCTETS, Piece};
 use crate::protocol::question::{QUESTION_MAX_OCTETS, Question};
@@ -153,8 +155,7 @@ impl Control {
                         io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted
                     ) => {}
                 Err(error) => {
-                    Event::Trouble { doing: "accepting on the control socket", error: &error.to_string() }
-                        .log();
+                    trouble("accepting on the control socket", &error);
                     thread::sleep(ACCEPT_PAUSE);
                 }
             }
@@ -177,7 +178,7 @@ impl Control {
             let _ = panic::catch_unwind(AssertUnwindSafe(|| control.serve(&stream, asker, &services)));
         });
         if let Err(error) = started {
-            Event::Trouble { doing: "starting a thread", error: &error.to_string() }.log();
+            trouble("starting a thread", &error);
         }
     }
 
@@ -189,7 +190,7 @@ impl Control {
             .question()?
             .map(|line| Question::parse(&line.split(' ').collect::<Vec<_>>()))
         {
-            Some(Ok(Question::Ask(request))) => operator::answer(services, asker, &request, &mut exchange)?,
+            Some(Ok(Question::Ask(request))) => requests::answer(services, asker, &request, &mut exchange)?,
             Some(Ok(Question::Submit(sizes))) => {
                 let _counted = Counted::begin(&self.submissions);
                 // Its id, too, goes out before the count does.

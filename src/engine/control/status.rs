@@ -6,9 +6,9 @@
 //! connection of whoever asks.
 
 use super::listing::{clean, json_text, wall_time};
-use super::operator::Output;
 use super::services::Services;
-use crate::engine::log::statistics::{COUNTS, Count};
+use crate::engine::control::output::Output;
+use crate::engine::log::counters::{COUNTS, Count};
 use crate::engine::queue::board::FailingRoute;
 use crate::mail::date::Now;
 use crate::protocol::request::Show;
@@ -182,7 +182,7 @@ impl Status {
             now,
             uptime: age(statistics.started).as_secs(),
             link: board.link(),
-            connections: statistics.connections.count() as u64,
+            connections: statistics.connections.value() as u64,
             oldest: age_of(queue.oldest),
             held: queue.held,
             figures,

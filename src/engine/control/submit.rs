@@ -1,165 +1,40 @@
-//! What programs of this host hand over, on the control socket or by the drop directory: who sends it, and where it goes;
-//! and the whole of it where it comes by the socket.
+//! Takes a message from a program of this host on the control socket (`sendmail`), and answers where mail would go.
 //!
-//! Nothing is believed of what the peer says but whom it wants to write to, and who is to hear of trouble: who the peer is,
-//! the kernel says. A recipient without a route is queued with the others: the local worker finds that out again, and the
-//! sender gets a bounce. What may fail: trouble of our own, which leaves the message with the peer.
+//! ```text
+//! peer                        this host
+//! envelope (its octets) ────▶ parsed and routed
+//!                       ◀──── go, or an error and an exit code
+//! message (its octets)  ────▶ staged
+//!                       ◀──── the id and 0 once it is safe, or an error and an exit code
+//! ```
+//!
+//! The peer chooses the recipients and the bounce address; its identity comes from the kernel. What the envelope means
+//! stands in [`crate::engine::intake::local_submission`]. A failure of this host leaves the message with the peer, which may put
+//! it into the drop directory instead.
 
-use super::operator::Output;
+use super::output::{Output, Peer};
 use crate::engine::host::site::Site;
+use crate::engine::intake::local_submission::{LocalDelivery, Submitted, has_room_for, submission};
 use crate::engine::intake::refusal::Refusal;
-use crate::engine::intake::submission::{Accepted, Submission};
 use crate::engine::log::event::Event;
 use crate::engine::queue::manager::Manager;
-use crate::mail::address::{ForwardPath, LocalPart, Mailbox, ReversePath};
-use crate::mail::message::Origin;
-use crate::mail::next_hop::NextHop;
 use crate::mail::unqualified::Unqualified;
 use crate::protocol::question::SubmissionSizes;
 use crate::protocol::request::{BAD_MESSAGE, NOT_NOW, UNKNOWN_USER, USAGE};
 use crate::protocol::rights::PeerRights;
 use crate::rules::routing::route::{Destination, NoRoute, Routed};
-use crate::smtp::extension::{MailParameters, RcptParameters};
-use crate::store::drop::{DropEnvelope, ENVELOPE_MAX_OCTETS, Sender};
-use crate::store::{free_space, has_room};
-use crate::sys::user;
+use crate::store::drop::{DropEnvelope, ENVELOPE_MAX_OCTETS};
 use std::io;
 
 /// Read at once.
 const PIECE_OCTETS: usize = 16 * 1024;
 
-/// How the copies for Maildirs are made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
-    /// At once.
-    Direct,
-    /// By the queue, which tries again, and tells the sender in the end.
-    Queued,
-}
-
-/// A submission, and what stands in its way.
-#[derive(Debug)]
-pub struct Submitted {
-    /// For intake.
-    pub submission: Submission,
-    /// Recipients without a route, who will be bounced; the reason why there is none.
-    pub unreachable: Vec<(Mailbox, NoRoute)>,
-}
-
-/// Whether the disk has room for a message of so many octets. A file system that can't be asked says no when it is
-/// written to.
-#[must_use]
-pub fn has_room_for(site: &Site, octets: u64) -> bool {
-    let space = free_space(&site.settings.state);
-    !space.is_ok_and(|space| !has_room(space, site.settings.limits.free_space, octets))
-}
-
-/// What a user submits with this envelope.
-///
-/// # Errors
-/// The user or a recipient can't be looked up now: why.
-pub fn submission(site: &Site, uid: u32, envelope: &DropEnvelope, way: Way) -> Result<Submitted, String> {
-    let reverse_path = match &envelope.sender {
-        Sender::Null => ReversePath::Null,
-        Sender::Address(address) => ReversePath::Mailbox(address.at(&site.hostname)),
-        Sender::Owner => {
-            let local_part = name_of(uid).map_err(|error| error.to_string())?;
-            ReversePath::Mailbox(Mailbox { local_part, domain: site.hostname.clone() })
-        }
-    };
-    let home = site.routes.home();
-    let paths: Vec<ForwardPath> = envelope.recipients.iter().map(|to| to.forward_path(home)).collect();
-    let is_ascii = |path: &ForwardPath| !matches!(path, ForwardPath::Mailbox(mailbox) if !mailbox.is_ascii());
-    let smtputf8 =
-        !paths.iter().all(is_ascii) || reverse_path.mailbox().is_some_and(|mailbox| !mailbox.is_ascii());
-    let parameters = RcptParameters { notify: envelope.notify, orcpt: None };
-    let (mut recipients, mut unreachable) = (Vec::new(), Vec::new());
-    for path in &paths {
-        let routed = route(site, path, way, &mut unreachable)?;
-        recipients.push(Accepted { routed, parameters: parameters.clone() });
-    }
-    let client = format!("uid {uid}");
-    let origin =
-        Origin { helo: "localhost".into(), client: client.clone(), protocol: "local".into(), tls: None };
-    let submission = Submission {
-        reverse_path,
-        parameters: MailParameters {
-            body: envelope.body,
-            smtputf8,
-            ret: envelope.ret,
-            envid: envelope.envid.clone(),
-            ..MailParameters::default()
-        },
-        recipients,
-        origin: Some(origin),
-        is_own: true,
-        client,
-        login: None,
-        dated: None,
-    };
-    Ok(Submitted { submission, unreachable })
-}
-
-/// The name of a user; one who has none, as in a container, goes by the number.
-fn name_of(uid: u32) -> io::Result<LocalPart> {
-    let account = user::find_uid(uid)?;
-    let named = account.and_then(|account| LocalPart::parse(&account.name).ok());
-    named.map_or_else(|| LocalPart::parse(&uid.to_string()).map_err(io::Error::other), Ok)
-}
-
-fn route(
-    site: &Site,
-    path: &ForwardPath,
-    way: Way,
-    unreachable: &mut Vec<(Mailbox, NoRoute)>,
-) -> Result<Routed, String> {
-    let mailbox = || match path {
-        ForwardPath::Mailbox(mailbox) => mailbox.clone(),
-        ForwardPath::Postmaster => {
-            Mailbox { local_part: LocalPart::postmaster(), domain: site.routes.home().clone() }
-        }
-    };
-    let routed = match site.route(path) {
-        // The queue does not look at aliases any more: mail for root could go to the wrong place.
-        Err(NoRoute::LookupFailed(error)) => return Err(error),
-        Err(no_route) => {
-            unreachable.push((mailbox(), no_route));
-            None
-        }
-        Ok(routed) => Some(routed),
-    };
-    let direct = routed.filter(|routed| match &routed.destination {
-        Destination::Relay(_) | Destination::Alias => true,
-        Destination::Maildir(_) => way == Way::Direct && site.maildir(routed).is_ok(),
-    });
-    Ok(direct.unwrap_or_else(|| {
-        let mailbox = mailbox();
-        // The forwarder asks for the route again, and finds what there is to tell.
-        let destination = Destination::Relay(NextHop::Mx(mailbox.domain.clone()));
-        Routed { mailbox, destination, is_local: false, leaves: false }
-    }))
-}
-
-/// A peer that hands a message over.
-pub trait Peer: Output {
-    /// The next octets of envelope and message; 0 at the end.
-    ///
-    /// # Errors
-    /// The peer has gone, or takes too long.
-    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
-    /// Asks for the message, of so many octets.
-    ///
-    /// # Errors
-    /// The peer has gone.
-    fn go(&mut self, octets: u64) -> io::Result<()>;
-}
-
 /// Takes a message from a user, and tells its id; gives the exit code, which is 0 once the message is safe.
 ///
-/// With 67 there is nobody whom it could reach, and with 65 it is none that could be taken. All else is for now.
+/// 67: no recipient can be reached. 65: the message is invalid, or larger than this host takes. Every other code is temporary.
 ///
 /// # Errors
-/// The peer has gone; what it had not handed over whole is forgotten.
+/// The connection is closed, or the deadline has passed; the message is dropped.
 pub fn take(manager: &Manager, uid: u32, sizes: SubmissionSizes, peer: &mut dyn Peer) -> io::Result<u8> {
     let site = manager.site();
     let envelope = match read_envelope(&site, sizes, peer)? {
@@ -168,7 +43,7 @@ pub fn take(manager: &Manager, uid: u32, sizes: SubmissionSizes, peer: &mut dyn 
     };
     let to: Vec<String> = envelope.recipients.iter().map(ToString::to_string).collect();
     let to = to.join(",");
-    let submission = match submission(&site, uid, &envelope, Way::Direct) {
+    let submission = match submission(&site, uid, &envelope, LocalDelivery::Direct) {
         Ok(Submitted { submission, unreachable }) if unreachable.len() < envelope.recipients.len() => {
             submission
         }

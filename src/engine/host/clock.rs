@@ -1,6 +1,6 @@
 //! The clock of the engine: wall time for people, running time for decisions, kept over restarts.
 
-use crate::engine::log::event::Event;
+use crate::engine::log::event::{Event, trouble};
 use crate::mail::date::{Now, WallTime};
 use crate::rules::pacing::downtime::{Downtimes, Uplink};
 use crate::rules::pacing::running_clock::{RunningClock, Saved};
@@ -87,7 +87,7 @@ impl EngineClock {
             let text = format!("{};{}", saved.to_string().trim_end(), *self.downtimes());
             CLOCK.save(&self.state, &text)
         }) {
-            Event::Trouble { doing: "saving the clock", error: &error.to_string() }.log();
+            trouble("saving the clock", &error);
         }
     }
 }

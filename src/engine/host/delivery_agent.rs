@@ -14,7 +14,7 @@
 //! and mail waits then.
 
 use crate::config::{Settings, load};
-use crate::engine::log::event::Event;
+use crate::engine::log::event::trouble;
 use crate::mail::date::WallTime;
 use crate::rules::routing::route::Users;
 use crate::store::durable::Owner;
@@ -123,8 +123,7 @@ fn gone() -> io::Error {
 impl Agent for DeliveryAgent {
     fn reload(&self) {
         if let Err(error) = self.ask(&["", "", RELOAD]) {
-            let error = error.to_string();
-            Event::Trouble { doing: "telling the delivery agent of the configuration", error: &error }.log();
+            trouble("telling the delivery agent of the configuration", &error);
         }
     }
 

@@ -3,7 +3,7 @@
 //! May fail: a key, with its place in the configuration.
 
 use crate::config::{Dkim, Settings, secret_file};
-use crate::engine::log::event::Event;
+use crate::engine::log::event::trouble;
 use crate::rules::message::dkim::DkimKey;
 
 /// Reads the keys of the configuration. One that others can read is refused: what it would sign leaves without.
@@ -14,8 +14,7 @@ pub fn load(settings: &Settings) -> Result<Vec<DkimKey>, (usize, String)> {
     let mut keys = Vec::new();
     for (i, dkim) in settings.dkim.iter().enumerate() {
         if let Some(error) = dkim.key.as_deref().and_then(secret_file::flaw) {
-            Event::Trouble { doing: "reading a DKIM key; mail leaves without its signature", error: &error }
-                .log();
+            trouble("reading a DKIM key; mail leaves without its signature", &error);
             continue;
         }
         keys.extend(read(dkim).map_err(|error| (i, error))?);

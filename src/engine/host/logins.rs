@@ -4,7 +4,7 @@
 //! until it can, and so is one that others can read; a line that is none is logged by its number, and the others count.
 
 use crate::config::secret_file;
-use crate::engine::log::event::Event;
+use crate::engine::log::event::trouble;
 use crate::rules::accounts::users::{LineProblem, UserTable};
 use crate::smtp::sasl::Credentials;
 use std::path::Path;
@@ -28,16 +28,16 @@ impl Logins {
     /// Reads a users file.
     #[must_use]
     pub fn load(path: &Path) -> Self {
-        let trouble = |error: &str| Event::Trouble { doing: "reading the users file", error }.log();
+        let doing = "reading the users file";
         match read(path) {
             Ok((table, problems)) => {
                 for problem in problems {
-                    trouble(&format!("{}:{}: {}", path.display(), problem.line, problem.text));
+                    trouble(doing, &format_args!("{}:{}: {}", path.display(), problem.line, problem.text));
                 }
                 Self(Some(table))
             }
             Err(error) => {
-                trouble(&format!("{error}; nobody can log in until then"));
+                trouble(doing, &format_args!("{error}; nobody can log in until then"));
                 Self(None)
             }
         }

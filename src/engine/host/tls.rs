@@ -6,11 +6,12 @@
 //! logged, and mail goes on without TLS.
 
 use crate::config::{Settings, secret_file};
-use crate::engine::log::event::Event;
+use crate::engine::log::event::{Event, trouble};
 use crate::mail::address::Domain;
 use crate::mail::date::WallTime;
+use crate::net::handshake::Handshake;
 use crate::net::self_signed;
-use crate::net::tls::{Acceptor, Handshake, IdentityError, Minimum};
+use crate::net::tls::{Acceptor, IdentityError, Minimum};
 use crate::store::self_signed as store;
 use crate::sys::thread;
 use std::fmt;
@@ -49,7 +50,7 @@ impl Tls {
         let refused = settings.tls.key.as_deref().and_then(secret_file::flaw);
         if let Some(error) = &refused {
             let doing = "reading the key of the certificate; a self-signed one takes its place";
-            Event::Trouble { doing, error }.log();
+            trouble(doing, error);
         } else if let Some(acceptor) = configured(settings, now)? {
             return Ok(Some(Self::Configured(acceptor, minimum)));
         }
@@ -65,8 +66,7 @@ impl Tls {
                 Some(Self::SelfSigned(self_signed))
             }
             Err(error) => {
-                Event::Trouble { doing: "making a certificate; STARTTLS is not offered", error: &error }
-                    .log();
+                trouble("making a certificate; STARTTLS is not offered", &error);
                 None
             }
         })
@@ -186,7 +186,7 @@ impl SelfSigned {
                 }
                 Err(error) => {
                     current.renewal = WallTime(now.0.saturating_add(RETRY));
-                    Event::Trouble { doing: "renewing the certificate", error: &error }.log();
+                    trouble("renewing the certificate", &error);
                 }
             }
         }
@@ -201,11 +201,11 @@ impl SelfSigned {
         let (this, pem) = (Arc::clone(self), current.pem.clone());
         let work = move || {
             if let Err(error) = this.add_rsa(pem, now) {
-                Event::Trouble { doing: "making a certificate with an RSA key", error: &error }.log();
+                trouble("making a certificate with an RSA key", &error);
             }
         };
         if let Err(error) = thread::start("certificate", work) {
-            Event::Trouble { doing: "starting a thread", error: &error.to_string() }.log();
+            trouble("starting a thread", &error);
         }
     }
 

@@ -1,34 +1,49 @@
-//! One SMTP connection: octets from the socket into the session, and what the session wants done.
+//! One SMTP connection: octets from the socket into the session, and the actions that the session asks for.
 //!
-//! It owns the deadlines and the buffers; the session owns the order of things; intake owns the message. A panic in here
-//! ends this connection and no other.
+//! | part | owns |
+//! | --- | --- |
+//! | this file | the socket, the buffers, the deadlines |
+//! | `smtp::server::Session` | the order of commands, and the replies |
+//! | `verdicts` | decisions about the client: login, sender, recipient |
+//! | `content` | the data on its way to intake |
+//! | `asked` | the command under way, for the log |
+//! | `Intake` | the message |
+//!
+//! How a connection ends:
+//!
+//! | end | the client gets | the log has |
+//! | --- | --- | --- |
+//! | QUIT, or the client leaves between transactions | 221, or nothing | nothing |
+//! | a limit or a stop of the daemon | 421 | `closed` with the reason |
+//! | the socket fails | nothing | `closed` with the reason; at debug level if nothing was asked for |
+//! | the TLS handshake fails | nothing | `closed` with the reason; it is counted |
+//! | a PROXY header that is refused | nothing | `closed` with the reason |
+//!
+//! A panic ends this connection and no other.
 
 mod asked;
+mod content;
 mod verdicts;
 
 use self::asked::Asked;
-use super::counters::Caps;
-use super::counters::Permit;
+use self::content::Chunks;
 use super::input::Input;
-use super::listener::ListenerPolicy;
+use super::policy::ListenerPolicy;
+use super::slots::{Caps, Slot};
 use crate::config::ListenerKind;
 use crate::engine::host::site::Site;
-use crate::engine::intake::incoming::{Incoming, Intake};
-use crate::engine::intake::refusal::Refusal;
+use crate::engine::intake::incoming::Intake;
 use crate::engine::intake::submission::Accepted;
+use crate::engine::log::counters::Count;
 use crate::engine::log::event::Event;
-use crate::engine::log::statistics::Count;
-use crate::mail::id::QueueId;
 use crate::mail::status::EnhancedStatus;
+use crate::net::handshake::Handshake;
 use crate::net::proxy::{self, Announced, ProxyError};
-use crate::net::tls::Handshake;
-use crate::net::transport::{Deadline, Stopwatch, Transport, WireError};
-use crate::rules::pacing::patience::{HURRIED, is_crowded, is_too_slow};
-use crate::smtp::data::{ChunkDecoder, DotDecoder};
-use crate::smtp::extension::size;
+use crate::net::transport::{Deadline, Transport, WireError};
+use crate::rules::pacing::patience::{HURRIED, is_crowded};
 use crate::smtp::line::LineCutter;
 use crate::smtp::reply::{Reply, Severity};
-use crate::smtp::server::{Action, Chunk, Service, Session, Transaction};
+use crate::smtp::server::{Action, Service, Session};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -65,7 +80,7 @@ impl From<WireError> for End {
 pub struct Connection<'a> {
     site: &'a Site,
     intake: &'a Intake,
-    permit: &'a Permit,
+    slot: &'a Slot,
     transport: &'a mut dyn Transport,
     /// Version and cipher, within TLS.
     tls: Option<String>,
@@ -96,7 +111,7 @@ impl<'a> Connection<'a> {
     pub fn new(
         site: &'a Site,
         intake: &'a Intake,
-        permit: &'a Permit,
+        slot: &'a Slot,
         transport: &'a mut dyn Transport,
         client: IpAddr,
     ) -> Self {
@@ -106,7 +121,7 @@ impl<'a> Connection<'a> {
         Self {
             site,
             intake,
-            permit,
+            slot,
             transport,
             tls: None,
             client,
@@ -237,7 +252,7 @@ impl<'a> Connection<'a> {
         self.session.serve(self.service, self.access(client.is_loopback()));
         self.session.trust(self.trusted);
         let caps = Caps { total: limits.connections, per_address: limits.connections_per_ip };
-        self.permit
+        self.slot
             .change_client(client, self.trusted, caps)
             .map_err(|_| End::Aborted("has too many connections"))
     }
@@ -245,19 +260,19 @@ impl<'a> Connection<'a> {
     /// Sends what is due and reads more of the command phase.
     fn wait_for_command(&mut self) -> Result<(), End> {
         self.flush()?;
-        self.permit.set_busy(self.session.is_in_transaction());
+        self.slot.set_busy(self.session.is_in_transaction());
         let limits = &self.site.settings.limits;
         let line_started = !self.input.octets().is_empty();
         if !line_started {
             self.input.line_deadline = Deadline::after(limits.command_timeout);
         }
         let deadline = self.input.line_deadline;
-        if self.permit.is_stopping() && !self.session.is_in_transaction() {
+        if self.slot.is_stopping() && !self.session.is_in_transaction() {
             return Err(End::Aborted("is shutting down"));
         }
         let filled = self.fill(deadline);
         // Whole transactions come in one piece from clients that pipeline: a shutdown waits for what is in hand.
-        self.permit.set_busy(true);
+        self.slot.set_busy(true);
         match filled {
             Ok(()) if line_started => Ok(()),
             Ok(()) => {
@@ -266,7 +281,7 @@ impl<'a> Connection<'a> {
                 Ok(())
             }
             Err(WireError::TimedOut) => Err(End::Aborted("timed out waiting for a command")),
-            Err(WireError::Closed) if self.permit.is_stopping() => Err(End::Aborted("is shutting down")),
+            Err(WireError::Closed) if self.slot.is_stopping() => Err(End::Aborted("is shutting down")),
             Err(WireError::Closed) if !self.session.is_in_transaction() => Err(End::Regular),
             Err(error) => Err(error.into()),
         }
@@ -354,7 +369,7 @@ impl<'a> Connection<'a> {
             to: self.asked.to.as_deref().unwrap_or("-"),
             reply: &reply.to_string(),
         };
-        if self.permit.tells_refusal(self.intake.clock.now().running) {
+        if self.slot.tells_refusal(self.intake.clock.now().running) {
             event.log();
         } else {
             event.log_quietly();
@@ -368,118 +383,12 @@ impl<'a> Connection<'a> {
         let time = HANDSHAKE.min(self.site.settings.limits.command_timeout);
         let deadline = Deadline::after(time).min(self.session_end());
         // A shutdown does not wait for a handshake.
-        self.permit.set_busy(false);
-        if self.permit.is_stopping() {
+        self.slot.set_busy(false);
+        if self.slot.is_stopping() {
             return Err(End::NoHandshake(WireError::Closed));
         }
         self.tls = Some(self.transport.start_tls(handshake, deadline).map_err(End::NoHandshake)?);
         Ok(())
-    }
-
-    /// Takes the message: intake is made ready first, so that its refusal can still answer DATA.
-    fn receive(&mut self, transaction: Transaction<Accepted>) -> Result<(), End> {
-        let mut incoming = match self.intake.begin(self.site, self.submission(transaction)) {
-            Ok(incoming) => incoming,
-            Err(refusal) => {
-                tell_trouble(&refusal);
-                let action = self.session.data_verdict(Err(refusal.reply()));
-                return self.act(action);
-            }
-        };
-        let action = self.session.data_verdict(Ok(()));
-        self.act(action)?;
-        let verdict = self.read_data(&mut incoming)?.and_then(|()| commit(incoming));
-        let action = self.session.end_of_data(verdict);
-        self.act(action)
-    }
-
-    /// Reads the data to its end, whatever is wrong with it; the inner result says what that was.
-    fn read_data(&mut self, incoming: &mut Incoming<'_>) -> Result<Result<(), Reply>, End> {
-        let (mut decoder, mut piece) = (DotDecoder::repairing(self.listener.repairs_newlines), Vec::new());
-        let limits = &self.site.settings.limits;
-        let started = Stopwatch::start();
-        loop {
-            let used = decoder.decode(self.input.octets(), &mut piece);
-            self.input.consume(used);
-            if decoder.octets() <= limits.message_size {
-                incoming.write(&piece);
-            }
-            piece.clear();
-            if decoder.is_at_end() {
-                break;
-            }
-            self.flush()?;
-            if is_too_slow(decoder.octets(), started.elapsed()) {
-                return Err(End::Aborted("got the data too slowly"));
-            }
-            self.fill_with_data()?;
-        }
-        self.input.shrink(COMMAND_BUFFER_OCTETS);
-        Ok(judge_data(decoder.is_malformed(), decoder.octets(), limits.message_size))
-    }
-
-    /// Reads a chunk of BDAT to its end, whatever is wrong with the message.
-    fn read_chunk(&mut self, transaction: Option<Transaction<Accepted>>, chunk: Chunk) -> Result<(), End> {
-        if let Some(transaction) = transaction {
-            let incoming = self.intake.begin(self.site, self.submission(transaction));
-            let incoming = incoming.inspect_err(tell_trouble);
-            self.chunks = Some(Chunks { incoming, decoder: ChunkDecoder::default() });
-        }
-        let Some(mut chunks) = self.chunks.take() else { return Err(End::Aborted("lost a message")) };
-        let limit = self.site.settings.limits.message_size;
-        let mut piece = Vec::new();
-        self.read_octets(chunk.octets, |octets| {
-            chunks.decoder.decode(octets, &mut piece);
-            if let (Ok(incoming), true) = (&mut chunks.incoming, chunks.decoder.octets() <= limit) {
-                incoming.write(&piece);
-            }
-            piece.clear();
-        })?;
-        let verdict = chunks.verdict(limit, chunk.is_last);
-        let verdict = match verdict {
-            Err(reply) => Err(reply),
-            Ok(()) if chunk.is_last => {
-                chunks.incoming.map_err(|refusal| refusal.reply()).and_then(commit).map(Some)
-            }
-            Ok(()) => {
-                self.chunks = Some(chunks);
-                Ok(None)
-            }
-        };
-        let action = self.session.chunk_verdict(verdict, chunk);
-        self.act(action)
-    }
-
-    /// Reads so many octets and hands them on in pieces.
-    fn read_octets(&mut self, octets: u64, mut take: impl FnMut(&[u8])) -> Result<(), End> {
-        let mut left = octets;
-        let started = Stopwatch::start();
-        while left > 0 {
-            if self.input.octets().is_empty() {
-                self.flush()?;
-                if is_too_slow(octets - left, started.elapsed()) {
-                    return Err(End::Aborted("got the data too slowly"));
-                }
-                self.fill_with_data()?;
-            }
-            let there = self.input.octets();
-            let used = usize::try_from(left).map_or(there.len(), |left| left.min(there.len()));
-            take(there.get(..used).unwrap_or_default());
-            self.input.consume(used);
-            left -= used as u64;
-        }
-        self.input.shrink(COMMAND_BUFFER_OCTETS);
-        Ok(())
-    }
-
-    /// Waits for more of the data.
-    fn fill_with_data(&mut self) -> Result<(), End> {
-        self.input.grow_if_full();
-        match self.fill(Deadline::after(self.site.settings.limits.data_timeout)) {
-            Ok(()) => Ok(()),
-            Err(WireError::TimedOut) => Err(End::Aborted("timed out waiting for data")),
-            Err(error) => Err(error.into()),
-        }
     }
 
     fn flush(&mut self) -> Result<(), WireError> {
@@ -505,50 +414,11 @@ impl<'a> Connection<'a> {
 
     /// When the session has to end: soon, if the client is a stranger and connections run short.
     fn session_end(&self) -> Deadline {
-        let (open, most) = (self.permit.open_connections(), self.site.settings.limits.connections);
+        let (open, most) = (self.slot.open_connections(), self.site.settings.limits.connections);
         if !self.is_own() && is_crowded(open, most) {
             self.session_deadline.min(self.hurried_deadline)
         } else {
             self.session_deadline
         }
-    }
-}
-
-/// A message that comes in by BDAT.
-struct Chunks<'a> {
-    /// Or why intake does not take it.
-    incoming: Result<Incoming<'a>, Refusal>,
-    decoder: ChunkDecoder,
-}
-
-impl Chunks<'_> {
-    /// What is wrong with the message so far.
-    fn verdict(&self, limit: u64, at_end: bool) -> Result<(), Reply> {
-        if let Err(refusal) = &self.incoming {
-            return Err(refusal.reply());
-        }
-        judge_data(self.decoder.is_malformed(at_end), self.decoder.octets(), limit)
-    }
-}
-
-fn judge_data(is_malformed: bool, octets: u64, limit: u64) -> Result<(), Reply> {
-    if is_malformed {
-        let text = "the message has a bare CR or LF; end lines with CRLF";
-        return Err(Reply::new(550, EnhancedStatus::SYNTAX_ERROR, text));
-    }
-    if octets > limit { Err(size::too_big(limit)) } else { Ok(()) }
-}
-
-fn commit(incoming: Incoming<'_>) -> Result<QueueId, Reply> {
-    incoming.commit().map_err(|refusal| {
-        tell_trouble(&refusal);
-        refusal.reply()
-    })
-}
-
-/// A full queue is told by the refusal itself.
-fn tell_trouble(refusal: &Refusal) {
-    if !matches!(refusal, Refusal::QueueFull) {
-        Event::Trouble { doing: "taking a message", error: &refusal.to_string() }.log();
     }
 }

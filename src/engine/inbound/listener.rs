@@ -1,12 +1,21 @@
-//! A listening socket: takes connections, decides whether there is a place for each, and gives it a thread.
+//! A listening socket: accepts connections, decides whether there is a slot for each, and gives it a thread.
+//!
+//! ```text
+//! accept ─▶ descriptors left? ─▶ a free slot? ─▶ memory for a thread? ─▶ thread ─▶ Connection::serve
+//!                  └── no ───────────┴─── no ─────────────┴─── no ──────────▶ 421 and close
+//! ```
+//!
+//! A refusal costs no thread and waits for no client. One descriptor is kept in reserve: without it a client that comes when
+//! there is no other would wait in the backlog instead of getting its 421. A panic in a connection ends that connection only.
+//! When the daemon stops, a socket of its own is shut down; an inherited one goes on listening for the next start.
 
 use super::connection::Connection;
-use super::counters::{Caps, Permit, Refused, turn_away};
-use crate::config::{LISTENER_KINDS, Listener as ListenerSettings, ListenerAuth, ListenerKind, ListenerTls};
-use crate::engine::daemon::Daemon;
+use super::policy::{ListenerPolicy, listener_policy};
+use super::shared::Inbound;
+use super::slots::{Caps, NoSlot, Slot, turn_away};
 use crate::engine::host::site::Site;
-use crate::engine::log::event::Event;
-use crate::engine::log::statistics::Count;
+use crate::engine::log::counters::Count;
+use crate::engine::log::event::{Event, trouble};
 use crate::mail::status::EnhancedStatus;
 use crate::net::tls::ServerTransport;
 use crate::net::transport::TcpTransport;
@@ -74,52 +83,6 @@ impl Listener {
     }
 }
 
-/// What a listener does for its clients.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ListenerPolicy {
-    /// What is spoken there.
-    pub kind: ListenerKind,
-    /// A lone LF is taken for a line's end.
-    pub repairs_newlines: bool,
-    /// A PROXY header must come first.
-    pub proxy_protocol: bool,
-    /// Whether there is STARTTLS.
-    pub tls: ListenerTls,
-    /// Oldest version of TLS for trusted clients; empty: that for all.
-    pub tls_minimum: &'static str,
-    /// Who may log in.
-    pub auth: ListenerAuth,
-}
-
-/// What the listener with the address `local` does. The settings of its own address hold; else those of its port, since
-/// an inherited socket may listen on more addresses than the settings name; else the kind that its name is; else it is
-/// not known.
-#[must_use]
-pub fn listener_policy(
-    settings: &[ListenerSettings],
-    local: SocketAddr,
-    name: Option<&str>,
-) -> Option<ListenerPolicy> {
-    let with = |is_it: &dyn Fn(&SocketAddr) -> bool| {
-        settings.iter().find(|listener| listener.address.iter().any(is_it))
-    };
-    let has_port = |address: &SocketAddr| address.port() == local.port();
-    let has_address =
-        |address: &SocketAddr| has_port(address) && address.ip().to_canonical() == local.ip().to_canonical();
-    if let Some(listener) = with(&has_address).or_else(|| with(&has_port)) {
-        return Some(ListenerPolicy {
-            kind: listener.kind,
-            repairs_newlines: listener.bare_newline == "repair",
-            proxy_protocol: listener.proxy_protocol,
-            tls: listener.tls,
-            tls_minimum: listener.tls_minimum,
-            auth: listener.auth,
-        });
-    }
-    let named = LISTENER_KINDS.iter().find(|(word, ..)| Some(*word) == name);
-    named.map(|(_, kind)| ListenerPolicy { kind: *kind, ..ListenerPolicy::default() })
-}
-
 /// Opens a listening socket.
 ///
 /// # Errors
@@ -162,34 +125,34 @@ pub fn open_socket(address: SocketAddr) -> io::Result<OwnedFd> {
 }
 
 /// Takes connections until the daemon stops.
-pub fn run(daemon: &Arc<Daemon>, listener: &Listener) {
+pub fn run(inbound: &Arc<Inbound>, listener: &Listener) {
     // A descriptor for the moment when there is no other: clients are told so then, and don't wait in the backlog.
     let mut spare = spare();
     // A reload that no longer names this address does not close it, and must not make it a port without AUTH or TLS.
-    let mut policy = listener.policy(&daemon.site()).unwrap_or_default();
+    let mut policy = listener.policy(&inbound.site()).unwrap_or_default();
     loop {
         listener.wait();
         // What comes to an inherited socket from now on is for the next start.
-        if daemon.connections.is_stopping() {
+        if inbound.slots.is_stopping() {
             break;
         }
         match listener.socket.accept() {
             Ok((stream, peer)) => {
                 spare = spare.or_else(self::spare);
-                policy = listener.policy(&daemon.site()).unwrap_or(policy);
-                let knock = Knock::new(daemon, policy, stream, peer);
+                policy = listener.policy(&inbound.site()).unwrap_or(policy);
+                let client = NewConnection::new(inbound, policy, stream, peer);
                 if spare.is_some() {
-                    knock.take(daemon);
+                    client.take(inbound);
                 } else {
-                    knock.refuse(daemon, "has too many open files");
+                    client.refuse(inbound, "has too many open files");
                 }
             }
-            Err(_) if daemon.connections.is_stopping() => break,
+            Err(_) if inbound.slots.is_stopping() => break,
             Err(error)
                 if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) => {}
             Err(error) if is_out_of_descriptors(&error) && spare.take().is_some() => {}
             Err(error) => {
-                Event::Trouble { doing: "accepting a connection", error: &error.to_string() }.log();
+                trouble("accepting a connection", &error);
                 thread::sleep(ACCEPT_PAUSE);
             }
         }
@@ -205,49 +168,49 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
 }
 
 /// A client that has connected and has been told nothing yet.
-struct Knock {
+struct NewConnection {
     site: Arc<Site>,
     stream: Arc<TcpStream>,
     client: IpAddr,
     policy: ListenerPolicy,
 }
 
-impl Knock {
-    fn new(daemon: &Daemon, policy: ListenerPolicy, stream: TcpStream, peer: SocketAddr) -> Self {
-        Self { site: daemon.site(), stream: Arc::new(stream), client: peer.ip().to_canonical(), policy }
+impl NewConnection {
+    fn new(inbound: &Inbound, policy: ListenerPolicy, stream: TcpStream, peer: SocketAddr) -> Self {
+        Self { site: inbound.site(), stream: Arc::new(stream), client: peer.ip().to_canonical(), policy }
     }
 
     /// Gives it a thread, if there is a place.
-    fn take(self, daemon: &Arc<Daemon>) {
+    fn take(self, inbound: &Arc<Inbound>) {
         let limits = &self.site.settings.limits;
         let caps = Caps { total: limits.connections, per_address: limits.connections_per_ip };
         let trusted = self.site.admission.trusts(self.client);
         let stream = Arc::clone(&self.stream);
-        let permit = match daemon.connections.admit(stream, self.client, trusted, caps) {
-            Ok(permit) => permit,
-            Err(Refused::TooMany) => return self.refuse(daemon, "has too many connections"),
-            Err(Refused::TooManyOfAddress) => {
-                return self.refuse(daemon, "has too many connections from your address");
+        let slot = match inbound.slots.admit(stream, self.client, trusted, caps) {
+            Ok(slot) => slot,
+            Err(NoSlot::TooMany) => return self.refuse(inbound, "has too many connections"),
+            Err(NoSlot::TooManyOfAddress) => {
+                return self.refuse(inbound, "has too many connections from your address");
             }
         };
         if !memory::can_have(MEMORY_KEPT_OCTETS) {
-            return self.refuse(daemon, "is out of memory");
+            return self.refuse(inbound, "is out of memory");
         }
-        let (served_by, stream) = (Arc::clone(daemon), Arc::clone(&self.stream));
+        let (served_by, stream) = (Arc::clone(inbound), Arc::clone(&self.stream));
         let (client, policy) = (self.client, self.policy);
-        let serve = move || serve(&served_by, stream, client, &permit, policy);
+        let serve = move || serve(&served_by, stream, client, &slot, policy);
         match thread::start("connection", serve) {
-            Ok(()) => daemon.intake.statistics.count(Count::ConnectionsTaken),
+            Ok(()) => inbound.intake.statistics.count(Count::ConnectionsTaken),
             Err(error) => {
-                Event::Trouble { doing: "starting a thread", error: &error.to_string() }.log();
-                self.refuse(daemon, "is out of threads");
+                trouble("starting a thread", &error);
+                self.refuse(inbound, "is out of threads");
             }
         }
     }
 
     /// Says 421, at the cost of no thread.
-    fn refuse(self, daemon: &Daemon, text: &'static str) {
-        daemon.intake.statistics.count(Count::ConnectionsRefused);
+    fn refuse(self, inbound: &Inbound, text: &'static str) {
+        inbound.intake.statistics.count(Count::ConnectionsRefused);
         let hostname = &self.site.terms.hostname;
         turn_away(
             &self.stream,
@@ -258,17 +221,17 @@ impl Knock {
 }
 
 fn serve(
-    daemon: &Arc<Daemon>,
+    inbound: &Arc<Inbound>,
     stream: Arc<TcpStream>,
     client: IpAddr,
-    permit: &Permit,
+    slot: &Slot,
     policy: ListenerPolicy,
 ) {
-    let site = daemon.site();
+    let site = inbound.site();
     // The panic has been logged by the hook. The connection is closed, its message dropped; others go on.
     let _ = panic::catch_unwind(AssertUnwindSafe(|| {
         let mut transport = ServerTransport::Plain(TcpTransport::new(stream));
-        Connection::new(&site, &daemon.intake, permit, &mut transport, client).by(policy).serve();
+        Connection::new(&site, &inbound.intake, slot, &mut transport, client).by(policy).serve();
     }));
 }
 
@@ -284,52 +247,6 @@ pub fn wake(listener: &Listener) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Settings, parse};
-
-    fn policy(settings: &Settings, local: &str, name: Option<&str>) -> (ListenerKind, bool) {
-        let policy = listener_policy(&settings.listeners, local.parse().unwrap(), name).unwrap_or_default();
-        assert!(!policy.proxy_protocol);
-        (policy.kind, policy.repairs_newlines)
-    }
-
-    #[test]
-    fn the_settings_of_the_address_hold_then_those_of_the_port_then_the_name() {
-        let mut settings = parse(
-            "[[listener]]\naddress = [\"127.0.0.1:25\", \"127.0.0.1:24\"]\n\
-             [[listener]]\naddress = [\"192.0.2.1:25\", \"[::1]:587\"]\nbare_newline = \"repair\"\n",
-            "f",
-        )
-        .unwrap();
-        settings.listeners[1].kind = ListenerKind::Submission;
-        let (smtp, submission) = ((ListenerKind::Smtp, false), (ListenerKind::Submission, true));
-        for (local, name, expected) in [
-            ("127.0.0.1:25", None, smtp),
-            ("127.0.0.1:25", Some("lmtp"), smtp),
-            ("192.0.2.1:25", None, submission),
-            ("[::ffff:192.0.2.1]:25", None, submission),
-            ("192.0.2.1:24", Some("submission"), smtp),
-            ("[::]:25", None, smtp),
-            ("[::]:587", Some("smtp"), submission),
-            ("0.0.0.0:465", Some("submissions"), (ListenerKind::Submissions, false)),
-            ("0.0.0.0:465", Some("submission"), (ListenerKind::Submission, false)),
-            ("0.0.0.0:465", Some("lmtp"), (ListenerKind::Lmtp, false)),
-            ("0.0.0.0:465", Some("smtp"), smtp),
-            ("0.0.0.0:465", Some("pillarbox.socket"), smtp),
-            ("0.0.0.0:465", None, smtp),
-        ] {
-            assert_eq!(policy(&settings, local, name), expected, "{local} {name:?}");
-        }
-    }
-
-    #[test]
-    fn the_policy_without_settings_is_that_of_the_defaults() {
-        let settings = Settings::default();
-        let (defaults, other) = (&settings.listeners, "0.0.0.0:2525".parse().unwrap());
-        assert_eq!(
-            listener_policy(defaults, other, None).or(Some(ListenerPolicy::default())),
-            listener_policy(defaults, defaults[0].address[0], None)
-        );
-    }
 
     #[test]
     fn a_wake_up_leaves_an_inherited_socket_listening() {

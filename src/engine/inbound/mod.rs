@@ -1,7 +1,9 @@
-//! Connections from outside: listeners, limits, and the session of each client.
+//! ConnectionSlots from outside: listeners, limits, and the session of each client.
 
 pub mod capacity;
 pub mod connection;
-pub mod counters;
 pub mod input;
 pub mod listener;
+pub mod policy;
+pub mod shared;
+pub mod slots;

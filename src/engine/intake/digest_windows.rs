@@ -7,8 +7,8 @@
 use super::copies::Way;
 use super::submission::{Accepted, Submission};
 use crate::engine::host::site::Site;
+use crate::engine::log::counters::Count;
 use crate::engine::log::event::Event;
-use crate::engine::log::statistics::Count;
 use crate::mail::date::Now;
 use crate::mail::envelope::Recipient;
 use crate::mail::header;

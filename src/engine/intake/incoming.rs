@@ -19,14 +19,14 @@ use super::refusal::Refusal;
 use super::submission::Submission;
 use crate::engine::host::clock::EngineClock;
 use crate::engine::host::site::Site;
+use crate::engine::log::counters::{Count, Counters};
 use crate::engine::log::event::{AttemptEnd, Event};
-use crate::engine::log::statistics::{Count, Statistics};
 use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::date::Now;
 use crate::mail::envelope::{Envelope, Recipient};
 use crate::mail::header::TraceScanner;
 use crate::mail::id::QueueId;
-use crate::mail::message::{self};
+use crate::mail::message;
 use crate::mail::section_filter::SectionFilter;
 use crate::mail::status::EnhancedStatus;
 use crate::rules::message::bounce::Verdict;
@@ -88,7 +88,7 @@ pub struct Intake {
     /// Schedules what has entered the queue.
     pub on_queued: Arc<dyn OnQueued>,
     /// What is counted.
-    pub statistics: Arc<Statistics>,
+    pub statistics: Arc<Counters>,
     /// The counter of queue ids; begins at a random number.
     pub ids: AtomicUsize,
     /// When which Maildir's `tmp` was swept, in running time.

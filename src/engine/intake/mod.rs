@@ -4,6 +4,7 @@ pub mod copies;
 pub mod digest_windows;
 pub mod final_delivery;
 pub mod incoming;
+pub mod local_submission;
 pub mod notice;
 pub mod refusal;
 pub mod submission;

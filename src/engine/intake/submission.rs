@@ -1,6 +1,6 @@
 //! A message about to come in: its envelope as submitted, and whose mail it is.
 
-use crate::engine::log::statistics::Count;
+use crate::engine::log::counters::Count;
 use crate::mail::address::ReversePath;
 use crate::mail::date::Now;
 use crate::mail::envelope::Envelope;

@@ -4,7 +4,7 @@
 use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::id::QueueId;
 use crate::mail::status::EnhancedStatus;
-use crate::rules::advice::refusal::About;
+use crate::rules::advice::row::About;
 use crate::rules::pacing::breaker::Failure;
 use std::fmt::{self, Display, Write};
 use std::time::Duration;
@@ -183,6 +183,11 @@ impl AttemptEnd {
     }
 }
 
+/// Logs a failure of this host that mail survives: what was being done, and why it failed.
+pub fn trouble(doing: &str, error: &dyn Display) {
+    Event::Trouble { doing, error: &error.to_string() }.log();
+}
+
 impl<'a> Event<'a> {
     /// A route, or one smarthost of it, pauses.
     #[must_use]
@@ -224,11 +229,6 @@ impl<'a> Event<'a> {
     fn log_at(&self, level: log::Level) {
         log::log!(target: "pillarbox", level, "{self}");
     }
-}
-
-/// Logs trouble of this host's own, which it goes on without.
-pub fn trouble(doing: &str, error: &dyn Display) {
-    Event::Trouble { doing, error: &error.to_string() }.log();
 }
 
 impl Display for Event<'_> {

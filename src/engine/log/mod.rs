@@ -1,5 +1,5 @@
 //! What is told of what happens: log lines, the logger behind them, and counters.
 
+pub mod counters;
 pub mod event;
 pub mod logger;
-pub mod statistics;

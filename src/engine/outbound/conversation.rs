@@ -1,22 +1,25 @@
 //! An SMTP session on its connection: what the session wants said is written, what the peer says is read, each with its
-//! deadline (RFC 5321 §4.5.3.2); and how to talk to a host, by what the operator wrote about it.
+//! deadline (RFC 5321 §4.5.3.2).
+//!
+//! The session (`smtp::client`) owns the order of commands; a conversation owns the connection, the deadlines and the
+//! buffers. It opens one host ([`Conversation::open`]), address after address; which host comes next is the matter of
+//! `connect`. Every failure is a [`Diagnostic`]; whether the message or the route is to blame is decided by the caller.
 
+use super::certificate_check::CertificateCheck;
+use super::host_policy::{HostPolicy, login};
 use super::hosts::Host;
 use super::outgoing::Outgoing;
-use super::outside::{Outside, Sight, Watch};
+use super::outside::{Outside, Sight};
 use super::password;
-use crate::config::TlsLevel;
 use crate::engine::host::site::Site;
 use crate::engine::log::event::Event;
-use crate::mail::next_hop::{Scheme, Smarthost};
+use crate::mail::next_hop::Smarthost;
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::EnhancedStatus;
-use crate::net::tls_client::{Connector, Verify};
 use crate::net::transport::{Deadline, Stopwatch, Transport, WireError};
-use crate::rules::advice::hints::Stage;
+use crate::rules::advice::step::Stage;
 use crate::rules::tls::tls_policy::TlsPolicy;
-use crate::rules::tls::tls_policy::dane::Tlsa;
-use crate::smtp::client::{Conduct, End, Login, Lost, Security, Session, Step, TlsUse, Waiting};
+use crate::smtp::client::{End, Lost, Security, Session, Step, Waiting};
 use crate::smtp::data::{DotEncoder, encode_chunk};
 use crate::smtp::limits;
 use std::net::SocketAddr;
@@ -29,105 +32,6 @@ const PIECE_OCTETS: usize = 32 * 1024;
 const GLANCE: Duration = Duration::from_millis(200);
 /// What replies are read into.
 const REPLY_BUFFER_OCTETS: usize = 2048;
-
-/// How to talk to a host.
-struct Manner {
-    conduct: Conduct,
-    check: Check,
-}
-
-/// How the certificate is looked at.
-#[derive(Debug, Clone)]
-enum Check {
-    Nothing,
-    /// Chain, dates and name.
-    Name,
-    /// It has to be that of one of these records.
-    Dane(Vec<Tlsa>),
-}
-
-impl Check {
-    fn start_tls(
-        &self,
-        connector: &Connector,
-        transport: &mut Box<dyn Transport>,
-        host: &str,
-        deadline: Deadline,
-        watch: &dyn Watch,
-    ) -> Result<Option<Vec<u8>>, WireError> {
-        watch.see(Sight::Begins(Stage::Tls));
-        let is_named = |certificate: &[u8]| match self {
-            Self::Dane(records) if records.iter().any(|record| record.matches(certificate)) => Ok(()),
-            _ => Err("no TLSA record is for the certificate".to_owned()),
-        };
-        let verify = match self {
-            Self::Nothing => Verify::Nothing,
-            Self::Name => Verify::Name,
-            Self::Dane(_) => Verify::By(&is_named),
-        };
-        let shown = connector.start_tls(transport, host, verify, deadline)?;
-        let is_verified = !matches!(self, Self::Nothing);
-        watch.see(Sight::Tls { is_verified, certificate: &shown.certificate });
-        Ok(shown.end_point)
-    }
-}
-
-/// As the operator wrote for MX hosts, or as the domain wants it, whichever is stricter.
-fn towards_mx(level: TlsLevel, policy: &TlsPolicy) -> (TlsUse, Check) {
-    match (level, policy) {
-        (TlsLevel::Off, _) => (TlsUse::Off, Check::Nothing),
-        (_, TlsPolicy::Dane(records)) => (TlsUse::Required, Check::Dane(records.clone())),
-        (TlsLevel::Required, _) | (_, TlsPolicy::Sts) => (TlsUse::Required, Check::Name),
-        (TlsLevel::Opportunistic, TlsPolicy::Encrypted) => (TlsUse::Required, Check::Nothing),
-        (TlsLevel::Opportunistic, TlsPolicy::StsTesting) => (TlsUse::WhereOffered, Check::Name),
-        (TlsLevel::Opportunistic, TlsPolicy::None) => (TlsUse::WhereOffered, Check::Nothing),
-    }
-}
-
-impl Manner {
-    /// As the operator wrote (INTERFACE section 2, `[relay]`).
-    fn towards(site: &Site, host: &Host, address: SocketAddr, login: Option<Login>) -> Self {
-        let is_loopback = address.ip().is_loopback();
-        let scheme = host.smarthost.as_ref().map(|smarthost| smarthost.scheme);
-        let verified = |is_needed| if is_needed { Check::Name } else { Check::Nothing };
-        let (tls, check) = match scheme {
-            None => towards_mx(site.settings.relay.tls, &host.policy),
-            Some(Scheme::SmtpStartTls | Scheme::Smtps) => (TlsUse::Required, Check::Name),
-            // A password needs a host that is the right one; but on this host nobody listens.
-            Some(Scheme::Smtp) => (TlsUse::WhereOffered, verified(login.is_some() && !is_loopback)),
-            Some(Scheme::Lmtp) if is_loopback => (TlsUse::Off, Check::Nothing),
-            Some(Scheme::Lmtp) => (TlsUse::WhereOffered, Check::Name),
-        };
-        let security = if scheme == Some(Scheme::Smtps) { Security::Verified } else { Security::Clear };
-        let is_lmtp = scheme == Some(Scheme::Lmtp);
-        Self { conduct: Conduct { is_lmtp, security, tls, is_loopback, login, end_point: None }, check }
-    }
-
-    /// The same in clear, where that is allowed: worse than clear is no mail (RFC 7435 §3). Not where a certificate had
-    /// to be right, as whoever shows a false one would get what he wants.
-    fn in_clear(mut self) -> Option<Self> {
-        let may = self.conduct.tls == TlsUse::WhereOffered && matches!(self.check, Check::Nothing);
-        self.conduct.tls = TlsUse::Off;
-        may.then_some(self)
-    }
-}
-
-/// Who logs in at a host, if anybody: the password is for the smarthosts that are configured beside it.
-fn login(out: &Outside<'_>, site: &Site, host: &Host) -> Result<Option<Login>, Diagnostic> {
-    let relay = &site.settings.relay;
-    let is_ours = host.smarthost.as_ref().is_some_and(|smarthost| relay.smarthost.contains(smarthost));
-    if relay.username.is_empty() || !is_ours {
-        return Ok(None);
-    }
-    out.watch.see(Sight::Begins(Stage::Password));
-    let password = password::read(relay).map_err(|error| {
-        let text = format!("no password for {}: {error}", host.name);
-        out.failed(Diagnostic::local(EnhancedStatus::POLICY_NOW, text))
-    })?;
-    out.watch.see(Sight::Password(&password));
-    let name = relay.username.clone();
-    Ok(Some(Login { name, password, choice: relay.auth, port: host.port, nonce: String::new() }))
-}
 
 /// An SMTP session on its connection.
 pub struct Conversation<'a> {
@@ -142,7 +46,7 @@ pub struct Conversation<'a> {
     pub smarthost: Option<Smarthost>,
     /// Its name, which the certificate has to have; and how that is looked at.
     pub host: String,
-    check: Check,
+    check: CertificateCheck,
     deadline: Deadline,
     /// Which reply the deadline of the read is for, and since when it is awaited.
     awaited: Option<(u32, Deadline, Stopwatch)>,
@@ -192,13 +96,13 @@ impl<'a> Conversation<'a> {
         let login = login(out, site, host)?;
         let mut last = None;
         loop {
-            let (address, transport) = match connect(out, site, host, &mut addresses) {
+            let (address, transport) = match connect_to(out, site, host, &mut addresses) {
                 Ok(connected) => connected,
                 // What a host has said is worth more than that its other address says nothing.
                 Err(diagnostic) => return Err(last.unwrap_or(diagnostic)),
             };
-            let manner = || Manner::towards(site, host, address, login.clone());
-            let mut result = Self::begin(out, site, host, address, transport, manner());
+            let policy = || HostPolicy::towards(site, host, address, login.clone());
+            let mut result = Self::begin(out, site, host, address, transport, policy());
             if let (Err(Unusable { diagnostic, is_tls: true, .. }), TlsPolicy::StsTesting) =
                 (&result, &host.policy)
             {
@@ -207,12 +111,12 @@ impl<'a> Conversation<'a> {
                 addresses.insert(0, address);
                 return Self::open_one(out, site, &untested, addresses);
             }
-            if let (Err(Unusable { diagnostic, is_tls: true, .. }), Some(manner)) =
-                (&result, manner().in_clear())
+            if let (Err(Unusable { diagnostic, is_tls: true, .. }), Some(policy)) =
+                (&result, policy().in_clear())
             {
                 log::debug!(target: "pillarbox", "event=unreachable host={} reason={diagnostic:?}", host.name);
-                let (_, transport) = connect(out, site, host, &mut vec![address])?;
-                result = Self::begin(out, site, host, address, transport, manner);
+                let (_, transport) = connect_to(out, site, host, &mut vec![address])?;
+                result = Self::begin(out, site, host, address, transport, policy);
             }
             match result {
                 Ok(conversation) => return Ok(conversation),
@@ -231,9 +135,9 @@ impl<'a> Conversation<'a> {
         host: &Host,
         address: SocketAddr,
         mut transport: Box<dyn Transport>,
-        manner: Manner,
+        policy: HostPolicy,
     ) -> Result<Self, Unusable> {
-        let Manner { mut conduct, check } = manner;
+        let HostPolicy { mut conduct, check } = policy;
         if conduct.security != Security::Clear {
             let deadline = Deadline::after(limits::TLS_HANDSHAKE);
             let connector = &site.connector;
@@ -311,7 +215,7 @@ impl<'a> Conversation<'a> {
         let connector = &self.site.connector;
         match self.check.start_tls(connector, &mut self.transport, &self.host, deadline, self.out.watch) {
             Ok(end_point) => {
-                let is_checked = !matches!(self.check, Check::Nothing);
+                let is_checked = !matches!(self.check, CertificateCheck::Nothing);
                 let security = if is_checked { Security::Verified } else { Security::Unverified };
                 self.session.tls_established(security, end_point);
             }
@@ -473,7 +377,7 @@ fn other_size() -> Lost {
 }
 
 /// Connects to the first of a host's addresses that answers, and takes it out of the list.
-fn connect(
+fn connect_to(
     out: &Outside<'_>,
     site: &Site,
     host: &Host,
@@ -504,52 +408,5 @@ fn lost(error: WireError) -> Lost {
         WireError::TimedOut => Lost::TimedOut,
         WireError::Closed => Lost::Closed,
         WireError::Io(error) => Lost::Broken(error.to_string()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::mail::address::Domain;
-
-    /// Who gets TLS, whose certificate has to be right, and who may get clear when TLS fails.
-    #[test]
-    fn each_kind_of_host_is_talked_to_in_its_manner() {
-        use TlsUse::{Off, Required, WhereOffered};
-        for (tls, url, login, ip, expected) in [
-            ("opportunistic", None, false, "192.0.2.1", (WhereOffered, false, true)),
-            ("opportunistic", None, false, "127.0.0.1", (WhereOffered, false, true)),
-            ("off", None, false, "192.0.2.1", (Off, false, false)),
-            ("required", None, false, "192.0.2.1", (Required, true, false)),
-            ("off", Some("smtps://h.example"), true, "192.0.2.1", (Required, true, false)),
-            ("off", Some("smtps://h.example"), true, "127.0.0.1", (Required, true, false)),
-            ("off", Some("smtp+starttls://h.example"), false, "192.0.2.1", (Required, true, false)),
-            ("off", Some("smtp://h.example"), false, "192.0.2.1", (WhereOffered, false, true)),
-            ("off", Some("smtp://h.example"), true, "192.0.2.1", (WhereOffered, true, false)),
-            ("off", Some("smtp://h.example"), true, "127.0.0.1", (WhereOffered, false, true)),
-            // Where a certificate has to be right, a wrong one is no way to the clear text.
-            ("off", Some("lmtp://h.example:24"), false, "192.0.2.1", (WhereOffered, true, false)),
-            ("off", Some("lmtp://h.example:24"), false, "127.0.0.1", (Off, false, false)),
-        ] {
-            let smarthost = url.map(|url| format!("smarthost = \"{url}\"\n")).unwrap_or_default();
-            let text = format!("[relay]\ntls = \"{tls}\"\n{smarthost}");
-            let settings = crate::config::parse(&text, "f").unwrap();
-            let smarthost = settings.relay.smarthost.first().cloned();
-            let site = Site::new(settings, Domain::parse("box.example").unwrap(), None);
-            let host = Host { name: "h.example".into(), port: 25, smarthost, policy: TlsPolicy::None };
-            let login = login.then(|| Login {
-                name: "joe".into(),
-                password: crate::smtp::sasl::Secret::new(b"x".to_vec()),
-                choice: "auto",
-                port: 25,
-                nonce: String::new(),
-            });
-            let address = SocketAddr::new(ip.parse().unwrap(), 25);
-            let manner = Manner::towards(&site, &host, address, login);
-            let (found, verify) = (manner.conduct.tls, !matches!(manner.check, Check::Nothing));
-            let in_clear = manner.in_clear();
-            assert!(in_clear.as_ref().is_none_or(|manner| manner.conduct.tls == Off));
-            assert_eq!((found, verify, in_clear.is_some()), expected, "{tls} {url:?} {ip}");
-        }
     }
 }

@@ -1,9 +1,13 @@
 //! The way to another host: look-ups, TLS policy, the connection and the conversation.
 
+mod certificate_check;
 pub mod command;
+pub mod connect;
 pub mod conversation;
+mod host_policy;
 pub mod hosts;
 pub mod outgoing;
 pub mod outside;
 pub mod password;
+pub mod sts_policies;
 pub mod tls_policy;

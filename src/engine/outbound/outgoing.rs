@@ -7,7 +7,7 @@
 //! which is logged, and leaves as it is.
 
 use crate::engine::host::site::Site;
-use crate::engine::log::event::Event;
+use crate::engine::log::event::trouble;
 use crate::mail::address::ReversePath;
 use crate::mail::date::{Now, WallTime};
 use crate::mail::envelope::{Body, Envelope};
@@ -144,8 +144,10 @@ impl<'a> Outgoing<'a> {
                 self.signatures = signatures;
             }
             Err(error) => {
-                let error = format!("{}: {error}", self.entry.id());
-                Event::Trouble { doing: "signing a message; it leaves unsigned", error: &error }.log();
+                trouble(
+                    "signing a message; it leaves unsigned",
+                    &format_args!("{}: {error}", self.entry.id()),
+                );
             }
         }
     }
@@ -223,8 +225,10 @@ fn rewritten(
         Ok(None) => "the header section is too long".to_owned(),
         Err(error) => error.to_string(),
     };
-    let error = format!("{}: {problem}", entry.id());
-    Event::Trouble { doing: "rewriting the header section of a message; it stays", error: &error }.log();
+    trouble(
+        "rewriting the header section of a message; it stays",
+        &format_args!("{}: {problem}", entry.id()),
+    );
     None
 }
 

@@ -5,13 +5,13 @@
 //! changes nothing: what is seen has happened.
 
 use super::hosts::Host;
-use super::tls_policy::StsPolicies;
+use super::sts_policies::StsPolicies;
 use crate::engine::queue::board::{Board, Hop};
 use crate::mail::date::Now;
 use crate::mail::outcome::Diagnostic;
 use crate::net::connect::Connect;
 use crate::net::resolver::Resolve;
-use crate::rules::advice::hints::Stage;
+use crate::rules::advice::step::Stage;
 use crate::rules::tls::tls_policy::TlsPolicy;
 use crate::smtp::client::Waiting;
 use crate::smtp::reply::Reply;

@@ -10,8 +10,8 @@ use crate::engine::host::site::Site;
 use crate::mail::address::Domain;
 use crate::mail::next_hop::Smarthost;
 use crate::net::resolver::{Record, Resolve, Rtype};
-use crate::rules::advice::hints::Stage;
 use crate::rules::advice::providers;
+use crate::rules::advice::step::Stage;
 use std::sync::Arc;
 
 /// What is proposed for the addresses of a domain.

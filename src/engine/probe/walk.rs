@@ -1,43 +1,35 @@
 //! Walks the way that a message would take, and sends none: each step is told as it happens, with advice where one fails.
 //!
-//! It goes by the code of delivery (`engine::delivery::connect`, `engine::hosts`, `engine::conversation`) and watches it,
+//! It goes by the code of delivery (`outbound::connect`, `outbound::hosts`, `outbound::conversation`) and watches it,
 //! so that what it finds is what delivery would; the transaction ends with RSET in place of the data. Only what is merely
 //! told beforehand is its own: what receivers look at (`sender`), the other family of addresses, and the Maildir. Nothing
 //! is queued and nothing is kept. What may fail is what it is about: a [`Step`] with a [`Mark`].
 
 mod sender;
 mod sight;
+mod trial;
+
+pub use sight::Impatient;
 
 use crate::engine::daemon::resolver;
 use crate::engine::host::site::Site;
-use crate::engine::intake::incoming::Intake;
-use crate::engine::intake::submission::Submission;
-use crate::engine::outbound::conversation::{Conversation, Talk};
-use crate::engine::outbound::outside::Outside;
-use crate::engine::outbound::tls_policy::StsPolicies;
-use crate::engine::queue::board::Board;
-use crate::engine::workers::delivery;
-use crate::mail::address::{Mailbox, ReversePath};
+use crate::mail::address::Mailbox;
 use crate::mail::date::{Now, WallTime};
-use crate::mail::envelope::{Envelope, Recipient};
-use crate::mail::id::QueueId;
-use crate::mail::message::Origin;
+use crate::mail::envelope::Recipient;
 use crate::mail::next_hop::{NextHop, Smarthost};
-use crate::mail::outcome::{Diagnostic, Outcome};
+use crate::mail::outcome::Diagnostic;
 use crate::mail::status::{Class, EnhancedStatus};
 use crate::mail::unqualified::Unqualified;
 use crate::net::connect::{Connect, TcpConnect};
 use crate::net::resolver::Resolve;
 use crate::net::transport::{Stopwatch, own_address};
 use crate::rules::accounts::secret_shape::Flaw;
-use crate::rules::advice::hints::{Stage, hint};
+use crate::rules::advice::hints::hint;
+use crate::rules::advice::step::Stage;
 use crate::rules::routing::route::{Destination, NoRoute, Routed};
-use crate::smtp::client::{End, Transaction};
-use crate::smtp::extension::MailParameters;
 use crate::store::maildir::Maildirs;
 use crate::store::{ErrorKind, StoreError, free_space, has_room};
 use crate::sys::clock::{Clock, SystemClock};
-pub use sight::Impatient;
 use std::cell::RefCell;
 use std::fmt::{self, Display};
 use std::net::{IpAddr, SocketAddr};
@@ -118,7 +110,7 @@ pub struct World<'a> {
 
 /// Probes the way to an address; a bare name is one of this host.
 pub fn probe(site: &Arc<Site>, world: &World<'_>, address: &str, tell: &mut dyn FnMut(News)) -> Verdict {
-    let walk = Walk { site, world, tell: RefCell::new(tell), state: RefCell::new(State::new()) };
+    let walk = Walk { site, world, tell: RefCell::new(tell), state: RefCell::new(Position::new()) };
     walk.go(address);
     Verdict { failures: walk.state.into_inner().failures }
 }
@@ -136,55 +128,16 @@ pub fn probe_live(
     probe(site, &world, address, tell)
 }
 
-/// Puts a test message into the queue, or the Maildir, as the mail of this host's own programs comes in.
-///
-/// # Errors
-/// In words: it is not taken.
-pub fn submit(intake: &Intake, site: &Site, address: &str) -> Result<QueueId, String> {
-    let address = Unqualified::parse(address).map_err(|error| error.to_string())?;
-    let path = address.forward_path(site.routes.home());
-    let routed = site.route(&path).map_err(|no_route| no_route.reply().to_string())?;
-    let client = "probe".to_owned();
-    let submission = Submission {
-        reverse_path: own_sender(site),
-        parameters: MailParameters::default(),
-        recipients: vec![routed.into()],
-        origin: Some(Origin {
-            helo: "localhost".into(),
-            client: client.clone(),
-            protocol: "local".into(),
-            tls: None,
-        }),
-        is_own: true,
-        client,
-        login: None,
-        dated: None,
-    };
-    let mut incoming = intake.begin(site, submission).map_err(|refusal| refusal.to_string())?;
-    let host = &site.hostname;
-    let text = format!(
-        "To: {path}\nSubject: Test message from {host}\nAuto-Submitted: auto-generated\n\n\
-         pillarbox on {host} was asked to send this (pillarbox probe --send).\nMail from there arrives.\n"
-    );
-    incoming.write(text.as_bytes());
-    incoming.commit().map_err(|refusal| refusal.to_string())
-}
-
-/// Who sends: root of this host, as cron does.
-fn own_sender(site: &Site) -> ReversePath {
-    ReversePath::parse(&format!("root@{}", site.hostname)).unwrap_or(ReversePath::Null)
-}
-
 /// A probe under way.
 struct Walk<'a> {
     site: &'a Arc<Site>,
     world: &'a World<'a>,
     tell: RefCell<&'a mut dyn FnMut(News)>,
-    state: RefCell<State>,
+    state: RefCell<Position>,
 }
 
 /// Where it stands.
-struct State {
+struct Position {
     stage: Stage,
     since: Stopwatch,
     /// The host that is talked to, and its addresses.
@@ -205,7 +158,7 @@ struct State {
     gives_way: bool,
 }
 
-impl State {
+impl Position {
     fn new() -> Self {
         Self {
             stage: Stage::Clock,
@@ -371,121 +324,6 @@ impl Walk<'_> {
         match found {
             Ok(text) => self.tell(Stage::Maildir, Mark::Ok, &text),
             Err(diagnostic) => self.fail(Stage::Maildir, &diagnostic),
-        }
-    }
-
-    fn relay(&self, hop: &NextHop, recipients: Vec<Recipient>) {
-        let sender = self.site.rewrite.reverse_path(&own_sender(self.site));
-        if let (NextHop::Mx(_), Some(sender)) = (hop, sender.mailbox()) {
-            self.look_as_receivers_do(&sender.domain);
-        }
-        let (sts, board) = (StsPolicies::default(), Board::default());
-        let connect = Impatient { connect: self.world.connect, connect_timeout: Duration::MAX };
-        let out = Outside {
-            resolver: self.world.resolver,
-            connect: &connect,
-            sts: &sts,
-            board: &board,
-            now: self.world.now,
-            watch: self,
-            hop: None,
-        };
-        // As delivery: where one of several smarthosts refuses, the next one is asked.
-        while let Some(refusing) = self.ask_one(&out, hop, &sender, &recipients) {
-            board.host_refused(&refusing, out.now.running, &|_| Duration::MAX);
-        }
-    }
-
-    /// Connects and asks; gives the smarthost that refuses while there is another one.
-    fn ask_one(
-        &self,
-        out: &Outside<'_>,
-        hop: &NextHop,
-        sender: &ReversePath,
-        recipients: &[Recipient],
-    ) -> Option<Smarthost> {
-        match delivery::connect(out, self.site, hop) {
-            Ok(conversation) => {
-                self.settle(Mark::Warn);
-                let host = conversation.smarthost.clone();
-                let is_another = |other: &Smarthost| {
-                    Some(other) != host.as_ref() && !out.board.is_refusing(other, out.now.running)
-                };
-                let is_one_of_some = matches!(hop, NextHop::Smarthosts(all) if all.iter().any(is_another));
-                let mut state = self.state.borrow_mut();
-                (state.replaceable, state.gives_way) = (host.filter(|_| is_one_of_some), false);
-                drop(state);
-                self.ask_for(conversation, sender.clone(), recipients);
-                let mut state = self.state.borrow_mut();
-                let refusing = state.replaceable.take();
-                return refusing.filter(|_| state.gives_way);
-            }
-            Err(unreachable) if self.state.borrow().pending.is_none() => {
-                let stage = self.state.borrow().stage;
-                self.fail(stage, unreachable.diagnostic());
-            }
-            Err(_) => self.settle(Mark::Fail),
-        }
-        None
-    }
-
-    /// MAIL, RCPT, RSET and QUIT.
-    fn ask_for(&self, mut conversation: Conversation<'_>, sender: ReversePath, recipients: &[Recipient]) {
-        let mut state = self.state.borrow_mut();
-        (state.is_ready, state.is_refused) = (true, false);
-        drop(state);
-        // Who delivers gets the sender as it is, as a Maildir here does.
-        let own = if conversation.session.is_lmtp() { own_sender(self.site) } else { sender };
-        let envelope = Envelope::new(own);
-        let mut outcomes = Vec::new();
-        let mut end = None;
-        let mut untried: Vec<&Recipient> = recipients.iter().collect();
-        while !untried.is_empty() && end.is_none() {
-            conversation.session.begin(&Transaction {
-                envelope: &envelope,
-                recipients: &untried,
-                size_octets: TRIAL_OCTETS,
-                is_trial: true,
-            });
-            let mut left = Vec::new();
-            if let Talk::Finished(found) = conversation.talk(None) {
-                left = untried.iter().zip(&found).filter(|(_, it)| it.is_none()).map(|(to, _)| *to).collect();
-                outcomes.extend(found.into_iter().flatten());
-            }
-            if let Talk::Over(over) = conversation.talk(None) {
-                end = Some(over);
-            }
-            untried = if left.len() < untried.len() { left } else { Vec::new() };
-        }
-        for outcome in &outcomes {
-            self.judge(outcome);
-        }
-        match end {
-            Some(End::Route(diagnostic) | End::Dropped(diagnostic) | End::Reconnect(diagnostic))
-                if !self.state.borrow().is_refused =>
-            {
-                let stage = self.state.borrow().stage;
-                self.fail(stage, &diagnostic);
-            }
-            Some(_) => {}
-            None => conversation.leave(),
-        }
-        self.state.borrow_mut().is_ready = false;
-    }
-
-    /// A failure that no reply has told of: the peer takes no such addresses, or no message of that size.
-    fn judge(&self, outcome: &Outcome) {
-        match outcome {
-            Outcome::Failed(diagnostic) | Outcome::Deferred(diagnostic)
-                if !self.state.borrow().is_refused =>
-            {
-                let mut state = self.state.borrow_mut();
-                state.is_refused = true;
-                let stage = if state.stage == Stage::Mail { Stage::Mail } else { Stage::Rcpt };
-                drop(state);
-                self.fail(stage, diagnostic);
-            }
-            _ => {}
         }
     }
 

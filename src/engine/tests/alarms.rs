@@ -1,9 +1,10 @@
 //! When people are told that mail is stuck, and what the command gets to know.
 
 use super::world::*;
-use crate::engine::control::operator::{Asker, answer};
+use crate::engine::control::output::Asker;
+use crate::engine::control::requests::answer;
 use crate::engine::host::site::current;
-use crate::engine::log::statistics::Count;
+use crate::engine::log::counters::Count;
 use crate::protocol::request::Request;
 use crate::protocol::rights::PeerRights;
 use std::os::unix::fs::PermissionsExt;
@@ -39,7 +40,7 @@ fn live(world: &World, minutes: u32) -> Vec<String> {
 
 fn operate(world: &World, line: &str) {
     struct Nobody;
-    impl crate::engine::control::operator::Output for Nobody {
+    impl crate::engine::control::output::Output for Nobody {
         fn output(&mut self, _: &[u8]) -> std::io::Result<()> {
             Ok(())
         }

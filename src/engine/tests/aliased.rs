@@ -2,7 +2,7 @@
 
 use super::world::*;
 use crate::config::ListenerKind;
-use crate::engine::inbound::listener::ListenerPolicy;
+use crate::engine::inbound::policy::ListenerPolicy;
 use std::path::PathBuf;
 use std::sync::Arc;
 

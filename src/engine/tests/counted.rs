@@ -2,8 +2,8 @@
 
 use super::world::*;
 use crate::config::ListenerKind;
-use crate::engine::inbound::listener::ListenerPolicy;
-use crate::engine::log::statistics::{COUNTS, Count};
+use crate::engine::inbound::policy::ListenerPolicy;
+use crate::engine::log::counters::{COUNTS, Count};
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 

@@ -2,7 +2,7 @@
 
 use super::world::*;
 use crate::config::ListenerKind;
-use crate::engine::inbound::listener::ListenerPolicy;
+use crate::engine::inbound::policy::ListenerPolicy;
 use std::sync::Arc;
 
 const STRANGER: &str = "192.0.2.7";

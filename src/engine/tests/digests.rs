@@ -1,8 +1,9 @@
 //! Storm control: what waits, what leaves when in one message, and that a crash loses none of it.
 
 use super::world::*;
-use crate::engine::control::drops::Drops;
-use crate::engine::control::operator::{Asker, Output, answer};
+use crate::engine::control::maildrop::Maildrop;
+use crate::engine::control::output::{Asker, Output};
+use crate::engine::control::requests::answer;
 use crate::engine::host::site::current;
 use crate::mail::envelope::Body;
 use crate::mail::unqualified::Unqualified;
@@ -28,7 +29,7 @@ fn world(more: &str) -> (World, Arc<Host>) {
 
 /// Somebody on this host sends a message.
 fn submit_by(world: &World, sender: &str, to: &[&str], content: &str) {
-    let drops = Drops::new(DropDirectory::open(&world.state(), None).unwrap());
+    let drops = Maildrop::new(DropDirectory::open(&world.state(), None).unwrap());
     let mut staged = StagedDrop::create(&world.state(), "x").unwrap();
     staged.write(content.as_bytes()).unwrap();
     let envelope = DropEnvelope {

@@ -2,7 +2,7 @@
 
 use super::world::{World, take_events};
 use crate::config::{ListenerAuth, ListenerKind};
-use crate::engine::inbound::listener::ListenerPolicy;
+use crate::engine::inbound::policy::ListenerPolicy;
 
 fn proxy() -> ListenerPolicy {
     ListenerPolicy { proxy_protocol: true, ..ListenerPolicy::default() }
@@ -50,7 +50,7 @@ fn connections_count_for_whom_the_proxy_announces() {
     let world = World::new("limits.connections_per_ip = 1\nrelay.trusted_networks = [\"127.0.0.1/32\"]");
     let held = world.server();
     let permit = held.permit();
-    let caps = crate::engine::inbound::counters::Caps { total: 64, per_address: 1 };
+    let caps = crate::engine::inbound::slots::Caps { total: 64, per_address: 1 };
     let client = "192.0.2.9".parse().unwrap();
     permit.change_client(client, false, caps).unwrap();
     let announce = |client: &str| format!("PROXY TCP4 {client} 192.0.2.1 4000 25\r\nQUIT\r\n");

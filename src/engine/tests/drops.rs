@@ -1,7 +1,7 @@
 //! The drop directory: what is left there arrives, once, whatever fails on the way; what is no message harms nobody.
 
 use super::world::*;
-use crate::engine::control::drops::Drops;
+use crate::engine::control::maildrop::Maildrop;
 use crate::engine::host::site::current;
 use crate::mail::envelope::{Body, Notify, Ret};
 use crate::mail::unqualified::Unqualified;
@@ -30,8 +30,8 @@ fn leave(world: &World, name: &str, envelope: &DropEnvelope, content: &str) {
     staged.commit(envelope).unwrap();
 }
 
-fn drops(world: &World) -> Drops {
-    Drops::new(DropDirectory::open(&world.state(), None).unwrap())
+fn drops(world: &World) -> Maildrop {
+    Maildrop::new(DropDirectory::open(&world.state(), None).unwrap())
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn set_aside(world: &World) -> usize {
     std::fs::read_dir(world.state().join("corrupt")).unwrap().count()
 }
 
-fn take(world: &World, drops: &Drops) -> usize {
+fn take(world: &World, drops: &Maildrop) -> usize {
     drops.take_all(&world.intake, &current(&world.site))
 }
 

@@ -3,7 +3,7 @@
 use super::world::*;
 use crate::engine::host::site::current;
 use crate::engine::inbound::connection::Connection;
-use crate::engine::inbound::counters::Caps;
+use crate::engine::inbound::slots::Caps;
 use crate::engine::intake::submission::Submission;
 use crate::mail::address::{ForwardPath, Mailbox, ReversePath};
 use crate::rules::routing::route::NoRoute;

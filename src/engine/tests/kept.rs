@@ -1,9 +1,10 @@
 //! Mail to admin that can't be delivered: it is held with its reason, whoever and whatever refuses it.
 
 use super::world::*;
-use crate::engine::control::operator::{Asker, Output, answer};
+use crate::engine::control::output::{Asker, Output};
+use crate::engine::control::requests::answer;
 use crate::engine::host::site::current;
-use crate::engine::inbound::listener::ListenerPolicy;
+use crate::engine::inbound::policy::ListenerPolicy;
 use crate::protocol::request::Request;
 use crate::protocol::rights::PeerRights;
 use std::io;

@@ -1,7 +1,8 @@
 //! What the operator does to the queue, also while it is worked on.
 
 use super::world::*;
-use crate::engine::control::operator::{Asker, Output, answer};
+use crate::engine::control::output::{Asker, Output};
+use crate::engine::control::requests::answer;
 use crate::engine::control::services::Services;
 use crate::mail::id::QueueId;
 use crate::protocol::request::Request;

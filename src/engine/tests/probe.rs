@@ -9,7 +9,7 @@ use crate::mail::date::{Now, WallTime};
 use crate::mail::mx::MxAnswer;
 use crate::net::resolver::{DnsError, DnsErrorKind, Record, RecordSet, Rtype};
 use crate::net::self_signed;
-use crate::rules::advice::hints;
+use crate::rules::advice::{hints, step};
 use openssl::pkey::PKey;
 use openssl::ssl::{SslAcceptor, SslMethod, SslVersion};
 use openssl::x509::X509;
@@ -161,12 +161,12 @@ fn what_another_way_makes_good_is_a_warning() {
         "{}",
         names(&steps)
     );
-    let hint = |stage: hints::Stage, words: &str| {
+    let hint = |stage: step::Stage, words: &str| {
         let found = steps.iter().filter(|step| step.stage == stage).filter_map(|step| step.hint);
         assert!(found.clone().any(|hint| hint.contains(words)), "{stage:?} {:?}", found.collect::<Vec<_>>());
     };
-    hint(hints::Stage::Ptr, "PTR record");
-    hint(hints::Stage::Connect, "IPv6");
+    hint(step::Stage::Ptr, "PTR record");
+    hint(step::Stage::Connect, "IPv6");
 }
 
 fn far_peer(net: &Net, host: Arc<Host>) {
@@ -447,7 +447,7 @@ fn logins_fail_at_their_steps() {
         let world = world("");
         secret(&world, text, mode);
         let (_, failures) = probe(&world, FAR);
-        assert_eq!(failures[0].stage, hints::Stage::Password);
+        assert_eq!(failures[0].stage, step::Stage::Password);
         assert!(failures[0].hint.unwrap().contains(words), "{failures:?}");
     }
     // What nobody sees in the file is told when the host says no more than "wrong".
@@ -677,11 +677,11 @@ fn every_row_for_replies_is_given_when_a_host_says_it() {
         let is_said = text.iter().all(|part| !part.contains("timed out") && *part != "535");
         for &stage in row.stages {
             let at = match stage {
-                hints::Stage::Greeting => Stage::Greeting,
-                hints::Stage::Ehlo => Stage::Ehlo,
-                hints::Stage::Auth => Stage::Auth(0),
-                hints::Stage::Mail => Stage::Mail,
-                hints::Stage::Rcpt => Stage::Rcpt,
+                step::Stage::Greeting => Stage::Greeting,
+                step::Stage::Ehlo => Stage::Ehlo,
+                step::Stage::Auth => Stage::Auth(0),
+                step::Stage::Mail => Stage::Mail,
+                step::Stage::Rcpt => Stage::Rcpt,
                 _ => continue,
             };
             let own_words =
@@ -718,7 +718,7 @@ fn a_domain_that_is_local_by_mistake_is_told_of() {
     {
         let (steps, failures) = probe(&world, to);
         assert_eq!(failures.is_empty(), mark == Mark::Warn, "{to}: {failures:?}");
-        let step = steps.iter().find(|step| step.stage == hints::Stage::Route).unwrap();
+        let step = steps.iter().find(|step| step.stage == step::Stage::Route).unwrap();
         let hint = step.hint.unwrap_or_default();
         assert!(hint.contains("hostname") && hint.contains("local.domains"), "{to}: {hint}");
         assert_eq!(step.mark, mark, "{to}: {}", step.text);

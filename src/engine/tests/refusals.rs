@@ -2,7 +2,8 @@
 //! next, and when; what the queue lists, and what `status --check` says.
 
 use super::world::*;
-use crate::engine::control::operator::{Asker, Output, answer};
+use crate::engine::control::output::{Asker, Output};
+use crate::engine::control::requests::answer;
 use crate::protocol::request::Request;
 use crate::protocol::rights::PeerRights;
 use std::sync::Arc;

@@ -9,8 +9,8 @@ use crate::mail::address::Domain;
 use crate::mail::date::{Now, WallTime};
 use crate::net::resolver::{DnsErrorKind, Record, RecordSet, Rtype};
 use crate::net::self_signed;
-use crate::rules::advice::hints;
 use crate::rules::advice::providers::Named;
+use crate::rules::advice::step;
 use openssl::pkey::PKey;
 use openssl::ssl::{SslAcceptor, SslMethod};
 use openssl::x509::X509;
@@ -99,7 +99,7 @@ fn tls_from_the_start_comes_first_and_is_enough() {
         ("smtps://smart.example:465", vec!["192.0.2.7:465".to_owned()]),
         "{trial:#?}"
     );
-    assert!(trial.failure.is_none() && trial.steps.iter().any(|step| step.stage == hints::Stage::Auth));
+    assert!(trial.failure.is_none() && trial.steps.iter().any(|step| step.stage == step::Stage::Auth));
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn a_refused_login_is_not_repeated_by_another_port() {
     world.net.peer("192.0.2.7:587", Peer::Host(Host::friendly()));
     let (trial, attempts) = tried(&world, "smart.example");
     let failure = trial.failure.unwrap();
-    assert_eq!((failure.stage, attempts.len()), (hints::Stage::Auth, 1));
+    assert_eq!((failure.stage, attempts.len()), (step::Stage::Auth, 1));
     assert!(failure.hint.unwrap().contains("password is wrong"), "{failure:?}");
 }
 
@@ -121,7 +121,7 @@ fn each_port_is_tried_and_the_farthest_is_shown() {
     let (trial, attempts) = tried(&world, "smart.example");
     assert_eq!(attempts, ["192.0.2.7:465", "192.0.2.7:587", "192.0.2.7:25"]);
     assert_eq!(shown(&trial), "smtp+starttls://smart.example:587");
-    assert_eq!(trial.failure.unwrap().stage, hints::Stage::StartTls);
+    assert_eq!(trial.failure.unwrap().stage, step::Stage::StartTls);
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn what_no_port_mends_ends_it() {
     let world = world(LOGIN);
     world.net.address_error("gone.example", dns_error(DnsErrorKind::NoSuchDomain));
     let (trial, attempts) = tried(&world, "gone.example");
-    assert_eq!((trial.failure.unwrap().stage, attempts), (hints::Stage::Address, Vec::new()));
+    assert_eq!((trial.failure.unwrap().stage, attempts), (step::Stage::Address, Vec::new()));
     // A port that was named is the only one.
     world.net.peer("192.0.2.7:2525", Peer::Refuses);
     let (_, attempts) = tried(&world, "smtps://smart.example:2525");

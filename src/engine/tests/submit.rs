@@ -1,8 +1,8 @@
 //! Messages that programs of this host hand over on the control socket.
 
 use super::world::*;
-use crate::engine::control::operator::Output;
-use crate::engine::control::submit::{Peer, take, verify};
+use crate::engine::control::output::{Output, Peer};
+use crate::engine::control::submit::{take, verify};
 use crate::engine::host::site::current;
 use crate::mail::id::QueueId;
 use crate::mail::unqualified::Unqualified;

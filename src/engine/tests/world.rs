@@ -4,15 +4,15 @@ use super::host_tls::HostTls;
 use crate::config;
 use crate::engine::control::alarm::Alarm;
 use crate::engine::control::services::Services;
+
 use crate::engine::host::clock::EngineClock;
-use crate::engine::host::site::Site;
-use crate::engine::host::site::{SiteHandle, current};
+use crate::engine::host::site::{Site, SiteHandle, current};
 use crate::engine::inbound::connection::Connection;
-use crate::engine::inbound::counters::{Caps, Connections, Permit};
-use crate::engine::inbound::listener::ListenerPolicy;
+use crate::engine::inbound::policy::ListenerPolicy;
+use crate::engine::inbound::slots::{Caps, ConnectionSlots, Slot};
 use crate::engine::intake::digest_windows::DigestWindows;
 use crate::engine::intake::incoming::Intake;
-use crate::engine::log::statistics::Statistics;
+use crate::engine::log::counters::Counters;
 use crate::engine::queue::board::Board;
 use crate::engine::queue::manager::Manager;
 use crate::engine::queue::outbox::Outbox;
@@ -675,12 +675,12 @@ impl Drop for PipeEnd {
 pub struct Server {
     site: SiteHandle,
     intake: Arc<Intake>,
-    connections: Arc<Connections>,
+    connections: Arc<ConnectionSlots>,
     stream: Arc<TcpStream>,
 }
 
 impl Server {
-    pub fn permit(&self) -> Permit {
+    pub fn permit(&self) -> Slot {
         let caps = Caps { total: 100, per_address: 100 };
         let client = IpAddr::from([127, 0, 0, 1]);
         self.connections.admit(Arc::clone(&self.stream), client, true, caps).unwrap()
@@ -753,7 +753,7 @@ pub struct World {
     pub manager: Arc<Manager>,
     pub services: Arc<Services>,
     pub forwarder: Arc<Forwarder>,
-    pub connections: Arc<Connections>,
+    pub connections: Arc<ConnectionSlots>,
     stream: Arc<TcpStream>,
     name: &'static str,
     config: String,
@@ -805,13 +805,13 @@ impl World {
         let state = directory.join("state");
         let queue = Arc::new(Queue::open(&state, None).unwrap());
         let engine_clock = Arc::new(EngineClock::resume(Box::new(clock.clone()), &state));
-        let connections = Arc::new(Connections::default());
+        let connections = Arc::new(ConnectionSlots::default());
         let intake = Arc::new(Intake {
             clock: Arc::clone(&engine_clock),
             queue,
             maildirs: Maildirs::new(name).impatient(),
             on_queued: Arc::clone(&outbox) as _,
-            statistics: Arc::new(Statistics::resume(&state, Arc::clone(&connections), engine_clock.now())),
+            statistics: Arc::new(Counters::resume(&state, Arc::clone(&connections) as _, engine_clock.now())),
             ids: AtomicUsize::new(0),
             sweeps: Mutex::default(),
             digests: DigestWindows::resume(&state),

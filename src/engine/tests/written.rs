@@ -1,7 +1,7 @@
 //! A box that is named like the mail domain: addresses that the operator wrote leave, and stay on their way out.
 
 use super::world::*;
-use crate::engine::inbound::listener::ListenerPolicy;
+use crate::engine::inbound::policy::ListenerPolicy;
 use std::sync::Arc;
 
 const SMART: &str = "relay.smarthost = \"smtp://smart.example\"\n";

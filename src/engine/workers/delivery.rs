@@ -5,21 +5,19 @@
 //! leaves the messages as they are.
 
 use super::egress::Egress;
-use crate::engine::host::site::Site;
 use crate::engine::log::event::Event;
+use crate::engine::outbound::connect::connect;
 use crate::engine::outbound::conversation::{Conversation, Talk};
-use crate::engine::outbound::hosts::{self, Host, Unreachable};
+use crate::engine::outbound::hosts::Unreachable;
 use crate::engine::outbound::outgoing::{NextHopTraits, Outgoing};
-use crate::engine::outbound::outside::{Outside, Sight};
-use crate::engine::outbound::tls_policy::DomainPolicy;
+use crate::engine::outbound::outside::Outside;
 use crate::engine::queue::attempt::{Again, Attempt};
 use crate::engine::queue::board::{Blame, Hop, InHand, Job};
 use crate::engine::queue::manager::Manager;
 use crate::mail::address::ReversePath;
 use crate::mail::next_hop::{NextHop, Smarthost};
 use crate::mail::outcome::{Diagnostic, Outcome};
-use crate::mail::status::{Class, EnhancedStatus};
-use crate::rules::advice::hints::Stage;
+use crate::mail::status::Class;
 use crate::rules::advice::refusal::Refusal;
 use crate::rules::message::recode::Way;
 use crate::rules::pacing::breaker::Failure;
@@ -104,90 +102,6 @@ fn next_job(manager: &Manager, hop: &Hop, linger: Duration, connected: bool) -> 
     }
     // What has left the queue is synced when the worker ends: a second later at most, or with the next new mail's name.
     if connected { manager.board.linger(hop, linger, now) } else { None }
-}
-
-/// Connects to the first host and address that answers and greets.
-///
-/// # Errors
-/// None does.
-pub fn connect<'a>(
-    out: &Outside<'a>,
-    site: &Arc<Site>,
-    next_hop: &NextHop,
-) -> Result<Conversation<'a>, Unreachable> {
-    let mut last: Option<Unreachable> = None;
-    let now = out.now.running;
-    let seen = |error: Unreachable| {
-        out.watch.see(Sight::Failed(error.diagnostic()));
-        error
-    };
-    out.watch.see(Sight::Begins(Stage::Mx));
-    let hosts = hosts::hosts(site, next_hop, out.resolver).map_err(seen)?;
-    // A smarthost that could not be used lately is not waited for each time; it is the last hope. The order of MX hosts
-    // is not ours to change: behind this host's own name there must come none.
-    let is_silent = |host: &Host| host.smarthost.as_ref().is_some_and(|it| out.board.is_silent(it, now));
-    let (silent, mut hosts): (Vec<_>, Vec<_>) = hosts.into_iter().partition(is_silent);
-    hosts.extend(silent);
-    // One that refuses is left alone while there is another.
-    let is_left_alone =
-        |host: &Host| host.smarthost.as_ref().is_some_and(|it| out.board.is_refusing(it, now));
-    if !hosts.iter().all(is_left_alone) {
-        hosts.retain(|host| !is_left_alone(host));
-    }
-    out.watch.see(Sight::Hosts(&hosts));
-    out.watch.see(Sight::Begins(Stage::Policy));
-    let wanted = DomainPolicy::of(out, site, next_hop).map_err(seen)?;
-    for mut host in hosts {
-        let smarthost = host.smarthost.clone();
-        let failed = |error: Unreachable| {
-            if let Some(smarthost) = &smarthost {
-                out.board.host_failed(smarthost, now);
-            }
-            error
-        };
-        out.watch.see(Sight::Begins(Stage::Address));
-        let addresses = match hosts::addresses(site, &host, out.resolver).map_err(seen) {
-            Ok(addresses) => addresses,
-            Err(Unreachable::Circle(diagnostic)) => {
-                // Better MX hosts have been tried.
-                return Err(last.unwrap_or(Unreachable::Message(diagnostic)));
-            }
-            Err(error) => {
-                last = Some(worse(last, failed(error)));
-                continue;
-            }
-        };
-        out.watch.see(Sight::Addresses(&host, &addresses));
-        out.watch.see(Sight::Begins(Stage::Policy));
-        match wanted.of_host(out.resolver, &host) {
-            Ok(policy) => {
-                out.watch.see(Sight::Policy(&policy));
-                host.policy = policy;
-            }
-            Err(diagnostic) => {
-                last = Some(Unreachable::Route(out.failed(diagnostic)));
-                continue;
-            }
-        }
-        match Conversation::open(out, site, &host, addresses) {
-            Ok(conversation) => return Ok(conversation),
-            Err(diagnostic) => {
-                log::debug!(target: "pillarbox", "event=unreachable host={} reason={diagnostic:?}", host.name);
-                last = Some(failed(Unreachable::Route(diagnostic)));
-            }
-        }
-    }
-    Err(last.unwrap_or_else(|| {
-        Unreachable::Route(Diagnostic::local(EnhancedStatus::NO_ANSWER, "no host to connect to"))
-    }))
-}
-
-/// Of two failures the one that leaves hope: a message fails only if every host says so.
-fn worse(before: Option<Unreachable>, now: Unreachable) -> Unreachable {
-    match before {
-        Some(route @ Unreachable::Route(_)) => route,
-        _ => now,
-    }
 }
 
 /// What a message has come to, for the route.

@@ -1,7 +1,7 @@
 //! The way out that all workers share: resolver, connector, and what was learnt about the MTA-STS policies of domains.
 
 use crate::engine::outbound::outside::Outside;
-use crate::engine::outbound::tls_policy::StsPolicies;
+use crate::engine::outbound::sts_policies::StsPolicies;
 use crate::engine::queue::manager::Manager;
 use crate::net::connect::Connect;
 use crate::net::resolver::Resolve;

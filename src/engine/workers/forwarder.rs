@@ -3,9 +3,8 @@
 //! It sleeps until the next due time, the schedule, new mail or a signal (DESIGN section 1). What is due, and what comes
 //! of an attempt, is the queue manager's to say.
 
-use super::delivery;
 use super::egress::Egress;
-use super::local;
+use super::{delivery, local};
 use crate::engine::host::site::Site;
 use crate::engine::queue::board::{Hop, Next, WorkerCaps};
 use crate::engine::queue::manager::{Manager, OWN_TROUBLE_RETRY};

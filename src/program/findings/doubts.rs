@@ -24,7 +24,7 @@
 
 use super::report::CheckReport;
 use crate::config::{Addressee, ConfigProblem, FilePosition, Places, is_like};
-use crate::engine::host::aliases::Doubt;
+use crate::engine::host::routing::Doubt;
 use crate::engine::host::site::{Site, hostname_flaw};
 use crate::engine::inbound::listener;
 use crate::mail::address::{ForwardPath, Mailbox};

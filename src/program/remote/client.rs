@@ -4,7 +4,7 @@
 //! commands can do the work themselves, and get the reason to show beside their own. A daemon that breaks off is one (75):
 //! what it did before is unknown.
 
-use crate::engine::control::operator::Output;
+use crate::engine::control::output::Output;
 use crate::protocol::piece::{self, Piece};
 use crate::protocol::request::Request;
 use std::io::{self, BufRead, BufReader, Write};

@@ -7,7 +7,7 @@
 //! characters of C0 and C1 (ESC, CSI, BEL) and those of Unicode that reorder or separate lines (U+200E, U+200F, U+2028 to
 //! U+202E, U+2066 to U+2069), which could make a line read as another one.
 
-use crate::engine::control::operator::Output;
+use crate::engine::control::output::Output;
 use std::io::{self, IsTerminal, Write};
 
 /// Longer lines are shown in pieces.

@@ -5,3 +5,5 @@ pub mod hints;
 pub mod monitor;
 pub mod providers;
 pub mod refusal;
+pub mod row;
+pub mod step;

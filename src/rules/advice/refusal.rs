@@ -5,49 +5,10 @@
 //! then the words of providers, of Postfix, Exim and Exchange. They are long on purpose: towards a smarthost a row
 //! for the account keeps the message and pauses the route, and any other refusal returns the message. Nothing here fails.
 
-use super::hints::{Hint, Stage, fits};
+use super::row::{About, Hint, fits};
+use super::step::Stage;
 use crate::mail::outcome::Diagnostic;
 use crate::smtp::client::Waiting;
-
-/// Who or what is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum About {
-    /// This message: its size, its sender's syntax.
-    Message,
-    /// The recipient, or its mailbox.
-    Recipient,
-    /// The account or its login.
-    Account,
-    /// The sender's right to send, by this account or at all.
-    Sender,
-    /// How much, or how fast, the account may send.
-    Limit,
-    /// To pass mail on to others.
-    Relaying,
-    /// This host: its address, its name, how it connects.
-    Host,
-}
-
-impl About {
-    /// Its word in the log.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Message => "message",
-            Self::Recipient => "recipient",
-            Self::Account => "account",
-            Self::Sender => "sender",
-            Self::Limit => "limit",
-            Self::Relaying => "relaying",
-            Self::Host => "host",
-        }
-    }
-
-    /// Whether a smarthost would refuse the next message for the same reason.
-    const fn is_routes(self) -> bool {
-        matches!(self, Self::Account | Self::Sender | Self::Limit | Self::Relaying | Self::Host)
-    }
-}
 
 /// What a reply at a step is about, if a row knows it.
 #[must_use]

@@ -7,7 +7,7 @@
 
 use super::retry::ATTEMPTS_BEFORE_EXPIRY;
 use crate::mail::outcome::Diagnostic;
-use crate::rules::advice::refusal::About;
+use crate::rules::advice::row::About;
 use std::time::Duration;
 
 /// A try that has not been reported by then is given up and the next one starts: its worker has died. Twice the

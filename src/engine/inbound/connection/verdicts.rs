@@ -5,12 +5,12 @@ use crate::config::{ListenerAuth, ListenerTls};
 use crate::engine::host::logins::Verdict;
 use crate::engine::host::tls::Tls;
 use crate::engine::intake::submission::Submission;
-use crate::engine::log::event::Event;
-use crate::engine::log::statistics::Count;
+use crate::engine::log::counters::Count;
+use crate::engine::log::event::{Event, trouble};
 use crate::mail::address::ForwardPath;
 use crate::mail::message::Origin;
 use crate::mail::status::EnhancedStatus;
-use crate::net::tls::Handshake;
+use crate::net::handshake::Handshake;
 use crate::rules::routing::route::{Routed, Users};
 use crate::smtp::extension::MailParameters;
 use crate::smtp::reply::Reply;
@@ -69,18 +69,18 @@ impl Connection<'_> {
             return Ok(Ok(()));
         }
         self.flush()?;
-        let wait = self.permit.login_wait(self.intake.clock.now().running);
-        if !self.permit.pause(wait) {
+        let wait = self.slot.login_wait(self.intake.clock.now().running);
+        if !self.slot.pause(wait) {
             return Err(End::Aborted("is shutting down"));
         }
         Ok(match self.site.logins.check(credentials) {
             Verdict::Right => {
-                self.permit.logged_in();
+                self.slot.logged_in();
                 self.intake.statistics.count(Count::LoginsRight);
                 Ok(())
             }
             Verdict::Wrong => {
-                self.permit.login_failed(self.intake.clock.now().running);
+                self.slot.login_failed(self.intake.clock.now().running);
                 self.intake.statistics.count(Count::LoginsWrong);
                 let (client, name) = (&self.client.to_string(), credentials.name.as_str());
                 Event::AuthFailed { client, name, mechanism: mechanism.keyword() }.log();
@@ -97,7 +97,7 @@ impl Connection<'_> {
             return Err(Reply::new(550, EnhancedStatus::NOT_AUTHORIZED, text));
         }
         let limit = self.site.settings.limits.messages_per_minute_per_ip;
-        if limit > 0 && !self.permit.takes_message(self.intake.clock.now().running, limit) {
+        if limit > 0 && !self.slot.takes_message(self.intake.clock.now().running, limit) {
             let text = "too many messages in a minute; come again later";
             return Err(Reply::new(450, EnhancedStatus::POLICY_NOW, text));
         }
@@ -124,7 +124,7 @@ impl Connection<'_> {
         if self.site.routes.users == Users::Any
             && let Err(error) = self.site.maildir(&routed)
         {
-            Event::Trouble { doing: "making room for a mailbox", error: &error.to_string() }.log();
+            trouble("making room for a mailbox", &error);
             return Err(Reply::new(452, EnhancedStatus::SYSTEM_FULL, "no more mailboxes can be made here"));
         }
         if self.site.settings.local.quota > 0 {

@@ -5,7 +5,7 @@ use super::{Mark, Walk};
 use crate::mail::address::Domain;
 use crate::net::resolver::{DnsErrorKind, Record, Resolve, Rtype};
 use crate::rules::advice::authenticity::{self, Ask, Spf};
-use crate::rules::advice::hints::Stage;
+use crate::rules::advice::step::Stage;
 use crate::rules::message::dkim;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -1,8 +1,8 @@
 //! A next hop cannot be used: its pause, the log lines of what waits, and what has waited for too long.
 
 use super::Manager;
+use crate::engine::log::counters::Count;
 use crate::engine::log::event::{AttemptEnd, Event};
-use crate::engine::log::statistics::Count;
 use crate::engine::queue::attempt::{Again, Attempt};
 use crate::engine::queue::board::{Hop, Job};
 use crate::engine::queue::outbox::hop_of;

@@ -1,15 +1,22 @@
-//! Takes what lies in the drop directory into the queue and the Maildirs, by intake like all else.
+//! Takes messages from the drop directory into the queue and the Maildirs, by intake like all other mail.
 //!
-//! What is believed of a file stands in [`super::submit`]. Whoever left it has been told that it is safe. So it leaves the
-//! directory only when its copies are on stable storage, or for `corrupt/` if it is no message; with trouble of our own it
-//! stays, and is tried again with the next round.
+//! The program that left a file there has reported the message as safe. So the file stays until its copies are safe:
+//!
+//! | the file | what becomes of it |
+//! | --- | --- |
+//! | is taken | removed, once its copies are on stable storage |
+//! | is no message | moved to `corrupt/`, and logged |
+//! | is locked by another process | left for the next round |
+//! | cannot be taken now: disk, limits, look-ups | left for the next round; the first one of a round is logged |
+//!
+//! A crash between the commit and the removal makes a duplicate, never a loss. Who the sender is comes from the owner of the
+//! file; see [`crate::engine::intake::local_submission`].
 
-use super::submit::{self, Way};
 use crate::engine::host::site::Site;
 use crate::engine::intake::incoming::Intake;
+use crate::engine::intake::local_submission::{self, LocalDelivery};
 use crate::engine::intake::refusal::Refusal;
-use crate::engine::log::event::Event;
-use crate::store::StoreError;
+use crate::engine::log::event::trouble;
 use crate::store::drop::{DropDirectory, Dropped, Opened};
 use crate::sys;
 use crate::sys::watch::Watch;
@@ -25,16 +32,16 @@ const TROUBLE_PAUSE: Duration = Duration::from_secs(10);
 /// So many names that can't be removed are remembered; beyond it all are forgotten, and tried again.
 const STUCK_MAX: usize = 1000;
 
-/// The drop directory, and whoever empties it.
+/// The drop directory, and the state of the thread that empties it.
 #[derive(Debug)]
-pub struct Drops {
+pub struct Maildrop {
     directory: DropDirectory,
     /// Held while a message is taken: a stop waits for it, and no other thread takes it.
-    state: Mutex<State>,
+    state: Mutex<Rounds>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Rounds {
     has_stopped: bool,
     /// Messages that the last round has left where they are, by trouble of our own; the first one is told of.
     waiting: usize,
@@ -42,7 +49,7 @@ struct State {
     stuck: Vec<CString>,
 }
 
-impl Drops {
+impl Maildrop {
     /// Nothing is taken yet.
     #[must_use]
     pub fn new(directory: DropDirectory) -> Self {
@@ -75,7 +82,7 @@ impl Drops {
         let names = match self.directory.names() {
             Ok(names) => names,
             Err(error) => {
-                tell("looking for dropped mail", &error);
+                trouble("looking for dropped mail", &error);
                 return 0;
             }
         };
@@ -93,7 +100,7 @@ impl Drops {
         if taken > 0
             && let Err(error) = self.directory.sync()
         {
-            tell("removing dropped mail", &error);
+            trouble("removing dropped mail", &error);
         }
         match self.directory.sweep(intake.clock.now().wall) {
             Ok(0) => {}
@@ -101,17 +108,17 @@ impl Drops {
                 let path = self.directory.path().display().to_string();
                 log::info!(target: "pillarbox", "event=swept path={path:?} files={swept}");
             }
-            Err(error) => tell("sweeping the drop directory", &error),
+            Err(error) => trouble("sweeping the drop directory", &error),
         }
         taken
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> std::sync::MutexGuard<'_, Rounds> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// True if the message is taken.
-    fn take(&self, intake: &Intake, site: &Site, name: CString, state: &mut State) -> bool {
+    fn take(&self, intake: &Intake, site: &Site, name: CString, state: &mut Rounds) -> bool {
         let dropped = match self.directory.open_message(&name, site.settings.limits.message_size) {
             Ok(Opened::Message(dropped)) => dropped,
             Ok(Opened::Busy) => return false,
@@ -120,34 +127,34 @@ impl Drops {
                 return false;
             }
             Err(error) => {
-                tell("reading dropped mail", &error);
+                trouble("reading dropped mail", &error);
                 return false;
             }
         };
         match hand_over(intake, site, &dropped) {
             Ok(()) => {
                 if let Err(error) = self.directory.remove(&name) {
-                    tell("removing dropped mail", &error);
+                    trouble("removing dropped mail", &error);
                     remember(state, name);
                 }
                 true
             }
-            Err(Trouble::Bad(reason)) => {
+            Err(NotTaken::Bad(reason)) => {
                 self.set_aside(name, reason, state);
                 false
             }
-            Err(Trouble::Ours(error)) => {
+            Err(NotTaken::Ours(error)) => {
                 state.waiting += 1;
                 if state.waiting == 1 {
                     let doing = "taking dropped mail; it stays and is tried again";
-                    Event::Trouble { doing, error: &error }.log();
+                    trouble(doing, &error);
                 }
                 false
             }
         }
     }
 
-    fn set_aside(&self, name: CString, reason: &'static str, state: &mut State) {
+    fn set_aside(&self, name: CString, reason: &'static str, state: &mut Rounds) {
         let shown = name.to_string_lossy().into_owned();
         let error = match self.directory.set_aside(&name) {
             Ok(to) => format!("{shown}: {reason}; it is corrupt/{to} now"),
@@ -156,30 +163,26 @@ impl Drops {
                 format!("{shown}: {reason}; it stays: {}", error.source)
             }
         };
-        Event::Trouble { doing: "looking at dropped mail", error: &error }.log();
+        trouble("looking at dropped mail", &error);
     }
 }
 
-fn remember(state: &mut State, name: CString) {
+fn remember(state: &mut Rounds, name: CString) {
     if state.stuck.len() >= STUCK_MAX {
         state.stuck.clear();
     }
     state.stuck.push(name);
 }
 
-fn tell(doing: &str, error: &StoreError) {
-    Event::Trouble { doing, error: &error.to_string() }.log();
-}
-
 /// Why a message was not taken.
-enum Trouble {
+enum NotTaken {
     /// It is none that can be taken, ever.
     Bad(&'static str),
     /// It may be taken later.
     Ours(String),
 }
 
-impl From<io::Error> for Trouble {
+impl From<io::Error> for NotTaken {
     fn from(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::UnexpectedEof {
             return Self::Bad("it has become shorter");
@@ -188,34 +191,35 @@ impl From<io::Error> for Trouble {
     }
 }
 
-fn hand_over(intake: &Intake, site: &Site, dropped: &Dropped) -> Result<(), Trouble> {
-    if !submit::has_room_for(site, dropped.message_octets()) {
-        return Err(Trouble::Ours("no space left on the disk".into()));
+fn hand_over(intake: &Intake, site: &Site, dropped: &Dropped) -> Result<(), NotTaken> {
+    if !local_submission::has_room_for(site, dropped.message_octets()) {
+        return Err(NotTaken::Ours("no space left on the disk".into()));
     }
-    match try_way(intake, site, dropped, Way::Direct)? {
+    match try_delivery(intake, site, dropped, LocalDelivery::Direct)? {
         // A Maildir that takes nothing is no reason to keep the others waiting.
-        Err(Refusal::Store(_)) => try_way(intake, site, dropped, Way::Queued)?,
+        Err(Refusal::Store(_)) => try_delivery(intake, site, dropped, LocalDelivery::Queued)?,
         result => result,
     }
     .map_err(|refusal| match refusal {
-        Refusal::Loop => Trouble::Bad("it is going round in circles"),
-        refusal => Trouble::Ours(refusal.to_string()),
+        Refusal::Loop => NotTaken::Bad("it is going round in circles"),
+        refusal => NotTaken::Ours(refusal.to_string()),
     })
 }
 
-fn try_way(
+fn try_delivery(
     intake: &Intake,
     site: &Site,
     dropped: &Dropped,
-    way: Way,
-) -> Result<Result<(), Refusal>, Trouble> {
-    let submitted = submit::submission(site, dropped.uid, &dropped.envelope, way).map_err(Trouble::Ours)?;
+    local: LocalDelivery,
+) -> Result<Result<(), Refusal>, NotTaken> {
+    let submitted =
+        local_submission::submission(site, dropped.uid, &dropped.envelope, local).map_err(NotTaken::Ours)?;
     let mut incoming = match intake.begin(site, submitted.submission) {
         Ok(incoming) => incoming,
         Err(refusal) => return Ok(Err(refusal)),
     };
     if !dropped.read(|piece| incoming.write(piece))? {
-        return Err(Trouble::Bad("it has a CR"));
+        return Err(NotTaken::Bad("it has a CR"));
     }
     Ok(incoming.commit().map(drop))
 }

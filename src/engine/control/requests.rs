@@ -6,9 +6,9 @@
 //! held by a record in its journal, and taken off the board. What may fail: the disk; others having it in hand.
 
 use super::listing::{self, Listed};
+use super::output::{Asker, Output};
 use super::services::Services;
-use super::status;
-use super::submit;
+use super::{status, submit};
 use crate::engine::host::site::{Site, SystemAccounts};
 use crate::engine::log::event::Event;
 use crate::engine::queue::attempt::{Again, Attempt, Claim};
@@ -39,29 +39,6 @@ const BUSY_TRIES: usize = 10;
 const BUSY_PAUSE: Duration = Duration::from_millis(50);
 /// Read at once while a message is shown.
 const READ_OCTETS: usize = 16 * 1024;
-
-/// Where an answer goes.
-pub trait Output {
-    /// What was asked for.
-    ///
-    /// # Errors
-    /// Nobody listens any more: the answer ends.
-    fn output(&mut self, octets: &[u8]) -> io::Result<()>;
-    /// A line about what went wrong, without its line end.
-    ///
-    /// # Errors
-    /// As above.
-    fn error(&mut self, line: &str) -> io::Result<()>;
-}
-
-/// Who asks.
-#[derive(Debug, Clone, Copy)]
-pub struct Asker {
-    /// What they may do.
-    pub rights: PeerRights,
-    /// Who they are.
-    pub uid: u32,
-}
 
 /// Why a message was not changed: exit code and reason.
 type Refused = (u8, String);

@@ -1,5 +1,18 @@
-//! Connections that are open: how many there are, whose they are, and how to end them.
+//! Slots for connections: how many may be open, in all and of one address, and how to end them.
+//!
+//! A connection is served only while it holds a [`Slot`]; dropping the slot frees it, also in a panic. A quarter of all slots
+//! is kept for trusted clients and for those that have logged in, or come from an address where somebody did lately.
+//!
+//! | client | slots of one address | slots in all |
+//! | --- | --- | --- |
+//! | trusted | three quarters | all |
+//! | logged in, or from an address that did lately | `limits.connections_per_ip` | all |
+//! | stranger | `limits.connections_per_ip` | three quarters |
+//!
+//! The slot also carries the limits of its client: messages a minute, logged refusals, and the wait before the next login.
+//! Nothing here reads or writes, except the 421 of [`turn_away`].
 
+use crate::engine::log::counters::Gauge;
 use crate::net::transport::Deadline;
 use crate::rules::pacing::auth_failures::AuthFailures;
 use crate::rules::pacing::rate::Rates;
@@ -15,9 +28,9 @@ const KNOWN_MAX: usize = 16;
 /// So many refusals of one address are logged in a minute: a robot must not fill the log of a small box.
 const REFUSALS_A_MINUTE: u32 = 60;
 
-/// The connections of all listeners.
+/// The slots of all listeners.
 #[derive(Debug, Default)]
-pub struct Connections {
+pub struct ConnectionSlots {
     open: Mutex<Open>,
     /// Notified when one ends.
     ended: Condvar,
@@ -31,7 +44,7 @@ pub struct Connections {
 #[derive(Debug, Default)]
 struct Open {
     next: u64,
-    slots: HashMap<u64, Arc<Slot>>,
+    connections: HashMap<u64, Arc<OpenConnection>>,
     by_address: HashMap<IpAddr, u32>,
     /// Connections of clients that are neither trusted nor logged in.
     strangers: u64,
@@ -41,7 +54,7 @@ struct Open {
 
 /// One connection, as others see it.
 #[derive(Debug)]
-struct Slot {
+struct OpenConnection {
     stream: Arc<TcpStream>,
     busy: AtomicBool,
     stranger: AtomicBool,
@@ -82,61 +95,61 @@ impl Caps {
 
 /// Why a connection is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refused {
+pub enum NoSlot {
     /// There are too many in all, or what is left is kept for those who are trusted.
     TooMany,
     /// There are too many of this address.
     TooManyOfAddress,
 }
 
-/// The right to one connection; given back when dropped, also by a panic.
+/// A slot that a connection holds; freed when dropped, also by a panic.
 #[derive(Debug)]
-pub struct Permit {
-    connections: Arc<Connections>,
+pub struct Slot {
+    slots: Arc<ConnectionSlots>,
     number: u64,
     /// What counts as the client's address; a proxy announces another one.
     address: Mutex<IpAddr>,
-    slot: Arc<Slot>,
+    connection: Arc<OpenConnection>,
 }
 
-impl Connections {
+impl ConnectionSlots {
     /// Counts a connection in.
     ///
     /// # Errors
-    /// It is one too many. A quarter of all is kept for those who are trusted and for those who have logged in, or come
-    /// from where somebody lately did: strangers can't keep this box's own alerts out. An address that is trusted has no
-    /// limit but the three quarters: no address ever takes all.
+    /// No slot is free for this client; see the table of this module. Strangers can never keep this host's own alerts out,
+    /// and no address ever takes all slots.
     pub fn admit(
         self: &Arc<Self>,
         stream: Arc<TcpStream>,
         client: IpAddr,
         trusted: bool,
         caps: Caps,
-    ) -> Result<Permit, Refused> {
+    ) -> Result<Slot, NoSlot> {
         let mut open = self.lock();
         let address = counted_address(client);
         let stranger = !trusted && !open.known.contains(&address);
-        let is_full = open.slots.len() as u64 >= u64::from(caps.total);
+        let is_full = open.connections.len() as u64 >= u64::from(caps.total);
         if is_full || (stranger && open.strangers >= u64::from(caps.of_strangers())) {
-            return Err(Refused::TooMany);
+            return Err(NoSlot::TooMany);
         }
         let of_address = open.by_address.entry(address).or_default();
         if *of_address >= caps.of_address(trusted) {
-            return Err(Refused::TooManyOfAddress);
+            return Err(NoSlot::TooManyOfAddress);
         }
         *of_address += 1;
-        let slot = Arc::new(Slot { stream, busy: AtomicBool::new(false), stranger: stranger.into() });
+        let connection =
+            Arc::new(OpenConnection { stream, busy: AtomicBool::new(false), stranger: stranger.into() });
         open.strangers += u64::from(stranger);
         let number = open.next;
         open.next += 1;
-        open.slots.insert(number, Arc::clone(&slot));
-        Ok(Permit { connections: Arc::clone(self), number, address: Mutex::new(address), slot })
+        open.connections.insert(number, Arc::clone(&connection));
+        Ok(Slot { slots: Arc::clone(self), number, address: Mutex::new(address), connection })
     }
 
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.lock().slots.len()
+        self.lock().connections.len()
     }
 
     /// Whether the daemon is about to end.
@@ -157,11 +170,11 @@ impl Connections {
         self.begin_stop();
         let deadline = Deadline::after(patience);
         let mut open = self.lock();
-        for slot in open.slots.values().filter(|slot| !slot.busy.load(Ordering::SeqCst)) {
+        for connection in open.connections.values().filter(|it| !it.busy.load(Ordering::SeqCst)) {
             // The thread reads the end of its input then, sees that we are stopping, and says 421.
-            let _ = slot.stream.shutdown(Shutdown::Read);
+            let _ = connection.stream.shutdown(Shutdown::Read);
         }
-        while !open.slots.is_empty() && !deadline.remaining().is_zero() {
+        while !open.connections.is_empty() && !deadline.remaining().is_zero() {
             let waited = self.ended.wait_timeout(open, deadline.remaining());
             open = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -169,6 +182,12 @@ impl Connections {
 
     fn lock(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Gauge for ConnectionSlots {
+    fn value(&self) -> usize {
+        self.count()
     }
 }
 
@@ -180,16 +199,16 @@ fn counted_address(client: IpAddr) -> IpAddr {
     }
 }
 
-impl Permit {
+impl Slot {
     /// Marks whether a transaction is open, which a shutdown waits for.
     pub fn set_busy(&self, busy: bool) {
-        self.slot.busy.store(busy, Ordering::SeqCst);
+        self.connection.busy.store(busy, Ordering::SeqCst);
     }
 
     /// Whether the daemon is about to end.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
-        self.connections.is_stopping()
+        self.slots.is_stopping()
     }
 
     fn address(&self) -> IpAddr {
@@ -200,21 +219,21 @@ impl Permit {
     ///
     /// # Errors
     /// There are too many of its connections; it stays counted as it was.
-    pub fn change_client(&self, client: IpAddr, trusted: bool, caps: Caps) -> Result<(), Refused> {
-        let mut open = self.connections.lock();
+    pub fn change_client(&self, client: IpAddr, trusted: bool, caps: Caps) -> Result<(), NoSlot> {
+        let mut open = self.slots.lock();
         let (old, new) = (self.address(), counted_address(client));
         let stranger = !trusted && !open.known.contains(&new);
-        let was_stranger = self.slot.stranger.load(Ordering::SeqCst);
+        let was_stranger = self.connection.stranger.load(Ordering::SeqCst);
         if stranger && !was_stranger && open.strangers >= u64::from(caps.of_strangers()) {
-            return Err(Refused::TooMany);
+            return Err(NoSlot::TooMany);
         }
         let of_address = open.by_address.entry(new).or_default();
         if *of_address >= caps.of_address(trusted) {
-            return Err(Refused::TooManyOfAddress);
+            return Err(NoSlot::TooManyOfAddress);
         }
         *of_address += 1;
         open.strangers = open.strangers - u64::from(was_stranger) + u64::from(stranger);
-        self.slot.stranger.store(stranger, Ordering::SeqCst);
+        self.connection.stranger.store(stranger, Ordering::SeqCst);
         open.leave(old);
         *self.address.lock().unwrap_or_else(PoisonError::into_inner) = new;
         Ok(())
@@ -223,14 +242,14 @@ impl Permit {
     /// Counts a message of this client's; false if it is one too many for this minute.
     #[must_use]
     pub fn takes_message(&self, now: Duration, limit_a_minute: u32) -> bool {
-        let mut rates = self.connections.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rates = self.slots.rates.lock().unwrap_or_else(PoisonError::into_inner);
         rates.take(self.address(), now, limit_a_minute)
     }
 
     /// Whether a refusal of this client's is worth a line; false if it had enough of them in this minute.
     #[must_use]
     pub fn tells_refusal(&self, now: Duration) -> bool {
-        let mut rates = self.connections.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rates = self.slots.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         rates.take(self.address(), now, REFUSALS_A_MINUTE)
     }
 
@@ -246,13 +265,13 @@ impl Permit {
     }
 
     fn auth_failures(&self) -> MutexGuard<'_, AuthFailures> {
-        self.connections.auth_failures.lock().unwrap_or_else(PoisonError::into_inner)
+        self.slots.auth_failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The client is no stranger any more.
     pub fn logged_in(&self) {
-        let mut open = self.connections.lock();
-        if self.slot.stranger.swap(false, Ordering::SeqCst) {
+        let mut open = self.slots.lock();
+        if self.connection.stranger.swap(false, Ordering::SeqCst) {
             open.strangers -= 1;
         }
         let address = self.address();
@@ -267,9 +286,9 @@ impl Permit {
     #[must_use]
     pub fn pause(&self, time: Duration) -> bool {
         let deadline = Deadline::after(time);
-        let mut open = self.connections.lock();
+        let mut open = self.slots.lock();
         while !self.is_stopping() && !deadline.remaining().is_zero() {
-            let waited = self.connections.ended.wait_timeout(open, deadline.remaining());
+            let waited = self.slots.ended.wait_timeout(open, deadline.remaining());
             open = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         !self.is_stopping()
@@ -278,18 +297,18 @@ impl Permit {
     /// How many connections there are.
     #[must_use]
     pub fn open_connections(&self) -> usize {
-        self.connections.count()
+        self.slots.count()
     }
 }
 
-impl Drop for Permit {
+impl Drop for Slot {
     fn drop(&mut self) {
-        let mut open = self.connections.lock();
-        open.slots.remove(&self.number);
-        open.strangers -= u64::from(self.slot.stranger.load(Ordering::SeqCst));
+        let mut open = self.slots.lock();
+        open.connections.remove(&self.number);
+        open.strangers -= u64::from(self.connection.stranger.load(Ordering::SeqCst));
         open.leave(self.address());
         drop(open);
-        self.connections.ended.notify_all();
+        self.slots.ended.notify_all();
     }
 }
 
@@ -315,23 +334,23 @@ mod tests {
 
     #[test]
     fn a_quarter_is_kept_for_the_trusted_and_no_address_takes_all() {
-        let connections = Arc::new(Connections::default());
+        let slots = Arc::new(ConnectionSlots::default());
         let caps = Caps { total: 8, per_address: 4 };
-        let admit = |ip: &str, trusted| connections.admit(stream(), ip.parse().unwrap(), trusted, caps);
-        let mut permits: Vec<Permit> = (0..4).map(|_| admit("192.0.2.1", false).unwrap()).collect();
-        assert_eq!(admit("192.0.2.1", false).unwrap_err(), Refused::TooManyOfAddress);
-        permits.push(admit("2001:db8::1", false).unwrap());
-        permits.push(admit("2001:db8::ffff", false).unwrap());
-        assert_eq!(admit("192.0.2.2", false).unwrap_err(), Refused::TooMany);
-        permits.push(admit("127.0.0.1", true).unwrap());
-        permits.push(admit("127.0.0.1", true).unwrap());
-        assert_eq!(admit("127.0.0.1", true).unwrap_err(), Refused::TooMany);
-        assert_eq!(connections.count(), 8);
-        permits.truncate(3);
+        let admit = |ip: &str, trusted| slots.admit(stream(), ip.parse().unwrap(), trusted, caps);
+        let mut taken: Vec<Slot> = (0..4).map(|_| admit("192.0.2.1", false).unwrap()).collect();
+        assert_eq!(admit("192.0.2.1", false).unwrap_err(), NoSlot::TooManyOfAddress);
+        taken.push(admit("2001:db8::1", false).unwrap());
+        taken.push(admit("2001:db8::ffff", false).unwrap());
+        assert_eq!(admit("192.0.2.2", false).unwrap_err(), NoSlot::TooMany);
+        taken.push(admit("127.0.0.1", true).unwrap());
+        taken.push(admit("127.0.0.1", true).unwrap());
+        assert_eq!(admit("127.0.0.1", true).unwrap_err(), NoSlot::TooMany);
+        assert_eq!(slots.count(), 8);
+        taken.truncate(3);
         assert!(admit("192.0.2.1", false).is_ok());
-        drop(permits);
-        assert_eq!(connections.count(), 0);
-        assert!(connections.lock().by_address.is_empty());
+        drop(taken);
+        assert_eq!(slots.count(), 0);
+        assert!(slots.lock().by_address.is_empty());
     }
 
     #[test]
@@ -341,11 +360,11 @@ mod tests {
         {
             let caps = Caps { total, per_address };
             for (is_trusted, most) in [(false, stranger), (true, trusted)] {
-                let connections = Arc::new(Connections::default());
-                let admit = |ip: &str| connections.admit(stream(), ip.parse().unwrap(), is_trusted, caps);
-                let permits: Vec<Permit> = std::iter::from_fn(|| admit("192.0.2.1").ok()).take(99).collect();
-                assert_eq!(permits.len(), most, "{caps:?} trusted: {is_trusted}");
-                let other = connections.admit(stream(), "127.0.0.1".parse().unwrap(), true, caps);
+                let slots = Arc::new(ConnectionSlots::default());
+                let admit = |ip: &str| slots.admit(stream(), ip.parse().unwrap(), is_trusted, caps);
+                let taken: Vec<Slot> = std::iter::from_fn(|| admit("192.0.2.1").ok()).take(99).collect();
+                assert_eq!(taken.len(), most, "{caps:?} trusted: {is_trusted}");
+                let other = slots.admit(stream(), "127.0.0.1".parse().unwrap(), true, caps);
                 assert!(other.is_ok(), "{caps:?}");
             }
         }

@@ -5,7 +5,7 @@
 //! user that the user might not read. A file that is not as it must be is logged, and the mail goes to the user's Maildir;
 //! where homes are closed to the user of the daemon there is nothing to be seen, and nothing is logged.
 
-use crate::engine::log::event::Event;
+use crate::engine::log::event::trouble;
 use crate::rules::routing::aliases::{self, Target};
 use crate::rules::routing::route::Account;
 use std::fs::OpenOptions;
@@ -24,8 +24,7 @@ pub fn read(account: &Account) -> Option<Vec<Target>> {
     // Also for "permission denied": the way there is closed.
     std::fs::symlink_metadata(&path).ok()?;
     let broken = |error: &str| {
-        let error = format!("{}: {error}", path.display());
-        Event::Trouble { doing: "reading a .forward file; the mail stays here", error: &error }.log();
+        trouble("reading a .forward file; the mail stays here", &format_args!("{}: {error}", path.display()));
     };
     let text = match text(&path, account.uid) {
         Ok(text) => text,

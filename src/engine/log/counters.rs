@@ -1,16 +1,20 @@
-//! What is counted: since the start, and in all.
+//! Counters of what this host has done: since the start, and in all.
 //!
-//! Counting is an addition under a lock that nobody holds for longer: cheap, whole numbers of 64 bits also where the
-//! processor has none (32-bit MIPS), and no write to disk. The totals are saved once an hour at most, if they have
-//! changed, and when the daemon stops; a crash forgets what was counted since, and nothing else. What may fail: saving,
-//! which is logged and harms no mail.
+//! | number | kept in | lost by a crash |
+//! | --- | --- | --- |
+//! | since the start | memory | all |
+//! | in all | the file `statistics` of the state | what was counted since it was saved last |
+//!
+//! Counting is an addition under a lock that is held for nothing else: whole numbers of 64 bits also where the processor has
+//! none (32-bit MIPS), and no write to disk. The totals are saved once an hour at most, if they have changed, and when the
+//! daemon stops. A failure to save is logged, and harms no mail. The format on disk is one line of numbers in the order of
+//! [`Count`]; an older version wrote fewer, a newer one writes more.
 
-use super::event::{AttemptEnd, Event};
+use super::event::{AttemptEnd, trouble};
 use super::logger;
-use crate::engine::inbound::counters::Connections;
 use crate::mail::date::Now;
 use crate::store::line_file::STATISTICS;
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,7 +22,7 @@ use std::time::Duration;
 /// Totals are saved so often at most: flash wears out.
 const SAVE_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// Something that is counted. The file of the totals goes by this order: new ones belong at the end.
+/// Something that is counted. The file of the totals follows this order: add new ones at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Count {
     /// Messages accepted on a port for SMTP.
@@ -72,11 +76,17 @@ pub const COUNTS: usize = Count::Alarms as usize + 1;
 
 type Numbers = [u64; COUNTS];
 
+/// A number that goes up and down, asked for when it is shown.
+pub trait Gauge: fmt::Debug + Send + Sync {
+    /// The number now.
+    fn value(&self) -> usize;
+}
+
 /// The counts of a running pillarbox.
 #[derive(Debug)]
-pub struct Statistics {
+pub struct Counters {
     /// The connections that are open now.
-    pub connections: Arc<Connections>,
+    pub connections: Arc<dyn Gauge>,
     /// The running time of the start.
     pub started: Duration,
     state: PathBuf,
@@ -93,10 +103,10 @@ struct Saved {
     since: Numbers,
 }
 
-impl Statistics {
+impl Counters {
     /// Goes on from what was saved below `state`.
     #[must_use]
-    pub fn resume(state: &Path, connections: Arc<Connections>, now: Now) -> Self {
+    pub fn resume(state: &Path, connections: Arc<dyn Gauge>, now: Now) -> Self {
         let saved = Saved { at: now.running, since: [0; COUNTS] };
         Self {
             connections,
@@ -160,7 +170,7 @@ impl Statistics {
         // A disk that takes nothing is asked again in an hour as well.
         *saved = Saved { at: now.running, since };
         if let Err(error) = STATISTICS.save(&self.state, &print(&self.in_all())) {
-            Event::Trouble { doing: "saving the statistics", error: &error.to_string() }.log();
+            trouble("saving the statistics", &error);
         }
     }
 }

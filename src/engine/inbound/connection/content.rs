@@ -1,0 +1,173 @@
+//! The content of a message, from the socket to intake: by DATA (RFC 5321 §4.1.1.4) or in chunks by BDAT (RFC 3030).
+//!
+//! ```text
+//! DATA ─▶ begin ─▶ 354 ─▶ data to the final dot ─▶ commit ─▶ 250
+//! BDAT ─▶ begin ─▶ chunk ─▶ 250 ─▶ ... ─▶ last chunk ─────▶ commit ─▶ 250
+//! ```
+//!
+//! A message that is refused is read to its end all the same: the client listens for a reply only there. It is not kept
+//! beyond `limits.message_size`. A client that sends too slowly, or pauses for longer than `limits.data_timeout`, gets 421.
+
+use super::{Accepted, COMMAND_BUFFER_OCTETS, Connection, End};
+use crate::engine::intake::incoming::Incoming;
+use crate::engine::intake::refusal::Refusal;
+use crate::engine::log::event::trouble;
+use crate::mail::id::QueueId;
+use crate::mail::status::EnhancedStatus;
+use crate::net::transport::{Deadline, Stopwatch, WireError};
+use crate::rules::pacing::patience::is_too_slow;
+use crate::smtp::data::{ChunkDecoder, DotDecoder};
+use crate::smtp::extension::size;
+use crate::smtp::reply::Reply;
+use crate::smtp::server::{Chunk, Transaction};
+
+impl Connection<'_> {
+    /// Takes a message by DATA. Intake is made ready first, so that its refusal can still answer DATA.
+    pub(super) fn receive(&mut self, transaction: Transaction<Accepted>) -> Result<(), End> {
+        let mut incoming = match self.intake.begin(self.site, self.submission(transaction)) {
+            Ok(incoming) => incoming,
+            Err(refusal) => {
+                tell_trouble(&refusal);
+                let action = self.session.data_verdict(Err(refusal.reply()));
+                return self.act(action);
+            }
+        };
+        let action = self.session.data_verdict(Ok(()));
+        self.act(action)?;
+        let verdict = self.read_data(&mut incoming)?.and_then(|()| commit(incoming));
+        let action = self.session.end_of_data(verdict);
+        self.act(action)
+    }
+
+    /// Reads the data to its end, also of a message that is refused; the inner result is the reason.
+    fn read_data(&mut self, incoming: &mut Incoming<'_>) -> Result<Result<(), Reply>, End> {
+        let (mut decoder, mut piece) = (DotDecoder::repairing(self.listener.repairs_newlines), Vec::new());
+        let limits = &self.site.settings.limits;
+        let started = Stopwatch::start();
+        loop {
+            let used = decoder.decode(self.input.octets(), &mut piece);
+            self.input.consume(used);
+            if decoder.octets() <= limits.message_size {
+                incoming.write(&piece);
+            }
+            piece.clear();
+            if decoder.is_at_end() {
+                break;
+            }
+            self.flush()?;
+            if is_too_slow(decoder.octets(), started.elapsed()) {
+                return Err(End::Aborted("got the data too slowly"));
+            }
+            self.fill_with_data()?;
+        }
+        self.input.shrink(COMMAND_BUFFER_OCTETS);
+        Ok(judge_data(decoder.is_malformed(), decoder.octets(), limits.message_size))
+    }
+
+    /// Reads a chunk of BDAT to its end, also of a message that is refused.
+    pub(super) fn read_chunk(
+        &mut self,
+        transaction: Option<Transaction<Accepted>>,
+        chunk: Chunk,
+    ) -> Result<(), End> {
+        if let Some(transaction) = transaction {
+            let incoming = self.intake.begin(self.site, self.submission(transaction));
+            let incoming = incoming.inspect_err(tell_trouble);
+            self.chunks = Some(Chunks { incoming, decoder: ChunkDecoder::default() });
+        }
+        let Some(mut chunks) = self.chunks.take() else { return Err(End::Aborted("lost a message")) };
+        let limit = self.site.settings.limits.message_size;
+        let mut piece = Vec::new();
+        self.read_octets(chunk.octets, |octets| {
+            chunks.decoder.decode(octets, &mut piece);
+            if let (Ok(incoming), true) = (&mut chunks.incoming, chunks.decoder.octets() <= limit) {
+                incoming.write(&piece);
+            }
+            piece.clear();
+        })?;
+        let verdict = chunks.verdict(limit, chunk.is_last);
+        let verdict = match verdict {
+            Err(reply) => Err(reply),
+            Ok(()) if chunk.is_last => {
+                chunks.incoming.map_err(|refusal| refusal.reply()).and_then(commit).map(Some)
+            }
+            Ok(()) => {
+                self.chunks = Some(chunks);
+                Ok(None)
+            }
+        };
+        let action = self.session.chunk_verdict(verdict, chunk);
+        self.act(action)
+    }
+
+    /// Reads `octets` octets, and hands them to `take` in pieces.
+    pub(super) fn read_octets(&mut self, octets: u64, mut take: impl FnMut(&[u8])) -> Result<(), End> {
+        let mut left = octets;
+        let started = Stopwatch::start();
+        while left > 0 {
+            if self.input.octets().is_empty() {
+                self.flush()?;
+                if is_too_slow(octets - left, started.elapsed()) {
+                    return Err(End::Aborted("got the data too slowly"));
+                }
+                self.fill_with_data()?;
+            }
+            let there = self.input.octets();
+            let used = usize::try_from(left).map_or(there.len(), |left| left.min(there.len()));
+            take(there.get(..used).unwrap_or_default());
+            self.input.consume(used);
+            left -= used as u64;
+        }
+        self.input.shrink(COMMAND_BUFFER_OCTETS);
+        Ok(())
+    }
+
+    /// Waits for more of the data.
+    fn fill_with_data(&mut self) -> Result<(), End> {
+        self.input.grow_if_full();
+        match self.fill(Deadline::after(self.site.settings.limits.data_timeout)) {
+            Ok(()) => Ok(()),
+            Err(WireError::TimedOut) => Err(End::Aborted("timed out waiting for data")),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// A message that comes in by BDAT.
+pub(super) struct Chunks<'a> {
+    /// The message, or why intake does not take it.
+    incoming: Result<Incoming<'a>, Refusal>,
+    decoder: ChunkDecoder,
+}
+
+impl Chunks<'_> {
+    /// The reply that refuses the message, if something is wrong with what has come in so far.
+    fn verdict(&self, limit: u64, at_end: bool) -> Result<(), Reply> {
+        if let Err(refusal) = &self.incoming {
+            return Err(refusal.reply());
+        }
+        judge_data(self.decoder.is_malformed(at_end), self.decoder.octets(), limit)
+    }
+}
+
+fn judge_data(is_malformed: bool, octets: u64, limit: u64) -> Result<(), Reply> {
+    if is_malformed {
+        let text = "the message has a bare CR or LF; end lines with CRLF";
+        return Err(Reply::new(550, EnhancedStatus::SYNTAX_ERROR, text));
+    }
+    if octets > limit { Err(size::too_big(limit)) } else { Ok(()) }
+}
+
+fn commit(incoming: Incoming<'_>) -> Result<QueueId, Reply> {
+    incoming.commit().map_err(|refusal| {
+        tell_trouble(&refusal);
+        refusal.reply()
+    })
+}
+
+/// Logs why intake did not take a message. A full queue is in the log already, as the refusal of the command.
+fn tell_trouble(refusal: &Refusal) {
+    if !matches!(refusal, Refusal::QueueFull) {
+        trouble("taking a message", refusal);
+    }
+}

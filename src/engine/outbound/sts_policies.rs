@@ -1,0 +1,134 @@
+//! The MTA-STS policies of domains (RFC 8461): fetched by HTTPS, kept on disk, and asked for again when DNS names another
+//! one.
+//!
+//! | `_mta-sts` TXT record | policy on disk | result |
+//! | --- | --- | --- |
+//! | missing, or not readable | holds | the one on disk (§3.1) |
+//! | missing, or not readable | missing, or ended | no policy |
+//! | there, with the same id | holds, and no refresh is due | the one on disk |
+//! | there | any other | fetched and saved; if the fetch fails, the one on disk while it holds |
+//!
+//! A fetch that failed is not repeated for ten minutes for the same id (§3.3). A failure is logged, and never stops mail by
+//! itself.
+
+use crate::engine::host::site::Site;
+use crate::engine::log::event::{Event, trouble};
+use crate::mail::date::Now;
+use crate::net::connect::Connect;
+use crate::net::policy_fetch::{self, PORT_HTTPS};
+use crate::net::resolver::{Record, Resolve, Rtype};
+use crate::net::transport::Deadline;
+use crate::rules::tls::tls_policy::mta_sts::{self, Kept, Policy};
+use crate::store::sts;
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// How long a fetch may take, from the first connect on (RFC 8461 §3.3 suggests a minute, while mail waits).
+const FETCH: Duration = Duration::from_secs(10);
+/// A fetch that failed is tried again after this time (§3.3: five minutes or more).
+const FETCH_AGAIN: Duration = Duration::from_secs(600);
+/// So many failures are remembered.
+const FAILURES_MAX: usize = 256;
+
+/// A fetch that failed.
+#[derive(Debug)]
+struct FailedFetch {
+    domain: String,
+    id: String,
+    /// In running time.
+    again_at: Duration,
+}
+
+/// The MTA-STS policies: on disk, except for the memory of fetches that failed lately.
+#[derive(Debug, Default)]
+pub struct StsPolicies(Mutex<Vec<FailedFetch>>);
+
+impl StsPolicies {
+    /// The policy that holds for a domain, given in lower case. It is fetched if DNS names a new one.
+    pub fn policy(
+        &self,
+        resolver: &dyn Resolve,
+        connect: &dyn Connect,
+        now: Now,
+        site: &Site,
+        domain: &str,
+    ) -> Option<Policy> {
+        let state = &site.settings.state;
+        let wall = now.wall.seconds();
+        let kept = read_kept(site, domain).filter(|kept| kept.holds(wall));
+        let records = resolver.records(&format!("_mta-sts.{domain}"), Rtype::TXT);
+        let id =
+            records.ok().and_then(|set| mta_sts::find_id(&data(&set.records).cloned().collect::<Vec<_>>()));
+        // Without a record there is nothing new, and what is kept holds on (RFC 8461 §3.1).
+        let Some(id) = id else { return kept.map(|kept| kept.policy) };
+        let is_current = kept.as_ref().is_some_and(|kept| kept.id == id && !kept.wants_refresh(wall));
+        if is_current || self.has_failed(domain, &id, now.running) {
+            return kept.map(|kept| kept.policy);
+        }
+        match fetch(resolver, connect, site, domain) {
+            Ok((text, policy)) => {
+                if let Err(error) = sts::save(state, domain, &Kept::print(&id, wall, &text)) {
+                    trouble("keeping an MTA-STS policy", &error);
+                }
+                Some(policy)
+            }
+            Err(reason) => {
+                let reason = format!("the MTA-STS policy can't be fetched: {reason}");
+                Event::TlsPolicy { domain, reason: &reason }.log();
+                self.note_failure(FailedFetch {
+                    domain: domain.to_owned(),
+                    id,
+                    again_at: now.running.saturating_add(FETCH_AGAIN),
+                });
+                kept.map(|kept| kept.policy)
+            }
+        }
+    }
+
+    fn has_failed(&self, domain: &str, id: &str, now: Duration) -> bool {
+        let failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.iter().any(|it| it.domain == domain && it.id == id && it.again_at > now)
+    }
+
+    fn note_failure(&self, failure: FailedFetch) {
+        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.retain(|it| it.domain != failure.domain);
+        if failures.len() >= FAILURES_MAX {
+            failures.remove(0);
+        }
+        failures.push(failure);
+    }
+}
+
+fn read_kept(site: &Site, domain: &str) -> Option<Kept> {
+    let octets = sts::load(&site.settings.state, domain)?;
+    let kept = std::str::from_utf8(&octets).ok().and_then(Kept::parse);
+    if kept.is_none() {
+        Event::TlsPolicy { domain, reason: "the MTA-STS policy that is kept can't be read" }.log();
+    }
+    kept
+}
+
+fn fetch(
+    resolver: &dyn Resolve,
+    connect: &dyn Connect,
+    site: &Site,
+    domain: &str,
+) -> Result<(String, Policy), String> {
+    let host = format!("mta-sts.{domain}");
+    let addresses = resolver.addresses(&host).map_err(|error| error.text)?;
+    let allowed = addresses.into_iter().filter(|&ip| site.allows_family(ip));
+    let addresses: Vec<SocketAddr> = allowed.map(|ip| SocketAddr::new(ip, PORT_HTTPS)).collect();
+    let text = policy_fetch::fetch(connect, &site.connector, &host, &addresses, Deadline::after(FETCH))?;
+    let policy = Policy::parse(&text).ok_or("it is none that RFC 8461 knows")?;
+    Ok((text, policy))
+}
+
+/// The octets of TXT and TLSA records.
+pub(super) fn data(records: &[Record]) -> impl Iterator<Item = &Vec<u8>> {
+    records.iter().filter_map(|record| match record {
+        Record::Data(octets) => Some(octets),
+        Record::Address(_) | Record::Mx(_) => None,
+    })
+}

@@ -1,0 +1,142 @@
+//! The trial of a next hop: everything that a delivery does up to RCPT, then RSET in place of the data.
+//!
+//! ```text
+//! connect ─▶ EHLO ─▶ STARTTLS ─▶ AUTH ─▶ MAIL ─▶ RCPT ... ─▶ RSET ─▶ QUIT
+//! ```
+//!
+//! The steps are reported by what the walk sees of the conversation (`sight`); this file reports only failures that are in no
+//! reply. It keeps no state beyond the probe: the board and the memory of MTA-STS failures are its own.
+
+use super::sight::Impatient;
+use super::{Mark, TRIAL_OCTETS, Walk};
+use crate::engine::outbound::connect::connect;
+use crate::engine::outbound::conversation::{Conversation, Talk};
+use crate::engine::outbound::outside::Outside;
+use crate::engine::outbound::sts_policies::StsPolicies;
+use crate::engine::probe::test_message::own_sender;
+use crate::engine::queue::board::Board;
+use crate::mail::address::ReversePath;
+use crate::mail::envelope::{Envelope, Recipient};
+use crate::mail::next_hop::{NextHop, Smarthost};
+use crate::mail::outcome::Outcome;
+use crate::rules::advice::step::Stage;
+use crate::smtp::client::{End, Transaction};
+use std::time::Duration;
+
+impl Walk<'_> {
+    /// Asks a next hop for all recipients that share it.
+    pub(super) fn relay(&self, hop: &NextHop, recipients: Vec<Recipient>) {
+        let sender = self.site.rewrite.reverse_path(&own_sender(self.site));
+        if let (NextHop::Mx(_), Some(sender)) = (hop, sender.mailbox()) {
+            self.look_as_receivers_do(&sender.domain);
+        }
+        let (sts, board) = (StsPolicies::default(), Board::default());
+        let connect = Impatient { connect: self.world.connect, connect_timeout: Duration::MAX };
+        let out = Outside {
+            resolver: self.world.resolver,
+            connect: &connect,
+            sts: &sts,
+            board: &board,
+            now: self.world.now,
+            watch: self,
+            hop: None,
+        };
+        // As in delivery, the next smarthost is asked if one refuses.
+        while let Some(refusing) = self.ask_one(&out, hop, &sender, &recipients) {
+            board.host_refused(&refusing, out.now.running, &|_| Duration::MAX);
+        }
+    }
+
+    /// Connects and asks. Returns the smarthost if it refuses and another one is left to ask.
+    fn ask_one(
+        &self,
+        out: &Outside<'_>,
+        hop: &NextHop,
+        sender: &ReversePath,
+        recipients: &[Recipient],
+    ) -> Option<Smarthost> {
+        match connect(out, self.site, hop) {
+            Ok(conversation) => {
+                self.settle(Mark::Warn);
+                let host = conversation.smarthost.clone();
+                let is_another = |other: &Smarthost| {
+                    Some(other) != host.as_ref() && !out.board.is_refusing(other, out.now.running)
+                };
+                let is_one_of_some = matches!(hop, NextHop::Smarthosts(all) if all.iter().any(is_another));
+                let mut state = self.state.borrow_mut();
+                (state.replaceable, state.gives_way) = (host.filter(|_| is_one_of_some), false);
+                drop(state);
+                self.ask_for(conversation, sender.clone(), recipients);
+                let mut state = self.state.borrow_mut();
+                let refusing = state.replaceable.take();
+                return refusing.filter(|_| state.gives_way);
+            }
+            Err(unreachable) if self.state.borrow().pending.is_none() => {
+                let stage = self.state.borrow().stage;
+                self.fail(stage, unreachable.diagnostic());
+            }
+            Err(_) => self.settle(Mark::Fail),
+        }
+        None
+    }
+
+    /// The trial transaction: MAIL, RCPT, RSET and QUIT.
+    fn ask_for(&self, mut conversation: Conversation<'_>, sender: ReversePath, recipients: &[Recipient]) {
+        let mut state = self.state.borrow_mut();
+        (state.is_ready, state.is_refused) = (true, false);
+        drop(state);
+        // A host that delivers (LMTP) gets the sender unchanged, as a Maildir here does.
+        let own = if conversation.session.is_lmtp() { own_sender(self.site) } else { sender };
+        let envelope = Envelope::new(own);
+        let mut outcomes = Vec::new();
+        let mut end = None;
+        let mut untried: Vec<&Recipient> = recipients.iter().collect();
+        while !untried.is_empty() && end.is_none() {
+            conversation.session.begin(&Transaction {
+                envelope: &envelope,
+                recipients: &untried,
+                size_octets: TRIAL_OCTETS,
+                is_trial: true,
+            });
+            let mut left = Vec::new();
+            if let Talk::Finished(found) = conversation.talk(None) {
+                left = untried.iter().zip(&found).filter(|(_, it)| it.is_none()).map(|(to, _)| *to).collect();
+                outcomes.extend(found.into_iter().flatten());
+            }
+            if let Talk::Over(over) = conversation.talk(None) {
+                end = Some(over);
+            }
+            untried = if left.len() < untried.len() { left } else { Vec::new() };
+        }
+        for outcome in &outcomes {
+            self.judge(outcome);
+        }
+        match end {
+            Some(End::Route(diagnostic) | End::Dropped(diagnostic) | End::Reconnect(diagnostic))
+                if !self.state.borrow().is_refused =>
+            {
+                let stage = self.state.borrow().stage;
+                self.fail(stage, &diagnostic);
+            }
+            Some(_) => {}
+            None => conversation.leave(),
+        }
+        self.state.borrow_mut().is_ready = false;
+    }
+
+    /// Reports a failure that is in no reply: the peer takes no such addresses, or no message of that size.
+    fn judge(&self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Failed(diagnostic) | Outcome::Deferred(diagnostic)
+                if !self.state.borrow().is_refused =>
+            {
+                let mut state = self.state.borrow_mut();
+                state.is_refused = true;
+                let stage = if state.stage == Stage::Mail { Stage::Mail } else { Stage::Rcpt };
+                drop(state);
+                self.fail(stage, diagnostic);
+            }
+            _ => {}
+        }
+    }
+}
