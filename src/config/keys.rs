@@ -30,7 +30,7 @@ use crate::mail::network::Network;
 use crate::mail::next_hop::Smarthost;
 use crate::mail::unqualified::Unqualified;
 use crate::rules::pacing::cron::CronExpression;
-use crate::rules::routing::route::{Exception, Users};
+use crate::rules::routing::route::{Exception, LocalUsers};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -243,7 +243,7 @@ tables! {
         /// is appended to it.
         maildir: MaildirTemplate = "/var/mail/{user}", one(maildir);
         /// Who has a mailbox: "system" (passwd entries), "any" local part, or a list of names.
-        users: Users = "system", users;
+        users: LocalUsers = "system", users;
         /// Aliases in sendmail's format as plain text, with :include: and "*"; no commands and no files. Read again when
         /// the file changes. Empty: no aliases.
         aliases: Option<PathBuf> = "/etc/aliases", optional(one(path));

@@ -14,7 +14,7 @@ use crate::mail::next_hop::{PORT_SMTP, Smarthost};
 use crate::mail::status::{Class, EnhancedStatus};
 use crate::mail::unqualified::Unqualified;
 use crate::rules::pacing::cron::CronExpression;
-use crate::rules::routing::route::{Exception, ExceptionTarget, Users};
+use crate::rules::routing::route::{Exception, ExceptionTarget, LocalUsers};
 use std::net::{IpAddr, SocketAddr};
 use toml::de::DeValue;
 
@@ -172,11 +172,11 @@ pub fn maildir(value: &DeValue<'_>) -> Read<MaildirTemplate> {
 }
 
 /// `"system"`, `"any"` or names.
-pub fn users(value: &TomlValue<'_>, complaints: &mut Complaints) -> Option<Users> {
+pub fn users(value: &TomlValue<'_>, complaints: &mut Complaints) -> Option<LocalUsers> {
     match value.get_ref().as_str() {
-        Some("system") => Some(Users::System),
-        Some("any") => Some(Users::Any),
-        _ => list(user)(value, complaints).map(Users::Named),
+        Some("system") => Some(LocalUsers::System),
+        Some("any") => Some(LocalUsers::Any),
+        _ => list(user)(value, complaints).map(LocalUsers::Named),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::mail::address::Mailbox;
-use crate::rules::routing::route::{ExceptionTarget, Users};
+use crate::rules::routing::route::{ExceptionTarget, LocalUsers};
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ fn a_local_user_is_a_word_of_an_address_and_a_safe_name_of_a_file() {
     let long = "ñ".repeat(32);
     let settings = parse(&names.replace("64@", &long), "f").unwrap();
     let named = ["o'brien", "añil", "a+b", "x..y.", "{user}", "a%b!c", &long];
-    assert_eq!(settings.local.users, Users::Named(named.map(str::to_owned).to_vec()));
+    assert_eq!(settings.local.users, LocalUsers::Named(named.map(str::to_owned).to_vec()));
     for name in [
         "",
         ".",
@@ -79,7 +79,7 @@ fn values_are_read() {
     assert_eq!(settings.admin, Mailbox::parse("me@example.com").ok().map(Addressee::Mailbox));
     assert_eq!(settings.relay.smarthost[0].to_string(), "smtp://10.0.0.9:25");
     assert_eq!(settings.relay.trusted_networks[0].to_string(), "10.0.0.0/8");
-    assert_eq!(settings.local.users, Users::Named(vec!["joe".into(), "jane".into()]));
+    assert_eq!(settings.local.users, LocalUsers::Named(vec!["joe".into(), "jane".into()]));
     assert_eq!(settings.local.domains, Some(vec![]));
     assert_eq!(settings.queue.retry, [Duration::from_secs(90)]);
     assert_eq!(settings.queue.lifetime, Duration::from_secs(7200));

@@ -7,7 +7,7 @@
 use super::keys::{KeyRow, Listener, Settings, TABLES, Table};
 use super::kinds::{Complaints, TomlValue};
 use super::values::{ListenerAuth, ListenerKind, ListenerTls};
-use crate::rules::routing::route::Users;
+use crate::rules::routing::route::LocalUsers;
 use toml::de::{DeTable, DeValue};
 
 /// A misspelling changes at most one in this many letters.
@@ -236,7 +236,7 @@ fn check_whole(file: &DeTable<'_>, settings: &Settings, report: &mut WalkReport)
             report.complaints.push((at, "[[dkim]] needs all of domain, selector and key; write them".into()));
         }
     }
-    if settings.local.maildir.uses_home() && settings.local.users != Users::System {
+    if settings.local.maildir.uses_home() && settings.local.users != LocalUsers::System {
         let at = report.places.iter().find(|(table, key, _)| (*table, *key) == ("local", "maildir"));
         let text =
             "{home} is known for users of the system alone; write users = \"system\", or a path from \"/\"";

@@ -45,7 +45,7 @@ const LINGER: Duration = Duration::from_secs(1);
 pub struct Daemon {
     site: SiteHandle,
     control: OnceLock<Arc<Control>>,
-    /// What listeners and connections share.
+    /// What listeners and their connections share.
     pub inbound: Arc<Inbound>,
     /// Where mail enters.
     pub intake: Arc<Intake>,

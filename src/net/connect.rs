@@ -1,8 +1,21 @@
-//! Connections to a host with several addresses: the next address is tried while an earlier one has not answered, the
-//! families in turn, and the first that answers is taken (RFC 8305, "happy eyeballs").
+//! Connections to a host with several addresses (RFC 8305, "happy eyeballs").
 //!
-//! A family that answered later than the other although it was asked first is asked second for a while, so that a broken
-//! one costs a quarter of a second now and then, and no more. May fail: each address, in words.
+//! 1. The addresses are sorted: the two families take turns, starting with the family of the first address. Within a
+//!    family the order of the resolver stays, because MX preference decides it (RFC 5321 §5.1).
+//! 2. A connection to the first address begins. If it is not up after 250 ms ([`HEAD_START`]), a connection to the
+//!    next address begins beside it; if it fails, the next one begins at once.
+//! 3. The first connection that is established wins. The others are dropped, and their addresses go back to the
+//!    caller's list, for a later try.
+//! 4. Each address has the whole `timeout` for itself, counted from the start of its own connection. The call fails
+//!    when every address has failed.
+//! 5. At least every 200 ms the caller may stop the wait ([`Connect::connect_while`]).
+//!
+//! If the family that was tried first loses, the connector remembers it as slow and tries it second for ten minutes.
+//! So a broken family costs a quarter of a second now and then, and no more. Nothing else is remembered between
+//! calls.
+//!
+//! The module never resolves names, never speaks TLS and never retries an address. A failure names each address and
+//! the error of the system.
 
 use super::transport::{Deadline, TcpTransport, Transport, WireError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -14,24 +27,25 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Time that an address has for itself before the next one is tried (RFC 8305 §5).
+/// The time that an address has for itself before the next one is tried (RFC 8305 §5).
 const HEAD_START: Duration = Duration::from_millis(250);
-/// How often it is asked whether to go on.
+/// The interval at which `goes_on` is asked.
 const GLANCE: Duration = Duration::from_millis(200);
-/// How long it is remembered which family was slower.
+/// How long the slower family is remembered.
 const MEMORY: Duration = Duration::from_secs(600);
 
-/// What became of each address, in the order in which they failed.
+/// The error of each address, in the order in which they failed.
 pub type Failures = Vec<(SocketAddr, WireError)>;
 
-/// How the forwarder gets its connections; tests have their own.
+/// How the forwarder gets its connections. Tests have their own implementation.
 pub trait Connect: Send + Sync {
-    /// Connects to the first of `addresses` that answers; each has `timeout`. `source` are addresses of this host to
-    /// connect from; a family without one is the system's to choose. What has failed, and what is connected, is taken
-    /// out of the list: the others may be tried later.
+    /// Connects to the first of `addresses` that answers. Each address has `timeout`.
+    ///
+    /// `source` lists addresses of this host to connect from; for a family without one the system chooses. The
+    /// address that is connected and those that failed leave the list; the others stay in it and can be tried later.
     ///
     /// # Errors
-    /// None of them answers.
+    /// No address answers.
     fn connect(
         &self,
         addresses: &mut Vec<SocketAddr>,
@@ -39,10 +53,10 @@ pub trait Connect: Send + Sync {
         timeout: Duration,
     ) -> Result<(SocketAddr, Box<dyn Transport>), Failures>;
 
-    /// The same, as long as `goes_on` says so, which is asked now and then.
+    /// As [`Connect::connect`], but only while `goes_on` returns true; it is called several times a second.
     ///
     /// # Errors
-    /// None of them has answered.
+    /// No address has answered, or `goes_on` returned false.
     fn connect_while(
         &self,
         addresses: &mut Vec<SocketAddr>,
@@ -58,24 +72,24 @@ pub trait Connect: Send + Sync {
 /// Plain TCP.
 #[derive(Debug, Default)]
 pub struct TcpConnect {
-    /// The slower family, and until when it is asked second.
-    slow: Mutex<Option<(Family, Deadline)>>,
+    /// The slower family, and the time until which it is tried second.
+    slow: Mutex<Option<(IpFamily, Deadline)>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Family {
+enum IpFamily {
     V4,
     V6,
 }
 
-impl Family {
+impl IpFamily {
     const fn of(address: &SocketAddr) -> Self {
         if address.is_ipv4() { Self::V4 } else { Self::V6 }
     }
 }
 
-/// A connection that is coming up.
-struct Attempt {
+/// A connection that is being established.
+struct PendingConnection {
     address: SocketAddr,
     socket: OwnedFd,
     deadline: Deadline,
@@ -99,14 +113,18 @@ impl Connect for TcpConnect {
         goes_on: &dyn Fn() -> bool,
     ) -> Result<(SocketAddr, Box<dyn Transport>), Failures> {
         let mut waiting = in_turn(std::mem::take(addresses), self.slow_family());
-        let first = waiting.front().map(Family::of);
+        let first = waiting.front().map(IpFamily::of);
         let (mut attempts, mut failures) = (Vec::new(), Failures::new());
         let mut next_start = Deadline::after(Duration::ZERO);
         loop {
             if attempts.is_empty() || next_start.remaining().is_zero() {
                 match waiting.pop_front().map(|address| (address, begin(address, source))) {
                     Some((address, Ok(socket))) => {
-                        attempts.push(Attempt { address, socket, deadline: Deadline::after(timeout) });
+                        attempts.push(PendingConnection {
+                            address,
+                            socket,
+                            deadline: Deadline::after(timeout),
+                        });
                         next_start = Deadline::after(HEAD_START);
                     }
                     Some((address, Err(error))) => {
@@ -129,24 +147,24 @@ impl Connect for TcpConnect {
             match result.and_then(|()| taken_over(attempt.socket)) {
                 Ok(transport) => {
                     addresses.extend(attempts.iter().map(|attempt| attempt.address).chain(waiting));
-                    self.learn(first, Family::of(&attempt.address));
+                    self.learn(first, IpFamily::of(&attempt.address));
                     return Ok((attempt.address, Box::new(transport)));
                 }
                 Err(error) => failures.push((attempt.address, error)),
             }
-            // Nothing is to be hoped for from that one: the next has its turn at once.
+            // This address is decided: the next one starts without a head start.
             next_start = Deadline::after(Duration::ZERO);
         }
     }
 }
 
 impl TcpConnect {
-    fn slow_family(&self) -> Option<Family> {
+    fn slow_family(&self) -> Option<IpFamily> {
         let slow = *self.slow.lock().unwrap_or_else(PoisonError::into_inner);
         slow.filter(|(_, until)| !until.remaining().is_zero()).map(|(family, _)| family)
     }
 
-    fn learn(&self, first: Option<Family>, winner: Family) {
+    fn learn(&self, first: Option<IpFamily>, winner: IpFamily) {
         if let Some(slow) = first.filter(|&first| first != winner) {
             let mut known = self.slow.lock().unwrap_or_else(PoisonError::into_inner);
             *known = Some((slow, Deadline::after(MEMORY)));
@@ -154,17 +172,17 @@ impl TcpConnect {
     }
 }
 
-/// The addresses in the order in which to try them: the families in turn, that of the first address first, unless it
-/// is the slow one; within a family as they come (RFC 5321 §5.1).
-fn in_turn(addresses: Vec<SocketAddr>, slow: Option<Family>) -> VecDeque<SocketAddr> {
-    let Some(first) = addresses.first().map(Family::of) else { return VecDeque::new() };
+/// The order in which to try the addresses: the families take turns, the family of the first address first unless it
+/// is the slow one. Within a family the order stays (RFC 5321 §5.1).
+fn in_turn(addresses: Vec<SocketAddr>, slow: Option<IpFamily>) -> VecDeque<SocketAddr> {
+    let Some(first) = addresses.first().map(IpFamily::of) else { return VecDeque::new() };
     let first = match slow {
-        Some(Family::V4) => Family::V6,
-        Some(Family::V6) => Family::V4,
+        Some(IpFamily::V4) => IpFamily::V6,
+        Some(IpFamily::V6) => IpFamily::V4,
         None => first,
     };
     let (one, other): (VecDeque<_>, VecDeque<_>) =
-        addresses.into_iter().partition(|address| Family::of(address) == first);
+        addresses.into_iter().partition(|address| IpFamily::of(address) == first);
     let (mut one, mut other, mut all) = (one.into_iter(), other.into_iter(), VecDeque::new());
     loop {
         let before = all.len();
@@ -176,7 +194,7 @@ fn in_turn(addresses: Vec<SocketAddr>, slow: Option<Family>) -> VecDeque<SocketA
     }
 }
 
-/// Begins to connect, without waiting for it.
+/// Starts to connect and does not wait.
 fn begin(address: SocketAddr, source: &[IpAddr]) -> Result<OwnedFd, WireError> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -199,19 +217,19 @@ fn begin(address: SocketAddr, source: &[IpAddr]) -> Result<OwnedFd, WireError> {
     }
 }
 
-/// Waits for the first attempt that is decided, and takes it out; `None` at the time of `next`.
+/// Waits for the first attempt that is decided and removes it from the list. `None`: `next` has come first.
 fn first_news(
-    attempts: &mut Vec<Attempt>,
+    attempts: &mut Vec<PendingConnection>,
     next: Option<Deadline>,
-) -> Option<(Attempt, Result<(), WireError>)> {
+) -> Option<(PendingConnection, Result<(), WireError>)> {
     let deadlines = attempts.iter().map(|attempt| attempt.deadline);
     let until = deadlines.chain(next).reduce(Deadline::min)?;
-    // A little later than that, or the end would be met by turning round and round.
+    // A millisecond of reserve: rounding must not make the loop spin just before the deadline.
     let left = until.remaining().saturating_add(Duration::from_millis(1));
     let timeout = Timespec::try_from(left).ok();
     let mut sockets: Vec<_> =
         attempts.iter().map(|attempt| PollFd::new(&attempt.socket, PollFlags::OUT)).collect();
-    // An interruption is not the end of anything.
+    // An interrupted poll reports no socket; the caller polls again.
     let _ = poll(&mut sockets, timeout.as_ref());
     let ready = sockets.iter().position(|socket| !socket.revents().is_empty());
     if let Some(index) = ready {
@@ -229,7 +247,7 @@ fn first_news(
 fn taken_over(socket: OwnedFd) -> Result<TcpTransport, WireError> {
     let stream = TcpStream::from(socket);
     stream.set_nonblocking(false)?;
-    // Commands are small, and each is written when it is complete: Nagle would only add delay.
+    // Each command is written in one piece, so Nagle's algorithm would only add delay.
     stream.set_nodelay(true)?;
     Ok(TcpTransport::new(Arc::new(stream)))
 }
@@ -267,12 +285,12 @@ mod tests {
         let list = addresses(&["192.0.2.1:25", "192.0.2.2:25", "[2001:db8::1]:25", "192.0.2.3:25"]);
         let mixed = addresses(&["192.0.2.1:25", "[2001:db8::1]:25", "192.0.2.2:25", "192.0.2.3:25"]);
         assert_eq!(in_turn(list.clone(), None), mixed);
-        assert_eq!(in_turn(list.clone(), Some(Family::V6)), mixed);
+        assert_eq!(in_turn(list.clone(), Some(IpFamily::V6)), mixed);
         let six_first = addresses(&["[2001:db8::1]:25", "192.0.2.1:25", "192.0.2.2:25", "192.0.2.3:25"]);
-        assert_eq!(in_turn(list, Some(Family::V4)), six_first);
+        assert_eq!(in_turn(list, Some(IpFamily::V4)), six_first);
         assert_eq!(in_turn(six_first.clone(), None), six_first);
         // There is nothing to put before it.
-        assert_eq!(in_turn(addresses(&["192.0.2.1:25"]), Some(Family::V4)), addresses(&["192.0.2.1:25"]));
+        assert_eq!(in_turn(addresses(&["192.0.2.1:25"]), Some(IpFamily::V4)), addresses(&["192.0.2.1:25"]));
         assert!(in_turn(Vec::new(), None).is_empty());
     }
 
@@ -287,10 +305,14 @@ mod tests {
         let (address, _transport) = connector.connect(&mut list, &[], LONG).unwrap();
         assert_eq!((address, list), (four, vec![six]));
         assert!((HEAD_START..LONG).contains(&stopwatch.elapsed()), "{:?}", stopwatch.elapsed());
-        assert_eq!(connector.slow_family(), Some(Family::V6));
+        assert_eq!(connector.slow_family(), Some(IpFamily::V6));
         let mut list = vec![six, four];
         assert_eq!(connector.connect(&mut list, &[], LONG).unwrap().0, four);
-        assert_eq!(connector.slow_family(), Some(Family::V6), "one that was asked second has not been slow");
+        assert_eq!(
+            connector.slow_family(),
+            Some(IpFamily::V6),
+            "one that was asked second has not been slow"
+        );
     }
 
     #[test]

@@ -1,8 +1,10 @@
-//! What a server's TLS handshake needs, made ready before the client asks for it. `tls` makes it from the certificate; a
-//! transport that can speak TLS uses it up in `start_tls`. It stands below both, as the transport knows no certificates.
+//! A prepared TLS handshake of a server.
+//!
+//! `tls` prepares it with the certificate, before the client asks for it; a transport that can speak TLS consumes
+//! it in `start_tls`. The type has a file of its own because the transport knows no certificates.
 
 use openssl::ssl::Ssl;
 
-/// A handshake that can begin.
+/// A handshake that is ready to begin.
 #[derive(Debug)]
 pub struct Handshake(pub(super) Ssl);

@@ -1,4 +1,19 @@
-//! The wire: sockets with deadlines, TLS, the resolver, and the fetch of MTA-STS policies.
+//! The wire: everything that holds a socket towards another host.
+//!
+//! | file | for |
+//! | --- | --- |
+//! | `transport` | the stream of octets with deadlines that a session reads and writes, and plain TCP behind it |
+//! | `connect` | an outgoing TCP connection to the first address of a host that answers |
+//! | `resolver` | DNS look-ups, `/etc/hosts`, `/etc/resolv.conf` |
+//! | `tls` | TLS for clients that connect to this host (OpenSSL) |
+//! | `tls_client` | TLS towards next hops (native-tls) |
+//! | `tls_socket` | the adapter between a transport and both TLS libraries |
+//! | `self_signed` | the certificate that this host makes for itself |
+//! | `proxy` | the header in which a proxy announces its client |
+//! | `policy_fetch` | the download of an MTA-STS policy |
+//!
+//! The floor knows no SMTP and makes no decision about mail. Every wait ends at a [`transport::Deadline`] that the
+//! caller gives. Configuration, and the meaning of a failure, belong to the callers in `engine`.
 
 pub mod connect;
 pub mod handshake;

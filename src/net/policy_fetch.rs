@@ -1,8 +1,9 @@
 //! Fetches the MTA-STS policy of a domain (RFC 8461 §3.3): one GET by HTTP/1.1 (RFC 9112) within verified TLS.
 //!
-//! Never follows a redirect, never believes a body whose end is not told (whoever can cut the connection could shorten a
-//! policy's life), never reads more than [`POLICY_MAX_OCTETS`] or past the deadline. What fails says why in words; what it
-//! means for the domain's mail is not decided here.
+//! A reply counts only with status 200, the type `text/plain`, and a body whose end is marked by a length or by
+//! chunks: an attacker who cuts the connection could otherwise shorten a policy. Redirects are not followed (RFC 8461
+//! §3.3). At most [`POLICY_MAX_OCTETS`] of body are read, and nothing after the deadline. Errors are in words; what
+//! an error means for the domain's mail is decided by the caller.
 
 use super::connect::Connect;
 use super::tls_client::{Connector, Verify};
@@ -11,17 +12,18 @@ use std::net::SocketAddr;
 
 /// Port of HTTPS.
 pub const PORT_HTTPS: u16 = 443;
-/// Longest policy (RFC 8461 §3.3 suggests as much).
+/// The longest policy (the limit that RFC 8461 §3.3 suggests).
 pub const POLICY_MAX_OCTETS: usize = 64 * 1024;
-/// Longest head of a reply.
+/// The longest head of a reply.
 const HEAD_MAX_OCTETS: usize = 16 * 1024;
-/// A chunk's size and line end cost at most as much as a hostile server likes.
+/// The longest reply: in chunked encoding a hostile server may add as much as it likes, so twice the body is the
+/// limit.
 const REPLY_MAX_OCTETS: usize = HEAD_MAX_OCTETS + 2 * POLICY_MAX_OCTETS;
 
-/// Fetches the policy from the host `mta-sts.DOMAIN`, at the first of its addresses that can be connected to.
+/// Fetches the policy from the host `mta-sts.DOMAIN`, at the first of its addresses that can be connected.
 ///
 /// # Errors
-/// There is no policy to be had now, in words.
+/// No policy could be fetched; the reason in words.
 pub fn fetch(
     connect: &dyn Connect,
     connector: &Connector,
@@ -32,7 +34,7 @@ pub fn fetch(
     let connected = connect.connect(&mut addresses.to_vec(), &[], deadline.remaining());
     let (_, mut transport) = connected.map_err(|failures| match failures.last() {
         Some((address, error)) => format!("connect to [{address}]: {error}"),
-        None => "it has no address".to_owned(),
+        None => "the host has no address".to_owned(),
     })?;
     let shaken = connector.start_tls(&mut transport, host, Verify::Name, deadline);
     shaken.map_err(|error| format!("TLS: {error}"))?;
@@ -62,7 +64,7 @@ fn read_reply(transport: &mut dyn Transport, deadline: Deadline) -> Result<Vec<u
     }
 }
 
-/// Reads a reply; `None`: there is more to come.
+/// Parses a reply. `None`: it is incomplete.
 fn parse_reply(reply: &[u8]) -> Result<Option<Vec<u8>>, String> {
     let Some(end) = find(reply, b"\r\n\r\n") else {
         let is_too_long = reply.len() > HEAD_MAX_OCTETS;
@@ -75,7 +77,7 @@ fn parse_reply(reply: &[u8]) -> Result<Option<Vec<u8>>, String> {
     let status = lines.next().unwrap_or_default();
     let is_ok = status.strip_prefix("HTTP/1.").and_then(|rest| rest.split(' ').nth(1)) == Some("200");
     if !is_ok {
-        // A redirect is none (RFC 8461 §3.3).
+        // A redirect does not count (RFC 8461 §3.3).
         return Err(format!("the reply is {status:?}"));
     }
     let (mut length, mut is_text, mut is_chunked) = (None, false, false);
@@ -103,14 +105,14 @@ fn parse_reply(reply: &[u8]) -> Result<Option<Vec<u8>>, String> {
     }
     match length {
         _ if !is_text => Err("the reply is not of the type text/plain".into()),
-        // Chunks go before a length (RFC 9112 §6.3).
+        // Chunks win over a length (RFC 9112 §6.3).
         _ if is_chunked => parse_chunks(body),
         Some(length) => Ok(body.get(..length).map(<[u8]>::to_vec)),
-        None => Err("the reply does not tell its length".into()),
+        None => Err("the reply does not state its length".into()),
     }
 }
 
-/// Joins chunks (RFC 9112 §7.1); `None`: there is more to come.
+/// Joins chunks (RFC 9112 §7.1). `None`: more octets are needed.
 fn parse_chunks(mut body: &[u8]) -> Result<Option<Vec<u8>>, String> {
     let mut joined = Vec::new();
     while let Some(end) = find(body, b"\r\n") {
@@ -119,7 +121,7 @@ fn parse_chunks(mut body: &[u8]) -> Result<Option<Vec<u8>>, String> {
         let size =
             size.and_then(|size| parse_length(size, 16)).ok_or("a chunk of the reply has no sound size")?;
         if size == 0 {
-            // What may follow are trailers, of no interest.
+            // Trailers may follow; they are ignored.
             return Ok(Some(joined));
         }
         let Some(chunk) = rest.get(2..2 + size) else { break };
@@ -137,7 +139,7 @@ fn parse_chunks(mut body: &[u8]) -> Result<Option<Vec<u8>>, String> {
 }
 
 fn parse_length(text: &str, radix: u32) -> Option<usize> {
-    // A sign is no digit, though Rust takes it for a part of a number.
+    // `from_str_radix` would accept a sign.
     let is_number = text.chars().all(|c| c.is_digit(radix));
     let length = is_number.then(|| usize::from_str_radix(text, radix).ok()).flatten();
     length.filter(|&length| length <= POLICY_MAX_OCTETS)

@@ -1,43 +1,47 @@
-//! The PROXY protocol, versions 1 and 2: the header in which a proxy announces the client whose octets follow.
+//! The PROXY protocol, versions 1 and 2: a proxy announces the client whose octets follow.
 //!
-//! Reads the octets of the header and not one more: TLS or SMTP may follow in the same packet, and belongs to others.
-//! Never decides who may send a header: a client that could would choose its own address, so the caller asks only those
-//! that it trusts. Checksums, names of hosts and whatever else stands behind the addresses of version 2 are skipped.
+//! | version | header |
+//! | --- | --- |
+//! | 1 | `PROXY TCP4 SOURCE DESTINATION SOURCE-PORT DESTINATION-PORT CRLF`, in ASCII |
+//! | 2 | 12 octets of signature, version and command, family and protocol, length of the rest (2 octets), addresses, ports |
 //!
-//! Specification: HAProxy's `proxy-protocol.txt`, sections 2.1 (version 1) and 2.2 (version 2).
-//! May fail: no header, one that is not exactly what the specification says, a deadline, a connection that ends.
+//! Exactly the octets of the header are read: TLS or SMTP may follow in the same packet. Whether a peer may send a
+//! header is the caller's decision: a client allowed to send one could choose its own address. In version 2 the
+//! checksum, host names and other fields after the addresses are skipped.
+//!
+//! Specification: HAProxy's `proxy-protocol.txt`, sections 2.1 (version 1) and 2.2 (version 2). Failures: no header,
+//! a header that violates the specification, the deadline, a connection that ends.
 
 use super::transport::{Deadline, Transport, WireError};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
-/// How a header of version 2 begins (section 2.2); no line of text does.
+/// The start of a version 2 header (section 2.2). No line of text starts this way.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
-/// How a header of version 1 begins (section 2.1).
+/// The start of a version 1 header (section 2.1).
 const V1_START: &[u8] = b"PROXY ";
-/// The longest header of version 1, its CRLF included (section 2.1).
+/// The longest version 1 header, with its CRLF (section 2.1).
 const V1_MAX_OCTETS: usize = 107;
-/// The longest address block of version 2, with what stands behind the addresses. The specification allows 65535
-/// octets; proxies that add TLS names and identifiers stay far below this.
+/// The longest rest of a version 2 header. The specification allows 65535 octets; proxies that add TLS names and
+/// identifiers stay far below this limit.
 const V2_MAX_OCTETS: usize = 2048;
 
 /// What a header says about the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Announced {
-    /// This is its address and port; never an IPv4 address in the clothes of IPv6.
+    /// The client's address and port; never an IPv4-mapped IPv6 address.
     Client(SocketAddr),
-    /// Nothing, or nothing that is of use here (LOCAL, UNKNOWN, a Unix socket): the peer of the connection stays what
-    /// it is.
+    /// No client, or no TCP client (LOCAL, UNKNOWN, a Unix socket): the peer of the connection counts as the client.
     Unchanged,
 }
 
-/// Why there is no client.
+/// Why the header could not be read.
 #[derive(Debug)]
 pub enum ProxyError {
-    /// What came is no header as specified; the words say what is wrong with it.
+    /// The octets are not a valid header; the words continue "the PROXY header".
     Malformed(&'static str),
-    /// The connection ended before its first octet, as those do that only look whether the port is open.
+    /// The connection ended before its first octet, as a port check does.
     Nobody,
     /// The connection failed before the header was complete.
     Wire(WireError),
@@ -47,7 +51,7 @@ impl fmt::Display for ProxyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Malformed(what) => write!(f, "the PROXY header {what}"),
-            Self::Nobody => f.write_str("gone without a PROXY header"),
+            Self::Nobody => f.write_str("closed without a PROXY header"),
             Self::Wire(error) => write!(f, "{error} while waiting for the PROXY header"),
         }
     }
@@ -61,12 +65,12 @@ impl From<WireError> for ProxyError {
     }
 }
 
-/// Reads a header, and nothing behind it.
+/// Reads one header and no octet after it.
 ///
 /// # Errors
-/// There is none, or it is malformed: the connection is of no use then. Or the connection failed.
+/// The header is missing or malformed, or the connection failed. The connection cannot be used afterwards.
 pub fn read_header(transport: &mut dyn Transport, deadline: Deadline) -> Result<Announced, ProxyError> {
-    // No header of either version is shorter than a signature: "PROXY UNKNOWN" and its CRLF have 15 octets.
+    // No header is shorter than the signature: "PROXY UNKNOWN" and its CRLF have 15 octets.
     let mut line = [0; V1_MAX_OCTETS];
     let mut length = 0;
     while length < SIGNATURE.len() {
@@ -75,7 +79,7 @@ pub fn read_header(transport: &mut dyn Transport, deadline: Deadline) -> Result<
             Err(WireError::Closed | WireError::Io(_)) if length == 0 => return Err(ProxyError::Nobody),
             result => result?,
         };
-        // Whoever talks SMTP at once is told so at once, and not when the deadline has passed.
+        // A client that speaks SMTP is rejected at once, not at the deadline.
         let start = line.get(..length).unwrap_or_default();
         if !SIGNATURE.starts_with(start) && !is_v1_so_far(start) {
             return Err(ProxyError::Malformed("is missing"));
@@ -96,7 +100,7 @@ pub fn read_header(transport: &mut dyn Transport, deadline: Deadline) -> Result<
     }
 }
 
-/// Whether these can be the first octets of version 1; its line is never over so soon.
+/// Whether these can be the first octets of a version 1 header. It cannot be complete after so few.
 fn is_v1_so_far(start: &[u8]) -> bool {
     (start.starts_with(V1_START) || V1_START.starts_with(start)) && !start.contains(&b'\n')
 }
@@ -122,7 +126,7 @@ fn read_all(transport: &mut dyn Transport, buffer: &mut [u8], deadline: Deadline
     Ok(())
 }
 
-/// A line of version 1 without its CRLF (section 2.1).
+/// Parses a line of version 1 without its CRLF (section 2.1).
 fn parse_v1(line: &[u8]) -> Result<Announced, ProxyError> {
     let malformed = |what| Err(ProxyError::Malformed(what));
     let Ok(line) = std::str::from_utf8(line) else { return malformed("is not ASCII") };
@@ -130,7 +134,7 @@ fn parse_v1(line: &[u8]) -> Result<Announced, ProxyError> {
     let addresses = match words.next() {
         Some("TCP4") => (address::<Ipv4Addr>(words.next()), address::<Ipv4Addr>(words.next())),
         Some("TCP6") => (address::<Ipv6Addr>(words.next()), address::<Ipv6Addr>(words.next())),
-        // What follows shall be ignored, whatever it is.
+        // The rest of the line is to be ignored.
         Some("UNKNOWN") => return Ok(Announced::Unchanged),
         _ => return malformed("names no protocol of TCP4, TCP6 and UNKNOWN"),
     };
@@ -145,21 +149,22 @@ fn address<A: FromStr + Into<IpAddr>>(word: Option<&str>) -> Option<IpAddr> {
     Some(word?.parse::<A>().ok()?.into())
 }
 
-/// Digits without a zero in front; the standard library would take "+25" and "025", too.
+/// Digits without a leading zero. The standard library would also accept "+25" and "025".
 fn port(word: Option<&str>) -> Option<u16> {
     word.filter(|word| *word == "0" || !word.starts_with(['0', '+']))?.parse().ok()
 }
 
-/// The two octets behind the signature of version 2, and the block that their length announced (section 2.2).
+/// Parses the octets after the signature of version 2: version and command, family and protocol, and the rest
+/// (section 2.2).
 fn parse_v2(version_and_command: u8, family: u8, block: &[u8]) -> Result<Announced, ProxyError> {
     match version_and_command {
-        // LOCAL: the proxy itself, to see whether we live. The family shall be ignored.
+        // LOCAL: a health check of the proxy itself. The family is to be ignored.
         0x20 => return Ok(Announced::Unchanged),
         0x21 => {}
         _ => return Err(ProxyError::Malformed("has an unknown version or command")),
     }
     let too_short = ProxyError::Malformed("is too short for its addresses");
-    // Each is: source address, destination address, source port, destination port.
+    // The block holds source address, destination address, source port, destination port.
     match family {
         0x11 => {
             let [a, b, c, d, _, _, _, _, high, low, _, _, ..] = *block else { return Err(too_short) };
@@ -172,7 +177,7 @@ fn parse_v2(version_and_command: u8, family: u8, block: &[u8]) -> Result<Announc
             };
             Ok(client(IpAddr::from(*source), u16::from_be_bytes([*high, *low])))
         }
-        // Unspecified, UDP, or a Unix socket: valid, and nothing that could be a client of ours.
+        // Unspecified, UDP or a Unix socket: valid, but no TCP client.
         family if family >> 4 <= 3 && family & 0xf <= 2 => Ok(Announced::Unchanged),
         _ => Err(ProxyError::Malformed("has an unknown address family or protocol")),
     }

@@ -1,7 +1,15 @@
-//! A certificate that this host signs itself, for those who have none: enough against listeners on the wire, and
-//! something that a client can pin.
+//! A certificate that this host signs itself, for hosts without another one. It protects against passive listeners,
+//! and a client can pin it.
 //!
-//! Never touches the disk. May fail: whatever OpenSSL says.
+//! | field | value |
+//! | --- | --- |
+//! | subject, issuer | the host name; `pillarbox` if the name is longer than 64 octets |
+//! | subject alternative name | the host name |
+//! | validity | from one day ago, 825 days |
+//! | serial number | 159 random bits |
+//! | signature | SHA-256 with the key itself: EC P-256, or RSA of 2048 bits for old devices |
+//!
+//! The module never touches the disk. Failures are errors of OpenSSL.
 
 use crate::mail::date::WallTime;
 use openssl::asn1::Asn1Time;
@@ -16,31 +24,31 @@ use openssl::x509::extension::SubjectAlternativeName;
 use openssl::x509::{X509, X509Name};
 
 const SECONDS_A_DAY: u64 = 86_400;
-/// How long it lasts. More than 825 days is refused by some clients, even for a certificate that they trust.
+/// How long the certificate is valid. Some clients refuse more than 825 days, even from a certificate that they
+/// trust.
 const LIFETIME_DAYS: u64 = 825;
-/// It begins so long ago: the clocks of small boxes are late.
+/// How many days ago the validity begins: small boxes often have a clock that is slow.
 const BACKDATED_DAYS: u64 = 1;
-/// Longest common name (RFC 5280, appendix A.1).
+/// The longest common name (RFC 5280, appendix A.1).
 const COMMON_NAME_MAX_OCTETS: usize = 64;
 /// A serial number is positive and has at most 20 octets (RFC 5280 §4.1.2.2).
 const SERIAL_BITS: i32 = 159;
-
-/// Size of an RSA key.
+/// The size of an RSA key in bits.
 const RSA_BITS: u32 = 2048;
 
 /// Makes an EC P-256 key and a certificate of `hostname` (in ASCII) for it; both in PEM, the key first.
 ///
 /// # Errors
-/// Whatever OpenSSL says.
+/// OpenSSL cannot generate the key or sign the certificate.
 pub fn make(hostname: &str, now: WallTime) -> Result<Vec<u8>, ErrorStack> {
     let key = EcKey::generate(&*EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?)?;
     certify(&*PKey::from_ec_key(key)?, hostname, now)
 }
 
-/// The same with an RSA key, for devices that know nothing newer. A slow processor works on it for some seconds.
+/// As [`make`], with an RSA key, for devices that know nothing newer. A slow processor needs some seconds.
 ///
 /// # Errors
-/// Whatever OpenSSL says.
+/// OpenSSL cannot generate the key or sign the certificate.
 pub fn make_rsa(hostname: &str, now: WallTime) -> Result<Vec<u8>, ErrorStack> {
     certify(&*PKey::from_rsa(Rsa::generate(RSA_BITS)?)?, hostname, now)
 }

@@ -1,8 +1,16 @@
-//! TLS for those who connect to this host: certificates with their keys, the handshake, and a connection within TLS.
+//! TLS for clients that connect to this host: certificates with their keys, the handshake, and the encrypted
+//! connection.
 //!
-//! Never reads files, and never asks for the wall clock. What a client sent in clear is the caller's to throw away
-//! (RFC 3207 §4.2, CVE-2011-0411). May fail: whatever OpenSSL finds wrong with certificate or key, told as an
-//! [`IdentityError`]; and every handshake, which is an ordinary event.
+//! | | set to |
+//! | --- | --- |
+//! | versions | the listener's minimum, at least TLS 1.0 |
+//! | ciphers | Mozilla's "intermediate" list; for a minimum of 1.0 or 1.1 also SHA-1, CBC and RSA key exchange |
+//! | certificates | one for each kind of key (EC, RSA); the client's ciphers select one |
+//! | resumption, tickets, renegotiation | off |
+//!
+//! The module reads no files and never asks for the wall clock. The caller must discard what a client sent in clear
+//! before the handshake (RFC 3207 §4.2, CVE-2011-0411). Failures: an invalid certificate or key
+//! ([`IdentityError`]), and any handshake, which is an ordinary event.
 
 use super::handshake::Handshake;
 use super::tls_socket::Socket;
@@ -19,23 +27,23 @@ use openssl::x509::{X509, X509Ref};
 use std::time::Duration;
 use std::{fmt, io};
 
-/// How long the end of TLS may take to be sent. The peer's own is not waited for: a QUIT has been answered by then.
+/// How long sending the close_notify may take. The peer's own one is not awaited: a QUIT has been answered by then.
 const CLOSE_NOTIFY: Duration = Duration::from_millis(10);
-/// How long what has come may take to be decrypted: it is there, or only a part of a record.
+/// How long the decryption of received octets may take: they are there, or the record is incomplete.
 const GLANCE: Duration = Duration::from_millis(10);
 
-/// What is wrong with a certificate and its key.
+/// Why a certificate and its key cannot be used.
 #[derive(Debug)]
 pub enum IdentityError {
-    /// The chain is none.
+    /// The file holds no certificate.
     Certificate,
-    /// The key is none, or has a password.
+    /// The file holds no private key, or an encrypted one.
     Key,
-    /// They do not belong together.
+    /// Certificate and key do not belong together.
     Mismatch,
-    /// It has ended, with the date.
+    /// The certificate has expired, on this date.
     Expired(String),
-    /// OpenSSL does not want them, or has no memory.
+    /// OpenSSL refuses them, or is out of memory.
     Refused(ErrorStack),
 }
 
@@ -65,10 +73,10 @@ impl From<ErrorStack> for IdentityError {
     }
 }
 
-/// What an old device has: also SHA-1, CBC and RSA without forward secrecy. What TLS 1.3 has stands for itself.
+/// The ciphers for old devices: also SHA-1, CBC and RSA without forward secrecy. TLS 1.3 has its own list.
 const OLD_CIPHERS: &str = "ALL:!aNULL:!eNULL:!PSK:!SRP:!RC4:!MD5";
 
-/// The oldest version of TLS that is spoken.
+/// The oldest version of TLS that is accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Minimum {
     /// RFC 2246; with old suites.
@@ -81,11 +89,11 @@ pub enum Minimum {
     Tls13,
 }
 
-/// Certificates with their keys, ready to be shown; shared by all connections, and cheap to clone.
+/// Certificates with their keys; all connections share them, and a clone is cheap.
 #[derive(Clone)]
 pub struct Acceptor {
     inner: SslAcceptor,
-    /// When the first of the certificates ends, in seconds since 1970.
+    /// The end of the certificate that expires first, in seconds since 1970.
     ends: i64,
 }
 
@@ -99,14 +107,15 @@ impl fmt::Debug for Acceptor {
 }
 
 impl Acceptor {
-    /// Puts certificate chains and their keys to use, each key of another kind. Clients can't resume sessions: they are few
-    /// and the handshake is cheap, while a cache would grow and the keys of tickets would outlive their sessions.
+    /// Prepares certificate chains and their keys; each key must be of another kind. Clients cannot resume
+    /// sessions: there are few clients and the handshake is cheap, while a cache would grow and ticket keys would
+    /// outlive their sessions.
     ///
     /// # Errors
-    /// What is wrong with them.
+    /// A certificate or a key cannot be used; see [`IdentityError`].
     pub fn new(identities: &[Identity<'_>], now: WallTime) -> Result<Self, IdentityError> {
         let mut builder = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server())?;
-        // Each handshake has its own minimum.
+        // Each handshake sets its own minimum.
         builder.clear_options(SslOptions::NO_TLSV1 | SslOptions::NO_TLSV1_1);
         builder.set_options(SslOptions::NO_RENEGOTIATION | SslOptions::NO_TICKET);
         builder.set_session_cache_mode(SslSessionCacheMode::OFF);
@@ -118,7 +127,7 @@ impl Acceptor {
         Ok(Self { inner: builder.build(), ends })
     }
 
-    /// Adds a certificate to those that are shown; when it ends.
+    /// Adds a certificate with its key. Returns the end of its validity.
     fn show(
         builder: &mut SslContextBuilder,
         (chain, key): Identity<'_>,
@@ -144,13 +153,13 @@ impl Acceptor {
         Ok(ends)
     }
 
-    /// When the first of the certificates ends.
+    /// The end of the certificate that expires first.
     #[must_use]
     pub fn ends(&self) -> WallTime {
         WallTime(u64::try_from(self.ends).unwrap_or(0).saturating_mul(1_000_000))
     }
 
-    /// Makes ready for a handshake; `None` if OpenSSL has no memory for one.
+    /// Prepares a handshake. `None`: OpenSSL is out of memory.
     #[must_use]
     pub fn handshake(&self, minimum: Minimum) -> Option<Handshake> {
         let mut ssl = Ssl::new(self.inner.context()).ok()?;
@@ -162,7 +171,7 @@ impl Acceptor {
         };
         ssl.set_min_proto_version(Some(version)).ok()?;
         if is_old {
-            // OpenSSL 3 signs by SHA-1, as these versions do, at no higher level.
+            // These versions sign with SHA-1, which OpenSSL 3 does only at security level 0.
             ssl.set_security_level(0);
             ssl.set_cipher_list(OLD_CIPHERS).ok()?;
         }
@@ -170,7 +179,7 @@ impl Acceptor {
     }
 }
 
-/// In seconds since 1970.
+/// The end of the validity in seconds since 1970.
 fn ends(certificate: &X509Ref) -> Result<i64, ErrorStack> {
     let span = Asn1Time::from_str_x509(&WallTime(0).to_generalized())?.diff(certificate.not_after())?;
     Ok(i64::from(span.days) * 86_400 + i64::from(span.secs))
@@ -190,7 +199,7 @@ fn wire_error(error: ssl::Error) -> WireError {
     }
     if let Some(stack) = error.ssl_error() {
         let why = reason(stack);
-        // The peer went away without a word, which SMTP can tell from an end by itself.
+        // The peer closed without close_notify. SMTP detects a truncated message itself.
         let is_end = why == "unexpected eof while reading";
         return if is_end {
             WireError::Closed
@@ -201,15 +210,16 @@ fn wire_error(error: ssl::Error) -> WireError {
     error.into_io_error().map_or(WireError::Closed, WireError::from)
 }
 
-/// A connection within TLS.
+/// A TLS connection.
 #[derive(Debug)]
 pub struct TlsTransport(SslStream<Socket>);
 
 impl TlsTransport {
-    /// Shakes hands, as the server.
+    /// Performs the handshake as the server.
     ///
     /// # Errors
-    /// The deadline passed, the peer closed or broke the protocol, or the two have no version or cipher in common.
+    /// The deadline passed, the peer closed or violated the protocol, or both sides have no version or cipher in
+    /// common.
     pub fn accept(tcp: TcpTransport, handshake: Handshake, deadline: Deadline) -> Result<Self, WireError> {
         let stream = SslStream::new(handshake.0, Socket::new(Box::new(tcp), deadline));
         let mut stream = stream.map_err(|stack| WireError::Io(stack.into()))?;
@@ -245,8 +255,7 @@ impl Transport for TlsTransport {
         Ok(())
     }
 
-    /// What has come below TLS may say nothing of SMTP, such as that there will be no more: an octet within TLS is asked
-    /// for.
+    /// Octets below TLS may be no SMTP input, such as a close_notify: only an octet within TLS counts.
     fn has_input(&mut self) -> bool {
         if self.0.ssl().pending() == 0 && self.0.get_mut().has_input() {
             self.0.get_mut().set_deadline(Deadline::after(GLANCE));
@@ -259,19 +268,19 @@ impl Transport for TlsTransport {
 impl Drop for TlsTransport {
     fn drop(&mut self) {
         self.0.get_mut().set_deadline(Deadline::after(CLOSE_NOTIFY));
-        // Without it the peer could not tell an end from a connection that somebody cut.
+        // Without close_notify the peer could not distinguish the end from an attacker's cut.
         let _ = self.0.shutdown();
     }
 }
 
-/// A server's end of a connection: in clear, or within TLS from some point on.
+/// The server's end of a connection: in clear, or within TLS after STARTTLS.
 #[derive(Debug)]
 pub enum ServerTransport {
     /// In clear.
     Plain(TcpTransport),
     /// Within TLS.
     Tls(Box<TlsTransport>),
-    /// A handshake has failed: nothing more can be said.
+    /// The handshake has failed; the connection cannot be used.
     Closed,
 }
 

@@ -1,11 +1,17 @@
 //! TLS towards next hops, by the system's library (native-tls).
 //!
-//! Three ways to look at a certificate ([`Verify`]): not at all (RFC 7435: better than clear, and proof against who only
-//! listens); fully: chain, dates, and the name or address that this host meant to reach; or as the caller does it, who knows
-//! the certificate by DANE. Which one is right is the caller's to say.
-//! The trust anchors are read when the first certificate is to be verified, since that costs memory and time.
+//! The caller chooses how the server's certificate is checked ([`Verify`]):
 //!
-//! May fail: a handshake, which says why in words; and the file of further trust anchors.
+//! | check | accepts | used for |
+//! | --- | --- | --- |
+//! | `Nothing` | any certificate | opportunistic TLS: better than clear text, and safe against passive listeners (RFC 7435) |
+//! | `Name` | chain, dates, and the name or address that this host meant to reach | MTA-STS, smarthosts, HTTPS |
+//! | `By` | a certificate that the caller's function accepts | DANE |
+//!
+//! TLS 1.2 is the minimum. The trust anchors are read when a certificate is verified for the first time, because they
+//! cost memory and time.
+//!
+//! Failures: a handshake, with the reason in words, and the file of additional trust anchors.
 
 use super::tls_socket::Socket;
 use super::transport::{Deadline, Transport, WireError};
@@ -16,23 +22,23 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-/// How long the end of TLS may take to be sent.
+/// How long sending the close_notify may take.
 const CLOSE_NOTIFY: Duration = Duration::from_millis(10);
-/// How long what has come may take to be decrypted: it is there, or only a part of a record.
+/// How long the decryption of received octets may take: they are there, or the record is incomplete.
 const GLANCE: Duration = Duration::from_millis(10);
 
-/// How a certificate is looked at.
+/// How the server's certificate is checked.
 #[derive(Clone, Copy)]
 pub enum Verify<'a> {
-    /// Not at all.
+    /// Not checked.
     Nothing,
-    /// Chain, dates and name have to be right.
+    /// Chain, dates and name must be valid.
     Name,
-    /// It has to please the caller, who gets it in DER, and says what is wrong with it.
+    /// The function gets the certificate in DER and returns what is wrong with it.
     By(&'a dyn Fn(&[u8]) -> Result<(), String>),
 }
 
-/// What a server has shown in its handshake.
+/// What the server showed in its handshake.
 #[derive(Debug, Default)]
 pub struct Shown {
     /// `tls-server-end-point` (RFC 5929 §4), which ties a login to this connection.
@@ -41,7 +47,7 @@ pub struct Shown {
     pub certificate: Vec<u8>,
 }
 
-/// Makes TLS connections; shared by all that go out.
+/// Makes TLS connections; all outgoing connections share it.
 #[derive(Default)]
 pub struct Connector {
     ca_file: Option<PathBuf>,
@@ -56,17 +62,18 @@ impl fmt::Debug for Connector {
 }
 
 impl Connector {
-    /// A connector that believes the system's trust anchors, and those of a file in PEM.
+    /// A connector that trusts the system's trust anchors and those of a PEM file.
     #[must_use]
     pub const fn new(ca_file: Option<PathBuf>) -> Self {
         Self { ca_file, trusting: OnceLock::new(), verifying: OnceLock::new() }
     }
 
-    /// Shakes hands, as the client, with a host of that name (or address), and puts TLS in the place of what lies below
-    /// it.
+    /// Performs the handshake as the client, with a host of this name (or address), and replaces `transport` by the
+    /// TLS connection.
     ///
     /// # Errors
-    /// The deadline has passed; the peer closed; or the handshake failed, in words. The connection is of no use then.
+    /// The deadline has passed, the peer closed, or the handshake failed, in words. The connection cannot be used
+    /// afterwards.
     pub fn start_tls(
         &self,
         transport: &mut Box<dyn Transport>,
@@ -100,7 +107,7 @@ impl Connector {
         if let Some(connector) = self.trusting.get() {
             return Ok(connector);
         }
-        // A certificate that is not looked at needs no trust anchors either.
+        // An unchecked certificate needs no trust anchors.
         let mut builder = TlsConnector::builder();
         builder.min_protocol_version(Some(Protocol::Tlsv12)).disable_built_in_roots(true);
         builder.danger_accept_invalid_certs(true).danger_accept_invalid_hostnames(true);
@@ -122,7 +129,7 @@ impl Connector {
     }
 }
 
-/// A connection that has been given away.
+/// Stands for a connection that was handed over.
 struct Gone;
 
 impl Transport for Gone {
@@ -142,7 +149,7 @@ impl Transport for Gone {
 /// Reads trust anchors.
 ///
 /// # Errors
-/// There is none in the file, in words.
+/// The file cannot be read, or holds no valid certificate; in words.
 pub fn anchors(path: &Path) -> Result<Vec<Certificate>, String> {
     const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
     let text = std::fs::read_to_string(path).map_err(|error| format!("{path:?} can't be read: {error}"))?;
@@ -178,10 +185,10 @@ fn failed(error: native_tls::Error) -> WireError {
     other(words)
 }
 
-/// A connection within TLS, on the client's side.
+/// A TLS connection on the client's side.
 struct TlsClientTransport {
     stream: TlsStream<Socket>,
-    /// An octet that was read to see whether there is one.
+    /// An octet that `has_input` has read.
     ahead: Option<u8>,
 }
 
@@ -209,8 +216,8 @@ impl Transport for TlsClientTransport {
         Ok(self.stream.write_all(octets)?)
     }
 
-    /// Octets below TLS may be a session ticket (RFC 8446 §4.6.1), which says nothing of SMTP: an octet within TLS is
-    /// asked for.
+    /// Octets below TLS may be a session ticket (RFC 8446 §4.6.1), which is no SMTP input: only an octet within TLS
+    /// counts.
     fn has_input(&mut self) -> bool {
         if self.ahead.is_none() && self.stream.get_mut().has_input() {
             let mut octet = [0; 1];

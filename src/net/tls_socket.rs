@@ -1,12 +1,17 @@
-//! A transport as TLS libraries want it: std's `Read` and `Write`, with a deadline that is set before each call.
+//! The adapter between a [`Transport`] and a TLS library: std's `Read` and `Write`, with a deadline that the caller
+//! sets before each call.
 //!
-//! A deadline that has passed looks to them as if they should come again; they are not asked again.
+//! | below | above |
+//! | --- | --- |
+//! | the deadline passed | `WouldBlock`: the library asks to be called again, and the caller gives up |
+//! | the peer closed | end of file when reading, `BrokenPipe` when writing |
+//! | another error | the same error |
 
 use super::transport::{Deadline, Transport, WireError};
 use std::fmt;
 use std::io::{self, Read, Write};
 
-/// What lies below TLS.
+/// The transport below TLS.
 pub(super) struct Socket {
     below: Box<dyn Transport>,
     deadline: Deadline,
@@ -27,7 +32,7 @@ impl Socket {
         self.deadline = deadline;
     }
 
-    /// Whether something has come that was not read, if only the head of a record.
+    /// Whether unread octets have arrived, even if only the start of a record.
     pub(super) fn has_input(&mut self) -> bool {
         self.below.has_input()
     }

@@ -1,7 +1,16 @@
-//! Sockets with deadlines: what a connection reads from and writes to, on both ends.
+//! Sockets with deadlines: a connection reads and writes through a [`Transport`], on both ends.
 //!
-//! The only place that knows that a read that ran out of time is called `WouldBlock` here and `TimedOut` there.
-//! TLS is another [`Transport`] behind the same two calls.
+//! | call | returns | at the deadline | when the peer has closed |
+//! | --- | --- | --- | --- |
+//! | `read` | 1 octet or more | `TimedOut` | `Closed`, never 0 octets |
+//! | `write_all` | after the last octet | `TimedOut`; how much was sent is unknown | `Closed` |
+//! | `has_input` | at once | – | false |
+//!
+//! TLS is another transport behind the same calls. Only this file knows that a read that timed out is called
+//! `WouldBlock` on some systems and `TimedOut` on others.
+//!
+//! The timeout of a socket is set again only when it differs much from the remaining time (see [`SLACK`]): that
+//! saves a system call for most reads.
 
 use super::handshake::Handshake;
 use std::fmt;
@@ -10,26 +19,26 @@ use std::net::{IpAddr, Shutdown, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A point in time at which waiting ends.
+/// The time at which a wait ends.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline {
     at: Option<Instant>,
 }
 
 impl Deadline {
-    /// Ends after `span` from now. A span beyond what the clock can count never ends.
+    /// A deadline `span` from now. A span that the clock cannot represent never ends.
     #[must_use]
     pub fn after(span: Duration) -> Self {
         Self { at: Instant::now().checked_add(span) }
     }
 
-    /// The earlier of two.
+    /// The earlier of two deadlines.
     #[must_use]
     pub fn min(self, other: Self) -> Self {
         Self { at: [self.at, other.at].into_iter().flatten().min() }
     }
 
-    /// The time left; zero once it is over.
+    /// The remaining time; zero once the deadline has passed.
     #[must_use]
     pub fn remaining(self) -> Duration {
         self.at.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()))
@@ -54,14 +63,14 @@ impl Stopwatch {
     }
 }
 
-/// Why a connection can't go on.
+/// Why a connection cannot go on.
 #[derive(Debug)]
 pub enum WireError {
     /// The deadline has passed.
     TimedOut,
     /// The peer has closed its side.
     Closed,
-    /// Anything else.
+    /// Another error of the system.
     Io(io::Error),
 }
 
@@ -91,31 +100,31 @@ impl From<io::Error> for WireError {
 
 /// A two-way stream of octets with deadlines.
 pub trait Transport: Send {
-    /// Reads what is there, or waits for it. Never returns 0: the end is [`WireError::Closed`].
+    /// Reads what has arrived, or waits for it. It never returns 0: the end is [`WireError::Closed`].
     ///
     /// # Errors
     /// The deadline passed, the peer closed, or the socket failed.
     fn read(&mut self, buffer: &mut [u8], deadline: Deadline) -> Result<usize, WireError>;
 
-    /// Writes all of it.
+    /// Writes all octets.
     ///
     /// # Errors
-    /// As for `read`; how much has been written is not known then.
+    /// As for `read`; how many octets were written is then unknown.
     fn write_all(&mut self, octets: &[u8], deadline: Deadline) -> Result<(), WireError>;
 
-    /// Whether octets are waiting to be read that nobody has asked for yet.
+    /// Whether octets have arrived that were not read.
     fn has_input(&mut self) -> bool;
 
-    /// Shakes hands as the server, where the transport is one that can. Gives version and cipher in words.
+    /// Performs the handshake as the server, if the transport can. Returns version and cipher in words.
     ///
     /// # Errors
-    /// As for `read`; the connection is of no use any more.
+    /// As for `read`. The connection cannot be used afterwards.
     fn start_tls(&mut self, _: Handshake, _: Deadline) -> Result<String, WireError> {
         Err(WireError::Closed)
     }
 }
 
-/// How far a timeout that is set on a socket may lie above what is left, so that it need not be set for every read.
+/// How much longer than the remaining time a socket's timeout may be, so that it need not be set for every read.
 const SLACK: Duration = Duration::from_secs(1);
 
 /// A TCP connection.
@@ -127,14 +136,15 @@ pub struct TcpTransport {
 }
 
 impl TcpTransport {
-    /// Takes over a connected socket. Others may hold on to it, to shut it down from outside.
+    /// Takes over a connected socket. Others may keep the `Arc`, to shut the socket down from outside.
     #[must_use]
     pub const fn new(stream: Arc<TcpStream>) -> Self {
         Self { stream, read_timeout: None, write_timeout: None }
     }
 }
 
-/// Whether the timeout set on a socket still serves for what is left: close above it, or not far below.
+/// Whether the timeout set on a socket still fits the remaining time: at most [`SLACK`] longer, at least half of
+/// it.
 fn serves(set: Option<Duration>, left: Duration) -> bool {
     set.is_some_and(|set| set <= left.saturating_add(SLACK) && set >= left / 2)
 }
@@ -153,7 +163,7 @@ impl Transport for TcpTransport {
             match (&*self.stream).read(buffer).map_err(WireError::from) {
                 Ok(0) => return Err(WireError::Closed),
                 Ok(length) => return Ok(length),
-                // The socket's timeout can be shorter than what is left.
+                // The socket's timeout can be shorter than the remaining time.
                 Err(WireError::TimedOut) => self.read_timeout = None,
                 Err(WireError::Io(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -192,12 +202,12 @@ impl Transport for TcpTransport {
 
 impl Drop for TcpTransport {
     fn drop(&mut self) {
-        // The socket may be held elsewhere for a moment longer; the peer shall not wait for that.
+        // Another owner may keep the socket open a little longer; the peer must not wait for that.
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 }
 
-/// Reads what another process writes until it ends, up to `limit` octets.
+/// Reads the output of another process to its end, or up to `limit` octets.
 ///
 /// # Errors
 /// The deadline passed, or the pipe failed.
@@ -225,13 +235,13 @@ pub fn read_pipe(
     Ok(octets)
 }
 
-/// Whether an address is one of this host's: nobody else's can be bound to.
+/// Whether an address belongs to this host: no other address can be bound.
 #[must_use]
 pub fn is_local_address(ip: IpAddr) -> bool {
     UdpSocket::bind((ip, 0)).is_ok()
 }
 
-/// The address of this host that goes out to another one; nothing is sent. `None`: there is no way out.
+/// The address of this host on the route to another host; nothing is sent. `None`: there is no route.
 #[must_use]
 pub fn own_address(towards: IpAddr) -> Option<IpAddr> {
     let any = if towards.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };

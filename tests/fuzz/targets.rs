@@ -16,16 +16,16 @@ use pillarbox::mail::outcome::Outcome;
 use pillarbox::mail::status::EnhancedStatus;
 use pillarbox::mail::unqualified::Unqualified;
 use pillarbox::net::proxy::{Announced, read_header};
-use pillarbox::net::resolver::{self, DnsName, Fault, Found, Record, Rtype, parse_answer};
+use pillarbox::net::resolver::{self, AnswerContent, DnsName, DnsRecord, Rtype, ServerFault, parse_answer};
 use pillarbox::net::transport::{Deadline, Transport, WireError};
 use pillarbox::rules::message::dkim::{DkimKey, RSA_BITS_MIN, Signer};
-use pillarbox::rules::routing::aliases::{AliasTable, Target as AliasTarget, parse_list};
+use pillarbox::rules::routing::aliases::{AliasTable, AliasTarget, parse_list};
 use pillarbox::rules::routing::expansion::{Expansion, Files, Sources, expand};
 
-use pillarbox::rules::message::recode::{Recoder, Survey, Way};
+use pillarbox::rules::message::recode::{HopSupport, Recoder, Survey};
 use pillarbox::rules::message::repair::{HELD_MAX_OCTETS, Repair, RepairFacts};
 use pillarbox::rules::message::rewrite::{Others, RewritePolicy};
-use pillarbox::rules::routing::route::{Account, Accounts, LookupFailed, RoutePolicy, Users};
+use pillarbox::rules::routing::route::{Accounts, LocalUsers, LookupFailed, RoutePolicy, SystemAccount};
 use pillarbox::smtp::command::{ClientName, Command};
 use pillarbox::smtp::data::{DotDecoder, DotEncoder};
 use pillarbox::smtp::extension::Offer;
@@ -115,7 +115,7 @@ pub fn aliases(octets: &[u8]) {
         hostname: Domain::parse("box.lan").unwrap(),
         local_domains: vec![Domain::parse("box.lan").unwrap(), Domain::parse("localhost").unwrap()],
         own_addresses: Vec::new(),
-        users: Users::System,
+        users: LocalUsers::System,
         separator: Some('+'),
         catch_all: None,
         admin: Mailbox::parse("joe@localhost").ok(),
@@ -146,14 +146,14 @@ impl Files for Everything<'_> {
         Ok(parse_list(self.0).0)
     }
 
-    fn forward(&self, _: &Account) -> Option<Vec<AliasTarget>> {
+    fn forward(&self, _: &SystemAccount) -> Option<Vec<AliasTarget>> {
         Some(parse_list(self.0).0)
     }
 }
 
 impl Accounts for Everything<'_> {
-    fn find(&self, name: &str) -> Result<Option<Account>, LookupFailed> {
-        let account = || Account { name: name.into(), uid: 1000, gid: 1000, home: "/".into() };
+    fn find(&self, name: &str) -> Result<Option<SystemAccount>, LookupFailed> {
+        let account = || SystemAccount { name: name.into(), uid: 1000, gid: 1000, home: "/".into() };
         Ok((name != "tim").then(account))
     }
 }
@@ -412,7 +412,7 @@ pub fn dns_answer(octets: &[u8]) {
     for rtype in [Rtype::MX, Rtype::A, Rtype::AAAA, Rtype::TXT, Rtype::TLSA, Rtype::SRV] {
         let whole = parse_answer(octets, &asked, rtype);
         // The upper bits of the code stand in the OPT record, which may lie beyond the cut (RFC 6891 §6.1.3).
-        let is_refusal = matches!(whole, Err(Fault::Code(_)));
+        let is_refusal = matches!(whole, Err(ServerFault::Code(_)));
         let whole = whole.ok();
         // An Alias is the asked name as it was written, so only the rest can be compared as it is.
         let other_case = parse_answer(octets, &name(b"\x07EXAMPLE\x03oRg\0"), rtype).ok();
@@ -429,24 +429,26 @@ pub fn dns_answer(octets: &[u8]) {
         assert!(answer.ttl <= Duration::from_secs(24 * 3600));
         assert!(answer.cnames <= resolver::CNAMES_MAX + 1);
         match answer.found {
-            Found::Records(records) => {
+            AnswerContent::Records(records) => {
                 assert!((1..=256).contains(&records.len()));
                 for record in records {
                     match (rtype, record) {
-                        (Rtype::A, Record::Address(ip)) => assert!(ip.is_ipv4()),
-                        (Rtype::AAAA, Record::Address(ip)) => assert!(ip.is_ipv6()),
-                        (Rtype::MX, Record::Mx(mx)) => {
+                        (Rtype::A, DnsRecord::Address(ip)) => assert!(ip.is_ipv4()),
+                        (Rtype::AAAA, DnsRecord::Address(ip)) => assert!(ip.is_ipv6()),
+                        (Rtype::MX, DnsRecord::Mx(mx)) => {
                             let printable = |b: u8| b.is_ascii_graphic() || b == b' ';
                             assert!(mx.exchange.bytes().all(printable), "{:?}", mx.exchange);
                             assert_eq!(mx.exchange, mx.exchange.to_ascii_lowercase());
                         }
-                        (Rtype::TXT | Rtype::TLSA | Rtype::SRV, Record::Data(_)) => {}
+                        (Rtype::TXT | Rtype::TLSA | Rtype::SRV, DnsRecord::Data(_)) => {}
                         (_, record) => panic!("{record:?} was not asked for"),
                     }
                 }
             }
-            Found::NoData | Found::NoSuchDomain => assert!(answer.ttl <= Duration::from_secs(15 * 60)),
-            Found::Alias(_) => assert!(answer.cnames > 0),
+            AnswerContent::NoData | AnswerContent::NoSuchDomain => {
+                assert!(answer.ttl <= Duration::from_secs(15 * 60))
+            }
+            AnswerContent::Alias(_) => assert!(answer.cnames > 0),
         }
     }
 }
@@ -505,9 +507,9 @@ pub fn configuration(octets: &[u8]) {
 /// A message in canonical form.
 pub fn recode(octets: &[u8]) {
     let content: Vec<u8> = octets.iter().copied().filter(|&octet| octet != b'\r').collect();
-    for way in [Way::Utf8, Way::EightBit, Way::SevenBit] {
+    for support in [HopSupport::Utf8, HopSupport::EightBit, HopSupport::SevenBit] {
         let recoded = |content: &[u8], size: usize| {
-            let mut survey = Survey::new(way);
+            let mut survey = Survey::new(support);
             content.chunks(size).for_each(|piece| survey.feed(piece));
             let mut recoder = Recoder::new(survey.finish().plan?);
             let mut out = Vec::new();

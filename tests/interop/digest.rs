@@ -26,8 +26,8 @@ for name in os.listdir(sys.argv[1]):
     assert message.get_content_type() == "multipart/digest"
     words, *members = message.get_payload()
     assert all(member.get_content_type() == "message/rfc822" for member in members)
-    assert f"{len(members)} like messages" in words.get_content(), words.get_content()
-    assert message["Subject"].startswith(f"[{len(members)} alike] job "), message["Subject"]
+    assert f"{len(members)} similar messages" in words.get_content(), words.get_content()
+    assert message["Subject"].startswith(f"[{len(members)} similar] job "), message["Subject"]
     for member in members:
         take(member.get_payload(0))
     digests += 1

@@ -86,10 +86,10 @@ fn postfix_is_probed_and_gets_no_message_before_it_is_asked_for() {
     assert_eq!(place.queued(), 0);
 
     for (scheme, name, password, expected, words) in [
-        ("smtp+starttls", "smart.test", "wr0ng", 77, "User name or password is wrong"),
-        ("smtps", "smart.test", PASSWORD, 69, "There is no TLS from the start"),
+        ("smtp+starttls", "smart.test", "wr0ng", 77, "user name or the password is wrong"),
+        ("smtps", "smart.test", PASSWORD, 69, "This port does not start with TLS"),
         ("smtp+starttls", "127.0.0.1", PASSWORD, 69, "The certificate is for another name"),
-        ("smtp+starttls", "smatr.test", PASSWORD, 75, "look for a misspelling in relay.smarthost"),
+        ("smtp+starttls", "smatr.test", PASSWORD, 75, "check the spelling in relay.smarthost"),
         ("smtp+starttls", "smart.test", "", 78, "first line of the file"),
     ] {
         password_file(&place, password);
@@ -115,7 +115,7 @@ fn a_user_here_is_probed_beside_the_daemon() {
     assert!(said.contains("the daemon runs"), "{said}");
     let (code, said) = probe(&place, &["bob"]);
     assert_eq!(code, Some(67), "{said}");
-    assert!(said.contains("Nobody has this name here"), "{said}");
+    assert!(said.contains("No user has this name"), "{said}");
     assert_eq!(place.mail("alice").len(), 0);
     let (code, said) = probe(&place, &["--send", "alice"]);
     assert_eq!((code, place.mail("alice").len()), (Some(0), 1), "{said}");

@@ -82,7 +82,7 @@ fn answers_by_options_are_tested_and_written() {
     let (code, text) = setup(&place, &options, "wr0ng\n");
     assert_eq!(code, Some(77), "{text}");
     assert!(
-        text.contains("User name or password is wrong") && text.contains("nothing was written"),
+        text.contains("user name or the password is wrong") && text.contains("nothing was written"),
         "{text}"
     );
     assert_eq!(names(&place), [""; 0]);

@@ -15,7 +15,7 @@ use crate::mail::date::Now;
 use crate::mail::id::QueueId;
 use crate::net::transport::Deadline;
 use crate::rules::advice::monitor::span;
-use crate::rules::pacing::alarm::{Alarms, Reason, Told};
+use crate::rules::pacing::alarm::{AlarmEvent, Alarms, Reason};
 use crate::sys::thread;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -67,8 +67,8 @@ impl Alarm {
         let Some(told) = state.alarms.next(now.running, &reasons) else { return };
         drop(state);
         let (word, reason) = match &told {
-            Told::Raised(reason) => ("alarm", reason),
-            Told::Over(reason) => ("ok", reason),
+            AlarmEvent::Raised(reason) => ("alarm", reason),
+            AlarmEvent::Over(reason) => ("ok", reason),
         };
         let trouble = troubles.iter().find(|trouble| trouble.reason == *reason);
         let text = trouble.map_or_else(|| over(reason), |trouble| explained(manager, trouble));

@@ -3,7 +3,7 @@
 use crate::engine::log::event::{Event, trouble};
 use crate::mail::date::{Now, WallTime};
 use crate::rules::pacing::downtime::{Downtimes, Uplink};
-use crate::rules::pacing::running_clock::{RunningClock, Saved};
+use crate::rules::pacing::running_clock::{RunningClock, SavedClock};
 use crate::store::line_file::CLOCK;
 use crate::sys::clock::{Clock, boot_id};
 use std::fmt;
@@ -32,7 +32,7 @@ impl EngineClock {
     pub fn resume(clock: Box<dyn Clock>, state: &Path) -> Self {
         let text = CLOCK.load(state).unwrap_or_default();
         let (saved, downtime) = text.split_once(';').unwrap_or((&text, ""));
-        let (saved, downtimes) = (Saved::parse(saved), Downtimes::parse(downtime).unwrap_or_default());
+        let (saved, downtimes) = (SavedClock::parse(saved), Downtimes::parse(downtime).unwrap_or_default());
         let running = RunningClock::resume(saved, WallTime(clock.wall_micros()), clock.boot(), boot_id());
         let (running, state) = (Mutex::new(running), state.to_owned());
         let resumed = Self { clock, running, downtimes: Mutex::new(downtimes), state };

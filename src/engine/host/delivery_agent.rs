@@ -16,7 +16,7 @@
 use crate::config::{Settings, load};
 use crate::engine::log::event::trouble;
 use crate::mail::date::WallTime;
-use crate::rules::routing::route::Users;
+use crate::rules::routing::route::LocalUsers;
 use crate::store::durable::Owner;
 use crate::store::maildir::{Agent, Done, Errand, MaildirPath, Whose, perform};
 use crate::sys::clock::{Clock, SystemClock};
@@ -113,7 +113,7 @@ impl DeliveryAgent {
 /// Whether there are Maildirs of system users.
 #[must_use]
 pub fn is_for(settings: &Settings) -> bool {
-    settings.local.users == Users::System
+    settings.local.users == LocalUsers::System
 }
 
 fn gone() -> io::Error {

@@ -6,8 +6,8 @@
 //! where homes are closed to the user of the daemon there is nothing to be seen, and nothing is logged.
 
 use crate::engine::log::event::trouble;
-use crate::rules::routing::aliases::{self, Target};
-use crate::rules::routing::route::Account;
+use crate::rules::routing::aliases::{self, AliasTarget};
+use crate::rules::routing::route::SystemAccount;
 use std::fs::OpenOptions;
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -19,7 +19,7 @@ const FILE_MAX_OCTETS: u64 = 64 * 1024;
 const WRITE_BY_OTHERS: u32 = 0o022;
 
 /// Whom the user has mail forwarded to; `None`: nobody.
-pub fn read(account: &Account) -> Option<Vec<Target>> {
+pub fn read(account: &SystemAccount) -> Option<Vec<AliasTarget>> {
     let path = account.home.join(".forward");
     // Also for "permission denied": the way there is closed.
     std::fs::symlink_metadata(&path).ok()?;
@@ -79,7 +79,7 @@ mod tests {
         fs::create_dir_all(&home).unwrap();
         let file = home.join(".forward");
         let uid = rustix::process::geteuid().as_raw();
-        let account = |uid| Account { name: "joe".into(), uid, gid: 0, home: home.clone() };
+        let account = |uid| SystemAccount { name: "joe".into(), uid, gid: 0, home: home.clone() };
         let count = || read(&account(uid)).map(|targets| targets.len());
         assert_eq!(count(), None);
         for (text, expected) in [

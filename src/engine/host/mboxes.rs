@@ -8,7 +8,7 @@ use super::site::{SystemAccounts, maildir, route_policy};
 use crate::config::Settings;
 use crate::mail::address::{Domain, ForwardPath, Mailbox};
 use crate::rules::routing::aliases::AliasTable;
-use crate::rules::routing::route::{Destination, Users};
+use crate::rules::routing::route::{Destination, LocalUsers};
 use crate::store::maildir::mbox_problem;
 use crate::sys::user;
 use std::fs::{read_dir, read_to_string};
@@ -49,13 +49,13 @@ fn names(settings: &Settings) -> Vec<String> {
     let local = &settings.local;
     let template = local.maildir.to_string();
     match (&local.users, local.maildir.fixed_directory()) {
-        (Users::Named(names), _) => names.clone(),
+        (LocalUsers::Named(names), _) => names.clone(),
         (_, Some(directory)) if template.ends_with("/{user}") => {
             let entries = read_dir(directory).into_iter().flatten().flatten();
             let files = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
             files.filter_map(|entry| entry.file_name().into_string().ok()).collect()
         }
-        (Users::System, _) => user::names(),
-        (Users::Any, _) => Vec::new(),
+        (LocalUsers::System, _) => user::names(),
+        (LocalUsers::Any, _) => Vec::new(),
     }
 }

@@ -17,9 +17,9 @@ use super::forward;
 use super::site::{Site, SystemAccounts};
 use crate::engine::log::event::trouble;
 use crate::mail::address::{ForwardPath, LocalPart, Mailbox};
-use crate::rules::routing::aliases::{self, AliasProblem, AliasTable, Target};
-use crate::rules::routing::expansion::{self, Expansion, Files, Member, Sources};
-use crate::rules::routing::route::{Account, Destination, LookupFailed, NoRoute, Routed};
+use crate::rules::routing::aliases::{self, AliasProblem, AliasTable, AliasTarget};
+use crate::rules::routing::expansion::{self, AliasMember, Expansion, Files, Sources};
+use crate::rules::routing::route::{Destination, LookupFailed, NoRoute, Routed, SystemAccount};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 struct Disk(RefCell<Vec<(PathBuf, Vec<AliasProblem>)>>);
 
 impl Files for Disk {
-    fn include(&self, path: &str) -> Result<Vec<Target>, LookupFailed> {
+    fn include(&self, path: &str) -> Result<Vec<AliasTarget>, LookupFailed> {
         let path = Path::new(path);
         let (text, _) = read(path).map_err(|error| LookupFailed(format!("{}: {error}", path.display())))?;
         let (targets, problems) = aliases::parse_list(&text);
@@ -36,7 +36,7 @@ impl Files for Disk {
         Ok(targets)
     }
 
-    fn forward(&self, account: &Account) -> Option<Vec<Target>> {
+    fn forward(&self, account: &SystemAccount) -> Option<Vec<AliasTarget>> {
         forward::read(account)
     }
 }
@@ -69,7 +69,7 @@ impl Site {
     ///
     /// # Errors
     /// No member has a route, or a file or an account cannot be read now.
-    pub fn expand(&self, mailbox: &Mailbox) -> Result<Vec<Member>, NoRoute> {
+    pub fn expand(&self, mailbox: &Mailbox) -> Result<Vec<AliasMember>, NoRoute> {
         let aliases = self.aliases.table().map_err(|LookupFailed(text)| NoRoute::LookupFailed(text))?;
         let files = Disk::default();
         let expansion = self.follow(&aliases, mailbox, &files)?;
@@ -122,7 +122,7 @@ impl Site {
             let mailbox = Mailbox { local_part, domain: self.routes.home().clone() };
             let doubts: Vec<Doubt> = match expansion::expand(&sources, &mailbox) {
                 Ok(Expansion { members, troubles }) => {
-                    let doubt = |member: Member| match member.route {
+                    let doubt = |member: AliasMember| match member.route {
                         Ok(Routed { leaves: true, mailbox, .. }) => Some(Doubt::Leaves(mailbox)),
                         Err(NoRoute::UnknownUser) => Some(Doubt::Unknown(member.mailbox)),
                         _ => None,

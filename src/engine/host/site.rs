@@ -13,7 +13,7 @@ use crate::rules::message::rewrite::{Others, RewritePolicy};
 use crate::rules::pacing::retry::RetryPolicy;
 use crate::rules::routing::admission::AdmissionPolicy;
 use crate::rules::routing::route::{
-    Account, Accounts, Destination, LookupFailed, RoutePolicy, Routed, Users,
+    Accounts, Destination, LocalUsers, LookupFailed, RoutePolicy, Routed, SystemAccount,
 };
 use crate::smtp::command::ClientName;
 use crate::smtp::extension::Offer;
@@ -126,7 +126,7 @@ impl Site {
     /// `Refused` if the user can't have one.
     pub fn maildir(&self, routed: &Routed) -> Result<Option<MaildirPath>, StoreError> {
         let Some(path) = maildir(&self.settings, &self.hostname, routed)? else { return Ok(None) };
-        if self.routes.users == Users::Any && !path.path().exists() && is_crowded(&path) {
+        if self.routes.users == LocalUsers::Any && !path.path().exists() && is_crowded(&path) {
             return Err(StoreError::refused(path.path(), "there are 1000 Maildirs already"));
         }
         Ok(Some(path))
@@ -261,8 +261,8 @@ fn rewrite_policy(settings: &Settings, hostname: &Domain) -> RewritePolicy {
 pub struct SystemAccounts;
 
 impl Accounts for SystemAccounts {
-    fn find(&self, name: &str) -> Result<Option<Account>, LookupFailed> {
+    fn find(&self, name: &str) -> Result<Option<SystemAccount>, LookupFailed> {
         let found = user::find(name).map_err(|error| LookupFailed(error.to_string()))?;
-        Ok(found.map(|a| Account { name: a.name, uid: a.uid, gid: a.gid, home: a.home }))
+        Ok(found.map(|a| SystemAccount { name: a.name, uid: a.uid, gid: a.gid, home: a.home }))
     }
 }

@@ -12,8 +12,8 @@ use crate::engine::host::site::Site;
 use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::envelope::{Envelope, Notify, Recipient};
 use crate::mail::id::QueueId;
-use crate::rules::message::bounce::Verdict;
-use crate::rules::routing::expansion::Member;
+use crate::rules::message::bounce::RecipientVerdict;
+use crate::rules::routing::expansion::AliasMember;
 use crate::rules::routing::route::{Destination, Routed};
 use crate::smtp::extension::RcptParameters;
 use crate::store::maildir::MaildirPath;
@@ -55,7 +55,7 @@ pub struct NoticeItem {
     /// The recipient, with what its sender wants to be notified of.
     pub recipient: Recipient,
     /// What became of it.
-    pub verdict: Verdict,
+    pub verdict: RecipientVerdict,
     /// The text of the diagnostic.
     pub text: &'static str,
 }
@@ -104,10 +104,12 @@ impl Copies {
     /// Notes what the sender of a message to an alias is to be told here, and gives the wishes that go with it: all with a
     /// single recipient, all but the successes with several (RFC 3461 §5.2.7.2, §5.2.7.3 c). None go with the mail of a list,
     /// which begins there: the message has been delivered to the list (§5.2.7.1).
-    fn tell(&mut self, alias: Recipient, members: &[Member]) -> RcptParameters {
+    fn tell(&mut self, alias: Recipient, members: &[AliasMember]) -> RcptParameters {
         let verdict = match members {
-            members if members.iter().all(|member| member.owner.is_some()) => Some(Verdict::Delivered),
-            members => (members.len() > 1).then_some(Verdict::Expanded),
+            members if members.iter().all(|member| member.owner.is_some()) => {
+                Some(RecipientVerdict::Delivered)
+            }
+            members => (members.len() > 1).then_some(RecipientVerdict::Expanded),
         };
         let (orcpt, mut notify) = (alias.orcpt.clone(), alias.notify);
         if let Some(verdict) = verdict.filter(|verdict| verdict.is_wanted(&alias)) {

@@ -13,7 +13,7 @@ use crate::mail::date::Now;
 use crate::mail::envelope::Recipient;
 use crate::mail::header;
 use crate::mail::id::QueueId;
-use crate::rules::message::digest::{self, MEMBERS_MAX, Member, Terms, Windows};
+use crate::rules::message::digest::{self, DigestMember, DigestTerms, MEMBERS_MAX, Windows};
 use crate::rules::routing::route::Routed;
 use crate::smtp::extension::RcptParameters;
 use crate::store::queue::{Collected, Description};
@@ -80,7 +80,7 @@ impl DigestWindows {
     /// Takes note of a message that waits; gives another one, whose turn comes now as the digest is full.
     #[must_use]
     pub fn add(&self, site: &Site, id: QueueId, octets: u64, digest: Collected, now: Now) -> Option<QueueId> {
-        let member = Member { id, octets: octets + MEMBER_FRAME_OCTETS };
+        let member = DigestMember { id, octets: octets + MEMBER_FRAME_OCTETS };
         let mut windows = self.windows();
         windows.add(digest.group, member, digest.until, now.running);
         windows.overdue(digest.group, &terms(site)?)
@@ -116,10 +116,10 @@ impl DigestWindows {
 
 /// What the configuration says; `None`: nothing waits.
 #[must_use]
-pub fn terms(site: &Site) -> Option<Terms> {
+pub fn terms(site: &Site) -> Option<DigestTerms> {
     let settings = &site.settings;
     let share = (settings.queue.max_messages as usize / 4).max(1);
-    (settings.digest.after > 0).then(|| Terms {
+    (settings.digest.after > 0).then(|| DigestTerms {
         after: settings.digest.after,
         window: settings.digest.window,
         members: MEMBERS_MAX.min(share),

@@ -29,7 +29,7 @@ use crate::mail::id::QueueId;
 use crate::mail::message;
 use crate::mail::section_filter::SectionFilter;
 use crate::mail::status::EnhancedStatus;
-use crate::rules::message::bounce::Verdict;
+use crate::rules::message::bounce::RecipientVerdict;
 use crate::rules::message::repair::{Repair, RepairFacts};
 use crate::store::StoreError;
 use crate::store::maildir::{MaildirPath, Maildirs};
@@ -142,7 +142,7 @@ pub(super) struct OwedNotice {
 /// Whether the sender asked this host to report a delivery.
 #[must_use]
 pub fn is_owed(envelope: &Envelope, recipient: &Recipient) -> bool {
-    envelope.reverse_path != ReversePath::Null && Verdict::Relayed.is_wanted(recipient)
+    envelope.reverse_path != ReversePath::Null && RecipientVerdict::Relayed.is_wanted(recipient)
 }
 
 impl fmt::Debug for Incoming<'_> {
@@ -426,7 +426,7 @@ impl Incoming<'_> {
         let envelope = Way::default().envelope(&self.submission);
         let delivered = |copy: &LocalCopy| NoticeItem {
             recipient: copy.recipient.clone(),
-            verdict: Verdict::Delivered,
+            verdict: RecipientVerdict::Delivered,
             text: DELIVERED,
         };
         let items: Vec<NoticeItem> =

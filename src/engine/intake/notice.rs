@@ -20,7 +20,7 @@ use crate::mail::header;
 use crate::mail::id::QueueId;
 use crate::mail::outcome::Diagnostic;
 use crate::mail::status::EnhancedStatus;
-use crate::rules::message::bounce::{self, Notice, Report, Reported, Returned, Verdict};
+use crate::rules::message::bounce::{self, Notice, NoticeReport, RecipientVerdict, Reported, Returned};
 use crate::rules::routing::route::{NoRoute, Routed};
 use crate::smtp::extension::MailParameters;
 use crate::store::StoreError;
@@ -90,7 +90,7 @@ pub(crate) fn report(
     let &Subject { id, envelope, arrival, size_octets, admin } = message;
     // Who can't be told can't be told of that either.
     let admin = admin.filter(|&admin| recipients.iter().all(|told| told.recipient.mailbox != *admin));
-    let report = Report {
+    let report = NoticeReport {
         hostname: &site.terms.hostname,
         id,
         envelope,
@@ -105,8 +105,9 @@ pub(crate) fn report(
         random: sys::random(),
     };
     let Some(notice) = bounce::compose(&report) else { return Ok(()) };
-    let has_failed =
-        recipients.iter().any(|told| matches!(told.verdict, Verdict::Refused | Verdict::Expired));
+    let has_failed = recipients
+        .iter()
+        .any(|told| matches!(told.verdict, RecipientVerdict::Refused | RecipientVerdict::Expired));
     let Some((routed, to_admin)) = addressee(site, &notice, has_failed)? else { return Ok(()) };
     // Nor by way of an alias.
     let are_admins = || recipients.iter().all(|told| admin::is_admin(site, &told.recipient.mailbox));

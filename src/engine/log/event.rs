@@ -5,7 +5,7 @@ use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::id::QueueId;
 use crate::mail::status::EnhancedStatus;
 use crate::rules::advice::row::About;
-use crate::rules::pacing::breaker::Failure;
+use crate::rules::pacing::breaker::RouteFailure;
 use std::fmt::{self, Display, Write};
 use std::time::Duration;
 
@@ -191,8 +191,8 @@ pub fn trouble(doing: &str, error: &dyn Display) {
 impl<'a> Event<'a> {
     /// A route, or one smarthost of it, pauses.
     #[must_use]
-    pub fn paused(route: &'a str, pause: Duration, failure: &'a Failure) -> Self {
-        let Failure { reason, refusal } = failure;
+    pub fn paused(route: &'a str, pause: Duration, failure: &'a RouteFailure) -> Self {
+        let RouteFailure { reason, refusal } = failure;
         Self::Paused {
             route,
             pause,

@@ -13,7 +13,7 @@ use crate::mail::date::{Now, WallTime};
 use crate::mail::envelope::{Body, Envelope};
 use crate::mail::header::{fields, section, value_of};
 use crate::rules::message::dkim::{HEADER_MAX_OCTETS, Signer};
-use crate::rules::message::recode::{Plan, Recoder, Survey, Way};
+use crate::rules::message::recode::{HopSupport, Plan, Recoder, Survey};
 use crate::rules::pacing::running_clock::mended;
 use crate::store::queue::Entry;
 use std::io::{self, Read};
@@ -50,7 +50,7 @@ pub struct NextHopTraits {
     /// It delivers: for it nothing is changed, as for what is delivered here.
     pub is_delivered: bool,
     /// What it bears.
-    pub way: Way,
+    pub support: HopSupport,
 }
 
 impl<'a> Outgoing<'a> {
@@ -76,7 +76,7 @@ impl<'a> Outgoing<'a> {
                 let date = dated.and_then(|written| mended(written, now, last_jump));
                 outgoing.rewrite(site, date);
                 if site.settings.rewrite.repair {
-                    outgoing.recode(hop.way);
+                    outgoing.recode(hop.support);
                 }
             }
             outgoing.sign(site, now.wall);
@@ -97,8 +97,8 @@ impl<'a> Outgoing<'a> {
     }
 
     /// Finds out what has to be encoded, and how large the message is then.
-    fn recode(&mut self, way: Way) {
-        let mut survey = Survey::new(way);
+    fn recode(&mut self, support: HopSupport) {
+        let mut survey = Survey::new(support);
         let read = self.each_piece(&mut |piece| {
             survey.feed(piece);
             survey.wants_more()

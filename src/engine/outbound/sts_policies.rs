@@ -16,7 +16,7 @@ use crate::engine::log::event::{Event, trouble};
 use crate::mail::date::Now;
 use crate::net::connect::Connect;
 use crate::net::policy_fetch::{self, PORT_HTTPS};
-use crate::net::resolver::{Record, Resolve, Rtype};
+use crate::net::resolver::{DnsRecord, Resolve, Rtype};
 use crate::net::transport::Deadline;
 use crate::rules::tls::tls_policy::mta_sts::{self, Kept, Policy};
 use crate::store::sts;
@@ -126,9 +126,9 @@ fn fetch(
 }
 
 /// The octets of TXT and TLSA records.
-pub(super) fn data(records: &[Record]) -> impl Iterator<Item = &Vec<u8>> {
+pub(super) fn data(records: &[DnsRecord]) -> impl Iterator<Item = &Vec<u8>> {
     records.iter().filter_map(|record| match record {
-        Record::Data(octets) => Some(octets),
-        Record::Address(_) | Record::Mx(_) => None,
+        DnsRecord::Data(octets) => Some(octets),
+        DnsRecord::Address(_) | DnsRecord::Mx(_) => None,
     })
 }

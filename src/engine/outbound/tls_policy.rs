@@ -17,7 +17,7 @@ use crate::mail::outcome::Diagnostic;
 use crate::mail::status::EnhancedStatus;
 use crate::net::resolver::{DnsErrorKind, Resolve, Rtype};
 use crate::rules::tls::tls_policy::dane::Tlsa;
-use crate::rules::tls::tls_policy::mta_sts::{Mode, Policy};
+use crate::rules::tls::tls_policy::mta_sts::{Policy, StsMode};
 use crate::rules::tls::tls_policy::{self, TlsPolicy};
 
 /// What a domain says about TLS with its MX hosts. By default, nothing.
@@ -62,7 +62,7 @@ impl DomainPolicy {
         let tlsa = if self.is_secure { tlsa(resolver, host)? } else { None };
         tls_policy::of_host(&host.name, tlsa, self.sts.as_ref()).or_else(|reason| {
             let domain = self.domain.as_str();
-            if self.sts.as_ref().is_some_and(|policy| policy.mode == Mode::Testing) {
+            if self.sts.as_ref().is_some_and(|policy| policy.mode == StsMode::Testing) {
                 Event::TlsPolicy { domain, reason: &reason }.log();
                 return Ok(TlsPolicy::None);
             }

@@ -9,7 +9,7 @@ use crate::config::Settings;
 use crate::engine::host::site::Site;
 use crate::mail::address::Domain;
 use crate::mail::next_hop::Smarthost;
-use crate::net::resolver::{Record, Resolve, Rtype};
+use crate::net::resolver::{DnsRecord, Resolve, Rtype};
 use crate::rules::advice::providers;
 use crate::rules::advice::step::Stage;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ pub fn propose(resolver: &dyn Resolve, domain: &Domain) -> Option<Proposal> {
     providers::SERVICES.iter().find_map(|&(service, scheme)| {
         let found = resolver.records(&format!("{service}.{domain}"), Rtype::SRV).ok()?;
         let data = found.records.iter().filter_map(|record| match record {
-            Record::Data(data) => Some(data.as_slice()),
+            DnsRecord::Data(data) => Some(data.as_slice()),
             _ => None,
         });
         let best = providers::best_host(data, scheme)?;

@@ -21,7 +21,7 @@ use crate::mail::id::QueueId;
 use crate::mail::next_hop::NextHop;
 use crate::mail::outcome::Diagnostic;
 use crate::mail::status::EnhancedStatus;
-use crate::rules::pacing::breaker::Failure;
+use crate::rules::pacing::breaker::RouteFailure;
 use crate::rules::pacing::downtime::Uplink;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -286,7 +286,7 @@ impl Board {
         job: Option<Job>,
         now: Duration,
         step: &dyn Fn(u32) -> Duration,
-        failure: &Failure,
+        failure: &RouteFailure,
         lifetime: Duration,
     ) -> (Duration, Vec<Job>) {
         let mut inner = lock(&self.inner);
@@ -604,7 +604,7 @@ mod tests {
         Job { id: QueueId::new(n, 0), arrival: Duration::ZERO }
     }
 
-    fn no_answer() -> Failure {
+    fn no_answer() -> RouteFailure {
         Diagnostic::local(EnhancedStatus::NO_ANSWER, "no answer").into()
     }
 

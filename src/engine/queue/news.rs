@@ -17,7 +17,7 @@ use crate::mail::date::Now;
 use crate::mail::envelope::Recipient;
 use crate::mail::outcome::Diagnostic;
 use crate::mail::status::{Class, EnhancedStatus};
-use crate::rules::message::bounce::{Reported, Verdict};
+use crate::rules::message::bounce::{RecipientVerdict, Reported};
 use crate::store::queue::{self, Description, Entry, Progress, Record, State};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -29,22 +29,22 @@ pub fn news(
     description: &Description,
     progress: &[Progress],
     now: Now,
-) -> Vec<(usize, Verdict)> {
+) -> Vec<(usize, RecipientVerdict)> {
     let Description { envelope, arrival, .. } = description;
     let warn_after = site.settings.queue.warn_after;
     let age = now.running.saturating_sub(arrival.running);
     let is_late = !warn_after.is_zero() && age >= warn_after && envelope.reverse_path != ReversePath::Null;
     let failure = |diagnostic: &Diagnostic| match diagnostic.status.class {
-        Class::Transient => Verdict::Expired,
-        Class::Success | Class::Permanent => Verdict::Refused,
+        Class::Transient => RecipientVerdict::Expired,
+        Class::Success | Class::Permanent => RecipientVerdict::Refused,
     };
     let verdict = |(place, (recipient, progress)): (usize, (&Recipient, &Progress))| {
         let diagnostic = progress.diagnostic.as_ref();
         let verdict = match progress.state {
             State::Failed if !progress.notified => failure(diagnostic?),
             State::Delivered if progress.owed => match diagnostic?.remote {
-                Some(_) => Verdict::Relayed,
-                None => Verdict::Delivered,
+                Some(_) => RecipientVerdict::Relayed,
+                None => RecipientVerdict::Delivered,
             },
             State::Pending if progress.kept.is_some() => {
                 if progress.notified {
@@ -57,9 +57,9 @@ pub fn news(
                 if is_late
                     && !progress.notified
                     && !progress.held
-                    && Verdict::Delayed.is_wanted(recipient) =>
+                    && RecipientVerdict::Delayed.is_wanted(recipient) =>
             {
-                Verdict::Delayed
+                RecipientVerdict::Delayed
             }
             State::Failed | State::Delivered | State::Pending => return None,
         };
@@ -85,7 +85,9 @@ pub fn tell(intake: &Intake, board: &Board, site: &Site, entry: &Entry, now: Now
             let recipient = description.envelope.recipients.get(place)?;
             let last = progress.get(place)?.diagnostic.clone();
             let pause = match verdict {
-                Verdict::Delayed => board.wait_reason(&hop_of(site, recipient), entry.id(), now.running),
+                RecipientVerdict::Delayed => {
+                    board.wait_reason(&hop_of(site, recipient), entry.id(), now.running)
+                }
                 _ => None,
             };
             // Nobody may have tried yet: with a schedule, or behind others at a slow host.

@@ -105,7 +105,7 @@ fn the_file_is_read_again_when_it_has_changed() {
 #[test]
 fn a_circle_is_told_at_once_and_in_the_log() {
     let world = world("list: more\nmore: list\nhalf: half2, bob\nhalf2: half");
-    assert_eq!(rcpt(&world, LIST), "550 5.4.6 the alias \"list\" goes round in circles");
+    assert_eq!(rcpt(&world, LIST), "550 5.4.6 the alias \"list\" is part of a loop");
     let told = take_events("trouble");
     assert!(told.len() == 1 && told[0].contains("list@box.example: the alias"), "{told:?}");
     world.accept("x@y.example", &["half@box.example"]);

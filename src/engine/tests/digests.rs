@@ -164,7 +164,7 @@ fn a_digest_is_what_rfc_2046_says() {
     for line in [
         "From: Bob <bob@box.example>",
         "To: joe@far.example",
-        "Subject: [3 alike] disk 7 % full",
+        "Subject: [3 similar] disk 7 % full",
         "Date: Mon, 23 Nov 2026 07:03:30 +0000",
         "MIME-Version: 1.0",
         "Content-Transfer-Encoding: 8bit",
@@ -191,7 +191,7 @@ fn a_digest_is_what_rfc_2046_says() {
     assert_eq!(members, ["ü", "From x\n.\n--", "z"]);
     let words = message.body_text(0).unwrap();
     for part in [
-        "3 like messages",
+        "3 similar messages",
         "First: Mon, 23 Nov 2026 06:53:30 +0000",
         "Last:  Mon, 23 Nov 2026 06:55:30 +0000",
         "     2  disk 7 % full",

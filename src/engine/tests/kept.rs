@@ -61,7 +61,7 @@ fn is_held(world: &World, reason: &str) {
     let (_, json) = ask(world, "queue --json");
     assert!(json.contains("\"hold\":true") && json.contains(reason), "{json}");
     let (code, check) = ask(world, "status --check");
-    assert!(code == 2 && check.contains("to admin that can't be delivered and are held: 1"), "{check}");
+    assert!(code == 2 && check.contains("held because they cannot be delivered to admin: 1"), "{check}");
     let (_, status) = ask(world, "status");
     assert!(status.contains("held: mail to admin could not be delivered"), "{status}");
 }

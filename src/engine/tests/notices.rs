@@ -354,7 +354,7 @@ fn a_bounce_that_does_not_arrive_is_told_to_admin() {
     for text in [
         "Return-Path: <>\n",
         "To: <bob@box.example>\n",
-        "A sender could not be told that mail was not delivered.",
+        "A notice of failed delivery could not be delivered.",
         "Final-Recipient: rfc822; stranger@far.example\nAction: failed\nStatus: 5.1.1\n",
         // What the bounce said, with the message in it.
         "Final-Recipient: rfc822; joe@far.example\n",

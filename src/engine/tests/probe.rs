@@ -7,7 +7,7 @@ use crate::engine::probe::walk as probe;
 use crate::engine::probe::walk::{Mark, News, Step};
 use crate::mail::date::{Now, WallTime};
 use crate::mail::mx::MxAnswer;
-use crate::net::resolver::{DnsError, DnsErrorKind, Record, RecordSet, Rtype};
+use crate::net::resolver::{DnsError, DnsErrorKind, DnsRecord, RecordSet, Rtype};
 use crate::net::self_signed;
 use crate::rules::advice::{hints, step};
 use openssl::pkey::PKey;
@@ -25,7 +25,7 @@ const LOGIN: &str = "relay.smarthost = \"smtp://smart.example:2525\"\nrelay.user
                      relay.password_command = \"echo secret\"\n";
 
 fn texts(net: &Net, name: &str, rtype: Rtype, data: &[&str]) {
-    let records = data.iter().map(|text| Record::Data(text.as_bytes().to_vec())).collect();
+    let records = data.iter().map(|text| DnsRecord::Data(text.as_bytes().to_vec())).collect();
     net.records(name, rtype, Ok(RecordSet { records, is_secure: false }));
 }
 
@@ -226,14 +226,14 @@ fn walk(broken: &Broken) {
 fn addresses_and_this_host_fail_at_their_steps() {
     for broken in [
         to("a b@far.example", way("", nothing, "recipient", "Write one address")),
-        to("gone", way("", nothing, "route", "Nobody has this name")),
+        to("gone", way("", nothing, "route", "No user has this name")),
         to(
             "loop",
             way(
                 "",
                 |w| std::fs::write(file(w, "aliases"), "loop: l2\nl2: loop\n").unwrap(),
                 "route",
-                "name each other",
+                "form a loop",
             ),
         ),
         to(
@@ -247,7 +247,7 @@ fn addresses_and_this_host_fail_at_their_steps() {
         ),
         way("limits.free_space = \"900TiB\"", nothing, "queue", "Make room"),
         to("alice", way("local.quota = 100", nothing, "maildir", "quota")),
-        to("alice", way("", |w| w.block("alice"), "maildir", "no link")),
+        to("alice", way("", |w| w.block("alice"), "maildir", "not a link")),
     ] {
         walk(&broken);
     }
@@ -262,7 +262,7 @@ fn dns_fails_at_its_steps() {
                 "",
                 |w| w.net.mx_answer("typo.example", Err(no_such("typo.example"))),
                 "mx",
-                "misspelling in the address",
+                "the spelling of the address",
             ),
         ),
         way(
@@ -286,7 +286,7 @@ fn dns_fails_at_its_steps() {
             "mx",
             "There is no name server",
         ),
-        way("", |w| w.net.mx_answer("far.example", Ok(MxAnswer::Null)), "mx", "takes no mail"),
+        way("", |w| w.net.mx_answer("far.example", Ok(MxAnswer::Null)), "mx", "accepts no mail"),
         way("", |w| w.net.mx("far.example", &[(10, NAME)]), "mx", "local.domains"),
         way(
             "",
@@ -295,14 +295,14 @@ fn dns_fails_at_its_steps() {
                 w.net.address_error("none.example", no_such("none.example"));
             },
             "address",
-            "no such domain",
+            "does not exist",
         ),
         way("", |w| w.net.address("mx.far.example", &[]), "address", "relay.family"),
         way(
             "relay.smarthost = \"smtps://smtp.gmial.com\"",
             |w| w.net.address_error("smtp.gmial.com", no_such("smtp.gmial.com")),
             "address",
-            "misspelling in relay.smarthost",
+            "spelling in relay.smarthost",
         ),
         way("relay.smarthost = \"smtp://127.0.0.1:25\"", nothing, "address", "leads back to this host"),
     ] {
@@ -314,7 +314,7 @@ fn dns_fails_at_its_steps() {
 fn connections_and_greetings_fail_at_their_steps() {
     for broken in [
         way("", |w| w.net.peer("192.0.2.1", Peer::TimesOut), "connect", "Port 25 is blocked"),
-        way("", |w| w.net.peer("192.0.2.1", Peer::Refuses), "connect", "Nothing listens there"),
+        way("", |w| w.net.peer("192.0.2.1", Peer::Refuses), "connect", "Nothing listens"),
         way("", |w| w.net.peer("192.0.2.1", Peer::Unreachable), "connect", "default route"),
         way(
             "",
@@ -340,10 +340,15 @@ fn connections_and_greetings_fail_at_their_steps() {
             "greeting",
             "blocklist",
         ),
-        way("", |w| far(&w.net, says(Stage::Greeting, "SSH-2.0-OpenSSH_9.6")), "greeting", "speaks no SMTP"),
+        way(
+            "",
+            |w| far(&w.net, says(Stage::Greeting, "SSH-2.0-OpenSSH_9.6")),
+            "greeting",
+            "does not speak SMTP",
+        ),
         way("", |w| far(&w.net, says(Stage::Greeting, "421 4.7.0 Too many connections")), "greeting", "busy"),
-        way("", |w| far(&w.net, says(Stage::Greeting, "554 no")), "greeting", "wants no mail"),
-        way("", |w| far(&w.net, Host::new(|_, _| Say::Nothing)), "greeting", "says nothing"),
+        way("", |w| far(&w.net, says(Stage::Greeting, "554 no")), "greeting", "refuses mail"),
+        way("", |w| far(&w.net, Host::new(|_, _| Say::Nothing)), "greeting", "sends no greeting"),
         way(
             "relay.smarthost = \"smtp+starttls://smart.example:465\"",
             |w| w.net.peer("127.0.0.1:465", Peer::Host(Host::new(|_, _| Say::Nothing))),
@@ -413,10 +418,10 @@ fn senders_and_recipients_fail_at_their_steps() {
         ),
         rcpt("552 You are over your relay quota", "as much as it may"),
         mail("550 5.7.501 Account joe@far.example blocked from sending", "stopped this account"),
-        mail("450 4.1.8 <root@box.example>: Sender address rejected: Domain not found", "DNS knows"),
-        rcpt("450 4.7.1 <joe@far.example>: Recipient address rejected: Greylisted", "strangers wait"),
-        rcpt("451 4.7.1 Please try again later", "strangers wait"),
-        rcpt("550 5.1.1 no such user", "misspelling"),
+        mail("450 4.1.8 <root@box.example>: Sender address rejected: Domain not found", "not in DNS"),
+        rcpt("450 4.7.1 <joe@far.example>: Recipient address rejected: Greylisted", "greylisting"),
+        rcpt("451 4.7.1 Please try again later", "greylisting"),
+        rcpt("550 5.1.1 no such user", "spelling"),
         rcpt("452 4.2.2 The email account that you tried to reach is over quota", "full"),
         rcpt("552 5.2.2 Mailbox full", "full"),
         rcpt("550 5.2.1 The email account is inactive", "switched off"),
@@ -455,7 +460,7 @@ fn logins_fail_at_their_steps() {
         ("'secret'\n", "in quotes"),
         ("secret \n", "with a blank"),
         ("\u{feff}\"secret\"\n", "in quotes"),
-        ("\u{feff}secret\n", "User name or password is wrong"),
+        ("\u{feff}secret\n", "user name or the password is wrong"),
     ] {
         let world = world("");
         smart(&world.net, says(Stage::Auth(0), "535 5.7.8 Username and Password not accepted"));
@@ -487,16 +492,21 @@ fn logins_fail_at_their_steps() {
                 w.net.peer("192.0.2.7:2525", Peer::Host(host));
             },
             "auth",
-            "verified TLS only",
+            "within verified TLS",
         ),
-        way(LOGIN, |w| w.net.peer("127.0.0.1:2525", Peer::Host(Host::friendly())), "auth", "takes no logins"),
+        way(
+            LOGIN,
+            |w| w.net.peer("127.0.0.1:2525", Peer::Host(Host::friendly())),
+            "auth",
+            "accepts no logins",
+        ),
     ] {
         walk(&broken);
     }
     for (text, words) in [
         ("534-5.7.9 Application-specific password required.", "app password"),
         ("535 5.7.139 Authentication unsuccessful, basic authentication is disabled.", "Microsoft"),
-        ("535 5.7.8 Username and Password not accepted", "User name or password is wrong"),
+        ("535 5.7.8 Username and Password not accepted", "user name or the password is wrong"),
         ("550 5.7.30 Basic authentication is not supported for Client Submission.", "OAuth"),
         ("535 5.7.0 (#AUTH005) Too many bad auth attempts.", "locked"),
         ("534 5.7.14 Please log in via your web browser", "locked"),
@@ -586,7 +596,7 @@ fn tls_server(world: &World, name: &str, made: WallTime, newest: Option<SslVersi
 fn tls_fails_at_its_steps() {
     const SMARTHOST: &str = "relay.smarthost = \"smtps://smart.example:2465\"\n";
     for broken in [
-        way("relay.smarthost = \"smtps://smart.example:2525\"", nothing, "tls", "no TLS from the start"),
+        way("relay.smarthost = \"smtps://smart.example:2525\"", nothing, "tls", "does not start with TLS"),
         way("relay.smarthost = \"smtp+starttls://smart.example:2525\"", nothing, "starttls", "Use smtps://"),
         way(
             "relay.smarthost = \"smtp+starttls://smart.example:2525\"",
@@ -603,7 +613,7 @@ fn tls_fails_at_its_steps() {
             SMARTHOST,
             |w| tls_server(w, "smart.example", now().wall, Some(SslVersion::TLS1_1)),
             "tls",
-            "TLS is too old",
+            "TLS 1.2 or newer",
         ),
     ] {
         walk(&broken);

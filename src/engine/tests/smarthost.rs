@@ -7,7 +7,7 @@ use crate::engine::probe::smarthost::{Proposal, Trial, find, propose};
 use crate::engine::probe::walk as probe;
 use crate::mail::address::Domain;
 use crate::mail::date::{Now, WallTime};
-use crate::net::resolver::{DnsErrorKind, Record, RecordSet, Rtype};
+use crate::net::resolver::{DnsErrorKind, DnsRecord, RecordSet, Rtype};
 use crate::net::self_signed;
 use crate::rules::advice::providers::Named;
 use crate::rules::advice::step;
@@ -152,7 +152,7 @@ fn providers_and_srv_records_propose() {
     let world = world("");
     let domain = |name| Domain::parse(name).unwrap();
     let srv = |name: &str, data: &[u8], is_secure| {
-        let records = vec![Record::Data(data.to_vec())];
+        let records = vec![DnsRecord::Data(data.to_vec())];
         world.net.records(name, Rtype::SRV, Ok(RecordSet { records, is_secure }));
     };
     let says = |smarthost: &str, is_certain| Some(Proposal { smarthost: smarthost.to_owned(), is_certain });

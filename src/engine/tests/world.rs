@@ -22,7 +22,7 @@ use crate::mail::address::Domain;
 use crate::mail::id::QueueId;
 use crate::mail::mx::{Mx, MxAnswer};
 use crate::net::connect::{Connect, Failures, TcpConnect};
-use crate::net::resolver::{DnsError, DnsErrorKind, Record, RecordSet, Resolve, Resolver, Rtype};
+use crate::net::resolver::{DnsError, DnsErrorKind, DnsRecord, RecordSet, Resolve, Resolver, Rtype};
 use crate::net::transport::{Deadline, Transport, WireError};
 use crate::store::maildir::Maildirs;
 use crate::store::queue::{Queue, Summary};
@@ -495,7 +495,7 @@ impl Net {
 
     /// Records that are secure; none, if there are none.
     pub fn secure(&self, name: &str, rtype: Rtype, data: &[&[u8]]) {
-        let records = data.iter().map(|data| Record::Data(data.to_vec())).collect();
+        let records = data.iter().map(|data| DnsRecord::Data(data.to_vec())).collect();
         self.records(name, rtype, Ok(RecordSet { records, is_secure: true }));
     }
 

@@ -18,9 +18,9 @@ use crate::mail::address::ReversePath;
 use crate::mail::next_hop::{NextHop, Smarthost};
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::Class;
-use crate::rules::advice::refusal::Refusal;
-use crate::rules::message::recode::Way;
-use crate::rules::pacing::breaker::Failure;
+use crate::rules::advice::refusal::SmarthostRefusal;
+use crate::rules::message::recode::HopSupport;
+use crate::rules::pacing::breaker::RouteFailure;
 use crate::rules::pacing::retry::pause_after_refusal;
 use crate::smtp::client::{End, Transaction};
 use crate::sys;
@@ -113,7 +113,7 @@ enum After {
     /// It goes on with the next smarthost.
     Elsewhere,
     /// It pauses.
-    Pauses(Failure),
+    Pauses(RouteFailure),
 }
 
 /// Sends one message to its recipients at this hop.
@@ -123,10 +123,10 @@ fn deliver(manager: &Manager, hop: &Hop, job: Job, conversation: &mut Conversati
     let entry = Arc::clone(&attempt.entry);
     let traits = NextHopTraits {
         is_delivered: conversation.session.is_lmtp(),
-        way: match &conversation.session {
-            session if session.takes_utf8() => Way::Utf8,
-            session if session.takes_eight_bits() => Way::EightBit,
-            _ => Way::SevenBit,
+        support: match &conversation.session {
+            session if session.takes_utf8() => HopSupport::Utf8,
+            session if session.takes_eight_bits() => HopSupport::EightBit,
+            _ => HopSupport::SevenBit,
         },
     };
     let outgoing = Outgoing::new(&site, &entry, traits, manager.clock.now(), manager.clock.last_jump());
@@ -192,9 +192,9 @@ fn judge(
     let refusal = |diagnostic: &Diagnostic| {
         let is_submission = site.settings.relay.smarthost.contains(conversation.smarthost.as_ref()?);
         let is_null_sender = *sender == ReversePath::Null;
-        let refusal = Refusal { diagnostic, is_null_sender, is_submission };
+        let refusal = SmarthostRefusal { diagnostic, is_null_sender, is_submission };
         let reason = diagnostic.clone().with_class(Class::Transient);
-        refusal.of_route().map(|about| Failure { reason, refusal: Some(about) })
+        refusal.of_route().map(|about| RouteFailure { reason, refusal: Some(about) })
     };
     let refused = |outcome: &Option<Outcome>| match outcome {
         Some(Outcome::Failed(diagnostic)) => refusal(diagnostic),
@@ -239,7 +239,7 @@ fn judge(
 }
 
 /// A smarthost refuses: the next one of the list is tried, and if all do, the route pauses.
-fn another_smarthost(manager: &Manager, hop: &Hop, host: &Smarthost, failure: Failure) -> After {
+fn another_smarthost(manager: &Manager, hop: &Hop, host: &Smarthost, failure: RouteFailure) -> After {
     let (board, now) = (&manager.board, manager.clock.now().running);
     let step = |refusals| pause_after_refusal(refusals, sys::random() as u32);
     let pause = board.host_refused(host, now, &step);

@@ -26,7 +26,7 @@ use crate::mail::id::QueueId;
 use crate::mail::next_hop::NextHop;
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::EnhancedStatus;
-use crate::rules::message::digest::{Facts, Frame, Summary, Terms};
+use crate::rules::message::digest::{DigestSummary, DigestTerms, Facts, Frame};
 use crate::rules::routing::route::{Destination, Routed};
 use crate::smtp::extension::RcptParameters;
 use crate::store::queue::{self, Checkout, Description, Entry, Record};
@@ -140,12 +140,17 @@ struct Picked {
     ids: Vec<QueueId>,
     /// So long the operator can't drop or return them.
     claims: Vec<Claim>,
-    summary: Summary,
+    summary: DigestSummary,
 }
 
 /// Makes the digest of the oldest messages that it may hold, or lets one leave alone for which there is no other; gives
 /// those that have left.
-fn send(manager: &Manager, site: &Site, kind: Kind<'_>, terms: &Terms) -> Result<Vec<QueueId>, Refusal> {
+fn send(
+    manager: &Manager,
+    site: &Site,
+    kind: Kind<'_>,
+    terms: &DigestTerms,
+) -> Result<Vec<QueueId>, Refusal> {
     let digests = &manager.intake.digests;
     let mut most = terms.members;
     loop {

@@ -41,7 +41,7 @@ fn a_reply_is_read_only_if_it_is_sound() {
     let long = format!("Content-Length: {}\r\n", POLICY_MAX_OCTETS + 1);
     let chunks = format!("8000\r\n{}\r\n", "x".repeat(0x8000)).repeat(3);
     for (text, why) in [
-        (fine("", BODY), "does not tell its length"),
+        (fine("", BODY), "does not state its length"),
         (fine("Content-Length: -1\r\n", BODY), "no sound length"),
         (fine("Content-Length: +1\r\n", BODY), "no sound length"),
         (fine("Content-Length: \r\n", BODY), "no sound length"),
@@ -79,7 +79,7 @@ proptest! {
     }
 }
 
-/// A server that gives this reply to one client, whatever it asks for; with its certificate in a file.
+/// A server that gives this reply to one client for any request. Its certificate is in a file.
 struct Server {
     address: SocketAddr,
     ca_file: PathBuf,
@@ -108,7 +108,7 @@ impl Server {
                 stream.read_exact(&mut octet).unwrap();
                 asked.push(octet[0]);
             }
-            // Who has had enough of it hangs up.
+            // The client may have hung up.
             let _ = stream.write_all(reply.as_bytes());
             let _ = stream.shutdown();
             String::from_utf8(asked).unwrap()
@@ -163,5 +163,5 @@ fn nobody_else_is_asked_and_nothing_half_is_believed() {
     let connector = Connector::new(None);
     let nowhere =
         fetch(&TcpConnect::default(), &connector, "mta-sts.far.test", &[], Deadline::after(Duration::ZERO));
-    assert_eq!(nowhere.unwrap_err(), "it has no address");
+    assert_eq!(nowhere.unwrap_err(), "the host has no address");
 }

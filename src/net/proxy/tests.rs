@@ -1,10 +1,10 @@
-//! Headers as proxies write them, as they must not, and as nobody does.
+//! Headers as proxies write them, malformed ones, and random ones.
 
 use super::*;
 use proptest::prelude::*;
 use std::time::Duration;
 
-/// Gives its octets in pieces of at most `piece`; what is left shows what was not read.
+/// Returns its octets in pieces of at most `piece`; the rest shows what was not read.
 struct Wire<'a> {
     rest: &'a [u8],
     piece: usize,
@@ -181,7 +181,7 @@ fn version_2_announces_a_client() {
     for length in [0, 12, 32, 35] {
         assert_eq!(v2(0x21, 0x21, &v6("::1")[..length]), bad("is too short for its addresses"));
     }
-    // What stands behind the addresses is skipped up to the limit, and no further.
+    // Fields after the addresses are skipped up to the limit.
     for (length, expected) in [
         (2048, is("192.0.2.7:56324")),
         (2049, bad("is longer than 2048 octets")),
@@ -222,7 +222,7 @@ fn a_header_that_is_cut_off_is_the_connections_end() {
         for length in 0..header.len() {
             let (found, _) = read(&header[..length], 5);
             let expected = match length {
-                0 => "gone without a PROXY header",
+                0 => "closed without a PROXY header",
                 _ => "connection closed by the peer while waiting for the PROXY header",
             };
             assert_eq!(found, Err(expected.into()), "{length} octets");
@@ -267,7 +267,7 @@ proptest! {
             None => octets.windows(2).position(|pair| pair == b"\r\n").map_or(usize::MAX, |at| at + 2),
         };
         let used = octets.len() - left;
-        // Twelve octets tell that there is no header.
+        // Twelve octets show that the header is missing.
         prop_assert!(used <= length.max(12));
         prop_assert!(found.is_err() || used == length);
     }

@@ -1,6 +1,7 @@
-//! Remembers what look-ups found, for as long as their TTL allows (RFC 1035 §7.3, RFC 2308, RFC 9520).
+//! Remembers the results of look-ups as long as their TTL allows (RFC 1035 §7.3, RFC 2308, RFC 9520).
 //!
-//! It is small on purpose: a box that sends alerts asks for a handful of names. It never asks for the time.
+//! The cache is small on purpose: a box that sends alerts asks for a handful of names. It never reads the clock: the
+//! caller passes the time.
 
 use super::DnsError;
 use super::RecordSet;
@@ -8,33 +9,33 @@ use super::answer::DnsName;
 use domain::base::iana::Rtype;
 use std::time::Duration;
 
-/// So many look-ups are remembered.
+/// The number of results that are kept.
 const ENTRIES_MAX: usize = 256;
 /// An answer with more records is not remembered, so that hostile zones can't fill the memory.
 const RECORDS_CACHED_MAX: usize = 32;
 
-/// What a look-up found; no records: the name has none of the type.
-pub(super) type Outcome = Result<RecordSet, DnsError>;
+/// The result of a look-up. An empty set: the name has no record of the type.
+pub(super) type LookUpResult = Result<RecordSet, DnsError>;
 
-struct Entry {
+struct CacheEntry {
     name: DnsName,
     rtype: Rtype,
     expires: Duration,
-    outcome: Outcome,
+    outcome: LookUpResult,
 }
 
-/// The latest look-ups, in no order.
+/// The latest results, unordered.
 #[derive(Default)]
-pub(super) struct Cache(Vec<Entry>);
+pub(super) struct Cache(Vec<CacheEntry>);
 
 impl Cache {
-    pub fn get(&self, name: &DnsName, rtype: Rtype, now: Duration) -> Option<Outcome> {
+    pub fn get(&self, name: &DnsName, rtype: Rtype, now: Duration) -> Option<LookUpResult> {
         let mut entries = self.0.iter();
         let entry = entries.find(|e| e.rtype == rtype && e.expires > now && e.name == *name)?;
         Some(entry.outcome.clone())
     }
 
-    pub fn put(&mut self, name: DnsName, rtype: Rtype, outcome: Outcome, ttl: Duration, now: Duration) {
+    pub fn put(&mut self, name: DnsName, rtype: Rtype, outcome: LookUpResult, ttl: Duration, now: Duration) {
         self.0.retain(|e| e.expires > now && !(e.rtype == rtype && e.name == name));
         if ttl.is_zero() || outcome.as_ref().is_ok_and(|set| set.records.len() > RECORDS_CACHED_MAX) {
             return;
@@ -44,7 +45,7 @@ impl Cache {
         {
             self.0.swap_remove(soonest);
         }
-        self.0.push(Entry { name, rtype, expires: now.saturating_add(ttl), outcome });
+        self.0.push(CacheEntry { name, rtype, expires: now.saturating_add(ttl), outcome });
     }
 
     pub fn clear(&mut self) {
@@ -54,7 +55,7 @@ impl Cache {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Record;
+    use super::super::DnsRecord;
     use super::*;
 
     const NOW: Duration = Duration::from_secs(1000);
@@ -88,7 +89,7 @@ mod tests {
     #[test]
     fn nothing_without_a_ttl_and_nothing_huge_is_kept() {
         let mut cache = Cache::default();
-        let record = Record::Address([192, 0, 2, 1].into());
+        let record = DnsRecord::Address([192, 0, 2, 1].into());
         let many = vec![record; RECORDS_CACHED_MAX + 1];
         cache.put(name("a.example"), Rtype::A, Ok(RecordSet::default()), Duration::ZERO, NOW);
         cache.put(

@@ -1,7 +1,7 @@
-//! The system's own words on names: `/etc/resolv.conf` (resolv.conf(5)) and `/etc/hosts` (hosts(5)).
+//! The system's files about names: `/etc/resolv.conf` (resolv.conf(5)) and `/etc/hosts` (hosts(5)).
 //!
-//! Both are read leniently: a line that makes no sense is passed over, a file that is missing is empty. Of resolv.conf
-//! only the name servers count; `search` would let a mistyped domain become another one.
+//! Both are read leniently: a malformed line is skipped, and a missing file counts as empty. Of resolv.conf only the
+//! name servers count; a `search` list would let a mistyped domain become another one.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -9,17 +9,17 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// So many name servers are used (MAXNS of resolv.conf(5)).
+/// The number of name servers that are used (MAXNS of resolv.conf(5)).
 const NAME_SERVERS_MAX: usize = 3;
 /// Port of DNS (RFC 1035 §4.2).
 const PORT_DNS: u16 = 53;
 
-/// Where the two files are.
+/// The paths of the two files.
 #[derive(Debug, Clone)]
 pub struct SystemFiles {
-    /// Names that need no DNS.
+    /// Addresses of hosts that need no DNS.
     pub hosts: PathBuf,
-    /// Which servers to ask.
+    /// The name servers.
     pub resolv_conf: PathBuf,
 }
 
@@ -29,14 +29,14 @@ impl Default for SystemFiles {
     }
 }
 
-/// Tells one version of a file from the next: time of change, inode and size. `None`: there is no file.
-pub(super) type Stamp = Option<(i64, i64, u64, u64)>;
+/// Identifies one version of a file: time of change, inode and size. `None`: the file does not exist.
+pub(super) type FileStamp = Option<(i64, i64, u64, u64)>;
 
-pub(super) fn stamp(path: &Path) -> Stamp {
+pub(super) fn stamp(path: &Path) -> FileStamp {
     fs::metadata(path).ok().map(|m| (m.mtime(), m.mtime_nsec(), m.ino(), m.size()))
 }
 
-/// The name servers of a resolv.conf; without any, the one on this host, as the C library does.
+/// The name servers of a resolv.conf. If it lists none, the server on this host, as in the C library.
 pub(super) fn name_servers(path: &Path) -> Vec<SocketAddr> {
     let text = fs::read(path).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
@@ -58,7 +58,7 @@ fn name_server(line: &str) -> Option<SocketAddr> {
     }
 }
 
-/// A link-local address is one of an interface, given by number or by name (RFC 4007 §11).
+/// A link-local address belongs to an interface, given by number or by name (RFC 4007 §11).
 fn scope_id(scope: &str) -> Option<u32> {
     scope.parse().ok().or_else(|| {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
@@ -66,7 +66,7 @@ fn scope_id(scope: &str) -> Option<u32> {
     })
 }
 
-/// The addresses of a name in a hosts file. It is read anew each time: it is asked once for a connection, and a block
+/// The addresses of a name in a hosts file. The file is read every time: one connection needs it once, and a block
 /// list of a million lines must not stay in memory.
 pub(super) fn hosts(path: &Path, name: &str) -> Vec<IpAddr> {
     let mut found = Vec::new();

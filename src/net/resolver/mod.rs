@@ -1,18 +1,56 @@
-//! The resolver: MX, A, AAAA, TXT and TLSA of names, asked of the system's or the configured recursive servers.
+//! The resolver: MX, A, AAAA, TXT, TLSA, SRV and PTR records from the recursive servers of the system or of the
+//! configuration.
 //!
 //! | file | what it does |
 //! | --- | --- |
-//! | here | what a look-up is: files first, then the cache, then the servers in turn, CNAME chains to their end |
-//! | `query` | one question to one server, and which answer to believe |
-//! | `answer` | one answer, read (no I/O; a fuzz target) |
-//! | `cache`, `files` | what is remembered; `/etc/resolv.conf` and `/etc/hosts` |
+//! | here | the look-up: files, cache, servers in turn, CNAME chains |
+//! | `query` | one question to one server, and the check that an answer belongs to it |
+//! | `answer` | parses one answer (no I/O; a fuzz target) |
+//! | `cache` | remembers results |
+//! | `files` | reads `/etc/resolv.conf` and `/etc/hosts` |
 //!
-//! One question takes `timeout` at most, shared among the servers in two rounds; the second is for those that were
-//! silent in the first. A whole look-up, with both address families and all CNAMEs, takes twice that at most. A server
-//! that was silent or out of reach is asked last for a minute. All a server can do wrong makes a temporary error: only
-//! NXDOMAIN, a CNAME chain without end and a name that is none are settled (RFC 5321 §5.1). It never answers for a name
-//! beyond ASCII, never validates DNSSEC itself (it believes the AD bit of a server on loopback, or of one that the operator
-//! trusts), never uses a search list, and never holds its lock while it waits.
+//! # The steps of a look-up
+//!
+//! 1. `localhost` and names below it are answered here, and an address literal is its own answer. No server sees them
+//!    (RFC 6761 §6.3).
+//! 2. For addresses, a line of `/etc/hosts` wins over the DNS. For MX, the file counts only after NXDOMAIN: a host
+//!    that only the file knows has an implicit MX.
+//! 3. If the servers come from `resolv.conf` and the file has changed, the servers are read again and the cache is
+//!    emptied.
+//! 4. The cache answers, if it holds the name and type.
+//! 5. The servers are asked in their order. Servers that were silent or unreachable within the last minute come last.
+//! 6. A CNAME that leads out of the answer starts again at step 5 with the new name, through at most [`CNAMES_MAX`]
+//!    CNAMEs.
+//! 7. The result goes to the cache.
+//!
+//! # Time
+//!
+//! One question takes `timeout` at most. The servers share it in two rounds; only servers that were silent are asked
+//! in the second. A whole look-up, with both address families and all CNAMEs, takes `2 × timeout` at most.
+//!
+//! # What is remembered, and for how long
+//!
+//! | result | time |
+//! | --- | --- |
+//! | records | the smallest TTL of the chain, at most 24 h |
+//! | no such name, or no record of the type | the SOA's TTL or minimum, the smaller, at most 15 min; not at all without an SOA (RFC 2308 §5) |
+//! | a temporary error | 5 s, so that a burst of mail asks once (RFC 9520 §3.2 wants at least 1 s) |
+//! | more than 32 records | not at all |
+//!
+//! The cache holds 256 look-ups; a new one replaces the one that expires first.
+//!
+//! # What is permanent
+//!
+//! Anything that a server can do wrong is a temporary error. Only NXDOMAIN, a CNAME chain that is too long and an
+//! invalid name are permanent (RFC 5321 §5.1).
+//!
+//! # DNSSEC
+//!
+//! The resolver does not validate. It believes the AD bit (RFC 4035 §3.2.3) only from a server on loopback, whose
+//! answers cannot be forged on the way, or from all servers if the operator says that the path to them is safe (RFC
+//! 7672 §2.1.1). A result is secure only if every answer along its CNAME chain was.
+//!
+//! The resolver never looks up names beyond ASCII, never uses a search list, and never holds its lock while it waits.
 
 mod answer;
 mod cache;
@@ -21,14 +59,14 @@ mod query;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use answer::{Answer, CNAMES_MAX, DnsName, Fault, Found, Record, parse_answer};
+pub use answer::{AnswerContent, CNAMES_MAX, DnsAnswer, DnsName, DnsRecord, ServerFault, parse_answer};
 pub use domain::base::iana::Rtype;
 pub use files::SystemFiles;
 
 use crate::mail::mx::{Mx, MxAnswer};
-use cache::{Cache, Outcome};
-use files::Stamp;
-use query::Deadline;
+use cache::{Cache, LookUpResult};
+use files::FileStamp;
+use query::QueryDeadline;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -36,29 +74,29 @@ use std::time::Duration;
 
 /// How often a silent server is asked: UDP loses packets.
 const ROUNDS: usize = 2;
-/// How long a server that was silent or out of reach is asked last.
+/// How long a server that was silent or unreachable is asked last.
 const PENALTY: Duration = Duration::from_secs(60);
-/// A temporary error is remembered so long, so that a burst of mail asks once (RFC 9520 §3.2 wants at least 1 s).
+/// How long a temporary error is remembered.
 const FAILURE_TTL: Duration = Duration::from_secs(5);
-/// Of each address family so many addresses of a host are kept.
+/// How many addresses of a host are kept for each family.
 const ADDRESSES_PER_FAMILY_MAX: usize = 8;
 
-/// Looks names up. What delivers mail takes this, so that a test can give it a table.
+/// Looks names up. Code that delivers mail takes this trait, so that a test can supply a table.
 pub trait Resolve: Send + Sync {
-    /// Who takes the mail of a domain.
+    /// The hosts that take the mail of a domain.
     ///
     /// # Errors
     /// See [`DnsErrorKind`].
     fn mx(&self, domain: &str) -> Result<MxAnswer, DnsError>;
 
-    /// The IPv4 and then the IPv6 addresses of a host, which may be an address itself. Empty: the host exists and has
-    /// none.
+    /// The IPv4 and then the IPv6 addresses of a host; `host` may be an address itself. Empty: the host exists and
+    /// has no address.
     ///
     /// # Errors
     /// See [`DnsErrorKind`].
     fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, DnsError>;
 
-    /// The records of a name, of type A, AAAA, MX, TXT, TLSA, SRV or PTR, as the servers tell, and whether they are secure.
+    /// The records of a name, of type A, AAAA, MX, TXT, TLSA, SRV or PTR, and whether they are secure.
     ///
     /// # Errors
     /// See [`DnsErrorKind`].
@@ -68,9 +106,10 @@ pub trait Resolve: Send + Sync {
 /// The records of a name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RecordSet {
-    /// Empty: there is none of the type.
-    pub records: Vec<Record>,
-    /// A server that we believe has validated them, or that there is none, along the whole CNAME chain (RFC 4035).
+    /// Empty: the name has no record of the type.
+    pub records: Vec<DnsRecord>,
+    /// A trusted server says that it has validated the records, or their absence, along the whole CNAME chain (RFC
+    /// 4035).
     pub is_secure: bool,
 }
 
@@ -81,9 +120,9 @@ pub enum DnsErrorKind {
     NoSuchDomain,
     /// More than [`CNAMES_MAX`] CNAMEs: permanent, 5.4.6.
     TooManyCnames,
-    /// No name that the DNS could know: permanent, 5.1.2.
+    /// The text is not a valid DNS name: permanent, 5.1.2.
     BadName,
-    /// No usable answer now: temporary, 4.4.3.
+    /// No usable answer at the moment: temporary, 4.4.3.
     Temporary,
 }
 
@@ -92,7 +131,7 @@ pub enum DnsErrorKind {
 pub struct DnsError {
     /// What it means.
     pub kind: DnsErrorKind,
-    /// Why, in plain words: servers, type and name.
+    /// The reason in plain words, with servers, type and name.
     pub text: String,
 }
 
@@ -104,25 +143,25 @@ impl fmt::Display for DnsError {
 
 impl std::error::Error for DnsError {}
 
-/// A clock that never goes back: the time since some fixed instant.
-pub type Clock = Box<dyn Fn() -> Duration + Send + Sync>;
+/// A clock that never goes back: the time since a fixed instant.
+pub type MonotonicClock = Box<dyn Fn() -> Duration + Send + Sync>;
 
-/// The real resolver. It is shared by all threads.
+/// The real resolver. All threads share it.
 pub struct Resolver {
     timeout: Duration,
     files: SystemFiles,
-    clock: Clock,
+    clock: MonotonicClock,
     /// The servers come from resolv.conf, not from the configuration.
     follows_system: bool,
-    /// The AD bit is believed of every server, not only of those on loopback.
+    /// The AD bit of every server is believed, not only of servers on loopback.
     trusts_all: bool,
-    state: Mutex<State>,
+    state: Mutex<ResolverState>,
 }
 
 #[derive(Default)]
-struct State {
-    /// Of the resolv.conf that `servers` came from; the outer `None`: not read yet.
-    stamp: Option<Stamp>,
+struct ResolverState {
+    /// The version of the resolv.conf that `servers` came from. Outer `None`: the file was not read yet.
+    stamp: Option<FileStamp>,
     servers: Vec<Server>,
     cache: Cache,
 }
@@ -130,7 +169,7 @@ struct State {
 #[derive(Clone, Copy)]
 struct Server {
     address: SocketAddr,
-    /// Until when it is asked last.
+    /// Until this time the server is asked last.
     avoid_until: Duration,
 }
 
@@ -141,29 +180,32 @@ impl Server {
 }
 
 impl Resolver {
-    /// Makes a resolver that asks `servers`, or if there are none, those of resolv.conf, which is read again whenever
-    /// it changes. `timeout` is for one question.
+    /// Makes a resolver that asks `servers`, or if the list is empty, the servers of resolv.conf, which is read again
+    /// whenever it changes. `timeout` is for one question.
     #[must_use]
-    pub fn new(servers: &[SocketAddr], timeout: Duration, files: SystemFiles, clock: Clock) -> Self {
-        let state = State { servers: servers.iter().copied().map(Server::new).collect(), ..State::default() };
+    pub fn new(servers: &[SocketAddr], timeout: Duration, files: SystemFiles, clock: MonotonicClock) -> Self {
+        let state = ResolverState {
+            servers: servers.iter().copied().map(Server::new).collect(),
+            ..ResolverState::default()
+        };
         let follows_system = servers.is_empty();
         Self { timeout, files, clock, follows_system, trusts_all: false, state: Mutex::new(state) }
     }
 
-    /// Believes the AD bit of every server: the way to them is safe, by the word of the operator (RFC 7672 §2.1.1).
+    /// Believes the AD bit of every server: the operator says that the path to them is safe (RFC 7672 §2.1.1).
     #[must_use]
     pub fn trusting_all(mut self) -> Self {
         self.trusts_all = true;
         self
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        // Each change of the state is complete in itself: a panic elsewhere leaves nothing half done.
+    fn state(&self) -> MutexGuard<'_, ResolverState> {
+        // Each change of the state is complete in itself, so a panic elsewhere leaves it consistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes over a changed resolv.conf: a router gets new name servers with every link. What the old ones said is
-    /// forgotten, for it may have been a captive portal speaking.
+    /// Takes over a changed resolv.conf: a router gets new name servers with every link. The answers of the old
+    /// servers are forgotten, because they may have come from a captive portal.
     fn follow_system(&self) {
         if !self.follows_system {
             return;
@@ -183,8 +225,8 @@ impl Resolver {
         (self.clock)().saturating_add(self.timeout.saturating_mul(2))
     }
 
-    /// The records of a name, from the cache or the servers.
-    fn look_up(&self, name: &str, rtype: Rtype, deadline: Duration) -> Outcome {
+    /// The records of a name, from the cache or from the servers.
+    fn look_up(&self, name: &str, rtype: Rtype, deadline: Duration) -> LookUpResult {
         let name = parse_name(name)?;
         self.follow_system();
         let cached = self.state().cache.get(&name, rtype, (self.clock)());
@@ -197,8 +239,8 @@ impl Resolver {
         outcome
     }
 
-    /// Asks until the end of the CNAME chain. Servers that resolve send all of it in one answer; a few do not.
-    fn follow_cnames(&self, name: &DnsName, rtype: Rtype, deadline: Duration) -> (Outcome, Duration) {
+    /// Asks until the CNAME chain ends. Most recursive servers send the whole chain in one answer; a few do not.
+    fn follow_cnames(&self, name: &DnsName, rtype: Rtype, deadline: Duration) -> (LookUpResult, Duration) {
         let (mut target, mut cnames, mut ttl) = (name.clone(), 0, Duration::MAX);
         let mut is_secure = true;
         let error = |kind, text| Err(DnsError { kind, text });
@@ -215,10 +257,10 @@ impl Resolver {
                 return (error(DnsErrorKind::TooManyCnames, text), ttl);
             }
             let outcome = match answer.found {
-                Found::Records(records) => Ok(RecordSet { records, is_secure }),
-                Found::NoData => Ok(RecordSet { records: Vec::new(), is_secure }),
-                Found::NoSuchDomain => error(DnsErrorKind::NoSuchDomain, nxdomain_text(name, cnames)),
-                Found::Alias(next) => {
+                AnswerContent::Records(records) => Ok(RecordSet { records, is_secure }),
+                AnswerContent::NoData => Ok(RecordSet { records: Vec::new(), is_secure }),
+                AnswerContent::NoSuchDomain => error(DnsErrorKind::NoSuchDomain, nxdomain_text(name, cnames)),
+                AnswerContent::Alias(next) => {
                     target = next;
                     continue;
                 }
@@ -227,8 +269,8 @@ impl Resolver {
         }
     }
 
-    /// Asks one server after the other, each for its share of the time that is left. The error is in plain words.
-    fn ask_servers(&self, name: &DnsName, rtype: Rtype, deadline: Duration) -> Result<Answer, String> {
+    /// Asks one server after the other, each for its share of the remaining time. The error is in plain words.
+    fn ask_servers(&self, name: &DnsName, rtype: Rtype, deadline: Duration) -> Result<DnsAnswer, String> {
         let end = deadline.min((self.clock)().saturating_add(self.timeout));
         let mut servers = self.servers_in_order();
         let mut faults = Vec::new();
@@ -239,27 +281,27 @@ impl Resolver {
                 let now = (self.clock)();
                 let share = end.saturating_sub(now) / u32::try_from(tries_left).unwrap_or(u32::MAX);
                 let ad = self.believes(server);
-                let deadline = Deadline { clock: &*self.clock, at: now + share };
+                let deadline = QueryDeadline { clock: &*self.clock, at: now + share };
                 let fault = match query::ask(server, name, rtype, ad, &deadline) {
                     Ok(answer) => return Ok(answer),
                     Err(fault) => fault,
                 };
-                if matches!(fault, Fault::Silence | Fault::Io(_)) {
+                if matches!(fault, ServerFault::Silence | ServerFault::Io(_)) {
                     self.penalise(server);
                 }
                 match fault {
-                    Fault::Silence => silent.push(server),
+                    ServerFault::Silence => silent.push(server),
                     _ => faults.push(fault.text(server)),
                 }
             }
             servers = silent;
         }
         let within = if servers.is_empty() { String::new() } else { format!(" within {:?}", self.timeout) };
-        faults.extend(servers.into_iter().map(|server| Fault::Silence.text(server)));
+        faults.extend(servers.into_iter().map(|server| ServerFault::Silence.text(server)));
         Err(format!("{} for {rtype} {name}{within}", faults.join(", ")))
     }
 
-    /// As listed, but those that failed of late come last.
+    /// The servers as listed, but those that failed within the last minute come last.
     fn servers_in_order(&self) -> Vec<SocketAddr> {
         let now = (self.clock)();
         let servers = self.state().servers.clone();
@@ -268,7 +310,7 @@ impl Resolver {
         good.into_iter().chain(failed).map(|server| server.address).collect()
     }
 
-    /// Nobody can forge what comes over loopback.
+    /// Nobody can forge an answer that comes over loopback.
     fn believes(&self, server: SocketAddr) -> bool {
         self.trusts_all || server.ip().is_loopback()
     }
@@ -288,7 +330,7 @@ impl Resolve for Resolver {
         }
         match self.look_up(domain, Rtype::MX, self.whole_deadline()) {
             Ok(set) => Ok(mx_answer(set.records)),
-            // A host of the LAN that only /etc/hosts knows.
+            // A host of the local network that only /etc/hosts knows.
             Err(error)
                 if error.kind == DnsErrorKind::NoSuchDomain
                     && !files::hosts(&self.files.hosts, without_dot(domain)).is_empty() =>
@@ -339,7 +381,7 @@ fn without_dot(name: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
 }
 
-/// Never asked of any server (RFC 6761 §6.3).
+/// Such a name is never sent to a server (RFC 6761 §6.3).
 fn is_localhost(name: &str) -> bool {
     without_dot(name).rsplit('.').next().is_some_and(|label| label.eq_ignore_ascii_case("localhost"))
 }
@@ -351,24 +393,24 @@ fn nxdomain_text(name: &DnsName, cnames: usize) -> String {
     }
 }
 
-/// A null MX stands alone (RFC 7505 §3); beside others it names no host and is passed over.
-fn mx_answer(records: Vec<Record>) -> MxAnswer {
+/// A null MX is the only record (RFC 7505 §3). Beside other records it names no host and is ignored.
+fn mx_answer(records: Vec<DnsRecord>) -> MxAnswer {
     if records.is_empty() {
         return MxAnswer::Implicit;
     }
     let hosts: Vec<Mx> = records
         .into_iter()
         .filter_map(|record| match record {
-            Record::Mx(mx) if mx.exchange != "." => Some(mx),
+            DnsRecord::Mx(mx) if mx.exchange != "." => Some(mx),
             _ => None,
         })
         .collect();
     if hosts.is_empty() { MxAnswer::Null } else { MxAnswer::Hosts(hosts) }
 }
 
-/// Joins the two families: one that fails does not spoil what the other has found. That there are no addresses, or no
-/// such host, is believed only if both were answered.
-fn either_family(v4: Outcome, v6: Outcome) -> Result<Vec<IpAddr>, DnsError> {
+/// Joins the two families: an error of one does not hide the addresses of the other. "No address" and "no such host"
+/// are believed only if both families were answered.
+fn either_family(v4: LookUpResult, v6: LookUpResult) -> Result<Vec<IpAddr>, DnsError> {
     let found: Vec<IpAddr> = [&v4, &v6]
         .into_iter()
         .flatten()
@@ -382,14 +424,15 @@ fn either_family(v4: Outcome, v6: Outcome) -> Result<Vec<IpAddr>, DnsError> {
     }
 }
 
-fn address(record: &Record) -> Option<IpAddr> {
+fn address(record: &DnsRecord) -> Option<IpAddr> {
     match record {
-        Record::Address(address) => Some(*address),
-        Record::Mx(_) | Record::Data(_) => None,
+        DnsRecord::Address(address) => Some(*address),
+        DnsRecord::Mx(_) | DnsRecord::Data(_) => None,
     }
 }
 
-/// Leaves out what is no address of a host: `0.0.0.0` and `::` would connect to this one, as would IPv4 in disguise.
+/// Drops values that are no host address: `0.0.0.0` and `::` would connect to this host, as would an IPv4-mapped IPv6
+/// address.
 fn usable(addresses: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
     let real = |address: &IpAddr| {
         !address.is_unspecified() && !matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some())

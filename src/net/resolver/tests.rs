@@ -1,4 +1,4 @@
-//! The resolver against scripted servers on loopback, and its reader against arbitrary octets.
+//! The resolver with scripted servers on loopback, and its parser with arbitrary octets.
 
 mod answers;
 mod look_ups;

@@ -124,7 +124,7 @@ fn octets_go_both_ways_and_the_end_is_told() {
     sender.join().unwrap();
 }
 
-/// Nagle holds back what follows the handshake for a moment.
+/// Nagle's algorithm would delay the octets after the handshake.
 fn arrive(server: &mut ServerTransport) {
     let ServerTransport::Tls(server) = server else { panic!("no TLS") };
     while !server.0.get_mut().has_input() {
@@ -132,7 +132,7 @@ fn arrive(server: &mut ServerTransport) {
     }
 }
 
-/// A health check shakes hands and says goodbye: it did not speak before the greeting.
+/// A health check makes a handshake and closes: it did not speak before the greeting.
 #[test]
 fn the_end_of_tls_is_no_input() {
     let (server, client) = shake(Minimum::Tls12, (None, ANY_SUITE));
@@ -220,7 +220,7 @@ fn plain_text_is_no_handshake() {
     }
 }
 
-/// By its suite an old device asks for one of the two certificates.
+/// The cipher suites of an old device select one of the two certificates.
 #[test]
 fn rsa_and_old_suites_are_there_for_those_who_need_them() {
     use Minimum::{Tls10, Tls12};

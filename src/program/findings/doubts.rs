@@ -29,7 +29,7 @@ use crate::engine::host::site::{Site, hostname_flaw};
 use crate::engine::inbound::listener;
 use crate::mail::address::{ForwardPath, Mailbox};
 use crate::mail::unqualified::Unqualified;
-use crate::rules::routing::route::{Destination, NoRoute, Routed, Users};
+use crate::rules::routing::route::{Destination, LocalUsers, NoRoute, Routed};
 use crate::sys::user;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
@@ -71,7 +71,7 @@ fn hostname(site: &Site, places: &Places, found: &mut CheckReport) {
 
 /// A misspelt `system` or `any`, which would be the name of the only user.
 fn users(site: &Site, places: &Places, found: &mut CheckReport) {
-    let Users::Named(names) = &site.settings.local.users else { return };
+    let LocalUsers::Named(names) = &site.settings.local.users else { return };
     let [name] = names.as_slice() else { return };
     let Some(word) = ["system", "any"].into_iter().find(|word| is_like(name, word)) else { return };
     if user::find(name).is_ok_and(|account| account.is_some()) {

@@ -17,7 +17,7 @@
 //! everything, but even root can't write to a read-only file system, /proc or /sys.
 
 use crate::config::{ConfigProblem, FilePosition, Places, Settings, secret_file};
-use crate::rules::routing::route::Users;
+use crate::rules::routing::route::LocalUsers;
 use crate::sys::user::ProcessUser;
 use rustix::fs::{FsWord, PROC_SUPER_MAGIC, StatVfsMountFlags, statfs, statvfs};
 use std::io::ErrorKind;
@@ -69,7 +69,7 @@ pub fn problems(
     }
     let maildirs = match settings.local.maildir.fixed_directory() {
         // The delivery agent keeps root's rights for those of system users.
-        Some(fixed) if from_root && settings.local.users == Users::System => {
+        Some(fixed) if from_root && settings.local.users == LocalUsers::System => {
             directory(fixed, started_as, started_as)
         }
         Some(fixed) => directory(fixed, &runs_as, &runs_as),

@@ -1,39 +1,46 @@
-//! Password hashes: SHA-crypt (`$5$`, `$6$`; Ulrich Drepper, "Unix crypt using SHA-256 and SHA-512", 2008), bare or
-//! with Dovecot's prefixes, as crypt(3), `openssl passwd` and `doveadm pw` make them.
+//! Password hashes by SHA-crypt (Ulrich Drepper, "Unix crypt using SHA-256 and SHA-512", 2008), as crypt(3), `openssl
+//! passwd` and `doveadm pw` make them.
 //!
-//! Works on memory only. A hash that can't be used is told when it is read, not when somebody logs in. The cost is
-//! bounded (DESIGN section 4, 11): rounds have a cap, and the square of the password's length, which the method also
-//! costs, is that of at most [`CREDENTIAL_MAX_OCTETS`].
+//! | part of `{SHA512-CRYPT}$6$rounds=5000$SALT$HASH` | meaning |
+//! | --- | --- |
+//! | `{SHA512-CRYPT}` | Dovecot's prefix, optional: also `{SHA256-CRYPT}`, `{CRYPT}` |
+//! | `$6$` | SHA-512; `$5$`: SHA-256 |
+//! | `rounds=5000$` | optional; 1000 to 1000000 |
+//! | `SALT` | up to 16 characters |
+//! | `HASH` | 86 letters of [`ALPHABET`], or 43 for SHA-256 |
+//!
+//! A malformed hash is reported when the file is read, not at a login. The cost of a check is bounded: the rounds are
+//! capped, and the cost that grows with the square of the password's length ends at [`CREDENTIAL_MAX_OCTETS`].
 
 use crate::smtp::sasl::{CREDENTIAL_MAX_OCTETS, Secret};
 use openssl::sha::{Sha256, Sha512};
 use std::fmt;
 
-/// Rounds when a hash names none.
+/// The rounds of a hash without `rounds=`.
 const ROUNDS_DEFAULT: u32 = 5000;
-/// Fewer are taken as so many, as the method says.
+/// A smaller number counts as this one, as the method says.
 const ROUNDS_MIN: u32 = 1000;
-/// Most rounds: about half a second of a fast machine. The method allows a thousand times that, and a line of a users
-/// file must not make each login a denial of service.
+/// The most rounds that are accepted: about half a second on a fast machine. The method allows a thousand times more,
+/// but a line of a users file must not turn each login into a denial of service.
 pub const ROUNDS_MAX: u32 = 1_000_000;
-/// Longest salt in characters; more are passed over, as the method says.
+/// The longest salt in characters. Further ones are ignored, as the method says.
 pub const SALT_MAX: usize = 16;
 /// The letters of salts and hashes, six bits each.
 pub const ALPHABET: &[u8; 64] = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// Dovecot's names of the schemes, and how what follows has to begin.
+/// Dovecot's names of the schemes, and how the rest has to begin.
 const PREFIXES: [(&str, &str); 3] = [("{SHA512-CRYPT}", "$6$"), ("{SHA256-CRYPT}", "$5$"), ("{CRYPT}", "$")];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Scheme {
+enum HashScheme {
     Sha256,
     Sha512,
 }
 
-/// A password's hash, and all that is needed to make the same of another password.
+/// A password's hash, with everything that is needed to hash another password the same way.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PasswordHash {
-    scheme: Scheme,
+    scheme: HashScheme,
     rounds: Option<u32>,
     salt: String,
     /// In the letters of [`ALPHABET`].
@@ -41,17 +48,17 @@ pub struct PasswordHash {
 }
 
 impl PasswordHash {
-    /// Reads `$6$SALT$HASH`, `$6$rounds=N$SALT$HASH`, the same with `$5$`, and these behind a prefix of Dovecot's.
+    /// Parses `$6$SALT$HASH`, `$6$rounds=N$SALT$HASH`, both also with `$5$` and with one of Dovecot's prefixes.
     ///
     /// # Errors
-    /// What is wrong and what to do, without the text itself: it may be a password in clear.
+    /// What is wrong and what to do. The text itself is not quoted: it may be a password in clear.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let known = PREFIXES.iter().find_map(|(prefix, begin)| {
             let rest = text.get(prefix.len()..).filter(|_| starts_with_ignoring_case(text, prefix))?;
             rest.starts_with(begin).then_some(rest)
         });
         let text = known.unwrap_or(text);
-        let (scheme, rest) = [("$5$", Scheme::Sha256), ("$6$", Scheme::Sha512)]
+        let (scheme, rest) = [("$5$", HashScheme::Sha256), ("$6$", HashScheme::Sha512)]
             .iter()
             .find_map(|(begin, scheme)| Some((*scheme, text.strip_prefix(begin)?)))
             .ok_or("not a hash of $6$ or $5$; make one with pillarbox passwd")?;
@@ -73,16 +80,17 @@ impl PasswordHash {
         Ok(Self { scheme, rounds, salt, hash: hash.to_owned() })
     }
 
-    /// Hashes a password by SHA-512 in 5000 rounds, the default that every system understands. `salt` has to be
-    /// random letters of [`ALPHABET`], [`SALT_MAX`] of them.
+    /// Hashes a password by SHA-512 in 5000 rounds, the default that every system understands. `salt` must be
+    /// [`SALT_MAX`] random letters of [`ALPHABET`].
     #[must_use]
     pub fn make(password: &[u8], salt: &str) -> Self {
-        let empty = Self { scheme: Scheme::Sha512, rounds: None, salt: salt.to_owned(), hash: String::new() };
+        let empty =
+            Self { scheme: HashScheme::Sha512, rounds: None, salt: salt.to_owned(), hash: String::new() };
         Self { hash: empty.hash_of(password), ..empty }
     }
 
-    /// Whether the password is the one. Takes the same time for each password of the same length; one that is too
-    /// long is wrong at once.
+    /// Whether this is the password. The time depends only on the password's length; a password that is too long is
+    /// wrong at once.
     #[must_use]
     pub fn verify(&self, password: &[u8]) -> bool {
         if password.len() > CREDENTIAL_MAX_OCTETS {
@@ -99,12 +107,12 @@ impl PasswordHash {
     }
 }
 
-/// As it is read, without a prefix.
+/// The form that [`PasswordHash::parse`] reads, without a prefix.
 impl fmt::Display for PasswordHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.scheme {
-            Scheme::Sha256 => "$5$",
-            Scheme::Sha512 => "$6$",
+            HashScheme::Sha256 => "$5$",
+            HashScheme::Sha512 => "$6$",
         })?;
         if let Some(rounds) = self.rounds {
             write!(f, "rounds={rounds}$")?;
@@ -113,7 +121,7 @@ impl fmt::Display for PasswordHash {
     }
 }
 
-/// Not the hash: a weak password can be found from it.
+/// Does not print the hash: a weak password can be found from it.
 impl fmt::Debug for PasswordHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("PasswordHash")
@@ -133,8 +141,8 @@ fn rounds(number: &str) -> Result<u32, &'static str> {
     Ok(rounds.max(ROUNDS_MIN))
 }
 
-impl Scheme {
-    /// How many letters 32 or 64 octets take.
+impl HashScheme {
+    /// The number of letters for 32 or 64 octets.
     const fn hash_letters(self) -> usize {
         match self {
             Self::Sha256 => 43,
@@ -142,8 +150,8 @@ impl Scheme {
         }
     }
 
-    /// The digest of all parts in a row. What it gives is overwritten when dropped, as the password can be found from
-    /// it faster than from the hash.
+    /// The digest of all parts in sequence. The result is overwritten when dropped, because the password can be found
+    /// from it faster than from the hash.
     fn digest(self, parts: &[&[u8]]) -> Secret {
         Secret::new(match self {
             Self::Sha256 => {
@@ -160,8 +168,8 @@ impl Scheme {
     }
 }
 
-/// The method; the numbers are its steps.
-fn digest(scheme: Scheme, rounds: u32, salt: &[u8], password: &[u8]) -> Secret {
+/// The method; the numbers are the steps of its specification.
+fn digest(scheme: HashScheme, rounds: u32, salt: &[u8], password: &[u8]) -> Secret {
     // 4–8.
     let b = scheme.digest(&[password, salt, password]);
     // 1–3, 9–12.
@@ -188,20 +196,20 @@ fn digest(scheme: Scheme, rounds: u32, salt: &[u8], password: &[u8]) -> Secret {
     a
 }
 
-/// The digest over and over, `length` octets of it.
+/// The digest repeated, `length` octets of it.
 fn repeat(digest: &Secret, length: usize) -> Secret {
     let mut octets = Vec::with_capacity(length);
     octets.extend(digest.octets().iter().cycle().take(length));
     Secret::new(octets)
 }
 
-/// 22: three octets make four letters, lowest bits first. Which three is a rotation: each of the parts of the digest
-/// gives one, and the next group takes them one place on.
-fn encode(scheme: Scheme, digest: &Secret) -> String {
+/// Step 22: three octets make four letters, lowest bits first. The octets come from the three parts of the digest;
+/// their order rotates by one place with each group.
+fn encode(scheme: HashScheme, digest: &Secret) -> String {
     let octet = |i: usize| u32::from(digest.octets().get(i).copied().unwrap_or_default());
     let (step, groups, last) = match scheme {
-        Scheme::Sha256 => (10, 10, octet(31) << 8 | octet(30)),
-        Scheme::Sha512 => (21, 21, octet(63)),
+        HashScheme::Sha256 => (10, 10, octet(31) << 8 | octet(30)),
+        HashScheme::Sha512 => (21, 21, octet(63)),
     };
     let mut text = String::with_capacity(scheme.hash_letters());
     let mut push = |mut bits: u32, letters: usize| {
@@ -213,8 +221,8 @@ fn encode(scheme: Scheme, digest: &Secret) -> String {
     for group in 0..groups {
         let at = |part: usize| octet(group + part * step);
         let turn = match scheme {
-            Scheme::Sha256 => [0, 1, 2].map(|i| (i + 2 * group) % 3),
-            Scheme::Sha512 => [0, 1, 2].map(|i| (i + group) % 3),
+            HashScheme::Sha256 => [0, 1, 2].map(|i| (i + 2 * group) % 3),
+            HashScheme::Sha512 => [0, 1, 2].map(|i| (i + group) % 3),
         };
         let bits = turn.iter().fold(0, |bits, &part| bits << 8 | at(part));
         push(bits, 4);

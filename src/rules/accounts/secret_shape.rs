@@ -1,21 +1,29 @@
-//! What is likely wrong with a password as it was written down: whoever saves a file, or copies a line, adds what nobody
-//! sees, and the server says no more than "wrong".
+//! Likely mistakes in a password as it was saved: editors and copied lines add characters that nobody sees, and the
+//! server says no more than "wrong".
 //!
-//! Looks at octets and never shows them.
+//! | mistake | sign | can the password work? |
+//! | --- | --- | --- |
+//! | UTF-16 | a UTF-16 byte order mark, or a zero octet | no |
+//! | empty | nothing on the first line | no |
+//! | in quotes | a pair of quotes around it | yes, if they belong to it |
+//! | blanks | white space at an end | yes, if they belong to it |
+//!
+//! A byte order mark of UTF-8 and CRLF are no mistakes: the reader drops both. The module looks at the octets and
+//! never shows them.
 
-/// What is wrong, in two forms.
+/// A mistake, in two wordings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flaw {
-    /// For `check`: what is wrong; what to write instead.
+    /// For `check`: what is wrong; what to do.
     pub text: &'static str,
-    /// For `probe`, when the server has refused the password.
+    /// For `probe`, after the server has refused the password.
     pub advice: &'static str,
-    /// No server could take it.
+    /// No server could accept the password.
     pub is_fatal: bool,
 }
 
 const UTF_16: Flaw = Flaw {
-    text: "the text is UTF-16, of which a password would be garbage; save the file as UTF-8",
+    text: "the text is UTF-16; save the file as UTF-8",
     advice: "The password is in UTF-16: save its file as UTF-8.",
     is_fatal: true,
 };
@@ -25,22 +33,22 @@ const EMPTY: Flaw = Flaw {
     is_fatal: true,
 };
 const QUOTED: Flaw = Flaw {
-    text: "the password stands in quotes, which are sent with it; take them away, unless they belong to it",
-    advice: "The password stands in quotes, which are sent with it: take them away, unless they belong to it.",
+    text: "the password is in quotes, which are sent with it; remove them, unless they belong to it",
+    advice: "The password is in quotes, which are sent with it: remove them, unless they belong to it.",
     is_fatal: false,
 };
 const BLANK: Flaw = Flaw {
-    text: "the password begins or ends with a blank, which is sent with it; take it away, unless it belongs to it",
-    advice: "The password begins or ends with a blank, which is sent with it: take it away, unless it belongs to it.",
+    text: "the password begins or ends with a blank, which is sent with it; remove it, unless it belongs to it",
+    advice: "The password begins or ends with a blank, which is sent with it: remove it, unless it belongs to it.",
     is_fatal: false,
 };
 
-/// The byte order mark of UTF-8, which editors put in front of a text.
+/// The byte order mark of UTF-8, which some editors write in front of a text.
 const BOM: &[u8] = b"\xef\xbb\xbf";
-/// The pairs of quotes that people write.
+/// Pairs of quotes that people type.
 const QUOTES: [(char, char); 5] = [('"', '"'), ('\'', '\''), ('`', '`'), ('“', '”'), ('„', '“')];
 
-/// The password that a text holds: its first line, without the line's end and without a byte order mark.
+/// The password in a text: its first line, without the line end and without a byte order mark.
 #[must_use]
 pub fn first_line(text: &[u8]) -> &[u8] {
     let text = text.strip_prefix(BOM).unwrap_or(text);
@@ -48,7 +56,7 @@ pub fn first_line(text: &[u8]) -> &[u8] {
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
-/// What is wrong with the password that a text holds, if anything.
+/// The likely mistake in the password of a text.
 #[must_use]
 pub fn flaw(text: &[u8]) -> Option<Flaw> {
     let line = first_line(text);

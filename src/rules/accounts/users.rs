@@ -1,32 +1,41 @@
-//! The users file: who may log in. `NAME:HASH` a line; `#` begins a comment line, empty lines count for nothing.
+//! The users file: the users that may log in.
 //!
-//! Reads text, never a file. A line that can't be used is told and left out; the others stay. What follows a further
-//! colon is passed over, so that a passwd-file of Dovecot's can be shared. Names are compared without case, as those of
-//! local users are.
+//! ```text
+//! # a comment line
+//! alice:$6$SALT$HASH
+//! bob:{SHA512-CRYPT}$6$SALT$HASH:1000:1000::/home/bob
+//! ```
+//!
+//! Each line has a name, a colon and a hash. Text after another colon is ignored, so that a passwd-file of Dovecot
+//! can be shared. Empty lines are skipped. Names are compared without case, as those of local users are.
+//!
+//! The module parses text and never opens a file. A malformed line is reported with its number and skipped; the rest
+//! still applies. See `password` for the hashes.
 
 use super::password::PasswordHash;
 use crate::smtp::sasl::{CREDENTIAL_MAX_OCTETS, Credentials};
 
-/// Those who may log in.
+/// The users that may log in.
 #[derive(Debug)]
 pub struct UserTable {
-    /// In the order of the file. A hash costs a thousand times more than to look for its user in any file of a small box.
+    /// In the order of the file. Checking a hash costs a thousand times more than finding its user in the file of a
+    /// small box.
     users: Vec<(String, PasswordHash)>,
-    /// For an empty file; else the first user's hash is what an unknown name is checked against, in vain.
+    /// For an empty file. Otherwise an unknown name is checked against the first user's hash, in vain.
     decoy: PasswordHash,
 }
 
 /// What is wrong with a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LineProblem {
-    /// The line, counted from one.
+    /// The line number, from one.
     pub line: usize,
-    /// What is wrong and what to do. Never quotes a hash or what stands in its place.
+    /// What is wrong and what to do. It never quotes a hash or what stands in its place, which may be a password.
     pub text: String,
 }
 
 impl UserTable {
-    /// Reads the text of a users file. Of a name that is there twice the first line counts.
+    /// Parses the text of a users file. If a name appears twice, the first line counts.
     #[must_use]
     pub fn parse(text: &str) -> (Self, Vec<LineProblem>) {
         let decoy = PasswordHash::make(b"", "................");
@@ -50,7 +59,7 @@ impl UserTable {
         let hash = rest.split(':').next().unwrap_or_default();
         let hash = PasswordHash::parse(hash).map_err(|error| format!("{name:?}: {error}"))?;
         if self.find(name).is_some() {
-            return Err(format!("{name:?} is there already; take one of them out"));
+            return Err(format!("{name:?} is listed twice; remove one of the lines"));
         }
         self.users.push((name.to_owned(), hash));
         Ok(())
@@ -60,9 +69,9 @@ impl UserTable {
         self.users.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, hash)| hash)
     }
 
-    /// Whether the credentials are a user's. An unknown name costs as much time as a wrong password, so that names
-    /// can't be found out by trying: the same work is done on the first user's hash. For that the hashes of the file
-    /// have to be of one kind and as many rounds.
+    /// Whether the credentials belong to a user. An unknown name costs as much time as a wrong password, because the
+    /// same work is done on the first user's hash; so names cannot be found by timing. This holds only if all hashes
+    /// of the file have the same kind and number of rounds.
     #[must_use]
     pub fn check(&self, credentials: &Credentials) -> bool {
         let user = self.find(&credentials.name);
@@ -78,10 +87,10 @@ impl UserTable {
     }
 }
 
-/// Whether a name can stand in the file.
+/// Checks whether a name can stand in the file.
 ///
 /// # Errors
-/// What is wrong and what to do.
+/// What is wrong with the name, and what to do.
 pub fn check_name(name: &str) -> Result<(), &'static str> {
     match name {
         "" => Err("the name is empty; write NAME:HASH"),
@@ -89,7 +98,7 @@ pub fn check_name(name: &str) -> Result<(), &'static str> {
         _ if name.contains(|c: char| c == ':' || c.is_control()) => {
             Err("a name can't have a colon or a control character; write another")
         }
-        _ if name.trim() != name => Err("a name can't begin or end with a blank; take it away"),
+        _ if name.trim() != name => Err("a name can't begin or end with a blank; remove it"),
         _ if name.len() > CREDENTIAL_MAX_OCTETS => Err("a name has at most 255 octets; write another"),
         _ => Ok(()),
     }
@@ -144,13 +153,13 @@ mod tests {
         assert_eq!(
             told,
             [
-                "2: \"tim\" is there already; take one of them out",
+                "2: \"tim\" is listed twice; remove one of the lines",
                 "3: there is no colon; write NAME:HASH",
                 "4: the name is empty; write NAME:HASH",
                 "5: \"sam\": not a hash of $6$ or $5$; make one with pillarbox passwd",
                 "7: \"sam\": the hash has more than 1000000 rounds; make one with fewer",
                 "8: a name can't have a colon or a control character; write another",
-                "9: a name can't begin or end with a blank; take it away",
+                "9: a name can't begin or end with a blank; remove it",
             ]
         );
         assert!(logs_in(&table, "tim", "secret") && !logs_in(&table, "tim", "geheim"));

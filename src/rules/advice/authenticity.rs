@@ -1,47 +1,62 @@
-//! What receivers look at when mail comes from this host itself: SPF (RFC 7208), the key record of DKIM (RFC 6376 §3.6.1),
-//! and DMARC (RFC 7489), as far as a sender wants to know beforehand.
+//! What receivers check about mail from this host: SPF (RFC 7208), the key record of DKIM (RFC 6376 §3.6.1), and
+//! DMARC (RFC 7489), as far as a sender can know in advance.
 //!
-//! Asks DNS by what it is given, never itself. Mechanisms with macros and `ptr` are not followed: what hangs on them is
-//! unknown, and never taken for a failure. May fail: a look-up, which makes the verdict unknown, too.
+//! | SPF term | matches if | look-ups |
+//! | --- | --- | --- |
+//! | `all` | always | 0 |
+//! | `ip4:`, `ip6:` | the address lies in the network | 0 |
+//! | `a` | it is an address of the domain | 1 |
+//! | `mx` | it is an address of an MX host | 1 |
+//! | `include:` | the record of that domain says pass | 1 |
+//! | `exists:` | the name has an address | 1 |
+//! | `redirect=` | no other term matched: the record of that domain decides | 1 |
+//! | a macro, `ptr` | not evaluated: the result is unknown | |
+//!
+//! The rules query DNS only through [`Ask`]. A look-up that fails makes the result unknown; an unknown result never
+//! counts as a failure.
+//!
+//! DMARC (RFC 7489 §6.6.3) is looked up at `_dmarc.DOMAIN`, then at each parent domain with two labels or more. The
+//! first record counts: its `p` for the domain itself, its `sp` for a subdomain, or `p` if it has no `sp`. The
+//! Public Suffix List is not used, so a record at a public suffix would count, too.
 
 use std::net::IpAddr;
 
-/// Look-ups that a record may cost (RFC 7208 §4.6.4).
+/// The look-ups that a record may cost (RFC 7208 §4.6.4).
 const LOOK_UPS_MAX: usize = 10;
 
-/// What SPF says of an address.
+/// The result of SPF for an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Spf {
-    /// It may send.
+    /// The address may send.
     Pass,
-    /// It may not (`-all`).
+    /// The address may not send (`-all`).
     Fail,
-    /// It should not (`~all`).
+    /// The address should not send (`~all`).
     SoftFail,
-    /// The domain does not say.
+    /// The domain makes no statement.
     Neutral,
     /// The domain has no record.
     None,
-    /// It can't be told, for this reason.
+    /// The result cannot be determined, for this reason.
     Unknown(String),
 }
 
-/// Asks DNS. An error is a reason in words; a name that does not exist has no records.
+/// Queries DNS. An error is a reason in words; a name that does not exist has no records.
 pub trait Ask {
-    /// Its TXT records.
+    /// The TXT records of a name.
     ///
     /// # Errors
-    /// DNS can't be asked now.
+    /// The look-up failed.
     fn texts(&self, name: &str) -> Result<Vec<String>, String>;
-    /// Its addresses.
+    /// The addresses of a name.
     ///
     /// # Errors
-    /// As above.
+    /// The look-up failed.
     fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, String>;
-    /// The names of its MX hosts.
+    /// The names of the MX hosts of a domain.
     ///
     /// # Errors
-    /// As above.
+    /// The look-up failed.
     fn exchanges(&self, name: &str) -> Result<Vec<String>, String>;
 }
 
@@ -87,11 +102,11 @@ fn check(ask: &dyn Ask, domain: &str, ip: IpAddr, left: &mut usize) -> Result<Sp
 }
 
 fn spend(left: &mut usize) -> Result<(), String> {
-    *left = left.checked_sub(1).ok_or("the SPF record costs more than ten look-ups")?;
+    *left = left.checked_sub(1).ok_or("the SPF record needs more than ten look-ups")?;
     Ok(())
 }
 
-/// Whether a mechanism is for the address (RFC 7208 §5).
+/// Whether a mechanism matches the address (RFC 7208 §5).
 fn matches(
     ask: &dyn Ask,
     domain: &str,
@@ -144,13 +159,13 @@ fn matches(
             spend(left)?;
             Ok(!ask.addresses(target)?.is_empty())
         }
-        // Modifiers that say nothing here, such as exp=.
+        // Modifiers such as exp= match nothing.
         _ if argument.starts_with('=') => Ok(false),
         _ => Err(format!("{mechanism:?} of the SPF record is not followed")),
     }
 }
 
-/// Whether two addresses agree in so many bits: `24`, `24//64` or `/64`.
+/// Whether two addresses agree in the leading bits: `24`, `24//64` or `/64`.
 fn within(ip: IpAddr, network: IpAddr, lengths: &str) -> bool {
     let (four, six) = lengths.split_once('/').unwrap_or((lengths, ""));
     let six = six.trim_start_matches('/');
@@ -168,11 +183,11 @@ fn within(ip: IpAddr, network: IpAddr, lengths: &str) -> bool {
     }
 }
 
-/// The policy of a domain for what fails: `none`, `quarantine` or `reject`, with the domain that says so. A domain without
-/// a record has that of the nearest one above it that has one, the last label left out.
+/// The policy of a domain for mail that fails: `none`, `quarantine` or `reject`, and the domain that published it.
+/// A domain without a record has the policy of its nearest parent with one; a top-level domain is not asked.
 ///
 /// # Errors
-/// DNS can't be asked now, in words.
+/// The look-up failed; the reason in words.
 pub fn dmarc(ask: &dyn Ask, domain: &str) -> Result<Option<(String, String)>, String> {
     let mut name = domain;
     loop {
@@ -197,7 +212,7 @@ pub fn tag(list: &str, name: &str) -> Option<String> {
     Some(value.split_ascii_whitespace().collect())
 }
 
-/// Whether an address is one that the whole net knows: receivers see no other.
+/// Whether the whole net knows the address: receivers see no other one.
 #[must_use]
 pub fn is_public(ip: IpAddr) -> bool {
     match ip {
@@ -212,7 +227,7 @@ pub fn is_public(ip: IpAddr) -> bool {
     }
 }
 
-/// The name under which an address has its PTR record (RFC 1035 §3.5, RFC 3596 §2.5).
+/// The name of the PTR record of an address (RFC 1035 §3.5, RFC 3596 §2.5).
 #[must_use]
 pub fn reverse_name(ip: IpAddr) -> String {
     match ip {

@@ -1,22 +1,38 @@
-//! What to change when a step of a probe fails: rows of plain data, from what was said to advice in plain words.
+//! What to change when a step of a probe fails: rows from the step and the text of the failure to advice in plain words.
 //!
-//! The words are those of the big providers, of Postfix, Exim and Exchange, and our own. A row that is wrong misleads, so
-//! the first that fits counts, those of one provider stand before those for all, and a step without a row has no advice:
-//! the reply itself is shown in any case. What a host says about mail stands in `rules::refusal`, by which delivery
-//! decides. Nothing here fails.
+//! The patterns are the words of the big providers, of Postfix, Exim and Exchange, and of pillarbox itself; `row`
+//! explains how a pattern is read. Wrong advice misleads. So the first matching row counts, rows for one provider stand
+//! before general ones, and a failure without a row gets no advice: the reply itself is shown in any case. Replies to
+//! mail have their rows in `refusal`, because delivery decides by them, too.
+//!
+//! | rows for | steps |
+//! | --- | --- |
+//! | the login and the password | `Auth`, `Password` |
+//! | the connection, DNS, TLS | `Connect`, `Mx`, `Address`, `Policy`, `StartTls`, `Tls`, `Greeting` |
+//! | checks of receivers | `Ptr`, `Spf`, `Dkim`, `Dmarc` |
+//! | this host | `Config`, `Clock`, `Recipient`, `Route`, `Queue`, `Maildir` |
+//!
+//! A test writes all rows into `docs/troubleshooting.md`.
+//!
+//! In the output of `probe` the advice stands below the failed step:
+//!
+//! ```text
+//! FAIL auth           0 ms  535 5.7.8 Error: authentication failed
+//!                           The user name or the password is wrong: check relay.username …
+//! ```
 
 use super::refusal::{LOCKED_ACCOUNT, REFUSALS};
 use super::row::{Hint, fits};
 use super::step::Stage;
 
-/// Advice for a step that failed, or is worth a warning: what was said, and by which host.
+/// The advice for a step that failed, or deserves a warning, by its text and the host's name.
 #[must_use]
 pub fn hint(stage: Stage, text: &str, host: &str) -> Option<&'static str> {
     let row = fits(HINTS, stage, text, host).or_else(|| fits(REFUSALS, stage, text, host));
     row.map(|row| row.advice)
 }
 
-/// All rows, in the order in which they are asked.
+/// All rows, in the order in which they are tried.
 pub fn rows() -> impl Iterator<Item = &'static Hint> {
     HINTS.iter().chain(REFUSALS)
 }
@@ -24,7 +40,7 @@ pub fn rows() -> impl Iterator<Item = &'static Hint> {
 const AUTH: &[Stage] = &[Stage::Auth];
 const CONNECT: &[Stage] = &[Stage::Connect];
 const DNS: &[Stage] = &[Stage::Mx, Stage::Address, Stage::Policy];
-/// All that DNS is asked for.
+/// Every step that queries DNS.
 const LOOK_UPS: &[Stage] =
     &[Stage::Mx, Stage::Address, Stage::Policy, Stage::Spf, Stage::Dkim, Stage::Dmarc, Stage::Ptr];
 const TLS: &[Stage] = &[Stage::StartTls, Stage::Tls];
@@ -34,7 +50,7 @@ const fn row(stages: &'static [Stage], when: &'static str, advice: &'static str)
     Hint { stages, about: None, when, advice }
 }
 
-/// Rows for what fails here, on the way, or before mail is spoken of; the first that fits counts.
+/// Rows for failures on this host, on the way, or before MAIL; the first that matches counts.
 const HINTS: &[Hint] = &[
     row(
         &[Stage::Config],
@@ -46,31 +62,31 @@ const HINTS: &[Hint] = &[
     row(
         AUTH,
         "5.7.139|5.7.30|basic authentication is|smtpclientauthentication is disabled",
-        "Microsoft takes no password here: let the administrator allow authenticated SMTP for this mailbox, or use \
+        "Microsoft accepts no password here: ask the administrator to allow authenticated SMTP for this mailbox, or use \
          OAuth (relay.auth = \"xoauth2\" and a relay.password_command that prints a token).",
     ),
     row(AUTH, LOCKED_ACCOUNT.0, LOCKED_ACCOUNT.1),
     row(
         AUTH,
         "534&5.7.9|application-specific|app-specific|app password|@gmail&535|@google&535",
-        "This account wants an app password: turn on two-step verification, make an app password in the account's \
-         security settings (Google: myaccount.google.com/apppasswords), and put that one into the password file.",
+        "This account needs an app password: turn on two-step verification, make an app password in the account's \
+         security settings (Google: myaccount.google.com/apppasswords), and put it into the password file.",
     ),
     row(
         AUTH,
         "@yahoo&535|@aol&535|@mail.me.com&535|@icloud&535|@fastmail&535|@messagingengine&535",
-        "This provider wants an app password, not the one of the account: make one in the security settings of the \
+        "This provider wants an app password, not the account's own: make one in the security settings of the \
          account and put it into the password file.",
     ),
     row(
         AUTH,
         "@gmx&535|@web.de&535|@mail.com&535",
-        "Allow POP3 and IMAP in the settings of the mailbox: without that, this provider takes no password from programs.",
+        "Allow POP3 and IMAP in the settings of the mailbox: otherwise this provider accepts no password from programs.",
     ),
     row(
         AUTH,
         "@amazonaws&535",
-        "Amazon SES wants SMTP credentials, which are not the access keys: make them in the console of SES.",
+        "Amazon SES needs SMTP credentials, which are not the access keys: make them in the console of SES.",
     ),
     row(AUTH, "@sendgrid&535", "Set relay.username = \"apikey\"; the password is the API key."),
     row(
@@ -78,34 +94,34 @@ const HINTS: &[Hint] = &[
         "^534|^538|encryption required",
         "The host wants TLS before the password: use smtps:// or smtp+starttls:// in relay.smarthost.",
     ),
-    row(AUTH, "^4", "The host can't look logins up now: try again later."),
+    row(AUTH, "^4", "The host cannot check logins at the moment: try again later."),
     row(
         AUTH,
         "^535|5.7.8|credentials|authentication fail",
-        "User name or password is wrong: look at relay.username (most providers want the whole address) and at the \
+        "The user name or the password is wrong: check relay.username (most providers want the whole address) and the \
          password file; many providers want an app password.",
     ),
     row(
         AUTH,
         "is not sent to",
-        "The password goes by verified TLS only: use smtps:// or smtp+starttls:// in relay.smarthost.",
+        "The password is sent only within verified TLS: use smtps:// or smtp+starttls:// in relay.smarthost.",
     ),
     row(
         AUTH,
         "offers no auth",
-        "This port takes no logins: use smtps://HOST (465) or smtp+starttls://HOST (587), or leave relay.username out.",
+        "This port accepts no logins: use smtps://HOST (465) or smtp+starttls://HOST (587), or leave relay.username out.",
     ),
     row(AUTH, "nothing of it serves", "Set relay.auth = \"auto\", or to a mechanism that the host offers."),
     // The password.
     row(
         &[Stage::Password],
         "can be read by|others|permission",
-        "Give the password file to the daemon's user alone: chown pillarbox FILE; chmod 600 FILE.",
+        "Make the password file readable for the daemon's user only: chown pillarbox FILE; chmod 600 FILE.",
     ),
     row(
         &[Stage::Password],
         "no such file|os error 2",
-        "Write the password into the file that is named, or name another one in relay.password_file.",
+        "Write the password into the named file, or set relay.password_file to another one.",
     ),
     row(&[Stage::Password], "utf-16", "Save the password file as UTF-8."),
     row(&[Stage::Password], "is empty", "Write the password into the first line of the file."),
@@ -118,23 +134,19 @@ const HINTS: &[Hint] = &[
     row(
         CONNECT,
         ":25]: timed out",
-        "Port 25 is blocked, most often by the provider of this line: name a smarthost with port 465 or 587 in \
-         relay.smarthost, or ask the provider to open port 25.",
+        "Port 25 is blocked, most often by the internet provider: set relay.smarthost to a host with port 465 or 587, or ask \
+         the provider to open port 25.",
     ),
     row(
         CONNECT,
         "not by ipv6|network is unreachable&[[|no route to host&[[|cannot assign&[[",
-        "This host has no way out by IPv6: give it one, or set relay.family = \"ipv4\".",
+        "This host has no IPv6 route: add one, or set relay.family = \"ipv4\".",
     ),
-    row(
-        CONNECT,
-        "not by ipv4",
-        "This host has no way out by IPv4: give it one, or set relay.family = \"ipv6\".",
-    ),
+    row(CONNECT, "not by ipv4", "This host has no IPv4 route: add one, or set relay.family = \"ipv6\"."),
     row(
         CONNECT,
         "network is unreachable|no route to host|network is down",
-        "This host has no way out: look at its link, address and default route.",
+        "This host has no route: check its link, address and default route.",
     ),
     row(
         CONNECT,
@@ -144,26 +156,26 @@ const HINTS: &[Hint] = &[
     row(
         CONNECT,
         "refused",
-        "Nothing listens there: look at host name and port in relay.smarthost or relay.routes.",
+        "Nothing listens on this port: check host name and port in relay.smarthost or relay.routes.",
     ),
     row(
         CONNECT,
         "timed out",
-        "Nothing answers there: look at host name and port, and whether a firewall on the way drops the connection.",
+        "Nothing answers there: check host name and port, and whether a firewall on the way drops the connection.",
     ),
     // DNS.
     row(
         LOOK_UPS,
         "127.0.0.1:53&refused",
-        "There is no name server: /etc/resolv.conf is empty or names this host, where none runs. Name one there, or in \
+        "There is no name server: /etc/resolv.conf is empty, or names this host, which runs none. Name one there, or in \
          dns.servers.",
     ),
     row(
         LOOK_UPS,
         "no answer|within|temporary failure in name resolution|servfail|cannot ask|refused",
-        "The name server does not answer: look at /etc/resolv.conf or dns.servers, and at the link.",
+        "The name server does not answer: check /etc/resolv.conf or dns.servers, and the link.",
     ),
-    row(DNS, "null mx", "This domain takes no mail at all: look for a misspelling in the address."),
+    row(DNS, "null mx", "This domain accepts no mail: check the spelling of the address."),
     row(
         DNS,
         "smarthost&this host itself|comes back to this host",
@@ -173,18 +185,14 @@ const HINTS: &[Hint] = &[
     row(
         DNS,
         "smarthost&not known|smarthost&nxdomain|smarthost&no address|smarthost&resolved",
-        "The smarthost has no such name: look for a misspelling in relay.smarthost.",
+        "DNS does not know the smarthost: check the spelling in relay.smarthost.",
     ),
     row(
         DNS,
         "nxdomain|does not exist|not a domain|not ascii",
-        "There is no such domain: look for a misspelling in the address.",
+        "The domain does not exist: check the spelling of the address.",
     ),
-    row(
-        DNS,
-        "no address",
-        "The host has no address that may be used: look at relay.family, and at its DNS records.",
-    ),
+    row(DNS, "no address", "The host has no usable address: check relay.family, and the host's DNS records."),
     row(
         DNS,
         "mta-sts|tlsa",
@@ -195,35 +203,35 @@ const HINTS: &[Hint] = &[
     row(
         TLS,
         "expired|not yet valid",
-        "Look at the year that the clock of this host says: if it is wrong, set the clock (NTP); if it is right, the \
-         host's operator has to renew the certificate.",
+        "Check the date of this host: if it is wrong, set the clock (NTP); if it is right, the host's operator has to renew \
+         the certificate.",
     ),
     row(
         TLS,
         "self-signed|self signed|unable to get local issuer|unable to get issuer|unable to verify",
-        "Nobody known has signed the certificate: name a file with the signer's certificate in relay.ca_file, or install \
-         the package ca-certificates.",
+        "The certificate has an unknown issuer: set relay.ca_file to a file with the issuer's certificate, or install the \
+         package ca-certificates.",
     ),
     row(
         TLS,
         "hostname mismatch|ip address mismatch",
-        "The certificate is for another name: write the name into relay.smarthost that it is for.",
+        "The certificate is for another name: use that name in relay.smarthost.",
     ),
     row(
         TLS,
         "wrong version number|packet length too long|record layer failure",
-        "There is no TLS from the start on this port: use smtp+starttls:// (587), or port 465 with smtps://.",
+        "This port does not start with TLS: use smtp+starttls:// (587), or port 465 with smtps://.",
     ),
     row(
         TLS,
         "unsupported protocol|protocol version|no protocols|too small|legacy|no shared cipher|handshake failure",
-        "The host's TLS is too old, or ours is to it: TLS 1.2 is the least. Its operator has to renew it; in a trusted \
-         network smtp:// does without.",
+        "The two hosts have no TLS version in common: pillarbox needs TLS 1.2 or newer. The host's operator has to update \
+         it; in a trusted network smtp:// works without TLS.",
     ),
     row(
         TLS,
         "tlsa",
-        "The certificate is not that of the domain's TLSA records: the domain's operator has to correct one.",
+        "The certificate does not match the domain's TLSA records: the domain's operator has to correct one of them.",
     ),
     row(
         TLS,
@@ -235,24 +243,27 @@ const HINTS: &[Hint] = &[
         "port 465",
         "This port speaks TLS from the start: use smtps:// in relay.smarthost.",
     ),
-    row(&[Stage::Greeting], "no smtp", "What listens there speaks no SMTP: look at host name and port."),
+    row(
+        &[Stage::Greeting],
+        "no smtp",
+        "The server on this port does not speak SMTP: check host name and port.",
+    ),
     row(
         &[Stage::Greeting],
         "timed out",
-        "The host accepts connections and says nothing: a firewall or a proxy for mail in between does that; try another \
-         port.",
+        "The host accepts connections and sends no greeting, as a firewall or mail proxy in between does: try another port.",
     ),
-    // What receivers look at.
+    // Checks of receivers.
     row(
         &[Stage::Ptr],
         "no name|does not lead back",
-        "Ask the provider of the line for a PTR record that names this host and whose name has this address, or send by \
-         a smarthost: the big providers refuse mail without.",
+        "Ask the internet provider for a PTR record with the name of this host, whose address must be this one, or send by \
+         a smarthost: big providers refuse mail without it.",
     ),
     row(
         &[Stage::Spf, Stage::Ptr],
         "can't be told",
-        "This host is behind NAT: give hostname in DNS its public address, so that this can be checked.",
+        "This host is behind NAT: publish its public address for hostname in DNS, so that this can be checked.",
     ),
     row(
         &[Stage::Spf],
@@ -267,41 +278,41 @@ const HINTS: &[Hint] = &[
     row(
         &[Stage::Dkim],
         "no [[dkim]]",
-        "Make a key, set [[dkim]] up, and publish it: receivers trust signed mail more.",
+        "Make a key, set up [[dkim]], and publish the key: receivers trust signed mail more.",
     ),
     row(
         &[Stage::Dkim],
         "no txt record|another key",
-        "Publish the public half of the key in the TXT record that is named, or correct domain and selector in [[dkim]].",
+        "Publish the public half of the key in the named TXT record, or correct domain and selector in [[dkim]].",
     ),
     row(
         &[Stage::Dmarc],
         "no dmarc record",
-        "Publish a TXT record _dmarc of the sender's domain, such as \"v=DMARC1; p=none\": the big providers want one.",
+        "Publish a TXT record _dmarc of the sender's domain, such as \"v=DMARC1; p=none\": big providers require one.",
     ),
     row(
         &[Stage::Dmarc],
         "neither spf nor dkim",
-        "Set [[dkim]] up for the sender's domain or put this host into its SPF record, or send by its smarthost: receivers \
-         refuse this mail otherwise.",
+        "Set up [[dkim]] for the sender's domain, add this host to its SPF record, or send by its smarthost: otherwise \
+         receivers refuse this mail.",
     ),
     // This host.
-    row(&[Stage::Clock], "", "Set the clock (NTP): with a wrong one no certificate is right."),
+    row(&[Stage::Clock], "", "Set the clock (NTP): with a wrong date no certificate is valid."),
     row(
         &[Stage::Route],
         "no such user",
-        "Nobody has this name here: look for a misspelling, or name them in local.users, local.aliases or local.catch_all. If \
-         the mailbox is elsewhere, its domain must not be local: set hostname (by default /etc/mailname) to a name that this \
-         host alone has, or local.domains.",
+        "No user has this name: check the spelling, or add the name to local.users, local.aliases or local.catch_all. If \
+         the mailbox is elsewhere, its domain must not be local: set hostname (by default /etc/mailname) to a name that only \
+         this host has, or set local.domains.",
     ),
     row(
         &[Stage::Route],
         "its domain is local",
-        "This host takes the domain for its own: set hostname (by default /etc/mailname) to a name that this host alone \
+        "This host treats the domain as its own: set hostname (by default /etc/mailname) to a name that only this host \
          has, or list in local.domains the domains whose mail stays here.",
     ),
-    row(&[Stage::Route], "circle", "Two aliases name each other: correct local.aliases."),
-    row(&[Stage::Route], "", "Look at local.aliases and relay.routes."),
+    row(&[Stage::Route], "part of a loop", "The aliases form a loop: correct local.aliases."),
+    row(&[Stage::Route], "", "Check local.aliases and relay.routes."),
     row(&[Stage::Maildir], "local.quota", "Make room in the mailbox, or raise local.quota."),
     row(DISK, "no space|free|full|quota", "Make room on the disk, or lower limits.free_space."),
     row(
@@ -314,31 +325,31 @@ const HINTS: &[Hint] = &[
         "no daemon",
         "Start the daemon (pillarbox serve), or let cron run: pillarbox queue run.",
     ),
-    row(&[Stage::Queue], "link is down", "The daemon was told that there is no way out: pillarbox link up."),
+    row(&[Stage::Queue], "link is down", "The daemon was told that the link is down: run pillarbox link up."),
     row(
         &[Stage::Queue],
         "metered",
-        "The daemon was told that the link is metered, and sends urgent mail alone: pillarbox queue flush, or link up.",
+        "The daemon was told that the link is metered, and sends only urgent mail: run pillarbox queue flush, or link up.",
     ),
     row(
         &[Stage::Queue],
         "paus|wait",
-        "The daemon waits before it tries again; when the way is free: pillarbox queue flush.",
+        "The daemon waits before the next attempt; once the cause is gone, run pillarbox queue flush.",
     ),
     row(
         &[Stage::Maildir],
         "locked the mbox",
-        "Another program has locked this mbox: mail waits until it lets go. A NAME.lock that is left over counts for five minutes.",
+        "Another program has locked this mbox: mail waits until the lock is released. A stale NAME.lock is ignored after five minutes.",
     ),
     row(
         &[Stage::Maildir],
         "mbox",
-        "An mbox must be a file of its user's own, readable and writable for them, with one name: chown or chmod it, or move it away.",
+        "An mbox must be a file that its user owns and can read and write, with only one name: chown or chmod it, or move it away.",
     ),
     row(
         &[Stage::Maildir],
         "",
-        "Look at local.maildir: each part of the path must be a directory, and no link.",
+        "Check local.maildir: each part of the path must be a directory and not a link.",
     ),
 ];
 
@@ -381,7 +392,7 @@ mod tests {
         assert!(advice("smtp.fastmail.com").contains("app password"));
         assert!(advice("email-smtp.eu-west-1.amazonaws.com").contains("Amazon"));
         assert!(advice("mail.gmx.net").contains("POP3"));
-        assert!(advice("smtp.example.com").contains("User name or password"));
+        assert!(advice("smtp.example.com").contains("user name or the password"));
         assert_eq!(hint(Stage::Rset, "500", ""), None);
     }
 
@@ -407,7 +418,7 @@ mod tests {
             (
                 Stage::Address,
                 "the smarthost smtp.gmial.com can't be resolved: failed to lookup address information: Name or service not known",
-                "misspelling",
+                "spelling",
             ),
             (
                 Stage::Address,
@@ -418,7 +429,7 @@ mod tests {
             (Stage::Policy, "mx.b.example is not named by the MTA-STS policy of b.example", "policy"),
             (
                 Stage::Tls,
-                "TLS with mx: no TLSA record is for the certificate; its TLSA records want TLS (DANE)",
+                "TLS with mx: no TLSA record is for the certificate; its TLSA records require TLS (DANE)",
                 "TLSA",
             ),
             (Stage::Ptr, "the public address of this host can't be told: it has 10.0.0.5", "NAT"),

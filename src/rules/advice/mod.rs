@@ -1,4 +1,15 @@
-//! What people are told: what a refusal is about, hints, known providers, and figures for monitors.
+//! What people read about a failure: the subject of a refusal, hints, known providers, figures for monitors.
+//!
+//! | file | answers | asked by |
+//! | --- | --- | --- |
+//! | `hints` | What should the operator change when a step fails? | `probe`, `docs/troubleshooting.md` |
+//! | `refusal` | Does a 5yz reply concern the message, or the account and with it the whole route? | delivery, `probe`, the log |
+//! | `authenticity` | What do SPF, DKIM and DMARC say about mail from this host? | `probe` |
+//! | `providers` | Which host takes the mail of this address, and on which ports? | `setup` |
+//! | `monitor` | Is the queue healthy? | `status --check` |
+//!
+//! Advice is a full sentence that names the key or the file to change. It never replaces the reply of the host,
+//! which is shown in any case.
 
 pub mod authenticity;
 pub mod hints;

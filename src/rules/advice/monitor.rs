@@ -1,25 +1,41 @@
-//! The answer for monitoring plugins (`pillarbox status --check`): one line with figures behind a bar, and an exit code.
+//! The answer for monitoring plugins (`pillarbox status --check`): one line with figures after a bar, and an exit
+//! code.
 //!
-//! The form is that of the Monitoring Plugins' guidelines: `PILLARBOX OK - text|label=value;warn;crit;min`. Reads and
-//! writes nothing itself. What may fail: the thresholds, which somebody has typed.
+//! The form follows the Monitoring Plugins guidelines: `PILLARBOX OK - text|label=value;warn;crit;min`.
+//!
+//! | level | exit code | when |
+//! | --- | --- | --- |
+//! | OK | 0 | otherwise |
+//! | WARNING | 1 | more messages or an older one than the warning thresholds, or a route that has not worked for `alarm.stuck_after` |
+//! | CRITICAL | 2 | more messages or an older one than the critical thresholds, or mail to `admin` that cannot be delivered |
+//! | UNKNOWN | 3 | the daemon does not answer |
+//!
+//! Default thresholds are half and nine tenths of `queue.max_messages`, and once and twice `alarm.stuck_after`. The
+//! module does no I/O; only the thresholds, which a person has typed, can be invalid.
+//!
+//! An example:
+//!
+//! ```text
+//! PILLARBOX WARNING - 12 queued, the oldest for 5h 2m, next hops that pause: 1|queue=12;5000;9000;0;10000 age=18120s;14400;28800;0 size=48211B;;;0 paused=1;;;0
+//! ```
 
 use std::time::Duration;
 
-/// How things are, as an exit code says it.
+/// The health of the queue, as an exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// 0.
+    /// Exit code 0.
     Ok,
-    /// 1.
+    /// Exit code 1.
     Warning,
-    /// 2.
+    /// Exit code 2.
     Critical,
-    /// 3: it can't be told.
+    /// Exit code 3: unknown.
     Unknown,
 }
 
 impl Level {
-    /// The line that says it, with its end.
+    /// The line for this level, with its line end.
     #[must_use]
     pub fn line(self, text: &str) -> String {
         let word = match self {
@@ -32,20 +48,20 @@ impl Level {
     }
 }
 
-/// Above which numbers there is something wrong; what is not said has a default.
+/// The thresholds. `None`: the default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Thresholds {
-    /// Messages for a warning.
+    /// More messages than this are a warning.
     pub warning: Option<u64>,
-    /// Messages for worse.
+    /// More messages than this are critical.
     pub critical: Option<u64>,
-    /// Age of the oldest message in seconds for a warning.
+    /// A higher age of the oldest message, in seconds, is a warning.
     pub warning_age: Option<u64>,
-    /// The same for worse.
+    /// A higher age of the oldest message, in seconds, is critical.
     pub critical_age: Option<u64>,
 }
 
-/// The options, and whether each is an age.
+/// The options, and whether the value is an age.
 const OPTIONS: [(&str, bool); 4] =
     [("--warning", false), ("--critical", false), ("--warning-age", true), ("--critical-age", true)];
 
@@ -54,10 +70,10 @@ impl Thresholds {
         [&mut self.warning, &mut self.critical, &mut self.warning_age, &mut self.critical_age]
     }
 
-    /// Reads options and their values.
+    /// Parses options and their values.
     ///
     /// # Errors
-    /// In words.
+    /// An unknown option, or an invalid value; in words.
     pub fn parse(words: &[&str]) -> Result<Self, String> {
         let mut thresholds = Self::default();
         for pair in words.chunks(2) {
@@ -75,7 +91,7 @@ impl Thresholds {
         Ok(thresholds)
     }
 
-    /// The options, each with a blank in front.
+    /// The options, each after a blank.
     #[must_use]
     pub fn print(&self) -> String {
         let mut copy = self.clone();
@@ -84,7 +100,7 @@ impl Thresholds {
     }
 }
 
-/// Seconds, or a number with a unit.
+/// Parses seconds, or a number with a unit.
 fn parse_age(text: &str) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at_checked(digits)?;
@@ -93,22 +109,22 @@ fn parse_age(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(*factor)
 }
 
-/// What is judged.
+/// The figures to judge.
 #[derive(Debug, Clone, Default)]
 pub struct Figures {
     /// Messages in the queue.
     pub messages: u64,
     /// Their size in octets.
     pub octets: u64,
-    /// How many of them are for admin and can't be delivered: somebody has to look.
+    /// The number of messages to `admin` that cannot be delivered: the operator has to act.
     pub kept: u64,
-    /// Age of the oldest one that nobody holds back, in seconds.
+    /// The age of the oldest message that is not held, in seconds.
     pub age: u64,
-    /// Routes that pause.
+    /// The number of routes that pause.
     pub paused: u64,
-    /// Routes that have not worked for `stuck_after`, or refuse.
+    /// The number of routes that have not worked for `stuck_after`, or whose host refuses.
     pub failing: u64,
-    /// Why the first of the routes that pause does, for those who may know it.
+    /// The reason of the first pausing route, if the asker may know it.
     pub why: Option<String>,
     /// `queue.max_messages`.
     pub max_messages: u64,
@@ -116,9 +132,7 @@ pub struct Figures {
     pub stuck_after: Duration,
 }
 
-/// How things are: the line, and the exit code. What can't reach admin is
-/// critical. Without thresholds half of `queue.max_messages` or an age of
-/// `alarm.stuck_after` is a warning, nine tenths or twice that age is worse.
+/// Judges the figures: the line, and the exit code. See the table above.
 #[must_use]
 pub fn judge(figures: &Figures, thresholds: &Thresholds) -> (String, u8) {
     let &Figures { messages, octets, kept, age, paused, failing, max_messages, stuck_after, .. } = figures;
@@ -139,7 +153,7 @@ pub fn judge(figures: &Figures, thresholds: &Thresholds) -> (String, u8) {
         text.push_str(&format!(", the oldest for {}", span(age)));
     }
     if kept > 0 {
-        text.push_str(&format!(", to admin that can't be delivered and are held: {kept}"));
+        text.push_str(&format!(", held because they cannot be delivered to admin: {kept}"));
     }
     if paused > 0 {
         text.push_str(&format!(", next hops that pause: {paused}"));
@@ -148,7 +162,7 @@ pub fn judge(figures: &Figures, thresholds: &Thresholds) -> (String, u8) {
         text.push_str(&format!(", that have not worked for {}, or refuse: {failing}", span(stuck)));
     }
     if let Some(why) = &figures.why {
-        // What follows a bar is figures.
+        // Text after a bar would count as figures.
         text.push_str(&format!(" ({})", why.replace('|', "/")));
     }
     text.push_str(&format!(
@@ -158,7 +172,7 @@ pub fn judge(figures: &Figures, thresholds: &Thresholds) -> (String, u8) {
     (level.line(&text), level as u8)
 }
 
-/// A span of time by its two largest units: `3d 4h`.
+/// A span of time in its two largest units: `3d 4h`.
 #[must_use]
 pub fn span(seconds: u64) -> String {
     let units = [("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)];

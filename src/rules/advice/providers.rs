@@ -1,16 +1,23 @@
-//! Which host takes the mail of somebody's address, and how it may be talked to: the big providers as rows, SRV records
-//! (RFC 6186, RFC 8314 §5.1), and the ports in the order in which they are tried (RFC 8314 §3.3).
+//! The submission host for an address, and the ways to connect to it: rows of big providers, SRV records (RFC 6186,
+//! RFC 8314 §5.1), and the order of the ports (RFC 8314 §3.3).
 //!
-//! Only proposes: whoever uses it tries. Nothing here asks DNS. May fail: a name that is none.
+//! A host without scheme and port is tried like this; a provider whose row says STARTTLS has 587 before 465:
+//!
+//! 1. TLS from the start, port 465;
+//! 2. STARTTLS, port 587;
+//! 3. STARTTLS, port 25;
+//! 4. clear text, port 25, never with a password.
+//!
+//! The module only proposes; the caller tries. It queries no DNS. Only parsing a name can fail.
 
 use crate::mail::address::Domain;
 use crate::mail::next_hop::{PORT_SMTP, Scheme, Smarthost};
 
-/// The domains of a provider's addresses, divided by blanks; its host for submission; what to try there first.
+/// The providers: their domains, separated by blanks; their submission host; the scheme to try first.
 pub const PROVIDERS: &[(&str, &str, Scheme)] = &[
     ("gmail.com googlemail.com", "smtp.gmail.com", Scheme::Smtps),
     ("outlook.com outlook.de hotmail.com live.com msn.com", "smtp-mail.outlook.com", Scheme::SmtpStartTls),
-    // Whose domains are the customers' own.
+    // The customers bring their own domains.
     ("", "smtp.office365.com", Scheme::SmtpStartTls),
     ("icloud.com me.com mac.com", "smtp.mail.me.com", Scheme::SmtpStartTls),
     ("yahoo.com yahoo.de yahoo.fr yahoo.co.uk ymail.com", "smtp.mail.yahoo.com", Scheme::Smtps),
@@ -28,11 +35,11 @@ pub const PROVIDERS: &[(&str, &str, Scheme)] = &[
     ("yandex.com yandex.ru", "smtp.yandex.com", Scheme::Smtps),
 ];
 
-/// The SRV records that tell of a domain's submission, the better one first (RFC 8314 §5.1).
+/// The SRV records for submission, the better one first (RFC 8314 §5.1).
 pub const SERVICES: [(&str, Scheme); 2] =
     [("_submissions._tcp", Scheme::Smtps), ("_submission._tcp", Scheme::SmtpStartTls)];
 
-/// The host of the provider whose domain it is.
+/// The submission host of the provider with this domain.
 #[must_use]
 pub fn host_of(domain: &str) -> Option<&'static str> {
     let is_theirs =
@@ -40,20 +47,20 @@ pub fn host_of(domain: &str) -> Option<&'static str> {
     PROVIDERS.iter().find(|(domains, ..)| is_theirs(domains)).map(|&(_, host, _)| host)
 }
 
-/// A smarthost as people name it.
+/// A smarthost as a person names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Named {
-    /// Who logs in there.
+    /// The login name.
     pub login: Option<String>,
-    /// How it may be talked to, in the order in which to try; never empty. One that was named in full is not guessed at.
+    /// The ways to connect, in the order in which to try them; never empty. A host with a scheme has one way.
     pub ways: Vec<Smarthost>,
 }
 
 impl Named {
-    /// Reads `[SCHEME://][LOGIN@]HOST[:PORT]`. What stands before the last `@` is the login, so that it may be an address.
+    /// Parses `[SCHEME://][LOGIN@]HOST[:PORT]`. The text before the last `@` is the login, so it may be an address.
     ///
     /// # Errors
-    /// A sentence that says what is wrong.
+    /// What is wrong, in a sentence.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (scheme, rest) =
             text.split_once("://").map_or((None, text), |(scheme, rest)| (Some(scheme), rest));
@@ -78,7 +85,7 @@ impl Named {
         Ok(Self { login, ways })
     }
 
-    /// Leaves the way without verified TLS out, unless it is the one that was named: no password goes there.
+    /// Removes the way without verified TLS, unless it was named explicitly: a password must not go there.
     pub fn keep_private(&mut self) {
         if self.ways.len() > 1 {
             self.ways.retain(|way| way.scheme != Scheme::Smtp);
@@ -86,9 +93,9 @@ impl Named {
     }
 }
 
-/// The best host of SRV records, their data being as on the wire (RFC 2782): of the least priority, and there of the
-/// greatest weight, since it is chosen once and shown to a person. `None`: there is none, or the service is denied by the
-/// name `.`; one whose name is compressed, which RFC 2782 forbids, is passed over.
+/// The best host of SRV records in wire format (RFC 2782): the smallest priority, then the greatest weight, because
+/// the choice is made once and shown to a person. `None`: there are no records, or the name `.` denies the service.
+/// A record with a compressed name, which RFC 2782 forbids, is skipped.
 #[must_use]
 pub fn best_host<'a>(records: impl Iterator<Item = &'a [u8]>, scheme: Scheme) -> Option<Smarthost> {
     let ranked = records.filter_map(|data| {
@@ -101,7 +108,7 @@ pub fn best_host<'a>(records: impl Iterator<Item = &'a [u8]>, scheme: Scheme) ->
     ranked.min_by_key(|&(rank, _)| rank).map(|(_, host)| host)
 }
 
-/// A name of labels with their lengths (RFC 1035 §3.1).
+/// Parses a name of labels with lengths (RFC 1035 §3.1).
 fn host_name(mut data: &[u8]) -> Option<String> {
     let mut labels = Vec::new();
     loop {
@@ -115,8 +122,9 @@ fn host_name(mut data: &[u8]) -> Option<String> {
     }
 }
 
-/// Whether a host is of the domain. DNS can be forged; the certificate of a host of the domain itself can't, while any
-/// other one has a good certificate in its own name: a person has to look at it (RFC 6186 §6).
+/// Whether a host belongs to the domain. DNS can be forged. A host of the domain itself is proven by its
+/// certificate, but any other host has a valid certificate for its own name, so a person has to confirm it (RFC
+/// 6186 §6).
 #[must_use]
 pub fn is_within(host: &Domain, domain: &str) -> bool {
     let Some(name) = host.name() else { return false };

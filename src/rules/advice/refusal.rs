@@ -1,37 +1,59 @@
-//! What a refusal is about: rows of plain data, from the step and what was said there to who has to do something about it,
-//! and what. `probe` gives its advice from them, delivery towards a smarthost decides by them, and the log has their word.
+//! What a refusal is about: rows from the step and the text of a reply to the subject of the refusal, and what to do.
 //!
-//! The first row that fits counts. The status of a full mailbox or of a size comes first, whatever words stand beside it;
-//! then the words of providers, of Postfix, Exim and Exchange. They are long on purpose: towards a smarthost a row
-//! for the account keeps the message and pauses the route, and any other refusal returns the message. Nothing here fails.
+//! The first matching row counts; `row` explains how a pattern is read. The status of a full mailbox or of a size comes
+//! first, whatever words accompany it; then come the words of providers, of Postfix, Exim and Exchange. The patterns are
+//! long on purpose, because delivery towards a smarthost decides by the subject:
+//!
+//! | subject | a 5yz of a smarthost |
+//! | --- | --- |
+//! | `Account`, `Sender`, `Limit`, `Relaying`, `Host` | keeps the message and pauses the route: it would refuse the next one, too |
+//! | `Message`, `Recipient`, or no row | returns the message |
+//!
+//! [`SmarthostRefusal::of_route`] has the exceptions: a null sender, and MAIL from this host's own login. `probe` takes its
+//! advice from the same rows, and the log has the word of the subject.
+//!
+//! # When a refusal concerns the route
+//!
+//! [`SmarthostRefusal::of_route`] takes the first of these that applies:
+//!
+//! | the refusal | concerns |
+//! | --- | --- |
+//! | no 5yz reply, or not to MAIL, RCPT or the data | not the route |
+//! | code 530, 534, 535 or 538 | the account: the host requires a login |
+//! | of a notice (null sender), about the sender or without a known subject | only the notice |
+//! | of a notice, to MAIL | only the notice |
+//! | with one of the first five subjects above | the route |
+//! | about the message | the message |
+//! | to MAIL, from this host's own login | the account |
+//! | any other | the message or its recipient |
 
 use super::row::{About, Hint, fits};
 use super::step::Stage;
 use crate::mail::outcome::Diagnostic;
 use crate::smtp::client::Waiting;
 
-/// What a reply at a step is about, if a row knows it.
+/// The subject of a reply at a step, if a row matches.
 #[must_use]
 pub fn about(stage: Stage, reply: &str) -> Option<About> {
-    // Many repeat an address, and its words are not the host's.
+    // Many replies repeat an address, whose words are not the host's.
     let words: Vec<&str> = reply.split_whitespace().filter(|word| !word.contains('@')).collect();
     fits(REFUSALS, stage, &words.join(" "), "").and_then(|row| row.about)
 }
 
-/// A 5yz of a smarthost.
+/// A 5yz reply of a smarthost.
 #[derive(Debug, Clone, Copy)]
-pub struct Refusal<'a> {
-    /// The reply, and what it was to.
+pub struct SmarthostRefusal<'a> {
+    /// The reply, and the command that it answers.
     pub diagnostic: &'a Diagnostic,
-    /// The sender was the null sender: then a refusal of the sender is the notice's.
+    /// The reverse-path was null: then a refusal of the sender concerns only the notice.
     pub is_null_sender: bool,
-    /// This host submits its own mail there: then MAIL is refused for the account, unless it says otherwise. A host that
-    /// gets the mail of some domains alone (`relay.routes`) may refuse the senders of strangers.
+    /// This host submits its own mail there: then a refusal of MAIL without a known subject counts as the account's. A
+    /// host that gets only the mail of some domains (`relay.routes`) may refuse the senders of strangers.
     pub is_submission: bool,
 }
 
-impl Refusal<'_> {
-    /// What it is about, if it is the route's: the route pauses, and the message stays as it is (INTERFACE section 4).
+impl SmarthostRefusal<'_> {
+    /// The subject, if the refusal concerns the route: the route pauses, and the message stays (INTERFACE section 4).
     #[must_use]
     pub fn of_route(&self) -> Option<About> {
         let reply = self.diagnostic.reply.as_deref().filter(|reply| reply.starts_with('5'))?;
@@ -53,56 +75,55 @@ impl Refusal<'_> {
     }
 }
 
-/// The host sees who we are.
+/// The steps at which the host knows this host.
 const US: &[Stage] =
     &[Stage::Greeting, Stage::Ehlo, Stage::StartTls, Stage::Auth, Stage::Mail, Stage::Rcpt, Stage::Send];
-/// The host sees who we are, and nothing else.
+/// The steps at which the host knows this host and no recipient.
 const BEFORE_RCPT: &[Stage] = &[Stage::Greeting, Stage::Ehlo, Stage::StartTls, Stage::Auth, Stage::Mail];
-/// The host sees the message, or a part of it.
+/// The steps at which the host knows the message, or a part of it.
 const MESSAGE: &[Stage] = &[Stage::Mail, Stage::Rcpt, Stage::Send];
-/// An account that is locked, and what to do: at AUTH, or where no recipient is spoken of and the account is ours.
+/// A locked account: at AUTH, or at a step without a recipient, where the account must be this host's.
 pub(crate) const LOCKED_ACCOUNT: (&str, &str) = (
     "account&locked|account&disabled|account&suspended|account&blocked|account&inactive|5.7.14|web browser|too many&auth|\
      too many&login|too many&attempts",
-    "The account is locked: sign in once with a browser, follow what it says, wait an hour, and try again.",
+    "The account is locked: sign in once with a browser, follow the instructions, wait an hour, and try again.",
 );
 
 const OWN_SENDER: &str =
-    "This login may not send by this sender: set rewrite.from to an address that belongs to relay.username.";
-const UNKNOWN_RECIPIENT: &str =
-    "The host does not know this recipient: look for a misspelling in the address.";
+    "This login may not use this sender: set rewrite.from to an address that belongs to relay.username.";
+const UNKNOWN_RECIPIENT: &str = "The host does not know this recipient: check the spelling of the address.";
 const CLOSED_MAILBOX: &str = "The mailbox of the recipient is switched off: its owner has to sign in.";
 const BLOCKLISTS: &str =
     "spamhaus|barracuda|spamcop|sorbs|blocklist|blacklist|block list|black list|rbl|dnsbl|listed at";
-const ON_A_BLOCKLIST: &str = "The address of this host is on a blocklist, as those of home lines are: ask for removal where the reply says, or \
-     send by a smarthost.";
+const ON_A_BLOCKLIST: &str = "The address of this host is on a blocklist, as most addresses of home connections are: ask for removal where the reply \
+     says, or send by a smarthost.";
 const FULL_MAILBOX: &str = "The mailbox of the recipient is full: its owner has to make room.";
 
 const fn row(stages: &'static [Stage], about: About, when: &'static str, advice: &'static str) -> Hint {
     Hint { stages, about: Some(about), when, advice }
 }
 
-/// All rows; the first that fits counts.
+/// All rows; the first that matches counts.
 pub const REFUSALS: &[Hint] = &[
     row(
         US,
         About::Host,
         "starttls&530|starttls&must issue|5.7.0&starttls|encryption&required|tls&required",
-        "The host wants TLS: use smtp+starttls:// or smtps:// in relay.smarthost.",
+        "The host requires TLS: use smtp+starttls:// or smtps:// in relay.smarthost.",
     ),
-    // A mailbox or a size, whatever words stand beside the status.
+    // A mailbox or a size, whatever words accompany the status.
     row(
         MESSAGE,
         About::Message,
         "5.3.4|5.2.3|too large|too big|size limit|message size|size exceeds|attachment size|^552 5.3",
-        "The message is larger than the host takes.",
+        "The message is larger than the host accepts.",
     ),
     row(MESSAGE, About::Recipient, "5.2.2|4.2.2", FULL_MAILBOX),
     row(
         MESSAGE,
         About::Recipient,
         "5.2.1&rate|5.2.1&too many|5.2.121|5.2.122",
-        "The recipient gets more mail than the host lets in now: let fewer messages leave (digest).",
+        "The recipient gets more mail than the host accepts at the moment: send fewer messages (digest).",
     ),
     row(MESSAGE, About::Recipient, "5.2.1", CLOSED_MAILBOX),
     // The sender.
@@ -112,7 +133,7 @@ pub const REFUSALS: &[Hint] = &[
         "5.1.8&outbound|outboundspam|outgoing blocked|outgoing&suspended|outbound&blocked|unusual sending|\
          blocked from sending|banned from sending|sending&suspended|sending&disabled|sending&paused|5.7.501|5.7.502|5.7.503|5.7.511|\
          5.7.705|5.7.708|your account&suspended|your account&blocked|your account&disabled|your account&locked",
-        "The provider has stopped this account from sending: sign in with a browser, follow what it says, or ask its \
+        "The provider has stopped this account from sending: sign in with a browser, follow the instructions, or ask its \
          support.",
     ),
     row(&[Stage::Mail, Stage::Send], About::Account, LOCKED_ACCOUNT.0, LOCKED_ACCOUNT.1),
@@ -120,14 +141,14 @@ pub const REFUSALS: &[Hint] = &[
         MESSAGE,
         About::Account,
         "not yet activated|activate your|credits exceeded|free accounts are for test|are for test purposes only|upgrade your plan",
-        "The provider has not opened this account for such mail: look at its plan and state in the provider's console.",
+        "The provider has not enabled this account for such mail: check its plan and state in the provider's console.",
     ),
     row(
         MESSAGE,
         About::Sender,
         "sender&domain not found|sender&does not resolve|domain of sender|5.1.8|sender verify|\
          sender address rejected: domain",
-        "The sender's domain is none that DNS knows: set rewrite.from, or hostname, to one that gets mail.",
+        "The sender's domain is not in DNS: set rewrite.from, or hostname, to a domain that gets mail.",
     ),
     row(
         MESSAGE,
@@ -136,7 +157,7 @@ pub const REFUSALS: &[Hint] = &[
          domain is unverified|verified sender|sender identity|sender signature|unconfigured sending domain|\
          sending from&is not allowed|validate your sender",
         "The provider has not verified this sender: verify its address or domain in the provider's console, or set \
-         rewrite.from to one that is.",
+         rewrite.from to a verified one.",
     ),
     row(
         MESSAGE,
@@ -150,13 +171,13 @@ pub const REFUSALS: &[Hint] = &[
         OWN_SENDER,
     ),
     row(MESSAGE, About::Recipient, "5.1.1|5.1.10", UNKNOWN_RECIPIENT),
-    // How much.
+    // The amount.
     row(
         MESSAGE,
         About::Limit,
         "per second&too many|sending rate|rate limit|ratelimit|rate-limit|throttl|too fast|4.7.0&rate|4.7.28|\
          emails per second|messages per second",
-        "The account sends faster than it may: the queue tries again; let fewer messages leave at once (digest).",
+        "The account sends faster than it may: the queue tries again; send fewer messages at once (digest).",
     ),
     row(
         MESSAGE,
@@ -167,15 +188,15 @@ pub const REFUSALS: &[Hint] = &[
          limit&per minute|quota&per day|quota&per hour|messages per|emails per|mails per|submission quota|\
          limit for account|account&sending limit|too many messages|too many emails|too many mails|you have exceeded|\
          account&exceeded&messages|messages exceeded|exceeded the max|tenant has exceeded",
-        "The account has sent as much as it may: wait a day, or let fewer messages leave (digest, schedule).",
+        "The account has sent as much as it may: wait a day, or send fewer messages (digest, schedule).",
     ),
-    // To others.
+    // Relaying.
     row(
         MESSAGE,
         About::Relaying,
         "5.7.68|direct send not allowed",
-        "Microsoft 365 takes this mail from a login or a connector alone: log in at smtp.office365.com (relay.username), \
-         or let the administrator make a connector for the address of this host.",
+        "Microsoft 365 accepts this mail only from a login or a connector: log in at smtp.office365.com (relay.username), \
+         or ask the administrator for a connector for the address of this host.",
     ),
     row(
         MESSAGE,
@@ -185,37 +206,37 @@ pub const REFUSALS: &[Hint] = &[
          unable to relay|relay&rejected|relay&refused|refused: relay|for relay&credentials|allowed rcpthosts|\
          cannot deliver mail for|delivery is not allowed to this address|client host rejected: access denied|5.7.54|\
          5.7.64",
-        "The host relays for those it knows: log in (relay.username), or look at relay.smarthost and relay.routes.",
+        "The host relays only for known clients: log in (relay.username), or check relay.smarthost and relay.routes.",
     ),
-    // Who we are.
+    // This host.
     row(
         US,
         About::Host,
         "5.7.25|reverse dns|ptr record|rdns|reverse hostname|reverse lookup|client host rejected: cannot find|reverse-mapping",
-        "The address of this host has no name: ask the provider of the line for a PTR record that names this host, or \
+        "The address of this host has no name: ask the internet provider for a PTR record with the name of this host, or \
          send by a smarthost.",
     ),
     row(US, About::Host, "client host&blocked|5.7.606|5.7.1&blocked using", ON_A_BLOCKLIST),
     row(BEFORE_RCPT, About::Host, BLOCKLISTS, ON_A_BLOCKLIST),
-    // It may be an address in the message that is listed, or the recipient's own choice.
+    // An address in the message may be listed, or the recipient may have chosen the list.
     row(&[Stage::Rcpt, Stage::Send], About::Message, BLOCKLISTS, ON_A_BLOCKLIST),
     row(
         US,
         About::Host,
         "helo command rejected|invalid helo|invalid ehlo|need fully-qualified hostname|helo&fqdn|ehlo&fqdn|helo&host not found",
-        "The host does not like our name: set hostname to a full name that DNS knows, such as mail.example.com.",
+        "The host rejects the name of this host: set hostname to a full name in DNS, such as mail.example.com.",
     ),
     row(
         US,
         About::Host,
         "greylist|graylist|grey-list|greylisted|4.7.1&try again|450&try again later|451&try again later|4.2.0&grey",
-        "The host lets strangers wait: nothing is to be done, the queue tries again and gets through.",
+        "The host delays unknown clients (greylisting): there is nothing to do; the queue tries again and gets through.",
     ),
     row(
         MESSAGE,
         About::Account,
         "5.7.30&basic|basic authentication is",
-        "Microsoft takes no password any more: use OAuth (relay.auth = \"xoauth2\" and a relay.password_command that prints \
+        "Microsoft no longer accepts passwords: use OAuth (relay.auth = \"xoauth2\" and a relay.password_command that prints \
          a token).",
     ),
     row(
@@ -224,14 +245,14 @@ pub const REFUSALS: &[Hint] = &[
         "^530|authentication required|authentication is required|requires auth|auth first|pop before|\
          5.5.1&authentication|must authenticate|not authenticated|smtp auth&required|please log in|\
          5.7.57|5.7.3&authenticat",
-        "The host wants a login: set relay.username and put the password into relay.password_file.",
+        "The host requires a login: set relay.username and put the password into relay.password_file.",
     ),
     row(
         MESSAGE,
         About::Sender,
         "dmarc|5.7.515|required authentication level",
-        "The sender's domain wants mail signed or sent by its own hosts (DMARC): send by the smarthost of that domain, or \
-         set [[dkim]] up for it.",
+        "The sender's domain requires mail to be signed or sent by its own hosts (DMARC): send by the smarthost of that \
+         domain, or set up [[dkim]] for it.",
     ),
     row(
         MESSAGE,
@@ -244,20 +265,20 @@ pub const REFUSALS: &[Hint] = &[
         MESSAGE,
         About::Sender,
         "5.7.26|dkim",
-        "Receivers want this mail authenticated: set [[dkim]] up for the sender's domain and its SPF record, or send by \
-         its smarthost.",
+        "Receivers require authentication of this mail: set up [[dkim]] and the SPF record of the sender's domain, or send \
+         by its smarthost.",
     ),
     row(
         &[Stage::Mail],
         About::Message,
         "5.6.7|smtputf8",
-        "The host takes no addresses with UTF-8: set rewrite.from to one without.",
+        "The host accepts no addresses with UTF-8: set rewrite.from to one without.",
     ),
     row(
         &[Stage::Mail],
         About::Message,
         "5.1.7|^501|^555|5.5.4",
-        "The host can't read the sender's address: set rewrite.from, or hostname, to a full one.",
+        "The host rejects the syntax of the sender's address: set rewrite.from, or hostname, to a full one.",
     ),
     row(
         MESSAGE,
@@ -289,7 +310,7 @@ pub const REFUSALS: &[Hint] = &[
         &[Stage::Greeting, Stage::Ehlo],
         About::Host,
         "^554|^550|^5",
-        "The host wants no mail from the address of this host: send by a smarthost, or ask its operator.",
+        "The host refuses mail from the address of this host: send by a smarthost, or ask its operator.",
     ),
 ];
 

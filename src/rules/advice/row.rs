@@ -1,39 +1,39 @@
-//! A row of advice: the steps that it is for, the words that lead to it, and what to do. The rows themselves stand in
-//! `hints`, and in `refusal` for what a host says about mail.
+//! A row of advice: the steps to which it applies, a pattern, and what to do. The rows are in `hints`, and in
+//! `refusal` for replies to mail.
 //!
-//! The first row that fits counts. The notation of the words:
+//! The first row that matches counts. A pattern is in lower case and reads like this:
 //!
-//! | written | means |
+//! | written | matches |
 //! | --- | --- |
-//! | `a\|b` | `a` or `b` is in the text |
-//! | `a&b` | both are |
-//! | `^a` | the text begins with `a` |
-//! | `5.7.2` | the code as a whole word: it is not in `5.7.26` |
-//! | `@a` | `a` is a part of the host's name |
+//! | `a\|b` | a text with `a` or with `b` |
+//! | `a&b` | a text with both |
+//! | `^a` | a text that begins with `a` |
+//! | `5.7.2` | the code as a whole word: not in `5.7.26` |
+//! | `@a` | a host whose name contains `a` |
 
 use super::step::Stage;
 
-/// Who or what is refused.
+/// What is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum About {
-    /// This message: its size, its sender's syntax.
+    /// This message: its size, or the syntax of its sender.
     Message,
-    /// The recipient, or its mailbox.
+    /// The recipient, or the recipient's mailbox.
     Recipient,
     /// The account or its login.
     Account,
-    /// The sender's right to send, by this account or at all.
+    /// The sender's right to send, with this account or at all.
     Sender,
-    /// How much, or how fast, the account may send.
+    /// The amount or the rate of mail of the account.
     Limit,
-    /// To pass mail on to others.
+    /// Relaying to other hosts.
     Relaying,
     /// This host: its address, its name, how it connects.
     Host,
 }
 
 impl About {
-    /// Its word in the log.
+    /// The word in the log.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -53,21 +53,20 @@ impl About {
     }
 }
 
-/// A row.
+/// A row of advice.
 #[derive(Debug)]
 pub struct Hint {
-    /// The steps that it is for.
+    /// The steps to which the row applies.
     pub stages: &'static [Stage],
-    /// Who or what is refused, if it is for a reply about mail.
+    /// The subject, if the row is for a reply about mail.
     pub about: Option<About>,
-    /// What has to be in the text, in lower case: one of the alternatives between `|`, all parts of it between `&`.
-    /// `^` ties a part to the beginning; codes stand alone there; `@` begins a part of the host's name.
+    /// The pattern; see the table above.
     pub when: &'static str,
-    /// What to do.
+    /// What to do, in a sentence.
     pub advice: &'static str,
 }
 
-/// The first of some rows that fits a step, and what was said there by which host.
+/// The first of the rows that matches the step, the text and the host's name.
 pub(super) fn fits(rows: &'static [Hint], stage: Stage, text: &str, host: &str) -> Option<&'static Hint> {
     let (text, host) = (text.to_ascii_lowercase(), host.to_ascii_lowercase());
     let has = |part: &str| match part.strip_prefix('@') {
@@ -79,7 +78,7 @@ pub(super) fn fits(rows: &'static [Hint], stage: Stage, text: &str, host: &str) 
     rows.iter().find(fits)
 }
 
-/// Whether the text has this part. Codes are whole words: 5.7.2 is not in 5.7.26.
+/// Whether the text contains this part. A code matches only as a whole word.
 fn holds(text: &str, part: &str) -> bool {
     if let Some(start) = part.strip_prefix('^') {
         return text.starts_with(start);

@@ -1,66 +1,75 @@
-//! The steps of the way that a message takes: what advice, probes and the outcome of a delivery name them by.
+//! The steps in the delivery of a message, by which advice, `probe` and the outcome of a delivery name them.
 //!
-//! A conversation with a host has its own steps ([`Waiting`]); each of them is one of these.
+//! The steps follow one another in this order; a message to a mailbox of this host ends at `Maildir`, one to
+//! another host goes on with the rest. Each state of an SMTP conversation ([`Waiting`]) is one of these steps.
+//!
+//! | steps | happen |
+//! | --- | --- |
+//! | `Config` to `Maildir` | on this host |
+//! | `Mx` to `Address` | in DNS, and for MTA-STS by HTTPS |
+//! | `Spf` to `Ptr` | in DNS, as receivers will ask it |
+//! | `Password` | on this host, before the first connection that needs it |
+//! | `Connect` to `Quit`, `Send` | in the conversation with the next hop |
 
 use crate::smtp::client::Waiting;
 
-/// A step of the way that a message takes.
+/// A step in the delivery of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// The configuration is read.
+    /// Reading the configuration.
     Config,
-    /// What the clock says.
+    /// Checking the clock.
     Clock,
-    /// The address is one.
+    /// Parsing the address.
     Recipient,
-    /// Aliases, and where it goes.
+    /// Aliases, and the route of the recipient.
     Route,
-    /// The queue's directory.
+    /// The directory of the queue.
     Queue,
-    /// The Maildir of a user here.
+    /// The Maildir of a local user.
     Maildir,
-    /// Who takes the mail of a domain.
+    /// The MX hosts of a domain.
     Mx,
-    /// What is wanted of TLS: DANE, MTA-STS.
+    /// The TLS policy of a domain: DANE, MTA-STS.
     Policy,
     /// The addresses of a host.
     Address,
-    /// Whether the sender's domain lets this host send (RFC 7208).
+    /// SPF: whether the sender's domain lets this host send (RFC 7208).
     Spf,
-    /// Whether DNS has the key that signs (RFC 6376).
+    /// DKIM: whether DNS has the public key of the signature (RFC 6376).
     Dkim,
-    /// What the sender's domain wants of the two (RFC 7489).
+    /// DMARC: the policy of the sender's domain (RFC 7489).
     Dmarc,
-    /// The name of this host's address.
+    /// The PTR record of this host's address.
     Ptr,
     /// The password for the smarthost.
     Password,
     /// A TCP connection.
     Connect,
-    /// The first reply.
+    /// The greeting of the host.
     Greeting,
     /// EHLO, LHLO or HELO.
     Ehlo,
-    /// The command.
+    /// STARTTLS.
     StartTls,
-    /// The handshake, and the certificate.
+    /// The TLS handshake and the certificate.
     Tls,
-    /// The login.
+    /// AUTH.
     Auth,
-    /// The sender.
+    /// MAIL.
     Mail,
-    /// The recipient.
+    /// RCPT.
     Rcpt,
-    /// The transaction is taken back.
+    /// RSET, which ends the transaction.
     Rset,
-    /// Goodbye.
+    /// QUIT.
     Quit,
-    /// What became of the test message.
+    /// The delivery of the message.
     Send,
 }
 
 impl Stage {
-    /// Its name.
+    /// The name in the output of `probe`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

@@ -1,13 +1,37 @@
-//! Notices: what the sender is told of mail that does not arrive, is late, or has arrived where that was asked for.
+//! Notices: messages to the sender about mail that failed, is late, or has arrived where that was requested.
 //!
-//! A notice is a DSN (RFC 3464) in a multipart/report (RFC 6522), sent from the null reverse-path and marked as
-//! automatic (RFC 3834), so nothing answers it and nobody bounces it again. It has three parts: plain words for a
-//! person, fields for programs, and the message or its header section. It never holds the returned message, which may
-//! be large: the caller streams that between [`Notice::prologue`] and [`Notice::epilogue`].
+//! A notice is a DSN (RFC 3464) in a multipart/report (RFC 6522), from the null reverse-path and marked as automatic
+//! (RFC 3834), so that it is neither answered nor bounced.
 //!
-//! Replies and addresses in it come from strangers: they are cleaned of control characters, cut and folded, so that no
-//! reply can add a field or a part. NOTIFY, RET, ENVID and ORCPT of RFC 3461 are followed; a message that came by SMTPUTF8
-//! gets the internationalized form (RFC 6533). Nothing here fails; where nobody is to be told there is no notice. All text is in canonical form (see [`crate::mail::message`]).
+//! | part | type | content |
+//! | --- | --- | --- |
+//! | header section | | From: MAILER-DAEMON, To: the sender, `Auto-Submitted: auto-replied` |
+//! | 1 | `text/plain` | sentences for a person: a heading for each kind of news, then each recipient with the reply |
+//! | 2 | `message/delivery-status` | fields for programs: a block about the message, a block for each recipient |
+//! | 3 | `message/rfc822` or `text/rfc822-headers` | the message, or its header section |
+//!
+//! The whole message is returned only if a recipient failed, the sender did not ask for headers (RET=HDRS), it is not
+//! larger than [`RETURN_FULL_MAX_OCTETS`], and no host refused its content. A message that came by SMTPUTF8 gets the
+//! types of RFC 6533.
+//!
+//! The notice does not contain the returned message, which may be large: the caller copies it between
+//! [`Notice::prologue`] and [`Notice::epilogue`]. Replies and addresses come from strangers: they are stripped of
+//! control characters, cut and folded, so that no reply can add a field or a part. NOTIFY, RET, ENVID and ORCPT of
+//! RFC 3461 are honoured. All text is in canonical form (see [`crate::mail::message`]).
+//!
+//! # The news about a recipient
+//!
+//! | verdict | action (RFC 3464 §2.3.3) | class of the status | sent without NOTIFY |
+//! | --- | --- | --- | --- |
+//! | `Refused`, `Expired` | failed | 5 | yes |
+//! | `Delayed` | delayed | 4 | yes |
+//! | `Delivered` | delivered | 2 | no |
+//! | `Relayed` | relayed | 2 | no |
+//! | `Expanded` | expanded | 2 | no |
+//!
+//! One notice reports all recipients of a message that are due, bad news first.
+
+mod delivery_status;
 
 use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::date::WallTime;
@@ -20,80 +44,80 @@ use std::cmp::Reverse;
 use std::fmt::Write;
 use std::time::Duration;
 
-/// Largest message that is returned whole, in octets. Larger ones would fill the disk and the line of a small box a
-/// second time; their header section tells which one it was.
+/// The largest message that is returned whole, in octets. A larger one would fill the disk and the line of a small
+/// box a second time, and its header section identifies it.
 pub const RETURN_FULL_MAX_OCTETS: u64 = 256 * 1024;
-/// Most characters of a reply or other text that a stranger wrote; with a field name they stay below the 998 octets of
-/// a line (RFC 5322 §2.1.1) even if there is no blank to fold at.
+/// The longest reply or other text of a stranger, in characters. With a field name it stays below the 998 octets of a
+/// line (RFC 5322 §2.1.1), even without a blank to fold at.
 const TEXT_MAX_CHARS: usize = 800;
-/// Lines are folded here where a blank allows it (RFC 5322 §2.1.1).
+/// The column at which lines are folded, at a blank (RFC 5322 §2.1.1).
 const LINE_COLUMNS: usize = 76;
 const DAY: u64 = 24 * 3600;
 
-/// What became of a recipient, as far as the sender is concerned.
+/// What a notice says about one recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// A permanent answer.
+pub enum RecipientVerdict {
+    /// Refused by a permanent reply.
     Refused,
     /// Tried for the whole lifetime.
     Expired,
-    /// Still tried (`queue.warn_after`).
+    /// Still being tried (`queue.warn_after`).
     Delayed,
-    /// In its Maildir.
+    /// Delivered to the Maildir.
     Delivered,
-    /// Taken over by a host that sends no notices.
+    /// Accepted by a host that sends no success notices.
     Relayed,
-    /// Sent on to several, who are told about no more (RFC 3461 §5.2.7.3).
+    /// Sent on to several recipients; no further notices follow (RFC 3461 §5.2.7.3).
     Expanded,
 }
 
-/// Verdicts that share a heading in the plain words, an action (RFC 3464 §2.3.3) and a class.
-struct Chapter {
+/// Verdicts with the same heading, action (RFC 3464 §2.3.3) and class.
+struct NoticeChapter {
     subject: &'static str,
     heading: &'static str,
     action: &'static str,
     class: Class,
 }
 
-const FAILED: Chapter = Chapter {
+const FAILED: NoticeChapter = NoticeChapter {
     subject: "Undelivered mail",
     heading: "Your message could not be delivered to:\n",
     action: "failed",
     class: Class::Permanent,
 };
-const DELAYED: Chapter = Chapter {
+const DELAYED: NoticeChapter = NoticeChapter {
     subject: "Delayed mail",
     heading: "Your message is still on its way. There is no need to send it again.\nIt has not yet reached:\n",
     action: "delayed",
     class: Class::Transient,
 };
-const DELIVERED: Chapter = Chapter {
+const DELIVERED: NoticeChapter = NoticeChapter {
     subject: "Delivered mail",
     heading: "Your message was delivered to:\n",
     action: "delivered",
     class: Class::Success,
 };
-const RELAYED: Chapter = Chapter {
+const RELAYED: NoticeChapter = NoticeChapter {
     subject: "Relayed mail",
-    heading: "Your message was passed on to a host that will not say what becomes of it, for:\n",
+    heading: "Your message was passed on to a host that sends no notice of delivery, for:\n",
     action: "relayed",
     class: Class::Success,
 };
 
-const EXPANDED: Chapter = Chapter {
+const EXPANDED: NoticeChapter = NoticeChapter {
     subject: "Mail to an alias",
-    heading: "Your message was sent on to those that an alias stands for, whose own notices you will not get:\n",
+    heading: "Your message was sent on to the members of an alias. You will get no notices from them:\n",
     action: "expanded",
     class: Class::Success,
 };
 
-/// What the administrator reads above the sender who could not be told.
+/// The heading of a notice to the administrator about a notice that failed.
 const DOUBLE_HEADING: &str =
-    "A sender could not be told that mail was not delivered. The attached notice did not reach:\n";
+    "A notice of failed delivery could not be delivered. The attached notice did not reach:\n";
 
-impl Verdict {
-    /// Whether the sender wants to hear this of a recipient. Without NOTIFY it hears of failures and delays
-    /// (RFC 3461 §4.1).
+impl RecipientVerdict {
+    /// Whether the sender wants this news about a recipient. Without NOTIFY the sender gets failures and delays (RFC
+    /// 3461 §4.1).
     #[must_use]
     pub fn is_wanted(self, recipient: &Recipient) -> bool {
         let notify = recipient.notify;
@@ -104,7 +128,7 @@ impl Verdict {
         }
     }
 
-    const fn chapter(self) -> &'static Chapter {
+    const fn chapter(self) -> &'static NoticeChapter {
         match self {
             Self::Refused | Self::Expired => &FAILED,
             Self::Delayed => &DELAYED,
@@ -118,77 +142,77 @@ impl Verdict {
 /// One recipient of the report.
 #[derive(Debug, Clone, Copy)]
 pub struct Reported<'a> {
-    /// Who it was for.
+    /// The recipient.
     pub recipient: &'a Recipient,
-    /// What became of it.
-    pub verdict: Verdict,
-    /// Why; its status gets the class that fits the verdict.
+    /// The news.
+    pub verdict: RecipientVerdict,
+    /// The reason. Its status gets the class of the verdict.
     pub diagnostic: &'a Diagnostic,
-    /// When it was tried last, if ever.
+    /// The time of the latest attempt.
     pub last_attempt: Option<WallTime>,
 }
 
-/// What there is to say about a message.
+/// The inputs of a notice.
 #[derive(Debug, Clone, Copy)]
-pub struct Report<'a> {
-    /// The name of this host; well-formed.
+pub struct NoticeReport<'a> {
+    /// The name of this host, valid in a header.
     pub hostname: &'a str,
-    /// The message.
+    /// The queue id of the message.
     pub id: QueueId,
-    /// The message's envelope.
+    /// The envelope of the message.
     pub envelope: &'a Envelope,
-    /// Who is told if the reverse-path is null: the administrator, if the message is a bounce that this host wrote
-    /// itself; of others nobody is.
+    /// The recipient of the notice if the reverse-path is null: the administrator, if this host wrote the message
+    /// itself as a bounce. Other messages with a null reverse-path get no notice.
     pub admin: Option<&'a Mailbox>,
-    /// When it came.
+    /// When the message was accepted.
     pub arrival: WallTime,
-    /// How long it has been tried: time that has really passed.
+    /// How long it has been tried, in running time.
     pub age: Duration,
-    /// The size of its content.
+    /// The size of its content in octets.
     pub size_octets: u64,
-    /// `EightBitMime` if its content may hold octets above 127, whatever its sender declared.
+    /// `EightBitMime` if its content may hold octets above 127, even if the sender declared otherwise.
     pub content: Body,
-    /// The recipients in question; those whose sender did not ask for this news are left out here.
+    /// The recipients in question. Those whose sender does not want this news are left out by [`compose`].
     pub recipients: &'a [Reported<'a>],
     /// The date of the notice.
     pub now: WallTime,
-    /// 64 random bits, so that no message can hold the boundary of its own bounce.
+    /// 64 random bits, so that no message can contain the boundary of its own bounce.
     pub random: u64,
 }
 
-/// What of the message stands between prologue and epilogue.
+/// What the caller copies between prologue and epilogue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Returned {
-    /// All of it.
+    /// The whole message.
     Full,
-    /// Its header section, without the empty line (see [`crate::mail::header::section`]).
+    /// The header section without the empty line (see [`crate::mail::header::section`]).
     Headers,
 }
 
-/// A message to the sender: prologue, what is returned, epilogue.
+/// A message to the sender: prologue, returned content, epilogue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
     /// From the null reverse-path to the sender.
     pub envelope: Envelope,
-    /// Header section, the first two parts and the beginning of the third.
+    /// The header section, the first two parts and the header of the third.
     pub prologue: String,
-    /// What to put after the prologue.
+    /// What follows the prologue.
     pub returned: Returned,
     /// The end of the third part.
     pub epilogue: String,
 }
 
-/// The notice for a report. `None` if nobody is to be told: the reverse-path is null (RFC 5321 §4.5.5) and the bounce is
-/// not ours, or NOTIFY rules it out for each recipient (RFC 3461 §4.1).
+/// The notice for a report. `None` if nobody gets one: the reverse-path is null (RFC 5321 §4.5.5) and this host did
+/// not write the bounce, or NOTIFY excludes the news for each recipient (RFC 3461 §4.1).
 #[must_use]
-pub fn compose(report: &Report) -> Option<Notice> {
+pub fn compose(report: &NoticeReport) -> Option<Notice> {
     let to = report.envelope.reverse_path.mailbox().or(report.admin)?;
     let told = in_chapters(report.recipients.iter().filter(|r| r.verdict.is_wanted(r.recipient)));
     let first = told.first()?;
     let returned = returned(report, &told);
     let words = plain_words(report, &told, returned);
     let boundary = format!("=_{}_{:016x}", report.id, report.random);
-    let fields = delivery_status(report, &told);
+    let fields = delivery_status::print(report, &told);
     let body = if words.is_ascii() && fields.is_ascii() { report.content } else { Body::EightBitMime };
 
     let mut prologue = header_section(report, to, &subject(first, told.len()), &boundary, body);
@@ -199,7 +223,7 @@ pub fn compose(report: &Report) -> Option<Notice> {
         (Returned::Headers, false) => "text/rfc822-headers",
         (Returned::Headers, true) => "message/global-headers",
     };
-    // Writing to a String can't fail; so everywhere below.
+    // Writing to a String cannot fail; the same holds below.
     let _ = write!(
         prologue,
         "\n--{boundary}\nContent-Type: text/plain; charset={words_type}\n{}\n{words}\
@@ -216,11 +240,12 @@ pub fn compose(report: &Report) -> Option<Notice> {
     Some(Notice { envelope, prologue, returned, epilogue: format!("\n--{boundary}--\n") })
 }
 
-/// RET applies to failures; what is only late stays with its header section (RFC 3461 §4.3). So does content that a host
-/// has refused: the next one would refuse the notice for it, too.
-fn returned(report: &Report, told: &[&Reported]) -> Returned {
+/// What is returned. RET applies to failures; a notice of a delay has only the header section (RFC 3461 §4.3). So has
+/// a notice about content that a host refused: the next host would refuse the notice for the same content.
+fn returned(report: &NoticeReport, told: &[&Reported]) -> Returned {
     let is_small = report.size_octets <= RETURN_FULL_MAX_OCTETS;
-    let is_refused = told.iter().any(|r| r.verdict == Verdict::Refused && is_about_content(r.diagnostic));
+    let is_refused =
+        told.iter().any(|r| r.verdict == RecipientVerdict::Refused && is_about_content(r.diagnostic));
     if has_failed(told) && is_small && !is_refused && report.envelope.ret != Some(Ret::Headers) {
         Returned::Full
     } else {
@@ -228,13 +253,13 @@ fn returned(report: &Report, told: &[&Reported]) -> Returned {
     }
 }
 
-/// Whether a host that has seen the message refused it, and not for its recipient's sake (RFC 3463 §3.2, §3.3).
+/// Whether a host refused the message after reading it, and not because of the recipient (RFC 3463 §3.2, §3.3).
 fn is_about_content(diagnostic: &Diagnostic) -> bool {
     let has_seen_it = diagnostic.reply.is_some() && Waiting::is_after_content(&diagnostic.text);
     has_seen_it && !matches!(diagnostic.status.subject, 1 | 2)
 }
 
-/// Bad news first; within a chapter the order stays. One is put in after the other: a stable sort would be 6 KB of code.
+/// Sorts by class, bad news first; the order within a chapter stays. Insertion: a stable sort would add 6 KB of code.
 fn in_chapters<'a>(reported: impl Iterator<Item = &'a Reported<'a>>) -> Vec<&'a Reported<'a>> {
     let rank = |r: &Reported| (Reverse(r.verdict.chapter().class), r.verdict.chapter().action);
     let mut sorted: Vec<&'a Reported<'a>> = Vec::new();
@@ -248,19 +273,19 @@ fn has_failed(told: &[&Reported]) -> bool {
     told.iter().any(|r| r.verdict.chapter().class == Class::Permanent)
 }
 
-/// `first` has the worst news of all that are told.
+/// `first` is the recipient with the worst news.
 fn subject(first: &Reported, told: usize) -> String {
     let (what, mailbox) = (first.verdict.chapter().subject, &first.recipient.mailbox);
     match (mailbox.is_ascii(), told) {
-        // A header section is ASCII where it can be: the sender may have no SMTPUTF8.
+        // The header section stays ASCII where it can: the sender may lack SMTPUTF8.
         (false, _) => what.to_owned(),
         (true, 1) => format!("{what}: {mailbox}"),
         (true, count) => format!("{what}: {mailbox} and {} more", count - 1),
     }
 }
 
-/// The subtype of the second part, which the first field names, too (RFC 6522 §3, RFC 6533 §4).
-fn report_type(report: &Report) -> &'static str {
+/// The subtype of the second part, which the first field repeats (RFC 6522 §3, RFC 6533 §4).
+fn report_type(report: &NoticeReport) -> &'static str {
     if report.envelope.smtputf8 { "global-delivery-status" } else { "delivery-status" }
 }
 
@@ -268,8 +293,8 @@ fn body_of(part: &str) -> Body {
     if part.is_ascii() { Body::SevenBit } else { Body::EightBitMime }
 }
 
-fn header_section(report: &Report, to: &Mailbox, subject: &str, boundary: &str, body: Body) -> String {
-    let Report { hostname, id, now, random, .. } = report;
+fn header_section(report: &NoticeReport, to: &Mailbox, subject: &str, boundary: &str, body: Body) -> String {
+    let NoticeReport { hostname, id, now, random, .. } = report;
     format!(
         "From: Mail Delivery System <MAILER-DAEMON@{hostname}>\nTo: <{to}>\nSubject: {subject}\nDate: {}\n\
          Message-ID: <{id}.{random:016x}@{hostname}>\nAuto-Submitted: auto-replied\nMIME-Version: 1.0\n\
@@ -287,8 +312,8 @@ fn transfer_encoding(body: Body) -> &'static str {
     }
 }
 
-/// The first part: for the person who wrote the message, or whose device did.
-fn plain_words(report: &Report, told: &[&Reported], returned: Returned) -> String {
+/// The first part, for the person who wrote the message or owns the device that did.
+fn plain_words(report: &NoticeReport, told: &[&Reported], returned: Returned) -> String {
     let mut words = format!("This is the mail system of {}.\n\n", report.hostname);
     let mut last = "";
     for reported in told {
@@ -306,7 +331,7 @@ fn plain_words(report: &Report, told: &[&Reported], returned: Returned) -> Strin
         push_folded(&mut words, "   ", "    ", reported.diagnostic.line());
     }
     let what = match returned {
-        Returned::Full => "All of it is",
+        Returned::Full => "The whole message is",
         Returned::Headers => "Its header section is",
     };
     let _ = write!(
@@ -318,24 +343,26 @@ fn plain_words(report: &Report, told: &[&Reported], returned: Returned) -> Strin
     words
 }
 
-/// What stands in front of the reply, or in front of our own words.
+/// The sentence before the reply, or before pillarbox's own text.
 fn sentence(reported: &Reported, age: Duration) -> String {
     let Diagnostic { remote, reply, text, .. } = reported.diagnostic;
     let host = remote.as_deref().unwrap_or("the next host");
     let last = match (reply, remote) {
         (Some(_), _) => format!("The last answer of {host}, to {text}, was:"),
-        (None, Some(_)) => format!("The last trouble, with {host}, was:"),
-        (None, None) => "The last trouble was:".to_owned(),
+        (None, Some(_)) => format!("The last problem, with {host}, was:"),
+        (None, None) => "The last problem was:".to_owned(),
     };
     match (reported.verdict, reply) {
-        (Verdict::Refused, Some(_)) => {
-            format!("It was refused for good. The answer of {host}, to {text}, was:")
+        (RecipientVerdict::Refused, Some(_)) => {
+            format!("It was refused permanently. The answer of {host}, to {text}, was:")
         }
-        (Verdict::Refused, None) => "It can't be delivered:".to_owned(),
-        (Verdict::Expired, _) => format!("It was tried for {} and then given up. {last}", in_words(age)),
-        (Verdict::Delayed, _) => format!("It has been tried for {} so far. {last}", in_words(age)),
-        (Verdict::Delivered | Verdict::Expanded, _) => "What was done:".to_owned(),
-        (Verdict::Relayed, _) => format!("The answer of {host}, to {text}, was:"),
+        (RecipientVerdict::Refused, None) => "It cannot be delivered:".to_owned(),
+        (RecipientVerdict::Expired, _) => {
+            format!("It was tried for {} and then given up. {last}", in_words(age))
+        }
+        (RecipientVerdict::Delayed, _) => format!("It has been tried for {} so far. {last}", in_words(age)),
+        (RecipientVerdict::Delivered | RecipientVerdict::Expanded, _) => "What was done:".to_owned(),
+        (RecipientVerdict::Relayed, _) => format!("The answer of {host}, to {text}, was:"),
     }
 }
 
@@ -349,105 +376,9 @@ fn in_words(age: Duration) -> String {
     format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
 }
 
-/// The second part: a block about the message and one for each recipient (RFC 3464 §2.2, §2.3).
-fn delivery_status(report: &Report, told: &[&Reported]) -> String {
-    let mut fields = String::new();
-    if let Some(envid) = &report.envelope.envid {
-        push_folded(&mut fields, "Original-Envelope-Id:", " ", &decode_xtext(envid));
-    }
-    let _ = write!(
-        fields,
-        "Reporting-MTA: dns; {}\nX-Pillarbox-Queue-ID: {}\nArrival-Date: {}\n",
-        report.hostname,
-        report.id,
-        report.arrival.to_rfc5322(),
-    );
-    for reported in told {
-        fields.push('\n');
-        push_recipient(&mut fields, reported, report.envelope.smtputf8);
-    }
-    fields
-}
-
-fn push_recipient(fields: &mut String, reported: &Reported, is_global: bool) {
-    let Recipient { mailbox, orcpt, .. } = reported.recipient;
-    let Diagnostic { status, remote, reply, text } = reported.diagnostic;
-    let Chapter { action, class, .. } = reported.verdict.chapter();
-    match orcpt.as_deref().map(|orcpt| (orcpt, orcpt.split_once(';'))) {
-        // The address type of RFC 6533 §3 is not xtext.
-        Some((_, Some((kind, address)))) if kind.eq_ignore_ascii_case("utf-8") => {
-            let _ = writeln!(fields, "Original-Recipient: utf-8;{}", unicode_text(address, "", is_global));
-        }
-        Some((orcpt, _)) => push_folded(fields, "Original-Recipient:", " ", &decode_xtext(orcpt)),
-        None => {}
-    }
-    let _ = write!(
-        fields,
-        "Final-Recipient: {}\nAction: {action}\nStatus: {}\n",
-        typed_address(mailbox, is_global),
-        status.with_class(*class),
-    );
-    if let Some(remote) = remote {
-        push_folded(fields, "Remote-MTA: dns;", " ", remote);
-    }
-    match reply {
-        Some(reply) => push_folded(fields, "Diagnostic-Code: smtp;", " ", reply),
-        None => push_folded(fields, "Diagnostic-Code: X-Pillarbox;", " ", text),
-    }
-    if let Some(when) = reported.last_attempt {
-        let _ = writeln!(fields, "Last-Attempt-Date: {}", when.to_rfc5322());
-    }
-}
-
-/// `rfc822; …`, or for a mailbox that is not ASCII the address type of RFC 6533 §3.
-fn typed_address(mailbox: &Mailbox, is_global: bool) -> String {
-    let address = mailbox.to_string();
-    if address.is_ascii() {
-        return format!("rfc822; {address}");
-    }
-    format!("utf-8; {}", unicode_text(&address, "\\+=", is_global))
-}
-
-/// An address as utf-8-addr-unitext in a part that may hold UTF-8, else as utf-8-addr-xtext (RFC 6533 §3). What is in
-/// `special` is written by its number, too.
-fn unicode_text(address: &str, special: &str, is_global: bool) -> String {
-    let mut text = String::new();
-    for c in address.chars() {
-        if text.len() >= TEXT_MAX_CHARS {
-            break;
-        }
-        let stays = if c.is_ascii() { c.is_ascii_graphic() } else { is_global && !c.is_control() };
-        if stays && !special.contains(c) {
-            text.push(c);
-        } else {
-            let _ = write!(text, "\\x{{{:X}}}", u32::from(c));
-        }
-    }
-    text
-}
-
-/// Undoes xtext (RFC 3461 §4); what is not xtext stays as it is.
-fn decode_xtext(text: &str) -> String {
-    let mut pieces = text.split('+');
-    let mut decoded = pieces.next().unwrap_or_default().to_owned();
-    for piece in pieces {
-        match piece.split_at_checked(2).map(|(hex, rest)| (u8::from_str_radix(hex, 16), rest)) {
-            Some((Ok(octet), rest)) => {
-                decoded.push(char::from(octet));
-                decoded.push_str(rest);
-            }
-            _ => {
-                decoded.push('+');
-                decoded.push_str(piece);
-            }
-        }
-    }
-    decoded
-}
-
-/// Appends `label` and the words of `text`, which may be a stranger's, as one line or as many that begin with `indent`.
-/// Controls become blanks and other characters beyond ASCII question marks: fields have no room for them, and a
-/// notice that every peer takes is worth more.
+/// Appends `label` and the words of `text`, which may be a stranger's, folded into lines that begin with `indent`.
+/// Control characters become blanks, and characters beyond ASCII question marks: fields have no room for them, and a
+/// notice that every peer accepts is worth more.
 fn push_folded(out: &mut String, label: &str, indent: &str, text: &str) {
     let clean: String = text
         .chars()

@@ -1,14 +1,48 @@
-//! Storm control: which of this host's own messages are alike, which of them leave at once, and which wait for the end of
-//! the window to leave together; and the frame of the message in which they do (RFC 2046 §5.1.5).
+//! Storm control: which of this host's own messages are similar, which leave at once, and which wait for the end of a
+//! window to leave together; and the frame of that message (RFC 2046 §5.1.5).
 //!
-//! The first messages of a window leave at once. The others wait, and when it ends a digest leaves and a new window
-//! begins, in which nothing leaves at once: a storm that goes on is one message a window. A window in which no more came
-//! than may leave at once ends the storm. Nothing is dropped here, and nothing is promised: what waits is in the queue.
+//! The life of a window, one for each group of similar messages:
 //!
-//! The summary is the first part of the multipart/digest, and says that it is text. RFC 2046 §5.1.5 would rather have it
-//! ahead of the digest, in a multipart/mixed around both; programs show one as they show the other, and this is a level
-//! less. Subjects come from anybody on this host: they are cut, and stand in no field but Subject. Nothing here fails, and
-//! time comes as an argument.
+//! | state | a message of the group | the end of the window |
+//! | --- | --- | --- |
+//! | no window | leaves at once and opens a window | |
+//! | fewer than `after` have left, none waits | leaves at once | the window is over |
+//! | `after` have left, or some wait | waits in the queue | a digest leaves; a new window begins, in a storm if there were too many |
+//! | in a storm | waits in the queue | a digest leaves; the storm ends with a window of at most `after` messages |
+//!
+//! So a storm that goes on is one message a window. Nothing is dropped here: messages that wait are in the queue.
+//!
+//! The summary is the first part of the multipart/digest and declares itself as text. RFC 2046 §5.1.5 would rather
+//! put it in front of the digest, in a multipart/mixed around both; programs show both forms alike, and this form has
+//! a level less. Subjects come from any user of this host: they are cut, and appear in no field but Subject. Time
+//! comes as an argument.
+//!
+//! # What a digest looks like
+//!
+//! ```text
+//! From: root@router.lan
+//! To: admin
+//! Subject: [7 similar] disk 91 % full
+//! Message-ID: <ID-OF-THE-FIRST.7@router.lan>
+//! Content-Type: multipart/digest; boundary="=_…"
+//!
+//! --=_…
+//! Content-Type: text/plain; charset=utf-8
+//!
+//! (the number of messages, the first and the last date, each subject with its count)
+//! --=_…
+//!
+//! (the first message, as message/rfc822; then the others)
+//! --=_…--
+//! ```
+//!
+//! From and To are those of the first message.
+//!
+//! # What a restart remembers
+//!
+//! [`Windows::print`] writes a line for each window that has not ended: the group in 32 hexadecimal digits, the end
+//! in microseconds of running time, and how many messages have left at once (4294967295 in a storm). A lost file
+//! costs at most a digest's worth of single messages.
 
 mod fold;
 
@@ -22,51 +56,52 @@ use openssl::sha::Sha256;
 use std::fmt::Write;
 use std::time::Duration;
 
-/// Most messages in a digest.
+/// The most messages in a digest.
 pub const MEMBERS_MAX: usize = 2000;
-/// So many windows without waiting messages are remembered; beyond it those that have ended are forgotten, or else all.
+/// The number of windows that are remembered. When there are more, ended windows without waiting messages are
+/// dropped, or else all windows without them.
 const WINDOWS_MAX: usize = 1024;
-/// Most octets of a subject, and of From and To, that the digest repeats.
+/// The longest subject, and the longest From and To, that the digest repeats.
 const SUBJECT_MAX_OCTETS: usize = 400;
 const ADDRESSES_MAX_OCTETS: usize = 16 * 1024;
-/// So many different subjects are told of.
+/// The number of different subjects in the summary.
 const SUBJECTS_MAX: usize = 20;
 
-/// The hash of what like messages have in common: sender, recipients and their wishes as `description` has them, and the
+/// The hash of what similar messages have in common: `description` (sender, recipients and their requests) and the
 /// subject as [`fold`] left it.
 #[must_use]
 pub fn group(description: &str, folded: &str) -> u128 {
     let mut hash = Sha256::new();
-    // Neither can hold a NUL that the other begins with: the first one is text whose control characters are escaped.
+    // The NUL separates the two unambiguously: control characters of the description are escaped.
     for part in [description.as_bytes(), b"\0", folded.as_bytes()] {
         hash.update(part);
     }
     hash.finish().iter().take(16).fold(0, |group, &octet| group << 8 | u128::from(octet))
 }
 
-/// What the configuration says.
+/// The configuration of storm control.
 #[derive(Debug, Clone, Copy)]
-pub struct Terms {
-    /// So many leave at once; never 0.
+pub struct DigestTerms {
+    /// How many messages of a group leave at once; never 0.
     pub after: u32,
-    /// How long a window is.
+    /// The length of a window.
     pub window: Duration,
-    /// Most messages in a digest.
+    /// The most messages in a digest.
     pub members: usize,
-    /// The largest message, as it counts on the wire.
+    /// The largest digest, in octets on the wire.
     pub octets: u64,
 }
 
 /// A message that waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Member {
-    /// Its name in the queue.
+pub struct DigestMember {
+    /// Its queue id.
     pub id: QueueId,
-    /// Its size, as it counts on the wire.
+    /// Its size in octets on the wire.
     pub octets: u64,
 }
 
-/// The windows of all kinds of messages. After a restart what waits comes from the queue, and the rest from
+/// The windows of all groups. After a restart the waiting messages come from the queue, the rest from
 /// [`Windows::print`].
 #[derive(Debug, Default)]
 pub struct Windows(Vec<Window>);
@@ -76,20 +111,20 @@ struct Window {
     group: u128,
     /// In running time.
     end: Duration,
-    /// So many have left, or [`IN_A_STORM`].
+    /// How many have left at once, or [`IN_A_STORM`].
     at_once: u32,
-    members: Vec<Member>,
+    members: Vec<DigestMember>,
 }
 
-/// Nothing leaves at once: a window before this one had too much.
+/// Nothing leaves at once: the previous window had too many messages.
 const IN_A_STORM: u32 = u32::MAX;
 
 impl Windows {
-    /// Whether a message leaves at once, which is `None`, or waits until a running time.
-    pub fn decide(&mut self, group: u128, now: Duration, terms: &Terms) -> Option<Duration> {
+    /// Whether a message leaves at once (`None`) or waits until a running time.
+    pub fn decide(&mut self, group: u128, now: Duration, terms: &DigestTerms) -> Option<Duration> {
         let mut known = self.0.iter_mut().find(|window| window.group == group);
         if let Some(window) = &mut known {
-            // It may be of a clock that was lost since, or of a configuration with longer ones.
+            // The end may come from a clock that was lost since, or from a configuration with longer windows.
             window.end = window.end.min(now.saturating_add(terms.window));
         }
         if let Some(window) = known.filter(|window| now < window.end || !window.members.is_empty()) {
@@ -97,7 +132,7 @@ impl Windows {
                 window.at_once += 1;
                 return None;
             }
-            // Behind the end of a window somebody is about to make its digest: this one may be too late for it.
+            // After the end of a window its digest is being made; this message may be too late for it.
             let end = if now < window.end { window.end } else { now.saturating_add(terms.window) };
             return Some(end);
         }
@@ -107,7 +142,7 @@ impl Windows {
     }
 
     /// Adds a message that waits until `end`.
-    pub fn add(&mut self, group: u128, member: Member, end: Duration, now: Duration) {
+    pub fn add(&mut self, group: u128, member: DigestMember, end: Duration, now: Duration) {
         let mut window = self.take(group, now);
         window.end = window.end.max(end);
         if window.members.iter().all(|known| known.id != member.id) {
@@ -116,16 +151,16 @@ impl Windows {
         self.0.push(window);
     }
 
-    /// The oldest message of a group that fills a digest, which has no reason to wait any longer.
+    /// The oldest message of a group that fills a digest: it need not wait any longer.
     #[must_use]
-    pub fn overdue(&self, group: u128, terms: &Terms) -> Option<QueueId> {
+    pub fn overdue(&self, group: u128, terms: &DigestTerms) -> Option<QueueId> {
         let members = &self.0.iter().find(|window| window.group == group)?.members;
         let octets: u64 = members.iter().map(|member| member.octets).sum();
         let is_full = members.len() >= terms.members || octets > terms.octets;
         members.iter().map(|member| member.id).min().filter(|_| is_full)
     }
 
-    /// The group with which a message waits.
+    /// The group in which a message waits.
     #[must_use]
     pub fn group_of(&self, id: QueueId) -> Option<u128> {
         let waits_in = |window: &&Window| window.members.iter().any(|member| member.id == id);
@@ -138,8 +173,8 @@ impl Windows {
         windows.flat_map(|window| &window.members).map(|member| member.id)
     }
 
-    /// A digest of so many messages has left: a new window begins, in the storm if it goes on.
-    pub fn left(&mut self, group: u128, messages: usize, now: Duration, terms: &Terms) {
+    /// A digest of this many messages has left: a new window begins, in a storm if it goes on.
+    pub fn left(&mut self, group: u128, messages: usize, now: Duration, terms: &DigestTerms) {
         let mut window = self.take(group, now);
         let at_once = if window.at_once <= terms.after { window.at_once } else { 0 };
         let goes_on = messages > terms.after.saturating_sub(at_once) as usize;
@@ -148,28 +183,28 @@ impl Windows {
         self.0.push(window);
     }
 
-    /// A message does not wait any more.
+    /// A message no longer waits.
     pub fn forget(&mut self, id: QueueId) {
         self.0.iter_mut().for_each(|window| window.members.retain(|member| member.id != id));
     }
 
-    /// No message waits any more; what has left at once stays in mind.
+    /// No message waits any more; the counts of messages that left at once stay.
     pub fn forget_members(&mut self) {
         self.0.iter_mut().for_each(|window| window.members.clear());
     }
 
-    /// What has to be known after a restart of windows that have not ended: a line for each.
+    /// The state of windows that have not ended, for a restart: one line each.
     #[must_use]
     pub fn print(&self, now: Duration) -> String {
         let mut text = String::new();
         for Window { group, end, at_once, .. } in self.0.iter().filter(|window| now < window.end) {
-            // Writing to a String can't fail; so everywhere below.
+            // Writing to a String cannot fail; the same holds below.
             let _ = writeln!(text, "{group:032x} {} {at_once}", end.as_micros());
         }
         text
     }
 
-    /// Reads what [`Windows::print`] wrote; other lines are passed over.
+    /// Parses what [`Windows::print`] wrote; other lines are skipped.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let window = |line: &str| {
@@ -184,7 +219,7 @@ impl Windows {
         Self(text.lines().filter_map(window).take(WINDOWS_MAX).collect())
     }
 
-    /// Takes a window out, to be put back; one that is not known begins anew.
+    /// Removes a window, to be put back by the caller; an unknown group gets a new one.
     fn take(&mut self, group: u128, now: Duration) -> Window {
         if let Some(place) = self.0.iter().position(|window| window.group == group) {
             return self.0.swap_remove(place);
@@ -195,14 +230,14 @@ impl Windows {
                 self.0.retain(|window| !window.members.is_empty());
             }
         }
-        // What waits and is found again after a restart is of a storm that had begun.
+        // Waiting messages that are found after a restart belong to a storm that had begun.
         Window { group, end: Duration::ZERO, at_once: IN_A_STORM, members: Vec::new() }
     }
 }
 
-/// What a digest tells of its messages, gathered from their header sections.
+/// The summary of a digest, gathered from the header sections of its messages.
 #[derive(Debug, Default)]
-pub struct Summary {
+pub struct DigestSummary {
     messages: usize,
     from: Vec<u8>,
     to: Vec<u8>,
@@ -213,8 +248,8 @@ pub struct Summary {
     has_eight_bit: bool,
 }
 
-impl Summary {
-    /// Takes the next message, in the order in which they came. `has_eight_bit`: some octet of it is above 127.
+impl DigestSummary {
+    /// Adds the next message, in the order of arrival. `has_eight_bit`: the message has an octet above 127.
     pub fn add(&mut self, id: QueueId, section: &[u8], arrival: WallTime, has_eight_bit: bool) {
         if self.first.is_none() {
             self.first = Some((id, arrival));
@@ -234,7 +269,7 @@ impl Summary {
         }
     }
 
-    /// How many messages have been taken.
+    /// The number of messages so far.
     #[must_use]
     pub fn messages(&self) -> usize {
         self.messages
@@ -242,9 +277,9 @@ impl Summary {
 
     fn words(&self, hostname: &str) -> String {
         let mut words = format!(
-            "{} like messages came in a short time: by the same sender, for the same\n\
-             recipients, with subjects that differ in numbers, dates or names alone.\n\
-             {hostname} has gathered them; all of them are attached.\n\n",
+            "{} similar messages arrived in a short time: from the same sender, for the same\n\
+             recipients, with subjects that differ only in numbers, dates or names.\n\
+             {hostname} has collected them; all of them are attached.\n\n",
             self.messages
         );
         let date = |at: WallTime| at.to_rfc5322();
@@ -261,44 +296,44 @@ impl Summary {
     }
 }
 
-/// The frame of a digest.
+/// The text around the messages of a digest.
 #[derive(Debug)]
 pub struct Frame {
-    /// All that stands ahead of the first message.
+    /// Everything in front of the first message.
     pub head: Vec<u8>,
-    /// What stands ahead of each message.
+    /// The text in front of each message.
     pub separator: String,
-    /// What stands behind the last one.
+    /// The text after the last message.
     pub end: String,
 }
 
-/// What a digest needs to know of the world.
+/// Other inputs of the frame.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'a> {
     /// The name of this host.
     pub hostname: &'a str,
-    /// Its domain in ASCII, for Message-ID.
+    /// The domain of this host in ASCII, for Message-ID.
     pub domain: &'a str,
     /// The reverse-path of the messages.
     pub reverse_path: &'a ReversePath,
-    /// They came by SMTPUTF8 (RFC 6531).
+    /// The messages came by SMTPUTF8 (RFC 6531).
     pub smtputf8: bool,
-    /// For Date.
+    /// The time for Date.
     pub now: WallTime,
-    /// 64 random bits, so that no message can hold the boundary that it is put behind.
+    /// 64 random bits, so that no message can contain the boundary.
     pub random: u64,
 }
 
 impl Frame {
-    /// The frame for the messages of a summary. The same messages get the same Message-ID: by that a reader's program may
-    /// know a digest that a crash has sent twice.
+    /// The frame for the messages of a summary. The same messages get the same Message-ID, by which a mail program
+    /// can recognise a digest that a crash has sent twice.
     #[must_use]
-    pub fn new(summary: &Summary, facts: &Facts<'_>) -> Self {
+    pub fn new(summary: &DigestSummary, facts: &Facts<'_>) -> Self {
         let Facts { hostname, domain, reverse_path, smtputf8, now, random } = *facts;
         let id = summary.first.map(|(id, _)| id.to_string()).unwrap_or_default();
         let words = summary.words(hostname);
         let encoding = |is_eight_bit| if is_eight_bit { "Content-Transfer-Encoding: 8bit\n" } else { "" };
-        // Each level has to say it, if one below it does (RFC 2045 §6.4).
+        // Each level must declare it if a level below does (RFC 2045 §6.4).
         let whole = encoding(summary.has_eight_bit || !words.is_ascii());
         let members = encoding(summary.has_eight_bit);
         let boundary = format!("=_{id}_{random:016x}");
@@ -316,7 +351,7 @@ impl Frame {
         push("To", &summary.to, " undisclosed-recipients:;".to_owned());
         let subject = summary.subjects.first().map(|(subject, _)| subject.as_str()).unwrap_or_default();
         let fields = format!(
-            "Subject: [{} alike] {subject}\nDate: {}\nMessage-ID: <{id}.{}@{domain}>\nMIME-Version: 1.0\n\
+            "Subject: [{} similar] {subject}\nDate: {}\nMessage-ID: <{id}.{}@{domain}>\nMIME-Version: 1.0\n\
              Content-Type: multipart/digest; boundary=\"{boundary}\"\n{whole}\n\
              --{boundary}\nContent-Type: text/plain; charset=utf-8\n{}\n{words}",
             summary.messages,
@@ -325,14 +360,14 @@ impl Frame {
             encoding(!words.is_ascii()),
         );
         head.extend_from_slice(fields.as_bytes());
-        // Ahead of the type of its parts: message/rfc822 is the default.
+        // The default type in a digest is message/rfc822.
         let kind = if smtputf8 { "Content-Type: message/global\n" } else { "" };
         let separator = format!("\n--{boundary}\n{kind}{members}\n");
         Self { head, separator, end: format!("\n--{boundary}--\n") }
     }
 }
 
-/// The subject of a message in one line, cut to a length.
+/// The subject of a message on one line, cut to a maximum length.
 #[must_use]
 pub fn subject(section: &[u8]) -> String {
     let value = field(section, "Subject").unwrap_or_default();

@@ -1,12 +1,45 @@
-//! DKIM signatures of mail that leaves (RFC 6376): RSA-SHA256 and Ed25519-SHA256 (RFC 8463), relaxed/relaxed.
+//! DKIM signatures of outgoing mail (RFC 6376): RSA-SHA256 and Ed25519-SHA256 (RFC 8463), relaxed/relaxed.
 //!
-//! It reads a message once, in pieces, keeps no more of it than its header section, and gives the fields to put in front.
-//! Content and fields have LF line ends ([`crate::mail::message`]); what is hashed has CRLF, as the client sends it. Which
-//! keys sign is up to the domain in From. It never changes the message, and never says who may use a key: a caller that
-//! signs what strangers send makes their forgeries genuine. May fail, with a [`Problem`]: then the mail goes unsigned.
+//! What a signature covers:
 //!
-//! No `l=`, which lets others append to the body (§8.2), no `x=`, which makes queued mail stale, and no `i=`.
+//! | part | how |
+//! | --- | --- |
+//! | the fields of [`SIGNED`] that the message has | in relaxed form (§3.4.2), those of one name from the bottom up (§5.4.2) |
+//! | the absence of another one | each name stands in h= once more than the message has it (§5.4, §8.15) |
+//! | the body | the hash of its relaxed form (§3.4.4), in bh= |
+//! | the signature's own field | in relaxed form, with an empty b= (§3.7) |
+//! | the time | t= |
+//!
+//! There is no `l=`, which would let others append to the body (§8.2), no `x=`, which would expire queued mail, and
+//! no `i=`.
+//!
+//! The signer reads a message once, in pieces, and keeps only its header section. It returns the fields to put in
+//! front. Content and fields have LF line ends ([`crate::mail::message`]); CRLF is hashed, as the client sends it.
+//! The domain of From selects the keys. The signer never changes the message and does not know whether a sender may
+//! use a key: a caller that signs mail of strangers makes their forgeries genuine. On a [`SigningProblem`] the mail leaves
+//! unsigned.
+//!
+//! # An example
+//!
+//! For a message with From, Subject, To and Date:
+//!
+//! ```text
+//! DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d=example.com; s=box1;
+//!     t=1795910400; h=from:from:reply-to:subject:subject:cc:to:to:date:date;
+//!     bh=…; b=…
+//! ```
+//!
+//! # The states of the signer
+//!
+//! | state | reads | ends with |
+//! | --- | --- | --- |
+//! | `Header` | the header section, and holds it | the empty line: From selects the keys |
+//! | `Body` | the body, and hashes it | the end of the message: one field for each key |
+//! | `Over` | nothing more | no key may sign, or a [`SigningProblem`] |
 
+mod body_hash;
+
+use self::body_hash::BodyHash;
 use crate::mail::address::Domain;
 use crate::mail::base64;
 use crate::mail::date::WallTime;
@@ -15,55 +48,56 @@ use crate::rules::advice::authenticity::tag;
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
 use openssl::pkey::{Id, PKey, Private};
-use openssl::sha::{Sha256, sha256};
+use openssl::sha::sha256;
 use std::fmt;
 
-/// Shortest RSA key in bits (RFC 8301 §3.2).
+/// The shortest RSA key in bits (RFC 8301 §3.2).
 pub const RSA_BITS_MIN: u32 = 1024;
-/// What an RSA key should have at least (RFC 8301 §3.2): some hosts take no shorter one any more.
+/// The recommended length of an RSA key (RFC 8301 §3.2): some hosts accept no shorter one.
 pub const RSA_BITS_GOOD: u32 = 2048;
-/// Longest header section that is signed, in octets.
+/// The longest header section that is signed, in octets.
 pub const HEADER_MAX_OCTETS: usize = 256 * 1024;
-/// Most fields that are signed: some of each, where RFC 5322 §3.6 allows one.
+/// The most fields that are signed. RFC 5322 §3.6 allows one of each name, so this leaves ample room.
 pub const FIELDS_MAX: usize = 100;
-/// Longest line of a signature, where it can be folded, in characters (RFC 5322 §2.1.1).
+/// The longest line of a signature, where it can be folded, in characters (RFC 5322 §2.1.1).
 const LINE_MAX: usize = 78;
 
-/// What is signed. Each is named once more than it is there, so that nobody can add another one that readers would see in
-/// place of ours (§8.15); RFC 5322 §3.6 allows none more than once anyway. `Always`: also where there is none. That is for
-/// fields that no honest host adds on the way, while some do add a To, Date or Message-ID that is missing.
-const SIGNED: [(&str, Listed); 21] = [
-    ("from", Listed::Always),
-    ("reply-to", Listed::Always),
-    ("subject", Listed::Always),
-    ("cc", Listed::Always),
-    ("to", Listed::IfPresent),
-    ("date", Listed::IfPresent),
-    ("message-id", Listed::IfPresent),
-    ("sender", Listed::IfPresent),
-    ("in-reply-to", Listed::IfPresent),
-    ("references", Listed::IfPresent),
-    ("mime-version", Listed::IfPresent),
-    ("content-type", Listed::IfPresent),
-    ("content-transfer-encoding", Listed::IfPresent),
-    ("list-id", Listed::IfPresent),
-    ("list-help", Listed::IfPresent),
-    ("list-unsubscribe", Listed::IfPresent),
-    // RFC 8058 §4 wants this one signed.
-    ("list-unsubscribe-post", Listed::IfPresent),
-    ("list-subscribe", Listed::IfPresent),
-    ("list-post", Listed::IfPresent),
-    ("list-owner", Listed::IfPresent),
-    ("list-archive", Listed::IfPresent),
+/// The fields that are signed. Each name is listed once more than the message has it, so that nobody can add another
+/// field that readers would show instead (§8.15); RFC 5322 §3.6 allows each of them only once anyway. `Always` lists
+/// a name even if the message has no such field. This is for fields that no honest host adds on the way; some hosts
+/// do add a missing To, Date or Message-ID.
+const SIGNED: [(&str, SignWhen); 21] = [
+    ("from", SignWhen::Always),
+    ("reply-to", SignWhen::Always),
+    ("subject", SignWhen::Always),
+    ("cc", SignWhen::Always),
+    ("to", SignWhen::IfPresent),
+    ("date", SignWhen::IfPresent),
+    ("message-id", SignWhen::IfPresent),
+    ("sender", SignWhen::IfPresent),
+    ("in-reply-to", SignWhen::IfPresent),
+    ("references", SignWhen::IfPresent),
+    ("mime-version", SignWhen::IfPresent),
+    ("content-type", SignWhen::IfPresent),
+    ("content-transfer-encoding", SignWhen::IfPresent),
+    ("list-id", SignWhen::IfPresent),
+    ("list-help", SignWhen::IfPresent),
+    ("list-unsubscribe", SignWhen::IfPresent),
+    // RFC 8058 §4 requires this one to be signed.
+    ("list-unsubscribe-post", SignWhen::IfPresent),
+    ("list-subscribe", SignWhen::IfPresent),
+    ("list-post", SignWhen::IfPresent),
+    ("list-owner", SignWhen::IfPresent),
+    ("list-archive", SignWhen::IfPresent),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Listed {
+enum SignWhen {
     Always,
     IfPresent,
 }
 
-/// A private key, and where its public half stands in DNS.
+/// A private key, and the DNS name of its public half.
 #[derive(Debug)]
 pub struct DkimKey {
     key: PKey<Private>,
@@ -79,16 +113,16 @@ enum Algorithm {
     Ed25519Sha256,
 }
 
-/// Why a key is of no use.
+/// Why a key cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyProblem {
-    /// The text is none, or it has a password.
+    /// The text is not a private key in PEM, or is encrypted.
     NoKey,
-    /// It is of another kind.
+    /// A key of another kind.
     Kind,
-    /// An RSA key of so many bits.
+    /// An RSA key with too few bits.
     Short(u32),
-    /// Domain or selector have no form in ASCII.
+    /// Domain or selector has no ASCII form.
     Name,
 }
 
@@ -108,10 +142,10 @@ impl fmt::Display for KeyProblem {
 impl std::error::Error for KeyProblem {}
 
 impl DkimKey {
-    /// Reads a private key in PEM, for `SELECTOR._domainkey.DOMAIN`.
+    /// Parses a private key in PEM, for `SELECTOR._domainkey.DOMAIN`.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The key cannot be used; see [`KeyProblem`].
     pub fn from_pem(pem: &[u8], domain: &Domain, selector: &Domain) -> Result<Self, KeyProblem> {
         // Without the callback OpenSSL would ask for the password on the terminal.
         let key = PKey::private_key_from_pem_callback(pem, |_| Ok(0)).map_err(|_| KeyProblem::NoKey)?;
@@ -128,13 +162,13 @@ impl DkimKey {
         Ok(Self { key, algorithm, domain: name(domain)?, selector: name(selector)? })
     }
 
-    /// Where its public half has to stand in DNS.
+    /// The DNS name at which the public half must be published.
     #[must_use]
     pub fn record_name(&self) -> String {
         format!("{}._domainkey.{}", self.selector, self.domain)
     }
 
-    /// Whether a TXT record has its public half (§3.6.1, RFC 8463 §4).
+    /// Whether a TXT record publishes the public half (§3.6.1, RFC 8463 §4).
     #[must_use]
     pub fn is_published_by(&self, record: &str) -> bool {
         let octets = match self.algorithm {
@@ -150,7 +184,8 @@ impl DkimKey {
         (self.algorithm == Algorithm::RsaSha256).then(|| self.key.bits())
     }
 
-    /// Whether it may sign for a domain: its own, or one below it, which DMARC takes for aligned (RFC 7489 §3.1.1).
+    /// Whether the key may sign for a domain: its own, or a subdomain, which DMARC treats as aligned (RFC 7489
+    /// §3.1.1).
     fn serves(&self, domain: &str) -> bool {
         domain.strip_suffix(&self.domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     }
@@ -161,7 +196,7 @@ impl DkimKey {
             Algorithm::RsaSha256 => {
                 Signer::new(MessageDigest::sha256(), &self.key)?.sign_oneshot_to_vec(text)
             }
-            // What is signed is the hash (RFC 8463 §3).
+            // Ed25519 signs the hash (RFC 8463 §3).
             Algorithm::Ed25519Sha256 => {
                 Signer::new_without_digest(&self.key)?.sign_oneshot_to_vec(&sha256(text))
             }
@@ -189,7 +224,7 @@ impl DkimKey {
     }
 }
 
-/// Appends a piece, on the next line if it does not fit on this one.
+/// Appends a piece, on a new line if it does not fit on the current one.
 fn fold(field: &mut String, piece: &str) {
     let column = field.len() - field.rfind('\n').map_or(0, |end| end + 1);
     if column + piece.len() > LINE_MAX {
@@ -200,7 +235,7 @@ fn fold(field: &mut String, piece: &str) {
     }
 }
 
-/// The keys that sign for a domain, in lower case: those with the most of it in common.
+/// The keys that sign for a domain, in lower case: those whose domain is the longest match.
 #[must_use]
 pub fn choose<'a>(keys: &'a [DkimKey], domain: &str) -> Vec<&'a DkimKey> {
     let serving = || keys.iter().filter(|key| key.serves(domain));
@@ -210,18 +245,18 @@ pub fn choose<'a>(keys: &'a [DkimKey], domain: &str) -> Vec<&'a DkimKey> {
 
 /// Why a message is not signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Problem {
-    /// Its header section is longer than [`HEADER_MAX_OCTETS`], or has more than [`FIELDS_MAX`] fields to sign.
+pub enum SigningProblem {
+    /// The header section exceeds [`HEADER_MAX_OCTETS`], or has more than [`FIELDS_MAX`] fields to sign.
     LongHeader,
-    /// A line of its header section is no field: verifiers would not agree on what was signed.
+    /// A line of the header section is no field: verifiers would disagree about what was signed.
     MalformedHeader,
-    /// It has not exactly one From (RFC 5322 §3.6), or no domain is in it.
+    /// The message does not have exactly one From (RFC 5322 §3.6), or its From has no domain.
     From,
-    /// OpenSSL's words.
+    /// OpenSSL failed, in its words.
     Library(String),
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for SigningProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::LongHeader => f.write_str("the header section is too long"),
@@ -232,11 +267,11 @@ impl fmt::Display for Problem {
     }
 }
 
-impl std::error::Error for Problem {}
+impl std::error::Error for SigningProblem {}
 
-/// A field that is signed: its row in [`SIGNED`], and what is hashed of it, without CRLF.
+/// A field that is signed: its row in [`SIGNED`], and its relaxed form without CRLF.
 #[derive(Debug)]
-struct Field {
+struct SignedField {
     row: usize,
     relaxed: Vec<u8>,
 }
@@ -256,22 +291,22 @@ pub struct Signer<'a> {
 enum Section<'a> {
     Header(Vec<u8>),
     Body {
-        fields: Vec<Field>,
+        fields: Vec<SignedField>,
         keys: Vec<&'a DkimKey>,
         hash: BodyHash,
     },
-    /// No key serves, or there is a problem.
-    Over(Result<(), Problem>),
+    /// No key may sign, or there is a problem.
+    Over(Result<(), SigningProblem>),
 }
 
 impl<'a> Signer<'a> {
-    /// A signer with all keys that there are. `now` goes into the signatures.
+    /// A signer with all keys of this host. `now` goes into the signatures.
     #[must_use]
     pub fn new(keys: &'a [DkimKey], now: WallTime) -> Self {
         Self { keys, now, section: Section::Header(Vec::new()) }
     }
 
-    /// Whether more of the message has to be read: not if it won't be signed.
+    /// Whether the signer needs more of the message; false if it will not be signed.
     #[must_use]
     pub fn wants_more(&self) -> bool {
         !matches!(self.section, Section::Over(_))
@@ -285,7 +320,7 @@ impl<'a> Signer<'a> {
             let (line, after) = rest.split_at(end);
             header.extend_from_slice(line);
             if header.len() > HEADER_MAX_OCTETS {
-                self.section = Section::Over(Err(Problem::LongHeader));
+                self.section = Section::Over(Err(SigningProblem::LongHeader));
             } else if header.ends_with(b"\n\n") || header == b"\n" {
                 self.end_header();
             }
@@ -296,13 +331,13 @@ impl<'a> Signer<'a> {
         }
     }
 
-    /// The message has ended. Gives the fields to put in front of it, with LF line ends; none if no key serves.
+    /// Ends the message. Returns the fields to put in front of it, with LF line ends; empty if no key may sign.
     ///
     /// # Errors
-    /// It can't be signed.
-    pub fn finish(mut self) -> Result<String, Problem> {
+    /// The message cannot be signed; see [`SigningProblem`].
+    pub fn finish(mut self) -> Result<String, SigningProblem> {
         if matches!(self.section, Section::Header(_)) {
-            // There is no body.
+            // The message has no body.
             self.end_header();
         }
         let (fields, keys, hash) = match self.section {
@@ -315,7 +350,7 @@ impl<'a> Signer<'a> {
         for key in keys {
             let mut field = key.template(self.now, &names, &base64::encode(&hash));
             let text = signed_text(&fields, &field);
-            let signature = key.sign(&text).map_err(|error| Problem::Library(error.to_string()))?;
+            let signature = key.sign(&text).map_err(|error| SigningProblem::Library(error.to_string()))?;
             for letter in base64::encode(&signature).chars() {
                 fold(&mut field, letter.encode_utf8(&mut [0; 4]));
             }
@@ -333,14 +368,14 @@ impl<'a> Signer<'a> {
         };
     }
 
-    fn body_of(&self, header: &[u8]) -> Result<Section<'a>, Problem> {
-        let fields = fields(header).ok_or(Problem::MalformedHeader)?;
+    fn body_of(&self, header: &[u8]) -> Result<Section<'a>, SigningProblem> {
+        let fields = fields(header).ok_or(SigningProblem::MalformedHeader)?;
         if fields.len() > FIELDS_MAX {
-            return Err(Problem::LongHeader);
+            return Err(SigningProblem::LongHeader);
         }
         let mut from = fields.iter().filter(|field| field.row == FROM);
-        let (Some(only), None) = (from.next(), from.next()) else { return Err(Problem::From) };
-        let domain = author_domain(&only.relaxed).ok_or(Problem::From)?;
+        let (Some(only), None) = (from.next(), from.next()) else { return Err(SigningProblem::From) };
+        let domain = author_domain(&only.relaxed).ok_or(SigningProblem::From)?;
         let keys = choose(self.keys, &domain);
         if keys.is_empty() {
             return Ok(Section::Over(Ok(())));
@@ -349,18 +384,18 @@ impl<'a> Signer<'a> {
     }
 }
 
-/// The fields of a header section that are signed. `None` if a line is no field.
-fn fields(header: &[u8]) -> Option<Vec<Field>> {
+/// The fields of a header section that are signed. `None`: a line is no field.
+fn fields(header: &[u8]) -> Option<Vec<SignedField>> {
     let mut fields = Vec::new();
     let mut rest = header;
     while !matches!(rest, [] | [b'\n']) {
-        // A field ends where a line begins that is no continuation.
+        // A field ends before a line that is no continuation.
         let is_end = |pair: &[u8]| matches!(pair, [b'\n', next] if !matches!(next, b' ' | b'\t'));
         let end = rest.windows(2).position(is_end).map_or(rest.len(), |at| at + 1);
         let (field, after) = rest.split_at(end);
         let (name, value) = split_field(field)?;
         let row = SIGNED.iter().position(|(signed, _)| signed.as_bytes().eq_ignore_ascii_case(name));
-        fields.extend(row.map(|row| Field { row, relaxed: relaxed(name, value) }));
+        fields.extend(row.map(|row| SignedField { row, relaxed: relaxed(name, value) }));
         rest = after;
     }
     Some(fields)
@@ -373,8 +408,8 @@ fn relaxed(name: &[u8], value: &[u8]) -> Vec<u8> {
     [&name.to_ascii_lowercase(), &b":"[..], &value].concat()
 }
 
-/// The domain of the first address of a From in relaxed form, as DNS knows it, in lower case. Comments, quoted strings,
-/// display names and the names of groups are passed over (RFC 5322 §3.4).
+/// The domain of the first address of a relaxed From, with A-labels, in lower case. Comments, quoted strings, display
+/// names and names of groups are skipped (RFC 5322 §3.4).
 fn author_domain(from: &[u8]) -> Option<String> {
     let (mut address, mut comments, mut is_quoted) = (Vec::new(), 0_usize, false);
     let mut octets = from.iter();
@@ -398,20 +433,20 @@ fn author_domain(from: &[u8]) -> Option<String> {
 }
 
 /// The names for h=; see [`SIGNED`].
-fn names(fields: &[Field]) -> Vec<&'static str> {
+fn names(fields: &[SignedField]) -> Vec<&'static str> {
     let mut names = Vec::new();
     for (row, (name, listed)) in SIGNED.into_iter().enumerate() {
         let count = fields.iter().filter(|field| field.row == row).count();
-        if count > 0 || listed == Listed::Always {
+        if count > 0 || listed == SignWhen::Always {
             names.extend(std::iter::repeat_n(name, count + 1));
         }
     }
     names
 }
 
-/// What is signed (§3.7): the fields, those of a name from the bottom up (§5.4.2), and at last the signature's own without
-/// the signature.
-fn signed_text(fields: &[Field], template: &str) -> Vec<u8> {
+/// The text that is signed (§3.7): the fields, those of one name from the bottom up (§5.4.2), then the signature's
+/// own field without the signature.
+fn signed_text(fields: &[SignedField], template: &str) -> Vec<u8> {
     let mut text = Vec::new();
     for row in 0..SIGNED.len() {
         for field in fields.iter().rev().filter(|field| field.row == row) {
@@ -422,58 +457,6 @@ fn signed_text(fields: &[Field], template: &str) -> Vec<u8> {
     let (name, value) = template.split_once(':').unwrap_or_default();
     text.extend(relaxed(name.as_bytes(), value.as_bytes()));
     text
-}
-
-/// The hash of a body in relaxed form (§3.4.4): no blanks at the ends of lines, one for each run of them within, no empty
-/// lines at the end.
-#[derive(Default)]
-struct BodyHash {
-    hash: Sha256,
-    /// Line ends that are hashed when text follows.
-    line_ends: u64,
-    /// Whether blanks came since the last text.
-    is_blank: bool,
-    has_text: bool,
-}
-
-impl fmt::Debug for BodyHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("BodyHash")
-    }
-}
-
-impl BodyHash {
-    fn feed(&mut self, piece: &[u8]) {
-        let is_text = |octet: &u8| !matches!(octet, b' ' | b'\t' | b'\n');
-        for run in piece.chunk_by(|a, b| is_text(a) && is_text(b)) {
-            match run {
-                [b'\n'] => {
-                    self.line_ends += 1;
-                    self.is_blank = false;
-                }
-                [b' ' | b'\t'] => self.is_blank = true,
-                text => self.text(text),
-            }
-        }
-    }
-
-    fn text(&mut self, text: &[u8]) {
-        for _ in 0..std::mem::take(&mut self.line_ends) {
-            self.hash.update(b"\r\n");
-        }
-        if std::mem::take(&mut self.is_blank) {
-            self.hash.update(b" ");
-        }
-        self.hash.update(text);
-        self.has_text = true;
-    }
-
-    fn finish(mut self) -> [u8; 32] {
-        if self.has_text {
-            self.hash.update(b"\r\n");
-        }
-        self.hash.finish()
-    }
 }
 
 #[cfg(test)]

@@ -1,16 +1,29 @@
-//! Encodes what can't go as it is: lines over 998 octets (RFC 5322 §2.1.1), octets beyond ASCII for a next hop without
-//! 8BITMIME (RFC 6152 §3), NULs, which no DATA bears (RFC 5321 §2.3.8), and header fields beyond ASCII for one without
-//! SMTPUTF8 (RFC 6531 §3.3).
+//! Encodes a message that the next hop cannot take as it is.
 //!
-//! The message passes twice: a [`Survey`] finds out what has to be done, and the [`Recoder`] does it, part by part, so that
-//! what a reader sees and saves is the same. Text becomes quoted-printable, all else and what has NULs base64, and only
-//! where it is needed; header fields are for `fields`.
+//! | found | problem | becomes |
+//! | --- | --- | --- |
+//! | a line over 998 octets (RFC 5322 §2.1.1) | any host | quoted-printable or base64; a header field is folded |
+//! | octets above 127 in a body | no 8BITMIME (RFC 6152 §3) | quoted-printable for text, base64 for other types |
+//! | a NUL | DATA cannot carry it (RFC 5321 §2.3.8) | base64 |
+//! | a header field beyond ASCII | no SMTPUTF8 (RFC 6531 §3.3) | encoded words, see `fields` |
 //!
-//! Nothing is touched where that would break something: what is signed as a part (RFC 1847), a message with a DKIM signature
-//! of somebody else, of which long header lines are folded and nothing more, and parts of one that is not declared as MIME,
-//! or that can't be followed. Then it goes as it is, as all mailers have sent such mail for decades; hardly a host minds.
+//! The message passes twice: a [`Survey`] finds what to do, and a [`Recoder`] does it part by part, only where it is
+//! needed. What a reader sees and saves stays the same.
 //!
-//! Takes octets in canonical form (see [`crate::mail::message`]) in pieces of any size. Nothing fails.
+//! Not encoded is content that encoding would break: a signed part (RFC 1847); a message with a DKIM signature of
+//! another host, except that its long header lines are folded; parts of a message without MIME-Version, or with a
+//! structure that cannot be followed. Such a message is sent unchanged, as other mailers have done for decades; few
+//! hosts object.
+//!
+//! Both take octets in canonical form (see [`crate::mail::message`]) in pieces of any size.
+//!
+//! | file | for |
+//! | --- | --- |
+//! | here | the survey, the plan, and the recoder |
+//! | `parts` | the walk through the parts of a message, as both passes need it |
+//! | `encoder` | quoted-printable and base64 |
+//! | `fields` | header fields |
+//! | `structured` | the tokens of structured header fields |
 
 mod encoder;
 mod fields;
@@ -18,70 +31,70 @@ mod parts;
 mod structured;
 
 use self::encoder::Encoder;
-use self::fields::Manner;
-use self::parts::{Encoding, Event, Role, SECTION_MAX_OCTETS, Walk, Whose, field, is_named};
+use self::fields::FieldEncoding;
+use self::parts::{Encoding, PartEvent, PartWalk, Role, SECTION_MAX_OCTETS, SectionOwner, field, is_named};
 use crate::mail::header::fields as each_field;
 
-/// The longest line, without its end (RFC 5322 §2.1.1).
+/// The longest line without its end (RFC 5322 §2.1.1).
 pub const LINE_MAX_OCTETS: usize = 998;
 
-/// What the way bears.
+/// What the next hop accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
-    /// UTF-8 in header fields, and octets beyond ASCII in bodies.
+pub enum HopSupport {
+    /// UTF-8 in header fields, and octets above 127 in bodies.
     Utf8,
-    /// Octets beyond ASCII in bodies.
+    /// Octets above 127 in bodies.
     EightBit,
-    /// ASCII alone.
+    /// ASCII only.
     SevenBit,
 }
 
-/// What has to be done to a message.
+/// The changes to a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    way: Way,
-    /// For each body in the order of the message, how it is encoded.
+    support: HopSupport,
+    /// The encoding of each body, in the order of the message.
     encoded: Vec<Option<Encoding>>,
-    /// Somebody else has signed it.
+    /// The message has a DKIM signature of another host.
     is_signed: bool,
-    /// Its parts are touched, too.
+    /// Parts change as well, not only header fields.
     is_whole: bool,
 }
 
-/// What was found.
+/// The result of a survey.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
-    /// What has to be done; `None`: nothing, or nothing can be.
+pub struct SurveyResult {
+    /// The changes. `None`: nothing has to change, or nothing can.
     pub plan: Option<Plan>,
-    /// Its header section holds UTF-8, and keeps it: SMTPUTF8 has to be asked for (RFC 6531 §3.6).
+    /// The header section keeps its UTF-8: SMTPUTF8 has to be requested (RFC 6531 §3.6).
     pub has_utf8_fields: bool,
 }
 
-/// Looks a message through.
+/// Reads a message to find what has to change.
 #[derive(Debug)]
 pub struct Survey {
-    walk: Walk,
-    findings: Findings,
+    walk: PartWalk,
+    findings: SurveyState,
 }
 
 #[derive(Debug)]
-struct Findings {
+struct SurveyState {
     plan: Plan,
     encoding: Option<Encoding>,
     line_octets: usize,
     is_header_seen: bool,
-    /// Of the message's header section.
+    /// About the message's header section.
     header_changes: bool,
     part_changes: bool,
     has_utf8_fields: bool,
 }
 
 impl Survey {
-    /// Before a message that goes by `way`.
+    /// A survey of a message that goes to such a next hop.
     #[must_use]
-    pub fn new(way: Way) -> Self {
-        let findings = Findings {
-            plan: Plan { way, encoded: Vec::new(), is_signed: false, is_whole: true },
+    pub fn new(support: HopSupport) -> Self {
+        let findings = SurveyState {
+            plan: Plan { support, encoded: Vec::new(), is_signed: false, is_whole: true },
             encoding: None,
             line_octets: 0,
             is_header_seen: false,
@@ -89,7 +102,7 @@ impl Survey {
             part_changes: false,
             has_utf8_fields: false,
         };
-        Self { walk: Walk::default(), findings }
+        Self { walk: PartWalk::default(), findings }
     }
 
     /// Takes the next piece.
@@ -100,45 +113,45 @@ impl Survey {
         }
     }
 
-    /// Whether the rest of the message can make a difference.
+    /// Whether the rest of the message can change the result.
     #[must_use]
     pub const fn wants_more(&self) -> bool {
         self.findings.plan.is_whole && !self.walk.is_lost()
     }
 
-    /// The message is over, or enough of it is known.
+    /// Ends the survey: the message is over, or the rest cannot change the result.
     #[must_use]
-    pub fn finish(mut self) -> Found {
+    pub fn finish(mut self) -> SurveyResult {
         let findings = &mut self.findings;
         if findings.plan.is_whole && !self.walk.is_lost() {
             self.walk.finish(&mut |event| findings.note(event));
         }
-        let Findings { mut plan, header_changes, part_changes, has_utf8_fields, .. } = self.findings;
+        let SurveyState { mut plan, header_changes, part_changes, has_utf8_fields, .. } = self.findings;
         plan.is_whole &= !self.walk.is_lost();
         let parts_change = plan.is_whole && (part_changes || plan.encoded.iter().any(Option::is_some));
         let plan = (header_changes || parts_change).then_some(plan);
-        Found { plan, has_utf8_fields }
+        SurveyResult { plan, has_utf8_fields }
     }
 }
 
-impl Findings {
-    fn note(&mut self, event: Event<'_>) {
+impl SurveyState {
+    fn note(&mut self, event: PartEvent<'_>) {
         match event {
-            // It is lost with that.
-            Event::Section(section, ..) if section.len() > SECTION_MAX_OCTETS => {}
-            Event::Section(section, role, whose) => {
+            // The walk is lost after such a section.
+            PartEvent::Section(section, ..) if section.len() > SECTION_MAX_OCTETS => {}
+            PartEvent::Section(section, role, whose) => {
                 if !std::mem::replace(&mut self.is_header_seen, true) {
                     let has = |name| field(section, name).is_some();
                     self.plan.is_signed = has("DKIM-Signature");
                     self.plan.is_whole = has("MIME-Version") && !self.plan.is_signed;
-                    self.has_utf8_fields = self.plan.way == Way::Utf8
+                    self.has_utf8_fields = self.plan.support == HopSupport::Utf8
                         && each_field(section).any(|it| !it.is_ascii() && std::str::from_utf8(it).is_ok());
                 }
                 let manner = self.plan.manner(whose);
                 let changes = each_field(section).any(|field| fields::is_changed(field, manner));
                 match whose {
-                    Whose::Message => self.header_changes |= changes,
-                    Whose::Part | Whose::Embedded => self.part_changes |= changes,
+                    SectionOwner::Message => self.header_changes |= changes,
+                    SectionOwner::Part | SectionOwner::Embedded => self.part_changes |= changes,
                 }
                 self.encoding = None;
                 if let Role::Leaf(encoding) = role {
@@ -147,13 +160,13 @@ impl Findings {
                 }
                 self.line_octets = 0;
             }
-            Event::Body(octets) => self.look(octets),
-            Event::Boundary(_) | Event::Between(_) => {}
+            PartEvent::Body(octets) => self.look(octets),
+            PartEvent::Boundary(_) | PartEvent::Between(_) => {}
         }
     }
 
     fn look(&mut self, octets: &[u8]) {
-        let has_eight_bits = self.plan.way == Way::SevenBit && !octets.is_ascii();
+        let has_eight_bits = self.plan.support == HopSupport::SevenBit && !octets.is_ascii();
         let has_nul = octets.contains(&0);
         let mut is_needed = has_eight_bits || has_nul;
         for line in octets.split_inclusive(|&octet| octet == b'\n') {
@@ -168,22 +181,22 @@ impl Findings {
             (Some(_), Some(encoded)) if has_nul => *encoded = Some(Encoding::Base64),
             (Some(encoding), Some(encoded)) if is_needed => *encoded = Some(encoded.unwrap_or(encoding)),
             (Some(_), Some(_)) => {}
-            // What can't be encoded has to go as it is, and then the rest may, too.
+            // If one body must go unencoded, the other ones may as well.
             _ => self.plan.is_whole &= !has_eight_bits,
         }
     }
 }
 
 impl Plan {
-    const fn manner(&self, whose: Whose) -> Manner {
-        Manner::of(self.way, whose, self.is_signed)
+    const fn manner(&self, whose: SectionOwner) -> FieldEncoding {
+        FieldEncoding::of(self.support, whose, self.is_signed)
     }
 }
 
-/// Does what is planned.
+/// Applies a plan to its message.
 #[derive(Debug)]
 pub struct Recoder {
-    walk: Walk,
+    walk: PartWalk,
     work: Work,
 }
 
@@ -195,20 +208,20 @@ struct Work {
 }
 
 impl Recoder {
-    /// Before the message that the plan was made for.
+    /// A recoder for the message that the plan was made for.
     #[must_use]
     pub fn new(plan: Plan) -> Self {
-        let walk = if plan.is_whole { Walk::default() } else { Walk::shallow() };
+        let walk = if plan.is_whole { PartWalk::default() } else { PartWalk::shallow() };
         Self { walk, work: Work { plan, bodies: 0, encoder: None } }
     }
 
-    /// Takes the next piece, and appends to `out` what becomes of it.
+    /// Takes the next piece and appends the result to `out`.
     pub fn feed(&mut self, piece: &[u8], out: &mut Vec<u8>) {
         let work = &mut self.work;
         self.walk.feed(piece, &mut |event| work.put(event, out));
     }
 
-    /// The message is over: appends what was held.
+    /// Ends the message and appends what was held.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
         let work = &mut self.work;
         self.walk.finish(&mut |event| work.put(event, out));
@@ -219,37 +232,47 @@ impl Recoder {
 }
 
 impl Work {
-    fn put(&mut self, event: Event<'_>, out: &mut Vec<u8>) {
+    fn put(&mut self, event: PartEvent<'_>, out: &mut Vec<u8>) {
         match event {
-            Event::Section(section, Role::Leaf(_), whose) => {
+            PartEvent::Section(section, Role::Leaf(_), whose) => {
                 let planned = self.plan.encoded.get(self.bodies).copied().flatten();
                 let encoding = planned.filter(|_| self.plan.is_whole);
                 self.bodies += 1;
                 self.encoder = encoding.map(Encoder::new);
                 self.put_section(section, encoding, whose, out);
             }
-            Event::Section(section, Role::Container, whose) => self.put_section(section, None, whose, out),
-            Event::Body(octets) => match &mut self.encoder {
+            PartEvent::Section(section, Role::Container, whose) => {
+                self.put_section(section, None, whose, out)
+            }
+            PartEvent::Body(octets) => match &mut self.encoder {
                 Some(encoder) => encoder.feed(octets, out),
                 None => out.extend_from_slice(octets),
             },
-            Event::Boundary(line) => {
+            PartEvent::Boundary(line) => {
                 if let Some(mut encoder) = self.encoder.take() {
                     encoder.finish(true, out);
                 }
                 out.extend_from_slice(line);
             }
-            Event::Between(octets) => out.extend_from_slice(octets),
+            PartEvent::Between(octets) => out.extend_from_slice(octets),
         }
     }
 
-    /// A header section with the encoding of its body, and with none for eight bits where there are only seven.
-    fn put_section(&self, section: &[u8], encoding: Option<Encoding>, whose: Whose, out: &mut Vec<u8>) {
+    /// Appends a header section with the encoding of its body, and without an 8-bit declaration if the next hop takes
+    /// only ASCII.
+    fn put_section(
+        &self,
+        section: &[u8],
+        encoding: Option<Encoding>,
+        whose: SectionOwner,
+        out: &mut Vec<u8>,
+    ) {
         const NAME: &str = "Content-Transfer-Encoding";
         let is_true = |field: &[u8]| {
             let names_eight =
                 field.to_ascii_lowercase().windows(4).any(|word| word == b"8bit" || word == b"bina");
-            encoding.is_none() && !(self.plan.is_whole && self.plan.way == Way::SevenBit && names_eight)
+            encoding.is_none()
+                && !(self.plan.is_whole && self.plan.support == HopSupport::SevenBit && names_eight)
         };
         let end =
             if section.ends_with(b"\n\n") || section == b"\n" { section.len() - 1 } else { section.len() };

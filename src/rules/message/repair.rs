@@ -1,58 +1,92 @@
-//! What is done to this host's own mail as it comes in, and never to mail in transit (RFC 6409 §8).
+//! The repair of this host's own mail as it comes in; mail in transit is never repaired (RFC 6409 §8).
 //!
-//! - Bcc and Resent-Bcc are taken out, always: whoever they name must not be told to the others (RFC 5322 §3.6.3).
-//! - With `rewrite.repair`, what the header section lacks is added at its end, so that the order of the fields, and
-//!   signatures over them, stay what they were: Date, Message-ID and From; To, if there is no Cc either; MIME-Version.
-//! - Then, too, a field that may be there once is there once (RFC 5322 §3.6): a second To or Cc goes into the first one, of
-//!   the others the first stays. An empty one is none; an empty Subject is said at the end, if there is no other.
-//! - To and Cc that only a lenient reader understands, with `;` in place of commas or without any, are written as they are
-//!   read here; and blanks in front of a colon go.
-//! - And bare addresses get the domain of this host; in Resent- fields, of which there may be several, those of the first
-//!   block, which is the one that is submitted now (RFC 5322 §3.6.6). A value that is no address list stays as it is, octet
-//!   for octet; none is put into it, and it is put into none.
+//! | field | always | with `rewrite.repair` |
+//! | --- | --- | --- |
+//! | Bcc, Resent-Bcc | removed: the other recipients must not see these names (RFC 5322 §3.6.3) | |
+//! | Date, Message-ID, From, MIME-Version | | added at the end of the header section, if missing |
+//! | To | | `undisclosed-recipients:;` is added, if Cc is missing, too |
+//! | a second To or Cc | | merged into the first one (RFC 5322 §3.6) |
+//! | a second of another field that may occur once | | removed: the first one counts |
+//! | an empty field | | removed; an empty Subject is added at the end, if there is no other |
+//! | To and Cc with `;` instead of commas, or without any | | written as they were read |
+//! | a bare address | | gets the domain of this host |
+//! | blanks before a colon | | removed |
 //!
-//! The body is not known when the header section has to go on. So text without MIME-Version is declared as what it is in
-//! our time, `text/plain; charset=utf-8` with `8bit`: right for ASCII as well, and the only chance that a reader has for
-//! the rest. A Content-Type or Content-Transfer-Encoding that is there stays, and begins to count by the MIME-Version.
+//! New fields stand at the end, so that the order of the other fields, and signatures over them, stay valid. In
+//! Resent- fields, of which there may be several blocks, only the first block gets domains: it is the one being
+//! submitted (RFC 5322 §3.6.6). A value that is no address list stays unchanged, octet for octet; it is neither
+//! merged nor a target of a merge.
 //!
-//! A message with Resent- fields was written by somebody else before: it gets nothing. Its resender's program makes the
-//! block whole, and a field at the end of the header section would not belong to that block.
+//! The body is not known yet when the header section is passed on. So text without MIME-Version is declared as
+//! `text/plain; charset=utf-8` with `8bit`: right for ASCII as well, and the most likely answer for other text. An
+//! existing Content-Type or Content-Transfer-Encoding stays and takes effect through the new MIME-Version.
 //!
-//! The header section ends where sendmail ends it: at the empty line, or in front of the first line that is no field.
-//! An empty line is put there, so that nobody behind us takes for a field what was not looked at here.
+//! A message with Resent- fields was written by another author before, so nothing is added: the resender's program
+//! completes the block, and a field at the end of the header section would not belong to it.
 //!
-//! A filter for octets in canonical form (see [`crate::mail::message`]) in pieces of any size. It holds a field, and what
-//! follows a To or Cc in the header section, each up to [`HELD_MAX_OCTETS`]. Nothing fails; what is longer passes as it is.
+//! The header section ends where sendmail ends it: at the empty line, or before the first line that is no field. In
+//! the second case an empty line is inserted, so that no later reader treats an unchecked line as a field.
+//!
+//! The filter takes octets in canonical form (see [`crate::mail::message`]) in pieces of any size. It holds one
+//! field, and the header section after a To or Cc, each up to [`HELD_MAX_OCTETS`]. A longer field passes unchanged.
+//!
+//! # The states of the filter
+//!
+//! | state | takes | then |
+//! | --- | --- | --- |
+//! | `Name` | octets up to the colon, and holds them | the table of fields decides: `Pass`, `Drop` or `Hold`; without a colon, `Body` |
+//! | `Pass` | the rest of the field | passes it on |
+//! | `Drop` | the rest of the field | drops it |
+//! | `Hold` | the rest of the field | at its end the field is repaired and passed on |
+//! | `Body` | everything else | passes it on |
+//!
+//! # An example
+//!
+//! ```text
+//! To: joe                                    To: joe@router.lan
+//! Bcc: mia
+//! Subject: disk full                         Subject: disk full
+//!                                            Date: Mon, 23 Nov 2026 10:00:00 +0000
+//!                                            Message-ID: <CR7D4E9DEKBP3@router.lan>
+//!                                            From: root@router.lan
+//!                                            MIME-Version: 1.0
+//!                                            Content-Type: text/plain; charset=utf-8
+//!                                            Content-Transfer-Encoding: 8bit
+//!
+//! /dev/sda1 is full                          /dev/sda1 is full
+//! ```
 
-use crate::mail::address::{LocalPart, ReversePath};
-use crate::mail::address_list::{self, ADDRESSES_MAX, AddressList, AddressSpan};
+mod values;
+
+use self::values::{is_bare, is_empty, is_whole, tidied};
+use crate::mail::address::ReversePath;
+use crate::mail::address_list;
 use crate::mail::date::WallTime;
-use crate::mail::display_name::DisplayName;
 use crate::mail::header::split_field;
 use crate::mail::id::QueueId;
 use std::fmt::Write;
 
-/// Fields are held up to this size; longer ones pass as they are. A line that is longer without a colon is no field.
+/// The longest field that is held; a longer one passes unchanged. A line of this length without a colon is no field.
 pub const HELD_MAX_OCTETS: usize = 64 * 1024;
 
-/// What is done to a field.
+/// How a field is repaired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Treatment {
-    /// It passes; that it was there is remembered.
+    /// It passes; its presence is remembered.
     Note,
-    /// The first one stays.
+    /// Only the first one stays.
     Once,
-    /// The first one stays, and its bare addresses get a domain.
+    /// Only the first one stays, and its bare addresses get a domain.
     Author,
-    /// All become one, and bare addresses get a domain.
+    /// All are merged into one, and bare addresses get a domain.
     List,
     /// All stay, and the bare addresses of the first one get a domain.
     Resent,
-    /// It is taken out.
+    /// It is removed.
     Remove,
 }
 
-/// The fields that mean something here; all others pass.
+/// The fields that are treated; all others pass.
 const FIELDS: [(&str, Treatment); 24] = [
     ("Date", Treatment::Once),
     ("Message-ID", Treatment::Once),
@@ -80,49 +114,49 @@ const FIELDS: [(&str, Treatment); 24] = [
     ("Resent-Bcc", Treatment::Remove),
 ];
 
-/// What the repair of a message needs to know of the world.
+/// The inputs of a repair.
 #[derive(Debug, Clone)]
 pub struct RepairFacts {
-    /// More is done than to take Bcc out (`rewrite.repair`).
+    /// Whether more is repaired than Bcc (`rewrite.repair`).
     pub is_on: bool,
-    /// The domain of this host in ASCII: of bare addresses, of Message-ID, and of From if there is no sender.
+    /// The domain of this host in ASCII: for bare addresses, Message-ID, and From if the sender is null.
     pub domain: String,
-    /// For Message-ID.
+    /// The queue id, for Message-ID.
     pub id: QueueId,
-    /// For Date.
+    /// The time for Date.
     pub date: WallTime,
-    /// For From.
+    /// The reverse-path, for From.
     pub reverse_path: ReversePath,
 }
 
-/// Where in the message the filter stands.
+/// The position of the filter in the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum RepairState {
     /// In the name of a field, which is held until its colon.
     Name,
     /// In a field that passes.
     Pass,
-    /// In a field that is taken out.
+    /// In a field that is removed.
     Drop,
     /// In a field that is held.
     Hold,
-    /// Behind the header section.
+    /// After the header section.
     Body,
 }
 
-/// The row of a field; the one behind the last for those that have none.
+/// The row of a field in [`FIELDS`], or the number of rows for any other field.
 fn row_of(name: &[u8]) -> usize {
     let is_row = |row: &(&str, Treatment)| name.eq_ignore_ascii_case(row.0.as_bytes());
     FIELDS.iter().position(is_row).unwrap_or(FIELDS.len())
 }
 
-/// A To or Cc that others of its name go into.
+/// A To or Cc into which later ones are merged.
 #[derive(Debug)]
 struct OpenList {
     row: usize,
-    /// Where in what waits it ends.
+    /// The offset in `waiting` at which it ends.
     end: usize,
-    /// It is an address list.
+    /// Whether it is an address list.
     is_sound: bool,
 }
 
@@ -130,28 +164,28 @@ struct OpenList {
 #[derive(Debug)]
 pub struct Repair {
     facts: RepairFacts,
-    state: State,
-    /// What is held of a field, from its name on.
+    state: RepairState,
+    /// The held part of a field, from its name on.
     held: Vec<u8>,
     /// The row of that field.
     row: usize,
-    /// What is done, from the first of `lists` on, and waits for the end of the header section.
+    /// Output from the first of `lists` on, which waits for the end of the header section.
     waiting: Vec<u8>,
     lists: Vec<OpenList>,
     is_at_line_start: bool,
-    /// A bit for each row of [`FIELDS`] that was there and was kept.
+    /// One bit for each row of [`FIELDS`] that was seen and kept.
     seen: u32,
     has_empty_subject: bool,
     has_dated: bool,
 }
 
 impl Repair {
-    /// A filter at the start of a message.
+    /// A filter for one message.
     #[must_use]
     pub const fn new(facts: RepairFacts) -> Self {
         Self {
             facts,
-            state: State::Name,
+            state: RepairState::Name,
             held: Vec::new(),
             row: FIELDS.len(),
             waiting: Vec::new(),
@@ -163,41 +197,41 @@ impl Repair {
         }
     }
 
-    /// Whether it has written the Date.
+    /// Whether the filter has added the Date.
     #[must_use]
     pub const fn has_dated(&self) -> bool {
         self.has_dated
     }
 
-    /// Whether the header section is over: all that follows passes as it is, and need not be fed.
+    /// Whether the header section is over: the rest passes unchanged and need not be fed.
     #[must_use]
     pub fn is_in_body(&self) -> bool {
-        self.state == State::Body
+        self.state == RepairState::Body
     }
 
-    /// Takes the next piece of the content, and appends to `out` what becomes of it.
+    /// Takes the next piece of the content and appends the result to `out`.
     pub fn feed(&mut self, octets: &[u8], out: &mut Vec<u8>) {
         let mut rest = octets;
         while !rest.is_empty() {
             let used = match self.state {
-                State::Body => {
+                RepairState::Body => {
                     out.extend_from_slice(rest);
                     return;
                 }
-                State::Name => self.feed_name(rest, out),
-                State::Pass | State::Drop | State::Hold => self.feed_field(rest, out),
+                RepairState::Name => self.feed_name(rest, out),
+                RepairState::Pass | RepairState::Drop | RepairState::Hold => self.feed_field(rest, out),
             };
             rest = rest.get(used..).unwrap_or_default();
         }
     }
 
-    /// The content is over; appends what it still lacks.
+    /// Ends the content and appends what is missing.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
         match self.state {
-            State::Body => return,
-            State::Name => {}
-            State::Pass | State::Drop | State::Hold => {
-                // A last line without its end.
+            RepairState::Body => return,
+            RepairState::Name => {}
+            RepairState::Pass | RepairState::Drop | RepairState::Hold => {
+                // The last line has no line end.
                 if !self.is_at_line_start {
                     self.feed_field(b"\n", out);
                 }
@@ -207,7 +241,7 @@ impl Repair {
         self.end_header(out);
     }
 
-    /// Takes octets up to the colon, or to the end of a line that has none; tells how many.
+    /// Takes octets up to the colon, or to the end of a line without one. Returns their number.
     fn feed_name(&mut self, rest: &[u8], out: &mut Vec<u8>) -> usize {
         let room = rest.get(..HELD_MAX_OCTETS.saturating_sub(self.held.len())).unwrap_or(rest);
         let end = room.iter().position(|&octet| octet == b':' || octet == b'\n');
@@ -229,21 +263,21 @@ impl Repair {
         let is_first = !self.has_seen(self.row);
         self.is_at_line_start = false;
         self.state = match FIELDS.get(self.row).map(|row| row.1) {
-            Some(Treatment::Remove) => State::Drop,
-            _ if !self.facts.is_on => State::Pass,
-            Some(Treatment::Once | Treatment::Author) if !is_first => State::Drop,
-            Some(Treatment::Once | Treatment::Author | Treatment::List) => State::Hold,
-            Some(Treatment::Resent) if is_first => State::Hold,
-            Some(Treatment::Note | Treatment::Resent) | None => State::Pass,
+            Some(Treatment::Remove) => RepairState::Drop,
+            _ if !self.facts.is_on => RepairState::Pass,
+            Some(Treatment::Once | Treatment::Author) if !is_first => RepairState::Drop,
+            Some(Treatment::Once | Treatment::Author | Treatment::List) => RepairState::Hold,
+            Some(Treatment::Resent) if is_first => RepairState::Hold,
+            Some(Treatment::Note | Treatment::Resent) | None => RepairState::Pass,
         };
         if self.facts.is_on {
-            // Blanks in front of the colon are obsolete (RFC 5322 §4.5), and not everybody reads them.
+            // Blanks before the colon are obsolete (RFC 5322 §4.5), and some readers reject them.
             self.held.truncate(name_octets);
             self.held.push(b':');
         }
         match self.state {
-            State::Hold => {}
-            State::Drop => self.held.clear(),
+            RepairState::Hold => {}
+            RepairState::Drop => self.held.clear(),
             _ => self.release(out),
         }
     }
@@ -252,14 +286,14 @@ impl Repair {
         row < FIELDS.len() && self.seen & (1 << row) != 0
     }
 
-    /// The field of this row stays.
+    /// Remembers that the field stays.
     fn note(&mut self) {
         if self.row < FIELDS.len() {
             self.seen |= 1 << self.row;
         }
     }
 
-    /// Takes the rest of a line of a field; tells how many octets that were.
+    /// Takes the rest of a line of a field. Returns the number of octets.
     fn feed_field(&mut self, rest: &[u8], out: &mut Vec<u8>) -> usize {
         if self.is_at_line_start && !rest.starts_with(b" ") && !rest.starts_with(b"\t") {
             self.end_field(out);
@@ -269,33 +303,33 @@ impl Repair {
         let line = end.and_then(|at| rest.get(..=at)).unwrap_or(rest);
         self.is_at_line_start = end.is_some();
         match self.state {
-            State::Hold => self.held.extend_from_slice(line),
-            State::Drop => {}
+            RepairState::Hold => self.held.extend_from_slice(line),
+            RepairState::Drop => {}
             _ => self.pass(line, out),
         }
         if self.held.len() > HELD_MAX_OCTETS {
             self.release(out);
-            self.state = State::Pass;
+            self.state = RepairState::Pass;
         }
         line.len()
     }
 
     fn end_field(&mut self, out: &mut Vec<u8>) {
-        if self.state == State::Hold {
+        if self.state == RepairState::Hold {
             let field = std::mem::take(&mut self.held);
             self.judge(field, out);
         }
-        self.state = State::Name;
+        self.state = RepairState::Name;
     }
 
-    /// Hands on what is held, as it is.
+    /// Passes on the held part unchanged.
     fn release(&mut self, out: &mut Vec<u8>) {
         self.note();
         let held = std::mem::take(&mut self.held);
         self.pass(&held, out);
     }
 
-    /// Hands on what is done, or lets it wait.
+    /// Passes on finished octets, or lets them wait.
     fn pass(&mut self, octets: &[u8], out: &mut Vec<u8>) {
         if self.lists.is_empty() {
             return out.extend_from_slice(octets);
@@ -306,13 +340,13 @@ impl Repair {
         }
     }
 
-    /// Nothing waits any more.
+    /// Passes on everything that waits.
     fn flush(&mut self, out: &mut Vec<u8>) {
         self.lists.clear();
         out.extend_from_slice(&std::mem::take(&mut self.waiting));
     }
 
-    /// Hands on a field that was held, whole, as far as it stays.
+    /// Passes on a complete held field, if it stays.
     fn judge(&mut self, field: Vec<u8>, out: &mut Vec<u8>) {
         let value = split_field(&field).map_or(&[][..], |(_, value)| value);
         let treatment = FIELDS.get(self.row).map(|row| row.1);
@@ -340,7 +374,7 @@ impl Repair {
         self.pass(&field, out);
     }
 
-    /// Puts a list into the first one of its name. Where that is too far away by now, it passes.
+    /// Merges a list into the first one of its name. If that has been passed on already, the list passes, too.
     fn merge(&mut self, field: &[u8], is_sound: bool, out: &mut Vec<u8>) {
         let Some(first) = self.lists.iter().position(|list| list.row == self.row) else {
             return self.pass(field, out);
@@ -359,7 +393,7 @@ impl Repair {
         }
     }
 
-    /// A field with the domain of this host behind each bare address.
+    /// Appends this host's domain to each bare address of a field.
     fn qualified(&self, field: &[u8]) -> Vec<u8> {
         let value = split_field(field).map_or(&[][..], |(_, value)| value);
         let start = field.len() - value.len();
@@ -377,7 +411,7 @@ impl Repair {
         new
     }
 
-    /// `held` is the line that ended the header section, as far as it has come; nothing, if the content is over.
+    /// Ends the header section. `held` is the start of the line that ended it, or empty if the content is over.
     fn end_header(&mut self, out: &mut Vec<u8>) {
         self.flush(out);
         out.extend_from_slice(self.missing().as_bytes());
@@ -386,7 +420,7 @@ impl Repair {
             out.extend_from_slice(&self.held);
         }
         self.held = Vec::new();
-        self.state = State::Body;
+        self.state = RepairState::Body;
     }
 
     /// The fields that the header section lacks.
@@ -409,7 +443,7 @@ impl Repair {
 
     fn add_missing(&self, lacks: &dyn Fn(&str) -> bool, fields: &mut String) {
         let RepairFacts { domain, id, date, reverse_path, .. } = &self.facts;
-        // Writing to a String can't fail; so everywhere below.
+        // Writing to a String cannot fail; the same holds below.
         if lacks("Date") {
             let _ = writeln!(fields, "Date: {}", date.to_rfc5322());
         }
@@ -435,46 +469,6 @@ impl Repair {
             }
         }
     }
-}
-
-/// Whether another list can follow a comma behind it, or follow it there.
-fn is_whole(list: &AddressList) -> bool {
-    list.unreadable.is_empty() && !list.is_sloppy && list.addresses.len() <= ADDRESSES_MAX
-}
-
-/// A list that strict readers would not read as it was meant, such as `a@x; b@y`, written as RFC 5322 §3.4 has it; `None`
-/// if it is right, or can't be read.
-fn tidied(field: &[u8]) -> Option<Vec<u8>> {
-    let (_, value) = split_field(field)?;
-    let list = address_list::read(value);
-    // Without commas, bare words may be a name that lacks its address.
-    let is_name = list.lacks_commas && list.addresses.iter().any(|span| span.domain.is_none());
-    let is_clear = list.unreadable.is_empty() && list.addresses.len() <= ADDRESSES_MAX && !is_name;
-    if !list.is_sloppy || !is_clear || list.addresses.is_empty() {
-        return None;
-    }
-    let print = |span: &AddressSpan| {
-        let address = span.read(value)?;
-        let name = DisplayName::read(value.get(span.name.clone())?);
-        Some(if name.is_empty() { address.to_string() } else { format!("{} <{address}>", name.print()) })
-    };
-    let addresses: Vec<String> = list.addresses.iter().map(print).collect::<Option<_>>()?;
-    let name = field.get(..field.len() - value.len())?;
-    Some([name, b" ", addresses.join(",\n ").as_bytes(), b"\n"].concat())
-}
-
-/// Whether a value says nothing.
-fn is_empty(value: &[u8]) -> bool {
-    let value = value.trim_ascii();
-    value == b"<>" || value.iter().all(|&octet| octet == b',' || octet.is_ascii_whitespace())
-}
-
-/// Whether a local part without a domain is one that a domain makes whole: an encoded word (RFC 2047) alone is a name, and
-/// odd dots would need quotes.
-fn is_bare(local_part: &[u8]) -> bool {
-    let text = std::str::from_utf8(local_part).unwrap_or_default();
-    let is_right = |local_part: LocalPart| text.starts_with('"') || local_part.to_string() == text;
-    !text.starts_with("=?") && LocalPart::parse(text).is_ok_and(is_right)
 }
 
 #[cfg(test)]

@@ -1,17 +1,38 @@
-//! Who mail of this host says it is from once it leaves (INTERFACE section 2, `[rewrite]`): envelope sender, From and
-//! Sender become addresses that exist out there, and that the smarthost's login may use.
+//! The senders of this host's mail when it leaves (`[rewrite]`): envelope sender, From and Sender become addresses
+//! that exist outside, and that the smarthost's login may use.
 //!
-//! It is applied to this host's own mail and each time that it leaves, never to what lies in a Maildir or in the queue, and
-//! never to mail in transit, whose author has signed it. The null reverse-path stays null (RFC 5321 §4.5.5), with a From
-//! that is rewritten all the same, since providers look at that, too. Nothing else of a message changes: Reply-To and the
-//! other addresses stay, the body is not looked at. Rewritten twice is rewritten once.
+//! | what | with all senders replaced | with single senders or a domain |
+//! | --- | --- | --- |
+//! | reverse-path | becomes the address; a null one stays null (RFC 5321 §4.5.5) | becomes its address, if it has one |
+//! | the first From | becomes one address | its address, if it has one |
+//! | a further From | becomes X-Original-From | stays |
+//! | Sender | dropped if it would equal From (RFC 5322 §3.6.2) | the same |
+//! | Resent-From | the newest only: older blocks come from other hosts (§3.6.6) | the same |
+//! | no From | one is added | nothing |
 //!
-//! A From becomes one address. Who it was stays visible, in the display name and in X-Original-From; `"root on router"`
-//! is shorter than an address, and no reader or filter takes it for one. A Sender that would say the same as From is
-//! dropped (RFC 5322 §3.6.2). Of the Resent- blocks only the newest one is of this host's making (§3.6.6).
+//! The old author stays visible in the display name and in X-Original-From. `"root on router"` is shorter than an
+//! address, and no reader or filter takes it for one.
 //!
-//! All text is in canonical form (see [`crate::mail::message`]). Nothing fails: a From that is no address list is taken for
-//! a name where all senders are replaced, and stays where not.
+//! The policy applies to this host's own mail, each time that it leaves: never to mail in a Maildir or in the queue,
+//! and never to mail in transit, which its author has signed. Reply-To, other addresses and the body stay unchanged.
+//! To rewrite twice has the same result as to rewrite once.
+//!
+//! All text is in canonical form (see [`crate::mail::message`]). A From that is no address list becomes a display
+//! name if all senders are replaced, and otherwise stays.
+//!
+//! # Examples
+//!
+//! On the host `router.lan`, where all senders become `box@example.com`:
+//!
+//! | From | becomes |
+//! | --- | --- |
+//! | `root@router.lan (Cron Daemon)` | `"Cron Daemon (root on router)" <box@example.com>` |
+//! | `root` | `root on router <box@example.com>` |
+//! | `box@example.com` | itself: it already is one of the new addresses |
+//!
+//! The first match of these rules gives the new address of a sender: it is one of the new addresses already, and
+//! stays; a row of `rewrite.senders` has the whole address; for an address of this host, a row has its local part;
+//! the rule for all other senders.
 
 use crate::mail::address::{Domain, Mailbox, ReversePath};
 use crate::mail::address_list::{self, AddressSpan};
@@ -19,52 +40,52 @@ use crate::mail::display_name::DisplayName;
 use crate::mail::header::{fields, section, value_of};
 use crate::mail::unqualified::Unqualified;
 
-/// Longest line of a header section, in octets (RFC 5322 §2.1.1).
+/// The longest line of a header section, in octets (RFC 5322 §2.1.1).
 const LINE_MAX_OCTETS: usize = 998;
-/// Lines are folded here where that is possible (RFC 5322 §2.1.1).
+/// The column at which lines are folded (RFC 5322 §2.1.1).
 const LINE_COLUMNS: usize = 78;
-/// The most of an address that is shown in a display name, in characters.
+/// The longest part of an address in a display name, in characters.
 const SHOWN_MAX_CHARS: usize = 100;
 const ORIGINAL: &[u8] = b"X-Original-From:";
 
-/// What becomes of the senders of this host's own mail.
+/// How the senders of this host's own mail are rewritten.
 #[derive(Debug, Clone)]
 pub struct RewritePolicy {
-    /// This host's name.
+    /// The name of this host.
     pub hostname: Domain,
-    /// Domains whose mail stays here; a name without a dot is always one.
+    /// The domains whose mail stays here; a name without a dot always is one.
     pub local_domains: Vec<Domain>,
-    /// Single senders, by address or by the local part that they have here. ASCII, as those of `others`.
+    /// Single senders, by address or by their local part on this host. ASCII, as are those of `others`.
     pub senders: Vec<(Unqualified, Mailbox)>,
-    /// All others.
+    /// The rule for all other senders.
     pub others: Others,
 }
 
-/// What becomes of senders that are not named.
+/// The rule for senders that are not listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Others {
-    /// Nothing.
+    /// They stay.
     Stay,
-    /// They all become this one.
+    /// They all become this address.
     Become(Mailbox),
-    /// Those that have no domain, or one of this host, get this one.
+    /// Senders without a domain, or with one of this host, get this domain.
     MoveTo(Domain),
 }
 
-/// What stands in a field in place of what was there.
-struct Identity {
+/// The new author of a field.
+struct NewAuthor {
     name: DisplayName,
     mailbox: Mailbox,
 }
 
 impl RewritePolicy {
-    /// Whether there is nothing to do.
+    /// Whether the policy changes nothing.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.senders.is_empty() && self.others == Others::Stay
     }
 
-    /// The address in place of another one; `None` if that stays.
+    /// The new address for a sender. `None`: it stays.
     #[must_use]
     pub fn replace(&self, old: &Unqualified) -> Option<Mailbox> {
         if self.is_identity(old) {
@@ -93,7 +114,7 @@ impl RewritePolicy {
         new.map_or_else(|| old.clone(), ReversePath::Mailbox)
     }
 
-    /// The addresses that others get.
+    /// The addresses that senders become.
     pub fn identities(&self) -> impl Iterator<Item = &Mailbox> {
         let everyone = match &self.others {
             Others::Become(mailbox) => Some(mailbox),
@@ -106,8 +127,8 @@ impl RewritePolicy {
         self.identities().any(|mailbox| is_same(&unqualified(mailbox), address))
     }
 
-    /// The header section with which a message leaves, and how much of `start` it is for; `None` if it stays as it is.
-    /// `start` is the message, or so much of it that the header section ends in there.
+    /// The header section with which a message leaves, and how many octets of `start` it replaces. `None`: it stays.
+    /// `start` is the message, or enough of it to contain the header section.
     #[must_use]
     pub fn header(&self, start: &[u8], reverse_path: &ReversePath) -> Option<(Vec<u8>, usize)> {
         let old = section(start);
@@ -126,7 +147,7 @@ impl RewritePolicy {
                         identity.print("From", &mut new);
                         print_original(value, &mut new);
                     }
-                    // A second one is not allowed; hosts that look at From refuse it.
+                    // A second From is not allowed; hosts that check From refuse the message.
                     _ if has_from && self.replaces_all() => print_original(value, &mut new),
                     _ => new.extend_from_slice(field),
                 }
@@ -151,7 +172,7 @@ impl RewritePolicy {
         if new == old {
             return None;
         }
-        // Whatever comes next is body, for everybody: no field in there goes unseen by us and is seen by others.
+        // An empty line ends the header section for every reader: no field after it is ours to miss.
         if start.get(old.len()).is_some_and(|&next| next != b'\n') {
             new.push(b'\n');
         }
@@ -162,7 +183,7 @@ impl RewritePolicy {
         matches!(self.others, Others::Become(_))
     }
 
-    /// A message without From gets one if all have the same.
+    /// A message without From gets one if all senders become the same address.
     fn print_missing(&self, reverse_path: &ReversePath, out: &mut Vec<u8>) {
         let Others::Become(mailbox) = &self.others else { return };
         let old = reverse_path.mailbox().map(unqualified);
@@ -174,11 +195,11 @@ impl RewritePolicy {
         if !matches!(out.last(), None | Some(b'\n')) {
             out.push(b'\n');
         }
-        Identity { name, mailbox }.print("From", out);
+        NewAuthor { name, mailbox }.print("From", out);
     }
 
-    /// What becomes of a field with the author's addresses; `None` if it stays.
-    fn identity(&self, value: &[u8]) -> Option<Identity> {
+    /// The new author for a field. `None`: the field stays.
+    fn identity(&self, value: &[u8]) -> Option<NewAuthor> {
         let spans = address_list::spans(value).unwrap_or_default();
         let read = |span: &AddressSpan| span.read(value);
         let addresses: Vec<Unqualified> = spans.iter().map_while(read).collect();
@@ -187,7 +208,7 @@ impl RewritePolicy {
         else {
             let Others::Become(mailbox) = &self.others else { return None };
             let name = DisplayName::read(value).without_addresses();
-            return Some(Identity { name, mailbox: mailbox.clone() });
+            return Some(NewAuthor { name, mailbox: mailbox.clone() });
         };
         let may_stay = !self.replaces_all() || is_unambiguous(value, &addresses);
         if may_stay && addresses.iter().all(|address| self.replace(address).is_none()) {
@@ -195,12 +216,12 @@ impl RewritePolicy {
         }
         let name = DisplayName::read(value.get(span.name.clone()).unwrap_or_default());
         let Some(mailbox) = self.replace(first) else {
-            return Some(Identity { name: name.without_addresses(), mailbox: first.at(&self.hostname) });
+            return Some(NewAuthor { name: name.without_addresses(), mailbox: first.at(&self.hostname) });
         };
         Some(self.named_as(name, first, mailbox))
     }
 
-    fn named_as(&self, mut name: DisplayName, first: &Unqualified, mailbox: Mailbox) -> Identity {
+    fn named_as(&self, mut name: DisplayName, first: &Unqualified, mailbox: Mailbox) -> NewAuthor {
         let shown = self.describe(first);
         if name.is_empty() || name.says(first.local_part.as_str()) || name.says(&first.to_string()) {
             name = DisplayName::default();
@@ -208,7 +229,7 @@ impl RewritePolicy {
         } else if mailbox.local_part != first.local_part {
             name.push(&format!("({shown})"));
         }
-        Identity { name: name.without_addresses(), mailbox }
+        NewAuthor { name: name.without_addresses(), mailbox }
     }
 
     /// An address in the words of a display name.
@@ -239,7 +260,7 @@ impl RewritePolicy {
     }
 }
 
-impl Identity {
+impl NewAuthor {
     /// Appends a field.
     fn print(&self, name: &str, out: &mut Vec<u8>) {
         let mut field = format!("{name}: ");
@@ -275,8 +296,8 @@ fn first_address(value: &[u8]) -> Option<Unqualified> {
     address_list::spans(value)?.first()?.read(value)
 }
 
-/// Whether nothing but these addresses has the signs of an address, so that every reader finds the same ones: an
-/// unquoted name may hold neither `@` nor angle brackets (RFC 5322 §3.2.5).
+/// Whether only these addresses look like addresses, so that every reader finds the same ones: an unquoted name may
+/// contain neither `@` nor angle brackets (RFC 5322 §3.2.5).
 fn is_unambiguous(value: &[u8], addresses: &[Unqualified]) -> bool {
     let (mut ats, mut opened, mut closed, mut depth) = (0, 0, 0, 0_usize);
     let (mut is_quoted, mut is_escaped) = (false, false);
@@ -302,12 +323,12 @@ fn unqualified(mailbox: &Mailbox) -> Unqualified {
     Unqualified { local_part: mailbox.local_part.clone(), domain: Some(mailbox.domain.clone()) }
 }
 
-/// Compared without case, as users are here.
+/// Compared without case, as local users are.
 fn is_same(one: &Unqualified, other: &Unqualified) -> bool {
     one.domain == other.domain && one.local_part.as_str().eq_ignore_ascii_case(other.local_part.as_str())
 }
 
-/// A name without a dot is known in its own network at most.
+/// A name without a dot is known at most in its own network.
 fn is_bare(domain: &Domain) -> bool {
     domain.name().is_some_and(|name| !name.contains('.'))
 }

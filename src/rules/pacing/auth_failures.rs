@@ -1,24 +1,30 @@
-//! How long a client waits for the answer to AUTH: the longer, the more often its address has failed.
+//! How long a client waits for the answer to AUTH: the more often its address has failed, the longer.
 //!
-//! Counts for each address (IPv6: each /64), sees no socket and no clock: times are running times
-//! ([`crate::mail::date::Now::running`]). Ask for the wait before each answer, right or wrong, and wait in any case: a
-//! guesser that sees a quick yes would not wait for a slow no. A success clears nothing, or an own account would buy a
-//! guesser free tries. Nothing here fails.
+//! | failures within a minute of each other | wait |
+//! | --- | --- |
+//! | 0 | none |
+//! | 1, 2, 3, 4 | 1, 2, 4, 8 s |
+//! | 5 and more | 16 s |
+//!
+//! Failures are counted for each address (IPv6: each /64), in running time ([`crate::mail::date::Now::running`]). The
+//! caller asks for the wait before each answer, right or wrong, and waits in both cases: a guesser that sees a quick
+//! yes would not wait for a slow no. A success clears nothing, because an attacker could otherwise log in to an
+//! account of their own to get free tries.
 
 use crate::mail::network::Network;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// The wait after the first failure; each further one doubles it.
+/// The wait after the first failure; each further failure doubles it.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// The longest wait: a client that gives up after 30 seconds still gets its answer.
 const LONGEST_WAIT: Duration = Duration::from_secs(16);
-/// An address without a failure for so long is forgotten.
+/// An address is forgotten after this time without a failure.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
-/// Most addresses that are remembered; the one that has not failed for longest goes first.
+/// The number of addresses that are remembered. The one whose latest failure is oldest is dropped first.
 const ADDRESSES_MAX: usize = 1000;
 
-/// Who has failed, and how often.
+/// The addresses that have failed, and how often.
 #[derive(Debug, Default)]
 pub struct AuthFailures {
     /// In the order of their latest failures.
@@ -44,7 +50,7 @@ impl AuthFailures {
         })
     }
 
-    /// The client has failed to log in; gives how many times that is.
+    /// Records a failed login and returns the number of failures so far.
     pub fn failed(&mut self, client: IpAddr, now: Duration) -> u32 {
         self.addresses.retain(|address| !address.is_over(now));
         let of = Network::of_client(client);

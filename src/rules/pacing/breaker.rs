@@ -1,17 +1,24 @@
 //! The pause of one route, with back-off.
 //!
-//! Failures of DNS, connect, TLS, EHLO, AUTH and 421 are the route's: they pause it and leave its messages as they are
-//! (INTERFACE section 4). When the pause ends one try is let through; until it is reported, no second one starts, so a
-//! dead or angry next hop sees one connection a step, however many messages wait. All times are running times
-//! ([`crate::mail::date::Now::running`]). Nothing here fails.
+//! Failures of DNS, connect, TLS, EHLO and AUTH, and 421, are failures of the route: they pause it and leave its
+//! messages as they are.
+//!
+//! | state | `admit` | leaves it by |
+//! | --- | --- | --- |
+//! | closed | yes | `failed`: to open |
+//! | open until a time | no, until then | the time, `clear` or `resume` |
+//! | trying, until a deadline | once, then no | `failed`: to open again; `succeeded`: to closed; `put_off`: the next `admit` may try |
+//!
+//! So a dead or hostile next hop sees one connection for each step of the back-off, however many messages wait. All
+//! times are running times ([`crate::mail::date::Now::running`]).
 
 use super::retry::ATTEMPTS_BEFORE_EXPIRY;
 use crate::mail::outcome::Diagnostic;
 use crate::rules::advice::row::About;
 use std::time::Duration;
 
-/// A try that has not been reported by then is given up and the next one starts: its worker has died. Twice the
-/// longest session (30 min, INTERFACE section 4).
+/// A try that was not reported within this time is given up, and the next one starts: its worker has died. Twice the
+/// longest session (30 min).
 const TRY_DEADLINE: Duration = Duration::from_secs(3600);
 
 /// The state of one route.
@@ -19,45 +26,45 @@ const TRY_DEADLINE: Duration = Duration::from_secs(3600);
 pub struct Breaker {
     /// Failures of one kind in a row.
     failures: u32,
-    /// They are refusals.
+    /// Whether these failures are refusals.
     are_refusals: bool,
-    /// When the first failure since it last worked came.
+    /// The time of the first failure since the route last worked.
     failing_since: Option<Duration>,
     pause: Option<Pause>,
-    /// The latest failures, in a ring: as many as expiry asks for.
+    /// The latest failures, in a ring: as many as expiry counts.
     recent: [Option<Duration>; ATTEMPTS_BEFORE_EXPIRY as usize],
 }
 
 /// Why a route pauses.
 #[derive(Debug, Clone)]
-pub struct Failure {
+pub struct RouteFailure {
     /// What failed.
     pub reason: Diagnostic,
-    /// The smarthost refuses for this, and would refuse other messages as well: somebody has to do something about it.
+    /// What the smarthost's refusal is about, if other messages would be refused as well: the operator has to act.
     pub refusal: Option<About>,
 }
 
-impl From<Diagnostic> for Failure {
+impl From<Diagnostic> for RouteFailure {
     fn from(reason: Diagnostic) -> Self {
         Self { reason, refusal: None }
     }
 }
 
-/// Why and until when nothing is tried.
+/// Why nothing is tried, and until when.
 #[derive(Debug, Clone)]
 pub struct Pause {
     /// The running time at which the next try may start.
     pub until: Duration,
-    /// What failed last.
+    /// The latest failure.
     pub reason: Diagnostic,
-    /// What the smarthost refuses for, if it does.
+    /// What the smarthost's refusal is about.
     pub refusal: Option<About>,
     /// A try was let through, and `until` is its deadline.
     pub trying: bool,
 }
 
 impl Breaker {
-    /// Whether a connection may be started now. The first `true` after a pause is its one try: report it by
+    /// Whether a connection may start now. The first `true` after a pause is the one try: report it by
     /// [`Self::failed`] or [`Self::clear`].
     pub fn admit(&mut self, now: Duration) -> bool {
         let Some(pause) = &mut self.pause else { return true };
@@ -74,13 +81,13 @@ impl Breaker {
         self.pause.as_ref().is_some_and(|pause| now < pause.until)
     }
 
-    /// The route failed: it pauses for `step`, the step for `self.failures_with(…)`. A connection that was started before
-    /// the pause and fails during it tells nothing new, so it does not lengthen the back-off.
-    pub fn failed(&mut self, now: Duration, step: Duration, failure: Failure) {
+    /// The route has failed and pauses for `step`, the step for `self.failures_with(…)`. A connection that started
+    /// before the pause and fails during it is no news and does not lengthen the back-off.
+    pub fn failed(&mut self, now: Duration, step: Duration, failure: RouteFailure) {
         if self.pause.as_ref().is_some_and(|pause| !pause.trying && now < pause.until) {
             return;
         }
-        let Failure { reason, refusal } = failure;
+        let RouteFailure { reason, refusal } = failure;
         self.failures = self.failures_with(refusal.is_some());
         self.are_refusals = refusal.is_some();
         self.failing_since.get_or_insert(now);
@@ -91,7 +98,7 @@ impl Breaker {
         self.pause = Some(Pause { until: now.saturating_add(step), reason, refusal, trying: false });
     }
 
-    /// The one try after a pause was put off, and has told nothing: it may start again.
+    /// The one try was postponed without a result: it may start again.
     pub fn put_off(&mut self, now: Duration) {
         if let Some(pause) = self.pause.as_mut().filter(|pause| pause.trying) {
             (pause.trying, pause.until) = (false, now);
@@ -104,19 +111,19 @@ impl Breaker {
         self.clear();
     }
 
-    /// When the route began to fail, if it has not worked since: whoever wants it tried now does not change that.
+    /// The time at which the route began to fail, if it has not worked since. A manual retry does not reset it.
     #[must_use]
     pub fn failing_since(&self) -> Option<Duration> {
         self.failing_since
     }
 
-    /// Ends the pause and the back-off: for a change of configuration, for `link up`, or because somebody wants it.
+    /// Ends the pause and the back-off: after a change of configuration, `link up`, or a request of the operator.
     pub fn clear(&mut self) {
         self.failures = 0;
         self.pause = None;
     }
 
-    /// Ends the pause and keeps the back-off: the failure was that of one message.
+    /// Ends the pause and keeps the back-off: one message had failed, not the route.
     pub fn resume(&mut self) {
         self.pause = None;
     }
@@ -127,21 +134,21 @@ impl Breaker {
         self.failures
     }
 
-    /// How many failures in a row there are with the next one. Refusals and other failures are counted apart, as their
-    /// pauses differ.
+    /// The number of failures in a row, the next one included. Refusals and other failures are counted separately,
+    /// because their pauses differ.
     #[must_use]
     pub fn failures_with(&self, is_refusal: bool) -> u32 {
         if self.are_refusals == is_refusal { self.failures.saturating_add(1) } else { 1 }
     }
 
-    /// The pause, if the route has failed and not been well since; it may be over.
+    /// The pause, if the route has failed and not worked since; it may be over.
     #[must_use]
     pub fn pause(&self) -> Option<&Pause> {
         self.pause.as_ref()
     }
 
-    /// Failures at or after the running time `since`, up to [`ATTEMPTS_BEFORE_EXPIRY`]: they count as attempts of the
-    /// messages that waited for the route.
+    /// Failures at or after the running time `since`, at most [`ATTEMPTS_BEFORE_EXPIRY`]. They count as attempts of
+    /// the messages that waited for the route.
     #[must_use]
     pub fn failures_since(&self, since: Duration) -> u32 {
         self.recent.iter().flatten().filter(|&&at| at >= since).count() as u32
@@ -159,7 +166,7 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    fn refused() -> Failure {
+    fn refused() -> RouteFailure {
         Diagnostic::local(EnhancedStatus::NO_ANSWER, "connection refused").into()
     }
 
@@ -227,8 +234,8 @@ mod tests {
     #[test]
     fn refusals_are_counted_apart() {
         let mut breaker = Breaker::default();
-        let over_limit = Failure { refusal: Some(About::Limit), ..refused() };
-        let mut fail = |seconds: u64, failure: &Failure| {
+        let over_limit = RouteFailure { refusal: Some(About::Limit), ..refused() };
+        let mut fail = |seconds: u64, failure: &RouteFailure| {
             assert!(breaker.admit(at(seconds)));
             let count = breaker.failures_with(failure.refusal.is_some());
             breaker.failed(at(seconds), Duration::from_secs(1), failure.clone());

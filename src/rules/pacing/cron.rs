@@ -1,32 +1,36 @@
 //! The cron expression of `queue.schedule`: when the forwarder may work.
 //!
-//! Five fields (minute, hour, day of month, month, weekday) as crontab(5) has them, matched against local time. It
-//! knows neither the time zone nor the time: the caller hands in both. It fails only while it is read.
+//! Five fields (minute, hour, day of month, month, weekday) as in crontab(5), matched against local time. Time and
+//! time zone come as arguments. Only parsing can fail.
 
 use crate::mail::date::WallTime;
 use time::{Date, OffsetDateTime};
 
-/// The Gregorian calendar repeats after this many days, weekdays and leap years included: what matches on none of
-/// them never does.
+/// The Gregorian calendar, with its weekdays and leap years, repeats after this many days: an expression that matches
+/// on none of them never matches.
 const CALENDAR_CYCLE_DAYS: u32 = 146_097;
 const MINUTES_OF_A_DAY: u32 = 24 * 60;
 
-/// The names that stand for a whole expression.
+/// Names for a whole expression.
 const NICKNAMES: [(&str, &str); 4] =
     [("@hourly", "0 * * * *"), ("@daily", "0 0 * * *"), ("@weekly", "0 0 * * 0"), ("@monthly", "0 0 1 * *")];
 
-const MINUTE: Field = Field { name: "minute", first: 0, last: 59, names: &[] };
-const HOUR: Field = Field { name: "hour", first: 0, last: 23, names: &[] };
-const DAY: Field = Field { name: "day of month", first: 1, last: 31, names: &[] };
-const MONTH: Field = Field {
+const MINUTE: CronField = CronField { name: "minute", first: 0, last: 59, names: &[] };
+const HOUR: CronField = CronField { name: "hour", first: 0, last: 23, names: &[] };
+const DAY: CronField = CronField { name: "day of month", first: 1, last: 31, names: &[] };
+const MONTH: CronField = CronField {
     name: "month",
     first: 1,
     last: 12,
     names: &["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"],
 };
 /// Sunday is 0 and 7.
-const WEEKDAY: Field =
-    Field { name: "weekday", first: 0, last: 7, names: &["sun", "mon", "tue", "wed", "thu", "fri", "sat"] };
+const WEEKDAY: CronField = CronField {
+    name: "weekday",
+    first: 0,
+    last: 7,
+    names: &["sun", "mon", "tue", "wed", "thu", "fri", "sat"],
+};
 
 /// A cron expression that matches at some time. Bit `n` of a set stands for the value `n`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,12 +40,13 @@ pub struct CronExpression {
     days: u64,
     months: u64,
     weekdays: u64,
-    /// Day of month and weekday both begin without `*`: then either of them is enough (crontab(5)).
+    /// Day of month and weekday both begin without `*`: then one of them is enough (crontab(5)).
     either_day: bool,
 }
 
 impl CronExpression {
-    /// Reads five fields with `*`, lists, ranges, steps and names, or one of `@hourly`, `@daily`, `@weekly`, `@monthly`.
+    /// Parses five fields with `*`, lists, ranges, steps and names, or one of `@hourly`, `@daily`, `@weekly`,
+    /// `@monthly`.
     ///
     /// # Errors
     /// A sentence that names the field and says what to write; also for an expression that never matches.
@@ -74,7 +79,7 @@ impl CronExpression {
         }
     }
 
-    /// Whether it fires in the minute of `wall`, at a place where local time is `utc_offset` seconds ahead of UTC.
+    /// Whether it matches the minute of `wall`, at a place where local time is `utc_offset` seconds ahead of UTC.
     #[must_use]
     pub fn matches(&self, wall: WallTime, utc_offset: i32) -> bool {
         civil(wall, utc_offset, 0).is_some_and(|civil| {
@@ -83,9 +88,9 @@ impl CronExpression {
         })
     }
 
-    /// The start of the first matching minute after the one of `wall`, by the offset in seconds that holds now. A change
-    /// of summer time on the way moves the result by its hour, so keep it only until that change. `None` only for a
-    /// clock near the year 9999.
+    /// The start of the first matching minute after the minute of `wall`, by the current offset in seconds. A change
+    /// of summer time in between moves the result by an hour, so the caller keeps it only until that change. `None`
+    /// only for a clock near the year 9999.
     #[must_use]
     pub fn next_after(&self, wall: WallTime, utc_offset: i32) -> Option<WallTime> {
         let start = civil(wall, utc_offset, 1)?;
@@ -120,7 +125,7 @@ fn has(set: u64, value: u32) -> bool {
     set >> value & 1 == 1
 }
 
-/// What local clocks show, with UTC standing in for the zone; `later` whole minutes on.
+/// Local civil time `later` minutes on, stored as if it were UTC.
 fn civil(wall: WallTime, utc_offset: i32, later: i64) -> Option<OffsetDateTime> {
     let seconds = i64::try_from(wall.seconds()).ok()?.checked_add(utc_offset.into())?;
     OffsetDateTime::from_unix_timestamp(seconds.checked_add(later * 60)?).ok()
@@ -131,14 +136,14 @@ fn minute_of_day(civil: OffsetDateTime) -> u32 {
 }
 
 /// One of the five fields: its values, and the names of the first of them.
-struct Field {
+struct CronField {
     name: &'static str,
     first: u32,
     last: u32,
     names: &'static [&'static str],
 }
 
-impl Field {
+impl CronField {
     fn parse(&self, text: &str) -> Result<u64, String> {
         let mut set = 0;
         for item in text.split(',') {
@@ -146,7 +151,7 @@ impl Field {
                 item.split_once('/').map_or((item, None), |(range, step)| (range, Some(step)));
             let (first, mut last) = self.range(range)?;
             if step.is_some() && !range.contains('-') {
-                // "5/15" is "5-59/15", as other crons read it.
+                // "5/15" means "5-59/15", as in other crons.
                 last = self.last;
             }
             let step = match step.map(str::parse::<usize>) {
@@ -168,7 +173,7 @@ impl Field {
         let (first, last) = text.split_once('-').unwrap_or((text, text));
         let (first, mut last) = (self.value(first)?, self.value(last)?);
         if last == 0 && first > 0 && self.last == WEEKDAY.last {
-            // "fri-sun" ends with the Sunday that comes after Friday.
+            // "fri-sun" ends with the Sunday after Friday.
             last = WEEKDAY.last;
         }
         if first > last {

@@ -1,14 +1,14 @@
-//! How long there was no way out: the times between `link down` and `link up`, in running time (see
-//! [`super::running_clock`]); and the same for what is not urgent, for which `link metered` is no way out either. They do
-//! not count towards the lifetime of a message.
+//! How long this host had no way out: the spans between `link down` and `link up`, in running time (see
+//! [`super::running_clock`]). A second record is for ordinary mail, for which `link metered` closes the way, too.
+//! These spans do not count towards the lifetime of a message.
 //!
-//! It remembers a bounded number of spans. When there are more, the two oldest become one, the time between them
-//! included: mail lives longer by that, never shorter. Nothing here fails.
+//! At most [`SPANS_MAX`] spans are remembered. When there are more, the two oldest become one that includes the time
+//! between them: mail then lives longer, never shorter.
 
 use std::fmt;
 use std::time::Duration;
 
-/// So many spans are remembered.
+/// The number of spans that are remembered.
 const SPANS_MAX: usize = 64;
 
 /// Whether the network can be reached, as `pillarbox link` says.
@@ -44,19 +44,19 @@ impl Uplink {
 /// The spans without a way out.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Downtime {
-    /// From and to, the oldest first.
+    /// Start and end, the oldest first.
     spans: Vec<(Duration, Duration)>,
-    /// Since when there has been none.
+    /// The start of the current span.
     since: Option<Duration>,
 }
 
 impl Downtime {
-    /// The way out is gone.
+    /// The way out is closed.
     pub fn begin(&mut self, now: Duration) {
         self.since.get_or_insert(now);
     }
 
-    /// It is there again.
+    /// The way out is open again.
     pub fn end(&mut self, now: Duration) {
         let Some(since) = self.since.take() else { return };
         self.spans.push((since, now));
@@ -104,7 +104,7 @@ impl fmt::Display for Downtime {
     }
 }
 
-/// Both: for all mail, and for what is not urgent.
+/// The spans for all mail, and for mail that is not urgent.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Downtimes {
     all: Downtime,
@@ -112,7 +112,7 @@ pub struct Downtimes {
 }
 
 impl Downtimes {
-    /// What way out there is from now on.
+    /// Records the state of the link from now on.
     pub fn note(&mut self, link: Uplink, now: Duration) {
         let closed = [(&mut self.all, link == Uplink::Down), (&mut self.ordinary, link != Uplink::Up)];
         for (downtime, is_closed) in closed {
@@ -120,13 +120,13 @@ impl Downtimes {
         }
     }
 
-    /// The times without a way out for a message.
+    /// The spans without a way out for a message.
     #[must_use]
     pub fn of(&self, is_urgent: bool) -> &Downtime {
         if is_urgent { &self.all } else { &self.ordinary }
     }
 
-    /// Reads what `Display` printed, or what `Downtime` did in versions that knew no metered link.
+    /// Reads what `Display` printed, or what `Downtime` printed in versions without a metered link.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (all, ordinary) = text.split_once(';').unwrap_or((text, text));

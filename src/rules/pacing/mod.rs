@@ -1,4 +1,7 @@
-//! When something happens: retries, pauses, schedules, rates, and clocks that may lie.
+//! When something happens: retries, pauses, schedules, rates, and clocks that may be wrong.
+//!
+//! Two clocks run through this room. The wall clock tells dates and may jump. The running time counts time that has
+//! really passed, also over restarts (`running_clock`); ages, pauses and limits use only that one.
 
 pub mod alarm;
 pub mod auth_failures;

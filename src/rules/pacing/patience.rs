@@ -1,22 +1,28 @@
-//! How long a client is borne with: less when connections run short, and no longer than its data comes at some speed.
-//! Whoever is slow on purpose (an octet a minute) must not keep others out. Time comes as an argument; nothing here fails.
+//! How long a slow client is tolerated: less when connections are scarce, and only while its data arrives at a
+//! minimum rate. A client that sends an octet a minute on purpose must not keep others out. Time comes as an
+//! argument.
+//!
+//! | situation | limit |
+//! | --- | --- |
+//! | three quarters of the connections are open | 10 s for each command, the data and the session of a stranger ([`HURRIED`]) |
+//! | data, after its first minute | 500 octets a second on average |
 
 use std::time::Duration;
 
-/// Commands, data and sessions of strangers have so long in all when connections run short (INTERFACE section 2).
+/// The total time for commands, data and sessions of strangers when connections are scarce.
 pub const HURRIED: Duration = Duration::from_secs(10);
-/// Slow data is borne with for so long …
+/// During this time slow data is tolerated …
 const DATA_GRACE: Duration = Duration::from_secs(60);
-/// … and has to come at this rate on average after that, in octets a second.
+/// … and afterwards it must arrive at this average rate, in octets a second.
 const DATA_MIN_RATE: u64 = 500;
 
-/// Whether connections run short. Strangers can take up three quarters of them, so from there on.
+/// Whether connections are scarce: strangers can take up three quarters of them, so from there on.
 #[must_use]
 pub const fn is_crowded(open: usize, connections: u32) -> bool {
     open as u64 * 4 >= connections as u64 * 3
 }
 
-/// Whether so many octets in so much time are too few: an octet a minute must not hold a thread for an hour.
+/// Whether this many octets in this time are too few: an octet a minute must not hold a thread for an hour.
 #[must_use]
 pub fn is_too_slow(octets: u64, elapsed: Duration) -> bool {
     elapsed > DATA_GRACE && octets / elapsed.as_secs().max(1) < DATA_MIN_RATE

@@ -1,27 +1,27 @@
-//! How many messages an address may send in a minute (`limits.messages_per_minute_per_ip`): a device gone wild must not
-//! fill the queue of the box.
+//! How many messages an address may send in a minute (`limits.messages_per_minute_per_ip`): a device gone wild must
+//! not fill the queue.
 //!
-//! Each address has a bucket that holds as many messages as the limit says and is filled again evenly within a minute.
-//! Time comes as an argument; nothing here fails.
+//! Each address has a bucket with as many messages as the limit says; it refills evenly within a minute. Time comes
+//! as an argument.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// So many addresses are remembered; beyond it those whose buckets are full again are forgotten, or else all.
+/// The number of addresses that are remembered. When there are more, those with a full bucket are forgotten, or else
+/// all.
 const ADDRESSES_MAX: usize = 1024;
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// The buckets.
 #[derive(Debug, Default)]
 pub struct Rates {
-    /// For each address: how much of a minute's messages is used up, as the time that it takes to fill again, and when
-    /// that was reckoned.
+    /// For each address, the used part of the bucket as the time that it takes to refill, and when that was computed.
     used: HashMap<IpAddr, (Duration, Duration)>,
 }
 
 impl Rates {
-    /// Takes a message out of the bucket of an address at the running time `now`; false if there is none left. `limit`
+    /// Takes a message out of the bucket of an address at the running time `now`; false if the bucket is empty. `limit`
     /// is for a minute; 0: no limit.
     pub fn take(&mut self, address: IpAddr, now: Duration, limit: u32) -> bool {
         let Some(each) = MINUTE.checked_div(limit) else { return true };
@@ -34,7 +34,7 @@ impl Rates {
         let (used, at) = self.used.entry(address).or_insert((Duration::ZERO, now));
         *used = used.saturating_sub(now.saturating_sub(*at)) + each;
         *at = now;
-        // A division that left a rest must not take the last message away.
+        // Rounding in the division must not cost the last message.
         let is_within = *used <= MINUTE;
         if !is_within {
             *used -= each;

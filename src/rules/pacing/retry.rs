@@ -1,15 +1,14 @@
 //! When a deferred message is tried again, and when it is given up (RFC 5321 §4.5.4.1).
 //!
-//! Ages are time that has really passed ([`Now::running`]), so a wall clock that jumps neither expires nor freezes a
-//! message. Nothing here fails.
+//! Ages are running times ([`Now::running`]), so a jump of the wall clock neither expires nor freezes a message.
 
 use crate::mail::date::Now;
 use std::time::Duration;
 
-/// A message gets at least this many attempts after a jump of the clock before it can expire: a box that slept or
-/// was lost in time has then really tried.
+/// The attempts that a message gets after a jump of the clock before it can expire: the jump may mean that the box
+/// was asleep and did not try at all.
 pub const ATTEMPTS_BEFORE_EXPIRY: u32 = 3;
-/// Shortest step, so that a configured zero can't make a busy loop.
+/// The shortest step, so that a configured zero cannot make a busy loop.
 const STEP_MIN: Duration = Duration::from_secs(1);
 const REFUSAL_PAUSE_MIN: Duration = Duration::from_secs(15 * 60);
 const REFUSAL_PAUSE_MAX: Duration = Duration::from_secs(4 * 3600);
@@ -17,15 +16,15 @@ const REFUSAL_PAUSE_MAX: Duration = Duration::from_secs(4 * 3600);
 /// `queue.retry` and `queue.lifetime`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// The wait after the first attempt, the second and so on; the last repeats.
+    /// The wait after the first attempt, the second and so on; the last one repeats.
     pub steps: Vec<Duration>,
     /// How long a message is tried.
     pub lifetime: Duration,
 }
 
 impl RetryPolicy {
-    /// The wait after `attempts` attempts: the configured step, spread over ±10 % by `random` (of all 32 bits), so
-    /// that messages deferred together do not come back together.
+    /// The wait after `attempts` attempts: the configured step, varied by ±10 % with `random` (all 32 bits), so that
+    /// messages deferred together do not come back together.
     #[must_use]
     pub fn step(&self, attempts: u32, random: u32) -> Duration {
         let index = usize::try_from(attempts.saturating_sub(1)).unwrap_or(usize::MAX);
@@ -33,33 +32,33 @@ impl RetryPolicy {
         spread(step, random).max(STEP_MIN)
     }
 
-    /// Whether a message of this age is given up. `attempts_since_jump` counts those since the last jump of the clock
-    /// (see [`super::running_clock`]), failed tries of its route included.
+    /// Whether a message of this age is given up. `attempts_since_jump` counts attempts since the last jump of the
+    /// clock (see [`super::running_clock`]), failed tries of its route included.
     #[must_use]
     pub fn is_expired(&self, age: Duration, attempts_since_jump: u32) -> bool {
         age > self.lifetime && attempts_since_jump >= ATTEMPTS_BEFORE_EXPIRY
     }
 }
 
-/// How long a route pauses that a smarthost has refused so often in a row, for the account, a limit or the like: from 15
-/// minutes to 4 hours (INTERFACE section 4). To ask sooner is of no use, and makes some providers angry.
+/// How long a route pauses after a smarthost has refused `refusals` times in a row for the account, a limit or a
+/// similar reason: from 15 minutes to 4 hours. Trying sooner is useless, and some providers punish it.
 #[must_use]
 pub fn pause_after_refusal(refusals: u32, random: u32) -> Duration {
     let doublings = refusals.saturating_sub(1).min(4);
     spread(REFUSAL_PAUSE_MIN * (1 << doublings), random).clamp(REFUSAL_PAUSE_MIN, REFUSAL_PAUSE_MAX)
 }
 
-/// Between 90 % and 110 %; the product is less than a fifth of the step, so it can't overflow.
+/// A value between 90 % and 110 %. The product is below a fifth of the step, so it cannot overflow.
 fn spread(step: Duration, random: u32) -> Duration {
     (step - step / 10).saturating_add(step / 5 / 0x1_0000 * (random >> 16))
 }
 
-/// What is left of a retry step that began with `last_attempt`. Time that the box was off counts as far as the wall
-/// clock shows it. Whatever the clocks do, the next attempt is never further away than its step.
+/// The rest of a retry step that began at `last_attempt`. Time during which the box was off counts if the wall clock
+/// shows it. The result never exceeds the step, even if the clocks are wrong.
 #[must_use]
 pub fn remaining_wait(step: Duration, last_attempt: Now, now: Now) -> Duration {
     let by_running = now.running.saturating_sub(last_attempt.running);
-    // A wall clock that went backwards says nothing: zero.
+    // A wall clock that went backwards counts as zero.
     let by_wall = Duration::from_micros(now.wall.0.saturating_sub(last_attempt.wall.0));
     step.saturating_sub(by_running.max(by_wall))
 }

@@ -1,36 +1,41 @@
-//! Time that has really passed, counted over restarts, from two clocks that are handed in.
+//! Time that has really passed, counted over restarts, from two clocks that the caller reads.
 //!
-//! The wall clock may jump: boxes without a battery start in the past and leap when NTP answers. The boot clock
-//! (CLOCK_BOOTTIME) is steady but starts at zero with each boot. The running clock follows the boot clock and is saved
-//! now and then, so it never goes backwards and a jump of the wall clock does not move it. Time that the box was off
-//! does not count; time that it was up without pillarbox does. It reads and writes nothing itself, and nothing fails.
+//! | clock | starts | may jump | counts while the box is off |
+//! | --- | --- | --- | --- |
+//! | wall clock | 1970 | yes: a box without a battery starts in the past and leaps when NTP answers | yes |
+//! | boot clock (CLOCK_BOOTTIME) | at each boot | no | no |
+//! | running clock | when pillarbox was installed | no | no |
+//!
+//! The running clock follows the boot clock and is saved from time to time, so it never goes backwards and ignores
+//! jumps of the wall clock. Time during which the box was up without pillarbox counts. The module reads and writes
+//! nothing itself.
 
 use crate::mail::date::{Now, WallTime};
 use std::fmt;
 use std::time::Duration;
 
-/// Where wall clock and boot clock part by more than this between two looks, the wall clock has jumped. Less is the
-/// drift of a bad crystal, or NTP mending it.
+/// If wall clock and boot clock diverge by more than this between two looks, the wall clock has jumped. Less is the
+/// drift of a bad crystal, or a correction by NTP.
 const JUMP_MIN_MICROS: u128 = 60_000_000;
-/// Saves are at least this far apart: each costs a write to flash. A power cut loses no more than this of all ages.
+/// The shortest time between two saves: each is a write to flash. A power cut loses at most this much of all ages.
 const SAVE_INTERVAL: Duration = Duration::from_secs(600);
 
-/// What is kept on disk.
+/// The state on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Saved {
-    /// The running time when it was saved.
+pub struct SavedClock {
+    /// The running time at the save.
     pub running: Duration,
-    /// The wall clock then.
+    /// The wall clock at the save.
     pub wall: WallTime,
-    /// The boot clock then.
+    /// The boot clock at the save.
     pub boot: Duration,
-    /// Which boot that was; 0: unknown.
+    /// The id of the boot; 0: unknown.
     pub boot_id: u128,
     /// See [`RunningClock::last_jump`].
     pub last_jump: Duration,
 }
 
-impl Saved {
+impl SavedClock {
     /// Reads what `Display` printed; `None` for anything else.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -48,7 +53,7 @@ impl Saved {
 }
 
 /// One line: running, wall and boot time in microseconds, the boot's id in hexadecimal, the last jump.
-impl fmt::Display for Saved {
+impl fmt::Display for SavedClock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (running, boot, jump) =
             (self.running.as_micros(), self.boot.as_micros(), self.last_jump.as_micros());
@@ -59,40 +64,40 @@ impl fmt::Display for Saved {
 /// A jump of the wall clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Jump {
-    /// How far, in seconds; negative: backwards.
+    /// The distance in seconds; negative: backwards.
     pub seconds: i64,
 }
 
 /// The clock that counts time that has really passed.
 #[derive(Debug)]
 pub struct RunningClock {
-    /// As of the last look.
-    now: Saved,
-    /// The running time when it was saved last in this boot. Without that a process after this one could not tell how much
-    /// time has passed: with a box that keeps no daemon none ever would.
+    /// The state at the last look.
+    now: SavedClock,
+    /// The running time at the last save in this boot. Without a save, a later process could not tell how much time
+    /// has passed; on a box without a daemon no time would ever pass.
     saved_at: Option<Duration>,
 }
 
 impl RunningClock {
-    /// Goes on from what was saved, or starts at zero. Within the same boot the time since then has passed; after
-    /// another boot nothing tells off time from a jump, so the running time goes on where it was saved, and a wall clock
-    /// that shows less than before has jumped.
+    /// Continues from the saved state, or starts at zero. Within the same boot the time since then has passed. After
+    /// another boot, off time and a jump of the wall clock look the same, so the running time continues where it was
+    /// saved, and a wall clock that shows less than before has jumped.
     #[must_use]
-    pub fn resume(saved: Option<Saved>, wall: WallTime, boot: Duration, boot_id: u128) -> Self {
-        let fresh = Saved { running: Duration::ZERO, wall, boot, boot_id, last_jump: Duration::ZERO };
+    pub fn resume(saved: Option<SavedClock>, wall: WallTime, boot: Duration, boot_id: u128) -> Self {
+        let fresh = SavedClock { running: Duration::ZERO, wall, boot, boot_id, last_jump: Duration::ZERO };
         let Some(saved) = saved else { return Self { now: fresh, saved_at: None } };
         let mut clock = Self { now: saved, saved_at: Some(saved.running) };
         if saved.boot_id == boot_id && boot_id != 0 {
             clock.look(wall, boot);
         } else {
             let last_jump = if wall < saved.wall { saved.running } else { saved.last_jump };
-            clock.now = Saved { running: saved.running, last_jump, ..fresh };
+            clock.now = SavedClock { running: saved.running, last_jump, ..fresh };
             clock.saved_at = None;
         }
         clock
     }
 
-    /// Takes a look at both clocks. Also tells whether the wall clock has jumped since the last look.
+    /// Reads both clocks. Also reports a jump of the wall clock since the last look.
     pub fn look(&mut self, wall: WallTime, boot: Duration) -> (Now, Option<Jump>) {
         let passed = boot.saturating_sub(self.now.boot);
         let expected = i128::from(self.now.wall.0) + passed.as_micros().cast_signed();
@@ -101,37 +106,37 @@ impl RunningClock {
         (self.now.wall, self.now.boot) = (wall, self.now.boot.max(boot));
         let jump = (drift.unsigned_abs() > JUMP_MIN_MICROS).then(|| {
             self.now.last_jump = self.now.running;
-            // What fits no i64 would be longer than the clocks can show.
+            // A value beyond i64 would exceed what the clocks can show.
             Jump { seconds: i64::try_from(drift / 1_000_000).unwrap_or(i64::MAX) }
         });
         (Now { wall, running: self.now.running }, jump)
     }
 
-    /// The running time at the last jump that was noticed; zero if there was none. Attempts before it do not count
-    /// towards expiry (see [`super::retry::RetryPolicy::is_expired`]).
+    /// The running time at the last jump that was noticed, or zero. Attempts before it do not count towards expiry
+    /// (see [`super::retry::RetryPolicy::is_expired`]).
     #[must_use]
     pub fn last_jump(&self) -> Duration {
         self.now.last_jump
     }
 
-    /// Whether the last save is ten minutes ago, or of another boot.
+    /// Whether the last save is ten minutes old, or of another boot.
     #[must_use]
     pub fn should_save(&self) -> bool {
         self.saved_at.is_none_or(|at| self.now.running.saturating_sub(at) >= SAVE_INTERVAL)
     }
 
-    /// What to write to disk now: when [`Self::should_save`] says so, and at the end.
-    pub fn to_save(&mut self) -> Saved {
+    /// The state to write now: when [`Self::should_save`] returns true, and at the end.
+    pub fn to_save(&mut self) -> SavedClock {
         self.saved_at = Some(self.now.running);
         self.now
     }
 }
 
-/// The microseconds at which the wall clock showed 2026: pillarbox did not exist before.
+/// The time at which 2026 began, in microseconds: pillarbox did not exist before.
 const FIRST_POSSIBLE: WallTime = WallTime(1_767_225_600_000_000);
 
-/// What a Date that was written at `written` should have said, by the clock of now: if that clock was wrong then, as it was
-/// years ago or has jumped since. `None`: it stays.
+/// The correct date of a message that was written at `written`, by the current clock, if the clock was wrong then: it
+/// showed a time before 2026, or has jumped since. `None`: the date stays.
 #[must_use]
 pub fn mended(written: Now, now: Now, last_jump: Duration) -> Option<WallTime> {
     let age = now.running.saturating_sub(written.running).as_micros();
@@ -156,9 +161,9 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    fn saved() -> Saved {
+    fn saved() -> SavedClock {
         let (wall, last_jump) = (wall(40 * YEAR), secs(10));
-        Saved { running: secs(1000), wall, boot: secs(300), boot_id: 7, last_jump }
+        SavedClock { running: secs(1000), wall, boot: secs(300), boot_id: 7, last_jump }
     }
 
     #[test]
@@ -241,7 +246,7 @@ mod tests {
 
     #[test]
     fn an_unknown_boot_is_never_the_same() {
-        let nameless = Saved { boot_id: 0, ..saved() };
+        let nameless = SavedClock { boot_id: 0, ..saved() };
         let mut clock = RunningClock::resume(Some(nameless), wall(40 * YEAR + 50), secs(350), 0);
         assert_eq!(clock.look(wall(40 * YEAR + 50), secs(350)).0.running, secs(1000));
     }
@@ -264,18 +269,18 @@ mod tests {
     fn only_whole_lines_are_read() {
         for text in ["", "1 2 3 4", "1 2 3 4 5 6", "-1 2 3 4 5", "1 2 3 zz 5", "99999999999999999999 2 3 4 5"]
         {
-            assert_eq!(Saved::parse(text), None, "{text}");
+            assert_eq!(SavedClock::parse(text), None, "{text}");
         }
     }
 
     proptest! {
         #[test]
         fn parse_is_the_inverse_of_print(running: u64, time: u64, boot: u64, boot_id: u128, jump: u64) {
-            let saved = Saved {
+            let saved = SavedClock {
                 running: Duration::from_micros(running), wall: WallTime(time), boot: Duration::from_micros(boot),
                 boot_id, last_jump: Duration::from_micros(jump),
             };
-            prop_assert_eq!(Saved::parse(&saved.to_string()), Some(saved));
+            prop_assert_eq!(SavedClock::parse(&saved.to_string()), Some(saved));
         }
 
         #[test]

@@ -1,4 +1,12 @@
 //! Who may send what to whom: the rule that keeps this host from being an open relay.
+//!
+//! | recipient | client is trusted or logged in | any other client |
+//! | --- | --- | --- |
+//! | a mailbox of this host | accepted | accepted |
+//! | a domain of `relay_domains` (backup MX) | accepted | accepted |
+//! | any other | accepted | 550 5.7.1 |
+//!
+//! The caller decides whether a client is trusted: by its network ([`AdmissionPolicy::trusts`]) or by AUTH.
 
 use super::route::Routed;
 use crate::mail::address::Domain;
@@ -12,7 +20,7 @@ use std::net::IpAddr;
 pub struct AdmissionPolicy {
     /// Clients that may relay without AUTH.
     pub trusted_networks: Vec<Network>,
-    /// Domains elsewhere whose mail is taken from everyone (backup MX).
+    /// Domains elsewhere whose mail is accepted from every client (backup MX).
     pub relay_domains: Vec<Domain>,
 }
 
@@ -25,8 +33,7 @@ impl AdmissionPolicy {
 
     /// Whether a recipient may be accepted from a client.
     ///
-    /// # Errors
-    /// The reply: 550 5.7.1.
+    /// The reply 550 5.7.1 if the client may not relay to this recipient.
     pub fn admit(&self, routed: &Routed, client_is_trusted: bool) -> Result<(), Reply> {
         if routed.is_local || client_is_trusted || self.relay_domains.contains(&routed.mailbox.domain) {
             return Ok(());

@@ -1,56 +1,57 @@
-//! The aliases file, in sendmail's format as plain text: local names, and whom their mail goes to.
+//! The aliases file in sendmail's format, as plain text: local names and the targets of their mail.
 //!
 //! ```text
 //! # a comment
-//! postmaster: root                    what follows "#" after a blank is a comment, too
+//! postmaster: root                    a "#" after a blank starts a comment, too
 //! root:       me@example.com,
-//!             "Other Admin" <other@example.com>      (goes on in a line that begins with a blank)
-//! team:       :include:/etc/team      addresses, one or several a line
-//! owner-team: alice                   gets the bounces of what is sent to team
-//! joe+lists:  \joe                    with its detail first; a backslash: the mailbox itself, no further alias
+//!             "Other Admin" <other@example.com>      (a line that starts with a blank continues the previous one)
+//! team:       :include:/etc/team      addresses, one or several on a line
+//! owner-team: alice                   gets the bounces of mail that is sent to team
+//! joe+lists:  \joe                    a name with its detail comes first; a backslash: the mailbox itself
 //! *:          me@example.com          every local name without an alias of its own
 //! ```
 //!
-//! Reads text, never a file. Names are compared without case (see [`fold`]). A line that can't be used is told with its
-//! place and left out; the others stay. `|command` and `/file` are such: this program runs nothing for a message, and writes
-//! to no file but those of `local.maildir`. Of a name that is there twice the first line counts.
+//! The module parses text and never opens a file. Names are compared without case (see [`fold`]). A malformed line is
+//! reported with its place and skipped; the rest still applies. `|command` and `/file` count as malformed: pillarbox
+//! runs no program for a message, and writes only to the Maildirs of `local.maildir`. If a name appears twice, the
+//! first line counts.
 
 use crate::mail::address::{Domain, LocalPart, Mailbox};
 use crate::mail::address_list;
 use crate::mail::fold::fold;
 use std::ops::Range;
 
-/// The name that stands for all that have no alias.
+/// The alias that applies to every name without an alias of its own.
 pub const EVERYBODY: &str = "*";
-/// The most problems of a file that are told.
+/// The number of problems that are reported for one file.
 const PROBLEMS_MAX: usize = 100;
 
-/// Whom mail goes to.
+/// A target of an alias.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
-    /// An address; without a domain a local name.
+pub enum AliasTarget {
+    /// An address. Without a domain it is a local name.
     Address(LocalPart, Option<Domain>),
-    /// `\name`: the mailbox of a local user, whatever aliases say.
+    /// `\name`: the mailbox of a local user; aliases do not apply.
     Mailbox(LocalPart),
-    /// `:include:PATH`: those that the file lists.
+    /// `:include:PATH`: the targets in the file.
     Include(String),
 }
 
-/// What is wrong with a file of aliases or of addresses, and where.
+/// A malformed line in a file of aliases or of addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AliasProblem {
-    /// The line, counted from one.
+    /// The line number, from one.
     pub line: usize,
-    /// The character in the line, counted from one.
+    /// The column in characters, from one.
     pub column: usize,
-    /// What is wrong and what to do. Text of the file is quoted with its control characters escaped.
+    /// What is wrong and what to do. Quoted text has its control characters escaped.
     pub text: String,
 }
 
 /// The aliases.
 #[derive(Debug, Default)]
 pub struct AliasTable {
-    /// In the order of the file. Each has a target at least.
+    /// In the order of the file. Each alias has at least one target.
     aliases: Vec<Alias>,
 }
 
@@ -59,17 +60,18 @@ pub struct AliasTable {
 struct Alias {
     /// Folded.
     name: String,
-    /// Where it stands in the file, counted from one.
+    /// The line number, from one.
     line: usize,
-    targets: Vec<Target>,
+    targets: Vec<AliasTarget>,
 }
 
 impl AliasTable {
-    /// Reads the text of an aliases file.
+    /// Parses the text of an aliases file.
     #[must_use]
     pub fn parse(text: &str) -> (Self, Vec<AliasProblem>) {
         let (mut table, mut problems) = (Self::default(), Problems::default());
-        // Where the targets of lines that go on belong: nowhere, if their alias does not count.
+        // The alias that a continuation line extends. Inner `None`: its first line was malformed, so the targets do
+        // not count.
         let mut open: Option<Option<usize>> = None;
         for line in lines(text) {
             let mut from = 0;
@@ -86,24 +88,20 @@ impl AliasTable {
                     }
                 });
             } else if open.is_none() {
-                problems.tell(
-                    &line,
-                    0,
-                    "there is no alias that this line could go on with; write NAME: ADDRESS, …".into(),
-                );
+                problems.tell(&line, 0, "this line continues no alias; write NAME: ADDRESS, …".into());
                 continue;
             }
             if let Some(alias) = open.flatten().and_then(|place| table.aliases.get_mut(place)) {
                 line.read_targets(from, &mut alias.targets, &mut problems);
             }
         }
-        // Mail for a name of which nothing is left goes where it would without the line.
+        // A name without a valid target is routed as if the line did not exist.
         table.aliases.retain(|alias| !alias.targets.is_empty());
         (table, problems.0)
     }
 
-    /// Begins the alias of a line: gives where its targets begin, or what is wrong.
-    fn begin(&mut self, line: &Line<'_>) -> Result<usize, String> {
+    /// Starts the alias of a line. Returns the offset of its targets, or what is wrong.
+    fn begin(&mut self, line: &AliasLine<'_>) -> Result<usize, String> {
         let pieces = line.pieces(0, ':');
         let [name, _, ..] = pieces.as_slice() else {
             return Err("there is no colon; write NAME: ADDRESS, …".into());
@@ -117,33 +115,33 @@ impl AliasTable {
         let name = parsed.map_err(|_| format!("{name:?} is no local name; write one word, or quote it"))?;
         let name = fold(name.as_str());
         if self.has(&name) {
-            return Err(format!("{name:?} is there already; take one of them out"));
+            return Err(format!("{name:?} is listed twice; remove one of the lines"));
         }
         self.aliases.push(Alias { name, line: line.number, targets: Vec::new() });
         Ok(targets)
     }
 
-    /// Whether there is an alias of that folded name.
+    /// Whether an alias has this folded name.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
         self.aliases.iter().any(|alias| alias.name == name)
     }
 
-    /// The alias that a folded local part goes by, and its targets: its own, or that of the user before the
-    /// separator, or that for everybody.
+    /// The alias that applies to a folded local part, and its targets: its own, or that of the user before the
+    /// separator, or the one for everybody.
     #[must_use]
-    pub fn find(&self, name: &str, separator: Option<char>) -> Option<(&str, &[Target])> {
+    pub fn find(&self, name: &str, separator: Option<char>) -> Option<(&str, &[AliasTarget])> {
         let known = |wanted: &str| self.aliases.iter().find(|alias| alias.name == wanted);
         let user = || separator.and_then(|separator| name.split_once(separator)).map(|(user, _)| user);
         let found = known(name).or_else(|| known(user()?)).or_else(|| known(EVERYBODY));
         found.map(|alias| (alias.name.as_str(), alias.targets.as_slice()))
     }
 
-    /// Whether an alias stands for this address, written with its domain.
+    /// Whether a target of an alias is this address, with its domain.
     #[must_use]
     pub fn names(&self, mailbox: &Mailbox) -> bool {
-        let is_it = |target: &Target| match target {
-            Target::Address(local_part, Some(domain)) => {
+        let is_it = |target: &AliasTarget| match target {
+            AliasTarget::Address(local_part, Some(domain)) => {
                 *domain == mailbox.domain
                     && local_part.as_str().eq_ignore_ascii_case(mailbox.local_part.as_str())
             }
@@ -152,20 +150,20 @@ impl AliasTable {
         self.aliases.iter().flat_map(|alias| &alias.targets).any(is_it)
     }
 
-    /// The names, and the lines that they stand in.
+    /// The names and their line numbers.
     pub fn lines(&self) -> impl Iterator<Item = (&str, usize)> {
         self.aliases.iter().map(|alias| (alias.name.as_str(), alias.line))
     }
 
-    /// The files that are included.
+    /// The included files.
     pub fn includes(&self) -> impl Iterator<Item = &str> {
         self.aliases.iter().flat_map(|alias| includes(&alias.targets))
     }
 }
 
-/// Reads the text of an included file: addresses with commas or line ends between them.
+/// Parses the text of an included file: addresses separated by commas or line ends.
 #[must_use]
-pub fn parse_list(text: &str) -> (Vec<Target>, Vec<AliasProblem>) {
+pub fn parse_list(text: &str) -> (Vec<AliasTarget>, Vec<AliasProblem>) {
     let (mut targets, mut problems) = (Vec::new(), Problems::default());
     for line in lines(text) {
         line.read_targets(0, &mut targets, &mut problems);
@@ -173,11 +171,11 @@ pub fn parse_list(text: &str) -> (Vec<Target>, Vec<AliasProblem>) {
     (targets, problems.0)
 }
 
-/// The files among targets.
-pub fn includes(targets: &[Target]) -> impl Iterator<Item = &str> {
+/// The included files among the targets.
+pub fn includes(targets: &[AliasTarget]) -> impl Iterator<Item = &str> {
     targets.iter().filter_map(|target| match target {
-        Target::Include(path) => Some(path.as_str()),
-        Target::Address(..) | Target::Mailbox(_) => None,
+        AliasTarget::Include(path) => Some(path.as_str()),
+        AliasTarget::Address(..) | AliasTarget::Mailbox(_) => None,
     })
 }
 
@@ -185,7 +183,7 @@ pub fn includes(targets: &[Target]) -> impl Iterator<Item = &str> {
 struct Problems(Vec<AliasProblem>);
 
 impl Problems {
-    fn tell(&mut self, line: &Line<'_>, at: usize, text: String) {
+    fn tell(&mut self, line: &AliasLine<'_>, at: usize, text: String) {
         if self.0.len() < PROBLEMS_MAX {
             let column = line.text.get(..at).unwrap_or_default().chars().count() + 1;
             self.0.push(AliasProblem { line: line.number, column, text });
@@ -194,23 +192,24 @@ impl Problems {
 }
 
 /// A line without its end.
-struct Line<'a> {
+struct AliasLine<'a> {
     text: &'a str,
     number: usize,
 }
 
 /// The lines that are neither empty nor comments.
-fn lines(text: &str) -> impl Iterator<Item = Line<'_>> {
+fn lines(text: &str) -> impl Iterator<Item = AliasLine<'_>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let numbered = text.lines().enumerate().map(|(i, text)| Line { text, number: i + 1 });
+    let numbered = text.lines().enumerate().map(|(i, text)| AliasLine { text, number: i + 1 });
     numbered.filter(|line| {
         let text = line.text.trim();
         !text.is_empty() && !text.starts_with('#')
     })
 }
 
-impl Line<'_> {
-    /// What stands between separators from a place on; those in quotes, brackets and the comment at the end are none.
+impl AliasLine<'_> {
+    /// The ranges between separators, from an offset on. A separator in quotes, brackets or the comment at the end
+    /// does not count.
     fn pieces(&self, from: usize, separator: char) -> Vec<Range<usize>> {
         let (mut pieces, mut start, mut end) = (Vec::new(), from, self.text.len());
         let (mut in_quotes, mut is_escaped, mut depth, mut before) = (false, false, 0usize, ' ');
@@ -239,7 +238,7 @@ impl Line<'_> {
         pieces
     }
 
-    fn read_targets(&self, from: usize, targets: &mut Vec<Target>, problems: &mut Problems) {
+    fn read_targets(&self, from: usize, targets: &mut Vec<AliasTarget>, problems: &mut Problems) {
         for piece in self.pieces(from, ',') {
             let text = self.text.get(piece.clone()).unwrap_or_default();
             let item = text.trim();
@@ -254,25 +253,25 @@ impl Line<'_> {
     }
 }
 
-/// Reads a target.
-fn target(item: &str) -> Result<Target, String> {
+/// Parses a target.
+fn target(item: &str) -> Result<AliasTarget, String> {
     let quoted = item.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     let bare = quoted.filter(|bare| bare.starts_with(['|', '/', ':'])).unwrap_or(item);
     let no_address =
         || format!("{item:?} is no address; write user or user@example.com, with commas between");
     if bare.starts_with('|') {
-        return Err(format!("{item:?} is a command, and none is run for mail here; write an address"));
+        return Err(format!("{item:?} is a command, and pillarbox runs none for mail; write an address"));
     }
     if bare.starts_with('/') {
-        return Err(format!("{item:?} is a file, and mail goes to Maildirs alone here; write an address"));
+        return Err(format!("{item:?} is a file, and mail is delivered only to Maildirs; write an address"));
     }
     if let Some(name) = bare.strip_prefix('\\') {
-        return LocalPart::parse(name).map(Target::Mailbox).map_err(|_| no_address());
+        return LocalPart::parse(name).map(AliasTarget::Mailbox).map_err(|_| no_address());
     }
     if let Some((keyword, path)) = bare.strip_prefix(':').and_then(|rest| rest.split_once(':')) {
         let path = path.trim();
         return if keyword.eq_ignore_ascii_case("include") && path.starts_with('/') {
-            Ok(Target::Include(path.to_owned()))
+            Ok(AliasTarget::Include(path.to_owned()))
         } else {
             Err(format!("{item:?} can't be followed; write :include:/PATH or an address"))
         };
@@ -282,7 +281,7 @@ fn target(item: &str) -> Result<Target, String> {
     let part = |range: &Range<usize>| item.get(range.clone()).unwrap_or_default();
     let domain = span.domain.as_ref().map(|domain| Domain::parse(part(domain))).transpose();
     match (LocalPart::parse(part(&span.local_part)), domain) {
-        (Ok(local_part), Ok(domain)) => Ok(Target::Address(local_part, domain)),
+        (Ok(local_part), Ok(domain)) => Ok(AliasTarget::Address(local_part, domain)),
         _ => Err(no_address()),
     }
 }

@@ -1,34 +1,47 @@
-//! Those that an alias stands for: one recipient becomes several, here and elsewhere.
+//! The expansion of aliases: one recipient becomes several, here and elsewhere.
 //!
-//! Asks for included files and accounts by what it is given, never itself. It always ends: a name is gone through once,
-//! no chain is deeper than [`DEPTH_MAX`], and nobody gets two copies. An alias that goes round in circles or names
-//! somebody unknown loses nobody else of its recipients; only when none is left there is no route (5.4.6, 5.1.1).
+//! The targets of an alias are visited depth first:
 //!
-//! An alias NAME beside an alias `owner-NAME` is a list (RFC 5321 §3.9.2): what fails behind it is told to its owner.
+//! | target | becomes |
+//! | --- | --- |
+//! | `name`, or an address in a local domain | its alias, if it has one; else its user |
+//! | `\name`, or the alias's own name | the Maildir of the user, without a further alias |
+//! | an address elsewhere | itself |
+//! | `:include:/PATH` | the targets in the file |
+//! | a user with a `.forward` | the targets in that file |
+//!
+//! The expansion always ends: each name is visited once, no chain is longer than [`DEPTH_MAX`], an alias has at most
+//! [`MEMBERS_MAX`] members, and each member gets one copy. A loop or an unknown name costs the other recipients
+//! nothing; it is reported as a trouble. Only an alias without any routable member has no route (5.4.6, 5.1.1).
+//!
+//! An alias NAME with an alias `owner-NAME` is a list (RFC 5321 §3.9.2): failures of its members are reported to the
+//! owner.
+//!
+//! Files and accounts come through traits; the module opens nothing.
 
-use super::aliases::{AliasTable, EVERYBODY, Target};
-use super::route::{Account, Accounts, LookupFailed, NoRoute, Occupant, RoutePolicy, Routed, key};
+use super::aliases::{AliasTable, AliasTarget, EVERYBODY};
+use super::route::{Accounts, LookupFailed, NoRoute, Occupant, RoutePolicy, Routed, SystemAccount, key};
 use crate::mail::address::{LocalPart, Mailbox};
 use crate::mail::status::EnhancedStatus;
 
-/// Aliases of aliases are followed this deep.
+/// The longest chain of aliases.
 const DEPTH_MAX: usize = 20;
-/// So many recipients one alias may have; Postfix's limit, too.
+/// The most members of one alias; Postfix has the same limit.
 const MEMBERS_MAX: usize = 1000;
 
-/// Reads what aliases and users name.
+/// Reads the files that aliases and users name.
 pub trait Files {
-    /// Those that the file lists.
+    /// The targets that the file lists.
     ///
     /// # Errors
-    /// It can't be read now, which says nothing about its recipients.
-    fn include(&self, path: &str) -> Result<Vec<Target>, LookupFailed>;
+    /// The file cannot be read at the moment, which says nothing about its recipients.
+    fn include(&self, path: &str) -> Result<Vec<AliasTarget>, LookupFailed>;
 
-    /// Where a user has his mail forwarded to; `None`: nowhere.
-    fn forward(&self, account: &Account) -> Option<Vec<Target>>;
+    /// The targets to which a user forwards mail. `None`: the user does not forward.
+    fn forward(&self, account: &SystemAccount) -> Option<Vec<AliasTarget>>;
 }
 
-/// What an expansion goes by.
+/// The inputs of an expansion.
 #[derive(Clone, Copy)]
 pub struct Sources<'a> {
     /// The configuration.
@@ -37,34 +50,34 @@ pub struct Sources<'a> {
     pub aliases: &'a AliasTable,
     /// The accounts of the system.
     pub accounts: &'a dyn Accounts,
-    /// The files that aliases include, and what users say of their own mail.
+    /// The included files and the `.forward` files.
     pub files: &'a dyn Files,
 }
 
-/// One of those that an alias stands for.
+/// A mailbox for which an alias stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
-    /// Whom the copy is for.
+pub struct AliasMember {
+    /// The mailbox that gets a copy.
     pub mailbox: Mailbox,
-    /// Where it goes; or why nowhere, which its sender is to be told once the message is taken.
+    /// The route of the copy. An error is reported to the sender after the message is accepted.
     pub route: Result<Routed, NoRoute>,
-    /// The list's owner, if it came by a list.
+    /// The owner of the innermost list through which the member was found.
     pub owner: Option<Mailbox>,
 }
 
-/// Those that an alias stands for.
+/// The result of an expansion.
 #[derive(Debug, Default)]
 pub struct Expansion {
-    /// One at least has a route.
-    pub members: Vec<Member>,
-    /// What the operator should mend.
+    /// The members; at least one has a route.
+    pub members: Vec<AliasMember>,
+    /// Problems for the operator to correct.
     pub troubles: Vec<String>,
 }
 
-/// Finds those that the alias of a local mailbox stands for.
+/// Finds the members of the alias of a local mailbox.
 ///
 /// # Errors
-/// There is nobody, or it can't be found out now.
+/// No member has a route, or a look-up failed.
 pub fn expand(sources: &Sources<'_>, mailbox: &Mailbox) -> Result<Expansion, NoRoute> {
     let (chain, known) = (Vec::new(), Vec::new());
     let mut expander = Expander { sources, chain, known, owner: None, found: Expansion::default() };
@@ -74,35 +87,35 @@ pub fn expand(sources: &Sources<'_>, mailbox: &Mailbox) -> Result<Expansion, NoR
         return Ok(expander.found);
     }
     if key(mailbox) == "postmaster" {
-        // Whose mail is always taken (RFC 5321 §4.5.1).
+        // Mail for postmaster is always accepted (RFC 5321 §4.5.1).
         let routed = sources.policy.route_mailbox(&sources.policy.postmaster_here(), sources.accounts)?;
-        let member = Member { mailbox: routed.mailbox.clone(), route: Ok(routed), owner: None };
+        let member = AliasMember { mailbox: routed.mailbox.clone(), route: Ok(routed), owner: None };
         return Ok(Expansion { members: vec![member], troubles: expander.found.troubles });
     }
     Err(match (troubles.first(), members.first()) {
         (Some(trouble), _) => NoRoute::Refused(EnhancedStatus::ROUTING_LOOP, trouble.clone()),
-        (None, Some(Member { route: Err(no_route), .. })) => no_route.clone(),
+        (None, Some(AliasMember { route: Err(no_route), .. })) => no_route.clone(),
         (None, _) => NoRoute::UnknownUser,
     })
 }
 
 struct Expander<'a> {
     sources: &'a Sources<'a>,
-    /// The aliases and files that have led here, outermost first.
+    /// The aliases and files that lead to the current target, outermost first.
     chain: Vec<String>,
-    /// Those that have been gone through.
+    /// The aliases and files that were visited.
     known: Vec<String>,
-    /// Of the innermost list.
+    /// The owner of the innermost list.
     owner: Option<Mailbox>,
     found: Expansion,
 }
 
 impl<'a> Expander<'a> {
-    /// A mailbox of this host. `is_written`: as somebody wrote it with its domain, so that it may be elsewhere.
+    /// Visits a local mailbox. `is_written`: a target named it with its domain, so it may lie elsewhere.
     fn local(&mut self, mailbox: &Mailbox, is_written: bool) -> Result<(), NoRoute> {
         let Sources { policy, aliases, accounts, files } = *self.sources;
         match self.alias(mailbox) {
-            // `joe: joe, …` means joe's mailbox, too.
+            // `joe: joe, …` includes joe's own mailbox.
             Some((alias, _)) if self.chain.last().is_some_and(|last| last == alias) => {
                 let route = policy.own_maildir(mailbox, accounts);
                 return self.end(mailbox, self.or_elsewhere(mailbox, route, is_written));
@@ -144,7 +157,7 @@ impl<'a> Expander<'a> {
         }
     }
 
-    /// A written address that nobody here has is elsewhere; see [`RoutePolicy::written`].
+    /// A written address that no user here has lies elsewhere; see [`RoutePolicy::written`].
     fn or_elsewhere(
         &self,
         mailbox: &Mailbox,
@@ -157,17 +170,18 @@ impl<'a> Expander<'a> {
         }
     }
 
-    /// The alias of a local mailbox. That for everybody leads away once: `*: joe` would else stand for joe, too.
-    fn alias(&self, mailbox: &Mailbox) -> Option<(&'a str, &'a [Target])> {
+    /// The alias of a local mailbox. The alias for everybody applies once in a chain: otherwise `*: joe` would apply
+    /// to joe, too.
+    fn alias(&self, mailbox: &Mailbox) -> Option<(&'a str, &'a [AliasTarget])> {
         let Sources { policy, aliases, .. } = self.sources;
         let found = aliases.find(&key(mailbox), policy.separator);
         found.filter(|(alias, _)| *alias != EVERYBODY || self.chain.iter().all(|known| known != EVERYBODY))
     }
 
-    /// Goes through the targets of an alias or of a file.
-    fn descend(&mut self, name: &str, targets: &[Target], mailbox: &Mailbox) -> Result<(), NoRoute> {
+    /// Visits the targets of an alias or of a file.
+    fn descend(&mut self, name: &str, targets: &[AliasTarget], mailbox: &Mailbox) -> Result<(), NoRoute> {
         if self.chain.iter().any(|known| known == name) {
-            self.trouble(format!("the alias {name:?} goes round in circles"));
+            self.trouble(format!("the alias {name:?} is part of a loop"));
             return Ok(());
         }
         if self.chain.len() >= DEPTH_MAX {
@@ -184,27 +198,27 @@ impl<'a> Expander<'a> {
         done
     }
 
-    /// `mailbox` is whose alias it is: a name without a domain is at the same one.
-    fn target(&mut self, target: &Target, mailbox: &Mailbox) -> Result<(), NoRoute> {
+    /// Visits one target. `mailbox` owns the alias: a target without a domain gets its domain.
+    fn target(&mut self, target: &AliasTarget, mailbox: &Mailbox) -> Result<(), NoRoute> {
         let Sources { policy, accounts, files, .. } = *self.sources;
         let at = |local_part: &LocalPart| Mailbox {
             local_part: local_part.clone(),
             domain: mailbox.domain.clone(),
         };
         match target {
-            Target::Address(local_part, None) => self.local(&at(local_part), false),
-            Target::Address(local_part, Some(domain)) => {
+            AliasTarget::Address(local_part, None) => self.local(&at(local_part), false),
+            AliasTarget::Address(local_part, Some(domain)) => {
                 let to = Mailbox { local_part: local_part.clone(), domain: domain.clone() };
                 if policy.is_local(domain) {
                     return self.local(&to, true);
                 }
                 self.end(&to, policy.route_mailbox(&to, accounts))
             }
-            Target::Mailbox(local_part) => {
+            AliasTarget::Mailbox(local_part) => {
                 let to = at(local_part);
                 self.end(&to, policy.own_maildir(&to, accounts))
             }
-            Target::Include(path) => {
+            AliasTarget::Include(path) => {
                 let targets = files.include(path);
                 let targets = targets.map_err(|LookupFailed(text)| NoRoute::LookupFailed(text))?;
                 self.descend(path, &targets, mailbox)
@@ -212,7 +226,7 @@ impl<'a> Expander<'a> {
         }
     }
 
-    /// The end of a chain.
+    /// Adds the mailbox at the end of a chain.
     fn end(&mut self, mailbox: &Mailbox, route: Result<Routed, NoRoute>) -> Result<(), NoRoute> {
         if let Err(NoRoute::LookupFailed(_)) = route {
             return route.map(drop);
@@ -225,7 +239,7 @@ impl<'a> Expander<'a> {
             let text = format!("the alias has more than {MEMBERS_MAX} recipients");
             return Err(NoRoute::Refused(EnhancedStatus::ROUTING_LOOP, text));
         }
-        self.found.members.push(Member { mailbox, route, owner: self.owner.clone() });
+        self.found.members.push(AliasMember { mailbox, route, owner: self.owner.clone() });
         Ok(())
     }
 
@@ -236,7 +250,7 @@ impl<'a> Expander<'a> {
     }
 }
 
-/// What stands for a user's file in the chain; no alias has such a name.
+/// The name of a user's file in the chain; no alias can have such a name.
 fn forward_name(user: &str) -> String {
     format!("{user}/.forward")
 }

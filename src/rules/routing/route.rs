@@ -1,9 +1,23 @@
 //! Where a message goes: the Maildir of a local user, a next hop, or nowhere.
 //!
-//! Decides by the configuration and by what it is told about accounts; never asks DNS, the disk or the user database
-//! itself. The same route is taken at RCPT, when the message is committed, and at each attempt from the queue, so that a
-//! queued message follows a changed configuration. Aliases come before all else, and once: when a message comes in
-//! (`rules::expansion`). What is queued is for those that they stood for.
+//! The route of a mailbox, first match wins:
+//!
+//! | the mailbox | goes to |
+//! | --- | --- |
+//! | a domain elsewhere | the exception for the domain (`relay.routes`), else the smarthosts, else the MX hosts |
+//! | a local name with an alias | the members of the alias; intake expands it (`expansion`) |
+//! | `postmaster` | `admin`, else the user `postmaster`, else root's mailbox, else a Maildir of its own |
+//! | a user that is a person | the user's Maildir |
+//! | a system user, or root | `admin`, else the user's Maildir |
+//! | an address that the operator wrote, and no user has | the next hop of its domain |
+//! | an address of `[rewrite]` | as `postmaster` |
+//! | any other name | `catch_all`, else 550 5.1.1 |
+//!
+//! A user is looked up with the detail (`joe+lists`), then without it. The same route is computed at RCPT, at the
+//! commit and at each attempt from the queue, so that a queued message follows a changed configuration. Only aliases
+//! are expanded once, when the message comes in; the queue holds their members.
+//!
+//! The rule never queries DNS, the disk or the user database: accounts come through [`Accounts`].
 
 use super::aliases::AliasTable;
 use crate::mail::address::{Domain, ForwardPath, LocalPart, Mailbox};
@@ -16,42 +30,42 @@ use crate::smtp::reply::Reply;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-/// Who has a mailbox here.
+/// The local users.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Users {
-    /// Users of the system's database.
+pub enum LocalUsers {
+    /// The users of the system's database.
     #[default]
     System,
-    /// The named ones, folded (see [`fold`]).
+    /// The named users, folded (see [`fold`]).
     Named(Vec<String>),
     /// Every local part that is a safe directory name.
     Any,
 }
 
-/// What the configuration says about routes.
+/// The part of the configuration that decides about routes.
 #[derive(Debug, Clone)]
 pub struct RoutePolicy {
-    /// This host's name; also the domain of `postmaster` without one.
+    /// The name of this host; also the domain of a bare `postmaster`.
     pub hostname: Domain,
-    /// Domains whose mail stays here.
+    /// The domains whose mail stays here.
     pub local_domains: Vec<Domain>,
-    /// Addresses of this host that an address literal may name.
+    /// The addresses of this host that an address literal may name.
     pub own_addresses: Vec<IpAddr>,
-    /// Who has a mailbox here.
-    pub users: Users,
-    /// What separates user and detail.
+    /// The local users.
+    pub users: LocalUsers,
+    /// The character between user and detail.
     pub separator: Option<char>,
-    /// Gets mail for users that are not known: a local user, or a mailbox elsewhere.
+    /// Gets the mail of unknown users: a local user, or a mailbox elsewhere.
     pub catch_all: Option<Mailbox>,
-    /// Gets mail for root, postmaster and system users without a mailbox.
+    /// Gets the mail of root, postmaster and system users without a mailbox.
     pub admin: Option<Mailbox>,
-    /// Addresses that mail of this host leaves with (`[rewrite]`). What comes back to one that is nobody's here is for who
-    /// gets postmaster's mail.
+    /// The addresses that this host's mail carries outside (`[rewrite]`). Mail to such an address that belongs to no
+    /// user here goes where postmaster's mail goes.
     pub identities: Vec<Mailbox>,
-    /// Addresses that the operator wrote himself. One in a local domain that nobody here has is elsewhere: a box that is
-    /// named like the mail domain must not lose its alerts.
+    /// The addresses that the operator wrote. One in a local domain that no user here has lies elsewhere: a box with
+    /// the name of the mail domain must not lose its alerts.
     pub written: Vec<Mailbox>,
-    /// The hosts that take all relayed mail; empty: by MX.
+    /// The hosts that take all relayed mail. Empty: the MX hosts.
     pub smarthosts: Vec<Smarthost>,
     /// Exceptions by domain.
     pub exceptions: Vec<Exception>,
@@ -60,9 +74,9 @@ pub struct RoutePolicy {
 /// A row of `relay.routes`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exception {
-    /// The domain in lower case, or with a leading dot its subdomains.
+    /// The domain in lower case; with a leading dot, its subdomains.
     pub pattern: String,
-    /// Where its mail goes.
+    /// Where the mail of the domain goes.
     pub target: ExceptionTarget,
 }
 
@@ -71,43 +85,43 @@ pub struct Exception {
 pub enum ExceptionTarget {
     /// To these hosts, tried in order; never empty.
     Hosts(Vec<Smarthost>),
-    /// Back to the sender, with a permanent status and this text.
+    /// Refused, with this reason.
     Error(EnhancedStatus, String),
 }
 
 /// An account of the system.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Account {
+pub struct SystemAccount {
     /// Its name.
     pub name: String,
-    /// Its uid.
+    /// The user id.
     pub uid: u32,
-    /// Its first group.
+    /// The primary group.
     pub gid: u32,
-    /// Its home directory.
+    /// The home directory.
     pub home: PathBuf,
 }
 
-/// The user database could not be asked.
+/// The user database could not be queried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LookupFailed(pub String);
 
 /// Looks accounts up.
 pub trait Accounts {
-    /// The account of that name, in lower case; `None` if there is none.
+    /// The account of this name, in lower case. `None`: there is no such account.
     ///
     /// # Errors
     /// The look-up failed, which says nothing about the account.
-    fn find(&self, name: &str) -> Result<Option<Account>, LookupFailed>;
+    fn find(&self, name: &str) -> Result<Option<SystemAccount>, LookupFailed>;
 }
 
 /// A local user with a mailbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalUser {
-    /// The name, in lower case, as `{user}` of the Maildir's path.
+    /// The name in lower case, for `{user}` in the path of the Maildir.
     pub name: String,
-    /// The system's account, if users are those of the system.
-    pub account: Option<Account>,
+    /// The account, if the users are those of the system.
+    pub account: Option<SystemAccount>,
 }
 
 /// Where a recipient's copy goes.
@@ -117,27 +131,27 @@ pub enum Destination {
     Maildir(LocalUser),
     /// On to another host.
     Relay(NextHop),
-    /// To those that an alias stands for; intake asks who they are.
+    /// To the members of an alias; intake expands it.
     Alias,
 }
 
-/// A recipient with its route. The mailbox is another than asked for where `admin` or `catch_all` take over.
+/// A recipient with its route. The mailbox differs from the one in RCPT where `admin` or `catch_all` takes over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Routed {
     /// The mailbox that the copy is for.
     pub mailbox: Mailbox,
     /// Where it goes.
     pub destination: Destination,
-    /// Whether the mailbox asked for is of this host, so that its mail is taken from everyone.
+    /// Whether the mailbox in RCPT belongs to this host, so that its mail is accepted from every client.
     pub is_local: bool,
-    /// It goes on to another host although its domain is local; see [`Recipient::leaves`].
+    /// The mail leaves this host although its domain is local; see [`Recipient::leaves`].
     pub leaves: bool,
 }
 
 impl Routed {
-    /// The user of the system whose Maildir it is, and the account.
+    /// The name and account of the system user whose Maildir it is.
     #[must_use]
-    pub fn account(&self) -> Option<(&str, &Account)> {
+    pub fn account(&self) -> Option<(&str, &SystemAccount)> {
         match &self.destination {
             Destination::Maildir(LocalUser { name, account: Some(account) }) => Some((name, account)),
             _ => None,
@@ -150,20 +164,20 @@ impl Routed {
 pub enum NoRoute {
     /// No such user here: 550 5.1.1.
     UnknownUser,
-    /// An exception of the operator's.
+    /// Refused by an exception of the configuration.
     Refused(EnhancedStatus, String),
-    /// The user database or the aliases could not be asked: 451 4.3.0.
+    /// The user database or the aliases could not be queried: 451 4.3.0.
     LookupFailed(String),
 }
 
-/// Who gets the mail of a local mailbox.
+/// The recipient of the mail for a local mailbox.
 #[derive(Debug)]
 pub(crate) enum Occupant<'a> {
-    /// A user here.
+    /// A local user.
     User(Mailbox, LocalUser),
-    /// Somebody else in the user's place: `admin` or `catch_all`.
+    /// Another mailbox instead of the user's: `admin` or `catch_all`.
     StandIn(&'a Mailbox),
-    /// Nobody here: an address that the operator wrote.
+    /// No user here: an address that the operator wrote.
     Elsewhere(Mailbox),
 }
 
@@ -181,16 +195,16 @@ impl NoRoute {
     }
 }
 
-/// uids below this one are of system users on the systems that matter (Debian, Fedora, OpenWrt: 1000), and people begin.
+/// User ids below this one belong to system users on Debian, Fedora and OpenWrt.
 const FIRST_PERSON: u32 = 1000;
-/// `nobody`, who is no person either.
+/// `nobody`, who is not a person either.
 const NOBODY: u32 = 65534;
 
 impl RoutePolicy {
     /// The route of a forward-path.
     ///
     /// # Errors
-    /// There is none; see [`NoRoute`].
+    /// The mailbox has no route; see [`NoRoute`].
     pub fn route(
         &self,
         path: &ForwardPath,
@@ -224,10 +238,10 @@ impl RoutePolicy {
         }
     }
 
-    /// The route of a mailbox that no alias stands for, or not any more.
+    /// The route of a mailbox for which no alias stands, or whose alias has been expanded.
     ///
     /// # Errors
-    /// There is none; see [`NoRoute`].
+    /// The mailbox has no route; see [`NoRoute`].
     pub fn route_mailbox(&self, mailbox: &Mailbox, accounts: &dyn Accounts) -> Result<Routed, NoRoute> {
         if is_unreadable(mailbox) {
             let text = "this addressee can't be read as an address".to_owned();
@@ -240,10 +254,10 @@ impl RoutePolicy {
         self.route_occupant(self.occupant(mailbox, accounts)?, accounts)
     }
 
-    /// The route of a queued recipient: one that leaves this host does so as long as it waits.
+    /// The route of a queued recipient. A recipient that leaves this host keeps doing so while it waits.
     ///
     /// # Errors
-    /// No route leads to it; see [`NoRoute`].
+    /// The mailbox has no route; see [`NoRoute`].
     pub fn route_recipient(&self, recipient: &Recipient, accounts: &dyn Accounts) -> Result<Routed, NoRoute> {
         if recipient.leaves && self.is_local(&recipient.mailbox.domain) {
             return self.leave(&recipient.mailbox);
@@ -251,11 +265,11 @@ impl RoutePolicy {
         self.route_mailbox(&recipient.mailbox, accounts)
     }
 
-    /// The way out for an address of a local domain that nobody here has. It is no local one, for strangers: what comes
-    /// back from outside must not leave again.
+    /// The route out for an address of a local domain that no user here has. It does not count as local for other
+    /// hosts: mail that comes back from outside must not leave again.
     ///
     /// # Errors
-    /// The domain is a name of this host alone, or an exception refuses it.
+    /// The domain is a name of this host only, or an exception refuses it.
     pub(crate) fn leave(&self, mailbox: &Mailbox) -> Result<Routed, NoRoute> {
         let name = mailbox.domain.name().filter(|name| name.contains('.'));
         if name.is_none_or(|name| name.starts_with("localhost.")) {
@@ -277,7 +291,7 @@ impl RoutePolicy {
         }
     }
 
-    /// Who gets the mail of a local mailbox.
+    /// The recipient of the mail for a local mailbox.
     pub(crate) fn occupant(
         &self,
         mailbox: &Mailbox,
@@ -303,7 +317,7 @@ impl RoutePolicy {
         }
     }
 
-    /// The Maildir of the user of that name, though `admin` may stand in for others of its kind.
+    /// The Maildir of the user of this name, even where `admin` would stand in for the user.
     pub(crate) fn own_maildir(&self, mailbox: &Mailbox, accounts: &dyn Accounts) -> Result<Routed, NoRoute> {
         match self.find_user(&key(mailbox), accounts)? {
             Some(user) => Ok(here(mailbox.clone(), user)),
@@ -325,15 +339,16 @@ impl RoutePolicy {
         }
     }
 
-    /// The domain of bare recipients: this host, or where that is not local, a domain that is. `root` is somebody here.
+    /// The domain of bare recipients: the host name, or if that is not local, the first local domain. So a bare
+    /// `root` is always a local user.
     #[must_use]
     pub fn home(&self) -> &Domain {
         let is_hostname = self.is_local(&self.hostname);
         self.local_domains.first().filter(|_| !is_hostname).unwrap_or(&self.hostname)
     }
 
-    /// `postmaster` is always taken (RFC 5321 §4.5.1): it goes to `admin`, to a user of that name, to root's mailbox, or
-    /// into a Maildir of its own.
+    /// `postmaster` is always accepted (RFC 5321 §4.5.1): for `admin`, the user of that name, root's mailbox, or a
+    /// Maildir of its own.
     fn postmaster(&self, accounts: &dyn Accounts) -> Result<Occupant<'_>, NoRoute> {
         if let Some(admin) = &self.admin {
             return Ok(Occupant::StandIn(admin));
@@ -348,7 +363,7 @@ impl RoutePolicy {
         Ok(Occupant::User(self.postmaster_here(), user))
     }
 
-    /// Sends on to another mailbox, once: what is local there has no further redirection.
+    /// Sends on to another mailbox. This happens once: a local target is not redirected again.
     fn redirect(&self, to: &Mailbox, accounts: &dyn Accounts) -> Result<Routed, NoRoute> {
         if !self.is_local(&to.domain) {
             let destination = Destination::Relay(self.next_hop(&to.domain)?);
@@ -361,7 +376,7 @@ impl RoutePolicy {
         }
     }
 
-    /// The user of that name, with the detail taken off if there is no user with it.
+    /// The user of this name. If there is none, the user of the name without its detail.
     fn find_user(&self, name: &str, accounts: &dyn Accounts) -> Result<Option<LocalUser>, NoRoute> {
         if let Some(user) = self.find_exact(name, accounts)? {
             return Ok(Some(user));
@@ -375,16 +390,16 @@ impl RoutePolicy {
     fn find_exact(&self, name: &str, accounts: &dyn Accounts) -> Result<Option<LocalUser>, NoRoute> {
         let user = |account| Some(LocalUser { name: name.to_owned(), account });
         match &self.users {
-            Users::Named(names) => {
+            LocalUsers::Named(names) => {
                 Ok(names.iter().any(|n| n == name).then_some(()).and_then(|()| user(None)))
             }
-            Users::Any => Ok(is_any_user(name).then_some(()).and_then(|()| user(None))),
-            Users::System if is_account_name(name) => {
+            LocalUsers::Any => Ok(is_any_user(name).then_some(()).and_then(|()| user(None))),
+            LocalUsers::System if is_account_name(name) => {
                 let account =
                     accounts.find(name).map_err(|LookupFailed(text)| NoRoute::LookupFailed(text))?;
                 Ok(account.and_then(|account| user(Some(account))))
             }
-            Users::System => Ok(None),
+            LocalUsers::System => Ok(None),
         }
     }
 
@@ -397,7 +412,7 @@ impl RoutePolicy {
         }
     }
 
-    /// The exception for the domain itself, or else the longest one for a domain above it.
+    /// The exception for the domain itself, else the longest one for a parent domain.
     fn exception(&self, domain: &Domain) -> Option<&ExceptionTarget> {
         let key = domain.key();
         let exact = self.exceptions.iter().find(|e| e.pattern == key);
@@ -415,7 +430,7 @@ pub(crate) fn key(mailbox: &Mailbox) -> String {
     fold(mailbox.local_part.as_str())
 }
 
-/// Whether one of the mailboxes is this one; local names have no case.
+/// Whether the list contains this mailbox; local names are compared without case.
 fn is_among(mailbox: &Mailbox, mailboxes: &[Mailbox]) -> bool {
     mailboxes.iter().any(|it| key(it) == key(mailbox) && it.domain == mailbox.domain)
 }
@@ -424,7 +439,7 @@ fn here(mailbox: Mailbox, user: LocalUser) -> Routed {
     Routed { mailbox, destination: Destination::Maildir(user), is_local: true, leaves: false }
 }
 
-/// A user of the system's that is no person: daemons, and root.
+/// A system user that is not a person: a daemon, or root.
 fn is_system_account(user: &LocalUser) -> bool {
     match &user.account {
         Some(account) => account.uid < FIRST_PERSON || account.uid == NOBODY,
@@ -432,14 +447,14 @@ fn is_system_account(user: &LocalUser) -> bool {
     }
 }
 
-/// Names that a user database may be asked for: a path or a separator in one would reach into some of them.
+/// Names that may be passed to a user database. A path or a separator in a name would be dangerous for some of them.
 fn is_account_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && !name.starts_with(['.', '-'])
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-+=@$".contains(&b))
 }
 
-/// What `users = "any"` takes.
+/// The names that `users = "any"` accepts.
 fn is_any_user(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && !name.starts_with('.')

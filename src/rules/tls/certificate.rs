@@ -1,26 +1,28 @@
-//! What a certificate of a next hop says, for people: whose it is, who signed it, how long it lasts. Never judges it; the
-//! handshake has done that. One that can't be read says nothing.
+//! The fields of a next hop's certificate that people want to read: its name, its issuer and its last day.
+//!
+//! The module does not verify the certificate; the handshake has done that. A certificate that cannot be parsed gives
+//! `None`.
 
 use crate::mail::date::WallTime;
 use openssl::asn1::Asn1Time;
 use openssl::nid::Nid;
 use openssl::x509::{X509, X509NameRef};
 
-/// What is worth telling of a certificate.
+/// The fields of a certificate that are shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
-    /// The name in its subject, or the first of its other names.
+    /// The common name of the subject, or else the first alternative name.
     pub name: String,
-    /// Who signed it.
+    /// The common name or organisation of the issuer.
     pub issuer: String,
-    /// Its last day, in the library's words.
+    /// The last day, in OpenSSL's format.
     pub ends: String,
-    /// Whole days until then; negative: it has ended.
+    /// Whole days until then; negative: the certificate has expired.
     pub days_left: i32,
 }
 
 impl Certificate {
-    /// Reads one in DER.
+    /// Parses a certificate in DER.
     #[must_use]
     pub fn parse(der: &[u8], now: WallTime) -> Option<Self> {
         let certificate = X509::from_der(der).ok()?;

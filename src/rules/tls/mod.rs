@@ -1,4 +1,4 @@
-//! Which hosts may be used, and what TLS they must have: MX order, MTA-STS, DANE, certificates.
+//! Which hosts may be used, and which TLS they must have: MX order, MTA-STS, DANE, certificates.
 
 pub mod certificate;
 pub mod mx;

@@ -1,22 +1,28 @@
 //! The order in which the MX hosts of a domain are tried (RFC 5321 §5.1).
 //!
-//! Only names are known here: that an address of an MX host is our own is for the delivery to see.
+//! 1. Hosts with a smaller preference come first; hosts with equal preference come in random order, which spreads the
+//!    load.
+//! 2. If this host is one of them, it and all hosts of its preference or worse are dropped: mail must never go from a
+//!    better MX host to a worse one.
+//! 3. A host that is listed twice is tried once, and at most [`MX_HOSTS_MAX`] hosts are tried.
+//!
+//! The rule knows names only. Whether an address of an MX host belongs to this host is checked when the address is
+//! known, by the delivery.
 
 use crate::mail::mx::Mx;
 
-/// So many MX hosts are tried at most, so that a domain with hundreds of dead ones ends an attempt in reasonable time.
-/// RFC 5321 §5.1 wants at least two.
+/// The number of MX hosts that are tried, so that an attempt ends in reasonable time even if a domain lists hundreds
+/// of dead hosts. RFC 5321 §5.1 requires at least two.
 pub const MX_HOSTS_MAX: usize = 16;
 
-/// This host is the best MX of the domain: who sends it here sends it in a circle (5.4.6).
+/// This host is the best MX host of the domain, so the mail would come back to it (5.4.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MxLoop;
 
-/// The exchanges in the order in which to try them: by preference, equal ones at random to spread the load, none
-/// twice. If this host is among them, only better ones are left: mail must never go from a better MX to a worse one.
+/// The names of the hosts in the order in which to try them. `own` tells whether a name is this host's.
 ///
 /// # Errors
-/// [`MxLoop`] if this host cuts the whole list.
+/// [`MxLoop`] if this host's entry removes all others.
 pub fn in_order(
     hosts: Vec<Mx>,
     own: &dyn Fn(&str) -> bool,
@@ -31,7 +37,7 @@ pub fn in_order(
     if keyed.is_empty() && own_preference.is_some() {
         return Err(MxLoop);
     }
-    // The next of the order is looked for each time: there are few, and a sort is 3 KiB of program.
+    // Selection instead of a sort: there are few hosts, and a sort adds 3 KiB to the program.
     let mut ordered: Vec<String> = Vec::with_capacity(keyed.len().min(MX_HOSTS_MAX));
     while ordered.len() < MX_HOSTS_MAX {
         let Some((first, _)) = keyed.iter().enumerate().min_by(|(_, a), (_, b)| a.cmp(b)) else { break };

@@ -11,7 +11,7 @@ use crate::mail::address::ForwardPath;
 use crate::mail::message::Origin;
 use crate::mail::status::EnhancedStatus;
 use crate::net::handshake::Handshake;
-use crate::rules::routing::route::{Routed, Users};
+use crate::rules::routing::route::{LocalUsers, Routed};
 use crate::smtp::extension::MailParameters;
 use crate::smtp::reply::Reply;
 use crate::smtp::sasl::{self, Credentials, Mechanism};
@@ -121,7 +121,7 @@ impl Connection<'_> {
         }
         self.site.admission.admit(&routed, self.is_own())?;
         // A recipient who can't have a Maildir is told apart here: after the data it would be the end of the others', too.
-        if self.site.routes.users == Users::Any
+        if self.site.routes.users == LocalUsers::Any
             && let Err(error) = self.site.maildir(&routed)
         {
             trouble("making room for a mailbox", &error);

@@ -3,7 +3,7 @@
 
 use super::{Mark, Walk};
 use crate::mail::address::Domain;
-use crate::net::resolver::{DnsErrorKind, Record, Resolve, Rtype};
+use crate::net::resolver::{DnsErrorKind, DnsRecord, Resolve, Rtype};
 use crate::rules::advice::authenticity::{self, Ask, Spf};
 use crate::rules::advice::step::Stage;
 use crate::rules::message::dkim;
@@ -24,8 +24,8 @@ impl Dns<'_> {
                 .records
                 .into_iter()
                 .filter_map(|record| match record {
-                    Record::Data(octets) => Some(String::from_utf8_lossy(&octets).into_owned()),
-                    Record::Address(_) | Record::Mx(_) => None,
+                    DnsRecord::Data(octets) => Some(String::from_utf8_lossy(&octets).into_owned()),
+                    DnsRecord::Address(_) | DnsRecord::Mx(_) => None,
                 })
                 .collect()),
             Err(error) if error.kind == DnsErrorKind::NoSuchDomain => Ok(Vec::new()),

@@ -7,7 +7,7 @@ use crate::mail::status::EnhancedStatus;
 use crate::net::connect::{Connect, Failures};
 use crate::net::transport::{Deadline, Transport, WireError};
 use crate::rules::accounts::secret_shape::flaw;
-use crate::rules::advice::refusal::Refusal;
+use crate::rules::advice::refusal::SmarthostRefusal;
 use crate::rules::advice::step::Stage;
 use crate::rules::tls::certificate::Certificate;
 use crate::rules::tls::tls_policy::TlsPolicy;
@@ -39,9 +39,9 @@ impl Watch for Walk<'_> {
             Sight::Policy(policy) => {
                 let text = match policy {
                     TlsPolicy::None => return,
-                    TlsPolicy::Encrypted => "TLSA records want TLS (DANE)",
+                    TlsPolicy::Encrypted => "TLSA records require TLS (DANE)",
                     TlsPolicy::Dane(_) => "TLSA records name the certificate (DANE)",
-                    TlsPolicy::Sts => "MTA-STS wants verified TLS",
+                    TlsPolicy::Sts => "MTA-STS requires verified TLS",
                     TlsPolicy::StsTesting => "MTA-STS is tested",
                 };
                 self.tell(Stage::Policy, Mark::Ok, &text);
@@ -121,7 +121,7 @@ impl Walk<'_> {
             let is_submission = self.site.settings.relay.smarthost.contains(host);
             let local = Diagnostic::local(EnhancedStatus::SYSTEM_TROUBLE, waiting.to());
             let diagnostic = &Diagnostic { reply: Some(text.clone()), ..local };
-            let refusal = Refusal { diagnostic, is_null_sender: false, is_submission };
+            let refusal = SmarthostRefusal { diagnostic, is_null_sender: false, is_submission };
             state.gives_way = refusal.of_route().is_some();
         }
         let mark = if state.gives_way { Mark::Warn } else { Mark::Fail };

@@ -7,14 +7,14 @@ use crate::engine::queue::attempt::{Again, Attempt};
 use crate::engine::queue::board::{Hop, Job};
 use crate::engine::queue::outbox::hop_of;
 use crate::mail::outcome::{Diagnostic, Outcome};
-use crate::rules::pacing::breaker::Failure;
+use crate::rules::pacing::breaker::RouteFailure;
 use crate::rules::pacing::retry::pause_after_refusal;
 use crate::store::queue::{self, Checkout};
 use crate::sys;
 
 impl Manager {
     /// The route can't be used: it pauses, and its messages stay as they are. `job` is the one that was at hand.
-    pub fn route_failed(&self, hop: &Hop, job: Option<Job>, failure: &Failure) {
+    pub fn route_failed(&self, hop: &Hop, job: Option<Job>, failure: &RouteFailure) {
         let (site, reason) = (self.site(), &failure.reason);
         let now = self.clock.now().running;
         let step = |failures| match failure.refusal {

@@ -1,8 +1,8 @@
-//! The reader alone: what counts in an answer, and that no octets make it panic.
+//! The parser: which records of an answer count, and that no input makes it panic.
 
 use super::server::{DnsName, name, soa};
 use crate::mail::mx::Mx;
-use crate::net::resolver::{Fault, Found, Record, parse_answer};
+use crate::net::resolver::{AnswerContent, DnsRecord, ServerFault, parse_answer};
 use domain::base::iana::{Class, Rcode};
 use domain::base::message_builder::AnswerBuilder;
 use domain::base::{MessageBuilder, Rtype};
@@ -25,7 +25,7 @@ fn mx(preference: u16, exchange: &str) -> rdata::Mx<DnsName> {
     rdata::Mx::new(preference, name(exchange))
 }
 
-fn parse(message: &[u8]) -> Result<super::super::Answer, Fault> {
+fn parse(message: &[u8]) -> Result<super::super::DnsAnswer, ServerFault> {
     parse_answer(message, &name("example.org"), Rtype::MX)
 }
 
@@ -41,7 +41,7 @@ fn only_records_of_the_chain_count() {
     let answer = parse(&b.finish()).unwrap();
     assert_eq!(
         answer.found,
-        Found::Records(vec![Record::Mx(Mx { preference: 7, exchange: "mx.example".into() })])
+        AnswerContent::Records(vec![DnsRecord::Mx(Mx { preference: 7, exchange: "mx.example".into() })])
     );
     assert_eq!((answer.cnames, answer.ttl), (1, Duration::from_secs(200)));
 }
@@ -51,13 +51,15 @@ fn records_of_others_only_are_none() {
     let mut b = start(Rcode::NOERROR);
     b.push((name("evil.example"), 300, mx(1, "evil.example"))).unwrap();
     let answer = parse(&b.finish()).unwrap();
-    assert_eq!((answer.found, answer.ttl), (Found::NoData, Duration::ZERO));
+    assert_eq!((answer.found, answer.ttl), (AnswerContent::NoData, Duration::ZERO));
 }
 
 #[test]
 fn only_the_soa_of_the_zone_lets_a_no_be_remembered() {
     for (owner, ttl) in [("org", 60), ("EXAMPLE.org", 60), ("evil.example", 0), ("sub.example.org", 0)] {
-        for (code, found) in [(Rcode::NOERROR, Found::NoData), (Rcode::NXDOMAIN, Found::NoSuchDomain)] {
+        for (code, found) in
+            [(Rcode::NOERROR, AnswerContent::NoData), (Rcode::NXDOMAIN, AnswerContent::NoSuchDomain)]
+        {
             let mut b = start(code).authority();
             b.push((name(owner), 3600, soa(60))).unwrap();
             let answer = parse(&b.finish()).unwrap();
@@ -70,18 +72,18 @@ fn only_the_soa_of_the_zone_lets_a_no_be_remembered() {
 fn contradictions_and_referrals_are_no_answers() {
     let mut b = start(Rcode::NXDOMAIN);
     b.push((name("example.org"), 300, mx(1, "mx"))).unwrap();
-    assert!(matches!(parse(&b.finish()), Err(Fault::Malformed)));
+    assert!(matches!(parse(&b.finish()), Err(ServerFault::Malformed)));
 
     let mut b = start(Rcode::NOERROR).authority();
     b.push((name("org"), 300, rdata::Ns::new(name("ns.example")))).unwrap();
-    assert!(matches!(parse(&b.finish()), Err(Fault::Referral)));
+    assert!(matches!(parse(&b.finish()), Err(ServerFault::Referral)));
 
-    // Nothing, from a server that neither knows the zone nor asks others.
+    // An empty answer of a server that is neither authoritative nor recursive.
     for (aa, ra, is_lame) in [(false, false, true), (true, false, false), (false, true, false)] {
         let mut b = start(Rcode::NOERROR);
         b.header_mut().set_ra(ra);
         b.header_mut().set_aa(aa);
-        assert_eq!(matches!(parse(&b.finish()), Err(Fault::Referral)), is_lame, "{aa} {ra}");
+        assert_eq!(matches!(parse(&b.finish()), Err(ServerFault::Referral)), is_lame, "{aa} {ra}");
     }
 }
 
@@ -99,8 +101,10 @@ fn odd_octets_in_an_exchange_are_escaped() {
     let mut b = start(Rcode::NOERROR);
     let exchange = DnsName::from_octets(b"\x04a\r\n \x07example\0".to_vec()).unwrap();
     b.push((name("example.org"), 300, rdata::Mx::new(1, exchange))).unwrap();
-    let Ok(Found::Records(records)) = parse(&b.finish()).map(|a| a.found) else { panic!("no records") };
-    let [Record::Mx(mx)] = records.as_slice() else { panic!("{records:?}") };
+    let Ok(AnswerContent::Records(records)) = parse(&b.finish()).map(|a| a.found) else {
+        panic!("no records")
+    };
+    let [DnsRecord::Mx(mx)] = records.as_slice() else { panic!("{records:?}") };
     assert_eq!(mx.exchange, "a\\013\\010\\ .example");
 }
 
@@ -148,9 +152,9 @@ proptest! {
             message[place] = octet;
         }
         let end = end.index(message.len() * 2).min(message.len());
-        if let Ok(Found::Records(records)) = parse(&message[..end]).map(|answer| answer.found) {
+        if let Ok(AnswerContent::Records(records)) = parse(&message[..end]).map(|answer| answer.found) {
             for record in records {
-                let Record::Mx(mx) = record else { panic!("not asked for: {record:?}") };
+                let DnsRecord::Mx(mx) = record else { panic!("not asked for: {record:?}") };
                 prop_assert!(mx.exchange.bytes().all(|b| b.is_ascii_graphic() || b == b' '));
             }
         }

@@ -1,9 +1,9 @@
-//! Whole look-ups: what is asked, what is believed, what is remembered, what an error says.
+//! Whole look-ups: the queries, the accepted answers, the cache, and the texts of errors.
 
 use super::server::{Asked, Server};
 use crate::mail::mx::{Mx, MxAnswer};
 use crate::net::resolver::{
-    Clock, DnsError, DnsErrorKind, Record, RecordSet, Resolve, Resolver, Rtype, SystemFiles,
+    DnsError, DnsErrorKind, DnsRecord, MonotonicClock, RecordSet, Resolve, Resolver, Rtype, SystemFiles,
 };
 use domain::base::iana::Rcode;
 use std::collections::HashSet;
@@ -22,7 +22,7 @@ fn no_files() -> SystemFiles {
     SystemFiles { hosts: "/nonexistent/hosts".into(), resolv_conf: "/nonexistent/resolv.conf".into() }
 }
 
-fn real_clock() -> Clock {
+fn real_clock() -> MonotonicClock {
     let start = Instant::now();
     Box::new(move || start.elapsed())
 }
@@ -49,7 +49,7 @@ fn ips(list: &[&str]) -> Result<Vec<IpAddr>, DnsError> {
     Ok(list.iter().map(|ip| ip.parse().unwrap()).collect())
 }
 
-/// An address where nobody listens, and whose owner keeps it silent.
+/// An address that stays silent: its socket is open, and nothing answers.
 fn silent() -> (UdpSocket, SocketAddr) {
     let socket = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
     let address = socket.local_addr().unwrap();
@@ -222,7 +222,7 @@ fn a_silent_server_is_asked_last_for_a_while() {
     let good = Server::start(|asked| asked.code(Rcode::NXDOMAIN));
     let now = Arc::new(Mutex::new(1));
     let clock = Arc::clone(&now);
-    let clock: Clock = Box::new(move || Duration::from_secs(*clock.lock().unwrap()));
+    let clock: MonotonicClock = Box::new(move || Duration::from_secs(*clock.lock().unwrap()));
     let resolver = Resolver::new(&[mute.address, good.address], BRIEF, no_files(), clock);
     for name in ["a.example", "b.example", "c.example"] {
         assert_eq!(resolver.mx(name).unwrap_err().kind, DnsErrorKind::NoSuchDomain);
@@ -287,7 +287,7 @@ fn a_server_that_knows_no_edns_is_asked_without() {
     assert_eq!(server.queries(), 2);
 }
 
-/// The true answer comes last, after something that must be passed over.
+/// The right answer comes last, after a packet that must be ignored.
 #[test]
 fn forged_answers_are_passed_over() {
     let forgeries: [fn(&Asked, &mut Vec<u8>); 7] = [
@@ -456,7 +456,7 @@ fn the_cache_keeps_to_ttls() {
         });
         let now = Arc::new(Mutex::new(1000));
         let clock = Arc::clone(&now);
-        let clock: Clock = Box::new(move || Duration::from_secs(*clock.lock().unwrap()));
+        let clock: MonotonicClock = Box::new(move || Duration::from_secs(*clock.lock().unwrap()));
         let resolver = Resolver::new(&[server.address], PATIENT, no_files(), clock);
         let first = resolver.mx("a.example.org");
         *now.lock().unwrap() += seconds - 1;
@@ -563,9 +563,9 @@ fn txt_strings_are_joined_and_tlsa_is_as_on_the_wire() {
             r.data("a.example.org", Rtype::TLSA, &[3, 1, 1, 0]).data("b.example.org", Rtype::TXT, b"\x01y");
         })
     });
-    let data = |rtype| -> Vec<Record> { resolver.records("a.example.org", rtype).unwrap().records };
-    assert_eq!(data(Rtype::TXT), [Record::Data(b"v=STSv1;".to_vec()), Record::Data(b"x".to_vec())]);
-    assert_eq!(data(Rtype::TLSA), [Record::Data(vec![3, 1, 1, 0])]);
+    let data = |rtype| -> Vec<DnsRecord> { resolver.records("a.example.org", rtype).unwrap().records };
+    assert_eq!(data(Rtype::TXT), [DnsRecord::Data(b"v=STSv1;".to_vec()), DnsRecord::Data(b"x".to_vec())]);
+    assert_eq!(data(Rtype::TLSA), [DnsRecord::Data(vec![3, 1, 1, 0])]);
     assert_eq!(data(Rtype::TXT).len(), 2);
     assert_eq!(server.queries(), 2, "the third comes from the cache");
     let (_server, resolver) = scripted(|asked| {
@@ -612,7 +612,7 @@ fn an_answer_is_secure_if_all_of_it_is_and_its_server_is_believed() {
     assert!(resolver.trusting_all().believes(far));
 }
 
-/// Who is not believed is not asked whether it has validated; what it says of that nonetheless counts for nothing.
+/// An untrusted server is not asked to set the AD bit, and its AD bit does not count.
 #[test]
 fn the_ad_bit_of_others_is_not_believed() {
     let server = Server::start(|asked| {
@@ -620,7 +620,7 @@ fn the_ad_bit_of_others_is_not_believed() {
         asked.records(|r| r.address("a.example.org", "192.0.2.1").secure(true))
     });
     let (clock, name) = (real_clock(), super::server::name("a.example.org"));
-    let deadline = crate::net::resolver::query::Deadline { clock: &*clock, at: PATIENT };
+    let deadline = crate::net::resolver::query::QueryDeadline { clock: &*clock, at: PATIENT };
     let answer = crate::net::resolver::query::ask(server.address, &name, Rtype::A, false, &deadline).unwrap();
     assert!(!answer.is_secure);
 }

@@ -17,7 +17,7 @@ pub fn name(text: &str) -> DnsName {
     text.parse().unwrap()
 }
 
-/// What the server got.
+/// A query that the server received.
 pub struct Asked {
     pub message: Vec<u8>,
     pub tcp: bool,
@@ -40,7 +40,7 @@ impl Asked {
         self.parsed().header().id()
     }
 
-    /// An answer with these records, or what else the closure does to it.
+    /// An answer that the closure fills.
     pub fn reply(&self, code: Rcode, fill: impl FnOnce(&mut Reply)) -> Vec<u8> {
         let builder = MessageBuilder::from_target(StaticCompressor::new(Vec::new())).unwrap();
         let mut reply = Reply(builder.start_answer(self.parsed(), code).unwrap());
@@ -122,7 +122,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Sends whatever `script` returns for a query, in its order; nothing if that is nothing.
+    /// Sends the messages that `script` returns for a query, in order; an empty list is silence.
     pub fn start(script: impl FnMut(&Asked) -> Vec<Vec<u8>> + Send + 'static) -> Self {
         let (udp, tcp) = sockets();
         let address = udp.local_addr().unwrap();

@@ -142,7 +142,7 @@ fn a_made_hash_is_one_of_its_password() {
     assert_eq!(format!("{made:?}"), "PasswordHash");
 }
 
-/// Passwords of all lengths around the sizes of the digests, beside OpenSSL's own program where there is one.
+/// Passwords of all lengths around the digest sizes, compared with OpenSSL's program if it is installed.
 #[test]
 fn openssl_passwd_makes_the_same() {
     for (option, begin) in [("-5", "$5$"), ("-6", "$6$")] {

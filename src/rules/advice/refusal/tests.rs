@@ -9,12 +9,12 @@ fn diagnostic(to: &str, reply: &str) -> Diagnostic {
 
 fn of_route(to: &str, reply: &str) -> Option<About> {
     let diagnostic = diagnostic(to, reply);
-    Refusal { diagnostic: &diagnostic, is_null_sender: false, is_submission: true }.of_route()
+    SmarthostRefusal { diagnostic: &diagnostic, is_null_sender: false, is_submission: true }.of_route()
 }
 
 const ALL: [&str; 5] = ["MAIL", "RCPT", "DATA", "the final dot", "BDAT"];
 
-/// Replies of providers and mail servers that are the account's, at whichever step they come.
+/// Replies of providers and mail servers about the account, at any step.
 const ACCOUNT: &[(About, &str)] = &[
     (About::Limit, "550 5.4.5 Daily user sending limit exceeded. For more information go to a1b - gsmtp"),
     (About::Limit, "550 5.4.5 Daily SMTP relay limit exceeded for customer"),
@@ -138,7 +138,7 @@ fn what_is_the_accounts_is_the_routes_at_each_step() {
     }
 }
 
-/// The recipient's and the message's own, whatever words stand beside the status.
+/// Replies about the recipient or the message, whatever words accompany the status.
 const OTHERS: &[&str] = &[
     "550 5.1.1 <joe@far.example>: Recipient address rejected: User unknown in relay recipient table",
     "550 5.1.1 The email account that you tried to reach does not exist.",
@@ -211,16 +211,16 @@ fn at_mail_all_is_the_accounts_but_size_utf8_and_syntax() {
         assert_eq!(of_route("MAIL", reply), None, "{reply}");
     }
     let strange = diagnostic("MAIL", "550 5.7.1 we do not like the senders of others");
-    let by_routes = Refusal { diagnostic: &strange, is_null_sender: false, is_submission: false };
+    let by_routes = SmarthostRefusal { diagnostic: &strange, is_null_sender: false, is_submission: false };
     assert_eq!(by_routes.of_route(), None);
 }
 
-/// The notice's: whatever is refused to it says nothing about the mail of others.
+/// Refusals of a notice say nothing about other mail.
 #[test]
 fn the_null_sender_that_is_refused_is_never_the_routes() {
     let of_null = |to: &str, reply: &str| {
         let diagnostic = diagnostic(to, reply);
-        Refusal { diagnostic: &diagnostic, is_null_sender: true, is_submission: true }.of_route()
+        SmarthostRefusal { diagnostic: &diagnostic, is_null_sender: true, is_submission: true }.of_route()
     };
     for (_, reply) in ACCOUNT {
         assert_eq!(of_null("MAIL", reply), None, "{reply}");
@@ -242,5 +242,8 @@ fn what_is_no_5yz_to_a_command_of_a_transaction_is_no_refusal() {
         assert_eq!(of_route(to, reply), None, "{reply} to {to}");
     }
     let own = Diagnostic::local(EnhancedStatus::MESSAGE_TOO_BIG, "MAIL");
-    assert_eq!(Refusal { diagnostic: &own, is_null_sender: false, is_submission: true }.of_route(), None);
+    assert_eq!(
+        SmarthostRefusal { diagnostic: &own, is_null_sender: false, is_submission: true }.of_route(),
+        None
+    );
 }

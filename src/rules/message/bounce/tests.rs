@@ -1,4 +1,4 @@
-//! Each notice is compared octet for octet with its file in `tests/bounces/`, and read by a parser that is not ours.
+//! Each notice is compared octet for octet with its file in `tests/bounces/`, and parsed by another library.
 
 use super::*;
 use crate::mail::envelope::Notify;
@@ -27,8 +27,8 @@ fn envelope(reverse_path: &str) -> Envelope {
     Envelope::new(ReversePath::parse(reverse_path).unwrap())
 }
 
-fn report<'a>(envelope: &'a Envelope, recipients: &'a [Reported<'a>]) -> Report<'a> {
-    Report {
+fn report<'a>(envelope: &'a Envelope, recipients: &'a [Reported<'a>]) -> NoticeReport<'a> {
+    NoticeReport {
         hostname: "router.example.net",
         id: QueueId::new(ARRIVAL.0, 7),
         envelope,
@@ -52,7 +52,11 @@ fn refused() -> Diagnostic {
     answered(EnhancedStatus::NO_SUCH_USER, "550 5.1.1 <user@example.org>: no such user here")
 }
 
-fn reported<'a>(recipient: &'a Recipient, verdict: Verdict, diagnostic: &'a Diagnostic) -> Reported<'a> {
+fn reported<'a>(
+    recipient: &'a Recipient,
+    verdict: RecipientVerdict,
+    diagnostic: &'a Diagnostic,
+) -> Reported<'a> {
     Reported { recipient, verdict, diagnostic, last_attempt: Some(LATER) }
 }
 
@@ -65,7 +69,7 @@ fn assemble(notice: &Notice, content: &str) -> String {
     format!("{}{}{}", notice.prologue, std::str::from_utf8(returned).unwrap(), notice.epilogue)
 }
 
-/// Compares with the file, and holds what another parser reads against RFC 3464 and 6522. Gives the fields of part two.
+/// Compares with the file, and checks what another parser reads against RFC 3464 and 6522. Returns the fields of part two.
 fn check(notice: &Notice, content: &str, golden: ExpectFile) -> String {
     let text = assemble(notice, content);
     golden.assert_eq(&text);
@@ -96,7 +100,7 @@ fn check_parts(message: &Message, notice: &Notice, content: &str, global: &str) 
     let status_kind = format!("message/{global}delivery-status");
     assert_eq!([kind(words), kind(status)], ["text/plain", &status_kind]);
     match (&returned.body, notice.returned) {
-        // The parser does not know that this is a message.
+        // The parser does not recognise this type as a message.
         (_, Returned::Full) if global == "global-" => {
             assert_eq!(kind(returned), "message/global");
             assert_eq!(returned.contents(), content.as_bytes());
@@ -119,7 +123,7 @@ fn check_parts(message: &Message, notice: &Notice, content: &str, global: &str) 
 #[test]
 fn a_refusal_returns_the_message() {
     let (envelope, to, why) = (envelope("root@example.net"), recipient("user@example.org"), refused());
-    let notice = compose(&report(&envelope, &[reported(&to, Verdict::Refused, &why)])).unwrap();
+    let notice = compose(&report(&envelope, &[reported(&to, RecipientVerdict::Refused, &why)])).unwrap();
     let fields = check(&notice, CONTENT, expect_file!["../../../../tests/bounces/refused.txt"]);
     assert!(fields.contains("Action: failed\nStatus: 5.1.1\nRemote-MTA: dns; mx.example.org\n"));
 }
@@ -137,16 +141,16 @@ fn one_notice_tells_of_all_recipients_and_follows_rfc_3461() {
         Diagnostic::local(EnhancedStatus::DIRECTORY_FAILURE, "DNS: no server answered for example.com");
     let loops = Diagnostic::local(EnhancedStatus::ROUTING_LOOP, "the MX of example.com is this host");
     let mut recipients = [
-        reported(&first, Verdict::Expired, &full),
-        reported(&second, Verdict::Expired, &timeout),
-        reported(&third, Verdict::Refused, &loops),
+        reported(&first, RecipientVerdict::Expired, &full),
+        reported(&second, RecipientVerdict::Expired, &timeout),
+        reported(&third, RecipientVerdict::Refused, &loops),
     ];
     recipients[2].last_attempt = None;
     let notice = compose(&report(&envelope, &recipients)).unwrap();
     let fields = check(&notice, CONTENT, expect_file!["../../../../tests/bounces/expired.txt"]);
     assert!(fields.starts_with("Original-Envelope-Id: Q2B+7=\n"));
     assert!(fields.contains("\n\nOriginal-Recipient: rfc822;ro+ot@Router.Example.net\n"));
-    // What was temporary has become final.
+    // A temporary status became permanent.
     assert_eq!(fields.matches("Status: 5.").count(), 3);
 }
 
@@ -159,8 +163,8 @@ fn a_delay_notice_says_that_nothing_is_to_be_done() {
         reply: None,
         text: "timed out connecting to 192.0.2.25 port 25".into(),
     };
-    let delayed = [reported(&to, Verdict::Delayed, &why)];
-    let report = Report { age: Duration::from_secs(4 * 3600), ..report(&envelope, &delayed) };
+    let delayed = [reported(&to, RecipientVerdict::Delayed, &why)];
+    let report = NoticeReport { age: Duration::from_secs(4 * 3600), ..report(&envelope, &delayed) };
     let notice = compose(&report).unwrap();
     let fields = check(&notice, CONTENT, expect_file!["../../../../tests/bounces/delayed.txt"]);
     assert!(fields.contains("Action: delayed\nStatus: 4.4.1\n"));
@@ -175,8 +179,8 @@ fn a_hostile_reply_adds_no_field_and_no_part() {
         text: "RCPT\nX-Evil: 2".into(),
         ..answered(EnhancedStatus::NO_SUCH_USER, &format!("{attack}{}", "x".repeat(5000)))
     };
-    let refused = [reported(&to, Verdict::Refused, &why)];
-    let report = Report { content: Body::EightBitMime, ..report(&envelope, &refused) };
+    let refused = [reported(&to, RecipientVerdict::Refused, &why)];
+    let report = NoticeReport { content: Body::EightBitMime, ..report(&envelope, &refused) };
     let notice = compose(&report).unwrap();
     let fields = check(&notice, EIGHT_BIT, expect_file!["../../../../tests/bounces/hostile.txt"]);
     assert!(!fields.contains("\nX-Evil") && !fields.contains("\nAction: delivered"));
@@ -186,23 +190,26 @@ fn a_hostile_reply_adds_no_field_and_no_part() {
 #[test]
 fn addresses_beyond_ascii_are_written_as_rfc_6533_says() {
     let (envelope, to, why) = (envelope("jürgen@bücher.example"), recipient("a+b=ü@example.org"), refused());
-    let refused = [reported(&to, Verdict::Refused, &why)];
-    let report = Report { content: Body::EightBitMime, ..report(&envelope, &refused) };
+    let refused = [reported(&to, RecipientVerdict::Refused, &why)];
+    let report = NoticeReport { content: Body::EightBitMime, ..report(&envelope, &refused) };
     let notice = compose(&report).unwrap();
     let fields = check(&notice, EIGHT_BIT, expect_file!["../../../../tests/bounces/utf8.txt"]);
     assert!(fields.contains("Final-Recipient: utf-8; a\\x{2B}b\\x{3D}\\x{FC}@example.org\n"));
     assert!(notice.envelope.smtputf8);
 }
 
-/// What came by SMTPUTF8 is told in UTF-8: the second and the third part have types of their own.
+/// A notice about mail by SMTPUTF8 is in UTF-8: the second and the third part have types of their own.
 #[test]
 fn a_message_by_smtputf8_gets_the_form_of_rfc_6533() {
     let mut envelope = envelope("jürgen@bücher.example");
     envelope.smtputf8 = true;
     let (mut first, second, why) = (recipient("a+b=ü@example.org"), recipient("user@example.org"), refused());
     first.orcpt = Some("utf-8;grüße@\\x{FC}.example".into());
-    let recipients = [reported(&first, Verdict::Refused, &why), reported(&second, Verdict::Delayed, &why)];
-    let report = Report { content: Body::EightBitMime, ..report(&envelope, &recipients) };
+    let recipients = [
+        reported(&first, RecipientVerdict::Refused, &why),
+        reported(&second, RecipientVerdict::Delayed, &why),
+    ];
+    let report = NoticeReport { content: Body::EightBitMime, ..report(&envelope, &recipients) };
     let notice = compose(&report).unwrap();
     let fields = check(&notice, EIGHT_BIT, expect_file!["../../../../tests/bounces/global.txt"]);
     assert!(fields.contains("Original-Recipient: utf-8;grüße@\\x{FC}.example\n"));
@@ -212,13 +219,13 @@ fn a_message_by_smtputf8_gets_the_form_of_rfc_6533() {
     // An ASCII sender may be behind a host without SMTPUTF8: the parts are 8-bit MIME, the header section is ASCII.
     let envelope =
         Envelope { reverse_path: ReversePath::Mailbox(mailbox("root@example.net")), ..envelope.clone() };
-    let notice = compose(&Report { envelope: &envelope, ..report }).unwrap();
+    let notice = compose(&NoticeReport { envelope: &envelope, ..report }).unwrap();
     assert!(!notice.envelope.smtputf8 && notice.envelope.body == Body::EightBitMime);
     let (head, _) = notice.prologue.split_once("\n\n").unwrap();
     assert!(head.is_ascii(), "{head}");
-    // Nobody who takes no UTF-8 gets any.
+    // A recipient without SMTPUTF8 gets no UTF-8.
     let plain = Envelope { smtputf8: false, ..envelope.clone() };
-    let notice = compose(&Report { envelope: &plain, ..report }).unwrap();
+    let notice = compose(&NoticeReport { envelope: &plain, ..report }).unwrap();
     let fields = "Original-Recipient: utf-8;gr\\x{FC}\\x{DF}e@\\x{FC}.example\n";
     assert!(notice.prologue.contains(fields), "{}", notice.prologue);
 }
@@ -237,8 +244,10 @@ fn a_success_is_told_where_it_was_asked_for() {
             ..answered(EnhancedStatus::MESSAGE_OK, "250 2.6.0 taken over")
         },
     );
-    let recipients =
-        [reported(&there, Verdict::Relayed, &remote), reported(&here, Verdict::Delivered, &local)];
+    let recipients = [
+        reported(&there, RecipientVerdict::Relayed, &remote),
+        reported(&here, RecipientVerdict::Delivered, &local),
+    ];
     let notice = compose(&report(&envelope, &recipients)).unwrap();
     let fields = check(&notice, CONTENT, expect_file!["../../../../tests/bounces/success.txt"]);
     assert_eq!(notice.returned, Returned::Headers, "RET is about failures");
@@ -259,11 +268,11 @@ fn a_notice_may_have_several_kinds_of_news() {
         refused(),
     );
     let recipients = [
-        reported(&a, Verdict::Relayed, &taken),
-        reported(&b, Verdict::Delayed, &busy),
-        reported(&c, Verdict::Refused, &no),
+        reported(&a, RecipientVerdict::Relayed, &taken),
+        reported(&b, RecipientVerdict::Delayed, &busy),
+        reported(&c, RecipientVerdict::Refused, &no),
     ];
-    let report = Report { age: Duration::from_secs(4 * 3600), ..report(&envelope, &recipients) };
+    let report = NoticeReport { age: Duration::from_secs(4 * 3600), ..report(&envelope, &recipients) };
     let notice = compose(&report).unwrap();
     check(&notice, CONTENT, expect_file!["../../../../tests/bounces/mixed.txt"]);
     assert!(notice.prologue.contains("\nSubject: Undelivered mail: c@example.org and 2 more\n"));
@@ -273,12 +282,12 @@ fn a_notice_may_have_several_kinds_of_news() {
 #[test]
 fn the_administrator_hears_of_a_bounce_that_does_not_arrive() {
     let (envelope, to, why) = (envelope(""), recipient("stranger@example.org"), refused());
-    let recipients = [reported(&to, Verdict::Refused, &why)];
+    let recipients = [reported(&to, RecipientVerdict::Refused, &why)];
     let admin = mailbox("admin@example.net");
-    let report = Report { admin: Some(&admin), ..report(&envelope, &recipients) };
+    let report = NoticeReport { admin: Some(&admin), ..report(&envelope, &recipients) };
     let notice = compose(&report).unwrap();
     check(&notice, CONTENT, expect_file!["../../../../tests/bounces/double.txt"]);
-    assert_eq!(compose(&Report { admin: None, ..report }), None);
+    assert_eq!(compose(&NoticeReport { admin: None, ..report }), None);
 }
 
 #[test]
@@ -291,22 +300,22 @@ fn nobody_is_told_who_did_not_ask() {
         Some(Notify { delay: true, ..Notify::default() }),
     );
     for (notify, verdict, is_told) in [
-        (None, Verdict::Refused, true),
-        (None, Verdict::Delayed, true),
-        (never, Verdict::Refused, false),
-        (never, Verdict::Expired, false),
-        (never, Verdict::Delayed, false),
-        (failure, Verdict::Expired, true),
-        (failure, Verdict::Delayed, false),
-        (delay, Verdict::Refused, false),
-        (delay, Verdict::Delayed, true),
-        (delay, Verdict::Relayed, false),
-        (None, Verdict::Relayed, false),
-        (never, Verdict::Delivered, false),
-        (success, Verdict::Delivered, true),
-        (success, Verdict::Relayed, true),
-        (success, Verdict::Delayed, false),
-        (success, Verdict::Refused, false),
+        (None, RecipientVerdict::Refused, true),
+        (None, RecipientVerdict::Delayed, true),
+        (never, RecipientVerdict::Refused, false),
+        (never, RecipientVerdict::Expired, false),
+        (never, RecipientVerdict::Delayed, false),
+        (failure, RecipientVerdict::Expired, true),
+        (failure, RecipientVerdict::Delayed, false),
+        (delay, RecipientVerdict::Refused, false),
+        (delay, RecipientVerdict::Delayed, true),
+        (delay, RecipientVerdict::Relayed, false),
+        (None, RecipientVerdict::Relayed, false),
+        (never, RecipientVerdict::Delivered, false),
+        (success, RecipientVerdict::Delivered, true),
+        (success, RecipientVerdict::Relayed, true),
+        (success, RecipientVerdict::Delayed, false),
+        (success, RecipientVerdict::Refused, false),
     ] {
         let to = Recipient { notify, ..recipient("user@example.org") };
         let recipients = [reported(&to, verdict, &why)];
@@ -317,7 +326,10 @@ fn nobody_is_told_who_did_not_ask() {
     // Of two recipients the silent one is not named.
     let (silent, loud) =
         (Recipient { notify: never, ..recipient("silent@example.org") }, recipient("loud@example.org"));
-    let recipients = [reported(&silent, Verdict::Refused, &why), reported(&loud, Verdict::Refused, &why)];
+    let recipients = [
+        reported(&silent, RecipientVerdict::Refused, &why),
+        reported(&loud, RecipientVerdict::Refused, &why),
+    ];
     let notice = compose(&report(&from, &recipients)).unwrap();
     assert!(
         !notice.prologue.contains("silent@")
@@ -328,7 +340,7 @@ fn nobody_is_told_who_did_not_ask() {
 #[test]
 fn large_messages_come_back_as_headers() {
     let (to, why) = (recipient("user@example.org"), refused());
-    let refused = [reported(&to, Verdict::Refused, &why)];
+    let refused = [reported(&to, RecipientVerdict::Refused, &why)];
     for (ret, size_octets, expected) in [
         (None, RETURN_FULL_MAX_OCTETS, Returned::Full),
         (None, RETURN_FULL_MAX_OCTETS + 1, Returned::Headers),
@@ -336,7 +348,7 @@ fn large_messages_come_back_as_headers() {
         (Some(Ret::Headers), 1, Returned::Headers),
     ] {
         let envelope = Envelope { ret, ..envelope("root@example.net") };
-        let notice = compose(&Report { size_octets, ..report(&envelope, &refused) }).unwrap();
+        let notice = compose(&NoticeReport { size_octets, ..report(&envelope, &refused) }).unwrap();
         assert_eq!(notice.returned, expected, "{ret:?} {size_octets}");
     }
 }
@@ -353,7 +365,7 @@ fn xtext_is_undone_and_other_text_kept() {
     for (text, decoded) in
         [("a+2Bb", "a+b"), ("+", "+"), ("a+2", "a+2"), ("a+zzb", "a+zzb"), ("+é", "+é"), ("", "")]
     {
-        assert_eq!(decode_xtext(text), decoded);
+        assert_eq!(delivery_status::decode_xtext(text), decoded);
     }
 }
 
@@ -365,7 +377,7 @@ proptest! {
         let (envelope, mut to) = (envelope("root@example.net"), recipient("user@example.org"));
         to.orcpt = Some(orcpt);
         let why = Diagnostic { remote: Some(remote), ..answered(EnhancedStatus::NO_SUCH_USER, &reply) };
-        let notice = compose(&report(&envelope, &[reported(&to, Verdict::Refused, &why)])).unwrap();
+        let notice = compose(&report(&envelope, &[reported(&to, RecipientVerdict::Refused, &why)])).unwrap();
         let text = assemble(&notice, CONTENT);
         prop_assert!(text.is_ascii() && text.lines().all(|line| line.len() <= 998));
         let message = MessageParser::default().parse(text.as_bytes()).unwrap();
@@ -401,13 +413,14 @@ fn content_that_was_refused_is_not_returned() {
         let status = reply.get(4..9).and_then(EnhancedStatus::parse);
         let status = status.unwrap_or(EnhancedStatus::new(Class::Permanent, 0, 0));
         let diagnostic = Diagnostic { text: step.into(), ..answered(status, reply) };
-        for (verdict, expected) in [(Verdict::Refused, expected), (Verdict::Expired, true)] {
+        for (verdict, expected) in [(RecipientVerdict::Refused, expected), (RecipientVerdict::Expired, true)]
+        {
             let notice = compose(&report(&sender, &[reported(&to, verdict, &diagnostic)])).unwrap();
             assert_eq!(notice.returned == Returned::Full, expected, "{step} {reply} {verdict:?}");
         }
-        // Ours: no host has seen it.
+        // This host's own: no other host has seen the message.
         let ours = Diagnostic { reply: None, ..diagnostic };
-        let notice = compose(&report(&sender, &[reported(&to, Verdict::Refused, &ours)])).unwrap();
+        let notice = compose(&report(&sender, &[reported(&to, RecipientVerdict::Refused, &ours)])).unwrap();
         assert_eq!(notice.returned, Returned::Full, "{step}");
     }
 }

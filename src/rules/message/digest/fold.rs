@@ -1,21 +1,29 @@
-//! What is left of a subject when all that differs between two alerts of one kind is folded: numbers, ids, addresses,
-//! dates and times. `91 % of sda1 at Mon Nov 23 10:00:00` and `7 % of sda2 at Fri Dec 4 01:02:03` are alike; what they
-//! call by different words is not.
+//! The common part of the subjects of similar alerts: numbers, ids, addresses, dates and times are replaced by one
+//! character. `91 % of sda1 at Mon Nov 23 10:00:00` and `7 % of sda2 at Fri Dec 4 01:02:03` become equal; subjects
+//! with different words do not.
 //!
-//! Cheap and blunt by intention: to take too much for alike costs a wait and no mail. Nothing here fails.
+//! | text | becomes |
+//! | --- | --- |
+//! | `alice@example.com` | `@` |
+//! | a number, also several with joints: `10:00`, `192.0.2.1/24` | `#` |
+//! | an id: hexadecimal with a digit, UUID, MAC address, queue id | `#` |
+//! | a day or a month | `#` |
+//! | an encoded word in base64 (RFC 2047) | its folded text |
+//!
+//! The rule is cheap and coarse on purpose: a false match delays a message, but loses none.
 
 use crate::mail::base64;
 
-/// Beyond it nothing is compared.
+/// The number of characters that are compared.
 const SUBJECT_MAX_CHARS: usize = 500;
-/// Stands for what is folded.
+/// Replaces a folded number.
 const NUMBER: char = '#';
 const ADDRESS: char = '@';
-/// A word ends at them.
+/// Characters at which a word ends.
 const BRACKETS: &[char] = &['(', ')', '[', ']', '{', '}', '<', '>', '"', '\'', ',', ';', '=', '|', '/'];
-/// They may end a word that is folded.
+/// Characters that may follow a folded word.
 const ENDS: &[char] = &['.', ':', '!', '?', '-'];
-/// Between two numbers they make one of them: 1.5, 10:00, 2026-11-23T10:00, 192.0.2.1/24.
+/// Characters that join two numbers to one: 1.5, 10:00, 2026-11-23T10:00, 192.0.2.1/24.
 const JOINTS: &[char] = &['.', ',', ':', '-', '/', '+', '_', 'T'];
 /// Days and months, also by their first three letters.
 const DATE_WORDS: [&str; 19] = [
@@ -40,7 +48,7 @@ const DATE_WORDS: [&str; 19] = [
     "December",
 ];
 
-/// What like subjects have in common.
+/// The common part of similar subjects.
 #[must_use]
 pub fn fold(subject: &str) -> String {
     let end = subject.char_indices().nth(SUBJECT_MAX_CHARS).map_or(subject.len(), |(at, _)| at);
@@ -61,8 +69,8 @@ pub fn fold(subject: &str) -> String {
     folded
 }
 
-/// The text of an encoded word in base64 (RFC 2047 §4.1), which hides its numbers; of the other kind they show. Its
-/// character set does not matter.
+/// The text of an encoded word in base64 (RFC 2047 §4.1), which hides its numbers; in the other encoding digits stay
+/// visible. The character set does not matter.
 fn decoded(word: &str) -> Option<String> {
     let mut parts = word.strip_prefix("=?")?.strip_suffix("?=")?.split('?');
     let (encoding, text) = (parts.nth(1)?, parts.next()?);
@@ -91,7 +99,7 @@ fn fold_word(word: &str, folded: &mut String) {
     }
 }
 
-/// Letters and digits: an id as a whole, or each number in it.
+/// Folds letters and digits: an id as a whole, otherwise each number.
 fn fold_run(run: &str, folded: &mut String) {
     if is_id(run) {
         return push_number(folded);
@@ -107,7 +115,7 @@ fn fold_run(run: &str, folded: &mut String) {
     }
 }
 
-/// One number is as good as several with joints between them.
+/// Appends one number, or extends the number before the joints.
 fn push_number(folded: &mut String) {
     let before = folded.trim_end_matches(JOINTS);
     if before.ends_with(NUMBER) {
@@ -125,7 +133,7 @@ fn is_date_word(word: &str) -> bool {
     DATE_WORDS.iter().any(|full| *full == word || full.get(..3) == Some(word))
 }
 
-/// Hexadecimal groups, such as UUIDs, MAC addresses and IPv6 addresses; dates and times are, too.
+/// Hexadecimal groups, such as UUIDs, MAC addresses and IPv6 addresses; dates and times match, too.
 fn is_groups(word: &str) -> bool {
     let is_separator = |c: char| matches!(c, ':' | '-' | '.');
     word.chars().all(|c| c.is_ascii_hexdigit() || is_separator(c))

@@ -4,7 +4,8 @@ use crate::mail::header;
 use proptest::prelude::*;
 
 const MINUTE: Duration = Duration::from_secs(60);
-const TERMS: Terms = Terms { after: 2, window: Duration::from_secs(600), members: 5, octets: 1000 };
+const TERMS: DigestTerms =
+    DigestTerms { after: 2, window: Duration::from_secs(600), members: 5, octets: 1000 };
 
 fn id(number: u64) -> QueueId {
     QueueId::new(number, 0)
@@ -12,7 +13,7 @@ fn id(number: u64) -> QueueId {
 
 fn wait(windows: &mut Windows, number: u64, octets: u64, now: Duration) -> Option<QueueId> {
     let end = windows.decide(7, now, &TERMS).unwrap();
-    windows.add(7, Member { id: id(number), octets }, end, now);
+    windows.add(7, DigestMember { id: id(number), octets }, end, now);
     windows.overdue(7, &TERMS)
 }
 
@@ -30,7 +31,7 @@ fn a_window_lets_the_first_pass_and_ends() {
     let all: Vec<_> = (0..4).map(|minute| windows.decide(7, MINUTE * minute, &TERMS)).collect();
     assert_eq!(all, [None, None, Some(MINUTE * 10), Some(MINUTE * 10)]);
     assert_eq!(windows.decide(8, MINUTE, &TERMS), None);
-    // None of them came in, in the end: nothing waits.
+    // The messages were refused later: nothing waits.
     assert_eq!(windows.decide(7, MINUTE * 10 - Duration::from_nanos(1), &TERMS), Some(MINUTE * 10));
     assert_eq!(windows.decide(7, MINUTE * 10, &TERMS), None);
 }
@@ -73,10 +74,10 @@ fn what_fills_a_digest_waits_no_longer() {
     for (octets, full) in [(1, 5), (200, 6), (201, 5), (333, 4), (334, 3), (1001, 1)] {
         let full = full.min(TERMS.members as u64);
         let mut windows = Windows::default();
-        windows.add(7, Member { id: id(1), octets }, MINUTE, Duration::ZERO);
+        windows.add(7, DigestMember { id: id(1), octets }, MINUTE, Duration::ZERO);
         for number in 2..=full {
             assert_eq!(windows.overdue(7, &TERMS), None, "{octets}");
-            // Twice the same one is one.
+            // The same message twice counts once.
             for _ in 0..2 {
                 wait(&mut windows, number, octets, Duration::ZERO);
             }
@@ -90,7 +91,7 @@ fn members_are_found_and_forgotten() {
     let mut windows = Windows::default();
     for number in 0..4 {
         let group = u128::from(number % 2);
-        windows.add(group, Member { id: id(number), octets: 1 }, MINUTE, Duration::ZERO);
+        windows.add(group, DigestMember { id: id(number), octets: 1 }, MINUTE, Duration::ZERO);
     }
     assert_eq!((windows.group_of(id(3)), windows.group_of(id(4))), (Some(1), None));
     assert_eq!((windows.members(Some(1)).count(), windows.members(None).count()), (2, 4));
@@ -106,7 +107,7 @@ fn a_flood_of_kinds_takes_little_memory_and_forgets_nothing_that_waits() {
     for number in 0..5000 {
         windows.decide(u128::from(number), Duration::from_millis(number), &TERMS);
         if number % 100 == 0 {
-            windows.add(u128::from(number), Member { id: id(number), octets: 1 }, MINUTE, MINUTE);
+            windows.add(u128::from(number), DigestMember { id: id(number), octets: 1 }, MINUTE, MINUTE);
         }
     }
     assert!(windows.0.len() <= WINDOWS_MAX + 1);
@@ -142,7 +143,7 @@ fn facts(sender: &ReversePath) -> Facts<'_> {
 
 #[test]
 fn a_frame_looks_as_rfc_2046_draws_it() {
-    let mut summary = Summary::default();
+    let mut summary = DigestSummary::default();
     for (number, section) in
         ["From: a@b\nSubject: x 1\n", "Subject: x 2\n", "Subject: x 1\n"].iter().enumerate()
     {
@@ -152,13 +153,13 @@ fn a_frame_looks_as_rfc_2046_draws_it() {
     let first = id(0);
     let head = String::from_utf8(head).unwrap();
     let expected = format!(
-        "From: a@b\nTo: undisclosed-recipients:;\nSubject: [3 alike] x 1\nDate: Thu, 01 Jan 1970 00:00:00 +0000\n\
+        "From: a@b\nTo: undisclosed-recipients:;\nSubject: [3 similar] x 1\nDate: Thu, 01 Jan 1970 00:00:00 +0000\n\
          Message-ID: <{first}.3@box.example>\nMIME-Version: 1.0\n\
          Content-Type: multipart/digest; boundary=\"=_{first}_0000000000000001\"\n\n\
          --=_{first}_0000000000000001\nContent-Type: text/plain; charset=utf-8\n\n\
-         3 like messages came in a short time: by the same sender, for the same\n\
-         recipients, with subjects that differ in numbers, dates or names alone.\n\
-         box.example has gathered them; all of them are attached.\n\n\
+         3 similar messages arrived in a short time: from the same sender, for the same\n\
+         recipients, with subjects that differ only in numbers, dates or names.\n\
+         box.example has collected them; all of them are attached.\n\n\
          First: Thu, 01 Jan 1970 00:00:00 +0000\nLast:  Thu, 01 Jan 1970 00:02:00 +0000\n\n\
          \x20    2  x 1\n     1  x 2\n"
     );
@@ -169,7 +170,7 @@ fn a_frame_looks_as_rfc_2046_draws_it() {
 
 #[test]
 fn each_level_says_that_a_member_is_eight_bit_or_internationalized() {
-    let mut summary = Summary::default();
+    let mut summary = DigestSummary::default();
     summary.add(id(1), b"Subject: x\n", WallTime(0), true);
     let sender = ReversePath::Mailbox(Mailbox::parse("a@b.example").unwrap());
     let frame = Frame::new(&summary, &Facts { smtputf8: true, ..facts(&sender) });
@@ -199,7 +200,7 @@ fn subjects_are_one_line_and_short() {
 
 #[test]
 fn only_so_many_subjects_are_told_of() {
-    let mut summary = Summary::default();
+    let mut summary = DigestSummary::default();
     for number in 0..100 {
         let section = format!("Subject: x {number}\n");
         summary.add(id(number), section.as_bytes(), WallTime(0), false);
@@ -212,7 +213,7 @@ proptest! {
     #[test]
     fn no_header_section_forges_a_field_of_the_digest(octets in prop::collection::vec(any::<u8>(), 0..200)) {
         let section = [b"Subject: x".as_slice(), &octets].concat();
-        let mut summary = Summary::default();
+        let mut summary = DigestSummary::default();
         summary.add(id(1), header::section(&section), WallTime(0), false);
         let head = Frame::new(&summary, &facts(&ReversePath::Null)).head;
         let section = header::section(&head);

@@ -55,13 +55,13 @@ fn ed25519(name: &str) -> DkimKey {
     DkimKey::from_pem(&pem, &domain(name), &domain("brisbane")).unwrap()
 }
 
-fn sign_in(keys: &[DkimKey], pieces: &[&[u8]]) -> Result<String, Problem> {
+fn sign_in(keys: &[DkimKey], pieces: &[&[u8]]) -> Result<String, SigningProblem> {
     let mut signer = Signer::new(keys, NOW);
     pieces.iter().for_each(|piece| signer.feed(piece));
     signer.finish()
 }
 
-fn sign(keys: &[DkimKey], message: &str) -> Result<String, Problem> {
+fn sign(keys: &[DkimKey], message: &str) -> Result<String, SigningProblem> {
     sign_in(keys, &[message.as_bytes()])
 }
 
@@ -73,7 +73,7 @@ fn tag(field: &str, name: &str) -> String {
     found.unwrap_or_else(|| panic!("no {name}= in {field}"))
 }
 
-/// Verifies a field by RFC 6376 §3.7 and §6.1.3, apart from the code that signs. What was relaxed is done by rules on
+/// Verifies a field by RFC 6376 §3.7 and §6.1.3, independently of the code that signs: the relaxed form is computed from
 /// the whole text. The message has LF line ends.
 fn verify(field: &str, message: &str, key: &DkimKey) -> Result<(), &'static str> {
     let (header, body) = message.split_once("\n\n").unwrap_or((message, ""));
@@ -135,7 +135,7 @@ fn the_signatures_of_rfc_8463() {
     let hash = base64::encode(&hash.finish());
     assert_eq!(hash, "2jUSOH9NhtVGCQWNr9BrIAPreKQjO6Sn7XIkfJVOzv8=");
     let mut all = fields(format!("{header}\n").as_bytes()).unwrap();
-    // They have another order of names.
+    // The example has another order of names.
     all.iter_mut().enumerate().for_each(|(i, field)| field.row = i);
     for (key, template, signature) in [
         (
@@ -222,7 +222,7 @@ fn what_was_tampered_with_does_not_verify() {
         ("Date:", "Reply-To: a@b.example\nDate:", Err("header")),
         ("Date:", "Cc: a@b.example\nDate:", Err("header")),
         ("Date:", "To: a@b.example\nDate:", Err("header")),
-        // What relays may do.
+        // Changes that relays may make.
         ("Date:", "Received: by x\nX-Spam: no\nDate:", Ok(())),
         ("Subject: Is ", "SUBJECT:   Is\n\t", Ok(())),
         ("Joe.\n", "Joe. \t\n\n\n", Ok(())),
@@ -315,17 +315,17 @@ fn what_can_not_be_signed_says_why() {
     let long = |octets: usize| format!("From: a@example.com\nX: {}\n\n", "x".repeat(octets - 25));
     let many = |to: usize| format!("From: a@example.com\n{}\n", "To: b@example.com\n".repeat(to));
     for (message, expected) in [
-        ("".to_owned(), Err(Problem::From)),
-        ("\nFrom: a@example.com\n".into(), Err(Problem::From)),
-        ("Subject: x\n\nFrom: a@example.com\n".into(), Err(Problem::From)),
-        ("From: a@example.com\nfrom : a@example.com\n\n".into(), Err(Problem::From)),
-        ("From: root\n\n".into(), Err(Problem::From)),
-        ("From: a@example.com\nno field\n\n".into(), Err(Problem::MalformedHeader)),
-        (" From: a@example.com\n\n".into(), Err(Problem::MalformedHeader)),
-        ("From: a@example.com\nb\u{f6}se: x\n\n".into(), Err(Problem::MalformedHeader)),
-        (long(HEADER_MAX_OCTETS + 1), Err(Problem::LongHeader)),
+        ("".to_owned(), Err(SigningProblem::From)),
+        ("\nFrom: a@example.com\n".into(), Err(SigningProblem::From)),
+        ("Subject: x\n\nFrom: a@example.com\n".into(), Err(SigningProblem::From)),
+        ("From: a@example.com\nfrom : a@example.com\n\n".into(), Err(SigningProblem::From)),
+        ("From: root\n\n".into(), Err(SigningProblem::From)),
+        ("From: a@example.com\nno field\n\n".into(), Err(SigningProblem::MalformedHeader)),
+        (" From: a@example.com\n\n".into(), Err(SigningProblem::MalformedHeader)),
+        ("From: a@example.com\nb\u{f6}se: x\n\n".into(), Err(SigningProblem::MalformedHeader)),
+        (long(HEADER_MAX_OCTETS + 1), Err(SigningProblem::LongHeader)),
         (long(HEADER_MAX_OCTETS), Ok(true)),
-        (many(FIELDS_MAX), Err(Problem::LongHeader)),
+        (many(FIELDS_MAX), Err(SigningProblem::LongHeader)),
         (many(FIELDS_MAX - 1), Ok(true)),
         ("From: a@other.example\n\nbody".into(), Ok(false)),
         ("From: a@example.com".into(), Ok(true)),

@@ -1,37 +1,45 @@
 //! Quoted-printable and base64 (RFC 2045 §6.7, §6.8), from pieces of any size, in lines of at most 76 characters.
+//!
+//! | octet | in quoted-printable |
+//! | --- | --- |
+//! | a line end | itself |
+//! | a blank or tab at the end of a line | `=20` or `=09`: hosts strip such blanks (rule 3) |
+//! | `F`, `.` or `-` at the start of a line | encoded: some hosts change "From ", some forget transparency, and hyphens could form a boundary |
+//! | another printable ASCII character, but `=` | itself |
+//! | any other | `=` and two hexadecimal digits |
 
 use super::parts::Encoding;
 use crate::mail::base64;
 
-/// Characters in a line (RFC 2045 §6.7 rule 5).
+/// The longest line in characters (RFC 2045 §6.7 rule 5).
 const LINE_MAX: usize = 76;
-/// Octets in a line of base64.
+/// The octets in one line of base64.
 const BASE64_OCTETS: usize = LINE_MAX / 4 * 3;
 
-/// The body of one part on its way.
+/// The encoder for the body of one part.
 #[derive(Debug)]
 pub struct Encoder {
     encoding: Encoding,
-    /// Not encoded yet: a blank that may end a line, or what does not fill a line of base64.
+    /// Octets not encoded yet: a blank that may end a line, or less than a line of base64.
     held: Vec<u8>,
-    /// Characters of the line in hand.
+    /// The length of the current line in characters.
     column: usize,
 }
 
 impl Encoder {
-    /// At the start of a body.
+    /// An encoder at the start of a body.
     #[must_use]
     pub const fn new(encoding: Encoding) -> Self {
         Self { encoding, held: Vec::new(), column: 0 }
     }
 
-    /// Takes the next octets in canonical form, and appends what becomes of them.
+    /// Takes the next octets in canonical form and appends their encoding.
     pub fn feed(&mut self, octets: &[u8], out: &mut Vec<u8>) {
         match self.encoding {
             Encoding::QuotedPrintable => octets.iter().for_each(|&octet| self.quote(octet, out)),
             Encoding::Base64 => {
                 for &octet in octets {
-                    // A line end is CRLF in what is encoded (RFC 2045 §6.8); one that a boundary may follow waits.
+                    // A line end is encoded as CRLF (RFC 2045 §6.8). The latest one waits: it may belong to a boundary.
                     self.end_line();
                     self.held.push(octet);
                     if self.held.len() >= BASE64_OCTETS + 3 {
@@ -42,7 +50,7 @@ impl Encoder {
         }
     }
 
-    /// The body is over; `by_boundary`: the line end that came last is the boundary's.
+    /// Ends the body. `by_boundary`: the latest line end belongs to the boundary.
     pub fn finish(&mut self, by_boundary: bool, out: &mut Vec<u8>) {
         match self.encoding {
             Encoding::QuotedPrintable => {
@@ -61,7 +69,7 @@ impl Encoder {
         }
     }
 
-    /// Turns the LF that came last into CRLF.
+    /// Replaces a final LF by CRLF.
     fn end_line(&mut self) {
         let is_done = self.held.ends_with(b"\r\n");
         if !is_done && self.held.last() == Some(&b'\n') {
@@ -72,7 +80,7 @@ impl Encoder {
 
     fn put_lines(&mut self, all: bool, out: &mut Vec<u8>) {
         let whole = self.held.len() / BASE64_OCTETS * BASE64_OCTETS;
-        // What came last may be a line end, and stays.
+        // The latest octets may be a line end and stay.
         let ready = if all { self.held.len() } else { whole.min(self.held.len().saturating_sub(2)) };
         let ready = if all { ready } else { ready / BASE64_OCTETS * BASE64_OCTETS };
         let rest = self.held.split_off(ready);
@@ -85,7 +93,7 @@ impl Encoder {
 
     fn quote(&mut self, octet: u8, out: &mut Vec<u8>) {
         if let Some(blank) = self.held.pop() {
-            // At the end of a line it would be lost on the way (rule 3).
+            // At the end of a line a blank would be lost on the way (rule 3).
             if octet == b'\n' { self.put_quoted(blank, out) } else { self.put(&[blank], out) }
         }
         match octet {
@@ -94,8 +102,8 @@ impl Encoder {
                 self.column = 0;
             }
             b' ' | b'\t' => self.held.push(octet),
-            // A line that begins with "From " is changed by some hosts, and a dot by those that forget transparency. Two
-            // hyphens could make a boundary of what was none, such as the end of a long line (RFC 2045 §6.7).
+            // Some hosts change a line that begins with "From ", and a dot is lost by hosts that forget transparency.
+            // Two hyphens could turn text into a boundary, also after a soft line break (RFC 2045 §6.7).
             b'F' | b'.' | b'-' if self.column == 0 || self.column + 1 >= LINE_MAX => {
                 self.put_quoted(octet, out);
             }
@@ -111,7 +119,7 @@ impl Encoder {
     }
 
     fn put(&mut self, characters: &[u8], out: &mut Vec<u8>) {
-        // The last column is kept for the mark of a soft line break.
+        // The last column is reserved for the mark of a soft line break.
         if self.column + characters.len() >= LINE_MAX {
             out.extend_from_slice(b"=\n");
             self.column = 0;

@@ -1,109 +1,115 @@
-//! Header fields made fit for the next hop: text beyond ASCII becomes encoded words (RFC 2047), or extended parameters
-//! (RFC 2231), and no line has over 998 octets (RFC 5322 §2.1.1).
+//! Header fields for the next hop: text beyond ASCII becomes encoded words (RFC 2047) or extended parameters (RFC
+//! 2231), and no line exceeds 998 octets (RFC 5322 §2.1.1).
 //!
-//! A field that is fit stays as it is. Of one that is not, the words that need it are encoded, and the rest is folded anew;
-//! what a reader shows is the same. Addresses stay, but for a domain that has a form in ASCII. Nothing fails: what is
-//! malformed counts as text.
+//! | kind of field | split at | a word that needs it becomes |
+//! | --- | --- | --- |
+//! | text (Subject, and unknown fields) | blanks | an encoded word |
+//! | structured (From, To, …) | the tokens of RFC 5322 | an encoded word in a phrase or comment; A-labels in a domain |
+//! | parameters (Content-Type, …) | semicolons | an extended parameter |
+//! | tags (DKIM-Signature, …) | blanks, and after `;` or `:` | several pieces |
+//!
+//! A field that the next hop accepts stays unchanged. Otherwise the words that need it are encoded, and the field is
+//! folded again; a reader shows the same text. A malformed field counts as text.
 
-use super::parts::Whose;
-use super::{LINE_MAX_OCTETS, Way, structured};
+use super::parts::SectionOwner;
+use super::{HopSupport, LINE_MAX_OCTETS, structured};
 use crate::mail::encoded_word::{WORD_MAX_OCTETS, encode, is_encoded_word, text_of};
 use crate::mail::header::split_field;
 
-/// Lines are folded here where that is possible (RFC 5322 §2.1.1); a line with an encoded word is shorter by two
-/// (RFC 2047 §2).
+/// The column at which lines are folded (RFC 5322 §2.1.1). A line with an encoded word is shorter by two (RFC 2047
+/// §2).
 const LINE_COLUMNS: usize = 78;
 const ENCODED_COLUMNS: usize = 76;
-/// A longer word can't stand on a line.
+/// The longest word that fits on a line.
 const WORD_LINE_OCTETS: usize = LINE_MAX_OCTETS - 1;
-/// The rest of a line must do for an encoded word that says something.
+/// The space on a line below which an encoded word is put on the next line.
 const ENCODED_MIN_OCTETS: usize = 30;
-/// More blanks in a row are as good as one.
+/// The longest run of blanks that is kept; a longer one becomes one blank.
 const BLANK_MAX_OCTETS: usize = 500;
-/// The pieces into which a signature is cut.
+/// The size of the pieces into which a signature is split.
 const TAG_OCTETS: usize = 70;
 
-/// How the value of a field is built.
+/// The syntax of a field's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum FieldKind {
     /// Words.
     Text,
-    /// Phrases, addresses, comments, and what stands in angle brackets.
+    /// Phrases, addresses, comments, and text in angle brackets.
     Structured,
     /// A value with parameters (RFC 2045 §5.1).
     Parameters,
-    /// Tags whose values may be folded anywhere (RFC 6376 §3.2).
+    /// Tags, whose values may be folded anywhere (RFC 6376 §3.2).
     Tags,
 }
 
-/// The fields that are no text.
-const FIELDS: [(&str, Kind); 42] = [
-    ("From", Kind::Structured),
-    ("Sender", Kind::Structured),
-    ("Reply-To", Kind::Structured),
-    ("To", Kind::Structured),
-    ("Cc", Kind::Structured),
-    ("Bcc", Kind::Structured),
-    ("Resent-From", Kind::Structured),
-    ("Resent-Sender", Kind::Structured),
-    ("Resent-Reply-To", Kind::Structured),
-    ("Resent-To", Kind::Structured),
-    ("Resent-Cc", Kind::Structured),
-    ("Resent-Bcc", Kind::Structured),
-    ("Mail-Followup-To", Kind::Structured),
-    ("Mail-Reply-To", Kind::Structured),
-    ("Disposition-Notification-To", Kind::Structured),
-    ("Return-Receipt-To", Kind::Structured),
-    ("Errors-To", Kind::Structured),
-    ("Keywords", Kind::Structured),
-    ("Date", Kind::Structured),
-    ("Resent-Date", Kind::Structured),
-    ("Message-ID", Kind::Structured),
-    ("Resent-Message-ID", Kind::Structured),
-    ("In-Reply-To", Kind::Structured),
-    ("References", Kind::Structured),
-    ("Received", Kind::Structured),
-    ("Return-Path", Kind::Structured),
-    ("MIME-Version", Kind::Structured),
-    ("Content-ID", Kind::Structured),
-    ("Content-Transfer-Encoding", Kind::Structured),
-    ("Authentication-Results", Kind::Structured),
-    ("ARC-Authentication-Results", Kind::Structured),
-    ("List-Unsubscribe", Kind::Structured),
-    ("List-Subscribe", Kind::Structured),
-    ("List-Post", Kind::Structured),
-    ("List-Help", Kind::Structured),
-    ("Content-Type", Kind::Parameters),
-    ("Content-Disposition", Kind::Parameters),
-    ("DKIM-Signature", Kind::Tags),
-    ("DomainKey-Signature", Kind::Tags),
-    ("ARC-Seal", Kind::Tags),
-    ("ARC-Message-Signature", Kind::Tags),
-    ("Autocrypt", Kind::Tags),
+/// The fields that are not text.
+const FIELDS: [(&str, FieldKind); 42] = [
+    ("From", FieldKind::Structured),
+    ("Sender", FieldKind::Structured),
+    ("Reply-To", FieldKind::Structured),
+    ("To", FieldKind::Structured),
+    ("Cc", FieldKind::Structured),
+    ("Bcc", FieldKind::Structured),
+    ("Resent-From", FieldKind::Structured),
+    ("Resent-Sender", FieldKind::Structured),
+    ("Resent-Reply-To", FieldKind::Structured),
+    ("Resent-To", FieldKind::Structured),
+    ("Resent-Cc", FieldKind::Structured),
+    ("Resent-Bcc", FieldKind::Structured),
+    ("Mail-Followup-To", FieldKind::Structured),
+    ("Mail-Reply-To", FieldKind::Structured),
+    ("Disposition-Notification-To", FieldKind::Structured),
+    ("Return-Receipt-To", FieldKind::Structured),
+    ("Errors-To", FieldKind::Structured),
+    ("Keywords", FieldKind::Structured),
+    ("Date", FieldKind::Structured),
+    ("Resent-Date", FieldKind::Structured),
+    ("Message-ID", FieldKind::Structured),
+    ("Resent-Message-ID", FieldKind::Structured),
+    ("In-Reply-To", FieldKind::Structured),
+    ("References", FieldKind::Structured),
+    ("Received", FieldKind::Structured),
+    ("Return-Path", FieldKind::Structured),
+    ("MIME-Version", FieldKind::Structured),
+    ("Content-ID", FieldKind::Structured),
+    ("Content-Transfer-Encoding", FieldKind::Structured),
+    ("Authentication-Results", FieldKind::Structured),
+    ("ARC-Authentication-Results", FieldKind::Structured),
+    ("List-Unsubscribe", FieldKind::Structured),
+    ("List-Subscribe", FieldKind::Structured),
+    ("List-Post", FieldKind::Structured),
+    ("List-Help", FieldKind::Structured),
+    ("Content-Type", FieldKind::Parameters),
+    ("Content-Disposition", FieldKind::Parameters),
+    ("DKIM-Signature", FieldKind::Tags),
+    ("DomainKey-Signature", FieldKind::Tags),
+    ("ARC-Seal", FieldKind::Tags),
+    ("ARC-Message-Signature", FieldKind::Tags),
+    ("Autocrypt", FieldKind::Tags),
 ];
 
-/// What of a field is encoded; lines that are too long are folded in any case.
+/// What is encoded in a field; lines that are too long are folded in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Manner {
+pub enum FieldEncoding {
     /// Nothing.
     Fold,
-    /// What is not UTF-8.
+    /// Text that is not UTF-8.
     KeepUtf8,
-    /// What is not ASCII.
+    /// Text that is not ASCII.
     Ascii,
 }
 
-impl Manner {
-    /// For the fields of a header section. What somebody has signed is not encoded; nor is a message within the message
-    /// as long as its way bears it, being content.
+impl FieldEncoding {
+    /// The rule for the fields of a header section. Fields under another host's signature are not encoded; nor are
+    /// those of a message within the message, which is content, unless the next hop takes only ASCII.
     #[must_use]
-    pub const fn of(way: Way, whose: Whose, is_signed: bool) -> Self {
-        match (way, whose) {
+    pub const fn of(support: HopSupport, whose: SectionOwner, is_signed: bool) -> Self {
+        match (support, whose) {
             _ if is_signed => Self::Fold,
-            (Way::SevenBit, _) => Self::Ascii,
-            (_, Whose::Embedded) => Self::Fold,
-            (Way::Utf8, _) => Self::KeepUtf8,
-            (Way::EightBit, _) => Self::Ascii,
+            (HopSupport::SevenBit, _) => Self::Ascii,
+            (_, SectionOwner::Embedded) => Self::Fold,
+            (HopSupport::Utf8, _) => Self::KeepUtf8,
+            (HopSupport::EightBit, _) => Self::Ascii,
         }
     }
 
@@ -115,7 +121,7 @@ impl Manner {
         }
     }
 
-    /// Whether a field can go as it is.
+    /// Whether a field can be sent unchanged.
     fn takes(self, field: &[u8]) -> bool {
         !self.encodes(field) && field.split(|&octet| octet == b'\n').all(|line| line.len() <= LINE_MAX_OCTETS)
     }
@@ -124,24 +130,24 @@ impl Manner {
 /// A piece of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {
-    /// The blanks in front of it.
+    /// The blanks before it.
     pub blank: Vec<u8>,
-    /// As it is written.
+    /// Its written form.
     pub text: Vec<u8>,
-    /// What it says, if it has to be encoded.
+    /// Its meaning, if it has to be encoded.
     pub encoded: Option<String>,
-    /// With no blank in front of it, none may be put there.
+    /// If no blank precedes it, no blank may be inserted.
     pub is_glued: bool,
 }
 
 impl Token {
-    /// One that is written as it is.
+    /// A token that is written unchanged.
     #[must_use]
     pub fn new(blank: &[u8], text: &[u8]) -> Self {
         Self { blank: blank.to_vec(), text: text.to_vec(), encoded: None, is_glued: false }
     }
 
-    /// The same, glued.
+    /// A token that is written unchanged and glued.
     #[must_use]
     pub fn glued(blank: &[u8], text: &[u8]) -> Self {
         Self { is_glued: true, ..Self::new(blank, text) }
@@ -155,14 +161,14 @@ impl Token {
 /// Which words of a value have to be encoded.
 #[derive(Debug, Clone, Copy)]
 pub struct Needs {
-    /// Those beyond ASCII.
+    /// Words beyond ASCII.
     pub beyond_ascii: bool,
-    /// Those that no line has room for.
+    /// Words too long for a line.
     pub long: bool,
 }
 
 impl Needs {
-    /// Whether this word has to be.
+    /// Whether this word has to be encoded.
     #[must_use]
     pub fn has(self, word: &[u8]) -> bool {
         self.beyond_ascii && !word.is_ascii() || self.long && word.len() > WORD_LINE_OCTETS
@@ -171,7 +177,7 @@ impl Needs {
 
 /// Whether a field changes.
 #[must_use]
-pub fn is_changed(field: &[u8], manner: Manner) -> bool {
+pub fn is_changed(field: &[u8], manner: FieldEncoding) -> bool {
     let mut out = Vec::new();
     !manner.takes(field) && {
         put(field, manner, &mut out);
@@ -179,21 +185,23 @@ pub fn is_changed(field: &[u8], manner: Manner) -> bool {
     }
 }
 
-/// Appends a field, with its line ends, as it goes.
-pub fn put(field: &[u8], manner: Manner, out: &mut Vec<u8>) {
+/// Appends a field, with its line ends, as it is sent.
+pub fn put(field: &[u8], manner: FieldEncoding, out: &mut Vec<u8>) {
     let Some((name, value)) = split_field(field).filter(|_| !manner.takes(field)) else {
         return out.extend_from_slice(field);
     };
     let unfolded: Vec<u8> = value.iter().copied().filter(|&octet| octet != b'\n').collect();
-    let needs = Needs { beyond_ascii: manner.encodes(&unfolded), long: manner != Manner::Fold };
-    let is_row = |row: &&(&str, Kind)| name.eq_ignore_ascii_case(row.0.as_bytes());
-    let kind = FIELDS.iter().find(is_row).map_or(Kind::Text, |row| row.1);
+    let needs = Needs { beyond_ascii: manner.encodes(&unfolded), long: manner != FieldEncoding::Fold };
+    let is_row = |row: &&(&str, FieldKind)| name.eq_ignore_ascii_case(row.0.as_bytes());
+    let kind = FIELDS.iter().find(is_row).map_or(FieldKind::Text, |row| row.1);
     let tokens = match kind {
-        _ if manner == Manner::Fold => words(&unfolded, needs),
-        Kind::Text => words(&unfolded, needs),
-        Kind::Structured => structured::tokens(&unfolded, needs).unwrap_or_else(|| words(&unfolded, needs)),
-        Kind::Parameters => structured::parameters(&unfolded, needs),
-        Kind::Tags => tags(&unfolded, needs),
+        _ if manner == FieldEncoding::Fold => words(&unfolded, needs),
+        FieldKind::Text => words(&unfolded, needs),
+        FieldKind::Structured => {
+            structured::tokens(&unfolded, needs).unwrap_or_else(|| words(&unfolded, needs))
+        }
+        FieldKind::Parameters => structured::parameters(&unfolded, needs),
+        FieldKind::Tags => tags(&unfolded, needs),
     };
     let start = field.len() - value.len();
     out.extend_from_slice(field.get(..start).unwrap_or_default());
@@ -217,7 +225,7 @@ pub(super) fn words(value: &[u8], needs: Needs) -> Vec<Token> {
     tokens
 }
 
-/// The words of tags, in pieces if they are too long.
+/// The words of tags, split if they are too long.
 fn tags(value: &[u8], needs: Needs) -> Vec<Token> {
     let mut tokens = Vec::new();
     for token in words(value, Needs { long: false, ..needs }) {
@@ -238,12 +246,12 @@ fn tags(value: &[u8], needs: Needs) -> Vec<Token> {
     tokens
 }
 
-/// Writes a value, folded.
+/// Writes a value and folds it.
 struct Printer<'a> {
     out: &'a mut Vec<u8>,
     column: usize,
     is_first: bool,
-    kind: Kind,
+    kind: FieldKind,
 }
 
 impl Printer<'_> {
@@ -252,9 +260,9 @@ impl Printer<'_> {
         let mut before: Option<&Token> = None;
         while let Some((token, after)) = rest.split_first() {
             if token.encoded.is_none() {
-                // In a phrase blanks stand around encoded words (RFC 2047 §5 (3)).
+                // In a phrase an encoded word is surrounded by blanks (RFC 2047 §5 (3)).
                 let was_encoded = before.is_some_and(|before| before.encoded.is_some());
-                let is_loose = was_encoded && self.kind != Kind::Text && token.text != b")";
+                let is_loose = was_encoded && self.kind != FieldKind::Text && token.text != b")";
                 let blank: &[u8] = if is_loose && token.blank.is_empty() && !token.text.is_empty() {
                     b" "
                 } else {
@@ -272,7 +280,7 @@ impl Printer<'_> {
         }
     }
 
-    /// A run of words becomes one text: the blanks between encoded words are not shown (RFC 2047 §6.2).
+    /// A run of words becomes one text: blanks between encoded words are not displayed (RFC 2047 §6.2).
     fn put_encoded(&mut self, before: Option<&Token>, run: &[Token], after: Option<&Token>) {
         let mut text = String::new();
         let mut lead = run.first().map(|token| token.blank.clone()).unwrap_or_default();
@@ -304,7 +312,7 @@ impl Printer<'_> {
     fn put(&mut self, blank: &[u8], text: &[u8], is_glued: bool, columns: usize) {
         let blank = if blank.len() > BLANK_MAX_OCTETS { b" " } else { blank };
         let end = self.column + blank.len() + text.len();
-        // A field that begins with an empty line is one that not everybody reads.
+        // Not every reader accepts a field that begins with an empty line.
         let most = if self.is_first && columns == LINE_COLUMNS { LINE_MAX_OCTETS } else { columns };
         let may_fold = !blank.is_empty() || !is_glued || end > LINE_MAX_OCTETS;
         if end > most && may_fold && !text.is_empty() {

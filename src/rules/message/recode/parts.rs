@@ -1,21 +1,42 @@
-//! The parts of a message as MIME nests them (RFC 2046 §5.1), told in order while the message passes in pieces of any size.
+//! The parts of a MIME message (RFC 2046 §5.1), reported in order while the message passes in pieces of any size.
 //!
-//! What it tells adds up to the message, octet for octet. It holds one header section, or the start of one line. Beyond its
-//! limits it says that it has lost the thread, and nothing more of the message should be believed. Nothing fails.
+//! | event | octets | next |
+//! | --- | --- | --- |
+//! | `Section` | a header section with its empty line | of a leaf: `Body`; of a container: `Between` or `Section` |
+//! | `Body` | a piece of the body of a leaf | `Body` or `Boundary` |
+//! | `Boundary` | a boundary line | `Section`, or after a closing one `Between` |
+//! | `Between` | text before the first or after the last part | `Between` or `Boundary` |
+//!
+//! The events add up to the message, octet for octet. The walk holds one header section, or the start of one line.
+//! Beyond its limits it is lost ([`PartWalk::is_lost`]), and its further events mean nothing.
+//!
+//! # An example
+//!
+//! ```text
+//! Content-Type: multipart/mixed; boundary=b     Section: Container, Message
+//!                                               (with this empty line)
+//! This is a multi-part message.                 Between
+//! --b                                           Boundary
+//! Content-Type: text/plain                      Section: Leaf, Part
+//!                                               (with this empty line)
+//! Hello.                                        Body
+//! --b--                                         Boundary
+//!                                               Between
+//! ```
 
 use crate::mail::header::{fields, split_field};
 use crate::rules::message::dkim::HEADER_MAX_OCTETS;
 
-/// Header sections are held up to this size.
+/// The longest header section that is held.
 pub const SECTION_MAX_OCTETS: usize = HEADER_MAX_OCTETS;
-/// A boundary has at most 70 characters (RFC 2046 §5.1.1), and there are two hyphens at each end.
+/// The longest delimiter: a boundary has at most 70 characters (RFC 2046 §5.1.1), with two hyphens at each end.
 const DELIMITER_MAX_OCTETS: usize = 128;
-/// So deep may parts be nested.
+/// How deep parts may be nested.
 const DEPTH_MAX: usize = 32;
-/// So many parts may there be.
+/// How many parts a message may have.
 const PARTS_MAX: usize = 1000;
 
-/// How a part may be encoded so that its lines are short and have seven bits.
+/// How a part may be encoded so that its lines are short and its octets below 128.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
     /// Quoted-printable: text stays readable (RFC 2045 §6.7).
@@ -24,42 +45,41 @@ pub enum Encoding {
     Base64,
 }
 
-/// What a header section stands in front of.
+/// What follows a header section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// Other parts, or another message.
+    /// Parts, or another message.
     Container,
-    /// A body; if it may be encoded, how.
+    /// A body; its encoding, if it may be encoded.
     Leaf(Option<Encoding>),
 }
 
-/// Whose header section it is.
+/// The owner of a header section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Whose {
-    /// The message's.
+pub enum SectionOwner {
+    /// The message.
     Message,
-    /// A part's.
+    /// A part.
     Part,
-    /// That of a message within the message.
+    /// A message within the message.
     Embedded,
 }
 
-/// What comes next in the message.
+/// The next piece of the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event<'a> {
-    /// The header section of the message or of a part, the empty line behind it included.
-    Section(&'a [u8], Role, Whose),
+pub enum PartEvent<'a> {
+    /// The header section of the message or of a part, with the empty line after it.
+    Section(&'a [u8], Role, SectionOwner),
     /// Octets of the body of the last leaf.
     Body(&'a [u8]),
-    /// The line of a boundary; the last leaf, if there was one in hand, is over. The line end in front of it is no more of
-    /// that leaf's.
+    /// A boundary line, which ends the current leaf. The line end before it belongs to the boundary, not to the leaf.
     Boundary(&'a [u8]),
-    /// What is in front of the first part of a container, or behind its last one.
+    /// Text before the first part of a container, or after its last one.
     Between(&'a [u8]),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum WalkState {
     Section,
     Leaf,
     Between,
@@ -67,28 +87,28 @@ enum State {
 
 /// The walk through one message.
 #[derive(Debug)]
-pub struct Walk {
-    state: State,
-    /// The delimiters of the containers that are open, the innermost last, and whether its parts are messages if they do
-    /// not say what they are (multipart/digest, RFC 2046 §5.1.5).
+pub struct PartWalk {
+    state: WalkState,
+    /// The delimiters of the open containers, the innermost last, and whether a part without a type is a message
+    /// (multipart/digest, RFC 2046 §5.1.5).
     delimiters: Vec<(Vec<u8>, bool)>,
-    /// The header section in hand, or the start of a line that may be a boundary.
+    /// The current header section, or the start of a line that may be a boundary.
     held: Vec<u8>,
-    /// Where the line in hand begins in `held`, of a header section.
+    /// Where the current line of a header section begins in `held`.
     line: usize,
     is_at_line_start: bool,
     parts: usize,
-    /// A boundary came last: the header section is that of a part, not of a message within it.
+    /// A boundary came last: the next header section belongs to a part, not to a message within it.
     is_behind_boundary: bool,
     is_lost: bool,
-    /// All behind the first header section counts as one body.
+    /// Everything after the first header section counts as one body.
     is_shallow: bool,
 }
 
-impl Default for Walk {
+impl Default for PartWalk {
     fn default() -> Self {
         Self {
-            state: State::Section,
+            state: WalkState::Section,
             delimiters: Vec::new(),
             held: Vec::new(),
             line: 0,
@@ -101,18 +121,18 @@ impl Default for Walk {
     }
 }
 
-impl Walk {
-    /// One that tells the header section of the message, and takes all behind it for one body.
+impl PartWalk {
+    /// A walk that reports the header section of the message and treats everything after it as one body.
     #[must_use]
     pub fn shallow() -> Self {
         Self { is_shallow: true, ..Self::default() }
     }
 
     /// Takes the next piece.
-    pub fn feed(&mut self, piece: &[u8], tell: &mut dyn FnMut(Event<'_>)) {
+    pub fn feed(&mut self, piece: &[u8], tell: &mut dyn FnMut(PartEvent<'_>)) {
         for line in piece.split_inclusive(|&octet| octet == b'\n') {
             let is_whole = line.ends_with(b"\n");
-            if self.state == State::Section {
+            if self.state == WalkState::Section {
                 self.held.extend_from_slice(line);
                 if is_whole {
                     self.end_section_line(tell);
@@ -138,26 +158,30 @@ impl Walk {
     }
 
     /// The message is over.
-    pub fn finish(&mut self, tell: &mut dyn FnMut(Event<'_>)) {
+    pub fn finish(&mut self, tell: &mut dyn FnMut(PartEvent<'_>)) {
         let held = std::mem::take(&mut self.held);
-        if self.state == State::Section {
+        if self.state == WalkState::Section {
             self.begin_part(&held, tell);
         } else if !held.is_empty() {
             self.end_line(&held, tell);
         }
     }
 
-    /// Whether it is too deep, too long or too much to be followed.
+    /// Whether the message exceeds a limit of the walk.
     #[must_use]
     pub const fn is_lost(&self) -> bool {
         self.is_lost
     }
 
-    fn pass(&self, octets: &[u8], tell: &mut dyn FnMut(Event<'_>)) {
-        tell(if self.state == State::Leaf { Event::Body(octets) } else { Event::Between(octets) });
+    fn pass(&self, octets: &[u8], tell: &mut dyn FnMut(PartEvent<'_>)) {
+        tell(if self.state == WalkState::Leaf {
+            PartEvent::Body(octets)
+        } else {
+            PartEvent::Between(octets)
+        });
     }
 
-    fn end_line(&mut self, line: &[u8], tell: &mut dyn FnMut(Event<'_>)) {
+    fn end_line(&mut self, line: &[u8], tell: &mut dyn FnMut(PartEvent<'_>)) {
         self.is_at_line_start = true;
         match self.boundary(line) {
             None => self.pass(line, tell),
@@ -165,38 +189,39 @@ impl Walk {
         }
     }
 
-    /// Which state a boundary leads to, and how many containers are open then; `None` if it is none of ours.
-    fn boundary(&self, line: &[u8]) -> Option<(State, usize)> {
+    /// The state after a boundary, and the number of containers that stay open. `None`: the line is no boundary of
+    /// the open containers.
+    fn boundary(&self, line: &[u8]) -> Option<(WalkState, usize)> {
         let text = line.trim_ascii_end();
         self.delimiters.iter().enumerate().rev().find_map(|(i, (delimiter, _))| {
             match text.strip_prefix(delimiter.as_slice())? {
-                b"" => Some((State::Section, i + 1)),
-                b"--" => Some((State::Between, i)),
+                b"" => Some((WalkState::Section, i + 1)),
+                b"--" => Some((WalkState::Between, i)),
                 _ => None,
             }
         })
     }
 
-    fn cross(&mut self, line: &[u8], (state, open): (State, usize), tell: &mut dyn FnMut(Event<'_>)) {
+    fn cross(&mut self, line: &[u8], (state, open): (WalkState, usize), tell: &mut dyn FnMut(PartEvent<'_>)) {
         self.delimiters.truncate(open);
         self.state = state;
         self.line = 0;
         self.is_behind_boundary = true;
-        tell(Event::Boundary(line));
+        tell(PartEvent::Boundary(line));
     }
 
-    fn end_section_line(&mut self, tell: &mut dyn FnMut(Event<'_>)) {
+    fn end_section_line(&mut self, tell: &mut dyn FnMut(PartEvent<'_>)) {
         let line = self.held.get(self.line..).unwrap_or_default();
         if line == b"\n" {
             let section = std::mem::take(&mut self.held);
             self.line = 0;
             self.begin_part(&section, tell);
         } else if let Some(next) = self.boundary(line) {
-            // A part without a body.
+            // The part has no body.
             let line = line.to_vec();
             let mut section = std::mem::take(&mut self.held);
             section.truncate(self.line);
-            tell(Event::Section(&section, Role::Container, self.whose()));
+            tell(PartEvent::Section(&section, Role::Container, self.whose()));
             self.cross(&line, next, tell);
         } else {
             self.line = self.held.len();
@@ -204,44 +229,44 @@ impl Walk {
         }
     }
 
-    /// Of the header section in hand.
-    const fn whose(&self) -> Whose {
+    /// The owner of the current header section.
+    const fn whose(&self) -> SectionOwner {
         match (self.parts, self.is_behind_boundary) {
-            (0, _) => Whose::Message,
-            (_, true) => Whose::Part,
-            (_, false) => Whose::Embedded,
+            (0, _) => SectionOwner::Message,
+            (_, true) => SectionOwner::Part,
+            (_, false) => SectionOwner::Embedded,
         }
     }
 
-    fn begin_part(&mut self, section: &[u8], tell: &mut dyn FnMut(Event<'_>)) {
+    fn begin_part(&mut self, section: &[u8], tell: &mut dyn FnMut(PartEvent<'_>)) {
         let whose = self.whose();
         self.parts += 1;
         let in_digest = self.delimiters.last().is_some_and(|(_, is_digest)| *is_digest);
         let of_digest = std::mem::take(&mut self.is_behind_boundary) && in_digest;
-        let part = if self.is_shallow { Part::BODY } else { Part::of(section, of_digest) };
+        let part = if self.is_shallow { MediaPart::BODY } else { MediaPart::of(section, of_digest) };
         let role = match part.kind {
-            Kind::Multipart { boundary, is_digest } => {
+            MediaKind::Multipart { boundary, is_digest } => {
                 self.delimiters.push(([b"--", boundary.as_slice()].concat(), is_digest));
-                self.state = State::Between;
+                self.state = WalkState::Between;
                 Role::Container
             }
-            Kind::Message if section.ends_with(b"\n") => {
-                self.state = State::Section;
+            MediaKind::Message if section.ends_with(b"\n") => {
+                self.state = WalkState::Section;
                 self.parts += 1;
                 Role::Container
             }
-            Kind::Message | Kind::Other => {
-                self.state = State::Leaf;
+            MediaKind::Message | MediaKind::Other => {
+                self.state = WalkState::Leaf;
                 Role::Leaf(part.encoding)
             }
         };
         self.is_at_line_start = true;
         self.is_lost |= self.parts > PARTS_MAX || self.delimiters.len() > DEPTH_MAX;
-        tell(Event::Section(section, role, whose));
+        tell(PartEvent::Section(section, role, whose));
     }
 }
 
-enum Kind {
+enum MediaKind {
     /// Several parts.
     Multipart {
         boundary: Vec<u8>,
@@ -252,14 +277,14 @@ enum Kind {
     Other,
 }
 
-/// What the header section of a part says of it.
-struct Part {
-    kind: Kind,
+/// What the header section of a part says about the part.
+struct MediaPart {
+    kind: MediaKind,
     encoding: Option<Encoding>,
 }
 
-impl Part {
-    const BODY: Self = Self { kind: Kind::Other, encoding: None };
+impl MediaPart {
+    const BODY: Self = Self { kind: MediaKind::Other, encoding: None };
 
     fn of(section: &[u8], of_digest: bool) -> Self {
         let content_type = field(section, "Content-Type").unwrap_or_default();
@@ -268,25 +293,27 @@ impl Part {
         let encoding = field(section, "Content-Transfer-Encoding").unwrap_or_default();
         let encoding = String::from_utf8_lossy(&encoding).trim().to_ascii_lowercase();
         let is_plain = matches!(encoding.as_str(), "" | "7bit" | "8bit" | "binary");
-        let plain =
-            |encoding: Option<Encoding>| Self { kind: Kind::Other, encoding: encoding.filter(|_| is_plain) };
+        let plain = |encoding: Option<Encoding>| Self {
+            kind: MediaKind::Other,
+            encoding: encoding.filter(|_| is_plain),
+        };
         if media.starts_with("multipart/") {
-            // What is signed stays as it is, octet for octet (RFC 1847 §2.1).
+            // A signed part stays unchanged, octet for octet (RFC 1847 §2.1).
             let boundary = parameter(&content_type, "boundary").filter(|_| media != "multipart/signed");
             let is_digest = media == "multipart/digest";
             return boundary.map_or(plain(None), |boundary| Self {
-                kind: Kind::Multipart { boundary, is_digest },
+                kind: MediaKind::Multipart { boundary, is_digest },
                 encoding: None,
             });
         }
         match media.as_str() {
-            "" if of_digest => Self { kind: Kind::Message, encoding: None },
-            // Hidden behind a comment.
+            "" if of_digest => Self { kind: MediaKind::Message, encoding: None },
+            // The type hides behind a comment.
             "" if !content_type.is_empty() => plain(None),
-            "message/rfc822" if is_plain => Self { kind: Kind::Message, encoding: None },
-            // These may be encoded as a whole (RFC 6532 §3.7, RFC 6533 §4 to §6), UTF-8 in their addresses included.
+            "message/rfc822" if is_plain => Self { kind: MediaKind::Message, encoding: None },
+            // These may be encoded as a whole (RFC 6532 §3.7, RFC 6533 §4 to §6), with the UTF-8 in their addresses.
             media if media.starts_with("message/global") => plain(Some(Encoding::QuotedPrintable)),
-            // Others of these must have seven bits, or stay what they are (RFC 2046 §5.2).
+            // Other types of message must have 7-bit octets, or stay unchanged (RFC 2046 §5.2).
             media if media.starts_with("message/") => plain(None),
             media if media.is_empty() || media.starts_with("text/") || !media.contains('/') => {
                 plain(Some(Encoding::QuotedPrintable))
@@ -302,7 +329,7 @@ pub fn is_named(field: &[u8], name: &str) -> bool {
     split_field(field).is_some_and(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes()))
 }
 
-/// The value of the first field of this name, its line ends as blanks.
+/// The value of the first field of this name; line ends become blanks.
 #[must_use]
 pub fn field(section: &[u8], name: &str) -> Option<Vec<u8>> {
     let field = fields(section).find(|field| is_named(field, name))?;

@@ -1,38 +1,38 @@
-//! Values of structured fields, taken apart as far as encoding them needs it: words, phrases, comments, angle brackets
-//! (RFC 5322 §3.2, §3.4) and parameters (RFC 2045 §5.1). Nothing is judged here: what is no list of addresses is words with
-//! commas between them.
+//! The tokens of structured fields: words, phrases, comments, angle brackets (RFC 5322 §3.2, §3.4) and parameters
+//! (RFC 2045 §5.1), as far as encoding needs them. The scanner does not validate: a malformed address list is words
+//! between commas.
 
 use super::fields::{Needs, Token, words};
 use crate::mail::address::Domain;
 use crate::mail::encoded_word::text_of;
 
-/// A piece of a parameter's value has at most so many octets as they are written (RFC 2231 §3).
+/// The longest piece of a parameter's value in encoded form, in octets (RFC 2231 §3).
 const PIECE_OCTETS: usize = 50;
-/// Longest name of a parameter, and longest value of a section, that are written in extended form: six times as long at
-/// most, and a line has 998.
+/// The longest name of a parameter, and the longest value of a section, that are written in extended form: that can
+/// be six times as long, and a line has 998 octets.
 const NAME_MAX_OCTETS: usize = 100;
 const SECTION_MAX_OCTETS: usize = 100;
 
-/// The tokens of a value; `None` if a quote, a comment or a bracket has no end.
+/// The tokens of a value. `None`: a quote, a comment or a bracket is not closed.
 pub fn tokens(value: &[u8], needs: Needs) -> Option<Vec<Token>> {
-    let mut scanner = Scanner { value, at: 0, needs, tokens: Vec::new(), words: Vec::new(), depth: 0 };
+    let mut scanner = TokenScanner { value, at: 0, needs, tokens: Vec::new(), words: Vec::new(), depth: 0 };
     while scanner.next()? {}
     (scanner.depth == 0).then_some(scanner.tokens)
 }
 
-struct Scanner<'a> {
+struct TokenScanner<'a> {
     value: &'a [u8],
     at: usize,
     needs: Needs,
     tokens: Vec<Token>,
-    /// The places of the words since the last comma or its like: a phrase, or an address.
+    /// The indexes of the words since the last comma or other separator: a phrase, or an address.
     words: Vec<usize>,
-    /// Of comments.
+    /// The nesting depth of comments.
     depth: usize,
 }
 
-impl<'a> Scanner<'a> {
-    /// Takes a token; false at the end, `None` if it has none.
+impl<'a> TokenScanner<'a> {
+    /// Takes one token; false at the end. `None`: the token is not closed.
     fn next(&mut self) -> Option<bool> {
         let blank = self.take_while(|octet| matches!(octet, b' ' | b'\t'));
         let last = self.tokens.last().map(|token| token.text.as_slice());
@@ -104,7 +104,7 @@ impl<'a> Scanner<'a> {
         self.value.get(start..self.at).unwrap_or_default()
     }
 
-    /// Passes an atom, quoted strings and literals within it; `None` if one of them has no end.
+    /// Skips an atom with the quoted strings and literals in it. `None`: one of them is not closed.
     fn word(&mut self) -> Option<()> {
         let start = self.at;
         while let Some(octet) = self.value.get(self.at) {
@@ -133,7 +133,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The words in hand are a phrase, or else an address if an `@` is in them.
+    /// Ends the current words: an address if they contain an `@`, otherwise a phrase.
     fn end_words(&mut self, is_phrase: bool) {
         let words = std::mem::take(&mut self.words);
         let has_at = |&place: &usize| self.tokens.get(place).is_some_and(|token| token.text.contains(&b'@'));
@@ -152,8 +152,8 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// An address, its domain with A-labels (RFC 5890) if it must be ASCII. One that no line has room for becomes text: so
-    /// at least the message arrives.
+    /// An address, its domain with A-labels (RFC 5890) if it must be ASCII. An address too long for a line becomes
+    /// text, so that at least the message arrives.
     fn address(&self, text: &[u8]) -> (Vec<u8>, Option<String>) {
         let split = || {
             let at = text.iter().rposition(|&octet| octet == b'@')? + 1;
@@ -171,7 +171,7 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// What a word with quoted strings says.
+/// The text of a word with quoted strings.
 fn unquoted(word: &[u8]) -> String {
     let (mut octets, mut text, mut is_quoted) = (word.iter(), Vec::new(), false);
     while let Some(&octet) = octets.next() {
@@ -184,7 +184,7 @@ fn unquoted(word: &[u8]) -> String {
     text_of(&text).into_owned()
 }
 
-/// What a word of a comment says.
+/// The text of a word in a comment.
 fn unescaped(word: &[u8]) -> String {
     let (mut octets, mut text) = (word.iter(), Vec::new());
     while let Some(&octet) = octets.next() {
@@ -193,7 +193,7 @@ fn unescaped(word: &[u8]) -> String {
     text_of(&text).into_owned()
 }
 
-/// The tokens of a value with parameters: those that need it become extended ones (RFC 2231).
+/// The tokens of a value with parameters. Parameters that need it become extended ones (RFC 2231).
 pub fn parameters(value: &[u8], needs: Needs) -> Vec<Token> {
     let mut out = Vec::new();
     for (i, piece) in pieces(value).into_iter().enumerate() {
@@ -205,7 +205,7 @@ pub fn parameters(value: &[u8], needs: Needs) -> Vec<Token> {
         let parts =
             split.and_then(|at| Some((trimmed.get(..at)?.trim_ascii(), trimmed.get(at + 1..)?.trim_ascii())));
         match parts.filter(|_| needs.has(trimmed)) {
-            // The lines between the parts say it in octets, not in characters.
+            // The boundary lines between the parts contain it in octets, not in characters.
             Some((name, _)) if name.eq_ignore_ascii_case(b"boundary") => out.push(Token::new(b" ", trimmed)),
             Some((name, value)) if can_extend(name, value) => extend(name, &unquoted(value), &mut out),
             None if split.is_some() => out.push(Token::new(b" ", trimmed)),
@@ -221,7 +221,7 @@ pub fn parameters(value: &[u8], needs: Needs) -> Vec<Token> {
     out
 }
 
-/// Cuts a value at semicolons that are not within quotes.
+/// Splits a value at semicolons outside of quotes.
 fn pieces(value: &[u8]) -> Vec<&[u8]> {
     let (mut pieces, mut start, mut is_quoted, mut is_escaped) = (Vec::new(), 0, false, false);
     for (at, &octet) in value.iter().enumerate() {
@@ -240,8 +240,8 @@ fn pieces(value: &[u8]) -> Vec<&[u8]> {
     pieces
 }
 
-/// Whether what stands around a `=` can be a parameter in extended form: the name is a token (RFC 2045 §5.1), and what is a
-/// section already (RFC 2231 §3), which can't be cut once more, has room in a line. All else is text.
+/// Whether the text around a `=` can become an extended parameter: the name is a token (RFC 2045 §5.1), and a section
+/// (RFC 2231 §3), which cannot be split again, fits on a line. Otherwise it is text.
 fn can_extend(name: &[u8], value: &[u8]) -> bool {
     let is_token = |octet: &u8| octet.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?=".contains(octet);
     let is_section = name.strip_suffix(b"*").unwrap_or(name).contains(&b'*');
@@ -252,7 +252,7 @@ fn can_extend(name: &[u8], value: &[u8]) -> bool {
 
 /// Appends a parameter in extended form, in as many pieces as it needs.
 fn extend(name: &[u8], text: &str, out: &mut Vec<Token>) {
-    // One that is extended already holds what it must not, or is too long.
+    // An extended parameter may still contain forbidden octets, or be too long.
     let is_extended = name.contains(&b'*');
     let name = String::from_utf8_lossy(name.strip_suffix(b"*").unwrap_or(name)).into_owned();
     let is_piece = name.contains('*');

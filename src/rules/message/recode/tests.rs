@@ -2,9 +2,9 @@ use super::*;
 use crate::mail::base64;
 use proptest::prelude::*;
 
-/// What is sent of `content`, in pieces of `size`; `None`: it goes as it is.
-fn recode(content: &[u8], way: Way, size: usize) -> Option<Vec<u8>> {
-    let mut survey = Survey::new(way);
+/// The encoded form of `content`, fed in pieces of `size`. `None`: it is sent unchanged.
+fn recode(content: &[u8], support: HopSupport, size: usize) -> Option<Vec<u8>> {
+    let mut survey = Survey::new(support);
     content.chunks(size).for_each(|piece| survey.feed(piece));
     let mut recoder = Recoder::new(survey.finish().plan?);
     let mut out = Vec::new();
@@ -13,10 +13,10 @@ fn recode(content: &[u8], way: Way, size: usize) -> Option<Vec<u8>> {
     Some(out)
 }
 
-fn text(content: &str, way: Way) -> Option<String> {
-    let whole = recode(content.as_bytes(), way, content.len().max(1))?;
+fn text(content: &str, support: HopSupport) -> Option<String> {
+    let whole = recode(content.as_bytes(), support, content.len().max(1))?;
     for size in [1, 7, 100] {
-        assert_eq!(recode(content.as_bytes(), way, size).as_ref(), Some(&whole), "in pieces of {size}");
+        assert_eq!(recode(content.as_bytes(), support, size).as_ref(), Some(&whole), "in pieces of {size}");
     }
     Some(String::from_utf8(whole).unwrap())
 }
@@ -30,7 +30,7 @@ fn what_may_go_goes_as_it_is() {
         "MIME-Version: 1.0\n",
         "MIME-Version: 1.0\n\nplain\n",
         &format!("MIME-Version: 1.0\n\n{long}\n{long}\n"),
-        // Nobody has said what it is.
+        // No type is declared.
         "Subject: x\n\nfür\n",
         "MIME-Version: 1.0\nDKIM-Signature: v=1\n\nfür\n",
         "MIME-Version: 1.0\nContent-Type: multipart/signed; boundary=b\n\n--b\n\nfür\n--b--\n",
@@ -38,12 +38,12 @@ fn what_may_go_goes_as_it_is() {
         "MIME-Version: 1.0\nContent-Type: (by me) multipart/signed; boundary=b\n\n--b\n\nfür\n--b--\n",
         "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\nfür\n--b\nContent-Type: message/partial\n\nfür\n--b--\n",
         "MIME-Version: 1.0\nContent-Transfer-Encoding: base64\n\nZsO8cg==\n",
-        // In front of the parts, between and behind them nobody reads.
+        // No reader shows the text before, between and after the parts.
         "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\nfür\n--b\n\nx\n--b--\nfür\n",
     ] {
-        assert_eq!(text(content, Way::SevenBit), None, "{content}");
+        assert_eq!(text(content, HopSupport::SevenBit), None, "{content}");
     }
-    assert_eq!(text("MIME-Version: 1.0\n\nfür\n", Way::EightBit), None);
+    assert_eq!(text("MIME-Version: 1.0\n\nfür\n", HopSupport::EightBit), None);
 }
 
 #[test]
@@ -51,13 +51,14 @@ fn text_becomes_quoted_printable() {
     assert_eq!(
         text(
             "MIME-Version: 1.0\nContent-Transfer-Encoding:\n 8bit\nSubject: x\n\nfür = 1 \n.\nFrom me\ttab\t\n\n.x",
-            Way::SevenBit
+            HopSupport::SevenBit
         )
         .unwrap(),
         "MIME-Version: 1.0\nSubject: x\nContent-Transfer-Encoding: quoted-printable\n\n\
          f=C3=BCr =3D 1=20\n=2E\n=46rom me\ttab=09\n\n=2Ex"
     );
-    let long = text(&format!("MIME-Version: 1.0\n\n{}\nend\n", "x".repeat(999)), Way::EightBit).unwrap();
+    let long =
+        text(&format!("MIME-Version: 1.0\n\n{}\nend\n", "x".repeat(999)), HopSupport::EightBit).unwrap();
     let (header, body) = long.split_once("\n\n").unwrap();
     assert_eq!(header, "MIME-Version: 1.0\nContent-Transfer-Encoding: quoted-printable");
     assert!(body.lines().all(|line| line.len() <= 76), "{body}");
@@ -78,7 +79,7 @@ fn only_the_parts_that_need_it_are_changed() {
         --a \"b\nContent-Type: application/x; name*=utf-8''%C3%BC\nContent-Transfer-Encoding: base64\n\nZsO8cg0KZGljaA0K\n\
         --a \"b\nContent-Type: message/rfc822\n\nSubject: y\nContent-Type: text/html\nContent-Transfer-Encoding: quoted-printable\n\nf=C3=BCr\n\
         --a \"b--\npost\n";
-    assert_eq!(text(before, Way::SevenBit).unwrap(), after);
+    assert_eq!(text(before, HopSupport::SevenBit).unwrap(), after);
 }
 
 #[test]
@@ -87,9 +88,9 @@ fn nuls_become_base64_wherever_they_stand() {
         "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\nf\0r\n--b\n\nx\n--b--\n";
     let after = "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n--b\nContent-Transfer-Encoding: base64\n\n\
         ZgBy\n--b\n\nx\n--b--\n";
-    for way in [Way::Utf8, Way::EightBit, Way::SevenBit] {
-        assert_eq!(text(before, way).unwrap(), after);
-        assert_eq!(text(after, way), None);
+    for support in [HopSupport::Utf8, HopSupport::EightBit, HopSupport::SevenBit] {
+        assert_eq!(text(before, support).unwrap(), after);
+        assert_eq!(text(after, support), None);
     }
 }
 
@@ -103,8 +104,8 @@ fn what_a_bounce_says_in_utf8_is_encoded_as_a_whole() {
         let after = format!(
             "{head}Content-Transfer-Encoding: quoted-printable\n\nTo: j=C3=BCrgen@x\n\nf=C3=BCr\n\n--b--\n"
         );
-        assert_eq!(text(&before, Way::SevenBit).unwrap(), after);
-        assert_eq!(text(&before, Way::EightBit), None);
+        assert_eq!(text(&before, HopSupport::SevenBit).unwrap(), after);
+        assert_eq!(text(&before, HopSupport::EightBit), None);
     }
 }
 
@@ -117,22 +118,25 @@ fn fields_are_encoded_where_they_stand() {
         .replace("Subject: ü\nMIME", "Subject: =?utf-8?Q?=C3=BC?=\nMIME")
         .replace("Description: ü", "Description: =?utf-8?Q?=C3=BC?=")
         .replace("filename=\"ü.txt\"", "filename*=utf-8''%C3%BC.txt");
-    assert_eq!(text(before, Way::EightBit).unwrap(), eight);
-    assert_eq!(text(before, Way::Utf8), None);
-    // Not of what could not be followed, or is signed.
-    assert_eq!(text("Subject: ü\n\nx\n", Way::EightBit).unwrap(), "Subject: =?utf-8?Q?=C3=BC?=\n\nx\n");
+    assert_eq!(text(before, HopSupport::EightBit).unwrap(), eight);
+    assert_eq!(text(before, HopSupport::Utf8), None);
+    // Not in a structure that cannot be followed, or is signed.
+    assert_eq!(
+        text("Subject: ü\n\nx\n", HopSupport::EightBit).unwrap(),
+        "Subject: =?utf-8?Q?=C3=BC?=\n\nx\n"
+    );
     let signed = "DKIM-Signature: v=1\nSubject: ü\nMIME-Version: 1.0\n\nx\n";
-    assert_eq!(text(signed, Way::EightBit), None);
+    assert_eq!(text(signed, HopSupport::EightBit), None);
     let signed = format!("DKIM-Signature: v=1\nSubject: {}\nMIME-Version: 1.0\n\nü\n", "ü x ".repeat(300));
-    let folded = text(&signed, Way::SevenBit).unwrap();
+    let folded = text(&signed, HopSupport::SevenBit).unwrap();
     assert_eq!(folded.replace("\n ", " "), signed);
     assert!(folded.lines().all(|line| line.len() <= LINE_MAX_OCTETS));
-    // A part that bears no encoding: the parts stay, the message's own fields do not.
+    // A part that must not be encoded: the parts stay, the message's own fields change.
     let partial = "Subject: ü\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n--b\nX: ü\n\
         Content-Type: message/partial\n\nfür\n--b--\n";
-    let sent = text(partial, Way::SevenBit).unwrap();
+    let sent = text(partial, HopSupport::SevenBit).unwrap();
     assert_eq!(sent, partial.replace("Subject: ü", "Subject: =?utf-8?Q?=C3=BC?="));
-    let mut survey = Survey::new(Way::Utf8);
+    let mut survey = Survey::new(HopSupport::Utf8);
     survey.feed("Subject: ü\n\n".as_bytes());
     assert!(survey.finish().has_utf8_fields);
 }
@@ -146,7 +150,7 @@ fn no_line_becomes_a_boundary() {
         &format!("{}--bü\n{}", "x".repeat(75), "y".repeat(999)),
         &format!("--bü--\n{}", "y".repeat(999)),
     ] {
-        let sent = text(&format!("{head}{body}{end}"), Way::SevenBit).unwrap();
+        let sent = text(&format!("{head}{body}{end}"), HopSupport::SevenBit).unwrap();
         assert_eq!(sent.matches("\n--b=C3=BC").count(), 2, "{sent}");
     }
 }
@@ -157,7 +161,7 @@ fn a_digest_holds_messages() {
         "MIME-Version: 1.0\nContent-Type: multipart/digest; boundary=b\n\n--b\n\nSubject: y\n\nfür\n--b--\n";
     let after = "MIME-Version: 1.0\nContent-Type: multipart/digest; boundary=b\n\n--b\n\nSubject: y\n\
         Content-Transfer-Encoding: quoted-printable\n\nf=C3=BCr\n--b--\n";
-    assert_eq!(text(before, Way::SevenBit).unwrap(), after);
+    assert_eq!(text(before, HopSupport::SevenBit).unwrap(), after);
 }
 
 #[test]
@@ -167,7 +171,7 @@ fn what_is_signed_keeps_its_long_lines_beside_others_that_lose_theirs() {
         "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=a\n\n--a\n\n{long}\n--a\n\
          Content-Type: multipart/signed; boundary=b\n\n--b\n\n{long}\n--b--\n--a--\n"
     );
-    let sent = text(&content, Way::EightBit).unwrap();
+    let sent = text(&content, HopSupport::EightBit).unwrap();
     assert!(sent.ends_with(&format!("\n--b\n\n{long}\n--b--\n--a--\n")), "{sent}");
     assert_eq!(sent.matches(&long).count(), 1);
 }
@@ -178,12 +182,12 @@ fn who_nests_without_end_is_left_alone() {
     for level in 0..200 {
         deep.push_str(&format!("Content-Type: multipart/mixed; boundary=b{level}\n\n--b{level}\n"));
     }
-    assert_eq!(text(&format!("{deep}\nfür\n"), Way::SevenBit), None);
+    assert_eq!(text(&format!("{deep}\nfür\n"), HopSupport::SevenBit), None);
     let many = "--b\n\nfür\n".repeat(2000);
     let many = format!("MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n{many}--b--\n");
-    assert_eq!(text(&many, Way::SevenBit), None);
+    assert_eq!(text(&many, HopSupport::SevenBit), None);
     let header = format!("MIME-Version: 1.0\nX: {}\n\nfür\n", "x".repeat(300_000));
-    assert_eq!(text(&header, Way::SevenBit), None);
+    assert_eq!(text(&header, HopSupport::SevenBit), None);
 }
 
 /// A body, or parts.
@@ -235,14 +239,14 @@ fn write(tree: &Tree, depth: usize, out: &mut Vec<u8>, bodies: &mut Vec<Vec<u8>>
 proptest! {
     #[test]
     fn a_reader_sees_the_same(tree in tree(), size in 1_usize..300, seven in any::<bool>()) {
-        let way = if seven { Way::SevenBit } else { Way::EightBit };
+        let support = if seven { HopSupport::SevenBit } else { HopSupport::EightBit };
         let (mut content, mut bodies) = (b"MIME-Version: 1.0\n".to_vec(), Vec::new());
         write(&tree, 0, &mut content, &mut bodies);
-        let sent = recode(&content, way, size);
-        prop_assert_eq!(&recode(&content, way, content.len()), &sent);
+        let sent = recode(&content, support, size);
+        prop_assert_eq!(&recode(&content, support, content.len()), &sent);
         let sent = sent.unwrap_or_else(|| content.clone());
         // Once is enough.
-        prop_assert_eq!(recode(&sent, way, size), None);
+        prop_assert_eq!(recode(&sent, support, size), None);
         prop_assert!(sent.split(|&o| o == b'\n').all(|line| line.len() <= LINE_MAX_OCTETS));
         prop_assert!(!seven || sent.is_ascii());
         let mut found = Vec::new();
@@ -254,11 +258,11 @@ proptest! {
     fn no_octets_make_it_panic(content: Vec<u8>, size in 1_usize..50) {
         let mut content = content;
         content.splice(..0, *b"MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n--b\n");
-        recode(&content, Way::SevenBit, size);
+        recode(&content, HopSupport::SevenBit, size);
     }
 }
 
-/// The bodies of a message, decoded, by another way than the walk's: it knows the trees above, and no more.
+/// The decoded bodies of a message, found without the walk; only for the trees above.
 fn read(content: &[u8], bodies: &mut Vec<Vec<u8>>) {
     let position = |needle: &[u8], from: usize| {
         content[from..].windows(needle.len()).position(|window| window == needle).map(|i| from + i)

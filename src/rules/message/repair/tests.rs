@@ -1,5 +1,5 @@
-//! What goes in and what comes out; that the split of the input does not matter, that a second repair changes nothing,
-//! that no Bcc survives and no octet of the body is lost; and what another parser reads in the result.
+//! Input and output of repairs. The split of the input does not matter, a second repair changes nothing, no Bcc survives,
+//! no octet of the body is lost, and another parser reads the result as intended.
 
 use super::*;
 use crate::mail::address::Mailbox;
@@ -15,7 +15,7 @@ const MIME: &str = "MIME-Version: 1.0\n";
 const TYPE: &str = "Content-Type: text/plain; charset=utf-8\n";
 const ENCODING: &str = "Content-Transfer-Encoding: 8bit\n";
 const ALL: &[&str] = &[DATE, ID, FROM, TO, MIME, TYPE, ENCODING];
-/// A header section that lacks nothing else.
+/// A header section that is complete otherwise.
 const WHOLE: &str = "Date: x\nMessage-ID: x\nFrom: a@b\nTo: a@b\nMIME-Version: 1.0\n";
 
 fn facts() -> RepairFacts {
@@ -67,11 +67,11 @@ fn what_is_missing_is_added_at_the_end_of_the_header_section() {
         ("Subject: x\ngarbage\nTo: a@b\n\nz\n", "Subject: x\n", ALL, "garbage\nTo: a@b\n\nz\n"),
         ("Subject: x\ngarbage", "Subject: x\n", ALL, "garbage"),
         ("Subject: x\nJürgen: y\n", "Subject: x\n", ALL, "Jürgen: y\n"),
-        // What is there stays as it is.
+        // Existing fields stay.
         ("Date: x\n\n", "Date: x\n", &[ID, FROM, TO, MIME, TYPE, ENCODING], ""),
-        // What says nothing is missing.
+        // An empty field counts as missing.
         ("Date:\nMessage-ID: <>\nFrom: \nTo: ,\nMIME-Version:\n \t\n\nz\n", "", ALL, "z\n"),
-        // What is there twice.
+        // Fields that occur twice.
         (
             "Subject: a\nDate: x\nSubject: b\ndate: y\n\n",
             "Subject: a\nDate: x\n",
@@ -97,10 +97,10 @@ fn what_is_missing_is_added_at_the_end_of_the_header_section() {
             &[DATE, ID, FROM, TO, MIME, TYPE],
             "",
         ),
-        // Bcc alone names nobody that may be shown.
+        // Bcc names no recipient that may be shown.
         ("Bcc: a@b\n\n", "", ALL, ""),
         ("Resent-Bcc: a@b\n\n", "", ALL, ""),
-        // What somebody else wrote.
+        // A message of another author.
         ("Resent-To: a@b\nSubject: x\n\nz\n", "Resent-To: a@b\nSubject: x\n", &[], "z\n"),
         ("Resent-Date: x\nResent-Bcc: a@b\n\nz\n", "Resent-Date: x\n", &[], "z\n"),
     ];
@@ -153,7 +153,7 @@ fn bcc_is_taken_out_however_it_is_written() {
     for cut in ["Bcc:", "Bcc: a@b", "Bcc: a@b\n c"] {
         assert_eq!(repaired(&format!("{WHOLE}{cut}")), format!("{WHOLE}\n"));
     }
-    // What only looks like it.
+    // Similar names.
     for field in ["Bccs: x\n", "X-Bcc: x\n", "Subject: x\n Bcc: y\n", "Bc: x\n c: y\n"] {
         let content = format!("{WHOLE}{field}\nz\n");
         assert_eq!(repaired(&content), content);
@@ -177,7 +177,7 @@ fn bare_addresses_get_the_domain_of_this_host() {
         ("To: =?utf-8?Q?J=C3=BCrgen?= <j>\n", "To: =?utf-8?Q?J=C3=BCrgen?= <j@box.example>\n"),
         ("To: =?utf-8?Q?J=C3=BCrgen?=\n", "To: =?utf-8?Q?J=C3=BCrgen?=\n"),
         ("To: jürgen\n", "To: jürgen@box.example\n"),
-        // One that is none does not keep the others from theirs; a list that is none stays.
+        // An invalid address does not stop the others from getting a domain; a malformed list stays.
         ("To: a..b, root\n", "To: a..b, root@box.example\n"),
         ("To: John Doe, root\n", "To: John Doe, root\n"),
         ("To: root, (open\n", "To: root, (open\n"),
@@ -193,7 +193,7 @@ fn bare_addresses_get_the_domain_of_this_host() {
         ),
         ("To: all: a@b;\nTo: c@d\n", "To: all: a@b;,\n c@d\n"),
         ("To:\nTo: c@d\nTo:\n", "To: c@d\n"),
-        // What is no list is put nowhere, and nothing is put into it.
+        // A malformed list is neither merged nor merged into.
         ("To: (open\nTo: c@d\n", "To: (open\n"),
         ("To: c@d\nTo: (open\n", "To: c@d\n"),
         ("Resent-To: root\nResent-To: root\n", "Resent-To: root@box.example\nResent-To: root\n"),
@@ -289,7 +289,7 @@ fn is_bcc(field: &str) -> bool {
     name.eq_ignore_ascii_case("Bcc") || name.eq_ignore_ascii_case("Resent-Bcc")
 }
 
-/// Header section and body, as the scanner of this program's other end divides them.
+/// Header section and body, as the scanner on pillarbox's sending side divides them.
 fn divide(content: &str) -> (&str, &str) {
     let (header, body) = content.split_at(header::section(content.as_bytes()).len());
     (header, body.strip_prefix('\n').unwrap_or(body))
@@ -329,8 +329,8 @@ proptest! {
         prop_assert_eq!(bcc_removed(&content), format!("{}{line_end}\n{body}", kept.concat()));
     }
 
-    /// What may be there once is there once: the first that says something, with the domains that it gets, and of To and
-    /// Cc with those that come later. All else stays in its place, and the body as it is.
+    /// A field that may occur once occurs once: the first that is not empty, with its added domains; To and Cc include the
+    /// later ones. Everything else stays in its place, and the body unchanged.
     #[test]
     fn fields_that_may_be_there_once_are_there_once(content in content()) {
         let (header, body) = divide(&content);
@@ -360,7 +360,7 @@ proptest! {
             let old = format!("{}:{value}", old.split(':').next().unwrap().trim_end());
             let (new, old) = (new.replace("@box.example", ""), old.trim_end());
             let is_list = ["to", "cc"].contains(&name(old).as_str());
-            // What becomes of these is a table's.
+            // The table above covers these.
             let is_tidied = is_list && address_list::read(value.as_bytes()).is_sloppy;
             let rest = new.trim_end().strip_prefix(old);
             prop_assert!(is_tidied || rest.is_some_and(|rest| rest.is_empty() || is_list && rest.starts_with(",\n ")), "{}", out);
@@ -434,7 +434,7 @@ fn lists_that_strict_readers_do_not_understand_are_tidied() {
         assert!(out.starts_with(&format!("To: {expected}\nCc: {expected}\n")), "{list:?}: {out}");
         assert_eq!(repaired(&out), out);
     }
-    // These are right, or nobody can tell what they should be.
+    // These are correct, or their meaning is unclear.
     for list in [
         "a@x, \"Doe; J\" <b@y> (c; d)",
         "A: a@x, b@y; , C: c@z;",

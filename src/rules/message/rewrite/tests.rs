@@ -1,4 +1,4 @@
-//! Whose addresses change into what, what stays visible of the old ones, and that nothing else changes.
+//! Which addresses become which, what stays visible of the old ones, and that nothing else changes.
 
 use super::*;
 use mail_parser::MessageParser;
@@ -49,7 +49,7 @@ fn left(policy: &RewritePolicy, sender: &str, message: &str) -> String {
 fn each_address_becomes_what_the_operator_says() {
     let both = policy(&SENDERS, Others::Become(mailbox("box@example.com")));
     let moved = policy(&SENDERS, Others::MoveTo(Domain::parse("example.net").unwrap()));
-    // The address; as `from` alone makes it, `domain`, `senders`, `senders` with `from`, and `senders` with `domain`.
+    // The address, and its result with `from`, `domain`, `senders`, `senders` and `from`, `senders` and `domain`.
     for (old, from, domain, senders, with_from, with_domain) in [
         (
             "root",
@@ -109,7 +109,7 @@ fn each_address_becomes_what_the_operator_says() {
             "nas@example.com",
             "nas@example.com",
         ),
-        // What others become stays as it is, however it is written; and a moved one may have a name of its own.
+        // An address that senders become stays, in any case; and a moved one may have a row of its own.
         ("Alerts@EXAMPLE.com", "-", "-", "-", "-", "-"),
         ("box@example.com", "alerts@example.com", "-", "-", "-", "-"),
         ("bob@router.lan", "alerts@example.com", "bob@example.com", "-", "box@example.com", "x@y.example"),
@@ -150,14 +150,14 @@ fn the_old_from_stays_visible() {
             "=?utf-8?Q?J=C3=BCrgen?=\n =?utf-8?Q?_=28j_at_far=2Eexample=29?= <alerts@example.com>",
         ),
         ("Jürgen <j@nas>", "=?utf-8?Q?J=C3=BCrgen_=28j_on_nas=29?= <alerts@example.com>"),
-        // Several become one; what is no list of addresses is a name.
+        // Several addresses become one; text that is no address list becomes a name.
         ("a@nas, Joe <joe@nas>", "\"a on nas\" <alerts@example.com>"),
         ("alerts@example.com, joe@nas", "alerts@example.com"),
         ("Back Up", "\"Back Up\" <alerts@example.com>"),
         ("<root@nas\n\t(", "\"root at nas (\" <alerts@example.com>"),
         ("undisclosed:;", "\"undisclosed:;\" <alerts@example.com>"),
         ("a@b@c", "\"a at b at c\" <alerts@example.com>"),
-        // An address as the name, and what no phrase may hold.
+        // An address as the name, and characters that no phrase may contain.
         ("root@nas.example <root@nas.example>", "\"root at nas.example\" <alerts@example.com>"),
         ("root@nas <root@nas>", "\"root on nas\" <alerts@example.com>"),
         ("\"root@nas\" <root@nas>", "\"root on nas\" <alerts@example.com>"),
@@ -205,7 +205,7 @@ fn what_is_an_identity_already_is_not_touched() {
 fn sender_and_the_newest_resent_block_follow() {
     let both = policy(&[("joe", "joe@example.com")], Others::Become(mailbox("box@example.com")));
     for (old, new) in [
-        // Dropped where it would say the same, wherever it stands.
+        // Dropped where it would equal From, before or after it.
         ("Sender: root\nFrom: a\n", "From: \"a on router\" <box@example.com>\nX-Original-From: a\n"),
         (
             "From: joe\nSender: root@nas (x)\n",
@@ -254,7 +254,7 @@ fn no_line_becomes_too_long() {
     for length in [970, 982, 983, 990, 20_000] {
         let old = format!("From: {}\n\nx\n", "x".repeat(length));
         let new = left(&all(), "root@router.lan", &old);
-        // The value is not ours to fold.
+        // The value is not folded.
         let longest = new.lines().map(str::len).max().unwrap();
         assert!(longest <= LINE_MAX_OCTETS.max(length + 2), "{longest}");
         assert_eq!(new.lines().next().unwrap().len(), 6 + 202);
@@ -267,7 +267,7 @@ fn no_line_becomes_too_long() {
     );
 }
 
-/// Fields as people and programs write them, and as nobody should.
+/// Fields as people and programs write them, and malformed ones.
 fn message() -> impl Strategy<Value = String> {
     let name = prop_oneof!["(From|Sender|Resent-From|from|Subject|X)", Just("From".to_owned())];
     let value = prop_oneof![
@@ -296,7 +296,7 @@ proptest! {
             fields(section(text.as_bytes())).filter(is_other).map(|field| String::from_utf8_lossy(field).trim_end().to_owned()).collect()
         };
         prop_assert_eq!(others(&message), others(&once));
-        // What a host looks at: one From, with the one address.
+        // What a host checks: one From with the one address.
         if policy.replaces_all() {
             let parsed = MessageParser::default().parse(once.as_bytes()).unwrap();
             let froms: Vec<_> = fields(section(once.as_bytes())).filter_map(|field| value_of(field, "From")).collect();

@@ -1,15 +1,15 @@
-//! Aliases files as people have them, and as nobody should.
+//! Aliases files as people write them, and malformed ones.
 
 use super::*;
 use proptest::prelude::*;
 
-/// The table as lines, targets as they would be written.
+/// The table as lines, with targets in the syntax of the file.
 fn printed(table: &AliasTable) -> Vec<String> {
-    let target = |target: &Target| match target {
-        Target::Address(local_part, None) => local_part.to_string(),
-        Target::Address(local_part, Some(domain)) => format!("{local_part}@{domain}"),
-        Target::Mailbox(local_part) => format!("\\{local_part}"),
-        Target::Include(path) => format!(":include:{path}"),
+    let target = |target: &AliasTarget| match target {
+        AliasTarget::Address(local_part, None) => local_part.to_string(),
+        AliasTarget::Address(local_part, Some(domain)) => format!("{local_part}@{domain}"),
+        AliasTarget::Mailbox(local_part) => format!("\\{local_part}"),
+        AliasTarget::Include(path) => format!(":include:{path}"),
     };
     let line = |Alias { name, targets, .. }: &Alias| {
         format!("{name}: {}", targets.iter().map(target).collect::<Vec<_>>().join(", "))
@@ -65,17 +65,18 @@ fn a_line_of_no_use_is_told_with_its_place_and_the_others_stay() {
     assert_eq!(
         told(&problems),
         [
-            "1:1: there is no alias that this line could go on with; write NAME: ADDRESS, …".to_owned(),
-            "2:7: \"|/bin/x\" is a command, and none is run for mail here; write an address".into(),
-            "3:4: \"\\\"|x -a, y\\\"\" is a command, and none is run for mail here; write an address".into(),
-            "4:3: \"/dev/null\" is a file, and mail goes to Maildirs alone here; write an address".into(),
+            "1:1: this line continues no alias; write NAME: ADDRESS, …".to_owned(),
+            "2:7: \"|/bin/x\" is a command, and pillarbox runs none for mail; write an address".into(),
+            "3:4: \"\\\"|x -a, y\\\"\" is a command, and pillarbox runs none for mail; write an address"
+                .into(),
+            "4:3: \"/dev/null\" is a file, and mail is delivered only to Maildirs; write an address".into(),
             "5:1: there is no colon; write NAME: ADDRESS, …".into(),
             "7:1: an alias is a local name; leave the @ and the domain out of \"c@d\"".into(),
             "8:1: \"c d\" is no local name; write one word, or quote it".into(),
-            "9:1: \"a\" is there already; take one of them out".into(),
+            "9:1: \"a\" is listed twice; remove one of the lines".into(),
             format!("11:4: \"e f\" is no address; {address}"),
             format!("11:9: \"\\\"g, :include:x, :fail: no, <a@b, \\u{{1b}}@x y\" is no address; {address}"),
-            "12:7: \"|x\" is a command, and none is run for mail here; write an address".into(),
+            "12:7: \"|x\" is a command, and pillarbox runs none for mail; write an address".into(),
         ]
     );
     for (item, told) in
@@ -116,7 +117,7 @@ fn a_name_is_found_with_its_detail_first_and_everybody_last() {
     assert_eq!(table.find("mia", Some('+')), None);
 }
 
-/// Each line of the example, and each that only waits for its `#` to go.
+/// The lines of the example, including those that are commented out.
 #[test]
 fn the_example_is_without_mistakes() {
     let example = include_str!("../../../../etc/aliases");

@@ -1,16 +1,16 @@
-//! Aliases and whom they stand for, on a small box.
+//! Aliases and their members, on a small box.
 
 use super::*;
 use crate::mail::address::{Domain, ForwardPath};
 use crate::rules::routing::aliases::parse_list;
-use crate::rules::routing::route::{Account, Destination, Users};
+use crate::rules::routing::route::{Destination, LocalUsers, SystemAccount};
 use proptest::prelude::*;
 
-/// joe, mia, those who forward (pat, ann, bea, cat) and the system's users are here; `broken` can't be looked up.
+/// joe, mia, the users who forward (pat, ann, bea, cat) and system users exist; the look-up of `broken` fails.
 struct Box;
 
 impl Accounts for Box {
-    fn find(&self, name: &str) -> Result<Option<Account>, LookupFailed> {
+    fn find(&self, name: &str) -> Result<Option<SystemAccount>, LookupFailed> {
         let uid = match name {
             "root" => 0,
             "daemon" => 1,
@@ -18,14 +18,14 @@ impl Accounts for Box {
             "broken" => return Err(LookupFailed("the directory does not answer".into())),
             _ => return Ok(None),
         };
-        Ok(Some(Account { name: name.into(), uid, gid: uid, home: "/".into() }))
+        Ok(Some(SystemAccount { name: name.into(), uid, gid: uid, home: "/".into() }))
     }
 }
 
 struct Texts;
 
 impl Files for Texts {
-    fn include(&self, path: &str) -> Result<Vec<Target>, LookupFailed> {
+    fn include(&self, path: &str) -> Result<Vec<AliasTarget>, LookupFailed> {
         let text = match path {
             "/team" => "joe, a@far.example\n# b\nmia\n",
             "/own" => ":include:/own, joe",
@@ -37,7 +37,7 @@ impl Files for Texts {
         Ok(parse_list(text).0)
     }
 
-    fn forward(&self, account: &Account) -> Option<Vec<Target>> {
+    fn forward(&self, account: &SystemAccount) -> Option<Vec<AliasTarget>> {
         let text = match account.name.as_str() {
             "pat" => "\\pat, p@far.example",
             "ann" => "bea",
@@ -58,7 +58,7 @@ fn policy() -> RoutePolicy {
         hostname: Domain::parse("box.lan").unwrap(),
         local_domains: ["localhost", "box.lan"].map(|d| Domain::parse(d).unwrap()).to_vec(),
         own_addresses: Vec::new(),
-        users: Users::System,
+        users: LocalUsers::System,
         separator: Some('+'),
         catch_all: None,
         admin: None,
@@ -78,7 +78,7 @@ fn expanded(policy: &RoutePolicy, text: &str, mailbox: &Mailbox) -> Result<Expan
     expand(&Sources { policy, aliases: &aliases, accounts: &Box, files: &Texts }, mailbox)
 }
 
-/// As at RCPT, and then as at the end of the data: the reply, or those who get a copy.
+/// The result at RCPT and at the end of the data: the reply, or the recipients of a copy.
 fn whom(policy: &RoutePolicy, text: &str, to: &str) -> String {
     let path = ForwardPath::parse(to).unwrap();
     let routed = match policy.route(&path, &AliasTable::parse(text).0, &Box) {
@@ -90,7 +90,7 @@ fn whom(policy: &RoutePolicy, text: &str, to: &str) -> String {
     match expanded(policy, text, &routed.mailbox) {
         Ok(Expansion { members, troubles }) => {
             let mut words: Vec<String> = Vec::new();
-            for Member { mailbox, route, owner } in members {
+            for AliasMember { mailbox, route, owner } in members {
                 let place = match route.map(|routed| routed.destination) {
                     Ok(Destination::Maildir(user)) => format!("{}:", user.name),
                     Ok(Destination::Relay(_)) => String::new(),
@@ -126,18 +126,18 @@ fn names_and_addresses() {
             ("a: joe, Mia@localhost", "a@box.lan", "joe:joe@box.lan, mia:Mia@localhost"),
             ("a: joe+x", "a@localhost", "joe:joe+x@localhost"),
             ("a: b, c@far.example\nb: joe, c@far.example", "a@box.lan", "joe:joe@box.lan, c@far.example"),
-            // Each of two ways to the same mailbox would be a copy too many.
+            // Two paths to the same mailbox must not make two copies.
             ("a: b, c\nb: joe, c\nc: joe, mia", "a@box.lan", "joe:joe@box.lan, mia:mia@box.lan"),
             ("joe+x: mia\njoe: a@far.example", "joe+x@box.lan", "mia:mia@box.lan"),
             ("joe+x: mia\njoe: a@far.example", "joe+y@box.lan", "a@far.example"),
-            // What is refused in the file is as if it were not there.
+            // A refused target counts as absent.
             ("joe: |vacation", "joe@box.lan", "no alias: joe@box.lan"),
             ("joe: |vacation, /dev/null, mia", "joe@box.lan", "mia:mia@box.lan"),
         ],
     );
 }
 
-/// A box that is named like the mail domain.
+/// A box with the name of the mail domain.
 #[test]
 fn written_addresses_that_nobody_here_has_are_elsewhere() {
     check(
@@ -279,7 +279,7 @@ fn included_files() {
             ),
             ("t: :include:/empty", "t@box.lan", "550 5.1.1 no such user here"),
             ("t: :include:/gone, joe", "t@box.lan", "451 4.3.0 the user can't be looked up now"),
-            ("t: :include:/own", "t@box.lan", "joe:joe@box.lan, the alias \"/own\" goes round in circles"),
+            ("t: :include:/own", "t@box.lan", "joe:joe@box.lan, the alias \"/own\" is part of a loop"),
             ("t: :include:/many", "t@box.lan", "550 5.4.6 the alias has more than 1000 recipients"),
         ],
     );
@@ -296,7 +296,7 @@ fn what_users_forward() {
             ("a: pat+x", "a@box.lan", "pat:pat@box.lan, p@far.example"),
             ("a: \\pat", "a@box.lan", "pat:pat@box.lan"),
             ("a: cat", "a@box.lan", "cat:cat@box.lan"),
-            // Nothing is lost between two who forward to each other.
+            // Two users who forward to each other lose no mail.
             ("a: ann\nteam: joe", "a@box.lan", "ann:ann@box.lan, joe:joe@box.lan"),
         ],
     );
@@ -308,24 +308,24 @@ fn what_users_forward() {
 
 #[test]
 fn what_can_t_be_followed_costs_nobody_else_a_copy() {
-    let circle = "550 5.4.6 the alias \"a\" goes round in circles";
+    let circle = "550 5.4.6 the alias \"a\" is part of a loop";
     let deep: String = (0..30).map(|i| format!("a{i}: a{}\n", i + 1)).collect();
     check(
         &policy(),
         &[
             ("a: b\nb: a", "a@box.lan", circle),
-            ("a: b\nb: c\nc: a, joe", "a@box.lan", "joe:joe@box.lan, the alias \"a\" goes round in circles"),
+            ("a: b\nb: c\nc: a, joe", "a@box.lan", "joe:joe@box.lan, the alias \"a\" is part of a loop"),
             ("a: tim", "a@box.lan", "550 5.1.1 no such user here"),
             ("a: tim, joe", "a@box.lan", "nobody:tim@box.lan, joe:joe@box.lan"),
             ("a: broken, joe", "a@box.lan", "451 4.3.0 the user can't be looked up now"),
             (&deep, "a0@box.lan", "550 5.4.6 the alias \"a20\" is deeper than 20 aliases"),
             (&deep, "a11@box.lan", "550 5.1.1 no such user here"),
-            // Whose mail is always taken.
+            // Mail for postmaster is always accepted.
             ("postmaster: tim", "postmaster", "root:postmaster@box.lan"),
             (
                 "postmaster: a\na: postmaster",
                 "postmaster",
-                "root:postmaster@box.lan, the alias \"postmaster\" goes round in circles",
+                "root:postmaster@box.lan, the alias \"postmaster\" is part of a loop",
             ),
         ],
     );

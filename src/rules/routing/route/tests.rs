@@ -5,7 +5,7 @@ use super::*;
 struct Box;
 
 impl Accounts for Box {
-    fn find(&self, name: &str) -> Result<Option<Account>, LookupFailed> {
+    fn find(&self, name: &str) -> Result<Option<SystemAccount>, LookupFailed> {
         let uid = match name {
             "root" => 0,
             "daemon" => 1,
@@ -14,7 +14,7 @@ impl Accounts for Box {
             "broken" => return Err(LookupFailed("the directory does not answer".into())),
             _ => return Ok(None),
         };
-        Ok(Some(Account { name: name.into(), uid, gid: uid, home: format!("/home/{name}").into() }))
+        Ok(Some(SystemAccount { name: name.into(), uid, gid: uid, home: format!("/home/{name}").into() }))
     }
 }
 
@@ -23,7 +23,7 @@ fn policy() -> RoutePolicy {
         hostname: Domain::parse("box.lan").unwrap(),
         local_domains: ["localhost", "box.lan"].map(|d| Domain::parse(d).unwrap()).to_vec(),
         own_addresses: vec!["192.0.2.1".parse().unwrap()],
-        users: Users::System,
+        users: LocalUsers::System,
         separator: Some('+'),
         catch_all: None,
         admin: None,
@@ -83,7 +83,7 @@ fn users_of_the_system() {
 
 #[test]
 fn named_users_and_any_users() {
-    let named = RoutePolicy { users: Users::Named(vec!["alerts".into()]), ..policy() };
+    let named = RoutePolicy { users: LocalUsers::Named(vec!["alerts".into()]), ..policy() };
     check(
         &named,
         &[
@@ -92,7 +92,7 @@ fn named_users_and_any_users() {
             ("postmaster", "maildir postmaster for postmaster@box.lan"),
         ],
     );
-    let any = RoutePolicy { users: Users::Any, ..policy() };
+    let any = RoutePolicy { users: LocalUsers::Any, ..policy() };
     check(
         &any,
         &[
@@ -112,7 +112,7 @@ fn named_users_and_any_users() {
     );
 }
 
-/// A box that is named like the mail domain: what the operator has written leaves, and nothing else does.
+/// A box with the name of the mail domain: only addresses that the operator wrote leave.
 #[test]
 fn an_address_that_the_operator_wrote_leaves_a_local_domain() {
     let (me, all) = (mailbox("me@Box.LAN"), mailbox("all@box.lan"));
@@ -136,7 +136,7 @@ fn an_address_that_the_operator_wrote_leaves_a_local_domain() {
             ("daemon@localhost", admin),
             ("mia@box.lan", catch_all),
             ("joe@box.lan", "maildir joe for joe@box.lan"),
-            // For those who may relay, as for any other address elsewhere.
+            // Only for clients that may relay, as for any other address elsewhere.
             ("ME@box.lan", "relay smtp://smart.example:25 for ME@box.lan"),
             ("all@box.lan", "relay smtp://smart.example:25 for all@box.lan"),
             ("me@localhost", catch_all),
@@ -144,17 +144,17 @@ fn an_address_that_the_operator_wrote_leaves_a_local_domain() {
     );
     let without = RoutePolicy { catch_all: None, ..written.clone() };
     check(&without, &[("mia@box.lan", "550 5.1.1 no such user here"), ("root@box.lan", admin)]);
-    // By MX, and by an exception's way.
+    // By MX, and by an exception.
     let by_mx = RoutePolicy { smarthosts: Vec::new(), ..written.clone() };
     check(&by_mx, &[("root@box.lan", "relay Box.LAN for me@Box.LAN (local)")]);
-    // A name of this host alone leads nowhere, and neither does a user's name without a domain.
+    // A name that only this host has leads nowhere, and neither does a user's name without a domain.
     for nobody in ["me@localhost", "me@[127.0.0.1]", "me@[192.0.2.1]"].map(mailbox) {
         let alone = RoutePolicy { admin: Some(nobody.clone()), written: vec![nobody], ..policy() };
         check(&alone, &[("root@box.lan", "550 5.1.1 no such user here")]);
     }
     let user = RoutePolicy { admin: Some(mailbox("mia@box.lan")), ..policy() };
     check(&user, &[("root@box.lan", "550 5.1.1 no such user here")]);
-    // In the queue it is as it was when it came, whoever the admin is now.
+    // A queued recipient keeps its route, even if the admin changes.
     let mut recipient = Recipient::new(mailbox("me@box.lan"));
     let queued = |recipient: &Recipient| policy().route_recipient(recipient, &Box);
     assert_eq!(queued(&recipient), Err(NoRoute::UnknownUser));
@@ -180,9 +180,9 @@ fn the_admin_gets_what_no_person_would_read() {
             ("mia@box.lan", "550 5.1.1 no such user here"),
         ],
     );
-    let named = RoutePolicy { users: Users::Named(vec![]), ..with_admin };
+    let named = RoutePolicy { users: LocalUsers::Named(vec![]), ..with_admin };
     check(&named, &[("root@box.lan", "relay example.com for me@example.com (local)")]);
-    // An admin that is one of those it stands in for gets a Maildir, and no loop.
+    // An admin who is a system user gets the mail in a Maildir, without a loop.
     let own = RoutePolicy { admin: Some(mailbox("root@localhost")), ..policy() };
     check(
         &own,

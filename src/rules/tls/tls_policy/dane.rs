@@ -1,12 +1,21 @@
-//! DANE for SMTP (RFC 7672): TLSA records (RFC 6698), which of them serve here, and whether a host's certificate is the one
-//! that a record is for.
+//! DANE for SMTP (RFC 7672): TLSA records (RFC 6698), which of them can be used, and whether one matches a
+//! certificate.
 //!
-//! Never judges names or dates in a certificate: with DANE-EE neither counts (RFC 7672 §3.1.1), what the zone says does.
-//! A record that can't be read is one that does not serve.
+//! A record on the wire (RFC 6698 §2.1), and the values that count here:
+//!
+//! | octet | field | values |
+//! | --- | --- | --- |
+//! | 0 | certificate usage | 3: DANE-EE, the host's own certificate |
+//! | 1 | selector | 0: the whole certificate; 1: its public key with the algorithm |
+//! | 2 | matching type | 0: the octets themselves; 1: SHA-256; 2: SHA-512 |
+//! | 3… | association data | what the selected part must equal |
+//!
+//! A record with other values, or with data of the wrong length, cannot be used. Names and dates of the certificate
+//! are not checked: with DANE-EE only the record counts (RFC 7672 §3.1.1).
 
 use openssl::sha::{sha256, sha512};
 
-/// Certificate usage: the certificate of the host itself.
+/// Certificate usage DANE-EE: the certificate of the host itself.
 const DANE_EE: u8 = 3;
 
 /// A TLSA record (RFC 6698 §2.1).
@@ -18,30 +27,30 @@ pub struct Tlsa {
     data: Vec<u8>,
 }
 
-/// Which part of the certificate is meant.
+/// The part of the certificate that is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Selector {
-    /// 0: all of it.
+    /// 0: the whole certificate.
     Cert,
-    /// 1: the key with its algorithm.
+    /// 1: the public key with its algorithm.
     Spki,
     Unknown,
 }
 
-/// How it is told.
+/// How the selected part is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Matching {
-    /// 0: as it is.
+    /// 0: octet by octet.
     Full,
-    /// 1.
+    /// 1: by its SHA-256.
     Sha256,
-    /// 2.
+    /// 2: by its SHA-512.
     Sha512,
     Unknown,
 }
 
 impl Tlsa {
-    /// Reads the data of a record as they are on the wire; `None`: too short to be one.
+    /// Parses the wire format of a record. `None`: it is too short.
     #[must_use]
     pub fn parse(octets: &[u8]) -> Option<Self> {
         let [usage, selector, matching, data @ ..] = octets else { return None };
@@ -59,8 +68,8 @@ impl Tlsa {
         Some(Self { usage: *usage, selector, matching, data: data.to_vec() })
     }
 
-    /// Whether it can be held against a certificate. Of the usages that SMTP knows (RFC 7672 §3.1) that is DANE-EE: for
-    /// DANE-TA the whole chain would be needed, of which the TLS library shows the first certificate alone.
+    /// Whether the record can be compared with a certificate. SMTP knows two usages (RFC 7672 §3.1), of which only
+    /// DANE-EE works here: DANE-TA needs the whole chain, and the TLS library shows only its first certificate.
     #[must_use]
     pub fn is_usable(&self) -> bool {
         let has_length = match self.matching {
@@ -72,7 +81,7 @@ impl Tlsa {
         self.usage == DANE_EE && self.selector != Selector::Unknown && has_length
     }
 
-    /// Whether it is for this certificate, in DER.
+    /// Whether the record matches this certificate, in DER.
     #[must_use]
     pub fn matches(&self, certificate: &[u8]) -> bool {
         let selected = match self.selector {
@@ -91,13 +100,13 @@ impl Tlsa {
 }
 
 const SEQUENCE: u8 = 0x30;
-/// `version [0]`, in front of the serial number, in all but the oldest certificates.
+/// `version [0]`, which precedes the serial number in all but the oldest certificates.
 const VERSION: u8 = 0xa0;
-/// Serial number, signature, issuer, validity and subject stand in front of the key (RFC 5280 §4.1).
+/// Serial number, signature, issuer, validity and subject precede the key (RFC 5280 §4.1).
 const FIELDS_BEFORE_KEY: usize = 5;
 
-/// The SubjectPublicKeyInfo of a certificate, octet for octet as it stands there: a library that read and wrote it again
-/// might write another one.
+/// The SubjectPublicKeyInfo of a certificate, octet for octet: a library that parsed and encoded it again might
+/// produce other octets.
 fn subject_public_key_info(certificate: &[u8]) -> Option<&[u8]> {
     let (_, certificate, _) = element(certificate).filter(|(tag, ..)| *tag == SEQUENCE)?;
     let (_, mut fields, _) = element(certificate).filter(|(tag, ..)| *tag == SEQUENCE)?;
@@ -111,7 +120,7 @@ fn subject_public_key_info(certificate: &[u8]) -> Option<&[u8]> {
     (tag == SEQUENCE).then(|| fields.get(..fields.len() - rest.len()))?
 }
 
-/// The first element of DER: its tag, its content, and what follows it.
+/// The first element of DER: its tag, its content, and the octets after it.
 fn element(octets: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&[tag, first], rest) = octets.split_first_chunk()?;
     let (length, rest) = if first < 0x80 {

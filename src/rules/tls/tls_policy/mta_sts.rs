@@ -1,47 +1,57 @@
-//! MTA-STS (RFC 8461): the TXT record that says that there is a policy, and the policy itself, read as the grammars of
-//! §3.1 and §3.2 have it; and when a kept policy ends.
+//! MTA-STS (RFC 8461): the TXT record that announces a policy, the policy itself, and the life of a policy that was
+//! kept.
 //!
-//! Never lenient: who can write a policy can write it right, and what is half understood would be half obeyed. What can't
-//! be read is no record and no policy (`None`).
+//! The life of a policy (§3.3, §5.1):
+//!
+//! | event | then |
+//! | --- | --- |
+//! | the TXT record shows a new id | the policy is fetched |
+//! | the policy is a day old, or half of `max_age` has passed | it is fetched again, though the id is the same |
+//! | the fetch fails, or the TXT record is gone | the kept policy still holds until `max_age` |
+//! | `max_age` has passed | the policy no longer holds |
+//!
+//! Both grammars (§3.1, §3.2) are applied strictly: a domain that can publish a policy can publish a correct one, and
+//! a policy that is only half understood would only half be obeyed. A record or policy with a syntax error does not
+//! exist (`None`).
 
 use std::time::Duration;
 
-/// No policy holds longer (RFC 8461 §3.2): a year.
+/// The longest time for which a policy holds: a year (RFC 8461 §3.2).
 const MAX_AGE_MAX: Duration = Duration::from_secs(31_557_600);
-/// A kept policy is fetched anew each day (§3.3), or when half of its time is over.
+/// The age at which a kept policy is fetched again (§3.3), if half of its `max_age` is not shorter.
 const REFRESH: Duration = Duration::from_secs(86_400);
-/// Longest id (§3.1).
+/// The longest id (§3.1).
 const ID_MAX_OCTETS: usize = 32;
-/// Longest name of an extension (§3.1, §3.2).
+/// The longest name of an extension (§3.1, §3.2).
 const NAME_MAX_OCTETS: usize = 32;
 
-/// What the sender does about an MX host that does not keep to the policy (§5).
+/// What the sender does with an MX host that does not satisfy the policy (§5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// Does not use it.
+pub enum StsMode {
+    /// Does not use the host.
     Enforce,
-    /// Uses it, and tells.
+    /// Uses the host, and reports the failure.
     Testing,
-    /// Uses it: there is no policy any more.
+    /// Uses the host: the domain has withdrawn its policy.
     None,
 }
 
-const MODES: [(&str, Mode); 3] =
-    [("enforce", Mode::Enforce), ("testing", Mode::Testing), ("none", Mode::None)];
+const MODES: [(&str, StsMode); 3] =
+    [("enforce", StsMode::Enforce), ("testing", StsMode::Testing), ("none", StsMode::None)];
 
 /// The policy of a domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
-    /// What it is for.
-    pub mode: Mode,
-    /// How long it may be kept after it was fetched.
+    /// What a failure means.
+    pub mode: StsMode,
+    /// How long the policy may be kept after it was fetched.
     pub max_age: Duration,
-    /// The hosts: names, or `*.` and a name for any name with one label more.
+    /// The hosts: a name, or `*.` and a name, which matches any name with one more label.
     pub mx: Vec<String>,
 }
 
 impl Policy {
-    /// Reads a policy (§3.2).
+    /// Parses a policy (§3.2).
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (mut version, mut mode, mut max_age, mut mx) = (None, None, None, Vec::new());
@@ -50,7 +60,7 @@ impl Policy {
             let line = line.strip_suffix('\r').unwrap_or(line).trim_end_matches(is_wsp);
             let (name, value) = line.split_once(':')?;
             let value = value.trim_start_matches(is_wsp);
-            // Of all but `mx` the first one counts (§3.2); the others have to be well-formed, too.
+            // Of each key but `mx` the first one counts (§3.2); the others must still be well-formed.
             match name {
                 "version" if value == "STSv1" => version = Some(()),
                 "mode" => {
@@ -65,13 +75,13 @@ impl Policy {
             }
         }
         let mode = version.and(mode)?;
-        if mx.is_empty() && mode != Mode::None {
+        if mx.is_empty() && mode != StsMode::None {
             return None;
         }
         Some(Self { mode, max_age: max_age?, mx })
     }
 
-    /// Whether it names an MX host (§4.1).
+    /// Whether the policy names this MX host (§4.1).
     #[must_use]
     pub fn names(&self, host: &str) -> bool {
         let host = host.strip_suffix('.').unwrap_or(host);
@@ -82,25 +92,25 @@ impl Policy {
     }
 }
 
-/// A policy that was fetched, and is kept.
+/// A policy that was fetched and is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
-    /// The id that the TXT record had then.
+    /// The id of the TXT record at that time.
     pub id: String,
-    /// Seconds since 1970.
+    /// The time of the fetch, in seconds since 1970.
     pub fetched: u64,
-    /// What it says.
+    /// The policy.
     pub policy: Policy,
 }
 
 impl Kept {
-    /// Prints what is kept of a policy: a line of our own in front of its text.
+    /// The text to keep: one line of pillarbox, then the policy as it was fetched.
     #[must_use]
     pub fn print(id: &str, fetched: u64, text: &str) -> String {
         format!("mta-sts 1 {id} {fetched}\n{text}")
     }
 
-    /// Reads it again.
+    /// Parses what [`Kept::print`] wrote.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (first, text) = text.split_once('\n')?;
@@ -109,15 +119,15 @@ impl Kept {
         is_id(id).then_some(Self { id: id.to_owned(), fetched, policy: Policy::parse(text)? })
     }
 
-    /// Whether it still holds at `now`, in seconds since 1970. A clock that stands before the fetch is wrong, and ends
-    /// nothing.
+    /// Whether the policy still holds at `now`, in seconds since 1970. A clock that shows a time before the fetch is
+    /// wrong and expires nothing.
     #[must_use]
     pub fn holds(&self, now: u64) -> bool {
         self.age(now) < self.policy.max_age
     }
 
-    /// Whether it is time to fetch it again, though the id has not changed: who cuts us off from the policy's host must not
-    /// only have to wait for its end (§3.3, §10.2).
+    /// Whether the policy should be fetched again although the id is the same. Otherwise an attacker who blocks the
+    /// policy's host would only have to wait until the policy expires (§3.3, §10.2).
     #[must_use]
     pub fn wants_refresh(&self, now: u64) -> bool {
         self.age(now) >= REFRESH.min(self.policy.max_age / 2) || now < self.fetched
@@ -128,7 +138,7 @@ impl Kept {
     }
 }
 
-/// The id in the TXT records of `_mta-sts.DOMAIN` (§3.1): exactly one of them is of this version.
+/// The id in the TXT records of `_mta-sts.DOMAIN` (§3.1). Exactly one of the records must have this version.
 #[must_use]
 pub fn find_id(records: &[Vec<u8>]) -> Option<String> {
     let mut ours = records.iter().filter(|record| record.starts_with(b"v=STSv1;"));
@@ -136,7 +146,7 @@ pub fn find_id(records: &[Vec<u8>]) -> Option<String> {
     parse_record(std::str::from_utf8(record).ok()?).map(str::to_owned)
 }
 
-/// Reads a TXT record; gives its id.
+/// Parses a TXT record and returns its id.
 fn parse_record(record: &str) -> Option<&str> {
     let mut fields = record.split(';').map(|field| field.trim_matches(is_wsp)).peekable();
     if fields.next() != Some("v=STSv1") || record.starts_with(is_wsp) {
@@ -146,7 +156,7 @@ fn parse_record(record: &str) -> Option<&str> {
     while let Some(field) = fields.next() {
         is_last |= fields.peek().is_none();
         let Some((name, value)) = field.split_once('=') else {
-            // A delimiter may end the record, and nothing may follow it.
+            // A delimiter may end the record, but nothing may follow it.
             if field.is_empty() && is_last && !record.ends_with(is_wsp) {
                 break;
             }

@@ -1,5 +1,5 @@
 use super::dane::Tlsa;
-use super::mta_sts::{Kept, Mode, Policy, find_id};
+use super::mta_sts::{Kept, Policy, StsMode, find_id};
 use super::{TlsPolicy, of_host};
 use openssl::asn1::Asn1Time;
 use openssl::bn::BigNum;
@@ -62,7 +62,7 @@ const POLICY: &str =
 #[test]
 fn a_policy_is_read_as_rfc_8461_section_3_2_has_it() {
     let policy = Policy {
-        mode: Mode::Enforce,
+        mode: StsMode::Enforce,
         max_age: Duration::from_secs(604_800),
         mx: vec!["mail.example.com".into(), "*.example.net".into()],
     };
@@ -110,7 +110,7 @@ fn a_policy_is_read_as_rfc_8461_section_3_2_has_it() {
     assert_eq!(Policy::parse(""), None);
     assert_eq!(Policy::parse("version: STSv1\nmode: testing\nmax_age: 1\n"), None, "no host");
     let none = Policy::parse("version: STSv1\nmode: none\nmax_age: 9999999999\n").unwrap();
-    assert_eq!((none.mode, none.max_age.as_secs()), (Mode::None, 31_557_600));
+    assert_eq!((none.mode, none.max_age.as_secs()), (StsMode::None, 31_557_600));
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn a_kept_policy_ends_in_its_time_and_is_refreshed_before() {
         (DAY as i64, true, true),
         (604_799, true, true),
         (604_800, false, true),
-        // A clock that was set back ends nothing.
+        // A clock that was set back expires nothing.
         (-5, true, true),
     ] {
         let now = 1_000_000_u64.checked_add_signed(age).unwrap();
@@ -161,7 +161,7 @@ proptest! {
     #[test]
     fn what_is_printed_is_read(
         id in "[A-Za-z0-9]{1,32}",
-        mode in prop_oneof![Just(("enforce", Mode::Enforce)), Just(("testing", Mode::Testing)), Just(("none", Mode::None))],
+        mode in prop_oneof![Just(("enforce", StsMode::Enforce)), Just(("testing", StsMode::Testing)), Just(("none", StsMode::None))],
         seconds in 0_u64..=31_557_600,
         mx in prop::collection::vec("(\\*\\.)?[a-z0-9]{1,9}(\\.[a-z0-9]([a-z0-9-]{0,9}[a-z0-9])?){0,4}", 1..5),
         end in "(\r?\n)?",
@@ -180,7 +180,7 @@ proptest! {
     #[test]
     fn no_text_breaks_the_readers(text in "(version|mode|max_age|mx|[a-z])?:? ?(STSv1|[0-9*.a-z-]*)(\n|\r|;|=)?.{0,40}", octets in any::<Vec<u8>>()) {
         if let Some(policy) = Policy::parse(&text) {
-            prop_assert!(policy.mode == Mode::None || !policy.mx.is_empty());
+            prop_assert!(policy.mode == StsMode::None || !policy.mx.is_empty());
         }
         let _ = (Kept::parse(&text), find_id(&[text.into_bytes()]), find_id(std::slice::from_ref(&octets)));
         if let Some(record) = Tlsa::parse(&octets) {
@@ -203,7 +203,7 @@ fn certificate(key: &PKey<Private>, version: i32, subject: &str) -> X509 {
     builder.set_serial_number(&BigNum::from_u32(77).unwrap().to_asn1_integer().unwrap()).unwrap();
     builder.set_subject_name(&name).unwrap();
     builder.set_issuer_name(&name).unwrap();
-    // Over since 1970.
+    // Expired since 1970.
     builder.set_not_before(&Asn1Time::from_str_x509("19700101000000Z").unwrap()).unwrap();
     builder.set_not_after(&Asn1Time::from_str_x509("19700101000001Z").unwrap()).unwrap();
     builder.set_pubkey(key).unwrap();
@@ -255,7 +255,8 @@ fn dane_goes_before_mta_sts_and_both_before_nothing() {
     let usable = || Some(vec![tlsa(2, 0, 1, &[0; 32]), tlsa(3, 1, 1, &[0; 32])]);
     let unusable = || Some(vec![tlsa(2, 0, 1, &[0; 32])]);
     let policy = |mode| Policy { mode, max_age: Duration::ZERO, mx: vec!["mx.a".into()] };
-    let (enforce, testing, none) = (policy(Mode::Enforce), policy(Mode::Testing), policy(Mode::None));
+    let (enforce, testing, none) =
+        (policy(StsMode::Enforce), policy(StsMode::Testing), policy(StsMode::None));
     let dane = || Ok(TlsPolicy::Dane(usable().unwrap()));
     for (tlsa, sts, named, other) in [
         (None, None, Ok(TlsPolicy::None), Some(TlsPolicy::None)),

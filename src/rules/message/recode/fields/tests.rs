@@ -2,7 +2,7 @@ use super::*;
 use mail_parser::{HeaderName, HeaderValue, MessageParser, MimeHeaders};
 use proptest::prelude::*;
 
-fn fit(field: &[u8], manner: Manner) -> String {
+fn fit(field: &[u8], manner: FieldEncoding) -> String {
     let mut out = Vec::new();
     put(field, manner, &mut out);
     let mut again = Vec::new();
@@ -13,7 +13,7 @@ fn fit(field: &[u8], manner: Manner) -> String {
 }
 
 fn ascii(field: &str) -> String {
-    fit(field.as_bytes(), Manner::Ascii)
+    fit(field.as_bytes(), FieldEncoding::Ascii)
 }
 
 #[test]
@@ -29,13 +29,13 @@ fn what_is_fit_stays_as_it_is() {
         "ü: x\n",
         &format!("Subject: {}\n y\n", "x".repeat(989)),
     ] {
-        for manner in [Manner::Fold, Manner::KeepUtf8, Manner::Ascii] {
+        for manner in [FieldEncoding::Fold, FieldEncoding::KeepUtf8, FieldEncoding::Ascii] {
             assert_eq!(fit(field.as_bytes(), manner), field);
         }
     }
     for field in ["Subject: ü\n", "To: ü <ü@ü.example>\n"] {
-        assert_eq!(fit(field.as_bytes(), Manner::KeepUtf8), field);
-        assert_eq!(fit(field.as_bytes(), Manner::Fold), field);
+        assert_eq!(fit(field.as_bytes(), FieldEncoding::KeepUtf8), field);
+        assert_eq!(fit(field.as_bytes(), FieldEncoding::Fold), field);
     }
 }
 
@@ -46,7 +46,7 @@ fn text_becomes_encoded_words() {
         ("Subject:ü\n", "Subject:=?utf-8?Q?=C3=BC?=\n"),
         ("Subject :  ü ö  x \n", "Subject :  =?utf-8?Q?=C3=BC_=C3=B6?=  x \n"),
         ("Subject: a\n ü\n", "Subject: a =?utf-8?Q?=C3=BC?=\n"),
-        // Blanks between encoded words are not shown.
+        // Blanks between encoded words are not displayed.
         (
             "Subject: =?utf-8?Q?a?= ü  =?utf-8?Q?b?=\n",
             "Subject: =?utf-8?Q?a?= =?utf-8?Q?_=C3=BC__?=  =?utf-8?Q?b?=\n",
@@ -56,8 +56,8 @@ fn text_becomes_encoded_words() {
     ] {
         assert_eq!(ascii(field), expected);
     }
-    assert_eq!(fit(b"Subject: L\xfcfter\n", Manner::Ascii), "Subject: =?utf-8?Q?L=C3=BCfter?=\n");
-    assert_eq!(fit(b"Subject: L\xfcfter\n", Manner::KeepUtf8), "Subject: =?utf-8?Q?L=C3=BCfter?=\n");
+    assert_eq!(fit(b"Subject: L\xfcfter\n", FieldEncoding::Ascii), "Subject: =?utf-8?Q?L=C3=BCfter?=\n");
+    assert_eq!(fit(b"Subject: L\xfcfter\n", FieldEncoding::KeepUtf8), "Subject: =?utf-8?Q?L=C3=BCfter?=\n");
 }
 
 #[test]
@@ -135,10 +135,10 @@ fn long_lines_are_folded_where_that_changes_nothing() {
         ("Received", " (x)"),
     ] {
         let field = format!("{name}:{}\n", unit.repeat(600));
-        for manner in [Manner::Fold, Manner::KeepUtf8, Manner::Ascii] {
+        for manner in [FieldEncoding::Fold, FieldEncoding::KeepUtf8, FieldEncoding::Ascii] {
             let sent = fit(field.as_bytes(), manner);
             assert!(sent.lines().all(|line| line.len() <= LINE_COLUMNS + 2), "{sent}");
-            if manner != Manner::Ascii || unit.is_ascii() {
+            if manner != FieldEncoding::Ascii || unit.is_ascii() {
                 assert_eq!(sent.replace("\n ", " ").replace("\n\t", "\t"), field);
             }
         }
@@ -176,7 +176,7 @@ fn long_lines_are_folded_where_that_changes_nothing() {
 /// A name and an address.
 type Seen = (Option<String>, Option<String>);
 
-/// What another reader sees of a text, and of the addresses.
+/// The text and the addresses as another library reads them.
 fn seen(field: &[u8]) -> (Option<String>, Vec<Seen>) {
     let message = [field, b"\nx\n"].concat();
     let parsed = MessageParser::default().parse(&message).unwrap();
@@ -218,14 +218,14 @@ proptest! {
     fn whatever_a_field_holds_it_stays_one_field(
         name in "Subject|To|Content-Type|DKIM-Signature|Received|X",
         value in prop::collection::vec(prop_oneof![any::<u8>(), prop::sample::select(b"\"\\()<>@,;:= \t\xc3\xbc".to_vec())], 0..1500),
-        manner in prop::sample::select(vec![Manner::Fold, Manner::KeepUtf8, Manner::Ascii]),
+        manner in prop::sample::select(vec![FieldEncoding::Fold, FieldEncoding::KeepUtf8, FieldEncoding::Ascii]),
     ) {
         let value: Vec<u8> = value.into_iter().filter(|octet| !b"\n\r".contains(octet)).collect();
         let field = [name.as_bytes(), b":", &value, b"\n"].concat();
         let mut out = Vec::new();
         put(&field, manner, &mut out);
         let lines: Vec<&[u8]> = out.split(|&octet| octet == b'\n').collect();
-        prop_assert!(manner == Manner::Fold || lines.iter().all(|line| line.len() <= LINE_MAX_OCTETS));
+        prop_assert!(manner == FieldEncoding::Fold || lines.iter().all(|line| line.len() <= LINE_MAX_OCTETS));
         let (last, lines) = lines.split_last().unwrap();
         prop_assert!(last.is_empty());
         prop_assert!(lines.iter().skip(1).all(|line| line.starts_with(b" ") || line.starts_with(b"\t")));
