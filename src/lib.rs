@@ -8,6 +8,7 @@ pub mod engine;
 pub mod mail;
 pub mod net;
 pub mod program;
+pub mod protocol;
 pub mod rules;
 pub mod smtp;
 pub mod store;

@@ -1,8 +1,8 @@
 //! The name of this host, where the configuration has none: /etc/mailname, the canonical name, the system's name
 //! (INTERFACE section 8). `serve` asks once, at start.
 //!
-//! The canonical name comes from getaddrinfo, which asks DNS and may wait for long: it gets a thread and a bounded
-//! time. Nothing here fails; in the worst case the host is called `localhost`.
+//! The canonical name comes from getaddrinfo, which asks DNS and may take minutes: it runs in a thread of its own, and gets
+//! five seconds. If no source has a name, the host is called `localhost`.
 
 use crate::mail::address::Domain;
 use dns_lookup::AddrInfoHints;
@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Where Debian keeps the name that mail from this host carries.
+/// Debian's file with the name that mail from this host carries.
 const MAILNAME: &str = "/etc/mailname";
 /// More than any domain and its line end.
 const MAILNAME_MAX_OCTETS: u64 = 512;
@@ -27,7 +27,7 @@ pub fn name(configured: Option<&Domain>) -> Domain {
     })
 }
 
-/// The first of the three that is a name for a mail server; the system's name needs no dot.
+/// The first of the three that can name a mail server. Only the system's name needs no dot.
 fn choose(mailname: Option<&str>, canonical: impl FnOnce() -> Option<String>, system: &str) -> Domain {
     let full = |name: &str| {
         let domain = host_name(name)?;
@@ -54,7 +54,7 @@ fn mailname() -> Option<String> {
 }
 
 fn canonical_name(host: String) -> Option<String> {
-    // Not a channel: those of the standard library are 5 KiB of program.
+    // Not a channel: the standard library's adds 5 KiB to the program.
     let answer = Arc::new((Mutex::new(None), Condvar::new()));
     let asked = Arc::clone(&answer);
     let look_up = move || {

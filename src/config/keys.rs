@@ -1,20 +1,28 @@
-//! Every key of the configuration, one row each: name, type, default, availability, kind, and what it is for.
+//! Every key of the configuration, one row each: name, type, default, kind, and what it is for.
 //!
-//! A row makes three things: the field of a struct of the settings, the field's default, and the entry in [`TABLES`]
-//! that the parser, the manual and `etc/pillarbox/pillarbox.toml` go by. The default is written in words that mean
-//! the same in Rust and in TOML. To switch on a key, write `Now` for its `Later`; to add one, add a row.
+//! The macro `tables!` makes three things from a row: a field of a settings struct, the default of that field, and an
+//! entry of [`TABLES`], which the parser reads and from which tests write the manual and `etc/pillarbox/pillarbox.toml`.
+//! A default is written in tokens that are both Rust and TOML:
+//!
+//! ```text
+//! /// Size of a message.                                       the manual
+//! message_size: u64 = "25MiB", one(size(1024));
+//! field and key  type  default  kind: what is read, and its bounds
+//! ```
+//!
+//! To add a key, add a row. A default that its own kind does not accept fails a test.
 
 use super::kinds::{
-    Complaints, DAY, Value, boolean, choice, count, duration, list, one, optional, pairs, path, port, size,
-    socket_path, some, string, word,
+    Complaints, DAY, TomlValue, boolean, choice, count, duration, list, one, optional, pairs, path, port,
+    size, socket_path, some, string, word,
 };
 use super::mail_kinds::{
     account, addressee, ascii_host_name, domain, host_name, identity, ip, listen_address, maildir,
     name_server, network, route, schedule, sender, separator, smarthost, users,
 };
 use super::values::{
-    Addressee, FAMILIES, Family, LEVELS, LISTENER_AUTH, LISTENER_KINDS, LISTENER_TLS, LOG_TARGETS,
-    ListenerAuth, ListenerKind, ListenerTls, LogLevel, LogTarget, Route, TLS_LEVELS, TlsLevel, Users,
+    Addressee, FAMILIES, LEVELS, LISTENER_AUTH, LISTENER_KINDS, LISTENER_TLS, LOG_TARGETS, ListenerAuth,
+    ListenerKind, ListenerTls, LogLevel, LogTarget, RelayFamily, TLS_LEVELS, TlsLevel,
 };
 use crate::mail::address::{Domain, Mailbox};
 use crate::mail::maildir_template::MaildirTemplate;
@@ -22,34 +30,24 @@ use crate::mail::network::Network;
 use crate::mail::next_hop::Smarthost;
 use crate::mail::unqualified::Unqualified;
 use crate::rules::pacing::cron::CronExpression;
+use crate::rules::routing::route::{Exception, LocalUsers};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 use toml::de::DeValue;
 
-/// Whether a key or word works in this version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Availability {
-    /// It does.
-    Now,
-    /// It is checked, and refused where it differs from its default.
-    Later,
-}
-
 /// A key.
-pub struct Row {
+pub struct KeyRow {
     /// Its name within its table.
     pub key: &'static str,
     /// Its default, in TOML.
     pub default: &'static str,
-    /// Whether it works yet.
-    pub availability: Availability,
-    /// Reads its value into the settings, unless the value is bad; says whether that changed them.
-    pub set: fn(&mut Settings, &Value<'_>, &mut Complaints) -> bool,
+    /// Stores a value in the settings; a bad value changes nothing and is complained of.
+    pub set: fn(&mut Settings, &TomlValue<'_>, &mut Complaints),
 }
 
-/// What the manual says of a table.
-pub struct Chapter {
+/// The text of the manual about a table.
+pub struct TableManual {
     /// What the table is for.
     pub about: &'static str,
     /// What its keys are for, in the order of its rows.
@@ -61,13 +59,13 @@ pub struct Table {
     /// Its name; empty for the keys in front of all tables.
     pub name: &'static str,
     /// Its keys.
-    pub rows: &'static [Row],
-    /// For a table that may be repeated: adds a blank entry.
+    pub rows: &'static [KeyRow],
+    /// For a repeatable table (`[[listener]]`): adds a blank entry.
     pub repeat: Option<fn(&mut Settings)>,
 }
 
 impl Table {
-    /// Adds an entry of this table, if it may be repeated, with all its defaults.
+    /// Adds an entry with all defaults, if this table is repeatable.
     pub fn add_entry(&self, settings: &mut Settings) {
         if let Some(add_blank) = self.repeat {
             add_blank(settings);
@@ -77,7 +75,7 @@ impl Table {
 
     fn set_defaults(&self, settings: &mut Settings) {
         for row in self.rows {
-            // A test reads every default; were one bad, its value would stay blank.
+            // A test reads every default, so the error can't occur.
             if let Ok(value) = DeValue::parse(row.default) {
                 (row.set)(settings, &value, &mut Complaints::new());
             }
@@ -85,7 +83,7 @@ impl Table {
     }
 }
 
-/// What an empty file says: one listener, no signatures, and the default of every other key.
+/// The settings of an empty file: one listener, no signatures, and the default of every other key.
 impl Default for Settings {
     fn default() -> Self {
         let mut settings = Self::blank();
@@ -96,11 +94,10 @@ impl Default for Settings {
     }
 }
 
-fn store<T: PartialEq>(slot: Option<&mut T>, value: Option<T>) -> bool {
-    let (Some(slot), Some(value)) = (slot, value) else { return false };
-    let changed = *slot != value;
-    *slot = value;
-    changed
+fn store<T>(slot: Option<&mut T>, value: Option<T>) {
+    if let (Some(slot), Some(value)) = (slot, value) {
+        *slot = value;
+    }
 }
 
 /// Makes the structs of the settings and [`TABLES`] from the rows.
@@ -108,7 +105,7 @@ macro_rules! tables {
     ($(
         $(#[doc = $about:literal])+
         $table:literal, $repeat:expr, $name:ident of |$settings:ident| $slot:expr => {
-            $( $(#[doc = $doc:literal])+ $key:ident: $type:ty = $default:tt, $when:ident, $kind:expr; )+
+            $( $(#[doc = $doc:literal])+ $key:ident: $type:ty = $default:tt, $kind:expr; )+
         }
         $( beside { $( #[doc = $field_doc:literal] $field:ident: $field_type:ty = $initial:expr; )+ } )?
     )+) => {
@@ -121,7 +118,7 @@ macro_rules! tables {
             }
 
             impl $name {
-                /// All keys empty or zero, until the defaults of the rows are set.
+                /// All fields empty or zero; [`Table::set_defaults`] fills them in.
                 fn blank() -> Self {
                     Self {
                         $( $key: <$type>::default(), )+
@@ -131,9 +128,9 @@ macro_rules! tables {
             }
         )+
 
-        /// What the tables and their keys are for, in lines with a space in front; in the order of [`TABLES`]. The
-        /// program itself makes no use of it, so its 8 KiB are in the manual alone.
-        pub static MANUAL: &[Chapter] = &[$( Chapter {
+        /// The texts of the manual, in the order of [`TABLES`]; each line begins with a space. Only tests use them, so the
+        /// linker leaves these 8 KiB out of the program.
+        pub static MANUAL: &[TableManual] = &[$( TableManual {
             about: concat!($($about, "\n"),+),
             rows: &[$( concat!($($doc, "\n"),+), )+],
         }, )+];
@@ -142,10 +139,9 @@ macro_rules! tables {
         pub static TABLES: &[Table] = &[$( Table {
             name: $table,
             repeat: $repeat,
-            rows: &[$( Row {
+            rows: &[$( KeyRow {
                 key: stringify!($key),
                 default: stringify!($default),
-                availability: Availability::$when,
                 set: |$settings, value, complaints| store($slot.map(|slot| &mut slot.$key), $kind(value, complaints)),
             }, )+],
         }, )+];
@@ -156,22 +152,22 @@ macro_rules! tables {
 const WAIT: (u64, u64) = (1, DAY);
 
 tables! {
-    /// What the configuration says.
+    /// The whole configuration.
     "", None, Settings of |s| Some(s) => {
         /// Name of this host in the greeting, EHLO and Received. Empty: /etc/mailname, else the system's name.
-        hostname: Option<Domain> = "", Now, optional(one(host_name));
+        hostname: Option<Domain> = "", optional(one(host_name));
         /// Local user or address that gets mail for root, postmaster and system users without a mailbox,
-        /// unless an alias says otherwise. An address in a local domain that nobody here has leaves by the relay.
-        admin: Option<Addressee> = "", Now, optional(one(addressee));
-        /// Started as root, pillarbox becomes this user after binding ("root": it stays root).
-        user: String = "pillarbox", Now, one(account);
+        /// unless an alias says otherwise. Mail for an address in a local domain that no user here has leaves by the relay.
+        admin: Option<Addressee> = "", optional(one(addressee));
+        /// User that pillarbox becomes after binding, if started as root ("root": it stays root).
+        user: String = "pillarbox", one(account);
         /// Directory of queue and drop directory.
-        state: PathBuf = "/var/spool/pillarbox", Now, one(path);
+        state: PathBuf = "/var/spool/pillarbox", one(path);
         /// Unix socket for sendmail, queue, status and link.
-        control: PathBuf = "/run/pillarbox/control.sock", Now, one(socket_path);
+        control: PathBuf = "/run/pillarbox/control.sock", one(socket_path);
     }
     beside {
-        /// Where mail comes in; never empty.
+        /// `[[listener]]`; never empty.
         listeners: Vec<Listener> = vec![Listener::blank()];
         /// `[limits]`.
         limits: Limits = Limits::blank();
@@ -199,208 +195,208 @@ tables! {
         log: Log = Log::blank();
     }
 
-    /// What a client may ask for.
+    /// Limits for clients and for the disk.
     "limits", None, Limits of |s| Some(&mut s.limits) => {
-        /// Connections in all; above it 421. Fewer, with a warning, where the limits of open files and memory bear no more.
-        connections: u32 = 64, Now, one(count(1, 65_535));
+        /// Connections in all; above it 421. Lowered at the start, with a warning, where the limits of open files or memory require it.
+        connections: u32 = 64, one(count(1, 65_535));
         /// Connections of one address (IPv6: of one /64). An address of `relay.trusted_networks` may have three quarters of all.
-        connections_per_ip: u32 = 16, Now, one(count(1, 65_535));
+        connections_per_ip: u32 = 16, one(count(1, 65_535));
         /// Size of a message.
-        message_size: u64 = "25MiB", Now, one(size(1024));
+        message_size: u64 = "25MiB", one(size(1024));
         /// Recipients of a transaction; RFC 5321 wants at least 100.
-        recipients: u32 = 100, Now, one(count(1, 10_000));
-        /// 5yz replies in a session, then 421 and close. 100 commands without mail do the same.
-        errors: u32 = 10, Now, one(count(1, 1000));
+        recipients: u32 = 100, one(count(1, 10_000));
+        /// 5yz replies in a session; then 421, and the connection is closed. 100 commands without mail have the same effect.
+        errors: u32 = 10, one(count(1, 1000));
         /// From a command's first octet to its last, and for the wait before it.
-        command_timeout: Duration = "5m", Now, one(duration(WAIT.0, WAIT.1));
-        /// From one octet of data to the next: an octet a second outlives it for the first minute. After that the data has to come at 500 octets/s on average, too.
-        data_timeout: Duration = "3m", Now, one(duration(WAIT.0, WAIT.1));
-        /// A whole session. From 75 % of `connections` on all three shrink to 10 s for clients without AUTH or trust.
-        session_timeout: Duration = "1h", Now, one(duration(WAIT.0, 7 * DAY));
+        command_timeout: Duration = "5m", one(duration(WAIT.0, WAIT.1));
+        /// From one octet of data to the next. After the first minute the data must also arrive at 500 octets/s on average.
+        data_timeout: Duration = "3m", one(duration(WAIT.0, WAIT.1));
+        /// A whole session. From 75 % of `connections` on all three timeouts are 10 s for clients without AUTH that are not trusted.
+        session_timeout: Duration = "1h", one(duration(WAIT.0, 7 * DAY));
         /// Messages of one address in a minute; above it 450. 0: no limit.
-        messages_per_minute_per_ip: u32 = 0, Now, one(count(0, 1_000_000));
-        /// Space that stays free for others on the file systems of `state` and the Maildirs; below it 452.
-        free_space: u64 = "1MiB", Now, one(size(0));
+        messages_per_minute_per_ip: u32 = 0, one(count(0, 1_000_000));
+        /// Space left free for other programs on the file systems of `state` and the Maildirs; below it 452.
+        free_space: u64 = "1MiB", one(size(0));
     }
 
-    /// TLS for those who connect to this host.
+    /// TLS for clients.
     "tls", None, Tls of |s| Some(&mut s.tls) => {
-        /// Certificate chain, PEM. Empty: self-signed ones (EC and RSA) are made and kept below `state`.
-        certificate: Option<PathBuf> = "", Now, optional(one(path));
+        /// Certificate chain, PEM. Empty: pillarbox makes self-signed certificates (EC and RSA) and keeps them below `state`.
+        certificate: Option<PathBuf> = "", optional(one(path));
         /// Its private key, PEM; `user` must be able to read it, and others must not.
-        key: Option<PathBuf> = "", Now, optional(one(path));
+        key: Option<PathBuf> = "", optional(one(path));
         /// Oldest version: 1.2 | 1.3
-        minimum: &'static str = "1.2", Now, one(word(&["1.2", "1.3"]));
+        minimum: &'static str = "1.2", one(word(&["1.2", "1.3"]));
     }
 
     /// Who may log in.
     "auth", None, Auth of |s| Some(&mut s.auth) => {
-        /// NAME:CRYPT-HASH a line; `pillarbox passwd NAME` prints one.
-        users: Option<PathBuf> = "/etc/pillarbox/users", Now, optional(one(path));
+        /// File with lines NAME:CRYPT-HASH; `pillarbox passwd NAME` prints one.
+        users: Option<PathBuf> = "/etc/pillarbox/users", optional(one(path));
     }
 
     /// Mail that stays here.
     "local", None, Local of |s| Some(&mut s.local) => {
         /// Domains delivered here. Empty text: localhost and hostname. Empty list: none.
-        domains: Option<Vec<Domain>> = "", Now, optional(list(domain));
-        /// Where Maildirs lie; {user}, {domain} and, at the beginning, {home} are filled in. A file there is an mbox, and mail
+        domains: Option<Vec<Domain>> = "", optional(list(domain));
+        /// Path of the Maildirs; {user}, {domain} and, at the beginning, {home} are filled in. A file there is an mbox, and mail
         /// is appended to it.
-        maildir: MaildirTemplate = "/var/mail/{user}", Now, one(maildir);
+        maildir: MaildirTemplate = "/var/mail/{user}", one(maildir);
         /// Who has a mailbox: "system" (passwd entries), "any" local part, or a list of names.
-        users: Users = "system", Now, users;
+        users: LocalUsers = "system", users;
         /// Aliases in sendmail's format as plain text, with :include: and "*"; no commands and no files. Read again when
-        /// they change. Empty: none.
-        aliases: Option<PathBuf> = "/etc/aliases", Now, optional(one(path));
-        /// Between user and detail, as in user+detail. Empty: none.
-        separator: Option<char> = "+", Now, optional(one(separator));
+        /// the file changes. Empty: no aliases.
+        aliases: Option<PathBuf> = "/etc/aliases", optional(one(path));
+        /// Separates user and detail, as in user+detail. Empty: no details.
+        separator: Option<char> = "+", optional(one(separator));
         /// Local user or address for mail to unknown users. Empty: 550 5.1.1.
-        catch_all: Option<Addressee> = "", Now, optional(one(addressee));
+        catch_all: Option<Addressee> = "", optional(one(addressee));
         /// Size of all messages of a Maildir, subfolders included; above it 452 4.2.2. 0: no limit.
-        quota: u64 = 0, Now, one(size(0));
+        quota: u64 = 0, one(size(0));
     }
 
-    /// Mail that goes on.
+    /// Mail for other hosts.
     "relay", None, Relay of |s| Some(&mut s.relay) => {
         /// Networks that may relay without AUTH.
-        trusted_networks: Vec<Network> = ["127.0.0.0/8", "::1"], Now, list(network);
+        trusted_networks: Vec<Network> = ["127.0.0.0/8", "::1"], list(network);
         /// Foreign domains accepted from anyone and relayed (backup MX).
-        domains: Vec<Domain> = [], Now, list(domain);
-        /// Host that takes all relayed mail, or a list tried in order. Empty list: the MX hosts of each domain.
+        domains: Vec<Domain> = [], list(domain);
+        /// Host that takes all relayed mail, or several, tried in order. Empty list: the MX hosts of each domain.
         /// smtps:// (465, TLS) | smtp+starttls:// (587, TLS) | smtp:// (25, TLS where offered) | lmtp://
-        smarthost: Vec<Smarthost> = [], Now, list(smarthost);
+        smarthost: Vec<Smarthost> = [], list(smarthost);
         /// Login for the smarthost; never sent without verified TLS, except to loopback.
-        username: String = "", Now, one(string);
+        username: String = "", one(string);
         /// File of the password; only its owner and group may read it.
-        password_file: Option<PathBuf> = "", Now, optional(one(path));
-        /// Or a command that prints it; run as `user`, without a shell.
-        password_command: String = "", Now, one(string);
+        password_file: Option<PathBuf> = "", optional(one(path));
+        /// Or a command that prints the password; run as `user`, without a shell.
+        password_command: String = "", one(string);
         /// auto | plain | login | cram-md5 | scram-sha-256 | xoauth2 | oauthbearer
-        auth: &'static str = "auto", Now, one(word(&MECHANISMS));
+        auth: &'static str = "auto", one(word(&MECHANISMS));
         /// TLS with MX hosts: off | opportunistic | required (STARTTLS, verified)
-        tls: TlsLevel = "opportunistic", Now, one(choice(&TLS_LEVELS));
+        tls: TlsLevel = "opportunistic", one(choice(&TLS_LEVELS));
         /// Further trust anchors, PEM.
-        ca_file: Option<PathBuf> = "", Now, optional(one(path));
+        ca_file: Option<PathBuf> = "", optional(one(path));
         /// DANE for MX hosts, behind a validating resolver.
-        dane: bool = true, Now, one(boolean);
+        dane: bool = true, one(boolean);
         /// MTA-STS for MX hosts.
-        mta_sts: bool = true, Now, one(boolean);
+        mta_sts: bool = true, one(boolean);
         /// Port of MX hosts.
-        port: u16 = 25, Now, one(port);
+        port: u16 = 25, one(port);
         /// Local addresses to connect from.
-        source: Vec<IpAddr> = [], Now, list(ip);
+        source: Vec<IpAddr> = [], list(ip);
         /// any | ipv4 | ipv6
-        family: Family = "any", Now, one(choice(&FAMILIES));
-        /// Connections at once, in all. Half of them are for destinations that answered lately; a host that says nothing gives its place away while others wait for one.
-        connections: u32 = 8, Now, one(count(1, 1000));
+        family: RelayFamily = "any", one(choice(&FAMILIES));
+        /// Connections at once, in all. Half of them are for destinations that answered recently; a host that does not answer loses its connection while others wait for one.
+        connections: u32 = 8, one(count(1, 1000));
         /// Connections at once to one destination.
-        connections_per_domain: u32 = 2, Now, one(count(1, 1000));
-        /// Ways for single domains: { "example.org" = "smtp://10.0.0.9:25", ".example.org" = …,
+        connections_per_domain: u32 = 2, one(count(1, 1000));
+        /// Routes for single domains: { "example.org" = "smtp://10.0.0.9:25", ".example.org" = …,
         /// "bad.example" = "error:5.1.2 no mail there" }
-        routes: Vec<Route> = {}, Now, pairs(route);
+        routes: Vec<Exception> = {}, pairs(route);
     }
 
-    /// Mail that waits.
+    /// The queue.
     "queue", None, Queue of |s| Some(&mut s.queue) => {
-        /// Waits before the second attempt, the third and so on; the last repeats.
-        retry: Vec<Duration> = ["1m", "5m", "15m", "30m", "1h", "2h", "4h"], Now, some(duration(1, 30 * DAY));
+        /// Pauses before the second attempt, the third and so on; the last one repeats.
+        retry: Vec<Duration> = ["1m", "5m", "15m", "30m", "1h", "2h", "4h"], some(duration(1, 30 * DAY));
         /// Mail older than this returns to its sender.
-        lifetime: Duration = "5d", Now, one(duration(1, 365 * DAY));
-        /// One delay notice to the sender after this time. 0: none.
-        warn_after: Duration = "4h", Now, one(duration(0, 365 * DAY));
-        /// Cron expression: forwards only when it fires. Empty: at once, and by `retry`.
-        schedule: Option<CronExpression> = "", Now, optional(one(schedule));
+        lifetime: Duration = "5d", one(duration(1, 365 * DAY));
+        /// One delay notice to the sender after this time. 0: no notice.
+        warn_after: Duration = "4h", one(duration(0, 365 * DAY));
+        /// Cron expression: mail is forwarded only when it fires. Empty: at once, and by `retry`.
+        schedule: Option<CronExpression> = "", optional(one(schedule));
         /// Messages in the queue.
-        max_messages: u32 = 10_000, Now, one(count(1, 10_000_000));
-        /// Size of the whole queue. 0: `limits.free_space` alone bounds it.
-        max_size: u64 = 0, Now, one(size(0));
+        max_messages: u32 = 10_000, one(count(1, 10_000_000));
+        /// Size of the whole queue. 0: only `limits.free_space` bounds it.
+        max_size: u64 = 0, one(size(0));
     }
 
-    /// Mail that leaves this host, made fit for the world.
+    /// Senders and form of mail that leaves this host.
     "rewrite", None, Rewrite of |s| Some(&mut s.rewrite) => {
-        /// Becomes envelope sender, From and Sender of this host's own mail, which are clients that log in or are in
-        /// `relay.trusted_networks`; the old From stays visible as name and in X-Original-From. Empty: `relay.username` if that
+        /// Address for envelope sender, From and Sender of this host's own mail: that of its programs, of clients that log in, and
+        /// of `relay.trusted_networks`. The old From stays visible as the display name and in X-Original-From. Empty: `relay.username` if that
         /// is an address, there is a smarthost, and `rewrite.domain` is empty.
-        from: Option<Mailbox> = "", Now, optional(one(identity));
-        /// Or only the domain of addresses that have none, or one of this host.
-        domain: Option<Domain> = "", Now, optional(one(ascii_host_name));
-        /// Single senders, ahead of the others: by address, or by name for those of this host.
+        from: Option<Mailbox> = "", optional(one(identity));
+        /// Or only a domain, for addresses without a domain or with one of this host.
+        domain: Option<Domain> = "", optional(one(ascii_host_name));
+        /// Single senders, before the other two keys: by address, or by name for those of this host.
         /// { "root" = "alerts@example.com", "nas@nas.lan" = "nas@example.com" }
-        senders: Vec<(Unqualified, Mailbox)> = {}, Now, pairs(sender);
+        senders: Vec<(Unqualified, Mailbox)> = {}, pairs(sender);
         /// Adds what this host's own mail lacks: Date, Message-ID, From, To, MIME-Version; and the domain of this host to bare
         /// addresses. A second To or Cc goes into the first one; of other fields that may be there once the first stays. As mail
         /// leaves, header fields beyond ASCII become encoded words unless the host has SMTPUTF8, header lines over 998 octets are
         /// folded, parts with longer lines or with NULs are encoded, and those of eight bits for a host that takes seven; a Date of
         /// ours that a wrong clock wrote is mended. Own mail is what programs of this host hand over and what clients send that log
         /// in or are in `relay.trusted_networks`. Bcc is taken out of it in any case, and never of mail in transit.
-        repair: bool = true, Now, one(boolean);
+        repair: bool = true, one(boolean);
     }
 
     /// Storm control for mail that this host submits.
     "digest", None, Digest of |s| Some(&mut s.digest) => {
-        /// So many like messages in the window go out at once, the rest wait. 0: off. Alike are messages of one sender for
-        /// the same recipients, with subjects that differ in numbers, dates, ids and addresses alone.
-        after: u32 = 0, Now, one(count(0, 1_000_000));
-        /// The window; when it ends, what waited leaves as one multipart/digest.
-        window: Duration = "10m", Now, one(duration(1, 7 * DAY));
+        /// Number of similar messages within the window that leave at once; the rest wait. 0: off. Messages are similar if sender
+        /// and recipients are the same, and the subjects differ only in numbers, dates, ids and addresses.
+        after: u32 = 0, one(count(0, 1_000_000));
+        /// The window; at its end the waiting messages leave as one multipart/digest.
+        window: Duration = "10m", one(duration(1, 7 * DAY));
     }
 
-    /// A sign for people when mail is stuck.
+    /// An alarm when mail is stuck.
     "alarm", None, Alarm of |s| Some(&mut s.alarm) => {
-        /// A message older than this is an alarm, and a next hop that has not worked for this time. With
+        /// A message older than this raises the alarm, and so does a next hop that has failed for this time. With
         /// `queue.schedule`, make it longer than the schedule lets mail wait.
-        stuck_after: Duration = "4h", Now, one(duration(1, 365 * DAY));
-        /// What is run then, and once more when it is over, with the reason in its environment: see pillarbox(8). Run as
-        /// `user`, without a shell, for 30 seconds at most. Empty: it is only logged.
-        command: String = "", Now, one(string);
+        stuck_after: Duration = "4h", one(duration(1, 365 * DAY));
+        /// Command that is run then, and again when the alarm is over, with the reason in its environment: see pillarbox(8). Run as
+        /// `user`, without a shell, for 30 seconds at most. Empty: the alarm is only logged.
+        command: String = "", one(string);
     }
 
-    /// Names.
+    /// Look-ups in DNS.
     "dns", None, Dns of |s| Some(&mut s.dns) => {
         /// Servers, such as "127.0.0.1:5353". Empty list: those of /etc/resolv.conf.
-        servers: Vec<SocketAddr> = [], Now, list(name_server);
-        /// Believe the AD bit of a resolver that is not on loopback.
-        trusted: bool = false, Now, one(boolean);
-        /// Wait for an answer.
-        timeout: Duration = "5s", Now, one(duration(1, 300));
+        servers: Vec<SocketAddr> = [], list(name_server);
+        /// Trust the AD bit of a resolver that is not on loopback.
+        trusted: bool = false, one(boolean);
+        /// Time for an answer.
+        timeout: Duration = "5s", one(duration(1, 300));
     }
 
-    /// What is told to people.
+    /// The log.
     "log", None, Log of |s| Some(&mut s.log) => {
         /// error | warn | info | debug | trace
-        level: LogLevel = "info", Now, one(choice(&LEVELS));
+        level: LogLevel = "info", one(choice(&LEVELS));
         /// stderr | syslog
-        target: LogTarget = "stderr", Now, one(choice(&LOG_TARGETS));
+        target: LogTarget = "stderr", one(choice(&LOG_TARGETS));
     }
 
-    /// Where mail comes in. Repeat the table for further listeners.
+    /// Sockets that take mail. Repeat the table for further listeners.
     "listener", Some(|s| s.listeners.push(Listener::blank())), Listener of |s| s.listeners.last_mut() => {
         /// Addresses with their ports.
-        address: Vec<SocketAddr> = ["127.0.0.1:25", "[::1]:25"], Now, some(listen_address);
+        address: Vec<SocketAddr> = ["127.0.0.1:25", "[::1]:25"], some(listen_address);
         /// smtp | submission (STARTTLS, AUTH) | submissions (implicit TLS, AUTH) | lmtp
-        kind: ListenerKind = "smtp", Now, one(choice(&LISTENER_KINDS));
-        /// reject | repair (a lone LF becomes CRLF, for old devices; it never ends the data)
-        bare_newline: &'static str = "reject", Now, one(word(&["reject", "repair"]));
+        kind: ListenerKind = "smtp", one(choice(&LISTENER_KINDS));
+        /// reject | repair (a bare LF becomes CRLF, for old devices; it never ends the data)
+        bare_newline: &'static str = "reject", one(word(&["reject", "repair"]));
         /// true: a PROXY v1 or v2 header must come first, from trusted networks only.
-        proxy_protocol: bool = false, Now, one(boolean);
+        proxy_protocol: bool = false, one(boolean);
         /// STARTTLS: off | offer | require (no mail and no login without it). By "offer", the self-signed certificate is not
         /// offered to loopback clients, most of which would refuse it. "submissions" always has TLS.
-        tls: ListenerTls = "offer", Now, one(choice(&LISTENER_TLS));
+        tls: ListenerTls = "offer", one(choice(&LISTENER_TLS));
         /// Oldest version for clients of `relay.trusted_networks`: 1.0 | 1.1 (both with old suites, for old devices) | 1.2 |
         /// 1.3. Others have `tls.minimum` at least. Empty: `tls.minimum`.
-        tls_minimum: &'static str = "", Now, one(word(&["", "1.0", "1.1", "1.2", "1.3"]));
-        /// off | users (of `auth.users`, if the kind has logins) | any: clients of `relay.trusted_networks` may log in by any
-        /// name and password, in clear too, and nothing is checked; others as by "users".
-        auth: ListenerAuth = "users", Now, one(choice(&LISTENER_AUTH));
+        tls_minimum: &'static str = "", one(word(&["", "1.0", "1.1", "1.2", "1.3"]));
+        /// off | users (those of `auth.users`, if the kind has logins) | any: clients of `relay.trusted_networks` may log in with any
+        /// name and password, without TLS too, and nothing is checked; for other clients the same as "users".
+        auth: ListenerAuth = "users", one(choice(&LISTENER_AUTH));
     }
 
     /// DKIM signatures of this host's own mail. Repeat the table for further keys; all three are needed.
     "dkim", Some(|s| s.dkim.push(Dkim::blank())), Dkim of |s| s.dkim.last_mut() => {
         /// Domain of From, or one above it.
-        domain: Option<Domain> = "", Now, optional(one(host_name));
+        domain: Option<Domain> = "", optional(one(host_name));
         /// Name of the key in DNS: SELECTOR._domainkey.DOMAIN
-        selector: Option<Domain> = "", Now, optional(one(host_name));
+        selector: Option<Domain> = "", optional(one(host_name));
         /// Private key, PEM: RSA (2048 bits) or Ed25519; `user` must be able to read it, and others must not.
-        key: Option<PathBuf> = "", Now, optional(one(path));
+        key: Option<PathBuf> = "", optional(one(path));
     }
 }
 

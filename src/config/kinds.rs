@@ -1,10 +1,18 @@
-//! The kinds of values: how the TOML of a key becomes a value of Rust, and what is said if it can't.
+//! The kinds of values: how a TOML value becomes a Rust value, and the complaint if it can't.
 //!
-//! A reader takes one TOML value and gives the value, or a sentence "what is wrong; what to write instead". `one`,
-//! `list` and their like make from it what stands in a row of `keys`: they know the place of the value. Kinds that
-//! speak of mail are in `mail_kinds`. Nothing here touches the disk.
+//! A *reader* (`boolean`, `count(1, 9)`, `path`) turns one TOML value into a Rust value, or returns a sentence of the form
+//! "what is wrong; what to write instead". A *wrapper* makes a row of `keys` from a reader and adds the place of the value:
+//!
+//! | wrapper | takes | gives |
+//! | --- | --- | --- |
+//! | `one` | one value | it |
+//! | `optional` | empty text, or what it wraps | `None`, or that |
+//! | `list` | an array, or one value | all of them |
+//! | `some` | the same, not empty | all of them |
+//! | `pairs` | a table with names of the user's choice | an element for each |
+//!
+//! Readers for addresses, hosts and other nouns of mail are in `mail_kinds`. Nothing here touches the disk.
 
-use super::keys::Availability;
 use super::values::Choice;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,10 +20,10 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 /// A TOML value and where it stands.
-pub type Value<'a> = Spanned<DeValue<'a>>;
-/// What is wrong: an offset into the text, and the sentence.
+pub type TomlValue<'a> = Spanned<DeValue<'a>>;
+/// Complaints: an offset into the text, and the sentence.
 pub type Complaints = Vec<(usize, String)>;
-/// What a reader gives.
+/// The result of a reader.
 pub type Read<T> = Result<T, String>;
 
 /// Units of time, in seconds.
@@ -34,13 +42,15 @@ const OCTETS: [(&str, u64); 9] = [
 ];
 /// A day in seconds.
 pub const DAY: u64 = 86_400;
-/// More than any box holds, and far from the end of the numbers.
+/// The largest size that can be written: more than any disk holds, and safe from overflow.
 const SIZE_MAX_OCTETS: u64 = 1 << 50;
 /// Longest name of a Unix socket in octets: `sun_path` without its NUL.
 const SOCKET_PATH_MAX_OCTETS: usize = 107;
 
 /// Exactly one value.
-pub fn one<T>(read: impl Fn(&DeValue<'_>) -> Read<T>) -> impl Fn(&Value<'_>, &mut Complaints) -> Option<T> {
+pub fn one<T>(
+    read: impl Fn(&DeValue<'_>) -> Read<T>,
+) -> impl Fn(&TomlValue<'_>, &mut Complaints) -> Option<T> {
     move |value, complaints| match read(value.get_ref()) {
         Ok(good) => Some(good),
         Err(text) => {
@@ -50,26 +60,26 @@ pub fn one<T>(read: impl Fn(&DeValue<'_>) -> Read<T>) -> impl Fn(&Value<'_>, &mu
     }
 }
 
-/// Tells what is wrong with a value.
+/// Adds a complaint about a value.
 #[cold]
-pub fn complain(value: &Value<'_>, text: String, complaints: &mut Complaints) {
+pub fn complain(value: &TomlValue<'_>, text: String, complaints: &mut Complaints) {
     complaints.push((value.span().start, text));
 }
 
-/// What `read` reads, or nothing where the text is empty.
+/// The value that `read` gives, or `None` for empty text.
 pub fn optional<T>(
-    read: impl Fn(&Value<'_>, &mut Complaints) -> Option<T>,
-) -> impl Fn(&Value<'_>, &mut Complaints) -> Option<Option<T>> {
+    read: impl Fn(&TomlValue<'_>, &mut Complaints) -> Option<T>,
+) -> impl Fn(&TomlValue<'_>, &mut Complaints) -> Option<Option<T>> {
     move |value, complaints| match value.get_ref().as_str() {
         Some("") => Some(None),
         _ => read(value, complaints).map(Some),
     }
 }
 
-/// Any number of values; one may stand for a list of one. Each bad one is told.
+/// Any number of values; a single value stands for a list of one. Every bad value gets its complaint.
 pub fn list<T>(
     read: impl Fn(&DeValue<'_>) -> Read<T>,
-) -> impl Fn(&Value<'_>, &mut Complaints) -> Option<Vec<T>> {
+) -> impl Fn(&TomlValue<'_>, &mut Complaints) -> Option<Vec<T>> {
     let read = one(read);
     move |value, complaints| match value.get_ref() {
         DeValue::Array(values) => {
@@ -83,7 +93,7 @@ pub fn list<T>(
 /// A list that can't be empty.
 pub fn some<T>(
     read: impl Fn(&DeValue<'_>) -> Read<T>,
-) -> impl Fn(&Value<'_>, &mut Complaints) -> Option<Vec<T>> {
+) -> impl Fn(&TomlValue<'_>, &mut Complaints) -> Option<Vec<T>> {
     let list = list(read);
     move |value, complaints| {
         let values = list(value, complaints)?;
@@ -94,10 +104,10 @@ pub fn some<T>(
     }
 }
 
-/// A table whose keys are the user's own.
+/// A table whose keys the user chooses.
 pub fn pairs<T>(
-    read: impl Fn(&str, &Value<'_>, &mut Complaints) -> Option<T>,
-) -> impl Fn(&Value<'_>, &mut Complaints) -> Option<Vec<T>> {
+    read: impl Fn(&str, &TomlValue<'_>, &mut Complaints) -> Option<T>,
+) -> impl Fn(&TomlValue<'_>, &mut Complaints) -> Option<Vec<T>> {
     move |value, complaints| {
         let Some(table) = value.get_ref().as_table() else {
             complain(value, wrong(value.get_ref(), "a table such as { \"name\" = \"value\" }"), complaints);
@@ -123,7 +133,7 @@ fn wrong(value: &DeValue<'_>, expected: &str) -> String {
     format!("{article} {} can't stand here; write {expected}", value.type_str())
 }
 
-/// The text of a value; `expected` is what to write instead of what is no text.
+/// The text of a value; `expected` says what to write where a value is no text.
 pub fn text<'a>(value: &'a DeValue<'_>, expected: &str) -> Read<&'a str> {
     let text = value.as_str().ok_or_else(|| wrong(value, expected))?;
     if text.contains(char::is_control) {
@@ -162,7 +172,7 @@ pub fn duration(least: u64, most: u64) -> impl Fn(&DeValue<'_>) -> Read<Duration
     }
 }
 
-/// A size of at least so many octets.
+/// A size of at least `least` octets.
 pub fn size(least: u64) -> impl Fn(&DeValue<'_>) -> Read<u64> {
     move |value| {
         amount(
@@ -174,7 +184,7 @@ pub fn size(least: u64) -> impl Fn(&DeValue<'_>) -> Read<u64> {
     }
 }
 
-/// A bare number, or a number with one of the units.
+/// A bare number, or a number with a unit.
 fn amount(
     value: &DeValue<'_>,
     units: &[(&str, u64)],
@@ -201,46 +211,34 @@ fn amount(
     })
 }
 
-/// The number in the largest unit that divides it.
+/// The number in the largest unit that divides it, as the user would write it.
 fn in_units(number: u64, units: &[(&str, u64)]) -> String {
     let unit = units.iter().find(|(_, factor)| number > 0 && number.is_multiple_of(*factor));
     unit.map_or_else(|| number.to_string(), |(name, factor)| format!("\"{}{name}\"", number / factor))
 }
 
-/// Text that has a meaning for others.
+/// Text that pillarbox only passes on.
 pub fn string(value: &DeValue<'_>) -> Read<String> {
     text(value, "text in quotes").map(str::to_owned)
 }
 
 /// One of some words.
 pub fn word(words: &'static [&'static str]) -> impl Fn(&DeValue<'_>) -> Read<&'static str> {
-    move |value| {
-        let rows: Vec<_> = words.iter().map(|word| (*word, Availability::Now)).collect();
-        pick(value, &rows).map(|at| words.get(at).copied().unwrap_or_default())
-    }
+    move |value| pick(value, words.iter().map(|word| (*word, *word)))
 }
 
-/// One of some words, each with its meaning and its own availability.
-pub fn choice<T: Copy + Default>(choices: &'static [Choice<T>]) -> impl Fn(&DeValue<'_>) -> Read<T> {
-    move |value| {
-        let rows: Vec<_> = choices.iter().map(|(word, _, when)| (*word, *when)).collect();
-        pick(value, &rows).map(|at| choices.get(at).map(|(_, meaning, _)| *meaning).unwrap_or_default())
-    }
+/// One of some words, each with its meaning.
+pub fn choice<T: Copy>(choices: &'static [Choice<T>]) -> impl Fn(&DeValue<'_>) -> Read<T> {
+    move |value| pick(value, choices.iter().copied())
 }
 
-/// Which of the words stands there.
-fn pick(value: &DeValue<'_>, words: &[(&str, Availability)]) -> Read<usize> {
-    let quoted = |all: bool| {
-        let shown = words.iter().filter(|(_, when)| all || *when == Availability::Now);
-        shown.map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>()
-    };
-    let expected = format!("one of {}", quoted(true).join(", "));
+/// The meaning of the word in `value`.
+fn pick<T>(value: &DeValue<'_>, mut choices: impl Iterator<Item = (&'static str, T)> + Clone) -> Read<T> {
+    let quoted: Vec<_> = choices.clone().map(|(word, _)| format!("\"{word}\"")).collect();
+    let expected = format!("one of {}", quoted.join(", "));
     let text = text(value, &expected)?;
-    match words.iter().position(|(word, _)| *word == text) {
-        Some(at) if words.get(at).is_some_and(|(_, when)| *when == Availability::Now) => Ok(at),
-        Some(_) => Err(format!("{text:?} is not available yet; write {}", quoted(false).join(" or "))),
-        None => Err(format!("{text:?} is not known here; write {expected}")),
-    }
+    let meaning = choices.find(|(word, _)| *word == text).map(|(_, meaning)| meaning);
+    meaning.ok_or_else(|| format!("{text:?} is not known here; write {expected}"))
 }
 
 /// An absolute path.

@@ -1,9 +1,11 @@
-//! The kinds of values that speak of mail and its hosts; `kinds` has the others and what they are made with.
+//! Readers for the nouns of mail: domains, addresses, networks, smarthosts, routes, users. `kinds` explains readers and has
+//! all others.
 //!
-//! Nothing here touches the disk or asks DNS.
+//! Addresses that would surprise are refused, each with the reason: a listener without an address, a network that trusts the
+//! world, a user whose name would leave its directory. Nothing here touches the disk or asks DNS.
 
-use super::kinds::{Complaints, Read, Value, complain, list, one, some, string, text};
-use super::values::{Addressee, Route, RouteTarget, Users};
+use super::kinds::{Complaints, Read, TomlValue, complain, list, one, some, string, text};
+use super::values::Addressee;
 use crate::mail::address::{Domain, Mailbox, is_atext};
 use crate::mail::fold::fold;
 use crate::mail::maildir_template::MaildirTemplate;
@@ -12,6 +14,7 @@ use crate::mail::next_hop::{PORT_SMTP, Smarthost};
 use crate::mail::status::{Class, EnhancedStatus};
 use crate::mail::unqualified::Unqualified;
 use crate::rules::pacing::cron::CronExpression;
+use crate::rules::routing::route::{Exception, ExceptionTarget, LocalUsers};
 use std::net::{IpAddr, SocketAddr};
 use toml::de::DeValue;
 
@@ -20,7 +23,7 @@ const USER_MAX_OCTETS: usize = 64;
 /// Port of DNS (RFC 1035 §4.2).
 const PORT_DNS: u16 = 53;
 
-/// A domain name, no address.
+/// A domain name; no IP address.
 pub fn host_name(value: &DeValue<'_>) -> Read<Domain> {
     let name = text(value, "a host name in quotes")?;
     match Domain::parse(name) {
@@ -57,14 +60,14 @@ pub fn ip(value: &DeValue<'_>) -> Read<IpAddr> {
     address.parse().map_err(|_| format!("{address:?} is not an IP address; write one such as \"192.0.2.1\""))
 }
 
-/// Where a listener listens. A bare port is refused: whether it means this host or the world must be said.
+/// The address of a listener. A bare port is refused: the operator must say whether only this host may connect.
 pub fn listen_address(value: &DeValue<'_>) -> Read<SocketAddr> {
     let address = text(value, "an address with its port, in quotes")?;
     if let Ok(address) = address.parse() {
         return Ok(address);
     }
     if let Ok(ip) = address.trim_matches(['[', ']']).parse::<IpAddr>() {
-        // What looks like a port behind an address of its own was meant for one.
+        // `::1:2525` is an IPv6 address that ends in what was meant as a port.
         let meant = address.rsplit_once(':').and_then(|(ip, port)| {
             Some(SocketAddr::new(ip.parse().ok()?, port.parse().ok().filter(|port| *port >= PORT_SMTP)?))
         });
@@ -92,7 +95,7 @@ pub fn name_server(value: &DeValue<'_>) -> Read<SocketAddr> {
     })
 }
 
-/// A network that is trusted; never all addresses, which would be an open relay.
+/// A trusted network; never all addresses, which would make this host an open relay.
 pub fn network(value: &DeValue<'_>) -> Read<Network> {
     let network = Network::parse(text(value, "a network in quotes")?)?;
     if network.prefix == 0 {
@@ -108,7 +111,7 @@ pub fn smarthost(value: &DeValue<'_>) -> Read<Smarthost> {
 }
 
 /// A route: its pattern, and a URL, a list of them, or `error:STATUS TEXT`.
-pub fn route(pattern: &str, value: &Value<'_>, complaints: &mut Complaints) -> Option<Route> {
+pub fn route(pattern: &str, value: &TomlValue<'_>, complaints: &mut Complaints) -> Option<Exception> {
     let bare = pattern.strip_prefix('.');
     if Domain::parse(bare.unwrap_or(pattern)).is_err() {
         let text = format!(
@@ -119,23 +122,24 @@ pub fn route(pattern: &str, value: &Value<'_>, complaints: &mut Complaints) -> O
     let domain = Domain::parse(bare.unwrap_or(pattern)).ok()?;
     let target = match value.get_ref().as_str().and_then(|text| text.strip_prefix("error:")) {
         Some(error) => one(move |_| route_error(error))(value, complaints)?,
-        None => RouteTarget::Smarthosts(some(smarthost)(value, complaints)?),
+        None => ExceptionTarget::Hosts(some(smarthost)(value, complaints)?),
     };
-    Some(Route { domain, subdomains: bare.is_some(), target })
+    let dot = if bare.is_some() { "." } else { "" };
+    Some(Exception { pattern: format!("{dot}{}", domain.key()), target })
 }
 
-fn route_error(error: &str) -> Read<RouteTarget> {
+fn route_error(error: &str) -> Read<ExceptionTarget> {
     let (status, text) = error.split_once(' ').unwrap_or((error, ""));
     let status = EnhancedStatus::parse(status).filter(|status| status.class == Class::Permanent);
     match (status, text.trim()) {
         (Some(status), text) if !text.is_empty() && !text.contains(char::is_control) => {
-            Ok(RouteTarget::Error(status, text.to_owned()))
+            Ok(ExceptionTarget::Error(status, text.to_owned()))
         }
         _ => Err("the error is malformed; write \"error:5.1.2 no mail there\"".into()),
     }
 }
 
-/// An address to send from: not every host takes one beyond ASCII (RFC 6531).
+/// An address to send from, in ASCII: not every host accepts others (RFC 6531).
 pub fn identity(value: &DeValue<'_>) -> Read<Mailbox> {
     mailbox(value)?
         .to_ascii()
@@ -148,8 +152,12 @@ pub fn ascii_host_name(value: &DeValue<'_>) -> Read<Domain> {
     name.ok_or_else(|| "the name has no form that DNS knows; write another".into())
 }
 
-/// A sender to be rewritten, an address or the name of a user here, and the address that takes its place.
-pub fn sender(name: &str, value: &Value<'_>, complaints: &mut Complaints) -> Option<(Unqualified, Mailbox)> {
+/// A sender to rewrite, as an address or the name of a local user, and the address that replaces it.
+pub fn sender(
+    name: &str,
+    value: &TomlValue<'_>,
+    complaints: &mut Complaints,
+) -> Option<(Unqualified, Mailbox)> {
     let read = |_: &DeValue<'_>| {
         Unqualified::parse(name).map_err(|_| {
             format!("{name:?} is no sender; write a user's name or an address such as \"nas@nas.lan\"")
@@ -158,24 +166,24 @@ pub fn sender(name: &str, value: &Value<'_>, complaints: &mut Complaints) -> Opt
     one(read)(value, complaints).zip(one(identity)(value, complaints))
 }
 
-/// The template of Maildirs.
+/// The template of mailbox paths.
 pub fn maildir(value: &DeValue<'_>) -> Read<MaildirTemplate> {
     MaildirTemplate::parse(text(value, "a path in quotes, such as \"/var/mail/{user}\"")?)
 }
 
 /// `"system"`, `"any"` or names.
-pub fn users(value: &Value<'_>, complaints: &mut Complaints) -> Option<Users> {
+pub fn users(value: &TomlValue<'_>, complaints: &mut Complaints) -> Option<LocalUsers> {
     match value.get_ref().as_str() {
-        Some("system") => Some(Users::System),
-        Some("any") => Some(Users::Any),
-        _ => list(user)(value, complaints).map(Users::Named),
+        Some("system") => Some(LocalUsers::System),
+        Some("any") => Some(LocalUsers::Any),
+        _ => list(user)(value, complaints).map(LocalUsers::Named),
     }
 }
 
-/// The name of a local user, folded since they compare without case. It becomes a part of a path.
+/// The name of a local user, folded, since names compare without case. It becomes a component of a path.
 fn user(value: &DeValue<'_>) -> Read<String> {
     let name = fold(text(value, "the name of a user in quotes")?);
-    // As in an address without quotes, and one component of a path. Dots may be anywhere else than in front.
+    // What an address may have without quotes, and a path component may hold; a leading dot would hide it.
     let good = |c: char| c == '.' || c != '/' && is_atext(c) && !c.is_control() && !c.is_whitespace();
     if matches!(name.as_str(), "system" | "any") {
         return Err(format!("{name:?} can't stand in a list; write users = {name:?}"));
@@ -188,7 +196,7 @@ fn user(value: &DeValue<'_>) -> Read<String> {
     Ok(name)
 }
 
-/// The name of an account of the system.
+/// The name of a system account.
 pub fn account(value: &DeValue<'_>) -> Read<String> {
     let name = string(value)?;
     if name.is_empty() || name.contains([':', '/', ' ']) {

@@ -1,26 +1,30 @@
 //! The configuration: from the file to typed settings (INTERFACE section 2).
 //!
-//! [`parse`] is pure and [`load`] reads one file; what the settings name is looked at by [`files`], and the name of
-//! a host that has none set is found by [`host`]. Every key is a row of [`keys`]. A file with anything wrong in it
-//! gives all its problems and no settings; nothing is ever ignored in silence.
+//! ```text
+//! file ─▶ toml ─▶ walk ─▶ rows of keys ─▶ kinds, mail_kinds ─▶ Settings
+//!                  └ unknown keys, bad values, contradictions ─▶ ConfigProblem (FILE:LINE:COLUMN)
+//! ```
+//!
+//! [`parse`] is pure and [`load`] reads one file. [`host`] finds the name of a host whose configuration has none. Every key
+//! is a row of [`keys`]. A file with a mistake gives all its problems and no settings; nothing is ignored silently, with one
+//! exception: [`load_leniently`], for sendmail. Values come as types of `mail`, `smtp` and `rules`, ready for use.
 
-pub mod files;
 pub mod host;
 pub mod keys;
 mod kinds;
 mod mail_kinds;
 mod problem;
+pub mod secret_file;
 mod values;
 mod walk;
 
-pub use files::Account;
 pub use keys::{
     Alarm, Auth, Digest, Dkim, Dns, Limits, Listener, Local, Log, Queue, Relay, Rewrite, Settings, Tls,
 };
-pub use problem::{Place, Problem};
+pub use problem::{ConfigProblem, FilePosition};
 pub use values::{
-    Addressee, Family, LISTENER_KINDS, ListenerAuth, ListenerKind, ListenerTls, LogLevel, LogTarget, Route,
-    RouteTarget, TlsLevel, Users,
+    Addressee, LISTENER_KINDS, ListenerAuth, ListenerKind, ListenerTls, LogLevel, LogTarget, RelayFamily,
+    TlsLevel,
 };
 pub use walk::is_like;
 
@@ -29,34 +33,34 @@ use kinds::Complaints;
 use std::io::{Error, Read};
 use std::path::Path;
 use toml::de::DeTable;
-use walk::Report;
+use walk::WalkReport;
 
 /// The largest file that is read, in octets: a device or a mailbox given by mistake ends here.
 const FILE_MAX_OCTETS: u64 = 1 << 20;
 
-/// The most problems that are told.
+/// The most problems that are reported.
 const PROBLEMS_MAX: usize = 100;
 
-/// Where the file sets what; for problems that show only when the settings meet the disk.
+/// Where the file sets each key, for problems that show only when the settings meet the disk.
 #[derive(Debug, Clone, Default)]
-pub struct Places(Vec<(&'static str, &'static str, Place)>);
+pub struct Places(pub(crate) Vec<(&'static str, &'static str, FilePosition)>);
 
 impl Places {
-    /// Where the value of a key stands; `table` is empty for the keys in front of all tables. `None`: not set.
+    /// The place of a key's value; `table` is empty for the keys above all tables. `None`: the file does not set it.
     #[must_use]
-    pub fn of(&self, table: &str, key: &str) -> Option<Place> {
+    pub fn of(&self, table: &str, key: &str) -> Option<FilePosition> {
         self.nth(table, key, 0)
     }
 
-    /// The same for a table that is repeated; counted are those that set the key.
+    /// The same for the `n`-th entry of a repeatable table, counting only entries that set the key.
     #[must_use]
-    pub fn nth(&self, table: &str, key: &str, n: usize) -> Option<Place> {
+    pub fn nth(&self, table: &str, key: &str, n: usize) -> Option<FilePosition> {
         self.0.iter().filter(|(t, k, _)| (*t, *k) == (table, key)).nth(n).map(|(.., place)| *place)
     }
 }
 
 impl Settings {
-    /// The domains whose mail stays here; `hostname` is what [`host::name`] found.
+    /// The domains whose mail stays here; `hostname` is the name that [`host::name`] found.
     #[must_use]
     pub fn local_domains(&self, hostname: &Domain) -> Vec<Domain> {
         let default = || vec![Domain::Name("localhost".to_owned()), hostname.clone()];
@@ -67,42 +71,42 @@ impl Settings {
 /// Reads a configuration file.
 ///
 /// # Errors
-/// All that is wrong with it.
-pub fn load(path: &Path) -> Result<Settings, Vec<Problem>> {
+/// All problems of the file.
+pub fn load(path: &Path) -> Result<Settings, Vec<ConfigProblem>> {
     load_with_places(path).map(|(settings, _)| settings)
 }
 
-/// Reads what is right in a configuration file, and takes the defaults for all else: for sendmail, which has to hand its
-/// message over while somebody edits the file.
+/// Reads the good values of a configuration file, and takes the defaults for all others: for sendmail, which must hand its
+/// message over even while the operator edits the file.
 ///
 /// # Errors
 /// The file can't be read.
 pub fn load_leniently(path: &Path) -> Result<Settings, Error> {
     let octets = read_octets(path)?;
     let mut settings = Settings::default();
-    read(&String::from_utf8_lossy(&octets), &mut settings, &mut Report::default());
+    read(&String::from_utf8_lossy(&octets), &mut settings, &mut WalkReport::default());
     Ok(settings)
 }
 
-/// Reads a configuration file, and keeps where it sets what.
+/// Reads a configuration file, and where it sets each key.
 ///
 /// # Errors
-/// All that is wrong with it.
-pub fn load_with_places(path: &Path) -> Result<(Settings, Places), Vec<Problem>> {
+/// All problems of the file.
+pub fn load_with_places(path: &Path) -> Result<(Settings, Places), Vec<ConfigProblem>> {
     match load_with_problems(path)? {
         (settings, places, problems) if problems.is_empty() => Ok((settings, places)),
         (.., problems) => Err(problems),
     }
 }
 
-/// Reads what is right in a configuration file, where it sets what, and what is wrong with it: for `check`, which goes on
-/// with all else that the file names.
+/// Reads the good values of a configuration file, where it sets each key, and its mistakes: for `check`, which goes on to the
+/// files that the good values name.
 ///
 /// # Errors
 /// The file can't be read.
-pub fn load_with_problems(path: &Path) -> Result<(Settings, Places, Vec<Problem>), Vec<Problem>> {
+pub fn load_with_problems(path: &Path) -> Result<(Settings, Places, Vec<ConfigProblem>), Vec<ConfigProblem>> {
     let file = path.display().to_string();
-    let problem = |place, text| vec![Problem { file: file.clone(), place, text }];
+    let problem = |place, text| vec![ConfigProblem { file: file.clone(), place, text }];
     let octets = read_octets(path)
         .map_err(|e| problem(None, format!("can't be read: {e}; make the file, or name another by -c")))?;
     if octets.len() as u64 > FILE_MAX_OCTETS {
@@ -111,15 +115,19 @@ pub fn load_with_problems(path: &Path) -> Result<(Settings, Places, Vec<Problem>
     let text = String::from_utf8(octets).map_err(|e| {
         let good =
             String::from_utf8_lossy(e.as_bytes().get(..e.utf8_error().valid_up_to()).unwrap_or_default());
-        problem(Some(Place::of(&good, good.len())), "the text is not UTF-8; save the file as UTF-8".into())
+        problem(
+            Some(FilePosition::of(&good, good.len())),
+            "the text is not UTF-8; save the file as UTF-8".into(),
+        )
     })?;
     Ok(parse_with_problems(&text, &file))
 }
 
-/// Whether a file has no more mistakes than settings. That of another mailer, which sendmail may be given by its flag, has.
+/// Whether a file has at least as many keys as mistakes. The configuration of another mailer, which a flag of sendmail may
+/// name, has not.
 #[must_use]
 pub fn is_configuration(path: &Path) -> bool {
-    let mut report = Report::default();
+    let mut report = WalkReport::default();
     let is_read = read_octets(path).map(|octets| {
         read(&String::from_utf8_lossy(&octets), &mut Settings::default(), &mut report);
     });
@@ -135,35 +143,35 @@ fn read_octets(path: &Path) -> Result<Vec<u8>, Error> {
 /// Reads the text of a configuration; `file` is the name that problems give it.
 ///
 /// # Errors
-/// All that is wrong with it.
-pub fn parse(text: &str, file: &str) -> Result<Settings, Vec<Problem>> {
+/// All problems of the file.
+pub fn parse(text: &str, file: &str) -> Result<Settings, Vec<ConfigProblem>> {
     match parse_with_problems(text, file) {
         (settings, _, problems) if problems.is_empty() => Ok(settings),
         (.., problems) => Err(problems),
     }
 }
 
-fn parse_with_problems(text: &str, file: &str) -> (Settings, Places, Vec<Problem>) {
+fn parse_with_problems(text: &str, file: &str) -> (Settings, Places, Vec<ConfigProblem>) {
     let mut settings = Settings::default();
-    let mut report = Report::default();
+    let mut report = WalkReport::default();
     read(text, &mut settings, &mut report);
-    let places = report.places.iter().map(|&(table, key, at)| (table, key, Place::of(text, at)));
+    let places = report.places.iter().map(|&(table, key, at)| (table, key, FilePosition::of(text, at)));
     let places = Places(places.collect());
     report.complaints.sort_unstable();
-    // A mailbox given by mistake has a problem in each line; nobody reads more than these.
+    // A mailbox named by mistake has a problem in each line.
     report.complaints.truncate(PROBLEMS_MAX);
-    let problem = |(at, text_of): (usize, String)| Problem {
+    let problem = |(at, text_of): (usize, String)| ConfigProblem {
         file: file.to_owned(),
-        place: Some(Place::of(text, at)),
+        place: Some(FilePosition::of(text, at)),
         text: text_of,
     };
     let problems = report.complaints.into_iter().map(problem).collect();
     (settings, places, problems)
 }
 
-/// The TOML parser mends syntax errors as well as it can, so that the rest of the file is checked, too. What is found
-/// on the line of such an error, or below one that may have torn a table apart, would only be its echo.
-fn read(text: &str, settings: &mut Settings, report: &mut Report) {
+/// Reads into `settings`. The TOML parser recovers from syntax errors, so the rest of the file is checked, too. Complaints on
+/// the line of a syntax error, or below one that may have split a table, are only its echo and are dropped.
+fn read(text: &str, settings: &mut Settings, report: &mut WalkReport) {
     let (table, errors) = DeTable::parse_recoverable(text);
     walk::walk(table.get_ref(), settings, report);
     let line_ends: Vec<usize> = text.match_indices('\n').map(|(at, _)| at).collect();
@@ -176,7 +184,7 @@ fn read(text: &str, settings: &mut Settings, report: &mut Report) {
             "duplicate key" => "duplicate key; keep one of them".to_owned(),
             m if m.starts_with("string values must be quoted") => {
                 if report.complaints.iter().any(|(at, _)| *at == span.start) {
-                    continue; // `true` or a number was wanted: that says more.
+                    continue; // The complaint that asks for `true` or a number says more.
                 }
                 format!("text stands in quotes; write {:?}", text.get(span.clone()).unwrap_or_default())
             }

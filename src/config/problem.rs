@@ -1,20 +1,21 @@
-//! What is wrong with a configuration, and where: `FILE:LINE:COLUMN: what is wrong; what to write instead`.
+//! A problem of a configuration, and its place: `FILE:LINE:COLUMN: what is wrong; what to write instead`.
 //!
-//! Text of the file is quoted only with its control characters escaped, so it can't play tricks on a terminal.
+//! Editors jump to that form. Text of the file is quoted with its control characters escaped, so that a file can't play
+//! tricks on a terminal.
 
 use std::fmt;
 
 /// A place in the file; lines and columns (in characters) count from one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct FilePosition {
     /// The line.
     pub line: usize,
     /// The character in the line.
     pub column: usize,
 }
 
-impl Place {
-    /// The place of the octet at `offset`; beyond the end or within a character, that of the character before.
+impl FilePosition {
+    /// The place of the octet at `offset`. Beyond the end, or within a character, it is the place of the character before.
     #[must_use]
     pub fn of(text: &str, offset: usize) -> Self {
         let before = (0..=offset.min(text.len())).rev().find_map(|end| text.get(..end)).unwrap_or_default();
@@ -25,25 +26,25 @@ impl Place {
     }
 }
 
-/// One thing that is wrong.
+/// One problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub struct ConfigProblem {
     /// The configuration file, as it was named.
     pub file: String,
-    /// Where in the file; `None` if it is about the file as a whole, or about a default.
-    pub place: Option<Place>,
+    /// The place in the file; `None` for a problem of the whole file, or of a default.
+    pub place: Option<FilePosition>,
     /// What is wrong, and what to write instead.
     pub text: String,
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for ConfigProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.file)?;
-        if let Some(Place { line, column }) = self.place {
+        if let Some(FilePosition { line, column }) = self.place {
             write!(f, ":{line}:{column}")?;
         }
         write!(f, ": {}", self.text)
     }
 }
 
-impl std::error::Error for Problem {}
+impl std::error::Error for ConfigProblem {}

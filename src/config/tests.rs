@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::mail::address::Mailbox;
+use crate::rules::routing::route::{ExceptionTarget, LocalUsers};
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ fn a_local_user_is_a_word_of_an_address_and_a_safe_name_of_a_file() {
     let long = "ñ".repeat(32);
     let settings = parse(&names.replace("64@", &long), "f").unwrap();
     let named = ["o'brien", "añil", "a+b", "x..y.", "{user}", "a%b!c", &long];
-    assert_eq!(settings.local.users, Users::Named(named.map(str::to_owned).to_vec()));
+    assert_eq!(settings.local.users, LocalUsers::Named(named.map(str::to_owned).to_vec()));
     for name in [
         "",
         ".",
@@ -78,7 +79,7 @@ fn values_are_read() {
     assert_eq!(settings.admin, Mailbox::parse("me@example.com").ok().map(Addressee::Mailbox));
     assert_eq!(settings.relay.smarthost[0].to_string(), "smtp://10.0.0.9:25");
     assert_eq!(settings.relay.trusted_networks[0].to_string(), "10.0.0.0/8");
-    assert_eq!(settings.local.users, Users::Named(vec!["joe".into(), "jane".into()]));
+    assert_eq!(settings.local.users, LocalUsers::Named(vec!["joe".into(), "jane".into()]));
     assert_eq!(settings.local.domains, Some(vec![]));
     assert_eq!(settings.queue.retry, [Duration::from_secs(90)]);
     assert_eq!(settings.queue.lifetime, Duration::from_secs(7200));
@@ -87,18 +88,11 @@ fn values_are_read() {
     assert_eq!(settings.dns.servers, ["192.0.2.53:53".parse().unwrap(), "[::1]:5353".parse().unwrap()]);
     let addresses: Vec<_> = settings.listeners.iter().map(|l| l.address.clone()).collect();
     assert_eq!(addresses, [["0.0.0.0:2525".parse().unwrap()], ["[::]:2525".parse().unwrap()]]);
-    let routes: Vec<_> = settings.relay.routes.iter().map(|r| (r.domain.key(), r.subdomains)).collect();
-    assert_eq!(
-        routes,
-        [
-            ("example.org".to_owned(), true),
-            ("example.org".to_owned(), false),
-            ("bad.example".to_owned(), false)
-        ]
-    );
+    let routes: Vec<_> = settings.relay.routes.iter().map(|route| route.pattern.as_str()).collect();
+    assert_eq!(routes, [".example.org", "example.org", "bad.example"]);
     let targets: Vec<_> = settings.relay.routes.iter().map(|r| r.target.clone()).collect();
-    assert!(matches!(&targets[1], RouteTarget::Smarthosts(hosts) if hosts.len() == 2));
-    assert!(matches!(&targets[2], RouteTarget::Error(status, text)
+    assert!(matches!(&targets[1], ExceptionTarget::Hosts(hosts) if hosts.len() == 2));
+    assert!(matches!(&targets[2], ExceptionTarget::Error(status, text)
         if status.to_string() == "5.1.2" && text == "no mail there"));
 }
 
@@ -226,7 +220,7 @@ fn a_bad_value_says_what_to_write() {
         ),
         (
             "[[listener]]\naddress = \"192.0.2.1:587\"\nkind = \"submission\"\ntls = \"off\"",
-            "f:4:7: nobody could log in, as no password is taken in clear from another host; write tls = \"offer\", or auth = \"any\" for trusted networks",
+            "f:4:7: nobody could log in, as passwords from other hosts need TLS; write tls = \"offer\", or auth = \"any\" for trusted networks",
         ),
         (
             "[[listener]]\ntls_minimum = \"1.0\"\ntls = \"off\"",
@@ -473,7 +467,7 @@ fn a_file_that_is_none_is_told_with_its_path() {
     std::fs::write(&file, "\u{feff}admin = \"joe\"\r\n").unwrap();
     let (settings, places) = load_with_places(&file).unwrap();
     assert_eq!(settings.admin, Some(Addressee::User("joe".into())));
-    assert_eq!(places.of("", "admin"), Some(Place { line: 1, column: 9 }));
+    assert_eq!(places.of("", "admin"), Some(FilePosition { line: 1, column: 9 }));
     assert_eq!(places.of("", "state"), None);
     std::fs::remove_dir_all(&directory).unwrap();
 }

@@ -1,15 +1,16 @@
-//! The types of values that are the configuration's own, and the words that stand for them.
+//! Types of values that only the configuration has, and the words for them in the file.
+//!
+//! Each list of words is both the parser's table and, in error messages, the list of what may be written. Routes and users
+//! are types of `rules::routing`, and the service of a listener is one of `smtp::server`.
 
-use super::keys::Availability::{self, Now};
-use crate::mail::address::{Domain, Mailbox};
-use crate::mail::next_hop::Smarthost;
-use crate::mail::status::EnhancedStatus;
+use crate::mail::address::Mailbox;
+use crate::smtp::server::Service;
 use log::LevelFilter;
 
-/// A word, its meaning, and whether it works yet.
-pub type Choice<T> = (&'static str, T, Availability);
+/// A word and its meaning.
+pub type Choice<T> = (&'static str, T);
 
-/// What a listener speaks, and with whom.
+/// The protocol of a listener, and its clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ListenerKind {
     /// SMTP between servers (RFC 5321).
@@ -23,83 +24,89 @@ pub enum ListenerKind {
     Lmtp,
 }
 
+impl ListenerKind {
+    /// The protocol that such a listener speaks once TLS, if any, is up.
+    #[must_use]
+    pub const fn service(self) -> Service {
+        match self {
+            Self::Smtp => Service::Smtp,
+            Self::Submission | Self::Submissions => Service::Submission,
+            Self::Lmtp => Service::Lmtp,
+        }
+    }
+}
+
 /// The words of `listener.kind`.
 pub static LISTENER_KINDS: [Choice<ListenerKind>; 4] = [
-    ("smtp", ListenerKind::Smtp, Now),
-    ("submission", ListenerKind::Submission, Now),
-    ("submissions", ListenerKind::Submissions, Now),
-    ("lmtp", ListenerKind::Lmtp, Now),
+    ("smtp", ListenerKind::Smtp),
+    ("submission", ListenerKind::Submission),
+    ("submissions", ListenerKind::Submissions),
+    ("lmtp", ListenerKind::Lmtp),
 ];
 
 /// Whether a listener has STARTTLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ListenerTls {
-    /// No.
+    /// No STARTTLS.
     Off,
-    /// For those who want it.
+    /// Clients may use it.
     #[default]
     Offer,
-    /// Mail is taken within TLS alone.
+    /// Mail is accepted only within TLS.
     Require,
 }
 
 /// The words of `listener.tls`.
-pub static LISTENER_TLS: [Choice<ListenerTls>; 3] = [
-    ("off", ListenerTls::Off, Now),
-    ("offer", ListenerTls::Offer, Now),
-    ("require", ListenerTls::Require, Now),
-];
+pub static LISTENER_TLS: [Choice<ListenerTls>; 3] =
+    [("off", ListenerTls::Off), ("offer", ListenerTls::Offer), ("require", ListenerTls::Require)];
 
 /// Who may log in at a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ListenerAuth {
     /// Nobody.
     Off,
-    /// Those of the users file, if its kind has logins.
+    /// Users of the users file, if the kind of listener has logins.
     #[default]
     Users,
-    /// Clients of trusted networks too, by any name and password.
+    /// Clients of trusted networks with any name and password, and users of the users file.
     Any,
 }
 
 /// The words of `listener.auth`.
 pub static LISTENER_AUTH: [Choice<ListenerAuth>; 3] =
-    [("off", ListenerAuth::Off, Now), ("users", ListenerAuth::Users, Now), ("any", ListenerAuth::Any, Now)];
+    [("off", ListenerAuth::Off), ("users", ListenerAuth::Users), ("any", ListenerAuth::Any)];
 
 /// Whether TLS is used with MX hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TlsLevel {
     /// Never.
     Off,
-    /// Where the MX host offers it, without a look at its certificate (RFC 7435).
+    /// Where the MX host offers it, with any certificate (RFC 7435).
     #[default]
     Opportunistic,
-    /// Always, and verified.
+    /// Always, with a certificate that verifies.
     Required,
 }
 
 /// The words of `relay.tls`.
-pub static TLS_LEVELS: [Choice<TlsLevel>; 3] = [
-    ("off", TlsLevel::Off, Now),
-    ("opportunistic", TlsLevel::Opportunistic, Now),
-    ("required", TlsLevel::Required, Now),
-];
+pub static TLS_LEVELS: [Choice<TlsLevel>; 3] =
+    [("off", TlsLevel::Off), ("opportunistic", TlsLevel::Opportunistic), ("required", TlsLevel::Required)];
 
 /// Which addresses of a next hop are tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Family {
+pub enum RelayFamily {
     /// Both.
     #[default]
     Any,
-    /// IPv4 alone.
+    /// IPv4 only.
     Ipv4,
-    /// IPv6 alone.
+    /// IPv6 only.
     Ipv6,
 }
 
 /// The words of `relay.family`.
-pub static FAMILIES: [Choice<Family>; 3] =
-    [("any", Family::Any, Now), ("ipv4", Family::Ipv4, Now), ("ipv6", Family::Ipv6, Now)];
+pub static FAMILIES: [Choice<RelayFamily>; 3] =
+    [("any", RelayFamily::Any), ("ipv4", RelayFamily::Ipv4), ("ipv6", RelayFamily::Ipv6)];
 
 /// Where the log goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -113,9 +120,9 @@ pub enum LogTarget {
 
 /// The words of `log.target`.
 pub static LOG_TARGETS: [Choice<LogTarget>; 2] =
-    [("stderr", LogTarget::Stderr, Now), ("syslog", LogTarget::Syslog, Now)];
+    [("stderr", LogTarget::Stderr), ("syslog", LogTarget::Syslog)];
 
-/// How much is logged, as the `log` crate counts it.
+/// The least severe level that is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogLevel(pub LevelFilter);
 
@@ -127,50 +134,18 @@ impl Default for LogLevel {
 
 /// The words of `log.level`.
 pub static LEVELS: [Choice<LogLevel>; 5] = [
-    ("error", LogLevel(LevelFilter::Error), Now),
-    ("warn", LogLevel(LevelFilter::Warn), Now),
-    ("info", LogLevel(LevelFilter::Info), Now),
-    ("debug", LogLevel(LevelFilter::Debug), Now),
-    ("trace", LogLevel(LevelFilter::Trace), Now),
+    ("error", LogLevel(LevelFilter::Error)),
+    ("warn", LogLevel(LevelFilter::Warn)),
+    ("info", LogLevel(LevelFilter::Info)),
+    ("debug", LogLevel(LevelFilter::Debug)),
+    ("trace", LogLevel(LevelFilter::Trace)),
 ];
 
-/// Who has a mailbox here.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Users {
-    /// The users of the system (passwd entries).
-    #[default]
-    System,
-    /// Every well-formed local part (INTERFACE section 2 has the alphabet and the limit).
-    Any,
-    /// These, in lower case.
-    Named(Vec<String>),
-}
-
-/// Who gets mail in place of others: `admin`, `local.catch_all`.
+/// Who gets mail instead of others: the value of `admin` and `local.catch_all`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Addressee {
     /// A local user, in lower case.
     User(String),
     /// An address, here or elsewhere.
     Mailbox(Mailbox),
-}
-
-/// An entry of `relay.routes`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Route {
-    /// The domain it is for.
-    pub domain: Domain,
-    /// Whether it is for all domains below `domain` instead (`".example.org"`).
-    pub subdomains: bool,
-    /// Where mail for it goes.
-    pub target: RouteTarget,
-}
-
-/// Where an entry of `relay.routes` leads.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RouteTarget {
-    /// To these hosts, tried in order; never empty.
-    Smarthosts(Vec<Smarthost>),
-    /// Back: a permanent status, and the text for the sender.
-    Error(EnhancedStatus, String),
 }

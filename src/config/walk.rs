@@ -1,28 +1,31 @@
-//! From the parsed TOML to settings: each key is looked up in the table of keys, checked and stored.
+//! From parsed TOML to settings: looks up each key in the table of keys, checks its value and stores it.
 //!
-//! Goes on after a problem, so that one run tells all of them. What is unknown gets the likely name beside it.
+//! Goes on after a problem, so that one run of `check` shows all of them. An unknown key comes with the likely name, which
+//! `advice` searches in this order: a similar key of the same table, the same key in another table, a similar key in
+//! another table, a similar table. Once every value is good, contradictions between values are looked for.
 
-use super::keys::{Availability, Listener, Row, Settings, TABLES, Table};
-use super::kinds::{Complaints, Value};
+use super::keys::{KeyRow, Listener, Settings, TABLES, Table};
+use super::kinds::{Complaints, TomlValue};
 use super::values::{ListenerAuth, ListenerKind, ListenerTls};
+use crate::rules::routing::route::LocalUsers;
 use toml::de::{DeTable, DeValue};
 
-/// Names further away than this part of their length are not like each other.
+/// A misspelling changes at most one in this many letters.
 const LIKENESS: usize = 3;
-/// Fewer letters are part of too many names.
+/// Shorter words begin or end too many names.
 const PART_MIN: usize = 4;
 
-/// What the walk tells beside the settings; places are offsets into the text.
+/// What the walk finds beside the settings; places are offsets into the text.
 #[derive(Default)]
-pub struct Report {
-    /// What is wrong.
+pub struct WalkReport {
+    /// The mistakes.
     pub complaints: Complaints,
     /// The keys of plain tables that the file sets: table, key and the place of the value.
     pub places: Vec<(&'static str, &'static str, usize)>,
 }
 
 /// Reads a whole file into settings that hold the defaults.
-pub fn walk(file: &DeTable<'_>, settings: &mut Settings, report: &mut Report) {
+pub fn walk(file: &DeTable<'_>, settings: &mut Settings, report: &mut WalkReport) {
     let listeners = std::mem::take(&mut settings.listeners);
     for (name, value) in file {
         let at = name.span().start;
@@ -48,7 +51,12 @@ pub fn walk(file: &DeTable<'_>, settings: &mut Settings, report: &mut Report) {
     }
 }
 
-fn walk_table(table: &'static Table, value: &Value<'_>, settings: &mut Settings, report: &mut Report) {
+fn walk_table(
+    table: &'static Table,
+    value: &TomlValue<'_>,
+    settings: &mut Settings,
+    report: &mut WalkReport,
+) {
     let Some(keys) = value.get_ref().as_table() else {
         let (open, close) = if table.repeat.is_some() { ("[[", "]]") } else { ("[", "]") };
         let text = format!("`{0}` is a table; write {open}{0}{close} and its keys below", table.name);
@@ -65,31 +73,27 @@ fn walk_key(
     table: &'static Table,
     key: &str,
     at: usize,
-    value: &Value<'_>,
+    value: &TomlValue<'_>,
     settings: &mut Settings,
-    report: &mut Report,
+    report: &mut WalkReport,
 ) {
     let Some(row) = table.rows.iter().find(|row| row.key == key) else {
-        // The likely key is worth a search only for those that will be shown.
+        // The search is slow, and only the first complaints are shown.
         let is_shown = report.complaints.len() < super::PROBLEMS_MAX;
         let advice = if is_shown { advice(table, key) } else { "remove it".to_owned() };
         report.complaints.push((at, format!("unknown key {key:?}; {advice}")));
         return;
     };
     report.places.push((table.name, row.key, value.span().start));
-    let changed = (row.set)(settings, value, &mut report.complaints);
-    if changed && row.availability == Availability::Later {
-        report.complaints.push((at, format!("`{}` is not available yet; remove it", path(table, row))));
-    }
+    (row.set)(settings, value, &mut report.complaints);
 }
 
-/// The key as it is written in front of all tables: `relay.smarthost`.
-pub fn path(table: &Table, row: &Row) -> String {
+/// The key as it is written above all tables: `relay.smarthost`.
+pub fn path(table: &Table, row: &KeyRow) -> String {
     if table.name.is_empty() { row.key.to_owned() } else { format!("{}.{}", table.name, row.key) }
 }
 
-/// What an unknown key may have meant: within a table a like name there first, then the same name elsewhere, then a like
-/// one elsewhere.
+/// What an unknown key may have meant, as a sentence; see the top of this file for the order.
 fn advice(here: &Table, key: &str) -> String {
     if !here.name.is_empty() && TABLES.iter().any(|table| table.name == key) {
         return format!("write `{key}.…` above the first [table], or its keys below [{key}]");
@@ -127,19 +131,19 @@ fn advice(here: &Table, key: &str) -> String {
     }
 }
 
-/// Whether one may be a misspelling of the other.
+/// Whether `a` may be a misspelling of `b`.
 #[must_use]
 pub fn is_like(a: &str, b: &str) -> bool {
     likeness(a, b) <= (a.chars().count() / LIKENESS).max(1)
 }
 
-/// Whether one is how the other begins or ends, as `user` is of `username`, and `host` of `smarthost`.
+/// Whether `name` begins or ends with `key`, as `username` does with `user`, and `smarthost` with `host`.
 fn is_part(key: &str, name: &str) -> bool {
     key.len() >= PART_MIN && (name.starts_with(key) || name.ends_with(key))
 }
 
-/// How many letters must be added, dropped, changed or swapped with their neighbour to make one from the other
-/// (optimal string alignment). Names of any length cost at most what the longest key costs.
+/// The number of letters to add, drop, change or swap with their neighbour to turn `a` into `b` (optimal string alignment).
+/// Only the first 64 letters of `a` count, which bounds the time for hostile names.
 fn likeness(a: &str, b: &str) -> usize {
     let a: Vec<char> = a.chars().take(64).collect();
     let b: Vec<char> = b.chars().collect();
@@ -161,7 +165,7 @@ fn likeness(a: &str, b: &str) -> usize {
     at(&last, b.len())
 }
 
-/// What makes no sense together in a listener: the key to change, whether it is so, and what to do.
+/// A contradiction within a listener: the key to change, whether the contradiction is there, and what to do.
 type Contradiction = (&'static str, fn(&Listener) -> bool, &'static str);
 
 static CONTRADICTIONS: [Contradiction; 5] = [
@@ -173,7 +177,7 @@ static CONTRADICTIONS: [Contradiction; 5] = [
     (
         "tls",
         |l| l.kind == ListenerKind::Submission && l.tls == ListenerTls::Off && takes_logins_by_tls_alone(l),
-        "nobody could log in, as no password is taken in clear from another host; write tls = \"offer\", or auth = \"any\" for trusted networks",
+        "nobody could log in, as passwords from other hosts need TLS; write tls = \"offer\", or auth = \"any\" for trusted networks",
     ),
     (
         "tls_minimum",
@@ -196,7 +200,8 @@ fn is_submission(listener: &Listener) -> bool {
     matches!(listener.kind, ListenerKind::Submission | ListenerKind::Submissions)
 }
 
-/// Whether no client can be on loopback, where passwords may be in clear, and none may say any.
+/// Whether every login needs TLS: no client can connect over loopback, where passwords may be sent in clear, and `auth` is
+/// not "any".
 fn takes_logins_by_tls_alone(listener: &Listener) -> bool {
     let is_reached = |ip: std::net::IpAddr| ip.is_loopback() || ip.is_unspecified();
     listener.auth == ListenerAuth::Users
@@ -204,8 +209,8 @@ fn takes_logins_by_tls_alone(listener: &Listener) -> bool {
         && !listener.address.iter().any(|address| is_reached(address.ip()))
 }
 
-/// What no single value shows.
-fn check_whole(file: &DeTable<'_>, settings: &Settings, report: &mut Report) {
+/// Mistakes that no single value shows.
+fn check_whole(file: &DeTable<'_>, settings: &Settings, report: &mut WalkReport) {
     let mut taken = Vec::new();
     for (i, listener) in settings.listeners.iter().enumerate() {
         let at = entry(file, "listener", i).map_or(0, |table| {
@@ -231,7 +236,7 @@ fn check_whole(file: &DeTable<'_>, settings: &Settings, report: &mut Report) {
             report.complaints.push((at, "[[dkim]] needs all of domain, selector and key; write them".into()));
         }
     }
-    if settings.local.maildir.uses_home() && settings.local.users != super::Users::System {
+    if settings.local.maildir.uses_home() && settings.local.users != LocalUsers::System {
         let at = report.places.iter().find(|(table, key, _)| (*table, *key) == ("local", "maildir"));
         let text =
             "{home} is known for users of the system alone; write users = \"system\", or a path from \"/\"";
@@ -239,8 +244,8 @@ fn check_whole(file: &DeTable<'_>, settings: &Settings, report: &mut Report) {
     }
 }
 
-/// A table that may be repeated: the value of its name, or one of several.
-fn entry<'a, 'v>(file: &'a DeTable<'v>, name: &str, i: usize) -> Option<&'a Value<'v>> {
+/// The `i`-th entry of a repeatable table.
+fn entry<'a, 'v>(file: &'a DeTable<'v>, name: &str, i: usize) -> Option<&'a TomlValue<'v>> {
     let value = file.get(name)?;
     Some(value.get_ref().as_array().and_then(|tables| tables.get(i)).unwrap_or(value))
 }

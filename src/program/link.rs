@@ -1,26 +1,34 @@
-//! `pillarbox link up|down|metered`: tells the daemon whether there is a way out, for the scripts of a box that knows.
+//! `pillarbox link up|down|metered`: tells the daemon whether the network can be reached, for scripts that know (hooks of
+//! dial-up links, NetworkManager). Without a daemon nothing is changed, and the command fails: the state lives in the daemon.
+//!
+//! | word | mail is tried | lifetimes |
+//! | --- | --- | --- |
+//! | `up` | all | run |
+//! | `down` | none | stand still |
+//! | `metered` | urgent mail only | of all other mail stand still |
 
-use super::ask::{Asked, Screen, ask, finish};
-use super::exit::{self, Failure};
+use super::exit::{self, CommandFailure, finish};
+use super::remote::client::{DaemonAnswer, ask};
+use super::remote::screen::Screen;
 use crate::config::load;
-use crate::rules::control::{BadRequest, Request};
+use crate::protocol::request::{BadRequest, Request};
 use std::ffi::OsString;
 use std::path::Path;
 
 /// Tells the daemon.
 ///
 /// # Errors
-/// The word is none, there is no daemon, or it does not listen to this user.
-pub fn run(config: &Path, operands: &[OsString]) -> Result<(), Failure> {
+/// The operand is no such word, no daemon runs, or this user may not change it.
+pub fn run(config: &Path, operands: &[OsString]) -> Result<(), CommandFailure> {
     let operands: Vec<_> = operands.iter().map(|word| word.to_string_lossy()).collect();
     let words: Vec<&str> = std::iter::once("link").chain(operands.iter().map(AsRef::as_ref)).collect();
     let request = Request::parse(&words)
-        .map_err(|BadRequest { code, text }| Failure::new(code, format!("link: {text}")))?;
-    let settings = load(config).map_err(|problems| Failure::problems(&problems))?;
+        .map_err(|BadRequest { code, text }| CommandFailure::new(code, format!("link: {text}")))?;
+    let settings = load(config).map_err(|problems| CommandFailure::problems(&problems))?;
     match ask(&settings.control, &request, &mut Screen::new())? {
-        Asked::Answered(code) => finish(code),
-        Asked::NoDaemon(why) => {
-            Err(Failure::new(exit::UNAVAILABLE, format!("link: no daemon answers: {why}")))
+        DaemonAnswer::Answered(code) => finish(code),
+        DaemonAnswer::NoDaemon(why) => {
+            Err(CommandFailure::new(exit::UNAVAILABLE, format!("link: no daemon answers: {why}")))
         }
     }
 }

@@ -1,127 +1,153 @@
-//! The commands, one file each, and the command line that picks one.
+//! The commands, and the command line that picks one.
+//!
+//! | file | command |
+//! | --- | --- |
+//! | `serve`, `check`, `setup`, `queue`, `probe`, `status`, `link`, `passwd` | `pillarbox` and that word |
+//! | `sendmail/` | sendmail(8), with a command line of its own; it also starts `queue` and `serve` for its old flags |
+//!
+//! Shared by commands, and using none of them: `privileges` (from root to `user`), `remote` (the client of the control
+//! socket), `findings` (problems of a configuration), `steps` (how a probe is shown), `terminal`, `exit`. Apart from
+//! sendmail, no command uses another. A command returns a [`CommandFailure`] instead of ending the process, so tests can run it.
+//! [`run`] makes the exit code of it.
+//!
+//! ```text
+//! argv[0] ─┬─ pillarbox [-c FILE] COMMAND … ─▶ row of COMMANDS ─▶ its `run`
+//!          └─ mailq, sendmail, msmtp, … ────▶ row of NAMES ────▶ row of COMMANDS
+//! configuration: -c FILE, else $PILLARBOX_CONFIG, else /etc/pillarbox/pillarbox.toml
+//! ```
+//!
+//! The environment does not count for a set-id program, whose caller could otherwise choose the configuration. Failures are
+//! lines on standard error; output that a reader has stopped reading is no failure.
 
-pub mod ask;
 pub mod check;
 pub mod exit;
+pub mod findings;
 pub mod link;
 pub mod passwd;
+pub mod privileges;
 pub mod probe;
 pub mod queue;
+pub mod remote;
 pub mod sendmail;
 pub mod serve;
 pub mod setup;
 pub mod status;
+pub mod steps;
 pub mod terminal;
 
 use crate::sys::{signals, user};
-use exit::Failure;
+use exit::CommandFailure;
 use lexopt::prelude::*;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// The configuration file if nothing else is said.
+/// The configuration file unless another is named.
 const CONFIG: &str = "/etc/pillarbox/pillarbox.toml";
 
 /// A command.
-struct Row {
+struct CommandRow {
+    /// The word of the command line.
     name: &'static str,
-    /// What follows the name, for the help; if empty, nothing may.
+    /// The operands, for the help; if empty, the command takes none.
     operands: &'static str,
-    arguments: Arguments,
-    /// Options of its own, which are among the operands then.
+    /// Whose flags follow the name.
+    arguments: ArgumentStyle,
+    /// Options of its own, which [`parse`] puts among the operands.
     options: &'static [&'static str],
+    /// One line for the help.
     about: &'static str,
-    run: fn(&Path, &[OsString]) -> Result<(), Failure>,
+    /// Runs it, with the configuration and the operands.
+    run: fn(&Path, &[OsString]) -> Result<(), CommandFailure>,
 }
 
-/// Who reads the arguments behind the name of a command.
+/// Who reads the arguments after the name of a command.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Arguments {
-    /// [`parse`]: flags are those that all commands have.
+enum ArgumentStyle {
+    /// [`parse`]: the flags that all commands have, and [`CommandRow::options`].
     Common,
-    /// The command: its flags are its own.
+    /// The command itself.
     Own,
 }
 
 /// Every command.
-const COMMANDS: [Row; 10] = [
-    Row {
+const COMMANDS: [CommandRow; 10] = [
+    CommandRow {
         name: "serve",
         operands: "",
-        arguments: Arguments::Common,
+        arguments: ArgumentStyle::Common,
         options: &[],
         about: "run the daemon, in the foreground",
         run: |config, _| serve::run(config),
     },
-    Row {
+    CommandRow {
         name: "check",
         operands: "",
-        arguments: Arguments::Common,
+        arguments: ArgumentStyle::Common,
         options: &[],
         about: "look for mistakes in the configuration and in what it names",
         run: |config, _| check::run(config),
     },
-    Row {
+    CommandRow {
         name: "setup",
         operands: "[OPTION…]",
-        arguments: Arguments::Common,
+        arguments: ArgumentStyle::Common,
         options: setup::OPTIONS,
         about: "ask three questions, test the answers, write the configuration",
         run: setup::run,
     },
-    Row {
+    CommandRow {
         name: "queue",
         operands: "[WORD…]",
-        arguments: Arguments::Common,
+        arguments: ArgumentStyle::Common,
         options: &["json", "all"],
         about: "list what is queued; show, flush, hold, release, remove, bounce ID…; run",
         run: queue::run,
     },
-    Row {
+    CommandRow {
         name: "probe",
         operands: "ADDRESS",
-        arguments: Arguments::Common,
+        arguments: ArgumentStyle::Common,
         options: &["json", "send"],
-        about: "walk the way of a message and send none: what fails, and what to change",
+        about: "try each step of a delivery without sending: what fails, and what to change",
         run: probe::run,
     },
-    Row {
+    CommandRow {
         name: "status",
         operands: "[--json|…]",
-        arguments: Arguments::Common,
+        arguments: ArgumentStyle::Common,
         options: status::OPTIONS,
-        about: "tell how things are; --json, --prometheus, --check",
+        about: "show the state of the daemon; --json, --prometheus, --check",
         run: status::run,
     },
-    Row {
+    CommandRow {
         name: "link",
         operands: "up|down|metered",
-        arguments: Arguments::Common,
+        arguments: ArgumentStyle::Common,
         options: &[],
-        about: "tell the daemon whether there is a way out",
+        about: "tell the daemon whether the network can be reached",
         run: link::run,
     },
-    Row {
+    CommandRow {
         name: "passwd",
         operands: "NAME",
-        arguments: Arguments::Common,
+        arguments: ArgumentStyle::Common,
         options: &[],
         about: "read a password, print a line for the users file",
         run: |_, operands| passwd::run(operands),
     },
-    Row {
+    CommandRow {
         name: "newaliases",
         operands: "",
-        arguments: Arguments::Common,
+        arguments: ArgumentStyle::Common,
         options: &[],
         about: "do nothing: the aliases are read as they are",
         run: |_, _| Ok(()),
     },
-    Row {
+    CommandRow {
         name: "sendmail",
         operands: "[flags] [ADDRESS…]",
-        arguments: Arguments::Own,
+        arguments: ArgumentStyle::Own,
         options: &[],
         about: "take a message from standard input, as sendmail(8)",
         run: |config, arguments| sendmail::run(arguments, config),
@@ -147,7 +173,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>, environment: Option<OsStri
     let environment = environment.filter(|_| !user::has_raised_rights());
     let done = parse_program(arguments).and_then(|parsed| match parsed {
         Parsed::Print(text) => {
-            // Whoever closed the pipe has read enough.
+            // A reader that closed the pipe has read enough.
             let _ = std::io::stdout().write_all(text.as_bytes());
             Ok(())
         }
@@ -163,14 +189,14 @@ pub fn run(arguments: impl Iterator<Item = OsString>, environment: Option<OsStri
     }
 }
 
-/// What the option names, else the environment, in which an empty name is none, else the default.
+/// The configuration that the option names, else the environment unless empty, else the default.
 fn config_file(option: Option<PathBuf>, environment: Option<OsString>) -> PathBuf {
     let environment = environment.filter(|name| !name.is_empty()).map(PathBuf::from);
     option.or(environment).unwrap_or_else(|| PathBuf::from(CONFIG))
 }
 
 /// The name of the program may stand for a command.
-fn parse_program(mut arguments: impl Iterator<Item = OsString>) -> Result<Parsed, Failure> {
+fn parse_program(mut arguments: impl Iterator<Item = OsString>) -> Result<Parsed, CommandFailure> {
     let called = arguments.next().unwrap_or_default();
     let called = Path::new(&called).file_name().unwrap_or_default();
     let Some((_, command, flag)) = NAMES.iter().find(|(name, ..)| called == *name) else {
@@ -178,25 +204,29 @@ fn parse_program(mut arguments: impl Iterator<Item = OsString>) -> Result<Parsed
     };
     let arguments = flag.iter().map(OsString::from).chain(arguments);
     match row(command) {
-        Some(row) if row.arguments == Arguments::Own => Ok(Parsed::Run(row, None, arguments.collect())),
+        Some(row) if row.arguments == ArgumentStyle::Own => Ok(Parsed::Run(row, None, arguments.collect())),
         row => parse(row, arguments),
     }
 }
 
+/// A parsed command line.
 enum Parsed {
+    /// The help or the version.
     Print(String),
-    Run(&'static Row, Option<PathBuf>, Vec<OsString>),
+    /// A command, the configuration that the option names, and the operands.
+    Run(&'static CommandRow, Option<PathBuf>, Vec<OsString>),
 }
 
-fn row(name: &str) -> Option<&'static Row> {
+fn row(name: &str) -> Option<&'static CommandRow> {
     COMMANDS.iter().find(|row| row.name == name)
 }
 
+/// Reads the common command line. `command` is known already where the program's name stands for one.
 fn parse(
-    command: Option<&'static Row>,
+    command: Option<&'static CommandRow>,
     arguments: impl Iterator<Item = OsString>,
-) -> Result<Parsed, Failure> {
-    let usage = |error: String| Failure {
+) -> Result<Parsed, CommandFailure> {
+    let usage = |error: String| CommandFailure {
         code: exit::USAGE,
         lines: vec![format!("pillarbox: {error}"), "try: pillarbox --help".into()],
     };
@@ -212,7 +242,7 @@ fn parse(
             Value(name) if command.is_none() => {
                 let row = name.to_str().and_then(row);
                 let row = row.ok_or_else(|| usage(format!("there is no command {name:?}")))?;
-                if row.arguments == Arguments::Own {
+                if row.arguments == ArgumentStyle::Own {
                     let rest = parser.raw_args().map_err(|error| usage(error.to_string()))?;
                     return Ok(Parsed::Run(row, config, rest.collect()));
                 }
@@ -228,7 +258,7 @@ fn parse(
     }
     match command {
         Some(row) => Ok(Parsed::Run(row, config, operands)),
-        None => Err(usage("say which command".into())),
+        None => Err(usage("name a command".into())),
     }
 }
 

@@ -1,14 +1,17 @@
 //! `pillarbox passwd NAME`: prints a line for the users file.
 //!
-//! Reads the password from the terminal, twice and unseen, or else the first line of standard input; never from the
-//! arguments, which every user can see. Writes no file. The octets of the password are read one by one into memory
-//! that is overwritten afterwards, and no buffer of the library gets them.
+//! Reads the password from the terminal, twice and without echo, or else from the first line of standard input; never from the
+//! arguments, which every user can see. Writes no file. The password is kept only in memory that is overwritten afterwards.
+//!
+//! The line has the form that `rules::accounts::users` reads, with a SHA-512 crypt hash and a random salt. A name that can't
+//! stand there, and a password that no client could send (RFC 4616: no NUL, UTF-8, bounded), are refused here, not at the
+//! first login.
 
-use super::exit::{self, Failure};
-use super::terminal::{CTRL_C, Mute, line, prompt};
+use super::exit::{self, CommandFailure};
+use super::terminal::{CTRL_C, Mute, check_password, line, prompt};
 use crate::rules::accounts::password::{ALPHABET, PasswordHash, SALT_MAX};
 use crate::rules::accounts::users;
-use crate::smtp::sasl::{CREDENTIAL_MAX_OCTETS, Credentials, Secret};
+use crate::smtp::sasl::{CREDENTIAL_MAX_OCTETS, Secret};
 use rustix::io::Errno;
 use rustix::termios::tcgetattr;
 use std::ffi::OsString;
@@ -18,37 +21,25 @@ use std::os::fd::{AsFd, BorrowedFd};
 /// Reads a password and prints `NAME:$6$SALT$HASH`.
 ///
 /// # Errors
-/// There is not one name, or it can't stand in the file; the password is empty or can't be used; input or output fail.
-pub fn run(operands: &[OsString]) -> Result<(), Failure> {
+/// No single name is given, the name can't stand in the file, the password is empty or can't be used, or input or output
+/// fails.
+pub fn run(operands: &[OsString]) -> Result<(), CommandFailure> {
     let [name] = operands else {
-        return Err(Failure::new(exit::USAGE, "passwd: say one NAME".into()));
+        return Err(CommandFailure::new(exit::USAGE, "passwd: give one NAME".into()));
     };
-    let usage = |error: &str| Failure::new(exit::USAGE, format!("passwd: {error}"));
+    let usage = |error: &str| CommandFailure::new(exit::USAGE, format!("passwd: {error}"));
     let name = name.to_str().ok_or_else(|| usage("a name has to be UTF-8"))?;
     users::check_name(name).map_err(usage)?;
     let password = read(std::io::stdin().as_fd())?;
-    check(name, &password)
-        .map_err(|error| Failure::new(exit::DATA, format!("passwd: the password {error}")))?;
+    check_password(name, &password)
+        .map_err(|error| CommandFailure::new(exit::DATA, format!("passwd: the password {error}")))?;
     let hash = PasswordHash::make(password.octets(), &salt()?);
     writeln!(std::io::stdout(), "{name}:{hash}")
-        .map_err(|error| Failure::new(exit::IO, format!("passwd: can't write the line: {error}")))
+        .map_err(|error| CommandFailure::new(exit::IO, format!("passwd: can't write the line: {error}")))
 }
 
-/// Whether somebody can log in by the password.
-///
-/// # Errors
-/// What is wrong with it.
-pub(super) fn check(name: &str, password: &Secret) -> Result<(), &'static str> {
-    match password.octets() {
-        [] => Err("is empty"),
-        octets if octets.len() > CREDENTIAL_MAX_OCTETS => Err("has more than 255 octets"),
-        octets if octets.iter().any(u8::is_ascii_control) => Err("has a control character"),
-        octets if Credentials::new(name.as_bytes(), octets).is_none() => Err("is not UTF-8"),
-        _ => Ok(()),
-    }
-}
-
-fn read(input: BorrowedFd<'_>) -> Result<Secret, Failure> {
+/// Reads the password, twice from a terminal, once from any other input.
+fn read(input: BorrowedFd<'_>) -> Result<Secret, CommandFailure> {
     let typed = || {
         let typed = line(input, CREDENTIAL_MAX_OCTETS).map_err(unreadable)?;
         Ok(typed.unwrap_or_else(|| Secret::new(Vec::new())))
@@ -63,23 +54,24 @@ fn read(input: BorrowedFd<'_>) -> Result<Secret, Failure> {
     };
     let first = ask("Password: ")?;
     if !first.octets().is_empty() && !first.octets().contains(&CTRL_C) && ask("Once more: ")? != first {
-        return Err(Failure::new(exit::DATA, "passwd: that was not the same password twice".into()));
+        return Err(CommandFailure::new(exit::DATA, "passwd: the two passwords differ".into()));
     }
     Ok(first)
 }
 
 /// [`SALT_MAX`] random letters.
-fn salt() -> Result<String, Failure> {
+fn salt() -> Result<String, CommandFailure> {
     let mut octets = [0; SALT_MAX];
     match rustix::rand::getrandom(&mut octets, rustix::rand::GetRandomFlags::empty()) {
         Ok(SALT_MAX) => {
             let letters = octets.iter().filter_map(|octet| ALPHABET.get(usize::from(octet & 63)));
             Ok(letters.map(|&letter| char::from(letter)).collect())
         }
-        _ => Err(Failure::new(exit::OS_ERROR, "passwd: the system gives no random numbers".into())),
+        _ => Err(CommandFailure::new(exit::OS_ERROR, "passwd: no random numbers from the system".into())),
     }
 }
 
-fn unreadable(errno: Errno) -> Failure {
-    Failure::new(exit::IO, format!("passwd: can't read the password: {errno}"))
+/// The failure of input that can't be read.
+fn unreadable(errno: Errno) -> CommandFailure {
+    CommandFailure::new(exit::IO, format!("passwd: can't read the password: {errno}"))
 }

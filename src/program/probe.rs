@@ -1,16 +1,28 @@
-//! `pillarbox probe ADDRESS`: shows each step of the way that a message would take, as it happens.
+//! `pillarbox probe ADDRESS`: shows each step of delivering a message to the address, as it happens, without sending one.
 //!
-//! Started as root it first becomes `user`, so that it sees what the daemon sees. A line a step for people, with colour
-//! and with something that moves only on a terminal (and not where `NO_COLOR` is set); an object a line for programs.
-//! With `--send` a test message then goes by the queue, in this process, and is followed to its outcome. What peers say is
-//! data: its control characters are escaped.
+//! Runs as `user` (see [`super::privileges`]), so that it sees what the daemon sees. Each step is a line: for people, with
+//! colour and a spinner on a terminal only (and not where `NO_COLOR` is set), or as a JSON object. With `--send` a test
+//! message then goes through the queue, in this process, and is followed to its outcome. Steps in order: the configuration
+//! and its problems, the daemon and what it has queued for the domain, then the walk of `engine::probe`. The exit code is
+//! that of the first failed step ([`super::steps::code`]).
+//!
+//! | step | shows | a failure ends the probe |
+//! | --- | --- | --- |
+//! | config | mistakes in the file; problems of `findings` as warnings | yes, for mistakes |
+//! | queue | whether a daemon runs, and messages that wait for the same domain | no |
+//! | the walk | alias, route, MX, connection, TLS, login, MAIL, RCPT | yes |
+//! | send | the outcome of a real message, with `--send` | – |
+//!
+//! The daemon is only asked for its list, which every user may have. `--send` delivers from this process even while the daemon
+//! runs: the queue's locks keep the two apart, and a message that is deferred is released to the daemon at the end.
 
-use super::ask::{Asked, ask, escaped};
-use super::check;
-use super::exit::{self, Failure};
-use super::queue::make_state;
-use super::serve::find_user;
-use crate::config::{Problem, host, load};
+use super::exit::{self, CommandFailure, finish};
+use super::findings::contents::examine_files;
+use super::privileges;
+use super::remote::client::{DaemonAnswer, ask};
+use super::remote::screen::escaped;
+use super::steps::{code, json, line};
+use crate::config::{ConfigProblem, host, load_with_places};
 use crate::engine::control::listing::json_text;
 use crate::engine::control::output::Output;
 use crate::engine::daemon::{Daemon, maildirs};
@@ -21,41 +33,48 @@ use crate::engine::probe::walk::{Mark, News, Step, Verdict};
 use crate::engine::probe::{test_message, walk as probe};
 use crate::mail::status::Class;
 use crate::net::transport::Stopwatch;
+use crate::protocol::request::{Change, Form, Request};
 use crate::rules::advice::hints::hint;
 use crate::rules::advice::step::Stage;
-use crate::rules::control::{Change, Form, Request};
 use crate::store::StoreError;
 use crate::store::drop::DropDirectory;
 use crate::store::queue::Queue;
-use crate::sys::{rights, thread, user};
+use crate::sys::thread;
+use crate::sys::user::ProcessUser;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Something moves so often.
+/// The interval of the spinner.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Probes the way to the address among the operands.
+/// Probes the address among the operands.
 ///
 /// # Errors
-/// A message would not be accepted, which the exit code says; what there is to say has been said.
-pub fn run(config: &Path, operands: &[OsString]) -> Result<(), Failure> {
+/// A message would not be accepted; the exit code says why, and the lines have been shown.
+pub fn run(config: &Path, operands: &[OsString]) -> Result<(), CommandFailure> {
     let words: Vec<_> = operands.iter().map(|word| word.to_string_lossy()).collect();
     let (options, addresses): (Vec<&str>, Vec<&str>) =
         words.iter().map(AsRef::as_ref).partition(|word| word.starts_with("--"));
     let [address] = addresses.as_slice() else {
-        return Err(Failure::new(exit::USAGE, "probe: say one ADDRESS".into()));
+        return Err(CommandFailure::new(exit::USAGE, "probe: give one ADDRESS".into()));
     };
-    let mut screen = Screen::new(options.contains(&"--json"));
+    let mut screen = StepScreen::new(options.contains(&"--json"));
     let failures = walk(config, address, options.contains(&"--send"), &mut screen)?;
     let code = failures.first().map_or(exit::OK, code);
     screen.end(address, code);
-    super::ask::finish(code)
+    finish(code)
 }
 
-fn walk(config: &Path, address: &str, sends: bool, screen: &mut Screen) -> Result<Vec<Step>, Failure> {
+/// Shows every step; returns the failed ones.
+fn walk(
+    config: &Path,
+    address: &str,
+    sends: bool,
+    screen: &mut StepScreen,
+) -> Result<Vec<Step>, CommandFailure> {
     let Some((site, agent)) = configured(config, sends, screen)? else {
         return Ok(screen.failures.clone());
     };
@@ -72,51 +91,41 @@ fn walk(config: &Path, address: &str, sends: bool, screen: &mut Screen) -> Resul
     Ok(failures)
 }
 
-/// The host, and what writes into the Maildirs of the system's users.
+/// The host, and the agent that writes into the Maildirs of system users.
 type Configured = (Site, Option<Arc<DeliveryAgent>>);
 
-/// The configuration, as the daemon has it; `None`: it has mistakes, which have been told.
-fn configured(config: &Path, sends: bool, screen: &mut Screen) -> Result<Option<Configured>, Failure> {
+/// The host as the daemon sees it. `None`: the configuration has mistakes, which have been shown.
+fn configured(
+    config: &Path,
+    sends: bool,
+    screen: &mut StepScreen,
+) -> Result<Option<Configured>, CommandFailure> {
     screen.news(News::Begins(Stage::Config));
-    // With the rights of whoever starts this, as `serve` does it.
-    let settings = match load(config) {
-        Ok(settings) => settings,
+    // Read with the rights of the caller, as `serve` does.
+    let (settings, places) = match load_with_places(config) {
+        Ok(read) => read,
         Err(problems) => {
             problems.iter().for_each(|problem| screen.problem(Mark::Fail, problem));
             return Ok(None);
         }
     };
-    let problems = check::problems(config, &check::own_account(), &check::look_up);
-    problems.iter().for_each(|problem| screen.problem(Mark::Warn, problem));
+    let found = examine_files(config, &settings, &places, &ProcessUser::own(), &ProcessUser::find);
+    found.problems.iter().for_each(|problem| screen.problem(Mark::Warn, problem));
+    let agent = privileges::enter(config, &settings, sends)?.map(Arc::new);
     let hostname = host::name(settings.hostname.as_ref());
-    let mut agent = None;
-    if user::is_root()
-        && let Some(account) = find_user(&settings)?.filter(|account| account.uid != 0)
-    {
-        let failed =
-            |error| Failure::new(exit::OS_ERROR, format!("probe: can't become {}: {error}", account.name));
-        if sends {
-            make_state(&settings, &account)
-                .map_err(|error| Failure::new(exit::CANT_CREATE, format!("probe: {error}")))?;
-        }
-        agent = DeliveryAgent::start(config, &settings, Some(&account)).map_err(failed)?.map(Arc::new);
-        user::become_user(&account).map_err(failed)?;
-    }
-    rights::restrain()
-        .map_err(|error| Failure::new(exit::OS_ERROR, format!("probe: can't give up new rights: {error}")))?;
-    // What is wrong with a key has been told.
+    // A problem with a key has been shown.
     let dkim = dkim::load(&settings).unwrap_or_default();
     let site = Site { dkim, ..Site::new(settings, hostname, None) };
     screen.step(Stage::Config, Mark::Ok, format!("{}, as {}", config.display(), site.hostname), None);
     Ok(Some((site, agent)))
 }
 
-/// Whether there is a daemon, and what it knows of mail for the same domain: its pauses, and that the link is down.
-fn ask_daemon(site: &Site, address: &str, screen: &mut Screen) {
+/// Shows whether a daemon runs, and what it says of queued mail for the same domain: pauses, or that the link is down.
+fn ask_daemon(site: &Site, address: &str, screen: &mut StepScreen) {
     screen.news(News::Begins(Stage::Queue));
-    let mut heard = Heard::default();
+    let mut heard = DaemonText::default();
     match ask(&site.settings.control, &Request::List(Form::Json), &mut heard) {
-        Ok(Asked::Answered(_)) => {
+        Ok(DaemonAnswer::Answered(_)) => {
             let domain = address.rsplit_once('@').map_or("", |(_, domain)| domain);
             let (count, reply) = heard.waiting(domain);
             if count > 0 {
@@ -126,18 +135,21 @@ fn ask_daemon(site: &Site, address: &str, screen: &mut Screen) {
                 screen.step(Stage::Queue, Mark::Ok, "the daemon runs".into(), None);
             }
         }
-        Ok(Asked::NoDaemon(why)) => {
+        Ok(DaemonAnswer::NoDaemon(why)) => {
             screen.step(Stage::Queue, Mark::Warn, format!("no daemon answers: {why}"), None);
         }
-        Err(failure) => screen.step(Stage::Queue, Mark::Warn, failure.lines.concat(), None),
+        Err(error) => {
+            let text = CommandFailure::from(error).lines.concat();
+            screen.step(Stage::Queue, Mark::Warn, text, None);
+        }
     }
 }
 
-/// What the daemon says.
+/// The answer of the daemon, as text.
 #[derive(Default)]
-struct Heard(String);
+struct DaemonText(String);
 
-impl Output for Heard {
+impl Output for DaemonText {
     fn output(&mut self, octets: &[u8]) -> io::Result<()> {
         self.0.push_str(&String::from_utf8_lossy(octets));
         Ok(())
@@ -148,8 +160,8 @@ impl Output for Heard {
     }
 }
 
-impl Heard {
-    /// How many recipients of a domain wait, and what the last of them waits for.
+impl DaemonText {
+    /// The number of queued recipients of a domain, and the reason of the last one.
     fn waiting(&self, domain: &str) -> (usize, &str) {
         let recipients = self.0.split("{\"to\":\"").filter(|part| part.contains("\"state\":\"pending\""));
         let here = recipients.filter(|part| {
@@ -161,8 +173,8 @@ impl Heard {
     }
 }
 
-/// Sends a test message by the queue, in this process, and tells what became of it.
-fn send(site: Site, agent: Option<Arc<DeliveryAgent>>, address: &str, screen: &mut Screen) {
+/// Sends a test message through the queue, in this process, and shows its outcome.
+fn send(site: Site, agent: Option<Arc<DeliveryAgent>>, address: &str, screen: &mut StepScreen) {
     screen.news(News::Begins(Stage::Send));
     let control = site.settings.control.clone();
     let lines = match try_send(site, agent, address) {
@@ -183,13 +195,13 @@ fn send(site: Site, agent: Option<Arc<DeliveryAgent>>, address: &str, screen: &m
         screen.step(Stage::Send, mark, format!("{what} {rest}"), class);
         left.extend(rest.split(' ').next().filter(|_| what == "deferred"));
     }
-    // It stays in the queue, and a daemon did not see it come.
+    // A deferred message stays in the queue, and a running daemon does not know of it yet.
     if let Ok(request @ Request::Change(..)) = Request::parse(&left) {
-        let _ = ask(&control, &request, &mut Heard::default());
+        let _ = ask(&control, &request, &mut DaemonText::default());
     }
 }
 
-/// The lines of the log while it is sent.
+/// Sends it, and returns the log lines of the attempt.
 fn try_send(site: Site, agent: Option<Arc<DeliveryAgent>>, address: &str) -> Result<Vec<String>, String> {
     let told = |error: StoreError| error.to_string();
     let queue = Queue::open(&site.settings.state, None).map_err(told)?;
@@ -203,7 +215,7 @@ fn try_send(site: Site, agent: Option<Arc<DeliveryAgent>>, address: &str) -> Res
     Ok(lines.lock().unwrap_or_else(PoisonError::into_inner).clone())
 }
 
-/// Keeps the log lines, which say what became of the message.
+/// A logger that keeps the lines, from which the outcome is read.
 #[derive(Default)]
 struct Log(Arc<Mutex<Vec<String>>>);
 
@@ -226,30 +238,21 @@ impl log::Log for Log {
     fn flush(&self) {}
 }
 
-/// The exit code for the failure that came first.
-pub(super) fn code(step: &Step) -> u8 {
-    match (step.stage, step.class) {
-        (Stage::Config | Stage::Password, _) => exit::CONFIG,
-        (Stage::Recipient, _) => exit::DATA,
-        (Stage::Route, Some(Class::Permanent)) => exit::UNKNOWN_USER,
-        (Stage::Auth, _) => exit::NO_PERMISSION,
-        (Stage::Maildir, _) => exit::CANT_CREATE,
-        (Stage::Tls | Stage::StartTls, _) | (_, Some(Class::Permanent)) => exit::UNAVAILABLE,
-        _ => exit::TEMPORARY,
-    }
-}
-
 /// Standard output, as lines for people or for programs.
-struct Screen {
+struct StepScreen {
+    /// Objects for programs, in place of lines for people.
     is_json: bool,
+    /// Colour and the spinner: on a terminal, unless NO_COLOR or TERM forbids it.
     is_colourful: bool,
+    /// When the step began that is under way.
     since: Stopwatch,
+    /// The failed steps so far.
     failures: Vec<Step>,
-    /// What is waited for, while something moves.
+    /// The step that is under way, for the spinner.
     waiting: Arc<Mutex<Option<Stage>>>,
 }
 
-impl Screen {
+impl StepScreen {
     fn new(is_json: bool) -> Self {
         let is_terminal = !is_json && io::stdout().is_terminal();
         let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
@@ -263,12 +266,13 @@ impl Screen {
         };
         if screen.is_colourful {
             let waiting = Arc::clone(&screen.waiting);
-            // Without a thread nothing moves.
+            // Without a thread there is no spinner.
             let _ = thread::start("spinner", move || spin(&waiting));
         }
         screen
     }
 
+    /// Takes the beginning or the end of a step of the walk.
     fn news(&mut self, news: News) {
         match news {
             News::Begins(stage) => {
@@ -279,7 +283,7 @@ impl Screen {
         }
     }
 
-    /// A step of this command's own.
+    /// Shows a step of this command's own.
     fn step(&mut self, stage: Stage, mark: Mark, text: String, class: Option<Class>) {
         let hint = if mark == Mark::Ok { None } else { hint(stage, &text, "") };
         let took = self.since.elapsed();
@@ -287,16 +291,18 @@ impl Screen {
         self.show(Step { stage, mark, took, text, hint, class });
     }
 
-    fn problem(&mut self, mark: Mark, problem: &Problem) {
+    /// Shows a problem of the configuration.
+    fn problem(&mut self, mark: Mark, problem: &ConfigProblem) {
         self.step(Stage::Config, mark, problem.to_string(), None);
     }
 
+    /// Writes a step, in place of the spinner if there is one.
     fn show(&mut self, step: Step) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         *waiting = None;
         let line = if self.is_json { json(&step) } else { line(&step, self.is_colourful) };
         let erase = if self.is_colourful { "\r\x1b[K" } else { "" };
-        // Whoever closed the pipe has read enough; the exit code is still right.
+        // A reader that closed the pipe has read enough; the exit code is still right.
         let _ = io::stdout().write_all(format!("{erase}{line}").as_bytes());
         let _ = io::stdout().flush();
         drop(waiting);
@@ -305,6 +311,7 @@ impl Screen {
         }
     }
 
+    /// Writes the last line: whether a message to the address would be accepted.
     fn end(&mut self, address: &str, code: u8) {
         *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let address = escaped(address);
@@ -320,33 +327,7 @@ impl Screen {
     }
 }
 
-/// A line for people, and one with advice.
-pub(super) fn line(step: &Step, is_colourful: bool) -> String {
-    let mark = step.mark.to_string();
-    let (colour, end) = match step.mark {
-        _ if !is_colourful => ("", ""),
-        Mark::Ok => ("\x1b[32m", "\x1b[0m"),
-        Mark::Warn => ("\x1b[33m", "\x1b[0m"),
-        Mark::Fail => ("\x1b[1;31m", "\x1b[0m"),
-    };
-    let (stage, took) = (step.stage.name(), step.took.as_millis());
-    let text = escaped(&step.text).replace('\n', " ");
-    let hint = step.hint.map(|hint| format!("{:26}{hint}\n", "")).unwrap_or_default();
-    format!("{colour}{mark:<4}{end} {stage:<9} {took:>6} ms  {text}\n{hint}")
-}
-
-fn json(step: &Step) -> String {
-    let hint = step.hint.map_or_else(|| "null".to_owned(), json_text);
-    format!(
-        "{{\"step\":\"{}\",\"result\":\"{}\",\"ms\":{},\"text\":{},\"hint\":{hint}}}\n",
-        step.stage.name(),
-        step.mark.to_string().to_ascii_lowercase(),
-        step.took.as_millis(),
-        json_text(&step.text),
-    )
-}
-
-/// Moves, while something is waited for, until the process ends.
+/// Draws the spinner during a step, until the process ends.
 fn spin(waiting: &Mutex<Option<Stage>>) {
     for turn in ['|', '/', '-', '\\'].into_iter().cycle() {
         thread::sleep(TICK);
@@ -362,48 +343,12 @@ fn spin(waiting: &Mutex<Option<Stage>>) {
 mod tests {
     use super::*;
 
-    fn failed(stage: Stage, class: Class) -> Step {
-        let (mark, took, text) = (Mark::Fail, Duration::from_millis(1234), "no \"\u{1b}[2J\nway".into());
-        Step { stage, mark, took, text, hint: Some("go on"), class: Some(class) }
-    }
-
-    #[test]
-    fn a_step_is_one_line_with_its_advice_below() {
-        let step = failed(Stage::Greeting, Class::Permanent);
-        let advice = format!("{}go on\n", " ".repeat(26));
-        assert_eq!(line(&step, false), format!("FAIL greeting    1234 ms  no \"\\u{{1b}}[2J way\n{advice}"));
-        assert!(line(&step, true).starts_with("\u{1b}[1;31mFAIL\u{1b}[0m greeting "));
-        assert_eq!(
-            json(&step),
-            "{\"step\":\"greeting\",\"result\":\"fail\",\"ms\":1234,\"text\":\"no \\\"\\u001b[2J\\u000away\",\"hint\":\"go on\"}\n"
-        );
-    }
-
-    #[test]
-    fn the_code_says_who_has_to_do_something() {
-        use Class::{Permanent, Transient};
-        for (stage, class, expected) in [
-            (Stage::Config, Permanent, exit::CONFIG),
-            (Stage::Password, Transient, exit::CONFIG),
-            (Stage::Recipient, Permanent, exit::DATA),
-            (Stage::Route, Permanent, exit::UNKNOWN_USER),
-            (Stage::Route, Transient, exit::TEMPORARY),
-            (Stage::Auth, Transient, exit::NO_PERMISSION),
-            (Stage::Tls, Transient, exit::UNAVAILABLE),
-            (Stage::Rcpt, Permanent, exit::UNAVAILABLE),
-            (Stage::Rcpt, Transient, exit::TEMPORARY),
-            (Stage::Connect, Transient, exit::TEMPORARY),
-        ] {
-            assert_eq!(code(&failed(stage, class)), expected, "{stage:?}");
-        }
-    }
-
     #[test]
     fn what_waits_for_the_same_domain_is_found() {
         let list = "{\"id\":\"1\",\"recipients\":[{\"to\":\"a@far.example\",\"state\":\"pending\",\"reply\":\"the link is down\",\"relay\":null},\
                     {\"to\":\"b@far.example\",\"state\":\"delivered\",\"reply\":\"250\"}]}\n\
                     {\"id\":\"2\",\"recipients\":[{\"to\":\"a@other.example\",\"state\":\"pending\",\"reply\":\"no\"}]}\n";
-        let heard = Heard(list.to_owned());
+        let heard = DaemonText(list.to_owned());
         assert_eq!(heard.waiting("FAR.example"), (1, "the link is down"));
         assert_eq!(heard.waiting("none.example"), (0, ""));
     }

@@ -1,50 +1,59 @@
 //! `pillarbox queue …`: lists and changes what is queued.
 //!
-//! The daemon does it, asked on its control socket. Where none runs, the command opens the queue itself: started as root
-//! it first becomes `user`, so that no file is root's afterwards. The locks of the queue's files keep commands, and a
-//! daemon that starts meanwhile, out of each other's way.
+//! The daemon does it, asked on its control socket. If no daemon runs, the command opens the queue itself, as `user` (see
+//! [`super::privileges`]), and does what the daemon would do. Locks on the files of the queue keep such a command and a daemon
+//! that starts meanwhile apart.
+//!
+//! | operands | with a daemon | without |
+//! | --- | --- | --- |
+//! | `list`, `show`, `hold`, `release`, `remove`, `bounce` | the daemon answers | this process answers |
+//! | `flush` | the daemon tries at once, and the command returns | one pass over the queue, and the command waits for it |
+//! | `run` | nothing: the daemon tries due messages anyway | one pass over the due messages |
+//! | `run --all` | the same as `flush` | one pass over all messages |
+//!
+//! `run` is for systems without a daemon, where cron starts it: it takes mail from the drop directory first.
 
-use super::ask::{Asked, Screen, ask, finish};
-use super::exit::{self, Failure};
-use super::serve::{find_user, start_logging};
+use super::exit::{self, CommandFailure, finish};
+use super::privileges;
+use super::remote::client::{DaemonAnswer, ask};
+use super::remote::screen::Screen;
 use crate::config::{LogTarget, Settings, host, load};
 use crate::engine::control::output::Asker;
 use crate::engine::control::requests;
 use crate::engine::daemon::Daemon;
-use crate::engine::host::delivery_agent::DeliveryAgent;
 use crate::engine::host::site::Site;
-use crate::rules::control::{BadRequest, Request, Rights};
+use crate::engine::log::logger::Logger;
+use crate::protocol::request::{BadRequest, Request};
+use crate::protocol::rights::PeerRights;
 use crate::store::StoreError;
-use crate::store::drop::DropDirectory;
-use crate::store::durable::Owner;
-use crate::store::queue::Queue;
-use crate::sys::{rights, user};
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Does what the operands say.
+/// Carries out the operands.
 ///
 /// # Errors
-/// They say nothing; neither daemon nor queue can be reached; a message is not there or can't be changed.
-pub fn run(config: &Path, operands: &[OsString]) -> Result<(), Failure> {
+/// The operands are no request, neither daemon nor queue can be reached, or a message does not exist or can't be changed.
+pub fn run(config: &Path, operands: &[OsString]) -> Result<(), CommandFailure> {
     let words: Option<Vec<&str>> = operands.iter().map(|word| word.to_str()).collect();
-    let words = words.ok_or_else(|| Failure::new(exit::USAGE, "queue: an argument is not UTF-8".into()))?;
-    let task = match words.as_slice() {
-        ["run"] => Task::Run { all: false },
-        ["run", "--all"] | ["--all", "run"] => Task::Run { all: true },
-        words => {
-            let words: Vec<&str> = std::iter::once("queue").chain(words.iter().copied()).collect();
-            let request = Request::parse(&words);
-            Task::Ask(
-                request.map_err(|BadRequest { code, text }| Failure::new(code, format!("queue: {text}")))?,
-            )
-        }
-    };
-    let settings = load(config).map_err(|problems| Failure::problems(&problems))?;
+    let words =
+        words.ok_or_else(|| CommandFailure::new(exit::USAGE, "queue: an argument is not UTF-8".into()))?;
+    let task =
+        match words.as_slice() {
+            ["run"] => Task::Run { all: false },
+            ["run", "--all"] | ["--all", "run"] => Task::Run { all: true },
+            words => {
+                let words: Vec<&str> = std::iter::once("queue").chain(words.iter().copied()).collect();
+                let request = Request::parse(&words);
+                Task::Ask(request.map_err(|BadRequest { code, text }| {
+                    CommandFailure::new(code, format!("queue: {text}"))
+                })?)
+            }
+        };
+    let settings = load(config).map_err(|problems| CommandFailure::problems(&problems))?;
     let mut screen = Screen::new();
-    // A daemon tries by itself what is due, and at once what is flushed.
+    // A daemon tries due messages without being asked, and flushed ones at once.
     let question = match &task {
         Task::Ask(request) => request.clone(),
         Task::Run { .. } => Request::Flush(Vec::new()),
@@ -55,46 +64,36 @@ pub fn run(config: &Path, operands: &[OsString]) -> Result<(), Failure> {
         return Ok(());
     }
     match ask(&settings.control, &question, &mut screen)? {
-        Asked::Answered(code) => finish(code),
-        Asked::NoDaemon(why) => alone(config, settings, &task, &mut screen, &why),
+        DaemonAnswer::Answered(code) => finish(code),
+        DaemonAnswer::NoDaemon(why) => alone(config, settings, &task, &mut screen, &why),
     }
 }
 
-/// What is to be done.
+/// The work of the command.
 enum Task {
     Ask(Request),
-    /// One pass over what is due, or over all.
+    /// One pass over the due messages, or over all.
     Run {
         all: bool,
     },
 }
 
-/// Does it without a daemon.
+/// Does the work without a daemon.
 fn alone(
     config: &Path,
     settings: Settings,
     task: &Task,
     screen: &mut Screen,
     no_daemon: &str,
-) -> Result<(), Failure> {
-    let mut agent = None;
-    if user::is_root()
-        && let Some(account) = find_user(&settings)?.filter(|account| account.uid != 0)
-    {
-        make_state(&settings, &account)
-            .map_err(|error| Failure::new(exit::CANT_CREATE, format!("queue: {error}")))?;
-        agent = DeliveryAgent::start(config, &settings, Some(&account)).map_err(|error| {
-            Failure::new(exit::OS_ERROR, format!("queue: can't start the delivery agent: {error}"))
-        })?;
-    }
-    become_user(&settings)?;
-    // Cron mails what is printed, and that would be mail about mail, each time anew: only trouble is worth it.
+) -> Result<(), CommandFailure> {
+    let agent = privileges::enter(config, &settings, true)?;
+    // Cron mails all output. Only errors are worth a mail about mail.
     let quiet = settings.log.target == LogTarget::Stderr && !(io::stderr().is_terminal() && task.is_run());
     let level = if quiet { log::LevelFilter::Error } else { settings.log.level.0 };
-    start_logging(&settings, level);
-    let queue = Queue::open(&settings.state, None).map_err(|error| unopened(&error, no_daemon))?;
+    Logger::new(settings.log.target, level).install();
+    let (queue, drops) =
+        privileges::open_state(&settings, None).map_err(|error| unopened(&error, no_daemon))?;
     let hostname = host::name(settings.hostname.as_ref());
-    let drops = DropDirectory::open(&settings.state, None).map_err(|error| unopened(&error, no_daemon))?;
     let daemon = Daemon::new(Site::new(settings, hostname, None), queue, drops, agent.map(Arc::new));
     daemon.services.manager.load();
     let (request, passes) = match task {
@@ -105,40 +104,15 @@ fn alone(
     if passes {
         daemon.take_drops();
     }
-    let asker = Asker { rights: Rights::All, uid: rustix::process::getuid().as_raw() };
+    let asker = Asker { rights: PeerRights::All, uid: rustix::process::getuid().as_raw() };
     let answered =
         request.map_or(Ok(exit::OK), |request| requests::answer(&daemon.services, asker, &request, screen));
-    let code = answered.map_err(|error| Failure::new(exit::IO, format!("queue: {error}")))?;
+    let code = answered.map_err(|error| CommandFailure::new(exit::IO, format!("queue: {error}")))?;
     if passes {
         daemon.forwarder.pass();
         daemon.save(false);
     }
     finish(code)
-}
-
-/// Makes the directories of the queue for their user, where no daemon has ever been.
-///
-/// # Errors
-/// Those of the store.
-pub(super) fn make_state(settings: &Settings, account: &user::SystemUser) -> Result<(), StoreError> {
-    if settings.state.exists() {
-        return Ok(());
-    }
-    let owner = Some(Owner { uid: account.uid, gid: account.gid });
-    Queue::open(&settings.state, owner).and(DropDirectory::open(&settings.state, owner).map(drop))
-}
-
-/// Whoever started this, root included: what touches `state` does so as `user`, so that no file is root's afterwards.
-pub(super) fn become_user(settings: &Settings) -> Result<(), Failure> {
-    let failed =
-        |what: &str, error: io::Error| Failure::new(exit::OS_ERROR, format!("can't {what}: {error}"));
-    if user::is_root()
-        && let Some(account) = find_user(settings)?.filter(|account| account.uid != 0)
-    {
-        let become_user = format!("become {}", account.name);
-        user::become_user(&account).map_err(|error| failed(&become_user, error))?;
-    }
-    rights::restrain().map_err(|error| failed("give up new rights", error))
 }
 
 impl Task {
@@ -147,10 +121,10 @@ impl Task {
     }
 }
 
-fn unopened(error: &StoreError, no_daemon: &str) -> Failure {
+fn unopened(error: &StoreError, no_daemon: &str) -> CommandFailure {
     let denied = error.source.kind() == io::ErrorKind::PermissionDenied;
     let code = if denied { exit::NO_PERMISSION } else { exit::TEMPORARY };
-    let mut failure = Failure::new(code, format!("queue: no daemon answers: {no_daemon}"));
+    let mut failure = CommandFailure::new(code, format!("queue: no daemon answers: {no_daemon}"));
     failure.lines.push(format!("pillarbox: queue: and the queue can't be opened: {error}"));
     failure
 }

@@ -1,18 +1,42 @@
 //! `pillarbox serve`: the daemon, in the foreground.
+//!
+//! The start is a fixed sequence, in which each step needs what the one before still had:
+//!
+//! 1. inherited sockets and the supervisor, from the environment, while no other thread can read it;
+//! 2. the configuration, read once, and its problems as warnings;
+//! 3. the delivery agent, which must not inherit sockets;
+//! 4. signal handlers, then listening sockets, which may need root for ports below 1024;
+//! 5. queue and drop directory, then the rights of `user` ([`super::privileges`]);
+//! 6. keys and certificates, read as `user`, who must be able to read them again at SIGHUP;
+//! 7. threads, the control socket, and "ready" to the supervisor.
+//!
+//! Then the main thread waits for signals: stop, flush, or reload. A reload reads the file once more; if it has a mistake,
+//! the old configuration stays and the mistake is logged. `state` and the listeners stay as they are. The delivery agent reads the file
+//! itself, since it must not depend on a process that talks to the network.
+//!
+//! | after a change of | a reload |
+//! | --- | --- |
+//! | `state` | keeps the old one, with a warning: the queue is open there |
+//! | `listener.address` | keeps the old sockets, with a warning |
+//! | `user`, `control`, `log` | has no effect before a restart |
+//! | `local.users` to "system" | is refused if no agent was started: nothing could write into those Maildirs |
+//! | `hostname` to empty | keeps the present name, since a look-up could wait for DNS |
+//! | other keys, certificates and private keys | takes effect for new connections and attempts |
 
-use super::check;
-use super::exit::{self, Failure};
-use crate::config::{LogTarget, Settings, host, load};
+use super::exit::{self, CommandFailure};
+use super::findings::contents::examine_files;
+use super::privileges;
+use crate::config::{Settings, host, load, load_with_places};
 use crate::engine::control::socket as control;
 use crate::engine::daemon::Daemon;
-use crate::engine::host::delivery_agent::{self, DeliveryAgent};
+use crate::engine::host::delivery_agent;
 use crate::engine::host::dkim;
 use crate::engine::host::site::Site;
 use crate::engine::host::tls::Tls;
 use crate::engine::inbound::capacity::Capacity;
 use crate::engine::inbound::listener::{self, Listener};
 use crate::engine::log::event::{Event, trouble};
-use crate::engine::log::logger::{Logger, Target};
+use crate::engine::log::logger::Logger;
 use crate::mail::address::Domain;
 use crate::mail::date::WallTime;
 use crate::store::drop::DropDirectory;
@@ -22,47 +46,51 @@ use crate::sys::clock::{Clock, SystemClock};
 use crate::sys::notify::Supervisor;
 use crate::sys::signals::{Signal, Signals};
 use crate::sys::sockets::{self, Inherited};
-use crate::sys::{memory, rights, user};
+use crate::sys::user::{ProcessUser, SystemUser};
+use crate::sys::{memory, rights};
 use std::path::Path;
 use std::sync::Arc;
 
 /// Runs the daemon until a signal stops it.
 ///
 /// # Errors
-/// It could not begin.
-pub fn run(config: &Path) -> Result<(), Failure> {
-    // First of all, while no other thread can read the environment.
+/// A step of the start failed.
+pub fn run(config: &Path) -> Result<(), CommandFailure> {
     let inherited = sockets::inherited();
     let supervisor = Supervisor::from_environment();
-    let mut settings = load(config).map_err(|problems| Failure::problems(&problems))?;
+    let (mut settings, places) =
+        load_with_places(config).map_err(|problems| CommandFailure::problems(&problems))?;
     memory::limit_arenas();
-    start_logging(&settings, settings.log.level.0);
+    Logger::new(settings.log.target, settings.log.level.0).install();
     let capacity = Capacity::measure();
     capacity.fit(&mut settings);
-    // What the settings name may be mended while the daemon runs, and need not stop it: a box that only sends alerts
-    // has no use for the Maildirs that it can't write. What it can't do without fails below, in its own words.
-    for problem in check::problems(config, &check::own_account(), &check::look_up) {
+    // Only warnings: the operator may repair a file while the daemon runs, and a box that only sends alerts does not need the
+    // Maildirs that it can't write to. Files that the daemon can't do without fail below.
+    let found = examine_files(config, &settings, &places, &ProcessUser::own(), &ProcessUser::find);
+    for problem in found.problems {
         log::warn!(target: "pillarbox", "event=notice text={:?}", problem.to_string());
     }
-    let account = if user::is_root() { find_user(&settings)? } else { None };
-    // Before the sockets, which are none of its business.
-    let agent = DeliveryAgent::start(config, &settings, account.as_ref())
-        .map_err(|error| Failure::new(exit::OS_ERROR, format!("can't start the delivery agent: {error}")))?;
-    // It can't be started any more then.
+    let account = privileges::account(&settings)?;
+    // Before the sockets, which the agent must not inherit.
+    let agent = privileges::start_agent(config, &settings, account.as_ref())?;
+    // A reload can't start it: root's rights are gone by then.
     let lacks_agent = agent.is_none() && account.as_ref().is_some_and(|account| account.uid != 0);
-    // Handlers first: a signal that comes while the daemon starts must not kill it half made.
-    let mut signals =
-        Signals::register().map_err(|error| Failure::new(exit::OS_ERROR, format!("signals: {error}")))?;
-    let inherited = inherited.map_err(|error| Failure::new(exit::UNAVAILABLE, error))?;
+    // Before anything that a signal during the start could leave half done.
+    let mut signals = Signals::register()
+        .map_err(|error| CommandFailure::new(exit::OS_ERROR, format!("signals: {error}")))?;
+    let inherited = inherited.map_err(|error| CommandFailure::new(exit::UNAVAILABLE, error))?;
     let listeners = if inherited.is_empty() { bind(&settings)? } else { take_over(inherited)? };
-    // Rights are given up for the thread that runs and for those that it starts: nothing before this starts any.
+    // Capabilities belong to threads: no thread was started before this.
     let (queue, drops) = open_state(&settings, account.as_ref())?;
     let hostname = host::name(settings.hostname.as_ref());
     // As `user`, who must be able to read the keys again at SIGHUP.
-    let site = site(settings, hostname, &listeners).map_err(|text| Failure::new(exit::CONFIG, text))?;
+    let site =
+        site(settings, hostname, &listeners).map_err(|text| CommandFailure::new(exit::CONFIG, text))?;
     let daemon = Arc::new(Daemon::new(site, queue, drops, agent.map(Arc::new)));
     let started = daemon.start(&listeners);
-    started.map_err(|error| Failure::new(exit::TEMPORARY, format!("no thread can be started: {error}")))?;
+    started.map_err(|error| {
+        CommandFailure::new(exit::TEMPORARY, format!("no thread can be started: {error}"))
+    })?;
     daemon.open_control();
     Event::Notice("ready").log();
     supervisor.ready();
@@ -83,40 +111,33 @@ pub fn run(config: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(super) fn start_logging(settings: &Settings, level: log::LevelFilter) {
-    let target = match settings.log.target {
-        LogTarget::Stderr => Target::Stderr,
-        LogTarget::Syslog => Target::Syslog,
-    };
-    Logger::new(target, level).install();
-}
-
-/// The sockets that systemd has opened; it decides about addresses then, and the settings do not.
-fn take_over(inherited: Vec<Inherited>) -> Result<Vec<Arc<Listener>>, Failure> {
+/// The sockets that systemd opened. Their addresses replace those of the settings.
+fn take_over(inherited: Vec<Inherited>) -> Result<Vec<Arc<Listener>>, CommandFailure> {
     let take = |Inherited { socket, name }| {
         let address = socket.local_addr().map_or_else(|error| error.to_string(), |found| found.to_string());
-        Event::Notice(&format!("listening on {address}, by a socket of whoever started this")).log();
+        Event::Notice(&format!("listening on {address} (inherited socket)")).log();
         Listener::inherited(socket, name).map(Arc::new)
     };
     let listeners: std::io::Result<_> = inherited.into_iter().map(take).collect();
-    listeners.map_err(|error| Failure::new(exit::OS_ERROR, format!("inherited sockets: {error}")))
+    listeners.map_err(|error| CommandFailure::new(exit::OS_ERROR, format!("inherited sockets: {error}")))
 }
 
-fn bind(settings: &Settings) -> Result<Vec<Arc<Listener>>, Failure> {
+/// Opens the sockets of the settings. One that can't be opened ends the start, except IPv6 on loopback.
+fn bind(settings: &Settings) -> Result<Vec<Arc<Listener>>, CommandFailure> {
     let addresses = settings.listeners.iter().flat_map(|listener| &listener.address);
     let mut listeners = Vec::new();
     for &address in addresses {
         match listener::bind(address) {
             Ok(socket) => listeners.push(Arc::new(Listener::opened(socket))),
-            // Many small systems have no IPv6; the default listens on both loopbacks.
+            // Many small systems have no IPv6, and the default listens on both loopback addresses.
             Err(error) if address.is_ipv6() && address.ip().is_loopback() => {
                 log::warn!(target: "pillarbox", "event=notice text={error:?}");
             }
-            Err(error) => return Err(Failure::new(exit::UNAVAILABLE, error)),
+            Err(error) => return Err(CommandFailure::new(exit::UNAVAILABLE, error)),
         }
     }
     if listeners.is_empty() {
-        return Err(Failure::new(
+        return Err(CommandFailure::new(
             exit::UNAVAILABLE,
             "there is no address to listen on; see [[listener]]".into(),
         ));
@@ -124,23 +145,33 @@ fn bind(settings: &Settings) -> Result<Vec<Arc<Listener>>, Failure> {
     Ok(listeners)
 }
 
-/// Opens queue and drop directory, gives up all rights that are not needed any more, and makes sure that nobody else serves this queue.
+/// Opens queue and drop directory, gives up all rights that are not needed any more, and locks the queue against a second
+/// daemon.
 fn open_state(
     settings: &Settings,
-    account: Option<&user::SystemUser>,
-) -> Result<(Queue, DropDirectory), Failure> {
+    account: Option<&SystemUser>,
+) -> Result<(Queue, DropDirectory), CommandFailure> {
     let state = &settings.state;
-    let store = |error: crate::store::StoreError| Failure::new(exit::CANT_CREATE, error.to_string());
+    let store = |error: crate::store::StoreError| CommandFailure::new(exit::CANT_CREATE, error.to_string());
+    let (queue, drops) = privileges::open_state(settings, account).map_err(store)?;
     let owner = account.map(|account| Owner { uid: account.uid, gid: account.gid });
-    let queue = Queue::open(state, owner).map_err(store)?;
-    let drops = DropDirectory::open(state, owner).map_err(store)?;
     if let Err(error) = control::make_directory(&settings.control, owner) {
         trouble("making the directory of the control socket", &error);
     }
-    give_up_rights(account)?;
+    match account {
+        Some(root) if root.uid == 0 => {
+            log::warn!(target: "pillarbox", "event=notice text=\"running as root; set user to another one\"");
+        }
+        Some(_) => {}
+        // A service manager may have given some to a user other than root.
+        None => rights::drop_capabilities().map_err(|error| {
+            CommandFailure::new(exit::OS_ERROR, format!("can't give up capabilities: {error}"))
+        })?,
+    }
+    privileges::give_up(account)?;
     if !queue.lock_for_serving().map_err(store)? {
         let text = format!("another pillarbox serves {}; stop it, or set another state", state.display());
-        return Err(Failure::new(exit::TEMPORARY, text));
+        return Err(CommandFailure::new(exit::TEMPORARY, text));
     }
     let swept = queue.sweep(None).map_err(store)?;
     if swept > 0 {
@@ -149,40 +180,8 @@ fn open_state(
     Ok((queue, drops))
 }
 
-/// Becomes `account`, and gives up what a serving process never needs. `None`: not started as root.
-fn give_up_rights(account: Option<&user::SystemUser>) -> Result<(), Failure> {
-    let failed = |what: &str, error| Failure::new(exit::OS_ERROR, format!("can't {what}: {error}"));
-    match account {
-        Some(root) if root.uid == 0 => {
-            log::warn!(target: "pillarbox", "event=notice text=\"running as root; set user to another one\"");
-        }
-        Some(account) => {
-            let become_user = format!("become {}", account.name);
-            user::become_user(account).map_err(|error| failed(&become_user, error))?;
-        }
-        None => {
-            rights::drop_capabilities().map_err(|error| failed("give up capabilities", error))?;
-        }
-    }
-    rights::restrain().map_err(|error| failed("give up new rights", error))
-}
-
-pub(super) fn find_user(settings: &Settings) -> Result<Option<user::SystemUser>, Failure> {
-    let name = &settings.user;
-    match user::find(name) {
-        Ok(Some(account)) => Ok(Some(account)),
-        Ok(None) => {
-            let make = format!("useradd --system --user-group --no-create-home {name}");
-            let text = format!("user {name:?} does not exist; make it ({make}), or set user to another one");
-            Err(Failure::new(exit::CONFIG, text))
-        }
-        Err(error) => {
-            Err(Failure::new(exit::TEMPORARY, format!("user {name:?} can't be looked up: {error}")))
-        }
-    }
-}
-
-/// The host as configured, with its keys read. It listens where it listens: inherited sockets are in no configuration.
+/// The host as configured, with its keys read. The addresses of `listeners` are added, since inherited sockets are not in the
+/// configuration.
 fn site(settings: Settings, hostname: Domain, listeners: &[Arc<Listener>]) -> Result<Site, String> {
     let now = WallTime(SystemClock.wall_micros());
     let tls = Tls::load(&settings, &hostname, now).map_err(|(key, text)| format!("tls.{key}: {text}"))?;
@@ -193,6 +192,8 @@ fn site(settings: Settings, hostname: Domain, listeners: &[Arc<Listener>]) -> Re
     Ok(site)
 }
 
+/// Reads the configuration again, and hands it to the daemon unless something is wrong with it. Connections and attempts
+/// under way keep the old one.
 fn reload(
     daemon: &Daemon,
     config: &Path,
@@ -201,13 +202,13 @@ fn reload(
     lacks_agent: bool,
 ) {
     match load(config) {
-        // Their Maildirs would become this daemon's, for good, and they could not read them.
+        // Without the agent the daemon's user would own the Maildirs of system users, who could not read their mail.
         Ok(settings) if lacks_agent && delivery_agent::is_for(&settings) => {
             stays("local.users = \"system\" needs a restart");
         }
         Ok(mut settings) => {
             capacity.fit(&mut settings);
-            // The queue is open, and the certificate lies beside it.
+            // The queue is open there, and the self-signed certificate lies beside it.
             let running = daemon.site();
             if settings.state != running.settings.state {
                 log::warn!(target: "pillarbox", "event=notice text=\"state changes only with a restart\"");
@@ -215,7 +216,7 @@ fn reload(
             }
             let hostname = match &settings.hostname {
                 Some(hostname) => hostname.clone(),
-                // The system's name is asked once: asking again could wait for DNS.
+                // Looked up once only: a second look-up could wait for DNS.
                 None => daemon.site().hostname.clone(),
             };
             match site(settings, hostname, listeners) {
@@ -234,6 +235,7 @@ fn reload(
     }
 }
 
+/// Logs why the old configuration stays.
 fn stays(error: &str) {
     trouble("reading the configuration again; the old one stays", &error);
 }

@@ -1,45 +1,59 @@
-//! `pillarbox setup`: three questions at most, a test of the answers, and then the configuration.
+//! `pillarbox setup`: asks three questions at most, tests the answers, and writes the configuration.
 //!
-//! Each answer can be given as an option, for scripts. How the smarthost may be talked to is found by trying
-//! (`engine::smarthost`), so the test is that of `probe`. Until it is over nothing is on disk: the password lies in a file
-//! in memory that has no name, and whoever breaks off leaves nothing. Then the password is written, and the configuration
-//! that needs it. Nothing that says something is written over without `--force`, and then it is kept as FILE.old.
-//! Never asks twice: what is wrong is told, and the command ends.
+//! ```text
+//! options, questions ─▶ answers ─▶ test of each way to the smarthost ─▶ password file, then pillarbox.toml
+//!                                    │  (engine::probe::smarthost)
+//!                                    └▶ no way works: nothing is written
+//! ```
+//!
+//! Scripts give each answer as an option. The test is that of `probe`, and finds out how to talk to the smarthost. Before it
+//! ends nothing is on disk: the password lies in a memory file without a name, so an interrupted setup leaves nothing. A file
+//! with content is replaced only with `--force`, and kept as FILE.old. setup never asks twice: a wrong answer ends it.
+//!
+//! For most hosts the result is short:
+//!
+//! ```toml
+//! admin = "me@example.com"
+//! relay.smarthost = "smtps://mail.example.com"
+//! relay.username = "me@example.com"
+//! ```
+//!
+//! The password lies beside it, readable for the group of the daemon's user. `--set 'KEY = VALUE'` adds lines, which are parsed with
+//! all others before any question is asked.
 
 mod files;
 mod questions;
 
-use super::exit::{self, Failure};
-use super::probe::{code, line};
-use super::serve::find_user;
+use super::exit::{self, CommandFailure};
+use super::privileges;
+use super::remote::screen::escaped;
+use super::steps::{code, line};
 use crate::config::{self, Settings, host};
 use crate::engine::control::listing::json_text;
 use crate::engine::daemon::{maildirs, resolver};
 use crate::engine::host::site::Site;
 use crate::engine::outbound::password::USUAL_FILE;
 use crate::engine::probe::smarthost::{Trial, find};
-use crate::engine::probe::walk::{Mark, World};
+use crate::engine::probe::walk::{Impatient, Mark, World};
 use crate::mail::date::{Now, WallTime};
 use crate::mail::next_hop::{Scheme, Smarthost};
-use crate::net::connect::{Connect, Failures, TcpConnect};
-use crate::net::transport::{Transport, own_address};
+use crate::net::connect::TcpConnect;
+use crate::net::transport::own_address;
 use crate::smtp::sasl::Secret;
 use crate::store::durable::Owner;
 use crate::sys::clock::{Clock, SystemClock};
 use crate::sys::signals::Signals;
-use crate::sys::user;
-use files::{File, Readers, Target};
+use files::{ConfigTarget, File, FileReaders};
 use questions::{Answers, Password};
 use rustix::fs::{MemfdFlags, Mode, fchmod, memfd_create};
 use std::ffi::OsString;
 use std::io::Write;
-use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What can be said on the command line.
+/// The options of the command line.
 pub const OPTIONS: &[&str] = &[
     "admin",
     "smarthost",
@@ -51,20 +65,20 @@ pub const OPTIONS: &[&str] = &[
     "force",
     "no-test",
 ];
-/// Those that have no value.
+/// Options without a value.
 const FLAGS: [&str; 2] = ["force", "no-test"];
-/// How long a port may take that drops what it gets. Delivery waits longer, and comes again.
+/// The longest wait for a connection: a firewall that drops packets gives no answer.
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// Asks, tests and writes.
 ///
 /// # Errors
 /// An answer is missing or wrong, a message would not be accepted, or a file can't be written.
-pub fn run(path: &Path, operands: &[OsString]) -> Result<(), Failure> {
+pub fn run(path: &Path, operands: &[OsString]) -> Result<(), CommandFailure> {
     let options = Options::read(operands)?;
-    let target = Target::look(path, options.is_set("force"))?;
+    let target = ConfigTarget::look(path, options.is_set("force"))?;
     let extra: String = options.all("set").map(|line| format!("{line}\n")).collect();
-    let base = config::parse(&extra, "--set").map_err(|problems| Failure::problems(&problems))?;
+    let base = config::parse(&extra, "--set").map_err(|problems| CommandFailure::problems(&problems))?;
     let readers = readers(&base)?;
     let answers = questions::ask(&options, &resolver(&base))?;
     let password_path = target.sibling("password");
@@ -78,7 +92,7 @@ pub fn run(path: &Path, operands: &[OsString]) -> Result<(), Failure> {
     };
     let file = path.display().to_string();
     let settings = config::parse(&text(answers.ways.first()), &file);
-    let settings = settings.map_err(|problems| Failure::problems(&problems))?;
+    let settings = settings.map_err(|problems| CommandFailure::problems(&problems))?;
     let smarthost = if options.is_set("no-test") {
         answers.ways.first().cloned()
     } else {
@@ -93,9 +107,9 @@ pub fn run(path: &Path, operands: &[OsString]) -> Result<(), Failure> {
     new.push(File {
         path: target.path.clone(),
         octets: Secret::new(text.into_bytes()),
-        readers: Readers::All,
+        readers: FileReaders::All,
     });
-    // Whoever interrupts it now has it written all the same, and nothing half done is left.
+    // An interrupt from now on waits for the files, so that none is left half written.
     let _held_back = Signals::register();
     target.write(&new)?;
     let written: Vec<String> = new.iter().map(|file| file.path.display().to_string()).collect();
@@ -103,11 +117,12 @@ pub fn run(path: &Path, operands: &[OsString]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What was said on the command line.
+/// The options of the command line, with their values.
 struct Options(Vec<(&'static str, String)>);
 
 impl Options {
-    fn read(operands: &[OsString]) -> Result<Self, Failure> {
+    /// Reads the operands; every option but [`FLAGS`] has a value.
+    fn read(operands: &[OsString]) -> Result<Self, CommandFailure> {
         let mut words = operands.iter().map(|word| word.to_str());
         let mut read = Vec::new();
         while let Some(word) = words.next() {
@@ -123,11 +138,12 @@ impl Options {
         Ok(Self(read))
     }
 
+    /// All values of an option, in order.
     fn all(&self, name: &str) -> impl Iterator<Item = &str> {
         self.0.iter().filter(move |(said, _)| *said == name).map(|(_, value)| value.as_str())
     }
 
-    /// The last one counts.
+    /// The value of an option; the last one counts.
     fn value(&self, name: &str) -> Option<&str> {
         self.all(name).last()
     }
@@ -137,24 +153,21 @@ impl Options {
     }
 }
 
-fn usage(text: &str) -> Failure {
-    Failure::new(exit::USAGE, format!("setup: {text}"))
+fn usage(text: &str) -> CommandFailure {
+    CommandFailure::new(exit::USAGE, format!("setup: {text}"))
 }
 
-/// Who reads the password: the group of the daemon's user, or else whoever this is.
-fn readers(settings: &Settings) -> Result<Readers, Failure> {
-    if !user::is_root() {
-        return Ok(Readers::Writer);
-    }
-    let account = find_user(settings)?.filter(|account| account.uid != 0);
-    Ok(account.map_or(Readers::Writer, |account| Readers::Group(Owner { uid: 0, gid: account.gid })))
+/// The readers of the password: the group of the daemon's user, or else only the user who runs this.
+fn readers(settings: &Settings) -> Result<FileReaders, CommandFailure> {
+    let account = privileges::account(settings)?.filter(|account| account.uid != 0);
+    Ok(account.map_or(FileReaders::Writer, |account| FileReaders::Group(Owner { uid: 0, gid: account.gid })))
 }
 
 /// The configuration: three lines, for most.
 fn text(answers: &Answers, smarthost: Option<&Smarthost>, password: &Path) -> String {
     let mut text = "# Written by `pillarbox setup`. pillarbox.toml(5) tells all keys, `pillarbox check` finds mistakes.\n"
         .to_owned();
-    // What is well-formed in JSON is so in TOML.
+    // A JSON string is a TOML string.
     let mut line = |key: &str, value: &str| text.push_str(&format!("{key} = {}\n", json_text(value)));
     line("admin", &answers.admin);
     if let Some(smarthost) = smarthost {
@@ -177,16 +190,16 @@ fn text(answers: &Answers, smarthost: Option<&Smarthost>, password: &Path) -> St
     text
 }
 
-/// Finds the way that serves; `None`: by MX.
+/// Finds a way that works; `None`: by MX.
 fn test(
     settings: &Settings,
     answers: &Answers,
     ways: &[Vec<Smarthost>],
-) -> Result<Option<Smarthost>, Failure> {
+) -> Result<Option<Smarthost>, CommandFailure> {
     let mut settings = settings.clone();
     let hidden = match &answers.password {
         Password::Typed(password) => Some(hide(password).map_err(|error| {
-            Failure::new(exit::OS_ERROR, format!("setup: no memory for the password: {error}"))
+            CommandFailure::new(exit::OS_ERROR, format!("setup: no memory for the password: {error}"))
         })?),
         _ => None,
     };
@@ -195,15 +208,16 @@ fn test(
     }
     let hostname = host::name(settings.hostname.as_ref());
     let maildirs = maildirs(&Site::new(settings.clone(), hostname.clone(), None), None);
+    let tcp = TcpConnect::default();
     let world = World {
         resolver: &resolver(&settings),
-        connect: &Brief(TcpConnect::default()),
+        connect: &Impatient { connect: &tcp, connect_timeout: CONNECT },
         maildirs: &maildirs,
         now: Now { wall: WallTime(SystemClock.wall_micros()), running: SystemClock.boot() },
         own_address: &own_address,
     };
     let address = answers.probed();
-    say(&format!("Testing the way to {}\n", super::ask::escaped(address)));
+    say(&format!("Testing the way to {}\n", escaped(address)));
     let trial = find(&settings, &hostname, &world, ways, address, &mut tell);
     let steps = |marks: &[Mark]| -> String {
         trial.steps.iter().filter(|step| marks.contains(&step.mark)).map(|step| line(step, false)).collect()
@@ -212,25 +226,25 @@ fn test(
         say(&steps(&[Mark::Ok, Mark::Warn, Mark::Fail]));
         let text =
             "setup: nothing was written, as no message would be accepted; --no-test writes all the same";
-        return Err(Failure::new(code(failure), text.into()));
+        return Err(CommandFailure::new(code(failure), text.into()));
     }
     say(&steps(&[Mark::Warn]));
     Ok(trial.smarthost.into_iter().next())
 }
 
-/// What came of a way, in a line.
+/// Shows the result for a way, in a line.
 fn tell(trial: &Trial) {
     let way = trial.smarthost.first().map_or_else(|| "by MX".to_owned(), ToString::to_string);
     let is_clear = trial.smarthost.iter().any(|host| host.scheme == Scheme::Smtp);
     let found = match &trial.failure {
-        Some(step) => format!("no, {}: {}", step.stage.name(), super::ask::escaped(&step.text)),
+        Some(step) => format!("no, {}: {}", step.stage.name(), escaped(&step.text)),
         None if is_clear => "yes; without verified TLS, so others on the way can read it".to_owned(),
         None => "yes".to_owned(),
     };
     say(&format!("{way}: {}\n", found.replace('\n', " ")));
 }
 
-/// Where the test finds the password: a file in memory, gone with the process.
+/// Puts the password where the test finds it: into a file in memory, which ends with the process.
 fn hide(password: &Secret) -> std::io::Result<(std::fs::File, PathBuf)> {
     let file = std::fs::File::from(memfd_create("password", MemfdFlags::CLOEXEC)?);
     fchmod(&file, Mode::RUSR | Mode::WUSR)?;
@@ -239,35 +253,21 @@ fn hide(password: &Secret) -> std::io::Result<(std::fs::File, PathBuf)> {
     Ok((file, path.into()))
 }
 
-/// What to do then.
+/// The next steps, for the operator.
 fn next(settings: &Settings, answers: &Answers) -> String {
     let start = match () {
         () if UnixStream::connect(&settings.control).is_ok() => "systemctl reload pillarbox",
         () if Path::new("/run/systemd/system").exists() => "systemctl enable --now pillarbox",
         () => "pillarbox serve",
     };
-    let address = super::ask::escaped(answers.probed());
+    let address = escaped(answers.probed());
     format!("Next:\n  {start}\n  pillarbox probe --send {address}\n")
 }
 
-/// Standard output; whoever closed it wants to know nothing.
+/// Writes to standard output; a closed one is ignored.
 fn say(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
     let _ = std::io::stdout().flush();
-}
-
-/// Connects as delivery does, and gives up sooner.
-struct Brief(TcpConnect);
-
-impl Connect for Brief {
-    fn connect(
-        &self,
-        addresses: &mut Vec<SocketAddr>,
-        source: &[IpAddr],
-        timeout: Duration,
-    ) -> Result<(SocketAddr, Box<dyn Transport>), Failures> {
-        self.0.connect(addresses, source, timeout.min(CONNECT))
-    }
 }
 
 #[cfg(test)]

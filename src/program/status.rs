@@ -1,33 +1,41 @@
-//! `pillarbox status`: asks the daemon how things are.
+//! `pillarbox status`: asks the daemon for its state.
 //!
-//! With no daemon it says so, and what lies in the queue as far as this user may look. `--check` speaks to monitoring
-//! plugins: whatever goes wrong is a line on standard output and one of their exit codes.
+//! If no daemon runs, it says so, and counts the messages in the queue if this user may read it. `--check` is for monitoring
+//! plugins: any failure becomes a line on standard output and one of their exit codes.
+//!
+//! | | daemon answers | no daemon | bad operands |
+//! | --- | --- | --- | --- |
+//! | `status`, `--json`, `--prometheus` | 0 | 69, and a count of the queue | 64 |
+//! | `--check` | 0 OK, 1 WARNING, 2 CRITICAL | 2 CRITICAL | 3 UNKNOWN |
+//!
+//! The thresholds of `--check` go to the daemon, which compares: `rules::advice::monitor` has them.
 
-use super::ask::{Asked, Screen, ask, finish};
-use super::exit::{self, Failure};
-use super::queue::become_user;
+use super::exit::{self, CommandFailure, finish};
+use super::privileges;
+use super::remote::client::{DaemonAnswer, ask};
+use super::remote::screen::Screen;
 use crate::config::{Settings, load};
 use crate::engine::control::output::Output;
+use crate::protocol::request::{BadRequest, Request};
 use crate::rules::advice::monitor::Level;
-use crate::rules::control::{BadRequest, Request};
 use crate::store::queue::Queue;
 use std::ffi::OsString;
 use std::path::Path;
 
-/// The options, those with a value among them.
+/// All options, with and without a value.
 pub const OPTIONS: &[&str] =
     &["json", "prometheus", "check", "warning", "critical", "warning-age", "critical-age"];
 const CHECK: &str = "--check";
 
-/// Asks and shows.
+/// Asks the daemon, and shows its answer.
 ///
 /// # Errors
-/// The words are none, or there is no daemon.
-pub fn run(config: &Path, operands: &[OsString]) -> Result<(), Failure> {
+/// The operands are no request, or no daemon runs.
+pub fn run(config: &Path, operands: &[OsString]) -> Result<(), CommandFailure> {
     let words: Vec<_> = operands.iter().map(|word| word.to_string_lossy()).collect();
     let mut words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
     let is_check = words.contains(&CHECK);
-    // The daemon wants it in front of the thresholds.
+    // The protocol has it before the thresholds.
     words.retain(|word| *word != CHECK);
     if is_check {
         words.insert(0, CHECK);
@@ -44,19 +52,19 @@ pub fn run(config: &Path, operands: &[OsString]) -> Result<(), Failure> {
     }
 }
 
-fn show(config: &Path, words: &[&str], is_check: bool, screen: &mut Screen) -> Result<(), Failure> {
+fn show(config: &Path, words: &[&str], is_check: bool, screen: &mut Screen) -> Result<(), CommandFailure> {
     let request = Request::parse(words)
-        .map_err(|BadRequest { code, text }| Failure::new(code, format!("status: {text}")))?;
-    let settings = load(config).map_err(|problems| Failure::problems(&problems))?;
+        .map_err(|BadRequest { code, text }| CommandFailure::new(code, format!("status: {text}")))?;
+    let settings = load(config).map_err(|problems| CommandFailure::problems(&problems))?;
     match ask(&settings.control, &request, screen)? {
-        Asked::Answered(code) => finish(code),
-        Asked::NoDaemon(why) if is_check => {
+        DaemonAnswer::Answered(code) => finish(code),
+        DaemonAnswer::NoDaemon(why) if is_check => {
             plugin(screen, Level::Critical, &format!("no daemon answers: {why}"))
         }
-        Asked::NoDaemon(why) => {
+        DaemonAnswer::NoDaemon(why) => {
             let text =
                 format!("no daemon answers: {why}; start it: systemctl start pillarbox, or pillarbox serve");
-            let mut failure = Failure::new(exit::UNAVAILABLE, text);
+            let mut failure = CommandFailure::new(exit::UNAVAILABLE, text);
             if let Some((messages, octets)) = queued(&settings) {
                 failure.lines.push(format!("pillarbox: in the queue: {messages} messages, {octets} octets"));
             }
@@ -65,17 +73,17 @@ fn show(config: &Path, words: &[&str], is_check: bool, screen: &mut Screen) -> R
     }
 }
 
-/// One line, with the exit code that goes with it.
-fn plugin(screen: &mut Screen, level: Level, text: &str) -> Result<(), Failure> {
-    // The bar begins the figures.
+/// Shows one line, and ends with the exit code of its level.
+fn plugin(screen: &mut Screen, level: Level, text: &str) -> Result<(), CommandFailure> {
+    // A bar would begin the performance data.
     let line = level.line(&text.replace(['|', '\n'], " "));
     let _ = screen.output(line.as_bytes());
     finish(level as u8)
 }
 
-/// Messages in the queue and their size in octets, if this user may look; nothing is made for it.
+/// The number of messages in the queue and their size in octets, if this user may read it. Never creates a queue.
 fn queued(settings: &Settings) -> Option<(usize, u64)> {
-    become_user(settings).ok()?;
+    privileges::give_up(privileges::account(settings).ok()?.as_ref()).ok()?;
     std::fs::read_dir(settings.state.join("queue")).ok()?;
     let queue = Queue::open(&settings.state, None).ok()?;
     let summaries = queue.ids().ok()?.into_iter().filter_map(|id| queue.summary(id)?.ok());

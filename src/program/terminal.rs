@@ -1,16 +1,16 @@
-//! Questions to whoever sits at the terminal. Prompts go to standard error; answers are read octet by octet, so that no
-//! buffer of the library gets a password, and none swallows what the next question is answered by.
+//! Questions at the terminal. Prompts go to standard error. Answers are read octet by octet, so that no buffer of the library
+//! holds a password, or swallows the answer to the next question.
 
-use crate::smtp::sasl::Secret;
+use crate::smtp::sasl::{CREDENTIAL_MAX_OCTETS, Credentials, Secret};
 use rustix::io::Errno;
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcsetattr};
 use std::io::Write;
 use std::os::fd::BorrowedFd;
 
-/// What Ctrl-C types in a muted terminal. As a signal it would end the program and leave the terminal mute.
+/// The octet of Ctrl-C in a muted terminal. As a signal it would end the program and leave the terminal without echo.
 pub const CTRL_C: u8 = 3;
 
-/// Shows a prompt. Whoever can't see it can still type.
+/// Shows a prompt; a closed standard error is ignored.
 pub fn prompt(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
@@ -18,9 +18,9 @@ pub fn prompt(text: &str) {
 /// Reads a line without its end, or `max_octets` and one more of a longer one. `None`: the input has ended.
 ///
 /// # Errors
-/// Whatever the system says.
+/// An I/O error of the operating system.
 pub fn line(input: BorrowedFd<'_>, max_octets: usize) -> Result<Option<Secret>, Errno> {
-    // It must not grow: what it leaves behind is not overwritten.
+    // Never grows: a vector that moves leaves its old octets behind.
     let mut octets = Vec::with_capacity(max_octets + 2);
     while octets.len() < max_octets + 2 {
         let mut octet = [0];
@@ -42,21 +42,35 @@ pub fn line(input: BorrowedFd<'_>, max_octets: usize) -> Result<Option<Secret>, 
     Ok(Some(Secret::new(octets)))
 }
 
-/// A terminal that shows nothing of what is typed, until this is dropped.
+/// Whether `name` can log in with a typed password (RFC 4616).
+///
+/// # Errors
+/// Says what is wrong with the password: it is empty, too long, has a control character, or is not UTF-8.
+pub fn check_password(name: &str, password: &Secret) -> Result<(), &'static str> {
+    match password.octets() {
+        [] => Err("is empty"),
+        octets if octets.len() > CREDENTIAL_MAX_OCTETS => Err("has more than 255 octets"),
+        octets if octets.iter().any(u8::is_ascii_control) => Err("has a control character"),
+        octets if Credentials::new(name.as_bytes(), octets).is_none() => Err("is not UTF-8"),
+        _ => Ok(()),
+    }
+}
+
+/// A terminal without echo, until this is dropped.
 pub struct Mute<'a> {
     terminal: BorrowedFd<'a>,
     before: Termios,
 }
 
 impl<'a> Mute<'a> {
-    /// Begins to be mute; `before` is how the terminal was.
+    /// Switches the echo off; `before` are the settings to restore.
     ///
     /// # Errors
-    /// Whatever the system says.
+    /// An I/O error of the operating system.
     pub fn begin(terminal: BorrowedFd<'a>, before: Termios) -> Result<Self, Errno> {
         let mut mute = before.clone();
         mute.local_modes -= LocalModes::ECHO | LocalModes::ISIG;
-        // Ctrl-C ends the line, and what it ends is no password.
+        // Ctrl-C ends the line, which is then no password.
         mute.special_codes[SpecialCodeIndex::VEOL] = CTRL_C;
         tcsetattr(terminal, OptionalActions::Flush, &mute)?;
         Ok(Self { terminal, before })
@@ -65,7 +79,7 @@ impl<'a> Mute<'a> {
 
 impl Drop for Mute<'_> {
     fn drop(&mut self) {
-        // What was typed and not read is thrown away, or the shell would read it.
+        // Discards input that was not read, or the shell would read it.
         let _ = tcsetattr(self.terminal, OptionalActions::Flush, &self.before);
     }
 }

@@ -14,7 +14,6 @@
 
 pub mod accounts;
 pub mod advice;
-pub mod control;
 pub mod message;
 pub mod pacing;
 pub mod routing;

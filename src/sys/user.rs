@@ -1,7 +1,7 @@
-//! Users of the system: looking one up, and becoming one.
+//! Users of the system: looking one up, listing them, and becoming one.
 //!
-//! Look-ups go to the C library and so to every source in nsswitch.conf, such as LDAP; they may take long. The entry
-//! is copied out, with no pointer into it. A failed look-up says nothing about the user: the caller defers.
+//! Everything goes through the C library, so users of directory services count (nsswitch.conf(5)), and a user is the same
+//! for the daemon, for `check` and for the delivery agent. No file of the user database is read here.
 
 use super::rights;
 use std::ffi::{CStr, CString, OsStr};
@@ -10,59 +10,114 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
-/// Largest passwd entry that is read, in octets; entries of directory services can be long.
+/// Largest passwd entry that is read, in octets; with directory services they can be long.
 const ENTRY_MAX_OCTETS: usize = 64 * 1024;
 
-/// Most groups that are read; a user with more counts as a member of the first group only.
+/// The most groups of a user that are looked at.
 const GROUPS_MAX: usize = 1024;
+/// The most users that are listed.
+const NAMES_MAX: usize = 10_000;
 
 /// An entry of the user database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SystemUser {
     /// The login name as the database writes it.
     pub name: String,
-    /// The user id.
+    /// The user's number.
     pub uid: u32,
-    /// The id of the primary group.
+    /// The number of the user's first group.
     pub gid: u32,
     /// The home directory.
     pub home: PathBuf,
 }
 
-/// Looks a user up by name; `None` if the user does not exist.
+/// Looks a user up by name; `None`: no such user.
 ///
 /// # Errors
-/// The database cannot be asked; this says nothing about the user.
+/// The database could not be asked: this says nothing about the user.
 pub fn find(name: &str) -> io::Result<Option<SystemUser>> {
     let Ok(name) = CString::new(name) else { return Ok(None) };
     look_up(Key::Name(&name))
 }
 
-/// Looks a user up by id; `None` if the user does not exist.
+/// Looks a user up by number; `None`: no such user.
 ///
 /// # Errors
-/// The database cannot be asked; this says nothing about the user.
+/// The database could not be asked: this says nothing about the user.
 pub fn find_uid(uid: u32) -> io::Result<Option<SystemUser>> {
     look_up(Key::Uid(uid))
 }
 
-/// All groups of a user, including the primary one.
-#[must_use]
+/// All groups of a user, the first one of the entry included.
 #[allow(unsafe_code)]
-pub fn groups(account: &SystemUser) -> Vec<u32> {
+fn groups(account: &SystemUser) -> Vec<u32> {
     let Ok(name) = CString::new(account.name.as_str()) else { return vec![account.gid] };
     let mut groups: Vec<libc::gid_t> = vec![0; GROUPS_MAX];
     let mut count = GROUPS_MAX as libc::c_int;
-    // SAFETY: `name` is a live C string, the buffer has room for `count` groups, and the call keeps neither. The
-    // standard library has no look-up of groups.
+    // SAFETY: `name` is a live C string, the buffer has room for `count` groups, and the call keeps neither. The standard
+    // library has no look-up of groups.
     let found =
         unsafe { libc::getgrouplist(name.as_ptr(), account.gid, groups.as_mut_ptr(), &raw mut count) };
     groups.truncate(usize::try_from(count).unwrap_or_default());
     if found < 0 { vec![account.gid] } else { groups }
 }
 
-/// The key of a look-up.
+/// A user as the kernel sees one at a file: by number and groups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessUser {
+    /// The name for messages, or the number as text.
+    pub name: String,
+    /// The user's number.
+    pub uid: u32,
+    /// The numbers of all groups.
+    pub groups: Vec<u32>,
+}
+
+impl ProcessUser {
+    /// The user whom this process runs as.
+    #[must_use]
+    pub fn own() -> Self {
+        let uid = rustix::process::geteuid().as_raw();
+        let mut groups = vec![rustix::process::getegid().as_raw()];
+        let others = rustix::process::getgroups().unwrap_or_default();
+        groups.extend(others.into_iter().map(rustix::process::Gid::as_raw));
+        Self { name: uid.to_string(), uid, groups }
+    }
+
+    /// Looks a user up by name, with the groups that [`become_user`] would give it. `None` also while the database does not
+    /// answer.
+    #[must_use]
+    pub fn find(name: &str) -> Option<Self> {
+        let account = find(name).ok().flatten()?;
+        let groups = groups(&account);
+        Some(Self { name: account.name, uid: account.uid, groups })
+    }
+}
+
+/// The names of all users that the database lists, at most [`NAMES_MAX`]. A directory service may list none.
+#[must_use]
+#[allow(unsafe_code)]
+pub fn names() -> Vec<String> {
+    // The calls share one place in the database and one buffer.
+    static LISTING: Mutex<()> = Mutex::new(());
+    let _turn = LISTING.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut names = Vec::new();
+    // SAFETY: nothing else in this program makes these calls, and the lock lets one thread at a time make them. An entry and
+    // its strings stay valid until the next call, and the name is copied before that.
+    unsafe {
+        libc::setpwent();
+        while names.len() < NAMES_MAX {
+            let Some(entry) = libc::getpwent().as_ref() else { break };
+            names.push(CStr::from_ptr(entry.pw_name).to_string_lossy().into_owned());
+        }
+        libc::endpwent();
+    }
+    names
+}
+
+/// What an entry is found by.
 #[derive(Clone, Copy)]
 enum Key<'a> {
     Name(&'a CStr),
@@ -89,8 +144,8 @@ fn look_up(key: Key<'_>) -> io::Result<Option<SystemUser>> {
         match error {
             0 if found.is_null() => return Ok(None),
             0 => {
-                // SAFETY: the call has succeeded and set `found`: the entry is filled in, and its strings end with
-                // NUL and lie in `buffer`.
+                // SAFETY: the call has succeeded and set `found`: the entry is filled in, and its strings end with NUL
+                // and lie in `buffer`.
                 let account = unsafe {
                     let entry = entry.assume_init();
                     SystemUser {
@@ -106,63 +161,64 @@ fn look_up(key: Key<'_>) -> io::Result<Option<SystemUser>> {
                 let larger = buffer.len() * 4;
                 buffer.resize(larger, 0);
             }
-            // The codes that POSIX lists for "no such user"; systems without /etc/passwd report ENOENT too.
+            // What POSIX lists for "no such user", and systems without /etc/passwd say ENOENT too.
             libc::ENOENT | libc::ESRCH => return Ok(None),
             error => return Err(io::Error::from_raw_os_error(error)),
         }
     }
 }
 
-/// Whether this process has all rights of root.
+/// Whether this process may do everything.
 #[must_use]
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Whether this process has rights that its caller does not have, through a set-id bit.
+/// Whether this process has rights that its caller has not: by a set-id bit.
 #[must_use]
 pub fn has_raised_rights() -> bool {
     rustix::process::geteuid() != rustix::process::getuid()
         || rustix::process::getegid() != rustix::process::getgid()
 }
 
-/// Becomes `account` for good: its groups and uid, no capability, and no way back. Call it before the first thread.
+/// Becomes `account` for good: its groups, its uid, no capability, and no way back. To be called before the first
+/// thread.
 ///
 /// # Errors
-/// A step failed; the process must not continue.
+/// A step failed; the process must not go on then.
 #[allow(unsafe_code)]
 pub fn become_user(account: &SystemUser) -> io::Result<()> {
     let name = CString::new(account.name.as_str())?;
     let checked = |result: libc::c_int| if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
-    // While this process still has the right to do so.
+    // While there is still a right to.
     rights::empty_bounding_set();
-    // SAFETY: `name` is a live C string, the other arguments are numbers. libc's calls change all threads of the
-    // process, which those of rustix do not. The groups go first: after setuid there is no right to change them.
+    // SAFETY: `name` is a live C string, the other arguments are numbers. libc's calls change all threads of the process,
+    // which rustix' do not. The groups go first: after setuid there is no right to change them.
     unsafe {
         checked(libc::initgroups(name.as_ptr(), account.gid as _))?;
         checked(libc::setgid(account.gid))?;
         checked(libc::setuid(account.uid))?;
     }
-    // setuid drops the capabilities, unless the caller of this process forbade it (SECBIT_KEEP_CAPS).
+    // setuid takes the capabilities away, unless the parent process has set SECBIT_KEEP_CAPS.
     rights::drop_capabilities()?;
     rights::close_memory()?;
-    // SAFETY: as above. Both calls must fail; otherwise the rights are not gone.
+    // SAFETY: as above; both must fail, or the rights are not gone.
     let regained = unsafe { libc::setuid(0) == 0 || account.gid != 0 && libc::setgid(0) == 0 };
     if account.uid != 0 && regained {
-        return Err(io::Error::other("root's rights could be regained"));
+        return Err(io::Error::other("root's rights could be taken back"));
     }
     Ok(())
 }
 
-/// The groups that the process at the other end of a Unix socket had when it connected, without its primary one.
-/// Kernels before 4.13 do not report them.
+/// The groups of the process at the other end of a Unix socket when it connected, its first one left out. A kernel before
+/// 4.13 tells none.
 #[must_use]
 #[allow(unsafe_code)]
 pub fn peer_groups(socket: BorrowedFd<'_>) -> Vec<u32> {
     let mut groups = vec![0 as libc::gid_t; GROUPS_MAX];
     let mut octets = std::mem::size_of_val(groups.as_slice()) as libc::socklen_t;
     // SAFETY: the descriptor is open as long as it is borrowed; the pointers are to live values, and `octets` is the
-    // length of the buffer before the call and of its content after it. rustix has no call for it.
+    // length of the buffer before the call and what has been filled in after it. rustix has no call for it.
     let result = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),
@@ -191,6 +247,18 @@ mod tests {
         assert_eq!(find("no-such-user-here").unwrap(), None);
         assert_eq!(find("ro\0ot").unwrap(), None);
         assert_eq!(find(&"x".repeat(100_000)).unwrap_or(None), None);
+    }
+
+    #[test]
+    fn users_are_found_with_all_their_groups() {
+        let (own, root) = (ProcessUser::own(), ProcessUser::find("root").unwrap());
+        assert!((root.uid, root.groups.contains(&0)) == (0, true), "{root:?}");
+        assert!(
+            own.uid != 0 || own.groups.iter().all(|group| root.groups.contains(group)),
+            "{own:?} {root:?}"
+        );
+        assert_eq!(ProcessUser::find("no-such-user-here"), None);
+        assert!(names().iter().any(|name| name == "root"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! what has to follow.
 
 use expect_test::expect_file;
-use pillarbox::config::keys::{Availability, Chapter, MANUAL, TABLES, Table};
+use pillarbox::config::keys::{MANUAL, TABLES, Table, TableManual};
 use pillarbox::program::sendmail::flags::{FLAGS, LONG_FLAGS};
 use pillarbox::rules::advice::hints;
 use pillarbox::smtp::extension::EXTENSIONS;
@@ -363,7 +363,7 @@ Durations are "90s", "15m", "4h", "5d" or bare seconds; sizes "64KiB", "25MiB" o
 One value may stand for a list of one.
 "#;
 
-fn manual_table(text: &mut String, table: &Table, chapter: &Chapter) {
+fn manual_table(text: &mut String, table: &Table, chapter: &TableManual) {
     let heading = if table.name.is_empty() {
         "KEYS IN FRONT OF ALL TABLES".to_owned()
     } else {
@@ -377,9 +377,6 @@ fn manual_table(text: &mut String, table: &Table, chapter: &Chapter) {
             (table, None) => format!("{table}.{}", row.key),
         };
         write!(text, ".TP\n\\fB{name}\\fR = {}\n{}\n", roff(row.default), roff(about)).unwrap();
-        if row.availability == Availability::Later {
-            text.push_str(".br\nNot available yet.\n");
-        }
     }
 }
 

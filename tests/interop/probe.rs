@@ -99,7 +99,7 @@ fn postfix_is_probed_and_gets_no_message_before_it_is_asked_for() {
         assert!(said.contains(words) && said.contains("FAIL "), "{words}: {said}");
     }
     let (code, said) = probe(&place, &[]);
-    assert_eq!((code, said.as_str()), (Some(64), "pillarbox: probe: say one ADDRESS\n"));
+    assert_eq!((code, said.as_str()), (Some(64), "pillarbox: probe: give one ADDRESS\n"));
 }
 
 /// A user here, with a daemon that runs, and one that nobody knows.

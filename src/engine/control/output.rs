@@ -7,7 +7,7 @@
 //!
 //! Requests and hand-overs know only these traits: the daemon and a command without a daemon answer by the same code.
 
-use crate::rules::control::Rights;
+use crate::protocol::rights::PeerRights;
 use std::io;
 
 /// Where the answer to a request goes.
@@ -28,7 +28,7 @@ pub trait Output {
 #[derive(Debug, Clone, Copy)]
 pub struct Asker {
     /// The requests that the user may make.
-    pub rights: Rights,
+    pub rights: PeerRights,
     /// The user, by the word of the kernel (`SO_PEERCRED`).
     pub uid: u32,
 }

@@ -19,9 +19,11 @@ use crate::mail::address::ReversePath;
 use crate::mail::id::QueueId;
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::{Class, EnhancedStatus};
-use crate::rules::control::{
-    Change, Form, IO_TROUBLE, Link, Messages, NOT_ALLOWED, NOT_NOW, Request, Rights, UNKNOWN_ID, Which,
+use crate::protocol::request::{
+    Change, Form, IO_TROUBLE, NOT_ALLOWED, NOT_NOW, Request, Selection, UNKNOWN_ID, Which,
 };
+use crate::protocol::rights::PeerRights;
+use crate::rules::pacing::downtime::Uplink;
 use crate::rules::routing::route::Accounts;
 use crate::store::StoreError;
 use crate::store::queue::{
@@ -89,7 +91,8 @@ fn list(manager: &Manager, asker: Asker, form: Form, output: &mut dyn Output) ->
             }
             None => continue,
         };
-        let hides_addresses = asker.rights == Rights::Own && !owners.owns(&board.site, asker.uid, &summary);
+        let hides_addresses =
+            asker.rights == PeerRights::Own && !owners.owns(&board.site, asker.uid, &summary);
         if messages == 0 && form == Form::Mailq {
             output.output(listing::MAILQ_HEAD.as_bytes())?;
         }
@@ -166,13 +169,13 @@ fn flush(manager: &Manager, which: &[Which], output: &mut dyn Output) -> io::Res
         }
     }
     match manager.board.link() {
-        Link::Down => output.error("the link is down: nothing is tried before link up")?,
-        Link::Metered if which.is_empty() => {
+        Uplink::Down => output.error("the link is down: nothing is tried before link up")?,
+        Uplink::Metered if which.is_empty() => {
             output.error(
                 "the link is metered: only urgent mail, and what is named here, is tried before link up",
             )?;
         }
-        Link::Metered | Link::Up => {}
+        Uplink::Metered | Uplink::Up => {}
     }
     Ok(code)
 }
@@ -181,12 +184,12 @@ fn change_all(
     manager: &Manager,
     asker: Asker,
     change: Change,
-    messages: &Messages,
+    messages: &Selection,
     output: &mut dyn Output,
 ) -> io::Result<u8> {
     let (ids, all) = match messages {
-        Messages::These(ids) => (ids.clone(), false),
-        Messages::All => match manager.queue.ids() {
+        Selection::These(ids) => (ids.clone(), false),
+        Selection::All => match manager.queue.ids() {
             Ok(ids) => (ids, true),
             Err(error) => return trouble(&error, output),
         },
@@ -300,7 +303,7 @@ fn put_on_board(manager: &Manager, id: QueueId) {
     }
 }
 
-fn set_link(manager: &Manager, link: Link) {
+fn set_link(manager: &Manager, link: Uplink) {
     // First the lifetimes: what is tried at once must not expire by the time without a way out.
     manager.clock.note_link(link);
     manager.board.set_link(link, manager.clock.now().running);

@@ -1,6 +1,6 @@
 //! The control socket: where commands of this host talk to the daemon (INTERFACE section 8).
 //!
-//! Everybody may connect; the kernel says who they are (SO_PEERCRED, SO_PEERGROUPS), and `rules::control` what they may
+//! Everybody may connect; the kernel says who they are (SO_PEERCRED, SO_PEERGROUPS), and `protocol::rights` what they may
 //! ask. One thread accepts, each connection has one of its own, with deadlines; a panic in one ends that one. Never
 //! believes what a peer says of itself. What may fail: making the socket, which the daemon survives, since mail is worth
 //! more; a question, which is answered with its exit code.
@@ -11,16 +11,17 @@ use super::{requests, submit};
 use crate::engine::control::output::{Asker, Output};
 use crate::engine::log::event::trouble;
 use crate::net::transport::Deadline;
-use crate::rules::control::{
-    BadRequest, NOT_NOW, PIECE_MAX_OCTETS, Piece, QUESTION_MAX_OCTETS, Question, Rights, USAGE,
-};
+use crate::protocol::piece::{self, PIECE_MAX_OCTETS, Piece};
+use crate::protocol::question::{QUESTION_MAX_OCTETS, Question};
+use crate::protocol::request::{BadRequest, NOT_NOW, USAGE};
+use crate::protocol::rights::PeerRights;
 use crate::store::StoreError;
 use crate::store::durable::{self, DirectoryAccess, Owner};
 use crate::sys::{thread, user};
 use rustix::fs::Mode;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt};
 use rustix::process::{getegid, geteuid};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -168,7 +169,7 @@ impl Control {
         };
         let mut groups = user::peer_groups(stream.as_fd());
         groups.push(peer.gid.as_raw());
-        let rights = Rights::of(uid, &groups, geteuid().as_raw(), getegid().as_raw());
+        let rights = PeerRights::of(uid, &groups, geteuid().as_raw(), getegid().as_raw());
         let (asker, control, services) = (Asker { rights, uid }, Arc::clone(self), Arc::clone(services));
         let started = thread::start("control", move || {
             let _permit = permit;
@@ -189,10 +190,10 @@ impl Control {
             .map(|line| Question::parse(&line.split(' ').collect::<Vec<_>>()))
         {
             Some(Ok(Question::Ask(request))) => requests::answer(services, asker, &request, &mut exchange)?,
-            Some(Ok(Question::Submit(handover))) => {
+            Some(Ok(Question::Submit(sizes))) => {
                 let _counted = Counted::begin(&self.submissions);
                 // Its id, too, goes out before the count does.
-                let code = submit::take(&services.manager, asker.uid, handover, &mut exchange)?;
+                let code = submit::take(&services.manager, asker.uid, sizes, &mut exchange)?;
                 return exchange.end(code);
             }
             Some(Err(BadRequest { code, text })) => {
@@ -331,9 +332,7 @@ impl<'a> Exchange<'a> {
     }
 
     fn piece(&mut self, piece: Piece, octets: &[u8]) -> io::Result<()> {
-        let mut all = format!("{}\n", piece.print()).into_bytes();
-        all.extend_from_slice(octets);
-        self.stream.write_all(&all)
+        piece::write(self.stream, piece, octets)
     }
 
     fn end(&mut self, code: u8) -> io::Result<()> {

@@ -11,9 +11,11 @@ use crate::engine::control::output::Output;
 use crate::engine::log::counters::{COUNTS, Count};
 use crate::engine::queue::board::FailingRoute;
 use crate::mail::date::Now;
+use crate::protocol::request::Show;
+use crate::protocol::rights::PeerRights;
 use crate::rules::advice::monitor::{self, Figures, span};
-use crate::rules::control::{Link, Rights, Show};
 use crate::rules::pacing::alarm::Reason;
+use crate::rules::pacing::downtime::Uplink;
 use std::fmt::Write;
 use std::io;
 use std::time::Duration;
@@ -51,8 +53,8 @@ enum Unit {
 #[rustfmt::skip]
 static ROWS: [Row; 34] = [
     gauge("uptime_seconds", "Time since the start", |s| s.uptime, Unit::Seconds),
-    gauge("link_up", "Whether there is a way out (0 after link down)", |s| u64::from(s.link != Link::Down), Unit::Number),
-    gauge("link_metered", "Whether the way out is for urgent mail alone", |s| u64::from(s.link == Link::Metered), Unit::Number),
+    gauge("link_up", "Whether there is a way out (0 after link down)", |s| u64::from(s.link != Uplink::Down), Unit::Number),
+    gauge("link_metered", "Whether the way out is for urgent mail alone", |s| u64::from(s.link == Uplink::Metered), Unit::Number),
     gauge("open_connections", "Connections of clients", |s| s.connections, Unit::Number),
     gauge("queue_messages", "Messages in the queue", |s| s.figures.messages, Unit::Number),
     gauge("queue_bytes", "Size of the queue", |s| s.figures.octets, Unit::Octets),
@@ -119,7 +121,7 @@ impl Row {
 struct Status {
     now: Now,
     uptime: u64,
-    link: Link,
+    link: Uplink,
     connections: u64,
     oldest: u64,
     held: u64,
@@ -134,9 +136,14 @@ struct Status {
 ///
 /// # Errors
 /// Nobody listens any more.
-pub fn answer(services: &Services, rights: Rights, show: &Show, output: &mut dyn Output) -> io::Result<u8> {
+pub fn answer(
+    services: &Services,
+    rights: PeerRights,
+    show: &Show,
+    output: &mut dyn Output,
+) -> io::Result<u8> {
     let status = Status::take(services);
-    let sees_all = rights == Rights::All;
+    let sees_all = rights == PeerRights::All;
     let (text, code) = match show {
         Show::Text => (status.text(sees_all), 0),
         Show::Json => (status.json(sees_all), 0),

@@ -19,7 +19,9 @@ use crate::engine::intake::refusal::Refusal;
 use crate::engine::log::event::Event;
 use crate::engine::queue::manager::Manager;
 use crate::mail::unqualified::Unqualified;
-use crate::rules::control::{BAD_MESSAGE, Handover, NOT_NOW, Rights, UNKNOWN_USER, USAGE};
+use crate::protocol::question::SubmissionSizes;
+use crate::protocol::request::{BAD_MESSAGE, NOT_NOW, UNKNOWN_USER, USAGE};
+use crate::protocol::rights::PeerRights;
 use crate::rules::routing::route::{Destination, NoRoute, Routed};
 use crate::store::drop::{DropEnvelope, ENVELOPE_MAX_OCTETS};
 use std::io;
@@ -33,9 +35,9 @@ const PIECE_OCTETS: usize = 16 * 1024;
 ///
 /// # Errors
 /// The connection is closed, or the deadline has passed; the message is dropped.
-pub fn take(manager: &Manager, uid: u32, handover: Handover, peer: &mut dyn Peer) -> io::Result<u8> {
+pub fn take(manager: &Manager, uid: u32, sizes: SubmissionSizes, peer: &mut dyn Peer) -> io::Result<u8> {
     let site = manager.site();
-    let envelope = match read_envelope(&site, handover, peer)? {
+    let envelope = match read_envelope(&site, sizes, peer)? {
         Ok(envelope) => envelope,
         Err((code, text)) => return refuse(peer, uid, ("-", "-"), code, &text),
     };
@@ -59,8 +61,8 @@ pub fn take(manager: &Manager, uid: u32, handover: Handover, peer: &mut dyn Peer
     let from = submission.reverse_path.to_string();
     let taken = match manager.intake.begin(&site, submission) {
         Ok(mut incoming) => {
-            peer.go(handover.message_octets)?;
-            let (mut left, mut buffer) = (handover.message_octets, vec![0; PIECE_OCTETS]);
+            peer.go(sizes.message_octets)?;
+            let (mut left, mut buffer) = (sizes.message_octets, vec![0; PIECE_OCTETS]);
             while left > 0 {
                 let room = usize::try_from(left).map_or(PIECE_OCTETS, |left| left.min(PIECE_OCTETS));
                 let length = peer.receive(buffer.get_mut(..room).unwrap_or_default())?;
@@ -99,10 +101,10 @@ fn log_refused(uid: u32, (from, to): (&str, &str), reason: &str) {
 /// Reads the envelope, and looks at the sizes: exit code and reason if they are wrong.
 fn read_envelope(
     site: &Site,
-    handover: Handover,
+    sizes: SubmissionSizes,
     peer: &mut dyn Peer,
 ) -> io::Result<Result<DropEnvelope, (u8, String)>> {
-    let Handover { envelope_octets, message_octets } = handover;
+    let SubmissionSizes { envelope_octets, message_octets } = sizes;
     let limit = site.settings.limits.message_size;
     if envelope_octets > ENVELOPE_MAX_OCTETS {
         return Ok(Err((BAD_MESSAGE, "the envelope is too large".into())));
@@ -131,7 +133,7 @@ fn read_envelope(
 /// Nobody listens any more.
 pub fn verify(
     site: &Site,
-    rights: Rights,
+    rights: PeerRights,
     recipients: &[Unqualified],
     output: &mut dyn Output,
 ) -> io::Result<u8> {
@@ -143,7 +145,7 @@ pub fn verify(
             output.output(format!("{recipient}... {text}\n").as_bytes())
         };
         match site.route(&recipient.forward_path(site.routes.home())) {
-            Ok(routed) if routed.destination == Destination::Alias && rights == Rights::All => {
+            Ok(routed) if routed.destination == Destination::Alias && rights == PeerRights::All => {
                 match site.expand(&routed.mailbox) {
                     Ok(members) => members.into_iter().try_for_each(|member| tell(member.route))?,
                     Err(no_route) => tell(Err(no_route))?,

@@ -2,8 +2,7 @@
 
 use crate::engine::log::event::{Event, trouble};
 use crate::mail::date::{Now, WallTime};
-use crate::rules::control::Link;
-use crate::rules::pacing::downtime::Downtimes;
+use crate::rules::pacing::downtime::{Downtimes, Uplink};
 use crate::rules::pacing::running_clock::{RunningClock, SavedClock};
 use crate::store::state_file::line::CLOCK;
 use crate::sys::clock::{Clock, boot_id};
@@ -38,12 +37,12 @@ impl EngineClock {
         let (running, state) = (Mutex::new(running), state.to_owned());
         let resumed = Self { clock, running, downtimes: Mutex::new(downtimes), state };
         let now = resumed.now().running;
-        resumed.downtimes().note(Link::Up, now);
+        resumed.downtimes().note(Uplink::Up, now);
         resumed
     }
 
     /// What way out there is from now on; kept over restarts as far as lifetimes go.
-    pub fn note_link(&self, link: Link) {
+    pub fn note_link(&self, link: Uplink) {
         let now = self.now().running;
         self.downtimes().note(link, now);
         self.save(true);

@@ -13,9 +13,10 @@
 //! It ends when the daemon does. May fail: every errand, with the error of the system; all of them once the agent is gone,
 //! and mail waits then.
 
-use crate::config::{Settings, Users, load};
+use crate::config::{Settings, load};
 use crate::engine::log::event::trouble;
 use crate::mail::date::WallTime;
+use crate::rules::routing::route::LocalUsers;
 use crate::store::durable::Owner;
 use crate::store::maildir::{Agent, Done, Errand, MaildirPath, MaildirUser, perform};
 use crate::sys::clock::{Clock, SystemClock};
@@ -112,7 +113,7 @@ impl DeliveryAgent {
 /// Whether there are Maildirs of system users.
 #[must_use]
 pub fn is_for(settings: &Settings) -> bool {
-    settings.local.users == Users::System
+    settings.local.users == LocalUsers::System
 }
 
 fn gone() -> io::Error {

@@ -2,7 +2,7 @@
 //!
 //! May fail: a key, with its place in the configuration.
 
-use crate::config::{Dkim, Settings, files};
+use crate::config::{Dkim, Settings, secret_file};
 use crate::engine::log::event::trouble;
 use crate::rules::message::dkim::DkimKey;
 
@@ -13,7 +13,7 @@ use crate::rules::message::dkim::DkimKey;
 pub fn load(settings: &Settings) -> Result<Vec<DkimKey>, (usize, String)> {
     let mut keys = Vec::new();
     for (i, dkim) in settings.dkim.iter().enumerate() {
-        if let Some(error) = dkim.key.as_deref().and_then(files::open_secret) {
+        if let Some(error) = dkim.key.as_deref().and_then(secret_file::flaw) {
             trouble("reading a DKIM key; mail leaves without its signature", &error);
             continue;
         }

@@ -3,7 +3,7 @@
 //! Read at start and at SIGHUP, never while somebody logs in. A file that can't be read is logged, and logins get 454
 //! until it can, and so is one that others can read; a line that is none is logged by its number, and the others count.
 
-use crate::config::files;
+use crate::config::secret_file;
 use crate::engine::log::event::trouble;
 use crate::rules::accounts::users::{LineProblem, UserTable};
 use crate::smtp::sasl::Credentials;
@@ -59,7 +59,7 @@ impl Logins {
 /// # Errors
 /// In words: it can't be read, or others can.
 pub fn read(path: &Path) -> Result<(UserTable, Vec<LineProblem>), String> {
-    files::secret(path)?;
+    secret_file::check(path)?;
     let octets = std::fs::read(path).map_err(|error| format!("{path:?} can't be read: {error}"))?;
     // A stray octet spoils its line, and nobody else's.
     Ok(UserTable::parse(&String::from_utf8_lossy(&octets)))

@@ -1,15 +1,16 @@
 //! The mboxes of those whose mail stays here, for `check`: a file in the place of a Maildir to which nothing can be appended
 //! would hold the mail of its user back, for ever.
 //!
-//! Looks only. Sees the files where `local.maildir` names one a user, and the users that the configuration or passwd(5)
-//! names; those of a directory service are seen by their files alone.
+//! Looks only. Sees the files where `local.maildir` names one for each user, and the users that the configuration names or
+//! the user database lists; a directory service that lists none is seen by its users' files only.
 
 use super::site::{SystemAccounts, maildir, route_policy};
-use crate::config::{Settings, Users};
+use crate::config::Settings;
 use crate::mail::address::{Domain, ForwardPath, Mailbox};
 use crate::rules::routing::aliases::AliasTable;
-use crate::rules::routing::route::Destination;
+use crate::rules::routing::route::{Destination, LocalUsers};
 use crate::store::maildir::mbox_problem;
+use crate::sys::user;
 use std::fs::{read_dir, read_to_string};
 
 /// What is wrong with mboxes, a sentence each. `writer` is the uid that writes to those that are not of system users, if it
@@ -28,14 +29,14 @@ pub fn problems(settings: &Settings, writer: Option<u32>) -> Vec<String> {
         let Ok(routed) = policy.route(&ForwardPath::Mailbox(mailbox), &aliases, &SystemAccounts) else {
             continue;
         };
-        let Destination::Maildir(user) = &routed.destination else { continue };
+        let Destination::Maildir(local) = &routed.destination else { continue };
         let Ok(Some(path)) = maildir(settings, &hostname, &routed) else { continue };
-        let account = user.account.as_ref().map(|account| account.uid);
+        let account = local.account.as_ref().map(|account| account.uid);
         if let Some(error) = mbox_problem(&path, writer.map(|writer| account.unwrap_or(writer))) {
             problems.push(format!(
                 "mail for {:?} has to wait: {:?} can't be appended to: {error}; make it a file of its user's own, \
                  readable and writable for them, with one name (chown, chmod u+rw), or move it away",
-                user.name,
+                local.name,
                 path.path()
             ));
         }
@@ -48,16 +49,13 @@ fn names(settings: &Settings) -> Vec<String> {
     let local = &settings.local;
     let template = local.maildir.to_string();
     match (&local.users, local.maildir.fixed_directory()) {
-        (Users::Named(names), _) => names.clone(),
+        (LocalUsers::Named(names), _) => names.clone(),
         (_, Some(directory)) if template.ends_with("/{user}") => {
             let entries = read_dir(directory).into_iter().flatten().flatten();
             let files = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
             files.filter_map(|entry| entry.file_name().into_string().ok()).collect()
         }
-        (Users::System, _) => {
-            let passwd = read_to_string("/etc/passwd").unwrap_or_default();
-            passwd.lines().filter_map(|line| Some(line.split_once(':')?.0.to_owned())).collect()
-        }
-        (Users::Any, _) => Vec::new(),
+        (LocalUsers::System, _) => user::names(),
+        (LocalUsers::Any, _) => Vec::new(),
     }
 }

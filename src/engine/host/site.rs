@@ -4,7 +4,7 @@
 use super::aliases::Aliases;
 use super::logins::Logins;
 use super::tls::Tls;
-use crate::config::{Addressee, Family, Listener, ListenerKind, RouteTarget, Settings, Users};
+use crate::config::{Addressee, Listener, ListenerKind, RelayFamily, Settings};
 use crate::mail::address::{Domain, Mailbox};
 use crate::net::tls_client::Connector;
 use crate::net::transport;
@@ -13,8 +13,7 @@ use crate::rules::message::rewrite::{Others, RewritePolicy};
 use crate::rules::pacing::retry::RetryPolicy;
 use crate::rules::routing::admission::AdmissionPolicy;
 use crate::rules::routing::route::{
-    Accounts, Destination, Exception, ExceptionTarget, LocalUsers, LookupFailed, RoutePolicy, Routed,
-    SystemAccount,
+    Accounts, Destination, LocalUsers, LookupFailed, RoutePolicy, Routed, SystemAccount,
 };
 use crate::smtp::command::ClientName;
 use crate::smtp::extension::Offer;
@@ -146,9 +145,9 @@ impl Site {
     #[must_use]
     pub fn allows_family(&self, ip: IpAddr) -> bool {
         match self.settings.relay.family {
-            Family::Any => true,
-            Family::Ipv4 => ip.is_ipv4(),
-            Family::Ipv6 => ip.is_ipv6(),
+            RelayFamily::Any => true,
+            RelayFamily::Ipv4 => ip.is_ipv4(),
+            RelayFamily::Ipv6 => ip.is_ipv6(),
         }
     }
 }
@@ -224,29 +223,18 @@ pub(crate) fn route_policy(
         Addressee::Mailbox(mailbox) => Some(mailbox.clone()),
         Addressee::User(_) => None,
     };
-    let exception = |route: &crate::config::Route| Exception {
-        pattern: format!("{}{}", if route.subdomains { "." } else { "" }, route.domain.key()),
-        target: match &route.target {
-            RouteTarget::Smarthosts(hosts) => ExceptionTarget::Hosts(hosts.clone()),
-            RouteTarget::Error(status, text) => ExceptionTarget::Error(*status, text.clone()),
-        },
-    };
     RoutePolicy {
         hostname: hostname.clone(),
         local_domains,
         own_addresses,
-        users: match &local.users {
-            Users::System => LocalUsers::System,
-            Users::Any => LocalUsers::Any,
-            Users::Named(names) => LocalUsers::Named(names.clone()),
-        },
+        users: local.users.clone(),
         separator: local.separator,
         catch_all: local.catch_all.as_ref().and_then(addressee),
         admin: settings.admin.as_ref().and_then(addressee),
         identities: Vec::new(),
         written: settings.admin.iter().chain(&local.catch_all).filter_map(address).collect(),
         smarthosts: relay.smarthost.clone(),
-        exceptions: relay.routes.iter().map(exception).collect(),
+        exceptions: relay.routes.clone(),
     }
 }
 

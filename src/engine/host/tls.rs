@@ -5,7 +5,7 @@
 //! May fail: a configured certificate, with the key of the configuration that is to blame; a self-signed one, which is
 //! logged, and mail goes on without TLS.
 
-use crate::config::{Settings, files};
+use crate::config::{Settings, secret_file};
 use crate::engine::log::event::{Event, trouble};
 use crate::mail::address::Domain;
 use crate::mail::date::WallTime;
@@ -47,7 +47,7 @@ impl Tls {
     /// The configured one is of no use.
     pub fn load(settings: &Settings, hostname: &Domain, now: WallTime) -> Result<Option<Self>, Blame> {
         let minimum = version(settings.tls.minimum).unwrap_or(Minimum::Tls12);
-        let refused = settings.tls.key.as_deref().and_then(files::open_secret);
+        let refused = settings.tls.key.as_deref().and_then(secret_file::flaw);
         if let Some(error) = &refused {
             let doing = "reading the key of the certificate; a self-signed one takes its place";
             trouble(doing, error);

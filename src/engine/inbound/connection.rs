@@ -144,11 +144,7 @@ impl<'a> Connection<'a> {
     /// Says by which listener it came; else it is SMTP in clear.
     #[must_use]
     pub fn by(mut self, listener: ListenerPolicy) -> Self {
-        self.service = match listener.kind {
-            ListenerKind::Smtp => Service::Smtp,
-            ListenerKind::Submission | ListenerKind::Submissions => Service::Submission,
-            ListenerKind::Lmtp => Service::Lmtp,
-        };
+        self.service = listener.kind.service();
         self.listener = listener;
         self.session.serve(self.service, self.access(self.client.is_loopback()));
         self

@@ -52,7 +52,7 @@ pub fn listener_policy(
         });
     }
     let named = LISTENER_KINDS.iter().find(|(word, ..)| Some(*word) == name);
-    named.map(|(_, kind, _)| ListenerPolicy { kind: *kind, ..ListenerPolicy::default() })
+    named.map(|(_, kind)| ListenerPolicy { kind: *kind, ..ListenerPolicy::default() })
 }
 
 #[cfg(test)]

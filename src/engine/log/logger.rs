@@ -3,6 +3,7 @@
 //! A target that is gone or does not take more loses lines; they are counted, and the count is logged once lines get
 //! through again. Mail goes on.
 
+use crate::config::LogTarget;
 use crate::mail::date::{WallTime, names};
 use crate::sys::clock::{Clock, SystemClock, utc_offset_seconds};
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -20,15 +21,6 @@ const SYSLOG_SOCKET: &str = "/dev/log";
 const FACILITY_MAIL: u8 = 2 << 3;
 /// Longest line in octets: what POSIX lets a pipe take at once.
 const LINE_MAX_OCTETS: usize = 4096;
-
-/// Where the lines go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target {
-    /// Standard error.
-    Stderr,
-    /// `/dev/log`.
-    Syslog,
-}
 
 /// The logger of the program.
 pub struct Logger {
@@ -59,13 +51,13 @@ thread_local! {
 impl Logger {
     /// A logger that is not in use yet.
     #[must_use]
-    pub fn new(target: Target, level: LevelFilter) -> Self {
+    pub fn new(target: LogTarget, level: LevelFilter) -> Self {
         let sink = match target {
-            Target::Stderr => {
+            LogTarget::Stderr => {
                 let logger = SimpleLogger::new().with_level(level).with_utc_timestamps();
                 Sink::Stderr { logger, turn: Mutex::new(()) }
             }
-            Target::Syslog => Sink::Syslog(Mutex::new(None)),
+            LogTarget::Syslog => Sink::Syslog(Mutex::new(None)),
         };
         Self { level, sink, dropped: AtomicUsize::new(0) }
     }

@@ -19,9 +19,7 @@ use crate::mail::status::EnhancedStatus;
 use crate::net::transport::{Deadline, Stopwatch, Transport, WireError};
 use crate::rules::advice::step::Stage;
 use crate::rules::tls::tls_policy::TlsPolicy;
-use crate::smtp::client::{
-    ClientSession, ClientStep, Lost, Security, SessionEnd, Waiting,
-};
+use crate::smtp::client::{ClientSession, ClientStep, Lost, Security, SessionEnd, Waiting};
 use crate::smtp::data::{DotEncoder, encode_chunk};
 use crate::smtp::limits;
 use std::net::SocketAddr;

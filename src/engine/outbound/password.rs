@@ -2,7 +2,7 @@
 //! from the usual place. It is never logged, and never on a command line.
 
 use super::command::Running;
-use crate::config::{Relay, files};
+use crate::config::{Relay, secret_file};
 use crate::mail::base64;
 use crate::net::transport::{Deadline, WireError, read_pipe};
 use crate::rules::accounts::secret_shape::{Flaw, first_line, flaw};
@@ -70,7 +70,7 @@ fn credential() -> Option<PathBuf> {
 
 fn of_file(path: &Path) -> Result<Secret, String> {
     // Whoever else can read it has it; `check` says so, and nothing else would.
-    files::secret(path)?;
+    secret_file::check(path)?;
     let read = || {
         let mut octets = Vec::new();
         std::fs::File::open(path)?.take(MAX_OCTETS).read_to_end(&mut octets)?;

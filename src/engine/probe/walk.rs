@@ -9,6 +9,8 @@ mod sender;
 mod sight;
 mod trial;
 
+pub use sight::Impatient;
+
 use crate::engine::daemon::resolver;
 use crate::engine::host::site::Site;
 use crate::mail::address::Mailbox;

@@ -21,8 +21,8 @@ use crate::mail::id::QueueId;
 use crate::mail::next_hop::NextHop;
 use crate::mail::outcome::Diagnostic;
 use crate::mail::status::EnhancedStatus;
-use crate::rules::control::Link;
 use crate::rules::pacing::breaker::RouteFailure;
+use crate::rules::pacing::downtime::Uplink;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
@@ -106,7 +106,7 @@ struct Inner {
     /// With a schedule: new mail waits until it fires.
     parked: bool,
     /// What is handed out for other hosts: all, nothing, or what is urgent.
-    link: Link,
+    link: Uplink,
     stopping: bool,
 }
 
@@ -218,7 +218,7 @@ impl Board {
         {
             let inner = &mut *lock(&self.inner);
             let link = link_for(inner.link, hop);
-            if inner.stopping || link == Link::Down || patience.is_zero() {
+            if inner.stopping || link == Uplink::Down || patience.is_zero() {
                 return None;
             }
             let route = inner.routes.get_mut(hop)?;
@@ -369,7 +369,7 @@ impl Board {
     pub fn flush_message(&self, id: QueueId, now: Duration) -> bool {
         let inner = &mut *lock(&self.inner);
         if let Some(known) = inner.messages.get_mut(&id) {
-            known.is_urgent |= inner.link == Link::Metered;
+            known.is_urgent |= inner.link == Uplink::Metered;
             known.is_flushed = true;
         }
         inner.troubled.clear();
@@ -403,10 +403,10 @@ impl Board {
     /// What way out there is from now on. If there is one, no hop pauses, since what they paused for may have been the way
     /// before, and all that may leave is due now but for what waits for a schedule. Else workers end after the message
     /// that they have in hand. Local copies go on.
-    pub fn set_link(&self, link: Link, now: Duration) {
+    pub fn set_link(&self, link: Uplink, now: Duration) {
         let inner = &mut *lock(&self.inner);
         inner.link = link;
-        if link != Link::Down {
+        if link != Uplink::Down {
             inner.troubled.clear();
             for route in inner.routes.values_mut() {
                 route.breaker.clear();
@@ -418,7 +418,7 @@ impl Board {
 
     /// What way out there is.
     #[must_use]
-    pub fn link(&self) -> Link {
+    pub fn link(&self) -> Uplink {
         lock(&self.inner).link
     }
 
@@ -768,7 +768,7 @@ mod tests {
         let board = Board::default();
         let (a, reason) = (hop("a.example"), no_answer());
         board.hop_failed(&a, None, seconds(0), &|_| seconds(60), &reason, LONG);
-        board.set_link(Link::Metered, seconds(0));
+        board.set_link(Uplink::Metered, seconds(0));
         assert_eq!(board.pause_reason(&a, seconds(0)), None, "it paused by another link");
         for n in 1..=4 {
             board.add_message(job(n).id, Known::new(1, seconds(0), n == 3));
@@ -796,13 +796,13 @@ mod tests {
         assert_eq!(board.next(seconds(5000), CAPS), Next::Work(a.clone()));
         assert_eq!(board.take(&a, seconds(5000)), Some(job(4)));
         board.worker_ended(&a);
-        board.set_link(Link::Down, seconds(5000));
+        board.set_link(Uplink::Down, seconds(5000));
         board.put_back(a.clone(), job(4), seconds(5000));
         assert_eq!(
             (board.next(seconds(5000), CAPS), board.take(&a, seconds(5000))),
             (Next::Wait(None), None)
         );
-        board.set_link(Link::Up, seconds(5000));
+        board.set_link(Uplink::Up, seconds(5000));
         let left: Vec<_> = std::iter::from_fn(|| board.take(&a, seconds(5000))).collect();
         assert_eq!(left, [job(1), job(2), job(4)]);
     }

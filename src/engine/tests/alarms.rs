@@ -5,7 +5,8 @@ use crate::engine::control::output::Asker;
 use crate::engine::control::requests::answer;
 use crate::engine::host::site::current;
 use crate::engine::log::counters::Count;
-use crate::rules::control::{Request, Rights};
+use crate::protocol::request::Request;
+use crate::protocol::rights::PeerRights;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -48,7 +49,7 @@ fn operate(world: &World, line: &str) {
         }
     }
     let request = Request::parse(&line.split(' ').collect::<Vec<_>>()).unwrap();
-    let asker = Asker { rights: Rights::All, uid: 0 };
+    let asker = Asker { rights: PeerRights::All, uid: 0 };
     assert_eq!(answer(&world.services, asker, &request, &mut Nobody).unwrap(), 0);
 }
 

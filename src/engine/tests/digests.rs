@@ -7,7 +7,8 @@ use crate::engine::control::requests::answer;
 use crate::engine::host::site::current;
 use crate::mail::envelope::Body;
 use crate::mail::unqualified::Unqualified;
-use crate::rules::control::{Request, Rights};
+use crate::protocol::request::Request;
+use crate::protocol::rights::PeerRights;
 use crate::store::drop::{DropDirectory, DropEnvelope, Sender, StagedDrop};
 use mail_parser::{MessageParser, MimeHeaders, PartType};
 use std::io;
@@ -95,7 +96,7 @@ impl Output for Said {
 
 fn ask(world: &World, words: &[&str]) -> String {
     let mut said = Said::default();
-    let asker = Asker { rights: Rights::All, uid: 0 };
+    let asker = Asker { rights: PeerRights::All, uid: 0 };
     assert_eq!(answer(&world.services, asker, &Request::parse(words).unwrap(), &mut said).unwrap(), 0);
     said.0
 }

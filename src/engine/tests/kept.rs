@@ -5,7 +5,8 @@ use crate::engine::control::output::{Asker, Output};
 use crate::engine::control::requests::answer;
 use crate::engine::host::site::current;
 use crate::engine::inbound::policy::ListenerPolicy;
-use crate::rules::control::{Request, Rights};
+use crate::protocol::request::Request;
+use crate::protocol::rights::PeerRights;
 use std::io;
 use std::sync::Arc;
 
@@ -29,7 +30,7 @@ impl Output for Said {
 fn ask(world: &World, line: &str) -> (u8, String) {
     let request = Request::parse(&line.split(' ').collect::<Vec<_>>()).unwrap();
     let mut said = Said::default();
-    let asker = Asker { rights: Rights::All, uid: 0 };
+    let asker = Asker { rights: PeerRights::All, uid: 0 };
     (answer(&world.services, asker, &request, &mut said).unwrap(), said.0)
 }
 

@@ -5,13 +5,14 @@ use crate::engine::control::output::{Asker, Output};
 use crate::engine::control::requests::answer;
 use crate::engine::control::services::Services;
 use crate::mail::id::QueueId;
-use crate::rules::control::{Request, Rights};
+use crate::protocol::request::Request;
+use crate::protocol::rights::PeerRights;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-const ROOT: Asker = Asker { rights: Rights::All, uid: 0 };
+const ROOT: Asker = Asker { rights: PeerRights::All, uid: 0 };
 
 #[derive(Default)]
 struct Said {
@@ -377,7 +378,7 @@ fn a_list_tells_what_waits_for_whom_and_why() {
     assert!(soon > 0 && !json.contains("\"next_attempt\":null"), "{json}");
     assert!(lines.iter().all(|line| line.contains("\"attempts\":1,")), "{json}");
 
-    let own = |uid| ask_as(&world.services, Asker { rights: Rights::Own, uid }, "queue list");
+    let own = |uid| ask_as(&world.services, Asker { rights: PeerRights::Own, uid }, "queue list");
     // Who is green while mail is stuck helps nobody: all is listed, and the addresses of others are hidden.
     let addresses = |list: &str| list.matches('@').count();
     let all = ask(&world.services, "queue list");
@@ -389,7 +390,8 @@ fn a_list_tells_what_waits_for_whom_and_why() {
     assert_eq!(addresses(&others.1), 0, "{others:?}");
     for line in ["queue show ID", "queue flush", "queue remove all", "link down"] {
         let line = line.replace("ID", &dead.to_string());
-        let (code, output, errors) = ask_as(&world.services, Asker { rights: Rights::Own, uid: 0 }, &line);
+        let (code, output, errors) =
+            ask_as(&world.services, Asker { rights: PeerRights::Own, uid: 0 }, &line);
         assert_eq!((code, output.as_str(), errors.len()), (77, "", 1), "{line}");
     }
     assert_eq!(world.queue().len(), 2);

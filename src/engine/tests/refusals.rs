@@ -4,7 +4,8 @@
 use super::world::*;
 use crate::engine::control::output::{Asker, Output};
 use crate::engine::control::requests::answer;
-use crate::rules::control::{Request, Rights};
+use crate::protocol::request::Request;
+use crate::protocol::rights::PeerRights;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +37,8 @@ impl Output for Shown {
 fn ask(world: &World, line: &str) -> (String, u8) {
     let request = Request::parse(&line.split(' ').collect::<Vec<_>>()).unwrap();
     let mut shown = Shown::default();
-    let code = answer(&world.services, Asker { rights: Rights::All, uid: 0 }, &request, &mut shown).unwrap();
+    let code =
+        answer(&world.services, Asker { rights: PeerRights::All, uid: 0 }, &request, &mut shown).unwrap();
     (shown.0, code)
 }
 

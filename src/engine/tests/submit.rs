@@ -6,7 +6,8 @@ use crate::engine::control::submit::{take, verify};
 use crate::engine::host::site::current;
 use crate::mail::id::QueueId;
 use crate::mail::unqualified::Unqualified;
-use crate::rules::control::{Handover, Rights};
+use crate::protocol::question::SubmissionSizes;
+use crate::protocol::rights::PeerRights;
 use std::io::{self, Read};
 use std::sync::Arc;
 
@@ -57,7 +58,7 @@ fn hand_over(
     let (was_asked, output, errors) = (false, String::new(), Vec::new());
     let mut program =
         Program { says: says.as_bytes(), envelope_left: envelope.len(), was_asked, output, errors };
-    let handover = Handover { envelope_octets: envelope.len(), message_octets: octets };
+    let handover = SubmissionSizes { envelope_octets: envelope.len(), message_octets: octets };
     let code = take(&world.manager, uid, handover, &mut program);
     (code, program.output + &program.errors.join("\n"))
 }
@@ -110,7 +111,7 @@ fn what_is_not_handed_over_whole_is_forgotten() {
         assert!(code.is_ok_and(|code| code == 64), "an envelope that is cut short is none");
         assert_eq!((world.mail("alice").len(), world.queue().len(), world.half_written()), (0, 0, 0));
     }
-    let handover = Handover { envelope_octets: 100, message_octets: 0 };
+    let handover = SubmissionSizes { envelope_octets: 100, message_octets: 0 };
     let mut program = Program {
         says: b"to=alice\n",
         envelope_left: 100,
@@ -227,7 +228,7 @@ fn recipients_are_verified_as_they_would_be_routed() {
     };
     let relay = "deliverable: mailer relay, host smtps://smtp.example.com:465, user joe@far.example";
     assert_eq!(
-        ask(Rights::All, &["alice", "joe@far.example", "list"]),
+        ask(PeerRights::All, &["alice", "joe@far.example", "list"]),
         (
             0,
             format!(
@@ -237,7 +238,7 @@ fn recipients_are_verified_as_they_would_be_routed() {
         )
     );
     assert_eq!(
-        ask(Rights::Own, &["list", "nobody", "x@bad.example", "alice"]),
+        ask(PeerRights::Own, &["list", "nobody", "x@bad.example", "alice"]),
         (
             67,
             "list... deliverable: mailer alias, user list@box.example\nnobody... undeliverable: no such user here\n\
@@ -248,9 +249,9 @@ fn recipients_are_verified_as_they_would_be_routed() {
     let aliases = world.state().parent().unwrap().join("aliases");
     std::fs::write(&aliases, "root: me@box.example").unwrap();
     let relay = "deliverable: mailer relay, host smtps://smtp.example.com:465, user me@box.example";
-    assert_eq!(ask(Rights::All, &["root"]), (0, format!("root... {relay}\n")));
+    assert_eq!(ask(PeerRights::All, &["root"]), (0, format!("root... {relay}\n")));
     std::fs::remove_file(&aliases).unwrap();
     std::fs::create_dir(&aliases).unwrap();
-    let (code, said) = ask(Rights::Own, &["joe@far.example", "alice"]);
+    let (code, said) = ask(PeerRights::Own, &["joe@far.example", "alice"]);
     assert!(code == 75 && said.contains("\nalice... deferred: "), "{code} {said}");
 }

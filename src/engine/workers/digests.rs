@@ -29,9 +29,7 @@ use crate::mail::status::EnhancedStatus;
 use crate::rules::message::digest::{DigestSummary, DigestTerms, Facts, Frame};
 use crate::rules::routing::route::{Destination, Routed};
 use crate::smtp::extension::RcptParameters;
-use crate::store::queue::{
-    self, Checkout, Description, Entry, JournalRecord,
-};
+use crate::store::queue::{self, Checkout, Description, Entry, JournalRecord};
 use crate::store::{ErrorKind, StoreError};
 use crate::sys;
 use std::collections::BinaryHeap;

@@ -1,14 +1,25 @@
-//! Addresses as arguments and header fields give them: the recipients of lists, and the sender.
+//! Addresses in arguments and header fields: recipients and the sender.
 //!
-//! As much is read as can be. An addressee that can't be read is told, and stays a recipient, one that the daemon bounces:
-//! so the sender hears of it, whoever reads standard error.
+//! Reads as much as it can. An addressee that can't be read becomes a complaint on standard error, and stays a recipient,
+//! for which the daemon sends a bounce: cron discards standard error, but its user reads mail.
+//!
+//! With `-t` the recipients come from the header section: To, Cc and Bcc, or the newest block of Resent- fields (RFC 5322
+//! §3.6.6). The fields pass one at a time, before the header section is complete, so a block is recognized by its order:
+//!
+//! ```text
+//! Resent-To: a     ┐ newest block: its recipients count
+//! Resent-Cc: b     ┘
+//! Received: …        ends the block
+//! Resent-To: c       an older block: ignored
+//! To: d              ignored, as there is a Resent- block
+//! ```
 
 use crate::mail::address_list;
 use crate::mail::header::split_field;
 use crate::mail::unqualified::Unqualified;
 use crate::store::drop::Sender;
 
-/// Appends the addresses of a list; what is none goes to `complaints`, too.
+/// Appends the addresses of a list; parts that are no address also become `complaints`.
 pub fn read_list(list: &[u8], found: &mut Vec<Unqualified>, complaints: &mut Vec<String>) {
     let mut rest = list;
     while !rest.is_empty() {
@@ -29,7 +40,7 @@ pub fn read_list(list: &[u8], found: &mut Vec<Unqualified>, complaints: &mut Vec
     }
 }
 
-/// Reads what `-f` was given; `None` if that is no address.
+/// Reads the value of `-f`; `None` if that is no address.
 #[must_use]
 pub fn read_sender(text: &str) -> Option<Sender> {
     let text = text.trim();
@@ -54,7 +65,7 @@ pub struct HeaderRecipients {
     /// The names of the Resent- fields so far.
     block: Vec<Vec<u8>>,
     is_block_over: bool,
-    /// Whom the first From names first.
+    /// The first address of the first From.
     author: Option<Unqualified>,
     complaints: Vec<String>,
 }
@@ -80,12 +91,12 @@ impl HeaderRecipients {
         }
     }
 
-    /// The author, if From names one.
+    /// The author: the first address of From, if there is one.
     pub fn author(&mut self) -> Option<Unqualified> {
         self.author.take()
     }
 
-    /// Appends them; parts that are no addresses go to `complaints`.
+    /// Appends the recipients; parts that are no address also become `complaints`.
     pub fn finish(self, found: &mut Vec<Unqualified>, complaints: &mut Vec<String>) {
         complaints.extend(self.complaints);
         let named = if self.resent.is_empty() { self.original } else { self.resent };

@@ -1,16 +1,21 @@
-//! What programs write into sendmail, made canonical (see [`crate::mail::message`]) as it passes: LF or CRLF ends a line,
-//! NULs of the header section go, a lone CR becomes a blank in the header section, where it must not begin a field, and a
-//! line end in the body. A leading `From ` line goes, as mailboxes have it; `From :` is a field (RFC 5322 §4.5.2). The
-//! header section ends at an empty line, or in front of the first line that is no field,
-//! and gets an empty line there: what the body says is never taken for a field. Nothing fails.
+//! Makes messages of local programs canonical (see [`crate::mail::message`]) while they pass.
 //!
-//! Of the message a field of the header section is held at a time, and the body not at all.
+//! | input | header section | body |
+//! | --- | --- | --- |
+//! | LF, CRLF | a line end | a line end |
+//! | bare CR | a space, so that it can't begin a field | a line end |
+//! | NUL | removed | kept: it may be half a character of UTF-16 |
+//! | first line `From …` | removed, as mailboxes put it there; `From :` is a field (RFC 5322 §4.5.2) | – |
+//! | a line that is no field | ends the header section; an empty line is added before it | kept |
+//!
+//! So nothing in the body is ever taken for a field. Memory holds one field of the header section at a time, and nothing of
+//! the body. Every input gives a message; nothing is refused here.
 
 use super::addresses::HeaderRecipients;
 use crate::mail::base64;
 use crate::mail::header::split_field;
 
-/// How the names of fields begin that messages begin with.
+/// Names of fields that a message may begin with, and beginnings of such names (with a hyphen at the end).
 const FIRST_FIELDS: [&str; 26] = [
     "arc-",
     "auto-submitted",
@@ -39,37 +44,45 @@ const FIRST_FIELDS: [&str; 26] = [
     "to",
     "x-",
 ];
-/// A line or field of the header section that is longer passes as it is, and so does all behind it.
+/// A longer line or field of the header section passes unchanged, and so does everything after it.
 const HELD_MAX_OCTETS: usize = 1 << 20;
 /// Octets in an encoded word, so that it has at most 75 characters (RFC 2047 §2).
 const ENCODED_WORD_OCTETS: usize = 45;
-/// A longer Subject is encoded, lest its line should be longer than a mail may have (RFC 5322 §2.1.1).
+/// A longer Subject is encoded, since lines are limited to 998 octets (RFC 5322 §2.1.1).
 const PLAIN_MAX_OCTETS: usize = 900;
 
 /// The filter for one message.
 #[derive(Debug)]
-pub struct Content {
+pub struct MessageFilter {
     /// Names of fields, and the fields that the message gets if it has none of that name.
     missing: Vec<(&'static str, String)>,
+    /// The recipients and the author that the fields have named so far.
     recipients: HeaderRecipients,
-    /// The field in hand, and the line that is coming in.
+    /// The field that may continue, and the line that is not complete.
     field: Vec<u8>,
     line: Vec<u8>,
+    /// No line has come, other than separators of mailboxes.
     is_first_line: bool,
-    /// The caller gave the Subject apart, as with mailx: what it writes is text, unless it begins as messages do.
+    /// The caller gave the Subject as an argument, as mailx users do: its input is plain text unless it begins with a field
+    /// of [`FIRST_FIELDS`].
     is_text_likely: bool,
+    /// The header section is over.
     in_body: bool,
-    /// A CR has come, and it is not known yet what follows.
+    /// The last octet was a CR; the next one decides about it.
     pending_cr: bool,
+    /// The output ends with a line end.
     ends_with_line: bool,
+    /// An octet beyond ASCII has passed.
     is_eight_bit: bool,
+    /// Octets of the output so far.
     octets: u64,
+    /// Line ends of the output so far.
     lines: u64,
 }
 
-impl Content {
-    /// A filter at the start of a message; `missing` are names of fields, each with the whole field that a message without
-    /// such a one gets.
+impl MessageFilter {
+    /// A filter at the start of a message. `missing` are names of fields, each with the field that is added to a message
+    /// without one of that name.
     #[must_use]
     pub fn new(missing: Vec<(&'static str, String)>) -> Self {
         Self {
@@ -88,7 +101,7 @@ impl Content {
         }
     }
 
-    /// Takes the next octets, and appends to `out` what becomes of them.
+    /// Takes the next octets, and appends their canonical form to `out`.
     pub fn feed(&mut self, octets: &[u8], out: &mut Vec<u8>) {
         let start = out.len();
         let mut clean = Vec::with_capacity(octets.len());
@@ -100,7 +113,7 @@ impl Content {
             if std::mem::take(&mut self.pending_cr) && octet != b'\n' {
                 clean.push(if self.in_body { b'\n' } else { b' ' });
             }
-            // In the body it may be a character's half, as in UTF-16.
+            // In the body a NUL may be half a character of UTF-16.
             if octet != 0 || self.in_body {
                 clean.push(octet);
             }
@@ -113,7 +126,7 @@ impl Content {
         self.count(start, out);
     }
 
-    /// The message is over: appends what was held, and a line end if the last line has none.
+    /// Ends the message: appends what was held, and a line end if the last line has none.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
         let start = out.len();
         if !self.line.is_empty() {
@@ -148,6 +161,7 @@ impl Content {
         self.octets + self.lines
     }
 
+    /// Counts what was appended to `out` since `start`.
     fn count(&mut self, start: usize, out: &[u8]) {
         let new = out.get(start..).unwrap_or_default();
         self.octets += new.len() as u64;
@@ -171,12 +185,13 @@ impl Content {
         }
     }
 
+    /// Decides about a complete line of the header section: separator, continuation, field, or the end of the section.
     fn end_line(&mut self, out: &mut Vec<u8>) {
         let line = std::mem::take(&mut self.line);
         let is_first = std::mem::replace(&mut self.is_first_line, false);
         let is_continuation = line.starts_with(b" ") || line.starts_with(b"\t");
         if is_first && line.starts_with(b"From ") && split_field(&line).is_none() {
-            // As mailboxes put it in front of each message. What follows is as good as the first line.
+            // The separator of mailboxes: the next line is the first one.
             self.is_first_line = true;
         } else if is_continuation && !self.field.is_empty() {
             self.field.extend_from_slice(&line);
@@ -197,6 +212,7 @@ impl Content {
         }
     }
 
+    /// Passes the field that is held; nothing continues it.
     fn end_field(&mut self, out: &mut Vec<u8>) {
         let field = std::mem::take(&mut self.field);
         if let Some((name, _)) = split_field(&field) {
@@ -206,6 +222,7 @@ impl Content {
         out.extend_from_slice(&field);
     }
 
+    /// Ends the header section, and adds the fields that it lacks.
     fn end_header(&mut self, out: &mut Vec<u8>) {
         self.end_field(out);
         for (_, field) in std::mem::take(&mut self.missing) {
@@ -214,7 +231,7 @@ impl Content {
         self.in_body = true;
     }
 
-    /// The header section is none that anybody wrote: what is held goes on as it is, and all behind it.
+    /// A header section without end: passes what is held, and everything after it, unchanged.
     fn give_up(&mut self, out: &mut Vec<u8>) {
         if self.field.is_empty() && split_field(&self.line).is_none() {
             out.push(b'\n');
@@ -233,7 +250,7 @@ fn is_first_field(name: &[u8]) -> bool {
     })
 }
 
-/// From with a name that `-F` gives, for an address.
+/// A From field with the full name of `-F`.
 #[must_use]
 pub fn from_field(name: &str, address: &str) -> String {
     let name: String = name.chars().filter(|c| !c.is_control()).collect();
@@ -244,7 +261,7 @@ pub fn from_field(name: &str, address: &str) -> String {
     format!("From: {} <{address}>\n", encoded_words(&name))
 }
 
-/// Subject with the text that `-s` gives; `None` if that is empty.
+/// A Subject field with the text of `-s`; `None` if that is empty.
 #[must_use]
 pub fn subject_field(text: &str) -> Option<String> {
     let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -254,7 +271,7 @@ pub fn subject_field(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| format!("Subject: {value}\n"))
 }
 
-/// Text as encoded words (RFC 2047), a line each.
+/// Text as encoded words (RFC 2047), one on each line.
 fn encoded_words(text: &str) -> String {
     let mut words = vec![String::new()];
     for c in text.chars() {
@@ -271,115 +288,4 @@ fn encoded_words(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::mail::header::section;
-    use proptest::prelude::*;
-
-    fn passed(input: &[u8], cut: usize, from: Option<&str>) -> (String, Content) {
-        let mut content = Content::new(from.map(|from| ("From", from.to_owned())).into_iter().collect());
-        let mut out = Vec::new();
-        input.chunks(cut).for_each(|piece| content.feed(piece, &mut out));
-        content.finish(&mut out);
-        (String::from_utf8_lossy(&out).into_owned(), content)
-    }
-
-    #[test]
-    fn messages_become_canonical() {
-        for (input, expected) in [
-            ("", ""),
-            ("A: 1\n\nbody\n", "A: 1\n\nbody\n"),
-            ("A: 1\r\n\r\nbody\r\n", "A: 1\n\nbody\n"),
-            ("A: 1\r\r\n\nbody", "A: 1\n\nbody\n"),
-            ("A: 1", "A: 1\n"),
-            ("text\n", "\ntext\n"),
-            ("text\nB: 1\n", "\ntext\nB: 1\n"),
-            ("\nA: 1\n", "\nA: 1\n"),
-            (" A: 1\n", "\n A: 1\n"),
-            ("\tx\n", "\n\tx\n"),
-            ("A: 1\ntext\nB: 2\n", "A: 1\n\ntext\nB: 2\n"),
-            ("From root Mon Nov 23\nA: 1\n\nb\n", "A: 1\n\nb\n"),
-            ("From root Mon Nov 23\ntext\n", "\ntext\n"),
-            ("From : joe@a.test\nA: 1\n\nb\n", "From : joe@a.test\nA: 1\n\nb\n"),
-            ("From root Mon Nov 23\nFrom : joe@a.test\n\nb\n", "From : joe@a.test\n\nb\n"),
-            ("From joe@a.test Mon Nov 23 06:53:30 2026\nA: 1\n", "A: 1\n"),
-            ("A: 1\nFrom root\n", "A: 1\n\nFrom root\n"),
-            ("A: 1\n\nFrom here on\n.\nend\n", "A: 1\n\nFrom here on\n.\nend\n"),
-            ("A: 1\rBcc: x\n\na\rb\r\rc\r", "A: 1 Bcc: x\n\na\nb\nc\n"),
-            ("A: 1\0\n\n\0b\0\n", "A: 1\n\n\0b\0\n"),
-            ("A: 1\n\tb\n\n", "A: 1\n\tb\n\n"),
-            ("\r\n\r\n", "\n\n"),
-        ] {
-            for cut in [1, 2, 3, 1000] {
-                let (out, content) = passed(input.as_bytes(), cut, None);
-                assert_eq!(out, expected, "{input:?} in pieces of {cut}");
-                let wire = expected.replace('\n', "\r\n").len() as u64;
-                assert_eq!((content.wire_octets(), content.is_eight_bit()), (wire, false), "{input:?}");
-            }
-        }
-        assert!(passed("\nü".as_bytes(), 1, None).1.is_eight_bit());
-    }
-
-    #[test]
-    fn a_message_without_from_gets_the_one_that_is_given() {
-        for (input, expected) in [
-            ("A: 1\n\nb\n", "A: 1\nFrom: x\n\nb\n"),
-            ("from: y\n\nb\n", "from: y\n\nb\n"),
-            ("text\n", "From: x\n\ntext\n"),
-            ("A: 1", "A: 1\nFrom: x\n"),
-        ] {
-            assert_eq!(passed(input.as_bytes(), 1, Some("From: x\n")).0, expected);
-        }
-        for (input, expected) in [
-            ("ERROR: disk\nx: y\n", "Subject: s\n\nERROR: disk\nx: y\n"),
-            ("X-Mailer: y\nERROR: disk\n\nx\n", "X-Mailer: y\nERROR: disk\nSubject: s\n\nx\n"),
-            ("subject: t\n\nx\n", "subject: t\n\nx\n"),
-            ("", "Subject: s\n"),
-        ] {
-            let (mut content, mut out) = (Content::new(vec![("Subject", "Subject: s\n".into())]), Vec::new());
-            content.feed(input.as_bytes(), &mut out);
-            content.finish(&mut out);
-            assert_eq!(String::from_utf8_lossy(&out), expected);
-        }
-        assert_eq!(from_field("Cron \"D\"", "root"), "From: \"Cron \\\"D\\\"\" <root>\n");
-        assert_eq!(from_field("J\nörg", "j"), "From: =?utf-8?B?SsO2cmc=?= <j>\n");
-        for (text, expected) in [
-            ("Disk full", Some("Subject: Disk full\n".to_owned())),
-            (" a\r\nBcc: x\n", Some("Subject: a  Bcc: x\n".to_owned())),
-            ("J\u{f6}rg", Some("Subject: =?utf-8?B?SsO2cmc=?=\n".to_owned())),
-            (" ", None),
-        ] {
-            assert_eq!(subject_field(text), expected);
-        }
-        let long = subject_field(&"x".repeat(5000)).unwrap();
-        assert!(long.lines().count() > 100 && long.lines().all(|line| line.len() < 90), "{long}");
-        let long = from_field(&"ü".repeat(30), "j");
-        assert!(long.lines().count() == 2 && long.lines().all(|line| line.len() < 80), "{long}");
-    }
-
-    #[test]
-    fn endless_headers_are_not_kept() {
-        for unit in ["x", "x: y", "A: 1\n b\n", "A: 1\n", "text "] {
-            let input = unit.repeat(3_000_000 / unit.len());
-            let (mut content, mut out, mut sum) = (Content::new(Vec::new()), Vec::new(), 0);
-            for piece in input.as_bytes().chunks(10_000) {
-                content.feed(piece, &mut out);
-                sum += out.len();
-                out.clear();
-                assert!(content.line.len() + content.field.len() < HELD_MAX_OCTETS + 20_000);
-            }
-            content.finish(&mut out);
-            sum += out.len();
-            assert!(sum >= input.len() && sum <= input.len() + 2, "{unit}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn the_split_of_the_input_does_not_matter(input in "(From |To: a|[ a:\r\n\0é]){0,30}", cut in 1usize..9) {
-            let (whole, _) = passed(input.as_bytes(), 1000, None);
-            prop_assert_eq!(&passed(input.as_bytes(), cut, None).0, &whole);
-            prop_assert!(!section(whole.as_bytes()).contains(&0) && !whole.contains('\r') && (whole.is_empty() || whole.ends_with('\n')));
-        }
-    }
-}
+mod tests;

@@ -1,6 +1,27 @@
-//! The command line of sendmail(8): thirty years of flags, a row each.
+//! The command line of sendmail(8): the flags of sendmail, Postfix, Exim, msmtp, ssmtp, dma and mailx, a row each.
 //!
-//! Nothing fails: an alert is never lost over a flag. What is not understood becomes a line for standard error.
+//! [`parse`] accepts every command line: an alert is never lost over a flag. An unknown flag becomes a complaint on standard
+//! error, and the message is sent. The grammar:
+//!
+//! | argument | means |
+//! | --- | --- |
+//! | `-t` | a flag of one letter |
+//! | `-tif me@a.example` | several letters; the first one with a value ends the cluster |
+//! | `-fme@a.example` | a value glued to its letter |
+//! | `--from=me@a.example`, `--from me@a.example` | a long flag; it may be shortened while it is unmistakable |
+//! | `--` | the end of the flags |
+//! | any other | the first recipient: flags end here |
+//!
+//! Flags end at the first recipient because applications append recipients from web forms: a "recipient" such as `-C/tmp/x`
+//! must not become a flag. The word behind an *unknown* flag may be the value of that flag or a recipient. It counts as a
+//! recipient only if the command line has no better one, which is an address with `@`, or `-t`.
+//!
+//! | modes | |
+//! | --- | --- |
+//! | `-bm` (default) | sends the message on standard input |
+//! | `-bs` | speaks SMTP on standard input and output |
+//! | `-bv`, `-bp`, `-q`, `-bd`, `-bi` | verify recipients, print or run the queue, run the daemon, do nothing |
+//! | flags of msmtp that ask about a server | end with an error, since no mail would be sent |
 
 use crate::mail::envelope::{Body, Notify, Ret};
 use crate::smtp::command::Parameter;
@@ -24,9 +45,9 @@ pub enum Takes {
 /// What a flag does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// Nothing here.
+    /// Nothing: accepted and ignored.
     Ignored,
-    /// Nothing here: an account, or with `u`, `p` or `m` glued to it the user, password or method for a smarthost.
+    /// Nothing: names an account, or with `u`, `p` or `m` glued to it the user, password or method for a smarthost.
     Login,
     /// Recipients are read from the header section.
     HeaderRecipients,
@@ -192,9 +213,9 @@ fn long_flag(name: &str) -> Option<(Takes, Effect)> {
     row.map(|row| (row.1, row.2)).or_else(|| is_secret.then_some((Takes::Value, Effect::Ignored)))
 }
 
-/// What the caller wants.
+/// The mode of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Mode {
+pub enum SendmailMode {
     /// `-bm`: takes a message.
     #[default]
     Send,
@@ -218,11 +239,11 @@ pub enum Mode {
     Version,
 }
 
-/// A command line that has been read.
+/// A parsed command line.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Call {
-    /// What is to be done.
-    pub mode: Mode,
+    /// The mode.
+    pub mode: SendmailMode,
     /// `-t`.
     pub header_recipients: bool,
     /// `-i`.
@@ -247,14 +268,11 @@ pub struct Call {
     pub config: Option<PathBuf>,
     /// The recipients, as they were given.
     pub recipients: Vec<String>,
-    /// What was not understood.
+    /// Complaints for standard error.
     pub complaints: Vec<String>,
 }
 
-/// Reads the arguments that follow the program's name. Flags end at the first recipient: what an application puts
-/// behind it, perhaps from a form of a web page, is no flag of ours.
-///
-/// A word behind a flag that is not known may be its value: it is a recipient only where there is no better one.
+/// Reads the arguments that follow the program's name, by the grammar at the top of this file.
 #[must_use]
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Call {
     let arguments: Vec<String> =
@@ -265,7 +283,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Call {
         let is_doubtful = std::mem::take(&mut may_have_value) && !text.contains('@');
         match text.strip_prefix('-') {
             Some("-") => break,
-            Some("") => call.complaints.push("a lone \"-\" is ignored".into()),
+            Some("") => call.complaints.push("a single \"-\" is ignored".into()),
             Some(rest) => {
                 may_have_value = match rest.strip_prefix('-') {
                     Some(long) => call.long(long, &mut arguments),
@@ -286,9 +304,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Call {
     } else {
         call.recipients.splice(..0, doubtful);
     }
-    if call.mode == Mode::RunQueue && (call.header_recipients || !call.recipients.is_empty()) {
+    if call.mode == SendmailMode::RunQueue && (call.header_recipients || !call.recipients.is_empty()) {
         // There is a message; the daemon runs its queue by itself.
-        call.mode = Mode::Send;
+        call.mode = SendmailMode::Send;
     }
     call
 }
@@ -296,7 +314,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Call {
 type Arguments = std::vec::IntoIter<String>;
 
 impl Call {
-    /// True if the next argument may be its value.
+    /// Applies a long flag. True if the next argument may be its value.
     fn long(&mut self, long: &str, arguments: &mut Arguments) -> bool {
         let (name, glued) = long.split_once('=').map_or((long, None), |(name, value)| (name, Some(value)));
         let Some((takes, effect)) = long_flag(name) else {
@@ -315,7 +333,7 @@ impl Call {
         takes == Takes::Glued && glued.is_none()
     }
 
-    /// True if the next argument may be the value of its last letter.
+    /// Applies a cluster of letters. True if the next argument may be the value of the last one.
     fn cluster(&mut self, cluster: &str, arguments: &mut Arguments) -> bool {
         let find = |letter| FLAGS.iter().find(|flag| flag.letter == letter);
         let mut letters = cluster.chars();
@@ -323,7 +341,7 @@ impl Call {
             let glued = letters.as_str();
             let Some(flag) = find(letter) else {
                 self.complaints.push(format!("the flag -{letter} is not known, and ignored"));
-                // More flags, if they can be such; or else its value.
+                // The rest of the cluster is either more flags, or the value of this one.
                 if !glued.chars().all(|next| find(next).is_some_and(|flag| flag.takes == Takes::Nothing)) {
                     return false;
                 }
@@ -378,12 +396,12 @@ impl Call {
             Effect::Body if value.eq_ignore_ascii_case("8BITMIME") => self.body = Body::EightBitMime,
             Effect::Body => {}
             // As in `-bd -q30m`: the daemon runs its queue by itself.
-            Effect::RunQueue if self.mode == Mode::Send => self.mode = Mode::RunQueue,
+            Effect::RunQueue if self.mode == SendmailMode::Send => self.mode = SendmailMode::RunQueue,
             Effect::RunQueue => {}
             Effect::Mode => self.set_mode(&value),
-            Effect::Question => self.mode = Mode::Question,
-            Effect::Help => self.mode = Mode::Help,
-            Effect::Version => self.mode = Mode::Version,
+            Effect::Question => self.mode = SendmailMode::Question,
+            Effect::Help => self.mode = SendmailMode::Help,
+            Effect::Version => self.mode = SendmailMode::Version,
             Effect::Notify => self.dsn("NOTIFY", flag, value),
             Effect::Return if value == "headers" => self.dsn("RET", flag, "hdrs".into()),
             Effect::Return => self.dsn("RET", flag, value),
@@ -393,17 +411,17 @@ impl Call {
 
     fn set_mode(&mut self, value: &str) {
         self.mode = match value {
-            "m" => Mode::Send,
-            "s" => Mode::Smtp,
-            "p" => Mode::PrintQueue,
-            "i" => Mode::MakeAliases,
-            "v" => Mode::Verify,
-            "d" | "D" => Mode::Serve,
+            "m" => SendmailMode::Send,
+            "s" => SendmailMode::Smtp,
+            "p" => SendmailMode::PrintQueue,
+            "i" => SendmailMode::MakeAliases,
+            "v" => SendmailMode::Verify,
+            "d" | "D" => SendmailMode::Serve,
             _ => return self.complaints.push(format!("the mode -b{value} is not known, and ignored")),
         };
     }
 
-    /// By the grammar of the SMTP parameter that it becomes; msmtp turns it off by "off".
+    /// Reads a value by the grammar of the SMTP parameter that it becomes (RFC 3461); msmtp's "off" stands for none.
     fn dsn(&mut self, keyword: &str, flag: &str, value: String) {
         if value == "off" {
             return;
@@ -425,209 +443,4 @@ impl Call {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn call(line: &str) -> Call {
-        parse(line.split_ascii_whitespace().map(OsString::from))
-    }
-
-    /// The flags that INTERFACE names: done, and accepted.
-    const DONE: &str = "tifrFsbqNRVBCcP";
-    const ACCEPTED: &str = "AdDEeGhJLMmnOopUXx46aHSwTu";
-
-    #[test]
-    fn every_flag_has_one_row_and_no_promised_one_is_missing() {
-        for letter in DONE.chars().chain(ACCEPTED.chars()) {
-            let rows: Vec<&Flag> = FLAGS.iter().filter(|flag| flag.letter == letter).collect();
-            assert_eq!(rows.len(), 1, "-{letter}");
-            let is_ignored = matches!(rows[0].effect, Effect::Ignored | Effect::Login);
-            assert_eq!(is_ignored, ACCEPTED.contains(letter) && letter != 'o', "-{letter}");
-        }
-        for (i, flag) in FLAGS.iter().enumerate() {
-            assert!(FLAGS[..i].iter().all(|other| other.letter != flag.letter), "-{} twice", flag.letter);
-            let is_silent = matches!(flag.effect, Effect::Ignored | Effect::Login | Effect::Question);
-            assert_eq!(flag.about.is_empty(), is_silent, "-{}", flag.letter);
-        }
-    }
-
-    #[test]
-    fn every_flag_takes_its_value_and_no_more() {
-        for Flag { letter, takes, effect, .. } in &FLAGS {
-            let good = match effect {
-                Effect::Mode => "m",
-                Effect::Notify => "never",
-                Effect::Return => "hdrs",
-                _ => "7bit",
-            };
-            let attached = if *takes == Takes::Nothing { String::new() } else { good.to_owned() };
-            let has_value = matches!(takes, Takes::Value | Takes::ValueOrNothing);
-            let separate = if has_value { good } else { "" };
-            for line in [
-                format!("-{letter}{attached} to"),
-                format!("-{letter} {separate} to"),
-                format!("-n{letter}{attached} -n -- to"),
-            ] {
-                let call = call(&line);
-                assert_eq!(
-                    (&call.recipients[..], &call.complaints[..]),
-                    (&["to".to_owned()][..], &[][..]),
-                    "{line}"
-                );
-            }
-            let alone = call(&format!("-{letter}"));
-            assert_eq!(alone.complaints.is_empty(), *takes != Takes::Value, "-{letter}");
-        }
-    }
-
-    /// Argument by argument, as `|` parts them: the recipients, and the number of complaints.
-    fn recipients(line: &str) -> (String, usize) {
-        let call = parse(line.split('|').map(OsString::from));
-        let told = format!("{call:?}");
-        assert!(!told.contains("SECRET"), "{told}");
-        (call.recipients.join(" "), call.complaints.len())
-    }
-
-    #[test]
-    fn values_of_flags_of_others_are_no_recipients() {
-        for line in [
-            "-a|default|TO",
-            "-adefault|TO",
-            "--account|default|TO",
-            "--account=default|TO",
-            "--acc|default|TO",
-            "-s|Disk full|TO",
-            "-sDisk full|TO",
-            "--subject=Disk full|TO",
-            "--from|x@y|TO",
-            "-au|USER@x|-ap|SECRET|-am|LOGIN|TO",
-            "-auUSER@x|-apSECRET|-amLOGIN|TO",
-            "-tap|SECRET|TO",
-            "-xu|joe|-xp|SECRET|TO",
-            "--password|SECRET|TO",
-            "--passwordeval=cat SECRET|TO",
-            "--auth-password|SECRET|TO",
-            "--host|h|--port=25|--tls|--tls-trust-file|f|--timeout=off|--auth=plain|--user=|TO",
-            "-H|openssl s_client|-S|h:25|-w|30|-T|5|-u|joe|TO",
-            "-A|acc|-D|log|-h|3|TO",
-            "-C|f|-c|g|--file|h|TO",
-            "--read-recipients|--read-envelope-from|--syslog=on|--logfile|f|-X|f|TO",
-            "--dsn-notify=off|--dsn-return|headers|-N|off|TO",
-        ] {
-            for to in ["joe@far.example", "root"] {
-                assert_eq!(recipients(&line.replace("TO", to)), (to.to_owned(), 0), "{line}");
-            }
-        }
-        for (line, expected) in [
-            // A word behind what is not known.
-            ("-z|word|-t", ("", 2)),
-            ("-z|word|a@b", ("a@b", 2)),
-            ("--fast|word|a@b", ("a@b", 2)),
-            ("--fast=word|a@b", ("a@b", 1)),
-            ("--tls|on|a@b", ("a@b", 1)),
-            ("--fast|a@b|root", ("a@b root", 1)),
-            ("-z|root|joe", ("root joe", 1)),
-            ("-tz|root|-i", ("", 2)),
-            ("-kfoo|root", ("root", 1)),
-            ("-zi|root", ("root", 1)),
-            // dma's -D has no value.
-            ("-D|root", ("root", 0)),
-            ("-D|-i|root", ("root", 0)),
-            // Copies of mailx.
-            ("-b|a@b|-c|c@d|root", ("a@b c@d root", 0)),
-            ("--cc=joe|--bcc|a@b|root", ("joe a@b root", 0)),
-        ] {
-            let (to, complaints) = recipients(line);
-            assert_eq!((to.as_str(), complaints), expected, "{line}");
-        }
-    }
-
-    #[test]
-    fn flags_of_others_do_what_they_say() {
-        let call = call(
-            "--from=a@b -s Hot --read-recipients --read-envelope-from -c x/y@z --dsn-return=headers -N off a",
-        );
-        assert_eq!(
-            call,
-            Call {
-                sender: Some("a@b".into()),
-                subject: Some("Hot".into()),
-                header_recipients: true,
-                sender_from_header: true,
-                config: Some("x/y@z".into()),
-                ret: Some(Ret::Headers),
-                recipients: vec!["a".into()],
-                ..Call::default()
-            }
-        );
-    }
-
-    #[test]
-    fn long_flags_are_there_once() {
-        let names: Vec<&str> = LONG_FLAGS.iter().flat_map(|row| row.2.split(' ')).collect();
-        for (i, name) in names.iter().enumerate() {
-            assert!(!name.is_empty() && !names[..i].contains(name), "--{name}");
-        }
-        assert!(long_flag("t").is_none() && long_flag("tls-f").is_some() && long_flag("PassWord").is_some());
-    }
-
-    #[test]
-    fn flags_end_at_the_first_recipient() {
-        for line in ["a -t b", "-- a -t b"] {
-            assert_eq!(
-                (call(line).recipients, call(line).header_recipients),
-                (vec!["a".into(), "-t".into(), "b".into()], false)
-            );
-        }
-    }
-
-    #[test]
-    fn modes_come_from_flags_and_the_last_one_counts() {
-        for (line, mode) in [
-            ("a", Mode::Send),
-            ("-bm -t", Mode::Send),
-            ("-bs -odb -oem", Mode::Smtp),
-            ("-b s", Mode::Smtp),
-            ("-bp", Mode::PrintQueue),
-            ("-bi", Mode::MakeAliases),
-            ("-bv a", Mode::Verify),
-            ("-bd -q30m", Mode::Serve),
-            ("-q30m -bd", Mode::Serve),
-            ("-q", Mode::RunQueue),
-            // Here a message waits on standard input.
-            ("-q a@b", Mode::Send),
-            ("-q -t", Mode::Send),
-            ("-bz a", Mode::Send),
-            ("--help", Mode::Help),
-            ("--version", Mode::Version),
-            ("-P a", Mode::Question),
-            ("--serverinfo --host=x", Mode::Question),
-        ] {
-            assert_eq!(call(line).mode, mode, "{line}");
-        }
-    }
-
-    #[test]
-    fn what_is_not_understood_is_told_and_changes_nothing() {
-        for line in ["-z a", "-iz a", "--fast a", "- a", "-bz a", "-Nsome a", "-Rsome a", "-Va=b a"] {
-            let call = call(line);
-            assert_eq!((call.complaints.len(), &call.recipients[..]), (1, &["a".to_owned()][..]), "{line}");
-        }
-        let read = call("-N failure,DELAY -Rhdrs -V x -R full -B 8bitmime --config=x -F Me -oi a");
-        let notify = Notify { failure: true, delay: true, success: false };
-        assert_eq!(
-            read,
-            Call {
-                notify: Some(notify),
-                ret: Some(Ret::Full),
-                envid: Some("x".into()),
-                body: Body::EightBitMime,
-                config: Some("x".into()),
-                full_name: Some("Me".into()),
-                dots_are_text: true,
-                recipients: vec!["a".into()],
-                ..Call::default()
-            }
-        );
-    }
-}
+mod tests;

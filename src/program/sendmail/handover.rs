@@ -1,20 +1,27 @@
-//! A message on its way out of sendmail: to the daemon on its control socket, or else into the drop directory.
+//! Hands a message over to the daemon on its control socket, or else leaves it in the drop directory.
 //!
-//! It is handed over whole: up to [`IN_MEMORY_OCTETS`] of it are held in memory, and written to disk by whoever takes it.
-//! A larger one is staged in the drop directory, without a sync, and leaves it again if the daemon takes it: what is gone
-//! before the system writes it out costs the disk nothing. So there is always a copy to fall back to. Once the daemon has
-//! asked for the message, only its word ends the matter; if none comes, the message is left in the drop directory even so,
-//! and may arrive twice. It is never lost for that.
+//! ```text
+//! announce the sizes ─▶ no daemon, or no answer in 5 s ──────────────▶ drop/
+//!          │
+//!          ├─▶ refused for good (65, 67) ────────────────────────────▶ the caller keeps it
+//!          ├─▶ not now ──────────────────────────────────────────────▶ drop/
+//!          └─▶ go: send the message ─▶ the daemon's exit code 0 ─────▶ done
+//!                                   └▶ no answer: it may have it ────▶ drop/, perhaps a duplicate
+//! ```
 //!
-//! What goes wrong is kept until the input has been read. What may fail: see [`Handover::commit`].
+//! Messages up to [`IN_MEMORY_OCTETS`] stay in memory. A larger one is staged in the drop directory without a sync, and
+//! removed if the daemon takes the message: a file that is gone before the kernel writes it out costs the disk nothing. So
+//! there is always a copy to fall back on, and a message may arrive twice but is never lost.
+//!
+//! An error is kept until the input has been read to its end, and then returned by [`Handover::commit`].
 
-use super::super::ask::read_piece;
-use super::super::exit::{self, Failure};
+use super::super::exit::{self, CommandFailure};
 use super::failure;
 use crate::config::Settings;
 use crate::mail::id::QueueId;
 use crate::net::transport::WireError;
-use crate::rules::control::{self, Piece};
+use crate::protocol::piece::{self, Piece};
+use crate::protocol::question::SubmissionSizes;
 use crate::store::drop::{DropEnvelope, RECIPIENTS_MAX, StagedDrop, explain};
 use crate::store::{StoreError, free_space, has_room};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt};
@@ -25,49 +32,55 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-/// Larger messages go to disk while they are read, as in the daemon.
+/// Larger messages are written to disk while they are read, as in the daemon.
 const IN_MEMORY_OCTETS: usize = 64 * 1024;
-/// Read at once from a larger one.
+/// Octets that are read at once from a staged message.
 const PIECE_OCTETS: usize = 16 * 1024;
-/// How long the daemon may take to ask for the message; one that hangs must not keep a cron job waiting.
+/// How long the daemon may take to ask for the message: a daemon that hangs must not delay a cron job for longer.
 const GO_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long it may take for each step from then on: it waits for its disk, and to give up means a duplicate.
+/// How long each later step may take: the daemon waits for its disk, and giving up means a duplicate.
 const DONE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// A message that is being read.
 pub struct Handover<'a> {
     settings: &'a Settings,
-    held: Held,
-    /// No file can be had: it stays in memory.
+    held: HeldMessage,
+    /// Staging failed: the message stays in memory.
     no_file: bool,
-    /// Its size so far, once that is more than `limits.message_size`.
+    /// The size so far, once it exceeds `limits.message_size`.
     oversize_octets: Option<u64>,
-    failed: Option<Failure>,
+    failed: Option<CommandFailure>,
 }
 
-/// Where the message is.
-enum Held {
+/// The message, in memory or staged.
+enum HeldMessage {
     Memory(Vec<u8>),
     File(StagedDrop),
 }
 
-/// What the daemon says.
-enum Answer {
-    /// It has put the message on stable storage.
+/// What became of the message at the daemon.
+enum HandoverOutcome {
+    /// The daemon has put it on stable storage.
     Taken(Option<QueueId>),
-    /// It will never take it.
-    Refused(Failure),
-    /// It is not there, or does not take it now: why.
+    /// The daemon will never take it.
+    Refused(CommandFailure),
+    /// The daemon does not take it now, and why.
     NotNow(String),
 }
 
 impl<'a> Handover<'a> {
-    /// Nothing has been read yet.
+    /// A message of which nothing has been read.
     pub fn new(settings: &'a Settings) -> Self {
-        Self { settings, held: Held::Memory(Vec::new()), no_file: false, oversize_octets: None, failed: None }
+        Self {
+            settings,
+            held: HeldMessage::Memory(Vec::new()),
+            no_file: false,
+            oversize_octets: None,
+            failed: None,
+        }
     }
 
-    /// Takes canonical octets; `wire_octets` is the size with them.
+    /// Takes canonical octets; `wire_octets` is the size of the message so far, these included.
     pub fn write(&mut self, octets: &[u8], wire_octets: u64) {
         if self.failed.is_some() {
             return;
@@ -79,17 +92,17 @@ impl<'a> Handover<'a> {
             return self.fail(failure(exit::DATA, &text));
         }
         match &mut self.held {
-            Held::Memory(buffer) => {
+            HeldMessage::Memory(buffer) => {
                 buffer.extend_from_slice(octets);
                 if buffer.len() > IN_MEMORY_OCTETS && !self.no_file {
                     match stage(self.settings, buffer) {
-                        Ok(staged) => self.held = Held::File(staged),
-                        // A daemon may take it even so.
+                        Ok(staged) => self.held = HeldMessage::File(staged),
+                        // The daemon may take it all the same.
                         Err(_) => self.no_file = true,
                     }
                 }
             }
-            Held::File(staged) => {
+            HeldMessage::File(staged) => {
                 if let Err(error) = staged.write(octets) {
                     self.fail(not_left(&error));
                 }
@@ -97,25 +110,26 @@ impl<'a> Handover<'a> {
         }
     }
 
-    fn fail(&mut self, failure: Failure) {
+    /// Keeps the first failure, for the end of the input, and forgets the message.
+    fn fail(&mut self, failure: CommandFailure) {
         self.failed = Some(failure);
-        // What was written goes at once: it may be what fills the disk.
-        self.held = Held::Memory(Vec::new());
+        // Removed at once: this message may be what fills the disk.
+        self.held = HeldMessage::Memory(Vec::new());
     }
 
-    /// Makes the message safe; gives its id, if the daemon has taken it.
+    /// Puts the message on stable storage; returns its id if the daemon took it.
     ///
     /// # Errors
-    /// It is not safe: there are no recipients (64), or none whom it could reach (67); it is too large (65); neither the
-    /// daemon nor the drop directory takes it now (75).
-    pub fn commit(mut self, envelope: &DropEnvelope) -> Result<Option<QueueId>, Failure> {
+    /// The caller keeps the message: no recipients (64), no recipient that can be reached (67), too large (65), or
+    /// neither the daemon nor the drop directory takes it now (75).
+    pub fn commit(mut self, envelope: &DropEnvelope) -> Result<Option<QueueId>, CommandFailure> {
         if envelope.recipients.is_empty() {
             let text = "there are no recipients; name some, or use -t with To, Cc or Bcc";
             return Err(failure(exit::USAGE, text));
         }
         if let Some(failure) = self.failed {
             if let Some(octets) = self.oversize_octets {
-                // For the daemon's log alone: whatever it says, or if none runs, the message is refused.
+                // Only so that the daemon logs it: whatever it answers, the message is refused.
                 let _ = announce(&self.settings.control, &envelope.print(), octets)
                     .and_then(|stream| hear(&mut BufReader::new(&stream)).map(drop));
             }
@@ -125,14 +139,14 @@ impl<'a> Handover<'a> {
             return Err(failure(exit::DATA, &format!("there are more than {RECIPIENTS_MAX} recipients")));
         }
         let why = match submit(&self.settings.control, envelope, &mut self.held) {
-            Ok(Answer::Taken(id)) => return Ok(id),
-            Ok(Answer::Refused(failure)) => return Err(failure),
-            Ok(Answer::NotNow(why)) => why,
+            Ok(HandoverOutcome::Taken(id)) => return Ok(id),
+            Ok(HandoverOutcome::Refused(failure)) => return Err(failure),
+            Ok(HandoverOutcome::NotNow(why)) => why,
             Err(error) => WireError::from(error).to_string(),
         };
         let left = match self.held {
-            Held::Memory(buffer) => stage(self.settings, &buffer),
-            Held::File(staged) => Ok(staged),
+            HeldMessage::Memory(buffer) => stage(self.settings, &buffer),
+            HeldMessage::File(staged) => Ok(staged),
         };
         let left = left.and_then(|staged| staged.commit(envelope).map_err(|error| not_left(&error)));
         left.map(|()| None).map_err(|mut failure| {
@@ -145,8 +159,8 @@ impl<'a> Handover<'a> {
     }
 }
 
-/// Begins a file in the drop directory.
-fn stage(settings: &Settings, start: &[u8]) -> Result<StagedDrop, Failure> {
+/// Begins a file in the drop directory with the octets read so far.
+fn stage(settings: &Settings, start: &[u8]) -> Result<StagedDrop, CommandFailure> {
     let state = settings.state.as_path();
     if free_space(state).is_ok_and(|space| !has_room(space, settings.limits.free_space, 0)) {
         let text = format!("{}: less than limits.free_space is left on the disk", state.display());
@@ -155,7 +169,7 @@ fn stage(settings: &Settings, start: &[u8]) -> Result<StagedDrop, Failure> {
     let mut random = [0; 16];
     match rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()) {
         Ok(16) => {}
-        _ => return Err(failure(exit::TEMPORARY, "the system gives no random numbers")),
+        _ => return Err(failure(exit::TEMPORARY, "no random numbers from the system")),
     }
     let name = format!("{:032x}", u128::from_ne_bytes(random));
     let staged = StagedDrop::create(state, &name).and_then(|mut staged| {
@@ -165,50 +179,50 @@ fn stage(settings: &Settings, start: &[u8]) -> Result<StagedDrop, Failure> {
     staged.map_err(|error| not_left(&error))
 }
 
-fn not_left(error: &StoreError) -> Failure {
+fn not_left(error: &StoreError) -> CommandFailure {
     failure(exit::TEMPORARY, &format!("{error}: {}", explain(error)))
 }
 
 /// Hands the message to the daemon.
 ///
 /// # Errors
-/// Its word did not come.
-fn submit(socket: &Path, envelope: &DropEnvelope, held: &mut Held) -> io::Result<Answer> {
+/// No complete answer came.
+fn submit(socket: &Path, envelope: &DropEnvelope, held: &mut HeldMessage) -> io::Result<HandoverOutcome> {
     let envelope = envelope.print();
     let message_octets = match held {
-        Held::Memory(buffer) => buffer.len() as u64,
-        Held::File(staged) => staged.message().map_err(|error| error.source)?.2,
+        HeldMessage::Memory(buffer) => buffer.len() as u64,
+        HeldMessage::File(staged) => staged.message().map_err(|error| error.source)?.2,
     };
     let stream = announce(socket, &envelope, message_octets)?;
     let mut answer = BufReader::new(&stream);
     match hear(&mut answer)? {
-        Heard::Go => {}
-        // Nothing can be safe that has not been said.
-        Heard::End(exit::OK, _) => return Err(io::ErrorKind::InvalidData.into()),
-        Heard::End(code, text) => return Ok(ended(code, text)),
+        DaemonTurn::Go => {}
+        // The daemon can't have stored a message that it has not seen.
+        DaemonTurn::End(exit::OK, _) => return Err(io::ErrorKind::InvalidData.into()),
+        DaemonTurn::End(code, text) => return Ok(ended(code, text)),
     }
     stream.set_read_timeout(Some(DONE_TIMEOUT))?;
     stream.set_write_timeout(Some(DONE_TIMEOUT))?;
     if send(held, &stream).is_err() {
-        // What is cut short is forgotten.
+        // The daemon forgets a message that is cut short.
         let _ = stream.shutdown(Shutdown::Write);
     }
     match hear(&mut answer)? {
-        Heard::Go => Err(io::ErrorKind::InvalidData.into()),
-        Heard::End(code, text) => Ok(ended(code, text)),
+        DaemonTurn::Go => Err(io::ErrorKind::InvalidData.into()),
+        DaemonTurn::End(code, text) => Ok(ended(code, text)),
     }
 }
 
-/// Tells the daemon what is to come.
+/// Announces a message to the daemon, and sends its envelope.
 fn announce(socket: &Path, envelope: &str, message_octets: u64) -> io::Result<UnixStream> {
-    let handover = control::Handover { envelope_octets: envelope.len(), message_octets };
+    let sizes = SubmissionSizes { envelope_octets: envelope.len(), message_octets };
     let stream = connect_to(socket)?;
-    // A daemon that turns us away may have closed before it heard us; what it said is still there. So in `submit`.
-    let _ = (&stream).write_all(format!("{}\n{envelope}", handover.print()).as_bytes());
+    // A daemon with too many connections answers and closes without reading: its answer can be read all the same.
+    let _ = (&stream).write_all(format!("{}\n{envelope}", sizes.print()).as_bytes());
     Ok(stream)
 }
 
-/// To connect to one that hangs may take as long as to hear from it: its queue of connections can be full.
+/// Connects with a time limit: the backlog of a daemon that hangs may be full.
 fn connect_to(socket: &Path) -> io::Result<UnixStream> {
     let stream = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     for which in [sockopt::Timeout::Send, sockopt::Timeout::Recv] {
@@ -218,10 +232,11 @@ fn connect_to(socket: &Path) -> io::Result<UnixStream> {
     Ok(stream.into())
 }
 
-fn send(held: &mut Held, mut stream: &UnixStream) -> io::Result<()> {
+/// Writes the message to the daemon.
+fn send(held: &mut HeldMessage, mut stream: &UnixStream) -> io::Result<()> {
     let (file, mut offset, mut left) = match held {
-        Held::Memory(buffer) => return stream.write_all(buffer),
-        Held::File(staged) => staged.message().map_err(|error| error.source)?,
+        HeldMessage::Memory(buffer) => return stream.write_all(buffer),
+        HeldMessage::File(staged) => staged.message().map_err(|error| error.source)?,
     };
     let mut piece = vec![0; PIECE_OCTETS];
     while left > 0 {
@@ -234,32 +249,34 @@ fn send(held: &mut Held, mut stream: &UnixStream) -> io::Result<()> {
     Ok(())
 }
 
-/// What was heard up to a point where it is our turn.
-enum Heard {
+/// An answer, up to the point where this end must act.
+enum DaemonTurn {
     Go,
-    /// The exit code, and all that was said.
+    /// The exit code, and all text before it.
     End(u8, String),
 }
 
-fn hear(answer: &mut BufReader<&UnixStream>) -> io::Result<Heard> {
+/// Reads up to the end of the answer, or to the request for the message.
+fn hear(answer: &mut BufReader<&UnixStream>) -> io::Result<DaemonTurn> {
     let mut text = String::new();
     loop {
-        match read_piece(answer)? {
+        match piece::read(answer)? {
             (Piece::Output(_) | Piece::Error(_), said) => text.push_str(&String::from_utf8_lossy(&said)),
-            (Piece::Go, _) => return Ok(Heard::Go),
-            (Piece::End(code), _) => return Ok(Heard::End(code, text)),
+            (Piece::Go, _) => return Ok(DaemonTurn::Go),
+            (Piece::End(code), _) => return Ok(DaemonTurn::End(code, text)),
         }
     }
 }
 
-/// A daemon of another version may say what is not known here: the drop directory takes the message then.
-fn ended(code: u8, text: String) -> Answer {
+/// What an exit code means. A daemon of another version may send one that is unknown here; the drop directory then takes the
+/// message.
+fn ended(code: u8, text: String) -> HandoverOutcome {
     match code {
-        exit::OK => Answer::Taken(QueueId::parse(&text)),
-        exit::DATA | exit::UNKNOWN_USER => Answer::Refused(Failure {
+        exit::OK => HandoverOutcome::Taken(QueueId::parse(&text)),
+        exit::DATA | exit::UNKNOWN_USER => HandoverOutcome::Refused(CommandFailure {
             code,
             lines: text.lines().map(|line| format!("sendmail: {line}")).collect(),
         }),
-        _ => Answer::NotNow(text.trim_end().replace('\n', "; ")),
+        _ => HandoverOutcome::NotNow(text.trim_end().replace('\n', "; ")),
     }
 }

@@ -1,10 +1,26 @@
-//! sendmail(8): takes a message from a program of this host and hands it over to the daemon, or leaves it where the daemon
-//! finds it.
+//! sendmail(8): takes a message from a program of this host and hands it over to the daemon, or leaves it in the drop
+//! directory.
 //!
-//! Exit code 0 means that the message is on stable storage. Until then nothing is promised, and the program that wrote
-//! it is told so by another code (INTERFACE section 5). Input is read to its end whatever is wrong: a program whose pipe
-//! breaks may die of it. Asks no DNS and no network, and needs no right: no set-id bit, no environment. Who sends is not
-//! said here: the kernel tells the daemon.
+//! ```text
+//! arguments ─▶ flags ─▶ Call ─┬─▶ queue, serve: the other commands
+//!                             └─▶ standard input ─▶ content, addresses ─▶ handover ─┬─▶ control socket ─▶ daemon
+//!                                 (-bs: smtp)                                       └─▶ drop/, if no daemon takes it
+//! ```
+//!
+//! Exit code 0 means that the message is on stable storage; every other code means that the caller keeps it (INTERFACE
+//! section 5). Input is read to its end even after an error, since a writer whose pipe breaks may die of SIGPIPE. sendmail
+//! uses no DNS and no network, and needs no rights: no set-id bit, no environment. It does not say who sends: the daemon
+//! asks the kernel.
+//!
+//! | code | means for the caller |
+//! | --- | --- |
+//! | 0 | the message is safe |
+//! | 64, 65, 67 | it will never be accepted: no recipients, too large or malformed, no recipient that can be reached |
+//! | 74 | the input could not be read to its end; nothing was sent |
+//! | 75 | neither the daemon nor the drop directory takes it now: try again |
+//!
+//! A mistake in the configuration never stops a message: bad values count as their defaults, and the file of another mailer
+//! (`-C` of msmtp) is ignored.
 
 mod addresses;
 mod content;
@@ -12,35 +28,36 @@ pub mod flags;
 mod handover;
 mod smtp;
 
-use super::ask::{self, Asked, Screen};
-use super::exit::{self, Failure};
+use super::exit::{self, CommandFailure};
+use super::remote::client::{self, DaemonAnswer};
+use super::remote::screen::Screen;
 use super::{queue, serve};
 use crate::config::{Settings, is_configuration, load_leniently};
 use crate::mail::envelope::Body;
 use crate::mail::unqualified::Unqualified;
-use crate::rules::control::{BadRequest, Request};
+use crate::protocol::request::{BadRequest, Request};
 use crate::store::drop::{DropEnvelope, Sender};
 use crate::sys::user;
 use addresses::{read_list, read_sender};
-use content::{Content, from_field, subject_field};
-use flags::{Call, FLAGS, Mode, parse};
+use content::{MessageFilter, from_field, subject_field};
+use flags::{Call, FLAGS, SendmailMode, parse};
 use handover::Handover;
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, IsTerminal, Read, Write};
 use std::path::Path;
 
-/// Read at once.
+/// Octets read from standard input at once.
 const PIECE_OCTETS: usize = 16 * 1024;
 
-/// Does what the arguments say. `config` is the file that counts if they name none, or may not name one.
+/// Carries out the arguments. `config` is the configuration unless they name another, and may.
 ///
 /// # Errors
-/// The message is not safe; or why the command can't be done.
-pub fn run(arguments: &[OsString], config: &Path) -> Result<(), Failure> {
+/// The message is not on stable storage, or the command failed.
+pub fn run(arguments: &[OsString], config: &Path) -> Result<(), CommandFailure> {
     let mut call = parse(arguments.iter().cloned());
     let chosen = call.config.take().filter(|_| !user::has_raised_rights());
     let config = chosen.as_deref().filter(|chosen| counts(chosen, &mut call)).unwrap_or(config);
-    // As Postfix has it.
+    // As Postfix does.
     call.full_name =
         call.full_name.or_else(|| std::env::var("NAME").ok().filter(|name| !name.trim().is_empty()));
     let done = perform(&mut call, config);
@@ -50,9 +67,9 @@ pub fn run(arguments: &[OsString], config: &Path) -> Result<(), Failure> {
     done
 }
 
-/// Whether the file that a flag names is the configuration. That of msmtp or ssmtp is none, and stops no message.
+/// Whether the file that a flag names is a configuration of pillarbox. One of msmtp or ssmtp is ignored, and stops no message.
 fn counts(chosen: &Path, call: &mut Call) -> bool {
-    if !matches!(call.mode, Mode::Send | Mode::Smtp) || is_configuration(chosen) {
+    if !matches!(call.mode, SendmailMode::Send | SendmailMode::Smtp) || is_configuration(chosen) {
         return true;
     }
     if chosen.exists() {
@@ -61,26 +78,27 @@ fn counts(chosen: &Path, call: &mut Call) -> bool {
     false
 }
 
-fn perform(call: &mut Call, config: &Path) -> Result<(), Failure> {
+/// Does what the mode of the call says.
+fn perform(call: &mut Call, config: &Path) -> Result<(), CommandFailure> {
     match call.mode {
-        Mode::Send => send(call, config),
-        Mode::Smtp => smtp::serve(&settings(config, &mut call.complaints)),
-        Mode::MakeAliases => Ok(()),
-        Mode::Serve => serve::run(config),
-        Mode::Help => print(&help()),
-        Mode::Version => print(&super::version()),
-        Mode::Question => {
+        SendmailMode::Send => send(call, config),
+        SendmailMode::Smtp => smtp::serve(&settings(config, &mut call.complaints)),
+        SendmailMode::MakeAliases => Ok(()),
+        SendmailMode::Serve => serve::run(config),
+        SendmailMode::Help => print(&help()),
+        SendmailMode::Version => print(&super::version()),
+        SendmailMode::Question => {
             let text = "no mail is sent with this flag; try: pillarbox check, pillarbox probe ADDRESS";
             Err(failure(exit::USAGE, text))
         }
-        Mode::PrintQueue => queue::run(config, &[]),
-        Mode::RunQueue => queue::run(config, &["run".into(), "--all".into()]),
-        Mode::Verify => verify(call, config),
+        SendmailMode::PrintQueue => queue::run(config, &[]),
+        SendmailMode::RunQueue => queue::run(config, &["run".into(), "--all".into()]),
+        SendmailMode::Verify => verify(call, config),
     }
 }
 
-fn print(text: &str) -> Result<(), Failure> {
-    // Whoever closed the pipe has read enough.
+fn print(text: &str) -> Result<(), CommandFailure> {
+    // A reader that closed the pipe has read enough.
     let _ = io::stdout().write_all(text.as_bytes());
     Ok(())
 }
@@ -97,11 +115,11 @@ fn help() -> String {
     )
 }
 
-fn failure(code: u8, text: &str) -> Failure {
-    Failure { code, lines: vec![format!("sendmail: {text}")] }
+fn failure(code: u8, text: &str) -> CommandFailure {
+    CommandFailure { code, lines: vec![format!("sendmail: {text}")] }
 }
 
-/// The settings, as far as they can be read: a mistake in the file must not stop an alert.
+/// The settings, with defaults for all that can't be read: a mistake in the file must not stop an alert.
 fn settings(config: &Path, complaints: &mut Vec<String>) -> Settings {
     load_leniently(config).unwrap_or_else(|error| {
         if error.kind() != ErrorKind::NotFound {
@@ -111,7 +129,8 @@ fn settings(config: &Path, complaints: &mut Vec<String>) -> Settings {
     })
 }
 
-fn send(call: &mut Call, config: &Path) -> Result<(), Failure> {
+/// Reads a message from standard input, and hands it over.
+fn send(call: &mut Call, config: &Path) -> Result<(), CommandFailure> {
     let settings = settings(config, &mut call.complaints);
     let mut sender = sender(call);
     let from = call.full_name.as_ref().and_then(|name| from(name, &sender));
@@ -119,7 +138,7 @@ fn send(call: &mut Call, config: &Path) -> Result<(), Failure> {
     let missing =
         from.map(|field| ("From", field)).into_iter().chain(subject.map(|field| ("Subject", field)));
     let mut handover = Handover::new(&settings);
-    let (mut content, mut out) = (Content::new(missing.collect()), Vec::new());
+    let (mut content, mut out) = (MessageFilter::new(missing.collect()), Vec::new());
     let dot_ends = !call.dots_are_text && io::stdin().is_terminal();
     let read = read_input(&mut io::stdin().lock(), dot_ends, &mut |octets| {
         content.feed(octets, &mut out);
@@ -136,7 +155,7 @@ fn send(call: &mut Call, config: &Path) -> Result<(), Failure> {
     if call.header_recipients {
         named.finish(&mut recipients, &mut call.complaints);
     }
-    // Half a message would look like a whole one.
+    // Half a message would look complete to its recipient.
     read.map_err(|error| failure(exit::IO, &format!("can't read the message: {error}")))?;
     let (ret, envid, notify) = (call.ret, call.envid.take(), call.notify);
     handover.commit(&DropEnvelope { sender, recipients, body, ret, envid, notify }).map(drop)
@@ -151,7 +170,7 @@ fn recipients(call: &mut Call) -> Vec<Unqualified> {
     recipients
 }
 
-fn verify(call: &mut Call, config: &Path) -> Result<(), Failure> {
+fn verify(call: &mut Call, config: &Path) -> Result<(), CommandFailure> {
     let settings = settings(config, &mut call.complaints);
     let words: Vec<String> = recipients(call).iter().map(ToString::to_string).collect();
     if words.is_empty() {
@@ -159,9 +178,9 @@ fn verify(call: &mut Call, config: &Path) -> Result<(), Failure> {
     }
     let words: Vec<&str> = std::iter::once("verify").chain(words.iter().map(String::as_str)).collect();
     let request = Request::parse(&words).map_err(|BadRequest { code, text }| failure(code, &text))?;
-    match ask::ask(&settings.control, &request, &mut Screen::new())? {
-        Asked::Answered(code) => ask::finish(code),
-        Asked::NoDaemon(why) => Err(failure(exit::UNAVAILABLE, &format!("no daemon answers: {why}"))),
+    match client::ask(&settings.control, &request, &mut Screen::new())? {
+        DaemonAnswer::Answered(code) => exit::finish(code),
+        DaemonAnswer::NoDaemon(why) => Err(failure(exit::UNAVAILABLE, &format!("no daemon answers: {why}"))),
     }
 }
 
@@ -173,7 +192,7 @@ fn sender(call: &mut Call) -> Sender {
     })
 }
 
-/// From with a full name. The daemon puts the domain behind a bare name.
+/// From with a full name. The daemon adds the domain to a bare name.
 fn from(name: &str, sender: &Sender) -> Option<String> {
     let address = match sender {
         Sender::Address(address) => address.to_string(),
@@ -183,11 +202,11 @@ fn from(name: &str, sender: &Sender) -> Option<String> {
         }
         Sender::Null => return None,
     };
-    // A name that needs quotes would not be taken for an address.
+    // Readers would not take a local-part in quotes for an address.
     Some(from_field(name, &Unqualified::parse(&address).ok()?.to_string()))
 }
 
-/// Reads to the end, or to a lone dot if that is one.
+/// Reads to the end of the input, or to a line with a single dot if that ends the message.
 fn read_input(input: &mut dyn Read, dot_ends: bool, take: &mut dyn FnMut(&[u8])) -> io::Result<()> {
     let mut buffer = vec![0; PIECE_OCTETS];
     let mut at_line_start = true;

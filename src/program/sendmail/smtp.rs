@@ -1,8 +1,23 @@
-//! `sendmail -bs`: SMTP on standard input and output, as pine speaks it with a program of this host. The session is the
-//! server's; each message goes where sendmail leaves all others. Local names are not looked up here: who does not exist
-//! is bounced by the daemon. Fails only when output can't be written; what was answered with 250 is safe.
+//! `sendmail -bs`: SMTP on standard input and output, as alpine and others speak it.
+//!
+//! The session is that of the server; each message takes the way of all sendmail messages ([`super::handover`]). Local names
+//! are not looked up here: the daemon bounces mail to unknown users. A message that was answered with 250 is on stable
+//! storage. May fail: reading input or writing output.
+//!
+//! What differs from the daemon's listener:
+//!
+//! | | listener | here |
+//! | --- | --- | --- |
+//! | extensions | all that are configured | no STARTTLS, no AUTH: the peer is a local user already |
+//! | line ends | CRLF; a bare LF is refused or repaired | decided by the first line |
+//! | RCPT | verdict by route and relay rules | every well-formed recipient is accepted; the daemon bounces |
+//! | end of data | 250 after the commit of all copies | 250 after the handover |
+//! | bare names | get the domain of this host | the daemon adds the domain |
+//!
+//! At most one message is open at a time: either DATA, which is read to its end within one action, or chunks of BDAT, which stay
+//! in [`StdinSession::handover`] between commands and are forgotten when the session stops chunking.
 
-use super::super::exit::{self, Failure};
+use super::super::exit::{self, CommandFailure};
 use super::{Handover, failure};
 use crate::config::Settings;
 use crate::engine::intake::submission::Accepted;
@@ -23,14 +38,14 @@ use std::io::{self, BufRead, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-/// The domain of bare names: this host, whatever it is called. The daemon, which knows, puts its own in its place.
+/// Stands for the domain of bare names. The daemon, which knows the name of this host, replaces it.
 const HERE: Domain = Domain::Literal(IpAddr::V4(Ipv4Addr::LOCALHOST));
 
 /// Speaks until QUIT or the end of the input.
 ///
 /// # Errors
 /// Input or output failed.
-pub fn serve(settings: &Settings) -> Result<(), Failure> {
+pub fn serve(settings: &Settings) -> Result<(), CommandFailure> {
     let hostname = settings.hostname.as_ref().map(ToString::to_string);
     let terms = ServerTerms {
         hostname: hostname.unwrap_or_else(|| "localhost".into()),
@@ -47,25 +62,28 @@ pub fn serve(settings: &Settings) -> Result<(), Failure> {
     session.trust(true);
     let (input, replies) = (io::stdin().lock(), Vec::new());
     let mut conversation =
-        Conversation { settings, session, input, replies, handover: None, lines: LineEnds::default() };
+        StdinSession { settings, session, input, replies, handover: None, lines: LineEnds::default() };
     conversation.run().map_err(|error| failure(exit::IO, &format!("SMTP: {error}")))
 }
 
-struct Conversation<'a> {
+/// One session, from the greeting to QUIT or the end of the input.
+struct StdinSession<'a> {
     settings: &'a Settings,
+    /// The protocol's state machine, which decides every reply.
     session: ServerSession<Accepted>,
     input: io::StdinLock<'static>,
+    /// Replies that are not written yet: those to a group of pipelined commands leave together.
     replies: Vec<u8>,
-    /// The message of which chunks have come in.
-    handover: Option<Incoming<'a>>,
+    /// The message whose chunks (BDAT) are arriving.
+    handover: Option<StdinMessage<'a>>,
     lines: LineEnds,
 }
 
-/// Programs of a Unix write LF where SMTP wants CRLF. The first line says what this one does: where that ends with CRLF, a
-/// bare LF ends nothing, neither a command nor the data.
+/// Local programs may write LF where SMTP wants CRLF. The first line decides: if it ends with CRLF, a bare LF ends neither a
+/// command nor the data from then on.
 #[derive(Default)]
 struct LineEnds {
-    /// LF is as good as CRLF; `None` until a line has come.
+    /// A bare LF counts as CRLF; `None` before the first line.
     are_repaired: Option<bool>,
     /// The last octet was a CR.
     after_cr: bool,
@@ -91,14 +109,14 @@ impl LineEnds {
     }
 }
 
-/// A message that is coming in.
-struct Incoming<'a> {
+/// A message that is being received.
+struct StdinMessage<'a> {
     handover: Handover<'a>,
     envelope: DropEnvelope,
     decoder: ChunkDecoder,
 }
 
-impl<'a> Conversation<'a> {
+impl<'a> StdinSession<'a> {
     fn run(&mut self) -> io::Result<()> {
         self.session.greeting().print(&mut self.replies);
         let (mut cutter, mut held) = (LineCutter::default(), Vec::new());
@@ -117,7 +135,7 @@ impl<'a> Conversation<'a> {
                 continue;
             }
             self.flush()?;
-            // A line and no more: what follows may be data.
+            // One line at most: data may follow.
             let there = self.input.fill_buf()?;
             let end = there.iter().position(|&octet| octet == b'\n').map_or(there.len(), |at| at + 1);
             self.lines.pass(there.get(..end).unwrap_or_default(), &mut held);
@@ -128,7 +146,7 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// False: the session is over.
+    /// Carries out an action of the session. `false`: the session is over.
     fn act(&mut self, action: Action<Accepted>) -> io::Result<bool> {
         let next = match action {
             Action::Reply(reply) => {
@@ -184,11 +202,13 @@ impl<'a> Conversation<'a> {
         self.act(next)
     }
 
-    fn begin(&self, transaction: ServerTransaction<Accepted>) -> Incoming<'a> {
+    /// A message of which no data has come.
+    fn begin(&self, transaction: ServerTransaction<Accepted>) -> StdinMessage<'a> {
         let envelope = envelope(transaction);
-        Incoming { handover: Handover::new(self.settings), envelope, decoder: ChunkDecoder::default() }
+        StdinMessage { handover: Handover::new(self.settings), envelope, decoder: ChunkDecoder::default() }
     }
 
+    /// Reads the data after 354, and hands the message over. `false`: the input ended before the data did.
     fn receive(&mut self, transaction: ServerTransaction<Accepted>) -> io::Result<bool> {
         let mut incoming = self.begin(transaction);
         let action = self.session.data_verdict(Ok(()));
@@ -201,7 +221,7 @@ impl<'a> Conversation<'a> {
             if end == 0 {
                 return Ok(false);
             }
-            // The data can't end but with a line.
+            // Only a complete line can end the data.
             line.clear();
             self.lines.pass(there.get(..end).unwrap_or_default(), &mut line);
             decoder.decode(&line, &mut piece);
@@ -214,6 +234,7 @@ impl<'a> Conversation<'a> {
         self.act(action)
     }
 
+    /// Passes the next `octets` octets of the input to `take`, in pieces.
     fn read_octets(&mut self, octets: u64, mut take: impl FnMut(&[u8], &mut LineEnds)) -> io::Result<()> {
         let mut left = octets;
         while left > 0 {
@@ -237,7 +258,8 @@ impl<'a> Conversation<'a> {
     }
 }
 
-fn finish(incoming: Incoming<'_>, is_malformed: bool) -> Result<QueueId, Reply> {
+/// Hands a complete message over. Exit codes of [`super::handover`] become replies.
+fn finish(incoming: StdinMessage<'_>, is_malformed: bool) -> Result<QueueId, Reply> {
     if is_malformed {
         return Err(Reply::new(550, EnhancedStatus::SYNTAX_ERROR, "the message has a bare CR"));
     }
@@ -249,11 +271,12 @@ fn finish(incoming: Incoming<'_>, is_malformed: bool) -> Result<QueueId, Reply> 
             _ => Reply::new(451, EnhancedStatus::SYSTEM_TROUBLE, text),
         }
     })?;
-    // What lies in the drop directory has none yet; the one here is for the reply alone.
+    // A message in the drop directory has no id yet: this one is only for the reply.
     Ok(taken.unwrap_or_else(|| QueueId::new(SystemClock.wall_micros(), crate::sys::random())))
 }
 
-/// The daemon asks for the route. The type is its own, since a session for another one would be 20 KiB of program.
+/// An accepted recipient; the daemon looks its route up. The type is the engine's, since a second instance of the generic
+/// session would add 20 KiB to the program.
 fn accepted(path: ForwardPath, parameters: RcptParameters) -> Accepted {
     let mailbox = match path {
         ForwardPath::Mailbox(mailbox) => mailbox,
@@ -263,12 +286,13 @@ fn accepted(path: ForwardPath, parameters: RcptParameters) -> Accepted {
     Accepted { routed: Routed { mailbox, destination, is_local: false, leaves: false }, parameters }
 }
 
+/// The mailbox as sendmail hands it over: [`HERE`] becomes no domain.
 fn unqualified(mailbox: Mailbox) -> Unqualified {
     let domain = Some(mailbox.domain).filter(|domain| *domain != HERE);
     Unqualified { local_part: mailbox.local_part, domain }
 }
 
-/// A dropped message has one NOTIFY for all its recipients: that of the first one.
+/// The envelope for the handover. It has one NOTIFY for all recipients: that of the first one.
 fn envelope(transaction: ServerTransaction<Accepted>) -> DropEnvelope {
     let sender = match transaction.reverse_path {
         ReversePath::Null => Sender::Null,

@@ -1,6 +1,10 @@
-//! What `setup` writes: the password and the configuration, each as a whole or not at all, and what was there before.
+//! The files that `setup` writes: the password and the configuration.
+//!
+//! All new files are on stable storage under temporary names before the first one gets its name, so a full disk changes
+//! nothing. A file that `--force` replaces is kept as FILE.old. The comments of an installed configuration are kept behind
+//! the new keys, since they explain every key.
 
-use crate::program::exit::{self, Failure};
+use crate::program::exit::{self, CommandFailure};
 use crate::smtp::sasl::Secret;
 use crate::store::StoreError;
 use crate::store::durable::{
@@ -18,41 +22,42 @@ const DIRECTORY: Mode = Mode::RWXU.union(Mode::RGRP).union(Mode::XGRP).union(Mod
 
 /// A file to be written.
 pub struct File {
-    /// Where.
+    /// Its path.
     pub path: PathBuf,
-    /// What.
+    /// Its content.
     pub octets: Secret,
     /// Who may read it.
-    pub readers: Readers,
+    pub readers: FileReaders,
 }
 
 /// Who may read a file.
 #[derive(Clone, Copy)]
-pub enum Readers {
-    /// Everybody.
+pub enum FileReaders {
+    /// Every user.
     All,
-    /// Whoever writes it.
+    /// Only the user who writes it.
     Writer,
-    /// The group of this owner, too.
+    /// That user, and the group of this owner.
     Group(Owner),
 }
 
-/// The configuration that is to be written, and what is there already.
-pub struct Target {
+/// The configuration to write, and its present content.
+pub struct ConfigTarget {
     /// Its path, absolute.
     pub path: PathBuf,
-    /// What it says; `None`: it does not exist.
+    /// Its present content; `None`: it does not exist.
     old: Option<Vec<u8>>,
     is_forced: bool,
 }
 
-impl Target {
-    /// Looks at what is there.
+impl ConfigTarget {
+    /// Reads the present content.
     ///
     /// # Errors
-    /// It says something, and may not be written over; or it can't be read.
-    pub fn look(path: &Path, is_forced: bool) -> Result<Self, Failure> {
-        let failed = |error: Error| Failure::new(exit::IO, format!("setup: {}: {error}", path.display()));
+    /// The file sets a key and may not be replaced, or can't be read.
+    pub fn look(path: &Path, is_forced: bool) -> Result<Self, CommandFailure> {
+        let failed =
+            |error: Error| CommandFailure::new(exit::IO, format!("setup: {}: {error}", path.display()));
         let old = match std::fs::read(path) {
             Ok(octets) => Some(octets),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
@@ -62,32 +67,32 @@ impl Target {
         if target.comments().is_some() { Ok(target) } else { target.may_write(&target.path).map(|()| target) }
     }
 
-    /// A file beside it.
+    /// The path of a file beside it.
     pub fn sibling(&self, name: &str) -> PathBuf {
         self.path.with_file_name(name)
     }
 
-    /// Whether a file may be written.
+    /// Checks that a file may be written.
     ///
     /// # Errors
-    /// It exists, and nobody forces it.
-    pub fn may_write(&self, path: &Path) -> Result<(), Failure> {
+    /// It exists, and `--force` was not given.
+    pub fn may_write(&self, path: &Path) -> Result<(), CommandFailure> {
         if self.is_forced || std::fs::symlink_metadata(path).is_err() {
             return Ok(());
         }
         let shown = path.display();
         let text = format!("setup: {shown} exists; --force replaces it, and keeps it as {shown}.old");
-        Err(Failure::new(exit::CANT_CREATE, text))
+        Err(CommandFailure::new(exit::CANT_CREATE, text))
     }
 
-    /// What is there, if all of it is comments, as in the configuration that is installed.
+    /// The present content, if it is only comments, as in the installed configuration.
     fn comments(&self) -> Option<&str> {
         let text = std::str::from_utf8(self.old.as_deref()?).ok()?;
         let is_comment = |line: &str| line.trim_start().starts_with('#') || line.trim().is_empty();
         text.lines().all(is_comment).then_some(text)
     }
 
-    /// A text with these comments behind it: they tell all keys.
+    /// The text, with these comments behind it.
     pub fn with_comments(&self, text: String) -> String {
         match self.comments() {
             Some(comments) if !comments.is_empty() => format!("{text}\n{comments}"),
@@ -98,19 +103,19 @@ impl Target {
     /// Writes the files in this order, after all of them are on stable storage under other names.
     ///
     /// # Errors
-    /// One can't be written; those behind it are as they were.
-    pub fn write(&self, new: &[File]) -> Result<(), Failure> {
-        let failed = |error: StoreError| Failure::new(exit::CANT_CREATE, format!("setup: {error}"));
+    /// A file can't be written; those after it are unchanged.
+    pub fn write(&self, new: &[File]) -> Result<(), CommandFailure> {
+        let failed = |error: StoreError| CommandFailure::new(exit::CANT_CREATE, format!("setup: {error}"));
         let mut staged = Vec::new();
         for file in new {
             let is_kept = file.path == self.path && self.comments().is_some();
             if let Some(old) = read_old(&file.path).filter(|_| !is_kept) {
                 let mut path = file.path.clone().into_os_string();
                 path.push(".old");
-                // What was not for all may hold what only its old readers may know.
+                // The old file may hold secrets of its readers.
                 let is_open = std::fs::metadata(&file.path).is_ok_and(|it| it.mode() & 0o004 != 0);
                 let readers = match file.readers {
-                    Readers::All if !is_open => Readers::Writer,
+                    FileReaders::All if !is_open => FileReaders::Writer,
                     readers => readers,
                 };
                 staged.push((stage(path.as_ref(), old.octets(), readers).map_err(failed)?, true));
@@ -131,19 +136,19 @@ fn read_old(path: &Path) -> Option<Secret> {
 }
 
 /// Writes a file under a temporary name beside its own.
-fn stage(path: &Path, octets: &[u8], readers: Readers) -> Result<SyncedFile, StoreError> {
+fn stage(path: &Path, octets: &[u8], readers: FileReaders) -> Result<SyncedFile, StoreError> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     let written = || -> Result<(StagedFile, Arc<OwnedFd>), Error> {
         make_directories(directory, DIRECTORY)?;
         let directory = Arc::new(open_directory(directory, DirectoryAccess::Read)?);
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let temporary = format!(".{name}.{}", std::process::id());
-        let owner = if let Readers::Group(owner) = readers { Some(owner) } else { None };
+        let owner = if let FileReaders::Group(owner) = readers { Some(owner) } else { None };
         let mut file = StagedFile::create(&directory, temporary, owner)?;
         match readers {
-            Readers::All => file.publish()?,
-            Readers::Writer => {}
-            Readers::Group(_) => file.show_to_group()?,
+            FileReaders::All => file.publish()?,
+            FileReaders::Writer => {}
+            FileReaders::Group(_) => file.show_to_group()?,
         }
         file.write(octets)?;
         Ok((file, directory))

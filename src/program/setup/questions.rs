@@ -1,74 +1,83 @@
-//! The three questions: who gets the alerts, which host takes them, and the password there; and a fourth where the login is
+//! The three questions of `setup`: the address for alerts, the smarthost, and the password there; and a fourth if the login is
 //! no address.
 //!
-//! An answer that was given as an option is not asked for. Without a terminal nothing is asked: what is missing is told by
-//! the name of its option. The password alone is then the first line of standard input.
+//! An answer that an option gives is not asked for. Without a terminal nothing is asked, and a missing answer ends the command
+//! with the name of its option; only the password is then read, from the first line of standard input.
+//!
+//! | question | option | empty answer |
+//! | --- | --- | --- |
+//! | address for alerts | `--admin` | is refused |
+//! | smarthost, HOST or LOGIN@HOST | `--smarthost` | the proposed host if DNS or the list of providers has one, else no smarthost |
+//! | password | standard input, `--password-file`, `--password-command` | no login |
+//! | sender | `--sender` | the login is the sender |
+//!
+//! The login is that of `--username`, else the one before the host, else the address for alerts. A proposal that only DNS
+//! makes can be forged, so scripts have to name that host themselves.
 
 use super::{Options, usage};
 use crate::engine::probe::smarthost::propose;
 use crate::mail::next_hop::Smarthost;
 use crate::mail::unqualified::Unqualified;
 use crate::net::resolver::Resolve;
-use crate::program::exit::{self, Failure};
-use crate::program::passwd;
-use crate::program::terminal::{Mute, line, prompt};
+use crate::program::exit::{self, CommandFailure};
+use crate::program::terminal::{Mute, check_password, line, prompt};
 use crate::rules::advice::providers::Named;
 use crate::smtp::sasl::{CREDENTIAL_MAX_OCTETS, Secret};
 use rustix::termios::tcgetattr;
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
 
-/// Longest answer in octets: that of an address.
+/// Longest answer in octets: an address.
 const ANSWER_MAX_OCTETS: usize = 320;
-/// The answer for no smarthost.
+/// The answer that means no smarthost.
 const BY_MX: &str = "mx";
-/// The answer for the smarthost that is proposed.
+/// The answer that accepts the proposed smarthost.
 const PROPOSED: &str = "auto";
 
-/// Where the password comes from.
+/// The source of the password.
 pub enum Password {
-    /// There is no login.
+    /// No login.
     None,
-    /// It was typed, or came by standard input.
+    /// The terminal, or standard input.
     Typed(Secret),
-    /// This file.
+    /// A file of the operator's.
     File(String),
-    /// This command.
+    /// A command of the operator's.
     Command(String),
 }
 
 /// The answers.
 pub struct Answers {
-    /// Who gets the alerts.
+    /// The address for alerts.
     pub admin: String,
-    /// How the smarthost may be talked to, in the order in which to try; empty: by MX.
+    /// Ways to reach the smarthost, in the order to try; empty: mail goes by MX.
     pub ways: Vec<Smarthost>,
-    /// Who logs in there; empty: nobody.
+    /// The login there; empty: no login.
     pub login: String,
-    /// The address that mail leaves from; empty: the login's.
+    /// The sender of mail that leaves; empty: the login.
     pub sender: String,
-    /// The password for it.
+    /// The password of the login.
     pub password: Password,
 }
 
 impl Answers {
-    /// Whom the test message goes to. Mail for a user of this host would not meet the smarthost.
+    /// The recipient that the test asks about. Mail for a user of this host would never reach the smarthost.
     pub fn probed(&self) -> &str {
         let is_remote = |address: &&str| address.contains('@');
         [self.admin.as_str(), &self.login].into_iter().find(is_remote).unwrap_or(&self.admin)
     }
 }
 
-/// Asks for what the options do not say.
+/// Asks for every answer that the options do not give.
 ///
 /// # Errors
-/// An answer is missing, or makes no sense.
-pub fn ask(options: &Options, resolver: &dyn Resolve) -> Result<Answers, Failure> {
+/// An answer is missing or malformed.
+pub fn ask(options: &Options, resolver: &dyn Resolve) -> Result<Answers, CommandFailure> {
     let admin = match options.value("admin") {
         Some(admin) => admin.to_owned(),
         None => answer("admin", "Address that gets the alerts: ")?,
     };
-    let wrong = |error: &dyn std::fmt::Display| Failure::new(exit::DATA, format!("setup: {error}"));
+    let wrong = |error: &dyn std::fmt::Display| CommandFailure::new(exit::DATA, format!("setup: {error}"));
     let address = Unqualified::parse(&admin).map_err(|error| wrong(&format!("{admin:?}: {error}")))?;
     let proposal = || propose(resolver, address.domain.as_ref()?);
     let text = match options.value("smarthost") {
@@ -99,9 +108,9 @@ pub fn ask(options: &Options, resolver: &dyn Resolve) -> Result<Answers, Failure
     Ok(Answers { admin, ways: named.ways, sender: sender(options, &login)?, login, password })
 }
 
-/// The address that mail leaves from. A login that is none, as services such as Amazon SES have them, says nothing about
-/// it, and they take mail from the addresses alone that they know.
-fn sender(options: &Options, login: &str) -> Result<String, Failure> {
+/// The sender of mail that leaves. The logins of services such as Amazon SES are no addresses, and these services accept only
+/// senders that they know.
+fn sender(options: &Options, login: &str) -> Result<String, CommandFailure> {
     const NAME: &str = "sender";
     let is_said = options.all("set").any(|line| line.trim_start().starts_with("rewrite"));
     match options.value(NAME) {
@@ -112,10 +121,10 @@ fn sender(options: &Options, login: &str) -> Result<String, Failure> {
     }
 }
 
-/// The smarthost that somebody chooses at the terminal.
+/// The smarthost, as chosen at the terminal.
 fn chosen(
     proposal: impl FnOnce() -> Option<crate::engine::probe::smarthost::Proposal>,
-) -> Result<String, Failure> {
+) -> Result<String, CommandFailure> {
     const NAME: &str = "smarthost";
     if !std::io::stdin().is_terminal() {
         return Err(missing(NAME));
@@ -128,8 +137,8 @@ fn chosen(
     Ok(if text.is_empty() { proposed } else { text })
 }
 
-/// An answer in a line of its own.
-fn answer(option: &str, question: &str) -> Result<String, Failure> {
+/// Asks a question, and reads a line.
+fn answer(option: &str, question: &str) -> Result<String, CommandFailure> {
     let input = std::io::stdin();
     if !input.is_terminal() {
         return Err(missing(option));
@@ -143,7 +152,8 @@ fn answer(option: &str, question: &str) -> Result<String, Failure> {
     Ok(String::from_utf8_lossy(typed.octets()).trim().to_owned())
 }
 
-fn password(options: &Options, login: &str, named: &Named) -> Result<Password, Failure> {
+/// The password: from a file or command of the operator's, the terminal, or the first line of standard input.
+fn password(options: &Options, login: &str, named: &Named) -> Result<Password, CommandFailure> {
     if let Some(file) = options.value("password-file") {
         return Ok(Password::File(file.to_owned()));
     }
@@ -171,15 +181,16 @@ fn password(options: &Options, login: &str, named: &Named) -> Result<Password, F
              or give it as the first line of standard input",
         )
     })?;
-    passwd::check(login, &typed)
-        .map_err(|error| Failure::new(exit::DATA, format!("setup: the password {error}")))?;
+    check_password(login, &typed)
+        .map_err(|error| CommandFailure::new(exit::DATA, format!("setup: the password {error}")))?;
     Ok(Password::Typed(typed))
 }
 
-fn missing(option: &str) -> Failure {
+/// The failure of an answer that nobody gave.
+fn missing(option: &str) -> CommandFailure {
     usage(&format!("nothing was written, as an answer is missing; say --{option}"))
 }
 
-fn unreadable(errno: rustix::io::Errno) -> Failure {
-    Failure::new(exit::IO, format!("setup: can't read the answer: {errno}"))
+fn unreadable(errno: rustix::io::Errno) -> CommandFailure {
+    CommandFailure::new(exit::IO, format!("setup: can't read the answer: {errno}"))
 }

@@ -60,8 +60,8 @@ fn what_is_kept_is_read_by_no_more_people_than_before() {
         std::fs::write(&path, "admin = \"root\"\n").unwrap();
         std::fs::set_permissions(&path, Permissions::from_mode(was)).unwrap();
         let octets = Secret::new(b"admin = \"joe\"\n".to_vec());
-        let target = Target::look(&path, true).unwrap();
-        target.write(&[File { path: path.clone(), octets, readers: Readers::All }]).unwrap();
+        let target = ConfigTarget::look(&path, true).unwrap();
+        target.write(&[File { path: path.clone(), octets, readers: FileReaders::All }]).unwrap();
         let kept = directory.join("pillarbox.toml.old");
         assert_eq!(std::fs::read_to_string(&kept).unwrap(), "admin = \"root\"\n");
         let others = if was == 0o644 { 0o644 } else { 0o600 };

@@ -5,12 +5,41 @@
 //! At most [`SPANS_MAX`] spans are remembered. When there are more, the two oldest become one that includes the time
 //! between them: mail then lives longer, never shorter.
 
-use crate::rules::control::Link;
 use std::fmt;
 use std::time::Duration;
 
 /// The number of spans that are remembered.
 const SPANS_MAX: usize = 64;
+
+/// Whether the network can be reached, as `pillarbox link` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Uplink {
+    /// It can.
+    #[default]
+    Up,
+    /// It cannot: nothing is tried, and lifetimes stand still.
+    Down,
+    /// It can, but costs: only urgent mail is tried, and the lifetimes of all other mail stand still.
+    Metered,
+}
+
+/// The word of each.
+const UPLINKS: [(&str, Uplink); 3] =
+    [("up", Uplink::Up), ("down", Uplink::Down), ("metered", Uplink::Metered)];
+
+impl Uplink {
+    /// Its word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        UPLINKS.iter().find(|(_, uplink)| *uplink == self).map_or("", |(word, _)| word)
+    }
+
+    /// Reads its word; `None` for any other.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        UPLINKS.iter().find(|(known, _)| *known == word).map(|(_, uplink)| *uplink)
+    }
+}
 
 /// The spans without a way out.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -84,8 +113,8 @@ pub struct Downtimes {
 
 impl Downtimes {
     /// Records the state of the link from now on.
-    pub fn note(&mut self, link: Link, now: Duration) {
-        let closed = [(&mut self.all, link == Link::Down), (&mut self.ordinary, link != Link::Up)];
+    pub fn note(&mut self, link: Uplink, now: Duration) {
+        let closed = [(&mut self.all, link == Uplink::Down), (&mut self.ordinary, link != Uplink::Up)];
         for (downtime, is_closed) in closed {
             if is_closed { downtime.begin(now) } else { downtime.end(now) }
         }
@@ -150,15 +179,19 @@ mod tests {
     #[test]
     fn a_metered_link_is_one_for_what_is_urgent() {
         let mut both = Downtimes::default();
-        for (at, link) in
-            [(10, Link::Metered), (20, Link::Down), (30, Link::Metered), (40, Link::Metered), (50, Link::Up)]
-        {
+        for (at, link) in [
+            (10, Uplink::Metered),
+            (20, Uplink::Down),
+            (30, Uplink::Metered),
+            (40, Uplink::Metered),
+            (50, Uplink::Up),
+        ] {
             both.note(link, secs(at));
             assert_eq!(Downtimes::parse(&both.to_string()), Some(both.clone()));
         }
         let lost = |is_urgent| both.of(is_urgent).within(secs(0), secs(100));
         assert_eq!((lost(true), lost(false)), (secs(10), secs(40)));
-        both.note(Link::Down, secs(90));
+        both.note(Uplink::Down, secs(90));
         assert_eq!(both.of(true).within(secs(0), secs(100)), secs(20));
         // As it was kept before there were two.
         let old = Downtimes::parse(" 10000000-20000000 30000000-").unwrap();

@@ -31,9 +31,10 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// The local users.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum LocalUsers {
     /// The users of the system's database.
+    #[default]
     System,
     /// The named users, folded (see [`fold`]).
     Named(Vec<String>),
@@ -82,7 +83,7 @@ pub struct Exception {
 /// Where the mail of an exception goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExceptionTarget {
-    /// To these hosts, in this order.
+    /// To these hosts, tried in order; never empty.
     Hosts(Vec<Smarthost>),
     /// Refused, with this reason.
     Error(EnhancedStatus, String),

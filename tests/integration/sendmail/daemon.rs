@@ -2,7 +2,8 @@
 //! that say things which no daemon should say. What got exit code 0 has been taken or lies in the drop directory.
 
 use super::{Place, SMALL, run, the_cases_pass};
-use pillarbox::rules::control::{Handover, PIECE_HEAD_MAX_OCTETS, Question};
+use pillarbox::protocol::piece::PIECE_HEAD_MAX_OCTETS;
+use pillarbox::protocol::question::{Question, SubmissionSizes};
 use pillarbox::store::drop::DropEnvelope;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -43,7 +44,8 @@ impl Scripted {
         let (mut input, mut line) = (BufReader::new(stream), String::new());
         let _ = input.read_line(&mut line);
         let words: Vec<&str> = line.trim_end().split(' ').collect();
-        let Ok(Question::Submit(Handover { envelope_octets, message_octets })) = Question::parse(&words)
+        let Ok(Question::Submit(SubmissionSizes { envelope_octets, message_octets })) =
+            Question::parse(&words)
         else {
             // Somebody asks about the queue.
             return stream.write_all(b"0 0\n").unwrap();

@@ -23,7 +23,7 @@ fn status() -> Status {
     Status {
         now: Now { wall: WallTime(1_795_416_810_000_000), running: seconds(1000) },
         uptime: 101,
-        link: Link::Metered,
+        link: Uplink::Metered,
         connections: 102,
         oldest: 103,
         held: 104,

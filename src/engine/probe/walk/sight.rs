@@ -183,8 +183,13 @@ const fn class(severity: Severity) -> crate::mail::status::Class {
     }
 }
 
-/// Connects as delivery does, and waits less: a person does.
-pub struct Impatient<'a>(pub &'a dyn Connect);
+/// Connects as delivery does, but with shorter deadlines, since a person waits at the terminal.
+pub struct Impatient<'a> {
+    /// Makes the connections.
+    pub connect: &'a dyn Connect,
+    /// The longest wait for a connection. Delivery waits longer, and comes again.
+    pub connect_timeout: Duration,
+}
 
 impl Connect for Impatient<'_> {
     fn connect(
@@ -193,7 +198,8 @@ impl Connect for Impatient<'_> {
         source: &[IpAddr],
         timeout: Duration,
     ) -> Result<(SocketAddr, Box<dyn Transport>), Failures> {
-        let (address, transport) = self.0.connect(addresses, source, timeout)?;
+        let timeout = timeout.min(self.connect_timeout);
+        let (address, transport) = self.connect.connect(addresses, source, timeout)?;
         Ok((address, Box::new(Hurried(transport))))
     }
 }

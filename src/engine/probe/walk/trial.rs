@@ -31,7 +31,7 @@ impl Walk<'_> {
             self.look_as_receivers_do(&sender.domain);
         }
         let (sts, board) = (StsPolicies::default(), Board::default());
-        let connect = Impatient(self.world.connect);
+        let connect = Impatient { connect: self.world.connect, connect_timeout: Duration::MAX };
         let out = Outside {
             resolver: self.world.resolver,
             connect: &connect,

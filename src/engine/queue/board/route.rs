@@ -5,8 +5,8 @@
 use super::suspects::Suspect;
 use super::{Hop, Job};
 use crate::mail::id::QueueId;
-use crate::rules::control::Link;
 use crate::rules::pacing::breaker::Breaker;
+use crate::rules::pacing::downtime::Uplink;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -91,15 +91,15 @@ impl Route {
     }
 
     /// What is due first of what the link lets out.
-    pub fn first(&self, link: Link, messages: &Messages) -> Option<(Duration, QueueId)> {
-        if link == Link::Down {
+    pub fn first(&self, link: Uplink, messages: &Messages) -> Option<(Duration, QueueId)> {
+        if link == Uplink::Down {
             return None;
         }
         self.waiting.keys().find(|&&(_, id)| passes(link, messages, id)).copied()
     }
 
     /// Takes out what is next of what is due.
-    pub fn take_due(&mut self, now: Duration, link: Link, messages: &Messages) -> Option<Job> {
+    pub fn take_due(&mut self, now: Duration, link: Uplink, messages: &Messages) -> Option<Job> {
         let (due, id) = self.next_due(now, link, messages)?;
         let arrival = self.waiting.remove(&(due, id))?;
         self.due.remove(&id);
@@ -115,15 +115,15 @@ impl Route {
 }
 
 /// The link as it is for a hop: what stays here needs none.
-pub(super) fn link_for(link: Link, hop: &Hop) -> Link {
-    if *hop == Hop::Local { Link::Up } else { link }
+pub(super) fn link_for(link: Uplink, hop: &Hop) -> Uplink {
+    if *hop == Hop::Local { Uplink::Up } else { link }
 }
 
 /// Whether a message may leave by a link.
-pub(super) fn passes(link: Link, messages: &Messages, id: QueueId) -> bool {
+pub(super) fn passes(link: Uplink, messages: &Messages, id: QueueId) -> bool {
     match link {
-        Link::Up => true,
-        Link::Down => false,
-        Link::Metered => messages.get(&id).is_some_and(|known| known.is_urgent),
+        Uplink::Up => true,
+        Uplink::Down => false,
+        Uplink::Metered => messages.get(&id).is_some_and(|known| known.is_urgent),
     }
 }

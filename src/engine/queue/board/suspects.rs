@@ -6,7 +6,7 @@
 use super::route::{Messages, Route, passes};
 use super::{Board, Hop, lock};
 use crate::mail::id::QueueId;
-use crate::rules::control::Link;
+use crate::rules::pacing::downtime::Uplink;
 use std::cmp::Reverse;
 use std::time::Duration;
 
@@ -102,7 +102,7 @@ impl Route {
     pub(super) fn next_due(
         &self,
         now: Duration,
-        link: Link,
+        link: Uplink,
         messages: &Messages,
     ) -> Option<(Duration, QueueId)> {
         let first = self.first(link, messages).filter(|&(due, _)| due <= now)?;

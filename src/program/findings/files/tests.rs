@@ -6,8 +6,8 @@ use std::fs::{Permissions, create_dir_all, set_permissions, write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-fn account(uid: u32, groups: &[u32]) -> Account {
-    Account { name: format!("u{uid}"), uid, groups: groups.to_vec() }
+fn account(uid: u32, groups: &[u32]) -> ProcessUser {
+    ProcessUser { name: format!("u{uid}"), uid, groups: groups.to_vec() }
 }
 
 fn directory_for(test: &str) -> PathBuf {
@@ -21,13 +21,13 @@ fn chmod(path: &Path, mode: u32) {
 }
 
 /// The texts of all problems; paths in them are shortened to `D`.
-fn told(root: &Path, keys: &str, started_as: &Account) -> Vec<String> {
+fn told(root: &Path, keys: &str, started_as: &ProcessUser) -> Vec<String> {
     let d = root.display();
     let text = format!(
         "state = \"{d}/state\"\ncontrol = \"{d}/run/c.sock\"\n[local]\nmaildir = \"{d}/mail/{{user}}\"\n{keys}"
     );
     let settings = parse(&text, "f").unwrap();
-    let place = |line, column| Place { line, column };
+    let place = |line, column| FilePosition { line, column };
     let places = Places(vec![("", "state", place(1, 9)), ("", "control", place(2, 11))]);
     let stranger = account(4_000_000, &[4_000_001]);
     let look_up = |name: &str| (name == "pillarbox").then(|| stranger.clone());
@@ -156,11 +156,11 @@ fn homes_may_belong_to_others_and_users_must_exist() {
 fn a_secret_is_closed_to_others() {
     let root = directory_for("secret");
     let file = root.join("password");
-    assert!(secret(&file).unwrap_err().contains("can't be read"));
+    assert!(secret_file::check(&file).unwrap_err().contains("can't be read"));
     write(&file, "x").unwrap();
     for (mode, good) in [(0o600, true), (0o640, true), (0o644, false), (0o602, false), (0o601, false)] {
         chmod(&file, mode);
-        assert_eq!(secret(&file).is_ok(), good, "{mode:o}");
+        assert_eq!(secret_file::check(&file).is_ok(), good, "{mode:o}");
     }
     std::fs::remove_dir_all(&root).unwrap();
 }
@@ -171,7 +171,7 @@ fn what_is_read_again_must_be_there_for_the_user() {
     chmod(&root, 0o755);
     let owner = std::fs::metadata(&root).unwrap();
     let (user, stranger) = (account(4_000_000, &[owner.gid()]), account(4_000_000, &[]));
-    let wrong = |name: &str, mode: u32, who: &Account, is_set: bool| {
+    let wrong = |name: &str, mode: u32, who: &ProcessUser, is_set: bool| {
         let path = root.join(name);
         if mode > 0 {
             write(&path, "x").unwrap();
@@ -181,7 +181,7 @@ fn what_is_read_again_must_be_there_for_the_user() {
         settings.auth.users = (name == "users").then(|| path.clone());
         settings.relay.password_file = (name == "password").then(|| path.clone());
         settings.relay.ca_file = (name == "anchors").then(|| path.clone());
-        let place = Place { line: 1, column: 1 };
+        let place = FilePosition { line: 1, column: 1 };
         let places = Places(if is_set { vec![("auth", "users", place)] } else { Vec::new() });
         let found = read_again(&settings, &places, who);
         let _ = std::fs::remove_file(path);

@@ -1,10 +1,24 @@
-//! What the configuration names on disk: does it exist, or can it be made, and may pillarbox use it?
+//! The files and directories that the configuration names: whether each exists or can be made, and whether pillarbox may
+//! use it.
 //!
-//! Looks only, and changes nothing: `serve` makes what is missing. Rights are judged by owner, group and mode, since
-//! they are asked for another user than the one who asks; access control lists are not seen.
+//! | key | must be | for |
+//! | --- | --- | --- |
+//! | `state` | writable, or creatable by the starter | `user` |
+//! | directory of `control` | the same; the default path is checked for root only | `user` |
+//! | fixed part of `local.maildir` | writable or creatable | `user`; root with `users = "system"`, for the agent |
+//! | `tls.certificate`, `relay.ca_file`, `local.aliases` | readable | `user` |
+//! | `tls.key`, `auth.users`, `relay.password_file`, `dkim.key` | readable, and closed to others | `user` |
+//!
+//! "Readable" includes the search permission of every directory on the way, and on the way to the target of a link. Files of
+//! defaults may be missing (`/etc/pillarbox/users`, `/etc/aliases`); files that the configuration names may not.
+//!
+//! Looks only, and changes nothing: `serve` makes what is missing. The user who is asked about is not the one who asks, so
+//! rights are judged by owner, group and mode; access control lists are not seen. A root who serves as root may do
+//! everything, but even root can't write to a read-only file system, /proc or /sys.
 
-use super::problem::{Place, Problem};
-use super::{Places, Settings, Users};
+use crate::config::{ConfigProblem, FilePosition, Places, Settings, secret_file};
+use crate::rules::routing::route::LocalUsers;
+use crate::sys::user::ProcessUser;
 use rustix::fs::{FsWord, PROC_SUPER_MAGIC, StatVfsMountFlags, statfs, statvfs};
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -18,32 +32,19 @@ const SEARCH: u32 = 0o1;
 const READ: u32 = 0o4;
 /// The file systems of /proc and /sys; the second is `SYSFS_MAGIC` of statfs(2).
 const MADE_UP: [FsWord; 2] = [PROC_SUPER_MAGIC, 0x6265_6572];
-/// What others than owner and group may do with a file.
-const OTHERS: u32 = 0o007;
 
-/// Who reads and writes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Account {
-    /// The name, for messages.
-    pub name: String,
-    /// The user id.
-    pub uid: u32,
-    /// The group ids, all of them.
-    pub groups: Vec<u32>,
-}
-
-/// All that is wrong with what the settings name. `started_as` is who starts pillarbox; `look_up` finds the account
-/// that root becomes. `file` is the name that problems give the configuration.
+/// All problems with the files that the settings name. `started_as` is the user who starts pillarbox; `look_up` finds the
+/// user whom root becomes. `file` is the name of the configuration in the problems.
 pub fn problems(
     settings: &Settings,
     places: &Places,
     file: &str,
-    started_as: &Account,
-    look_up: &dyn Fn(&str) -> Option<Account>,
-) -> Vec<Problem> {
+    started_as: &ProcessUser,
+    look_up: &dyn Fn(&str) -> Option<ProcessUser>,
+) -> Vec<ConfigProblem> {
     let mut problems = Vec::new();
-    let mut tell = |place: Option<Place>, text: String| {
-        problems.push(Problem { file: file.to_owned(), place, text });
+    let mut tell = |place: Option<FilePosition>, text: String| {
+        problems.push(ConfigProblem { file: file.to_owned(), place, text });
     };
     let from_root = started_as.uid == 0;
     let user = runs_as(settings, started_as, look_up);
@@ -54,7 +55,7 @@ pub fn problems(
         );
         tell(places.of("", "user"), text);
     }
-    // All else is told too. Whose rights would count nobody knows yet: those of whoever starts it stand for them.
+    // The other files are checked too. Without that user, those of `started_as` are as good a guess as any.
     let runs_as = user.unwrap_or_else(|| started_as.clone());
     if let Err(text) = directory(&settings.state, started_as, &runs_as) {
         tell(places.of("", "state"), text);
@@ -68,7 +69,7 @@ pub fn problems(
     }
     let maildirs = match settings.local.maildir.fixed_directory() {
         // The delivery agent keeps root's rights for those of system users.
-        Some(fixed) if from_root && settings.local.users == Users::System => {
+        Some(fixed) if from_root && settings.local.users == LocalUsers::System => {
             directory(fixed, started_as, started_as)
         }
         Some(fixed) => directory(fixed, &runs_as, &runs_as),
@@ -87,28 +88,28 @@ pub fn problems(
         }
     }
     for (i, key) in settings.dkim.iter().filter_map(|dkim| dkim.key.as_deref()).enumerate() {
-        if let Err(text) = secret(key).and_then(|()| readable(key, &runs_as)) {
+        if let Err(text) = secret_file::check(key).and_then(|()| readable(key, &runs_as)) {
             tell(places.nth("dkim", "key", i), text);
         }
     }
     problems
 }
 
-/// Who serves: root becomes another user. `None`: that user does not exist.
+/// The user who serves: root becomes the configured one. `None`: that user does not exist.
 pub fn runs_as(
     settings: &Settings,
-    started_as: &Account,
-    look_up: &dyn Fn(&str) -> Option<Account>,
-) -> Option<Account> {
+    started_as: &ProcessUser,
+    look_up: &dyn Fn(&str) -> Option<ProcessUser>,
+) -> Option<ProcessUser> {
     if started_as.uid == 0 { look_up(&settings.user) } else { Some(started_as.clone()) }
 }
 
-/// What is wrong with the files that SIGHUP reads again, when root's rights are gone: each must be there, and readable
-/// for `user`, and those with secrets for no others.
+/// Problems with the files that SIGHUP reads again, after root's rights are gone: each must exist and be readable for `user`,
+/// and one with secrets must be closed to others. Gives table, key and sentence.
 fn read_again(
     settings: &Settings,
     places: &Places,
-    user: &Account,
+    user: &ProcessUser,
 ) -> Vec<(&'static str, &'static str, String)> {
     let (tls, relay) = (&settings.tls, &settings.relay);
     // Nobody may log in where the users file of the defaults is missing: that is no mistake.
@@ -128,7 +129,7 @@ fn read_again(
     let mut problems = Vec::new();
     for (table, key, path, secrecy) in files {
         let Some(path) = path else { continue };
-        let closed = if secrecy == Secrecy::Secret { secret(path) } else { Ok(()) };
+        let closed = if secrecy == Secrecy::Secret { secret_file::check(path) } else { Ok(()) };
         if let Err(text) = closed.and_then(|()| readable(path, user)) {
             problems.push((table, key, text));
         }
@@ -136,9 +137,12 @@ fn read_again(
     problems
 }
 
+/// Whether others may use a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Secrecy {
+    /// They may.
     Open,
+    /// They must not.
     Secret,
 }
 
@@ -146,7 +150,7 @@ enum Secrecy {
 ///
 /// # Errors
 /// Says what is wrong and what to do.
-pub fn readable(path: &Path, user: &Account) -> Result<(), String> {
+pub fn readable(path: &Path, user: &ProcessUser) -> Result<(), String> {
     let name = &user.name;
     // Where a link leads to, the directories must let the user pass, too.
     let target = std::fs::canonicalize(path).unwrap_or_default();
@@ -168,33 +172,12 @@ pub fn readable(path: &Path, user: &Account) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a file with a secret is there, and closed to others.
+/// Checks that `user` may write to the directory or, if it is missing, that `maker` may make it. A directory is made with all
+/// missing parents, so the nearest one that exists decides; `user` gets what `maker` makes.
 ///
 /// # Errors
 /// Says what is wrong and what to do.
-pub fn secret(path: &Path) -> Result<(), String> {
-    std::fs::metadata(path).map_err(|e| format!("{path:?} can't be read: {e}; make the file"))?;
-    open_secret(path).map_or(Ok(()), Err)
-}
-
-/// What is wrong with a file with a secret that others may use, or that is no file; `None` if they can't, as a directory on
-/// the way is closed to them, or if there is none.
-#[must_use]
-pub fn open_secret(path: &Path) -> Option<String> {
-    let target = std::fs::canonicalize(path).ok()?;
-    let is_open = |place: &Path, rights: u32| {
-        std::fs::metadata(place).is_ok_and(|metadata| metadata.mode() & OTHERS & rights != 0)
-    };
-    // A pipe would keep whoever opens it waiting.
-    if std::fs::metadata(&target).is_ok_and(|metadata| !metadata.is_file()) {
-        return Some(format!("{path:?} is no file; name one"));
-    }
-    let is_reached = is_open(&target, OTHERS) && target.ancestors().skip(1).all(|it| is_open(it, SEARCH));
-    is_reached.then(|| format!("others may use {path:?}; take that right away (chmod o= {})", path.display()))
-}
-
-/// Whether `user` may write to the directory, or, while it is missing, `maker` may make it.
-fn directory(path: &Path, maker: &Account, user: &Account) -> Result<(), String> {
+fn directory(path: &Path, maker: &ProcessUser, user: &ProcessUser) -> Result<(), String> {
     match std::fs::metadata(path) {
         Err(e) if e.kind() == ErrorKind::NotFound && std::fs::symlink_metadata(path).is_ok() => {
             Err(format!("{path:?} is a link that leads nowhere; make what it leads to, or name another"))
@@ -230,7 +213,7 @@ fn is_writable(path: &Path) -> bool {
 }
 
 /// Whether `who` has all of these rights.
-fn may(metadata: &std::fs::Metadata, who: &Account, rights: u32) -> bool {
+fn may(metadata: &std::fs::Metadata, who: &ProcessUser, rights: u32) -> bool {
     let shift = match () {
         () if who.uid == 0 => return true,
         () if metadata.uid() == who.uid => 6,
@@ -240,7 +223,8 @@ fn may(metadata: &std::fs::Metadata, who: &Account, rights: u32) -> bool {
     (metadata.mode() >> shift) & rights == rights
 }
 
-fn socket(path: &Path, maker: &Account, user: &Account) -> Result<(), String> {
+/// Whether the socket can be made in its directory, and replaces nothing but a socket.
+fn socket(path: &Path, maker: &ProcessUser, user: &ProcessUser) -> Result<(), String> {
     if std::fs::metadata(path).is_ok_and(|metadata| !metadata.file_type().is_socket()) {
         return Err(format!("{path:?} exists and is not a socket; name another"));
     }

@@ -1,0 +1,240 @@
+//! The content of the files that the configuration names: whether the daemon could use its keys, certificates, users and
+//! aliases, and append to its mboxes.
+//!
+//! | file | read by | a mistake in it |
+//! | --- | --- | --- |
+//! | the configuration itself | `config` | stops `serve`; at SIGHUP the old one stays |
+//! | `tls.certificate`, `tls.key` | `engine::host::tls` | stops `serve`; at SIGHUP the old one stays |
+//! | `dkim.key` | `engine::host::dkim` | the same; a short RSA key is a warning |
+//! | `relay.ca_file` | `net::tls_client` | certificates of next hops can't be verified |
+//! | `auth.users` | `engine::host::logins` | that user can't log in |
+//! | `relay.password_file` | `engine::outbound::password` | the smarthost refuses the login |
+//! | `local.aliases`, `:include:` files | `engine::host::aliases` | the line is skipped |
+//! | mboxes of local users | `engine::host::mboxes` | mail for that user waits |
+//!
+//! Each file is read by the code that the daemon uses, so `check` and daemon never differ. A file that [`super::files`] has a
+//! problem with is not looked into: its problem is known.
+
+use super::report::CheckReport;
+use super::{doubts, files};
+use crate::config::{ConfigProblem, FilePosition, Places, Settings, host, load_with_problems, secret_file};
+use crate::engine::host::site::Site;
+use crate::engine::host::{aliases, dkim, logins, mboxes, tls};
+use crate::engine::outbound::password;
+use crate::mail::date::WallTime;
+use crate::net::tls_client;
+use crate::rules::message::dkim::RSA_BITS_GOOD;
+use crate::rules::routing::aliases::AliasProblem;
+use crate::sys::clock::{Clock, SystemClock};
+use crate::sys::user::ProcessUser;
+use std::path::{Path, PathBuf};
+
+/// Finds the user of a name: [`ProcessUser::find`], or a table of a test.
+pub type LookUp<'a> = &'a dyn Fn(&str) -> Option<ProcessUser>;
+
+/// All problems and warnings of the configuration at `path`. `started_as` is the user who starts `serve`. A file that can't be
+/// read is a problem like others. If the text has mistakes, its good values and their files are checked all the same, but no
+/// doubts are looked for.
+pub fn examine(path: &Path, started_as: &ProcessUser, look_up: LookUp<'_>) -> CheckReport {
+    let file = path.display().to_string();
+    let (settings, places, mistakes) = match load_with_problems(path) {
+        Ok(read) => read,
+        Err(problems) => return CheckReport { file, problems, ..CheckReport::default() },
+    };
+    let mut report = examine_files(path, &settings, &places, started_as, look_up);
+    if mistakes.is_empty() {
+        let hostname = host::name(settings.hostname.as_ref());
+        doubts::look(&Site::new(settings, hostname, None), &places, &mut report);
+        return report;
+    }
+    // Where a value is wrong, its default was checked, which is not the operator's. Doubts would be about defaults, too.
+    let is_echo = |problem: &ConfigProblem| {
+        problem.file == file
+            && problem.place.is_none_or(|place| mistakes.iter().any(|it| it.place == Some(place)))
+    };
+    report.problems.retain(|problem| !is_echo(problem));
+    report.problems.splice(0..0, mistakes);
+    report
+}
+
+/// The problems and warnings of the files that the settings name. `path` is the configuration that `settings` and `places`
+/// were read from: the file is not read again, but `user` must be able to read it at SIGHUP.
+pub fn examine_files(
+    path: &Path,
+    settings: &Settings,
+    places: &Places,
+    started_as: &ProcessUser,
+    look_up: LookUp<'_>,
+) -> CheckReport {
+    let mut report = CheckReport { file: path.display().to_string(), ..CheckReport::default() };
+    let mut settings = settings.clone();
+    settings.relay.password_file = password::file(&settings.relay);
+    report.problems = files::problems(&settings, places, &report.file, started_as, look_up);
+    let runs_as = files::runs_as(&settings, started_as, look_up);
+    // At SIGHUP the daemon has the rights of its user only.
+    if let Some(Err(text)) = runs_as.as_ref().map(|user| files::readable(path, user)) {
+        report.problem(None, text);
+    }
+    report.problems.extend(alias_problems(&settings, runs_as.as_ref()));
+    // Root's daemon becomes another user, and has an agent; any other one writes by its own rights.
+    let writer = runs_as.as_ref().filter(|_| started_as.uid == 0).map(|user| user.uid);
+    for text in mboxes::problems(&settings, writer) {
+        report.problem(places.of("local", "maildir"), text);
+    }
+    look_into_files(&settings, places, &mut report);
+    report
+}
+
+/// What the files hold. Files that can't be read or are open to others have their problem already.
+fn look_into_files(settings: &Settings, places: &Places, found: &mut CheckReport) {
+    let (tls, relay) = (&settings.tls, &settings.relay);
+    let is_known = |found: &CheckReport, place: Option<FilePosition>| {
+        place.is_some() && found.problems.iter().any(|it| it.file == found.file && it.place == place)
+    };
+    let of_tls = ["certificate", "key"].map(|key| places.of("tls", key));
+    if !of_tls.iter().any(|place| is_known(found, *place))
+        && tls.key.as_deref().is_none_or(|key| secret_file::flaw(key).is_none())
+        && let Err((key, text)) = tls::configured(settings, WallTime(SystemClock.wall_micros()))
+    {
+        found.problem(places.of("tls", key), text);
+    }
+    for (i, dkim) in settings.dkim.iter().enumerate() {
+        let place = places.nth("dkim", "key", i);
+        match dkim::read(dkim) {
+            _ if is_known(found, place) => {}
+            Err(text) => found.problem(place, text),
+            Ok(key) => {
+                if let Some(bits) = key.and_then(|key| key.rsa_bits()).filter(|bits| *bits < RSA_BITS_GOOD) {
+                    let text = format!(
+                        "the key has {bits} bits, which not all hosts take; make one of {RSA_BITS_GOOD}"
+                    );
+                    found.warn(place, text);
+                }
+            }
+        }
+    }
+    let place = places.of("relay", "ca_file");
+    if !is_known(found, place)
+        && let Some(Err(text)) = relay.ca_file.as_deref().map(tls_client::anchors)
+    {
+        found.problem(place, format!("{text}; name a file of certificates in PEM"));
+    }
+    if let Some(path) = settings.auth.users.as_deref()
+        && let Ok((_, problems)) = logins::read(path)
+    {
+        let file = path.display().to_string();
+        let problem = |it: crate::rules::accounts::users::LineProblem| ConfigProblem {
+            file: file.clone(),
+            place: Some(FilePosition { line: it.line, column: 1 }),
+            text: it.text,
+        };
+        found.problems.extend(problems.into_iter().map(problem));
+    }
+    if let Some(path) = relay.password_file.as_deref()
+        && let Ok(Some(flaw)) = password::file_flaw(path)
+    {
+        let place = Some(FilePosition { line: 1, column: 1 });
+        let problem = ConfigProblem { file: path.display().to_string(), place, text: flaw.text.to_owned() };
+        if flaw.is_fatal { found.problems.push(problem) } else { found.warnings.push(problem) }
+    }
+}
+
+/// Problems in the aliases file and the files that it includes, which `user` must be able to read. [`super::files`] checks
+/// that the aliases file itself exists.
+fn alias_problems(settings: &Settings, user: Option<&ProcessUser>) -> Vec<ConfigProblem> {
+    let Some(path) = settings.local.aliases.as_deref().filter(|path| path.exists()) else {
+        return Vec::new();
+    };
+    let found = aliases::problems(path, &|file| match user {
+        Some(user) if file != path => files::readable(file, user),
+        _ => Ok(()),
+    });
+    let problem = |(file, problem): (PathBuf, Result<AliasProblem, String>)| {
+        let file = file.display().to_string();
+        match problem {
+            Ok(AliasProblem { line, column, text }) => {
+                ConfigProblem { file, place: Some(FilePosition { line, column }), text }
+            }
+            Err(text) => ConfigProblem { file, place: None, text },
+        }
+    };
+    found.into_iter().map(problem).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load_with_places;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn report(file: &Path, started_as: &ProcessUser, look_up: LookUp<'_>) -> CheckReport {
+        let (settings, places) = load_with_places(file).unwrap();
+        examine_files(file, &settings, &places, started_as, look_up)
+    }
+
+    #[test]
+    fn the_configuration_must_stay_readable_when_rights_are_gone() {
+        let directory = std::env::temp_dir().join(format!("pillarbox-readable-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let file = directory.join("pillarbox.toml");
+        std::fs::write(&file, "state = \"/tmp\"\ncontrol = \"/tmp/c\"\nlocal.maildir = \"/tmp/{user}\"\n")
+            .unwrap();
+        let root = ProcessUser { name: "root".into(), uid: 0, groups: vec![0] };
+        let look_up =
+            |_: &str| Some(ProcessUser { name: "pb".into(), uid: 4_000_000, groups: vec![4_000_000] });
+        for (mode, is_good) in [(0o644, true), (0o600, false)] {
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+            let told: String =
+                report(&file, &root, &look_up).problems.iter().map(ToString::to_string).collect();
+            assert_eq!(told.is_empty(), is_good, "{mode:o}: {told}");
+            assert_eq!(told.contains("user \"pb\" can't read"), !is_good, "{mode:o}: {told}");
+        }
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn a_dkim_key_of_no_use_is_told_with_its_place() {
+        let directory = std::env::temp_dir().join(format!("pillarbox-check-dkim-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let (file, d) = (directory.join("pillarbox.toml"), directory.display());
+        let mut text =
+            format!("state = \"{d}/s\"\ncontrol = \"{d}/c.sock\"\nlocal.maildir = \"{d}/{{user}}\"\n");
+        for name in ["good", "bad"] {
+            text += &format!("[[dkim]]\ndomain = \"a.example\"\nselector = \"s\"\nkey = \"{d}/{name}\"\n");
+        }
+        std::fs::write(&file, text).unwrap();
+        let key = openssl::pkey::PKey::generate_ed25519().unwrap().private_key_to_pem_pkcs8().unwrap();
+        for (name, octets) in [("good", &key[..]), ("bad", b"none")] {
+            let path = directory.join(name);
+            std::fs::write(&path, octets).unwrap();
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        }
+        let user = ProcessUser::own();
+        let told: Vec<String> = report(&file, &ProcessUser { uid: 1, ..user.clone() }, &ProcessUser::find)
+            .problems
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert!(user.uid != 0 || told.iter().any(|problem| problem.contains("can't read")), "{told:?}");
+        let told: Vec<String> = report(&file, &user, &|_| Some(ProcessUser::own()))
+            .problems
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert!(
+            told.len() == 1 && told[0].contains(":11:7: ") && told[0].contains("bad\" holds no private key"),
+            "{told:?}"
+        );
+        // A short key is refused, one that some hosts refuse is warned of.
+        for (bits, refused, warned) in [(512, 1, 0), (1024, 0, 1), (2048, 0, 0)] {
+            let rsa = openssl::rsa::Rsa::generate(bits).unwrap();
+            std::fs::write(directory.join("bad"), rsa.private_key_to_pem().unwrap()).unwrap();
+            let CheckReport { problems: told, warnings, .. } =
+                report(&file, &user, &|_| Some(ProcessUser::own()));
+            let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+            assert_eq!((told.len(), warnings.len()), (refused, warned), "{told:?} {warnings:?}");
+            assert!(warnings.iter().all(|line| line.contains(":11:7: the key has 1024 bits")));
+        }
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+}

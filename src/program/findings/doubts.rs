@@ -1,0 +1,255 @@
+//! Whether mail would reach its recipients: what the settings mean together, on this host.
+//!
+//! Finds a configuration that would lose the first alert, before that alert is written. A setting that can't work is a
+//! problem; one that may be meant that way is a warning.
+//!
+//! | looks at | problem | warning |
+//! | --- | --- | --- |
+//! | hostname | – | other hosts refuse it in EHLO |
+//! | `local.users` | a misspelt "system" as the only user | a misspelt "any" |
+//! | root | – | mail for root has no recipient |
+//! | `admin`, `local.catch_all` | no such user; the domain is refused | it leaves though its domain is local; it stays here |
+//! | aliases | a loop | unknown members; members that leave though their domain is local |
+//! | `relay.username` | a login without a smarthost | the login is no address, and no sender is set |
+//! | `relay.trusted_networks` | – | a network of strangers |
+//! | listeners | two overlap; no interface has the address | another program has the port |
+//!
+//! The most frequent loss: a box has the name of the mail domain, `example.com`, so that domain is local, but the mailbox of
+//! `admin = "me@example.com"` is at a provider. An address that the operator wrote and that no user here has leaves by the
+//! relay (`RoutePolicy::written`), so no alert is lost; the warning names the cure for all other mail of the domain: another
+//! hostname, or a list in `local.domains`.
+//!
+//! Routes are found by the code that the daemon uses, [`Site::route`]. Sockets are opened and
+//! closed again at once; while the daemon runs, a taken address is no warning.
+
+use super::report::CheckReport;
+use crate::config::{Addressee, ConfigProblem, FilePosition, Places, is_like};
+use crate::engine::host::routing::Doubt;
+use crate::engine::host::site::{Site, hostname_flaw};
+use crate::engine::inbound::listener;
+use crate::mail::address::{ForwardPath, Mailbox};
+use crate::mail::unqualified::Unqualified;
+use crate::rules::routing::route::{Destination, LocalUsers, NoRoute, Routed};
+use crate::sys::user;
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::net::UnixStream;
+
+/// Shortest prefix of a trusted network, for IPv4 and IPv6: wider networks hold strangers.
+const PREFIX_MIN: (u8, u8) = (8, 16);
+
+/// Adds all doubts about `site` to `found`.
+pub fn look(site: &Site, places: &Places, found: &mut CheckReport) {
+    hostname(site, places, found);
+    users(site, places, found);
+    root(site, places, found);
+    let (admin, catch_all) = (&site.settings.admin, &site.settings.local.catch_all);
+    for (table, key, addressee) in [("", "admin", admin), ("local", "catch_all", catch_all)] {
+        if let Some(addressee) = addressee {
+            stand_in(site, places, (places.of(table, key), addressee), found);
+        }
+    }
+    aliases(site, found);
+    login(site, places, found);
+    networks(site, places, found);
+    listeners(site, places, found);
+}
+
+/// A hostname that other hosts refuse in EHLO, and as the domain of a sender. Many boxes have a name without a dot, which does
+/// no harm if all senders are rewritten.
+fn hostname(site: &Site, places: &Places, found: &mut CheckReport) {
+    let name = site.hostname.to_string();
+    let Some(flaw) = hostname_flaw(&site.hostname) else { return };
+    if name.contains('.') || site.rewrite.is_idle() {
+        let text = format!(
+            "the hostname {name:?} {flaw}: EHLO says an address literal, and not all hosts take mail of such a domain; \
+             write a name such as \"box.example.org\""
+        );
+        found.warn(places.of("", "hostname"), text);
+    }
+}
+
+/// A misspelt `system` or `any`, which would be the name of the only user.
+fn users(site: &Site, places: &Places, found: &mut CheckReport) {
+    let LocalUsers::Named(names) = &site.settings.local.users else { return };
+    let [name] = names.as_slice() else { return };
+    let Some(word) = ["system", "any"].into_iter().find(|word| is_like(name, word)) else { return };
+    if user::find(name).is_ok_and(|account| account.is_some()) {
+        return;
+    }
+    let text = format!("{name:?} is the only user with a mailbox; did you mean \"{word}\"?");
+    let place = places.of("local", "users");
+    // A user may well be called Ann.
+    if word == "any" { found.warn(place, text) } else { found.problem(place, text) }
+}
+
+/// Cron and other programs write to root.
+fn root(site: &Site, places: &Places, found: &mut CheckReport) {
+    let Ok(root) = Unqualified::parse("root") else { return };
+    let path = root.forward_path(site.routes.home());
+    if site.settings.admin.is_none() && matches!(site.route(&path), Err(NoRoute::UnknownUser)) {
+        let text = "mail for root has no recipient; write admin = \"me@example.com\"";
+        found.warn(places.of("local", "users"), text.to_owned());
+    }
+}
+
+/// `admin` and `catch_all`: whether mail for them reaches a mailbox, and where.
+fn stand_in(site: &Site, places: &Places, of: (Option<FilePosition>, &Addressee), found: &mut CheckReport) {
+    let (place, addressee) = of;
+    let mailbox = match addressee {
+        Addressee::Mailbox(mailbox) => mailbox.clone(),
+        Addressee::User(name) => match Mailbox::parse(&format!("{name}@{}", site.hostname)) {
+            Ok(mailbox) => mailbox,
+            Err(_) => return,
+        },
+    };
+    match site.route(&ForwardPath::Mailbox(mailbox.clone())) {
+        Ok(Routed { leaves: true, .. }) => found.warn(place, leaves(site, &mailbox)),
+        Ok(Routed { destination: Destination::Maildir(user), .. })
+            if matches!(addressee, Addressee::Mailbox(_))
+                && places.of("local", "domains").is_none()
+                && !site.settings.relay.smarthost.is_empty() =>
+        {
+            let text = format!(
+                "mail for {mailbox} stays here, with the user {:?}, as its domain is local; if the mailbox is elsewhere, \
+                 {}",
+                user.name,
+                cure(site)
+            );
+            found.warn(place, text);
+        }
+        Ok(_) | Err(NoRoute::LookupFailed(_)) => {}
+        Err(NoRoute::UnknownUser) => {
+            let text = format!(
+                "nobody here is called {:?}, so their mail is lost; write an address such as \"me@example.com\", or a user \
+                 with a mailbox",
+                mailbox.local_part.as_str()
+            );
+            found.problem(place, text);
+        }
+        Err(NoRoute::Refused(_, text)) => {
+            found.problem(place, format!("mail for {mailbox} goes nowhere: {text}; write another address"));
+        }
+    }
+}
+
+/// The warning about an address in a local domain that no user here has.
+fn leaves(site: &Site, mailbox: &Mailbox) -> String {
+    let way = match site.settings.relay.smarthost.first() {
+        Some(host) => format!("by {host}"),
+        None => "by the MX hosts of its domain".to_owned(),
+    };
+    format!(
+        "nobody here has the address {mailbox}, though its domain is local: it leaves {way}; {}",
+        cure(site)
+    )
+}
+
+/// How to make a domain not local.
+fn cure(site: &Site) -> String {
+    let why = match &site.settings.hostname {
+        Some(_) => "hostname",
+        None => "hostname, which is taken from /etc/mailname or the system,",
+    };
+    format!(
+        "set {why} to a name that this host alone has, or list in local.domains the domains whose mail stays here"
+    )
+}
+
+/// Aliases that lead in circles, to unknown users, or away.
+fn aliases(site: &Site, found: &mut CheckReport) {
+    let Some(path) = site.settings.local.aliases.as_deref() else { return };
+    for (name, line, doubt) in site.alias_doubts() {
+        let place = Some(FilePosition { line, column: 1 });
+        let problem = |text| ConfigProblem { file: path.display().to_string(), place, text };
+        match doubt {
+            Doubt::Loop(text) => found.problems.push(problem(format!("{text}; take one of its names out"))),
+            Doubt::Unknown(mailbox) => {
+                let text = format!("{name:?} leads to {mailbox}, which is no user here; correct the name");
+                found.warnings.push(problem(text));
+            }
+            Doubt::Nobody => {
+                let text = format!("{name:?} leads to nobody here; correct the names behind it");
+                found.warnings.push(problem(text));
+            }
+            Doubt::Leaves(mailbox) => found.warnings.push(problem(leaves(site, &mailbox))),
+        }
+    }
+}
+
+/// The login at the smarthost, and the sender of mail that leaves.
+fn login(site: &Site, places: &Places, found: &mut CheckReport) {
+    let (relay, rewrite) = (&site.settings.relay, &site.settings.rewrite);
+    let place = places.of("relay", "username");
+    if relay.username.is_empty() {
+        return;
+    }
+    if relay.smarthost.is_empty() {
+        let text = "nobody logs in, as relay.smarthost is empty; name one, or take the name away";
+        return found.problem(place, text.to_owned());
+    }
+    let says_sender = rewrite.from.is_some() || rewrite.domain.is_some() || !rewrite.senders.is_empty();
+    if !says_sender && Mailbox::parse(&relay.username).is_err() {
+        let text = format!(
+            "this login is no address, so mail leaves as from root@{} and its like, which few such hosts take; write \
+             rewrite.from = \"alerts@example.com\", an address that the account may send from",
+            site.hostname
+        );
+        found.warn(place, text);
+    }
+}
+
+/// Trusted networks that are too wide. (The parser refuses a network of all addresses.)
+fn networks(site: &Site, places: &Places, found: &mut CheckReport) {
+    for network in &site.settings.relay.trusted_networks {
+        let least = if network.address.is_ipv4() { PREFIX_MIN.0 } else { PREFIX_MIN.1 };
+        if network.prefix < least {
+            let text = format!("\"{network}\" lets strangers send by this host; write your own networks");
+            found.warn(places.of("relay", "trusted_networks"), text);
+        }
+    }
+}
+
+/// Whether one of two sockets is for all addresses of the family, and takes the port of the other.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    one.port() == other.port()
+        && one.port() != 0
+        && one.is_ipv4() == other.is_ipv4()
+        && (one.ip().is_unspecified() || other.ip().is_unspecified())
+}
+
+/// Whether the listeners' sockets could be opened; addresses that the running daemon uses are taken.
+fn listeners(site: &Site, places: &Places, found: &mut CheckReport) {
+    let is_served = UnixStream::connect(&site.settings.control).is_ok();
+    let mut before: Vec<SocketAddr> = Vec::new();
+    for (i, listener) in site.settings.listeners.iter().enumerate() {
+        for &address in &listener.address {
+            let place = places.nth("listener", "address", i);
+            // Many small systems have no IPv6.
+            let is_optional = address.ip() == IpAddr::from(std::net::Ipv6Addr::LOCALHOST);
+            if let Some(other) = before.iter().find(|other| !is_optional && overlap(**other, address)) {
+                let text = format!("\"{address}\" and \"{other}\" overlap; write one of them");
+                found.problem(place, text);
+            }
+            before.push(address);
+            match listener::open_socket(address).map_err(|error| error.kind()) {
+                Err(ErrorKind::AddrNotAvailable | ErrorKind::InvalidInput) if !is_optional => {
+                    let text = format!(
+                        "no interface has the address of \"{address}\"; write one that this host has"
+                    );
+                    found.problem(place, text);
+                }
+                Err(ErrorKind::AddrInUse) if !is_served => {
+                    let text = format!(
+                        "\"{address}\" is taken, by another mail server perhaps; stop that, or write another port"
+                    );
+                    found.warn(place, text);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
