@@ -5,7 +5,7 @@ use super::control::maildrop::Maildrop;
 use super::control::services::Services;
 use super::control::socket::{Control, PATIENCE};
 use super::host::clock::EngineClock;
-use super::host::delivery_agent::DeliveryAgent;
+use super::host::mda::DeliveryAgent;
 use super::host::site::Site;
 use super::inbound::listener::{self, Listener};
 use super::inbound::shared::Inbound;
@@ -14,13 +14,13 @@ use super::intake::digest_windows::DigestWindows;
 use super::intake::incoming::Intake;
 use super::log::counters::Counters;
 use super::log::event::{Event, trouble};
-use super::queue::board::Board;
+use super::queue::index::QueueIndex;
 use super::queue::manager::Manager;
 use super::workers::egress::Egress;
 use super::workers::forwarder::Forwarder;
 use crate::config::Settings;
 use crate::engine::host::site::{SiteHandle, current};
-use crate::engine::queue::outbox::Outbox;
+use crate::engine::queue::enqueue::Enqueue;
 use crate::mail::date::Now;
 use crate::net::connect::TcpConnect;
 use crate::net::resolver::{Resolver, SystemFiles};
@@ -86,8 +86,8 @@ impl Daemon {
         let resolver = resolver(&site.settings);
         let digests = DigestWindows::resume(&site.settings.state);
         let site: SiteHandle = Arc::new(RwLock::new(Arc::new(site)));
-        let outbox = Outbox { site: Arc::clone(&site), board: Arc::new(Board::default()) };
-        let outbox = Arc::new(outbox);
+        let enqueue = Enqueue { site: Arc::clone(&site), index: Arc::new(QueueIndex::default()) };
+        let enqueue = Arc::new(enqueue);
         let slots = Arc::new(ConnectionSlots::default());
         let statistics =
             Counters::resume(&current(&site).settings.state, Arc::clone(&slots) as _, clock.now());
@@ -95,13 +95,13 @@ impl Daemon {
             clock,
             queue: Arc::new(queue),
             maildirs,
-            on_queued: Arc::clone(&outbox) as _,
+            on_queued: Arc::clone(&enqueue) as _,
             statistics: Arc::new(statistics),
             ids: AtomicUsize::new(sys::random() as usize),
             sweeps: Mutex::default(),
             digests,
         });
-        let manager = Arc::new(Manager::new(&outbox, Arc::clone(&intake)));
+        let manager = Arc::new(Manager::new(&enqueue, Arc::clone(&intake)));
         let egress = Egress::new(Box::new(resolver), Box::new(TcpConnect::default()), LINGER);
         let services = Arc::new(Services { manager: Arc::clone(&manager), alarm: Alarm::default() });
         let forwarder = Arc::new(Forwarder { manager, egress });
@@ -167,7 +167,7 @@ impl Daemon {
 
     /// Tries all that is queued now.
     pub fn flush(&self) {
-        self.services.manager.board.flush(self.intake.clock.now().running);
+        self.services.manager.index.flush(self.intake.clock.now().running);
     }
 
     /// Takes the mail that has been dropped so far, in this thread.
@@ -188,7 +188,7 @@ impl Daemon {
         if let Some(control) = self.control.get() {
             control.close();
         }
-        self.services.manager.board.stop();
+        self.services.manager.index.stop();
         let slots = &self.inbound.slots;
         // Both wait at the same time.
         let deadline = Deadline::after(STOP_PATIENCE);
@@ -196,7 +196,7 @@ impl Daemon {
         listeners.iter().for_each(|listener| listener::wake(listener));
         self.maildrop.stop();
         slots.stop(deadline.remaining());
-        self.services.manager.board.wait_for_workers(deadline.remaining());
+        self.services.manager.index.wait_for_workers(deadline.remaining());
         self.services.alarm.stop();
         self.services.manager.sync_removals();
         self.save(true);

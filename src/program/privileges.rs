@@ -17,7 +17,7 @@
 
 use super::exit::{self, CommandFailure};
 use crate::config::Settings;
-use crate::engine::host::delivery_agent::DeliveryAgent;
+use crate::engine::host::mda::DeliveryAgent;
 use crate::store::StoreError;
 use crate::store::drop::DropDirectory;
 use crate::store::durable::Owner;

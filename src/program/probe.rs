@@ -26,10 +26,10 @@ use crate::config::{ConfigProblem, host, load_with_places};
 use crate::engine::control::listing::json_text;
 use crate::engine::control::output::Output;
 use crate::engine::daemon::{Daemon, maildirs};
-use crate::engine::host::delivery_agent::DeliveryAgent;
-use crate::engine::host::dkim;
+use crate::engine::host::dkim_keys;
+use crate::engine::host::mda::DeliveryAgent;
 use crate::engine::host::site::Site;
-use crate::engine::probe::walk::{Mark, News, Step, Verdict};
+use crate::engine::probe::walk::{Mark, ProbeNews, ProbeVerdict, Step};
 use crate::engine::probe::{test_message, walk as probe};
 use crate::mail::status::Class;
 use crate::net::transport::Stopwatch;
@@ -81,7 +81,8 @@ fn walk(
     ask_daemon(&site, address, screen);
     let site = Arc::new(site);
     let maildirs = maildirs(&site, agent.clone());
-    let Verdict { failures } = probe::probe_live(&site, &maildirs, address, &mut |news| screen.news(news));
+    let ProbeVerdict { failures } =
+        probe::probe_live(&site, &maildirs, address, &mut |news| screen.news(news));
     if sends && failures.is_empty() {
         if let Some(site) = Arc::into_inner(site) {
             send(site, agent, address, screen);
@@ -100,7 +101,7 @@ fn configured(
     sends: bool,
     screen: &mut StepScreen,
 ) -> Result<Option<Configured>, CommandFailure> {
-    screen.news(News::Begins(Stage::Config));
+    screen.news(ProbeNews::Begins(Stage::Config));
     // Read with the rights of the caller, as `serve` does.
     let (settings, places) = match load_with_places(config) {
         Ok(read) => read,
@@ -114,7 +115,7 @@ fn configured(
     let agent = privileges::enter(config, &settings, sends)?.map(Arc::new);
     let hostname = host::name(settings.hostname.as_ref());
     // A problem with a key has been shown.
-    let dkim = dkim::load(&settings).unwrap_or_default();
+    let dkim = dkim_keys::load(&settings).unwrap_or_default();
     let site = Site { dkim, ..Site::new(settings, hostname, None) };
     screen.step(Stage::Config, Mark::Ok, format!("{}, as {}", config.display(), site.hostname), None);
     Ok(Some((site, agent)))
@@ -122,7 +123,7 @@ fn configured(
 
 /// Shows whether a daemon runs, and what it says of queued mail for the same domain: pauses, or that the link is down.
 fn ask_daemon(site: &Site, address: &str, screen: &mut StepScreen) {
-    screen.news(News::Begins(Stage::Queue));
+    screen.news(ProbeNews::Begins(Stage::Queue));
     let mut heard = DaemonText::default();
     match ask(&site.settings.control, &Request::List(Form::Json), &mut heard) {
         Ok(DaemonAnswer::Answered(_)) => {
@@ -175,7 +176,7 @@ impl DaemonText {
 
 /// Sends a test message through the queue, in this process, and shows its outcome.
 fn send(site: Site, agent: Option<Arc<DeliveryAgent>>, address: &str, screen: &mut StepScreen) {
-    screen.news(News::Begins(Stage::Send));
+    screen.news(ProbeNews::Begins(Stage::Send));
     let control = site.settings.control.clone();
     let lines = match try_send(site, agent, address) {
         Ok(lines) => lines,
@@ -273,13 +274,13 @@ impl StepScreen {
     }
 
     /// Takes the beginning or the end of a step of the walk.
-    fn news(&mut self, news: News) {
+    fn news(&mut self, news: ProbeNews) {
         match news {
-            News::Begins(stage) => {
+            ProbeNews::Begins(stage) => {
                 self.since = Stopwatch::start();
                 *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(stage);
             }
-            News::Ended(step) => self.show(step),
+            ProbeNews::Ended(step) => self.show(step),
         }
     }
 

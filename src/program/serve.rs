@@ -29,10 +29,10 @@ use super::privileges;
 use crate::config::{Settings, host, load, load_with_places};
 use crate::engine::control::socket as control;
 use crate::engine::daemon::Daemon;
-use crate::engine::host::delivery_agent;
-use crate::engine::host::dkim;
+use crate::engine::host::certificate::Tls;
+use crate::engine::host::dkim_keys;
+use crate::engine::host::mda;
 use crate::engine::host::site::Site;
-use crate::engine::host::tls::Tls;
 use crate::engine::inbound::capacity::Capacity;
 use crate::engine::inbound::listener::{self, Listener};
 use crate::engine::log::event::{Event, trouble};
@@ -185,7 +185,7 @@ fn open_state(
 fn site(settings: Settings, hostname: Domain, listeners: &[Arc<Listener>]) -> Result<Site, String> {
     let now = WallTime(SystemClock.wall_micros());
     let tls = Tls::load(&settings, &hostname, now).map_err(|(key, text)| format!("tls.{key}: {text}"))?;
-    let dkim = dkim::load(&settings).map_err(|(_, text)| format!("dkim.key: {text}"))?;
+    let dkim = dkim_keys::load(&settings).map_err(|(_, text)| format!("dkim.key: {text}"))?;
     let mut site = Site::new(settings, hostname, tls);
     site.dkim = dkim;
     site.listens_on.extend(listeners.iter().filter_map(|listener| listener.address()));
@@ -203,7 +203,7 @@ fn reload(
 ) {
     match load(config) {
         // Without the agent the daemon's user would own the Maildirs of system users, who could not read their mail.
-        Ok(settings) if lacks_agent && delivery_agent::is_for(&settings) => {
+        Ok(settings) if lacks_agent && mda::is_for(&settings) => {
             stays("local.users = \"system\" needs a restart");
         }
         Ok(mut settings) => {

@@ -49,7 +49,7 @@ mod step;
 mod transaction;
 mod waiting;
 
-pub use self::opening::{Conduct, Login, Security, TlsUse};
+pub use self::opening::{Login, Security, SessionOptions, TlsUse};
 pub use self::step::{ClientStep, ClientTransaction, Lost, SessionEnd};
 pub use self::waiting::Waiting;
 
@@ -99,7 +99,7 @@ enum SessionFault {
 pub struct ClientSession {
     remote: String,
     name: ClientName,
-    conduct: Conduct,
+    conduct: SessionOptions,
     security: Security,
     /// TLS, or what followed it before the first reply within it, ended the session.
     has_tls_failed: bool,
@@ -126,7 +126,7 @@ impl ClientSession {
     /// A session on a connection that has just been opened. `remote` is the peer's name in diagnostics; `name` is the
     /// argument of EHLO.
     #[must_use]
-    pub fn new(remote: impl Into<String>, name: ClientName, conduct: Conduct) -> Self {
+    pub fn new(remote: impl Into<String>, name: ClientName, conduct: SessionOptions) -> Self {
         Self {
             remote: remote.into(),
             name,

@@ -939,7 +939,7 @@ impl Server {
 }
 
 /// One of the ways in which a session can be led.
-fn conduct(number: usize) -> client::Conduct {
+fn conduct(number: usize) -> client::SessionOptions {
     let login = client::Login {
         name: "tim".into(),
         password: sasl::Secret::new(b"tanstaaf".to_vec()),
@@ -947,11 +947,11 @@ fn conduct(number: usize) -> client::Conduct {
         port: 587,
         nonce: "nonce".into(),
     };
-    let plain = client::Conduct::default();
+    let plain = client::SessionOptions::default();
     match number % 5 {
-        0 => client::Conduct { tls: client::TlsUse::WhereOffered, ..plain },
-        1 => client::Conduct { tls: client::TlsUse::Required, login: Some(login), ..plain },
-        2 => client::Conduct { is_lmtp: true, ..plain },
+        0 => client::SessionOptions { tls: client::TlsUse::WhereOffered, ..plain },
+        1 => client::SessionOptions { tls: client::TlsUse::Required, login: Some(login), ..plain },
+        2 => client::SessionOptions { is_lmtp: true, ..plain },
         _ => plain,
     }
 }

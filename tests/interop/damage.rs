@@ -11,9 +11,9 @@ use pillarbox::engine::intake::digest_windows::DigestWindows;
 use pillarbox::engine::intake::incoming::Intake;
 use pillarbox::engine::intake::submission::Submission;
 use pillarbox::engine::log::counters::Counters;
-use pillarbox::engine::queue::board::Hop;
+use pillarbox::engine::queue::enqueue::Enqueue;
+use pillarbox::engine::queue::index::Hop;
 use pillarbox::engine::queue::manager::Manager;
-use pillarbox::engine::queue::outbox::Outbox;
 use pillarbox::engine::workers::egress::Egress;
 use pillarbox::engine::workers::forwarder::Forwarder;
 use pillarbox::mail::address::{Domain, ForwardPath, Mailbox, ReversePath};
@@ -212,15 +212,15 @@ fn a_panic_in_a_worker_delays_its_message_and_nothing_else() {
     let site = Site::new(load(&path).unwrap(), Domain::parse("box.test").unwrap(), None);
     let clock = Arc::new(EngineClock::resume(Box::new(SystemClock), &place.path("state")));
     let queue = Arc::new(Queue::open(&place.path("state"), None).unwrap());
-    let outbox = Arc::new(Outbox { site: Arc::new(RwLock::new(Arc::new(site))), board: Arc::default() });
+    let enqueue = Arc::new(Enqueue { site: Arc::new(RwLock::new(Arc::new(site))), index: Arc::default() });
     let (maildirs, on_queued, ids) =
-        (Maildirs::new("box.test"), Arc::clone(&outbox) as _, AtomicUsize::new(0));
+        (Maildirs::new("box.test"), Arc::clone(&enqueue) as _, AtomicUsize::new(0));
     let sweeps = std::sync::Mutex::default();
     let statistics =
         Arc::new(Counters::resume(&place.path("state"), Arc::new(ConnectionSlots::default()), clock.now()));
     let digests = DigestWindows::default();
     let intake = Arc::new(Intake { clock, queue, maildirs, on_queued, statistics, ids, sweeps, digests });
-    let manager = Arc::new(Manager::new(&outbox, Arc::clone(&intake)));
+    let manager = Arc::new(Manager::new(&enqueue, Arc::clone(&intake)));
     let egress = Egress::new(Box::new(Mine::default()), Box::new(TcpConnect::default()), Duration::ZERO);
     let forwarder = Arc::new(Forwarder { manager: Arc::clone(&manager), egress });
     let thread = std::thread::spawn({
@@ -242,14 +242,14 @@ fn a_panic_in_a_worker_delays_its_message_and_nothing_else() {
     let mut incoming = intake.begin(&site, submission).unwrap();
     incoming.write(MESSAGE);
     incoming.commit().unwrap();
-    // The route pauses; its message is not lost from the board, so a flush brings it out.
+    // The route pauses; its message is not lost from the index, so a flush brings it out.
     let hop = Hop::Relay(NextHop::Mx(Domain::parse("far.test").unwrap()));
     let now = || manager.clock.now().running;
-    wait_until("the route pauses", SOON, || manager.board.pause_reason(&hop, now()).is_some());
-    manager.board.flush(now());
+    wait_until("the route pauses", SOON, || manager.index.pause_reason(&hop, now()).is_some());
+    manager.index.flush(now());
     place.wait_for_empty_queue(SOON);
     assert_eq!(place.sunk().len(), 1);
-    manager.board.stop();
+    manager.index.stop();
     thread.join().unwrap();
 }
 

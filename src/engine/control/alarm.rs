@@ -9,7 +9,7 @@ use crate::engine::host::site::Site;
 use crate::engine::log::counters::Count;
 use crate::engine::log::event::{Event, escaped};
 use crate::engine::outbound::command::Running;
-use crate::engine::queue::board::{FailingRoute, Hop};
+use crate::engine::queue::index::{FailingRoute, Hop};
 use crate::engine::queue::manager::Manager;
 use crate::mail::date::Now;
 use crate::mail::id::QueueId;
@@ -150,7 +150,7 @@ impl Drop for Busy {
 fn troubles(manager: &Manager, site: &Site, now: Now) -> Vec<Trouble> {
     let stuck_after = site.settings.alarm.stuck_after;
     let age = |since: Duration| now.running.saturating_sub(since);
-    let facts = manager.board.queue_facts(&manager.intake.digests.all());
+    let facts = manager.index.queue_facts(&manager.intake.digests.all());
     let held = facts.oldest_kept.map(|id| Trouble {
         reason: Reason::Held,
         id: Some(id),
@@ -162,7 +162,7 @@ fn troubles(manager: &Manager, site: &Site, now: Now) -> Vec<Trouble> {
             id: Some(id),
             text: format!("message {id} has waited for {}", span(age(arrival).as_secs())),
         });
-    let failing = manager.board.failing_routes(ROUTES_MAX).into_iter();
+    let failing = manager.index.failing_routes(ROUTES_MAX).into_iter();
     // A refusal does not go away by itself: it is told at once.
     let is_refused = |route: &FailingRoute| route.pause.as_ref().is_some_and(|pause| pause.refusal.is_some());
     let failing = failing.filter(|route| age(route.since) > stuck_after || is_refused(route));
@@ -180,8 +180,8 @@ fn explained(manager: &Manager, trouble: &Trouble) -> String {
     let Some(id) = trouble.id else { return trouble.text.clone() };
     let now = manager.clock.now().running;
     let waits = || {
-        let hops = manager.board.hops_of(id);
-        hops.iter().find_map(|hop| manager.board.wait_reason(hop, id, now))
+        let hops = manager.index.hops_of(id);
+        hops.iter().find_map(|hop| manager.index.wait_reason(hop, id, now))
     };
     let last = || {
         let summary = manager.queue.summary(id)?.ok()?;

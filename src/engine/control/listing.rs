@@ -22,7 +22,7 @@ pub const MAILQ_EMPTY: &str = "Mail queue is empty\n";
 /// Where reasons end, as Postfix has it.
 const REASON_COLUMNS: usize = 76;
 
-/// A message as the queue and the board know it.
+/// A message as the queue and the index know it.
 #[derive(Debug)]
 pub struct Listed {
     /// From its file.

@@ -3,7 +3,7 @@
 //!
 //! Changes are safe while mail is delivered: to drop or return a message all of its recipients are claimed first, as a
 //! worker claims them, and a message that a worker or another process has in hand is refused with a word. A message is
-//! held by a record in its journal, and taken off the board. What may fail: the disk; others having it in hand.
+//! held by a record in its journal, and taken off the index. What may fail: the disk; others having it in hand.
 
 use super::listing::{self, Listed};
 use super::output::{Asker, Output};
@@ -12,9 +12,9 @@ use super::{status, submit};
 use crate::engine::host::site::{Site, SystemAccounts};
 use crate::engine::log::event::Event;
 use crate::engine::queue::attempt::{Again, Attempt, Claim};
-use crate::engine::queue::board::{Hop, Job};
+use crate::engine::queue::enqueue::hop_of;
+use crate::engine::queue::index::{Hop, Pending};
 use crate::engine::queue::manager::Manager;
-use crate::engine::queue::outbox::hop_of;
 use crate::mail::address::ReversePath;
 use crate::mail::id::QueueId;
 use crate::mail::outcome::{Diagnostic, Outcome};
@@ -79,7 +79,7 @@ fn list(manager: &Manager, asker: Asker, form: Form, output: &mut dyn Output) ->
         Ok(ids) => ids,
         Err(error) => return trouble(&error, output),
     };
-    let board = Snapshot::take(manager);
+    let index = Snapshot::take(manager);
     let mut owners = Owners::default();
     let (mut code, mut messages, mut octets) = (0, 0, 0);
     for id in ids {
@@ -92,13 +92,13 @@ fn list(manager: &Manager, asker: Asker, form: Form, output: &mut dyn Output) ->
             None => continue,
         };
         let hides_addresses =
-            asker.rights == PeerRights::Own && !owners.owns(&board.site, asker.uid, &summary);
+            asker.rights == PeerRights::Own && !owners.owns(&index.site, asker.uid, &summary);
         if messages == 0 && form == Form::Mailq {
             output.output(listing::MAILQ_HEAD.as_bytes())?;
         }
         messages += 1;
         octets += summary.message_octets;
-        let listed = Listed { hides_addresses, ..board.listed(manager, summary) };
+        let listed = Listed { hides_addresses, ..index.listed(manager, summary) };
         let text = if form == Form::Json { listed.json() } else { listed.mailq() };
         output.output(text.as_bytes())?;
     }
@@ -140,7 +140,7 @@ fn flush(manager: &Manager, which: &[Which], output: &mut dyn Output) -> io::Res
     let now = manager.clock.now().running;
     let mut code = 0;
     if which.is_empty() {
-        manager.board.flush(now);
+        manager.index.flush(now);
     }
     for which in which {
         match which {
@@ -149,7 +149,7 @@ fn flush(manager: &Manager, which: &[Which], output: &mut dyn Output) -> io::Res
                 output.error(&reason)?;
                 code = unknown;
             }
-            Which::Id(id) => drop(manager.board.flush_message(*id, now)),
+            Which::Id(id) => drop(manager.index.flush_message(*id, now)),
             Which::Domain(domain) => {
                 let ids = match manager.queue.ids() {
                     Ok(ids) => ids,
@@ -162,13 +162,13 @@ fn flush(manager: &Manager, which: &[Which], output: &mut dyn Output) -> io::Res
                     };
                     let mut recipients = description.envelope.recipients.iter().zip(&progress);
                     if recipients.any(|(to, progress)| to.mailbox.domain == *domain && progress.is_due()) {
-                        manager.board.flush_message(id, now);
+                        manager.index.flush_message(id, now);
                     }
                 }
             }
         }
     }
-    match manager.board.link() {
+    match manager.index.link() {
         Uplink::Down => output.error("the link is down: nothing is tried before link up")?,
         Uplink::Metered if which.is_empty() => {
             output.error(
@@ -220,7 +220,7 @@ fn change_one(manager: &Manager, change: Change, id: QueueId) -> Result<(), Refu
     match change {
         Change::Hold => {
             keep_back(manager, &entry, true)?;
-            manager.board.withdraw(id);
+            manager.index.withdraw(id);
             manager.intake.digests.forget(id);
             Ok(())
         }
@@ -230,18 +230,18 @@ fn change_one(manager: &Manager, change: Change, id: QueueId) -> Result<(), Refu
             keep_back(manager, &entry, false)?;
             put_on_board(manager, id);
             if was_kept {
-                manager.board.flush_message(id, manager.clock.now().running);
+                manager.index.flush_message(id, manager.clock.now().running);
             }
             Ok(())
         }
         Change::Remove => {
             let _claim = claim(manager, &entry)?;
-            manager.board.withdraw(id);
+            manager.index.withdraw(id);
             if let Err(error) = manager.queue.remove(&entry) {
                 put_on_board(manager, id);
                 return Err(failed(&error));
             }
-            manager.board.forget_message(id);
+            manager.index.forget_message(id);
             manager.intake.digests.forget(id);
             Ok(())
         }
@@ -263,8 +263,8 @@ fn keep_back(manager: &Manager, entry: &Arc<Entry>, hold: bool) -> Result<(), Re
     let event = if hold { queue::JournalEvent::Held } else { queue::JournalEvent::Released };
     let record = JournalRecord { recipients, at: manager.clock.now(), event };
     manager.queue.record(entry, &[record], Durability::Synced).map_err(|error| failed(&error))?;
-    manager.board.set_held(entry.id(), hold);
-    manager.board.set_kept(entry.id(), None);
+    manager.index.set_held(entry.id(), hold);
+    manager.index.set_kept(entry.id(), None);
     Ok(())
 }
 
@@ -272,7 +272,7 @@ fn keep_back(manager: &Manager, entry: &Arc<Entry>, hold: bool) -> Result<(), Re
 fn bounce(manager: &Manager, entry: &Arc<Entry>) -> Result<(), Refused> {
     let claim = claim(manager, entry)?;
     let id = entry.id();
-    manager.board.withdraw(id);
+    manager.index.withdraw(id);
     let text = "the administrator of this host has returned the message";
     let status = EnhancedStatus::new(Class::Permanent, 0, 0);
     let failed = || Some(Outcome::Failed(Diagnostic::local(status, text)));
@@ -282,7 +282,7 @@ fn bounce(manager: &Manager, entry: &Arc<Entry>) -> Result<(), Refused> {
     let arrival = entry.description().arrival.running.min(manager.clock.now().running);
     let attempt = Attempt {
         entry: Arc::clone(entry),
-        job: Job { id, arrival },
+        pending: Pending { id, arrival },
         outcomes,
         relay: "-".into(),
         passed_on: Vec::new(),
@@ -306,7 +306,7 @@ fn put_on_board(manager: &Manager, id: QueueId) {
 fn set_link(manager: &Manager, link: Uplink) {
     // First the lifetimes: what is tried at once must not expire by the time without a way out.
     manager.clock.note_link(link);
-    manager.board.set_link(link, manager.clock.now().running);
+    manager.index.set_link(link, manager.clock.now().running);
     Event::Notice(&format!("the link is {}", link.word())).log();
 }
 
@@ -368,7 +368,7 @@ impl Snapshot {
         Self {
             site: manager.site(),
             now: manager.clock.now(),
-            next_attempts: manager.board.next_attempts(),
+            next_attempts: manager.index.next_attempts(),
             in_hand,
             collected: manager.intake.digests.all(),
         }
@@ -382,8 +382,8 @@ impl Snapshot {
             let mut tries = progress.attempts;
             if progress.is_due() {
                 let hop = hop_of(&self.site, recipient);
-                tries += manager.board.failures_since(&hop, arrival);
-                pause = manager.board.wait_reason(&hop, summary.id, self.now.running);
+                tries += manager.index.failures_since(&hop, arrival);
+                pause = manager.index.wait_reason(&hop, summary.id, self.now.running);
                 if self.collected.contains(&summary.id) {
                     pause = Some(Diagnostic::local(EnhancedStatus::DELAYED, "waits for a digest"));
                 }

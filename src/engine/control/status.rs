@@ -2,14 +2,14 @@
 //!
 //! [`ROWS`] says what there is to tell, once for all forms. Numbers are for everybody; routes and the reasons of alarms
 //! name hosts, and are for those who may see all. Since counters that lose a little in a crash would look to Prometheus
-//! as if they had begun anew, it gets those since the start. Reads the board and the counts; nothing here fails but the
+//! as if they had begun anew, it gets those since the start. Reads the index and the counts; nothing here fails but the
 //! connection of whoever asks.
 
 use super::listing::{clean, json_text, wall_time};
 use super::services::Services;
 use crate::engine::control::output::Output;
 use crate::engine::log::counters::{COUNTS, Count};
-use crate::engine::queue::board::FailingRoute;
+use crate::engine::queue::index::FailingRoute;
 use crate::mail::date::Now;
 use crate::protocol::request::Show;
 use crate::protocol::rights::PeerRights;
@@ -31,11 +31,11 @@ struct Row {
     label: Option<(&'static str, &'static str)>,
     /// What it is, in words.
     about: &'static str,
-    value: Value,
+    value: MetricValue,
 }
 
 /// Where its value comes from, and what it is.
-enum Value {
+enum MetricValue {
     /// How things are now.
     Gauge(fn(&Status) -> u64, Unit),
     /// What was counted.
@@ -93,7 +93,7 @@ const REFUSALS: &str = "Replies 5yz, by what they are about, and 4yz";
 const ATTEMPTS: &str = "Ends of attempts at recipients";
 
 const fn gauge(name: &'static str, about: &'static str, get: fn(&Status) -> u64, unit: Unit) -> Row {
-    Row { name, label: None, about, value: Value::Gauge(get, unit) }
+    Row { name, label: None, about, value: MetricValue::Gauge(get, unit) }
 }
 
 const fn counter(
@@ -102,7 +102,7 @@ const fn counter(
     about: &'static str,
     count: Count,
 ) -> Row {
-    Row { name, label, about, value: Value::Counter(count) }
+    Row { name, label, about, value: MetricValue::Counter(count) }
 }
 
 impl Row {
@@ -161,12 +161,12 @@ impl Status {
     fn take(services: &Services) -> Self {
         let manager = &services.manager;
         let (site, now) = (manager.site(), manager.clock.now());
-        let (board, statistics) = (&manager.board, &manager.intake.statistics);
+        let (index, statistics) = (&manager.index, &manager.intake.statistics);
         let stuck_after = site.settings.alarm.stuck_after;
-        let queue = board.queue_facts(&manager.intake.digests.all());
+        let queue = index.queue_facts(&manager.intake.digests.all());
         let age = |since: Duration| now.running.saturating_sub(since);
         let age_of = |message: Option<(_, Duration)>| message.map_or(0, |(_, at)| age(at).as_secs());
-        let (paused, failing) = board.count_failing(now.running.checked_sub(stuck_after));
+        let (paused, failing) = index.count_failing(now.running.checked_sub(stuck_after));
         let figures = Figures {
             messages: queue.messages,
             octets: queue.octets,
@@ -181,13 +181,13 @@ impl Status {
         Self {
             now,
             uptime: age(statistics.started).as_secs(),
-            link: board.link(),
+            link: index.link(),
             connections: statistics.connections.value() as u64,
             oldest: age_of(queue.oldest),
             held: queue.held,
             figures,
             alarms: services.alarm.standing(),
-            routes: board.failing_routes(ROUTES_MAX),
+            routes: index.failing_routes(ROUTES_MAX),
             since_start: statistics.since_start(),
             in_all: statistics.in_all(),
         }
@@ -227,7 +227,7 @@ impl Status {
     fn text(&self, sees_all: bool) -> String {
         let mut text = format!("pillarbox {}\n", env!("CARGO_PKG_VERSION"));
         for row in &ROWS {
-            let Value::Gauge(get, unit) = row.value else { continue };
+            let MetricValue::Gauge(get, unit) = row.value else { continue };
             let value = get(self);
             let shown = match unit {
                 Unit::Number => value.to_string(),
@@ -259,7 +259,7 @@ impl Status {
         }
         let _ = writeln!(text, "\n{:55} {:>12} {:>14}", "", "since start", "in all");
         for row in &ROWS {
-            let Value::Counter(count) = row.value else { continue };
+            let MetricValue::Counter(count) = row.value else { continue };
             let (since, all) = self.counts(count);
             let _ = writeln!(text, "{:55} {since:>12} {all:>14}", row.title());
         }
@@ -271,8 +271,8 @@ impl Status {
         for row in &ROWS {
             let key = row.key();
             let _ = match row.value {
-                Value::Gauge(get, _) => write!(text, ",\"{key}\":{}", get(self)),
-                Value::Counter(count) => {
+                MetricValue::Gauge(get, _) => write!(text, ",\"{key}\":{}", get(self)),
+                MetricValue::Counter(count) => {
                     let (since, all) = self.counts(count);
                     write!(text, ",\"{key}\":{{\"since_start\":{since},\"in_all\":{all}}}")
                 }
@@ -294,8 +294,8 @@ impl Status {
         let mut last = "";
         for row in &ROWS {
             let (kind, suffix, value) = match row.value {
-                Value::Gauge(get, _) => ("gauge", "", get(self)),
-                Value::Counter(count) => ("counter", "_total", self.counts(count).0),
+                MetricValue::Gauge(get, _) => ("gauge", "", get(self)),
+                MetricValue::Counter(count) => ("counter", "_total", self.counts(count).0),
             };
             let name = format!("{}{suffix}", row.name);
             if last != row.name {

@@ -15,7 +15,7 @@ pub struct Logins(Option<UserTable>);
 
 /// Whether a name and a password belong together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum LoginVerdict {
     /// They do.
     Right,
     /// They do not, or there is no such user.
@@ -45,11 +45,11 @@ impl Logins {
 
     /// Checks a login.
     #[must_use]
-    pub fn check(&self, credentials: &Credentials) -> Verdict {
+    pub fn check(&self, credentials: &Credentials) -> LoginVerdict {
         match &self.0 {
-            Some(table) if table.check(credentials) => Verdict::Right,
-            Some(_) => Verdict::Wrong,
-            None => Verdict::Unknown,
+            Some(table) if table.check(credentials) => LoginVerdict::Right,
+            Some(_) => LoginVerdict::Wrong,
+            None => LoginVerdict::Unknown,
         }
     }
 }
@@ -79,9 +79,9 @@ mod tests {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
         let logins = Logins::load(&path);
         let credentials = |password: &[u8]| Credentials::new(b"tim", password).unwrap();
-        assert_eq!(logins.check(&credentials(b"Hello world!")), Verdict::Right);
-        assert_eq!(logins.check(&credentials(b"Hello world")), Verdict::Wrong);
+        assert_eq!(logins.check(&credentials(b"Hello world!")), LoginVerdict::Right);
+        assert_eq!(logins.check(&credentials(b"Hello world")), LoginVerdict::Wrong);
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(Logins::load(&path).check(&credentials(b"Hello world!")), Verdict::Unknown);
+        assert_eq!(Logins::load(&path).check(&credentials(b"Hello world!")), LoginVerdict::Unknown);
     }
 }

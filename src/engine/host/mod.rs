@@ -1,13 +1,13 @@
 //! What this host is: its configuration, clocks, certificate, keys, users, aliases and mailboxes.
 
 pub mod admin;
-pub mod aliases;
+pub mod aliases_file;
+pub mod certificate;
 pub mod clock;
-pub mod delivery_agent;
-pub mod dkim;
-mod forward;
+pub mod dkim_keys;
+mod forward_file;
 pub mod logins;
 pub mod mboxes;
+pub mod mda;
 pub mod routing;
 pub mod site;
-pub mod tls;

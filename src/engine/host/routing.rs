@@ -12,8 +12,8 @@
 //! files and the accounts of the system. A recipient that cannot be looked up now has no route for now
 //! ([`NoRoute::LookupFailed`]): the client gets 4yz.
 
-use super::aliases::{log_problems, read};
-use super::forward;
+use super::aliases_file::{log_problems, read};
+use super::forward_file;
 use super::site::{Site, SystemAccounts};
 use crate::engine::log::event::trouble;
 use crate::mail::address::{ForwardPath, LocalPart, Mailbox};
@@ -37,7 +37,7 @@ impl Files for Disk {
     }
 
     fn forward(&self, account: &SystemAccount) -> Option<Vec<AliasTarget>> {
-        forward::read(account)
+        forward_file::read(account)
     }
 }
 
@@ -54,7 +54,7 @@ impl Site {
         }
         let aliases = self.aliases.table().map_err(|LookupFailed(text)| NoRoute::LookupFailed(text))?;
         let mut routed = self.routes.route(path, &aliases, &SystemAccounts)?;
-        if routed.account().is_some_and(|(_, account)| forward::read(account).is_some()) {
+        if routed.account().is_some_and(|(_, account)| forward_file::read(account).is_some()) {
             routed.destination = Destination::Alias;
         }
         if routed.destination == Destination::Alias {

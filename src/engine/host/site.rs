@@ -1,9 +1,9 @@
 //! What the configuration makes of this host: one immutable value that every part of the engine shares. A reload makes a
 //! new one; connections and attempts under way keep the one that they began with.
 
-use super::aliases::Aliases;
+use super::aliases_file::Aliases;
+use super::certificate::Tls;
 use super::logins::Logins;
-use super::tls::Tls;
 use crate::config::{Addressee, Listener, ListenerKind, RelayFamily, Settings};
 use crate::mail::address::{Domain, Mailbox};
 use crate::net::tls_client::Connector;

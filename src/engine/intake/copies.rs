@@ -20,7 +20,7 @@ use crate::store::maildir::MaildirPath;
 
 /// By which way a copy has come to be: what is the same for all recipients of a queue entry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Way {
+pub struct Via {
     /// The alias that leads elsewhere.
     pub alias: Option<Mailbox>,
     /// The owner of the list that it came by.
@@ -35,7 +35,7 @@ pub struct LocalCopy {
     /// Where it lies.
     pub path: MaildirPath,
     /// How it has come to be.
-    pub way: Way,
+    pub way: Via,
 }
 
 /// A copy for the queue.
@@ -44,7 +44,7 @@ pub struct QueueCopy {
     /// Its name there.
     pub id: QueueId,
     /// How it has come to be.
-    pub way: Way,
+    pub way: Via,
     /// Whom it is for.
     pub recipients: Vec<Recipient>,
 }
@@ -85,7 +85,7 @@ impl Copies {
         for Accepted { routed, parameters } in &submission.recipients {
             if routed.destination != Destination::Alias {
                 let recipient = recipient(&routed.mailbox, parameters);
-                copies.add(site, Some(routed), recipient, Way::default(), next_id)?;
+                copies.add(site, Some(routed), recipient, Via::default(), next_id)?;
                 continue;
             }
             let members = site.expand(&routed.mailbox).map_err(Refusal::NoRoute)?;
@@ -93,7 +93,7 @@ impl Copies {
             for member in members {
                 let wishes = if member.owner.is_some() { &RcptParameters::default() } else { &wishes };
                 let recipient = recipient(&member.mailbox, wishes);
-                let way = Way { alias: Some(routed.mailbox.clone()), owner: member.owner };
+                let way = Via { alias: Some(routed.mailbox.clone()), owner: member.owner };
                 // Who has no route is told of by the queue, which knows how.
                 copies.add(site, member.route.as_ref().ok(), recipient, way, next_id)?;
             }
@@ -124,7 +124,7 @@ impl Copies {
         site: &Site,
         routed: Option<&Routed>,
         recipient: Recipient,
-        way: Way,
+        way: Via,
         next_id: &mut dyn FnMut() -> QueueId,
     ) -> Result<(), Refusal> {
         match routed.map(|routed| site.maildir(routed)).transpose()?.flatten() {
@@ -132,7 +132,7 @@ impl Copies {
                 let known = self.local.iter_mut().filter(|copy| copy.path == path);
                 known.for_each(|copy| copy.recipient.wishes_of(&recipient));
             }
-            Some(path) => self.local.push(LocalCopy { recipient, path, way: Way { alias: None, ..way } }),
+            Some(path) => self.local.push(LocalCopy { recipient, path, way: Via { alias: None, ..way } }),
             None => {
                 let leaves = routed.is_some_and(|routed| routed.leaves);
                 self.queue(Recipient { leaves, ..recipient }, way, next_id);
@@ -142,7 +142,7 @@ impl Copies {
     }
 
     /// Adds a recipient to the queue entry of its way.
-    pub fn queue(&mut self, recipient: Recipient, way: Way, next_id: &mut dyn FnMut() -> QueueId) {
+    pub fn queue(&mut self, recipient: Recipient, way: Via, next_id: &mut dyn FnMut() -> QueueId) {
         let mut known = self.queued.iter_mut().flat_map(|copy| &mut copy.recipients);
         if let Some(known) = known.find(|known| known.mailbox == recipient.mailbox) {
             return known.wishes_of(&recipient);
@@ -166,7 +166,7 @@ impl Copies {
     }
 }
 
-impl Way {
+impl Via {
     /// The reverse-path of a copy. What must never be bounced stays so (RFC 5321 §4.5.5).
     #[must_use]
     pub fn reverse_path(&self, submitted: &ReversePath) -> ReversePath {

@@ -4,7 +4,7 @@
 //! `rules::message::digest` decides which messages are similar and how long they wait; this file adds the lock, the saved
 //! state and the limits of the configuration. The messages themselves are ordinary entries of the queue.
 
-use super::copies::Way;
+use super::copies::Via;
 use super::submission::{Accepted, Submission};
 use crate::engine::host::site::Site;
 use crate::engine::log::counters::Count;
@@ -65,7 +65,7 @@ impl DigestWindows {
             return None;
         }
         let terms = terms(site)?;
-        let mut envelope = Way::default().envelope(submission);
+        let mut envelope = Via::default().envelope(submission);
         envelope.recipients = submission.recipients.iter().map(as_submitted).collect();
         // The clocks tell nothing about likeness.
         let arrival = Now { wall: Default::default(), running: Duration::ZERO };

@@ -12,7 +12,7 @@ mod storing;
 
 use self::content::{FirstTarget, PartialContent, WholeContent};
 use self::staging::Staging;
-use super::copies::{Copies, LocalCopy, NoticeItem, QueueCopy, Way};
+use super::copies::{Copies, LocalCopy, NoticeItem, QueueCopy, Via};
 use super::digest_windows::DigestWindows;
 use super::final_delivery::{DELIVERED, FinalDelivery};
 use super::refusal::Refusal;
@@ -315,7 +315,7 @@ impl Incoming<'_> {
     }
 
     fn stage(&self, which: FirstTarget) -> Result<Staging, StoreError> {
-        let late = || QueueCopy { id: self.id, way: Way::default(), recipients: Vec::new() };
+        let late = || QueueCopy { id: self.id, way: Via::default(), recipients: Vec::new() };
         match which {
             FirstTarget::Local(i) => self.copies.local.get(i).map(|copy| self.stage_local(copy)),
             FirstTarget::Queue(i) => self.copies.queued.get(i).map(|copy| self.stage_queue(copy)),
@@ -423,7 +423,7 @@ impl Incoming<'_> {
 
     /// The notice of copies in their Maildirs and of aliases, if the sender asked for one (RFC 3461 §5.2.3, §5.2.7).
     fn owed(&self, source: &WholeContent) -> Option<OwedNotice> {
-        let envelope = Way::default().envelope(&self.submission);
+        let envelope = Via::default().envelope(&self.submission);
         let delivered = |copy: &LocalCopy| NoticeItem {
             recipient: copy.recipient.clone(),
             verdict: RecipientVerdict::Delivered,

@@ -236,27 +236,32 @@ impl Display for Event<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Accepted { id, from, to, size, client, tls, auth } => {
-                write!(f, "event=accepted id={id} from={} to={} size={size}", Value(from), Value(&List(to)))?;
+                write!(
+                    f,
+                    "event=accepted id={id} from={} to={} size={size}",
+                    LogValue(from),
+                    LogValue(&List(to))
+                )?;
                 write!(
                     f,
                     " client={} tls={} auth={}",
-                    Value(client),
-                    Value(&tls.unwrap_or("-")),
-                    Value(&auth.unwrap_or("-"))
+                    LogValue(client),
+                    LogValue(&tls.unwrap_or("-")),
+                    LogValue(&auth.unwrap_or("-"))
                 )
             }
             Self::Attempt { what, id, to, relay, attempt, delay, status, reply } => write!(
                 f,
                 "event={} id={id} to={} relay={} attempt={attempt} delay={}.{:03} status={status} reply={}",
                 what.name(),
-                Value(to),
-                Value(relay),
+                LogValue(to),
+                LogValue(relay),
                 delay.as_secs(),
                 delay.subsec_millis(),
                 Quoted(reply)
             ),
             Self::Refused { client, helo, from, to, reply } => {
-                let [client, helo, from, to] = [client, helo, from, to].map(|it| Value(it));
+                let [client, helo, from, to] = [client, helo, from, to].map(|it| LogValue(it));
                 let reply = Quoted(reply);
                 write!(f, "event=refused client={client} helo={helo} from={from} to={to} reply={reply}")
             }
@@ -265,21 +270,21 @@ impl Display for Event<'_> {
             }
             Self::Connected { relay, tls, auth } => {
                 let auth = auth.unwrap_or("-");
-                write!(f, "event=connected relay={} tls={tls} auth={}", Value(relay), Value(&auth))
+                write!(f, "event=connected relay={} tls={tls} auth={}", LogValue(relay), LogValue(&auth))
             }
             Self::TlsPolicy { domain, reason } => {
-                write!(f, "event=tls_policy domain={} reason={}", Value(domain), Quoted(reason))
+                write!(f, "event=tls_policy domain={} reason={}", LogValue(domain), Quoted(reason))
             }
             Self::Paused { route, pause, about, status, reason } => write!(
                 f,
                 "event=paused route={} seconds={} about={} status={status} reason={}",
-                Value(route),
+                LogValue(route),
                 pause.as_secs(),
                 about.unwrap_or("-"),
                 Quoted(reason)
             ),
             Self::Closed { client, reason } => {
-                write!(f, "event=closed client={} reason={}", Value(client), Quoted(reason))
+                write!(f, "event=closed client={} reason={}", LogValue(client), Quoted(reason))
             }
             Self::Trouble { doing, error } => {
                 write!(f, "event=trouble doing={} error={}", Quoted(doing), Quoted(error))
@@ -289,7 +294,7 @@ impl Display for Event<'_> {
             Self::Operator { what, id, uid } => write!(f, "event=operator what={what} id={id} uid={uid}"),
             Self::Alarm { state, reason, id, route, text } => {
                 let [id, route] = [id, route].map(|it| if it.is_empty() { &"-" } else { it });
-                let (route, text) = (Value(route), Quoted(text));
+                let (route, text) = (LogValue(route), Quoted(text));
                 write!(f, "event=alarm state={state} reason={reason} id={id} route={route} text={text}")
             }
             Self::Notice(text) => write!(f, "event=notice text={}", Quoted(text)),
@@ -310,9 +315,9 @@ impl Display for List<'_> {
 }
 
 /// A value that is quoted only if it has to be: empty, or with a blank, a quote or a hostile character.
-struct Value<'a>(&'a dyn Display);
+struct LogValue<'a>(&'a dyn Display);
 
-impl Display for Value<'_> {
+impl Display for LogValue<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = self.0.to_string();
         let plain = !text.is_empty()

@@ -8,7 +8,7 @@
 //!
 //! Which check a host gets stands in `host_policy`.
 
-use super::outside::{Sight, Watch};
+use super::context::{Observer, TraceEvent};
 use crate::net::tls_client::{Connector, Verify};
 use crate::net::transport::{Deadline, Transport, WireError};
 use crate::rules::advice::step::Stage;
@@ -36,9 +36,9 @@ impl CertificateCheck {
         transport: &mut Box<dyn Transport>,
         host: &str,
         deadline: Deadline,
-        watch: &dyn Watch,
+        watch: &dyn Observer,
     ) -> Result<Option<Vec<u8>>, WireError> {
-        watch.see(Sight::Begins(Stage::Tls));
+        watch.see(TraceEvent::Begins(Stage::Tls));
         let is_named = |certificate: &[u8]| match self {
             Self::Dane(records) if records.iter().any(|record| record.matches(certificate)) => Ok(()),
             _ => Err("no TLSA record is for the certificate".to_owned()),
@@ -50,7 +50,7 @@ impl CertificateCheck {
         };
         let shown = connector.start_tls(transport, host, verify, deadline)?;
         let is_verified = !matches!(self, Self::Nothing);
-        watch.see(Sight::Tls { is_verified, certificate: &shown.certificate });
+        watch.see(TraceEvent::Tls { is_verified, certificate: &shown.certificate });
         Ok(shown.end_point)
     }
 }

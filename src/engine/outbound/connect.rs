@@ -7,9 +7,9 @@
 //! The first host that greets is used. A worker and `probe` connect by the same function, so that the probe finds what a
 //! delivery would find. Of the failures of several hosts one is returned: the one that leaves the message in the queue.
 
+use super::context::{OutboundContext, TraceEvent};
 use super::conversation::Conversation;
 use super::hosts::{self, Host, Unreachable};
-use super::outside::{Outside, Sight};
 use super::tls_policy::DomainPolicy;
 use crate::engine::host::site::Site;
 use crate::mail::next_hop::NextHop;
@@ -23,30 +23,30 @@ use std::sync::Arc;
 /// # Errors
 /// No host is known, no host answered and greeted, or the TLS policy of the domain forbids those that would.
 pub fn connect<'a>(
-    out: &Outside<'a>,
+    out: &OutboundContext<'a>,
     site: &Arc<Site>,
     next_hop: &NextHop,
 ) -> Result<Conversation<'a>, Unreachable> {
     let mut last: Option<Unreachable> = None;
     let now = out.now.running;
     let seen = |error: Unreachable| {
-        out.watch.see(Sight::Failed(error.diagnostic()));
+        out.watch.see(TraceEvent::Failed(error.diagnostic()));
         error
     };
-    out.watch.see(Sight::Begins(Stage::Mx));
+    out.watch.see(TraceEvent::Begins(Stage::Mx));
     let hosts = in_order(out, hosts::hosts(site, next_hop, out.resolver).map_err(seen)?);
-    out.watch.see(Sight::Hosts(&hosts));
-    out.watch.see(Sight::Begins(Stage::Policy));
+    out.watch.see(TraceEvent::Hosts(&hosts));
+    out.watch.see(TraceEvent::Begins(Stage::Policy));
     let wanted = DomainPolicy::of(out, site, next_hop).map_err(seen)?;
     for mut host in hosts {
         let smarthost = host.smarthost.clone();
         let failed = |error: Unreachable| {
             if let Some(smarthost) = &smarthost {
-                out.board.host_failed(smarthost, now);
+                out.index.host_failed(smarthost, now);
             }
             error
         };
-        out.watch.see(Sight::Begins(Stage::Address));
+        out.watch.see(TraceEvent::Begins(Stage::Address));
         let addresses = match hosts::addresses(site, &host, out.resolver).map_err(seen) {
             Ok(addresses) => addresses,
             Err(Unreachable::Circle(diagnostic)) => {
@@ -58,11 +58,11 @@ pub fn connect<'a>(
                 continue;
             }
         };
-        out.watch.see(Sight::Addresses(&host, &addresses));
-        out.watch.see(Sight::Begins(Stage::Policy));
+        out.watch.see(TraceEvent::Addresses(&host, &addresses));
+        out.watch.see(TraceEvent::Begins(Stage::Policy));
         match wanted.of_host(out.resolver, &host) {
             Ok(policy) => {
-                out.watch.see(Sight::Policy(&policy));
+                out.watch.see(TraceEvent::Policy(&policy));
                 host.policy = policy;
             }
             Err(diagnostic) => {
@@ -86,10 +86,10 @@ pub fn connect<'a>(
 /// The hosts in the order in which they are tried. A smarthost that did not answer lately comes last, so that it is not
 /// waited for each time; one that refused lately is left out while there is another. The order of MX hosts is not changed:
 /// behind this host's own name no other may come.
-fn in_order(out: &Outside<'_>, hosts: Vec<Host>) -> Vec<Host> {
+fn in_order(out: &OutboundContext<'_>, hosts: Vec<Host>) -> Vec<Host> {
     let now = out.now.running;
-    let is_silent = |host: &Host| host.smarthost.as_ref().is_some_and(|it| out.board.is_silent(it, now));
-    let is_refusing = |host: &Host| host.smarthost.as_ref().is_some_and(|it| out.board.is_refusing(it, now));
+    let is_silent = |host: &Host| host.smarthost.as_ref().is_some_and(|it| out.index.is_silent(it, now));
+    let is_refusing = |host: &Host| host.smarthost.as_ref().is_some_and(|it| out.index.is_refusing(it, now));
     let (silent, mut hosts): (Vec<_>, Vec<_>) = hosts.into_iter().partition(is_silent);
     hosts.extend(silent);
     if !hosts.iter().all(is_refusing) {

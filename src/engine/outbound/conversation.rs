@@ -6,10 +6,10 @@
 //! `connect`. Every failure is a [`Diagnostic`]; whether the message or the route is to blame is decided by the caller.
 
 use super::certificate_check::CertificateCheck;
+use super::context::{OutboundContext, TraceEvent};
 use super::host_policy::{HostPolicy, login};
 use super::hosts::Host;
 use super::outgoing::Outgoing;
-use super::outside::{Outside, Sight};
 use super::password;
 use crate::engine::host::site::Site;
 use crate::engine::log::event::Event;
@@ -35,7 +35,7 @@ const REPLY_BUFFER_OCTETS: usize = 2048;
 
 /// An SMTP session on its connection.
 pub struct Conversation<'a> {
-    out: Outside<'a>,
+    out: OutboundContext<'a>,
     transport: Box<dyn Transport>,
     /// The language.
     pub session: ClientSession,
@@ -78,7 +78,7 @@ impl<'a> Conversation<'a> {
     /// # Errors
     /// Why none of them can be used now.
     pub fn open(
-        out: &Outside<'a>,
+        out: &OutboundContext<'a>,
         site: &Arc<Site>,
         host: &Host,
         addresses: Vec<SocketAddr>,
@@ -88,7 +88,7 @@ impl<'a> Conversation<'a> {
     }
 
     fn open_one(
-        out: &Outside<'a>,
+        out: &OutboundContext<'a>,
         site: &Arc<Site>,
         host: &Host,
         mut addresses: Vec<SocketAddr>,
@@ -130,7 +130,7 @@ impl<'a> Conversation<'a> {
 
     /// On a connection that has come up.
     fn begin(
-        out: &Outside<'a>,
+        out: &OutboundContext<'a>,
         site: &Arc<Site>,
         host: &Host,
         address: SocketAddr,
@@ -283,7 +283,7 @@ impl<'a> Conversation<'a> {
         let (deadline, since) = match self.awaited {
             Some((awaited, deadline, since)) if awaited == reply => (deadline, since),
             _ => {
-                self.out.watch.see(Sight::Begins(waiting.into()));
+                self.out.watch.see(TraceEvent::Begins(waiting.into()));
                 (Deadline::after(waiting.deadline()).min(self.deadline), Stopwatch::start())
             }
         };
@@ -321,7 +321,7 @@ impl<'a> Conversation<'a> {
         match result {
             Ok(length) => {
                 let octets = buffer.get(..length).unwrap_or_default();
-                self.session.hear(octets, &mut |waiting, reply| watch.see(Sight::Reply(waiting, reply)));
+                self.session.hear(octets, &mut |waiting, reply| watch.see(TraceEvent::Reply(waiting, reply)));
             }
             Err(error) => self.session.lost(&lost(error)),
         }
@@ -380,18 +380,18 @@ fn other_size() -> Lost {
 
 /// Connects to the first of a host's addresses that answers, and takes it out of the list.
 fn connect_to(
-    out: &Outside<'_>,
+    out: &OutboundContext<'_>,
     site: &Site,
     host: &Host,
     addresses: &mut Vec<SocketAddr>,
 ) -> Result<(SocketAddr, Box<dyn Transport>), Diagnostic> {
-    out.watch.see(Sight::Begins(Stage::Connect));
+    out.watch.see(TraceEvent::Begins(Stage::Connect));
     let since = Stopwatch::start();
     let source = &site.settings.relay.source;
     let goes_on = || !out.gives_way(since.elapsed());
     let result = out.connect.connect_while(addresses, source, limits::CONNECT, &goes_on);
     if let Ok((address, _)) = &result {
-        out.watch.see(Sight::Connected(*address));
+        out.watch.see(TraceEvent::Connected(*address));
     }
     result.map_err(|failures| {
         let failures: Vec<String> =

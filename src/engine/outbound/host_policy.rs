@@ -11,8 +11,8 @@
 //! Nothing is sent by this file; `conversation` keeps to it.
 
 use super::certificate_check::CertificateCheck;
+use super::context::{OutboundContext, TraceEvent};
 use super::hosts::Host;
-use super::outside::{Outside, Sight};
 use super::password;
 use crate::config::TlsLevel;
 use crate::engine::host::site::Site;
@@ -21,13 +21,13 @@ use crate::mail::outcome::Diagnostic;
 use crate::mail::status::EnhancedStatus;
 use crate::rules::advice::step::Stage;
 use crate::rules::tls::tls_policy::TlsPolicy;
-use crate::smtp::client::{Conduct, Login, Security, TlsUse};
+use crate::smtp::client::{Login, Security, SessionOptions, TlsUse};
 use std::net::SocketAddr;
 
 /// How to talk to a host.
 pub(super) struct HostPolicy {
     /// What the session may do.
-    pub conduct: Conduct,
+    pub conduct: SessionOptions,
     /// How the certificate is checked.
     pub check: CertificateCheck,
 }
@@ -60,7 +60,10 @@ impl HostPolicy {
         };
         let security = if scheme == Some(Scheme::Smtps) { Security::Verified } else { Security::Clear };
         let is_lmtp = scheme == Some(Scheme::Lmtp);
-        Self { conduct: Conduct { is_lmtp, security, tls, is_loopback, login, end_point: None }, check }
+        Self {
+            conduct: SessionOptions { is_lmtp, security, tls, is_loopback, login, end_point: None },
+            check,
+        }
     }
 
     /// The same without TLS, if that is allowed: unencrypted beats undelivered (RFC 7435 §3). It is not allowed where the
@@ -76,18 +79,22 @@ impl HostPolicy {
 ///
 /// # Errors
 /// The password cannot be read.
-pub(super) fn login(out: &Outside<'_>, site: &Site, host: &Host) -> Result<Option<Login>, Diagnostic> {
+pub(super) fn login(
+    out: &OutboundContext<'_>,
+    site: &Site,
+    host: &Host,
+) -> Result<Option<Login>, Diagnostic> {
     let relay = &site.settings.relay;
     let is_ours = host.smarthost.as_ref().is_some_and(|smarthost| relay.smarthost.contains(smarthost));
     if relay.username.is_empty() || !is_ours {
         return Ok(None);
     }
-    out.watch.see(Sight::Begins(Stage::Password));
+    out.watch.see(TraceEvent::Begins(Stage::Password));
     let password = password::read(relay).map_err(|error| {
         let text = format!("no password for {}: {error}", host.name);
         out.failed(Diagnostic::local(EnhancedStatus::POLICY_NOW, text))
     })?;
-    out.watch.see(Sight::Password(&password));
+    out.watch.see(TraceEvent::Password(&password));
     let name = relay.username.clone();
     Ok(Some(Login { name, password, choice: relay.auth, port: host.port, nonce: String::new() }))
 }

@@ -3,11 +3,11 @@
 mod certificate_check;
 pub mod command;
 pub mod connect;
+pub mod context;
 pub mod conversation;
 mod host_policy;
 pub mod hosts;
 pub mod outgoing;
-pub mod outside;
 pub mod password;
 pub mod sts_policies;
 pub mod tls_policy;

@@ -5,8 +5,8 @@
 //! about: for a smarthost the operator's configuration counts. If a TLSA look-up fails the host is not used: an attacker who
 //! can break the look-up could otherwise downgrade the connection.
 
+use super::context::OutboundContext;
 use super::hosts::{self, Host, Unreachable};
-use super::outside::Outside;
 use super::sts_policies::data;
 use crate::config::TlsLevel;
 use crate::engine::host::site::Site;
@@ -34,7 +34,7 @@ impl DomainPolicy {
     ///
     /// # Errors
     /// Whether the MX records are secure can't be told now.
-    pub fn of(out: &Outside<'_>, site: &Site, next_hop: &NextHop) -> Result<Self, Unreachable> {
+    pub fn of(out: &OutboundContext<'_>, site: &Site, next_hop: &NextHop) -> Result<Self, Unreachable> {
         let relay = &site.settings.relay;
         let NextHop::Mx(name @ Domain::Name(_)) = next_hop else { return Ok(Self::default()) };
         let Some(domain) = name.to_ascii().filter(|_| relay.tls != TlsLevel::Off) else {

@@ -4,7 +4,7 @@
 //! refused a login is not asked again by another port: its users are the same, and guesses lock accounts.
 
 use super::walk as probe;
-use super::walk::{News, Step, World};
+use super::walk::{ProbeNews, Step, World};
 use crate::config::Settings;
 use crate::engine::host::site::Site;
 use crate::mail::address::Domain;
@@ -71,7 +71,7 @@ pub fn find(
         let site = Arc::new(Site::new(settings, hostname.clone(), None));
         let mut steps = Vec::new();
         let verdict = probe::probe(&site, world, address, &mut |news| {
-            if let News::Ended(step) = news {
+            if let ProbeNews::Ended(step) = news {
                 steps.push(step);
             }
         });

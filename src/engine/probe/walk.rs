@@ -72,7 +72,7 @@ pub struct Step {
 
 /// What is told while it happens.
 #[derive(Debug)]
-pub enum News {
+pub enum ProbeNews {
     /// A step begins, and may take its time.
     Begins(Stage),
     /// A step is over.
@@ -81,12 +81,12 @@ pub enum News {
 
 /// What came of it: the steps that failed. Without any a message would be accepted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Verdict {
+pub struct ProbeVerdict {
     /// The first one says why.
     pub failures: Vec<Step>,
 }
 
-impl Verdict {
+impl ProbeVerdict {
     /// Whether a message would be accepted, by all that would get it.
     #[must_use]
     pub const fn is_accepted(&self) -> bool {
@@ -109,10 +109,15 @@ pub struct World<'a> {
 }
 
 /// Probes the way to an address; a bare name is one of this host.
-pub fn probe(site: &Arc<Site>, world: &World<'_>, address: &str, tell: &mut dyn FnMut(News)) -> Verdict {
+pub fn probe(
+    site: &Arc<Site>,
+    world: &World<'_>,
+    address: &str,
+    tell: &mut dyn FnMut(ProbeNews),
+) -> ProbeVerdict {
     let walk = Walk { site, world, tell: RefCell::new(tell), state: RefCell::new(Position::new()) };
     walk.go(address);
-    Verdict { failures: walk.state.into_inner().failures }
+    ProbeVerdict { failures: walk.state.into_inner().failures }
 }
 
 /// As [`probe`], through the world as it is; [`crate::engine::daemon::maildirs`] makes the second argument.
@@ -120,8 +125,8 @@ pub fn probe_live(
     site: &Arc<Site>,
     maildirs: &Maildirs,
     address: &str,
-    tell: &mut dyn FnMut(News),
-) -> Verdict {
+    tell: &mut dyn FnMut(ProbeNews),
+) -> ProbeVerdict {
     let (resolver, connect) = (resolver(&site.settings), TcpConnect::default());
     let now = Now { wall: WallTime(SystemClock.wall_micros()), running: SystemClock.boot() };
     let world = World { resolver: &resolver, connect: &connect, maildirs, now, own_address: &own_address };
@@ -132,7 +137,7 @@ pub fn probe_live(
 struct Walk<'a> {
     site: &'a Arc<Site>,
     world: &'a World<'a>,
-    tell: RefCell<&'a mut dyn FnMut(News)>,
+    tell: RefCell<&'a mut dyn FnMut(ProbeNews)>,
     state: RefCell<Position>,
 }
 
@@ -325,7 +330,7 @@ impl Walk<'_> {
         let mut state = self.state.borrow_mut();
         (state.stage, state.since) = (stage, Stopwatch::start());
         drop(state);
-        (self.tell.borrow_mut())(News::Begins(stage));
+        (self.tell.borrow_mut())(ProbeNews::Begins(stage));
     }
 
     /// Tells of a failure that was kept back: with another way ahead it is none.
@@ -366,7 +371,7 @@ impl Walk<'_> {
         if step.mark == Mark::Fail {
             self.state.borrow_mut().failures.push(step.clone());
         }
-        (self.tell.borrow_mut())(News::Ended(step));
+        (self.tell.borrow_mut())(ProbeNews::Ended(step));
     }
 }
 

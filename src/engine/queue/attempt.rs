@@ -3,7 +3,7 @@
 //! It claims its recipients while it lasts, so that no two workers ever send to the same one. It decides nothing and
 //! writes nothing but log lines; the forwarder settles it.
 
-use super::board::{Board, Hop, Job};
+use super::index::{Hop, Pending, QueueIndex};
 use crate::engine::host::clock::EngineClock;
 use crate::engine::log::event::{AttemptEnd, Event};
 use crate::mail::address::Mailbox;
@@ -23,8 +23,8 @@ const PANIC_RETRY: Duration = Duration::from_secs(60);
 pub struct Attempt {
     /// The message.
     pub entry: Arc<Entry>,
-    /// Its place on the board.
-    pub job: Job,
+    /// Its place in the index.
+    pub pending: Pending,
     /// Places in the envelope's list, and what became of them; `None`: nothing was learnt.
     pub outcomes: Vec<(usize, Option<Outcome>)>,
     /// Who was talked to, for the log.
@@ -75,19 +75,19 @@ impl Attempt {
     }
 }
 
-/// A message in a worker's hands: a panic puts it back on the board.
+/// A message in a worker's hands: a panic puts it back in the index.
 pub struct Held<'a> {
-    board: &'a Board,
+    index: &'a QueueIndex,
     clock: &'a EngineClock,
     hop: &'a Hop,
-    job: Job,
+    pending: Pending,
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let due = self.clock.now().running + PANIC_RETRY;
-            self.board.put_back(self.hop.clone(), self.job, due);
+            self.index.put_back(self.hop.clone(), self.pending, due);
         }
     }
 }
@@ -95,13 +95,13 @@ impl Drop for Held<'_> {
 impl<'a> Held<'a> {
     /// To be kept while the message is in hand.
     #[must_use]
-    pub fn new(board: &'a Board, clock: &'a EngineClock, hop: &'a Hop, job: Job) -> Self {
-        Self { board, clock, hop, job }
+    pub fn new(index: &'a QueueIndex, clock: &'a EngineClock, hop: &'a Hop, pending: Pending) -> Self {
+        Self { index, clock, hop, pending }
     }
 }
 
 /// The recipients of messages that workers are at: no two may have the same one, whatever reloads and restarts have put
-/// on the board.
+/// in the index.
 pub type Claims = Arc<Mutex<HashSet<(QueueId, usize)>>>;
 
 /// Some of them; given back when dropped, also by a panic.

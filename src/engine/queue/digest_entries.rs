@@ -1,6 +1,6 @@
 //! Queue entries that wait for a digest.
 
-use super::board::{Board, Hop, Job};
+use super::index::{Hop, Pending, QueueIndex};
 use crate::engine::host::site::Site;
 use crate::engine::intake::digest_windows::DigestWindows;
 use crate::mail::date::Now;
@@ -17,9 +17,9 @@ pub fn awaited(site: &Site, description: &Description, progress: &[Progress]) ->
     description.digest.filter(|_| is_on && progress.iter().all(is_untouched))
 }
 
-/// Puts a message of the queue on the board, to wait there; false if it waits for no digest.
+/// Puts a message of the queue in the index, to wait there; false if it waits for no digest.
 pub fn load(
-    board: &Board,
+    index: &QueueIndex,
     digests: &DigestWindows,
     site: &Site,
     summary: &queue::EntrySummary,
@@ -32,9 +32,9 @@ pub fn load(
     let arrival = summary.description.arrival.running.min(now.running);
     // First of all: a worker that gets it at once has to find it there.
     let full = digests.add(site, summary.id, summary.message_octets, digest, now);
-    board.put_back(Hop::Local, Job { id: summary.id, arrival }, digest.until);
+    index.put_back(Hop::Local, Pending { id: summary.id, arrival }, digest.until);
     if let Some(id) = full {
-        board.put_back(Hop::Local, Job { id, arrival }, now.running);
+        index.put_back(Hop::Local, Pending { id, arrival }, now.running);
     }
     true
 }

@@ -18,10 +18,10 @@ mod kept;
 mod settling;
 
 use super::attempt::{Claims, Held};
-use super::board::{Board, Hop, Job, Known};
 use super::digest_entries;
+use super::enqueue::{Enqueue, hop_of};
+use super::index::{Hop, IndexedMessage, Pending, QueueIndex};
 use super::news::{self, DelayWatch};
-use super::outbox::{Outbox, hop_of};
 use super::spool::Spool;
 use crate::engine::host::clock::EngineClock;
 use crate::engine::host::site::{Site, SiteHandle, current};
@@ -49,7 +49,7 @@ pub struct Manager {
     /// The configuration.
     pub site: SiteHandle,
     /// The index of the queue.
-    pub board: Arc<Board>,
+    pub index: Arc<QueueIndex>,
     /// The queue on disk.
     pub queue: Arc<Queue>,
     /// Where notices and digests enter.
@@ -72,12 +72,12 @@ impl fmt::Debug for Manager {
 impl Manager {
     /// A manager that has not looked at the queue yet.
     #[must_use]
-    pub fn new(outbox: &Outbox, intake: Arc<Intake>) -> Self {
+    pub fn new(enqueue: &Enqueue, intake: Arc<Intake>) -> Self {
         // Before any mail comes in: none may slip out ahead of the schedule while the queue is being read.
-        outbox.board.set_parked(current(&outbox.site).settings.queue.schedule.is_some());
+        enqueue.index.set_parked(current(&enqueue.site).settings.queue.schedule.is_some());
         Self {
-            site: Arc::clone(&outbox.site),
-            board: Arc::clone(&outbox.board),
+            site: Arc::clone(&enqueue.site),
+            index: Arc::clone(&enqueue.index),
             queue: Arc::clone(&intake.queue),
             clock: Arc::clone(&intake.clock),
             intake,
@@ -104,19 +104,19 @@ impl Manager {
 
     /// Has the local worker report what has become late. Gives when the next message will be late.
     pub fn look_for_delays(&self, now: Now) -> Option<Duration> {
-        self.delays.look(&self.board, &self.intake.digests, &self.site(), now)
+        self.delays.look(&self.index, &self.intake.digests, &self.site(), now)
     }
 
     /// A guard for a worker to keep while it works on a message.
     #[must_use]
-    pub fn hold<'a>(&'a self, hop: &'a Hop, job: Job) -> Held<'a> {
-        Held::new(&self.board, &self.clock, hop, job)
+    pub fn hold<'a>(&'a self, hop: &'a Hop, pending: Pending) -> Held<'a> {
+        Held::new(&self.index, &self.clock, hop, pending)
     }
 
-    /// Puts all that lies in the queue on the board, by the routes of now.
+    /// Puts all that lies in the queue in the index, by the routes of now.
     pub fn load(&self) {
         let site = self.site();
-        self.board.set_parked(site.settings.queue.schedule.is_some());
+        self.index.set_parked(site.settings.queue.schedule.is_some());
         self.delays.begin(&site, self.clock.now());
         self.intake.digests.begin_load();
         let scan = match self.queue.scan() {
@@ -132,7 +132,7 @@ impl Manager {
         }
     }
 
-    /// Puts one message on the board.
+    /// Puts one message in the index.
     pub(crate) fn load_summary(&self, site: &Site, summary: &queue::EntrySummary) {
         let now = self.clock.now();
         let arrival = summary.description.arrival.running.min(now.running);
@@ -140,23 +140,24 @@ impl Manager {
             summary.progress.iter().any(|it| it.held) && !summary.progress.iter().any(Progress::is_due);
         let kept_since = summary.progress.iter().filter_map(|it| it.kept).map(|at| at.running).min();
         let is_urgent = summary.description.envelope.is_urgent;
-        let known = Known { is_held, ..Known::new(summary.message_octets, arrival, is_urgent) };
-        self.board.add_message(summary.id, known);
-        self.board.set_kept(summary.id, kept_since);
+        let known =
+            IndexedMessage { is_held, ..IndexedMessage::new(summary.message_octets, arrival, is_urgent) };
+        self.index.add_message(summary.id, known);
+        self.index.set_kept(summary.id, kept_since);
         if summary.damaged_records > 0 {
             let (id, count) = (summary.id, summary.damaged_records);
             log::warn!(target: "pillarbox", "event=damaged_records id={id} count={count}");
         }
-        if !digest_entries::load(&self.board, &self.intake.digests, site, summary, now) {
+        if !digest_entries::load(&self.index, &self.intake.digests, site, summary, now) {
             self.put_on_board(site, summary);
         }
     }
 
-    /// Puts a message on the board that waits for nothing but its hops.
+    /// Puts a message in the index that waits for nothing but its hops.
     pub(crate) fn put_on_board(&self, site: &Site, summary: &queue::EntrySummary) {
         let now = self.clock.now();
         let arrival = summary.description.arrival.running.min(now.running);
-        let job = Job { id: summary.id, arrival };
+        let pending = Pending { id: summary.id, arrival };
         let mut hops: Vec<(Hop, Duration)> = Vec::new();
         for (recipient, progress) in summary.description.envelope.recipients.iter().zip(&summary.progress) {
             if !progress.is_due() {
@@ -178,13 +179,13 @@ impl Manager {
             hops.push((Hop::Local, now.running));
         }
         for (hop, due) in hops {
-            self.board.put_back(hop, job, due);
+            self.index.put_back(hop, pending, due);
         }
     }
 
-    /// Routes have changed: all that is queued is put on the board again.
+    /// Routes have changed: all that is queued is put in the index again.
     pub fn reload(&self) {
-        self.board.clear_routes();
+        self.index.clear_routes();
         self.load();
     }
 
@@ -194,16 +195,16 @@ impl Manager {
         }
     }
 
-    pub(crate) fn remove(&self, entry: &Arc<Entry>, job: Job, records: &[JournalRecord]) {
+    pub(crate) fn remove(&self, entry: &Arc<Entry>, pending: Pending, records: &[JournalRecord]) {
         if let Err(error) = self.queue.remove(entry) {
             trouble("removing a queue file", &error);
             // Then the journal has to say what is done, and the removal is tried again.
             if !records.is_empty() {
                 self.record(entry, records, Durability::Synced);
             }
-            return self.board.put_back(Hop::Local, job, self.clock.now().running + OWN_TROUBLE_RETRY);
+            return self.index.put_back(Hop::Local, pending, self.clock.now().running + OWN_TROUBLE_RETRY);
         }
-        self.board.forget_message(entry.id());
+        self.index.forget_message(entry.id());
         self.intake.digests.forget(entry.id());
         if self.unsynced_removals.fetch_add(1, Ordering::Relaxed) + 1 >= UNSYNCED_REMOVALS_MAX {
             self.sync_removals();

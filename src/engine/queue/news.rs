@@ -5,8 +5,8 @@
 //! reports it (RFC 3461 §5.2); one notice carries all the news of a message. The journal keeps what was reported, so that
 //! a restart repeats nothing. A notice that cannot be written is tried again and delays no delivery.
 
-use super::board::{Board, Hop};
-use super::outbox::hop_of;
+use super::enqueue::hop_of;
+use super::index::{Hop, QueueIndex};
 use crate::engine::host::site::Site;
 use crate::engine::intake::digest_windows::DigestWindows;
 use crate::engine::intake::incoming::Intake;
@@ -76,7 +76,13 @@ pub fn has_news(site: &Site, entry: &Entry, now: Now) -> bool {
 
 /// Tells the sender all the news of a message. Gives the record that this has been done, or was not to be done; `None`
 /// if there is nothing to tell, or if it has to be tried again.
-pub fn tell(intake: &Intake, board: &Board, site: &Site, entry: &Entry, now: Now) -> Option<JournalRecord> {
+pub fn tell(
+    intake: &Intake,
+    index: &QueueIndex,
+    site: &Site,
+    entry: &Entry,
+    now: Now,
+) -> Option<JournalRecord> {
     let (description, progress) = (entry.description(), entry.progress());
     let news = news(site, description, &progress, now);
     let diagnostics: Vec<Diagnostic> = news
@@ -86,7 +92,7 @@ pub fn tell(intake: &Intake, board: &Board, site: &Site, entry: &Entry, now: Now
             let last = progress.get(place)?.diagnostic.clone();
             let pause = match verdict {
                 RecipientVerdict::Delayed => {
-                    board.wait_reason(&hop_of(site, recipient), entry.id(), now.running)
+                    index.wait_reason(&hop_of(site, recipient), entry.id(), now.running)
                 }
                 _ => None,
             };
@@ -142,18 +148,24 @@ impl DelayWatch {
 
     /// Puts what has become late since the last look before the local worker, who tells the sender; so it needs no
     /// attempt and no route that works. Gives when the next of those that wait will be late.
-    pub fn look(&self, board: &Board, digests: &DigestWindows, site: &Site, now: Now) -> Option<Duration> {
+    pub fn look(
+        &self,
+        index: &QueueIndex,
+        digests: &DigestWindows,
+        site: &Site,
+        now: Now,
+    ) -> Option<Duration> {
         let warn_after = site.settings.queue.warn_after;
         if warn_after.is_zero() {
             return None;
         }
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let horizon = Self::horizon(site, now).unwrap_or(*seen).max(*seen);
-        let (late, next) = board.came_between(*seen, horizon);
+        let (late, next) = index.came_between(*seen, horizon);
         *seen = horizon;
         // What waits for a digest is not late: it leaves when that does.
-        for job in late.into_iter().filter(|job| !digests.holds(job.id)) {
-            board.put_back(Hop::Local, job, now.running);
+        for pending in late.into_iter().filter(|pending| !digests.holds(pending.id)) {
+            index.put_back(Hop::Local, pending, now.running);
         }
         next.map(|arrival| arrival.saturating_add(warn_after))
     }

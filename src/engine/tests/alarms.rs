@@ -105,11 +105,11 @@ fn what_the_operator_holds_is_not_stuck() {
     world.pass();
     operate(&world, &format!("queue hold {id}"));
     assert_eq!(live(&world, 300), Vec::<String>::new());
-    let facts = world.manager.board.queue_facts(&Default::default());
+    let facts = world.manager.index.queue_facts(&Default::default());
     assert_eq!((facts.held, facts.messages, facts.oldest_moving), (1, 1, None));
     world.intake.clock.save(true);
     let world = world.restart();
-    assert_eq!(world.manager.board.queue_facts(&Default::default()).held, 1, "the journal has it");
+    assert_eq!(world.manager.index.queue_facts(&Default::default()).held, 1, "the journal has it");
     operate(&world, &format!("queue release {id}"));
     assert_eq!(live(&world, 1).len(), 1);
 }

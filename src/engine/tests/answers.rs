@@ -82,7 +82,7 @@ fn settle(stage: Stage, says: Say, manner: Manner) -> Settled {
     let paused = !take_events("paused").is_empty();
     let queue = world.queue();
     let notices = world.mail("alice");
-    assert_eq!(world.manager.board.size().0, queue.len());
+    assert_eq!(world.manager.index.size().0, queue.len());
     let commands = host.commands.lock().unwrap().clone();
     let said = |verb: &str| commands.iter().filter(|command| command.starts_with(verb)).count();
     let tries = host.count();

@@ -176,7 +176,7 @@ fn a_schedule_follows_a_clock_that_is_set_back() {
     let thread = std::thread::spawn(move || forwarder.run(&|_, _| ()));
     let look = || {
         // Any change wakes the forwarder, and it looks at the clocks.
-        world.manager.board.worker_ended(&crate::engine::queue::board::Hop::Local);
+        world.manager.index.worker_ended(&crate::engine::queue::index::Hop::Local);
         std::thread::sleep(Duration::from_millis(2));
     };
     (0..20).for_each(|_| look());
@@ -193,7 +193,7 @@ fn a_schedule_follows_a_clock_that_is_set_back() {
         }
     }
     assert_eq!(host.count(), 1, "the schedule is frozen");
-    world.manager.board.stop();
+    world.manager.index.stop();
     thread.join().unwrap();
-    world.manager.board.wait_for_workers(Duration::from_secs(10));
+    world.manager.index.wait_for_workers(Duration::from_secs(10));
 }

@@ -127,7 +127,7 @@ fn the_first_leave_at_once_and_the_others_together() {
     world.live(MINUTE);
     let log = take_log();
     assert_eq!((arrived(&host), count(&host)), ((0..10).collect(), 3));
-    assert_eq!((world.queue(), world.half_written(), world.manager.board.size()), (vec![], 0, (0, 0)));
+    assert_eq!((world.queue(), world.half_written(), world.manager.index.size()), (vec![], 0, (0, 0)));
     let of = |kind: &str| {
         log.iter().filter(|line| line.starts_with(&format!("event={kind} "))).cloned().collect::<Vec<_>>()
     };

@@ -162,7 +162,7 @@ fn what_expires_on_its_way_to_admin_is_held_and_given_up_after_thirty_days() {
         take_events("expired").into_iter().filter(|line| line.contains("held for 30 days")).collect();
     assert!(lost.iter().any(|line| line.contains(&alert.to_string())), "{lost:?}");
     assert_eq!(world.queue(), [], "and nobody is told by the way that fails");
-    assert_eq!(world.manager.board.size(), (0, 0));
+    assert_eq!(world.manager.index.size(), (0, 0));
 }
 
 #[test]

@@ -55,7 +55,7 @@ fn five_days_of_retries_end_with_a_notice() {
         assert!(notice.contains(text), "{text:?} is not in {notice}");
     }
     assert_eq!((world.queue(), world.half_written()), (vec![], 0));
-    assert_eq!(world.manager.board.size(), (0, 0));
+    assert_eq!(world.manager.index.size(), (0, 0));
     assert_eq!(world.pass(), None);
     let ends = take_events("expired");
     assert_eq!(ends.len(), 1);
@@ -220,12 +220,12 @@ fn a_schedule_holds_mail_until_it_fires_and_a_flush_overrides_it() {
     world.accept("alice@box.example", &["joe@far.example"]);
     assert_eq!(world.pass(), None);
     assert_eq!(host.count(), 0);
-    world.manager.board.flush(world.manager.clock.now().running);
+    world.manager.index.flush(world.manager.clock.now().running);
     world.pass();
     assert_eq!((host.taken.lock().unwrap().len(), world.queue()), (1, vec![]));
     host.now_says(|stage, _| if stage == Stage::Mail { reply("450 later") } else { Say::Yes });
     world.accept("alice@box.example", &["joe@far.example"]);
-    world.manager.board.flush(world.manager.clock.now().running);
+    world.manager.index.flush(world.manager.clock.now().running);
     assert_eq!(world.pass(), None, "what was deferred waits for the schedule, too");
     assert_eq!(world.queue().len(), 1);
 }
@@ -250,7 +250,7 @@ fn a_schedule_that_has_fired_sends_all_even_if_the_peer_closes_after_each_messag
     for _ in 0..3 {
         world.accept("alice@box.example", &["joe@far.example"]);
     }
-    world.manager.board.flush(world.manager.clock.now().running);
+    world.manager.index.flush(world.manager.clock.now().running);
     world.pass();
     assert_eq!((host.taken.lock().unwrap().len(), world.queue()), (3, vec![]));
 }

@@ -13,7 +13,7 @@
 //! | `names` | a table: what the DNS says, by the real resolver, and what becomes of queue and sender |
 //! | `notices` | who is told what: delays, successes, bounces that do not arrive |
 //! | `kept` | mail to admin that can't be delivered: held, released, given up at last |
-//! | `restart` | crashes at each point of a settlement, and what is on the board afterwards |
+//! | `restart` | crashes at each point of a settlement, and what is in the index afterwards |
 //! | `clock` | wall clocks that jump |
 //! | `inbound` | the server's side: local copies, large messages, panics, shutdown |
 //! | `limits` | times and sizes: just below the limit, at it, and just above |

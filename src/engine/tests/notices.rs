@@ -238,7 +238,7 @@ fn a_crash_before_the_notice_of_a_success_is_made_good() {
     let world = world.restart();
     assert_eq!(world.pass(), None);
     assert_eq!((world.queue(), world.mail("alice").len()), (vec![], 1));
-    assert_eq!(world.manager.board.size(), (0, 0));
+    assert_eq!(world.manager.index.size(), (0, 0));
 }
 
 #[test]

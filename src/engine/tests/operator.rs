@@ -125,7 +125,7 @@ fn what_is_removed_is_gone_without_a_word() {
     let (world, host) = world();
     let id = world.accept("alice@box.example", &["joe@far.example", "jim@far.example"]);
     ask(&world.services, &format!("queue remove {id}"));
-    assert_eq!((world.queue(), world.manager.board.size(), world.pass()), (vec![], (0, 0), None));
+    assert_eq!((world.queue(), world.manager.index.size(), world.pass()), (vec![], (0, 0), None));
     assert_eq!((host.count(), world.mail("alice").len()), (0, 0));
     for line in ["remove", "hold", "release", "bounce", "flush", "show"] {
         assert_eq!(code(&world.services, &format!("queue {line} {id}")), 66, "{line}");
@@ -143,7 +143,7 @@ fn what_is_bounced_comes_back_once() {
     ask(&world.services, &format!("queue hold {id}"));
     ask(&world.services, "queue bounce all");
     let mail = world.mail("alice");
-    assert_eq!((mail.len(), world.queue(), world.manager.board.size()), (1, vec![], (0, 0)));
+    assert_eq!((mail.len(), world.queue(), world.manager.index.size()), (1, vec![], (0, 0)));
     assert_eq!(mail[0].matches("Action: failed").count(), 1);
     assert!(mail[0].contains("Final-Recipient: rfc822; busy@far.example\nAction: failed\nStatus: 5.0.0\n"));
     assert!(mail[0].contains("the administrator of this host has returned the message"), "{}", mail[0]);
@@ -449,16 +449,16 @@ fn changes_and_deliveries_at_once_lose_nothing() {
     });
     ask(&world.services, "queue release all");
     for _ in 0..10_000 {
-        // What was removed between its name and its place on the board stands there until a worker looks for it.
-        if world.intake.queue.ids().unwrap().is_empty() && world.manager.board.size() == (0, 0) {
+        // What was removed between its name and its place in the index stands there until a worker looks for it.
+        if world.intake.queue.ids().unwrap().is_empty() && world.manager.index.size() == (0, 0) {
             break;
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-    world.manager.board.stop();
+    world.manager.index.stop();
     running.join().unwrap();
-    world.manager.board.wait_for_workers(Duration::from_secs(10));
-    assert_eq!((world.queue(), world.manager.board.size()), (vec![], (0, 0)));
+    world.manager.index.wait_for_workers(Duration::from_secs(10));
+    assert_eq!((world.queue(), world.manager.index.size()), (vec![], (0, 0)));
     let mut got = host.recipients();
     got.sort();
     let count = got.len();

@@ -4,7 +4,7 @@
 use super::world::*;
 use crate::engine::host::site::current;
 use crate::engine::probe::walk as probe;
-use crate::engine::probe::walk::{Mark, News, Step};
+use crate::engine::probe::walk::{Mark, ProbeNews, Step};
 use crate::mail::date::{Now, WallTime};
 use crate::mail::mx::MxAnswer;
 use crate::net::resolver::{DnsError, DnsErrorKind, DnsRecord, RecordSet, Rtype};
@@ -72,7 +72,7 @@ fn probe_at(world: &World, now: Now, address: &str) -> (Vec<Step>, Vec<Step>) {
     };
     let mut steps = Vec::new();
     let verdict = probe::probe(&current(&world.site), &through, address, &mut |news| {
-        if let News::Ended(step) = news {
+        if let ProbeNews::Ended(step) = news {
             steps.push(step);
         }
     });

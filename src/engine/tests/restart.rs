@@ -2,7 +2,7 @@
 //! or told twice.
 
 use super::world::*;
-use crate::engine::queue::board::Hop;
+use crate::engine::queue::index::Hop;
 use crate::mail::id::QueueId;
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::EnhancedStatus;
@@ -112,7 +112,7 @@ fn a_crash_before_the_removal_removes_and_sends_nothing() {
         let world = crashed(world, id, &events);
         assert_eq!(world.pass(), None);
         assert_eq!((world.queue(), host.count(), world.mail("alice").len()), (vec![], 0, 0));
-        assert_eq!(world.manager.board.size(), (0, 0));
+        assert_eq!(world.manager.index.size(), (0, 0));
     }
 }
 
@@ -171,7 +171,7 @@ fn a_damaged_file_is_set_aside_and_stops_nothing() {
     );
     assert_eq!((host.recipients(), world.queue()), (vec!["jim@far.example".to_owned()], vec![]), "{good}");
     assert!(world.state().join("corrupt").join(bad.to_string()).is_file());
-    assert_eq!(world.manager.board.size(), (0, 0));
+    assert_eq!(world.manager.index.size(), (0, 0));
 }
 
 /// Each reload reads the whole queue; what it finds must not wait twice, and the numbers stay right.
@@ -182,7 +182,7 @@ fn reloads_put_nothing_on_the_board_twice() {
     for _ in 0..3 {
         world.accept("alice@box.example", &["joe@far.example"]);
     }
-    let size = world.manager.board.size();
+    let size = world.manager.index.size();
     // One of the reloads comes while a message is in a worker's hands.
     let (site, manager) = (Arc::clone(&world.site), Arc::clone(&world.manager));
     host.now_says(move |stage, _| match stage {
@@ -194,17 +194,17 @@ fn reloads_put_nothing_on_the_board_twice() {
         _ => Say::Yes,
     });
     world.pass();
-    assert_eq!(world.manager.board.waiting(), 3);
+    assert_eq!(world.manager.index.waiting(), 3);
     world.reload("");
-    assert_eq!(world.manager.board.waiting(), 3);
-    assert_eq!(world.manager.board.size(), size);
+    assert_eq!(world.manager.index.waiting(), 3);
+    assert_eq!(world.manager.index.size(), size);
     host.now_says(|_, _| Say::Yes);
-    world.manager.board.flush(world.manager.clock.now().running);
+    world.manager.index.flush(world.manager.clock.now().running);
     let before = host.connections.load(Ordering::SeqCst);
     world.pass();
     assert_eq!((host.taken.lock().unwrap().len(), host.count() - before), (3, 1));
-    assert_eq!((world.manager.board.size(), world.manager.board.waiting()), ((0, 0), 0));
-    assert_eq!(world.manager.board.take(&Hop::Local, DAY), None);
+    assert_eq!((world.manager.index.size(), world.manager.index.waiting()), ((0, 0), 0));
+    assert_eq!(world.manager.index.take(&Hop::Local, DAY), None);
 }
 
 /// A route that a reload changed while a message was on its way by the old one.

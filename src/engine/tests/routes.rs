@@ -33,7 +33,7 @@ fn a_route_that_fails_pauses_and_leaves_its_messages_as_they_are() {
     world.net.peer("192.0.2.1", Peer::Host(Arc::clone(&host)));
     world.pass();
     assert_eq!(host.count(), 0, "it pauses still");
-    world.manager.board.flush(world.manager.clock.now().running);
+    world.manager.index.flush(world.manager.clock.now().running);
     world.pass();
     assert_eq!((host.taken.lock().unwrap().len(), host.count(), world.queue()), (5, 1, vec![]));
 }
@@ -109,7 +109,7 @@ fn the_own_name_and_the_own_address_cut_the_list() {
         assert_eq!((world.queue().len(), world.mail("alice").len()), (1, 0));
         // This host first: a circle.
         world.net.mx("far.example", &[(10, own), (20, "worse.far.example")]);
-        world.manager.board.flush(world.manager.clock.now().running);
+        world.manager.index.flush(world.manager.clock.now().running);
         world.pass();
         assert!(world.net.take_attempts().is_empty(), "{own}");
         let notice = world.mail("alice").remove(0);
@@ -319,7 +319,7 @@ fn routes_without_mail_are_forgotten() {
     assert_eq!(world.queue(), []);
     world.clock.advance(HOUR);
     world.pass();
-    assert_eq!(world.manager.board.routes(), 0);
+    assert_eq!(world.manager.index.routes(), 0);
 }
 
 /// Each connection would else wait for the dead one first.
@@ -348,7 +348,7 @@ fn a_smarthost_that_does_not_answer_is_asked_last_for_a_while() {
     assert_eq!(send().len(), 2);
     world.reload(hosts);
     assert_eq!(send().len(), 2);
-    world.manager.board.flush(world.manager.clock.now().running);
+    world.manager.index.flush(world.manager.clock.now().running);
     assert_eq!(send().len(), 2);
     // It is the last hope.
     world.net.peer("192.0.2.2", Peer::Refuses);

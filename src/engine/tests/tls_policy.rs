@@ -162,7 +162,7 @@ impl Scene {
 
     fn send_queued(&self) -> String {
         let before = self.mx.count();
-        self.world.manager.board.flush(self.world.manager.clock.now().running);
+        self.world.manager.index.flush(self.world.manager.clock.now().running);
         self.world.pass();
         let log = take_log();
         let find = |event: &str| log.iter().find(|line| line.starts_with(event)).cloned();

@@ -1,7 +1,7 @@
 //! Several threads at one queue, as the daemon has them.
 
 use super::world::*;
-use crate::engine::queue::board::Next;
+use crate::engine::queue::index::Next;
 use crate::net::transport::Stopwatch;
 use crate::store::queue::{Checkout, EntrySummary};
 use std::collections::HashMap;
@@ -26,15 +26,15 @@ impl<'a> Running<'a> {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        panic!("it never came true: {:?}", self.0.manager.board);
+        panic!("it never came true: {:?}", self.0.manager.index);
     }
 }
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.0.manager.board.stop();
+        self.0.manager.index.stop();
         let _ = self.1.take().map(std::thread::JoinHandle::join);
-        self.0.manager.board.wait_for_workers(Duration::from_secs(10));
+        self.0.manager.index.wait_for_workers(Duration::from_secs(10));
     }
 }
 
@@ -87,7 +87,7 @@ fn nothing_is_sent_twice_at_start() {
     world.accept("alice@box.example", &["joe@a.example"]);
     world.manager.load();
     world.manager.load();
-    assert_eq!(world.manager.board.waiting(), 1);
+    assert_eq!(world.manager.index.waiting(), 1);
     world.pass();
     assert_eq!((host.count(), host.taken.lock().unwrap().len()), (1, 1));
 }
@@ -105,7 +105,7 @@ fn a_worker_that_panics_gives_back_its_message_and_its_place() {
     let running = Running::start(&world);
     world.accept("alice@box.example", &["joe@a.example", "jim@b.example"]);
     running.until(|_| host.count() == 1 && good.taken.lock().unwrap().len() == 1);
-    running.until(|world| world.manager.board.waiting() == 1 && world.manager.board.workers() == 0);
+    running.until(|world| world.manager.index.waiting() == 1 && world.manager.index.workers() == 0);
     host.now_says(|_, _| Say::Yes);
     drop(running);
     assert_eq!(host.count(), 1);
@@ -114,7 +114,7 @@ fn a_worker_that_panics_gives_back_its_message_and_its_place() {
     assert_eq!((host.taken.lock().unwrap().len(), world.queue()), (1, vec![]));
 }
 
-/// As above, without the restart: the message is on the board, and its route pauses for a minute and no longer.
+/// As above, without the restart: the message is in the index, and its route pauses for a minute and no longer.
 #[test]
 fn after_a_panic_the_route_is_tried_again_in_a_minute() {
     let world = World::new("");
@@ -124,13 +124,13 @@ fn after_a_panic_the_route_is_tried_again_in_a_minute() {
         let running = Running::start(&world);
         world.accept("alice@box.example", &["joe@a.example"]);
         running.until(|_| host.count() == 1);
-        running.until(|world| world.manager.board.waiting() == 1 && world.manager.board.workers() == 0);
+        running.until(|world| world.manager.index.waiting() == 1 && world.manager.index.workers() == 0);
         let now = world.manager.clock.now().running;
-        let caps = crate::engine::queue::board::WorkerCaps { total: 1, per_hop: 1 };
-        assert_eq!(world.manager.board.next(now, caps), Next::Wait(Some(now + MINUTE)));
+        let caps = crate::engine::queue::index::WorkerCaps { total: 1, per_hop: 1 };
+        assert_eq!(world.manager.index.next(now, caps), Next::Wait(Some(now + MINUTE)));
         host.now_says(|_, _| Say::Yes);
         world.clock.advance(MINUTE);
-        world.manager.board.worker_ended(&crate::engine::queue::board::Hop::Local);
+        world.manager.index.worker_ended(&crate::engine::queue::index::Hop::Local);
         running.until(|world| world.queue().is_empty());
     }
     assert_eq!(host.taken.lock().unwrap().len(), 1);
@@ -154,13 +154,13 @@ fn hosts_that_say_nothing_keep_no_new_destination_waiting() {
     world.net.domain("good.example", "192.0.2.1", Peer::Host(Arc::clone(&good)));
     let forwarder = Arc::clone(&world.forwarder);
     let running = std::thread::spawn(move || forwarder.run(&|_, _| ()));
-    while world.manager.board.workers() < 4 {
+    while world.manager.index.workers() < 4 {
         std::thread::yield_now();
     }
     let now = world.manager.clock.now().running;
     let waits = |summary: &EntrySummary| {
-        let hops = world.manager.board.hops_of(summary.id);
-        hops.iter().find_map(|hop| world.manager.board.wait_reason(hop, summary.id, now))
+        let hops = world.manager.index.hops_of(summary.id);
+        hops.iter().find_map(|hop| world.manager.index.wait_reason(hop, summary.id, now))
     };
     // Who has no place is known when the forwarder has looked again.
     let stopwatch = Stopwatch::start();
@@ -176,11 +176,11 @@ fn hosts_that_say_nothing_keep_no_new_destination_waiting() {
         std::thread::sleep(Duration::from_millis(20));
     }
     assert!(stopwatch.elapsed() < Duration::from_secs(10), "{:?}", stopwatch.elapsed());
-    assert!(world.manager.board.workers() <= 8);
+    assert!(world.manager.index.workers() <= 8);
     // A stop does not wait for them, either.
-    world.manager.board.stop();
-    world.manager.board.wait_for_workers(Duration::from_secs(10));
-    assert_eq!(world.manager.board.workers(), 0);
+    world.manager.index.stop();
+    world.manager.index.wait_for_workers(Duration::from_secs(10));
+    assert_eq!(world.manager.index.workers(), 0);
     running.join().unwrap();
     assert_eq!(world.queue().len(), 14);
 }

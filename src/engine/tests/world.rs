@@ -13,9 +13,9 @@ use crate::engine::inbound::slots::{Caps, ConnectionSlots, Slot};
 use crate::engine::intake::digest_windows::DigestWindows;
 use crate::engine::intake::incoming::Intake;
 use crate::engine::log::counters::Counters;
-use crate::engine::queue::board::Board;
+use crate::engine::queue::enqueue::Enqueue;
+use crate::engine::queue::index::QueueIndex;
 use crate::engine::queue::manager::Manager;
-use crate::engine::queue::outbox::Outbox;
 use crate::engine::workers::egress::Egress;
 use crate::engine::workers::forwarder::Forwarder;
 use crate::mail::address::Domain;
@@ -801,7 +801,7 @@ impl World {
         stream: Arc<TcpStream>,
     ) -> Self {
         let site = Arc::new(RwLock::new(Arc::new(make_site(&directory, name, config))));
-        let outbox = Arc::new(Outbox { site: Arc::clone(&site), board: Arc::new(Board::default()) });
+        let enqueue = Arc::new(Enqueue { site: Arc::clone(&site), index: Arc::new(QueueIndex::default()) });
         let state = directory.join("state");
         let queue = Arc::new(Queue::open(&state, None).unwrap());
         let engine_clock = Arc::new(EngineClock::resume(Box::new(clock.clone()), &state));
@@ -810,13 +810,13 @@ impl World {
             clock: Arc::clone(&engine_clock),
             queue,
             maildirs: Maildirs::new(name).impatient(),
-            on_queued: Arc::clone(&outbox) as _,
+            on_queued: Arc::clone(&enqueue) as _,
             statistics: Arc::new(Counters::resume(&state, Arc::clone(&connections) as _, engine_clock.now())),
             ids: AtomicUsize::new(0),
             sweeps: Mutex::default(),
             digests: DigestWindows::resume(&state),
         });
-        let manager = Arc::new(Manager::new(&outbox, Arc::clone(&intake)));
+        let manager = Arc::new(Manager::new(&enqueue, Arc::clone(&intake)));
         let (resolver, connect) = (Shared(Arc::clone(&net)), Shared(Arc::clone(&net)));
         let egress = Egress::new(Box::new(resolver), Box::new(connect), Duration::ZERO);
         let services = Arc::new(Services { manager: Arc::clone(&manager), alarm: Alarm::default() });
@@ -991,7 +991,7 @@ fn make_site(directory: &Path, name: &str, config: &str) -> Site {
          dns.servers = \"192.0.2.53\"\n{config}\n"
     );
     let settings = config::parse(&text, "world.toml").unwrap_or_else(|problems| panic!("{problems:?}"));
-    let dkim = crate::engine::host::dkim::load(&settings).unwrap();
+    let dkim = crate::engine::host::dkim_keys::load(&settings).unwrap();
     Site { dkim, ..Site::new(settings, Domain::parse(name).unwrap(), None) }
 }
 

@@ -1,6 +1,6 @@
 //! The way out that all workers share: resolver, connector, and what was learnt about the MTA-STS policies of domains.
 
-use crate::engine::outbound::outside::Outside;
+use crate::engine::outbound::context::OutboundContext;
 use crate::engine::outbound::sts_policies::StsPolicies;
 use crate::engine::queue::manager::Manager;
 use crate::net::connect::Connect;
@@ -32,9 +32,9 @@ impl Egress {
 
     /// What a delivery at this moment needs; nobody observes it.
     #[must_use]
-    pub fn outside<'a>(&'a self, manager: &'a Manager) -> Outside<'a> {
+    pub fn outside<'a>(&'a self, manager: &'a Manager) -> OutboundContext<'a> {
         let (resolver, connect) = (self.resolver.as_ref(), self.connect.as_ref());
-        let (sts, board, now) = (&self.sts, manager.board.as_ref(), manager.clock.now());
-        Outside { resolver, connect, sts, board, now, watch: &(), hop: None }
+        let (sts, index, now) = (&self.sts, manager.index.as_ref(), manager.clock.now());
+        OutboundContext { resolver, connect, sts, index, now, watch: &(), hop: None }
     }
 }

@@ -4,9 +4,9 @@
 //! of an attempt, is the queue manager's to say.
 
 use super::egress::Egress;
-use super::{delivery, local};
+use super::{local, remote};
 use crate::engine::host::site::Site;
-use crate::engine::queue::board::{Hop, Next, WorkerCaps};
+use crate::engine::queue::index::{Hop, Next, WorkerCaps};
 use crate::engine::queue::manager::{Manager, OWN_TROUBLE_RETRY};
 use crate::engine::queue::schedule::Schedule;
 use crate::mail::date::Now;
@@ -44,10 +44,10 @@ impl Forwarder {
             }
             housekeeping(&site, now);
             if schedule.fires(&site, now) {
-                manager.board.flush(now.running);
+                manager.index.flush(now.running);
             }
             let longest = LONGEST_SLEEP.min(site.settings.alarm.stuck_after);
-            match manager.board.wait(now.running, caps(&site), longest) {
+            match manager.index.wait(now.running, caps(&site), longest) {
                 Next::Work(hop) => self.start_worker(hop),
                 Next::Wait(_) => {}
                 Next::Stop => break,
@@ -63,7 +63,7 @@ impl Forwarder {
             forwarder.work(&own_hop);
         });
         if let Err(error) = started {
-            self.manager.board.worker_ended(&hop);
+            self.manager.index.worker_ended(&hop);
             let reason = Diagnostic::local(EnhancedStatus::SYSTEM_TROUBLE, format!("no thread: {error}"));
             self.manager.route_failed(&hop, None, &reason.into());
         }
@@ -73,7 +73,7 @@ impl Forwarder {
     pub fn work(&self, hop: &Hop) {
         match hop {
             Hop::Local => local::work(&self.manager),
-            Hop::Relay(next_hop) => delivery::work(&self.manager, &self.egress, next_hop),
+            Hop::Relay(next_hop) => remote::work(&self.manager, &self.egress, next_hop),
         }
         self.manager.sync_removals();
     }
@@ -84,10 +84,10 @@ impl Forwarder {
         manager.look_after(manager.clock.now());
         loop {
             let now = manager.clock.now();
-            match manager.board.next(now.running, caps(&manager.site())) {
+            match manager.index.next(now.running, caps(&manager.site())) {
                 Next::Work(hop) => {
                     self.work(&hop);
-                    manager.board.worker_ended(&hop);
+                    manager.index.worker_ended(&hop);
                 }
                 Next::Wait(until) => {
                     return until.into_iter().chain(manager.look_for_delays(manager.clock.now())).min();
@@ -106,14 +106,14 @@ struct WorkerEnd<'a> {
 
 impl Drop for WorkerEnd<'_> {
     fn drop(&mut self) {
-        let board = &self.manager.board;
+        let index = &self.manager.index;
         if std::thread::panicking() {
             // Not tried again at once, and not in an hour either.
             let reason = Diagnostic::local(EnhancedStatus::SYSTEM_TROUBLE, "a worker failed");
             let now = self.manager.clock.now().running;
-            board.hop_failed(self.hop, None, now, &|_| OWN_TROUBLE_RETRY, &reason.into(), Duration::MAX);
+            index.hop_failed(self.hop, None, now, &|_| OWN_TROUBLE_RETRY, &reason.into(), Duration::MAX);
         }
-        board.worker_ended(self.hop);
+        index.worker_ended(self.hop);
     }
 }
 

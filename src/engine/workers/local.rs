@@ -1,12 +1,12 @@
 //! The local worker: copies whose Maildir could not take them at once, and recipients that have no route any more.
 
-use super::digests;
+use super::digest;
 use crate::engine::host::site::{Site, SystemAccounts};
 use crate::engine::intake::final_delivery::{DELIVERED, FinalDelivery};
 use crate::engine::intake::refusal::Refusal;
 use crate::engine::intake::submission::{Accepted, Submission};
 use crate::engine::queue::attempt::Again;
-use crate::engine::queue::board::Hop;
+use crate::engine::queue::index::Hop;
 use crate::engine::queue::manager::Manager;
 use crate::mail::envelope::Recipient;
 use crate::mail::outcome::{Diagnostic, Outcome};
@@ -19,13 +19,13 @@ use crate::store::{ErrorKind, StoreError};
 /// Settles all that is due.
 pub fn work(manager: &Manager) {
     // Where there was no thread there is one now.
-    manager.board.hop_succeeded(&Hop::Local);
-    while let Some(job) = manager.board.take(&Hop::Local, manager.clock.now().running) {
-        let _held = manager.hold(&Hop::Local, job);
-        if digests::leave(manager, job) {
+    manager.index.hop_succeeded(&Hop::Local);
+    while let Some(pending) = manager.index.take(&Hop::Local, manager.clock.now().running) {
+        let _held = manager.hold(&Hop::Local, pending);
+        if digest::leave(manager, pending) {
             continue;
         }
-        let Some(mut attempt) = manager.begin_attempt(&Hop::Local, job) else { continue };
+        let Some(mut attempt) = manager.begin_attempt(&Hop::Local, pending) else { continue };
         let site = manager.site();
         for (place, slot) in &mut attempt.outcomes {
             let Some(recipient) = attempt.entry.description().envelope.recipients.get(*place) else {

@@ -1,7 +1,7 @@
 //! The forwarder thread and its workers, which deliver what is due.
 
-pub mod delivery;
-pub mod digests;
+pub mod digest;
 pub mod egress;
 pub mod forwarder;
 pub mod local;
+pub mod remote;

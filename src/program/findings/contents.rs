@@ -4,12 +4,12 @@
 //! | file | read by | a mistake in it |
 //! | --- | --- | --- |
 //! | the configuration itself | `config` | stops `serve`; at SIGHUP the old one stays |
-//! | `tls.certificate`, `tls.key` | `engine::host::tls` | stops `serve`; at SIGHUP the old one stays |
-//! | `dkim.key` | `engine::host::dkim` | the same; a short RSA key is a warning |
+//! | `tls.certificate`, `tls.key` | `engine::host::certificate` | stops `serve`; at SIGHUP the old one stays |
+//! | `dkim.key` | `engine::host::dkim_keys` | the same; a short RSA key is a warning |
 //! | `relay.ca_file` | `net::tls_client` | certificates of next hops can't be verified |
 //! | `auth.users` | `engine::host::logins` | that user can't log in |
 //! | `relay.password_file` | `engine::outbound::password` | the smarthost refuses the login |
-//! | `local.aliases`, `:include:` files | `engine::host::aliases` | the line is skipped |
+//! | `local.aliases`, `:include:` files | `engine::host::aliases_file` | the line is skipped |
 //! | mboxes of local users | `engine::host::mboxes` | mail for that user waits |
 //!
 //! Each file is read by the code that the daemon uses, so `check` and daemon never differ. A file that [`super::files`] has a
@@ -19,7 +19,7 @@ use super::report::CheckReport;
 use super::{doubts, files};
 use crate::config::{ConfigProblem, FilePosition, Places, Settings, host, load_with_problems, secret_file};
 use crate::engine::host::site::Site;
-use crate::engine::host::{aliases, dkim, logins, mboxes, tls};
+use crate::engine::host::{aliases_file, certificate, dkim_keys, logins, mboxes};
 use crate::engine::outbound::password;
 use crate::mail::date::WallTime;
 use crate::net::tls_client;
@@ -94,13 +94,13 @@ fn look_into_files(settings: &Settings, places: &Places, found: &mut CheckReport
     let of_tls = ["certificate", "key"].map(|key| places.of("tls", key));
     if !of_tls.iter().any(|place| is_known(found, *place))
         && tls.key.as_deref().is_none_or(|key| secret_file::flaw(key).is_none())
-        && let Err((key, text)) = tls::configured(settings, WallTime(SystemClock.wall_micros()))
+        && let Err((key, text)) = certificate::configured(settings, WallTime(SystemClock.wall_micros()))
     {
         found.problem(places.of("tls", key), text);
     }
     for (i, dkim) in settings.dkim.iter().enumerate() {
         let place = places.nth("dkim", "key", i);
-        match dkim::read(dkim) {
+        match dkim_keys::read(dkim) {
             _ if is_known(found, place) => {}
             Err(text) => found.problem(place, text),
             Ok(key) => {
@@ -145,7 +145,7 @@ fn alias_problems(settings: &Settings, user: Option<&ProcessUser>) -> Vec<Config
     let Some(path) = settings.local.aliases.as_deref().filter(|path| path.exists()) else {
         return Vec::new();
     };
-    let found = aliases::problems(path, &|file| match user {
+    let found = aliases_file::problems(path, &|file| match user {
         Some(user) if file != path => files::readable(file, user),
         _ => Ok(()),
     });

@@ -72,7 +72,7 @@ pub struct Login {
 
 /// Options of a session.
 #[derive(Debug, Clone, Default)]
-pub struct Conduct {
+pub struct SessionOptions {
     /// Speaks LMTP (RFC 2033).
     pub is_lmtp: bool,
     /// The protection before the greeting.

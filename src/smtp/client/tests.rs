@@ -79,7 +79,7 @@ fn session() -> ClientSession {
 
 /// A session with the options that these words name.
 fn session_with(words: &str) -> ClientSession {
-    let mut conduct = Conduct::default();
+    let mut conduct = SessionOptions::default();
     for word in words.split_whitespace() {
         match word.split_once('=').unwrap_or((word, "")) {
             ("lmtp", _) => conduct.is_lmtp = true,

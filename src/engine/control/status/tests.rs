@@ -1,5 +1,5 @@
 use super::*;
-use crate::engine::queue::board::Hop;
+use crate::engine::queue::index::Hop;
 use crate::mail::address::Domain;
 use crate::mail::date::WallTime;
 use crate::mail::next_hop::NextHop;
@@ -47,8 +47,8 @@ fn expected() -> Vec<(String, String, u64, Option<u64>)> {
     let status = status();
     let row = |row: &Row| {
         let (since, all) = match row.value {
-            Value::Gauge(get, _) => (get(&status), None),
-            Value::Counter(count) => (status.counts(count).0, Some(status.counts(count).1)),
+            MetricValue::Gauge(get, _) => (get(&status), None),
+            MetricValue::Counter(count) => (status.counts(count).0, Some(status.counts(count).1)),
         };
         let label = row.label.map(|(key, value)| format!("{{{key}=\"{value}\"}}")).unwrap_or_default();
         let total = if all.is_some() { "_total" } else { "" };
@@ -59,7 +59,8 @@ fn expected() -> Vec<(String, String, u64, Option<u64>)> {
 
 #[test]
 fn every_count_has_a_row_and_no_two_rows_are_alike() {
-    let counted = |row: &Row| if let Value::Counter(count) = row.value { Some(count as usize) } else { None };
+    let counted =
+        |row: &Row| if let MetricValue::Counter(count) = row.value { Some(count as usize) } else { None };
     let counts: BTreeSet<usize> = ROWS.iter().filter_map(counted).collect();
     assert_eq!(counts, (0..COUNTS).collect());
     assert_eq!(ROWS.iter().filter_map(counted).count(), COUNTS, "each once");
@@ -73,7 +74,7 @@ fn every_count_has_a_row_and_no_two_rows_are_alike() {
     for row in &ROWS {
         assert!(row.name.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{}", row.name);
         assert!(row.title().len() <= 55 && !row.about.contains(['\n', '\\']), "{}", row.about);
-        let unit = if let Value::Gauge(_, unit) = row.value { unit } else { Unit::Number };
+        let unit = if let MetricValue::Gauge(_, unit) = row.value { unit } else { Unit::Number };
         assert_eq!(unit == Unit::Seconds, row.name.ends_with("_seconds"), "{}", row.name);
         assert!(unit != Unit::Octets || row.name.ends_with("_bytes"), "{}", row.name);
     }

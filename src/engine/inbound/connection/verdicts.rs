@@ -2,8 +2,8 @@
 
 use super::{Accepted, Connection, End};
 use crate::config::{ListenerAuth, ListenerTls};
-use crate::engine::host::logins::Verdict;
-use crate::engine::host::tls::Tls;
+use crate::engine::host::certificate::Tls;
+use crate::engine::host::logins::LoginVerdict;
 use crate::engine::intake::submission::Submission;
 use crate::engine::log::counters::Count;
 use crate::engine::log::event::{Event, trouble};
@@ -74,19 +74,19 @@ impl Connection<'_> {
             return Err(End::Aborted("is shutting down"));
         }
         Ok(match self.site.logins.check(credentials) {
-            Verdict::Right => {
+            LoginVerdict::Right => {
                 self.slot.logged_in();
                 self.intake.statistics.count(Count::LoginsRight);
                 Ok(())
             }
-            Verdict::Wrong => {
+            LoginVerdict::Wrong => {
                 self.slot.login_failed(self.intake.clock.now().running);
                 self.intake.statistics.count(Count::LoginsWrong);
                 let (client, name) = (&self.client.to_string(), credentials.name.as_str());
                 Event::AuthFailed { client, name, mechanism: mechanism.keyword() }.log();
                 Err(sasl::refused())
             }
-            Verdict::Unknown => Err(sasl::unavailable()),
+            LoginVerdict::Unknown => Err(sasl::unavailable()),
         })
     }
 

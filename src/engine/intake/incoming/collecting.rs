@@ -1,7 +1,7 @@
 //! Whether a message that comes in waits for a digest, and what that makes of its copies.
 
 use super::{Incoming, PartialContent};
-use crate::engine::intake::copies::Way;
+use crate::engine::intake::copies::Via;
 use crate::mail::envelope::Recipient;
 
 impl Incoming<'_> {
@@ -21,7 +21,7 @@ impl Incoming<'_> {
     }
 
     /// Gives recipients copies in the queue.
-    pub(super) fn queue_all(&mut self, recipients: Vec<(Recipient, Way)>) {
+    pub(super) fn queue_all(&mut self, recipients: Vec<(Recipient, Via)>) {
         let mut ids = self.copies.queued.is_empty().then_some(self.id);
         let mut next_id = || ids.take().unwrap_or_else(|| self.intake.next_id(self.arrival));
         for (recipient, way) in recipients {

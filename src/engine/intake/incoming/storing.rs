@@ -6,7 +6,7 @@
 use super::Incoming;
 use super::content::{FirstTarget, PartialContent, WholeContent};
 use super::staging::Staging;
-use crate::engine::intake::copies::{Copies, LocalCopy, QueueCopy, Way};
+use crate::engine::intake::copies::{Copies, LocalCopy, QueueCopy, Via};
 use crate::engine::intake::refusal::Refusal;
 use crate::engine::log::event::Event;
 use crate::mail::envelope::Recipient;
@@ -75,7 +75,7 @@ impl Incoming<'_> {
         &mut self,
         copies: Vec<(LocalCopy, SyncedFile)>,
         is_only: bool,
-    ) -> Result<Vec<(Recipient, Way)>, StoreError> {
+    ) -> Result<Vec<(Recipient, Via)>, StoreError> {
         let mut missed = Vec::new();
         for (copy, synced) in copies {
             match synced.commit() {
@@ -88,7 +88,7 @@ impl Incoming<'_> {
     }
 
     /// Entries of the queue for these recipients alone: the others are staged already.
-    fn entries_for(&self, recipients: Vec<(Recipient, Way)>) -> Vec<QueueCopy> {
+    fn entries_for(&self, recipients: Vec<(Recipient, Via)>) -> Vec<QueueCopy> {
         let mut ids = self.copies.queued.is_empty().then_some(self.id);
         let mut next_id = || ids.take().unwrap_or_else(|| self.intake.next_id(self.arrival));
         let mut entries = Copies::default();
@@ -100,7 +100,7 @@ impl Incoming<'_> {
 }
 
 /// Whose copy the queue has to deliver.
-fn later(copy: LocalCopy, error: &StoreError) -> (Recipient, Way) {
+fn later(copy: LocalCopy, error: &StoreError) -> (Recipient, Via) {
     Event::Trouble { doing: "delivering to a mailbox; the queue tries again", error: &error.to_string() }
         .log();
     (copy.recipient, copy.way)

@@ -1,7 +1,7 @@
 //! What a probe sees of delivery, made into steps.
 
 use super::{Mark, Walk};
-use crate::engine::outbound::outside::{Sight, Watch};
+use crate::engine::outbound::context::{Observer, TraceEvent};
 use crate::mail::outcome::Diagnostic;
 use crate::mail::status::EnhancedStatus;
 use crate::net::connect::{Connect, Failures};
@@ -25,18 +25,18 @@ const TEXT_MAX: usize = 300;
 /// A certificate that ends so soon is worth a warning, in days: Let's Encrypt renews at 30.
 const DAYS_LEFT_MIN: i32 = 10;
 
-impl Watch for Walk<'_> {
-    fn see(&self, sight: Sight<'_>) {
+impl Observer for Walk<'_> {
+    fn see(&self, sight: TraceEvent<'_>) {
         match sight {
-            Sight::Begins(Stage::Quit) if !self.state.borrow().is_ready => {}
-            Sight::Begins(stage) => self.begin(stage),
+            TraceEvent::Begins(Stage::Quit) if !self.state.borrow().is_ready => {}
+            TraceEvent::Begins(stage) => self.begin(stage),
             // Those that the operator named have been told with the route.
-            Sight::Hosts(hosts) if hosts.iter().any(|host| host.smarthost.is_some()) => {}
-            Sight::Hosts(hosts) => {
+            TraceEvent::Hosts(hosts) if hosts.iter().any(|host| host.smarthost.is_some()) => {}
+            TraceEvent::Hosts(hosts) => {
                 let names: Vec<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
                 self.tell(Stage::Mx, Mark::Ok, &names.join(", "));
             }
-            Sight::Policy(policy) => {
+            TraceEvent::Policy(policy) => {
                 let text = match policy {
                     TlsPolicy::None => return,
                     TlsPolicy::Encrypted => "TLSA records require TLS (DANE)",
@@ -46,20 +46,20 @@ impl Watch for Walk<'_> {
                 };
                 self.tell(Stage::Policy, Mark::Ok, &text);
             }
-            Sight::Addresses(host, addresses) => {
+            TraceEvent::Addresses(host, addresses) => {
                 let list: Vec<String> = addresses.iter().map(|address| address.ip().to_string()).collect();
                 self.tell(Stage::Address, Mark::Ok, &format_args!("{}: {}", host.name, list.join(", ")));
                 let mut state = self.state.borrow_mut();
                 (state.host, state.addresses) = (host.name.clone(), addresses.to_vec());
             }
-            Sight::Password(password) => {
+            TraceEvent::Password(password) => {
                 self.state.borrow_mut().password_flaw = flaw(password.octets());
                 self.tell(Stage::Password, Mark::Ok, &"it is there");
             }
-            Sight::Connected(address) => self.connected(address),
-            Sight::Reply(waiting, reply) => self.reply(waiting, reply),
-            Sight::Tls { is_verified, certificate } => self.certificate(is_verified, certificate),
-            Sight::Failed(diagnostic) => self.failed(diagnostic),
+            TraceEvent::Connected(address) => self.connected(address),
+            TraceEvent::Reply(waiting, reply) => self.reply(waiting, reply),
+            TraceEvent::Tls { is_verified, certificate } => self.certificate(is_verified, certificate),
+            TraceEvent::Failed(diagnostic) => self.failed(diagnostic),
         }
     }
 }

@@ -5,16 +5,16 @@
 //! ```
 //!
 //! The steps are reported by what the walk sees of the conversation (`sight`); this file reports only failures that are in no
-//! reply. It keeps no state beyond the probe: the board and the memory of MTA-STS failures are its own.
+//! reply. It keeps no state beyond the probe: the index and the memory of MTA-STS failures are its own.
 
 use super::sight::Impatient;
 use super::{Mark, TRIAL_OCTETS, Walk};
 use crate::engine::outbound::connect::connect;
+use crate::engine::outbound::context::OutboundContext;
 use crate::engine::outbound::conversation::{Conversation, Talk};
-use crate::engine::outbound::outside::Outside;
 use crate::engine::outbound::sts_policies::StsPolicies;
 use crate::engine::probe::test_message::own_sender;
-use crate::engine::queue::board::Board;
+use crate::engine::queue::index::QueueIndex;
 use crate::mail::address::ReversePath;
 use crate::mail::envelope::{Envelope, Recipient};
 use crate::mail::next_hop::{NextHop, Smarthost};
@@ -30,27 +30,27 @@ impl Walk<'_> {
         if let (NextHop::Mx(_), Some(sender)) = (hop, sender.mailbox()) {
             self.look_as_receivers_do(&sender.domain);
         }
-        let (sts, board) = (StsPolicies::default(), Board::default());
+        let (sts, index) = (StsPolicies::default(), QueueIndex::default());
         let connect = Impatient { connect: self.world.connect, connect_timeout: Duration::MAX };
-        let out = Outside {
+        let out = OutboundContext {
             resolver: self.world.resolver,
             connect: &connect,
             sts: &sts,
-            board: &board,
+            index: &index,
             now: self.world.now,
             watch: self,
             hop: None,
         };
         // As in delivery, the next smarthost is asked if one refuses.
         while let Some(refusing) = self.ask_one(&out, hop, &sender, &recipients) {
-            board.host_refused(&refusing, out.now.running, &|_| Duration::MAX);
+            index.host_refused(&refusing, out.now.running, &|_| Duration::MAX);
         }
     }
 
     /// Connects and asks. Returns the smarthost if it refuses and another one is left to ask.
     fn ask_one(
         &self,
-        out: &Outside<'_>,
+        out: &OutboundContext<'_>,
         hop: &NextHop,
         sender: &ReversePath,
         recipients: &[Recipient],
@@ -60,7 +60,7 @@ impl Walk<'_> {
                 self.settle(Mark::Warn);
                 let host = conversation.smarthost.clone();
                 let is_another = |other: &Smarthost| {
-                    Some(other) != host.as_ref() && !out.board.is_refusing(other, out.now.running)
+                    Some(other) != host.as_ref() && !out.index.is_refusing(other, out.now.running)
                 };
                 let is_one_of_some = matches!(hop, NextHop::Smarthosts(all) if all.iter().any(is_another));
                 let mut state = self.state.borrow_mut();

@@ -4,8 +4,8 @@ use super::Manager;
 use crate::engine::log::counters::Count;
 use crate::engine::log::event::{AttemptEnd, Event};
 use crate::engine::queue::attempt::{Again, Attempt};
-use crate::engine::queue::board::{Hop, Job};
-use crate::engine::queue::outbox::hop_of;
+use crate::engine::queue::enqueue::hop_of;
+use crate::engine::queue::index::{Hop, Pending};
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::rules::pacing::breaker::RouteFailure;
 use crate::rules::pacing::retry::pause_after_refusal;
@@ -14,37 +14,37 @@ use crate::sys;
 
 impl Manager {
     /// The route can't be used: it pauses, and its messages stay as they are. `job` is the one that was at hand.
-    pub fn route_failed(&self, hop: &Hop, job: Option<Job>, failure: &RouteFailure) {
+    pub fn route_failed(&self, hop: &Hop, pending: Option<Pending>, failure: &RouteFailure) {
         let (site, reason) = (self.site(), &failure.reason);
         let now = self.clock.now().running;
         let step = |failures| match failure.refusal {
             Some(_) => pause_after_refusal(failures, sys::random() as u32),
             None => self.step(&site, failures),
         };
-        let (pause, mut old) = self.board.hop_failed(hop, job, now, &step, failure, site.retry.lifetime);
+        let (pause, mut old) = self.index.hop_failed(hop, pending, now, &step, failure, site.retry.lifetime);
         Event::paused(&hop.to_string(), pause, failure).log();
-        if let Some(job) = job.filter(|job| !old.contains(job)) {
-            self.log_waiting(hop, job, reason);
+        if let Some(pending) = pending.filter(|pending| !old.contains(pending)) {
+            self.log_waiting(hop, pending, reason);
         }
-        for job in old.drain(..) {
-            self.expire_waiting(hop, job, reason);
+        for pending in old.drain(..) {
+            self.expire_waiting(hop, pending, reason);
         }
     }
 
     /// Says in the log why a message waits, without touching it.
-    pub(crate) fn log_waiting(&self, hop: &Hop, job: Job, reason: &Diagnostic) {
-        let Ok(Checkout::Ready(entry)) = self.queue.checkout(job.id) else { return };
+    pub(crate) fn log_waiting(&self, hop: &Hop, pending: Pending, reason: &Diagnostic) {
+        let Ok(Checkout::Ready(entry)) = self.queue.checkout(pending.id) else { return };
         let (site, now) = (self.site(), self.clock.now().running);
         for (recipient, progress) in entry.description().envelope.recipients.iter().zip(entry.progress()) {
             if progress.state == queue::RecipientState::Pending && hop_of(&site, recipient) == *hop {
                 let relay = reason.remote.as_deref().unwrap_or("-");
-                let attempts = progress.attempts + self.board.failures_since(hop, job.arrival);
+                let attempts = progress.attempts + self.index.failures_since(hop, pending.arrival);
                 let log = Attempt::log_line(
-                    job.id,
+                    pending.id,
                     &recipient.mailbox,
                     relay,
                     attempts,
-                    now.saturating_sub(job.arrival),
+                    now.saturating_sub(pending.arrival),
                 );
                 log(AttemptEnd::Deferred, reason.status, reason.line());
                 self.intake.statistics.count(Count::Deferred);
@@ -53,30 +53,30 @@ impl Manager {
     }
 
     /// A message that is too old while its route fails: it fails with the route's reason, or waits on.
-    fn expire_waiting(&self, hop: &Hop, job: Job, reason: &Diagnostic) {
-        let Some(mut attempt) = self.begin_attempt(hop, job) else { return };
+    fn expire_waiting(&self, hop: &Hop, pending: Pending, reason: &Diagnostic) {
+        let Some(mut attempt) = self.begin_attempt(hop, pending) else { return };
         let (site, now) = (self.site(), self.clock.now().running);
         let is_urgent = attempt.entry.description().envelope.is_urgent;
-        let age = self.clock.lived(job.arrival, now, is_urgent);
+        let age = self.clock.lived(pending.arrival, now, is_urgent);
         let mut waits_on = false;
         for (place, slot) in &mut attempt.outcomes {
-            if site.retry.is_expired(age, self.attempts_since_jump(hop, job, &attempt.entry, *place)) {
+            if site.retry.is_expired(age, self.attempts_since_jump(hop, pending, &attempt.entry, *place)) {
                 *slot = Some(Outcome::Failed(reason.clone()));
             } else {
                 waits_on = true;
             }
         }
         if waits_on {
-            self.log_waiting(hop, job, reason);
-            self.board.put_back(hop.clone(), job, now);
+            self.log_waiting(hop, pending, reason);
+            self.index.put_back(hop.clone(), pending, now);
         } else {
             self.end_attempt(hop, attempt, Again::WhenRouteWorks);
         }
     }
 
     /// All recipients of a message at a hop fail: its domain does not exist, or takes no mail.
-    pub fn fail_all(&self, hop: &Hop, job: Job, diagnostic: &Diagnostic) {
-        let Some(mut attempt) = self.begin_attempt(hop, job) else { return };
+    pub fn fail_all(&self, hop: &Hop, pending: Pending, diagnostic: &Diagnostic) {
+        let Some(mut attempt) = self.begin_attempt(hop, pending) else { return };
         for (_, slot) in &mut attempt.outcomes {
             *slot = Some(Outcome::Failed(diagnostic.clone()));
         }

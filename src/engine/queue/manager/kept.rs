@@ -7,7 +7,7 @@
 use super::Manager;
 use crate::engine::log::event::{AttemptEnd, trouble};
 use crate::engine::queue::attempt::{Attempt, Claim};
-use crate::engine::queue::board::{Board, Job};
+use crate::engine::queue::index::{Pending, QueueIndex};
 use crate::mail::date::Now;
 use crate::mail::id::QueueId;
 use crate::mail::outcome::{Diagnostic, Outcome};
@@ -30,18 +30,18 @@ pub(super) fn records(place: usize, outcome: Outcome, at: Now) -> [JournalRecord
     })
 }
 
-/// Tells the board, if some of these records say that a recipient is kept.
-pub(super) fn note(board: &Board, entry: &Entry, records: &[JournalRecord]) {
+/// Tells the index, if some of these records say that a recipient is kept.
+pub(super) fn note(index: &QueueIndex, entry: &Entry, records: &[JournalRecord]) {
     let Some(kept) = records.iter().find(|record| record.event == JournalEvent::Kept) else { return };
-    board.set_kept(entry.id(), Some(kept.at.running));
-    board.set_held(entry.id(), !entry.progress().iter().any(Progress::is_due));
+    index.set_kept(entry.id(), Some(kept.at.running));
+    index.set_held(entry.id(), !entry.progress().iter().any(Progress::is_due));
 }
 
 impl Manager {
     /// Gives up what has been kept for longer than [`KEPT`].
     pub(super) fn release_kept(&self, now: Now) {
         let Some(horizon) = now.running.checked_sub(KEPT) else { return };
-        for id in self.board.kept_before(horizon) {
+        for id in self.index.kept_before(horizon) {
             self.release_one(id, now);
         }
     }
@@ -70,12 +70,12 @@ impl Manager {
             records.extend(events.map(|event| JournalRecord { recipients: vec![place], at: now, event }));
         }
         let _settling = entry.settle();
-        self.board.set_kept(id, None);
+        self.index.set_kept(id, None);
         if let Err(error) = self.queue.record(&entry, &records, Durability::Synced) {
             trouble("writing to the journal of a queue file", &error);
         }
         if entry.is_finished() {
-            self.remove(&entry, Job { id, arrival }, &[]);
+            self.remove(&entry, Pending { id, arrival }, &[]);
         }
     }
 }

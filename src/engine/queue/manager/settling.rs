@@ -6,9 +6,9 @@ use crate::engine::host::site::Site;
 use crate::engine::intake::incoming::is_owed;
 use crate::engine::log::event::trouble;
 use crate::engine::queue::attempt::{Again, Attempt, Claim, expire, log_outcome};
-use crate::engine::queue::board::{Hop, Job};
+use crate::engine::queue::enqueue::hop_of;
+use crate::engine::queue::index::{Hop, Pending};
 use crate::engine::queue::news;
-use crate::engine::queue::outbox::hop_of;
 use crate::mail::date::Now;
 use crate::mail::outcome::Outcome;
 use crate::store::ErrorKind;
@@ -19,39 +19,39 @@ use std::time::Duration;
 impl Manager {
     /// Checks an entry out for an attempt at a hop. `None`: there is nothing to try now, and that has been settled.
     #[must_use]
-    pub fn begin_attempt(&self, hop: &Hop, job: Job) -> Option<Attempt> {
+    pub fn begin_attempt(&self, hop: &Hop, pending: Pending) -> Option<Attempt> {
         let now = self.clock.now().running;
-        let entry = match self.queue.checkout(job.id) {
+        let entry = match self.queue.checkout(pending.id) {
             Ok(Checkout::Ready(entry)) => entry,
             Ok(Checkout::Busy) => {
-                self.board.put_back(hop.clone(), job, now + BUSY_RETRY);
+                self.index.put_back(hop.clone(), pending, now + BUSY_RETRY);
                 return None;
             }
             Ok(Checkout::Gone) => {
-                self.board.forget_message(job.id);
+                self.index.forget_message(pending.id);
                 return None;
             }
             Err(error) => {
                 trouble("opening a queue file", &error);
-                self.after_trouble(hop, job, error.kind);
+                self.after_trouble(hop, pending, error.kind);
                 return None;
             }
         };
         if let Err(error) = entry.verify() {
             trouble("reading a queue file", &error);
             if error.kind == ErrorKind::Corrupt
-                && let Err(error) = self.queue.set_aside(job.id, &error.source.to_string())
+                && let Err(error) = self.queue.set_aside(pending.id, &error.source.to_string())
             {
                 trouble("setting a damaged queue file aside", &error);
             }
-            self.after_trouble(hop, job, error.kind);
+            self.after_trouble(hop, pending, error.kind);
             return None;
         }
         let site = self.site();
         let recipients = entry.description().envelope.recipients.iter().enumerate();
         let here = recipients.filter(|(_, recipient)| hop_of(&site, recipient) == *hop);
         // Whoever has them will put back what is left of them.
-        let claim = Claim::take(&self.claims, job.id, here.map(|(place, _)| place).collect())?;
+        let claim = Claim::take(&self.claims, pending.id, here.map(|(place, _)| place).collect())?;
         // Only now: what others have claimed and settled until now is settled.
         if entry.is_removed() {
             return None;
@@ -62,7 +62,7 @@ impl Manager {
             claim.places.iter().copied().filter(is_due).map(|place| (place, None)).collect();
         let (relay, passed_on) = ("-".into(), Vec::new());
         let attempt =
-            Attempt { entry, job, outcomes, relay, passed_on, failures: 0, is_ordered: false, claim };
+            Attempt { entry, pending, outcomes, relay, passed_on, failures: 0, is_ordered: false, claim };
         if attempt.outcomes.is_empty() {
             // Settled before, or the route has changed meanwhile: then the reload has put it where it belongs.
             self.end_attempt(hop, attempt, Again::AtOnce);
@@ -71,11 +71,11 @@ impl Manager {
         Some(attempt)
     }
 
-    fn after_trouble(&self, hop: &Hop, job: Job, kind: ErrorKind) {
+    fn after_trouble(&self, hop: &Hop, pending: Pending, kind: ErrorKind) {
         if kind == ErrorKind::Corrupt {
-            self.board.forget_message(job.id);
+            self.index.forget_message(pending.id);
         } else {
-            self.board.put_back(hop.clone(), job, self.clock.now().running + OWN_TROUBLE_RETRY);
+            self.index.put_back(hop.clone(), pending, self.clock.now().running + OWN_TROUBLE_RETRY);
         }
     }
 
@@ -83,9 +83,10 @@ impl Manager {
     pub fn end_attempt(&self, hop: &Hop, attempt: Attempt, again: Again) {
         let site = self.site();
         let now = self.clock.now();
-        let Attempt { entry, job, outcomes, relay, passed_on, failures, is_ordered, claim: _claim } = attempt;
-        let age = now.running.saturating_sub(job.arrival);
-        let lived = self.clock.lived(job.arrival, now.running, entry.description().envelope.is_urgent);
+        let Attempt { entry, pending, outcomes, relay, passed_on, failures, is_ordered, claim: _claim } =
+            attempt;
+        let age = now.running.saturating_sub(pending.arrival);
+        let lived = self.clock.lived(pending.arrival, now.running, entry.description().envelope.is_urgent);
         let _settling = entry.settle();
         let progress = entry.progress();
         let (mut records, mut due): (Vec<JournalRecord>, Option<Duration>) = (Vec::new(), None);
@@ -98,7 +99,7 @@ impl Manager {
                 continue;
             };
             let attempts = progress.get(place).map_or(0, |progress| progress.attempts) + 1;
-            let attempts_since_jump = self.attempts_since_jump(hop, job, &entry, place) + 1;
+            let attempts_since_jump = self.attempts_since_jump(hop, pending, &entry, place) + 1;
             let outcome = expire(outcome, site.retry.is_expired(lived, attempts_since_jump));
             if let Outcome::Deferred(_) = outcome {
                 let again = now.running.saturating_add(self.step(&site, attempts.max(failures)));
@@ -123,7 +124,7 @@ impl Manager {
             records.extend(events.map(|event| JournalRecord { recipients: vec![place], at: now, event }));
         }
         if self.settle(&site, &entry, now, &records) {
-            self.remove(&entry, job, &records);
+            self.remove(&entry, pending, &records);
         } else if !waiting.is_empty() {
             // By the routes of now: a reload may have passed over what was in the worker's hands.
             let mut hops: Vec<Hop> = Vec::new();
@@ -136,24 +137,30 @@ impl Manager {
                 match (due, again) {
                     // A recipient that was not tried waits for one that was deferred: the connection that was cut over
                     // the message would be cut again at once, and so on without end.
-                    (Some(due), _) => self.board.put_back(hop, job, due),
-                    (None, Again::WhenRouteWorks) => self.board.put_back(hop, job, now.running),
-                    (None, Again::AtOnce) => self.board.put_back_untried(hop, job, now.running),
+                    (Some(due), _) => self.index.put_back(hop, pending, due),
+                    (None, Again::WhenRouteWorks) => self.index.put_back(hop, pending, now.running),
+                    (None, Again::AtOnce) => self.index.put_back_untried(hop, pending, now.running),
                 }
             }
         } else if news::has_news(&site, &entry, now) {
             // The notice could not be written: it, and nothing else, is tried again.
-            self.board.put_back(Hop::Local, job, now.running + OWN_TROUBLE_RETRY);
+            self.index.put_back(Hop::Local, pending, now.running + OWN_TROUBLE_RETRY);
         }
     }
 
     /// Attempts at a recipient since the clock last jumped, the tries of its route included.
-    pub(super) fn attempts_since_jump(&self, hop: &Hop, job: Job, entry: &Entry, place: usize) -> u32 {
+    pub(super) fn attempts_since_jump(
+        &self,
+        hop: &Hop,
+        pending: Pending,
+        entry: &Entry,
+        place: usize,
+    ) -> u32 {
         let jump = self.clock.last_jump();
         let progress = entry.progress();
         let recent = progress.get(place).map(|progress| progress.recent_attempts).unwrap_or_default();
         let own = recent.iter().flatten().filter(|at| at.running >= jump).count() as u32;
-        own + self.board.failures_since(hop, jump.max(job.arrival))
+        own + self.index.failures_since(hop, jump.max(pending.arrival))
     }
 
     /// Writes the records, and the notice if one is due; true if nothing is left to do, and the message can go.
@@ -171,9 +178,9 @@ impl Manager {
                 |r: &JournalRecord| matches!(r.event, queue::JournalEvent::Attempted(Outcome::Deferred(_)));
             let durability = if records.iter().all(deferred) { Durability::Lazy } else { Durability::Synced };
             self.record(entry, records, durability);
-            super::kept::note(&self.board, entry, records);
+            super::kept::note(&self.index, entry, records);
         }
-        if let Some(told) = news::tell(&self.intake, &self.board, site, entry, now) {
+        if let Some(told) = news::tell(&self.intake, &self.index, site, entry, now) {
             self.record(entry, &[told], Durability::Lazy);
         }
         entry.is_finished()

@@ -2,7 +2,7 @@
 //!
 //! Within bounds, and for as long as this process runs. Nothing here fails.
 
-use super::{Board, lock};
+use super::{QueueIndex, lock};
 use crate::mail::next_hop::Smarthost;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub(super) struct Troubled {
     refusals: u32,
 }
 
-impl Board {
+impl QueueIndex {
     /// A smarthost could not be used: others go first for a while.
     pub fn host_failed(&self, host: &Smarthost, now: Duration) {
         let troubled = &mut lock(&self.inner).troubled;
@@ -90,47 +90,47 @@ mod tests {
 
     #[test]
     fn what_is_remembered_has_a_bound() {
-        let board = Board::default();
+        let index = QueueIndex::default();
         for n in 0..2 * NO_CHUNKS_MAX {
-            board.remember_no_chunks(&format!("mx{n}.example"));
-            board.remember_no_chunks("mx100.example");
+            index.remember_no_chunks(&format!("mx{n}.example"));
+            index.remember_no_chunks("mx100.example");
         }
-        assert_eq!(lock(&board.inner).without_chunks.len(), NO_CHUNKS_MAX);
-        assert!(board.knows_no_chunks("mx127.example") && !board.knows_no_chunks("mx0.example"));
+        assert_eq!(lock(&index.inner).without_chunks.len(), NO_CHUNKS_MAX);
+        assert!(index.knows_no_chunks("mx127.example") && !index.knows_no_chunks("mx0.example"));
     }
 
     /// As with [`Breaker`](crate::rules::pacing::breaker::Breaker): five workers would else make four hours of it at once.
     #[test]
     fn refusals_that_come_together_count_once() {
-        let board = Board::default();
+        let index = QueueIndex::default();
         let host = Smarthost::parse("smtp://a.example").unwrap();
         let at = Duration::from_secs;
         let step = |refusals: u32| at(900) * refusals;
-        board.host_refused(&host, at(0), &step);
+        index.host_refused(&host, at(0), &step);
         for _ in 0..4 {
-            assert_eq!(board.host_refused(&host, at(10), &step), at(890));
+            assert_eq!(index.host_refused(&host, at(10), &step), at(890));
         }
-        assert!(board.is_refusing(&host, at(899)) && !board.is_refusing(&host, at(900)));
-        assert_eq!(board.host_refused(&host, at(900), &step), at(1800));
+        assert!(index.is_refusing(&host, at(899)) && !index.is_refusing(&host, at(900)));
+        assert_eq!(index.host_refused(&host, at(900), &step), at(1800));
     }
 
     #[test]
     fn a_smarthost_that_refuses_is_left_alone_for_longer_each_time_until_it_takes_something() {
-        let board = Board::default();
+        let index = QueueIndex::default();
         let [host, other] =
             ["a", "b"].map(|name| Smarthost::parse(&format!("smtp://{name}.example")).unwrap());
         let at = Duration::from_secs;
         let step = |refusals: u32| at(900) * refusals;
-        assert_eq!(board.host_refused(&host, at(0), &step), at(900));
-        assert!(board.is_refusing(&host, at(899)) && board.is_silent(&host, at(899)));
-        assert!(!board.is_refusing(&host, at(900)) && !board.is_refusing(&other, at(0)));
-        board.host_failed(&other, at(1));
-        assert!(board.is_silent(&other, at(300)) && !board.is_refusing(&other, at(300)));
-        assert_eq!(board.host_refused(&host, at(1000), &step), at(1800));
-        board.host_failed(&host, at(1001));
-        assert!(board.is_refusing(&host, at(2799)));
-        board.host_works(&host);
-        assert!(!board.is_silent(&host, at(1001)));
-        assert_eq!(board.host_refused(&host, at(5000), &step), at(900));
+        assert_eq!(index.host_refused(&host, at(0), &step), at(900));
+        assert!(index.is_refusing(&host, at(899)) && index.is_silent(&host, at(899)));
+        assert!(!index.is_refusing(&host, at(900)) && !index.is_refusing(&other, at(0)));
+        index.host_failed(&other, at(1));
+        assert!(index.is_silent(&other, at(300)) && !index.is_refusing(&other, at(300)));
+        assert_eq!(index.host_refused(&host, at(1000), &step), at(1800));
+        index.host_failed(&host, at(1001));
+        assert!(index.is_refusing(&host, at(2799)));
+        index.host_works(&host);
+        assert!(!index.is_silent(&host, at(1001)));
+        assert_eq!(index.host_refused(&host, at(5000), &step), at(900));
     }
 }

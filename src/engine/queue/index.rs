@@ -5,18 +5,18 @@
 //! time (see `rules::running_clock`), so a jump of the clock moves nothing here. No lock is held over I/O.
 
 mod facts;
+mod hop_state;
 mod hosts;
 mod places;
-mod route;
 mod suspects;
 
 pub use self::facts::{FailingRoute, QueueFacts};
-pub use self::route::Known;
+pub use self::hop_state::IndexedMessage;
 pub use self::suspects::{Blame, InHand};
 
+use self::hop_state::{HopState, IdleWorker, Messages, Wake, link_for, passes};
 use self::hosts::Troubled;
 use self::places::Crowd;
-use self::route::{Desk, Messages, News, Route, link_for, passes};
 use crate::mail::id::QueueId;
 use crate::mail::next_hop::NextHop;
 use crate::mail::outcome::Diagnostic;
@@ -49,7 +49,7 @@ impl fmt::Display for Hop {
 
 /// A message that waits for a hop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Job {
+pub struct Pending {
     /// Which message.
     pub id: QueueId,
     /// When it came, in running time.
@@ -83,14 +83,14 @@ const ANSWERED_MAX: usize = 64;
 
 /// The index.
 #[derive(Debug, Default)]
-pub struct Board {
+pub struct QueueIndex {
     inner: Mutex<Inner>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
-    routes: HashMap<Hop, Route>,
+    routes: HashMap<Hop, HopState>,
     /// Each message in the queue.
     messages: Messages,
     octets: u64,
@@ -115,9 +115,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Board {
+impl QueueIndex {
     /// Takes note of a message in the queue.
-    pub fn add_message(&self, id: QueueId, known: Known) {
+    pub fn add_message(&self, id: QueueId, known: IndexedMessage) {
         let mut inner = lock(&self.inner);
         // The size that is added is the size that is taken away again, whatever others say of it later.
         if let Entry::Vacant(vacant) = inner.messages.entry(id) {
@@ -161,20 +161,20 @@ impl Board {
     }
 
     /// Puts a new message before a hop: a worker that is idle there gets it at once.
-    pub fn submit(&self, hop: Hop, job: Job, now: Duration) {
+    pub fn submit(&self, hop: Hop, pending: Pending, now: Duration) {
         let mut inner = lock(&self.inner);
         if inner.parks(&hop) {
-            return inner.wait(hop, job, Duration::MAX);
+            return inner.wait(hop, pending, Duration::MAX);
         }
-        let may_leave = !inner.is_held_back(&hop, job.id);
-        let desk = inner.routes.get_mut(&hop).filter(|_| may_leave).and_then(|route| route.idle.pop());
-        match desk {
-            Some(desk) => {
-                *lock(&desk.news) = Some(News::Job(job));
-                desk.bell.notify_one();
+        let may_leave = !inner.is_held_back(&hop, pending.id);
+        let worker = inner.routes.get_mut(&hop).filter(|_| may_leave).and_then(|route| route.idle.pop());
+        match worker {
+            Some(worker) => {
+                *lock(&worker.news) = Some(Wake::Message(pending));
+                worker.condvar.notify_one();
             }
             None => {
-                inner.wait(hop, job, now);
+                inner.wait(hop, pending, now);
                 drop(inner);
                 self.changed.notify_one();
             }
@@ -182,24 +182,24 @@ impl Board {
     }
 
     /// Puts a message back, to be tried at `due`; with a schedule, when that fires.
-    pub fn put_back(&self, hop: Hop, job: Job, due: Duration) {
+    pub fn put_back(&self, hop: Hop, pending: Pending, due: Duration) {
         let parks = lock(&self.inner).parks(&hop);
-        self.wait_until(hop, job, if parks { Duration::MAX } else { due });
+        self.wait_until(hop, pending, if parks { Duration::MAX } else { due });
     }
 
     /// Puts a message back that has not been tried although it was its turn: no schedule holds it.
-    pub fn put_back_untried(&self, hop: Hop, job: Job, now: Duration) {
-        self.wait_until(hop, job, now);
+    pub fn put_back_untried(&self, hop: Hop, pending: Pending, now: Duration) {
+        self.wait_until(hop, pending, now);
     }
 
-    fn wait_until(&self, hop: Hop, job: Job, due: Duration) {
-        lock(&self.inner).wait(hop, job, due);
+    fn wait_until(&self, hop: Hop, pending: Pending, due: Duration) {
+        lock(&self.inner).wait(hop, pending, due);
         self.changed.notify_one();
     }
 
     /// The next message that is due at a hop, unless the hop pauses.
     #[must_use]
-    pub fn take(&self, hop: &Hop, now: Duration) -> Option<Job> {
+    pub fn take(&self, hop: &Hop, now: Duration) -> Option<Pending> {
         let inner = &mut *lock(&self.inner);
         if inner.stopping {
             return None;
@@ -213,8 +213,8 @@ impl Board {
 
     /// Waits up to `patience` for a message that comes in for a hop.
     #[must_use]
-    pub fn linger(&self, hop: &Hop, patience: Duration, now: Duration) -> Option<Job> {
-        let desk = Arc::new(Desk::default());
+    pub fn linger(&self, hop: &Hop, patience: Duration, now: Duration) -> Option<Pending> {
+        let worker = Arc::new(IdleWorker::default());
         {
             let inner = &mut *lock(&self.inner);
             let link = link_for(inner.link, hop);
@@ -222,24 +222,24 @@ impl Board {
                 return None;
             }
             let route = inner.routes.get_mut(hop)?;
-            if let Some(job) = route.take_due(now, link, &inner.messages) {
-                return Some(job);
+            if let Some(pending) = route.take_due(now, link, &inner.messages) {
+                return Some(pending);
             }
-            route.idle.push(Arc::clone(&desk));
+            route.idle.push(Arc::clone(&worker));
         }
-        let waited = desk.bell.wait_timeout_while(lock(&desk.news), patience, |news| news.is_none());
+        let waited = worker.condvar.wait_timeout_while(lock(&worker.news), patience, |news| news.is_none());
         let news = *waited.unwrap_or_else(PoisonError::into_inner).0;
         let news = news.or_else(|| {
             let mut inner = lock(&self.inner);
             if let Some(route) = inner.routes.get_mut(hop) {
-                route.idle.retain(|other| !Arc::ptr_eq(other, &desk));
+                route.idle.retain(|other| !Arc::ptr_eq(other, &worker));
             }
             // Between the end of the wait and the lock a message may have come.
-            *lock(&desk.news)
+            *lock(&worker.news)
         });
         match news {
-            Some(News::Job(job)) => Some(job),
-            Some(News::GoHome) | None => None,
+            Some(Wake::Message(pending)) => Some(pending),
+            Some(Wake::Stop) | None => None,
         }
     }
 
@@ -283,23 +283,23 @@ impl Board {
     pub fn hop_failed(
         &self,
         hop: &Hop,
-        job: Option<Job>,
+        pending: Option<Pending>,
         now: Duration,
         step: &dyn Fn(u32) -> Duration,
         failure: &RouteFailure,
         lifetime: Duration,
-    ) -> (Duration, Vec<Job>) {
+    ) -> (Duration, Vec<Pending>) {
         let mut inner = lock(&self.inner);
         inner.answered.retain(|(known, _)| known != hop);
         let route = inner.routes.entry(hop.clone()).or_default();
         (route.turns, route.gives_way) = (0, false);
         let pause = step(route.breaker.failures_with(failure.refusal.is_some()));
         route.breaker.failed(now, pause, failure.clone());
-        if let Some(job) = job {
+        if let Some(pending) = pending {
             // Not before the pause: another worker would take it, and fail as well, and the pause would be as long as after
             // two failures.
             let due = if inner.parks(hop) { Duration::MAX } else { now };
-            inner.wait(hop.clone(), job, due);
+            inner.wait(hop.clone(), pending, due);
         }
         let inner = &mut *inner;
         let link = link_for(inner.link, hop);
@@ -307,10 +307,10 @@ impl Board {
         // What may not leave now has not been tried: it does not fail either.
         let old = |(&(_, id), &arrival): (&(Duration, QueueId), &Duration)| {
             let is_old = now.saturating_sub(arrival) > lifetime && passes(link, &inner.messages, id);
-            is_old.then_some(Job { id, arrival })
+            is_old.then_some(Pending { id, arrival })
         };
-        let old: Vec<Job> = route.waiting.iter().filter_map(old).collect();
-        old.iter().for_each(|job| route.withdraw(job.id));
+        let old: Vec<Pending> = route.waiting.iter().filter_map(old).collect();
+        old.iter().for_each(|pending| route.withdraw(pending.id));
         (pause, old)
     }
 
@@ -337,12 +337,12 @@ impl Board {
     /// The messages that wait and came within a span of running time, its end excluded; and when the first one after it
     /// came.
     #[must_use]
-    pub fn came_between(&self, since: Duration, before: Duration) -> (Vec<Job>, Option<Duration>) {
+    pub fn came_between(&self, since: Duration, before: Duration) -> (Vec<Pending>, Option<Duration>) {
         let inner = lock(&self.inner);
         let waiting = || inner.routes.values().flat_map(|route| &route.waiting);
         let within = waiting().filter(|&(_, &arrival)| arrival >= since && arrival < before);
-        let jobs = within.map(|(&(_, id), &arrival)| Job { id, arrival }).collect();
-        (jobs, waiting().map(|(_, &arrival)| arrival).filter(|&arrival| arrival >= before).min())
+        let pending = within.map(|(&(_, id), &arrival)| Pending { id, arrival }).collect();
+        (pending, waiting().map(|(_, &arrival)| arrival).filter(|&arrival| arrival >= before).min())
     }
 
     /// Failures of a hop since a running time, which count as attempts of the messages that waited.
@@ -382,7 +382,8 @@ impl Board {
     pub fn inherit_flush(&self, ids: &[QueueId], heir: QueueId, now: Duration) {
         let inner = &mut *lock(&self.inner);
         let of = |id| inner.messages.get(id).copied();
-        let flushed: Vec<Known> = ids.iter().filter_map(of).filter(|known| known.is_flushed).collect();
+        let flushed: Vec<IndexedMessage> =
+            ids.iter().filter_map(of).filter(|known| known.is_flushed).collect();
         if flushed.is_empty() {
             return;
         }
@@ -461,9 +462,9 @@ impl Board {
     pub fn stop(&self) {
         let mut inner = lock(&self.inner);
         inner.stopping = true;
-        for desk in inner.routes.values_mut().flat_map(|route| route.idle.drain(..)) {
-            *lock(&desk.news) = Some(News::GoHome);
-            desk.bell.notify_one();
+        for worker in inner.routes.values_mut().flat_map(|route| route.idle.drain(..)) {
+            *lock(&worker.news) = Some(Wake::Stop);
+            worker.condvar.notify_one();
         }
         drop(inner);
         self.changed.notify_all();
@@ -493,18 +494,18 @@ impl Inner {
         !passes(link_for(self.link, hop), &self.messages, id)
     }
 
-    fn wait(&mut self, hop: Hop, job: Job, due: Duration) {
+    fn wait(&mut self, hop: Hop, pending: Pending, due: Duration) {
         let route = self.routes.entry(hop).or_default();
-        match route.due.insert(job.id, due) {
+        match route.due.insert(pending.id, due) {
             // The earlier of two times counts.
             Some(known) if known <= due => {
-                route.due.insert(job.id, known);
+                route.due.insert(pending.id, known);
                 return;
             }
-            Some(known) => drop(route.waiting.remove(&(known, job.id))),
+            Some(known) => drop(route.waiting.remove(&(known, pending.id))),
             None => {}
         }
-        route.waiting.insert((due, job.id), job.arrival);
+        route.waiting.insert((due, pending.id), pending.arrival);
     }
 
     /// A message is due now at each hop where it waits, and these do not pause; false if it waits nowhere.
@@ -530,11 +531,11 @@ impl Inner {
         self.routes
             .retain(|_, route| route.workers > 0 || !route.waiting.is_empty() || route.breaker.is_open(now));
         let mut earliest: Option<Duration> = None;
-        let mut found: Option<(&Hop, &mut Route, _)> = None;
+        let mut found: Option<(&Hop, &mut HopState, _)> = None;
         self.crowd = Crowd { is_full: self.workers >= caps.total, ..Crowd::default() };
         self.answered.retain(|(_, at)| now.saturating_sub(*at) < LATELY);
         let has_answered = |hop: &Hop| self.answered.iter().any(|(known, _)| known == hop);
-        let at_strangers = |(hop, route): (&Hop, &Route)| {
+        let at_strangers = |(hop, route): (&Hop, &HopState)| {
             if *hop == Hop::Local || has_answered(hop) { 0 } else { route.workers }
         };
         let strangers: usize = self.routes.iter().map(at_strangers).sum();
@@ -600,8 +601,8 @@ mod tests {
         Hop::Relay(NextHop::Mx(Domain::parse(name).unwrap()))
     }
 
-    pub(crate) fn job(n: u64) -> Job {
-        Job { id: QueueId::new(n, 0), arrival: Duration::ZERO }
+    pub(crate) fn pending(n: u64) -> Pending {
+        Pending { id: QueueId::new(n, 0), arrival: Duration::ZERO }
     }
 
     fn no_answer() -> RouteFailure {
@@ -614,52 +615,52 @@ mod tests {
 
     #[test]
     fn workers_are_bounded_and_what_is_due_first_goes_first() {
-        let board = Board::default();
+        let index = QueueIndex::default();
         for (n, name) in [(1, "a.example"), (2, "a.example"), (3, "b.example"), (4, "c.example")] {
-            board.submit(hop(name), job(n), seconds(n));
+            index.submit(hop(name), pending(n), seconds(n));
         }
         let mut working = Vec::new();
-        while let Next::Work(hop) = board.next(seconds(9), CAPS) {
-            board.hop_answered(&hop, seconds(9));
+        while let Next::Work(hop) = index.next(seconds(9), CAPS) {
+            index.hop_answered(&hop, seconds(9));
             working.push(hop);
         }
         assert_eq!(working.len(), 2);
-        assert_eq!(board.next(seconds(9), CAPS), Next::Wait(None));
-        board.worker_ended(&working[0]);
-        board.worker_ended(&working[1]);
-        assert_eq!(board.take(&hop("a.example"), seconds(9)), Some(job(1)));
-        assert_eq!(board.take(&hop("a.example"), seconds(1)), None);
-        assert_eq!(board.take(&hop("a.example"), seconds(2)), Some(job(2)));
+        assert_eq!(index.next(seconds(9), CAPS), Next::Wait(None));
+        index.worker_ended(&working[0]);
+        index.worker_ended(&working[1]);
+        assert_eq!(index.take(&hop("a.example"), seconds(9)), Some(pending(1)));
+        assert_eq!(index.take(&hop("a.example"), seconds(1)), None);
+        assert_eq!(index.take(&hop("a.example"), seconds(2)), Some(pending(2)));
     }
 
     /// Half of the connections are kept for those that have answered lately; the others get one each, to begin with.
     #[test]
     fn hops_that_do_not_answer_leave_connections_for_those_that_do() {
-        let board = Board::default();
+        let index = QueueIndex::default();
         let caps = WorkerCaps { total: 4, per_hop: 3 };
         let names = ["a.example", "b.example", "c.example", "d.example"];
         for (n, name) in (0..).zip(names.iter().cycle().take(16)) {
-            board.submit(hop(name), job(n), seconds(0));
+            index.submit(hop(name), pending(n), seconds(0));
         }
-        let start = |now: u64| match board.next(seconds(now), caps) {
+        let start = |now: u64| match index.next(seconds(now), caps) {
             Next::Work(hop) => Some(hop),
             _ => None,
         };
         let (first, second) = (start(1).unwrap(), start(1).unwrap());
         assert_ne!(first, second);
         assert_eq!(start(1), None, "two of four");
-        board.hop_answered(&first, seconds(2));
+        index.hop_answered(&first, seconds(2));
         // The place that the first has left is for another stranger; what is kept is for the first.
         let more = [start(2).unwrap(), start(2).unwrap()];
         assert!(more.iter().filter(|hop| **hop != first).count() <= 1, "{more:?}");
         assert!(!more.contains(&second), "one looks whether somebody is there");
         assert_eq!(start(2), None, "all four");
         // After a failure, and after a while, it is a stranger again.
-        more.iter().chain([&first, &second]).for_each(|hop| board.worker_ended(hop));
+        more.iter().chain([&first, &second]).for_each(|hop| index.worker_ended(hop));
         let reason = no_answer();
-        board.hop_failed(&first, None, seconds(3), &|_| seconds(1), &reason, LONG);
-        board.hop_succeeded(&first);
-        board.hop_answered(&second, seconds(3));
+        index.hop_failed(&first, None, seconds(3), &|_| seconds(1), &reason, LONG);
+        index.hop_succeeded(&first);
+        index.hop_answered(&second, seconds(3));
         let later = LATELY.as_secs() + 3;
         let work = [start(later).unwrap(), start(later).unwrap()];
         assert_eq!(start(later), None, "{work:?}");
@@ -668,12 +669,12 @@ mod tests {
 
     #[test]
     fn what_has_answered_is_remembered_within_bounds() {
-        let board = Board::default();
+        let index = QueueIndex::default();
         for n in 0..2 * ANSWERED_MAX {
-            board.hop_answered(&hop(&format!("d{n}.example")), seconds(n as u64));
-            board.hop_answered(&hop("always.example"), seconds(n as u64));
+            index.hop_answered(&hop(&format!("d{n}.example")), seconds(n as u64));
+            index.hop_answered(&hop("always.example"), seconds(n as u64));
         }
-        let inner = lock(&board.inner);
+        let inner = lock(&index.inner);
         let has_answered = |name: &str| inner.answered.iter().any(|(known, _)| *known == hop(name));
         assert_eq!(inner.answered.len(), ANSWERED_MAX);
         assert!(
@@ -684,178 +685,182 @@ mod tests {
     /// Two workers would else fail at the same route one after the other, and double its pause.
     #[test]
     fn what_a_failure_puts_back_waits_for_the_end_of_the_pause() {
-        let board = Board::default();
+        let index = QueueIndex::default();
         let reason = no_answer();
-        board.submit(hop("a.example"), job(1), seconds(0));
-        assert_eq!(board.next(seconds(0), CAPS), Next::Work(hop("a.example")));
-        assert_eq!(board.take(&hop("a.example"), seconds(0)), Some(job(1)));
-        board.hop_failed(&hop("a.example"), Some(job(1)), seconds(1), &|_| seconds(60), &reason, LONG);
-        assert_eq!(board.next(seconds(1), CAPS), Next::Wait(Some(seconds(61))));
-        board.worker_ended(&hop("a.example"));
-        assert_eq!(board.next(seconds(61), CAPS), Next::Work(hop("a.example")));
-        assert_eq!(board.take(&hop("a.example"), seconds(61)), Some(job(1)));
+        index.submit(hop("a.example"), pending(1), seconds(0));
+        assert_eq!(index.next(seconds(0), CAPS), Next::Work(hop("a.example")));
+        assert_eq!(index.take(&hop("a.example"), seconds(0)), Some(pending(1)));
+        index.hop_failed(&hop("a.example"), Some(pending(1)), seconds(1), &|_| seconds(60), &reason, LONG);
+        assert_eq!(index.next(seconds(1), CAPS), Next::Wait(Some(seconds(61))));
+        index.worker_ended(&hop("a.example"));
+        assert_eq!(index.next(seconds(61), CAPS), Next::Work(hop("a.example")));
+        assert_eq!(index.take(&hop("a.example"), seconds(61)), Some(pending(1)));
     }
 
     #[test]
     fn a_paused_hop_waits_and_others_go_on() {
-        let board = Board::default();
+        let index = QueueIndex::default();
         let reason = no_answer();
-        board.submit(hop("a.example"), job(1), seconds(0));
-        board.submit(hop("b.example"), job(2), seconds(0));
-        let failed = board.hop_failed(&hop("a.example"), None, seconds(1), &|_| seconds(60), &reason, LONG);
+        index.submit(hop("a.example"), pending(1), seconds(0));
+        index.submit(hop("b.example"), pending(2), seconds(0));
+        let failed = index.hop_failed(&hop("a.example"), None, seconds(1), &|_| seconds(60), &reason, LONG);
         assert_eq!(failed, (seconds(60), vec![]));
-        assert_eq!(board.next(seconds(2), CAPS), Next::Work(hop("b.example")));
-        assert_eq!(board.take(&hop("b.example"), seconds(2)), Some(job(2)));
-        board.worker_ended(&hop("b.example"));
-        assert_eq!(board.next(seconds(2), CAPS), Next::Wait(Some(seconds(61))));
-        assert_eq!(board.pause_reason(&hop("a.example"), seconds(2)), Some(reason.reason));
-        assert_eq!(board.next(seconds(61), CAPS), Next::Work(hop("a.example")));
+        assert_eq!(index.next(seconds(2), CAPS), Next::Work(hop("b.example")));
+        assert_eq!(index.take(&hop("b.example"), seconds(2)), Some(pending(2)));
+        index.worker_ended(&hop("b.example"));
+        assert_eq!(index.next(seconds(2), CAPS), Next::Wait(Some(seconds(61))));
+        assert_eq!(index.pause_reason(&hop("a.example"), seconds(2)), Some(reason.reason));
+        assert_eq!(index.next(seconds(61), CAPS), Next::Work(hop("a.example")));
         // One try is let through; nobody else joins until it is reported.
         assert_eq!(
-            board.next(seconds(62), WorkerCaps { total: 9, per_hop: 9 }),
+            index.next(seconds(62), WorkerCaps { total: 9, per_hop: 9 }),
             Next::Wait(Some(seconds(61 + 3600)))
         );
-        board.worker_ended(&hop("a.example"));
-        board.flush(seconds(63));
+        index.worker_ended(&hop("a.example"));
+        index.flush(seconds(63));
         assert_eq!(
-            board.next(seconds(63), WorkerCaps { total: 9, per_hop: 9 }),
+            index.next(seconds(63), WorkerCaps { total: 9, per_hop: 9 }),
             Next::Work(hop("a.example"))
         );
     }
 
     #[test]
     fn old_messages_of_a_failing_hop_are_given_out() {
-        let board = Board::default();
+        let index = QueueIndex::default();
         let reason = no_answer();
-        board.submit(hop("a.example"), job(1), seconds(0));
-        board.submit(hop("a.example"), Job { arrival: seconds(900), ..job(2) }, seconds(900));
+        index.submit(hop("a.example"), pending(1), seconds(0));
+        index.submit(hop("a.example"), Pending { arrival: seconds(900), ..pending(2) }, seconds(900));
         let (_, old) =
-            board.hop_failed(&hop("a.example"), None, seconds(1001), &|_| seconds(60), &reason, LONG);
-        assert_eq!(old, vec![job(1)]);
-        assert_eq!(board.take(&hop("a.example"), seconds(2000)).map(|job| job.id), Some(job(2).id));
+            index.hop_failed(&hop("a.example"), None, seconds(1001), &|_| seconds(60), &reason, LONG);
+        assert_eq!(old, vec![pending(1)]);
+        assert_eq!(
+            index.take(&hop("a.example"), seconds(2000)).map(|pending| pending.id),
+            Some(pending(2).id)
+        );
     }
 
     #[test]
     fn an_idle_worker_gets_new_mail_from_hand_to_hand() {
-        let board = Arc::new(Board::default());
-        board.submit(hop("a.example"), job(1), seconds(0));
-        assert_eq!(board.next(seconds(0), CAPS), Next::Work(hop("a.example")));
-        assert_eq!(board.take(&hop("a.example"), seconds(0)), Some(job(1)));
-        let other = Arc::clone(&board);
+        let index = Arc::new(QueueIndex::default());
+        index.submit(hop("a.example"), pending(1), seconds(0));
+        assert_eq!(index.next(seconds(0), CAPS), Next::Work(hop("a.example")));
+        assert_eq!(index.take(&hop("a.example"), seconds(0)), Some(pending(1)));
+        let other = Arc::clone(&index);
         let worker = std::thread::spawn(move || other.linger(&hop("a.example"), seconds(30), seconds(0)));
-        while lock(&board.inner).routes.values().all(|route| route.idle.is_empty()) {
+        while lock(&index.inner).routes.values().all(|route| route.idle.is_empty()) {
             std::thread::yield_now();
         }
-        board.submit(hop("a.example"), job(2), seconds(0));
-        assert_eq!(worker.join().unwrap(), Some(job(2)));
-        assert_eq!(board.linger(&hop("a.example"), Duration::from_millis(1), seconds(0)), None);
-        assert!(lock(&board.inner).routes.values().all(|route| route.idle.is_empty()));
+        index.submit(hop("a.example"), pending(2), seconds(0));
+        assert_eq!(worker.join().unwrap(), Some(pending(2)));
+        assert_eq!(index.linger(&hop("a.example"), Duration::from_millis(1), seconds(0)), None);
+        assert!(lock(&index.inner).routes.values().all(|route| route.idle.is_empty()));
     }
 
     #[test]
     fn a_schedule_parks_mail_until_it_fires() {
-        let board = Board::default();
-        board.set_parked(true);
-        board.submit(hop("a.example"), job(1), seconds(0));
-        board.put_back(hop("a.example"), job(2), seconds(5));
-        assert_eq!(board.next(seconds(99), CAPS), Next::Wait(None));
-        board.flush(seconds(100));
-        assert_eq!(board.next(seconds(100), CAPS), Next::Work(hop("a.example")));
+        let index = QueueIndex::default();
+        index.set_parked(true);
+        index.submit(hop("a.example"), pending(1), seconds(0));
+        index.put_back(hop("a.example"), pending(2), seconds(5));
+        assert_eq!(index.next(seconds(99), CAPS), Next::Wait(None));
+        index.flush(seconds(100));
+        assert_eq!(index.next(seconds(100), CAPS), Next::Work(hop("a.example")));
     }
 
     #[test]
     fn a_metered_link_is_for_what_is_urgent() {
-        let board = Board::default();
+        let index = QueueIndex::default();
         let (a, reason) = (hop("a.example"), no_answer());
-        board.hop_failed(&a, None, seconds(0), &|_| seconds(60), &reason, LONG);
-        board.set_link(Uplink::Metered, seconds(0));
-        assert_eq!(board.pause_reason(&a, seconds(0)), None, "it paused by another link");
+        index.hop_failed(&a, None, seconds(0), &|_| seconds(60), &reason, LONG);
+        index.set_link(Uplink::Metered, seconds(0));
+        assert_eq!(index.pause_reason(&a, seconds(0)), None, "it paused by another link");
         for n in 1..=4 {
-            board.add_message(job(n).id, Known::new(1, seconds(0), n == 3));
-            board.put_back(a.clone(), job(n), seconds(n));
+            index.add_message(pending(n).id, IndexedMessage::new(1, seconds(0), n == 3));
+            index.put_back(a.clone(), pending(n), seconds(n));
         }
-        board.submit(Hop::Local, job(9), seconds(0));
-        assert_eq!(board.next(seconds(0), CAPS), Next::Work(Hop::Local));
-        assert_eq!(board.take(&Hop::Local, seconds(0)), Some(job(9)));
-        let told = |n| board.wait_reason(&a, job(n).id, seconds(0)).map(|reason| reason.text);
+        index.submit(Hop::Local, pending(9), seconds(0));
+        assert_eq!(index.next(seconds(0), CAPS), Next::Work(Hop::Local));
+        assert_eq!(index.take(&Hop::Local, seconds(0)), Some(pending(9)));
+        let told = |n| index.wait_reason(&a, pending(n).id, seconds(0)).map(|reason| reason.text);
         assert_eq!([told(1), told(3)], [Some("the link is metered".into()), None]);
-        assert_eq!(board.next_attempts().into_iter().collect::<Vec<_>>(), [(job(3).id, seconds(3))]);
-        assert_eq!(board.next(seconds(0), CAPS), Next::Wait(Some(seconds(3))));
-        assert_eq!(board.next(seconds(3), CAPS), Next::Work(a.clone()));
-        assert_eq!(board.take(&a, seconds(3)), Some(job(3)));
-        assert_eq!(board.take(&a, seconds(3)), None);
-        assert_eq!(board.linger(&a, Duration::from_millis(1), seconds(3)), None);
+        assert_eq!(index.next_attempts().into_iter().collect::<Vec<_>>(), [(pending(3).id, seconds(3))]);
+        assert_eq!(index.next(seconds(0), CAPS), Next::Wait(Some(seconds(3))));
+        assert_eq!(index.next(seconds(3), CAPS), Next::Work(a.clone()));
+        assert_eq!(index.take(&a, seconds(3)), Some(pending(3)));
+        assert_eq!(index.take(&a, seconds(3)), None);
+        assert_eq!(index.linger(&a, Duration::from_millis(1), seconds(3)), None);
         // What has not been tried does not fail with what has.
-        let (_, old) = board.hop_failed(&a, Some(job(3)), seconds(5000), &|_| seconds(60), &reason, LONG);
-        assert_eq!(old, [job(3)]);
-        board.worker_ended(&a);
+        let (_, old) = index.hop_failed(&a, Some(pending(3)), seconds(5000), &|_| seconds(60), &reason, LONG);
+        assert_eq!(old, [pending(3)]);
+        index.worker_ended(&a);
         // Somebody asks for one by its name; and for all, which is not by name.
-        board.flush(seconds(5000));
-        assert_eq!(board.next(seconds(5000), CAPS), Next::Wait(None));
-        assert!(board.flush_message(job(4).id, seconds(5000)));
-        assert_eq!(board.next(seconds(5000), CAPS), Next::Work(a.clone()));
-        assert_eq!(board.take(&a, seconds(5000)), Some(job(4)));
-        board.worker_ended(&a);
-        board.set_link(Uplink::Down, seconds(5000));
-        board.put_back(a.clone(), job(4), seconds(5000));
+        index.flush(seconds(5000));
+        assert_eq!(index.next(seconds(5000), CAPS), Next::Wait(None));
+        assert!(index.flush_message(pending(4).id, seconds(5000)));
+        assert_eq!(index.next(seconds(5000), CAPS), Next::Work(a.clone()));
+        assert_eq!(index.take(&a, seconds(5000)), Some(pending(4)));
+        index.worker_ended(&a);
+        index.set_link(Uplink::Down, seconds(5000));
+        index.put_back(a.clone(), pending(4), seconds(5000));
         assert_eq!(
-            (board.next(seconds(5000), CAPS), board.take(&a, seconds(5000))),
+            (index.next(seconds(5000), CAPS), index.take(&a, seconds(5000))),
             (Next::Wait(None), None)
         );
-        board.set_link(Uplink::Up, seconds(5000));
-        let left: Vec<_> = std::iter::from_fn(|| board.take(&a, seconds(5000))).collect();
-        assert_eq!(left, [job(1), job(2), job(4)]);
+        index.set_link(Uplink::Up, seconds(5000));
+        let left: Vec<_> = std::iter::from_fn(|| index.take(&a, seconds(5000))).collect();
+        assert_eq!(left, [pending(1), pending(2), pending(4)]);
     }
 
     /// A second worker that found the hop paused would go home without a word, and the hop would wait an hour for it.
     #[test]
     fn the_one_try_after_a_pause_has_the_hop_to_itself() {
-        let board = Board::default();
+        let index = QueueIndex::default();
         let caps = WorkerCaps { total: 9, per_hop: 9 };
         let reason = no_answer();
-        board.submit(hop("a.example"), job(1), seconds(0));
-        board.submit(hop("a.example"), job(2), seconds(0));
+        index.submit(hop("a.example"), pending(1), seconds(0));
+        index.submit(hop("a.example"), pending(2), seconds(0));
         // One has been at a long message since before the pause.
-        assert_eq!(board.next(seconds(0), caps), Next::Work(hop("a.example")));
-        assert_eq!(board.take(&hop("a.example"), seconds(0)), Some(job(1)));
-        board.hop_failed(&hop("a.example"), None, seconds(1), &|_| seconds(60), &reason, LONG);
-        if board.next(seconds(61), caps) == Next::Work(hop("a.example")) {
-            assert_eq!(board.take(&hop("a.example"), seconds(61)), Some(job(2)), "what has it come for?");
+        assert_eq!(index.next(seconds(0), caps), Next::Work(hop("a.example")));
+        assert_eq!(index.take(&hop("a.example"), seconds(0)), Some(pending(1)));
+        index.hop_failed(&hop("a.example"), None, seconds(1), &|_| seconds(60), &reason, LONG);
+        if index.next(seconds(61), caps) == Next::Work(hop("a.example")) {
+            assert_eq!(index.take(&hop("a.example"), seconds(61)), Some(pending(2)), "what has it come for?");
         }
-        board.worker_ended(&hop("a.example"));
-        assert_eq!(board.next(seconds(62), caps), Next::Work(hop("a.example")));
-        assert_eq!(board.take(&hop("a.example"), seconds(62)), Some(job(2)));
+        index.worker_ended(&hop("a.example"));
+        assert_eq!(index.next(seconds(62), caps), Next::Work(hop("a.example")));
+        assert_eq!(index.take(&hop("a.example"), seconds(62)), Some(pending(2)));
     }
 
     #[test]
     fn a_message_waits_once_and_the_earlier_time_counts() {
-        let board = Board::default();
+        let index = QueueIndex::default();
         for due in [5, 3, 9] {
-            board.put_back(hop("a.example"), job(1), seconds(due));
+            index.put_back(hop("a.example"), pending(1), seconds(due));
         }
-        assert_eq!(board.waiting(), 1);
-        assert_eq!(board.take(&hop("a.example"), seconds(2)), None);
-        assert_eq!(board.take(&hop("a.example"), seconds(3)), Some(job(1)));
-        assert_eq!(board.take(&hop("a.example"), seconds(99)), None);
-        board.put_back(hop("a.example"), job(1), seconds(200));
-        board.flush(seconds(100));
-        board.put_back(hop("a.example"), job(1), seconds(150));
-        assert_eq!(board.take(&hop("a.example"), seconds(100)), Some(job(1)));
-        assert_eq!(board.waiting(), 0);
+        assert_eq!(index.waiting(), 1);
+        assert_eq!(index.take(&hop("a.example"), seconds(2)), None);
+        assert_eq!(index.take(&hop("a.example"), seconds(3)), Some(pending(1)));
+        assert_eq!(index.take(&hop("a.example"), seconds(99)), None);
+        index.put_back(hop("a.example"), pending(1), seconds(200));
+        index.flush(seconds(100));
+        index.put_back(hop("a.example"), pending(1), seconds(150));
+        assert_eq!(index.take(&hop("a.example"), seconds(100)), Some(pending(1)));
+        assert_eq!(index.waiting(), 0);
     }
 
     #[test]
     fn the_queue_is_counted() {
-        let board = Board::default();
-        let add = |n, octets| board.add_message(job(n).id, Known::new(octets, seconds(1), false));
+        let index = QueueIndex::default();
+        let add =
+            |n, octets| index.add_message(pending(n).id, IndexedMessage::new(octets, seconds(1), false));
         add(1, 10);
         add(1, 10);
         add(2, 5);
         // Others may say another size of it: what was added is what is taken away.
         add(2, 500);
-        assert_eq!(board.size(), (2, 15));
-        assert!(board.forget_message(job(1).id));
-        assert!(!board.forget_message(job(1).id));
-        assert_eq!(board.size(), (1, 5));
+        assert_eq!(index.size(), (2, 15));
+        assert!(index.forget_message(pending(1).id));
+        assert!(!index.forget_message(pending(1).id));
+        assert_eq!(index.size(), (1, 5));
     }
 }

@@ -1,7 +1,7 @@
-//! What the board can tell of the queue and of its routes, for people and for alarms.
+//! What the index can tell of the queue and of its routes, for people and for alarms.
 
-use super::route::{Route, whole_seconds};
-use super::{Board, Hop, Known, lock};
+use super::hop_state::{HopState, whole_seconds};
+use super::{Hop, IndexedMessage, QueueIndex, lock};
 use crate::mail::id::QueueId;
 use crate::rules::pacing::breaker::Pause;
 use std::collections::HashSet;
@@ -37,7 +37,7 @@ pub struct FailingRoute {
     pub pause: Option<Pause>,
 }
 
-impl Board {
+impl QueueIndex {
     /// Takes note that the operator holds a message, or lets it go.
     pub fn set_held(&self, id: QueueId, held: bool) {
         if let Some(known) = lock(&self.inner).messages.get_mut(&id) {
@@ -56,7 +56,8 @@ impl Board {
     #[must_use]
     pub fn kept_before(&self, horizon: Duration) -> Vec<QueueId> {
         let inner = lock(&self.inner);
-        let is_old = |known: &Known| known.kept_since.is_some_and(|since| since < whole_seconds(horizon));
+        let is_old =
+            |known: &IndexedMessage| known.kept_since.is_some_and(|since| since < whole_seconds(horizon));
         inner.messages.iter().filter(|(_, known)| is_old(known)).map(|(&id, _)| id).collect()
     }
 
@@ -64,7 +65,7 @@ impl Board {
     #[must_use]
     pub fn queue_facts(&self, collected: &HashSet<QueueId>) -> QueueFacts {
         let inner = lock(&self.inner);
-        let by_age = |(id, known): (&QueueId, &Known)| (known.arrival, *id);
+        let by_age = |(id, known): (&QueueId, &IndexedMessage)| (known.arrival, *id);
         let told = |(arrival, id): (u32, QueueId)| (id, Duration::from_secs(arrival.into()));
         let kept = || inner.messages.iter().filter(|(_, known)| known.kept_since.is_some());
         let moving = || inner.messages.iter().filter(|(_, known)| !known.is_held);
@@ -100,12 +101,13 @@ impl Board {
     #[must_use]
     pub fn count_failing(&self, long_ago: Option<Duration>) -> (u64, u64) {
         let inner = lock(&self.inner);
-        let count = |is_meant: &dyn Fn(&Route) -> bool| {
+        let count = |is_meant: &dyn Fn(&HopState) -> bool| {
             inner.routes.values().filter(|route| is_meant(route)).count() as u64
         };
         let is_old =
-            |route: &Route| route.breaker.failing_since().is_some_and(|since| Some(since) < long_ago);
-        let is_refused = |route: &Route| route.breaker.pause().is_some_and(|pause| pause.refusal.is_some());
+            |route: &HopState| route.breaker.failing_since().is_some_and(|since| Some(since) < long_ago);
+        let is_refused =
+            |route: &HopState| route.breaker.pause().is_some_and(|pause| pause.refusal.is_some());
         (count(&|route| route.breaker.pause().is_some()), count(&|route| is_old(route) || is_refused(route)))
     }
 

@@ -5,8 +5,8 @@
 //! it goes to the end of the line, and has twice the time when its turn comes again. So any number of hosts that say
 //! nothing costs a new destination moments, and a host that is slow gets its minutes as soon as nobody waits.
 
-use super::route::Route;
-use super::{ANSWERED_MAX, Board, Hop, Inner, Job, lock};
+use super::hop_state::HopState;
+use super::{ANSWERED_MAX, Hop, Inner, Pending, QueueIndex, lock};
 use crate::mail::id::QueueId;
 use crate::mail::outcome::Diagnostic;
 use crate::mail::status::EnhancedStatus;
@@ -30,21 +30,21 @@ pub(super) struct Crowd {
 
 impl Crowd {
     /// Takes note of a destination that waits.
-    pub fn add(&mut self, route: &mut Route) {
+    pub fn add(&mut self, route: &mut HopState) {
         route.lacks_place = true;
         self.turns = if self.waiting == 0 { route.turns } else { self.turns.min(route.turns) };
         self.waiting += 1;
     }
 }
 
-impl Route {
+impl HopState {
     /// Who goes first among those that have no connection yet: who has waited in vain least often, then what is newest.
     pub(super) fn rank(&self, due: Duration) -> (u32, u32, Reverse<Duration>) {
         (self.turns, self.breaker.failures(), Reverse(due))
     }
 }
 
-impl Board {
+impl QueueIndex {
     /// A hop has answered, and let us in: it may have more than one connection, of those that are kept for such hops.
     pub fn hop_answered(&self, hop: &Hop, now: Duration) {
         let mut inner = lock(&self.inner);
@@ -93,13 +93,13 @@ impl Board {
 
     /// Whether a worker has just given its place away: its message goes to the end of the line.
     #[must_use]
-    pub fn gave_way(&self, hop: &Hop, job: Job, now: Duration) -> bool {
+    pub fn gave_way(&self, hop: &Hop, pending: Pending, now: Duration) -> bool {
         let mut inner = lock(&self.inner);
         let Some(route) = inner.routes.get_mut(hop).filter(|route| route.gives_way) else { return false };
         route.gives_way = false;
         route.turns = route.turns.saturating_add(1);
         route.breaker.put_off(now);
-        inner.wait(hop.clone(), job, now);
+        inner.wait(hop.clone(), pending, now);
         true
     }
 
@@ -116,8 +116,8 @@ impl Board {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::queue::board::tests::{hop, job, seconds};
-    use crate::engine::queue::board::{Next, WorkerCaps};
+    use crate::engine::queue::index::tests::{hop, pending, seconds};
+    use crate::engine::queue::index::{Next, WorkerCaps};
 
     const CAPS: WorkerCaps = WorkerCaps { total: 4, per_hop: 2 };
 
@@ -126,108 +126,108 @@ mod tests {
     }
 
     /// Starts all that may be started.
-    fn start(board: &Board, now: u64) -> Vec<Hop> {
-        std::iter::from_fn(|| match board.next(seconds(now), CAPS) {
+    fn start(index: &QueueIndex, now: u64) -> Vec<Hop> {
+        std::iter::from_fn(|| match index.next(seconds(now), CAPS) {
             Next::Work(hop) => Some(hop),
             _ => None,
         })
         .collect()
     }
 
-    fn end(board: &Board, hop: &Hop, now: u64) -> bool {
-        let job = board.take(hop, seconds(now));
-        let gave_way = job.is_some_and(|job| board.gave_way(hop, job, seconds(now)));
-        board.worker_ended(hop);
+    fn end(index: &QueueIndex, hop: &Hop, now: u64) -> bool {
+        let pending = index.take(hop, seconds(now));
+        let gave_way = pending.is_some_and(|pending| index.gave_way(hop, pending, seconds(now)));
+        index.worker_ended(hop);
         gave_way
     }
 
     #[test]
     fn silence_is_allowed_while_nobody_waits_and_one_place_is_given_to_one() {
-        let board = Board::default();
+        let index = QueueIndex::default();
         for (n, name) in (0..).zip(["a.example", "b.example"]) {
-            board.submit(hop(name), job(n), seconds(n));
+            index.submit(hop(name), pending(n), seconds(n));
         }
-        let silent = start(&board, 9);
+        let silent = start(&index, 9);
         assert_eq!(silent.len(), 2);
-        assert!(!board.gives_way(&silent[0], seconds(200)), "nobody waits");
-        board.submit(hop("new.example"), job(7), seconds(10));
-        assert_eq!(start(&board, 10), []);
-        let reason = board.wait_reason(&hop("new.example"), job(7).id, seconds(10)).unwrap();
+        assert!(!index.gives_way(&silent[0], seconds(200)), "nobody waits");
+        index.submit(hop("new.example"), pending(7), seconds(10));
+        assert_eq!(start(&index, 10), []);
+        let reason = index.wait_reason(&hop("new.example"), pending(7).id, seconds(10)).unwrap();
         assert_eq!(reason.text, "waits for a free connection (relay.connections)");
-        assert!(!board.gives_way(&silent[0], millis(499)));
-        assert!(board.gives_way(&silent[0], millis(500)));
-        assert!(board.gives_way(&silent[0], millis(1)), "it has been told");
-        assert!(!board.gives_way(&silent[1], seconds(20)), "one is enough");
-        assert!(end(&board, &silent[0], 10));
-        assert_eq!(start(&board, 10), [hop("new.example")], "before the one that gave way");
-        assert_eq!(board.wait_reason(&hop("new.example"), job(7).id, seconds(10)), None);
-        assert!(board.wait_reason(&silent[0], job(1).id, seconds(10)).is_some());
+        assert!(!index.gives_way(&silent[0], millis(499)));
+        assert!(index.gives_way(&silent[0], millis(500)));
+        assert!(index.gives_way(&silent[0], millis(1)), "it has been told");
+        assert!(!index.gives_way(&silent[1], seconds(20)), "one is enough");
+        assert!(end(&index, &silent[0], 10));
+        assert_eq!(start(&index, 10), [hop("new.example")], "before the one that gave way");
+        assert_eq!(index.wait_reason(&hop("new.example"), pending(7).id, seconds(10)), None);
+        assert!(index.wait_reason(&silent[0], pending(1).id, seconds(10)).is_some());
         // It waits itself now, and has twice the time when its turn comes.
-        assert!(board.gives_way(&silent[1], millis(500)));
-        assert!(end(&board, &silent[1], 10));
-        assert_eq!(start(&board, 10).len(), 1);
+        assert!(index.gives_way(&silent[1], millis(500)));
+        assert!(end(&index, &silent[1], 10));
+        assert_eq!(start(&index, 10).len(), 1);
     }
 
     #[test]
     fn any_number_of_silent_hosts_costs_a_new_one_moments() {
-        let board = Board::default();
+        let index = QueueIndex::default();
         for n in 0..40 {
-            board.submit(hop(&format!("s{n}.example")), job(n), seconds(0));
+            index.submit(hop(&format!("s{n}.example")), pending(n), seconds(0));
         }
-        let mut working = start(&board, 1);
+        let mut working = start(&index, 1);
         assert_eq!(working.len(), 2);
         for round in 0..30 {
             let silent = working.remove(0);
             // Whatever its turn, it never has longer than a connect; that long a silence is a failure.
-            assert!(board.gives_way(&silent, limits::CONNECT), "{round}");
-            let taken = board.take(&silent, seconds(1)).unwrap();
-            assert!(!board.gave_way(&silent, taken, seconds(1)));
+            assert!(index.gives_way(&silent, limits::CONNECT), "{round}");
+            let taken = index.take(&silent, seconds(1)).unwrap();
+            assert!(!index.gave_way(&silent, taken, seconds(1)));
             let reason = Diagnostic::local(EnhancedStatus::NO_ANSWER, "timed out").into();
-            board.hop_failed(&silent, Some(taken), seconds(1), &|_| seconds(60), &reason, seconds(999));
-            board.worker_ended(&silent);
-            working.extend(start(&board, 1));
+            index.hop_failed(&silent, Some(taken), seconds(1), &|_| seconds(60), &reason, seconds(999));
+            index.worker_ended(&silent);
+            working.extend(start(&index, 1));
         }
-        board.submit(hop("good.example"), job(99), seconds(1));
-        assert_eq!(start(&board, 1), []);
-        assert!(board.gives_way(&working[0], millis(500)));
-        assert!(end(&board, &working[0], 1));
-        assert_eq!(start(&board, 1), [hop("good.example")], "before the eight that have waited for longer");
+        index.submit(hop("good.example"), pending(99), seconds(1));
+        assert_eq!(start(&index, 1), []);
+        assert!(index.gives_way(&working[0], millis(500)));
+        assert!(end(&index, &working[0], 1));
+        assert_eq!(start(&index, 1), [hop("good.example")], "before the eight that have waited for longer");
     }
 
     #[test]
     fn who_has_answered_is_borne_with_for_as_long_as_a_connect_if_all_places_are_taken() {
-        let board = Board::default();
+        let index = QueueIndex::default();
         for (n, name) in (0..).zip(["a.example", "b.example"].into_iter().cycle().take(4)) {
-            board.submit(hop(name), job(n), seconds(0));
+            index.submit(hop(name), pending(n), seconds(0));
         }
-        let first = start(&board, 1);
-        first.iter().for_each(|hop| board.hop_answered(hop, seconds(1)));
-        assert_eq!(start(&board, 1).len(), 2, "all four");
-        board.submit(hop("new.example"), job(9), seconds(1));
-        assert_eq!(start(&board, 1), []);
-        assert!(!board.gives_way(&hop("a.example"), millis(29_999)));
-        assert!(board.gives_way(&hop("a.example"), limits::CONNECT));
-        let job = board.take(&hop("a.example"), seconds(1)).unwrap();
-        assert!(!board.gave_way(&hop("a.example"), job, seconds(1)), "that is a failure");
+        let first = start(&index, 1);
+        first.iter().for_each(|hop| index.hop_answered(hop, seconds(1)));
+        assert_eq!(start(&index, 1).len(), 2, "all four");
+        index.submit(hop("new.example"), pending(9), seconds(1));
+        assert_eq!(start(&index, 1), []);
+        assert!(!index.gives_way(&hop("a.example"), millis(29_999)));
+        assert!(index.gives_way(&hop("a.example"), limits::CONNECT));
+        let pending = index.take(&hop("a.example"), seconds(1)).unwrap();
+        assert!(!index.gave_way(&hop("a.example"), pending, seconds(1)), "that is a failure");
     }
 
     #[test]
     fn the_one_try_after_a_pause_may_give_way_and_starts_again() {
-        let board = Board::default();
+        let index = QueueIndex::default();
         let reason = Diagnostic::local(EnhancedStatus::NO_ANSWER, "no answer").into();
         let caps = WorkerCaps { total: 2, per_hop: 1 };
-        board.submit(hop("a.example"), job(1), seconds(0));
-        board.hop_failed(&hop("a.example"), None, seconds(1), &|_| seconds(60), &reason, seconds(999));
-        assert_eq!(board.next(seconds(61), caps), Next::Work(hop("a.example")));
-        let taken = board.take(&hop("a.example"), seconds(61)).unwrap();
-        board.submit(hop("b.example"), job(2), seconds(61));
-        assert!(matches!(board.next(seconds(61), caps), Next::Wait(_)));
-        assert!(board.gives_way(&hop("a.example"), seconds(1)));
-        assert!(board.gave_way(&hop("a.example"), taken, seconds(62)));
-        board.worker_ended(&hop("a.example"));
-        assert_eq!(board.next(seconds(62), caps), Next::Work(hop("b.example")));
-        board.worker_ended(&hop("b.example"));
-        board.withdraw(job(2).id);
-        assert_eq!(board.next(seconds(62), caps), Next::Work(hop("a.example")), "not in an hour");
+        index.submit(hop("a.example"), pending(1), seconds(0));
+        index.hop_failed(&hop("a.example"), None, seconds(1), &|_| seconds(60), &reason, seconds(999));
+        assert_eq!(index.next(seconds(61), caps), Next::Work(hop("a.example")));
+        let taken = index.take(&hop("a.example"), seconds(61)).unwrap();
+        index.submit(hop("b.example"), pending(2), seconds(61));
+        assert!(matches!(index.next(seconds(61), caps), Next::Wait(_)));
+        assert!(index.gives_way(&hop("a.example"), seconds(1)));
+        assert!(index.gave_way(&hop("a.example"), taken, seconds(62)));
+        index.worker_ended(&hop("a.example"));
+        assert_eq!(index.next(seconds(62), caps), Next::Work(hop("b.example")));
+        index.worker_ended(&hop("b.example"));
+        index.withdraw(pending(2).id);
+        assert_eq!(index.next(seconds(62), caps), Next::Work(hop("a.example")), "not in an hour");
     }
 }

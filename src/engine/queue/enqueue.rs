@@ -1,7 +1,7 @@
-//! From intake to the board: where each queued recipient goes by the routes of now, and who is told of it.
+//! From intake to the index: where each queued recipient goes by the routes of now, and who is told of it.
 
 use super::attempt::Attempt;
-use super::board::{Board, Hop, Job, Known};
+use super::index::{Hop, IndexedMessage, Pending, QueueIndex};
 use crate::engine::host::site::{Site, SiteHandle, SystemAccounts, current};
 use crate::engine::intake::incoming::{NewEntry, OnQueued};
 use crate::engine::log::event::AttemptEnd;
@@ -10,23 +10,23 @@ use crate::rules::routing::route::Destination;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Tells the board of queued mail.
+/// Tells the index of queued mail.
 #[derive(Debug)]
-pub struct Outbox {
+pub struct Enqueue {
     /// The configuration.
     pub site: SiteHandle,
     /// The index of the queue.
-    pub board: Arc<Board>,
+    pub index: Arc<QueueIndex>,
 }
 
-impl OnQueued for Outbox {
+impl OnQueued for Enqueue {
     fn queued(&self, new: NewEntry, recipients: &[Recipient]) {
         let (id, arrival, site) = (new.id, new.arrival.running, current(&self.site));
-        self.board.add_message(id, Known::new(new.octets, arrival, new.is_urgent));
+        self.index.add_message(id, IndexedMessage::new(new.octets, arrival, new.is_urgent));
         let mut hops: Vec<Hop> = Vec::new();
         for recipient in recipients {
             let hop = hop_of(&site, recipient);
-            if let Some(reason) = self.board.wait_reason(&hop, id, arrival) {
+            if let Some(reason) = self.index.wait_reason(&hop, id, arrival) {
                 let log = Attempt::log_line(id, &recipient.mailbox, "-", 0, Duration::ZERO);
                 log(AttemptEnd::Deferred, reason.status, &format!("it waits: {}", reason.line()));
             }
@@ -35,18 +35,18 @@ impl OnQueued for Outbox {
             }
         }
         for hop in hops {
-            self.board.submit(hop, Job { id, arrival }, arrival);
+            self.index.submit(hop, Pending { id, arrival }, arrival);
         }
     }
 
     fn collected(&self, new: NewEntry, until: Duration) {
         let (id, arrival) = (new.id, new.arrival.running);
-        self.board.add_message(id, Known::new(new.octets, arrival, new.is_urgent));
-        self.board.put_back(Hop::Local, Job { id, arrival }, until);
+        self.index.add_message(id, IndexedMessage::new(new.octets, arrival, new.is_urgent));
+        self.index.put_back(Hop::Local, Pending { id, arrival }, until);
     }
 
     fn size(&self) -> (usize, u64) {
-        self.board.size()
+        self.index.size()
     }
 }
 

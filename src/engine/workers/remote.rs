@@ -7,12 +7,12 @@
 use super::egress::Egress;
 use crate::engine::log::event::Event;
 use crate::engine::outbound::connect::connect;
+use crate::engine::outbound::context::OutboundContext;
 use crate::engine::outbound::conversation::{Conversation, Talk};
 use crate::engine::outbound::hosts::Unreachable;
 use crate::engine::outbound::outgoing::{NextHopTraits, Outgoing};
-use crate::engine::outbound::outside::Outside;
 use crate::engine::queue::attempt::{Again, Attempt};
-use crate::engine::queue::board::{Blame, Hop, InHand, Job};
+use crate::engine::queue::index::{Blame, Hop, InHand, Pending};
 use crate::engine::queue::manager::Manager;
 use crate::mail::address::ReversePath;
 use crate::mail::next_hop::{NextHop, Smarthost};
@@ -31,55 +31,59 @@ use std::time::Duration;
 pub fn work(manager: &Manager, egress: &Egress, next_hop: &NextHop) {
     let hop = Hop::Relay(next_hop.clone());
     let mut conversation: Option<Conversation<'_>> = None;
-    while let Some(job) = next_job(manager, &hop, egress.linger, conversation.is_some()) {
+    while let Some(pending) = next_job(manager, &hop, egress.linger, conversation.is_some()) {
         let site = manager.site();
-        let _held = manager.hold(&hop, job);
+        let _held = manager.hold(&hop, pending);
         let usable = conversation.take_if(|conversation| conversation.can_go_on(&site));
         if let Some(conversation) = conversation.take() {
             conversation.leave();
         }
         let (mut ready, is_new) = match usable {
             Some(conversation) => (conversation, false),
-            None => match connect(&Outside { hop: Some(&hop), ..egress.outside(manager) }, &site, next_hop) {
+            None => match connect(
+                &OutboundContext { hop: Some(&hop), ..egress.outside(manager) },
+                &site,
+                next_hop,
+            ) {
                 Ok(ready) => (ready, true),
                 Err(Unreachable::Message(diagnostic) | Unreachable::Circle(diagnostic)) => {
-                    manager.fail_all(&hop, job, &diagnostic);
+                    manager.fail_all(&hop, pending, &diagnostic);
                     // That is an answer, too: the pause of an earlier failure is over.
-                    manager.board.hop_succeeded(&hop);
+                    manager.index.hop_succeeded(&hop);
                     continue;
                 }
                 Err(Unreachable::Route(_))
-                    if manager.board.gave_way(&hop, job, manager.clock.now().running) =>
+                    if manager.index.gave_way(&hop, pending, manager.clock.now().running) =>
                 {
                     return;
                 }
                 Err(Unreachable::Route(diagnostic)) => {
-                    return manager.route_failed(&hop, Some(job), &diagnostic.into());
+                    return manager.route_failed(&hop, Some(pending), &diagnostic.into());
                 }
             },
         };
-        manager.board.hop_answered(&hop, manager.clock.now().running);
-        if manager.board.knows_no_chunks(&ready.host) {
+        manager.index.hop_answered(&hop, manager.clock.now().running);
+        if manager.index.knows_no_chunks(&ready.host) {
             ready.session.forgo_chunks();
         }
-        let after = deliver(manager, &hop, job, &mut ready);
+        let after = deliver(manager, &hop, pending, &mut ready);
         if ready.session.knows_no_chunks() {
-            manager.board.remember_no_chunks(&ready.host);
+            manager.index.remember_no_chunks(&ready.host);
         }
         match after {
             After::Pauses(failure) => {
                 ready.leave();
                 manager.route_failed(&hop, None, &failure);
                 if failure.refusal.is_some() {
-                    manager.log_waiting(&hop, job, &failure.reason);
+                    manager.log_waiting(&hop, pending, &failure.reason);
                 }
                 return;
             }
             // A pause that began with the message is over.
-            After::IsToBlame => manager.board.hop_goes_on(&hop),
+            After::IsToBlame => manager.index.hop_goes_on(&hop),
             // Only after the first transaction: a host that greets us and then refuses mail has failed, and its back-off
             // must grow. Not after later ones: they say nothing about new connections.
-            After::Goes if is_new => manager.board.hop_succeeded(&hop),
+            After::Goes if is_new => manager.index.hop_succeeded(&hop),
             After::Goes | After::Elsewhere => {}
         }
         // Some take what follows the BDAT that they don't know for commands, and have to be left.
@@ -95,13 +99,13 @@ pub fn work(manager: &Manager, egress: &Egress, next_hop: &NextHop) {
 }
 
 /// The next message; with an open connection it is worth waiting for one a moment.
-fn next_job(manager: &Manager, hop: &Hop, linger: Duration, connected: bool) -> Option<Job> {
+fn next_job(manager: &Manager, hop: &Hop, linger: Duration, connected: bool) -> Option<Pending> {
     let now = manager.clock.now().running;
-    if let Some(job) = manager.board.take(hop, now) {
-        return Some(job);
+    if let Some(pending) = manager.index.take(hop, now) {
+        return Some(pending);
     }
     // What has left the queue is synced when the worker ends: a second later at most, or with the next new mail's name.
-    if connected { manager.board.linger(hop, linger, now) } else { None }
+    if connected { manager.index.linger(hop, linger, now) } else { None }
 }
 
 /// What a message has come to, for the route.
@@ -117,8 +121,8 @@ enum After {
 }
 
 /// Sends one message to its recipients at this hop.
-fn deliver(manager: &Manager, hop: &Hop, job: Job, conversation: &mut Conversation<'_>) -> After {
-    let Some(mut attempt) = manager.begin_attempt(hop, job) else { return After::Goes };
+fn deliver(manager: &Manager, hop: &Hop, pending: Pending, conversation: &mut Conversation<'_>) -> After {
+    let Some(mut attempt) = manager.begin_attempt(hop, pending) else { return After::Goes };
     let site = manager.site();
     let entry = Arc::clone(&attempt.entry);
     let traits = NextHopTraits {
@@ -187,11 +191,11 @@ fn judge(
     attempt: &mut Attempt,
     end: Option<SessionEnd>,
 ) -> After {
-    let (board, site) = (&manager.board, manager.site());
-    let (id, named) = (attempt.job.id, sender.to_string());
+    let (index, site) = (&manager.index, manager.site());
+    let (id, named) = (attempt.pending.id, sender.to_string());
     if attempt.outcomes.iter().any(|(_, outcome)| matches!(outcome, Some(Outcome::Delivered(_)))) {
-        board.message_passed(hop, id, &named);
-        conversation.smarthost.iter().for_each(|host| board.host_works(host));
+        index.message_passed(hop, id, &named);
+        conversation.smarthost.iter().for_each(|host| index.host_works(host));
     }
     let refusal = |diagnostic: &Diagnostic| {
         let is_submission = site.settings.relay.smarthost.contains(conversation.smarthost.as_ref()?);
@@ -213,11 +217,11 @@ fn judge(
         return After::Goes;
     };
     let reply = failure.refusal.and(Some(failure.reason.line()));
-    let blame = board.blame(hop, InHand { id, sender: &named, refusal: reply });
+    let blame = index.blame(hop, InHand { id, sender: &named, refusal: reply });
     for (_, slot) in &mut attempt.outcomes {
         let is_refused = refused(slot).is_some();
         match blame {
-            Blame::Route if is_refused => *slot = None,
+            Blame::Hop if is_refused => *slot = None,
             Blame::Message(_) if is_refused || slot.is_none() => {
                 *slot = Some(Outcome::Deferred(failure.reason.clone()));
             }
@@ -226,14 +230,14 @@ fn judge(
                 let reason = failure.reason.clone();
                 *slot = Some(Outcome::Failed(reason.with_class(Class::Permanent)));
             }
-            Blame::Route | Blame::Message(_) | Blame::Refused => {}
+            Blame::Hop | Blame::Message(_) | Blame::Refused => {}
         }
     }
     match (blame, &conversation.smarthost) {
-        (Blame::Route, Some(host)) if failure.refusal.is_some() => {
+        (Blame::Hop, Some(host)) if failure.refusal.is_some() => {
             another_smarthost(manager, hop, host, failure)
         }
-        (Blame::Route, _) => After::Pauses(failure),
+        (Blame::Hop, _) => After::Pauses(failure),
         (Blame::Message(failures), _) => {
             attempt.failures = failures;
             After::IsToBlame
@@ -244,11 +248,11 @@ fn judge(
 
 /// A smarthost refuses: the next one of the list is tried, and if all do, the route pauses.
 fn another_smarthost(manager: &Manager, hop: &Hop, host: &Smarthost, failure: RouteFailure) -> After {
-    let (board, now) = (&manager.board, manager.clock.now().running);
+    let (index, now) = (&manager.index, manager.clock.now().running);
     let step = |refusals| pause_after_refusal(refusals, sys::random() as u32);
-    let pause = board.host_refused(host, now, &step);
+    let pause = index.host_refused(host, now, &step);
     match hop {
-        Hop::Relay(NextHop::Smarthosts(all)) if all.iter().any(|other| !board.is_refusing(other, now)) => {
+        Hop::Relay(NextHop::Smarthosts(all)) if all.iter().any(|other| !index.is_refusing(other, now)) => {
             Event::paused(&host.to_string(), pause, &failure).log();
             After::Elsewhere
         }

@@ -1,9 +1,9 @@
-//! One next hop on the board: what waits there, who is at work, and what the link lets out to it.
+//! One next hop in the index: what waits there, who is at work, and what the link lets out to it.
 //!
 //! It decides nothing about time: what is due is due at the running time that it is given. Nothing here fails.
 
 use super::suspects::Suspect;
-use super::{Hop, Job};
+use super::{Hop, Pending};
 use crate::mail::id::QueueId;
 use crate::rules::pacing::breaker::Breaker;
 use crate::rules::pacing::downtime::Uplink;
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 /// What is known of a message, wherever it waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Known {
+pub struct IndexedMessage {
     /// Its size.
     pub octets: u64,
     /// It leaves even by a metered link: it says that it is urgent, or the operator has named it.
@@ -28,7 +28,7 @@ pub struct Known {
     pub is_flushed: bool,
 }
 
-impl Known {
+impl IndexedMessage {
     /// A message that came at a running time, and that nobody holds back.
     #[must_use]
     pub fn new(octets: u64, arrival: Duration, is_urgent: bool) -> Self {
@@ -44,11 +44,11 @@ pub(super) fn whole_seconds(time: Duration) -> u32 {
 }
 
 /// The messages in the queue.
-pub(super) type Messages = HashMap<QueueId, Known>;
+pub(super) type Messages = HashMap<QueueId, IndexedMessage>;
 
 /// A next hop.
 #[derive(Debug, Default)]
-pub(super) struct Route {
+pub(super) struct HopState {
     pub breaker: Breaker,
     /// When what came when is due.
     pub waiting: BTreeMap<(Duration, QueueId), Duration>,
@@ -63,24 +63,24 @@ pub(super) struct Route {
     pub gives_way: bool,
     /// How often it has done so since it answered or failed last.
     pub turns: u32,
-    pub idle: Vec<Arc<Desk>>,
+    pub idle: Vec<Arc<IdleWorker>>,
 }
 
 /// Where a worker with an open connection and nothing to do waits for a message.
 #[derive(Debug, Default)]
-pub(super) struct Desk {
-    pub news: Mutex<Option<News>>,
-    pub bell: Condvar,
+pub(super) struct IdleWorker {
+    pub news: Mutex<Option<Wake>>,
+    pub condvar: Condvar,
 }
 
 /// What a waiting worker is told.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum News {
-    Job(Job),
-    GoHome,
+pub(super) enum Wake {
+    Message(Pending),
+    Stop,
 }
 
-impl Route {
+impl HopState {
     /// What waits until a time that `is_meant` is due now.
     pub fn hasten(&mut self, now: Duration, is_meant: &dyn Fn(Duration) -> bool) {
         let sooner = |due: Duration| if is_meant(due) { due.min(now) } else { due };
@@ -99,11 +99,11 @@ impl Route {
     }
 
     /// Takes out what is next of what is due.
-    pub fn take_due(&mut self, now: Duration, link: Uplink, messages: &Messages) -> Option<Job> {
+    pub fn take_due(&mut self, now: Duration, link: Uplink, messages: &Messages) -> Option<Pending> {
         let (due, id) = self.next_due(now, link, messages)?;
         let arrival = self.waiting.remove(&(due, id))?;
         self.due.remove(&id);
-        Some(Job { id, arrival })
+        Some(Pending { id, arrival })
     }
 
     /// Takes a message out.

@@ -28,7 +28,7 @@ const RETRY: u64 = 60 * MINUTE_MICROS;
 const KEY_BEGIN: &str = "-----BEGIN PRIVATE KEY-----";
 
 /// What is wrong with a configured certificate: the key of `[tls]` to blame, and what to do.
-pub type Blame = (&'static str, String);
+pub type CertificateFault = (&'static str, String);
 
 /// The certificate of now.
 #[derive(Debug)]
@@ -45,7 +45,11 @@ impl Tls {
     ///
     /// # Errors
     /// The configured one is of no use.
-    pub fn load(settings: &Settings, hostname: &Domain, now: WallTime) -> Result<Option<Self>, Blame> {
+    pub fn load(
+        settings: &Settings,
+        hostname: &Domain,
+        now: WallTime,
+    ) -> Result<Option<Self>, CertificateFault> {
         let minimum = version(settings.tls.minimum).unwrap_or(Minimum::Tls12);
         let refused = settings.tls.key.as_deref().and_then(secret_file::flaw);
         if let Some(error) = &refused {
@@ -110,7 +114,7 @@ fn version(word: &str) -> Option<Minimum> {
 ///
 /// # Errors
 /// They are of no use.
-pub fn configured(settings: &Settings, now: WallTime) -> Result<Option<Acceptor>, Blame> {
+pub fn configured(settings: &Settings, now: WallTime) -> Result<Option<Acceptor>, CertificateFault> {
     const BOTH: &str = "write both, or neither for a self-signed certificate";
     let (certificate, key) = match (&settings.tls.certificate, &settings.tls.key) {
         (Some(certificate), Some(key)) => (certificate, key),

@@ -3,8 +3,8 @@
 //! They go behind the others, so that one message never holds the others back (INTERFACE section 4). Nothing of this is
 //! kept over a restart: the count begins anew, and costs a pause. Nothing here fails.
 
-use super::route::{Messages, Route, passes};
-use super::{Board, Hop, lock};
+use super::hop_state::{HopState, Messages, passes};
+use super::{Hop, QueueIndex, lock};
 use crate::mail::id::QueueId;
 use crate::rules::pacing::downtime::Uplink;
 use std::cmp::Reverse;
@@ -44,14 +44,14 @@ pub struct InHand<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blame {
     /// The route: it pauses, and the message stays as it is.
-    Route,
+    Hop,
     /// The message, which has failed so often: it waits its own step, and the route goes on.
     Message(u32),
     /// The message, for good.
     Refused,
 }
 
-impl Board {
+impl QueueIndex {
     /// Takes note of the failure of a hop, and says who is to blame for it. A failure without a reason of the account's
     /// is the message's when it comes a second time. A refusal is the account's until others pass, and proves nothing
     /// against the message until others of its sender do.
@@ -69,11 +69,11 @@ impl Board {
                 match suspect.others_passed {
                     true if suspect.same_passed && suspect.refusals >= REFUSALS_MAX => Blame::Refused,
                     true => Blame::Message(suspect.failures),
-                    false => Blame::Route,
+                    false => Blame::Hop,
                 }
             }
             None if suspect.failures > 1 => Blame::Message(suspect.failures),
-            None => Blame::Route,
+            None => Blame::Hop,
         }
     }
 
@@ -96,7 +96,7 @@ impl Board {
     }
 }
 
-impl Route {
+impl HopState {
     /// What is handed out next of what is due: first what was in hand at no failure, and after a pause what is urgent and
     /// then the newest, since the oldest has had its turn.
     pub(super) fn next_due(

@@ -6,7 +6,7 @@
 
 use super::hosts::Host;
 use super::sts_policies::StsPolicies;
-use crate::engine::queue::board::{Board, Hop};
+use crate::engine::queue::index::{Hop, QueueIndex};
 use crate::mail::date::Now;
 use crate::mail::outcome::Diagnostic;
 use crate::net::connect::Connect;
@@ -21,7 +21,7 @@ use std::time::Duration;
 
 /// The world around a way out.
 #[derive(Clone, Copy)]
-pub struct Outside<'a> {
+pub struct OutboundContext<'a> {
     /// Looks names up.
     pub resolver: &'a dyn Resolve,
     /// Makes connections.
@@ -29,17 +29,17 @@ pub struct Outside<'a> {
     /// What was learnt about MTA-STS.
     pub sts: &'a StsPolicies,
     /// Which smarthosts were silent of late.
-    pub board: &'a Board,
+    pub index: &'a QueueIndex,
     /// What the clocks say.
     pub now: Now,
     /// Who watches.
-    pub watch: &'a dyn Watch,
+    pub watch: &'a dyn Observer,
     /// Whose place among the connections it takes, if others may wait for one.
     pub hop: Option<&'a Hop>,
 }
 
 /// Something on the way.
-pub enum Sight<'a> {
+pub enum TraceEvent<'a> {
     /// A step begins.
     Begins(Stage),
     /// The hosts of the next hop, in order.
@@ -66,24 +66,24 @@ pub enum Sight<'a> {
 }
 
 /// Watches.
-pub trait Watch {
+pub trait Observer {
     /// Sees something. By default, looks away.
-    fn see(&self, _: Sight<'_>) {}
+    fn see(&self, _: TraceEvent<'_>) {}
 }
 
 /// Nobody.
-impl Watch for () {}
+impl Observer for () {}
 
-impl Outside<'_> {
+impl OutboundContext<'_> {
     /// Whether the place has to be given away after so much silence.
     #[must_use]
     pub fn gives_way(&self, silence: Duration) -> bool {
-        self.hop.is_some_and(|hop| self.board.gives_way(hop, silence))
+        self.hop.is_some_and(|hop| self.index.gives_way(hop, silence))
     }
 
     /// Shows a failure to whoever watches, and hands it on.
     pub fn failed(&self, diagnostic: Diagnostic) -> Diagnostic {
-        self.watch.see(Sight::Failed(&diagnostic));
+        self.watch.see(TraceEvent::Failed(&diagnostic));
         diagnostic
     }
 }

@@ -20,12 +20,12 @@ const FILE_MAX_OCTETS: u64 = 1 << 20;
 #[derive(Debug, Default)]
 pub struct Aliases {
     path: Option<PathBuf>,
-    known: Mutex<Known>,
+    known: Mutex<LoadedAliases>,
 }
 
 /// What was read last.
 #[derive(Debug, Default)]
-struct Known {
+struct LoadedAliases {
     stamp: Option<Stamp>,
     table: Arc<AliasTable>,
     /// What has been logged already; each look-up would else say it again.
@@ -70,7 +70,7 @@ impl Aliases {
     }
 }
 
-impl Known {
+impl LoadedAliases {
     fn refresh(&mut self, path: &Path) -> io::Result<()> {
         let metadata = match std::fs::metadata(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {

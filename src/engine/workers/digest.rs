@@ -2,7 +2,7 @@
 //! message in which they leave together. What is alike and how long it waits is decided in `rules::digest`.
 //!
 //! What waits is an ordinary entry of the queue, with recipients as they come out of aliases, that says in its description
-//! until when and for which digest it waits. On the board it is before the local worker, due at the end of its window; so
+//! until when and for which digest it waits. On the index it is before the local worker, due at the end of its window; so
 //! flush, hold, remove and bounce work on it as on any other. The digest is a new message by intake; only when that is
 //! committed its members are removed: a crash in between sends them twice, and loses none. A member that has been tried
 //! alone, as by a version that knows no digests, waits no more.
@@ -17,8 +17,8 @@ use crate::engine::intake::refusal::Refusal;
 use crate::engine::intake::submission::{Accepted, Submission};
 use crate::engine::log::event::{AttemptEnd, Event, trouble};
 use crate::engine::queue::attempt::{Attempt, Claim};
-use crate::engine::queue::board::{Hop, Job};
 use crate::engine::queue::digest_entries::awaited;
+use crate::engine::queue::index::{Hop, Pending};
 use crate::engine::queue::manager::{BUSY_RETRY, Manager, OWN_TROUBLE_RETRY};
 use crate::mail::envelope::{Envelope, Recipient};
 use crate::mail::header;
@@ -41,20 +41,20 @@ use std::time::Duration;
 const HEADER_MAX_OCTETS: usize = 64 * 1024;
 
 /// The turn of a message that is before the local worker: if it waits for a digest, that leaves. False: it does not.
-pub fn leave(manager: &Manager, job: Job) -> bool {
+pub fn leave(manager: &Manager, pending: Pending) -> bool {
     let digests = &manager.intake.digests;
-    let Some(group) = digests.windows().group_of(job.id) else { return false };
+    let Some(group) = digests.windows().group_of(pending.id) else { return false };
     let site = manager.site();
     let put_off = |span: Duration| {
         let due = manager.clock.now().running.saturating_add(span);
-        manager.board.put_back(Hop::Local, job, due);
+        manager.index.put_back(Hop::Local, pending, due);
         true
     };
-    let entry = match open(manager, job.id) {
+    let entry = match open(manager, pending.id) {
         Ok(entry) => entry,
         Err(Unfit::Lost) => {
             // The worker finds that out once more, and knows what is to be done.
-            digests.forget(job.id);
+            digests.forget(pending.id);
             return false;
         }
         Err(Unfit::Later(span)) => return put_off(span),
@@ -67,16 +67,16 @@ pub fn leave(manager: &Manager, job: Job) -> bool {
     let Some(_lock) = manager.queue.lock_for_digest() else { return put_off(BUSY_RETRY) };
     let kind = Kind { group, envelope: &entry.description().envelope };
     match send(manager, &site, kind, &terms) {
-        Ok(sent) if sent.contains(&job.id) => true,
+        Ok(sent) if sent.contains(&pending.id) => true,
         // Others had to go first; or somebody has it in hand.
         Ok(sent) => put_off(if sent.is_empty() { BUSY_RETRY } else { Duration::ZERO }),
         Err(refusal) => {
             trouble("writing a digest; it is tried again", &refusal);
             let all: Vec<QueueId> = digests.windows().members(Some(group)).collect();
             for id in all {
-                manager.board.withdraw(id);
+                manager.index.withdraw(id);
                 let due = manager.clock.now().running.saturating_add(OWN_TROUBLE_RETRY);
-                manager.board.put_back(Hop::Local, Job { id, ..job }, due);
+                manager.index.put_back(Hop::Local, Pending { id, ..pending }, due);
             }
             true
         }
@@ -118,17 +118,17 @@ fn open(manager: &Manager, id: QueueId) -> Result<Arc<Entry>, Unfit> {
 fn alone(manager: &Manager, site: &Site, entry: &Entry) {
     let id = entry.id();
     let now = manager.clock.now().running;
-    manager.board.withdraw(id);
+    manager.index.withdraw(id);
     match manager.queue.summary(id) {
         Some(Ok(summary)) => {
             manager.intake.digests.forget(id);
             manager.put_on_board(site, &summary);
-            manager.board.inherit_flush(&[id], id, now);
+            manager.index.inherit_flush(&[id], id, now);
         }
         Some(Err(error)) => {
             trouble("reading a message that waits for a digest", &error);
             let arrival = entry.description().arrival.running.min(now);
-            manager.board.put_back(Hop::Local, Job { id, arrival }, now + OWN_TROUBLE_RETRY);
+            manager.index.put_back(Hop::Local, Pending { id, arrival }, now + OWN_TROUBLE_RETRY);
         }
         None => manager.intake.digests.forget(id),
     }
@@ -164,7 +164,7 @@ fn send(
             }
             ids => match write(manager, site, kind.envelope, &picked) {
                 Ok(digest) => {
-                    manager.board.inherit_flush(ids, digest, manager.clock.now().running);
+                    manager.index.inherit_flush(ids, digest, manager.clock.now().running);
                     ids.iter().for_each(|&id| remove(manager, id, digest));
                     Event::Digest { id: digest, messages: ids.len() }.log();
                     ids.len()
@@ -181,7 +181,7 @@ fn send(
         let mut windows = digests.windows();
         windows.left(kind.group, left, now, terms);
         if let Some(id) = windows.overdue(kind.group, terms) {
-            manager.board.put_back(Hop::Local, Job { id, arrival: now }, now);
+            manager.index.put_back(Hop::Local, Pending { id, arrival: now }, now);
         }
         return Ok(picked.ids);
     }
@@ -198,7 +198,7 @@ fn pick(manager: &Manager, site: &Site, kind: Kind<'_>, most: usize, octets: u64
         }
         let entry = match open(manager, id) {
             Ok(entry) => entry,
-            // Its own turn comes, too: the board knows it.
+            // Its own turn comes, too: the index knows it.
             Err(_) => continue,
         };
         let description = entry.description();
@@ -271,11 +271,11 @@ fn by_queue(recipient: &Recipient) -> Accepted {
 
 /// Removes a message that has left in a digest. One that can't be removed now leaves once more: a duplicate, and no loss.
 fn remove(manager: &Manager, id: QueueId, digest: QueueId) {
-    manager.board.withdraw(id);
+    manager.index.withdraw(id);
     let now = manager.clock.now();
     let Ok(Checkout::Ready(entry)) = manager.queue.checkout(id) else {
-        let job = Job { id, arrival: now.running };
-        return manager.board.put_back(Hop::Local, job, now.running + BUSY_RETRY);
+        let pending = Pending { id, arrival: now.running };
+        return manager.index.put_back(Hop::Local, pending, now.running + BUSY_RETRY);
     };
     let Description { envelope, arrival, .. } = entry.description();
     let age = now.running.saturating_sub(arrival.running);
@@ -287,6 +287,6 @@ fn remove(manager: &Manager, id: QueueId, digest: QueueId) {
     let outcome = Outcome::Delivered(Diagnostic::local(EnhancedStatus::OK, text));
     let recipients = (0..envelope.recipients.len()).collect();
     let record = JournalRecord { recipients, at: now, event: queue::JournalEvent::Attempted(outcome) };
-    let job = Job { id, arrival: arrival.running.min(now.running) };
-    manager.remove(&entry, job, &[record]);
+    let pending = Pending { id, arrival: arrival.running.min(now.running) };
+    manager.remove(&entry, pending, &[record]);
 }
