@@ -9,3 +9,6 @@ pub mod services;
 pub mod socket;
 pub mod status;
 pub mod submit;
+
+#[cfg(test)]
+mod tests;

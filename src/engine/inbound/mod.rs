@@ -7,3 +7,6 @@ pub mod listener;
 pub mod policy;
 pub mod shared;
 pub mod slots;
+
+#[cfg(test)]
+mod tests;

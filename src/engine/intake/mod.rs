@@ -8,3 +8,6 @@ pub mod local_submission;
 pub mod notice;
 pub mod refusal;
 pub mod submission;
+
+#[cfg(test)]
+mod tests;

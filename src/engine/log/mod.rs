@@ -3,3 +3,6 @@
 pub mod counters;
 pub mod event;
 pub mod logger;
+
+#[cfg(test)]
+mod tests;

@@ -11,3 +11,6 @@ pub mod outgoing;
 pub mod password;
 pub mod sts_policies;
 pub mod tls_policy;
+
+#[cfg(test)]
+mod tests;

@@ -3,3 +3,6 @@
 pub mod smarthost;
 pub mod test_message;
 pub mod walk;
+
+#[cfg(test)]
+mod tests;

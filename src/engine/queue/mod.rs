@@ -8,3 +8,6 @@ pub mod manager;
 pub mod news;
 pub mod schedule;
 pub mod spool;
+
+#[cfg(test)]
+mod tests;

@@ -5,3 +5,6 @@ pub mod egress;
 pub mod forwarder;
 pub mod local;
 pub mod remote;
+
+#[cfg(test)]
+mod tests;

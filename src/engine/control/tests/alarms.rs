@@ -1,0 +1,215 @@
+//! When people are told that mail is stuck, and what the command gets to know.
+
+use crate::engine::control::output::Asker;
+use crate::engine::control::requests::answer;
+use crate::engine::host::site::current;
+use crate::engine::log::counters::Count;
+use crate::engine::tests::world::*;
+use crate::protocol::request::Request;
+use crate::protocol::rights::PeerRights;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+const FAR: &str = "joe@far.example";
+
+fn world(config: &str) -> (World, Arc<Host>) {
+    let world = World::new(&format!("queue.warn_after = 0\n{config}"));
+    let host = Host::friendly();
+    world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
+    (world, host)
+}
+
+/// The forwarder looks; the lines of its alarm.
+fn look(world: &World) -> Vec<String> {
+    take_log();
+    world.services.alarm.look(&world.manager, &current(&world.site), world.manager.clock.now());
+    take_events("alarm")
+}
+
+/// Time passes with passes and looks; what was told.
+fn live(world: &World, minutes: u32) -> Vec<String> {
+    let mut told = Vec::new();
+    for _ in 0..minutes {
+        world.clock.advance(MINUTE);
+        world.pass();
+        told.extend(look(world));
+    }
+    told
+}
+
+fn operate(world: &World, line: &str) {
+    struct Nobody;
+    impl crate::engine::control::output::Output for Nobody {
+        fn output(&mut self, _: &[u8]) -> std::io::Result<()> {
+            Ok(())
+        }
+        fn error(&mut self, line: &str) -> std::io::Result<()> {
+            panic!("{line}")
+        }
+    }
+    let request = Request::parse(&line.split(' ').collect::<Vec<_>>()).unwrap();
+    let asker = Asker { rights: PeerRights::All, uid: 0 };
+    assert_eq!(answer(&world.services, asker, &request, &mut Nobody).unwrap(), 0);
+}
+
+#[test]
+fn a_message_that_is_stuck_is_told_once_with_its_reason_and_so_is_its_end() {
+    let (world, host) = world("");
+    host.now_says(
+        |stage, _| if stage == Stage::Rcpt { reply("450 4.2.0 Greylisted\u{7}") } else { Say::Yes },
+    );
+    let id = world.accept("alice@box.example", &[FAR]);
+    assert_eq!(live(&world, 240), Vec::<String>::new(), "it is four hours old, not older");
+    world.clock.jump(-1_000_000);
+    let told = live(&world, 600);
+    let [told] = told.as_slice() else { panic!("{told:?}") };
+    let start = format!(
+        "event=alarm state=alarm reason=stuck id={id} route=- text=\"message {id} has waited for 4h 1m: 450 4.2.0 Greylisted"
+    );
+    assert!(told.starts_with(&start) && !told.contains('\u{7}'), "{told}");
+    host.now_says(|_, _| Say::Yes);
+    operate(&world, "queue flush");
+    let end = "event=alarm state=ok reason=stuck id=- route=- text=\"no message is too old any more\"";
+    assert_eq!(live(&world, 60), [end]);
+    assert_eq!(world.intake.statistics.since_start()[Count::Alarms as usize], 1);
+}
+
+#[test]
+fn a_route_that_does_not_work_is_told_whoever_flushes_until_it_works() {
+    let (world, host) = world("queue.lifetime = \"1h\"\nalarm.stuck_after = \"2h\"");
+    host.now_says(|stage, _| if stage == Stage::Greeting { reply("421 4.3.2 closed") } else { Say::Yes });
+    let mut told = Vec::new();
+    for _ in 0..5 {
+        world.accept("alice@box.example", &[FAR]);
+        told.extend(live(&world, 30));
+        operate(&world, "queue flush");
+    }
+    let [told] = told.as_slice() else { panic!("{told:?}") };
+    assert!(told.starts_with("event=alarm state=alarm reason=route id=- route=far.example text=\"far.example has not worked for 2h"), "{told}");
+    assert!(told.ends_with("421 4.3.2 closed\""), "{told}");
+    assert_eq!(world.services.alarm.standing().len(), 1);
+    host.now_says(|_, _| Say::Yes);
+    operate(&world, "queue flush");
+    let told = live(&world, 5);
+    let end = "event=alarm state=ok reason=route id=- route=far.example text=\"far.example works again, or nothing waits for it\"";
+    assert_eq!(told, [end]);
+    assert!(world.services.alarm.standing().is_empty());
+}
+
+#[test]
+fn what_the_operator_holds_is_not_stuck() {
+    let (world, host) = world("");
+    host.now_says(|stage, _| if stage == Stage::Rcpt { reply("450 later") } else { Say::Yes });
+    let id = world.accept("alice@box.example", &[FAR]);
+    world.pass();
+    operate(&world, &format!("queue hold {id}"));
+    assert_eq!(live(&world, 300), Vec::<String>::new());
+    let facts = world.manager.index.queue_facts(&Default::default());
+    assert_eq!((facts.held, facts.messages, facts.oldest_moving), (1, 1, None));
+    world.intake.clock.save(true);
+    let world = world.restart();
+    assert_eq!(world.manager.index.queue_facts(&Default::default()).held, 1, "the journal has it");
+    operate(&world, &format!("queue release {id}"));
+    assert_eq!(live(&world, 1).len(), 1);
+}
+
+#[test]
+fn a_link_that_is_down_is_told_as_the_reason() {
+    let (world, _) = world("alarm.stuck_after = \"1m\"");
+    operate(&world, "link down");
+    let id = world.accept("alice@box.example", &[FAR]);
+    let told = live(&world, 3);
+    let [told] = told.as_slice() else { panic!("{told:?}") };
+    assert!(told.ends_with(&format!("text=\"message {id} has waited for 2m: the link is down\"")), "{told}");
+}
+
+/// A script that keeps what it gets to know, line by line.
+fn script(world: &World) -> (PathBuf, PathBuf) {
+    let (path, output) = (world.state().join("alarm.sh"), world.state().join("told"));
+    let text = format!(
+        "#!/bin/sh\n{{ echo \"$1\"; env -u PILLARBOX_RELEASE -u PILLARBOX_CONFIG | grep ^PILLARBOX_ | sort; echo .; }} >> {0}.new\ncp {0}.new {0}\n",
+        output.display()
+    );
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+    (path, output)
+}
+
+fn wait_for_told(output: &PathBuf, times: usize) -> String {
+    for _ in 0..1000 {
+        let told = std::fs::read_to_string(output).unwrap_or_default();
+        if told.matches("\n.\n").count() >= times {
+            return told;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    panic!("the command has not been run {times} times: {:?}", std::fs::read_to_string(output));
+}
+
+#[test]
+fn the_command_runs_once_an_event_and_learns_it_by_its_environment() {
+    let (world, host) = world("alarm.stuck_after = \"1m\"");
+    let (path, output) = script(&world);
+    let command = format!("{} $(reboot);", path.display());
+    world.reload(&format!("alarm.stuck_after = \"1m\"\nalarm.command = \"{command}\"\nqueue.warn_after = 0"));
+    let long = format!("450 4.2.0 $(reboot) `reboot` \u{1b}[2J {}", "x".repeat(1500));
+    host.now_says(move |stage, _| if stage == Stage::Rcpt { reply(&long) } else { Say::Yes });
+    let id = world.accept("alice@box.example", &[FAR]);
+    live(&world, 3);
+    let told = wait_for_told(&output, 1);
+    let lines: Vec<&str> = told.lines().collect();
+    let [word, id_line, reason, route, state, text, "."] = lines.as_slice() else { panic!("{told}") };
+    assert_eq!(*word, "$(reboot);", "no shell has read it");
+    assert_eq!(*id_line, format!("PILLARBOX_ID={id}"));
+    assert_eq!(
+        [*reason, *route, *state],
+        ["PILLARBOX_REASON=stuck", "PILLARBOX_ROUTE=", "PILLARBOX_STATE=alarm"]
+    );
+    assert!(text.starts_with(&format!("PILLARBOX_TEXT=message {id} has waited for 2m: 450 4.2.0 $(reboot)")));
+    assert!(!told.contains('\u{1b}') && text.len() < 600, "{told}");
+    host.now_says(|_, _| Say::Yes);
+    // The thread may not have ended yet, and nothing is told while it runs.
+    for _ in 0..1000 {
+        operate(&world, "queue flush");
+        live(&world, 1);
+        if std::fs::read_to_string(&output).unwrap().matches("\n.\n").count() > 1 {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let told = wait_for_told(&output, 2);
+    assert!(
+        told.contains("PILLARBOX_STATE=ok\nPILLARBOX_TEXT=no message is too old any more\n.\n"),
+        "{told}"
+    );
+    live(&world, 10);
+    assert_eq!(told.matches("\n.\n").count(), 2);
+}
+
+/// Whoever stops the daemon has no command left over that hangs.
+#[test]
+fn a_command_that_hangs_ends_with_the_daemon() {
+    let (world, _) = world("");
+    let (path, pid) = (world.state().join("hangs.sh"), world.state().join("pid"));
+    std::fs::write(
+        &path,
+        format!("#!/bin/sh\necho $$ > {0}.new\nmv {0}.new {0}\nsleep 1000\n", pid.display()),
+    )
+    .unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let command = format!("alarm.stuck_after = \"1m\"\nalarm.command = \"{}\"", path.display());
+    world.reload(&command);
+    operate(&world, "link down");
+    world.accept("alice@box.example", &[FAR]);
+    assert_eq!(live(&world, 3).len(), 1);
+    let read = || std::fs::read_to_string(&pid).ok();
+    let started = (0..1000).find_map(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        read()
+    });
+    let process = PathBuf::from("/proc").join(started.unwrap().trim());
+    assert!(process.exists());
+    world.services.alarm.stop();
+    assert!(!process.exists());
+}

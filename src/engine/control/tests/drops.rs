@@ -1,0 +1,260 @@
+//! The drop directory: what is left there arrives, once, whatever fails on the way; what is no message harms nobody.
+
+use crate::engine::control::maildrop::Maildrop;
+use crate::engine::host::site::current;
+use crate::engine::tests::world::*;
+use crate::mail::envelope::{Body, Notify, Ret};
+use crate::mail::unqualified::Unqualified;
+use crate::store::drop::{DropDirectory, DropEnvelope, Sender, StagedDrop};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::sync::Arc;
+
+fn envelope(sender: Sender, to: &[&str]) -> DropEnvelope {
+    DropEnvelope {
+        sender,
+        recipients: to.iter().map(|to| Unqualified::parse(to).unwrap()).collect(),
+        body: Body::SevenBit,
+        ret: None,
+        envid: None,
+        notify: None,
+    }
+}
+
+fn by(address: &str) -> Sender {
+    Sender::Address(Unqualified::parse(address).unwrap())
+}
+
+fn leave(world: &World, name: &str, envelope: &DropEnvelope, content: &str) {
+    let mut staged = StagedDrop::create(&world.state(), name).unwrap();
+    staged.write(content.as_bytes()).unwrap();
+    staged.commit(envelope).unwrap();
+}
+
+fn drops(world: &World) -> Maildrop {
+    Maildrop::new(DropDirectory::open(&world.state(), None).unwrap())
+}
+
+#[test]
+fn an_addressee_that_could_not_be_read_is_bounced_and_the_others_get_it() {
+    let world = World::new("");
+    let drops = drops(&world);
+    let mut envelope = envelope(by("bob"), &["alice"]);
+    envelope.recipients.push(Unqualified::unreadable("Team [Ops"));
+    leave(&world, "one", &envelope, ALERT);
+    assert_eq!((take(&world, &drops), left(&world)), (1, 0));
+    world.pass();
+    let [bounce] = world.mail("bob").try_into().unwrap();
+    assert!(bounce.contains("Team [Ops") && bounce.contains("can't be read as an address"), "{bounce}");
+    assert_eq!((world.mail("alice").len(), world.queue().len()), (1, 0));
+}
+
+/// What lies in the drop directory.
+fn left(world: &World) -> usize {
+    std::fs::read_dir(world.state().join("drop")).unwrap().count()
+}
+
+fn set_aside(world: &World) -> usize {
+    std::fs::read_dir(world.state().join("corrupt")).unwrap().count()
+}
+
+fn take(world: &World, drops: &Maildrop) -> usize {
+    drops.take_all(&world.intake, &current(&world.site))
+}
+
+const ALERT: &str = "To: alice\nBcc: hidden\nSubject: x\n\nThe disk is full.\n";
+
+#[test]
+fn what_is_left_is_submitted_by_its_owner() {
+    let world = World::new("");
+    let host = Host::friendly();
+    world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
+    let drops = drops(&world);
+    let envelope = envelope(Sender::Owner, &["alice", "joe@far.example"]);
+    leave(&world, "one", &envelope, ALERT);
+    let uid = std::fs::metadata(world.state().join("drop/one")).unwrap().uid();
+    let name = crate::sys::user::find_uid(uid).unwrap().map_or(uid.to_string(), |account| account.name);
+    take_log();
+    assert_eq!((take(&world, &drops), take(&world, &drops)), (1, 0));
+    let [accepted] = take_events("accepted").try_into().unwrap();
+    assert!(
+        accepted.contains(&format!(" from={name}@box.example to=alice@box.example,joe@far.example ")),
+        "{accepted}"
+    );
+    assert!(accepted.contains(&format!(" client=\"uid {uid}\" ")), "{accepted}");
+    assert_eq!((left(&world), world.queue().len(), world.half_written()), (0, 1, 0));
+    assert!(world.queue()[0].description.envelope.is_own);
+    let [mail] = world.mail("alice").try_into().unwrap();
+    assert!(mail.starts_with(&format!("Return-Path: <{name}@box.example>\n")), "{mail}");
+    assert!(mail.contains(&format!(
+        "\nReceived: from localhost (uid {uid})\n\tby box.example (pillarbox) with local id "
+    )));
+    assert!(mail.contains("\nTo: alice@box.example\n") && !mail.contains("hidden"), "{mail}");
+    world.pass();
+    assert_eq!(host.recipients(), ["joe@far.example"]);
+}
+
+#[test]
+fn the_envelope_is_what_the_flags_said() {
+    let world = World::new("");
+    let drops = drops(&world);
+    for (sender, expected) in
+        [(Sender::Null, ""), (by("bob"), "bob@box.example"), (by("x@far.example"), "x@far.example")]
+    {
+        let notify = Some(Notify { failure: true, ..Notify::default() });
+        let flags = DropEnvelope {
+            notify,
+            ret: Some(Ret::Headers),
+            envid: Some("Q".into()),
+            body: Body::EightBitMime,
+            ..envelope(sender, &["ü@far.example"])
+        };
+        leave(&world, "x", &flags, ALERT);
+        assert_eq!(take(&world, &drops), 1);
+        let [summary] = world.queue().try_into().unwrap();
+        let found = &summary.description.envelope;
+        assert_eq!(found.reverse_path.to_string(), expected);
+        assert_eq!(
+            (found.ret, found.envid.as_deref(), found.body, found.smtputf8),
+            (flags.ret, Some("Q"), flags.body, true)
+        );
+        assert_eq!(found.recipients[0].notify, notify);
+        std::fs::remove_file(world.state().join("queue").join(summary.id.to_string())).unwrap();
+    }
+}
+
+#[test]
+fn who_does_not_exist_is_bounced() {
+    let world = World::new("relay.routes = { \"bad.example\" = \"error:5.1.2 no mail there\" }");
+    let drops = drops(&world);
+    leave(&world, "x", &envelope(by("bob"), &["nobody", "x@bad.example", "alice"]), ALERT);
+    assert_eq!(take(&world, &drops), 1);
+    assert_eq!(world.mail("alice").len(), 1);
+    world.pass();
+    let [bounce] = world.mail("bob").try_into().unwrap();
+    assert!(bounce.contains("nobody@box.example") && bounce.contains("5.1.1"), "{bounce}");
+    assert!(bounce.contains("x@bad.example") && bounce.contains("5.1.2"), "{bounce}");
+    assert!(world.queue().is_empty());
+}
+
+#[test]
+fn a_bare_name_is_somebody_here_whatever_the_host_is_called() {
+    let world = World::new("");
+    let drops = drops(&world);
+    // The host's own name is not among its local domains.
+    let mut site =
+        Arc::try_unwrap(std::mem::replace(&mut *world.site.write().unwrap(), current(&World::new("").site)));
+    let site = site.as_mut().unwrap();
+    site.hostname = crate::mail::address::Domain::parse("other.example").unwrap();
+    leave(&world, "x", &envelope(by("bob"), &["alice", "postmaster"]), ALERT);
+    assert_eq!(drops.take_all(&world.intake, site), 1);
+    assert_eq!(world.mail("alice").len(), 1);
+}
+
+#[test]
+fn a_maildir_that_takes_nothing_does_not_keep_a_message_waiting() {
+    let world = World::new("");
+    let drops = drops(&world);
+    std::fs::create_dir_all(world.maildir("alice").parent().unwrap()).unwrap();
+    symlink("/nowhere", world.maildir("alice")).unwrap();
+    leave(&world, "x", &envelope(by("bob"), &["alice"]), ALERT);
+    assert_eq!((take(&world, &drops), left(&world), world.queue().len()), (1, 0, 1));
+    std::fs::remove_file(world.maildir("alice")).unwrap();
+    world.live(DAY);
+    assert_eq!((world.mail("alice").len(), world.queue().len()), (1, 0));
+}
+
+#[test]
+fn with_trouble_of_our_own_a_message_stays_and_is_tried_again() {
+    let world = World::new("queue.max_messages = 1");
+    let drops = drops(&world);
+    for name in ["a", "b", "bb"] {
+        leave(&world, name, &envelope(by("bob"), &["joe@far.example"]), ALERT);
+    }
+    take_log();
+    assert_eq!((take(&world, &drops), left(&world)), (1, 2));
+    assert_eq!((take(&world, &drops), left(&world)), (0, 2));
+    // Once a round, however many there are.
+    let told = take_events("trouble");
+    assert!(told.len() == 2 && told[0].contains("the queue is full"), "{told:?}");
+    world.reload("");
+    assert_eq!((take(&world, &drops), left(&world), world.queue().len()), (2, 0, 3));
+    // The same with a disk that runs full.
+    world.reload("limits.free_space = \"1024TiB\"");
+    leave(&world, "c", &envelope(by("bob"), &["alice"]), ALERT);
+    assert_eq!((take(&world, &drops), left(&world)), (0, 1));
+    world.reload("");
+    assert_eq!((take(&world, &drops), left(&world), world.mail("alice").len()), (1, 0, 1));
+}
+
+/// The queue looks at aliases no more, so root's mail would go to another mailbox than the operator wrote.
+#[test]
+fn an_alias_is_followed_and_waited_for() {
+    let world = World::new("");
+    let drops = drops(&world);
+    let aliases = world.state().parent().unwrap().join("aliases");
+    std::fs::write(&aliases, "list: alice, bob\n").unwrap();
+    leave(&world, "one", &envelope(by("bob"), &["list"]), ALERT);
+    assert_eq!((take(&world, &drops), left(&world)), (1, 0));
+    assert_eq!((world.mail("alice").len(), world.mail("bob").len()), (1, 1));
+    std::fs::remove_file(&aliases).unwrap();
+    std::fs::create_dir(&aliases).unwrap();
+    leave(&world, "two", &envelope(by("bob"), &["alice"]), ALERT);
+    assert_eq!((take(&world, &drops), left(&world), world.queue().len()), (0, 1, 0));
+    std::fs::remove_dir(&aliases).unwrap();
+    assert_eq!((take(&world, &drops), left(&world), world.mail("alice").len()), (1, 0, 2));
+}
+
+#[test]
+fn what_is_no_message_is_set_aside_once_and_the_others_arrive() {
+    let world = World::new("");
+    let drops = drops(&world);
+    let path = world.state().join("drop");
+    std::fs::write(path.join("bad\nevent=accepted id=X"), "rubbish").unwrap();
+    symlink("/etc/shadow", path.join("link")).unwrap();
+    leave(&world, "cr", &envelope(by("bob"), &["alice"]), "a: b\r\n\r\n.\r\nMAIL FROM:<>\r\n");
+    leave(&world, "loop", &envelope(by("bob"), &["alice"]), &"Received: x\n".repeat(101));
+    leave(&world, "good", &envelope(by("bob"), &["alice"]), ALERT);
+    take_log();
+    assert_eq!((take(&world, &drops), left(&world), set_aside(&world)), (1, 0, 4));
+    let told = take_events("trouble");
+    assert!(told.len() == 4 && told.iter().all(|line| !line.contains('\n')), "{told:?}");
+    assert_eq!((take(&world, &drops), take_log().len()), (0, 0));
+    assert_eq!((world.mail("alice").len(), world.queue().len(), world.half_written()), (1, 0, 0));
+}
+
+#[test]
+fn what_can_not_be_moved_is_told_of_once() {
+    let world = World::new("");
+    let drops = drops(&world);
+    let path = world.state().join("drop");
+    std::fs::write(path.join("bad"), "rubbish").unwrap();
+    // A file where the directory for such things should be: nothing can be moved there.
+    std::fs::remove_dir(world.state().join("corrupt")).unwrap();
+    take_log();
+    assert_eq!((take(&world, &drops), take_events("trouble").len()), (0, 1));
+    assert_eq!((take(&world, &drops), take_log().len(), left(&world)), (0, 0, 1));
+}
+
+/// Killed between the commit and the removal, the next daemon takes it again: a duplicate, and never a loss.
+#[test]
+fn a_crash_before_the_removal_makes_a_duplicate_at_worst() {
+    let world = World::new("");
+    drops(&world);
+    leave(&world, "x", &envelope(by("bob"), &["alice"]), ALERT);
+    let path = world.state().join("drop/x");
+    let copy = std::fs::read(&path).unwrap();
+    assert_eq!(take(&world, &drops(&world)), 1);
+    std::fs::write(&path, copy).unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
+    let world = world.restart();
+    assert_eq!((take(&world, &drops(&world)), left(&world), world.mail("alice").len()), (1, 0, 2));
+}
+
+#[test]
+fn nothing_is_taken_after_a_stop() {
+    let world = World::new("");
+    let drops = drops(&world);
+    leave(&world, "x", &envelope(by("bob"), &["alice"]), ALERT);
+    drops.stop();
+    assert_eq!((take(&world, &drops), left(&world)), (0, 1));
+}

@@ -1,0 +1,101 @@
+//! What is counted, and what a restart and a crash leave of it.
+
+use crate::config::ListenerKind;
+use crate::engine::inbound::policy::ListenerPolicy;
+use crate::engine::log::counters::{COUNTS, Count};
+use crate::engine::tests::world::*;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+
+const ALICE: &str = "alice@box.example";
+
+fn world() -> (World, Arc<Host>) {
+    let world = World::new("queue.warn_after = 0");
+    let host = Host::friendly();
+    world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
+    (world, host)
+}
+
+/// Those that are not zero.
+fn counted(world: &World) -> Vec<(usize, u64)> {
+    let counts = world.intake.statistics.since_start();
+    counts.into_iter().enumerate().filter(|&(at, count)| count > 0 && at != Count::Octets as usize).collect()
+}
+
+fn expected(counts: &[(Count, u64)]) -> Vec<(usize, u64)> {
+    counts.iter().map(|&(count, number)| (count as usize, number)).collect()
+}
+
+#[test]
+fn the_life_of_messages_is_counted() {
+    let (world, host) = world();
+    host.now_says(|stage, line| match stage {
+        Stage::Rcpt if line.contains("no@") => reply("550 5.1.1 no"),
+        Stage::Rcpt if line.contains("later@") => reply("450 later"),
+        _ => Say::Yes,
+    });
+    world.accept(ALICE, &["bob@box.example", "yes@far.example", "no@far.example", "later@far.example"]);
+    world.pass();
+    let lmtp = ListenerPolicy { kind: ListenerKind::Lmtp, ..ListenerPolicy::default() };
+    let message = "LHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<bob@box.example>\r\nDATA\r\n\r\nx\r\n.\r\nQUIT\r\n";
+    world.session_by(lmtp, "127.0.0.1", message);
+    // A bounce to alice is a delivery as well.
+    let counts = expected(&[
+        (Count::BySmtp, 1),
+        (Count::ByLmtp, 1),
+        (Count::Delivered, 3),
+        (Count::Relayed, 1),
+        (Count::Deferred, 1),
+        (Count::Bounced, 1),
+        (Count::Notices, 1),
+    ]);
+    assert_eq!(counted(&world), counts);
+    assert!(world.intake.statistics.since_start()[Count::Octets as usize] > 20);
+    world.live(6 * DAY);
+    let counts = world.intake.statistics.since_start();
+    assert_eq!((counts[Count::Expired as usize], counts[Count::Notices as usize]), (1, 2));
+}
+
+#[test]
+fn refusals_are_counted_by_what_they_are_about() {
+    let (world, _) = world();
+    let from_far = "EHLO x\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<nobody@box.example>\r\nRCPT TO:<x@far.example>\r\n\
+                    RCPT TO:<y@far.example>\r\nFOO\r\nQUIT\r\n";
+    world.session_by(ListenerPolicy::default(), "192.0.2.7", from_far);
+    let counts = [(Count::RefusedAddress, 1), (Count::RefusedPolicy, 2), (Count::RefusedOther, 1)];
+    assert_eq!(counted(&world), expected(&counts));
+}
+
+#[test]
+fn totals_outlive_a_restart_and_are_written_once_an_hour() {
+    let (world, _) = world();
+    let inode = |world: &World| std::fs::metadata(world.state().join("statistics")).ok().map(|it| it.ino());
+    let save = |world: &World, at_stop| world.intake.statistics.save(world.intake.clock.now(), at_stop);
+    save(&world, true);
+    assert_eq!(inode(&world), None, "there is nothing to save");
+    world.accept(ALICE, &[ALICE]);
+    world.clock.advance(HOUR - MINUTE);
+    save(&world, false);
+    assert_eq!(inode(&world), None);
+    world.clock.advance(MINUTE);
+    save(&world, false);
+    let first = inode(&world);
+    assert!(first.is_some());
+    world.clock.advance(5 * HOUR);
+    save(&world, false);
+    assert_eq!(inode(&world), first, "nothing has changed");
+    world.accept(ALICE, &[ALICE]);
+    save(&world, true);
+    assert_ne!(inode(&world), first);
+
+    // A crash forgets what came after the last save.
+    world.accept(ALICE, &[ALICE]);
+    let world = world.restart();
+    let accepted = |counts: [u64; COUNTS]| counts[Count::BySmtp as usize];
+    let statistics = &world.intake.statistics;
+    assert_eq!((accepted(statistics.since_start()), accepted(statistics.in_all())), (0, 2));
+    world.accept(ALICE, &[ALICE]);
+    assert_eq!((accepted(statistics.since_start()), accepted(statistics.in_all())), (1, 3));
+    std::fs::write(world.state().join("statistics"), "damaged").unwrap();
+    assert_eq!(accepted(world.restart().intake.statistics.in_all()), 0);
+}
