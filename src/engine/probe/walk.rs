@@ -5,11 +5,11 @@
 //! told beforehand is its own: what receivers look at (`sender`), the other family of addresses, and the Maildir. Nothing
 //! is queued and nothing is kept. What may fail is what it is about: a [`Step`] with a [`Mark`].
 
+mod observer;
 mod sender;
-mod sight;
 mod trial;
 
-pub use sight::Impatient;
+pub use observer::Impatient;
 
 use crate::engine::daemon::resolver;
 use crate::engine::host::site::Site;

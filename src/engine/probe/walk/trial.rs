@@ -4,10 +4,10 @@
 //! connect ─▶ EHLO ─▶ STARTTLS ─▶ AUTH ─▶ MAIL ─▶ RCPT ... ─▶ RSET ─▶ QUIT
 //! ```
 //!
-//! The steps are reported by what the walk sees of the conversation (`sight`); this file reports only failures that are in no
+//! The steps are reported by what the walk sees of the conversation (`observer`); this file reports only failures that are in no
 //! reply. It keeps no state beyond the probe: the index and the memory of MTA-STS failures are its own.
 
-use super::sight::Impatient;
+use super::observer::Impatient;
 use super::{Mark, TRIAL_OCTETS, Walk};
 use crate::engine::outbound::connect::connect;
 use crate::engine::outbound::context::OutboundContext;

@@ -1,9 +1,9 @@
 //! The world that the other tests live in.
 
-use super::host_tls::HostTls;
 use crate::config;
 use crate::engine::control::alarm::Alarm;
 use crate::engine::control::services::Services;
+use crate::engine::tests::host_tls::HostTls;
 
 use crate::engine::host::clock::EngineClock;
 use crate::engine::host::site::{Site, SiteHandle, current};
