@@ -3,7 +3,7 @@
 use super::control::alarm::Alarm;
 use super::control::maildrop::Maildrop;
 use super::control::services::Services;
-use super::control::socket::{Control, PATIENCE};
+use super::control::socket::{Control, SOCKET_TIMEOUTS};
 use super::host::clock::EngineClock;
 use super::host::mda::DeliveryAgent;
 use super::host::site::Site;
@@ -136,14 +136,14 @@ impl Daemon {
 
     /// What has to be looked after once a minute, in the forwarder's thread.
     fn keep_house(&self, site: &Site, now: Now) {
-        self.services.alarm.look(&self.services.manager, site, now);
+        self.services.alarm.check(&self.services.manager, site, now);
         self.intake.clock.save(false);
         self.intake.statistics.save(now, false);
     }
 
     /// Opens the control socket. Without it mail goes on, and only commands have nobody to talk to.
     pub fn open_control(&self) {
-        let opened = Control::bind(&self.site().settings.control, PATIENCE).map(Arc::new);
+        let opened = Control::bind(&self.site().settings.control, SOCKET_TIMEOUTS).map(Arc::new);
         let started = opened.and_then(|control| control.start(&self.services).map(|()| control));
         match started {
             Ok(control) => drop(self.control.set(control)),

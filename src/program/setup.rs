@@ -34,7 +34,7 @@ use crate::engine::daemon::{maildirs, resolver};
 use crate::engine::host::site::Site;
 use crate::engine::outbound::password::USUAL_FILE;
 use crate::engine::probe::smarthost::{Trial, find};
-use crate::engine::probe::walk::{Impatient, Mark, World};
+use crate::engine::probe::walk::{Mark, ProbeContext, ShortTimeouts};
 use crate::mail::date::{Now, WallTime};
 use crate::mail::next_hop::{Scheme, Smarthost};
 use crate::net::connect::TcpConnect;
@@ -129,7 +129,7 @@ impl Options {
             let word = word.ok_or_else(|| usage("an option has to be UTF-8"))?;
             let name = OPTIONS.iter().find(|name| word.strip_prefix("--") == Some(name));
             let name = *name.ok_or_else(|| {
-                usage(&format!("what is {word:?}? The options are --{}", OPTIONS.join(", --")))
+                usage(&format!("unknown option {word:?}; the options are --{}", OPTIONS.join(", --")))
             })?;
             let value = if FLAGS.contains(&name) { Some("") } else { words.next().flatten() };
             let value = value.ok_or_else(|| usage(&format!("--{name} wants a value, as UTF-8")))?;
@@ -209,9 +209,9 @@ fn test(
     let hostname = host::name(settings.hostname.as_ref());
     let maildirs = maildirs(&Site::new(settings.clone(), hostname.clone(), None), None);
     let tcp = TcpConnect::default();
-    let world = World {
+    let world = ProbeContext {
         resolver: &resolver(&settings),
-        connect: &Impatient { connect: &tcp, connect_timeout: CONNECT },
+        connect: &ShortTimeouts { connect: &tcp, connect_timeout: CONNECT },
         maildirs: &maildirs,
         now: Now { wall: WallTime(SystemClock.wall_micros()), running: SystemClock.boot() },
         own_address: &own_address,
@@ -225,7 +225,7 @@ fn test(
     if let Some(failure) = &trial.failure {
         say(&steps(&[Mark::Ok, Mark::Warn, Mark::Fail]));
         let text =
-            "setup: nothing was written, as no message would be accepted; --no-test writes all the same";
+            "setup: nothing was written, because no message would be accepted; --no-test skips the test";
         return Err(CommandFailure::new(code(failure), text.into()));
     }
     say(&steps(&[Mark::Warn]));

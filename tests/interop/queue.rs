@@ -253,7 +253,7 @@ while True:
     piece = one_more.recv(1000)
     if not piece: break
     said += piece
-assert said == b'2 30\\ntoo many connections of yours\\n0 75\\n', said
+assert said == b'2 30\\ntoo many connections are open\\n0 75\\n', said
 for s in served: s.sendall(b'queue list\\n')
 print(len(served), len({s.recv(1) for s in served}))
 ";

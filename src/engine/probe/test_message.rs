@@ -1,6 +1,6 @@
-//! The test message of `pillarbox probe --send`: a real message from root of this host, taken by intake like any other.
+//! The test message of `pillarbox probe --send`: a real message from root of this host, which intake takes like any other.
 //!
-//! A probe without `--send` goes the same way with the same sender, and sends nothing.
+//! A probe without `--send` has the same sender and takes the same route, but sends no message.
 
 use crate::engine::host::site::Site;
 use crate::engine::intake::incoming::Intake;
@@ -11,10 +11,10 @@ use crate::mail::message::Origin;
 use crate::mail::unqualified::Unqualified;
 use crate::smtp::extension::MailParameters;
 
-/// Hands a test message to intake, as a program of this host would.
+/// Hands a test message to intake, as a program of this host would; returns its queue id.
 ///
 /// # Errors
-/// Why it is not taken, in words.
+/// The address is malformed, has no route, or intake refuses the message; in words.
 pub fn submit(intake: &Intake, site: &Site, address: &str) -> Result<QueueId, String> {
     let address = Unqualified::parse(address).map_err(|error| error.to_string())?;
     let path = address.forward_path(site.routes.home());
@@ -45,7 +45,7 @@ pub fn submit(intake: &Intake, site: &Site, address: &str) -> Result<QueueId, St
     incoming.commit().map_err(|refusal| refusal.to_string())
 }
 
-/// The sender of a probe: root of this host, as for mail of cron.
+/// The sender of a probe: root of this host, like cron's mail.
 pub(super) fn own_sender(site: &Site) -> ReversePath {
     ReversePath::parse(&format!("root@{}", site.hostname)).unwrap_or(ReversePath::Null)
 }

@@ -1,4 +1,4 @@
-//! When people are told that mail is stuck, and what the command gets to know.
+//! When stuck mail raises an alarm, and what the command gets.
 
 use crate::engine::control::output::Asker;
 use crate::engine::control::requests::answer;
@@ -20,14 +20,14 @@ fn world(config: &str) -> (World, Arc<Host>) {
     (world, host)
 }
 
-/// The forwarder looks; the lines of its alarm.
+/// Makes a check; returns the log lines of the alarm.
 fn look(world: &World) -> Vec<String> {
     take_log();
-    world.services.alarm.look(&world.manager, &current(&world.site), world.manager.clock.now());
+    world.services.alarm.check(&world.manager, &current(&world.site), world.manager.clock.now());
     take_events("alarm")
 }
 
-/// Time passes with passes and looks; what was told.
+/// Lets time pass, with passes and checks; returns the log lines of the alarm.
 fn live(world: &World, minutes: u32) -> Vec<String> {
     let mut told = Vec::new();
     for _ in 0..minutes {
@@ -124,7 +124,7 @@ fn a_link_that_is_down_is_told_as_the_reason() {
     assert!(told.ends_with(&format!("text=\"message {id} has waited for 2m: the link is down\"")), "{told}");
 }
 
-/// A script that keeps what it gets to know, line by line.
+/// A command that appends its environment to a file.
 fn script(world: &World) -> (PathBuf, PathBuf) {
     let (path, output) = (world.state().join("alarm.sh"), world.state().join("told"));
     let text = format!(
@@ -169,7 +169,7 @@ fn the_command_runs_once_an_event_and_learns_it_by_its_environment() {
     assert!(text.starts_with(&format!("PILLARBOX_TEXT=message {id} has waited for 2m: 450 4.2.0 $(reboot)")));
     assert!(!told.contains('\u{1b}') && text.len() < 600, "{told}");
     host.now_says(|_, _| Say::Yes);
-    // The thread may not have ended yet, and nothing is told while it runs.
+    // The command's thread may still run, and nothing is reported meanwhile.
     for _ in 0..1000 {
         operate(&world, "queue flush");
         live(&world, 1);
@@ -187,7 +187,7 @@ fn the_command_runs_once_an_event_and_learns_it_by_its_environment() {
     assert_eq!(told.matches("\n.\n").count(), 2);
 }
 
-/// Whoever stops the daemon has no command left over that hangs.
+/// A command that hangs does not outlive the daemon.
 #[test]
 fn a_command_that_hangs_ends_with_the_daemon() {
     let (world, _) = world("");
