@@ -81,7 +81,7 @@ pub fn listen_address(value: &DeValue<'_>) -> Read<SocketAddr> {
             "{address:?} does not say where to listen; write [\"127.0.0.1:{port}\", \"[::1]:{port}\"] for this \
              host alone, or [\"0.0.0.0:{port}\", \"[::]:{port}\"] for all its interfaces"
         ),
-        "localhost" => format!("names can't stand here; write [\"127.0.0.1:{port}\", \"[::1]:{port}\"]"),
+        "localhost" => format!("names are not allowed here; write [\"127.0.0.1:{port}\", \"[::1]:{port}\"]"),
         _ => format!("{address:?} is not an address with a port; write one such as \"127.0.0.1:{port}\""),
     })
 }

@@ -33,5 +33,5 @@ pub fn flaw(path: &Path) -> Option<String> {
         return Some(format!("{path:?} is no file; name one"));
     }
     let is_reached = is_open(&target, OTHERS) && target.ancestors().skip(1).all(|it| is_open(it, SEARCH));
-    is_reached.then(|| format!("others may use {path:?}; take that right away (chmod o= {})", path.display()))
+    is_reached.then(|| format!("others may use {path:?}; remove that right (chmod o= {})", path.display()))
 }

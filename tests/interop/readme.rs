@@ -71,7 +71,7 @@ const BLOCKS: [(&str, Run, &str); 13] = [
         Run::With(&[]),
         "grep -q User /etc/systemd/system/pillarbox.service.d/local-users.conf && test -S /run/pillarbox/control.sock",
     ),
-    ("end", Run::Elsewhere("no block: there is none behind this"), ""),
+    ("end", Run::Elsewhere("the end of the table"), ""),
 ];
 
 /// `$1`: the place, `$2`: the script, `$3`: the repository.

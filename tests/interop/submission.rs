@@ -19,7 +19,7 @@ pub struct Post {
     pub submission: u16,
     pub submissions: u16,
     pub lmtp: u16,
-    /// An address of this machine that is not a loopback one. Without a network there is none.
+    /// An address of this machine that is not on loopback; `None` without a network.
     pub own: Option<IpAddr>,
     pub certificate: PathBuf,
 }

@@ -94,7 +94,7 @@ fn a_wrong_type_is_told_with_its_place() {
             assert_eq!(messages.len(), 1, "{text}: {messages:?}");
             let fits = |column| messages[0].starts_with(&format!("f:{line}:{column}: "));
             assert!(column.clone().any(fits), "{text}: {messages:?}");
-            assert!(messages[0].contains("can't stand here; write "), "{messages:?}");
+            assert!(messages[0].contains("is not allowed here; write "), "{messages:?}");
         }
     }
 }

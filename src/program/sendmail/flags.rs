@@ -59,7 +59,7 @@ pub enum Effect {
     SenderFromHeader,
     /// Names the sender's person, for From.
     FullName,
-    /// The Subject, if there is none.
+    /// The Subject, if the message has no Subject field.
     Subject,
     /// Names another recipient.
     Recipient,
@@ -118,7 +118,7 @@ pub const FLAGS: [Flag; 43] = [
     flag('f', Takes::Value, Effect::Sender, "ADDRESS  the envelope sender; \"\" or \"<>\" for none"),
     flag('r', Takes::Value, Effect::Sender, "ADDRESS  the same"),
     flag('F', Takes::Value, Effect::FullName, "NAME     of the sender, if there is no From"),
-    flag('s', Takes::Value, Effect::Subject, "SUBJECT  if there is none"),
+    flag('s', Takes::Value, Effect::Subject, "SUBJECT  of a message without one"),
     flag(
         'b',
         Takes::Value,

@@ -187,7 +187,7 @@ fn verify(call: &mut Call, config: &Path) -> Result<(), CommandFailure> {
 fn sender(call: &mut Call) -> Sender {
     let Some(text) = call.sender.take() else { return Sender::Owner };
     read_sender(&text).unwrap_or_else(|| {
-        call.complaints.push(format!("the sender {text:?} is no address; it is you"));
+        call.complaints.push(format!("the sender {text:?} is not an address; yours is used"));
         Sender::Owner
     })
 }

@@ -50,7 +50,7 @@ pub enum Password {
 pub struct Answers {
     /// The address for alerts.
     pub admin: String,
-    /// Ways to reach the smarthost, in the order to try; empty: mail goes by MX.
+    /// Ways to reach the smarthost, in the order to try; empty: delivery by MX.
     pub ways: Vec<Smarthost>,
     /// The login there; empty: no login.
     pub login: String,
@@ -84,10 +84,11 @@ pub fn ask(options: &Options, resolver: &dyn Resolve) -> Result<Answers, Command
         Some(PROPOSED) => match proposal() {
             Some(proposal) if proposal.is_certain => proposal.smarthost,
             Some(proposal) => {
-                let text = "is proposed by DNS, which can be forged: name it by --smarthost if it is right";
+                let text =
+                    "is proposed by DNS, which can be forged: confirm it with --smarthost if it is right";
                 return Err(wrong(&format!("{} {text}", proposal.smarthost)));
             }
-            None => return Err(usage("there is none to propose; say --smarthost")),
+            None => return Err(usage("no smarthost can be proposed; use --smarthost")),
         },
         Some(said) => said.to_owned(),
         None => chosen(proposal)?,
@@ -177,7 +178,7 @@ fn password(options: &Options, login: &str, named: &Named) -> Result<Password, C
     };
     let typed = typed.filter(|typed| !typed.octets().is_empty()).ok_or_else(|| {
         usage(
-            "the password is missing; say --password-file, --password-command, or --username \"\" for none, \
+            "the password is missing; use --password-file, --password-command, or --username \"\" for none, \
              or give it as the first line of standard input",
         )
     })?;
@@ -188,7 +189,7 @@ fn password(options: &Options, login: &str, named: &Named) -> Result<Password, C
 
 /// The failure of an answer that nobody gave.
 fn missing(option: &str) -> CommandFailure {
-    usage(&format!("nothing was written, as an answer is missing; say --{option}"))
+    usage(&format!("nothing was written, because an answer is missing; use --{option}"))
 }
 
 fn unreadable(errno: rustix::io::Errno) -> CommandFailure {

@@ -6,7 +6,7 @@
 //! | `ptr` | a name of the address has that address (iprev, RFC 8601 §2.7.3) | no such name, or no public address is known | |
 //! | `spf` | pass for the address | softfail, neutral, no record | fail |
 //! | `dkim` | DNS has the public key of this host's signature | no signature is configured | no record, or another key |
-//! | `dmarc` | SPF or DKIM passes, or the policy is `none` | no record | neither passes, and the policy asks to reject or to quarantine |
+//! | `dmarc` | SPF or DKIM passes, or the policy asks for no action | no record | neither passes, and the policy asks to reject or to quarantine |
 //!
 //! The resolver is that of delivery. A look-up that fails is a warning: it proves nothing about what receivers see.
 //! Behind NAT this host cannot see its public address; the addresses of its own name take their place.

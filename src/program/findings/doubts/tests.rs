@@ -74,7 +74,7 @@ fn assert_told(told: &[String], expected: Lines<'_>, what: &str) {
 
 #[test]
 fn what_would_lose_the_first_alert_is_told() {
-    let away = ("warning: D/f:7:9: nobody here has the address me@example.com", "hostname to a name");
+    let away = ("warning: D/f:7:9: no local user has the address me@example.com", "hostname to a name");
     let rows: &[(&str, &str, Lines<'_>)] = &[
         ("", "", &[]),
         ("", "admin = \"me@elsewhere.example\"\n", &[]),
@@ -88,10 +88,10 @@ fn what_would_lose_the_first_alert_is_told() {
         (
             "",
             "local.catch_all = \"me@example.com\"\n",
-            &[("warning: D/f:7:19: nobody here has the address me@example.com", "by the MX hosts")],
+            &[("warning: D/f:7:19: no local user has the address me@example.com", "by the MX hosts")],
         ),
         ("", "admin = \"alice\"\n", &[]),
-        ("", "admin = \"bob\"\n", &[("D/f:7:9: nobody here is called \"bob\"", "lost; write an address")]),
+        ("", "admin = \"bob\"\n", &[("D/f:7:9: no local user is named \"bob\"", "lost; write an address")]),
         (
             "",
             "admin = \"me@gone.example\"\nrelay.routes = { \"gone.example\" = \"error:5.1.2 no mail there\" }\n",
@@ -107,7 +107,7 @@ fn what_would_lose_the_first_alert_is_told() {
             "",
             &[
                 ("warning: D/aliases:5:1: \"c\" leads to gone@example.com", "correct"),
-                ("warning: D/aliases:6:1: nobody here has the address me@example.com", "local.domains"),
+                ("warning: D/aliases:6:1: no local user has the address me@example.com", "local.domains"),
                 ("D/aliases:2:1: the alias \"a\" is part of a loop", "; take"),
                 ("D/aliases:3:1: the alias \"b\" is part of a loop", "; take"),
             ],
@@ -115,7 +115,7 @@ fn what_would_lose_the_first_alert_is_told() {
         (
             "d: gone, gone2\n",
             "",
-            &[("warning: D/aliases:1:1: \"d\" leads to nobody here", "; correct the names")],
+            &[("warning: D/aliases:1:1: \"d\" reaches no local user", "; correct its members")],
         ),
         (
             "",
@@ -239,7 +239,7 @@ fn one_problem_hides_no_other() {
         ("D/password:1:1: the first line is empty", ""),
     ];
     let doubts = [
-        ("D/f:8:9: nobody here is called \"bob\"", ""),
+        ("D/f:8:9: no local user is named \"bob\"", ""),
         ("D/aliases:2:1: the alias \"a\" is part", ""),
         ("D/aliases:3:1: the alias \"a2\" is part", ""),
     ];
