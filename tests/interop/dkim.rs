@@ -6,7 +6,7 @@ use openssl::rsa::Rsa;
 use pillarbox::mail::base64;
 use std::os::unix::fs::PermissionsExt;
 
-/// From a client through the queue to smtp-sink, and there to dkimpy and OpenDKIM: what was signed is what has arrived.
+/// From a client through the queue to smtp-sink, then to dkimpy and OpenDKIM: the signatures verify on arrival.
 #[test]
 fn what_arrives_has_signatures_that_others_take() {
     if !has_dkimpy() {
@@ -68,7 +68,7 @@ fn what_arrives_has_signatures_that_others_take() {
     assert_eq!(place.logged(&["event=trouble"]), [""; 0]);
 }
 
-/// OpenDKIM, which reads a file instead of DNS.
+/// OpenDKIM, with a file in place of DNS.
 struct OpenDkim<'a>(&'a Place);
 
 impl<'a> OpenDkim<'a> {

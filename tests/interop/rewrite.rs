@@ -90,7 +90,7 @@ assert all(len(line) <= 998 for line in octets.split(b'\\n')), octets
 m = email.message_from_bytes(octets, policy=email.policy.default)
 for name in ['Date', 'Message-ID', 'From', 'To', 'Subject', 'MIME-Version', 'Content-Type']:
     assert len(m.get_all(name, [])) == 1, (name, octets)
-assert m['Bcc'] is None and m['Date'].datetime, octets
+assert not m['Bcc'] and m['Date'].datetime, octets
 parts = [(p.get_filename(), p.get_content()) for p in m.walk() if not p.is_multipart()]
 words = lambda text: ' '.join(str(text).split())
 to = [[words(a.display_name), a.addr_spec] for a in m['To'].addresses]

@@ -171,7 +171,7 @@ assert s.has_extn('starttls')
 context = ssl.create_default_context(cafile=sys.argv[2])
 context.check_hostname = False
 s.starttls(context=context)
-assert s.ehlo_resp is None
+assert not s.ehlo_resp
 s.ehlo()
 assert not s.has_extn('starttls') and s.has_extn('size')
 s.sendmail('a@client.test', ['root@localhost'], 'Subject: x\\n\\n' + 'text\\n' * 50000)
