@@ -15,7 +15,7 @@ const LIKENESS: usize = 3;
 /// Shorter words begin or end too many names.
 const PART_MIN: usize = 4;
 
-/// What the walk finds beside the settings; places are offsets into the text.
+/// The findings of the walk besides the settings; places are offsets into the text.
 #[derive(Default)]
 pub struct WalkReport {
     /// The mistakes.
@@ -93,7 +93,7 @@ pub fn path(table: &Table, row: &KeyRow) -> String {
     if table.name.is_empty() { row.key.to_owned() } else { format!("{}.{}", table.name, row.key) }
 }
 
-/// What an unknown key may have meant, as a sentence; see the top of this file for the order.
+/// The advice about an unknown key, as a sentence; see the top of this file for the order.
 fn advice(here: &Table, key: &str) -> String {
     if !here.name.is_empty() && TABLES.iter().any(|table| table.name == key) {
         return format!("write `{key}.…` above the first [table], or its keys below [{key}]");
@@ -165,7 +165,7 @@ fn likeness(a: &str, b: &str) -> usize {
     at(&last, b.len())
 }
 
-/// A contradiction within a listener: the key to change, whether the contradiction is there, and what to do.
+/// A contradiction within a listener: the key to change, the condition, and the advice.
 type Contradiction = (&'static str, fn(&Listener) -> bool, &'static str);
 
 static CONTRADICTIONS: [Contradiction; 5] = [

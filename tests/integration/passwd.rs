@@ -47,9 +47,9 @@ fn line(output: &Output, name: &str, password: &str) -> String {
 }
 
 /// The exit code; the program must have printed neither a line nor the password.
-fn refusal(output: &Output, told: &str) -> i32 {
+fn refusal(output: &Output, reported: &str) -> i32 {
     let errors = String::from_utf8(output.stderr.clone()).unwrap();
-    assert!(output.stdout.is_empty() && errors.contains(told), "{output:?}");
+    assert!(output.stdout.is_empty() && errors.contains(reported), "{output:?}");
     output.status.code().unwrap()
 }
 
@@ -74,7 +74,7 @@ fn each_line_has_its_own_salt() {
 
 #[test]
 fn passwords_that_nobody_could_log_in_by_are_refused() {
-    for (input, told) in [
+    for (input, reported) in [
         (&b""[..], "is empty"),
         (b"\n", "is empty"),
         (b"\r\ngeheim\n", "is empty"),
@@ -85,7 +85,7 @@ fn passwords_that_nobody_could_log_in_by_are_refused() {
         (&[b'x'; 256], "more than 255"),
         (&[b'x'; 100_000], "more than 255"),
     ] {
-        assert_eq!(refusal(&run_for("tim", input), told), 65, "{told}");
+        assert_eq!(refusal(&run_for("tim", input), reported), 65, "{reported}");
     }
     let closed = start(&[OsStr::new("tim")], Stdio::from(File::open("/").unwrap()));
     assert_eq!(refusal(&closed.wait_with_output().unwrap(), "can't read"), 74);
@@ -93,14 +93,14 @@ fn passwords_that_nobody_could_log_in_by_are_refused() {
 
 #[test]
 fn names_that_can_not_stand_in_the_file_are_refused() {
-    for (name, told) in [
+    for (name, reported) in [
         ("", "empty"),
         ("ti:m", "colon"),
         ("ti\nm", "control character"),
         ("#tim", "comment"),
         (" tim", "blank"),
     ] {
-        assert_eq!(refusal(&run_for(name, b"geheim\n"), told), 64, "{name:?}");
+        assert_eq!(refusal(&run_for(name, b"geheim\n"), reported), 64, "{name:?}");
     }
     let not_text = OsStr::from_bytes(b"t\xefm");
     assert_eq!(refusal(&run(&[not_text], b"geheim\n"), "UTF-8"), 64);
@@ -167,7 +167,7 @@ fn a_terminal_gets_its_echo_back_after_a_mistake() {
     assert_eq!(refusal(&terminal.end(), "differ"), 65);
     // The last line is longer than what the program reads.
     let long = "x".repeat(600) + "\n";
-    for (keys, told) in [
+    for (keys, reported) in [
         ("\n", "is empty"),
         ("\x04", "is empty"),
         ("gehe\x03", "control character"),
@@ -175,6 +175,6 @@ fn a_terminal_gets_its_echo_back_after_a_mistake() {
     ] {
         let mut terminal = Terminal::start();
         terminal.answer("Password: ", keys);
-        assert_eq!(refusal(&terminal.end(), told), 65, "{keys:?}");
+        assert_eq!(refusal(&terminal.end(), reported), 65, "{keys:?}");
     }
 }

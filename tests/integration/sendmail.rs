@@ -232,9 +232,12 @@ fn without_a_place_for_the_message_it_is_a_temporary_failure_with_a_reason() {
     let place = Place::new();
     place.configure("limits.message_size = \"4MiB\"\n");
     for input in [SMALL, &large] {
-        let (code, told) = refused(&mut place.command("sendmail", &["root"]), input);
+        let (code, reported) = refused(&mut place.command("sendmail", &["root"]), input);
         assert_eq!(code, Some(75));
-        assert!(told.contains("there is no drop directory") && told.contains("/state/drop"), "{told}");
+        assert!(
+            reported.contains("there is no drop directory") && reported.contains("/state/drop"),
+            "{reported}"
+        );
     }
     // A file in its place; a link in its place.
     fs::write(place.0.join("state/drop"), "").unwrap();
@@ -245,8 +248,8 @@ fn without_a_place_for_the_message_it_is_a_temporary_failure_with_a_reason() {
     fs::remove_file(place.0.join("state/drop")).unwrap();
     let drops = place.drops();
     place.configure("limits.free_space = \"1024TiB\"\n");
-    let (code, told) = refused(&mut place.command("sendmail", &["root"]), SMALL);
-    assert!(code == Some(75) && told.contains("limits.free_space"), "{told}");
+    let (code, reported) = refused(&mut place.command("sendmail", &["root"]), SMALL);
+    assert!(code == Some(75) && reported.contains("limits.free_space"), "{reported}");
     assert!(drops.names().unwrap().next().is_none());
 }
 
@@ -257,9 +260,9 @@ fn a_message_that_is_too_large_is_bad_data() {
     for (octets, code) in [(limit, Some(0)), (limit + 1, Some(65)), (limit * 40, Some(65))] {
         // Each line end counts as two.
         let text = format!("A: 1\n\n{}\n", "x".repeat(octets - 10));
-        let (found, told) = refused(&mut place.command("sendmail", &["root"]), text.as_bytes());
-        assert_eq!(found, code, "{octets}: {told}");
-        assert_eq!(told.contains("limits.message_size"), code != Some(0), "{told}");
+        let (found, reported) = refused(&mut place.command("sendmail", &["root"]), text.as_bytes());
+        assert_eq!(found, code, "{octets}: {reported}");
+        assert_eq!(reported.contains("limits.message_size"), code != Some(0), "{reported}");
         assert_eq!(place.left().map(|(.., message)| message == text), (code == Some(0)).then_some(true));
     }
 }
@@ -284,8 +287,8 @@ fn a_disk_that_is_full_and_one_that_is_read_only_are_temporary() {
         let sendmail = place.0.join("sendmail");
         command.args(["-m", "sh", "-c", &script, "sh"]).arg(sendmail).arg("root");
         command.env("PILLARBOX_CONFIG", place.0.join("c.toml"));
-        let (code, told) = refused(&mut command, &b"xxxxxxxxxxxxxxx\n".repeat(3000));
-        assert!(code == Some(75) && told.contains(reason), "{code:?} {told}");
+        let (code, reported) = refused(&mut command, &b"xxxxxxxxxxxxxxx\n".repeat(3000));
+        assert!(code == Some(75) && reported.contains(reason), "{code:?} {reported}");
     }
 }
 
@@ -317,8 +320,8 @@ fn neither_descriptors_nor_rights_nor_an_environment_are_needed() {
             .arg(place.0.join("c.toml"))
             .env_remove("PILLARBOX_CONFIG");
         let output = run(&mut command, b"x\n");
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && told.is_empty(), "{line}: {} {told}", output.status);
+        let reported = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && reported.is_empty(), "{line}: {} {reported}", output.status);
         let uid = if is_root { uid } else { rustix::process::getuid().as_raw() };
         assert_eq!(place.left(), Some((uid, "to=root".to_owned(), text.to_owned())), "{line}");
     }
@@ -342,8 +345,8 @@ fn with_raised_rights_neither_flag_nor_environment_name_the_configuration() {
         &["sendmail", "-C", &config, "root"],
         &["sendmail", "-c", &config, "root"],
     ] {
-        let (code, told) = refused(&mut place.command("raised", arguments), SMALL);
-        assert!(code == Some(75) && told.contains("/var/spool/pillarbox/drop"), "{told}");
+        let (code, reported) = refused(&mut place.command("raised", arguments), SMALL);
+        assert!(code == Some(75) && reported.contains("/var/spool/pillarbox/drop"), "{reported}");
     }
     assert_eq!(place.left(), None);
 }

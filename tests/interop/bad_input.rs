@@ -144,14 +144,14 @@ fn half_closed_connections_are_answered_and_cut_off_data_is_dropped() {
 fn a_client_that_speaks_first_is_told_so() {
     let (place, mut daemon) = served("");
     // All octets must have arrived before the connection's thread reads; mostly they have.
-    let told = (0..50).any(|_| {
+    let reported = (0..50).any(|_| {
         let mut client = Client::connect(place.port).unwrap();
         client.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         let answers = client.rest();
         assert!(answers.starts_with("554 ") || answers.starts_with("220 "), "{answers}");
         answers.starts_with("554 ")
     });
-    assert!(told);
+    assert!(reported);
     good_client_is_served(&place, &mut daemon);
 }
 

@@ -196,12 +196,12 @@ fn dovecot_reads_the_maildir() {
     }
     // The size in the file name must be correct: Dovecot relies on it.
     let sizes = doveadm(&["-f", "tab", "fetch", "size.physical", "mailbox", "INBOX"]);
-    let mut told: Vec<u64> = sizes.lines().skip(1).map(|line| line.trim().parse().unwrap()).collect();
+    let mut reported: Vec<u64> = sizes.lines().skip(1).map(|line| line.trim().parse().unwrap()).collect();
     let files = ["cur", "new"].map(|dir| super::harness::files(&place.path("mail/u").join(dir))).concat();
     let mut there: Vec<u64> = files.iter().map(|path| path.metadata().unwrap().len()).collect();
-    told.sort_unstable();
+    reported.sort_unstable();
     there.sort_unstable();
-    assert_eq!(told, there);
+    assert_eq!(reported, there);
     for path in files {
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         let size = name.split(",S=").nth(1).unwrap().split([':', ',']).next().unwrap();

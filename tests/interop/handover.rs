@@ -103,9 +103,12 @@ fn each_fault_has_its_exit_code_and_what_got_0_arrives_once() {
     // The disk is full, for the daemon and for the drop directory.
     let (fill, state) = (it.state("fill"), it.place.path("state").display().to_string());
     assert!(fs::write(&fill, vec![0; 2 << 20]).is_err());
-    let (code, told) = it.send(keeper);
-    assert!(code == Some(75) && told.contains("the disk is full"), "{told}");
-    assert!(told.contains("and no daemon takes it") && told.contains("no space left on the disk"), "{told}");
+    let (code, reported) = it.send(keeper);
+    assert!(code == Some(75) && reported.contains("the disk is full"), "{reported}");
+    assert!(
+        reported.contains("and no daemon takes it") && reported.contains("no space left on the disk"),
+        "{reported}"
+    );
     fs::remove_file(fill).unwrap();
     assert_eq!(it.send(keeper), fine, "there is room again");
 
@@ -114,9 +117,9 @@ fn each_fault_has_its_exit_code_and_what_got_0_arrives_once() {
         run(it.within(keeper).args(["mount", "-o", &format!("remount,{how}"), &state]))
     };
     remount(&it, "ro");
-    let (code, told) = it.send(keeper);
-    assert!(code == Some(75) && told.contains("/state/drop: Read-only file system"), "{told}");
-    assert!(told.contains("no daemon takes it"), "{told}");
+    let (code, reported) = it.send(keeper);
+    assert!(code == Some(75) && reported.contains("/state/drop: Read-only file system"), "{reported}");
+    assert!(reported.contains("no daemon takes it"), "{reported}");
     remount(&it, "rw");
     assert_eq!(it.send(keeper), fine, "it can be written to again");
 
@@ -128,16 +131,16 @@ fn each_fault_has_its_exit_code_and_what_got_0_arrives_once() {
     let socket = it.place.path("run/control.sock");
     let aside = it.place.path("run/aside");
     fs::rename(&socket, &aside).unwrap();
-    let (code, told) = it.send(keeper);
-    assert!(code == Some(75) && told.contains("there is no drop directory"), "{told}");
-    assert!(told.contains("control.sock: No such file or directory"), "{told}");
+    let (code, reported) = it.send(keeper);
+    assert!(code == Some(75) && reported.contains("there is no drop directory"), "{reported}");
+    assert!(reported.contains("control.sock: No such file or directory"), "{reported}");
 
     // The daemon was killed and has left its socket.
     fs::rename(&aside, &socket).unwrap();
     it.daemon().signal("KILL");
     it.daemon.take().unwrap().wait();
-    let (code, told) = it.send(keeper);
-    assert!(code == Some(75) && told.contains("control.sock: Connection refused"), "{told}");
+    let (code, reported) = it.send(keeper);
+    assert!(code == Some(75) && reported.contains("control.sock: Connection refused"), "{reported}");
     it.serve(it.within(keeper));
     it.daemon().signal("KILL");
     it.daemon.take().unwrap().wait();

@@ -58,7 +58,7 @@ fn shell(words: &[&str]) -> Command {
     command
 }
 
-fn told(output: &Output) -> String {
+fn reported(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
@@ -77,7 +77,7 @@ fn scripts_are_ones_and_shellcheck_finds_nothing() {
 fn the_unit_is_confined() {
     let mut command = program("systemd-analyze", "systemd");
     let output = run(command.args(["security", "--offline=true", "--threshold=19"]).arg(top(UNIT)));
-    assert!(told(&output).contains("exposure level for pillarbox.service"), "{}", told(&output));
+    assert!(reported(&output).contains("exposure level for pillarbox.service"), "{}", reported(&output));
     let unit = read(UNIT);
     for (line, why) in [
         ("ExecStartPre=", "a file of no use must not keep alerts on the box"),
@@ -246,7 +246,7 @@ fn hooks_tell_the_link_by_the_default_routes() {
             command.env("ROUTES", routes).env("METERED", metered);
             command.envs(variables.iter().filter_map(|variable| variable.split_once('=')));
             let output = run(&mut command);
-            assert_eq!(told(&output), "", "{call:?}");
+            assert_eq!(reported(&output), "", "{call:?}");
             let heard = fs::read_to_string(place.path("heard")).unwrap_or_default();
             let expected = if word.is_empty() { String::new() } else { format!("link {word}\n") };
             assert_eq!(heard, expected, "{words:?} {call:?}");
@@ -341,7 +341,7 @@ fn toml(place: &Place, words: &[&str], uci: &str) -> String {
     command.args(["-c", ". \"$1\"; . \"$2\"; toml", "sh"]);
     command.arg(top("tests/openwrt/functions.sh")).arg(top(OPENWRT)).env("UCI", &place.dir);
     let output = run(&mut command);
-    assert!(output.stderr.is_empty(), "{}", told(&output));
+    assert!(output.stderr.is_empty(), "{}", reported(&output));
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -410,9 +410,9 @@ fn openwrt_starts_and_reloads_it_and_keeps_the_password_apart() {
         place.write("pillarbox", "config relay\n\toption username 'u'\n\toption password 'a b\"\\c'\n");
         let mut command = shell(words);
         command.args(["-c", RUN, "sh"]).arg(top("tests/openwrt/functions.sh")).arg(top(OPENWRT));
-        let output = told(&run(command.env("UCI", &place.dir)));
+        let output = reported(&run(command.env("UCI", &place.dir)));
         let chown = format!("chown root:pillarbox {}", place.path("made/password.new").display());
-        let told: Vec<&str> = output.lines().collect();
+        let reported: Vec<&str> = output.lines().collect();
         let expected = [
             "user_add pillarbox  32768",
             &chown,
@@ -426,7 +426,7 @@ fn openwrt_starts_and_reloads_it_and_keeps_the_password_apart() {
             "procd_send_signal pillarbox * HUP",
             "procd_send_signal pillarbox * USR1",
         ];
-        assert_eq!(told, expected);
+        assert_eq!(reported, expected);
         let password = place.path("made/password");
         assert_eq!(fs::read_to_string(&password).unwrap(), "a b\"\\c\n");
         assert_eq!(fs::metadata(&password).unwrap().permissions().mode() & 0o777, 0o640);
@@ -504,7 +504,7 @@ fn mandoc_and_groff_have_nothing_to_say_of_the_manual() {
         run(program("mandoc", "mandoc").args(["-Tlint", "-Wwarning"]).arg(&page));
         let mut groff = program("groff", "groff-base");
         let output = run(groff.args(["-man", "-ww", "-b", "-z", "-Tutf8"]).arg(&page));
-        assert_eq!(told(&output), "", "{}", page.display());
+        assert_eq!(reported(&output), "", "{}", page.display());
     }
 }
 

@@ -76,8 +76,8 @@ fn old_devices_of_trusted_networks_have_old_tls_and_strangers_have_not() {
     let daemon = place.serve();
     place.wait_for_rsa_key();
     for options in OLD.iter().chain(&NEW) {
-        let (works, told) = shakes(options);
-        assert!(works, "{told}");
+        let (works, reported) = shakes(options);
+        assert!(works, "{reported}");
     }
     configure("192.0.2.0/24");
     daemon.signal("HUP");
@@ -85,12 +85,12 @@ fn old_devices_of_trusted_networks_have_old_tls_and_strangers_have_not() {
         !place.logged(&["configuration read again"]).is_empty()
     });
     for options in OLD {
-        let (works, told) = shakes(options);
-        assert!(!works, "{told}");
+        let (works, reported) = shakes(options);
+        assert!(!works, "{reported}");
     }
     for options in NEW {
-        let (works, told) = shakes(options);
-        assert!(works, "{told}");
+        let (works, reported) = shakes(options);
+        assert!(works, "{reported}");
     }
     let mut sslscan = program("sslscan", "sslscan");
     sslscan.args(["--no-colour", "--no-heartbleed", "--starttls-smtp", &format!("127.0.0.1:{port}")]);

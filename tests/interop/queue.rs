@@ -12,12 +12,12 @@ const DEAD: &str = "relay.smarthost = \"smtp://127.0.0.1:1\"\n";
 
 /// Runs a command of pillarbox; exit code, output, errors.
 fn pillarbox(place: &Place, words: &[&str]) -> (i32, String, String) {
-    told(
+    reported(
         Command::new(env!("CARGO_BIN_EXE_pillarbox")).arg("-c").arg(place.path("pillarbox.toml")).args(words),
     )
 }
 
-fn told(command: &mut Command) -> (i32, String, String) {
+fn reported(command: &mut Command) -> (i32, String, String) {
     let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output().unwrap();
     let text = |octets| String::from_utf8(octets).unwrap();
     (status.code().unwrap(), text(stdout), text(stderr))
@@ -79,7 +79,7 @@ fn monitors_and_programs_read_the_list() {
     let link = place.path("mailq");
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_pillarbox"), &link).unwrap();
     assert_eq!(
-        told(Command::new(&link).arg("-c").arg(place.path("pillarbox.toml"))),
+        reported(Command::new(&link).arg("-c").arg(place.path("pillarbox.toml"))),
         (0, list, String::new())
     );
     let json = place.write("json", &queue(&place, &["--json"]));
@@ -280,7 +280,7 @@ fn others_see_no_addresses_but_their_own_and_the_daemons_user_does_all() {
     std::fs::copy(env!("CARGO_BIN_EXE_pillarbox"), &binary).unwrap();
     let run_as = |options: &[&str], words: &[&str]| {
         let mut command = program("setpriv", "util-linux");
-        told(command.args(options).arg(&binary).arg("-c").arg(place.path("pillarbox.toml")).args(words))
+        reported(command.args(options).arg(&binary).arg("-c").arg(place.path("pillarbox.toml")).args(words))
     };
     let daemon = place.serve();
     let socket = || place.path("run/control.sock").metadata();
@@ -340,7 +340,7 @@ fn a_terminal_gets_no_command_from_a_message() {
         env!("CARGO_BIN_EXE_pillarbox"),
         place.path("pillarbox.toml").display()
     );
-    let typescript = told(program("script", "bsdutils").args(["-qec", &command, "/dev/null"]));
+    let typescript = reported(program("script", "bsdutils").args(["-qec", &command, "/dev/null"]));
     assert!(typescript.1.contains("hello \\u{1b}[2J") && !typescript.1.contains('\u{1b}'), "{typescript:?}");
 }
 
@@ -394,10 +394,10 @@ fn a_monitor_as_an_ordinary_user_sees_what_is_stuck() {
     place.write("utils.pm", &utils.replace("\"/usr/bin/mailq\"", &format!("{mailq:?}")));
     let include = format!("-I{}", place.dir.display());
     let words = ["perl", &include, "-Mutils", plugin, "-M", "postfix", "-w", "1", "-c", "4"];
-    let check_mailq = || told(&mut as_ordinary_user(&place, &words));
+    let check_mailq = || reported(&mut as_ordinary_user(&place, &words));
     let listed = |more: &[&str]| {
         let words = [&[mailq.to_str().unwrap()], more].concat();
-        told(&mut as_ordinary_user(&place, &words))
+        reported(&mut as_ordinary_user(&place, &words))
     };
 
     let daemon = place.serve();

@@ -10,7 +10,7 @@ const MESSAGE: &[u8] = b"Subject: x\r\n\r\nx\r\n";
 /// A user that exists on every system and owns nothing.
 const USER: &str = "nobody";
 
-/// What `id` says about the user.
+/// The output of `id` for the user.
 fn id(option: &str) -> Vec<u32> {
     let output = run(program("id", "coreutils").args([option, USER]));
     let text = String::from_utf8(output.stdout).unwrap();

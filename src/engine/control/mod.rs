@@ -1,4 +1,4 @@
-//! What programs of this host ask the daemon for, on the control socket and in the drop directory; and the alarm.
+//! The daemon's interfaces to this host: the control socket, the drop directory, and the alarm.
 //!
 //! ```text
 //! pillarbox queue, status, link ─┐                 ┌─▶ requests ─▶ status, listing ─▶ output

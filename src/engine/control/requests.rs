@@ -432,7 +432,7 @@ impl Snapshot {
     }
 }
 
-/// Who owns messages. Keeps the last answer of the user database, so that a queue full of one sender's mail asks once.
+/// The owners of messages. Keeps the last answer of the user database, so that a queue full of one sender's mail asks once.
 #[derive(Default)]
 struct Owners {
     last: Option<(String, Option<u32>)>,

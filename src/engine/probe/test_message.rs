@@ -1,6 +1,16 @@
 //! The test message of `pillarbox probe --send`: a real message from root of this host, which intake takes like any other.
 //!
 //! A probe without `--send` has the same sender and takes the same route, but sends no message.
+//!
+//! | part | content | reason |
+//! | --- | --- | --- |
+//! | sender | `root@HOSTNAME`, rewritten like all mail of this host | bounces reach the operator, and a login that may not send as root shows |
+//! | To | the address, with the domain of this host if it has none | as for mail of cron |
+//! | Auto-Submitted | `auto-generated` (RFC 3834) | no responder answers it |
+//! | route | aliases and relay rules, as for every message | the test covers them |
+//!
+//! Intake takes it as this host's own mail, so it is repaired and signed like other mail of local programs. The command
+//! that asked for it follows the message to its outcome; this module only submits it.
 
 use crate::engine::host::site::Site;
 use crate::engine::intake::incoming::Intake;

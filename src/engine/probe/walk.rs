@@ -229,7 +229,7 @@ impl Walk<'_> {
                 return self.fail(Stage::Recipient, &Diagnostic::local(status, error.to_string()));
             }
         };
-        self.report(Stage::Recipient, Mark::Ok, &path);
+        self.pass(Stage::Recipient, &path);
         self.check_queue();
         self.begin(Stage::Route);
         match self.site.route(&path) {
@@ -243,7 +243,7 @@ impl Walk<'_> {
         self.begin(Stage::Queue);
         let state = &self.site.settings.state;
         match self.room(state) {
-            Ok(text) => self.report(Stage::Queue, Mark::Ok, &text),
+            Ok(text) => self.pass(Stage::Queue, &text),
             Err(diagnostic) => self.fail(Stage::Queue, &diagnostic),
         }
     }
@@ -276,11 +276,7 @@ impl Walk<'_> {
         match self.site.expand(alias) {
             Ok(members) => {
                 let names: Vec<String> = members.iter().map(|member| member.mailbox.to_string()).collect();
-                self.report(
-                    Stage::Route,
-                    Mark::Ok,
-                    &format_args!("{alias} is an alias of {}", names.join(", ")),
-                );
+                self.pass(Stage::Route, &format_args!("{alias} is an alias of {}", names.join(", ")));
                 self.follow(members.into_iter().map(|it| (it.mailbox.to_string(), it.route)).collect());
             }
             Err(no_route) => self.no_route(&no_route),
@@ -301,11 +297,7 @@ impl Walk<'_> {
             };
             match &routed.destination {
                 Destination::Maildir(user) => {
-                    self.report(
-                        Stage::Route,
-                        Mark::Ok,
-                        &format_args!("{name}: the Maildir of {}", user.name),
-                    );
+                    self.pass(Stage::Route, &format_args!("{name}: the Maildir of {}", user.name));
                     self.try_maildir(&routed);
                 }
                 Destination::Relay(hop) => {
@@ -363,7 +355,7 @@ impl Walk<'_> {
             Err(error) => Err(Diagnostic::local(error.status(), error.to_string())),
         };
         match found {
-            Ok(text) => self.report(Stage::Maildir, Mark::Ok, &text),
+            Ok(text) => self.pass(Stage::Maildir, &text),
             Err(diagnostic) => self.fail(Stage::Maildir, &diagnostic),
         }
     }
@@ -383,6 +375,11 @@ impl Walk<'_> {
         if let Some(step) = pending {
             self.end(Step { mark, ..step });
         }
+    }
+
+    /// Ends a step that succeeded.
+    fn pass(&self, stage: Stage, text: &dyn Display) {
+        self.report(stage, Mark::Ok, text);
     }
 
     /// Ends a step. A failure is permanent.

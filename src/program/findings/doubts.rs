@@ -39,7 +39,7 @@ use std::os::unix::net::UnixStream;
 const PREFIX_MIN: (u8, u8) = (8, 16);
 
 /// Adds all doubts about `site` to `found`.
-pub fn look(site: &Site, places: &Places, found: &mut CheckReport) {
+pub fn find(site: &Site, places: &Places, found: &mut CheckReport) {
     hostname(site, places, found);
     users(site, places, found);
     root(site, places, found);
@@ -156,7 +156,7 @@ fn cure(site: &Site) -> String {
     )
 }
 
-/// Aliases that lead in circles, to unknown users, or away.
+/// Aliases that form a loop, lead to unknown users, or leave this host.
 fn aliases(site: &Site, found: &mut CheckReport) {
     let Some(path) = site.settings.local.aliases.as_deref() else { return };
     for (name, line, doubt) in site.alias_doubts() {

@@ -110,8 +110,8 @@ fn help() -> String {
     }
     let rest: String = FLAGS.iter().filter(|flag| flag.about.is_empty()).map(|flag| flag.letter).collect();
     text + &format!(
-        "\nAccepted and ignored: -{rest}, and -o with other options. So are the flags of msmtp, ssmtp and mailx; sendmail(8) \
-         tells more.\n"
+        "\nAccepted and ignored: -{rest}, and -o with other options. So are the flags of msmtp, ssmtp and mailx; see \
+         sendmail(8).\n"
     )
 }
 

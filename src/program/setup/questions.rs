@@ -51,7 +51,7 @@ pub struct Answers {
     /// The address for alerts.
     pub admin: String,
     /// Ways to reach the smarthost, in the order to try; empty: delivery by MX.
-    pub ways: Vec<Smarthost>,
+    pub candidates: Vec<Smarthost>,
     /// The login there; empty: no login.
     pub login: String,
     /// The sender of mail that leaves; empty: the login.
@@ -94,8 +94,8 @@ pub fn ask(options: &Options, resolver: &dyn Resolve) -> Result<Answers, Command
         None => chosen(proposal)?,
     };
     if text.is_empty() || text.eq_ignore_ascii_case(BY_MX) {
-        let (ways, login, password) = (Vec::new(), String::new(), Password::None);
-        return Ok(Answers { admin, ways, sender: sender(options, &login)?, login, password });
+        let (candidates, login, password) = (Vec::new(), String::new(), Password::None);
+        return Ok(Answers { admin, candidates, sender: sender(options, &login)?, login, password });
     }
     let mut named = Named::parse(&text).map_err(|error| wrong(&error))?;
     let own = || if address.domain.is_some() { admin.clone() } else { String::new() };
@@ -103,10 +103,16 @@ pub fn ask(options: &Options, resolver: &dyn Resolve) -> Result<Answers, Command
     let password = if login.is_empty() { Password::None } else { password(options, &login, &named)? };
     if matches!(password, Password::None) {
         let login = String::new();
-        return Ok(Answers { admin, ways: named.ways, sender: sender(options, &login)?, login, password });
+        return Ok(Answers {
+            admin,
+            candidates: named.candidates,
+            sender: sender(options, &login)?,
+            login,
+            password,
+        });
     }
     named.keep_private();
-    Ok(Answers { admin, ways: named.ways, sender: sender(options, &login)?, login, password })
+    Ok(Answers { admin, candidates: named.candidates, sender: sender(options, &login)?, login, password })
 }
 
 /// The sender of mail that leaves. The logins of services such as Amazon SES are no addresses, and these services accept only
@@ -165,7 +171,8 @@ fn password(options: &Options, login: &str, named: &Named) -> Result<Password, C
     let typed = match tcgetattr(&input) {
         Ok(settings) => {
             let _mute = Mute::begin(input.as_fd(), settings).map_err(unreadable)?;
-            let host = named.ways.first().map(|way| way.host.to_string()).unwrap_or_default();
+            let host =
+                named.candidates.first().map(|candidate| candidate.host.to_string()).unwrap_or_default();
             prompt(&format!("Password of {login} at {host} (empty: no login): "));
             let typed = line(input.as_fd(), CREDENTIAL_MAX_OCTETS);
             prompt("\n");

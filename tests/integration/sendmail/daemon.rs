@@ -133,8 +133,8 @@ fn a_daemon_that_takes_nothing_costs_no_message() {
         for text_octets in [10, 60_000] {
             let input = format!("A: 1\n\n{}\n", "x".repeat(text_octets));
             let output = run(&mut place.command("sendmail", &["root"]), input.as_bytes());
-            let told = String::from_utf8(output.stderr).unwrap();
-            assert_eq!((output.status.code(), told.as_str()), (Some(code), text), "{first:?} {last:?}");
+            let reported = String::from_utf8(output.stderr).unwrap();
+            assert_eq!((output.status.code(), reported.as_str()), (Some(code), text), "{first:?} {last:?}");
             assert_eq!(place.left().map(|(.., text)| text), left.then_some(input), "{first:?} {last:?}");
         }
     }
@@ -142,10 +142,13 @@ fn a_daemon_that_takes_nothing_costs_no_message() {
     let place = Place::new();
     Scripted::start(&place, Script { first: turned_away, last: "" });
     let output = run(&mut place.command("sendmail", &["root"]), SMALL);
-    let told = String::from_utf8(output.stderr).unwrap();
+    let reported = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(75));
-    assert!(told.contains("there is no drop directory") && told.contains("c.sock: go elsewhere"), "{told}");
-    assert_eq!(told.lines().count(), 1, "{told}");
+    assert!(
+        reported.contains("there is no drop directory") && reported.contains("c.sock: go elsewhere"),
+        "{reported}"
+    );
+    assert_eq!(reported.lines().count(), 1, "{reported}");
 }
 
 /// A daemon that hangs may wake up later: it must not get a message that it did not ask for, or the message arrives twice.
@@ -166,8 +169,8 @@ fn one_that_hangs_gets_no_message_that_is_left_elsewhere() {
 fn what_is_verified_is_asked() {
     let place = Place::new();
     let output = run(&mut place.command("sendmail", &["-bv", "root"]), b"");
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.code() == Some(69) && told.contains("no daemon answers"), "{told}");
+    let reported = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(69) && reported.contains("no daemon answers"), "{reported}");
     for arguments in [&["-bv"][..], &["-bv", "\"a b\"@far.example"], &["-bv", "a\nlink down"]] {
         let output = run(&mut place.command("sendmail", arguments), b"");
         assert_eq!(

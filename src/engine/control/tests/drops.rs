@@ -174,8 +174,8 @@ fn with_trouble_of_our_own_a_message_stays_and_is_tried_again() {
     assert_eq!((take(&world, &drops), left(&world)), (1, 2));
     assert_eq!((take(&world, &drops), left(&world)), (0, 2));
     // Logged once a round, for any number of messages.
-    let told = take_events("trouble");
-    assert!(told.len() == 2 && told[0].contains("the queue is full"), "{told:?}");
+    let reported = take_events("trouble");
+    assert!(reported.len() == 2 && reported[0].contains("the queue is full"), "{reported:?}");
     world.reload("");
     assert_eq!((take(&world, &drops), left(&world), world.queue().len()), (2, 0, 3));
     // The same with a full disk.
@@ -216,8 +216,8 @@ fn what_is_no_message_is_set_aside_once_and_the_others_arrive() {
     leave(&world, "good", &envelope(by("bob"), &["alice"]), ALERT);
     take_log();
     assert_eq!((take(&world, &drops), left(&world), set_aside(&world)), (1, 0, 4));
-    let told = take_events("trouble");
-    assert!(told.len() == 4 && told.iter().all(|line| !line.contains('\n')), "{told:?}");
+    let reported = take_events("trouble");
+    assert!(reported.len() == 4 && reported.iter().all(|line| !line.contains('\n')), "{reported:?}");
     assert_eq!((take(&world, &drops), take_log().len()), (0, 0));
     assert_eq!((world.mail("alice").len(), world.queue().len(), world.half_written()), (1, 0, 0));
 }

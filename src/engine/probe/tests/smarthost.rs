@@ -41,13 +41,13 @@ fn tried(world: &World, smarthost: &str) -> (Trial, Vec<String>) {
     if !site.settings.relay.username.is_empty() {
         named.keep_private();
     }
-    let ways: Vec<_> = named.ways.into_iter().map(|way| vec![way]).collect();
-    let mut told = Vec::new();
-    let trial = find(&site.settings, &site.hostname, &through, &ways, "me@far.example", &mut |trial| {
-        told.push(trial.smarthost.clone())
+    let candidates: Vec<_> = named.candidates.into_iter().map(|candidate| vec![candidate]).collect();
+    let mut reported = Vec::new();
+    let trial = find(&site.settings, &site.hostname, &through, &candidates, "me@far.example", &mut |trial| {
+        reported.push(trial.smarthost.clone())
     });
     let attempts = world.net.take_attempts();
-    assert!(!told.is_empty() && ways.starts_with(&told) && told.contains(&trial.smarthost));
+    assert!(!reported.is_empty() && candidates.starts_with(&reported) && reported.contains(&trial.smarthost));
     (trial, attempts)
 }
 

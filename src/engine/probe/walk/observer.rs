@@ -48,7 +48,7 @@ impl Observer for Walk<'_> {
             TraceEvent::Hosts(hosts) if hosts.iter().any(|host| host.smarthost.is_some()) => {}
             TraceEvent::Hosts(hosts) => {
                 let names: Vec<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
-                self.report(Stage::Mx, Mark::Ok, &names.join(", "));
+                self.pass(Stage::Mx, &names.join(", "));
             }
             TraceEvent::Policy(policy) => {
                 let text = match policy {
@@ -58,17 +58,17 @@ impl Observer for Walk<'_> {
                     TlsPolicy::Sts => "MTA-STS requires verified TLS",
                     TlsPolicy::StsTesting => "MTA-STS is tested",
                 };
-                self.report(Stage::Policy, Mark::Ok, &text);
+                self.pass(Stage::Policy, &text);
             }
             TraceEvent::Addresses(host, addresses) => {
                 let list: Vec<String> = addresses.iter().map(|address| address.ip().to_string()).collect();
-                self.report(Stage::Address, Mark::Ok, &format_args!("{}: {}", host.name, list.join(", ")));
+                self.pass(Stage::Address, &format_args!("{}: {}", host.name, list.join(", ")));
                 let mut state = self.state.borrow_mut();
                 (state.host, state.addresses) = (host.name.clone(), addresses.to_vec());
             }
             TraceEvent::Password(password) => {
                 self.state.borrow_mut().password_flaw = flaw(password.octets());
-                self.report(Stage::Password, Mark::Ok, &"found");
+                self.pass(Stage::Password, &"found");
             }
             TraceEvent::Connected(address) => self.connected(address),
             TraceEvent::Reply(waiting, reply) => self.reply(waiting, reply),
@@ -81,7 +81,7 @@ impl Observer for Walk<'_> {
 impl Walk<'_> {
     /// Reports the connection, and tries the other family of addresses, too, for a few seconds.
     fn connected(&self, address: SocketAddr) {
-        self.report(Stage::Connect, Mark::Ok, &format_args!("[{}]:{}", address.ip(), address.port()));
+        self.pass(Stage::Connect, &format_args!("[{}]:{}", address.ip(), address.port()));
         let is_other = |other: &&SocketAddr| other.is_ipv4() != address.is_ipv4();
         let mut others: Vec<_> = self.state.borrow().addresses.iter().filter(is_other).copied().collect();
         if others.is_empty() {
@@ -92,7 +92,7 @@ impl Walk<'_> {
         self.begin(Stage::Connect);
         match self.world.connect.connect(&mut others, source, OTHER_FAMILY_TIMEOUT) {
             Ok((other, _)) => {
-                self.report(Stage::Connect, Mark::Ok, &format_args!("[{}]:{}", other.ip(), other.port()));
+                self.pass(Stage::Connect, &format_args!("[{}]:{}", other.ip(), other.port()));
             }
             Err(failures) => {
                 let reasons: Vec<String> =
@@ -114,7 +114,7 @@ impl Walk<'_> {
             (Stage::Quit, _) if !is_ready => {}
             // It follows from the first refusal.
             (Stage::Rcpt, Severity::Transient | Severity::Permanent) if is_refused => {}
-            (_, Severity::Success) => self.report(stage, Mark::Ok, &text),
+            (_, Severity::Success) => self.pass(stage, &text),
             (Stage::Rset | Stage::Quit, _) => self.report(stage, Mark::Warn, &text),
             (Stage::Mail | Stage::Rcpt, severity) => {
                 self.state.borrow_mut().is_refused = true;
@@ -147,7 +147,7 @@ impl Walk<'_> {
     fn certificate(&self, is_verified: bool, certificate: &[u8]) {
         let how = if is_verified { "verified" } else { "not verified, because no setting requires it" };
         let Some(shown) = Certificate::parse(certificate, self.world.now.wall) else {
-            return self.report(Stage::Tls, Mark::Ok, &how);
+            return self.pass(Stage::Tls, &how);
         };
         let Certificate { name, issuer, ends, days_left } = shown;
         let is_late = days_left < DAYS_LEFT_MIN;

@@ -6,6 +6,15 @@
 //!
 //! The observer reports the steps from what it sees of the conversation (`observer`); this file reports only failures
 //! without a reply. It keeps no state beyond the probe: the index and the memory of MTA-STS failures are its own.
+//!
+//! | what the session brings | the trial |
+//! | --- | --- |
+//! | all recipients answered | judges each outcome, then sends QUIT |
+//! | some recipients not asked, as the host takes fewer in a transaction | asks for the rest in the next transaction |
+//! | the session ends early | reports the reason, unless a refusal has explained it |
+//! | MAIL or RCPT refused for a reason that any message would meet | asks the next smarthost of the list, as delivery would |
+//!
+//! A host over LMTP delivers itself, so it gets the sender without rewriting, as a Maildir does.
 
 use super::observer::ShortTimeouts;
 use super::{Mark, TRIAL_OCTETS, Walk};
