@@ -47,10 +47,11 @@ use crate::mail::id::QueueId;
 use crate::net::transport::Deadline;
 use crate::rules::advice::monitor::span;
 use crate::rules::pacing::alarm::{AlarmEvent, Alarms, Reason};
+use crate::sys::lock::Lock;
 use crate::sys::thread;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// The shortest time between two checks.
@@ -65,7 +66,7 @@ const ROUTES_MAX: usize = 8;
 /// The alarm of a running pillarbox.
 #[derive(Debug, Default)]
 pub struct Alarm {
-    state: Mutex<State>,
+    state: Lock<State>,
     /// A command is running.
     is_busy: Arc<AtomicBool>,
     /// The daemon stops: a running command is killed.
@@ -91,7 +92,7 @@ impl Alarm {
     /// Checks for stuck mail and reports at most one event. Does nothing until the next check is due, and while a command
     /// runs.
     pub fn check(&self, manager: &Manager, site: &Site, now: Now) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         if now.running < state.next_check || self.is_busy.load(Ordering::SeqCst) {
             return;
         }
@@ -125,7 +126,7 @@ impl Alarm {
     /// The alarms that were reported and are not over.
     #[must_use]
     pub fn standing(&self) -> Vec<Reason> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).alarms.standing().to_vec()
+        self.state.lock().alarms.standing().to_vec()
     }
 
     /// Kills a running command, since it must not outlive the daemon. Waits up to a second for its thread.

@@ -43,10 +43,11 @@ use crate::engine::intake::refusal::Refusal;
 use crate::engine::log::event::trouble;
 use crate::store::drop::{DropDirectory, Dropped, Opened};
 use crate::sys;
+use crate::sys::lock::Lock;
 use crate::sys::watch::DirectoryWatch;
 use std::ffi::CString;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The longest time between two rounds, with or without events of arrivals.
@@ -61,7 +62,7 @@ const SKIPPED_MAX: usize = 1000;
 pub struct Maildrop {
     directory: DropDirectory,
     /// Held while a message is taken: a stop waits for it, and no other thread takes it.
-    state: Mutex<Rounds>,
+    state: Lock<Rounds>,
 }
 
 #[derive(Debug, Default)]
@@ -77,7 +78,7 @@ impl Maildrop {
     /// A drop directory whose thread has not started yet.
     #[must_use]
     pub fn new(directory: DropDirectory) -> Self {
-        Self { directory, state: Mutex::default() }
+        Self { directory, state: Lock::default() }
     }
 
     /// Takes messages as they arrive, until [`Self::stop`]. `site` returns the current configuration.
@@ -138,7 +139,7 @@ impl Maildrop {
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, Rounds> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Takes one message; returns whether it was taken.

@@ -59,7 +59,7 @@ use crate::store::queue::{
 use crate::sys::thread;
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How often a locked message is tried, and the pause between two tries.
@@ -391,7 +391,7 @@ struct Snapshot {
 
 impl Snapshot {
     fn take(manager: &Manager) -> Self {
-        let claims = manager.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let claims = manager.claims.lock();
         let active = claims.iter().map(|&(id, _)| id).collect();
         drop(claims);
         Self {

@@ -50,6 +50,7 @@ use crate::protocol::request::{BadRequest, NOT_NOW, USAGE};
 use crate::protocol::rights::PeerRights;
 use crate::store::StoreError;
 use crate::store::durable::{self, DirectoryAccess, Owner};
+use crate::sys::lock::Lock;
 use crate::sys::{thread, user};
 use rustix::fs::Mode;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt};
@@ -61,7 +62,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 /// How many connections a user other than root may have.
@@ -125,7 +126,7 @@ pub struct Control {
     inode: u64,
     timeouts: SocketTimeouts,
     /// The user of each connection, root's left out.
-    users: Mutex<Vec<u32>>,
+    users: Lock<Vec<u32>>,
     /// How many messages are coming in.
     submissions: AtomicUsize,
     stopping: AtomicBool,
@@ -149,7 +150,7 @@ impl Control {
         let everybody = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP | Mode::ROTH | Mode::WOTH;
         rustix::fs::chmod(path, everybody).map_err(|errno| with_path(errno.into()))?;
         let inode = path.symlink_metadata().map_err(with_path)?.ino();
-        let (users, submissions) = (Mutex::default(), AtomicUsize::new(0));
+        let (users, submissions) = (Lock::default(), AtomicUsize::new(0));
         let stopping = AtomicBool::new(false);
         Ok(Self { listener, path: path.to_owned(), inode, timeouts, users, submissions, stopping })
     }
@@ -261,7 +262,7 @@ impl Control {
     }
 
     fn users(&self) -> MutexGuard<'_, Vec<u32>> {
-        self.users.lock().unwrap_or_else(PoisonError::into_inner)
+        self.users.lock()
     }
 }
 

@@ -327,12 +327,11 @@ impl Walk<'_> {
 
     /// Reports that a recipient has no route.
     fn no_route(&self, no_route: &NoRoute) {
-        let text = match no_route {
-            NoRoute::LookupFailed(text) => text.clone(),
-            _ => no_route.reply().lines.concat(),
-        };
-        let status = no_route.reply().status.unwrap_or(EnhancedStatus::SYSTEM_TROUBLE);
-        self.fail(Stage::Route, &Diagnostic::local(status, text));
+        let mut diagnostic = no_route.diagnostic();
+        if let NoRoute::LookupFailed(text) = no_route {
+            diagnostic.text.clone_from(text);
+        }
+        self.fail(Stage::Route, &diagnostic);
     }
 
     /// Writes and syncs a file in `tmp` of the Maildir, as delivery does, and removes it; or opens and locks the mbox.

@@ -45,10 +45,11 @@ use crate::mail::id::QueueId;
 use crate::net::transport::Transport;
 use crate::store::maildir::Maildirs;
 use crate::store::queue::{EntrySummary, Queue};
+use crate::sys::lock::Lock;
 use std::net::{IpAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, Once, RwLock};
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 /// One pillarbox, its clock and its network.
@@ -108,7 +109,7 @@ impl World {
         config: &str,
         stream: Arc<TcpStream>,
     ) -> Self {
-        let site = Arc::new(RwLock::new(Arc::new(make_site(&directory, name, config))));
+        let site = Arc::new(Lock::new(Arc::new(make_site(&directory, name, config))));
         let enqueue = Arc::new(Enqueue { site: Arc::clone(&site), index: Arc::new(QueueIndex::default()) });
         let state = directory.join("state");
         let queue = Arc::new(Queue::open(&state, None).unwrap());
@@ -121,7 +122,7 @@ impl World {
             on_queued: Arc::clone(&enqueue) as _,
             statistics: Arc::new(Counters::resume(&state, Arc::clone(&connections) as _, engine_clock.now())),
             ids: AtomicUsize::new(0),
-            sweeps: Mutex::default(),
+            sweeps: Lock::default(),
             digests: DigestWindows::resume(&state),
         });
         let manager = Arc::new(Manager::new(&enqueue, Arc::clone(&intake)));
@@ -158,7 +159,7 @@ impl World {
 
     /// Reads the configuration again, with another addition.
     pub fn reload(&self, config: &str) {
-        *self.site.write().unwrap() = Arc::new(make_site(&self.directory, self.name, config));
+        *self.site.lock() = Arc::new(make_site(&self.directory, self.name, config));
         self.manager.reload();
     }
 
