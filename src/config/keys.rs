@@ -48,9 +48,9 @@ pub struct KeyRow {
 
 /// The text of the manual about a table.
 pub struct TableManual {
-    /// What the table is for.
+    /// The purpose of the table.
     pub about: &'static str,
-    /// What its keys are for, in the order of its rows.
+    /// The purpose of each key, in the order of its rows.
     pub rows: &'static [&'static str],
 }
 

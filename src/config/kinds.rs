@@ -130,14 +130,14 @@ pub fn pairs<T>(
 
 fn wrong(value: &DeValue<'_>, expected: &str) -> String {
     let article = if matches!(value, DeValue::Integer(_) | DeValue::Array(_)) { "an" } else { "a" };
-    format!("{article} {} can't stand here; write {expected}", value.type_str())
+    format!("{article} {} is not allowed here; write {expected}", value.type_str())
 }
 
 /// The text of a value; `expected` says what to write where a value is no text.
 pub fn text<'a>(value: &'a DeValue<'_>, expected: &str) -> Read<&'a str> {
     let text = value.as_str().ok_or_else(|| wrong(value, expected))?;
     if text.contains(char::is_control) {
-        return Err("a control character can't stand here; remove it".into());
+        return Err("a control character is not allowed here; remove it".into());
     }
     Ok(text)
 }

@@ -81,7 +81,7 @@ pub fn listen_address(value: &DeValue<'_>) -> Read<SocketAddr> {
             "{address:?} does not say where to listen; write [\"127.0.0.1:{port}\", \"[::1]:{port}\"] for this \
              host alone, or [\"0.0.0.0:{port}\", \"[::]:{port}\"] for all its interfaces"
         ),
-        "localhost" => format!("names can't stand here; write [\"127.0.0.1:{port}\", \"[::1]:{port}\"]"),
+        "localhost" => format!("names are not allowed here; write [\"127.0.0.1:{port}\", \"[::1]:{port}\"]"),
         _ => format!("{address:?} is not an address with a port; write one such as \"127.0.0.1:{port}\""),
     })
 }
@@ -183,7 +183,7 @@ pub fn users(value: &TomlValue<'_>, complaints: &mut Complaints) -> Option<Local
 /// The name of a local user, folded, since names compare without case. It becomes a component of a path.
 fn user(value: &DeValue<'_>) -> Read<String> {
     let name = fold(text(value, "the name of a user in quotes")?);
-    // What an address may have without quotes, and a path component may hold; a leading dot would hide it.
+    // The characters that need no quotes in an address and are safe in a path component; a leading dot would hide it.
     let good = |c: char| c == '.' || c != '/' && is_atext(c) && !c.is_control() && !c.is_whitespace();
     if matches!(name.as_str(), "system" | "any") {
         return Err(format!("{name:?} can't stand in a list; write users = {name:?}"));

@@ -33,7 +33,7 @@ pub struct ConfigProblem {
     pub file: String,
     /// The place in the file; `None` for a problem of the whole file, or of a default.
     pub place: Option<FilePosition>,
-    /// What is wrong, and what to write instead.
+    /// The problem and its cure: `what is wrong; what to write instead`.
     pub text: String,
 }
 

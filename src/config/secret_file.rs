@@ -6,7 +6,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// What others than owner and group may do with a file, as bits of its mode.
+/// The rights of others than owner and group, as bits of a mode.
 const OTHERS: u32 = 0o007;
 /// Search permission of a directory.
 const SEARCH: u32 = 0o1;
@@ -20,7 +20,7 @@ pub fn check(path: &Path) -> Result<(), String> {
     flaw(path).map_or(Ok(()), Err)
 }
 
-/// What is wrong with a secret that others can use, or that is no regular file. `None`: others can't reach it, or it does not
+/// The problem of a secret that others can use, or that is no regular file. `None`: others can't reach it, or it does not
 /// exist.
 #[must_use]
 pub fn flaw(path: &Path) -> Option<String> {
@@ -33,5 +33,5 @@ pub fn flaw(path: &Path) -> Option<String> {
         return Some(format!("{path:?} is no file; name one"));
     }
     let is_reached = is_open(&target, OTHERS) && target.ancestors().skip(1).all(|it| is_open(it, SEARCH));
-    is_reached.then(|| format!("others may use {path:?}; take that right away (chmod o= {})", path.display()))
+    is_reached.then(|| format!("others may use {path:?}; remove that right (chmod o= {})", path.display()))
 }

@@ -162,7 +162,7 @@ fn a_bad_value_says_what_to_write() {
             "admin = \"a b\"",
             "f:1:9: \"a b\" can't be a local user; write at most 64 octets of letters, digits and .!#$%&'*+-=?^_`{|}~, no dot first",
         ),
-        ("admin = \"me@example.com\\u0007\"", "f:1:9: a control character can't stand here; remove it"),
+        ("admin = \"me@example.com\\u0007\"", "f:1:9: a control character is not allowed here; remove it"),
         (
             "hostname = \"192.0.2.1\"",
             "f:1:12: \"192.0.2.1\" is not a host name; write one such as \"box.example.org\"",
@@ -192,7 +192,7 @@ fn a_bad_value_says_what_to_write() {
         ),
         (
             "listener.address = \"localhost:25\"",
-            "f:1:20: names can't stand here; write [\"127.0.0.1:25\", \"[::1]:25\"]",
+            "f:1:20: names are not allowed here; write [\"127.0.0.1:25\", \"[::1]:25\"]",
         ),
         ("listener.address = \"127.0.0.1\"", "f:1:20: \"127.0.0.1\" has no port; write \"127.0.0.1:25\""),
         ("listener.address = \"::1:25\"", "f:1:20: \"::1:25\" has no port; write \"[::1]:25\""),
@@ -216,23 +216,23 @@ fn a_bad_value_says_what_to_write() {
         ),
         (
             "[[listener]]\nkind = \"submissions\"\ntls = \"off\"",
-            "f:3:7: \"submissions\" is within TLS from the start; take tls = \"off\" away, or write kind = \"submission\"",
+            "f:3:7: \"submissions\" has TLS from the start; remove tls = \"off\", or write kind = \"submission\"",
         ),
         (
             "[[listener]]\naddress = \"192.0.2.1:587\"\nkind = \"submission\"\ntls = \"off\"",
-            "f:4:7: nobody could log in, as passwords from other hosts need TLS; write tls = \"offer\", or auth = \"any\" for trusted networks",
+            "f:4:7: nobody could log in, because passwords from other hosts need TLS; write tls = \"offer\", or auth = \"any\" for trusted networks",
         ),
         (
             "[[listener]]\ntls_minimum = \"1.0\"\ntls = \"off\"",
-            "f:2:15: there is no TLS here with tls = \"off\"; take one of the two away",
+            "f:2:15: tls = \"off\" leaves no TLS to limit; remove one of the two",
         ),
         (
             "[[listener]]\nauth = \"off\"\nkind = \"submission\"",
-            "f:2:8: nobody could send, as submission takes mail from those who log in; take auth = \"off\" away, or write kind = \"smtp\"",
+            "f:2:8: nobody could send, because submission requires a login; remove auth = \"off\", or write kind = \"smtp\"",
         ),
         (
             "[[listener]]\nauth = \"any\"\nkind = \"lmtp\"",
-            "f:2:8: LMTP has no logins; take auth = \"any\" away, or write another kind",
+            "f:2:8: LMTP has no logins; remove auth = \"any\", or write another kind",
         ),
         (
             "listener.kind = \"smpt\"",
@@ -244,7 +244,7 @@ fn a_bad_value_says_what_to_write() {
         ),
         (
             "limits.connections = \"64\"",
-            "f:1:22: a string can't stand here; write a whole number from 1 to 65535",
+            "f:1:22: a string is not allowed here; write a whole number from 1 to 65535",
         ),
         (
             "limits.message_size = \"25MiBs\"",
@@ -280,7 +280,7 @@ fn a_bad_value_says_what_to_write() {
         ),
         (
             "limits.command_timeout = true",
-            "f:1:26: a boolean can't stand here; write a duration such as \"90s\", \"15m\", \"4h\" or \"5d\"",
+            "f:1:26: a boolean is not allowed here; write a duration such as \"90s\", \"15m\", \"4h\" or \"5d\"",
         ),
         ("queue.retry = []", "f:1:15: the list is empty; write at least one value"),
         (
@@ -298,7 +298,7 @@ fn a_bad_value_says_what_to_write() {
         ),
         (
             "local.maildir = \"{home}/Maildir\"\nlocal.users = \"any\"",
-            "f:1:17: {home} is known for users of the system alone; write users = \"system\", or a path from \"/\"",
+            "f:1:17: {home} is only known for system users; write users = \"system\", or a path from \"/\"",
         ),
         ("local.users = [\"any\"]", "f:1:16: \"any\" can't stand in a list; write users = \"any\""),
         (
@@ -340,7 +340,7 @@ fn a_bad_value_says_what_to_write() {
         ("relay.port = 65536", "f:1:14: the number is out of range; write a whole number from 1 to 65535"),
         (
             "relay.routes = \"smtp://a\"",
-            "f:1:16: a string can't stand here; write a table such as { \"name\" = \"value\" }",
+            "f:1:16: a string is not allowed here; write a table such as { \"name\" = \"value\" }",
         ),
         (
             "relay.routes = { example.org = \"smtp://a\" }",
@@ -387,14 +387,14 @@ fn a_bad_value_says_what_to_write() {
         ("admin = \"me", "f:1:12: invalid basic string; write `\"`"),
         ("admin = me@example.com", "f:1:9: text stands in quotes; write \"me@example.com\""),
         ("relay.port = 025", "f:1:14: unexpected leading zero; remove it"),
-        ("rewrite.repair = yes", "f:1:18: a string can't stand here; write true or false"),
+        ("rewrite.repair = yes", "f:1:18: a string is not allowed here; write true or false"),
         ("a b = 1", "f:1:3: key with no value; write `=`"),
         (
             "connections = 5",
             "f:1:1: unknown key \"connections\"; `connections` belongs to [limits] or [relay]; write `limits.connections` or `relay.connections` above the first [table]",
         ),
-        ("relay.port = \"25\"", "f:1:14: a string can't stand here; write a whole number from 1 to 65535"),
-        ("local.users = 5", "f:1:15: an integer can't stand here; write the name of a user in quotes"),
+        ("relay.port = \"25\"", "f:1:14: a string is not allowed here; write a whole number from 1 to 65535"),
+        ("local.users = 5", "f:1:15: an integer is not allowed here; write the name of a user in quotes"),
         (
             "relay.family = any6",
             "f:1:16: \"any6\" is not known here; write one of \"any\", \"ipv4\", \"ipv6\"",
@@ -419,7 +419,7 @@ fn a_syntax_error_hides_no_problem_that_is_not_its_echo() {
         [
             "f:1:9: text stands in quotes; write \"me@example.com\"",
             "f:2:1: unknown key \"usr\"; did you mean \"user\"?",
-            "f:4:8: a string can't stand here; write a whole number from 1 to 65535",
+            "f:4:8: a string is not allowed here; write a whole number from 1 to 65535",
             "f:5:7: text stands in quotes; write \"off\"",
         ]
     );

@@ -15,7 +15,7 @@ const LIKENESS: usize = 3;
 /// Shorter words begin or end too many names.
 const PART_MIN: usize = 4;
 
-/// What the walk finds beside the settings; places are offsets into the text.
+/// The findings of the walk besides the settings; places are offsets into the text.
 #[derive(Default)]
 pub struct WalkReport {
     /// The mistakes.
@@ -93,7 +93,7 @@ pub fn path(table: &Table, row: &KeyRow) -> String {
     if table.name.is_empty() { row.key.to_owned() } else { format!("{}.{}", table.name, row.key) }
 }
 
-/// What an unknown key may have meant, as a sentence; see the top of this file for the order.
+/// The advice about an unknown key, as a sentence; see the top of this file for the order.
 fn advice(here: &Table, key: &str) -> String {
     if !here.name.is_empty() && TABLES.iter().any(|table| table.name == key) {
         return format!("write `{key}.…` above the first [table], or its keys below [{key}]");
@@ -165,34 +165,34 @@ fn likeness(a: &str, b: &str) -> usize {
     at(&last, b.len())
 }
 
-/// A contradiction within a listener: the key to change, whether the contradiction is there, and what to do.
+/// A contradiction within a listener: the key to change, the condition, and the advice.
 type Contradiction = (&'static str, fn(&Listener) -> bool, &'static str);
 
 static CONTRADICTIONS: [Contradiction; 5] = [
     (
         "tls",
         |l| l.kind == ListenerKind::Submissions && l.tls == ListenerTls::Off,
-        "\"submissions\" is within TLS from the start; take tls = \"off\" away, or write kind = \"submission\"",
+        "\"submissions\" has TLS from the start; remove tls = \"off\", or write kind = \"submission\"",
     ),
     (
         "tls",
         |l| l.kind == ListenerKind::Submission && l.tls == ListenerTls::Off && takes_logins_by_tls_alone(l),
-        "nobody could log in, as passwords from other hosts need TLS; write tls = \"offer\", or auth = \"any\" for trusted networks",
+        "nobody could log in, because passwords from other hosts need TLS; write tls = \"offer\", or auth = \"any\" for trusted networks",
     ),
     (
         "tls_minimum",
         |l| l.kind != ListenerKind::Submissions && l.tls == ListenerTls::Off && !l.tls_minimum.is_empty(),
-        "there is no TLS here with tls = \"off\"; take one of the two away",
+        "tls = \"off\" leaves no TLS to limit; remove one of the two",
     ),
     (
         "auth",
         |l| is_submission(l) && l.auth == ListenerAuth::Off,
-        "nobody could send, as submission takes mail from those who log in; take auth = \"off\" away, or write kind = \"smtp\"",
+        "nobody could send, because submission requires a login; remove auth = \"off\", or write kind = \"smtp\"",
     ),
     (
         "auth",
         |l| l.kind == ListenerKind::Lmtp && l.auth == ListenerAuth::Any,
-        "LMTP has no logins; take auth = \"any\" away, or write another kind",
+        "LMTP has no logins; remove auth = \"any\", or write another kind",
     ),
 ];
 
@@ -238,8 +238,7 @@ fn check_whole(file: &DeTable<'_>, settings: &Settings, report: &mut WalkReport)
     }
     if settings.local.maildir.uses_home() && settings.local.users != LocalUsers::System {
         let at = report.places.iter().find(|(table, key, _)| (*table, *key) == ("local", "maildir"));
-        let text =
-            "{home} is known for users of the system alone; write users = \"system\", or a path from \"/\"";
+        let text = "{home} is only known for system users; write users = \"system\", or a path from \"/\"";
         report.complaints.push((at.map_or(0, |(.., at)| *at), text.into()));
     }
 }

@@ -1,9 +1,23 @@
-//! The parts of a running pillarbox, put together.
+//! A running pillarbox: it makes the rooms' parts from the configuration, starts their threads, and stops them.
+//!
+//! ```text
+//! Daemon::new ─▶ start ─▶ open_control ─▶ reload … flush … ─▶ stop
+//!     │            │ threads: a listener each, the drop directory, the forwarder
+//!     └▶ commands without a daemon use the parts and start no thread
+//! ```
+//!
+//! | at the end | is given |
+//! | --- | --- |
+//! | control socket | two seconds for messages that are coming in |
+//! | idle clients | 421 at once |
+//! | transactions and deliveries | ten seconds ([`STOP_PATIENCE`]) |
+//!
+//! A crash at any time loses no message: whatever was promised is on stable storage, and the stop only avoids duplicates.
 
 use super::control::alarm::Alarm;
 use super::control::maildrop::Maildrop;
 use super::control::services::Services;
-use super::control::socket::{Control, PATIENCE};
+use super::control::socket::{Control, SOCKET_TIMEOUTS};
 use super::host::clock::EngineClock;
 use super::host::mda::DeliveryAgent;
 use super::host::site::Site;
@@ -46,18 +60,18 @@ const LINGER: Duration = Duration::from_secs(1);
 pub struct Daemon {
     site: SiteHandle,
     control: OnceLock<Arc<Control>>,
-    /// What listeners and their connections share.
+    /// The parts that listeners and their connections share.
     pub inbound: Arc<Inbound>,
-    /// Where mail enters.
+    /// The entry of all mail.
     pub intake: Arc<Intake>,
-    /// What operators can ask about and change.
+    /// The parts that answer operators.
     pub services: Arc<Services>,
-    /// Where queued mail leaves.
+    /// The exit of queued mail.
     pub forwarder: Arc<Forwarder>,
     maildrop: Maildrop,
 }
 
-/// The resolver that the settings ask for.
+/// Makes the resolver of the settings.
 #[must_use]
 pub fn resolver(settings: &Settings) -> Resolver {
     let dns = &settings.dns;
@@ -66,7 +80,7 @@ pub fn resolver(settings: &Settings) -> Resolver {
     if dns.trusted { resolver.trusting_all() } else { resolver }
 }
 
-/// What writes into the Maildirs, with the rights of this process or of the agent.
+/// Makes the writer of the Maildirs, with the rights of this process or of the agent.
 #[must_use]
 pub fn maildirs(site: &Site, agent: Option<Arc<DeliveryAgent>>) -> Maildirs {
     let rights = match agent {
@@ -111,16 +125,16 @@ impl Daemon {
         Self { site, control, inbound, intake, services, forwarder, maildrop: Maildrop::new(drops) }
     }
 
-    /// The configuration of now.
+    /// The current configuration.
     #[must_use]
     pub fn site(&self) -> Arc<Site> {
         current(&self.site)
     }
 
-    /// Starts a thread a listener, one for dropped mail, and the forwarder.
+    /// Starts a thread for each listener, one for the drop directory, and the forwarder.
     ///
     /// # Errors
-    /// There was no thread to be had.
+    /// A thread cannot be started.
     pub fn start(self: &Arc<Self>, listeners: &[Arc<Listener>]) -> io::Result<()> {
         for listener in listeners {
             let (inbound, listener) = (Arc::clone(&self.inbound), Arc::clone(listener));
@@ -135,16 +149,16 @@ impl Daemon {
         })
     }
 
-    /// What has to be looked after once a minute, in the forwarder's thread.
+    /// Housekeeping after each pass, in the forwarder's thread. Each part limits how often it works.
     fn keep_house(&self, site: &Site, now: Now) {
-        self.services.alarm.look(&self.services.manager, site, now);
+        self.services.alarm.check(&self.services.manager, site, now);
         self.intake.clock.save(false);
         self.intake.statistics.save(now, false);
     }
 
-    /// Opens the control socket. Without it mail goes on, and only commands have nobody to talk to.
+    /// Opens the control socket. Mail goes on without it; only commands find no daemon.
     pub fn open_control(&self) {
-        let opened = Control::bind(&self.site().settings.control, PATIENCE).map(Arc::new);
+        let opened = Control::bind(&self.site().settings.control, SOCKET_TIMEOUTS).map(Arc::new);
         let started = opened.and_then(|control| control.start(&self.services).map(|()| control));
         match started {
             Ok(control) => drop(self.control.set(control)),
@@ -154,8 +168,7 @@ impl Daemon {
         }
     }
 
-    /// Goes on with another configuration: connections and attempts under way keep theirs, queued mail takes the new
-    /// routes.
+    /// Replaces the configuration. Connections and attempts in progress keep the old one; queued mail takes the new routes.
     pub fn reload(&self, site: Site) {
         let new = Arc::new(site);
         if new.listens_on != self.site().listens_on {
@@ -166,24 +179,24 @@ impl Daemon {
         self.services.manager.reload();
     }
 
-    /// Tries all that is queued now.
+    /// Makes all queued messages due now.
     pub fn flush(&self) {
         self.services.manager.index.flush(self.intake.clock.now().running);
     }
 
-    /// Takes the mail that has been dropped so far, in this thread.
+    /// Takes the messages in the drop directory, in this thread.
     pub fn take_drops(&self) {
         self.maildrop.take_all(&self.intake, &self.site());
     }
 
-    /// Saves what the next process has to know; the time, only if it is time to, or in any case.
+    /// Saves clock and counters for the next process.
     pub fn save(&self, in_any_case: bool) {
         self.intake.clock.save(in_any_case);
         self.intake.statistics.save(self.intake.clock.now(), true);
         self.intake.digests.save(&self.site().settings.state, self.intake.clock.now());
     }
 
-    /// Stops: no new connections, idle clients get 421, transactions and deliveries have their time.
+    /// Stops: accepts no new connections, sends 421 to idle clients, and waits for transactions and deliveries.
     pub fn stop(&self, listeners: &[Arc<Listener>]) {
         Event::Notice("stopping").log();
         if let Some(control) = self.control.get() {

@@ -55,9 +55,9 @@ mod tests {
         assert_eq!(run(&file).map_err(|failure| failure.code), Err(exit::CONFIG));
         std::fs::write(&file, text.replace("/state", "/pillarbox.toml")).unwrap();
         assert_eq!(run(&file).map_err(|failure| failure.code), Err(exit::CONFIG));
-        // What the smarthost needs.
+        // The keys that a smarthost needs.
         let smarthost = "[relay]\nsmarthost = \"smtps://smart.example\"\n";
-        let told = |relay: &str| {
+        let problems_with = |relay: &str| {
             std::fs::write(&file, format!("{text}{relay}")).unwrap();
             let CheckReport { problems, .. } = examine(&file, &ProcessUser::own(), &ProcessUser::find);
             problems
@@ -65,11 +65,11 @@ mod tests {
                 .map(|problem| problem.to_string().replace(&d.to_string(), "D"))
                 .collect::<Vec<_>>()
         };
-        assert_eq!(told(smarthost), [""; 0]);
-        let problem = &told("[relay]\nusername = \"joe\"\n")[0];
+        assert_eq!(problems_with(smarthost), [""; 0]);
+        let problem = &problems_with("[relay]\nusername = \"joe\"\n")[0];
         assert!(problem.starts_with("D/pillarbox.toml:6:12: nobody logs in"), "{problem}");
         if !Path::new("/etc/pillarbox/password").exists() {
-            let problem = &told(&format!("{smarthost}username = \"joe\"\n"))[0];
+            let problem = &problems_with(&format!("{smarthost}username = \"joe\"\n"))[0];
             assert!(
                 problem
                     .starts_with("D/pillarbox.toml:7:12: \"/etc/pillarbox/password\" can't be read: No such")
@@ -77,13 +77,13 @@ mod tests {
             assert!(problem.contains("relay.password_file"), "{problem}");
         }
         let command = format!("{smarthost}username = \"joe\"\npassword_command = \"pass show mail\"\n");
-        assert_eq!(told(&command), [""; 0]);
-        let problem = &told(&format!("{smarthost}ca_file = \"{d}/pillarbox.toml\"\n"))[0];
+        assert_eq!(problems_with(&command), [""; 0]);
+        let problem = &problems_with(&format!("{smarthost}ca_file = \"{d}/pillarbox.toml\"\n"))[0];
         assert!(
             problem.starts_with("D/pillarbox.toml:7:11: ") && problem.contains("no certificate in PEM"),
             "{problem}"
         );
-        let problem = &told(&format!("{smarthost}ca_file = \"{d}/missing\"\n"))[0];
+        let problem = &problems_with(&format!("{smarthost}ca_file = \"{d}/missing\"\n"))[0];
         assert!(problem.contains("\"D/missing\" can't be read: No such file"), "{problem}");
         assert_eq!(run(&directory.join("missing.toml")).map_err(|failure| failure.code), Err(exit::CONFIG));
         std::fs::remove_dir_all(&directory).unwrap();

@@ -61,7 +61,7 @@ struct CommandRow {
     run: fn(&Path, &[OsString]) -> Result<(), CommandFailure>,
 }
 
-/// Who reads the arguments after the name of a command.
+/// The parser of the arguments after the name of a command.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ArgumentStyle {
     /// [`parse`]: the flags that all commands have, and [`CommandRow::options`].
@@ -85,7 +85,7 @@ const COMMANDS: [CommandRow; 10] = [
         operands: "",
         arguments: ArgumentStyle::Common,
         options: &[],
-        about: "look for mistakes in the configuration and in what it names",
+        about: "find mistakes in the configuration and in the files that it names",
         run: |config, _| check::run(config),
     },
     CommandRow {

@@ -205,9 +205,9 @@ fn send(site: Site, agent: Option<Arc<DeliveryAgent>>, address: &str, screen: &m
 
 /// Sends it, and returns the log lines of the attempt.
 fn try_send(site: Site, agent: Option<Arc<DeliveryAgent>>, address: &str) -> Result<Vec<String>, String> {
-    let told = |error: StoreError| error.to_string();
-    let queue = Queue::open(&site.settings.state, None).map_err(told)?;
-    let drops = DropDirectory::open(&site.settings.state, None).map_err(told)?;
+    let in_words = |error: StoreError| error.to_string();
+    let queue = Queue::open(&site.settings.state, None).map_err(in_words)?;
+    let drops = DropDirectory::open(&site.settings.state, None).map_err(in_words)?;
     let log = Log::default();
     let lines = Arc::clone(&log.0);
     log.install();

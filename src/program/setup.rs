@@ -1,9 +1,9 @@
 //! `pillarbox setup`: asks three questions at most, tests the answers, and writes the configuration.
 //!
 //! ```text
-//! options, questions ─▶ answers ─▶ test of each way to the smarthost ─▶ password file, then pillarbox.toml
+//! options, questions ─▶ answers ─▶ test of each candidate for the smarthost ─▶ password file, then pillarbox.toml
 //!                                    │  (engine::probe::smarthost)
-//!                                    └▶ no way works: nothing is written
+//!                                    └▶ no candidate works: nothing is written
 //! ```
 //!
 //! Scripts give each answer as an option. The test is that of `probe`, and finds out how to talk to the smarthost. Before it
@@ -34,7 +34,7 @@ use crate::engine::daemon::{maildirs, resolver};
 use crate::engine::host::site::Site;
 use crate::engine::outbound::password::USUAL_FILE;
 use crate::engine::probe::smarthost::{Trial, find};
-use crate::engine::probe::walk::{Impatient, Mark, World};
+use crate::engine::probe::walk::{Mark, ProbeContext, ShortTimeouts};
 use crate::mail::date::{Now, WallTime};
 use crate::mail::next_hop::{Scheme, Smarthost};
 use crate::net::connect::TcpConnect;
@@ -76,7 +76,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// An answer is missing or wrong, a message would not be accepted, or a file can't be written.
 pub fn run(path: &Path, operands: &[OsString]) -> Result<(), CommandFailure> {
     let options = Options::read(operands)?;
-    let target = ConfigTarget::look(path, options.is_set("force"))?;
+    let target = ConfigTarget::read(path, options.is_set("force"))?;
     let extra: String = options.all("set").map(|line| format!("{line}\n")).collect();
     let base = config::parse(&extra, "--set").map_err(|problems| CommandFailure::problems(&problems))?;
     let readers = readers(&base)?;
@@ -86,17 +86,17 @@ pub fn run(path: &Path, operands: &[OsString]) -> Result<(), CommandFailure> {
         target.may_write(&password_path)?;
     }
     let text = |smarthost: Option<&Smarthost>| text(&answers, smarthost, &password_path) + &extra;
-    let ways: Vec<Vec<Smarthost>> = match answers.ways.as_slice() {
+    let candidates: Vec<Vec<Smarthost>> = match answers.candidates.as_slice() {
         [] => vec![Vec::new()],
-        ways => ways.iter().map(|way| vec![way.clone()]).collect(),
+        candidates => candidates.iter().map(|candidate| vec![candidate.clone()]).collect(),
     };
     let file = path.display().to_string();
-    let settings = config::parse(&text(answers.ways.first()), &file);
+    let settings = config::parse(&text(answers.candidates.first()), &file);
     let settings = settings.map_err(|problems| CommandFailure::problems(&problems))?;
     let smarthost = if options.is_set("no-test") {
-        answers.ways.first().cloned()
+        answers.candidates.first().cloned()
     } else {
-        test(&settings, &answers, &ways)?
+        test(&settings, &answers, &candidates)?
     };
     let mut new = Vec::new();
     if let Password::Typed(password) = &answers.password {
@@ -129,7 +129,7 @@ impl Options {
             let word = word.ok_or_else(|| usage("an option has to be UTF-8"))?;
             let name = OPTIONS.iter().find(|name| word.strip_prefix("--") == Some(name));
             let name = *name.ok_or_else(|| {
-                usage(&format!("what is {word:?}? The options are --{}", OPTIONS.join(", --")))
+                usage(&format!("unknown option {word:?}; the options are --{}", OPTIONS.join(", --")))
             })?;
             let value = if FLAGS.contains(&name) { Some("") } else { words.next().flatten() };
             let value = value.ok_or_else(|| usage(&format!("--{name} wants a value, as UTF-8")))?;
@@ -165,7 +165,7 @@ fn readers(settings: &Settings) -> Result<FileReaders, CommandFailure> {
 
 /// The configuration: three lines, for most.
 fn text(answers: &Answers, smarthost: Option<&Smarthost>, password: &Path) -> String {
-    let mut text = "# Written by `pillarbox setup`. pillarbox.toml(5) tells all keys, `pillarbox check` finds mistakes.\n"
+    let mut text = "# Written by `pillarbox setup`. pillarbox.toml(5) lists all keys, `pillarbox check` finds mistakes.\n"
         .to_owned();
     // A JSON string is a TOML string.
     let mut line = |key: &str, value: &str| text.push_str(&format!("{key} = {}\n", json_text(value)));
@@ -190,11 +190,14 @@ fn text(answers: &Answers, smarthost: Option<&Smarthost>, password: &Path) -> St
     text
 }
 
-/// Finds a way that works; `None`: by MX.
+/// Tests the candidates; returns the smarthost that works, or `None` for delivery by MX.
+///
+/// # Errors
+/// No candidate works, or there is no memory for the password.
 fn test(
     settings: &Settings,
     answers: &Answers,
-    ways: &[Vec<Smarthost>],
+    candidates: &[Vec<Smarthost>],
 ) -> Result<Option<Smarthost>, CommandFailure> {
     let mut settings = settings.clone();
     let hidden = match &answers.password {
@@ -209,39 +212,39 @@ fn test(
     let hostname = host::name(settings.hostname.as_ref());
     let maildirs = maildirs(&Site::new(settings.clone(), hostname.clone(), None), None);
     let tcp = TcpConnect::default();
-    let world = World {
+    let world = ProbeContext {
         resolver: &resolver(&settings),
-        connect: &Impatient { connect: &tcp, connect_timeout: CONNECT },
+        connect: &ShortTimeouts { connect: &tcp, connect_timeout: CONNECT },
         maildirs: &maildirs,
         now: Now { wall: WallTime(SystemClock.wall_micros()), running: SystemClock.boot() },
         own_address: &own_address,
     };
     let address = answers.probed();
-    say(&format!("Testing the way to {}\n", escaped(address)));
-    let trial = find(&settings, &hostname, &world, ways, address, &mut tell);
+    say(&format!("Testing the delivery to {}\n", escaped(address)));
+    let trial = find(&settings, &hostname, &world, candidates, address, &mut show_trial);
     let steps = |marks: &[Mark]| -> String {
         trial.steps.iter().filter(|step| marks.contains(&step.mark)).map(|step| line(step, false)).collect()
     };
     if let Some(failure) = &trial.failure {
         say(&steps(&[Mark::Ok, Mark::Warn, Mark::Fail]));
         let text =
-            "setup: nothing was written, as no message would be accepted; --no-test writes all the same";
+            "setup: nothing was written, because no message would be accepted; --no-test skips the test";
         return Err(CommandFailure::new(code(failure), text.into()));
     }
     say(&steps(&[Mark::Warn]));
     Ok(trial.smarthost.into_iter().next())
 }
 
-/// Shows the result for a way, in a line.
-fn tell(trial: &Trial) {
-    let way = trial.smarthost.first().map_or_else(|| "by MX".to_owned(), ToString::to_string);
+/// Shows the result for a candidate, in a line.
+fn show_trial(trial: &Trial) {
+    let name = trial.smarthost.first().map_or_else(|| "by MX".to_owned(), ToString::to_string);
     let is_clear = trial.smarthost.iter().any(|host| host.scheme == Scheme::Smtp);
     let found = match &trial.failure {
         Some(step) => format!("no, {}: {}", step.stage.name(), escaped(&step.text)),
-        None if is_clear => "yes; without verified TLS, so others on the way can read it".to_owned(),
+        None if is_clear => "yes; without verified TLS, so others on the network can read it".to_owned(),
         None => "yes".to_owned(),
     };
-    say(&format!("{way}: {}\n", found.replace('\n', " ")));
+    say(&format!("{name}: {}\n", found.replace('\n', " ")));
 }
 
 /// Puts the password where the test finds it: into a file in memory, which ends with the process.

@@ -5,7 +5,7 @@ use super::request::{BadRequest, Request, usage};
 /// The longest question, in octets: some thousand ids.
 pub const QUESTION_MAX_OCTETS: usize = 64 * 1024;
 
-/// What the client of a connection wants.
+/// The purpose of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
     /// A report about the queue or the daemon, or a change.

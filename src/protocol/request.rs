@@ -1,9 +1,9 @@
-//! What a program of this host may ask the daemon: the words of each request, read and printed.
+//! The requests of programs of this host to the daemon: the words of each, parsed and printed.
 //!
 //! The daemon reads what the client prints, so [`Request::parse`] and [`Request::print`] stand side by side; a test holds
 //! them together. Short forms that a user may type (`queue`, `queue --json`, `queue flush all`) parse to the same requests.
 //! A request names queue ids, domains, addresses and thresholds, and each is checked here: the daemon never sees a word
-//! that is no such thing.
+//! that fails its check.
 
 use crate::mail::address::Domain;
 use crate::mail::id::QueueId;
@@ -67,7 +67,7 @@ pub enum Form {
     Json,
 }
 
-/// What `queue flush` makes due.
+/// The messages that `queue flush` makes due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Which {
     /// One message.
@@ -114,12 +114,12 @@ impl Change {
     }
 }
 
-/// Why words are no request.
+/// A malformed request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadRequest {
     /// The exit code: [`USAGE`], or [`UNKNOWN_ID`] for a word that can't be an id.
     pub code: u8,
-    /// What is wrong, for the user.
+    /// The problem, for the user.
     pub text: String,
 }
 

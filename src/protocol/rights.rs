@@ -1,11 +1,11 @@
-//! What a user may ask on the control socket (INTERFACE section 8).
+//! The requests that a user may make on the control socket (INTERFACE section 8).
 //!
 //! The daemon takes user and groups of a peer from the kernel (SO_PEERCRED, SO_PEERGROUPS), never from the peer itself.
 //! A user without rights over the daemon still sees no address of others: the answers hide them.
 
 use super::request::Request;
 
-/// What a peer may do.
+/// The rights of a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PeerRights {
     /// Everything: root, the user of the daemon, and members of its group.

@@ -1,4 +1,4 @@
-//! The bodies of the fuzz targets: what must hold for any octets whatever.
+//! The bodies of the fuzz targets: properties that must hold for any octets.
 //!
 //! The fuzz crate beside this file runs them under libFuzzer; `tests/integration/fuzz.rs` runs them over the stored
 //! corpus with each `make test`. A target fails by panicking. Each one claims more than that nothing panics: what is
@@ -62,10 +62,10 @@ pub const TARGETS: [(&str, Target); 15] = [
     ("server_session", server_session),
 ];
 
-/// In pieces of so many octets an input is fed, beside all at once.
+/// The sizes of the pieces in which an input is fed, besides all at once.
 const PIECES: [usize; 2] = [1, 5];
 
-/// One address in each of its roles.
+/// An address in each of its roles.
 pub fn address(octets: &[u8]) {
     let text = String::from_utf8_lossy(octets);
     if let Ok(domain) = Domain::parse(&text) {
@@ -84,7 +84,7 @@ pub fn address(octets: &[u8]) {
         let printed = mailbox.to_string();
         assert_harmless(&printed);
         assert_eq!(Mailbox::parse(&printed).as_ref(), Ok(&mailbox));
-        // What is a mailbox is one within brackets, too, however it was written.
+        // A mailbox parses within angle brackets, too.
         for form in [printed.as_str(), &text] {
             assert_eq!(address::split_path(&format!("<{form}> X=1")), Ok((form, "X=1")));
             assert_eq!(ForwardPath::parse(form), Ok(ForwardPath::Mailbox(mailbox.clone())));
@@ -102,7 +102,7 @@ pub fn address(octets: &[u8]) {
     }
 }
 
-/// An aliases file, which every file that it includes is, too; and those whom its names stand for.
+/// An aliases file, which also stands for every file that it includes; and the expansion of its names.
 pub fn aliases(octets: &[u8]) {
     let text = String::from_utf8_lossy(octets);
     let (table, problems) = AliasTable::parse(&text);
@@ -242,7 +242,7 @@ fn is_bcc(field: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"Bcc") || name.eq_ignore_ascii_case(b"Resent-Bcc")
 }
 
-/// A message that leaves, from whoever it says it is.
+/// An outgoing message with any From.
 pub fn rewrite(octets: &[u8]) {
     let domain = |text| Domain::parse(text).unwrap();
     let identity = Mailbox::parse("alerts@far.example").unwrap();
@@ -292,7 +292,7 @@ fn rewritten(policy: &RewritePolicy, octets: &[u8]) -> Vec<u8> {
     }
 }
 
-/// A PROXY header with whatever follows it.
+/// A PROXY header and any octets behind it.
 pub fn proxy_header(octets: &[u8]) {
     let read = |piece| {
         let mut wire = Wire { rest: octets, piece };
@@ -319,7 +319,7 @@ pub fn proxy_header(octets: &[u8]) {
     }
 }
 
-/// A connection whose peer has said all that it will say.
+/// A connection whose peer has sent everything.
 struct Wire<'a> {
     rest: &'a [u8],
     piece: usize,
@@ -346,7 +346,7 @@ impl Transport for Wire<'_> {
     }
 }
 
-/// The lines that a server sent, up to the first that is none.
+/// The lines that a server sent, up to the first that is no reply line.
 pub fn reply(octets: &[u8]) {
     let mut parser = ReplyParser::default();
     for line in octets.split(|&b| b == b'\n') {
@@ -418,7 +418,7 @@ pub fn dns_answer(octets: &[u8]) {
         let other_case = parse_answer(octets, &name(b"\x07EXAMPLE\x03oRg\0"), rtype).ok();
         assert_eq!(other_case, whole, "the case of the name matters");
         for eighth in (0..8).filter(|_| !is_refusal) {
-            // What is there in part is an error, or tells the same: never something else.
+            // A truncated answer is an error or the same answer: never a different one.
             if let Ok(part) = parse_answer(&octets[..octets.len() * eighth / 8], &asked, rtype) {
                 assert_eq!(Some(part), whole, "cut at {eighth}/8");
             }
@@ -453,7 +453,7 @@ pub fn dns_answer(octets: &[u8]) {
     }
 }
 
-/// A file of the queue: as it lies there, and with its checksums mended, which no chance would make right.
+/// A queue file as it is, and with corrected checksums, which random changes never hit.
 pub fn queue_file(octets: &[u8]) {
     for file in [octets.to_vec(), mended(octets)] {
         let Ok((description, progress)) = parse_file(&file) else { continue };
@@ -468,7 +468,7 @@ pub fn queue_file(octets: &[u8]) {
         let again = parse_file(&printed).map(|(description, _)| description);
         assert_eq!(again.as_ref(), Ok(&description), "printed and parsed, it differs");
         if file.ends_with(b"\n") {
-            // A record that lacks no more than its line end was never finished, and then it is.
+            // A last record that only lacks its line end is completed when the file is opened.
             let record = "delivered\tto=0\tat=1 1\tstatus=2.0.0";
             let torn = format!("\n{:08x} {record}", crc_32(record.as_bytes()));
             let torn = [&file, torn.as_bytes()].concat();
@@ -523,7 +523,7 @@ pub fn recode(octets: &[u8]) {
         }
         if let Some(whole) = whole {
             assert!(!whole.contains(&b'\r'));
-            // What can't become ASCII is tried again.
+            // Text that cannot become ASCII is tried again.
             let again = recoded(&whole, usize::MAX);
             assert!(again.is_none() || !whole.is_ascii(), "once is not enough");
         }
@@ -546,7 +546,7 @@ pub fn dkim(octets: &[u8]) {
         Ok(key) => {
             assert!(key.rsa_bits().is_none_or(|bits| bits >= RSA_BITS_MIN));
             let signed = signatures(&[key], format!("From: <a@{domain}>\n\nx\n").as_bytes(), usize::MAX);
-            // Who has tampered with a key has one that can't sign, or one that signs what nobody can verify.
+            // A damaged key cannot sign, or makes signatures that do not verify.
             assert_ne!(signed.as_deref(), Some(""), "it does not serve its own domain");
         }
         Err(problem) => assert_harmless(&problem.to_string()),
@@ -585,7 +585,7 @@ fn signatures(keys: &[DkimKey], message: &[u8], piece: usize) -> Option<String> 
     signer.finish().ok()
 }
 
-/// All that a client sends.
+/// Everything that a client sends.
 pub fn server_session(octets: &[u8]) {
     let service = [Service::Smtp, Service::Smtp, Service::Submission, Service::Lmtp][octets.len() % 4];
     let mut whole = Server::new(service);
@@ -604,7 +604,7 @@ pub fn server_session(octets: &[u8]) {
     }
 }
 
-/// All that a server sends, in blocks with a NUL between them: each is what comes while the client waits once. An empty
+/// Everything that a server sends, in blocks with a NUL between them: a block arrives while the client waits once. An empty
 /// block is silence; after the last one the server closes.
 pub fn client_session(octets: &[u8]) {
     let whole = play_client(octets, octets.len().max(1));
@@ -632,7 +632,7 @@ fn replies(wire: &[u8]) -> Vec<Reply> {
     found
 }
 
-/// Where data ends, found by a simpler program than the decoder.
+/// The end of data, found by a simpler program than the decoder.
 fn end_of_data(wire: &[u8]) -> Option<usize> {
     let after_line_end = [b"\r\n", wire].concat();
     after_line_end.windows(5).position(|octets| octets == b"\r\n.\r\n").map(|at| at + 3)
@@ -674,7 +674,7 @@ fn crc_32(octets: &[u8]) -> u32 {
     !octets.iter().fold(!0, |crc, &octet| (0..8).fold(crc ^ u32::from(octet), step))
 }
 
-/// The form of a queue file as its documentation has it, not as its code prints it.
+/// The format of a queue file after its documentation, independent of the code that prints it.
 fn print_queue_file(envelope: &[u8], message: &[u8], journal: &[u8]) -> Vec<u8> {
     let lines = message.iter().filter(|&&b| b == b'\n').count();
     let (envelope_crc, message_crc) = (crc_32(envelope), crc_32(message));
@@ -733,7 +733,7 @@ fn print_description(description: &Description) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// Octets that may have been a queue file once, as one: with right lengths and checksums.
+/// Makes a queue file of damaged octets, with correct lengths and checksums.
 fn mended(octets: &[u8]) -> Vec<u8> {
     let end = octets.iter().position(|&b| b == b'\n').map_or(0, |newline| newline + 1);
     let (first_line, rest) = octets.split_at(end);
@@ -758,7 +758,7 @@ struct Server {
     cutter: LineCutter,
     /// In the data phase: the decoder, and what it was given and gave.
     data: Option<(DotDecoder, Vec<u8>, Vec<u8>)>,
-    /// A chunk that is coming in: the octets that are left of it, and what is done at its end.
+    /// The chunk that is being received: its remaining octets, and the action at its end.
     chunk: Option<(u64, ChunkEnd)>,
     input: Vec<u8>,
     output: Vec<u8>,
@@ -766,7 +766,7 @@ struct Server {
     is_closed: bool,
 }
 
-/// What the end of a chunk leads to.
+/// The action at the end of a chunk.
 enum ChunkEnd {
     Verdict(server::Chunk),
     Reply(Reply),
@@ -938,7 +938,7 @@ impl Server {
     }
 }
 
-/// One of the ways in which a session can be led.
+/// A variant of the client session.
 fn conduct(number: usize) -> client::SessionOptions {
     let login = client::Login {
         name: "tim".into(),
@@ -976,7 +976,7 @@ fn play_client(blocks: &[u8], piece: usize) -> Vec<String> {
     let mut is_logging_in = false;
     loop {
         let step = session.next_step();
-        // A command is not answered before it is sent, whatever has come by then (RFC 5321 §2.1, DESIGN section 4).
+        // Input that arrives before a command is sent is no reply to it (RFC 5321 §2.1, DESIGN section 4).
         assert!(!was_sent || matches!(step, client::ClientStep::Read { .. }), "{step:?} before a reply");
         was_sent = matches!(step, client::ClientStep::Send(_));
         is_logging_in |= matches!(&step, client::ClientStep::Send(octets) if octets.starts_with(b"AUTH "));
@@ -984,7 +984,7 @@ fn play_client(blocks: &[u8], piece: usize) -> Vec<String> {
         log.push(format!("{step:?}"));
         assert!(log.len() < 100_000, "the session never ends");
         match step {
-            // Lines of an exchange are no commands.
+            // The lines of an AUTH exchange are no commands.
             client::ClientStep::Send(_) if is_logging_in => {}
             client::ClientStep::Send(octets) => assert_commands(&octets),
             client::ClientStep::StartTls if log.len() % 5 == 0 => session.tls_failed("no"),
@@ -1039,7 +1039,7 @@ fn play_client(blocks: &[u8], piece: usize) -> Vec<String> {
     }
 }
 
-/// Whole lines, each a command as the server reads it, or the dot of a message that is none.
+/// Whole lines: each is a command as the server parses it, or the lone dot that ends an empty message.
 fn assert_commands(octets: &[u8]) {
     assert!(octets.ends_with(b"\r\n"), "{:?}", shown(octets));
     for line in octets.split_inclusive(|&b| b == b'\n') {

@@ -1,5 +1,5 @@
-//! The rules of DESIGN about the source itself, checked by reading it: who may use what, which words belong to which
-//! place, how long things may be. A message says what to do; to change a rule, change its row.
+//! The rules of DESIGN about the source itself, checked by reading it: allowed imports, words that belong to certain
+//! places, sizes. A failure says what to do; to change a rule, change its row.
 //!
 //! The reader knows comments, strings and braces, and no more of Rust: it takes `#[cfg(test)]` items and files of tests
 //! out, and looks for words and paths in what is left.
@@ -21,9 +21,9 @@ const FLOORS: [(&str, &[&str]); 10] = [
     ("program", &["mail", "smtp", "rules", "protocol", "store", "net", "sys", "config", "engine"]),
 ];
 
-/// Floors without any I/O: they get all they need as arguments, so that tests can give them anything.
+/// Floors without I/O: they get everything as arguments, so tests can pass anything.
 const PURE: [&str; 4] = ["mail", "smtp", "rules", "protocol"];
-/// What of `std` and of other crates a pure floor may not name.
+/// Parts of `std` and of other crates that a pure floor may not name.
 const IMPURE_MODULES: [&str; 6] = ["fs", "thread", "process", "env", "os", "backtrace"];
 const IMPURE_WORDS: [&str; 10] = [
     "TcpStream",
@@ -39,7 +39,8 @@ const IMPURE_WORDS: [&str; 10] = [
 ];
 const IMPURE_CRATES: [&str; 6] = ["rustix", "libc", "dns_lookup", "log", "simple_logger", "signal_hook"];
 
-/// Words that belong to some places, each with what to do elsewhere. `.word` is a call of a method, `::word` a path's end.
+/// Words that are allowed in some places, each with advice for the others. `.word` is a method call, `::word` the end of
+/// a path.
 const PLACES: [(&str, &[&str], &str); 11] = [
     ("unsafe", &["src/sys/"], "only src/sys may be unsafe: put a safe function there"),
     (".sync_all", &["src/store/durable.rs"], SYNC),
@@ -61,7 +62,7 @@ const PLACES: [(&str, &[&str], &str); 11] = [
 const SYNC: &str = "only src/store/durable.rs syncs, so that the order of syncs can be read in one place";
 const NOW: &str = "only src/sys/clock.rs asks for the time: take it as an argument";
 
-/// Longest file and function without tests, in lines: where nobody may argue any more. The aim is 400 and 60.
+/// The longest file and function without tests, in lines. The aim is 400 and 60.
 const FILE_MAX_LINES: usize = 600;
 const FUNCTION_MAX_LINES: usize = 80;
 const MAIN_MAX_LINES: usize = 60;
@@ -84,7 +85,7 @@ fn no_test_is_left_out_without_a_reason() {
     assert!(found.is_empty(), "\n{}\n", found.join("\n"));
 }
 
-/// What compiles for 64 bits alone, or is wrong elsewhere; tests are compiled for small boxes, too.
+/// Code that compiles only for 64 bits, or is wrong elsewhere; tests are compiled for small boxes, too.
 #[test]
 fn nothing_is_for_64_bits_alone() {
     const ADVICE: [(&str, &str); 3] = [
@@ -111,7 +112,7 @@ fn every_folder_is_a_floor_and_every_floor_a_folder() {
     assert_eq!(folders, floors, "a new folder needs a row in FLOORS and in DESIGN section 2");
 }
 
-/// Each rule finds what it is for, and leaves alone what only looks like it.
+/// Each rule finds its violations, and ignores text that only resembles them.
 #[test]
 fn violations_are_found() {
     for (path, text, expected) in [
@@ -219,7 +220,7 @@ fn floor(path: &str) -> Option<String> {
     Some(floor.to_owned())
 }
 
-/// All that is wrong with a file, as `FILE:LINE: what, and what to do`.
+/// The violations in a file, as `FILE:LINE: problem; advice`.
 fn violations(path: &str, text: &str) -> Vec<String> {
     if path.ends_with("/tests.rs") || path.contains("/tests/") {
         return Vec::new();
@@ -309,7 +310,7 @@ pub(crate) fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// Where a word stands that is no part of a longer one.
+/// The positions of a whole word.
 pub(crate) fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
     code.match_indices(word).map(|(at, _)| at).filter(move |&at| {
         let is_start = !word.starts_with(is_word) || !code[..at].ends_with(is_word);

@@ -1,6 +1,5 @@
-//! Holds README.md, the documents in docs/ and the manual to the code: tables of the one are rows of the other, what is
-//! shown works, what is named exists, links lead somewhere. A message says which side has too much; usually the text is
-//! what has to follow.
+//! Compares README.md, docs/ and the manual with the code: tables have a line for each row, shown commands and files
+//! work, named files exist, links have targets. A failure says which side has too much; usually the text must follow.
 
 use expect_test::expect_file;
 use pillarbox::config::keys::{MANUAL, TABLES, Table, TableManual};
@@ -20,7 +19,7 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(top().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Every document that a reader is shown, by its path: those at the top, and docs/ by name.
+/// Every document, with its path: those at the top, then docs/ by name.
 fn documents() -> Vec<(String, String)> {
     let entries = std::fs::read_dir(top().join("docs")).unwrap().map(Result::unwrap);
     let mut docs: Vec<String> =
@@ -61,7 +60,7 @@ fn prose(text: &str) -> String {
     text.split("```").step_by(2).collect()
 }
 
-/// What stands between single backquotes in the documents, with the document's path; fenced blocks are left out.
+/// The text between single backquotes in the documents, with the path; without fenced blocks.
 fn code_spans() -> Vec<(String, String)> {
     let spans = |(path, text): (String, String)| -> Vec<(String, String)> {
         prose(&text).split('`').skip(1).step_by(2).map(|span| (path.clone(), span.to_owned())).collect()
@@ -79,7 +78,7 @@ fn set<'a>(items: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
     items.into_iter().map(str::to_owned).collect()
 }
 
-/// The advice of `pillarbox probe`; `UPDATE_EXPECT=1 cargo test --test integration advice` writes it anew.
+/// The advice of `pillarbox probe`; `UPDATE_EXPECT=1 cargo test --test integration advice` rewrites it.
 #[test]
 fn advice_is_that_of_the_rows() {
     let said = |when: &str| {
@@ -105,7 +104,7 @@ fn advice_is_that_of_the_rows() {
     } else {
         assert_eq!(shown, rows);
     }
-    // README shows a probe that fails: what it says there is what it says today.
+    // README shows a probe that fails: its text must be the current one.
     let readme = read("README.md");
     let advice: Vec<&str> =
         readme.lines().filter_map(|line| line.strip_prefix("                          ")).collect();
@@ -188,7 +187,7 @@ fn keys_and_files_that_are_named_exist() {
         }
         if ["src/", "tests/", "etc/", "packaging/", "docs/"].iter().any(|folder| span.starts_with(folder)) {
             let path = span.split([' ', '*']).next().unwrap();
-            // What stands for a name is in capitals.
+            // Placeholders are in capitals.
             let stands_for = |part: &str| part.chars().all(|c| c.is_ascii_uppercase()) && !part.is_empty();
             let parts: Vec<&str> = path.split('/').take_while(|part| !stands_for(part)).collect();
             let path = parts.join("/");
@@ -199,7 +198,7 @@ fn keys_and_files_that_are_named_exist() {
     assert!(keys >= 30 && files >= 40, "only {keys} keys and {files} files found");
 }
 
-/// What a person reads in three minutes.
+/// A length that a person reads in three minutes.
 const README_MAX_OCTETS: usize = 10_240;
 
 #[test]
@@ -229,7 +228,7 @@ fn every_link_leads_to_a_file_and_a_heading() {
     assert_eq!(broken_links("docs/a.md", "[b](#my-key-c)\n## My `key`: c\n"), [""; 0]);
 }
 
-/// The relative links of a page that lead nowhere, each with what is missing.
+/// The broken relative links of a page, each with the missing target.
 fn broken_links(path: &str, text: &str) -> Vec<String> {
     let folder = Path::new(path).parent().unwrap();
     let prose = prose(text);
@@ -335,7 +334,7 @@ fn sources() -> Vec<(PathBuf, String)> {
     files
 }
 
-/// pillarbox.toml(5) is made from the rows; `UPDATE_EXPECT=1 cargo test manual` writes it anew.
+/// pillarbox.toml(5) is made from the rows; `UPDATE_EXPECT=1 cargo test manual` rewrites it.
 #[test]
 fn the_manual_of_the_configuration_has_every_key() {
     let mut text = String::from(MANUAL_OPENING);
@@ -380,7 +379,7 @@ fn manual_table(text: &mut String, table: &Table, chapter: &TableManual) {
     }
 }
 
-/// Text as roff reads it: nothing is a request or an escape, and all is ASCII.
+/// Escapes text for roff: no request, no escape, only ASCII.
 fn roff(text: &str) -> String {
     let mut lines = Vec::new();
     for line in text.lines().map(str::trim) {

@@ -1,5 +1,5 @@
 //! A short run of every fuzz target without libFuzzer: the whole stored corpus, and mutations of it that are the same
-//! in each run. What fails here is written to a file, ready to be kept as a seed.
+//! in each run. An input that fails is written to a file, ready to become a seed.
 
 #[path = "../fuzz/targets.rs"]
 mod targets;
@@ -8,11 +8,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use targets::{TARGETS, Target};
 
-/// So many mutated inputs each target gets, spread over its seeds.
+/// The number of mutated inputs for each target, spread over its seeds.
 const MUTATIONS: usize = 2000;
-/// No seed grows beyond this by mutation.
+/// The largest mutated input, in octets.
 const MAX_OCTETS: usize = 16 * 1024;
-/// What the grammars turn on, put in at random places.
+/// Tokens of the grammars, inserted at random places.
 const TOKENS: [&[u8]; 24] = [
     b"\r\n",
     b"\r\n.\r\n",
@@ -89,7 +89,7 @@ fn try_input(name: &str, target: Target, octets: &[u8], from: &Path) {
         let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fuzz-{name}"));
         std::fs::write(&kept, octets).unwrap();
         panic!(
-            "the target {name} failed as told above, with an input made from {}:\n\"{}\"\nmend it, then keep the input: \
+            "the target {name} failed as shown above, with an input made from {}:\n\"{}\"\nmend it, then keep the input: \
              cp {} tests/fuzz/corpus/{name}/NAME-OF-THE-BUG",
             from.display(),
             octets.escape_ascii(),

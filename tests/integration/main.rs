@@ -1,5 +1,5 @@
-//! What is tested from outside the library without any other program: one test binary. `tests/interop/` is the one that
-//! talks to other people's programs; `docs/testing.md` says what else exists.
+//! Tests from outside the library that need no other program, in one binary. `tests/interop/` has those that need other
+//! people's programs; `docs/testing.md` lists the rest.
 
 // Lints allow these within tests, but not in what tests share.
 #![allow(
@@ -10,13 +10,13 @@
     clippy::string_slice
 )]
 
-/// What may use what, where unsafe and syncs may stand, how long things may be: rules about the source itself.
+/// Rules about the source itself: allowed imports, places of unsafe and of syncs, sizes.
 mod architecture;
-/// README, docs/ and manual against the rows of the code, so that neither tells what is not so.
+/// README, docs/ and manual pages against the rows of the code.
 mod documentation;
 /// Turns of phrase that read as translated.
 mod english;
-/// What must hold for any octets: each fuzz target over its stored corpus.
+/// Each fuzz target over its stored corpus: properties that hold for any octets.
 mod fuzz;
 /// `pillarbox passwd`, from a pipe and from a terminal.
 mod passwd;

@@ -1,4 +1,4 @@
-//! Runs `pillarbox passwd` and logs in by what it prints.
+//! Runs `pillarbox passwd`, and logs in with the printed line.
 
 use pillarbox::rules::accounts::users::UserTable;
 use pillarbox::smtp::sasl::Credentials;
@@ -10,7 +10,7 @@ use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Child, Command, Output, Stdio};
 
-/// Starts it with an input.
+/// Starts the program with an input.
 fn start(arguments: &[&OsStr], input: Stdio) -> Child {
     Command::new(env!("CARGO_BIN_EXE_pillarbox"))
         .arg("passwd")
@@ -25,7 +25,7 @@ fn start(arguments: &[&OsStr], input: Stdio) -> Child {
 /// Runs it with octets in a pipe.
 fn run(arguments: &[&OsStr], input: &[u8]) -> Output {
     let mut child = start(arguments, Stdio::piped());
-    // A wrong name is told before the password is read.
+    // An invalid name is reported before the password is read.
     let _ = child.stdin.take().unwrap().write_all(input);
     child.wait_with_output().unwrap()
 }
@@ -34,7 +34,7 @@ fn run_for(name: &str, input: &[u8]) -> Output {
     run(&[OsStr::new(name)], input)
 }
 
-/// The line that it has printed, if the user can log in by the password.
+/// The printed line; the user must be able to log in with the password.
 fn line(output: &Output, name: &str, password: &str) -> String {
     let line = String::from_utf8(output.stdout.clone()).unwrap();
     assert_eq!((output.status.code(), line.lines().count()), (Some(0), 1), "{output:?}");
@@ -46,10 +46,10 @@ fn line(output: &Output, name: &str, password: &str) -> String {
     line
 }
 
-/// Its exit code, if it has printed no line and not told the password.
-fn refusal(output: &Output, told: &str) -> i32 {
+/// The exit code; the program must have printed neither a line nor the password.
+fn refusal(output: &Output, reported: &str) -> i32 {
     let errors = String::from_utf8(output.stderr.clone()).unwrap();
-    assert!(output.stdout.is_empty() && errors.contains(told), "{output:?}");
+    assert!(output.stdout.is_empty() && errors.contains(reported), "{output:?}");
     output.status.code().unwrap()
 }
 
@@ -74,7 +74,7 @@ fn each_line_has_its_own_salt() {
 
 #[test]
 fn passwords_that_nobody_could_log_in_by_are_refused() {
-    for (input, told) in [
+    for (input, reported) in [
         (&b""[..], "is empty"),
         (b"\n", "is empty"),
         (b"\r\ngeheim\n", "is empty"),
@@ -85,7 +85,7 @@ fn passwords_that_nobody_could_log_in_by_are_refused() {
         (&[b'x'; 256], "more than 255"),
         (&[b'x'; 100_000], "more than 255"),
     ] {
-        assert_eq!(refusal(&run_for("tim", input), told), 65, "{told}");
+        assert_eq!(refusal(&run_for("tim", input), reported), 65, "{reported}");
     }
     let closed = start(&[OsStr::new("tim")], Stdio::from(File::open("/").unwrap()));
     assert_eq!(refusal(&closed.wait_with_output().unwrap(), "can't read"), 74);
@@ -93,14 +93,14 @@ fn passwords_that_nobody_could_log_in_by_are_refused() {
 
 #[test]
 fn names_that_can_not_stand_in_the_file_are_refused() {
-    for (name, told) in [
+    for (name, reported) in [
         ("", "empty"),
         ("ti:m", "colon"),
         ("ti\nm", "control character"),
         ("#tim", "comment"),
         (" tim", "blank"),
     ] {
-        assert_eq!(refusal(&run_for(name, b"geheim\n"), told), 64, "{name:?}");
+        assert_eq!(refusal(&run_for(name, b"geheim\n"), reported), 64, "{name:?}");
     }
     let not_text = OsStr::from_bytes(b"t\xefm");
     assert_eq!(refusal(&run(&[not_text], b"geheim\n"), "UTF-8"), 64);
@@ -135,11 +135,11 @@ impl Terminal {
         self.keys.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// What has come of it, if nothing typed was shown or left, and the terminal is as it was.
+    /// The output; no typed text may be shown or left in the input, and the terminal must be restored.
     fn end(mut self) -> Output {
         let output = self.child.wait_with_output().unwrap();
         assert!(tcgetattr(&self.line).unwrap().local_modes.contains(LocalModes::ECHO | LocalModes::ISIG));
-        // What is written now is the first that can be seen, and what is typed now the first that can be read.
+        // This text must be the first visible output, and this input the first that can be read.
         self.line.write_all(b".").unwrap();
         let mut shown = [0; 64];
         let length = self.keys.read(&mut shown).unwrap();
@@ -165,9 +165,9 @@ fn a_terminal_gets_its_echo_back_after_a_mistake() {
     terminal.answer("Password: ", "geheim\n");
     terminal.answer("\nOnce more: ", "gehiem\n");
     assert_eq!(refusal(&terminal.end(), "differ"), 65);
-    // Of the last line, more is typed than is read.
+    // The last line is longer than what the program reads.
     let long = "x".repeat(600) + "\n";
-    for (keys, told) in [
+    for (keys, reported) in [
         ("\n", "is empty"),
         ("\x04", "is empty"),
         ("gehe\x03", "control character"),
@@ -175,6 +175,6 @@ fn a_terminal_gets_its_echo_back_after_a_mistake() {
     ] {
         let mut terminal = Terminal::start();
         terminal.answer("Password: ", keys);
-        assert_eq!(refusal(&terminal.end(), told), 65, "{keys:?}");
+        assert_eq!(refusal(&terminal.end(), reported), 65, "{keys:?}");
     }
 }

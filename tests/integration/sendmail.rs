@@ -32,8 +32,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 const CONFIG: &str =
     "user = \"root\"\nhostname = \"box.test\"\nlimits.message_size = \"64KiB\"\nlimits.free_space = 0\n";
 
-/// By a process of its own: a child of another test, just forked, would hold the copy open for writing, and then it can't
-/// be run.
+/// Copies by a process of its own: a child that another test has just forked would hold the copy open for writing, and it
+/// could not be run.
 fn copy_program(from: &Path, to: &Path) {
     assert!(Command::new("cp").arg(from).arg(to).status().unwrap().success());
 }
@@ -45,7 +45,7 @@ impl Place {
     fn new() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        // Below /tmp: other users have to get there, too.
+        // Below /tmp, because other users must reach it, too.
         let dir = std::env::temp_dir().join(format!("pillarbox-sendmail-{}-{number}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(dir.join("state")).unwrap();
@@ -62,7 +62,7 @@ impl Place {
         place
     }
 
-    /// Keeps everything here. `more`: further lines.
+    /// Writes a configuration that keeps everything here. `more`: further lines.
     fn configure(&self, more: &str) {
         let text = format!("state = \"{0}/state\"\ncontrol = \"{0}/c.sock\"\n{more}", self.0.display());
         fs::write(self.0.join("c.toml"), text).unwrap();
@@ -84,7 +84,7 @@ impl Place {
         command
     }
 
-    /// The message that was left: uid, envelope and text; `None` if there is none.
+    /// The message in the drop directory: uid, envelope and text.
     fn left(&self) -> Option<(u32, String, String)> {
         let drops = self.drops();
         let names: Vec<_> = drops.names().unwrap().collect();
@@ -114,7 +114,7 @@ fn run(command: &mut Command, input: &[u8]) -> Output {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    // All of it is read, whatever comes of it: a broken pipe would be a failure here.
+    // sendmail must read all of its input: a broken pipe fails the test.
     stdin.write_all(input).unwrap();
     drop(stdin);
     child.wait_with_output().unwrap()
@@ -135,7 +135,7 @@ fn words(line: &str) -> Vec<String> {
     words.into_iter().flatten().collect()
 }
 
-/// What a case says.
+/// A parsed case.
 struct Case<'a> {
     lines: Vec<(&'a str, &'a str)>,
     input: String,
@@ -165,7 +165,7 @@ fn the_callers_get_what_they_want() {
     the_cases_pass(&Place::with_drop_directory(), None);
 }
 
-/// With a daemon, messages are handed to it, and without one they are left for it. They are the same.
+/// A message submitted to a daemon equals the one left in the drop directory.
 fn the_cases_pass(place: &Place, daemon: Option<&Scripted>) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sendmail");
     let (mut files, mut failed): (Vec<PathBuf>, String) =
@@ -220,7 +220,7 @@ fn the_cases_pass(place: &Place, daemon: Option<&Scripted>) {
 
 const SMALL: &[u8] = b"Subject: x\n\nx\n";
 
-/// What is said when the message is not safe.
+/// The errors when the message is not safe.
 fn refused(command: &mut Command, input: &[u8]) -> (Option<i32>, String) {
     let output = run(command, input);
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
@@ -232,9 +232,12 @@ fn without_a_place_for_the_message_it_is_a_temporary_failure_with_a_reason() {
     let place = Place::new();
     place.configure("limits.message_size = \"4MiB\"\n");
     for input in [SMALL, &large] {
-        let (code, told) = refused(&mut place.command("sendmail", &["root"]), input);
+        let (code, reported) = refused(&mut place.command("sendmail", &["root"]), input);
         assert_eq!(code, Some(75));
-        assert!(told.contains("there is no drop directory") && told.contains("/state/drop"), "{told}");
+        assert!(
+            reported.contains("there is no drop directory") && reported.contains("/state/drop"),
+            "{reported}"
+        );
     }
     // A file in its place; a link in its place.
     fs::write(place.0.join("state/drop"), "").unwrap();
@@ -245,8 +248,8 @@ fn without_a_place_for_the_message_it_is_a_temporary_failure_with_a_reason() {
     fs::remove_file(place.0.join("state/drop")).unwrap();
     let drops = place.drops();
     place.configure("limits.free_space = \"1024TiB\"\n");
-    let (code, told) = refused(&mut place.command("sendmail", &["root"]), SMALL);
-    assert!(code == Some(75) && told.contains("limits.free_space"), "{told}");
+    let (code, reported) = refused(&mut place.command("sendmail", &["root"]), SMALL);
+    assert!(code == Some(75) && reported.contains("limits.free_space"), "{reported}");
     assert!(drops.names().unwrap().next().is_none());
 }
 
@@ -257,9 +260,9 @@ fn a_message_that_is_too_large_is_bad_data() {
     for (octets, code) in [(limit, Some(0)), (limit + 1, Some(65)), (limit * 40, Some(65))] {
         // Each line end counts as two.
         let text = format!("A: 1\n\n{}\n", "x".repeat(octets - 10));
-        let (found, told) = refused(&mut place.command("sendmail", &["root"]), text.as_bytes());
-        assert_eq!(found, code, "{octets}: {told}");
-        assert_eq!(told.contains("limits.message_size"), code != Some(0), "{told}");
+        let (found, reported) = refused(&mut place.command("sendmail", &["root"]), text.as_bytes());
+        assert_eq!(found, code, "{octets}: {reported}");
+        assert_eq!(reported.contains("limits.message_size"), code != Some(0), "{reported}");
         assert_eq!(place.left().map(|(.., message)| message == text), (code == Some(0)).then_some(true));
     }
 }
@@ -284,8 +287,8 @@ fn a_disk_that_is_full_and_one_that_is_read_only_are_temporary() {
         let sendmail = place.0.join("sendmail");
         command.args(["-m", "sh", "-c", &script, "sh"]).arg(sendmail).arg("root");
         command.env("PILLARBOX_CONFIG", place.0.join("c.toml"));
-        let (code, told) = refused(&mut command, &b"xxxxxxxxxxxxxxx\n".repeat(3000));
-        assert!(code == Some(75) && told.contains(reason), "{code:?} {told}");
+        let (code, reported) = refused(&mut command, &b"xxxxxxxxxxxxxxx\n".repeat(3000));
+        assert!(code == Some(75) && reported.contains(reason), "{code:?} {reported}");
     }
 }
 
@@ -317,14 +320,14 @@ fn neither_descriptors_nor_rights_nor_an_environment_are_needed() {
             .arg(place.0.join("c.toml"))
             .env_remove("PILLARBOX_CONFIG");
         let output = run(&mut command, b"x\n");
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && told.is_empty(), "{line}: {} {told}", output.status);
+        let reported = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && reported.is_empty(), "{line}: {} {reported}", output.status);
         let uid = if is_root { uid } else { rustix::process::getuid().as_raw() };
         assert_eq!(place.left(), Some((uid, "to=root".to_owned(), text.to_owned())), "{line}");
     }
 }
 
-/// Whoever calls a program with a set-id bit must not choose what it reads.
+/// The caller of a set-id program must not choose its configuration.
 #[test]
 fn with_raised_rights_neither_flag_nor_environment_name_the_configuration() {
     use std::os::unix::fs::PermissionsExt;
@@ -342,8 +345,8 @@ fn with_raised_rights_neither_flag_nor_environment_name_the_configuration() {
         &["sendmail", "-C", &config, "root"],
         &["sendmail", "-c", &config, "root"],
     ] {
-        let (code, told) = refused(&mut place.command("raised", arguments), SMALL);
-        assert!(code == Some(75) && told.contains("/var/spool/pillarbox/drop"), "{told}");
+        let (code, reported) = refused(&mut place.command("raised", arguments), SMALL);
+        assert!(code == Some(75) && reported.contains("/var/spool/pillarbox/drop"), "{reported}");
     }
     assert_eq!(place.left(), None);
 }

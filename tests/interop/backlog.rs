@@ -5,20 +5,20 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Octets of memory for each message that waits.
+/// Octets of memory for each waiting message.
 const QUEUED_OCTETS: f64 = 300.0;
 /// From the start of the program to its greeting, with 10,000 messages in the queue, on a machine with nothing else to do.
 const GREETING: Duration = Duration::from_secs(1);
 
-/// In memory: how long a disk takes to sync ten thousand files is not what these tests ask.
+/// The state is in memory: these tests do not measure how fast a disk syncs ten thousand files.
 fn place() -> Place {
     let memory = Path::new("/dev/shm");
     assert!(memory.is_dir(), "/dev/shm is missing: mount -t tmpfs tmpfs /dev/shm");
     Place::below(memory)
 }
 
-/// A host that was away for long comes back to all that was kept for it: the daemon has started within a second, has not
-/// grown by what waits, and hands all of it over, each message once.
+/// A host returns after a long absence: the daemon starts within a second, its memory does not grow with the queue, and
+/// it delivers each message once.
 #[test]
 fn ten_thousand_deferred_messages_are_small_start_soon_and_leave_in_one_go() {
     let _alone = alone();
@@ -36,7 +36,7 @@ fn ten_thousand_deferred_messages_are_small_start_soon_and_leave_in_one_go() {
     };
     let (daemon, _) = start();
     let idle = settled_kib(&daemon);
-    // Threads and buffers that are there from now on are no message's.
+    // Threads and buffers that exist by now belong to no message.
     source(&place, 16, 100, "them@far.test", &[]);
     let before = settled_kib(&daemon);
     source(&place, 16, messages - 100, "them@far.test", &[]);
@@ -60,7 +60,7 @@ fn ten_thousand_deferred_messages_are_small_start_soon_and_leave_in_one_go() {
         sunk.iter().map(|file| source_message_id(std::str::from_utf8(file).unwrap())).collect();
     assert_eq!((sunk.len(), ids.len()), (messages, messages), "each message is there once");
     daemon.stop();
-    // Time is the machine's, too: others may be at work on it.
+    // The time also depends on the load of the machine.
     assert!(greeting < GREETING * 5, "the greeting came {greeting:?} after the start");
     if is_release {
         assert!(as_it_came < QUEUED_OCTETS, "{as_it_came} octets a message");
@@ -68,7 +68,7 @@ fn ten_thousand_deferred_messages_are_small_start_soon_and_leave_in_one_go() {
     }
 }
 
-/// What is private to the daemon, when it does not grow or shrink any more.
+/// The private memory of the daemon, once it has stopped changing.
 fn settled_kib(daemon: &Daemon) -> u64 {
     let mut last = 0;
     wait_until("the daemon's memory settles", SOON, || {
@@ -79,7 +79,7 @@ fn settled_kib(daemon: &Daemon) -> u64 {
     last
 }
 
-/// A socket that lets nobody in: the system takes as many connections as fit into its backlog, and answers no others.
+/// A socket that accepts no connection: the kernel completes as many as fit into the backlog, and answers no others.
 fn black_hole() -> (u16, TcpListener, Vec<TcpStream>) {
     let socket =
         rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None).unwrap();
@@ -92,8 +92,8 @@ fn black_hole() -> (u16, TcpListener, Vec<TcpStream>) {
     (address.port(), listener, fill.collect())
 }
 
-/// One destination takes connections and never says a word, another's smarthost takes none: until they are given up, their
-/// messages wait, and a thousand others pass as if these were not there.
+/// One destination accepts connections and stays silent, another accepts no connection: their messages wait for the
+/// time-outs, and a thousand others are delivered without delay.
 #[test]
 fn a_hung_destination_and_a_dead_smarthost_hold_nobody_up() {
     let _alone = alone();
@@ -133,14 +133,14 @@ fn a_hung_destination_and_a_dead_smarthost_hold_nobody_up() {
         let delivered =
             log.lines().filter(|line| line.contains("event=delivered") && line.contains("@far.test"));
         assert_eq!((delivered.count(), place.queued(), place.sunk().len()), (messages, left, messages));
-        // Nobody has waited for their end: the mute one has five minutes, the other half of one, if this takes so long.
+        // The time-outs are still running: five minutes for the silent host, half a minute for the other.
         let paused = place.logged(&["event=paused"]);
         let is_dead = |line: &String| line.contains(&format!(":{dead} ")) && line.contains("timed out");
         assert!(paused.iter().all(is_dead), "{paused:?}");
         if are_there {
             mute.accept().unwrap();
         }
-        // It would wait for what its workers have in hand.
+        // A regular stop would wait for the workers' current messages.
         drop(daemon);
         time
     };

@@ -5,12 +5,12 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 const MESSAGE: &[u8] = b"Subject: x\r\n\r\nx\r\n";
-/// A good client waits no longer than this for its 250, whatever others do.
+/// The longest that an honest client may wait for its 250 during an attack.
 const PROMPT: Duration = Duration::from_secs(1);
-/// What a hostile client may cost, in KiB.
+/// The memory that a hostile client may cost, in KiB.
 const MEMORY_MAX_KIB: u64 = 1024;
 
-/// A whole session of a good client, which must be served at once.
+/// A whole session of an honest client, which must be served at once.
 pub fn good_client_is_served(place: &Place, daemon: &mut Daemon) {
     let begun = Instant::now();
     send(place.port, "s@y.test", "good@box.test", MESSAGE);
@@ -34,7 +34,7 @@ fn random_octets_get_500_and_in_the_end_421() {
         let mut client = Client::connect(place.port).unwrap();
         client.expect("220").unwrap();
         let octets: Vec<u8> = (0..20_000).map(|_| random.below(256) as u8).collect();
-        // The server closes before all has been read: then neither the rest of it nor its answer need get through.
+        // The server closes before it has read everything: neither the rest nor its answer needs to get through.
         let _ = client.write(&octets).and_then(|()| client.write(b"\r\nNOOP\r\n"));
         client.close_sending_side();
         let answers = client.rest();
@@ -130,7 +130,7 @@ fn half_closed_connections_are_answered_and_cut_off_data_is_dropped() {
         client.close_sending_side();
         client.rest();
     }
-    assert_eq!(place.mail("u").len(), 1, "half a message is none");
+    assert_eq!(place.mail("u").len(), 1, "half a message was delivered");
     assert_eq!(super::harness::files(&place.path("mail/u/tmp")).len(), 0);
     // Cut off by a reset, in the middle of the data.
     let client = Client::hello(place.port).unwrap();
@@ -143,15 +143,15 @@ fn half_closed_connections_are_answered_and_cut_off_data_is_dropped() {
 #[test]
 fn a_client_that_speaks_first_is_told_so() {
     let (place, mut daemon) = served("");
-    // All octets must be there before the connection's thread looks; most often they are.
-    let told = (0..50).any(|_| {
+    // All octets must have arrived before the connection's thread reads; mostly they have.
+    let reported = (0..50).any(|_| {
         let mut client = Client::connect(place.port).unwrap();
         client.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         let answers = client.rest();
         assert!(answers.starts_with("554 ") || answers.starts_with("220 "), "{answers}");
         answers.starts_with("554 ")
     });
-    assert!(told);
+    assert!(reported);
     good_client_is_served(&place, &mut daemon);
 }
 
@@ -183,7 +183,7 @@ fn a_thousand_connections_get_their_place_or_421_and_a_good_client_is_served_mea
     let placed = greetings.iter().filter(|line| line.starts_with("220 ")).count();
     let turned_away =
         greetings.iter().filter(|line| line.starts_with("421 4.3.2 box.test has too many")).count();
-    // A quarter of the 64 is kept for those who are trusted.
+    // A quarter of the 64 is reserved for trusted clients.
     assert_eq!((placed, turned_away), (48, 952), "{:?}", greetings.last());
     good_client_is_served(&place, &mut daemon);
     let grown = daemon.memory_kib("Anonymous").saturating_sub(before);
@@ -214,7 +214,7 @@ fn slow_clients_hold_nobody_up_and_lose_their_patience_first() {
     let mut slow: Vec<Client> = (0..40).map(|_| Client::connect(place.port).unwrap()).collect();
     slow.iter_mut().for_each(|client| drop(client.expect("220").unwrap()));
     let begun = Instant::now();
-    // An octet at a time: each is in time, the line is not.
+    // An octet at a time: each arrives in time, the line does not.
     for octet in b"NOOP a line that comes an octet at a time".iter().take(14) {
         slow.iter_mut().for_each(|client| drop(client.write(&[*octet])));
         std::thread::sleep(Duration::from_millis(200));
@@ -226,7 +226,7 @@ fn slow_clients_hold_nobody_up_and_lose_their_patience_first() {
     }
     assert!(
         begun.elapsed() < Duration::from_secs(10),
-        "slow clients were borne with for {:?}",
+        "slow clients were tolerated for {:?}",
         begun.elapsed()
     );
     assert!(
@@ -256,7 +256,7 @@ fn a_client_that_reads_nothing_does_not_fill_the_memory() {
     let before = daemon.memory_kib("Anonymous");
     let client = Client::connect(place.port).unwrap();
     client.stream().set_write_timeout(Some(Duration::from_millis(500))).unwrap();
-    // Each line asks for a longer answer than it is.
+    // The reply to each line is longer than the line.
     let block = b"RCPT\r\n".repeat(10_000);
     let written = (0..100).take_while(|_| client.stream().write_all(&block).is_ok()).count();
     let grown = daemon.memory_kib("Anonymous").saturating_sub(before);

@@ -1,7 +1,8 @@
-//! Debian's programs that send mail, calling pillarbox as `/usr/sbin/sendmail`: with a daemon, and without one.
+//! Debian's programs that send mail, calling pillarbox as `/usr/sbin/sendmail`, with and without a daemon.
 //!
 //! Each runs in namespaces of its own, where that path is pillarbox, `/etc` has its configuration and no crontabs, and the
-//! host is named box.test; the machine keeps its mail server. strace sees how sendmail ends, which most callers do not say.
+//! host is named box.test; the machine keeps its mail server. strace shows the exit code of sendmail, which most callers
+//! do not report.
 
 use super::harness::{Place, Running, SOON, files, program, run, wait_until};
 use super::sendmail::{place, serve};
@@ -9,21 +10,21 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
 
-/// A program, and the one message that must come of it.
+/// A program, and the one message that it must send.
 struct Caller {
-    /// Who gets the message.
+    /// The recipient.
     to: &'static str,
     package: &'static str,
     /// A file of the package.
     file: &'static str,
-    /// Run by sh as root, `$BODY` being three lines.
+    /// Run by sh as root; `$BODY` has three lines.
     script: &'static str,
-    /// It is a daemon: it stays when the mail is sent.
+    /// It is a daemon, which does not end when the mail is sent.
     stays: bool,
     sender: &'static str,
     from: &'static str,
     subject: &'static str,
-    /// What the body begins with.
+    /// The beginning of the body.
     body: &'static str,
 }
 
@@ -42,7 +43,7 @@ const CALLERS: [Caller; 12] = [
         subject: "by mailx",
         body: BODY,
     },
-    // It ends the message at the dot by itself.
+    // The program itself ends the message at the dot.
     Caller {
         to: "mailutils",
         package: "mailutils",
@@ -90,7 +91,7 @@ const CALLERS: [Caller; 12] = [
         subject: "[PATCH] x",
         body: "by git\n.\n",
     },
-    // As its packages set it up: sendmail -t -i.
+    // The call of its packages: sendmail -t -i.
     Caller {
         to: "php",
         package: "php-cli",
@@ -141,7 +142,7 @@ const CALLERS: [Caller; 12] = [
         subject: "Output from your job        1",
         body: "by at\n.\nend\n",
     },
-    // The first thing that it does with --test; there is no such array.
+    // Its first step with --test; the array does not exist.
     Caller {
         to: "mdadm",
         package: "mdadm",
@@ -153,7 +154,7 @@ const CALLERS: [Caller; 12] = [
         subject: "TestMessage event on /dev/md/none:box.test",
         body: "This is an automatically generated mail message from mdadm\nrunning on box.test\n",
     },
-    // What smartd does for a test as Debian sets it up (`-m ADDRESS -M exec …/smartd-runner -M test`); it wants a disk.
+    // The test call of smartd as Debian configures it (`-m ADDRESS -M exec …/smartd-runner -M test`); smartd needs a disk.
     Caller {
         to: "smartd",
         package: "smartmontools",
@@ -197,7 +198,7 @@ exec strace -f -q -e trace=execve -e signal=none -o "$1/trace" sh -ec "$2"
 "#;
 
 impl Caller {
-    /// Runs it; its sendmail, of which there is one, ends with 0.
+    /// Runs it; its only call of sendmail must end with 0.
     fn call(&self, place: &Place) {
         assert!(Path::new(self.file).exists(), "{} is missing: apt-get install {}", self.file, self.package);
         let trace = place.write("trace", "");
@@ -228,7 +229,7 @@ impl Caller {
         assert_eq!(ended(), (1, Some("exited with 0 +++".into())), "{}\n{said}", self.to);
     }
 
-    /// The message is as it should be; its header section.
+    /// Checks the message; returns its header section.
     fn check<'a>(&self, text: &'a str) -> &'a str {
         let (head, body) = text.split_once("\n\n").unwrap();
         for name in ["Date", "Message-ID", "MIME-Version", "From"] {
@@ -240,7 +241,7 @@ impl Caller {
         head
     }
 
-    /// It is the message in a Maildir.
+    /// Checks the message in a Maildir.
     fn check_delivered(&self, text: &str) {
         let head = self.check(text);
         let sender =
@@ -250,7 +251,7 @@ impl Caller {
         only(head, "Delivered-To");
     }
 
-    /// They are the messages that smtp-sink has got, one for each of its recipients or one for all.
+    /// Checks the messages at smtp-sink, one for each recipient or one for all.
     fn check_relayed(&self, texts: &[&str]) {
         let mut recipients = Vec::new();
         for text in texts {
@@ -293,7 +294,7 @@ fn of<'a>(caller: &Caller, texts: &'a [String]) -> Vec<&'a str> {
     texts.iter().map(String::as_str).filter(|text| text.contains(&subject)).collect()
 }
 
-/// Each message is in its Maildir once, and nothing else is.
+/// Each message is in its Maildir once, and the Maildirs have no others.
 fn check_maildirs(place: &Place) {
     for caller in &CALLERS {
         caller.check_delivered(&texts(&place.wait_for_mail(caller.to, 1))[0]);

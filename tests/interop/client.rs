@@ -12,7 +12,7 @@ pub struct Client<S: Read + Write = TcpStream> {
 }
 
 impl Client {
-    /// Connects and says nothing; the greeting has not been read.
+    /// Connects, without reading the greeting.
     pub fn connect(port: u16) -> io::Result<Self> {
         Self::connect_to((Ipv4Addr::LOCALHOST, port))
     }
@@ -40,14 +40,14 @@ impl Client {
         let _ = self.stream().shutdown(Shutdown::Write);
     }
 
-    /// Says STARTTLS and shakes hands.
+    /// Sends STARTTLS and makes the handshake.
     pub fn start_tls(mut self, post: &Post) -> Client<SslStream<TcpStream>> {
         self.write(b"STARTTLS\r\n").unwrap();
         self.expect("220").unwrap();
         self.shake_hands(post)
     }
 
-    /// Shakes hands, whatever was said before.
+    /// Makes the handshake at any point of the session.
     pub fn shake_hands(self, post: &Post) -> Client<SslStream<TcpStream>> {
         let stream = tls(post).connect("localhost", self.reader.into_inner()).unwrap();
         Client { reader: BufReader::new(stream) }
@@ -61,7 +61,7 @@ impl Client<SslStream<TcpStream>> {
     }
 }
 
-/// What a client within TLS needs to trust the server of a test.
+/// A TLS connector that trusts the server of a test.
 pub fn tls(post: &Post) -> SslConnector {
     let mut connector = SslConnector::builder(SslMethod::tls_client()).unwrap();
     connector.set_ca_file(&post.certificate).unwrap();
@@ -69,7 +69,7 @@ pub fn tls(post: &Post) -> SslConnector {
 }
 
 impl<S: Read + Write> Client<S> {
-    /// Over a stream of a test's own; nothing has been said.
+    /// A client on an existing stream; nothing was sent.
     pub fn over(stream: S) -> Self {
         Self { reader: BufReader::new(stream) }
     }
@@ -82,7 +82,7 @@ impl<S: Read + Write> Client<S> {
         Ok(self)
     }
 
-    /// Says AUTH PLAIN; gives the reply, or an error with it.
+    /// Sends AUTH PLAIN; returns the reply, or an error with it.
     pub fn log_in(&mut self, (name, password): (&str, &str)) -> io::Result<String> {
         self.write(format!("AUTH PLAIN {}\r\n", plain(name, password)).as_bytes())?;
         self.expect("235 2.7.0")
@@ -109,7 +109,7 @@ impl<S: Read + Write> Client<S> {
         }
     }
 
-    /// A reply that must begin with this.
+    /// Reads a reply that must begin with this.
     pub fn expect(&mut self, beginning: &str) -> io::Result<String> {
         let reply = self.reply()?;
         if reply.starts_with(beginning) { Ok(reply) } else { Err(io::Error::other(reply)) }
@@ -135,7 +135,7 @@ impl<S: Read + Write> Client<S> {
         self.reply()
     }
 
-    /// All that comes until the server closes.
+    /// Reads until the server closes.
     pub fn rest(&mut self) -> String {
         let mut rest = Vec::new();
         let _ = self.reader.read_to_end(&mut rest);
@@ -148,7 +148,7 @@ pub fn plain(name: &str, password: &str) -> String {
     base64::encode(format!("\0{name}\0{password}").as_bytes())
 }
 
-/// One message in a connection of its own, which must be accepted.
+/// Sends a message in a connection of its own; it must be accepted.
 pub fn send(port: u16, from: &str, to: &str, content: &[u8]) {
     let mut client = Client::hello(port).unwrap();
     let reply = client.send(from, &[to], content).unwrap();
@@ -170,7 +170,7 @@ fn dot_stuffed(content: &[u8]) -> Vec<u8> {
     wire
 }
 
-/// The message as a Maildir holds it: without the trace fields, which are given beside it, and with LF line ends.
+/// The message of a Maildir with LF line ends, split into trace fields and the rest.
 pub fn without_trace(file: &[u8]) -> (String, Vec<u8>) {
     let mut trace = String::new();
     let mut rest = file;

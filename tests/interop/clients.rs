@@ -12,7 +12,7 @@ fn served() -> (Place, super::harness::Daemon) {
     (place, daemon)
 }
 
-/// The only message of a user, which must end with this.
+/// The only message of a user; it must end with this text.
 fn arrived(place: &Place, user: &str, end: &str) -> String {
     let mail = place.wait_for_mail(user, 1);
     let text = String::from_utf8(mail[0].clone()).unwrap();
@@ -115,7 +115,7 @@ fn msmtp() {
     arrived(&place, "u", BODY);
 }
 
-/// Sends two messages, the second one with lines that look like the beginning of another; gives the Maildir.
+/// Sends two messages, the second with lines that look like the beginning of another one; returns the Maildir.
 fn two_messages(place: &Place) -> String {
     for (subject, body) in [("first", "one"), ("second", "From x\r\n>From y\r\n.\r\ntwo")] {
         let content = format!(
@@ -131,12 +131,12 @@ fn mutt_reads_the_maildir() {
     let (place, _daemon) = served();
     let maildir = two_messages(&place);
     let out = place.path("out");
-    // Else mutt asks whether to make it, and takes our keys for the answer.
+    // Otherwise mutt asks whether to make it, and takes the test's keys for the answer.
     fs::create_dir(place.path("Mail")).unwrap();
     let settings = "set sleep_time=0; set pipe_split=no; set pipe_decode=no; set quit=yes; set wait_key=no";
     let pipe = format!("<pipe-message>cat >> {}<enter>", out.display());
     let keys = format!("push \"<first-entry>{pipe}<last-entry>{pipe}<quit>\"");
-    // mutt wants a terminal, and script(1) is one. Its input stays open: the end of it would reach mutt as a key.
+    // mutt needs a terminal, which script(1) provides. Its input stays open: the end of input would reach mutt as a key.
     let mut command = program("timeout", "coreutils");
     command.args(["30", "script", "--quiet", "--return", "--command"]);
     let mutt = program("mutt", "mutt").get_program().display().to_string();
@@ -162,7 +162,7 @@ fn mutt_reads_the_maildir() {
 
 #[test]
 fn dovecot_reads_the_maildir() {
-    // Dovecot reads no mail of root: root's pillarbox becomes another user, who must be able to reach the directory.
+    // Dovecot reads no mail of root: pillarbox becomes another user, who must be able to reach the directory.
     let is_root = rustix::process::geteuid().is_root();
     let place = if is_root { Place::below(&std::env::temp_dir()) } else { Place::new() };
     let (mut uid, mut gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
@@ -194,20 +194,20 @@ fn dovecot_reads_the_maildir() {
     for part in ["Subject: first\n", "\none\n", "Subject: second\n", "\nFrom x\n>From y\n.\ntwo\n"] {
         assert!(text.contains(part), "{part:?} is not in what Dovecot has read:\n{text}");
     }
-    // The size in the name of the file must be the true one: Dovecot believes it.
+    // The size in the file name must be correct: Dovecot relies on it.
     let sizes = doveadm(&["-f", "tab", "fetch", "size.physical", "mailbox", "INBOX"]);
-    let mut told: Vec<u64> = sizes.lines().skip(1).map(|line| line.trim().parse().unwrap()).collect();
+    let mut reported: Vec<u64> = sizes.lines().skip(1).map(|line| line.trim().parse().unwrap()).collect();
     let files = ["cur", "new"].map(|dir| super::harness::files(&place.path("mail/u").join(dir))).concat();
     let mut there: Vec<u64> = files.iter().map(|path| path.metadata().unwrap().len()).collect();
-    told.sort_unstable();
+    reported.sort_unstable();
     there.sort_unstable();
-    assert_eq!(told, there);
+    assert_eq!(reported, there);
     for path in files {
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         let size = name.split(",S=").nth(1).unwrap().split([':', ',']).next().unwrap();
         assert_eq!(size, path.metadata().unwrap().len().to_string(), "{name}");
     }
-    // Mail that comes while Dovecot knows the Maildir is seen as well.
+    // Dovecot also sees mail that arrives after it has indexed the Maildir.
     send(place.port, "s@y.test", "u@box.test", b"Subject: third\r\n\r\n");
     assert!(doveadm(&["fetch", "hdr", "mailbox", "INBOX"]).contains("Subject: third"));
     let log = fs::read_to_string(place.path("dovecot.log")).unwrap_or_default();

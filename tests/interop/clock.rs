@@ -32,7 +32,7 @@ fn survives(jumps: &[&str]) {
         assert_eq!((place.queued(), place.mail("a").len()), (number + 1, 0), "{jump}: nothing expires");
         assert!(!place.logged(&["event=clock_jump"]).is_empty(), "{jump}: the clock was seen to jump");
     }
-    // A daemon that is started anew finds times from everywhere in its queue.
+    // A restarted daemon finds times from all over in its queue.
     daemon.stop();
     let _daemon = place.run(&mut command);
     let before = paused(&place);

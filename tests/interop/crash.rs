@@ -6,7 +6,7 @@ use std::time::Duration;
 
 const SESSIONS: u32 = 6;
 
-/// Where a message went: into a Maildir, to the sink, or both.
+/// The destination of a message: a Maildir, the sink, or both.
 const RECIPIENTS: [&[&str]; 3] = [&["u@box.test"], &["a@far.test"], &["v@box.test", "b@far.test"]];
 
 #[test]
@@ -32,7 +32,7 @@ fn nothing_that_had_its_250_is_lost_by_kill_9() {
                 accepted.extend(thread.join().unwrap());
             }
         });
-        // Whatever is visible is whole, at every one of these moments.
+        // Every visible message is complete, at each of these times.
         for user in ["u", "v"] {
             for file in place.mail(user) {
                 number_of(&file);
@@ -45,14 +45,14 @@ fn nothing_that_had_its_250_is_lost_by_kill_9() {
     check(&place, &accepted, next.load(Ordering::SeqCst));
 }
 
-/// Sends numbered messages until the daemon is killed; gives the numbers of those that were accepted.
+/// Sends numbered messages until the daemon is killed; returns the numbers of the accepted ones.
 fn load(port: u16, next: &AtomicU32, killed: &AtomicBool) -> Vec<u32> {
     let mut accepted = Vec::new();
     while !killed.load(Ordering::SeqCst) {
         let Ok(mut client) = Client::hello(port) else { continue };
         for _ in 0..20 {
             let number = next.fetch_add(1, Ordering::SeqCst);
-            // Some are larger than what is held in memory.
+            // Some are too large to stay in memory.
             let lines = if number.is_multiple_of(10) { 1_500 } else { 10 };
             let content = format!(
                 "Number: {number}\r\n\r\n{}end of {number}\r\n",
@@ -68,7 +68,7 @@ fn load(port: u16, next: &AtomicU32, killed: &AtomicBool) -> Vec<u32> {
     accepted
 }
 
-/// The number of a message that must be whole.
+/// The number of a message, which must be complete.
 fn number_of(file: &[u8]) -> u32 {
     let text = std::str::from_utf8(file).unwrap();
     let number = text.lines().find_map(|line| line.strip_prefix("Number: "));
@@ -83,7 +83,7 @@ fn check(place: &Place, accepted: &[u32], sent: u32) {
         messages.iter().for_each(|file| *counts.entry(number_of(file)).or_default() += 1);
         counts
     };
-    // smtp-sink's file of a transaction that was cut off has no end; the true message came again.
+    // smtp-sink's file of an interrupted transaction has no end; the message was sent again.
     let is_whole = |file: &Vec<u8>| String::from_utf8_lossy(file).contains("\nend of ");
     let sunk: Vec<Vec<u8>> = place.sunk().into_iter().filter(is_whole).collect();
     let (u, v, sunk) = (counted(&place.mail("u")), counted(&place.mail("v")), counted(&sunk));

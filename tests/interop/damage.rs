@@ -83,7 +83,7 @@ fn mail_goes_on_when_nobody_reads_the_log() {
         log.read_to_string(&mut text).unwrap();
         text
     });
-    // Once somebody reads again, the loss is told.
+    // Once the log is read again, the loss is reported.
     std::thread::sleep(Duration::from_millis(300));
     send(place.port, "s@y.test", "v@box.test", MESSAGE);
     daemon.stop();
@@ -116,7 +116,7 @@ fn a_log_on_a_full_disk_stops_nothing() {
     daemon.stop();
 }
 
-/// Says what a client says, and panics when nothing is left to say.
+/// A client whose transport panics at the end of its input.
 #[derive(Debug)]
 struct Fuse(&'static [u8]);
 
@@ -140,8 +140,8 @@ impl Transport for Fuse {
     }
 }
 
-/// There is no hidden switch that makes the daemon panic, so its parts run in this process here, and the panic comes from
-/// a transport, below a connection as the listener makes it.
+/// The daemon has no hidden switch that makes it panic, so its parts run in this process, and the panic comes from a
+/// transport, below a connection as the listener makes it.
 #[test]
 fn a_panic_ends_its_connection_and_nothing_else() {
     let place = Place::new();
@@ -170,7 +170,7 @@ fn a_panic_ends_its_connection_and_nothing_else() {
         }));
         let panic = result.unwrap_err();
         assert_eq!(panic.downcast_ref::<&str>(), Some(&"forced"));
-        // The only place there is has been given back.
+        // The only place was given back.
         send(place.port, "s@y.test", "v@box.test", MESSAGE);
         wait_until("that connection ends", SOON, || engine.inbound.slots.count() == 0);
     }
@@ -179,7 +179,7 @@ fn a_panic_ends_its_connection_and_nothing_else() {
     engine.stop(&[listener]);
 }
 
-/// A connected socket that nobody uses.
+/// An unused connected socket.
 fn unused_stream() -> TcpStream {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     TcpStream::connect(listener.local_addr().unwrap()).unwrap()
@@ -236,7 +236,7 @@ fn a_panic_in_a_worker_delays_its_message_and_nothing_else() {
     let mut incoming = intake.begin(&site, submission).unwrap();
     incoming.write(MESSAGE);
     incoming.commit().unwrap();
-    // The route pauses; its message is not lost from the index, so a flush brings it out.
+    // The route pauses; its message stays in the index, so a flush delivers it.
     let hop = Hop::Relay(NextHop::Mx(Domain::parse("far.test").unwrap()));
     let now = || manager.clock.now().running;
     wait_until("the route pauses", SOON, || manager.index.pause_reason(&hop, now()).is_some());
@@ -247,7 +247,7 @@ fn a_panic_in_a_worker_delays_its_message_and_nothing_else() {
     thread.join().unwrap();
 }
 
-/// Files that nobody can read as a queue file are put aside, and the rest goes on.
+/// Files that are no queue files are put aside, and the others are delivered.
 #[test]
 fn a_damaged_queue_file_stops_nothing() {
     let place = Place::new();
@@ -274,7 +274,7 @@ fn a_damaged_queue_file_stops_nothing() {
     wait_until("README alone stays where it is", SOON, || place.queued() == 1);
 }
 
-/// Beyond the limit the kernel sends SIGXFSZ, which ends a process that has not said otherwise.
+/// Beyond the limit the kernel sends SIGXFSZ, which ends a process by default.
 #[test]
 fn a_limit_of_file_sizes_is_a_full_disk() {
     let place = Place::new();

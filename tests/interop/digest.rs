@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Counts what Python's own library finds in the files of a directory: messages, alerts in them, digests.
+/// Counts with Python's library, in the files of a directory: messages, alerts in them, digests.
 const COUNT: &str = r#"
 import collections, email, email.policy, os, re, sys
 messages, digests, alerts = 0, 0, collections.Counter()
@@ -35,7 +35,7 @@ print(messages, digests, len(alerts), sum(alerts.values()))
 "#;
 
 fn place(more: &str) -> (Place, PathBuf) {
-    // Nothing is measured here that a disk is needed for.
+    // The state is in memory: no disk is measured.
     let place = Place::below(Path::new("/dev/shm"));
     let sink = place.sink_port;
     place.configure(&format!("relay.smarthost = \"smtp://127.0.0.1:{sink}\"\n{more}"));
@@ -62,8 +62,8 @@ fn counted(place: &Place) -> String {
     python(COUNT, &[place.path("sink").to_str().unwrap()]).trim().to_owned()
 }
 
-/// A looping script: 10,000 alerts, most of them in one session, since a process for each takes long. A handful of
-/// messages leaves, and all alerts are in them.
+/// A looping script: 10,000 alerts, most of them in one session, because a process for each is slow. A few messages leave,
+/// and they contain all alerts.
 #[test]
 fn ten_thousand_alerts_leave_in_a_handful_of_messages() {
     const BY_PROCESS: usize = 200;
@@ -104,7 +104,7 @@ fn ten_thousand_alerts_leave_in_a_handful_of_messages() {
     drop(sink);
 }
 
-/// A box that keeps no daemon: each run of the queue by cron is a process of its own.
+/// A host without a daemon: each run of the queue by cron is a process of its own.
 #[test]
 fn runs_of_the_queue_gather_alerts_and_send_them_when_the_window_ends() {
     let (place, program) = place("digest.after = 5\ndigest.window = \"5s\"\n");

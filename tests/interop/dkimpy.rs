@@ -1,4 +1,4 @@
-//! Has signatures verified by dkimpy, with the keys' records out of a table instead of DNS.
+//! Verifies signatures with dkimpy; the records of the keys come from a table in place of DNS.
 
 use openssl::pkey::{PKey, Private};
 use openssl::rsa::Rsa;
@@ -9,11 +9,11 @@ use pillarbox::rules::message::dkim::{DkimKey, Signer};
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-/// Debian's own Python: the packages python3-dkim and python3-nacl are no other's.
+/// Debian's own Python, because the packages python3-dkim and python3-nacl belong to it.
 const PYTHON: &str = "/usr/bin/python3";
 
-/// Reads a message from standard input; each argument is the record of a selector `s0`, `s1` and so on. Prints what
-/// becomes of each signature from the top.
+/// Reads a message from standard input; each argument is the record of a selector `s0`, `s1` and so on. Prints the result
+/// of each signature from the top.
 const VERIFY: &str = "
 import dkim, sys
 records = {b's%d._domainkey.example.com.' % i: r.encode() for i, r in enumerate(sys.argv[1:])}
@@ -25,7 +25,7 @@ for i in range(len(records)):
         print(repr(e))
 ";
 
-/// Whether dkimpy is there; it says so if not.
+/// Whether dkimpy is installed; prints a note if not.
 pub fn has_dkimpy() -> bool {
     let imported = Command::new(PYTHON).args(["-c", "import dkim, nacl"]).stderr(Stdio::null()).status();
     let has = imported.is_ok_and(|status| status.success());
@@ -35,7 +35,7 @@ pub fn has_dkimpy() -> bool {
     has
 }
 
-/// What dkimpy says of the signatures of a message with LF line ends, for `SELECTOR._domainkey.example.com`.
+/// The results of dkimpy for the signatures of a message with LF line ends, for `SELECTOR._domainkey.example.com`.
 pub fn verify(message: &str, records: &[String]) -> Vec<String> {
     let mut child = Command::new(PYTHON)
         .args(["-c", VERIFY])

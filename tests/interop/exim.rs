@@ -7,7 +7,7 @@ use std::process::Command;
 
 const BODY: &str = ".\r\n..\r\nfull\r\n\r\nFrom nobody\r\n.";
 
-/// Exim, as `tests/tools/unpack` leaves it: Debian lets no two mail servers be installed.
+/// Exim, as `tests/tools/unpack` leaves it: Debian does not allow two installed mail servers.
 fn exim() -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     let exim = target.join("peers/exim4-daemon-light/usr/sbin/exim4");
@@ -18,8 +18,8 @@ fn exim() -> PathBuf {
     exim
 }
 
-/// Exim on `sink_port` with the certificate of the place. What it takes stays in its queue. Its account is made up for it
-/// alone; `None` where nobody may do so.
+/// Exim on `sink_port` with the certificate of the place. Accepted messages stay in its queue. It runs as an account of
+/// its own; `None` unless root can make one.
 fn start(place: &Place) -> Option<Running> {
     let may_mount = program("unshare", "util-linux").args(["-m", "true"]).output().unwrap().status.success();
     if !may_mount {
@@ -65,11 +65,11 @@ fn log(place: &Place) -> String {
     fs::read_to_string(place.path("spool/mainlog")).unwrap_or_default()
 }
 
-/// Exim as an MX host with STARTTLS: what is sent arrives, whoever it is and verified, by its log and ours.
+/// Exim as an MX host with STARTTLS: messages arrive, with any certificate and with a verified one, by both logs.
 #[test]
 fn exim_as_mx_host() {
     let place = Place::below(&std::env::temp_dir());
-    // Its account has to come through.
+    // Its account must be able to pass through.
     run(Command::new("chmod").arg("755").arg(&place.dir));
     certificate(&place, "mx.far.test");
     let Some(_exim) = start(&place) else { return };
@@ -94,7 +94,7 @@ fn exim_as_mx_host() {
         assert_eq!(place.logged(&["event=delivered", "to=them@far.test", " OK id="]).len(), number + 1);
         daemon.stop();
     }
-    // Body and header of each message lie in files of their own; the first line of a body is its name.
+    // Body and header section are separate files; the first line of a body is its name.
     let spooled = |end: &str| -> Vec<String> {
         let spool = files(&place.path("spool/input"));
         let texts = spool.iter().filter(|path| path.to_str().unwrap().ends_with(end));

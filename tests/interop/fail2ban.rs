@@ -1,12 +1,12 @@
-//! The filter of fail2ban. What matches is judged by Python's `re`, which is what fail2ban uses.
+//! The filter of fail2ban, matched by Python's `re` as in fail2ban.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
 
 const FILTER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/etc/fail2ban/filter.d/pillarbox.conf");
 
-/// Prints the address that each line of standard input is about, or `-`. The filter is read as fail2ban reads it, and
-/// `<ADDR>` is replaced by what fail2ban has for it, made shorter: one address of either family.
+/// Prints the address that each line of standard input names, or `-`. The filter is parsed as in fail2ban, and `<ADDR>` is
+/// replaced by a short form of fail2ban's pattern: an address of either family.
 const MATCH: &str = r#"
 import configparser, re, sys
 filter = configparser.ConfigParser(interpolation=None)
@@ -19,7 +19,7 @@ for line in sys.stdin.buffer.read().decode().split("\n")[:-1]:
     print(found["addr"] if found else "-")
 "#;
 
-/// The lines, without their time as fail2ban cuts it off, and whom it finds in them.
+/// Log lines without their time, which fail2ban removes, and the address that it finds in each.
 const LINES: [(&str, &str); 19] = [
     (r#"event=auth_failed client=192.0.2.1 name="tim" mechanism=PLAIN"#, "192.0.2.1"),
     (r#"<4>event=auth_failed client=192.0.2.1 name="" mechanism=LOGIN"#, "192.0.2.1"),
@@ -73,7 +73,7 @@ const LINES: [(&str, &str); 19] = [
     (r#"event=authenticated client=192.0.2.1 name="x" mechanism=PLAIN"#, "-"),
 ];
 
-/// Whom the filter finds in each of these lines, or `-`; `None` without Python, which `make test` installs.
+/// The address that the filter finds in each line, or `-`; `None` without Python, which `make test` installs.
 pub fn found(lines: &[&str]) -> Option<Vec<String>> {
     let child = Command::new("python3")
         .args(["-c", MATCH, FILTER])
@@ -100,6 +100,6 @@ fn the_filter_finds_the_client_and_nobody_else() {
 fn fail2ban_itself_takes_the_filter() {
     let line = format!("2026-11-23T06:53:30Z {}", LINES[2].0);
     let Ok(output) = Command::new("fail2ban-regex").args([&line, FILTER]).output() else { return };
-    let told = String::from_utf8_lossy(&output.stdout);
-    assert!(told.contains("1 matched"), "{told}");
+    let reported = String::from_utf8_lossy(&output.stdout);
+    assert!(reported.contains("1 matched"), "{reported}");
 }

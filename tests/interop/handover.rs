@@ -1,5 +1,5 @@
-//! What sendmail says when the daemon, its socket, the disk or the drop directory is not as it should be; and that each
-//! message with exit code 0 arrives afterwards, once.
+//! The errors of sendmail when the daemon, its socket, the disk or the drop directory is broken; and that each message
+//! with exit code 0 arrives once.
 
 use super::harness::{Daemon, Place, Running, SOON, files, measured, program, run, wait_until};
 use std::fs;
@@ -52,14 +52,14 @@ impl Machine {
         PathBuf::from(format!("/proc/{}/root{}", self.daemon().pid(), state.display())).join(name)
     }
 
-    /// A command within the namespace of a process that stays, whatever becomes of the daemon.
+    /// A command within the namespace of a process that outlives the daemon.
     fn within(&self, keeper: u32) -> Command {
         let mut command = program("nsenter", "util-linux");
         command.args(["-m", "-t", &keeper.to_string()]);
         command
     }
 
-    /// Sends a message; exit code and what was said.
+    /// Sends a message; returns the exit code and the text of its errors.
     fn send(&mut self, keeper: u32) -> (Option<i32>, String) {
         let number = self.safe.len() + self.other.len();
         let mut command = self.within(keeper);
@@ -72,7 +72,7 @@ impl Machine {
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     }
 
-    /// Each message that was safe is there, once.
+    /// Checks that each safe message has arrived once.
     fn all_is_there(&self) {
         let new = self.state("mail/u/new");
         let left = || files(&self.state("drop")).len() + files(&self.state("queue")).len();
@@ -100,56 +100,59 @@ fn each_fault_has_its_exit_code_and_what_got_0_arrives_once() {
     assert_eq!(it.send(keeper), fine, "all is well");
     assert_eq!(files(&it.state("mail/u/new")).len(), 1, "it is there at once");
 
-    // The disk is full: it is the same for the daemon and for the drop directory.
+    // The disk is full, for the daemon and for the drop directory.
     let (fill, state) = (it.state("fill"), it.place.path("state").display().to_string());
     assert!(fs::write(&fill, vec![0; 2 << 20]).is_err());
-    let (code, told) = it.send(keeper);
-    assert!(code == Some(75) && told.contains("the disk is full"), "{told}");
-    assert!(told.contains("and no daemon takes it") && told.contains("no space left on the disk"), "{told}");
+    let (code, reported) = it.send(keeper);
+    assert!(code == Some(75) && reported.contains("the disk is full"), "{reported}");
+    assert!(
+        reported.contains("and no daemon takes it") && reported.contains("no space left on the disk"),
+        "{reported}"
+    );
     fs::remove_file(fill).unwrap();
     assert_eq!(it.send(keeper), fine, "there is room again");
 
-    // It is read-only.
+    // The disk is read-only.
     let remount = |it: &Machine, how: &str| {
         run(it.within(keeper).args(["mount", "-o", &format!("remount,{how}"), &state]))
     };
     remount(&it, "ro");
-    let (code, told) = it.send(keeper);
-    assert!(code == Some(75) && told.contains("/state/drop: Read-only file system"), "{told}");
-    assert!(told.contains("no daemon takes it"), "{told}");
+    let (code, reported) = it.send(keeper);
+    assert!(code == Some(75) && reported.contains("/state/drop: Read-only file system"), "{reported}");
+    assert!(reported.contains("no daemon takes it"), "{reported}");
     remount(&it, "rw");
     assert_eq!(it.send(keeper), fine, "it can be written to again");
 
-    // There is no drop directory: the daemon does without.
+    // The drop directory is missing: the daemon takes the message.
     fs::remove_dir(it.state("drop")).unwrap();
     assert_eq!(it.send(keeper), fine);
 
-    // Nor a socket.
+    // The socket is missing, too.
     let socket = it.place.path("run/control.sock");
     let aside = it.place.path("run/aside");
     fs::rename(&socket, &aside).unwrap();
-    let (code, told) = it.send(keeper);
-    assert!(code == Some(75) && told.contains("there is no drop directory"), "{told}");
-    assert!(told.contains("control.sock: No such file or directory"), "{told}");
+    let (code, reported) = it.send(keeper);
+    assert!(code == Some(75) && reported.contains("there is no drop directory"), "{reported}");
+    assert!(reported.contains("control.sock: No such file or directory"), "{reported}");
 
-    // The daemon has been killed, and its socket is left over.
+    // The daemon was killed and has left its socket.
     fs::rename(&aside, &socket).unwrap();
     it.daemon().signal("KILL");
     it.daemon.take().unwrap().wait();
-    let (code, told) = it.send(keeper);
-    assert!(code == Some(75) && told.contains("control.sock: Connection refused"), "{told}");
+    let (code, reported) = it.send(keeper);
+    assert!(code == Some(75) && reported.contains("control.sock: Connection refused"), "{reported}");
     it.serve(it.within(keeper));
     it.daemon().signal("KILL");
     it.daemon.take().unwrap().wait();
     assert_eq!(it.send(keeper), fine, "the drop directory is back");
     it.serve(it.within(keeper));
 
-    // It hangs, and takes nothing when it wakes up.
+    // The daemon hangs; when it wakes up, it must not take the message.
     it.daemon().signal("STOP");
     assert_eq!(it.send(keeper), fine);
     it.daemon().signal("CONT");
 
-    // The socket alone is missing.
+    // Only the socket is missing.
     fs::remove_file(&socket).unwrap();
     assert_eq!(it.send(keeper), fine);
     it.all_is_there();

@@ -6,12 +6,12 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-/// For what should take no time, on a machine that is busy with something else.
+/// The time-out for quick steps on a busy machine.
 pub const SOON: Duration = Duration::from_secs(30);
-/// For thousands of messages.
+/// The time-out for thousands of messages.
 pub const LATER: Duration = Duration::from_secs(180);
 
-/// A directory of a test, its ports, and what a pillarbox in it leaves behind. Removed when the test passes.
+/// A directory of a test, its ports, and the files of a pillarbox in it. Removed when the test passes.
 #[derive(Debug)]
 pub struct Place {
     pub dir: PathBuf,
@@ -72,7 +72,7 @@ impl Place {
         wait_until("the RSA key is made", SOON * 2, || keys() == 2);
     }
 
-    /// The command that serves this place, its log going to the file `log`.
+    /// The command that starts a daemon for this place; its log goes to the file `log`.
     pub fn command(&self, binary: &Path) -> Command {
         let log = File::options().create(true).append(true).open(self.path("log")).unwrap();
         let mut command = Command::new(binary);
@@ -151,7 +151,7 @@ impl Place {
         );
     }
 
-    /// dnsmasq as the DNS server of `.test`; what it is not told about does not exist.
+    /// dnsmasq as the DNS server of `.test`; other names do not exist.
     pub fn dns(&self, records: &[&str]) -> Running {
         let mut command = program("dnsmasq", "dnsmasq-base");
         command.args([
@@ -194,7 +194,7 @@ impl Place {
         sink
     }
 
-    /// What smtp-sink has got.
+    /// The messages that smtp-sink has received.
     pub fn sunk(&self) -> Vec<Vec<u8>> {
         files(&self.path("sink")).iter().map(|path| fs::read(path).unwrap()).collect()
     }
@@ -210,7 +210,7 @@ impl Drop for Place {
     }
 }
 
-/// A process that does not outlive its test.
+/// A process that is killed at the end of its test.
 #[derive(Debug)]
 pub struct Running {
     pub child: Child,
@@ -271,9 +271,8 @@ impl Daemon {
         ticks / 100.0
     }
 
-    /// Sum of the lines of smaps_rollup that begin with this, in KiB. What is private but not anonymous is code that no
-    /// other process runs at the moment, and it is even dirty when it has just been built; so growth is told by what is
-    /// anonymous.
+    /// The sum of the lines of smaps_rollup with this prefix, in KiB. Private memory that is not anonymous is code that no
+    /// other process runs now, and code just built is even dirty; so only anonymous memory shows growth.
     pub fn memory_kib(&self, name: &str) -> u64 {
         let smaps = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid())).unwrap();
         let lines = smaps.lines().filter(|line| line.starts_with(name));
@@ -321,14 +320,14 @@ fn newest(dir: &Path) -> SystemTime {
     times.max().unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
-/// Lets one of the tests that load the machine run at a time, also among processes (nextest has one a test).
+/// Runs one of the tests that load the machine at a time, also across processes (nextest starts one for each test).
 pub fn alone() -> File {
     let lock = File::create(Path::new(env!("CARGO_TARGET_TMPDIR")).join("interop.lock")).unwrap();
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
     lock
 }
 
-/// A command for a program that this machine must have.
+/// A command for a required program.
 pub fn program(name: &str, package: &str) -> Command {
     let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin:/usr/local/sbin";
     let found = path.split(':').map(|dir| Path::new(dir).join(name)).find(|path| path.is_file());
@@ -336,7 +335,7 @@ pub fn program(name: &str, package: &str) -> Command {
     Command::new(found)
 }
 
-/// Runs a program to its end, which must be a good one.
+/// Runs a program to its end; panics unless it succeeds.
 pub fn run(command: &mut Command) -> Output {
     let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(
@@ -349,7 +348,7 @@ pub fn run(command: &mut Command) -> Output {
     output
 }
 
-/// Runs a Python script; its output.
+/// Runs a Python script; returns its output.
 pub fn python(script: &str, arguments: &[&str]) -> String {
     let output = run(program("python3", "python3").arg("-c").arg(script).args(arguments));
     String::from_utf8(output.stdout).unwrap()
@@ -369,7 +368,7 @@ fn wait_until_or(patience: Duration, mut condition: impl FnMut() -> bool, compla
 
 fn is_open(port: u16) -> bool {
     let stream = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), SOON);
-    // A greeting that has been read leaves nothing half done on the other side; DNS has none.
+    // After the greeting is read, the other side has nothing pending; DNS has no greeting.
     stream.is_ok_and(|stream| {
         stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
         let _ = BufReader::new(stream).read_line(&mut String::new());

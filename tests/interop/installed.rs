@@ -1,5 +1,5 @@
-//! What `make install` puts beside the program: the unit, scripts, manual pages. Judged by those who read them on a real
-//! box: systemd, shells, mandoc and groff.
+//! The files that `make install` adds to the program: the unit, scripts, manual pages. Their readers judge them: systemd,
+//! shells, mandoc and groff.
 
 use super::client::send;
 use super::harness::{Place, program, run, signal};
@@ -14,7 +14,7 @@ const UNIT: &str = "etc/systemd/system/pillarbox.service";
 const OPENWRT: &str = "packaging/openwrt/init.d/pillarbox";
 const LINK: &str = "packaging/hooks/pillarbox";
 
-/// Every script that runs on the user's box, and the shell that it is for.
+/// Every script that runs on a user's host, and its shell.
 const SCRIPTS: [(&str, &str); 10] = [
     (LINK, "sh"),
     (OPENWRT, "dash"),
@@ -28,7 +28,7 @@ const SCRIPTS: [(&str, &str); 10] = [
     ("tests/tools/test-deb", "bash"),
 ];
 
-/// The places that `LINK` is installed at. It tells some of its callers by them.
+/// The places where `LINK` is installed. It recognizes some callers by them.
 const HOOKS: [&str; 6] = [
     "etc/NetworkManager/dispatcher.d/90-pillarbox",
     "etc/network/if-up.d/pillarbox",
@@ -58,7 +58,7 @@ fn shell(words: &[&str]) -> Command {
     command
 }
 
-fn told(output: &Output) -> String {
+fn reported(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
@@ -72,12 +72,12 @@ fn scripts_are_ones_and_shellcheck_finds_nothing() {
     }
 }
 
-/// The number of `systemd-analyze security` goes from 0 to 10; 2 is to be more.
+/// The highest accepted exposure of `systemd-analyze security`, whose scale is 0 to 10.
 #[test]
 fn the_unit_is_confined() {
     let mut command = program("systemd-analyze", "systemd");
     let output = run(command.args(["security", "--offline=true", "--threshold=19"]).arg(top(UNIT)));
-    assert!(told(&output).contains("exposure level for pillarbox.service"), "{}", told(&output));
+    assert!(reported(&output).contains("exposure level for pillarbox.service"), "{}", reported(&output));
     let unit = read(UNIT);
     for (line, why) in [
         ("ExecStartPre=", "a file of no use must not keep alerts on the box"),
@@ -134,8 +134,8 @@ fn calls_made(place: &Place, command: &mut Command) -> BTreeSet<String> {
     calls.map(|(name, _)| name).filter(is_call).map(str::to_owned).collect()
 }
 
-/// No systemd runs here, so the daemon's calls are held against the lists of the filter: as the unit starts it, and as the
-/// drop-in does.
+/// No systemd runs here, so the daemon's system calls are compared with the lists of the filter: for the unit, and for
+/// the drop-in.
 #[test]
 fn the_unit_allows_the_calls_that_the_daemon_makes() {
     if !rustix::process::geteuid().is_root() {
@@ -155,7 +155,7 @@ fn the_unit_allows_the_calls_that_the_daemon_makes() {
     ] {
         let place = Place::below(Path::new("/tmp"));
         place.configure(more);
-        // Where the build lies, the user may have no way to it.
+        // The user may be unable to reach the directory of the build.
         let binary = place.path("pillarbox");
         fs::copy(env!("CARGO_BIN_EXE_pillarbox"), &binary).unwrap();
         std::os::unix::fs::chown(&place.dir, Some(NOBODY), Some(NOBODY)).unwrap();
@@ -170,8 +170,8 @@ fn the_unit_allows_the_calls_that_the_daemon_makes() {
     }
 }
 
-/// What calls the script: the hook, what else is said by `NAME=VALUE`, and arguments. The default routes then; what nmcli
-/// says; and the word that pillarbox hears, if any.
+/// A call of the script: the hook, variables as `NAME=VALUE`, and arguments; then the default routes, the output of nmcli,
+/// and the word that pillarbox gets, if any.
 type Call<'a> = (usize, &'a [&'a str], &'a [&'a str], &'a str, &'a str, &'a str);
 
 const NM: usize = 0;
@@ -205,7 +205,7 @@ const CALLS: [Call; 25] = [
     (NM, &[], &["lo", "up"], ETH0, "", ""),
     (IF_UP, &["MODE=start", "IFACE=eth0"], &[], ETH0, "", "up"),
     (IF_UP, &["MODE=start", "IFACE=lo"], &[], "", "", ""),
-    // The interface is still there then, and its route with it.
+    // The interface still exists then, with its route.
     (IF_DOWN, &["MODE=stop", "IFACE=eth0"], &[], ETH0, "", "down"),
     (IF_DOWN, &["MODE=stop", "IFACE=eth0"], &[], BOTH, "", ""),
     (IF_DOWN, &["MODE=stop", "IFACE=eth"], &[], ETH0, "", ""),
@@ -246,7 +246,7 @@ fn hooks_tell_the_link_by_the_default_routes() {
             command.env("ROUTES", routes).env("METERED", metered);
             command.envs(variables.iter().filter_map(|variable| variable.split_once('=')));
             let output = run(&mut command);
-            assert_eq!(told(&output), "", "{call:?}");
+            assert_eq!(reported(&output), "", "{call:?}");
             let heard = fs::read_to_string(place.path("heard")).unwrap_or_default();
             let expected = if word.is_empty() { String::new() } else { format!("link {word}\n") };
             assert_eq!(heard, expected, "{words:?} {call:?}");
@@ -255,7 +255,7 @@ fn hooks_tell_the_link_by_the_default_routes() {
     }
 }
 
-/// `/etc/config/pillarbox`, and the TOML that comes of it, behind its first line.
+/// `/etc/config/pillarbox`, and the resulting TOML after its first line.
 const UCI: [(&str, &str); 4] = [
     ("", ""),
     (
@@ -341,7 +341,7 @@ fn toml(place: &Place, words: &[&str], uci: &str) -> String {
     command.args(["-c", ". \"$1\"; . \"$2\"; toml", "sh"]);
     command.arg(top("tests/openwrt/functions.sh")).arg(top(OPENWRT)).env("UCI", &place.dir);
     let output = run(&mut command);
-    assert!(output.stderr.is_empty(), "{}", told(&output));
+    assert!(output.stderr.is_empty(), "{}", reported(&output));
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -367,7 +367,7 @@ fn what_openwrt_is_configured_with_becomes_toml() {
     }
 }
 
-/// Nothing in a value ends its string, in any shell: it is the value, or an error about this key.
+/// No value ends its string, in any shell: the result is the value, or an error about its key.
 #[test]
 fn no_value_of_openwrt_gets_out_of_its_string() {
     let place = Place::new();
@@ -393,7 +393,7 @@ fn no_value_of_openwrt_gets_out_of_its_string() {
     }
 }
 
-/// What the script does beside the TOML, with functions that only tell what they are asked for in place of procd's.
+/// The calls of procd's functions by the script; the functions here only record them.
 #[test]
 fn openwrt_starts_and_reloads_it_and_keeps_the_password_apart() {
     const RUN: &str = r#"
@@ -410,9 +410,9 @@ fn openwrt_starts_and_reloads_it_and_keeps_the_password_apart() {
         place.write("pillarbox", "config relay\n\toption username 'u'\n\toption password 'a b\"\\c'\n");
         let mut command = shell(words);
         command.args(["-c", RUN, "sh"]).arg(top("tests/openwrt/functions.sh")).arg(top(OPENWRT));
-        let output = told(&run(command.env("UCI", &place.dir)));
+        let output = reported(&run(command.env("UCI", &place.dir)));
         let chown = format!("chown root:pillarbox {}", place.path("made/password.new").display());
-        let told: Vec<&str> = output.lines().collect();
+        let reported: Vec<&str> = output.lines().collect();
         let expected = [
             "user_add pillarbox  32768",
             &chown,
@@ -426,7 +426,7 @@ fn openwrt_starts_and_reloads_it_and_keeps_the_password_apart() {
             "procd_send_signal pillarbox * HUP",
             "procd_send_signal pillarbox * USR1",
         ];
-        assert_eq!(told, expected);
+        assert_eq!(reported, expected);
         let password = place.path("made/password");
         assert_eq!(fs::read_to_string(&password).unwrap(), "a b\"\\c\n");
         assert_eq!(fs::metadata(&password).unwrap().permissions().mode() & 0o777, 0o640);
@@ -454,7 +454,7 @@ fn make_installs_what_starts_it_here() {
             format!("DESTDIR={}", place.dir.display()),
             format!("BINARY={}", env!("CARGO_BIN_EXE_pillarbox")),
         ];
-        // Of the make that runs the tests.
+        // Set by the make that runs the tests.
         let mut make = program("make", "make");
         make.env_remove("MAKEFLAGS").env_remove("MAKELEVEL").current_dir(top(""));
         run(make.arg("install-files").args(values));
@@ -504,7 +504,7 @@ fn mandoc_and_groff_have_nothing_to_say_of_the_manual() {
         run(program("mandoc", "mandoc").args(["-Tlint", "-Wwarning"]).arg(&page));
         let mut groff = program("groff", "groff-base");
         let output = run(groff.args(["-man", "-ww", "-b", "-z", "-Tutf8"]).arg(&page));
-        assert_eq!(told(&output), "", "{}", page.display());
+        assert_eq!(reported(&output), "", "{}", page.display());
     }
 }
 
@@ -521,8 +521,8 @@ fn the_manual_tells_the_options_of_all_commands() {
     assert!(count >= 2);
 }
 
-/// Below a place of the test, whose files stand for those that the recipes name; the address of the box is one that this
-/// host has.
+/// Runs below a directory of the test, whose files replace those of the recipes; the address of the box is one of this
+/// host.
 #[test]
 fn check_takes_the_recipes() {
     let place = Place::new();

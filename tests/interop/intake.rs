@@ -32,8 +32,8 @@ fn smtp_source_fills_maildirs_each_message_once_and_whole() {
     assert_eq!(place.queued(), 0, "local mail passes by the queue");
 }
 
-/// The CPU time of pillarbox itself: in memory, since a sync of a disk costs what the file system takes for it (0.4 ms
-/// with ext4 on the machine where this was written, to any program).
+/// The CPU time of pillarbox itself. The state is in memory, because a sync costs the time of the file system (0.4 ms with
+/// ext4 on the author's machine, for any program).
 #[test]
 fn a_message_costs_little_cpu_time() {
     let _alone = alone();
@@ -57,14 +57,14 @@ fn a_message_costs_little_cpu_time() {
     );
 }
 
-/// User and system time that the daemon uses meanwhile, in milliseconds.
+/// The user and system time of the daemon during a function, in milliseconds.
 fn cpu_of(daemon: &Daemon, work: impl FnOnce()) -> f64 {
     let before = daemon.cpu_seconds();
     work();
     (daemon.cpu_seconds() - before) * 1000.0
 }
 
-/// Sends by Postfix's smtp-source.
+/// Sends with Postfix's smtp-source.
 pub fn source(place: &Place, sessions: usize, messages: usize, to: &str, options: &[&str]) {
     let mut command = program("smtp-source", "postfix");
     command.args(options);
@@ -81,7 +81,7 @@ pub fn source(place: &Place, sessions: usize, messages: usize, to: &str, options
     run(&mut command);
 }
 
-/// Looks at a delivered message of smtp-source; gives its Message-ID.
+/// Checks a delivered message of smtp-source; returns its Message-ID.
 fn check_source_message(file: &[u8], user: &str) -> String {
     let (trace, content) = without_trace(file);
     let fields =
@@ -97,7 +97,7 @@ pub fn source_message_id(head: &str) -> String {
     head.lines().find_map(|line| line.strip_prefix("Message-Id: ")).unwrap().to_owned()
 }
 
-/// What smtp-source writes, with LF line ends: a digit and X's, in lines of 80 octets with CRLF, then what is left.
+/// The content that smtp-source writes, with LF line ends: a digit and X's, in lines of 80 octets with CRLF, then the rest.
 pub fn source_payload() -> String {
     let line = |number| format!("{}{}\n", number % 10, "X".repeat(77));
     (1..=PAYLOAD / 80).map(line).collect::<String>() + &"X".repeat(PAYLOAD % 80) + "\n"
@@ -106,19 +106,19 @@ pub fn source_payload() -> String {
 #[test]
 fn whatever_the_octets_they_arrive_unchanged() {
     let place = Place::new();
-    // The client is a stranger: what this host's own send is repaired.
+    // The client is not trusted: only mail of this host is repaired.
     place.configure("relay.trusted_networks = \"192.0.2.0/24\"\n");
     let _daemon = place.serve();
     let mut client = Client::hello(place.port).unwrap();
     let mut random = Random(1);
     let sizes = [2, 100, 1_000, 65_535, 65_536, 65_537, 200_000, 3_000_000];
-    // All is text, from the first line on: without the empty line, one would be put there.
+    // Everything is body: without the empty line, one would be inserted.
     let content = |octets| [b"\r\n", &*content(&mut random, octets)].concat();
     let contents: Vec<Vec<u8>> =
         (0..200).map(|i| sizes.get(i).copied().unwrap_or(5_000)).map(content).collect();
     for (i, content) in contents.iter().enumerate() {
         let to = format!("u{i}@box.test");
-        // Every third one goes to two Maildirs: the second copy is made from the first.
+        // Every third message goes to two Maildirs: the second copy is made from the first.
         let to = if i % 3 == 0 { vec![to.clone(), format!("v{to}")] } else { vec![to] };
         let to: Vec<&str> = to.iter().map(String::as_str).collect();
         assert!(client.send("", &to, content).unwrap().starts_with("250 2.0.0"));
@@ -171,7 +171,7 @@ fn a_bare_line_end_is_refused_wherever_it_stands_and_the_session_goes_on() {
         for reply in ["250", "250", "354"] {
             client.expect(reply).unwrap();
         }
-        // Beyond what looks like an end to others, the true one.
+        // The true end, after octets that other servers take for it.
         client.write(format!("{bad}.\r\n").as_bytes()).unwrap();
         let reply = client.reply().unwrap();
         assert!(reply.starts_with("550 5.5.2"), "{bad:?}: {reply}");

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// Main, a listener, the forwarder, and those of the control socket and the drop directory.
+/// The threads: main, a listener, the forwarder, and those of the control socket and the drop directory.
 const OWN_THREADS: usize = 5;
 const MESSAGE: &[u8] = b"Subject: x\r\n\r\nx\r\n";
 const TOO_MANY: &str = "421 4.3.2 box.test has too many connections";
@@ -18,7 +18,7 @@ const TOO_MANY: &str = "421 4.3.2 box.test has too many connections";
 const TLS_CONNECTION_KIB: f64 = 100.0;
 const TLS_CONNECTIONS: usize = 100;
 
-/// Lets this process have as many connections as these tests need.
+/// Raises the limit of open files of this process for these tests.
 fn allow_descriptors() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum.map_or(Some(4096), |maximum| Some(maximum.min(4096)));
@@ -27,7 +27,7 @@ fn allow_descriptors() {
     }
 }
 
-/// A daemon that the shell has given a limit: `-n 64`, `-v 65536`.
+/// A daemon with a limit set by the shell: `-n 64`, `-v 65536`.
 fn served_with(limit: &str, more: &str) -> (Place, Daemon) {
     let place = Place::new();
     place.configure(more);
@@ -45,7 +45,7 @@ fn connect(port: u16) -> TcpStream {
     stream
 }
 
-/// Connections from loopback, with what they are told: a place, or 421.
+/// Opens connections from loopback; each gets a place, or 421.
 fn flood(port: u16, count: usize) -> (Vec<TcpStream>, usize) {
     let mut streams: Vec<TcpStream> = (0..count).map(|_| connect(port)).collect();
     let greetings: Vec<String> = streams.iter().map(beginning).collect();
@@ -66,7 +66,7 @@ fn threads(daemon: &Daemon) -> usize {
 #[test]
 fn a_connection_too_many_gets_421_and_costs_no_thread() {
     let (place, mut daemon) = served("limits.connections = 8\nrelay.trusted_networks = [\"127.0.0.1\"]\n");
-    // The last good client's thread may not be gone yet.
+    // The thread of the last honest client may still run.
     let greeting = |last: u8| {
         let stream = stranger(place.port, last);
         (beginning(&stream), stream)
@@ -111,7 +111,7 @@ fn a_good_client_is_served_beside_500_that_are_idle_and_50_that_are_slow() {
             good_client_is_served(&place, &mut daemon);
         }
     }
-    // All of them are still there, and are served in their turn.
+    // All of them are still connected, and are served in turn.
     for (number, client) in slow.iter_mut().enumerate() {
         let (end, reply) = if number < half { ("\r\n.\r\n", "250 2.0.0 Ok") } else { ("\r\n", "250 2.0.0") };
         client.write(end.as_bytes()).unwrap();
@@ -123,7 +123,7 @@ fn a_good_client_is_served_beside_500_that_are_idle_and_50_that_are_slow() {
     }
 }
 
-/// Strangers may take three quarters of the places, and not for long.
+/// Strangers may take three quarters of the places, and lose them soon when places run short.
 #[test]
 fn a_crowd_of_strangers_leaves_a_reserve_and_is_hurried() {
     let _alone = alone();
@@ -131,14 +131,14 @@ fn a_crowd_of_strangers_leaves_a_reserve_and_is_hurried() {
     let mut of_one: Vec<TcpStream> = (0..40).map(|_| stranger(place.port, 1)).collect();
     of_one.retain(|stream| beginning(stream).starts_with("220 "));
     assert_eq!(of_one.len(), 16, "places of one address");
-    // There is no crowd yet, and they have all the time that is configured.
+    // Few clients: the configured time-outs apply.
     good_client_is_served(&place, &mut daemon);
     let begun = Instant::now();
     let mut of_many: Vec<TcpStream> = (0..60).map(|last| stranger(place.port, 2 + last)).collect();
     of_many.retain(|stream| beginning(stream).starts_with("220 "));
     assert_eq!(of_many.len(), 32, "places of others");
     assert!(beginning(&stranger(place.port, 99)).starts_with(TOO_MANY));
-    // Some talk, so that none of their waits is a long one.
+    // Some send commands, so that no wait is long.
     let mut is_over = false;
     while !is_over {
         assert!(begun.elapsed() < SOON, "the crowd stays:\n{}", place.log());
@@ -166,10 +166,10 @@ fn without_descriptors_clients_are_told_421_and_served_again_later() {
     drop(streams);
     wait_until("there is a place again", SOON, || beginning(&connect(place.port)).starts_with("220 "));
     good_client_is_served(&place, &mut daemon);
-    // Messages for many Maildirs, whose files are all open at once: some get 451 or go by the queue, none is lost.
+    // Messages for many Maildirs, whose files are all open at once: some get 451 or go to the queue, but no message is lost.
     let port = place.port;
     std::thread::scope(|scope| (0..12).for_each(|_| drop(scope.spawn(|| send_to_ten(port)))));
-    // Queue files that could not be opened are tried again in a minute, or when somebody says so.
+    // Queue files that could not be opened are tried again after a minute, or on a flush.
     daemon.signal("USR1");
     place.wait_for_empty_queue(SOON);
     for number in 0..10 {
@@ -178,12 +178,12 @@ fn without_descriptors_clients_are_told_421_and_served_again_later() {
     good_client_is_served(&place, &mut daemon);
 }
 
-/// Sends a message to ten users until it is taken. Whoever is told to come again later does.
+/// Sends a message to ten users, again after each temporary refusal, until it is accepted.
 fn send_to_ten(port: u16) {
     let to: Vec<String> = (0..10).map(|number| format!("u{number}@box.test")).collect();
     let to: Vec<&str> = to.iter().map(String::as_str).collect();
     let mut client = None;
-    // The thread of a connection that has just been closed may hold its place for a moment.
+    // The thread of a closed connection may hold its place a little longer.
     wait_until("there is a place", SOON, || {
         client = Client::hello(port).ok();
         client.is_some()
@@ -195,12 +195,12 @@ fn send_to_ten(port: u16) {
     });
 }
 
-/// The connections that were let in have used up what there is, and nobody shall wait in the backlog for them to go.
+/// The accepted connections use up the limit, and no client may wait in the backlog until they end.
 #[test]
 fn a_connection_without_a_descriptor_is_told_so_at_once() {
     let (place, mut daemon) = served("");
-    // The limit is about numbers, and whoever started the daemon may have left it a high one. All that it has opened itself
-    // has to stay below.
+    // The limit is on descriptor numbers, and the daemon may have inherited a high one. All that it opens itself must stay
+    // below.
     let open = || -> Vec<u64> {
         let open = files(Path::new(&format!("/proc/{}/fd", daemon.pid())));
         let numbers = open.iter().map(|file| file.file_name().unwrap().to_str().unwrap().parse().unwrap());
@@ -219,7 +219,7 @@ fn a_connection_without_a_descriptor_is_told_so_at_once() {
     set(limit);
     for _ in 0..3 {
         let (streams, placed) = flood(place.port, 20);
-        // A file that was open for a moment when they were counted makes one more place.
+        // A file that was briefly open during the count leaves one more place.
         assert!((1..=free + 1).contains(&placed), "{placed} places, {free} free");
         drop(streams);
         wait_until("their threads are gone", SOON, || threads(&daemon) == OWN_THREADS);
@@ -236,12 +236,12 @@ fn without_memory_clients_are_told_421_and_served_again_later() {
     let port = free_port();
     let (place, mut daemon) =
         served_with("-v 65536", &format!("limits.connections = 1000\n{}", with_tls(port)));
-    let told = place.wait_for_log(&["event=notice", "the limit of memory (ulimit -v) allows"]);
+    let reported = place.wait_for_log(&["event=notice", "the limit of memory (ulimit -v) allows"]);
     let (streams, placed) = flood(place.port, 500);
-    assert!(placed >= 24, "{placed} places: {told}");
+    assert!(placed >= 24, "{placed} places: {reported}");
     drop(streams);
     wait_until("there is a place again", SOON, || beginning(&connect(place.port)).starts_with("220 "));
-    // As many as are let in, each with all that a connection can ask for: TLS, recipients, data.
+    // As many connections as are accepted, each with everything that it can request: TLS, recipients, data.
     let mut greedy: Vec<Greedy> = (0..placed).map(|_| Greedy::connect(port)).collect();
     let (streams, _) = flood(place.port, 100);
     drop(streams);
@@ -260,7 +260,7 @@ fn mapped_kib(daemon: &Daemon) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// A client within TLS that has the server hold as much as it can be made to, just before the end of its data.
+/// A client within TLS that makes the server hold as much memory as possible, just before the end of its data.
 struct Greedy(SslStream<TcpStream>);
 
 impl Greedy {

@@ -2,7 +2,7 @@ use super::client::Client;
 use super::harness::{Place, SOON, free_port, program, run, wait_until};
 use std::process::{Output, Stdio};
 
-/// nodemailer and PHPMailer say STARTTLS where it is offered, and check the certificate: with a self-signed one on
+/// nodemailer and PHPMailer use STARTTLS where it is offered, and check the certificate: with a self-signed one on
 /// loopback they would send nothing.
 #[test]
 fn nodemailer_and_phpmailer_send_with_their_defaults() {
@@ -28,7 +28,7 @@ $mail->send();
     place.configure("");
     let _daemon = place.serve();
     let port = place.port.to_string();
-    // Debian's node looks there by itself, others do not.
+    // Debian's node searches that directory by default, others do not.
     let mut node = program("node", "nodejs");
     run(node.env("NODE_PATH", "/usr/share/nodejs").args(["-e", NODE, &port]));
     run(program("php", "php-cli").args(["-r", PHP, "--", &port]));
@@ -38,7 +38,7 @@ $mail->send();
     }
 }
 
-/// Shakes hands as an old device does: by this version or suite and nothing else.
+/// Makes the handshake of an old device: with only this version or suite.
 fn s_client(port: u16, options: &[&str]) -> Output {
     let mut command = program("openssl", "openssl");
     command.args(["s_client", "-starttls", "smtp", "-connect", &format!("127.0.0.1:{port}")]);
@@ -76,8 +76,8 @@ fn old_devices_of_trusted_networks_have_old_tls_and_strangers_have_not() {
     let daemon = place.serve();
     place.wait_for_rsa_key();
     for options in OLD.iter().chain(&NEW) {
-        let (works, told) = shakes(options);
-        assert!(works, "{told}");
+        let (works, reported) = shakes(options);
+        assert!(works, "{reported}");
     }
     configure("192.0.2.0/24");
     daemon.signal("HUP");
@@ -85,12 +85,12 @@ fn old_devices_of_trusted_networks_have_old_tls_and_strangers_have_not() {
         !place.logged(&["configuration read again"]).is_empty()
     });
     for options in OLD {
-        let (works, told) = shakes(options);
-        assert!(!works, "{told}");
+        let (works, reported) = shakes(options);
+        assert!(!works, "{reported}");
     }
     for options in NEW {
-        let (works, told) = shakes(options);
-        assert!(works, "{told}");
+        let (works, reported) = shakes(options);
+        assert!(works, "{reported}");
     }
     let mut sslscan = program("sslscan", "sslscan");
     sslscan.args(["--no-colour", "--no-heartbleed", "--starttls-smtp", &format!("127.0.0.1:{port}")]);

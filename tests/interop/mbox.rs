@@ -6,11 +6,11 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Prints subject and last line of each message that Python's reader finds.
+/// Prints subject and last line of each message that Python's mailbox package finds.
 const READER: &str = "import mailbox,sys\nfor m in mailbox.mbox(sys.argv[1]):\n text=m.get_payload()\n \
                       print(m['Subject'],m.get_from().split()[0],text.strip().splitlines()[-1:],text.count('\\n>From '),sep='|')";
 
-/// The mbox of `u`, which is there and empty.
+/// The mbox of `u`, which exists and is empty.
 fn with_mbox(more: &str) -> (Place, PathBuf) {
     let place = Place::new();
     place.configure(more);
@@ -24,7 +24,7 @@ fn content(subject: &str, lines: usize) -> String {
     format!("Subject: {subject}\r\n\r\n{text}end of {subject}\r\n")
 }
 
-/// What [`READER`] prints of it.
+/// The output of [`READER`] for it.
 fn read(subject: &str, lines: usize) -> String {
     format!("{subject}|s@y.test|['end of {subject}']|{lines}")
 }
@@ -33,7 +33,7 @@ fn messages(mbox: &Path) -> Vec<String> {
     python(READER, &[mbox.to_str().unwrap()]).lines().map(str::to_owned).collect()
 }
 
-/// Runs a mail program at a terminal of its own, with these keys; what it shows.
+/// Runs a mail program on a terminal of its own, with these keys; returns its output.
 fn at_terminal(place: &Place, command: &str, input: &str) -> String {
     let mut script = program("timeout", "coreutils");
     script.args(["60", "script", "--quiet", "--return", "--command", command]).arg("/dev/null");
@@ -109,7 +109,7 @@ fn mail_programs_read_an_mbox_while_it_is_written() {
                 let port = place.port;
                 scope.spawn(move || {
                     for i in 0..8 {
-                        // Some are larger than what is held in memory.
+                        // Some are too large to stay in memory.
                         let lines = if i % 4 == 3 { 1000 } else { 3 };
                         let content = content(&format!("{session}.{i}"), lines);
                         send(port, "s@y.test", "u@box.test", content.as_bytes());
@@ -160,14 +160,14 @@ fn a_locked_mbox_takes_its_mail_later() {
             std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0]).unwrap();
         }
         let before = fs::metadata(&mbox).unwrap().len();
-        // With nobody else who could keep it, the client does, after some seconds.
+        // No other copy exists, so the client keeps the message, after some seconds.
         let mut client = Client::hello(place.port).unwrap();
         let began = Instant::now();
         let message = content("late", 1);
         let reply = client.send("s@y.test", &["u@box.test"], message.as_bytes()).unwrap();
         assert!(reply.starts_with("451 4.3.0"), "{lock}: {reply}");
         assert!((Duration::from_secs(4)..SOON).contains(&began.elapsed()), "{:?}", began.elapsed());
-        // Else the queue does.
+        // Otherwise the queue keeps it.
         let reply = client.send("s@y.test", &["v@box.test", "u@box.test"], message.as_bytes()).unwrap();
         assert!(reply.starts_with("250 "), "{lock}: {reply}");
         assert_eq!((place.queued(), fs::metadata(&mbox).unwrap().len()), (1, before), "{lock}");
@@ -221,7 +221,7 @@ fn nothing_that_had_its_250_is_lost_in_an_mbox_by_kill_9() {
         });
     }
     let daemon = place.run(&mut place.command(&binary));
-    // Also where a lock was left.
+    // Also with a stale lock.
     send(place.port, "s@y.test", "u@box.test", content("last", 1).as_bytes());
     place.wait_for_empty_queue(LATER);
     daemon.stop();
@@ -231,7 +231,7 @@ fn nothing_that_had_its_250_is_lost_in_an_mbox_by_kill_9() {
     for message in &accepted {
         assert_eq!(found.iter().filter(|it| *it == message).count(), 1, "{message}");
     }
-    // What was cut short is alone with that.
+    // Only the truncated message is damaged.
     assert!(found.iter().filter(|it| !accepted.contains(it)).count() <= 3 * 20);
     assert_eq!(files(&place.path("mail")).len(), 1);
 }
@@ -283,12 +283,12 @@ fn check_names_an_mbox_that_takes_nothing() {
         assert_eq!(output.status.code() == Some(0), code, "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     };
-    let told = probe(false);
-    assert!(told.contains("a hard link") && told.contains("An mbox must be a file"), "{told}");
+    let reported = probe(false);
+    assert!(reported.contains("a hard link") && reported.contains("An mbox must be a file"), "{reported}");
     fs::remove_file(place.path("second")).unwrap();
     assert_eq!(check(), (Some(0), String::new()));
-    let told = probe(true);
-    assert!(told.contains("mail/u: ") && told.contains(", an mbox"), "{told}");
+    let reported = probe(true);
+    assert!(reported.contains("mail/u: ") && reported.contains(", an mbox"), "{reported}");
     assert_eq!(fs::read(&mbox).unwrap(), b"");
     daemon.stop();
 }

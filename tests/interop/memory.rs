@@ -2,14 +2,14 @@ use super::client::Client;
 use super::harness::{Place, alone, measured};
 use std::time::Duration;
 
-/// What no other process can share: the heap, stacks, and what relocations have written to.
+/// The limit of memory that no process shares: the heap, stacks, and relocated pages.
 const IDLE_PRIVATE_KIB: u64 = 2 * 1024;
-/// Five of these are OpenSSL and libc, whose pages other programs use as well, and more than one is the program itself, whose
-/// pages the kernel takes back whenever it likes.
+/// The limit of resident memory. Five MiB of it are OpenSSL and libc, whose pages other programs share, and more than one
+/// is the program itself, whose pages the kernel can reclaim at any time.
 const IDLE_RSS_KIB: u64 = 9 * 1024;
-/// It was 1 MiB without TLS, AUTH and submission, one and a half without sendmail's way in, rewriting, digests, probe and
-/// status, and 1.75 before devices, providers and people were met as they are: mboxes, address lists, header fields of own
-/// mail, what a refusal is about. 170 KB of it are std's printer of backtraces, which stable Rust can't leave out.
+/// The limit of the release binary. It was 1 MiB without TLS, AUTH and submission, 1.5 MiB without sendmail's input,
+/// rewriting, digests, probe and status, and 1.75 MiB without mboxes, address lists, repairs of header fields and the
+/// judgement of refusals. 170 KB are std's printer of backtraces, which stable Rust cannot leave out.
 const BINARY_OCTETS: u64 = 1_920_000;
 const CONNECTION_KIB: u64 = 20;
 const CONNECTIONS: u64 = 200;
@@ -22,7 +22,7 @@ fn an_idle_daemon_and_its_idle_connections_are_small() {
     println!("binary: {size} octets");
     let place = Place::new();
     place.configure("limits.connections = 300\n");
-    // The first start of its life makes keys, and the code for that counts as resident for a while.
+    // The very first start makes keys, and the code for that stays resident for a while.
     let first = place.run(&mut place.command(&binary));
     place.wait_for_rsa_key();
     first.stop();

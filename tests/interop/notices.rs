@@ -3,7 +3,7 @@ use super::harness::{Place, files, python};
 
 const CONFIG: &str = "local.domains = \"box.test\"\nqueue.retry = [\"1s\"]\nqueue.warn_after = \"1s\"\n";
 
-/// Prints a report as Python's email reads it: its kinds, and for each recipient its fields.
+/// Prints a report as Python's email package parses it: its types, and the fields of each recipient.
 const READ: &str = r#"
 import email, email.policy, sys
 m = email.message_from_binary_file(open(sys.argv[1], "rb"), policy=email.policy.SMTPUTF8)
@@ -27,7 +27,7 @@ for block in blocks[1:]:
 print("whole" if "no space left" in m.as_string() else "headers")
 "#;
 
-/// Sends a message with these parameters and gives what Python reads in the one notice that comes back to `user`.
+/// Sends a message with these parameters; returns what Python parses from the only notice to `user`.
 fn notice(place: &Place, user: &str, parameters: &str, to: &[&str]) -> String {
     let mut client = Client::hello(place.port).unwrap();
     let mut say = |line: &str, code: &str| {

@@ -3,7 +3,7 @@ use super::harness::{Place, Running, SOON, files, free_port, program, python, wa
 use super::smarthost::{Authority, Postfix, place, reconfigure};
 use std::fs;
 
-/// A token (RFC 7519) for this user, signed by HS256 with the key `KEY`, that ends in so many seconds.
+/// A token (RFC 7519) for this user, signed by HS256 with the key `KEY`, valid for this many seconds.
 const TOKEN: &str = r#"
 import base64, hashlib, hmac, json, sys, time
 def part(octets): return base64.urlsafe_b64encode(octets).rstrip(b"=")
@@ -14,7 +14,7 @@ text = b".".join(part(json.dumps(it).encode()) for it in ({"alg": "HS256", "typ"
 print((text + b"." + part(hmac.new(b"KEY", text, hashlib.sha256).digest())).decode())
 "#;
 
-/// Dovecot's AUTH for Postfix, which looks at the tokens itself.
+/// Dovecot's AUTH for Postfix, which verifies the tokens itself.
 fn dovecot(place: &Place) -> Running {
     let d = place.dir.display();
     fs::create_dir_all(place.path("keys/default/HS256")).unwrap();
@@ -42,7 +42,7 @@ fn dovecot(place: &Place) -> Running {
     dovecot
 }
 
-/// Both mechanisms take the token of the command; one that has ended pauses the route until the command gives another.
+/// Both mechanisms use the token of the command; an expired one pauses the route until the command prints another.
 #[test]
 fn postfix_with_dovecots_auth_takes_tokens() {
     let Some(place) = place() else { return };

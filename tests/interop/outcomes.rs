@@ -6,7 +6,7 @@ use std::time::Duration;
 const MESSAGE: &[u8] = b"From: a@box.test\r\nSubject: backup failed\r\n\r\nno space left\r\n";
 const RETRY: &str = "local.domains = \"box.test\"\nqueue.retry = [\"1s\"]\n";
 
-/// Prints of a DSN (RFC 3464 in RFC 6522), as Python's email reads it, what programs look for.
+/// Prints the parts of a DSN (RFC 3464 in RFC 6522) that programs look for, as Python's email package parses it.
 const READ_DSN: &str = r#"
 import email, email.policy, sys
 m = email.message_from_binary_file(open(sys.argv[1], "rb"), policy=email.policy.default)
@@ -28,14 +28,14 @@ original_message = original.get_content() if original.get_content_type() == "mes
 print("returned", original.get_content_type(), original_message["Subject"])
 "#;
 
-/// Waits for one bounce to this local user and gives what Python's email reads in it.
+/// Waits for a bounce to this local user; returns what Python parses from it.
 fn bounce(place: &Place, user: &str) -> String {
     place.wait_for_mail(user, 1);
     let file = &super::harness::files(&place.path("mail").join(user).join("new"))[0];
     python(READ_DSN, &[file.to_str().unwrap()])
 }
 
-/// Sends one message from a local user to this address and gives the bounce.
+/// Sends a message from a local user to this address; returns the bounce.
 fn bounce_of(place: &Place, to: &str) -> String {
     let user = to.split('@').next().unwrap();
     send(place.port, &format!("{user}@box.test"), to, MESSAGE);
@@ -116,7 +116,7 @@ fn a_transient_reply_defers_and_the_greeting_is_the_routes() {
             place.wait_for_log(&[event]);
             assert_eq!(place.queued(), 1, "{command}");
         }
-        // smtp-sink has begun a file for what it refused.
+        // smtp-sink has started a file for the message that it refused.
         std::fs::remove_dir_all(place.path("sink")).unwrap();
         let _sink = place.sink(&[]);
         place.wait_for_empty_queue(SOON);
@@ -174,7 +174,7 @@ fn an_mx_whose_address_is_a_listener_of_this_host_is_a_loop() {
 #[test]
 fn dns_that_does_not_answer_defers() {
     let place = Place::new();
-    // Nothing listens on the port of the DNS server.
+    // No DNS server listens on the port.
     place.configure(&format!("{RETRY}dns.timeout = \"1s\"\n"));
     let _daemon = place.serve();
     send(place.port, "a@box.test", "b@far.test", MESSAGE);
@@ -234,7 +234,7 @@ fn a_host_that_hangs_up_in_the_middle_gets_the_message_again() {
     assert_eq!((place.sunk().len(), place.mail("a").len()), (1, 0));
 }
 
-/// dnsmasq has no room in a datagram for 200 MX hosts, so that they come by TCP; and it refuses what it does not serve.
+/// 200 MX hosts do not fit into a datagram, so they come by TCP; and dnsmasq refuses names that it does not serve.
 #[test]
 fn two_hundred_mx_hosts_come_by_tcp_and_a_refusal_defers() {
     let place = Place::new();

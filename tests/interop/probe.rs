@@ -2,7 +2,7 @@ use super::harness::{Place, free_port};
 use super::smarthost::{Authority, PASSWORD, Postfix, dovecot, password_file, place};
 use std::process::{Command, Output};
 
-/// Probes with these arguments; the exit code and what is said.
+/// Probes with these arguments; returns the exit code and the output.
 fn probe(place: &Place, arguments: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pillarbox"));
     command.arg("-c").arg(place.path("pillarbox.toml")).arg("probe").args(arguments);
@@ -18,8 +18,8 @@ fn steps(said: &str) -> Vec<String> {
     lines.map(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(" ")).collect()
 }
 
-/// Postfix with Dovecot's AUTH behind TLS: a free way ends with 0 and Postfix sees no message; then with one, and each
-/// broken way with its code and advice.
+/// Postfix with Dovecot's AUTH within TLS: a working route ends with 0, and Postfix sees no message; then with `--send`;
+/// then each broken route, with its exit code and advice.
 #[test]
 fn postfix_is_probed_and_gets_no_message_before_it_is_asked_for() {
     let Some(place) = place() else { return };
@@ -102,7 +102,7 @@ fn postfix_is_probed_and_gets_no_message_before_it_is_asked_for() {
     assert_eq!((code, said.as_str()), (Some(64), "pillarbox: probe: give one ADDRESS\n"));
 }
 
-/// A user here, with a daemon that runs, and one that nobody knows.
+/// A local user, with a running daemon, and an unknown user.
 #[test]
 fn a_user_here_is_probed_beside_the_daemon() {
     let place = Place::new();

@@ -7,23 +7,23 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 const MESSAGE: &[u8] = b"Subject: x\r\n\r\nhello \x1b[2J\r\n";
-/// Next hop that nobody is at: port 1.
+/// A next hop that refuses connections: port 1.
 const DEAD: &str = "relay.smarthost = \"smtp://127.0.0.1:1\"\n";
 
 /// Runs a command of pillarbox; exit code, output, errors.
 fn pillarbox(place: &Place, words: &[&str]) -> (i32, String, String) {
-    told(
+    reported(
         Command::new(env!("CARGO_BIN_EXE_pillarbox")).arg("-c").arg(place.path("pillarbox.toml")).args(words),
     )
 }
 
-fn told(command: &mut Command) -> (i32, String, String) {
+fn reported(command: &mut Command) -> (i32, String, String) {
     let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output().unwrap();
     let text = |octets| String::from_utf8(octets).unwrap();
     (status.code().unwrap(), text(stdout), text(stderr))
 }
 
-/// As [`pillarbox`], and it must go well.
+/// As [`pillarbox`]; panics unless it succeeds.
 fn queue(place: &Place, words: &[&str]) -> String {
     let words: Vec<&str> = ["queue"].into_iter().chain(words.iter().copied()).collect();
     let (code, output, errors) = pillarbox(place, &words);
@@ -38,7 +38,7 @@ fn ids(place: &Place) -> Vec<String> {
         .collect()
 }
 
-/// How Nagios' check_mailq counts, and how scripts read the lines of Postfix's mailq.
+/// Counts as Nagios' check_mailq does, and parses the lines of Postfix's mailq as scripts do.
 const MONITOR: &str = r#"
 import re, sys
 lines = open(sys.argv[1]).read().splitlines()
@@ -79,7 +79,7 @@ fn monitors_and_programs_read_the_list() {
     let link = place.path("mailq");
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_pillarbox"), &link).unwrap();
     assert_eq!(
-        told(Command::new(&link).arg("-c").arg(place.path("pillarbox.toml"))),
+        reported(Command::new(&link).arg("-c").arg(place.path("pillarbox.toml"))),
         (0, list, String::new())
     );
     let json = place.write("json", &queue(&place, &["--json"]));
@@ -151,7 +151,7 @@ fn a_run_from_cron_delivers_with_no_daemon() {
     assert_eq!(place.queued(), 2);
     daemon.stop();
     assert_eq!(queue(&place, &["hold", &ids(&place)[0]]), "");
-    // Two at once do not send twice.
+    // Two runs at once do not send twice.
     let start = || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pillarbox"));
         command.arg("-c").arg(place.path("pillarbox.toml")).args(["queue", "run", "--all"]);
@@ -236,7 +236,7 @@ fn commands_during_deliveries_lose_nothing() {
     assert_eq!(place.sunk().len(), count);
 }
 
-/// One user connects more often than he may: what the connections are told, but for those that the daemon waits for.
+/// A user opens too many connections: returns the answers to the surplus ones.
 const MANY: &str = "
 import os, socket, sys
 os.setgroups([])
@@ -253,7 +253,7 @@ while True:
     piece = one_more.recv(1000)
     if not piece: break
     said += piece
-assert said == b'2 30\\ntoo many connections of yours\\n0 75\\n', said
+assert said == b'2 30\\ntoo many connections are open\\n0 75\\n', said
 for s in served: s.sendall(b'queue list\\n')
 print(len(served), len({s.recv(1) for s in served}))
 ";
@@ -275,12 +275,12 @@ fn others_see_no_addresses_but_their_own_and_the_daemons_user_does_all() {
     chown(place.path("mail"), Some(nobody[0]), Some(nobody[1])).unwrap();
     place.configure(&format!("user = \"nobody\"\n{DEAD}"));
     std::fs::set_permissions(place.path("pillarbox.toml"), PermissionsExt::from_mode(0o644)).unwrap();
-    // Others must be able to run it, too.
+    // Other users must be able to run it, too.
     let binary = place.path("pillarbox");
     std::fs::copy(env!("CARGO_BIN_EXE_pillarbox"), &binary).unwrap();
     let run_as = |options: &[&str], words: &[&str]| {
         let mut command = program("setpriv", "util-linux");
-        told(command.args(options).arg(&binary).arg("-c").arg(place.path("pillarbox.toml")).args(words))
+        reported(command.args(options).arg(&binary).arg("-c").arg(place.path("pillarbox.toml")).args(words))
     };
     let daemon = place.serve();
     let socket = || place.path("run/control.sock").metadata();
@@ -317,7 +317,7 @@ fn others_see_no_addresses_but_their_own_and_the_daemons_user_does_all() {
     assert_eq!(python(MANY, &[socket.to_str().unwrap()]), "16 1\n");
     daemon.stop();
     assert_eq!(run_as(&stranger, &["queue"]).0, 77, "the files are the daemon's");
-    // Root leaves nothing behind that the daemon's user could not use.
+    // Root leaves no file that the daemon's user could not use.
     queue(&place, &["release", "all"]);
     queue(&place, &["bounce", &id]);
     queue(&place, &["run", "--all"]);
@@ -326,7 +326,7 @@ fn others_see_no_addresses_but_their_own_and_the_daemons_user_does_all() {
     assert!(is_users(&place.path("state/clock")));
 }
 
-/// On a terminal a message can't move the cursor; in a pipe it is as it is.
+/// On a terminal a message cannot move the cursor; in a pipe it is unchanged.
 #[test]
 fn a_terminal_gets_no_command_from_a_message() {
     let place = Place::new();
@@ -340,7 +340,7 @@ fn a_terminal_gets_no_command_from_a_message() {
         env!("CARGO_BIN_EXE_pillarbox"),
         place.path("pillarbox.toml").display()
     );
-    let typescript = told(program("script", "bsdutils").args(["-qec", &command, "/dev/null"]));
+    let typescript = reported(program("script", "bsdutils").args(["-qec", &command, "/dev/null"]));
     assert!(typescript.1.contains("hello \\u{1b}[2J") && !typescript.1.contains('\u{1b}'), "{typescript:?}");
 }
 
@@ -361,7 +361,7 @@ fn ten_thousand_messages_are_listed_fast() {
         let begun = Instant::now();
         assert_eq!(queue(&place, &[]).matches("a@far.test\n").count(), 10_000);
         println!("10,000 messages listed {what} in {:?}", begun.elapsed());
-        // Three seconds of processor time in a build for tests; a machine that has other things to do takes longer.
+        // Three seconds of CPU time in a debug build; a busy machine takes longer.
         assert!(begun.elapsed() < Duration::from_secs(60), "{what}: {:?}", begun.elapsed());
     };
     timed("without a daemon");
@@ -371,7 +371,7 @@ fn ten_thousand_messages_are_listed_fast() {
     assert_eq!(counted_by_a_monitor(&place), "10000");
 }
 
-/// A command as an ordinary user, who is in no group of the daemon's.
+/// A command as an ordinary user outside the daemon's group.
 fn as_ordinary_user(place: &Place, words: &[&str]) -> Command {
     let mut command = program("setpriv", "util-linux");
     command.args(["--reuid=games", "--regid=games", "--clear-groups"]).args(words);
@@ -379,10 +379,10 @@ fn as_ordinary_user(place: &Place, words: &[&str]) -> Command {
     command
 }
 
-/// Who is green while mail is stuck is worse than no monitor.
+/// A monitor that reports OK while mail is stuck is worse than no monitor.
 #[test]
 fn a_monitor_as_an_ordinary_user_sees_what_is_stuck() {
-    // Below a directory that everybody may enter.
+    // Below a directory that every user may enter.
     let place = Place::below(Path::new("/var/tmp"));
     place.configure(DEAD);
     // The program, too.
@@ -394,10 +394,10 @@ fn a_monitor_as_an_ordinary_user_sees_what_is_stuck() {
     place.write("utils.pm", &utils.replace("\"/usr/bin/mailq\"", &format!("{mailq:?}")));
     let include = format!("-I{}", place.dir.display());
     let words = ["perl", &include, "-Mutils", plugin, "-M", "postfix", "-w", "1", "-c", "4"];
-    let check_mailq = || told(&mut as_ordinary_user(&place, &words));
+    let check_mailq = || reported(&mut as_ordinary_user(&place, &words));
     let listed = |more: &[&str]| {
         let words = [&[mailq.to_str().unwrap()], more].concat();
-        told(&mut as_ordinary_user(&place, &words))
+        reported(&mut as_ordinary_user(&place, &words))
     };
 
     let daemon = place.serve();
@@ -418,7 +418,7 @@ fn a_monitor_as_an_ordinary_user_sees_what_is_stuck() {
     assert!(code == 0 && json.lines().count() == 5 && !json.contains('@'), "{json}");
     daemon.stop();
 
-    // Without a daemon there is nobody to ask, and the queue is not for everybody.
+    // Without a daemon no one answers, and an ordinary user may not read the queue.
     let (code, output, errors) = listed(&[]);
     assert!(code == 77 && output.is_empty() && errors.contains("can't be opened"), "{code} {output}{errors}");
     let (code, output, errors) = check_mailq();

@@ -1,21 +1,21 @@
-//! The commands of README and of docs/, each block of them as it stands there: on a host of its own, in namespaces, where `/etc`,
-//! `/usr/sbin` and `/usr/local` can be changed, and port 25 is free. What a container has not (systemd, sudo, an editor) is played by
-//! scripts, and a host out there by smtp-sink.
+//! The commands of README and docs/, block by block and unchanged, on a host of its own: in namespaces, where `/etc`,
+//! `/usr/sbin` and `/usr/local` can be changed, port 25 is free, and a pillarbox that the machine has is hidden. Scripts
+//! replace what a container lacks (systemd, sudo, an editor), and smtp-sink is the remote host.
 
 use super::harness::{Place, program};
 use std::fs::{self, read_to_string};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// What becomes of a block of commands.
+/// How a block of commands is tested.
 enum Run {
-    /// It runs, with these words in the place of others.
+    /// It runs with these words replaced.
     With(&'static [(&'static str, &'static str)]),
-    /// It runs elsewhere.
+    /// Another test covers it.
     Elsewhere(&'static str),
 }
 
-/// The blocks by their first line, in the order of README and of docs/ by name, and what must be so after each.
+/// The blocks by their first line, in the order of README and of docs/ by name, and a check that must succeed after each.
 const BLOCKS: [(&str, Run, &str); 13] = [
     ("make run    #", Run::Elsewhere("make test is what runs this, and make run ONCE=1 is below"), ""),
     ("git clone", Run::Elsewhere("tests/tools/test-deb installs what make deb makes"), ""),
@@ -62,7 +62,7 @@ const BLOCKS: [(&str, Run, &str); 13] = [
     (
         "systemctl disable --now pillarbox",
         Run::With(&[]),
-        // As cron has it, and no daemon does it.
+        // The line of cron, without a daemon.
         "! test -S /run/pillarbox/control.sock && printf 'Subject: by cron\\n\\nx\\n' | sendmail root && \
          cut -d' ' -f7- /etc/cron.d/pillarbox | env -i PATH=/usr/bin:/bin sh -e && arrived 'Subject: by cron'",
     ),
@@ -71,7 +71,7 @@ const BLOCKS: [(&str, Run, &str); 13] = [
         Run::With(&[]),
         "grep -q User /etc/systemd/system/pillarbox.service.d/local-users.conf && test -S /run/pillarbox/control.sock",
     ),
-    ("end", Run::Elsewhere("no block: there is none behind this"), ""),
+    ("end", Run::Elsewhere("the end of the table"), ""),
 ];
 
 /// `$1`: the place, `$2`: the script, `$3`: the repository.
@@ -86,19 +86,20 @@ mkdir "$1/over" && mount -t tmpfs tmpfs "$1/over"
 for dir in /etc /usr/local /usr/sbin; do over "$1/over" "$(echo $dir | tr / -)" $dir; done
 for dir in /run /var/spool /var/mail /etc/pillarbox /etc/cron.d; do mkdir -p $dir && mount -t tmpfs -o mode=755 tmpfs $dir; done
 mkdir -p /var/lib/prometheus && mount -t tmpfs tmpfs /var/lib/prometheus && mkdir /var/lib/prometheus/node-exporter
-rm -f /usr/sbin/sendmail
-if getent passwd pillarbox >/dev/null; then userdel -f pillarbox; fi
+# Nothing of a pillarbox that this machine has installed. userdel would keep a group with other members.
+rm -rf /usr/sbin/sendmail /usr/sbin/pillarbox /usr/local/sbin/* /etc/systemd/system/pillarbox* /etc/tmpfiles.d/pillarbox*
+for file in passwd shadow group gshadow subuid subgid; do test ! -e /etc/$file || sed -i '/^pillarbox:/d' /etc/$file; done
 echo '127.0.0.1 localhost box.test' >/etc/hosts
 smtp-sink -u nobody -d "$1/sunk/%Y" 127.0.0.1:2526 64 &
 cd "$3"
 exec sh -ec "$2"
 "#;
 
-/// What the scripts that play others do.
+/// The scripts that replace other programs.
 const PLAYED: [(&str, &str); 4] = [
     ("sudo", r#"exec "$@""#),
     ("editor", r#"echo secret >"$1""#),
-    // The one file that make install has put there; all others are this machine's.
+    // Only the file that make install has written; the others belong to this machine.
     ("systemd-tmpfiles", r#"exec /usr/bin/systemd-tmpfiles --create /etc/tmpfiles.d/pillarbox.conf"#),
     (
         "systemctl",
@@ -132,12 +133,12 @@ fn blocks() -> Vec<String> {
 #[test]
 fn the_commands_do_what_the_documents_say() {
     if !rustix::process::geteuid().is_root() {
-        println!("note: namespaces are made by root alone; nothing is tested here");
+        println!("note: only root can make namespaces; nothing is tested here");
         return;
     }
     let release = std::env::var("PILLARBOX_RELEASE");
     let Ok(release) = release else {
-        println!("note: make install would build the release; PILLARBOX_RELEASE tells that it is there");
+        println!("note: make install would build the release; PILLARBOX_RELEASE says that it exists");
         return;
     };
     let place = Place::new();

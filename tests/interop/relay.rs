@@ -22,7 +22,7 @@ fn mail_goes_by_mx_to_smtp_sink_each_message_once_and_whole() {
     assert_eq!(wrong, [] as [&str; 0]);
 }
 
-/// Looks at a message as smtp-sink dumps it; gives its Message-ID.
+/// Checks a message as smtp-sink dumps it; returns its Message-ID.
 fn check(file: &[u8]) -> String {
     let text = std::str::from_utf8(file).unwrap();
     assert!(text.contains("X-Helo-Args: box.test\n"), "{text}");

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-/// Who a message is from, as Python reads it, which shows a blank too much between encoded words.
+/// The From of a message as Python parses it; Python shows an extra blank between encoded words.
 const READ: &str = "
 import email, email.policy, sys
 m = email.message_from_binary_file(open(sys.argv[1], 'rb'), policy=email.policy.default)
@@ -13,7 +13,7 @@ m = email.message_from_binary_file(open(sys.argv[1], 'rb'), policy=email.policy.
 print(m['Return-Path'], '|', ' '.join(a.display_name.split()), '|', a.addr_spec, '|', m.get_all('Sender'), '|', m['X-Original-From'], '|', m['Subject'])
 ";
 
-/// A smarthost that takes from each login its own address alone, as providers do: what cron says, what a device says with
+/// A smarthost that accepts only the login's own address as sender, as providers do: mail of cron, mail of a device with
 /// an address of its own, a notice; only the login and the smarthost are configured.
 #[test]
 fn a_smarthost_that_knows_whose_address_it_is_takes_all_mail_of_this_host() {
@@ -48,7 +48,7 @@ fn a_smarthost_that_knows_whose_address_it_is_takes_all_mail_of_this_host() {
     send(place.port, "nas@nas.test", "them@far.test", device.as_bytes());
     let inbox = place.path("inbox/them/new");
     wait_until("both have arrived", SOON, || files(&inbox).len() == 2);
-    // What can't be delivered any more is told to its sender, who is elsewhere.
+    // The bounce goes to the sender, who is elsewhere.
     send(place.port, "them@far.test", "x@bad.test", b"Subject: late\r\n\r\nx\r\n");
     place.wait_for_log(&["event=deferred", "to=x@bad.test"]);
     let id = Command::new(env!("CARGO_BIN_EXE_pillarbox"))
@@ -81,7 +81,7 @@ fn a_smarthost_that_knows_whose_address_it_is_takes_all_mail_of_this_host() {
     assert!(arrived.into_iter().any(|text| text.ends_with("\n\n.\nhot\n")));
 }
 
-/// A message as Python reads it, which has to be ASCII in short lines, with each field once.
+/// A message as Python parses it: it must be ASCII in short lines, with each field once.
 const FIT: &str = "
 import email, email.policy, json, sys
 octets = open(sys.argv[1], 'rb').read()
@@ -90,14 +90,14 @@ assert all(len(line) <= 998 for line in octets.split(b'\\n')), octets
 m = email.message_from_bytes(octets, policy=email.policy.default)
 for name in ['Date', 'Message-ID', 'From', 'To', 'Subject', 'MIME-Version', 'Content-Type']:
     assert len(m.get_all(name, [])) == 1, (name, octets)
-assert m['Bcc'] is None and m['Date'].datetime, octets
+assert not m['Bcc'] and m['Date'].datetime, octets
 parts = [(p.get_filename(), p.get_content()) for p in m.walk() if not p.is_multipart()]
 words = lambda text: ' '.join(str(text).split())
 to = [[words(a.display_name), a.addr_spec] for a in m['To'].addresses]
 print(json.dumps([words(m['Subject']), to, words(m['X-Host'] or ''), [[n, (c if isinstance(c, str) else c.decode('utf-16')).strip()] for n, c in parts]], ensure_ascii=False))
 ";
 
-/// What scripts and devices write, by sendmail and by SMTP, to a host that knows neither 8BITMIME nor SMTPUTF8.
+/// Mail of scripts and devices, by sendmail and by SMTP, to a host that knows neither 8BITMIME nor SMTPUTF8.
 #[test]
 fn own_mail_is_fit_for_a_host_that_takes_ascii_alone() {
     let place = Place::new();

@@ -7,18 +7,18 @@ use std::path::Path;
 use std::process::Command;
 
 const MESSAGE: &[u8] = b"Subject: x\r\n\r\nx\r\n";
-/// A user that every system has, and that owns nothing.
+/// A user that exists on every system and owns nothing.
 const USER: &str = "nobody";
 
-/// What `id` says about the user.
+/// The output of `id` for the user.
 fn id(option: &str) -> Vec<u32> {
     let output = run(program("id", "coreutils").args([option, USER]));
     let text = String::from_utf8(output.stdout).unwrap();
     text.split_whitespace().map(|number| number.parse().unwrap()).collect()
 }
 
-/// A place that the user can pass through, with a directory for Maildirs that is the user's; `None` if these tests are not
-/// run by root, who alone can become somebody else.
+/// A place that the user can pass through, with a directory for Maildirs that the user owns; `None` unless root runs these
+/// tests, because only root can become another user.
 fn place_of_user() -> Option<Place> {
     if !rustix::process::geteuid().is_root() {
         return None;
@@ -60,7 +60,7 @@ fn root_becomes_the_user_for_good_before_the_first_connection() {
     command.stderr(File::create(place.path("log")).unwrap());
     let daemon = start_and_hear_ready(&mut command, &supervisor);
     let pid = daemon.pid();
-    // Others must be able to pass through it to the drop directory, whatever root's umask is.
+    // Other users must reach the drop directory with any umask of root.
     assert_eq!(metadata(place.path("state")).unwrap().mode() & 0o7777, 0o711);
     // Real, effective, saved, and that of files.
     assert_of_all_threads(pid, "Uid", 10, &[u64::from(id("-u")[0]); 4]);
@@ -73,14 +73,14 @@ fn root_becomes_the_user_for_good_before_the_first_connection() {
     }
     assert_of_all_threads(pid, "NoNewPrivs", 10, &[1]);
     assert_of_all_threads(pid, "Umask", 8, &[0o077]);
-    // A process whose memory nobody may look into belongs to root there.
+    // The files of a process that cannot be traced belong to root there.
     assert_eq!(metadata(format!("/proc/{pid}/mem")).unwrap().uid(), 0);
 
     send(place.port, "s@y.test", "u@box.test", MESSAGE);
     let file = &files(&place.path("mail/u/new"))[0];
     let metadata = file.metadata().unwrap();
     assert_eq!((metadata.uid(), metadata.mode() & 0o7777), (id("-u")[0], 0o600));
-    // The configuration can be read again, and the log still takes lines.
+    // The configuration can be read again, and the log still works.
     daemon.signal("HUP");
     place.wait_for_log(&["configuration read again"]);
     daemon.stop();
@@ -95,7 +95,7 @@ fn a_user_other_than_root_gives_up_what_the_service_manager_gave() {
     let mut command = program("setpriv", "util-linux");
     command.args([&format!("--reuid={uid}"), &format!("--regid={gid}"), "--clear-groups"]);
     command.args(["--inh-caps=+net_bind_service,+chown", "--ambient-caps=+net_bind_service,+chown"]);
-    // Where the build lies, the user may have no way to it.
+    // The user may be unable to reach the directory of the build.
     let binary = place.path("pillarbox");
     std::fs::copy(env!("CARGO_BIN_EXE_pillarbox"), &binary).unwrap();
     let serve = place.command(&binary);
@@ -142,10 +142,10 @@ fn what_the_user_could_not_read_again_is_told_at_start() {
     daemon.stop();
 }
 
-/// Another user that every system has, and that has no rights, either.
+/// Another user that exists on every system and has no rights.
 const RECIPIENT: &str = "daemon";
 
-/// A place where users of the system have Maildirs, in a directory that is root's.
+/// A place where users of the system have Maildirs, in a directory of root.
 fn place_of_system_users(more: &str) -> Option<(Place, u32)> {
     let place = place_of_user()?;
     chown(place.path("mail"), Some(0), Some(0)).unwrap();
@@ -190,14 +190,14 @@ fn mail_of_system_users_becomes_theirs() {
     assert_eq!(files(&maildir.join("new")).len(), 2);
     assert_eq!(files(&maildir.join("tmp")).len(), 0);
 
-    // Where a user has put a link, nothing is written, and the mail waits.
+    // Nothing is written through a user's link, and the mail waits.
     std::fs::remove_dir_all(maildir.join("new")).unwrap();
     std::os::unix::fs::symlink("/etc", maildir.join("new")).unwrap();
     let mut client = super::client::Client::hello(place.port).unwrap();
     let reply = client.send("s@y.test", &[&format!("{RECIPIENT}@box.test")], MESSAGE).unwrap();
     assert!(reply.starts_with("451 4.3.0"), "{reply}");
 
-    // It takes the new configuration, too.
+    // The agent takes the new configuration, too.
     place.configure(&format!(
         "user = \"{USER}\"\nlocal.users = \"system\"\nlocal.maildir = \"{}/mail/more/{{user}}\"\n",
         place.dir.display()
@@ -259,7 +259,7 @@ fn an_mbox_of_a_system_user_is_appended_to_and_stays_theirs() {
         assert!(code == Some(78) && said.contains(reason) && said.contains(RECIPIENT), "{said}");
     }
     assert!(read_to_string(&mbox).unwrap() == before);
-    // What the daemon's user sends along is a message, and no line of its own.
+    // The daemon's user can pass a message to the agent, but no command.
     give(uid, 0o600);
     send(place.port, "", &to, b"From: x\r\n\r\nlast\r\n");
     assert!(read_to_string(&mbox).unwrap()[before.len()..].starts_with("From MAILER-DAEMON "));

@@ -15,7 +15,7 @@ fn served(more: &str) -> (Post, Daemon) {
     (post, daemon)
 }
 
-/// A session of a good client within TLS.
+/// A session of an honest client within TLS.
 fn good_client_is_served(post: &Post, daemon: &mut Daemon) {
     let mut client = Client::within_tls(post);
     client.log_in(USERS[1]).unwrap();
@@ -29,9 +29,9 @@ fn nothing_said_in_clear_counts_within_tls() {
     let (post, mut daemon) = served("");
     let login = format!("AUTH PLAIN {}\r\n", plain(USERS[1].0, USERS[1].1));
     let mail = "MAIL FROM:<s@box.test>\r\nRCPT TO:<u@box.test>\r\nDATA\r\n";
-    // All of it in one packet: what stands behind STARTTLS is thrown away, the login too.
+    // All in one packet: the octets behind STARTTLS are discarded, a login included.
     let injected = format!("STARTTLS\r\nEHLO evil.test\r\n{login}{mail}");
-    // Who logged in before STARTTLS has to do it again.
+    // A login before STARTTLS is forgotten.
     let before = format!("{login}STARTTLS\r\n");
     for (text, replies) in [(injected, &["220"][..]), (before, &["235", "220"])] {
         let mut client = Client::hello(post.submission).unwrap();
@@ -53,7 +53,7 @@ fn nothing_said_in_clear_counts_within_tls() {
             assert!(answer.starts_with(reply), "{command}: {answer}");
         }
     }
-    // What is still in the socket when the handshake begins makes it fail.
+    // Octets left in the socket make the handshake fail.
     let mut client = Client::hello(post.submission).unwrap();
     client.command("STARTTLS").unwrap();
     client.write(format!("EHLO evil.test\r\n{login}").as_bytes()).unwrap();
@@ -63,7 +63,7 @@ fn nothing_said_in_clear_counts_within_tls() {
     assert_eq!(post.place.mail("u").len(), 0);
 }
 
-/// Sends what is written only when an answer is waited for, all of it at once.
+/// Collects writes, and sends them at once when the client waits for an answer.
 #[derive(Debug)]
 struct HeldBack(TcpStream, Vec<u8>);
 
@@ -89,7 +89,7 @@ fn who_talks_before_the_greeting_within_tls_gets_554() {
     let (post, mut daemon) = served("");
     let stream = TcpStream::connect(("127.0.0.1", post.submissions)).unwrap();
     stream.set_read_timeout(Some(SOON)).unwrap();
-    // The end of the handshake and the EHLO leave in one packet.
+    // The end of the handshake and EHLO leave in one packet.
     let mut client = Client::over(tls(&post).connect("localhost", HeldBack(stream, Vec::new())).unwrap());
     client.write(b"EHLO client.test\r\n").unwrap();
     client.expect("554 5.5.1").unwrap();
@@ -110,11 +110,11 @@ fn the_handshake_has_its_time_and_the_port_no_other_language() {
     let mut plain = Client::connect(post.submissions).unwrap();
     plain.write(b"EHLO client.test\r\nMAIL FROM:<s@box.test>\r\n").unwrap();
     let answer = plain.rest();
-    // An alert of TLS may come, and no reply of SMTP.
+    // A TLS alert may come, but no SMTP reply.
     assert!(!answer.contains("250") && !answer.contains("220"), "{answer:?}");
     post.place.wait_for_log(&["event=closed client=127.0.0.1", "TLS handshake: TLS: "]);
 
-    // The other way round: TLS where SMTP in clear is spoken.
+    // The reverse: TLS on a port that expects SMTP in clear.
     for port in [post.submission, post.place.port, post.lmtp] {
         let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.set_read_timeout(Some(SOON)).unwrap();
@@ -123,7 +123,7 @@ fn the_handshake_has_its_time_and_the_port_no_other_language() {
     good_client_is_served(&post, &mut daemon);
 }
 
-/// A line of so many octets in all, that begins with this.
+/// A line with this beginning, of this many octets in all.
 fn long_line(start: &str, octets: usize) -> Vec<u8> {
     let mut line = start.as_bytes().to_vec();
     line.resize(octets - 2, b'A');
@@ -283,7 +283,7 @@ fn a_signal_takes_the_users_file_again() {
     let error = Client::within_tls(&post).log_in(USERS[2]).unwrap_err().to_string();
     assert_eq!(error, "535 5.7.8 wrong name or password");
 
-    // Open to others, it is as good as none.
+    // A users file that others can read is refused.
     std::fs::set_permissions(post.place.path("users"), PermissionsExt::from_mode(0o644)).unwrap();
     post.reload(&daemon);
     let error = Client::within_tls(&post).log_in(USERS[0]).unwrap_err().to_string();
@@ -311,7 +311,7 @@ fn a_listener_keeps_its_kind_until_the_restart_that_takes_it_away() {
     post.configure("");
     post.reload(&daemon);
     post.place.wait_for_log(&["listener addresses change only with a restart"]);
-    // Nor does the daemon look for its certificate elsewhere meanwhile.
+    // The daemon does not fall back to another certificate meanwhile.
     let file = post.place.path("pillarbox.toml");
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, text.replace("/state\"", "/other\"")).unwrap();
@@ -329,7 +329,7 @@ fn a_listener_keeps_its_kind_until_the_restart_that_takes_it_away() {
 fn sigterm_waits_for_nobody_who_waits() {
     let (post, mut daemon) = served("");
     let mut idle = Client::within_tls(&post);
-    // Within the handshake: one that began with the connection, and one behind STARTTLS.
+    // Silence within the handshake: with implicit TLS, and after STARTTLS.
     let mut silent = Client::connect(post.submissions).unwrap();
     let mut stuck = Client::hello(post.submission).unwrap();
     stuck.command("STARTTLS").unwrap();

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// A place that every user can pass through, with a copy of the program by the name of sendmail.
+/// A place that every user can pass through, with a copy of the program named sendmail.
 pub fn place(more: &str) -> (Place, PathBuf) {
     let place = Place::below(&std::env::temp_dir());
     fs::set_permissions(&place.dir, PermissionsExt::from_mode(0o755)).unwrap();
@@ -27,7 +27,7 @@ pub fn serve(place: &Place) -> Daemon {
     daemon
 }
 
-/// The flags for a sendmail that finds no daemon at its socket, and leaves its mail in the drop directory.
+/// The flags for a sendmail that finds no daemon and uses the drop directory.
 fn dropping(place: &Place) -> [String; 2] {
     let config =
         fs::read_to_string(place.path("pillarbox.toml")).unwrap().replace("control.sock", "none.sock");
@@ -95,7 +95,7 @@ fn mail_that_was_left_while_the_daemon_was_down_arrives_and_later_mail_at_once()
     daemon.stop();
 }
 
-/// With a daemon and without one, until it comes.
+/// With a daemon, and without one until it starts.
 #[test]
 fn an_addressee_that_cannot_be_read_comes_back_to_the_sender_and_the_others_get_the_message() {
     let (place, sendmail) = place("");
@@ -118,7 +118,7 @@ fn an_addressee_that_cannot_be_read_comes_back_to_the_sender_and_the_others_get_
     assert_eq!(place.log().matches("event=bounced").count(), 2, "{}", place.log());
 }
 
-/// A box that keeps no daemon: sendmail, and `queue run` from cron; two of them at once, and beside a daemon.
+/// A host without a daemon: sendmail, and `queue run` from cron; two runs at once, and a run with a daemon.
 #[test]
 fn without_a_daemon_a_run_of_the_queue_takes_what_was_left() {
     let (place, sendmail) = place("");
@@ -143,8 +143,7 @@ fn without_a_daemon_a_run_of_the_queue_takes_what_was_left() {
     }
 }
 
-/// Two crons at once while messages are left, and a daemon that starts in the middle of it: none gets lost, none comes
-/// twice.
+/// Two runs of cron while messages are dropped, and a daemon that starts meanwhile: no message is lost or duplicated.
 #[test]
 fn runs_of_the_queue_beside_each_other_and_a_daemon_take_each_message_once() {
     const SENDERS: usize = 4;
@@ -202,7 +201,7 @@ fn runs_of_the_queue_beside_each_other_and_a_daemon_take_each_message_once() {
     }
 }
 
-/// The daemon is not root, as it should be, and reads what anybody leaves.
+/// A daemon that is not root, as usual, reads the files of all users.
 #[test]
 fn the_daemon_needs_no_rights_to_read_what_others_leave() {
     if !rustix::process::geteuid().is_root() {
@@ -228,7 +227,7 @@ fn the_daemon_needs_no_rights_to_read_what_others_leave() {
         feed(&place, command.arg(&sendmail).args(dropping(&place)).arg("u"), "Subject: x\n\nx\n");
     }
     place.wait_for_mail("u", 3);
-    // Nobody else can see what lies there, nor take it away.
+    // No other user can list the directory or remove a file.
     daemon.signal("STOP");
     feed(&place, Command::new(&sendmail).args(dropping(&place)).arg("u"), "Subject: x\n\nx\n");
     let name = files(&place.path("state/drop")).remove(0);
@@ -260,7 +259,7 @@ fn what_sendmail_said_is_safe_survives_kill_9_of_sendmail_and_of_the_daemon() {
             let mut stdin = child.stdin.take().unwrap();
             let (start, rest) = text.as_bytes().split_at(50);
             let _ = stdin.write_all(start);
-            // Some are killed in the middle of the message, some at any time afterwards.
+            // Some are killed within the message, some later.
             if i.is_multiple_of(4) {
                 child.kill().unwrap();
             }
@@ -347,8 +346,8 @@ fn the_programs_of_debian_send_by_it() {
     daemon.stop();
 }
 
-/// nullmailer's sendmail, below a prefix that it has for its own tests. A copy loses the set-id bit, with which it would
-/// become a user who may not write there.
+/// nullmailer's sendmail, below a prefix meant for its own tests. A copy has no set-id bit, with which it would become a
+/// user who may not write there.
 fn nullmailer(place: &Place) -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     let unpacked = target.join("peers/nullmailer");
@@ -368,8 +367,8 @@ fn nullmailer(place: &Place) -> PathBuf {
     root.join("usr/sbin/sendmail")
 }
 
-/// Beside msmtp and nullmailer, a hundred calls of each, which take turns. nullmailer waits for the same disk as we do, and
-/// for little else, so that its wall time is printed and not judged; `make bench` takes medians.
+/// A comparison with msmtp and nullmailer, a hundred alternating calls of each. nullmailer mostly waits for the same disk
+/// as pillarbox, so its wall time is printed and not judged; `make bench` takes medians.
 #[test]
 fn a_call_takes_little_time_and_asks_nobody_but_the_daemon() {
     let _alone = alone();

@@ -9,12 +9,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 const MESSAGE: &[u8] = b"Subject: x\r\n\r\nx\r\n";
-/// What systemd does between fork and exec: the socket, which is standard input here, becomes descriptor 3, and the
-/// variables say whose it is.
+/// The steps of systemd between fork and exec: the socket, here standard input, becomes descriptor 3, and variables name
+/// its receiver.
 const HAND_OVER: &str =
     "exec 3<&0 </dev/null; LISTEN_PID=$(($$ + $1)); export LISTEN_PID; shift; exec \"$@\"";
 
-/// A daemon that is given this as descriptor 3, for itself or (`pid_offset`) for another process.
+/// A daemon that gets this as descriptor 3, for itself or (`pid_offset`) for another process.
 fn hand_over(place: &Place, socket: OwnedFd, pid_offset: u32) -> Command {
     let mut command = program("sh", "dash");
     command.args(["-c", HAND_OVER, "sh", &pid_offset.to_string(), env!("CARGO_BIN_EXE_pillarbox"), "-c"]);
@@ -25,7 +25,7 @@ fn hand_over(place: &Place, socket: OwnedFd, pid_offset: u32) -> Command {
     command
 }
 
-/// Starts it, and waits until it tells the supervisor that it is ready.
+/// Starts it, and waits until it reports that it is ready.
 pub fn start_and_hear_ready(command: &mut Command, supervisor: &Supervisor) -> Daemon {
     let child = command.env("NOTIFY_SOCKET", &supervisor.name).spawn().unwrap();
     let daemon = Daemon(Running { child });
@@ -33,7 +33,7 @@ pub fn start_and_hear_ready(command: &mut Command, supervisor: &Supervisor) -> D
     daemon
 }
 
-/// Hears what systemd would.
+/// Receives the reports to systemd.
 pub struct Supervisor {
     socket: UnixDatagram,
     name: std::path::PathBuf,
@@ -48,7 +48,7 @@ impl Supervisor {
 
     fn hear(&self) -> String {
         let mut buffer = [0; 256];
-        let length = self.socket.recv(&mut buffer).unwrap_or_else(|error| panic!("nothing is told: {error}"));
+        let length = self.socket.recv(&mut buffer).unwrap_or_else(|error| panic!("no report: {error}"));
         String::from_utf8(buffer[..length].to_vec()).unwrap()
     }
 }
@@ -72,21 +72,21 @@ fn a_socket_from_outside_is_served_in_place_of_the_configured_addresses() {
     assert!(u32::from_str_radix(&flags, 8).unwrap() & 0o2_000_000 != 0, "children get the socket: {flags}");
 
     // A bad configuration ends its reload, too.
-    for (more, told) in [("", "configuration read again"), ("nonsense = 1\n", "the old one stays")] {
+    for (more, reported) in [("", "configuration read again"), ("nonsense = 1\n", "the old one stays")] {
         place.configure(more);
         daemon.signal("HUP");
         let heard = supervisor.hear();
         let micros = heard.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap_or_else(|| panic!("{heard}"));
         assert!(micros.parse::<u64>().unwrap() > 0);
         assert_eq!(supervisor.hear(), "READY=1");
-        place.wait_for_log(&[told]);
+        place.wait_for_log(&[reported]);
     }
     place.configure("");
     daemon.signal("TERM");
     assert_eq!(supervisor.hear(), "STOPPING=1");
     assert_eq!(daemon.wait().code(), Some(0));
 
-    // Who comes while nobody serves waits for the next start.
+    // A client that connects while no daemon runs waits for the next start.
     let mut early = TcpStream::connect((Ipv4Addr::LOCALHOST, place.sink_port)).unwrap();
     let daemon = start_and_hear_ready(&mut hand_over(&place, copy(), 0), &supervisor);
     early.set_read_timeout(Some(SOON)).unwrap();
@@ -119,9 +119,9 @@ fn a_socket_that_takes_no_connections_is_told() {
         (File::open("/dev/null").unwrap().into(), "descriptor 3 of LISTEN_FDS is not a TCP socket"),
         (connected.into(), "descriptor 3 of LISTEN_FDS is a TCP socket that does not listen"),
     ];
-    for (descriptor, told) in cases {
+    for (descriptor, reported) in cases {
         let status = hand_over(&place, descriptor, 0).status().unwrap();
         assert_eq!(status.code(), Some(69), "{}", place.log());
-        assert!(place.log().contains(told), "{}", place.log());
+        assert!(place.log().contains(reported), "{}", place.log());
     }
 }

@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Child, Command, Output, Stdio};
 
-/// `setup` of the configuration `etc/pillarbox.toml`, whose further lines keep it within the place.
+/// `setup` with the configuration `etc/pillarbox.toml`, whose further lines keep all files within the place.
 fn command(place: &Place, arguments: &[&str]) -> Command {
     let (d, dns) = (place.dir.display(), place.dns_port);
     let mut command = Command::new(env!("CARGO_BIN_EXE_pillarbox"));
@@ -30,7 +30,7 @@ fn command(place: &Place, arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs it by options, with this standard input; the exit code and what is said.
+/// Runs it with options and this standard input; returns the exit code and the output.
 fn setup(place: &Place, arguments: &[&str], input: &str) -> (Option<i32>, String) {
     let mut child = command(place, arguments).stdin(Stdio::piped()).spawn().unwrap();
     // It may end before it reads.
@@ -58,7 +58,7 @@ fn mode(place: &Place, name: &str) -> u32 {
     fs::metadata(place.path("etc").join(name)).unwrap().permissions().mode() & 0o7777
 }
 
-/// Postfix that wants a login by STARTTLS on the port, and what it needs.
+/// A Postfix that requires STARTTLS and a login on the port, with the files that it needs.
 fn smarthost(place: &Place, port: u16) -> (Postfix, Running, Running) {
     Authority::new(place).sign(place, "smart", &["smart.test"], 30);
     let dovecot = dovecot(place);
@@ -70,7 +70,7 @@ fn smarthost(place: &Place, port: u16) -> (Postfix, Running, Running) {
     (postfix, dovecot, dns)
 }
 
-/// A new user's way: three answers, and an alert arrives at the smarthost. Then what is there is kept.
+/// A new user gives three answers, and an alert arrives at the smarthost. A second setup keeps the existing files.
 #[test]
 fn answers_by_options_are_tested_and_written() {
     let Some(place) = place() else { return };
@@ -89,7 +89,7 @@ fn answers_by_options_are_tested_and_written() {
 
     let (code, text) = setup(&place, &options, &format!("{PASSWORD}\n"));
     assert_eq!(code, Some(0), "{text}");
-    // There is no TLS from the start on this port.
+    // This port has no implicit TLS.
     assert!(text.contains(&format!("smtps://smart.test:{port}: no, tls: ")), "{text}");
     assert!(text.contains(&format!("smtp+starttls://smart.test:{port}: yes\n")), "{text}");
     assert!(text.ends_with("  pillarbox probe --send them@far.test\n"), "{text}");
@@ -120,7 +120,7 @@ fn answers_by_options_are_tested_and_written() {
     assert_eq!(names(&place), ["password", "password.old", "pillarbox.toml", "pillarbox.toml.old"]);
     assert_eq!(read(&place, "pillarbox.toml.old"), config);
     assert_eq!((read(&place, "password").as_str(), mode(&place, "password.old")), ("other\n", 0o640));
-    // Without a test, what would be tried first.
+    // Without a test, the first candidate is written.
     assert!(read(&place, "pillarbox.toml").contains(&format!("\"smtps://smart.test:{port}\"")));
 }
 
@@ -159,7 +159,7 @@ impl Terminal {
 
 const ADDRESS: &str = "Address that gets the alerts: ";
 
-/// Three questions at most; what DNS proposes is taken with the return key; comments that are there stay.
+/// Three questions at most; the return key accepts the proposal of DNS; existing comments stay.
 #[test]
 fn a_terminal_is_asked_three_questions() {
     let Some(place) = place() else { return };
@@ -191,14 +191,14 @@ fn a_terminal_is_asked_three_questions() {
     assert!(config.ends_with(&comments), "{config}");
     assert!(config.contains(&format!("\"smtp+starttls://smart.test:{port}\"")), "{config}");
 
-    // A script takes what is proposed by its name.
+    // A script accepts the proposal by the word for it.
     let options = ["--force", "--admin", "joe@smart.test", "--smarthost", "auto"];
     let (code, text) = setup(&place, &options, &format!("{PASSWORD}\n"));
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains(&format!("smtp+starttls://smart.test:{port}: yes")), "{text}");
 }
 
-/// By MX there is one question less; whoever breaks off leaves nothing; without a terminal nobody is asked.
+/// Delivery by MX needs one question less; an interrupted setup leaves no file; without a terminal nothing is asked.
 #[test]
 fn a_missing_answer_is_told_by_its_option() {
     let place = Place::new();

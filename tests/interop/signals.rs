@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 const MESSAGE: &[u8] = b"Subject: x\r\n\r\nx\r\n";
 
-/// Runs pillarbox to its end; its exit code and what it says on standard error.
+/// Runs pillarbox to its end; returns its exit code and its standard error.
 fn pillarbox(arguments: &[&str]) -> (i32, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_pillarbox")).args(arguments).output().unwrap();
     (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
@@ -37,7 +37,7 @@ fn sigterm_ends_idle_sessions_at_once_and_lets_transactions_finish() {
         assert_eq!(daemon.wait().code(), Some(0));
         assert!(begun.elapsed() < Duration::from_secs(8), "stopped after {:?}", begun.elapsed());
         assert_eq!(place.mail("u").len(), 1);
-        assert!(Client::connect(place.port).is_err(), "nobody listens any more");
+        assert!(Client::connect(place.port).is_err(), "the listener is still open");
         place.wait_for_log(&["event=notice text=\"stopped\""]);
     }
 }

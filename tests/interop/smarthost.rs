@@ -21,7 +21,7 @@ const MESSAGE: &[u8] = b"From: a@box.test\r\nSubject: disk\r\n\r\n.\r\nfull\r\n"
 pub(super) const PASSWORD: &str = "cOrrect-h0rse";
 const DAY: i64 = 86_400;
 
-/// A certification authority below a place, and what it has signed.
+/// A certification authority below a place, and the certificates that it has signed.
 pub(super) struct Authority {
     key: PKey<Private>,
     certificate: X509,
@@ -93,7 +93,7 @@ fn rand_serial() -> u32 {
     u32::from_ne_bytes(octets)
 }
 
-/// A place that other users can reach; `None` without root, whom Postfix and Dovecot want.
+/// A place that other users can reach; `None` without root, which Postfix and Dovecot need.
 pub(super) fn place() -> Option<Place> {
     if !rustix::process::geteuid().is_root() {
         println!("note: Postfix and Dovecot are started by root alone; nothing is tested here");
@@ -164,7 +164,7 @@ impl Postfix {
         fs::read_to_string(self.directory.join("log")).unwrap_or_default()
     }
 
-    /// Waits for so many lines of the log with all of these parts.
+    /// Waits for that many log lines with all of these parts.
     pub(super) fn wait_for_log(&self, parts: &[&str], count: usize) {
         let found = || self.log().lines().filter(|line| parts.iter().all(|part| line.contains(part))).count();
         let end = std::time::Instant::now() + SOON;
@@ -213,7 +213,7 @@ pub(super) fn password_file(place: &Place, password: &str) -> PathBuf {
     path
 }
 
-/// Configures, and has the daemon read it.
+/// Writes a configuration, and makes the daemon read it.
 pub fn reconfigure(place: &Place, daemon: &Daemon, more: &str) {
     let count = || place.logged(&["configuration read again"]).len();
     let before = count();
@@ -224,7 +224,7 @@ pub fn reconfigure(place: &Place, daemon: &Daemon, more: &str) {
 
 const ROUTE: &str = "queue.retry = [\"1h\"]\n";
 
-/// Postfix as the smarthost, with Dovecot's AUTH: every mechanism, both kinds of TLS; nobody hears the password.
+/// Postfix as the smarthost, with Dovecot's AUTH: every mechanism, both kinds of TLS; the password is never sent in clear.
 #[test]
 fn postfix_with_dovecots_auth_takes_every_mechanism() {
     let Some(place) = place() else { return };
@@ -272,7 +272,7 @@ fn postfix_with_dovecots_auth_takes_every_mechanism() {
             number + 1
         );
     }
-    // A chunk has no dots to be doubled.
+    // No dots are doubled in a chunk.
     postfix.wait_for_log(&["disconnect from", "mail=1 rcpt=1 bdat=1 quit=1"], ways.len());
     let inbox = place.path("inbox/them/new");
     wait_until("all have arrived", SOON, || files(&inbox).len() == ways.len());
@@ -299,7 +299,7 @@ fn a_wrong_password_pauses_the_route() {
         &[(port, "smart", "-o smtpd_sasl_auth_enable=yes -o smtpd_tls_security_level=encrypt")],
     );
     let _dns = place.dns(&["--host-record=smart.test,127.0.0.1"]);
-    // As systemd hands it over.
+    // As systemd passes it.
     let file = password_file(&place, "wr0ng-battery");
     fs::rename(&file, file.with_file_name("relay-password")).unwrap();
     place.configure(&format!(
@@ -317,9 +317,9 @@ fn a_wrong_password_pauses_the_route() {
         line.contains("status=4.7.8") && line.contains("535 5.7.8 Error: authentication failed"),
         "{line}"
     );
-    // One for each way to prove it: LOGIN says the same as PLAIN, so a server that counts failures hears it once.
+    // One attempt for each kind of proof: LOGIN sends the same as PLAIN, so a server that counts failures must count one.
     postfix.wait_for_log(&["disconnect from", "auth=0/3"], 1);
-    // The pause is an hour: nothing comes before that.
+    // The pause is an hour: no attempt comes earlier.
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(postfix.log().matches(": connect from").count(), 1, "{}", postfix.log());
     assert_eq!(place.queued(), 5);
@@ -333,7 +333,7 @@ fn a_wrong_password_pauses_the_route() {
     }
 }
 
-/// Certificates of another name, of the past, of nobody: the reason in words, and no password.
+/// Certificates with a wrong name, expired, or self-signed: the reason is reported, and no password is sent.
 #[test]
 fn a_wrong_certificate_pauses_the_route_and_hears_no_password() {
     let Some(place) = place() else { return };
@@ -385,15 +385,15 @@ fn a_wrong_certificate_pauses_the_route_and_hears_no_password() {
     }
     postfix.wait_for_log(&["disconnect from"], cases.len());
     assert!(!postfix.log().contains(" auth=") && !postfix.log().contains(" mail="), "{}", postfix.log());
-    // With the anchor, by its address.
+    // With the trust anchor, by IP address.
     reconfigure(&place, &daemon, &settings(&cases[3].0, &with_ca));
     place.wait_for_empty_queue(SOON);
     postfix.wait_for_log(&["sasl_username=joe@smart.test"], 1);
     daemon.stop();
 }
 
-/// MX hosts: TLS where it is offered, whoever it is; verified where that is required; clear where TLS fails, in the same
-/// attempt.
+/// MX hosts: TLS where it is offered, with any certificate; verified where that is required; in clear where TLS fails, in
+/// the same attempt.
 #[test]
 fn postfix_as_mx_host() {
     let Some(place) = place() else { return };
@@ -423,7 +423,7 @@ fn postfix_as_mx_host() {
     daemon.stop();
 }
 
-/// A host that offers STARTTLS and does this with it, once per connection; gives what came in clear after that.
+/// A host that offers STARTTLS and answers it by a function, once per connection; returns what came in clear afterwards.
 fn broken_mx(
     port: u16,
     break_tls: fn(&mut BufReader<std::net::TcpStream>),
@@ -496,11 +496,11 @@ fn an_mx_host_with_broken_starttls_gets_its_mail_in_clear() {
     }
 }
 
-/// A host beyond this one that shows a false certificate gets no password by `smtp://`, and one without TLS neither.
+/// Another host with a false certificate gets no password by `smtp://`, nor does one without TLS.
 #[test]
 fn the_password_is_not_sent_where_others_could_listen() {
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-    // Nothing is sent by that: the system only looks which of its own addresses it would send from.
+    // This sends nothing: the kernel only chooses the source address.
     let own = socket.connect("192.0.2.1:9").and_then(|()| socket.local_addr()).map(|address| address.ip());
     let Some(own) = own.ok().filter(|ip| !ip.is_loopback()) else {
         println!("note: this host has no address but loopback; nothing is tested here");
@@ -523,7 +523,7 @@ fn the_password_is_not_sent_where_others_could_listen() {
                             .unwrap();
                     acceptor.set_private_key(&key).unwrap();
                     acceptor.set_certificate(&certificate).unwrap();
-                    // The handshake comes to no end.
+                    // The handshake never ends.
                     let Err(error) = acceptor.build().accept(stream.into_inner()) else { panic!("{all}") };
                     return format!("{all}{error}");
                 }
@@ -565,7 +565,7 @@ fn dovecot_takes_mail_by_lmtp() {
     daemon.stop();
 }
 
-/// One pillarbox hands its mail to another by STARTTLS and AUTH, and that one keeps it.
+/// One pillarbox relays to another by STARTTLS and AUTH, and the other delivers.
 #[test]
 fn pillarbox_is_a_smarthost() {
     let (near, far) = (Place::new(), Place::new());

@@ -1,5 +1,5 @@
-//! STARTTLS of the real program with clients of others: OpenSSL's s_client and Python. Each test has its own directory
-//! and port on 127.0.0.1.
+//! STARTTLS of the real program with other people's clients: OpenSSL's s_client and Python. Each test has its own
+//! directory and port on 127.0.0.1.
 
 use std::fs;
 use std::net::TcpListener;
@@ -17,8 +17,8 @@ struct Box {
 }
 
 impl Box {
-    /// Starts it and waits until it greets. `more`: lines of configuration with dotted keys. Clients on loopback are shown
-    /// the self-signed certificate too, for TLS is required.
+    /// Starts it and waits until it greets. `more`: lines of configuration with dotted keys. Clients on loopback also see
+    /// the self-signed certificate, because TLS is required.
     fn start(more: &str) -> Self {
         Self::start_with(more, "tls = \"require\"")
     }
@@ -68,14 +68,14 @@ impl Box {
         });
     }
 
-    /// What `openssl s_client -starttls smtp` says.
+    /// The output of `openssl s_client -starttls smtp`.
     fn s_client(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new("openssl");
         command.args(["s_client", "-starttls", "smtp", "-connect", &format!("127.0.0.1:{}", self.port)]);
         command.args(arguments).stdin(Stdio::null()).output().expect("apt-get install openssl")
     }
 
-    /// The certificate that is shown to a new client, in PEM.
+    /// The certificate that a new client sees, in PEM.
     fn certificate(&self) -> String {
         let output = self.s_client(&["-showcerts"]);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -171,7 +171,7 @@ assert s.has_extn('starttls')
 context = ssl.create_default_context(cafile=sys.argv[2])
 context.check_hostname = False
 s.starttls(context=context)
-assert s.ehlo_resp is None
+assert not s.ehlo_resp
 s.ehlo()
 assert not s.has_extn('starttls') and s.has_extn('size')
 s.sendmail('a@client.test', ['root@localhost'], 'Subject: x\\n\\n' + 'text\\n' * 50000)
@@ -193,7 +193,7 @@ fn mail_comes_in_by_tls_with_the_self_signed_certificate() {
     assert!(daemon.log().contains("tls=\"TLSv1.3 with cipher TLS_AES_"), "{}", daemon.log());
 }
 
-/// What a client at `address` is offered: a line of the reply to EHLO each, without its code; then the reply to STARTTLS.
+/// The offers to a client at `address`: the lines of the reply to EHLO without their codes, then the reply to STARTTLS.
 fn offered(daemon: &Box, address: &str) -> String {
     const SCRIPT: &str = "
 import socket, sys
@@ -212,7 +212,7 @@ print(f.readline().decode().strip())
     daemon.python(SCRIPT, &[address])
 }
 
-/// A client on this host takes no certificate that nobody has signed; one elsewhere is better off with it than without.
+/// Many clients on this host refuse a self-signed certificate; for a client elsewhere it is better than clear text.
 #[test]
 fn the_self_signed_certificate_is_not_offered_on_loopback() {
     let keys = |directory: &Path| make_certificate(directory, "localhost");
@@ -232,7 +232,7 @@ fn the_self_signed_certificate_is_not_offered_on_loopback() {
         assert_eq!(text.contains("\nSTARTTLS\n"), is_offered, "{more}{listener} {client}: {text}");
         let last = text.lines().last().unwrap();
         assert!(last.starts_with(if is_offered { "220 2.0.0 " } else { "502 5.5.1 " }), "{listener}: {last}");
-        // Whoever submits on this host logs in without TLS.
+        // A client on this host logs in without TLS.
         assert_eq!(text.contains("\nAUTH PLAIN LOGIN\n"), listener.contains("submission"), "{text}");
     }
     fs::remove_dir_all(pki).unwrap();
@@ -320,7 +320,7 @@ fn a_signal_swaps_certificates_and_sessions_go_on() {
     let old = daemon.certificate();
     assert_eq!(old.trim(), read(&pki.join("chain.pem")).trim());
 
-    // A session within TLS, which has to outlive the swap.
+    // A session within TLS, which must survive the change of the certificate.
     const SCRIPT: &str = "
 import smtplib, ssl, sys
 s = smtplib.SMTP('127.0.0.1', int(sys.argv[1]), timeout=60)
@@ -346,7 +346,7 @@ print(s.ehlo()[0], s.sendmail('a@client.test', ['root@localhost'], 'Subject: x\\
     assert_eq!(new.trim(), read(&pki.join("chain.pem")).trim());
     assert_ne!(new, old);
 
-    // One that is of no use changes nothing, and is told.
+    // An unusable certificate changes nothing, and is reported.
     fs::write(pki.join("key.pem"), "nothing").unwrap();
     daemon.reload();
     assert_eq!(daemon.certificate(), new);
@@ -378,13 +378,13 @@ fn check_tells_what_is_wrong_with_the_certificate() {
     let directory = directory();
     let keys = make_certificate(&directory, "box.test");
     let (certificate, key) = keys.split_once('\n').unwrap();
-    let told = |more: &str| {
+    let reported = |more: &str| {
         configure(&directory, 2525, more, "");
         let output = pillarbox(&directory, "check").output().unwrap();
         assert_eq!(output.status.code(), Some(if output.stderr.is_empty() { 0 } else { 78 }));
         String::from_utf8(output.stderr).unwrap()
     };
-    assert_eq!(told(&keys), "");
+    assert_eq!(reported(&keys), "");
     let other = directory.join("other");
     make_certificate(&other, "other.test");
     let (of_other, chain) = (other.join("key.pem"), directory.join("chain.pem"));
@@ -401,12 +401,12 @@ fn check_tells_what_is_wrong_with_the_certificate() {
         (format!("{certificate}\ntls.key = \"/missing\""), "8:11", "can't be read"),
         (format!("tls.certificate = \"/\"\n{key}"), "7:19", "can't be read"),
     ] {
-        let problem = told(&text);
+        let problem = reported(&text);
         assert!(problem.contains(expected), "{expected}: {problem}");
         assert!(problem.starts_with(&format!("{}:{place}: ", file.display())), "{place}: {problem}");
     }
     fs::set_permissions(directory.join("key.pem"), fs::Permissions::from_mode(0o604)).unwrap();
-    assert!(told(&keys).contains("others may use"));
+    assert!(reported(&keys).contains("others may use"));
     fs::set_permissions(directory.join("key.pem"), fs::Permissions::from_mode(0o600)).unwrap();
     let ended = Command::new("openssl")
         .args(["x509", "-in"])
@@ -418,7 +418,7 @@ fn check_tells_what_is_wrong_with_the_certificate() {
         .output()
         .unwrap();
     assert!(ended.status.success(), "{ended:?}");
-    assert!(told(&keys).contains("ended on"), "{}", told(&keys));
+    assert!(reported(&keys).contains("ended on"), "{}", reported(&keys));
     assert_eq!(pillarbox(&directory, "serve").stderr(Stdio::null()).status().unwrap().code(), Some(78));
     fs::remove_dir_all(&directory).unwrap();
 }

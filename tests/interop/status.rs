@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 const MESSAGE: &[u8] = b"Subject: x\r\n\r\nhello\r\n";
-/// Next hop that nobody is at: port 1.
+/// A next hop that refuses connections: port 1.
 const DEAD: &str = "relay.smarthost = \"smtp://127.0.0.1:1\"\n";
 
 /// Runs `pillarbox status`; exit code, output, errors.
@@ -19,7 +19,7 @@ fn status(place: &Place, words: &[&str]) -> (i32, String, String) {
     (status.code().unwrap(), text(stdout), text(stderr))
 }
 
-/// A daemon whose control socket is open, too.
+/// A daemon whose control socket is open.
 fn served(place: &Place) -> Daemon {
     let daemon = place.serve();
     let is_open = || UnixStream::connect(place.path("run/control.sock")).is_ok();
@@ -27,21 +27,21 @@ fn served(place: &Place) -> Daemon {
     daemon
 }
 
-/// As [`status`], and it must go well.
-fn told(place: &Place, words: &[&str]) -> String {
+/// As [`status`]; panics unless it succeeds.
+fn reported(place: &Place, words: &[&str]) -> String {
     let (code, output, errors) = status(place, words);
     assert_eq!((code, errors.as_str()), (0, ""), "{words:?}: {output}");
     output
 }
 
-/// What Python finds at a path within the JSON.
+/// The value at a path of the JSON, as Python parses it.
 fn json(place: &Place, expression: &str) -> String {
-    let file = place.write("status.json", &told(place, &["--json"]));
+    let file = place.write("status.json", &reported(place, &["--json"]));
     let script = format!("import json, sys\ns = json.load(open(sys.argv[1]))\nprint({expression})");
     python(&script, &[file.to_str().unwrap()]).trim().to_owned()
 }
 
-/// Exit code and line of a plugin, which monitors read by this pattern.
+/// The exit code and line of a plugin, checked against the pattern of monitors.
 fn check(place: &Place, words: &[&str]) -> (i32, String) {
     let words: Vec<&str> = ["--check"].into_iter().chain(words.iter().copied()).collect();
     let (code, line, errors) = status(place, &words);
@@ -65,7 +65,7 @@ fn prometheus_and_python_read_it_and_a_restart_keeps_the_totals() {
         send(place.port, "s@y.test", to, MESSAGE);
     }
     place.wait_for_log(&["event=paused"]);
-    let exposed = place.write("metrics", &told(&place, &["--prometheus"]));
+    let exposed = place.write("metrics", &reported(&place, &["--prometheus"]));
     let Output { status, stdout, stderr } = program("promtool", "prometheus")
         .args(["check", "metrics"])
         .stdin(fs::File::open(&exposed).unwrap())
@@ -92,7 +92,7 @@ fn prometheus_and_python_read_it_and_a_restart_keeps_the_totals() {
     );
     let accepted = "s['messages_accepted_smtp']['since_start'], s['messages_accepted_smtp']['in_all']";
     assert_eq!(json(&place, accepted), "2 2");
-    let text = told(&place, &[]);
+    let text = reported(&place, &[]);
     assert!(
         text.contains("\npaused: smtp://127.0.0.1:1 is tried again in ")
             && text.contains("Connection refused"),
@@ -144,7 +144,7 @@ fn monitors_are_told_in_one_line() {
     daemon.stop();
 }
 
-/// Makes a script; its path.
+/// Makes a script; returns its path.
 fn script(place: &Place, text: &str) -> String {
     let path = place.write("alarm.sh", &format!("#!/bin/sh\n{text}\n"));
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -154,7 +154,7 @@ fn script(place: &Place, text: &str) -> String {
 #[test]
 fn an_alarm_runs_its_command_once_and_once_when_it_is_over() {
     let place = Place::new();
-    let told_file = place.path("told");
+    let told_file = place.path("reported");
     let command = script(
         &place,
         &format!(
@@ -166,23 +166,23 @@ fn an_alarm_runs_its_command_once_and_once_when_it_is_over() {
     place.configure(&format!("{DEAD}{alarm}"));
     let daemon = served(&place);
     send(place.port, "s@y.test", "a@far.test", MESSAGE);
-    let told = || fs::read_to_string(&told_file).unwrap_or_default();
-    wait_until("both reasons are told", SOON, || told().lines().count() >= 2);
+    let reported = || fs::read_to_string(&told_file).unwrap_or_default();
+    wait_until("both reasons are reported", SOON, || reported().lines().count() >= 2);
     assert!(place.wait_for_log(&["event=alarm state=alarm reason=stuck"]).contains("Connection refused"));
     assert_eq!(
         json(&place, "s['standing_alarms'], sorted(s['alarms'])"),
         "2 ['route smtp://127.0.0.1:1', 'stuck']"
     );
-    // A few looks later nothing more is told.
+    // A few checks later nothing more is reported.
     std::thread::sleep(Duration::from_secs(3));
-    let mut lines: Vec<String> = told().lines().map(str::to_owned).collect();
+    let mut lines: Vec<String> = reported().lines().map(str::to_owned).collect();
     lines.sort();
     let [route, stuck] = lines.as_slice() else { panic!("{lines:?}") };
     assert_eq!(route, "alarm route smtp://127.0.0.1:1");
     assert!(stuck.starts_with("alarm stuck C"), "{stuck}");
     let mut remove = Command::new(env!("CARGO_BIN_EXE_pillarbox"));
     run(remove.arg("-c").arg(place.path("pillarbox.toml")).args(["queue", "remove", "all"]));
-    wait_until("its end is told", SOON, || told().contains("\nok stuck \n"));
+    wait_until("its end is reported", SOON, || reported().contains("\nok stuck \n"));
     daemon.stop();
 }
 
@@ -202,7 +202,7 @@ fn a_command_that_hangs_is_killed_and_mail_goes_on() {
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(place.logged(&["event=alarm"]).len(), 1);
     let first = pid().unwrap();
-    let killed = ["running alarm.command", "took longer than 30 seconds"];
+    let killed = ["running alarm.command", "killed after 30 seconds"];
     wait_until("it is killed", 2 * SOON, || !place.logged(&killed).is_empty());
     assert!(
         !fs::exists(format!("/proc/{first}/cmdline")).unwrap() || is_zombie(first),

@@ -6,10 +6,10 @@ use std::net::{IpAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// Lines that a careless client or server would change. None is so long that a client would encode it.
+/// Lines that a careless client or server would change, all of them too short to be encoded.
 const BODY: &str =
     "a line\n.a line with a dot\n..two dots\n.\n\n Grüße, and a blank at the end \nFrom here\n";
-/// Users, their passwords, and how their hashes are made.
+/// Users, their passwords, and the tools for their hashes.
 pub const USERS: [(&str, &str); 3] = [("tim", "ge heim\"\\$&="), ("sam@box.test", "secret"), ("eve", "p4ss")];
 
 /// A pillarbox with all kinds of listeners, a certificate that clients verify, and users.
@@ -19,7 +19,7 @@ pub struct Post {
     pub submission: u16,
     pub submissions: u16,
     pub lmtp: u16,
-    /// An address of this machine that is not a loopback one. Without a network there is none.
+    /// An address of this machine that is not on loopback; `None` without a network.
     pub own: Option<IpAddr>,
     pub certificate: PathBuf,
 }
@@ -93,7 +93,7 @@ impl Post {
     }
 }
 
-/// The first address of this machine that is not a loopback one, IPv4 for the sake of the clients.
+/// The first IPv4 address of this machine outside loopback; not every client knows IPv6.
 fn own_address() -> Option<IpAddr> {
     let output = Command::new("hostname").arg("-I").output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
@@ -117,7 +117,7 @@ fn make_certificate(place: &Place, own: Option<IpAddr>) -> PathBuf {
     certificate
 }
 
-/// Runs a program with this input to a good end; its output.
+/// Runs a program with this input; panics unless it succeeds. Returns its output.
 fn output_of(command: &mut Command, input: &str) -> String {
     let output = run_with(command, input.as_bytes());
     assert!(output.status.success(), "{command:?}: {output:?}");
@@ -127,12 +127,12 @@ fn output_of(command: &mut Command, input: &str) -> String {
 fn run_with(command: &mut Command, input: &[u8]) -> Output {
     let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    // Who fails early does not read its input.
+    // A program that fails early does not read its input.
     let _ = std::io::Write::write_all(&mut child.stdin.take().unwrap(), input);
     child.wait_with_output().unwrap()
 }
 
-/// What a client is told to do: a message from `s@box.test` to `u@box.test`.
+/// The task of a client: a message from `s@box.test` to `u@box.test`.
 struct Task<'a> {
     post: &'a Post,
     is_implicit: bool,
@@ -149,7 +149,7 @@ impl Task<'_> {
         &self.post.certificate
     }
 
-    /// A home directory without anybody's settings.
+    /// A home directory without settings.
     fn client(&self, name: &str, package: &str) -> Command {
         let mut command = program(name, package);
         command.current_dir(&self.post.place.dir).env("HOME", &self.post.place.dir).env("LC_ALL", "C.UTF-8");
@@ -158,14 +158,14 @@ impl Task<'_> {
     }
 }
 
-/// A whole message, as a file with LF line ends, for those who send what they are given.
+/// A whole message with LF line ends, for clients that send a file unchanged.
 fn message() -> String {
     format!(
         "From: s@box.test\nTo: u@box.test\nSubject: hi\nDate: Mon, 23 Nov 2026 08:00:00 +0000\nMessage-ID: <1@box.test>\nMIME-Version: 1.0\n\n{BODY}"
     )
 }
 
-/// How much of the message a client leaves as it was.
+/// The part of the message that a client leaves unchanged.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kept {
     All,
@@ -199,7 +199,7 @@ fn submits(kept: Kept, client: impl Fn(&Task<'_>) -> (Command, Vec<u8>)) {
     assert_eq!(post.place.mail("u").len(), 2, "nothing came without the password");
 }
 
-/// The newest of `count` messages is as it was sent, and trace and log say how it came.
+/// Checks that the newest of `count` messages is unchanged, and that trace and log name its protocol.
 fn arrived(post: &Post, kept: Kept, name: &str, count: usize) {
     let mail = post.place.wait_for_mail("u", count);
     let (trace, content) = without_trace(mail.last().unwrap());
@@ -220,7 +220,7 @@ fn arrived(post: &Post, kept: Kept, name: &str, count: usize) {
     assert!(line[0].contains(" client=127.0.0.1 tls=\"TLSv1.3 with cipher TLS_"), "{line:?}");
 }
 
-/// What tells swaks to log in.
+/// The options of swaks for a login.
 fn swaks(task: &Task<'_>, mechanism: &str) -> (Command, Vec<u8>) {
     let mut command = task.client("swaks", "swaks");
     command.args([
@@ -338,7 +338,7 @@ fn lettre() {
             let client = client.credentials(Credentials::new(name.into(), password.into())).build();
             let (from, to) = ("s@box.test".parse().unwrap(), "u@box.test".parse().unwrap());
             let envelope = Envelope::new(Some(from), vec![to]).unwrap();
-            // It adds a line end of its own.
+            // It adds a line end.
             client.send_raw(&envelope, message().trim_end().replace('\n', "\r\n").as_bytes())
         };
         for (number, is_implicit) in [false, true].into_iter().enumerate() {
@@ -424,7 +424,7 @@ fn git_send_email() {
     });
 }
 
-/// What sslscan prints of a port.
+/// The output of sslscan for a port.
 fn sslscan(port: u16, options: &[&str]) -> String {
     let mut command = program("sslscan", "sslscan");
     command.args(["--no-colour", "--show-certificate", "--no-heartbleed"]).args(options);
@@ -500,8 +500,8 @@ s.quit()
         "--pipeline",
     ]);
     command.args(["--from", "s@box.test", "--to", "one@box.test,two@box.test", "--body", "hello"]);
-    let told = String::from_utf8(run(&mut command).stdout).unwrap();
-    assert_eq!(told.matches("Ok: ").count(), 2, "{told}");
+    let reported = String::from_utf8(run(&mut command).stdout).unwrap();
+    assert_eq!(reported.matches("Ok: ").count(), 2, "{reported}");
     for user in ["one", "two"] {
         let (trace, _) = without_trace(&post.place.wait_for_mail(user, 1)[0]);
         assert!(trace.contains(" with LMTP id "), "{trace}");

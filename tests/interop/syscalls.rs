@@ -4,11 +4,11 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// From MAIL to the reply after the data.
+/// The most system calls from MAIL to the reply after the data.
 const CALLS_MAX: usize = 60;
 const MESSAGES: usize = 40;
 
-/// One system call: which thread made it, and the line that strace wrote of it.
+/// A system call: its thread, and its line in the trace.
 #[derive(Debug)]
 struct Call {
     thread: u32,
@@ -34,7 +34,7 @@ impl Call {
     }
 }
 
-/// A daemon below strace, in a process group of its own.
+/// A daemon under strace, in a process group of its own.
 struct Traced {
     place: Place,
     strace: Daemon,
@@ -53,9 +53,9 @@ impl Traced {
         Self { place, strace, is_release }
     }
 
-    /// Ends the daemon and gives the calls that it made, in their order.
+    /// Ends the daemon; returns its system calls in order.
     fn calls(mut self) -> (Vec<Call>, Place, bool) {
-        // strace itself holds such signals back; its child has to get them.
+        // strace blocks such signals for itself; its child must get them.
         let pid = self.strace.pid();
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
         super::harness::signal(children.trim().parse().unwrap(), "TERM");
@@ -96,7 +96,7 @@ fn a_message_costs_two_syncs_in_their_order_and_few_calls() {
     let _alone = alone();
     let traced = Traced::start("");
     let mut client = Client::hello(traced.place.port).unwrap();
-    // The Maildir and its parents are made, and synced, with the first message.
+    // The first message makes and syncs the Maildir and its parents.
     for to in ["u@box.test", "a@far.test"] {
         client.send("s@y.test", &[to], &message()).unwrap();
     }

@@ -5,7 +5,7 @@ use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-/// An MX host of these domains with its own certificate in `certificate.pem`, for this name and signed by nobody.
+/// An MX host of these domains, with a self-signed certificate for this name in `certificate.pem`.
 fn mx(name: &str, domains: &str) -> (Place, Daemon) {
     let place = Place::new();
     certificate(&place, name);
@@ -115,7 +115,7 @@ fn dane_is_kept_to_behind_unbound_and_a_signed_zone() {
     ));
     let _daemon = place.serve();
     send_to(&place, "u@right.far.test");
-    // Neither its name nor who has signed it counts.
+    // Neither its name nor its issuer counts.
     far.wait_for_mail("u", 1);
     place.wait_for_log(&["event=connected relay=mx.right.far.test", " tls=dane "]);
     send_to(&place, "u@wrong.far.test");
@@ -127,7 +127,7 @@ fn dane_is_kept_to_behind_unbound_and_a_signed_zone() {
     send_to(&place, "u@bogus.far.test");
     place.wait_for_log(&["event=paused route=bogus.far.test", "status=4.4.3", "TLSA"]);
     assert_eq!((far.mail("u").len(), place.queued()), (1, 2));
-    // Who may only be reached within verified TLS is reached by DANE, and not without.
+    // A host that requires verified TLS is reached with DANE, and not without it.
     python(REQUIRETLS, &[&with_tls.to_string(), "tls@right.far.test"]);
     far.wait_for_mail("tls", 1);
     python(REQUIRETLS, &[&with_tls.to_string(), "tls@plain.far.test"]);
@@ -219,7 +219,7 @@ fn mta_sts_is_fetched_from_an_https_server_and_kept_to() {
     );
     assert_eq!(fetches(&place), 1, "the policy was kept");
     daemon.stop();
-    // After a restart it is still there; and a new one that does not name the host is followed, too.
+    // The policy survives a restart; and a new policy that does not name the host is followed, too.
     drop(dns);
     let _dns = names("2");
     publish(&place, &POLICY.replace("mx.far.test", "*.other.test"));

@@ -94,7 +94,7 @@ fn a_wrong_type_is_told_with_its_place() {
             assert_eq!(messages.len(), 1, "{text}: {messages:?}");
             let fits = |column| messages[0].starts_with(&format!("f:{line}:{column}: "));
             assert!(column.clone().any(fits), "{text}: {messages:?}");
-            assert!(messages[0].contains("can't stand here; write "), "{messages:?}");
+            assert!(messages[0].contains("is not allowed here; write "), "{messages:?}");
         }
     }
 }
@@ -115,7 +115,7 @@ fn a_dkim_key_needs_all_of_its_keys() {
 
 const DKIM_NEEDS: &str = "[[dkim]] needs all of domain, selector and key; write them";
 
-/// What stands on top of the file we install.
+/// The text at the top of the installed file.
 const HEAD: &str = "\
 # The configuration of pillarbox. Every key has a default, and shows it here behind a \"# \": to change a key, take
 # the \"# \" away and write another value. `pillarbox check` tells what is wrong, and where.
@@ -124,7 +124,7 @@ const HEAD: &str = "\
 # One value may stand for a list of one. No secret needs to be in this file.
 ";
 
-/// The file we install, made from the rows. Its keys carry the names of their tables, so that each can be used
+/// The installed file, made from the rows. Its keys carry the names of their tables, so that each can be used
 /// without a `[table]` above it; only the tables that may be repeated have their headers, at the end.
 fn installed() -> String {
     let mut file = HEAD.to_owned();

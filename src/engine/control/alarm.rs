@@ -1,9 +1,40 @@
-//! Tells people that mail is stuck: a line in the log, and a command that lights an LED or calls a push service.
+//! Alerts people when mail is stuck: a line in the log, and a command that lights an LED or calls a push service.
 //!
-//! The forwarder looks once a minute; `rules::alarm` says what there is to tell. The command (`alarm.command`) has a
-//! thread of its own for its 30 seconds, one at a time: mail never waits for it. What peers wrote reaches it with its
-//! control characters escaped and cut to a length, and no shell ever reads it. A restart forgets what has been told:
-//! what lasts is told again. What may fail: the command, which is logged and not tried again.
+//! # States
+//!
+//! Each reason has an alarm of its own, which is standing or not:
+//!
+//! ```text
+//!               the reason appears: event=alarm state=alarm, command
+//!   no alarm ──────────────────────────────────────────────────────▶ standing
+//!            ◀──────────────────────────────────────────────────────
+//!               the reason is gone: event=alarm state=ok, command
+//! ```
+//!
+//! | reason | it holds while | the text explains |
+//! | --- | --- | --- |
+//! | `held` | a message to `admin` cannot be delivered and is kept in the queue | why the oldest one failed |
+//! | `stuck` | a message is older than `alarm.stuck_after`, unless it is held or waits for a digest | why that message waits |
+//! | `route` | a next hop has not worked for `alarm.stuck_after`, or refuses this host's mail | why the next hop pauses |
+//!
+//! A refusal is reported without that delay: it does not go away by itself. Local deliveries are no route here; their
+//! messages get stuck.
+//!
+//! # A check
+//!
+//! The forwarder's thread calls [`Alarm::check`] after each pass, and it does its work at most once a minute:
+//!
+//! 1. It collects the reasons that hold now.
+//! 2. [`crate::rules::pacing::alarm`] compares them with the standing alarms and returns at most one event, new alarms
+//!    first. At most 12 events an hour are reported; later ones wait for a check that may report them.
+//! 3. The event is logged, and the command starts in a thread of its own: mail never waits for it. While it runs, no
+//!    check happens, so commands never overlap and their events arrive in order.
+//!
+//! The command (`alarm.command`) gets the event in its environment and has 30 seconds, then it is killed. No shell reads
+//! the text of a peer, and control characters in it are escaped.
+//!
+//! The standing alarms are in memory only: after a restart, a reason that still holds is reported again. If the command
+//! fails, that is logged, and the event is not repeated.
 
 use crate::engine::host::site::Site;
 use crate::engine::log::counters::Count;
@@ -23,56 +54,59 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Looked so often at most.
-const LOOK_INTERVAL: Duration = Duration::from_secs(60);
-/// Time for the command.
-const COMMAND: Duration = Duration::from_secs(30);
-/// So often its thread looks whether the daemon stops.
-const GLANCE: Duration = Duration::from_millis(100);
-/// So many routes are told of at the same time, those that have failed for longest.
+/// The shortest time between two checks.
+const CHECK_INTERVAL: Duration = Duration::from_secs(60);
+/// How long the command may run.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often the command's thread checks whether the daemon stops.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// How many routes are reasons at the same time; those that have failed for longest come first.
 const ROUTES_MAX: usize = 8;
 
 /// The alarm of a running pillarbox.
 #[derive(Debug, Default)]
 pub struct Alarm {
     state: Lock<State>,
-    /// A command runs.
+    /// A command is running.
     is_busy: Arc<AtomicBool>,
-    /// None may run any longer.
-    is_over: Arc<AtomicBool>,
+    /// The daemon stops: a running command is killed.
+    is_stopping: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     alarms: Alarms,
-    next_look: Duration,
+    /// The running time of the next check.
+    next_check: Duration,
 }
 
-/// A reason with what is known of it.
+/// A reason for an alarm, and the facts for its report.
 struct Trouble {
     reason: Reason,
+    /// The message that it is about.
     id: Option<QueueId>,
     text: String,
 }
 
 impl Alarm {
-    /// Tells what there is to tell, if it is time to look: one thing at a time.
-    pub fn look(&self, manager: &Manager, site: &Site, now: Now) {
+    /// Checks for stuck mail and reports at most one event. Does nothing until the next check is due, and while a command
+    /// runs.
+    pub fn check(&self, manager: &Manager, site: &Site, now: Now) {
         let mut state = self.state.lock();
-        if now.running < state.next_look || self.is_busy.load(Ordering::SeqCst) {
+        if now.running < state.next_check || self.is_busy.load(Ordering::SeqCst) {
             return;
         }
-        state.next_look = now.running + LOOK_INTERVAL.min(site.settings.alarm.stuck_after);
+        state.next_check = now.running + CHECK_INTERVAL.min(site.settings.alarm.stuck_after);
         let troubles = troubles(manager, site, now);
         let reasons: Vec<Reason> = troubles.iter().map(|trouble| trouble.reason.clone()).collect();
-        let Some(told) = state.alarms.next(now.running, &reasons) else { return };
+        let Some(event) = state.alarms.next(now.running, &reasons) else { return };
         drop(state);
-        let (word, reason) = match &told {
+        let (word, reason) = match &event {
             AlarmEvent::Raised(reason) => ("alarm", reason),
             AlarmEvent::Over(reason) => ("ok", reason),
         };
         let trouble = troubles.iter().find(|trouble| trouble.reason == *reason);
-        let text = trouble.map_or_else(|| over(reason), |trouble| explained(manager, trouble));
+        let text = trouble.map_or_else(|| over_text(reason), |trouble| text_with_cause(manager, trouble));
         let id = trouble.and_then(|trouble| trouble.id).map_or_else(String::new, |id| id.to_string());
         let route = if let Reason::Route(route) = reason { route.as_str() } else { "" };
         Event::Alarm { state: word, reason: reason.word(), id: &id, route, text: &text }.log();
@@ -89,22 +123,22 @@ impl Alarm {
         self.run(&site.settings.alarm.command, variables);
     }
 
-    /// The alarms that have been told and are not over.
+    /// The alarms that were reported and are not over.
     #[must_use]
     pub fn standing(&self) -> Vec<Reason> {
         self.state.lock().alarms.standing().to_vec()
     }
 
-    /// Kills a command that still runs: after the daemon nobody would.
+    /// Kills a running command, since it must not outlive the daemon. Waits up to a second for its thread.
     pub fn stop(&self) {
-        self.is_over.store(true, Ordering::SeqCst);
-        let patience = Deadline::after(10 * GLANCE);
-        while self.is_busy.load(Ordering::SeqCst) && !patience.remaining().is_zero() {
-            thread::sleep(GLANCE / 10);
+        self.is_stopping.store(true, Ordering::SeqCst);
+        let deadline = Deadline::after(10 * POLL_INTERVAL);
+        while self.is_busy.load(Ordering::SeqCst) && !deadline.remaining().is_zero() {
+            thread::sleep(POLL_INTERVAL / 10);
         }
     }
 
-    /// Runs the command, in a thread of its own.
+    /// Starts the command in a thread of its own, with `variables` added to its environment.
     fn run(&self, command: &str, variables: [(&'static str, String); 5]) {
         if command.is_empty() {
             return;
@@ -112,23 +146,24 @@ impl Alarm {
         let failed = |error: &str| Event::Trouble { doing: "running alarm.command", error }.log();
         self.is_busy.store(true, Ordering::SeqCst);
         let (busy, command) = (Busy(Arc::clone(&self.is_busy)), command.to_owned());
-        let is_over = Arc::clone(&self.is_over);
+        let is_stopping = Arc::clone(&self.is_stopping);
         let started = thread::start("alarm", move || {
             let _busy = busy;
-            let deadline = Deadline::after(COMMAND);
+            let deadline = Deadline::after(COMMAND_TIMEOUT);
             let ended = Running::start(&command, &variables, Stdio::null()).and_then(|mut running| {
                 loop {
-                    let ended = running.wait(Deadline::after(GLANCE))?;
-                    if ended.is_some() || deadline.remaining().is_zero() || is_over.load(Ordering::SeqCst) {
+                    let ended = running.wait(Deadline::after(POLL_INTERVAL))?;
+                    let is_late = deadline.remaining().is_zero();
+                    if ended.is_some() || is_late || is_stopping.load(Ordering::SeqCst) {
                         return Ok(ended);
                     }
                 }
             });
             match ended {
                 Ok(Some(status)) if status.success() => {}
-                Ok(None) if !deadline.remaining().is_zero() => failed("the daemon stops; it was killed"),
+                Ok(None) if !deadline.remaining().is_zero() => failed("killed, because the daemon stops"),
                 Ok(Some(status)) => failed(&status.to_string()),
-                Ok(None) => failed("it took longer than 30 seconds, and was killed"),
+                Ok(None) => failed("killed after 30 seconds"),
                 Err(error) => failed(&error.to_string()),
             }
         });
@@ -138,7 +173,7 @@ impl Alarm {
     }
 }
 
-/// Until it is dropped, also by a panic or with a thread that can't be had, a command runs.
+/// Marks the alarm as busy until it is dropped: also by a panic, or because no thread could be started.
 struct Busy(Arc<AtomicBool>);
 
 impl Drop for Busy {
@@ -147,7 +182,7 @@ impl Drop for Busy {
     }
 }
 
-/// What is wrong now.
+/// The reasons for an alarm that hold now.
 fn troubles(manager: &Manager, site: &Site, now: Now) -> Vec<Trouble> {
     let stuck_after = site.settings.alarm.stuck_after;
     let age = |since: Duration| now.running.saturating_sub(since);
@@ -155,7 +190,7 @@ fn troubles(manager: &Manager, site: &Site, now: Now) -> Vec<Trouble> {
     let held = facts.oldest_kept.map(|id| Trouble {
         reason: Reason::Held,
         id: Some(id),
-        text: format!("mail to admin can't be delivered, and is held: {}, the oldest of {}", id, facts.kept),
+        text: format!("mail to admin cannot be delivered and is held: {id}, the oldest of {}", facts.kept),
     });
     let stuck =
         facts.oldest_moving.filter(|&(_, arrival)| age(arrival) > stuck_after).map(|(id, arrival)| Trouble {
@@ -164,7 +199,7 @@ fn troubles(manager: &Manager, site: &Site, now: Now) -> Vec<Trouble> {
             text: format!("message {id} has waited for {}", span(age(arrival).as_secs())),
         });
     let failing = manager.index.failing_routes(ROUTES_MAX).into_iter();
-    // A refusal does not go away by itself: it is told at once.
+    // A refusal does not go away by itself: it is reported at once.
     let is_refused = |route: &FailingRoute| route.pause.as_ref().is_some_and(|pause| pause.refusal.is_some());
     let failing = failing.filter(|route| age(route.since) > stuck_after || is_refused(route));
     let failing = failing.filter(|route| route.hop != Hop::Local);
@@ -176,8 +211,8 @@ fn troubles(manager: &Manager, site: &Site, now: Now) -> Vec<Trouble> {
     held.into_iter().chain(stuck).chain(routes).collect()
 }
 
-/// With why a message waits, which for some of them only the queue knows.
-fn explained(manager: &Manager, trouble: &Trouble) -> String {
+/// The text of a trouble, with the reason why its message waits: that of its route, else that of its last attempt.
+fn text_with_cause(manager: &Manager, trouble: &Trouble) -> String {
     let Some(id) = trouble.id else { return trouble.text.clone() };
     let now = manager.clock.now().running;
     let waits = || {
@@ -198,7 +233,8 @@ fn explained(manager: &Manager, trouble: &Trouble) -> String {
     }
 }
 
-fn over(reason: &Reason) -> String {
+/// The text of the event that ends an alarm.
+fn over_text(reason: &Reason) -> String {
     match reason {
         Reason::Held => "no mail to admin is held any more".to_owned(),
         Reason::Stuck => "no message is too old any more".to_owned(),

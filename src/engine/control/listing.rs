@@ -1,9 +1,35 @@
-//! How queued messages are shown: as Postfix's mailq prints them, as JSON, and one message in full.
+//! The forms in which queued messages are shown: as Postfix's mailq prints them, as JSON, and one message in full.
 //!
-//! Monitors parse the first (Nagios' check_mailq, and many scripts of many people): its head, its last line, the marks
-//! behind the id and the blanks are Postfix's. What peers and senders wrote is data to the end: control characters, and
-//! those that turn the direction of text, are shown as question marks, so no address and no reply forges a line. Reads
-//! nothing and writes nothing itself, and nothing here fails.
+//! Monitors parse the first form (Nagios' check_mailq and many private scripts), so its head, its last line, the marks
+//! behind the id and the columns are Postfix's:
+//!
+//! ```text
+//! -Queue ID-  --Size-- ----Arrival Time---- -Sender/Recipient-------
+//! 0RRZ4K8W3T5QM*     1234 Mon Nov 23 06:53:30  root@box.example
+//!                                        (450 4.2.0 Greylisted, try again later)
+//!                                              joe@far.example
+//!
+//! -- 2 Kbytes in 1 Request.
+//! ```
+//!
+//! | mark | the message |
+//! | --- | --- |
+//! | `*` | is being delivered |
+//! | `!` | is held |
+//! | no mark | waits |
+//!
+//! The reason stands before the recipients that share it: that of the paused route, else that of the last attempt.
+//! Finished recipients are left out. JSON has all of them, one object a line, with times in seconds since 1970.
+//!
+//! # Untrusted text
+//!
+//! Addresses and replies come from strangers. Control characters and those that change the direction of text appear as
+//! question marks (in JSON as escapes), so no address and no reply forges a line of the list.
+//!
+//! A user without rights over the daemon sees every message, but not the addresses of others: they become `<hidden>`,
+//! also within replies, which hosts write in many ways (`<joe>`, `joe+40far.example`).
+//!
+//! This module only formats; it does no I/O.
 
 use crate::mail::address::ReversePath;
 use crate::mail::date::{Now, WallTime, names};
@@ -19,31 +45,31 @@ use std::fmt::Write;
 pub const MAILQ_HEAD: &str = "-Queue ID-  --Size-- ----Arrival Time---- -Sender/Recipient-------\n";
 /// The only line of an empty list.
 pub const MAILQ_EMPTY: &str = "Mail queue is empty\n";
-/// Where reasons end, as Postfix has it.
+/// The column at which reasons end, as in Postfix.
 const REASON_COLUMNS: usize = 76;
 
 /// A message as the queue and the index know it.
 #[derive(Debug)]
 pub struct Listed {
-    /// From its file.
+    /// The state on disk.
     pub summary: EntrySummary,
-    /// A worker has it in hand.
+    /// A worker is delivering it.
     pub is_active: bool,
-    /// When it is tried next; `None`: nobody knows.
+    /// When it is tried next; `None`: unknown.
     pub next_attempt: Option<WallTime>,
     /// Attempts so far, the tries of its routes included.
     pub attempts: u32,
-    /// For each recipient why it waits, if its route does.
+    /// For each recipient the reason why its route pauses, if it does.
     pub pauses: Vec<Option<Diagnostic>>,
-    /// It is for somebody who may not see the addresses.
+    /// The reader may not see the addresses.
     pub hides_addresses: bool,
 }
 
-/// What stands in the place of an address.
+/// Replaces a hidden address.
 const HIDDEN: &str = "<hidden>";
 
 impl Listed {
-    /// Why a recipient is still here: its route's reason if that pauses, else that of its last attempt.
+    /// Why a recipient is still queued: the reason of its paused route, else that of its last attempt.
     fn reason(&self, place: usize) -> Option<&Diagnostic> {
         let pause = self.pauses.get(place).and_then(Option::as_ref);
         pause.or_else(|| self.summary.progress.get(place)?.diagnostic.as_ref())
@@ -53,7 +79,7 @@ impl Listed {
         if self.hides_addresses { HIDDEN.to_owned() } else { address }
     }
 
-    /// A reason in words: replies quote addresses, too.
+    /// The text of a reason. Replies quote addresses, so they are hidden there, too.
     fn words(&self, reason: &Diagnostic) -> String {
         if self.hides_addresses {
             without_addresses(reason.line(), &self.summary.description.envelope)
@@ -66,7 +92,7 @@ impl Listed {
         self.summary.progress.iter().any(|progress| progress.held)
     }
 
-    /// The lines of mailq, with the empty one that ends them.
+    /// The lines of mailq, with the empty line that ends a message.
     #[must_use]
     pub fn mailq(&self) -> String {
         let mark = match (self.is_active, self.is_held()) {
@@ -90,7 +116,7 @@ impl Listed {
             let reason = self.reason(place).map(|reason| clean(&self.words(reason)));
             if let Some(reason) = reason.as_ref().filter(|reason| said.as_ref() != Some(*reason)) {
                 let blanks = REASON_COLUMNS.saturating_sub(reason.chars().count());
-                // Writing to a String can't fail; so everywhere below.
+                // Writing to a String cannot fail, here and below.
                 let _ = writeln!(text, "{:blanks$}({reason})", "");
             }
             said = reason.or(said);
@@ -100,7 +126,7 @@ impl Listed {
         text
     }
 
-    /// An object on one line. Times are seconds since 1970.
+    /// A JSON object on one line. Times are seconds since 1970.
     #[must_use]
     pub fn json(&self) -> String {
         let EntrySummary { id, description, message_octets, progress, .. } = &self.summary;
@@ -135,7 +161,7 @@ impl Listed {
         text
     }
 
-    /// Envelope and history, with the empty line ahead of the message.
+    /// Envelope and history, with the empty line before the content.
     #[must_use]
     pub fn full(&self, history: &[JournalRecord]) -> String {
         let EntrySummary { id, description, message_octets, progress, .. } = &self.summary;
@@ -168,6 +194,7 @@ impl Listed {
         text
     }
 
+    /// Appends a line of the history.
     fn push_record(&self, text: &mut String, JournalRecord { recipients, at, event }: &JournalRecord) {
         let all = &self.summary.description.envelope.recipients;
         let (what, diagnostic) = match event {
@@ -180,10 +207,10 @@ impl Listed {
                 (what, Some(outcome.diagnostic()))
             }
             JournalEvent::Notified => ("notice sent", None),
-            JournalEvent::Owed => ("delivered, the sender is to be told", None),
+            JournalEvent::Owed => ("delivered, a notice to the sender is due", None),
             JournalEvent::Held => ("held", None),
             JournalEvent::Released => ("released", None),
-            JournalEvent::Kept => ("held, as it can't be delivered to admin", None),
+            JournalEvent::Kept => ("held, because admin cannot be reached", None),
         };
         let names: Vec<String> = recipients
             .iter()
@@ -198,14 +225,14 @@ impl Listed {
     }
 }
 
-/// The last line of a list that is not empty.
+/// The last line of a list with messages.
 #[must_use]
 pub fn mailq_end(messages: usize, octets: u64) -> String {
     let plural = if messages == 1 { "" } else { "s" };
     format!("-- {} Kbytes in {messages} Request{plural}.\n", octets.div_ceil(1024))
 }
 
-/// The wall time at a running time that lies ahead.
+/// The wall time of a future running time.
 #[must_use]
 pub fn wall_time(now: Now, due: std::time::Duration) -> WallTime {
     let ahead = u64::try_from(due.saturating_sub(now.running).as_micros()).unwrap_or(u64::MAX);
@@ -232,15 +259,14 @@ fn date_text(wall: WallTime, utc_offset: i32) -> String {
     format!("{weekday} {month} {day:2} {hour:02}:{minute:02}:{second:02}")
 }
 
-/// A text without the words that have an `@`, or that hold the local part of sender or recipient: hosts write addresses
-/// in many ways (`<joe>`, `joe+40far.example`).
+/// Hides each word that has an `@` or contains the local part of the sender or of a recipient.
 fn without_addresses(text: &str, envelope: &Envelope) -> String {
     let recipients = envelope.recipients.iter().map(|recipient| &recipient.mailbox);
     let mailboxes = recipients.chain(envelope.reverse_path.mailbox());
     let names: Vec<String> =
         mailboxes.map(|mailbox| fold(mailbox.local_part.as_str().trim_matches('"'))).collect();
     let mut shown = String::new();
-    // A quoted local part may have blanks.
+    // A quoted local part may contain blanks.
     let mut is_quoted = false;
     let words = text.split_inclusive(|c: char| {
         is_quoted ^= c == '"';
@@ -263,7 +289,7 @@ fn without_addresses(text: &str, envelope: &Envelope) -> String {
     shown
 }
 
-/// Whether a word has a name in it that neither begins nor ends within letters and digits.
+/// Whether a word contains a name that is not part of a longer run of letters and digits.
 fn has_name(word: &str, name: &str) -> bool {
     word.match_indices(name).any(|(at, found)| {
         let before = word.get(..at).and_then(|before| before.chars().next_back());
@@ -272,6 +298,7 @@ fn has_name(word: &str, name: &str) -> bool {
     })
 }
 
+/// A text with a question mark for each character that could forge output (see [`is_hostile`]).
 pub(crate) fn clean(text: &str) -> String {
     text.chars().map(|c| if is_hostile(c) { '?' } else { c }).collect()
 }
@@ -284,7 +311,7 @@ pub fn json_text(text: &str) -> String {
     for c in text.chars() {
         match c {
             '"' | '\\' => quoted.extend(['\\', c]),
-            // All of them are of the plane that four digits can name.
+            // All hostile characters are in the basic plane: four digits suffice.
             c if is_hostile(c) => drop(write!(quoted, "\\u{:04x}", u32::from(c))),
             c => quoted.push(c),
         }

@@ -1,16 +1,40 @@
-//! Takes messages from the drop directory into the queue and the Maildirs, by intake like all other mail.
+//! Takes messages from the drop directory into the queue and the Maildirs, through intake like all other mail.
 //!
-//! The program that left a file there has reported the message as safe. So the file stays until its copies are safe:
+//! [`crate::store::drop`] has the format and explains why the reader trusts nothing but the owner of a file. The program
+//! that left a file there has reported the message as safe, so the file stays until its copies are safe.
 //!
-//! | the file | what becomes of it |
+//! # Life of a dropped message
+//!
+//! ```text
+//! a round lists the directory ─▶ open and lock the file ─▶ room on the disk? ─▶ submission: the owner's uid is the sender
+//!                                      │                        │                    │
+//!                                      │ no message             │ no                 ▼
+//!                                      ▼                        ▼               intake: local copies straight to the
+//!                                corrupt/, logged         next round            Maildirs, the others to the queue
+//!                                                                                    │ a Maildir fails
+//!                                                                                    ▼
+//!                                                                               intake: all copies to the queue
+//!                                                                                    │ committed
+//!                                                                                    ▼
+//!                                                                               remove the file, sync the directory
+//! ```
+//!
+//! | the file | what happens to it |
 //! | --- | --- |
 //! | is taken | removed, once its copies are on stable storage |
-//! | is no message | moved to `corrupt/`, and logged |
+//! | is no message, contains a CR, or is in a mail loop | moved to `corrupt/` and logged |
 //! | is locked by another process | left for the next round |
 //! | cannot be taken now: disk, limits, look-ups | left for the next round; the first one of a round is logged |
+//! | cannot be removed or moved | logged and skipped from then on |
 //!
-//! A crash between the commit and the removal makes a duplicate, never a loss. Who the sender is comes from the owner of the
-//! file; see [`crate::engine::intake::local_submission`].
+//! A crash between the commit and the removal makes a duplicate, never a loss.
+//!
+//! # Rounds
+//!
+//! A round begins when inotify reports an arrival, and after a minute at the latest, since a locked file or a full disk
+//! gives no event. After a round with trouble the thread sleeps for ten seconds before it reacts to arrivals again. Each
+//! round also sweeps temporary files that programs have left. [`Maildrop::stop`] waits for the message that is being
+//! taken.
 
 use crate::engine::host::site::Site;
 use crate::engine::intake::incoming::Intake;
@@ -26,12 +50,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The directory is looked at so often, whether or not the system tells of arrivals.
-const ROUND: Duration = Duration::from_secs(60);
-/// After a round with trouble, arrivals do not begin another one before this: a full queue must not be asked for each.
+/// The longest time between two rounds, with or without events of arrivals.
+const ROUND_INTERVAL: Duration = Duration::from_secs(60);
+/// The pause after a round with trouble, in which arrivals start no round: a full queue must not be tried for each.
 const TROUBLE_PAUSE: Duration = Duration::from_secs(10);
-/// So many names that can't be removed are remembered; beyond it all are forgotten, and tried again.
-const STUCK_MAX: usize = 1000;
+/// How many names of files to skip are remembered. Beyond that, all are forgotten and tried again.
+const SKIPPED_MAX: usize = 1000;
 
 /// The drop directory, and the state of the thread that empties it.
 #[derive(Debug)]
@@ -44,41 +68,41 @@ pub struct Maildrop {
 #[derive(Debug, Default)]
 struct Rounds {
     has_stopped: bool,
-    /// Messages that the last round has left where they are, by trouble of our own; the first one is told of.
+    /// The number of messages that the last round left because of trouble on this host. Only the first one is logged.
     waiting: usize,
-    /// What stays although it was taken, or is no message: to take it or to tell of it in each round would do harm.
-    stuck: Vec<CString>,
+    /// Files that cannot be removed or moved. To take or log them in every round would make duplicates and fill the log.
+    skipped: Vec<CString>,
 }
 
 impl Maildrop {
-    /// Nothing is taken yet.
+    /// A drop directory whose thread has not started yet.
     #[must_use]
     pub fn new(directory: DropDirectory) -> Self {
         Self { directory, state: Lock::default() }
     }
 
-    /// Takes what comes, until [`Self::stop`]. `site` gives the configuration of now.
+    /// Takes messages as they arrive, until [`Self::stop`]. `site` returns the current configuration.
     pub fn run(&self, intake: &Intake, site: &dyn Fn() -> Arc<Site>) {
         let watch = DirectoryWatch::for_arrivals(self.directory.path());
         if !watch.sees() {
-            log::warn!(target: "pillarbox", "event=notice text=\"no inotify: dropped mail is seen once a minute\"");
+            log::warn!(target: "pillarbox", "event=notice text=\"no inotify: dropped mail is taken once a minute\"");
         }
         while !self.state().has_stopped {
             self.take_all(intake, &site());
             if self.state().waiting > 0 {
                 sys::thread::sleep(TROUBLE_PAUSE);
             } else {
-                watch.wait(ROUND);
+                watch.wait(ROUND_INTERVAL);
             }
         }
     }
 
-    /// Waits until the message in hand is taken; no other is taken afterwards.
+    /// Waits until the current message is taken, and takes no other one.
     pub fn stop(&self) {
         self.state().has_stopped = true;
     }
 
-    /// One look at all that lies there; gives the number of messages taken.
+    /// Makes one round over the directory; returns the number of messages taken.
     pub fn take_all(&self, intake: &Intake, site: &Site) -> usize {
         let names = match self.directory.names() {
             Ok(names) => names,
@@ -94,7 +118,7 @@ impl Maildrop {
             if state.has_stopped {
                 break;
             }
-            if !state.stuck.contains(&name) {
+            if !state.skipped.contains(&name) {
                 taken += usize::from(self.take(intake, site, name, &mut state));
             }
         }
@@ -118,7 +142,7 @@ impl Maildrop {
         self.state.lock()
     }
 
-    /// True if the message is taken.
+    /// Takes one message; returns whether it was taken.
     fn take(&self, intake: &Intake, site: &Site, name: CString, state: &mut Rounds) -> bool {
         let dropped = match self.directory.open_message(&name, site.settings.limits.message_size) {
             Ok(Opened::Message(dropped)) => dropped,
@@ -136,18 +160,18 @@ impl Maildrop {
             Ok(()) => {
                 if let Err(error) = self.directory.remove(&name) {
                     trouble("removing dropped mail", &error);
-                    remember(state, name);
+                    skip(state, name);
                 }
                 true
             }
-            Err(NotTaken::Bad(reason)) => {
+            Err(NotTaken::Invalid(reason)) => {
                 self.set_aside(name, reason, state);
                 false
             }
-            Err(NotTaken::Ours(error)) => {
+            Err(NotTaken::Temporary(error)) => {
                 state.waiting += 1;
                 if state.waiting == 1 {
-                    let doing = "taking dropped mail; it stays and is tried again";
+                    let doing = "taking dropped mail; the file stays and is tried again";
                     trouble(doing, &error);
                 }
                 false
@@ -155,72 +179,79 @@ impl Maildrop {
         }
     }
 
+    /// Moves a file that is no valid message to `corrupt/` and logs that.
     fn set_aside(&self, name: CString, reason: &'static str, state: &mut Rounds) {
         let shown = name.to_string_lossy().into_owned();
         let error = match self.directory.set_aside(&name) {
-            Ok(to) => format!("{shown}: {reason}; it is corrupt/{to} now"),
+            Ok(to) => format!("{shown}: {reason}; moved to corrupt/{to}"),
             Err(error) => {
-                remember(state, name);
-                format!("{shown}: {reason}; it stays: {}", error.source)
+                skip(state, name);
+                format!("{shown}: {reason}; it cannot be moved to corrupt/: {}", error.source)
             }
         };
-        trouble("looking at dropped mail", &error);
+        trouble("checking dropped mail", &error);
     }
 }
 
-fn remember(state: &mut Rounds, name: CString) {
-    if state.stuck.len() >= STUCK_MAX {
-        state.stuck.clear();
+/// Excludes a file from later rounds.
+fn skip(state: &mut Rounds, name: CString) {
+    if state.skipped.len() >= SKIPPED_MAX {
+        state.skipped.clear();
     }
-    state.stuck.push(name);
+    state.skipped.push(name);
 }
 
 /// Why a message was not taken.
 enum NotTaken {
-    /// It is none that can be taken, ever.
-    Bad(&'static str),
-    /// It may be taken later.
-    Ours(String),
+    /// It can never be accepted.
+    Invalid(&'static str),
+    /// It may be accepted later: this host has trouble.
+    Temporary(String),
 }
 
 impl From<io::Error> for NotTaken {
     fn from(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::UnexpectedEof {
-            return Self::Bad("it has become shorter");
+            return Self::Invalid("the file became shorter while it was read");
         }
-        Self::Ours(error.to_string())
+        Self::Temporary(error.to_string())
     }
 }
 
+/// Commits the copies of a message: local ones to the Maildirs, or all to the queue if a Maildir fails.
+///
+/// # Errors
+/// The message can never be accepted, or cannot be accepted now.
 fn hand_over(intake: &Intake, site: &Site, dropped: &Dropped) -> Result<(), NotTaken> {
     if !local_submission::has_room_for(site, dropped.message_octets()) {
-        return Err(NotTaken::Ours("no space left on the disk".into()));
+        return Err(NotTaken::Temporary("no space left on the disk".into()));
     }
     match try_delivery(intake, site, dropped, LocalDelivery::Direct)? {
-        // A Maildir that takes nothing is no reason to keep the others waiting.
+        // A Maildir that cannot be written must not delay the other recipients.
         Err(Refusal::Store(_)) => try_delivery(intake, site, dropped, LocalDelivery::Queued)?,
         result => result,
     }
     .map_err(|refusal| match refusal {
-        Refusal::Loop => NotTaken::Bad("it is going round in circles"),
-        refusal => NotTaken::Ours(refusal.to_string()),
+        Refusal::Loop => NotTaken::Invalid("mail loop detected"),
+        refusal => NotTaken::Temporary(refusal.to_string()),
     })
 }
 
+/// Tries one commit. The inner result is intake's answer, the outer one a failure to read or route the message.
 fn try_delivery(
     intake: &Intake,
     site: &Site,
     dropped: &Dropped,
     local: LocalDelivery,
 ) -> Result<Result<(), Refusal>, NotTaken> {
-    let submitted =
-        local_submission::submission(site, dropped.uid, &dropped.envelope, local).map_err(NotTaken::Ours)?;
+    let submitted = local_submission::submission(site, dropped.uid, &dropped.envelope, local)
+        .map_err(NotTaken::Temporary)?;
     let mut incoming = match intake.begin(site, submitted.submission) {
         Ok(incoming) => incoming,
         Err(refusal) => return Ok(Err(refusal)),
     };
     if !dropped.read(|piece| incoming.write(piece))? {
-        return Err(NotTaken::Bad("it has a CR"));
+        return Err(NotTaken::Invalid("the message contains a CR"));
     }
     Ok(incoming.commit().map(drop))
 }

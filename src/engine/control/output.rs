@@ -1,9 +1,9 @@
-//! The other end of a request: its identity, where its answer goes, and what it hands over.
+//! The client of a request: its identity, where its answer goes, and the message that it hands over.
 //!
 //! | implemented by | end |
 //! | --- | --- |
 //! | `control::socket` | a connection to the control socket |
-//! | `program::ask` | standard output and error of a command, where no daemon runs |
+//! | `program::remote` | standard output and error of a command, where no daemon runs |
 //!
 //! Requests and hand-overs know only these traits: the daemon and a command without a daemon answer by the same code.
 
@@ -12,12 +12,12 @@ use std::io;
 
 /// Where the answer to a request goes.
 pub trait Output {
-    /// A part of the answer.
+    /// Writes a part of the answer.
     ///
     /// # Errors
     /// The connection is closed; the answer ends here.
     fn output(&mut self, octets: &[u8]) -> io::Result<()>;
-    /// A line about a failure, without its line end.
+    /// Writes a line about a failure; `line` has no line end.
     ///
     /// # Errors
     /// As for `output`.
@@ -29,18 +29,18 @@ pub trait Output {
 pub struct Asker {
     /// The requests that the user may make.
     pub rights: PeerRights,
-    /// The user, by the word of the kernel (`SO_PEERCRED`).
+    /// The user, as the kernel reports it (`SO_PEERCRED`).
     pub uid: u32,
 }
 
 /// A program that hands a message over.
 pub trait Peer: Output {
-    /// The next octets of envelope and message; 0 at the end.
+    /// Reads the next octets of envelope and message; returns 0 at the end.
     ///
     /// # Errors
     /// The connection is closed, or the deadline has passed.
     fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
-    /// Asks for the message, which has `octets` octets.
+    /// Asks for the message of `octets` octets, and gives it time to arrive.
     ///
     /// # Errors
     /// The connection is closed.

@@ -1,9 +1,36 @@
-//! What the operator asks for: lists, and changes of what is queued; answered by the daemon on its control socket, and by
-//! the commands themselves where no daemon runs.
+//! Answers requests: lists the queue and changes it. The daemon answers on its control socket; a command answers by the
+//! same code where no daemon runs.
 //!
-//! Changes are safe while mail is delivered: to drop or return a message all of its recipients are claimed first, as a
-//! worker claims them, and a message that a worker or another process has in hand is refused with a word. A message is
-//! held by a record in its journal, and taken off the index. What may fail: the disk; others having it in hand.
+//! | request | who may | what it does |
+//! | --- | --- | --- |
+//! | list | everybody | lists all messages; addresses of other users' messages are hidden |
+//! | show | root, `user`, its group | shows envelope, history and content of a message |
+//! | flush | the same | makes messages due, all or by id or domain |
+//! | hold, release, remove, bounce | the same | changes messages, see below |
+//! | link | the same | notes that the network came up, went down or is metered |
+//! | status, verify | everybody | [`super::status`], [`super::submit::verify`] |
+//!
+//! # Changes
+//!
+//! Mail is delivered while messages are changed, perhaps by a worker of this process, perhaps by another process:
+//!
+//! | change | lock of the entry | claims of its recipients | journal | index | then |
+//! | --- | --- | --- | --- | --- | --- |
+//! | hold | yes | no: an attempt under way ends as usual | `Held` | withdrawn | no further attempt |
+//! | release | yes | no | `Released` | added | a message that was kept for `admin` is due at once |
+//! | remove | yes | all | the entry is removed | withdrawn, forgotten | no notice to anyone |
+//! | bounce | yes | all | `Attempted`, failed | withdrawn | the sender gets a notice |
+//!
+//! An entry that another process has locked is tried for half a second. If it stays locked, or a worker has claimed one
+//! of its recipients, the answer is 75 and the message stays as it was. A change with a journal record is on stable
+//! storage before the answer, and a removal is synced once for all messages of a request.
+//!
+//! | exit code | failure |
+//! | --- | --- |
+//! | 66 | no message has the id; ignored if all messages were named, since it may just have left |
+//! | 74 | an I/O error of the queue |
+//! | 75 | the message is being delivered, or another process has locked it |
+//! | 77 | the user may not make the request |
 
 use super::listing::{self, Listed};
 use super::output::{Asker, Output};
@@ -32,23 +59,22 @@ use crate::store::queue::{
 use crate::sys::thread;
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often and after which pause a message is asked for that others have locked.
+/// How often a locked message is tried, and the pause between two tries.
 const BUSY_TRIES: usize = 10;
 const BUSY_PAUSE: Duration = Duration::from_millis(50);
-/// Read at once while a message is shown.
+/// How many octets of a shown message are read at once.
 const READ_OCTETS: usize = 16 * 1024;
 
 /// Why a message was not changed: exit code and reason.
 type Refused = (u8, String);
 
-/// Answers a question; gives the exit code.
+/// Answers a request; returns the exit code.
 ///
 /// # Errors
-/// Nobody listens any more.
+/// The connection is closed.
 pub fn answer(
     services: &Services,
     asker: Asker,
@@ -56,7 +82,7 @@ pub fn answer(
     output: &mut dyn Output,
 ) -> io::Result<u8> {
     if !asker.rights.allow(request) {
-        output.error("this is for root, the user of the daemon, and members of its group")?;
+        output.error("only root, the user of the daemon and members of its group may do this")?;
         return Ok(NOT_ALLOWED);
     }
     let manager = &services.manager;
@@ -172,7 +198,7 @@ fn flush(manager: &Manager, which: &[Which], output: &mut dyn Output) -> io::Res
         Uplink::Down => output.error("the link is down: nothing is tried before link up")?,
         Uplink::Metered if which.is_empty() => {
             output.error(
-                "the link is metered: only urgent mail, and what is named here, is tried before link up",
+                "the link is metered: before link up, only urgent mail and the messages named here are tried",
             )?;
         }
         Uplink::Metered | Uplink::Up => {}
@@ -198,7 +224,7 @@ fn change_all(
     for id in ids {
         match change_one(manager, change, id) {
             Ok(()) => Event::Operator { what: change.word(), id, uid: asker.uid }.log(),
-            // It has left meanwhile.
+            // It has left the queue since it was listed.
             Err((UNKNOWN_ID, _)) if all => {}
             Err((refused, reason)) => {
                 output.error(&reason)?;
@@ -219,16 +245,16 @@ fn change_one(manager: &Manager, change: Change, id: QueueId) -> Result<(), Refu
     let entry = checkout(manager, id)?;
     match change {
         Change::Hold => {
-            keep_back(manager, &entry, true)?;
+            set_hold(manager, &entry, true)?;
             manager.index.withdraw(id);
             manager.intake.digests.forget(id);
             Ok(())
         }
         Change::Release => {
-            // What nobody could deliver is tried at once: somebody has mended the way.
+            // A message that was kept for `admin` is tried at once: the operator has fixed its route.
             let was_kept = entry.progress().iter().any(|progress| progress.kept.is_some());
-            keep_back(manager, &entry, false)?;
-            put_on_board(manager, id);
+            set_hold(manager, &entry, false)?;
+            reindex(manager, id);
             if was_kept {
                 manager.index.flush_message(id, manager.clock.now().running);
             }
@@ -238,7 +264,7 @@ fn change_one(manager: &Manager, change: Change, id: QueueId) -> Result<(), Refu
             let _claim = claim(manager, &entry)?;
             manager.index.withdraw(id);
             if let Err(error) = manager.queue.remove(&entry) {
-                put_on_board(manager, id);
+                reindex(manager, id);
                 return Err(failed(&error));
             }
             manager.index.forget_message(id);
@@ -249,10 +275,10 @@ fn change_one(manager: &Manager, change: Change, id: QueueId) -> Result<(), Refu
     }
 }
 
-/// Writes that the operator holds a message, or lets it go.
-fn keep_back(manager: &Manager, entry: &Arc<Entry>, hold: bool) -> Result<(), Refused> {
+/// Records in the journal that the operator holds or releases a message.
+fn set_hold(manager: &Manager, entry: &Arc<Entry>, hold: bool) -> Result<(), Refused> {
     let _settling = entry.settle();
-    // Who holds what is kept knows of it.
+    // An operator who holds a kept message has seen it: the hold replaces the state `kept`, which raises an alarm.
     let differs =
         |(_, progress): &(usize, Progress)| progress.held != hold || (hold && progress.kept.is_some());
     let progress = entry.progress().into_iter().enumerate();
@@ -268,7 +294,7 @@ fn keep_back(manager: &Manager, entry: &Arc<Entry>, hold: bool) -> Result<(), Re
     Ok(())
 }
 
-/// All that is still to be tried fails by the operator's word, and its sender is told as of any other failure.
+/// Fails all pending recipients by order of the operator; the sender gets a notice, as of any other failure.
 fn bounce(manager: &Manager, entry: &Arc<Entry>) -> Result<(), Refused> {
     let claim = claim(manager, entry)?;
     let id = entry.id();
@@ -291,51 +317,52 @@ fn bounce(manager: &Manager, entry: &Arc<Entry>) -> Result<(), Refused> {
         claim,
     };
     manager.end_attempt(&Hop::Local, attempt, Again::AtOnce);
-    if is_removed(entry) {
+    if entry.is_removed() {
         return Ok(());
     }
-    Err((NOT_NOW, format!("{id}: it has failed, but its sender can't be told yet; that is tried again")))
+    Err((
+        NOT_NOW,
+        format!("{id}: returned, but the notice to its sender is not written yet; it will be tried again"),
+    ))
 }
 
-fn put_on_board(manager: &Manager, id: QueueId) {
+/// Adds a message to the index again, with its state on disk.
+fn reindex(manager: &Manager, id: QueueId) {
     if let Some(Ok(summary)) = manager.queue.summary(id) {
         manager.load_summary(&manager.site(), &summary);
     }
 }
 
 fn set_link(manager: &Manager, link: Uplink) {
-    // First the lifetimes: what is tried at once must not expire by the time without a way out.
+    // The clock first: messages that are tried at once must not expire by the time that the link was down.
     manager.clock.note_link(link);
     manager.index.set_link(link, manager.clock.now().running);
     Event::Notice(&format!("the link is {}", link.word())).log();
 }
 
+/// Opens and locks a message, and waits a little if another thread or process has locked it.
 fn checkout(manager: &Manager, id: QueueId) -> Result<Arc<Entry>, Refused> {
     for _ in 0..BUSY_TRIES {
         match manager.queue.checkout(id) {
-            Ok(Checkout::Ready(entry)) if !is_removed(&entry) => return Ok(entry),
+            Ok(Checkout::Ready(entry)) if !entry.is_removed() => return Ok(entry),
             Ok(Checkout::Ready(_) | Checkout::Gone) => return Err(unknown(id)),
-            // Often only a thread that is about to let it go.
+            // Often it is a thread that is about to close it.
             Ok(Checkout::Busy) => thread::sleep(BUSY_PAUSE),
             Err(error) => return Err(failed(&error)),
         }
     }
-    Err((NOT_NOW, format!("{id}: another process is at work on it; try again")))
+    Err((NOT_NOW, format!("{id}: another process has locked the message; try again")))
 }
 
-/// All recipients of a message, which no worker has in hand then.
+/// Claims all recipients of a message, so that no worker attempts it meanwhile.
 fn claim(manager: &Manager, entry: &Entry) -> Result<Claim, Refused> {
     let places: Vec<usize> = (0..entry.description().envelope.recipients.len()).collect();
     let wanted = places.len();
     let claim = Claim::take(&manager.claims, entry.id(), places).filter(|claim| claim.places.len() == wanted);
-    let claim =
-        claim.ok_or_else(|| (NOT_NOW, format!("{}: it is being delivered now; try again", entry.id())))?;
-    // Only now: what others had claimed is settled, and may have been the last of it.
-    if is_removed(entry) { Err(unknown(entry.id())) } else { Ok(claim) }
-}
-
-fn is_removed(entry: &Entry) -> bool {
-    entry.content_source().0.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
+    let claim = claim
+        .ok_or_else(|| (NOT_NOW, format!("{}: the message is being delivered; try again", entry.id())))?;
+    // Checked under the claim: a worker that held one before may have settled the last recipient.
+    if entry.is_removed() { Err(unknown(entry.id())) } else { Ok(claim) }
 }
 
 fn unknown(id: QueueId) -> Refused {
@@ -351,29 +378,32 @@ fn trouble(error: &StoreError, output: &mut dyn Output) -> io::Result<u8> {
     Ok(IO_TROUBLE)
 }
 
-/// What the engine knows of all messages at one moment.
+/// The engine's state about all messages at one time: all rows of a list agree.
 struct Snapshot {
     site: Arc<Site>,
     now: crate::mail::date::Now,
     next_attempts: HashMap<QueueId, Duration>,
-    in_hand: HashSet<QueueId>,
+    /// The messages that workers have claimed.
+    active: HashSet<QueueId>,
+    /// The messages that wait for a digest.
     collected: HashSet<QueueId>,
 }
 
 impl Snapshot {
     fn take(manager: &Manager) -> Self {
         let claims = manager.claims.lock();
-        let in_hand = claims.iter().map(|&(id, _)| id).collect();
+        let active = claims.iter().map(|&(id, _)| id).collect();
         drop(claims);
         Self {
             site: manager.site(),
             now: manager.clock.now(),
             next_attempts: manager.index.next_attempts(),
-            in_hand,
+            active,
             collected: manager.intake.digests.all(),
         }
     }
 
+    /// A message with its state: attempts at its routes count since its arrival.
     fn listed(&self, manager: &Manager, summary: EntrySummary) -> Listed {
         let arrival = summary.description.arrival.running;
         let (mut pauses, mut attempts) = (Vec::new(), 0);
@@ -392,7 +422,7 @@ impl Snapshot {
             attempts = attempts.max(tries);
         }
         Listed {
-            is_active: self.in_hand.contains(&summary.id),
+            is_active: self.active.contains(&summary.id),
             next_attempt: self.next_attempts.get(&summary.id).map(|&due| listing::wall_time(self.now, due)),
             attempts,
             pauses,
@@ -402,14 +432,14 @@ impl Snapshot {
     }
 }
 
-/// Whose messages are whose, with the last answer of the user database: a queue full of one sender's mail asks once.
+/// The owners of messages. Keeps the last answer of the user database, so that a queue full of one sender's mail asks once.
 #[derive(Default)]
 struct Owners {
     last: Option<(String, Option<u32>)>,
 }
 
 impl Owners {
-    /// A message is its sender's, if that is a user of this host.
+    /// Whether the user `uid` is the sender of a message. A message with a foreign sender has no owner.
     fn owns(&mut self, site: &Site, uid: u32, summary: &EntrySummary) -> bool {
         let ReversePath::Mailbox(sender) = &summary.description.envelope.reverse_path else { return false };
         if !site.routes.is_local(&sender.domain) {

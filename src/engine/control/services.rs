@@ -1,4 +1,7 @@
-//! What operators can ask about and change.
+//! The parts of a running pillarbox that requests read and change.
+//!
+//! The daemon shares them with every connection of the control socket. A command that runs without a daemon answers from
+//! its own, with the same queue on disk, and never checks the alarm.
 
 use super::alarm::Alarm;
 use crate::engine::queue::manager::Manager;
@@ -9,6 +12,6 @@ use std::sync::Arc;
 pub struct Services {
     /// The queue.
     pub manager: Arc<Manager>,
-    /// What people are alarmed about.
+    /// The alarms that were raised.
     pub alarm: Alarm,
 }

@@ -1,9 +1,42 @@
-//! The control socket: where commands of this host talk to the daemon (INTERFACE section 8).
+//! The control socket, on which commands of this host talk to the daemon (INTERFACE section 8).
 //!
-//! Everybody may connect; the kernel says who they are (SO_PEERCRED, SO_PEERGROUPS), and `protocol::rights` what they may
-//! ask. One thread accepts, each connection has one of its own, with deadlines; a panic in one ends that one. Never
-//! believes what a peer says of itself. What may fail: making the socket, which the daemon survives, since mail is worth
-//! more; a question, which is answered with its exit code.
+//! # Life of a question
+//!
+//! | step | who | if it fails |
+//! | --- | --- | --- |
+//! | connect | any user: the socket has mode 0666 | the client finds no daemon |
+//! | accept | the one thread `control` | logged; next try after 100 ms |
+//! | identify the peer | the kernel: SO_PEERCRED and SO_PEERGROUPS | closed without an answer |
+//! | count the connection | `Control::admit` | "too many connections are open", exit code 75 |
+//! | read the question, one line | a thread of its own, as all that follows | closed at the deadline; 64 if it is too long or malformed |
+//! | check the rights | [`PeerRights`], by user and groups | 77 |
+//! | answer | [`requests`], or [`submit`] for a message | an exit code, and a line for standard error |
+//! | send the end with the exit code | [`crate::protocol::piece`] | the client reports a broken answer |
+//!
+//! A connection carries one question and one answer. The framing is that of [`crate::protocol`]: the question is a line,
+//! the answer comes in pieces with a head each. This file gathers output into pieces of about 16 KiB, and sends what it
+//! has gathered before an error line, so that both streams keep their order.
+//!
+//! # Limits
+//!
+//! | limit | value | purpose |
+//! | --- | --- | --- |
+//! | connections of a user | 16 | one user must not lock the others out |
+//! | connections of all users but root | 64 | threads and memory of a small box |
+//! | connections of root | no limit | root can always ask |
+//! | time for the question | 10 s | an idle connection must not hold a place |
+//! | time for a message | 60 s, and a second for each 64 KiB | the sender has it at hand; the disk may be slow |
+//! | time to read a piece of the answer | 300 s | a person may page through it |
+//! | length of the question | 64 KiB | memory |
+//!
+//! # Ends
+//!
+//! The thread of a connection catches its panic: the panic ends that connection only. [`Control::close`] waits up to two
+//! seconds for messages that are coming in, since a client without an answer submits its message again. It waits for
+//! no other question: a crash at any time does the queue no harm.
+//!
+//! The daemon survives without its control socket, because mail matters more. It never believes what a peer says of
+//! itself.
 
 use super::output::Peer;
 use super::services::Services;
@@ -32,42 +65,43 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
-/// So many connections one user may have, other than root.
+/// How many connections a user other than root may have.
 const CONNECTIONS_PER_USER: usize = 16;
-/// So many connections all users together may have, other than root.
+/// How many connections all users other than root may have together.
 const CONNECTIONS: usize = 64;
-/// How long peers are borne with.
+
+/// How long the socket waits for a client.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
-    /// For a question to come in, to its last octet; with the envelope of a message.
+pub struct SocketTimeouts {
+    /// For a whole question, with the envelope of a message.
     pub question: Duration,
-    /// For a message to come in, besides the time for its octets. Its sender has it at hand.
+    /// For a whole message, besides the time for its octets. The client has it at hand.
     pub message: Duration,
-    /// For a piece of the answer to be read.
+    /// For the client to read a piece of the answer.
     pub answer: Duration,
 }
 
-/// Of a daemon: somebody may look at the answer page by page.
-pub const PATIENCE: Patience = Patience {
+/// The timeouts of a daemon. A person may read the answer page by page.
+pub const SOCKET_TIMEOUTS: SocketTimeouts = SocketTimeouts {
     question: Duration::from_secs(10),
     message: Duration::from_secs(60),
     answer: Duration::from_secs(300),
 };
-/// So many octets a second the disk of a small box takes at least, while a message comes in.
+/// The lowest rate, in octets a second, at which the disk of a small box stores a message.
 const OCTETS_PER_SECOND: u64 = 64 * 1024;
-/// How long an end waits for messages that are coming in: who hears no answer leaves the message a second time.
-const STOP_PATIENCE: Duration = Duration::from_secs(2);
-/// Pause between two looks for them.
+/// How long [`Control::close`] waits for messages that are coming in: a client without an answer submits again.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often it checks for them.
 const STOP_PAUSE: Duration = Duration::from_millis(10);
-/// Pause after an accept that failed for want of descriptors or memory, so that it is not tried without end.
+/// The pause after an accept that failed for lack of descriptors or memory: the thread must not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Pieces of an answer are gathered up to this size.
+/// How many octets of output are gathered into a piece.
 const GATHER_OCTETS: usize = 16 * 1024;
 
-/// Makes the directory of the socket, and gives it to `owner`; one that is there stays as it is.
+/// Makes the directory of the socket and gives it to `owner`. An existing directory stays as it is.
 ///
 /// # Errors
-/// It can't be made.
+/// The directory cannot be made or given away.
 pub fn make_directory(socket: &Path, owner: Option<Owner>) -> Result<(), StoreError> {
     let Some(directory) = socket.parent().filter(|path| !path.as_os_str().is_empty() && !path.exists())
     else {
@@ -83,15 +117,15 @@ pub fn make_directory(socket: &Path, owner: Option<Owner>) -> Result<(), StoreEr
     make().map(drop).map_err(|error: io::Error| StoreError::io(directory, error))
 }
 
-/// The socket, and who is connected.
+/// The socket and its connections.
 #[derive(Debug)]
 pub struct Control {
     listener: UnixListener,
     path: PathBuf,
-    /// Which file is ours.
+    /// The inode of our socket: another daemon may have replaced the file.
     inode: u64,
-    patience: Patience,
-    /// Users with connections, root left out; one a connection.
+    timeouts: SocketTimeouts,
+    /// The user of each connection, root's left out.
     users: Lock<Vec<u32>>,
     /// How many messages are coming in.
     submissions: AtomicUsize,
@@ -99,46 +133,47 @@ pub struct Control {
 }
 
 impl Control {
-    /// Opens the socket, for everybody. One that a dead daemon has left is replaced, a living one's is not.
+    /// Opens the socket for all users. A socket that a dead daemon has left is replaced; that of a living one is not.
     ///
     /// # Errors
-    /// With the path.
-    pub fn bind(path: &Path, patience: Patience) -> io::Result<Self> {
-        let told = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    /// A daemon listens at `path`, another file is there, or the directory does not allow it. The error names the path.
+    pub fn bind(path: &Path, timeouts: SocketTimeouts) -> io::Result<Self> {
+        let with_path =
+            |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         let listener = match UnixListener::bind(path) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_left_over(path) => {
                 std::fs::remove_file(path).and_then(|()| UnixListener::bind(path))
             }
             result => result,
         };
-        let listener = listener.map_err(told)?;
+        let listener = listener.map_err(with_path)?;
         let everybody = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP | Mode::ROTH | Mode::WOTH;
-        rustix::fs::chmod(path, everybody).map_err(|errno| told(errno.into()))?;
-        let inode = path.symlink_metadata().map_err(told)?.ino();
+        rustix::fs::chmod(path, everybody).map_err(|errno| with_path(errno.into()))?;
+        let inode = path.symlink_metadata().map_err(with_path)?.ino();
         let (users, submissions) = (Lock::default(), AtomicUsize::new(0));
         let stopping = AtomicBool::new(false);
-        Ok(Self { listener, path: path.to_owned(), inode, patience, users, submissions, stopping })
+        Ok(Self { listener, path: path.to_owned(), inode, timeouts, users, submissions, stopping })
     }
 
-    /// Starts to answer.
+    /// Starts the thread that accepts connections.
     ///
     /// # Errors
-    /// There was no thread to be had.
+    /// The thread cannot be started.
     pub fn start(self: &Arc<Self>, services: &Arc<Services>) -> io::Result<()> {
         let (control, services) = (Arc::clone(self), Arc::clone(services));
         thread::start("control", move || control.run(&services))
     }
 
-    /// Ends it: no new connections, and the socket is gone. For messages that are coming in it waits a little, and for
-    /// nothing else that is being done: a crash at any moment would do it no harm.
+    /// Stops accepting and removes the socket. Waits up to two seconds for messages that are coming in, and for no other
+    /// question: a crash at any time would do the queue no harm.
     pub fn close(&self) {
         self.stopping.store(true, Ordering::SeqCst);
         if self.path.symlink_metadata().is_ok_and(|metadata| metadata.ino() == self.inode) {
-            // In a directory that is not ours it stays, and the next daemon replaces it.
+            // It stays in a directory that the daemon may not change; the next daemon replaces it.
             let _ = std::fs::remove_file(&self.path);
         }
         let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
-        let deadline = Deadline::after(STOP_PATIENCE);
+        let deadline = Deadline::after(STOP_TIMEOUT);
         while self.submissions.load(Ordering::SeqCst) > 0 && !deadline.remaining().is_zero() {
             thread::sleep(STOP_PAUSE);
         }
@@ -147,7 +182,7 @@ impl Control {
     fn run(self: &Arc<Self>, services: &Arc<Services>) {
         while !self.stopping.load(Ordering::SeqCst) {
             match self.listener.accept() {
-                Ok((stream, _)) => self.take(stream, services),
+                Ok((stream, _)) => self.start_connection(stream, services),
                 Err(_) if self.stopping.load(Ordering::SeqCst) => break,
                 Err(error)
                     if matches!(
@@ -162,11 +197,12 @@ impl Control {
         }
     }
 
-    fn take(self: &Arc<Self>, stream: UnixStream, services: &Arc<Services>) {
+    /// Identifies the peer and serves it in a thread of its own, if it may have another connection.
+    fn start_connection(self: &Arc<Self>, stream: UnixStream, services: &Arc<Services>) {
         let Ok(peer) = sockopt::socket_peercred(&stream) else { return };
         let uid = peer.uid.as_raw();
         let Some(permit) = self.admit(uid) else {
-            return turn_away(&stream, "too many connections of yours");
+            return turn_away(&stream, "too many connections are open");
         };
         let mut groups = user::peer_groups(stream.as_fd());
         groups.push(peer.gid.as_raw());
@@ -182,10 +218,13 @@ impl Control {
         }
     }
 
-    /// One connection: one question and its answer. Whoever hears no answer has gone, and whoever says nothing gets none.
+    /// Serves a connection: one question and its answer.
+    ///
+    /// # Errors
+    /// The client closes the connection, misses a deadline, or sends a question that is not UTF-8. It gets no answer.
     fn serve(&self, stream: &UnixStream, asker: Asker, services: &Services) -> io::Result<()> {
-        let mut exchange = Exchange::new(stream, self.patience);
-        stream.set_write_timeout(Some(self.patience.answer))?;
+        let mut exchange = Exchange::new(stream, self.timeouts);
+        stream.set_write_timeout(Some(self.timeouts.answer))?;
         let code = match exchange
             .question()?
             .map(|line| Question::parse(&line.split(' ').collect::<Vec<_>>()))
@@ -193,7 +232,7 @@ impl Control {
             Some(Ok(Question::Ask(request))) => requests::answer(services, asker, &request, &mut exchange)?,
             Some(Ok(Question::Submit(sizes))) => {
                 let _counted = Counted::begin(&self.submissions);
-                // Its id, too, goes out before the count does.
+                // The answer with the id is sent before the count goes down, so that `close` waits for it, too.
                 let code = submit::take(&services.manager, asker.uid, sizes, &mut exchange)?;
                 return exchange.end(code);
             }
@@ -209,7 +248,7 @@ impl Control {
         exchange.end(code)
     }
 
-    /// Counts a connection in; `None` if it is one too many.
+    /// Counts a new connection. `None` if the user, or all users together, have too many.
     fn admit(self: &Arc<Self>, uid: u32) -> Option<Permit> {
         let mut users = self.users();
         let own = users.iter().filter(|&&user| user == uid).count();
@@ -227,7 +266,7 @@ impl Control {
     }
 }
 
-/// The right to one connection; given back when dropped, also by a panic.
+/// A place for one connection, given back when dropped, also by a panic.
 struct Permit {
     control: Arc<Control>,
     uid: u32,
@@ -242,7 +281,7 @@ impl Drop for Permit {
     }
 }
 
-/// One more of something, as long as it lives; also over a panic.
+/// Raises a count while it lives, also if a panic ends that.
 struct Counted<'a>(&'a AtomicUsize);
 
 impl<'a> Counted<'a> {
@@ -258,7 +297,7 @@ impl Drop for Counted<'_> {
     }
 }
 
-/// Whether nobody listens at a socket any more. Asked without waiting: a living daemon may be too busy to answer.
+/// Whether a dead daemon has left this socket. The probe does not block: a living daemon may be too busy to accept.
 fn is_left_over(path: &Path) -> bool {
     let is_socket = path.symlink_metadata().is_ok_and(|metadata| metadata.file_type().is_socket());
     let ask = || {
@@ -269,46 +308,49 @@ fn is_left_over(path: &Path) -> bool {
     is_socket && ask() == Err(rustix::io::Errno::CONNREFUSED)
 }
 
-/// Tells one for whom there is no place, without waiting.
+/// Refuses a connection without waiting for the client.
 fn turn_away(stream: &UnixStream, why: &str) {
-    let mut exchange = Exchange::new(stream, PATIENCE);
+    let mut exchange = Exchange::new(stream, SOCKET_TIMEOUTS);
     if stream.set_nonblocking(true).is_ok() && exchange.error(why).is_ok() {
         let _ = exchange.end(NOT_NOW);
     }
 }
 
-/// What is said on a connection, both ways.
+/// The question and the answer of a connection, with their framing and deadlines.
 struct Exchange<'a> {
     stream: &'a UnixStream,
-    patience: Patience,
-    /// Octets of the answer on their way.
+    timeouts: SocketTimeouts,
+    /// Output that is not sent yet.
     gathered: Vec<u8>,
-    /// What has come in behind the question.
-    held: Vec<u8>,
-    /// When what is read has to be there.
+    /// Octets that were received behind the question: the beginning of an envelope.
+    received: Vec<u8>,
+    /// The deadline of the question, later of the message.
     deadline: Deadline,
 }
 
 impl<'a> Exchange<'a> {
-    fn new(stream: &'a UnixStream, patience: Patience) -> Self {
-        let deadline = Deadline::after(patience.question);
-        Self { stream, patience, gathered: Vec::new(), held: Vec::new(), deadline }
+    fn new(stream: &'a UnixStream, timeouts: SocketTimeouts) -> Self {
+        let deadline = Deadline::after(timeouts.question);
+        Self { stream, timeouts, gathered: Vec::new(), received: Vec::new(), deadline }
     }
 
-    /// The first line, if it comes in time.
+    /// Reads the question, the first line. `None` if it is too long.
+    ///
+    /// # Errors
+    /// The connection is closed, the deadline passes, or the line is not UTF-8.
     fn question(&mut self) -> io::Result<Option<String>> {
         let mut piece = [0; 1024];
         loop {
             let length = self.read(&mut piece)?;
             let read =
                 piece.get(..length).filter(|read| !read.is_empty()).ok_or(io::ErrorKind::UnexpectedEof)?;
-            let end = read.iter().position(|&octet| octet == b'\n').map(|end| self.held.len() + end);
-            self.held.extend_from_slice(read);
+            let end = read.iter().position(|&octet| octet == b'\n').map(|end| self.received.len() + end);
+            self.received.extend_from_slice(read);
             if let Some(end) = end {
-                let line = self.held.drain(..=end).take(end).collect();
+                let line = self.received.drain(..=end).take(end).collect();
                 return String::from_utf8(line).map(Some).map_err(|_| io::ErrorKind::InvalidData.into());
             }
-            if self.held.len() >= QUESTION_MAX_OCTETS {
+            if self.received.len() >= QUESTION_MAX_OCTETS {
                 return Ok(None);
             }
         }
@@ -360,18 +402,18 @@ impl Output for Exchange<'_> {
 
 impl Peer for Exchange<'_> {
     fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.held.is_empty() {
+        if self.received.is_empty() {
             return self.read(buffer);
         }
-        let length = buffer.len().min(self.held.len());
-        let held = self.held.drain(..length);
-        buffer.iter_mut().zip(held).for_each(|(to, from)| *to = from);
+        let length = buffer.len().min(self.received.len());
+        let received = self.received.drain(..length);
+        buffer.iter_mut().zip(received).for_each(|(to, from)| *to = from);
         Ok(length)
     }
 
     fn go(&mut self, octets: u64) -> io::Result<()> {
         let time = Duration::from_secs(octets / OCTETS_PER_SECOND);
-        self.deadline = Deadline::after(self.patience.message.saturating_add(time));
+        self.deadline = Deadline::after(self.timeouts.message.saturating_add(time));
         self.piece(Piece::Go, &[])
     }
 }
@@ -383,7 +425,7 @@ mod tests {
     #[test]
     fn no_user_takes_all_places_and_root_always_gets_one() {
         let path = std::env::temp_dir().join(format!("pillarbox-control-{}", std::process::id()));
-        let control = Arc::new(Control::bind(&path, PATIENCE).unwrap());
+        let control = Arc::new(Control::bind(&path, SOCKET_TIMEOUTS).unwrap());
         let mut permits: Vec<Permit> = (0..16).map(|_| control.admit(1000).unwrap()).collect();
         assert!(control.admit(1000).is_none());
         permits.extend((0..48).map(|i| control.admit(2000 + i).unwrap()));

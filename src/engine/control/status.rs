@@ -1,9 +1,40 @@
-//! How things are (`pillarbox status`): for people, as JSON, for Prometheus, and for monitoring plugins.
+//! The state of the daemon (`pillarbox status`): for people, as JSON, for Prometheus, and for monitoring plugins.
 //!
-//! [`ROWS`] says what there is to tell, once for all forms. Numbers are for everybody; routes and the reasons of alarms
-//! name hosts, and are for those who may see all. Since counters that lose a little in a crash would look to Prometheus
-//! as if they had begun anew, it gets those since the start. Reads the index and the counts; nothing here fails but the
-//! connection of whoever asks.
+//! [`ROWS`] lists the metrics once for all forms:
+//!
+//! | metrics | source | meaning |
+//! | --- | --- | --- |
+//! | gauges of the queue | the index, read under its lock | messages, octets and ages now; `held` counts what the operator holds, `undelivered_to_admin` what is kept for `admin` |
+//! | gauges of routes | the index | next hops that pause, and those that have failed for `alarm.stuck_after` or refuse |
+//! | other gauges | link, listeners, alarm | the values now |
+//! | counters | [`crate::engine::log::counters`] | since the start, and in all |
+//!
+//! An age is time during which the host was running: a laptop that slept does not make messages old.
+//!
+//! | form | option | gauges | counters | routes and alarms |
+//! | --- | --- | --- | --- | --- |
+//! | text | | all | both | a line for each paused route and each alarm |
+//! | JSON | `--json` | all | both | `routes`, `alarms` |
+//! | Prometheus | `--prometheus` | all | since the start | a gauge for each paused route |
+//! | plugin | `--check` | those that [`monitor::judge`] judges | no | the reason of one paused route |
+//!
+//! Numbers are for every user. Routes and alarms name hosts, so only a peer with all rights sees them; JSON has `null`
+//! in their place. Prometheus gets the counters since the start, because it takes a value that falls for a restart: the
+//! stored counters may lose a little in a crash. Replies within the output are cleaned as in lists.
+//!
+//! # The check
+//!
+//! `--check` returns the exit codes of monitoring plugins, in place of those of sysexits.h:
+//!
+//! | exit code | when |
+//! | --- | --- |
+//! | 0, OK | otherwise |
+//! | 1, WARNING | half of `queue.max_messages`, a message older than `alarm.stuck_after`, or a route that fails that long |
+//! | 2, CRITICAL | nine tenths, a message twice that old, or mail to `admin` that cannot be delivered |
+//! | 3, UNKNOWN | the daemon does not answer; the command says so itself |
+//!
+//! Options change the thresholds of number and age. The age is that of the oldest message that neither is
+//! held, since the operator knows about it, nor waits for a digest.
 
 use super::listing::{clean, json_text, wall_time};
 use super::services::Services;
@@ -20,25 +51,25 @@ use std::fmt::Write;
 use std::io;
 use std::time::Duration;
 
-/// So many routes are shown, those that have failed for longest.
+/// How many routes are shown; those that have failed for longest come first.
 const ROUTES_MAX: usize = 100;
 
-/// Something that is told.
+/// A metric.
 struct Row {
-    /// Its name in JSON, and behind `pillarbox_` in Prometheus' format.
+    /// The name in JSON, and after `pillarbox_` in Prometheus' format.
     name: &'static str,
-    /// What tells it from its neighbours of the same name, for Prometheus as `label="value"`.
+    /// Key and value of the label that distinguishes rows with the same name.
     label: Option<(&'static str, &'static str)>,
-    /// What it is, in words.
+    /// The description for people.
     about: &'static str,
     value: MetricValue,
 }
 
-/// Where its value comes from, and what it is.
+/// The kind of a metric, and the source of its value.
 enum MetricValue {
-    /// How things are now.
+    /// A value of the present.
     Gauge(fn(&Status) -> u64, Unit),
-    /// What was counted.
+    /// A number of events.
     Counter(Count),
 }
 
@@ -49,18 +80,18 @@ enum Unit {
     Octets,
 }
 
-/// All that is told.
+/// All metrics, in the order in which they are shown.
 #[rustfmt::skip]
 static ROWS: [Row; 34] = [
     gauge("uptime_seconds", "Time since the start", |s| s.uptime, Unit::Seconds),
-    gauge("link_up", "Whether there is a way out (0 after link down)", |s| u64::from(s.link != Uplink::Down), Unit::Number),
-    gauge("link_metered", "Whether the way out is for urgent mail alone", |s| u64::from(s.link == Uplink::Metered), Unit::Number),
+    gauge("link_up", "Whether the network can be reached (0 after link down)", |s| u64::from(s.link != Uplink::Down), Unit::Number),
+    gauge("link_metered", "Whether the link is only for urgent mail", |s| u64::from(s.link == Uplink::Metered), Unit::Number),
     gauge("open_connections", "Connections of clients", |s| s.connections, Unit::Number),
     gauge("queue_messages", "Messages in the queue", |s| s.figures.messages, Unit::Number),
     gauge("queue_bytes", "Size of the queue", |s| s.figures.octets, Unit::Octets),
     gauge("queue_oldest_seconds", "Age of the oldest message in the queue", |s| s.oldest, Unit::Seconds),
     gauge("queue_held_messages", "Messages that are held", |s| s.held, Unit::Number),
-    gauge("undelivered_to_admin", "Messages to admin that can't be delivered", |s| s.figures.kept, Unit::Number),
+    gauge("undelivered_to_admin", "Messages to admin that cannot be delivered", |s| s.figures.kept, Unit::Number),
     gauge("paused_routes", "Next hops that pause", |s| s.figures.paused, Unit::Number),
     gauge("failing_routes", "Next hops that refuse, or fail for alarm.stuck_after", |s| s.figures.failing, Unit::Number),
     gauge("standing_alarms", "Alarms that are not over", |s| s.alarms.len() as u64, Unit::Number),
@@ -84,7 +115,7 @@ static ROWS: [Row; 34] = [
     counter("connections", Some(("result", "taken")), "Connections of clients since the start", Count::ConnectionsTaken),
     counter("connections", Some(("result", "refused")), "Connections of clients since the start", Count::ConnectionsRefused),
     counter("tls_handshake_failures", None, "TLS handshakes of clients that failed", Count::HandshakesFailed),
-    counter("log_lines_dropped", None, "Lines that the log did not take", Count::LogLinesDropped),
+    counter("log_lines_dropped", None, "Log lines that were dropped", Count::LogLinesDropped),
     counter("alarms", None, "Alarms raised", Count::Alarms),
 ];
 
@@ -106,20 +137,21 @@ const fn counter(
 }
 
 impl Row {
-    /// Its name in JSON.
+    /// The name in JSON, with the label's value.
     fn key(&self) -> String {
         self.label.map_or_else(|| self.name.to_owned(), |(_, value)| format!("{}_{value}", self.name))
     }
 
-    /// What people read.
+    /// The title for people, with the label's value.
     fn title(&self) -> String {
         self.label.map_or_else(|| self.about.to_owned(), |(_, value)| format!("{}: {value}", self.about))
     }
 }
 
-/// How things are.
+/// The values of all metrics, and the routes and alarms, at one time.
 struct Status {
     now: Now,
+    /// In seconds, as `oldest`.
     uptime: u64,
     link: Uplink,
     connections: u64,
@@ -132,10 +164,10 @@ struct Status {
     in_all: [u64; COUNTS],
 }
 
-/// Says how things are; gives the exit code.
+/// Reports the state of the daemon; returns the exit code.
 ///
 /// # Errors
-/// Nobody listens any more.
+/// The connection is closed.
 pub fn answer(
     services: &Services,
     rights: PeerRights,
@@ -193,7 +225,7 @@ impl Status {
         }
     }
 
-    /// The counts since the start, and in all.
+    /// A counter's values since the start, and in all.
     fn counts(&self, count: Count) -> (u64, u64) {
         let of = |counts: &[u64; COUNTS]| counts.get(count as usize).copied().unwrap_or_default();
         (of(&self.since_start), of(&self.in_all))
@@ -206,7 +238,7 @@ impl Status {
             let wait = pause.until.saturating_sub(self.now.running).as_secs();
             Some(Paused {
                 route: route.hop.to_string(),
-                // While it is being tried, `until` says when that is given up.
+                // During an attempt, `until` is its deadline.
                 wait: if pause.trying { 0 } else { wait },
                 failing: self.now.running.saturating_sub(route.since).as_secs(),
                 status: pause.reason.status.to_string(),
@@ -216,7 +248,7 @@ impl Status {
         paused.collect()
     }
 
-    /// Why a route pauses: one that refuses, if there is one, else that which has failed for longest.
+    /// The reason of one paused route: the first that refuses, else the one that has failed for longest.
     fn why_paused(&self) -> Option<String> {
         let pauses = || self.routes.iter().filter_map(|route| Some((&route.hop, route.pause.as_ref()?)));
         let refusing = pauses().find(|(_, pause)| pause.refusal.is_some());
@@ -234,12 +266,12 @@ impl Status {
                 Unit::Seconds => span(value),
                 Unit::Octets => format!("{value} octets"),
             };
-            // Writing to a String can't fail; so everywhere below.
+            // Writing to a String cannot fail, here and below.
             let _ = writeln!(text, "{:55} {shown:>12}", row.title());
         }
         if self.figures.kept > 0 {
             text.push_str(
-                "held: mail to admin could not be delivered; see pillarbox queue for the reason, mend it, and then:\n\
+                "held: mail to admin could not be delivered; see pillarbox queue for the reason, fix it, and then run:\n\
                  \x20     pillarbox queue release ID\n",
             );
         }
@@ -255,7 +287,7 @@ impl Status {
             );
         }
         for alarm in self.alarms.iter().filter(|_| sees_all) {
-            let _ = writeln!(text, "alarm: {}", clean(&named(alarm)));
+            let _ = writeln!(text, "alarm: {}", clean(&alarm_name(alarm)));
         }
         let _ = writeln!(text, "\n{:55} {:>12} {:>14}", "", "since start", "in all");
         for row in &ROWS {
@@ -281,7 +313,7 @@ impl Status {
         let list = |items: Vec<String>| format!("[{}]", items.join(","));
         let none = || "null".to_owned();
         let routes = || list(self.paused().iter().map(|paused| paused.json(self.now)).collect());
-        let alarms = || list(self.alarms.iter().map(|alarm| json_text(&named(alarm))).collect());
+        let alarms = || list(self.alarms.iter().map(|alarm| json_text(&alarm_name(alarm))).collect());
         let (routes, alarms) = if sees_all { (routes(), alarms()) } else { (none(), none()) };
         let _ = writeln!(text, ",\"routes\":{routes},\"alarms\":{alarms}}}");
         text
@@ -289,7 +321,7 @@ impl Status {
 
     fn prometheus(&self, sees_all: bool) -> String {
         let mut text = String::new();
-        head(&mut text, "build_info", "gauge", "The version");
+        push_head(&mut text, "build_info", "gauge", "The version");
         let _ = writeln!(text, "pillarbox_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"));
         let mut last = "";
         for row in &ROWS {
@@ -299,7 +331,7 @@ impl Status {
             };
             let name = format!("{}{suffix}", row.name);
             if last != row.name {
-                head(&mut text, &name, kind, row.about);
+                push_head(&mut text, &name, kind, row.about);
             }
             last = row.name;
             let label = row.label.map(|(key, value)| format!("{{{key}=\"{value}\"}}")).unwrap_or_default();
@@ -307,7 +339,7 @@ impl Status {
         }
         let paused = self.paused();
         if sees_all && !paused.is_empty() {
-            head(
+            push_head(
                 &mut text,
                 "route_failing_seconds",
                 "gauge",
@@ -322,7 +354,8 @@ impl Status {
     }
 }
 
-fn head(text: &mut String, name: &str, kind: &str, about: &str) {
+/// Appends the two comment lines ahead of a metric in Prometheus' format.
+fn push_head(text: &mut String, name: &str, kind: &str, about: &str) {
     let _ = write!(text, "# HELP pillarbox_{name} {about}\n# TYPE pillarbox_{name} {kind}\n");
 }
 
@@ -331,7 +364,7 @@ struct Paused {
     route: String,
     /// Seconds until it is tried again.
     wait: u64,
-    /// Seconds since it worked.
+    /// Seconds since the first failure in a row.
     failing: u64,
     status: String,
     reason: String,
@@ -351,14 +384,15 @@ impl Paused {
     }
 }
 
-fn named(alarm: &Reason) -> String {
+/// The name of an alarm, with its route.
+fn alarm_name(alarm: &Reason) -> String {
     match alarm {
         Reason::Stuck | Reason::Held => alarm.word().to_owned(),
         Reason::Route(route) => format!("{} {route}", alarm.word()),
     }
 }
 
-/// The value of a label, in Prometheus' text format.
+/// A label's value, escaped for Prometheus' text format.
 fn label_value(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in clean(text).chars() {

@@ -1,4 +1,4 @@
-//! Takes a message from a program of this host on the control socket (`sendmail`), and answers where mail would go.
+//! Takes a message from a program of this host on the control socket (`sendmail`), and reports where mail would go.
 //!
 //! ```text
 //! peer                        this host
@@ -7,6 +7,18 @@
 //! message (its octets)  ────▶ staged
 //!                       ◀──── the id and 0 once it is safe, or an error and an exit code
 //! ```
+//!
+//! | exit code | the envelope or message | what `sendmail` does then |
+//! | --- | --- | --- |
+//! | 0 | is on stable storage | reports success |
+//! | 64 | the envelope is malformed | as with 75 |
+//! | 65 | contains a CR, is too large, or is in a mail loop | reports the error |
+//! | 67 | no recipient can be reached | reports the error |
+//! | 75 | cannot be taken now: disk, limits, look-ups | may leave the message in the drop directory |
+//!
+//! Sizes are checked before anything is read, and room on the disk before the message is asked for. If some recipients
+//! can be reached and others cannot, the message is taken, and the sender gets a notice about the others. A connection
+//! that ends early discards what was staged: without the final 0 the client has handed over nothing.
 //!
 //! The peer chooses the recipients and the bounce address; its identity comes from the kernel. What the envelope means
 //! stands in [`crate::engine::intake::local_submission`]. A failure of this host leaves the message with the peer, which may put
@@ -26,15 +38,13 @@ use crate::rules::routing::route::{Destination, NoRoute, Routed};
 use crate::store::drop::{DropEnvelope, ENVELOPE_MAX_OCTETS};
 use std::io;
 
-/// Read at once.
+/// How many octets of the message are read at once.
 const PIECE_OCTETS: usize = 16 * 1024;
 
-/// Takes a message from a user, and tells its id; gives the exit code, which is 0 once the message is safe.
-///
-/// 67: no recipient can be reached. 65: the message is invalid, or larger than this host takes. Every other code is temporary.
+/// Takes a message from a user and answers with its id. Returns the exit code, 0 once the message is safe.
 ///
 /// # Errors
-/// The connection is closed, or the deadline has passed; the message is dropped.
+/// The connection is closed, or the deadline has passed; the message is discarded.
 pub fn take(manager: &Manager, uid: u32, sizes: SubmissionSizes, peer: &mut dyn Peer) -> io::Result<u8> {
     let site = manager.site();
     let envelope = match read_envelope(&site, sizes, peer)? {
@@ -68,9 +78,9 @@ pub fn take(manager: &Manager, uid: u32, sizes: SubmissionSizes, peer: &mut dyn 
                 let length = peer.receive(buffer.get_mut(..room).unwrap_or_default())?;
                 let piece = buffer.get(..length).filter(|piece| !piece.is_empty());
                 let piece = piece.ok_or(io::ErrorKind::UnexpectedEof)?;
-                // On the wire it could end a line or a message where nobody else sees an end.
+                // A bare CR on the wire may end a line for one host and not for another (SMTP smuggling).
                 if piece.contains(&b'\r') {
-                    return refuse(peer, uid, (&from, &to), BAD_MESSAGE, "the message has a CR");
+                    return refuse(peer, uid, (&from, &to), BAD_MESSAGE, "the message contains a CR");
                 }
                 incoming.write(piece);
                 left -= length as u64;
@@ -81,14 +91,12 @@ pub fn take(manager: &Manager, uid: u32, sizes: SubmissionSizes, peer: &mut dyn 
     };
     match taken {
         Ok(id) => peer.output(id.to_string().as_bytes()).map(|()| 0),
-        Err(Refusal::Loop) => {
-            refuse(peer, uid, (&from, &to), BAD_MESSAGE, "the message is going round in circles")
-        }
+        Err(Refusal::Loop) => refuse(peer, uid, (&from, &to), BAD_MESSAGE, "mail loop detected"),
         Err(refusal) => refuse(peer, uid, (&from, &to), NOT_NOW, &refusal.to_string()),
     }
 }
 
-/// Tells the peer and the log why nothing is taken; gives the exit code. `parties`: sender and recipients.
+/// Reports to the client and to the log why the message is refused; returns the exit code. `parties`: sender, recipients.
 fn refuse(peer: &mut dyn Peer, uid: u32, parties: (&str, &str), code: u8, reason: &str) -> io::Result<u8> {
     log_refused(uid, parties, reason);
     peer.error(reason).map(|()| code)
@@ -98,7 +106,10 @@ fn log_refused(uid: u32, (from, to): (&str, &str), reason: &str) {
     Event::Refused { client: &format!("uid {uid}"), helo: "-", from, to, reply: reason }.log();
 }
 
-/// Reads the envelope, and looks at the sizes: exit code and reason if they are wrong.
+/// Checks the sizes and reads the envelope. The inner error is an exit code with its reason.
+///
+/// # Errors
+/// The connection is closed, or the deadline has passed.
 fn read_envelope(
     site: &Site,
     sizes: SubmissionSizes,
@@ -126,11 +137,11 @@ fn read_envelope(
     Ok(DropEnvelope::parse(&octets).ok_or_else(|| (USAGE, "the envelope is malformed".into())))
 }
 
-/// Tells where mail for these recipients would go, as sendmail does; gives the exit code. Who is behind an alias is for
-/// those with all rights: a file with aliases need not be one that everybody may read.
+/// Reports where mail for these recipients would go, as `sendmail -bv` does; returns the exit code. Only a peer with all
+/// rights sees the members of an alias: other users may be unable to read the alias file.
 ///
 /// # Errors
-/// Nobody listens any more.
+/// The connection is closed.
 pub fn verify(
     site: &Site,
     rights: PeerRights,
@@ -139,7 +150,7 @@ pub fn verify(
 ) -> io::Result<u8> {
     let mut code = 0;
     for recipient in recipients {
-        let mut tell = |route| {
+        let mut report = |route| {
             let (text, found) = describe(route);
             code = if code == UNKNOWN_USER { code } else { found.max(code) };
             output.output(format!("{recipient}... {text}\n").as_bytes())
@@ -147,16 +158,17 @@ pub fn verify(
         match site.route(&recipient.forward_path(site.routes.home())) {
             Ok(routed) if routed.destination == Destination::Alias && rights == PeerRights::All => {
                 match site.expand(&routed.mailbox) {
-                    Ok(members) => members.into_iter().try_for_each(|member| tell(member.route))?,
-                    Err(no_route) => tell(Err(no_route))?,
+                    Ok(members) => members.into_iter().try_for_each(|member| report(member.route))?,
+                    Err(no_route) => report(Err(no_route))?,
                 }
             }
-            routed => tell(routed)?,
+            routed => report(routed)?,
         }
     }
     Ok(code)
 }
 
+/// The text about a route, and the exit code that it stands for.
 fn describe(route: Result<Routed, NoRoute>) -> (String, u8) {
     match route {
         Ok(Routed { mailbox, destination, .. }) => {

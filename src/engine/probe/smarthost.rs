@@ -1,10 +1,31 @@
-//! Finds out how a smarthost may be talked to: one way after the other is probed, until one would take a message.
+//! Finds the port and TLS mode of a smarthost, and proposes a smarthost for the addresses of a domain.
 //!
-//! It goes by `engine::probe`, and so by the code of delivery; nothing is sent and nothing is kept. A host that has
-//! refused a login is not asked again by another port: its users are the same, and guesses lock accounts.
+//! # The search
+//!
+//! `pillarbox setup` lists candidates for `relay.smarthost`, for example TLS on port 465, STARTTLS on 587, STARTTLS on
+//! 25. [`find`] walks each one ([`super::walk`]) with otherwise equal settings:
+//!
+//! ```text
+//! next candidate ─▶ walk ─▶ accepted ────────────────────────▶ this one
+//!       ▲             │
+//!       │             └─▶ failed at ─▶ connect, greeting,  ─▶ try the next candidate
+//!       │                              ehlo, starttls, tls,
+//!       │                              auth not offered
+//!       │                           ─▶ any other step ──────▶ stop: no other port helps
+//!       └─ no candidate left ────────────────────────────────▶ the one that got farthest
+//! ```
+//!
+//! A host that has refused a login is not asked at another port: it has the same users there, and repeated failures
+//! lock accounts. A login that is not offered is different: many hosts offer AUTH on 587 and not on 25.
+//!
+//! # The proposal
+//!
+//! [`propose`] looks in the table of known providers first, then for SRV records of the domain (RFC 6186, RFC 8314
+//! §5.1). An SRV answer can be forged without DNSSEC, and the password would go to the forger's host. So an answer is
+//! certain only if DNSSEC secures it or the host is within the domain; otherwise setup asks the operator to confirm it.
 
 use super::walk as probe;
-use super::walk::{ProbeNews, Step, World};
+use super::walk::{ProbeContext, ProbeNews, Step};
 use crate::config::Settings;
 use crate::engine::host::site::Site;
 use crate::mail::address::Domain;
@@ -14,17 +35,17 @@ use crate::rules::advice::providers;
 use crate::rules::advice::step::Stage;
 use std::sync::Arc;
 
-/// What is proposed for the addresses of a domain.
+/// A proposed smarthost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proposal {
-    /// As [`providers::Named`] reads it.
+    /// The host, in the form that [`providers::Named`] parses.
     pub smarthost: String,
-    /// Nobody could have forged it.
+    /// It cannot be forged: a known provider, a secure answer, or a host within the domain.
     pub is_certain: bool,
 }
 
-/// What is proposed for the addresses of a domain: the host of its provider, or what its SRV records say (RFC 6186,
-/// RFC 8314 §5.1).
+/// Proposes a smarthost for the addresses of a domain: the host of its provider, or that of its SRV records (RFC 6186,
+/// RFC 8314 §5.1). `None` if neither is known.
 #[must_use]
 pub fn propose(resolver: &dyn Resolve, domain: &Domain) -> Option<Proposal> {
     let domain = domain.name().and(domain.to_ascii())?;
@@ -43,31 +64,31 @@ pub fn propose(resolver: &dyn Resolve, domain: &Domain) -> Option<Proposal> {
     })
 }
 
-/// What came of a way.
+/// A candidate for `relay.smarthost`, and its walk.
 #[derive(Debug, Clone, Default)]
 pub struct Trial {
-    /// The value of `relay.smarthost`: one host, or none: by MX.
+    /// The candidate: one host, or an empty list for delivery by MX.
     pub smarthost: Vec<Smarthost>,
     /// All steps.
     pub steps: Vec<Step>,
-    /// The one that failed first; without one a message would be accepted.
+    /// The first step that failed. `None`: a message would be accepted.
     pub failure: Option<Step>,
 }
 
-/// Tries one value of `relay.smarthost` after the other for a message to `address`, the settings being the same
-/// otherwise, and tells of each that is over. Gives the first that serves, or else the one that got farthest.
+/// Tries the candidates in turn with a message to `address`, and calls `report` after each. Returns the first that a
+/// message would pass or that no other port can better, else the one that got farthest.
 pub fn find(
     settings: &Settings,
     hostname: &Domain,
-    world: &World<'_>,
-    ways: &[Vec<Smarthost>],
+    world: &ProbeContext<'_>,
+    candidates: &[Vec<Smarthost>],
     address: &str,
-    tell: &mut dyn FnMut(&Trial),
+    report: &mut dyn FnMut(&Trial),
 ) -> Trial {
     let mut farthest = Trial::default();
-    for way in ways {
+    for candidate in candidates {
         let mut settings = settings.clone();
-        settings.relay.smarthost.clone_from(way);
+        settings.relay.smarthost.clone_from(candidate);
         let site = Arc::new(Site::new(settings, hostname.clone(), None));
         let mut steps = Vec::new();
         let verdict = probe::probe(&site, world, address, &mut |news| {
@@ -76,9 +97,9 @@ pub fn find(
             }
         });
         let failure = verdict.failures.into_iter().next();
-        let trial = Trial { smarthost: way.clone(), steps, failure };
-        tell(&trial);
-        let is_over = trial.failure.as_ref().is_none_or(|step| !is_of_the_port(step));
+        let trial = Trial { smarthost: candidate.clone(), steps, failure };
+        report(&trial);
+        let is_over = trial.failure.as_ref().is_none_or(|step| !depends_on_port(step));
         if is_over || trial.steps.len() > farthest.steps.len() {
             farthest = trial;
         }
@@ -89,11 +110,11 @@ pub fn find(
     farthest
 }
 
-/// Whether another port, or another use of TLS, may do better.
-fn is_of_the_port(failure: &Step) -> bool {
+/// Whether another port or TLS mode may succeed where this step failed.
+fn depends_on_port(failure: &Step) -> bool {
     match failure.stage {
         Stage::Connect | Stage::Greeting | Stage::Ehlo | Stage::StartTls | Stage::Tls => true,
-        // No login is offered there. What begins with a reply code is a refusal.
+        // A text that begins with a reply code is a refusal; others say that the host offers no login.
         Stage::Auth => !failure.text.starts_with(|c: char| c.is_ascii_digit()),
         _ => false,
     }

@@ -1,6 +1,16 @@
-//! The test message of `pillarbox probe --send`: a real message from root of this host, taken by intake like any other.
+//! The test message of `pillarbox probe --send`: a real message from root of this host, which intake takes like any other.
 //!
-//! A probe without `--send` goes the same way with the same sender, and sends nothing.
+//! A probe without `--send` has the same sender and takes the same route, but sends no message.
+//!
+//! | part | content | reason |
+//! | --- | --- | --- |
+//! | sender | `root@HOSTNAME`, rewritten like all mail of this host | bounces reach the operator, and a login that may not send as root shows |
+//! | To | the address, with the domain of this host if it has none | as for mail of cron |
+//! | Auto-Submitted | `auto-generated` (RFC 3834) | no responder answers it |
+//! | route | aliases and relay rules, as for every message | the test covers them |
+//!
+//! Intake takes it as this host's own mail, so it is repaired and signed like other mail of local programs. The command
+//! that asked for it follows the message to its outcome; this module only submits it.
 
 use crate::engine::host::site::Site;
 use crate::engine::intake::incoming::Intake;
@@ -9,10 +19,10 @@ use crate::mail::address::ReversePath;
 use crate::mail::id::QueueId;
 use crate::mail::unqualified::Unqualified;
 
-/// Hands a test message to intake, as a program of this host would.
+/// Hands a test message to intake, as a program of this host would; returns its queue id.
 ///
 /// # Errors
-/// Why it is not taken, in words.
+/// The address is malformed, has no route, or intake refuses the message; in words.
 pub fn submit(intake: &Intake, site: &Site, address: &str) -> Result<QueueId, String> {
     let address = Unqualified::parse(address).map_err(|error| error.to_string())?;
     let path = address.forward_path(site.routes.home());
@@ -28,7 +38,7 @@ pub fn submit(intake: &Intake, site: &Site, address: &str) -> Result<QueueId, St
     incoming.commit().map_err(|refusal| refusal.to_string())
 }
 
-/// The sender of a probe: root of this host, as for mail of cron.
+/// The sender of a probe: root of this host, like cron's mail.
 pub(super) fn own_sender(site: &Site) -> ReversePath {
     ReversePath::parse(&format!("root@{}", site.hostname)).unwrap_or(ReversePath::Null)
 }

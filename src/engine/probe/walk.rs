@@ -1,15 +1,47 @@
-//! Walks the way that a message would take, and sends none: each step is told as it happens, with advice where one fails.
+//! Walks the route of a message without sending one. Each step is reported as it happens, with advice where it fails.
 //!
-//! It goes by the code of delivery (`outbound::connect`, `outbound::hosts`, `outbound::conversation`) and watches it,
-//! so that what it finds is what delivery would; the transaction ends with RSET in place of the data. Only what is merely
-//! told beforehand is its own: what receivers look at (`sender`), the other family of addresses, and the Maildir. Nothing
-//! is queued and nothing is kept. What may fail is what it is about: a [`Step`] with a [`Mark`].
+//! # The steps
+//!
+//! | step | what is checked | by | if it fails |
+//! | --- | --- | --- | --- |
+//! | `clock` | the wall clock has been set | this file | warning |
+//! | `recipient` | the address parses; a bare name belongs to this host | this file | end |
+//! | `queue` | room on the disk of the state directory | this file | failure, the walk goes on |
+//! | `route` | aliases; where each member's mail goes | [`Site::route`] | failure, other members go on |
+//! | `maildir` | a file can be written and synced in the Maildir, or the mbox locked; room on its disk | delivery's [`Maildirs`] | failure |
+//! | `ptr`, `spf`, `dkim`, `dmarc` | only without a smarthost: how receivers will judge this host | `sender` | mostly warnings |
+//! | `mx`, `policy`, `address` | MX hosts, DANE or MTA-STS, addresses | delivery | failure |
+//! | `password` | the password of the smarthost can be read | delivery | failure |
+//! | `connect` | TCP to one address, then also to one of the other family | delivery, `observer` | failure; the other family: warning |
+//! | `greeting`, `ehlo`, `starttls`, `tls`, `auth` | the session, and the certificate's end date | delivery | failure unless delivery finds another way |
+//! | `mail`, `rcpt` | sender and recipients are accepted | delivery, `trial` | failure |
+//! | `rset`, `quit` | the session ends as it should | delivery, `trial` | warning |
+//!
+//! From `mx` on, the walk runs the code of delivery (`outbound::connect`, `outbound::hosts`, `outbound::conversation`)
+//! and observes it ([`crate::engine::outbound::context::Observer`]), so its findings hold for delivery. RSET takes the
+//! place of the data. Recipients with the same next hop share a session, as in delivery.
+//!
+//! # Failures that may not count
+//!
+//! Delivery has fallbacks: another host, another address, HELO after EHLO, another login mechanism, clear text. So a
+//! failure in the session is kept in `Position::pending` first:
+//!
+//! ```text
+//! a step fails ─▶ pending ─▶ delivery begins another step ─▶ reported as a warning
+//!                    └─────▶ delivery gives up ────────────▶ reported as a failure
+//! ```
+//!
+//! Likewise a smarthost that refuses MAIL or RCPT in a way that would hit every message gets a warning, and the next
+//! smarthost is asked.
+//!
+//! The walk queues nothing and keeps nothing. It has no errors of its own: what fails is its result, a [`Step`] with a
+//! [`Mark`]. A message would be accepted if no step has [`Mark::Fail`].
 
+mod observer;
 mod sender;
-mod sight;
 mod trial;
 
-pub use sight::Impatient;
+pub use observer::ShortTimeouts;
 
 use crate::engine::daemon::resolver;
 use crate::engine::host::site::Site;
@@ -37,129 +69,131 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Size of the message that is asked for, in octets: about that of an alert.
+/// The announced size of the message, in octets: about that of an alert.
 const TRIAL_OCTETS: u64 = 1024;
-/// 2025-01-01: a clock that is behind has never been set.
+/// 2025-01-01: a clock before that was never set.
 const CLOCK_MIN_SECONDS: u64 = 1_735_689_600;
 
-/// How a step went.
+/// The result of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
-    /// Well.
+    /// The step succeeded.
     Ok,
-    /// A message gets through, or may; but somebody should look at it.
+    /// A message gets through, or may, but the operator should look into it.
     Warn,
-    /// No message gets through.
+    /// A message does not get through.
     Fail,
 }
 
-/// A step that is over.
+/// A step that has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// Which one.
+    /// The step.
     pub stage: Stage,
-    /// How it went.
+    /// Its result.
     pub mark: Mark,
-    /// How long it took.
+    /// Its duration.
     pub took: Duration,
-    /// What was found, or said.
+    /// The finding, or the peer's reply.
     pub text: String,
-    /// What to change.
+    /// Advice on what to change.
     pub hint: Option<&'static str>,
-    /// Of a failure: whether it may go away by itself.
+    /// For a failure: whether it is temporary.
     pub class: Option<Class>,
 }
 
-/// What is told while it happens.
+/// A report while the walk goes on.
 #[derive(Debug)]
 pub enum ProbeNews {
-    /// A step begins, and may take its time.
+    /// A step begins; it may take a while.
     Begins(Stage),
-    /// A step is over.
+    /// A step has ended.
     Ended(Step),
 }
 
-/// What came of it: the steps that failed. Without any a message would be accepted.
+/// The result of a walk.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProbeVerdict {
-    /// The first one says why.
+    /// The steps that failed; the first one gives the reason.
     pub failures: Vec<Step>,
 }
 
 impl ProbeVerdict {
-    /// Whether a message would be accepted, by all that would get it.
+    /// Whether a message would be accepted for all of its recipients.
     #[must_use]
     pub const fn is_accepted(&self) -> bool {
         self.failures.is_empty()
     }
 }
 
-/// The world that a probe goes through.
-pub struct World<'a> {
-    /// Looks names up.
+/// What a probe needs from outside. Tests put scripts in its place.
+pub struct ProbeContext<'a> {
+    /// The resolver.
     pub resolver: &'a dyn Resolve,
     /// Makes connections.
     pub connect: &'a dyn Connect,
-    /// What writes into the Maildirs.
+    /// Writes to the Maildirs.
     pub maildirs: &'a Maildirs,
-    /// What the clocks say.
+    /// The time on both clocks.
     pub now: Now,
-    /// The address of this host that goes out to another one, if there is a way.
+    /// The source address of this host for a destination; `None` without a route to it.
     pub own_address: &'a dyn Fn(IpAddr) -> Option<IpAddr>,
 }
 
-/// Probes the way to an address; a bare name is one of this host.
+/// Probes the route to an address; a bare name is a user of this host. Calls `report` as steps begin and end.
 pub fn probe(
     site: &Arc<Site>,
-    world: &World<'_>,
+    world: &ProbeContext<'_>,
     address: &str,
-    tell: &mut dyn FnMut(ProbeNews),
+    report: &mut dyn FnMut(ProbeNews),
 ) -> ProbeVerdict {
-    let walk = Walk { site, world, tell: RefCell::new(tell), state: RefCell::new(Position::new()) };
+    let walk = Walk { site, world, report: RefCell::new(report), state: RefCell::new(Position::new()) };
     walk.go(address);
     ProbeVerdict { failures: walk.state.into_inner().failures }
 }
 
-/// As [`probe`], through the world as it is; [`crate::engine::daemon::maildirs`] makes the second argument.
+/// As [`probe`], with the real resolver, network and clock; [`crate::engine::daemon::maildirs`] makes the second argument.
 pub fn probe_live(
     site: &Arc<Site>,
     maildirs: &Maildirs,
     address: &str,
-    tell: &mut dyn FnMut(ProbeNews),
+    report: &mut dyn FnMut(ProbeNews),
 ) -> ProbeVerdict {
     let (resolver, connect) = (resolver(&site.settings), TcpConnect::default());
     let now = Now { wall: WallTime(SystemClock.wall_micros()), running: SystemClock.boot() };
-    let world = World { resolver: &resolver, connect: &connect, maildirs, now, own_address: &own_address };
-    probe(site, &world, address, tell)
+    let world =
+        ProbeContext { resolver: &resolver, connect: &connect, maildirs, now, own_address: &own_address };
+    probe(site, &world, address, report)
 }
 
-/// A probe under way.
+/// A probe in progress. Delivery calls it back as its observer by shared reference, hence the cells.
 struct Walk<'a> {
     site: &'a Arc<Site>,
-    world: &'a World<'a>,
-    tell: RefCell<&'a mut dyn FnMut(ProbeNews)>,
+    world: &'a ProbeContext<'a>,
+    report: RefCell<&'a mut dyn FnMut(ProbeNews)>,
     state: RefCell<Position>,
 }
 
-/// Where it stands.
+/// The current step of a walk, and what later steps need.
 struct Position {
     stage: Stage,
+    /// The beginning of the step.
     since: Stopwatch,
-    /// The host that is talked to, and its addresses.
+    /// The current host, and its addresses.
     host: String,
     addresses: Vec<SocketAddr>,
-    /// A failure that is one only if no other way works.
+    /// A failure that counts only if delivery finds no other way.
     pending: Option<Step>,
-    /// What may be the reason if the password is refused.
+    /// A flaw of the password, which explains a refused login.
     password_flaw: Option<Flaw>,
     failures: Vec<Step>,
-    /// The session is ready for mail: QUIT is the goodbye, and not the end of a session that failed.
+    /// The session was ready for mail, so QUIT is its regular end.
     is_ready: bool,
-    /// A reply has told already why the transaction fails.
+    /// A refused MAIL or RCPT has been reported: what follows from it is not.
     is_refused: bool,
-    /// The smarthost that is talked to, if there is another one.
+    /// The current smarthost, if another one is left to ask.
     replaceable: Option<Smarthost>,
-    /// It refuses what it would refuse to any message, and the other one is asked.
+    /// The current smarthost would refuse any message: the next one is asked.
     gives_way: bool,
 }
 
@@ -186,7 +220,7 @@ impl Walk<'_> {
         let date = self.world.now.wall.to_rfc5322();
         self.begin(Stage::Clock);
         let is_set = self.world.now.wall.seconds() >= CLOCK_MIN_SECONDS;
-        self.tell(Stage::Clock, if is_set { Mark::Ok } else { Mark::Warn }, &date);
+        self.report(Stage::Clock, if is_set { Mark::Ok } else { Mark::Warn }, &date);
         self.begin(Stage::Recipient);
         let path = match Unqualified::parse(address) {
             Ok(address) => address.forward_path(self.site.routes.home()),
@@ -195,8 +229,8 @@ impl Walk<'_> {
                 return self.fail(Stage::Recipient, &Diagnostic::local(status, error.to_string()));
             }
         };
-        self.tell(Stage::Recipient, Mark::Ok, &path);
-        self.look_at_queue();
+        self.pass(Stage::Recipient, &path);
+        self.check_queue();
         self.begin(Stage::Route);
         match self.site.route(&path) {
             Ok(Routed { mailbox, destination: Destination::Alias, .. }) => self.expand(&mailbox),
@@ -204,17 +238,20 @@ impl Walk<'_> {
         }
     }
 
-    /// The queue holds what can't leave at once.
-    fn look_at_queue(&self) {
+    /// Checks the disk of the queue, which holds a message that cannot leave at once.
+    fn check_queue(&self) {
         self.begin(Stage::Queue);
         let state = &self.site.settings.state;
         match self.room(state) {
-            Ok(text) => self.tell(Stage::Queue, Mark::Ok, &text),
+            Ok(text) => self.pass(Stage::Queue, &text),
             Err(diagnostic) => self.fail(Stage::Queue, &diagnostic),
         }
     }
 
-    /// Whether there is room for a message below a path.
+    /// Reports how much room is on the disk of `path`.
+    ///
+    /// # Errors
+    /// There is no room for a message, or the file system cannot be asked.
     fn room(&self, path: &Path) -> Result<String, Diagnostic> {
         let kept = self.site.settings.limits.free_space;
         let shown = path.display();
@@ -234,22 +271,19 @@ impl Walk<'_> {
         }
     }
 
+    /// Follows the members of an alias.
     fn expand(&self, alias: &Mailbox) {
         match self.site.expand(alias) {
             Ok(members) => {
                 let names: Vec<String> = members.iter().map(|member| member.mailbox.to_string()).collect();
-                self.tell(
-                    Stage::Route,
-                    Mark::Ok,
-                    &format_args!("{alias} is an alias of {}", names.join(", ")),
-                );
+                self.pass(Stage::Route, &format_args!("{alias} is an alias of {}", names.join(", ")));
                 self.follow(members.into_iter().map(|it| (it.mailbox.to_string(), it.route)).collect());
             }
             Err(no_route) => self.no_route(&no_route),
         }
     }
 
-    /// Goes each way once, for all who share it.
+    /// Follows the routes: delivers to Maildirs on trial, and asks each next hop once, for all recipients that share it.
     fn follow(&self, routes: Vec<(String, Result<Routed, NoRoute>)>) {
         let mut hops: Vec<(NextHop, Vec<Recipient>)> = Vec::new();
         for (name, route) in routes {
@@ -263,8 +297,8 @@ impl Walk<'_> {
             };
             match &routed.destination {
                 Destination::Maildir(user) => {
-                    self.tell(Stage::Route, Mark::Ok, &format_args!("{name}: the Maildir of {}", user.name));
-                    self.deliver_here(&routed);
+                    self.pass(Stage::Route, &format_args!("{name}: the Maildir of {}", user.name));
+                    self.try_maildir(&routed);
                 }
                 Destination::Relay(hop) => {
                     let how = match hop {
@@ -272,17 +306,17 @@ impl Walk<'_> {
                         NextHop::Smarthosts(_) => format!("by {hop}"),
                     };
                     let (mark, more) = match routed.leaves {
-                        true => (Mark::Warn, "; nobody here has this address, though its domain is local"),
+                        true => (Mark::Warn, "; its domain is local, but no local user has this address"),
                         false => (Mark::Ok, ""),
                     };
-                    self.tell(Stage::Route, mark, &format_args!("{name}: {how}{more}"));
+                    self.report(Stage::Route, mark, &format_args!("{name}: {how}{more}"));
                     let recipient = Recipient::new(routed.mailbox);
                     match hops.iter_mut().find(|(known, _)| known == hop) {
                         Some((_, recipients)) => recipients.push(recipient),
                         None => hops.push((hop.clone(), vec![recipient])),
                     }
                 }
-                // Whom an alias stands for has been found out.
+                // Aliases are expanded before.
                 Destination::Alias => {}
             }
         }
@@ -291,6 +325,7 @@ impl Walk<'_> {
         }
     }
 
+    /// Reports that a recipient has no route.
     fn no_route(&self, no_route: &NoRoute) {
         let mut diagnostic = no_route.diagnostic();
         if let NoRoute::LookupFailed(text) = no_route {
@@ -299,15 +334,15 @@ impl Walk<'_> {
         self.fail(Stage::Route, &diagnostic);
     }
 
-    /// Writes a file below `tmp` of the Maildir, as delivery does, and takes it back; or opens and locks the mbox.
-    fn deliver_here(&self, routed: &Routed) {
+    /// Writes and syncs a file in `tmp` of the Maildir, as delivery does, and removes it; or opens and locks the mbox.
+    fn try_maildir(&self, routed: &Routed) {
         self.begin(Stage::Maildir);
         let (now, maildirs) = (self.world.now.wall, self.world.maildirs);
         let staged = self.site.maildir(routed).and_then(|path| {
             let path = path.ok_or_else(|| StoreError::refused("", "no Maildir"))?;
             let mut delivery = maildirs.stage(&path, now)?;
             if delivery.is_for_mbox() {
-                // Nothing is appended, and the locks are tried.
+                // An empty delivery takes the locks and appends nothing.
                 delivery.sync()?.commit()?;
                 return Ok((path, ", an mbox"));
             }
@@ -319,20 +354,21 @@ impl Walk<'_> {
             Err(error) => Err(Diagnostic::local(error.status(), error.to_string())),
         };
         match found {
-            Ok(text) => self.tell(Stage::Maildir, Mark::Ok, &text),
+            Ok(text) => self.pass(Stage::Maildir, &text),
             Err(diagnostic) => self.fail(Stage::Maildir, &diagnostic),
         }
     }
 
+    /// Begins a step; a pending failure was no obstacle to delivery.
     fn begin(&self, stage: Stage) {
         self.settle(Mark::Warn);
         let mut state = self.state.borrow_mut();
         (state.stage, state.since) = (stage, Stopwatch::start());
         drop(state);
-        (self.tell.borrow_mut())(ProbeNews::Begins(stage));
+        (self.report.borrow_mut())(ProbeNews::Begins(stage));
     }
 
-    /// Tells of a failure that was kept back: with another way ahead it is none.
+    /// Ends the step of a pending failure, with `mark`: a warning if delivery goes on, else a failure.
     fn settle(&self, mark: Mark) {
         let pending = self.state.borrow_mut().pending.take();
         if let Some(step) = pending {
@@ -340,19 +376,26 @@ impl Walk<'_> {
         }
     }
 
-    /// What fails in this way stays so.
-    fn tell(&self, stage: Stage, mark: Mark, text: &dyn Display) {
+    /// Ends a step that succeeded.
+    fn pass(&self, stage: Stage, text: &dyn Display) {
+        self.report(stage, Mark::Ok, text);
+    }
+
+    /// Ends a step. A failure is permanent.
+    fn report(&self, stage: Stage, mark: Mark, text: &dyn Display) {
         let class = (mark == Mark::Fail).then_some(Class::Permanent);
         let step = self.step(stage, mark, text.to_string(), class);
         self.end(step);
     }
 
+    /// Ends a step with a failure.
     fn fail(&self, stage: Stage, diagnostic: &Diagnostic) {
         let text = diagnostic.line().to_owned();
         let step = self.step(stage, Mark::Fail, text, Some(diagnostic.status.class));
         self.end(step);
     }
 
+    /// Makes a step of its result, with advice unless it succeeded, and starts the time of the next one.
     fn step(&self, stage: Stage, mark: Mark, text: String, class: Option<Class>) -> Step {
         let mut state = self.state.borrow_mut();
         let took = state.since.elapsed();
@@ -366,15 +409,16 @@ impl Walk<'_> {
         Step { stage, mark, took, text, hint, class }
     }
 
+    /// Records and reports a step.
     fn end(&self, step: Step) {
         if step.mark == Mark::Fail {
             self.state.borrow_mut().failures.push(step.clone());
         }
-        (self.tell.borrow_mut())(ProbeNews::Ended(step));
+        (self.report.borrow_mut())(ProbeNews::Ended(step));
     }
 }
 
-/// As a line of the probe begins.
+/// The first word of an output line.
 impl Display for Mark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

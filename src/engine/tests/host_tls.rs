@@ -1,4 +1,4 @@
-//! The server's side of TLS for a host by script: in memory, and in the thread of the client that waits for it.
+//! The server's side of TLS for a scripted host: in memory, and in the thread of the client.
 
 use crate::mail::date::WallTime;
 use crate::net::self_signed;
@@ -10,10 +10,10 @@ use std::io::{self, Read, Write};
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
-/// The name in the certificate of each host.
+/// The name in the certificate of every scripted host.
 pub const CERTIFIED: &str = "mx.far.example";
 
-/// Key and certificate of each host, in PEM.
+/// Key and certificate of every scripted host, in PEM.
 pub fn pem() -> &'static [u8] {
     static PEM: OnceLock<Vec<u8>> = OnceLock::new();
     PEM.get_or_init(|| {
@@ -32,7 +32,7 @@ fn acceptor() -> &'static SslAcceptor {
     })
 }
 
-/// What has come over the wire, and what is to go.
+/// The encrypted octets received and not yet read, and those to send.
 #[derive(Debug, Default)]
 struct Wire {
     come: VecDeque<u8>,
@@ -55,19 +55,19 @@ impl Write for Wire {
     }
 }
 
-/// How far a connection has come with TLS.
+/// The TLS state of a connection.
 #[derive(Debug)]
 enum Layer {
     Clear(VecDeque<u8>),
-    /// The next octets are to be the beginning of the handshake.
+    /// STARTTLS was accepted; the next octets begin the handshake.
     Expected(VecDeque<u8>),
     Shaking(MidHandshakeSslStream<Wire>),
     On(Box<SslStream<Wire>>),
-    /// The handshake has failed; what there was to say of it.
+    /// The handshake has failed; the octets left to send, such as the alert.
     Failed(VecDeque<u8>),
 }
 
-/// What lies between a host and the wire.
+/// The layer between a scripted host and the connection: clear text or TLS.
 #[derive(Debug)]
 pub struct HostTls(Layer);
 
@@ -86,12 +86,12 @@ impl HostTls {
         matches!(self.0, Layer::Expected(_))
     }
 
-    /// The host has said that the handshake may begin.
+    /// Expects a handshake: the host has accepted STARTTLS.
     pub fn expect(&mut self) {
         self.0 = Layer::Expected(VecDeque::new());
     }
 
-    /// The host begins its side of the handshake.
+    /// Begins the host's side of the handshake.
     pub fn begin(&mut self) {
         self.0 = match acceptor().accept(Wire::default()) {
             Err(HandshakeError::WouldBlock(shaking)) => Layer::Shaking(shaking),
@@ -99,7 +99,7 @@ impl HostTls {
         };
     }
 
-    /// Takes octets from the wire; those that are the host's go to `heard`.
+    /// Takes octets of the client; clear and decrypted ones are appended to `heard`.
     pub fn hear(&mut self, octets: &[u8], heard: &mut Vec<u8>) {
         let layer = std::mem::replace(&mut self.0, Layer::Failed(VecDeque::new()));
         self.0 = match layer {
@@ -124,12 +124,12 @@ impl HostTls {
             }
         };
         if let Layer::On(stream) = &mut self.0 {
-            // Until there is no more.
+            // It ends with WouldBlock once all is read.
             let _ = stream.read_to_end(heard);
         }
     }
 
-    /// Puts what the host says on the wire.
+    /// Encrypts what the host says, if TLS is active; returns the octets to send.
     pub fn on_wire(&mut self, says: &mut VecDeque<u8>) -> &mut VecDeque<u8> {
         match &mut self.0 {
             Layer::Clear(wire) | Layer::Expected(wire) | Layer::Failed(wire) => {

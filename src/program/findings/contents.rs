@@ -44,7 +44,7 @@ pub fn examine(path: &Path, started_as: &ProcessUser, look_up: LookUp<'_>) -> Ch
     let mut report = examine_files(path, &settings, &places, started_as, look_up);
     if mistakes.is_empty() {
         let hostname = host::name(settings.hostname.as_ref());
-        doubts::look(&Site::new(settings, hostname, None), &places, &mut report);
+        doubts::find(&Site::new(settings, hostname, None), &places, &mut report);
         return report;
     }
     // Where a value is wrong, its default was checked, which is not the operator's. Doubts would be about defaults, too.
@@ -81,12 +81,12 @@ pub fn examine_files(
     for text in mboxes::problems(&settings, writer) {
         report.problem(places.of("local", "maildir"), text);
     }
-    look_into_files(&settings, places, &mut report);
+    check_contents(&settings, places, &mut report);
     report
 }
 
-/// What the files hold. Files that can't be read or are open to others have their problem already.
-fn look_into_files(settings: &Settings, places: &Places, found: &mut CheckReport) {
+/// Checks the contents of the files. Files that cannot be read, or that others can use, have their problem already.
+fn check_contents(settings: &Settings, places: &Places, found: &mut CheckReport) {
     let (tls, relay) = (&settings.tls, &settings.relay);
     let is_known = |found: &CheckReport, place: Option<FilePosition>| {
         place.is_some() && found.problems.iter().any(|it| it.file == found.file && it.place == place)
@@ -184,10 +184,10 @@ mod tests {
             |_: &str| Some(ProcessUser { name: "pb".into(), uid: 4_000_000, groups: vec![4_000_000] });
         for (mode, is_good) in [(0o644, true), (0o600, false)] {
             std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
-            let told: String =
+            let found: String =
                 report(&file, &root, &look_up).problems.iter().map(ToString::to_string).collect();
-            assert_eq!(told.is_empty(), is_good, "{mode:o}: {told}");
-            assert_eq!(told.contains("user \"pb\" can't read"), !is_good, "{mode:o}: {told}");
+            assert_eq!(found.is_empty(), is_good, "{mode:o}: {found}");
+            assert_eq!(found.contains("user \"pb\" can't read"), !is_good, "{mode:o}: {found}");
         }
         std::fs::remove_dir_all(&directory).unwrap();
     }
@@ -210,29 +210,31 @@ mod tests {
             std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         }
         let user = ProcessUser::own();
-        let told: Vec<String> = report(&file, &ProcessUser { uid: 1, ..user.clone() }, &ProcessUser::find)
+        let found: Vec<String> = report(&file, &ProcessUser { uid: 1, ..user.clone() }, &ProcessUser::find)
             .problems
             .iter()
             .map(ToString::to_string)
             .collect();
-        assert!(user.uid != 0 || told.iter().any(|problem| problem.contains("can't read")), "{told:?}");
-        let told: Vec<String> = report(&file, &user, &|_| Some(ProcessUser::own()))
+        assert!(user.uid != 0 || found.iter().any(|problem| problem.contains("can't read")), "{found:?}");
+        let found: Vec<String> = report(&file, &user, &|_| Some(ProcessUser::own()))
             .problems
             .iter()
             .map(ToString::to_string)
             .collect();
         assert!(
-            told.len() == 1 && told[0].contains(":11:7: ") && told[0].contains("bad\" holds no private key"),
-            "{told:?}"
+            found.len() == 1
+                && found[0].contains(":11:7: ")
+                && found[0].contains("bad\" holds no private key"),
+            "{found:?}"
         );
         // A short key is refused, one that some hosts refuse is warned of.
         for (bits, refused, warned) in [(512, 1, 0), (1024, 0, 1), (2048, 0, 0)] {
             let rsa = openssl::rsa::Rsa::generate(bits).unwrap();
             std::fs::write(directory.join("bad"), rsa.private_key_to_pem().unwrap()).unwrap();
-            let CheckReport { problems: told, warnings, .. } =
+            let CheckReport { problems: found, warnings, .. } =
                 report(&file, &user, &|_| Some(ProcessUser::own()));
             let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
-            assert_eq!((told.len(), warnings.len()), (refused, warned), "{told:?} {warnings:?}");
+            assert_eq!((found.len(), warnings.len()), (refused, warned), "{found:?} {warnings:?}");
             assert!(warnings.iter().all(|line| line.contains(":11:7: the key has 1024 bits")));
         }
         std::fs::remove_dir_all(&directory).unwrap();

@@ -39,7 +39,7 @@ use std::os::unix::net::UnixStream;
 const PREFIX_MIN: (u8, u8) = (8, 16);
 
 /// Adds all doubts about `site` to `found`.
-pub fn look(site: &Site, places: &Places, found: &mut CheckReport) {
+pub fn find(site: &Site, places: &Places, found: &mut CheckReport) {
     hostname(site, places, found);
     users(site, places, found);
     root(site, places, found);
@@ -121,7 +121,7 @@ fn stand_in(site: &Site, places: &Places, of: (Option<FilePosition>, &Addressee)
         Ok(_) | Err(NoRoute::LookupFailed(_)) => {}
         Err(NoRoute::UnknownUser) => {
             let text = format!(
-                "nobody here is called {:?}, so their mail is lost; write an address such as \"me@example.com\", or a user \
+                "no local user is named {:?}, so this mail would be lost; write an address such as \"me@example.com\", or a user \
                  with a mailbox",
                 mailbox.local_part.as_str()
             );
@@ -140,7 +140,7 @@ fn leaves(site: &Site, mailbox: &Mailbox) -> String {
         None => "by the MX hosts of its domain".to_owned(),
     };
     format!(
-        "nobody here has the address {mailbox}, though its domain is local: it leaves {way}; {}",
+        "no local user has the address {mailbox}, although its domain is local: its mail leaves {way}; {}",
         cure(site)
     )
 }
@@ -156,20 +156,20 @@ fn cure(site: &Site) -> String {
     )
 }
 
-/// Aliases that lead in circles, to unknown users, or away.
+/// Aliases that form a loop, lead to unknown users, or leave this host.
 fn aliases(site: &Site, found: &mut CheckReport) {
     let Some(path) = site.settings.local.aliases.as_deref() else { return };
     for (name, line, doubt) in site.alias_doubts() {
         let place = Some(FilePosition { line, column: 1 });
         let problem = |text| ConfigProblem { file: path.display().to_string(), place, text };
         match doubt {
-            Doubt::Loop(text) => found.problems.push(problem(format!("{text}; take one of its names out"))),
+            Doubt::Loop(text) => found.problems.push(problem(format!("{text}; remove one of its names"))),
             Doubt::Unknown(mailbox) => {
-                let text = format!("{name:?} leads to {mailbox}, which is no user here; correct the name");
+                let text = format!("{name:?} leads to {mailbox}, which is no local user; correct the name");
                 found.warnings.push(problem(text));
             }
             Doubt::Nobody => {
-                let text = format!("{name:?} leads to nobody here; correct the names behind it");
+                let text = format!("{name:?} reaches no local user; correct its members");
                 found.warnings.push(problem(text));
             }
             Doubt::Leaves(mailbox) => found.warnings.push(problem(leaves(site, &mailbox))),

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration on this host, beyond what its text shows: for `check`, and for the warnings of `serve`
+//! The problems of a configuration on this host that its text does not show: for `check`, and for the warnings of `serve`
 //! and `probe`.
 //!
 //! | file | looks at | finds |

@@ -5,14 +5,14 @@
 
 use crate::config::{ConfigProblem, FilePosition};
 
-/// What was found about a configuration.
+/// The findings about a configuration.
 #[derive(Debug, Default)]
 pub struct CheckReport {
     /// The configuration, as problems name it.
     pub file: String,
-    /// What can't work.
+    /// Settings that cannot work.
     pub problems: Vec<ConfigProblem>,
-    /// What may be meant that way.
+    /// Settings that may be intended.
     pub warnings: Vec<ConfigProblem>,
 }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 /// How long the daemon may take for each piece of its answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// What became of a question.
+/// The result of a question.
 #[derive(Debug)]
 pub enum DaemonAnswer {
     /// The daemon has answered, with this exit code.
@@ -24,7 +24,7 @@ pub enum DaemonAnswer {
     NoDaemon(String),
 }
 
-/// The daemon has not answered to the end. What it did is unknown.
+/// The daemon has not answered to the end. It may or may not have acted.
 #[derive(Debug)]
 pub struct BrokenOff(pub io::Error);
 
@@ -42,14 +42,14 @@ pub fn ask(socket: &Path, request: &Request, screen: &mut dyn Output) -> Result<
     let sent =
         stream.set_read_timeout(Some(ANSWER_TIMEOUT)).and_then(|()| (&stream).write_all(question.as_bytes()));
     // A daemon with too many connections answers and closes without reading: its answer can be read all the same.
-    let answer = hear(&mut BufReader::new(&stream), screen);
+    let answer = read_answer(&mut BufReader::new(&stream), screen);
     match answer {
         Ok(code) => Ok(DaemonAnswer::Answered(code)),
         Err(error) => Err(BrokenOff(sent.err().unwrap_or(error))),
     }
 }
 
-fn hear(answer: &mut dyn BufRead, screen: &mut dyn Output) -> io::Result<u8> {
+fn read_answer(answer: &mut dyn BufRead, screen: &mut dyn Output) -> io::Result<u8> {
     loop {
         match piece::read(answer)? {
             (Piece::Output(_), text) => screen.output(&text)?,
@@ -83,10 +83,10 @@ mod tests {
     #[test]
     fn an_answer_ends_with_its_exit_code() {
         let mut shown = Shown::default();
-        assert_eq!(hear(&mut &b"1 3\nabc1 0\n0 66\n"[..], &mut shown).unwrap(), 66);
+        assert_eq!(read_answer(&mut &b"1 3\nabc1 0\n0 66\n"[..], &mut shown).unwrap(), 66);
         assert_eq!(shown.0, b"abc");
         for answer in ["", "1 3\nabc", "3 0\n0 0\n"] {
-            assert!(hear(&mut answer.as_bytes(), &mut shown).is_err(), "{answer}");
+            assert!(read_answer(&mut answer.as_bytes(), &mut shown).is_err(), "{answer}");
         }
     }
 }

@@ -134,17 +134,17 @@ mod tests {
             ("Team [Ops] <ops@x>; A: b; C: d;", "ops@x b d", 0),
             ("jörg@ü.example", "jörg@ü.example", 0),
         ] {
-            let (mut found, mut told) = (Vec::new(), Vec::new());
-            read_list(list.as_bytes(), &mut found, &mut told);
-            assert_eq!((&*print(&found), told.len()), (expected, complaints), "{list:?} {told:?}");
+            let (mut found, mut reported) = (Vec::new(), Vec::new());
+            read_list(list.as_bytes(), &mut found, &mut reported);
+            assert_eq!((&*print(&found), reported.len()), (expected, complaints), "{list:?} {reported:?}");
         }
         let many: String = (0..3000).map(|i| format!("u{i}@x,")).collect();
-        let (mut found, mut told) = (Vec::new(), Vec::new());
-        read_list(many.as_bytes(), &mut found, &mut told);
-        assert_eq!((found.len(), told.len()), (3000, 0));
-        let (mut found, mut told) = (Vec::new(), Vec::new());
-        read_list(b"\xff@a, b", &mut found, &mut told);
-        assert_eq!((&*print(&found), told.len()), ("b \"?@a\"@unreadable.invalid", 1));
+        let (mut found, mut reported) = (Vec::new(), Vec::new());
+        read_list(many.as_bytes(), &mut found, &mut reported);
+        assert_eq!((found.len(), reported.len()), (3000, 0));
+        let (mut found, mut reported) = (Vec::new(), Vec::new());
+        read_list(b"\xff@a, b", &mut found, &mut reported);
+        assert_eq!((&*print(&found), reported.len()), ("b \"?@a\"@unreadable.invalid", 1));
     }
 
     #[test]
@@ -175,10 +175,11 @@ mod tests {
             ("Received: x|Resent-From: x|Resent-Cc: n|To: a", "n"),
             ("Resent-From: x|To: a", "a"),
         ] {
-            let (mut recipients, mut found, mut told) = (HeaderRecipients::default(), Vec::new(), Vec::new());
+            let (mut recipients, mut found, mut reported) =
+                (HeaderRecipients::default(), Vec::new(), Vec::new());
             header.split('|').for_each(|field| recipients.field(format!("{field}\n").as_bytes()));
-            recipients.finish(&mut found, &mut told);
-            assert_eq!((&*print(&found), told.len()), (expected, 0), "{header}");
+            recipients.finish(&mut found, &mut reported);
+            assert_eq!((&*print(&found), reported.len()), (expected, 0), "{header}");
         }
     }
 }

@@ -29,20 +29,20 @@ use crate::smtp::extension::{self, Offer};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// What follows a flag.
+/// The value of a flag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Takes {
     /// Nothing: the next letter is another flag.
     Nothing,
-    /// What is glued to it, if anything. Versions of sendmail differ about these; the next argument may be a recipient.
+    /// Only text glued to the flag, if any. Versions of sendmail differ here; the next argument may be a recipient.
     Glued,
-    /// What is glued to it, or else the next argument.
+    /// Text glued to the flag, else the next argument.
     Value,
     /// The same, but the last argument of all is a recipient, and a flag is a flag: dma's flag has no value.
     ValueOrNothing,
 }
 
-/// What a flag does.
+/// The effect of a flag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     /// Nothing: accepted and ignored.
@@ -59,7 +59,7 @@ pub enum Effect {
     SenderFromHeader,
     /// Names the sender's person, for From.
     FullName,
-    /// The Subject, if there is none.
+    /// The Subject, if the message has no Subject field.
     Subject,
     /// Names another recipient.
     Recipient,
@@ -94,9 +94,9 @@ pub enum Effect {
 pub struct Flag {
     /// Its letter.
     pub letter: char,
-    /// What follows it.
+    /// Its value.
     pub takes: Takes,
-    /// What it does.
+    /// Its effect.
     pub effect: Effect,
     /// For the help.
     pub about: &'static str,
@@ -118,7 +118,7 @@ pub const FLAGS: [Flag; 43] = [
     flag('f', Takes::Value, Effect::Sender, "ADDRESS  the envelope sender; \"\" or \"<>\" for none"),
     flag('r', Takes::Value, Effect::Sender, "ADDRESS  the same"),
     flag('F', Takes::Value, Effect::FullName, "NAME     of the sender, if there is no From"),
-    flag('s', Takes::Value, Effect::Subject, "SUBJECT  if there is none"),
+    flag('s', Takes::Value, Effect::Subject, "SUBJECT  of a message without one"),
     flag(
         'b',
         Takes::Value,
@@ -155,7 +155,7 @@ pub const FLAGS: [Flag; 43] = [
     ignored('v', Takes::Nothing),
     // A word glued to it means nothing; but `-xu USER -xp PASSWORD` are other programs'.
     flag('x', Takes::Glued, Effect::Login, ""),
-    // What sendmail has no meaning for: of msmtp, mailx and ssmtp; of busybox; of mailx and msmtp.
+    // Flags without a meaning in sendmail: of msmtp, mailx and ssmtp; of busybox; of mailx and msmtp.
     flag('a', Takes::Value, Effect::Login, ""),
     ignored('H', Takes::Value),
     ignored('S', Takes::Value),
@@ -225,7 +225,7 @@ pub enum SendmailMode {
     PrintQueue,
     /// `-bi`, newaliases: aliases are text here, and there is nothing to be made of them.
     MakeAliases,
-    /// `-bv`: tells what would become of recipients.
+    /// `-bv`: reports where mail for the recipients would go.
     Verify,
     /// `-bd`: the daemon.
     Serve,
@@ -299,8 +299,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Call {
     }
     call.recipients.extend(arguments);
     if call.header_recipients || call.recipients.iter().any(|recipient| recipient.contains('@')) {
-        let told = || "the word behind it is taken for its value, and not for a recipient".to_owned();
-        call.complaints.extend(doubtful.into_iter().map(|_| told()));
+        let complaint = || "the word behind it is taken for its value, and not for a recipient".to_owned();
+        call.complaints.extend(doubtful.into_iter().map(|_| complaint()));
     } else {
         call.recipients.splice(..0, doubtful);
     }

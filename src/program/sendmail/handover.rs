@@ -58,7 +58,7 @@ enum HeldMessage {
     File(StagedDrop),
 }
 
-/// What became of the message at the daemon.
+/// The result of a handover to the daemon.
 enum HandoverOutcome {
     /// The daemon has put it on stable storage.
     Taken(Option<QueueId>),
@@ -268,8 +268,8 @@ fn hear(answer: &mut BufReader<&UnixStream>) -> io::Result<DaemonTurn> {
     }
 }
 
-/// What an exit code means. A daemon of another version may send one that is unknown here; the drop directory then takes the
-/// message.
+/// The meaning of an exit code. A daemon of another version may send an unknown one; the message then goes to the drop
+/// directory.
 fn ended(code: u8, text: String) -> HandoverOutcome {
     match code {
         exit::OK => HandoverOutcome::Taken(QueueId::parse(&text)),

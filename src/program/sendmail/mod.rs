@@ -110,8 +110,8 @@ fn help() -> String {
     }
     let rest: String = FLAGS.iter().filter(|flag| flag.about.is_empty()).map(|flag| flag.letter).collect();
     text + &format!(
-        "\nAccepted and ignored: -{rest}, and -o with other options. So are the flags of msmtp, ssmtp and mailx; sendmail(8) \
-         tells more.\n"
+        "\nAccepted and ignored: -{rest}, and -o with other options. So are the flags of msmtp, ssmtp and mailx; see \
+         sendmail(8).\n"
     )
 }
 
@@ -187,7 +187,7 @@ fn verify(call: &mut Call, config: &Path) -> Result<(), CommandFailure> {
 fn sender(call: &mut Call) -> Sender {
     let Some(text) = call.sender.take() else { return Sender::Owner };
     read_sender(&text).unwrap_or_else(|| {
-        call.complaints.push(format!("the sender {text:?} is no address; it is you"));
+        call.complaints.push(format!("the sender {text:?} is not an address; yours is used"));
         Sender::Owner
     })
 }

@@ -4,7 +4,7 @@
 //! are not looked up here: the daemon bounces mail to unknown users. A message that was answered with 250 is on stable
 //! storage. May fail: reading input or writing output.
 //!
-//! What differs from the daemon's listener:
+//! Differences from the daemon's listener:
 //!
 //! | | listener | here |
 //! | --- | --- | --- |

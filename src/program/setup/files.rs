@@ -26,11 +26,11 @@ pub struct File {
     pub path: PathBuf,
     /// Its content.
     pub octets: Secret,
-    /// Who may read it.
+    /// Its readers.
     pub readers: FileReaders,
 }
 
-/// Who may read a file.
+/// The readers of a file.
 #[derive(Clone, Copy)]
 pub enum FileReaders {
     /// Every user.
@@ -55,7 +55,7 @@ impl ConfigTarget {
     ///
     /// # Errors
     /// The file sets a key and may not be replaced, or can't be read.
-    pub fn look(path: &Path, is_forced: bool) -> Result<Self, CommandFailure> {
+    pub fn read(path: &Path, is_forced: bool) -> Result<Self, CommandFailure> {
         let failed =
             |error: Error| CommandFailure::new(exit::IO, format!("setup: {}: {error}", path.display()));
         let old = match std::fs::read(path) {

@@ -50,8 +50,8 @@ pub enum Password {
 pub struct Answers {
     /// The address for alerts.
     pub admin: String,
-    /// Ways to reach the smarthost, in the order to try; empty: mail goes by MX.
-    pub ways: Vec<Smarthost>,
+    /// Ways to reach the smarthost, in the order to try; empty: delivery by MX.
+    pub candidates: Vec<Smarthost>,
     /// The login there; empty: no login.
     pub login: String,
     /// The sender of mail that leaves; empty: the login.
@@ -84,17 +84,18 @@ pub fn ask(options: &Options, resolver: &dyn Resolve) -> Result<Answers, Command
         Some(PROPOSED) => match proposal() {
             Some(proposal) if proposal.is_certain => proposal.smarthost,
             Some(proposal) => {
-                let text = "is proposed by DNS, which can be forged: name it by --smarthost if it is right";
+                let text =
+                    "is proposed by DNS, which can be forged: confirm it with --smarthost if it is right";
                 return Err(wrong(&format!("{} {text}", proposal.smarthost)));
             }
-            None => return Err(usage("there is none to propose; say --smarthost")),
+            None => return Err(usage("no smarthost can be proposed; use --smarthost")),
         },
         Some(said) => said.to_owned(),
         None => chosen(proposal)?,
     };
     if text.is_empty() || text.eq_ignore_ascii_case(BY_MX) {
-        let (ways, login, password) = (Vec::new(), String::new(), Password::None);
-        return Ok(Answers { admin, ways, sender: sender(options, &login)?, login, password });
+        let (candidates, login, password) = (Vec::new(), String::new(), Password::None);
+        return Ok(Answers { admin, candidates, sender: sender(options, &login)?, login, password });
     }
     let mut named = Named::parse(&text).map_err(|error| wrong(&error))?;
     let own = || if address.domain.is_some() { admin.clone() } else { String::new() };
@@ -102,10 +103,16 @@ pub fn ask(options: &Options, resolver: &dyn Resolve) -> Result<Answers, Command
     let password = if login.is_empty() { Password::None } else { password(options, &login, &named)? };
     if matches!(password, Password::None) {
         let login = String::new();
-        return Ok(Answers { admin, ways: named.ways, sender: sender(options, &login)?, login, password });
+        return Ok(Answers {
+            admin,
+            candidates: named.candidates,
+            sender: sender(options, &login)?,
+            login,
+            password,
+        });
     }
     named.keep_private();
-    Ok(Answers { admin, ways: named.ways, sender: sender(options, &login)?, login, password })
+    Ok(Answers { admin, candidates: named.candidates, sender: sender(options, &login)?, login, password })
 }
 
 /// The sender of mail that leaves. The logins of services such as Amazon SES are no addresses, and these services accept only
@@ -164,7 +171,8 @@ fn password(options: &Options, login: &str, named: &Named) -> Result<Password, C
     let typed = match tcgetattr(&input) {
         Ok(settings) => {
             let _mute = Mute::begin(input.as_fd(), settings).map_err(unreadable)?;
-            let host = named.ways.first().map(|way| way.host.to_string()).unwrap_or_default();
+            let host =
+                named.candidates.first().map(|candidate| candidate.host.to_string()).unwrap_or_default();
             prompt(&format!("Password of {login} at {host} (empty: no login): "));
             let typed = line(input.as_fd(), CREDENTIAL_MAX_OCTETS);
             prompt("\n");
@@ -177,7 +185,7 @@ fn password(options: &Options, login: &str, named: &Named) -> Result<Password, C
     };
     let typed = typed.filter(|typed| !typed.octets().is_empty()).ok_or_else(|| {
         usage(
-            "the password is missing; say --password-file, --password-command, or --username \"\" for none, \
+            "the password is missing; use --password-file, --password-command, or --username \"\" for none, \
              or give it as the first line of standard input",
         )
     })?;
@@ -188,7 +196,7 @@ fn password(options: &Options, login: &str, named: &Named) -> Result<Password, C
 
 /// The failure of an answer that nobody gave.
 fn missing(option: &str) -> CommandFailure {
-    usage(&format!("nothing was written, as an answer is missing; say --{option}"))
+    usage(&format!("nothing was written, because an answer is missing; use --{option}"))
 }
 
 fn unreadable(errno: rustix::io::Errno) -> CommandFailure {

@@ -4,7 +4,13 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 
 fn answers(admin: &str, login: &str, password: Password) -> Answers {
-    Answers { admin: admin.into(), ways: Vec::new(), login: login.into(), sender: String::new(), password }
+    Answers {
+        admin: admin.into(),
+        candidates: Vec::new(),
+        login: login.into(),
+        sender: String::new(),
+        password,
+    }
 }
 
 #[test]
@@ -49,7 +55,7 @@ fn options_are_read_in_pairs_and_flags_alone() {
     }
 }
 
-/// Who could not read a configuration that was replaced can't read what is kept of it.
+/// A user who could not read the replaced configuration cannot read its kept copy.
 #[test]
 fn what_is_kept_is_read_by_no_more_people_than_before() {
     let directory = std::env::temp_dir().join(format!("pillarbox-setup-{}", std::process::id()));
@@ -60,7 +66,7 @@ fn what_is_kept_is_read_by_no_more_people_than_before() {
         std::fs::write(&path, "admin = \"root\"\n").unwrap();
         std::fs::set_permissions(&path, Permissions::from_mode(was)).unwrap();
         let octets = Secret::new(b"admin = \"joe\"\n".to_vec());
-        let target = ConfigTarget::look(&path, true).unwrap();
+        let target = ConfigTarget::read(&path, true).unwrap();
         target.write(&[File { path: path.clone(), octets, readers: FileReaders::All }]).unwrap();
         let kept = directory.join("pillarbox.toml.old");
         assert_eq!(std::fs::read_to_string(&kept).unwrap(), "admin = \"root\"\n");

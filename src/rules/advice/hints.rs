@@ -266,7 +266,7 @@ const HINTS: &[Hint] = &[
     ),
     row(
         &[Stage::Spf, Stage::Ptr],
-        "can't be told",
+        "public address",
         "This host is behind NAT: publish its public address for hostname in DNS, so that this can be checked.",
     ),
     row(
@@ -436,7 +436,7 @@ mod tests {
                 "TLS with mx: no TLSA record is for the certificate; its TLSA records require TLS (DANE)",
                 "TLSA",
             ),
-            (Stage::Ptr, "the public address of this host can't be told: it has 10.0.0.5", "NAT"),
+            (Stage::Ptr, "the public address of this host is unknown: it has 10.0.0.5", "NAT"),
             (Stage::Dmarc, "box.example: no DMARC record", "Publish"),
             (Stage::Maildir, "/var/mail/joe: Permission denied (os error 13)", "user"),
             (

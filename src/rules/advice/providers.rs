@@ -1,4 +1,4 @@
-//! The submission host for an address, and the ways to connect to it: rows of big providers, SRV records (RFC 6186,
+//! The submission host for an address, and the candidates to connect to it: rows of big providers, SRV records (RFC 6186,
 //! RFC 8314 §5.1), and the order of the ports (RFC 8314 §3.3).
 //!
 //! A host without scheme and port is tried like this; a provider whose row says STARTTLS has 587 before 465:
@@ -52,8 +52,8 @@ pub fn host_of(domain: &str) -> Option<&'static str> {
 pub struct Named {
     /// The login name.
     pub login: Option<String>,
-    /// The ways to connect, in the order in which to try them; never empty. A host with a scheme has one way.
-    pub ways: Vec<Smarthost>,
+    /// The candidates to connect, in the order in which to try them; never empty. A host with a scheme has one way.
+    pub candidates: Vec<Smarthost>,
 }
 
 impl Named {
@@ -68,27 +68,27 @@ impl Named {
         let parse = |scheme: &str| Smarthost::parse(&format!("{scheme}://{host}"));
         let login = login.map(str::to_owned);
         if let Some(scheme) = scheme {
-            return Ok(Self { login, ways: vec![parse(scheme)?] });
+            return Ok(Self { login, candidates: vec![parse(scheme)?] });
         }
         let (tls, starttls, clear) = (parse("smtps")?, parse("smtp+starttls")?, parse("smtp")?);
         let has_port = tls.port == clear.port;
         let name = clear.host.name().unwrap_or_default();
         let first = PROVIDERS.iter().find(|(_, host, _)| host.eq_ignore_ascii_case(name));
-        let mut ways = vec![tls, starttls.clone()];
+        let mut candidates = vec![tls, starttls.clone()];
         if first.is_some_and(|&(.., scheme)| scheme == Scheme::SmtpStartTls) {
-            ways.reverse();
+            candidates.reverse();
         }
         if !has_port {
-            ways.push(Smarthost { port: PORT_SMTP, ..starttls });
+            candidates.push(Smarthost { port: PORT_SMTP, ..starttls });
         }
-        ways.push(clear);
-        Ok(Self { login, ways })
+        candidates.push(clear);
+        Ok(Self { login, candidates })
     }
 
     /// Removes the way without verified TLS, unless it was named explicitly: a password must not go there.
     pub fn keep_private(&mut self) {
-        if self.ways.len() > 1 {
-            self.ways.retain(|way| way.scheme != Scheme::Smtp);
+        if self.candidates.len() > 1 {
+            self.candidates.retain(|candidate| candidate.scheme != Scheme::Smtp);
         }
     }
 }
@@ -139,10 +139,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn ways(text: &str) -> String {
+    fn candidates(text: &str) -> String {
         let named = Named::parse(text).unwrap();
-        let ways: Vec<String> = named.ways.iter().map(ToString::to_string).collect();
-        format!("{:?} {}", named.login, ways.join(" "))
+        let candidates: Vec<String> = named.candidates.iter().map(ToString::to_string).collect();
+        format!("{:?} {}", named.login, candidates.join(" "))
     }
 
     #[test]
@@ -154,7 +154,7 @@ mod tests {
                 assert_eq!(host_of(&domain.to_uppercase()), Some(*host));
                 domains.push(domain);
             }
-            assert!(ways(host).contains(&format!("smtps://{host}:465")), "{host}");
+            assert!(candidates(host).contains(&format!("smtps://{host}:465")), "{host}");
         }
         assert_eq!((host_of("example.com"), host_of("")), (None, None));
     }
@@ -177,7 +177,7 @@ mod tests {
                 "None smtp+starttls://SMTP.office365.com:587 smtps://SMTP.office365.com:465 smtp+starttls://SMTP.office365.com:25 smtp://SMTP.office365.com:25",
             ),
         ] {
-            assert_eq!(ways(text), expected);
+            assert_eq!(candidates(text), expected);
         }
         for text in ["", "a b", "https://a", "a:0", "joe@"] {
             assert!(Named::parse(text).is_err(), "{text}");
@@ -189,7 +189,7 @@ mod tests {
         let kept = |text| {
             let mut named = Named::parse(text).unwrap();
             named.keep_private();
-            named.ways.iter().filter(|way| way.scheme == Scheme::Smtp).count()
+            named.candidates.iter().filter(|candidate| candidate.scheme == Scheme::Smtp).count()
         };
         assert_eq!((kept("mail.example"), kept("mail.example:99"), kept("smtp://mail.example")), (0, 0, 1));
     }

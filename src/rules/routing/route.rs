@@ -393,7 +393,7 @@ impl RoutePolicy {
         }
     }
 
-    /// The user of this name. If there is none, the user of the name without its detail.
+    /// The user of this name, else the user of the name without its detail.
     fn find_user(&self, name: &str, accounts: &dyn Accounts) -> Result<Option<LocalUser>, NoRoute> {
         if let Some(user) = self.find_exact(name, accounts)? {
             return Ok(Some(user));

@@ -1,5 +1,5 @@
-//! `sendmail` beside a daemon: first one that takes messages, by the same cases as without it; then those that do not, or
-//! that say things which no daemon should say. What got exit code 0 has been taken or lies in the drop directory.
+//! `sendmail` with a daemon: first one that takes messages, with the same cases as without a daemon; then daemons that
+//! refuse, break off, or answer nonsense. A message with exit code 0 was taken, or lies in the drop directory.
 
 use super::{Place, SMALL, run, the_cases_pass};
 use pillarbox::protocol::piece::PIECE_HEAD_MAX_OCTETS;
@@ -9,12 +9,12 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Mutex};
 
-/// What a daemon says when it has heard so much.
+/// The answers of a scripted daemon.
 #[derive(Debug, Clone, Copy)]
 struct Script {
     /// After question and envelope.
     first: &'static str,
-    /// After the message, if it has asked for that.
+    /// After the message, if it has asked for one.
     last: &'static str,
 }
 
@@ -47,7 +47,7 @@ impl Scripted {
         let Ok(Question::Submit(SubmissionSizes { envelope_octets, message_octets })) =
             Question::parse(&words)
         else {
-            // Somebody asks about the queue.
+            // A question about the queue.
             return stream.write_all(b"0 0\n").unwrap();
         };
         let mut envelope = vec![0; envelope_octets];
@@ -72,7 +72,7 @@ impl Scripted {
         assert_eq!(input.read_to_end(&mut more).unwrap(), 0, "{more:?}");
     }
 
-    /// The one message that it has got, if any.
+    /// The only message that it received, if any.
     pub(super) fn got(&self) -> Option<(String, String)> {
         let mut all = std::mem::take(&mut *self.0.lock().unwrap());
         assert!(all.len() <= 1, "{all:?}");
@@ -94,7 +94,7 @@ fn a_large_message_is_handed_over_and_leaves_nothing_behind() {
     let place = Place::with_drop_directory();
     place.configure("limits.message_size = \"4MiB\"\n");
     let daemon = Scripted::taking(&place);
-    // Below and above what is held in memory; and without a place for a file all is.
+    // Below and above the size that stays in memory; without a directory for a file, all stays there.
     for (lines, drop) in [(10_000, true), (500_000, true), (500_000, false)] {
         if !drop {
             std::fs::remove_dir(place.0.join("state/drop")).unwrap();
@@ -108,7 +108,7 @@ fn a_large_message_is_handed_over_and_leaves_nothing_behind() {
     }
 }
 
-/// Exit code and text for each, and whether the message lies in the drop directory then.
+/// The exit code and text of each case, and whether the message lies in the drop directory.
 #[test]
 fn a_daemon_that_takes_nothing_costs_no_message() {
     let turned_away = "2 12\ngo elsewhere0 75\n";
@@ -133,22 +133,25 @@ fn a_daemon_that_takes_nothing_costs_no_message() {
         for text_octets in [10, 60_000] {
             let input = format!("A: 1\n\n{}\n", "x".repeat(text_octets));
             let output = run(&mut place.command("sendmail", &["root"]), input.as_bytes());
-            let told = String::from_utf8(output.stderr).unwrap();
-            assert_eq!((output.status.code(), told.as_str()), (Some(code), text), "{first:?} {last:?}");
+            let reported = String::from_utf8(output.stderr).unwrap();
+            assert_eq!((output.status.code(), reported.as_str()), (Some(code), text), "{first:?} {last:?}");
             assert_eq!(place.left().map(|(.., text)| text), left.then_some(input), "{first:?} {last:?}");
         }
     }
-    // And with no drop directory both are told.
+    // Without a drop directory, both reasons are reported.
     let place = Place::new();
     Scripted::start(&place, Script { first: turned_away, last: "" });
     let output = run(&mut place.command("sendmail", &["root"]), SMALL);
-    let told = String::from_utf8(output.stderr).unwrap();
+    let reported = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(75));
-    assert!(told.contains("there is no drop directory") && told.contains("c.sock: go elsewhere"), "{told}");
-    assert_eq!(told.lines().count(), 1, "{told}");
+    assert!(
+        reported.contains("there is no drop directory") && reported.contains("c.sock: go elsewhere"),
+        "{reported}"
+    );
+    assert_eq!(reported.lines().count(), 1, "{reported}");
 }
 
-/// It may wake up later: what it has not asked for it must not get, or the message arrives twice.
+/// A daemon that hangs may wake up later: it must not get a message that it did not ask for, or the message arrives twice.
 #[test]
 fn one_that_hangs_gets_no_message_that_is_left_elsewhere() {
     let place = Place::with_drop_directory();
@@ -166,8 +169,8 @@ fn one_that_hangs_gets_no_message_that_is_left_elsewhere() {
 fn what_is_verified_is_asked() {
     let place = Place::new();
     let output = run(&mut place.command("sendmail", &["-bv", "root"]), b"");
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.code() == Some(69) && told.contains("no daemon answers"), "{told}");
+    let reported = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(69) && reported.contains("no daemon answers"), "{reported}");
     for arguments in [&["-bv"][..], &["-bv", "\"a b\"@far.example"], &["-bv", "a\nlink down"]] {
         let output = run(&mut place.command("sendmail", arguments), b"");
         assert_eq!(

@@ -42,7 +42,7 @@ fn status() -> Status {
     }
 }
 
-/// What each row has to say, its label and its name.
+/// Each row has a description, a label where its name is not unique, and a valid name.
 fn expected() -> Vec<(String, String, u64, Option<u64>)> {
     let status = status();
     let row = |row: &Row| {

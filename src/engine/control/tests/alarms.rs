@@ -1,4 +1,4 @@
-//! When people are told that mail is stuck, and what the command gets to know.
+//! When stuck mail raises an alarm, and what the command gets.
 
 use crate::engine::control::output::Asker;
 use crate::engine::control::requests::answer;
@@ -20,22 +20,22 @@ fn world(config: &str) -> (World, Arc<Host>) {
     (world, host)
 }
 
-/// The forwarder looks; the lines of its alarm.
+/// Makes a check; returns the log lines of the alarm.
 fn look(world: &World) -> Vec<String> {
     take_log();
-    world.services.alarm.look(&world.manager, &current(&world.site), world.manager.clock.now());
+    world.services.alarm.check(&world.manager, &current(&world.site), world.manager.clock.now());
     take_events("alarm")
 }
 
-/// Time passes with passes and looks; what was told.
+/// Lets time pass, with passes and checks; returns the log lines of the alarm.
 fn live(world: &World, minutes: u32) -> Vec<String> {
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for _ in 0..minutes {
         world.clock.advance(MINUTE);
         world.pass();
-        told.extend(look(world));
+        reported.extend(look(world));
     }
-    told
+    reported
 }
 
 fn operate(world: &World, line: &str) {
@@ -62,12 +62,12 @@ fn a_message_that_is_stuck_is_told_once_with_its_reason_and_so_is_its_end() {
     let id = world.accept("alice@box.example", &[FAR]);
     assert_eq!(live(&world, 240), Vec::<String>::new(), "it is four hours old, not older");
     world.clock.jump(-1_000_000);
-    let told = live(&world, 600);
-    let [told] = told.as_slice() else { panic!("{told:?}") };
+    let reported = live(&world, 600);
+    let [reported] = reported.as_slice() else { panic!("{reported:?}") };
     let start = format!(
         "event=alarm state=alarm reason=stuck id={id} route=- text=\"message {id} has waited for 4h 1m: 450 4.2.0 Greylisted"
     );
-    assert!(told.starts_with(&start) && !told.contains('\u{7}'), "{told}");
+    assert!(reported.starts_with(&start) && !reported.contains('\u{7}'), "{reported}");
     host.now_says(|_, _| Say::Yes);
     operate(&world, "queue flush");
     let end = "event=alarm state=ok reason=stuck id=- route=- text=\"no message is too old any more\"";
@@ -79,21 +79,21 @@ fn a_message_that_is_stuck_is_told_once_with_its_reason_and_so_is_its_end() {
 fn a_route_that_does_not_work_is_told_whoever_flushes_until_it_works() {
     let (world, host) = world("queue.lifetime = \"1h\"\nalarm.stuck_after = \"2h\"");
     host.now_says(|stage, _| if stage == Stage::Greeting { reply("421 4.3.2 closed") } else { Say::Yes });
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for _ in 0..5 {
         world.accept("alice@box.example", &[FAR]);
-        told.extend(live(&world, 30));
+        reported.extend(live(&world, 30));
         operate(&world, "queue flush");
     }
-    let [told] = told.as_slice() else { panic!("{told:?}") };
-    assert!(told.starts_with("event=alarm state=alarm reason=route id=- route=far.example text=\"far.example has not worked for 2h"), "{told}");
-    assert!(told.ends_with("421 4.3.2 closed\""), "{told}");
+    let [reported] = reported.as_slice() else { panic!("{reported:?}") };
+    assert!(reported.starts_with("event=alarm state=alarm reason=route id=- route=far.example text=\"far.example has not worked for 2h"), "{reported}");
+    assert!(reported.ends_with("421 4.3.2 closed\""), "{reported}");
     assert_eq!(world.services.alarm.standing().len(), 1);
     host.now_says(|_, _| Say::Yes);
     operate(&world, "queue flush");
-    let told = live(&world, 5);
+    let reported = live(&world, 5);
     let end = "event=alarm state=ok reason=route id=- route=far.example text=\"far.example works again, or nothing waits for it\"";
-    assert_eq!(told, [end]);
+    assert_eq!(reported, [end]);
     assert!(world.services.alarm.standing().is_empty());
 }
 
@@ -119,14 +119,17 @@ fn a_link_that_is_down_is_told_as_the_reason() {
     let (world, _) = world("alarm.stuck_after = \"1m\"");
     operate(&world, "link down");
     let id = world.accept("alice@box.example", &[FAR]);
-    let told = live(&world, 3);
-    let [told] = told.as_slice() else { panic!("{told:?}") };
-    assert!(told.ends_with(&format!("text=\"message {id} has waited for 2m: the link is down\"")), "{told}");
+    let reported = live(&world, 3);
+    let [reported] = reported.as_slice() else { panic!("{reported:?}") };
+    assert!(
+        reported.ends_with(&format!("text=\"message {id} has waited for 2m: the link is down\"")),
+        "{reported}"
+    );
 }
 
-/// A script that keeps what it gets to know, line by line.
+/// A command that appends its environment to a file.
 fn script(world: &World) -> (PathBuf, PathBuf) {
-    let (path, output) = (world.state().join("alarm.sh"), world.state().join("told"));
+    let (path, output) = (world.state().join("alarm.sh"), world.state().join("reported"));
     let text = format!(
         "#!/bin/sh\n{{ echo \"$1\"; env -u PILLARBOX_RELEASE -u PILLARBOX_CONFIG | grep ^PILLARBOX_ | sort; echo .; }} >> {0}.new\ncp {0}.new {0}\n",
         output.display()
@@ -138,9 +141,9 @@ fn script(world: &World) -> (PathBuf, PathBuf) {
 
 fn wait_for_told(output: &PathBuf, times: usize) -> String {
     for _ in 0..1000 {
-        let told = std::fs::read_to_string(output).unwrap_or_default();
-        if told.matches("\n.\n").count() >= times {
-            return told;
+        let reported = std::fs::read_to_string(output).unwrap_or_default();
+        if reported.matches("\n.\n").count() >= times {
+            return reported;
         }
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
@@ -157,9 +160,9 @@ fn the_command_runs_once_an_event_and_learns_it_by_its_environment() {
     host.now_says(move |stage, _| if stage == Stage::Rcpt { reply(&long) } else { Say::Yes });
     let id = world.accept("alice@box.example", &[FAR]);
     live(&world, 3);
-    let told = wait_for_told(&output, 1);
-    let lines: Vec<&str> = told.lines().collect();
-    let [word, id_line, reason, route, state, text, "."] = lines.as_slice() else { panic!("{told}") };
+    let reported = wait_for_told(&output, 1);
+    let lines: Vec<&str> = reported.lines().collect();
+    let [word, id_line, reason, route, state, text, "."] = lines.as_slice() else { panic!("{reported}") };
     assert_eq!(*word, "$(reboot);", "no shell has read it");
     assert_eq!(*id_line, format!("PILLARBOX_ID={id}"));
     assert_eq!(
@@ -167,9 +170,9 @@ fn the_command_runs_once_an_event_and_learns_it_by_its_environment() {
         ["PILLARBOX_REASON=stuck", "PILLARBOX_ROUTE=", "PILLARBOX_STATE=alarm"]
     );
     assert!(text.starts_with(&format!("PILLARBOX_TEXT=message {id} has waited for 2m: 450 4.2.0 $(reboot)")));
-    assert!(!told.contains('\u{1b}') && text.len() < 600, "{told}");
+    assert!(!reported.contains('\u{1b}') && text.len() < 600, "{reported}");
     host.now_says(|_, _| Say::Yes);
-    // The thread may not have ended yet, and nothing is told while it runs.
+    // The command's thread may still run, and nothing is reported meanwhile.
     for _ in 0..1000 {
         operate(&world, "queue flush");
         live(&world, 1);
@@ -178,16 +181,16 @@ fn the_command_runs_once_an_event_and_learns_it_by_its_environment() {
         }
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
-    let told = wait_for_told(&output, 2);
+    let reported = wait_for_told(&output, 2);
     assert!(
-        told.contains("PILLARBOX_STATE=ok\nPILLARBOX_TEXT=no message is too old any more\n.\n"),
-        "{told}"
+        reported.contains("PILLARBOX_STATE=ok\nPILLARBOX_TEXT=no message is too old any more\n.\n"),
+        "{reported}"
     );
     live(&world, 10);
-    assert_eq!(told.matches("\n.\n").count(), 2);
+    assert_eq!(reported.matches("\n.\n").count(), 2);
 }
 
-/// Whoever stops the daemon has no command left over that hangs.
+/// A command that hangs does not outlive the daemon.
 #[test]
 fn a_command_that_hangs_ends_with_the_daemon() {
     let (world, _) = world("");

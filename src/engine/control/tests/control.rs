@@ -1,6 +1,6 @@
-//! The control socket itself: who is let in, and what a peer can't do to it.
+//! The control socket: admission, limits, deadlines, and hostile clients.
 
-use crate::engine::control::socket::{Control, PATIENCE, Patience, make_directory};
+use crate::engine::control::socket::{Control, SOCKET_TIMEOUTS, SocketTimeouts, make_directory};
 use crate::engine::tests::world::*;
 use std::io::{Read, Write};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -14,21 +14,21 @@ fn socket(world: &World) -> PathBuf {
 }
 
 fn open(world: &World) -> Arc<Control> {
-    open_with(world, PATIENCE)
+    open_with(world, SOCKET_TIMEOUTS)
 }
 
-fn open_with(world: &World, patience: Patience) -> Arc<Control> {
+fn open_with(world: &World, timeouts: SocketTimeouts) -> Arc<Control> {
     let path = socket(world);
     make_directory(&path, None).unwrap();
-    let control = Arc::new(Control::bind(&path, patience).unwrap());
+    let control = Arc::new(Control::bind(&path, timeouts).unwrap());
     control.start(&world.services).unwrap();
     control
 }
 
-/// Sends octets, and gives all that comes back.
+/// Sends octets; returns everything that comes back.
 fn talk(world: &World, octets: &[u8]) -> String {
     let mut stream = UnixStream::connect(socket(world)).unwrap();
-    // One who is turned away may be so before having said all.
+    // A refused connection may be closed before everything is written.
     let _ = stream.write_all(octets);
     let mut answer = String::new();
     let _ = stream.read_to_string(&mut answer);
@@ -66,10 +66,10 @@ fn what_is_no_question_is_refused_and_harms_nobody() {
         assert!(!answer.contains('\u{1b}'), "{answer:?}");
     }
     assert_eq!(talk(&world, b"\xff\xfe\n"), "");
-    // What stands behind the first line is no second question.
+    // A second line is no second question.
     assert!(talk(&world, format!("queue list\nqueue remove {id}\n").as_bytes()).contains(&id.to_string()));
     assert_eq!(world.queue().len(), 1);
-    // Whoever says nothing, or hears nothing, is in nobody's way.
+    // A client that sends or reads nothing delays no other.
     let silent: Vec<_> = (0..5).map(|_| UnixStream::connect(socket(&world)).unwrap()).collect();
     let mut deaf = UnixStream::connect(socket(&world)).unwrap();
     deaf.write_all(b"queue list\n").unwrap();
@@ -87,21 +87,21 @@ fn a_dead_daemons_socket_is_replaced_and_a_living_ones_is_not() {
     drop(UnixListener::bind(&path).unwrap());
     assert!(path.exists(), "it is left over");
     let control = open(&world);
-    let refused = Control::bind(&path, PATIENCE).unwrap_err();
+    let refused = Control::bind(&path, SOCKET_TIMEOUTS).unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::AddrInUse);
     assert!(refused.to_string().contains("control.sock"), "{refused}");
     assert_eq!(talk(&world, b"queue list\n"), "1 20\nMail queue is empty\n0 0\n");
     control.close();
 
-    // One that has been replaced all the same leaves the new one alone, and other files are never replaced.
-    let first = Control::bind(&path, PATIENCE).unwrap();
+    // A daemon whose socket was replaced does not remove the new one; other files are never replaced.
+    let first = Control::bind(&path, SOCKET_TIMEOUTS).unwrap();
     std::fs::remove_file(&path).unwrap();
-    let second = Control::bind(&path, PATIENCE).unwrap();
+    let second = Control::bind(&path, SOCKET_TIMEOUTS).unwrap();
     first.close();
     assert!(path.exists());
     second.close();
     std::fs::write(&path, "precious").unwrap();
-    assert!(Control::bind(&path, PATIENCE).is_err());
+    assert!(Control::bind(&path, SOCKET_TIMEOUTS).is_err());
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
 }
 
@@ -114,7 +114,7 @@ fn a_message_is_taken_from_whom_the_kernel_names() {
     let question = format!("submit 9 {}\nto=alice\n", MESSAGE.len()).into_bytes();
     let answer = talk(&world, &[&question, MESSAGE].concat());
     assert!(answer.starts_with("3 0\n1 ") && answer.ends_with("0 0\n"), "{answer}");
-    // In pieces, and asked for.
+    // The message comes in pieces, after the daemon has asked for it.
     let mut stream = UnixStream::connect(socket(&world)).unwrap();
     for octet in &question {
         stream.write_all(&[*octet]).unwrap();
@@ -135,7 +135,7 @@ fn a_message_is_taken_from_whom_the_kernel_names() {
     control.close();
 }
 
-/// Waits until so many of the socket's threads are left: each of them shares the services.
+/// Waits until that many threads of the socket are left; each shares the services.
 fn wait_for_threads(world: &World, count: usize) {
     let begun = Instant::now();
     while Arc::strong_count(&world.services) != 1 + count {
@@ -144,7 +144,7 @@ fn wait_for_threads(world: &World, count: usize) {
     }
 }
 
-/// A connection whose reads fail sooner or later.
+/// A connection whose reads time out.
 fn connect(world: &World) -> UnixStream {
     let stream = UnixStream::connect(socket(world)).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -155,13 +155,13 @@ fn connect(world: &World) -> UnixStream {
 fn who_says_too_little_too_slowly_is_left() {
     let world = World::new("");
     let short = Duration::from_millis(100);
-    let control = open_with(&world, Patience { question: short, ..PATIENCE });
+    let control = open_with(&world, SocketTimeouts { question: short, ..SOCKET_TIMEOUTS });
     for said in ["", "queue li"] {
         let (mut stream, mut answer) = (connect(&world), String::new());
         let _ = stream.write_all(said.as_bytes());
         assert_eq!(stream.read_to_string(&mut answer).unwrap(), 0, "{said:?}: {answer}");
     }
-    // The time is for the whole question: each octet that comes in time does not buy more of it.
+    // The deadline is for the whole question: single octets do not extend it.
     let (begun, mut stream) = (Instant::now(), connect(&world));
     while stream.write_all(b"q").is_ok() {
         assert!(begun.elapsed() < Duration::from_secs(20), "it is heard out");
@@ -171,8 +171,8 @@ fn who_says_too_little_too_slowly_is_left() {
     wait_for_threads(&world, 1);
     assert!(talk(&world, b"queue list\n").ends_with("0 0\n"));
     control.close();
-    // And of a message.
-    let control = open_with(&world, Patience { message: short, ..PATIENCE });
+    // The same for a message.
+    let control = open_with(&world, SocketTimeouts { message: short, ..SOCKET_TIMEOUTS });
     let (mut stream, mut answer) = (connect(&world), String::new());
     stream.write_all(b"submit 9 20\nto=alice\nSubject: x").unwrap();
     assert!(stream.read_to_string(&mut answer).is_ok() && answer == "3 0\n", "{answer}");
@@ -215,13 +215,13 @@ fn whoever_breaks_off_has_handed_over_nothing_and_an_end_waits_for_whoever_does_
 #[test]
 fn who_does_not_read_the_answer_does_not_get_all_of_it() {
     let world = World::new("");
-    let control = open_with(&world, Patience { answer: Duration::from_millis(500), ..PATIENCE });
+    let control = open_with(&world, SocketTimeouts { answer: Duration::from_millis(500), ..SOCKET_TIMEOUTS });
     let content = format!("Subject: x\n\n{}", "nobody reads this\n".repeat(200_000));
     let said = world.submit("alice@box.example", &["joe@far.example"], &content);
     let question = format!("queue show {}\n", said.strip_prefix("250 2.0.0 Ok: ").unwrap());
     let mut stream = connect(&world);
     stream.write_all(question.as_bytes()).unwrap();
-    // First its thread begins; then it gives up.
+    // The thread of the connection starts, then gives up.
     let mut first = [0];
     stream.read_exact(&mut first).unwrap();
     wait_for_threads(&world, 1);
@@ -240,7 +240,7 @@ fn a_panic_takes_its_own_connection_with_it_and_nothing_else() {
     let host = Host::friendly();
     world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
     let id = world.accept("alice@box.example", &["joe@far.example"]);
-    // While others are being served.
+    // While other clients are served.
     let mut other = connect(&world);
     wait_for_threads(&world, 2);
     for question in ["queue list\n", "queue flush\n"] {

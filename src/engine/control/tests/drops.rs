@@ -1,4 +1,4 @@
-//! The drop directory: what is left there arrives, once, whatever fails on the way; what is no message harms nobody.
+//! The drop directory: each message arrives once, also after failures; files that are no messages do no harm.
 
 use crate::engine::control::maildrop::Maildrop;
 use crate::engine::host::site::current;
@@ -48,7 +48,7 @@ fn an_addressee_that_could_not_be_read_is_bounced_and_the_others_get_it() {
     assert_eq!((world.mail("alice").len(), world.queue().len()), (1, 0));
 }
 
-/// What lies in the drop directory.
+/// The files in the drop directory.
 fn left(world: &World) -> usize {
     std::fs::read_dir(world.state().join("drop")).unwrap().count()
 }
@@ -140,7 +140,7 @@ fn who_does_not_exist_is_bounced() {
 fn a_bare_name_is_somebody_here_whatever_the_host_is_called() {
     let world = World::new("");
     let drops = drops(&world);
-    // The host's own name is not among its local domains.
+    // The host's name is not one of its local domains.
     let mut site = Arc::try_unwrap(std::mem::replace(&mut *world.site.lock(), current(&World::new("").site)));
     let site = site.as_mut().unwrap();
     site.hostname = crate::mail::address::Domain::parse("other.example").unwrap();
@@ -172,12 +172,12 @@ fn with_trouble_of_our_own_a_message_stays_and_is_tried_again() {
     take_log();
     assert_eq!((take(&world, &drops), left(&world)), (1, 2));
     assert_eq!((take(&world, &drops), left(&world)), (0, 2));
-    // Once a round, however many there are.
-    let told = take_events("trouble");
-    assert!(told.len() == 2 && told[0].contains("the queue is full"), "{told:?}");
+    // Logged once a round, for any number of messages.
+    let reported = take_events("trouble");
+    assert!(reported.len() == 2 && reported[0].contains("the queue is full"), "{reported:?}");
     world.reload("");
     assert_eq!((take(&world, &drops), left(&world), world.queue().len()), (2, 0, 3));
-    // The same with a disk that runs full.
+    // The same with a full disk.
     world.reload("limits.free_space = \"1024TiB\"");
     leave(&world, "c", &envelope(by("bob"), &["alice"]), ALERT);
     assert_eq!((take(&world, &drops), left(&world)), (0, 1));
@@ -185,7 +185,7 @@ fn with_trouble_of_our_own_a_message_stays_and_is_tried_again() {
     assert_eq!((take(&world, &drops), left(&world), world.mail("alice").len()), (1, 0, 1));
 }
 
-/// The queue looks at aliases no more, so root's mail would go to another mailbox than the operator wrote.
+/// The queue does not expand aliases again: without the expansion here, root's mail would reach the wrong mailbox.
 #[test]
 fn an_alias_is_followed_and_waited_for() {
     let world = World::new("");
@@ -215,8 +215,8 @@ fn what_is_no_message_is_set_aside_once_and_the_others_arrive() {
     leave(&world, "good", &envelope(by("bob"), &["alice"]), ALERT);
     take_log();
     assert_eq!((take(&world, &drops), left(&world), set_aside(&world)), (1, 0, 4));
-    let told = take_events("trouble");
-    assert!(told.len() == 4 && told.iter().all(|line| !line.contains('\n')), "{told:?}");
+    let reported = take_events("trouble");
+    assert!(reported.len() == 4 && reported.iter().all(|line| !line.contains('\n')), "{reported:?}");
     assert_eq!((take(&world, &drops), take_log().len()), (0, 0));
     assert_eq!((world.mail("alice").len(), world.queue().len(), world.half_written()), (1, 0, 0));
 }
@@ -227,14 +227,14 @@ fn what_can_not_be_moved_is_told_of_once() {
     let drops = drops(&world);
     let path = world.state().join("drop");
     std::fs::write(path.join("bad"), "rubbish").unwrap();
-    // A file where the directory for such things should be: nothing can be moved there.
+    // A file in place of `corrupt/`: nothing can be moved there.
     std::fs::remove_dir(world.state().join("corrupt")).unwrap();
     take_log();
     assert_eq!((take(&world, &drops), take_events("trouble").len()), (0, 1));
     assert_eq!((take(&world, &drops), take_log().len(), left(&world)), (0, 0, 1));
 }
 
-/// Killed between the commit and the removal, the next daemon takes it again: a duplicate, and never a loss.
+/// After a crash between commit and removal the next daemon takes the message again: a duplicate, never a loss.
 #[test]
 fn a_crash_before_the_removal_makes_a_duplicate_at_worst() {
     let world = World::new("");

@@ -1,12 +1,12 @@
-//! What operators and programs of this host ask for. See [`crate::engine::tests`] for the world that these tests live in.
+//! The control socket, the drop directory and the alarm. See [`crate::engine::tests`] for the world that these tests live in.
 //!
 //! | file | what it shows |
 //! | --- | --- |
-//! | `alarms` | who is told that mail is stuck, once, and that it moves again |
+//! | `alarms` | each reason is reported once, and once when it is over |
 //! | `control` | the control socket |
-//! | `drops` | the drop directory: bounces, trouble of our own, and what is no message |
+//! | `drops` | the drop directory: bounces, trouble on this host, and files that are no messages |
 //! | `operator` | lists, hold, release, remove, bounce, flush, the link, also while mail is delivered |
-//! | `submit` | what `sendmail` hands over by the control socket |
+//! | `submit` | messages that `sendmail` submits on the control socket |
 
 mod alarms;
 mod control;

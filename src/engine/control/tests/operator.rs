@@ -1,4 +1,4 @@
-//! What the operator does to the queue, also while it is worked on.
+//! The operator's requests, also while mail is delivered.
 
 use crate::engine::control::output::{Asker, Output};
 use crate::engine::control::requests::answer;
@@ -39,7 +39,7 @@ fn ask_as(services: &Services, asker: Asker, line: &str) -> (u8, String, Vec<Str
     (code, String::from_utf8(said.output).unwrap(), said.errors)
 }
 
-/// Asks as root, and it must go well.
+/// Asks as root; panics unless the exit code is 0.
 fn ask(services: &Services, line: &str) -> String {
     let (code, output, errors) = ask_as(services, ROOT, line);
     assert_eq!((code, errors), (0, vec![]), "{line}");
@@ -57,7 +57,7 @@ fn world() -> (World, Arc<Host>) {
     (world, host)
 }
 
-/// Time passes, also while nothing is due.
+/// Lets time pass, also while nothing is due.
 fn pass_time(world: &World, span: Duration) {
     let end = world.clock.boot_time() + span;
     world.live(span);
@@ -65,7 +65,7 @@ fn pass_time(world: &World, span: Duration) {
     world.pass();
 }
 
-/// Asks once, when the host is at a step, and lets it say something then.
+/// Sends a request while a host answers a stage.
 fn asks_at(world: &World, host: &Host, at: Stage, line: String, says: Say) -> Arc<Mutex<Option<u8>>> {
     let (forwarder, answered) = (Arc::clone(&world.services), Arc::new(Mutex::new(None)));
     let noted = Arc::clone(&answered);
@@ -167,7 +167,7 @@ fn what_a_worker_has_in_hand_is_left_to_it() {
     }
 }
 
-/// A sender whose Maildir is in the way is told later, and the operator hears of it.
+/// If the sender's Maildir cannot be written, the notice is retried, and the answer says so.
 #[test]
 fn a_bounce_that_cannot_be_written_is_tried_again() {
     let (world, _host) = world();
@@ -232,7 +232,7 @@ fn while_the_link_is_down_nothing_is_tried_and_nothing_ages() {
     assert_eq!(world.mail("bob").len(), 1, "what stays here needs no link");
     assert!(ask(&world.services, "queue list").contains(" (the link is down)\n"));
 
-    // A restart forgets that it is down, and remembers for how long it was.
+    // A restart forgets that the link is down, but not for how long it was.
     world = world.restart();
     pass_time(&world, DAY);
     assert!(host.count() > before);
@@ -248,7 +248,7 @@ fn while_the_link_is_down_nothing_is_tried_and_nothing_ages() {
     assert!(world.queue().iter().all(|summary| summary.id != id), "five days have passed with a link");
 }
 
-/// Sends a message with this field to far.example.
+/// Submits a message with this header field to far.example.
 fn accept_with(world: &World, field: &str, to: &str) -> QueueId {
     let to = format!("{to}@far.example");
     let said = world.submit("alice@box.example", &[&to], &format!("Subject: x\n{field}\n\ntext\n"));
@@ -273,7 +273,7 @@ fn over_a_metered_link_leaves_what_is_urgent() {
     assert!(json.contains("\"attempts\":0,\"next_attempt\":null"), "{json}");
     assert!(ask(&world.services, &format!("queue show {ordinary}")).contains(" the link is metered\n"));
 
-    // All is not named; a reload reads the word from the queue, and forgets nothing of the link.
+    // A flush of all names no message. A reload reads the priority from the queue and keeps the state of the link.
     let (_, _, errors) = ask_as(&world.services, ROOT, "queue flush");
     assert_eq!((errors.len(), errors[0].starts_with("the link is metered: ")), (1, true), "{errors:?}");
     host.now_says(|stage, _| if stage == Stage::Rcpt { reply("450 later") } else { Say::Yes });
@@ -287,12 +287,12 @@ fn over_a_metered_link_leaves_what_is_urgent() {
     pass_time(&world, 3 * HOUR);
     assert_eq!(host.recipients()[3..], ["e@far.example"]);
 
-    // By its name it goes.
+    // A flush by id sends it.
     let named = accept_with(&world, "X: y", "f");
     ask(&world.services, &format!("queue flush {named}"));
     world.pass();
     assert_eq!(host.recipients()[4..], ["f@far.example"]);
-    // Down is stronger, and a restart is as good as up.
+    // Down overrides metered, and a restart means up.
     ask(&world.services, "link down");
     accept_with(&world, "Priority: urgent", "g");
     pass_time(&world, DAY);
@@ -317,12 +317,12 @@ fn what_a_metered_link_keeps_back_does_not_age_and_the_rest_does() {
     let alive = |world: &World, id| world.queue().iter().any(|summary| summary.id == id);
     assert!(!alive(&world, urgent) && world.mail("alice").len() == 1, "it has been tried for ten days");
     assert_eq!(world.queued(ordinary), before);
-    // The route fails with an urgent one: that says nothing about what may not leave.
+    // The route fails for an urgent message: the others keep the reason of the link.
     accept_with(&world, "Importance: high", "c");
     world.net.peer("192.0.2.1", Peer::Refuses);
     pass_time(&world, 10 * DAY);
     assert_eq!((world.queued(ordinary), world.mail("alice").len()), (before, 2));
-    // It is known after a restart for how long it was so, and what is urgent in the queue.
+    // A restart keeps the time spent metered, and the priorities of the queue.
     world = world.restart();
     ask(&world.services, "link metered");
     let urgent = accept_with(&world, "Importance: high", "d");
@@ -379,7 +379,7 @@ fn a_list_tells_what_waits_for_whom_and_why() {
     assert!(lines.iter().all(|line| line.contains("\"attempts\":1,")), "{json}");
 
     let own = |uid| ask_as(&world.services, Asker { rights: PeerRights::Own, uid }, "queue list");
-    // Who is green while mail is stuck helps nobody: all is listed, and the addresses of others are hidden.
+    // A monitor must see all mail: every message is listed, with the addresses of other users hidden.
     let addresses = |list: &str| list.matches('@').count();
     let all = ask(&world.services, "queue list");
     let (mine, others) = (own(0), own(1));
@@ -412,7 +412,7 @@ fn a_message_is_shown_with_its_history() {
     assert!(message.starts_with("Received: ") && message.ends_with("\n\nThe disk is full.\n"), "{shown}");
 }
 
-/// Workers, and an operator who can't make up his mind: nothing is sent twice, nothing that is not removed is lost.
+/// Random changes while workers deliver: nothing is sent twice, and nothing is lost that was not removed.
 #[test]
 fn changes_and_deliveries_at_once_lose_nothing() {
     let world = World::new("relay.connections_per_domain = 4");
@@ -449,7 +449,7 @@ fn changes_and_deliveries_at_once_lose_nothing() {
     });
     ask(&world.services, "queue release all");
     for _ in 0..10_000 {
-        // What was removed between its name and its place in the index stands there until a worker looks for it.
+        // A message removed while it was loaded stays in the index until a worker opens it.
         if world.intake.queue.ids().unwrap().is_empty() && world.manager.index.size() == (0, 0) {
             break;
         }

@@ -1,4 +1,4 @@
-//! Messages that programs of this host hand over on the control socket.
+//! Messages that programs of this host submit on the control socket.
 
 use crate::engine::control::output::{Output, Peer};
 use crate::engine::control::submit::{take, verify};
@@ -11,7 +11,7 @@ use crate::protocol::rights::PeerRights;
 use std::io::{self, Read};
 use std::sync::Arc;
 
-/// A peer with all that it will say, which is envelope and message.
+/// A client that has its envelope and message ready.
 struct Program<'a> {
     says: &'a [u8],
     envelope_left: usize,
@@ -46,7 +46,7 @@ impl Peer for Program<'_> {
     }
 }
 
-/// Hands over, of a message that is announced with so many octets, what is given of it.
+/// Announces a message of `octets` octets and sends `message`, which may be shorter.
 fn hand_over(
     world: &World,
     uid: u32,
@@ -63,7 +63,7 @@ fn hand_over(
     (code, program.output + &program.errors.join("\n"))
 }
 
-/// Hands over a whole message; gives exit code and what was said.
+/// Submits a whole message; returns the exit code and the text of the answer.
 fn submit(world: &World, uid: u32, envelope: &str, message: &str) -> (u8, String) {
     let (code, said) = hand_over(world, uid, envelope, message, message.len() as u64);
     (code.unwrap(), said)
@@ -87,7 +87,7 @@ fn what_is_handed_over_is_safe_and_of_the_user_whom_the_kernel_names() {
     let mail = world.mail("alice");
     assert!(mail.iter().all(|mail| mail.contains("\nTo: alice@box.example\n") && !mail.contains("hidden")));
     assert_eq!((mail.len(), world.queue().len()), (2, 2));
-    // Whoever names a sender is believed, as in the drop directory; the log and Received tell who it was.
+    // The client may name any sender, as in the drop directory; the log and Received show the user.
     assert_eq!(submit(&world, 4321, "sender=\nto=bob\n", ALERT).0, 0);
     assert_eq!(submit(&world, 4321, "sender=boss@far.example\nto=bob\n", ALERT).0, 0);
     let mail = world.mail("bob").concat();
@@ -124,7 +124,7 @@ fn what_is_not_handed_over_whole_is_forgotten() {
     assert_eq!((code, world.mail("alice").len(), world.queue().len()), (0, 1, 1));
 }
 
-/// sendmail users expect: if nobody is left, an error at once; if somebody is, the others are bounced.
+/// As users of sendmail expect: an error at once if no recipient is left; else the invalid ones are bounced.
 #[test]
 fn who_does_not_exist_is_told_at_once_only_if_nobody_is_left() {
     let world = World::new("relay.routes = { \"bad.example\" = \"error:5.1.2 no mail there\" }");
@@ -149,7 +149,7 @@ fn who_does_not_exist_is_told_at_once_only_if_nobody_is_left() {
     assert!(world.queue().is_empty());
 }
 
-/// Whatever the way out is: an addressee that sendmail could not read never reaches another host, nor a catch-all here.
+/// With any route: an address that sendmail could not parse never reaches another host or a catch-all here.
 #[test]
 fn an_addressee_that_could_not_be_read_is_bounced() {
     for config in ["", "relay.smarthost = \"smtp://192.0.2.1\"", "local.catch_all = \"alice\""] {
@@ -190,7 +190,7 @@ fn what_can_not_be_taken_is_told_with_its_exit_code() {
         (&*"to=root\n".repeat(1001), ALERT, 64, "malformed"),
         (&*"x".repeat(2 << 20), ALERT, 65, "too large"),
         (to, "A: 1\r\n\r\n.\r\n", 65, "a CR"),
-        (to, &*"Received:\n".repeat(101), 65, "circles"),
+        (to, &*"Received:\n".repeat(101), 65, "mail loop"),
         (to, ALERT, 0, ""),
         (to, ALERT, 75, "the queue is full"),
     ] {
@@ -209,7 +209,7 @@ fn what_can_not_be_taken_is_told_with_its_exit_code() {
     std::fs::create_dir(aliases).unwrap();
     let (code, said) = submit(&world, 0, "to=alice\n", ALERT);
     assert!(code == 75 && said.contains("aliases"), "{code} {said}");
-    // A Maildir that takes nothing: the drop directory is tried next, and the queue takes it from there.
+    // The Maildir cannot be written: the drop directory is tried next, and the queue takes the message from there.
     let world = World::new("");
     world.block("alice");
     assert_eq!(submit(&world, 0, "to=alice\n", ALERT).0, 75);

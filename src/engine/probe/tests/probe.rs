@@ -1,5 +1,5 @@
-//! Probes of ways that are free, and of ways that are broken in each of the usual manners: the right step fails, and says
-//! what to change.
+//! Probes of routes that work, and of routes broken in each of the usual manners: the right step fails, with the right
+//! advice.
 
 use crate::engine::host::site::current;
 use crate::engine::probe::walk as probe;
@@ -20,7 +20,7 @@ use std::time::SystemTime;
 
 const FAR: &str = "joe@far.example";
 const SMART: &str = "relay.smarthost = \"smtp://smart.example:2525\"\n";
-/// On loopback a password may go in clear.
+/// A password may be sent in clear on loopback.
 const LOGIN: &str = "relay.smarthost = \"smtp://smart.example:2525\"\nrelay.username = \"box@smart.example\"\n\
                      relay.password_command = \"echo secret\"\n";
 
@@ -29,7 +29,7 @@ fn texts(net: &Net, name: &str, rtype: Rtype, data: &[&str]) {
     net.records(name, rtype, Ok(RecordSet { records, is_secure: false }));
 }
 
-/// A box whose name and sender are as receivers like them; and `far.example`.
+/// A world whose name and sender pass the checks of receivers; and `far.example`.
 fn world(config: &str) -> World {
     let world = World::new(config);
     let net = &world.net;
@@ -63,7 +63,7 @@ fn now() -> Now {
 
 fn probe_at(world: &World, now: Now, address: &str) -> (Vec<Step>, Vec<Step>) {
     let own = |far: IpAddr| far.is_ipv4().then(|| "192.0.2.99".parse().unwrap());
-    let through = probe::World {
+    let through = probe::ProbeContext {
         resolver: &*world.net,
         connect: &*world.net,
         maildirs: &world.intake.maildirs,
@@ -116,7 +116,7 @@ fn a_smarthost_with_a_login_is_walked_as_well() {
     smart(&world.net, Arc::clone(&host));
     let (steps, failures) = probe(&world, FAR);
     assert_eq!(failures, [], "{steps:?}");
-    // As mail leaves: by the address that logs in.
+    // As for mail: the sender is the address that logs in.
     let commands = host.commands.lock().unwrap().clone();
     assert!(commands.contains(&"MAIL FROM:<box@smart.example> SIZE=1024".to_owned()), "{commands:?}");
     assert_eq!(
@@ -145,7 +145,7 @@ fn a_user_here_and_all_members_of_an_alias_are_shown() {
 #[test]
 fn what_another_way_makes_good_is_a_warning() {
     let world = world("");
-    // The first host is of no use, the second one has two families and knows no EHLO.
+    // The first host cannot be reached; the second has two address families and does not know EHLO.
     world.net.mx("far.example", &[(10, "dead.far.example"), (20, "mx.far.example")]);
     world.net.address("dead.far.example", &["192.0.2.66"]);
     world.net.address("mx.far.example", &["192.0.2.1", "2001:db8::1"]);
@@ -181,17 +181,17 @@ fn a_clock_that_was_never_set_is_told() {
     assert!(steps[0].text.contains("1970") && steps[0].hint.unwrap().contains("Set the clock"));
 }
 
-/// The resolver's words.
+/// The text of the resolver.
 fn no_such(name: &str) -> DnsError {
     DnsError { kind: DnsErrorKind::NoSuchDomain, text: format!("{name} does not exist (NXDOMAIN)") }
 }
 
-/// A way that is broken.
+/// A broken route.
 struct Broken {
     config: &'static str,
     breaks: fn(&World),
     to: &'static str,
-    /// The step that fails first, and words of its advice.
+    /// The step that fails first, and a part of its advice.
     stage: &'static str,
     words: &'static str,
 }
@@ -455,7 +455,7 @@ fn logins_fail_at_their_steps() {
         assert_eq!(failures[0].stage, step::Stage::Password);
         assert!(failures[0].hint.unwrap().contains(words), "{failures:?}");
     }
-    // What nobody sees in the file is told when the host says no more than "wrong".
+    // Invisible flaws of the password file are reported when the host says no more than "wrong".
     for (text, words) in [
         ("'secret'\n", "in quotes"),
         ("secret \n", "with a blank"),
@@ -522,7 +522,7 @@ fn logins_fail_at_their_steps() {
     }
 }
 
-/// What delivery would do as well.
+/// As delivery would do.
 #[test]
 fn where_one_smarthost_refuses_the_next_one_is_asked() {
     const LIST: &str = "relay.smarthost = [\"smtp://smart.example:2525\", \"smtp://smart.example:2526\"]\n";
@@ -536,7 +536,7 @@ fn where_one_smarthost_refuses_the_next_one_is_asked() {
             false,
             "mail=FAIL",
         ),
-        // That is about the recipient, and the next one is not asked for it.
+        // The refusal is about the recipient, so the next host is not asked.
         (Stage::Rcpt, "550 5.1.1 no such user", None, false, "rcpt=FAIL"),
     ] {
         let world = world(LIST);
@@ -551,7 +551,7 @@ fn where_one_smarthost_refuses_the_next_one_is_asked() {
     }
 }
 
-/// Exim does not like names with an underscore, as devices have them.
+/// Exim refuses names with an underscore, which devices often have.
 #[test]
 fn a_name_that_the_host_does_not_like_is_told_with_and_without_a_login() {
     for (config, is_smart) in [("", false), (LOGIN, true)] {
@@ -586,7 +586,7 @@ fn tls_server(world: &World, name: &str, made: WallTime, newest: Option<SslVersi
     world.net.peer("127.0.0.1:2465", Peer::Socket(listener.local_addr().unwrap()));
     std::thread::spawn(move || {
         while let Ok((stream, _)) = listener.accept() {
-            // The client breaks off.
+            // The client closes the connection.
             let _ = acceptor.accept(stream);
         }
     });
@@ -674,7 +674,7 @@ fn what_receivers_look_at_fails_at_its_steps() {
     assert!(names(&steps).contains("ptr spf=warn dkim dmarc mx"), "{}", names(&steps));
 }
 
-/// Each row that is for replies, said by a host at each of its steps.
+/// A host sends the reply of each row of advice at each of its steps.
 #[test]
 fn every_row_for_replies_is_given_when_a_host_says_it() {
     let mut count = 0;
@@ -720,7 +720,7 @@ fn every_row_for_replies_is_given_when_a_host_says_it() {
     assert!(count > 60, "only {count} replies were said");
 }
 
-/// A box that is named like the mail domain.
+/// A host that is named like its mail domain.
 #[test]
 fn a_domain_that_is_local_by_mistake_is_told_of() {
     let world = world(&format!("{SMART}admin = \"me@box.example\"\n"));

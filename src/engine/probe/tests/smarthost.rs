@@ -1,5 +1,5 @@
-//! How `setup` finds port and TLS mode: the ways are tried in order, the first that serves is taken, and a refused login
-//! ends it.
+//! How `setup` finds port and TLS mode: candidates are tried in order, the first that works is taken, and a refused login
+//! ends the search.
 
 use crate::engine::host::site::current;
 use crate::engine::probe::smarthost::{Proposal, Trial, find, propose};
@@ -27,9 +27,9 @@ fn world(config: &str) -> World {
     world
 }
 
-/// Tries all ways to a smarthost; what came of it, and where it was looked.
+/// Tries all candidates for a smarthost; returns the result and the addresses that were connected to.
 fn tried(world: &World, smarthost: &str) -> (Trial, Vec<String>) {
-    let through = probe::World {
+    let through = probe::ProbeContext {
         resolver: &*world.net,
         connect: &*world.net,
         maildirs: &world.intake.maildirs,
@@ -41,13 +41,13 @@ fn tried(world: &World, smarthost: &str) -> (Trial, Vec<String>) {
     if !site.settings.relay.username.is_empty() {
         named.keep_private();
     }
-    let ways: Vec<_> = named.ways.into_iter().map(|way| vec![way]).collect();
-    let mut told = Vec::new();
-    let trial = find(&site.settings, &site.hostname, &through, &ways, "me@far.example", &mut |trial| {
-        told.push(trial.smarthost.clone())
+    let candidates: Vec<_> = named.candidates.into_iter().map(|candidate| vec![candidate]).collect();
+    let mut reported = Vec::new();
+    let trial = find(&site.settings, &site.hostname, &through, &candidates, "me@far.example", &mut |trial| {
+        reported.push(trial.smarthost.clone())
     });
     let attempts = world.net.take_attempts();
-    assert!(!told.is_empty() && ways.starts_with(&told) && told.contains(&trial.smarthost));
+    assert!(!reported.is_empty() && candidates.starts_with(&reported) && reported.contains(&trial.smarthost));
     (trial, attempts)
 }
 
@@ -60,7 +60,7 @@ fn now() -> Now {
     Now { wall: WallTime(now.as_micros() as u64), running: now }
 }
 
-/// A host with TLS from the start at port 465, trusted, and with AUTH, whose reply is `auth`.
+/// A trusted host with implicit TLS on port 465, which answers AUTH with `auth`.
 fn tls_host(world: &World, auth: &'static str) {
     let pem = self_signed::make("smart.example", now().wall).unwrap();
     let file = world.state().parent().unwrap().join("ca.pem");
@@ -141,7 +141,7 @@ fn what_no_port_mends_ends_it() {
     world.net.address_error("gone.example", dns_error(DnsErrorKind::NoSuchDomain));
     let (trial, attempts) = tried(&world, "gone.example");
     assert_eq!((trial.failure.unwrap().stage, attempts), (step::Stage::Address, Vec::new()));
-    // A port that was named is the only one.
+    // A named port is the only candidate.
     world.net.peer("192.0.2.7:2525", Peer::Refuses);
     let (_, attempts) = tried(&world, "smtps://smart.example:2525");
     assert_eq!(attempts, ["192.0.2.7:2525"]);
@@ -164,7 +164,7 @@ fn providers_and_srv_records_propose() {
     assert_eq!(propose(&*world.net, &domain("a.example")), says("smtps://s.evil:465", false));
     srv("_submissions._tcp.a.example", b"\0\0\0\0\x01\xd1\x01s\x04evil\0", true);
     assert_eq!(propose(&*world.net, &domain("a.example")), says("smtps://s.evil:465", true));
-    // Told not to be there.
+    // The service is declared not to exist.
     srv("_submissions._tcp.a.example", b"\0\0\0\0\0\0\0", false);
     assert_eq!(propose(&*world.net, &domain("a.example")), says("smtp+starttls://s.a.example:587", true));
 }

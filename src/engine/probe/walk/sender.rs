@@ -1,5 +1,15 @@
-//! What receivers look at when this host sends by itself, without a smarthost: the name of its address, and what the
-//! sender's domain says in SPF, DKIM and DMARC. Asked by the resolver of delivery; a look-up that fails says nothing.
+//! What receivers check when this host sends by itself, without a smarthost: the PTR name of its address, and SPF, DKIM
+//! and DMARC of the sender's domain.
+//!
+//! | step | ok | warning | failure |
+//! | --- | --- | --- | --- |
+//! | `ptr` | a name of the address has that address (iprev, RFC 8601 §2.7.3) | no such name, or no public address is known | |
+//! | `spf` | pass for the address | softfail, neutral, no record | fail |
+//! | `dkim` | DNS has the public key of this host's signature | no signature is configured | no record, or another key |
+//! | `dmarc` | SPF or DKIM passes, or the policy asks for no action | no record | neither passes, and the policy asks to reject or to quarantine |
+//!
+//! The resolver is that of delivery. A look-up that fails is a warning: it proves nothing about what receivers see.
+//! Behind NAT this host cannot see its public address; the addresses of its own name take their place.
 
 use super::{Mark, Walk};
 use crate::mail::address::Domain;
@@ -9,15 +19,18 @@ use crate::rules::advice::step::Stage;
 use crate::rules::message::dkim;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Addresses that stand for the whole net: of the root server k.
+/// Addresses that stand for the Internet when the source address is looked up: those of the DNS root server k.
 const FAR: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(193, 0, 14, 129)), IpAddr::V6(Ipv6Addr::new(0x2001, 0x7fd, 0, 0, 0, 0, 0, 1))];
 
-/// The resolver, as the rules ask it.
+/// The resolver in the form that the rules ask.
 struct Dns<'a>(&'a dyn Resolve);
 
 impl Dns<'_> {
-    /// Data of a name as text; none, if there is no such name.
+    /// The records of a name as text. Empty if the name does not exist.
+    ///
+    /// # Errors
+    /// The look-up fails; in words.
     fn data(&self, name: &str, rtype: Rtype) -> Result<Vec<String>, String> {
         match self.0.records(name, rtype) {
             Ok(set) => Ok(set
@@ -58,37 +71,40 @@ impl Ask for Dns<'_> {
 }
 
 impl Walk<'_> {
-    /// Each of the four, for the domain of the sender.
-    pub(super) fn look_as_receivers_do(&self, domain: &Domain) {
+    /// Makes the four checks for the domain of the sender.
+    pub(super) fn check_sender(&self, domain: &Domain) {
         let dns = Dns(self.world.resolver);
         let Some(domain) = domain.name().and_then(|_| domain.to_ascii()) else { return };
         let domain = domain.to_ascii_lowercase();
         self.begin(Stage::Ptr);
         let addresses = self.public_addresses(&dns);
         match &addresses {
-            Ok(addresses) => addresses.iter().for_each(|&ip| self.look_at_name(&dns, ip)),
-            Err(text) => self.tell(Stage::Ptr, Mark::Warn, &text),
+            Ok(addresses) => addresses.iter().for_each(|&ip| self.check_name(&dns, ip)),
+            Err(text) => self.report(Stage::Ptr, Mark::Warn, &text),
         }
         self.begin(Stage::Spf);
-        let passes = addresses.is_ok_and(|addresses| self.look_at_spf(&dns, &domain, &addresses));
+        let passes = addresses.is_ok_and(|addresses| self.check_spf(&dns, &domain, &addresses));
         self.begin(Stage::Dkim);
-        let is_signed = self.look_at_keys(&dns, &domain);
+        let is_signed = self.check_keys(&dns, &domain);
         self.begin(Stage::Dmarc);
         match authenticity::dmarc(&dns, &domain) {
-            Ok(None) => self.tell(Stage::Dmarc, Mark::Warn, &format_args!("{domain}: no DMARC record")),
+            Ok(None) => self.report(Stage::Dmarc, Mark::Warn, &format_args!("{domain}: no DMARC record")),
             Ok(Some((policy, at))) => {
                 let text = format!("{at}: p={policy}");
                 if passes || is_signed || policy == "none" {
-                    return self.tell(Stage::Dmarc, Mark::Ok, &text);
+                    return self.pass(Stage::Dmarc, &text);
                 }
                 let text = format!("{text}, and neither SPF nor DKIM speaks for mail of {domain} from here");
-                self.tell(Stage::Dmarc, Mark::Fail, &text);
+                self.report(Stage::Dmarc, Mark::Fail, &text);
             }
-            Err(text) => self.tell(Stage::Dmarc, Mark::Warn, &text),
+            Err(text) => self.report(Stage::Dmarc, Mark::Warn, &text),
         }
     }
 
-    /// The addresses of this host that receivers see: its own, or behind NAT those that its name has.
+    /// The addresses of this host that receivers see: its own, or behind NAT those of its name.
+    ///
+    /// # Errors
+    /// No public address is known; in words.
     fn public_addresses(&self, dns: &Dns<'_>) -> Result<Vec<IpAddr>, String> {
         let source = &self.site.settings.relay.source;
         let own: Vec<IpAddr> = if source.is_empty() {
@@ -109,34 +125,34 @@ impl Walk<'_> {
         let found = public(named.unwrap_or_default());
         if found.is_empty() {
             let shown = if shown.is_empty() { "no address".to_owned() } else { shown.join(", ") };
-            return Err(format!("the public address of this host can't be told: it has {shown}"));
+            return Err(format!("the public address of this host is unknown: it has {shown}"));
         }
         Ok(found)
     }
 
-    /// The name of an address, which has to have that address (RFC 8601 §2.7.3 calls it iprev).
-    fn look_at_name(&self, dns: &Dns<'_>, ip: IpAddr) {
+    /// Checks that a PTR name of an address has that address (iprev, RFC 8601 §2.7.3).
+    fn check_name(&self, dns: &Dns<'_>, ip: IpAddr) {
         match dns.data(&authenticity::reverse_name(ip), Rtype::PTR) {
             Ok(names) if names.is_empty() => {
-                self.tell(Stage::Ptr, Mark::Warn, &format_args!("{ip} has no name"));
+                self.report(Stage::Ptr, Mark::Warn, &format_args!("{ip} has no name"));
             }
             Ok(names) => {
                 let leads_back =
                     |name: &&String| dns.addresses(name).is_ok_and(|addresses| addresses.contains(&ip));
                 match names.iter().find(leads_back) {
-                    Some(name) => self.tell(Stage::Ptr, Mark::Ok, &format_args!("{ip} is {name}")),
+                    Some(name) => self.pass(Stage::Ptr, &format_args!("{ip} is {name}")),
                     None => {
                         let text = format!("{ip} is {}, which does not lead back to it", names.join(", "));
-                        self.tell(Stage::Ptr, Mark::Warn, &text);
+                        self.report(Stage::Ptr, Mark::Warn, &text);
                     }
                 }
             }
-            Err(text) => self.tell(Stage::Ptr, Mark::Warn, &text),
+            Err(text) => self.report(Stage::Ptr, Mark::Warn, &text),
         }
     }
 
-    /// Whether SPF lets all of the addresses send.
-    fn look_at_spf(&self, dns: &Dns<'_>, domain: &str, addresses: &[IpAddr]) -> bool {
+    /// Reports the SPF result of each address; returns whether all of them pass.
+    fn check_spf(&self, dns: &Dns<'_>, domain: &str, addresses: &[IpAddr]) -> bool {
         let mut passes = true;
         for &ip in addresses {
             let verdict = authenticity::spf(dns, domain, ip);
@@ -144,24 +160,24 @@ impl Walk<'_> {
             let (mark, text) = match verdict {
                 Spf::Pass => (Mark::Ok, format!("{domain} lets {ip} send")),
                 Spf::Fail => {
-                    self.tell(Stage::Spf, Mark::Fail, &format_args!("{domain} forbids {ip} to send"));
+                    self.report(Stage::Spf, Mark::Fail, &format_args!("{domain} forbids {ip} to send"));
                     continue;
                 }
                 Spf::SoftFail => (Mark::Warn, format!("{domain} does not know {ip} (softfail)")),
-                Spf::Neutral => (Mark::Warn, format!("{domain} says nothing of {ip} (neutral)")),
+                Spf::Neutral => (Mark::Warn, format!("{domain} says nothing about {ip} (neutral)")),
                 Spf::None => (Mark::Warn, format!("{domain} has no SPF record")),
                 Spf::Unknown(text) => (Mark::Warn, text),
             };
-            self.tell(Stage::Spf, mark, &text);
+            self.report(Stage::Spf, mark, &text);
         }
         passes
     }
 
-    /// Whether a signature of this host's would be found right.
-    fn look_at_keys(&self, dns: &Dns<'_>, domain: &str) -> bool {
+    /// Reports the DKIM keys of this host; returns whether a signature with one of them would verify.
+    fn check_keys(&self, dns: &Dns<'_>, domain: &str) -> bool {
         let keys = dkim::choose(&self.site.dkim, domain);
         if keys.is_empty() {
-            self.tell(Stage::Dkim, Mark::Warn, &format_args!("no [[dkim]] signs mail of {domain}"));
+            self.report(Stage::Dkim, Mark::Warn, &format_args!("no [[dkim]] signs mail of {domain}"));
             return false;
         }
         let mut is_signed = false;
@@ -170,15 +186,13 @@ impl Walk<'_> {
             match dns.texts(&name) {
                 Ok(texts) if texts.iter().any(|text| key.is_published_by(text)) => {
                     is_signed = true;
-                    self.tell(Stage::Dkim, Mark::Ok, &format_args!("{name} has the key"));
+                    self.pass(Stage::Dkim, &format_args!("{name} has the key"));
                 }
                 Ok(texts) if texts.is_empty() => {
-                    self.tell(Stage::Dkim, Mark::Fail, &format_args!("{name} has no TXT record"));
+                    self.report(Stage::Dkim, Mark::Fail, &format_args!("{name} has no TXT record"));
                 }
-                Ok(_) => {
-                    self.tell(Stage::Dkim, Mark::Fail, &format_args!("{name} has another key than this host"))
-                }
-                Err(text) => self.tell(Stage::Dkim, Mark::Warn, &text),
+                Ok(_) => self.report(Stage::Dkim, Mark::Fail, &format_args!("{name} has another key")),
+                Err(text) => self.report(Stage::Dkim, Mark::Warn, &text),
             }
         }
         is_signed

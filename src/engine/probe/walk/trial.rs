@@ -4,10 +4,19 @@
 //! connect ─▶ EHLO ─▶ STARTTLS ─▶ AUTH ─▶ MAIL ─▶ RCPT ... ─▶ RSET ─▶ QUIT
 //! ```
 //!
-//! The steps are reported by what the walk sees of the conversation (`sight`); this file reports only failures that are in no
-//! reply. It keeps no state beyond the probe: the index and the memory of MTA-STS failures are its own.
+//! The observer reports the steps from what it sees of the conversation (`observer`); this file reports only failures
+//! without a reply. It keeps no state beyond the probe: the index and the memory of MTA-STS failures are its own.
+//!
+//! | what the session brings | the trial |
+//! | --- | --- |
+//! | all recipients answered | judges each outcome, then sends QUIT |
+//! | some recipients not asked, as the host takes fewer in a transaction | asks for the rest in the next transaction |
+//! | the session ends early | reports the reason, unless a refusal has explained it |
+//! | MAIL or RCPT refused for a reason that any message would meet | asks the next smarthost of the list, as delivery would |
+//!
+//! A host over LMTP delivers itself, so it gets the sender without rewriting, as a Maildir does.
 
-use super::sight::Impatient;
+use super::observer::ShortTimeouts;
 use super::{Mark, TRIAL_OCTETS, Walk};
 use crate::engine::outbound::connect::connect;
 use crate::engine::outbound::context::OutboundContext;
@@ -28,10 +37,10 @@ impl Walk<'_> {
     pub(super) fn relay(&self, hop: &NextHop, recipients: Vec<Recipient>) {
         let sender = self.site.rewrite.reverse_path(&own_sender(self.site));
         if let (NextHop::Mx(_), Some(sender)) = (hop, sender.mailbox()) {
-            self.look_as_receivers_do(&sender.domain);
+            self.check_sender(&sender.domain);
         }
         let (sts, index) = (StsPolicies::default(), QueueIndex::default());
-        let connect = Impatient { connect: self.world.connect, connect_timeout: Duration::MAX };
+        let connect = ShortTimeouts { connect: self.world.connect, connect_timeout: Duration::MAX };
         let out = OutboundContext {
             resolver: self.world.resolver,
             connect: &connect,

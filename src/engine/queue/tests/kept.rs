@@ -84,7 +84,7 @@ fn an_alert_that_is_refused_is_held_and_release_tries_again() {
         let mails = || host.commands.lock().unwrap().iter().filter(|line| line.starts_with("MAIL")).count();
         assert_eq!(mails(), 1);
 
-        world.services.alarm.look(&world.manager, &current(&world.site), world.manager.clock.now());
+        world.services.alarm.check(&world.manager, &current(&world.site), world.manager.clock.now());
         let alarm = take_events("alarm");
         assert!(alarm.len() == 1 && alarm[0].contains(" state=alarm reason=held "), "{alarm:?}");
         assert!(alarm[0].contains(reason), "{alarm:?}");
@@ -137,7 +137,7 @@ fn a_notice_to_admin_that_is_refused_is_held() {
         assert_eq!(held.description.envelope.reverse_path.to_string(), "");
         let (_, shown) = ask(&world, &format!("queue show {}", held.id));
         assert!(
-            shown.contains("The disk is full.") && shown.contains("held, as it can't be delivered"),
+            shown.contains("The disk is full.") && shown.contains("held, because admin cannot be reached"),
             "{shown}"
         );
     }

@@ -524,7 +524,7 @@ fn what_waits_for_a_digest_is_not_stuck() {
     world.live(2 * HOUR);
     assert_eq!((count(&host), world.queue().len()), (1, 2));
     take_log();
-    world.services.alarm.look(&world.manager, &current(&world.site), world.manager.clock.now());
+    world.services.alarm.check(&world.manager, &current(&world.site), world.manager.clock.now());
     assert_eq!(take_events("alarm"), Vec::<String>::new());
 }
 

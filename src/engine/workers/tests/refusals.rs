@@ -224,7 +224,7 @@ fn a_refusal_raises_the_alarm_at_once() {
     let look = || {
         take_log();
         let site = crate::engine::host::site::current(&world.site);
-        world.services.alarm.look(&world.manager, &site, world.manager.clock.now());
+        world.services.alarm.check(&world.manager, &site, world.manager.clock.now());
         take_events("alarm")
     };
     host.now_says(|at, _| if at == Stage::Mail { reply(LIMIT) } else { Say::Yes });

@@ -63,18 +63,18 @@ impl Drop for Place {
 }
 
 /// The lines begin so and say that, and there are no others.
-fn assert_told(told: &[String], expected: Lines<'_>, what: &str) {
+fn assert_told(reported: &[String], expected: Lines<'_>, what: &str) {
     let is_right =
         |(line, (begin, words)): (&String, &(&str, &str))| line.starts_with(begin) && line.contains(words);
     assert!(
-        told.len() == expected.len() && told.iter().zip(expected).all(is_right),
-        "{what}\n{told:#?}\n{expected:#?}"
+        reported.len() == expected.len() && reported.iter().zip(expected).all(is_right),
+        "{what}\n{reported:#?}\n{expected:#?}"
     );
 }
 
 #[test]
 fn what_would_lose_the_first_alert_is_told() {
-    let away = ("warning: D/f:7:9: nobody here has the address me@example.com", "hostname to a name");
+    let away = ("warning: D/f:7:9: no local user has the address me@example.com", "hostname to a name");
     let rows: &[(&str, &str, Lines<'_>)] = &[
         ("", "", &[]),
         ("", "admin = \"me@elsewhere.example\"\n", &[]),
@@ -88,10 +88,10 @@ fn what_would_lose_the_first_alert_is_told() {
         (
             "",
             "local.catch_all = \"me@example.com\"\n",
-            &[("warning: D/f:7:19: nobody here has the address me@example.com", "by the MX hosts")],
+            &[("warning: D/f:7:19: no local user has the address me@example.com", "by the MX hosts")],
         ),
         ("", "admin = \"alice\"\n", &[]),
-        ("", "admin = \"bob\"\n", &[("D/f:7:9: nobody here is called \"bob\"", "lost; write an address")]),
+        ("", "admin = \"bob\"\n", &[("D/f:7:9: no local user is named \"bob\"", "lost; write an address")]),
         (
             "",
             "admin = \"me@gone.example\"\nrelay.routes = { \"gone.example\" = \"error:5.1.2 no mail there\" }\n",
@@ -107,15 +107,15 @@ fn what_would_lose_the_first_alert_is_told() {
             "",
             &[
                 ("warning: D/aliases:5:1: \"c\" leads to gone@example.com", "correct"),
-                ("warning: D/aliases:6:1: nobody here has the address me@example.com", "local.domains"),
-                ("D/aliases:2:1: the alias \"a\" is part of a loop", "; take"),
-                ("D/aliases:3:1: the alias \"b\" is part of a loop", "; take"),
+                ("warning: D/aliases:6:1: no local user has the address me@example.com", "local.domains"),
+                ("D/aliases:2:1: the alias \"a\" is part of a loop", "; remove"),
+                ("D/aliases:3:1: the alias \"b\" is part of a loop", "; remove"),
             ],
         ),
         (
             "d: gone, gone2\n",
             "",
-            &[("warning: D/aliases:1:1: \"d\" leads to nobody here", "; correct the names")],
+            &[("warning: D/aliases:1:1: \"d\" reaches no local user", "; correct its members")],
         ),
         (
             "",
@@ -149,15 +149,15 @@ fn what_would_lose_the_first_alert_is_told() {
             &[("D/f:7:7: ", "did you mean \"domains\"? `domain` belongs to [rewrite]")],
         ),
     ];
-    let place = Place::new("told");
+    let place = Place::new("reported");
     for (aliases, keys, expected) in rows {
         place.file("aliases", aliases.as_bytes(), 0o644);
         assert_told(&place.check(keys, Some(ProcessUser::own())), expected, &format!("{aliases}{keys}"));
     }
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let keys = format!("[[listener]]\naddress = \"{}\"\n", taken.local_addr().unwrap());
-    let told = place.check(&keys, Some(ProcessUser::own()));
-    assert_told(&told, &[("warning: D/f:8:11: \"127.0.0.1:", "is taken")], "a port in use");
+    let reported = place.check(&keys, Some(ProcessUser::own()));
+    assert_told(&reported, &[("warning: D/f:8:11: \"127.0.0.1:", "is taken")], "a port in use");
 }
 
 #[test]
@@ -177,9 +177,9 @@ fn what_files_hold_is_looked_at() {
     ];
     for (octets, expected) in rows {
         place.file("password", octets, 0o600);
-        let told = place.check(&login, Some(ProcessUser::own()));
-        assert_told(&told, expected, "");
-        assert!(!told.concat().contains("secret"), "{told:?}");
+        let reported = place.check(&login, Some(ProcessUser::own()));
+        assert_told(&reported, expected, "");
+        assert!(!reported.concat().contains("secret"), "{reported:?}");
     }
     place.file("password", b"secret\n", 0o604);
     assert_told(
@@ -211,9 +211,12 @@ fn what_files_hold_is_looked_at() {
     place.file("users", text.as_bytes(), 0o640);
     let lines: Vec<String> = [1, 2, 3, 4, 5, 8, 9].map(|line| format!("D/users:{line}:1: ")).into();
     let expected: Vec<(&str, &str)> = lines.iter().map(|line| (line.as_str(), "")).collect();
-    let told = place.check("auth.users = \"D/users\"\n", Some(ProcessUser::own()));
-    assert_told(&told, &expected, "users");
-    assert!(!["plaintext", "$1$", "$6$x"].iter().any(|secret| told.concat().contains(secret)), "{told:?}");
+    let reported = place.check("auth.users = \"D/users\"\n", Some(ProcessUser::own()));
+    assert_told(&reported, &expected, "users");
+    assert!(
+        !["plaintext", "$1$", "$6$x"].iter().any(|secret| reported.concat().contains(secret)),
+        "{reported:?}"
+    );
 }
 
 #[test]
@@ -239,13 +242,13 @@ fn one_problem_hides_no_other() {
         ("D/password:1:1: the first line is empty", ""),
     ];
     let doubts = [
-        ("D/f:8:9: nobody here is called \"bob\"", ""),
+        ("D/f:8:9: no local user is named \"bob\"", ""),
         ("D/aliases:2:1: the alias \"a\" is part", ""),
         ("D/aliases:3:1: the alias \"a2\" is part", ""),
     ];
     assert_told(&place.check(&keys, None), &[&files[..], &doubts[..]].concat(), "all of them");
     // With a key that is wrong as well, whatever does not follow from that.
-    let told = place.check(&format!("stat = 1\n{keys}"), None);
-    assert!(told[0].starts_with("D/f:7:1: unknown key \"stat\""), "{told:#?}");
-    assert_eq!(told.len(), 1 + files.len(), "{told:#?}");
+    let reported = place.check(&format!("stat = 1\n{keys}"), None);
+    assert!(reported[0].starts_with("D/f:7:1: unknown key \"stat\""), "{reported:#?}");
+    assert_eq!(reported.len(), 1 + files.len(), "{reported:#?}");
 }

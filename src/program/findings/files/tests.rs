@@ -1,4 +1,4 @@
-//! What stands on disk, made in a directory of its own, and what is said about it to whom.
+//! Files and directories in a directory of the test, and the problems that each user gets.
 
 use super::*;
 use crate::config::parse;
@@ -21,7 +21,7 @@ fn chmod(path: &Path, mode: u32) {
 }
 
 /// The texts of all problems; paths in them are shortened to `D`.
-fn told(root: &Path, keys: &str, started_as: &ProcessUser) -> Vec<String> {
+fn reported(root: &Path, keys: &str, started_as: &ProcessUser) -> Vec<String> {
     let d = root.display();
     let text = format!(
         "state = \"{d}/state\"\ncontrol = \"{d}/run/c.sock\"\n[local]\nmaildir = \"{d}/mail/{{user}}\"\n{keys}"
@@ -39,8 +39,8 @@ fn told(root: &Path, keys: &str, started_as: &ProcessUser) -> Vec<String> {
 fn missing_directories_are_fine_where_they_can_be_made() {
     let root = directory_for("missing");
     chmod(&root, 0o777);
-    assert_eq!(told(&root, "", &account(0, &[0])), [""; 0]);
-    assert_eq!(told(&root, "", &account(4_000_000, &[])), [""; 0]);
+    assert_eq!(reported(&root, "", &account(0, &[0])), [""; 0]);
+    assert_eq!(reported(&root, "", &account(4_000_000, &[])), [""; 0]);
     chmod(&root, 0o755);
     let owner = std::fs::metadata(&root).unwrap();
     let (uid, gid) = (owner.uid(), owner.gid());
@@ -50,11 +50,11 @@ fn missing_directories_are_fine_where_they_can_be_made() {
     let maildir = format!("f: \"D/mail\" can't be made: {why}");
     // Root makes the first two before it becomes another user; Maildirs are made by that user, unless they are those of
     // system users, for whom the delivery agent stays root.
-    let root_says = |users: &str| told(&root, &format!("users = \"{users}\"\n"), &account(0, &[0]));
+    let root_says = |users: &str| reported(&root, &format!("users = \"{users}\"\n"), &account(0, &[0]));
     assert_eq!(root_says("any"), *std::slice::from_ref(&maildir));
     assert_eq!(root_says("system"), [""; 0]);
     assert_eq!(
-        told(&root, "", &account(4_000_000, &[])),
+        reported(&root, "", &account(4_000_000, &[])),
         [
             format!("f:1:9: \"D/state\" can't be made: {why}"),
             format!("f:2:11: \"D/run\" can't be made: {why}"),
@@ -119,7 +119,7 @@ fn what_is_of_the_wrong_kind_is_named() {
     create_dir_all(root.join("run/c.sock")).unwrap();
     write(root.join("mail"), "").unwrap();
     assert_eq!(
-        told(&root, "", &account(0, &[0])),
+        reported(&root, "", &account(0, &[0])),
         [
             "f:1:9: \"D/state\" is not a directory; name another",
             "f:2:11: \"D/run/c.sock\" exists and is not a socket; name another",
@@ -215,7 +215,7 @@ fn the_key_is_for_the_user_and_for_no_others() {
             if key == "chain" { ", or name another" } else { "" }
         )
     };
-    assert_eq!(told(&root, &keys, &account(0, &[0])), [missing("chain"), missing("key")]);
+    assert_eq!(reported(&root, &keys, &account(0, &[0])), [missing("chain"), missing("key")]);
     for name in ["chain", "key"] {
         write(root.join("pki").join(name), "x").unwrap();
     }
@@ -232,7 +232,7 @@ fn the_key_is_for_the_user_and_for_no_others() {
         for (path, mode) in [("pki/chain", chain), ("pki/key", key), ("pki", folder)] {
             chmod(&root.join(path), mode);
         }
-        let problems = told(&root, &keys, who);
+        let problems = reported(&root, &keys, who);
         assert_eq!(problems.len(), wrong.len(), "{problems:?}");
         for (problem, wrong) in problems.iter().zip(wrong) {
             assert!(problem.contains(wrong), "{problem}");
@@ -246,9 +246,9 @@ fn the_key_is_for_the_user_and_for_no_others() {
     let dkim =
         |key: &str| format!("[[dkim]]\ndomain = \"a.example\"\nselector = \"s\"\nkey = \"{d}/pki/{key}\"\n");
     chmod(&root.join("pki/key"), 0o640);
-    assert_eq!(told(&root, &dkim("key"), &group), [""; 0]);
+    assert_eq!(reported(&root, &dkim("key"), &group), [""; 0]);
     let [open, closed, none] =
-        told(&root, &[dkim("chain"), dkim("key"), dkim("none")].concat(), &stranger).try_into().unwrap();
+        reported(&root, &[dkim("chain"), dkim("key"), dkim("none")].concat(), &stranger).try_into().unwrap();
     assert!(open.contains("others may use \"D/pki/chain\""), "{open}");
     assert!(closed.contains("can't read \"D/pki/key\" because of"), "{closed}");
     assert!(none.contains("\"D/pki/none\" can't be read"), "{none}");

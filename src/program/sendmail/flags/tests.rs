@@ -57,8 +57,8 @@ fn every_flag_takes_its_value_and_no_more() {
 /// Argument by argument, as `|` parts them: the recipients, and the number of complaints.
 fn recipients(line: &str) -> (String, usize) {
     let call = parse(line.split('|').map(OsString::from));
-    let told = format!("{call:?}");
-    assert!(!told.contains("SECRET"), "{told}");
+    let reported = format!("{call:?}");
+    assert!(!reported.contains("SECRET"), "{reported}");
     (call.recipients.join(" "), call.complaints.len())
 }
 

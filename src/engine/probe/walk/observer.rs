@@ -1,4 +1,18 @@
-//! What a probe sees of delivery, made into steps.
+//! Makes steps of what the probe observes while delivery's code runs.
+//!
+//! | delivery reports | the probe reports |
+//! | --- | --- |
+//! | hosts, policy, addresses, password | an ok step each |
+//! | a connection | an ok step, then a connection to the other family of addresses |
+//! | a positive reply | an ok step |
+//! | a refused MAIL or RCPT | a failure, or a warning if the next smarthost is asked |
+//! | another negative reply | a pending failure: delivery may go on with HELO, another mechanism, or in clear |
+//! | a TLS session | the certificate: name, issuer, end date; a warning if it ends within ten days |
+//! | a failure without a reply | a pending failure at the step that it belongs to |
+//!
+//! A failure that delivery reports after a negative reply repeats that reply, and is not reported twice.
+//!
+//! [`ShortTimeouts`] wraps the connector: a person waits at the terminal, so a reply gets a minute in place of five.
 
 use super::{Mark, Walk};
 use crate::engine::outbound::context::{Observer, TraceEvent};
@@ -16,13 +30,13 @@ use crate::smtp::reply::{Reply, Severity};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// How long a person waits for a reply; delivery waits for minutes.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How long for a connection by the other family of addresses.
-const OTHER_FAMILY: Duration = Duration::from_secs(5);
-/// Longest text of a step, in characters.
-const TEXT_MAX: usize = 300;
-/// A certificate that ends so soon is worth a warning, in days: Let's Encrypt renews at 30.
+/// How long the probe waits for a reply. Delivery waits for minutes.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the probe waits for a connection to the other family of addresses.
+const OTHER_FAMILY_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest reply in a step, in characters.
+const TEXT_MAX_CHARS: usize = 300;
+/// A certificate with fewer days left gets a warning. Let's Encrypt clients renew at 30.
 const DAYS_LEFT_MIN: i32 = 10;
 
 impl Observer for Walk<'_> {
@@ -30,11 +44,11 @@ impl Observer for Walk<'_> {
         match sight {
             TraceEvent::Begins(Stage::Quit) if !self.state.borrow().is_ready => {}
             TraceEvent::Begins(stage) => self.begin(stage),
-            // Those that the operator named have been told with the route.
+            // Smarthosts are part of the reported route.
             TraceEvent::Hosts(hosts) if hosts.iter().any(|host| host.smarthost.is_some()) => {}
             TraceEvent::Hosts(hosts) => {
                 let names: Vec<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
-                self.tell(Stage::Mx, Mark::Ok, &names.join(", "));
+                self.pass(Stage::Mx, &names.join(", "));
             }
             TraceEvent::Policy(policy) => {
                 let text = match policy {
@@ -44,17 +58,17 @@ impl Observer for Walk<'_> {
                     TlsPolicy::Sts => "MTA-STS requires verified TLS",
                     TlsPolicy::StsTesting => "MTA-STS is tested",
                 };
-                self.tell(Stage::Policy, Mark::Ok, &text);
+                self.pass(Stage::Policy, &text);
             }
             TraceEvent::Addresses(host, addresses) => {
                 let list: Vec<String> = addresses.iter().map(|address| address.ip().to_string()).collect();
-                self.tell(Stage::Address, Mark::Ok, &format_args!("{}: {}", host.name, list.join(", ")));
+                self.pass(Stage::Address, &format_args!("{}: {}", host.name, list.join(", ")));
                 let mut state = self.state.borrow_mut();
                 (state.host, state.addresses) = (host.name.clone(), addresses.to_vec());
             }
             TraceEvent::Password(password) => {
                 self.state.borrow_mut().password_flaw = flaw(password.octets());
-                self.tell(Stage::Password, Mark::Ok, &"it is there");
+                self.pass(Stage::Password, &"found");
             }
             TraceEvent::Connected(address) => self.connected(address),
             TraceEvent::Reply(waiting, reply) => self.reply(waiting, reply),
@@ -65,9 +79,9 @@ impl Observer for Walk<'_> {
 }
 
 impl Walk<'_> {
-    /// The other family is tried, too, but not waited for.
+    /// Reports the connection, and tries the other family of addresses, too, for a few seconds.
     fn connected(&self, address: SocketAddr) {
-        self.tell(Stage::Connect, Mark::Ok, &format_args!("[{}]:{}", address.ip(), address.port()));
+        self.pass(Stage::Connect, &format_args!("[{}]:{}", address.ip(), address.port()));
         let is_other = |other: &&SocketAddr| other.is_ipv4() != address.is_ipv4();
         let mut others: Vec<_> = self.state.borrow().addresses.iter().filter(is_other).copied().collect();
         if others.is_empty() {
@@ -76,16 +90,16 @@ impl Walk<'_> {
         let source = &self.site.settings.relay.source;
         let since = self.state.borrow().stage;
         self.begin(Stage::Connect);
-        match self.world.connect.connect(&mut others, source, OTHER_FAMILY) {
+        match self.world.connect.connect(&mut others, source, OTHER_FAMILY_TIMEOUT) {
             Ok((other, _)) => {
-                self.tell(Stage::Connect, Mark::Ok, &format_args!("[{}]:{}", other.ip(), other.port()));
+                self.pass(Stage::Connect, &format_args!("[{}]:{}", other.ip(), other.port()));
             }
             Err(failures) => {
                 let reasons: Vec<String> =
                     failures.iter().map(|(other, error)| format!("[{}]: {error}", other.ip())).collect();
                 let family = if address.is_ipv4() { "IPv6" } else { "IPv4" };
                 let text = format!("not by {family}: {}", reasons.join(", "));
-                self.tell(Stage::Connect, Mark::Warn, &text);
+                self.report(Stage::Connect, Mark::Warn, &text);
             }
         }
         self.state.borrow_mut().stage = since;
@@ -93,20 +107,20 @@ impl Walk<'_> {
 
     fn reply(&self, waiting: Waiting, reply: &Reply) {
         let stage = Stage::from(waiting);
-        let text: String = reply.to_string().chars().take(TEXT_MAX).collect();
+        let text: String = reply.to_string().chars().take(TEXT_MAX_CHARS).collect();
         let (is_ready, is_refused) = (self.state.borrow().is_ready, self.state.borrow().is_refused);
         match (stage, reply.severity()) {
             (_, Severity::Intermediate) => {}
             (Stage::Quit, _) if !is_ready => {}
-            // The price of the first refusal.
+            // It follows from the first refusal.
             (Stage::Rcpt, Severity::Transient | Severity::Permanent) if is_refused => {}
-            (_, Severity::Success) => self.tell(stage, Mark::Ok, &text),
-            (Stage::Rset | Stage::Quit, _) => self.tell(stage, Mark::Warn, &text),
+            (_, Severity::Success) => self.pass(stage, &text),
+            (Stage::Rset | Stage::Quit, _) => self.report(stage, Mark::Warn, &text),
             (Stage::Mail | Stage::Rcpt, severity) => {
                 self.state.borrow_mut().is_refused = true;
                 self.refuse(waiting, text, severity);
             }
-            // It may go on in another way: HELO, another mechanism, in clear.
+            // Delivery may go on with HELO, another mechanism, or in clear text.
             (_, severity) => {
                 let step = self.step(stage, Mark::Fail, text, Some(class(severity)));
                 self.state.borrow_mut().pending = Some(step);
@@ -114,7 +128,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Delivery goes by the same judgement to the next smarthost.
+    /// Reports a refused MAIL or RCPT. The rule by which delivery would go to the next smarthost decides on the mark.
     fn refuse(&self, waiting: Waiting, text: String, severity: Severity) {
         let mut state = self.state.borrow_mut();
         if let Some(host) = &state.replaceable {
@@ -131,15 +145,15 @@ impl Walk<'_> {
     }
 
     fn certificate(&self, is_verified: bool, certificate: &[u8]) {
-        let how = if is_verified { "verified" } else { "not verified, as nobody asks for that here" };
+        let how = if is_verified { "verified" } else { "not verified, because no setting requires it" };
         let Some(shown) = Certificate::parse(certificate, self.world.now.wall) else {
-            return self.tell(Stage::Tls, Mark::Ok, &how);
+            return self.pass(Stage::Tls, &how);
         };
         let Certificate { name, issuer, ends, days_left } = shown;
         let is_late = days_left < DAYS_LEFT_MIN;
         let soon = if is_late { format!(", in {days_left} days") } else { String::new() };
         let text = format!("certificate of {name} by {issuer}, ends {ends}{soon}; {how}");
-        self.tell(Stage::Tls, if is_late { Mark::Warn } else { Mark::Ok }, &text);
+        self.report(Stage::Tls, if is_late { Mark::Warn } else { Mark::Ok }, &text);
     }
 
     fn failed(&self, diagnostic: &Diagnostic) {
@@ -147,14 +161,14 @@ impl Walk<'_> {
         let pending = self.state.borrow_mut().pending.take();
         if let Some(step) = pending {
             if diagnostic.reply.as_ref().is_some_and(|reply| reply.starts_with(&step.text)) {
-                // It has been heard before.
+                // The reply was reported before.
                 self.state.borrow_mut().pending = Some(step);
                 return;
             }
             self.end(super::Step { mark: Mark::Warn, ..step });
         }
         let stage = match (&diagnostic.reply, self.state.borrow().stage) {
-            // What comes after EHLO, but was not said.
+            // EHLO did not offer what should come next.
             (None, Stage::Ehlo) if text.contains("STARTTLS") => Stage::StartTls,
             (None, Stage::Ehlo) if text.contains("AUTH") || text.contains("password") => Stage::Auth,
             (_, stage) => stage,
@@ -183,15 +197,15 @@ const fn class(severity: Severity) -> crate::mail::status::Class {
     }
 }
 
-/// Connects as delivery does, but with shorter deadlines, since a person waits at the terminal.
-pub struct Impatient<'a> {
+/// Connects as delivery does, but with shorter timeouts, because a person waits at the terminal.
+pub struct ShortTimeouts<'a> {
     /// Makes the connections.
     pub connect: &'a dyn Connect,
-    /// The longest wait for a connection. Delivery waits longer, and comes again.
+    /// The longest wait for a connection. Delivery waits longer, and retries.
     pub connect_timeout: Duration,
 }
 
-impl Connect for Impatient<'_> {
+impl Connect for ShortTimeouts<'_> {
     fn connect(
         &self,
         addresses: &mut Vec<SocketAddr>,
@@ -200,20 +214,20 @@ impl Connect for Impatient<'_> {
     ) -> Result<(SocketAddr, Box<dyn Transport>), Failures> {
         let timeout = timeout.min(self.connect_timeout);
         let (address, transport) = self.connect.connect(addresses, source, timeout)?;
-        Ok((address, Box::new(Hurried(transport))))
+        Ok((address, Box::new(ShortDeadlines(transport))))
     }
 }
 
-/// A connection with shorter deadlines.
-struct Hurried(Box<dyn Transport>);
+/// A connection with shorter deadlines for replies.
+struct ShortDeadlines(Box<dyn Transport>);
 
-impl Transport for Hurried {
+impl Transport for ShortDeadlines {
     fn read(&mut self, buffer: &mut [u8], deadline: Deadline) -> Result<usize, WireError> {
-        self.0.read(buffer, deadline.min(Deadline::after(PATIENCE)))
+        self.0.read(buffer, deadline.min(Deadline::after(REPLY_TIMEOUT)))
     }
 
     fn write_all(&mut self, octets: &[u8], deadline: Deadline) -> Result<(), WireError> {
-        self.0.write_all(octets, deadline.min(Deadline::after(PATIENCE)))
+        self.0.write_all(octets, deadline.min(Deadline::after(REPLY_TIMEOUT)))
     }
 
     fn has_input(&mut self) -> bool {
