@@ -1,4 +1,7 @@
-//! The parts of a running pillarbox, put together.
+//! The composition of a running pillarbox: makes the parts, starts their threads, reloads and stops them.
+//!
+//! The order of a stop: the control socket closes; no message is handed out any more; listeners stop, idle clients get
+//! 421; transactions and workers share [`STOP_PATIENCE`]; then removals are synced and the state is saved.
 
 use super::control::alarm::Alarm;
 use super::control::maildrop::Maildrop;
@@ -35,7 +38,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
-/// How long transactions and outgoing final dots have when the daemon stops (INTERFACE section 8).
+/// How long transactions of clients and workers may last when the daemon stops (INTERFACE section 8).
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a connection to a next hop is kept open for further mail.
 const LINGER: Duration = Duration::from_secs(1);
@@ -49,7 +52,7 @@ pub struct Daemon {
     pub inbound: Arc<Inbound>,
     /// Where mail enters.
     pub intake: Arc<Intake>,
-    /// What operators can ask about and change.
+    /// What operators may ask about and change.
     pub services: Arc<Services>,
     /// Where queued mail leaves.
     pub forwarder: Arc<Forwarder>,
@@ -65,7 +68,7 @@ pub fn resolver(settings: &Settings) -> Resolver {
     if dns.trusted { resolver.trusting_all() } else { resolver }
 }
 
-/// What writes into the Maildirs, with the rights of this process or of the agent.
+/// The writer for Maildirs, with the rights of this process or of the delivery agent.
 #[must_use]
 pub fn maildirs(site: &Site, agent: Option<Arc<DeliveryAgent>>) -> Maildirs {
     let rights = match agent {
@@ -110,16 +113,16 @@ impl Daemon {
         Self { site, control, inbound, intake, services, forwarder, maildrop: Maildrop::new(drops) }
     }
 
-    /// The configuration of now.
+    /// The current configuration.
     #[must_use]
     pub fn site(&self) -> Arc<Site> {
         current(&self.site)
     }
 
-    /// Starts a thread a listener, one for dropped mail, and the forwarder.
+    /// Starts a thread for each listener, one for the drop directory, and the forwarder.
     ///
     /// # Errors
-    /// There was no thread to be had.
+    /// A thread cannot be started.
     pub fn start(self: &Arc<Self>, listeners: &[Arc<Listener>]) -> io::Result<()> {
         for listener in listeners {
             let (inbound, listener) = (Arc::clone(&self.inbound), Arc::clone(listener));
@@ -134,14 +137,15 @@ impl Daemon {
         })
     }
 
-    /// What has to be looked after once a minute, in the forwarder's thread.
+    /// Housekeeping in each round of the forwarder's loop, at least once a minute.
     fn keep_house(&self, site: &Site, now: Now) {
         self.services.alarm.look(&self.services.manager, site, now);
         self.intake.clock.save(false);
         self.intake.statistics.save(now, false);
     }
 
-    /// Opens the control socket. Without it mail goes on, and only commands have nobody to talk to.
+    /// Opens the control socket. If that fails, mail goes on, and only the commands of operators have no daemon to talk
+    /// to.
     pub fn open_control(&self) {
         let opened = Control::bind(&self.site().settings.control, PATIENCE).map(Arc::new);
         let started = opened.and_then(|control| control.start(&self.services).map(|()| control));
@@ -153,8 +157,7 @@ impl Daemon {
         }
     }
 
-    /// Goes on with another configuration: connections and attempts under way keep theirs, queued mail takes the new
-    /// routes.
+    /// Changes the configuration: open connections and current attempts keep theirs, queued mail takes the new routes.
     pub fn reload(&self, site: Site) {
         let new = Arc::new(site);
         if new.listens_on != self.site().listens_on {
@@ -165,24 +168,24 @@ impl Daemon {
         self.services.manager.reload();
     }
 
-    /// Tries all that is queued now.
+    /// Makes all queued mail due now.
     pub fn flush(&self) {
         self.services.manager.index.flush(self.intake.clock.now().running);
     }
 
-    /// Takes the mail that has been dropped so far, in this thread.
+    /// Takes the mail that lies in the drop directory, in this thread.
     pub fn take_drops(&self) {
         self.maildrop.take_all(&self.intake, &self.site());
     }
 
-    /// Saves what the next process has to know; the time, only if it is time to, or in any case.
+    /// Saves the state for the next process. The running time is saved only when it is due, unless `in_any_case`.
     pub fn save(&self, in_any_case: bool) {
         self.intake.clock.save(in_any_case);
         self.intake.statistics.save(self.intake.clock.now(), true);
         self.intake.digests.save(&self.site().settings.state, self.intake.clock.now());
     }
 
-    /// Stops: no new connections, idle clients get 421, transactions and deliveries have their time.
+    /// Stops the daemon. See the module for the order.
     pub fn stop(&self, listeners: &[Arc<Listener>]) {
         Event::Notice("stopping").log();
         if let Some(control) = self.control.get() {
@@ -190,7 +193,7 @@ impl Daemon {
         }
         self.services.manager.index.stop();
         let slots = &self.inbound.slots;
-        // Both wait at the same time.
+        // Clients and workers share one deadline.
         let deadline = Deadline::after(STOP_PATIENCE);
         slots.begin_stop();
         listeners.iter().for_each(|listener| listener::wake(listener));

@@ -1,4 +1,5 @@
-//! What waits: crashes, clocks, notices, kept mail. See [`crate::engine::tests`] for the world that these tests live in.
+//! What waits: crashes, clocks, notices, kept mail. See [`crate::engine::tests`] for the world that these tests live
+//! in.
 //!
 //! | file | what it shows |
 //! | --- | --- |

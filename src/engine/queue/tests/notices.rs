@@ -380,8 +380,8 @@ fn what_an_unknown_sender_would_be_told_goes_to_admin() {
 
 #[test]
 fn no_notice_is_ever_told_of_again() {
-    // admin can't be reached (the notice is kept), is the sender of what bounces, or there is none; a stranger's bounce is
-    // not ours.
+    // admin can't be reached (the notice is kept), is the sender of what bounces, or there is none; a stranger's bounce
+    // is not ours.
     for (admin, from, mails, kept) in [
         ("admin = \"boss@far.example\"", "stranger@far.example", 3, 1),
         ("admin = \"boss@far.example\"", "boss@far.example", 2, 1),

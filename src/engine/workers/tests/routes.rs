@@ -319,7 +319,7 @@ fn routes_without_mail_are_forgotten() {
     assert_eq!(world.queue(), []);
     world.clock.advance(HOUR);
     world.pass();
-    assert_eq!(world.manager.index.routes(), 0);
+    assert_eq!(world.manager.index.hops(), 0);
 }
 
 /// Each connection would else wait for the dead one first.
