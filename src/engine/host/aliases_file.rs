@@ -7,11 +7,12 @@
 use crate::engine::log::event::trouble;
 use crate::rules::routing::aliases::{self, AliasProblem, AliasTable};
 use crate::rules::routing::route::LookupFailed;
+use crate::sys::lock::Lock;
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// Larger files are not read, in octets.
 const FILE_MAX_OCTETS: u64 = 1 << 20;
@@ -20,7 +21,7 @@ const FILE_MAX_OCTETS: u64 = 1 << 20;
 #[derive(Debug, Default)]
 pub struct Aliases {
     path: Option<PathBuf>,
-    known: Mutex<LoadedAliases>,
+    known: Lock<LoadedAliases>,
 }
 
 /// What was read last.
@@ -39,7 +40,7 @@ impl Aliases {
     /// Reads the aliases file; `None`: there are no aliases.
     #[must_use]
     pub fn load(path: Option<&Path>) -> Self {
-        let aliases = Self { path: path.map(Path::to_owned), known: Mutex::default() };
+        let aliases = Self { path: path.map(Path::to_owned), known: Lock::default() };
         // What is wrong has been logged, and shows again at each look-up.
         let _ = aliases.table();
         aliases
@@ -51,7 +52,7 @@ impl Aliases {
     /// The file can't be read now.
     pub fn table(&self) -> Result<Arc<AliasTable>, LookupFailed> {
         let Some(path) = &self.path else { return Ok(Arc::default()) };
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         match known.refresh(path) {
             Ok(()) => {
                 known.error = None;

@@ -13,10 +13,11 @@ use crate::net::handshake::Handshake;
 use crate::net::self_signed;
 use crate::net::tls::{Acceptor, IdentityError, Minimum};
 use crate::store::state_file::self_signed as store;
+use crate::sys::lock::Lock;
 use crate::sys::thread;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 const MINUTE_MICROS: u64 = 60_000_000;
 /// A self-signed certificate is renewed so long before it ends.
@@ -65,7 +66,7 @@ impl Tls {
         let current = place.read(now).map_or_else(|| place.renew(now), Ok);
         Ok(match current {
             Ok(current) => {
-                let self_signed = Arc::new(SelfSigned { place, minimum, current: Mutex::new(current) });
+                let self_signed = Arc::new(SelfSigned { place, minimum, current: Lock::new(current) });
                 self_signed.complete(&self_signed.current(), now);
                 Some(Self::SelfSigned(self_signed))
             }
@@ -138,7 +139,7 @@ pub fn configured(settings: &Settings, now: WallTime) -> Result<Option<Acceptor>
 pub struct SelfSigned {
     place: Place,
     minimum: Minimum,
-    current: Mutex<Current>,
+    current: Lock<Current>,
 }
 
 struct Current {
@@ -177,7 +178,7 @@ fn parts(pem: &[u8]) -> Vec<&[u8]> {
 
 impl SelfSigned {
     fn current(&self) -> MutexGuard<'_, Current> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+        self.current.lock()
     }
 
     fn handshake(self: &Arc<Self>, now: WallTime, minimum: Minimum) -> Option<Handshake> {

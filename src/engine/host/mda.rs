@@ -20,6 +20,7 @@ use crate::rules::routing::route::LocalUsers;
 use crate::store::durable::Owner;
 use crate::store::maildir::{Agent, Done, Errand, MaildirPath, MaildirUser, perform};
 use crate::sys::clock::{Clock, SystemClock};
+use crate::sys::lock::Lock;
 use crate::sys::{process, rights, user};
 use rustix::io::Errno;
 use rustix::net::{
@@ -32,7 +33,6 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::str::from_utf8;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// Longest question and answer, in octets: two names of files or the first line of a message, a user and a domain.
@@ -45,7 +45,7 @@ const RELOAD: &str = "reload";
 /// The daemon's end.
 #[derive(Debug)]
 pub struct DeliveryAgent {
-    link: Mutex<Link>,
+    link: Lock<Link>,
 }
 
 #[derive(Debug)]
@@ -72,7 +72,7 @@ impl DeliveryAgent {
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         sockopt::set_socket_timeout(&here, sockopt::Timeout::Recv, Some(PATIENCE))?;
         process::start(c"pillarbox-mda", there, |socket| serve(&socket, config, settings))?;
-        Ok(Some(Self { link: Mutex::new(Link { socket: here, questions: 0 }) }))
+        Ok(Some(Self { link: Lock::new(Link { socket: here, questions: 0 }) }))
     }
 
     fn ask(&self, words: &[&str]) -> io::Result<Done> {
@@ -83,7 +83,7 @@ impl DeliveryAgent {
         if words.iter().any(|word| word.contains('\0')) {
             return Err(Errno::INVAL.into());
         }
-        let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut link = self.link.lock();
         link.questions = link.questions.wrapping_add(1);
         let number = link.questions;
         let question = format!("{number}\0{}", words.join("\0"));

@@ -20,20 +20,21 @@ use crate::smtp::extension::Offer;
 use crate::smtp::server::{Home, ServerTerms};
 use crate::store::StoreError;
 use crate::store::maildir::MaildirPath;
+use crate::sys::lock::Lock;
 use crate::sys::user;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 /// Most Maildirs with `users = "any"`: whoever may send mail here could else make directories without end.
 const ANY_USERS_MAX: usize = 1000;
 
 /// The current configuration; a reload puts another one in its place.
-pub type SiteHandle = Arc<RwLock<Arc<Site>>>;
+pub type SiteHandle = Arc<Lock<Arc<Site>>>;
 
 /// The configuration that a handle leads to now.
 #[must_use]
 pub fn current(handle: &SiteHandle) -> Arc<Site> {
-    Arc::clone(&handle.read().unwrap_or_else(PoisonError::into_inner))
+    Arc::clone(&handle.lock())
 }
 
 /// The host as configured.

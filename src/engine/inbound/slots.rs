@@ -16,11 +16,12 @@ use crate::engine::log::counters::Gauge;
 use crate::net::transport::Deadline;
 use crate::rules::pacing::auth_failures::AuthFailures;
 use crate::rules::pacing::rate::Rates;
+use crate::sys::lock::{Lock, wait_while};
 use std::collections::HashMap;
 use std::io::Write;
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, MutexGuard};
 use std::time::Duration;
 
 /// So many addresses of those who logged in are remembered.
@@ -31,14 +32,14 @@ const REFUSALS_A_MINUTE: u32 = 60;
 /// The slots of all listeners.
 #[derive(Debug, Default)]
 pub struct ConnectionSlots {
-    open: Mutex<Open>,
+    open: Lock<Open>,
     /// Notified when one ends.
     ended: Condvar,
     stopping: AtomicBool,
-    rates: Mutex<Rates>,
+    rates: Lock<Rates>,
     /// Refusals that were logged.
-    refusals: Mutex<Rates>,
-    auth_failures: Mutex<AuthFailures>,
+    refusals: Lock<Rates>,
+    auth_failures: Lock<AuthFailures>,
 }
 
 #[derive(Debug, Default)]
@@ -108,7 +109,7 @@ pub struct Slot {
     slots: Arc<ConnectionSlots>,
     number: u64,
     /// What counts as the client's address; a proxy announces another one.
-    address: Mutex<IpAddr>,
+    address: Lock<IpAddr>,
     connection: Arc<OpenConnection>,
 }
 
@@ -143,7 +144,7 @@ impl ConnectionSlots {
         let number = open.next;
         open.next += 1;
         open.connections.insert(number, Arc::clone(&connection));
-        Ok(Slot { slots: Arc::clone(self), number, address: Mutex::new(address), connection })
+        Ok(Slot { slots: Arc::clone(self), number, address: Lock::new(address), connection })
     }
 
     /// How many there are.
@@ -169,19 +170,16 @@ impl ConnectionSlots {
     pub fn stop(&self, patience: Duration) {
         self.begin_stop();
         let deadline = Deadline::after(patience);
-        let mut open = self.lock();
+        let open = self.lock();
         for connection in open.connections.values().filter(|it| !it.busy.load(Ordering::SeqCst)) {
             // The thread reads the end of its input then, sees that we are stopping, and says 421.
             let _ = connection.stream.shutdown(Shutdown::Read);
         }
-        while !open.connections.is_empty() && !deadline.remaining().is_zero() {
-            let waited = self.ended.wait_timeout(open, deadline.remaining());
-            open = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
+        drop(wait_while(&self.ended, open, deadline.remaining(), |open| !open.connections.is_empty()));
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock()
     }
 }
 
@@ -212,7 +210,7 @@ impl Slot {
     }
 
     fn address(&self) -> IpAddr {
-        *self.address.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.address.lock()
     }
 
     /// The client is somebody else, as a proxy says.
@@ -235,21 +233,21 @@ impl Slot {
         open.strangers = open.strangers - u64::from(was_stranger) + u64::from(stranger);
         self.connection.stranger.store(stranger, Ordering::SeqCst);
         open.leave(old);
-        *self.address.lock().unwrap_or_else(PoisonError::into_inner) = new;
+        *self.address.lock() = new;
         Ok(())
     }
 
     /// Counts a message of this client's; false if it is one too many for this minute.
     #[must_use]
     pub fn takes_message(&self, now: Duration, limit_a_minute: u32) -> bool {
-        let mut rates = self.slots.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rates = self.slots.rates.lock();
         rates.take(self.address(), now, limit_a_minute)
     }
 
     /// Whether a refusal of this client's is worth a line; false if it had enough of them in this minute.
     #[must_use]
     pub fn tells_refusal(&self, now: Duration) -> bool {
-        let mut rates = self.slots.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rates = self.slots.refusals.lock();
         rates.take(self.address(), now, REFUSALS_A_MINUTE)
     }
 
@@ -265,7 +263,7 @@ impl Slot {
     }
 
     fn auth_failures(&self) -> MutexGuard<'_, AuthFailures> {
-        self.slots.auth_failures.lock().unwrap_or_else(PoisonError::into_inner)
+        self.slots.auth_failures.lock()
     }
 
     /// The client is no stranger any more.
@@ -285,12 +283,7 @@ impl Slot {
     /// Waits; false if the daemon stops meanwhile.
     #[must_use]
     pub fn pause(&self, time: Duration) -> bool {
-        let deadline = Deadline::after(time);
-        let mut open = self.slots.lock();
-        while !self.is_stopping() && !deadline.remaining().is_zero() {
-            let waited = self.slots.ended.wait_timeout(open, deadline.remaining());
-            open = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
+        drop(wait_while(&self.slots.ended, self.slots.lock(), time, |_| !self.is_stopping()));
         !self.is_stopping()
     }
 

@@ -18,9 +18,10 @@ use crate::rules::routing::route::Routed;
 use crate::smtp::extension::RcptParameters;
 use crate::store::queue::{Collected, Description};
 use crate::store::state_file::windows;
+use crate::sys::lock::Lock;
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 use std::time::Duration;
 
 /// Octets of `limits.message_size` reserved for the frame of a digest, and for that of each member: generous.
@@ -30,9 +31,9 @@ pub(crate) const MEMBER_FRAME_OCTETS: u64 = 256;
 /// What waits for others of its kind.
 #[derive(Debug, Default)]
 pub struct DigestWindows {
-    windows: Mutex<Windows>,
+    windows: Lock<Windows>,
     /// What the file says of them.
-    saved: Mutex<String>,
+    saved: Lock<String>,
 }
 
 impl DigestWindows {
@@ -40,13 +41,13 @@ impl DigestWindows {
     #[must_use]
     pub fn resume(state: &Path) -> Self {
         let text = windows::load(state);
-        Self { windows: Mutex::new(Windows::parse(&text)), saved: Mutex::new(text) }
+        Self { windows: Lock::new(Windows::parse(&text)), saved: Lock::new(text) }
     }
 
     /// Saves below `state` what another process would not find in the queue, if it has changed.
     pub fn save(&self, state: &Path, now: Now) {
         let text = self.windows().print(now.running);
-        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut saved = self.saved.lock();
         if *saved == text {
             return;
         }
@@ -61,7 +62,7 @@ impl DigestWindows {
     #[must_use]
     pub fn decide(&self, site: &Site, submission: &Submission, start: &[u8], now: Now) -> Option<Collected> {
         // What logs in, or comes from another host, has its own sender to answer to.
-        if submission.door() != Some(Count::ByDrop) {
+        if submission.door != Some(Count::ByDrop) {
             return None;
         }
         let terms = terms(site)?;
@@ -110,7 +111,7 @@ impl DigestWindows {
 
     /// The windows, locked.
     pub fn windows(&self) -> MutexGuard<'_, Windows> {
-        self.windows.lock().unwrap_or_else(PoisonError::into_inner)
+        self.windows.lock()
     }
 }
 

@@ -34,12 +34,13 @@ use crate::rules::message::repair::{Repair, RepairFacts};
 use crate::store::StoreError;
 use crate::store::maildir::{MaildirPath, Maildirs};
 use crate::store::queue::{Collected, Description, Queue};
+use crate::sys::lock::Lock;
 use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, Read};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Larger messages go to disk while they come in.
@@ -92,7 +93,7 @@ pub struct Intake {
     /// The counter of queue ids; begins at a random number.
     pub ids: AtomicUsize,
     /// When which Maildir's `tmp` was swept, in running time.
-    pub sweeps: Mutex<HashMap<PathBuf, Duration>>,
+    pub sweeps: Lock<HashMap<PathBuf, Duration>>,
     /// What waits for others of its kind.
     pub digests: DigestWindows,
 }
@@ -211,7 +212,7 @@ impl Intake {
 
     /// Sweeps what crashes have left in a Maildir, once a day.
     fn sweep(&self, path: &MaildirPath, now: Now) {
-        let mut sweeps = self.sweeps.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sweeps = self.sweeps.lock();
         let is_due =
             sweeps.get(&path.path()).is_none_or(|&at| now.running.saturating_sub(at) >= SWEEP_INTERVAL);
         if !is_due {
@@ -371,7 +372,7 @@ impl Incoming<'_> {
         let to: Vec<Mailbox> =
             self.submission.recipients.iter().map(|to| to.routed.mailbox.clone()).collect();
         self.log_accepted(self.id, &self.submission.reverse_path, &to, size);
-        if let Some(door) = self.submission.door() {
+        if let Some(door) = self.submission.door {
             self.intake.statistics.count(door);
             self.intake.statistics.add(Count::Octets, size);
         }

@@ -7,9 +7,7 @@ use crate::mail::envelope::Envelope;
 use crate::mail::message::Origin;
 use crate::rules::routing::route::Routed;
 use crate::smtp::extension::{MailParameters, RcptParameters};
-
-/// The `with` clause of Received for what a program of this host hands over.
-const LOCAL: &str = "local";
+use crate::smtp::server::ServerTransaction;
 
 /// A recipient that has been accepted: its route, and the parameters of its RCPT.
 #[derive(Debug, Clone)]
@@ -37,6 +35,8 @@ pub struct Submission {
     pub recipients: Vec<Accepted>,
     /// For the Received field; `None` for what this program wrote itself.
     pub origin: Option<Origin>,
+    /// By which door it comes in; `None`: this program wrote it.
+    pub door: Option<Count>,
     /// See [`crate::mail::envelope::Envelope::is_own`]. It loses its Bcc and is repaired, unless this program wrote it.
     pub is_own: bool,
     /// Who sent it, for the log.
@@ -56,6 +56,7 @@ impl Submission {
             parameters: MailParameters::default(),
             recipients,
             origin: None,
+            door: None,
             is_own: true,
             client,
             login: None,
@@ -82,17 +83,25 @@ impl Submission {
     #[must_use]
     pub fn from_local_user(reverse_path: ReversePath, recipients: Vec<Accepted>, client: String) -> Self {
         let origin =
-            Origin { helo: "localhost".into(), client: client.clone(), protocol: LOCAL.into(), tls: None };
-        Self { origin: Some(origin), ..Self::internal(reverse_path, recipients, client) }
+            Origin { helo: "localhost".into(), client: client.clone(), protocol: "local".into(), tls: None };
+        Self {
+            origin: Some(origin),
+            door: Some(Count::ByDrop),
+            ..Self::internal(reverse_path, recipients, client)
+        }
     }
 
-    /// By which door it comes in; `None` for what this program wrote itself.
-    pub(crate) fn door(&self) -> Option<Count> {
-        Some(match self.origin.as_ref()?.protocol.as_str() {
-            LOCAL => Count::ByDrop,
-            protocol if protocol.contains("LMTP") => Count::ByLmtp,
-            _ if self.login.is_some() => Count::BySubmission,
-            _ => Count::BySmtp,
-        })
+    /// What a client of SMTP or LMTP hands over. `is_own`: the client is one of this host's own.
+    #[must_use]
+    pub fn from_client(
+        door: Count,
+        origin: Origin,
+        transaction: ServerTransaction<Accepted>,
+        (client, login): (String, Option<String>),
+        is_own: bool,
+    ) -> Self {
+        let ServerTransaction { reverse_path, parameters, recipients } = transaction;
+        let internal = Self::internal(reverse_path, recipients, client);
+        Self { parameters, origin: Some(origin), door: Some(door), is_own, login, ..internal }
     }
 }

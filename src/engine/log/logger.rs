@@ -6,6 +6,7 @@
 use crate::config::LogTarget;
 use crate::mail::date::{WallTime, names};
 use crate::sys::clock::{Clock, SystemClock, utc_offset_seconds};
+use crate::sys::lock::Lock;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use simple_logger::SimpleLogger;
@@ -13,7 +14,6 @@ use std::cell::Cell;
 use std::os::unix::net::UnixDatagram;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 /// The socket of the system's log (RFC 3164 by way of syslog(3)).
 const SYSLOG_SOCKET: &str = "/dev/log";
@@ -30,8 +30,8 @@ pub struct Logger {
 }
 
 enum Sink {
-    Stderr { logger: SimpleLogger, turn: Mutex<()> },
-    Syslog(Mutex<Option<UnixDatagram>>),
+    Stderr { logger: SimpleLogger, turn: Lock<()> },
+    Syslog(Lock<Option<UnixDatagram>>),
 }
 
 /// Lines of this process that were lost. The front of the log is one for the process, and so is this.
@@ -55,9 +55,9 @@ impl Logger {
         let sink = match target {
             LogTarget::Stderr => {
                 let logger = SimpleLogger::new().with_level(level).with_utc_timestamps();
-                Sink::Stderr { logger, turn: Mutex::new(()) }
+                Sink::Stderr { logger, turn: Lock::new(()) }
             }
-            LogTarget::Syslog => Sink::Syslog(Mutex::new(None)),
+            LogTarget::Syslog => Sink::Syslog(Lock::new(None)),
         };
         Self { level, sink, dropped: AtomicUsize::new(0) }
     }
@@ -86,7 +86,7 @@ impl Logger {
         match &self.sink {
             Sink::Stderr { logger, turn } => {
                 // One line at a time, so that there is room for the whole line when there is room at all.
-                let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+                let _turn = turn.lock();
                 if !stderr_takes_a_line() {
                     return false;
                 }
@@ -100,7 +100,7 @@ impl Logger {
                 printed.is_ok()
             }
             Sink::Syslog(socket) => {
-                let mut socket = socket.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut socket = socket.lock();
                 send_to_syslog(&mut socket, record.level(), &text)
             }
         }

@@ -33,8 +33,9 @@ use crate::mail::id::QueueId;
 use crate::mail::outcome::Outcome;
 use crate::mail::status::{Class, EnhancedStatus};
 use crate::store::queue::Entry;
+use crate::sys::lock::Lock;
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// An attempt at one message for its recipients at one hop.
@@ -97,7 +98,7 @@ impl Attempt {
 
 /// The recipients that attempts are under way for. A reload may put a message in the index that a worker has already
 /// taken; the claims prevent that two workers send to the same recipient.
-pub type Claims = Arc<Mutex<HashSet<(QueueId, usize)>>>;
+pub type Claims = Arc<Lock<HashSet<(QueueId, usize)>>>;
 
 /// The recipients that one attempt has claimed. They are given back when it is dropped, also by a panic.
 #[derive(Debug)]
@@ -113,7 +114,7 @@ impl Claim {
     #[must_use]
     pub fn take(claims: &Claims, id: QueueId, mut places: Vec<usize>) -> Option<Self> {
         let wanted = places.len();
-        let mut taken = claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = claims.lock();
         places.retain(|&place| taken.insert((id, place)));
         drop(taken);
         (wanted == 0 || !places.is_empty()).then(|| Self { claims: Arc::clone(claims), id, places })
@@ -122,7 +123,7 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let mut taken = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.claims.lock();
         for &place in &self.places {
             taken.remove(&(self.id, place));
         }

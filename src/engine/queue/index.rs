@@ -34,7 +34,7 @@
 //! | paused | the hop failed, and nothing is tried | `hop_failed` | its time, a flush, a reload, the link |
 //! | trying | the pause is over, and one worker tries the hop | `next` | `hop_succeeded`, `hop_failed`, `gave_way` |
 //!
-//! A lock that was poisoned by a panic is used all the same: each change is complete before the lock is released.
+//! Each change is complete before the lock is released, so a panic of one worker leaves nothing half done.
 //!
 //! | file | holds |
 //! | --- | --- |
@@ -67,10 +67,11 @@ use self::places::WaitingHops;
 use crate::mail::id::QueueId;
 use crate::mail::next_hop::NextHop;
 use crate::rules::pacing::downtime::Uplink;
+use crate::sys::lock::{Lock, wait_while};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar};
 use std::time::Duration;
 
 /// Where a copy of a queued message goes next.
@@ -127,7 +128,7 @@ const ANSWERED_MAX: usize = 64;
 /// The index. See the module.
 #[derive(Debug, Default)]
 pub struct QueueIndex {
-    inner: Mutex<Inner>,
+    inner: Lock<Inner>,
     changed: Condvar,
 }
 
@@ -154,15 +155,10 @@ struct Inner {
     stopping: bool,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Each change is complete before its lock is released, so a panic elsewhere leaves nothing half done.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl QueueIndex {
     /// Adds a message that is in the queue now. A message that is known already stays as it is.
     pub fn add_message(&self, id: QueueId, known: IndexedMessage) {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         // `forget_message` subtracts the size that was added here, even if the message is added again with another
         // size.
         if let Entry::Vacant(vacant) = inner.messages.entry(id) {
@@ -173,7 +169,7 @@ impl QueueIndex {
 
     /// Forgets a message that has left the queue. Returns false if the index did not know it.
     pub fn forget_message(&self, id: QueueId) -> bool {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         let known = inner.messages.remove(&id);
         inner.hops.values_mut().for_each(|state| drop(state.suspects.remove(&id)));
         inner.octets -= known.map_or(0, |known| known.octets);
@@ -183,31 +179,31 @@ impl QueueIndex {
     /// The number of messages in the queue, and their size in octets.
     #[must_use]
     pub fn size(&self) -> (usize, u64) {
-        let inner = lock(&self.inner);
+        let inner = self.inner.lock();
         (inner.messages.len(), inner.octets)
     }
 
     /// The number of hops that the index knows.
     #[cfg(test)]
     pub fn hops(&self) -> usize {
-        lock(&self.inner).hops.len()
+        self.inner.lock().hops.len()
     }
 
     /// The number of messages that wait, counted at each hop.
     #[cfg(test)]
     pub fn waiting(&self) -> usize {
-        lock(&self.inner).hops.values().map(|state| state.waiting.len()).sum()
+        self.inner.lock().hops.values().map(|state| state.waiting.len()).sum()
     }
 
     /// The number of workers, the local one included.
     #[cfg(test)]
     pub fn workers(&self) -> usize {
-        lock(&self.inner).hops.values().map(|state| state.workers).sum()
+        self.inner.lock().hops.values().map(|state| state.workers).sum()
     }
 
     /// Hands a new message to a worker that is idle at the hop, or lets it wait there, due now.
     pub fn submit(&self, hop: Hop, pending: Pending, now: Duration) {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         if inner.parks(&hop) {
             return inner.wait(hop, pending, Duration::MAX);
         }
@@ -215,7 +211,7 @@ impl QueueIndex {
         let worker = inner.hops.get_mut(&hop).filter(|_| may_leave).and_then(|state| state.idle.pop());
         match worker {
             Some(worker) => {
-                *lock(&worker.wake) = Some(Wake::Message(pending));
+                *worker.wake.lock() = Some(Wake::Message(pending));
                 worker.condvar.notify_one();
             }
             None => {
@@ -228,13 +224,13 @@ impl QueueIndex {
 
     /// Lets a message wait at a hop until `due`, or until the schedule fires if there is one.
     pub fn put_back(&self, hop: Hop, pending: Pending, due: Duration) {
-        let parks = lock(&self.inner).parks(&hop);
+        let parks = self.inner.lock().parks(&hop);
         self.put_back_untried(hop, pending, if parks { Duration::MAX } else { due });
     }
 
     /// Lets a message wait again that was taken but not tried: the schedule has already released it.
     pub fn put_back_untried(&self, hop: Hop, pending: Pending, due: Duration) {
-        lock(&self.inner).wait(hop, pending, due);
+        self.inner.lock().wait(hop, pending, due);
         self.changed.notify_one();
     }
 
@@ -242,7 +238,7 @@ impl QueueIndex {
     /// this is not the worker of the single try.
     #[must_use]
     pub fn take(&self, hop: &Hop, now: Duration) -> Option<Pending> {
-        let inner = &mut *lock(&self.inner);
+        let inner = &mut *self.inner.lock();
         if inner.stopping {
             return None;
         }
@@ -258,7 +254,7 @@ impl QueueIndex {
     pub fn linger(&self, hop: &Hop, patience: Duration, now: Duration) -> Option<Pending> {
         let worker = Arc::new(IdleWorker::default());
         {
-            let inner = &mut *lock(&self.inner);
+            let inner = &mut *self.inner.lock();
             let link = link_for(inner.link, hop);
             if inner.stopping || link == Uplink::Down || patience.is_zero() {
                 return None;
@@ -269,15 +265,14 @@ impl QueueIndex {
             }
             state.idle.push(Arc::clone(&worker));
         }
-        let waited = worker.condvar.wait_timeout_while(lock(&worker.wake), patience, |wake| wake.is_none());
-        let wake = *waited.unwrap_or_else(PoisonError::into_inner).0;
+        let wake = *wait_while(&worker.condvar, worker.wake.lock(), patience, |wake| wake.is_none());
         let wake = wake.or_else(|| {
-            let mut inner = lock(&self.inner);
+            let mut inner = self.inner.lock();
             if let Some(state) = inner.hops.get_mut(hop) {
                 state.idle.retain(|other| !Arc::ptr_eq(other, &worker));
             }
             // A message may have come between the end of the wait and the lock.
-            *lock(&worker.wake)
+            *worker.wake.lock()
         });
         match wake {
             Some(Wake::Message(pending)) => Some(pending),
@@ -289,7 +284,7 @@ impl QueueIndex {
     /// the next waiting message after them.
     #[must_use]
     pub fn arrived_between(&self, since: Duration, before: Duration) -> (Vec<Pending>, Option<Duration>) {
-        let inner = lock(&self.inner);
+        let inner = self.inner.lock();
         let waiting = || inner.hops.values().flat_map(|state| &state.waiting);
         let within = waiting().filter(|&(_, &arrival)| arrival >= since && arrival < before);
         let pending = within.map(|(&(_, id), &arrival)| Pending { id, arrival }).collect();
@@ -298,20 +293,20 @@ impl QueueIndex {
 
     /// Takes a message from all hops where it waits. A worker that has taken it before keeps it.
     pub fn withdraw(&self, id: QueueId) {
-        for state in lock(&self.inner).hops.values_mut() {
+        for state in self.inner.lock().hops.values_mut() {
             state.withdraw(id);
         }
     }
 
     /// Sets whether mail for other hosts waits for the schedule.
     pub fn set_parked(&self, parked: bool) {
-        lock(&self.inner).parked = parked;
+        self.inner.lock().parked = parked;
     }
 
     /// Forgets all waiting messages and all pauses, because routes have changed. Messages that workers have taken are
     /// put back by these workers.
     pub fn clear_hops(&self) {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         inner.troubled_hosts.clear();
         for state in inner.hops.values_mut() {
             state.waiting.clear();
@@ -436,7 +431,7 @@ mod tests {
             index.hop_answered(&hop(&format!("d{n}.example")), seconds(n as u64));
             index.hop_answered(&hop("always.example"), seconds(n as u64));
         }
-        let inner = lock(&index.inner);
+        let inner = index.inner.lock();
         let has_answered = |name: &str| inner.answered.iter().any(|(known, _)| *known == hop(name));
         assert_eq!(inner.answered.len(), ANSWERED_MAX);
         assert!(
@@ -509,13 +504,13 @@ mod tests {
         assert_eq!(index.take(&hop("a.example"), seconds(0)), Some(pending(1)));
         let other = Arc::clone(&index);
         let worker = std::thread::spawn(move || other.linger(&hop("a.example"), seconds(30), seconds(0)));
-        while lock(&index.inner).hops.values().all(|state| state.idle.is_empty()) {
+        while index.inner.lock().hops.values().all(|state| state.idle.is_empty()) {
             std::thread::yield_now();
         }
         index.submit(hop("a.example"), pending(2), seconds(0));
         assert_eq!(worker.join().unwrap(), Some(pending(2)));
         assert_eq!(index.linger(&hop("a.example"), Duration::from_millis(1), seconds(0)), None);
-        assert!(lock(&index.inner).hops.values().all(|state| state.idle.is_empty()));
+        assert!(index.inner.lock().hops.values().all(|state| state.idle.is_empty()));
     }
 
     #[test]

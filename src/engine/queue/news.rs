@@ -19,7 +19,7 @@ use crate::mail::outcome::Diagnostic;
 use crate::mail::status::{Class, EnhancedStatus};
 use crate::rules::message::bounce::{RecipientVerdict, Reported};
 use crate::store::queue::{self, Description, Entry, JournalRecord, Progress, RecipientState};
-use std::sync::{Mutex, PoisonError};
+use crate::sys::lock::Lock;
 use std::time::Duration;
 
 /// The recipients with news that the sender has not been told, by their places in the envelope.
@@ -137,14 +137,13 @@ pub fn write_notice(
 /// messages were looked at.
 #[derive(Debug, Default)]
 pub struct DelayWatch {
-    seen: Mutex<Duration>,
+    seen: Lock<Duration>,
 }
 
 impl DelayWatch {
     /// Starts at the present: loading the queue finds the messages that are late already.
     pub fn begin(&self, site: &Site, now: Now) {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) =
-            Self::horizon(site, now).unwrap_or_default();
+        *self.seen.lock() = Self::horizon(site, now).unwrap_or_default();
     }
 
     /// Hands the messages that have become late since the last call to the local worker, which notifies the sender: a
@@ -160,7 +159,7 @@ impl DelayWatch {
         if warn_after.is_zero() {
             return None;
         }
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen.lock();
         let horizon = Self::horizon(site, now).unwrap_or(*seen).max(*seen);
         let (late, next) = index.arrived_between(*seen, horizon);
         *seen = horizon;

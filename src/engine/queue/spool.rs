@@ -6,8 +6,8 @@ use crate::engine::log::event::Event;
 use crate::mail::date::WallTime;
 use crate::store::StoreError;
 use crate::store::queue::Queue;
+use crate::sys::lock::Lock;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 
 /// The most files that are reported by name.
 const REPORTED_MAX: usize = 100;
@@ -15,13 +15,13 @@ const REPORTED_MAX: usize = 100;
 /// The files that were reported.
 #[derive(Debug, Default)]
 pub struct Spool {
-    reported: Mutex<Vec<PathBuf>>,
+    reported: Lock<Vec<PathBuf>>,
 }
 
 impl Spool {
     /// Logs a file in the queue that is not a queue file: once, although each reload finds it again.
     pub fn report_foreign(&self, error: &StoreError) {
-        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reported = self.reported.lock();
         if reported.contains(&error.path) || reported.len() >= REPORTED_MAX {
             return;
         }

@@ -32,11 +32,10 @@ use crate::engine::queue::manager::{BUSY_RETRY, Manager, OWN_TROUBLE_RETRY};
 use crate::mail::envelope::{Envelope, Recipient};
 use crate::mail::header;
 use crate::mail::id::QueueId;
-use crate::mail::next_hop::NextHop;
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::EnhancedStatus;
 use crate::rules::message::digest::{DigestSummary, DigestTerms, Facts, Frame};
-use crate::rules::routing::route::{Destination, Routed};
+use crate::rules::routing::route::Routed;
 use crate::smtp::extension::RcptParameters;
 use crate::store::queue::{self, Checkout, Description, Entry, JournalRecord};
 use crate::store::{ErrorKind, StoreError};
@@ -284,11 +283,7 @@ fn write_digest(
 
 fn by_queue(recipient: &Recipient) -> Accepted {
     let Recipient { mailbox, orcpt, notify, leaves } = recipient.clone();
-    let destination = Destination::Relay(NextHop::Mx(mailbox.domain.clone()));
-    Accepted {
-        routed: Routed { mailbox, destination, is_local: false, leaves },
-        parameters: RcptParameters { notify, orcpt },
-    }
+    Accepted { routed: Routed::by_queue(mailbox, leaves), parameters: RcptParameters { notify, orcpt } }
 }
 
 /// Removes a member that has left in a digest. One that cannot be removed now leaves again later: a duplicate, not a

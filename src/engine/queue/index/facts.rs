@@ -1,7 +1,7 @@
 //! Figures about the queue and about failing hops, for operators, monitors and alarms. All times are running times.
 
 use super::hop_state::{HopState, whole_seconds};
-use super::{Hop, IndexedMessage, QueueIndex, lock};
+use super::{Hop, IndexedMessage, QueueIndex};
 use crate::mail::id::QueueId;
 use crate::rules::pacing::breaker::Pause;
 use std::collections::HashSet;
@@ -40,14 +40,14 @@ pub struct FailingHop {
 impl QueueIndex {
     /// Notes that the operator holds or releases a message.
     pub fn set_held(&self, id: QueueId, held: bool) {
-        if let Some(known) = lock(&self.inner).messages.get_mut(&id) {
+        if let Some(known) = self.inner.lock().messages.get_mut(&id) {
             known.is_held = held;
         }
     }
 
     /// Notes since when an undeliverable message to `admin` is kept, or that it is no longer kept.
     pub fn set_kept(&self, id: QueueId, since: Option<Duration>) {
-        if let Some(known) = lock(&self.inner).messages.get_mut(&id) {
+        if let Some(known) = self.inner.lock().messages.get_mut(&id) {
             known.kept_since = since.map(whole_seconds);
         }
     }
@@ -55,7 +55,7 @@ impl QueueIndex {
     /// The messages that have been kept since before `horizon`.
     #[must_use]
     pub fn kept_before(&self, horizon: Duration) -> Vec<QueueId> {
-        let inner = lock(&self.inner);
+        let inner = self.inner.lock();
         let is_old =
             |known: &IndexedMessage| known.kept_since.is_some_and(|since| since < whole_seconds(horizon));
         inner.messages.iter().filter(|(_, known)| is_old(known)).map(|(&id, _)| id).collect()
@@ -64,7 +64,7 @@ impl QueueIndex {
     /// The figures about the queue. The messages `collected` wait for a digest.
     #[must_use]
     pub fn queue_facts(&self, collected: &HashSet<QueueId>) -> QueueFacts {
-        let inner = lock(&self.inner);
+        let inner = self.inner.lock();
         let by_age = |(id, known): (&QueueId, &IndexedMessage)| (known.arrival, *id);
         let shown = |(arrival, id): (u32, QueueId)| (id, Duration::from_secs(arrival.into()));
         let kept = || inner.messages.iter().filter(|(_, known)| known.kept_since.is_some());
@@ -84,7 +84,7 @@ impl QueueIndex {
     /// first.
     #[must_use]
     pub fn failing_hops(&self, most: usize) -> Vec<FailingHop> {
-        let inner = lock(&self.inner);
+        let inner = self.inner.lock();
         let mut failing: Vec<FailingHop> = Vec::new();
         for (hop, state) in &inner.hops {
             let Some(since) = state.breaker.failing_since() else { continue };
@@ -101,7 +101,7 @@ impl QueueIndex {
     /// The number of hops that pause; and the number of hops that have not worked since `long_ago` or refuse mail.
     #[must_use]
     pub fn count_failing(&self, long_ago: Option<Duration>) -> (u64, u64) {
-        let inner = lock(&self.inner);
+        let inner = self.inner.lock();
         let count = |is_meant: &dyn Fn(&HopState) -> bool| {
             inner.hops.values().filter(|state| is_meant(state)).count() as u64
         };
@@ -115,7 +115,7 @@ impl QueueIndex {
     /// The hops where a message waits.
     #[must_use]
     pub fn hops_of(&self, id: QueueId) -> Vec<Hop> {
-        let inner = lock(&self.inner);
+        let inner = self.inner.lock();
         let waits = inner.hops.iter().filter(|(_, state)| state.due.contains_key(&id));
         waits.map(|(hop, _)| hop.clone()).collect()
     }

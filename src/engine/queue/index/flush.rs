@@ -11,7 +11,7 @@
 //!
 //! While the link is down only local copies are handed out; while it is metered, urgent messages as well.
 
-use super::{IndexedMessage, Inner, QueueIndex, lock};
+use super::{IndexedMessage, Inner, QueueIndex};
 use crate::mail::id::QueueId;
 use crate::rules::pacing::downtime::Uplink;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use std::time::Duration;
 impl QueueIndex {
     /// Makes every message due now and ends every pause.
     pub fn flush(&self, now: Duration) {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         inner.troubled_hosts.clear();
         inner.messages.values_mut().for_each(|known| known.is_flushed = true);
         for state in inner.hops.values_mut() {
@@ -34,7 +34,7 @@ impl QueueIndex {
     /// nowhere. While the link is metered the message counts as urgent from now on: the operator has asked for it by
     /// its id.
     pub fn flush_message(&self, id: QueueId, now: Duration) -> bool {
-        let inner = &mut *lock(&self.inner);
+        let inner = &mut *self.inner.lock();
         if let Some(known) = inner.messages.get_mut(&id) {
             known.is_urgent |= inner.link == Uplink::Metered;
             known.is_flushed = true;
@@ -48,7 +48,7 @@ impl QueueIndex {
     /// Makes `heir`, which has taken the place of the messages `ids`, due now and as urgent as they were, if one of
     /// them was flushed: a digest leaves as its members would have left.
     pub fn inherit_flush(&self, ids: &[QueueId], heir: QueueId, now: Duration) {
-        let inner = &mut *lock(&self.inner);
+        let inner = &mut *self.inner.lock();
         let of = |id| inner.messages.get(id).copied();
         let flushed: Vec<IndexedMessage> =
             ids.iter().filter_map(of).filter(|known| known.is_flushed).collect();
@@ -66,7 +66,7 @@ impl QueueIndex {
     /// been the fault of the previous link, and every message is due now, except what waits for the schedule. If the
     /// link is down, workers end after their current message. Local copies do not depend on the link.
     pub fn set_link(&self, link: Uplink, now: Duration) {
-        let inner = &mut *lock(&self.inner);
+        let inner = &mut *self.inner.lock();
         inner.link = link;
         if link != Uplink::Down {
             inner.troubled_hosts.clear();
@@ -81,7 +81,7 @@ impl QueueIndex {
     /// The state of the network link.
     #[must_use]
     pub fn link(&self) -> Uplink {
-        lock(&self.inner).link
+        self.inner.lock().link
     }
 }
 

@@ -9,8 +9,9 @@ use super::{Hop, Pending};
 use crate::mail::id::QueueId;
 use crate::rules::pacing::breaker::Breaker;
 use crate::rules::pacing::downtime::Uplink;
+use crate::sys::lock::Lock;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar};
 use std::time::Duration;
 
 /// What the index knows of a message, regardless of the hops where it waits.
@@ -71,7 +72,7 @@ pub(super) struct HopState {
 /// A worker that has an open connection and waits for a message.
 #[derive(Debug, Default)]
 pub(super) struct IdleWorker {
-    pub wake: Mutex<Option<Wake>>,
+    pub wake: Lock<Option<Wake>>,
     pub condvar: Condvar,
 }
 

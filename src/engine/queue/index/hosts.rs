@@ -10,7 +10,7 @@
 //! A flush or a reload forgets the silent and refusing smarthosts as well. A restart forgets everything: it costs a
 //! connection.
 
-use super::{QueueIndex, lock};
+use super::QueueIndex;
 use crate::mail::next_hop::Smarthost;
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ pub(super) struct TroubledHost {
 impl QueueIndex {
     /// Notes that a smarthost could not be used: others go first for [`SILENCE`].
     pub fn host_failed(&self, host: &Smarthost, now: Duration) {
-        let troubled_hosts = &mut lock(&self.inner).troubled_hosts;
+        let troubled_hosts = &mut self.inner.lock().troubled_hosts;
         troubled_hosts.retain(|known| known.refusals > 0 || known.until > now);
         let until = now.saturating_add(SILENCE);
         match troubled_hosts.iter_mut().find(|known| known.host == *host) {
@@ -45,7 +45,7 @@ impl QueueIndex {
     /// gives for the number of refusals in a row; the pause is returned. Refusals during the pause, to workers that
     /// were connected before, do not lengthen it.
     pub fn host_refused(&self, host: &Smarthost, now: Duration, step: &dyn Fn(u32) -> Duration) -> Duration {
-        let troubled_hosts = &mut lock(&self.inner).troubled_hosts;
+        let troubled_hosts = &mut self.inner.lock().troubled_hosts;
         let known = troubled_hosts.iter().position(|known| known.host == *host);
         let refuses = known.and_then(|place| troubled_hosts.get(place)).filter(|known| known.refusals > 0);
         if let Some(pause) = refuses.map(|known| known.until.saturating_sub(now)).filter(|it| !it.is_zero()) {
@@ -59,25 +59,25 @@ impl QueueIndex {
 
     /// Notes that a smarthost has accepted a message.
     pub fn host_works(&self, host: &Smarthost) {
-        lock(&self.inner).troubled_hosts.retain(|known| known.host != *host);
+        self.inner.lock().troubled_hosts.retain(|known| known.host != *host);
     }
 
     /// Whether other smarthosts go before this one.
     #[must_use]
     pub fn is_silent(&self, host: &Smarthost, now: Duration) -> bool {
-        lock(&self.inner).troubled_hosts.iter().any(|known| known.host == *host && known.until > now)
+        self.inner.lock().troubled_hosts.iter().any(|known| known.host == *host && known.until > now)
     }
 
     /// Whether a smarthost has refused, and is left out.
     #[must_use]
     pub fn is_refusing(&self, host: &Smarthost, now: Duration) -> bool {
         let refuses = |known: &TroubledHost| known.host == *host && known.refusals > 0 && known.until > now;
-        lock(&self.inner).troubled_hosts.iter().any(refuses)
+        self.inner.lock().troubled_hosts.iter().any(refuses)
     }
 
     /// Notes that a host offers CHUNKING but did not accept BDAT.
     pub fn remember_no_chunks(&self, host: &str) {
-        let known = &mut lock(&self.inner).hosts_without_chunking;
+        let known = &mut self.inner.lock().hosts_without_chunking;
         if known.iter().all(|name| name != host) {
             if known.len() >= NO_CHUNKS_MAX {
                 known.remove(0);
@@ -89,7 +89,7 @@ impl QueueIndex {
     /// Whether a host offers CHUNKING but did not accept BDAT.
     #[must_use]
     pub fn knows_no_chunks(&self, host: &str) -> bool {
-        lock(&self.inner).hosts_without_chunking.iter().any(|name| name == host)
+        self.inner.lock().hosts_without_chunking.iter().any(|name| name == host)
     }
 }
 
@@ -104,7 +104,7 @@ mod tests {
             index.remember_no_chunks(&format!("mx{n}.example"));
             index.remember_no_chunks("mx100.example");
         }
-        assert_eq!(lock(&index.inner).hosts_without_chunking.len(), NO_CHUNKS_MAX);
+        assert_eq!(index.inner.lock().hosts_without_chunking.len(), NO_CHUNKS_MAX);
         assert!(index.knows_no_chunks("mx127.example") && !index.knows_no_chunks("mx0.example"));
     }
 

@@ -13,7 +13,7 @@
 //! | the hop has no place among the connections | a worker elsewhere that ends or gives way |
 
 use super::hop_state::{link_for, passes};
-use super::{Hop, Pending, QueueIndex, lock};
+use super::{Hop, Pending, QueueIndex};
 use crate::mail::id::QueueId;
 use crate::mail::outcome::Diagnostic;
 use crate::mail::status::EnhancedStatus;
@@ -24,7 +24,7 @@ use std::time::Duration;
 impl QueueIndex {
     /// Notes that a hop works: its pause and its back-off end.
     pub fn hop_succeeded(&self, hop: &Hop) {
-        if let Some(state) = lock(&self.inner).hops.get_mut(hop) {
+        if let Some(state) = self.inner.lock().hops.get_mut(hop) {
             state.breaker.succeeded();
         }
     }
@@ -41,7 +41,7 @@ impl QueueIndex {
         failure: &RouteFailure,
         lifetime: Duration,
     ) -> (Duration, Vec<Pending>) {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         inner.answered.retain(|(known, _)| known != hop);
         let state = inner.hops.entry(hop.clone()).or_default();
         (state.turns, state.gives_way) = (0, false);
@@ -69,7 +69,7 @@ impl QueueIndex {
     /// The reason why a message is not tried at a hop now, if there is one.
     #[must_use]
     pub fn wait_reason(&self, hop: &Hop, id: QueueId, now: Duration) -> Option<Diagnostic> {
-        let inner = lock(&self.inner);
+        let inner = self.inner.lock();
         if inner.is_held_back(hop, id) {
             let text = format!("the link is {}", inner.link.word());
             return Some(Diagnostic::local(EnhancedStatus::NO_ANSWER, text));
@@ -81,7 +81,7 @@ impl QueueIndex {
     /// The failure for which a hop pauses now, if it does.
     #[must_use]
     pub fn pause_reason(&self, hop: &Hop, now: Duration) -> Option<Diagnostic> {
-        let inner = lock(&self.inner);
+        let inner = self.inner.lock();
         let breaker = &inner.hops.get(hop)?.breaker;
         breaker.pause().filter(|_| breaker.is_open(now)).map(|pause| pause.reason.clone())
     }
@@ -89,14 +89,14 @@ impl QueueIndex {
     /// The number of failures of a hop since a running time. They count as attempts of the messages that waited.
     #[must_use]
     pub fn failures_since(&self, hop: &Hop, since: Duration) -> u32 {
-        lock(&self.inner).hops.get(hop).map_or(0, |state| state.breaker.failures_since(since))
+        self.inner.lock().hops.get(hop).map_or(0, |state| state.breaker.failures_since(since))
     }
 
     /// When each waiting message is tried next, in running time, pauses included. Messages that wait for the schedule
     /// or the link, and messages that a worker has taken, are left out.
     #[must_use]
     pub fn next_attempts(&self) -> HashMap<QueueId, Duration> {
-        let inner = lock(&self.inner);
+        let inner = self.inner.lock();
         let mut attempts: HashMap<QueueId, Duration> = HashMap::new();
         for (hop, state) in &inner.hops {
             let pause =

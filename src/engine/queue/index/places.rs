@@ -20,7 +20,7 @@
 //! While the daemon stops, hops that have not answered lately give way at once: they have no transaction to lose.
 
 use super::hop_state::HopState;
-use super::{ANSWERED_MAX, Hop, Inner, Pending, QueueIndex, lock};
+use super::{ANSWERED_MAX, Hop, Inner, Pending, QueueIndex};
 use crate::mail::id::QueueId;
 use crate::mail::outcome::Diagnostic;
 use crate::mail::status::EnhancedStatus;
@@ -63,7 +63,7 @@ impl QueueIndex {
     /// Notes that a hop has answered and accepted the session: it may have several connections, also of the half that
     /// is reserved for such hops.
     pub fn hop_answered(&self, hop: &Hop, now: Duration) {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         if let Some(state) = inner.hops.get_mut(hop) {
             (state.turns, state.gives_way) = (0, false);
         }
@@ -85,7 +85,7 @@ impl QueueIndex {
     /// close the connection and call [`Self::gave_way`]: the place is promised to another hop.
     #[must_use]
     pub fn gives_way(&self, hop: &Hop, silence: Duration) -> bool {
-        let inner = &mut *lock(&self.inner);
+        let inner = &mut *self.inner.lock();
         let Inner { hops, waiting_hops, answered, stopping, .. } = inner;
         let Some(state) = hops.get_mut(hop) else { return false };
         // A hop that has answered lately keeps its place, but not for a longer silence than a connect is allowed.
@@ -111,7 +111,7 @@ impl QueueIndex {
     /// end of the line.
     #[must_use]
     pub fn gave_way(&self, hop: &Hop, pending: Pending, now: Duration) -> bool {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         let Some(state) = inner.hops.get_mut(hop).filter(|state| state.gives_way) else { return false };
         state.gives_way = false;
         state.turns = state.turns.saturating_add(1);
@@ -122,7 +122,7 @@ impl QueueIndex {
 
     /// The reason why a message that is due waits, if its hop lacks a place.
     pub(super) fn place_reason(&self, hop: &Hop, id: QueueId, now: Duration) -> Option<Diagnostic> {
-        let inner = lock(&self.inner);
+        let inner = self.inner.lock();
         let state = inner.hops.get(hop).filter(|state| state.lacks_place)?;
         let text = "waits for a free connection (relay.connections)";
         let is_due = state.due.get(&id).is_some_and(|&due| due <= now);

@@ -20,7 +20,7 @@
 
 use super::hop_state::{HopState, Wake, link_for};
 use super::places::WaitingHops;
-use super::{Hop, Inner, Next, QueueIndex, WorkerCaps, lock};
+use super::{Hop, Inner, Next, QueueIndex, WorkerCaps};
 use std::time::Duration;
 
 /// A hop that has answered within this time may have several connections.
@@ -30,13 +30,13 @@ impl QueueIndex {
     /// What the forwarder does at `now`. A worker that is to be started is counted already.
     #[must_use]
     pub fn next(&self, now: Duration, caps: WorkerCaps) -> Next {
-        lock(&self.inner).next(now, caps)
+        self.inner.lock().next(now, caps)
     }
 
     /// Like [`Self::next`], but if there is nothing to do it first waits for a change, at most for `longest`.
     #[must_use]
     pub fn wait(&self, now: Duration, caps: WorkerCaps, longest: Duration) -> Next {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         let next = inner.next(now, caps);
         let Next::Wait(until) = next else { return next };
         let time = until.map_or(longest, |until| until.saturating_sub(now).min(longest));
@@ -46,7 +46,7 @@ impl QueueIndex {
 
     /// Counts a worker out.
     pub fn worker_ended(&self, hop: &Hop) {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         inner.workers = inner.workers.saturating_sub(usize::from(*hop != Hop::Local));
         if let Some(state) = inner.hops.get_mut(hop) {
             state.workers = state.workers.saturating_sub(1);
@@ -57,26 +57,20 @@ impl QueueIndex {
 
     /// Stops handing messages out, and ends idle workers. The others end after their current message.
     pub fn stop(&self) {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         inner.stopping = true;
         for worker in inner.hops.values_mut().flat_map(|state| state.idle.drain(..)) {
-            *lock(&worker.wake) = Some(Wake::Stop);
+            *worker.wake.lock() = Some(Wake::Stop);
             worker.condvar.notify_one();
         }
         drop(inner);
         self.changed.notify_all();
     }
 
-    /// Whether the daemon stops.
-    #[must_use]
-    pub fn is_stopping(&self) -> bool {
-        lock(&self.inner).stopping
-    }
-
     /// Waits up to `patience` until the last worker has ended.
     pub fn wait_for_workers(&self, patience: Duration) {
         let busy = |inner: &mut Inner| inner.hops.values().any(|state| state.workers > 0);
-        drop(self.changed.wait_timeout_while(lock(&self.inner), patience, busy));
+        drop(self.changed.wait_timeout_while(self.inner.lock(), patience, busy));
     }
 }
 

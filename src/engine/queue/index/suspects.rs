@@ -14,7 +14,7 @@
 //! A restart forgets the suspects: the count starts again, which costs one pause.
 
 use super::hop_state::{HopState, Messages, passes};
-use super::{Hop, QueueIndex, lock};
+use super::{Hop, QueueIndex};
 use crate::mail::id::QueueId;
 use crate::rules::pacing::downtime::Uplink;
 use std::cmp::Reverse;
@@ -66,7 +66,7 @@ impl QueueIndex {
     /// is taken for the account's until another message passes, and proves nothing against the message until another
     /// message of the same sender passes.
     pub fn blame(&self, hop: &Hop, failed: FailedMessage<'_>) -> Blame {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         let state = inner.hops.entry(hop.clone()).or_default();
         let suspect = state.suspects.entry(failed.id).or_default();
         suspect.failures = suspect.failures.saturating_add(1);
@@ -90,7 +90,7 @@ impl QueueIndex {
     /// Notes that a message of this sender has passed: the refusals of other messages did not concern the whole
     /// account.
     pub fn message_passed(&self, hop: &Hop, id: QueueId, sender: &str) {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         let Some(state) = inner.hops.get_mut(hop) else { return };
         for (_, other) in state.suspects.iter_mut().filter(|(other, _)| **other != id) {
             other.others_passed = true;
@@ -100,7 +100,7 @@ impl QueueIndex {
 
     /// Notes that the failure was that of one message: the hop goes on at once, and keeps its back-off.
     pub fn hop_goes_on(&self, hop: &Hop) {
-        if let Some(state) = lock(&self.inner).hops.get_mut(hop) {
+        if let Some(state) = self.inner.lock().hops.get_mut(hop) {
             state.breaker.resume();
         }
         self.changed.notify_one();
