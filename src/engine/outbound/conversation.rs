@@ -218,7 +218,7 @@ impl<'a> Conversation<'a> {
         loop {
             match self.talk(None) {
                 // An answer before its command is not believed (DESIGN section 4.10): the session is shown it and ends.
-                Talk::Ready if self.transport.has_input() => self.read_early(),
+                Talk::Ready if self.transport.has_input() => self.read_until(self.deadline),
                 Talk::Ready => return Ok(()),
                 Talk::Finished(_) => {}
                 Talk::Over(
@@ -238,7 +238,7 @@ impl<'a> Conversation<'a> {
     fn start_tls(&mut self) {
         // Input in clear after the 220 may be injected: TLS would not protect it (RFC 3207 §4.2).
         if self.transport.has_input() {
-            return self.read_early();
+            return self.read_until(self.deadline);
         }
         let deadline = Deadline::after(limits::TLS_HANDSHAKE).min(self.deadline);
         let connector = &self.site.connector;
@@ -306,10 +306,6 @@ impl<'a> Conversation<'a> {
         if let Err(error) = self.transport.write_all(octets, deadline) {
             self.session.lost(&lost(error));
         }
-    }
-
-    fn read_early(&mut self) {
-        self.read_until(self.deadline);
     }
 
     fn read(&mut self, waiting: Waiting, reply: u32) {

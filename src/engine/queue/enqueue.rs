@@ -27,18 +27,14 @@ impl OnQueued for Enqueue {
     fn queued(&self, new: NewEntry, recipients: &[Recipient]) {
         let (id, arrival, site) = (new.id, new.arrival.running, current(&self.site));
         self.index.add_message(id, IndexedMessage::new(new.octets, arrival, new.is_urgent));
-        let mut hops: Vec<Hop> = Vec::new();
         for recipient in recipients {
             let hop = hop_of(&site, recipient);
             if let Some(reason) = self.index.wait_reason(&hop, id, arrival) {
                 let log = Attempt::log_line(id, &recipient.mailbox, "-", 0, Duration::ZERO);
                 log(AttemptEnd::Deferred, reason.status, &format!("it waits: {}", reason.line()));
             }
-            if !hops.contains(&hop) {
-                hops.push(hop);
-            }
         }
-        for hop in hops {
+        for hop in hops_of(&site, recipients) {
             self.index.submit(hop, Pending { id, arrival }, arrival);
         }
     }
@@ -70,9 +66,9 @@ pub(crate) fn hop_of(site: &Site, recipient: &Recipient) -> Hop {
 }
 
 /// The hops of queued recipients, each once.
-pub(crate) fn hops_of(site: &Site, recipients: &[&Recipient]) -> Vec<Hop> {
+pub(crate) fn hops_of<'a>(site: &Site, recipients: impl IntoIterator<Item = &'a Recipient>) -> Vec<Hop> {
     let mut hops: Vec<Hop> = Vec::new();
-    for hop in recipients.iter().map(|recipient| hop_of(site, recipient)) {
+    for hop in recipients.into_iter().map(|recipient| hop_of(site, recipient)) {
         if !hops.contains(&hop) {
             hops.push(hop);
         }

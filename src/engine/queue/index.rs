@@ -183,24 +183,6 @@ impl QueueIndex {
         (inner.messages.len(), inner.octets)
     }
 
-    /// The number of hops that the index knows.
-    #[cfg(test)]
-    pub fn hops(&self) -> usize {
-        self.inner.lock().hops.len()
-    }
-
-    /// The number of messages that wait, counted at each hop.
-    #[cfg(test)]
-    pub fn waiting(&self) -> usize {
-        self.inner.lock().hops.values().map(|state| state.waiting.len()).sum()
-    }
-
-    /// The number of workers, the local one included.
-    #[cfg(test)]
-    pub fn workers(&self) -> usize {
-        self.inner.lock().hops.values().map(|state| state.workers).sum()
-    }
-
     /// Hands a new message to a worker that is idle at the hop, or lets it wait there, due now.
     pub fn submit(&self, hop: Hop, pending: Pending, now: Duration) {
         let mut inner = self.inner.lock();
@@ -353,6 +335,23 @@ mod tests {
 
     const CAPS: WorkerCaps = WorkerCaps { total: 2, per_hop: 1 };
     const LONG: Duration = Duration::from_secs(1000);
+
+    impl QueueIndex {
+        /// The number of hops that the index knows.
+        pub fn hops(&self) -> usize {
+            self.inner.lock().hops.len()
+        }
+
+        /// The number of messages that wait, counted at each hop.
+        pub fn waiting(&self) -> usize {
+            self.inner.lock().hops.values().map(|state| state.waiting.len()).sum()
+        }
+
+        /// The number of workers, the local one included.
+        pub fn workers(&self) -> usize {
+            self.inner.lock().hops.values().map(|state| state.workers).sum()
+        }
+    }
 
     pub(crate) fn hop(name: &str) -> Hop {
         Hop::Relay(NextHop::Mx(Domain::parse(name).unwrap()))

@@ -15,6 +15,14 @@
 //! | due, but intake refuses the digest | due again after 60 s, with all members | `OWN_TROUBLE_RETRY` |
 //! | gone or damaged | forgotten here; the local worker settles the entry | |
 //!
+//! The steps of a release, under the lock that only one process may have:
+//!
+//! ```text
+//! open the message that is due ─▶ collect_members: claim, read headers ─┬ one ──▶ release_single ─▶ its own hops
+//!                                                                       └ more ─▶ write_digest ─▶ commit
+//!                                                                                      └▶ remove_member, each
+//! ```
+//!
 //! The digest is a new message by intake, and its members are removed only after it is committed: a crash in between
 //! sends them twice and loses none. If the disk has no room for the digest, half of its members are tried. A member
 //! that cannot be read stays, and is tried again by itself.

@@ -12,6 +12,12 @@
 //!                           ─ Stop ─▶ the thread ends
 //! ```
 //!
+//! | the loop wakes up | because |
+//! | --- | --- |
+//! | at the earliest due time or end of a pause | `QueueIndex::next` gives it |
+//! | at once | a message came in or was put back, a worker ended, a hop answered, a flush, the link, a stop |
+//! | after a minute, or `alarm.stuck_after` if that is shorter | jumps of the clock, the schedule and alarms must be noticed |
+//!
 //! Workers are separate threads, so that a slow host never delays the loop. If the system has no thread left, the hop
 //! pauses as after a failure. A panic ends one worker: its hop pauses for a minute, and its message is put back.
 //!

@@ -11,7 +11,12 @@
 //! | the look-up of the user failed | nothing | deferred |
 //! | no such user, refused | nothing | failed |
 //!
-//! A message without recipients that are due is only settled: its notice is written, or its file is removed.
+//! A message without recipients that are due is only settled: its notice is written, or its file is removed. That is
+//! how notices of delay leave, and how the work of a crash between journal and removal is finished.
+//!
+//! A copy that intake takes again keeps its envelope and the date of its message, and gets a queue id of its own; its
+//! recipient is marked as passed on, so that success is reported once, by the new entry. The look-up of users may be
+//! slow: nobody but this worker waits for it.
 
 use super::digest;
 use crate::engine::host::site::{Site, SystemAccounts};

@@ -17,6 +17,23 @@
 //! | [`HopVerdict::NextSmarthost`] | this smarthost refuses, and another one is left | closed | goes on |
 //! | [`HopVerdict::Pauses`] | the session failed at MAIL or later, or all smarthosts refuse | closed | pauses |
 //!
+//! # What a failure concerns
+//!
+//! | failure | concerns | its messages | the next try |
+//! | --- | --- | --- | --- |
+//! | the domain does not exist, has a null MX, or leads back here | the messages | fail | – |
+//! | no host can be used: DNS, TLS policy, connect, TLS, EHLO, AUTH | the hop | stay as they are | after its pause |
+//! | silence while another hop waits for a place | neither | go to the end of the line | at their next turn |
+//! | a reply to RCPT or to the data | the recipient | 4yz deferred, 5yz failed | 4yz: after the step of the message |
+//! | 421 or a lost connection at MAIL or later, the first time with this message | the hop | stay as they are | after its pause |
+//! | the same again with the same message | the message | deferred | after the step of the message |
+//! | a smarthost refuses the account or a limit | the smarthost; the hop if all refuse | stay as they are | the next smarthost, or after the pause |
+//! | the same refusal, while other messages pass | the message | deferred, in the end failed | after the step of the message |
+//!
+//! `index/suspects.rs` decides between hop and message; `rules::advice::refusal` decides which replies are about the
+//! account. "Stay as they are" means that the journal gets no record: the failure of the hop counts as an attempt of
+//! each message that waits there.
+//!
 //! The worker ends if nothing is due, the hop fails, the worker gives its place away, or the daemon stops.
 
 use super::egress::Egress;
@@ -189,10 +206,8 @@ fn send(
             Talk::Over(end) => return Some(end),
         }
         // After the outcomes the session says whether it goes on.
-        match conversation.talk(None) {
-            Talk::Ready => {}
-            Talk::Finished(_) => {}
-            Talk::Over(end) => return Some(end),
+        if let Talk::Over(end) = conversation.talk(None) {
+            return Some(end);
         }
     }
 }

@@ -147,7 +147,7 @@ impl Manager {
             self.remove(&entry, pending, &records);
         } else if !waiting.is_empty() {
             // By the current routes: a reload may have skipped the message while the worker had it.
-            for hop in hops_of(&site, &waiting) {
+            for hop in hops_of(&site, waiting) {
                 match (due, again) {
                     // A recipient that was not tried waits with one that was deferred: the host that closed the
                     // connection because of the message would close it again at once, and so on without end.
