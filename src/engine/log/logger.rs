@@ -121,9 +121,14 @@ impl Log for Logger {
             DROPPED.fetch_add(1, Ordering::Relaxed);
         } else if self.dropped.load(Ordering::Relaxed) > 0 {
             let dropped = self.dropped.swap(0, Ordering::Relaxed);
-            let text = format_args!("event=log_lines_dropped count={dropped}");
-            let printed =
-                self.try_print(&Record::builder().level(Level::Warn).target("pillarbox").args(text).build());
+            let text = format!("event=log_lines_dropped count={dropped}");
+            let printed = self.try_print(
+                &Record::builder()
+                    .level(Level::Warn)
+                    .target("pillarbox")
+                    .args(format_args!("{text}"))
+                    .build(),
+            );
             if !printed {
                 self.dropped.fetch_add(dropped, Ordering::Relaxed);
             }
