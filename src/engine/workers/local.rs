@@ -16,7 +16,7 @@
 //!
 //! A copy that intake takes again keeps its envelope and the date of its message, and gets a queue id of its own; its
 //! recipient is marked as passed on, so that success is reported once, by the new entry. The look-up of users may be
-//! slow: nobody but this worker waits for it.
+//! slow; only this worker waits for it.
 
 use super::digest;
 use crate::engine::host::site::{Site, SystemAccounts};

@@ -20,7 +20,6 @@ use std::time::Duration;
 const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// The records for the journal of a recipient that is kept at the end of an attempt.
-#[must_use]
 pub(super) fn records(place: usize, outcome: Outcome, at: Now) -> impl Iterator<Item = JournalRecord> {
     let reason = outcome.diagnostic().clone();
     // As a deferral: the message may still be delivered once the operator releases it.
