@@ -1,18 +1,7 @@
-//! A running pillarbox: it makes the rooms' parts from the configuration, starts their threads, and stops them.
+//! The composition of a running pillarbox: makes the parts, starts their threads, reloads and stops them.
 //!
-//! ```text
-//! Daemon::new ─▶ start ─▶ open_control ─▶ reload … flush … ─▶ stop
-//!     │            │ threads: a listener each, the drop directory, the forwarder
-//!     └▶ commands without a daemon use the parts and start no thread
-//! ```
-//!
-//! | at the end | is given |
-//! | --- | --- |
-//! | control socket | two seconds for messages that are coming in |
-//! | idle clients | 421 at once |
-//! | transactions and deliveries | ten seconds ([`STOP_PATIENCE`]) |
-//!
-//! A crash at any time loses no message: whatever was promised is on stable storage, and the stop only avoids duplicates.
+//! The order of a stop: the control socket closes; no message is handed out any more; listeners stop, idle clients get
+//! 421; transactions and workers share [`STOP_PATIENCE`]; then removals are synced and the state is saved.
 
 use super::control::alarm::Alarm;
 use super::control::maildrop::Maildrop;
@@ -50,7 +39,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-/// How long transactions and outgoing final dots have when the daemon stops (INTERFACE section 8).
+/// How long transactions of clients and workers may last when the daemon stops (INTERFACE section 8).
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a connection to a next hop is kept open for further mail.
 const LINGER: Duration = Duration::from_secs(1);
@@ -64,7 +53,7 @@ pub struct Daemon {
     pub inbound: Arc<Inbound>,
     /// The entry of all mail.
     pub intake: Arc<Intake>,
-    /// The parts that answer operators.
+    /// What operators may ask about and change.
     pub services: Arc<Services>,
     /// The exit of queued mail.
     pub forwarder: Arc<Forwarder>,
@@ -80,7 +69,7 @@ pub fn resolver(settings: &Settings) -> Resolver {
     if dns.trusted { resolver.trusting_all() } else { resolver }
 }
 
-/// Makes the writer of the Maildirs, with the rights of this process or of the agent.
+/// The writer for Maildirs, with the rights of this process or of the delivery agent.
 #[must_use]
 pub fn maildirs(site: &Site, agent: Option<Arc<DeliveryAgent>>) -> Maildirs {
     let rights = match agent {
@@ -149,14 +138,15 @@ impl Daemon {
         })
     }
 
-    /// Housekeeping after each pass, in the forwarder's thread. Each part limits how often it works.
+    /// Housekeeping in each round of the forwarder's loop, at least once a minute.
     fn keep_house(&self, site: &Site, now: Now) {
         self.services.alarm.check(&self.services.manager, site, now);
         self.intake.clock.save(false);
         self.intake.statistics.save(now, false);
     }
 
-    /// Opens the control socket. Mail goes on without it; only commands find no daemon.
+    /// Opens the control socket. If that fails, mail goes on, and only the commands of operators have no daemon to talk
+    /// to.
     pub fn open_control(&self) {
         let opened = Control::bind(&self.site().settings.control, SOCKET_TIMEOUTS).map(Arc::new);
         let started = opened.and_then(|control| control.start(&self.services).map(|()| control));
@@ -168,7 +158,7 @@ impl Daemon {
         }
     }
 
-    /// Replaces the configuration. Connections and attempts in progress keep the old one; queued mail takes the new routes.
+    /// Changes the configuration: open connections and current attempts keep theirs, queued mail takes the new routes.
     pub fn reload(&self, site: Site) {
         let new = Arc::new(site);
         if new.listens_on != self.site().listens_on {
@@ -179,24 +169,24 @@ impl Daemon {
         self.services.manager.reload();
     }
 
-    /// Makes all queued messages due now.
+    /// Makes all queued mail due now.
     pub fn flush(&self) {
         self.services.manager.index.flush(self.intake.clock.now().running);
     }
 
-    /// Takes the messages in the drop directory, in this thread.
+    /// Takes the mail that lies in the drop directory, in this thread.
     pub fn take_drops(&self) {
         self.maildrop.take_all(&self.intake, &self.site());
     }
 
-    /// Saves clock and counters for the next process.
+    /// Saves the state for the next process. The running time is saved only when it is due, unless `in_any_case`.
     pub fn save(&self, in_any_case: bool) {
         self.intake.clock.save(in_any_case);
         self.intake.statistics.save(self.intake.clock.now(), true);
         self.intake.digests.save(&self.site().settings.state, self.intake.clock.now());
     }
 
-    /// Stops: accepts no new connections, sends 421 to idle clients, and waits for transactions and deliveries.
+    /// Stops the daemon. See the module for the order.
     pub fn stop(&self, listeners: &[Arc<Listener>]) {
         Event::Notice("stopping").log();
         if let Some(control) = self.control.get() {
@@ -204,7 +194,7 @@ impl Daemon {
         }
         self.services.manager.index.stop();
         let slots = &self.inbound.slots;
-        // Both wait at the same time.
+        // Clients and workers share one deadline.
         let deadline = Deadline::after(STOP_PATIENCE);
         slots.begin_stop();
         listeners.iter().for_each(|listener| listener::wake(listener));

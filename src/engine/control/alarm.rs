@@ -40,7 +40,7 @@ use crate::engine::host::site::Site;
 use crate::engine::log::counters::Count;
 use crate::engine::log::event::{Event, escaped};
 use crate::engine::outbound::command::Running;
-use crate::engine::queue::index::{FailingRoute, Hop};
+use crate::engine::queue::index::{FailingHop, Hop};
 use crate::engine::queue::manager::Manager;
 use crate::mail::date::Now;
 use crate::mail::id::QueueId;
@@ -198,9 +198,9 @@ fn troubles(manager: &Manager, site: &Site, now: Now) -> Vec<Trouble> {
             id: Some(id),
             text: format!("message {id} has waited for {}", span(age(arrival).as_secs())),
         });
-    let failing = manager.index.failing_routes(ROUTES_MAX).into_iter();
+    let failing = manager.index.failing_hops(ROUTES_MAX).into_iter();
     // A refusal does not go away by itself: it is reported at once.
-    let is_refused = |route: &FailingRoute| route.pause.as_ref().is_some_and(|pause| pause.refusal.is_some());
+    let is_refused = |route: &FailingHop| route.pause.as_ref().is_some_and(|pause| pause.refusal.is_some());
     let failing = failing.filter(|route| age(route.since) > stuck_after || is_refused(route));
     let failing = failing.filter(|route| route.hop != Hop::Local);
     let routes = failing.map(|route| {

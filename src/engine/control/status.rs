@@ -40,7 +40,7 @@ use super::listing::{clean, json_text, wall_time};
 use super::services::Services;
 use crate::engine::control::output::Output;
 use crate::engine::log::counters::{COUNTS, Count};
-use crate::engine::queue::index::FailingRoute;
+use crate::engine::queue::index::FailingHop;
 use crate::mail::date::Now;
 use crate::protocol::request::Show;
 use crate::protocol::rights::PeerRights;
@@ -159,7 +159,7 @@ struct Status {
     held: u64,
     figures: Figures,
     alarms: Vec<Reason>,
-    routes: Vec<FailingRoute>,
+    routes: Vec<FailingHop>,
     since_start: [u64; COUNTS],
     in_all: [u64; COUNTS],
 }
@@ -219,7 +219,7 @@ impl Status {
             held: queue.held,
             figures,
             alarms: services.alarm.standing(),
-            routes: index.failing_routes(ROUTES_MAX),
+            routes: index.failing_hops(ROUTES_MAX),
             since_start: statistics.since_start(),
             in_all: statistics.in_all(),
         }

@@ -6,7 +6,7 @@
 //! | `Name` | a valid chain for the host's name | smarthosts, MTA-STS, `relay.tls = "required"` |
 //! | `Dane` | a certificate that a TLSA record names | DANE (RFC 7672) |
 //!
-//! Which check a host gets stands in `host_policy`.
+//! `host_policy` chooses the check for a host.
 
 use super::context::{Observer, TraceEvent};
 use crate::net::tls_client::{Connector, Verify};
@@ -17,16 +17,17 @@ use crate::rules::tls::tls_policy::dane::Tlsa;
 /// How the certificate of a host is checked.
 #[derive(Debug, Clone)]
 pub(super) enum CertificateCheck {
-    /// Any certificate will do.
+    /// Any certificate is accepted.
     Nothing,
-    /// Chain, dates and name.
+    /// The chain, the dates and the name have to be valid.
     Name,
-    /// One of these TLSA records has to match it.
+    /// One of these TLSA records has to match the certificate.
     Dane(Vec<Tlsa>),
 }
 
 impl CertificateCheck {
-    /// Shakes hands with `host`, and gives the end point of the channel (RFC 5929) if the certificate has one.
+    /// Does the TLS handshake with `host`. Returns the end point of the channel (`tls-server-end-point`, RFC 5929) if
+    /// the certificate has one.
     ///
     /// # Errors
     /// The handshake failed, or the certificate is not one that this check accepts.
@@ -36,9 +37,9 @@ impl CertificateCheck {
         transport: &mut Box<dyn Transport>,
         host: &str,
         deadline: Deadline,
-        watch: &dyn Observer,
+        observer: &dyn Observer,
     ) -> Result<Option<Vec<u8>>, WireError> {
-        watch.see(TraceEvent::Begins(Stage::Tls));
+        observer.see(TraceEvent::Begins(Stage::Tls));
         let is_named = |certificate: &[u8]| match self {
             Self::Dane(records) if records.iter().any(|record| record.matches(certificate)) => Ok(()),
             _ => Err("no TLSA record is for the certificate".to_owned()),
@@ -50,7 +51,7 @@ impl CertificateCheck {
         };
         let shown = connector.start_tls(transport, host, verify, deadline)?;
         let is_verified = !matches!(self, Self::Nothing);
-        watch.see(TraceEvent::Tls { is_verified, certificate: &shown.certificate });
+        observer.see(TraceEvent::Tls { is_verified, certificate: &shown.certificate });
         Ok(shown.end_point)
     }
 }

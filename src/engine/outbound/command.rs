@@ -1,5 +1,5 @@
 //! A command of the configuration, run as the daemon's user: without a shell, in a process group of its own, for a
-//! limited time. Its words are split at blanks, and nothing else in them has a meaning. What may fail: starting it.
+//! limited time. Its words are split at blanks; no other character has a special meaning.
 
 use crate::net::transport::Deadline;
 use crate::sys::thread;
@@ -9,10 +9,10 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-/// It is looked after so often, until it ends.
+/// How often the command is polled for its end.
 const GLANCE: Duration = Duration::from_millis(5);
 
-/// A command that runs. Dropped before it has ended, it is killed with all that it has started.
+/// A running command. If it is dropped before the command has ended, the whole process group is killed.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
@@ -20,10 +20,10 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts it, with these variables added to the environment.
+    /// Starts a command, with `variables` added to the environment.
     ///
     /// # Errors
-    /// There is no such program, or no process to be had.
+    /// The program does not exist or is not executable, or no process can be created.
     pub fn start(command: &str, variables: &[(&str, String)], output: Stdio) -> io::Result<Self> {
         let mut words = command.split_ascii_whitespace();
         let mut child = Command::new(words.next().unwrap_or_default());
@@ -32,15 +32,15 @@ impl Running {
         Ok(Self { child: child.spawn()?, has_ended: false })
     }
 
-    /// What it prints, if that is piped.
+    /// The output of the command, if it is piped.
     pub fn output(&mut self) -> Option<&mut ChildStdout> {
         self.child.stdout.as_mut()
     }
 
-    /// Waits for its end; `None` if it has not come in time.
+    /// Waits for the end of the command. `None`: the deadline has passed.
     ///
     /// # Errors
-    /// The system does not tell.
+    /// The state of the process cannot be read.
     pub fn wait(&mut self, deadline: Deadline) -> io::Result<Option<ExitStatus>> {
         loop {
             if let Some(status) = self.child.try_wait()? {

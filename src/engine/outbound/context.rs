@@ -1,8 +1,8 @@
-//! What a way out needs of the world: who looks names up, who connects, what is known of hosts and domains; and who
-//! watches.
+//! What a connection to another host needs from outside: the resolver, the connector, what was learnt about hosts and
+//! domains, and an observer.
 //!
-//! Delivery goes out by it with nobody watching; `probe` goes the same way, watches, and sends nothing. Whoever watches
-//! changes nothing: what is seen has happened.
+//! A delivery uses it without an observer. `probe` goes the same way, observes each step, and sends no message. An
+//! observer changes nothing: each event is reported after it has happened.
 
 use super::hosts::Host;
 use super::sts_policies::StsPolicies;
@@ -19,71 +19,71 @@ use crate::smtp::sasl::Secret;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// The world around a way out.
+/// What a connection needs from outside.
 #[derive(Clone, Copy)]
 pub struct OutboundContext<'a> {
     /// Looks names up.
     pub resolver: &'a dyn Resolve,
     /// Makes connections.
     pub connect: &'a dyn Connect,
-    /// What was learnt about MTA-STS.
+    /// What was learnt about MTA-STS policies.
     pub sts: &'a StsPolicies,
-    /// Which smarthosts were silent of late.
+    /// Which smarthosts were silent lately, and whether other hops wait for a place.
     pub index: &'a QueueIndex,
-    /// What the clocks say.
+    /// The present, by both clocks.
     pub now: Now,
-    /// Who watches.
-    pub watch: &'a dyn Observer,
-    /// Whose place among the connections it takes, if others may wait for one.
+    /// Is shown each step.
+    pub observer: &'a dyn Observer,
+    /// The hop whose place among the connections is used. `None`: it is no delivery, and never gives way.
     pub hop: Option<&'a Hop>,
 }
 
-/// Something on the way.
+/// A step of a connection.
 pub enum TraceEvent<'a> {
     /// A step begins.
     Begins(Stage),
     /// The hosts of the next hop, in order.
     Hosts(&'a [Host]),
-    /// What the next one of them wants of TLS.
+    /// The TLS policy of the host that is tried next.
     Policy(&'a TlsPolicy),
     /// The addresses of the host.
     Addresses(&'a Host, &'a [SocketAddr]),
-    /// The password is known.
+    /// The password was read.
     Password(&'a Secret),
-    /// The host has answered at this address.
+    /// The connection to this address is established.
     Connected(SocketAddr),
-    /// A reply, and what it is to.
+    /// A reply, and the command that it answers.
     Reply(Waiting, &'a Reply),
-    /// TLS is there.
+    /// TLS is established.
     Tls {
-        /// The certificate is the right one.
+        /// The certificate was checked.
         is_verified: bool,
-        /// In DER.
+        /// The certificate of the host, in DER.
         certificate: &'a [u8],
     },
-    /// The step that has begun has failed. There may be another way.
+    /// The current step has failed. Another host or address may still work.
     Failed(&'a Diagnostic),
 }
 
-/// Watches.
+/// Is shown the steps of a connection.
 pub trait Observer {
-    /// Sees something. By default, looks away.
+    /// Is shown a step. Ignores it by default.
     fn see(&self, _: TraceEvent<'_>) {}
 }
 
-/// Nobody.
+/// No observer.
 impl Observer for () {}
 
 impl OutboundContext<'_> {
-    /// Whether the place has to be given away after so much silence.
+    /// Whether the place has to be given away after a silence of this length.
     #[must_use]
     pub fn gives_way(&self, silence: Duration) -> bool {
         self.hop.is_some_and(|hop| self.index.gives_way(hop, silence))
     }
 
-    /// Shows a failure to whoever watches, and hands it on.
+    /// Shows a failure to the observer, and returns it.
     pub fn failed(&self, diagnostic: Diagnostic) -> Diagnostic {
-        self.watch.see(TraceEvent::Failed(&diagnostic));
+        self.observer.see(TraceEvent::Failed(&diagnostic));
         diagnostic
     }
 }

@@ -1,9 +1,36 @@
-//! An SMTP session on its connection: what the session wants said is written, what the peer says is read, each with its
-//! deadline (RFC 5321 §4.5.3.2).
+//! An SMTP session on its connection: sends what the session asks for and reads the replies, each with its deadline
+//! (RFC 5321 §4.5.3.2).
 //!
 //! The session (`smtp::client`) owns the order of commands; a conversation owns the connection, the deadlines and the
-//! buffers. It opens one host ([`Conversation::open`]), address after address; which host comes next is the matter of
-//! `connect`. Every failure is a [`Diagnostic`]; whether the message or the route is to blame is decided by the caller.
+//! buffers. [`Conversation::open`] tries one host, address after address; `connect` decides which host comes next.
+//! Every failure is a [`Diagnostic`]; the caller decides whether the message or the hop is to blame.
+//!
+//! # Opening
+//!
+//! | what happened at an address | then |
+//! | --- | --- |
+//! | no connection | the next address; the host fails if none is left |
+//! | TLS failed, and it is optional and unchecked | the same address again, in clear (RFC 7435 §3) |
+//! | TLS failed under an MTA-STS policy in testing mode | logged; the same address again, without the policy |
+//! | TLS failed otherwise, or the host refused the session | the next address |
+//! | the login was refused | the host fails: its other addresses have the same users, and count failed logins |
+//! | ready for mail | it is used |
+//!
+//! # Deadlines
+//!
+//! | for | limit |
+//! | --- | --- |
+//! | the connect, for each address | [`limits::CONNECT`] |
+//! | a TLS handshake | [`limits::TLS_HANDSHAKE`] |
+//! | writing a command; a block of data | [`limits::COMMAND_REPLY`]; [`limits::DATA_BLOCK`] |
+//! | a reply | [`Waiting::deadline`], by the command |
+//! | the whole session | [`limits::CLIENT_SESSION`] |
+//! | silence while other hops wait for a place | `QueueIndex::gives_way`, except after the end of the data |
+//!
+//! # What is never believed
+//!
+//! Input that arrives before it can be an answer: after the reply to STARTTLS and before the handshake (RFC 3207 §4.2),
+//! and when the session is ready for its first message. The session is shown it and ends.
 
 use super::certificate_check::CertificateCheck;
 use super::context::{OutboundContext, TraceEvent};
@@ -26,44 +53,44 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Sent at once, or a little more.
+/// How much content is sent at once: this, or a little more.
 const PIECE_OCTETS: usize = 32 * 1024;
-/// How often a worker that waits asks whether others wait for its place.
+/// How often a waiting worker asks whether other hops wait for its place.
 const GLANCE: Duration = Duration::from_millis(200);
-/// What replies are read into.
+/// The size of the buffer for replies.
 const REPLY_BUFFER_OCTETS: usize = 2048;
 
 /// An SMTP session on its connection.
 pub struct Conversation<'a> {
-    out: OutboundContext<'a>,
+    context: OutboundContext<'a>,
     transport: Box<dyn Transport>,
-    /// The language.
+    /// The state machine of the protocol.
     pub session: ClientSession,
     /// The host and its address, for the log.
     pub relay: String,
     site: Arc<Site>,
     /// The host, if the operator named it.
     pub smarthost: Option<Smarthost>,
-    /// Its name, which the certificate has to have; and how that is looked at.
+    /// The name of the host, which the certificate has to have.
     pub host: String,
     check: CertificateCheck,
     deadline: Deadline,
-    /// Which reply the deadline of the read is for, and since when it is awaited.
+    /// The reply that is awaited, its deadline, and since when it is awaited.
     awaited: Option<(u32, Deadline, Stopwatch)>,
 }
 
-/// Why an address can't be used.
+/// Why an address cannot be used.
 struct Unusable {
     diagnostic: Diagnostic,
-    /// TLS, or what came of it, is to blame.
+    /// TLS is to blame.
     is_tls: bool,
-    /// The host has refused the login.
+    /// The host refused the login.
     is_login: bool,
 }
 
-/// What a conversation has come to.
+/// Why the conversation has stopped.
 pub enum Talk {
-    /// What became of each recipient.
+    /// The outcome of each recipient is known.
     Finished(Vec<Option<Outcome>>),
     /// The session waits for a message.
     Ready,
@@ -72,55 +99,55 @@ pub enum Talk {
 }
 
 impl<'a> Conversation<'a> {
-    /// Connects to a host by the first of its addresses that serves, with all that comes before the first message: TLS,
-    /// EHLO, AUTH.
+    /// Connects to the first address of a host that works, and does all that comes before the first message: TLS, EHLO,
+    /// AUTH.
     ///
     /// # Errors
-    /// Why none of them can be used now.
+    /// No address can be used now, or the password cannot be read.
     pub fn open(
-        out: &OutboundContext<'a>,
+        context: &OutboundContext<'a>,
         site: &Arc<Site>,
         host: &Host,
         addresses: Vec<SocketAddr>,
     ) -> Result<Self, Diagnostic> {
-        let opened = Self::open_one(out, site, host, addresses);
+        let opened = Self::open_one(context, site, host, addresses);
         opened.map_err(|diagnostic| host.policy.explain(diagnostic))
     }
 
     fn open_one(
-        out: &OutboundContext<'a>,
+        context: &OutboundContext<'a>,
         site: &Arc<Site>,
         host: &Host,
         mut addresses: Vec<SocketAddr>,
     ) -> Result<Self, Diagnostic> {
-        let login = login(out, site, host)?;
+        let login = login(context, site, host)?;
         let mut last = None;
         loop {
-            let (address, transport) = match connect_to(out, site, host, &mut addresses) {
+            let (address, transport) = match connect_to(context, site, host, &mut addresses) {
                 Ok(connected) => connected,
-                // What a host has said is worth more than that its other address says nothing.
+                // A reply of the host says more than the silence of its other address.
                 Err(diagnostic) => return Err(last.unwrap_or(diagnostic)),
             };
             let policy = || HostPolicy::towards(site, host, address, login.clone());
-            let mut result = Self::begin(out, site, host, address, transport, policy());
+            let mut result = Self::begin(context, site, host, address, transport, policy());
             if let (Err(Unusable { diagnostic, is_tls: true, .. }), TlsPolicy::StsTesting) =
                 (&result, &host.policy)
             {
                 host.log_test_failure(diagnostic.line());
                 let untested = Host { policy: TlsPolicy::None, ..host.clone() };
                 addresses.insert(0, address);
-                return Self::open_one(out, site, &untested, addresses);
+                return Self::open_one(context, site, &untested, addresses);
             }
             if let (Err(Unusable { diagnostic, is_tls: true, .. }), Some(policy)) =
                 (&result, policy().in_clear())
             {
                 log::debug!(target: "pillarbox", "event=unreachable host={} reason={diagnostic:?}", host.name);
-                let (_, transport) = connect_to(out, site, host, &mut vec![address])?;
-                result = Self::begin(out, site, host, address, transport, policy);
+                let (_, transport) = connect_to(context, site, host, &mut vec![address])?;
+                result = Self::begin(context, site, host, address, transport, policy);
             }
             match result {
                 Ok(conversation) => return Ok(conversation),
-                // Its other addresses have the same users: another failed login is of no use, and counted there.
+                // Its other addresses have the same users: another failed login is useless, and the host counts it.
                 Err(Unusable { diagnostic, is_login: true, .. }) => return Err(diagnostic),
                 Err(Unusable { diagnostic, .. }) if addresses.is_empty() => return Err(diagnostic),
                 Err(Unusable { diagnostic, .. }) => last = Some(diagnostic),
@@ -128,34 +155,34 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// On a connection that has come up.
+    /// Starts the session on an established connection.
     fn begin(
-        out: &OutboundContext<'a>,
+        context: &OutboundContext<'a>,
         site: &Arc<Site>,
         host: &Host,
         address: SocketAddr,
         mut transport: Box<dyn Transport>,
         policy: HostPolicy,
     ) -> Result<Self, Unusable> {
-        let HostPolicy { mut conduct, check } = policy;
-        if conduct.security != Security::Clear {
+        let HostPolicy { mut options, check } = policy;
+        if options.security != Security::Clear {
             let deadline = Deadline::after(limits::TLS_HANDSHAKE);
             let connector = &site.connector;
-            let shaken = check.start_tls(connector, &mut transport, &host.name, deadline, out.watch);
-            conduct.end_point = shaken.map_err(|error| {
+            let shaken = check.start_tls(connector, &mut transport, &host.name, deadline, context.observer);
+            options.end_point = shaken.map_err(|error| {
                 let text = format!("TLS with {}: {error}", host.name);
-                let diagnostic = out.failed(unreachable(host, EnhancedStatus::POLICY_NOW, text));
+                let diagnostic = context.failed(unreachable(host, EnhancedStatus::POLICY_NOW, text));
                 Unusable { diagnostic, is_tls: true, is_login: false }
             })?;
         }
-        if let Some(login) = &mut conduct.login {
+        if let Some(login) = &mut options.login {
             login.nonce = password::nonce();
         }
-        let login = conduct.login.as_ref().map(|login| login.name.clone());
+        let login = options.login.as_ref().map(|login| login.name.clone());
         let mut conversation = Self {
-            out: *out,
+            context: *context,
             transport,
-            session: ClientSession::new(host.name.as_str(), site.client_name.clone(), conduct),
+            session: ClientSession::new(host.name.as_str(), site.client_name.clone(), options),
             relay: format!("{}[{}]:{}", host.name, address.ip(), address.port()),
             site: Arc::clone(site),
             smarthost: host.smarthost.clone(),
@@ -178,7 +205,7 @@ impl<'a> Conversation<'a> {
             Err(diagnostic) => {
                 let session = &conversation.session;
                 Err(Unusable {
-                    diagnostic: out.failed(diagnostic),
+                    diagnostic: context.failed(diagnostic),
                     is_tls: session.has_tls_failed(),
                     is_login: session.is_login_refused(),
                 })
@@ -186,12 +213,12 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Goes on until the session is ready for mail.
+    /// Continues until the session is ready for mail.
     fn greet(&mut self) -> Result<(), Diagnostic> {
         loop {
             match self.talk(None) {
-                // An answer ahead of its command is not believed (DESIGN section 4.10): the session is shown it, and ends.
-                Talk::Ready if self.transport.has_input() => self.read_early(),
+                // An answer before its command is not believed (DESIGN section 4.10): the session is shown it and ends.
+                Talk::Ready if self.transport.has_input() => self.read_until(self.deadline),
                 Talk::Ready => return Ok(()),
                 Talk::Finished(_) => {}
                 Talk::Over(
@@ -209,13 +236,19 @@ impl<'a> Conversation<'a> {
     }
 
     fn start_tls(&mut self) {
-        // What came in clear behind the 220 is not the host's word that TLS protects (RFC 3207 §4.2).
+        // Input in clear after the 220 may be injected: TLS would not protect it (RFC 3207 §4.2).
         if self.transport.has_input() {
-            return self.read_early();
+            return self.read_until(self.deadline);
         }
         let deadline = Deadline::after(limits::TLS_HANDSHAKE).min(self.deadline);
         let connector = &self.site.connector;
-        match self.check.start_tls(connector, &mut self.transport, &self.host, deadline, self.out.watch) {
+        match self.check.start_tls(
+            connector,
+            &mut self.transport,
+            &self.host,
+            deadline,
+            self.context.observer,
+        ) {
             Ok(end_point) => {
                 let is_checked = !matches!(self.check, CertificateCheck::Nothing);
                 let security = if is_checked { Security::Verified } else { Security::Unverified };
@@ -225,10 +258,9 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Whether it may take another message, by the configuration of now: one that was opened under another may be less
-    /// safe than what is wanted since. A peer that has something to say between two messages says goodbye; and
-    /// what is left of the session's time must do for any message, or its end would come in the middle of one: a
-    /// duplicate, and a pause that the route has not earned.
+    /// Whether the conversation may take another message. A session that was opened under another configuration may be
+    /// less secure than the current one demands. Input between two messages means that the peer is closing. Enough time
+    /// must be left for a whole message: a deadline in the middle of one makes a duplicate and pauses a healthy hop.
     pub fn can_go_on(&mut self, site: &Arc<Site>) -> bool {
         Arc::ptr_eq(&self.site, site)
             && !self.transport.has_input()
@@ -240,13 +272,14 @@ impl<'a> Conversation<'a> {
         self.session.next_step() == ClientStep::Ready
     }
 
-    /// Says QUIT, if anybody listens.
+    /// Sends QUIT, if the connection still works, and closes it.
     pub fn leave(mut self) {
         self.session.quit();
         while !matches!(self.talk(None), Talk::Over(_)) {}
     }
 
-    /// Does what the session says until it has news. `content` is what is sent after DATA.
+    /// Continues the session until it has outcomes, waits for a message or has ended. `content` is sent after DATA or
+    /// BDAT.
     pub fn talk(&mut self, content: Option<&Outgoing<'_>>) -> Talk {
         loop {
             match self.session.next_step() {
@@ -275,27 +308,23 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    fn read_early(&mut self) {
-        self.read_until(self.deadline);
-    }
-
     fn read(&mut self, waiting: Waiting, reply: u32) {
         let (deadline, since) = match self.awaited {
             Some((awaited, deadline, since)) if awaited == reply => (deadline, since),
             _ => {
-                self.out.watch.see(TraceEvent::Begins(waiting.into()));
+                self.context.observer.see(TraceEvent::Begins(waiting.into()));
                 (Deadline::after(waiting.deadline()).min(self.deadline), Stopwatch::start())
             }
         };
         self.awaited = Some((reply, deadline, since));
-        // To the end of the data there may be an answer on its way: without it the message would come twice.
-        if self.out.hop.is_some() && !matches!(waiting, Waiting::FinalDot | Waiting::LastChunk) {
+        // After the end of the data the answer may be on its way: giving way would make a duplicate.
+        if self.context.hop.is_some() && !matches!(waiting, Waiting::FinalDot | Waiting::LastChunk) {
             return self.read_while_nobody_waits(deadline, since);
         }
         self.read_until(deadline);
     }
 
-    /// Reads until the deadline, or until the place is to be given away, which is asked for now and then.
+    /// Reads until the deadline, or until the place has to be given away, which is asked every [`GLANCE`].
     fn read_while_nobody_waits(&mut self, deadline: Deadline, since: Stopwatch) {
         let mut buffer = [0; REPLY_BUFFER_OCTETS];
         loop {
@@ -304,7 +333,7 @@ impl<'a> Conversation<'a> {
                 Err(WireError::TimedOut)
                     if glance.remaining().is_zero()
                         && !deadline.remaining().is_zero()
-                        && !self.out.gives_way(since.elapsed()) => {}
+                        && !self.context.gives_way(since.elapsed()) => {}
                 result => return self.hear(&buffer, result),
             }
         }
@@ -317,24 +346,25 @@ impl<'a> Conversation<'a> {
     }
 
     fn hear(&mut self, buffer: &[u8], result: Result<usize, WireError>) {
-        let watch = self.out.watch;
+        let observer = self.context.observer;
         match result {
             Ok(length) => {
                 let octets = buffer.get(..length).unwrap_or_default();
-                self.session.hear(octets, &mut |waiting, reply| watch.see(TraceEvent::Reply(waiting, reply)));
+                self.session
+                    .hear(octets, &mut |waiting, reply| observer.see(TraceEvent::Reply(waiting, reply)));
             }
             Err(error) => self.session.lost(&lost(error)),
         }
     }
 
-    /// By DATA through `dots`; without, as the one chunk whose size was told.
+    /// Sends the content: after DATA through `dots`, otherwise as the single chunk whose size BDAT announced.
     fn send_content(&mut self, outgoing: &Outgoing<'_>, mut dots: Option<DotEncoder>) -> Result<(), Lost> {
         let mut wire = Vec::new();
         let is_chunk = dots.is_none();
         let mut chunk_left = outgoing.size_octets;
         let mut lost = None;
         let read = outgoing.each_piece(&mut |piece| {
-            // What came last waits until it is sure that it ends where it should.
+            // The last piece is sent only when the size of the whole is known to be right.
             if wire.len() >= PIECE_OCTETS {
                 if let Err(error) = self.write_data(&wire) {
                     lost = Some(error);
@@ -347,7 +377,7 @@ impl<'a> Conversation<'a> {
                 Some(dots) => dots.encode(piece, &mut wire),
                 None => encode_chunk(piece, &mut wire),
             }
-            // More than was told would be taken for commands.
+            // Octets beyond the announced size would be taken for commands.
             let left = chunk_left.checked_sub((wire.len() - before) as u64);
             chunk_left = left.unwrap_or_default();
             left.is_some() || !is_chunk || {
@@ -361,7 +391,7 @@ impl<'a> Conversation<'a> {
         }
         match dots {
             Some(dots) => dots.finish(&mut wire),
-            // Less would be waited for.
+            // The peer would wait for the missing octets.
             None if chunk_left > 0 => return Err(other_size()),
             None => {}
         }
@@ -380,24 +410,24 @@ fn other_size() -> Lost {
 
 /// Connects to the first of a host's addresses that answers, and takes it out of the list.
 fn connect_to(
-    out: &OutboundContext<'_>,
+    context: &OutboundContext<'_>,
     site: &Site,
     host: &Host,
     addresses: &mut Vec<SocketAddr>,
 ) -> Result<(SocketAddr, Box<dyn Transport>), Diagnostic> {
-    out.watch.see(TraceEvent::Begins(Stage::Connect));
+    context.observer.see(TraceEvent::Begins(Stage::Connect));
     let since = Stopwatch::start();
     let source = &site.settings.relay.source;
-    let goes_on = || !out.gives_way(since.elapsed());
-    let result = out.connect.connect_while(addresses, source, limits::CONNECT, &goes_on);
+    let goes_on = || !context.gives_way(since.elapsed());
+    let result = context.connect.connect_while(addresses, source, limits::CONNECT, &goes_on);
     if let Ok((address, _)) = &result {
-        out.watch.see(TraceEvent::Connected(*address));
+        context.observer.see(TraceEvent::Connected(*address));
     }
     result.map_err(|failures| {
         let failures: Vec<String> =
             failures.iter().map(|(address, error)| format!("[{address}]: {error}")).collect();
         let text = format!("connect to {} {}", host.name, failures.join(", "));
-        out.failed(unreachable(host, EnhancedStatus::NO_ANSWER, text))
+        context.failed(unreachable(host, EnhancedStatus::NO_ANSWER, text))
     })
 }
 

@@ -1,14 +1,15 @@
-//! How to talk to a host: by what the operator wrote about it, and by what its domain wants (INTERFACE section 2,
+//! The rules for talking to one host: whether TLS is used, how the certificate is checked, and which login is sent.
+//! They follow from the configuration of the operator and from the policy of the host's domain (INTERFACE section 2,
 //! `[relay]`).
 //!
 //! | host | TLS | certificate |
 //! | --- | --- | --- |
-//! | MX | as `relay.tls` says, or as DANE or MTA-STS want it, whichever is stricter | unchecked, by name, or by TLSA |
+//! | MX | as `relay.tls` says, or as DANE or MTA-STS demand it, whichever is stricter | unchecked, by name, or by TLSA |
 //! | `smtps://`, `smtp+starttls://` | always | by name |
 //! | `smtp://` | where offered | by name if there is a login and the host is not on loopback |
 //! | `lmtp://` | where offered; never on loopback | by name |
 //!
-//! Nothing is sent by this file; `conversation` keeps to it.
+//! This file sends nothing; `conversation` applies the rules.
 
 use super::certificate_check::CertificateCheck;
 use super::context::{OutboundContext, TraceEvent};
@@ -24,15 +25,15 @@ use crate::rules::tls::tls_policy::TlsPolicy;
 use crate::smtp::client::{Login, Security, SessionOptions, TlsUse};
 use std::net::SocketAddr;
 
-/// How to talk to a host.
+/// The rules for talking to a host.
 pub(super) struct HostPolicy {
-    /// What the session may do.
-    pub conduct: SessionOptions,
+    /// The options of the session.
+    pub options: SessionOptions,
     /// How the certificate is checked.
     pub check: CertificateCheck,
 }
 
-/// As the operator wrote for MX hosts, or as the domain wants it, whichever is stricter.
+/// TLS with an MX host: by `relay.tls` or by the policy of the domain, whichever is stricter.
 fn towards_mx(level: TlsLevel, policy: &TlsPolicy) -> (TlsUse, CertificateCheck) {
     match (level, policy) {
         (TlsLevel::Off, _) => (TlsUse::Off, CertificateCheck::Nothing),
@@ -45,7 +46,7 @@ fn towards_mx(level: TlsLevel, policy: &TlsPolicy) -> (TlsUse, CertificateCheck)
 }
 
 impl HostPolicy {
-    /// As the operator wrote (INTERFACE section 2, `[relay]`).
+    /// The rules for a host at an address, with the login that it gets. See the table of the module.
     pub fn towards(site: &Site, host: &Host, address: SocketAddr, login: Option<Login>) -> Self {
         let is_loopback = address.ip().is_loopback();
         let scheme = host.smarthost.as_ref().map(|smarthost| smarthost.scheme);
@@ -53,7 +54,7 @@ impl HostPolicy {
         let (tls, check) = match scheme {
             None => towards_mx(site.settings.relay.tls, &host.policy),
             Some(Scheme::SmtpStartTls | Scheme::Smtps) => (TlsUse::Required, CertificateCheck::Name),
-            // A password needs a host that is the right one; but on this host nobody listens.
+            // A password needs a host whose identity is known. On loopback no other host can read the connection.
             Some(Scheme::Smtp) => (TlsUse::WhereOffered, verified(login.is_some() && !is_loopback)),
             Some(Scheme::Lmtp) if is_loopback => (TlsUse::Off, CertificateCheck::Nothing),
             Some(Scheme::Lmtp) => (TlsUse::WhereOffered, CertificateCheck::Name),
@@ -61,16 +62,16 @@ impl HostPolicy {
         let security = if scheme == Some(Scheme::Smtps) { Security::Verified } else { Security::Clear };
         let is_lmtp = scheme == Some(Scheme::Lmtp);
         Self {
-            conduct: SessionOptions { is_lmtp, security, tls, is_loopback, login, end_point: None },
+            options: SessionOptions { is_lmtp, security, tls, is_loopback, login, end_point: None },
             check,
         }
     }
 
-    /// The same without TLS, if that is allowed: unencrypted beats undelivered (RFC 7435 §3). It is not allowed where the
-    /// certificate must verify: an attacker with a false one could otherwise force clear text.
+    /// The same without TLS, if that is allowed: unencrypted beats undelivered (RFC 7435 §3). It is not allowed where
+    /// the certificate must verify: an attacker with a false one could otherwise force clear text.
     pub fn in_clear(mut self) -> Option<Self> {
-        let may = self.conduct.tls == TlsUse::WhereOffered && matches!(self.check, CertificateCheck::Nothing);
-        self.conduct.tls = TlsUse::Off;
+        let may = self.options.tls == TlsUse::WhereOffered && matches!(self.check, CertificateCheck::Nothing);
+        self.options.tls = TlsUse::Off;
         may.then_some(self)
     }
 }
@@ -80,7 +81,7 @@ impl HostPolicy {
 /// # Errors
 /// The password cannot be read.
 pub(super) fn login(
-    out: &OutboundContext<'_>,
+    context: &OutboundContext<'_>,
     site: &Site,
     host: &Host,
 ) -> Result<Option<Login>, Diagnostic> {
@@ -89,12 +90,12 @@ pub(super) fn login(
     if relay.username.is_empty() || !is_ours {
         return Ok(None);
     }
-    out.watch.see(TraceEvent::Begins(Stage::Password));
+    context.observer.see(TraceEvent::Begins(Stage::Password));
     let password = password::read(relay).map_err(|error| {
         let text = format!("no password for {}: {error}", host.name);
-        out.failed(Diagnostic::local(EnhancedStatus::POLICY_NOW, text))
+        context.failed(Diagnostic::local(EnhancedStatus::POLICY_NOW, text))
     })?;
-    out.watch.see(TraceEvent::Password(&password));
+    context.observer.see(TraceEvent::Password(&password));
     let name = relay.username.clone();
     Ok(Some(Login { name, password, choice: relay.auth, port: host.port, nonce: String::new() }))
 }
@@ -105,7 +106,7 @@ mod tests {
     use crate::mail::address::Domain;
     use crate::smtp::sasl::Secret;
 
-    /// Who gets TLS, whose certificate has to be right, and who may get clear when TLS fails.
+    /// Which hosts get TLS, which certificates are checked, and which hosts get clear text if TLS fails.
     #[test]
     fn each_kind_of_host_has_its_policy() {
         use TlsUse::{Off, Required, WhereOffered};
@@ -120,7 +121,7 @@ mod tests {
             ("off", Some("smtp://h.example"), false, "192.0.2.1", (WhereOffered, false, true)),
             ("off", Some("smtp://h.example"), true, "192.0.2.1", (WhereOffered, true, false)),
             ("off", Some("smtp://h.example"), true, "127.0.0.1", (WhereOffered, false, true)),
-            // Where a certificate has to be right, a wrong one is no way to the clear text.
+            // Where the certificate must verify, a false one must not lead to clear text.
             ("off", Some("lmtp://h.example:24"), false, "192.0.2.1", (WhereOffered, true, false)),
             ("off", Some("lmtp://h.example:24"), false, "127.0.0.1", (Off, false, false)),
         ] {
@@ -139,9 +140,9 @@ mod tests {
             });
             let address = SocketAddr::new(ip.parse().unwrap(), 25);
             let policy = HostPolicy::towards(&site, &host, address, login);
-            let (found, verify) = (policy.conduct.tls, !matches!(policy.check, CertificateCheck::Nothing));
+            let (found, verify) = (policy.options.tls, !matches!(policy.check, CertificateCheck::Nothing));
             let in_clear = policy.in_clear();
-            assert!(in_clear.as_ref().is_none_or(|policy| policy.conduct.tls == Off));
+            assert!(in_clear.as_ref().is_none_or(|policy| policy.options.tls == Off));
             assert_eq!((found, verify, in_clear.is_some()), expected, "{tls} {url:?} {ip}");
         }
     }

@@ -1,4 +1,13 @@
-//! From a next hop to addresses: MX look-up, order, and who is this host itself (RFC 5321 §5.1, RFC 7505).
+//! From a next hop to hosts and from a host to addresses: MX look-up, order, and the loop at this host itself (RFC 5321
+//! §5.1, RFC 7505).
+//!
+//! | next hop | hosts, in order |
+//! | --- | --- |
+//! | smarthosts | as the operator wrote them |
+//! | an address literal | that address |
+//! | a domain with MX records | by preference (`rules::tls::mx`); this host and those not better than it are left out |
+//! | a domain without MX records | the domain itself (the implicit MX) |
+//! | a domain with a null MX (RFC 7505) | none: its messages fail |
 
 use crate::engine::host::site::Site;
 use crate::engine::log::event::Event;
@@ -20,37 +29,39 @@ pub struct Host {
     pub name: String,
     /// Its port.
     pub port: u16,
-    /// The operator named it, in this way: trouble with its name is never the message's. `None`: a host of an MX look-up.
+    /// The smarthost, if the operator named it: a failure of its look-up is never the fault of a message. `None`: a
+    /// host of an MX look-up.
     pub smarthost: Option<Smarthost>,
-    /// What its domain or its own zone wants of TLS.
+    /// What the domain of the mail, or the zone of the host, demands of TLS.
     pub policy: TlsPolicy,
 }
 
 impl Host {
-    /// Logs what a policy that is only tested would not have let pass.
+    /// Logs a connection that an MTA-STS policy in testing mode would have forbidden.
     pub fn log_test_failure(&self, reason: &str) {
         let reason = format!("MTA-STS is tested, and fails: {reason}");
         Event::TlsPolicy { domain: &self.name, reason: &reason }.log();
     }
 }
 
-/// Why a next hop can't be reached.
+/// Why a next hop cannot be reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unreachable {
-    /// For now: the route pauses.
-    Route(Diagnostic),
-    /// For good: its messages fail.
+    /// It cannot be reached now: the hop pauses.
+    Hop(Diagnostic),
+    /// It can never be reached: its messages fail.
     Message(Diagnostic),
-    /// The host is this one itself. Worse hosts must not be tried; the messages fail, unless a better one may yet answer.
-    Circle(Diagnostic),
+    /// A host is this host itself. Worse hosts must not be tried; the messages fail, unless a better host may work
+    /// later.
+    Loop(Diagnostic),
 }
 
 impl Unreachable {
-    /// Why.
+    /// The reason.
     #[must_use]
     pub const fn diagnostic(&self) -> &Diagnostic {
         match self {
-            Self::Route(diagnostic) | Self::Message(diagnostic) | Self::Circle(diagnostic) => diagnostic,
+            Self::Hop(diagnostic) | Self::Message(diagnostic) | Self::Loop(diagnostic) => diagnostic,
         }
     }
 }
@@ -58,7 +69,7 @@ impl Unreachable {
 /// The hosts of a next hop, in the order in which to try them.
 ///
 /// # Errors
-/// There is none.
+/// No host is known (null MX, no such domain, this host is the best MX), or the look-up failed.
 pub fn hosts(site: &Site, next_hop: &NextHop, resolver: &dyn Resolve) -> Result<Vec<Host>, Unreachable> {
     let port = site.settings.relay.port;
     match next_hop {
@@ -99,7 +110,7 @@ fn smarthost(host: &Smarthost) -> Host {
 /// The addresses of a host, at least one.
 ///
 /// # Errors
-/// The look-up failed, or there is none that may be used.
+/// The look-up failed, no address may be used, or an address is this host's own.
 pub fn addresses(site: &Site, host: &Host, resolver: &dyn Resolve) -> Result<Vec<SocketAddr>, Unreachable> {
     let found = look_up(site, host, resolver)?;
     let found_any = !found.is_empty();
@@ -111,20 +122,20 @@ pub fn addresses(site: &Site, host: &Host, resolver: &dyn Resolve) -> Result<Vec
     if addresses.iter().any(|&address| site.is_own_address(address)) {
         return Err(if host.smarthost.is_some() {
             let text = format!("the smarthost {} is this host itself; correct relay.smarthost", host.name);
-            Unreachable::Route(Diagnostic::local(
+            Unreachable::Hop(Diagnostic::local(
                 EnhancedStatus::ROUTING_LOOP.with_class(Class::Transient),
                 text,
             ))
         } else {
-            Unreachable::Circle(looping(&host.name))
+            Unreachable::Loop(looping(&host.name))
         });
     }
     if addresses.is_empty() {
         let text = format!("the host {} has no address that can be used", host.name);
         let diagnostic = Diagnostic::local(EnhancedStatus::UNABLE_TO_ROUTE, text);
-        // What relay.family leaves out is there; and what the operator named will be.
+        // Addresses that `relay.family` leaves out exist; and a smarthost is expected to get an address.
         return Err(if found_any || host.smarthost.is_some() {
-            Unreachable::Route(diagnostic.with_class(Class::Transient))
+            Unreachable::Hop(diagnostic.with_class(Class::Transient))
         } else {
             Unreachable::Message(diagnostic)
         });
@@ -132,8 +143,8 @@ pub fn addresses(site: &Site, host: &Host, resolver: &dyn Resolve) -> Result<Vec
     Ok(addresses)
 }
 
-/// Smarthosts are named in the operator's own words (mDNS, a directory, a search domain): the system's resolver knows
-/// these, unless name servers are configured.
+/// Looks the addresses of a host up. The operator may name a smarthost by mDNS, a directory or a search domain, which
+/// only the system's resolver knows: it is used for smarthosts, unless name servers are configured.
 fn look_up(site: &Site, host: &Host, resolver: &dyn Resolve) -> Result<Vec<IpAddr>, Unreachable> {
     if let Ok(ip) = host.name.parse() {
         return Ok(vec![ip]);
@@ -141,13 +152,13 @@ fn look_up(site: &Site, host: &Host, resolver: &dyn Resolve) -> Result<Vec<IpAdd
     if host.smarthost.is_some() && site.settings.dns.servers.is_empty() {
         return dns_lookup::lookup_host(&host.name).map(Iterator::collect).map_err(|error| {
             let text = format!("the smarthost {} can't be resolved: {error}", host.name);
-            Unreachable::Route(Diagnostic::local(EnhancedStatus::DIRECTORY_FAILURE, text))
+            Unreachable::Hop(Diagnostic::local(EnhancedStatus::DIRECTORY_FAILURE, text))
         });
     }
     resolver.addresses(&host.name).map_err(|error| match dns_failure(error) {
         Unreachable::Message(mut diagnostic) if host.smarthost.is_some() => {
             diagnostic.text = format!("the smarthost {} can't be resolved: {}", host.name, diagnostic.text);
-            Unreachable::Route(diagnostic.with_class(Class::Transient))
+            Unreachable::Hop(diagnostic.with_class(Class::Transient))
         }
         other => other,
     })
@@ -157,7 +168,7 @@ fn look_up(site: &Site, host: &Host, resolver: &dyn Resolve) -> Result<Vec<IpAdd
 pub(crate) fn dns_failure(error: DnsError) -> Unreachable {
     match error.kind {
         DnsErrorKind::Temporary => {
-            Unreachable::Route(Diagnostic::local(EnhancedStatus::DIRECTORY_FAILURE, error.text))
+            Unreachable::Hop(Diagnostic::local(EnhancedStatus::DIRECTORY_FAILURE, error.text))
         }
         DnsErrorKind::TooManyCnames => {
             Unreachable::Message(Diagnostic::local(EnhancedStatus::ROUTING_LOOP, error.text))

@@ -1,4 +1,26 @@
 //! The way to another host: look-ups, TLS policy, the connection and the conversation.
+//!
+//! ```text
+//!              hosts            tls_policy, sts_policies          host_policy, password, certificate_check
+//! next hop ─▶ connect ─▶ MX, order ─▶ what the domain demands ─▶ addresses ─▶ conversation ─▶ smtp::client
+//!                                                                                  ▲
+//!                                                    queue entry ─▶ outgoing ──────┘ content after DATA or BDAT
+//! ```
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `context` | what a connection needs from outside, and the observer that `probe` passes in |
+//! | `connect` | from a next hop to a session that is ready for mail |
+//! | `hosts` | hosts of a next hop, their order and addresses |
+//! | `tls_policy`, `sts_policies` | what a domain demands of TLS: DANE and MTA-STS |
+//! | `host_policy` | TLS, certificate and login for one host |
+//! | `certificate_check` | the TLS handshake |
+//! | `conversation` | a session on its connection, with deadlines |
+//! | `outgoing` | a message as it is sent: rewritten, encoded, signed |
+//! | `password`, `command` | the password for the smarthost |
+//!
+//! A failure here is either a failure of the hop, which pauses, or of all its messages ([`hosts::Unreachable`]);
+//! outcomes of single recipients come only from the replies of a session. Nothing here changes the queue.
 
 mod certificate_check;
 pub mod command;

@@ -1,10 +1,18 @@
-//! A message as it leaves: with the senders that the operator wants (`rules::rewrite`), with a Date of ours that is right once
-//! the clock is (`rules::running_clock`), with parts and fields encoded so that the way bears them (`rules::recode`), and with
-//! signatures, whatever lies in the queue. It is made for each attempt, so that a change of the configuration counts for what is queued.
+//! A message as it is sent: derived from the queue entry at each attempt, so that a changed configuration also applies
+//! to mail that is already queued. The entry itself never changes.
 //!
-//! What is changed stands in memory, at most [`HEADER_MAX_OCTETS`] of it and the signatures; the rest of the message is
-//! sent as it lies in its file. May fail: reading it, which shows again when it is sent; a header section that is larger,
-//! which is logged, and leaves as it is.
+//! | step, in this order | for | by |
+//! | --- | --- | --- |
+//! | rewrite senders in header and envelope | mail of this host | `rules::message::rewrite` |
+//! | correct the Date that this host wrote while its clock was wrong | mail of this host | `rules::pacing::running_clock` |
+//! | encode what the next hop cannot take: long lines, eight bits | mail of this host, with `rewrite.repair` | `rules::message::recode` |
+//! | sign | mail of this host | `rules::message::dkim` |
+//!
+//! Mail of other hosts leaves as it came. For a next hop that delivers (LMTP) only the signature is added.
+//!
+//! Memory holds only the changed header section, at most [`HEADER_MAX_OCTETS`], and the signatures; the rest is read
+//! from the file as it is sent. If reading fails, the step is skipped: the failure shows again when the message is
+//! sent. A larger header section is logged and stays as it is.
 
 use crate::engine::host::site::Site;
 use crate::engine::log::event::trouble;
@@ -19,43 +27,42 @@ use crate::store::queue::Entry;
 use std::io::{self, Read};
 use std::time::Duration;
 
-/// Read at first, and then twice as much each time.
+/// How much of the header section is read first; each further read doubles it.
 const PIECE_OCTETS: usize = 4 * 1024;
-/// Read at once of the whole message.
+/// How much of the message is read at once.
 const BODY_PIECE_OCTETS: usize = 64 * 1024;
 
-/// What is sent of a message.
+/// A message as it is sent.
 #[derive(Debug)]
 pub struct Outgoing<'a> {
     entry: &'a Entry,
     /// The envelope, without recipients.
     pub envelope: Envelope,
-    /// Fields in front of all else.
+    /// The DKIM fields, which come first.
     signatures: String,
-    /// What goes ahead of the message in the queue.
+    /// The changed header section, sent in place of the first `offset` octets of the entry.
     head: Vec<u8>,
-    /// Where the rest begins there.
+    /// Where the unchanged rest begins in the entry.
     offset: u64,
-    /// What is encoded of both.
+    /// What is encoded, in both parts.
     plan: Option<Plan>,
-    /// Size in canonical form.
+    /// The size in canonical form.
     octets: u64,
-    /// Size on the wire, without the transparency of DATA.
+    /// The size on the wire, without dot-stuffing.
     pub size_octets: u64,
 }
 
-/// What the next hop is like.
+/// What an outgoing message depends on of its next hop.
 #[derive(Debug, Clone, Copy)]
 pub struct NextHopTraits {
-    /// It delivers: for it nothing is changed, as for what is delivered here.
+    /// It delivers to mailboxes (LMTP): the message is not changed, like a local delivery.
     pub is_delivered: bool,
-    /// What it bears.
+    /// Which octets it can take.
     pub support: HopSupport,
 }
 
 impl<'a> Outgoing<'a> {
-    /// Makes it. What is not this host's own is left as it is. `last_jump` is when the wall clock jumped last, in running
-    /// time.
+    /// Derives the message from its queue entry. `last_jump` is when the wall clock last jumped, in running time.
     #[must_use]
     pub fn new(site: &Site, entry: &'a Entry, hop: NextHopTraits, now: Now, last_jump: Duration) -> Self {
         let envelope = Envelope { recipients: Vec::new(), ..entry.description().envelope.clone() };
@@ -96,7 +103,7 @@ impl<'a> Outgoing<'a> {
         self.envelope.reverse_path = site.rewrite.reverse_path(&self.envelope.reverse_path);
     }
 
-    /// Finds out what has to be encoded, and how large the message is then.
+    /// Determines what has to be encoded, and the size after that.
     fn recode(&mut self, support: HopSupport) {
         let mut survey = Survey::new(support);
         let read = self.each_piece(&mut |piece| {
@@ -104,7 +111,7 @@ impl<'a> Outgoing<'a> {
             survey.wants_more()
         });
         if read.is_err() {
-            // It shows again when it is sent.
+            // The failure shows again when the message is sent.
             return;
         }
         let found = survey.finish();
@@ -152,10 +159,10 @@ impl<'a> Outgoing<'a> {
         }
     }
 
-    /// Shows the message, as far as it is made by now, in pieces to `take`, until that has enough.
+    /// Passes the message to `take` in pieces, with the changes made so far, until `take` returns false.
     ///
     /// # Errors
-    /// Those of reading; `UnexpectedEof` if the queue file has become shorter.
+    /// The queue file cannot be read; `UnexpectedEof` if it has become shorter.
     pub fn each_piece(&self, take: &mut dyn FnMut(&[u8]) -> bool) -> io::Result<()> {
         if !self.signatures.is_empty() && !take(self.signatures.as_bytes()) {
             return Ok(());
@@ -200,7 +207,7 @@ fn wire_octets(octets: &[u8]) -> u64 {
     (octets.len() + octets.iter().filter(|&&octet| octet == b'\n').count()) as u64
 }
 
-/// The header section as it is to be, and as it is; `None` if it stays.
+/// The changed header section and the one of the entry; `None` if it stays.
 fn rewritten(
     site: &Site,
     entry: &Entry,
@@ -232,7 +239,7 @@ fn rewritten(
     None
 }
 
-/// A header section with another date.
+/// A header section with another Date.
 fn redated(header: &[u8], date: WallTime) -> Vec<u8> {
     let mut new = Vec::with_capacity(header.len());
     for field in fields(header) {
@@ -244,7 +251,7 @@ fn redated(header: &[u8], date: WallTime) -> Vec<u8> {
     new
 }
 
-/// The message up to the line behind its header section, or further; `None` if that comes too late.
+/// The start of the message up to the line after its header section, or more; `None` if the header section is too long.
 fn start(entry: &Entry) -> io::Result<Option<Vec<u8>>> {
     let (mut content, mut start) = (entry.content(0), Vec::new());
     loop {
@@ -252,7 +259,7 @@ fn start(entry: &Entry) -> io::Result<Option<Vec<u8>>> {
         start.resize(known + known.max(PIECE_OCTETS), 0);
         let length = content.read(start.get_mut(known..).unwrap_or_default())?;
         start.truncate(known + length);
-        // Only the line behind it shows that the header section is over.
+        // Only the line after it shows that the header section is complete.
         let is_over =
             |start: &[u8]| start.get(section(start).len()..).is_some_and(|rest| rest.contains(&b'\n'));
         if length == 0 || is_over(&start) {

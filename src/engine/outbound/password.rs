@@ -1,5 +1,13 @@
-//! The password for the smarthost, read when it is needed: from its file, from a command, from systemd's credentials, or
-//! from the usual place. It is never logged, and never on a command line.
+//! The password for the smarthost: read each time it is needed, never logged, and never on a command line.
+//!
+//! | source, the first that applies | configured by |
+//! | --- | --- |
+//! | a file | `relay.password_file` |
+//! | the output of a command | `relay.password_command` |
+//! | the credential `relay-password` of systemd | `LoadCredential=` in the unit |
+//! | `/etc/pillarbox/password` | nothing |
+//!
+//! Only the first line counts. A file that other users may read is refused.
 
 use super::command::Running;
 use crate::config::{Relay, secret_file};
@@ -14,20 +22,20 @@ use std::process::Stdio;
 use std::time::Duration;
 use std::{env, fmt};
 
-/// Where a password is looked for if nothing else is configured.
+/// The password file if no other source is configured.
 pub const USUAL_FILE: &str = "/etc/pillarbox/password";
-/// Name of systemd's credential.
+/// The name of the credential of systemd.
 const CREDENTIAL: &str = "relay-password";
-/// Time for a command that prints the password.
+/// The time that the command has.
 const COMMAND: Duration = Duration::from_secs(10);
-/// Longest password or token in octets.
+/// The longest password or token in octets.
 const MAX_OCTETS: u64 = 4096;
 const TOO_LONG: &str = "it takes too long";
 
 /// Reads the password.
 ///
 /// # Errors
-/// In words: there is none, or it can't be read.
+/// A text for the operator: no password is found, it cannot be read, or its form is wrong.
 pub fn read(relay: &Relay) -> Result<Secret, String> {
     let octets = match (&relay.password_file, relay.password_command.as_str()) {
         (Some(path), _) => of_file(path)?,
@@ -40,14 +48,14 @@ pub fn read(relay: &Relay) -> Result<Secret, String> {
     }
 }
 
-/// 24 octets of chance, in base64.
+/// 24 random octets, in base64.
 #[must_use]
 pub fn nonce() -> String {
     let octets = [sys::random(), sys::random(), sys::random()].map(u64::to_ne_bytes).concat();
     base64::encode(&octets)
 }
 
-/// The file that has to hold the password, so that `check` can look at it; `None` if none has to.
+/// The file that must hold the password, for `check`. `None`: no password is needed, or it has another source.
 #[must_use]
 pub fn file(relay: &Relay) -> Option<PathBuf> {
     let wants_one = !relay.username.is_empty() && !relay.smarthost.is_empty();
@@ -55,10 +63,10 @@ pub fn file(relay: &Relay) -> Option<PathBuf> {
     relay.password_file.clone().or_else(|| (wants_one && !has_other).then(|| USUAL_FILE.into()))
 }
 
-/// What is likely wrong with what a password file holds.
+/// What is probably wrong with the content of a password file.
 ///
 /// # Errors
-/// In words: it can't be read.
+/// A text for the operator: the file cannot be read, or other users may read it.
 pub fn file_flaw(path: &Path) -> Result<Option<Flaw>, String> {
     of_file(path).map(|secret| flaw(secret.octets()))
 }
@@ -69,7 +77,7 @@ fn credential() -> Option<PathBuf> {
 }
 
 fn of_file(path: &Path) -> Result<Secret, String> {
-    // Whoever else can read it has it; `check` says so, and nothing else would.
+    // Every user who can read the file has the password: a wrong mode must be noticed.
     secret_file::check(path)?;
     let read = || {
         let mut octets = Vec::new();
@@ -79,7 +87,7 @@ fn of_file(path: &Path) -> Result<Secret, String> {
     read().map_err(|error: std::io::Error| format!("{path:?}: {error}"))
 }
 
-/// Runs a command that prints the password. `longest`: until it has ended.
+/// Runs a command that prints the password. It must end within `longest`.
 fn of_command(command: &str, longest: Duration) -> Result<Secret, String> {
     let program = command.split_ascii_whitespace().next().unwrap_or_default();
     let trouble = |text: &dyn fmt::Display| format!("relay.password_command {program:?}: {text}");
@@ -87,7 +95,7 @@ fn of_command(command: &str, longest: Duration) -> Result<Secret, String> {
     let deadline = Deadline::after(longest);
     let output = running.output().map(|pipe| read_pipe(pipe, MAX_OCTETS + 1, deadline));
     let status = match &output {
-        // Its output has ended, but it may hang on.
+        // The output has ended, but the command may still run.
         Some(Ok(output)) if output.len() as u64 <= MAX_OCTETS => {
             running.wait(deadline).map_err(|error| trouble(&error))?
         }

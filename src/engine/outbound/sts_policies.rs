@@ -1,5 +1,5 @@
-//! The MTA-STS policies of domains (RFC 8461): fetched by HTTPS, kept on disk, and asked for again when DNS names another
-//! one.
+//! The MTA-STS policies of domains (RFC 8461): fetched by HTTPS, kept on disk, and fetched again when DNS names
+//! another id.
 //!
 //! | `_mta-sts` TXT record | policy on disk | result |
 //! | --- | --- | --- |
@@ -8,8 +8,8 @@
 //! | there, with the same id | holds, and no refresh is due | the one on disk |
 //! | there | any other | fetched and saved; if the fetch fails, the one on disk while it holds |
 //!
-//! A fetch that failed is not repeated for ten minutes for the same id (§3.3). A failure is logged, and never stops mail by
-//! itself.
+//! A policy "holds" until its max_age has passed. A fetch that failed is not repeated for ten minutes for the same id
+//! (§3.3). A failure is logged, and never stops mail by itself.
 
 use crate::engine::host::site::Site;
 use crate::engine::log::event::{Event, trouble};
@@ -26,9 +26,9 @@ use std::time::Duration;
 
 /// How long a fetch may take, from the first connect on (RFC 8461 §3.3 suggests a minute, while mail waits).
 const FETCH: Duration = Duration::from_secs(10);
-/// A fetch that failed is tried again after this time (§3.3: five minutes or more).
+/// A fetch that failed is tried again after this time (§3.3: at least five minutes).
 const FETCH_AGAIN: Duration = Duration::from_secs(600);
-/// So many failures are remembered.
+/// The most failures that are remembered.
 const FAILURES_MAX: usize = 256;
 
 /// A fetch that failed.
@@ -36,11 +36,11 @@ const FAILURES_MAX: usize = 256;
 struct FailedFetch {
     domain: String,
     id: String,
-    /// In running time.
+    /// The running time from which on it may be tried again.
     again_at: Duration,
 }
 
-/// The MTA-STS policies: on disk, except for the memory of fetches that failed lately.
+/// The MTA-STS policies. They lie on disk; only the fetches that failed lately are in memory.
 #[derive(Debug, Default)]
 pub struct StsPolicies(Lock<Vec<FailedFetch>>);
 
@@ -60,7 +60,7 @@ impl StsPolicies {
         let records = resolver.records(&format!("_mta-sts.{domain}"), Rtype::TXT);
         let id =
             records.ok().and_then(|set| mta_sts::find_id(&data(&set.records).cloned().collect::<Vec<_>>()));
-        // Without a record there is nothing new, and what is kept holds on (RFC 8461 §3.1).
+        // Without a record there is no new policy, and the one on disk still holds (RFC 8461 §3.1).
         let Some(id) = id else { return kept.map(|kept| kept.policy) };
         let is_current = kept.as_ref().is_some_and(|kept| kept.id == id && !kept.wants_refresh(wall));
         if is_current || self.has_failed(domain, &id, now.running) {
@@ -121,7 +121,7 @@ fn fetch(
     let allowed = addresses.into_iter().filter(|&ip| site.allows_family(ip));
     let addresses: Vec<SocketAddr> = allowed.map(|ip| SocketAddr::new(ip, PORT_HTTPS)).collect();
     let text = policy_fetch::fetch(connect, &site.connector, &host, &addresses, Deadline::after(FETCH))?;
-    let policy = Policy::parse(&text).ok_or("it is none that RFC 8461 knows")?;
+    let policy = Policy::parse(&text).ok_or("it is not a valid policy (RFC 8461)")?;
     Ok((text, policy))
 }
 

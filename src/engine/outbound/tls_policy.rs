@@ -1,9 +1,9 @@
-//! What a domain wants of TLS with its MX hosts: its MTA-STS policy (RFC 8461), and its TLSA records where a validating
-//! resolver vouches for the way to them (RFC 7672 §2.2).
+//! What a domain demands of TLS with its MX hosts: its MTA-STS policy (RFC 8461), and its TLSA records, if DNSSEC
+//! protects the way to them (RFC 7672 §2.2).
 //!
-//! This file asks; `rules::tls::tls_policy` decides what the answers mean. Only hosts that an MX look-up named are asked
-//! about: for a smarthost the operator's configuration counts. If a TLSA look-up fails the host is not used: an attacker who
-//! can break the look-up could otherwise downgrade the connection.
+//! This file looks the policies up; `rules::tls::tls_policy` decides what they mean. Only hosts of an MX look-up have
+//! such a policy: for a smarthost the operator's configuration counts. If a TLSA look-up fails the host is not used: an
+//! attacker who can break the look-up could otherwise downgrade the connection.
 
 use super::context::OutboundContext;
 use super::hosts::{self, Host, Unreachable};
@@ -20,21 +20,21 @@ use crate::rules::tls::tls_policy::dane::Tlsa;
 use crate::rules::tls::tls_policy::mta_sts::{Policy, StsMode};
 use crate::rules::tls::tls_policy::{self, TlsPolicy};
 
-/// What a domain says about TLS with its MX hosts. By default, nothing.
+/// What a domain demands of TLS with its MX hosts. The default is nothing.
 #[derive(Debug, Default)]
 pub struct DomainPolicy {
     domain: String,
-    /// Its MX records are secure, so that TLSA records of the hosts count.
+    /// The MX records are secure (DNSSEC), so that TLSA records of the hosts count.
     is_secure: bool,
     sts: Option<Policy>,
 }
 
 impl DomainPolicy {
-    /// Finds out.
+    /// Looks up what the domain of a next hop demands.
     ///
     /// # Errors
-    /// Whether the MX records are secure can't be told now.
-    pub fn of(out: &OutboundContext<'_>, site: &Site, next_hop: &NextHop) -> Result<Self, Unreachable> {
+    /// The look-up whether the MX records are secure failed.
+    pub fn of(context: &OutboundContext<'_>, site: &Site, next_hop: &NextHop) -> Result<Self, Unreachable> {
         let relay = &site.settings.relay;
         let NextHop::Mx(name @ Domain::Name(_)) = next_hop else { return Ok(Self::default()) };
         let Some(domain) = name.to_ascii().filter(|_| relay.tls != TlsLevel::Off) else {
@@ -42,22 +42,24 @@ impl DomainPolicy {
         };
         let domain = domain.to_ascii_lowercase();
         let is_secure = relay.dane
-            && match out.resolver.records(&domain, Rtype::MX) {
+            && match context.resolver.records(&domain, Rtype::MX) {
                 Ok(set) => set.is_secure,
                 Err(error) if error.kind == DnsErrorKind::Temporary => return Err(hosts::dns_failure(error)),
                 Err(_) => false,
             };
-        // A backup MX has its orders from the domain itself.
+        // For a domain that this host is a backup MX of, the owner has chosen the hosts: its MTA-STS policy is not
+        // asked for.
         let asks_sts = relay.mta_sts && !site.admission.relay_domains.contains(name);
-        let sts =
-            asks_sts.then(|| out.sts.policy(out.resolver, out.connect, out.now, site, &domain)).flatten();
+        let sts = asks_sts
+            .then(|| context.sts.policy(context.resolver, context.connect, context.now, site, &domain))
+            .flatten();
         Ok(Self { domain, is_secure, sts })
     }
 
-    /// What holds for a host.
+    /// The policy for one host.
     ///
     /// # Errors
-    /// Why the host can't be used now.
+    /// The policy forbids the host, or its TLSA records cannot be looked up.
     pub fn of_host(&self, resolver: &dyn Resolve, host: &Host) -> Result<TlsPolicy, Diagnostic> {
         let tlsa = if self.is_secure { tlsa(resolver, host)? } else { None };
         tls_policy::of_host(&host.name, tlsa, self.sts.as_ref()).or_else(|reason| {
@@ -71,8 +73,8 @@ impl DomainPolicy {
     }
 }
 
-/// The TLSA records of a host's port, if they and its addresses are secure: with addresses that are not, the zone is not
-/// signed, and its name servers may be of the kind that fail when asked for anything new (RFC 7672 §2.2.2).
+/// The TLSA records of a host's port, if they and its addresses are secure. If the addresses are not, the zone is not
+/// signed, and its name servers may be old ones that fail for record types that they do not know (RFC 7672 §2.2.2).
 fn tlsa(resolver: &dyn Resolve, host: &Host) -> Result<Option<Vec<Tlsa>>, Diagnostic> {
     let is_secure = |rtype| resolver.records(&host.name, rtype).is_ok_and(|set| set.is_secure);
     if !is_secure(Rtype::A) && !is_secure(Rtype::AAAA) {

@@ -1,10 +1,32 @@
-//! One attempt at one message: which of its recipients it is for, and what became of them.
+//! One attempt at one message at one hop, and its life.
 //!
-//! It claims its recipients while it lasts, so that no two workers ever send to the same one. It decides nothing and
-//! writes nothing but log lines; the forwarder settles it.
+//! An attempt collects the outcomes of the recipients; it decides and writes nothing itself, except log lines. The
+//! queue manager begins and settles it ([`Manager::begin_attempt`](super::manager::Manager::begin_attempt),
+//! [`Manager::end_attempt`](super::manager::Manager::end_attempt)), a worker fills it in between.
+//!
+//! | step | by | what it does | a crash after it leaves |
+//! | --- | --- | --- | --- |
+//! | take | `QueueIndex::take` | the message leaves the index | the queue file: the next start indexes it again |
+//! | checkout | `Queue::checkout` | opens and locks the file; a busy one is tried again after 2 s | the same: the kernel drops the lock |
+//! | verify | `Entry::verify` | compares the checksum; a damaged file is set aside | the same, or the file in `corrupt/` |
+//! | claim | [`Claim::take`] | no other worker gets the same recipients | the same: claims are in memory only |
+//! | conversation | a worker | sends, and notes an outcome for each recipient, or none | recipients that have the message get it again: duplicates, no loss |
+//! | journal | `Queue::record` | writes the outcomes; only deferrals need no sync | the outcomes: those recipients are finished |
+//! | notice | `news::write_notice` | sends the sender one message about all the news | the notice, which may be written a second time |
+//! | record of the notice | `Queue::record` | notes who was reported, without a sync | as before |
+//! | removal | `Manager::remove` | unlinks the file if all recipients are finished | no file, or, after a power cut, the file again: a duplicate |
+//! | put back | `QueueIndex::put_back` | what is left waits for its due time | the queue file |
+//!
+//! If every recipient was delivered and no report is owed, the removal itself is the record: the journal is not
+//! written.
+//!
+//! # Two guards
+//!
+//! A [`PanicGuard`](super::manager::PanicGuard) puts the message back in the index if the worker panics; a [`Claim`]
+//! gives the recipients back when the attempt is dropped, also by a panic. Without the first a message would wait for
+//! the next reload, without the second for a restart.
 
-use super::index::{Hop, Pending, QueueIndex};
-use crate::engine::host::clock::EngineClock;
+use super::index::Pending;
 use crate::engine::log::event::{AttemptEnd, Event};
 use crate::mail::address::Mailbox;
 use crate::mail::id::QueueId;
@@ -16,41 +38,39 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Wait after a panic of the worker.
-const PANIC_RETRY: Duration = Duration::from_secs(60);
-
 /// An attempt at one message for its recipients at one hop.
 #[derive(Debug)]
 pub struct Attempt {
     /// The message.
     pub entry: Arc<Entry>,
-    /// Its place in the index.
+    /// Its entry in the index.
     pub pending: Pending,
-    /// Places in the envelope's list, and what became of them; `None`: nothing was learnt.
+    /// Places of recipients in the envelope's list, with their outcomes; `None`: nothing was learnt, and the recipient
+    /// is tried again.
     pub outcomes: Vec<(usize, Option<Outcome>)>,
-    /// Who was talked to, for the log.
+    /// The host and address that the message was sent to, for the log.
     pub relay: String,
-    /// The places of those who, once delivered, are no more this entry's to tell of: the next hop does (RFC 3461 §5.2.1).
+    /// The places of recipients whose delivery the next hop reports, so that this host does not (RFC 3461 §5.2.1).
     pub passed_on: Vec<usize>,
-    /// Failures of the route that the message was to blame for: it waits at least the step for so many attempts.
+    /// Failures of the hop that the message was to blame for: it waits at least the step for this number of attempts.
     pub failures: u32,
-    /// The operator wants it to end so, whoever it is for.
+    /// The operator ordered the outcome: mail to `admin` is not kept either.
     pub is_ordered: bool,
-    /// Held until it is settled.
+    /// The claim on the recipients, which lasts until the attempt is settled.
     pub claim: Claim,
 }
 
-/// When the recipients that nothing was learnt about are due.
+/// When the recipients without an outcome are tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Again {
-    /// The route is to blame and pauses.
-    WhenRouteWorks,
-    /// The connection is to blame; a new one may serve.
+    /// After the pause of the hop, which is to blame.
+    WhenHopWorks,
+    /// At once: a new connection may work.
     AtOnce,
 }
 
 impl Attempt {
-    /// Recipients that nothing is known about yet.
+    /// The places of recipients without an outcome.
     pub fn untried(&self) -> Vec<usize> {
         self.outcomes.iter().filter(|(_, outcome)| outcome.is_none()).map(|&(i, _)| i).collect()
     }
@@ -64,7 +84,7 @@ impl Attempt {
         }
     }
 
-    /// Logs the end of an attempt at one recipient.
+    /// Gives a function that logs the end of an attempt at one recipient.
     pub fn log_line(
         id: QueueId,
         to: &Mailbox,
@@ -76,36 +96,11 @@ impl Attempt {
     }
 }
 
-/// A message in a worker's hands: a panic puts it back in the index.
-pub struct Held<'a> {
-    index: &'a QueueIndex,
-    clock: &'a EngineClock,
-    hop: &'a Hop,
-    pending: Pending,
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let due = self.clock.now().running + PANIC_RETRY;
-            self.index.put_back(self.hop.clone(), self.pending, due);
-        }
-    }
-}
-
-impl<'a> Held<'a> {
-    /// To be kept while the message is in hand.
-    #[must_use]
-    pub fn new(index: &'a QueueIndex, clock: &'a EngineClock, hop: &'a Hop, pending: Pending) -> Self {
-        Self { index, clock, hop, pending }
-    }
-}
-
-/// The recipients of messages that workers are at: no two may have the same one, whatever reloads and restarts have put
-/// in the index.
+/// The recipients that attempts are under way for. A reload may put a message in the index that a worker has already
+/// taken; the claims prevent that two workers send to the same recipient.
 pub type Claims = Arc<Lock<HashSet<(QueueId, usize)>>>;
 
-/// Some of them; given back when dropped, also by a panic.
+/// The recipients that one attempt has claimed. They are given back when it is dropped, also by a panic.
 #[derive(Debug)]
 pub struct Claim {
     claims: Claims,
@@ -115,7 +110,7 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Claims those of `places` that nobody has; `None` if somebody has all of them.
+    /// Claims those of `places` that are free. `None`: other attempts have all of them.
     #[must_use]
     pub fn take(claims: &Claims, id: QueueId, mut places: Vec<usize>) -> Option<Self> {
         let wanted = places.len();
@@ -135,8 +130,8 @@ impl Drop for Claim {
     }
 }
 
-/// A deferral that comes too late is a failure. What it keeps is the reason of the last attempt with its transient class:
-/// by that an expired recipient is told from a refused one.
+/// Turns a deferral of an expired recipient into a failure. The failure keeps the reason of the last attempt with its
+/// transient class, which distinguishes an expired recipient from a refused one.
 #[must_use]
 pub fn expire(outcome: Outcome, is_expired: bool) -> Outcome {
     match outcome {
@@ -145,7 +140,8 @@ pub fn expire(outcome: Outcome, is_expired: bool) -> Outcome {
     }
 }
 
-/// Logs what became of a recipient, and gives it. `is_kept`: it is not given up although it has failed.
+/// Logs the outcome for a recipient, and returns the word that was logged. `is_kept`: the recipient stays in the queue
+/// although it has failed.
 pub fn log_outcome(
     log: &dyn Fn(AttemptEnd, EnhancedStatus, &str),
     outcome: &Outcome,

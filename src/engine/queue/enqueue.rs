@@ -1,4 +1,8 @@
-//! From intake to the index: where each queued recipient goes by the routes of now, and who is told of it.
+//! From intake to the index: the hop of each queued recipient by the current routes, and the log line of what has to
+//! wait.
+//!
+//! Intake knows only the trait [`OnQueued`]; this is its implementation. The hop of a recipient is not stored anywhere:
+//! it is computed again at each attempt and reload, so that a new configuration applies to mail that is already queued.
 
 use super::attempt::Attempt;
 use super::index::{Hop, IndexedMessage, Pending, QueueIndex};
@@ -10,7 +14,7 @@ use crate::rules::routing::route::Destination;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Tells the index of queued mail.
+/// Puts newly queued mail in the index.
 #[derive(Debug)]
 pub struct Enqueue {
     /// The configuration.
@@ -23,18 +27,14 @@ impl OnQueued for Enqueue {
     fn queued(&self, new: NewEntry, recipients: &[Recipient]) {
         let (id, arrival, site) = (new.id, new.arrival.running, current(&self.site));
         self.index.add_message(id, IndexedMessage::new(new.octets, arrival, new.is_urgent));
-        let mut hops: Vec<Hop> = Vec::new();
         for recipient in recipients {
             let hop = hop_of(&site, recipient);
             if let Some(reason) = self.index.wait_reason(&hop, id, arrival) {
                 let log = Attempt::log_line(id, &recipient.mailbox, "-", 0, Duration::ZERO);
                 log(AttemptEnd::Deferred, reason.status, &format!("it waits: {}", reason.line()));
             }
-            if !hops.contains(&hop) {
-                hops.push(hop);
-            }
         }
-        for hop in hops {
+        for hop in hops_of(&site, recipients) {
             self.index.submit(hop, Pending { id, arrival }, arrival);
         }
     }
@@ -50,10 +50,12 @@ impl OnQueued for Enqueue {
     }
 }
 
-/// Where a queued recipient goes now. What has no route any more is settled by the local worker.
+/// The hop of a queued recipient by the current routes. The local worker settles recipients that have no route any
+/// more.
 pub(crate) fn hop_of(site: &Site, recipient: &Recipient) -> Hop {
-    // A queued recipient that is local here has been routed before: what has changed is for the local worker, too. Nor is
-    // the user database asked for it, which may take its time, while others wait for a message to be settled.
+    // A queued recipient that is local was routed when it came in; the local worker also settles what has changed
+    // since. The user database, which may be slow, is not asked here, while other threads wait for a message to be
+    // settled.
     if site.routes.is_local(&recipient.mailbox.domain) && !recipient.leaves {
         return Hop::Local;
     }
@@ -61,4 +63,15 @@ pub(crate) fn hop_of(site: &Site, recipient: &Recipient) -> Hop {
         Ok(Destination::Relay(next_hop)) => Hop::Relay(next_hop),
         _ => Hop::Local,
     }
+}
+
+/// The hops of queued recipients, each once.
+pub(crate) fn hops_of<'a>(site: &Site, recipients: impl IntoIterator<Item = &'a Recipient>) -> Vec<Hop> {
+    let mut hops: Vec<Hop> = Vec::new();
+    for hop in recipients.into_iter().map(|recipient| hop_of(site, recipient)) {
+        if !hops.contains(&hop) {
+            hops.push(hop);
+        }
+    }
+    hops
 }

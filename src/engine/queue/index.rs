@@ -1,41 +1,86 @@
-//! What waits where: the queue's index in memory. For each next hop the messages that are due for it, how its last try
-//! went, and who is at work on it.
+//! The queue's index in memory: which messages wait at which next hop and until when, how the last try of each hop
+//! went, and which workers are there.
 //!
-//! It holds ids and times only, no message and no address: some 100 octets for each queued message. Times are running
-//! time (see `rules::running_clock`), so a jump of the clock moves nothing here. No lock is held over I/O.
+//! The index holds ids and times, but no message and no address: about 100 octets for each queued message. It is
+//! rebuilt from the queue's files at each start and reload ([`Manager::load`](super::manager::Manager::load)), so that
+//! nothing in it has to survive a crash. All times are running times (see `rules::pacing::running_clock`): a jump of
+//! the wall clock changes no due time. One lock guards everything, and it is never held over I/O.
+//!
+//! # A message
+//!
+//! ```text
+//! add_message ─▶ submit, put_back ─▶ waits at a hop ─ take, linger ─▶ a worker has it ─▶ forget_message
+//!                      ▲                  │ withdraw                        │
+//!                      └──────────────────┴───── put_back (settling) ◀──────┘
+//! ```
+//!
+//! - A message may wait at several hops, but at most once at each: otherwise two workers would send it. If it is put
+//!   there twice, the earlier due time counts.
+//! - A worker that has taken a message owns it until the worker puts it back or the message leaves the queue. A reload
+//!   may meanwhile put the message back as well; therefore recipients are claimed too (see `attempt`).
+//! - With `queue.schedule`, messages for other hosts wait with the due time [`Duration::MAX`] until the schedule fires.
+//!
+//! # A hop
+//!
+//! | state | means | begins | ends |
+//! | --- | --- | --- | --- |
+//! | unknown | no message, worker or pause | | the first message |
+//! | waiting | messages wait, and none is due | `put_back` | the earliest due time, a flush |
+//! | due | a message is due, but no worker is there | a due time, `submit` | `next` starts a worker |
+//! | without a place | due, but all connections that it may use are taken | `next` | another worker ends or gives way |
+//! | working | it has one worker or several | `next` | `worker_ended` |
+//! | lingering | working, and a worker keeps an open connection without a message | `linger` | `submit`, or the end of its patience |
+//! | giving way | a worker was silent for too long while other hops lack a place | `gives_way` | `gave_way`, `hop_answered` |
+//! | paused | the hop failed, and nothing is tried | `hop_failed` | its time, a flush, a reload, the link |
+//! | trying | the pause is over, and one worker tries the hop | `next` | `hop_succeeded`, `hop_failed`, `gave_way` |
+//!
+//! Each change is complete before the lock is released, so a panic of one worker leaves nothing half done.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `index.rs` | messages that come, are taken and leave |
+//! | `index/hop_state.rs` | one hop |
+//! | `index/scheduling.rs` | when a worker is started |
+//! | `index/places.rs` | connections that are given away to other hops |
+//! | `index/pauses.rs` | hops that failed |
+//! | `index/suspects.rs` | messages that were being sent when their hop failed |
+//! | `index/hosts.rs` | what was learnt about single hosts |
+//! | `index/flush.rs` | flushes and the network link |
+//! | `index/facts.rs` | figures for operators and alarms |
 
 mod facts;
+mod flush;
 mod hop_state;
 mod hosts;
+mod pauses;
 mod places;
+mod scheduling;
 mod suspects;
 
-pub use self::facts::{FailingRoute, QueueFacts};
+pub use self::facts::{FailingHop, QueueFacts};
 pub use self::hop_state::IndexedMessage;
-pub use self::suspects::{Blame, InHand};
+pub use self::suspects::{Blame, FailedMessage};
 
 use self::hop_state::{HopState, IdleWorker, Messages, Wake, link_for, passes};
-use self::hosts::Troubled;
-use self::places::Crowd;
+use self::hosts::TroubledHost;
+use self::places::WaitingHops;
 use crate::mail::id::QueueId;
 use crate::mail::next_hop::NextHop;
-use crate::mail::outcome::Diagnostic;
-use crate::mail::status::EnhancedStatus;
-use crate::rules::pacing::breaker::RouteFailure;
 use crate::rules::pacing::downtime::Uplink;
 use crate::sys::lock::{Lock, wait_while};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
-use std::sync::{Arc, Condvar, MutexGuard};
+use std::sync::{Arc, Condvar};
 use std::time::Duration;
 
-/// Where copies of messages go, as the queue sees it.
+/// Where a copy of a queued message goes next.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Hop {
-    /// To a Maildir that could not take it at once, or to nobody any more.
+    /// The local worker: it delivers to a Maildir that could not take the copy at once, and settles what has no next
+    /// hop.
     Local,
-    /// To another host.
+    /// Another host.
     Relay(NextHop),
 }
 
@@ -51,13 +96,13 @@ impl fmt::Display for Hop {
 /// A message that waits for a hop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pending {
-    /// Which message.
+    /// The id of the message.
     pub id: QueueId,
-    /// When it came, in running time.
+    /// When the message arrived, in running time.
     pub arrival: Duration,
 }
 
-/// How many workers there may be.
+/// The most workers that may run.
 #[derive(Debug, Clone, Copy)]
 pub struct WorkerCaps {
     /// At all next hops together.
@@ -69,20 +114,18 @@ pub struct WorkerCaps {
 /// What the forwarder does next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Start a worker for this hop; it has been counted in.
+    /// Start a worker for this hop. The worker is counted already.
     Work(Hop),
-    /// Nothing before this running time, if ever.
+    /// Nothing is due before this running time; `None` if no time is known.
     Wait(Option<Duration>),
     /// The daemon stops.
     Stop,
 }
 
-/// A hop that has answered within this time has a claim to connections.
-const LATELY: Duration = Duration::from_secs(600);
-/// So many of these are remembered.
+/// The most hops that are remembered as having answered lately.
 const ANSWERED_MAX: usize = 64;
 
-/// The index.
+/// The index. See the module.
 #[derive(Debug, Default)]
 pub struct QueueIndex {
     inner: Lock<Inner>,
@@ -91,87 +134,66 @@ pub struct QueueIndex {
 
 #[derive(Debug, Default)]
 struct Inner {
-    routes: HashMap<Hop, HopState>,
-    /// Each message in the queue.
+    hops: HashMap<Hop, HopState>,
+    /// All messages in the queue, also those that are being sent.
     messages: Messages,
     octets: u64,
+    /// Workers at all remote hops.
     workers: usize,
-    /// Who waits for a place among them.
-    crowd: Crowd,
-    /// Hops that have answered lately, and when.
+    /// The hops that wait for a place among these workers.
+    waiting_hops: WaitingHops,
+    /// Hops that have answered lately, with the running time of the answer.
     answered: Vec<(Hop, Duration)>,
-    /// Smarthosts that others go before.
-    troubled: Vec<Troubled>,
-    /// Hosts that did not take the BDAT that they offer.
-    without_chunks: Vec<String>,
-    /// With a schedule: new mail waits until it fires.
+    /// Smarthosts that are tried after all others.
+    troubled_hosts: Vec<TroubledHost>,
+    /// Hosts that offer CHUNKING, but did not accept BDAT.
+    hosts_without_chunking: Vec<String>,
+    /// `queue.schedule` is set: mail for other hosts waits until it fires.
     parked: bool,
-    /// What is handed out for other hosts: all, nothing, or what is urgent.
+    /// Whether all messages, urgent ones or none are handed out for other hosts.
     link: Uplink,
     stopping: bool,
 }
 
-fn lock<T>(mutex: &Lock<T>) -> MutexGuard<'_, T> {
-    // What the locks guard is whole at every moment, so a panic elsewhere does not spoil it.
-    mutex.lock()
-}
-
 impl QueueIndex {
-    /// Takes note of a message in the queue.
+    /// Adds a message that is in the queue now. A message that is known already stays as it is.
     pub fn add_message(&self, id: QueueId, known: IndexedMessage) {
-        let mut inner = lock(&self.inner);
-        // The size that is added is the size that is taken away again, whatever others say of it later.
+        let mut inner = self.inner.lock();
+        // `forget_message` subtracts the size that was added here, even if the message is added again with another
+        // size.
         if let Entry::Vacant(vacant) = inner.messages.entry(id) {
             vacant.insert(known);
             inner.octets += known.octets;
         }
     }
 
-    /// Forgets a message that has left the queue; false if it was forgotten before.
+    /// Forgets a message that has left the queue. Returns false if the index did not know it.
     pub fn forget_message(&self, id: QueueId) -> bool {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         let known = inner.messages.remove(&id);
-        inner.routes.values_mut().for_each(|route| drop(route.suspects.remove(&id)));
+        inner.hops.values_mut().for_each(|state| drop(state.suspects.remove(&id)));
         inner.octets -= known.map_or(0, |known| known.octets);
         known.is_some()
     }
 
-    /// Messages in the queue, and their size in octets.
+    /// The number of messages in the queue, and their size in octets.
     #[must_use]
     pub fn size(&self) -> (usize, u64) {
-        let inner = lock(&self.inner);
+        let inner = self.inner.lock();
         (inner.messages.len(), inner.octets)
     }
 
-    /// How many hops are remembered.
-    #[cfg(test)]
-    pub fn routes(&self) -> usize {
-        lock(&self.inner).routes.len()
-    }
-
-    /// How many messages wait, counted by hop.
-    #[cfg(test)]
-    pub fn waiting(&self) -> usize {
-        lock(&self.inner).routes.values().map(|route| route.waiting.len()).sum()
-    }
-
-    /// How many workers there are.
-    #[cfg(test)]
-    pub fn workers(&self) -> usize {
-        lock(&self.inner).routes.values().map(|route| route.workers).sum()
-    }
-
-    /// Puts a new message before a hop: a worker that is idle there gets it at once.
+    /// Hands a new message to a worker that is idle at the hop, or lets it wait there, due now.
     pub fn submit(&self, hop: Hop, pending: Pending, now: Duration) {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         if inner.parks(&hop) {
             return inner.wait(hop, pending, Duration::MAX);
         }
         let may_leave = !inner.is_held_back(&hop, pending.id);
-        let worker = inner.routes.get_mut(&hop).filter(|_| may_leave).and_then(|route| route.idle.pop());
+        let worker = inner.hops.get_mut(&hop).filter(|_| may_leave).and_then(|state| state.idle.pop());
         match worker {
             Some(worker) => {
-                *lock(&worker.news) = Some(Wake::Message(pending));
+                *worker.wake.lock() = Some(Wake::Message(pending));
                 worker.condvar.notify_one();
             }
             None => {
@@ -182,403 +204,124 @@ impl QueueIndex {
         }
     }
 
-    /// Puts a message back, to be tried at `due`; with a schedule, when that fires.
+    /// Lets a message wait at a hop until `due`, or until the schedule fires if there is one.
     pub fn put_back(&self, hop: Hop, pending: Pending, due: Duration) {
-        let parks = lock(&self.inner).parks(&hop);
-        self.wait_until(hop, pending, if parks { Duration::MAX } else { due });
+        let parks = self.inner.lock().parks(&hop);
+        self.put_back_untried(hop, pending, if parks { Duration::MAX } else { due });
     }
 
-    /// Puts a message back that has not been tried although it was its turn: no schedule holds it.
-    pub fn put_back_untried(&self, hop: Hop, pending: Pending, now: Duration) {
-        self.wait_until(hop, pending, now);
-    }
-
-    fn wait_until(&self, hop: Hop, pending: Pending, due: Duration) {
-        lock(&self.inner).wait(hop, pending, due);
+    /// Lets a message wait again that was taken but not tried: the schedule has already released it.
+    pub fn put_back_untried(&self, hop: Hop, pending: Pending, due: Duration) {
+        self.inner.lock().wait(hop, pending, due);
         self.changed.notify_one();
     }
 
-    /// The next message that is due at a hop, unless the hop pauses.
+    /// Takes the next message that is due at a hop. `None`: nothing is due, the daemon stops, or the hop pauses and
+    /// this is not the worker of the single try.
     #[must_use]
     pub fn take(&self, hop: &Hop, now: Duration) -> Option<Pending> {
-        let inner = &mut *lock(&self.inner);
+        let inner = &mut *self.inner.lock();
         if inner.stopping {
             return None;
         }
-        let route = inner.routes.get_mut(hop)?;
-        if route.breaker.is_open(now) && route.workers > 1 {
+        let state = inner.hops.get_mut(hop)?;
+        if state.breaker.is_open(now) && state.workers > 1 {
             return None;
         }
-        route.take_due(now, link_for(inner.link, hop), &inner.messages)
+        state.take_due(now, link_for(inner.link, hop), &inner.messages)
     }
 
-    /// Waits up to `patience` for a message that comes in for a hop.
+    /// Waits up to `patience` for a message for a hop, as an idle worker that [`Self::submit`] finds.
     #[must_use]
     pub fn linger(&self, hop: &Hop, patience: Duration, now: Duration) -> Option<Pending> {
         let worker = Arc::new(IdleWorker::default());
         {
-            let inner = &mut *lock(&self.inner);
+            let inner = &mut *self.inner.lock();
             let link = link_for(inner.link, hop);
             if inner.stopping || link == Uplink::Down || patience.is_zero() {
                 return None;
             }
-            let route = inner.routes.get_mut(hop)?;
-            if let Some(pending) = route.take_due(now, link, &inner.messages) {
+            let state = inner.hops.get_mut(hop)?;
+            if let Some(pending) = state.take_due(now, link, &inner.messages) {
                 return Some(pending);
             }
-            route.idle.push(Arc::clone(&worker));
+            state.idle.push(Arc::clone(&worker));
         }
-        let news = *wait_while(&worker.condvar, lock(&worker.news), patience, |news| news.is_none());
-        let news = news.or_else(|| {
-            let mut inner = lock(&self.inner);
-            if let Some(route) = inner.routes.get_mut(hop) {
-                route.idle.retain(|other| !Arc::ptr_eq(other, &worker));
+        let wake = *wait_while(&worker.condvar, worker.wake.lock(), patience, |wake| wake.is_none());
+        let wake = wake.or_else(|| {
+            let mut inner = self.inner.lock();
+            if let Some(state) = inner.hops.get_mut(hop) {
+                state.idle.retain(|other| !Arc::ptr_eq(other, &worker));
             }
-            // Between the end of the wait and the lock a message may have come.
-            *lock(&worker.news)
+            // A message may have come between the end of the wait and the lock.
+            *worker.wake.lock()
         });
-        match news {
+        match wake {
             Some(Wake::Message(pending)) => Some(pending),
             Some(Wake::Stop) | None => None,
         }
     }
 
-    /// What to do at `now`: a hop with something due, no pause and room for a worker.
+    /// The waiting messages that arrived from `since` until just before `before`, in running time; and the arrival of
+    /// the next waiting message after them.
     #[must_use]
-    pub fn next(&self, now: Duration, caps: WorkerCaps) -> Next {
-        lock(&self.inner).next(now, caps)
-    }
-
-    /// As [`Self::next`], but waits for a change or up to `longest` if there is nothing to do.
-    #[must_use]
-    pub fn wait(&self, now: Duration, caps: WorkerCaps, longest: Duration) -> Next {
-        let mut inner = lock(&self.inner);
-        let next = inner.next(now, caps);
-        let Next::Wait(until) = next else { return next };
-        let time = until.map_or(longest, |until| until.saturating_sub(now).min(longest));
-        drop(self.changed.wait_timeout(inner, time));
-        Next::Wait(until)
-    }
-
-    /// A worker has ended.
-    pub fn worker_ended(&self, hop: &Hop) {
-        let mut inner = lock(&self.inner);
-        inner.workers = inner.workers.saturating_sub(usize::from(*hop != Hop::Local));
-        if let Some(route) = inner.routes.get_mut(hop) {
-            route.workers = route.workers.saturating_sub(1);
-        }
-        drop(inner);
-        self.changed.notify_all();
-    }
-
-    /// The hop works.
-    pub fn hop_succeeded(&self, hop: &Hop) {
-        if let Some(route) = lock(&self.inner).routes.get_mut(hop) {
-            route.breaker.succeeded();
-        }
-    }
-
-    /// The hop failed: it pauses for what `step` makes of the number of failures in a row. Gives the pause, and the
-    /// messages older than `lifetime` by now, which somebody has to look at.
-    pub fn hop_failed(
-        &self,
-        hop: &Hop,
-        pending: Option<Pending>,
-        now: Duration,
-        step: &dyn Fn(u32) -> Duration,
-        failure: &RouteFailure,
-        lifetime: Duration,
-    ) -> (Duration, Vec<Pending>) {
-        let mut inner = lock(&self.inner);
-        inner.answered.retain(|(known, _)| known != hop);
-        let route = inner.routes.entry(hop.clone()).or_default();
-        (route.turns, route.gives_way) = (0, false);
-        let pause = step(route.breaker.failures_with(failure.refusal.is_some()));
-        route.breaker.failed(now, pause, failure.clone());
-        if let Some(pending) = pending {
-            // Not before the pause: another worker would take it, and fail as well, and the pause would be as long as after
-            // two failures.
-            let due = if inner.parks(hop) { Duration::MAX } else { now };
-            inner.wait(hop.clone(), pending, due);
-        }
-        let inner = &mut *inner;
-        let link = link_for(inner.link, hop);
-        let route = inner.routes.entry(hop.clone()).or_default();
-        // What may not leave now has not been tried: it does not fail either.
-        let old = |(&(_, id), &arrival): (&(Duration, QueueId), &Duration)| {
-            let is_old = now.saturating_sub(arrival) > lifetime && passes(link, &inner.messages, id);
-            is_old.then_some(Pending { id, arrival })
-        };
-        let old: Vec<Pending> = route.waiting.iter().filter_map(old).collect();
-        old.iter().for_each(|pending| route.withdraw(pending.id));
-        (pause, old)
-    }
-
-    /// Why a message is not tried at a hop now, if it is not: the link, the pause of the hop, or no place is free.
-    #[must_use]
-    pub fn wait_reason(&self, hop: &Hop, id: QueueId, now: Duration) -> Option<Diagnostic> {
-        let inner = lock(&self.inner);
-        if inner.is_held_back(hop, id) {
-            let text = format!("the link is {}", inner.link.word());
-            return Some(Diagnostic::local(EnhancedStatus::NO_ANSWER, text));
-        }
-        drop(inner);
-        self.pause_reason(hop, now).or_else(|| self.place_reason(hop, id, now))
-    }
-
-    /// Why a hop pauses, if it does.
-    #[must_use]
-    pub fn pause_reason(&self, hop: &Hop, now: Duration) -> Option<Diagnostic> {
-        let inner = lock(&self.inner);
-        let breaker = &inner.routes.get(hop)?.breaker;
-        breaker.pause().filter(|_| breaker.is_open(now)).map(|pause| pause.reason.clone())
-    }
-
-    /// The messages that wait and came within a span of running time, its end excluded; and when the first one after it
-    /// came.
-    #[must_use]
-    pub fn came_between(&self, since: Duration, before: Duration) -> (Vec<Pending>, Option<Duration>) {
-        let inner = lock(&self.inner);
-        let waiting = || inner.routes.values().flat_map(|route| &route.waiting);
+    pub fn arrived_between(&self, since: Duration, before: Duration) -> (Vec<Pending>, Option<Duration>) {
+        let inner = self.inner.lock();
+        let waiting = || inner.hops.values().flat_map(|state| &state.waiting);
         let within = waiting().filter(|&(_, &arrival)| arrival >= since && arrival < before);
         let pending = within.map(|(&(_, id), &arrival)| Pending { id, arrival }).collect();
         (pending, waiting().map(|(_, &arrival)| arrival).filter(|&arrival| arrival >= before).min())
     }
 
-    /// Failures of a hop since a running time, which count as attempts of the messages that waited.
-    #[must_use]
-    pub fn failures_since(&self, hop: &Hop, since: Duration) -> u32 {
-        lock(&self.inner).routes.get(hop).map_or(0, |route| route.breaker.failures_since(since))
-    }
-
-    /// Everything is due now, and no hop pauses.
-    pub fn flush(&self, now: Duration) {
-        let mut inner = lock(&self.inner);
-        inner.troubled.clear();
-        inner.messages.values_mut().for_each(|known| known.is_flushed = true);
-        for route in inner.routes.values_mut() {
-            route.breaker.clear();
-            route.hasten(now, &|_| true);
-        }
-        drop(inner);
-        self.changed.notify_all();
-    }
-
-    /// A message is due now at each hop where it waits, and these do not pause; false if it waits nowhere. If the link is
-    /// metered, it is as good as an urgent one from now on: somebody has asked for it by its name.
-    pub fn flush_message(&self, id: QueueId, now: Duration) -> bool {
-        let inner = &mut *lock(&self.inner);
-        if let Some(known) = inner.messages.get_mut(&id) {
-            known.is_urgent |= inner.link == Uplink::Metered;
-            known.is_flushed = true;
-        }
-        inner.troubled.clear();
-        let waits = inner.hasten(id, now);
-        self.changed.notify_all();
-        waits
-    }
-
-    /// If one of `ids` has been flushed, `heir` has taken its place, and leaves as it would have.
-    pub fn inherit_flush(&self, ids: &[QueueId], heir: QueueId, now: Duration) {
-        let inner = &mut *lock(&self.inner);
-        let of = |id| inner.messages.get(id).copied();
-        let flushed: Vec<IndexedMessage> =
-            ids.iter().filter_map(of).filter(|known| known.is_flushed).collect();
-        if flushed.is_empty() {
-            return;
-        }
-        if let Some(known) = inner.messages.get_mut(&heir) {
-            known.is_urgent |= flushed.iter().any(|known| known.is_urgent);
-        }
-        inner.hasten(heir, now);
-        self.changed.notify_all();
-    }
-
-    /// Hands a message out no more, until it is put back; who has it in hand keeps it.
+    /// Takes a message from all hops where it waits. A worker that has taken it before keeps it.
     pub fn withdraw(&self, id: QueueId) {
-        for route in lock(&self.inner).routes.values_mut() {
-            route.withdraw(id);
+        for state in self.inner.lock().hops.values_mut() {
+            state.withdraw(id);
         }
     }
 
-    /// What way out there is from now on. If there is one, no hop pauses, since what they paused for may have been the way
-    /// before, and all that may leave is due now but for what waits for a schedule. Else workers end after the message
-    /// that they have in hand. Local copies go on.
-    pub fn set_link(&self, link: Uplink, now: Duration) {
-        let inner = &mut *lock(&self.inner);
-        inner.link = link;
-        if link != Uplink::Down {
-            inner.troubled.clear();
-            for route in inner.routes.values_mut() {
-                route.breaker.clear();
-                route.hasten(now, &|due| due < Duration::MAX);
-            }
-        }
-        self.changed.notify_all();
-    }
-
-    /// What way out there is.
-    #[must_use]
-    pub fn link(&self) -> Uplink {
-        lock(&self.inner).link
-    }
-
-    /// When each waiting message is tried next, in running time, pauses included. Left out: what waits for a schedule, for
-    /// the way out, or in a worker's hands.
-    #[must_use]
-    pub fn next_attempts(&self) -> HashMap<QueueId, Duration> {
-        let inner = lock(&self.inner);
-        let mut attempts: HashMap<QueueId, Duration> = HashMap::new();
-        for (hop, route) in &inner.routes {
-            let pause =
-                route.breaker.pause().filter(|_| *hop != Hop::Local).map_or(Duration::ZERO, |p| p.until);
-            let is_tried = |id, due| due < Duration::MAX && !inner.is_held_back(hop, id);
-            for (&id, &due) in route.due.iter().filter(|&(&id, &due)| is_tried(id, due)) {
-                let due = due.max(pause);
-                attempts.entry(id).and_modify(|known| *known = due.min(*known)).or_insert(due);
-            }
-        }
-        attempts
-    }
-
-    /// Whether new mail waits for a schedule.
+    /// Sets whether mail for other hosts waits for the schedule.
     pub fn set_parked(&self, parked: bool) {
-        lock(&self.inner).parked = parked;
+        self.inner.lock().parked = parked;
     }
 
-    /// Forgets what waits and all pauses, since routes have changed; what is being worked on is put back by its worker.
-    pub fn clear_routes(&self) {
-        let mut inner = lock(&self.inner);
-        inner.troubled.clear();
-        for route in inner.routes.values_mut() {
-            route.waiting.clear();
-            route.due.clear();
-            route.breaker.clear();
+    /// Forgets all waiting messages and all pauses, because routes have changed. Messages that workers have taken are
+    /// put back by these workers.
+    pub fn clear_hops(&self) {
+        let mut inner = self.inner.lock();
+        inner.troubled_hosts.clear();
+        for state in inner.hops.values_mut() {
+            state.waiting.clear();
+            state.due.clear();
+            state.breaker.clear();
         }
-        inner.routes.retain(|_, route| route.workers > 0);
-    }
-
-    /// Sends the workers home.
-    pub fn stop(&self) {
-        let mut inner = lock(&self.inner);
-        inner.stopping = true;
-        for worker in inner.routes.values_mut().flat_map(|route| route.idle.drain(..)) {
-            *lock(&worker.news) = Some(Wake::Stop);
-            worker.condvar.notify_one();
-        }
-        drop(inner);
-        self.changed.notify_all();
-    }
-
-    /// Waits up to `patience` for the last worker to end.
-    pub fn wait_for_workers(&self, patience: Duration) {
-        let busy = |inner: &mut Inner| inner.routes.values().any(|route| route.workers > 0);
-        drop(self.changed.wait_timeout_while(lock(&self.inner), patience, busy));
+        inner.hops.retain(|_, state| state.workers > 0);
     }
 }
 
 impl Inner {
-    /// The schedule is for what leaves this host.
+    /// Whether the schedule applies to a hop: local copies do not wait for it.
     fn parks(&self, hop: &Hop) -> bool {
         self.parked && *hop != Hop::Local
     }
 
-    /// Whether the link keeps a message from being tried at a hop.
+    /// Whether the network link prevents that a message is tried at a hop.
     fn is_held_back(&self, hop: &Hop, id: QueueId) -> bool {
         !passes(link_for(self.link, hop), &self.messages, id)
     }
 
     fn wait(&mut self, hop: Hop, pending: Pending, due: Duration) {
-        let route = self.routes.entry(hop).or_default();
-        match route.due.insert(pending.id, due) {
+        let state = self.hops.entry(hop).or_default();
+        match state.due.insert(pending.id, due) {
             // The earlier of two times counts.
             Some(known) if known <= due => {
-                route.due.insert(pending.id, known);
+                state.due.insert(pending.id, known);
                 return;
             }
-            Some(known) => drop(route.waiting.remove(&(known, pending.id))),
+            Some(known) => drop(state.waiting.remove(&(known, pending.id))),
             None => {}
         }
-        route.waiting.insert((due, pending.id), pending.arrival);
-    }
-
-    /// A message is due now at each hop where it waits, and these do not pause; false if it waits nowhere.
-    fn hasten(&mut self, id: QueueId, now: Duration) -> bool {
-        let mut waits = false;
-        for route in self.routes.values_mut() {
-            let Some(due) = route.due.get_mut(&id) else { continue };
-            let before = std::mem::replace(due, now.min(*due));
-            if let Some(arrival) = route.waiting.remove(&(before, id)) {
-                route.waiting.insert((now.min(before), id), arrival);
-            }
-            route.breaker.clear();
-            waits = true;
-        }
-        waits
-    }
-
-    fn next(&mut self, now: Duration, caps: WorkerCaps) -> Next {
-        if self.stopping {
-            return Next::Stop;
-        }
-        // Nothing waits there and nothing is to be waited for: the domain may never be seen again.
-        self.routes
-            .retain(|_, route| route.workers > 0 || !route.waiting.is_empty() || route.breaker.is_open(now));
-        let mut earliest: Option<Duration> = None;
-        let mut found: Option<(&Hop, &mut HopState, _)> = None;
-        self.crowd = Crowd { is_full: self.workers >= caps.total, ..Crowd::default() };
-        self.answered.retain(|(_, at)| now.saturating_sub(*at) < LATELY);
-        let has_answered = |hop: &Hop| self.answered.iter().any(|(known, _)| known == hop);
-        let at_strangers = |(hop, route): (&Hop, &HopState)| {
-            if *hop == Hop::Local || has_answered(hop) { 0 } else { route.workers }
-        };
-        let strangers: usize = self.routes.iter().map(at_strangers).sum();
-        for (hop, route) in &mut self.routes {
-            route.lacks_place = false;
-            let Some((due, _)) = route.first(link_for(self.link, hop), &self.messages) else { continue };
-            let pause = route.breaker.pause().map_or(Duration::ZERO, |pause| pause.until);
-            let due = due.max(pause);
-            if due > now {
-                earliest = Some(earliest.map_or(due, |other| other.min(due)));
-                continue;
-            }
-            let has_room = match hop {
-                Hop::Local => route.workers == 0,
-                // The one try after a pause has the hop to itself, or it would not get a message.
-                Hop::Relay(_) if route.breaker.pause().is_some() && route.workers > 0 => false,
-                Hop::Relay(_) if self.workers >= caps.total => false,
-                Hop::Relay(_) if has_answered(hop) => route.workers < caps.per_hop,
-                // One looks whether somebody is there, or all would wait for who does not answer; and half of the
-                // connections are kept for those who do.
-                Hop::Relay(_) => route.workers == 0 && strangers < (caps.total / 2).max(1),
-            };
-            if !route.idle.is_empty() {
-                continue;
-            }
-            if !has_room {
-                if *hop != Hop::Local && route.workers == 0 {
-                    self.crowd.add(route);
-                }
-                continue;
-            }
-            let rank = (*hop != Hop::Local, route.workers > 0, route.rank(due));
-            if found.as_ref().is_none_or(|(.., best)| rank < *best) {
-                found = Some((hop, route, rank));
-            }
-        }
-        let found = found.map(|(hop, route, _)| {
-            // The pause is over, as looked at above: this is the one try after it.
-            let _ = route.breaker.admit(now);
-            route.workers += 1;
-            hop.clone()
-        });
-        match found {
-            Some(hop) => {
-                self.workers += usize::from(hop != Hop::Local);
-                Next::Work(hop)
-            }
-            None => Next::Wait(earliest.filter(|&due| due < Duration::MAX)),
-        }
+        state.waiting.insert((due, pending.id), pending.arrival);
     }
 }
 
@@ -586,10 +329,29 @@ impl Inner {
 mod tests {
     use super::*;
     use crate::mail::address::Domain;
+    use crate::mail::outcome::Diagnostic;
     use crate::mail::status::EnhancedStatus;
+    use crate::rules::pacing::breaker::RouteFailure;
 
     const CAPS: WorkerCaps = WorkerCaps { total: 2, per_hop: 1 };
     const LONG: Duration = Duration::from_secs(1000);
+
+    impl QueueIndex {
+        /// The number of hops that the index knows.
+        pub fn hops(&self) -> usize {
+            self.inner.lock().hops.len()
+        }
+
+        /// The number of messages that wait, counted at each hop.
+        pub fn waiting(&self) -> usize {
+            self.inner.lock().hops.values().map(|state| state.waiting.len()).sum()
+        }
+
+        /// The number of workers, the local one included.
+        pub fn workers(&self) -> usize {
+            self.inner.lock().hops.values().map(|state| state.workers).sum()
+        }
+    }
 
     pub(crate) fn hop(name: &str) -> Hop {
         Hop::Relay(NextHop::Mx(Domain::parse(name).unwrap()))
@@ -627,7 +389,7 @@ mod tests {
         assert_eq!(index.take(&hop("a.example"), seconds(2)), Some(pending(2)));
     }
 
-    /// Half of the connections are kept for those that have answered lately; the others get one each, to begin with.
+    /// Half of the connections are reserved for hops that have answered lately; the other hops get one each at first.
     #[test]
     fn hops_that_do_not_answer_leave_connections_for_those_that_do() {
         let index = QueueIndex::default();
@@ -644,18 +406,18 @@ mod tests {
         assert_ne!(first, second);
         assert_eq!(start(1), None, "two of four");
         index.hop_answered(&first, seconds(2));
-        // The place that the first has left is for another stranger; what is kept is for the first.
+        // The place that the first hop has left is for another unproven hop; the reserved half is for the first hop.
         let more = [start(2).unwrap(), start(2).unwrap()];
         assert!(more.iter().filter(|hop| **hop != first).count() <= 1, "{more:?}");
         assert!(!more.contains(&second), "one looks whether somebody is there");
         assert_eq!(start(2), None, "all four");
-        // After a failure, and after a while, it is a stranger again.
+        // After a failure, and after a while, it counts as unproven again.
         more.iter().chain([&first, &second]).for_each(|hop| index.worker_ended(hop));
         let reason = no_answer();
         index.hop_failed(&first, None, seconds(3), &|_| seconds(1), &reason, LONG);
         index.hop_succeeded(&first);
         index.hop_answered(&second, seconds(3));
-        let later = LATELY.as_secs() + 3;
+        let later = scheduling::LATELY.as_secs() + 3;
         let work = [start(later).unwrap(), start(later).unwrap()];
         assert_eq!(start(later), None, "{work:?}");
         assert_ne!(work[0], work[1]);
@@ -668,7 +430,7 @@ mod tests {
             index.hop_answered(&hop(&format!("d{n}.example")), seconds(n as u64));
             index.hop_answered(&hop("always.example"), seconds(n as u64));
         }
-        let inner = lock(&index.inner);
+        let inner = index.inner.lock();
         let has_answered = |name: &str| inner.answered.iter().any(|(known, _)| *known == hop(name));
         assert_eq!(inner.answered.len(), ANSWERED_MAX);
         assert!(
@@ -676,7 +438,7 @@ mod tests {
         );
     }
 
-    /// Two workers would else fail at the same route one after the other, and double its pause.
+    /// Two workers would else fail at the same hop one after the other, and double its pause.
     #[test]
     fn what_a_failure_puts_back_waits_for_the_end_of_the_pause() {
         let index = QueueIndex::default();
@@ -705,7 +467,7 @@ mod tests {
         assert_eq!(index.next(seconds(2), CAPS), Next::Wait(Some(seconds(61))));
         assert_eq!(index.pause_reason(&hop("a.example"), seconds(2)), Some(reason.reason));
         assert_eq!(index.next(seconds(61), CAPS), Next::Work(hop("a.example")));
-        // One try is let through; nobody else joins until it is reported.
+        // One try is let through; no other worker joins until it is reported.
         assert_eq!(
             index.next(seconds(62), WorkerCaps { total: 9, per_hop: 9 }),
             Next::Wait(Some(seconds(61 + 3600)))
@@ -741,13 +503,13 @@ mod tests {
         assert_eq!(index.take(&hop("a.example"), seconds(0)), Some(pending(1)));
         let other = Arc::clone(&index);
         let worker = std::thread::spawn(move || other.linger(&hop("a.example"), seconds(30), seconds(0)));
-        while lock(&index.inner).routes.values().all(|route| route.idle.is_empty()) {
+        while index.inner.lock().hops.values().all(|state| state.idle.is_empty()) {
             std::thread::yield_now();
         }
         index.submit(hop("a.example"), pending(2), seconds(0));
         assert_eq!(worker.join().unwrap(), Some(pending(2)));
         assert_eq!(index.linger(&hop("a.example"), Duration::from_millis(1), seconds(0)), None);
-        assert!(lock(&index.inner).routes.values().all(|route| route.idle.is_empty()));
+        assert!(index.inner.lock().hops.values().all(|state| state.idle.is_empty()));
     }
 
     #[test]
@@ -783,11 +545,11 @@ mod tests {
         assert_eq!(index.take(&a, seconds(3)), Some(pending(3)));
         assert_eq!(index.take(&a, seconds(3)), None);
         assert_eq!(index.linger(&a, Duration::from_millis(1), seconds(3)), None);
-        // What has not been tried does not fail with what has.
+        // A message that was not tried does not fail with one that was.
         let (_, old) = index.hop_failed(&a, Some(pending(3)), seconds(5000), &|_| seconds(60), &reason, LONG);
         assert_eq!(old, [pending(3)]);
         index.worker_ended(&a);
-        // Somebody asks for one by its name; and for all, which is not by name.
+        // The operator asks for one by its id, and then for all, which names none.
         index.flush(seconds(5000));
         assert_eq!(index.next(seconds(5000), CAPS), Next::Wait(None));
         assert!(index.flush_message(pending(4).id, seconds(5000)));
@@ -805,7 +567,7 @@ mod tests {
         assert_eq!(left, [pending(1), pending(2), pending(4)]);
     }
 
-    /// A second worker that found the hop paused would go home without a word, and the hop would wait an hour for it.
+    /// A second worker that found the hop paused would end without a report, and the hop would wait an hour for it.
     #[test]
     fn the_one_try_after_a_pause_has_the_hop_to_itself() {
         let index = QueueIndex::default();
@@ -813,7 +575,7 @@ mod tests {
         let reason = no_answer();
         index.submit(hop("a.example"), pending(1), seconds(0));
         index.submit(hop("a.example"), pending(2), seconds(0));
-        // One has been at a long message since before the pause.
+        // One worker has been sending a long message since before the pause.
         assert_eq!(index.next(seconds(0), caps), Next::Work(hop("a.example")));
         assert_eq!(index.take(&hop("a.example"), seconds(0)), Some(pending(1)));
         index.hop_failed(&hop("a.example"), None, seconds(1), &|_| seconds(60), &reason, LONG);
@@ -850,7 +612,7 @@ mod tests {
         add(1, 10);
         add(1, 10);
         add(2, 5);
-        // Others may say another size of it: what was added is what is taken away.
+        // Another caller may give another size: the size that was added is subtracted.
         add(2, 500);
         assert_eq!(index.size(), (2, 15));
         assert!(index.forget_message(pending(1).id));

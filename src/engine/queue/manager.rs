@@ -1,23 +1,32 @@
-//! The queue manager: keeps the index and the queue's files in step, hands out attempts, and settles what came of them.
+//! The queue manager: keeps the index and the queue's files in step, hands out attempts, and settles their outcomes.
 //!
-//! It has no thread and no connection: workers, operators and the alarm call it. Every change of a queued message goes
-//! through it, in an order that a crash may interrupt anywhere: the journal, then the notice to the sender, then the
-//! removal. A crash repeats an attempt or a notice, and loses neither.
+//! Every change of a queued message goes through it, in an order that a crash may interrupt anywhere: first the
+//! journal, then the notice to the sender, then the removal. A crash repeats an attempt or a notice, and loses neither
+//! (see the table in [`attempt`](super::attempt)). It has no thread and no connection; it is called by:
+//!
+//! | caller | calls | when |
+//! | --- | --- | --- |
+//! | `engine::daemon` | [`Manager::load`], [`Manager::reload`], [`Manager::sync_removals`] | start, SIGHUP, stop |
+//! | the forwarder | [`Manager::look_after`], [`Manager::hop_failed`] | each minute; no thread for a worker |
+//! | a remote worker | [`Manager::guard`], [`Manager::begin_attempt`], [`Manager::end_attempt`], [`Manager::hop_failed`], [`Manager::fail_all`] | each message |
+//! | the local worker | [`Manager::guard`], [`Manager::begin_attempt`], [`Manager::end_attempt`]; for digests `put_at_hops` and `remove` | each message |
+//! | the control socket | [`Manager::end_attempt`], `load_summary`, `index`, `queue` | an operator lists, holds, releases, removes or bounces |
+//! | the alarm | `index` | each minute |
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | `manager.rs` | what the manager consists of; loading the queue into the index; removals |
+//! | `manager.rs` | the parts of the manager; loading the queue into the index; removals |
 //! | `manager/settling.rs` | an attempt begins and ends |
 //! | `manager/failing.rs` | a next hop cannot be used: pauses, deferrals, expiry |
 //! | `manager/kept.rs` | mail to `admin` that cannot be delivered is kept |
 //!
-//! An I/O failure is logged, and what it concerns is tried again after [`OWN_TROUBLE_RETRY`].
+//! An I/O failure is logged, and the message that it concerns is tried again after [`OWN_TROUBLE_RETRY`].
 
 mod failing;
 mod kept;
 mod settling;
 
-use super::attempt::{Claims, Held};
+use super::attempt::Claims;
 use super::digest_entries;
 use super::enqueue::{Enqueue, hop_of};
 use super::index::{Hop, IndexedMessage, Pending, QueueIndex};
@@ -39,9 +48,12 @@ use std::time::Duration;
 
 /// Wait after another process, or a child of this one before its exec, had the lock of an entry.
 pub(crate) const BUSY_RETRY: Duration = Duration::from_secs(2);
-/// Wait after trouble of this host's own, such as a full disk.
+/// Wait after a failure of this host itself, such as a full disk.
 pub(crate) const OWN_TROUBLE_RETRY: Duration = Duration::from_secs(60);
-/// Removals that one sync of the queue's directory covers: what a power cut could deliver a second time.
+/// Wait after a panic of a worker.
+const PANIC_RETRY: Duration = Duration::from_secs(60);
+/// The most removals that one sync of the queue's directory covers: a power cut could make these messages be delivered
+/// again.
 const UNSYNCED_REMOVALS_MAX: usize = 16;
 
 /// The queue manager.
@@ -54,7 +66,7 @@ pub struct Manager {
     pub queue: Arc<Queue>,
     /// Where notices and digests enter.
     pub intake: Arc<Intake>,
-    /// Both clocks.
+    /// The running time and the wall clock.
     pub clock: Arc<EngineClock>,
     /// The recipients that attempts are under way for.
     pub claims: Claims,
@@ -70,10 +82,10 @@ impl fmt::Debug for Manager {
 }
 
 impl Manager {
-    /// A manager that has not looked at the queue yet.
+    /// A manager that has not read the queue yet.
     #[must_use]
     pub fn new(enqueue: &Enqueue, intake: Arc<Intake>) -> Self {
-        // Before any mail comes in: none may slip out ahead of the schedule while the queue is being read.
+        // Before any mail comes in: no message may leave ahead of the schedule while the queue is being read.
         enqueue.index.set_parked(current(&enqueue.site).settings.queue.schedule.is_some());
         Self {
             site: Arc::clone(&enqueue.site),
@@ -94,26 +106,26 @@ impl Manager {
         current(&self.site)
     }
 
-    /// Looks after what needs no attempt: delays to report, files that a crash has left, mail that was kept for too long.
-    /// Gives when the next message will be late, in running time.
+    /// Does what needs no attempt: removes files that a crash left, gives up mail that was kept for too long, reports
+    /// delays. Returns when the next message will be late, in running time.
     pub fn look_after(&self, now: Now) -> Option<Duration> {
         self.spool.sweep(&self.queue, now.wall);
         self.release_kept(now);
         self.look_for_delays(now)
     }
 
-    /// Has the local worker report what has become late. Gives when the next message will be late.
+    /// Lets the local worker report the messages that have become late. Returns when the next one will be late.
     pub fn look_for_delays(&self, now: Now) -> Option<Duration> {
         self.delays.look(&self.index, &self.intake.digests, &self.site(), now)
     }
 
     /// A guard for a worker to keep while it works on a message.
     #[must_use]
-    pub fn hold<'a>(&'a self, hop: &'a Hop, pending: Pending) -> Held<'a> {
-        Held::new(&self.index, &self.clock, hop, pending)
+    pub fn guard<'a>(&'a self, hop: &'a Hop, pending: Pending) -> PanicGuard<'a> {
+        PanicGuard { manager: self, hop, pending }
     }
 
-    /// Puts all that lies in the queue in the index, by the routes of now.
+    /// Puts every message of the queue in the index, by the current routes.
     pub fn load(&self) {
         let site = self.site();
         self.index.set_parked(site.settings.queue.schedule.is_some());
@@ -126,7 +138,7 @@ impl Manager {
         for summary in scan {
             match summary {
                 Ok(summary) => self.load_summary(&site, &summary),
-                Err(error) if error.kind == ErrorKind::Foreign => self.spool.tell_foreign(&error),
+                Err(error) if error.kind == ErrorKind::Foreign => self.spool.report_foreign(&error),
                 Err(error) => trouble("reading a queue file", &error),
             }
         }
@@ -149,12 +161,12 @@ impl Manager {
             log::warn!(target: "pillarbox", "event=damaged_records id={id} count={count}");
         }
         if !digest_entries::load(&self.index, &self.intake.digests, site, summary, now) {
-            self.put_on_board(site, summary);
+            self.put_at_hops(site, summary);
         }
     }
 
-    /// Puts a message in the index that waits for nothing but its hops.
-    pub(crate) fn put_on_board(&self, site: &Site, summary: &queue::EntrySummary) {
+    /// Puts a message in the index that does not wait for a digest: at each hop of its recipients that are due.
+    pub(crate) fn put_at_hops(&self, site: &Site, summary: &queue::EntrySummary) {
         let now = self.clock.now();
         let arrival = summary.description.arrival.running.min(now.running);
         let pending = Pending { id: summary.id, arrival };
@@ -175,7 +187,8 @@ impl Manager {
         }
         let has_news = !news::news(site, &summary.description, &summary.progress, now).is_empty();
         if (hops.is_empty() && !summary.progress.iter().any(|it| it.held)) || has_news {
-            // A crash came between an outcome and the notice or the removal, or the message has become late.
+            // A crash came between an outcome and the notice or the removal, or the message has become late: the local
+            // worker settles it.
             hops.push((Hop::Local, now.running));
         }
         for (hop, due) in hops {
@@ -183,9 +196,9 @@ impl Manager {
         }
     }
 
-    /// Routes have changed: all that is queued is put in the index again.
+    /// Puts the whole queue in the index again, after the routes have changed.
     pub fn reload(&self) {
-        self.index.clear_routes();
+        self.index.clear_hops();
         self.load();
     }
 
@@ -198,7 +211,7 @@ impl Manager {
     pub(crate) fn remove(&self, entry: &Arc<Entry>, pending: Pending, records: &[JournalRecord]) {
         if let Err(error) = self.queue.remove(entry) {
             trouble("removing a queue file", &error);
-            // Then the journal has to say what is done, and the removal is tried again.
+            // The journal has to say which recipients are finished until the removal succeeds.
             if !records.is_empty() {
                 self.record(entry, records, Durability::Synced);
             }
@@ -211,7 +224,7 @@ impl Manager {
         }
     }
 
-    /// Makes removals durable, if there were any: until then a power cut could deliver a message again.
+    /// Makes removals durable, if there were any: until then a power cut could make a message be delivered again.
     pub fn sync_removals(&self) {
         if self.unsynced_removals.swap(0, Ordering::Relaxed) > 0
             && let Err(error) = self.queue.sync()
@@ -222,5 +235,21 @@ impl Manager {
 
     pub(super) fn step(&self, site: &Site, attempts: u32) -> Duration {
         site.retry.step(attempts, sys::random() as u32)
+    }
+}
+
+/// Puts a message that a worker has taken back in the index if the worker panics.
+pub struct PanicGuard<'a> {
+    manager: &'a Manager,
+    hop: &'a Hop,
+    pending: Pending,
+}
+
+impl Drop for PanicGuard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let due = self.manager.clock.now().running + PANIC_RETRY;
+            self.manager.index.put_back(self.hop.clone(), self.pending, due);
+        }
     }
 }

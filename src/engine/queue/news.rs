@@ -2,8 +2,8 @@
 //! about them.
 //!
 //! A failure is reported once, a delay once (`queue.warn_after`), a delivery if the sender asked for it and no next hop
-//! reports it (RFC 3461 §5.2); one notice carries all the news of a message. The journal keeps what was reported, so that
-//! a restart repeats nothing. A notice that cannot be written is tried again and delays no delivery.
+//! reports it (RFC 3461 §5.2); one notice carries all the news of a message. The journal keeps what was reported, so
+//! that a restart repeats nothing. A notice that cannot be written is tried again and delays no delivery.
 
 use super::enqueue::hop_of;
 use super::index::{Hop, QueueIndex};
@@ -22,7 +22,7 @@ use crate::store::queue::{self, Description, Entry, JournalRecord, Progress, Rec
 use crate::sys::lock::Lock;
 use std::time::Duration;
 
-/// The recipients of which there is something to tell that nobody has been told, by their places.
+/// The recipients with news that the sender has not been told, by their places in the envelope.
 #[must_use]
 pub fn news(
     site: &Site,
@@ -52,7 +52,7 @@ pub fn news(
                 }
                 failure(diagnostic?)
             }
-            // What the operator holds back is no delay that the sender could do something about.
+            // The sender can do nothing about a delay that the operator ordered.
             RecipientState::Pending
                 if is_late
                     && !progress.notified
@@ -68,15 +68,15 @@ pub fn news(
     envelope.recipients.iter().zip(progress).enumerate().filter_map(verdict).collect()
 }
 
-/// Whether there is something to tell of a message.
+/// Whether a message has news for its sender.
 #[must_use]
 pub fn has_news(site: &Site, entry: &Entry, now: Now) -> bool {
     !news(site, entry.description(), &entry.progress(), now).is_empty()
 }
 
-/// Tells the sender all the news of a message. Gives the record that this has been done, or was not to be done; `None`
-/// if there is nothing to tell, or if it has to be tried again.
-pub fn tell(
+/// Sends the sender one notice with all the news of a message. Returns the record for the journal: the news was
+/// reported, or no notice is due for it. `None`: there is no news, or the notice has to be tried again.
+pub fn write_notice(
     intake: &Intake,
     index: &QueueIndex,
     site: &Site,
@@ -96,7 +96,7 @@ pub fn tell(
                 }
                 _ => None,
             };
-            // Nobody may have tried yet: with a schedule, or behind others at a slow host.
+            // There may have been no attempt: because of a schedule, or behind other messages for a slow host.
             let untried = || Diagnostic::local(EnhancedStatus::DELAYED, "its turn has not come yet");
             Some(pause.or(last).unwrap_or_else(untried))
         })
@@ -133,20 +133,21 @@ pub fn tell(
     }
 }
 
-/// Which messages have been looked at because they are late: those that came before a running time.
+/// Finds the messages that become late (`queue.warn_after`). It remembers the running time of arrival up to which
+/// messages were looked at.
 #[derive(Debug, Default)]
 pub struct DelayWatch {
     seen: Lock<Duration>,
 }
 
 impl DelayWatch {
-    /// Whoever is late by now is somebody else's to look at: the whole queue is being read.
+    /// Starts at the present: loading the queue finds the messages that are late already.
     pub fn begin(&self, site: &Site, now: Now) {
         *self.seen.lock() = Self::horizon(site, now).unwrap_or_default();
     }
 
-    /// Puts what has become late since the last look before the local worker, who tells the sender; so it needs no
-    /// attempt and no route that works. Gives when the next of those that wait will be late.
+    /// Hands the messages that have become late since the last call to the local worker, which notifies the sender: a
+    /// notice of delay needs no attempt and no hop that works. Returns when the next waiting message will be late.
     pub fn look(
         &self,
         index: &QueueIndex,
@@ -160,16 +161,16 @@ impl DelayWatch {
         }
         let mut seen = self.seen.lock();
         let horizon = Self::horizon(site, now).unwrap_or(*seen).max(*seen);
-        let (late, next) = index.came_between(*seen, horizon);
+        let (late, next) = index.arrived_between(*seen, horizon);
         *seen = horizon;
-        // What waits for a digest is not late: it leaves when that does.
+        // A message that waits for a digest is not late: it leaves with the digest.
         for pending in late.into_iter().filter(|pending| !digests.holds(pending.id)) {
             index.put_back(Hop::Local, pending, now.running);
         }
         next.map(|arrival| arrival.saturating_add(warn_after))
     }
 
-    /// What came before this running time is late.
+    /// Messages that arrived before this running time are late.
     fn horizon(site: &Site, now: Now) -> Option<Duration> {
         let newest = now.running.checked_sub(site.settings.queue.warn_after)?;
         Some(newest + Duration::from_nanos(1))

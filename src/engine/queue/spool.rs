@@ -1,6 +1,6 @@
-//! Looks after the queue's directories: files that are no messages, and what a crash has left half written.
+//! Looks after the queue's directories: reports files that are no messages, and removes what a crash left half written.
 //!
-//! Deletes nothing but files in `tmp/` that no process holds. What may fail is logged.
+//! It deletes nothing but files in `tmp/` that no process holds. Failures are logged.
 
 use crate::engine::log::event::Event;
 use crate::mail::date::WallTime;
@@ -9,27 +9,28 @@ use crate::store::queue::Queue;
 use crate::sys::lock::Lock;
 use std::path::PathBuf;
 
-/// So many files are told of by name.
-const TOLD_MAX: usize = 100;
+/// The most files that are reported by name.
+const REPORTED_MAX: usize = 100;
 
-/// What has been told.
+/// The files that were reported.
 #[derive(Debug, Default)]
 pub struct Spool {
-    told: Lock<Vec<PathBuf>>,
+    reported: Lock<Vec<PathBuf>>,
 }
 
 impl Spool {
-    /// Logs a file in the queue that is no queue file: once, although each reload finds it again.
-    pub fn tell_foreign(&self, error: &StoreError) {
-        let mut told = self.told.lock();
-        if told.contains(&error.path) || told.len() >= TOLD_MAX {
+    /// Logs a file in the queue that is not a queue file: once, although each reload finds it again.
+    pub fn report_foreign(&self, error: &StoreError) {
+        let mut reported = self.reported.lock();
+        if reported.contains(&error.path) || reported.len() >= REPORTED_MAX {
             return;
         }
-        told.push(error.path.clone());
+        reported.push(error.path.clone());
         log::warn!(target: "pillarbox", "event=foreign_file path={:?}", error.path.display().to_string());
     }
 
-    /// Removes what no process holds any more: a process that was killed may have held its files until after our start.
+    /// Removes files that no process holds any more. This is repeated after the start, because a process that was
+    /// killed may still have held its files then.
     pub fn sweep(&self, queue: &Queue, now: WallTime) {
         match queue.sweep(Some(now)) {
             Ok(0) => {}
@@ -45,7 +46,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn a_file_that_is_no_message_is_told_of_once() {
+    fn a_file_that_is_no_message_is_reported_once() {
         let world = World::new("");
         let queue = world.state().join("queue");
         std::fs::write(queue.join("README"), "x").unwrap();
@@ -63,6 +64,6 @@ mod tests {
             std::fs::write(queue.join(format!("more{number}")), "x").unwrap();
         }
         world.manager.reload();
-        assert_eq!(take_events("foreign_file").len(), super::TOLD_MAX - 3);
+        assert_eq!(take_events("foreign_file").len(), super::REPORTED_MAX - 3);
     }
 }

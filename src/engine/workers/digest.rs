@@ -1,14 +1,31 @@
-//! Storm control (`[digest]`): which of this host's own messages wait in the queue for others of their kind, and the
-//! message in which they leave together. What is alike and how long it waits is decided in `rules::digest`.
+//! Storm control (`[digest]`): the messages of this host that wait in the queue for similar ones, and the message in
+//! which they leave together. `rules::message::digest` decides which messages are similar and how long they wait.
 //!
-//! What waits is an ordinary entry of the queue, with recipients as they come out of aliases, that says in its description
-//! until when and for which digest it waits. On the index it is before the local worker, due at the end of its window; so
-//! flush, hold, remove and bounce work on it as on any other. The digest is a new message by intake; only when that is
-//! committed its members are removed: a crash in between sends them twice, and loses none. A member that has been tried
-//! alone, as by a version that knows no digests, waits no more.
+//! A member is an ordinary queue entry, with its recipients after aliases, whose description names its digest and the
+//! end of the window. In the index it waits at the local hop, due at that end, so that flush, hold, remove and bounce
+//! work on it as on any other message.
 //!
-//! What may fail: the disk. A digest for which there is no room is tried with half of its members; a member that can't be
-//! read stays, and is tried again by itself.
+//! | state of a member | becomes | by |
+//! | --- | --- | --- |
+//! | waits | due | the end of the window, a full group, a flush |
+//! | due, with other members | part of a digest, then removed | [`release_digest`]: oldest first, up to the terms |
+//! | due, the only member | an ordinary message at its own hops | `release_single` |
+//! | waits, `[digest]` was switched off or the member was tried or held | an ordinary message | `release_single` |
+//! | due, but another thread has it | due again after 2 s | `BUSY_RETRY` |
+//! | due, but intake refuses the digest | due again after 60 s, with all members | `OWN_TROUBLE_RETRY` |
+//! | gone or damaged | forgotten here; the local worker settles the entry | |
+//!
+//! The steps of a release, under the lock that only one process may have:
+//!
+//! ```text
+//! open the message that is due ─▶ collect_members: claim, read headers ─┬ one ──▶ release_single ─▶ its own hops
+//!                                                                       └ more ─▶ write_digest ─▶ commit
+//!                                                                                      └▶ remove_member, each
+//! ```
+//!
+//! The digest is a new message by intake, and its members are removed only after it is committed: a crash in between
+//! sends them twice and loses none. If the disk has no room for the digest, half of its members are tried. A member
+//! that cannot be read stays, and is tried again by itself.
 
 use crate::engine::host::site::Site;
 use crate::engine::intake::digest_windows::{MEMBER_FRAME_OCTETS, terms};
@@ -36,11 +53,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Of a member's header section so much is looked at.
+/// The most of a member's header section that is read.
 const HEADER_MAX_OCTETS: usize = 64 * 1024;
 
-/// The turn of a message that is before the local worker: if it waits for a digest, that leaves. False: it does not.
-pub fn leave(manager: &Manager, pending: Pending) -> bool {
+/// Sends the digest that a message waits for, now that the message is due at the local worker. Returns false if the
+/// message waits for no digest, and the worker has to settle it.
+pub fn release_digest(manager: &Manager, pending: Pending) -> bool {
     let digests = &manager.intake.digests;
     let Some(group) = digests.windows().group_of(pending.id) else { return false };
     let site = manager.site();
@@ -51,23 +69,23 @@ pub fn leave(manager: &Manager, pending: Pending) -> bool {
     };
     let entry = match open(manager, pending.id) {
         Ok(entry) => entry,
-        Err(Unfit::Lost) => {
-            // The worker finds that out once more, and knows what is to be done.
+        Err(Unreadable::Lost) => {
+            // The local worker opens it again, and settles it.
             digests.forget(pending.id);
             return false;
         }
-        Err(Unfit::Later(span)) => return put_off(span),
+        Err(Unreadable::Later(span)) => return put_off(span),
     };
     let waits = awaited(&site, entry.description(), &entry.progress()).is_some();
     let (Some(terms), true) = (terms(&site), waits) else {
-        alone(manager, &site, &entry);
+        release_single(manager, &site, &entry);
         return true;
     };
     let Some(_lock) = manager.queue.lock_for_digest() else { return put_off(BUSY_RETRY) };
-    let kind = Kind { group, envelope: &entry.description().envelope };
-    match send(manager, &site, kind, &terms) {
+    let kind = DigestKind { group, envelope: &entry.description().envelope };
+    match send_members(manager, &site, kind, &terms) {
         Ok(sent) if sent.contains(&pending.id) => true,
-        // Others had to go first; or somebody has it in hand.
+        // Older members went first, or another thread has this one.
         Ok(sent) => put_off(if sent.is_empty() { BUSY_RETRY } else { Duration::ZERO }),
         Err(refusal) => {
             trouble("writing a digest; it is tried again", &refusal);
@@ -82,46 +100,47 @@ pub fn leave(manager: &Manager, pending: Pending) -> bool {
     }
 }
 
-/// What the messages of a digest have in common. The messages of a group may have come by several ways out of an alias.
+/// What the members of one digest have in common. The messages of a group may have different envelopes, by different
+/// members of an alias.
 #[derive(Clone, Copy)]
-struct Kind<'a> {
+struct DigestKind<'a> {
     group: u128,
     envelope: &'a Envelope,
 }
 
-/// Why a message can't be looked at.
-enum Unfit {
-    /// It is gone, or damaged.
+/// Why a member cannot be read.
+enum Unreadable {
+    /// It is gone or damaged.
     Lost,
-    /// It may be sound: in a while.
+    /// It may be readable after this time.
     Later(Duration),
 }
 
-fn open(manager: &Manager, id: QueueId) -> Result<Arc<Entry>, Unfit> {
+fn open(manager: &Manager, id: QueueId) -> Result<Arc<Entry>, Unreadable> {
     let opened = match manager.queue.checkout(id) {
         Ok(Checkout::Ready(entry)) => entry.verify().map(|()| entry),
-        Ok(Checkout::Busy) => return Err(Unfit::Later(BUSY_RETRY)),
-        Ok(Checkout::Gone) => return Err(Unfit::Lost),
+        Ok(Checkout::Busy) => return Err(Unreadable::Later(BUSY_RETRY)),
+        Ok(Checkout::Gone) => return Err(Unreadable::Lost),
         Err(error) => Err(error),
     };
     opened.map_err(|error| {
         if error.kind == ErrorKind::Corrupt {
-            return Unfit::Lost;
+            return Unreadable::Lost;
         }
         trouble("reading a message that waits for a digest", &error);
-        Unfit::Later(OWN_TROUBLE_RETRY)
+        Unreadable::Later(OWN_TROUBLE_RETRY)
     })
 }
 
-/// Lets a message leave by itself.
-fn alone(manager: &Manager, site: &Site, entry: &Entry) {
+/// Lets a message leave by itself: it waits at its own hops from now on.
+fn release_single(manager: &Manager, site: &Site, entry: &Entry) {
     let id = entry.id();
     let now = manager.clock.now().running;
     manager.index.withdraw(id);
     match manager.queue.summary(id) {
         Some(Ok(summary)) => {
             manager.intake.digests.forget(id);
-            manager.put_on_board(site, &summary);
+            manager.put_at_hops(site, &summary);
             manager.index.inherit_flush(&[id], id, now);
         }
         Some(Err(error)) => {
@@ -133,42 +152,42 @@ fn alone(manager: &Manager, site: &Site, entry: &Entry) {
     }
 }
 
-/// The messages that leave now, the oldest first, and what there is to tell of them.
+/// The members that leave now, the oldest first, and their summary.
 #[derive(Default)]
-struct Picked {
+struct Members {
     ids: Vec<QueueId>,
-    /// So long the operator can't drop or return them.
+    /// While these last, the operator cannot remove or bounce the members.
     claims: Vec<Claim>,
     summary: DigestSummary,
 }
 
-/// Makes the digest of the oldest messages that it may hold, or lets one leave alone for which there is no other; gives
-/// those that have left.
-fn send(
+/// Sends a digest of the oldest members, as many as the terms allow, or lets a single member leave by itself. Returns
+/// the members that have left.
+fn send_members(
     manager: &Manager,
     site: &Site,
-    kind: Kind<'_>,
+    kind: DigestKind<'_>,
     terms: &DigestTerms,
 ) -> Result<Vec<QueueId>, Refusal> {
     let digests = &manager.intake.digests;
     let mut most = terms.members;
     loop {
-        let picked = pick(manager, site, kind, most, terms.octets);
-        let left = match picked.ids.as_slice() {
+        let members = collect_members(manager, site, kind, most, terms.octets);
+        let left = match members.ids.as_slice() {
             [] => return Ok(Vec::new()),
             [only] => {
                 let Ok(entry) = open(manager, *only) else { return Ok(Vec::new()) };
-                alone(manager, site, &entry);
+                release_single(manager, site, &entry);
                 1
             }
-            ids => match write(manager, site, kind.envelope, &picked) {
+            ids => match write_digest(manager, site, kind.envelope, &members) {
                 Ok(digest) => {
                     manager.index.inherit_flush(ids, digest, manager.clock.now().running);
-                    ids.iter().for_each(|&id| remove(manager, id, digest));
+                    ids.iter().for_each(|&id| remove_member(manager, id, digest));
                     Event::Digest { id: digest, messages: ids.len() }.log();
                     ids.len()
                 }
-                // What waits may be what fills the disk, and leaves in smaller pieces.
+                // The members themselves may fill the disk: a smaller digest needs less room.
                 Err(Refusal::Store(error)) if error.kind == ErrorKind::Full => {
                     most = ids.len() / 2;
                     continue;
@@ -182,22 +201,28 @@ fn send(
         if let Some(id) = windows.overdue(kind.group, terms) {
             manager.index.put_back(Hop::Local, Pending { id, arrival: now }, now);
         }
-        return Ok(picked.ids);
+        return Ok(members.ids);
     }
 }
 
-fn pick(manager: &Manager, site: &Site, kind: Kind<'_>, most: usize, octets: u64) -> Picked {
+fn collect_members(
+    manager: &Manager,
+    site: &Site,
+    kind: DigestKind<'_>,
+    most: usize,
+    octets: u64,
+) -> Members {
     let windows = &manager.intake.digests;
-    // A heap sorts with a tenth of the code of a sort.
+    // A heap sorts with a tenth of the machine code of `sort`.
     let ids: BinaryHeap<QueueId> = windows.windows().members(Some(kind.group)).collect();
-    let (mut picked, mut total) = (Picked::default(), 0);
+    let (mut members, mut total) = (Members::default(), 0);
     for id in ids.into_sorted_vec() {
-        if picked.ids.len() >= most {
+        if members.ids.len() >= most {
             break;
         }
         let entry = match open(manager, id) {
             Ok(entry) => entry,
-            // Its own turn comes, too: the index knows it.
+            // It waits in the index as well, and is settled at its own turn.
             Err(_) => continue,
         };
         let description = entry.description();
@@ -206,20 +231,20 @@ fn pick(manager: &Manager, site: &Site, kind: Kind<'_>, most: usize, octets: u64
             continue;
         }
         total += entry.message_octets() + entry.message_lines() + MEMBER_FRAME_OCTETS;
-        if total > octets && !picked.ids.is_empty() {
+        if total > octets && !members.ids.is_empty() {
             break;
         }
         let Some(claim) = Claim::take(&manager.claims, id, vec![0]) else { continue };
-        let Ok((section, has_eight_bit)) = look_through(&entry) else { continue };
-        picked.summary.add(id, &section, description.arrival.wall, has_eight_bit);
-        picked.claims.push(claim);
-        picked.ids.push(id);
+        let Ok((section, has_eight_bit)) = read_header(&entry) else { continue };
+        members.summary.add(id, &section, description.arrival.wall, has_eight_bit);
+        members.claims.push(claim);
+        members.ids.push(id);
     }
-    picked
+    members
 }
 
-/// The header section of a message, and whether an octet of it is above 127.
-fn look_through(entry: &Entry) -> io::Result<(Vec<u8>, bool)> {
+/// The header section of a message, and whether the message has an octet above 127.
+fn read_header(entry: &Entry) -> io::Result<(Vec<u8>, bool)> {
     let (mut start, mut has_eight_bit) = (Vec::new(), false);
     each_piece(&mut entry.content(0), &mut |piece| {
         has_eight_bit |= !piece.is_ascii();
@@ -231,9 +256,14 @@ fn look_through(entry: &Entry) -> io::Result<(Vec<u8>, bool)> {
     Ok((start, has_eight_bit))
 }
 
-/// Writes the digest, and puts it into the queue. Local recipients get it from there, as any other: the local worker knows
-/// what to do when a Maildir takes nothing, or somebody is there no more.
-fn write(manager: &Manager, site: &Site, envelope: &Envelope, picked: &Picked) -> Result<QueueId, Refusal> {
+/// Writes the digest into the queue. Local recipients get it from there as well: the local worker handles mailboxes
+/// that cannot be written and users that do not exist any more.
+fn write_digest(
+    manager: &Manager,
+    site: &Site,
+    envelope: &Envelope,
+    members: &Members,
+) -> Result<QueueId, Refusal> {
     let now = manager.clock.now();
     let facts = Facts {
         hostname: &site.terms.hostname,
@@ -243,13 +273,13 @@ fn write(manager: &Manager, site: &Site, envelope: &Envelope, picked: &Picked) -
         now: now.wall,
         random: sys::random(),
     };
-    let frame = Frame::new(&picked.summary, &facts);
+    let frame = Frame::new(&members.summary, &facts);
     let recipients = envelope.recipients.iter().map(by_queue).collect();
-    let client = format!("digest of {} messages", picked.ids.len());
+    let client = format!("digest of {} messages", members.ids.len());
     let submission = Submission { dated: Some(now), ..Submission::resubmitted(envelope, recipients, client) };
     let mut incoming = manager.intake.begin(site, submission)?;
     incoming.write(&frame.head);
-    for &id in &picked.ids {
+    for &id in &members.ids {
         let entry = open(manager, id).map_err(|_| StoreError::refused(id.to_string(), "it is not there"))?;
         incoming.write(frame.separator.as_bytes());
         let read = |error| StoreError::io(id.to_string(), error);
@@ -264,8 +294,9 @@ fn by_queue(recipient: &Recipient) -> Accepted {
     Accepted { routed: Routed::by_queue(mailbox, leaves), parameters: RcptParameters { notify, orcpt } }
 }
 
-/// Removes a message that has left in a digest. One that can't be removed now leaves once more: a duplicate, and no loss.
-fn remove(manager: &Manager, id: QueueId, digest: QueueId) {
+/// Removes a member that has left in a digest. One that cannot be removed now leaves again later: a duplicate, not a
+/// loss.
+fn remove_member(manager: &Manager, id: QueueId, digest: QueueId) {
     manager.index.withdraw(id);
     let now = manager.clock.now();
     let Ok(Checkout::Ready(entry)) = manager.queue.checkout(id) else {

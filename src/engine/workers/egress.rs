@@ -1,4 +1,7 @@
-//! The way out that all workers share: resolver, connector, and what was learnt about the MTA-STS policies of domains.
+//! What all workers share to reach other hosts: the resolver, the connector, and the MTA-STS policies of domains.
+//!
+//! A worker makes one [`OutboundContext`] of it for each connection, so that the context carries the time of the
+//! attempt. The tests put their own resolver and connector here; the rest of the way out is the same as in production.
 
 use crate::engine::outbound::context::OutboundContext;
 use crate::engine::outbound::sts_policies::StsPolicies;
@@ -8,7 +11,7 @@ use crate::net::resolver::Resolve;
 use std::fmt;
 use std::time::Duration;
 
-/// The way out.
+/// What all workers share to reach other hosts.
 pub struct Egress {
     resolver: Box<dyn Resolve>,
     connect: Box<dyn Connect>,
@@ -24,17 +27,17 @@ impl fmt::Debug for Egress {
 }
 
 impl Egress {
-    /// A way out by these; nothing has been learnt yet.
+    /// Nothing has been learnt about MTA-STS policies yet.
     #[must_use]
     pub fn new(resolver: Box<dyn Resolve>, connect: Box<dyn Connect>, linger: Duration) -> Self {
         Self { resolver, connect, sts: StsPolicies::default(), linger }
     }
 
-    /// What a delivery at this moment needs; nobody observes it.
+    /// The context for a connection that starts now, without an observer.
     #[must_use]
-    pub fn outside<'a>(&'a self, manager: &'a Manager) -> OutboundContext<'a> {
+    pub fn context<'a>(&'a self, manager: &'a Manager) -> OutboundContext<'a> {
         let (resolver, connect) = (self.resolver.as_ref(), self.connect.as_ref());
         let (sts, index, now) = (&self.sts, manager.index.as_ref(), manager.clock.now());
-        OutboundContext { resolver, connect, sts, index, now, watch: &(), hop: None }
+        OutboundContext { resolver, connect, sts, index, now, observer: &(), hop: None }
     }
 }

@@ -1,7 +1,28 @@
-//! The forwarder thread: waits until something is due, and starts workers, which deliver it.
+//! The forwarder thread: sleeps until something is due and starts workers, which deliver it.
 //!
-//! It sleeps until the next due time, the schedule, new mail or a signal (DESIGN section 1). What is due, and what comes
-//! of an attempt, is the queue manager's to say.
+//! It decides nothing about messages: `QueueIndex::next` says at which hop a worker is needed, and the queue manager
+//! settles what a worker learns. Each round of its loop:
+//!
+//! ```text
+//! ┌▶ Manager::look_after    at least once a minute: sweep tmp/, give up kept mail, report delays
+//! │  housekeeping           each round: alarms, saved clock, saved counters (engine::daemon)
+//! │  Schedule::fires        then everything is flushed
+//! │  QueueIndex::wait       ─ Work(hop) ─▶ start a worker thread
+//! └──────────────────────── ─ Wait ─▶ the next due time, new mail, a change, or the longest sleep has come
+//!                           ─ Stop ─▶ the thread ends
+//! ```
+//!
+//! | the loop wakes up | because |
+//! | --- | --- |
+//! | at the earliest due time or end of a pause | `QueueIndex::next` gives it |
+//! | at once | a message came in or was put back, a worker ended, a hop answered, a flush, the link, a stop |
+//! | after a minute, or `alarm.stuck_after` if that is shorter | jumps of the clock, the schedule and alarms must be noticed |
+//!
+//! Workers are separate threads, so that a slow host never delays the loop. If the system has no thread left, the hop
+//! pauses as after a failure. A panic ends one worker: its hop pauses for a minute, and its message is put back.
+//!
+//! `pillarbox queue` without a daemon, `pillarbox probe --send` and the tests use [`Forwarder::pass`] instead: the same
+//! work in the thread of the caller.
 
 use super::egress::Egress;
 use super::{local, remote};
@@ -22,9 +43,9 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// The forwarder.
 #[derive(Debug)]
 pub struct Forwarder {
-    /// The queue.
+    /// The queue manager.
     pub manager: Arc<Manager>,
-    /// The way out.
+    /// What the workers share to reach other hosts.
     pub egress: Egress,
 }
 
@@ -38,7 +59,7 @@ impl Forwarder {
             let site = manager.site();
             let now = manager.clock.now();
             if now.running >= next_look {
-                // Not only when the next message becomes late: one that a worker is at is on no list.
+                // Also when no message is known to become late: a message that a worker has taken is not in the index.
                 manager.look_after(now);
                 next_look = now.running + LONGEST_SLEEP.min(site.settings.queue.warn_after);
             }
@@ -65,11 +86,11 @@ impl Forwarder {
         if let Err(error) = started {
             self.manager.index.worker_ended(&hop);
             let reason = Diagnostic::local(EnhancedStatus::SYSTEM_TROUBLE, format!("no thread: {error}"));
-            self.manager.route_failed(&hop, None, &reason.into());
+            self.manager.hop_failed(&hop, None, &reason.into());
         }
     }
 
-    /// Does what is due at a hop, in this thread.
+    /// Does the work of one worker at a hop, in this thread.
     pub fn work(&self, hop: &Hop) {
         match hop {
             Hop::Local => local::work(&self.manager),
@@ -78,7 +99,8 @@ impl Forwarder {
         self.manager.sync_removals();
     }
 
-    /// One pass over what is due, in this thread. Gives the next time at which something will be, if there is one.
+    /// Delivers everything that is due, in this thread. Returns when the next message will be due or late, if a time is
+    /// known.
     pub fn pass(&self) -> Option<Duration> {
         let manager = &self.manager;
         manager.look_after(manager.clock.now());
@@ -98,7 +120,7 @@ impl Forwarder {
     }
 }
 
-/// Counts a worker out, also when it panics.
+/// Counts a worker out when it ends, also by a panic.
 struct WorkerEnd<'a> {
     manager: &'a Manager,
     hop: &'a Hop,
@@ -108,7 +130,7 @@ impl Drop for WorkerEnd<'_> {
     fn drop(&mut self) {
         let index = &self.manager.index;
         if std::thread::panicking() {
-            // Not tried again at once, and not in an hour either.
+            // A pause of a minute: trying again at once would panic again, and the breaker's try would last an hour.
             let reason = Diagnostic::local(EnhancedStatus::SYSTEM_TROUBLE, "a worker failed");
             let now = self.manager.clock.now().running;
             index.hop_failed(self.hop, None, now, &|_| OWN_TROUBLE_RETRY, &reason.into(), Duration::MAX);

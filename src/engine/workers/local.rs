@@ -1,4 +1,22 @@
-//! The local worker: copies whose Maildir could not take them at once, and recipients that have no route any more.
+//! The local worker: copies whose Maildir could not take them at once, recipients that have no next hop any more,
+//! delays to report, and digests.
+//!
+//! There is at most one, and it does not count as a connection. For each recipient that is due it asks for the route
+//! again, since the configuration may have changed after the message was queued:
+//!
+//! | route now | what it does | outcome |
+//! | --- | --- | --- |
+//! | a Maildir or mbox | delivers | delivered, or deferred if the mailbox is full or cannot be written |
+//! | another host, an alias | hands the copy to intake again | delivered ("queued as …"), or deferred if intake refuses |
+//! | the look-up of the user failed | nothing | deferred |
+//! | no such user, refused | nothing | failed |
+//!
+//! A message without recipients that are due is only settled: its notice is written, or its file is removed. That is
+//! how notices of delay leave, and how the work of a crash between journal and removal is finished.
+//!
+//! A copy that intake takes again keeps its envelope and the date of its message, and gets a queue id of its own; its
+//! recipient is marked as passed on, so that success is reported once, by the new entry. The look-up of users may be
+//! slow; only this worker waits for it.
 
 use super::digest;
 use crate::engine::host::site::{Site, SystemAccounts};
@@ -16,13 +34,13 @@ use crate::smtp::extension::RcptParameters;
 use crate::store::StoreError;
 use crate::store::queue::Entry;
 
-/// Settles all that is due.
+/// Works until nothing is due.
 pub fn work(manager: &Manager) {
-    // Where there was no thread there is one now.
+    // This thread proves that the system has threads again: that is the only failure of the local hop.
     manager.index.hop_succeeded(&Hop::Local);
     while let Some(pending) = manager.index.take(&Hop::Local, manager.clock.now().running) {
-        let _held = manager.hold(&Hop::Local, pending);
-        if digest::leave(manager, pending) {
+        let _guard = manager.guard(&Hop::Local, pending);
+        if digest::release_digest(manager, pending) {
             continue;
         }
         let Some(mut attempt) = manager.begin_attempt(&Hop::Local, pending) else { continue };
@@ -75,13 +93,14 @@ fn to_maildir(manager: &Manager, site: &Site, entry: &Entry, routed: &Routed) ->
     let mut delivery = FinalDelivery::begin(delivery, reverse_path, &routed.mailbox)?;
     let (file, offset) = entry.content_source();
     delivery.append_from(file, offset, entry.message_octets())?;
-    // Others wait for this worker.
+    // One worker serves all mailboxes, and other messages wait for it.
     delivery.hurry();
     delivery.sync()?.commit()?;
     Ok(DELIVERED.into())
 }
 
-/// The recipient has become somebody's elsewhere since it was queued, such as a new `admin`'s: the copy enters again.
+/// Hands a copy to intake again: the recipient goes elsewhere since it was queued, for example because `admin` has
+/// changed.
 fn to_queue(
     manager: &Manager,
     site: &Site,

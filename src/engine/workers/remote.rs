@@ -1,8 +1,40 @@
-//! One worker at one next hop: looks the hosts up, connects, and sends what is due there, one message after the other
-//! over the same connection (RFC 5321 §5.1).
+//! One worker at one next hop: connects, and sends the messages that are due there, one after the other over the same
+//! connection (RFC 5321 §5.1).
 //!
-//! What it learns about a message goes to the manager as outcomes; what it learns about the route pauses the route and
-//! leaves the messages as they are.
+//! ```text
+//! take a message ─▶ connection: the open one, or a new one ─▶ begin_attempt ─▶ transactions ─▶ verdict ─▶ end_attempt
+//!       ▲                                                                                         │
+//!       └──────────────── lingers for the next message ◀── goes on ───────────────────────────────┘
+//! ```
+//!
+//! An outcome of a recipient goes to the manager. A failure of the hop pauses the hop and leaves its messages as they
+//! are. After each message, the verdict on the hop:
+//!
+//! | verdict | when | connection | the hop |
+//! | --- | --- | --- | --- |
+//! | [`HopVerdict::GoesOn`] | every recipient has an outcome, or the session ended without blame | kept if usable | works |
+//! | [`HopVerdict::MessageFailed`] | the same message was being sent at an earlier failure too | kept if usable | goes on with its back-off |
+//! | [`HopVerdict::NextSmarthost`] | this smarthost refuses, and another one is left | closed | goes on |
+//! | [`HopVerdict::Pauses`] | the session failed at MAIL or later, or all smarthosts refuse | closed | pauses |
+//!
+//! # What a failure concerns
+//!
+//! | failure | concerns | its messages | the next try |
+//! | --- | --- | --- | --- |
+//! | the domain does not exist, has a null MX, or leads back here | the messages | fail | – |
+//! | no host can be used: DNS, TLS policy, connect, TLS, EHLO, AUTH | the hop | stay as they are | after its pause |
+//! | silence while another hop waits for a place | neither | go to the end of the line | at their next turn |
+//! | a reply to RCPT or to the data | the recipient | 4yz deferred, 5yz failed | 4yz: after the step of the message |
+//! | 421 or a lost connection at MAIL or later, the first time with this message | the hop | stay as they are | after its pause |
+//! | the same again with the same message | the message | deferred | after the step of the message |
+//! | a smarthost refuses the account or a limit | the smarthost; the hop if all refuse | stay as they are | the next smarthost, or after the pause |
+//! | the same refusal, while other messages pass | the message | deferred, in the end failed | after the step of the message |
+//!
+//! `index/suspects.rs` decides between hop and message; `rules::advice::refusal` decides which replies are about the
+//! account. "Stay as they are" means that the journal gets no record: the failure of the hop counts as an attempt of
+//! each message that waits there.
+//!
+//! The worker ends if nothing is due, the hop fails, the worker gives its place away, or the daemon stops.
 
 use super::egress::Egress;
 use crate::engine::log::event::Event;
@@ -12,7 +44,7 @@ use crate::engine::outbound::conversation::{Conversation, Talk};
 use crate::engine::outbound::hosts::Unreachable;
 use crate::engine::outbound::outgoing::{NextHopTraits, Outgoing};
 use crate::engine::queue::attempt::{Again, Attempt};
-use crate::engine::queue::index::{Blame, Hop, InHand, Pending};
+use crate::engine::queue::index::{Blame, FailedMessage, Hop, Pending};
 use crate::engine::queue::manager::Manager;
 use crate::mail::address::ReversePath;
 use crate::mail::next_hop::{NextHop, Smarthost};
@@ -27,104 +59,101 @@ use crate::sys;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Sends what is due at a next hop, until nothing is or the route fails.
+/// Sends the messages that are due at a next hop, until none is due or the hop fails.
 pub fn work(manager: &Manager, egress: &Egress, next_hop: &NextHop) {
     let hop = Hop::Relay(next_hop.clone());
-    let mut conversation: Option<Conversation<'_>> = None;
-    while let Some(pending) = next_job(manager, &hop, egress.linger, conversation.is_some()) {
+    let mut open: Option<Conversation<'_>> = None;
+    while let Some(pending) = next_pending(manager, &hop, egress.linger, open.is_some()) {
         let site = manager.site();
-        let _held = manager.hold(&hop, pending);
-        let usable = conversation.take_if(|conversation| conversation.can_go_on(&site));
-        if let Some(conversation) = conversation.take() {
+        let _guard = manager.guard(&hop, pending);
+        let usable = open.take_if(|conversation| conversation.can_go_on(&site));
+        if let Some(conversation) = open.take() {
             conversation.leave();
         }
-        let (mut ready, is_new) = match usable {
-            Some(conversation) => (conversation, false),
-            None => match connect(
-                &OutboundContext { hop: Some(&hop), ..egress.outside(manager) },
-                &site,
-                next_hop,
-            ) {
-                Ok(ready) => (ready, true),
-                Err(Unreachable::Message(diagnostic) | Unreachable::Circle(diagnostic)) => {
-                    manager.fail_all(&hop, pending, &diagnostic);
-                    // That is an answer, too: the pause of an earlier failure is over.
-                    manager.index.hop_succeeded(&hop);
-                    continue;
+        let is_new = usable.is_none();
+        let context = OutboundContext { hop: Some(&hop), ..egress.context(manager) };
+        let mut conversation = match usable.map_or_else(|| connect(&context, &site, next_hop), Ok) {
+            Ok(conversation) => conversation,
+            Err(Unreachable::Message(diagnostic) | Unreachable::Loop(diagnostic)) => {
+                manager.fail_all(&hop, pending, &diagnostic);
+                // The answer of the DNS ends the pause of an earlier failure, too.
+                manager.index.hop_succeeded(&hop);
+                continue;
+            }
+            Err(Unreachable::Hop(diagnostic)) => {
+                if !manager.index.gave_way(&hop, pending, manager.clock.now().running) {
+                    manager.hop_failed(&hop, Some(pending), &diagnostic.into());
                 }
-                Err(Unreachable::Route(_))
-                    if manager.index.gave_way(&hop, pending, manager.clock.now().running) =>
-                {
-                    return;
-                }
-                Err(Unreachable::Route(diagnostic)) => {
-                    return manager.route_failed(&hop, Some(pending), &diagnostic.into());
-                }
-            },
+                return;
+            }
         };
         manager.index.hop_answered(&hop, manager.clock.now().running);
-        if manager.index.knows_no_chunks(&ready.host) {
-            ready.session.forgo_chunks();
-        }
-        let after = deliver(manager, &hop, pending, &mut ready);
-        if ready.session.knows_no_chunks() {
-            manager.index.remember_no_chunks(&ready.host);
-        }
-        match after {
-            After::Pauses(failure) => {
-                ready.leave();
-                manager.route_failed(&hop, None, &failure);
+        match deliver(manager, &hop, pending, &mut conversation) {
+            HopVerdict::Pauses(failure) => {
+                conversation.leave();
+                manager.hop_failed(&hop, None, &failure);
                 if failure.refusal.is_some() {
                     manager.log_waiting(&hop, pending, &failure.reason);
                 }
                 return;
             }
-            // A pause that began with the message is over.
-            After::IsToBlame => manager.index.hop_goes_on(&hop),
-            // Only after the first transaction: a host that greets us and then refuses mail has failed, and its back-off
-            // must grow. Not after later ones: they say nothing about new connections.
-            After::Goes if is_new => manager.index.hop_succeeded(&hop),
-            After::Goes | After::Elsewhere => {}
+            HopVerdict::NextSmarthost => {
+                conversation.leave();
+                continue;
+            }
+            HopVerdict::MessageFailed => manager.index.hop_goes_on(&hop),
+            // Only after the first transaction: a host that greets us and then refuses mail has failed, and its
+            // back-off must grow. Not after later ones: they say nothing about new connections.
+            HopVerdict::GoesOn if is_new => manager.index.hop_succeeded(&hop),
+            HopVerdict::GoesOn => {}
         }
-        // Some take what follows the BDAT that they don't know for commands, and have to be left.
-        if matches!(after, After::Goes | After::IsToBlame) && ready.is_usable() {
-            conversation = Some(ready);
+        // A host that takes the data after an unknown BDAT for commands has to be left.
+        if conversation.is_usable() {
+            open = Some(conversation);
         } else {
-            ready.leave();
+            conversation.leave();
         }
     }
-    if let Some(conversation) = conversation {
+    if let Some(conversation) = open {
         conversation.leave();
     }
 }
 
-/// The next message; with an open connection it is worth waiting for one a moment.
-fn next_job(manager: &Manager, hop: &Hop, linger: Duration, connected: bool) -> Option<Pending> {
+/// The next message. With an open connection it is worth waiting for one.
+fn next_pending(manager: &Manager, hop: &Hop, linger: Duration, connected: bool) -> Option<Pending> {
     let now = manager.clock.now().running;
     if let Some(pending) = manager.index.take(hop, now) {
         return Some(pending);
     }
-    // What has left the queue is synced when the worker ends: a second later at most, or with the next new mail's name.
+    // Removals are synced when the worker ends, a second later at most, or with the name of the next new message.
     if connected { manager.index.linger(hop, linger, now) } else { None }
 }
 
-/// What a message has come to, for the route.
-enum After {
-    /// It goes on.
-    Goes,
-    /// It goes on, and the failure was the message's.
-    IsToBlame,
-    /// It goes on with the next smarthost.
-    Elsewhere,
-    /// It pauses.
+/// What a message means for its hop. See the module.
+enum HopVerdict {
+    /// The hop goes on.
+    GoesOn,
+    /// The hop goes on, and the failure was the message's.
+    MessageFailed,
+    /// The hop goes on with its next smarthost.
+    NextSmarthost,
+    /// The hop pauses.
     Pauses(RouteFailure),
 }
 
 /// Sends one message to its recipients at this hop.
-fn deliver(manager: &Manager, hop: &Hop, pending: Pending, conversation: &mut Conversation<'_>) -> After {
-    let Some(mut attempt) = manager.begin_attempt(hop, pending) else { return After::Goes };
+fn deliver(
+    manager: &Manager,
+    hop: &Hop,
+    pending: Pending,
+    conversation: &mut Conversation<'_>,
+) -> HopVerdict {
+    let Some(mut attempt) = manager.begin_attempt(hop, pending) else { return HopVerdict::GoesOn };
     let site = manager.site();
     let entry = Arc::clone(&attempt.entry);
+    if manager.index.knows_no_chunks(&conversation.host) {
+        conversation.session.forgo_chunks();
+    }
     let traits = NextHopTraits {
         is_delivered: conversation.session.is_lmtp(),
         support: match &conversation.session {
@@ -135,20 +164,23 @@ fn deliver(manager: &Manager, hop: &Hop, pending: Pending, conversation: &mut Co
     };
     let outgoing = Outgoing::new(&site, &entry, traits, manager.clock.now(), manager.clock.last_jump());
     let end = send(conversation, &outgoing, &mut attempt);
+    if conversation.session.knows_no_chunks() {
+        manager.index.remember_no_chunks(&conversation.host);
+    }
     attempt.relay.clone_from(&conversation.relay);
     if conversation.session.passes_dsn() {
         attempt.passed_on = attempt.outcomes.iter().map(|&(place, _)| place).collect();
     }
-    let after = judge(manager, hop, conversation, &outgoing.envelope.reverse_path, &mut attempt, end);
-    let again_at = match &after {
-        After::Pauses(_) => Again::WhenRouteWorks,
+    let verdict = judge(manager, hop, conversation, &outgoing.envelope.reverse_path, &mut attempt, end);
+    let again = match &verdict {
+        HopVerdict::Pauses(_) => Again::WhenHopWorks,
         _ => Again::AtOnce,
     };
-    manager.end_attempt(hop, attempt, again_at);
-    after
+    manager.end_attempt(hop, attempt, again);
+    verdict
 }
 
-/// Says all of a message that is to be said, and notes what came of it. `None`: the conversation can go on.
+/// Sends a message in as many transactions as it takes, and notes the outcomes. `None`: the session can go on.
 fn send(
     conversation: &mut Conversation<'_>,
     outgoing: &Outgoing<'_>,
@@ -173,16 +205,15 @@ fn send(
             Talk::Ready => {}
             Talk::Over(end) => return Some(end),
         }
-        // After the outcomes: whether the session goes on.
-        match conversation.talk(None) {
-            Talk::Ready => {}
-            Talk::Finished(_) => {}
-            Talk::Over(end) => return Some(end),
+        // After the outcomes the session says whether it goes on.
+        if let Talk::Over(end) = conversation.talk(None) {
+            return Some(end);
         }
     }
 }
 
-/// Whether the route is to blame for what failed, or the message (INTERFACE section 4); the outcomes say it then.
+/// Decides whether the hop or the message is to blame for a failure (INTERFACE section 4), and changes the outcomes
+/// accordingly.
 fn judge(
     manager: &Manager,
     hop: &Hop,
@@ -190,7 +221,7 @@ fn judge(
     sender: &ReversePath,
     attempt: &mut Attempt,
     end: Option<SessionEnd>,
-) -> After {
+) -> HopVerdict {
     let (index, site) = (&manager.index, manager.site());
     let (id, named) = (attempt.pending.id, sender.to_string());
     if attempt.outcomes.iter().any(|(_, outcome)| matches!(outcome, Some(Outcome::Delivered(_)))) {
@@ -214,48 +245,57 @@ fn judge(
         Some(SessionEnd::Route(reason)) => Some(refusal(&reason).unwrap_or_else(|| reason.into())),
         _ => None,
     }) else {
-        return After::Goes;
+        return HopVerdict::GoesOn;
     };
     let reply = failure.refusal.and(Some(failure.reason.line()));
-    let blame = index.blame(hop, InHand { id, sender: &named, refusal: reply });
+    let blame = index.blame(hop, FailedMessage { id, sender: &named, refusal: reply });
     for (_, slot) in &mut attempt.outcomes {
         let is_refused = refused(slot).is_some();
-        match blame {
-            Blame::Hop if is_refused => *slot = None,
-            Blame::Message(_) if is_refused || slot.is_none() => {
-                *slot = Some(Outcome::Deferred(failure.reason.clone()));
-            }
-            // It was said to the session, and to whom of them it was meant nobody knows.
-            Blame::Refused if is_by_session && slot.is_none() => {
-                let reason = failure.reason.clone();
-                *slot = Some(Outcome::Failed(reason.with_class(Class::Permanent)));
-            }
-            Blame::Hop | Blame::Message(_) | Blame::Refused => {}
-        }
+        apply(blame, slot, is_refused, &failure.reason, is_by_session);
     }
     match (blame, &conversation.smarthost) {
         (Blame::Hop, Some(host)) if failure.refusal.is_some() => {
             another_smarthost(manager, hop, host, failure)
         }
-        (Blame::Hop, _) => After::Pauses(failure),
+        (Blame::Hop, _) => HopVerdict::Pauses(failure),
         (Blame::Message(failures), _) => {
             attempt.failures = failures;
-            After::IsToBlame
+            HopVerdict::MessageFailed
         }
-        (Blame::Refused, _) => After::IsToBlame,
+        (Blame::Refused, _) => HopVerdict::MessageFailed,
     }
 }
 
-/// A smarthost refuses: the next one of the list is tried, and if all do, the route pauses.
-fn another_smarthost(manager: &Manager, hop: &Hop, host: &Smarthost, failure: RouteFailure) -> After {
+/// Changes the outcome of one recipient by the verdict. `is_by_session`: the refusal was an answer to the session, not
+/// to a recipient.
+fn apply(
+    blame: Blame,
+    slot: &mut Option<Outcome>,
+    is_refused: bool,
+    reason: &Diagnostic,
+    is_by_session: bool,
+) {
+    match blame {
+        Blame::Hop if is_refused => *slot = None,
+        Blame::Message(_) if is_refused || slot.is_none() => *slot = Some(Outcome::Deferred(reason.clone())),
+        // It is unknown which of the recipients a refusal of the session concerns: it fails all that are left.
+        Blame::Refused if is_by_session && slot.is_none() => {
+            *slot = Some(Outcome::Failed(reason.clone().with_class(Class::Permanent)));
+        }
+        Blame::Hop | Blame::Message(_) | Blame::Refused => {}
+    }
+}
+
+/// A smarthost refuses: the next one of the list is tried, and if all of them refuse, the hop pauses.
+fn another_smarthost(manager: &Manager, hop: &Hop, host: &Smarthost, failure: RouteFailure) -> HopVerdict {
     let (index, now) = (&manager.index, manager.clock.now().running);
     let step = |refusals| pause_after_refusal(refusals, sys::random() as u32);
     let pause = index.host_refused(host, now, &step);
     match hop {
         Hop::Relay(NextHop::Smarthosts(all)) if all.iter().any(|other| !index.is_refusing(other, now)) => {
             Event::paused(&host.to_string(), pause, &failure).log();
-            After::Elsewhere
+            HopVerdict::NextSmarthost
         }
-        _ => After::Pauses(failure),
+        _ => HopVerdict::Pauses(failure),
     }
 }

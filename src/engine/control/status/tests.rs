@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 fn status() -> Status {
     let seconds = Duration::from_secs;
     let reason = Diagnostic::local(EnhancedStatus::NO_ANSWER, "535 \"no\"\n# HELP \\x\u{1b}[2J");
-    let route = |name: &str, pause| FailingRoute {
+    let route = |name: &str, pause| FailingHop {
         hop: Hop::Relay(NextHop::Mx(Domain::parse(name).unwrap())),
         since: seconds(400),
         pause,

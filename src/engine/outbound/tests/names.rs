@@ -1,4 +1,4 @@
-//! What a DNS server says, heard by the real resolver, and what becomes of the message: queue, pause, notice.
+//! The answers of a DNS server to the real resolver, and what they mean for the message: queue, pause, notice.
 
 use crate::engine::tests::world::*;
 use crate::net::resolver::tests::server::{Asked, Reply, Server};
@@ -18,8 +18,8 @@ const FALSE: &str = "192.0.2.66";
 type Forge = fn(&Asked, &mut Vec<u8>);
 type Script = Box<dyn FnMut(&Asked) -> Vec<Vec<u8>> + Send>;
 
-/// What the server does with the questions that the script leaves to it (by nothing at all): `far.example.org` has one MX
-/// host, and that an address; nothing else exists.
+/// What the server does with the questions that the script leaves to it (by nothing at all): `far.example.org` has one
+/// MX host, and that an address; nothing else exists.
 fn usual(asked: &Asked) -> Vec<Vec<u8>> {
     match asked.rtype() {
         Rtype::MX if asked.asks("far.example.org") => asked.records(|r| {
@@ -204,7 +204,7 @@ fn what_the_dns_says_is_settled_as_the_table_has_it() {
         table.push((format!("spoofed: {name}, and the truth"), spoofed(forge, true), "delivered"));
         table.push((format!("spoofed: {name}"), spoofed(forge, false), "paused 4.4.3"));
     }
-    // Whoever can't see the question has to guess the case of its letters; then TCP is asked.
+    // A forger who cannot see the question has to guess the case of its letters; then TCP is asked.
     let other_case = |asked: &Asked, m: &mut Vec<u8>| {
         let end = 12 + asked.message[12..].iter().position(|&octet| octet == 0).unwrap();
         m[12..end].iter_mut().filter(|octet| octet.is_ascii_alphabetic()).for_each(|octet| *octet ^= 0x20);
@@ -225,7 +225,7 @@ fn what_the_dns_says_is_settled_as_the_table_has_it() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// A domain with 200 MX hosts that are all away costs a bounded number of connections, and the route waits.
+/// A domain with 200 MX hosts that do not answer costs a bounded number of connections, and the hop pauses.
 #[test]
 fn two_hundred_dead_hosts_are_not_all_tried() {
     let world = World::new("");

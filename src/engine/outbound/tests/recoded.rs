@@ -1,5 +1,5 @@
-//! What a next hop can't take as it is: lines over 998 octets, and octets beyond ASCII where 8BITMIME is not offered. That the
-//! sizes told are those sent, by DATA and BDAT, and that signatures are those of what is sent.
+//! Messages that a next hop cannot take unchanged: lines over 998 octets, and octets beyond ASCII where 8BITMIME is not
+//! offered. The announced sizes are those that are sent, by DATA and BDAT, and the signatures match what is sent.
 
 use crate::engine::tests::world::*;
 use crate::mail::date::WallTime;
@@ -15,8 +15,8 @@ fn world(config: &str, extensions: &[&'static str]) -> (World, Arc<Host>) {
     (world, host)
 }
 
-/// Sends a message with BODY=8BITMIME from loopback, and gives MAIL as the host has heard it, and what it has taken, with LF
-/// line ends.
+/// Sends a message with BODY=8BITMIME from loopback. Returns the MAIL command that the host got, and the message that
+/// it accepted, with LF line ends.
 fn sent(world: &World, host: &Host, content: &str) -> (String, String) {
     let content = content.replace('\n', "\r\n");
     let input = format!(

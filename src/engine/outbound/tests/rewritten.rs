@@ -1,4 +1,4 @@
-//! Who mail says it is from once it leaves, and that it says something else nowhere but there.
+//! The senders of mail that leaves, and that they are changed nowhere else.
 
 use crate::engine::host::site::current;
 use crate::engine::tests::world::*;

@@ -1,4 +1,4 @@
-//! DKIM on the way out: whose mail is signed, by which key, and that nothing else changes.
+//! DKIM of outgoing mail: which mail is signed, by which key, and that nothing else changes.
 
 use crate::engine::tests::world::*;
 use crate::mail::date::WallTime;
@@ -39,7 +39,7 @@ fn world(config: &str, key: &Key) -> (World, Arc<Host>) {
 const MESSAGE: &str = "From: root <root@box.example>\nSubject: alert\nDate: Mon, 23 Nov 2026 06:53:30 +0000\nMessage-ID: <a@b>\n\
                        To: joe@far.example\nMIME-Version: 1.0\n\n.The disk\n\n is \t full.\n\n\n";
 
-/// What the host has taken, with LF line ends.
+/// The message that the host has accepted, with LF line ends.
 fn taken(host: &Host) -> Vec<String> {
     let taken = host.taken.lock().unwrap();
     taken

@@ -1,4 +1,5 @@
-//! MTA-STS and DANE: MX hosts and an HTTPS server with certificates, in threads of the test; DNS from the table.
+//! MTA-STS and DANE: MX hosts and an HTTPS server with certificates run in threads of the test; DNS answers come from a
+//! table.
 
 use crate::engine::tests::world::*;
 use crate::mail::date::WallTime;
@@ -214,7 +215,7 @@ fn a_policy_is_fetched_once_kept_and_followed() {
     assert_eq!(scene.send(), "unverified");
     scene.world.clock.advance(DAY);
     assert_eq!((scene.send().as_str(), scene.https.count()), ("sts", 5));
-    // Damaged, it is fetched anew; and without a record nothing is asked, but what is kept holds.
+    // A damaged policy is fetched again; without a record nothing is fetched, and the policy on disk still holds.
     std::fs::write(&file, "damaged").unwrap();
     assert_eq!((scene.send().as_str(), scene.https.count()), ("sts, and a word", 6));
     scene.world.net.secure("_mta-sts.far.example", Rtype::TXT, &[]);
@@ -259,7 +260,7 @@ fn a_policy_that_can_not_be_had_is_none_and_is_not_asked_for_again_at_once() {
     }
     let attempts = scene.world.net.take_attempts();
     assert_eq!(attempts.iter().filter(|address| *address == "192.0.2.2:443").count(), 1, "{attempts:?}");
-    // Nobody is asked where the operator has decided, or is a part of the domain.
+    // No policy is asked for where the operator has decided, or where this host is a backup MX of the domain.
     for config in ["relay.tls = \"off\"", "relay.mta_sts = false", "relay.domains = \"far.example\""] {
         let scene = Scene::new(config, "other.example", true);
         scene.announces("1");
@@ -285,12 +286,12 @@ fn dane_counts_where_all_is_secure_and_then_before_all_else() {
     );
     scene.world.net.secure("_mta-sts.far.example", Rtype::TXT, &[]);
     let _ = std::fs::remove_file(scene.world.state().join("sts/far.example"));
-    // No record serves: encrypted, by whomever.
+    // No record is usable: encrypted, without a check.
     scene.signed(&[&authority]);
     assert_eq!(scene.send_queued(), "unverified");
     scene.signed(&[]);
     assert_eq!(scene.send(), "unverified", "there is none");
-    // Not secure: as if there was none.
+    // Not secure: as if the record did not exist.
     scene.signed(&[&wrong]);
     for (name, rtype) in
         [("far.example", Rtype::MX), ("mx.far.example", Rtype::A), ("_25._tcp.mx.far.example", Rtype::TLSA)]
@@ -299,7 +300,7 @@ fn dane_counts_where_all_is_secure_and_then_before_all_else() {
         assert_eq!(scene.send(), "unverified", "{name}");
         scene.signed(&[&wrong]);
     }
-    // What can't be known is not guessed.
+    // A failed look-up is not taken for an answer.
     for (kind, waits) in [(DnsErrorKind::Temporary, true), (DnsErrorKind::NoSuchDomain, false)] {
         scene.world.net.records("_25._tcp.mx.far.example", Rtype::TLSA, Err(dns_error(kind)));
         let sent = scene.send();

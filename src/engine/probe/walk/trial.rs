@@ -41,35 +41,35 @@ impl Walk<'_> {
         }
         let (sts, index) = (StsPolicies::default(), QueueIndex::default());
         let connect = ShortTimeouts { connect: self.world.connect, connect_timeout: Duration::MAX };
-        let out = OutboundContext {
+        let context = OutboundContext {
             resolver: self.world.resolver,
             connect: &connect,
             sts: &sts,
             index: &index,
             now: self.world.now,
-            watch: self,
+            observer: self,
             hop: None,
         };
         // As in delivery, the next smarthost is asked if one refuses.
-        while let Some(refusing) = self.ask_one(&out, hop, &sender, &recipients) {
-            index.host_refused(&refusing, out.now.running, &|_| Duration::MAX);
+        while let Some(refusing) = self.ask_one(&context, hop, &sender, &recipients) {
+            index.host_refused(&refusing, context.now.running, &|_| Duration::MAX);
         }
     }
 
     /// Connects and asks. Returns the smarthost if it refuses and another one is left to ask.
     fn ask_one(
         &self,
-        out: &OutboundContext<'_>,
+        context: &OutboundContext<'_>,
         hop: &NextHop,
         sender: &ReversePath,
         recipients: &[Recipient],
     ) -> Option<Smarthost> {
-        match connect(out, self.site, hop) {
+        match connect(context, self.site, hop) {
             Ok(conversation) => {
                 self.settle(Mark::Warn);
                 let host = conversation.smarthost.clone();
                 let is_another = |other: &Smarthost| {
-                    Some(other) != host.as_ref() && !out.index.is_refusing(other, out.now.running)
+                    Some(other) != host.as_ref() && !context.index.is_refusing(other, context.now.running)
                 };
                 let is_one_of_some = matches!(hop, NextHop::Smarthosts(all) if all.iter().any(is_another));
                 let mut state = self.state.borrow_mut();

@@ -1,72 +1,72 @@
-//! What the index can tell of the queue and of its routes, for people and for alarms.
+//! Figures about the queue and about failing hops, for operators, monitors and alarms. All times are running times.
 
 use super::hop_state::{HopState, whole_seconds};
-use super::{Hop, IndexedMessage, QueueIndex, lock};
+use super::{Hop, IndexedMessage, QueueIndex};
 use crate::mail::id::QueueId;
 use crate::rules::pacing::breaker::Pause;
 use std::collections::HashSet;
 use std::time::Duration;
 
-/// What there is to tell of the queue.
+/// Figures about the queue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct QueueFacts {
-    /// Messages.
+    /// The number of messages.
     pub messages: u64,
-    /// Their size in octets.
+    /// The size of all messages in octets.
     pub octets: u64,
-    /// How many of them are held back.
+    /// The number of messages that the operator holds, or that are kept.
     pub held: u64,
-    /// How many of them are for admin and can't be delivered.
+    /// The number of messages to `admin` that are kept because they cannot be delivered.
     pub kept: u64,
-    /// That one of these which came first.
+    /// The oldest message that is kept.
     pub oldest_kept: Option<QueueId>,
-    /// The oldest, and the running time of its arrival.
+    /// The oldest message, with its arrival.
     pub oldest: Option<(QueueId, Duration)>,
-    /// The same of those that nobody holds back, and that wait for no digest.
+    /// The oldest message that is not held and does not wait for a digest, with its arrival.
     pub oldest_moving: Option<(QueueId, Duration)>,
 }
 
-/// A route that has failed and not worked since.
+/// A hop that has failed and not worked since.
 #[derive(Debug, Clone)]
-pub struct FailingRoute {
-    /// Which one.
+pub struct FailingHop {
+    /// The hop.
     pub hop: Hop,
-    /// The running time of its first failure.
+    /// When it first failed.
     pub since: Duration,
-    /// The last one, and when it is tried again; `None` once somebody wanted it tried at once.
+    /// The latest failure, and when the hop is tried again; `None` after a flush.
     pub pause: Option<Pause>,
 }
 
 impl QueueIndex {
-    /// Takes note that the operator holds a message, or lets it go.
+    /// Notes that the operator holds or releases a message.
     pub fn set_held(&self, id: QueueId, held: bool) {
-        if let Some(known) = lock(&self.inner).messages.get_mut(&id) {
+        if let Some(known) = self.inner.lock().messages.get_mut(&id) {
             known.is_held = held;
         }
     }
 
-    /// Takes note since when a message for admin that can't be delivered is kept, or that it is not kept any more.
+    /// Notes since when an undeliverable message to `admin` is kept, or that it is no longer kept.
     pub fn set_kept(&self, id: QueueId, since: Option<Duration>) {
-        if let Some(known) = lock(&self.inner).messages.get_mut(&id) {
+        if let Some(known) = self.inner.lock().messages.get_mut(&id) {
             known.kept_since = since.map(whole_seconds);
         }
     }
 
-    /// The messages that have been kept since before a running time.
+    /// The messages that have been kept since before `horizon`.
     #[must_use]
     pub fn kept_before(&self, horizon: Duration) -> Vec<QueueId> {
-        let inner = lock(&self.inner);
+        let inner = self.inner.lock();
         let is_old =
             |known: &IndexedMessage| known.kept_since.is_some_and(|since| since < whole_seconds(horizon));
         inner.messages.iter().filter(|(_, known)| is_old(known)).map(|(&id, _)| id).collect()
     }
 
-    /// What there is to tell of the queue; `collected` wait for a digest.
+    /// The figures about the queue. The messages `collected` wait for a digest.
     #[must_use]
     pub fn queue_facts(&self, collected: &HashSet<QueueId>) -> QueueFacts {
-        let inner = lock(&self.inner);
+        let inner = self.inner.lock();
         let by_age = |(id, known): (&QueueId, &IndexedMessage)| (known.arrival, *id);
-        let told = |(arrival, id): (u32, QueueId)| (id, Duration::from_secs(arrival.into()));
+        let shown = |(arrival, id): (u32, QueueId)| (id, Duration::from_secs(arrival.into()));
         let kept = || inner.messages.iter().filter(|(_, known)| known.kept_since.is_some());
         let moving = || inner.messages.iter().filter(|(_, known)| !known.is_held);
         QueueFacts {
@@ -75,47 +75,48 @@ impl QueueIndex {
             held: (inner.messages.len() - moving().count()) as u64,
             kept: kept().count() as u64,
             oldest_kept: kept().map(by_age).min().map(|(_, id)| id),
-            oldest: inner.messages.iter().map(by_age).min().map(told),
-            oldest_moving: moving().filter(|(id, _)| !collected.contains(id)).map(by_age).min().map(told),
+            oldest: inner.messages.iter().map(by_age).min().map(shown),
+            oldest_moving: moving().filter(|(id, _)| !collected.contains(id)).map(by_age).min().map(shown),
         }
     }
 
-    /// Routes that have failed and not worked since, those first that have failed for longest; so many at most.
+    /// Hops that have failed and not worked since, at most `most` of them; those that have failed for longest come
+    /// first.
     #[must_use]
-    pub fn failing_routes(&self, most: usize) -> Vec<FailingRoute> {
-        let inner = lock(&self.inner);
-        let mut failing: Vec<FailingRoute> = Vec::new();
-        for (hop, route) in &inner.routes {
-            let Some(since) = route.breaker.failing_since() else { continue };
+    pub fn failing_hops(&self, most: usize) -> Vec<FailingHop> {
+        let inner = self.inner.lock();
+        let mut failing: Vec<FailingHop> = Vec::new();
+        for (hop, state) in &inner.hops {
+            let Some(since) = state.breaker.failing_since() else { continue };
             let place = failing.partition_point(|other| other.since <= since);
             if place < most {
-                let pause = route.breaker.pause().cloned();
-                failing.insert(place, FailingRoute { hop: hop.clone(), since, pause });
+                let pause = state.breaker.pause().cloned();
+                failing.insert(place, FailingHop { hop: hop.clone(), since, pause });
                 failing.truncate(most);
             }
         }
         failing
     }
 
-    /// How many routes pause, and how many have not worked since `long_ago`, in running time, or refuse.
+    /// The number of hops that pause; and the number of hops that have not worked since `long_ago` or refuse mail.
     #[must_use]
     pub fn count_failing(&self, long_ago: Option<Duration>) -> (u64, u64) {
-        let inner = lock(&self.inner);
+        let inner = self.inner.lock();
         let count = |is_meant: &dyn Fn(&HopState) -> bool| {
-            inner.routes.values().filter(|route| is_meant(route)).count() as u64
+            inner.hops.values().filter(|state| is_meant(state)).count() as u64
         };
         let is_old =
-            |route: &HopState| route.breaker.failing_since().is_some_and(|since| Some(since) < long_ago);
+            |state: &HopState| state.breaker.failing_since().is_some_and(|since| Some(since) < long_ago);
         let is_refused =
-            |route: &HopState| route.breaker.pause().is_some_and(|pause| pause.refusal.is_some());
-        (count(&|route| route.breaker.pause().is_some()), count(&|route| is_old(route) || is_refused(route)))
+            |state: &HopState| state.breaker.pause().is_some_and(|pause| pause.refusal.is_some());
+        (count(&|state| state.breaker.pause().is_some()), count(&|state| is_old(state) || is_refused(state)))
     }
 
-    /// The hops at which a message waits.
+    /// The hops where a message waits.
     #[must_use]
     pub fn hops_of(&self, id: QueueId) -> Vec<Hop> {
-        let inner = lock(&self.inner);
-        let waits = inner.routes.iter().filter(|(_, route)| route.due.contains_key(&id));
+        let inner = self.inner.lock();
+        let waits = inner.hops.iter().filter(|(_, state)| state.due.contains_key(&id));
         waits.map(|(hop, _)| hop.clone()).collect()
     }
 }

@@ -1,6 +1,8 @@
-//! One next hop in the index: what waits there, who is at work, and what the link lets out to it.
+//! One next hop in the index: the messages that wait there, its workers, and which messages the network link lets out.
 //!
-//! It decides nothing about time: what is due is due at the running time that it is given. Nothing here fails.
+//! The same messages stand in two maps: `waiting`, in the order of due times, finds what is due next; `due` finds a
+//! message by its id, so that none waits twice. Each method changes both. Times are running times that the caller
+//! passes in.
 
 use super::suspects::Suspect;
 use super::{Hop, Pending};
@@ -12,25 +14,25 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Condvar};
 use std::time::Duration;
 
-/// What is known of a message, wherever it waits.
+/// What the index knows of a message, regardless of the hops where it waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IndexedMessage {
-    /// Its size.
+    /// The size in octets.
     pub octets: u64,
-    /// It leaves even by a metered link: it says that it is urgent, or the operator has named it.
+    /// It may leave by a metered link: its header says that it is urgent, or the operator flushed it by its id.
     pub is_urgent: bool,
-    /// When it came, in whole seconds of running time.
+    /// When it arrived, in whole seconds of running time.
     pub arrival: u32,
-    /// All that is left of it is held back.
+    /// The operator holds all recipients that are left.
     pub is_held: bool,
-    /// It is for admin and can't be delivered: since when it is kept, in whole seconds of running time.
+    /// Since when it is kept as undeliverable mail to `admin`, in whole seconds of running time.
     pub kept_since: Option<u32>,
-    /// The operator or the schedule wanted it tried at once.
+    /// The operator or the schedule asked for a try at once.
     pub is_flushed: bool,
 }
 
 impl IndexedMessage {
-    /// A message that came at a running time, and that nobody holds back.
+    /// A message that arrived at a running time and is not held.
     #[must_use]
     pub fn new(octets: u64, arrival: Duration, is_urgent: bool) -> Self {
         let arrival = whole_seconds(arrival);
@@ -38,43 +40,43 @@ impl IndexedMessage {
     }
 }
 
-/// Whole seconds of running time.
+/// A running time in whole seconds, which need little memory.
 #[must_use]
 pub(super) fn whole_seconds(time: Duration) -> u32 {
     u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
 }
 
-/// The messages in the queue.
+/// All messages in the queue.
 pub(super) type Messages = HashMap<QueueId, IndexedMessage>;
 
-/// A next hop.
+/// The state of a next hop. See [`super`] for the states.
 #[derive(Debug, Default)]
 pub(super) struct HopState {
     pub breaker: Breaker,
-    /// When what came when is due.
+    /// Due time and id of each waiting message, with its arrival.
     pub waiting: BTreeMap<(Duration, QueueId), Duration>,
-    /// The same by message, so that none waits twice: two workers would get it.
+    /// The due time of each waiting message.
     pub due: HashMap<QueueId, Duration>,
-    /// Messages that were in hand at a failure.
+    /// Messages that were being sent when the hop failed.
     pub suspects: HashMap<QueueId, Suspect>,
     pub workers: usize,
-    /// It has something due, and no place among the connections.
+    /// It has a message due, but no place among the connections.
     pub lacks_place: bool,
-    /// Its worker was told to give its place away.
+    /// Its worker was asked to give its place away.
     pub gives_way: bool,
-    /// How often it has done so since it answered or failed last.
+    /// How often it has given its place away since it last answered or failed.
     pub turns: u32,
     pub idle: Vec<Arc<IdleWorker>>,
 }
 
-/// Where a worker with an open connection and nothing to do waits for a message.
+/// A worker that has an open connection and waits for a message.
 #[derive(Debug, Default)]
 pub(super) struct IdleWorker {
-    pub news: Lock<Option<Wake>>,
+    pub wake: Lock<Option<Wake>>,
     pub condvar: Condvar,
 }
 
-/// What a waiting worker is told.
+/// Why an idle worker is woken up.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Wake {
     Message(Pending),
@@ -82,7 +84,7 @@ pub(super) enum Wake {
 }
 
 impl HopState {
-    /// What waits until a time that `is_meant` is due now.
+    /// Makes the messages due now whose due times `is_meant` accepts.
     pub fn hasten(&mut self, now: Duration, is_meant: &dyn Fn(Duration) -> bool) {
         let sooner = |due: Duration| if is_meant(due) { due.min(now) } else { due };
         for ((due, id), arrival) in std::mem::take(&mut self.waiting) {
@@ -91,7 +93,7 @@ impl HopState {
         self.due.values_mut().for_each(|due| *due = sooner(*due));
     }
 
-    /// What is due first of what the link lets out.
+    /// The message with the earliest due time that the link lets out.
     pub fn first(&self, link: Uplink, messages: &Messages) -> Option<(Duration, QueueId)> {
         if link == Uplink::Down {
             return None;
@@ -99,7 +101,7 @@ impl HopState {
         self.waiting.keys().find(|&&(_, id)| passes(link, messages, id)).copied()
     }
 
-    /// Takes out what is next of what is due.
+    /// Takes the next message that is due out of the maps.
     pub fn take_due(&mut self, now: Duration, link: Uplink, messages: &Messages) -> Option<Pending> {
         let (due, id) = self.next_due(now, link, messages)?;
         let arrival = self.waiting.remove(&(due, id))?;
@@ -107,7 +109,7 @@ impl HopState {
         Some(Pending { id, arrival })
     }
 
-    /// Takes a message out.
+    /// Takes a message out, if it waits here.
     pub fn withdraw(&mut self, id: QueueId) {
         if let Some(due) = self.due.remove(&id) {
             self.waiting.remove(&(due, id));
@@ -115,12 +117,12 @@ impl HopState {
     }
 }
 
-/// The link as it is for a hop: what stays here needs none.
+/// The link as a hop sees it: local copies do not need one.
 pub(super) fn link_for(link: Uplink, hop: &Hop) -> Uplink {
     if *hop == Hop::Local { Uplink::Up } else { link }
 }
 
-/// Whether a message may leave by a link.
+/// Whether the link lets a message out.
 pub(super) fn passes(link: Uplink, messages: &Messages, id: QueueId) -> bool {
     match link {
         Uplink::Up => true,

@@ -1,74 +1,83 @@
-//! What was learnt of single hosts: smarthosts that were silent or refuse, and hosts whose CHUNKING does not work.
+//! What was learnt about single hosts: smarthosts that were silent or refused mail, and hosts whose CHUNKING does not
+//! work.
 //!
-//! Within bounds, and for as long as this process runs. Nothing here fails.
+//! | learnt | by | effect | forgotten |
+//! | --- | --- | --- | --- |
+//! | a smarthost is silent | [`QueueIndex::host_failed`] | it is tried after the other smarthosts | after five minutes, or when it accepts a message |
+//! | a smarthost refuses for account or limit | [`QueueIndex::host_refused`] | it is left out while another smarthost can be used | after a pause that grows, or when it accepts a message |
+//! | a host does not accept BDAT | [`QueueIndex::remember_no_chunks`] | it gets DATA | when 64 other hosts were learnt since |
+//!
+//! A flush or a reload forgets the silent and refusing smarthosts as well. A restart forgets everything: it costs a
+//! connection.
 
-use super::{QueueIndex, lock};
+use super::QueueIndex;
 use crate::mail::next_hop::Smarthost;
 use std::time::Duration;
 
-/// A smarthost that could not be used is asked last for this time.
+/// How long a silent smarthost is tried after the others.
 const SILENCE: Duration = Duration::from_secs(300);
-/// So many hosts without BDAT are remembered.
+/// The most hosts without BDAT that are remembered.
 const NO_CHUNKS_MAX: usize = 64;
 
 /// A smarthost that others go before.
 #[derive(Debug)]
-pub(super) struct Troubled {
+pub(super) struct TroubledHost {
     host: Smarthost,
-    /// Until when.
+    /// The running time until which others go first.
     until: Duration,
-    /// How often in a row it has refused for the account, a limit or the like.
+    /// The number of refusals in a row for the account, a limit or a similar reason.
     refusals: u32,
 }
 
 impl QueueIndex {
-    /// A smarthost could not be used: others go first for a while.
+    /// Notes that a smarthost could not be used: others go first for [`SILENCE`].
     pub fn host_failed(&self, host: &Smarthost, now: Duration) {
-        let troubled = &mut lock(&self.inner).troubled;
-        troubled.retain(|known| known.refusals > 0 || known.until > now);
+        let troubled_hosts = &mut self.inner.lock().troubled_hosts;
+        troubled_hosts.retain(|known| known.refusals > 0 || known.until > now);
         let until = now.saturating_add(SILENCE);
-        match troubled.iter_mut().find(|known| known.host == *host) {
+        match troubled_hosts.iter_mut().find(|known| known.host == *host) {
             Some(known) => known.until = known.until.max(until),
-            None => troubled.push(Troubled { host: host.clone(), until, refusals: 0 }),
+            None => troubled_hosts.push(TroubledHost { host: host.clone(), until, refusals: 0 }),
         }
     }
 
-    /// A smarthost refuses for a reason of its own: it is left alone for what `step` makes of the number of refusals in a
-    /// row, which is given. What it refuses meanwhile to others, who were there before, tells nothing new.
+    /// Notes that a smarthost refuses for a reason that is not the message's. It is left out for the time that `step`
+    /// gives for the number of refusals in a row; the pause is returned. Refusals during the pause, to workers that
+    /// were connected before, do not lengthen it.
     pub fn host_refused(&self, host: &Smarthost, now: Duration, step: &dyn Fn(u32) -> Duration) -> Duration {
-        let troubled = &mut lock(&self.inner).troubled;
-        let known = troubled.iter().position(|known| known.host == *host);
-        let refuses = known.and_then(|place| troubled.get(place)).filter(|known| known.refusals > 0);
+        let troubled_hosts = &mut self.inner.lock().troubled_hosts;
+        let known = troubled_hosts.iter().position(|known| known.host == *host);
+        let refuses = known.and_then(|place| troubled_hosts.get(place)).filter(|known| known.refusals > 0);
         if let Some(pause) = refuses.map(|known| known.until.saturating_sub(now)).filter(|it| !it.is_zero()) {
             return pause;
         }
-        let refusals = known.map_or(0, |place| troubled.swap_remove(place).refusals).saturating_add(1);
+        let refusals = known.map_or(0, |place| troubled_hosts.swap_remove(place).refusals).saturating_add(1);
         let pause = step(refusals);
-        troubled.push(Troubled { host: host.clone(), until: now.saturating_add(pause), refusals });
+        troubled_hosts.push(TroubledHost { host: host.clone(), until: now.saturating_add(pause), refusals });
         pause
     }
 
-    /// A smarthost has taken a message.
+    /// Notes that a smarthost has accepted a message.
     pub fn host_works(&self, host: &Smarthost) {
-        lock(&self.inner).troubled.retain(|known| known.host != *host);
+        self.inner.lock().troubled_hosts.retain(|known| known.host != *host);
     }
 
-    /// Whether a smarthost could not be used a while ago.
+    /// Whether other smarthosts go before this one.
     #[must_use]
     pub fn is_silent(&self, host: &Smarthost, now: Duration) -> bool {
-        lock(&self.inner).troubled.iter().any(|known| known.host == *host && known.until > now)
+        self.inner.lock().troubled_hosts.iter().any(|known| known.host == *host && known.until > now)
     }
 
-    /// Whether a smarthost has refused, and is left alone.
+    /// Whether a smarthost has refused, and is left out.
     #[must_use]
     pub fn is_refusing(&self, host: &Smarthost, now: Duration) -> bool {
-        let refuses = |known: &Troubled| known.host == *host && known.refusals > 0 && known.until > now;
-        lock(&self.inner).troubled.iter().any(refuses)
+        let refuses = |known: &TroubledHost| known.host == *host && known.refusals > 0 && known.until > now;
+        self.inner.lock().troubled_hosts.iter().any(refuses)
     }
 
-    /// A host did not take the BDAT that it offers: it gets DATA from now on.
+    /// Notes that a host offers CHUNKING but did not accept BDAT.
     pub fn remember_no_chunks(&self, host: &str) {
-        let known = &mut lock(&self.inner).without_chunks;
+        let known = &mut self.inner.lock().hosts_without_chunking;
         if known.iter().all(|name| name != host) {
             if known.len() >= NO_CHUNKS_MAX {
                 known.remove(0);
@@ -77,10 +86,10 @@ impl QueueIndex {
         }
     }
 
-    /// Whether a host did not take the BDAT that it offers.
+    /// Whether a host offers CHUNKING but did not accept BDAT.
     #[must_use]
     pub fn knows_no_chunks(&self, host: &str) -> bool {
-        lock(&self.inner).without_chunks.iter().any(|name| name == host)
+        self.inner.lock().hosts_without_chunking.iter().any(|name| name == host)
     }
 }
 
@@ -95,11 +104,12 @@ mod tests {
             index.remember_no_chunks(&format!("mx{n}.example"));
             index.remember_no_chunks("mx100.example");
         }
-        assert_eq!(lock(&index.inner).without_chunks.len(), NO_CHUNKS_MAX);
+        assert_eq!(index.inner.lock().hosts_without_chunking.len(), NO_CHUNKS_MAX);
         assert!(index.knows_no_chunks("mx127.example") && !index.knows_no_chunks("mx0.example"));
     }
 
-    /// As with [`Breaker`](crate::rules::pacing::breaker::Breaker): five workers would else make four hours of it at once.
+    /// As with [`Breaker`](crate::rules::pacing::breaker::Breaker): five workers would else make four hours of it at
+    /// once.
     #[test]
     fn refusals_that_come_together_count_once() {
         let index = QueueIndex::default();

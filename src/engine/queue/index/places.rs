@@ -1,12 +1,26 @@
-//! Who has a place among the connections to other hosts, and who has to give it away: another host's silence must not keep
-//! a new destination waiting.
+//! Places among the connections to other hosts, and when a worker gives its place away: silent hosts must not keep a
+//! new destination waiting.
 //!
-//! A destination that has not answered lately has its place for half a second of silence if another one waits for it; then
-//! it goes to the end of the line, and has twice the time when its turn comes again. So any number of hosts that say
-//! nothing costs a new destination moments, and a host that is slow gets its minutes as soon as nobody waits.
+//! A hop that has not answered lately may be silent for half a second if another hop waits for a place. Then its worker
+//! closes the connection, its message goes to the end of the line, and at its next turn the silence may last twice as
+//! long. So any number of silent hosts delays a new destination by less than a second, and a slow host gets the full
+//! time of a connect as soon as no other hop waits.
+//!
+//! ```text
+//! gives_way ─ true ─▶ the worker closes the connection ─▶ gave_way ─ true ─▶ the message waits again, the worker ends
+//!     └ false: read on                                       └ false ─▶ hop_failed: the silence was a failure
+//! ```
+//!
+//! | hop | other hops wait for a place | silence that is allowed |
+//! | --- | --- | --- |
+//! | any | no | the deadline of the command |
+//! | has not answered lately | yes | 0.5 s, doubled with each turn, at most [`limits::CONNECT`] |
+//! | has answered lately | yes, and all of `relay.connections` are taken | [`limits::CONNECT`]; then it has failed |
+//!
+//! While the daemon stops, hops that have not answered lately give way at once: they have no transaction to lose.
 
 use super::hop_state::HopState;
-use super::{ANSWERED_MAX, Hop, Inner, Pending, QueueIndex, lock};
+use super::{ANSWERED_MAX, Hop, Inner, Pending, QueueIndex};
 use crate::mail::id::QueueId;
 use crate::mail::outcome::Diagnostic;
 use crate::mail::status::EnhancedStatus;
@@ -14,42 +28,44 @@ use crate::smtp::limits;
 use std::cmp::Reverse;
 use std::time::Duration;
 
-/// Silence that is allowed at first while others wait; it doubles each time.
+/// The silence that a hop is allowed at its first turn.
 const FIRST_SILENCE: Duration = Duration::from_millis(500);
 
-/// Destinations that wait for a place.
+/// The hops that wait for a place.
 #[derive(Debug, Default)]
-pub(super) struct Crowd {
-    /// How many.
-    pub waiting: usize,
-    /// How often that one of them has given its place away that did so least.
+pub(super) struct WaitingHops {
+    /// Their number, less the places that were given away for them.
+    pub count: usize,
+    /// The lowest [`HopState::turns`] among them.
     pub turns: u32,
-    /// It is `relay.connections` that leaves no place, not the share of those who have not answered lately.
+    /// All of `relay.connections` are taken, not only the share of hops that have not answered lately.
     pub is_full: bool,
 }
 
-impl Crowd {
-    /// Takes note of a destination that waits.
-    pub fn add(&mut self, route: &mut HopState) {
-        route.lacks_place = true;
-        self.turns = if self.waiting == 0 { route.turns } else { self.turns.min(route.turns) };
-        self.waiting += 1;
+impl WaitingHops {
+    /// Adds a hop that waits.
+    pub fn add(&mut self, state: &mut HopState) {
+        state.lacks_place = true;
+        self.turns = if self.count == 0 { state.turns } else { self.turns.min(state.turns) };
+        self.count += 1;
     }
 }
 
 impl HopState {
-    /// Who goes first among those that have no connection yet: who has waited in vain least often, then what is newest.
+    /// The order among hops that have no connection yet: first the hop that has given way least often, then the one
+    /// with the fewest failures, then the one whose message became due last.
     pub(super) fn rank(&self, due: Duration) -> (u32, u32, Reverse<Duration>) {
         (self.turns, self.breaker.failures(), Reverse(due))
     }
 }
 
 impl QueueIndex {
-    /// A hop has answered, and let us in: it may have more than one connection, of those that are kept for such hops.
+    /// Notes that a hop has answered and accepted the session: it may have several connections, also of the half that
+    /// is reserved for such hops.
     pub fn hop_answered(&self, hop: &Hop, now: Duration) {
-        let mut inner = lock(&self.inner);
-        if let Some(route) = inner.routes.get_mut(hop) {
-            (route.turns, route.gives_way) = (0, false);
+        let mut inner = self.inner.lock();
+        if let Some(state) = inner.hops.get_mut(hop) {
+            (state.turns, state.gives_way) = (0, false);
         }
         if let Some((_, at)) = inner.answered.iter_mut().find(|(known, _)| known == hop) {
             *at = now;
@@ -65,50 +81,51 @@ impl QueueIndex {
         self.changed.notify_one();
     }
 
-    /// Whether a worker at a hop that has waited for so long for an answer has to give its place away. It is told to only
-    /// if it does so then: end the connection, and ask [`Self::gave_way`].
+    /// Whether a worker that has waited for an answer for `silence` gives its place away. If so, the worker has to
+    /// close the connection and call [`Self::gave_way`]: the place is promised to another hop.
     #[must_use]
     pub fn gives_way(&self, hop: &Hop, silence: Duration) -> bool {
-        let inner = &mut *lock(&self.inner);
-        let Inner { routes, crowd, answered, stopping, .. } = inner;
-        let Some(route) = routes.get_mut(hop) else { return false };
-        // Whoever has answered lately has a claim, but not to be silent for longer than a connect may be.
+        let inner = &mut *self.inner.lock();
+        let Inner { hops, waiting_hops, answered, stopping, .. } = inner;
+        let Some(state) = hops.get_mut(hop) else { return false };
+        // A hop that has answered lately keeps its place, but not for a longer silence than a connect is allowed.
         let is_known = answered.iter().any(|(known, _)| known == hop);
-        // It is on its way out, or it has nothing to lose yet and the daemon stops.
-        route.gives_way |= *stopping && !is_known;
-        if route.gives_way || crowd.waiting == 0 {
-            return route.gives_way;
+        // It was asked before; or the daemon stops, and the hop has no transaction to lose.
+        state.gives_way |= *stopping && !is_known;
+        if state.gives_way || waiting_hops.count == 0 {
+            return state.gives_way;
         }
-        let turns = if crowd.turns < route.turns { 0 } else { route.turns };
+        let turns = if waiting_hops.turns < state.turns { 0 } else { state.turns };
         let allowed = FIRST_SILENCE.saturating_mul(1 << turns.min(16)).min(limits::CONNECT);
         let allowed = if is_known { limits::CONNECT } else { allowed };
-        if silence < allowed || (is_known && !crowd.is_full) {
+        if silence < allowed || (is_known && !waiting_hops.is_full) {
             return false;
         }
-        crowd.waiting -= 1;
-        // That long a silence is a failure.
-        route.gives_way = silence < limits::CONNECT;
+        waiting_hops.count -= 1;
+        // A silence as long as this is a failure, not a turn.
+        state.gives_way = silence < limits::CONNECT;
         true
     }
 
-    /// Whether a worker has just given its place away: its message goes to the end of the line.
+    /// Whether the failure of a connection was only that the worker gave its place away. Then the message goes to the
+    /// end of the line.
     #[must_use]
     pub fn gave_way(&self, hop: &Hop, pending: Pending, now: Duration) -> bool {
-        let mut inner = lock(&self.inner);
-        let Some(route) = inner.routes.get_mut(hop).filter(|route| route.gives_way) else { return false };
-        route.gives_way = false;
-        route.turns = route.turns.saturating_add(1);
-        route.breaker.put_off(now);
+        let mut inner = self.inner.lock();
+        let Some(state) = inner.hops.get_mut(hop).filter(|state| state.gives_way) else { return false };
+        state.gives_way = false;
+        state.turns = state.turns.saturating_add(1);
+        state.breaker.put_off(now);
         inner.wait(hop.clone(), pending, now);
         true
     }
 
-    /// Why a message is not tried at a hop although it is due, if it waits for a place.
+    /// The reason why a message that is due waits, if its hop lacks a place.
     pub(super) fn place_reason(&self, hop: &Hop, id: QueueId, now: Duration) -> Option<Diagnostic> {
-        let inner = lock(&self.inner);
-        let route = inner.routes.get(hop).filter(|route| route.lacks_place)?;
+        let inner = self.inner.lock();
+        let state = inner.hops.get(hop).filter(|state| state.lacks_place)?;
         let text = "waits for a free connection (relay.connections)";
-        let is_due = route.due.get(&id).is_some_and(|&due| due <= now);
+        let is_due = state.due.get(&id).is_some_and(|&due| due <= now);
         is_due.then(|| Diagnostic::local(EnhancedStatus::DELAYED, text))
     }
 }
@@ -125,7 +142,7 @@ mod tests {
         Duration::from_millis(n)
     }
 
-    /// Starts all that may be started.
+    /// Starts all workers that may be started.
     fn start(index: &QueueIndex, now: u64) -> Vec<Hop> {
         std::iter::from_fn(|| match index.next(seconds(now), CAPS) {
             Next::Work(hop) => Some(hop),
@@ -162,7 +179,7 @@ mod tests {
         assert_eq!(start(&index, 10), [hop("new.example")], "before the one that gave way");
         assert_eq!(index.wait_reason(&hop("new.example"), pending(7).id, seconds(10)), None);
         assert!(index.wait_reason(&silent[0], pending(1).id, seconds(10)).is_some());
-        // It waits itself now, and has twice the time when its turn comes.
+        // The hop waits itself now, and has twice the time at its next turn.
         assert!(index.gives_way(&silent[1], millis(500)));
         assert!(end(&index, &silent[1], 10));
         assert_eq!(start(&index, 10).len(), 1);
@@ -178,7 +195,7 @@ mod tests {
         assert_eq!(working.len(), 2);
         for round in 0..30 {
             let silent = working.remove(0);
-            // Whatever its turn, it never has longer than a connect; that long a silence is a failure.
+            // At any turn, a silence as long as a connect is a failure.
             assert!(index.gives_way(&silent, limits::CONNECT), "{round}");
             let taken = index.take(&silent, seconds(1)).unwrap();
             assert!(!index.gave_way(&silent, taken, seconds(1)));
@@ -195,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_answered_is_borne_with_for_as_long_as_a_connect_if_all_places_are_taken() {
+    fn a_hop_that_has_answered_may_be_silent_for_as_long_as_a_connect_if_all_places_are_taken() {
         let index = QueueIndex::default();
         for (n, name) in (0..).zip(["a.example", "b.example"].into_iter().cycle().take(4)) {
             index.submit(hop(name), pending(n), seconds(0));

@@ -1,64 +1,74 @@
-//! Messages that were in hand when their route failed at MAIL or later: the message may be to blame, or the route.
+//! Messages that were being sent when their hop failed, at MAIL or later: the message may be to blame, or the hop.
 //!
-//! They go behind the others, so that one message never holds the others back (INTERFACE section 4). Nothing of this is
-//! kept over a restart: the count begins anew, and costs a pause. Nothing here fails.
+//! Such a message is handed out after the others, so that one message never holds the others back (INTERFACE section
+//! 4). The verdict on each failure:
+//!
+//! | failure | so far | to blame |
+//! | --- | --- | --- |
+//! | no refusal (a lost connection, 421) | the message's first failure | the hop |
+//! | no refusal | a later failure | the message: it waits its own step |
+//! | refusal for account, limit or a similar reason | no other message has passed since | the hop |
+//! | such a refusal | another message has passed | the message: it waits its own step |
+//! | such a refusal, [`REFUSALS_MAX`] times in the same words | another message of the same sender has passed | the message, for good |
+//!
+//! A restart forgets the suspects: the count starts again, which costs one pause.
 
 use super::hop_state::{HopState, Messages, passes};
-use super::{Hop, QueueIndex, lock};
+use super::{Hop, QueueIndex};
 use crate::mail::id::QueueId;
 use crate::rules::pacing::downtime::Uplink;
 use std::cmp::Reverse;
 use std::time::Duration;
 
-/// With so many refusals in the same words, while others of its sender passed, a message is refused for good.
+/// A message is refused for good after this number of refusals in the same words while others of its sender passed.
 const REFUSALS_MAX: u32 = 3;
 
 /// What is known of such a message.
 #[derive(Debug, Default)]
 pub(super) struct Suspect {
-    /// Failures that it was in hand at.
+    /// Failures of the hop while it was being sent.
     failures: u32,
-    /// Its sender, as the host was told.
+    /// The reverse-path that the host was given.
     sender: String,
     /// Another message has passed since.
     others_passed: bool,
-    /// Another message of the same sender has.
+    /// Another message of the same sender has passed since.
     same_passed: bool,
-    /// How the host refused it last, and how often in a row.
+    /// The words of the latest refusal, and how often in a row they came.
     refused: String,
     refusals: u32,
 }
 
-/// The failure of a route with a message in hand.
+/// A message that was being sent when its hop failed.
 #[derive(Debug, Clone, Copy)]
-pub struct InHand<'a> {
-    /// The message.
+pub struct FailedMessage<'a> {
+    /// Its id.
     pub id: QueueId,
-    /// Its sender, as the host was told.
+    /// The reverse-path that the host was given.
     pub sender: &'a str,
-    /// The reply, if the smarthost refused the message for the account, a limit or the like.
+    /// The reply, if the smarthost refused for the account, a limit or a similar reason.
     pub refusal: Option<&'a str>,
 }
 
-/// Who is to blame.
+/// The verdict on a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blame {
-    /// The route: it pauses, and the message stays as it is.
+    /// The hop: it pauses, and the message stays as it is.
     Hop,
-    /// The message, which has failed so often: it waits its own step, and the route goes on.
+    /// The message, which has failed this number of times: it waits its own step, and the hop goes on.
     Message(u32),
-    /// The message, for good.
+    /// The message, for good: it fails, and the hop goes on.
     Refused,
 }
 
 impl QueueIndex {
-    /// Takes note of the failure of a hop, and says who is to blame for it. A failure without a reason of the account's
-    /// is the message's when it comes a second time. A refusal is the account's until others pass, and proves nothing
-    /// against the message until others of its sender do.
-    pub fn blame(&self, hop: &Hop, failed: InHand<'_>) -> Blame {
-        let mut inner = lock(&self.inner);
-        let route = inner.routes.entry(hop.clone()).or_default();
-        let suspect = route.suspects.entry(failed.id).or_default();
+    /// Notes the failure of a hop while a message was being sent, and decides which of the two is to blame. A refusal
+    /// is taken for the account's until another message passes, and proves nothing against the message until another
+    /// message of the same sender passes.
+    pub fn blame(&self, hop: &Hop, failed: FailedMessage<'_>) -> Blame {
+        let mut inner = self.inner.lock();
+        let state = inner.hops.entry(hop.clone()).or_default();
+        let suspect = state.suspects.entry(failed.id).or_default();
         suspect.failures = suspect.failures.saturating_add(1);
         failed.sender.clone_into(&mut suspect.sender);
         match failed.refusal.map(without_ids) {
@@ -77,28 +87,29 @@ impl QueueIndex {
         }
     }
 
-    /// A message of this sender has passed: what was refused to others was not the whole account's.
+    /// Notes that a message of this sender has passed: the refusals of other messages did not concern the whole
+    /// account.
     pub fn message_passed(&self, hop: &Hop, id: QueueId, sender: &str) {
-        let mut inner = lock(&self.inner);
-        let Some(route) = inner.routes.get_mut(hop) else { return };
-        for (_, other) in route.suspects.iter_mut().filter(|(other, _)| **other != id) {
+        let mut inner = self.inner.lock();
+        let Some(state) = inner.hops.get_mut(hop) else { return };
+        for (_, other) in state.suspects.iter_mut().filter(|(other, _)| **other != id) {
             other.others_passed = true;
             other.same_passed |= other.sender == sender;
         }
     }
 
-    /// The failure was that of one message: the hop goes on at once, with the back-off that it had.
+    /// Notes that the failure was that of one message: the hop goes on at once, and keeps its back-off.
     pub fn hop_goes_on(&self, hop: &Hop) {
-        if let Some(route) = lock(&self.inner).routes.get_mut(hop) {
-            route.breaker.resume();
+        if let Some(state) = self.inner.lock().hops.get_mut(hop) {
+            state.breaker.resume();
         }
         self.changed.notify_one();
     }
 }
 
 impl HopState {
-    /// What is handed out next of what is due: first what was in hand at no failure, and after a pause what is urgent and
-    /// then the newest, since the oldest has had its turn.
+    /// The message that is handed out next of those that are due: first one that was not being sent at a failure. For
+    /// the single try after a pause an urgent message goes first, then the newest: the oldest has had its turn.
     pub(super) fn next_due(
         &self,
         now: Duration,
@@ -126,11 +137,11 @@ impl HopState {
     }
 }
 
-/// A reply as it would be given to any message: providers put the id of the session into it.
+/// A reply without the ids that providers put into it, so that the same refusal of two sessions compares equal.
 fn without_ids(reply: &str) -> String {
     let is_id = |word: &str| word.bytes().any(|b| b.is_ascii_digit());
     let words = reply.split_whitespace().enumerate();
-    // Code and status come first.
+    // The first two words are code and status, which have digits too.
     let kept: Vec<&str> = words.filter(|(i, word)| *i < 2 || !is_id(word)).map(|(_, word)| word).collect();
     kept.join(" ")
 }

@@ -1,4 +1,8 @@
-//! A next hop cannot be used: its pause, the log lines of what waits, and what has waited for too long.
+//! A next hop cannot be used: its pause, the log lines of the messages that wait, and the messages that are too old.
+//!
+//! A failure of a hop is no outcome of its messages: they stay as they are and wait for the end of the pause. Only two
+//! kinds leave: a message older than `queue.lifetime` fails with the reason of the hop, and all messages fail if the
+//! domain does not exist or accepts no mail.
 
 use super::Manager;
 use crate::engine::log::counters::Count;
@@ -13,25 +17,26 @@ use crate::store::queue::{self, Checkout};
 use crate::sys;
 
 impl Manager {
-    /// The route can't be used: it pauses, and its messages stay as they are. `job` is the one that was at hand.
-    pub fn route_failed(&self, hop: &Hop, pending: Option<Pending>, failure: &RouteFailure) {
+    /// Pauses a hop that cannot be used. Its messages stay as they are; `pending` is the one that a worker had taken
+    /// for it.
+    pub fn hop_failed(&self, hop: &Hop, pending: Option<Pending>, failure: &RouteFailure) {
         let (site, reason) = (self.site(), &failure.reason);
         let now = self.clock.now().running;
         let step = |failures| match failure.refusal {
             Some(_) => pause_after_refusal(failures, sys::random() as u32),
             None => self.step(&site, failures),
         };
-        let (pause, mut old) = self.index.hop_failed(hop, pending, now, &step, failure, site.retry.lifetime);
+        let (pause, old) = self.index.hop_failed(hop, pending, now, &step, failure, site.retry.lifetime);
         Event::paused(&hop.to_string(), pause, failure).log();
         if let Some(pending) = pending.filter(|pending| !old.contains(pending)) {
             self.log_waiting(hop, pending, reason);
         }
-        for pending in old.drain(..) {
+        for pending in old {
             self.expire_waiting(hop, pending, reason);
         }
     }
 
-    /// Says in the log why a message waits, without touching it.
+    /// Logs why a message waits, without changing it.
     pub(crate) fn log_waiting(&self, hop: &Hop, pending: Pending, reason: &Diagnostic) {
         let Ok(Checkout::Ready(entry)) = self.queue.checkout(pending.id) else { return };
         let (site, now) = (self.site(), self.clock.now().running);
@@ -52,7 +57,8 @@ impl Manager {
         }
     }
 
-    /// A message that is too old while its route fails: it fails with the route's reason, or waits on.
+    /// Settles a message that is too old while its hop fails: each recipient that has had enough attempts fails with
+    /// the reason of the hop. If one has not, the whole message waits on.
     fn expire_waiting(&self, hop: &Hop, pending: Pending, reason: &Diagnostic) {
         let Some(mut attempt) = self.begin_attempt(hop, pending) else { return };
         let (site, now) = (self.site(), self.clock.now().running);
@@ -70,11 +76,11 @@ impl Manager {
             self.log_waiting(hop, pending, reason);
             self.index.put_back(hop.clone(), pending, now);
         } else {
-            self.end_attempt(hop, attempt, Again::WhenRouteWorks);
+            self.end_attempt(hop, attempt, Again::WhenHopWorks);
         }
     }
 
-    /// All recipients of a message at a hop fail: its domain does not exist, or takes no mail.
+    /// Lets all recipients of a message at a hop fail: the domain does not exist, or accepts no mail.
     pub fn fail_all(&self, hop: &Hop, pending: Pending, diagnostic: &Diagnostic) {
         let Some(mut attempt) = self.begin_attempt(hop, pending) else { return };
         for (_, slot) in &mut attempt.outcomes {

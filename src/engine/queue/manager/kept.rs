@@ -1,10 +1,11 @@
-//! Mail to `admin` that cannot be delivered: nobody else would hear of it. It is kept in the queue, with its reason, until
-//! the operator releases, removes or bounces it, or for 30 days.
+//! Mail to `admin` that cannot be delivered: nobody else would learn of it. It is kept in the queue, with its reason,
+//! until the operator releases, removes or bounces it, or for 30 days.
 //!
-//! Only mail that this host wrote or took from its own programs is kept, notices first of all. What strangers send to
-//! `admin` is returned to them. A failure is logged, and the next look tries again.
+//! Only mail that this host wrote or accepted from its own programs is kept, in particular notices. Mail of strangers
+//! to `admin` is returned to them. A failure is logged, and the next look tries again.
 
 use super::Manager;
+use super::settling::journal_records;
 use crate::engine::log::event::{AttemptEnd, trouble};
 use crate::engine::queue::attempt::{Attempt, Claim};
 use crate::engine::queue::index::{Pending, QueueIndex};
@@ -15,22 +16,17 @@ use crate::mail::status::EnhancedStatus;
 use crate::store::queue::{Checkout, Durability, Entry, JournalEvent, JournalRecord, Progress};
 use std::time::Duration;
 
-/// How long it is kept.
+/// How long undeliverable mail to `admin` is kept.
 const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// What the journal says of a recipient that is kept at the end of an attempt.
-#[must_use]
-pub(super) fn records(place: usize, outcome: Outcome, at: Now) -> [JournalRecord; 2] {
+/// The records for the journal of a recipient that is kept at the end of an attempt.
+pub(super) fn records(place: usize, outcome: Outcome, at: Now) -> impl Iterator<Item = JournalRecord> {
     let reason = outcome.diagnostic().clone();
-    // It may still be delivered, once somebody lets it go.
-    [JournalEvent::Attempted(Outcome::Deferred(reason)), JournalEvent::Kept].map(|event| JournalRecord {
-        recipients: vec![place],
-        at,
-        event,
-    })
+    // As a deferral: the message may still be delivered once the operator releases it.
+    journal_records(place, at, [JournalEvent::Attempted(Outcome::Deferred(reason)), JournalEvent::Kept])
 }
 
-/// Tells the index, if some of these records say that a recipient is kept.
+/// Updates the index if these records say that a recipient is kept.
 pub(super) fn note(index: &QueueIndex, entry: &Entry, records: &[JournalRecord]) {
     let Some(kept) = records.iter().find(|record| record.event == JournalEvent::Kept) else { return };
     index.set_kept(entry.id(), Some(kept.at.running));
@@ -38,7 +34,7 @@ pub(super) fn note(index: &QueueIndex, entry: &Entry, records: &[JournalRecord])
 }
 
 impl Manager {
-    /// Gives up what has been kept for longer than [`KEPT`].
+    /// Gives up messages that have been kept for longer than [`KEPT`].
     pub(super) fn release_kept(&self, now: Now) {
         let Some(horizon) = now.running.checked_sub(KEPT) else { return };
         for id in self.index.kept_before(horizon) {
@@ -47,7 +43,7 @@ impl Manager {
     }
 
     fn release_one(&self, id: QueueId, now: Now) {
-        // Others may have it in hand; the next look comes soon.
+        // If another thread works on it, the next look tries again.
         let Ok(Checkout::Ready(entry)) = self.queue.checkout(id) else { return };
         let kept =
             |place: &usize| entry.progress().get(*place).is_some_and(|progress| progress.kept.is_some());
@@ -67,7 +63,7 @@ impl Manager {
             let log = Attempt::log_line(id, &recipient.mailbox, "-", progress.attempts, age);
             log(AttemptEnd::GivenUp, EnhancedStatus::EXPIRED, &text);
             let events = [JournalEvent::Attempted(Outcome::Failed(last)), JournalEvent::Notified];
-            records.extend(events.map(|event| JournalRecord { recipients: vec![place], at: now, event }));
+            records.extend(journal_records(place, now, events));
         }
         let _settling = entry.settle();
         self.index.set_kept(id, None);

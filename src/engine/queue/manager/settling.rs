@@ -1,4 +1,17 @@
-//! An attempt begins and ends.
+//! An attempt begins and ends. The table of its steps, and of what a crash leaves, stands in
+//! [`attempt`](crate::engine::queue::attempt).
+//!
+//! | outcome of a recipient | journal | then |
+//! | --- | --- | --- |
+//! | none, the hop is to blame | – | it waits for the end of the pause |
+//! | none, the connection is to blame | – | it is tried again at once, or with a deferred recipient of the same message |
+//! | deferred | attempted | it waits for the step of its number of attempts |
+//! | deferred, and expired | failed | a notice is due |
+//! | failed | failed | a notice is due |
+//! | failed, mail of this host to `admin` | deferred, kept | the operator decides |
+//! | delivered | delivered, and owed if the sender asked for a report that no next hop gives | a notice if owed |
+//!
+//! Settlements of one entry exclude each other: `Entry::settle` is held from reading the progress to the removal.
 
 use super::{BUSY_RETRY, Manager, OWN_TROUBLE_RETRY};
 use crate::engine::host::admin;
@@ -6,7 +19,7 @@ use crate::engine::host::site::Site;
 use crate::engine::intake::incoming::is_owed;
 use crate::engine::log::event::trouble;
 use crate::engine::queue::attempt::{Again, Attempt, Claim, expire, log_outcome};
-use crate::engine::queue::enqueue::hop_of;
+use crate::engine::queue::enqueue::{hop_of, hops_of};
 use crate::engine::queue::index::{Hop, Pending};
 use crate::engine::queue::news;
 use crate::mail::date::Now;
@@ -17,9 +30,38 @@ use std::sync::Arc;
 use std::time::Duration;
 
 impl Manager {
-    /// Checks an entry out for an attempt at a hop. `None`: there is nothing to try now, and that has been settled.
+    /// Begins an attempt: checks the entry out, verifies it, and claims its recipients at this hop that are due.
+    /// `None`: there is nothing to try now, and the message was put back or settled.
     #[must_use]
     pub fn begin_attempt(&self, hop: &Hop, pending: Pending) -> Option<Attempt> {
+        let entry = self.open_entry(hop, pending)?;
+        let site = self.site();
+        let recipients = entry.description().envelope.recipients.iter().enumerate();
+        let here = recipients.filter(|(_, recipient)| hop_of(&site, recipient) == *hop);
+        // The attempt that has them puts back the ones that are left.
+        let claim = Claim::take(&self.claims, pending.id, here.map(|(place, _)| place).collect())?;
+        // Only after the claim: another attempt may have settled its recipients and removed the message until now.
+        if entry.is_removed() {
+            return None;
+        }
+        let progress = entry.progress();
+        let is_due = |&place: &usize| progress.get(place).is_some_and(queue::Progress::is_due);
+        let outcomes: Vec<_> =
+            claim.places.iter().copied().filter(is_due).map(|place| (place, None)).collect();
+        let (relay, passed_on) = ("-".into(), Vec::new());
+        let attempt =
+            Attempt { entry, pending, outcomes, relay, passed_on, failures: 0, is_ordered: false, claim };
+        if attempt.outcomes.is_empty() {
+            // Its recipients were settled before, or the routes have changed: the reload has then put it at its new
+            // hops.
+            self.end_attempt(hop, attempt, Again::AtOnce);
+            return None;
+        }
+        Some(attempt)
+    }
+
+    /// Checks an entry out and verifies it. `None`: it cannot be read now, and was put back, forgotten or set aside.
+    fn open_entry(&self, hop: &Hop, pending: Pending) -> Option<Arc<Entry>> {
         let now = self.clock.now().running;
         let entry = match self.queue.checkout(pending.id) {
             Ok(Checkout::Ready(entry)) => entry,
@@ -47,28 +89,7 @@ impl Manager {
             self.after_trouble(hop, pending, error.kind);
             return None;
         }
-        let site = self.site();
-        let recipients = entry.description().envelope.recipients.iter().enumerate();
-        let here = recipients.filter(|(_, recipient)| hop_of(&site, recipient) == *hop);
-        // Whoever has them will put back what is left of them.
-        let claim = Claim::take(&self.claims, pending.id, here.map(|(place, _)| place).collect())?;
-        // Only now: what others have claimed and settled until now is settled.
-        if entry.is_removed() {
-            return None;
-        }
-        let progress = entry.progress();
-        let is_due = |&place: &usize| progress.get(place).is_some_and(queue::Progress::is_due);
-        let outcomes: Vec<_> =
-            claim.places.iter().copied().filter(is_due).map(|place| (place, None)).collect();
-        let (relay, passed_on) = ("-".into(), Vec::new());
-        let attempt =
-            Attempt { entry, pending, outcomes, relay, passed_on, failures: 0, is_ordered: false, claim };
-        if attempt.outcomes.is_empty() {
-            // Settled before, or the route has changed meanwhile: then the reload has put it where it belongs.
-            self.end_attempt(hop, attempt, Again::AtOnce);
-            return None;
-        }
-        Some(attempt)
+        Some(entry)
     }
 
     fn after_trouble(&self, hop: &Hop, pending: Pending, kind: ErrorKind) {
@@ -79,7 +100,7 @@ impl Manager {
         }
     }
 
-    /// Settles an attempt: journal, log, notice, removal or next due time.
+    /// Settles an attempt: journal, log, notice, then removal or the next due time.
     pub fn end_attempt(&self, hop: &Hop, attempt: Attempt, again: Again) {
         let site = self.site();
         let now = self.clock.now();
@@ -89,8 +110,7 @@ impl Manager {
         let lived = self.clock.lived(pending.arrival, now.running, entry.description().envelope.is_urgent);
         let _settling = entry.settle();
         let progress = entry.progress();
-        let (mut records, mut due): (Vec<JournalRecord>, Option<Duration>) = (Vec::new(), None);
-        let mut waiting = Vec::new();
+        let (mut records, mut due, mut waiting) = (Vec::new(), None::<Duration>, Vec::new());
         for (place, outcome) in outcomes {
             let Some(recipient) = entry.description().envelope.recipients.get(place) else { continue };
             let is_held = progress.get(place).is_some_and(|progress| progress.held);
@@ -121,34 +141,28 @@ impl Manager {
                 && is_owed(&entry.description().envelope, recipient);
             let owed = is_owed.then_some(queue::JournalEvent::Owed);
             let events = [queue::JournalEvent::Attempted(outcome)].into_iter().chain(owed);
-            records.extend(events.map(|event| JournalRecord { recipients: vec![place], at: now, event }));
+            records.extend(journal_records(place, now, events));
         }
         if self.settle(&site, &entry, now, &records) {
             self.remove(&entry, pending, &records);
         } else if !waiting.is_empty() {
-            // By the routes of now: a reload may have passed over what was in the worker's hands.
-            let mut hops: Vec<Hop> = Vec::new();
-            for hop in waiting.into_iter().map(|recipient| hop_of(&site, recipient)) {
-                if !hops.contains(&hop) {
-                    hops.push(hop);
-                }
-            }
-            for hop in hops {
+            // By the current routes: a reload may have skipped the message while the worker had it.
+            for hop in hops_of(&site, waiting) {
                 match (due, again) {
-                    // A recipient that was not tried waits for one that was deferred: the connection that was cut over
-                    // the message would be cut again at once, and so on without end.
+                    // A recipient that was not tried waits with one that was deferred: the host that closed the
+                    // connection because of the message would close it again at once, and so on without end.
                     (Some(due), _) => self.index.put_back(hop, pending, due),
-                    (None, Again::WhenRouteWorks) => self.index.put_back(hop, pending, now.running),
+                    (None, Again::WhenHopWorks) => self.index.put_back(hop, pending, now.running),
                     (None, Again::AtOnce) => self.index.put_back_untried(hop, pending, now.running),
                 }
             }
         } else if news::has_news(&site, &entry, now) {
-            // The notice could not be written: it, and nothing else, is tried again.
+            // The notice could not be written: only the notice is tried again.
             self.index.put_back(Hop::Local, pending, now.running + OWN_TROUBLE_RETRY);
         }
     }
 
-    /// Attempts at a recipient since the clock last jumped, the tries of its route included.
+    /// Attempts at a recipient since the clock last jumped, the failures of its hop included.
     pub(super) fn attempts_since_jump(
         &self,
         hop: &Hop,
@@ -163,14 +177,14 @@ impl Manager {
         own + self.index.failures_since(hop, jump.max(pending.arrival))
     }
 
-    /// Writes the records, and the notice if one is due; true if nothing is left to do, and the message can go.
+    /// Writes the records, and the notice if one is due. Returns true if the message is finished and can be removed.
     fn settle(&self, site: &Site, entry: &Arc<Entry>, now: Now, records: &[JournalRecord]) -> bool {
         let delivered =
             |place: usize| records.iter().any(|r| r.recipients.contains(&place) && is_delivery(r));
         let mut progress = entry.progress().into_iter().enumerate();
         let is_owed = records.iter().any(|record| record.event == queue::JournalEvent::Owed);
         if !is_owed && progress.all(|(place, progress)| progress.is_finished() || delivered(place)) {
-            // Its removal is the record.
+            // The removal itself is the record.
             return true;
         }
         if !records.is_empty() {
@@ -180,7 +194,7 @@ impl Manager {
             self.record(entry, records, durability);
             super::kept::note(&self.index, entry, records);
         }
-        if let Some(told) = news::tell(&self.intake, &self.index, site, entry, now) {
+        if let Some(told) = news::write_notice(&self.intake, &self.index, site, entry, now) {
             self.record(entry, &[told], Durability::Lazy);
         }
         entry.is_finished()
@@ -189,4 +203,13 @@ impl Manager {
 
 fn is_delivery(record: &JournalRecord) -> bool {
     matches!(record.event, queue::JournalEvent::Attempted(Outcome::Delivered(_)))
+}
+
+/// Records of the events of one recipient.
+pub(super) fn journal_records(
+    place: usize,
+    at: Now,
+    events: impl IntoIterator<Item = queue::JournalEvent>,
+) -> impl Iterator<Item = JournalRecord> {
+    events.into_iter().map(move |event| JournalRecord { recipients: vec![place], at, event })
 }

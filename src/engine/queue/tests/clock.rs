@@ -16,7 +16,7 @@ fn deferred(at: Stage, says: Say) -> (World, Arc<Host>) {
     (world, host)
 }
 
-/// How far away the next attempt is at most after so many attempts.
+/// The longest time until the next attempt after this number of attempts.
 fn longest_step(attempts: usize) -> Duration {
     let steps = [1, 5, 15, 30, 60, 120].map(|minutes| minutes * MINUTE);
     steps.get(attempts.saturating_sub(1)).copied().unwrap_or(4 * HOUR) * 11 / 10
@@ -86,7 +86,7 @@ fn jumps_across_restarts_change_nothing() {
     }
 }
 
-/// The system starts anew: the boot clock at zero, the saved clock of another boot.
+/// The system starts again: the boot clock is at zero, and the saved clock is that of another boot.
 fn reboot(world: World) -> World {
     world.clock.reboot();
     if let Some(saved) = CLOCK.load(&world.state()) {
@@ -131,7 +131,7 @@ fn a_date_of_ours_is_right_once_the_clock_is() {
     }
 }
 
-/// A box that slept for longer than the lifetime has not tried: its mail gets three attempts more.
+/// A host that slept for longer than the lifetime has not tried: its mail gets three more attempts.
 #[test]
 fn after_a_jump_nothing_expires_before_three_more_attempts() {
     let (world, host) = deferred(Stage::Rcpt, reply("450 later"));
@@ -145,13 +145,13 @@ fn after_a_jump_nothing_expires_before_three_more_attempts() {
     assert_eq!(host.count() - before, 3);
 }
 
-/// The age begins anew where nobody knows it any more; it does end, though, also where only the route is to blame.
+/// The age starts at zero again if it is not known any more. A message still expires, also if only its hop fails.
 #[test]
 fn without_the_saved_clock_mail_lives_longer_but_not_for_ever() {
     for (at, says) in [(Stage::Rcpt, reply("450 later")), (Stage::Greeting, Say::Close)] {
         let (world, _) = deferred(at, says.clone());
         let world = {
-            // The message came when the box had run for a year.
+            // The message arrived when the host had run for a year.
             world.clock.advance(365 * DAY);
             world.accept("alice@box.example", &["joe@far.example"]);
             world.live(HOUR);
@@ -165,7 +165,7 @@ fn without_the_saved_clock_mail_lives_longer_but_not_for_ever() {
     }
 }
 
-/// A schedule that was reckoned while the clock was years ahead.
+/// A schedule that was computed while the clock was years ahead.
 #[test]
 fn a_schedule_follows_a_clock_that_is_set_back() {
     let world = World::new("queue.schedule = \"0 * * * *\"");

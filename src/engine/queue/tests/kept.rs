@@ -1,4 +1,5 @@
-//! Mail to admin that can't be delivered: it is held with its reason, whoever and whatever refuses it.
+//! Mail to `admin` that cannot be delivered: it is held with its reason, regardless of the host and the step that
+//! refuse it.
 
 use crate::engine::control::output::{Asker, Output};
 use crate::engine::control::requests::answer;
@@ -34,7 +35,7 @@ fn ask(world: &World, line: &str) -> (u8, String) {
     (answer(&world.services, asker, &request, &mut said).unwrap(), said.0)
 }
 
-/// A box whose admin is at far.example, where all is refused as said.
+/// A host whose admin is at far.example, which refuses all mail with the given reply.
 fn world(config: &str, at: Stage, refusal: &'static str) -> (World, Arc<Host>) {
     let world = World::new(&format!("{ADMIN}{config}"));
     let host = Host::new(move |stage, _| if stage == at { reply(refusal) } else { Say::Yes });
@@ -43,7 +44,7 @@ fn world(config: &str, at: Stage, refusal: &'static str) -> (World, Arc<Host>) {
     (world, host)
 }
 
-/// Time passes, also while nothing is due.
+/// Lets time pass, also while nothing is due.
 fn pass_days(world: &World, days: u32) {
     for _ in 0..days {
         world.clock.advance(DAY);
@@ -80,7 +81,7 @@ fn an_alert_that_is_refused_is_held_and_release_tries_again() {
         let warned = take_events("held");
         assert!(warned.len() == 1 && warned[0].contains(" to=boss@far.example "), "{warned:?}");
         is_held(&world, reason);
-        // No notice about it goes the same way.
+        // No notice about it is sent to the same address.
         let mails = || host.commands.lock().unwrap().iter().filter(|line| line.starts_with("MAIL")).count();
         assert_eq!(mails(), 1);
 
@@ -99,7 +100,7 @@ fn an_alert_that_is_refused_is_held_and_release_tries_again() {
         is_held(&world, reason);
         assert_eq!(mails(), 1, "it is not tried");
 
-        // Somebody lets it go too early; then the way is mended.
+        // The operator releases it too early; then the host is repaired.
         let id = world.queue()[0].id;
         assert_eq!(ask(&world, &format!("queue release {id}")).0, 0);
         world.pass();
@@ -176,7 +177,7 @@ fn only_the_copy_of_admin_is_held() {
     world.pass();
     assert_eq!(host.recipients(), ["jim@far.example"]);
     is_held(&world, "5.1.1");
-    // She is somebody else, and hears of both at once.
+    // She is another person, and is notified of both at once.
     let notices = world.mail("alice");
     assert!(notices.len() == 1 && notices[0].contains("joe@") && notices[0].contains("boss@"), "{notices:?}");
     let id = world.queue()[0].id;
@@ -212,7 +213,7 @@ fn the_operator_has_the_last_word() {
     assert_eq!(ask(&world, "status --check").0, 0, "who holds it knows of it");
     pass_days(&world, 60);
     assert_eq!(world.queue().len(), 1, "and it stays");
-    // Released from a hold it has its turn, as any message has.
+    // A message that is released from a hold has its turn like any other.
     ask(&world, &format!("queue release {id}"));
     world.live(HOUR);
     is_held(&world, "5.1.1");
@@ -224,7 +225,7 @@ fn the_operator_has_the_last_word() {
     assert_eq!(host.recipients(), Vec::<String>::new());
 }
 
-/// A spammer must not make the monitor red.
+/// A spammer must not raise the alarm.
 #[test]
 fn what_strangers_send_to_admin_goes_back_to_them() {
     let (world, host) = world("", Stage::Rcpt, "550 5.7.1 spam");

@@ -1,10 +1,10 @@
-//! What waits: crashes, clocks, notices, kept mail. See [`crate::engine::tests`] for the world that these tests live in.
+//! The queue: crashes, clocks, notices, kept mail. See [`crate::engine::tests`] for the world that these tests live in.
 //!
 //! | file | what it shows |
 //! | --- | --- |
 //! | `clock` | wall clocks that jump |
-//! | `kept` | mail to admin that can't be delivered: held, released, given up at last |
-//! | `notices` | who is told what: delays, successes, bounces that do not arrive |
+//! | `kept` | mail to `admin` that cannot be delivered: held, released, given up in the end |
+//! | `notices` | which sender gets which notice: delays, successes, bounces that cannot be delivered |
 //! | `restart` | crashes at each point of a settlement, and what is in the index afterwards |
 
 mod clock;

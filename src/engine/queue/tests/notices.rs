@@ -1,4 +1,4 @@
-//! Who is told what and when: delays, successes, bounces that do not arrive.
+//! Which sender gets which notice, and when: delays, successes, bounces that cannot be delivered.
 
 use crate::engine::tests::world::*;
 use crate::mail::id::QueueId;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 const CONTENT: &str = "Subject: alert\n\nThe disk is full.\n";
 
-/// Sends a message with the parameters of MAIL and RCPT, and it must be taken.
+/// Sends a message with these parameters of MAIL and RCPT, and asserts that it is accepted.
 fn accept(world: &World, from: &str, to: &[&str], content: &str) -> QueueId {
     let mut input = format!("EHLO client\r\nMAIL FROM:{from}\r\n");
     to.iter().for_each(|to| input.push_str(&format!("RCPT TO:{to}\r\n")));
@@ -19,7 +19,7 @@ fn accept(world: &World, from: &str, to: &[&str], content: &str) -> QueueId {
     QueueId::parse(id.unwrap_or_else(|| panic!("{output}"))).unwrap()
 }
 
-/// A box whose mail for far.example is dealt with as said.
+/// A host whose mail for far.example gets the given reply.
 fn world(config: &str, peer: Peer) -> World {
     let world = World::new(config);
     world.net.domain("far.example", "192.0.2.1", peer);
@@ -88,7 +88,7 @@ fn warn_after_says_when_and_whether() {
     }
 }
 
-/// It was late while nobody was there to say so, or a shorter `warn_after` has made it late.
+/// A message became late while the daemon was not running, or because `warn_after` was made shorter.
 #[test]
 fn what_is_late_at_a_start_or_a_reload_is_told_at_once() {
     let world = world("queue.warn_after = \"2d\"", deferring());
@@ -144,7 +144,7 @@ fn nobody_is_told_of_a_delay_after_a_success_or_of_a_null_sender() {
     assert_eq!((world.mail("alice").len(), world.queue()), (1, vec![]));
 }
 
-/// A notice is no reason to hold mail up.
+/// A notice must not delay mail.
 #[test]
 fn a_delay_notice_that_cannot_be_written_is_tried_again() {
     let world = world("", Peer::TimesOut);
@@ -292,7 +292,7 @@ fn a_success_that_cannot_be_told_harms_no_delivery() {
     assert_eq!(take_events("trouble").len(), 1);
 }
 
-/// Whoever gets the copy now tells what becomes of it.
+/// The new entry of the copy reports its outcome.
 #[test]
 fn what_enters_the_queue_anew_keeps_what_the_sender_asked_for() {
     let world = world("", Peer::Host(Host::friendly()));
@@ -345,7 +345,7 @@ fn a_message_by_smtputf8_is_told_of_in_utf_8() {
     }
 }
 
-/// The sender does not know, so somebody should.
+/// The sender cannot be notified, so `admin` is.
 #[test]
 fn a_bounce_that_does_not_arrive_is_told_to_admin() {
     let host = refusing();
@@ -380,8 +380,8 @@ fn what_an_unknown_sender_would_be_told_goes_to_admin() {
 
 #[test]
 fn no_notice_is_ever_told_of_again() {
-    // admin can't be reached (the notice is kept), is the sender of what bounces, or there is none; a stranger's bounce is
-    // not ours.
+    // admin can't be reached (the notice is kept), is the sender of what bounces, or there is none; a stranger's bounce
+    // is not ours.
     for (admin, from, mails, kept) in [
         ("admin = \"boss@far.example\"", "stranger@far.example", 3, 1),
         ("admin = \"boss@far.example\"", "boss@far.example", 2, 1),

@@ -1,5 +1,5 @@
-//! Restarts and crashes: at each point of a settlement, what lies on the disk is taken up again, and nothing is lost
-//! or told twice.
+//! Restarts and crashes: after a crash at any point of a settlement, the queue on disk is taken up again, and nothing
+//! is lost or reported twice.
 
 use crate::engine::queue::index::Hop;
 use crate::engine::tests::world::*;
@@ -10,7 +10,7 @@ use crate::store::queue::{Checkout, Durability, JournalEvent, JournalRecord, Rec
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// A message that has been accepted and not been tried, with records that a crash left behind.
+/// A message that was accepted and not tried, with records that a crash left.
 fn crashed(world: World, id: QueueId, events: &[(usize, JournalEvent)]) -> World {
     let Ok(Checkout::Ready(entry)) = world.intake.queue.checkout(id) else { panic!("it is there") };
     let at = world.intake.clock.now();
@@ -55,7 +55,7 @@ fn a_restart_keeps_due_times_attempts_and_all_mail() {
         assert!(wait <= 15 * MINUTE * 11 / 10, "{wait:?}");
         world.clock.advance(MINUTE);
     }
-    // Three minutes and the four before them count, restarts or not.
+    // Three minutes and the four before them count, regardless of restarts.
     let wait = world.pass().unwrap();
     assert!(wait <= 11 * MINUTE, "{wait:?}");
     world.live(6 * DAY);
@@ -72,7 +72,7 @@ fn a_crash_before_the_notice_is_made_good() {
     assert!(world.mail("alice")[0].contains("no such user"));
 }
 
-/// The sender shall not wait for days for the other recipient's next attempt.
+/// The notice must not wait for days for the next attempt at the other recipient.
 #[test]
 fn a_crash_before_the_notice_is_made_good_at_once_while_others_wait() {
     let (world, host) = world();
@@ -125,7 +125,7 @@ fn a_crash_with_one_recipient_delivered_sends_to_the_others_only() {
     assert_eq!((host.recipients(), world.queue()), (vec!["jim@far.example".to_owned()], vec![]));
 }
 
-/// Once a name can't be unlinked, the journal has to say that the message is delivered.
+/// If the file cannot be unlinked, the journal has to say that the message is delivered.
 #[test]
 fn a_queue_file_that_cannot_be_removed_is_not_sent_twice() {
     let (world, host) = world();
@@ -134,7 +134,7 @@ fn a_queue_file_that_cannot_be_removed_is_not_sent_twice() {
     let (from, to) = (file.clone(), aside.clone());
     host.now_says(move |stage, _| {
         if stage == Stage::Dot {
-            // A directory in its place can't be unlinked.
+            // A directory in the place of the file cannot be unlinked.
             std::fs::rename(&from, &to).unwrap();
             std::fs::create_dir(&from).unwrap();
         }
@@ -174,7 +174,7 @@ fn a_damaged_file_is_set_aside_and_stops_nothing() {
     assert_eq!(world.manager.index.size(), (0, 0));
 }
 
-/// Each reload reads the whole queue; what it finds must not wait twice, and the numbers stay right.
+/// Each reload reads the whole queue: no message may wait twice, and the figures stay right.
 #[test]
 fn reloads_put_nothing_on_the_board_twice() {
     let (world, host) = world();
@@ -183,7 +183,7 @@ fn reloads_put_nothing_on_the_board_twice() {
         world.accept("alice@box.example", &["joe@far.example"]);
     }
     let size = world.manager.index.size();
-    // One of the reloads comes while a message is in a worker's hands.
+    // One of the reloads comes while a worker has taken a message.
     let (site, manager) = (Arc::clone(&world.site), Arc::clone(&world.manager));
     host.now_says(move |stage, _| match stage {
         Stage::Data => {
@@ -207,7 +207,7 @@ fn reloads_put_nothing_on_the_board_twice() {
     assert_eq!(world.manager.index.take(&Hop::Local, DAY), None);
 }
 
-/// A route that a reload changed while a message was on its way by the old one.
+/// A reload changes the route of a message while it is being sent by the old one.
 #[test]
 fn what_is_deferred_after_a_reload_waits_for_the_new_route() {
     let (world, host) = world();
@@ -222,7 +222,7 @@ fn what_is_deferred_after_a_reload_waits_for_the_new_route() {
         Stage::Data => {
             *site.lock() = Arc::clone(&changed);
             manager.reload();
-            // Another worker would take it now.
+            // Another worker would take the message now.
             forwarder.work(&Hop::Relay(crate::mail::next_hop::NextHop::Smarthosts(vec![
                 crate::mail::next_hop::Smarthost::parse("smtp://192.0.2.2").unwrap(),
             ])));

@@ -121,8 +121,8 @@ fn settle(stage: Stage, says: Say, manner: Manner) -> Settled {
     }
 }
 
-/// Each step, and what becomes of the message after each answer there: `ok` delivered, `clear` delivered in clear over a
-/// second connection, `d` deferred, `P` the route pauses and the message is as it was, `dP` both, `B` bounced.
+/// Each step, and what becomes of the message after each answer there: `ok` delivered, `clear` delivered in clear over
+/// a second connection, `d` deferred, `P` the route pauses and the message is as it was, `dP` both, `B` bounced.
 const CARD: &str = "
     step       manner     4yz   5yz   421   words half  cut   hush  close reset long  101   mixed
     greeting   mx         P     P     P     P     P     P     P     P     P     P     P     P
@@ -322,8 +322,8 @@ fn a_message_over_the_peers_limit_is_not_sent() {
     );
 }
 
-/// Who offers what it does not know and takes the content for commands, or hangs up, gets the message by DATA over another
-/// connection: once, and not BDAT again and again.
+/// Who offers what it does not know and takes the content for commands, or hangs up, gets the message by DATA over
+/// another connection: once, and not BDAT again and again.
 #[test]
 fn a_host_that_offers_chunking_and_knows_no_bdat_is_not_asked_again_and_again() {
     let aftermaths = [reply("500 what\r\n500 what\r\n500 what"), reply("502 what\r\n421 bye")];

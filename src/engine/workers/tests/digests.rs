@@ -217,7 +217,7 @@ fn a_storm_that_goes_on_is_one_message_a_window_and_ends_with_it() {
         assert_eq!(count(&host), 2 + window + 1, "window {window}");
     }
     assert_eq!(arrived(&host), (0..next).collect::<Vec<_>>());
-    // Two in a window are none: they come late once, and the next ones at once.
+    // Two in a window make no digest: they are late once, and the next ones leave at once.
     storm(&world, next..next + 2);
     world.live(HOUR);
     assert_eq!(count(&host), 8);
@@ -337,7 +337,7 @@ fn a_single_one_leaves_as_it_is() {
     assert!(last.contains("\r\nSubject: disk 20 % full\r\n") && !last.contains("multipart"), "{last}");
 }
 
-/// What has been tried alone is no more a member, also after a restart: some of its recipients may have it already.
+/// A message that was tried by itself is no member any more, also after a restart: some recipients may have it already.
 #[test]
 fn who_has_been_tried_alone_goes_on_alone() {
     let (world, host) = world("");
@@ -545,13 +545,13 @@ fn a_window_of_a_clock_that_is_lost_ends_all_the_same() {
     assert_eq!((arrived(&host), world.queue().len()), ((0..5).collect(), 0));
 }
 
-/// A digest that nobody takes goes back to who sent what is in it, once and in full; nothing gathers on the way.
+/// A digest that is refused returns to the sender of its members, once and in full; the bounce is not collected.
 #[test]
 fn a_digest_that_fails_is_one_notice_to_its_sender() {
     let (world, host) = world("");
     storm(&world, 0..6);
     world.pass();
-    // Read anew while they wait: none is lost, and none is twice.
+    // The queue is read again while they wait: none is lost, and none is sent twice.
     world.reload(CONFIG);
     host.now_says(|stage, _| if stage == Stage::Rcpt { reply("550 5.1.1 unknown") } else { Say::Yes });
     world.live(HOUR);

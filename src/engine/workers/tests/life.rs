@@ -136,7 +136,7 @@ fn a_bounce_that_nobody_takes_is_dropped_and_logged() {
     assert!(bounced[1].contains("to=stranger@far.example"));
 }
 
-/// A sender who is none of ours any more can't be told; that must not keep the message for ever.
+/// A local sender who does not exist any more cannot be notified; that must not keep the message for ever.
 #[test]
 fn a_bounce_to_an_unknown_local_sender_is_dropped() {
     let world = World::new("");
@@ -230,7 +230,7 @@ fn a_schedule_holds_mail_until_it_fires_and_a_flush_overrides_it() {
     assert_eq!(world.queue().len(), 1);
 }
 
-/// The schedule spares a metered link; a Maildir here is not behind it.
+/// The schedule saves a metered link; local delivery does not use it.
 #[test]
 fn a_schedule_does_not_hold_local_copies() {
     let world = World::new("queue.schedule = \"0 0 1 1 *\"");

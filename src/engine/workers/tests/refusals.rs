@@ -1,5 +1,5 @@
-//! What a smarthost refuses for the account, and the one message that it refuses again and again: which message is tried
-//! next, and when; what the queue lists, and what `status --check` says.
+//! What a smarthost refuses for the account, and the one message that it refuses again and again: which message is
+//! tried next, and when; what the queue lists, and what `status --check` says.
 
 use crate::engine::control::output::{Asker, Output};
 use crate::engine::control::requests::answer;
@@ -64,7 +64,7 @@ fn settle(stage: Stage, says: &str, chunks: bool, by_smarthost: bool, from: &str
     *host.extensions.lock().unwrap() =
         if chunks { vec!["PIPELINING", "CHUNKING"] } else { vec!["PIPELINING"] };
     let text = says.to_owned();
-    // Whoever does not take the chunk does not take the content either.
+    // A host that refuses the chunk refuses the content as well.
     host.now_says(move |at, _| {
         let is_now = at == stage || stage == Stage::Chunk && at == Stage::Dot;
         if is_now { reply(&text) } else { Say::Yes }
@@ -103,8 +103,9 @@ fn settle(stage: Stage, says: &str, chunks: bool, by_smarthost: bool, from: &str
     }
 }
 
-/// What is refused, by which reply, and what becomes of it at MAIL, RCPT, DATA, the dot and BDAT: `R` the route pauses as
-/// it is refused, `P` it pauses as for any failure, `B` the message bounces. Towards a smarthost, then towards an MX host.
+/// What is refused, by which reply, and what becomes of it at MAIL, RCPT, DATA, the dot and BDAT: `R` the route pauses
+/// as it is refused, `P` it pauses as for any failure, `B` the message bounces. Towards a smarthost, then towards an MX
+/// host.
 const CARD: &str = "
     limit      550 5.4.5 Daily user sending limit exceeded                | R R R R R | B B B B B
     limit      550 5.1.90 You have reached your daily limit               | R R R R R | B B B B B
@@ -217,7 +218,7 @@ fn a_route_that_is_refused_backs_off_from_a_quarter_of_an_hour_to_four_hours() {
     }
 }
 
-/// It does not go away by itself: people hear of it at once, and that it is over.
+/// A refusal does not end by itself: the alarm reports it at once, and its end.
 #[test]
 fn a_refusal_raises_the_alarm_at_once() {
     let (world, host) = smart(SMARTHOST);
@@ -341,7 +342,8 @@ fn after_a_pause_the_urgent_goes_first_then_the_newest_then_what_was_in_hand() {
     assert_eq!(asked[..5], ["poison", "urgent", "newest", "new", "old"], "{asked:?}");
 }
 
-/// In hand at a second failure: it waits its own step, and nothing else waits for it. It grows old as any other.
+/// The message was being sent at a second failure: it waits its own step, no other message waits for it, and it expires
+/// like any other.
 #[test]
 fn a_message_that_fails_again_waits_its_own_step_and_expires_at_last() {
     let (world, host) = smart("relay.smarthost = \"smtp://192.0.2.1\"");
@@ -456,7 +458,8 @@ fn a_recipient_that_is_refused_for_the_account_costs_the_others_nothing() {
     assert!(world.mail("alice").is_empty());
 }
 
-/// A smarthost without a login takes mail for its own domain, and wants one for all others: what ends the session says it.
+/// A smarthost without a login takes mail for its own domain, and wants one for all others: what ends the session says
+/// it.
 #[test]
 fn a_login_that_is_wanted_for_one_recipient_alone_makes_no_endless_loop() {
     let (world, host) = smart(SMARTHOST);

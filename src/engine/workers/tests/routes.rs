@@ -1,4 +1,4 @@
-//! Next hops: which are tried in which order, what pauses them, and what goes on meanwhile.
+//! Next hops: the order in which they are tried, what pauses them, and what continues meanwhile.
 
 use crate::engine::tests::world::*;
 use crate::mail::mx::MxAnswer;
@@ -54,7 +54,7 @@ fn a_success_ends_the_back_off() {
     assert!(wait <= MINUTE * 11 / 10, "the back-off begins anew: {wait:?}");
 }
 
-/// A peer that greets and then wants no mail has not served: each such try lengthens the pause.
+/// A peer that greets and then refuses mail has failed: each such try lengthens the pause.
 #[test]
 fn a_peer_that_refuses_every_transaction_backs_off_too() {
     for code in ["421 4.3.2 busy", "530 5.7.0 authenticate first"] {
@@ -107,7 +107,7 @@ fn the_own_name_and_the_own_address_cut_the_list() {
         world.pass();
         assert_eq!(world.net.take_attempts(), ["192.0.2.8:25"], "{own}");
         assert_eq!((world.queue().len(), world.mail("alice").len()), (1, 0));
-        // This host first: a circle.
+        // This host comes first: a loop.
         world.net.mx("far.example", &[(10, own), (20, "worse.far.example")]);
         world.manager.index.flush(world.manager.clock.now().running);
         world.pass();
@@ -307,7 +307,7 @@ fn after_a_reload_an_exception_may_refuse_what_is_queued() {
     assert_eq!(world.queue(), []);
 }
 
-/// A route whose mail has all gone leaves nothing behind, or a relay would remember each dead domain for ever.
+/// A hop without mail leaves nothing in memory; otherwise a relay would remember each dead domain for ever.
 #[test]
 fn routes_without_mail_are_forgotten() {
     let world = World::new("queue.retry = \"1m\"\nqueue.lifetime = \"1h\"");
@@ -319,10 +319,10 @@ fn routes_without_mail_are_forgotten() {
     assert_eq!(world.queue(), []);
     world.clock.advance(HOUR);
     world.pass();
-    assert_eq!(world.manager.index.routes(), 0);
+    assert_eq!(world.manager.index.hops(), 0);
 }
 
-/// Each connection would else wait for the dead one first.
+/// Otherwise each connection would wait for the dead smarthost first.
 #[test]
 fn a_smarthost_that_does_not_answer_is_asked_last_for_a_while() {
     let hosts = "relay.smarthost = [\"smtp://192.0.2.1\", \"smtp://192.0.2.2\"]";
@@ -343,20 +343,21 @@ fn a_smarthost_that_does_not_answer_is_asked_last_for_a_while() {
     assert_eq!(send(), ["192.0.2.2:25"]);
     world.clock.advance(MINUTE);
     assert_eq!(send(), ["192.0.2.1:25"], "it is the first again");
-    // Whoever flushes or writes another configuration has done something about it.
+    // A flush or another configuration means that the operator has repaired something.
     world.net.peer("192.0.2.1", Peer::TimesOut);
     assert_eq!(send().len(), 2);
     world.reload(hosts);
     assert_eq!(send().len(), 2);
     world.manager.index.flush(world.manager.clock.now().running);
     assert_eq!(send().len(), 2);
-    // It is the last hope.
+    // It is the only one left.
     world.net.peer("192.0.2.2", Peer::Refuses);
     world.net.peer("192.0.2.1", Peer::Host(Arc::clone(&first)));
     assert_eq!(send(), ["192.0.2.2:25", "192.0.2.1:25"]);
 }
 
-/// The other addresses of a host have the same users: each more failed login brings its owner closer to being locked out.
+/// The other addresses of a host have the same users: each more failed login brings its owner closer to being locked
+/// out.
 #[test]
 fn a_refused_login_is_not_tried_at_the_hosts_other_addresses() {
     let directory = std::env::temp_dir().join(format!("pillarbox-refused-{}", std::process::id()));

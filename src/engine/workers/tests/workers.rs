@@ -1,4 +1,4 @@
-//! Several threads at one queue, as the daemon has them.
+//! Several threads with one queue, as in the daemon.
 
 use crate::engine::queue::index::Next;
 use crate::engine::tests::world::*;
@@ -38,7 +38,7 @@ impl Drop for Running<'_> {
     }
 }
 
-/// Reloads read the queue while workers have its messages in their hands and new ones come in.
+/// Reloads read the queue while workers send its messages and new ones come in.
 #[test]
 fn nothing_is_sent_twice_or_forgotten_while_the_configuration_is_read_again() {
     let world = World::new("relay.connections_per_domain = 4");
@@ -63,7 +63,7 @@ fn nothing_is_sent_twice_or_forgotten_while_the_configuration_is_read_again() {
             world.accept("alice@box.example", &[&to[0], &to[1]]);
         }
         running.until(|world| {
-            // Whoever meets a message that is just being closed comes back in a minute.
+            // A worker that meets a message that is just being closed tries it again in a minute.
             world.clock.advance(Duration::from_secs(1));
             world.queue().is_empty()
         });
@@ -136,7 +136,8 @@ fn after_a_panic_the_route_is_tried_again_in_a_minute() {
     assert_eq!(host.taken.lock().unwrap().len(), 1);
 }
 
-/// On real sockets: hosts that accept and say nothing share half of the connections, and keep no new destination waiting.
+/// On real sockets: hosts that accept and say nothing share half of the connections, and keep no new destination
+/// waiting.
 #[test]
 fn hosts_that_say_nothing_keep_no_new_destination_waiting() {
     let world = World::new("relay.connections = 8\nqueue.warn_after = 0");
@@ -162,7 +163,7 @@ fn hosts_that_say_nothing_keep_no_new_destination_waiting() {
         let hops = world.manager.index.hops_of(summary.id);
         hops.iter().find_map(|hop| world.manager.index.wait_reason(hop, summary.id, now))
     };
-    // Who has no place is known when the forwarder has looked again.
+    // Which hop lacks a place is known when the forwarder has looked again.
     let stopwatch = Stopwatch::start();
     let mut reasons = Vec::new();
     while reasons.len() < 9 && stopwatch.elapsed() < Duration::from_secs(10) {

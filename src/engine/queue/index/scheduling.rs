@@ -1,0 +1,146 @@
+//! Scheduling: at which hop the forwarder starts the next worker, how long it may sleep, and how the workers stop.
+//!
+//! A worker is started at a hop if all of this holds:
+//!
+//! - The link lets a message out that waits there, its due time has come, and the pause of the hop is over.
+//! - No worker is idle there: an idle worker takes the message itself.
+//! - The hop has room:
+//!
+//! | hop | has room for |
+//! | --- | --- |
+//! | local | one worker, which does not count as a connection |
+//! | any, after a pause | one worker: the single try, which has the hop to itself |
+//! | has answered within [`LATELY`] | `relay.connections_per_domain` workers, within `relay.connections` |
+//! | any other | one worker, while such hops together have less than half of `relay.connections` |
+//!
+//! Of several hops the local one goes first, then hops without a worker, then by [`HopState::rank`].
+//!
+//! Hops are forgotten here: one with no worker, no message and no pause may belong to a domain that is never seen
+//! again.
+
+use super::hop_state::{HopState, Wake, link_for};
+use super::places::WaitingHops;
+use super::{Hop, Inner, Next, QueueIndex, WorkerCaps};
+use std::time::Duration;
+
+/// A hop that has answered within this time may have several connections.
+pub(super) const LATELY: Duration = Duration::from_secs(600);
+
+impl QueueIndex {
+    /// What the forwarder does at `now`. A worker that is to be started is counted already.
+    #[must_use]
+    pub fn next(&self, now: Duration, caps: WorkerCaps) -> Next {
+        self.inner.lock().next(now, caps)
+    }
+
+    /// Like [`Self::next`], but if there is nothing to do it first waits for a change, at most for `longest`.
+    #[must_use]
+    pub fn wait(&self, now: Duration, caps: WorkerCaps, longest: Duration) -> Next {
+        let mut inner = self.inner.lock();
+        let next = inner.next(now, caps);
+        let Next::Wait(until) = next else { return next };
+        let time = until.map_or(longest, |until| until.saturating_sub(now).min(longest));
+        drop(self.changed.wait_timeout(inner, time));
+        Next::Wait(until)
+    }
+
+    /// Counts a worker out.
+    pub fn worker_ended(&self, hop: &Hop) {
+        let mut inner = self.inner.lock();
+        inner.workers = inner.workers.saturating_sub(usize::from(*hop != Hop::Local));
+        if let Some(state) = inner.hops.get_mut(hop) {
+            state.workers = state.workers.saturating_sub(1);
+        }
+        drop(inner);
+        self.changed.notify_all();
+    }
+
+    /// Stops handing messages out, and ends idle workers. The others end after their current message.
+    pub fn stop(&self) {
+        let mut inner = self.inner.lock();
+        inner.stopping = true;
+        for worker in inner.hops.values_mut().flat_map(|state| state.idle.drain(..)) {
+            *worker.wake.lock() = Some(Wake::Stop);
+            worker.condvar.notify_one();
+        }
+        drop(inner);
+        self.changed.notify_all();
+    }
+
+    /// Waits up to `patience` until the last worker has ended.
+    pub fn wait_for_workers(&self, patience: Duration) {
+        let busy = |inner: &mut Inner| inner.hops.values().any(|state| state.workers > 0);
+        drop(self.changed.wait_timeout_while(self.inner.lock(), patience, busy));
+    }
+}
+
+/// The workers that limit a further one.
+struct Room {
+    caps: WorkerCaps,
+    /// Workers at all remote hops.
+    workers: usize,
+    /// Those of them at hops that have not answered lately.
+    at_unproven: usize,
+}
+
+impl Room {
+    /// Whether a hop may have one more worker.
+    fn is_left(&self, hop: &Hop, state: &HopState, has_answered: bool) -> bool {
+        match hop {
+            Hop::Local => state.workers == 0,
+            // The single try after a pause has the hop to itself: `take` gives a second worker nothing.
+            Hop::Relay(_) if state.breaker.pause().is_some() && state.workers > 0 => false,
+            Hop::Relay(_) if self.workers >= self.caps.total => false,
+            Hop::Relay(_) if has_answered => state.workers < self.caps.per_hop,
+            // One connection finds out whether the host answers. Otherwise all of them could wait for silent hosts; and
+            // half of the connections are reserved for hops that do answer.
+            Hop::Relay(_) => state.workers == 0 && self.at_unproven < (self.caps.total / 2).max(1),
+        }
+    }
+}
+
+impl Inner {
+    fn next(&mut self, now: Duration, caps: WorkerCaps) -> Next {
+        if self.stopping {
+            return Next::Stop;
+        }
+        self.hops
+            .retain(|_, state| state.workers > 0 || !state.waiting.is_empty() || state.breaker.is_open(now));
+        self.answered.retain(|(_, at)| now.saturating_sub(*at) < LATELY);
+        self.waiting_hops = WaitingHops { is_full: self.workers >= caps.total, ..WaitingHops::default() };
+        let has_answered = |hop: &Hop| self.answered.iter().any(|(known, _)| known == hop);
+        let unproven = self.hops.iter().filter(|(hop, _)| **hop != Hop::Local && !has_answered(hop));
+        let at_unproven = unproven.map(|(_, state)| state.workers).sum();
+        let room = Room { caps, workers: self.workers, at_unproven };
+        let mut earliest: Option<Duration> = None;
+        let mut found: Option<(&Hop, &mut HopState, _)> = None;
+        for (hop, state) in &mut self.hops {
+            state.lacks_place = false;
+            let Some((due, _)) = state.first(link_for(self.link, hop), &self.messages) else { continue };
+            let due = state.breaker.pause().map_or(due, |pause| due.max(pause.until));
+            if due > now {
+                earliest = Some(earliest.map_or(due, |other| other.min(due)));
+                continue;
+            }
+            if !state.idle.is_empty() {
+                continue;
+            }
+            if room.is_left(hop, state, has_answered(hop)) {
+                let rank = (*hop != Hop::Local, state.workers > 0, state.rank(due));
+                if found.as_ref().is_none_or(|(.., best)| rank < *best) {
+                    found = Some((hop, state, rank));
+                }
+            } else if *hop != Hop::Local && state.workers == 0 {
+                self.waiting_hops.add(state);
+            }
+        }
+        let Some((hop, state, _)) = found else {
+            return Next::Wait(earliest.filter(|&due| due < Duration::MAX));
+        };
+        // The pause, if there was one, is over (see above): this is the single try after it.
+        let _ = state.breaker.admit(now);
+        state.workers += 1;
+        self.workers += usize::from(*hop != Hop::Local);
+        Next::Work(hop.clone())
+    }
+}
