@@ -170,7 +170,7 @@ impl<'a> Connection<'a> {
             }
             Err(End::Lost(error)) => error.to_string(),
             Err(End::NoHandshake(error)) => {
-                self.intake.statistics.count(Count::HandshakesFailed);
+                self.intake.counters.count(Count::HandshakesFailed);
                 format!("TLS handshake: {error}")
             }
             Err(End::Silent(reason)) => reason,
@@ -352,7 +352,7 @@ impl<'a> Connection<'a> {
             (Severity::Permanent, Some(7)) => Count::RefusedPolicy,
             (Severity::Permanent, _) => Count::RefusedOther,
         };
-        self.intake.statistics.count(what);
+        self.intake.counters.count(what);
         self.tell_refused(reply);
     }
 

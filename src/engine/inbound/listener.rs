@@ -200,7 +200,7 @@ impl NewConnection {
         let (client, policy) = (self.client, self.policy);
         let serve = move || serve(&served_by, stream, client, &slot, policy);
         match thread::start("connection", serve) {
-            Ok(()) => inbound.intake.statistics.count(Count::ConnectionsTaken),
+            Ok(()) => inbound.intake.counters.count(Count::ConnectionsTaken),
             Err(error) => {
                 trouble("starting a thread", &error);
                 self.refuse(inbound, "is out of threads");
@@ -210,7 +210,7 @@ impl NewConnection {
 
     /// Says 421, at the cost of no thread.
     fn refuse(self, inbound: &Inbound, text: &'static str) {
-        inbound.intake.statistics.count(Count::ConnectionsRefused);
+        inbound.intake.counters.count(Count::ConnectionsRefused);
         let hostname = &self.site.terms.hostname;
         turn_away(
             &self.stream,

@@ -88,7 +88,7 @@ pub struct Intake {
     /// Schedules what has entered the queue.
     pub on_queued: Arc<dyn OnQueued>,
     /// What is counted.
-    pub statistics: Arc<Counters>,
+    pub counters: Arc<Counters>,
     /// The counter of queue ids; begins at a random number.
     pub ids: AtomicUsize,
     /// When which Maildir's `tmp` was swept, in running time.
@@ -372,8 +372,8 @@ impl Incoming<'_> {
             self.submission.recipients.iter().map(|to| to.routed.mailbox.clone()).collect();
         self.log_accepted(self.id, &self.submission.reverse_path, &to, size);
         if let Some(door) = self.submission.door() {
-            self.intake.statistics.count(door);
-            self.intake.statistics.add(Count::Octets, size);
+            self.intake.counters.count(door);
+            self.intake.counters.add(Count::Octets, size);
         }
         self.announce_delivered();
         self.announce_queued(size);
@@ -449,7 +449,7 @@ impl Incoming<'_> {
     fn announce_delivered(&self) {
         for copy in &self.copies.local {
             self.intake.sweep(&copy.path, self.arrival);
-            self.intake.statistics.count_end(AttemptEnd::Delivered, true);
+            self.intake.counters.count_end(AttemptEnd::Delivered, true);
             Event::Attempt {
                 what: AttemptEnd::Delivered,
                 id: self.id,

@@ -164,7 +164,7 @@ fn send(
     }
     incoming.write(notice.epilogue.as_bytes());
     // Its sender is null, so that nobody wants a notice about it in turn.
-    incoming.store().map(|_| intake.statistics.count(Count::Notices))
+    incoming.store().map(|_| intake.counters.count(Count::Notices))
 }
 
 /// The header section, or as much of it as is worth returning: whole lines.

@@ -76,12 +76,12 @@ impl Connection<'_> {
         Ok(match self.site.logins.check(credentials) {
             LoginVerdict::Right => {
                 self.slot.logged_in();
-                self.intake.statistics.count(Count::LoginsRight);
+                self.intake.counters.count(Count::LoginsRight);
                 Ok(())
             }
             LoginVerdict::Wrong => {
                 self.slot.login_failed(self.intake.clock.now().running);
-                self.intake.statistics.count(Count::LoginsWrong);
+                self.intake.counters.count(Count::LoginsWrong);
                 let (client, name) = (&self.client.to_string(), credentials.name.as_str());
                 Event::AuthFailed { client, name, mechanism: mechanism.keyword() }.log();
                 Err(sasl::refused())
