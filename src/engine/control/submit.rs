@@ -81,9 +81,7 @@ pub fn take(manager: &Manager, uid: u32, sizes: SubmissionSizes, peer: &mut dyn 
     };
     match taken {
         Ok(id) => peer.output(id.to_string().as_bytes()).map(|()| 0),
-        Err(Refusal::Loop) => {
-            refuse(peer, uid, (&from, &to), BAD_MESSAGE, "the message is going round in circles")
-        }
+        Err(Refusal::Loop) => refuse(peer, uid, (&from, &to), BAD_MESSAGE, "mail loop detected"),
         Err(refusal) => refuse(peer, uid, (&from, &to), NOT_NOW, &refusal.to_string()),
     }
 }

@@ -32,9 +32,7 @@ impl Refusal {
     #[must_use]
     pub fn reply(&self) -> Reply {
         match self {
-            Self::Loop => {
-                Reply::new(554, EnhancedStatus::ROUTING_LOOP, "the message is going round in circles")
-            }
+            Self::Loop => Reply::new(554, EnhancedStatus::ROUTING_LOOP, "mail loop detected"),
             Self::QueueFull => Reply::new(452, EnhancedStatus::SYSTEM_FULL, "the queue is full"),
             Self::NoRoute(no_route) => no_route.reply(),
             Self::Store(error) if error.kind == ErrorKind::Full => {

@@ -136,7 +136,7 @@ fn a_bounce_that_nobody_takes_is_dropped_and_logged() {
     assert!(bounced[1].contains("to=stranger@far.example"));
 }
 
-/// A sender who is none of ours any more can't be told; that must not keep the message for ever.
+/// A sender that is no longer a user of this host cannot be notified; that must not keep the message for ever.
 #[test]
 fn a_bounce_to_an_unknown_local_sender_is_dropped() {
     let world = World::new("");
