@@ -190,7 +190,7 @@ fn what_can_not_be_taken_is_told_with_its_exit_code() {
         (&*"to=root\n".repeat(1001), ALERT, 64, "malformed"),
         (&*"x".repeat(2 << 20), ALERT, 65, "too large"),
         (to, "A: 1\r\n\r\n.\r\n", 65, "a CR"),
-        (to, &*"Received:\n".repeat(101), 65, "circles"),
+        (to, &*"Received:\n".repeat(101), 65, "mail loop"),
         (to, ALERT, 0, ""),
         (to, ALERT, 75, "the queue is full"),
     ] {
