@@ -5,10 +5,11 @@
 //! five seconds. If no source has a name, the host is called `localhost`.
 
 use crate::mail::address::Domain;
+use crate::sys::lock::{Lock, wait_while};
 use dns_lookup::AddrInfoHints;
 use std::io::Read;
 use std::net::IpAddr;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar};
 use std::time::Duration;
 
 /// Debian's file with the name that mail from this host carries.
@@ -55,19 +56,18 @@ fn mailname() -> Option<String> {
 
 fn canonical_name(host: String) -> Option<String> {
     // Not a channel: the standard library's adds 5 KiB to the program.
-    let answer = Arc::new((Mutex::new(None), Condvar::new()));
+    let answer = Arc::new((Lock::new(None), Condvar::new()));
     let asked = Arc::clone(&answer);
     let look_up = move || {
         let hints = AddrInfoHints { flags: libc::AI_CANONNAME, ..AddrInfoHints::default() };
         let found = dns_lookup::getaddrinfo(Some(&host), None, Some(hints));
         let name = found.ok().and_then(|mut infos| infos.next()?.ok()?.canonname);
-        *asked.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(name);
+        *asked.0.lock() = Some(name);
         asked.1.notify_one();
     };
     std::thread::Builder::new().name("hostname".into()).spawn(look_up).ok()?;
-    let waiting = answer.0.lock().unwrap_or_else(PoisonError::into_inner);
-    let waited = answer.1.wait_timeout_while(waiting, CANONICAL_NAME_TIMEOUT, |name| name.is_none());
-    waited.unwrap_or_else(PoisonError::into_inner).0.take().flatten()
+    let waiting = answer.0.lock();
+    wait_while(&answer.1, waiting, CANONICAL_NAME_TIMEOUT, |name| name.is_none()).take().flatten()
 }
 
 #[cfg(test)]

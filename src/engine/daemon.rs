@@ -30,9 +30,10 @@ use crate::store::maildir::{MaildirRights, Maildirs};
 use crate::store::queue::Queue;
 use crate::sys;
 use crate::sys::clock::{Clock, SystemClock};
+use crate::sys::lock::Lock;
 use std::io;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// How long transactions and outgoing final dots have when the daemon stops (INTERFACE section 8).
@@ -85,7 +86,7 @@ impl Daemon {
         let maildirs = maildirs(&site, agent);
         let resolver = resolver(&site.settings);
         let digests = DigestWindows::resume(&site.settings.state);
-        let site: SiteHandle = Arc::new(RwLock::new(Arc::new(site)));
+        let site: SiteHandle = Arc::new(Lock::new(Arc::new(site)));
         let enqueue = Enqueue { site: Arc::clone(&site), index: Arc::new(QueueIndex::default()) };
         let enqueue = Arc::new(enqueue);
         let slots = Arc::new(ConnectionSlots::default());
@@ -97,7 +98,7 @@ impl Daemon {
             on_queued: Arc::clone(&enqueue) as _,
             counters: Arc::new(counters),
             ids: AtomicUsize::new(sys::random() as usize),
-            sweeps: Mutex::default(),
+            sweeps: Lock::default(),
             digests,
         });
         let manager = Arc::new(Manager::new(&enqueue, Arc::clone(&intake)));
@@ -159,7 +160,7 @@ impl Daemon {
         if new.listens_on != self.site().listens_on {
             log::warn!(target: "pillarbox", "event=notice text=\"listener addresses change only with a restart\"");
         }
-        *self.site.write().unwrap_or_else(PoisonError::into_inner) = new;
+        *self.site.lock() = new;
         self.intake.maildirs.reload();
         self.services.manager.reload();
     }

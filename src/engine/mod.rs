@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | `log` | log lines, the logger behind them, counters |
 //! | `host` | what this host is: configuration, clocks, certificate, keys, users, aliases, mailboxes; the process that writes for system users |
-//! | `intake` | the one door in: stages every copy, commits all, then lets the door answer 250 |
+//! | `intake` | the only way in: stages every copy, commits all, then lets the caller answer 250 |
 //! | `inbound` | listeners, connections and their limits |
 //! | `queue` | the index of the queue, attempts, notices about them |
 //! | `outbound` | look-ups, TLS policy, connection and conversation with another host |

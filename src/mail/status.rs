@@ -110,8 +110,6 @@ statuses! {
     TOO_MANY_RECIPIENTS = Transient 5 3;
     /// 4.7.0: other policy reason, temporary.
     POLICY_NOW = Transient 7 0;
-    /// 5.1.0: other address trouble.
-    ADDRESS_TROUBLE = Permanent 1 0;
     /// 5.1.1: bad destination mailbox address.
     NO_SUCH_USER = Permanent 1 1;
     /// 5.1.2: bad destination system address.
@@ -140,10 +138,6 @@ statuses! {
     INVALID_ARGUMENTS = Permanent 5 4;
     /// 5.5.6: authentication exchange line too long (RFC 4954 §6).
     AUTH_LINE_TOO_LONG = Permanent 5 6;
-    /// 5.6.0: other content trouble.
-    CONTENT_TROUBLE = Permanent 6 0;
-    /// 5.6.3: conversion required but not supported: an 8-bit message for a 7-bit peer.
-    CONVERSION_REQUIRED = Permanent 6 3;
     /// 5.6.7: non-ASCII addresses not permitted here (RFC 6531 §3.5).
     UTF8_NOT_PERMITTED = Permanent 6 7;
     /// 5.7.0: other security trouble: authentication needed.

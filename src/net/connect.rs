@@ -18,13 +18,14 @@
 //! the error of the system.
 
 use super::transport::{Deadline, TcpTransport, Transport, WireError};
+use crate::sys::lock::Lock;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with, sockopt};
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The time that an address has for itself before the next one is tried (RFC 8305 §5).
@@ -73,7 +74,7 @@ pub trait Connect: Send + Sync {
 #[derive(Debug, Default)]
 pub struct TcpConnect {
     /// The slower family, and the time until which it is tried second.
-    slow: Mutex<Option<(IpFamily, Deadline)>>,
+    slow: Lock<Option<(IpFamily, Deadline)>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,13 +161,13 @@ impl Connect for TcpConnect {
 
 impl TcpConnect {
     fn slow_family(&self) -> Option<IpFamily> {
-        let slow = *self.slow.lock().unwrap_or_else(PoisonError::into_inner);
+        let slow = *self.slow.lock();
         slow.filter(|(_, until)| !until.remaining().is_zero()).map(|(family, _)| family)
     }
 
     fn learn(&self, first: Option<IpFamily>, winner: IpFamily) {
         if let Some(slow) = first.filter(|&first| first != winner) {
-            let mut known = self.slow.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut known = self.slow.lock();
             *known = Some((slow, Deadline::after(MEMORY)));
         }
     }

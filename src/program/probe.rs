@@ -39,12 +39,13 @@ use crate::rules::advice::step::Stage;
 use crate::store::StoreError;
 use crate::store::drop::DropDirectory;
 use crate::store::queue::Queue;
+use crate::sys::lock::Lock;
 use crate::sys::thread;
 use crate::sys::user::ProcessUser;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The interval of the spinner.
@@ -213,12 +214,12 @@ fn try_send(site: Site, agent: Option<Arc<DeliveryAgent>>, address: &str) -> Res
     let daemon = Daemon::new(site, queue, drops, agent);
     test_message::submit(&daemon.intake, &daemon.site(), address)?;
     daemon.forwarder.pass();
-    Ok(lines.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    Ok(lines.lock().clone())
 }
 
 /// A logger that keeps the lines, from which the outcome is read.
 #[derive(Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
+struct Log(Arc<Lock<Vec<String>>>);
 
 impl Log {
     fn install(self) {
@@ -233,7 +234,7 @@ impl log::Log for Log {
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(record.args().to_string());
+        self.0.lock().push(record.args().to_string());
     }
 
     fn flush(&self) {}
@@ -250,7 +251,7 @@ struct StepScreen {
     /// The failed steps so far.
     failures: Vec<Step>,
     /// The step that is under way, for the spinner.
-    waiting: Arc<Mutex<Option<Stage>>>,
+    waiting: Arc<Lock<Option<Stage>>>,
 }
 
 impl StepScreen {
@@ -278,7 +279,7 @@ impl StepScreen {
         match news {
             ProbeNews::Begins(stage) => {
                 self.since = Stopwatch::start();
-                *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(stage);
+                *self.waiting.lock() = Some(stage);
             }
             ProbeNews::Ended(step) => self.show(step),
         }
@@ -299,7 +300,7 @@ impl StepScreen {
 
     /// Writes a step, in place of the spinner if there is one.
     fn show(&mut self, step: Step) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.waiting.lock();
         *waiting = None;
         let line = if self.is_json { json(&step) } else { line(&step, self.is_colourful) };
         let erase = if self.is_colourful { "\r\x1b[K" } else { "" };
@@ -314,7 +315,7 @@ impl StepScreen {
 
     /// Writes the last line: whether a message to the address would be accepted.
     fn end(&mut self, address: &str, code: u8) {
-        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.waiting.lock() = None;
         let address = escaped(address);
         let line = match (self.is_json, code) {
             (true, _) => {
@@ -329,10 +330,10 @@ impl StepScreen {
 }
 
 /// Draws the spinner during a step, until the process ends.
-fn spin(waiting: &Mutex<Option<Stage>>) {
+fn spin(waiting: &Lock<Option<Stage>>) {
     for turn in ['|', '/', '-', '\\'].into_iter().cycle() {
         thread::sleep(TICK);
-        let waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = waiting.lock();
         if let Some(stage) = *waiting {
             let _ = io::stdout().write_all(format!("\r\x1b[K{turn}    {}", stage.name()).as_bytes());
             let _ = io::stdout().flush();

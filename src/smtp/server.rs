@@ -219,12 +219,6 @@ impl<R> ServerSession<R> {
         self.is_secured = true;
     }
 
-    /// The protocol spoken.
-    #[must_use]
-    pub const fn service(&self) -> Service {
-        self.service
-    }
-
     /// The name of the client that has logged in.
     #[must_use]
     pub fn login(&self) -> Option<&str> {

@@ -4,13 +4,13 @@
 //! for the daemon, for `check` and for the delivery agent. No file of the user database is read here.
 
 use super::rights;
+use crate::sys::lock::Lock;
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 
 /// Largest passwd entry that is read, in octets; with directory services they can be long.
 const ENTRY_MAX_OCTETS: usize = 64 * 1024;
@@ -101,8 +101,8 @@ impl ProcessUser {
 #[allow(unsafe_code)]
 pub fn names() -> Vec<String> {
     // The calls share one place in the database and one buffer.
-    static LISTING: Mutex<()> = Mutex::new(());
-    let _turn = LISTING.lock().unwrap_or_else(PoisonError::into_inner);
+    static LISTING: Lock<()> = Lock::new(());
+    let _turn = LISTING.lock();
     let mut names = Vec::new();
     // SAFETY: nothing else in this program makes these calls, and the lock lets one thread at a time make them. An entry and
     // its strings stay valid until the next call, and the name is copied before that.

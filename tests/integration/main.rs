@@ -20,5 +20,7 @@ mod english;
 mod fuzz;
 /// `pillarbox passwd`, from a pipe and from a terminal.
 mod passwd;
+/// The order of rooms within floors, and circles of files.
+mod rooms;
 /// sendmail as its callers call it.
 mod sendmail;

@@ -22,18 +22,18 @@ use pillarbox::mail::next_hop::NextHop;
 use pillarbox::net::connect::TcpConnect;
 use pillarbox::net::resolver::{DnsError, RecordSet, Resolve, Rtype};
 use pillarbox::net::transport::{Deadline, Transport, WireError};
-use pillarbox::smtp::extension::MailParameters;
 use pillarbox::store::drop::DropDirectory;
 use pillarbox::store::maildir::Maildirs;
 use pillarbox::store::queue::Queue;
 use pillarbox::sys::clock::SystemClock;
+use pillarbox::sys::lock::Lock;
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 const MESSAGE: &[u8] = b"Subject: x\r\n\r\nx\r\n";
@@ -212,10 +212,10 @@ fn a_panic_in_a_worker_delays_its_message_and_nothing_else() {
     let site = Site::new(load(&path).unwrap(), Domain::parse("box.test").unwrap(), None);
     let clock = Arc::new(EngineClock::resume(Box::new(SystemClock), &place.path("state")));
     let queue = Arc::new(Queue::open(&place.path("state"), None).unwrap());
-    let enqueue = Arc::new(Enqueue { site: Arc::new(RwLock::new(Arc::new(site))), index: Arc::default() });
+    let enqueue = Arc::new(Enqueue { site: Arc::new(Lock::new(Arc::new(site))), index: Arc::default() });
     let (maildirs, on_queued, ids) =
         (Maildirs::new("box.test"), Arc::clone(&enqueue) as _, AtomicUsize::new(0));
-    let sweeps = std::sync::Mutex::default();
+    let sweeps = Lock::default();
     let counters =
         Arc::new(Counters::resume(&place.path("state"), Arc::new(ConnectionSlots::default()), clock.now()));
     let digests = DigestWindows::default();
@@ -230,14 +230,8 @@ fn a_panic_in_a_worker_delays_its_message_and_nothing_else() {
     let site = manager.site();
     let to = ForwardPath::Mailbox(Mailbox::parse("a@far.test").unwrap());
     let submission = Submission {
-        reverse_path: ReversePath::Null,
-        parameters: MailParameters::default(),
-        recipients: vec![site.route(&to).unwrap().into()],
-        origin: None,
         is_own: false,
-        client: "test".into(),
-        login: None,
-        dated: None,
+        ..Submission::internal(ReversePath::Null, vec![site.route(&to).unwrap().into()], "test".into())
     };
     let mut incoming = intake.begin(&site, submission).unwrap();
     incoming.write(MESSAGE);

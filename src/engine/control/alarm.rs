@@ -16,10 +16,11 @@ use crate::mail::id::QueueId;
 use crate::net::transport::Deadline;
 use crate::rules::advice::monitor::span;
 use crate::rules::pacing::alarm::{AlarmEvent, Alarms, Reason};
+use crate::sys::lock::Lock;
 use crate::sys::thread;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Looked so often at most.
@@ -34,7 +35,7 @@ const ROUTES_MAX: usize = 8;
 /// The alarm of a running pillarbox.
 #[derive(Debug, Default)]
 pub struct Alarm {
-    state: Mutex<State>,
+    state: Lock<State>,
     /// A command runs.
     is_busy: Arc<AtomicBool>,
     /// None may run any longer.
@@ -57,7 +58,7 @@ struct Trouble {
 impl Alarm {
     /// Tells what there is to tell, if it is time to look: one thing at a time.
     pub fn look(&self, manager: &Manager, site: &Site, now: Now) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         if now.running < state.next_look || self.is_busy.load(Ordering::SeqCst) {
             return;
         }
@@ -91,7 +92,7 @@ impl Alarm {
     /// The alarms that have been told and are not over.
     #[must_use]
     pub fn standing(&self) -> Vec<Reason> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).alarms.standing().to_vec()
+        self.state.lock().alarms.standing().to_vec()
     }
 
     /// Kills a command that still runs: after the daemon nobody would.

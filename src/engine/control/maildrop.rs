@@ -19,10 +19,11 @@ use crate::engine::intake::refusal::Refusal;
 use crate::engine::log::event::trouble;
 use crate::store::drop::{DropDirectory, Dropped, Opened};
 use crate::sys;
+use crate::sys::lock::Lock;
 use crate::sys::watch::DirectoryWatch;
 use std::ffi::CString;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The directory is looked at so often, whether or not the system tells of arrivals.
@@ -37,7 +38,7 @@ const STUCK_MAX: usize = 1000;
 pub struct Maildrop {
     directory: DropDirectory,
     /// Held while a message is taken: a stop waits for it, and no other thread takes it.
-    state: Mutex<Rounds>,
+    state: Lock<Rounds>,
 }
 
 #[derive(Debug, Default)]
@@ -53,7 +54,7 @@ impl Maildrop {
     /// Nothing is taken yet.
     #[must_use]
     pub fn new(directory: DropDirectory) -> Self {
-        Self { directory, state: Mutex::default() }
+        Self { directory, state: Lock::default() }
     }
 
     /// Takes what comes, until [`Self::stop`]. `site` gives the configuration of now.
@@ -114,7 +115,7 @@ impl Maildrop {
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, Rounds> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// True if the message is taken.

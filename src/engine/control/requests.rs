@@ -33,7 +33,7 @@ use crate::sys::thread;
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How often and after which pause a message is asked for that others have locked.
@@ -362,7 +362,7 @@ struct Snapshot {
 
 impl Snapshot {
     fn take(manager: &Manager) -> Self {
-        let claims = manager.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let claims = manager.claims.lock();
         let in_hand = claims.iter().map(|&(id, _)| id).collect();
         drop(claims);
         Self {

@@ -17,6 +17,7 @@ use crate::protocol::request::{BadRequest, NOT_NOW, USAGE};
 use crate::protocol::rights::PeerRights;
 use crate::store::StoreError;
 use crate::store::durable::{self, DirectoryAccess, Owner};
+use crate::sys::lock::Lock;
 use crate::sys::{thread, user};
 use rustix::fs::Mode;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt};
@@ -28,7 +29,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 /// So many connections one user may have, other than root.
@@ -91,7 +92,7 @@ pub struct Control {
     inode: u64,
     patience: Patience,
     /// Users with connections, root left out; one a connection.
-    users: Mutex<Vec<u32>>,
+    users: Lock<Vec<u32>>,
     /// How many messages are coming in.
     submissions: AtomicUsize,
     stopping: AtomicBool,
@@ -114,7 +115,7 @@ impl Control {
         let everybody = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP | Mode::ROTH | Mode::WOTH;
         rustix::fs::chmod(path, everybody).map_err(|errno| told(errno.into()))?;
         let inode = path.symlink_metadata().map_err(told)?.ino();
-        let (users, submissions) = (Mutex::default(), AtomicUsize::new(0));
+        let (users, submissions) = (Lock::default(), AtomicUsize::new(0));
         let stopping = AtomicBool::new(false);
         Ok(Self { listener, path: path.to_owned(), inode, patience, users, submissions, stopping })
     }
@@ -222,7 +223,7 @@ impl Control {
     }
 
     fn users(&self) -> MutexGuard<'_, Vec<u32>> {
-        self.users.lock().unwrap_or_else(PoisonError::into_inner)
+        self.users.lock()
     }
 }
 

@@ -50,7 +50,7 @@ pub fn take(manager: &Manager, uid: u32, sizes: SubmissionSizes, peer: &mut dyn 
         Ok(Submitted { submission, unreachable }) => {
             let from = submission.reverse_path.to_string();
             for (mailbox, no_route) in unreachable {
-                let (to, reason) = (mailbox.to_string(), no_route.reply().lines.concat());
+                let (to, reason) = (mailbox.to_string(), no_route.diagnostic().text);
                 log_refused(uid, (&from, &to), &reason);
                 peer.error(&format!("{to}: {reason}"))?;
             }
@@ -166,6 +166,6 @@ fn describe(route: Result<Routed, NoRoute>) -> (String, u8) {
             (format!("deliverable: mailer {mailer}, user {mailbox}"), 0)
         }
         Err(NoRoute::LookupFailed(error)) => (format!("deferred: {error}"), NOT_NOW),
-        Err(no_route) => (format!("undeliverable: {}", no_route.reply().lines.concat()), UNKNOWN_USER),
+        Err(no_route) => (format!("undeliverable: {}", no_route.diagnostic().text), UNKNOWN_USER),
     }
 }

@@ -12,11 +12,12 @@
 use crate::engine::log::event::trouble;
 use crate::rules::routing::aliases::{self, AliasProblem, AliasTable};
 use crate::rules::routing::route::LookupFailed;
+use crate::sys::lock::Lock;
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// The largest file that is read, in octets.
 const FILE_MAX_OCTETS: u64 = 1 << 20;
@@ -25,7 +26,7 @@ const FILE_MAX_OCTETS: u64 = 1 << 20;
 #[derive(Debug, Default)]
 pub struct Aliases {
     path: Option<PathBuf>,
-    known: Mutex<LoadedAliases>,
+    known: Lock<LoadedAliases>,
 }
 
 /// The result of the latest read.
@@ -45,7 +46,7 @@ impl Aliases {
     /// Reads the aliases file; without a path there are no aliases.
     #[must_use]
     pub fn load(path: Option<&Path>) -> Self {
-        let aliases = Self { path: path.map(Path::to_owned), known: Mutex::default() };
+        let aliases = Self { path: path.map(Path::to_owned), known: Lock::default() };
         // An error has been logged, and each look-up returns it again.
         let _ = aliases.table();
         aliases
@@ -57,7 +58,7 @@ impl Aliases {
     /// The file cannot be read now.
     pub fn table(&self) -> Result<Arc<AliasTable>, LookupFailed> {
         let Some(path) = &self.path else { return Ok(Arc::default()) };
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         match known.refresh(path) {
             Ok(()) => {
                 known.error = None;

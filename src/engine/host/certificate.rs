@@ -37,10 +37,11 @@ use crate::net::handshake::Handshake;
 use crate::net::self_signed;
 use crate::net::tls::{Acceptor, IdentityError, Minimum};
 use crate::store::state_file::self_signed as store;
+use crate::sys::lock::Lock;
 use crate::sys::thread;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 const MINUTE_MICROS: u64 = 60_000_000;
 /// The time between the renewal of a self-signed certificate and its end.
@@ -89,7 +90,7 @@ impl Tls {
         let current = place.read(now).map_or_else(|| place.renew(now), Ok);
         Ok(match current {
             Ok(current) => {
-                let self_signed = Arc::new(SelfSigned { place, minimum, current: Mutex::new(current) });
+                let self_signed = Arc::new(SelfSigned { place, minimum, current: Lock::new(current) });
                 self_signed.complete(&self_signed.current(), now);
                 Some(Self::SelfSigned(self_signed))
             }
@@ -162,7 +163,7 @@ pub fn configured(settings: &Settings, now: WallTime) -> Result<Option<Acceptor>
 pub struct SelfSigned {
     place: Place,
     minimum: Minimum,
-    current: Mutex<Current>,
+    current: Lock<Current>,
 }
 
 struct Current {
@@ -201,7 +202,7 @@ fn parts(pem: &[u8]) -> Vec<&[u8]> {
 
 impl SelfSigned {
     fn current(&self) -> MutexGuard<'_, Current> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+        self.current.lock()
     }
 
     fn handshake(self: &Arc<Self>, now: WallTime, minimum: Minimum) -> Option<Handshake> {

@@ -15,16 +15,17 @@ use crate::rules::pacing::downtime::{Downtimes, Uplink};
 use crate::rules::pacing::running_clock::{RunningClock, SavedClock};
 use crate::store::state_file::line::CLOCK;
 use crate::sys::clock::{Clock, boot_id};
+use crate::sys::lock::Lock;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 use std::time::Duration;
 
 /// Both clocks, and the directory that the running time is saved in.
 pub struct EngineClock {
     clock: Box<dyn Clock>,
-    running: Mutex<RunningClock>,
-    downtimes: Mutex<Downtimes>,
+    running: Lock<RunningClock>,
+    downtimes: Lock<Downtimes>,
     state: PathBuf,
 }
 
@@ -43,8 +44,8 @@ impl EngineClock {
         let (saved, downtime) = text.split_once(';').unwrap_or((&text, ""));
         let (saved, downtimes) = (SavedClock::parse(saved), Downtimes::parse(downtime).unwrap_or_default());
         let running = RunningClock::resume(saved, WallTime(clock.wall_micros()), clock.boot(), boot_id());
-        let (running, state) = (Mutex::new(running), state.to_owned());
-        let resumed = Self { clock, running, downtimes: Mutex::new(downtimes), state };
+        let (running, state) = (Lock::new(running), state.to_owned());
+        let resumed = Self { clock, running, downtimes: Lock::new(downtimes), state };
         let now = resumed.now().running;
         resumed.downtimes().note(Uplink::Up, now);
         resumed
@@ -66,13 +67,13 @@ impl EngineClock {
     }
 
     fn downtimes(&self) -> MutexGuard<'_, Downtimes> {
-        self.downtimes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.downtimes.lock()
     }
 
     /// The current time. Logs a jump of the wall clock.
     #[must_use]
     pub fn now(&self) -> Now {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = self.running.lock();
         // The clocks are read under the lock: otherwise the boot clock could seem to run backwards between threads.
         let (now, jump) = running.look(WallTime(self.clock.wall_micros()), self.clock.boot());
         drop(running);
@@ -85,12 +86,12 @@ impl EngineClock {
     /// The running time of the latest jump of the wall clock.
     #[must_use]
     pub fn last_jump(&self) -> Duration {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).last_jump()
+        self.running.lock().last_jump()
     }
 
     /// Saves the running time if a save is due or `in_any_case` is set.
     pub fn save(&self, in_any_case: bool) {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = self.running.lock();
         let saved = (in_any_case || running.should_save()).then(|| running.to_save());
         drop(running);
         if let Some(Err(error)) = saved.map(|saved| {

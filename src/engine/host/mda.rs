@@ -47,6 +47,7 @@ use crate::rules::routing::route::LocalUsers;
 use crate::store::durable::Owner;
 use crate::store::maildir::{Agent, Done, Errand, MaildirPath, MaildirUser, perform};
 use crate::sys::clock::{Clock, SystemClock};
+use crate::sys::lock::Lock;
 use crate::sys::{process, rights, user};
 use rustix::io::Errno;
 use rustix::net::{
@@ -59,7 +60,6 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::str::from_utf8;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// The longest request and answer, in octets: two file names or the From line of an mbox, a user and a domain.
@@ -72,7 +72,7 @@ const RELOAD: &str = "reload";
 /// The daemon's end of the socket pair.
 #[derive(Debug)]
 pub struct DeliveryAgent {
-    link: Mutex<Link>,
+    link: Lock<Link>,
 }
 
 #[derive(Debug)]
@@ -93,14 +93,14 @@ impl DeliveryAgent {
         settings: &Settings,
         account: Option<&user::SystemUser>,
     ) -> io::Result<Option<Self>> {
-        if account.is_none_or(|account| account.uid == 0) || !is_for(settings) {
+        if account.is_none_or(|account| account.uid == 0) || !is_needed(settings) {
             return Ok(None);
         }
         let (here, there) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         sockopt::set_socket_timeout(&here, sockopt::Timeout::Recv, Some(PATIENCE))?;
         process::start(c"pillarbox-mda", there, |socket| serve(&socket, config, settings))?;
-        Ok(Some(Self { link: Mutex::new(Link { socket: here, requests: 0 }) }))
+        Ok(Some(Self { link: Lock::new(Link { socket: here, requests: 0 }) }))
     }
 
     fn ask(&self, words: &[&str]) -> io::Result<Done> {
@@ -111,7 +111,7 @@ impl DeliveryAgent {
         if words.iter().any(|word| word.contains('\0')) {
             return Err(Errno::INVAL.into());
         }
-        let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut link = self.link.lock();
         link.requests = link.requests.wrapping_add(1);
         let number = link.requests;
         let request = format!("{number}\0{}", words.join("\0"));
@@ -140,7 +140,7 @@ impl DeliveryAgent {
 
 /// Whether mail is delivered to system users.
 #[must_use]
-pub fn is_for(settings: &Settings) -> bool {
+pub fn is_needed(settings: &Settings) -> bool {
     settings.local.users == LocalUsers::System
 }
 
@@ -237,7 +237,7 @@ fn serve(socket: &OwnedFd, config: &Path, settings: &Settings) {
 
 /// The template of mailboxes, if mail is delivered to system users.
 fn template(settings: &Settings) -> Option<String> {
-    is_for(settings).then(|| settings.local.maildir.to_string())
+    is_needed(settings).then(|| settings.local.maildir.to_string())
 }
 
 /// Carries out one request.

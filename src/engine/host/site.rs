@@ -33,20 +33,21 @@ use crate::smtp::extension::Offer;
 use crate::smtp::server::{Home, ServerTerms};
 use crate::store::StoreError;
 use crate::store::maildir::MaildirPath;
+use crate::sys::lock::Lock;
 use crate::sys::user;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 /// The most Maildirs with `users = "any"`: otherwise any sender could create directories without limit.
 const ANY_USERS_MAX: usize = 1000;
 
 /// The handle of the current configuration; a reload replaces the value behind it.
-pub type SiteHandle = Arc<RwLock<Arc<Site>>>;
+pub type SiteHandle = Arc<Lock<Arc<Site>>>;
 
 /// The current configuration of a handle.
 #[must_use]
 pub fn current(handle: &SiteHandle) -> Arc<Site> {
-    Arc::clone(&handle.read().unwrap_or_else(PoisonError::into_inner))
+    Arc::clone(&handle.lock())
 }
 
 /// The host as configured.

@@ -25,11 +25,12 @@ use crate::engine::log::counters::Gauge;
 use crate::net::transport::Deadline;
 use crate::rules::pacing::auth_failures::AuthFailures;
 use crate::rules::pacing::rate::Rates;
+use crate::sys::lock::{Lock, wait_while};
 use std::collections::HashMap;
 use std::io::Write;
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, MutexGuard};
 use std::time::Duration;
 
 /// The number of addresses that are remembered for a successful login.
@@ -40,14 +41,14 @@ const REFUSALS_A_MINUTE: u32 = 60;
 /// The slots of all listeners.
 #[derive(Debug, Default)]
 pub struct ConnectionSlots {
-    open: Mutex<Open>,
+    open: Lock<Open>,
     /// Notified when a connection ends, and when the daemon begins to stop.
     ended: Condvar,
     stopping: AtomicBool,
-    rates: Mutex<Rates>,
+    rates: Lock<Rates>,
     /// Logged refusals.
-    refusals: Mutex<Rates>,
-    auth_failures: Mutex<AuthFailures>,
+    refusals: Lock<Rates>,
+    auth_failures: Lock<AuthFailures>,
 }
 
 #[derive(Debug, Default)]
@@ -117,7 +118,7 @@ pub struct Slot {
     slots: Arc<ConnectionSlots>,
     number: u64,
     /// The address that the connection is counted under; changed when a proxy announces the client.
-    address: Mutex<IpAddr>,
+    address: Lock<IpAddr>,
     connection: Arc<OpenConnection>,
 }
 
@@ -152,7 +153,7 @@ impl ConnectionSlots {
         let number = open.next;
         open.next += 1;
         open.connections.insert(number, Arc::clone(&connection));
-        Ok(Slot { slots: Arc::clone(self), number, address: Mutex::new(address), connection })
+        Ok(Slot { slots: Arc::clone(self), number, address: Lock::new(address), connection })
     }
 
     /// The number of open connections.
@@ -178,19 +179,16 @@ impl ConnectionSlots {
     pub fn stop(&self, patience: Duration) {
         self.begin_stop();
         let deadline = Deadline::after(patience);
-        let mut open = self.lock();
+        let open = self.lock();
         for connection in open.connections.values().filter(|it| !it.busy.load(Ordering::SeqCst)) {
             // The thread reads the end of its input, notices that the daemon stops, and says 421.
             let _ = connection.stream.shutdown(Shutdown::Read);
         }
-        while !open.connections.is_empty() && !deadline.remaining().is_zero() {
-            let waited = self.ended.wait_timeout(open, deadline.remaining());
-            open = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
+        drop(wait_while(&self.ended, open, deadline.remaining(), |open| !open.connections.is_empty()));
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock()
     }
 }
 
@@ -221,7 +219,7 @@ impl Slot {
     }
 
     fn address(&self) -> IpAddr {
-        *self.address.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.address.lock()
     }
 
     /// Counts the connection under the client that a proxy has announced.
@@ -244,21 +242,21 @@ impl Slot {
         open.strangers = open.strangers - u64::from(was_stranger) + u64::from(stranger);
         self.connection.stranger.store(stranger, Ordering::SeqCst);
         open.release(old);
-        *self.address.lock().unwrap_or_else(PoisonError::into_inner) = new;
+        *self.address.lock() = new;
         Ok(())
     }
 
     /// Counts a message of this client; false if it exceeds the limit of this minute.
     #[must_use]
     pub fn takes_message(&self, now: Duration, limit_a_minute: u32) -> bool {
-        let mut rates = self.slots.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rates = self.slots.rates.lock();
         rates.take(self.address(), now, limit_a_minute)
     }
 
     /// Counts a logged refusal of this client; false if it exceeds [`REFUSALS_A_MINUTE`].
     #[must_use]
     pub fn may_log_refusal(&self, now: Duration) -> bool {
-        let mut rates = self.slots.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rates = self.slots.refusals.lock();
         rates.take(self.address(), now, REFUSALS_A_MINUTE)
     }
 
@@ -274,7 +272,7 @@ impl Slot {
     }
 
     fn auth_failures(&self) -> MutexGuard<'_, AuthFailures> {
-        self.slots.auth_failures.lock().unwrap_or_else(PoisonError::into_inner)
+        self.slots.auth_failures.lock()
     }
 
     /// Marks the client as logged in: it no longer counts as a stranger, and its address is remembered.
@@ -294,12 +292,7 @@ impl Slot {
     /// Waits for this time; false if the daemon stops before.
     #[must_use]
     pub fn pause(&self, time: Duration) -> bool {
-        let deadline = Deadline::after(time);
-        let mut open = self.slots.lock();
-        while !self.is_stopping() && !deadline.remaining().is_zero() {
-            let waited = self.slots.ended.wait_timeout(open, deadline.remaining());
-            open = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
+        drop(wait_while(&self.slots.ended, self.slots.lock(), time, |_| !self.is_stopping()));
         !self.is_stopping()
     }
 

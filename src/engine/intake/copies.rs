@@ -41,7 +41,7 @@ pub struct LocalCopy {
     /// The mailbox.
     pub path: MaildirPath,
     /// The list that led to it.
-    pub way: Via,
+    pub via: Via,
 }
 
 /// A copy for the queue.
@@ -50,7 +50,7 @@ pub struct QueueCopy {
     /// Its name in the queue.
     pub id: QueueId,
     /// The alias or list that led to it.
-    pub way: Via,
+    pub via: Via,
     /// Its recipients.
     pub recipients: Vec<Recipient>,
 }
@@ -71,7 +71,7 @@ pub struct NoticeItem {
 pub struct Copies {
     /// For mailboxes; each path occurs once.
     pub local: Vec<LocalCopy>,
-    /// For the queue; each `way` occurs once.
+    /// For the queue; each `via` occurs once.
     pub queued: Vec<QueueCopy>,
     /// Aliases about which the sender wants a notice of success.
     pub notices: Vec<NoticeItem>,
@@ -99,9 +99,9 @@ impl Copies {
             for member in members {
                 let wishes = if member.owner.is_some() { &RcptParameters::default() } else { &wishes };
                 let recipient = recipient(&member.mailbox, wishes);
-                let way = Via { alias: Some(routed.mailbox.clone()), owner: member.owner };
+                let via = Via { alias: Some(routed.mailbox.clone()), owner: member.owner };
                 // A member without a route goes to the queue, which bounces it.
-                copies.add(site, member.route.as_ref().ok(), recipient, way, next_id)?;
+                copies.add(site, member.route.as_ref().ok(), recipient, via, next_id)?;
             }
         }
         Ok(copies)
@@ -135,7 +135,7 @@ impl Copies {
         site: &Site,
         routed: Option<&Routed>,
         recipient: Recipient,
-        way: Via,
+        via: Via,
         next_id: &mut dyn FnMut() -> QueueId,
     ) -> Result<(), Refusal> {
         match routed.map(|routed| site.maildir(routed)).transpose()?.flatten() {
@@ -143,24 +143,24 @@ impl Copies {
                 let known = self.local.iter_mut().filter(|copy| copy.path == path);
                 known.for_each(|copy| copy.recipient.wishes_of(&recipient));
             }
-            Some(path) => self.local.push(LocalCopy { recipient, path, way: Via { alias: None, ..way } }),
+            Some(path) => self.local.push(LocalCopy { recipient, path, via: Via { alias: None, ..via } }),
             None => {
                 let leaves = routed.is_some_and(|routed| routed.leaves);
-                self.queue(Recipient { leaves, ..recipient }, way, next_id);
+                self.queue(Recipient { leaves, ..recipient }, via, next_id);
             }
         }
         Ok(())
     }
 
-    /// Adds a recipient to the queue entry of its way.
-    pub fn queue(&mut self, recipient: Recipient, way: Via, next_id: &mut dyn FnMut() -> QueueId) {
+    /// Adds a recipient to the queue entry with the same alias and owner.
+    pub fn queue(&mut self, recipient: Recipient, via: Via, next_id: &mut dyn FnMut() -> QueueId) {
         let mut known = self.queued.iter_mut().flat_map(|copy| &mut copy.recipients);
         if let Some(known) = known.find(|known| known.mailbox == recipient.mailbox) {
             return known.wishes_of(&recipient);
         }
-        match self.queued.iter_mut().find(|copy| copy.way == way) {
+        match self.queued.iter_mut().find(|copy| copy.via == via) {
             Some(copy) => copy.recipients.push(recipient),
-            None => self.queued.push(QueueCopy { id: next_id(), way, recipients: vec![recipient] }),
+            None => self.queued.push(QueueCopy { id: next_id(), via, recipients: vec![recipient] }),
         }
     }
 
@@ -173,7 +173,7 @@ impl Copies {
     /// The mailboxes that must not occur in a Delivered-To field of the message: an occurrence is a loop.
     pub fn mailboxes(&self) -> impl Iterator<Item = &Mailbox> {
         let here = self.local.iter().map(|copy| &copy.recipient.mailbox);
-        here.chain(self.queued.iter().filter_map(|copy| copy.way.alias.as_ref()))
+        here.chain(self.queued.iter().filter_map(|copy| copy.via.alias.as_ref()))
     }
 }
 

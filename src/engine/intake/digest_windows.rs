@@ -28,9 +28,10 @@ use crate::rules::routing::route::Routed;
 use crate::smtp::extension::RcptParameters;
 use crate::store::queue::{Collected, Description};
 use crate::store::state_file::windows;
+use crate::sys::lock::Lock;
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 use std::time::Duration;
 
 /// The part of `limits.message_size` reserved for the frame of a digest, in octets; a generous bound.
@@ -41,9 +42,9 @@ pub(crate) const MEMBER_FRAME_OCTETS: u64 = 256;
 /// The groups of similar messages, with the messages that wait.
 #[derive(Debug, Default)]
 pub struct DigestWindows {
-    windows: Mutex<Windows>,
+    windows: Lock<Windows>,
     /// The text of the file.
-    saved: Mutex<String>,
+    saved: Lock<String>,
 }
 
 impl DigestWindows {
@@ -51,13 +52,13 @@ impl DigestWindows {
     #[must_use]
     pub fn resume(state: &Path) -> Self {
         let text = windows::load(state);
-        Self { windows: Mutex::new(Windows::parse(&text)), saved: Mutex::new(text) }
+        Self { windows: Lock::new(Windows::parse(&text)), saved: Lock::new(text) }
     }
 
     /// Saves below `state` what cannot be read from the queue again, if it has changed.
     pub fn save(&self, state: &Path, now: Now) {
         let text = self.windows().print(now.running);
-        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut saved = self.saved.lock();
         if *saved == text {
             return;
         }
@@ -72,7 +73,7 @@ impl DigestWindows {
     #[must_use]
     pub fn decide(&self, site: &Site, submission: &Submission, start: &[u8], now: Now) -> Option<Collected> {
         // Only mail of local programs is collected; see the top of this file.
-        if submission.door() != Some(Count::ByDrop) {
+        if submission.counter != Some(Count::ByDrop) {
             return None;
         }
         let terms = terms(site)?;
@@ -121,7 +122,7 @@ impl DigestWindows {
 
     /// The windows, locked.
     pub fn windows(&self) -> MutexGuard<'_, Windows> {
-        self.windows.lock().unwrap_or_else(PoisonError::into_inner)
+        self.windows.lock()
     }
 }
 

@@ -59,12 +59,13 @@ use crate::rules::message::repair::{Repair, RepairFacts};
 use crate::store::StoreError;
 use crate::store::maildir::{MaildirPath, Maildirs};
 use crate::store::queue::{Collected, Description, Queue};
+use crate::sys::lock::Lock;
 use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, Read};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// The largest content that is held in memory, in octets. A larger message goes to disk while it is received.
@@ -117,7 +118,7 @@ pub struct Intake {
     /// The number in the next queue id; begins at random.
     pub ids: AtomicUsize,
     /// The running time at which the `tmp` of each Maildir was last swept.
-    pub sweeps: Mutex<HashMap<PathBuf, Duration>>,
+    pub sweeps: Lock<HashMap<PathBuf, Duration>>,
     /// Messages that wait for a digest.
     pub digests: DigestWindows,
 }
@@ -236,7 +237,7 @@ impl Intake {
 
     /// Removes the temporary files that crashes have left in a Maildir, once in [`SWEEP_INTERVAL`].
     fn sweep(&self, path: &MaildirPath, now: Now) {
-        let mut sweeps = self.sweeps.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sweeps = self.sweeps.lock();
         let is_due =
             sweeps.get(&path.path()).is_none_or(|&at| now.running.saturating_sub(at) >= SWEEP_INTERVAL);
         if !is_due {
@@ -340,7 +341,7 @@ impl Incoming<'_> {
     }
 
     fn stage(&self, which: FirstTarget) -> Result<Staging, StoreError> {
-        let late = || QueueCopy { id: self.id, way: Via::default(), recipients: Vec::new() };
+        let late = || QueueCopy { id: self.id, via: Via::default(), recipients: Vec::new() };
         match which {
             FirstTarget::Local(i) => self.copies.local.get(i).map(|copy| self.stage_local(copy)),
             FirstTarget::Queue(i) => self.copies.queued.get(i).map(|copy| self.stage_queue(copy)),
@@ -350,14 +351,14 @@ impl Incoming<'_> {
 
     fn stage_local(&self, copy: &LocalCopy) -> Result<Staging, StoreError> {
         let delivery = self.intake.maildirs.stage(&copy.path, self.arrival.wall)?;
-        let reverse_path = copy.way.reverse_path(&self.submission.reverse_path);
+        let reverse_path = copy.via.reverse_path(&self.submission.reverse_path);
         let mut delivery = FinalDelivery::begin(delivery, &reverse_path, &copy.recipient.mailbox)?;
         delivery.write(self.trace.as_bytes())?;
         Ok(Staging::Maildir(delivery))
     }
 
     fn stage_queue(&self, copy: &QueueCopy) -> Result<Staging, StoreError> {
-        let mut envelope = copy.way.envelope(&self.submission);
+        let mut envelope = copy.via.envelope(&self.submission);
         envelope.recipients.clone_from(&copy.recipients);
         // A large message is staged before its end has arrived: a field behind the first 64 KiB has no effect.
         envelope.is_urgent = self.scanner.is_urgent();
@@ -365,7 +366,7 @@ impl Incoming<'_> {
         let dated = self.submission.dated.or(self.is_dated.then_some(arrival));
         let description = Description { envelope, origin, arrival, digest: self.digest, dated };
         let mut entry = self.intake.queue.stage(copy.id, &description)?;
-        entry.write(copy.way.field().as_bytes())?;
+        entry.write(copy.via.field().as_bytes())?;
         entry.write(self.trace.as_bytes())?;
         Ok(Staging::Queue(entry))
     }
@@ -397,8 +398,8 @@ impl Incoming<'_> {
         let to: Vec<Mailbox> =
             self.submission.recipients.iter().map(|to| to.routed.mailbox.clone()).collect();
         self.log_accepted(self.id, &self.submission.reverse_path, &to, size);
-        if let Some(door) = self.submission.door() {
-            self.intake.counters.count(door);
+        if let Some(counter) = self.submission.counter {
+            self.intake.counters.count(counter);
             self.intake.counters.add(Count::Octets, size);
         }
         self.announce_delivered();

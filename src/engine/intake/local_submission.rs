@@ -16,8 +16,6 @@
 use crate::engine::host::site::Site;
 use crate::engine::intake::submission::{Accepted, Submission};
 use crate::mail::address::{ForwardPath, LocalPart, Mailbox, ReversePath};
-use crate::mail::message::Origin;
-use crate::mail::next_hop::NextHop;
 use crate::rules::routing::route::{Destination, NoRoute, Routed};
 use crate::smtp::extension::{MailParameters, RcptParameters};
 use crate::store::drop::{DropEnvelope, Sender};
@@ -80,25 +78,15 @@ pub fn submission(
         let routed = route(site, path, local, &mut unreachable)?;
         recipients.push(Accepted { routed, parameters: parameters.clone() });
     }
-    let client = format!("uid {uid}");
-    let origin =
-        Origin { helo: "localhost".into(), client: client.clone(), protocol: "local".into(), tls: None };
-    let submission = Submission {
-        reverse_path,
-        parameters: MailParameters {
-            body: envelope.body,
-            smtputf8,
-            ret: envelope.ret,
-            envid: envelope.envid.clone(),
-            ..MailParameters::default()
-        },
-        recipients,
-        origin: Some(origin),
-        is_own: true,
-        client,
-        login: None,
-        dated: None,
+    let parameters = MailParameters {
+        body: envelope.body,
+        smtputf8,
+        ret: envelope.ret,
+        envid: envelope.envid.clone(),
+        ..MailParameters::default()
     };
+    let from_user = Submission::from_local_user(reverse_path, recipients, format!("uid {uid}"));
+    let submission = Submission { parameters, ..from_user };
     Ok(Submitted { submission, unreachable })
 }
 
@@ -138,10 +126,5 @@ fn route(
         Destination::Relay(_) | Destination::Alias => true,
         Destination::Maildir(_) => local == LocalDelivery::Direct && site.maildir(routed).is_ok(),
     });
-    Ok(direct.unwrap_or_else(|| {
-        let mailbox = mailbox();
-        // The local worker looks the route up again, and bounces the message with the reason.
-        let destination = Destination::Relay(NextHop::Mx(mailbox.domain.clone()));
-        Routed { mailbox, destination, is_local: false, leaves: false }
-    }))
+    Ok(direct.unwrap_or_else(|| Routed::by_queue(mailbox(), false)))
 }

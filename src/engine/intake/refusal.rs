@@ -35,14 +35,13 @@ impl Refusal {
             Self::Loop => Reply::new(554, EnhancedStatus::ROUTING_LOOP, "mail loop detected"),
             Self::QueueFull => Reply::new(452, EnhancedStatus::SYSTEM_FULL, "the queue is full"),
             Self::NoRoute(no_route) => no_route.reply(),
-            Self::Store(error) if error.kind == ErrorKind::Full => {
-                Reply::new(452, EnhancedStatus::SYSTEM_FULL, "no space left on the disk")
-            }
-            Self::Store(error) if error.kind == ErrorKind::MailboxFull => {
-                Reply::new(452, EnhancedStatus::MAILBOX_FULL_NOW, "the mailbox is full")
-            }
-            Self::Store(_) => {
-                Reply::new(451, EnhancedStatus::SYSTEM_TROUBLE, "the message can't be stored now")
+            Self::Store(error) => {
+                let (code, text) = match error.kind {
+                    ErrorKind::Full => (452, "no space left on the disk"),
+                    ErrorKind::MailboxFull => (452, "the mailbox is full"),
+                    _ => (451, "the message can't be stored now"),
+                };
+                Reply::new(code, error.status(), text)
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! | constructor | for | origin (Received field) | needs room in the queue | counted as |
 //! | --- | --- | --- | --- | --- |
-//! | in `inbound` | a client of SMTP, submission or LMTP | the client | yes | `BySmtp`, `BySubmission`, `ByLmtp` |
+//! | [`Submission::from_client`] | a client of SMTP, submission or LMTP | the client | yes | `BySmtp`, `BySubmission`, `ByLmtp` |
 //! | [`Submission::from_local_user`] | a program of this host | the user, `with local` | yes | `ByDrop` |
 //! | [`Submission::internal`] | notices and digests of this program | no origin | no | not counted |
 //! | [`Submission::resubmitted`] | a message that leaves the queue and enters again | no origin | no | not counted |
@@ -14,9 +14,7 @@ use crate::mail::envelope::Envelope;
 use crate::mail::message::Origin;
 use crate::rules::routing::route::Routed;
 use crate::smtp::extension::{MailParameters, RcptParameters};
-
-/// The `with` clause of Received for a message that a program of this host hands over.
-const LOCAL: &str = "local";
+use crate::smtp::server::ServerTransaction;
 
 /// A recipient that has been accepted, with its route and the parameters of its RCPT.
 #[derive(Debug, Clone)]
@@ -44,6 +42,8 @@ pub struct Submission {
     pub recipients: Vec<Accepted>,
     /// The source of the Received field; `None` for messages of this program.
     pub origin: Option<Origin>,
+    /// The counter of accepted messages that it belongs to; `None` for messages of this program.
+    pub counter: Option<Count>,
     /// See [`crate::mail::envelope::Envelope::is_own`]. Own mail loses its Bcc and is repaired, unless this program
     /// wrote it.
     pub is_own: bool,
@@ -64,6 +64,7 @@ impl Submission {
             parameters: MailParameters::default(),
             recipients,
             origin: None,
+            counter: None,
             is_own: true,
             client,
             login: None,
@@ -90,17 +91,25 @@ impl Submission {
     #[must_use]
     pub fn from_local_user(reverse_path: ReversePath, recipients: Vec<Accepted>, client: String) -> Self {
         let origin =
-            Origin { helo: "localhost".into(), client: client.clone(), protocol: LOCAL.into(), tls: None };
-        Self { origin: Some(origin), ..Self::internal(reverse_path, recipients, client) }
+            Origin { helo: "localhost".into(), client: client.clone(), protocol: "local".into(), tls: None };
+        Self {
+            origin: Some(origin),
+            counter: Some(Count::ByDrop),
+            ..Self::internal(reverse_path, recipients, client)
+        }
     }
 
-    /// The counter of the protocol that it was submitted by; `None` for messages of this program.
-    pub(crate) fn door(&self) -> Option<Count> {
-        Some(match self.origin.as_ref()?.protocol.as_str() {
-            LOCAL => Count::ByDrop,
-            protocol if protocol.contains("LMTP") => Count::ByLmtp,
-            _ if self.login.is_some() => Count::BySubmission,
-            _ => Count::BySmtp,
-        })
+    /// A message of a client of SMTP, submission or LMTP. `is_own`: the client is one of this host's own.
+    #[must_use]
+    pub fn from_client(
+        counter: Count,
+        origin: Origin,
+        transaction: ServerTransaction<Accepted>,
+        (client, login): (String, Option<String>),
+        is_own: bool,
+    ) -> Self {
+        let ServerTransaction { reverse_path, parameters, recipients } = transaction;
+        let internal = Self::internal(reverse_path, recipients, client);
+        Self { parameters, origin: Some(origin), counter: Some(counter), is_own, login, ..internal }
     }
 }

@@ -26,9 +26,10 @@ use super::event::{AttemptEnd, trouble};
 use super::logger;
 use crate::mail::date::Now;
 use crate::store::state_file::line::STATISTICS;
+use crate::sys::lock::Lock;
 use std::fmt::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The least time between two saves: flash memory wears out.
@@ -104,8 +105,8 @@ pub struct Counters {
     state: PathBuf,
     /// The totals before the start.
     before: Numbers,
-    since: Mutex<Numbers>,
-    saved: Mutex<Saved>,
+    since: Lock<Numbers>,
+    saved: Lock<Saved>,
 }
 
 /// The latest save. Locked while the file is written.
@@ -125,8 +126,8 @@ impl Counters {
             started: now.running,
             state: state.to_owned(),
             before: parse(&STATISTICS.load(state).unwrap_or_default()),
-            since: Mutex::new([0; COUNTS]),
-            saved: Mutex::new(saved),
+            since: Lock::new([0; COUNTS]),
+            saved: Lock::new(saved),
         }
     }
 
@@ -137,7 +138,7 @@ impl Counters {
 
     /// Adds a number.
     pub fn add(&self, what: Count, number: u64) {
-        if let Some(slot) = lock(&self.since).get_mut(what as usize) {
+        if let Some(slot) = self.since.lock().get_mut(what as usize) {
             *slot = slot.saturating_add(number);
         }
     }
@@ -156,7 +157,7 @@ impl Counters {
     /// The counts since the start.
     #[must_use]
     pub fn since_start(&self) -> Numbers {
-        let mut since = *lock(&self.since);
+        let mut since = *self.since.lock();
         if let Some(slot) = since.get_mut(Count::LogLinesDropped as usize) {
             *slot = logger::dropped_lines();
         }
@@ -173,7 +174,7 @@ impl Counters {
 
     /// Saves the totals if they have changed, and [`SAVE_INTERVAL`] has passed or `in_any_case` is set.
     pub fn save(&self, now: Now, in_any_case: bool) {
-        let mut saved = lock(&self.saved);
+        let mut saved = self.saved.lock();
         let since = self.since_start();
         let is_time = now.running.saturating_sub(saved.at) >= SAVE_INTERVAL;
         if saved.since == since || !(is_time || in_any_case) {
@@ -185,10 +186,6 @@ impl Counters {
             trouble("saving the statistics", &error);
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn print(numbers: &Numbers) -> String {

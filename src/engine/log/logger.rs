@@ -14,6 +14,7 @@
 use crate::config::LogTarget;
 use crate::mail::date::{WallTime, names};
 use crate::sys::clock::{Clock, SystemClock, utc_offset_seconds};
+use crate::sys::lock::Lock;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use simple_logger::SimpleLogger;
@@ -21,7 +22,6 @@ use std::cell::Cell;
 use std::os::unix::net::UnixDatagram;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 /// The socket of the system's log, for lines in the format of RFC 3164.
 const SYSLOG_SOCKET: &str = "/dev/log";
@@ -38,8 +38,8 @@ pub struct Logger {
 }
 
 enum Sink {
-    Stderr { logger: SimpleLogger, turn: Mutex<()> },
-    Syslog(Mutex<Option<UnixDatagram>>),
+    Stderr { logger: SimpleLogger, turn: Lock<()> },
+    Syslog(Lock<Option<UnixDatagram>>),
 }
 
 /// The lines that this process has lost. Static, like the logger of the `log` crate.
@@ -63,9 +63,9 @@ impl Logger {
         let sink = match target {
             LogTarget::Stderr => {
                 let logger = SimpleLogger::new().with_level(level).with_utc_timestamps();
-                Sink::Stderr { logger, turn: Mutex::new(()) }
+                Sink::Stderr { logger, turn: Lock::new(()) }
             }
-            LogTarget::Syslog => Sink::Syslog(Mutex::new(None)),
+            LogTarget::Syslog => Sink::Syslog(Lock::new(None)),
         };
         Self { level, sink, dropped: AtomicUsize::new(0) }
     }
@@ -94,7 +94,7 @@ impl Logger {
         match &self.sink {
             Sink::Stderr { logger, turn } => {
                 // One line at a time: if poll reports room, there is room for the whole line.
-                let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+                let _turn = turn.lock();
                 if !stderr_takes_a_line() {
                     return false;
                 }
@@ -108,7 +108,7 @@ impl Logger {
                 printed.is_ok()
             }
             Sink::Syslog(socket) => {
-                let mut socket = socket.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut socket = socket.lock();
                 send_to_syslog(&mut socket, record.level(), &text)
             }
         }
@@ -129,9 +129,14 @@ impl Log for Logger {
             DROPPED.fetch_add(1, Ordering::Relaxed);
         } else if self.dropped.load(Ordering::Relaxed) > 0 {
             let dropped = self.dropped.swap(0, Ordering::Relaxed);
-            let text = format_args!("event=log_lines_dropped count={dropped}");
-            let printed =
-                self.try_print(&Record::builder().level(Level::Warn).target("pillarbox").args(text).build());
+            let text = format!("event=log_lines_dropped count={dropped}");
+            let printed = self.try_print(
+                &Record::builder()
+                    .level(Level::Warn)
+                    .target("pillarbox")
+                    .args(format_args!("{text}"))
+                    .build(),
+            );
             if !printed {
                 self.dropped.fetch_add(dropped, Ordering::Relaxed);
             }

@@ -20,8 +20,8 @@ use crate::net::resolver::{DnsRecord, Resolve, Rtype};
 use crate::net::transport::Deadline;
 use crate::rules::tls::tls_policy::mta_sts::{self, Kept, Policy};
 use crate::store::state_file::sts;
+use crate::sys::lock::Lock;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// How long a fetch may take, from the first connect on (RFC 8461 §3.3 suggests a minute, while mail waits).
@@ -42,7 +42,7 @@ struct FailedFetch {
 
 /// The MTA-STS policies: on disk, except for the memory of fetches that failed lately.
 #[derive(Debug, Default)]
-pub struct StsPolicies(Mutex<Vec<FailedFetch>>);
+pub struct StsPolicies(Lock<Vec<FailedFetch>>);
 
 impl StsPolicies {
     /// The policy that holds for a domain, given in lower case. It is fetched if DNS names a new one.
@@ -87,12 +87,12 @@ impl StsPolicies {
     }
 
     fn has_failed(&self, domain: &str, id: &str, now: Duration) -> bool {
-        let failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let failures = self.0.lock();
         failures.iter().any(|it| it.domain == domain && it.id == id && it.again_at > now)
     }
 
     fn note_failure(&self, failure: FailedFetch) {
-        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failures = self.0.lock();
         failures.retain(|it| it.domain != failure.domain);
         if failures.len() >= FAILURES_MAX {
             failures.remove(0);

@@ -7,9 +7,7 @@ use crate::engine::intake::incoming::Intake;
 use crate::engine::intake::submission::Submission;
 use crate::mail::address::ReversePath;
 use crate::mail::id::QueueId;
-use crate::mail::message::Origin;
 use crate::mail::unqualified::Unqualified;
-use crate::smtp::extension::MailParameters;
 
 /// Hands a test message to intake, as a program of this host would.
 ///
@@ -19,22 +17,7 @@ pub fn submit(intake: &Intake, site: &Site, address: &str) -> Result<QueueId, St
     let address = Unqualified::parse(address).map_err(|error| error.to_string())?;
     let path = address.forward_path(site.routes.home());
     let routed = site.route(&path).map_err(|no_route| no_route.reply().to_string())?;
-    let client = "probe".to_owned();
-    let submission = Submission {
-        reverse_path: own_sender(site),
-        parameters: MailParameters::default(),
-        recipients: vec![routed.into()],
-        origin: Some(Origin {
-            helo: "localhost".into(),
-            client: client.clone(),
-            protocol: "local".into(),
-            tls: None,
-        }),
-        is_own: true,
-        client,
-        login: None,
-        dated: None,
-    };
+    let submission = Submission::from_local_user(own_sender(site), vec![routed.into()], "probe".to_owned());
     let mut incoming = intake.begin(site, submission).map_err(|refusal| refusal.to_string())?;
     let host = &site.hostname;
     let text = format!(

@@ -292,12 +292,11 @@ impl Walk<'_> {
     }
 
     fn no_route(&self, no_route: &NoRoute) {
-        let text = match no_route {
-            NoRoute::LookupFailed(text) => text.clone(),
-            _ => no_route.reply().lines.concat(),
-        };
-        let status = no_route.reply().status.unwrap_or(EnhancedStatus::SYSTEM_TROUBLE);
-        self.fail(Stage::Route, &Diagnostic::local(status, text));
+        let mut diagnostic = no_route.diagnostic();
+        if let NoRoute::LookupFailed(text) = no_route {
+            diagnostic.text.clone_from(text);
+        }
+        self.fail(Stage::Route, &diagnostic);
     }
 
     /// Writes a file below `tmp` of the Maildir, as delivery does, and takes it back; or opens and locks the mbox.

@@ -11,8 +11,9 @@ use crate::mail::id::QueueId;
 use crate::mail::outcome::Outcome;
 use crate::mail::status::{Class, EnhancedStatus};
 use crate::store::queue::Entry;
+use crate::sys::lock::Lock;
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Wait after a panic of the worker.
@@ -102,7 +103,7 @@ impl<'a> Held<'a> {
 
 /// The recipients of messages that workers are at: no two may have the same one, whatever reloads and restarts have put
 /// in the index.
-pub type Claims = Arc<Mutex<HashSet<(QueueId, usize)>>>;
+pub type Claims = Arc<Lock<HashSet<(QueueId, usize)>>>;
 
 /// Some of them; given back when dropped, also by a panic.
 #[derive(Debug)]
@@ -118,7 +119,7 @@ impl Claim {
     #[must_use]
     pub fn take(claims: &Claims, id: QueueId, mut places: Vec<usize>) -> Option<Self> {
         let wanted = places.len();
-        let mut taken = claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = claims.lock();
         places.retain(|&place| taken.insert((id, place)));
         drop(taken);
         (wanted == 0 || !places.is_empty()).then(|| Self { claims: Arc::clone(claims), id, places })
@@ -127,7 +128,7 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let mut taken = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.claims.lock();
         for &place in &self.places {
             taken.remove(&(self.id, place));
         }

@@ -23,10 +23,11 @@ use crate::mail::outcome::Diagnostic;
 use crate::mail::status::EnhancedStatus;
 use crate::rules::pacing::breaker::RouteFailure;
 use crate::rules::pacing::downtime::Uplink;
+use crate::sys::lock::{Lock, wait_while};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, MutexGuard};
 use std::time::Duration;
 
 /// Where copies of messages go, as the queue sees it.
@@ -84,7 +85,7 @@ const ANSWERED_MAX: usize = 64;
 /// The index.
 #[derive(Debug, Default)]
 pub struct QueueIndex {
-    inner: Mutex<Inner>,
+    inner: Lock<Inner>,
     changed: Condvar,
 }
 
@@ -110,9 +111,9 @@ struct Inner {
     stopping: bool,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock<T>(mutex: &Lock<T>) -> MutexGuard<'_, T> {
     // What the locks guard is whole at every moment, so a panic elsewhere does not spoil it.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 impl QueueIndex {
@@ -227,8 +228,7 @@ impl QueueIndex {
             }
             route.idle.push(Arc::clone(&worker));
         }
-        let waited = worker.condvar.wait_timeout_while(lock(&worker.news), patience, |news| news.is_none());
-        let news = *waited.unwrap_or_else(PoisonError::into_inner).0;
+        let news = *wait_while(&worker.condvar, lock(&worker.news), patience, |news| news.is_none());
         let news = news.or_else(|| {
             let mut inner = lock(&self.inner);
             if let Some(route) = inner.routes.get_mut(hop) {
@@ -468,12 +468,6 @@ impl QueueIndex {
         }
         drop(inner);
         self.changed.notify_all();
-    }
-
-    /// Whether the daemon stops.
-    #[must_use]
-    pub fn is_stopping(&self) -> bool {
-        lock(&self.inner).stopping
     }
 
     /// Waits up to `patience` for the last worker to end.

@@ -19,7 +19,7 @@ use crate::mail::outcome::Diagnostic;
 use crate::mail::status::{Class, EnhancedStatus};
 use crate::rules::message::bounce::{RecipientVerdict, Reported};
 use crate::store::queue::{self, Description, Entry, JournalRecord, Progress, RecipientState};
-use std::sync::{Mutex, PoisonError};
+use crate::sys::lock::Lock;
 use std::time::Duration;
 
 /// The recipients of which there is something to tell that nobody has been told, by their places.
@@ -136,14 +136,13 @@ pub fn tell(
 /// Which messages have been looked at because they are late: those that came before a running time.
 #[derive(Debug, Default)]
 pub struct DelayWatch {
-    seen: Mutex<Duration>,
+    seen: Lock<Duration>,
 }
 
 impl DelayWatch {
     /// Whoever is late by now is somebody else's to look at: the whole queue is being read.
     pub fn begin(&self, site: &Site, now: Now) {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) =
-            Self::horizon(site, now).unwrap_or_default();
+        *self.seen.lock() = Self::horizon(site, now).unwrap_or_default();
     }
 
     /// Puts what has become late since the last look before the local worker, who tells the sender; so it needs no
@@ -159,7 +158,7 @@ impl DelayWatch {
         if warn_after.is_zero() {
             return None;
         }
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen.lock();
         let horizon = Self::horizon(site, now).unwrap_or(*seen).max(*seen);
         let (late, next) = index.came_between(*seen, horizon);
         *seen = horizon;

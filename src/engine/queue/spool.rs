@@ -6,8 +6,8 @@ use crate::engine::log::event::Event;
 use crate::mail::date::WallTime;
 use crate::store::StoreError;
 use crate::store::queue::Queue;
+use crate::sys::lock::Lock;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 
 /// So many files are told of by name.
 const TOLD_MAX: usize = 100;
@@ -15,13 +15,13 @@ const TOLD_MAX: usize = 100;
 /// What has been told.
 #[derive(Debug, Default)]
 pub struct Spool {
-    told: Mutex<Vec<PathBuf>>,
+    told: Lock<Vec<PathBuf>>,
 }
 
 impl Spool {
     /// Logs a file in the queue that is no queue file: once, although each reload finds it again.
     pub fn tell_foreign(&self, error: &StoreError) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.told.lock();
         if told.contains(&error.path) || told.len() >= TOLD_MAX {
             return;
         }

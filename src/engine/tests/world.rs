@@ -4,6 +4,7 @@ use super::host_tls::HostTls;
 use crate::config;
 use crate::engine::control::alarm::Alarm;
 use crate::engine::control::services::Services;
+use crate::sys::lock::Lock;
 
 use crate::engine::host::clock::EngineClock;
 use crate::engine::host::site::{Site, SiteHandle, current};
@@ -33,7 +34,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, Once, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, Once, OnceLock, PoisonError};
 use std::time::Duration;
 
 pub const MINUTE: Duration = Duration::from_secs(60);
@@ -800,7 +801,7 @@ impl World {
         config: &str,
         stream: Arc<TcpStream>,
     ) -> Self {
-        let site = Arc::new(RwLock::new(Arc::new(make_site(&directory, name, config))));
+        let site = Arc::new(Lock::new(Arc::new(make_site(&directory, name, config))));
         let enqueue = Arc::new(Enqueue { site: Arc::clone(&site), index: Arc::new(QueueIndex::default()) });
         let state = directory.join("state");
         let queue = Arc::new(Queue::open(&state, None).unwrap());
@@ -813,7 +814,7 @@ impl World {
             on_queued: Arc::clone(&enqueue) as _,
             counters: Arc::new(Counters::resume(&state, Arc::clone(&connections) as _, engine_clock.now())),
             ids: AtomicUsize::new(0),
-            sweeps: Mutex::default(),
+            sweeps: Lock::default(),
             digests: DigestWindows::resume(&state),
         });
         let manager = Arc::new(Manager::new(&enqueue, Arc::clone(&intake)));
@@ -850,7 +851,7 @@ impl World {
 
     /// The configuration is read again, with another addition.
     pub fn reload(&self, config: &str) {
-        *self.site.write().unwrap() = Arc::new(make_site(&self.directory, self.name, config));
+        *self.site.lock() = Arc::new(make_site(&self.directory, self.name, config));
         self.manager.reload();
     }
 

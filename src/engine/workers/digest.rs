@@ -23,11 +23,10 @@ use crate::engine::queue::manager::{BUSY_RETRY, Manager, OWN_TROUBLE_RETRY};
 use crate::mail::envelope::{Envelope, Recipient};
 use crate::mail::header;
 use crate::mail::id::QueueId;
-use crate::mail::next_hop::NextHop;
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::EnhancedStatus;
 use crate::rules::message::digest::{DigestSummary, DigestTerms, Facts, Frame};
-use crate::rules::routing::route::{Destination, Routed};
+use crate::rules::routing::route::Routed;
 use crate::smtp::extension::RcptParameters;
 use crate::store::queue::{self, Checkout, Description, Entry, JournalRecord};
 use crate::store::{ErrorKind, StoreError};
@@ -262,11 +261,7 @@ fn write(manager: &Manager, site: &Site, envelope: &Envelope, picked: &Picked) -
 
 fn by_queue(recipient: &Recipient) -> Accepted {
     let Recipient { mailbox, orcpt, notify, leaves } = recipient.clone();
-    let destination = Destination::Relay(NextHop::Mx(mailbox.domain.clone()));
-    Accepted {
-        routed: Routed { mailbox, destination, is_local: false, leaves },
-        parameters: RcptParameters { notify, orcpt },
-    }
+    Accepted { routed: Routed::by_queue(mailbox, leaves), parameters: RcptParameters { notify, orcpt } }
 }
 
 /// Removes a message that has left in a digest. One that can't be removed now leaves once more: a duplicate, and no loss.

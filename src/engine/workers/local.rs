@@ -10,11 +10,11 @@ use crate::engine::queue::index::Hop;
 use crate::engine::queue::manager::Manager;
 use crate::mail::envelope::Recipient;
 use crate::mail::outcome::{Diagnostic, Outcome};
-use crate::mail::status::{Class, EnhancedStatus};
+use crate::mail::status::EnhancedStatus;
 use crate::rules::routing::route::{Destination, NoRoute, Routed};
 use crate::smtp::extension::RcptParameters;
+use crate::store::StoreError;
 use crate::store::queue::Entry;
-use crate::store::{ErrorKind, StoreError};
 
 /// Settles all that is due.
 pub fn work(manager: &Manager) {
@@ -52,12 +52,9 @@ fn deliver(
     let routed = match routed {
         Ok(routed) => routed,
         Err(no_route) => {
-            let reply = no_route.reply();
-            let status = reply.status.unwrap_or(EnhancedStatus::SYSTEM_TROUBLE);
-            let diagnostic = Diagnostic::local(status, reply.lines.concat());
             return match no_route {
-                NoRoute::LookupFailed(_) => Outcome::Deferred(diagnostic),
-                NoRoute::UnknownUser | NoRoute::Refused(..) => Outcome::Failed(diagnostic),
+                NoRoute::LookupFailed(_) => Outcome::Deferred(no_route.diagnostic()),
+                NoRoute::UnknownUser | NoRoute::Refused(..) => Outcome::Failed(no_route.diagnostic()),
             };
         }
     };
@@ -67,14 +64,7 @@ fn deliver(
     };
     match delivered {
         Ok(text) => Outcome::Delivered(Diagnostic::local(EnhancedStatus::OK, text)),
-        Err(error) => {
-            let status = match error.kind {
-                ErrorKind::Full => EnhancedStatus::SYSTEM_FULL,
-                ErrorKind::MailboxFull => EnhancedStatus::MAILBOX_FULL_NOW,
-                _ => EnhancedStatus::SYSTEM_TROUBLE,
-            };
-            Outcome::Deferred(Diagnostic::local(status.with_class(Class::Transient), error.to_string()))
-        }
+        Err(error) => Outcome::Deferred(Diagnostic::local(error.status(), error.to_string())),
     }
 }
 

@@ -64,12 +64,13 @@ pub use domain::base::iana::Rtype;
 pub use files::SystemFiles;
 
 use crate::mail::mx::{Mx, MxAnswer};
+use crate::sys::lock::Lock;
 use cache::{Cache, LookUpResult};
 use files::FileStamp;
 use query::QueryDeadline;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 use std::time::Duration;
 
 /// How often a silent server is asked: UDP loses packets.
@@ -155,7 +156,7 @@ pub struct Resolver {
     follows_system: bool,
     /// The AD bit of every server is believed, not only of servers on loopback.
     trusts_all: bool,
-    state: Mutex<ResolverState>,
+    state: Lock<ResolverState>,
 }
 
 #[derive(Default)]
@@ -189,7 +190,7 @@ impl Resolver {
             ..ResolverState::default()
         };
         let follows_system = servers.is_empty();
-        Self { timeout, files, clock, follows_system, trusts_all: false, state: Mutex::new(state) }
+        Self { timeout, files, clock, follows_system, trusts_all: false, state: Lock::new(state) }
     }
 
     /// Believes the AD bit of every server: the operator says that the path to them is safe (RFC 7672 §2.1.1).
@@ -201,7 +202,7 @@ impl Resolver {
 
     fn state(&self) -> MutexGuard<'_, ResolverState> {
         // Each change of the state is complete in itself, so a panic elsewhere leaves it consistent.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Takes over a changed resolv.conf: a router gets new name servers with every link. The answers of the old

@@ -23,10 +23,9 @@ use crate::config::Settings;
 use crate::engine::intake::submission::Accepted;
 use crate::mail::address::{Domain, ForwardPath, LocalPart, Mailbox, ReversePath};
 use crate::mail::id::QueueId;
-use crate::mail::next_hop::NextHop;
 use crate::mail::status::EnhancedStatus;
 use crate::mail::unqualified::Unqualified;
-use crate::rules::routing::route::{Destination, Routed};
+use crate::rules::routing::route::Routed;
 use crate::smtp::data::{ChunkDecoder, DotDecoder};
 use crate::smtp::extension::{Offer, RcptParameters};
 use crate::smtp::line::LineCutter;
@@ -282,8 +281,7 @@ fn accepted(path: ForwardPath, parameters: RcptParameters) -> Accepted {
         ForwardPath::Mailbox(mailbox) => mailbox,
         ForwardPath::Postmaster => Mailbox { local_part: LocalPart::postmaster(), domain: HERE },
     };
-    let destination = Destination::Relay(NextHop::Mx(mailbox.domain.clone()));
-    Accepted { routed: Routed { mailbox, destination, is_local: false, leaves: false }, parameters }
+    Accepted { routed: Routed::by_queue(mailbox, false), parameters }
 }
 
 /// The mailbox as sendmail hands it over: [`HERE`] becomes no domain.

@@ -269,12 +269,6 @@ impl DigestSummary {
         }
     }
 
-    /// The number of messages so far.
-    #[must_use]
-    pub fn messages(&self) -> usize {
-        self.messages
-    }
-
     fn words(&self, hostname: &str) -> String {
         let mut words = format!(
             "{} similar messages arrived in a short time: from the same sender, for the same\n\

@@ -24,6 +24,7 @@ use crate::mail::address::{Domain, ForwardPath, LocalPart, Mailbox};
 use crate::mail::envelope::Recipient;
 use crate::mail::fold::fold;
 use crate::mail::next_hop::{NextHop, Smarthost};
+use crate::mail::outcome::Diagnostic;
 use crate::mail::status::EnhancedStatus;
 use crate::mail::unqualified::is_unreadable;
 use crate::smtp::reply::Reply;
@@ -181,17 +182,33 @@ pub(crate) enum Occupant<'a> {
     Elsewhere(Mailbox),
 }
 
+impl Routed {
+    /// The route of a recipient that the queue takes and routes again at each attempt, by the routes of that time.
+    #[must_use]
+    pub fn by_queue(mailbox: Mailbox, leaves: bool) -> Self {
+        let destination = Destination::Relay(NextHop::Mx(mailbox.domain.clone()));
+        Self { mailbox, destination, is_local: false, leaves }
+    }
+}
+
 impl NoRoute {
+    /// The reason, for notices, the log and the queue.
+    #[must_use]
+    pub fn diagnostic(&self) -> Diagnostic {
+        match self {
+            Self::UnknownUser => Diagnostic::local(EnhancedStatus::NO_SUCH_USER, "no such user here"),
+            Self::Refused(status, text) => Diagnostic::local(*status, text.as_str()),
+            Self::LookupFailed(_) => {
+                Diagnostic::local(EnhancedStatus::SYSTEM_TROUBLE, "the user can't be looked up now")
+            }
+        }
+    }
+
     /// The reply to RCPT.
     #[must_use]
     pub fn reply(&self) -> Reply {
-        match self {
-            Self::UnknownUser => Reply::new(550, EnhancedStatus::NO_SUCH_USER, "no such user here"),
-            Self::Refused(status, text) => Reply::new(550, *status, text.clone()),
-            Self::LookupFailed(_) => {
-                Reply::new(451, EnhancedStatus::SYSTEM_TROUBLE, "the user can't be looked up now")
-            }
-        }
+        let Diagnostic { status, text, .. } = self.diagnostic();
+        Reply::new(if matches!(self, Self::LookupFailed(_)) { 451 } else { 550 }, status, text)
     }
 }
 

@@ -28,6 +28,7 @@ use super::{LOCK_PAUSE, MaildirPath};
 use crate::mail::date::WallTime;
 use crate::mail::mbox::Quoter;
 use crate::store::durable::{self, Mover, Owner};
+use crate::sys::lock::Lock;
 use rustix::fs::{
     AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, fcntl_lock, fstat, linkat, openat, statat, unlinkat,
 };
@@ -38,7 +39,7 @@ use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 /// The mbox belongs to another user.
 const FOREIGN: Errno = Errno::OWNERDEAD;
@@ -219,8 +220,8 @@ struct Mbox<'a> {
 impl<'a> Mbox<'a> {
     /// With an `owner`, this process has more rights than the owner and must not use them.
     fn open(path: &'a MaildirPath, owner: Option<Owner>) -> io::Result<Self> {
-        static ONE: Mutex<()> = Mutex::new(());
-        let only = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        static ONE: Lock<()> = Lock::new(());
+        let only = ONE.lock();
         let (parent, name) = path.open_parent()?;
         // A device must not be opened at all.
         let stat = statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?;

@@ -17,13 +17,13 @@ use crate::store::durable::{
     DirectoryAccess, Owner, make_below, make_directories, open_below, open_directory,
 };
 use crate::store::{ErrorKind, StoreError};
+use crate::sys::lock::Lock;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 /// Whether a name, such as a user's, may be one component of a path: no `/`, no leading dot (so neither `..` nor a
 /// hidden file), no control character, 1 to 255 octets.
@@ -123,8 +123,8 @@ impl MaildirPath {
     /// Makes what is missing of the Maildir and syncs all of it, `tmp` last. The parents of what is given to a user
     /// get a mode that lets the user pass through.
     pub(super) fn make(&self, owner: Option<Owner>) -> io::Result<()> {
-        static MAKING: Mutex<()> = Mutex::new(());
-        let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+        static MAKING: Lock<()> = Lock::new(());
+        let _making = MAKING.lock();
         let private = Mode::RWXU;
         let passable = if owner.is_some() { private | Mode::XGRP | Mode::XOTH } else { private };
         if !self.base_is_home {

@@ -19,11 +19,12 @@ use super::journal::{JournalRecord, Progress, apply};
 use crate::mail::id::QueueId;
 use crate::store::durable::sync_data;
 use crate::store::{ErrorKind, StoreError};
+use crate::sys::lock::Lock;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 
 /// How many octets are read at once while a message is checked.
 const VERIFY_OCTETS: usize = 64 * 1024;
@@ -46,8 +47,8 @@ pub struct Entry {
     header: Header,
     description: Description,
     damaged_records: usize,
-    journal: Mutex<Journal>,
-    settling: Mutex<()>,
+    journal: Lock<Journal>,
+    settling: Lock<()>,
 }
 
 #[derive(Debug)]
@@ -57,25 +58,20 @@ struct Journal {
     unwritten: String,
 }
 
-/// Takes a lock even if a panic has poisoned it: the guarded value is consistent at every moment.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Entry {
     pub(super) fn load(id: QueueId, path: PathBuf, file: File) -> Result<Self, LoadError> {
         let loaded = load(&|buffer, offset| file.read_at(buffer, offset))?;
-        let journal = Mutex::new(Journal { progress: loaded.progress, unwritten: String::new() });
+        let journal = Lock::new(Journal { progress: loaded.progress, unwritten: String::new() });
         let (header, description, damaged_records) =
             (loaded.header, loaded.description, loaded.damaged_records);
-        let settling = Mutex::default();
+        let settling = Lock::default();
         Ok(Self { id, path, file, header, description, damaged_records, journal, settling })
     }
 
     /// To be held while outcomes are written, reported and followed by a removal, so that two workers at one message do not
     /// both write its notice. Other messages have their own.
     pub fn settle(&self) -> MutexGuard<'_, ()> {
-        lock(&self.settling)
+        self.settling.lock()
     }
 
     /// Whether another thread or process has removed the file meanwhile.
@@ -117,7 +113,7 @@ impl Entry {
     /// How far each recipient has come, in the order of the envelope.
     #[must_use]
     pub fn progress(&self) -> Vec<Progress> {
-        lock(&self.journal).progress.clone()
+        self.journal.lock().progress.clone()
     }
 
     /// The records of the journal on disk, in the order in which they were written.
@@ -135,7 +131,7 @@ impl Entry {
     /// Whether nothing is left to do for any recipient, so that the entry can be removed.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        lock(&self.journal).progress.iter().all(Progress::is_finished)
+        self.journal.lock().progress.iter().all(Progress::is_finished)
     }
 
     /// The message, from octet `offset` on.
@@ -179,7 +175,7 @@ impl Entry {
     /// Applies the records, then appends them with one write. The progress changes even if the write fails: what has
     /// been delivered is delivered.
     pub(super) fn append(&self, records: &[JournalRecord], durability: Durability) -> Result<(), StoreError> {
-        let mut journal = lock(&self.journal);
+        let mut journal = self.journal.lock();
         let kept = journal.unwritten.len();
         if kept == 0 {
             journal.unwritten.push('\n');
@@ -202,7 +198,7 @@ impl Entry {
 
     /// Whether a synced record exists only in memory.
     pub(super) fn has_unwritten(&self) -> bool {
-        !lock(&self.journal).unwritten.is_empty()
+        !self.journal.lock().unwritten.is_empty()
     }
 }
 

@@ -55,7 +55,8 @@ use super::durable::{self, DirectoryAccess, Owner};
 use super::{ErrorKind, StoreError};
 use crate::mail::date::WallTime;
 use crate::mail::id::QueueId;
-use entry::lock;
+use crate::sys::lock::Lock;
+
 use format::{LoadError, load};
 use rustix::fs::{
     AtFlags, Dir, DirEntry, FileType, FlockOperation, Mode, OFlags, flock, fstat, openat, statat, unlinkat,
@@ -68,7 +69,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 
 /// A file in `tmp/` not written to for this long has been locked by its maker, if the maker lives.
 const SETTLED_SECONDS: u64 = 10;
@@ -83,7 +84,7 @@ pub struct Queue {
     queue: Arc<OwnedFd>,
     tmp: Arc<OwnedFd>,
     corrupt: OwnedFd,
-    entries: Mutex<Entries>,
+    entries: Lock<Entries>,
 }
 
 #[derive(Debug, Default)]
@@ -159,7 +160,7 @@ impl Queue {
             queue: Arc::new(queue),
             tmp: Arc::new(tmp),
             corrupt,
-            entries: Mutex::default(),
+            entries: Lock::default(),
         })
     }
 
@@ -245,7 +246,7 @@ impl Queue {
     /// `Corrupt` if it was damaged and has been moved to `corrupt/`. Otherwise it stays and cannot be read at
     /// present.
     pub fn checkout(&self, id: QueueId) -> Result<Checkout, StoreError> {
-        let mut entries = lock(&self.entries);
+        let mut entries = self.entries.lock();
         entries.open.retain(|_, entry| entry.strong_count() > 0);
         if let Some(entry) = entries.open.get(&id).and_then(Weak::upgrade) {
             return Ok(Checkout::Ready(entry));
@@ -282,7 +283,7 @@ impl Queue {
         durability: Durability,
     ) -> Result<(), StoreError> {
         let result = entry.append(records, durability);
-        let mut entries = lock(&self.entries);
+        let mut entries = self.entries.lock();
         if entry.has_unwritten() {
             entries.unwritten.insert(entry.id(), Arc::clone(entry));
         } else {
@@ -302,7 +303,7 @@ impl Queue {
             }
             _ => {
                 // Threads that ask from now on find the entry gone, even while others still hold it.
-                let mut entries = lock(&self.entries);
+                let mut entries = self.entries.lock();
                 entries.open.remove(&entry.id());
                 entries.unwritten.remove(&entry.id());
                 Ok(())

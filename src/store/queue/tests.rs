@@ -434,15 +434,15 @@ fn what_was_delivered_is_not_forgotten_when_the_disk_is_full() {
     // A descriptor that cannot be written to stands for a full disk.
     let file = File::open(this.file(ID)).unwrap();
     let read_only = Arc::new(Entry::load(ID, this.file(ID), file).unwrap());
-    lock(&this.queue.entries).open.insert(ID, Arc::downgrade(&read_only));
+    this.queue.entries.lock().open.insert(ID, Arc::downgrade(&read_only));
     assert!(this.queue.record(&read_only, &[record(1, 1, deferred())], Durability::Lazy).is_err());
-    assert!(lock(&this.queue.entries).unwritten.is_empty());
+    assert!(this.queue.entries.lock().unwritten.is_empty());
     assert!(this.queue.record(&read_only, &[record(0, 1, delivered())], Durability::Synced).is_err());
     drop(read_only);
     assert_eq!(states(&this.queue), [RecipientState::Delivered, RecipientState::Pending]);
     assert_eq!(states(&this.reopened()), [RecipientState::Pending, RecipientState::Pending]);
     this.queue.remove(&ready(&this.queue, ID)).unwrap();
-    assert!(lock(&this.queue.entries).unwritten.is_empty());
+    assert!(this.queue.entries.lock().unwritten.is_empty());
 }
 
 #[test]

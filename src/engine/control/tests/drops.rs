@@ -141,8 +141,7 @@ fn a_bare_name_is_somebody_here_whatever_the_host_is_called() {
     let world = World::new("");
     let drops = drops(&world);
     // The host's own name is not among its local domains.
-    let mut site =
-        Arc::try_unwrap(std::mem::replace(&mut *world.site.write().unwrap(), current(&World::new("").site)));
+    let mut site = Arc::try_unwrap(std::mem::replace(&mut *world.site.lock(), current(&World::new("").site)));
     let site = site.as_mut().unwrap();
     site.hostname = crate::mail::address::Domain::parse("other.example").unwrap();
     leave(&world, "x", &envelope(by("bob"), &["alice", "postmaster"]), ALERT);

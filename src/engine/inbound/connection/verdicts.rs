@@ -189,16 +189,14 @@ impl Connection<'_> {
             protocol: self.protocol(transaction.parameters.smtputf8),
             tls: self.tls.clone(),
         };
-        Submission {
-            reverse_path: transaction.reverse_path,
-            parameters: transaction.parameters,
-            recipients: transaction.recipients,
-            origin: Some(origin),
-            // LMTP hands over mail that another host has accepted.
-            is_own: self.is_own() && self.service != Service::Lmtp,
-            client,
-            login: self.session.login().map(|_| self.login().unwrap_or(UNCHECKED).to_owned()),
-            dated: None,
-        }
+        let login = self.session.login().map(|_| self.login().unwrap_or(UNCHECKED).to_owned());
+        let counter = match self.service {
+            Service::Lmtp => Count::ByLmtp,
+            _ if login.is_some() => Count::BySubmission,
+            _ => Count::BySmtp,
+        };
+        // LMTP hands over mail that another host has accepted.
+        let is_own = self.is_own() && self.service != Service::Lmtp;
+        Submission::from_client(counter, origin, transaction, (client, login), is_own)
     }
 }

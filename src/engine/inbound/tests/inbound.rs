@@ -7,7 +7,6 @@ use crate::engine::intake::submission::Submission;
 use crate::engine::tests::world::*;
 use crate::mail::address::{ForwardPath, Mailbox, ReversePath};
 use crate::rules::routing::route::NoRoute;
-use crate::smtp::extension::MailParameters;
 use rustix::fs::{FileType, Mode};
 use std::io::Read;
 use std::net::{IpAddr, TcpListener, TcpStream};
@@ -167,14 +166,12 @@ fn a_large_message_is_the_same_everywhere_and_needs_little_memory() {
     };
     let recipients: Result<Vec<_>, NoRoute> = [ALICE, BOB, FAR].iter().map(routed).collect();
     let submission = Submission {
-        reverse_path: ReversePath::Null,
-        parameters: MailParameters::default(),
-        recipients: recipients.unwrap().into_iter().map(Into::into).collect(),
-        origin: None,
         is_own: false,
-        client: "test".into(),
-        login: None,
-        dated: None,
+        ..Submission::internal(
+            ReversePath::Null,
+            recipients.unwrap().into_iter().map(Into::into).collect(),
+            "test".into(),
+        )
     };
     let mut incoming = world.intake.begin(&site, submission).unwrap();
     for piece in text.as_bytes().chunks(40_000) {

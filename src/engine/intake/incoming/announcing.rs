@@ -19,7 +19,7 @@ impl Incoming<'_> {
                 let to: Vec<Mailbox> = copy.recipients.iter().map(|to| to.mailbox.clone()).collect();
                 self.log_accepted(
                     copy.id,
-                    &copy.way.reverse_path(&self.submission.reverse_path),
+                    &copy.via.reverse_path(&self.submission.reverse_path),
                     &to,
                     octets,
                 );

@@ -16,7 +16,7 @@ impl Incoming<'_> {
         self.digest = intake.digests.decide(site, &self.submission, start, self.arrival);
         if self.digest.is_some() {
             let local = std::mem::take(&mut self.copies.local);
-            self.queue_all(local.into_iter().map(|copy| (copy.recipient, copy.way)).collect());
+            self.queue_all(local.into_iter().map(|copy| (copy.recipient, copy.via)).collect());
         }
     }
 
@@ -24,8 +24,8 @@ impl Incoming<'_> {
     pub(super) fn queue_all(&mut self, recipients: Vec<(Recipient, Via)>) {
         let mut ids = self.copies.queued.is_empty().then_some(self.id);
         let mut next_id = || ids.take().unwrap_or_else(|| self.intake.next_id(self.arrival));
-        for (recipient, way) in recipients {
-            self.copies.queue(recipient, way, &mut next_id);
+        for (recipient, via) in recipients {
+            self.copies.queue(recipient, via, &mut next_id);
         }
     }
 }

@@ -34,7 +34,7 @@ impl Incoming<'_> {
             };
         let is_only = self.copies.count() == 1;
         let mut copies = Vec::with_capacity(self.copies.count() + 1);
-        let (mut kept, mut late, mut appended) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut kept, mut failed, mut appended) = (Vec::new(), Vec::new(), Vec::new());
         for (i, copy) in std::mem::take(&mut self.copies.local).into_iter().enumerate() {
             let staging = match first.take_if(|(which, _)| *which == FirstTarget::Local(i)) {
                 Some((_, staging)) => Ok(staging),
@@ -48,15 +48,15 @@ impl Incoming<'_> {
                 }
                 // The client can send again if no other copy exists. Otherwise the queue retries this copy.
                 Err(error) if is_only => return Err(error.into()),
-                Err(error) => late.push(later(copy, &error)),
+                Err(error) => failed.push(to_retry(copy, &error)),
             }
         }
         self.copies.local = kept;
-        if !late.is_empty() {
+        if !failed.is_empty() {
             // The begun entry lacks these recipients, and the entry that takes its place needs its name.
             first = None;
         }
-        self.queue_all(late);
+        self.queue_all(failed);
         for (i, copy) in self.copies.queued.iter().enumerate() {
             let staging = match first.take_if(|(which, _)| *which == FirstTarget::Queue(i)) {
                 Some((_, staging)) => staging,
@@ -88,7 +88,7 @@ impl Incoming<'_> {
             match synced.commit() {
                 Ok(_) => self.copies.local.push(copy),
                 Err(error) if is_only => return Err(error),
-                Err(error) => missed.push(later(copy, &error)),
+                Err(error) => missed.push(to_retry(copy, &error)),
             }
         }
         Ok(missed)
@@ -99,15 +99,15 @@ impl Incoming<'_> {
         let mut ids = self.copies.queued.is_empty().then_some(self.id);
         let mut next_id = || ids.take().unwrap_or_else(|| self.intake.next_id(self.arrival));
         let mut entries = Copies::default();
-        for (recipient, way) in recipients {
-            entries.queue(recipient, way, &mut next_id);
+        for (recipient, via) in recipients {
+            entries.queue(recipient, via, &mut next_id);
         }
         entries.queued
     }
 }
 
 /// Logs a failed delivery, and returns the recipient for the queue.
-fn later(copy: LocalCopy, error: &StoreError) -> (Recipient, Via) {
+fn to_retry(copy: LocalCopy, error: &StoreError) -> (Recipient, Via) {
     trouble("delivering to a mailbox; the queue tries again", error);
-    (copy.recipient, copy.way)
+    (copy.recipient, copy.via)
 }

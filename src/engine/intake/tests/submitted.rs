@@ -7,7 +7,6 @@ use crate::engine::tests::world::*;
 use crate::mail::address::{ForwardPath, Mailbox, ReversePath};
 use crate::mail::id::QueueId;
 use crate::mail::message::Origin;
-use crate::smtp::extension::MailParameters;
 use std::sync::Arc;
 
 const ALICE: &str = "alice@box.example";
@@ -25,14 +24,13 @@ fn take(world: &World, is_own: bool, content: &str) -> Result<QueueId, Refusal> 
     let origin =
         Origin { helo: "nas".into(), client: "[192.0.2.7]".into(), protocol: "ESMTP".into(), tls: None };
     let submission = Submission {
-        reverse_path: ReversePath::parse("root@box.example").unwrap(),
-        parameters: MailParameters::default(),
-        recipients: vec![routed(ALICE), routed(FAR)],
         origin: Some(origin),
         is_own,
-        client: "192.0.2.7".into(),
-        login: None,
-        dated: None,
+        ..Submission::internal(
+            ReversePath::parse("root@box.example").unwrap(),
+            vec![routed(ALICE), routed(FAR)],
+            "192.0.2.7".into(),
+        )
     };
     let mut incoming = world.intake.begin(&site, submission).unwrap();
     for piece in content.as_bytes().chunks(40_000) {

@@ -7,8 +7,9 @@ use super::{Hop, Pending};
 use crate::mail::id::QueueId;
 use crate::rules::pacing::breaker::Breaker;
 use crate::rules::pacing::downtime::Uplink;
+use crate::sys::lock::Lock;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar};
 use std::time::Duration;
 
 /// What is known of a message, wherever it waits.
@@ -69,7 +70,7 @@ pub(super) struct HopState {
 /// Where a worker with an open connection and nothing to do waits for a message.
 #[derive(Debug, Default)]
 pub(super) struct IdleWorker {
-    pub news: Mutex<Option<Wake>>,
+    pub news: Lock<Option<Wake>>,
     pub condvar: Condvar,
 }
 

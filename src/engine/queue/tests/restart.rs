@@ -187,7 +187,7 @@ fn reloads_put_nothing_on_the_board_twice() {
     let (site, manager) = (Arc::clone(&world.site), Arc::clone(&world.manager));
     host.now_says(move |stage, _| match stage {
         Stage::Data => {
-            drop(site.read().unwrap());
+            drop(site.lock());
             manager.reload();
             reply("450 later")
         }
@@ -215,12 +215,12 @@ fn what_is_deferred_after_a_reload_waits_for_the_new_route() {
     world.net.peer("192.0.2.2", Peer::Host(Arc::clone(&new)));
     let id = world.accept("alice@box.example", &["joe@far.example"]);
     let other = World::new("relay.smarthost = \"smtp://192.0.2.2\"");
-    let changed = Arc::clone(&*other.site.read().unwrap());
+    let changed = Arc::clone(&*other.site.lock());
     let (site, manager) = (Arc::clone(&world.site), Arc::clone(&world.manager));
     let forwarder = Arc::clone(&world.forwarder);
     host.now_says(move |stage, _| match stage {
         Stage::Data => {
-            *site.write().unwrap() = Arc::clone(&changed);
+            *site.lock() = Arc::clone(&changed);
             manager.reload();
             // Another worker would take it now.
             forwarder.work(&Hop::Relay(crate::mail::next_hop::NextHop::Smarthosts(vec![
