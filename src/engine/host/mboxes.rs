@@ -20,7 +20,7 @@ use crate::sys::user;
 use std::fs::{read_dir, read_to_string};
 
 /// The faults of mboxes, a sentence for each. `writer` is the uid of the daemon, if it is not that of this process: it
-/// writes to the mboxes of configured users. For system users the delivery agent writes with the user's own uid.
+/// writes to the mboxes of configured users. The mbox of a system user must be writable for that user.
 #[must_use]
 pub fn problems(settings: &Settings, writer: Option<u32>) -> Vec<String> {
     let hostname = settings.hostname.clone().or_else(|| Domain::parse("localhost").ok());

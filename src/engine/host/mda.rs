@@ -27,8 +27,9 @@
 //! The agent trusts no request. The daemon names a user and a file, never a path: the agent finds the mailbox by the
 //! configuration and the user database, and checks that each name is a single component of a path. Directories are
 //! opened without following links (`store::maildir`). So an attacker who controls the daemon can add mail to mailboxes,
-//! and change files in the `tmp` of Maildirs, but can read no other file. The agent has no network socket, keeps only
-//! the capabilities over files, and closes its memory to other processes.
+//! and change files in the `tmp` of Maildirs, but can read no other file. The agent has no descriptors except its
+//! socket and the standard ones, keeps only the capabilities CHOWN, DAC_OVERRIDE and FOWNER, and closes its memory to
+//! other processes.
 //!
 //! # Failures
 //!
