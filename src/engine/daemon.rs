@@ -93,14 +93,13 @@ impl Daemon {
         let enqueue = Enqueue { site: Arc::clone(&site), index: Arc::new(QueueIndex::default()) };
         let enqueue = Arc::new(enqueue);
         let slots = Arc::new(ConnectionSlots::default());
-        let statistics =
-            Counters::resume(&current(&site).settings.state, Arc::clone(&slots) as _, clock.now());
+        let counters = Counters::resume(&current(&site).settings.state, Arc::clone(&slots) as _, clock.now());
         let intake = Arc::new(Intake {
             clock,
             queue: Arc::new(queue),
             maildirs,
             on_queued: Arc::clone(&enqueue) as _,
-            statistics: Arc::new(statistics),
+            counters: Arc::new(counters),
             ids: AtomicUsize::new(sys::random() as usize),
             sweeps: Lock::default(),
             digests,
@@ -142,7 +141,7 @@ impl Daemon {
     fn keep_house(&self, site: &Site, now: Now) {
         self.services.alarm.check(&self.services.manager, site, now);
         self.intake.clock.save(false);
-        self.intake.statistics.save(now, false);
+        self.intake.counters.save(now, false);
     }
 
     /// Opens the control socket. If that fails, mail goes on, and only the commands of operators have no daemon to talk
@@ -182,7 +181,7 @@ impl Daemon {
     /// Saves the state for the next process. The running time is saved only when it is due, unless `in_any_case`.
     pub fn save(&self, in_any_case: bool) {
         self.intake.clock.save(in_any_case);
-        self.intake.statistics.save(self.intake.clock.now(), true);
+        self.intake.counters.save(self.intake.clock.now(), true);
         self.intake.digests.save(&self.site().settings.state, self.intake.clock.now());
     }
 

@@ -203,7 +203,7 @@ fn reload(
 ) {
     match load(config) {
         // Without the agent the daemon's user would own the Maildirs of system users, who could not read their mail.
-        Ok(settings) if lacks_agent && mda::is_for(&settings) => {
+        Ok(settings) if lacks_agent && mda::is_needed(&settings) => {
             stays("local.users = \"system\" needs a restart");
         }
         Ok(mut settings) => {

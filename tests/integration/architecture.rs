@@ -63,8 +63,8 @@ const SYNC: &str = "only src/store/durable.rs syncs, so that the order of syncs 
 const NOW: &str = "only src/sys/clock.rs asks for the time: take it as an argument";
 
 /// The longest file and function without tests, in lines. The aim is 400 and 60.
-const FILE_MAX_LINES: usize = 600;
-const FUNCTION_MAX_LINES: usize = 80;
+const FILE_MAX_LINES: usize = 500;
+const FUNCTION_MAX_LINES: usize = 60;
 const MAIN_MAX_LINES: usize = 60;
 
 #[test]
@@ -182,10 +182,10 @@ fn missing_words_and_long_things_are_found() {
     };
     assert!(only("src/mail/a.rs", "use std::fmt;\n").contains("src/mail/a.rs:1: open with `//!`"));
     let body = |lines: usize| format!("//! A.\nfn f(a: [u8; 2]) {{\n{}}}\n", "    g();\n".repeat(lines));
-    assert!(only("src/mail/a.rs", &body(FUNCTION_MAX_LINES - 1)).contains(":2: the function f has 81 lines"));
+    assert!(only("src/mail/a.rs", &body(FUNCTION_MAX_LINES - 1)).contains(":2: the function f has 61 lines"));
     assert_eq!(violations("src/mail/a.rs", &body(FUNCTION_MAX_LINES - 2)), [""; 0]);
     let long = format!("//! A.\n{}", "const A: u8 = 1;\n".repeat(FILE_MAX_LINES));
-    assert!(only("src/mail/a.rs", &long).contains("has 601 lines"));
+    assert!(only("src/mail/a.rs", &long).contains("has 501 lines"));
     let tests = "#[cfg(test)]\nmod tests {\n    const A: u8 = 1;\n}\n".repeat(FILE_MAX_LINES);
     assert_eq!(violations("src/mail/a.rs", &format!("//! A.\n{tests}")), [""; 0]);
     let long = format!("//! A.\n{}", "const A: u8 = 1;\n".repeat(MAIN_MAX_LINES));

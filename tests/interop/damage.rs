@@ -216,10 +216,10 @@ fn a_panic_in_a_worker_delays_its_message_and_nothing_else() {
     let (maildirs, on_queued, ids) =
         (Maildirs::new("box.test"), Arc::clone(&enqueue) as _, AtomicUsize::new(0));
     let sweeps = Lock::default();
-    let statistics =
+    let counters =
         Arc::new(Counters::resume(&place.path("state"), Arc::new(ConnectionSlots::default()), clock.now()));
     let digests = DigestWindows::default();
-    let intake = Arc::new(Intake { clock, queue, maildirs, on_queued, statistics, ids, sweeps, digests });
+    let intake = Arc::new(Intake { clock, queue, maildirs, on_queued, counters, ids, sweeps, digests });
     let manager = Arc::new(Manager::new(&enqueue, Arc::clone(&intake)));
     let egress = Egress::new(Box::new(Mine::default()), Box::new(TcpConnect::default()), Duration::ZERO);
     let forwarder = Arc::new(Forwarder { manager: Arc::clone(&manager), egress });

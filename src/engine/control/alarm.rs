@@ -111,7 +111,7 @@ impl Alarm {
         let route = if let Reason::Route(route) = reason { route.as_str() } else { "" };
         Event::Alarm { state: word, reason: reason.word(), id: &id, route, text: &text }.log();
         if trouble.is_some() {
-            manager.intake.statistics.count(Count::Alarms);
+            manager.intake.counters.count(Count::Alarms);
         }
         let variables = [
             ("PILLARBOX_STATE", word.to_owned()),

@@ -193,7 +193,7 @@ impl Status {
     fn take(services: &Services) -> Self {
         let manager = &services.manager;
         let (site, now) = (manager.site(), manager.clock.now());
-        let (index, statistics) = (&manager.index, &manager.intake.statistics);
+        let (index, counters) = (&manager.index, &manager.intake.counters);
         let stuck_after = site.settings.alarm.stuck_after;
         let queue = index.queue_facts(&manager.intake.digests.all());
         let age = |since: Duration| now.running.saturating_sub(since);
@@ -212,16 +212,16 @@ impl Status {
         };
         Self {
             now,
-            uptime: age(statistics.started).as_secs(),
+            uptime: age(counters.started).as_secs(),
             link: index.link(),
-            connections: statistics.connections.value() as u64,
+            connections: counters.connections.value() as u64,
             oldest: age_of(queue.oldest),
             held: queue.held,
             figures,
             alarms: services.alarm.standing(),
             routes: index.failing_hops(ROUTES_MAX),
-            since_start: statistics.since_start(),
-            in_all: statistics.in_all(),
+            since_start: counters.since_start(),
+            in_all: counters.in_all(),
         }
     }
 

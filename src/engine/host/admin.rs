@@ -1,21 +1,21 @@
-//! Who receives root's mail on this host, and which failures therefore have nobody else to report to.
+//! Who receives root's mail on this host, and which failures can therefore be reported to nobody else.
 //!
-//! `admin` is the configured mailbox, or a member of the alias of root or postmaster. A message of this host that cannot
-//! reach `admin` is kept in the queue instead of returned (see `engine::queue::manager`), because a notice about it would
-//! go to the same unreachable mailbox.
+//! `admin` is the configured mailbox, or a member of the alias of root or postmaster. Own mail that cannot reach
+//! `admin` is kept in the queue instead of returned (see `engine::queue::manager`), because a notice about it would go
+//! to the same unreachable mailbox.
 
 use super::site::Site;
 use crate::mail::address::{LocalPart, Mailbox};
 use crate::mail::envelope::Envelope;
 use crate::rules::routing::route::{Destination, Routed};
 
-/// Whether a recipient that can't be reached is kept instead of returned.
+/// Whether a message that cannot reach this recipient is kept instead of returned.
 #[must_use]
 pub fn is_worth_keeping(site: &Site, envelope: &Envelope, recipient: &Mailbox) -> bool {
     envelope.is_own && is_admin(site, recipient)
 }
 
-/// Whether this is where root's mail goes: `admin`, or somebody whom the alias of root or postmaster names.
+/// Whether the mailbox receives root's mail: it is `admin`, or a member of the alias of root or postmaster.
 #[must_use]
 pub fn is_admin(site: &Site, mailbox: &Mailbox) -> bool {
     let of = |local_part| Mailbox { local_part, domain: site.routes.home().clone() };
@@ -24,7 +24,7 @@ pub fn is_admin(site: &Site, mailbox: &Mailbox) -> bool {
         || roots.into_iter().flatten().any(|root| stands_for(site, &of(root), &|member| member == mailbox))
 }
 
-/// Whether a notice by this route would come to nobody else.
+/// Whether a notice by this route reaches only recipients of root's mail.
 #[must_use]
 pub fn is_for_admin_alone(site: &Site, routed: &Routed) -> bool {
     match routed.destination {
@@ -33,7 +33,7 @@ pub fn is_for_admin_alone(site: &Site, routed: &Routed) -> bool {
     }
 }
 
-/// Whether a mailbox is an alias, and one of those whom it names is meant.
+/// Whether the mailbox is an alias with a member for which `is_meant` is true.
 fn stands_for(site: &Site, mailbox: &Mailbox, is_meant: &dyn Fn(&Mailbox) -> bool) -> bool {
     let name = mailbox.local_part.as_str().to_ascii_lowercase();
     let names_it = site.aliases.table().is_ok_and(|aliases| aliases.find(&name, None).is_some());

@@ -1,8 +1,13 @@
-//! The aliases file and the files that it includes: read again when they have changed.
+//! The aliases file, read again when it has changed, and the files that it includes, read at each use.
 //!
-//! A look-up costs one stat; an unchanged file is not read. A missing aliases file counts as empty. While the file cannot be
-//! read no recipient is routed by it: the client gets 4yz (INTERFACE section 8), and the reason is logged once. A malformed
-//! line is logged by number and skipped; the rest still applies. What the names mean stands in `rules::routing::aliases`.
+//! A look-up costs one `stat`; an unchanged file is not read. The meaning of the names is in `rules::routing::aliases`.
+//!
+//! | file | recipients |
+//! | --- | --- |
+//! | missing | as if it were empty |
+//! | cannot be read, larger than 1 MiB, not a regular file | all local recipients get 4yz (INTERFACE section 8); logged once |
+//! | with a malformed line | the line is logged by its number and skipped; the rest still apply |
+//! | with octets that are not UTF-8 | these octets are replaced; old comments must not make the file useless |
 
 use crate::engine::log::event::trouble;
 use crate::rules::routing::aliases::{self, AliasProblem, AliasTable};
@@ -14,7 +19,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Larger files are not read, in octets.
+/// The largest file that is read, in octets.
 const FILE_MAX_OCTETS: u64 = 1 << 20;
 
 /// The aliases file.
@@ -24,32 +29,33 @@ pub struct Aliases {
     known: Lock<LoadedAliases>,
 }
 
-/// What was read last.
+/// The result of the latest read.
 #[derive(Debug, Default)]
 struct LoadedAliases {
     stamp: Option<Stamp>,
     table: Arc<AliasTable>,
-    /// What has been logged already; each look-up would else say it again.
+    /// The error that was logged last, so that not every look-up logs it again.
     error: Option<String>,
 }
 
-/// By what a file that has changed is told: device, inode, size, and the times of the last change of content and inode.
+/// The values by which a changed file is recognised: device, inode, size, and the times of the latest change of its
+/// content and its inode.
 type Stamp = [i64; 7];
 
 impl Aliases {
-    /// Reads the aliases file; `None`: there are no aliases.
+    /// Reads the aliases file; without a path there are no aliases.
     #[must_use]
     pub fn load(path: Option<&Path>) -> Self {
         let aliases = Self { path: path.map(Path::to_owned), known: Lock::default() };
-        // What is wrong has been logged, and shows again at each look-up.
+        // An error has been logged, and each look-up returns it again.
         let _ = aliases.table();
         aliases
     }
 
-    /// The aliases of now.
+    /// The current aliases.
     ///
     /// # Errors
-    /// The file can't be read now.
+    /// The file cannot be read now.
     pub fn table(&self) -> Result<Arc<AliasTable>, LookupFailed> {
         let Some(path) = &self.path else { return Ok(Arc::default()) };
         let mut known = self.known.lock();
@@ -98,10 +104,10 @@ fn stamp(metadata: &Metadata) -> Stamp {
     [device.cast_signed(), inode.cast_signed(), size.cast_signed(), a, b, c, d]
 }
 
-/// The text of a regular file, and the stamp that it had before it was read: what changes meanwhile is read again. Old
-/// files have comments in other character sets, which must not cost the rest.
+/// The text of a regular file, and its stamp from before the read: a change during the read is noticed at the next
+/// look-up.
 pub(super) fn read(path: &Path) -> io::Result<(String, Stamp)> {
-    // A pipe would keep whoever opens it waiting.
+    // Opening a pipe would block.
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::other("this is no file"));
     }
@@ -115,18 +121,18 @@ pub(super) fn read(path: &Path) -> io::Result<(String, Stamp)> {
     Ok((String::from_utf8_lossy(&octets).into_owned(), stamp))
 }
 
-/// Logs what is wrong with a file of aliases, line by line.
+/// Logs the problems of a file of aliases, line by line.
 pub(super) fn log_problems(path: &Path, problems: &[AliasProblem]) {
     for AliasProblem { line, column, text } in problems {
         trouble(
-            "reading the aliases; the line is passed over",
+            "reading the aliases; the line is skipped",
             &format_args!("{}:{line}:{column}: {text}", path.display()),
         );
     }
 }
 
-/// All that is wrong with an aliases file and the files that it includes, each with the file's name; what is wrong with a
-/// file as a whole has no place. `readable` says whether the daemon will be able to read a file.
+/// The problems of an aliases file and of the files that it includes, each with the path of its file. An `Err` is about
+/// a file as a whole. `readable` says whether the daemon will be able to read a file.
 pub fn problems(
     path: &Path,
     readable: &dyn Fn(&Path) -> Result<(), String>,

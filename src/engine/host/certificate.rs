@@ -1,9 +1,33 @@
-//! The certificate that clients are shown: the configured one, or one that this host signs itself, keeps below `state`
-//! and renews before it ends. That one has an EC key, and a second one with an RSA key beside it for old devices: it takes
-//! a small processor a while to make, and nobody waits for that.
+//! The certificate for clients: the configured one, or one that this host signs itself.
 //!
-//! May fail: a configured certificate, with the key of the configuration that is to blame; a self-signed one, which is
-//! logged, and mail goes on without TLS.
+//! | configuration | at start | failure |
+//! | --- | --- | --- |
+//! | `tls.certificate` and `tls.key` | both are read | an error that names the key of `[tls]`; the daemon does not start |
+//! | the same, and others can read the key | as without a configuration; logged | – |
+//! | neither | the self-signed one is read from `state`, or made | logged; no TLS for clients |
+//!
+//! A configured certificate changes only by a reload. A self-signed one has two parts, each with its own key: an EC
+//! key, made at once, and an RSA key for old devices. A small processor needs long to make an RSA key, so a thread
+//! makes it, and clients get the EC part meanwhile.
+//!
+//! # Renewal of the self-signed certificate
+//!
+//! ```text
+//! made ──────────────────────────────────── renewal ──────────── end
+//!  │ RSA part: some seconds later             │ 30 days before the end
+//!  │                                          ▼
+//!  │                          the next handshake makes a new one
+//!  ▼                          failure: the old one stays, next try after an hour
+//! state/tls/self-signed.pem, replaced durably
+//! ```
+//!
+//! | the kept certificate | at start |
+//! | --- | --- |
+//! | valid, for this hostname | used |
+//! | for another hostname, damaged, missing, or due for renewal | a new one is made |
+//! | without an RSA part, from an older version | used and completed |
+//!
+//! A renewal holds the lock of the certificate, so other handshakes wait for the EC key: a fraction of a second.
 
 use crate::config::{Settings, secret_file};
 use crate::engine::log::event::{Event, trouble};
@@ -20,32 +44,32 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, MutexGuard};
 
 const MINUTE_MICROS: u64 = 60_000_000;
-/// A self-signed certificate is renewed so long before it ends.
+/// The time between the renewal of a self-signed certificate and its end.
 const RENEWAL: u64 = 30 * 24 * 60 * MINUTE_MICROS;
-/// A renewal that failed is tried again after this time.
+/// The time after which a failed renewal is tried again.
 const RETRY: u64 = 60 * MINUTE_MICROS;
 
-/// What begins each key, with its certificate behind it, in what is kept below `state`.
+/// The first line of each part in the kept file: a key, followed by its certificate.
 const KEY_BEGIN: &str = "-----BEGIN PRIVATE KEY-----";
 
-/// What is wrong with a configured certificate: the key of `[tls]` to blame, and what to do.
+/// A fault of the configured certificate: the key of `[tls]` that is at fault, and a text with the remedy.
 pub type CertificateFault = (&'static str, String);
 
-/// The certificate of now.
+/// The certificate for clients.
 #[derive(Debug)]
 pub enum Tls {
-    /// As configured.
+    /// The configured one, and the oldest TLS version.
     Configured(Acceptor, Minimum),
-    /// Made here.
+    /// One that this host has signed itself.
     SelfSigned(Arc<SelfSigned>),
 }
 
 impl Tls {
-    /// Reads the configured certificate, or reads or makes the self-signed one; `None` if that can't be made. A key that
-    /// others can read is refused, and mail goes on as if there were none.
+    /// Reads the configured certificate, or else reads or makes the self-signed one; `None` if that fails. A configured
+    /// key that others can read counts as not configured.
     ///
     /// # Errors
-    /// The configured one is of no use.
+    /// The configured certificate or its key cannot be read or used, or only one of them is configured.
     pub fn load(
         settings: &Settings,
         hostname: &Domain,
@@ -77,14 +101,14 @@ impl Tls {
         })
     }
 
-    /// Whether nobody but this host has signed the certificate.
+    /// Whether this host has signed the certificate itself.
     #[must_use]
     pub const fn is_self_signed(&self) -> bool {
         matches!(self, Self::SelfSigned(_))
     }
 
-    /// Makes ready for a handshake; `None` if there is no memory for one. `listener` is the oldest version of TLS that the
-    /// listener has for trusted clients, in the words of the configuration; it makes things no laxer for strangers.
+    /// Prepares a handshake; `None` without memory for one. `listener` is the oldest TLS version of the listener for
+    /// trusted clients, as in the configuration. It never allows strangers an older version than `tls.minimum`.
     #[must_use]
     pub fn handshake(&self, now: WallTime, listener: &str, is_trusted: bool) -> Option<Handshake> {
         let general = match self {
@@ -100,7 +124,7 @@ impl Tls {
     }
 }
 
-/// The version that a word of the configuration names.
+/// The TLS version of a word of the configuration.
 fn version(word: &str) -> Option<Minimum> {
     match word {
         "1.0" => Some(Minimum::Tls10),
@@ -111,10 +135,10 @@ fn version(word: &str) -> Option<Minimum> {
     }
 }
 
-/// Reads the configured certificate and its key; `None` if there is none.
+/// Reads the configured certificate and its key; `None` if neither is configured.
 ///
 /// # Errors
-/// They are of no use.
+/// One of them is missing in the configuration, cannot be read, or cannot be used.
 pub fn configured(settings: &Settings, now: WallTime) -> Result<Option<Acceptor>, CertificateFault> {
     const BOTH: &str = "write both, or neither for a self-signed certificate";
     let (certificate, key) = match (&settings.tls.certificate, &settings.tls.key) {
@@ -134,7 +158,7 @@ pub fn configured(settings: &Settings, now: WallTime) -> Result<Option<Acceptor>
     })
 }
 
-/// Certificates that this host signs itself.
+/// The self-signed certificate, with its renewal.
 #[derive(Debug)]
 pub struct SelfSigned {
     place: Place,
@@ -143,7 +167,7 @@ pub struct SelfSigned {
 }
 
 struct Current {
-    /// What is kept: a key and its certificate, or two.
+    /// The kept file without its first line: one part, or two.
     pem: Vec<u8>,
     acceptor: Acceptor,
     renewal: WallTime,
@@ -166,7 +190,7 @@ impl Current {
     }
 }
 
-/// What is kept, cut in front of each key; all of it if there is none.
+/// The parts of the file, cut before each key; the whole text if it has no key.
 fn parts(pem: &[u8]) -> Vec<&[u8]> {
     let text = std::str::from_utf8(pem).unwrap_or_default();
     let begins: Vec<usize> = text.match_indices(KEY_BEGIN).map(|(at, _)| at).collect();
@@ -198,7 +222,7 @@ impl SelfSigned {
         current.acceptor.handshake(minimum)
     }
 
-    /// Sees to it that there is a certificate with an RSA key beside the other, some time soon.
+    /// Starts a thread that adds the RSA part, unless the certificate has it.
     fn complete(self: &Arc<Self>, current: &Current, now: WallTime) {
         if parts(&current.pem).len() > 1 {
             return;
@@ -214,7 +238,7 @@ impl SelfSigned {
         }
     }
 
-    /// Adds it to `pem`, if that is still what is shown when it is made.
+    /// Makes the RSA part and adds it to `pem`, unless the certificate was renewed meanwhile.
     fn add_rsa(&self, mut pem: Vec<u8>, now: WallTime) -> Result<(), String> {
         let rsa = self_signed::make_rsa(&self.place.hostname, now).map_err(|error| error.to_string())?;
         let mut current = self.current();
@@ -228,7 +252,7 @@ impl SelfSigned {
     }
 }
 
-/// Where certificates are kept, and for whom they are made.
+/// The directory and the hostname of the certificate.
 #[derive(Debug)]
 struct Place {
     state: PathBuf,
@@ -236,12 +260,13 @@ struct Place {
 }
 
 impl Place {
-    /// What was made before, unless it is damaged or to be renewed.
+    /// The kept certificate, unless it is missing, damaged or due for renewal.
     fn read(&self, now: WallTime) -> Option<Current> {
         let pem = store::load(&self.state, &self.hostname)?;
         Current::new(parts(&pem).concat(), now).ok().filter(|current| now < current.renewal)
     }
 
+    /// Makes a certificate with an EC key, and saves it.
     fn renew(&self, now: WallTime) -> Result<Current, String> {
         let pem = self_signed::make(&self.hostname, now).map_err(|error| error.to_string())?;
         let current = Current::new(pem, now).map_err(|error| error.to_string())?;

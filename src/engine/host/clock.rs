@@ -1,4 +1,13 @@
-//! The clock of the engine: wall time for people, running time for decisions, kept over restarts.
+//! The clock of the engine: wall time for people, running time for decisions.
+//!
+//! | time | source | used for |
+//! | --- | --- | --- |
+//! | wall time | the system's clock, which may be wrong or jump | dates in messages and log lines |
+//! | running time | the boot clock, continued over restarts by the file `clock` (`rules::pacing::running_clock`) | ages, retries, lifetimes |
+//! | uplink | `link up` and `link down` (`rules::pacing::downtime`) | time without an uplink does not age a message |
+//!
+//! The file holds the running time and the downtimes, separated by `;`. If it is damaged or missing, running time
+//! starts again at 0: queued messages get older later, and none is lost.
 
 use crate::engine::log::event::{Event, trouble};
 use crate::mail::date::{Now, WallTime};
@@ -12,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::MutexGuard;
 use std::time::Duration;
 
-/// Both clocks, and where the running one is saved.
+/// Both clocks, and the directory that the running time is saved in.
 pub struct EngineClock {
     clock: Box<dyn Clock>,
     running: Lock<RunningClock>,
@@ -27,8 +36,8 @@ impl fmt::Debug for EngineClock {
 }
 
 impl EngineClock {
-    /// Goes on from what was saved below `state`. The way out counts as there again: had `link up` come while nothing
-    /// served, a `down` that was kept would stop all mail for good, and one that is not kept costs a few tries.
+    /// Continues the running time that was saved below `state`. The uplink counts as up: a saved `down` could stop all
+    /// mail for good, if `link up` came while the daemon was not running. Without it a few attempts may fail.
     #[must_use]
     pub fn resume(clock: Box<dyn Clock>, state: &Path) -> Self {
         let text = CLOCK.load(state).unwrap_or_default();
@@ -42,15 +51,16 @@ impl EngineClock {
         resumed
     }
 
-    /// What way out there is from now on; kept over restarts as far as lifetimes go.
+    /// Records the state of the uplink. Past downtimes are saved for the lifetimes of messages; the state itself is not
+    /// used after a restart.
     pub fn note_link(&self, link: Uplink) {
         let now = self.now().running;
         self.downtimes().note(link, now);
         self.save(true);
     }
 
-    /// How much of its lifetime a message that came at `arrival` has used up at `now`: times without a way out for
-    /// it do not count.
+    /// The part of its lifetime that a message of `arrival` has used at `now`. Time without an uplink for it does not
+    /// count.
     #[must_use]
     pub fn lived(&self, arrival: Duration, now: Duration, is_urgent: bool) -> Duration {
         now.saturating_sub(arrival).saturating_sub(self.downtimes().of(is_urgent).within(arrival, now))
@@ -60,11 +70,11 @@ impl EngineClock {
         self.downtimes.lock()
     }
 
-    /// The time.
+    /// The current time. Logs a jump of the wall clock.
     #[must_use]
     pub fn now(&self) -> Now {
         let mut running = self.running.lock();
-        // The clocks are read under the lock: else the boot clock of one thread could seem to run back to another.
+        // The clocks are read under the lock: otherwise the boot clock could seem to run backwards between threads.
         let (now, jump) = running.look(WallTime(self.clock.wall_micros()), self.clock.boot());
         drop(running);
         if let Some(jump) = jump {
@@ -73,13 +83,13 @@ impl EngineClock {
         now
     }
 
-    /// The running time at which the wall clock last jumped.
+    /// The running time of the latest jump of the wall clock.
     #[must_use]
     pub fn last_jump(&self) -> Duration {
         self.running.lock().last_jump()
     }
 
-    /// Saves the running time if it is time to, or in any case.
+    /// Saves the running time if a save is due or `in_any_case` is set.
     pub fn save(&self, in_any_case: bool) {
         let mut running = self.running.lock();
         let saved = (in_any_case || running.should_save()).then(|| running.to_save());

@@ -1,15 +1,19 @@
-//! The keys of DKIM, which are read at start and at SIGHUP. [`crate::engine::outbound::outgoing`] signs by them.
+//! The DKIM keys, read at start and at SIGHUP. `engine::outbound::outgoing` signs with them.
 //!
-//! May fail: a key, with its place in the configuration.
+//! | key | at start | mail |
+//! | --- | --- | --- |
+//! | valid | loaded | is signed |
+//! | readable by others | logged and left out | leaves without this signature |
+//! | missing or invalid | an error: the daemon does not start, a reload keeps the old configuration | – |
 
 use crate::config::{Dkim, Settings, secret_file};
 use crate::engine::log::event::trouble;
 use crate::rules::message::dkim::DkimKey;
 
-/// Reads the keys of the configuration. One that others can read is refused: what it would sign leaves without.
+/// Reads the keys of the configuration. A key that others can read is left out: its mail leaves without a signature.
 ///
 /// # Errors
-/// Which `[[dkim]]` is of no use, counted from 0, and why.
+/// A key cannot be read or is invalid: the number of its `[[dkim]]`, from 0, and the reason.
 pub fn load(settings: &Settings) -> Result<Vec<DkimKey>, (usize, String)> {
     let mut keys = Vec::new();
     for (i, dkim) in settings.dkim.iter().enumerate() {
@@ -22,10 +26,10 @@ pub fn load(settings: &Settings) -> Result<Vec<DkimKey>, (usize, String)> {
     Ok(keys)
 }
 
-/// Reads the key of an entry; `None` if that is not whole, which the configuration tells.
+/// Reads the key of an entry; `None` if the entry is incomplete, which `config` reports.
 ///
 /// # Errors
-/// It is of no use: why.
+/// The key cannot be read or is invalid; the text names the reason.
 pub fn read(dkim: &Dkim) -> Result<Option<DkimKey>, String> {
     let (Some(domain), Some(selector), Some(path)) = (&dkim.domain, &dkim.selector, &dkim.key) else {
         return Ok(None);

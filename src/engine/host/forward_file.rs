@@ -1,9 +1,16 @@
-//! `.forward` in the home of a system's user: where the user has the mail sent, in the form of a file that aliases include.
+//! `.forward` in the home of a system user: the addresses that the user's mail is sent on to, in the syntax of a file
+//! that aliases include.
 //!
-//! Whoever can write there decides about the user's mail, so only a file of the user's own or of root's counts, which no
-//! others can write to; a link is not followed. It names addresses and nothing else: this program reads no file for a
-//! user that the user might not read. A file that is not as it must be is logged, and the mail goes to the user's Maildir;
-//! where homes are closed to the user of the daemon there is nothing to be seen, and nothing is logged.
+//! A user who can write to the file decides where the mail goes. So the file must belong to its user or to root, must
+//! not be writable by others, and must not be a link. It may name only addresses: an included file could be one that
+//! the user may not read.
+//!
+//! | `.forward` | the mail | logged |
+//! | --- | --- | --- |
+//! | valid, with at least one address | goes to these addresses | no |
+//! | missing, empty, or only comments | stays here | no |
+//! | not reachable for the daemon, as in a closed home | stays here | no |
+//! | invalid, of another owner, writable by others, too large, a link or a pipe | stays here | yes |
 
 use crate::engine::log::event::trouble;
 use crate::rules::routing::aliases::{self, AliasTarget};
@@ -13,15 +20,15 @@ use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-/// Larger files do not count, in octets.
+/// The largest file that is read, in octets.
 const FILE_MAX_OCTETS: u64 = 64 * 1024;
-/// What group and others must not have: write permission.
+/// The permission that group and others must not have: to write.
 const WRITE_BY_OTHERS: u32 = 0o022;
 
-/// Whom the user has mail forwarded to; `None`: nobody.
+/// The addresses that the user's mail is sent on to; `None` if it stays here.
 pub fn read(account: &SystemAccount) -> Option<Vec<AliasTarget>> {
     let path = account.home.join(".forward");
-    // Also for "permission denied": the way there is closed.
+    // Also if the home is closed to the daemon.
     std::fs::symlink_metadata(&path).ok()?;
     let broken = |error: &str| {
         trouble("reading a .forward file; the mail stays here", &format_args!("{}: {error}", path.display()));
@@ -43,12 +50,12 @@ pub fn read(account: &SystemAccount) -> Option<Vec<AliasTarget>> {
         broken("a file can't be included there");
         return None;
     }
-    // An empty one says nothing.
+
     (!targets.is_empty()).then_some(targets)
 }
 
 fn text(path: &Path, uid: u32) -> io::Result<String> {
-    // Not to wait for the other end of a pipe.
+    // NONBLOCK: opening a pipe must not wait for its other end.
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
     let metadata = file.metadata()?;

@@ -1,7 +1,13 @@
 //! The users file: who may log in to submit mail.
 //!
-//! Read at start and at SIGHUP, never while somebody logs in. A file that can't be read is logged, and logins get 454
-//! until it can, and so is one that others can read; a line that is none is logged by its number, and the others count.
+//! Read at start and at SIGHUP, never during a login.
+//!
+//! | file | logins |
+//! | --- | --- |
+//! | valid | are checked |
+//! | with a malformed line | the line is logged by its number and skipped; the rest still apply |
+//! | missing, or cannot be read | 454 until a reload can read it; logged |
+//! | readable by others | the same: its password hashes are no longer secret |
 
 use crate::config::secret_file;
 use crate::engine::log::event::trouble;
@@ -9,16 +15,16 @@ use crate::rules::accounts::users::{LineProblem, UserTable};
 use crate::smtp::sasl::Credentials;
 use std::path::Path;
 
-/// Those who may log in, as far as is known.
+/// The users that may log in; `None` if the file could not be read.
 #[derive(Debug, Default)]
 pub struct Logins(Option<UserTable>);
 
-/// Whether a name and a password belong together.
+/// The result of checking a name and a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoginVerdict {
-    /// They do.
+    /// They belong together.
     Right,
-    /// They do not, or there is no such user.
+    /// The password is wrong, or no user has this name.
     Wrong,
     /// The users file could not be read.
     Unknown,
@@ -54,14 +60,14 @@ impl Logins {
     }
 }
 
-/// Reads a users file; gives what is wrong with its lines, too.
+/// Reads a users file, with the problems of its lines.
 ///
 /// # Errors
-/// In words: it can't be read, or others can.
+/// The file cannot be read, or others can read it; in words.
 pub fn read(path: &Path) -> Result<(UserTable, Vec<LineProblem>), String> {
     secret_file::check(path)?;
     let octets = std::fs::read(path).map_err(|error| format!("{path:?} can't be read: {error}"))?;
-    // A stray octet spoils its line, and nobody else's.
+    // An octet that is not UTF-8 makes only its own line invalid.
     Ok(UserTable::parse(&String::from_utf8_lossy(&octets)))
 }
 

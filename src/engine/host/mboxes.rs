@@ -1,8 +1,14 @@
-//! The mboxes of those whose mail stays here, for `check`: a file in the place of a Maildir to which nothing can be appended
-//! would hold the mail of its user back, for ever.
+//! Faults of mboxes, for `check`: an mbox that the daemon cannot append to would hold back the mail of its user for
+//! ever.
 //!
-//! Looks only. Sees the files where `local.maildir` names one for each user, and the users that the configuration names or
-//! the user database lists; a directory service that lists none is seen by its users' files only.
+//! Only reads. The users are found by the configuration:
+//!
+//! | `local.users` | `local.maildir` | users |
+//! | --- | --- | --- |
+//! | a list of names | any | these names |
+//! | `system`, `any` | `…/{user}` | the files in that directory |
+//! | `system` | any other | the user database; a directory service that lists no users is not seen |
+//! | `any` | any other | no users |
 
 use super::site::{SystemAccounts, maildir, route_policy};
 use crate::config::Settings;
@@ -13,8 +19,8 @@ use crate::store::maildir::mbox_problem;
 use crate::sys::user;
 use std::fs::{read_dir, read_to_string};
 
-/// What is wrong with mboxes, a sentence each. `writer` is the uid that writes to those that are not of system users, if it
-/// is another one than this process'; root, who starts the daemon then, has an agent write for system users.
+/// The faults of mboxes, a sentence for each. `writer` is the uid of the daemon, if it is not that of this process: it
+/// writes to the mboxes of configured users. The mbox of a system user must be writable for that user.
 #[must_use]
 pub fn problems(settings: &Settings, writer: Option<u32>) -> Vec<String> {
     let hostname = settings.hostname.clone().or_else(|| Domain::parse("localhost").ok());
@@ -44,7 +50,7 @@ pub fn problems(settings: &Settings, writer: Option<u32>) -> Vec<String> {
     problems
 }
 
-/// Those who may have an mbox.
+/// The users that may have an mbox; see the table at the top of this file.
 fn names(settings: &Settings) -> Vec<String> {
     let local = &settings.local;
     let template = local.maildir.to_string();

@@ -1,17 +1,45 @@
-//! The delivery agent: a second process that keeps root's rights over files, and does nothing but put messages into the
-//! Maildirs and mboxes of the users of this system (`local.users = "system"`), whose files they become.
+//! The delivery agent: a second process, `pillarbox-mda`, that keeps root's rights over files. It only delivers
+//! messages to the Maildirs and mboxes of system users (`local.users = "system"`), who own the files afterwards.
 //!
-//! The daemon that talks to the network has become `user` and can't write there. It asks over a socket pair, a step at a
-//! time (see [`Errand`]): for a file in a user's `tmp`, which it writes and syncs by the descriptor that comes with the
-//! answer, and then for its move to `new`. An mbox is never handed out: the daemon sends the message, as a file without a
-//! name, and the agent appends that. It names users and files, never a path; where a Maildir is, the agent finds out by the
-//! configuration and the user database. So whoever takes the daemon over can put mail into Maildirs and mboxes and touch
-//! files in the `tmp` of Maildirs, and reads no other file.
+//! The daemon, which talks to the network, runs as `user` and cannot write there. It sends requests over a socket pair,
+//! one at a time, and waits for each answer:
 //!
-//! A question is a packet of words with NUL between them: its number, the user, the domain, the errand and its names; a
-//! descriptor may come with it. The answer has the number, the number of the error or 0, a count, and perhaps a descriptor.
-//! It ends when the daemon does. May fail: every errand, with the error of the system; all of them once the agent is gone,
-//! and mail waits then.
+//! ```text
+//! daemon                                   agent
+//!   number NUL user NUL domain NUL errand… ─▶  (SOCK_SEQPACKET, one packet, at most 2048 octets)
+//!                ◀─ number SP errno SP count   (errno 0: success)
+//! ```
+//!
+//! | errand | words | with the request | the answer carries |
+//! | --- | --- | --- | --- |
+//! | make a file in `tmp` | `stage` name | – | its descriptor; none for an mbox, which is only checked |
+//! | move it to `new`, durably | `commit` name new-name | – | – |
+//! | unlink it | `discard` name | – | – |
+//! | append to an mbox, durably | `append` From-line | the message, as a descriptor of a file without a name | – |
+//! | remove what crashes left in `tmp` | `sweep` | – | the number of files |
+//! | measure the mailbox, for the quota | `measure` | – | its octets |
+//! | read the configuration again | `reload`, with empty user and domain | – | – |
+//!
+//! The daemon writes and syncs a staged file by its descriptor. It never gets a descriptor of an mbox.
+//!
+//! # Trust
+//!
+//! The agent trusts no request. The daemon names a user and a file, never a path: the agent finds the mailbox by the
+//! configuration and the user database, and checks that each name is a single component of a path. Directories are
+//! opened without following links (`store::maildir`). So an attacker who controls the daemon can add mail to mailboxes,
+//! and change files in the `tmp` of Maildirs, but can read no other file. The agent has no descriptors except its
+//! socket and the standard ones, keeps only the capabilities CHOWN, DAC_OVERRIDE and FOWNER, and closes its memory to
+//! other processes.
+//!
+//! # Failures
+//!
+//! | failure | effect |
+//! | --- | --- |
+//! | an errand fails | the error of the operating system for this errand; an error without a number becomes EIO |
+//! | no answer within [`PATIENCE`] | the errand fails; the late answer is recognised by its number and ignored |
+//! | the agent has ended | every errand fails, and mail waits in the queue until a restart |
+//! | the daemon ends | the agent reads the end of the socket and ends |
+//! | a reload finds mistakes in the configuration | the agent keeps the old one, as the daemon does |
 
 use crate::config::{Settings, load};
 use crate::engine::log::event::trouble;
@@ -35,14 +63,14 @@ use std::path::Path;
 use std::str::from_utf8;
 use std::time::Duration;
 
-/// Longest question and answer, in octets: two names of files or the first line of a message, a user and a domain.
+/// The longest request and answer, in octets: two file names or the From line of an mbox, a user and a domain.
 const PACKET_MAX_OCTETS: usize = 2048;
-/// How long an answer may take: a sync of a slow card. Later ones are not believed.
+/// The longest wait for an answer: a slow card may take long to sync.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// The errand that is none of a Maildir: the configuration has changed.
+/// The errand that concerns no mailbox: the configuration has changed.
 const RELOAD: &str = "reload";
 
-/// The daemon's end.
+/// The daemon's end of the socket pair.
 #[derive(Debug)]
 pub struct DeliveryAgent {
     link: Lock<Link>,
@@ -51,28 +79,29 @@ pub struct DeliveryAgent {
 #[derive(Debug)]
 struct Link {
     socket: OwnedFd,
-    questions: u32,
+    /// The number of the latest request.
+    requests: u32,
 }
 
 impl DeliveryAgent {
-    /// Starts the agent if there is something for it to do: this process is root's and about to become
-    /// `account`, and the users of the system have Maildirs. To be called before the first thread.
+    /// Starts the agent if it is needed: this process runs as root and is about to become `account`, and mail is
+    /// delivered to system users. To be called before the first thread starts.
     ///
     /// # Errors
-    /// There is no room for another process.
+    /// The socket pair or the process cannot be created.
     pub fn start(
         config: &Path,
         settings: &Settings,
         account: Option<&user::SystemUser>,
     ) -> io::Result<Option<Self>> {
-        if account.is_none_or(|account| account.uid == 0) || !is_for(settings) {
+        if account.is_none_or(|account| account.uid == 0) || !is_needed(settings) {
             return Ok(None);
         }
         let (here, there) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         sockopt::set_socket_timeout(&here, sockopt::Timeout::Recv, Some(PATIENCE))?;
         process::start(c"pillarbox-mda", there, |socket| serve(&socket, config, settings))?;
-        Ok(Some(Self { link: Lock::new(Link { socket: here, questions: 0 }) }))
+        Ok(Some(Self { link: Lock::new(Link { socket: here, requests: 0 }) }))
     }
 
     fn ask(&self, words: &[&str]) -> io::Result<Done> {
@@ -84,19 +113,19 @@ impl DeliveryAgent {
             return Err(Errno::INVAL.into());
         }
         let mut link = self.link.lock();
-        link.questions = link.questions.wrapping_add(1);
-        let number = link.questions;
-        let question = format!("{number}\0{}", words.join("\0"));
-        if question.len() > PACKET_MAX_OCTETS {
+        link.requests = link.requests.wrapping_add(1);
+        let number = link.requests;
+        let request = format!("{number}\0{}", words.join("\0"));
+        if request.len() > PACKET_MAX_OCTETS {
             return Err(Errno::NAMETOOLONG.into());
         }
-        send(link.socket.as_fd(), &question, file).map_err(|_| gone())?;
+        send(link.socket.as_fd(), &request, file).map_err(|_| gone())?;
         loop {
             let mut packet = [0; PACKET_MAX_OCTETS];
             let (answer, file) = receive(link.socket.as_fd(), &mut packet).map_err(|_| gone())?;
             let mut words = answer.split(' ');
             let mut next = || words.next().and_then(|word| word.parse::<u64>().ok()).ok_or_else(gone);
-            // The answer to a question that nobody waits for any more.
+            // The late answer to a request that has timed out.
             if next()? != u64::from(number) {
                 continue;
             }
@@ -110,9 +139,9 @@ impl DeliveryAgent {
     }
 }
 
-/// Whether there are Maildirs of system users.
+/// Whether mail is delivered to system users.
 #[must_use]
-pub fn is_for(settings: &Settings) -> bool {
+pub fn is_needed(settings: &Settings) -> bool {
     settings.local.users == LocalUsers::System
 }
 
@@ -123,7 +152,7 @@ fn gone() -> io::Error {
 impl Agent for DeliveryAgent {
     fn reload(&self) {
         if let Err(error) = self.ask(&["", "", RELOAD]) {
-            trouble("telling the delivery agent of the configuration", &error);
+            trouble("reloading the delivery agent", &error);
         }
     }
 
@@ -142,7 +171,7 @@ impl Agent for DeliveryAgent {
     }
 }
 
-/// Sends a packet, and a descriptor with it.
+/// Sends a packet, with a descriptor if `file` is given.
 fn send(socket: BorrowedFd<'_>, text: &str, file: Option<&File>) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
@@ -154,7 +183,7 @@ fn send(socket: BorrowedFd<'_>, text: &str, file: Option<&File>) -> io::Result<(
     Ok(())
 }
 
-/// Receives a packet, and the descriptor that comes with it. An empty one is the end.
+/// Receives a packet, and the descriptor that comes with it. An empty packet is the end.
 fn receive<'a>(socket: BorrowedFd<'_>, packet: &'a mut [u8]) -> io::Result<(&'a str, Option<OwnedFd>)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -170,9 +199,9 @@ fn receive<'a>(socket: BorrowedFd<'_>, packet: &'a mut [u8]) -> io::Result<(&'a 
     if text.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok((text, descriptor)) }
 }
 
-/// The agent itself, until the daemon is gone.
+/// The agent's loop: answers requests until the daemon has ended.
 fn serve(socket: &OwnedFd, config: &Path, settings: &Settings) {
-    // While there is still a right to.
+    // First, since it needs a capability that is given up below.
     rights::empty_bounding_set();
     if rights::restrain().and_then(|()| rights::keep_those_over_files()).is_err() {
         return;
@@ -180,12 +209,12 @@ fn serve(socket: &OwnedFd, config: &Path, settings: &Settings) {
     let _ = rights::close_memory();
     let mut template = template(settings);
     let mut packet = vec![0; PACKET_MAX_OCTETS];
-    while let Ok((question, sent)) = receive(socket.as_fd(), &mut packet) {
-        let mut words = question.split('\0');
+    while let Ok((request, sent)) = receive(socket.as_fd(), &mut packet) {
+        let mut words = request.split('\0');
         let number = words.next().unwrap_or_default();
         let words: Vec<&str> = words.collect();
         let done = if let ["", "", RELOAD] = words.as_slice() {
-            // A file with mistakes keeps the daemon's old configuration, too.
+            // With mistakes in the file the daemon keeps its old configuration too.
             if let Ok(settings) = load(config) {
                 template = self::template(&settings);
             }
@@ -196,7 +225,7 @@ fn serve(socket: &OwnedFd, config: &Path, settings: &Settings) {
         let (text, file) = match done {
             Ok(Done::File(file)) => (format!("{number} 0 0"), Some(file)),
             Ok(Done::Count(count)) => (format!("{number} 0 {count}"), None),
-            // What has no number is a broken rule of ours, such as a link in place of a directory.
+            // An error without a number is a broken rule of this program, such as a link in the place of a directory.
             Err(error) => {
                 (format!("{number} {} 0", error.raw_os_error().unwrap_or(Errno::IO.raw_os_error())), None)
             }
@@ -207,11 +236,12 @@ fn serve(socket: &OwnedFd, config: &Path, settings: &Settings) {
     }
 }
 
-/// Where Maildirs are, if they are of system users.
+/// The template of mailboxes, if mail is delivered to system users.
 fn template(settings: &Settings) -> Option<String> {
-    is_for(settings).then(|| settings.local.maildir.to_string())
+    is_needed(settings).then(|| settings.local.maildir.to_string())
 }
 
+/// Carries out one request.
 fn answer(template: Option<&str>, words: &[&str], sent: Option<&File>) -> io::Result<Done> {
     let [user, domain, errand @ ..] = words else { return Err(Errno::INVAL.into()) };
     let errand = match (errand, sent) {

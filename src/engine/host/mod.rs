@@ -1,4 +1,21 @@
-//! What this host is: its configuration, clocks, certificate, keys, users, aliases and mailboxes.
+//! This host: its configuration, clocks, certificate, keys, users, aliases and mailboxes.
+//!
+//! | file | holds | read or written |
+//! | --- | --- | --- |
+//! | `site` | the configuration as one immutable value | at start and by a reload |
+//! | `clock` | wall time and running time | saved every ten minutes |
+//! | `certificate` | the certificate for clients | at start and by a reload; renewed by a handshake |
+//! | `dkim_keys` | the keys that sign this host's mail | at start and by a reload |
+//! | `logins` | the users file | at start and by a reload |
+//! | `aliases_file` | the aliases file | when it has changed |
+//! | `forward_file` | `.forward` files of system users | for each recipient |
+//! | `routing` | the route of a recipient, the members of an alias | for each recipient |
+//! | `admin` | who receives root's mail | for each failure |
+//! | `mda` | the process that writes to the mailboxes of system users | for each delivery |
+//! | `mboxes` | faults of mboxes, for `check` | by `check` |
+//!
+//! A file of secrets that others can read is refused: a users file, a DKIM key, the key of the certificate. The fault
+//! is logged, and mail goes on without the file.
 
 pub mod admin;
 pub mod aliases_file;

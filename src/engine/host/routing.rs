@@ -7,10 +7,18 @@
 //!                                      └▶ no .forward ──▶ mailbox
 //! ```
 //!
-//! [`Site::route`] answers for RCPT and for the queue; [`Site::expand`] gives the members when the message is taken. The
-//! order of rules stands in `rules::routing`; this file brings the aliases file, the files that it includes, `.forward`
-//! files and the accounts of the system. A recipient that cannot be looked up now has no route for now
-//! ([`NoRoute::LookupFailed`]): the client gets 4yz.
+//! [`Site::route`] answers for RCPT and for the queue; [`Site::expand`] returns the members of an alias at intake. The
+//! order of the rules is in `rules::routing`; this file supplies the aliases file, the files that it includes,
+//! `.forward` files and the accounts of the system.
+//!
+//! | recipient | result | at RCPT | in the queue |
+//! | --- | --- | --- | --- |
+//! | of another domain | `Destination::Relay` | admission decides | the remote worker |
+//! | a local user | `Destination::Maildir` | 250 | the local worker |
+//! | an alias, or a user with a `.forward` | `Destination::Alias` | 250 if at least one member has a route | its members |
+//! | unknown in a local domain | `NoRoute::UnknownUser` | 550 | bounced |
+//! | of which all members are refused, or an endless alias | `NoRoute::Refused` | its reply | bounced |
+//! | that cannot be looked up now | `NoRoute::LookupFailed` | 451 | tried again |
 
 use super::aliases_file::{log_problems, read};
 use super::forward_file;
@@ -64,8 +72,8 @@ impl Site {
         Ok(routed)
     }
 
-    /// The members of the alias of a local mailbox, at least one of them with a route. What the operator should correct in
-    /// the alias is logged.
+    /// The members of the alias of a local mailbox, at least one of them with a route. What the operator should correct
+    /// in the alias is logged.
     ///
     /// # Errors
     /// No member has a route, or a file or an account cannot be read now.
@@ -86,7 +94,7 @@ impl Site {
                 mailbox,
                 match no_route {
                     NoRoute::LookupFailed(text) | NoRoute::Refused(_, text) => text,
-                    NoRoute::UnknownUser => "nobody is left of those that it names",
+                    NoRoute::UnknownUser => "none of its members has a route",
                 },
             );
         }
@@ -94,10 +102,10 @@ impl Site {
     }
 }
 
-/// Why an alias is probably wrong, for `pillarbox check`.
+/// The reason for which an alias is probably wrong, for `pillarbox check`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Doubt {
-    /// It leads back to itself, or cannot be expanded; with what to correct.
+    /// It leads back to itself, or cannot be expanded; with the text that says what to correct.
     Loop(String),
     /// This member has a local domain, and no local user has its name.
     Unknown(Mailbox),

@@ -1,5 +1,18 @@
-//! What the configuration makes of this host: one immutable value that every part of the engine shares. A reload makes a
-//! new one; connections and attempts under way keep the one that they began with.
+//! The configuration of this host as one immutable value, which every part of the engine shares.
+//!
+//! A reload makes a new [`Site`] and replaces the one behind the [`SiteHandle`]. Connections and attempts that have
+//! begun keep the one that they began with, so no message is judged by two configurations.
+//!
+//! | from the settings | made here | decides |
+//! | --- | --- | --- |
+//! | `hostname`, `local`, `relay` | [`RoutePolicy`] | where mail goes |
+//! | `relay.trusted_networks`, `relay.domains` | [`AdmissionPolicy`] | who may relay |
+//! | `rewrite` | [`RewritePolicy`] | the sender addresses of outgoing mail |
+//! | `queue.retry`, `queue.lifetime` | [`RetryPolicy`] | the times of attempts |
+//! | `limits`, `hostname` | [`ServerTerms`] | the offer and the limits of a session |
+//! | `local.aliases`, `auth.users`, `tls` | files that are read here | aliases, logins, the certificate |
+//!
+//! Settings that need no conversion are used from [`Site::settings`].
 
 use super::aliases_file::Aliases;
 use super::certificate::Tls;
@@ -25,13 +38,13 @@ use crate::sys::user;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-/// Most Maildirs with `users = "any"`: whoever may send mail here could else make directories without end.
+/// The most Maildirs with `users = "any"`: otherwise any sender could create directories without limit.
 const ANY_USERS_MAX: usize = 1000;
 
-/// The current configuration; a reload puts another one in its place.
+/// The handle of the current configuration; a reload replaces the value behind it.
 pub type SiteHandle = Arc<Lock<Arc<Site>>>;
 
-/// The configuration that a handle leads to now.
+/// The current configuration of a handle.
 #[must_use]
 pub fn current(handle: &SiteHandle) -> Arc<Site> {
     Arc::clone(&handle.lock())
@@ -40,33 +53,33 @@ pub fn current(handle: &SiteHandle) -> Arc<Site> {
 /// The host as configured.
 #[derive(Debug)]
 pub struct Site {
-    /// The settings that have no better form.
+    /// All settings.
     pub settings: Settings,
-    /// This host's name.
+    /// The name of this host.
     pub hostname: Domain,
-    /// How it names itself in EHLO.
+    /// Its name in EHLO.
     pub client_name: ClientName,
     /// Who may relay.
     pub admission: AdmissionPolicy,
     /// Where mail goes.
     pub routes: RoutePolicy,
-    /// Who it is from once it leaves.
+    /// The sender addresses of mail that leaves.
     pub rewrite: RewritePolicy,
-    /// Who stands for whom.
+    /// The aliases.
     pub aliases: Aliases,
-    /// When it is tried again.
+    /// When an attempt is repeated.
     pub retry: RetryPolicy,
-    /// The certificate; without one there is no TLS for clients.
+    /// The certificate; `None`: no TLS for clients.
     pub tls: Option<Tls>,
     /// Who may log in.
     pub logins: Logins,
     /// TLS towards next hops.
     pub connector: Connector,
-    /// What signs this host's own mail; empty until the caller has read the keys.
+    /// The keys that sign this host's own mail; empty until the caller has read them.
     pub dkim: Vec<DkimKey>,
-    /// What the server offers.
+    /// The terms of a server's session.
     pub terms: Arc<ServerTerms>,
-    /// Addresses with ports on which this host takes mail: an MX host that is one of them is this host.
+    /// The addresses and ports of the listeners: an MX host with one of them is this host.
     pub listens_on: Vec<SocketAddr>,
 }
 
@@ -124,7 +137,7 @@ impl Site {
     /// The Maildir of a routed recipient; `None` if it is not delivered here.
     ///
     /// # Errors
-    /// `Refused` if the user can't have one.
+    /// The template gives no valid path for the user, or `users = "any"` has reached [`ANY_USERS_MAX`].
     pub fn maildir(&self, routed: &Routed) -> Result<Option<MaildirPath>, StoreError> {
         let Some(path) = maildir(&self.settings, &self.hostname, routed)? else { return Ok(None) };
         if self.routes.users == LocalUsers::Any && !path.path().exists() && is_crowded(&path) {
@@ -153,7 +166,10 @@ impl Site {
     }
 }
 
-/// Where the mail of a routed recipient lies here; see [`Site::maildir`].
+/// The Maildir or mbox of a routed recipient; see [`Site::maildir`]. Without the limit of [`ANY_USERS_MAX`].
+///
+/// # Errors
+/// The template gives no valid path for the user.
 pub(crate) fn maildir(
     settings: &Settings,
     hostname: &Domain,
@@ -176,7 +192,7 @@ fn is_crowded(path: &MaildirPath) -> bool {
     entries.take(ANY_USERS_MAX).count() >= ANY_USERS_MAX
 }
 
-/// What keeps a hostname from standing in EHLO, where RFC 5321 §4.1.1.1 wants a name that DNS may know; `None`: nothing.
+/// The fault that makes a hostname unfit for EHLO, where RFC 5321 §4.1.1.1 wants a name in DNS; `None` if it is fit.
 #[must_use]
 pub fn hostname_flaw(hostname: &Domain) -> Option<&'static str> {
     let name = hostname.name().unwrap_or_default();
@@ -192,7 +208,8 @@ pub fn hostname_flaw(hostname: &Domain) -> Option<&'static str> {
     }
 }
 
-/// The hostname if it is one for EHLO; else the address literal of a listener, or of loopback (INTERFACE section 8).
+/// The name for EHLO: the hostname if it is fit, else the address literal of a listener, or of loopback (INTERFACE
+/// section 8).
 fn client_name(hostname: &Domain, listens_on: &[SocketAddr]) -> ClientName {
     let good = hostname.name().filter(|_| hostname_flaw(hostname).is_none());
     let address = || {
@@ -215,7 +232,7 @@ pub(crate) fn route_policy(
         Addressee::User(name) => Mailbox::parse(&format!("{name}@{hostname}")).ok(),
     };
     let mut local_domains = settings.local_domains(hostname);
-    // A local user named as `admin` is at this host, whatever else is local.
+    // A user name as `admin` or `catch_all` means a user of this host, so its hostname must be a local domain.
     let names_user = |a: &Option<Addressee>| matches!(a, Some(Addressee::User(_)));
     if (names_user(&settings.admin) || names_user(&local.catch_all)) && !local_domains.contains(hostname) {
         local_domains.push(hostname.clone());
@@ -239,7 +256,8 @@ pub(crate) fn route_policy(
     }
 }
 
-/// A name for a domain alone leaves no room for the login's address: who writes one has a smarthost that takes others.
+/// The sender addresses of mail that leaves. A configured `rewrite.domain` excludes the address of the smarthost's
+/// login: the operator then has a smarthost that accepts other senders.
 fn rewrite_policy(settings: &Settings, hostname: &Domain) -> RewritePolicy {
     let (rewrite, relay) = (&settings.rewrite, &settings.relay);
     let username = || Mailbox::parse(&relay.username).ok().and_then(|mailbox| mailbox.to_ascii());
@@ -257,7 +275,7 @@ fn rewrite_policy(settings: &Settings, hostname: &Domain) -> RewritePolicy {
     }
 }
 
-/// The accounts of the system.
+/// The user database of the system.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemAccounts;
 

@@ -1,48 +1,53 @@
-//! How many connections the process can bear: the descriptors and the memory that the system allows it (`ulimit`,
-//! systemd's `LimitNOFILE=`, `LimitAS=`), shared out beforehand.
+//! How many connections the limits of the process allow: its descriptors and its memory (`ulimit`, systemd's
+//! `LimitNOFILE=` and `LimitAS=`), divided before the first connection.
 //!
-//! A descriptor that is missing is an error that can be answered. Memory that is missing ends the process, since neither
-//! the standard library nor most of C can go on without; so there are never more connections than could all have as much
-//! as a connection may ever ask for. Nothing here fails: with less there is less.
+//! ```text
+//! connections = min( (descriptors − others) / 2, (memory − others) / (600 KiB + 3 KiB for each recipient) ), at least 4
+//! ```
+//!
+//! A missing descriptor is an error that a client gets a reply to. Missing memory ends the process, since neither the
+//! standard library nor most C code survives it. So there are never more connections than could all use the most that
+//! a connection may ever need. `limits.connections` is only lowered, and the log says so.
 
 use crate::config::Settings;
 use crate::sys::{descriptors, memory};
 
-/// Descriptors of everything but the connections: standard ones, signals, log, listeners, queue, look-ups.
+/// Descriptors of everything except connections: standard ones, signals, log, listeners, queue, look-ups.
 const OTHER_DESCRIPTORS: u64 = 16;
 /// Descriptors of a connection with a next hop: its socket and the queue file.
 const WORKER_DESCRIPTORS: u64 = 2;
-/// Descriptors of a client's connection: its socket, and one for the files of those that store a message just now. Whoever
-/// finds none left for a file answers 451.
+/// Descriptors of a client's connection: its socket, and one for the files of a message that is being stored. A
+/// connection that needs more when no descriptor is left answers 451.
 const CONNECTION_DESCRIPTORS: u64 = 2;
-/// As many are asked of the system, which most often gives them: a message for a Maildir and the queue needs so many.
+/// Descriptors for each connection that the system is asked for, and mostly grants: a message for a Maildir and the
+/// queue needs this many.
 const WANTED_DESCRIPTORS: u64 = 6;
 
-/// Most memory of a connection: its stack (160 KiB with guard pages and the stack for signals), TLS (70), and 64 KiB each
-/// of data read, data decoded, and data on its way to a file; the last two may be held twice while they grow.
+/// The most memory of a connection: its stack (160 KiB with guard pages and the stack for signals), TLS (70), and 64
+/// KiB each of data read, data decoded, and data on its way to a file; the last two may be held twice while they grow.
 const CONNECTION_OCTETS: u64 = 600 * 1024;
-/// Most memory of a recipient that has been accepted: path, parameters, route, and the copies of these in the envelope.
+/// The most memory of an accepted recipient: path, parameters, route, and the copies of these in the envelope.
 const RECIPIENT_OCTETS: u64 = 3 * 1024;
-/// Memory of everything but the connections: the queue's index, a configuration read again, trust anchors.
+/// Memory of everything except connections: the queue's index, a second configuration during a reload, trust anchors.
 const OTHER_OCTETS: u64 = 5 * 1024 * 1024;
-/// The fewest connections, whatever the limits say: with less it would be no server.
+/// The fewest connections, even if the limits allow less: a server needs some.
 const CONNECTIONS_MIN: u64 = 4;
 
-/// What the system allows, as it was when the program began and nothing was used up by connections.
+/// The limits of the process, measured before any connection used part of them.
 #[derive(Debug, Clone, Copy)]
 pub struct Capacity {
-    /// Octets; `None` if there is no limit.
+    /// The memory left, in octets; `None` without a limit.
     octets: Option<u64>,
 }
 
 impl Capacity {
-    /// Asks the system. To be called once, before the first connection.
+    /// Measures the limits. To be called once, before the first connection.
     #[must_use]
     pub fn measure() -> Self {
         Self { octets: memory::left() }
     }
 
-    /// Lowers `limits.connections` to what can be borne, and says so in the log.
+    /// Lowers `limits.connections` to what the limits allow, and logs that.
     pub fn fit(self, settings: &mut Settings) {
         let configured = settings.limits.connections;
         let workers = u64::from(settings.relay.connections);
@@ -53,21 +58,21 @@ impl Capacity {
         let by_memory = self.octets.map_or(u64::MAX, |octets| {
             share(octets, OTHER_OCTETS + workers * CONNECTION_OCTETS, of_connection)
         });
-        let borne = by_descriptors.min(by_memory);
-        if borne < u64::from(configured) {
-            settings.limits.connections = borne as u32;
+        let allowed = by_descriptors.min(by_memory);
+        if allowed < u64::from(configured) {
+            settings.limits.connections = allowed as u32;
             let what =
                 if by_memory < by_descriptors { "memory (ulimit -v)" } else { "open files (ulimit -n)" };
             log::warn!(
                 target: "pillarbox",
-                "event=notice text=\"the limit of {what} allows {borne} connections, not the {configured} of \
+                "event=notice text=\"the limit of {what} allows {allowed} connections, not the {configured} of \
                  limits.connections; raise it\""
             );
         }
     }
 }
 
-/// How often `each` goes into what the others leave.
+/// How often `each` fits into what `others` leave of `all`.
 fn share(all: u64, others: u64, each: u64) -> u64 {
     (all.saturating_sub(others) / each).max(CONNECTIONS_MIN)
 }

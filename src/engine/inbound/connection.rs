@@ -1,32 +1,48 @@
-//! One SMTP connection: octets from the socket into the session, and the actions that the session asks for.
+//! One SMTP connection: passes octets from the socket to the session, and does what the session's actions say.
 //!
 //! | part | owns |
 //! | --- | --- |
 //! | this file | the socket, the buffers, the deadlines |
-//! | `smtp::server::Session` | the order of commands, and the replies |
+//! | `smtp::server::ServerSession` | the order of commands, and the replies |
 //! | `verdicts` | decisions about the client: login, sender, recipient |
 //! | `content` | the data on its way to intake |
-//! | `asked` | the command under way, for the log |
+//! | `last_command` | the latest command, for the log |
 //! | `Intake` | the message |
 //!
-//! How a connection ends:
+//! # The life of a connection
+//!
+//! | phase | begins with | deadline |
+//! | --- | --- | --- |
+//! | admission | the accept; see `listener` and `slots` | no wait |
+//! | PROXY header | the first octets, where the listener requires one; only from trusted addresses | 30 s or `limits.command_timeout`, the shorter |
+//! | TLS | the first octets on a `submissions` listener, or 220 to STARTTLS | the same |
+//! | greeting | 220, if the client was silent until then; else 554 and the end | 60 s for each write |
+//! | commands | the first octet of a line, `limits.command_timeout` after the last reply at the latest | `limits.command_timeout` for the whole line |
+//! | login | AUTH; the reply waits up to 16 s after failures | the wait ends at once if the daemon stops |
+//! | data | 354, or BDAT | `limits.data_timeout` for each read, and a minimum rate |
+//! | close | one of the ends below | – |
+//!
+//! Each wait also ends with the session: after `limits.session_timeout`, or for a stranger after [`HURRIED`] while
+//! three quarters of all connections are open. A stranger's wait is therefore cut into steps of [`HURRIED`].
+//!
+//! Replies are collected while the client has more commands in the buffer (RFC 2920 §3.2), and sent before each read.
 //!
 //! | end | the client gets | the log has |
 //! | --- | --- | --- |
-//! | QUIT, or the client leaves between transactions | 221, or nothing | nothing |
-//! | a limit or a stop of the daemon | 421 | `closed` with the reason |
-//! | the socket fails | nothing | `closed` with the reason; at debug level if nothing was asked for |
+//! | QUIT, or the client closes between transactions | 221, or nothing | no line |
+//! | a limit, or the daemon stops | 421 | `closed` with the reason |
+//! | the socket fails | nothing | `closed` with the reason; at debug level if the client sent no command |
 //! | the TLS handshake fails | nothing | `closed` with the reason; it is counted |
-//! | a PROXY header that is refused | nothing | `closed` with the reason |
+//! | a PROXY header is refused | nothing | `closed` with the reason |
 //!
-//! A panic ends this connection and no other.
+//! A panic ends only this connection.
 
-mod asked;
 mod content;
+mod last_command;
 mod verdicts;
 
-use self::asked::Asked;
 use self::content::Chunks;
+use self::last_command::LastCommand;
 use super::input::Input;
 use super::policy::ListenerPolicy;
 use super::slots::{Caps, Slot};
@@ -47,26 +63,26 @@ use crate::smtp::server::{Action, ServerSession, Service};
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// Room for a command line, and little enough for a thousand idle connections.
+/// The buffer while commands arrive, in octets: a command line fits, and a thousand idle connections cost little.
 const COMMAND_BUFFER_OCTETS: usize = 4096;
-/// Time for a TLS handshake, if `limits.command_timeout` is not less.
+/// The time for a TLS handshake or a PROXY header, unless `limits.command_timeout` is shorter.
 const HANDSHAKE: Duration = Duration::from_secs(30);
-/// Time for a client to take our replies.
+/// The time for a client to read the replies.
 const WRITE_DEADLINE: Duration = Duration::from_secs(60);
-/// Replies are held back while more commands are there to be answered, up to so many octets (RFC 2920 §3.2).
+/// The most octets of replies that are held back while more commands are in the buffer (RFC 2920 §3.2).
 const REPLIES_HELD_OCTETS: usize = 4096;
 
 /// Why a connection ended.
 enum End {
-    /// As it should: QUIT, or the client went away between transactions.
+    /// Regularly: by QUIT, or the client closed between transactions.
     Regular,
-    /// We end it, with this reason for the log and this 421 for the client.
+    /// This host ends it, with this text for the log and for the 421.
     Aborted(&'static str),
-    /// The socket is of no use any more.
+    /// The socket has failed.
     Lost(WireError),
-    /// Nothing can be said to the client: the TLS handshake failed.
+    /// The TLS handshake failed: the client can get no reply.
     NoHandshake(WireError),
-    /// Nothing is said to whoever it is, for this reason.
+    /// The client gets no reply, for this reason.
     Silent(String),
 }
 
@@ -82,31 +98,31 @@ pub struct Connection<'a> {
     intake: &'a Intake,
     slot: &'a Slot,
     transport: &'a mut dyn Transport,
-    /// Version and cipher, within TLS.
+    /// TLS version and cipher, within TLS.
     tls: Option<String>,
     client: IpAddr,
     trusted: bool,
     session: ServerSession<Accepted>,
-    /// The message of which chunks have come in.
+    /// The message that is being received by BDAT.
     chunks: Option<Chunks<'a>>,
     listener: ListenerPolicy,
     service: Service,
-    /// What MAIL said of the message's size, in octets.
+    /// The size that MAIL announced, in octets; 0 without one.
     declared_octets: u64,
-    /// The command in hand, for the log.
-    asked: Asked,
-    /// The proxy named no client: most likely it looks whether this host is alive.
+    /// The latest command, for the log.
+    last_command: LastCommand,
+    /// The proxy named no client: most likely this is its health check.
     is_check: bool,
     handshake: Option<Handshake>,
     input: Input,
     replies: Vec<u8>,
     session_deadline: Deadline,
-    /// The end of the session when connections run short and the client is a stranger.
+    /// The end of a stranger's session while connections are scarce.
     hurried_deadline: Deadline,
 }
 
 impl<'a> Connection<'a> {
-    /// A connection to which nothing has been said yet. `client` is in canonical form.
+    /// A connection before its greeting. `client` is in canonical form (`IpAddr::to_canonical`).
     #[must_use]
     pub fn new(
         site: &'a Site,
@@ -130,7 +146,7 @@ impl<'a> Connection<'a> {
             chunks: None,
             listener: ListenerPolicy::default(),
             declared_octets: 0,
-            asked: Asked::default(),
+            last_command: LastCommand::default(),
             is_check: false,
             service: Service::Smtp,
             handshake: None,
@@ -141,7 +157,7 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Says by which listener it came; else it is SMTP in clear.
+    /// Sets the listener that accepted it; the default is SMTP in clear.
     #[must_use]
     pub fn by(mut self, listener: ListenerPolicy) -> Self {
         self.service = listener.kind.service();
@@ -150,7 +166,7 @@ impl<'a> Connection<'a> {
         self
     }
 
-    /// Serves it to its end.
+    /// Serves the connection until it ends, and logs why.
     pub fn serve(mut self) {
         let end = self.run();
         let reason = match end {
@@ -161,16 +177,17 @@ impl<'a> Connection<'a> {
                 let _ = self.flush();
                 reason.to_owned()
             }
-            // Monitors and proxies come every few seconds, and go as soon as they see that the port is open.
+            // Monitors and proxies connect every few seconds, and close as soon as they see that the port is open.
             Err(End::Lost(error))
-                if self.asked.is_nothing() || (self.is_check && !self.session.is_in_transaction()) =>
+                if !self.last_command.has_spoken()
+                    || (self.is_check && !self.session.is_in_transaction()) =>
             {
                 let reason = error.to_string();
                 return Event::Closed { client: &self.client.to_string(), reason: &reason }.log_quietly();
             }
             Err(End::Lost(error)) => error.to_string(),
             Err(End::NoHandshake(error)) => {
-                self.intake.statistics.count(Count::HandshakesFailed);
+                self.intake.counters.count(Count::HandshakesFailed);
                 format!("TLS handshake: {error}")
             }
             Err(End::Silent(reason)) => reason,
@@ -187,14 +204,14 @@ impl<'a> Connection<'a> {
             self.shake_hands()?;
             self.session.within_tls();
         }
-        // A client that talks before it was greeted is a robot, or is smuggling through a proxy.
+        // A client that sends before the greeting is a robot, or smuggles mail through a proxy.
         if self.transport.has_input() {
             Reply::new(554, EnhancedStatus::INVALID_COMMAND, "wait for the greeting")
                 .print(&mut self.replies);
             self.flush()?;
             let reason = "spoke before the greeting";
             Event::Closed { client: &self.client.to_string(), reason }.log();
-            // The 554 is all that is said: a 421 behind it would answer a command that nobody read.
+            // The 554 is the only reply: a 421 behind it would answer a command that was never read.
             return Err(End::Regular);
         }
         self.session.greeting().print(&mut self.replies);
@@ -209,12 +226,12 @@ impl<'a> Connection<'a> {
                 continue;
             };
             self.session.follow(used < self.input.octets().len());
-            self.asked.note(&line, &self.session);
+            self.last_command.note(&line, &self.session);
             let action = self.session.line(&line);
             self.input.consume(used);
             self.input.shrink(COMMAND_BUFFER_OCTETS);
             if !self.session.is_chunking() {
-                // RSET and the like: what has come in of a message is thrown away.
+                // RSET or EHLO has ended the transaction: the chunks received so far are dropped.
                 self.chunks = None;
             }
             self.act(action)?;
@@ -224,8 +241,8 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Learns from a proxy who the client is, and begins again to judge it. Not inlined: what it needs on the stack is not
-    /// to be held for the life of each connection, nor what the handshake and a login need.
+    /// Reads the client's address from the PROXY header, and judges the client again by it. Not inlined, like the
+    /// handshake and the login: their stack frames must not be held for the life of each connection.
     #[inline(never)]
     fn read_proxy_header(&mut self) -> Result<(), End> {
         let refused = |why: String| End::Silent(why);
@@ -238,7 +255,7 @@ impl<'a> Connection<'a> {
         let announced = proxy::read_header(self.transport, deadline);
         let client = match announced {
             Ok(Announced::Client(client)) => client.ip(),
-            // Nobody knows who it is: it gets no share in the trust that the proxy has.
+            // The client is unknown: it must not inherit the trust in the proxy.
             Ok(Announced::Unchanged) => {
                 (self.trusted, self.is_check) = (false, true);
                 self.session.serve(self.service, self.access(false));
@@ -257,7 +274,7 @@ impl<'a> Connection<'a> {
             .map_err(|_| End::Aborted("has too many connections"))
     }
 
-    /// Sends what is due and reads more of the command phase.
+    /// Sends the replies and waits for more octets of commands.
     fn wait_for_command(&mut self) -> Result<(), End> {
         self.flush()?;
         self.slot.set_busy(self.session.is_in_transaction());
@@ -271,12 +288,12 @@ impl<'a> Connection<'a> {
             return Err(End::Aborted("is shutting down"));
         }
         let filled = self.fill(deadline);
-        // Whole transactions come in one piece from clients that pipeline: a shutdown waits for what is in hand.
+        // A client that pipelines may have sent a whole transaction: a shutdown waits for it.
         self.slot.set_busy(true);
         match filled {
             Ok(()) if line_started => Ok(()),
             Ok(()) => {
-                // The line has its own time, from its first octet on.
+                // The time of the line begins with its first octet.
                 self.input.line_deadline = Deadline::after(limits.command_timeout);
                 Ok(())
             }
@@ -287,6 +304,7 @@ impl<'a> Connection<'a> {
         }
     }
 
+    /// Does what the session asks for. An answer to the session may lead to another action.
     fn act(&mut self, action: Action<Accepted>) -> Result<(), End> {
         let next = match action {
             Action::Reply(reply) => {
@@ -295,7 +313,7 @@ impl<'a> Connection<'a> {
                 return Ok(());
             }
             Action::Close(reply) => {
-                self.tell_refused(&reply);
+                self.log_refusal(&reply);
                 reply.print(&mut self.replies);
                 self.flush()?;
                 if reply.severity() == Severity::Transient {
@@ -310,8 +328,8 @@ impl<'a> Connection<'a> {
             Action::StartTls(reply) => {
                 reply.print(&mut self.replies);
                 self.flush()?;
-                // What came in clear behind STARTTLS may be somebody else's, and must not be taken for the client's words
-                // within TLS (CVE-2011-0411). What is still in the socket makes the handshake fail.
+                // Octets sent in clear behind STARTTLS may be an attacker's, and must not count as sent within TLS
+                // (CVE-2011-0411). Octets that are still in the socket make the handshake fail.
                 self.input.clear();
                 return self.shake_hands();
             }
@@ -343,7 +361,7 @@ impl<'a> Connection<'a> {
         self.act(next)
     }
 
-    /// Counts a reply and logs it, if it is a no.
+    /// Counts and logs a reply that refuses something.
     fn note_refusal(&self, reply: &Reply) {
         let what = match (reply.severity(), reply.status.map(|status| status.subject)) {
             (Severity::Success | Severity::Intermediate, _) => return,
@@ -352,30 +370,32 @@ impl<'a> Connection<'a> {
             (Severity::Permanent, Some(7)) => Count::RefusedPolicy,
             (Severity::Permanent, _) => Count::RefusedOther,
         };
-        self.intake.statistics.count(what);
-        self.tell_refused(reply);
+        self.intake.counters.count(what);
+        self.log_refusal(reply);
     }
 
-    /// Logs a no to a command that somebody may want to know of; beyond so many in a minute, quietly.
-    fn tell_refused(&self, reply: &Reply) {
-        let is_no = matches!(reply.severity(), Severity::Transient | Severity::Permanent);
-        if !is_no || !self.asked.is_telling() {
+    /// Logs the refusal of a command, if such refusals are logged (see [`LastCommand`]); at debug level beyond the
+    /// limit of the minute.
+    fn log_refusal(&self, reply: &Reply) {
+        let is_refusal = matches!(reply.severity(), Severity::Transient | Severity::Permanent);
+        if !is_refusal || !self.last_command.is_logged() {
             return;
         }
         let event = Event::Refused {
             client: &self.client.to_string(),
             helo: self.session.client_name().unwrap_or("-"),
-            from: self.asked.from.as_deref().unwrap_or("-"),
-            to: self.asked.to.as_deref().unwrap_or("-"),
+            from: self.last_command.from.as_deref().unwrap_or("-"),
+            to: self.last_command.to.as_deref().unwrap_or("-"),
             reply: &reply.to_string(),
         };
-        if self.slot.tells_refusal(self.intake.clock.now().running) {
+        if self.slot.may_log_refusal(self.intake.clock.now().running) {
             event.log();
         } else {
             event.log_quietly();
         }
     }
 
+    /// Performs the TLS handshake that was prepared.
     #[inline(never)]
     fn shake_hands(&mut self) -> Result<(), End> {
         let no_certificate = || WireError::Io(std::io::Error::other("there is no certificate"));
@@ -399,7 +419,8 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    /// Reads at least one octet. A stranger's wait can become too long while it lasts: it is looked at now and then.
+    /// Reads at least one octet. The deadline of a stranger can come closer during the wait, when connections become
+    /// scarce: the wait is cut into steps of [`HURRIED`], and the deadline is read again after each.
     fn fill(&mut self, deadline: Deadline) -> Result<(), WireError> {
         loop {
             let step = if !self.is_own() { Deadline::after(HURRIED) } else { deadline };
@@ -412,7 +433,7 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// When the session has to end: soon, if the client is a stranger and connections run short.
+    /// The end of the session: earlier for a stranger while connections are scarce.
     fn session_end(&self) -> Deadline {
         let (open, most) = (self.slot.open_connections(), self.site.settings.limits.connections);
         if !self.is_own() && is_crowded(open, most) {

@@ -1,25 +1,35 @@
-//! The octets that a connection has read and not used yet: little room while commands come, more while data does.
+//! The octets that a connection has read and not used yet.
+//!
+//! The buffer is small while commands arrive, so that a thousand idle connections cost little, and grows to
+//! [`DATA_BUFFER_OCTETS`] while data arrives fast:
+//!
+//! ```text
+//! buffer: [ used | octets() | free ]
+//!               start      end
+//! ```
+//!
+//! It is reused: the octets move to the front when the end is reached.
 
 use crate::net::transport::{Deadline, Transport, WireError};
 use std::time::Duration;
 
-/// Room for data, while there is much of it.
+/// The size of the buffer while much data arrives.
 const DATA_BUFFER_OCTETS: usize = 64 * 1024;
 
-/// What has been read and not been used.
+/// The octets that were read and not used yet.
 #[derive(Debug)]
 pub struct Input {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
-    /// The last read left no room.
+    /// Whether the last read filled the buffer.
     was_full: bool,
-    /// When the line has to be there.
+    /// When the current line must be complete.
     pub line_deadline: Deadline,
 }
 
 impl Input {
-    /// Room for so many octets.
+    /// An empty buffer of this many octets.
     pub fn new(capacity: usize) -> Self {
         Self {
             buffer: vec![0; capacity],
@@ -30,12 +40,12 @@ impl Input {
         }
     }
 
-    /// What there is.
+    /// The octets that were not used yet.
     pub fn octets(&self) -> &[u8] {
         self.buffer.get(self.start..self.end).unwrap_or_default()
     }
 
-    /// The first of them have been used.
+    /// Drops the first `octets` octets: they were used.
     pub fn consume(&mut self, octets: usize) {
         self.start = (self.start + octets).min(self.end);
         if self.start == self.end {
@@ -43,7 +53,7 @@ impl Input {
         }
     }
 
-    /// Throws away what has not been used.
+    /// Drops all octets.
     pub const fn clear(&mut self) {
         (self.start, self.end) = (0, 0);
     }
@@ -51,34 +61,34 @@ impl Input {
     /// Reads at least one octet.
     ///
     /// # Errors
-    /// As the transport says.
+    /// Those of [`Transport::read`]: the deadline has passed, the peer closed, or an I/O error.
     pub fn fill(&mut self, transport: &mut dyn Transport, deadline: Deadline) -> Result<(), WireError> {
         if self.end == self.buffer.len() {
             self.buffer.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
         }
-        // A line longer than the buffer has been passed over by the cutter: there is room.
+        // The line cutter has consumed a line that is longer than the buffer: there is room.
         let room = self.buffer.get_mut(self.end..).unwrap_or_default();
         self.end += transport.read(room, deadline)?;
         self.was_full = self.end == self.buffer.len();
         Ok(())
     }
 
-    /// Room for a line of so many octets.
+    /// Grows the buffer if it is full and the line may have this many octets.
     pub fn make_room(&mut self, octets: usize) {
         if self.end - self.start == self.buffer.len() && self.buffer.len() < octets {
             self.buffer.resize(octets, 0);
         }
     }
 
-    /// More room for data, if what there is was filled at once.
+    /// Grows the buffer for data, if the last read filled it.
     pub fn grow_if_full(&mut self) {
         if self.was_full && self.start == self.end && self.buffer.len() < DATA_BUFFER_OCTETS {
             self.buffer.resize(DATA_BUFFER_OCTETS, 0);
         }
     }
 
-    /// Gives back what is beyond `capacity`, unless it is in use.
+    /// Frees the memory beyond `capacity`, unless it is in use.
     pub fn shrink(&mut self, capacity: usize) {
         if self.buffer.len() > capacity && self.end - self.start <= capacity {
             self.buffer.copy_within(self.start..self.end, 0);

@@ -5,9 +5,10 @@
 //!                  └── no ───────────┴─── no ─────────────┴─── no ──────────▶ 421 and close
 //! ```
 //!
-//! A refusal costs no thread and waits for no client. One descriptor is kept in reserve: without it a client that comes when
-//! there is no other would wait in the backlog instead of getting its 421. A panic in a connection ends that connection only.
-//! When the daemon stops, a socket of its own is shut down; an inherited one goes on listening for the next start.
+//! A refusal costs no thread and never waits for the client. One descriptor is kept in reserve: without it, a client
+//! that connects when all others are used up would wait in the backlog instead of getting its 421. A panic in a
+//! connection ends only that connection. When the daemon stops, a socket that it opened is shut down; an inherited one
+//! keeps listening for the next start.
 
 use super::connection::Connection;
 use super::policy::{ListenerPolicy, listener_policy};
@@ -31,53 +32,53 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Pause after an accept that failed for want of descriptors or memory, so that it is not tried without end.
+/// The pause after an accept that failed for lack of descriptors or memory, so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// So much memory has to be there before a thread is started, which would end the process if it found none on its way.
+/// The memory that must be free before a thread starts, in octets: a thread without memory would end the process.
 const MEMORY_KEPT_OCTETS: usize = 2 << 20;
 
 /// A listening socket.
 #[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
-    /// What the unit calls the socket that it comes from; `None` for one that was opened here.
+    /// The name of an inherited socket in its systemd unit; `None` for a socket that was opened here.
     pub name: Option<String>,
-    /// Wakes the thread that waits for clients, where the socket itself must not be shut down.
+    /// Wakes the thread of an inherited socket, which must not be shut down.
     waker: Option<OwnedFd>,
 }
 
 impl Listener {
-    /// One that was opened by [`bind`].
+    /// A listener on a socket that was opened by [`bind`].
     #[must_use]
     pub const fn opened(socket: TcpListener) -> Self {
         Self { socket, name: None, waker: None }
     }
 
-    /// One that whoever started this process keeps open beyond its end, with the name that it has there.
+    /// A listener on a socket that the service manager keeps open when this process ends, with its name there.
     ///
     /// # Errors
-    /// There is no descriptor left.
+    /// No descriptor is left.
     pub fn inherited(socket: TcpListener, name: Option<String>) -> io::Result<Self> {
         let waker = eventfd(0, EventfdFlags::CLOEXEC)?;
         Ok(Self { socket, name, waker: Some(waker) })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         self.socket.local_addr().ok()
     }
 
-    /// What it does for its clients, by what is configured now.
+    /// Its policy in the current configuration.
     fn policy(&self, site: &Site) -> Option<ListenerPolicy> {
         listener_policy(&site.settings.listeners, self.address()?, self.name.as_deref())
     }
 
-    /// Waits for a client, or until somebody calls [`wake`].
+    /// Waits for a client or a call of [`wake`].
     fn wait(&self) {
         if let Some(waker) = &self.waker {
             let mut either = [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(waker, PollFlags::IN)];
-            // If this fails, accept waits instead.
+            // If the poll fails, accept waits instead.
             let _ = retry_on_intr(|| poll(&mut either, None));
         }
     }
@@ -86,11 +87,11 @@ impl Listener {
 /// Opens a listening socket.
 ///
 /// # Errors
-/// With the address, and what to do about it.
+/// The socket cannot be opened or bound; the text names the address, the error and the remedy.
 pub fn bind(address: SocketAddr) -> Result<TcpListener, String> {
     let open = || {
         let socket = open_socket(address)?;
-        // Connections inherit it: small replies are not held back by Nagle.
+        // Accepted sockets inherit the option: Nagle's algorithm must not delay small replies.
         rustix::net::sockopt::set_tcp_nodelay(&socket, true)?;
         // The standard library's 128 overflows when a rack of devices comes back after a power cut.
         rustix::net::listen(&socket, 1024)?;
@@ -110,29 +111,30 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, String> {
 /// A socket that is bound to an address and does not listen yet.
 ///
 /// # Errors
-/// Those of the system.
+/// An I/O error of the operating system.
 pub fn open_socket(address: SocketAddr) -> io::Result<OwnedFd> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, socket_with, sockopt};
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, Some(ipproto::TCP))?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
     if address.is_ipv6() {
-        // Else [::]:25 would take the IPv4 port too, and 0.0.0.0:25 beside it would fail.
+        // Otherwise [::]:25 would take the IPv4 port too, and 0.0.0.0:25 beside it would fail.
         sockopt::set_ipv6_v6only(&socket, true)?;
     }
     bind(&socket, &address)?;
     Ok(socket)
 }
 
-/// Takes connections until the daemon stops.
+/// Accepts connections until the daemon stops.
 pub fn run(inbound: &Arc<Inbound>, listener: &Listener) {
-    // A descriptor for the moment when there is no other: clients are told so then, and don't wait in the backlog.
+    // The reserve: given up when all other descriptors are used, so that a client can be accepted and refused.
     let mut spare = spare();
-    // A reload that no longer names this address does not close it, and must not make it a port without AUTH or TLS.
+    // A reload that no longer names this address leaves the socket open, and must not make it a port without AUTH or
+    // TLS.
     let mut policy = listener.policy(&inbound.site()).unwrap_or_default();
     loop {
         listener.wait();
-        // What comes to an inherited socket from now on is for the next start.
+        // Clients that connect to an inherited socket from now on are for the next start.
         if inbound.slots.is_stopping() {
             break;
         }
@@ -142,7 +144,7 @@ pub fn run(inbound: &Arc<Inbound>, listener: &Listener) {
                 policy = listener.policy(&inbound.site()).unwrap_or(policy);
                 let client = NewConnection::new(inbound, policy, stream, peer);
                 if spare.is_some() {
-                    client.take(inbound);
+                    client.admit(inbound);
                 } else {
                     client.refuse(inbound, "has too many open files");
                 }
@@ -167,7 +169,7 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
-/// A client that has connected and has been told nothing yet.
+/// A client that has connected and has received nothing yet.
 struct NewConnection {
     site: Arc<Site>,
     stream: Arc<TcpStream>,
@@ -180,8 +182,8 @@ impl NewConnection {
         Self { site: inbound.site(), stream: Arc::new(stream), client: peer.ip().to_canonical(), policy }
     }
 
-    /// Gives it a thread, if there is a place.
-    fn take(self, inbound: &Arc<Inbound>) {
+    /// Gives it a slot and a thread, or refuses it.
+    fn admit(self, inbound: &Arc<Inbound>) {
         let limits = &self.site.settings.limits;
         let caps = Caps { total: limits.connections, per_address: limits.connections_per_ip };
         let trusted = self.site.admission.trusts(self.client);
@@ -200,7 +202,7 @@ impl NewConnection {
         let (client, policy) = (self.client, self.policy);
         let serve = move || serve(&served_by, stream, client, &slot, policy);
         match thread::start("connection", serve) {
-            Ok(()) => inbound.intake.statistics.count(Count::ConnectionsTaken),
+            Ok(()) => inbound.intake.counters.count(Count::ConnectionsTaken),
             Err(error) => {
                 trouble("starting a thread", &error);
                 self.refuse(inbound, "is out of threads");
@@ -208,9 +210,9 @@ impl NewConnection {
         }
     }
 
-    /// Says 421, at the cost of no thread.
+    /// Replies 421 and closes, without a thread.
     fn refuse(self, inbound: &Inbound, text: &'static str) {
-        inbound.intake.statistics.count(Count::ConnectionsRefused);
+        inbound.intake.counters.count(Count::ConnectionsRefused);
         let hostname = &self.site.terms.hostname;
         turn_away(
             &self.stream,
@@ -228,15 +230,15 @@ fn serve(
     policy: ListenerPolicy,
 ) {
     let site = inbound.site();
-    // The panic has been logged by the hook. The connection is closed, its message dropped; others go on.
+    // The hook has logged the panic. This connection is closed and its message dropped; the others continue.
     let _ = panic::catch_unwind(AssertUnwindSafe(|| {
         let mut transport = ServerTransport::Plain(TcpTransport::new(stream));
         Connection::new(&site, &inbound.intake, slot, &mut transport, client).by(policy).serve();
     }));
 }
 
-/// Wakes a listener that waits for clients, so that it sees that the daemon stops. A socket of our own takes no more
-/// connections then; an inherited one is left as it is, for it is also that of the next start.
+/// Wakes a listener that waits for clients, so that it notices that the daemon stops. A socket that this process opened
+/// accepts no more connections then; an inherited one is left as it is, because the next start uses it too.
 pub fn wake(listener: &Listener) {
     let _ = match &listener.waker {
         Some(waker) => rustix::io::write(waker, &1_u64.to_ne_bytes()).map(drop),

@@ -1,34 +1,34 @@
-//! What a listener does for its clients, from the settings of its address.
+//! The policy of a listener, from the settings of its address.
 //!
-//! The first of these that exists counts:
+//! The first of these that exists applies:
 //!
 //! 1. the `[[listener]]` with the address and port of the socket;
 //! 2. the one with its port, as an inherited socket may listen on more addresses than the settings name;
-//! 3. the kind that the name of the socket says (`FileDescriptorName=` of systemd), with the defaults;
+//! 3. the kind that the name of the socket denotes (`FileDescriptorName=` of systemd), with the defaults;
 //! 4. no policy: the listener keeps the one that it had before a reload, at first the default.
 
 use crate::config::{LISTENER_KINDS, Listener as ListenerSettings, ListenerAuth, ListenerKind, ListenerTls};
 use std::net::SocketAddr;
 
-/// What a listener does for its clients.
+/// What a listener offers to its clients, and requires of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ListenerPolicy {
-    /// What is spoken there.
+    /// The protocol, and whether TLS comes first.
     pub kind: ListenerKind,
-    /// A lone LF is taken for a line's end.
+    /// Whether a lone LF ends a line.
     pub repairs_newlines: bool,
-    /// A PROXY header must come first.
+    /// Whether a PROXY header must come first.
     pub proxy_protocol: bool,
-    /// Whether there is STARTTLS.
+    /// Whether STARTTLS is offered or required.
     pub tls: ListenerTls,
-    /// Oldest version of TLS for trusted clients; empty: that for all.
+    /// The oldest version of TLS for trusted clients; empty: the same as for all clients.
     pub tls_minimum: &'static str,
     /// Who may log in.
     pub auth: ListenerAuth,
 }
 
-/// The policy of the listener with the address `local`; `name` is that of an inherited socket. `None`: no settings are for
-/// it.
+/// The policy of the listener with the address `local`; `name` is the name of an inherited socket. `None`: no settings
+/// apply to it.
 #[must_use]
 pub fn listener_policy(
     settings: &[ListenerSettings],

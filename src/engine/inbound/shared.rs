@@ -14,14 +14,14 @@ use crate::engine::host::site::{Site, SiteHandle, current};
 use crate::engine::intake::incoming::Intake;
 use std::sync::Arc;
 
-/// Everything that connections of clients need of the daemon.
+/// The parts of the daemon that connections of clients need.
 #[derive(Debug)]
 pub struct Inbound {
     /// The configuration.
     pub site: SiteHandle,
-    /// Which connections are open, and how many may be.
+    /// The open connections, and their limits.
     pub slots: Arc<ConnectionSlots>,
-    /// Takes their messages.
+    /// Accepts their messages.
     pub intake: Arc<Intake>,
 }
 

@@ -1,16 +1,25 @@
-//! Slots for connections: how many may be open, in all and of one address, and how to end them.
+//! Slots for connections: how many may be open in total and from one address, and how a shutdown ends them.
 //!
-//! A connection is served only while it holds a [`Slot`]; dropping the slot frees it, also in a panic. A quarter of all slots
-//! is kept for trusted clients and for those that have logged in, or come from an address where somebody did lately.
+//! A connection is served only while it holds a [`Slot`]; dropping the slot frees it, also in a panic. A quarter of all
+//! slots is kept for trusted clients and for clients that have logged in, or connect from an address from which
+//! a client logged in recently (the last [`KNOWN_MAX`] such addresses).
 //!
-//! | client | slots of one address | slots in all |
+//! | client | slots of one address | slots in total |
 //! | --- | --- | --- |
 //! | trusted | three quarters | all |
-//! | logged in, or from an address that did lately | `limits.connections_per_ip` | all |
+//! | logged in, or from the address of a recent login | `limits.connections_per_ip` | all |
 //! | stranger | `limits.connections_per_ip` | three quarters |
 //!
-//! The slot also carries the limits of its client: messages a minute, logged refusals, and the wait before the next login.
-//! Nothing here reads or writes, except the 421 of [`turn_away`].
+//! An address is an IPv4 address or an IPv6 /64. The slot also carries the limits of its client: messages a minute,
+//! logged refusals, and the wait before the next login. The only I/O in this file is the 421 of [`turn_away`].
+//!
+//! # Shutdown
+//!
+//! | connection | [`ConnectionSlots::stop`] |
+//! | --- | --- |
+//! | waits for a command outside a transaction | shuts its input down: the thread wakes and says 421 |
+//! | busy: in a transaction or a command | waits for it, at most the given time; it says 421 before its next command |
+//! | pauses before the answer to AUTH | wakes it; it says 421 |
 
 use crate::engine::log::counters::Gauge;
 use crate::net::transport::Deadline;
@@ -24,20 +33,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, MutexGuard};
 use std::time::Duration;
 
-/// So many addresses of those who logged in are remembered.
+/// The number of addresses that are remembered for a successful login.
 const KNOWN_MAX: usize = 16;
-/// So many refusals of one address are logged in a minute: a robot must not fill the log of a small box.
+/// The refusals of one address that are logged in a minute: a robot must not fill the log of a small box.
 const REFUSALS_A_MINUTE: u32 = 60;
 
 /// The slots of all listeners.
 #[derive(Debug, Default)]
 pub struct ConnectionSlots {
     open: Lock<Open>,
-    /// Notified when one ends.
+    /// Notified when a connection ends, and when the daemon begins to stop.
     ended: Condvar,
     stopping: AtomicBool,
     rates: Lock<Rates>,
-    /// Refusals that were logged.
+    /// Logged refusals.
     refusals: Lock<Rates>,
     auth_failures: Lock<AuthFailures>,
 }
@@ -49,11 +58,11 @@ struct Open {
     by_address: HashMap<IpAddr, u32>,
     /// Connections of clients that are neither trusted nor logged in.
     strangers: u64,
-    /// Where those who logged in came from, the latest last.
+    /// The addresses of successful logins, the latest last.
     known: Vec<IpAddr>,
 }
 
-/// One connection, as others see it.
+/// A connection as other threads see it.
 #[derive(Debug)]
 struct OpenConnection {
     stream: Arc<TcpStream>,
@@ -62,8 +71,8 @@ struct OpenConnection {
 }
 
 impl Open {
-    /// Counts a connection of an address out.
-    fn leave(&mut self, address: IpAddr) {
+    /// Removes a connection from the count of an address.
+    fn release(&mut self, address: IpAddr) {
         if let Some(count) = self.by_address.get_mut(&address) {
             *count -= 1;
             if *count == 0 {
@@ -73,52 +82,52 @@ impl Open {
     }
 }
 
-/// How many connections there may be.
+/// The most connections that may be open.
 #[derive(Debug, Clone, Copy)]
 pub struct Caps {
-    /// In all.
+    /// In total.
     pub total: u32,
-    /// Of one address.
+    /// From one address.
     pub per_address: u32,
 }
 
 impl Caps {
-    /// What strangers may have in all.
+    /// The most connections of all strangers together.
     const fn of_strangers(self) -> u32 {
         self.total - self.total / 4
     }
 
-    /// What one address may have. Those that are trusted may not have all either.
+    /// The most connections of one address. A trusted address may not take all slots either.
     const fn of_address(self, trusted: bool) -> u32 {
         if trusted { self.of_strangers() } else { self.per_address }
     }
 }
 
-/// Why a connection is refused.
+/// The reason for which a connection is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoSlot {
-    /// There are too many in all, or what is left is kept for those who are trusted.
+    /// All slots are taken, or the free ones are kept for trusted clients.
     TooMany,
-    /// There are too many of this address.
+    /// This address has too many connections.
     TooManyOfAddress,
 }
 
-/// A slot that a connection holds; freed when dropped, also by a panic.
+/// The slot of a connection; freed when dropped, also in a panic.
 #[derive(Debug)]
 pub struct Slot {
     slots: Arc<ConnectionSlots>,
     number: u64,
-    /// What counts as the client's address; a proxy announces another one.
+    /// The address that the connection is counted under; changed when a proxy announces the client.
     address: Lock<IpAddr>,
     connection: Arc<OpenConnection>,
 }
 
 impl ConnectionSlots {
-    /// Counts a connection in.
+    /// Gives a connection a slot.
     ///
     /// # Errors
-    /// No slot is free for this client; see the table of this module. Strangers can never keep this host's own alerts out,
-    /// and no address ever takes all slots.
+    /// No slot is free for this client; see the table at the top of this file. Strangers can never keep this host's own
+    /// alerts out, and no address ever takes all slots.
     pub fn admit(
         self: &Arc<Self>,
         stream: Arc<TcpStream>,
@@ -147,7 +156,7 @@ impl ConnectionSlots {
         Ok(Slot { slots: Arc::clone(self), number, address: Lock::new(address), connection })
     }
 
-    /// How many there are.
+    /// The number of open connections.
     #[must_use]
     pub fn count(&self) -> usize {
         self.lock().connections.len()
@@ -159,20 +168,20 @@ impl ConnectionSlots {
         self.stopping.load(Ordering::SeqCst)
     }
 
-    /// From here on, whoever asks is told that we are stopping.
+    /// Marks the daemon as stopping: [`Self::is_stopping`] is true from now on, and pauses end.
     pub fn begin_stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
         let _open = self.lock();
         self.ended.notify_all();
     }
 
-    /// Wakes those that wait for a command, and gives the others the time to end their transactions.
+    /// Ends all connections: wakes those that wait for a command, and waits at most `patience` for the others.
     pub fn stop(&self, patience: Duration) {
         self.begin_stop();
         let deadline = Deadline::after(patience);
         let open = self.lock();
         for connection in open.connections.values().filter(|it| !it.busy.load(Ordering::SeqCst)) {
-            // The thread reads the end of its input then, sees that we are stopping, and says 421.
+            // The thread reads the end of its input, notices that the daemon stops, and says 421.
             let _ = connection.stream.shutdown(Shutdown::Read);
         }
         drop(wait_while(&self.ended, open, deadline.remaining(), |open| !open.connections.is_empty()));
@@ -189,7 +198,7 @@ impl Gauge for ConnectionSlots {
     }
 }
 
-/// What counts as one address: for IPv6 the /64, which is what one customer has at least.
+/// The address that a client is counted under: for IPv6 its /64, the least that one customer has.
 fn counted_address(client: IpAddr) -> IpAddr {
     match client.to_canonical() {
         IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() >> 64 << 64).into()),
@@ -198,7 +207,7 @@ fn counted_address(client: IpAddr) -> IpAddr {
 }
 
 impl Slot {
-    /// Marks whether a transaction is open, which a shutdown waits for.
+    /// Marks whether a shutdown has to wait for this connection.
     pub fn set_busy(&self, busy: bool) {
         self.connection.busy.store(busy, Ordering::SeqCst);
     }
@@ -213,10 +222,10 @@ impl Slot {
         *self.address.lock()
     }
 
-    /// The client is somebody else, as a proxy says.
+    /// Counts the connection under the client that a proxy has announced.
     ///
     /// # Errors
-    /// There are too many of its connections; it stays counted as it was.
+    /// The announced client has no free slot; the connection stays counted under its old address.
     pub fn change_client(&self, client: IpAddr, trusted: bool, caps: Caps) -> Result<(), NoSlot> {
         let mut open = self.slots.lock();
         let (old, new) = (self.address(), counted_address(client));
@@ -232,32 +241,32 @@ impl Slot {
         *of_address += 1;
         open.strangers = open.strangers - u64::from(was_stranger) + u64::from(stranger);
         self.connection.stranger.store(stranger, Ordering::SeqCst);
-        open.leave(old);
+        open.release(old);
         *self.address.lock() = new;
         Ok(())
     }
 
-    /// Counts a message of this client's; false if it is one too many for this minute.
+    /// Counts a message of this client; false if it exceeds the limit of this minute.
     #[must_use]
     pub fn takes_message(&self, now: Duration, limit_a_minute: u32) -> bool {
         let mut rates = self.slots.rates.lock();
         rates.take(self.address(), now, limit_a_minute)
     }
 
-    /// Whether a refusal of this client's is worth a line; false if it had enough of them in this minute.
+    /// Counts a logged refusal of this client; false if it exceeds [`REFUSALS_A_MINUTE`].
     #[must_use]
-    pub fn tells_refusal(&self, now: Duration) -> bool {
+    pub fn may_log_refusal(&self, now: Duration) -> bool {
         let mut rates = self.slots.refusals.lock();
         rates.take(self.address(), now, REFUSALS_A_MINUTE)
     }
 
-    /// How long the client has to wait for the answer to AUTH.
+    /// How long the client must wait for the answer to AUTH.
     #[must_use]
     pub fn login_wait(&self, now: Duration) -> Duration {
         self.auth_failures().wait(self.address(), now)
     }
 
-    /// The client has failed to log in.
+    /// Counts a failed login of the client.
     pub fn login_failed(&self, now: Duration) {
         self.auth_failures().failed(self.address(), now);
     }
@@ -266,7 +275,7 @@ impl Slot {
         self.slots.auth_failures.lock()
     }
 
-    /// The client is no stranger any more.
+    /// Marks the client as logged in: it no longer counts as a stranger, and its address is remembered.
     pub fn logged_in(&self) {
         let mut open = self.slots.lock();
         if self.connection.stranger.swap(false, Ordering::SeqCst) {
@@ -280,14 +289,14 @@ impl Slot {
         open.known.push(address);
     }
 
-    /// Waits; false if the daemon stops meanwhile.
+    /// Waits for this time; false if the daemon stops before.
     #[must_use]
     pub fn pause(&self, time: Duration) -> bool {
         drop(wait_while(&self.slots.ended, self.slots.lock(), time, |_| !self.is_stopping()));
         !self.is_stopping()
     }
 
-    /// How many connections there are.
+    /// The number of open connections of all clients.
     #[must_use]
     pub fn open_connections(&self) -> usize {
         self.slots.count()
@@ -299,19 +308,19 @@ impl Drop for Slot {
         let mut open = self.slots.lock();
         open.connections.remove(&self.number);
         open.strangers -= u64::from(self.connection.stranger.load(Ordering::SeqCst));
-        open.leave(self.address());
+        open.release(self.address());
         drop(open);
         self.slots.ended.notify_all();
     }
 }
 
-/// Says 421 to a client for whom there is no place, without a thread and without waiting.
+/// Sends a 421 to a client that gets no slot, without a thread and without waiting.
 pub fn turn_away(stream: &TcpStream, reply: &crate::smtp::reply::Reply) {
     let mut octets = Vec::new();
     reply.print(&mut octets);
-    // A fresh connection has room for a line; whoever left none gets none.
+    // The send buffer of a new connection has room for a line. If it has not, the client gets no reply.
     let _ = stream.set_nonblocking(true);
-    // One write and no deadline: on a busy machine that could pass before the write.
+    // One write without a deadline: on a busy machine a deadline could pass before the write.
     let _ = (&*stream).write(&octets);
 }
 

@@ -1,10 +1,16 @@
-//! The copies of a message that is coming in: one for each Maildir, and one in the queue for all recipients elsewhere
-//! that may see the same message. Aliases are followed here (`rules::expansion`), and nobody gets two copies.
+//! The copies of a message: one for each mailbox of this host, and one in the queue for all other recipients that may
+//! see the same message. Aliases are expanded here (`rules::expansion`), and nobody gets two copies.
 //!
-//! What an alias sends elsewhere carries the alias in a Delivered-To field, as Postfix does it: two hosts whose aliases
-//! point at each other are found out in the first round (RFC 9228), and not after a hundred. So it is an entry of its own
-//! in the queue, or recipients would learn of each other's aliases; as are the members of a list, whose reverse-path is
-//! the list's owner (RFC 5321 §3.9.2).
+//! | recipient | copy | reverse-path | Delivered-To added |
+//! | --- | --- | --- | --- |
+//! | a user of this host | its Maildir or mbox | as submitted | by the delivery |
+//! | of another host | the common queue entry | as submitted | no |
+//! | of another host, by an alias | the queue entry of that alias | as submitted | the alias |
+//! | of another host, by a list | the queue entry of that list | the owner of the list (RFC 5321 §3.9.2) | the list |
+//!
+//! The Delivered-To field, which Postfix writes too, finds two hosts whose aliases point at each other in the first
+//! round (RFC 9228) instead of after a hundred hops. Each alias has its own queue entry, since recipients must not
+//! learn of each other's aliases.
 
 use super::refusal::Refusal;
 use super::submission::{Accepted, Submission};
@@ -18,43 +24,43 @@ use crate::rules::routing::route::{Destination, Routed};
 use crate::smtp::extension::RcptParameters;
 use crate::store::maildir::MaildirPath;
 
-/// By which way a copy has come to be: what is the same for all recipients of a queue entry.
+/// The alias and the list owner that led to a copy. All recipients of a queue entry share them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Via {
-    /// The alias that leads elsewhere.
+    /// The alias that leads to another host.
     pub alias: Option<Mailbox>,
-    /// The owner of the list that it came by.
+    /// The owner of the list.
     pub owner: Option<Mailbox>,
 }
 
 /// A copy for a Maildir.
 #[derive(Debug)]
 pub struct LocalCopy {
-    /// Whom it is for.
+    /// Its recipient.
     pub recipient: Recipient,
-    /// Where it lies.
+    /// The mailbox.
     pub path: MaildirPath,
-    /// How it has come to be.
-    pub way: Via,
+    /// The list that led to it.
+    pub via: Via,
 }
 
 /// A copy for the queue.
 #[derive(Debug)]
 pub struct QueueCopy {
-    /// Its name there.
+    /// Its name in the queue.
     pub id: QueueId,
-    /// How it has come to be.
-    pub way: Via,
-    /// Whom it is for.
+    /// The alias or list that led to it.
+    pub via: Via,
+    /// Its recipients.
     pub recipients: Vec<Recipient>,
 }
 
-/// A recipient that never was in the queue, for a notice to the sender: what became of it, and by what.
+/// News for the sender about a recipient that never was in the queue.
 #[derive(Debug, Clone)]
 pub struct NoticeItem {
-    /// The recipient, with what its sender wants to be notified of.
+    /// The recipient, with the notices that its sender wants.
     pub recipient: Recipient,
-    /// What became of it.
+    /// The news.
     pub verdict: RecipientVerdict,
     /// The text of the diagnostic.
     pub text: &'static str,
@@ -63,19 +69,19 @@ pub struct NoticeItem {
 /// All copies of a message.
 #[derive(Debug, Default)]
 pub struct Copies {
-    /// For Maildirs, each another one.
+    /// For mailboxes; each path occurs once.
     pub local: Vec<LocalCopy>,
-    /// For the queue, each by another way.
+    /// For the queue; each `via` occurs once.
     pub queued: Vec<QueueCopy>,
-    /// Aliases whose sender wants a notice of how far the message has come.
+    /// Aliases about which the sender wants a notice of success.
     pub notices: Vec<NoticeItem>,
 }
 
 impl Copies {
-    /// Finds the copies that a submission needs; `next_id` names those in the queue.
+    /// The copies that a submission needs; `next_id` names those in the queue.
     ///
     /// # Errors
-    /// A recipient's Maildir is none, or an alias can't be followed any more.
+    /// The Maildir of a recipient has no valid path, or an alias can no longer be expanded.
     pub fn of(
         submission: &Submission,
         site: &Site,
@@ -89,22 +95,27 @@ impl Copies {
                 continue;
             }
             let members = site.expand(&routed.mailbox).map_err(Refusal::NoRoute)?;
-            let wishes = copies.tell(recipient(&routed.mailbox, parameters), &members);
+            let wishes = copies.note_alias(recipient(&routed.mailbox, parameters), &members);
             for member in members {
                 let wishes = if member.owner.is_some() { &RcptParameters::default() } else { &wishes };
                 let recipient = recipient(&member.mailbox, wishes);
-                let way = Via { alias: Some(routed.mailbox.clone()), owner: member.owner };
-                // Who has no route is told of by the queue, which knows how.
-                copies.add(site, member.route.as_ref().ok(), recipient, way, next_id)?;
+                let via = Via { alias: Some(routed.mailbox.clone()), owner: member.owner };
+                // A member without a route goes to the queue, which bounces it.
+                copies.add(site, member.route.as_ref().ok(), recipient, via, next_id)?;
             }
         }
         Ok(copies)
     }
 
-    /// Notes what the sender of a message to an alias is to be told here, and gives the wishes that go with it: all with a
-    /// single recipient, all but the successes with several (RFC 3461 §5.2.7.2, §5.2.7.3 c). None go with the mail of a list,
-    /// which begins there: the message has been delivered to the list (§5.2.7.1).
-    fn tell(&mut self, alias: Recipient, members: &[AliasMember]) -> RcptParameters {
+    /// Notes the notice about an alias that is due at intake, and returns the NOTIFY and ORCPT that its members inherit
+    /// (RFC 3461 §5.2.7):
+    ///
+    /// | alias | notice here | members inherit |
+    /// | --- | --- | --- |
+    /// | with one member | no notice | everything (§5.2.7.2) |
+    /// | with several members | "expanded" | everything except SUCCESS (§5.2.7.3 c) |
+    /// | list with an owner | "delivered": the message has reached the list (§5.2.7.1) | nothing |
+    fn note_alias(&mut self, alias: Recipient, members: &[AliasMember]) -> RcptParameters {
         let verdict = match members {
             members if members.iter().all(|member| member.owner.is_some()) => {
                 Some(RecipientVerdict::Delivered)
@@ -124,7 +135,7 @@ impl Copies {
         site: &Site,
         routed: Option<&Routed>,
         recipient: Recipient,
-        way: Via,
+        via: Via,
         next_id: &mut dyn FnMut() -> QueueId,
     ) -> Result<(), Refusal> {
         match routed.map(|routed| site.maildir(routed)).transpose()?.flatten() {
@@ -132,42 +143,43 @@ impl Copies {
                 let known = self.local.iter_mut().filter(|copy| copy.path == path);
                 known.for_each(|copy| copy.recipient.wishes_of(&recipient));
             }
-            Some(path) => self.local.push(LocalCopy { recipient, path, way: Via { alias: None, ..way } }),
+            Some(path) => self.local.push(LocalCopy { recipient, path, via: Via { alias: None, ..via } }),
             None => {
                 let leaves = routed.is_some_and(|routed| routed.leaves);
-                self.queue(Recipient { leaves, ..recipient }, way, next_id);
+                self.queue(Recipient { leaves, ..recipient }, via, next_id);
             }
         }
         Ok(())
     }
 
-    /// Adds a recipient to the queue entry of its way.
-    pub fn queue(&mut self, recipient: Recipient, way: Via, next_id: &mut dyn FnMut() -> QueueId) {
+    /// Adds a recipient to the queue entry with the same alias and owner.
+    pub fn queue(&mut self, recipient: Recipient, via: Via, next_id: &mut dyn FnMut() -> QueueId) {
         let mut known = self.queued.iter_mut().flat_map(|copy| &mut copy.recipients);
         if let Some(known) = known.find(|known| known.mailbox == recipient.mailbox) {
             return known.wishes_of(&recipient);
         }
-        match self.queued.iter_mut().find(|copy| copy.way == way) {
+        match self.queued.iter_mut().find(|copy| copy.via == via) {
             Some(copy) => copy.recipients.push(recipient),
-            None => self.queued.push(QueueCopy { id: next_id(), way, recipients: vec![recipient] }),
+            None => self.queued.push(QueueCopy { id: next_id(), via, recipients: vec![recipient] }),
         }
     }
 
-    /// How many there are.
+    /// The number of copies.
     #[must_use]
     pub fn count(&self) -> usize {
         self.local.len() + self.queued.len()
     }
 
-    /// Those who must not have got the message before.
+    /// The mailboxes that must not occur in a Delivered-To field of the message: an occurrence is a loop.
     pub fn mailboxes(&self) -> impl Iterator<Item = &Mailbox> {
         let here = self.local.iter().map(|copy| &copy.recipient.mailbox);
-        here.chain(self.queued.iter().filter_map(|copy| copy.way.alias.as_ref()))
+        here.chain(self.queued.iter().filter_map(|copy| copy.via.alias.as_ref()))
     }
 }
 
 impl Via {
-    /// The reverse-path of a copy. What must never be bounced stays so (RFC 5321 §4.5.5).
+    /// The reverse-path of a copy: the owner of the list, if there is one. A null reverse-path stays null, so that no
+    /// bounce causes another (RFC 5321 §4.5.5).
     #[must_use]
     pub fn reverse_path(&self, submitted: &ReversePath) -> ReversePath {
         match (&self.owner, submitted) {
@@ -192,7 +204,7 @@ impl Via {
         envelope
     }
 
-    /// The field by which a copy that comes back is known.
+    /// The field by which a copy that returns to this host is recognised.
     #[must_use]
     pub fn field(&self) -> String {
         self.alias.as_ref().map(|alias| format!("Delivered-To: {alias}\n")).unwrap_or_default()

@@ -1,14 +1,24 @@
-//! Storm control (`[digest]`): decides whether a message of this host that comes in waits for others of its kind, and
-//! knows which messages wait.
+//! Storm control (`[digest]`): decides whether a message of this host waits for similar messages, and knows which
+//! messages wait.
 //!
-//! `rules::message::digest` decides which messages are similar and how long they wait; this file adds the lock, the saved
-//! state and the limits of the configuration. The messages themselves are ordinary entries of the queue.
+//! `rules::message::digest` decides which messages are similar and how long they wait; this file adds the lock, the
+//! saved state and the limits of the configuration. The messages themselves are ordinary entries of the queue.
+//!
+//! | moment | call | effect |
+//! | --- | --- | --- |
+//! | the header section has arrived | [`DigestWindows::decide`] | the message is sent at once, or waits |
+//! | its copies are durable | [`DigestWindows::add`] | it counts as waiting; a full group is due at once |
+//! | a worker has released or collected it | [`DigestWindows::forget`] | it does not wait any more |
+//! | the queue is loaded again | [`DigestWindows::begin_load`] | the entries of the queue say which messages wait |
+//!
+//! Only mail that programs of this host hand over waits. A client that logged in, and another host, keep the answer to
+//! their own message.
 
 use super::copies::Via;
 use super::submission::{Accepted, Submission};
 use crate::engine::host::site::Site;
 use crate::engine::log::counters::Count;
-use crate::engine::log::event::Event;
+use crate::engine::log::event::trouble;
 use crate::mail::date::Now;
 use crate::mail::envelope::Recipient;
 use crate::mail::header;
@@ -24,27 +34,28 @@ use std::path::Path;
 use std::sync::MutexGuard;
 use std::time::Duration;
 
-/// Octets of `limits.message_size` reserved for the frame of a digest, and for that of each member: generous.
+/// The part of `limits.message_size` reserved for the frame of a digest, in octets; a generous bound.
 const FRAME_OCTETS: u64 = 64 * 1024;
+/// The same for the frame of each member.
 pub(crate) const MEMBER_FRAME_OCTETS: u64 = 256;
 
-/// What waits for others of its kind.
+/// The groups of similar messages, with the messages that wait.
 #[derive(Debug, Default)]
 pub struct DigestWindows {
     windows: Lock<Windows>,
-    /// What the file says of them.
+    /// The text of the file.
     saved: Lock<String>,
 }
 
 impl DigestWindows {
-    /// Goes on from what was saved below `state`.
+    /// Reads the windows that were saved below `state`.
     #[must_use]
     pub fn resume(state: &Path) -> Self {
         let text = windows::load(state);
         Self { windows: Lock::new(Windows::parse(&text)), saved: Lock::new(text) }
     }
 
-    /// Saves below `state` what another process would not find in the queue, if it has changed.
+    /// Saves below `state` what cannot be read from the queue again, if it has changed.
     pub fn save(&self, state: &Path, now: Now) {
         let text = self.windows().print(now.running);
         let mut saved = self.saved.lock();
@@ -52,23 +63,23 @@ impl DigestWindows {
             return;
         }
         if let Err(error) = windows::save(state, &text) {
-            Event::Trouble { doing: "saving the windows of digests", error: &error.to_string() }.log();
+            trouble("saving the windows of digests", &error);
         }
         *saved = text;
     }
 
-    /// Whether a message that comes in waits, by the start of its content. A message that is not taken in the end counts all
-    /// the same: at worst a like one waits that need not have.
+    /// Whether a new message waits, by the start of its content. A message that is refused later still counts: at worst
+    /// one similar message is held for no reason.
     #[must_use]
     pub fn decide(&self, site: &Site, submission: &Submission, start: &[u8], now: Now) -> Option<Collected> {
-        // What logs in, or comes from another host, has its own sender to answer to.
-        if submission.door != Some(Count::ByDrop) {
+        // Only mail of local programs is collected; see the top of this file.
+        if submission.counter != Some(Count::ByDrop) {
             return None;
         }
         let terms = terms(site)?;
         let mut envelope = Via::default().envelope(submission);
         envelope.recipients = submission.recipients.iter().map(as_submitted).collect();
-        // The clocks tell nothing about likeness.
+        // The time of arrival must not make similar messages differ.
         let arrival = Now { wall: Default::default(), running: Duration::ZERO };
         let common =
             Description { envelope, origin: submission.client.clone(), arrival, digest: None, dated: None };
@@ -78,7 +89,7 @@ impl DigestWindows {
         Some(Collected { until, group })
     }
 
-    /// Takes note of a message that waits; gives another one, whose turn comes now as the digest is full.
+    /// Adds a message that waits. Returns the first message of the group if the digest is full and therefore due now.
     #[must_use]
     pub fn add(&self, site: &Site, id: QueueId, octets: u64, digest: Collected, now: Now) -> Option<QueueId> {
         let member = DigestMember { id, octets: octets + MEMBER_FRAME_OCTETS };
@@ -99,12 +110,12 @@ impl DigestWindows {
         self.windows().members(None).collect()
     }
 
-    /// A message does not wait any more: it is held, or has left the queue.
+    /// Forgets a message that does not wait any more: it is held, or has left the queue.
     pub fn forget(&self, id: QueueId) {
         self.windows().forget(id);
     }
 
-    /// The queue is about to be read from the beginning.
+    /// Forgets all messages: the queue is about to be loaded again.
     pub fn begin_load(&self) {
         self.windows().forget_members();
     }
@@ -115,7 +126,7 @@ impl DigestWindows {
     }
 }
 
-/// What the configuration says; `None`: nothing waits.
+/// The terms of the configuration; `None` if storm control is off.
 #[must_use]
 pub fn terms(site: &Site) -> Option<DigestTerms> {
     let settings = &site.settings;

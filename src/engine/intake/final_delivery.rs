@@ -1,5 +1,5 @@
-//! A message on its way into a mailbox of this host: our Return-Path and Delivered-To in front, and no other Return-Path
-//! behind them (RFC 5321 §4.4). May fail as [`Delivery`] does.
+//! A message on its way into a mailbox of this host: the Return-Path and Delivered-To of this host in front, and any
+//! other Return-Path removed (RFC 5321 §4.4). It fails as [`Delivery`] does.
 
 use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::section_filter::SectionFilter;
@@ -10,20 +10,20 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// What the log and the sender are told of a copy in a Maildir or mbox.
+/// The text in the log and in notices for a copy in a Maildir or mbox.
 pub(crate) const DELIVERED: &str = "delivered to the mailbox";
-/// So much of a header section is looked at at once.
+/// The most octets of a header section that are filtered at once.
 const PIECE_OCTETS: usize = 4096;
 
-/// A delivery whose own fields are written.
+/// A delivery that has its Return-Path and Delivered-To.
 pub struct FinalDelivery {
     delivery: Delivery,
-    /// Boxed, since a message in memory has none and would be as large.
+    /// Boxed, so that the variants of `Staging` and `PartialContent` that need no filter stay small.
     filter: Box<SectionFilter>,
 }
 
 impl FinalDelivery {
-    /// Begins to fill a delivery.
+    /// Writes the fields of this host.
     ///
     /// # Errors
     /// Those of [`Delivery::begin`].
@@ -36,7 +36,7 @@ impl FinalDelivery {
         Ok(Self { delivery, filter: Box::new(SectionFilter::without("Return-Path")) })
     }
 
-    /// Does not wait for an mbox that another program has locked; see [`Delivery::hurry`].
+    /// Fails instead of waiting for an mbox that another program has locked; see [`Delivery::hurry`].
     pub fn hurry(&mut self) {
         self.delivery.hurry();
     }
@@ -57,7 +57,7 @@ impl FinalDelivery {
     /// Appends `octets` octets of `source`, from `offset` on.
     ///
     /// # Errors
-    /// Those of [`Delivery::append_from`], and `source` can't be read.
+    /// Those of [`Delivery::append_from`]; or `source` cannot be read.
     pub fn append_from(&mut self, source: &File, offset: u64, octets: u64) -> Result<(), StoreError> {
         let (mut at, end) = (offset, offset + octets);
         let mut piece = [0; PIECE_OCTETS];
@@ -75,13 +75,13 @@ impl FinalDelivery {
         self.delivery.append_from(source, at, end - at)
     }
 
-    /// Octets written so far.
+    /// The octets written so far.
     #[must_use]
     pub fn octets(&self) -> u64 {
         self.delivery.octets()
     }
 
-    /// The file with all that was written so far.
+    /// The file, after what is buffered was written to it.
     ///
     /// # Errors
     /// Those of [`Delivery::content_source`].
@@ -89,7 +89,7 @@ impl FinalDelivery {
         self.delivery.content_source()
     }
 
-    /// The message is over: puts it on stable storage.
+    /// Ends the message and puts it on stable storage.
     ///
     /// # Errors
     /// Those of [`Delivery::sync`].

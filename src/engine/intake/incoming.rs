@@ -1,26 +1,52 @@
-//! The one door: whatever enters, enters here (DESIGN section 1). Stage, commit, answer: each copy is put on stable
-//! storage under a temporary name, then all get their names, and only then the caller may answer 250. A crash in between
-//! can duplicate, never lose.
+//! A message while it is received. All mail enters here (DESIGN section 1): stage, commit, answer.
 //!
-//! Messages up to [`IN_MEMORY_OCTETS`] are held in memory and written once; larger ones stream to the first target, and
-//! the others copy from it, so memory does not grow with the message.
+//! ```text
+//! begin ─ write… ─ stage each copy ─ append to mboxes ─ rename each copy ─ announce ─▶ Ok ─ the caller answers 250
+//!         content  write, fsync                         fsync of the directory
+//! ```
+//!
+//! Each copy is on stable storage under a temporary name before the first copy gets its final name. A crash can
+//! duplicate a message, but cannot lose one:
+//!
+//! | the crash falls | on disk afterwards | the client |
+//! | --- | --- | --- |
+//! | before the first append or rename | temporary files, which a sweep unlinks | got no 250 and sends again: one copy each |
+//! | between two appends or renames | some copies with their final names | got no 250 and sends again: those copies are doubled |
+//! | between the last rename and the 250 | all copies | got no 250 and sends again: all copies are doubled |
+//! | after the 250 | all copies | is done |
+//!
+//! A failure without a crash has the same effects, with one difference: if a mailbox fails and there are other copies,
+//! its copy goes to the queue, which tries again, and the message is accepted (see `storing`).
+//!
+//! The content passes through these steps, each of which sees canonical form (LF line ends):
+//!
+//! | step | applies to | does |
+//! | --- | --- | --- |
+//! | [`SectionFilter`] | all mail | lets the header section end where its fields do |
+//! | [`Repair`] | own mail, unless this program wrote it | adds missing fields, removes Bcc |
+//! | [`TraceScanner`] | all mail | finds loops and urgent messages |
+//! | [`PartialContent`] | all mail | keeps the octets: in memory up to [`IN_MEMORY_OCTETS`], else in the file of the first target |
+//!
+//! A message in memory is written once for each copy. A larger one streams to the first target, and the other copies
+//! are made from that file, so memory does not grow with the message.
 
+mod announcing;
 mod collecting;
 mod content;
 mod staging;
 mod storing;
 
-use self::content::{FirstTarget, PartialContent, WholeContent};
+use self::content::{FirstTarget, PartialContent};
 use self::staging::Staging;
 use super::copies::{Copies, LocalCopy, NoticeItem, QueueCopy, Via};
 use super::digest_windows::DigestWindows;
-use super::final_delivery::{DELIVERED, FinalDelivery};
+use super::final_delivery::FinalDelivery;
 use super::refusal::Refusal;
 use super::submission::Submission;
 use crate::engine::host::clock::EngineClock;
 use crate::engine::host::site::Site;
 use crate::engine::log::counters::{Count, Counters};
-use crate::engine::log::event::{AttemptEnd, Event};
+use crate::engine::log::event::trouble;
 use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::date::Now;
 use crate::mail::envelope::{Envelope, Recipient};
@@ -28,7 +54,6 @@ use crate::mail::header::TraceScanner;
 use crate::mail::id::QueueId;
 use crate::mail::message;
 use crate::mail::section_filter::SectionFilter;
-use crate::mail::status::EnhancedStatus;
 use crate::rules::message::bounce::RecipientVerdict;
 use crate::rules::message::repair::{Repair, RepairFacts};
 use crate::store::StoreError;
@@ -43,16 +68,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// Larger messages go to disk while they come in.
+/// The largest content that is held in memory, in octets. A larger message goes to disk while it is received.
 const IN_MEMORY_OCTETS: usize = 64 * 1024;
 
 /// The largest header section that a notice returns, in octets.
 pub(super) const HEADERS_MAX_OCTETS: usize = 64 * 1024;
-/// Octets that [`Incoming::write_from`] reads at once.
+/// The most octets that [`Incoming::write_from`] reads at once.
 const READ_OCTETS: usize = 16 * 1024;
-/// A Maildir is swept so often.
+/// The time between two sweeps of a Maildir.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(24 * 3600);
-/// So many Maildirs are remembered as swept; beyond it all are forgotten, and swept again.
+/// The most Maildirs whose sweeps are remembered. Beyond it all are forgotten, and swept again.
 const SWEEPS_MAX: usize = 1024;
 
 /// A message that has just entered the queue.
@@ -64,37 +89,37 @@ pub struct NewEntry {
     pub arrival: Now,
     /// Its size on the wire, in octets.
     pub octets: u64,
-    /// It says that it is urgent: a metered link lets it pass.
+    /// Whether its header section says that it is urgent: a metered link lets it pass.
     pub is_urgent: bool,
 }
 
-/// The queue's side of intake: what happens to a message once it is in the queue, durably.
+/// The queue's side of intake: takes over a message that is durably in the queue.
 pub trait OnQueued: Send + Sync {
     /// The message waits for delivery to these recipients.
     fn queued(&self, new: NewEntry, recipients: &[Recipient]);
-    /// The message waits for a digest that leaves at this running time.
+    /// The message waits for a digest, which leaves at the running time `until`.
     fn collected(&self, new: NewEntry, until: Duration);
-    /// How many messages are queued, and their size in octets.
+    /// The number of queued messages, and their size in octets.
     fn size(&self) -> (usize, u64);
 }
 
-/// The door.
+/// Accepts messages: what all callers share.
 pub struct Intake {
     /// Both clocks.
     pub clock: Arc<EngineClock>,
     /// The queue.
     pub queue: Arc<Queue>,
-    /// Names for delivered files.
+    /// Writes to Maildirs and mboxes.
     pub maildirs: Maildirs,
-    /// Schedules what has entered the queue.
+    /// Takes over each message that has entered the queue.
     pub on_queued: Arc<dyn OnQueued>,
-    /// What is counted.
-    pub statistics: Arc<Counters>,
-    /// The counter of queue ids; begins at a random number.
+    /// The counters of this host.
+    pub counters: Arc<Counters>,
+    /// The number in the next queue id; begins at random.
     pub ids: AtomicUsize,
-    /// When which Maildir's `tmp` was swept, in running time.
+    /// The running time at which the `tmp` of each Maildir was last swept.
     pub sweeps: Lock<HashMap<PathBuf, Duration>>,
-    /// What waits for others of its kind.
+    /// Messages that wait for a digest.
     pub digests: DigestWindows,
 }
 
@@ -104,7 +129,7 @@ impl fmt::Debug for Intake {
     }
 }
 
-/// A message that is coming in.
+/// A message that is being received.
 pub struct Incoming<'a> {
     pub(super) intake: &'a Intake,
     pub(super) site: &'a Site,
@@ -119,28 +144,28 @@ pub struct Incoming<'a> {
     scanner: TraceScanner,
     lines: u64,
     failed: Option<Refusal>,
-    /// It waits for a digest.
+    /// Set if it waits for a digest.
     digest: Option<Collected>,
-    /// Its Date is this host's.
+    /// Whether this host wrote its Date.
     is_dated: bool,
 }
 
-/// A message that is safe.
+/// A message of which every copy is durable.
 pub(super) struct Stored {
     pub id: QueueId,
     pub arrival: Now,
     pub owed: Option<OwedNotice>,
 }
 
-/// What the notice is made of that the sender of a stored message asked for.
+/// The material of the notice that the sender of a stored message asked for.
 pub(super) struct OwedNotice {
     pub envelope: Envelope,
     pub items: Vec<NoticeItem>,
-    /// The header section of the message, or the start of it.
+    /// The header section of the message, or its first [`HEADERS_MAX_OCTETS`] octets.
     pub header: Vec<u8>,
 }
 
-/// Whether the sender asked this host to report a delivery.
+/// Whether the sender asked for a notice of success about this recipient (RFC 3461 §4.1).
 #[must_use]
 pub fn is_owed(envelope: &Envelope, recipient: &Recipient) -> bool {
     envelope.reverse_path != ReversePath::Null && RecipientVerdict::Relayed.is_wanted(recipient)
@@ -153,19 +178,19 @@ impl fmt::Debug for Incoming<'_> {
 }
 
 impl Intake {
-    /// Begins to take a message.
+    /// Begins to receive a message.
     ///
     /// # Errors
-    /// The queue is full, or a recipient's Maildir is none.
+    /// The queue is full, the Maildir of a recipient has no valid path, or an alias can no longer be expanded.
     pub fn begin<'a>(&'a self, site: &'a Site, submission: Submission) -> Result<Incoming<'a>, Refusal> {
         let arrival = self.clock.now();
         let id = self.next_id(arrival);
-        // The first entry has the name of the message.
+        // The first entry of the queue has the id of the message.
         let mut ids = Some(id);
         let mut next_id = || ids.take().unwrap_or_else(|| self.next_id(arrival));
         let copies = Copies::of(&submission, site, &mut next_id)?;
-        // What this program writes itself takes the place of what it is about: a queue full of expired mail could
-        // else not be bounced, and would stay full.
+        // A notice takes the place of the message that it reports. Without this exception a queue full of expired
+        // mail could not send bounces, and would stay full.
         if !copies.queued.is_empty() && self.is_full(site) && submission.origin.is_some() {
             return Err(Refusal::QueueFull);
         }
@@ -210,7 +235,7 @@ impl Intake {
         messages >= limits.max_messages as usize || (limits.max_size > 0 && octets >= limits.max_size)
     }
 
-    /// Sweeps what crashes have left in a Maildir, once a day.
+    /// Removes the temporary files that crashes have left in a Maildir, once in [`SWEEP_INTERVAL`].
     fn sweep(&self, path: &MaildirPath, now: Now) {
         let mut sweeps = self.sweeps.lock();
         let is_due =
@@ -229,7 +254,7 @@ impl Intake {
                 let path = path.path().display().to_string();
                 log::info!(target: "pillarbox", "event=swept path={path:?} files={swept}");
             }
-            Err(error) => Event::Trouble { doing: "sweeping a Maildir", error: &error.to_string() }.log(),
+            Err(error) => trouble("sweeping a Maildir", &error),
         }
     }
 
@@ -239,8 +264,8 @@ impl Intake {
 }
 
 impl Incoming<'_> {
-    /// Takes the next piece of the content, in canonical form. An error is kept for [`Self::commit`], so that the data
-    /// can be read to its end.
+    /// Takes the next piece of the content, in canonical form. An error is kept for [`Self::commit`]: the client must
+    /// be able to send the data to its end.
     pub fn write(&mut self, piece: &[u8]) {
         if self.section.is_in_body() {
             return self.take(piece);
@@ -250,15 +275,15 @@ impl Incoming<'_> {
         self.take(&filtered);
     }
 
-    /// Writes all that a reader still gives.
+    /// Writes the content from a reader, to the end.
     ///
     /// # Errors
-    /// The reader fails.
+    /// An I/O error of the reader.
     pub fn write_from(&mut self, reader: &mut dyn Read) -> io::Result<()> {
         each_piece(reader, &mut |piece| self.write(piece))
     }
 
-    /// Takes what has a header section that ends where its fields do.
+    /// Takes a piece of the content behind the [`SectionFilter`], and repairs its header section.
     fn take(&mut self, piece: &[u8]) {
         match self.repair.as_mut().filter(|repair| !repair.is_in_body()) {
             None => self.keep(piece),
@@ -271,7 +296,7 @@ impl Incoming<'_> {
         }
     }
 
-    /// Takes what will be stored: the search for loops and the size go by that.
+    /// Keeps a piece of the final content. The loop check and the size refer to it.
     fn keep(&mut self, piece: &[u8]) {
         self.scanner.feed(piece);
         self.lines += piece.iter().filter(|&&octet| octet == b'\n').count() as u64;
@@ -289,13 +314,13 @@ impl Incoming<'_> {
             }
         };
         if let Err(refusal) = result {
-            // What was staged goes at once: it may be what fills the disk.
+            // Dropping the content unlinks the staged file at once: this message may be what fills the disk.
             self.content = PartialContent::Memory(Vec::new());
             self.failed = Some(refusal);
         }
     }
 
-    /// Gives the first target what is in memory, and all that follows.
+    /// Moves the content from memory to the file of the first target, where the rest will follow.
     fn move_to_disk(&mut self) -> Result<(), Refusal> {
         self.decide();
         let PartialContent::Memory(buffer) =
@@ -303,10 +328,10 @@ impl Incoming<'_> {
         else {
             return Ok(());
         };
-        // Others copy from the first one, and a file in a Maildir is its user's, who can write to it: with several copies it
-        // is one in the queue, even if none is kept there.
-        let is_alone = self.copies.count() == 1 && self.copies.queued.is_empty();
-        let first = if is_alone { FirstTarget::Local(0) } else { FirstTarget::Queue(0) };
+        // The other copies are made from the first file. A file in a Maildir belongs to its user, who can change it:
+        // with several copies the first one is in the queue, even if the queue keeps no copy.
+        let is_only = self.copies.count() == 1 && self.copies.queued.is_empty();
+        let first = if is_only { FirstTarget::Local(0) } else { FirstTarget::Queue(0) };
         let mut staging = self.stage(first)?;
         let offset = staging.position()?;
         staging.write(&buffer)?;
@@ -316,7 +341,7 @@ impl Incoming<'_> {
     }
 
     fn stage(&self, which: FirstTarget) -> Result<Staging, StoreError> {
-        let late = || QueueCopy { id: self.id, way: Via::default(), recipients: Vec::new() };
+        let late = || QueueCopy { id: self.id, via: Via::default(), recipients: Vec::new() };
         match which {
             FirstTarget::Local(i) => self.copies.local.get(i).map(|copy| self.stage_local(copy)),
             FirstTarget::Queue(i) => self.copies.queued.get(i).map(|copy| self.stage_queue(copy)),
@@ -326,27 +351,27 @@ impl Incoming<'_> {
 
     fn stage_local(&self, copy: &LocalCopy) -> Result<Staging, StoreError> {
         let delivery = self.intake.maildirs.stage(&copy.path, self.arrival.wall)?;
-        let reverse_path = copy.way.reverse_path(&self.submission.reverse_path);
+        let reverse_path = copy.via.reverse_path(&self.submission.reverse_path);
         let mut delivery = FinalDelivery::begin(delivery, &reverse_path, &copy.recipient.mailbox)?;
         delivery.write(self.trace.as_bytes())?;
         Ok(Staging::Maildir(delivery))
     }
 
     fn stage_queue(&self, copy: &QueueCopy) -> Result<Staging, StoreError> {
-        let mut envelope = copy.way.envelope(&self.submission);
+        let mut envelope = copy.via.envelope(&self.submission);
         envelope.recipients.clone_from(&copy.recipients);
-        // A large message is staged before it is all there. Who hides the word behind the first 64 KiB has not said it.
+        // A large message is staged before its end has arrived: a field behind the first 64 KiB has no effect.
         envelope.is_urgent = self.scanner.is_urgent();
         let (origin, arrival) = (self.submission.client.clone(), self.arrival);
         let dated = self.submission.dated.or(self.is_dated.then_some(arrival));
         let description = Description { envelope, origin, arrival, digest: self.digest, dated };
         let mut entry = self.intake.queue.stage(copy.id, &description)?;
-        entry.write(copy.way.field().as_bytes())?;
+        entry.write(copy.via.field().as_bytes())?;
         entry.write(self.trace.as_bytes())?;
         Ok(Staging::Queue(entry))
     }
 
-    /// Octets held in memory.
+    /// The octets held in memory.
     #[cfg(test)]
     pub fn octets_in_memory(&self) -> usize {
         match &self.content {
@@ -355,10 +380,11 @@ impl Incoming<'_> {
         }
     }
 
-    /// Makes the message durable in all its places and announces it: it outlives any crash from here on.
+    /// Makes every copy durable and announces it. After `Ok` the message survives any crash.
     ///
     /// # Errors
-    /// The message was not taken. Nothing of it is kept, except copies that a failure halfway has left in Maildirs.
+    /// The message loops or cannot be stored. Nothing of it is kept, except copies that were committed before the
+    /// failure.
     pub(super) fn store(mut self) -> Result<Stored, Refusal> {
         self.finish_content()?;
         let was_here = |mailbox: &Mailbox| self.scanner.was_delivered_to(&mailbox.to_string());
@@ -367,14 +393,14 @@ impl Incoming<'_> {
         }
         self.decide();
         let source = self.store_copies()?;
-        // As the wire counts it (RFC 1870): each line end is two octets there.
+        // On the wire each line end has two octets (RFC 1870).
         let size = source.octets() + self.lines;
         let to: Vec<Mailbox> =
             self.submission.recipients.iter().map(|to| to.routed.mailbox.clone()).collect();
         self.log_accepted(self.id, &self.submission.reverse_path, &to, size);
-        if let Some(door) = self.submission.door {
-            self.intake.statistics.count(door);
-            self.intake.statistics.add(Count::Octets, size);
+        if let Some(counter) = self.submission.counter {
+            self.intake.counters.count(counter);
+            self.intake.counters.add(Count::Octets, size);
         }
         self.announce_delivered();
         self.announce_queued(size);
@@ -393,83 +419,12 @@ impl Incoming<'_> {
         }
         self.failed.take().map_or(Ok(()), Err)
     }
-
-    fn announce_queued(&self, octets: u64) {
-        for copy in &self.copies.queued {
-            if copy.id != self.id {
-                let to: Vec<Mailbox> = copy.recipients.iter().map(|to| to.mailbox.clone()).collect();
-                self.log_accepted(
-                    copy.id,
-                    &copy.way.reverse_path(&self.submission.reverse_path),
-                    &to,
-                    octets,
-                );
-            }
-            let on_queued = &self.intake.on_queued;
-            let is_urgent = self.scanner.is_urgent();
-            let new = NewEntry { id: copy.id, arrival: self.arrival, octets, is_urgent };
-            match self.digest {
-                Some(digest) => {
-                    // Before the index: a worker that gets the message at once has to find it here.
-                    let full = self.intake.digests.add(self.site, copy.id, octets, digest, self.arrival);
-                    on_queued.collected(new, digest.until);
-                    if let Some(id) = full {
-                        on_queued.collected(NewEntry { id, ..new }, self.arrival.running);
-                    }
-                }
-                None => on_queued.queued(new, &copy.recipients),
-            }
-        }
-    }
-
-    /// The notice of copies in their Maildirs and of aliases, if the sender asked for one (RFC 3461 §5.2.3, §5.2.7).
-    fn owed(&self, source: &WholeContent) -> Option<OwedNotice> {
-        let envelope = Via::default().envelope(&self.submission);
-        let delivered = |copy: &LocalCopy| NoticeItem {
-            recipient: copy.recipient.clone(),
-            verdict: RecipientVerdict::Delivered,
-            text: DELIVERED,
-        };
-        let items: Vec<NoticeItem> =
-            self.copies.local.iter().map(delivered).chain(self.copies.notices.iter().cloned()).collect();
-        if !items.iter().any(|item| is_owed(&envelope, &item.recipient)) {
-            return None;
-        }
-        let mut header = self.trace.as_bytes().to_vec();
-        header.extend(source.start(HEADERS_MAX_OCTETS).unwrap_or_default());
-        Some(OwedNotice { envelope, items, header })
-    }
-
-    fn log_accepted(&self, id: QueueId, from: &ReversePath, to: &[Mailbox], size: u64) {
-        let (origin, client) = (self.submission.origin.as_ref(), self.submission.client.as_str());
-        let tls = origin.and_then(|origin| origin.tls.as_deref());
-        let auth = self.submission.login.as_deref();
-        Event::Accepted { id, from, to, size, client, tls, auth }.log();
-    }
-
-    fn announce_delivered(&self) {
-        for copy in &self.copies.local {
-            self.intake.sweep(&copy.path, self.arrival);
-            self.intake.statistics.count_end(AttemptEnd::Delivered, true);
-            Event::Attempt {
-                what: AttemptEnd::Delivered,
-                id: self.id,
-                to: &copy.recipient.mailbox,
-                relay: "local",
-                attempt: 1,
-                delay: Duration::ZERO,
-                status: EnhancedStatus::OK,
-                reply: DELIVERED,
-            }
-            .log();
-        }
-    }
 }
 
-/// Hands on all that a reader still gives, piece by piece.
+/// Passes the rest of a reader to `each`, in pieces of at most [`READ_OCTETS`].
 ///
 /// # Errors
-/// The reader fails.
+/// An I/O error of the reader.
 pub(crate) fn each_piece(reader: &mut dyn Read, each: &mut dyn FnMut(&[u8])) -> io::Result<()> {
     let mut piece = vec![0; READ_OCTETS];
     loop {

@@ -1,5 +1,5 @@
-//! The submission of a user of this host: the envelope that a program handed over, with the sender and the routes that this
-//! host gives it.
+//! The submission of a user of this host: the envelope that a program handed over, with the reverse-path and the routes
+//! that this host adds.
 //!
 //! Programs hand messages over on the control socket or in the drop directory. Of the envelope only the recipients, the
 //! bounce address and the DSN parameters (RFC 3461) are taken over; the identity of the user is the uid that the kernel
@@ -11,7 +11,7 @@
 //! | an alias | its members |
 //! | a user here | the mailbox at once, or the queue ([`LocalDelivery`]) |
 //! | without a route | the queue, where the local worker finds the reason again and the sender gets a bounce |
-//! | that cannot be looked up now | nowhere: the program keeps the whole message |
+//! | that cannot be looked up now | no message is made: the program keeps the whole message |
 
 use crate::engine::host::site::Site;
 use crate::engine::intake::submission::{Accepted, Submission};
@@ -26,9 +26,9 @@ use std::io;
 /// How the copies for mailboxes of this host are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LocalDelivery {
-    /// At once, before the message is taken.
+    /// At once, before the message is accepted.
     Direct,
-    /// By the queue, which retries, and notifies the sender of a failure in the end.
+    /// By the queue, which retries, and notifies the sender if all attempts fail.
     Queued,
 }
 
@@ -52,7 +52,7 @@ pub fn has_room_for(site: &Site, octets: u64) -> bool {
 /// The submission of a user of this host with this envelope.
 ///
 /// # Errors
-/// The user or a recipient cannot be looked up now; with the reason.
+/// The user or a recipient cannot be looked up now; the text names the reason.
 pub fn submission(
     site: &Site,
     uid: u32,
@@ -90,7 +90,7 @@ pub fn submission(
     Ok(Submitted { submission, unreachable })
 }
 
-/// The name of a user. A user without a name, as in a container, is called by the number.
+/// The name of a user, or the uid where the user database has no name for it, as in a container.
 fn name_of(uid: u32) -> io::Result<LocalPart> {
     let account = user::find_uid(uid)?;
     let named = account.and_then(|account| LocalPart::parse(&account.name).ok());

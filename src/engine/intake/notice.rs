@@ -1,10 +1,24 @@
-//! Notices to senders: finds out who has to be told what, and writes what `rules::bounce` composes, through intake like
-//! any other message.
+//! Notices to senders: finds the addressee, and sends what `rules::message::bounce` composes through intake, like any
+//! other message.
 //!
-//! A failure is told once, a delay once (`queue.warn_after`), a delivery where that was asked for and no next hop does it
-//! (RFC 3461 §5.2); all the news of a message in one notice. The journal keeps what has been told, so restarts repeat
-//! nothing. The null sender is told nothing; if the bounce was ours, `admin` hears of it. What can't reach `admin` is kept
-//! (see [`super::kept`]), and nobody but a sender who is somebody else hears of that. A notice that can't be written is tried again, and harms no delivery.
+//! | news | reported |
+//! | --- | --- |
+//! | failure | once |
+//! | delay | once, after `queue.warn_after` |
+//! | success | if the sender asked for it and no next hop reports it (RFC 3461 §5.2) |
+//!
+//! All news that is due about a message goes into one notice. The journal of the entry keeps what was reported, so a
+//! restart repeats nothing. The caller tries a notice that could not be written again; a failure harms no delivery.
+//!
+//! The addressee of a notice:
+//!
+//! | message | addressee |
+//! | --- | --- |
+//! | with a reverse-path | the sender |
+//! | the sender has no route here, and the message failed | `admin`, by way of postmaster |
+//! | a bounce of this host that failed | `admin` |
+//! | any other message with a null reverse-path | nobody (RFC 5321 §4.5.5) |
+//! | failures that concern only `admin`, to `admin` | nobody: the notice would fail as well. The message is kept in the queue |
 
 use super::incoming::{HEADERS_MAX_OCTETS, Incoming, Intake, OwedNotice, Stored};
 use super::refusal::Refusal;
@@ -12,7 +26,7 @@ use super::submission::{Accepted, Submission};
 use crate::engine::host::admin;
 use crate::engine::host::site::Site;
 use crate::engine::log::counters::Count;
-use crate::engine::log::event::Event;
+use crate::engine::log::event::trouble;
 use crate::mail::address::{ForwardPath, Mailbox};
 use crate::mail::date::Now;
 use crate::mail::envelope::{Body, Envelope};
@@ -27,28 +41,31 @@ use crate::store::StoreError;
 use crate::sys;
 use std::io::{self, Read};
 
-/// What the log and the queue say of where a failure notice came from; its failure in turn is told to `admin`.
+/// The client of a failure notice, before the id of the message, in the log and in the queue. If this notice fails,
+/// `admin` is notified.
 pub(crate) const BOUNCE: &str = "bounce of ";
-/// The same of a notice without failures, and of one to `admin`: their failure is told to nobody.
+/// The same for a notice without failures and for one to `admin`. If one of these fails, nobody is notified.
 const NOTICE: &str = "notice of ";
 
 impl Incoming<'_> {
-    /// Makes the message durable in all its places, and gives its id: it outlives any crash from here on. Then writes the
-    /// notice that the sender asked for. If that fails it is logged, and nothing more: the mail has arrived.
+    /// Makes every copy durable and returns the id of the message, which from then on survives any crash. Then sends
+    /// the notice of success that the sender asked for. A failure of the notice is only logged: the message was
+    /// delivered.
     ///
     /// # Errors
-    /// The message was not taken. Nothing of it is kept, except copies that a failure halfway has left in Maildirs.
+    /// The message loops or cannot be stored. Nothing of it is kept, except copies that were committed before the
+    /// failure.
     pub fn commit(self) -> Result<QueueId, Refusal> {
         let (intake, site) = (self.intake, self.site);
         let Stored { id, arrival, owed } = self.store()?;
         if let Some(owed) = owed {
-            delivered(intake, site, (id, arrival), &owed);
+            report_success(intake, site, (id, arrival), &owed);
         }
         Ok(id)
     }
 }
 
-fn delivered(intake: &Intake, site: &Site, (id, arrival): (QueueId, Now), owed: &OwedNotice) {
+fn report_success(intake: &Intake, site: &Site, (id, arrival): (QueueId, Now), owed: &OwedNotice) {
     let OwedNotice { envelope, items, header } = owed;
     let last_attempt = Some(arrival.wall);
     let diagnostics: Vec<_> =
@@ -64,7 +81,7 @@ fn delivered(intake: &Intake, site: &Site, (id, arrival): (QueueId, Now), owed: 
         .collect();
     let message = Subject { id, envelope, arrival, size_octets: 0, admin: None };
     if let Err(error) = report(intake, site, &message, &recipients, arrival, &mut header.as_slice()) {
-        Event::Trouble { doing: "writing a notice of a delivery; nobody is told", error: &error }.log();
+        trouble("writing a notice of success; the sender is not notified", &error);
     }
 }
 
@@ -78,7 +95,10 @@ pub(crate) struct Subject<'a> {
     pub admin: Option<&'a Mailbox>,
 }
 
-/// Composes and sends a notice, if one is wanted.
+/// Composes and sends a notice, unless nobody wants it.
+///
+/// # Errors
+/// The sender cannot be looked up now, or intake refused the notice; in words.
 pub(crate) fn report(
     intake: &Intake,
     site: &Site,
@@ -88,8 +108,8 @@ pub(crate) fn report(
     content: &mut dyn Read,
 ) -> Result<(), String> {
     let &Subject { id, envelope, arrival, size_octets, admin } = message;
-    // Who can't be told can't be told of that either.
-    let admin = admin.filter(|&admin| recipients.iter().all(|told| told.recipient.mailbox != *admin));
+    // A notice to `admin` about a failure to reach `admin` would fail as well.
+    let admin = admin.filter(|&admin| recipients.iter().all(|item| item.recipient.mailbox != *admin));
     let report = NoticeReport {
         hostname: &site.terms.hostname,
         id,
@@ -98,7 +118,7 @@ pub(crate) fn report(
         arrival: arrival.wall,
         age: now.running.saturating_sub(arrival.running),
         size_octets,
-        // Clients lie about BODY, so the part that returns the message is always declared as what it may be.
+        // Clients send octets above 127 without BODY=8BITMIME, so the returned message is always declared as 8bit.
         content: Body::EightBitMime,
         recipients,
         now: now.wall,
@@ -107,10 +127,10 @@ pub(crate) fn report(
     let Some(notice) = bounce::compose(&report) else { return Ok(()) };
     let has_failed = recipients
         .iter()
-        .any(|told| matches!(told.verdict, RecipientVerdict::Refused | RecipientVerdict::Expired));
+        .any(|item| matches!(item.verdict, RecipientVerdict::Refused | RecipientVerdict::Expired));
     let Some((routed, to_admin)) = addressee(site, &notice, has_failed)? else { return Ok(()) };
-    // Nor by way of an alias.
-    let are_admins = || recipients.iter().all(|told| admin::is_admin(site, &told.recipient.mailbox));
+    // The same, where an alias leads to `admin`.
+    let are_admins = || recipients.iter().all(|item| admin::is_admin(site, &item.recipient.mailbox));
     if has_failed && admin::is_for_admin_alone(site, &routed) && are_admins() {
         return Ok(());
     }
@@ -119,8 +139,11 @@ pub(crate) fn report(
     send(intake, site, routed, client, &notice, content).map_err(|refusal| refusal.to_string())
 }
 
-/// Where a notice goes: to the sender, or if there is none such here and mail is lost, to `admin`, which the second
-/// value says. `None`: to nobody.
+/// The route of a notice, and whether it goes to `admin` instead of the sender: a failure is reported to `admin` if the
+/// sender has no route. `None` if nobody gets the notice.
+///
+/// # Errors
+/// The addressee cannot be looked up now; the text names the reason.
 fn addressee(site: &Site, notice: &Notice, has_failed: bool) -> Result<Option<(Routed, bool)>, String> {
     let Some(to) = notice.envelope.recipients.first().map(|recipient| &recipient.mailbox) else {
         return Ok(None);
@@ -129,8 +152,10 @@ fn addressee(site: &Site, notice: &Notice, has_failed: bool) -> Result<Option<(R
         Ok(routed) => return Ok(Some((routed, false))),
         Err(NoRoute::LookupFailed(error)) => return Err(error),
         Err(no_route) => {
-            let error = format!("{to}: {}", no_route.reply());
-            Event::Trouble { doing: "finding a sender to tell; nobody is told", error: &error }.log();
+            trouble(
+                "routing a notice; the sender is not notified",
+                &format_args!("{to}: {}", no_route.reply()),
+            );
         }
     }
     if !has_failed || site.routes.admin.is_none() {
@@ -163,11 +188,11 @@ fn send(
         Returned::Headers => incoming.write(&headers(content).map_err(read)?),
     }
     incoming.write(notice.epilogue.as_bytes());
-    // Its sender is null, so that nobody wants a notice about it in turn.
-    incoming.store().map(|_| intake.statistics.count(Count::Notices))
+    // `store`, not `commit`: its reverse-path is null, so no notice about it can be due.
+    incoming.store().map(|_| intake.counters.count(Count::Notices))
 }
 
-/// The header section, or as much of it as is worth returning: whole lines.
+/// The header section, at most [`HEADERS_MAX_OCTETS`] of it, in whole lines.
 fn headers(content: &mut dyn Read) -> io::Result<Vec<u8>> {
     let mut start = Vec::new();
     content.take(HEADERS_MAX_OCTETS as u64).read_to_end(&mut start)?;

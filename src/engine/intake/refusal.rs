@@ -1,4 +1,12 @@
-//! Why a message was not taken, and what its client is told.
+//! The reasons for which intake refuses a message, and the reply to the client.
+//!
+//! | reason | reply |
+//! | --- | --- |
+//! | the message loops | 554 5.4.6 |
+//! | the queue is full, or the disk | 452 4.3.1 |
+//! | the quota of the only mailbox is used up | 452 4.2.2 |
+//! | an alias cannot be expanded any more | the reply to its RCPT |
+//! | any other failure of the disk | 451 4.3.0 |
 
 use crate::mail::status::EnhancedStatus;
 use crate::rules::routing::route::NoRoute;
@@ -6,16 +14,16 @@ use crate::smtp::reply::Reply;
 use crate::store::{ErrorKind, StoreError};
 use std::fmt;
 
-/// Why a message was not taken. Nothing of it is kept.
+/// Why a message was refused. Nothing of it is kept, except copies that were committed before the failure.
 #[derive(Debug)]
 pub enum Refusal {
-    /// It has been here, or everywhere, before: 554 5.4.6.
+    /// Its trace fields show a loop: it was delivered here before, or has passed through too many hosts.
     Loop,
-    /// The queue holds all it may: 452 4.3.1.
+    /// The queue has reached its limits.
     QueueFull,
-    /// An alias that could be followed when its recipient was accepted can't be any more.
+    /// An alias that could be expanded at RCPT no longer can.
     NoRoute(NoRoute),
-    /// The disk.
+    /// A copy could not be written.
     Store(StoreError),
 }
 
@@ -24,9 +32,7 @@ impl Refusal {
     #[must_use]
     pub fn reply(&self) -> Reply {
         match self {
-            Self::Loop => {
-                Reply::new(554, EnhancedStatus::ROUTING_LOOP, "the message is going round in circles")
-            }
+            Self::Loop => Reply::new(554, EnhancedStatus::ROUTING_LOOP, "mail loop detected"),
             Self::QueueFull => Reply::new(452, EnhancedStatus::SYSTEM_FULL, "the queue is full"),
             Self::NoRoute(no_route) => no_route.reply(),
             Self::Store(error) => {

@@ -1,4 +1,11 @@
-//! A message about to come in: its envelope as submitted, and whose mail it is.
+//! A message before intake: its envelope, the routes of its recipients, and its origin.
+//!
+//! | constructor | for | origin (Received field) | needs room in the queue | counted as |
+//! | --- | --- | --- | --- | --- |
+//! | [`Submission::from_client`] | a client of SMTP, submission or LMTP | the client | yes | `BySmtp`, `BySubmission`, `ByLmtp` |
+//! | [`Submission::from_local_user`] | a program of this host | the user, `with local` | yes | `ByDrop` |
+//! | [`Submission::internal`] | notices and digests of this program | no origin | no | not counted |
+//! | [`Submission::resubmitted`] | a message that leaves the queue and enters again | no origin | no | not counted |
 
 use crate::engine::log::counters::Count;
 use crate::mail::address::ReversePath;
@@ -9,12 +16,12 @@ use crate::rules::routing::route::Routed;
 use crate::smtp::extension::{MailParameters, RcptParameters};
 use crate::smtp::server::ServerTransaction;
 
-/// A recipient that has been accepted: its route, and the parameters of its RCPT.
+/// A recipient that has been accepted, with its route and the parameters of its RCPT.
 #[derive(Debug, Clone)]
 pub struct Accepted {
     /// Where its copy goes.
     pub routed: Routed,
-    /// What its sender wants to be told.
+    /// The notices that its sender wants (RFC 3461).
     pub parameters: RcptParameters,
 }
 
@@ -24,7 +31,7 @@ impl From<Routed> for Accepted {
     }
 }
 
-/// A message about to come in.
+/// A message before intake, without its content.
 #[derive(Debug)]
 pub struct Submission {
     /// The reverse-path.
@@ -33,22 +40,23 @@ pub struct Submission {
     pub parameters: MailParameters,
     /// The recipients; at least one.
     pub recipients: Vec<Accepted>,
-    /// For the Received field; `None` for what this program wrote itself.
+    /// The source of the Received field; `None` for messages of this program.
     pub origin: Option<Origin>,
-    /// By which door it comes in; `None`: this program wrote it.
-    pub door: Option<Count>,
-    /// See [`crate::mail::envelope::Envelope::is_own`]. It loses its Bcc and is repaired, unless this program wrote it.
+    /// The counter of accepted messages that it belongs to; `None` for messages of this program.
+    pub counter: Option<Count>,
+    /// See [`crate::mail::envelope::Envelope::is_own`]. Own mail loses its Bcc and is repaired, unless this program
+    /// wrote it.
     pub is_own: bool,
-    /// Who sent it, for the log.
+    /// The sender's address or user, for the log.
     pub client: String,
     /// The name with which the client has logged in, for the log.
     pub login: Option<String>,
-    /// When this host wrote its Date, if it did so before it comes in here.
+    /// When this host wrote its Date, if it did so before intake.
     pub dated: Option<Now>,
 }
 
 impl Submission {
-    /// What this program writes itself, such as a notice: it has no client, and needs no room in the queue.
+    /// A message of this program, such as a notice. It has no client, and enters even a full queue.
     #[must_use]
     pub fn internal(reverse_path: ReversePath, recipients: Vec<Accepted>, client: String) -> Self {
         Self {
@@ -56,7 +64,7 @@ impl Submission {
             parameters: MailParameters::default(),
             recipients,
             origin: None,
-            door: None,
+            counter: None,
             is_own: true,
             client,
             login: None,
@@ -64,7 +72,7 @@ impl Submission {
         }
     }
 
-    /// A message of the queue that enters again for `recipients`, with everything else of its envelope.
+    /// A message of the queue that enters again for `recipients`, with the rest of its envelope.
     #[must_use]
     pub fn resubmitted(envelope: &Envelope, recipients: Vec<Accepted>, client: String) -> Self {
         let parameters = MailParameters {
@@ -79,22 +87,22 @@ impl Submission {
         Self { parameters, is_own: envelope.is_own, ..internal }
     }
 
-    /// What a program of this host hands over; `client` names the user.
+    /// A message that a program of this host hands over; `client` names the user.
     #[must_use]
     pub fn from_local_user(reverse_path: ReversePath, recipients: Vec<Accepted>, client: String) -> Self {
         let origin =
             Origin { helo: "localhost".into(), client: client.clone(), protocol: "local".into(), tls: None };
         Self {
             origin: Some(origin),
-            door: Some(Count::ByDrop),
+            counter: Some(Count::ByDrop),
             ..Self::internal(reverse_path, recipients, client)
         }
     }
 
-    /// What a client of SMTP or LMTP hands over. `is_own`: the client is one of this host's own.
+    /// A message of a client of SMTP, submission or LMTP. `is_own`: the client is one of this host's own.
     #[must_use]
     pub fn from_client(
-        door: Count,
+        counter: Count,
         origin: Origin,
         transaction: ServerTransaction<Accepted>,
         (client, login): (String, Option<String>),
@@ -102,6 +110,6 @@ impl Submission {
     ) -> Self {
         let ServerTransaction { reverse_path, parameters, recipients } = transaction;
         let internal = Self::internal(reverse_path, recipients, client);
-        Self { parameters, origin: Some(origin), door: Some(door), is_own, login, ..internal }
+        Self { parameters, origin: Some(origin), counter: Some(counter), is_own, login, ..internal }
     }
 }

@@ -1,14 +1,26 @@
-//! Counters of what this host has done: since the start, and in all.
+//! Counters of this host's work: since the start, and in total.
 //!
 //! | number | kept in | lost by a crash |
 //! | --- | --- | --- |
-//! | since the start | memory | all |
-//! | in all | the file `statistics` of the state | what was counted since it was saved last |
+//! | since the start | memory | everything |
+//! | in total | the file `statistics` below `state` | the counts since the last save |
 //!
-//! Counting is an addition under a lock that is held for nothing else: whole numbers of 64 bits also where the processor has
-//! none (32-bit MIPS), and no write to disk. The totals are saved once an hour at most, if they have changed, and when the
-//! daemon stops. A failure to save is logged, and harms no mail. The format on disk is one line of numbers in the order of
-//! [`Count`]; an older version wrote fewer, a newer one writes more.
+//! Counting is an addition under a lock that is held for nothing else, because some processors have no atomic 64-bit
+//! integers (32-bit MIPS). It never writes to the disk. The totals are saved at most once an hour, if they have
+//! changed, and when the daemon stops. A failed save is logged, and harms no mail.
+//!
+//! # The file
+//!
+//! ```text
+//! CRC pillarbox-statistics 1<TAB>N N N …      one number for each Count, in its order
+//! ```
+//!
+//! | the file has | the counters begin with |
+//! | --- | --- |
+//! | fewer numbers, from an older version | 0 for the rest |
+//! | more numbers, from a newer version | the known ones; the others are lost at the next save |
+//! | a word that is not a number | 0 in its place |
+//! | a wrong checksum, or is missing | 0 everywhere |
 
 use super::event::{AttemptEnd, trouble};
 use super::logger;
@@ -20,10 +32,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Totals are saved so often at most: flash wears out.
+/// The least time between two saves: flash memory wears out.
 const SAVE_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// Something that is counted. The file of the totals follows this order: add new ones at the end.
+/// The things that are counted. The file follows this order: add new ones at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Count {
     /// Messages accepted on a port for SMTP.
@@ -32,9 +44,9 @@ pub enum Count {
     BySubmission,
     /// Messages accepted by LMTP.
     ByLmtp,
-    /// Messages accepted from programs of this host, by sendmail.
+    /// Messages accepted from programs of this host, by `sendmail`.
     ByDrop,
-    /// Size of all of them, in octets as the wire counts them.
+    /// The size of all accepted messages on the wire, in octets.
     Octets,
     /// Replies 5yz about addresses (5.1.x).
     RefusedAddress,
@@ -44,60 +56,60 @@ pub enum Count {
     RefusedOther,
     /// Replies 4yz.
     RefusedForNow,
-    /// Recipients delivered into Maildirs.
+    /// Recipients delivered to mailboxes of this host.
     Delivered,
-    /// Recipients that a next hop has taken over.
+    /// Recipients that a next hop has accepted.
     Relayed,
-    /// Attempts at a recipient that ended in waiting.
+    /// Attempts at a recipient that were deferred.
     Deferred,
-    /// Recipients that failed for good.
+    /// Recipients that failed permanently.
     Bounced,
-    /// Recipients whose message became too old.
+    /// Recipients whose message expired.
     Expired,
     /// Notices to senders and to `admin`.
     Notices,
-    /// Logins of clients.
+    /// Successful logins of clients.
     LoginsRight,
-    /// Logins that failed.
+    /// Failed logins of clients.
     LoginsWrong,
-    /// Connections that got their thread.
+    /// Accepted connections.
     ConnectionsTaken,
-    /// Connections that were turned away with 421.
+    /// Connections that were refused with 421.
     ConnectionsRefused,
     /// TLS handshakes with clients that failed.
     HandshakesFailed,
-    /// Log lines that the log did not take.
+    /// Dropped log lines.
     LogLinesDropped,
     /// Alarms raised.
     Alarms,
 }
 
-/// So many are counted.
+/// The number of counters.
 pub const COUNTS: usize = Count::Alarms as usize + 1;
 
 type Numbers = [u64; COUNTS];
 
-/// A number that goes up and down, asked for when it is shown.
+/// A number that rises and falls, read when it is shown.
 pub trait Gauge: fmt::Debug + Send + Sync {
-    /// The number now.
+    /// The current number.
     fn value(&self) -> usize;
 }
 
-/// The counts of a running pillarbox.
+/// The counters of a running daemon.
 #[derive(Debug)]
 pub struct Counters {
-    /// The connections that are open now.
+    /// The number of open connections.
     pub connections: Arc<dyn Gauge>,
-    /// The running time of the start.
+    /// The running time at the start.
     pub started: Duration,
     state: PathBuf,
-    /// What had been counted before the start.
+    /// The totals before the start.
     before: Numbers,
     since: Lock<Numbers>,
     saved: Lock<Saved>,
 }
 
-/// What was saved last, and when; locked while it is written.
+/// The latest save. Locked while the file is written.
 #[derive(Debug)]
 struct Saved {
     at: Duration,
@@ -105,7 +117,7 @@ struct Saved {
 }
 
 impl Counters {
-    /// Goes on from what was saved below `state`.
+    /// Continues the totals that were saved below `state`.
     #[must_use]
     pub fn resume(state: &Path, connections: Arc<dyn Gauge>, now: Now) -> Self {
         let saved = Saved { at: now.running, since: [0; COUNTS] };
@@ -124,14 +136,14 @@ impl Counters {
         self.add(what, 1);
     }
 
-    /// Counts so many more.
+    /// Adds a number.
     pub fn add(&self, what: Count, number: u64) {
         if let Some(slot) = self.since.lock().get_mut(what as usize) {
             *slot = slot.saturating_add(number);
         }
     }
 
-    /// Counts what became of a recipient; `is_local`: no other host had a part in it.
+    /// Counts the end of an attempt; `is_local`: in a mailbox of this host.
     pub fn count_end(&self, end: AttemptEnd, is_local: bool) {
         self.count(match end {
             AttemptEnd::Delivered if is_local => Count::Delivered,
@@ -152,7 +164,7 @@ impl Counters {
         since
     }
 
-    /// The counts in all.
+    /// The totals.
     #[must_use]
     pub fn in_all(&self) -> Numbers {
         let mut all = self.since_start();
@@ -160,7 +172,7 @@ impl Counters {
         all
     }
 
-    /// Saves the totals if they have changed, and if it is time to or in any case.
+    /// Saves the totals if they have changed, and [`SAVE_INTERVAL`] has passed or `in_any_case` is set.
     pub fn save(&self, now: Now, in_any_case: bool) {
         let mut saved = self.saved.lock();
         let since = self.since_start();
@@ -168,7 +180,7 @@ impl Counters {
         if saved.since == since || !(is_time || in_any_case) {
             return;
         }
-        // A disk that takes nothing is asked again in an hour as well.
+        // Also after a failure the next save is an hour away.
         *saved = Saved { at: now.running, since };
         if let Err(error) = STATISTICS.save(&self.state, &print(&self.in_all())) {
             trouble("saving the statistics", &error);
@@ -185,7 +197,7 @@ fn print(numbers: &Numbers) -> String {
     text
 }
 
-/// A file of an older version has fewer numbers, one of a newer version more.
+/// See the table at the top of this file.
 fn parse(text: &str) -> Numbers {
     let mut numbers = [0; COUNTS];
     for (slot, word) in numbers.iter_mut().zip(text.split(' ')) {

@@ -1,5 +1,31 @@
-//! The log lines, one variant each (INTERFACE section 7): `key=value`, so that one grep for a queue id tells the life
-//! of a message. What comes from outside is quoted and its control characters are escaped: no input forges a line.
+//! The log lines, one variant for each (INTERFACE section 7): `key=value`, so that a grep for a queue id shows the life
+//! of a message. Values from outside are quoted, and their control characters escaped: no input can forge a line.
+//! Message content and passwords are never logged.
+//!
+//! | `event=` | level | keys | meaning |
+//! | --- | --- | --- | --- |
+//! | `accepted` | info | `id from to size client tls auth` | a message is durable, one line for each queue id |
+//! | `delivered` | info | `id to relay attempt delay status reply` | a mailbox or the next hop has the message |
+//! | `deferred` | info | the same | the recipient is tried again |
+//! | `bounced` | info | the same | a permanent failure; the sender gets a notice |
+//! | `expired` | info, warn | the same | the lifetime has ended: of a message, or (warn) of a held message |
+//! | `held` | warn | the same | a failed notice to `admin` is kept in the queue |
+//! | `refused` | info, debug | `client helo from to reply` | a command, a message or a submission was refused |
+//! | `auth_failed` | info | `client name mechanism` | a login failed; `etc/fail2ban` reads this line |
+//! | `connected` | info | `relay tls auth` | a session with a next hop is ready for mail |
+//! | `closed` | info, debug | `client reason` | this host ended a session, or the socket failed |
+//! | `tls_policy` | warn | `domain reason` | a fault in the TLS policy of a domain |
+//! | `paused` | warn | `route seconds about status reason` | a next hop is not used for a while |
+//! | `digest` | info | `id messages` | several messages have become one |
+//! | `clock_jump` | warn | `seconds` | the wall clock jumped |
+//! | `operator` | info | `what id uid` | a user has changed a message of the queue |
+//! | `alarm` | warn | `state reason id route text` | mail is stuck, or moves again |
+//! | `trouble` | error | `doing error` | a failure of this host that mail survives |
+//! | `notice` | info | `text` | the daemon has begun or ended something |
+//!
+//! A key without a value has `-`; an empty value is `""` (the null reverse-path). A value is quoted if it is empty,
+//! longer than [`VALUE_MAX_OCTETS`], or has a blank, a quote or a hostile character; `reply`, `reason`, `text`,
+//! `doing`, `error` and `name` are always quoted. Quoted values are cut at [`VALUE_MAX_OCTETS`].
 
 use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::id::QueueId;
@@ -10,10 +36,10 @@ use crate::rules::pacing::breaker::RouteFailure;
 use std::fmt::{self, Display, Write};
 use std::time::Duration;
 
-/// Longest value that is logged, in octets; a list of a hundred recipients would be larger than a pipe takes at once.
+/// The longest value that is logged, in octets: a list of a hundred recipients would exceed what a pipe takes at once.
 const VALUE_MAX_OCTETS: usize = 512;
 
-/// Something worth a line.
+/// A log line.
 #[derive(Debug)]
 pub enum Event<'a> {
     /// A message was accepted: its 250 follows.
@@ -24,118 +50,118 @@ pub enum Event<'a> {
         from: &'a ReversePath,
         /// The recipients after routing.
         to: &'a [Mailbox],
-        /// Octets as they came over the wire, without transparency.
+        /// Its size on the wire in octets, without transparency (RFC 1870).
         size: u64,
-        /// Who sent it: an address, or a part of this program.
+        /// The sender: an address, a user of this host, or a part of this program.
         client: &'a str,
         /// TLS version and cipher.
         tls: Option<&'a str>,
         /// The login.
         auth: Option<&'a str>,
     },
-    /// A recipient's attempt has ended.
+    /// An attempt at a recipient has ended.
     Attempt {
-        /// What came of it.
+        /// The outcome.
         what: AttemptEnd,
         /// The message.
         id: QueueId,
         /// The recipient.
         to: &'a Mailbox,
-        /// The host that was talked to, `local` for a Maildir, `-` where there was nobody to talk to.
+        /// The next hop, `local` for a mailbox, `-` if no host was reached.
         relay: &'a str,
-        /// Which attempt this was.
+        /// The number of the attempt, from 1.
         attempt: u32,
-        /// Since the message was accepted.
+        /// The time since the message was accepted.
         delay: Duration,
-        /// RFC 3463.
+        /// The enhanced status code (RFC 3463).
         status: EnhancedStatus,
-        /// The reply or the reason.
+        /// The reply, or the reason.
         reply: &'a str,
     },
-    /// A command, a message or a submission was refused. What does not apply or is not known yet is `-`.
+    /// A command, a message or a submission was refused. A value that is unknown or does not apply is `-`.
     Refused {
         /// The peer: an address, or a user of this host.
         client: &'a str,
-        /// The name that it gave itself by EHLO.
+        /// Its name in EHLO.
         helo: &'a str,
-        /// The reverse-path, empty for the null one; as it was written, if it is no address.
+        /// The reverse-path, empty for the null one; as it was written, if it is not an address.
         from: &'a str,
-        /// The recipient, or all of them; as it was written, if it is no address.
+        /// The recipient, or all recipients; as it was written, if it is not an address.
         to: &'a str,
-        /// Our reply.
+        /// The reply.
         reply: &'a str,
     },
-    /// Somebody failed to log in. Its form is what `etc/fail2ban` goes by.
+    /// A login failed. `etc/fail2ban` depends on the form of this line.
     AuthFailed {
         /// The client.
         client: &'a str,
-        /// The name that was given.
+        /// The name in the login.
         name: &'a str,
         /// The SASL mechanism.
         mechanism: &'a str,
     },
-    /// A next hop is ready for mail.
+    /// A session with a next hop is ready for mail.
     Connected {
-        /// Its name, address and port.
+        /// The next hop's name, address and port.
         relay: &'a str,
-        /// `none`, `unverified` or `verified`; verified by a policy: `sts` or `dane`.
+        /// `none`, `unverified`, `verified`, or the policy by which it was verified: `sts` or `dane`.
         tls: &'a str,
         /// The login.
         auth: Option<&'a str>,
     },
-    /// Something about what a domain wants of TLS with its MX hosts; mail goes on.
+    /// A fault in the TLS policy of a domain (MTA-STS, DANE).
     TlsPolicy {
         /// The domain, or the host.
         domain: &'a str,
-        /// What is wrong.
+        /// The fault.
         reason: &'a str,
     },
-    /// A next hop can't be used for a while; its messages stay as they are.
+    /// A next hop is not used for a while; its messages keep their own retry times.
     Paused {
         /// The next hop.
         route: &'a str,
-        /// For how long.
+        /// The length of the pause.
         pause: Duration,
-        /// What it refuses for, if it does; a word of `rules::refusal`.
+        /// What its refusal is about, if it refused; a word of `rules::advice`.
         about: Option<&'static str>,
-        /// RFC 3463.
+        /// The enhanced status code (RFC 3463).
         status: EnhancedStatus,
-        /// Why.
+        /// The reason.
         reason: &'a str,
     },
-    /// A session was ended by us, for a limit or an error.
+    /// This host ended a session because of a limit or an error, or the socket failed.
     Closed {
         /// The client.
         client: &'a str,
-        /// Why.
+        /// The reason.
         reason: &'a str,
     },
-    /// Something of ours went wrong; mail goes on.
+    /// A failure of this host that mail survives.
     Trouble {
-        /// What was being done.
+        /// The action that failed.
         doing: &'a str,
-        /// What came of it.
+        /// The error.
         error: &'a str,
     },
-    /// Messages have left in one.
+    /// Several messages have become one.
     Digest {
-        /// Its id.
+        /// The id of the digest.
         id: QueueId,
-        /// How many there are in it.
+        /// The number of messages in it.
         messages: usize,
     },
     /// The wall clock jumped.
     ClockJump {
-        /// Seconds forward, or back if negative.
+        /// The seconds that it jumped forward; negative: back.
         seconds: i64,
     },
-    /// The operator has done something to a message.
+    /// A user has changed a message of the queue by a command.
     Operator {
-        /// The word for it.
+        /// The command's word: `hold`, `release`, `remove` and so on.
         what: &'static str,
         /// The message.
         id: QueueId,
-        /// Who that was.
+        /// The user.
         uid: u32,
     },
     /// Mail is stuck, or moves again.
@@ -148,7 +174,7 @@ pub enum Event<'a> {
         id: &'a str,
         /// The next hop, if it is about one.
         route: &'a str,
-        /// In words.
+        /// The alarm in words.
         text: &'a str,
     },
     /// The daemon has begun or ended something.
@@ -158,17 +184,17 @@ pub enum Event<'a> {
 /// How an attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttemptEnd {
-    /// In the Maildir, or taken over by the next hop.
+    /// In the mailbox, or accepted by the next hop.
     Delivered,
-    /// To be tried again.
+    /// Waiting for the next attempt.
     Deferred,
-    /// Failed for good; the sender is told.
+    /// Failed permanently; the sender gets a notice.
     Bounced,
-    /// Too old; the sender is told.
+    /// Its lifetime has ended; the sender gets a notice.
     Expired,
-    /// Failed for good, or too old, on its way to admin: kept in the queue.
+    /// Failed or expired on its way to `admin`: kept in the queue.
     Held,
-    /// Kept for too long.
+    /// Kept for `admin` until its time there ended; removed.
     GivenUp,
 }
 
@@ -184,13 +210,13 @@ impl AttemptEnd {
     }
 }
 
-/// Logs a failure of this host that mail survives: what was being done, and why it failed.
+/// Logs a failure of this host that mail survives: the action, and the error.
 pub fn trouble(doing: &str, error: &dyn Display) {
     Event::Trouble { doing, error: &error.to_string() }.log();
 }
 
 impl<'a> Event<'a> {
-    /// A route, or one smarthost of it, pauses.
+    /// The event of a route, or of one smarthost, that pauses.
     #[must_use]
     pub fn paused(route: &'a str, pause: Duration, failure: &'a RouteFailure) -> Self {
         let RouteFailure { reason, refusal } = failure;
@@ -203,26 +229,20 @@ impl<'a> Event<'a> {
         }
     }
 
-    /// Hands the event to the logger.
+    /// Logs the event at its level.
     pub fn log(&self) {
         let level = match self {
             Self::Attempt { what: AttemptEnd::Held | AttemptEnd::GivenUp, .. } => log::Level::Warn,
-            Self::Accepted { .. } | Self::Attempt { .. } | Self::Operator { .. } | Self::Notice(_) => {
-                log::Level::Info
-            }
-            Self::Connected { .. } | Self::Refused { .. } | Self::AuthFailed { .. } | Self::Closed { .. } => {
-                log::Level::Info
-            }
-            Self::Digest { .. } => log::Level::Info,
             Self::Paused { .. } | Self::ClockJump { .. } | Self::TlsPolicy { .. } | Self::Alarm { .. } => {
                 log::Level::Warn
             }
             Self::Trouble { .. } => log::Level::Error,
+            _ => log::Level::Info,
         };
         self.log_at(level);
     }
 
-    /// The same for something that matters to nobody, unless it is looked for.
+    /// Logs the event at debug level: it matters only to an operator who searches for it.
     pub fn log_quietly(&self) {
         self.log_at(log::Level::Debug);
     }
@@ -236,19 +256,12 @@ impl Display for Event<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Accepted { id, from, to, size, client, tls, auth } => {
-                write!(
-                    f,
-                    "event=accepted id={id} from={} to={} size={size}",
-                    LogValue(from),
-                    LogValue(&List(to))
-                )?;
-                write!(
-                    f,
-                    " client={} tls={} auth={}",
-                    LogValue(client),
-                    LogValue(&tls.unwrap_or("-")),
-                    LogValue(&auth.unwrap_or("-"))
-                )
+                let list = List(to);
+                let [tls, auth] = [tls, auth].map(|it| it.unwrap_or("-"));
+                let (from, to, client) = (LogValue(from), LogValue(&list), LogValue(client));
+                let (tls, auth) = (LogValue(&tls), LogValue(&auth));
+                write!(f, "event=accepted id={id} from={from} to={to} size={size}")?;
+                write!(f, " client={client} tls={tls} auth={auth}")
             }
             Self::Attempt { what, id, to, relay, attempt, delay, status, reply } => write!(
                 f,
@@ -302,7 +315,7 @@ impl Display for Event<'_> {
     }
 }
 
-/// Mailboxes with commas between them.
+/// Prints mailboxes with commas between them.
 pub struct List<'a>(pub &'a [Mailbox]);
 
 impl Display for List<'_> {
@@ -314,7 +327,7 @@ impl Display for List<'_> {
     }
 }
 
-/// A value that is quoted only if it has to be: empty, or with a blank, a quote or a hostile character.
+/// Prints a value, in quotes only if it must be quoted; see the top of this file.
 struct LogValue<'a>(&'a dyn Display);
 
 impl Display for LogValue<'_> {
@@ -327,14 +340,14 @@ impl Display for LogValue<'_> {
     }
 }
 
-/// Text without control characters and not too long, as the log has it between quotes.
+/// The text as it appears in the log between quotes: escaped and cut.
 #[must_use]
 pub fn escaped(text: &str) -> String {
     let quoted = Quoted(text).to_string();
     quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or_default().to_owned()
 }
 
-/// A value in quotes, with quotes, backslashes and control characters escaped, and cut to a length.
+/// Prints a value in quotes, with quotes, backslashes and hostile characters escaped, cut at [`VALUE_MAX_OCTETS`].
 struct Quoted<'a>(&'a str);
 
 impl Display for Quoted<'_> {
@@ -429,7 +442,7 @@ mod tests {
         let line =
             Event::Closed { client: "x\nevent=accepted id=1", reason: "\u{1b}[2J\u{202e}" }.to_string();
         assert_eq!(line, "event=closed client=\"x\\nevent=accepted id=1\" reason=\"\\u{1b}[2J\\u{202e}\"");
-        // As RCPT had it, which takes any text for the log.
+        // The argument of RCPT as written, which may be any text.
         let turned = Event::Refused { client: "::1", helo: "-", from: "a\u{202e}b@x", to: "-", reply: "no" };
         assert!(turned.to_string().contains("from=\"a\\u{202e}b@x\" "), "{turned}");
         let long = Event::Notice(&"x".repeat(10_000)).to_string();

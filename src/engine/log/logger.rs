@@ -1,7 +1,15 @@
-//! The logger: simple_logger or the system's log, behind a wrapper that nothing can block and nothing can bring down.
+//! The logger: `simple_logger` to standard error, or the system's log, behind a wrapper that cannot block and cannot
+//! panic.
 //!
-//! A target that is gone or does not take more loses lines; they are counted, and the count is logged once lines get
-//! through again. Mail goes on.
+//! | target | a line is written | a line is dropped |
+//! | --- | --- | --- |
+//! | standard error | if `poll` reports room, one line at a time | a full pipe, a closed descriptor, a panic while printing |
+//! | `/dev/log` | by a non-blocking datagram; one new connection if the old one fails | a full socket, no log daemon |
+//!
+//! Dropped lines are counted. The next line that gets through is followed by `event=log_lines_dropped count=N`.
+//!
+//! A panic of any thread is logged as `event=panic`, directly to standard error: the logger itself may be what
+//! panicked.
 
 use crate::config::LogTarget;
 use crate::mail::date::{WallTime, names};
@@ -15,11 +23,11 @@ use std::os::unix::net::UnixDatagram;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The socket of the system's log (RFC 3164 by way of syslog(3)).
+/// The socket of the system's log, for lines in the format of RFC 3164.
 const SYSLOG_SOCKET: &str = "/dev/log";
-/// Facility "mail" of syslog, already shifted.
+/// Syslog's facility "mail", shifted to its place in the priority.
 const FACILITY_MAIL: u8 = 2 << 3;
-/// Longest line in octets: what POSIX lets a pipe take at once.
+/// The longest line in octets: a pipe takes it in one piece (POSIX PIPE_BUF on Linux).
 const LINE_MAX_OCTETS: usize = 4096;
 
 /// The logger of the program.
@@ -34,22 +42,22 @@ enum Sink {
     Syslog(Lock<Option<UnixDatagram>>),
 }
 
-/// Lines of this process that were lost. The front of the log is one for the process, and so is this.
+/// The lines that this process has lost. Static, like the logger of the `log` crate.
 static DROPPED: AtomicUsize = AtomicUsize::new(0);
 
-/// How many lines the log has not taken since this process started.
+/// The number of lines that were dropped since this process started.
 #[must_use]
 pub fn dropped_lines() -> u64 {
     DROPPED.load(Ordering::Relaxed) as u64
 }
 
 thread_local! {
-    /// Set while a line is printed: a panic then is one of printing, and must not be logged.
+    /// Set while a line is printed: a panic is then one of printing, and must not be logged.
     static PRINTING: Cell<bool> = const { Cell::new(false) };
 }
 
 impl Logger {
-    /// A logger that is not in use yet.
+    /// A logger that is not installed yet.
     #[must_use]
     pub fn new(target: LogTarget, level: LevelFilter) -> Self {
         let sink = match target {
@@ -62,8 +70,8 @@ impl Logger {
         Self { level, sink, dropped: AtomicUsize::new(0) }
     }
 
-    /// Makes it the logger of the process, and has panics logged: by message and place only, since a backtrace costs a
-    /// small box 30 MiB for good. Does nothing if there is a logger already.
+    /// Installs it as the logger of the process, with a hook that logs panics: only their text and place, because a
+    /// backtrace would cost a small box 30 MiB of memory for good. Keeps a logger that was installed before.
     pub fn install(self) {
         log::set_max_level(self.level);
         let _ = log::set_boxed_logger(Box::new(self));
@@ -75,7 +83,7 @@ impl Logger {
                 let text = payload.downcast_ref::<&str>().copied();
                 let text =
                     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("-");
-                // Not by the logger: eprintln! may panic, and a panic in a panic hook ends the process.
+                // Not by eprintln!, which may panic: a panic in a panic hook ends the process.
                 raw_line(&format!("event=panic place={place} text={text:?}\n"));
             }
         }));
@@ -85,7 +93,7 @@ impl Logger {
         let text = printable(record.args().to_string());
         match &self.sink {
             Sink::Stderr { logger, turn } => {
-                // One line at a time, so that there is room for the whole line when there is room at all.
+                // One line at a time: if poll reports room, there is room for the whole line.
                 let _turn = turn.lock();
                 if !stderr_takes_a_line() {
                     return false;
@@ -138,7 +146,7 @@ impl Log for Logger {
     fn flush(&self) {}
 }
 
-/// Whether standard error is open and has room for a line, so that writing one does not wait.
+/// Whether standard error is open and has room for a line, so that a write does not block.
 fn stderr_takes_a_line() -> bool {
     let mut fds = [PollFd::from_borrowed_fd(rustix::stdio::stderr(), PollFlags::OUT)];
     let ready = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|count| count == 1);
@@ -146,16 +154,16 @@ fn stderr_takes_a_line() -> bool {
     ready && fd.revents() == PollFlags::OUT
 }
 
-/// A line to standard error that can neither wait nor panic.
+/// Writes a line to standard error; can neither block nor panic.
 fn raw_line(line: &str) {
     if stderr_takes_a_line() {
         let _ = rustix::io::write(rustix::stdio::stderr(), line.as_bytes());
     }
 }
 
-/// The text as one line of at most [`LINE_MAX_OCTETS`], whatever a library may have put into it.
+/// The text as one line of at most [`LINE_MAX_OCTETS`]: libraries log too, and may use control characters.
 fn printable(mut text: String) -> String {
-    // Some octets are for the prefix of the logger.
+    // The rest is for the prefix of the logger.
     let limit = LINE_MAX_OCTETS - 128;
     if text.len() > limit {
         let end = (0..=limit).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
@@ -167,7 +175,7 @@ fn printable(mut text: String) -> String {
     text
 }
 
-/// Sends a line; a log daemon that was started anew is connected to again.
+/// Sends a line; connects again if the log daemon was restarted. False if the line was dropped.
 fn send_to_syslog(socket: &mut Option<UnixDatagram>, level: Level, text: &str) -> bool {
     let severity = match level {
         Level::Error => 3,
@@ -201,7 +209,7 @@ fn connect_syslog() -> Option<UnixDatagram> {
     Some(socket)
 }
 
-/// `Nov  3 06:53:30`, in local time as syslog has it.
+/// `Nov  3 06:53:30`, in local time as RFC 3164 §4.1.2 has it.
 fn syslog_date(now: WallTime) -> String {
     let date = now.to_local(utc_offset_seconds(now.seconds()));
     let (_, month) = names(date);

@@ -1,4 +1,12 @@
-//! What is told of what happens: log lines, the logger behind them, and counters.
+//! Reports of what this host does: log lines, the logger behind them, and counters.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `event` | the log lines, with their keys |
+//! | `logger` | writes a line to standard error or to the system's log, and never blocks |
+//! | `counters` | numbers for `pillarbox status`, and the file that keeps their totals |
+//!
+//! Nothing in this room can stop mail: a line that the target does not accept is dropped and counted.
 
 pub mod counters;
 pub mod event;

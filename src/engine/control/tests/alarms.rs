@@ -72,7 +72,7 @@ fn a_message_that_is_stuck_is_told_once_with_its_reason_and_so_is_its_end() {
     operate(&world, "queue flush");
     let end = "event=alarm state=ok reason=stuck id=- route=- text=\"no message is too old any more\"";
     assert_eq!(live(&world, 60), [end]);
-    assert_eq!(world.intake.statistics.since_start()[Count::Alarms as usize], 1);
+    assert_eq!(world.intake.counters.since_start()[Count::Alarms as usize], 1);
 }
 
 #[test]

@@ -5,8 +5,15 @@
 //! BDAT ─▶ begin ─▶ chunk ─▶ 250 ─▶ ... ─▶ last chunk ─────▶ commit ─▶ 250
 //! ```
 //!
-//! A message that is refused is read to its end all the same: the client listens for a reply only there. It is not kept
-//! beyond `limits.message_size`. A client that sends too slowly, or pauses for longer than `limits.data_timeout`, gets 421.
+//! The data of a refused message is read to its end as well: the client reads no reply before. Nothing is kept beyond
+//! `limits.message_size`.
+//!
+//! | fault | reply |
+//! | --- | --- |
+//! | a bare CR or LF, unless the listener repairs it | 550 5.5.2 at the end |
+//! | more than `limits.message_size` | 552 5.3.4 at the end |
+//! | intake refuses the message | see `intake::refusal` |
+//! | a pause longer than `limits.data_timeout`, or too few octets a second (`rules::pacing::patience`) | 421 at once |
 
 use super::{Accepted, COMMAND_BUFFER_OCTETS, Connection, End};
 use crate::engine::intake::incoming::Incoming;
@@ -22,12 +29,12 @@ use crate::smtp::reply::Reply;
 use crate::smtp::server::{Chunk, ServerTransaction};
 
 impl Connection<'_> {
-    /// Takes a message by DATA. Intake is made ready first, so that its refusal can still answer DATA.
+    /// Receives a message by DATA. Intake begins before the 354, so that its refusal can be the reply to DATA.
     pub(super) fn receive(&mut self, transaction: ServerTransaction<Accepted>) -> Result<(), End> {
         let mut incoming = match self.intake.begin(self.site, self.submission(transaction)) {
             Ok(incoming) => incoming,
             Err(refusal) => {
-                tell_trouble(&refusal);
+                log_failure(&refusal);
                 let action = self.session.data_verdict(Err(refusal.reply()));
                 return self.act(action);
             }
@@ -39,7 +46,7 @@ impl Connection<'_> {
         self.act(action)
     }
 
-    /// Reads the data to its end, also of a message that is refused; the inner result is the reason.
+    /// Reads the data to its end, also of a refused message. The inner error is the reply that refuses it.
     fn read_data(&mut self, incoming: &mut Incoming<'_>) -> Result<Result<(), Reply>, End> {
         let (mut decoder, mut piece) = (DotDecoder::repairing(self.listener.repairs_newlines), Vec::new());
         let limits = &self.site.settings.limits;
@@ -56,7 +63,7 @@ impl Connection<'_> {
             }
             self.flush()?;
             if is_too_slow(decoder.octets(), started.elapsed()) {
-                return Err(End::Aborted("got the data too slowly"));
+                return Err(End::Aborted("received the data too slowly"));
             }
             self.fill_with_data()?;
         }
@@ -64,7 +71,7 @@ impl Connection<'_> {
         Ok(judge_data(decoder.is_malformed(), decoder.octets(), limits.message_size))
     }
 
-    /// Reads a chunk of BDAT to its end, also of a message that is refused.
+    /// Reads a chunk of BDAT to its end, also of a refused message.
     pub(super) fn read_chunk(
         &mut self,
         transaction: Option<ServerTransaction<Accepted>>,
@@ -72,7 +79,7 @@ impl Connection<'_> {
     ) -> Result<(), End> {
         if let Some(transaction) = transaction {
             let incoming = self.intake.begin(self.site, self.submission(transaction));
-            let incoming = incoming.inspect_err(tell_trouble);
+            let incoming = incoming.inspect_err(log_failure);
             self.chunks = Some(Chunks { incoming, decoder: ChunkDecoder::default() });
         }
         let Some(mut chunks) = self.chunks.take() else { return Err(End::Aborted("lost a message")) };
@@ -100,7 +107,7 @@ impl Connection<'_> {
         self.act(action)
     }
 
-    /// Reads `octets` octets, and hands them to `take` in pieces.
+    /// Reads `octets` octets, and passes them to `take` in pieces.
     pub(super) fn read_octets(&mut self, octets: u64, mut take: impl FnMut(&[u8])) -> Result<(), End> {
         let mut left = octets;
         let started = Stopwatch::start();
@@ -108,7 +115,7 @@ impl Connection<'_> {
             if self.input.octets().is_empty() {
                 self.flush()?;
                 if is_too_slow(octets - left, started.elapsed()) {
-                    return Err(End::Aborted("got the data too slowly"));
+                    return Err(End::Aborted("received the data too slowly"));
                 }
                 self.fill_with_data()?;
             }
@@ -122,7 +129,7 @@ impl Connection<'_> {
         Ok(())
     }
 
-    /// Waits for more of the data.
+    /// Waits for more data, at most `limits.data_timeout`.
     fn fill_with_data(&mut self) -> Result<(), End> {
         self.input.grow_if_full();
         match self.fill(Deadline::after(self.site.settings.limits.data_timeout)) {
@@ -133,15 +140,15 @@ impl Connection<'_> {
     }
 }
 
-/// A message that comes in by BDAT.
+/// A message that is being received by BDAT.
 pub(super) struct Chunks<'a> {
-    /// The message, or why intake does not take it.
+    /// The message, or the reason for which intake refused it.
     incoming: Result<Incoming<'a>, Refusal>,
     decoder: ChunkDecoder,
 }
 
 impl Chunks<'_> {
-    /// The reply that refuses the message, if something is wrong with what has come in so far.
+    /// The reply that refuses the message, if intake refused it or the chunks so far are malformed or too large.
     fn verdict(&self, limit: u64, at_end: bool) -> Result<(), Reply> {
         if let Err(refusal) = &self.incoming {
             return Err(refusal.reply());
@@ -160,13 +167,13 @@ fn judge_data(is_malformed: bool, octets: u64, limit: u64) -> Result<(), Reply> 
 
 fn commit(incoming: Incoming<'_>) -> Result<QueueId, Reply> {
     incoming.commit().map_err(|refusal| {
-        tell_trouble(&refusal);
+        log_failure(&refusal);
         refusal.reply()
     })
 }
 
-/// Logs why intake did not take a message. A full queue is in the log already, as the refusal of the command.
-fn tell_trouble(refusal: &Refusal) {
+/// Logs the reason for which intake refused a message. The refused command already logs a full queue.
+fn log_failure(refusal: &Refusal) {
     if !matches!(refusal, Refusal::QueueFull) {
         trouble("taking a message", refusal);
     }

@@ -1,4 +1,15 @@
-//! What a connection decides about its client: the login, the sender, a recipient; and what intake is told of a message.
+//! The decisions of a connection about its client: the login, the sender, each recipient; and the submission for
+//! intake.
+//!
+//! | question | refused with |
+//! | --- | --- |
+//! | AUTH | 535 for a wrong name or password, after the wait of `rules::pacing::auth_failures`; 454 without a users file |
+//! | MAIL | 550 for LMTP from untrusted clients; 450 beyond `limits.messages_per_minute_per_ip`; 452 without room on disk |
+//! | RCPT: route | the reply of `rules::routing` for an unknown user or a failed look-up |
+//! | RCPT: rights | the reply of `rules::routing::admission`: relaying is for trusted clients and logins |
+//! | RCPT: room | 452 if the quota is used up, or no more Maildirs can be made |
+//!
+//! On LMTP a recipient that is not local is refused with 550. The rules apply in the order of the table.
 
 use super::{Accepted, Connection, End};
 use crate::config::{ListenerAuth, ListenerTls};
@@ -19,12 +30,12 @@ use crate::smtp::server::{ClientAccess, LoginPolicy, ServerTransaction, Service,
 use crate::store::{free_space, has_room};
 use std::net::IpAddr;
 
-/// What the log has for the name of a client that may say any.
+/// The login in the log of a client that may log in by any name.
 const UNCHECKED: &str = "unchecked";
 
 impl Connection<'_> {
-    /// What the client may ask for. On loopback nobody reads a password on its way, and hardly a client takes a
-    /// certificate that nobody known has signed.
+    /// Whether the client may use STARTTLS and AUTH. On loopback nobody can read a password on its way, and few clients
+    /// accept a self-signed certificate.
     pub(super) fn access(&self, is_loopback: bool) -> ClientAccess {
         let is_self_signed = || self.site.tls.as_ref().is_some_and(Tls::is_self_signed);
         let starttls = match self.listener.tls {
@@ -41,24 +52,24 @@ impl Connection<'_> {
         ClientAccess { starttls, logins }
     }
 
-    /// Makes ready for a handshake; `None` if it can't be had now.
+    /// Prepares a handshake; `None` without a certificate, or without memory for one.
     pub(super) fn prepare_handshake(&self) -> Option<Handshake> {
         let (now, minimum) = (self.intake.clock.now().wall, self.listener.tls_minimum);
         self.site.tls.as_ref()?.handshake(now, minimum, self.trusted)
     }
 
-    /// Whether the client may log in by any name and password, which gives it nothing but what its network has.
+    /// Whether the client may log in by any name and password. The login gives it no right beyond those of its network.
     fn takes_any_login(&self) -> bool {
         self.trusted && self.listener.auth == ListenerAuth::Any
     }
 
-    /// The name that the client has proved to be its own.
+    /// The name of a login whose password was checked.
     fn login(&self) -> Option<&str> {
         self.session.login().filter(|_| !self.takes_any_login())
     }
 
-    /// Whether somebody may log in. Who fails often waits for the answer, whether it is a yes or a no: guesses get slow,
-    /// and nothing is learnt from the wait.
+    /// Whether a login is accepted. An address that fails often waits longer for the answer, accepted or not: guessing
+    /// gets slow, and the wait reveals nothing.
     #[inline(never)]
     pub(super) fn judge_login(
         &mut self,
@@ -76,12 +87,12 @@ impl Connection<'_> {
         Ok(match self.site.logins.check(credentials) {
             LoginVerdict::Right => {
                 self.slot.logged_in();
-                self.intake.statistics.count(Count::LoginsRight);
+                self.intake.counters.count(Count::LoginsRight);
                 Ok(())
             }
             LoginVerdict::Wrong => {
                 self.slot.login_failed(self.intake.clock.now().running);
-                self.intake.statistics.count(Count::LoginsWrong);
+                self.intake.counters.count(Count::LoginsWrong);
                 let (client, name) = (&self.client.to_string(), credentials.name.as_str());
                 Event::AuthFailed { client, name, mechanism: mechanism.keyword() }.log();
                 Err(sasl::refused())
@@ -90,7 +101,7 @@ impl Connection<'_> {
         })
     }
 
-    /// Whether the client may send another message now, and there is room for what MAIL announces.
+    /// Whether the client may send another message now, and the disk has room for the size that MAIL announces.
     pub(super) fn judge_sender(&self, parameters: &MailParameters) -> Result<(), Reply> {
         if self.service == Service::Lmtp && !self.trusted {
             let text = "LMTP is for relay.trusted_networks";
@@ -105,7 +116,7 @@ impl Connection<'_> {
         let maildirs = self.site.settings.local.maildir.fixed_directory();
         let state = Some(self.site.settings.state.as_path());
         for path in [state, maildirs.filter(|path| Some(*path) != state)].into_iter().flatten() {
-            // A file system that can't be asked says no when it is written to.
+            // A file system that cannot be queried counts as having room: if it is full, the write fails.
             if free_space(path).is_ok_and(|space| !has_room(space, kept, declared)) {
                 return Err(Reply::new(452, EnhancedStatus::SYSTEM_FULL, "no space left on the disk"));
             }
@@ -113,6 +124,7 @@ impl Connection<'_> {
         Ok(())
     }
 
+    /// The route of a recipient, if the client may send to it.
     pub(super) fn judge_recipient(&self, path: &ForwardPath) -> Result<Routed, Reply> {
         let routed = self.site.route(path).map_err(|no_route| no_route.reply())?;
         if self.service == Service::Lmtp && !routed.is_local {
@@ -120,7 +132,7 @@ impl Connection<'_> {
             return Err(Reply::new(550, EnhancedStatus::NOT_AUTHORIZED, text));
         }
         self.site.admission.admit(&routed, self.is_own())?;
-        // A recipient who can't have a Maildir is told apart here: after the data it would be the end of the others', too.
+        // A Maildir that cannot be made is refused here: after the data the refusal would be for all recipients.
         if self.site.routes.users == LocalUsers::Any
             && let Err(error) = self.site.maildir(&routed)
         {
@@ -133,8 +145,9 @@ impl Connection<'_> {
         Ok(routed)
     }
 
-    /// Whether the quota leaves room for what MAIL announced, or for anything at all. Told here, it is the answer for
-    /// this recipient alone. What can't be found out now is no reason to refuse: the copy could wait in the queue.
+    /// Whether the quota leaves room for the size that MAIL announced, or for one octet. The reply to RCPT concerns
+    /// only this recipient. A mailbox that cannot be measured now counts as having room: its copy could wait in the
+    /// queue.
     fn judge_room(&self, routed: &Routed) -> Result<(), Reply> {
         let path = self.site.maildir(routed).ok().flatten();
         let room = path.and_then(|path| self.intake.maildirs.room(&path).ok());
@@ -149,7 +162,7 @@ impl Connection<'_> {
         let word = match (self.service, self.session.is_extended(), smtputf8) {
             (Service::Lmtp, _, false) => "LMTP",
             (Service::Lmtp, _, true) => "UTF8LMTP",
-            // There is no word for HELO within TLS.
+            // RFC 3848 has no word for HELO within TLS.
             (_, false, _) => return "SMTP".to_owned(),
             (_, true, false) => "ESMTP",
             (_, true, true) => "UTF8SMTP",
@@ -159,11 +172,12 @@ impl Connection<'_> {
         format!("{word}{secured}{authenticated}")
     }
 
-    /// Whether the client is one of this host's own: it may relay, and speak for its domains.
+    /// Whether the client is one of this host's own: it may relay, and send in the name of its domains.
     pub(super) fn is_own(&self) -> bool {
         self.trusted || self.login().is_some()
     }
 
+    /// The submission for intake.
     pub(super) fn submission(&self, transaction: ServerTransaction<Accepted>) -> Submission {
         let client = self.client.to_string();
         let origin = Origin {
@@ -176,13 +190,13 @@ impl Connection<'_> {
             tls: self.tls.clone(),
         };
         let login = self.session.login().map(|_| self.login().unwrap_or(UNCHECKED).to_owned());
-        let door = match self.service {
+        let counter = match self.service {
             Service::Lmtp => Count::ByLmtp,
             _ if login.is_some() => Count::BySubmission,
             _ => Count::BySmtp,
         };
-        // LMTP hands over what another host has taken.
+        // LMTP hands over mail that another host has accepted.
         let is_own = self.is_own() && self.service != Service::Lmtp;
-        Submission::from_client(door, origin, transaction, (client, login), is_own)
+        Submission::from_client(counter, origin, transaction, (client, login), is_own)
     }
 }

@@ -1,4 +1,4 @@
-//! SMTP as devices speak it: text without a header section, names that are none, and what the log says of a refusal.
+//! SMTP as devices speak it: text without a header section, invalid names, and the log line of a refusal.
 
 use crate::config::ListenerKind;
 use crate::engine::inbound::policy::ListenerPolicy;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 const STRANGER: &str = "192.0.2.7";
 const OWN: &str = "127.0.0.1";
 
-/// A session of one message for alice, who is here, and joe, for whom anybody's mail is taken.
+/// A session of one message for alice, a local user, and joe, to whom anybody may relay.
 fn send(world: &World, verbs: &str, content: &str) {
     let content = content.replace('\n', "\r\n");
     let script = match verbs {
@@ -22,12 +22,12 @@ fn send(world: &World, verbs: &str, content: &str) {
     assert!(output.contains("\r\n250 2.0.0 Ok: "), "{output}");
 }
 
-/// Behind the fields that this host adds.
+/// The content behind the fields that this host adds.
 fn without_trace(message: &str) -> &str {
     message.split_once("Nov 2026 06:53:30 +0000\n").unwrap().1
 }
 
-/// What alice got, and what joe's host got, with LF line ends; `direct`: alice's copy did not go by the queue.
+/// The copies of alice and of joe's host, with LF line ends; `direct`: alice's copy did not pass through the queue.
 fn received(content: &str, verbs: &str, direct: bool) -> (String, String) {
     let world = World::new("relay.domains = [\"far.example\"]\nqueue.retry = \"1m\"");
     let host = Host::friendly();
@@ -167,11 +167,11 @@ fn refusals_of_a_robot_do_not_fill_the_log() {
     let server = world.server();
     let permit = server.permit();
     let now = world.intake.clock.now().running;
-    assert_eq!((0..1000).filter(|_| permit.tells_refusal(now)).count(), 60);
-    assert!(permit.tells_refusal(now + 2 * MINUTE));
+    assert_eq!((0..1000).filter(|_| permit.may_log_refusal(now)).count(), 60);
+    assert!(permit.may_log_refusal(now + 2 * MINUTE));
 }
 
-/// Proxies and monitors look every few seconds whether the port is open.
+/// Proxies and monitors check every few seconds whether the port is open.
 #[test]
 fn a_look_at_the_port_is_no_event() {
     let world = World::new("");

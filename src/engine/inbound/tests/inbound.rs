@@ -1,4 +1,4 @@
-//! The server's side of the engine: what is accepted, where it lies, and what a client can't break.
+//! The server's side of the engine: which mail is accepted, where its copies are, and what a client cannot break.
 
 use crate::engine::host::site::current;
 use crate::engine::inbound::connection::Connection;
@@ -29,7 +29,7 @@ fn content(size: usize) -> String {
         }
         let mut line = format!("{}{i:07} {}", if i % 50 == 0 { "." } else { "-" }, "x".repeat(53));
         line.truncate(left - 2);
-        // What is left after it must have room for a line, or none at all.
+        // The space left after it must hold a line, or nothing at all.
         if (1..=2).contains(&(left - line.len() - 2)) {
             line.truncate(line.len() - 3);
         }
@@ -41,7 +41,7 @@ fn content(size: usize) -> String {
     content
 }
 
-/// Puts a FIFO there: neither a Maildir nor an mbox.
+/// Puts a FIFO in the place of a mailbox: neither a Maildir nor an mbox.
 fn block(path: &Path) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     rustix::fs::mknodat(rustix::fs::CWD, path, FileType::Fifo, Mode::RWXU, 0).unwrap();
@@ -74,7 +74,7 @@ fn a_maildir_that_takes_no_mail_is_retried_from_the_queue() {
                 assert!(mail.ends_with(&text), "large: {large}");
             }
             assert_eq!(world.half_written(), 0);
-            // Nobody else who could keep it: the client does.
+            // No other copy exists: the client keeps the message.
             std::fs::remove_dir_all(world.maildir("bob")).unwrap();
             block(&world.maildir("bob"));
             let reply = world.submit("x@y.example", &[BOB], &text);
@@ -84,21 +84,21 @@ fn a_maildir_that_takes_no_mail_is_retried_from_the_queue() {
     }
 }
 
-/// The rest of a large message must not be lost with the copy that was begun first and can't be kept.
+/// The rest of a large message must survive the loss of the copy that was begun first.
 #[test]
 fn an_mbox_that_is_locked_is_retried_from_the_queue() {
     for large in [false, true] {
         let world = World::new("queue.retry = \"1m\"");
         std::fs::create_dir_all(world.maildir("")).unwrap();
         std::fs::write(world.maildir("bob"), "").unwrap();
-        // A link, which never counts as left over.
+        // A link, which a sweep never removes.
         std::os::unix::fs::symlink("/nowhere", world.maildir("bob.lock")).unwrap();
         let text = content(if large { 300_000 } else { 300 });
         for to in [[ALICE, BOB], [BOB, ALICE]] {
             let reply = world.submit("x@y.example", &to, &text);
             assert!(reply.starts_with("250 "), "{reply}");
         }
-        // An entry for the one and another for those who are elsewhere, each with its own id.
+        // An entry for the one and another for the remote recipients, each with its own id.
         assert!(world.submit("x@y.example", &[BOB, FAR], &text).starts_with("250 "));
         assert_eq!((world.mail("alice").len(), world.queue().len()), (2, 4));
         let reply = world.submit("x@y.example", &[BOB], &text);
@@ -113,7 +113,7 @@ fn an_mbox_that_is_locked_is_retried_from_the_queue() {
         let (_, body) = text.split_once("\n\n").unwrap();
         assert!(messages.iter().all(|message| message.ends_with(&format!("\n\n{body}\n"))));
         assert_eq!(world.half_written(), 0);
-        // One after the other, each beside the Maildir of another.
+        // One after the other, each beside the Maildir of another user.
         assert!(world.submit("x@y.example", &[BOB], &text).starts_with("250 "));
         assert!(world.submit("x@y.example", &[BOB, ALICE], &text).starts_with("250 "));
         let mbox = std::fs::read_to_string(world.maildir("bob")).unwrap();
@@ -188,7 +188,7 @@ fn a_large_message_is_the_same_everywhere_and_needs_little_memory() {
     assert_eq!(host.taken.lock().unwrap()[0].content, text.replace('\n', "\r\n").as_bytes());
 }
 
-/// The files in a Maildir may be its user's, who can write to them as soon as they are there.
+/// The files in a Maildir may belong to its user, who can change them at once.
 #[test]
 fn whoever_writes_to_a_copy_that_comes_in_changes_no_other() {
     for to in [&[ALICE, BOB][..], &[ALICE, FAR], &[ALICE, BOB, FAR]] {
@@ -259,7 +259,7 @@ fn a_panic_in_one_connection_ends_that_one_only() {
     assert_eq!((world.mail("alice").len(), world.queue().len()), (1, 1));
 }
 
-/// All of a transaction may come in one piece, so that the first wait within it is one for data.
+/// A whole transaction may arrive in one piece, so that the first wait within it is for data.
 #[test]
 fn a_shutdown_lets_a_transaction_end_that_came_in_one_piece() {
     let world = World::new("");
@@ -296,7 +296,7 @@ fn a_shutdown_lets_a_transaction_end_that_came_in_one_piece() {
     assert_eq!(world.mail("alice").len(), 1);
 }
 
-/// What a client says with chunks of these sizes, in one piece.
+/// The input of a client that sends chunks of these sizes, in one piece.
 fn chunked(to: &str, text: &str, sizes: &[usize]) -> Vec<u8> {
     let mut octets = format!("EHLO c\r\nMAIL FROM:<x@y.example>\r\nRCPT TO:<{to}>\r\n").into_bytes();
     let mut rest = text.as_bytes();
@@ -344,7 +344,7 @@ fn chunks_of_a_message_that_ends_early_leave_nothing_behind() {
         world.session(&input, &mut |_| ());
         assert_eq!((world.mail("alice").len(), world.half_written()), (0, 0));
     }
-    // A lone dot, a bare LF, a message over the limit: each is refused, and its octets are no commands.
+    // A lone dot, a bare LF, a message over the limit: each is refused, and its octets are never read as commands.
     let bare = chunked(ALICE, "a\r\n.\r\nMAIL FROM:<>\r\nb\nc\r\n", &[3]);
     assert!(world.session(&bare, &mut |_| ()).contains("550 5.5.2 "));
     let small = World::new("limits.message_size = 1024");

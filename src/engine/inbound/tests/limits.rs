@@ -1,5 +1,5 @@
-//! Each limit of `[limits]` just below it, at it, and just above it. What needs no engine is tested beside its code:
-//! connections in `counters`, slow data and crowds in `patience`; errors, recipients and idle commands by transcripts;
+//! Each limit of `[limits]`: just below it, at it, and just above it. Limits that need no engine are tested beside their code:
+//! connections in `slots`, slow data and crowds in `patience`; errors, recipients and idle commands by transcripts;
 //! messages a minute in `inbound`.
 
 use crate::engine::tests::world::*;
@@ -13,7 +13,7 @@ const BOB: &str = "bob@box.example";
 const HELLO: &str = "EHLO c\r\n";
 const ENVELOPE: &str = "MAIL FROM:<x@y.example>\r\nRCPT TO:<alice@box.example>\r\n";
 
-/// A client that says one piece a read and then nothing; the time that it was given each time is kept.
+/// A client that sends one piece for each read and then nothing; records the time that each read was given.
 struct Slow {
     pieces: VecDeque<String>,
     given: Vec<Duration>,
@@ -38,7 +38,7 @@ impl Transport for Slow {
     }
 }
 
-/// Plays the pieces; gives what the server said last, and the seconds given for each read, rounded up.
+/// Plays the pieces; returns the last reply, and the seconds given for each read, rounded up.
 fn play(config: &str, pieces: &[&str]) -> (String, Vec<u64>) {
     let world = World::new(config);
     let pieces = pieces.iter().map(ToString::to_string).collect();
@@ -56,7 +56,7 @@ fn commands_data_and_sessions_have_the_time_that_is_configured() {
     let envelope = format!("{ENVELOPE}DATA\r\n");
     let (last, given) = play(times, &[HELLO, "NO", "OP\r\n"]);
     assert_eq!(last, "421 4.3.2 box.example timed out waiting for a command");
-    // The time of a line runs on with its second piece, and begins anew with the next line.
+    // The time of a line continues with its second piece, and starts again with the next line.
     assert_eq!(given, [70, 70, 70, 70]);
     let (last, given) = play(times, &[HELLO, &envelope, "a line\r\n", "half a"]);
     assert_eq!(last, "421 4.3.2 box.example timed out waiting for data");
@@ -104,7 +104,7 @@ fn sizes_are_exact_declared_and_true_by_data_and_by_bdat() {
         let declared = format!("{HELLO}MAIL FROM:<> SIZE={size}\r\nQUIT\r\n");
         let output = world.session(declared.as_bytes(), &mut |_| ());
         assert!(output.contains(if taken { "\n250 2.1.0 " } else { "\n552 5.3.4 " }), "{size}: {output}");
-        // What was declared too small counts for nothing.
+        // A declared size that is too small has no effect.
         let text = format!("Subject: x\r\n\r\n{}\r\n", "x".repeat(size - 16));
         assert_eq!(text.len(), size);
         let (head, tail) = text.split_at(size / 2);
@@ -159,7 +159,7 @@ fn a_command_line_has_2048_octets_however_it_comes() {
     }
 }
 
-/// Puts a message of so many octets into a Maildir, by its name alone.
+/// Puts a message of this many octets into a Maildir, according to its name.
 fn fill(world: &World, user: &str, octets: usize) -> std::path::PathBuf {
     let file = world.maildir(user).join(format!("cur/1.old,S={octets}:2,S"));
     std::fs::create_dir_all(file.parent().unwrap()).unwrap();
@@ -173,13 +173,13 @@ fn a_full_mailbox_takes_nothing_and_tells_its_own_recipient_alone() {
     let full = "452 4.2.2 the mailbox is full";
     let text = format!("Subject: x\n\n{}\n", "x".repeat(999));
     let old = fill(&world, "alice", 9 * 1024);
-    // There is room for something, and not for this; SIZE would have told before the data.
+    // There is room, but not for this message; SIZE would have shown it before the data.
     assert_eq!(world.submit("x@y.example", &[ALICE], &text), full);
     let announced = "EHLO c\r\nMAIL FROM:<x@y.example> SIZE=1025\r\nRCPT TO:<alice@box.example>\r\nQUIT\r\n";
     let said = world.session(announced.as_bytes(), &mut |_| ());
     assert!(said.contains(&format!("\r\n{full}\r\n")), "{said}");
     assert_eq!((world.mail("alice").len(), world.half_written()), (0, 0));
-    // With others the message is taken, and her copy waits until there is room.
+    // With other recipients the message is accepted, and her copy waits until there is room.
     assert!(world.submit("x@y.example", &[ALICE, BOB], &text).starts_with("250 "));
     assert_eq!((world.mail("alice").len(), world.mail("bob").len(), world.queue().len()), (0, 1, 1));
     world.live(HOUR);
@@ -188,7 +188,7 @@ fn a_full_mailbox_takes_nothing_and_tells_its_own_recipient_alone() {
     std::fs::remove_file(old).unwrap();
     world.live(DAY);
     assert_eq!((world.mail("alice").len(), world.queue().len()), (1, 0));
-    // Nothing at all fits: RCPT says so, whatever MAIL says.
+    // Nothing fits at all: RCPT is refused, whatever size MAIL announces.
     fill(&world, "alice", 10 * 1024);
     let session = "EHLO c\r\nMAIL FROM:<x@y.example>\r\nRCPT TO:<alice@box.example>\r\nRCPT TO:<bob@box.example>\r\nQUIT\r\n";
     let said = world.session(session.as_bytes(), &mut |_| ());

@@ -3,11 +3,11 @@
 //! | file | what it shows |
 //! | --- | --- |
 //! | `devices` | what devices send: text without a header section, invalid names, and the log line of a refusal |
-//! | `doors` | what each kind of listener accepts, and from whom |
+//! | `listeners` | what each kind of listener accepts, and from whom |
 //! | `inbound` | the server's side: local copies, large messages, panics, shutdown |
 //! | `limits` | times and sizes: just below the limit, at it, and just above |
 
 mod devices;
-mod doors;
 mod inbound;
 mod limits;
+mod listeners;

@@ -1,4 +1,7 @@
-//! The content of a message that comes in: in memory while it is small, else in the file of its first target.
+//! The content of a message that is being received: in memory while it is small, else in the file of its first target.
+//!
+//! In the file, the content begins at `offset`: behind the envelope of a queue entry, and behind the fields that this
+//! host puts in front. Each copy has its own such fields, so only the octets from `offset` on are copied.
 
 use super::staging::Staging;
 use crate::store::StoreError;
@@ -6,10 +9,10 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// Where the content is while it comes in.
+/// The content that has arrived so far.
 pub(super) enum PartialContent {
     Memory(Vec<u8>),
-    /// In the file of the first target; `first` tells which one that is.
+    /// In the file of the target `first`, from `offset` on.
     File {
         first: FirstTarget,
         staging: Staging,
@@ -18,7 +21,7 @@ pub(super) enum PartialContent {
     },
 }
 
-/// The content once it is complete.
+/// The complete content.
 pub(super) enum WholeContent {
     Memory(Vec<u8>),
     File { file: File, offset: u64, octets: u64 },
@@ -32,7 +35,7 @@ impl WholeContent {
         }
     }
 
-    /// The first octets, up to `most`.
+    /// At most the first `most` octets.
     pub(super) fn start(&self, most: usize) -> io::Result<Vec<u8>> {
         let length = usize::try_from(self.octets()).unwrap_or(most).min(most);
         match self {
@@ -54,7 +57,7 @@ impl WholeContent {
     }
 }
 
-/// Which target a large message streams to.
+/// The target that a large message streams to, by its index in `Copies`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum FirstTarget {
     Local(usize),

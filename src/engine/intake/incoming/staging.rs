@@ -1,4 +1,4 @@
-//! A copy on its way to the disk: into a Maildir, or into the queue.
+//! A copy while it is written: for a mailbox, or for the queue. Dropping it unlinks its temporary name.
 
 use crate::engine::intake::final_delivery::FinalDelivery;
 use crate::store::StoreError;
@@ -27,7 +27,7 @@ impl Staging {
         }
     }
 
-    /// Where in its file the octets written so far end.
+    /// The offset in the file at which the octets written so far end.
     pub(super) fn position(&mut self) -> Result<u64, StoreError> {
         match self {
             Self::Maildir(delivery) => Ok(delivery.octets()),
@@ -35,7 +35,7 @@ impl Staging {
         }
     }
 
-    /// The file, with all that was written so far.
+    /// The file, after what is buffered was written to it.
     pub(super) fn file(&mut self) -> Result<File, StoreError> {
         let file = match self {
             Self::Maildir(delivery) => delivery.content_source()?,

@@ -1,33 +1,40 @@
-//! How the copies of a message get on stable storage: all are staged, then all are committed.
+//! Puts the copies of a message on stable storage: stages all, then commits all.
 //!
-//! A copy for an mbox is an exception: it can be appended, and not be given a name, so its commit may fail for all the
-//! reasons that a write has. It comes after all others were staged, and before the first of them is committed.
+//! | step | copies | on failure |
+//! | --- | --- | --- |
+//! | 1 stage and sync | of Maildirs and mboxes | the only copy: the message is refused. Else the copy moves to the queue |
+//! | 2 stage and sync | of the queue | the message is refused |
+//! | 3 append | of mboxes | as in step 1, by a queue entry of its own |
+//! | 4 rename | of Maildirs and the queue | the message is refused; copies before this one stay |
+//!
+//! A copy for an mbox cannot be renamed into place: its commit is the append itself, which may fail as any write does.
+//! So it comes after everything else was staged, and before the first rename.
 
 use super::Incoming;
 use super::content::{FirstTarget, PartialContent, WholeContent};
 use super::staging::Staging;
 use crate::engine::intake::copies::{Copies, LocalCopy, QueueCopy, Via};
 use crate::engine::intake::refusal::Refusal;
-use crate::engine::log::event::Event;
+use crate::engine::log::event::trouble;
 use crate::mail::envelope::Recipient;
 use crate::store::StoreError;
 use crate::store::durable::SyncedFile;
 
 impl Incoming<'_> {
-    /// Stages every copy, then commits all; gives the content.
+    /// Stages every copy, commits all, and returns the content.
     pub(super) fn store_copies(&mut self) -> Result<WholeContent, Refusal> {
         let (mut first, source) =
             match std::mem::replace(&mut self.content, PartialContent::Memory(Vec::new())) {
                 PartialContent::Memory(buffer) => (None, WholeContent::Memory(buffer)),
                 PartialContent::File { first, mut staging, offset, octets } => {
-                    // With all that was written: others copy from it even if it is not kept itself.
+                    // The other copies are made from this file, even if it is discarded below.
                     let file = staging.file()?;
                     (Some((first, staging)), WholeContent::File { file, offset, octets })
                 }
             };
         let is_only = self.copies.count() == 1;
         let mut copies = Vec::with_capacity(self.copies.count() + 1);
-        let (mut kept, mut late, mut appended) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut kept, mut failed, mut appended) = (Vec::new(), Vec::new(), Vec::new());
         for (i, copy) in std::mem::take(&mut self.copies.local).into_iter().enumerate() {
             let staging = match first.take_if(|(which, _)| *which == FirstTarget::Local(i)) {
                 Some((_, staging)) => Ok(staging),
@@ -39,17 +46,17 @@ impl Incoming<'_> {
                     copies.push(synced);
                     kept.push(copy);
                 }
-                // With no other copy, the client is told to come again; else this one is retried from the queue.
+                // The client can send again if no other copy exists. Otherwise the queue retries this copy.
                 Err(error) if is_only => return Err(error.into()),
-                Err(error) => late.push(later(copy, &error)),
+                Err(error) => failed.push(to_retry(copy, &error)),
             }
         }
         self.copies.local = kept;
-        if !late.is_empty() {
-            // The entry that was begun lacks them; and it has the name of the one that takes its place.
+        if !failed.is_empty() {
+            // The begun entry lacks these recipients, and the entry that takes its place needs its name.
             first = None;
         }
-        self.queue_all(late);
+        self.queue_all(failed);
         for (i, copy) in self.copies.queued.iter().enumerate() {
             let staging = match first.take_if(|(which, _)| *which == FirstTarget::Queue(i)) {
                 Some((_, staging)) => staging,
@@ -57,7 +64,7 @@ impl Incoming<'_> {
             };
             copies.push(staging.sync()?);
         }
-        // It may have the name that an entry for those who missed theirs gets now.
+        // An entry for the failed mboxes may need the name of this file.
         drop(first);
         let missed = self.append(appended, is_only)?;
         for copy in self.entries_for(missed) {
@@ -70,7 +77,7 @@ impl Incoming<'_> {
         Ok(source)
     }
 
-    /// Appends to mboxes; gives those who have to wait.
+    /// Appends to mboxes, and returns the recipients whose copy failed.
     fn append(
         &mut self,
         copies: Vec<(LocalCopy, SyncedFile)>,
@@ -81,27 +88,26 @@ impl Incoming<'_> {
             match synced.commit() {
                 Ok(_) => self.copies.local.push(copy),
                 Err(error) if is_only => return Err(error),
-                Err(error) => missed.push(later(copy, &error)),
+                Err(error) => missed.push(to_retry(copy, &error)),
             }
         }
         Ok(missed)
     }
 
-    /// Entries of the queue for these recipients alone: the others are staged already.
+    /// New queue entries for these recipients; the entries for all others are staged already.
     fn entries_for(&self, recipients: Vec<(Recipient, Via)>) -> Vec<QueueCopy> {
         let mut ids = self.copies.queued.is_empty().then_some(self.id);
         let mut next_id = || ids.take().unwrap_or_else(|| self.intake.next_id(self.arrival));
         let mut entries = Copies::default();
-        for (recipient, way) in recipients {
-            entries.queue(recipient, way, &mut next_id);
+        for (recipient, via) in recipients {
+            entries.queue(recipient, via, &mut next_id);
         }
         entries.queued
     }
 }
 
-/// Whose copy the queue has to deliver.
-fn later(copy: LocalCopy, error: &StoreError) -> (Recipient, Via) {
-    Event::Trouble { doing: "delivering to a mailbox; the queue tries again", error: &error.to_string() }
-        .log();
-    (copy.recipient, copy.way)
+/// Logs a failed delivery, and returns the recipient for the queue.
+fn to_retry(copy: LocalCopy, error: &StoreError) -> (Recipient, Via) {
+    trouble("delivering to a mailbox; the queue tries again", error);
+    (copy.recipient, copy.via)
 }

@@ -1,4 +1,4 @@
-//! Aliases, from RCPT to those whom they stand for.
+//! Aliases, from RCPT to their members.
 
 use crate::config::ListenerKind;
 use crate::engine::inbound::policy::ListenerPolicy;
@@ -21,7 +21,7 @@ fn file(world: &World) -> PathBuf {
 }
 
 fn write(world: &World, aliases: &str) {
-    // Another inode, as an editor makes it: two changes within the tick of a file system's clock are two.
+    // Another inode, as an editor makes it: two changes within one tick of the clock must both be seen.
     let new = file(world).with_extension("new");
     std::fs::write(&new, aliases).unwrap();
     std::fs::rename(new, file(world)).unwrap();
@@ -55,7 +55,7 @@ fn one_recipient_becomes_several_here_and_elsewhere() {
     let content = String::from_utf8(taken[0].content.clone()).unwrap();
     assert!(content.starts_with("Delivered-To: list@box.example\r\nReceived: "), "{content}");
     drop(taken);
-    // Nobody gets two copies, whichever way they come.
+    // Nobody gets two copies, by whichever aliases they come.
     world.accept("x@y.example", &[LIST, "alice@box.example", "alice+x@box.example", FAR]);
     world.pass();
     assert_eq!((world.mail("alice").len(), world.mail("bob").len()), (2, 2));
@@ -86,34 +86,34 @@ fn the_file_is_read_again_when_it_has_changed() {
     world.accept("x@y.example", &[LIST]);
     world.accept("x@y.example", &[LIST]);
     assert_eq!((world.mail("alice").len(), world.mail("bob").len()), (1, 2));
-    let told = take_events("trouble");
-    assert!(told.len() == 1 && told[0].contains("aliases:2:1: there is no colon"), "{told:?}");
-    // One that can't be read says nothing about anybody.
+    let lines = take_events("trouble");
+    assert!(lines.len() == 1 && lines[0].contains("aliases:2:1: there is no colon"), "{lines:?}");
+    // While the file cannot be read, no recipient has a known route.
     std::fs::remove_file(file(&world)).unwrap();
     std::fs::create_dir(file(&world)).unwrap();
     for to in [LIST, "alice@box.example", "nobody@box.example"] {
         assert_eq!(rcpt(&world, to), "451 4.3.0 the user can't be looked up now", "{to}");
     }
     assert_eq!(rcpt(&world, FAR), "250 2.1.5 ok");
-    assert_eq!(take_events("trouble").len(), 1, "it is told once");
-    // A missing one is an empty one.
+    assert_eq!(take_events("trouble").len(), 1, "it is logged once");
+    // A missing file counts as empty.
     std::fs::remove_dir(file(&world)).unwrap();
     assert_eq!(rcpt(&world, LIST), "550 5.1.1 no such user here");
     world.accept("x@y.example", &["alice@box.example"]);
 }
 
 #[test]
-fn a_circle_is_told_at_once_and_in_the_log() {
+fn a_circle_is_refused_at_once_and_logged() {
     let world = world("list: more\nmore: list\nhalf: half2, bob\nhalf2: half");
     assert_eq!(rcpt(&world, LIST), "550 5.4.6 the alias \"list\" is part of a loop");
-    let told = take_events("trouble");
-    assert!(told.len() == 1 && told[0].contains("list@box.example: the alias"), "{told:?}");
+    let lines = take_events("trouble");
+    assert!(lines.len() == 1 && lines[0].contains("list@box.example: the alias"), "{lines:?}");
     world.accept("x@y.example", &["half@box.example"]);
     assert_eq!((world.mail("bob").len(), take_events("trouble").len()), (1, 1));
 }
 
 #[test]
-fn a_list_s_failures_are_told_to_its_owner() {
+fn a_list_s_failures_go_to_its_owner() {
     let world = world("list: joe@far.example, alice, gone\nowner-list: bob");
     world.net.mx_answer("far.example", Ok(crate::mail::mx::MxAnswer::Null));
     world.accept("alice@box.example", &[LIST]);
@@ -125,7 +125,7 @@ fn a_list_s_failures_are_told_to_its_owner() {
         assert!(bounces.contains(&format!("Final-Recipient: rfc822; {to}")), "{bounces}");
     }
     assert_eq!(world.mail("alice").len(), 1, "the sender hears nothing of it");
-    // What must not be bounced stays so.
+    // A null reverse-path stays null.
     world.accept("", &[LIST]);
     world.live(MINUTE);
     assert!(world.mail("alice").iter().any(|mail| mail.starts_with("Return-Path: <>\n")));
@@ -163,7 +163,7 @@ fn what_dsn_asks_for_goes_with_an_alias_and_not_with_a_list() {
     );
     assert!(list.recipients[0].orcpt.is_none() && list.recipients[0].notify.is_none());
     assert!(list.envid.is_none() && list.ret.is_none());
-    // Each entry has its line, and the first one the id that the client was told.
+    // Each entry has its log line, and the first one has the id from the reply to the client.
     let accepted = take_events("accepted");
     assert!(
         accepted.len() == 2 && accepted[0].contains("to=all@box.example,list@box.example"),
@@ -172,9 +172,9 @@ fn what_dsn_asks_for_goes_with_an_alias_and_not_with_a_list() {
     assert!(accepted[1].contains("from=owner-list@box.example to=mia@far.example"), "{accepted:?}");
 }
 
-/// RFC 3461 §5.2.7: an alias of one passes the wish on, one of several is expanded, a list has got the message.
+/// RFC 3461 §5.2.7: an alias of one passes NOTIFY on, one of several is expanded, a list counts as delivered.
 #[test]
-fn who_asks_for_success_is_told_of_an_alias_of_several_and_of_a_list() {
+fn a_sender_that_asks_for_success_gets_a_notice_about_several_members_and_a_list() {
     let world =
         world("one: joe@far.example\nmany: mia@far.example, bob\nlist: tim@far.example\nowner-list: bob");
     let input = format!(
@@ -204,7 +204,7 @@ fn who_asks_for_success_is_told_of_an_alias_of_several_and_of_a_list() {
     let list = "Final-Recipient: rfc822; list@box.example\nAction: delivered\nStatus: 2.0.0\n";
     assert!(mail[0].contains(many) && mail[0].contains(list), "{}", mail[0]);
     assert_eq!(mail[0].matches("\nAction: ").count(), 2, "{}", mail[0]);
-    // Who did not ask hears nothing, and nobody is told whom the null sender writes to.
+    // A sender that did not ask gets no notice, and neither does the null sender.
     for sender in ["alice@box.example", ""] {
         let notify = if sender.is_empty() { " NOTIFY=SUCCESS" } else { "" };
         let input = format!(
@@ -232,7 +232,7 @@ fn lmtp_answers_once_a_recipient_however_many_it_stands_for() {
 fn a_message_that_comes_back_to_its_alias_is_refused() {
     let world = world("list: joe@far.example");
     let text = "Delivered-To: other@far.example\nDelivered-To: List@Box.example\nSubject: x\n\n";
-    assert_eq!(world.submit("x@y.example", &[LIST], text), "554 5.4.6 the message is going round in circles");
+    assert_eq!(world.submit("x@y.example", &[LIST], text), "554 5.4.6 mail loop detected");
     world.accept("x@y.example", &[FAR]);
 }
 

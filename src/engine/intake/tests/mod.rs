@@ -1,10 +1,10 @@
-//! What enters, and by which copies. See [`crate::engine::tests`] for the world that these tests live in.
+//! Acceptance of messages and the copies that result. See [`crate::engine::tests`] for the world that these tests live in.
 //!
 //! | file | what it shows |
 //! | --- | --- |
-//! | `aliased` | aliases: whom they stand for, and that nobody else is cost a copy |
-//! | `own` | what counts as this host's own mail, and how its header fields leave |
-//! | `submitted` | what this host's own clients submit is repaired, in memory and on disk |
+//! | `aliased` | aliases: their members, and that a bad alias costs nobody else a copy |
+//! | `own` | which mail counts as this host's own, and how its header fields leave |
+//! | `submitted` | repair of mail that this host's own clients submit, in memory and on disk |
 
 mod aliased;
 mod own;

@@ -1,4 +1,4 @@
-//! What counts as this host's own mail, and how it leaves: repaired, without Bcc, its header fields fit for the next hop.
+//! Which mail counts as this host's own, and how it leaves: repaired, without Bcc, with fields that fit the next hop.
 
 use crate::config::ListenerKind;
 use crate::engine::inbound::policy::ListenerPolicy;
@@ -16,19 +16,19 @@ fn world(config: &str, extensions: &[&'static str]) -> (World, Arc<Host>) {
     (world, host)
 }
 
-/// The last message that the host has taken, with LF line ends, and MAIL as it has heard it.
+/// The last message that the host has accepted, with LF line ends, and the MAIL command that it received.
 fn last(host: &Host) -> (String, String) {
     let commands = host.commands.lock().unwrap();
     let mail = commands.iter().rev().find(|command| command.starts_with("MAIL")).unwrap().clone();
     let content = host.taken.lock().unwrap().last().unwrap().content.clone();
-    // What SIZE said.
+    // The size that SIZE announced.
     if let Some((_, size)) = mail.split_once(" SIZE=") {
         assert_eq!(size.split(' ').next().unwrap().parse(), Ok(content.len()), "{mail}");
     }
     (mail, String::from_utf8(content).unwrap().replace("\r\n", "\n"))
 }
 
-/// The recipe for a printer of the network (docs/recipes.md), and the same from a stranger, whose mail is in transit.
+/// The recipe for a network printer (docs/recipes.md), and the same from a stranger, whose mail is in transit.
 #[test]
 fn what_trusted_networks_send_is_own_and_what_strangers_send_is_not() {
     let scan = "Subject: scan\r\nTo: friend@far.example\r\nBcc: boss@far.example\r\n\r\nhi\r\n";
@@ -50,7 +50,7 @@ fn what_trusted_networks_send_is_own_and_what_strangers_send_is_not() {
     }
 }
 
-/// LMTP hands over what another host has taken.
+/// LMTP hands over mail that another host has accepted.
 #[test]
 fn what_comes_by_lmtp_is_in_transit() {
     let world = World::new("");
@@ -84,7 +84,7 @@ fn fields_leave_as_the_next_hop_takes_them() {
         assert!(left.contains(&format!("\n{expected}")) && left.ends_with(body), "{extensions:?}: {left}");
         assert_eq!(mail.contains(" SMTPUTF8"), expected == raw, "{mail}");
     }
-    // Nothing of the kind where the operator wants no repair, or for mail in transit.
+    // No repair where the operator has switched it off, or for mail in transit.
     for (config, client) in [("rewrite.repair = false", "127.0.0.1"), (LAN, "192.0.2.9")] {
         let (world, host) = world(config, &["SIZE"]);
         let input = format!(
@@ -109,7 +109,7 @@ fn nuls_leave_as_base64_and_stay_in_transit() {
     }
 }
 
-/// A notice with UTF-8 in its parts, to a sender whose host takes ASCII alone.
+/// A notice with UTF-8 in its parts, to a sender whose host accepts only ASCII.
 #[test]
 fn a_bounce_with_utf8_in_it_leaves_as_ascii() {
     let (world, host) = world("", &["SIZE"]);

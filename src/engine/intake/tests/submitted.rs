@@ -1,4 +1,4 @@
-//! What this host's own clients submit is repaired in all its copies; what passes through is not touched.
+//! Mail of this host's own clients is repaired in all its copies; mail in transit is not touched.
 
 use crate::engine::host::site::current;
 use crate::engine::intake::refusal::Refusal;
@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 const ALICE: &str = "alice@box.example";
 const FAR: &str = "joe@far.example";
-/// Room for what intake holds in memory and a piece.
+/// More than intake holds in memory, in octets.
 const HELD_OCTETS: usize = 64 * 1024 + 2 * 40_000;
 
-/// Hands a message to intake in pieces.
+/// Passes a message to intake in pieces.
 fn take(world: &World, is_own: bool, content: &str) -> Result<QueueId, Refusal> {
     let site = current(&world.site);
     let routed = |to: &str| {
@@ -40,7 +40,7 @@ fn take(world: &World, is_own: bool, content: &str) -> Result<QueueId, Refusal> 
     incoming.commit()
 }
 
-/// Takes a message; gives its id and what both its copies are, without the trace fields.
+/// Accepts a message; returns its id and the content of its two copies, without the trace fields.
 fn stored(config: &str, is_own: bool, content: &str) -> (QueueId, String) {
     let world = World::new(config);
     let host = Host::friendly();
@@ -106,7 +106,7 @@ fn a_message_in_transit_is_not_touched() {
         let content = format!("{WRITTEN}\n{body}");
         assert!(stored("", false, &content).1 == content);
     }
-    // But for the line that keeps text from being taken for a header section.
+    // Except for the line that keeps text from being read as a header section.
     assert_eq!(stored("", false, "The disk is full.\n").1, "\nThe disk is full.\n");
 }
 

@@ -18,7 +18,7 @@ fn world() -> (World, Arc<Host>) {
 
 /// Those that are not zero.
 fn counted(world: &World) -> Vec<(usize, u64)> {
-    let counts = world.intake.statistics.since_start();
+    let counts = world.intake.counters.since_start();
     counts.into_iter().enumerate().filter(|&(at, count)| count > 0 && at != Count::Octets as usize).collect()
 }
 
@@ -50,9 +50,9 @@ fn the_life_of_messages_is_counted() {
         (Count::Notices, 1),
     ]);
     assert_eq!(counted(&world), counts);
-    assert!(world.intake.statistics.since_start()[Count::Octets as usize] > 20);
+    assert!(world.intake.counters.since_start()[Count::Octets as usize] > 20);
     world.live(6 * DAY);
-    let counts = world.intake.statistics.since_start();
+    let counts = world.intake.counters.since_start();
     assert_eq!((counts[Count::Expired as usize], counts[Count::Notices as usize]), (1, 2));
 }
 
@@ -70,7 +70,7 @@ fn refusals_are_counted_by_what_they_are_about() {
 fn totals_outlive_a_restart_and_are_written_once_an_hour() {
     let (world, _) = world();
     let inode = |world: &World| std::fs::metadata(world.state().join("statistics")).ok().map(|it| it.ino());
-    let save = |world: &World, at_stop| world.intake.statistics.save(world.intake.clock.now(), at_stop);
+    let save = |world: &World, at_stop| world.intake.counters.save(world.intake.clock.now(), at_stop);
     save(&world, true);
     assert_eq!(inode(&world), None, "there is nothing to save");
     world.accept(ALICE, &[ALICE]);
@@ -92,10 +92,10 @@ fn totals_outlive_a_restart_and_are_written_once_an_hour() {
     world.accept(ALICE, &[ALICE]);
     let world = world.restart();
     let accepted = |counts: [u64; COUNTS]| counts[Count::BySmtp as usize];
-    let statistics = &world.intake.statistics;
-    assert_eq!((accepted(statistics.since_start()), accepted(statistics.in_all())), (0, 2));
+    let counters = &world.intake.counters;
+    assert_eq!((accepted(counters.since_start()), accepted(counters.in_all())), (0, 2));
     world.accept(ALICE, &[ALICE]);
-    assert_eq!((accepted(statistics.since_start()), accepted(statistics.in_all())), (1, 3));
+    assert_eq!((accepted(counters.since_start()), accepted(counters.in_all())), (1, 3));
     std::fs::write(world.state().join("statistics"), "damaged").unwrap();
-    assert_eq!(accepted(world.restart().intake.statistics.in_all()), 0);
+    assert_eq!(accepted(world.restart().intake.counters.in_all()), 0);
 }

@@ -52,7 +52,7 @@ impl Manager {
                     now.saturating_sub(pending.arrival),
                 );
                 log(AttemptEnd::Deferred, reason.status, reason.line());
-                self.intake.statistics.count(Count::Deferred);
+                self.intake.counters.count(Count::Deferred);
             }
         }
     }

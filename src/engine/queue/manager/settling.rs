@@ -131,7 +131,7 @@ impl Manager {
                 && !is_ordered
                 && admin::is_worth_keeping(&site, &entry.description().envelope, &recipient.mailbox);
             let end = log_outcome(&log, &outcome, is_kept);
-            self.intake.statistics.count_end(end, *hop == Hop::Local);
+            self.intake.counters.count_end(end, *hop == Hop::Local);
             if is_kept {
                 records.extend(super::kept::records(place, outcome, now));
                 continue;

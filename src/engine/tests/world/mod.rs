@@ -120,7 +120,7 @@ impl World {
             queue,
             maildirs: Maildirs::new(name).impatient(),
             on_queued: Arc::clone(&enqueue) as _,
-            statistics: Arc::new(Counters::resume(&state, Arc::clone(&connections) as _, engine_clock.now())),
+            counters: Arc::new(Counters::resume(&state, Arc::clone(&connections) as _, engine_clock.now())),
             ids: AtomicUsize::new(0),
             sweeps: Lock::default(),
             digests: DigestWindows::resume(&state),

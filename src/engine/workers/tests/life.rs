@@ -136,7 +136,7 @@ fn a_bounce_that_nobody_takes_is_dropped_and_logged() {
     assert!(bounced[1].contains("to=stranger@far.example"));
 }
 
-/// A local sender who does not exist any more cannot be notified; that must not keep the message for ever.
+/// A sender that is no longer a user of this host cannot be notified; that must not keep the message for ever.
 #[test]
 fn a_bounce_to_an_unknown_local_sender_is_dropped() {
     let world = World::new("");
@@ -145,7 +145,7 @@ fn a_bounce_to_an_unknown_local_sender_is_dropped() {
     world.accept("nobody@box.example", &["joe@far.example"]);
     world.live(DAY);
     assert_eq!(world.queue(), []);
-    assert!(take_events("trouble").iter().any(|line| line.contains("nobody is told")));
+    assert!(take_events("trouble").iter().any(|line| line.contains("the sender is not notified")));
 }
 
 /// A notice takes the place of what it is about. If the limit of the queue held for it, a queue that is full of expired

@@ -1,4 +1,4 @@
-//! What is particular about each kind of listener: who may do what there, and whom a proxy announces.
+//! The rules of each kind of listener: who may do what there, and which client a proxy announces.
 
 use crate::config::{ListenerAuth, ListenerKind};
 use crate::engine::inbound::policy::ListenerPolicy;
@@ -17,7 +17,7 @@ fn a_client_is_judged_by_what_its_proxy_announces() {
         ("PROXY TCP4 192.0.2.9 192.0.2.1 4000 25\r\n", "\r\n550 5.7.1 "),
         ("PROXY TCP4 127.0.0.1 192.0.2.1 4000 25\r\n", "\r\n250 2.1.5 "),
         ("PROXY TCP6 2001:db8::9 2001:db8::1 4000 25\r\n", "\r\n550 5.7.1 "),
-        // The proxy is trusted; whoever stands behind it is not.
+        // The proxy is trusted; the client behind it is not.
         ("PROXY UNKNOWN\r\n", "\r\n550 5.7.1 "),
     ] {
         let output = world.session_by(proxy(), "127.0.0.1", &format!("{header}{RELAY}"));
@@ -77,7 +77,7 @@ fn lmtp_is_for_local_recipients_and_trusted_networks() {
     assert_eq!(world.mail("alice").len(), 1);
 }
 
-/// INTERFACE section 9: no mail without AUTH, from loopback and for local recipients neither.
+/// INTERFACE section 9: no mail without AUTH, not even from loopback or for local recipients.
 #[test]
 fn submission_without_a_login_takes_nothing() {
     let world = World::new("");
@@ -87,7 +87,7 @@ fn submission_without_a_login_takes_nothing() {
     assert!(output.contains("\r\n530 5.7.0 ") && output.contains("\r\n503 5.5.1 "), "{output}");
 }
 
-/// INTERFACE section 2, `auth = "any"`: what a client says gives it nothing that its network has not.
+/// INTERFACE section 2, `auth = "any"`: a login gives a client no right beyond those of its network.
 #[test]
 fn any_login_is_for_trusted_networks_and_proves_nothing() {
     let script = "EHLO c\r\nAUTH PLAIN AHgAeQ==\r\nMAIL FROM:<x@y.example>\r\nRCPT TO:<joe@far.example>\r\n\

@@ -1,4 +1,12 @@
-//! What a client has asked for, as the log tells it when the answer is no.
+//! The latest command of a client, for the log line of a refusal.
+//!
+//! | command | `from=` | `to=` |
+//! | --- | --- | --- |
+//! | MAIL | its argument as written | `-` |
+//! | RCPT | the reverse-path of the transaction | its argument as written |
+//! | DATA, BDAT | the reverse-path of the transaction | all accepted recipients |
+//! | EHLO, HELO, LHLO, AUTH | `-` | `-` |
+//! | any other | the refusal is not logged | |
 
 use crate::engine::intake::submission::Accepted;
 use crate::engine::log::event::List;
@@ -7,22 +15,22 @@ use crate::smtp::command::verb_and_path;
 use crate::smtp::line::Line;
 use crate::smtp::server::ServerSession;
 
-/// The verbs whose refusal is worth a line: somebody misses mail, or tries a door.
-const TELLING: [&str; 8] = ["EHLO", "HELO", "LHLO", "AUTH", "MAIL", "RCPT", "DATA", "BDAT"];
+/// The verbs whose refusal is logged: mail is lost, or a client probes this host.
+const LOGGED_VERBS: [&str; 8] = ["EHLO", "HELO", "LHLO", "AUTH", "MAIL", "RCPT", "DATA", "BDAT"];
 
-/// The command in hand.
+/// The latest command.
 #[derive(Debug, Default)]
-pub struct Asked {
+pub struct LastCommand {
     verb: Option<&'static str>,
     has_spoken: bool,
-    /// The sender, if there is one.
+    /// The reverse-path, if the command concerns one.
     pub from: Option<String>,
-    /// The recipient, or all of them.
+    /// The recipient, or all recipients, if the command concerns any.
     pub to: Option<String>,
 }
 
-impl Asked {
-    /// Takes note of a line before the session does. What goes on with AUTH or BDAT is no command of its own.
+impl LastCommand {
+    /// Notes a line before the session handles it. A line that continues AUTH or BDAT is not a command of its own.
     pub fn note(&mut self, line: &Line<'_>, session: &ServerSession<Accepted>) {
         self.has_spoken = true;
         if session.is_within_command() {
@@ -49,13 +57,13 @@ impl Asked {
         self.verb = verb;
     }
 
-    /// Whether nothing was asked for yet.
-    pub fn is_nothing(&self) -> bool {
-        !self.has_spoken
+    /// Whether the client has sent a line at all.
+    pub fn has_spoken(&self) -> bool {
+        self.has_spoken
     }
 
-    /// Whether a refusal is worth a line.
-    pub fn is_telling(&self) -> bool {
-        self.verb.is_some_and(|verb| TELLING.contains(&verb))
+    /// Whether a refusal of the command is logged.
+    pub fn is_logged(&self) -> bool {
+        self.verb.is_some_and(|verb| LOGGED_VERBS.contains(&verb))
     }
 }
