@@ -1,4 +1,5 @@
-//! `pillarbox queue …`: lists and changes what is queued.
+//! `pillarbox queue …`: lists and changes what is queued. This is the client; the requests themselves are carried out in
+//! `engine::control::requests`.
 //!
 //! The daemon does it, asked on its control socket. If no daemon runs, the command opens the queue itself, as `user` (see
 //! [`super::privileges`]), and does what the daemon would do. Locks on the files of the queue keep such a command and a daemon

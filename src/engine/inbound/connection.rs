@@ -17,7 +17,7 @@
 //! | PROXY header | the first octets, where the listener requires one; only from trusted addresses | 30 s or `limits.command_timeout`, the shorter |
 //! | TLS | the first octets on a `submissions` listener, or 220 to STARTTLS | the same |
 //! | greeting | 220, if the client was silent until then; else 554 and the end | 60 s for each write |
-//! | commands | the first octet of a line, `limits.command_timeout` after the last reply at the latest | `limits.command_timeout` for the whole line |
+//! | commands | the first octet of a line, which must arrive within `limits.command_timeout` of the last reply | `limits.command_timeout` for the whole line |
 //! | login | AUTH; the reply waits up to 16 s after failures | the wait ends at once if the daemon stops |
 //! | data | 354, or BDAT | `limits.data_timeout` for each read, and a minimum rate |
 //! | close | one of the ends below | – |

@@ -165,7 +165,8 @@ pub(super) struct OwedNotice {
     pub header: Vec<u8>,
 }
 
-/// Whether the sender asked for a notice of success about this recipient (RFC 3461 §4.1).
+/// Whether the sender asked for a notice of success about this recipient (RFC 3461 §4.1). Notices of failure and delay
+/// are decided in `engine::queue::news`.
 #[must_use]
 pub fn is_owed(envelope: &Envelope, recipient: &Recipient) -> bool {
     envelope.reverse_path != ReversePath::Null && RecipientVerdict::Relayed.is_wanted(recipient)
@@ -189,8 +190,8 @@ impl Intake {
         let mut ids = Some(id);
         let mut next_id = || ids.take().unwrap_or_else(|| self.next_id(arrival));
         let copies = Copies::of(&submission, site, &mut next_id)?;
-        // A notice takes the place of the message that it reports. Without this exception a queue full of expired
-        // mail could not send bounces, and would stay full.
+        // A notice enters even if the queue is full: the message that it reports is about to leave. Otherwise a queue
+        // full of expired mail could not send bounces, and would stay full.
         if !copies.queued.is_empty() && self.is_full(site) && submission.origin.is_some() {
             return Err(Refusal::QueueFull);
         }
@@ -264,7 +265,7 @@ impl Intake {
 }
 
 impl Incoming<'_> {
-    /// Takes the next piece of the content, in canonical form. An error is kept for [`Self::commit`]: the client must
+    /// Takes the next piece of the content, in canonical form. An error is kept for `commit` (see `intake/commit.rs`): the client must
     /// be able to send the data to its end.
     pub fn write(&mut self, piece: &[u8]) {
         if self.section.is_in_body() {
@@ -328,8 +329,8 @@ impl Incoming<'_> {
         else {
             return Ok(());
         };
-        // The other copies are made from the first file. A file in a Maildir belongs to its user, who can change it:
-        // with several copies the first one is in the queue, even if the queue keeps no copy.
+        // The other copies are made from the first file, and a user can change a file in their Maildir. So with several
+        // copies the first one is staged in the queue, and thrown away later if the queue needs no entry.
         let is_only = self.copies.count() == 1 && self.copies.queued.is_empty();
         let first = if is_only { FirstTarget::Local(0) } else { FirstTarget::Queue(0) };
         let mut staging = self.stage(first)?;

@@ -25,6 +25,7 @@
 //! content in pieces, and calls [`incoming::Incoming::commit`]. It may answer 250, or remove the file that it read
 //! from, only after that returned `Ok`. An [`incoming::Incoming`] that is dropped before leaves nothing behind.
 
+pub mod commit;
 pub mod copies;
 pub mod digest_windows;
 pub mod final_delivery;

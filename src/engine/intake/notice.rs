@@ -8,7 +8,8 @@
 //! | success | if the sender asked for it and no next hop reports it (RFC 3461 §5.2) |
 //!
 //! All news that is due about a message goes into one notice. The journal of the entry keeps what was reported, so a
-//! restart repeats nothing. The caller tries a notice that could not be written again; a failure harms no delivery.
+//! restart repeats nothing. If a notice cannot be written, the caller retries it later; no delivery waits for it. Which
+//! recipients of a queued message are due for a notice is decided in `engine::queue::news`.
 //!
 //! The addressee of a notice:
 //!
@@ -20,7 +21,7 @@
 //! | any other message with a null reverse-path | nobody (RFC 5321 §4.5.5) |
 //! | failures that concern only `admin`, to `admin` | nobody: the notice would fail as well. The message is kept in the queue |
 
-use super::incoming::{HEADERS_MAX_OCTETS, Incoming, Intake, OwedNotice, Stored};
+use super::incoming::{HEADERS_MAX_OCTETS, Intake, OwedNotice};
 use super::refusal::Refusal;
 use super::submission::{Accepted, Submission};
 use crate::engine::host::admin;
@@ -47,25 +48,9 @@ pub(crate) const BOUNCE: &str = "bounce of ";
 /// The same for a notice without failures and for one to `admin`. If one of these fails, nobody is notified.
 const NOTICE: &str = "notice of ";
 
-impl Incoming<'_> {
-    /// Makes every copy durable and returns the id of the message, which from then on survives any crash. Then sends
-    /// the notice of success that the sender asked for. A failure of the notice is only logged: the message was
-    /// delivered.
-    ///
-    /// # Errors
-    /// The message loops or cannot be stored. Nothing of it is kept, except copies that were committed before the
-    /// failure.
-    pub fn commit(self) -> Result<QueueId, Refusal> {
-        let (intake, site) = (self.intake, self.site);
-        let Stored { id, arrival, owed } = self.store()?;
-        if let Some(owed) = owed {
-            report_success(intake, site, (id, arrival), &owed);
-        }
-        Ok(id)
-    }
-}
-
-fn report_success(intake: &Intake, site: &Site, (id, arrival): (QueueId, Now), owed: &OwedNotice) {
+/// Sends the notice of success that the sender of a stored message asked for. A failure is only logged: the message was
+/// delivered.
+pub(super) fn report_success(intake: &Intake, site: &Site, (id, arrival): (QueueId, Now), owed: &OwedNotice) {
     let OwedNotice { envelope, items, header } = owed;
     let last_attempt = Some(arrival.wall);
     let diagnostics: Vec<_> =
@@ -129,7 +114,7 @@ pub(crate) fn report(
         .iter()
         .any(|item| matches!(item.verdict, RecipientVerdict::Refused | RecipientVerdict::Expired));
     let Some((routed, to_admin)) = addressee(site, &notice, has_failed)? else { return Ok(()) };
-    // The same, where an alias leads to `admin`.
+    // A notice about mail to `admin` that would reach `admin` alone, by an alias, is not sent either.
     let are_admins = || recipients.iter().all(|item| admin::is_admin(site, &item.recipient.mailbox));
     if has_failed && admin::is_for_admin_alone(site, &routed) && are_admins() {
         return Ok(());
@@ -188,7 +173,7 @@ fn send(
         Returned::Headers => incoming.write(&headers(content).map_err(read)?),
     }
     incoming.write(notice.epilogue.as_bytes());
-    // `store`, not `commit`: its reverse-path is null, so no notice about it can be due.
+    // `store`, not `commit`: the reverse-path of a notice is null, so no notice about it can be due.
     incoming.store().map(|_| intake.counters.count(Count::Notices))
 }
 

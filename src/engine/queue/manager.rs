@@ -1,7 +1,8 @@
 //! The queue manager: keeps the index and the queue's files in step, hands out attempts, and settles their outcomes.
 //!
-//! Every change of a queued message goes through it, in an order that a crash may interrupt anywhere: first the
-//! journal, then the notice to the sender, then the removal. A crash repeats an attempt or a notice, and loses neither
+//! Every outcome of a queued message is settled here, in an order that a crash may interrupt anywhere: first the
+//! journal, then the notice to the sender, then the removal. Only what operators order (hold, release, remove) is
+//! recorded by `engine::control::requests` itself. A crash repeats an attempt or a notice, and loses neither
 //! (see the table in [`attempt`](super::attempt)). It has no thread and no connection; it is called by:
 //!
 //! | caller | calls | when |
@@ -52,8 +53,7 @@ pub(crate) const BUSY_RETRY: Duration = Duration::from_secs(2);
 pub(crate) const OWN_TROUBLE_RETRY: Duration = Duration::from_secs(60);
 /// Wait after a panic of a worker.
 const PANIC_RETRY: Duration = Duration::from_secs(60);
-/// The most removals that one sync of the queue's directory covers: a power cut could make these messages be delivered
-/// again.
+/// At most this many removals go unsynced: a power cut may cause these messages to be delivered again.
 const UNSYNCED_REMOVALS_MAX: usize = 16;
 
 /// The queue manager.
@@ -165,7 +165,7 @@ impl Manager {
         }
     }
 
-    /// Puts a message in the index that does not wait for a digest: at each hop of its recipients that are due.
+    /// Indexes a message that is not waiting for a digest, once at each hop that has a due recipient.
     pub(crate) fn put_at_hops(&self, site: &Site, summary: &queue::EntrySummary) {
         let now = self.clock.now();
         let arrival = summary.description.arrival.running.min(now.running);

@@ -24,7 +24,7 @@
 //! ```
 //!
 //! The digest is a new message by intake, and its members are removed only after it is committed: a crash in between
-//! sends them twice and loses none. If the disk has no room for the digest, half of its members are tried. A member
+//! sends them twice and loses none. If the digest does not fit on the disk, one with half as many members is tried. A member
 //! that cannot be read stays, and is tried again by itself.
 
 use crate::engine::host::site::Site;
@@ -100,8 +100,8 @@ pub fn release_digest(manager: &Manager, pending: Pending) -> bool {
     }
 }
 
-/// What the members of one digest have in common. The messages of a group may have different envelopes, by different
-/// members of an alias.
+/// What the members of one digest have in common. Messages of one group can have different envelopes: an alias makes an
+/// entry for each of its members, and all of them are in the group.
 #[derive(Clone, Copy)]
 struct DigestKind<'a> {
     group: u128,

@@ -1,6 +1,6 @@
 //! The forwarder thread: sleeps until something is due and starts workers, which deliver it.
 //!
-//! It decides nothing about messages: `QueueIndex::next` says at which hop a worker is needed, and the queue manager
+//! `engine::daemon` starts it, one for each daemon. It decides nothing about messages: `QueueIndex::next` says at which hop a worker is needed, and the queue manager
 //! settles what a worker learns. Each round of its loop:
 //!
 //! ```text
@@ -59,9 +59,10 @@ impl Forwarder {
             let site = manager.site();
             let now = manager.clock.now();
             if now.running >= next_look {
-                // Also when no message is known to become late: a message that a worker has taken is not in the index.
+                // Look even if the index knows of no message that will become late: one that a worker has taken is not
+                // in the index.
                 manager.look_after(now);
-                next_look = now.running + LONGEST_SLEEP.min(site.settings.queue.warn_after);
+                next_look = now.running + look_interval(&site);
             }
             housekeeping(&site, now);
             if schedule.fires(&site, now) {
@@ -130,7 +131,8 @@ impl Drop for WorkerEnd<'_> {
     fn drop(&mut self) {
         let index = &self.manager.index;
         if std::thread::panicking() {
-            // A pause of a minute: trying again at once would panic again, and the breaker's try would last an hour.
+            // A pause of a minute: trying again at once would only panic again, and without this call the breaker would
+            // wait an hour for the result of its trial.
             let reason = Diagnostic::local(EnhancedStatus::SYSTEM_TROUBLE, "a worker failed");
             let now = self.manager.clock.now().running;
             index.hop_failed(self.hop, None, now, &|_| OWN_TROUBLE_RETRY, &reason.into(), Duration::MAX);
@@ -139,7 +141,34 @@ impl Drop for WorkerEnd<'_> {
     }
 }
 
+/// How often the queue is looked after: before the first message can be late. A `warn_after` of zero means no warning.
+fn look_interval(site: &Site) -> Duration {
+    match site.settings.queue.warn_after {
+        Duration::ZERO => LONGEST_SLEEP,
+        warn_after => LONGEST_SLEEP.min(warn_after),
+    }
+}
+
 fn caps(site: &Site) -> WorkerCaps {
     let relay = &site.settings.relay;
     WorkerCaps { total: relay.connections as usize, per_hop: relay.connections_per_domain as usize }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LONGEST_SLEEP, look_interval};
+    use crate::engine::host::site::current;
+    use crate::engine::tests::world::World;
+    use std::time::Duration;
+
+    /// Without a warning the queue was swept in each round of the loop: at each message.
+    #[test]
+    fn the_queue_is_looked_after_once_a_minute_unless_warnings_come_sooner() {
+        for (warn_after, interval) in
+            [("0", LONGEST_SLEEP), ("\"4h\"", LONGEST_SLEEP), ("\"5s\"", Duration::from_secs(5))]
+        {
+            let world = World::new(&format!("queue.warn_after = {warn_after}"));
+            assert_eq!(look_interval(&current(&world.site)), interval, "{warn_after}");
+        }
+    }
 }

@@ -9,6 +9,7 @@
 //! | `Account`, `Sender`, `Limit`, `Relaying`, `Host` | keeps the message and pauses the route: it would refuse the next one, too |
 //! | `Message`, `Recipient`, or no row | returns the message |
 //!
+//! `engine::workers::remote` acts on it (`judge`), and `engine::queue::index` remembers whom to blame (`suspects`).
 //! [`SmarthostRefusal::of_route`] has the exceptions: a null sender, and MAIL from this host's own login. `probe` takes its
 //! advice from the same rows, and the log has the word of the subject.
 //!

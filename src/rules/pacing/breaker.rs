@@ -1,7 +1,7 @@
 //! The pause of one route, with back-off.
 //!
 //! Failures of DNS, connect, TLS, EHLO and AUTH, and 421, are failures of the route: they pause it and leave its
-//! messages as they are.
+//! messages as they are. So do the refusals of a smarthost that `rules::advice::refusal` counts to the route.
 //!
 //! | state | `admit` | leaves it by |
 //! | --- | --- | --- |

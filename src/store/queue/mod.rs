@@ -17,8 +17,8 @@
 //! | S9 | `queue/` any other name | anything | pillarbox did not make it | nobody: it is reported |
 //! | S10 | `corrupt/ID` | as S8 | the operator has to look at it | the operator |
 //! | S11 | `queue/ID`, held | as S5, and the last record about holding is `held` | the operator holds it: it is not tried and does not expire | the operator, by `release`, `remove` or `bounce` |
-//! | S13 | `queue/ID`, kept | as S11, with a `kept` record | mail to admin that cannot be delivered: as S11, and reported | the operator, or the forwarder after 30 days |
 //! | S12 | `queue/ID` with `digest=` and no attempt | a whole file | it waits for similar messages, to leave in one digest with them | the maker of the digest, after the commit of the digest: a crash before that commit changes nothing, a crash after it makes duplicates |
+//! | S13 | `queue/ID`, kept | as S11, with a `kept` record | mail to admin that cannot be delivered: as S11, and reported | the operator, or the forwarder after 30 days |
 //!
 //! The state directory has these other names:
 //!
@@ -71,7 +71,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
-/// A file in `tmp/` not written to for this long has been locked by its maker, if the maker lives.
+/// If a file in `tmp/` has not been written to for this long and its maker is alive, the maker has locked it: one without
+/// a lock is safe to unlink.
 const SETTLED_SECONDS: u64 = 10;
 /// How many names are tried for a damaged file in `corrupt/`.
 const CORRUPT_NAMES: usize = 100;
@@ -181,7 +182,7 @@ impl Queue {
     /// lock.
     #[must_use]
     pub fn lock_for_digest(&self) -> Option<DigestLock<'_>> {
-        // A file system without such locks hardly has a second process.
+        // If the file system has no such locks, go on: a second process is unlikely there.
         let taken = flock(&self.queue, FlockOperation::NonBlockingLockExclusive);
         (taken != Err(Errno::WOULDBLOCK)).then_some(DigestLock(&self.queue))
     }

@@ -1,6 +1,6 @@
 //! A next hop cannot be used: its pause, the log lines of the messages that wait, and the messages that are too old.
 //!
-//! A failure of a hop is no outcome of its messages: they stay as they are and wait for the end of the pause. Only two
+//! A failure of a hop is no outcome of its messages (these are settled in `settling.rs`): they stay as they are and wait for the end of the pause. Only two
 //! kinds leave: a message older than `queue.lifetime` fails with the reason of the hop, and all messages fail if the
 //! domain does not exist or accepts no mail.
 

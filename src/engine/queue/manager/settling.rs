@@ -3,15 +3,16 @@
 //!
 //! | outcome of a recipient | journal | then |
 //! | --- | --- | --- |
-//! | none, the hop is to blame | – | it waits for the end of the pause |
+//! | none, the hop is to blame | –; `failing.rs` logs it as deferred | it waits for the end of the pause |
 //! | none, the connection is to blame | – | it is tried again at once, or with a deferred recipient of the same message |
 //! | deferred | attempted | it waits for the step of its number of attempts |
 //! | deferred, and expired | failed | a notice is due |
 //! | failed | failed | a notice is due |
 //! | failed, mail of this host to `admin` | deferred, kept | the operator decides |
-//! | delivered | delivered, and owed if the sender asked for a report that no next hop gives | a notice if owed |
+//! | delivered | delivered; also `owed` if the sender asked for a report of success and no next hop sends one | a notice if owed |
 //!
-//! Settlements of one entry exclude each other: `Entry::settle` is held from reading the progress to the removal.
+//! What an outcome is, is decided before: by `smtp::client` for a reply, by `workers::remote` for a hop, by
+//! `workers::local` for a mailbox. Settlements of one entry exclude each other: `Entry::settle` is held from reading the progress to the removal.
 
 use super::{BUSY_RETRY, Manager, OWN_TROUBLE_RETRY};
 use crate::engine::host::admin;
@@ -38,7 +39,7 @@ impl Manager {
         let site = self.site();
         let recipients = entry.description().envelope.recipients.iter().enumerate();
         let here = recipients.filter(|(_, recipient)| hop_of(&site, recipient) == *hop);
-        // The attempt that has them puts back the ones that are left.
+        // If another attempt holds these recipients, it puts back those that it does not finish.
         let claim = Claim::take(&self.claims, pending.id, here.map(|(place, _)| place).collect())?;
         // Only after the claim: another attempt may have settled its recipients and removed the message until now.
         if entry.is_removed() {
