@@ -31,7 +31,7 @@ TEST_NEEDS  = $(BENCH_NEEDS) setpriv=util-linux swaks=swaks curl=curl openssl=op
               logwatch=logwatch node=nodejs /usr/share/nodejs/nodemailer/package.json=node-nodemailer \
               /usr/share/php/libphp-phpmailer/autoload.php=libphp-phpmailer systemd-analyze=systemd busybox=busybox dash=dash shellcheck=shellcheck mandoc=mandoc groff=groff-base
 
-.PHONY: help run check test lint bench install install-files deb test-deb check-32 check-msrv clean
+.PHONY: help run check test lint bench install install-files deb test-deb check-32 clean
 
 help: ## this text
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1	/p' Makefile | expand -t 16
@@ -48,7 +48,7 @@ check: ## formatting, clippy, the library's tests, transcripts, cases, documents
 test: $(BINARY) ## all tests, as CI runs them; installs the programs that they talk to
 	@$(TOOLS)/need $(BUILD_NEEDS) $(TEST_NEEDS)
 	@$(TOOLS)/unpack $(TARGET)/peers exim4-daemon-light nullmailer
-	@$(TOOLS)/beside $(TARGET)/test-deb.log $(MAKE) --no-print-directory check-32 check-msrv test-deb -- $(MAKE) --no-print-directory check
+	@$(TOOLS)/beside $(TARGET)/test-deb.log $(MAKE) --no-print-directory check-32 test-deb -- $(MAKE) --no-print-directory check
 	PILLARBOX_RELEASE=$(BINARY) cargo test --quiet --test interop --no-fail-fast
 
 lint: ## formatting and clippy
@@ -100,12 +100,9 @@ test-deb: deb ## the package in a Debian of its own: installed, upgraded with a 
 	@$(TOOLS)/need $(CHROOT_NEEDS)
 	@MIRROR=$(MIRROR) $(TOOLS)/test-deb $(TARGET)
 
-check-32: ## whether it compiles for 32 bits, by Debian's Rust beside yours
+check-32: ## whether it compiles for 32 bits, and with the oldest Rust that Cargo.toml names
 	@$(TOOLS)/need $(BUILD_NEEDS)
 	@$(TOOLS)/check-32 $(TARGET)/check-32
-
-check-msrv: ## whether it compiles with the oldest Rust that Cargo.toml names, fetched by rustup
-	@$(TOOLS)/check-msrv $(TARGET)/check-msrv
 
 clean: ## remove all that was built, and the mail of make run
 	rm -rf $(TARGET) tests/fuzz/target
