@@ -71,8 +71,8 @@ pub fn work(manager: &Manager, egress: &Egress, next_hop: &NextHop) {
             conversation.leave();
         }
         let is_new = usable.is_none();
-        let context = OutboundContext { hop: Some(&hop), ..egress.context(manager) };
-        let mut conversation = match usable.map_or_else(|| connect(&context, &site, next_hop), Ok) {
+        let context = || OutboundContext { hop: Some(&hop), ..egress.context(manager) };
+        let mut conversation = match usable.map_or_else(|| connect(&context(), &site, next_hop), Ok) {
             Ok(conversation) => conversation,
             Err(Unreachable::Message(diagnostic) | Unreachable::Loop(diagnostic)) => {
                 manager.fail_all(&hop, pending, &diagnostic);
