@@ -1,5 +1,6 @@
 use super::client::Client;
-use super::harness::{Place, alone, measured};
+use super::harness::{Daemon, LATER, Place, SOON, alone, files, measured, wait_until};
+use std::path::Path;
 use std::time::Duration;
 
 /// The limit of memory that no process shares: the heap, stacks, and relocated pages.
@@ -67,4 +68,114 @@ fn memory_does_not_grow_with_the_message() {
     most = most.max(daemon.memory_kib("Anonymous"));
     println!("100 MB cost {} KiB", most - before);
     assert!(most - before < 1024, "100 MB cost {} KiB", most - before);
+}
+
+/// A box runs for years: what the daemon holds after much mail and many clients that break off is what it held after a
+/// little of both.
+#[test]
+fn memory_does_not_grow_with_time() {
+    let _alone = alone();
+    let (binary, is_release) = measured();
+    // Rounds of 1,000 messages and 500 broken connections.
+    let rounds = if is_release { 20 } else { 3 };
+    let place = Place::below(Path::new("/dev/shm"));
+    let (_dns, _sink) = (place.dns_of_far(), place.sink(&[]));
+    place.configure("log.level = \"warn\"\n");
+    let first = place.run(&mut place.command(&binary));
+    place.wait_for_rsa_key();
+    first.stop();
+    let daemon = place.run(&mut place.command(&binary));
+    round(&place);
+    let (rss, private) = settled(&daemon);
+    for _ in 1..rounds {
+        round(&place);
+    }
+    let (rss_then, private_then) = settled(&daemon);
+    println!(
+        "after 1,000 messages and 500 broken connections: {rss} KiB resident, {private} private; after {rounds} times \
+         as many: {rss_then}, {private_then}"
+    );
+    daemon.stop();
+    if is_release {
+        assert!(rss_then * 10 <= rss * 11, "{rss} KiB grew to {rss_then}");
+    }
+}
+
+/// Resident and private KiB once they have stopped changing.
+fn settled(daemon: &Daemon) -> (u64, u64) {
+    let mut last = (0, 0);
+    wait_until("the daemon's memory settles", SOON, || {
+        std::thread::sleep(Duration::from_millis(500));
+        let now = (daemon.memory_kib("Rss"), daemon.memory_kib("Anonymous"));
+        std::mem::replace(&mut last, now) == now
+    });
+    last
+}
+
+/// Eight clients send 125 messages each: local, relayed, for both, refused at RCPT and after the data, small and large. After
+/// every second one a connection breaks off, at another point each time.
+fn round(place: &Place) {
+    std::thread::scope(|scope| {
+        for number in 0..8 {
+            scope.spawn(move || {
+                let mut client = Client::hello(place.port).unwrap();
+                for n in 0..125_usize {
+                    let lines = if n % 50 == number { 4_000 } else { 15 };
+                    let mut content = "Subject: disk\r\n\r\n".to_owned();
+                    content.push_str(&format!("{:62}\r\n", "x").repeat(lines));
+                    let to: &[&str] = match n % 4 {
+                        0 => &["a@box.test"],
+                        1 => &["a@box.test", "b@far.test"],
+                        2 => &["c@far.test"],
+                        _ => &["c@box.test", "d@box.test"],
+                    };
+                    if n % 10 == 9 {
+                        client.command("MAIL FROM:<s@y.test>").unwrap();
+                        assert!(client.command("RCPT TO:<a..@@box.test>").unwrap().starts_with('5'));
+                        client.command("RSET").unwrap();
+                        content.push_str("a bare\nnewline\r\n");
+                    }
+                    let expected = if n % 10 == 9 { '5' } else { '2' };
+                    let reply = client.send("s@y.test", to, content.as_bytes()).unwrap();
+                    assert!(reply.starts_with(expected), "{reply}");
+                    if n % 2 == 0 {
+                        break_off(place, n / 2);
+                    }
+                    // Ten errors end a session.
+                    if n % 40 == 39 {
+                        client = Client::hello(place.port).unwrap();
+                    }
+                }
+            });
+        }
+    });
+    place.wait_for_empty_queue(LATER);
+    for folder in ["mail/a/new", "mail/c/new", "mail/d/new", "sink"] {
+        for file in files(&place.path(folder)) {
+            std::fs::remove_file(file).unwrap();
+        }
+    }
+}
+
+/// A client that closes its connection at one of eight points.
+fn break_off(place: &Place, point: usize) {
+    let begun: [&[u8]; 8] = [
+        b"",
+        b"EHLO x\r\n",
+        b"EHLO x",
+        b"EHLO x\r\nMAIL FROM:<a@y.test>\r\nRCPT TO:<a@box.test>\r\n",
+        b"EHLO x\r\nSTARTTLS\r\n",
+        b"EHLO x\r\nSTARTTLS\r\n\x16\x03\x01\x02\x00\x01\x00",
+        b"EHLO x\r\nMAIL FROM:<a@y.test>\r\nRCPT TO:<a@box.test>\r\nDATA\r\nSubject: half\r\n",
+        b"\x00\xff\xff\x00garbage\r\n\r\n",
+    ];
+    let mut client = Client::connect(place.port).unwrap();
+    let octets = begun.get(point % begun.len()).unwrap();
+    // Pieces: MAIL in one segment with EHLO would be refused.
+    for line in octets.split_inclusive(|&octet| octet == b'\n') {
+        let _ = client.write(line);
+        if line.starts_with(b"EHLO") && line.ends_with(b"\n") {
+            let _ = client.expect("220").and_then(|_| client.reply());
+        }
+    }
 }
