@@ -38,7 +38,7 @@ const FAULTS: [(&str, &str); 27] = [
     ("ppoll", "EINTR"),
     ("clone3", "EAGAIN"),
 ];
-const MESSAGES: usize = 6;
+const MESSAGES: usize = 7;
 /// With these the signal itself comes to the daemon's main thread: a signal that is lost is no fault of the daemon.
 const CARRY_SIGNALS: [&str; 4] = ["read", "recvfrom", "sendto", "ppoll"];
 /// The daemon must end within 10 s of SIGTERM (INTERFACE section 1); strace and a busy machine may add to it.

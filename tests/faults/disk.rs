@@ -21,6 +21,7 @@ impl Mounted {
             }
             mounted.0.push(path);
         }
+        world.make_mbox();
         Some(mounted)
     }
 
@@ -49,7 +50,7 @@ fn fill(options: &str) -> Option<Figures> {
     let mounted = Mounted::on(&world, options)?;
     // It may say that it can't start.
     if let Some(mut daemon) = world.try_start(&mut world.command()) {
-        for _ in 0..12 {
+        for _ in 0..14 {
             world.try_next();
         }
         assert!(daemon.is_running(), "{options}: it ended:\n{}", world.place.log());

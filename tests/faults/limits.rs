@@ -32,7 +32,7 @@ fn tight_limits_lose_nothing() {
         let world = World::new("limits.connections = 100\nlimits.connections_per_ip = 100\n");
         let mut by = program("setpriv", "util-linux");
         by.args([UID, "--regid=64242", "--clear-groups", "prlimit"]).args(&limits);
-        run(Command::new("chown").arg("64242:64242").arg(&world.place.dir));
+        run(Command::new("chown").args(["-R", "64242:64242"]).arg(&world.place.dir));
         // Mail of this user's daemon is read by root; sendmail runs as root.
         let mut command = world.command_by(&mut by);
         let Some(mut daemon) = world.try_start(&mut command) else {

@@ -11,7 +11,7 @@ use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 /// The kinds of messages, by their number: the recipients, and where a copy must be in the end.
-const KINDS: [(&[&str], &[&str]); 6] = [
+const KINDS: [(&[&str], &[&str]); 7] = [
     (&["u@box.test"], &["Maildir u"]),
     (&["a@far.test"], &["sink a@far.test"]),
     (&["v@box.test", "b@far.test"], &["Maildir v", "sink b@far.test"]),
@@ -21,6 +21,7 @@ const KINDS: [(&[&str], &[&str]); 6] = [
     (&["w@box.test", "c@far.test"], &["Maildir w", "sink c@far.test"]),
     // Too large to stay in memory.
     (&["u@box.test", "a@far.test"], &["Maildir u", "sink a@far.test"]),
+    (&["m@box.test"], &["mbox m"]),
 ];
 const BY_SENDMAIL: u32 = 4;
 const LARGE: u32 = 5;
@@ -47,7 +48,14 @@ impl World {
         let (binary, _) = measured().clone();
         let world = Self { place, sink, binary, next: AtomicU32::new(0), accepted: Mutex::default() };
         world.configure(more);
+        world.make_mbox();
         world
+    }
+
+    /// Makes the mbox of one user, whose mail goes there as it exists.
+    pub fn make_mbox(&self) {
+        fs::create_dir_all(self.place.path("mail")).unwrap();
+        fs::write(self.place.path("mail/m"), "").unwrap();
     }
 
     /// Writes the configuration; `more`: lines with dotted keys.
@@ -259,6 +267,8 @@ impl World {
                 found(format!("Maildir {user}"), &fs::read(&file).unwrap());
             }
         }
+        let mbox = fs::read(self.place.path("mail/m")).unwrap_or_default();
+        messages_of(&mbox).iter().for_each(|message| found("mbox m".to_owned(), message.as_bytes()));
         for (to, content) in self.sink.taken() {
             to.iter().for_each(|to| found(format!("sink {to}"), &content));
         }
@@ -282,6 +292,19 @@ impl World {
 pub fn measured() -> &'static (PathBuf, bool) {
     static MEASURED: OnceLock<(PathBuf, bool)> = OnceLock::new();
     MEASURED.get_or_init(super::harness::measured)
+}
+
+/// The whole messages of an mbox. A kill within an append leaves a part, which was promised to nobody.
+fn messages_of(mbox: &[u8]) -> Vec<String> {
+    let text = format!("\n{}", String::from_utf8_lossy(mbox));
+    let messages =
+        text.split("\nFrom ").skip(1).map(|message| format!("{}\n", message.trim_end_matches('\n')));
+    messages.filter(|message| message.ends_with("\nend\n")).collect()
+}
+
+/// The number of a message that is submitted by sendmail.
+pub fn by_sendmail(which: u32) -> u32 {
+    BY_SENDMAIL + which * KINDS.len() as u32
 }
 
 /// The kind of a message.

@@ -141,7 +141,7 @@ fn hostile_dns_servers_and_mx_hosts_lose_nothing() {
             let _ = client.send("", &[&to], b"Subject: hostile\r\n\r\nx\r\n");
             turns += 1;
         }
-        for _ in 0..12 {
+        for _ in 0..14 {
             world.try_next();
         }
         std::thread::sleep(Duration::from_millis(500));

@@ -75,6 +75,9 @@ pub fn read(root: &Path, trace: &str, is_daemon: bool) -> Vec<(usize, Event)> {
     let Recorder { mut events, syncs, .. } = recorder;
     for (moment, event) in &mut events {
         let Event::Change { change, durable } = event else { continue };
+        if durable.is_some() {
+            continue;
+        }
         let covers = |(begun, _, sync): &&(usize, usize, Sync)| begun > moment && change.is_covered_by(sync);
         *durable = syncs.iter().filter(covers).map(|(_, ended, _)| *ended).min();
     }
@@ -159,7 +162,14 @@ impl Recorder {
                 self.change(call, Change::Rename { from: from.clone(), to: to.clone(), inode });
             }
             ("linkat" | "link", [from, to, ..]) => {
-                let inode = self.names[from];
+                // A file without a name gets one by way of its descriptor.
+                let descriptor =
+                    from.strip_prefix("/proc/self/fd").ok().and_then(|fd| fd.to_str()?.parse().ok());
+                let process = if self.is_daemon { 0 } else { call.thread };
+                let inode = match descriptor {
+                    Some(descriptor) => self.open[&(process, descriptor)].0,
+                    None => self.names[from],
+                };
                 self.names.insert(to.clone(), inode);
                 self.change(call, Change::Link { path: to.clone(), inode });
             }
@@ -200,6 +210,11 @@ impl Recorder {
         }
     }
 
+    fn new_inode(&mut self) -> Inode {
+        self.sizes.push(0);
+        self.sizes.len() - 1
+    }
+
     fn opened(&mut self, call: &Call, arguments: &str, key: (u32, u32)) {
         let path = paths(arguments).remove(0);
         self.open.remove(&key);
@@ -207,13 +222,23 @@ impl Recorder {
         if !path.starts_with(&self.root) || arguments.contains("O_DIRECTORY") {
             return;
         }
-        if arguments.contains("O_CREAT") && !self.names.contains_key(&path) {
-            self.sizes.push(0);
-            let inode = self.sizes.len() - 1;
+        if arguments.contains("O_TMPFILE") {
+            let inode = self.new_inode();
+            self.open.insert(key, (inode, 0));
+            return;
+        }
+        if !self.names.contains_key(&path) && arguments.contains("O_CREAT") {
+            let inode = self.new_inode();
             self.names.insert(path.clone(), inode);
             self.change(call, Change::Link { path: path.clone(), inode });
+        } else if !self.names.contains_key(&path) && arguments.contains("O_RDWR") {
+            // An empty file from before the trace.
+            let inode = self.new_inode();
+            self.names.insert(path.clone(), inode);
+            let change = Change::Link { path: path.clone(), inode };
+            self.events.push((0, Event::Change { change, durable: Some(0) }));
         }
-        // Else a file from before the trace, which nobody writes, or one without a name, which no crash leaves.
+        // Else a file that nobody writes.
         let Some(&inode) = self.names.get(&path) else { return };
         self.open.insert(key, (inode, 0));
         if arguments.contains("O_APPEND") {
