@@ -22,6 +22,7 @@ BUILD_NEEDS = cc=gcc /usr/include/stdlib.h=libc6-dev pkg-config=pkg-config /usr/
 DEB_NEEDS    = dpkg-shlibdeps=dpkg-dev
 CHROOT_NEEDS = debootstrap=debootstrap lintian=lintian /usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring
 BENCH_NEEDS  = smtp-source=postfix python3=python3 msmtp=msmtp
+FAULT_NEEDS = strace=strace faketime=faketime setpriv=util-linux prlimit=util-linux mount=mount
 TEST_NEEDS  = $(BENCH_NEEDS) setpriv=util-linux swaks=swaks curl=curl openssl=openssl dnsmasq=dnsmasq-base mutt=mutt \
               dovecot=dovecot-core /usr/lib/dovecot/imap=dovecot-imapd /usr/lib/dovecot/lmtp=dovecot-lmtpd strace=strace faketime=faketime opendkim=opendkim \
               /usr/lib/python3/dist-packages/dkim=python3-dkim /usr/lib/python3/dist-packages/nacl=python3-nacl \
@@ -31,7 +32,7 @@ TEST_NEEDS  = $(BENCH_NEEDS) setpriv=util-linux swaks=swaks curl=curl openssl=op
               logwatch=logwatch node=nodejs /usr/share/nodejs/nodemailer/package.json=node-nodemailer \
               /usr/share/php/libphp-phpmailer/autoload.php=libphp-phpmailer systemd-analyze=systemd busybox=busybox dash=dash shellcheck=shellcheck mandoc=mandoc groff=groff-base
 
-.PHONY: help run check test lint bench install install-files deb test-deb check-32 clean
+.PHONY: help run check test faults lint bench install install-files deb test-deb check-32 clean
 
 help: ## this text
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1	/p' Makefile | expand -t 16
@@ -49,7 +50,11 @@ test: $(BINARY) ## all tests, as CI runs them; installs the programs that they t
 	@$(TOOLS)/need $(BUILD_NEEDS) $(TEST_NEEDS)
 	@$(TOOLS)/unpack $(TARGET)/peers exim4-daemon-light nullmailer
 	@$(TOOLS)/beside $(TARGET)/test-deb.log $(MAKE) --no-print-directory check-32 test-deb -- $(MAKE) --no-print-directory check
-	PILLARBOX_RELEASE=$(BINARY) cargo test --quiet --test interop --no-fail-fast
+	PILLARBOX_RELEASE=$(BINARY) cargo test --quiet --test interop --test faults --no-fail-fast
+
+faults: $(BINARY) ## about an hour of kills, power cuts, failing system calls, full disks and hostile peers, and a line of figures for each
+	@$(TOOLS)/need $(BUILD_NEEDS) $(FAULT_NEEDS)
+	PILLARBOX_FAULTS=full PILLARBOX_RELEASE=$(BINARY) cargo test --quiet --test faults --no-fail-fast -- --nocapture --test-threads=1
 
 lint: ## formatting and clippy
 	cargo fmt --check

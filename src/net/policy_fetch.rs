@@ -47,7 +47,11 @@ pub fn fetch(
     String::from_utf8(body).map_err(|_| "the policy is not text".into())
 }
 
-fn read_reply(transport: &mut dyn Transport, deadline: Deadline) -> Result<Vec<u8>, String> {
+/// Reads a whole reply and returns its body.
+///
+/// # Errors
+/// The reply is no policy, or was cut; the reason in words.
+pub fn read_reply(transport: &mut dyn Transport, deadline: Deadline) -> Result<Vec<u8>, String> {
     let (mut reply, mut buffer) = (Vec::new(), [0; 2048]);
     loop {
         if let Some(body) = parse_reply(&reply)? {

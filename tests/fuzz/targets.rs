@@ -5,6 +5,10 @@
 //! printed is read back the same, the split of the input does not matter, the end of the data is where a simpler
 //! program finds it. Only the public interface of the library is used, so a target outlives what is behind it.
 
+/// Targets for small texts.
+#[path = "parsers.rs"]
+mod parsers;
+
 use pillarbox::config;
 use pillarbox::mail::address::{self, Domain, ForwardPath, LocalPart, Mailbox, ReversePath};
 use pillarbox::mail::address_list;
@@ -44,22 +48,33 @@ use std::time::Duration;
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [(&str, Target); 15] = [
+pub const TARGETS: [(&str, Target); 26] = [
     ("address", address),
+    ("address_list", parsers::address_list),
     ("aliases", aliases),
     ("client_session", client_session),
     ("command", command),
     ("configuration", configuration),
+    ("control", parsers::control),
+    ("cron", parsers::cron),
     ("data", data),
     ("dkim", dkim),
     ("dns_answer", dns_answer),
+    ("drop_file", parsers::drop_file),
+    ("encoded_word", parsers::encoded_word),
+    ("header", parsers::header),
+    ("policy_reply", parsers::policy_reply),
     ("proxy_header", proxy_header),
     ("queue_file", queue_file),
     ("recode", recode),
     ("repair", repair),
     ("reply", reply),
     ("rewrite", rewrite),
+    ("sasl", parsers::sasl),
     ("server_session", server_session),
+    ("state_file", parsers::state_file),
+    ("sts_policy", parsers::sts_policy),
+    ("users_file", parsers::users_file),
 ];
 
 /// The sizes of the pieces in which an input is fed, besides all at once.

@@ -198,6 +198,35 @@ fn keys_and_files_that_are_named_exist() {
     assert!(keys >= 30 && files >= 40, "only {keys} keys and {files} files found");
 }
 
+/// Each attack names tests, and each name is that of a test function, a fuzz target, or a file below tests/.
+#[test]
+fn known_attacks_name_tests_that_exist() {
+    let (mut folders, mut functions) = (vec![top().join("src"), top().join("tests")], BTreeSet::new());
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(path).unwrap();
+                let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+                let names = text.split("fn ").skip(1).map(|rest| rest.split(|c| !is_name(c)).next().unwrap());
+                functions.extend(names.map(str::to_owned));
+            }
+        }
+    }
+    let rows = table("SECURITY.md", "Known attacks");
+    assert!(rows.len() >= 25, "only {} attacks", rows.len());
+    for row in rows {
+        let [attack, _, tests] = row.as_slice() else { panic!("{row:?}") };
+        for test in tests.split(", ") {
+            let exists =
+                if test.starts_with("tests/") { top().join(test).exists() } else { functions.contains(test) };
+            assert!(exists, "the test {test} against {attack:?} does not exist");
+        }
+    }
+}
+
 /// A length that a person reads in three minutes.
 const README_MAX_OCTETS: usize = 10_240;
 

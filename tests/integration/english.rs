@@ -7,12 +7,14 @@
 use std::path::Path;
 
 /// Every text that people read: the source, the documents, and the tests without their data.
-const DOCUMENTS: [&str; 15] = [
+const DOCUMENTS: [&str; 17] = [
     "src",
     "docs",
     "etc/man",
     "etc/systemd",
     "packaging",
+    "tests/faults",
+    "tests/fuzz/parsers.rs",
     "tests/fuzz/run.rs",
     "tests/fuzz/targets.rs",
     "tests/integration",

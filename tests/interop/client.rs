@@ -1,6 +1,4 @@
 use super::harness::SOON;
-use super::submission::Post;
-use openssl::ssl::{SslConnector, SslMethod, SslStream};
 use pillarbox::mail::base64;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream, ToSocketAddrs};
@@ -39,39 +37,17 @@ impl Client {
         // The server may have closed before.
         let _ = self.stream().shutdown(Shutdown::Write);
     }
-
-    /// Sends STARTTLS and makes the handshake.
-    pub fn start_tls(mut self, post: &Post) -> Client<SslStream<TcpStream>> {
-        self.write(b"STARTTLS\r\n").unwrap();
-        self.expect("220").unwrap();
-        self.shake_hands(post)
-    }
-
-    /// Makes the handshake at any point of the session.
-    pub fn shake_hands(self, post: &Post) -> Client<SslStream<TcpStream>> {
-        let stream = tls(post).connect("localhost", self.reader.into_inner()).unwrap();
-        Client { reader: BufReader::new(stream) }
-    }
-}
-
-impl Client<SslStream<TcpStream>> {
-    /// Connects to `submissions`, and says EHLO.
-    pub fn within_tls(post: &Post) -> Self {
-        Client::connect(post.submissions).unwrap().shake_hands(post).greeted().unwrap()
-    }
-}
-
-/// A TLS connector that trusts the server of a test.
-pub fn tls(post: &Post) -> SslConnector {
-    let mut connector = SslConnector::builder(SslMethod::tls_client()).unwrap();
-    connector.set_ca_file(&post.certificate).unwrap();
-    connector.build()
 }
 
 impl<S: Read + Write> Client<S> {
     /// A client on an existing stream; nothing was sent.
     pub fn over(stream: S) -> Self {
         Self { reader: BufReader::new(stream) }
+    }
+
+    /// The stream, without what was read of it in advance.
+    pub fn into_stream(self) -> S {
+        self.reader.into_inner()
     }
 
     /// Reads the greeting and says EHLO.

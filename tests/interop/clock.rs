@@ -1,16 +1,8 @@
 use super::client::send;
-use super::harness::{Place, SOON, wait_until};
-use std::path::PathBuf;
+use super::harness::{Place, SOON, faketime_library, wait_until};
 use std::time::Duration;
 
 const MESSAGE: &[u8] = b"Subject: x\r\n\r\nx\r\n";
-
-/// The library of Debian's package `libfaketime` that makes a program believe in another wall clock.
-fn library() -> PathBuf {
-    let dirs = std::fs::read_dir("/usr/lib").unwrap().map(|entry| entry.unwrap().path().join("faketime"));
-    let found = dirs.map(|dir| dir.join("libfaketimeMT.so.1")).find(|path| path.is_file());
-    found.unwrap_or_else(|| panic!("libfaketimeMT.so.1 is missing: apt-get install faketime"))
-}
 
 /// Mail is deferred while the wall clock makes these jumps; then its host comes up. Nothing expires and nothing freezes.
 fn survives(jumps: &[&str]) {
@@ -19,7 +11,7 @@ fn survives(jumps: &[&str]) {
     place.configure("queue.retry = [\"1s\"]\nqueue.lifetime = \"1h\"\n");
     let time = place.write("time", "+0\n");
     let mut command = place.command(env!("CARGO_BIN_EXE_pillarbox").as_ref());
-    command.env("LD_PRELOAD", library()).env("FAKETIME_TIMESTAMP_FILE", &time);
+    command.env("LD_PRELOAD", faketime_library()).env("FAKETIME_TIMESTAMP_FILE", &time);
     command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     let daemon = place.run(&mut command);
     let paused = |place: &Place| place.logged(&["event=paused", "route=far.test"]).len();

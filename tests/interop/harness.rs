@@ -335,6 +335,13 @@ pub fn program(name: &str, package: &str) -> Command {
     Command::new(found)
 }
 
+/// The library of Debian's package `libfaketime` that makes a program believe in another wall clock.
+pub fn faketime_library() -> PathBuf {
+    let dirs = std::fs::read_dir("/usr/lib").unwrap().map(|entry| entry.unwrap().path().join("faketime"));
+    let found = dirs.map(|dir| dir.join("libfaketimeMT.so.1")).find(|path| path.is_file());
+    found.unwrap_or_else(|| panic!("libfaketimeMT.so.1 is missing: apt-get install faketime"))
+}
+
 /// Runs a program to its end; panics unless it succeeds.
 pub fn run(command: &mut Command) -> Output {
     let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));

@@ -19,6 +19,8 @@
 mod client;
 /// Temporary directories, the daemon, and the programs that it talks to.
 mod harness;
+/// Reads the traces of strace.
+mod trace;
 
 /// Aliases that change while the daemon runs.
 mod aliases;

@@ -1,6 +1,6 @@
-use super::client::{Client, plain, tls};
+use super::client::{Client, plain};
 use super::harness::{Daemon, SOON, wait_until};
-use super::submission::{Post, USERS};
+use super::submission::{Post, USERS, tls};
 use pillarbox::mail::base64;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;

@@ -1,8 +1,9 @@
 use super::client::{Client, without_trace};
 use super::fail2ban;
 use super::harness::{Daemon, Place, free_port, program, run, wait_until};
+use openssl::ssl::{SslConnector, SslMethod, SslStream};
 use std::fs;
-use std::net::{IpAddr, TcpListener};
+use std::net::{IpAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -22,6 +23,34 @@ pub struct Post {
     /// An address of this machine that is not on loopback; `None` without a network.
     pub own: Option<IpAddr>,
     pub certificate: PathBuf,
+}
+
+impl Client {
+    /// Sends STARTTLS and makes the handshake.
+    pub fn start_tls(mut self, post: &Post) -> Client<SslStream<TcpStream>> {
+        self.write(b"STARTTLS\r\n").unwrap();
+        self.expect("220").unwrap();
+        self.shake_hands(post)
+    }
+
+    /// Makes the handshake at any point of the session.
+    pub fn shake_hands(self, post: &Post) -> Client<SslStream<TcpStream>> {
+        Client::over(tls(post).connect("localhost", self.into_stream()).unwrap())
+    }
+}
+
+impl Client<SslStream<TcpStream>> {
+    /// Connects to `submissions`, and says EHLO.
+    pub fn within_tls(post: &Post) -> Self {
+        Client::connect(post.submissions).unwrap().shake_hands(post).greeted().unwrap()
+    }
+}
+
+/// A TLS connector that trusts the server of a test.
+pub fn tls(post: &Post) -> SslConnector {
+    let mut connector = SslConnector::builder(SslMethod::tls_client()).unwrap();
+    connector.set_ca_file(&post.certificate).unwrap();
+    connector.build()
 }
 
 impl Post {

@@ -1,5 +1,6 @@
 use super::client::Client;
 use super::harness::{Daemon, Place, SOON, alone, measured, program};
+use super::trace::{Call, joined};
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -7,32 +8,6 @@ use std::process::Command;
 /// The most system calls from MAIL to the reply after the data.
 const CALLS_MAX: usize = 60;
 const MESSAGES: usize = 40;
-
-/// A system call: its thread, and its line in the trace.
-#[derive(Debug)]
-struct Call {
-    thread: u32,
-    name: String,
-    line: String,
-}
-
-impl Call {
-    fn is_sync(&self) -> bool {
-        ["fsync", "fdatasync", "sync", "syncfs", "sync_file_range", "msync"].contains(&self.name.as_str())
-    }
-
-    fn is_rename(&self) -> bool {
-        self.name.starts_with("rename") || self.name.starts_with("link")
-    }
-
-    fn sends(&self, text: &str) -> bool {
-        ["write", "sendto", "sendmsg", "writev"].contains(&self.name.as_str()) && self.line.contains(text)
-    }
-
-    fn receives(&self, text: &str) -> bool {
-        ["read", "recvfrom", "recvmsg"].contains(&self.name.as_str()) && self.line.contains(text)
-    }
-}
 
 /// A daemon under strace, in a process group of its own.
 struct Traced {
@@ -63,28 +38,6 @@ impl Traced {
         let trace = fs::read_to_string(self.place.path("trace")).unwrap();
         (joined(&trace), self.place, self.is_release)
     }
-}
-
-/// Reads a trace; a call that was interrupted by other threads counts where it ended.
-fn joined(trace: &str) -> Vec<Call> {
-    let mut calls = Vec::new();
-    let mut begun = std::collections::HashMap::<u32, String>::new();
-    for line in trace.lines() {
-        let (thread, rest) = line.split_once(' ').unwrap();
-        let (thread, rest) = (thread.parse().unwrap(), rest.trim_start());
-        if let Some(start) = rest.strip_suffix("<unfinished ...>") {
-            begun.insert(thread, start.to_owned());
-            continue;
-        }
-        let line = match rest.split_once(" resumed>") {
-            Some((_, end)) => begun.remove(&thread).unwrap_or_default() + end,
-            None => rest.to_owned(),
-        };
-        if let Some((name, _)) = line.split_once('(') {
-            calls.push(Call { thread, name: name.to_owned(), line: line.clone() });
-        }
-    }
-    calls
 }
 
 fn message() -> Vec<u8> {
