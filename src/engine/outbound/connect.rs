@@ -86,7 +86,10 @@ pub fn connect<'a>(
             }
         }
         match Conversation::open(context, site, &host, addresses) {
-            Ok(conversation) => return Ok(conversation),
+            Ok(conversation) => {
+                demanded.is_used(site, &host.policy);
+                return Ok(conversation);
+            }
             Err(diagnostic) => {
                 log::debug!(target: "pillarbox", "event=unreachable host={} reason={diagnostic:?}", host.name);
                 last = Some(failed(Unreachable::Hop(diagnostic)));
