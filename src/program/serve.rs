@@ -172,7 +172,7 @@ fn stop(running: &Arc<Running>) {
     drop(wait_while(&end.1, end.0.lock(), STOP_MAX, |has_stopped| !*has_stopped));
 }
 
-/// Does something in a thread of its own, or here if there is none.
+/// Does something in a thread of its own, or here if no thread can be started.
 fn in_thread(name: &str, work: impl Fn() + Send + Sync + 'static) {
     let work = Arc::new(work);
     let there = Arc::clone(&work);

@@ -58,7 +58,7 @@ impl DomainPolicy {
     }
 
     /// Notes that mail leaves by a host that the domain's MTA-STS policy demands: such a policy is kept longest.
-    pub fn is_used(&self, site: &Site, policy: &TlsPolicy) {
+    pub fn note_use(&self, site: &Site, policy: &TlsPolicy) {
         if *policy == TlsPolicy::Sts {
             sts::mark_used(&site.settings.state, &self.domain);
         }
