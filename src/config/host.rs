@@ -5,17 +5,16 @@
 //! five seconds. If no source has a name, the host is called `localhost`.
 
 use crate::mail::address::Domain;
+use crate::sys::file::{self, FileKind};
 use crate::sys::lock::{Lock, wait_while};
 use dns_lookup::AddrInfoHints;
-use std::io::Read;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::{Arc, Condvar};
 use std::time::Duration;
 
 /// Debian's file with the name that mail from this host carries.
 const MAILNAME: &str = "/etc/mailname";
-/// More than any domain and its line end.
-const MAILNAME_MAX_OCTETS: u64 = 512;
 /// How long the start may wait for the canonical name.
 const CANONICAL_NAME_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -49,9 +48,8 @@ fn host_name(text: &str) -> Option<Domain> {
 }
 
 fn mailname() -> Option<String> {
-    let mut text = String::new();
-    std::fs::File::open(MAILNAME).ok()?.take(MAILNAME_MAX_OCTETS).read_to_string(&mut text).ok()?;
-    text.lines().next().map(str::to_owned)
+    let octets = file::read(Path::new(MAILNAME), FileKind::System).ok()?;
+    std::str::from_utf8(&octets).ok()?.lines().next().map(str::to_owned)
 }
 
 fn canonical_name(host: String) -> Option<String> {

@@ -29,14 +29,12 @@ pub use values::{
 pub use walk::is_like;
 
 use crate::mail::address::Domain;
+use crate::sys::file::{self, FileKind};
 use kinds::Complaints;
-use std::io::{Error, Read};
+use std::io::{Error, ErrorKind};
 use std::path::Path;
 use toml::de::DeTable;
 use walk::WalkReport;
-
-/// The largest file that is read, in octets: a device or a mailbox given by mistake ends here.
-const FILE_MAX_OCTETS: u64 = 1 << 20;
 
 /// The most problems that are reported.
 const PROBLEMS_MAX: usize = 100;
@@ -82,7 +80,7 @@ pub fn load(path: &Path) -> Result<Settings, Vec<ConfigProblem>> {
 /// # Errors
 /// The file can't be read.
 pub fn load_leniently(path: &Path) -> Result<Settings, Error> {
-    let octets = read_octets(path)?;
+    let octets = file::read(path, FileKind::Configuration)?;
     let mut settings = Settings::default();
     read(&String::from_utf8_lossy(&octets), &mut settings, &mut WalkReport::default());
     Ok(settings)
@@ -105,13 +103,13 @@ pub fn load_with_places(path: &Path) -> Result<(Settings, Places), Vec<ConfigPro
 /// # Errors
 /// The file can't be read.
 pub fn load_with_problems(path: &Path) -> Result<(Settings, Places, Vec<ConfigProblem>), Vec<ConfigProblem>> {
-    let file = path.display().to_string();
-    let problem = |place, text| vec![ConfigProblem { file: file.clone(), place, text }];
-    let octets = read_octets(path)
-        .map_err(|e| problem(None, format!("can't be read: {e}; make the file, or name another by -c")))?;
-    if octets.len() as u64 > FILE_MAX_OCTETS {
-        return Err(problem(None, "is larger than 1 MiB; name a configuration file".into()));
-    }
+    let name = path.display().to_string();
+    let problem = |place, text| vec![ConfigProblem { file: name.clone(), place, text }];
+    let octets = file::read(path, FileKind::Configuration).map_err(|e| match e.kind() {
+        // A mailbox given by mistake.
+        ErrorKind::FileTooLarge => problem(None, "is larger than 1 MiB; name a configuration file".into()),
+        _ => problem(None, format!("can't be read: {e}; make the file, or name another by -c")),
+    })?;
     let text = String::from_utf8(octets).map_err(|e| {
         let good =
             String::from_utf8_lossy(e.as_bytes().get(..e.utf8_error().valid_up_to()).unwrap_or_default());
@@ -120,7 +118,7 @@ pub fn load_with_problems(path: &Path) -> Result<(Settings, Places, Vec<ConfigPr
             "the text is not UTF-8; save the file as UTF-8".into(),
         )
     })?;
-    Ok(parse_with_problems(&text, &file))
+    Ok(parse_with_problems(&text, &name))
 }
 
 /// Whether a file has at least as many keys as mistakes. The configuration of another mailer, which a flag of sendmail may
@@ -128,16 +126,10 @@ pub fn load_with_problems(path: &Path) -> Result<(Settings, Places, Vec<ConfigPr
 #[must_use]
 pub fn is_configuration(path: &Path) -> bool {
     let mut report = WalkReport::default();
-    let is_read = read_octets(path).map(|octets| {
+    let is_read = file::read(path, FileKind::Configuration).map(|octets| {
         read(&String::from_utf8_lossy(&octets), &mut Settings::default(), &mut report);
     });
     is_read.is_ok() && report.places.len() >= report.complaints.len()
-}
-
-fn read_octets(path: &Path) -> Result<Vec<u8>, Error> {
-    let mut octets = Vec::new();
-    std::fs::File::open(path)?.take(FILE_MAX_OCTETS + 1).read_to_end(&mut octets)?;
-    Ok(octets)
 }
 
 /// Reads the text of a configuration; `file` is the name that problems give it.

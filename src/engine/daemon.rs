@@ -1,7 +1,8 @@
 //! The composition of a running pillarbox: makes the parts, starts their threads, reloads and stops them.
 //!
 //! The order of a stop: the control socket closes; no message is handed out any more; listeners stop, idle clients get
-//! 421; transactions and workers share [`STOP_PATIENCE`]; then removals are synced and the state is saved.
+//! 421; transactions and workers share [`STOP_PATIENCE`]; then removals are synced and the state is saved. What has no deadline
+//! of its own, as a sync on a disk that hangs, ends with the process: see `sys::signals`.
 
 use super::control::alarm::Alarm;
 use super::control::maildrop::Maildrop;
@@ -188,13 +189,13 @@ impl Daemon {
     /// Stops the daemon. See the module for the order.
     pub fn stop(&self, listeners: &[Arc<Listener>]) {
         Event::Notice("stopping").log();
+        // The control socket, clients and workers share one deadline.
+        let deadline = Deadline::after(STOP_PATIENCE);
         if let Some(control) = self.control.get() {
             control.close();
         }
         self.services.manager.index.stop();
         let slots = &self.inbound.slots;
-        // Clients and workers share one deadline.
-        let deadline = Deadline::after(STOP_PATIENCE);
         slots.begin_stop();
         listeners.iter().for_each(|listener| listener::wake(listener));
         self.maildrop.stop();

@@ -15,6 +15,7 @@
 
 use super::tls_socket::Socket;
 use super::transport::{Deadline, Transport, WireError};
+use crate::sys::file::{self, FileKind};
 use native_tls::{Certificate, HandshakeError, Protocol, TlsConnector, TlsStream};
 use std::fmt;
 use std::io::{Read, Write};
@@ -152,7 +153,10 @@ impl Transport for Gone {
 /// The file cannot be read, or holds no valid certificate; in words.
 pub fn anchors(path: &Path) -> Result<Vec<Certificate>, String> {
     const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{path:?} can't be read: {error}"))?;
+    let octets = file::read(path, FileKind::Certificate);
+    let octets = octets.map_err(|error| format!("{path:?} can't be read: {error}"))?;
+    // Bundles have comments in any encoding.
+    let text = String::from_utf8_lossy(&octets);
     let certificates = text.match_indices(BEGIN).map(|(at, _)| {
         let pem = text.get(at..).unwrap_or_default();
         Certificate::from_pem(pem.as_bytes()).map_err(|_| format!("{path:?} has a damaged certificate"))

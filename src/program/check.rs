@@ -9,11 +9,13 @@
 //! warning: /etc/pillarbox/pillarbox.toml:7:15: mail for root has no recipient; write admin = "me@example.com"
 //! ```
 //!
-//! [`super::findings`] does the work, which `serve` and `probe` share.
+//! [`super::findings`] does the work, which `serve` and `probe` share. Started as root, it looks at names, owners and modes as
+//! root, and becomes `user` before it opens a file that the configuration names. If `user` does not exist, it opens none.
 
 use super::exit::CommandFailure;
 use super::findings::contents::examine;
 use super::findings::report::CheckReport;
+use super::privileges;
 use crate::sys::user::ProcessUser;
 use std::io::Write;
 use std::path::Path;
@@ -23,7 +25,11 @@ use std::path::Path;
 /// # Errors
 /// It has problems.
 pub fn run(path: &Path) -> Result<(), CommandFailure> {
-    let CheckReport { problems, warnings, .. } = examine(path, &ProcessUser::own(), &ProcessUser::find);
+    tell(path, examine(path, &ProcessUser::own(), &ProcessUser::find, &privileges::become_user))
+}
+
+fn tell(path: &Path, report: CheckReport) -> Result<(), CommandFailure> {
+    let CheckReport { problems, warnings, .. } = report;
     // A closed output changes nothing about the answer, which is the exit code.
     for warning in warnings {
         let _ = writeln!(std::io::stderr(), "warning: {warning}");
@@ -45,6 +51,8 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("pillarbox-check-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let file = directory.join("pillarbox.toml");
+        // Without giving up rights, which the other tests of this process need.
+        let run = |file: &Path| tell(file, examine(file, &ProcessUser::own(), &ProcessUser::find, &|_| true));
         let d = directory.display();
         let text = format!(
             "user = \"root\"\nstate = \"{d}/state\"\ncontrol = \"{d}/run/c.sock\"\nlocal.maildir = \"{d}/mail/{{user}}\"\n"
@@ -59,7 +67,8 @@ mod tests {
         let smarthost = "[relay]\nsmarthost = \"smtps://smart.example\"\n";
         let problems_with = |relay: &str| {
             std::fs::write(&file, format!("{text}{relay}")).unwrap();
-            let CheckReport { problems, .. } = examine(&file, &ProcessUser::own(), &ProcessUser::find);
+            let CheckReport { problems, .. } =
+                examine(&file, &ProcessUser::own(), &ProcessUser::find, &|_| true);
             problems
                 .iter()
                 .map(|problem| problem.to_string().replace(&d.to_string(), "D"))

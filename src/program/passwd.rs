@@ -12,6 +12,7 @@ use super::terminal::{CTRL_C, Mute, check_password, line, prompt};
 use crate::rules::accounts::password::{ALPHABET, PasswordHash, SALT_MAX};
 use crate::rules::accounts::users;
 use crate::smtp::sasl::{CREDENTIAL_MAX_OCTETS, Secret};
+use crate::sys::rights;
 use rustix::io::Errno;
 use rustix::termios::tcgetattr;
 use std::ffi::OsString;
@@ -24,6 +25,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 /// No single name is given, the name can't stand in the file, the password is empty or can't be used, or input or output
 /// fails.
 pub fn run(operands: &[OsString]) -> Result<(), CommandFailure> {
+    // For the password; no cause of a failure is known.
+    let _ = rights::close_memory();
     let [name] = operands else {
         return Err(CommandFailure::new(exit::USAGE, "passwd: give one NAME".into()));
     };

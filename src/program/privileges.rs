@@ -9,7 +9,7 @@
 //! | make `state` | [`open_state`] | only root may make directories below /var and give them away |
 //! | start the delivery agent | [`start_agent`] | it keeps root's rights over files, so it starts from a root process |
 //! | become the user | [`give_up`] | for good: groups, uid, capabilities |
-//! | restrain | [`give_up`] | no program that runs later gains rights; new files are for their owner only |
+//! | restrain | [`give_up`] | no program that runs later gains rights; new files are for their owner only; no process of the same user reads this one's memory, and no core dump holds it |
 //!
 //! `serve` binds its sockets between the agent and the change of user; the other commands take all steps at once by
 //! [`enter`]. All of this happens before the first thread, since capabilities belong to threads. Started as another user,
@@ -83,7 +83,15 @@ pub fn give_up(account: Option<&SystemUser>) -> Result<(), CommandFailure> {
     if let Some(account) = account.filter(|account| account.uid != 0) {
         user::become_user(account).map_err(|error| failed(&format!("become {}", account.name), error))?;
     }
+    // After the last change of user, which would open the memory again.
+    rights::close_memory().map_err(|error| failed("close the memory", error))?;
     rights::restrain().map_err(|error| failed("give up new rights", error))
+}
+
+/// Becomes the configured user, for `check`: whether files may be opened now.
+#[must_use]
+pub fn become_user(settings: &Settings) -> bool {
+    account(settings).and_then(|account| give_up(account.as_ref())).is_ok()
 }
 
 /// All steps at once, for commands that do the daemon's work themselves. `makes_state`: where no daemon has ever run, root

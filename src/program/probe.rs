@@ -17,7 +17,7 @@
 //! runs: the queue's locks keep the two apart, and a message that is deferred is released to the daemon at the end.
 
 use super::exit::{self, CommandFailure, finish};
-use super::findings::contents::examine_files;
+use super::findings::contents::look;
 use super::privileges;
 use super::remote::client::{DaemonAnswer, ask};
 use super::remote::screen::escaped;
@@ -111,9 +111,9 @@ fn configured(
             return Ok(None);
         }
     };
-    let found = examine_files(config, &settings, &places, &ProcessUser::own(), &ProcessUser::find);
-    found.problems.iter().for_each(|problem| screen.problem(Mark::Warn, problem));
+    let seen = look(config, &settings, &places, &ProcessUser::own(), &ProcessUser::find);
     let agent = privileges::enter(config, &settings, sends)?.map(Arc::new);
+    seen.read().problems.iter().for_each(|problem| screen.problem(Mark::Warn, problem));
     let hostname = host::name(settings.hostname.as_ref());
     // A problem with a key has been shown.
     let dkim = dkim_keys::load(&settings).unwrap_or_default();

@@ -3,14 +3,15 @@
 //! The start is a fixed sequence, in which each step needs what the one before still had:
 //!
 //! 1. inherited sockets and the supervisor, from the environment, while no other thread can read it;
-//! 2. the configuration, read once, and its problems as warnings;
+//! 2. the configuration, read once, and a look at the names, owners and modes of the files that it names;
 //! 3. the delivery agent, which must not inherit sockets;
 //! 4. signal handlers, then listening sockets, which may need root for ports below 1024;
 //! 5. queue and drop directory, then the rights of `user` ([`super::privileges`]);
-//! 6. keys and certificates, read as `user`, who must be able to read them again at SIGHUP;
+//! 6. aliases and all other files that the configuration names, read as `user`, and their problems as warnings; then keys and
+//!    certificates, which `user` must be able to read again at SIGHUP;
 //! 7. threads, the control socket, and "ready" to the supervisor.
 //!
-//! Then the main thread waits for signals: stop, flush, or reload. A reload reads the file once more; if it has a mistake,
+//! Then the main thread waits for signals: stop, flush, or reload, and does nothing that could hang. A reload reads the file once more; if it has a mistake,
 //! the old configuration stays and the mistake is logged. `state` and the listeners stay as they are. The delivery agent reads the file
 //! itself, since it must not depend on a process that talks to the network.
 //!
@@ -24,7 +25,7 @@
 //! | other keys, certificates and private keys | takes effect for new connections and attempts |
 
 use super::exit::{self, CommandFailure};
-use super::findings::contents::examine_files;
+use super::findings::contents::look;
 use super::privileges;
 use crate::config::{Settings, host, load, load_with_places};
 use crate::engine::control::socket as control;
@@ -43,13 +44,15 @@ use crate::store::drop::DropDirectory;
 use crate::store::durable::Owner;
 use crate::store::queue::Queue;
 use crate::sys::clock::{Clock, SystemClock};
+use crate::sys::lock::{Lock, wait_while};
 use crate::sys::notify::Supervisor;
 use crate::sys::signals::{Signal, Signals};
 use crate::sys::sockets::{self, Inherited};
 use crate::sys::user::{ProcessUser, SystemUser};
-use crate::sys::{memory, rights};
-use std::path::Path;
-use std::sync::Arc;
+use crate::sys::{memory, rights, thread};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar};
+use std::time::Duration;
 
 /// Runs the daemon until a signal stops it.
 ///
@@ -64,12 +67,7 @@ pub fn run(config: &Path) -> Result<(), CommandFailure> {
     Logger::new(settings.log.target, settings.log.level.0).install();
     let capacity = Capacity::measure();
     capacity.fit(&mut settings);
-    // Only warnings: the operator may repair a file while the daemon runs, and a box that only sends alerts does not need the
-    // Maildirs that it can't write to. Files that the daemon can't do without fail below.
-    let found = examine_files(config, &settings, &places, &ProcessUser::own(), &ProcessUser::find);
-    for problem in found.problems {
-        log::warn!(target: "pillarbox", "event=notice text={:?}", problem.to_string());
-    }
+    let seen = look(config, &settings, &places, &ProcessUser::own(), &ProcessUser::find);
     let account = privileges::account(&settings)?;
     // Before the sockets, which the agent must not inherit.
     let agent = privileges::start_agent(config, &settings, account.as_ref())?;
@@ -82,6 +80,11 @@ pub fn run(config: &Path) -> Result<(), CommandFailure> {
     let listeners = if inherited.is_empty() { bind(&settings)? } else { take_over(inherited)? };
     // Capabilities belong to threads: no thread was started before this.
     let (queue, drops) = open_state(&settings, account.as_ref())?;
+    // Only warnings: the operator may repair a file while the daemon runs, and a box that only sends alerts does not need the
+    // Maildirs that it can't write to. Files that the daemon can't do without fail below.
+    for problem in seen.read().problems {
+        log::warn!(target: "pillarbox", "event=notice text={:?}", problem.to_string());
+    }
     let hostname = host::name(settings.hostname.as_ref());
     // As `user`, who must be able to read the keys again at SIGHUP.
     let site =
@@ -94,21 +97,88 @@ pub fn run(config: &Path) -> Result<(), CommandFailure> {
     daemon.open_control();
     Event::Notice("ready").log();
     supervisor.ready();
+    let config = config.to_owned();
+    let running = Running { daemon, config, listeners, capacity, lacks_agent, supervisor };
+    attend(&mut signals, &Arc::new(running));
+    Ok(())
+}
+
+/// How long the process may last after SIGTERM. The stop has its own deadlines; this one is for what they don't reach, as a
+/// sync on a disk that hangs. The state on disk is then that of a crash, which every moment allows for.
+const STOP_MAX: Duration = Duration::from_secs(12);
+
+/// What a signal is about.
+struct Running {
+    daemon: Arc<Daemon>,
+    config: PathBuf,
+    listeners: Vec<Arc<Listener>>,
+    capacity: Capacity,
+    lacks_agent: bool,
+    supervisor: Supervisor,
+}
+
+/// Waits for signals until one stops the daemon. Other threads do the work: this one must hear SIGTERM whatever hangs, a
+/// reload, too.
+fn attend(signals: &mut Signals, running: &Arc<Running>) {
+    let reloads = Arc::new(Lock::new(Reloads::default()));
     loop {
         match signals.wait() {
-            Signal::Stop => {
-                supervisor.stopping();
-                break daemon.stop(&listeners);
-            }
-            Signal::Flush => daemon.flush(),
+            Signal::Stop => return stop(running),
+            Signal::Flush => running.daemon.flush(),
             Signal::Reload => {
-                supervisor.reloading();
-                reload(&daemon, config, &listeners, capacity, lacks_agent);
-                supervisor.ready();
+                let mut state = reloads.lock();
+                state.is_wanted = true;
+                if !std::mem::replace(&mut state.has_thread, true) {
+                    drop(state);
+                    let (running, reloads) = (Arc::clone(running), Arc::clone(&reloads));
+                    in_thread("reload", move || reload_while_wanted(&running, &reloads));
+                }
             }
         }
     }
-    Ok(())
+}
+
+/// What is to be reloaded. Signals during a reload lead to one more.
+#[derive(Default)]
+struct Reloads {
+    is_wanted: bool,
+    has_thread: bool,
+}
+
+fn reload_while_wanted(running: &Running, reloads: &Lock<Reloads>) {
+    loop {
+        let mut state = reloads.lock();
+        if !std::mem::take(&mut state.is_wanted) {
+            state.has_thread = false;
+            return;
+        }
+        drop(state);
+        running.supervisor.reloading();
+        reload(running);
+        running.supervisor.ready();
+    }
+}
+
+/// Stops the daemon; gives up after [`STOP_MAX`].
+fn stop(running: &Arc<Running>) {
+    running.supervisor.stopping();
+    let end = Arc::new((Lock::new(false), Condvar::new()));
+    let (stopping, told) = (Arc::clone(running), Arc::clone(&end));
+    in_thread("stop", move || {
+        stopping.daemon.stop(&stopping.listeners);
+        *told.0.lock() = true;
+        told.1.notify_one();
+    });
+    drop(wait_while(&end.1, end.0.lock(), STOP_MAX, |has_stopped| !*has_stopped));
+}
+
+/// Does something in a thread of its own, or here if no thread can be started.
+fn in_thread(name: &str, work: impl Fn() + Send + Sync + 'static) {
+    let work = Arc::new(work);
+    let there = Arc::clone(&work);
+    if thread::start_wide(name, move || there()).is_err() {
+        work();
+    }
 }
 
 /// The sockets that systemd opened. Their addresses replace those of the settings.
@@ -194,16 +264,11 @@ fn site(settings: Settings, hostname: Domain, listeners: &[Arc<Listener>]) -> Re
 
 /// Reads the configuration again, and hands it to the daemon unless something is wrong with it. Connections and attempts
 /// under way keep the old one.
-fn reload(
-    daemon: &Daemon,
-    config: &Path,
-    listeners: &[Arc<Listener>],
-    capacity: Capacity,
-    lacks_agent: bool,
-) {
+fn reload(running: &Running) {
+    let Running { daemon, config, listeners, capacity, lacks_agent, .. } = running;
     match load(config) {
         // Without the agent the daemon's user would own the Maildirs of system users, who could not read their mail.
-        Ok(settings) if lacks_agent && mda::is_needed(&settings) => {
+        Ok(settings) if *lacks_agent && mda::is_needed(&settings) => {
             stays("local.users = \"system\" needs a restart");
         }
         Ok(mut settings) => {

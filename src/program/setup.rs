@@ -42,6 +42,7 @@ use crate::net::transport::own_address;
 use crate::smtp::sasl::Secret;
 use crate::store::durable::Owner;
 use crate::sys::clock::{Clock, SystemClock};
+use crate::sys::rights;
 use crate::sys::signals::Signals;
 use files::{ConfigTarget, File, FileReaders};
 use questions::{Answers, Password};
@@ -75,6 +76,8 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// # Errors
 /// An answer is missing or wrong, a message would not be accepted, or a file can't be written.
 pub fn run(path: &Path, operands: &[OsString]) -> Result<(), CommandFailure> {
+    // For the password; no cause of a failure is known.
+    let _ = rights::close_memory();
     let options = Options::read(operands)?;
     let target = ConfigTarget::read(path, options.is_set("force"))?;
     let extra: String = options.all("set").map(|line| format!("{line}\n")).collect();

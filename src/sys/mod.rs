@@ -16,6 +16,7 @@
 
 pub mod clock;
 pub mod descriptors;
+pub mod file;
 pub mod lock;
 pub mod memory;
 pub mod notify;

@@ -120,8 +120,8 @@ pub fn address(octets: &[u8]) {
 /// An aliases file, which also stands for every file that it includes; and the expansion of its names.
 pub fn aliases(octets: &[u8]) {
     let text = String::from_utf8_lossy(octets);
-    let (table, problems) = AliasTable::parse(&text);
-    let (_, list_problems) = parse_list(&text);
+    let (table, problems) = AliasTable::parse(&text, false);
+    let (_, list_problems) = parse_list(&text, false);
     for problem in problems.iter().chain(&list_problems) {
         assert!((1..=text.lines().count()).contains(&problem.line) && problem.column >= 1, "{problem:?}");
         assert_harmless(&problem.text);
@@ -158,11 +158,11 @@ struct Everything<'a>(&'a str);
 
 impl Files for Everything<'_> {
     fn include(&self, _: &str) -> Result<Vec<AliasTarget>, LookupFailed> {
-        Ok(parse_list(self.0).0)
+        Ok(parse_list(self.0, false).0)
     }
 
     fn forward(&self, _: &SystemAccount) -> Option<Vec<AliasTarget>> {
-        Some(parse_list(self.0).0)
+        Some(parse_list(self.0, false).0)
     }
 }
 

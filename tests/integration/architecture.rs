@@ -41,7 +41,7 @@ const IMPURE_CRATES: [&str; 6] = ["rustix", "libc", "dns_lookup", "log", "simple
 
 /// Words that are allowed in some places, each with advice for the others. `.word` is a method call, `::word` the end of
 /// a path.
-const PLACES: [(&str, &[&str], &str); 11] = [
+const PLACES: [(&str, &[&str], &str); 17] = [
     ("unsafe", &["src/sys/"], "only src/sys may be unsafe: put a safe function there"),
     (".sync_all", &["src/store/durable.rs"], SYNC),
     (".sync_data", &["src/store/durable.rs"], SYNC),
@@ -55,11 +55,18 @@ const PLACES: [(&str, &[&str], &str); 11] = [
     // The deadlines of sockets count from the system's own clock.
     ("Instant::now", &["src/sys/clock.rs", "src/net/transport.rs"], NOW),
     ("SystemTime::now", &["src/sys/clock.rs"], NOW),
+    ("File::open", &["src/sys/"], OPEN),
+    ("File::options", &["src/sys/"], OPEN),
+    ("OpenOptions", &["src/sys/"], OPEN),
+    ("fs::read", &["src/sys/"], OPEN),
+    ("fs::open", &["src/sys/", "src/store/durable/directory.rs"], OPEN),
+    ("fs::read_to_string", &["src/sys/"], OPEN),
     ("todo", &[], "unfinished: write it, or leave it out"),
     ("unimplemented", &[], "unfinished: write it, or leave it out"),
     ("dbg", &[], "left over from a search for a bug: take it out"),
 ];
 const SYNC: &str = "only src/store/durable.rs syncs, so that the order of syncs can be read in one place";
+const OPEN: &str = "only src/sys/file.rs opens files by path: read them there, by their kind";
 const NOW: &str = "only src/sys/clock.rs asks for the time: take it as an argument";
 
 /// The longest file and function without tests, in lines. The aim is 400 and 60.
@@ -139,6 +146,9 @@ fn violations_are_found() {
         ("src/engine/a.rs", "fn f() { file\n    .sync_all() }", "src/engine/a.rs:3: .sync_all"),
         ("src/store/a.rs", "fn f() { rustix::fs::fsync(d) }", "only src/store/durable.rs syncs"),
         ("src/engine/a.rs", "fn f() { ErrorKind::WouldBlock }", "use its transport"),
+        ("src/engine/a.rs", "fn f() { std::fs::read(p) }", "only src/sys/file.rs opens files"),
+        ("src/store/a.rs", "use std::fs::OpenOptions;", "only src/sys/file.rs opens files"),
+        ("src/net/a.rs", "fn f() { File::open(p) }", "only src/sys/file.rs opens files"),
         ("src/rules/a.rs", "/* a /* b */ c */ fn f() { todo!() }", "src/rules/a.rs:2: todo"),
         ("src/engine/a.rs", "fn f() -> Instant { Instant::now() }", "only src/sys/clock.rs asks"),
         (

@@ -1,26 +1,29 @@
 //! The aliases file, read again when it has changed, and the files that it includes, read at each use.
 //!
-//! A look-up costs one `stat`; an unchanged file is not read. The meaning of the names is in `rules::routing::aliases`.
+//! A look-up costs one `stat`; an unchanged file is not read. The meaning of the names is in `rules::routing::aliases`, and
+//! whose a file is in `sys::file`.
 //!
 //! | file | recipients |
 //! | --- | --- |
 //! | missing | as if it were empty |
 //! | cannot be read, larger than 1 MiB, not a regular file | all local recipients get 4yz (INTERFACE section 8); logged once |
 //! | with a malformed line | the line is logged by its number and skipped; the rest still apply |
+//! | owned by another user than root or the daemon's | its bad lines are told by number, without their text; it includes no file |
+//! | the same, and included | neither may it be writable by others, nor have a second name: 4yz |
+//! | reached by a link of such a user | 4yz: the daemon may read what the user may not |
 //! | with octets that are not UTF-8 | these octets are replaced; old comments must not make the file useless |
 
 use crate::engine::log::event::trouble;
-use crate::rules::routing::aliases::{self, AliasProblem, AliasTable};
+use crate::rules::routing::aliases::{self, AliasProblem, AliasTable, AliasTarget};
 use crate::rules::routing::route::LookupFailed;
+use crate::sys::file::{FileKind, ListFile, read_list};
 use crate::sys::lock::Lock;
-use std::fs::{File, Metadata};
-use std::io::{self, ErrorKind, Read};
+use std::borrow::Cow;
+use std::fs::Metadata;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// The largest file that is read, in octets.
-const FILE_MAX_OCTETS: u64 = 1 << 20;
 
 /// The aliases file.
 #[derive(Debug, Default)]
@@ -89,10 +92,10 @@ impl LoadedAliases {
         if self.stamp == Some(stamp(&metadata)) {
             return Ok(());
         }
-        let (text, stamp) = read(path)?;
-        let (table, problems) = AliasTable::parse(&text);
+        let (table, problems, metadata) = read_table(path)?;
         log_problems(path, &problems);
-        (self.stamp, self.table) = (Some(stamp), Arc::new(table));
+        // From before the read: a change during the read is noticed at the next look-up.
+        (self.stamp, self.table) = (Some(stamp(&metadata)), Arc::new(table));
         Ok(())
     }
 }
@@ -104,21 +107,22 @@ fn stamp(metadata: &Metadata) -> Stamp {
     [device.cast_signed(), inode.cast_signed(), size.cast_signed(), a, b, c, d]
 }
 
-/// The text of a regular file, and its stamp from before the read: a change during the read is noticed at the next
-/// look-up.
-pub(super) fn read(path: &Path) -> io::Result<(String, Stamp)> {
-    // Opening a pipe would block.
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("this is no file"));
-    }
-    let file = File::open(path)?;
-    let stamp = stamp(&file.metadata()?);
-    let mut octets = Vec::new();
-    file.take(FILE_MAX_OCTETS + 1).read_to_end(&mut octets)?;
-    if octets.len() as u64 > FILE_MAX_OCTETS {
-        return Err(io::Error::other("larger than 1 MiB"));
-    }
-    Ok((String::from_utf8_lossy(&octets).into_owned(), stamp))
+/// The text of a file.
+fn text(list: &ListFile) -> Cow<'_, str> {
+    String::from_utf8_lossy(&list.octets)
+}
+
+/// The aliases of a file, with the problems of its lines, and the metadata of the file from before the read.
+pub(super) fn read_table(path: &Path) -> io::Result<(AliasTable, Vec<AliasProblem>, Metadata)> {
+    let list = read_list(path, FileKind::Aliases)?;
+    let (table, problems) = AliasTable::parse(&text(&list), list.is_user_s);
+    Ok((table, problems, list.metadata))
+}
+
+/// The targets in a file that aliases include, with the problems of its lines.
+pub(super) fn read_include(path: &Path) -> io::Result<(Vec<AliasTarget>, Vec<AliasProblem>)> {
+    let list = read_list(path, FileKind::List)?;
+    Ok(aliases::parse_list(&text(&list), list.is_user_s))
 }
 
 /// Logs the problems of a file of aliases, line by line.
@@ -145,15 +149,8 @@ pub fn problems(
             found.push((path, Err(text)));
             continue;
         }
-        let (problems, includes) = match read(&path) {
-            Ok((text, _)) if next == 1 => {
-                let (table, problems) = AliasTable::parse(&text);
-                (problems, table.includes().map(PathBuf::from).collect::<Vec<_>>())
-            }
-            Ok((text, _)) => {
-                let (targets, problems) = aliases::parse_list(&text);
-                (problems, aliases::includes(&targets).map(PathBuf::from).collect())
-            }
+        let (problems, includes) = match read_targets(&path, next == 1) {
+            Ok(read) => read,
             Err(error) => {
                 found.push((path, Err(format!("can't be read: {error}"))));
                 continue;
@@ -167,6 +164,16 @@ pub fn problems(
         }
     }
     found
+}
+
+/// The problems of a file, and the files that it includes.
+fn read_targets(path: &Path, is_table: bool) -> io::Result<(Vec<AliasProblem>, Vec<PathBuf>)> {
+    if is_table {
+        let (table, problems, _) = read_table(path)?;
+        return Ok((problems, table.includes().map(PathBuf::from).collect()));
+    }
+    let (targets, problems) = read_include(path)?;
+    Ok((problems, aliases::includes(&targets).map(PathBuf::from).collect()))
 }
 
 #[cfg(test)]

@@ -29,7 +29,8 @@
 //!
 //! A renewal holds the lock of the certificate, so other handshakes wait for the EC key: a fraction of a second.
 
-use crate::config::{Settings, secret_file};
+use crate::config::Settings;
+use crate::config::secret_file::{self, SecretFault};
 use crate::engine::log::event::{Event, trouble};
 use crate::mail::address::Domain;
 use crate::mail::date::WallTime;
@@ -37,10 +38,11 @@ use crate::net::handshake::Handshake;
 use crate::net::self_signed;
 use crate::net::tls::{Acceptor, IdentityError, Minimum};
 use crate::store::state_file::self_signed as store;
+use crate::sys::file::{self, FileKind};
 use crate::sys::lock::Lock;
 use crate::sys::thread;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, MutexGuard};
 
 const MINUTE_MICROS: u64 = 60_000_000;
@@ -76,12 +78,13 @@ impl Tls {
         now: WallTime,
     ) -> Result<Option<Self>, CertificateFault> {
         let minimum = version(settings.tls.minimum).unwrap_or(Minimum::Tls12);
-        let refused = settings.tls.key.as_deref().and_then(secret_file::flaw);
-        if let Some(error) = &refused {
-            let doing = "reading the key of the certificate; a self-signed one takes its place";
-            trouble(doing, error);
-        } else if let Some(acceptor) = configured(settings, now)? {
-            return Ok(Some(Self::Configured(acceptor, minimum)));
+        match configured(settings, now) {
+            Ok(None) => {}
+            Ok(Some(acceptor)) => return Ok(Some(Self::Configured(acceptor, minimum))),
+            Err((_, SecretFault { is_refused: true, text })) => {
+                trouble("reading the key of the certificate; a self-signed one takes its place", &text);
+            }
+            Err((key, fault)) => return Err((key, fault.text)),
         }
         let place = Place {
             state: settings.state.clone(),
@@ -138,23 +141,28 @@ fn version(word: &str) -> Option<Minimum> {
 /// Reads the configured certificate and its key; `None` if neither is configured.
 ///
 /// # Errors
-/// One of them is missing in the configuration, cannot be read, or cannot be used.
-pub fn configured(settings: &Settings, now: WallTime) -> Result<Option<Acceptor>, CertificateFault> {
+/// One of them is missing in the configuration, cannot be read, or cannot be used; or others can use the key. With the key
+/// of `[tls]` that is at fault.
+pub fn configured(
+    settings: &Settings,
+    now: WallTime,
+) -> Result<Option<Acceptor>, (&'static str, SecretFault)> {
     const BOTH: &str = "write both, or neither for a self-signed certificate";
+    let fault = |key, text| (key, SecretFault { is_refused: false, text });
     let (certificate, key) = match (&settings.tls.certificate, &settings.tls.key) {
         (Some(certificate), Some(key)) => (certificate, key),
         (None, None) => return Ok(None),
-        (Some(_), None) => return Err(("certificate", format!("the key is missing; {BOTH}"))),
-        (None, Some(_)) => return Err(("key", format!("the certificate is missing; {BOTH}"))),
+        (Some(_), None) => return Err(fault("certificate", format!("the key is missing; {BOTH}"))),
+        (None, Some(_)) => return Err(fault("key", format!("the certificate is missing; {BOTH}"))),
     };
-    let read = |path: &Path, blame| {
-        std::fs::read(path).map_err(|error| (blame, format!("{path:?} can't be read: {error}; name another")))
-    };
-    let (chain, secret) = (read(certificate, "certificate")?, read(key, "key")?);
+    let secret = secret_file::read(key).map_err(|fault| ("key", fault))?;
+    let chain = file::read(certificate, FileKind::Certificate).map_err(|error| {
+        fault("certificate", format!("{certificate:?} can't be read: {error}; name another"))
+    })?;
     let acceptor = Acceptor::new(&[(&chain, &secret)], now);
     acceptor.map(Some).map_err(|error| match error {
-        IdentityError::Key | IdentityError::Mismatch => ("key", format!("{key:?} {error}")),
-        _ => ("certificate", format!("{certificate:?} {error}")),
+        IdentityError::Key | IdentityError::Mismatch => fault("key", format!("{key:?} {error}")),
+        _ => fault("certificate", format!("{certificate:?} {error}")),
     })
 }
 
@@ -284,6 +292,7 @@ impl Place {
 mod tests {
     use super::*;
     use crate::config::parse;
+    use std::path::Path;
 
     const NOW: WallTime = WallTime(1_795_416_810_000_000);
     const DAY: u64 = 24 * 60 * MINUTE_MICROS;

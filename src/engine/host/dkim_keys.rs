@@ -6,7 +6,8 @@
 //! | readable by others | logged and left out | leaves without this signature |
 //! | missing or invalid | an error: the daemon does not start, a reload keeps the old configuration | – |
 
-use crate::config::{Dkim, Settings, secret_file};
+use crate::config::secret_file::{self, SecretFault};
+use crate::config::{Dkim, Settings};
 use crate::engine::log::event::trouble;
 use crate::rules::message::dkim::DkimKey;
 
@@ -17,11 +18,13 @@ use crate::rules::message::dkim::DkimKey;
 pub fn load(settings: &Settings) -> Result<Vec<DkimKey>, (usize, String)> {
     let mut keys = Vec::new();
     for (i, dkim) in settings.dkim.iter().enumerate() {
-        if let Some(error) = dkim.key.as_deref().and_then(secret_file::flaw) {
-            trouble("reading a DKIM key; mail leaves without its signature", &error);
-            continue;
+        match read(dkim) {
+            Ok(key) => keys.extend(key),
+            Err(SecretFault { is_refused: true, text }) => {
+                trouble("reading a DKIM key; mail leaves without its signature", &text);
+            }
+            Err(fault) => return Err((i, fault.text)),
         }
-        keys.extend(read(dkim).map_err(|error| (i, error))?);
     }
     Ok(keys)
 }
@@ -29,14 +32,13 @@ pub fn load(settings: &Settings) -> Result<Vec<DkimKey>, (usize, String)> {
 /// Reads the key of an entry; `None` if the entry is incomplete, which `config` reports.
 ///
 /// # Errors
-/// The key cannot be read or is invalid; the text names the reason.
-pub fn read(dkim: &Dkim) -> Result<Option<DkimKey>, String> {
+/// The key cannot be read or is invalid, or others can read it; the text names the reason.
+pub fn read(dkim: &Dkim) -> Result<Option<DkimKey>, SecretFault> {
     let (Some(domain), Some(selector), Some(path)) = (&dkim.domain, &dkim.selector, &dkim.key) else {
         return Ok(None);
     };
-    let key = std::fs::read(path).map_err(|error| format!("can't be read: {error}; name another"));
-    let key = key.and_then(|pem| DkimKey::from_pem(&pem, domain, selector).map_err(|e| e.to_string()));
-    key.map(Some).map_err(|error| format!("{path:?} {error}"))
+    let key = DkimKey::from_pem(&secret_file::read(path)?, domain, selector);
+    key.map(Some).map_err(|error| SecretFault { is_refused: false, text: format!("{path:?} {error}") })
 }
 
 #[cfg(test)]

@@ -2,28 +2,21 @@
 //! that aliases include.
 //!
 //! A user who can write to the file decides where the mail goes. So the file must belong to its user or to root, must
-//! not be writable by others, and must not be a link. It may name only addresses: an included file could be one that
-//! the user may not read.
+//! not be writable by others, and must not be a link (`sys::file`). It may name only addresses: an included file could be one
+//! that the user may not read. Its bad lines are told by number, without their text.
 //!
 //! | `.forward` | the mail | logged |
 //! | --- | --- | --- |
 //! | valid, with at least one address | goes to these addresses | no |
 //! | missing, empty, or only comments | stays here | no |
 //! | not reachable for the daemon, as in a closed home | stays here | no |
-//! | invalid, of another owner, writable by others, too large, a link or a pipe | stays here | yes |
+//! | invalid, of another owner, writable by others, too large, a link, a pipe, or root's with a second name | stays here | yes |
 
 use crate::engine::log::event::trouble;
 use crate::rules::routing::aliases::{self, AliasTarget};
 use crate::rules::routing::route::SystemAccount;
-use std::fs::OpenOptions;
-use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
-
-/// The largest file that is read, in octets.
-const FILE_MAX_OCTETS: u64 = 64 * 1024;
-/// The permission that group and others must not have: to write.
-const WRITE_BY_OTHERS: u32 = 0o022;
+use crate::sys::file;
+use std::io::ErrorKind;
 
 /// The addresses that the user's mail is sent on to; `None` if it stays here.
 pub fn read(account: &SystemAccount) -> Option<Vec<AliasTarget>> {
@@ -33,45 +26,20 @@ pub fn read(account: &SystemAccount) -> Option<Vec<AliasTarget>> {
     let broken = |error: &str| {
         trouble("reading a .forward file; the mail stays here", &format_args!("{}: {error}", path.display()));
     };
-    let text = match text(&path, account.uid) {
-        Ok(text) => text,
+    let octets = match file::read_forward(&path, account.uid) {
+        Ok(octets) => octets,
         Err(error) if error.kind() == ErrorKind::NotFound => return None,
         Err(error) => {
             broken(&error.to_string());
             return None;
         }
     };
-    let (targets, problems) = aliases::parse_list(&text);
+    let (targets, problems) = aliases::parse_list(&String::from_utf8_lossy(&octets), true);
     if let Some(problem) = problems.first() {
         broken(&format!("line {}: {}", problem.line, problem.text));
         return None;
     }
-    if aliases::includes(&targets).next().is_some() {
-        broken("a file can't be included there");
-        return None;
-    }
-
     (!targets.is_empty()).then_some(targets)
-}
-
-fn text(path: &Path, uid: u32) -> io::Result<String> {
-    // NONBLOCK: opening a pipe must not wait for its other end.
-    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
-    let metadata = file.metadata()?;
-    let fault = match () {
-        () if !metadata.is_file() => Some("this is no file"),
-        () if ![uid, 0].contains(&metadata.uid()) => Some("it belongs to somebody else"),
-        () if metadata.mode() & WRITE_BY_OTHERS != 0 => Some("others can write to it (chmod go-w)"),
-        () if metadata.len() > FILE_MAX_OCTETS => Some("larger than 64 KiB"),
-        () => None,
-    };
-    if let Some(fault) = fault {
-        return Err(io::Error::other(fault));
-    }
-    let mut octets = Vec::new();
-    file.take(FILE_MAX_OCTETS).read_to_end(&mut octets)?;
-    Ok(String::from_utf8_lossy(&octets).into_owned())
 }
 
 #[cfg(test)]

@@ -65,8 +65,7 @@ impl Logins {
 /// # Errors
 /// The file cannot be read, or others can read it; in words.
 pub fn read(path: &Path) -> Result<(UserTable, Vec<LineProblem>), String> {
-    secret_file::check(path)?;
-    let octets = std::fs::read(path).map_err(|error| format!("{path:?} can't be read: {error}"))?;
+    let octets = secret_file::read(path).map_err(|fault| fault.text)?;
     // An octet that is not UTF-8 makes only its own line invalid.
     Ok(UserTable::parse(&String::from_utf8_lossy(&octets)))
 }

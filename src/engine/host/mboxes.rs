@@ -10,44 +10,73 @@
 //! | `system` | any other | the user database; a directory service that lists no users is not seen |
 //! | `any` | any other | no users |
 
+use super::aliases_file::read_table;
 use super::site::{SystemAccounts, maildir, route_policy};
 use crate::config::Settings;
 use crate::mail::address::{Domain, ForwardPath, Mailbox};
 use crate::rules::routing::aliases::AliasTable;
-use crate::rules::routing::route::{Destination, LocalUsers};
+use crate::rules::routing::route::{Destination, LocalUsers, RoutePolicy};
 use crate::store::maildir::mbox_problem;
 use crate::sys::user;
-use std::fs::{read_dir, read_to_string};
+use std::fs::read_dir;
 
-/// The faults of mboxes, a sentence for each. `writer` is the uid of the daemon, if it is not that of this process: it
-/// writes to the mboxes of configured users. The mbox of a system user must be writable for that user.
+/// An mbox that cannot be appended to.
+#[derive(Debug)]
+pub struct MboxFault {
+    /// Whose it is.
+    mailbox: ForwardPath,
+    /// What is wrong, as a sentence.
+    text: String,
+}
+
+/// The faults of mboxes. `writer` is the uid of the daemon, if it is not that of this process: it writes to the mboxes of
+/// configured users. The mbox of a system user must be writable for that user. Opens no file if there is a `writer`.
 #[must_use]
-pub fn problems(settings: &Settings, writer: Option<u32>) -> Vec<String> {
-    let hostname = settings.hostname.clone().or_else(|| Domain::parse("localhost").ok());
-    let Some(hostname) = hostname else { return Vec::new() };
+pub fn faults(settings: &Settings, writer: Option<u32>) -> Vec<MboxFault> {
+    let (hostname, policy) = policy(settings);
     let domain = settings.local_domains(&hostname).first().cloned().unwrap_or_else(|| hostname.clone());
-    let policy = route_policy(settings, &hostname, Vec::new());
-    let text = settings.local.aliases.as_deref().and_then(|path| read_to_string(path).ok());
-    let (aliases, _) = AliasTable::parse(&text.unwrap_or_default());
-    let mut problems = Vec::new();
+    let mut faults = Vec::new();
     for name in names(settings) {
         let Ok(mailbox) = Mailbox::parse(&format!("{name}@{domain}")) else { continue };
-        let Ok(routed) = policy.route(&ForwardPath::Mailbox(mailbox), &aliases, &SystemAccounts) else {
-            continue;
-        };
+        let mailbox = ForwardPath::Mailbox(mailbox);
+        let Ok(routed) = policy.route(&mailbox, &AliasTable::default(), &SystemAccounts) else { continue };
         let Destination::Maildir(local) = &routed.destination else { continue };
         let Ok(Some(path)) = maildir(settings, &hostname, &routed) else { continue };
         let account = local.account.as_ref().map(|account| account.uid);
         if let Some(error) = mbox_problem(&path, writer.map(|writer| account.unwrap_or(writer))) {
-            problems.push(format!(
+            let text = format!(
                 "mail for {:?} has to wait: {:?} can't be appended to: {error}; make it a file of its user's own, \
                  readable and writable for them, with one name (chown, chmod u+rw), or move it away",
                 local.name,
                 path.path()
-            ));
+            );
+            faults.push(MboxFault { mailbox, text });
         }
     }
-    problems
+    faults
+}
+
+/// The sentences of the faults that hold mail back: an alias may lead the mail elsewhere. Reads the aliases file.
+#[must_use]
+pub fn problems(settings: &Settings, faults: Vec<MboxFault>) -> Vec<String> {
+    if faults.is_empty() {
+        return Vec::new();
+    }
+    let (_, policy) = policy(settings);
+    let read = settings.local.aliases.as_deref().and_then(|path| read_table(path).ok());
+    let aliases = read.map(|(table, ..)| table).unwrap_or_default();
+    let gets_mail = |fault: &MboxFault| {
+        let routed = policy.route(&fault.mailbox, &aliases, &SystemAccounts);
+        routed.is_ok_and(|routed| matches!(routed.destination, Destination::Maildir(_)))
+    };
+    faults.into_iter().filter(gets_mail).map(|fault| fault.text).collect()
+}
+
+/// The name of this host, as far as the configuration has one, and the routes.
+fn policy(settings: &Settings) -> (Domain, RoutePolicy) {
+    let hostname = settings.hostname.clone().unwrap_or_else(|| Domain::Name("localhost".to_owned()));
+    let policy = route_policy(settings, &hostname, Vec::new());
+    (hostname, policy)
 }
 
 /// The users that may have an mbox; see the table at the top of this file.

@@ -20,12 +20,12 @@
 //! | of which all members are refused, or an endless alias | `NoRoute::Refused` | its reply | bounced |
 //! | that cannot be looked up now | `NoRoute::LookupFailed` | 451 | tried again |
 
-use super::aliases_file::{log_problems, read};
+use super::aliases_file::{log_problems, read_include};
 use super::forward_file;
 use super::site::{Site, SystemAccounts};
 use crate::engine::log::event::trouble;
 use crate::mail::address::{ForwardPath, LocalPart, Mailbox};
-use crate::rules::routing::aliases::{self, AliasProblem, AliasTable, AliasTarget};
+use crate::rules::routing::aliases::{AliasProblem, AliasTable, AliasTarget};
 use crate::rules::routing::expansion::{self, AliasMember, Expansion, Files, Sources};
 use crate::rules::routing::route::{Destination, LookupFailed, NoRoute, Routed, SystemAccount};
 use std::cell::RefCell;
@@ -38,8 +38,8 @@ struct Disk(RefCell<Vec<(PathBuf, Vec<AliasProblem>)>>);
 impl Files for Disk {
     fn include(&self, path: &str) -> Result<Vec<AliasTarget>, LookupFailed> {
         let path = Path::new(path);
-        let (text, _) = read(path).map_err(|error| LookupFailed(format!("{}: {error}", path.display())))?;
-        let (targets, problems) = aliases::parse_list(&text);
+        let (targets, problems) =
+            read_include(path).map_err(|error| LookupFailed(format!("{}: {error}", path.display())))?;
         self.0.borrow_mut().push((path.to_owned(), problems));
         Ok(targets)
     }

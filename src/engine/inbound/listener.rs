@@ -21,6 +21,7 @@ use crate::mail::status::EnhancedStatus;
 use crate::net::tls::ServerTransport;
 use crate::net::transport::TcpTransport;
 use crate::smtp::reply::Reply;
+use crate::sys::file::{self, FileKind};
 use crate::sys::{memory, thread};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::io::{Errno, retry_on_intr};
@@ -29,6 +30,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::panic::{self, AssertUnwindSafe};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -162,7 +164,7 @@ pub fn run(inbound: &Arc<Inbound>, listener: &Listener) {
 }
 
 fn spare() -> Option<File> {
-    File::open("/dev/null").ok()
+    file::open(Path::new("/dev/null"), FileKind::System).ok().map(|(file, _)| file)
 }
 
 fn is_out_of_descriptors(error: &io::Error) -> bool {

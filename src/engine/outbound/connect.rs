@@ -43,7 +43,6 @@ pub fn connect<'a>(
     next_hop: &NextHop,
 ) -> Result<Conversation<'a>, Unreachable> {
     let mut last: Option<Unreachable> = None;
-    let now = context.now.running;
     let seen = |error: Unreachable| {
         context.observer.see(TraceEvent::Failed(error.diagnostic()));
         error
@@ -57,7 +56,7 @@ pub fn connect<'a>(
         let smarthost = host.smarthost.clone();
         let failed = |error: Unreachable| {
             if let Some(smarthost) = &smarthost {
-                context.index.host_failed(smarthost, now);
+                context.index.host_failed(smarthost, context.now.running);
             }
             error
         };
@@ -85,7 +84,8 @@ pub fn connect<'a>(
                 continue;
             }
         }
-        match Conversation::open(context, site, &host, addresses) {
+        let used = |_: &_| demanded.note_use(site, &host.policy);
+        match Conversation::open(context, site, &host, addresses).inspect(used) {
             Ok(conversation) => return Ok(conversation),
             Err(diagnostic) => {
                 log::debug!(target: "pillarbox", "event=unreachable host={} reason={diagnostic:?}", host.name);

@@ -16,7 +16,6 @@ use crate::net::transport::{Deadline, WireError, read_pipe};
 use crate::rules::accounts::secret_shape::{Flaw, first_line, flaw};
 use crate::smtp::sasl::Secret;
 use crate::sys;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -78,13 +77,7 @@ fn credential() -> Option<PathBuf> {
 
 fn of_file(path: &Path) -> Result<Secret, String> {
     // Every user who can read the file has the password: a wrong mode must be noticed.
-    secret_file::check(path)?;
-    let read = || {
-        let mut octets = Vec::new();
-        std::fs::File::open(path)?.take(MAX_OCTETS).read_to_end(&mut octets)?;
-        Ok(Secret::new(octets))
-    };
-    read().map_err(|error: std::io::Error| format!("{path:?}: {error}"))
+    secret_file::read(path).map(Secret::new).map_err(|fault| fault.text)
 }
 
 /// Runs a command that prints the password. It must end within `longest`.

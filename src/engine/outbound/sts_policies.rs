@@ -8,7 +8,7 @@
 //! | there, with the same id | holds, and no refresh is due | the one on disk |
 //! | there | any other | fetched and saved; if the fetch fails, the one on disk while it holds |
 //!
-//! A policy "holds" until its max_age has passed. A fetch that failed is not repeated for ten minutes for the same id
+//! A policy "holds" until its max_age has passed, by the wall clock or by the running clock. A fetch that failed is not repeated for ten minutes for the same id
 //! (§3.3). A failure is logged, and never stops mail by itself.
 
 use crate::engine::host::site::Site;
@@ -18,7 +18,7 @@ use crate::net::connect::Connect;
 use crate::net::policy_fetch::{self, PORT_HTTPS};
 use crate::net::resolver::{DnsRecord, Resolve, Rtype};
 use crate::net::transport::Deadline;
-use crate::rules::tls::tls_policy::mta_sts::{self, Kept, Policy};
+use crate::rules::tls::tls_policy::mta_sts::{self, FetchTime, Kept, Policy};
 use crate::store::state_file::sts;
 use crate::sys::lock::Lock;
 use std::net::SocketAddr;
@@ -55,20 +55,20 @@ impl StsPolicies {
         domain: &str,
     ) -> Option<Policy> {
         let state = &site.settings.state;
-        let wall = now.wall.seconds();
-        let kept = read_kept(site, domain).filter(|kept| kept.holds(wall));
+        let time = FetchTime { wall: now.wall.seconds(), running: now.running.as_secs() };
+        let kept = read_kept(site, domain).filter(|kept| kept.holds(time));
         let records = resolver.records(&format!("_mta-sts.{domain}"), Rtype::TXT);
         let id =
             records.ok().and_then(|set| mta_sts::find_id(&data(&set.records).cloned().collect::<Vec<_>>()));
         // Without a record there is no new policy, and the one on disk still holds (RFC 8461 §3.1).
         let Some(id) = id else { return kept.map(|kept| kept.policy) };
-        let is_current = kept.as_ref().is_some_and(|kept| kept.id == id && !kept.wants_refresh(wall));
+        let is_current = kept.as_ref().is_some_and(|kept| kept.id == id && !kept.wants_refresh(time));
         if is_current || self.has_failed(domain, &id, now.running) {
             return kept.map(|kept| kept.policy);
         }
         match fetch(resolver, connect, site, domain) {
             Ok((text, policy)) => {
-                if let Err(error) = sts::save(state, domain, &Kept::print(&id, wall, &text)) {
+                if let Err(error) = sts::save(state, domain, &Kept::print(&id, time, &text)) {
                     trouble("keeping an MTA-STS policy", &error);
                 }
                 Some(policy)

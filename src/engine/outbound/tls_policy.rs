@@ -2,8 +2,8 @@
 //! protects the way to them (RFC 7672 §2.2).
 //!
 //! This file looks the policies up; `rules::tls::tls_policy` decides what they mean. Only hosts of an MX look-up have
-//! such a policy: for a smarthost the operator's configuration counts. If a TLSA look-up fails the host is not used: an
-//! attacker who can break the look-up could otherwise downgrade the connection.
+//! such a policy: for a smarthost the operator's configuration counts. If the look-up of a host's addresses or TLSA records
+//! fails, the host is not used: an attacker who can break the look-up could otherwise downgrade the connection.
 
 use super::context::OutboundContext;
 use super::hosts::{self, Host, Unreachable};
@@ -15,10 +15,11 @@ use crate::mail::address::Domain;
 use crate::mail::next_hop::NextHop;
 use crate::mail::outcome::Diagnostic;
 use crate::mail::status::EnhancedStatus;
-use crate::net::resolver::{DnsErrorKind, Resolve, Rtype};
+use crate::net::resolver::{DnsError, DnsErrorKind, Resolve, Rtype};
 use crate::rules::tls::tls_policy::dane::Tlsa;
 use crate::rules::tls::tls_policy::mta_sts::{Policy, StsMode};
 use crate::rules::tls::tls_policy::{self, TlsPolicy};
+use crate::store::state_file::sts;
 
 /// What a domain demands of TLS with its MX hosts. The default is nothing.
 #[derive(Debug, Default)]
@@ -56,6 +57,13 @@ impl DomainPolicy {
         Ok(Self { domain, is_secure, sts })
     }
 
+    /// Notes that mail leaves by a host that the domain's MTA-STS policy demands: such a policy is kept longest.
+    pub fn note_use(&self, site: &Site, policy: &TlsPolicy) {
+        if *policy == TlsPolicy::Sts {
+            sts::mark_used(&site.settings.state, &self.domain);
+        }
+    }
+
     /// The policy for one host.
     ///
     /// # Errors
@@ -76,8 +84,11 @@ impl DomainPolicy {
 /// The TLSA records of a host's port, if they and its addresses are secure. If the addresses are not, the zone is not
 /// signed, and its name servers may be old ones that fail for record types that they do not know (RFC 7672 §2.2.2).
 fn tlsa(resolver: &dyn Resolve, host: &Host) -> Result<Option<Vec<Tlsa>>, Diagnostic> {
-    let is_secure = |rtype| resolver.records(&host.name, rtype).is_ok_and(|set| set.is_secure);
-    if !is_secure(Rtype::A) && !is_secure(Rtype::AAAA) {
+    let unknown = |error: DnsError| {
+        let text = format!("{} can't be used without knowing its TLSA records: {error}", host.name);
+        Diagnostic::local(EnhancedStatus::DIRECTORY_FAILURE, text)
+    };
+    if !has_secure_address(resolver, host).map_err(unknown)? {
         return Ok(None);
     }
     let name = format!("_{}._tcp.{}", host.port, host.name);
@@ -87,9 +98,24 @@ fn tlsa(resolver: &dyn Resolve, host: &Host) -> Result<Option<Vec<Tlsa>>, Diagno
         }
         Ok(_) => Ok(None),
         Err(error) if matches!(error.kind, DnsErrorKind::NoSuchDomain | DnsErrorKind::BadName) => Ok(None),
-        Err(error) => {
-            let text = format!("{} can't be used without knowing its TLSA records: {error}", host.name);
-            Err(Diagnostic::local(EnhancedStatus::DIRECTORY_FAILURE, text))
+        Err(error) => Err(unknown(error)),
+    }
+}
+
+/// Whether the addresses of a host are secure.
+///
+/// # Errors
+/// A look-up failed for now, and the other one does not show that the zone is not signed. What an attacker breaks must not
+/// count as unsigned (RFC 7672 §2.1.1).
+fn has_secure_address(resolver: &dyn Resolve, host: &Host) -> Result<bool, DnsError> {
+    let mut failure = None;
+    for rtype in [Rtype::A, Rtype::AAAA] {
+        match resolver.records(&host.name, rtype) {
+            Ok(set) if set.is_secure => return Ok(true),
+            Ok(set) if !set.records.is_empty() => return Ok(false),
+            Err(error) if error.kind == DnsErrorKind::Temporary => failure = Some(error),
+            Ok(_) | Err(_) => {}
         }
     }
+    failure.map_or(Ok(false), Err)
 }

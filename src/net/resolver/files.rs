@@ -3,7 +3,7 @@
 //! Both are read leniently: a malformed line is skipped, and a missing file counts as empty. Of resolv.conf only the
 //! name servers count; a `search` list would let a mistyped domain become another one.
 
-use std::fs::{self, File};
+use crate::sys::file::{self, FileKind};
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::os::unix::fs::MetadataExt;
@@ -33,12 +33,12 @@ impl Default for SystemFiles {
 pub(super) type FileStamp = Option<(i64, i64, u64, u64)>;
 
 pub(super) fn stamp(path: &Path) -> FileStamp {
-    fs::metadata(path).ok().map(|m| (m.mtime(), m.mtime_nsec(), m.ino(), m.size()))
+    std::fs::metadata(path).ok().map(|m| (m.mtime(), m.mtime_nsec(), m.ino(), m.size()))
 }
 
 /// The name servers of a resolv.conf. If it lists none, the server on this host, as in the C library.
 pub(super) fn name_servers(path: &Path) -> Vec<SocketAddr> {
-    let text = fs::read(path).unwrap_or_default();
+    let text = file::read(path, FileKind::System).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let mut servers: Vec<SocketAddr> = text.lines().filter_map(name_server).take(NAME_SERVERS_MAX).collect();
     if servers.is_empty() {
@@ -70,7 +70,7 @@ fn scope_id(scope: &str) -> Option<u32> {
 /// list of a million lines must not stay in memory.
 pub(super) fn hosts(path: &Path, name: &str) -> Vec<IpAddr> {
     let mut found = Vec::new();
-    let Ok(file) = File::open(path) else { return found };
+    let Ok((file, _)) = file::open(path, FileKind::Hosts) else { return found };
     for line in BufReader::new(file).split(b'\n').map_while(Result::ok) {
         let line = String::from_utf8_lossy(&line);
         let mut words = line.split('#').next().unwrap_or_default().split_whitespace();

@@ -14,10 +14,14 @@
 //!
 //! Each file is read by the code that the daemon uses, so `check` and daemon never differ. A file that [`super::files`] has a
 //! problem with is not looked into: its problem is known.
+//!
+//! There are two steps. [`look`] asks the file system about names, owners and modes, which may need root's rights. Then the
+//! caller gives those rights up, and [`Seen::read`] opens files as the daemon does.
 
 use super::report::CheckReport;
 use super::{doubts, files};
-use crate::config::{ConfigProblem, FilePosition, Places, Settings, host, load_with_problems, secret_file};
+use crate::config::{ConfigProblem, FilePosition, Places, Settings, host, load_with_problems};
+use crate::engine::host::mboxes::MboxFault;
 use crate::engine::host::site::Site;
 use crate::engine::host::{aliases_file, certificate, dkim_keys, logins, mboxes};
 use crate::engine::outbound::password;
@@ -34,15 +38,25 @@ pub type LookUp<'a> = &'a dyn Fn(&str) -> Option<ProcessUser>;
 
 /// All problems and warnings of the configuration at `path`. `started_as` is the user who starts `serve`. A file that can't be
 /// read is a problem like others. If the text has mistakes, its good values and their files are checked all the same, but no
-/// doubts are looked for.
-pub fn examine(path: &Path, started_as: &ProcessUser, look_up: LookUp<'_>) -> CheckReport {
+/// doubts are looked for. `give_up` gives up root's rights; if it can't, no file is read.
+pub fn examine(
+    path: &Path,
+    started_as: &ProcessUser,
+    look_up: LookUp<'_>,
+    give_up: &dyn Fn(&Settings) -> bool,
+) -> CheckReport {
     let file = path.display().to_string();
     let (settings, places, mistakes) = match load_with_problems(path) {
         Ok(read) => read,
         Err(problems) => return CheckReport { file, problems, ..CheckReport::default() },
     };
-    let mut report = examine_files(path, &settings, &places, started_as, look_up);
+    let seen = look(path, &settings, &places, started_as, look_up);
+    let has_given_up = give_up(&settings);
+    let mut report = if has_given_up { seen.read() } else { seen.report };
     if mistakes.is_empty() {
+        if !has_given_up {
+            return report;
+        }
         let hostname = host::name(settings.hostname.as_ref());
         doubts::find(&Site::new(settings, hostname, None), &places, &mut report);
         return report;
@@ -57,15 +71,26 @@ pub fn examine(path: &Path, started_as: &ProcessUser, look_up: LookUp<'_>) -> Ch
     report
 }
 
-/// The problems and warnings of the files that the settings name. `path` is the configuration that `settings` and `places`
-/// were read from: the file is not read again, but `user` must be able to read it at SIGHUP.
-pub fn examine_files(
+/// The problems that show without opening a file, for a process that may still have root's rights: other users own some of
+/// the files, and may have put a link or a pipe in their place.
+#[derive(Debug)]
+pub struct Seen {
+    report: CheckReport,
+    settings: Settings,
+    places: Places,
+    runs_as: Option<ProcessUser>,
+    mboxes: Vec<MboxFault>,
+}
+
+/// Looks at the files that the settings name, and opens none. `path` is the configuration that `settings` and `places` were
+/// read from: the file is not read again, but `user` must be able to read it at SIGHUP.
+pub fn look(
     path: &Path,
     settings: &Settings,
     places: &Places,
     started_as: &ProcessUser,
     look_up: LookUp<'_>,
-) -> CheckReport {
+) -> Seen {
     let mut report = CheckReport { file: path.display().to_string(), ..CheckReport::default() };
     let mut settings = settings.clone();
     settings.relay.password_file = password::file(&settings.relay);
@@ -75,34 +100,43 @@ pub fn examine_files(
     if let Some(Err(text)) = runs_as.as_ref().map(|user| files::readable(path, user)) {
         report.problem(None, text);
     }
-    report.problems.extend(alias_problems(&settings, runs_as.as_ref()));
     // Root's daemon becomes another user, and has an agent; any other one writes by its own rights.
     let writer = runs_as.as_ref().filter(|_| started_as.uid == 0).map(|user| user.uid);
-    for text in mboxes::problems(&settings, writer) {
-        report.problem(places.of("local", "maildir"), text);
+    let mboxes = mboxes::faults(&settings, writer);
+    Seen { report, settings, places: places.clone(), runs_as, mboxes }
+}
+
+impl Seen {
+    /// Reads the files, with the rights that the daemon has: all problems and warnings.
+    #[must_use]
+    pub fn read(self) -> CheckReport {
+        let Self { mut report, settings, places, runs_as, mboxes } = self;
+        report.problems.extend(alias_problems(&settings, runs_as.as_ref()));
+        for text in mboxes::problems(&settings, mboxes) {
+            report.problem(places.of("local", "maildir"), text);
+        }
+        check_contents(&settings, &places, &mut report);
+        report
     }
-    check_contents(&settings, places, &mut report);
-    report
 }
 
 /// Checks the contents of the files. Files that cannot be read, or that others can use, have their problem already.
 fn check_contents(settings: &Settings, places: &Places, found: &mut CheckReport) {
-    let (tls, relay) = (&settings.tls, &settings.relay);
+    let relay = &settings.relay;
     let is_known = |found: &CheckReport, place: Option<FilePosition>| {
         place.is_some() && found.problems.iter().any(|it| it.file == found.file && it.place == place)
     };
     let of_tls = ["certificate", "key"].map(|key| places.of("tls", key));
     if !of_tls.iter().any(|place| is_known(found, *place))
-        && tls.key.as_deref().is_none_or(|key| secret_file::flaw(key).is_none())
-        && let Err((key, text)) = certificate::configured(settings, WallTime(SystemClock.wall_micros()))
+        && let Err((key, fault)) = certificate::configured(settings, WallTime(SystemClock.wall_micros()))
     {
-        found.problem(places.of("tls", key), text);
+        found.problem(places.of("tls", key), fault.text);
     }
     for (i, dkim) in settings.dkim.iter().enumerate() {
         let place = places.nth("dkim", "key", i);
         match dkim_keys::read(dkim) {
             _ if is_known(found, place) => {}
-            Err(text) => found.problem(place, text),
+            Err(fault) => found.problem(place, fault.text),
             Ok(key) => {
                 if let Some(bits) = key.and_then(|key| key.rsa_bits()).filter(|bits| *bits < RSA_BITS_GOOD) {
                     let text = format!(
@@ -169,7 +203,7 @@ mod tests {
 
     fn report(file: &Path, started_as: &ProcessUser, look_up: LookUp<'_>) -> CheckReport {
         let (settings, places) = load_with_places(file).unwrap();
-        examine_files(file, &settings, &places, started_as, look_up)
+        look(file, &settings, &places, started_as, look_up).read()
     }
 
     #[test]

@@ -155,10 +155,16 @@ pub fn readable(path: &Path, user: &ProcessUser) -> Result<(), String> {
     // Where a link leads to, the directories must let the user pass, too.
     let target = std::fs::canonicalize(path).unwrap_or_default();
     let directories = path.ancestors().skip(1).chain(target.ancestors().skip(1));
+    let mut denied = None;
     for (place, right) in std::iter::once((path, READ)).chain(directories.map(|place| (place, SEARCH))) {
         let metadata = match std::fs::metadata(place) {
             // The end of a relative path.
             Err(_) if place.as_os_str().is_empty() => continue,
+            // A directory on the way says why.
+            Err(e) if e.kind() == ErrorKind::PermissionDenied => {
+                denied = Some(e);
+                continue;
+            }
             Err(e) => return Err(format!("{place:?} can't be read: {e}; make the file, or name another")),
             Ok(metadata) => metadata,
         };
@@ -169,7 +175,7 @@ pub fn readable(path: &Path, user: &ProcessUser) -> Result<(), String> {
             ));
         }
     }
-    Ok(())
+    denied.map_or(Ok(()), |e| Err(format!("{path:?} can't be read: {e}; let user {name:?} do so")))
 }
 
 /// Checks that `user` may write to the directory or, if it is missing, that `maker` may make it. A directory is made with all

@@ -10,13 +10,13 @@
 //! | command | calls | shows |
 //! | --- | --- | --- |
 //! | `check` | [`contents::examine`], which reads the file and looks at everything | problems (exit 78), then warnings |
-//! | `serve` | [`contents::examine_files`], with the settings that it has read | problems, as notices in the log |
+//! | `serve` | [`contents::look`] with the settings that it has read, [`contents::Seen::read`] as `user` | problems, as notices in the log |
 //! | `probe` | the same | problems, as warnings of its first step |
 //!
 //! `serve` and `probe` skip the doubts: a daemon that runs is better than one that waits for a perfect configuration, and
 //! routes may ask the user database for every name.
 //!
-//! A problem can't work; a warning may be meant that way. Nothing here changes anything, asks DNS or writes a line: the
+//! A problem can't work; a warning may be meant that way. No file is opened with root's rights. Nothing here changes anything, asks DNS or writes a line: the
 //! commands show what was found. The user who starts the program is an argument, and so is the look-up of users, so that
 //! tests can be any user.
 

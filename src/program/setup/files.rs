@@ -10,6 +10,7 @@ use crate::store::StoreError;
 use crate::store::durable::{
     DirectoryAccess, Owner, StagedFile, SyncedFile, make_directories, open_directory,
 };
+use crate::sys::file::{self, FileKind};
 use rustix::fs::Mode;
 use std::io::{Error, ErrorKind};
 use std::os::fd::OwnedFd;
@@ -58,7 +59,7 @@ impl ConfigTarget {
     pub fn read(path: &Path, is_forced: bool) -> Result<Self, CommandFailure> {
         let failed =
             |error: Error| CommandFailure::new(exit::IO, format!("setup: {}: {error}", path.display()));
-        let old = match std::fs::read(path) {
+        let old = match file::read(path, FileKind::Configuration) {
             Ok(octets) => Some(octets),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => return Err(failed(error)),
@@ -132,7 +133,7 @@ impl ConfigTarget {
 }
 
 fn read_old(path: &Path) -> Option<Secret> {
-    std::fs::read(path).ok().map(Secret::new)
+    file::read(path, FileKind::Configuration).ok().map(Secret::new)
 }
 
 /// Writes a file under a temporary name beside its own.

@@ -26,6 +26,9 @@ pub const EVERYBODY: &str = "*";
 /// The number of problems that are reported for one file.
 const PROBLEMS_MAX: usize = 100;
 
+/// What is said of a bad line in a user's file.
+const OF_USER: &str = "the line can't be followed: a user's file holds addresses, and includes no file";
+
 /// A target of an alias.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AliasTarget {
@@ -66,10 +69,10 @@ struct Alias {
 }
 
 impl AliasTable {
-    /// Parses the text of an aliases file.
+    /// Parses the text of an aliases file; one of a user's as [`parse_list`] does.
     #[must_use]
-    pub fn parse(text: &str) -> (Self, Vec<AliasProblem>) {
-        let (mut table, mut problems) = (Self::default(), Problems::default());
+    pub fn parse(text: &str, is_user_s: bool) -> (Self, Vec<AliasProblem>) {
+        let (mut table, mut problems) = (Self::default(), Problems { is_user_s, ..Problems::default() });
         // The alias that a continuation line extends. Inner `None`: its first line was malformed, so the targets do
         // not count.
         let mut open: Option<Option<usize>> = None;
@@ -97,7 +100,7 @@ impl AliasTable {
         }
         // A name without a valid target is routed as if the line did not exist.
         table.aliases.retain(|alias| !alias.targets.is_empty());
-        (table, problems.0)
+        (table, problems.found)
     }
 
     /// Starts the alias of a line. Returns the offset of its targets, or what is wrong.
@@ -162,13 +165,16 @@ impl AliasTable {
 }
 
 /// Parses the text of an included file: addresses separated by commas or line ends.
+///
+/// The file of a user may be one that the user can't read, by a trick with names. So its lines are told by number, without
+/// their text, and it includes no other file.
 #[must_use]
-pub fn parse_list(text: &str) -> (Vec<AliasTarget>, Vec<AliasProblem>) {
-    let (mut targets, mut problems) = (Vec::new(), Problems::default());
+pub fn parse_list(text: &str, is_user_s: bool) -> (Vec<AliasTarget>, Vec<AliasProblem>) {
+    let (mut targets, mut problems) = (Vec::new(), Problems { is_user_s, ..Problems::default() });
     for line in lines(text) {
         line.read_targets(0, &mut targets, &mut problems);
     }
-    (targets, problems.0)
+    (targets, problems.found)
 }
 
 /// The included files among the targets.
@@ -180,13 +186,18 @@ pub fn includes(targets: &[AliasTarget]) -> impl Iterator<Item = &str> {
 }
 
 #[derive(Default)]
-struct Problems(Vec<AliasProblem>);
+struct Problems {
+    found: Vec<AliasProblem>,
+    /// The text of the lines must not be shown.
+    is_user_s: bool,
+}
 
 impl Problems {
     fn tell(&mut self, line: &AliasLine<'_>, at: usize, text: String) {
-        if self.0.len() < PROBLEMS_MAX {
+        if self.found.len() < PROBLEMS_MAX {
+            let (at, text) = if self.is_user_s { (0, OF_USER.to_owned()) } else { (at, text) };
             let column = line.text.get(..at).unwrap_or_default().chars().count() + 1;
-            self.0.push(AliasProblem { line: line.number, column, text });
+            self.found.push(AliasProblem { line: line.number, column, text });
         }
     }
 }
@@ -244,6 +255,7 @@ impl AliasLine<'_> {
             let item = text.trim();
             match target(item) {
                 _ if item.is_empty() => {}
+                Ok(AliasTarget::Include(_)) if problems.is_user_s => problems.tell(self, 0, String::new()),
                 Ok(target) => targets.push(target),
                 Err(what) => {
                     problems.tell(self, piece.start + (text.len() - text.trim_start().len()), what);

@@ -19,22 +19,16 @@ pub mod windows;
 
 use super::StoreError;
 use super::durable::{DirectoryAccess, StagedFile, make_below, open_directory};
+use crate::sys::file::{self, FileKind};
 use rustix::fs::Mode;
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many octets of a file are read.
-const FILE_MAX_OCTETS: u64 = 128 * 1024;
-
 /// Reads a file; `None` if it does not exist or cannot be read.
 fn load(path: &Path) -> Option<Vec<u8>> {
-    let mut octets = Vec::new();
-    File::open(path).ok()?.take(FILE_MAX_OCTETS).read_to_end(&mut octets).ok()?;
-    Some(octets)
+    file::read(path, FileKind::State).ok()
 }
 
 /// Saves `state/directory/name`, or `state/name` if `directory` is empty, durably. A missing directory is made, closed to

@@ -3,14 +3,28 @@
 //! This module does not judge the policies, and never fails a delivery: a policy that cannot be saved is fetched again for
 //! the next message. The name of a file is a domain in lower case; any other name is neither read nor written, so no
 //! domain leads to another directory.
+//!
+//! At most [`FILES_MAX`] policies are kept: otherwise any sender could fill the disk by mail to domains of their own. Beyond
+//! it one makes room:
+//!
+//! | policy | mark | makes room |
+//! | --- | --- | --- |
+//! | no mail was sent under it yet | none | first; of several, the one that was saved first |
+//! | mail was sent under it | the file's mode has the owner's execute bit | last; of several, the one that was saved first |
+//!
+//! So nobody gets rid of a policy in use by having this host look up many domains.
 
 use crate::store::StoreError;
+use rustix::fs::Mode;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 const DIRECTORY: &str = "sts";
-/// How many policies are kept; beyond it the one that was saved first makes room. Otherwise any sender could fill the
-/// disk by mail to domains of their own.
+/// How many policies are kept.
 const FILES_MAX: usize = 256;
+/// The bit of the mode that marks a policy in use.
+const USED: u32 = 0o100;
 
 /// Reads what was saved below `state` for a domain in lower case; `None` if there is no file.
 #[must_use]
@@ -26,8 +40,28 @@ pub fn save(state: &Path, domain: &str, text: &str) -> Result<(), StoreError> {
     if !is_name(domain) {
         return Ok(());
     }
-    make_room(&state.join(DIRECTORY));
-    super::save(state, DIRECTORY, domain, text.as_bytes())
+    let path = state.join(DIRECTORY).join(domain);
+    let was_used = path.metadata().is_ok_and(|file| is_used(&file));
+    if !path.exists() {
+        make_room(&state.join(DIRECTORY));
+    }
+    super::save(state, DIRECTORY, domain, text.as_bytes())?;
+    if was_used {
+        mark_used(state, domain);
+    }
+    Ok(())
+}
+
+/// Marks the policy of a domain as one that mail was sent under. If that fails, the policy is only forgotten sooner.
+pub fn mark_used(state: &Path, domain: &str) {
+    let path = state.join(DIRECTORY).join(domain);
+    if is_name(domain) && path.symlink_metadata().is_ok_and(|file| file.is_file() && !is_used(&file)) {
+        let _ = rustix::fs::chmod(&path, Mode::RWXU);
+    }
+}
+
+fn is_used(file: &Metadata) -> bool {
+    file.mode() & USED != 0
 }
 
 fn is_name(domain: &str) -> bool {
@@ -40,9 +74,11 @@ fn make_room(directory: &Path) {
     let Ok(entries) = std::fs::read_dir(directory) else { return };
     let files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
     if files.len() >= FILES_MAX {
-        let saved = |path: &std::path::PathBuf| path.metadata().and_then(|file| file.modified()).ok();
+        let rank = |path: &std::path::PathBuf| {
+            path.metadata().ok().map(|file| (is_used(&file), file.mtime(), file.mtime_nsec()))
+        };
         // If this fails, there is one file more.
-        let _ = files.iter().min_by_key(|path| saved(path)).map(std::fs::remove_file);
+        let _ = files.iter().min_by_key(|path| rank(path)).map(std::fs::remove_file);
     }
 }
 
@@ -86,5 +122,31 @@ mod tests {
         save(state, "new.example", "x").unwrap();
         assert_eq!(fs::read_dir(state.join(DIRECTORY)).unwrap().count(), FILES_MAX);
         assert_eq!((load(state, "d7"), load(state, "d8")), (None, Some(vec![])));
+        // A policy that is saved again needs no room.
+        save(state, "d9", "y").unwrap();
+        assert_eq!(fs::read_dir(state.join(DIRECTORY)).unwrap().count(), FILES_MAX);
+    }
+
+    #[test]
+    fn policies_that_mail_was_sent_under_are_the_last_to_go() {
+        let directory = TestDirectory::new();
+        let state = directory.path();
+        fs::create_dir(state.join("tmp")).unwrap();
+        for used in ["bank.example", "work.example"] {
+            save(state, used, "1").unwrap();
+            mark_used(state, used);
+            // A new version of the policy stays marked.
+            save(state, used, "2").unwrap();
+        }
+        for number in 0..3 * FILES_MAX {
+            save(state, &format!("d{number}.hostile.example"), "x").unwrap();
+        }
+        for used in ["bank.example", "work.example"] {
+            assert_eq!(load(state, used).as_deref(), Some(b"2".as_slice()), "{used}");
+        }
+        assert_eq!(fs::read_dir(state.join(DIRECTORY)).unwrap().count(), FILES_MAX);
+        // A link is not followed, nor anything else changed.
+        mark_used(state, "../tmp");
+        mark_used(state, "none.example");
     }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use std::fs;
+use std::fs::File;
 
 struct Place(PathBuf);
 

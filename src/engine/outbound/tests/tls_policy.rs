@@ -3,7 +3,7 @@
 
 use crate::engine::tests::world::*;
 use crate::mail::date::WallTime;
-use crate::net::resolver::{DnsErrorKind, RecordSet, Rtype};
+use crate::net::resolver::{DnsErrorKind, DnsRecord, RecordSet, Rtype};
 use crate::net::self_signed;
 use openssl::pkey::PKey;
 use openssl::sha::sha256;
@@ -196,6 +196,8 @@ fn a_policy_is_fetched_once_kept_and_followed() {
     assert_eq!((scene.send().as_str(), scene.https.count()), ("sts", 1), "it is kept");
     let file = scene.world.state().join("sts/far.example");
     assert!(std::fs::read_to_string(&file).unwrap().ends_with(ENFORCE));
+    let mode = std::os::unix::fs::MetadataExt::mode(&file.metadata().unwrap());
+    assert_eq!(mode & 0o777, 0o700, "marked: mail was sent under it");
     // Another id is another policy; what can't be fetched leaves the old one.
     scene.announces("2");
     *scene.policy.lock().unwrap() = "version: STSv2\n".into();
@@ -300,6 +302,25 @@ fn dane_counts_where_all_is_secure_and_then_before_all_else() {
         assert_eq!(scene.send(), "unverified", "{name}");
         scene.signed(&[&wrong]);
     }
+    // A failed look-up of the addresses is not taken for an unsigned zone, unless the other one shows that it is one.
+    let failing = || Err(dns_error(DnsErrorKind::Temporary));
+    let unsigned = || Ok(RecordSet { records: vec![DnsRecord::Data(vec![0; 4])], is_secure: false });
+    let secure = || Ok(RecordSet { is_secure: true, ..RecordSet::default() });
+    for (a, aaaa, expected) in [
+        (failing(), failing(), "status=4.4.3"),
+        (failing(), Ok(RecordSet::default()), "status=4.4.3"),
+        (Ok(RecordSet::default()), failing(), "status=4.4.3"),
+        (failing(), secure(), "no TLSA record is for the certificate"),
+        (failing(), unsigned(), "unverified"),
+        (unsigned(), failing(), "unverified"),
+    ] {
+        scene.world.net.records("mx.far.example", Rtype::A, a.clone());
+        scene.world.net.records("mx.far.example", Rtype::AAAA, aaaa.clone());
+        let sent = scene.send();
+        assert!(sent.contains(expected), "{a:?} {aaaa:?}: {sent}");
+    }
+    scene.world.net.records("mx.far.example", Rtype::AAAA, Ok(RecordSet::default()));
+    scene.signed(&[&wrong]);
     // A failed look-up is not taken for an answer.
     for (kind, waits) in [(DnsErrorKind::Temporary, true), (DnsErrorKind::NoSuchDomain, false)] {
         scene.world.net.records("_25._tcp.mx.far.example", Rtype::TLSA, Err(dns_error(kind)));

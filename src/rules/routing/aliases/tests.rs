@@ -22,6 +22,19 @@ fn told(problems: &[AliasProblem]) -> Vec<String> {
 }
 
 #[test]
+fn a_bad_line_of_a_user_s_file_is_told_by_its_number_alone() {
+    let secret = "root hush hush\na@b.example, |/bin/hush\n:include:/etc/hush\n\"hush\n";
+    let (targets, problems) = parse_list(secret, true);
+    assert_eq!(targets.len(), 1, "{targets:?}");
+    let places: Vec<_> = problems.iter().map(|it| (it.line, it.column, it.text.as_str())).collect();
+    assert_eq!(places, [1, 2, 3, 4].map(|line| (line, 1, OF_USER)));
+    let (table, problems) = AliasTable::parse("hush hush\nb: c, :include:/etc/hush, |hush\n", true);
+    assert_eq!((table.includes().count(), problems.len()), (0, 3));
+    assert!(problems.iter().all(|it| it.text == OF_USER && it.column == 1), "{problems:?}");
+    assert_eq!(parse_list(":include:/etc/list", false).0.len(), 1, "the operator's may");
+}
+
+#[test]
 fn every_form_of_sendmails_format_is_read() {
     for (text, expected) in [
         ("root: me@example.com", &["root: me@example.com"][..]),
@@ -47,7 +60,7 @@ fn every_form_of_sendmails_format_is_read() {
         ("\u{feff}root: joe\r\n", &["root: joe"]),
         ("# nothing\n\n", &[]),
     ] {
-        let (table, problems) = AliasTable::parse(text);
+        let (table, problems) = AliasTable::parse(text, false);
         assert_eq!(
             (printed(&table), told(&problems)),
             (expected.iter().map(|s| (*s).into()).collect(), vec![])
@@ -59,7 +72,7 @@ fn every_form_of_sendmails_format_is_read() {
 fn a_line_of_no_use_is_told_with_its_place_and_the_others_stay() {
     let text = "  joe\na: b, |/bin/x, c\nb: \"|x -a, y\",\n  /dev/null\nno colon\n  x, y\nc@d: e\nc d: e\nA: z\n \
                 zz\nd: e f, \"g, :include:x, :fail: no, <a@b, \u{1b}@x y\nü: c, |x\ne: f\n";
-    let (table, problems) = AliasTable::parse(text);
+    let (table, problems) = AliasTable::parse(text, false);
     assert_eq!(printed(&table), ["a: b, c", "ü: c", "e: f"], "nothing is left of b and d");
     let address = "write user or user@example.com, with commas between";
     assert_eq!(
@@ -82,16 +95,17 @@ fn a_line_of_no_use_is_told_with_its_place_and_the_others_stay() {
     for (item, told) in
         [(":include:x", "can't be followed"), (":fail: no", "can't be followed"), ("\\", "no address")]
     {
-        let (targets, problems) = parse_list(item);
+        let (targets, problems) = parse_list(item, false);
         assert!(targets.is_empty() && problems[0].text.contains(told), "{item}: {problems:?}");
     }
-    let (_, problems) = AliasTable::parse(&"x\n".repeat(10_000));
+    let (_, problems) = AliasTable::parse(&"x\n".repeat(10_000), false);
     assert_eq!(problems.len(), PROBLEMS_MAX);
 }
 
 #[test]
 fn a_list_has_addresses_with_commas_or_line_ends_between() {
-    let (targets, problems) = parse_list("# team\na@b.example, c\n\n  d (on leave) # x\r\n|x\n:include:/y\n");
+    let (targets, problems) =
+        parse_list("# team\na@b.example, c\n\n  d (on leave) # x\r\n|x\n:include:/y\n", false);
     assert_eq!(told(&problems).len(), 1);
     assert!(problems[0].line == 5 && problems[0].column == 1);
     assert_eq!((targets.len(), includes(&targets).collect::<Vec<_>>()), (4, vec!["/y"]));
@@ -99,7 +113,7 @@ fn a_list_has_addresses_with_commas_or_line_ends_between() {
 
 #[test]
 fn a_name_is_found_with_its_detail_first_and_everybody_last() {
-    let (table, problems) = AliasTable::parse("joe: a\nJoe+list: b\n*: c\n\"a+b\": d\n");
+    let (table, problems) = AliasTable::parse("joe: a\nJoe+list: b\n*: c\n\"a+b\": d\n", false);
     assert_eq!(problems, []);
     for (name, separator, expected) in [
         ("joe", Some('+'), "joe"),
@@ -113,7 +127,7 @@ fn a_name_is_found_with_its_detail_first_and_everybody_last() {
     ] {
         assert_eq!(table.find(name, separator).map(|(alias, _)| alias), Some(expected), "{name}");
     }
-    let (table, _) = AliasTable::parse("joe: a");
+    let (table, _) = AliasTable::parse("joe: a", false);
     assert_eq!(table.find("mia", Some('+')), None);
 }
 
@@ -131,7 +145,7 @@ fn the_example_is_without_mistakes() {
         })
         .collect();
     for (text, count) in [(example, 6), (&all, 11)] {
-        let (table, problems) = AliasTable::parse(text);
+        let (table, problems) = AliasTable::parse(text, false);
         assert_eq!((told(&problems), table.aliases.len()), (vec![], count));
     }
 }
@@ -139,7 +153,7 @@ fn the_example_is_without_mistakes() {
 proptest! {
     #[test]
     fn no_text_makes_the_reader_panic(text in "([a-c:#\\n, \"\\\\|/<>()@+*]|:include:|\\PC)*") {
-        for problems in [AliasTable::parse(&text).1, parse_list(&text).1] {
+        for problems in [AliasTable::parse(&text, false).1, parse_list(&text, false).1] {
             prop_assert!(problems.iter().all(|p| (1..=text.lines().count()).contains(&p.line) && p.column >= 1));
             prop_assert!(!problems.iter().any(|p| p.text.contains(char::is_control)));
         }
@@ -147,13 +161,13 @@ proptest! {
 
     #[test]
     fn what_is_read_is_read_again_the_same(text in "([a-c:#\\n, \"\\\\|/<>()@+*]|:include:|\\PC)*") {
-        let lines = printed(&AliasTable::parse(&text).0);
+        let lines = printed(&AliasTable::parse(&text, false).0);
         let quoted: Vec<String> = lines
             .iter()
             .filter(|line| !line.contains([' ', '"', '\\', '(', '<', '>', '#']))
             .cloned()
             .collect();
-        let (again, problems) = AliasTable::parse(&quoted.join("\n"));
+        let (again, problems) = AliasTable::parse(&quoted.join("\n"), false);
         prop_assert_eq!((printed(&again), problems), (quoted, vec![]));
     }
 }

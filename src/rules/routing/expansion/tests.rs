@@ -30,11 +30,11 @@ impl Files for Texts {
             "/team" => "joe, a@far.example\n# b\nmia\n",
             "/own" => ":include:/own, joe",
             "/empty" => "# nobody yet\n",
-            "/many" => return Ok(parse_list(&many(1001)).0),
-            "/most" => return Ok(parse_list(&many(1000)).0),
+            "/many" => return Ok(parse_list(&many(1001), false).0),
+            "/most" => return Ok(parse_list(&many(1000), false).0),
             _ => return Err(LookupFailed(format!("{path}: no such file"))),
         };
-        Ok(parse_list(text).0)
+        Ok(parse_list(text, false).0)
     }
 
     fn forward(&self, account: &SystemAccount) -> Option<Vec<AliasTarget>> {
@@ -45,7 +45,7 @@ impl Files for Texts {
             "cat" => "cat",
             _ => return None,
         };
-        Some(parse_list(text).0)
+        Some(parse_list(text, false).0)
     }
 }
 
@@ -74,14 +74,14 @@ fn with_admin(admin: &str) -> RoutePolicy {
 }
 
 fn expanded(policy: &RoutePolicy, text: &str, mailbox: &Mailbox) -> Result<Expansion, NoRoute> {
-    let (aliases, _) = AliasTable::parse(text);
+    let (aliases, _) = AliasTable::parse(text, false);
     expand(&Sources { policy, aliases: &aliases, accounts: &Box, files: &Texts }, mailbox)
 }
 
 /// The result at RCPT and at the end of the data: the reply, or the recipients of a copy.
 fn whom(policy: &RoutePolicy, text: &str, to: &str) -> String {
     let path = ForwardPath::parse(to).unwrap();
-    let routed = match policy.route(&path, &AliasTable::parse(text).0, &Box) {
+    let routed = match policy.route(&path, &AliasTable::parse(text, false).0, &Box) {
         Ok(routed) if routed.destination == Destination::Alias => routed,
         Ok(routed) => return format!("no alias: {}", routed.mailbox),
         Err(no_route) => return no_route.reply().to_string(),
@@ -357,7 +357,7 @@ proptest! {
             }
         }
         let path = ForwardPath::Postmaster;
-        let aliases = AliasTable::parse(&text).0;
+        let aliases = AliasTable::parse(&text, false).0;
         let routed = policy.route(&path, &aliases, &Box).unwrap();
         if routed.destination == Destination::Alias {
             prop_assert!(expanded(&policy, &text, &routed.mailbox).is_ok(), "postmaster is always taken");

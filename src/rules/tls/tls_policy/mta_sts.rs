@@ -8,7 +8,7 @@
 //! | the TXT record shows a new id | the policy is fetched |
 //! | the policy is a day old, or half of `max_age` has passed | it is fetched again, though the id is the same |
 //! | the fetch fails, or the TXT record is gone | the kept policy still holds until `max_age` |
-//! | `max_age` has passed | the policy no longer holds |
+//! | `max_age` has passed, by the wall clock or by the running clock | the policy no longer holds |
 //!
 //! Both grammars (§3.1, §3.2) are applied strictly: a domain that can publish a policy can publish a correct one, and
 //! a policy that is only half understood would only half be obeyed. A record or policy with a syntax error does not
@@ -92,13 +92,22 @@ impl Policy {
     }
 }
 
+/// A time by both clocks. The wall clock may be wrong, or stand still; the running clock stands still while this host is off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FetchTime {
+    /// Seconds since 1970.
+    pub wall: u64,
+    /// Seconds of running time. `u64::MAX`: unknown, from a file of an older version.
+    pub running: u64,
+}
+
 /// A policy that was fetched and is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
     /// The id of the TXT record at that time.
     pub id: String,
-    /// The time of the fetch, in seconds since 1970.
-    pub fetched: u64,
+    /// The time of the fetch.
+    pub fetched: FetchTime,
     /// The policy.
     pub policy: Policy,
 }
@@ -106,8 +115,8 @@ pub struct Kept {
 impl Kept {
     /// The text to keep: one line of pillarbox, then the policy as it was fetched.
     #[must_use]
-    pub fn print(id: &str, fetched: u64, text: &str) -> String {
-        format!("mta-sts 1 {id} {fetched}\n{text}")
+    pub fn print(id: &str, fetched: FetchTime, text: &str) -> String {
+        format!("mta-sts 1 {id} {} {}\n{text}", fetched.wall, fetched.running)
     }
 
     /// Parses what [`Kept::print`] wrote.
@@ -115,26 +124,29 @@ impl Kept {
     pub fn parse(text: &str) -> Option<Self> {
         let (first, text) = text.split_once('\n')?;
         let (id, fetched) = first.strip_prefix("mta-sts 1 ")?.split_once(' ')?;
-        let fetched = fetched.parse().ok()?;
+        let (wall, running) = fetched.split_once(' ').map_or((fetched, None), |(w, r)| (w, Some(r)));
+        let running = running.map_or(Some(u64::MAX), |running| running.parse().ok())?;
+        let fetched = FetchTime { wall: wall.parse().ok()?, running };
         is_id(id).then_some(Self { id: id.to_owned(), fetched, policy: Policy::parse(text)? })
     }
 
-    /// Whether the policy still holds at `now`, in seconds since 1970. A clock that shows a time before the fetch is
-    /// wrong and expires nothing.
+    /// Whether the policy still holds at `now`. It ends by the clock that has gone further since the fetch. A clock that shows
+    /// a time before the fetch is wrong and expires nothing.
     #[must_use]
-    pub fn holds(&self, now: u64) -> bool {
+    pub fn holds(&self, now: FetchTime) -> bool {
         self.age(now) < self.policy.max_age
     }
 
     /// Whether the policy should be fetched again although the id is the same. Otherwise an attacker who blocks the
     /// policy's host would only have to wait until the policy expires (§3.3, §10.2).
     #[must_use]
-    pub fn wants_refresh(&self, now: u64) -> bool {
-        self.age(now) >= REFRESH.min(self.policy.max_age / 2) || now < self.fetched
+    pub fn wants_refresh(&self, now: FetchTime) -> bool {
+        self.age(now) >= REFRESH.min(self.policy.max_age / 2) || now.wall < self.fetched.wall
     }
 
-    fn age(&self, now: u64) -> Duration {
-        Duration::from_secs(now.saturating_sub(self.fetched))
+    fn age(&self, now: FetchTime) -> Duration {
+        let FetchTime { wall, running } = self.fetched;
+        Duration::from_secs(now.wall.saturating_sub(wall).max(now.running.saturating_sub(running)))
     }
 }
 

@@ -1,5 +1,5 @@
 use super::dane::Tlsa;
-use super::mta_sts::{Kept, Policy, StsMode, find_id};
+use super::mta_sts::{FetchTime, Kept, Policy, StsMode, find_id};
 use super::{TlsPolicy, of_host};
 use openssl::asn1::Asn1Time;
 use openssl::bn::BigNum;
@@ -132,8 +132,10 @@ fn a_pattern_names_one_label_more_and_no_others() {
 
 #[test]
 fn a_kept_policy_ends_in_its_time_and_is_refreshed_before() {
-    let kept = Kept::parse(&Kept::print("a1", 1_000_000, POLICY)).unwrap();
-    assert_eq!((kept.id.as_str(), kept.fetched), ("a1", 1_000_000));
+    // A wall clock that goes and a running clock that stands, as while the host is off; and the other way round.
+    let at = |wall, running| FetchTime { wall, running };
+    let kept = Kept::parse(&Kept::print("a1", at(1_000_000, 500), POLICY)).unwrap();
+    assert_eq!((kept.id.as_str(), kept.fetched), ("a1", at(1_000_000, 500)));
     for (age, holds, wants_refresh) in [
         (0, true, false),
         (DAY as i64 - 1, true, false),
@@ -143,14 +145,31 @@ fn a_kept_policy_ends_in_its_time_and_is_refreshed_before() {
         // A clock that was set back expires nothing.
         (-5, true, true),
     ] {
-        let now = 1_000_000_u64.checked_add_signed(age).unwrap();
+        let now = at(1_000_000_u64.checked_add_signed(age).unwrap(), 500);
         assert_eq!((kept.holds(now), kept.wants_refresh(now)), (holds, wants_refresh), "{age}");
+        let Some(running) = u64::try_from(age).ok() else { continue };
+        for wall in [1_000_000, 999_000] {
+            let now = at(wall, 500 + running);
+            let is_set_back = wall < 1_000_000;
+            let expected = (holds, wants_refresh || is_set_back);
+            assert_eq!((kept.holds(now), kept.wants_refresh(now)), expected, "{age} by the running clock");
+        }
     }
-    let brief = Kept::parse(&Kept::print("a1", 0, &POLICY.replace("604800", "600"))).unwrap();
-    assert!(!brief.wants_refresh(299) && brief.wants_refresh(300));
-    for text in
-        ["", "mta-sts 1 a 1", "mta-sts 2 a 1\n", "mta-sts 1 a x\n", "mta-sts 1 - 1\n", "mta-sts 1 a 1\nx"]
-    {
+    // Running time that is unknown or was lost ends nothing.
+    let old = Kept::parse(&format!("mta-sts 1 a1 1000000\n{POLICY}")).unwrap();
+    assert!(old.holds(at(1_000_000, 9_999_999)) && !old.holds(at(1_604_800, 0)));
+    assert!(kept.holds(at(1_000_000, 0)));
+    let brief = Kept::parse(&Kept::print("a1", at(0, 0), &POLICY.replace("604800", "600"))).unwrap();
+    assert!(!brief.wants_refresh(at(299, 0)) && brief.wants_refresh(at(300, 0)));
+    for text in [
+        "",
+        "mta-sts 1 a 1",
+        "mta-sts 2 a 1\n",
+        "mta-sts 1 a x\n",
+        "mta-sts 1 a 1 x\n",
+        "mta-sts 1 - 1\n",
+        "mta-sts 1 a 1\nx",
+    ] {
         assert_eq!(Kept::parse(text), None, "{text:?}");
         let text = format!("{text}{POLICY}");
         assert!(!text.contains("\nversion") || Kept::parse(&text).is_none(), "{text:?}");
@@ -171,8 +190,9 @@ proptest! {
         let text = format!("{hosts}mode:{blank}{}\nmax_age:{seconds}\nversion:{blank}STSv1{end}", mode.0);
         let policy = Policy { mode: mode.1, max_age: Duration::from_secs(seconds), mx };
         prop_assert_eq!(Policy::parse(&text), Some(policy.clone()));
-        let kept = Kept::parse(&Kept::print(&id, seconds, &text));
-        prop_assert_eq!(kept, Some(Kept { id: id.clone(), fetched: seconds, policy }));
+        let fetched = FetchTime { wall: seconds, running: seconds / 2 };
+        let kept = Kept::parse(&Kept::print(&id, fetched, &text));
+        prop_assert_eq!(kept, Some(Kept { id: id.clone(), fetched, policy }));
         let record = format!("v=STSv1;{blank}id={id}{blank};{blank}x=y");
         prop_assert_eq!(find_id(&[record.into_bytes()]), Some(id));
     }
