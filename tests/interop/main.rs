@@ -36,6 +36,8 @@ mod clock;
 mod crash;
 /// Standard error that is closed or blocked, and panics.
 mod damage;
+/// Files that users own or hold back: pipes, links and lists; and a daemon that is to stop while everything hangs.
+mod deputy;
 /// Storm control: the alerts of a looping script, and their digests as Python parses them.
 mod digest;
 /// Signatures, from a client to smtp-sink.
