@@ -19,7 +19,8 @@
 mod client;
 /// Temporary directories, the daemon, and the programs that it talks to.
 mod harness;
-/// Reads the traces of strace.
+/// Reads the traces of strace; tests/faults reads more of them.
+#[expect(dead_code)]
 mod trace;
 
 /// Aliases that change while the daemon runs.
