@@ -96,20 +96,24 @@ impl World {
         self.place.run(&mut self.command())
     }
 
-    /// Starts a daemon under some fault; it may end. Returns it once it greets, or `None` once it has ended.
+    /// Starts a daemon under some fault, and waits until it greets. `None`: it has ended. It may also be there and be deaf.
     pub fn try_start(&self, command: &mut Command) -> Option<Daemon> {
         let mut daemon = Daemon(super::harness::Running::start(command));
-        let mut is_up = false;
-        wait_until("the daemon greets or ends", SOON, || {
-            is_up = self.greets();
-            is_up || !daemon.is_running()
-        });
-        is_up.then_some(daemon)
+        let begun = Instant::now();
+        while !self.greets() && begun.elapsed() < SOON / 3 {
+            if !daemon.is_running() {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Some(daemon)
     }
 
-    /// Whether a daemon greets.
+    /// Whether a daemon greets soon.
     pub fn greets(&self) -> bool {
-        Client::connect(self.place.port).and_then(|mut client| client.expect("220")).is_ok()
+        let Ok(mut client) = Client::connect(self.place.port) else { return false };
+        client.stream().set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        client.expect("220").is_ok()
     }
 
     /// The number of the next message.

@@ -19,7 +19,8 @@
 mod client;
 /// Temporary directories, the daemon, and the programs that it talks to.
 mod harness;
-/// Reads the traces of strace.
+/// Reads the traces of strace; tests/faults reads more of them.
+#[expect(dead_code)]
 mod trace;
 
 /// Aliases that change while the daemon runs.
@@ -38,6 +39,8 @@ mod clock;
 mod crash;
 /// Standard error that is closed or blocked, and panics.
 mod damage;
+/// Files that users own or hold back: pipes, links and lists; and a daemon that is to stop while everything hangs.
+mod deputy;
 /// Storm control: the alerts of a looping script, and their digests as Python parses them.
 mod digest;
 /// Signatures, from a client to smtp-sink.

@@ -102,6 +102,9 @@ fn a_user_other_than_root_gives_up_what_the_service_manager_gave() {
     command.arg(serve.get_program()).args(serve.get_args());
     command.stderr(File::create(place.path("log")).unwrap());
     let daemon = place.run(&mut command);
+    place.wait_for_log(&["event=notice", "ready"]);
+    // Root's, because nobody of the same user may trace it.
+    assert_eq!(metadata(format!("/proc/{}/mem", daemon.pid())).unwrap().uid(), 0);
     assert_of_all_threads(daemon.pid(), "Uid", 10, &[u64::from(uid); 4]);
     for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
         assert_of_all_threads(daemon.pid(), set, 16, &[0]);
