@@ -7,8 +7,9 @@
 //! 3. the delivery agent, which must not inherit sockets;
 //! 4. signal handlers, then listening sockets, which may need root for ports below 1024;
 //! 5. queue and drop directory, then the rights of `user` ([`super::privileges`]);
-//! 6. keys and certificates, read as `user`, who must be able to read them again at SIGHUP;
-//! 7. threads, the control socket, and "ready" to the supervisor.
+//! 6. the command process, as `user`, and without the queue's lock and the keys;
+//! 7. keys and certificates, read as `user`, who must be able to read them again at SIGHUP;
+//! 8. threads, the control socket, and "ready" to the supervisor.
 //!
 //! Then the main thread waits for signals: stop, flush, or reload. A reload reads the file once more; if it has a mistake,
 //! the old configuration stays and the mistake is logged. `state` and the listeners stay as they are. The delivery agent reads the file
@@ -20,6 +21,7 @@
 //! | `listener.address` | keeps the old sockets, with a warning |
 //! | `user`, `control`, `log` | has no effect before a restart |
 //! | `local.users` to "system" | is refused if no agent was started: nothing could write into those Maildirs |
+//! | `relay.password_command`, `alarm.command` from empty | is refused if both were: no process was started that runs commands |
 //! | `hostname` to empty | keeps the present name, since a look-up could wait for DNS |
 //! | other keys, certificates and private keys | takes effect for new connections and attempts |
 
@@ -30,6 +32,7 @@ use crate::config::{Settings, host, load, load_with_places};
 use crate::engine::control::socket as control;
 use crate::engine::daemon::Daemon;
 use crate::engine::host::certificate::Tls;
+use crate::engine::host::commands;
 use crate::engine::host::dkim_keys;
 use crate::engine::host::mda;
 use crate::engine::host::site::Site;
@@ -82,10 +85,12 @@ pub fn run(config: &Path) -> Result<(), CommandFailure> {
     let listeners = if inherited.is_empty() { bind(&settings)? } else { take_over(inherited)? };
     // Capabilities belong to threads: no thread was started before this.
     let (queue, drops) = open_state(&settings, account.as_ref())?;
+    let commands = privileges::start_commands(config, &settings)?;
     let hostname = host::name(settings.hostname.as_ref());
     // As `user`, who must be able to read the keys again at SIGHUP.
-    let site =
+    let mut site =
         site(settings, hostname, &listeners).map_err(|text| CommandFailure::new(exit::CONFIG, text))?;
+    site.commands = commands;
     let daemon = Arc::new(Daemon::new(site, queue, drops, agent.map(Arc::new)));
     let started = daemon.start(&listeners);
     started.map_err(|error| {
@@ -206,6 +211,9 @@ fn reload(
         Ok(settings) if lacks_agent && mda::is_needed(&settings) => {
             stays("local.users = \"system\" needs a restart");
         }
+        Ok(settings) if commands::are_needed(&settings) && daemon.site().commands.is_none() => {
+            stays("relay.password_command and alarm.command need a restart if there was none of them");
+        }
         Ok(mut settings) => {
             capacity.fit(&mut settings);
             // The queue is open there, and the self-signed certificate lies beside it.
@@ -220,7 +228,11 @@ fn reload(
                 None => daemon.site().hostname.clone(),
             };
             match site(settings, hostname, listeners) {
-                Ok(site) => {
+                Ok(mut site) => {
+                    site.commands.clone_from(&running.commands);
+                    if let Some(commands) = &site.commands {
+                        commands.reload();
+                    }
                     daemon.reload(site);
                     Event::Notice("configuration read again").log();
                 }

@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | [`clock`] | localtime_r: no safe wrapper works with several threads |
 //! | [`memory`] | mallopt and mmap: no crate wraps the first; the second asks without allocating |
-//! | [`process`] | fork, before the first thread |
+//! | [`process`] | fork and exec, in processes without threads |
 //! | [`signals`] | ignoring SIGXFSZ |
 //! | [`sockets`] | descriptors that the service manager passes by number |
 //! | [`user`] | passwd and group look-ups, initgroups, setuid for all threads, SO_PEERGROUPS |
@@ -19,6 +19,7 @@ pub mod descriptors;
 pub mod lock;
 pub mod memory;
 pub mod notify;
+pub mod packet;
 pub mod process;
 pub mod rights;
 pub mod signals;
