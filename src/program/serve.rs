@@ -8,8 +8,9 @@
 //! 4. signal handlers, then listening sockets, which may need root for ports below 1024;
 //! 5. queue and drop directory, then the rights of `user` ([`super::privileges`]);
 //! 6. the command process, as `user`, and without the queue's lock and the keys;
-//! 7. keys and certificates, read as `user`, who must be able to read them again at SIGHUP;
-//! 8. threads, the control socket, and "ready" to the supervisor.
+//! 7. Landlock and the filter of system calls ([`super::confinement`]): the rest of the start is done within them;
+//! 8. keys and certificates, read as `user`, who must be able to read them again at SIGHUP;
+//! 9. threads, the control socket, and "ready" to the supervisor.
 //!
 //! Then the main thread waits for signals: stop, flush, or reload. A reload reads the file once more; if it has a mistake,
 //! the old configuration stays and the mistake is logged. `state` and the listeners stay as they are. The delivery agent reads the file
@@ -22,9 +23,11 @@
 //! | `user`, `control`, `log` | has no effect before a restart |
 //! | `local.users` to "system" | is refused if no agent was started: nothing could write into those Maildirs |
 //! | `relay.password_command`, `alarm.command` from empty | is refused if both were: no process was started that runs commands |
+//! | a path or a port | is refused if it is outside what the daemon has confined itself to; see [`super::confinement`] |
 //! | `hostname` to empty | keeps the present name, since a look-up could wait for DNS |
 //! | other keys, certificates and private keys | takes effect for new connections and attempts |
 
+use super::confinement::Confinement;
 use super::exit::{self, CommandFailure};
 use super::findings::contents::examine_files;
 use super::privileges;
@@ -86,11 +89,14 @@ pub fn run(config: &Path) -> Result<(), CommandFailure> {
     // Capabilities belong to threads: no thread was started before this.
     let (queue, drops) = open_state(&settings, account.as_ref())?;
     let commands = privileges::start_commands(config, &settings)?;
+    let confinement = Confinement::begin(config, &settings, agent.is_some());
     let hostname = host::name(settings.hostname.as_ref());
     // As `user`, who must be able to read the keys again at SIGHUP.
     let mut site =
         site(settings, hostname, &listeners).map_err(|text| CommandFailure::new(exit::CONFIG, text))?;
     site.commands = commands;
+    site.confined = confinement.confined;
+    let has_agent = agent.is_some();
     let daemon = Arc::new(Daemon::new(site, queue, drops, agent.map(Arc::new)));
     let started = daemon.start(&listeners);
     started.map_err(|error| {
@@ -108,7 +114,14 @@ pub fn run(config: &Path) -> Result<(), CommandFailure> {
             Signal::Flush => daemon.flush(),
             Signal::Reload => {
                 supervisor.reloading();
-                reload(&daemon, config, &listeners, capacity, lacks_agent);
+                let lacks = |settings: &Settings| match () {
+                    // Without the agent the daemon's user would own the Maildirs of system users, who could not read their mail.
+                    () if lacks_agent && mda::is_needed(settings) => {
+                        Some("local.users = \"system\" needs a restart".to_owned())
+                    }
+                    () => confinement.lacks(settings, has_agent),
+                };
+                reload(&daemon, config, &listeners, capacity, &lacks);
                 supervisor.ready();
             }
         }
@@ -204,17 +217,16 @@ fn reload(
     config: &Path,
     listeners: &[Arc<Listener>],
     capacity: Capacity,
-    lacks_agent: bool,
+    lacks: &dyn Fn(&Settings) -> Option<String>,
 ) {
     match load(config) {
-        // Without the agent the daemon's user would own the Maildirs of system users, who could not read their mail.
-        Ok(settings) if lacks_agent && mda::is_needed(&settings) => {
-            stays("local.users = \"system\" needs a restart");
-        }
         Ok(settings) if commands::are_needed(&settings) && daemon.site().commands.is_none() => {
             stays("relay.password_command and alarm.command need a restart if there was none of them");
         }
         Ok(mut settings) => {
+            if let Some(what) = lacks(&settings) {
+                return stays(&what);
+            }
             capacity.fit(&mut settings);
             // The queue is open there, and the self-signed certificate lies beside it.
             let running = daemon.site();
@@ -230,6 +242,7 @@ fn reload(
             match site(settings, hostname, listeners) {
                 Ok(mut site) => {
                     site.commands.clone_from(&running.commands);
+                    site.confined = running.confined;
                     if let Some(commands) = &site.commands {
                         commands.reload();
                     }

@@ -34,6 +34,7 @@ use crate::smtp::extension::Offer;
 use crate::smtp::server::{Home, ServerTerms};
 use crate::store::StoreError;
 use crate::store::maildir::MaildirPath;
+use crate::sys::confinement::Confined;
 use crate::sys::lock::Lock;
 use crate::sys::user;
 use std::net::{IpAddr, SocketAddr};
@@ -80,6 +81,8 @@ pub struct Site {
     pub dkim: Vec<DkimKey>,
     /// The process that runs the commands of the settings; `None` until the caller has started it.
     pub commands: Option<Arc<Commands>>,
+    /// What confines this process; nothing until the caller has done it.
+    pub confined: Confined,
     /// The terms of a server's session.
     pub terms: Arc<ServerTerms>,
     /// The addresses and ports of the listeners: an MX host with one of them is this host.
@@ -132,6 +135,7 @@ impl Site {
             logins,
             dkim: Vec::new(),
             commands: None,
+            confined: Confined::default(),
             terms: Arc::new(terms),
             listens_on,
             settings,
