@@ -172,7 +172,7 @@ pub const AGENT: &[c_long] = &[
 #[rustfmt::skip]
 const DENIED: &[c_long] = &[
     libc::SYS_execve, libc::SYS_execveat, libc::SYS_ptrace, libc::SYS_process_vm_readv, libc::SYS_process_vm_writev,
-    libc::SYS_pidfd_getfd, libc::SYS_process_madvise, libc::SYS_kcmp, libc::SYS_kill,
+    libc::SYS_pidfd_getfd, libc::SYS_process_madvise, libc::SYS_kcmp,
     libc::SYS_rt_sigqueueinfo, libc::SYS_rt_tgsigqueueinfo, libc::SYS_pidfd_send_signal, libc::SYS_bpf,
     libc::SYS_seccomp, libc::SYS_mount, libc::SYS_umount2, libc::SYS_pivot_root, libc::SYS_chroot,
     libc::SYS_move_mount, libc::SYS_open_tree, libc::SYS_fsopen, libc::SYS_fsmount, libc::SYS_mount_setattr,
@@ -199,10 +199,12 @@ const RULES: &[Rule] = &[
     (libc::SYS_socket, 0, !0, &[libc::AF_UNIX as u32, libc::AF_INET as u32, libc::AF_INET6 as u32, libc::AF_NETLINK as u32], true),
     // Threads, and no processes.
     (libc::SYS_clone, 0, libc::CLONE_THREAD as u32, &[libc::CLONE_THREAD as u32], true),
+    // Whether a process lives, for the locks of mboxes.
+    (libc::SYS_kill, 1, !0, &[0], true),
     // Not what a terminal would take for typed.
     (libc::SYS_ioctl, 1, !0, &[libc::TIOCSTI as u32, libc::TIOCLINUX as u32], false),
-    // Names of threads, and (by the C library) of memory.
-    (libc::SYS_prctl, 0, !0, &[libc::PR_SET_NAME as u32, libc::PR_GET_NAME as u32, 0x5356_4d41], true),
+    // Names of threads; by the C library, names of memory; by rustix, what the kernel told this program at its start.
+    (libc::SYS_prctl, 0, !0, &[libc::PR_SET_NAME as u32, libc::PR_GET_NAME as u32, 0x5356_4d41, 0x4155_5856], true),
     // No code that was written by this process. Libraries of the C library's name services are still loaded. MIPS has
     // processors whose libraries run code on the stack.
     #[cfg(not(any(target_arch = "mips", target_arch = "mips64")))]
@@ -372,7 +374,7 @@ mod tests {
                 ("namespace", of(libc::SYS_unshare, [libc::CLONE_NEWUSER.into(), 0, 0])),
                 ("packet", of(libc::SYS_socket, [17, 3, 0])),
                 ("alg", of(libc::SYS_socket, [38, 5, 0])),
-                ("kill", of(libc::SYS_kill, [1, 0, 0])),
+                ("kill", of(libc::SYS_kill, [1, libc::SIGCONT.into(), 0])),
                 ("ptrace", of(libc::SYS_ptrace, [0, 0, 0])),
                 ("bpf", of(libc::SYS_bpf, [0, 0, 0])),
                 ("mount", of(libc::SYS_mount, [0, 0, 0])),
@@ -448,12 +450,13 @@ mod tests {
                 ("connect", errno(TcpStream::connect(address))),
                 ("look-up", errno(("localhost", 25).to_socket_addrs())),
                 ("user", errno(crate::sys::user::find("root"))),
+                ("alive", call(libc::SYS_kill, [1, 0, 0])),
                 ("random", i32::from(crate::sys::random() == 0)),
             ]
         });
         assert_eq!(
             found,
-            ["thread 0", "file 0", "directory 0", "connect 0", "look-up 0", "user 0", "random 0"]
+            ["thread 0", "file 0", "directory 0", "connect 0", "look-up 0", "user 0", "alive 0", "random 0"]
         );
     }
 
