@@ -20,6 +20,7 @@
 //! lines on standard error; output that a reader has stopped reading is no failure.
 
 pub mod check;
+pub mod confinement;
 pub mod exit;
 pub mod findings;
 pub mod link;

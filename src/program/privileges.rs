@@ -9,6 +9,7 @@
 //! | make `state` | [`open_state`] | only root may make directories below /var and give them away |
 //! | start the delivery agent | [`start_agent`] | it keeps root's rights over files, so it starts from a root process |
 //! | become the user | [`give_up`] | for good: groups, uid, capabilities |
+//! | start the command process | [`start_commands`] | it runs commands as the user, from a process without threads and secrets |
 //! | restrain | [`give_up`] | no program that runs later gains rights; new files are for their owner only; no process of the same user reads this one's memory, and no core dump holds it |
 //!
 //! `serve` binds its sockets between the agent and the change of user; the other commands take all steps at once by
@@ -17,6 +18,7 @@
 
 use super::exit::{self, CommandFailure};
 use crate::config::Settings;
+use crate::engine::host::commands::Commands;
 use crate::engine::host::mda::DeliveryAgent;
 use crate::store::StoreError;
 use crate::store::drop::DropDirectory;
@@ -25,6 +27,7 @@ use crate::store::queue::Queue;
 use crate::sys::user::SystemUser;
 use crate::sys::{rights, user};
 use std::path::Path;
+use std::sync::Arc;
 
 /// The account that this process becomes. `None`: it was not started as root, and stays what it is.
 ///
@@ -74,6 +77,17 @@ pub fn start_agent(
     })
 }
 
+/// Starts the process that runs commands, where the configuration has one.
+///
+/// # Errors
+/// The system has no room for another process.
+pub fn start_commands(config: &Path, settings: &Settings) -> Result<Option<Arc<Commands>>, CommandFailure> {
+    let started = Commands::start(config, settings).map_err(|error| {
+        CommandFailure::new(exit::OS_ERROR, format!("can't start the process that runs commands: {error}"))
+    })?;
+    Ok(started.map(Arc::new))
+}
+
 /// Becomes `account`, unless that is root, and gives up what no command needs afterwards.
 ///
 /// # Errors
@@ -103,7 +117,7 @@ pub fn enter(
     config: &Path,
     settings: &Settings,
     makes_state: bool,
-) -> Result<Option<DeliveryAgent>, CommandFailure> {
+) -> Result<(Option<DeliveryAgent>, Option<Arc<Commands>>), CommandFailure> {
     let account = account(settings)?;
     let other = account.as_ref().filter(|account| account.uid != 0);
     if makes_state && other.is_some() && !settings.state.exists() {
@@ -112,5 +126,5 @@ pub fn enter(
     }
     let agent = start_agent(config, settings, other)?;
     give_up(other)?;
-    Ok(agent)
+    Ok((agent, start_commands(config, settings)?))
 }

@@ -112,14 +112,14 @@ fn configured(
         }
     };
     let seen = look(config, &settings, &places, &ProcessUser::own(), &ProcessUser::find);
-    let agent = privileges::enter(config, &settings, sends)?.map(Arc::new);
+    let (agent, commands) = privileges::enter(config, &settings, sends)?;
     seen.read().problems.iter().for_each(|problem| screen.problem(Mark::Warn, problem));
     let hostname = host::name(settings.hostname.as_ref());
     // A problem with a key has been shown.
     let dkim = dkim_keys::load(&settings).unwrap_or_default();
-    let site = Site { dkim, ..Site::new(settings, hostname, None) };
+    let site = Site { dkim, commands, ..Site::new(settings, hostname, None) };
     screen.step(Stage::Config, Mark::Ok, format!("{}, as {}", config.display(), site.hostname), None);
-    Ok(Some((site, agent)))
+    Ok(Some((site, agent.map(Arc::new))))
 }
 
 /// Shows whether a daemon runs, and what it says of queued mail for the same domain: pauses, or that the link is down.

@@ -87,7 +87,7 @@ fn alone(
     screen: &mut Screen,
     no_daemon: &str,
 ) -> Result<(), CommandFailure> {
-    let agent = privileges::enter(config, &settings, true)?;
+    let (agent, commands) = privileges::enter(config, &settings, true)?;
     // Cron mails all output. Only errors are worth a mail about mail.
     let quiet = settings.log.target == LogTarget::Stderr && !(io::stderr().is_terminal() && task.is_run());
     let level = if quiet { log::LevelFilter::Error } else { settings.log.level.0 };
@@ -95,7 +95,8 @@ fn alone(
     let (queue, drops) =
         privileges::open_state(&settings, None).map_err(|error| unopened(&error, no_daemon))?;
     let hostname = host::name(settings.hostname.as_ref());
-    let daemon = Daemon::new(Site::new(settings, hostname, None), queue, drops, agent.map(Arc::new));
+    let site = Site { commands, ..Site::new(settings, hostname, None) };
+    let daemon = Daemon::new(site, queue, drops, agent.map(Arc::new));
     daemon.services.manager.load();
     let (request, passes) = match task {
         Task::Run { all: false } => (None, true),

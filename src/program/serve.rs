@@ -7,9 +7,11 @@
 //! 3. the delivery agent, which must not inherit sockets;
 //! 4. signal handlers, then listening sockets, which may need root for ports below 1024;
 //! 5. queue and drop directory, then the rights of `user` ([`super::privileges`]);
-//! 6. aliases and all other files that the configuration names, read as `user`, and their problems as warnings; then keys and
+//! 6. the command process, as `user`, and without the queue's lock and the keys;
+//! 7. Landlock and the filter of system calls ([`super::confinement`]): the rest of the start is done within them;
+//! 8. aliases and all other files that the configuration names, read as `user`, and their problems as warnings; then keys and
 //!    certificates, which `user` must be able to read again at SIGHUP;
-//! 7. threads, the control socket, and "ready" to the supervisor.
+//! 9. threads, the control socket, and "ready" to the supervisor.
 //!
 //! Then the main thread waits for signals: stop, flush, or reload, and does nothing that could hang. A reload reads the file once more; if it has a mistake,
 //! the old configuration stays and the mistake is logged. `state` and the listeners stay as they are. The delivery agent reads the file
@@ -21,9 +23,12 @@
 //! | `listener.address` | keeps the old sockets, with a warning |
 //! | `user`, `control`, `log` | has no effect before a restart |
 //! | `local.users` to "system" | is refused if no agent was started: nothing could write into those Maildirs |
+//! | `relay.password_command`, `alarm.command` from empty | is refused if both were: no process was started that runs commands |
+//! | a path or a port | is refused if it is outside what the daemon has confined itself to; see [`super::confinement`] |
 //! | `hostname` to empty | keeps the present name, since a look-up could wait for DNS |
 //! | other keys, certificates and private keys | takes effect for new connections and attempts |
 
+use super::confinement::Confinement;
 use super::exit::{self, CommandFailure};
 use super::findings::contents::look;
 use super::privileges;
@@ -31,6 +36,7 @@ use crate::config::{Settings, host, load, load_with_places};
 use crate::engine::control::socket as control;
 use crate::engine::daemon::Daemon;
 use crate::engine::host::certificate::Tls;
+use crate::engine::host::commands;
 use crate::engine::host::dkim_keys;
 use crate::engine::host::mda;
 use crate::engine::host::site::Site;
@@ -80,6 +86,8 @@ pub fn run(config: &Path) -> Result<(), CommandFailure> {
     let listeners = if inherited.is_empty() { bind(&settings)? } else { take_over(inherited)? };
     // Capabilities belong to threads: no thread was started before this.
     let (queue, drops) = open_state(&settings, account.as_ref())?;
+    let commands = privileges::start_commands(config, &settings)?;
+    let confinement = Confinement::begin(config, &settings, agent.is_some());
     // Only warnings: the operator may repair a file while the daemon runs, and a box that only sends alerts does not need the
     // Maildirs that it can't write to. Files that the daemon can't do without fail below.
     for problem in seen.read().problems {
@@ -87,8 +95,11 @@ pub fn run(config: &Path) -> Result<(), CommandFailure> {
     }
     let hostname = host::name(settings.hostname.as_ref());
     // As `user`, who must be able to read the keys again at SIGHUP.
-    let site =
+    let mut site =
         site(settings, hostname, &listeners).map_err(|text| CommandFailure::new(exit::CONFIG, text))?;
+    site.commands = commands;
+    site.confined = confinement.confined;
+    let has_agent = agent.is_some();
     let daemon = Arc::new(Daemon::new(site, queue, drops, agent.map(Arc::new)));
     let started = daemon.start(&listeners);
     started.map_err(|error| {
@@ -98,7 +109,8 @@ pub fn run(config: &Path) -> Result<(), CommandFailure> {
     Event::Notice("ready").log();
     supervisor.ready();
     let config = config.to_owned();
-    let running = Running { daemon, config, listeners, capacity, lacks_agent, supervisor };
+    let running =
+        Running { daemon, config, listeners, capacity, lacks_agent, has_agent, confinement, supervisor };
     attend(&mut signals, &Arc::new(running));
     Ok(())
 }
@@ -113,8 +125,30 @@ struct Running {
     config: PathBuf,
     listeners: Vec<Arc<Listener>>,
     capacity: Capacity,
+    /// Root's rights are gone, and no process was left behind that writes for system users.
     lacks_agent: bool,
+    has_agent: bool,
+    confinement: Confinement,
     supervisor: Supervisor,
+}
+
+impl Running {
+    /// What the settings of a reload need that only a start can give.
+    fn lacks(&self, settings: &Settings) -> Option<String> {
+        let daemon = &self.daemon;
+        match () {
+            // Without the agent the daemon's user would own the Maildirs of system users, who could not read their mail.
+            () if self.lacks_agent && mda::is_needed(settings) => {
+                Some("local.users = \"system\" needs a restart".to_owned())
+            }
+            () if commands::are_needed(settings) && daemon.site().commands.is_none() => {
+                let text =
+                    "relay.password_command and alarm.command need a restart if there was none of them";
+                Some(text.to_owned())
+            }
+            () => self.confinement.lacks(settings, self.has_agent),
+        }
+    }
 }
 
 /// Waits for signals until one stops the daemon. Other threads do the work: this one must hear SIGTERM whatever hangs, a
@@ -265,13 +299,12 @@ fn site(settings: Settings, hostname: Domain, listeners: &[Arc<Listener>]) -> Re
 /// Reads the configuration again, and hands it to the daemon unless something is wrong with it. Connections and attempts
 /// under way keep the old one.
 fn reload(running: &Running) {
-    let Running { daemon, config, listeners, capacity, lacks_agent, .. } = running;
+    let Running { daemon, config, listeners, capacity, .. } = running;
     match load(config) {
-        // Without the agent the daemon's user would own the Maildirs of system users, who could not read their mail.
-        Ok(settings) if *lacks_agent && mda::is_needed(&settings) => {
-            stays("local.users = \"system\" needs a restart");
-        }
         Ok(mut settings) => {
+            if let Some(what) = running.lacks(&settings) {
+                return stays(&what);
+            }
             capacity.fit(&mut settings);
             // The queue is open there, and the self-signed certificate lies beside it.
             let running = daemon.site();
@@ -285,7 +318,12 @@ fn reload(running: &Running) {
                 None => daemon.site().hostname.clone(),
             };
             match site(settings, hostname, listeners) {
-                Ok(site) => {
+                Ok(mut site) => {
+                    site.commands.clone_from(&running.commands);
+                    site.confined = running.confined;
+                    if let Some(commands) = &site.commands {
+                        commands.reload();
+                    }
                     daemon.reload(site);
                     Event::Notice("configuration read again").log();
                 }

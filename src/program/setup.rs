@@ -99,7 +99,7 @@ pub fn run(path: &Path, operands: &[OsString]) -> Result<(), CommandFailure> {
     let smarthost = if options.is_set("no-test") {
         answers.candidates.first().cloned()
     } else {
-        test(&settings, &answers, &candidates)?
+        test(path, &settings, &answers, &candidates)?
     };
     let mut new = Vec::new();
     if let Password::Typed(password) = &answers.password {
@@ -198,6 +198,7 @@ fn text(answers: &Answers, smarthost: Option<&Smarthost>, password: &Path) -> St
 /// # Errors
 /// No candidate works, or there is no memory for the password.
 fn test(
+    config: &Path,
     settings: &Settings,
     answers: &Answers,
     candidates: &[Vec<Smarthost>],
@@ -212,11 +213,13 @@ fn test(
     if let Some((_, path)) = &hidden {
         settings.relay.password_file = Some(path.clone());
     }
+    let commands = privileges::start_commands(config, &settings)?;
     let hostname = host::name(settings.hostname.as_ref());
-    let maildirs = maildirs(&Site::new(settings.clone(), hostname.clone(), None), None);
+    let site = Site { commands, ..Site::new(settings, hostname, None) };
+    let maildirs = maildirs(&site, None);
     let tcp = TcpConnect::default();
     let world = ProbeContext {
-        resolver: &resolver(&settings),
+        resolver: &resolver(&site.settings),
         connect: &ShortTimeouts { connect: &tcp, connect_timeout: CONNECT },
         maildirs: &maildirs,
         now: Now { wall: WallTime(SystemClock.wall_micros()), running: SystemClock.boot() },
@@ -224,7 +227,7 @@ fn test(
     };
     let address = answers.probed();
     say(&format!("Testing the delivery to {}\n", escaped(address)));
-    let trial = find(&settings, &hostname, &world, candidates, address, &mut show_trial);
+    let trial = find(&site, &world, candidates, address, &mut show_trial);
     let steps = |marks: &[Mark]| -> String {
         trial.steps.iter().filter(|step| marks.contains(&step.mark)).map(|step| line(step, false)).collect()
     };

@@ -4,24 +4,29 @@
 //! | module | unsafe, because |
 //! | --- | --- |
 //! | [`clock`] | localtime_r: no safe wrapper works with several threads |
+//! | [`landlock`], [`seccomp`] | their calls: no crate wraps them for all processors |
 //! | [`memory`] | mallopt and mmap: no crate wraps the first; the second asks without allocating |
-//! | [`process`] | fork, before the first thread |
+//! | [`process`] | fork and exec, in processes without threads |
 //! | [`signals`] | ignoring SIGXFSZ |
 //! | [`sockets`] | descriptors that the service manager passes by number |
 //! | [`user`] | passwd and group look-ups, initgroups, setuid for all threads, SO_PEERGROUPS |
 //! | the others | no unsafe code |
 //!
 //! A daemon calls these before its first thread, in this order: [`sockets::inherited`], [`process::start`],
-//! [`signals::Signals::register`], [`user::become_user`], [`rights::restrain`].
+//! [`signals::Signals::register`], [`user::become_user`], [`rights::restrain`], [`confinement::confine`].
 
 pub mod clock;
+pub mod confinement;
 pub mod descriptors;
 pub mod file;
+pub mod landlock;
 pub mod lock;
 pub mod memory;
 pub mod notify;
+pub mod packet;
 pub mod process;
 pub mod rights;
+pub mod seccomp;
 pub mod signals;
 pub mod sockets;
 pub mod thread;

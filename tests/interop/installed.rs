@@ -76,7 +76,7 @@ fn scripts_are_ones_and_shellcheck_finds_nothing() {
 #[test]
 fn the_unit_is_confined() {
     let mut command = program("systemd-analyze", "systemd");
-    let output = run(command.args(["security", "--offline=true", "--threshold=19"]).arg(top(UNIT)));
+    let output = run(command.args(["security", "--offline=true", "--threshold=15"]).arg(top(UNIT)));
     assert!(reported(&output).contains("exposure level for pillarbox.service"), "{}", reported(&output));
     let unit = read(UNIT);
     for (line, why) in [

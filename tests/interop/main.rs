@@ -35,6 +35,8 @@ mod callers;
 mod clients;
 /// Clocks that jump while mail waits.
 mod clock;
+/// What the daemon, the agent and the command process may do, tried from within.
+mod confinement;
 /// `kill -9` under load.
 mod crash;
 /// Standard error that is closed or blocked, and panics.

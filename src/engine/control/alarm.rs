@@ -36,10 +36,10 @@
 //! The standing alarms are in memory only: after a restart, a reason that still holds is reported again. If the command
 //! fails, that is logged, and the event is not repeated.
 
+use crate::engine::host::commands::Commands;
 use crate::engine::host::site::Site;
 use crate::engine::log::counters::Count;
 use crate::engine::log::event::{Event, escaped};
-use crate::engine::outbound::command::Running;
 use crate::engine::queue::index::{FailingHop, Hop};
 use crate::engine::queue::manager::Manager;
 use crate::mail::date::Now;
@@ -49,7 +49,6 @@ use crate::rules::advice::monitor::span;
 use crate::rules::pacing::alarm::{AlarmEvent, Alarms, Reason};
 use crate::sys::lock::Lock;
 use crate::sys::thread;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -113,14 +112,10 @@ impl Alarm {
         if trouble.is_some() {
             manager.intake.counters.count(Count::Alarms);
         }
-        let variables = [
-            ("PILLARBOX_STATE", word.to_owned()),
-            ("PILLARBOX_REASON", reason.word().to_owned()),
-            ("PILLARBOX_ID", id),
-            ("PILLARBOX_ROUTE", escaped(route)),
-            ("PILLARBOX_TEXT", escaped(&text)),
-        ];
-        self.run(&site.settings.alarm.command, variables);
+        if !site.settings.alarm.command.is_empty() {
+            let values = [word.to_owned(), reason.word().to_owned(), id, escaped(route), escaped(&text)];
+            self.run(site.commands.clone(), values);
+        }
     }
 
     /// The alarms that were reported and are not over.
@@ -138,19 +133,17 @@ impl Alarm {
         }
     }
 
-    /// Starts the command in a thread of its own, with `variables` added to its environment.
-    fn run(&self, command: &str, variables: [(&'static str, String); 5]) {
-        if command.is_empty() {
-            return;
-        }
+    /// Has the command started, by a thread of its own that waits for its end.
+    fn run(&self, commands: Option<Arc<Commands>>, values: [String; 5]) {
         let failed = |error: &str| Event::Trouble { doing: "running alarm.command", error }.log();
+        let Some(commands) = commands else { return failed("no process runs commands; restart pillarbox") };
         self.is_busy.store(true, Ordering::SeqCst);
-        let (busy, command) = (Busy(Arc::clone(&self.is_busy)), command.to_owned());
+        let busy = Busy(Arc::clone(&self.is_busy));
         let is_stopping = Arc::clone(&self.is_stopping);
         let started = thread::start("alarm", move || {
             let _busy = busy;
             let deadline = Deadline::after(COMMAND_TIMEOUT);
-            let ended = Running::start(&command, &variables, Stdio::null()).and_then(|mut running| {
+            let ended = commands.alarm(&values).and_then(|mut running| {
                 loop {
                     let ended = running.wait(Deadline::after(POLL_INTERVAL))?;
                     let is_late = deadline.remaining().is_zero();

@@ -6,7 +6,7 @@
 //! | --- | --- | --- |
 //! | gauges of the queue | the index, read under its lock | messages, octets and ages now; `held` counts what the operator holds, `undelivered_to_admin` what is kept for `admin` |
 //! | gauges of routes | the index | next hops that pause, and those that have failed for `alarm.stuck_after` or refuse |
-//! | other gauges | link, listeners, alarm | the values now |
+//! | other gauges | link, confinement, listeners, alarm | the values now |
 //! | counters | [`crate::engine::log::counters`] | since the start, and in all |
 //!
 //! An age is time during which the host was running: a laptop that slept does not make messages old.
@@ -47,6 +47,7 @@ use crate::protocol::rights::PeerRights;
 use crate::rules::advice::monitor::{self, Figures, span};
 use crate::rules::pacing::alarm::Reason;
 use crate::rules::pacing::downtime::Uplink;
+use crate::sys::confinement::Confined;
 use std::fmt::Write;
 use std::io;
 use std::time::Duration;
@@ -82,10 +83,12 @@ enum Unit {
 
 /// All metrics, in the order in which they are shown.
 #[rustfmt::skip]
-static ROWS: [Row; 34] = [
+static ROWS: [Row; 36] = [
     gauge("uptime_seconds", "Time since the start", |s| s.uptime, Unit::Seconds),
     gauge("link_up", "Whether the network can be reached (0 after link down)", |s| u64::from(s.link != Uplink::Down), Unit::Number),
     gauge("link_metered", "Whether the link is only for urgent mail", |s| u64::from(s.link == Uplink::Metered), Unit::Number),
+    gauge("landlock_version", "Version of Landlock that confines the daemon (0: none)", |s| s.confined.landlock.into(), Unit::Number),
+    gauge("seccomp_filter", "Whether a filter confines its system calls", |s| s.confined.seccomp.into(), Unit::Number),
     gauge("open_connections", "Connections of clients", |s| s.connections, Unit::Number),
     gauge("queue_messages", "Messages in the queue", |s| s.figures.messages, Unit::Number),
     gauge("queue_bytes", "Size of the queue", |s| s.figures.octets, Unit::Octets),
@@ -154,6 +157,7 @@ struct Status {
     /// In seconds, as `oldest`.
     uptime: u64,
     link: Uplink,
+    confined: Confined,
     connections: u64,
     oldest: u64,
     held: u64,
@@ -214,6 +218,7 @@ impl Status {
             now,
             uptime: age(counters.started).as_secs(),
             link: index.link(),
+            confined: site.confined,
             connections: counters.connections.value() as u64,
             oldest: age_of(queue.oldest),
             held: queue.held,

@@ -11,6 +11,7 @@
 //! | `forward_file` | `.forward` files of system users | for each recipient |
 //! | `routing` | the route of a recipient, the members of an alias | for each recipient |
 //! | `admin` | who receives root's mail | for each failure |
+//! | `commands` | the process that runs the commands of the configuration | for each command |
 //! | `mda` | the process that writes to the mailboxes of system users | for each delivery |
 //! | `mboxes` | faults of mboxes, for `check` | by `check` |
 //!
@@ -21,6 +22,7 @@ pub mod admin;
 pub mod aliases_file;
 pub mod certificate;
 pub mod clock;
+pub mod commands;
 pub mod dkim_keys;
 mod forward_file;
 pub mod logins;

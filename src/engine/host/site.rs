@@ -16,6 +16,7 @@
 
 use super::aliases_file::Aliases;
 use super::certificate::Tls;
+use super::commands::Commands;
 use super::logins::Logins;
 use crate::config::{Addressee, Listener, ListenerKind, RelayFamily, Settings};
 use crate::mail::address::{Domain, Mailbox};
@@ -33,6 +34,7 @@ use crate::smtp::extension::Offer;
 use crate::smtp::server::{Home, ServerTerms};
 use crate::store::StoreError;
 use crate::store::maildir::MaildirPath;
+use crate::sys::confinement::Confined;
 use crate::sys::lock::Lock;
 use crate::sys::user;
 use std::net::{IpAddr, SocketAddr};
@@ -77,6 +79,10 @@ pub struct Site {
     pub connector: Connector,
     /// The keys that sign this host's own mail; empty until the caller has read them.
     pub dkim: Vec<DkimKey>,
+    /// The process that runs the commands of the settings; `None` until the caller has started it.
+    pub commands: Option<Arc<Commands>>,
+    /// What confines this process; nothing until the caller has done it.
+    pub confined: Confined,
     /// The terms of a server's session.
     pub terms: Arc<ServerTerms>,
     /// The addresses and ports of the listeners: an MX host with one of them is this host.
@@ -128,6 +134,8 @@ impl Site {
             connector: Connector::new(settings.relay.ca_file.clone()),
             logins,
             dkim: Vec::new(),
+            commands: None,
+            confined: Confined::default(),
             terms: Arc::new(terms),
             listens_on,
             settings,

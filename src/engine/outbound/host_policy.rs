@@ -91,7 +91,7 @@ pub(super) fn login(
         return Ok(None);
     }
     context.observer.see(TraceEvent::Begins(Stage::Password));
-    let password = password::read(relay).map_err(|error| {
+    let password = password::read(site).map_err(|error| {
         let text = format!("no password for {}: {error}", host.name);
         context.failed(Diagnostic::local(EnhancedStatus::POLICY_NOW, text))
     })?;

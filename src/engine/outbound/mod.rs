@@ -17,13 +17,12 @@
 //! | `certificate_check` | the TLS handshake |
 //! | `conversation` | a session on its connection, with deadlines |
 //! | `outgoing` | a message as it is sent: rewritten, encoded, signed |
-//! | `password`, `command` | the password for the smarthost |
+//! | `password` | the password for the smarthost |
 //!
 //! A failure here is either a failure of the hop, which pauses, or of all its messages ([`hosts::Unreachable`]);
 //! outcomes of single recipients come only from the replies of a session. Nothing here changes the queue.
 
 mod certificate_check;
-pub mod command;
 pub mod connect;
 pub mod context;
 pub mod conversation;

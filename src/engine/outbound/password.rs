@@ -9,15 +9,15 @@
 //!
 //! Only the first line counts. A file that other users may read is refused.
 
-use super::command::Running;
 use crate::config::{Relay, secret_file};
+use crate::engine::host::commands::Commands;
+use crate::engine::host::site::Site;
 use crate::mail::base64;
 use crate::net::transport::{Deadline, WireError, read_pipe};
 use crate::rules::accounts::secret_shape::{Flaw, first_line, flaw};
 use crate::smtp::sasl::Secret;
 use crate::sys;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 use std::{env, fmt};
 
@@ -35,11 +35,12 @@ const TOO_LONG: &str = "it takes too long";
 ///
 /// # Errors
 /// A text for the operator: no password is found, it cannot be read, or its form is wrong.
-pub fn read(relay: &Relay) -> Result<Secret, String> {
+pub fn read(site: &Site) -> Result<Secret, String> {
+    let relay = &site.settings.relay;
     let octets = match (&relay.password_file, relay.password_command.as_str()) {
         (Some(path), _) => of_file(path)?,
         (None, "") => of_file(&credential().unwrap_or_else(|| USUAL_FILE.into()))?,
-        (None, command) => of_command(command, COMMAND)?,
+        (None, command) => of_command(command, site.commands.as_deref(), COMMAND)?,
     };
     match flaw(octets.octets()).filter(|flaw| flaw.is_fatal) {
         Some(flaw) => Err(flaw.text.to_owned()),
@@ -80,31 +81,26 @@ fn of_file(path: &Path) -> Result<Secret, String> {
     secret_file::read(path).map(Secret::new).map_err(|fault| fault.text)
 }
 
-/// Runs a command that prints the password. It must end within `longest`.
-fn of_command(command: &str, longest: Duration) -> Result<Secret, String> {
+/// Has the command run, which prints the password. It must end within `longest`.
+fn of_command(command: &str, commands: Option<&Commands>, longest: Duration) -> Result<Secret, String> {
     let program = command.split_ascii_whitespace().next().unwrap_or_default();
     let trouble = |text: &dyn fmt::Display| format!("relay.password_command {program:?}: {text}");
-    let mut running = Running::start(command, &[], Stdio::piped()).map_err(|error| trouble(&error))?;
+    let commands = commands.ok_or_else(|| trouble(&"no process runs commands; restart pillarbox"))?;
+    let (mut running, mut pipe) = commands.password().map_err(|error| trouble(&error))?;
     let deadline = Deadline::after(longest);
-    let output = running.output().map(|pipe| read_pipe(pipe, MAX_OCTETS + 1, deadline));
-    let status = match &output {
-        // The output has ended, but the command may still run.
-        Some(Ok(output)) if output.len() as u64 <= MAX_OCTETS => {
-            running.wait(deadline).map_err(|error| trouble(&error))?
-        }
-        _ => None,
-    };
-    drop(running);
+    let output = read_pipe(&mut pipe, MAX_OCTETS + 1, deadline).map(Secret::new);
     let output = match output {
-        Some(Ok(output)) => Secret::new(output),
-        Some(Err(WireError::TimedOut)) => return Err(trouble(&TOO_LONG)),
-        Some(Err(error)) => return Err(trouble(&error)),
-        None => return Err(trouble(&"no output")),
+        Ok(output) => output,
+        Err(WireError::TimedOut) => return Err(trouble(&TOO_LONG)),
+        Err(error) => return Err(trouble(&error)),
     };
-    match status {
+    if output.octets().len() as u64 > MAX_OCTETS {
+        return Err(trouble(&"it prints more than 4 KiB"));
+    }
+    // The output has ended, but the command may still run.
+    match running.wait(deadline).map_err(|error| trouble(&error))? {
         Some(status) if status.success() => Ok(output),
         Some(status) => Err(trouble(&status)),
-        None if output.octets().len() as u64 > MAX_OCTETS => Err(trouble(&"it prints more than 4 KiB")),
         None => Err(trouble(&TOO_LONG)),
     }
 }

@@ -26,7 +26,6 @@
 
 use super::walk as probe;
 use super::walk::{ProbeContext, ProbeNews, Step};
-use crate::config::Settings;
 use crate::engine::host::site::Site;
 use crate::mail::address::Domain;
 use crate::mail::next_hop::Smarthost;
@@ -78,8 +77,7 @@ pub struct Trial {
 /// Tries the candidates in turn with a message to `address`, and calls `report` after each. Returns the first that a
 /// message would pass or that no other port can better, else the one that got farthest.
 pub fn find(
-    settings: &Settings,
-    hostname: &Domain,
+    host: &Site,
     world: &ProbeContext<'_>,
     candidates: &[Vec<Smarthost>],
     address: &str,
@@ -87,9 +85,10 @@ pub fn find(
 ) -> Trial {
     let mut farthest = Trial::default();
     for candidate in candidates {
-        let mut settings = settings.clone();
+        let mut settings = host.settings.clone();
         settings.relay.smarthost.clone_from(candidate);
-        let site = Arc::new(Site::new(settings, hostname.clone(), None));
+        let site = Site::new(settings, host.hostname.clone(), None);
+        let site = Arc::new(Site { commands: host.commands.clone(), ..site });
         let mut steps = Vec::new();
         let verdict = probe::probe(&site, world, address, &mut |news| {
             if let ProbeNews::Ended(step) = news {

@@ -24,6 +24,7 @@ fn status() -> Status {
         now: Now { wall: WallTime(1_795_416_810_000_000), running: seconds(1000) },
         uptime: 101,
         link: Uplink::Metered,
+        confined: Confined { landlock: 7, seccomp: false },
         connections: 102,
         oldest: 103,
         held: 104,

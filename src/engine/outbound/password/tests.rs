@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::parse;
+use crate::mail::address::Domain;
 use crate::net::transport::Stopwatch;
 use std::os::unix::fs::PermissionsExt;
 
@@ -11,6 +12,12 @@ fn script(name: &str, text: &str) -> PathBuf {
     std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
     path
+}
+
+fn of_command(command: &str, longest: Duration) -> Result<Secret, String> {
+    let settings = parse(&format!("relay.password_command = {command:?}\n"), "f").unwrap();
+    let commands = Commands::start(Path::new("/nonexistent"), &settings).unwrap();
+    super::of_command(command, commands.as_ref(), longest)
 }
 
 /// What the command says, or why it can't be used.
@@ -70,8 +77,12 @@ fn a_command_is_words_and_nothing_else() {
 #[test]
 fn the_password_is_the_first_line_of_a_file_that_others_can_not_read() {
     let path = script("file", "");
-    let relay = |keys: &str| parse(&format!("[relay]\n{keys}"), "f").unwrap().relay;
-    let of_this_file = relay(&format!("password_file = {path:?}\n"));
+    let site = |keys: &str| {
+        let settings = parse(&format!("[relay]\n{keys}"), "f").unwrap();
+        Site::new(settings, Domain::parse("box.example").unwrap(), None)
+    };
+    let relay = |keys: &str| site(keys).settings.relay;
+    let of_this_file = site(&format!("password_file = {path:?}\n"));
     for (text, password) in [("one two\r\nthree\n", Ok("one two")), ("\nx\n", Err("first line is empty"))] {
         std::fs::write(&path, text).unwrap();
         let read = read(&of_this_file).map(|secret| String::from_utf8(secret.octets().to_vec()).unwrap());
@@ -85,7 +96,7 @@ fn the_password_is_the_first_line_of_a_file_that_others_can_not_read() {
     std::fs::remove_file(&path).unwrap();
     assert!(read(&of_this_file).unwrap_err().contains("No such file"));
     // What has to be there, for `check`.
-    assert_eq!(file(&of_this_file), Some(path));
+    assert_eq!(file(&of_this_file.settings.relay), Some(path));
     let login = "username = \"joe\"\nsmarthost = \"smtps://smart.example\"\n";
     assert_eq!(file(&relay(login)), Some(USUAL_FILE.into()));
     assert_eq!(file(&relay(&format!("{login}password_command = \"pass\"\n"))), None);

@@ -43,7 +43,7 @@ fn tried(world: &World, smarthost: &str) -> (Trial, Vec<String>) {
     }
     let candidates: Vec<_> = named.candidates.into_iter().map(|candidate| vec![candidate]).collect();
     let mut reported = Vec::new();
-    let trial = find(&site.settings, &site.hostname, &through, &candidates, "me@far.example", &mut |trial| {
+    let trial = find(&site, &through, &candidates, "me@far.example", &mut |trial| {
         reported.push(trial.smarthost.clone())
     });
     let attempts = world.net.take_attempts();

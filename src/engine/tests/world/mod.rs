@@ -28,6 +28,7 @@ use crate::config;
 use crate::engine::control::alarm::Alarm;
 use crate::engine::control::services::Services;
 use crate::engine::host::clock::EngineClock;
+use crate::engine::host::commands::Commands;
 use crate::engine::host::site::{Site, SiteHandle, current};
 use crate::engine::inbound::connection::Connection;
 use crate::engine::inbound::policy::ListenerPolicy;
@@ -301,7 +302,8 @@ fn make_site(directory: &Path, name: &str, config: &str) -> Site {
     );
     let settings = config::parse(&text, "world.toml").unwrap_or_else(|problems| panic!("{problems:?}"));
     let dkim = crate::engine::host::dkim_keys::load(&settings).unwrap();
-    Site { dkim, ..Site::new(settings, Domain::parse(name).unwrap(), None) }
+    let commands = Commands::start(Path::new("/nonexistent"), &settings).unwrap().map(Arc::new);
+    Site { dkim, commands, ..Site::new(settings, Domain::parse(name).unwrap(), None) }
 }
 
 impl Drop for World {

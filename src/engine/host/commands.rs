@@ -1,0 +1,267 @@
+//! The command process, `pillarbox-commands`: a second process that runs `relay.password_command` and `alarm.command`,
+//! so that the daemon itself can be forbidden to run programs.
+//!
+//! It is made after root's rights were given up, before the daemon confines itself, and only where the configuration
+//! has a command. It has no thread, and none of the daemon's sockets and files. The daemon sends requests over a socket
+//! pair, and does not wait for an answer there:
+//!
+//! ```text
+//! daemon                                     command process
+//!   password                  + status, output ─▶  starts the command, with its output to the pipe
+//!   alarm NUL value NUL value…        + status ─▶  starts the command, with the values as variables
+//!   reload                                     ─▶  reads the configuration again
+//!
+//!   one more socket pair for each command, `status`:
+//!                            ◀─ errno, wait status   the command has ended, or could not be started
+//!   shut down, or closed ─▶                          the whole process group of the command is killed
+//! ```
+//!
+//! # Trust
+//!
+//! The command process trusts no request. A request names one of the commands of the configuration, which this process
+//! reads itself, and never a program, an argument or the name of a variable. So an attacker who controls the daemon can
+//! run the operator's commands, and nothing else.
+//!
+//! A command runs as the daemon's user without a shell: its words are split at blanks, and no other character has a
+//! special meaning.
+//!
+//! # Failures
+//!
+//! | failure | effect |
+//! | --- | --- |
+//! | the program does not exist, or no process can be created | the error of the operating system for this command |
+//! | the command process has ended | every command fails until a restart |
+//! | the daemon ends | all commands are killed, and the command process ends |
+//! | a reload finds mistakes in the configuration | the command process keeps the old one, as the daemon does |
+
+use crate::config::{Settings, load};
+use crate::net::transport::Deadline;
+use crate::sys::{packet, process, rights};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, waitpid};
+use std::io::{self, PipeReader};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+/// The longest request, in octets: the texts of an alarm are shortened by the alarm.
+const PACKET_MAX_OCTETS: usize = 16 * 1024;
+/// Commands at the same time; above it, a command is refused.
+const COMMANDS_MAX: usize = 64;
+/// How often the ends of running commands are looked for.
+const GLANCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+/// How long a command that was killed may take to end.
+const KILLED: Duration = Duration::from_secs(1);
+
+const PASSWORD: &str = "password";
+const ALARM: &str = "alarm";
+const RELOAD: &str = "reload";
+/// The variables of `alarm.command`, in the order of the values of a request.
+const ALARM_VARIABLES: [&str; 5] =
+    ["PILLARBOX_STATE", "PILLARBOX_REASON", "PILLARBOX_ID", "PILLARBOX_ROUTE", "PILLARBOX_TEXT"];
+
+/// The daemon's end.
+#[derive(Debug)]
+pub struct Commands {
+    socket: OwnedFd,
+}
+
+/// Whether the settings have a command.
+#[must_use]
+pub const fn are_needed(settings: &Settings) -> bool {
+    !settings.relay.password_command.is_empty() || !settings.alarm.command.is_empty()
+}
+
+impl Commands {
+    /// Starts the command process if the settings have a command. To be called before the first thread starts, with the
+    /// rights that commands shall have.
+    ///
+    /// # Errors
+    /// The socket pair or the process cannot be created.
+    pub fn start(config: &Path, settings: &Settings) -> io::Result<Option<Self>> {
+        if !are_needed(settings) {
+            return Ok(None);
+        }
+        let (socket, there) = packet::pair()?;
+        process::start(c"pillarbox-commands", there, |socket| serve(&socket, config, settings))?;
+        Ok(Some(Self { socket }))
+    }
+
+    /// Tells the process to read the configuration again; requests that follow find the new one.
+    pub fn reload(&self) {
+        // If the process has ended, the next command says so.
+        let _ = packet::send(&self.socket, RELOAD.as_bytes(), &[]);
+    }
+
+    /// Starts `relay.password_command`; its output can be read from the pipe.
+    ///
+    /// # Errors
+    /// No descriptor is left, or the command process has ended.
+    pub fn password(&self) -> io::Result<(Running, PipeReader)> {
+        let (output, writer) = io::pipe()?;
+        Ok((self.request(PASSWORD, Some(writer.into()))?, output))
+    }
+
+    /// Starts `alarm.command` with the values of state, reason, id, route and text in its environment.
+    ///
+    /// # Errors
+    /// No descriptor is left, or the command process has ended.
+    pub fn alarm(&self, values: &[String; ALARM_VARIABLES.len()]) -> io::Result<Running> {
+        self.request(&format!("{ALARM}\0{}", values.join("\0")), None)
+    }
+
+    fn request(&self, text: &str, output: Option<OwnedFd>) -> io::Result<Running> {
+        let (status, there) = packet::pair()?;
+        let descriptors = [Some(there.as_fd()), output.as_ref().map(AsFd::as_fd)];
+        let descriptors: Vec<_> = descriptors.into_iter().flatten().collect();
+        packet::send(&self.socket, text.as_bytes(), &descriptors).map_err(|_| gone())?;
+        Ok(Running { status, has_ended: false })
+    }
+}
+
+fn gone() -> io::Error {
+    io::Error::other("the process that runs commands has ended; restart pillarbox")
+}
+
+/// A running command. If it is dropped before the command has ended, the whole process group is killed.
+#[derive(Debug)]
+pub struct Running {
+    status: OwnedFd,
+    has_ended: bool,
+}
+
+impl Running {
+    /// Waits for the end of the command. `None`: the deadline has passed.
+    ///
+    /// # Errors
+    /// The command could not be started, or the command process has ended.
+    pub fn wait(&mut self, deadline: Deadline) -> io::Result<Option<ExitStatus>> {
+        if !is_readable(&self.status, deadline.remaining()) {
+            return Ok(None);
+        }
+        self.has_ended = true;
+        let mut octets = [0; 8];
+        let (answer, _) = packet::receive(&self.status, &mut octets).map_err(|_| gone())?;
+        match answer.as_chunks() {
+            ([error, status], []) => match i32::from_ne_bytes(*error) {
+                0 => Ok(Some(ExitStatus::from_raw(i32::from_ne_bytes(*status)))),
+                error => Err(io::Error::from_raw_os_error(error)),
+            },
+            _ => Err(gone()),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.has_ended && rustix::net::shutdown(&self.status, rustix::net::Shutdown::Write).is_ok() {
+            // The answer comes when the command has ended.
+            is_readable(&self.status, KILLED);
+        }
+    }
+}
+
+fn is_readable(socket: &OwnedFd, patience: Duration) -> bool {
+    let timeout = Timespec::try_from(patience).ok();
+    poll(&mut [PollFd::new(socket, PollFlags::IN)], timeout.as_ref()).is_ok_and(|ready| ready > 0)
+}
+
+/// A command, as the command process sees it.
+struct Child {
+    pid: Pid,
+    status: OwnedFd,
+}
+
+/// The loop of the command process, until the daemon has ended.
+fn serve(socket: &OwnedFd, config: &Path, settings: &Settings) {
+    if rights::restrain().is_err() {
+        return;
+    }
+    let _ = rights::close_memory();
+    let of = |settings: &Settings| (settings.relay.password_command.clone(), settings.alarm.command.clone());
+    let mut commands = of(settings);
+    let mut children: Vec<Child> = Vec::new();
+    loop {
+        let mut waiting = vec![PollFd::new(socket, PollFlags::IN)];
+        waiting.extend(children.iter().map(|child| PollFd::new(&child.status, PollFlags::IN)));
+        let _ = poll(&mut waiting, (!children.is_empty()).then_some(&GLANCE));
+        let is_ready: Vec<bool> = waiting.iter().map(|one| !one.revents().is_empty()).collect();
+        let mut is_unwanted = is_ready.iter().skip(1);
+        children.retain(|child| !child.has_ended(is_unwanted.next().is_some_and(|is| *is)));
+        if !is_ready.first().is_some_and(|is| *is) {
+            continue;
+        }
+        let mut octets = [0; PACKET_MAX_OCTETS];
+        let Ok((request, descriptors)) = packet::receive(socket, &mut octets) else { break };
+        match request {
+            request if request == RELOAD.as_bytes() => {
+                // With mistakes in the file the daemon keeps its old configuration too.
+                commands = load(config).map_or(commands, |settings| of(&settings));
+            }
+            request => {
+                children.extend(begin((&commands.0, &commands.1), request, descriptors, children.len()))
+            }
+        }
+    }
+    for child in children {
+        let _ = kill_process_group(child.pid, Signal::KILL);
+    }
+}
+
+/// Starts the command that a request names. `None`: it cannot be started, and the request was answered.
+fn begin(
+    (password, alarm): (&str, &str),
+    request: &[u8],
+    descriptors: Vec<OwnedFd>,
+    running: usize,
+) -> Option<Child> {
+    let request = String::from_utf8_lossy(request);
+    let mut words = request.split('\0');
+    let command = match words.next() {
+        Some(PASSWORD) => password,
+        Some(ALARM) => alarm,
+        _ => "",
+    };
+    let mut descriptors = descriptors.into_iter();
+    let status = descriptors.next()?;
+    let started = match () {
+        () if command.is_empty() => Err(Errno::INVAL.into()),
+        () if running >= COMMANDS_MAX => Err(Errno::AGAIN.into()),
+        () => {
+            let variables: Vec<_> = ALARM_VARIABLES.into_iter().zip(words).collect();
+            let words: Vec<&str> = command.split_ascii_whitespace().collect();
+            process::spawn(&words, &variables, descriptors.next(), |error| answer(&status, &error))
+        }
+    };
+    match started {
+        Ok(pid) => Some(Child { pid, status }),
+        Err(error) => {
+            answer(&status, &error);
+            None
+        }
+    }
+}
+
+fn answer(status: &OwnedFd, error: &io::Error) {
+    let error = error.raw_os_error().unwrap_or(Errno::IO.raw_os_error());
+    let _ = packet::send(status, &[error.to_ne_bytes(), [0; 4]].concat(), &[]);
+}
+
+impl Child {
+    /// Whether it has ended; the daemon is told. A child that the daemon does not want any more is killed.
+    fn has_ended(&self, is_unwanted: bool) -> bool {
+        if is_unwanted {
+            let _ = kill_process_group(self.pid, Signal::KILL);
+        }
+        let status = match waitpid(Some(self.pid), WaitOptions::NOHANG) {
+            Ok(None) | Err(Errno::INTR) => return false,
+            Ok(Some((_, status))) => status.as_raw(),
+            Err(_) => 0,
+        };
+        let _ = packet::send(&self.status, &[[0; 4], status.to_ne_bytes()].concat(), &[]);
+        true
+    }
+}

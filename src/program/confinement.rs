@@ -1,0 +1,219 @@
+//! What the running daemon may open and connect to: all that its configuration names, and what the C library, OpenSSL
+//! and the name services read.
+//!
+//! [`Confinement::begin`] is called at the start and holds for good. Directories are allowed, not files, so that a file
+//! may be replaced: a certificate renewed behind its links, aliases, /etc/resolv.conf. What a reload adds elsewhere
+//! needs a restart, and [`Confinement::lacks`] says so.
+//!
+//! | may be | paths |
+//! | --- | --- |
+//! | read | [`READ`], the directories of all files that the configuration names and of what these link to |
+//! | read | with `local.users = "system"`: /home, and the homes of the users of /etc/passwd: for `.forward` |
+//! | written | `state`, the directory of `control`, the Maildirs unless the delivery agent writes there |
+//! | connected to, by TCP | [`PORTS`], `relay.port`, the ports of smarthosts, routes and DNS servers |
+//!
+//! UDP, and Unix sockets with a path, are not restricted: the kernel has no such rules.
+
+use crate::config::Settings;
+use crate::mail::next_hop::Smarthost;
+use crate::rules::routing::aliases::AliasTable;
+use crate::rules::routing::route::{ExceptionTarget, LocalUsers};
+use crate::sys::confinement::{Confined, confine};
+use crate::sys::file::{self, FileKind};
+use crate::sys::landlock::Access;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// What every daemon reads: configuration, certificates, time zones, name services with their libraries and caches,
+/// the kernel's facts, and what may stand in /run in place of /etc.
+const READ: [&str; 16] = [
+    "/etc",
+    "/usr",
+    "/lib",
+    "/lib64",
+    "/opt/etc",
+    "/nix/store",
+    "/gnu/store",
+    "/run",
+    "/proc",
+    "/sys/devices/system/cpu",
+    "/dev/null",
+    "/dev/urandom",
+    "/dev/random",
+    "/var/lib/sss",
+    "/var/lib/extrausers",
+    "/var/cache/nscd",
+];
+/// Files of /etc that may be links to elsewhere.
+const LINKS: [&str; 4] = ["/etc/resolv.conf", "/etc/hosts", "/etc/localtime", "/etc/mailname"];
+/// Variables that name a file or a directory.
+const VARIABLES: [&str; 3] = ["SSL_CERT_FILE", "SSL_CERT_DIR", "CREDENTIALS_DIRECTORY"];
+/// LMTP, SMTP, DNS, LDAP, HTTPS and submission: a reload may add hosts with these ports.
+const PORTS: [u16; 9] = [24, 25, 53, 389, 443, 465, 587, 636, 2525];
+/// The first uid of a person.
+const ORDINARY_UID: u32 = 1000;
+/// The most links in a row that are followed.
+const LINKS_MAX: usize = 8;
+
+/// What the running daemon is confined to.
+#[derive(Debug)]
+pub struct Confinement {
+    files: Vec<(PathBuf, Access)>,
+    ports: Vec<u16>,
+    /// What the kernel could do.
+    pub confined: Confined,
+}
+
+impl Confinement {
+    /// Confines this process. Call it before the first thread. `has_agent`: another process writes the mailboxes.
+    #[must_use]
+    pub fn begin(config: &Path, settings: &Settings, has_agent: bool) -> Self {
+        let mut files = Vec::new();
+        let mut allow = |path: &Path, access| {
+            if let Some(path) = existing(path, access)
+                && !covers(&files, &path, access)
+            {
+                files.push((path, access));
+            }
+        };
+        let config = std::path::absolute(config).unwrap_or_default();
+        READ.iter().for_each(|path| allow(Path::new(path), Access::Read));
+        let variables = VARIABLES.into_iter().filter_map(std::env::var_os).map(PathBuf::from);
+        for file in LINKS.into_iter().map(PathBuf::from).chain(variables).chain([config]) {
+            directories(&file).iter().for_each(|path| allow(path, Access::Read));
+        }
+        allow(&settings.state, Access::Write);
+        allow(settings.control.parent().unwrap_or(&settings.control), Access::Write);
+        for (_, path, access) in needs(settings, has_agent) {
+            allow(&path, access);
+        }
+        for (home, access) in homes(settings, has_agent) {
+            allow(&home, access);
+        }
+        let named = ports(settings).into_iter().map(|(_, port)| port);
+        let ports: Vec<u16> = PORTS.into_iter().chain(named).collect();
+        let confined = confine(&files, &ports, &|what, error| {
+            log::warn!(target: "pillarbox", "event=notice text={:?}", format!("not confined by {what}: {error}"));
+        });
+        Self { files, ports, confined }
+    }
+
+    /// What the settings of a reload need beyond the confinement, as a line for the operator.
+    #[must_use]
+    pub fn lacks(&self, settings: &Settings, has_agent: bool) -> Option<String> {
+        let why = "needs a restart: the running daemon has confined itself to what its configuration named at the start";
+        // Ports came later than files.
+        if self.confined.landlock >= 4
+            && let Some((key, port)) =
+                ports(settings).into_iter().find(|(_, port)| !self.ports.contains(port))
+        {
+            return Some(format!("{key}: port {port} {why}"));
+        }
+        let needs = needs(settings, has_agent).into_iter();
+        let mut needs = needs.filter_map(|(key, path, access)| Some((key, existing(&path, access)?, access)));
+        let (key, path, _) = needs.find(|(_, path, access)| !covers(&self.files, path, *access))?;
+        (self.confined.landlock > 0).then(|| format!("{key}: {path:?} {why}"))
+    }
+}
+
+/// Whether a path is below an allowed one.
+fn covers(files: &[(PathBuf, Access)], path: &Path, access: Access) -> bool {
+    files.iter().any(|(allowed, given)| *given >= access && path.starts_with(allowed))
+}
+
+/// The path without links. Where it does not exist, nothing can be read; but it may be made, in the nearest directory
+/// above.
+fn existing(path: &Path, access: Access) -> Option<PathBuf> {
+    match access {
+        Access::Read => fs::canonicalize(path).ok(),
+        Access::Write => path.ancestors().find_map(|path| fs::canonicalize(path).ok()),
+    }
+}
+
+/// The directories of a file, and of all that it links to. A directory stands for itself.
+fn directories(file: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut next = Some(file.to_owned());
+    while let Some(file) = next.take_if(|_| found.len() < LINKS_MAX) {
+        let parent = file.parent().filter(|parent| !file.is_dir() && *parent != Path::new("/"));
+        let Some(directory) = parent else {
+            found.push(file);
+            break;
+        };
+        next = fs::read_link(&file).ok().map(|target| directory.join(target));
+        found.push(directory.to_owned());
+    }
+    found
+}
+
+/// What the settings name: the key, the directory, and what is done there.
+fn needs(settings: &Settings, has_agent: bool) -> Vec<(&'static str, PathBuf, Access)> {
+    let (relay, local) = (&settings.relay, &settings.local);
+    let aliases = local.aliases.as_deref();
+    let table = aliases.and_then(|path| file::read_list(path, FileKind::Aliases).ok());
+    let table = table.map(|list| AliasTable::parse(&String::from_utf8_lossy(&list.octets), list.is_user_s).0);
+    let table = table.unwrap_or_default();
+    let included: Vec<PathBuf> = table.includes().map(PathBuf::from).collect();
+    let files = [
+        ("tls.certificate", settings.tls.certificate.as_deref()),
+        ("tls.key", settings.tls.key.as_deref()),
+        ("auth.users", settings.auth.users.as_deref()),
+        ("local.aliases", aliases),
+        ("relay.password_file", relay.password_file.as_deref()),
+        ("relay.ca_file", relay.ca_file.as_deref()),
+    ];
+    let files = files.into_iter().filter_map(|(key, path)| Some((key, path?)));
+    let files = files.chain(settings.dkim.iter().filter_map(|dkim| Some(("dkim.key", dkim.key.as_deref()?))));
+    let files = files.chain(included.iter().map(|path| ("local.aliases", path.as_path())));
+    let mut needs: Vec<_> = files
+        .flat_map(|(key, path)| {
+            directories(path).into_iter().map(move |directory| (key, directory, Access::Read))
+        })
+        .collect();
+    let of_mailboxes = if has_agent { Access::Read } else { Access::Write };
+    if let Some(directory) = local.maildir.fixed_directory() {
+        needs.push(("local.maildir", directory.to_owned(), of_mailboxes));
+    }
+    if let Some(access) = of_homes(settings, has_agent) {
+        needs.push(("local.maildir and local.users", PathBuf::from("/home"), access));
+    }
+    needs
+}
+
+/// What is done in homes: `.forward` files are read, and mailboxes may be there. `None`: nothing.
+fn of_homes(settings: &Settings, has_agent: bool) -> Option<Access> {
+    match settings.local.maildir.uses_home() {
+        true if !has_agent => Some(Access::Write),
+        uses_home => (uses_home || settings.local.users == LocalUsers::System).then_some(Access::Read),
+    }
+}
+
+/// The homes of this host's own users. Those that a directory service adds are below /home, or need a restart.
+fn homes(settings: &Settings, has_agent: bool) -> Vec<(PathBuf, Access)> {
+    let Some(access) = of_homes(settings, has_agent) else { return Vec::new() };
+    let users = file::read(Path::new("/etc/passwd"), FileKind::System).unwrap_or_default();
+    let users = String::from_utf8_lossy(&users);
+    let home = |line: &str| {
+        let mut fields = line.split(':').skip(2);
+        let uid: u32 = fields.next()?.parse().ok()?;
+        let home = PathBuf::from(fields.nth(2)?);
+        // The homes of the system's own accounts may be /bin, or /dev.
+        let access = if uid == 0 || uid >= ORDINARY_UID { access } else { Access::Read };
+        (home.is_dir() && home != Path::new("/")).then_some((home, access))
+    };
+    users.lines().filter_map(home).collect()
+}
+
+/// The ports that the settings name, by key.
+fn ports(settings: &Settings) -> Vec<(&'static str, u16)> {
+    let relay = &settings.relay;
+    let of = |hosts: &[Smarthost], key| hosts.iter().map(|host| (key, host.port)).collect::<Vec<_>>();
+    let routes = relay.routes.iter().flat_map(|route| match &route.target {
+        ExceptionTarget::Hosts(hosts) => of(hosts, "relay.routes"),
+        ExceptionTarget::Error(..) => Vec::new(),
+    });
+    let servers = settings.dns.servers.iter().map(SocketAddr::port).map(|port| ("dns.servers", port));
+    let smarthosts = of(&relay.smarthost, "relay.smarthost").into_iter();
+    [("relay.port", relay.port)].into_iter().chain(smarthosts).chain(routes).chain(servers).collect()
+}
