@@ -256,8 +256,11 @@ impl World {
         let mut figures = Figures { faults, sent: self.next.load(Ordering::SeqCst), ..Figures::default() };
         let mut copies = HashMap::<(u32, String), usize>::new();
         let mut found = |place: String, file: &[u8]| {
-            let number = number_of(file);
-            let number = number.unwrap_or_else(|| panic!("not ours: {}", String::from_utf8_lossy(file)));
+            let Some(number) = number_of(file) else {
+                println!("without a number, in {place}: {:?}", String::from_utf8_lossy(file));
+                figures.changed.push(u32::MAX);
+                return;
+            };
             let is_whole = place == "Maildir s" || with_lf(file).ends_with(body(number).as_bytes());
             figures.changed.extend((!is_whole).then_some(number));
             if !KINDS[kind(number)].1.contains(&place.as_str()) {
