@@ -96,7 +96,6 @@ pub fn run(config: &Path) -> Result<(), CommandFailure> {
         site(settings, hostname, &listeners).map_err(|text| CommandFailure::new(exit::CONFIG, text))?;
     site.commands = commands;
     site.confined = confinement.confined;
-    let has_agent = agent.is_some();
     let daemon = Arc::new(Daemon::new(site, queue, drops, agent.map(Arc::new)));
     let started = daemon.start(&listeners);
     started.map_err(|error| {
@@ -105,6 +104,7 @@ pub fn run(config: &Path) -> Result<(), CommandFailure> {
     daemon.open_control();
     Event::Notice("ready").log();
     supervisor.ready();
+    let kept = Kept { config, listeners: &listeners, capacity, confinement, lacks_agent };
     loop {
         match signals.wait() {
             Signal::Stop => {
@@ -114,19 +114,38 @@ pub fn run(config: &Path) -> Result<(), CommandFailure> {
             Signal::Flush => daemon.flush(),
             Signal::Reload => {
                 supervisor.reloading();
-                let lacks = |settings: &Settings| match () {
-                    // Without the agent the daemon's user would own the Maildirs of system users, who could not read their mail.
-                    () if lacks_agent && mda::is_needed(settings) => {
-                        Some("local.users = \"system\" needs a restart".to_owned())
-                    }
-                    () => confinement.lacks(settings, has_agent),
-                };
-                reload(&daemon, config, &listeners, capacity, &lacks);
+                reload(&daemon, &kept);
                 supervisor.ready();
             }
         }
     }
     Ok(())
+}
+
+/// What the start has settled, and no reload changes.
+struct Kept<'a> {
+    config: &'a Path,
+    listeners: &'a [Arc<Listener>],
+    capacity: Capacity,
+    confinement: Confinement,
+    /// Nothing can write into the Maildirs of system users.
+    lacks_agent: bool,
+}
+
+impl Kept<'_> {
+    /// What the settings need that only a start can give.
+    fn lacks(&self, settings: &Settings, running: &Site) -> Option<String> {
+        match () {
+            // Without the agent the daemon's user would own the Maildirs of system users, who could not read their mail.
+            () if self.lacks_agent && mda::is_needed(settings) => {
+                Some("local.users = \"system\" needs a restart".into())
+            }
+            () if commands::are_needed(settings) && running.commands.is_none() => Some(
+                "relay.password_command and alarm.command need a restart if there was none of them".into(),
+            ),
+            () => self.confinement.lacks(settings),
+        }
+    }
 }
 
 /// The sockets that systemd opened. Their addresses replace those of the settings.
@@ -212,24 +231,15 @@ fn site(settings: Settings, hostname: Domain, listeners: &[Arc<Listener>]) -> Re
 
 /// Reads the configuration again, and hands it to the daemon unless something is wrong with it. Connections and attempts
 /// under way keep the old one.
-fn reload(
-    daemon: &Daemon,
-    config: &Path,
-    listeners: &[Arc<Listener>],
-    capacity: Capacity,
-    lacks: &dyn Fn(&Settings) -> Option<String>,
-) {
-    match load(config) {
-        Ok(settings) if commands::are_needed(&settings) && daemon.site().commands.is_none() => {
-            stays("relay.password_command and alarm.command need a restart if there was none of them");
-        }
+fn reload(daemon: &Daemon, kept: &Kept<'_>) {
+    match load(kept.config) {
         Ok(mut settings) => {
-            if let Some(what) = lacks(&settings) {
+            let running = daemon.site();
+            if let Some(what) = kept.lacks(&settings, &running) {
                 return stays(&what);
             }
-            capacity.fit(&mut settings);
+            kept.capacity.fit(&mut settings);
             // The queue is open there, and the self-signed certificate lies beside it.
-            let running = daemon.site();
             if settings.state != running.settings.state {
                 log::warn!(target: "pillarbox", "event=notice text=\"state changes only with a restart\"");
                 settings.state.clone_from(&running.settings.state);
@@ -237,9 +247,9 @@ fn reload(
             let hostname = match &settings.hostname {
                 Some(hostname) => hostname.clone(),
                 // Looked up once only: a second look-up could wait for DNS.
-                None => daemon.site().hostname.clone(),
+                None => running.hostname.clone(),
             };
-            match site(settings, hostname, listeners) {
+            match site(settings, hostname, kept.listeners) {
                 Ok(mut site) => {
                     site.commands.clone_from(&running.commands);
                     site.confined = running.confined;
