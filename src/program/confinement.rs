@@ -61,6 +61,7 @@ const LINKS_MAX: usize = 8;
 pub struct Confinement {
     files: Vec<(PathBuf, Access)>,
     ports: Vec<u16>,
+    has_agent: bool,
     /// What the kernel could do.
     pub confined: Confined,
 }
@@ -96,12 +97,12 @@ impl Confinement {
         let confined = confine(&files, &ports, &|what, error| {
             log::warn!(target: "pillarbox", "event=notice text={:?}", format!("not confined by {what}: {error}"));
         });
-        Self { files, ports, confined }
+        Self { files, ports, has_agent, confined }
     }
 
     /// What the settings of a reload need beyond the confinement, as a line for the operator.
     #[must_use]
-    pub fn lacks(&self, settings: &Settings, has_agent: bool) -> Option<String> {
+    pub fn lacks(&self, settings: &Settings) -> Option<String> {
         let why = "needs a restart: the running daemon has confined itself to what its configuration named at the start";
         // Ports came later than files.
         if self.confined.landlock >= 4
@@ -110,7 +111,7 @@ impl Confinement {
         {
             return Some(format!("{key}: port {port} {why}"));
         }
-        let needs = needs(settings, has_agent).into_iter();
+        let needs = needs(settings, self.has_agent).into_iter();
         let mut needs = needs.filter_map(|(key, path, access)| Some((key, existing(&path, access)?, access)));
         let (key, path, _) = needs.find(|(_, path, access)| !covers(&self.files, path, *access))?;
         (self.confined.landlock > 0).then(|| format!("{key}: {path:?} {why}"))

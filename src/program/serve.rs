@@ -99,7 +99,6 @@ pub fn run(config: &Path) -> Result<(), CommandFailure> {
         site(settings, hostname, &listeners).map_err(|text| CommandFailure::new(exit::CONFIG, text))?;
     site.commands = commands;
     site.confined = confinement.confined;
-    let has_agent = agent.is_some();
     let daemon = Arc::new(Daemon::new(site, queue, drops, agent.map(Arc::new)));
     let started = daemon.start(&listeners);
     started.map_err(|error| {
@@ -110,7 +109,7 @@ pub fn run(config: &Path) -> Result<(), CommandFailure> {
     supervisor.ready();
     let config = config.to_owned();
     let running =
-        Running { daemon, config, listeners, capacity, lacks_agent, has_agent, confinement, supervisor };
+        Running { daemon, config, listeners, capacity, lacks_agent, confinement, supervisor };
     attend(&mut signals, &Arc::new(running));
     Ok(())
 }
@@ -127,7 +126,6 @@ struct Running {
     capacity: Capacity,
     /// Root's rights are gone, and no process was left behind that writes for system users.
     lacks_agent: bool,
-    has_agent: bool,
     confinement: Confinement,
     supervisor: Supervisor,
 }
@@ -146,7 +144,7 @@ impl Running {
                     "relay.password_command and alarm.command need a restart if there was none of them";
                 Some(text.to_owned())
             }
-            () => self.confinement.lacks(settings, self.has_agent),
+            () => self.confinement.lacks(settings),
         }
     }
 }
@@ -315,7 +313,7 @@ fn reload(running: &Running) {
             let hostname = match &settings.hostname {
                 Some(hostname) => hostname.clone(),
                 // Looked up once only: a second look-up could wait for DNS.
-                None => daemon.site().hostname.clone(),
+                None => running.hostname.clone(),
             };
             match site(settings, hostname, listeners) {
                 Ok(mut site) => {
