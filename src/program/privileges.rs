@@ -7,7 +7,7 @@
 //! | --- | --- | --- |
 //! | find the account | [`account`] | a missing user ends the command before anything has changed |
 //! | make `state` | [`open_state`] | only root may make directories below /var and give them away |
-//! | start the delivery agent | [`start_agent`] | it keeps root's rights over files, so it starts from a root process |
+//! | start the delivery agent | [`start_agent`] | it keeps the right to act as any user, so it starts from a root process |
 //! | become the user | [`give_up`] | for good: groups, uid, capabilities |
 //! | restrain | [`give_up`] | no program that runs later gains rights; new files are for their owner only |
 //!

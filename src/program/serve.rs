@@ -31,7 +31,7 @@ use crate::engine::control::socket as control;
 use crate::engine::daemon::Daemon;
 use crate::engine::host::certificate::Tls;
 use crate::engine::host::dkim_keys;
-use crate::engine::host::mda;
+use crate::engine::host::mda::{self, DeliveryAgent};
 use crate::engine::host::site::Site;
 use crate::engine::inbound::capacity::Capacity;
 use crate::engine::inbound::listener::{self, Listener};
@@ -44,7 +44,7 @@ use crate::store::durable::Owner;
 use crate::store::queue::Queue;
 use crate::sys::clock::{Clock, SystemClock};
 use crate::sys::notify::Supervisor;
-use crate::sys::signals::{Signal, Signals};
+use crate::sys::signals::{self, Signal, Signals};
 use crate::sys::sockets::{self, Inherited};
 use crate::sys::user::{ProcessUser, SystemUser};
 use crate::sys::{memory, rights};
@@ -86,7 +86,11 @@ pub fn run(config: &Path) -> Result<(), CommandFailure> {
     // As `user`, who must be able to read the keys again at SIGHUP.
     let site =
         site(settings, hostname, &listeners).map_err(|text| CommandFailure::new(exit::CONFIG, text))?;
-    let daemon = Arc::new(Daemon::new(site, queue, drops, agent.map(Arc::new)));
+    let agent = agent.map(Arc::new);
+    if let Some(agent) = &agent {
+        watch(agent)?;
+    }
+    let daemon = Arc::new(Daemon::new(site, queue, drops, agent.clone()));
     let started = daemon.start(&listeners);
     started.map_err(|error| {
         CommandFailure::new(exit::TEMPORARY, format!("no thread can be started: {error}"))
@@ -108,7 +112,25 @@ pub fn run(config: &Path) -> Result<(), CommandFailure> {
             }
         }
     }
-    Ok(())
+    match agent.filter(|agent| agent.has_ended()) {
+        Some(_) => Err(CommandFailure::new(exit::TEMPORARY, "the delivery agent has ended".into())),
+        None => Ok(()),
+    }
+}
+
+/// Stops this process, as SIGTERM does, when the delivery agent has ended: only root can start one, and the supervisor
+/// starts both again.
+fn watch(agent: &DeliveryAgent) -> Result<(), CommandFailure> {
+    let stop = || {
+        trouble(
+            "delivering to system users",
+            &"the delivery agent has ended; stopping, to be started again with one",
+        );
+        signals::stop_this_process();
+    };
+    agent
+        .watch(stop)
+        .map_err(|error| CommandFailure::new(exit::TEMPORARY, format!("no thread can be started: {error}")))
 }
 
 /// The sockets that systemd opened. Their addresses replace those of the settings.

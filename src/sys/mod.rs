@@ -4,6 +4,7 @@
 //! | module | unsafe, because |
 //! | --- | --- |
 //! | [`clock`] | localtime_r: no safe wrapper works with several threads |
+//! | [`identity`] | setfsuid and setfsgid: no crate wraps them |
 //! | [`memory`] | mallopt and mmap: no crate wraps the first; the second asks without allocating |
 //! | [`process`] | fork, before the first thread |
 //! | [`signals`] | ignoring SIGXFSZ |
@@ -16,6 +17,7 @@
 
 pub mod clock;
 pub mod descriptors;
+pub mod identity;
 pub mod lock;
 pub mod memory;
 pub mod notify;

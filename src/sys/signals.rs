@@ -36,6 +36,11 @@ pub fn survive_file_size_limit() {
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
+/// Sends SIGTERM to this process.
+pub fn stop_this_process() {
+    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM);
+}
+
 /// The signals that have arrived.
 #[derive(Debug)]
 pub struct Signals {
