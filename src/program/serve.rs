@@ -87,9 +87,7 @@ pub fn run(config: &Path) -> Result<(), CommandFailure> {
     let site =
         site(settings, hostname, &listeners).map_err(|text| CommandFailure::new(exit::CONFIG, text))?;
     let agent = agent.map(Arc::new);
-    if let Some(agent) = &agent {
-        watch(agent)?;
-    }
+    agent.as_deref().map_or(Ok(()), watch)?;
     let daemon = Arc::new(Daemon::new(site, queue, drops, agent.clone()));
     let started = daemon.start(&listeners);
     started.map_err(|error| {
@@ -112,10 +110,15 @@ pub fn run(config: &Path) -> Result<(), CommandFailure> {
             }
         }
     }
-    match agent.filter(|agent| agent.has_ended()) {
-        Some(_) => Err(CommandFailure::new(exit::TEMPORARY, "the delivery agent has ended".into())),
-        None => Ok(()),
+    agent.as_deref().map_or(Ok(()), confirm)
+}
+
+/// Reports an agent that has ended, for the exit code.
+fn confirm(agent: &DeliveryAgent) -> Result<(), CommandFailure> {
+    if agent.has_ended() {
+        return Err(CommandFailure::new(exit::TEMPORARY, "the delivery agent has ended".into()));
     }
+    Ok(())
 }
 
 /// Stops this process, as SIGTERM does, when the delivery agent has ended: only root can start one, and the supervisor
