@@ -41,6 +41,7 @@
 //! | `forwarder` | 1 | `daemon` | loads the queue, then the loop of `workers::forwarder`, with the housekeeping of `daemon` |
 //! | `worker` | one local; remote ones up to `relay.connections` | the forwarder | `workers::local`, `workers::remote` |
 //! | `drops` | 1 | `daemon` | `control::maildrop` |
+//! | `mda` | 1, if there is a delivery agent | `host::mda` | hands the agent's answers to those who asked |
 //! | control socket | 1, and one for each question | `daemon`; the control socket | `control::socket`, `control::requests` |
 //!
 //! # Shared objects

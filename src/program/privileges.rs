@@ -7,7 +7,7 @@
 //! | --- | --- | --- |
 //! | find the account | [`account`] | a missing user ends the command before anything has changed |
 //! | make `state` | [`open_state`] | only root may make directories below /var and give them away |
-//! | start the delivery agent | [`start_agent`] | it keeps root's rights over files, so it starts from a root process |
+//! | start the delivery agent | [`start_agent`] | it keeps the right to act as any user, so it starts from a root process |
 //! | become the user | [`give_up`] | for good: groups, uid, capabilities |
 //! | start the command process | [`start_commands`] | it runs commands as the user, from a process without threads and secrets |
 //! | restrain | [`give_up`] | no program that runs later gains rights; new files are for their owner only; no process of the same user reads this one's memory, and no core dump holds it |

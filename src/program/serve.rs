@@ -38,7 +38,7 @@ use crate::engine::daemon::Daemon;
 use crate::engine::host::certificate::Tls;
 use crate::engine::host::commands;
 use crate::engine::host::dkim_keys;
-use crate::engine::host::mda;
+use crate::engine::host::mda::{self, DeliveryAgent};
 use crate::engine::host::site::Site;
 use crate::engine::inbound::capacity::Capacity;
 use crate::engine::inbound::listener::{self, Listener};
@@ -52,7 +52,7 @@ use crate::store::queue::Queue;
 use crate::sys::clock::{Clock, SystemClock};
 use crate::sys::lock::{Lock, wait_while};
 use crate::sys::notify::Supervisor;
-use crate::sys::signals::{Signal, Signals};
+use crate::sys::signals::{self, Signal, Signals};
 use crate::sys::sockets::{self, Inherited};
 use crate::sys::user::{ProcessUser, SystemUser};
 use crate::sys::{memory, rights, thread};
@@ -99,7 +99,9 @@ pub fn run(config: &Path) -> Result<(), CommandFailure> {
         site(settings, hostname, &listeners).map_err(|text| CommandFailure::new(exit::CONFIG, text))?;
     site.commands = commands;
     site.confined = confinement.confined;
-    let daemon = Arc::new(Daemon::new(site, queue, drops, agent.map(Arc::new)));
+    let agent = agent.map(Arc::new);
+    agent.as_deref().map_or(Ok(()), watch)?;
+    let daemon = Arc::new(Daemon::new(site, queue, drops, agent.clone()));
     let started = daemon.start(&listeners);
     started.map_err(|error| {
         CommandFailure::new(exit::TEMPORARY, format!("no thread can be started: {error}"))
@@ -108,10 +110,9 @@ pub fn run(config: &Path) -> Result<(), CommandFailure> {
     Event::Notice("ready").log();
     supervisor.ready();
     let config = config.to_owned();
-    let running =
-        Running { daemon, config, listeners, capacity, lacks_agent, confinement, supervisor };
+    let running = Running { daemon, config, listeners, capacity, lacks_agent, confinement, supervisor };
     attend(&mut signals, &Arc::new(running));
-    Ok(())
+    agent.as_deref().map_or(Ok(()), confirm)
 }
 
 /// How long the process may last after SIGTERM. The stop has its own deadlines; this one is for what they don't reach, as a
@@ -211,6 +212,29 @@ fn in_thread(name: &str, work: impl Fn() + Send + Sync + 'static) {
     if thread::start_wide(name, move || there()).is_err() {
         work();
     }
+}
+
+/// Reports an agent that has ended, for the exit code.
+fn confirm(agent: &DeliveryAgent) -> Result<(), CommandFailure> {
+    if agent.has_ended() {
+        return Err(CommandFailure::new(exit::TEMPORARY, "the delivery agent has ended".into()));
+    }
+    Ok(())
+}
+
+/// Stops this process, as SIGTERM does, when the delivery agent has ended: only root can start one, and the supervisor
+/// starts both again.
+fn watch(agent: &DeliveryAgent) -> Result<(), CommandFailure> {
+    let stop = || {
+        trouble(
+            "delivering to system users",
+            &"the delivery agent has ended; stopping, to be started again with one",
+        );
+        signals::stop_this_process();
+    };
+    agent
+        .watch(stop)
+        .map_err(|error| CommandFailure::new(exit::TEMPORARY, format!("no thread can be started: {error}")))
 }
 
 /// The sockets that systemd opened. Their addresses replace those of the settings.

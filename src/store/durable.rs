@@ -142,12 +142,6 @@ impl StagedFile {
         Ok(Self::new(name, file))
     }
 
-    /// Wraps a file that `mover` has created under the temporary name `name`.
-    #[must_use]
-    pub fn made_elsewhere(file: File, name: String, mover: Box<dyn Mover>) -> Self {
-        Self::new(TemporaryName { place: TemporaryPlace::Elsewhere(mover), name, moved: false }, file)
-    }
-
     /// Creates a file without a name in `directory`, for octets that are copied elsewhere later. It is never synced,
     /// and it vanishes when it is closed.
     ///
@@ -176,13 +170,6 @@ impl StagedFile {
 
     fn new(name: TemporaryName, file: File) -> Self {
         Self { name, file, stays_open: false, buffer: Vec::new(), flushed_octets: 0, broken: false }
-    }
-
-    /// Returns the open file and leaves its temporary name to the caller; a sweep removes it if the caller dies.
-    #[must_use]
-    pub fn hand_over(mut self) -> File {
-        self.name.moved = true;
-        self.file
     }
 
     /// Locks the file until it is committed or dropped: a sweep leaves a locked file alone.
@@ -307,7 +294,7 @@ impl StagedFile {
     /// The file was not written in full.
     pub fn finish(mut self) -> io::Result<File> {
         self.flush()?;
-        if self.broken { Err(io::Error::other(NOT_IN_FULL)) } else { Ok(self.hand_over()) }
+        if self.broken { Err(io::Error::other(NOT_IN_FULL)) } else { Ok(self.file) }
     }
 
     fn note(&mut self, result: io::Result<()>) -> io::Result<()> {
@@ -351,9 +338,19 @@ impl SyncedFile {
     /// A message that `mover` appends, durably, to the file at `path` on commit.
     #[must_use]
     pub fn to_append(mover: Box<dyn Mover>, path: PathBuf) -> Self {
-        let name =
-            TemporaryName { place: TemporaryPlace::Elsewhere(mover), name: String::new(), moved: false };
-        Self { name, target: None, path, file: None, appends: true }
+        Self { appends: true, ..Self::elsewhere(String::new(), mover, path) }
+    }
+
+    /// A file that `mover` has written and synced under the temporary name `name`, and gives the name `path` on commit.
+    #[must_use]
+    pub fn elsewhere(name: String, mover: Box<dyn Mover>, path: PathBuf) -> Self {
+        let name = TemporaryName { place: TemporaryPlace::Elsewhere(mover), name, moved: false };
+        Self { name, target: None, path, file: None, appends: false }
+    }
+
+    /// Leaves the temporary name to the process that commits the file; a sweep removes it if that process dies.
+    pub fn leave(mut self) {
+        self.name.moved = true;
     }
 
     /// Whether the octets become safe only by the commit, which can then fail like any write.

@@ -30,11 +30,15 @@
 
 mod errand;
 mod mbox;
+mod measure;
+mod name;
 mod path;
+mod rooms;
 
-pub use self::errand::{Agent, Done, Errand, MaildirUser, perform};
+pub use self::errand::{Agent, Errand, IS_MBOX, MaildirUser, perform};
 pub use self::mbox::problem as mbox_problem;
 pub use self::path::{MaildirPath, is_safe_component};
+use self::rooms::Rooms;
 use super::durable::{Owner, StagedFile, SyncedFile};
 use super::{ErrorKind, StoreError};
 use crate::mail::address::{Mailbox, ReversePath};
@@ -53,8 +57,6 @@ use std::time::Duration;
 
 /// Files in `tmp` that are older were left by a crash: no delivery takes that long (the rule of qmail's maildir(5)).
 const TMP_MAX_AGE_SECONDS: u64 = 36 * 60 * 60;
-/// How many octets of the host name go into a file name: the whole name must stay within 255 octets.
-const HOST_MAX_OCTETS: usize = 128;
 /// How many names are tried before a delivery fails; even the second is never needed in practice.
 const NAME_ATTEMPTS: usize = 3;
 /// How often one delivery tries an mbox that another program has locked, and the pause between two tries: five
@@ -77,6 +79,7 @@ pub struct Maildirs {
     scratch: PathBuf,
     /// How often a locked mbox is tried.
     lock_attempts: u32,
+    rooms: Arc<Rooms>,
 }
 
 /// How Maildirs of other users are written.
@@ -95,28 +98,17 @@ impl Maildirs {
     /// Starts with a random number. `host` is the name of this host.
     #[must_use]
     pub fn new(host: &str) -> Self {
-        let mut name = String::new();
-        for c in host.chars() {
-            match c {
-                '/' => name.push_str("\\057"),
-                ':' => name.push_str("\\072"),
-                c if c.is_ascii_graphic() && c != ',' => name.push(c),
-                _ => name.push('_'),
-            }
-            if name.len() >= HOST_MAX_OCTETS {
-                break;
-            }
-        }
         // The keys of the standard library are random and never block for entropy, as a router at boot would have to.
         let first = RandomState::new().build_hasher().finish();
         Self {
-            host: name,
+            host: name::spell_host(host),
             first,
             pid: std::process::id(),
             count: AtomicUsize::new(0),
             rights: MaildirRights::None,
             scratch: std::env::temp_dir(),
             lock_attempts: LOCK_ATTEMPTS,
+            rooms: Arc::default(),
         }
     }
 
@@ -142,18 +134,25 @@ impl Maildirs {
     fn next_name(&self, now: WallTime) -> String {
         let count = self.count.fetch_add(1, Ordering::Relaxed) as u64;
         let number = self.first.wrapping_add(count) & (u64::MAX >> 1);
-        format!("{}.M{}P{}Q{number}.{}", now.seconds(), now.subsec_micros(), self.pid, self.host)
+        name::compose(now, self.pid, number, &self.host)
     }
 
-    /// Begins a delivery. A missing Maildir is made.
+    /// Begins a delivery. A missing Maildir is made; one that an agent writes, only when the message is synced.
     ///
     /// # Errors
     /// `MailboxFull`; `Refused` for a link in place of a directory; `Full` or `Trouble` for I/O errors.
     pub fn stage(&self, path: &MaildirPath, now: WallTime) -> Result<Delivery, StoreError> {
-        let room = self.room(path)?;
+        let room = match self.likely_room(path) {
+            Some(room) if is_plenty(room, path) => room,
+            _ => self.room(path)?,
+        };
         if room == 0 {
             return Err(mailbox_full(path.path()));
         }
+        self.stage_within(path, now, room)
+    }
+
+    fn stage_within(&self, path: &MaildirPath, now: WallTime, room: u64) -> Result<Delivery, StoreError> {
         let mut error = io::Error::from(Errno::NOENT);
         for _ in 0..NAME_ATTEMPTS {
             match self.try_stage(path, now) {
@@ -172,27 +171,32 @@ impl Maildirs {
 
     fn try_stage(&self, path: &MaildirPath, now: WallTime) -> io::Result<Delivery> {
         let name = self.next_name(now);
-        let (file, to) = match self.agent(path) {
-            None => match errand::create(path, &name, self.owner(path)) {
-                Err(error) if errand::is_no_directory(&error) && mbox::size(path).is_some() => {
-                    mbox::look(path, self.owner(path))?;
-                    return self.stage_for_mbox(path, now);
-                }
-                created => created.map(|(file, new)| (file, To::New { new: Some(new), name }))?,
-            },
-            Some(agent) => match agent.go(&path.whose, Errand::Stage(&name))? {
-                Done::Count(_) => return self.stage_for_mbox(path, now),
-                Done::File(file) => {
-                    let mover = errand::OfAgent { agent: Arc::clone(agent), whose: path.whose.clone() };
-                    let file = StagedFile::made_elsewhere(file, name.clone(), Box::new(mover));
-                    (file, To::New { new: None, name })
-                }
-            },
-        };
-        Ok(Delivery { file, to, path: path.path().join("new"), room: u64::MAX })
+        if self.agent(path).is_some() {
+            return self.stage_to_copy(path, now, |appender| To::Agent { appender, name });
+        }
+        match errand::create(path, &name, self.owner(path)) {
+            Err(error) if errand::is_no_directory(&error) && mbox::size(path).is_some() => {
+                mbox::look(path, self.owner(path))?;
+                self.stage_to_copy(path, now, To::Mbox)
+            }
+            created => {
+                let (file, new) = created?;
+                Ok(self.delivery(file, To::New { new, name }, path))
+            }
+        }
     }
 
-    fn stage_for_mbox(&self, path: &MaildirPath, now: WallTime) -> io::Result<Delivery> {
+    fn delivery(&self, file: StagedFile, to: To, path: &MaildirPath) -> Delivery {
+        Delivery { file, to, path: path.path(), room: u64::MAX, rooms: Arc::clone(&self.rooms) }
+    }
+
+    /// Stages a message that is copied later, by the agent or to the end of an mbox.
+    fn stage_to_copy(
+        &self,
+        path: &MaildirPath,
+        now: WallTime,
+        to: impl FnOnce(Box<mbox::Appender>) -> To,
+    ) -> io::Result<Delivery> {
         let file = match StagedFile::without_name(&self.scratch) {
             // Only for `probe`, when an ordinary user runs it or the daemon has never run.
             Err(error)
@@ -210,7 +214,7 @@ impl Maildirs {
             from_line: from_line(&ReversePath::Null, now),
             now,
         };
-        Ok(Delivery { file, to: To::Mbox(Box::new(appender)), path: path.path(), room: u64::MAX })
+        Ok(self.delivery(file, to(Box::new(appender)), path))
     }
 
     /// The process that writes this Maildir; `None`: this process.
@@ -228,14 +232,16 @@ impl Maildirs {
 
     fn count(&self, path: &MaildirPath, errand: Errand<'_>, now: WallTime) -> Result<u64, StoreError> {
         let done = match self.agent(path) {
-            Some(agent) => agent.go(&path.whose, errand),
-            None => perform(path, None, errand, now),
+            Some(agent) => agent.go(&path.whose, errand, false),
+            None => perform(path, None, errand, now, &|| path.make(None)),
         };
-        match done {
-            Ok(Done::Count(count)) => Ok(count),
-            Ok(Done::File(_)) => Ok(0),
-            Err(error) => Err(path.error(error)),
-        }
+        done.map_err(|error| path.error(error))
+    }
+
+    /// The number of users whose mailbox does not answer at present.
+    #[must_use]
+    pub fn overdue(&self) -> usize {
+        if let MaildirRights::Agent(agent) = &self.rights { agent.overdue() } else { 0 }
     }
 
     /// Reports to the agent that the configuration has changed.
@@ -253,41 +259,65 @@ impl Maildirs {
         self.count(path, Errand::Sweep, now)
     }
 
-    /// How many octets the quota still allows. With a quota, this reads all names of the Maildir.
+    /// How many octets the quota still allows. With a quota, this looks at the Maildir, and may read all its names.
     ///
     /// # Errors
     /// As for [`Self::sweep`].
     pub fn room(&self, path: &MaildirPath) -> Result<u64, StoreError> {
+        if path.quota == 0 {
+            return Ok(u64::MAX);
+        }
+        let octets = self.count(path, Errand::Measure, WallTime(0))?;
+        self.rooms.learn(path.path(), octets);
+        Ok(path.quota.saturating_sub(octets))
+    }
+
+    /// How many octets the quota still allowed within the last minute; `None` if nobody looked. Costs the mailbox
+    /// nothing.
+    #[must_use]
+    pub fn likely_room(&self, path: &MaildirPath) -> Option<u64> {
         match path.quota {
-            0 => Ok(u64::MAX),
-            quota => Ok(quota.saturating_sub(self.count(path, Errand::Measure, WallTime(0))?)),
+            0 => Some(u64::MAX),
+            quota => Some(quota.saturating_sub(self.rooms.remembered(&path.path())?)),
         }
     }
+}
+
+/// Whether so much is left that nobody needs to look.
+fn is_plenty(room: u64, path: &MaildirPath) -> bool {
+    room > path.quota / 4
 }
 
 fn mailbox_full(path: PathBuf) -> StoreError {
     StoreError::new(ErrorKind::MailboxFull, path, "the mailbox has reached local.quota")
 }
 
-/// A message that is being written to the `tmp` of a Maildir, or for an mbox.
+/// A message that is being written to the `tmp` of a Maildir, or to be copied there, or to an mbox.
 #[derive(Debug)]
 pub struct Delivery {
     file: StagedFile,
     to: To,
+    /// The Maildir or mbox.
     path: PathBuf,
     /// What the quota allows for it, in octets.
     room: u64,
+    rooms: Arc<Rooms>,
 }
 
 /// The target of a delivery.
 #[derive(Debug)]
 enum To {
-    /// The `new` of a Maildir. `new` is `None` if an agent moves the file.
+    /// The `new` of a Maildir.
     New {
-        new: Option<Arc<OwnedFd>>,
+        new: Arc<OwnedFd>,
         name: String,
     },
     Mbox(Box<mbox::Appender>),
+    /// The agent finds out which of the two it is.
+    Agent {
+        appender: Box<mbox::Appender>,
+        name: String,
+    },
 }
 
 impl Delivery {
@@ -296,23 +326,18 @@ impl Delivery {
     /// # Errors
     /// As for [`Self::write`].
     pub fn begin(&mut self, sender: &ReversePath, mailbox: &Mailbox) -> Result<(), StoreError> {
-        if let To::Mbox(appender) = &mut self.to {
+        if let To::Mbox(appender) | To::Agent { appender, .. } = &mut self.to {
             appender.from_line = from_line(sender, appender.now);
         }
         self.write(delivery_fields(sender, mailbox).as_bytes())
     }
 
-    /// Makes the commit fail at once if another program has locked the mbox: the caller tries again later anyway.
+    /// Makes the delivery fail at once if another program has locked the mbox, and soon if the mailbox does not answer:
+    /// the caller tries again later anyway.
     pub fn hurry(&mut self) {
-        if let To::Mbox(appender) = &mut self.to {
+        if let To::Mbox(appender) | To::Agent { appender, .. } = &mut self.to {
             appender.attempts = 1;
         }
-    }
-
-    /// Whether the target is an mbox.
-    #[must_use]
-    pub const fn is_for_mbox(&self) -> bool {
-        matches!(self.to, To::Mbox(_))
     }
 
     /// Appends `octets`.
@@ -350,21 +375,50 @@ impl Delivery {
     /// appends and syncs the message.
     ///
     /// # Errors
-    /// `MailboxFull`, `Full` or `Trouble`. The file is discarded.
+    /// `MailboxFull`, `Refused`, `Full` or `Trouble`. The file is discarded.
     pub fn sync(self) -> Result<SyncedFile, StoreError> {
-        if self.file.octets() > self.room {
+        let octets = self.file.octets();
+        if octets > self.room {
             return Err(mailbox_full(self.path));
         }
+        self.rooms.add(&self.path, octets);
+        let in_new = |name: &str| self.path.join("new").join(name::with_size(name, octets));
         match self.to {
-            To::New { new, name } => {
-                let path = self.path.join(format!("{name},S={}", self.file.octets()));
-                self.file.sync(new, path)
-            }
+            To::New { new, name } => self.file.sync(new, in_new(&name)),
             To::Mbox(appender) => {
                 let file = self.file.finish().map_err(|error| StoreError::io(&self.path, error))?;
                 Ok(SyncedFile::to_append(Box::new(mbox::Staged { file, appender }), self.path))
             }
+            To::Agent { appender, name } => {
+                let path = in_new(&name);
+                let file = self.file.finish().map_err(|error| StoreError::io(&self.path, error))?;
+                store_by_agent(file, appender, name, path)
+            }
         }
+    }
+}
+
+/// Has the agent copy the message into the Maildir, or keeps it for the mbox.
+fn store_by_agent(
+    file: File,
+    appender: Box<mbox::Appender>,
+    name: String,
+    path: PathBuf,
+) -> Result<SyncedFile, StoreError> {
+    let mbox::Appender { agent: Some(agent), path: maildir, attempts, .. } = &*appender else {
+        return Err(StoreError::refused(path, "there is no delivery agent"));
+    };
+    let whose = maildir.whose.clone();
+    match agent.go(&whose, Errand::Store(&name, &file), *attempts == 1) {
+        Ok(IS_MBOX) => {
+            let path = maildir.path();
+            Ok(SyncedFile::to_append(Box::new(mbox::Staged { file, appender }), path))
+        }
+        Ok(_) => {
+            let mover = errand::OfAgent { agent: Arc::clone(agent), whose };
+            Ok(SyncedFile::elsewhere(name, Box::new(mover), path))
+        }
+        Err(error) => Err(maildir.error(error)),
     }
 }
 

@@ -31,15 +31,24 @@ pub fn drop_capabilities() -> io::Result<()> {
     Ok(set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?)
 }
 
-/// Keeps the capabilities to write into directories of other users and to give them what is made there, and drops all
-/// other capabilities of root.
+/// Keeps, of root's capabilities, those that the delivery agent needs, and drops all others for good. In effect are only
+/// those to act as another user; see [`super::identity`].
 ///
 /// # Errors
 /// The process does not have these capabilities.
-pub fn keep_those_over_files() -> io::Result<()> {
-    let kept = CapabilitySet::CHOWN | CapabilitySet::DAC_OVERRIDE | CapabilitySet::FOWNER;
+pub fn keep_for_delivery() -> io::Result<()> {
+    put_into_effect(CapabilitySet::empty())
+}
+
+/// Puts `rights` of the delivery agent into effect for the calling thread, beside those to act as another user.
+pub(super) fn put_into_effect(rights: CapabilitySet) -> io::Result<()> {
+    let to_act = CapabilitySet::SETUID | CapabilitySet::SETGID;
+    let kept = to_act | CapabilitySet::CHOWN | CapabilitySet::DAC_OVERRIDE;
     let none = CapabilitySet::empty();
-    Ok(set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable: none })?)
+    Ok(set_capabilities(
+        None,
+        CapabilitySets { effective: to_act | rights, permitted: kept, inheritable: none },
+    )?)
 }
 
 /// Removes all capabilities from the bounding set of programs that this process runs. Does nothing where that is not

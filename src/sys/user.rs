@@ -52,7 +52,7 @@ pub fn find_uid(uid: u32) -> io::Result<Option<SystemUser>> {
 
 /// All groups of a user, the first one of the entry included.
 #[allow(unsafe_code)]
-fn groups(account: &SystemUser) -> Vec<u32> {
+pub(super) fn groups(account: &SystemUser) -> Vec<u32> {
     let Ok(name) = CString::new(account.name.as_str()) else { return vec![account.gid] };
     let mut groups: Vec<libc::gid_t> = vec![0; GROUPS_MAX];
     let mut count = GROUPS_MAX as libc::c_int;

@@ -131,6 +131,7 @@ pub fn aliases(octets: &[u8]) {
         local_domains: vec![Domain::parse("box.lan").unwrap(), Domain::parse("localhost").unwrap()],
         own_addresses: Vec::new(),
         users: LocalUsers::System,
+        in_homes: false,
         separator: Some('+'),
         catch_all: None,
         admin: Mailbox::parse("joe@localhost").ok(),

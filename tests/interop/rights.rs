@@ -171,10 +171,10 @@ fn mail_of_system_users_becomes_theirs() {
     let agent = agent_of(daemon.pid());
     let status = read_to_string(format!("/proc/{agent}/status")).unwrap();
     let of = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
-    // CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER.
+    // SETGID and SETUID in effect; CHOWN and DAC_OVERRIDE where they are asked for.
     assert_eq!(
-        [of("CapPrm:"), of("CapEff:"), of("CapBnd:")],
-        ["000000000000000b", "000000000000000b", "0000000000000000"]
+        [of("CapPrm:"), of("CapEff:"), of("CapBnd:"), of("NoNewPrivs:")],
+        ["00000000000000c3", "00000000000000c0", "0000000000000000", "1"]
     );
     assert_eq!(files(Path::new(&format!("/proc/{agent}/fd"))).len(), 4, "standard ones and its socket");
     let large = [b"Subject: large\r\n\r\n".as_slice(), &b"x".repeat(70), b"\r\n"].concat().repeat(2000);
@@ -192,6 +192,14 @@ fn mail_of_system_users_becomes_theirs() {
     }
     assert_eq!(files(&maildir.join("new")).len(), 2);
     assert_eq!(files(&maildir.join("tmp")).len(), 0);
+
+    // The worker still has the identity of its last user, and no right over files of others.
+    let workers = files(Path::new(&format!("/proc/{agent}/task")));
+    assert_eq!(workers.len(), 2, "one errand at a time needs one worker");
+    let worker = read_to_string(workers[1].join("status")).unwrap();
+    let of = |name: &str| worker.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+    assert_eq!(of("Uid:").split_whitespace().collect::<Vec<_>>(), ["0", "0", "0", &uid.to_string()]);
+    assert_eq!(of("CapEff:"), "00000000000000c0");
 
     // Nothing is written through a user's link, and the mail waits.
     std::fs::remove_dir_all(maildir.join("new")).unwrap();
@@ -284,15 +292,62 @@ fn a_daemon_without_an_agent_does_not_begin_to_write_for_system_users() {
 }
 
 #[test]
-fn without_its_agent_mail_waits_and_the_reason_is_told() {
+fn the_daemon_ends_without_its_agent_so_that_both_are_started_again() {
     let Some((place, _)) = place_of_system_users("") else { return };
-    let daemon = place.serve();
+    let mut daemon = place.serve();
     signal(agent_of(daemon.pid()), "KILL");
-    let mut client = super::client::Client::hello(place.port).unwrap();
-    let reply = client.send("s@y.test", &[&format!("{RECIPIENT}@box.test")], MESSAGE).unwrap();
-    assert!(reply.starts_with("451 4.3.0"), "{reply}");
-    place.wait_for_log(&["the delivery agent", "does not answer"]);
+    assert_eq!(daemon.wait().code(), Some(75));
+    place.wait_for_log(&["event=trouble", "the delivery agent has ended"]);
+    let mut status = Command::new(env!("CARGO_BIN_EXE_pillarbox"));
+    status.arg("-c").arg(place.path("pillarbox.toml")).args(["status", "--check"]);
+    assert_eq!(status.output().unwrap().status.code(), Some(2), "critical");
+}
+
+/// Root has put a directory of its own there, or the user has moved one there.
+#[test]
+fn mail_is_written_with_the_rights_of_its_user_alone() {
+    let Some((place, uid)) = place_of_system_users("") else { return };
+    let daemon = place.serve();
+    let to = format!("{RECIPIENT}@box.test");
+    send(place.port, "s@y.test", &to, MESSAGE);
+    let new = place.path("mail").join(RECIPIENT).join("new");
+    for (owner, mode, reply) in
+        [(0, 0o700, "451 4.3.0"), (uid, 0o500, "451 4.3.0"), (uid, 0o700, "250 2.0.0")]
+    {
+        chown(&new, Some(owner), Some(owner)).unwrap();
+        set_permissions(&new, Permissions::from_mode(mode)).unwrap();
+        let mut client = super::client::Client::hello(place.port).unwrap();
+        let said = client.send("s@y.test", &[&to], MESSAGE).unwrap();
+        assert!(said.starts_with(reply), "{owner} {mode:o}: {said}");
+    }
+    assert_eq!(files(&new).len(), 2);
     daemon.stop();
+}
+
+/// strace delays each sync of one user's directory, as a file system does that hangs.
+#[test]
+fn a_mailbox_that_hangs_holds_back_nobody_else() {
+    let Some((place, _)) = place_of_system_users("") else { return };
+    let slow = place.path("mail").join(RECIPIENT).join("new");
+    let mut strace = program("strace", "strace");
+    strace.args(["-f", "-qq", "-e", "trace=fsync", "-e", "inject=fsync:delay_enter=60000000"]);
+    strace.arg("-P").arg(&slow).arg("-o").arg(place.path("trace"));
+    strace.arg(env!("CARGO_BIN_EXE_pillarbox")).arg("-c").arg(place.path("pillarbox.toml")).arg("serve");
+    let daemon = place.run(std::os::unix::process::CommandExt::process_group(&mut strace, 0));
+    let port = place.port;
+    let hanging = std::thread::spawn(move || {
+        let mut client = super::client::Client::hello(port)?;
+        client.send("s@y.test", &[&format!("{RECIPIENT}@box.test")], MESSAGE)
+    });
+    wait_until("the slow Maildir is being made", SOON, || slow.exists());
+    for _ in 0..3 {
+        send(port, "s@y.test", "bin@box.test", MESSAGE);
+    }
+    assert!(!hanging.is_finished(), "the others were served while it hung");
+    let pid = daemon.pid();
+    let served = read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    signal(served.trim().parse().unwrap(), "KILL");
+    assert!(hanging.join().unwrap().is_err());
 }
 
 #[test]

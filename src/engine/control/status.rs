@@ -30,7 +30,7 @@
 //! | --- | --- |
 //! | 0, OK | otherwise |
 //! | 1, WARNING | half of `queue.max_messages`, a message older than `alarm.stuck_after`, or a route that fails that long |
-//! | 2, CRITICAL | nine tenths, a message twice that old, or mail to `admin` that cannot be delivered |
+//! | 2, CRITICAL | nine tenths, a message twice that old, mail to `admin` that cannot be delivered, or a mailbox that does not answer |
 //! | 3, UNKNOWN | the daemon does not answer; the command says so itself |
 //!
 //! Options change the thresholds of number and age. The age is that of the oldest message that neither is
@@ -207,6 +207,7 @@ impl Status {
             messages: queue.messages,
             octets: queue.octets,
             kept: queue.kept,
+            hanging: manager.intake.maildirs.overdue() as u64,
             age: age_of(queue.oldest_moving),
             paused,
             failing,

@@ -1,8 +1,8 @@
-//! The delivery agent: a second process, `pillarbox-mda`, that keeps root's rights over files. It only delivers
-//! messages to the Maildirs and mboxes of system users (`local.users = "system"`), who own the files afterwards.
+//! The delivery agent: a second process, `pillarbox-mda`, that delivers messages to the Maildirs and mboxes of system
+//! users (`local.users = "system"`), with the rights of each user.
 //!
 //! The daemon, which talks to the network, runs as `user` and cannot write there. It sends requests over a socket pair,
-//! one at a time, and waits for each answer:
+//! and many may be under way at once; the answers come in any order, and their numbers say whose they are:
 //!
 //! ```text
 //! daemon                                   agent
@@ -12,75 +12,92 @@
 //!
 //! | errand | words | with the request | the answer carries |
 //! | --- | --- | --- | --- |
-//! | make a file in `tmp` | `stage` name | – | its descriptor; none for an mbox, which is only checked |
+//! | copy a message to `tmp`, and sync it | `store` name | the message, as a descriptor of a file without a name | 1 for an mbox, which is only checked |
 //! | move it to `new`, durably | `commit` name new-name | – | – |
 //! | unlink it | `discard` name | – | – |
-//! | append to an mbox, durably | `append` From-line | the message, as a descriptor of a file without a name | – |
+//! | append to an mbox, durably | `append` From-line | the message, as for `store` | – |
 //! | remove what crashes left in `tmp` | `sweep` | – | the number of files |
 //! | measure the mailbox, for the quota | `measure` | – | its octets |
 //! | read the configuration again | `reload`, with empty user and domain | – | – |
 //!
-//! The daemon writes and syncs a staged file by its descriptor. It never gets a descriptor of an mbox.
+//! | part | file | runs in |
+//! | --- | --- | --- |
+//! | askers, and the thread that receives answers | `link` | the daemon |
+//! | packets | `wire` | both |
+//! | workers: threads, at most one for each user | `pool` | the agent |
+//! | an errand: mailbox, rights of its user, step | `steps` | a worker |
 //!
 //! # Trust
 //!
 //! The agent trusts no request. The daemon names a user and a file, never a path: the agent finds the mailbox by the
-//! configuration and the user database, and checks that each name is a single component of a path. Directories are
-//! opened without following links (`store::maildir`). So an attacker who controls the daemon can add mail to mailboxes,
-//! and change files in the `tmp` of Maildirs, but can read no other file. The agent has no descriptors except its
-//! socket and the standard ones, keeps only the capabilities CHOWN, DAC_OVERRIDE and FOWNER, closes its memory to
-//! other processes, and has a filter of system calls: it can run no program.
+//! configuration and the user database, and accepts only file names that a delivery makes. It works with the user, the
+//! groups and the rights of the mailbox's owner (`sys::identity`), so a link or a file of root's in a mailbox leads
+//! nowhere that the owner could not go alone; links are not followed all the same (`store::maildir`). In the home of a
+//! user that is not a person it does nothing. Root's rights over files are in effect only while a missing
+//! `/var/mail/NAME` is made.
+//!
+//! The daemon gets no descriptor from the agent: it writes a message to a file of its own, and the agent copies it. So
+//! an attacker who controls the daemon can add mail to mailboxes, and remove deliveries that are under way, but can
+//! neither read a mailbox nor change what was delivered.
+//!
+//! | capability | permitted, because | in effect |
+//! | --- | --- | --- |
+//! | SETUID, SETGID | a worker takes the user, group and groups of the next mailbox's owner | always; they give no right over files |
+//! | CHOWN, DAC_OVERRIDE | a missing mailbox is made in the administrator's directory and given to its owner | during that step, in that thread |
+//!
+//! The agent has no descriptors except its socket, the standard ones and those of the errands under way. It closes its
+//! memory to other processes, has a filter of system calls that lets it run no program, and keeps the uid of root, so that no other user can send signals to it.
+//!
+//! Threads, and not a process for each user: the ids for files belong to a thread, a thread costs a hundredth of a
+//! process, and a worker that was taken over could ask for nothing that the agent would not do anyway.
 //!
 //! # Failures
 //!
 //! | failure | effect |
 //! | --- | --- |
 //! | an errand fails | the error of the operating system for this errand; an error without a number becomes EIO |
-//! | no answer within [`PATIENCE`] | the errand fails; the late answer is recognised by its number and ignored |
-//! | the agent has ended | every errand fails, and mail waits in the queue until a restart |
+//! | no answer within [`PATIENCE`] | the errand fails; the late answer is recognised by its number, and frees the place of its user |
+//! | an errand has lasted for [`OVERDUE`] | others for the same user fail at once; `status --check` is critical |
+//! | too many mailboxes hang ([`pool`]) | errands of users without a worker fail at once |
+//! | the agent has ended | every errand fails, and the daemon ends with 75, so that its supervisor starts both again: only root can start an agent |
 //! | the daemon ends | the agent reads the end of the socket and ends |
 //! | a reload finds mistakes in the configuration | the agent keeps the old one, as the daemon does |
+//!
+//! A message of which an errand failed waits in the queue, or was refused with 451. A commit that fails only by its
+//! patience may come true later: the message is then delivered twice.
 
-use crate::config::{Settings, load};
+mod link;
+mod pool;
+mod steps;
+mod wire;
+
+use self::link::Link;
+use self::pool::{MakeHand, Pool};
+use self::steps::{Mailboxes, RELOAD, Steps};
+use crate::config::Settings;
 use crate::engine::log::event::trouble;
-use crate::mail::date::WallTime;
 use crate::rules::routing::route::LocalUsers;
-use crate::store::durable::Owner;
-use crate::store::maildir::{Agent, Done, Errand, MaildirPath, MaildirUser, perform};
-use crate::sys::clock::{Clock, SystemClock};
-use crate::sys::lock::Lock;
+use crate::store::maildir::{Agent, Errand, MaildirUser};
 use crate::sys::{process, rights, seccomp, user};
-use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair, sockopt,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use std::fs::File;
-use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::str::from_utf8;
+use std::sync::Arc;
 use std::time::Duration;
 
-/// The longest request and answer, in octets: two file names or the From line of an mbox, a user and a domain.
-const PACKET_MAX_OCTETS: usize = 2048;
 /// The longest wait for an answer: a slow card may take long to sync.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// The errand that concerns no mailbox: the configuration has changed.
-const RELOAD: &str = "reload";
+/// After this time without an answer, others do not wait for the mailbox any more.
+const OVERDUE: Duration = Duration::from_secs(10);
+/// Octets that the slowest card takes in a second, for the patience of a caller in a hurry.
+const SLOWEST_OCTETS: u64 = 64 * 1024;
 
-/// The daemon's end of the socket pair.
+/// The daemon's end.
 #[derive(Debug)]
 pub struct DeliveryAgent {
-    link: Lock<Link>,
-}
-
-#[derive(Debug)]
-struct Link {
-    socket: OwnedFd,
-    /// The number of the latest request.
-    requests: u32,
+    link: Arc<Link>,
 }
 
 impl DeliveryAgent {
@@ -99,43 +116,23 @@ impl DeliveryAgent {
         }
         let (here, there) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-        sockopt::set_socket_timeout(&here, sockopt::Timeout::Recv, Some(PATIENCE))?;
-        process::start(c"pillarbox-mda", there, |socket| serve(&socket, config, settings))?;
-        Ok(Some(Self { link: Lock::new(Link { socket: here, requests: 0 }) }))
+        process::start(c"pillarbox-mda", there, |socket| serve(socket, config, settings))?;
+        Ok(Some(Self { link: Arc::new(Link::new(here, OVERDUE)) }))
     }
 
-    fn ask(&self, words: &[&str]) -> io::Result<Done> {
-        self.ask_about(words, None)
+    /// Calls `on_end` when the agent has ended. To be called before the first errand, in a process that has given up its
+    /// rights.
+    ///
+    /// # Errors
+    /// The system has no thread left at present.
+    pub fn watch(&self, on_end: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        self.link.listen(Box::new(on_end))
     }
 
-    fn ask_about(&self, words: &[&str], file: Option<&File>) -> io::Result<Done> {
-        if words.iter().any(|word| word.contains('\0')) {
-            return Err(Errno::INVAL.into());
-        }
-        let mut link = self.link.lock();
-        link.requests = link.requests.wrapping_add(1);
-        let number = link.requests;
-        let request = format!("{number}\0{}", words.join("\0"));
-        if request.len() > PACKET_MAX_OCTETS {
-            return Err(Errno::NAMETOOLONG.into());
-        }
-        send(link.socket.as_fd(), &request, file).map_err(|_| gone())?;
-        loop {
-            let mut packet = [0; PACKET_MAX_OCTETS];
-            let (answer, file) = receive(link.socket.as_fd(), &mut packet).map_err(|_| gone())?;
-            let mut words = answer.split(' ');
-            let mut next = || words.next().and_then(|word| word.parse::<u64>().ok()).ok_or_else(gone);
-            // The late answer to a request that has timed out.
-            if next()? != u64::from(number) {
-                continue;
-            }
-            let (error, count) = (next()?, next()?);
-            return match (i32::try_from(error).unwrap_or(0), file) {
-                (0, Some(file)) => Ok(Done::File(File::from(file))),
-                (0, None) => Ok(Done::Count(count)),
-                (error, _) => Err(io::Error::from_raw_os_error(error)),
-            };
-        }
+    /// Whether the agent has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.link.has_ended()
     }
 }
 
@@ -145,120 +142,61 @@ pub fn is_needed(settings: &Settings) -> bool {
     settings.local.users == LocalUsers::System
 }
 
-fn gone() -> io::Error {
-    io::Error::other("the delivery agent, which writes into the Maildirs of system users, does not answer")
-}
-
 impl Agent for DeliveryAgent {
     fn reload(&self) {
-        if let Err(error) = self.ask(&["", "", RELOAD]) {
+        if let Err(error) = self.link.ask("", &["", RELOAD], None, PATIENCE) {
             trouble("reloading the delivery agent", &error);
         }
     }
 
-    fn go(&self, whose: &MaildirUser, errand: Errand<'_>) -> io::Result<Done> {
-        let (user, domain) = (whose.user.as_str(), whose.domain.as_str());
-        match errand {
-            Errand::Stage(name) => self.ask(&[user, domain, "stage", name]),
-            Errand::Commit(name, to) => self.ask(&[user, domain, "commit", name, to]),
-            Errand::Discard(name) => self.ask(&[user, domain, "discard", name]),
-            Errand::Append(from_line, message) => {
-                self.ask_about(&[user, domain, "append", from_line], Some(message))
-            }
-            Errand::Sweep => self.ask(&[user, domain, "sweep"]),
-            Errand::Measure => self.ask(&[user, domain, "measure"]),
-        }
+    fn go(&self, whose: &MaildirUser, errand: Errand<'_>, is_hurried: bool) -> io::Result<u64> {
+        let domain = whose.domain.as_str();
+        let (words, file): (&[&str], Option<&File>) = match errand {
+            Errand::Store(name, message) => (&[domain, "store", name], Some(message)),
+            Errand::Commit(name, to) => (&[domain, "commit", name, to], None),
+            Errand::Discard(name) => (&[domain, "discard", name], None),
+            Errand::Append(from_line, message) => (&[domain, "append", from_line], Some(message)),
+            Errand::Sweep => (&[domain, "sweep"], None),
+            Errand::Measure => (&[domain, "measure"], None),
+        };
+        // Only a message that was not stored can be given up early: after a commit it could be delivered twice.
+        let patience = match errand {
+            Errand::Store(_, message) if is_hurried => OVERDUE + time_for(message),
+            Errand::Discard(_) if is_hurried => OVERDUE,
+            _ => PATIENCE,
+        };
+        self.link.ask(&whose.user, words, file, patience)
+    }
+
+    fn overdue(&self) -> usize {
+        self.link.overdue()
     }
 }
 
-/// Sends a packet, with a descriptor if `file` is given.
-fn send(socket: BorrowedFd<'_>, text: &str, file: Option<&File>) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    let descriptors = file.map(|file| [file.as_fd()]);
-    if let Some(descriptors) = &descriptors {
-        control.push(SendAncillaryMessage::ScmRights(descriptors));
-    }
-    sendmsg(socket, &[IoSlice::new(text.as_bytes())], &mut control, SendFlags::NOSIGNAL)?;
-    Ok(())
+/// How long the slowest card takes for the message.
+fn time_for(message: &File) -> Duration {
+    let octets = message.metadata().map_or(0, |metadata| metadata.len());
+    Duration::from_secs(octets / SLOWEST_OCTETS)
 }
 
-/// Receives a packet, and the descriptor that comes with it. An empty packet is the end.
-fn receive<'a>(socket: BorrowedFd<'_>, packet: &'a mut [u8]) -> io::Result<(&'a str, Option<OwnedFd>)> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let received =
-        recvmsg(socket, &mut [IoSliceMut::new(packet)], &mut control, RecvFlags::CMSG_CLOEXEC)?.bytes;
-    let mut descriptor = None;
-    for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(mut rights) = message {
-            descriptor = rights.next();
-        }
-    }
-    let text = packet.get(..received).and_then(|octets| from_utf8(octets).ok()).unwrap_or_default();
-    if text.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok((text, descriptor)) }
-}
-
-/// The agent's loop: answers requests until the daemon has ended.
-fn serve(socket: &OwnedFd, config: &Path, settings: &Settings) {
+/// The agent: takes requests until the daemon has ended.
+fn serve(socket: OwnedFd, config: &Path, settings: &Settings) {
     // First, since it needs a capability that is given up below.
     rights::empty_bounding_set();
-    if rights::restrain().and_then(|()| rights::keep_those_over_files()).is_err() {
+    // Threads that start later inherit all of this.
+    if rights::restrain().and_then(|()| rights::keep_for_delivery()).is_err() {
         return;
     }
     let _ = rights::close_memory();
     // Without one the agent does its work all the same; the daemon logs that its kernel has none.
     let _ = seccomp::install(seccomp::AGENT);
-    let mut template = template(settings);
-    let mut packet = vec![0; PACKET_MAX_OCTETS];
-    while let Ok((request, sent)) = receive(socket.as_fd(), &mut packet) {
-        let mut words = request.split('\0');
-        let number = words.next().unwrap_or_default();
-        let words: Vec<&str> = words.collect();
-        let done = if let ["", "", RELOAD] = words.as_slice() {
-            // With mistakes in the file the daemon keeps its old configuration too.
-            if let Ok(settings) = load(config) {
-                template = self::template(&settings);
-            }
-            Ok(Done::Count(0))
-        } else {
-            answer(template.as_deref(), &words, sent.map(File::from).as_ref())
-        };
-        let (text, file) = match done {
-            Ok(Done::File(file)) => (format!("{number} 0 0"), Some(file)),
-            Ok(Done::Count(count)) => (format!("{number} 0 {count}"), None),
-            // An error without a number is a broken rule of this program, such as a link in the place of a directory.
-            Err(error) => {
-                (format!("{number} {} 0", error.raw_os_error().unwrap_or(Errno::IO.raw_os_error())), None)
-            }
-        };
-        if send(socket.as_fd(), &text, file.as_ref()).is_err() {
-            return;
-        }
-    }
+    let mailboxes = Arc::new(Mailboxes::new(config.to_owned(), settings));
+    let make_hand: MakeHand = Box::new(move || {
+        let mut steps = Steps::new(Arc::clone(&mailboxes));
+        Box::new(move |user, words, sent| steps.go(user, words, sent))
+    });
+    Pool::new(socket, make_hand).run();
 }
 
-/// The template of mailboxes, if mail is delivered to system users.
-fn template(settings: &Settings) -> Option<String> {
-    is_needed(settings).then(|| settings.local.maildir.to_string())
-}
-
-/// Carries out one request.
-fn answer(template: Option<&str>, words: &[&str], sent: Option<&File>) -> io::Result<Done> {
-    let [user, domain, errand @ ..] = words else { return Err(Errno::INVAL.into()) };
-    let errand = match (errand, sent) {
-        (["stage", name], _) => Errand::Stage(name),
-        (["commit", name, to], _) => Errand::Commit(name, to),
-        (["discard", name], _) => Errand::Discard(name),
-        (["append", from_line], Some(message)) => Errand::Append(from_line, message),
-        (["sweep"], _) => Errand::Sweep,
-        (["measure"], _) => Errand::Measure,
-        _ => return Err(Errno::INVAL.into()),
-    };
-    let template = template.ok_or(Errno::PERM)?;
-    let account = user::find(user)?.ok_or(Errno::NOENT)?;
-    let owner = Owner { uid: account.uid, gid: account.gid };
-    let path = MaildirPath::expand(template, &account.name, domain, Some(&account.home), Some(owner))
-        .map_err(|_| Errno::INVAL)?;
-    perform(&path, Some(owner), errand, WallTime(SystemClock.wall_micros()))
-}
+#[cfg(test)]
+mod tests;

@@ -254,6 +254,7 @@ pub(crate) fn route_policy(
         local_domains,
         own_addresses,
         users: local.users.clone(),
+        in_homes: local.maildir.uses_home(),
         separator: local.separator,
         catch_all: local.catch_all.as_ref().and_then(addressee),
         admin: settings.admin.as_ref().and_then(addressee),

@@ -340,12 +340,14 @@ impl Walk<'_> {
         let (now, maildirs) = (self.world.now.wall, self.world.maildirs);
         let staged = self.site.maildir(routed).and_then(|path| {
             let path = path.ok_or_else(|| StoreError::refused("", "no Maildir"))?;
-            let mut delivery = maildirs.stage(&path, now)?;
-            if delivery.is_for_mbox() {
-                // An empty delivery takes the locks and appends nothing.
-                delivery.sync()?.commit()?;
+            let empty = maildirs.stage(&path, now)?.sync()?;
+            if empty.appends() {
+                // This takes the locks and appends nothing.
+                empty.commit()?;
                 return Ok((path, ", an mbox"));
             }
+            drop(empty);
+            let mut delivery = maildirs.stage(&path, now)?;
             delivery.write(&[b'\n'; TRIAL_OCTETS as usize])?;
             delivery.sync().map(|_| (path, ""))
         });

@@ -7,7 +7,7 @@
 //! | --- | --- | --- |
 //! | OK | 0 | otherwise |
 //! | WARNING | 1 | more messages or an older one than the warning thresholds, or a route that has not worked for `alarm.stuck_after` |
-//! | CRITICAL | 2 | more messages or an older one than the critical thresholds, or mail to `admin` that cannot be delivered |
+//! | CRITICAL | 2 | more messages or an older one than the critical thresholds, or mail to `admin` that cannot be delivered, or a mailbox that does not answer |
 //! | UNKNOWN | 3 | the daemon does not answer |
 //!
 //! Default thresholds are half and nine tenths of `queue.max_messages`, and once and twice `alarm.stuck_after`. The
@@ -118,6 +118,8 @@ pub struct Figures {
     pub octets: u64,
     /// The number of messages to `admin` that cannot be delivered: the operator has to act.
     pub kept: u64,
+    /// The number of users whose mailbox does not answer: it hangs, or the delivery agent does.
+    pub hanging: u64,
     /// The age of the oldest message that is not held, in seconds.
     pub age: u64,
     /// The number of routes that pause.
@@ -135,13 +137,14 @@ pub struct Figures {
 /// Judges the figures: the line, and the exit code. See the table above.
 #[must_use]
 pub fn judge(figures: &Figures, thresholds: &Thresholds) -> (String, u8) {
-    let &Figures { messages, octets, kept, age, paused, failing, max_messages, stuck_after, .. } = figures;
+    let &Figures { messages, octets, kept, hanging, age, paused, failing, max_messages, stuck_after, .. } =
+        figures;
     let stuck = stuck_after.as_secs();
     let warning = thresholds.warning.unwrap_or(max_messages / 2);
     let critical = thresholds.critical.unwrap_or(max_messages.saturating_mul(9) / 10);
     let warning_age = thresholds.warning_age.unwrap_or(stuck);
     let critical_age = thresholds.critical_age.unwrap_or(stuck.saturating_mul(2));
-    let level = if messages > critical || age > critical_age || kept > 0 {
+    let level = if messages > critical || age > critical_age || kept > 0 || hanging > 0 {
         Level::Critical
     } else if messages > warning || age > warning_age || failing > 0 {
         Level::Warning
@@ -154,6 +157,9 @@ pub fn judge(figures: &Figures, thresholds: &Thresholds) -> (String, u8) {
     }
     if kept > 0 {
         text.push_str(&format!(", held because they cannot be delivered to admin: {kept}"));
+    }
+    if hanging > 0 {
+        text.push_str(&format!(", mailboxes that do not answer: {hanging}"));
     }
     if paused > 0 {
         text.push_str(&format!(", next hops that pause: {paused}"));
@@ -246,6 +252,8 @@ mod tests {
         // However few they are: somebody has to look.
         let kept = Figures { kept: 1, ..figures(1, 0, 0) };
         assert_eq!(judge(&kept, &defaults).1, 2);
+        let (line, code) = judge(&Figures { hanging: 1, ..figures(0, 0, 0) }, &defaults);
+        assert!(code == 2 && line.contains("0 queued, mailboxes that do not answer: 1|"), "{line}");
         let own = Thresholds { warning: Some(1), critical_age: Some(5), ..defaults };
         assert_eq!((judge(&figures(2, 0, 0), &own).1, judge(&figures(1, 6, 0), &own).1), (1, 2));
         assert_eq!(

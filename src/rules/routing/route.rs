@@ -8,7 +8,7 @@
 //! | a local name with an alias | the members of the alias; intake expands it (`expansion`) |
 //! | `postmaster` | `admin`, else the user `postmaster`, else root's mailbox, else a Maildir of its own |
 //! | a user that is a person | the user's Maildir |
-//! | a system user, or root | `admin`, else the user's Maildir |
+//! | a system user, or root | `admin`, else the user's Maildir; one in its home counts as no user |
 //! | an address that the operator wrote, and no user has | the next hop of its domain |
 //! | an address of `[rewrite]` | as `postmaster` |
 //! | any other name | `catch_all`, else 550 5.1.1 |
@@ -54,6 +54,9 @@ pub struct RoutePolicy {
     pub own_addresses: Vec<IpAddr>,
     /// The local users.
     pub users: LocalUsers,
+    /// Whether Maildirs lie in the homes of their users. The homes of system users are not for mail: they hold the data
+    /// of daemons, or programs.
+    pub in_homes: bool,
     /// The character between user and detail.
     pub separator: Option<char>,
     /// Gets the mail of unknown users: a local user, or a mailbox elsewhere.
@@ -212,6 +215,12 @@ impl NoRoute {
     }
 }
 
+/// Whether the user with this id is not a person: a daemon, or root.
+#[must_use]
+pub fn is_system_uid(uid: u32) -> bool {
+    uid < FIRST_PERSON || uid == NOBODY
+}
+
 /// User ids below this one belong to system users on Debian, Fedora and OpenWrt.
 const FIRST_PERSON: u32 = 1000;
 /// `nobody`, who is not a person either.
@@ -319,10 +328,11 @@ impl RoutePolicy {
             return self.postmaster(accounts);
         }
         if let Some(user) = self.find_user(&name, accounts)? {
-            return Ok(match &self.admin {
-                Some(admin) if is_system_account(&user) => Occupant::StandIn(admin),
-                _ => Occupant::User(mailbox.clone(), user),
-            });
+            match &self.admin {
+                Some(admin) if is_system_account(&user) => return Ok(Occupant::StandIn(admin)),
+                _ if self.has_mailbox(&user) => return Ok(Occupant::User(mailbox.clone(), user)),
+                _ => {}
+            }
         }
         match (&self.admin, &self.catch_all) {
             // root need not be in the database for its mail to matter.
@@ -337,8 +347,8 @@ impl RoutePolicy {
     /// The Maildir of the user of this name, even where `admin` would stand in for the user.
     pub(crate) fn own_maildir(&self, mailbox: &Mailbox, accounts: &dyn Accounts) -> Result<Routed, NoRoute> {
         match self.find_user(&key(mailbox), accounts)? {
-            Some(user) => Ok(here(mailbox.clone(), user)),
-            None => self.route_mailbox(mailbox, accounts),
+            Some(user) if self.has_mailbox(&user) => Ok(here(mailbox.clone(), user)),
+            _ => self.route_mailbox(mailbox, accounts),
         }
     }
 
@@ -370,13 +380,12 @@ impl RoutePolicy {
         if let Some(admin) = &self.admin {
             return Ok(Occupant::StandIn(admin));
         }
-        let user = match self.find_user("postmaster", accounts)? {
-            Some(user) => user,
-            None => match self.find_user("root", accounts)? {
-                Some(root) => root,
-                None => LocalUser { name: "postmaster".into(), account: None },
-            },
-        };
+        for name in ["postmaster", "root"] {
+            if let Some(user) = self.find_user(name, accounts)?.filter(|user| self.has_mailbox(user)) {
+                return Ok(Occupant::User(self.postmaster_here(), user));
+            }
+        }
+        let user = LocalUser { name: "postmaster".into(), account: None };
         Ok(Occupant::User(self.postmaster_here(), user))
     }
 
@@ -387,10 +396,15 @@ impl RoutePolicy {
             return Ok(Routed { mailbox: to.clone(), destination, is_local: true, leaves: false });
         }
         match self.find_user(&key(to), accounts)? {
-            Some(user) => Ok(here(to.clone(), user)),
-            None if is_among(to, &self.written) => Ok(Routed { is_local: true, ..self.leave(to)? }),
-            None => Err(NoRoute::UnknownUser),
+            Some(user) if self.has_mailbox(&user) => Ok(here(to.clone(), user)),
+            _ if is_among(to, &self.written) => Ok(Routed { is_local: true, ..self.leave(to)? }),
+            _ => Err(NoRoute::UnknownUser),
         }
+    }
+
+    /// Whether mail for the user may go to a Maildir of the user's own.
+    fn has_mailbox(&self, user: &LocalUser) -> bool {
+        !(self.in_homes && user.account.is_some() && is_system_account(user))
     }
 
     /// The user of this name, else the user of the name without its detail.
@@ -459,7 +473,7 @@ fn here(mailbox: Mailbox, user: LocalUser) -> Routed {
 /// A system user that is not a person: a daemon, or root.
 fn is_system_account(user: &LocalUser) -> bool {
     match &user.account {
-        Some(account) => account.uid < FIRST_PERSON || account.uid == NOBODY,
+        Some(account) => is_system_uid(account.uid),
         None => user.name == "root",
     }
 }

@@ -6,31 +6,37 @@
 //!
 //! A delivery through an agent, step by step:
 //!
-//! | caller | agent | left by a crash of the caller here |
+//! | caller | agent | left by a crash of either here |
 //! | --- | --- | --- |
-//! | [`Errand::Stage`] | makes `tmp/NAME` and passes the open file back | an empty file, for the sweep |
-//! | writes and syncs the file | – | a part of a message in `tmp`, for the sweep |
+//! | writes the message to a file without a name | – | nothing |
+//! | [`Errand::Store`] | makes `tmp/NAME`, copies the message and syncs it | a part of a message in `tmp`, for the sweep |
 //! | [`Errand::Commit`] | renames it to `new/NAME,S=…` and syncs `new` | the delivered message |
 //! | [`Errand::Discard`] instead | unlinks it | nothing |
+//!
+//! The caller gets no descriptor of a file in a mailbox, so it can neither read one nor change a delivered message, and
+//! a file system that hangs holds only the agent's thread. The price is that the message is copied once more; it is
+//! synced once, as without an agent.
 
-use super::{MaildirPath, TMP_MAX_AGE_SECONDS, is_safe_component, mbox};
+use super::name::{is_composed, with_size};
+use super::{MaildirPath, TMP_MAX_AGE_SECONDS, mbox, measure};
 use crate::mail::date::WallTime;
 use crate::store::durable::{DirectoryAccess, Mover, Owner, StagedFile, SyncedFile, open_below};
 use rustix::fs::{AtFlags, Dir, FileType, statat, unlinkat};
 use rustix::io::Errno;
-use std::ffi::{CStr, OsStr};
+use std::ffi::OsStr;
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::{fmt, io};
 
 /// One step. [`super::Maildirs`] makes the names in it.
 #[derive(Debug, Clone, Copy)]
 pub enum Errand<'a> {
-    /// Makes the Maildir if it is missing, and an empty file in `tmp`. For an mbox: only checks that it can be
-    /// written.
-    Stage(&'a str),
-    /// Moves a file that has been written and synced from `tmp` to the second name in `new`, durably.
+    /// Makes the Maildir if it is missing, copies the message to a new file in `tmp`, and syncs it. For an mbox: only
+    /// checks that it can be written, and reports [`IS_MBOX`].
+    Store(&'a str, &'a File),
+    /// Moves a file that has been stored from `tmp` to the second name in `new`, durably.
     Commit(&'a str, &'a str),
     /// Unlinks a file in `tmp`.
     Discard(&'a str),
@@ -42,14 +48,9 @@ pub enum Errand<'a> {
     Measure,
 }
 
-/// The result of a step.
-#[derive(Debug)]
-pub enum Done {
-    /// The new file, to be written.
-    File(File),
-    /// A count; 0 where nothing is counted, such as after [`Errand::Stage`] for an mbox.
-    Count(u64),
-}
+/// The result of [`Errand::Store`] for an mbox, and for a Maildir.
+pub const IS_MBOX: u64 = 1;
+const IS_STORED: u64 = 0;
 
 /// Whose Maildir it is: the user's name and the domain, as [`MaildirPath::expand`] takes them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,11 +63,14 @@ pub struct MaildirUser {
 
 /// Another process that does steps in Maildirs that this process may not write to.
 pub trait Agent: fmt::Debug + Send + Sync {
-    /// Does one step.
+    /// Does one step, and returns a count: see [`perform`]. With `is_hurried` others wait for the caller: a message that
+    /// takes unusually long to store is given up.
     ///
     /// # Errors
     /// As for [`perform`]; or the agent does not answer, or refuses the step.
-    fn go(&self, whose: &MaildirUser, errand: Errand<'_>) -> io::Result<Done>;
+    fn go(&self, whose: &MaildirUser, errand: Errand<'_>, is_hurried: bool) -> io::Result<u64>;
+    /// The number of users whose mailbox does not answer at present.
+    fn overdue(&self) -> usize;
     /// Reports that the configuration has changed: Maildirs may be elsewhere.
     fn reload(&self);
 }
@@ -81,64 +85,87 @@ pub(super) struct OfAgent {
 impl Mover for OfAgent {
     fn commit(&self, name: &str, to: &OsStr) -> io::Result<()> {
         let to = to.to_str().ok_or(Errno::INVAL)?;
-        self.agent.go(&self.whose, Errand::Commit(name, to)).map(|_| ())
+        self.agent.go(&self.whose, Errand::Commit(name, to), false).map(|_| ())
     }
 
     fn discard(&self, name: &str) {
         // If this fails, the sweep finds the file.
-        let _ = self.agent.go(&self.whose, Errand::Discard(name));
+        let _ = self.agent.go(&self.whose, Errand::Discard(name), true);
     }
 }
 
-/// Does `errand` in the Maildir at `path`, and gives what it makes to `owner`.
+/// Does `errand` in the Maildir at `path`, and gives what it makes to `owner`. `make` makes a Maildir that is missing, or
+/// a part of one. Returns the number of files or octets, or whether it is an mbox; 0 where nothing is counted.
 ///
 /// # Errors
-/// An I/O error; `EINVAL` for a name that is not safe as a component of a path.
+/// An I/O error; `EINVAL` for a name that [`super::Maildirs`] does not make, or that has another size than the file.
 pub fn perform(
     path: &MaildirPath,
     owner: Option<Owner>,
     errand: Errand<'_>,
     now: WallTime,
-) -> io::Result<Done> {
-    let checked = |name: &str| if is_safe_component(name) { Ok(()) } else { Err(Errno::INVAL) };
+    make: &dyn Fn() -> io::Result<()>,
+) -> io::Result<u64> {
+    let checked = |name: &str| if is_composed(name) { Ok(()) } else { Err(Errno::INVAL) };
     match errand {
-        Errand::Stage(name) => {
+        Errand::Store(name, message) => {
             checked(name)?;
             let created = match create(path, name, owner) {
                 // Not made yet, or removed between two calls.
                 Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
-                    path.make(owner)?;
+                    make()?;
                     create(path, name, owner)
                 }
                 Err(error) if mbox::size(path).is_some() && is_no_directory(&error) => {
-                    return mbox::look(path, owner).map(|()| Done::Count(0));
+                    return mbox::look(path, owner).map(|()| IS_MBOX);
                 }
                 result => result,
             };
-            created.map(|(file, _)| Done::File(file.hand_over()))
+            store(created?.0, message)
         }
         Errand::Commit(name, to) => {
             checked(name)?;
-            checked(to)?;
-            let (tmp, new) = open_both(path)?;
-            let synced = SyncedFile::adopt(&tmp, name.to_owned(), new, path.path().join("new").join(to));
-            synced.commit().map_err(|error| error.source)?;
-            Ok(Done::Count(0))
+            commit(path, name, to).map(|()| 0)
         }
         Errand::Discard(name) => {
             checked(name)?;
             let tmp =
                 open_below(path.open(DirectoryAccess::Search)?, "tmp".as_ref(), DirectoryAccess::Search)?;
             unlinkat(tmp, name, AtFlags::empty())?;
-            Ok(Done::Count(0))
+            Ok(0)
         }
-        Errand::Append(from_line, message) => {
-            mbox::append(path, owner, from_line, message, now)?;
-            Ok(Done::Count(0))
-        }
+        Errand::Append(from_line, message) => mbox::append(path, owner, from_line, message, now).map(|()| 0),
         Errand::Sweep => counted(sweep(path, now).or_else(|error| mbox::size(path).map(|_| 0).ok_or(error))),
-        Errand::Measure => counted(measure(path).or_else(|error| mbox::size(path).ok_or(error))),
+        Errand::Measure => counted(measure::measure(path).or_else(|error| mbox::size(path).ok_or(error))),
     }
+}
+
+/// Copies the message to the new file, and syncs it.
+fn store(mut file: StagedFile, message: &File) -> io::Result<u64> {
+    let metadata = message.metadata()?;
+    if !metadata.is_file() {
+        return Err(Errno::INVAL.into());
+    }
+    file.append_from(message, 0, metadata.len(), |_| ())?;
+    file.sync(None::<Arc<OwnedFd>>, PathBuf::new()).map_err(|error| error.source)?.leave();
+    Ok(IS_STORED)
+}
+
+/// Moves the file to `new`. Its final name must tell its size, by which the quota is measured.
+fn commit(path: &MaildirPath, name: &str, to: &str) -> io::Result<()> {
+    let (tmp, new) = open_both(path)?;
+    let stat = statat(&tmp, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    let octets = u64::try_from(stat.st_size).unwrap_or(0);
+    let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+    if !is_file || to != with_size(name, octets) {
+        return Err(Errno::INVAL.into());
+    }
+    let before = measure::before_commit(path, &new);
+    let final_path = path.path().join("new").join(to);
+    let synced = SyncedFile::adopt(&tmp, name.to_owned(), Arc::clone(&new), final_path);
+    synced.commit().map_err(|error| error.source)?;
+    measure::committed(path, &new, before, octets);
+    Ok(())
 }
 
 /// Whether the error says that the path is not a directory: it may be an mbox.
@@ -147,10 +174,10 @@ pub(super) fn is_no_directory(error: &io::Error) -> bool {
 }
 
 /// Counts 0 for a Maildir that does not exist yet.
-fn counted(result: io::Result<u64>) -> io::Result<Done> {
+fn counted(result: io::Result<u64>) -> io::Result<u64> {
     match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Done::Count(0)),
-        result => result.map(Done::Count),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        result => result,
     }
 }
 
@@ -185,49 +212,4 @@ fn sweep(path: &MaildirPath, now: WallTime) -> io::Result<u64> {
         }
     }
     Ok(swept)
-}
-
-/// Adds up `new` and `cur` of the Maildir and of its subfolders, which begin with a dot (Maildir++).
-fn measure(path: &MaildirPath) -> io::Result<u64> {
-    let maildir = path.open(DirectoryAccess::Read)?;
-    let mut octets = measure_folder(maildir.as_fd());
-    for entry in Dir::read_from(&maildir)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if matches!(name.to_bytes(), [b'.', second, ..] if *second != b'.')
-            && let Ok(folder) =
-                open_below(&maildir, OsStr::new(&*name.to_string_lossy()), DirectoryAccess::Search)
-        {
-            octets = octets.saturating_add(measure_folder(folder.as_fd()));
-        }
-    }
-    Ok(octets)
-}
-
-fn measure_folder(folder: impl AsFd + Copy) -> u64 {
-    let mut octets = 0_u64;
-    for name in ["new", "cur"] {
-        let Ok(directory) = open_below(folder, name.as_ref(), DirectoryAccess::Read) else { continue };
-        let Ok(entries) = Dir::read_from(&directory) else { continue };
-        // The user chooses the names, so they may hold any text.
-        octets = entries
-            .flatten()
-            .map(|entry| size(directory.as_fd(), entry.file_name()))
-            .fold(octets, u64::saturating_add);
-    }
-    octets
-}
-
-/// The size of a message: from its name (`,S=`), which costs no system call, or else from the file.
-fn size(directory: impl AsFd, name: &CStr) -> u64 {
-    let text = name.to_string_lossy();
-    let told = text.split_once(",S=").and_then(|(_, rest)| {
-        rest.split(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse().ok())
-    });
-    told.unwrap_or_else(|| {
-        statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).map_or(0, |stat| {
-            let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-            if is_file { u64::try_from(stat.st_size).unwrap_or(0) } else { 0 }
-        })
-    })
 }

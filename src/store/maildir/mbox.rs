@@ -28,7 +28,7 @@ use super::{LOCK_PAUSE, MaildirPath};
 use crate::mail::date::WallTime;
 use crate::mail::mbox::Quoter;
 use crate::store::durable::{self, Mover, Owner};
-use crate::sys::lock::Lock;
+use crate::sys::lock::{Lock, wait_while};
 use rustix::fs::{
     AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, fcntl_lock, fstat, linkat, openat, statat, unlinkat,
 };
@@ -39,7 +39,8 @@ use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::sync::{Arc, MutexGuard};
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar};
 
 /// The mbox belongs to another user.
 const FOREIGN: Errno = Errno::OWNERDEAD;
@@ -180,7 +181,10 @@ impl Staged {
     fn append(&self) -> io::Result<()> {
         let Appender { path, owner, agent, from_line, now, .. } = &*self.appender;
         match agent {
-            Some(agent) => agent.go(&path.whose, Errand::Append(from_line, &self.file)).map(|_| ()),
+            Some(agent) => {
+                let errand = Errand::Append(from_line, &self.file);
+                agent.go(&path.whose, errand, self.appender.attempts == 1).map(|_| ())
+            }
             None => append(path, *owner, from_line, &self.file, *now),
         }
     }
@@ -212,16 +216,39 @@ struct Mbox<'a> {
     file: File,
     parent: OwnedFd,
     name: &'a str,
-    /// The fcntl lock belongs to the process: closing any descriptor of the file releases it. So only one `Mbox` is
-    /// open at a time.
-    _only: MutexGuard<'static, ()>,
+    /// Dropped last.
+    _turn: Turn,
+}
+
+/// The right to open the mbox with this path. The fcntl lock belongs to the process, and closing any descriptor of the
+/// file releases it; so one thread at a time opens an mbox. Others are not waited for: theirs may hang.
+struct Turn(PathBuf);
+
+static OPEN: Lock<Vec<PathBuf>> = Lock::new(Vec::new());
+static CLOSED: Condvar = Condvar::new();
+
+impl Turn {
+    fn take(path: PathBuf) -> Self {
+        let mut open = OPEN.lock();
+        while open.contains(&path) {
+            open = wait_while(&CLOSED, open, LOCK_PAUSE, |open| open.contains(&path));
+        }
+        open.push(path.clone());
+        Self(path)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        OPEN.lock().retain(|path| *path != self.0);
+        CLOSED.notify_all();
+    }
 }
 
 impl<'a> Mbox<'a> {
     /// With an `owner`, this process has more rights than the owner and must not use them.
     fn open(path: &'a MaildirPath, owner: Option<Owner>) -> io::Result<Self> {
-        static ONE: Lock<()> = Lock::new(());
-        let only = ONE.lock();
+        let turn = Turn::take(path.path());
         let (parent, name) = path.open_parent()?;
         // A device must not be opened at all.
         let stat = statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
@@ -231,7 +258,7 @@ impl<'a> Mbox<'a> {
         let flags = OFlags::RDWR | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = File::from(openat(&parent, name, flags, Mode::empty())?);
         judge(&file.metadata()?, uids(path, owner), owner.is_some())?;
-        Ok(Self { file, parent, name, _only: only })
+        Ok(Self { file, parent, name, _turn: turn })
     }
 
     fn write(&self, length: u64, from_line: &str, message: &File) -> io::Result<()> {

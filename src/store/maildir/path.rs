@@ -120,11 +120,21 @@ impl MaildirPath {
         Ok((parents.iter().try_fold(base, open)?, name))
     }
 
-    /// Makes what is missing of the Maildir and syncs all of it, `tmp` last. The parents of what is given to a user
-    /// get a mode that lets the user pass through.
+    /// Makes what is missing of the Maildir and syncs all of it, `tmp` last.
     pub(super) fn make(&self, owner: Option<Owner>) -> io::Result<()> {
         static MAKING: Lock<()> = Lock::new(());
         let _making = MAKING.lock();
+        self.make_place(owner)?;
+        self.make_inside(owner)
+    }
+
+    /// Makes what is missing of the way to the Maildir and the directory itself, and syncs all of it. The parents of
+    /// what is given to a user get a mode that lets the user pass through. Two threads must not do this at once,
+    /// except in different homes.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn make_place(&self, owner: Option<Owner>) -> io::Result<()> {
         let private = Mode::RWXU;
         let passable = if owner.is_some() { private | Mode::XGRP | Mode::XOTH } else { private };
         if !self.base_is_home {
@@ -136,10 +146,37 @@ impl MaildirPath {
             let mode = if last { private } else { passable };
             directory = make_below(&directory, name.as_ref(), mode, owner.filter(|_| last))?;
         }
+        Ok(())
+    }
+
+    /// Makes what is missing within the Maildir and syncs it, `tmp` last.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn make_inside(&self, owner: Option<Owner>) -> io::Result<()> {
+        let directory = self.open(DirectoryAccess::Read)?;
         for name in ["new", "cur", "tmp"] {
-            make_below(&directory, name.as_ref(), private, owner)?;
+            make_below(&directory, name.as_ref(), Mode::RWXU, owner)?;
         }
         Ok(())
+    }
+
+    /// Whether the Maildir lies in the home of its user.
+    #[must_use]
+    pub fn is_in_home(&self) -> bool {
+        self.base_is_home
+    }
+
+    /// The group that may make `NAME.lock` beside an mbox where its user may not: that of the administrator's directory,
+    /// if the group may write there, and is not root's.
+    #[must_use]
+    pub fn group_of_locks(&self) -> Option<u32> {
+        if self.base_is_home || self.below.len() > 1 {
+            return None;
+        }
+        let stat = rustix::fs::stat(&self.base).ok()?;
+        let may_write = Mode::from_raw_mode(stat.st_mode).contains(Mode::WGRP);
+        (may_write && stat.st_gid != 0).then_some(stat.st_gid)
     }
 
     /// The error about this Maildir. `O_NOFOLLOW` reports a link as `ENOTDIR` or `ELOOP`.

@@ -237,43 +237,70 @@ fn the_longest_host_name_still_makes_a_file_name() {
     deliver(&Maildirs::new(&"/".repeat(255)), &maildir(&directory, "{user}", "root"), b"x");
 }
 
-/// An agent that does its errands in this process.
+/// An agent that does its errands in this process, and counts them.
 #[derive(Debug)]
-struct Here(MaildirPath);
+struct Here {
+    path: MaildirPath,
+    errands: std::sync::Mutex<Vec<&'static str>>,
+}
+
+impl Here {
+    fn new(path: MaildirPath) -> Arc<Self> {
+        Arc::new(Self { path, errands: std::sync::Mutex::default() })
+    }
+
+    fn asked(&self) -> Vec<&'static str> {
+        std::mem::take(&mut self.errands.lock().unwrap())
+    }
+}
 
 impl Agent for Here {
-    fn go(&self, whose: &MaildirUser, errand: Errand<'_>) -> io::Result<Done> {
+    fn go(&self, whose: &MaildirUser, errand: Errand<'_>, _: bool) -> io::Result<u64> {
         assert_eq!((whose.user.as_str(), whose.domain.as_str()), ("u", "d"));
-        perform(&self.0, None, errand, NOW)
+        self.errands.lock().unwrap().push(match errand {
+            Errand::Store(..) => "store",
+            Errand::Commit(..) => "commit",
+            Errand::Discard(_) => "discard",
+            Errand::Append(..) => "append",
+            Errand::Sweep => "sweep",
+            Errand::Measure => "measure",
+        });
+        perform(&self.path, None, errand, NOW, &|| self.path.make(None))
+    }
+
+    fn overdue(&self) -> usize {
+        0
     }
 
     fn reload(&self) {}
 }
 
-#[test]
-fn an_agent_makes_moves_and_unlinks() {
-    let directory = TestDirectory::new();
-    let template = format!("{}/{{user}}", directory.path().display());
+/// A path that this process must not use itself, and the agent that knows the right one.
+fn of_agent(directory: &TestDirectory) -> (MaildirPath, Arc<Here>) {
     let expand = |template: &str| {
         MaildirPath::expand(template, "u", "d", None, Some(Owner { uid: 1, gid: 1 })).unwrap()
     };
-    // This process must not use its own idea of the path: it leads nowhere.
-    let path = expand("/nonexistent/{user}");
-    let agent = Arc::new(Here(expand(&template)));
-    let maildirs = Maildirs::new("host").with_rights(MaildirRights::Agent(agent));
+    let agent = Here::new(expand(&format!("{}/{{user}}", directory.path().display())));
+    (expand("/nonexistent/{user}"), agent)
+}
+
+#[test]
+fn an_agent_copies_moves_and_unlinks() {
+    let directory = TestDirectory::new();
+    let (path, agent) = of_agent(&directory);
+    let maildirs = Maildirs::new("host").with_rights(MaildirRights::Agent(Arc::clone(&agent) as _));
     let (tmp, new) = (directory.path().join("u/tmp"), directory.path().join("u/new"));
-    let path = path.with_quota(100);
-    assert_eq!(maildirs.room(&path).unwrap(), 100, "there is none yet");
     let name = deliver(&maildirs, &path, b"hello");
     let file = new.join(name.file_name().unwrap());
-    assert_eq!(fs::read(&file).unwrap(), b"hello");
+    assert_eq!((fs::read(&file).unwrap(), agent.asked()), (b"hello".to_vec(), vec!["store", "commit"]));
     let mut delivery = maildirs.stage(&path, NOW).unwrap();
     delivery.write(b"x").unwrap();
-    assert_eq!((count(&tmp), count(&new)), (1, 1));
-    drop(delivery.sync().unwrap());
     assert_eq!((count(&tmp), count(&new)), (0, 1));
+    let synced = delivery.sync().unwrap();
+    assert_eq!((count(&tmp), count(&new)), (1, 1));
+    drop(synced);
+    assert_eq!((count(&tmp), count(&new), agent.asked()), (0, 1, vec!["store", "discard"]));
     assert_eq!(maildirs.sweep(&path, NOW).unwrap(), 0);
-    // The name of an existing message is not used again.
     let mut delivery = maildirs.stage(&path, NOW).unwrap();
     delivery.write(b"hello").unwrap();
     let synced = delivery.sync().unwrap();
@@ -282,23 +309,128 @@ fn an_agent_makes_moves_and_unlinks() {
     assert_eq!(count(&tmp), 0);
 }
 
+/// The file that the daemon holds open is not the one in the mailbox.
+#[test]
+fn what_was_delivered_cannot_be_changed_by_the_descriptor_that_wrote_it() {
+    let directory = TestDirectory::new();
+    let (path, agent) = of_agent(&directory);
+    let maildirs = Maildirs::new("host").with_rights(MaildirRights::Agent(agent));
+    let mut delivery = maildirs.stage(&path, NOW).unwrap();
+    delivery.write(b"as sent").unwrap();
+    let held = delivery.content_source().unwrap().try_clone().unwrap();
+    let synced = delivery.sync().unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&held, b"forged!", 0).unwrap();
+    let name = synced.commit().unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&held, b"forged!", 0).unwrap();
+    let file = directory.path().join("u/new").join(name.file_name().unwrap());
+    assert_eq!(fs::read(file).unwrap(), b"as sent");
+}
+
 #[test]
 fn no_errand_leaves_the_maildir() {
     let directory = TestDirectory::new();
     let path = maildir(&directory, "{user}", "u");
     fs::write(directory.path().join("secret"), "x").unwrap();
-    perform(&path, None, Errand::Stage("x"), NOW).unwrap();
+    let message = fs::File::open(directory.path().join("secret")).unwrap();
+    let perform = |errand| super::perform(&path, None, errand, NOW, &|| path.make(None));
+    let name = "1.M2P3Q4.host";
+    perform(Errand::Store(name, &message)).unwrap();
     for errand in [
-        Errand::Stage("../../y"),
-        Errand::Stage(".."),
-        Errand::Stage(""),
+        Errand::Store("../../y", &message),
+        Errand::Store("..", &message),
+        Errand::Store("", &message),
+        // Names that a Maildir has for other purposes.
+        Errand::Store("dovecot.index", &message),
+        Errand::Store("subscriptions", &message),
         Errand::Commit("../../secret", "s"),
-        Errand::Commit("x", "../../y"),
+        Errand::Commit(name, "../../y"),
+        Errand::Commit(name, name),
+        Errand::Commit(name, "1.M2P3Q4.host,S=0"),
+        Errand::Commit(name, "1.M2P3Q5.host,S=1"),
+        Errand::Commit("x", "x,S=1"),
         Errand::Discard("../../secret"),
+        Errand::Discard("x"),
     ] {
-        assert_eq!(perform(&path, None, errand, NOW).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(perform(errand).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{errand:?}");
     }
     assert_eq!(count(directory.path()), 2);
+    perform(Errand::Commit(name, "1.M2P3Q4.host,S=1")).unwrap();
+}
+
+/// The quota is measured once, and then remembered with what was delivered.
+#[test]
+fn a_mailbox_far_below_its_quota_is_measured_once() {
+    let directory = TestDirectory::new();
+    let (path, agent) = of_agent(&directory);
+    let maildirs = Maildirs::new("host").with_rights(MaildirRights::Agent(Arc::clone(&agent) as _));
+    let path = path.with_quota(100);
+    assert_eq!((maildirs.likely_room(&path), agent.asked().len()), (None, 0), "nobody has looked");
+    assert_eq!(maildirs.room(&path).unwrap(), 100, "there is none yet");
+    agent.asked();
+    for left in [90, 80, 70] {
+        deliver(&maildirs, &path, &[b'x'; 10]);
+        assert_eq!(maildirs.likely_room(&path), Some(left));
+    }
+    assert_eq!(agent.asked(), ["store", "commit"].repeat(3));
+    // When little is left, it is looked at.
+    for left in [30, 10] {
+        deliver(&maildirs, &path, &vec![b'x'; maildirs.likely_room(&path).unwrap() as usize - left]);
+    }
+    assert_eq!(agent.asked(), ["store", "commit"].repeat(2));
+    deliver(&maildirs, &path, &[b'x'; 10]);
+    assert_eq!(agent.asked(), ["measure", "store", "commit"]);
+    assert_eq!(maildirs.stage(&path, NOW).unwrap_err().kind, ErrorKind::MailboxFull);
+    // Its user makes room.
+    fs::remove_dir_all(directory.path().join("u/new")).unwrap();
+    fs::create_dir(directory.path().join("u/new")).unwrap();
+    deliver(&maildirs, &path, &[b'x'; 100]);
+}
+
+/// A directory whose time of modification has not changed is not read again.
+#[test]
+fn a_directory_is_read_again_only_when_it_has_changed() {
+    let directory = TestDirectory::new();
+    let path = maildir(&directory, "{user}", "u");
+    deliver(&Maildirs::new("host"), &path, b"12345");
+    let root = directory.path().join("u");
+    for folder in ["cur", ".Sent/new"] {
+        fs::create_dir_all(root.join(folder)).unwrap();
+    }
+    let put = |name: &str| fs::write(root.join(name), "12").unwrap();
+    // Changes the directory, and hides that it did.
+    let put_in_secret = |name: &str| {
+        let place = fs::File::open(root.join(name).parent().unwrap()).unwrap();
+        let before = place.metadata().unwrap().modified().unwrap();
+        put(name);
+        place.set_modified(before).unwrap();
+    };
+    let old = |name: &str| {
+        let place = fs::File::open(root.join(name)).unwrap();
+        place.set_modified(std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1)).unwrap();
+    };
+    ["", "new", "cur", ".Sent/new"].iter().for_each(|name| old(name));
+    let measured = || measure::measure(&path).unwrap();
+    assert_eq!(measured(), 5);
+    for name in ["new/a", "cur/a", ".Sent/new/a"] {
+        put_in_secret(name);
+    }
+    assert_eq!(measured(), 5, "nothing was read");
+    put("cur/b");
+    assert_eq!(measured(), 9, "one directory was read");
+    fs::create_dir_all(root.join(".Drafts/cur")).unwrap();
+    put(".Drafts/cur/a");
+    assert_eq!(measured(), 11, "a new folder");
+    fs::remove_dir_all(root.join(".Drafts")).unwrap();
+    assert_eq!(measured(), 9);
+    // A commit of this process adds what it knows: `new` is not read, or its secret would come out.
+    let name = "1.M2P3Q4.host";
+    let message = fs::File::open(root.join("cur/a")).unwrap();
+    for errand in [Errand::Store(name, &message), Errand::Commit(name, "1.M2P3Q4.host,S=2")] {
+        perform(&path, None, errand, NOW, &|| path.make(None)).unwrap();
+    }
+    assert_eq!(measured(), 11);
+    put("new/b");
+    assert_eq!(measured(), 15, "the secret of new came out");
 }
 
 #[test]

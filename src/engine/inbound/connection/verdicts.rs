@@ -147,10 +147,12 @@ impl Connection<'_> {
 
     /// Whether the quota leaves room for the size that MAIL announced, or for one octet. The reply to RCPT concerns
     /// only this recipient. A mailbox that cannot be measured now counts as having room: its copy could wait in the
-    /// queue.
+    /// queue. For a stranger the mailbox is not looked at: only what is remembered counts, and intake looks after the
+    /// data.
     fn judge_room(&self, routed: &Routed) -> Result<(), Reply> {
-        let path = self.site.maildir(routed).ok().flatten();
-        let room = path.and_then(|path| self.intake.maildirs.room(&path).ok());
+        let Ok(Some(path)) = self.site.maildir(routed) else { return Ok(()) };
+        let maildirs = &self.intake.maildirs;
+        let room = if self.is_own() { maildirs.room(&path).ok() } else { maildirs.likely_room(&path) };
         if room.is_some_and(|room| room < self.declared_octets.max(1)) {
             return Err(Reply::new(452, EnhancedStatus::MAILBOX_FULL_NOW, "the mailbox is full"));
         }

@@ -2,6 +2,7 @@
 //! connections in `slots`, slow data and crowds in `patience`; errors, recipients and idle commands by transcripts;
 //! messages a minute in `inbound`.
 
+use crate::engine::inbound::policy::ListenerPolicy;
 use crate::engine::tests::world::*;
 use crate::net::transport::{Deadline, Transport, WireError};
 use crate::store::has_room;
@@ -193,4 +194,24 @@ fn a_full_mailbox_takes_nothing_and_tells_its_own_recipient_alone() {
     let session = "EHLO c\r\nMAIL FROM:<x@y.example>\r\nRCPT TO:<alice@box.example>\r\nRCPT TO:<bob@box.example>\r\nQUIT\r\n";
     let said = world.session(session.as_bytes(), &mut |_| ());
     assert!(said.contains(&format!("\r\n{full}\r\n250 2.1.5 ")), "{said}");
+}
+
+/// Anyone may say RCPT, any number of times: the mailbox is not looked at for strangers.
+#[test]
+fn a_stranger_learns_of_a_full_mailbox_what_is_known_and_starts_no_measure() {
+    let world = World::new("local.quota = \"10KiB\"\n");
+    fill(&world, "alice", 10 * 1024);
+    let rcpt = "EHLO c\r\nMAIL FROM:<x@y.example>\r\nRCPT TO:<alice@box.example>\r\nQUIT\r\n";
+    let ask = |client| world.session_by(ListenerPolicy::default(), client, rcpt);
+    let (stranger, own) = ("198.51.100.7", "127.0.0.1");
+    for (client, reply) in [(stranger, "250 2.1.5"), (own, "452 4.2.2"), (stranger, "452 4.2.2")] {
+        let said = ask(client);
+        assert!(said.contains(&format!("\r\n{reply} ")), "{client}: {said}");
+    }
+    // What a stranger sends is measured after the data, when it would be stored.
+    let world = World::new("local.quota = \"10KiB\"\n");
+    fill(&world, "alice", 10 * 1024);
+    let data = rcpt.replace("QUIT", "DATA\r\nSubject: x\r\n\r\nx\r\n.\r\nQUIT");
+    let said = world.session_by(ListenerPolicy::default(), stranger, &data);
+    assert!(said.contains("\r\n354 ") && said.contains("\r\n452 4.2.2 "), "{said}");
 }

@@ -59,6 +59,7 @@ fn policy() -> RoutePolicy {
         local_domains: ["localhost", "box.lan"].map(|d| Domain::parse(d).unwrap()).to_vec(),
         own_addresses: Vec::new(),
         users: LocalUsers::System,
+        in_homes: false,
         separator: Some('+'),
         catch_all: None,
         admin: None,

@@ -24,6 +24,7 @@ fn policy() -> RoutePolicy {
         local_domains: ["localhost", "box.lan"].map(|d| Domain::parse(d).unwrap()).to_vec(),
         own_addresses: vec!["192.0.2.1".parse().unwrap()],
         users: LocalUsers::System,
+        in_homes: false,
         separator: Some('+'),
         catch_all: None,
         admin: None,
@@ -79,6 +80,34 @@ fn users_of_the_system() {
             ("joe@[192.0.2.9]", "relay [192.0.2.9] for joe@[192.0.2.9]"),
         ],
     );
+}
+
+/// The homes of daemons are no places for mail, and root's is not for the agent of a process that talks to the network.
+#[test]
+fn a_system_user_has_no_mailbox_in_a_home() {
+    let homes = RoutePolicy { in_homes: true, ..policy() };
+    let nobody = "550 5.1.1 no such user here";
+    check(
+        &homes,
+        &[
+            ("joe@box.lan", "maildir joe for joe@box.lan"),
+            ("root@box.lan", nobody),
+            ("daemon@box.lan", nobody),
+            ("nobody@box.lan", nobody),
+            ("daemon+tag@box.lan", nobody),
+            // Always accepted: intake has no place for it now, and the sender tries again.
+            ("postmaster@box.lan", "maildir postmaster for postmaster@box.lan"),
+        ],
+    );
+    let admin = RoutePolicy { admin: Some(mailbox("joe@box.lan")), ..homes.clone() };
+    for name in ["root", "daemon", "nobody", "postmaster"] {
+        assert_eq!(route(&admin, &format!("{name}@box.lan")), "maildir joe for joe@box.lan", "{name}");
+    }
+    let root = RoutePolicy { admin: Some(mailbox("root@box.lan")), ..homes.clone() };
+    assert_eq!(route(&root, "daemon@box.lan"), nobody);
+    assert!(homes.own_maildir(&mailbox("root@box.lan"), &Box).is_err());
+    let elsewhere = RoutePolicy { catch_all: Some(mailbox("me@example.org")), ..homes };
+    assert_eq!(route(&elsewhere, "daemon@box.lan"), "relay example.org for me@example.org (local)");
 }
 
 #[test]

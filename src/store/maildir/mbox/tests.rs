@@ -288,6 +288,7 @@ fn an_mbox_counts_for_the_quota_by_its_size() {
     assert_eq!(stage(&maildirs, &path, &[b'x'; 190]).unwrap_err().kind, ErrorKind::MailboxFull);
     deliver(&maildirs, &path, b"x").unwrap();
     fs::write(file(&directory), [b'x'; 200]).unwrap();
+    assert_eq!(maildirs.room(&path).unwrap(), 0);
     assert_eq!(maildirs.stage(&path, NOW).unwrap_err().kind, ErrorKind::MailboxFull);
 }
 

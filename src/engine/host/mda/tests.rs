@@ -1,0 +1,242 @@
+//! Daemon and agent in one process, with errands that a test holds up.
+
+use super::link::Link;
+use super::pool::{Hand, Pool, WORKERS_MAX};
+use super::*;
+use rustix::io::Errno;
+use std::collections::HashSet;
+use std::sync::{Condvar, Mutex};
+
+/// Users whose errands do not end until a test lets them.
+#[derive(Default)]
+struct Gate {
+    held: Mutex<HashSet<String>>,
+    opened: Condvar,
+    begun: Mutex<Vec<String>>,
+}
+
+impl Gate {
+    fn hold(&self, user: &str) {
+        self.held.lock().unwrap().insert(user.to_owned());
+    }
+
+    fn open(&self, user: &str) {
+        self.held.lock().unwrap().remove(user);
+        self.opened.notify_all();
+    }
+
+    fn begun(&self, user: &str) -> usize {
+        self.begun.lock().unwrap().iter().filter(|it| *it == user).count()
+    }
+
+    /// An errand: waits while its user is held; the answer is the length of its first word.
+    fn pass(&self, user: &str, words: &[&str]) -> io::Result<u64> {
+        self.begun.lock().unwrap().push(user.to_owned());
+        let held = self.held.lock().unwrap();
+        drop(self.opened.wait_while(held, |held| held.contains(user)).unwrap());
+        match words {
+            ["panic"] => panic!("on purpose"),
+            ["fail"] => Err(Errno::NOSPC.into()),
+            [word, ..] => Ok(word.len() as u64),
+            [] => Err(Errno::INVAL.into()),
+        }
+    }
+}
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// An agent whose users are overdue after this time.
+fn agent(overdue: Duration) -> (Arc<Link>, Arc<Pool>, Arc<Gate>) {
+    let (here, there) =
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+    let gate = Arc::new(Gate::default());
+    let of_pool = Arc::clone(&gate);
+    let make_hand: MakeHand = Box::new(move || -> Hand {
+        let gate = Arc::clone(&of_pool);
+        Box::new(move |user, words, _| gate.pass(user, words))
+    });
+    let pool = Pool::new(there, make_hand);
+    let runs = Arc::clone(&pool);
+    std::thread::spawn(move || runs.run());
+    (Arc::new(Link::new(here, overdue)), pool, gate)
+}
+
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    for _ in 0..6000 {
+        if condition() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("not in a minute: {what}");
+}
+
+#[test]
+fn each_asker_gets_its_own_answer() {
+    let (link, pool, _) = agent(LONG);
+    std::thread::scope(|scope| {
+        for asker in 0..16_usize {
+            let link = &link;
+            scope.spawn(move || {
+                // Two askers share a user.
+                let user = format!("u{}", asker / 2);
+                for _ in 0..50 {
+                    let word = "x".repeat(asker + 1);
+                    assert_eq!(link.ask(&user, &[&word], None, LONG).unwrap(), asker as u64 + 1);
+                }
+                let error = link.ask(&user, &["fail"], None, LONG).unwrap_err();
+                assert_eq!(error.raw_os_error(), Some(Errno::NOSPC.raw_os_error()));
+            });
+        }
+    });
+    assert!(pool.workers() <= 16, "{}", pool.workers());
+    let error = link.ask("u", &["panic"], None, LONG).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(Errno::IO.raw_os_error()));
+    assert_eq!(link.ask("u", &["1"], None, LONG).unwrap(), 1, "the worker goes on");
+    assert!(link.ask("u", &["a\0b"], None, LONG).is_err());
+    assert!(link.ask("u", &["x".repeat(3000).as_str()], None, LONG).is_err());
+    assert_eq!(link.ask("u", &["12"], None, LONG).unwrap(), 2);
+    link.close();
+}
+
+#[test]
+fn a_mailbox_that_hangs_costs_others_nothing_and_its_own_user_no_wait() {
+    let (link, _, gate) = agent(Duration::from_millis(200));
+    gate.hold("hangs");
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| link.ask("hangs", &["first"], None, LONG));
+        wait_until("the errand has begun", || gate.begun("hangs") == 1);
+        // Waits for the place, and is given up when the first one is overdue.
+        let second = scope.spawn(|| link.ask("hangs", &["second"], None, LONG));
+        for _ in 0..100 {
+            assert_eq!(link.ask("other", &["word"], None, LONG).unwrap(), 4);
+        }
+        assert_eq!(second.join().unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(link.overdue(), 1);
+        for _ in 0..100 {
+            let error = link.ask("hangs", &["later"], None, LONG).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        }
+        assert!(!first.is_finished(), "all of this happened while it waited");
+        assert_eq!(gate.begun("hangs"), 1, "the agent was not asked");
+        gate.open("hangs");
+        assert_eq!(first.join().unwrap().unwrap(), 5);
+    });
+    assert_eq!((link.ask("hangs", &["again"], None, LONG).unwrap(), link.overdue()), (5, 0));
+    link.close();
+}
+
+#[test]
+fn the_answer_that_nobody_waits_for_frees_the_place() {
+    let (link, _, gate) = agent(LONG);
+    gate.hold("slow");
+    let error = link.ask("slow", &["word"], None, Duration::from_millis(20)).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    std::thread::scope(|scope| {
+        let next = scope.spawn(|| link.ask("slow", &["next one"], None, LONG));
+        gate.open("slow");
+        assert_eq!(next.join().unwrap().unwrap(), 8);
+    });
+    link.close();
+}
+
+#[test]
+fn workers_have_a_limit_that_hanging_users_cannot_raise() {
+    let (link, pool, gate) = agent(LONG);
+    let users: Vec<String> = (0..=WORKERS_MAX).map(|user| format!("u{user}")).collect();
+    users.iter().for_each(|user| gate.hold(user));
+    std::thread::scope(|scope| {
+        for user in &users[..WORKERS_MAX] {
+            scope.spawn(|| link.ask(user, &["word"], None, LONG));
+        }
+        wait_until("all workers are busy", || users[..WORKERS_MAX].iter().all(|user| gate.begun(user) == 1));
+        let error = link.ask(&users[WORKERS_MAX], &["word"], None, LONG).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::BUSY.raw_os_error()));
+        assert_eq!(pool.workers(), WORKERS_MAX);
+        users.iter().for_each(|user| gate.open(user));
+    });
+    link.close();
+}
+
+#[test]
+fn all_askers_learn_that_the_agent_has_ended() {
+    let (link, _, gate) = agent(LONG);
+    gate.hold("u");
+    let (told, end) = std::sync::mpsc::channel();
+    link.listen(Box::new(move || told.send(()).unwrap())).unwrap();
+    std::thread::scope(|scope| {
+        let asker = scope.spawn(|| link.ask("u", &["word"], None, LONG));
+        wait_until("the errand has begun", || gate.begun("u") == 1);
+        link.close();
+        assert!(asker.join().unwrap().is_err());
+    });
+    end.recv().unwrap();
+    assert!(link.has_ended() && link.ask("v", &["word"], None, LONG).is_err());
+    gate.open("u");
+}
+
+/// The mailbox of a real user, served as the agent does it, but in a thread of this process.
+#[test]
+fn a_request_is_judged_by_the_user_and_by_the_names_in_it() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let directory = std::env::temp_dir().join(format!("pillarbox-mda-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&directory, permissions).unwrap();
+    let steps = |template: &str| {
+        let mut settings = Settings::default();
+        settings.local.users = LocalUsers::System;
+        settings.local.maildir = crate::mail::maildir_template::MaildirTemplate::parse(template).unwrap();
+        Steps::new(Arc::new(Mailboxes::new("/nonexistent".into(), &settings)))
+    };
+    let message = File::open("/dev/null").unwrap();
+    let file = {
+        std::fs::write(directory.join("message"), "Subject: x\n\nx\n").unwrap();
+        File::open(directory.join("message")).unwrap()
+    };
+    let template = format!("{}/mail/{{user}}", directory.display());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            rights::keep_for_delivery().unwrap();
+            let mut homes = steps("{home}/Maildir");
+            for user in ["root", "daemon", "nobody"] {
+                for errand in [["d", "measure"].as_slice(), &["d", "store", "1.M2P3Q4.host"]] {
+                    let error = homes.go(user, errand, Some(&file)).unwrap_err();
+                    assert_eq!(error.raw_os_error(), Some(Errno::PERM.raw_os_error()), "{user} {errand:?}");
+                }
+            }
+            let mut place = steps(&template);
+            let mut said = |words: &[&str], sent| {
+                place.go("daemon", words, sent).map_err(|error| error.raw_os_error().unwrap_or(0))
+            };
+            let invalid = Err(Errno::INVAL.raw_os_error());
+            for words in [
+                ["d", "store", "../x"].as_slice(),
+                &["d", "store", "dovecot.index"],
+                &["d", "discard", "../../x"],
+                &["d", "read", "1.M2P3Q4.host"],
+                &["d"],
+                &[],
+            ] {
+                assert_eq!(said(words, Some(&file)), invalid, "{words:?}");
+            }
+            assert_eq!(said(&["d", "store", "1.M2P3Q4.host"], Some(&message)), invalid, "a device");
+            assert_eq!(said(&["d", "store", "1.M2P3Q4.host"], None), invalid, "no message");
+            assert_eq!(said(&["d", "store", "1.M2P3Q5.host"], Some(&file)), Ok(0));
+            for to in ["1.M2P3Q5.host", "1.M2P3Q5.host,S=0", "x", "../cur/1.M2P3Q5.host,S=14"] {
+                assert_eq!(said(&["d", "commit", "1.M2P3Q5.host", to], None), invalid, "{to}");
+            }
+            assert_eq!(said(&["d", "commit", "1.M2P3Q5.host", "1.M2P3Q5.host,S=14"], None), Ok(0));
+            assert_eq!(said(&["d", "measure"], None), Ok(14));
+            assert!(said(&["..", "measure"], None).is_ok(), "the domain is in no path here");
+            let nobody = place.go("no-such-user-here", &["d", "measure"], None).unwrap_err();
+            assert_eq!(nobody.raw_os_error(), Some(Errno::NOENT.raw_os_error()));
+        });
+    });
+    let delivered = directory.join("mail/daemon/new/1.M2P3Q5.host,S=14");
+    let uid = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(delivered).unwrap());
+    assert_eq!(uid, user::find("daemon").unwrap().unwrap().uid);
+    std::fs::remove_dir_all(directory).unwrap();
+}
