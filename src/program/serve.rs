@@ -79,8 +79,8 @@ pub fn run(config: &Path) -> Result<(), CommandFailure> {
     let agent = privileges::start_agent(config, &settings, account.as_ref())?;
     // A reload can't start it: root's rights are gone by then.
     let lacks_agent = agent.is_none() && account.as_ref().is_some_and(|account| account.uid != 0);
-    // Before anything that a signal during the start could leave half done.
-    let mut signals = Signals::register()
+    // A stop during the start ends the process at once: each step may hang, and leaves no more behind than a crash would.
+    let mut signals = Signals::register(true)
         .map_err(|error| CommandFailure::new(exit::OS_ERROR, format!("signals: {error}")))?;
     let inherited = inherited.map_err(|error| CommandFailure::new(exit::UNAVAILABLE, error))?;
     let listeners = if inherited.is_empty() { bind(&settings)? } else { take_over(inherited)? };

@@ -113,7 +113,7 @@ pub fn run(path: &Path, operands: &[OsString]) -> Result<(), CommandFailure> {
         readers: FileReaders::All,
     });
     // An interrupt from now on waits for the files, so that none is left half written.
-    let _held_back = Signals::register();
+    let _held_back = Signals::register(false);
     target.write(&new)?;
     let written: Vec<String> = new.iter().map(|file| file.path.display().to_string()).collect();
     say(&format!("Written: {}\n{}", written.join(", "), next(&settings, &answers)));

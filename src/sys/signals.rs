@@ -2,7 +2,7 @@
 //!
 //! | signal | effect |
 //! | --- | --- |
-//! | SIGTERM, SIGINT | [`Signal::Stop`] |
+//! | SIGTERM, SIGINT | [`Signal::Stop`]; while a daemon starts, the process ends at once |
 //! | SIGHUP | [`Signal::Reload`] |
 //! | SIGUSR1 | [`Signal::Flush`] |
 //! | SIGXFSZ | ignored: the write fails with EFBIG instead |
@@ -47,28 +47,36 @@ pub fn stop_this_process() {
 pub struct Signals {
     wake: UnixStream,
     flags: Vec<(Arc<AtomicBool>, Signal)>,
+    /// A daemon starts: a step that hangs must not keep it from ending.
+    is_starting: Arc<AtomicBool>,
 }
 
 impl Signals {
-    /// Installs handlers in place of the system's defaults.
+    /// Installs handlers in place of the system's defaults. `ends_start`: until the first [`Self::wait`], a signal that stops
+    /// ends the process at once; otherwise it is held back.
     ///
     /// # Errors
     /// No descriptor is left, or a handler cannot be installed.
-    pub fn register() -> io::Result<Self> {
+    pub fn register(ends_start: bool) -> io::Result<Self> {
         let (wake, waker) = UnixStream::pair()?;
         let mut flags = Vec::with_capacity(SIGNALS.len());
+        let is_starting = Arc::new(AtomicBool::new(ends_start));
         for (number, signal) in SIGNALS {
             let raised = Arc::new(AtomicBool::new(false));
+            if signal == Signal::Stop {
+                flag::register_conditional_shutdown(number, 0, Arc::clone(&is_starting))?;
+            }
             // The flag first: it must be set by the time the wake-up is read.
             flag::register(number, Arc::clone(&raised))?;
             low_level::pipe::register(number, waker.try_clone()?)?;
             flags.push((raised, signal));
         }
-        Ok(Self { wake, flags })
+        Ok(Self { wake, flags, is_starting })
     }
 
     /// Waits for the next signal.
     pub fn wait(&mut self) -> Signal {
+        self.is_starting.store(false, Ordering::SeqCst);
         loop {
             for (raised, signal) in &self.flags {
                 if raised.swap(false, Ordering::SeqCst) {
