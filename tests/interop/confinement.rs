@@ -44,6 +44,7 @@ fn each_process_has_what_it_needs_and_no_more() {
     let place = open_place();
     place.configure(&format!("user = \"{USER}\"\nlocal.users = \"system\"\nalarm.command = \"/bin/true\"\n"));
     let daemon = place.serve();
+    place.wait_for_log(&["text=\"ready\""]);
     let uid = user::find(USER).unwrap().unwrap().uid.to_string();
     let (agent, commands) = (child(daemon.pid(), "pillarbox-mda"), child(daemon.pid(), "pillarbox-comma"));
     for (pid, owner, filter, descriptors) in
@@ -175,8 +176,7 @@ fn nothing_that_the_daemon_needs_is_refused() {
     command.arg("-c").arg(place.path("pillarbox.toml")).arg("serve");
     command.stderr(fs::File::create(place.path("log")).unwrap());
     let mut strace = place.run(command.process_group(0));
-    let pid = strace.pid();
-    let daemon = read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap().trim().parse().unwrap();
+    let daemon = traced(strace.pid());
     let large = [MESSAGE, &b"0123456789\r\n".repeat(50_000)].concat();
     for content in [MESSAGE, &large] {
         send(place.port, "s@box.test", "u@box.test", content);
@@ -206,6 +206,33 @@ fn nothing_that_the_daemon_needs_is_refused() {
     // The C library tries it, and takes clone instead.
     let denied: Vec<&str> = confined.lines().filter(denied).filter(|line| !line.contains("clone3")).collect();
     assert!(denied.is_empty(), "{denied:#?}");
+}
+
+/// A kernel before 5.13 has no Landlock, and one before 3.17 has seccomp by prctl alone.
+#[test]
+fn an_older_kernel_gets_a_line_in_the_log_and_mail_goes_on() {
+    let place = Place::new();
+    place.configure("");
+    let mut command = program("strace", "strace");
+    command.args(["-f", "-o", "/dev/null", "-e", "inject=landlock_create_ruleset,seccomp:error=ENOSYS"]);
+    command.arg(env!("CARGO_BIN_EXE_pillarbox")).arg("-c").arg(place.path("pillarbox.toml")).arg("serve");
+    command.stderr(fs::File::create(place.path("log")).unwrap());
+    let mut strace = place.run(command.process_group(0));
+    place.wait_for_log(&["text=\"ready\""]);
+    send(place.port, "s@box.test", "u@box.test", MESSAGE);
+    let mut status = Command::new(env!("CARGO_BIN_EXE_pillarbox"));
+    let shown = run(status.arg("-c").arg(place.path("pillarbox.toml")).args(["status", "--json"]));
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("\"landlock_version\":0,\"seccomp_filter\":1"), "{shown}");
+    let told = place.logged(&["not confined by"]);
+    assert!(told.len() == 1 && told[0].contains("Landlock: Function not implemented"), "{told:?}");
+    super::harness::signal(traced(strace.pid()), "TERM");
+    strace.wait();
+}
+
+/// The program that strace runs.
+fn traced(pid: u32) -> u32 {
+    read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap().trim().parse().unwrap()
 }
 
 #[test]

@@ -421,6 +421,7 @@ fn openwrt_starts_and_reloads_it_and_keeps_the_password_apart() {
             "procd_set_param respawn 3600 5 0",
             "procd_set_param term_timeout 30",
             "procd_set_param stderr 1",
+            "procd_set_param no_new_privs 1",
             "procd_close_instance",
             &chown,
             "procd_send_signal pillarbox * HUP",

@@ -222,6 +222,13 @@ pub fn reconfigure(place: &Place, daemon: &Daemon, more: &str) {
     wait_until("the configuration is read again", SOON, || count() > before);
 }
 
+/// Names ports from the start: a reload could not add them.
+fn named(ports: &[u16]) -> String {
+    let routes: Vec<String> =
+        ports.iter().map(|port| format!("\"p{port}.test\" = \"smtp://127.0.0.1:{port}\"")).collect();
+    format!("relay.routes = {{ {} }}\n", routes.join(", "))
+}
+
 const ROUTE: &str = "queue.retry = [\"1h\"]\n";
 
 /// Postfix as the smarthost, with Dovecot's AUTH: every mechanism, both kinds of TLS; the password is never sent in clear.
@@ -242,9 +249,10 @@ fn postfix_with_dovecots_auth_takes_every_mechanism() {
     );
     let _dns = place.dns(&["--host-record=smart.test,127.0.0.1"]);
     let file = password_file(&place, PASSWORD);
+    let named = named(&[submission, smtps]);
     let settings = |url: &str, auth: &str| {
         format!(
-            "relay.smarthost = \"{url}\"\nrelay.username = \"joe@smart.test\"\nrelay.password_file = {file:?}\n\
+            "{named}relay.smarthost = \"{url}\"\nrelay.username = \"joe@smart.test\"\nrelay.password_file = {file:?}\n\
              relay.auth = \"{auth}\"\nrelay.ca_file = \"{}\"\nlog.level = \"trace\"\n{ROUTE}",
             place.path("ca.pem").display()
         )
@@ -360,9 +368,10 @@ fn a_wrong_certificate_pauses_the_route_and_hears_no_password() {
     let _dns = place.dns(&["--host-record=smart.test,127.0.0.1"]);
     let file = password_file(&place, PASSWORD);
     let ca = place.path("ca.pem");
+    let named = named(&ports);
     let settings = |url: &str, more: &str| {
         format!(
-            "relay.smarthost = \"{url}\"\nrelay.username = \"joe@smart.test\"\nrelay.password_file = {file:?}\n\
+            "{named}relay.smarthost = \"{url}\"\nrelay.username = \"joe@smart.test\"\nrelay.password_file = {file:?}\n\
              {more}\n{ROUTE}"
         )
     };
