@@ -60,14 +60,15 @@ pub fn make_below(parent: impl AsFd, name: &OsStr, mode: Mode, owner: Option<Own
     };
     let directory = open_below(&parent, name, DirectoryAccess::Read)?;
     if made {
-        // A user who may write to the parent could have put a directory there that is not theirs. If nothing is given away,
-        // another thread may already deliver into it.
-        if owner.is_some() && !is_empty(&directory)? {
+        // A user who may write to the parent could have put a directory there that is not theirs: it is not changed. But
+        // without an owner it may as well be the new one, which another thread already delivers into.
+        if is_empty(&directory)? {
+            // The umask may have removed the bits that let others pass through.
+            fchmod(&directory, mode)?;
+            give_to(&directory, owner)?;
+        } else if owner.is_some() {
             return Err(Errno::NOTDIR.into());
         }
-        // The umask may have removed the bits that let others pass through.
-        fchmod(&directory, mode)?;
-        give_to(&directory, owner)?;
     }
     sync_directory(&directory)?;
     sync_directory(&parent)?;
