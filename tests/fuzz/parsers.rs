@@ -29,12 +29,13 @@ pub fn address_list(octets: &[u8]) {
     assert!(list.end <= octets.len());
     assert!(list.addresses.len() <= address_list::ADDRESSES_MAX + 1, "{} addresses", list.addresses.len());
     let mut before = 0;
-    for span in &list.addresses {
+    for (number, span) in list.addresses.iter().enumerate() {
         let whole = span.whole();
         assert!(before <= whole.start && whole.start <= whole.end && whole.end <= octets.len(), "{span:?}");
         assert!(span.name.end <= octets.len() && span.name.start <= span.name.end, "{span:?}");
         before = whole.end;
-        let Some(address) = span.read(octets) else { continue };
+        // Some are enough, and leave the fuzzer time for others.
+        let Some(address) = span.read(octets).filter(|_| number < 20) else { continue };
         let printed = address.to_string();
         assert_harmless(&printed);
         // Quotes that people put around an address are read away, so one within it may go the second time.

@@ -60,13 +60,15 @@ pub fn make_below(parent: impl AsFd, name: &OsStr, mode: Mode, owner: Option<Own
     };
     let directory = open_below(&parent, name, DirectoryAccess::Read)?;
     if made {
-        // A user who may write to the parent could have put a directory there that is not theirs.
-        if !is_empty(&directory)? {
+        // A user who may write to the parent could have put a directory there that is not theirs: it is not changed. But
+        // without an owner it may as well be the new one, which another thread already delivers into.
+        if is_empty(&directory)? {
+            // The umask may have removed the bits that let others pass through.
+            fchmod(&directory, mode)?;
+            give_to(&directory, owner)?;
+        } else if owner.is_some() {
             return Err(Errno::NOTDIR.into());
         }
-        // The umask may have removed the bits that let others pass through.
-        fchmod(&directory, mode)?;
-        give_to(&directory, owner)?;
     }
     sync_directory(&directory)?;
     sync_directory(&parent)?;
@@ -102,4 +104,25 @@ pub fn make_directories(path: &Path, mode: Mode) -> io::Result<()> {
     }
     let synced = open_directory(parent, DirectoryAccess::Read).and_then(sync_directory);
     if made { synced } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::test_directory::TestDirectory;
+    use std::fs::File;
+    use std::thread;
+
+    #[test]
+    fn a_directory_that_another_thread_uses_at_once_is_made() {
+        for _ in 0..300 {
+            let parent = TestDirectory::new();
+            let path = parent.path().join("tmp/x");
+            thread::scope(|scope| {
+                scope.spawn(|| while File::create(&path).is_err() {});
+                let opened = open_directory(parent.path(), DirectoryAccess::Read).unwrap();
+                make_below(opened, "tmp".as_ref(), Mode::RWXU, None).unwrap();
+            });
+        }
+    }
 }
