@@ -32,8 +32,9 @@ fn place_of_user() -> Option<Place> {
 
 /// The numbers of a line of /proc/PID/status, of each thread.
 fn of_threads(pid: u32, name: &str, radix: u32) -> Vec<Vec<u64>> {
-    let tasks = files(Path::new(&format!("/proc/{pid}/task")));
-    assert!(tasks.len() > 1, "the listener and the forwarder run");
+    let tasks = || files(Path::new(&format!("/proc/{pid}/task")));
+    wait_until("the listener and the forwarder run", SOON, || tasks().len() > 1);
+    let tasks = tasks();
     // The thread of a connection may have ended in the meantime.
     let statuses = tasks.iter().filter_map(|task| read_to_string(task.join("status")).ok());
     let numbers = |status: String| {
