@@ -16,7 +16,7 @@
 //! | [`sync_directory`] | `fsync` of a directory | removals, and names that [`move_file`] gave |
 //! | [`make_below`] | `fsync` of the new directory, then of its parent | a directory of the state or of a Maildir |
 //! | [`make_directories`] | `fsync` of each parent | the administrator's part of a path |
-//! | [`StagedFile::without_name`] | no sync | a scratch file that nobody needs after a crash |
+//! | [`StagedFile::scratch`] | no sync | a file that nobody needs after a crash |
 //!
 //! Where a crash falls decides what is left of a file:
 //!
@@ -29,6 +29,7 @@
 //! before its commit unlinks its temporary name.
 
 mod directory;
+mod scratch;
 
 pub use self::directory::{DirectoryAccess, make_below, make_directories, open_below, open_directory};
 
@@ -41,11 +42,10 @@ use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, fchown};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The largest part of a file that is held in memory before it is written: a message up to this size costs one write.
@@ -126,6 +126,8 @@ pub struct StagedFile {
     flushed_octets: u64,
     /// A read or write has failed: the file can no longer be synced, even if the caller ignored the error.
     broken: bool,
+    /// Where a file in memory goes on when it becomes larger than [`BUFFER_OCTETS`].
+    overflow: Option<PathBuf>,
 }
 
 impl StagedFile {
@@ -142,34 +144,16 @@ impl StagedFile {
         Ok(Self::new(name, file))
     }
 
-    /// Creates a file without a name in `directory`, for octets that are copied elsewhere later. It is never synced,
-    /// and it vanishes when it is closed.
-    ///
-    /// # Errors
-    /// An I/O error.
-    pub fn without_name(directory: &Path) -> io::Result<Self> {
-        let directory = Arc::new(open_directory(directory, DirectoryAccess::Search)?);
-        let mode = Mode::RUSR | Mode::WUSR;
-        match openat(&directory, ".", OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, mode) {
-            Ok(file) => {
-                let mut name = TemporaryName::here(&directory, String::new());
-                name.moved = true;
-                Ok(Self::new(name, file.into()))
-            }
-            // An old kernel, or a file system without unnamed files.
-            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOSYS) => {
-                let number = RandomState::new().build_hasher().finish();
-                let mut made = Self::create(&directory, format!("scratch-{number:x}"), None)?;
-                unlinkat(&directory, &*made.name.name, AtFlags::empty())?;
-                made.name.moved = true;
-                Ok(made)
-            }
-            Err(errno) => Err(errno.into()),
-        }
-    }
-
     fn new(name: TemporaryName, file: File) -> Self {
-        Self { name, file, stays_open: false, buffer: Vec::new(), flushed_octets: 0, broken: false }
+        Self {
+            name,
+            file,
+            stays_open: false,
+            buffer: Vec::new(),
+            flushed_octets: 0,
+            broken: false,
+            overflow: None,
+        }
     }
 
     /// Locks the file until it is committed or dropped: a sweep leaves a locked file alone.
@@ -211,6 +195,8 @@ impl StagedFile {
     /// # Errors
     /// An I/O error. The file cannot be synced afterwards: drop it.
     pub fn write(&mut self, octets: &[u8]) -> io::Result<()> {
+        let result = self.make_room(octets.len());
+        self.note(result)?;
         if self.buffer.len() + octets.len() > BUFFER_OCTETS {
             self.flush()?;
         }
@@ -241,6 +227,8 @@ impl StagedFile {
             }
             let start = self.buffer.len();
             let room = (BUFFER_OCTETS - start).min(usize::try_from(octets).unwrap_or(usize::MAX));
+            let result = self.make_room(room);
+            self.note(result)?;
             self.buffer.resize(start + room, 0);
             let piece = self.buffer.get_mut(start..).unwrap_or_default();
             let result = source.read_exact_at(piece, offset);
@@ -288,7 +276,7 @@ impl StagedFile {
         Ok(())
     }
 
-    /// Returns the open file, to be copied elsewhere; see [`Self::without_name`].
+    /// Returns the open file, to be copied elsewhere; see [`Self::scratch`].
     ///
     /// # Errors
     /// The file was not written in full.
@@ -490,6 +478,7 @@ mod tests {
     use super::super::test_directory::TestDirectory;
     use super::*;
     use std::fs;
+    use std::path::Path;
     use std::sync::atomic::{AtomicBool, Ordering};
 
     fn open(path: &Path) -> Arc<OwnedFd> {
@@ -531,18 +520,6 @@ mod tests {
         let file = StagedFile::create(&here, "tmp".into(), None).unwrap();
         drop(file.sync(Arc::clone(&here), directory.path().join("final")).unwrap());
         assert!(names(&directory).is_empty());
-    }
-
-    #[test]
-    fn a_file_without_a_name_leaves_nothing() {
-        let directory = TestDirectory::new();
-        let mut file = StagedFile::without_name(directory.path()).unwrap();
-        file.write(&vec![b'x'; BUFFER_OCTETS + 1]).unwrap();
-        file.write(b"more").unwrap();
-        assert!(names(&directory).is_empty());
-        let file = file.finish().unwrap();
-        assert_eq!(file.metadata().unwrap().len(), BUFFER_OCTETS as u64 + 5);
-        assert!(StagedFile::without_name(&directory.path().join("missing")).is_err());
     }
 
     /// What the owner of the parent can do while root makes a Maildir there.

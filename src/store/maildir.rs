@@ -75,7 +75,7 @@ pub struct Maildirs {
     /// How many names have been made; a machine word, because 32-bit boxes have no larger atomic.
     count: AtomicUsize,
     rights: MaildirRights,
-    /// Where messages for an mbox are staged, if the directory exists.
+    /// Where large messages for an mbox or an agent are staged.
     scratch: PathBuf,
     /// How often a locked mbox is tried.
     lock_attempts: u32,
@@ -118,7 +118,7 @@ impl Maildirs {
         Self { rights, ..self }
     }
 
-    /// The same, with a directory where messages for an mbox are staged as files without a name.
+    /// The same, with a directory where large messages for an mbox or an agent are staged as files without a name.
     #[must_use]
     pub fn with_scratch(self, directory: PathBuf) -> Self {
         Self { scratch: directory, ..self }
@@ -197,15 +197,7 @@ impl Maildirs {
         now: WallTime,
         to: impl FnOnce(Box<mbox::Appender>) -> To,
     ) -> io::Result<Delivery> {
-        let file = match StagedFile::without_name(&self.scratch) {
-            // Only for `probe`, when an ordinary user runs it or the daemon has never run.
-            Err(error)
-                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) =>
-            {
-                StagedFile::without_name(&std::env::temp_dir())?
-            }
-            made => made?,
-        };
+        let file = StagedFile::scratch(&self.scratch)?;
         let appender = mbox::Appender {
             path: path.clone(),
             owner: self.owner(path),

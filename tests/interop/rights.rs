@@ -32,8 +32,9 @@ fn place_of_user() -> Option<Place> {
 
 /// The numbers of a line of /proc/PID/status, of each thread.
 fn of_threads(pid: u32, name: &str, radix: u32) -> Vec<Vec<u64>> {
-    let tasks = files(Path::new(&format!("/proc/{pid}/task")));
-    assert!(tasks.len() > 1, "the listener and the forwarder run");
+    let tasks = || files(Path::new(&format!("/proc/{pid}/task")));
+    wait_until("the listener and the forwarder run", SOON, || tasks().len() > 1);
+    let tasks = tasks();
     // The thread of a connection may have ended in the meantime.
     let statuses = tasks.iter().filter_map(|task| read_to_string(task.join("status")).ok());
     let numbers = |status: String| {
@@ -322,6 +323,40 @@ fn mail_is_written_with_the_rights_of_its_user_alone() {
     }
     assert_eq!(files(&new).len(), 2);
     daemon.stop();
+}
+
+/// The message, then its name, then the directory, then 250.
+#[test]
+fn a_message_of_a_system_user_is_safe_before_its_250() {
+    let Some((place, _)) = place_of_system_users("") else { return };
+    let trace = place.path("trace");
+    let mut strace = program("strace", "strace");
+    strace.args(["-f", "-y", "-qq", "-s", "60", "-e", "trace=fsync,fdatasync,syncfs,renameat2,write,sendto"]);
+    strace.arg("-o").arg(&trace).arg(env!("CARGO_BIN_EXE_pillarbox")).arg("-c");
+    strace.arg(place.path("pillarbox.toml")).arg("serve");
+    let mut daemon = place.run(std::os::unix::process::CommandExt::process_group(&mut strace, 0));
+    for _ in 0..2 {
+        send(place.port, "s@y.test", &format!("{RECIPIENT}@box.test"), MESSAGE);
+    }
+    let pid = daemon.pid();
+    let served = read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    signal(served.trim().parse().unwrap(), "TERM");
+    daemon.wait();
+    let text = read_to_string(trace).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let last = |what: &str| lines.iter().rposition(|line| line.contains(what)).unwrap();
+    // All of these are calls of one worker, one after the other.
+    let renamed = last("renameat2(");
+    let worker = lines[renamed].split_whitespace().next().unwrap();
+    let of_worker = |&i: &usize| lines[i].starts_with(worker) && lines[i].contains("sync");
+    let before = (0..renamed).rev().find(of_worker).unwrap();
+    let after: Vec<usize> = (renamed..lines.len()).filter(of_worker).collect();
+    let maildir = place.path("mail").join(RECIPIENT);
+    assert!(lines[before].contains(&format!("{}/tmp/", maildir.display())), "{}", lines[before]);
+    assert!(lines[after[0]].contains(&format!("{}/new>", maildir.display())), "{}", lines[after[0]]);
+    let syncs = after.iter().filter(|&&i| lines[i].contains("fsync(")).count();
+    assert!(syncs == 1 && lines[after[after.len() - 1]].ends_with("= 0"), "{after:?}");
+    assert!(after[after.len() - 1] < last("\"250 2.0.0 Ok"), "250 comes last");
 }
 
 /// strace delays each sync of one user's directory, as a file system does that hangs.

@@ -56,7 +56,7 @@
 //! | failure | effect |
 //! | --- | --- |
 //! | an errand fails | the error of the operating system for this errand; an error without a number becomes EIO |
-//! | no answer within [`PATIENCE`] | the errand fails; the late answer is recognised by its number, and frees the place of its user |
+//! | no answer within [`PATIENCE`], or [`OVERDUE`] for what is no delivery | the errand fails; the late answer is recognised by its number, and frees the place of its user |
 //! | an errand has lasted for [`OVERDUE`] | others for the same user fail at once; `status --check` is critical |
 //! | too many mailboxes hang ([`pool`]) | errands of users without a worker fail at once |
 //! | the agent has ended | every errand fails, and the daemon ends with 75, so that its supervisor starts both again: only root can start an agent |
@@ -144,7 +144,7 @@ pub fn is_needed(settings: &Settings) -> bool {
 
 impl Agent for DeliveryAgent {
     fn reload(&self) {
-        if let Err(error) = self.link.ask("", &["", RELOAD], None, PATIENCE) {
+        if let Err(error) = self.link.ask("", &["", RELOAD], None, OVERDUE) {
             trouble("reloading the delivery agent", &error);
         }
     }
@@ -159,11 +159,11 @@ impl Agent for DeliveryAgent {
             Errand::Sweep => (&[domain, "sweep"], None),
             Errand::Measure => (&[domain, "measure"], None),
         };
-        // Only a message that was not stored can be given up early: after a commit it could be delivered twice.
+        // A delivery that is given up during its commit could be made twice; what comes before can be done again.
         let patience = match errand {
             Errand::Store(_, message) if is_hurried => OVERDUE + time_for(message),
-            Errand::Discard(_) if is_hurried => OVERDUE,
-            _ => PATIENCE,
+            Errand::Store(..) | Errand::Commit(..) | Errand::Append(..) => PATIENCE,
+            Errand::Discard(_) | Errand::Sweep | Errand::Measure => OVERDUE,
         };
         self.link.ask(&whose.user, words, file, patience)
     }

@@ -90,7 +90,7 @@ impl Mover for OfAgent {
 
     fn discard(&self, name: &str) {
         // If this fails, the sweep finds the file.
-        let _ = self.agent.go(&self.whose, Errand::Discard(name), true);
+        let _ = self.agent.go(&self.whose, Errand::Discard(name), false);
     }
 }
 

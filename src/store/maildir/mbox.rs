@@ -1,7 +1,7 @@
 //! A regular file in place of a Maildir: its user's mbox, to which messages are appended. This module never creates
 //! one.
 //!
-//! A message is staged in a file without a name (see [`super::Maildirs::stage`]). The commit copies it to the end of
+//! A message is staged in a scratch file (see [`super::Maildirs::stage`]). The commit copies it to the end of
 //! the mbox, under the two locks of Debian Policy 11.6 that mail programs use: fcntl, then `NAME.lock`. This module
 //! waits for neither, so that an agent for all users never hangs on one of them. Where the directory does not allow a
 //! `NAME.lock`, or holds a directory of that name, fcntl is the only lock, as with Postfix and Dovecot.
