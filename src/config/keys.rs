@@ -307,7 +307,7 @@ tables! {
         warn_after: Duration = "4h", one(duration(0, 365 * DAY));
         /// Cron expression: mail is forwarded only when it fires. Empty: at once, and by `retry`.
         schedule: Option<CronExpression> = "", optional(one(schedule));
-        /// Messages in the queue.
+        /// Messages in the queue. One user other than root and one client may each have a half of them, and of `max_size`.
         max_messages: u32 = 10_000, one(count(1, 10_000_000));
         /// Size of the whole queue. 0: only `limits.free_space` bounds it.
         max_size: u64 = 0, one(size(0));

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The prefix of 127.0.0.0/8, all loopback addresses of IPv4 (RFC 1122 §3.2.1.3).
+/// The prefix of 127.0.0.0/8, all loopback addresses of IPv4.
 const LOOPBACK_PREFIX: u8 = 8;
 
 /// A network: all addresses whose first `prefix` bits equal those of `address`.

@@ -176,7 +176,7 @@ fn commit(incoming: Incoming<'_>) -> Result<QueueId, Reply> {
 
 /// Logs the reason for which intake refused a message. The refused command already logs a full queue.
 fn log_failure(refusal: &Refusal) {
-    if !matches!(refusal, Refusal::QueueFull) {
+    if !matches!(refusal, Refusal::QueueFull | Refusal::ShareUsedUp) {
         trouble("taking a message", refusal);
     }
 }
