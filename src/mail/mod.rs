@@ -7,7 +7,7 @@
 //! | --- | --- | --- |
 //! | [`address`], [`unqualified`], [`envelope`] | [`message`], [`header`], [`section_filter`] | [`outcome`], [`status`] |
 //! | [`fold`], [`idna`]: comparing and encoding names | [`address_list`], [`display_name`], [`encoded_word`] | [`next_hop`], [`mx`], [`network`] |
-//! | [`id`], [`date`], [`text`], [`hidden`] | [`base64`], [`mbox`] | [`maildir_template`] |
+//! | [`id`], [`date`], [`text`], [`hidden`], [`xtext`] | [`base64`], [`mbox`] | [`maildir_template`] |
 
 pub mod address;
 pub mod address_list;
@@ -32,3 +32,4 @@ pub mod section_filter;
 pub mod status;
 pub mod text;
 pub mod unqualified;
+pub mod xtext;
