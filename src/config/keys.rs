@@ -200,6 +200,7 @@ tables! {
         /// Connections in all; above it 421. Lowered at the start, with a warning, where the limits of open files or memory require it.
         connections: u32 = 64, one(count(1, 65_535));
         /// Connections of one address (IPv6: of one /64). An address of `relay.trusted_networks` may have three quarters of all.
+        /// All of 127.0.0.0/8 and ::1 counts as one address. The last eighth is for addresses that have no connection open.
         connections_per_ip: u32 = 16, one(count(1, 65_535));
         /// Size of a message.
         message_size: u64 = "25MiB", one(size(1024));
@@ -211,7 +212,8 @@ tables! {
         command_timeout: Duration = "5m", one(duration(WAIT.0, WAIT.1));
         /// From one octet of data to the next. After the first minute the data must also arrive at 500 octets/s on average.
         data_timeout: Duration = "3m", one(duration(WAIT.0, WAIT.1));
-        /// A whole session. From 75 % of `connections` on all three timeouts are 10 s for clients without AUTH that are not trusted.
+        /// A whole session. From 75 % of `connections` on all three timeouts are 10 s for clients without AUTH that are not
+        /// trusted, and every client that is outside a transaction for 10 s gets 421.
         session_timeout: Duration = "1h", one(duration(WAIT.0, 7 * DAY));
         /// Messages of one address in a minute; above it 450. 0: no limit.
         messages_per_minute_per_ip: u32 = 0, one(count(0, 1_000_000));
@@ -305,7 +307,7 @@ tables! {
         warn_after: Duration = "4h", one(duration(0, 365 * DAY));
         /// Cron expression: mail is forwarded only when it fires. Empty: at once, and by `retry`.
         schedule: Option<CronExpression> = "", optional(one(schedule));
-        /// Messages in the queue.
+        /// Messages in the queue. One user other than root and one client may each have a half of them, and of `max_size`.
         max_messages: u32 = 10_000, one(count(1, 10_000_000));
         /// Size of the whole queue. 0: only `limits.free_space` bounds it.
         max_size: u64 = 0, one(size(0));

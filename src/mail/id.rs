@@ -29,6 +29,12 @@ impl QueueId {
         Self((wall_micros << COUNTER_BITS) | (counter & ((1 << COUNTER_BITS) - 1)))
     }
 
+    /// The wall clock at which the message arrived, in microseconds since 1970.
+    #[must_use]
+    pub const fn wall_micros(self) -> u64 {
+        self.0 >> COUNTER_BITS
+    }
+
     /// Parses what `Display` printed; `None` for any other text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -64,6 +70,7 @@ mod tests {
         let b = QueueId::new(1_700_000_000_000_001, 0);
         assert!(a < b && a.to_string() < b.to_string());
         assert_ne!(QueueId::new(5, 1), QueueId::new(5, 2));
+        assert_eq!(a.wall_micros(), 1_700_000_000_000_000);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! | --- | --- | --- |
 //! | [`address`], [`unqualified`], [`envelope`] | [`message`], [`header`], [`section_filter`] | [`outcome`], [`status`] |
 //! | [`fold`], [`idna`]: comparing and encoding names | [`address_list`], [`display_name`], [`encoded_word`] | [`next_hop`], [`mx`], [`network`] |
-//! | [`id`], [`date`], [`text`] | [`base64`], [`mbox`] | [`maildir_template`] |
+//! | [`id`], [`date`], [`text`], [`hidden`], [`xtext`] | [`base64`], [`mbox`] | [`maildir_template`] |
 
 pub mod address;
 pub mod address_list;
@@ -18,6 +18,7 @@ pub mod encoded_word;
 pub mod envelope;
 pub mod fold;
 pub mod header;
+pub mod hidden;
 pub mod id;
 pub mod idna;
 pub mod maildir_template;
@@ -31,3 +32,4 @@ pub mod section_filter;
 pub mod status;
 pub mod text;
 pub mod unqualified;
+pub mod xtext;

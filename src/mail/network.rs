@@ -6,6 +6,9 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+/// The prefix of 127.0.0.0/8, all loopback addresses of IPv4.
+const LOOPBACK_PREFIX: u8 = 8;
+
 /// A network: all addresses whose first `prefix` bits equal those of `address`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Network {
@@ -42,12 +45,18 @@ impl Network {
         }
     }
 
-    /// The network that counts as one client: for IPv6 the /64, the least that one customer gets.
+    /// The network that counts as one client. For IPv6 it is the /64, the least that one customer gets. All loopback
+    /// addresses are one client: each local program may connect from any of them.
     #[must_use]
     pub fn of_client(ip: IpAddr) -> Self {
-        let ip = ip.to_canonical();
-        let prefix = if ip.is_ipv4() { 32 } else { 64 };
-        Self { address: first(ip, prefix), prefix }
+        match ip.to_canonical() {
+            ip if ip.is_loopback() => Self {
+                address: first(IpAddr::V4(Ipv4Addr::LOCALHOST), LOOPBACK_PREFIX),
+                prefix: LOOPBACK_PREFIX,
+            },
+            ip @ IpAddr::V4(_) => Self { address: ip, prefix: 32 },
+            ip @ IpAddr::V6(_) => Self { address: first(ip, 64), prefix: 64 },
+        }
     }
 
     /// Whether the address lies in the network.
@@ -106,6 +115,22 @@ mod tests {
             let parsed = Network::parse(network).unwrap();
             assert!(parsed.contains(inside.parse().unwrap()), "{inside} in {network}");
             assert!(!parsed.contains(outside.parse().unwrap()), "{outside} in {network}");
+        }
+    }
+
+    #[test]
+    fn a_client_is_an_address_a_64_or_this_host() {
+        for (ip, network) in [
+            ("192.0.2.1", "192.0.2.1"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("2001:db8:0:1:2:3:4:5", "2001:db8:0:1::/64"),
+            ("127.0.0.1", "127.0.0.0/8"),
+            ("127.9.9.9", "127.0.0.0/8"),
+            ("::ffff:127.0.0.3", "127.0.0.0/8"),
+            ("::1", "127.0.0.0/8"),
+            ("::2", "::/64"),
+        ] {
+            assert_eq!(Network::of_client(ip.parse().unwrap()).to_string(), network, "{ip}");
         }
     }
 

@@ -14,6 +14,9 @@ pub const AUTH_LINE_MAX_OCTETS: usize = 12288;
 /// Longest AUTH command that the client sends, in octets, with its CRLF (RFC 4954 §4, RFC 5321 §4.5.3.1.4): a longer
 /// initial response is sent after a 334.
 pub const AUTH_COMMAND_MAX_OCTETS: usize = 512;
+/// Longest command of mail that the client sends, in octets, with its CRLF: more than the longest addresses need, and few
+/// hosts read more than 1,024.
+pub const COMMAND_SENT_MAX_OCTETS: usize = 1000;
 /// Longest reply line in octets, with its line end. RFC 5321 §4.5.3.1.5 requires 512; real hosts send more.
 pub const REPLY_LINE_MAX_OCTETS: usize = 2048;
 /// Most lines of one reply; a peer that sends more is broken or hostile.

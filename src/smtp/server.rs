@@ -393,6 +393,8 @@ impl<R> ServerSession<R> {
             starttls: self.has_starttls() && !self.is_secured,
             auth: self.may_log_in(),
             within_tls: self.is_secured,
+            // Submission takes no MAIL before a login, and few clients say EHLO again after it.
+            dsn: self.is_own() || self.service == Service::Submission,
             ..offer
         }
     }

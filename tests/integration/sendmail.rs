@@ -87,7 +87,7 @@ impl Place {
     /// The message in the drop directory: uid, envelope and text.
     fn left(&self) -> Option<(u32, String, String)> {
         let drops = self.drops();
-        let names: Vec<_> = drops.names().unwrap().collect();
+        let names: Vec<_> = drops.entries().unwrap().map(|found| found.name).collect();
         let half: Vec<_> = fs::read_dir(drops.path()).unwrap().collect();
         assert!(names.len() <= 1 && half.len() == names.len(), "{half:?}");
         let name = names.into_iter().next()?;
@@ -250,7 +250,7 @@ fn without_a_place_for_the_message_it_is_a_temporary_failure_with_a_reason() {
     place.configure("limits.free_space = \"1024TiB\"\n");
     let (code, reported) = refused(&mut place.command("sendmail", &["root"]), SMALL);
     assert!(code == Some(75) && reported.contains("limits.free_space"), "{reported}");
-    assert!(drops.names().unwrap().next().is_none());
+    assert!(drops.entries().unwrap().next().is_none());
 }
 
 #[test]

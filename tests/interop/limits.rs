@@ -152,6 +152,31 @@ fn a_crowd_of_strangers_leaves_a_reserve_and_is_hurried() {
     place.wait_for_log(&["event=closed", "timed out waiting for a command"]);
 }
 
+/// Each local program may connect from all of 127.0.0.0/8. What is idle keeps nobody out for long, trusted or not.
+#[test]
+fn idle_loopback_clients_keep_none_out_and_end_when_places_run_short() {
+    let _alone = alone();
+    let (place, mut daemon) = served("");
+    let mut idle: Vec<TcpStream> = (0..64).map(|number| stranger(place.port, 2 + number % 2)).collect();
+    idle.retain(|stream| beginning(stream).starts_with("220 "));
+    assert_eq!(idle.len(), 48, "places of all loopback addresses");
+    let mut client = Client::hello(place.port).unwrap();
+    assert!(client.send("s@y.test", &["good@box.test"], MESSAGE).unwrap().starts_with("250"));
+    // One of them is in a transaction, and stays.
+    let mut working = idle.pop().unwrap();
+    for command in ["HELO c\r\n", "MAIL FROM:<s@y.test>\r\n"] {
+        working.write_all(command.as_bytes()).unwrap();
+        assert!(beginning(&working).starts_with("250 "));
+    }
+    let begun = Instant::now();
+    wait_until("there is a place again", SOON, || beginning(&stranger(place.port, 2)).starts_with("220 "));
+    assert!(begun.elapsed() > Duration::from_secs(5), "they were gone after {:?}", begun.elapsed());
+    place.wait_for_log(&["event=closed", "client=127.9.9.", "timed out waiting for a command"]);
+    working.write_all(b"RCPT TO:<u@box.test>\r\n").unwrap();
+    assert!(beginning(&working).starts_with("250 2.1.5 "), "the transaction goes on");
+    good_client_is_served(&place, &mut daemon);
+}
+
 #[test]
 fn without_descriptors_clients_are_told_421_and_served_again_later() {
     let _alone = alone();

@@ -22,10 +22,11 @@
 //! | the file | what happens to it |
 //! | --- | --- |
 //! | is taken | removed, once its copies are on stable storage |
-//! | is no message, contains a CR, or is in a mail loop | moved to `corrupt/` and logged |
-//! | is locked by another process | left for the next round |
+//! | is no message, contains a CR, or is in a mail loop | put away, see `store::drop::aside` |
+//! | is locked by another process, or has had two names for less than a minute | left for the next round |
 //! | cannot be taken now: disk, limits, look-ups | left for the next round; the first one of a round is logged |
-//! | cannot be removed or moved | logged and skipped from then on |
+//! | is of a user who has a half of the queue | the same; further files of that user are not opened in this round |
+//! | cannot be removed or put away | skipped until it changes |
 //!
 //! A crash between the commit and the removal makes a duplicate, never a loss.
 //!
@@ -33,19 +34,24 @@
 //!
 //! A round begins when inotify reports an arrival, and after a minute at the latest, since a locked file or a full disk
 //! gives no event. After a round with trouble the thread sleeps for ten seconds before it reacts to arrivals again. Each
-//! round also sweeps temporary files that programs have left. [`Maildrop::stop`] waits for the message that is being
-//! taken.
+//! round also sweeps temporary files that programs have left, every ten minutes at most. [`Maildrop::stop`] waits for
+//! the message that is being taken.
+//!
+//! Any user can put thousands of files here that are no messages. A round costs one look at each, and puts away at most
+//! [`AWAY_MAX`] that are known by that look; messages are taken whatever lies beside them. What stays is remembered by
+//! inode and time of change. The log gets one line a minute at most: the first file, and the number of others.
 
 use crate::engine::host::site::Site;
 use crate::engine::intake::incoming::Intake;
 use crate::engine::intake::local_submission::{self, LocalDelivery};
 use crate::engine::intake::refusal::Refusal;
 use crate::engine::log::event::trouble;
-use crate::store::drop::{DropDirectory, Dropped, Opened};
+use crate::store::drop::{Aside, DropDirectory, Dropped, Found, FoundKey, Opened, SEVERAL_NAMES};
 use crate::sys;
 use crate::sys::lock::Lock;
 use crate::sys::watch::DirectoryWatch;
-use std::ffi::CString;
+use std::collections::BTreeMap;
+use std::ffi::CStr;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,8 +60,15 @@ use std::time::Duration;
 const ROUND_INTERVAL: Duration = Duration::from_secs(60);
 /// The pause after a round with trouble, in which arrivals start no round: a full queue must not be tried for each.
 const TROUBLE_PAUSE: Duration = Duration::from_secs(10);
-/// How many names of files to skip are remembered. Beyond that, all are forgotten and tried again.
-const SKIPPED_MAX: usize = 1000;
+/// How many files to skip are remembered: 40 octets each. Beyond that, those of earlier rounds that are gone make room;
+/// what finds none is tried again in each round, within [`AWAY_MAX`].
+const SKIPPED_MAX: usize = 8192;
+/// The most directories, links and special files that a round puts away: a few milliseconds.
+const AWAY_MAX: usize = 250;
+/// The least time between two log lines about files that are no messages.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+/// The least time between two sweeps of temporary files.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 
 /// The drop directory, and the state of the thread that empties it.
 #[derive(Debug)]
@@ -70,8 +83,65 @@ struct Rounds {
     has_stopped: bool,
     /// The number of messages that the last round left because of trouble on this host. Only the first one is logged.
     waiting: usize,
-    /// Files that cannot be removed or moved. To take or log them in every round would make duplicates and fill the log.
-    skipped: Vec<CString>,
+    /// Files that cannot be removed or moved, with the round that saw them last. To take or log them in every round would
+    /// make duplicates and fill the log.
+    skipped: BTreeMap<FoundKey, u32>,
+    /// The number of this round.
+    round: u32,
+    /// Directories, links and special files that this round has put away.
+    away: usize,
+    /// What `corrupt/` holds, once this round has put something there.
+    aside: Option<Aside>,
+    /// Users of whom the queue takes nothing in this round, and those of the round before.
+    full: Vec<u32>,
+    full_before: Vec<u32>,
+    /// The first file that was put away since the last log line, and how many others were.
+    unreported: Option<(String, usize)>,
+    /// When the last line about such files was logged, and when temporary files were swept, in running time.
+    reported: Option<Duration>,
+    swept: Option<Duration>,
+}
+
+impl Rounds {
+    fn begin(&mut self) {
+        (self.waiting, self.away, self.aside) = (0, 0, None);
+        self.full_before = std::mem::take(&mut self.full);
+        self.round = self.round.wrapping_add(1);
+    }
+
+    /// Excludes a file from later rounds, until it changes.
+    fn skip(&mut self, key: FoundKey) {
+        let round = self.round;
+        if self.skipped.len() >= SKIPPED_MAX {
+            self.skipped.retain(|_, seen| round.wrapping_sub(*seen) <= 1);
+        }
+        if self.skipped.len() < SKIPPED_MAX {
+            self.skipped.insert(key, round);
+        }
+    }
+
+    /// Whether a file is excluded.
+    fn skips(&mut self, key: &FoundKey) -> bool {
+        let round = self.round;
+        self.skipped.get_mut(key).map(|seen| *seen = round).is_some()
+    }
+
+    /// Logs what was put away, once in [`REPORT_INTERVAL`].
+    fn report(&mut self, now: Duration) {
+        if !is_due(self.reported, now, REPORT_INTERVAL) {
+            return;
+        }
+        if let Some((first, others)) = self.unreported.take() {
+            let others = if others > 0 { format!("; and {others} more") } else { String::new() };
+            trouble("checking dropped mail", &format!("{first}{others}"));
+            self.reported = Some(now);
+        }
+    }
+}
+
+/// Whether time has come for something that is done once in an interval.
+fn is_due(last: Option<Duration>, now: Duration, interval: Duration) -> bool {
+    last.is_none_or(|at| now.saturating_sub(at) >= interval)
 }
 
 impl Maildrop {
@@ -89,10 +159,15 @@ impl Maildrop {
         }
         while !self.state().has_stopped {
             self.take_all(intake, &site());
-            if self.state().waiting > 0 {
-                sys::thread::sleep(TROUBLE_PAUSE);
-            } else {
-                watch.wait(ROUND_INTERVAL);
+            let (waiting, is_full) = {
+                let state = self.state();
+                (state.waiting, !state.full.is_empty())
+            };
+            match (waiting, is_full) {
+                (1.., _) => sys::thread::sleep(TROUBLE_PAUSE),
+                // A user who has a half of the queue keeps no other user waiting.
+                (0, true) => watch.wait(TROUBLE_PAUSE),
+                (0, false) => watch.wait(ROUND_INTERVAL),
             }
         }
     }
@@ -104,22 +179,31 @@ impl Maildrop {
 
     /// Makes one round over the directory; returns the number of messages taken.
     pub fn take_all(&self, intake: &Intake, site: &Site) -> usize {
-        let names = match self.directory.names() {
-            Ok(names) => names,
+        let found = match self.directory.entries() {
+            Ok(found) => found,
             Err(error) => {
                 trouble("looking for dropped mail", &error);
                 return 0;
             }
         };
-        let mut taken = 0;
-        self.state().waiting = 0;
-        for name in names {
+        let (mut taken, now) = (0, intake.clock.now());
+        self.state().begin();
+        for found in found {
             let mut state = self.state();
             if state.has_stopped {
                 break;
             }
-            if !state.skipped.contains(&name) {
-                taken += usize::from(self.take(intake, site, name, &mut state));
+            if state.skips(&found.key) {
+                continue;
+            }
+            match found.bad {
+                None if found.uid.is_some_and(|uid| state.full.contains(&uid)) => {}
+                None => taken += usize::from(self.take(intake, site, &found, &mut state)),
+                Some(_) if state.away >= AWAY_MAX || found.may_be_unfinished(now.wall) => {}
+                Some(reason) => {
+                    state.away += 1;
+                    self.put_away(&found, reason, &mut state);
+                }
             }
         }
         if taken > 0
@@ -127,7 +211,14 @@ impl Maildrop {
         {
             trouble("removing dropped mail", &error);
         }
-        match self.directory.sweep(intake.clock.now().wall) {
+        let mut state = self.state();
+        state.report(now.running);
+        if !is_due(state.swept, now.running, SWEEP_INTERVAL) {
+            return taken;
+        }
+        state.swept = Some(now.running);
+        drop(state);
+        match self.directory.sweep(now.wall) {
             Ok(0) => {}
             Ok(swept) => {
                 let path = self.directory.path().display().to_string();
@@ -143,12 +234,14 @@ impl Maildrop {
     }
 
     /// Takes one message; returns whether it was taken.
-    fn take(&self, intake: &Intake, site: &Site, name: CString, state: &mut Rounds) -> bool {
-        let dropped = match self.directory.open_message(&name, site.settings.limits.message_size) {
+    fn take(&self, intake: &Intake, site: &Site, found: &Found, state: &mut Rounds) -> bool {
+        let name: &CStr = &found.name;
+        let dropped = match self.directory.open_message(name, site.settings.limits.message_size) {
             Ok(Opened::Message(dropped)) => dropped,
-            Ok(Opened::Busy) => return false,
+            // A second name that it got since it was found may be its first one.
+            Ok(Opened::Busy | Opened::Bad(SEVERAL_NAMES)) => return false,
             Ok(Opened::Bad(reason)) => {
-                self.set_aside(name, reason, state);
+                self.put_away(found, reason, state);
                 return false;
             }
             Err(error) => {
@@ -158,14 +251,23 @@ impl Maildrop {
         };
         match hand_over(intake, site, &dropped) {
             Ok(()) => {
-                if let Err(error) = self.directory.remove(&name) {
+                if let Err(error) = self.directory.remove(name) {
                     trouble("removing dropped mail", &error);
-                    skip(state, name);
+                    state.skip(found.key);
                 }
                 true
             }
             Err(NotTaken::Invalid(reason)) => {
-                self.set_aside(name, reason, state);
+                self.put_away(found, reason, state);
+                false
+            }
+            Err(NotTaken::ShareUsedUp) => {
+                let uid = dropped.uid;
+                state.full.push(uid);
+                if !state.full_before.contains(&uid) {
+                    let text = format!("uid {uid} has a half of the queue: its dropped mail waits");
+                    trouble("taking dropped mail", &text);
+                }
                 false
             }
             Err(NotTaken::Temporary(error)) => {
@@ -179,26 +281,22 @@ impl Maildrop {
         }
     }
 
-    /// Moves a file that is no valid message to `corrupt/` and logs that.
-    fn set_aside(&self, name: CString, reason: &'static str, state: &mut Rounds) {
-        let shown = name.to_string_lossy().into_owned();
-        let error = match self.directory.set_aside(&name) {
-            Ok(to) => format!("{shown}: {reason}; moved to corrupt/{to}"),
-            Err(error) => {
-                skip(state, name);
-                format!("{shown}: {reason}; it cannot be moved to corrupt/: {}", error.source)
-            }
-        };
-        trouble("checking dropped mail", &error);
+    /// Puts away what is no valid message, and notes that for the log.
+    fn put_away(&self, found: &Found, reason: &'static str, state: &mut Rounds) {
+        let aside = state.aside.get_or_insert_with(|| self.directory.aside());
+        let result = self.directory.put_away(&found.name, aside);
+        if result.is_err() {
+            state.skip(found.key);
+        }
+        if let Some((_, others)) = &mut state.unreported {
+            *others += 1;
+            return;
+        }
+        let shown = found.name.to_string_lossy();
+        let owner = found.uid.map(|uid| format!(" of uid {uid}")).unwrap_or_default();
+        let done = result.unwrap_or_else(|error| format!("it stays: {}", error.source));
+        state.unreported = Some((format!("{shown}{owner}: {reason}; {done}"), 0));
     }
-}
-
-/// Excludes a file from later rounds.
-fn skip(state: &mut Rounds, name: CString) {
-    if state.skipped.len() >= SKIPPED_MAX {
-        state.skipped.clear();
-    }
-    state.skipped.push(name);
 }
 
 /// Why a message was not taken.
@@ -207,6 +305,8 @@ enum NotTaken {
     Invalid(&'static str),
     /// It may be accepted later: this host has trouble.
     Temporary(String),
+    /// The owner has a half of the queue.
+    ShareUsedUp,
 }
 
 impl From<io::Error> for NotTaken {
@@ -233,6 +333,7 @@ fn hand_over(intake: &Intake, site: &Site, dropped: &Dropped) -> Result<(), NotT
     }
     .map_err(|refusal| match refusal {
         Refusal::Loop => NotTaken::Invalid("mail loop detected"),
+        Refusal::ShareUsedUp => NotTaken::ShareUsedUp,
         refusal => NotTaken::Temporary(refusal.to_string()),
     })
 }

@@ -11,7 +11,8 @@
 //! | file | what it does |
 //! | --- | --- |
 //! | [`socket`] | accepts connections, identifies the peer, applies limits and deadlines |
-//! | [`requests`] | answers requests: lists, shows and changes the queue |
+//! | [`requests`] | answers requests: shows and changes the queue |
+//! | `list` | lists the queue: for those who may see all, and for others |
 //! | [`status`], [`listing`] | the forms of the answers: for people, JSON, Prometheus, monitoring plugins |
 //! | [`submit`] | takes a message from the socket; reports where mail would go |
 //! | [`maildrop`] | takes messages from the drop directory |
@@ -22,6 +23,7 @@
 //! commands that read the queue work without a daemon. The format of question and answer is [`crate::protocol`]'s.
 
 pub mod alarm;
+mod list;
 pub mod listing;
 pub mod maildrop;
 pub mod output;

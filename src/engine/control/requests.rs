@@ -32,32 +32,26 @@
 //! | 75 | the message is being delivered, or another process has locked it |
 //! | 77 | the user may not make the request |
 
-use super::listing::{self, Listed};
+use super::list::{Snapshot, list, trouble};
 use super::output::{Asker, Output};
 use super::services::Services;
 use super::{status, submit};
-use crate::engine::host::site::{Site, SystemAccounts};
 use crate::engine::log::event::Event;
 use crate::engine::queue::attempt::{Again, Attempt, Claim};
-use crate::engine::queue::enqueue::hop_of;
 use crate::engine::queue::index::{Hop, Pending};
 use crate::engine::queue::manager::Manager;
-use crate::mail::address::ReversePath;
 use crate::mail::id::QueueId;
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::{Class, EnhancedStatus};
 use crate::protocol::request::{
-    Change, Form, IO_TROUBLE, NOT_ALLOWED, NOT_NOW, Request, Selection, UNKNOWN_ID, Which,
+    Change, IO_TROUBLE, NOT_ALLOWED, NOT_NOW, Request, Selection, UNKNOWN_ID, Which,
 };
-use crate::protocol::rights::PeerRights;
 use crate::rules::pacing::downtime::Uplink;
-use crate::rules::routing::route::Accounts;
 use crate::store::StoreError;
 use crate::store::queue::{
     self, Checkout, Durability, Entry, EntrySummary, JournalRecord, Progress, RecipientState,
 };
 use crate::sys::thread;
-use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Duration;
@@ -98,42 +92,6 @@ pub fn answer(
         }
         Request::Verify(recipients) => submit::verify(&manager.site(), asker.rights, recipients, output),
     }
-}
-
-fn list(manager: &Manager, asker: Asker, form: Form, output: &mut dyn Output) -> io::Result<u8> {
-    let ids = match manager.queue.ids() {
-        Ok(ids) => ids,
-        Err(error) => return trouble(&error, output),
-    };
-    let index = Snapshot::take(manager);
-    let mut owners = Owners::default();
-    let (mut code, mut messages, mut octets) = (0, 0, 0);
-    for id in ids {
-        let summary = match manager.queue.summary(id) {
-            Some(Ok(summary)) => summary,
-            Some(Err(error)) => {
-                code = trouble(&error, output)?;
-                continue;
-            }
-            None => continue,
-        };
-        let hides_addresses =
-            asker.rights == PeerRights::Own && !owners.owns(&index.site, asker.uid, &summary);
-        if messages == 0 && form == Form::Mailq {
-            output.output(listing::MAILQ_HEAD.as_bytes())?;
-        }
-        messages += 1;
-        octets += summary.message_octets;
-        let listed = Listed { hides_addresses, ..index.listed(manager, summary) };
-        let text = if form == Form::Json { listed.json() } else { listed.mailq() };
-        output.output(text.as_bytes())?;
-    }
-    match (form, messages) {
-        (Form::Json, _) => {}
-        (Form::Mailq, 0) => output.output(listing::MAILQ_EMPTY.as_bytes())?,
-        (Form::Mailq, _) => output.output(listing::mailq_end(messages, octets).as_bytes())?,
-    }
-    Ok(code)
 }
 
 fn show(manager: &Manager, id: QueueId, output: &mut dyn Output) -> io::Result<u8> {
@@ -371,85 +329,4 @@ fn unknown(id: QueueId) -> Refused {
 
 fn failed(error: &StoreError) -> Refused {
     (IO_TROUBLE, error.to_string())
-}
-
-fn trouble(error: &StoreError, output: &mut dyn Output) -> io::Result<u8> {
-    output.error(&error.to_string())?;
-    Ok(IO_TROUBLE)
-}
-
-/// The engine's state about all messages at one time: all rows of a list agree.
-struct Snapshot {
-    site: Arc<Site>,
-    now: crate::mail::date::Now,
-    next_attempts: HashMap<QueueId, Duration>,
-    /// The messages that workers have claimed.
-    active: HashSet<QueueId>,
-    /// The messages that wait for a digest.
-    collected: HashSet<QueueId>,
-}
-
-impl Snapshot {
-    fn take(manager: &Manager) -> Self {
-        let claims = manager.claims.lock();
-        let active = claims.iter().map(|&(id, _)| id).collect();
-        drop(claims);
-        Self {
-            site: manager.site(),
-            now: manager.clock.now(),
-            next_attempts: manager.index.next_attempts(),
-            active,
-            collected: manager.intake.digests.all(),
-        }
-    }
-
-    /// A message with its state: attempts at its routes count since its arrival.
-    fn listed(&self, manager: &Manager, summary: EntrySummary) -> Listed {
-        let arrival = summary.description.arrival.running;
-        let (mut pauses, mut attempts) = (Vec::new(), 0);
-        for (recipient, progress) in summary.description.envelope.recipients.iter().zip(&summary.progress) {
-            let mut pause = None;
-            let mut tries = progress.attempts;
-            if progress.is_due() {
-                let hop = hop_of(&self.site, recipient);
-                tries += manager.index.failures_since(&hop, arrival);
-                pause = manager.index.wait_reason(&hop, summary.id, self.now.running);
-                if self.collected.contains(&summary.id) {
-                    pause = Some(Diagnostic::local(EnhancedStatus::DELAYED, "waits for a digest"));
-                }
-            }
-            pauses.push(pause);
-            attempts = attempts.max(tries);
-        }
-        Listed {
-            is_active: self.active.contains(&summary.id),
-            next_attempt: self.next_attempts.get(&summary.id).map(|&due| listing::wall_time(self.now, due)),
-            attempts,
-            pauses,
-            hides_addresses: false,
-            summary,
-        }
-    }
-}
-
-/// The owners of messages. Keeps the last answer of the user database, so that a queue full of one sender's mail asks once.
-#[derive(Default)]
-struct Owners {
-    last: Option<(String, Option<u32>)>,
-}
-
-impl Owners {
-    /// Whether the user `uid` is the sender of a message. A message with a foreign sender has no owner.
-    fn owns(&mut self, site: &Site, uid: u32, summary: &EntrySummary) -> bool {
-        let ReversePath::Mailbox(sender) = &summary.description.envelope.reverse_path else { return false };
-        if !site.routes.is_local(&sender.domain) {
-            return false;
-        }
-        let name = sender.local_part.as_str();
-        if self.last.as_ref().is_none_or(|(known, _)| known != name) {
-            let account = SystemAccounts.find(name).ok().flatten();
-            self.last = Some((name.to_owned(), account.map(|account| account.uid)));
-        }
-        self.last.as_ref().is_some_and(|(_, owner)| *owner == Some(uid))
-    }
 }

@@ -22,8 +22,10 @@
 //! | data | 354, or BDAT | `limits.data_timeout` for each read, and a minimum rate |
 //! | close | one of the ends below | – |
 //!
-//! Each wait also ends with the session: after `limits.session_timeout`, or for a stranger after [`HURRIED`] while
-//! three quarters of all connections are open. A stranger's wait is therefore cut into steps of [`HURRIED`].
+//! Each wait also ends with the session: after `limits.session_timeout`, or while three quarters of all connections are
+//! open after [`HURRIED`]: for a stranger since the session began, for a trusted client or after a login since its latest
+//! transaction, and only while it waits outside a transaction. A wait that this may shorten is cut into steps of
+//! [`HURRIED`].
 //!
 //! Replies are collected while the client has more commands in the buffer (RFC 2920 §3.2), and sent before each read.
 //!
@@ -117,7 +119,7 @@ pub struct Connection<'a> {
     input: Input,
     replies: Vec<u8>,
     session_deadline: Deadline,
-    /// The end of a stranger's session while connections are scarce.
+    /// The end of the session while connections are scarce.
     hurried_deadline: Deadline,
 }
 
@@ -251,7 +253,7 @@ impl<'a> Connection<'a> {
             return Err(refused(why.to_owned()));
         }
         let limits = &self.site.settings.limits;
-        let deadline = Deadline::after(HANDSHAKE.min(limits.command_timeout)).min(self.session_end());
+        let deadline = Deadline::after(HANDSHAKE.min(limits.command_timeout)).min(self.session_end(true));
         let announced = proxy::read_header(self.transport, deadline);
         let client = match announced {
             Ok(Announced::Client(client)) => client.ip(),
@@ -277,17 +279,21 @@ impl<'a> Connection<'a> {
     /// Sends the replies and waits for more octets of commands.
     fn wait_for_command(&mut self) -> Result<(), End> {
         self.flush()?;
-        self.slot.set_busy(self.session.is_in_transaction());
+        let is_idle = !self.session.is_in_transaction();
+        self.slot.set_busy(!is_idle);
+        if !is_idle {
+            self.note_work();
+        }
         let limits = &self.site.settings.limits;
         let line_started = !self.input.octets().is_empty();
         if !line_started {
             self.input.line_deadline = Deadline::after(limits.command_timeout);
         }
         let deadline = self.input.line_deadline;
-        if self.slot.is_stopping() && !self.session.is_in_transaction() {
+        if self.slot.is_stopping() && is_idle {
             return Err(End::Aborted("is shutting down"));
         }
-        let filled = self.fill(deadline);
+        let filled = self.fill(deadline, is_idle);
         // A client that pipelines may have sent a whole transaction: a shutdown waits for it.
         self.slot.set_busy(true);
         match filled {
@@ -299,7 +305,7 @@ impl<'a> Connection<'a> {
             }
             Err(WireError::TimedOut) => Err(End::Aborted("timed out waiting for a command")),
             Err(WireError::Closed) if self.slot.is_stopping() => Err(End::Aborted("is shutting down")),
-            Err(WireError::Closed) if !self.session.is_in_transaction() => Err(End::Regular),
+            Err(WireError::Closed) if is_idle => Err(End::Regular),
             Err(error) => Err(error.into()),
         }
     }
@@ -401,7 +407,7 @@ impl<'a> Connection<'a> {
         let no_certificate = || WireError::Io(std::io::Error::other("there is no certificate"));
         let handshake = self.handshake.take().ok_or_else(|| End::NoHandshake(no_certificate()))?;
         let time = HANDSHAKE.min(self.site.settings.limits.command_timeout);
-        let deadline = Deadline::after(time).min(self.session_end());
+        let deadline = Deadline::after(time).min(self.session_end(true));
         // A shutdown does not wait for a handshake.
         self.slot.set_busy(false);
         if self.slot.is_stopping() {
@@ -419,24 +425,35 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    /// Reads at least one octet. The deadline of a stranger can come closer during the wait, when connections become
-    /// scarce: the wait is cut into steps of [`HURRIED`], and the deadline is read again after each.
-    fn fill(&mut self, deadline: Deadline) -> Result<(), WireError> {
+    /// Reads at least one octet. The deadline of a client that can be hurried may come closer during the wait, when
+    /// connections become scarce: the wait is cut into steps of [`HURRIED`], and the deadline is read again after each.
+    /// `is_idle`: the client is outside a transaction.
+    fn fill(&mut self, deadline: Deadline, is_idle: bool) -> Result<(), WireError> {
+        let can_be_hurried = is_idle || !self.is_own();
         loop {
-            let step = if !self.is_own() { Deadline::after(HURRIED) } else { deadline };
-            let end = deadline.min(self.session_end());
-            match self.input.fill(self.transport, end.min(step)) {
-                Err(WireError::TimedOut)
-                    if !self.is_own() && !end.min(self.session_end()).remaining().is_zero() => {}
+            let end = deadline.min(self.session_end(is_idle));
+            let is_step = can_be_hurried && end.remaining() > HURRIED;
+            let step = if is_step { Deadline::after(HURRIED) } else { end };
+            match self.input.fill(self.transport, step) {
+                Err(WireError::TimedOut) if is_step => {}
                 result => return result,
             }
         }
     }
 
-    /// The end of the session: earlier for a stranger while connections are scarce.
-    fn session_end(&self) -> Deadline {
+    /// Notes that the client is in a transaction, or was until now. A client that is no stranger then has [`HURRIED`]
+    /// again until its next transaction.
+    fn note_work(&mut self) {
+        if self.is_own() {
+            self.hurried_deadline = Deadline::after(HURRIED);
+        }
+    }
+
+    /// The end of the session: earlier while connections are scarce, for a stranger and for every client outside a
+    /// transaction.
+    fn session_end(&self, is_idle: bool) -> Deadline {
         let (open, most) = (self.slot.open_connections(), self.site.settings.limits.connections);
-        if !self.is_own() && is_crowded(open, most) {
+        if (is_idle || !self.is_own()) && is_crowded(open, most) {
             self.session_deadline.min(self.hurried_deadline)
         } else {
             self.session_deadline

@@ -10,8 +10,16 @@
 //! | logged in, or from the address of a recent login | `limits.connections_per_ip` | all |
 //! | stranger | `limits.connections_per_ip` | three quarters |
 //!
-//! An address is an IPv4 address or an IPv6 /64. The slot also carries the limits of its client: messages a minute,
-//! logged refusals, and the wait before the next login. The only I/O in this file is the 421 of [`turn_away`].
+//! An address is an IPv4 address, an IPv6 /64, or all loopback addresses together: each local program may connect from
+//! any of them. The last eighth of the slots in the third column is for addresses without an open connection.
+//! A loopback address without an open connection may also exceed the second column: a program that connects from many
+//! addresses of 127.0.0.0/8 keeps those out that use 127.0.0.1 no longer than [`HURRIED`], after which idle
+//! connections end.
+//!
+//! The slot also carries the limits of its client: messages a minute, logged refusals, and the wait before the next
+//! login. The only I/O in this file is the 421 of [`turn_away`].
+//!
+//! [`HURRIED`]: crate::rules::pacing::patience::HURRIED
 //!
 //! # Shutdown
 //!
@@ -22,6 +30,7 @@
 //! | pauses before the answer to AUTH | wakes it; it says 421 |
 
 use crate::engine::log::counters::Gauge;
+use crate::mail::network::Network;
 use crate::net::transport::Deadline;
 use crate::rules::pacing::auth_failures::AuthFailures;
 use crate::rules::pacing::rate::Rates;
@@ -35,6 +44,8 @@ use std::time::Duration;
 
 /// The number of addresses that are remembered for a successful login.
 const KNOWN_MAX: usize = 16;
+/// One slot in so many is kept for addresses without an open connection.
+const NEWCOMERS_SHARE: u32 = 8;
 /// The refusals of one address that are logged in a minute: a robot must not fill the log of a small box.
 const REFUSALS_A_MINUTE: u32 = 60;
 
@@ -66,11 +77,44 @@ struct Open {
 #[derive(Debug)]
 struct OpenConnection {
     stream: Arc<TcpStream>,
+    /// The client's own address, of which there may be many in one counted address.
+    client: Lock<IpAddr>,
     busy: AtomicBool,
     stranger: AtomicBool,
 }
 
 impl Open {
+    /// Counts one more connection of `client` under its address and, if it is one, as a stranger's. `was_stranger` says
+    /// that the connection counts as a stranger's already.
+    fn take(&mut self, client: Client, caps: Caps, was_stranger: bool) -> Result<(), NoSlot> {
+        let of_address = self.by_address.get(&client.address).copied().unwrap_or_default();
+        // Loopback addresses count as one, but a single one of them must not be kept out by the others.
+        let is_alone = client.ip.is_loopback()
+            && self.connections.values().all(|connection| *connection.client.lock() != client.ip);
+        let is_newcomer = of_address == 0 || is_alone;
+        let is_over = |open: u64, most: u32| {
+            let kept = if is_newcomer { 0 } else { most / NEWCOMERS_SHARE };
+            open >= u64::from(most - kept)
+        };
+        let open = self.connections.len() as u64;
+        let is_new_stranger = client.is_stranger && !was_stranger;
+        if is_over(open, caps.total) || (is_new_stranger && is_over(self.strangers, caps.of_strangers())) {
+            return Err(NoSlot::TooMany);
+        }
+        if of_address >= caps.of_address(client.is_trusted) && !is_alone {
+            return Err(NoSlot::TooManyOfAddress);
+        }
+        *self.by_address.entry(client.address).or_default() += 1;
+        self.strangers = self.strangers - u64::from(was_stranger) + u64::from(client.is_stranger);
+        Ok(())
+    }
+
+    fn client(&self, ip: IpAddr, is_trusted: bool) -> Client {
+        let address = counted_address(ip);
+        let is_stranger = !is_trusted && !self.known.contains(&address);
+        Client { ip: ip.to_canonical(), address, is_trusted, is_stranger }
+    }
+
     /// Removes a connection from the count of an address.
     fn release(&mut self, address: IpAddr) {
         if let Some(count) = self.by_address.get_mut(&address) {
@@ -80,6 +124,16 @@ impl Open {
             }
         }
     }
+}
+
+/// A client that wants a slot.
+#[derive(Debug, Clone, Copy)]
+struct Client {
+    ip: IpAddr,
+    /// The address that it is counted under.
+    address: IpAddr,
+    is_trusted: bool,
+    is_stranger: bool,
 }
 
 /// The most connections that may be open.
@@ -136,24 +190,18 @@ impl ConnectionSlots {
         caps: Caps,
     ) -> Result<Slot, NoSlot> {
         let mut open = self.lock();
-        let address = counted_address(client);
-        let stranger = !trusted && !open.known.contains(&address);
-        let is_full = open.connections.len() as u64 >= u64::from(caps.total);
-        if is_full || (stranger && open.strangers >= u64::from(caps.of_strangers())) {
-            return Err(NoSlot::TooMany);
-        }
-        let of_address = open.by_address.entry(address).or_default();
-        if *of_address >= caps.of_address(trusted) {
-            return Err(NoSlot::TooManyOfAddress);
-        }
-        *of_address += 1;
-        let connection =
-            Arc::new(OpenConnection { stream, busy: AtomicBool::new(false), stranger: stranger.into() });
-        open.strangers += u64::from(stranger);
+        let client = open.client(client, trusted);
+        open.take(client, caps, false)?;
+        let connection = Arc::new(OpenConnection {
+            stream,
+            client: Lock::new(client.ip),
+            busy: AtomicBool::new(false),
+            stranger: client.is_stranger.into(),
+        });
         let number = open.next;
         open.next += 1;
         open.connections.insert(number, Arc::clone(&connection));
-        Ok(Slot { slots: Arc::clone(self), number, address: Lock::new(address), connection })
+        Ok(Slot { slots: Arc::clone(self), number, address: Lock::new(client.address), connection })
     }
 
     /// The number of open connections.
@@ -198,12 +246,9 @@ impl Gauge for ConnectionSlots {
     }
 }
 
-/// The address that a client is counted under: for IPv6 its /64, the least that one customer has.
+/// The address that a client is counted under: the first of its network.
 fn counted_address(client: IpAddr) -> IpAddr {
-    match client.to_canonical() {
-        IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() >> 64 << 64).into()),
-        ip @ IpAddr::V4(_) => ip,
-    }
+    Network::of_client(client).address
 }
 
 impl Slot {
@@ -228,21 +273,14 @@ impl Slot {
     /// The announced client has no free slot; the connection stays counted under its old address.
     pub fn change_client(&self, client: IpAddr, trusted: bool, caps: Caps) -> Result<(), NoSlot> {
         let mut open = self.slots.lock();
-        let (old, new) = (self.address(), counted_address(client));
-        let stranger = !trusted && !open.known.contains(&new);
-        let was_stranger = self.connection.stranger.load(Ordering::SeqCst);
-        if stranger && !was_stranger && open.strangers >= u64::from(caps.of_strangers()) {
-            return Err(NoSlot::TooMany);
-        }
-        let of_address = open.by_address.entry(new).or_default();
-        if *of_address >= caps.of_address(trusted) {
-            return Err(NoSlot::TooManyOfAddress);
-        }
-        *of_address += 1;
-        open.strangers = open.strangers - u64::from(was_stranger) + u64::from(stranger);
-        self.connection.stranger.store(stranger, Ordering::SeqCst);
-        open.release(old);
-        *self.address.lock() = new;
+        let client = open.client(client, trusted);
+        // The connection has a slot already: it must not count against itself.
+        let caps = Caps { total: caps.total.saturating_add(1), ..caps };
+        open.take(client, caps, self.connection.stranger.load(Ordering::SeqCst))?;
+        self.connection.stranger.store(client.is_stranger, Ordering::SeqCst);
+        open.release(self.address());
+        *self.address.lock() = client.address;
+        *self.connection.client.lock() = client.ip;
         Ok(())
     }
 
@@ -345,8 +383,9 @@ mod tests {
         taken.push(admit("2001:db8::ffff", false).unwrap());
         assert_eq!(admit("192.0.2.2", false).unwrap_err(), NoSlot::TooMany);
         taken.push(admit("127.0.0.1", true).unwrap());
-        taken.push(admit("127.0.0.1", true).unwrap());
         assert_eq!(admit("127.0.0.1", true).unwrap_err(), NoSlot::TooMany);
+        taken.push(admit("192.168.1.1", true).unwrap());
+        assert_eq!(admit("192.168.1.2", true).unwrap_err(), NoSlot::TooMany);
         assert_eq!(slots.count(), 8);
         taken.truncate(3);
         assert!(admit("192.0.2.1", false).is_ok());
@@ -373,9 +412,60 @@ mod tests {
     }
 
     #[test]
+    fn loopback_addresses_are_one_client_and_keep_none_of_them_out() {
+        let slots = Arc::new(ConnectionSlots::default());
+        let caps = Caps { total: 64, per_address: 16 };
+        let admit = |ip: &str| slots.admit(stream(), ip.parse().unwrap(), true, caps);
+        let mut taken: Vec<Slot> = (0..32).map(|_| admit("127.0.0.2").unwrap()).collect();
+        taken.extend((0..16).map(|_| admit("::ffff:127.0.0.3").unwrap()));
+        for ip in ["127.0.0.2", "127.0.0.3"] {
+            assert_eq!(admit(ip).unwrap_err(), NoSlot::TooManyOfAddress, "{ip}");
+        }
+        for ip in ["127.0.0.1", "::1"] {
+            taken.push(admit(ip).unwrap());
+            assert_eq!(admit(ip).unwrap_err(), NoSlot::TooManyOfAddress, "{ip}");
+        }
+    }
+
+    #[test]
+    fn the_last_eighth_is_for_addresses_without_a_connection() {
+        let caps = Caps { total: 64, per_address: 16 };
+        for (trusted, most, kept) in [(true, 56, 8), (false, 42, 6)] {
+            let slots = Arc::new(ConnectionSlots::default());
+            let admit = |last: usize| {
+                slots.admit(stream(), format!("192.0.2.{last}").parse().unwrap(), trusted, caps)
+            };
+            let mut taken: Vec<Slot> = (0..64).filter_map(|number| admit(number % 8).ok()).collect();
+            assert_eq!(taken.len(), most);
+            taken.extend((8..64).filter_map(|number| admit(number).ok()));
+            assert_eq!(taken.len(), most + kept);
+        }
+    }
+
+    #[test]
+    fn a_client_behind_a_proxy_has_the_slot_that_its_connection_has() {
+        let slots = Arc::new(ConnectionSlots::default());
+        let caps = Caps { total: 16, per_address: 16 };
+        let admit = |ip: &str| slots.admit(stream(), ip.parse().unwrap(), true, caps);
+        let mut taken: Vec<Slot> = (0..12).map(|_| admit("192.168.1.1").unwrap()).collect();
+        taken.push(admit("192.168.1.2").unwrap());
+        taken.push(admit("192.168.1.2").unwrap());
+        let last = admit("127.0.0.1").unwrap();
+        let full = admit("127.0.0.2").unwrap();
+        full.change_client("192.0.2.1".parse().unwrap(), false, caps).unwrap();
+        assert_eq!(
+            last.change_client("192.168.1.1".parse().unwrap(), true, caps),
+            Err(NoSlot::TooMany),
+            "the last places are for newcomers"
+        );
+        assert_eq!((slots.count(), slots.lock().strangers), (16, 1));
+    }
+
+    #[test]
     fn ipv6_is_counted_by_its_network() {
         let counted = |text: &str| counted_address(text.parse().unwrap()).to_string();
         assert_eq!(counted("2001:db8:0:1:2:3:4:5"), "2001:db8:0:1::");
         assert_eq!(counted("::ffff:192.0.2.1"), "192.0.2.1");
+        assert_eq!(counted("::1"), counted("127.0.0.9"));
     }
 }

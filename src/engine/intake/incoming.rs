@@ -56,6 +56,7 @@ use crate::mail::message;
 use crate::mail::section_filter::SectionFilter;
 use crate::rules::message::bounce::RecipientVerdict;
 use crate::rules::message::repair::{Repair, RepairFacts};
+use crate::rules::pacing::shares::{self, Owner};
 use crate::store::StoreError;
 use crate::store::maildir::{MaildirPath, Maildirs};
 use crate::store::queue::{Collected, Description, Queue};
@@ -87,10 +88,16 @@ pub struct NewEntry {
     pub id: QueueId,
     /// When it came in.
     pub arrival: Now,
-    /// Its size on the wire, in octets.
+    /// Its size in the queue file, in octets.
     pub octets: u64,
     /// Whether its header section says that it is urgent: a metered link lets it pass.
     pub is_urgent: bool,
+    /// Whose share of the queue it uses.
+    pub owner: Option<Owner>,
+    /// See [`shares::sender_number`].
+    pub sender: u32,
+    /// The number of recipients.
+    pub recipients: usize,
 }
 
 /// The queue's side of intake: takes over a message that is durably in the queue.
@@ -101,6 +108,8 @@ pub trait OnQueued: Send + Sync {
     fn collected(&self, new: NewEntry, until: Duration);
     /// The number of queued messages, and their size in octets.
     fn size(&self) -> (usize, u64);
+    /// The same of one owner.
+    fn share_of(&self, owner: Owner) -> (usize, u64);
 }
 
 /// Accepts messages: what all callers share.
@@ -182,7 +191,7 @@ impl Intake {
     /// Begins to receive a message.
     ///
     /// # Errors
-    /// The queue is full, the Maildir of a recipient has no valid path, or an alias can no longer be expanded.
+    /// The queue or the client's share of it is full, the Maildir of a recipient has no valid path, or an alias can no longer be expanded.
     pub fn begin<'a>(&'a self, site: &'a Site, submission: Submission) -> Result<Incoming<'a>, Refusal> {
         let arrival = self.clock.now();
         let id = self.next_id(arrival);
@@ -192,8 +201,8 @@ impl Intake {
         let copies = Copies::of(&submission, site, &mut next_id)?;
         // A notice enters even if the queue is full: the message that it reports is about to leave. Otherwise a queue
         // full of expired mail could not send bounces, and would stay full.
-        if !copies.queued.is_empty() && self.is_full(site) && submission.origin.is_some() {
-            return Err(Refusal::QueueFull);
+        if !copies.queued.is_empty() && submission.origin.is_some() {
+            self.check_room(site, &submission.client)?;
         }
         let only = match submission.recipients.as_slice() {
             [only] => Some(&only.routed.mailbox),
@@ -234,6 +243,24 @@ impl Intake {
         let limits = &site.settings.queue;
         let (messages, octets) = self.on_queued.size();
         messages >= limits.max_messages as usize || (limits.max_size > 0 && octets >= limits.max_size)
+    }
+
+    /// Checks the limits of the queue for another message of a client.
+    ///
+    /// # Errors
+    /// The queue is full, or the client has a half of it.
+    fn check_room(&self, site: &Site, client: &str) -> Result<(), Refusal> {
+        if self.is_full(site) {
+            return Err(Refusal::QueueFull);
+        }
+        let limits = &site.settings.queue;
+        let is_used_up = |share| shares::is_used_up(share, limits.max_messages, limits.max_size);
+        // All messages are looked at for a share, but only while somebody can have half of the queue.
+        let owner = Owner::of_origin(client).filter(|_| is_used_up(self.on_queued.size()));
+        match owner {
+            Some(owner) if is_used_up(self.on_queued.share_of(owner)) => Err(Refusal::ShareUsedUp),
+            _ => Ok(()),
+        }
     }
 
     /// Removes the temporary files that crashes have left in a Maildir, once in [`SWEEP_INTERVAL`].

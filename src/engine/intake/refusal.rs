@@ -3,7 +3,7 @@
 //! | reason | reply |
 //! | --- | --- |
 //! | the message loops | 554 5.4.6 |
-//! | the queue is full, or the disk | 452 4.3.1 |
+//! | the queue is full, or the disk; the client has a half of the queue | 452 4.3.1 |
 //! | the quota of the only mailbox is used up | 452 4.2.2 |
 //! | an alias cannot be expanded any more | the reply to its RCPT |
 //! | any other failure of the disk | 451 4.3.0 |
@@ -14,6 +14,8 @@ use crate::smtp::reply::Reply;
 use crate::store::{ErrorKind, StoreError};
 use std::fmt;
 
+const SHARE_USED_UP: &str = "half of the queue is yours, and the rest is for others";
+
 /// Why a message was refused. Nothing of it is kept, except copies that were committed before the failure.
 #[derive(Debug)]
 pub enum Refusal {
@@ -21,6 +23,8 @@ pub enum Refusal {
     Loop,
     /// The queue has reached its limits.
     QueueFull,
+    /// The user or client has a half of the queue, and the others keep the rest.
+    ShareUsedUp,
     /// An alias that could be expanded at RCPT no longer can.
     NoRoute(NoRoute),
     /// A copy could not be written.
@@ -34,6 +38,7 @@ impl Refusal {
         match self {
             Self::Loop => Reply::new(554, EnhancedStatus::ROUTING_LOOP, "mail loop detected"),
             Self::QueueFull => Reply::new(452, EnhancedStatus::SYSTEM_FULL, "the queue is full"),
+            Self::ShareUsedUp => Reply::new(452, EnhancedStatus::SYSTEM_FULL, SHARE_USED_UP),
             Self::NoRoute(no_route) => no_route.reply(),
             Self::Store(error) => {
                 let (code, text) = match error.kind {
@@ -52,6 +57,7 @@ impl fmt::Display for Refusal {
         match self {
             Self::Loop => f.write_str("the message loops"),
             Self::QueueFull => f.write_str("the queue is full"),
+            Self::ShareUsedUp => f.write_str(SHARE_USED_UP),
             Self::NoRoute(no_route) => no_route.reply().fmt(f),
             Self::Store(error) => error.fmt(f),
         }

@@ -5,11 +5,12 @@
 //! it is computed again at each attempt and reload, so that a new configuration applies to mail that is already queued.
 
 use super::attempt::Attempt;
-use super::index::{Hop, IndexedMessage, Pending, QueueIndex};
+use super::index::{Hop, IndexedMessage, Pending, QueueIndex, Standing};
 use crate::engine::host::site::{Site, SiteHandle, SystemAccounts, current};
 use crate::engine::intake::incoming::{NewEntry, OnQueued};
 use crate::engine::log::event::AttemptEnd;
 use crate::mail::envelope::Recipient;
+use crate::rules::pacing::shares::Owner;
 use crate::rules::routing::route::Destination;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +27,7 @@ pub struct Enqueue {
 impl OnQueued for Enqueue {
     fn queued(&self, new: NewEntry, recipients: &[Recipient]) {
         let (id, arrival, site) = (new.id, new.arrival.running, current(&self.site));
-        self.index.add_message(id, IndexedMessage::new(new.octets, arrival, new.is_urgent));
+        self.index.add_message(id, indexed(new));
         for recipient in recipients {
             let hop = hop_of(&site, recipient);
             if let Some(reason) = self.index.wait_reason(&hop, id, arrival) {
@@ -41,12 +42,25 @@ impl OnQueued for Enqueue {
 
     fn collected(&self, new: NewEntry, until: Duration) {
         let (id, arrival) = (new.id, new.arrival.running);
-        self.index.add_message(id, IndexedMessage::new(new.octets, arrival, new.is_urgent));
+        self.index.add_message(id, indexed(new));
         self.index.put_back(Hop::Local, Pending { id, arrival }, until);
     }
 
     fn size(&self) -> (usize, u64) {
         self.index.size()
+    }
+
+    fn share_of(&self, owner: Owner) -> (usize, u64) {
+        self.index.share_of(owner)
+    }
+}
+
+fn indexed(new: NewEntry) -> IndexedMessage {
+    IndexedMessage {
+        owner: new.owner,
+        sender: new.sender,
+        standing: Standing::untried(new.recipients),
+        ..IndexedMessage::new(new.octets, new.arrival.running, new.is_urgent)
     }
 }
 

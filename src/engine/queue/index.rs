@@ -1,7 +1,7 @@
 //! The queue's index in memory: which messages wait at which next hop and until when, how the last try of each hop
 //! went, and which workers are there.
 //!
-//! The index holds ids and times, but no message and no address: about 100 octets for each queued message. It is
+//! The index holds ids, times and counts, but no message and no address: about 130 octets for each queued message. It is
 //! rebuilt from the queue's files at each start and reload ([`Manager::load`](super::manager::Manager::load)), so that
 //! nothing in it has to survive a crash. All times are running times (see `rules::pacing::running_clock`): a jump of
 //! the wall clock changes no due time. One lock guards everything, and it is never held over I/O.
@@ -47,6 +47,7 @@
 //! | `index/hosts.rs` | what was learnt about single hosts |
 //! | `index/flush.rs` | flushes and the network link |
 //! | `index/facts.rs` | figures for operators and alarms |
+//! | `index/standing.rs` | what others may know of a message, and how much of the queue one owner uses |
 
 mod facts;
 mod flush;
@@ -55,15 +56,18 @@ mod hosts;
 mod pauses;
 mod places;
 mod scheduling;
+mod standing;
 mod suspects;
 
 pub use self::facts::{FailingHop, QueueFacts};
 pub use self::hop_state::IndexedMessage;
+pub use self::standing::Standing;
 pub use self::suspects::{Blame, FailedMessage};
 
 use self::hop_state::{HopState, IdleWorker, Messages, Wake, link_for, passes};
 use self::hosts::TroubledHost;
 use self::places::WaitingHops;
+use self::standing::Reasons;
 use crate::mail::id::QueueId;
 use crate::mail::next_hop::NextHop;
 use crate::rules::pacing::downtime::Uplink;
@@ -138,6 +142,8 @@ struct Inner {
     /// All messages in the queue, also those that are being sent.
     messages: Messages,
     octets: u64,
+    /// Why messages wait, shared by those with the same reason.
+    reasons: Reasons,
     /// Workers at all remote hops.
     workers: usize,
     /// The hops that wait for a place among these workers.
@@ -162,8 +168,8 @@ impl QueueIndex {
         // `forget_message` subtracts the size that was added here, even if the message is added again with another
         // size.
         if let Entry::Vacant(vacant) = inner.messages.entry(id) {
-            vacant.insert(known);
-            inner.octets += known.octets;
+            let octets = vacant.insert(known).octets;
+            inner.octets += octets;
         }
     }
 
@@ -172,7 +178,7 @@ impl QueueIndex {
         let mut inner = self.inner.lock();
         let known = inner.messages.remove(&id);
         inner.hops.values_mut().for_each(|state| drop(state.suspects.remove(&id)));
-        inner.octets -= known.map_or(0, |known| known.octets);
+        inner.octets -= known.as_ref().map_or(0, |known| known.octets);
         known.is_some()
     }
 

@@ -39,6 +39,7 @@ use crate::engine::intake::incoming::Intake;
 use crate::engine::log::event::trouble;
 use crate::mail::date::Now;
 use crate::rules::pacing::retry::remaining_wait;
+use crate::rules::pacing::shares::{Owner, sender_number};
 use crate::store::ErrorKind;
 use crate::store::queue::{self, Durability, Entry, JournalRecord, Progress, Queue};
 use crate::sys;
@@ -152,9 +153,15 @@ impl Manager {
             summary.progress.iter().any(|it| it.held) && !summary.progress.iter().any(Progress::is_due);
         let kept_since = summary.progress.iter().filter_map(|it| it.kept).map(|at| at.running).min();
         let is_urgent = summary.description.envelope.is_urgent;
-        let known =
-            IndexedMessage { is_held, ..IndexedMessage::new(summary.message_octets, arrival, is_urgent) };
+        let envelope = &summary.description.envelope;
+        let known = IndexedMessage {
+            is_held,
+            owner: Owner::of_origin(&summary.description.origin),
+            sender: sender_number(&envelope.reverse_path),
+            ..IndexedMessage::new(summary.message_octets, arrival, is_urgent)
+        };
         self.index.add_message(summary.id, known);
+        self.index.note_progress(summary.id, envelope, &summary.progress);
         self.index.set_kept(summary.id, kept_since);
         if summary.damaged_records > 0 {
             let (id, count) = (summary.id, summary.damaged_records);

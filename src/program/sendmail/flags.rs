@@ -427,7 +427,7 @@ impl Call {
             return;
         }
         let parameters = [Parameter { keyword: keyword.to_owned(), value: Some(value) }];
-        let offer = Offer::default();
+        let offer = Offer { dsn: true, ..Offer::default() };
         let read = if keyword == "NOTIFY" {
             extension::rcpt_parameters(&parameters, &offer).map(|read| self.notify = read.notify)
         } else {

@@ -6,7 +6,7 @@
 //! | 1, 2, 3, 4 | 1, 2, 4, 8 s |
 //! | 5 and more | 16 s |
 //!
-//! Failures are counted for each address (IPv6: each /64), in running time ([`crate::mail::date::Now::running`]). The
+//! Failures are counted for each address (IPv6: each /64; all loopback addresses are one), in running time ([`crate::mail::date::Now::running`]). The
 //! caller asks for the wait before each answer, right or wrong, and waits in both cases: a guesser that sees a quick
 //! yes would not wait for a slow no. A success clears nothing, because an attacker could otherwise log in to an
 //! account of their own to get free tries.
@@ -118,7 +118,8 @@ mod tests {
             ("2001:db8:0:1::1", "2001:db8:0:2::1", false),
             ("192.0.2.1", "::ffff:192.0.2.1", true),
             ("::ffff:192.0.2.1", "::ffff:192.0.2.2", false),
-            ("::1", "127.0.0.1", false),
+            ("::1", "127.0.0.1", true),
+            ("127.0.0.2", "::ffff:127.0.0.1", true),
         ] {
             let mut failures = AuthFailures::default();
             failures.failed(ip(one), at(0));

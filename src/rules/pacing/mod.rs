@@ -12,3 +12,4 @@ pub mod patience;
 pub mod rate;
 pub mod retry;
 pub mod running_clock;
+pub mod shares;

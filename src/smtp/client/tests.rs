@@ -8,7 +8,7 @@
 //! | `S: ` | a line of the server; such lines in a row arrive together. `{N*x}` stands for N times x |
 //! | `S: <closed>`, `<silence>`, `<closed early>`, `<broken: WORDS>` | what may happen instead of a reply; `early`: while the content is sent |
 //! | `S: <tls>`, `<tls unverified>`, `<tls fails: WORDS>` | the result of a handshake |
-//! | `> SENDER RECIPIENT… [size=N] [8bit] [utf8] [requiretls] [trial] [dsn]` | hands the client a message once it is ready; without such a line it quits. `3*@b.example` stands for three recipients; `dsn` adds RET=HDRS ENVID=e1, and NOTIFY=FAILURE ORCPT=rfc822;o for each recipient |
+//! | `> SENDER RECIPIENT… [size=N] [8bit] [utf8] [requiretls] [trial] [dsn]` | hands the client a message once it is ready; without such a line it quits. `3*@b.example` stands for three recipients; `dsn` adds RET=HDRS ENVID=e1, and NOTIFY=FAILURE ORCPT=rfc822;o for each recipient, `dsn=N` the same with N times `e` and `o` |
 //! | `= RECIPIENT OUTCOME`, last `= session END` | the required results |
 //! | `= in clear it may serve` | TLS caused the end |
 //! | `# conduct: WORDS` | options of the session: `lmtp`, `tls=wanted`, `tls=required`, `smtps`, `loopback`, `login=NAME:PASSWORD`, `auth=WORD` |
@@ -44,11 +44,13 @@ impl Message {
                 envelope.require_tls = true;
             } else if word == "trial" {
                 is_trial = true;
-            } else if word == "dsn" {
-                (envelope.ret, envelope.envid) = (Some(Ret::Headers), Some("e1".into()));
+            } else if let Some(octets) = word.strip_prefix("dsn") {
+                let octets = octets.strip_prefix('=').map(|octets| octets.parse().unwrap());
+                let envid = octets.map_or_else(|| "e1".to_owned(), |octets| "e".repeat(octets));
+                (envelope.ret, envelope.envid) = (Some(Ret::Headers), Some(envid));
                 for recipient in &mut recipients {
                     recipient.notify = Some(Notify { failure: true, ..Notify::default() });
-                    recipient.orcpt = Some("rfc822;o".into());
+                    recipient.orcpt = Some(format!("rfc822;{}", "o".repeat(octets.unwrap_or(1))));
                 }
             } else if let Some(size) = word.strip_prefix("size=") {
                 size_octets = size.parse().unwrap();

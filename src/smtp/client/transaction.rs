@@ -23,9 +23,10 @@ use crate::mail::envelope::{Body, Recipient};
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::{Class, EnhancedStatus};
 use crate::mail::unqualified::Unqualified;
+use crate::mail::xtext::{is_envid, is_orcpt};
 use crate::smtp::command::{Command, Parameter};
 use crate::smtp::extension::{PeerOffer, dsn, eight_bit_mime, requiretls, size, smtputf8};
-use crate::smtp::limits::RECIPIENTS_PER_TRANSACTION;
+use crate::smtp::limits::{COMMAND_SENT_MAX_OCTETS, RECIPIENTS_PER_TRANSACTION};
 use crate::smtp::reply::{Reply, Severity};
 use std::mem;
 
@@ -112,14 +113,16 @@ impl RunningTransaction {
         };
         let reverse_path = reverse_path.unwrap_or_else(|| transaction.envelope.reverse_path.clone());
         let reverse_path = reverse_path.mailbox().cloned().map(Unqualified::from);
-        print(&Command::Mail(reverse_path, mail_parameters(transaction, offer)), &mut commands);
+        let mail = |parameters| Command::Mail(reverse_path.clone(), parameters);
+        print_fitting(&mail, mail_parameters(transaction, offer), &mut commands);
         let standing = |(i, recipient): (usize, &&Recipient)| {
             if i >= RECIPIENTS_PER_TRANSACTION {
                 return Standing::Later;
             }
             let mailbox =
                 speakable(&recipient.mailbox, speaks_utf8).unwrap_or_else(|| recipient.mailbox.clone());
-            print(&Command::Rcpt(mailbox.into(), rcpt_parameters(recipient, offer)), &mut commands);
+            let rcpt = |parameters| Command::Rcpt(mailbox.clone().into(), parameters);
+            print_fitting(&rcpt, rcpt_parameters(recipient, offer), &mut commands);
             Standing::Asked
         };
         let recipients = transaction.recipients.iter().enumerate().map(standing).collect();
@@ -355,6 +358,21 @@ fn parameter(keyword: &str, value: String) -> Parameter {
     Parameter { keyword: keyword.to_owned(), value: Some(value) }
 }
 
+/// Prints a command; without its last parameter if it is too long otherwise. That is ENVID or ORCPT, which only name
+/// things in notices: a host would refuse a longer line, and the message with it.
+fn print_fitting(
+    command: &dyn Fn(Vec<Parameter>) -> Command,
+    mut parameters: Vec<Parameter>,
+    commands: &mut Vec<u8>,
+) {
+    let begin = commands.len();
+    print(&command(parameters.clone()), commands);
+    if commands.len() - begin > COMMAND_SENT_MAX_OCTETS && parameters.pop().is_some() {
+        commands.truncate(begin);
+        print(&command(parameters), commands);
+    }
+}
+
 /// The parameters of MAIL that the peer supports.
 fn mail_parameters(transaction: &ClientTransaction<'_>, offer: &PeerOffer) -> Vec<Parameter> {
     let envelope = transaction.envelope;
@@ -366,7 +384,9 @@ fn mail_parameters(transaction: &ClientTransaction<'_>, offer: &PeerOffer) -> Ve
     let require_tls =
         envelope.require_tls.then(|| Parameter { keyword: requiretls::ROW.keyword.to_owned(), value: None });
     let ret = envelope.ret.filter(|_| offer.dsn).map(|ret| parameter("RET", dsn::print_ret(ret).to_owned()));
-    let envid = envelope.envid.as_ref().filter(|_| offer.dsn).map(|envid| parameter("ENVID", envid.clone()));
+    // A queue file may be older than the check of what enters.
+    let envid = envelope.envid.as_ref().filter(|envid| offer.dsn && is_envid(envid));
+    let envid = envid.map(|envid| parameter("ENVID", envid.clone()));
     size.into_iter().chain(body).chain(utf8).chain(require_tls).chain(ret).chain(envid).collect()
 }
 
@@ -375,7 +395,8 @@ fn mail_parameters(transaction: &ClientTransaction<'_>, offer: &PeerOffer) -> Ve
 fn rcpt_parameters(recipient: &Recipient, offer: &PeerOffer) -> Vec<Parameter> {
     let notify =
         recipient.notify.filter(|_| offer.dsn).map(|notify| parameter("NOTIFY", dsn::print_notify(notify)));
-    let orcpt = recipient.orcpt.as_ref().filter(|_| offer.dsn).map(|orcpt| parameter("ORCPT", orcpt.clone()));
+    let orcpt = recipient.orcpt.as_ref().filter(|orcpt| offer.dsn && is_orcpt(orcpt));
+    let orcpt = orcpt.map(|orcpt| parameter("ORCPT", orcpt.clone()));
     notify.into_iter().chain(orcpt).collect()
 }
 

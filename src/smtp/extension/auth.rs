@@ -4,7 +4,8 @@
 //! The parameter of MAIL names the original submitter of the message. It is parsed, as the RFC requires, and not
 //! passed on: a next hop would believe it only from a host that it trusts (§5).
 
-use super::{Extension, MailParameters, Offer, Offered, bad_value, dsn};
+use super::{Extension, MailParameters, Offer, Offered, bad_value};
+use crate::mail::xtext::is_xtext;
 use crate::smtp::reply::Reply;
 use crate::smtp::sasl::ServerMechanism;
 
@@ -29,7 +30,7 @@ fn mechanisms() -> String {
 
 fn read(value: Option<&str>, _: &Offer, _: &mut MailParameters) -> Result<(), Reply> {
     match value {
-        Some(value) if value == "<>" || dsn::is_xtext(value) => Ok(()),
+        Some(value) if value == "<>" || is_xtext(value) => Ok(()),
         _ => Err(bad_value("write AUTH=<> or AUTH=mailbox as xtext")),
     }
 }

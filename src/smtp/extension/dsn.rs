@@ -1,23 +1,30 @@
 //! DSN (RFC 3461): the client says which notices the sender wants for each recipient. The parameters are kept in the
 //! queue, decide about bounces (`rules::bounce`), and are passed on to a next hop that offers DSN too.
+//!
+//! It is offered to this host's own clients alone: strangers could have notices of success sent to whom they like. Who
+//! asks all the same gets the reply that Postfix gives where DSN is switched off.
 
-use super::{Extension, MailParameters, Offer, RcptParameters, bad_value};
+use super::{Extension, MailParameters, Offer, Offered, RcptParameters, bad_value};
 use crate::mail::envelope::{Notify, Ret};
+use crate::mail::status::EnhancedStatus;
+use crate::mail::xtext::{is_envid, is_orcpt};
 use crate::smtp::reply::Reply;
-
-/// Longest ENVID in octets (RFC 3461 §5.4).
-const ENVID_MAX_OCTETS: usize = 100;
-/// Longest ORCPT in octets (RFC 3461 §5.4).
-const ORCPT_MAX_OCTETS: usize = 500;
 
 /// The row of DSN.
 pub const ROW: Extension = Extension {
     mail_parameters: &[("RET", read_ret), ("ENVID", read_envid)],
     rcpt_parameters: &[("NOTIFY", read_notify), ("ORCPT", read_orcpt)],
+    offered: |offer| if offer.dsn { Offered::Bare } else { Offered::No },
     ..Extension::new("DSN", "RFC 3461")
 };
 
-fn read_ret(value: Option<&str>, _: &Offer, into: &mut MailParameters) -> Result<(), Reply> {
+fn check(offer: &Offer) -> Result<(), Reply> {
+    let refused = || Reply::new(501, EnhancedStatus::NOT_AUTHORIZED, "DSN is not offered to you");
+    offer.dsn.then_some(()).ok_or_else(refused)
+}
+
+fn read_ret(value: Option<&str>, offer: &Offer, into: &mut MailParameters) -> Result<(), Reply> {
+    check(offer)?;
     into.ret = match value.map(str::to_ascii_uppercase).as_deref() {
         Some("FULL") => Some(Ret::Full),
         Some("HDRS") => Some(Ret::Headers),
@@ -26,13 +33,15 @@ fn read_ret(value: Option<&str>, _: &Offer, into: &mut MailParameters) -> Result
     Ok(())
 }
 
-fn read_envid(value: Option<&str>, _: &Offer, into: &mut MailParameters) -> Result<(), Reply> {
-    let envid = value.filter(|v| v.len() <= ENVID_MAX_OCTETS && is_xtext(v));
+fn read_envid(value: Option<&str>, offer: &Offer, into: &mut MailParameters) -> Result<(), Reply> {
+    check(offer)?;
+    let envid = value.filter(|value| is_envid(value));
     into.envid = Some(envid.ok_or_else(|| bad_value("ENVID is xtext of up to 100 characters"))?.to_owned());
     Ok(())
 }
 
-fn read_notify(value: Option<&str>, _: &Offer, into: &mut RcptParameters) -> Result<(), Reply> {
+fn read_notify(value: Option<&str>, offer: &Offer, into: &mut RcptParameters) -> Result<(), Reply> {
+    check(offer)?;
     let bad = || bad_value("write NOTIFY=NEVER, or a list of SUCCESS, FAILURE and DELAY");
     let value = value.ok_or_else(bad)?.to_ascii_uppercase();
     let mut notify = Notify::default();
@@ -50,12 +59,11 @@ fn read_notify(value: Option<&str>, _: &Offer, into: &mut RcptParameters) -> Res
     Ok(())
 }
 
-fn read_orcpt(value: Option<&str>, _: &Offer, into: &mut RcptParameters) -> Result<(), Reply> {
-    let is_orcpt = |value: &&str| {
-        let parts = value.split_once(';').filter(|_| value.len() <= ORCPT_MAX_OCTETS);
-        parts.is_some_and(|(kind, address)| is_atom(kind) && !address.is_empty() && is_address(kind, address))
-    };
-    let orcpt = value.filter(is_orcpt).ok_or_else(|| bad_value("write ORCPT=rfc822;address, as xtext"))?;
+fn read_orcpt(value: Option<&str>, offer: &Offer, into: &mut RcptParameters) -> Result<(), Reply> {
+    check(offer)?;
+    let orcpt = value
+        .filter(|value| is_orcpt(value))
+        .ok_or_else(|| bad_value("write ORCPT=rfc822;address, as xtext"))?;
     into.orcpt = Some(orcpt.to_owned());
     Ok(())
 }
@@ -77,43 +85,18 @@ pub const fn print_ret(ret: Ret) -> &'static str {
     }
 }
 
-fn is_atom(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-}
-
-/// Whether an address fits its type: one of type `utf-8` may hold UTF-8 unchanged (RFC 6533 §3); all others are
-/// xtext.
-fn is_address(kind: &str, address: &str) -> bool {
-    if kind.eq_ignore_ascii_case("utf-8") {
-        address.chars().all(|c| !c.is_control() && !c.is_whitespace())
-    } else {
-        is_xtext(address)
-    }
-}
-
-/// xtext (RFC 3461 §4): printable ASCII without `+` and `=`, and `+` with two upper-case hexadecimal digits.
-pub(super) fn is_xtext(text: &str) -> bool {
-    let mut octets = text.bytes();
-    let is_digit = |b: Option<u8>| b.is_some_and(|b| matches!(b, b'0'..=b'9' | b'A'..=b'F'));
-    while let Some(octet) = octets.next() {
-        let fits = match octet {
-            b'+' => is_digit(octets.next()) && is_digit(octets.next()),
-            b'=' => false,
-            octet => octet.is_ascii_graphic(),
-        };
-        if !fits {
-            return false;
-        }
-    }
-    !text.is_empty()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const OFFER: Offer =
-        Offer { message_size_octets: 1000, recipients: 3, starttls: false, auth: false, within_tls: false };
+    const OFFER: Offer = Offer {
+        message_size_octets: 1000,
+        recipients: 3,
+        starttls: false,
+        auth: false,
+        within_tls: false,
+        dsn: true,
+    };
 
     #[test]
     fn what_is_read_is_what_is_passed_on() {

@@ -36,6 +36,8 @@ pub struct Offer {
     pub auth: bool,
     /// TLS is active.
     pub within_tls: bool,
+    /// The client may ask for notices: it is one of this host's own.
+    pub dsn: bool,
 }
 
 /// How an extension appears in the EHLO reply.
@@ -248,6 +250,7 @@ mod tests {
             message_size_octets: 1000,
             recipients: 3,
             starttls: true,
+            dsn: true,
             ..Offer::default()
         }));
         let offer = PeerOffer::parse(&lines);
@@ -289,7 +292,8 @@ mod tests {
 
     #[test]
     fn parameters_are_read_by_their_rows() {
-        let offer = Offer { message_size_octets: 1000, recipients: 3, starttls: true, ..Offer::default() };
+        let offer =
+            Offer { message_size_octets: 1000, recipients: 3, starttls: true, dsn: true, ..Offer::default() };
         let read = |text: &str| {
             let parameters: Vec<Parameter> = text
                 .split_ascii_whitespace()

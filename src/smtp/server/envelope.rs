@@ -19,9 +19,9 @@ pub struct Home {
 }
 
 impl<R> ServerSession<R> {
-    /// Whether bare names are accepted: from clients that are trusted or have logged in. A bare name of a stranger
-    /// could mean anyone.
-    fn takes_bare_names(&self) -> bool {
+    /// Whether the client is trusted or has logged in. Bare names are accepted from such clients alone, since that of a
+    /// stranger could mean anyone, and so are the parameters of DSN.
+    pub(super) fn is_own(&self) -> bool {
         self.is_trusted || self.login.is_some()
     }
 
@@ -30,7 +30,7 @@ impl<R> ServerSession<R> {
         path: &Unqualified,
         bad_path: fn(AddressError) -> CommandError,
     ) -> Result<(), Reply> {
-        let is_known = path.domain.is_some() || self.takes_bare_names();
+        let is_known = path.domain.is_some() || self.is_own();
         if is_known { Ok(()) } else { Err(bad_path(AddressError::NoDomain).reply()) }
     }
 

@@ -67,6 +67,7 @@ impl Server {
                 starttls: says("with TLS"),
                 auth: false,
                 within_tls: false,
+                dsn: false,
             },
             recipients: 3,
             errors: 4,

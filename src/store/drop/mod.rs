@@ -9,7 +9,9 @@
 //! |---|---|---|---|
 //! | D1 | `.NAME` | being written, or left by a crash or a kill: nobody was promised anything | a sweep, after 36 hours |
 //! | D2 | `NAME`, a whole file | handed over: the program that wrote it has exited with 0 | the daemon, once the message is synced in the queue or the Maildirs. A crash between the two makes a duplicate |
-//! | D3 | anything else: links, FIFOs, directories, files with two names, truncated, too large, or in another format | a mistake or an attack | the daemon moves it to `corrupt/` and logs it; what cannot be moved stays and is logged once |
+//! | D3 | a file with two names | a mistake or an attack: the content is somewhere else, too. For a moment also a message, on a system without `RENAME_NOREPLACE` | the daemon unlinks the name, when it is a minute old |
+//! | D4 | a directory | the same | the daemon removes it if it is empty; else it stays |
+//! | D5 | anything else: links, FIFOs, truncated, too large, or in another format | the same | the daemon moves it to `corrupt/`, where [`aside`] bounds what a user may have; what cannot be moved stays |
 //!
 //! The life of a dropped file, and what a crash after each step leaves:
 //!
@@ -27,8 +29,10 @@
 //! user's file would make the daemon read that file and mail it. The daemon is not root and must be able to read the
 //! file, so the mode is 0644; a name of 128 random bits in a directory that nobody can list keeps it private.
 
+mod aside;
 mod format;
 
+pub use aside::Aside;
 pub use format::{DropEnvelope, ENVELOPE_MAX_OCTETS, RECIPIENTS_MAX, Sender};
 
 use super::durable::{self, DirectoryAccess, Owner, StagedFile};
@@ -42,7 +46,7 @@ use rustix::io::Errno;
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -51,8 +55,11 @@ use std::sync::Arc;
 const NAME: &str = "drop";
 /// A temporary file not written to for this long is swept, as in a Maildir.
 const STALE_SECONDS: u64 = 36 * 3600;
-/// How many names are tried in `corrupt/`.
-const CORRUPT_NAMES: usize = 100;
+/// A file with two names may be a message of a program that has not unlinked the first one yet, for this long.
+const SETTLED_SECONDS: u64 = 60;
+const DIRECTORY: &str = "it is a directory";
+/// Why a file with several names is no message.
+pub const SEVERAL_NAMES: &str = "it has several names";
 /// How many octets of a message are read at once.
 const PIECE_OCTETS: usize = 16 * 1024;
 
@@ -115,6 +122,42 @@ impl StagedDrop {
     }
 }
 
+/// Something in the drop directory.
+#[derive(Debug)]
+pub struct Found {
+    /// Its name.
+    pub name: CString,
+    /// Its owner, if it was looked at.
+    pub uid: Option<u32>,
+    /// Its state.
+    pub key: FoundKey,
+    /// Why it cannot be a message, as far as one look shows.
+    pub bad: Option<&'static str>,
+}
+
+impl Found {
+    /// Whether it may be a message of which a program is about to unlink the first name.
+    #[must_use]
+    pub fn may_be_unfinished(&self, now: WallTime) -> bool {
+        let changed = u64::try_from(self.key.changed.0).unwrap_or_default();
+        self.bad == Some(SEVERAL_NAMES) && now.seconds() < changed.saturating_add(SETTLED_SECONDS)
+    }
+}
+
+/// A file in one state: its inode, and when that changed last, in seconds and nanoseconds since 1970; of a directory the
+/// inode alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FoundKey {
+    inode: u64,
+    changed: (i64, i64),
+}
+
+impl FoundKey {
+    fn of(stat: &Stat) -> Self {
+        Self { inode: stat.st_ino as _, changed: (stat.st_ctime as _, stat.st_ctime_nsec as _) }
+    }
+}
+
 /// The drop directory, as the daemon empties it.
 #[derive(Debug)]
 pub struct DropDirectory {
@@ -170,14 +213,25 @@ impl DropDirectory {
         &self.path
     }
 
-    /// The names of the files that have been handed over.
+    /// What has been handed over or lies in the directory otherwise, except temporary files. Costs one look at each, and
+    /// none at a directory, where the file system tells it by the name.
     ///
     /// # Errors
     /// The directory cannot be read.
-    pub fn names(&self) -> Result<impl Iterator<Item = CString>, StoreError> {
+    pub fn entries(&self) -> Result<impl Iterator<Item = Found>, StoreError> {
         let names = Dir::read_from(&self.drop).map_err(|errno| StoreError::io(&self.path, errno))?;
-        let names = names.map_while(Result::ok).map(|entry| entry.file_name().to_owned());
-        Ok(names.filter(|name| !name.as_bytes().starts_with(b".")))
+        let entries = names.map_while(Result::ok);
+        let entries = entries.filter(|entry| !entry.file_name().to_bytes().starts_with(b"."));
+        Ok(entries.filter_map(|entry| {
+            let name = entry.file_name().to_owned();
+            if entry.file_type() == FileType::Directory {
+                // No message, whatever its inode was before: the time of change is not needed.
+                let key = FoundKey { inode: entry.ino(), changed: (0, 0) };
+                return Some(Found { name, uid: None, key, bad: Some(DIRECTORY) });
+            }
+            let stat = statat(&self.drop, &name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+            Some(Found { name, uid: Some(stat.st_uid), key: FoundKey::of(&stat), bad: check(&stat).err() })
+        }))
     }
 
     /// Opens and locks the file `name`, and parses its envelope. A message of more than `message_max` octets is
@@ -248,27 +302,6 @@ impl DropDirectory {
         durable::sync_directory(&self.drop).map_err(|error| StoreError::io(&self.path, error))
     }
 
-    /// Moves a file that is not a message to `corrupt/`, and returns its name there.
-    ///
-    /// # Errors
-    /// An I/O error, for example for a directory that a user made; it stays where it is.
-    pub fn set_aside(&self, name: &CStr) -> Result<String, StoreError> {
-        let set_aside = || {
-            let inode = statat(&self.drop, name, AtFlags::SYMLINK_NOFOLLOW)?.st_ino;
-            let mut number = 0;
-            loop {
-                let to = format!("drop-{inode}.{number}");
-                match durable::move_file(self.drop.as_fd(), name, self.corrupt.as_fd(), &to) {
-                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < CORRUPT_NAMES => {
-                        number += 1;
-                    }
-                    result => return result.map(|()| to),
-                }
-            }
-        };
-        set_aside().map_err(|error: io::Error| StoreError::io(self.path.join(display(name)), error))
-    }
-
     /// Unlinks files that were begun and never handed over (D1), and returns how many.
     ///
     /// # Errors
@@ -278,11 +311,13 @@ impl DropDirectory {
         let mut swept = 0;
         for entry in names.flatten() {
             let name = entry.file_name();
+            if !name.to_bytes().starts_with(b".") {
+                continue;
+            }
             let Ok(stat) = statat(&self.drop, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
             let age = now.seconds().saturating_sub(u64::try_from(stat.st_mtime).unwrap_or_default());
-            let is_stale = name.to_bytes().starts_with(b".") && age > STALE_SECONDS;
             // This call cannot unlink a directory, so `.` and `..` need no exception.
-            if is_stale && unlinkat(&self.drop, name, AtFlags::empty()).is_ok() {
+            if age > STALE_SECONDS && unlinkat(&self.drop, name, AtFlags::empty()).is_ok() {
                 swept += 1;
             }
         }
@@ -323,9 +358,9 @@ impl Dropped {
 fn check(stat: &Stat) -> Result<(), &'static str> {
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile if stat.st_nlink == 1 => Ok(()),
-        FileType::RegularFile => Err("it has several names"),
+        FileType::RegularFile => Err(SEVERAL_NAMES),
         FileType::Symlink => Err("it is a link"),
-        FileType::Directory => Err("it is a directory"),
+        FileType::Directory => Err(DIRECTORY),
         _ => Err("it is not a regular file"),
     }
 }

@@ -63,7 +63,7 @@ fn what_is_written_is_read() {
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o1733);
     for message in [MESSAGE, b"", &vec![b'x'; 200_000]] {
         write(state.path(), "one", message);
-        let found: Vec<CString> = drops.names().unwrap().collect();
+        let found: Vec<CString> = drops.entries().unwrap().map(|found| found.name).collect();
         assert_eq!(found, [name("one")]);
         let Ok(Opened::Message(dropped)) = drops.open_message(&found[0], 200_000) else { panic!() };
         assert_eq!(dropped.uid, fs::metadata(path.join("one")).unwrap().uid());
@@ -82,7 +82,7 @@ fn what_was_not_committed_is_not_seen_and_goes_after_a_while() {
     let (state, drops, path) = place();
     let mut staged = StagedDrop::create(state.path(), "x").unwrap();
     staged.write(MESSAGE).unwrap();
-    assert_eq!((names(&path), drops.names().unwrap().count()), (vec![".x".to_owned()], 0));
+    assert_eq!((names(&path), drops.entries().unwrap().count()), (vec![".x".to_owned()], 0));
     assert!(StagedDrop::create(state.path(), "x").is_err(), "nobody writes into another's file");
     // Killed: its destructor does not run.
     std::mem::forget(staged);
@@ -132,10 +132,19 @@ fn only_files_with_one_name_are_messages() {
         (odd, "it is truncated"),
     ] {
         assert_eq!(reason(&drops, file), why, "{file}");
-        let to = drops.set_aside(&name(file)).unwrap();
-        let aside = state.path().join("corrupt").join(to);
-        assert!(fs::symlink_metadata(&aside).is_ok() && fs::symlink_metadata(path.join(file)).is_err());
+        match drops.put_away(&name(file), &mut drops.aside()) {
+            Ok(done) if file == "hard" => assert_eq!(done, "removed"),
+            Ok(done) => {
+                let aside = state.path().join(done.strip_prefix("moved to ").unwrap());
+                assert!(
+                    fs::symlink_metadata(&aside).is_ok() && fs::symlink_metadata(path.join(file)).is_err()
+                );
+            }
+            Err(_) => assert_eq!(file, "directory"),
+        }
     }
+    fs::remove_dir(path.join("directory/full")).unwrap();
+    assert_eq!(drops.put_away(&name("directory"), &mut drops.aside()).unwrap(), "removed");
     assert_eq!(names(&path), ["good"]);
     assert_eq!(fs::read(&secret).unwrap(), fs::read(path.join("good")).unwrap());
     assert!(matches!(drops.open_message(&name("good"), MAX), Ok(Opened::Message(_))));
@@ -148,8 +157,32 @@ fn what_is_set_aside_replaces_nothing() {
     let inode = fs::metadata(path.join("x")).unwrap().ino();
     let corrupt = state.path().join("corrupt");
     fs::write(corrupt.join(format!("drop-{inode}.0")), "0").unwrap();
-    assert_eq!(drops.set_aside(&name("x")).unwrap(), format!("drop-{inode}.1"));
+    let done = drops.put_away(&name("x"), &mut drops.aside()).unwrap();
+    assert_eq!(done, format!("moved to corrupt/drop-{inode}.1"));
     assert_eq!(fs::read(corrupt.join(format!("drop-{inode}.0"))).unwrap(), b"0");
+}
+
+#[test]
+fn what_is_set_aside_is_bounded_and_queue_files_stay() {
+    let (state, drops, path) = place();
+    let corrupt = state.path().join("corrupt");
+    fs::write(corrupt.join("0RRZ4K8W3T5QM"), "a damaged message").unwrap();
+    for number in 0..40 {
+        fs::write(path.join("x"), format!("{number}")).unwrap();
+        drops.put_away(&name("x"), &mut drops.aside()).unwrap();
+    }
+    let kept = |corrupt: &std::path::Path| -> Vec<String> {
+        let files = fs::read_dir(corrupt).unwrap().map(|file| file.unwrap().path());
+        let mut texts: Vec<String> = files.map(|file| fs::read_to_string(file).unwrap()).collect();
+        texts.sort();
+        texts
+    };
+    let newest: Vec<String> = (24..40).map(|number| number.to_string()).collect();
+    assert_eq!(kept(&corrupt), [newest, vec!["a damaged message".into()]].concat());
+    // The size counts, too: this one and the newest of the others are more than a user may have.
+    fs::write(path.join("large"), vec![b'x'; 33 << 20]).unwrap();
+    drops.put_away(&name("large"), &mut drops.aside()).unwrap();
+    assert_eq!(kept(&corrupt), ["a damaged message"]);
 }
 
 #[test]

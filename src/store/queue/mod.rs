@@ -27,7 +27,7 @@
 //! | the state directory itself | 0711 | locked by the process that serves it (`lock_for_serving`) |
 //! | `queue/` | 0700 | entries; locked while a process makes a digest (`lock_for_digest`) |
 //! | `tmp/` | 0700 | entries before their commit, and temporary names of state files |
-//! | `corrupt/` | 0700 | damaged entries, and what was no message in `drop/` |
+//! | `corrupt/` | 0700 | damaged entries, and what was no message in `drop/` ([`super::drop::Aside`] bounds the latter) |
 //! | `drop/` | 1733 | messages of local programs: [`super::drop`] |
 //! | `tls/`, `sts/`, `digest/`, `clock`, `statistics` | 0700, 0600 | small files: [`super::state_file`] |
 //!

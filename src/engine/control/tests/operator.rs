@@ -397,6 +397,46 @@ fn a_list_tells_what_waits_for_whom_and_why() {
     assert_eq!(world.queue().len(), 2);
 }
 
+/// `mailq` of an ordinary user must cost the daemon nothing that grows with the mail of others.
+#[test]
+fn the_list_of_an_ordinary_user_reads_no_file_of_others() {
+    let (world, host) = world();
+    host.now_says(|stage, line| match (stage, line.contains("joe")) {
+        (Stage::Rcpt, true) => reply("450 4.2.1 <joe@far.example>: busy"),
+        _ => Say::Yes,
+    });
+    let ids = [
+        world.accept("alice@box.example", &["joe@far.example", "jim@far.example", "joe2@far.example"]),
+        world.accept("", &["joe@far.example"]),
+    ];
+    world.pass();
+    ask(&world.services, &format!("queue hold {}", ids[1]));
+    let own = |line| ask_as(&world.services, Asker { rights: PeerRights::Own, uid: 65_533 }, line);
+    let (list, json) = (own("queue list"), own("queue list --json"));
+    let whole = ask(&world.services, "queue list");
+    assert_eq!(list.1.lines().count(), whole.lines().count(), "{list:?} {whole}");
+    assert_eq!(list.1.lines().last(), whole.lines().last());
+    let shown = |line: &str, column: std::ops::Range<usize>| line.get(column).map(str::to_owned);
+    assert_eq!(
+        list.1.lines().nth(1).and_then(|line| shown(line, 0..44)),
+        whole.lines().nth(1).and_then(|line| shown(line, 0..44))
+    );
+    assert!(list.1.contains("(450 4.2.1 <hidden>: busy)") && list.1.contains("MAILER-DAEMON"), "{list:?}");
+    assert!(list.1.contains(&format!("{}!", ids[1])), "{list:?}");
+    assert_eq!(json.1.matches("\"state\":\"delivered\"").count(), 1, "{json:?}");
+    assert_eq!(json.1.matches("\"attempts\":1,").count(), 2, "{json:?}");
+    assert!(!list.1.contains('@') && !json.1.contains('@'), "{list:?} {json:?}");
+    // The same after a restart, when the index is made from the files.
+    let world = world.restart();
+    let own = |line| ask_as(&world.services, Asker { rights: PeerRights::Own, uid: 65_533 }, line);
+    assert_eq!(own("queue list"), list);
+    for id in ids {
+        std::fs::remove_file(world.state().join("queue").join(id.to_string())).unwrap();
+    }
+    assert_eq!(own("queue list"), list);
+    assert_eq!(own("queue list --json").1.lines().count(), 2);
+}
+
 #[test]
 fn a_message_is_shown_with_its_history() {
     let (world, host) = world();

@@ -180,6 +180,22 @@ fn an_addressee_that_could_not_be_read_is_bounced() {
 }
 
 #[test]
+fn one_user_has_half_of_the_queue_and_root_all() {
+    let mut world = World::new("queue.max_messages = 4");
+    let to = "to=joe@far.example\n";
+    let half = (75, "half of the queue is yours, and the rest is for others".to_owned());
+    assert_eq!([(); 2].map(|()| submit(&world, 4321, to, ALERT).0), [0, 0]);
+    assert_eq!(submit(&world, 4321, to, ALERT), half);
+    assert_eq!(submit(&world, 4321, "to=alice\n", ALERT).0, 0, "no room in the queue is needed");
+    world = world.restart();
+    world.clock.advance(MINUTE);
+    assert_eq!(submit(&world, 4321, to, ALERT), half);
+    assert_eq!(submit(&world, 0, to, ALERT).0, 0);
+    assert_eq!(submit(&world, 4322, to, ALERT).0, 0);
+    assert_eq!(submit(&world, 0, to, ALERT), (75, "the queue is full".into()));
+}
+
+#[test]
 fn what_can_not_be_taken_is_told_with_its_exit_code() {
     let world = World::new("queue.max_messages = 1\nlimits.message_size = \"1KiB\"");
     let to = "to=joe@far.example\n";

@@ -42,6 +42,7 @@ impl Connection<'_> {
         let action = self.session.data_verdict(Ok(()));
         self.act(action)?;
         let verdict = self.read_data(&mut incoming)?.and_then(|()| commit(incoming));
+        self.note_work();
         let action = self.session.end_of_data(verdict);
         self.act(action)
     }
@@ -103,6 +104,7 @@ impl Connection<'_> {
                 Ok(None)
             }
         };
+        self.note_work();
         let action = self.session.chunk_verdict(verdict, chunk);
         self.act(action)
     }
@@ -132,7 +134,7 @@ impl Connection<'_> {
     /// Waits for more data, at most `limits.data_timeout`.
     fn fill_with_data(&mut self) -> Result<(), End> {
         self.input.grow_if_full();
-        match self.fill(Deadline::after(self.site.settings.limits.data_timeout)) {
+        match self.fill(Deadline::after(self.site.settings.limits.data_timeout), false) {
             Ok(()) => Ok(()),
             Err(WireError::TimedOut) => Err(End::Aborted("timed out waiting for data")),
             Err(error) => Err(error.into()),
@@ -174,7 +176,7 @@ fn commit(incoming: Incoming<'_>) -> Result<QueueId, Reply> {
 
 /// Logs the reason for which intake refused a message. The refused command already logs a full queue.
 fn log_failure(refusal: &Refusal) {
-    if !matches!(refusal, Refusal::QueueFull) {
+    if !matches!(refusal, Refusal::QueueFull | Refusal::ShareUsedUp) {
         trouble("taking a message", refusal);
     }
 }

@@ -9,24 +9,31 @@ use crate::mail::address::{Mailbox, ReversePath};
 use crate::mail::id::QueueId;
 use crate::mail::status::EnhancedStatus;
 use crate::rules::message::bounce::RecipientVerdict;
+use crate::rules::pacing::shares::{Owner, sender_number};
 use std::time::Duration;
 
 impl Incoming<'_> {
     /// Hands each queue entry over to the queue, and logs those after the first.
     pub(super) fn announce_queued(&self, octets: u64) {
         for copy in &self.copies.queued {
+            let reverse_path = copy.via.reverse_path(&self.submission.reverse_path);
             if copy.id != self.id {
                 let to: Vec<Mailbox> = copy.recipients.iter().map(|to| to.mailbox.clone()).collect();
-                self.log_accepted(
-                    copy.id,
-                    &copy.via.reverse_path(&self.submission.reverse_path),
-                    &to,
-                    octets,
-                );
+                self.log_accepted(copy.id, &reverse_path, &to, octets);
             }
             let on_queued = &self.intake.on_queued;
             let is_urgent = self.scanner.is_urgent();
-            let new = NewEntry { id: copy.id, arrival: self.arrival, octets, is_urgent };
+            // The size in the file, as a restart finds it.
+            let added = self.trace.len() + copy.via.field().len();
+            let new = NewEntry {
+                id: copy.id,
+                arrival: self.arrival,
+                octets: (octets + added as u64).saturating_sub(self.lines),
+                is_urgent,
+                owner: Owner::of_origin(&self.submission.client),
+                sender: sender_number(&reverse_path),
+                recipients: copy.recipients.len(),
+            };
             match self.digest {
                 Some(digest) => {
                     // Before the index learns of it: a worker that gets the message at once must find it here.

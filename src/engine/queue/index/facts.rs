@@ -5,6 +5,7 @@ use super::{Hop, IndexedMessage, QueueIndex};
 use crate::mail::id::QueueId;
 use crate::rules::pacing::breaker::Pause;
 use std::collections::HashSet;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// Figures about the queue.
@@ -48,7 +49,7 @@ impl QueueIndex {
     /// Notes since when an undeliverable message to `admin` is kept, or that it is no longer kept.
     pub fn set_kept(&self, id: QueueId, since: Option<Duration>) {
         if let Some(known) = self.inner.lock().messages.get_mut(&id) {
-            known.kept_since = since.map(whole_seconds);
+            known.kept_since = since.and_then(|since| NonZeroU32::new(whole_seconds(since).max(1)));
         }
     }
 
@@ -56,8 +57,9 @@ impl QueueIndex {
     #[must_use]
     pub fn kept_before(&self, horizon: Duration) -> Vec<QueueId> {
         let inner = self.inner.lock();
-        let is_old =
-            |known: &IndexedMessage| known.kept_since.is_some_and(|since| since < whole_seconds(horizon));
+        let is_old = |known: &IndexedMessage| {
+            known.kept_since.is_some_and(|since| since.get() < whole_seconds(horizon))
+        };
         inner.messages.iter().filter(|(_, known)| is_old(known)).map(|(&id, _)| id).collect()
     }
 

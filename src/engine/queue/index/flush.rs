@@ -49,14 +49,14 @@ impl QueueIndex {
     /// them was flushed: a digest leaves as its members would have left.
     pub fn inherit_flush(&self, ids: &[QueueId], heir: QueueId, now: Duration) {
         let inner = &mut *self.inner.lock();
-        let of = |id| inner.messages.get(id).copied();
-        let flushed: Vec<IndexedMessage> =
-            ids.iter().filter_map(of).filter(|known| known.is_flushed).collect();
+        let known = ids.iter().filter_map(|id| inner.messages.get(id));
+        let flushed: Vec<&IndexedMessage> = known.filter(|known| known.is_flushed).collect();
         if flushed.is_empty() {
             return;
         }
+        let is_urgent = flushed.iter().any(|known| known.is_urgent);
         if let Some(known) = inner.messages.get_mut(&heir) {
-            known.is_urgent |= flushed.iter().any(|known| known.is_urgent);
+            known.is_urgent |= is_urgent;
         }
         inner.hasten(heir, now);
         self.changed.notify_all();

@@ -4,21 +4,30 @@
 //! message by its id, so that none waits twice. Each method changes both. Times are running times that the caller
 //! passes in.
 
+use super::standing::Standing;
 use super::suspects::Suspect;
 use super::{Hop, Pending};
 use crate::mail::id::QueueId;
 use crate::rules::pacing::breaker::Breaker;
 use crate::rules::pacing::downtime::Uplink;
+use crate::rules::pacing::shares::Owner;
 use crate::sys::lock::Lock;
 use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroU32;
 use std::sync::{Arc, Condvar};
 use std::time::Duration;
 
-/// What the index knows of a message, regardless of the hops where it waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What the index knows of a message, regardless of the hops where it waits: 48 octets.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexedMessage {
     /// The size in octets.
     pub octets: u64,
+    /// Whose share of the queue it uses.
+    pub owner: Option<Owner>,
+    /// What those who may not see it may know of its recipients.
+    pub standing: Standing,
+    /// See [`shares::sender_number`](crate::rules::pacing::shares::sender_number).
+    pub sender: u32,
     /// It may leave by a metered link: its header says that it is urgent, or the operator flushed it by its id.
     pub is_urgent: bool,
     /// When it arrived, in whole seconds of running time.
@@ -26,7 +35,7 @@ pub struct IndexedMessage {
     /// The operator holds all recipients that are left.
     pub is_held: bool,
     /// Since when it is kept as undeliverable mail to `admin`, in whole seconds of running time.
-    pub kept_since: Option<u32>,
+    pub kept_since: Option<NonZeroU32>,
     /// The operator or the schedule asked for a try at once.
     pub is_flushed: bool,
 }
@@ -36,7 +45,18 @@ impl IndexedMessage {
     #[must_use]
     pub fn new(octets: u64, arrival: Duration, is_urgent: bool) -> Self {
         let arrival = whole_seconds(arrival);
-        Self { octets, is_urgent, arrival, is_held: false, kept_since: None, is_flushed: false }
+        let (owner, sender, standing) = (None, 0, Standing::default());
+        Self {
+            octets,
+            owner,
+            standing,
+            sender,
+            is_urgent,
+            arrival,
+            is_held: false,
+            kept_since: None,
+            is_flushed: false,
+        }
     }
 }
 

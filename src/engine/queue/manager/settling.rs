@@ -193,6 +193,7 @@ impl Manager {
                 |r: &JournalRecord| matches!(r.event, queue::JournalEvent::Attempted(Outcome::Deferred(_)));
             let durability = if records.iter().all(deferred) { Durability::Lazy } else { Durability::Synced };
             self.record(entry, records, durability);
+            self.index.note_progress(entry.id(), &entry.description().envelope, &entry.progress());
             super::kept::note(&self.index, entry, records);
         }
         if let Some(told) = news::write_notice(&self.intake, &self.index, site, entry, now) {

@@ -11,3 +11,4 @@ mod clock;
 mod kept;
 mod notices;
 mod restart;
+mod shares;

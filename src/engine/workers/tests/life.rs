@@ -152,12 +152,13 @@ fn a_bounce_to_an_unknown_local_sender_is_dropped() {
 /// mail would stay full for ever.
 #[test]
 fn a_full_queue_can_still_bounce() {
-    let world = World::new("queue.max_messages = 2");
+    let world = World::new("queue.max_messages = 4");
     let host = Host::new(|stage, _| if stage == Stage::Rcpt { reply("450 later") } else { Say::Yes });
     world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
     for _ in 0..2 {
         world.accept("stranger@far.example", &["joe@far.example"]);
     }
+    world.reload("queue.max_messages = 2");
     let more = b"EHLO x\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<joe@far.example>\r\nDATA\r\nQUIT\r\n";
     assert!(world.session(more, &mut |_| ()).contains("\n452 4.3.1 the queue is full\r\n"));
     world.pass();

@@ -1,0 +1,123 @@
+//! What becomes of what is no message: `corrupt/` keeps some of it for the administrator, and a user can't fill it.
+//!
+//! | it is | what happens |
+//! | --- | --- |
+//! | a file with several names | its name here is unlinked: the content has another one |
+//! | a directory | removed if it is empty, else it stays |
+//! | anything else | moved to `corrupt/drop-INODE.NUMBER` |
+//!
+//! Of one user at most [`OWNER_MAX`] files are kept, and [`ALL_MAX`] in all; the sizes on the disk are bounded, too. Above a bound
+//! the oldest file of that user is removed, or of all users. Damaged queue files in the same directory are never
+//! counted and never removed.
+
+use super::{DropDirectory, display};
+use crate::store::StoreError;
+use crate::store::durable;
+use rustix::fs::{AtFlags, Dir, FileType, Stat, statat, unlinkat};
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::AsFd;
+
+/// The bounds: files, and octets on the disk.
+type Bound = (usize, u64);
+/// Of one user.
+const OWNER_MAX: Bound = (16, 32 << 20);
+/// Of all users.
+const ALL_MAX: Bound = (256, 64 << 20);
+/// What names in `corrupt/` begin with, if they come from `drop/`.
+const PREFIX: &str = "drop-";
+/// How many names are tried in `corrupt/`.
+const CORRUPT_NAMES: usize = 100;
+/// The octets that `st_blocks` counts in.
+const BLOCK_OCTETS: u64 = 512;
+
+/// What `corrupt/` has from `drop/`, oldest first, as one round needs it.
+#[derive(Debug)]
+pub struct Aside(Vec<Kept>);
+
+#[derive(Debug)]
+struct Kept {
+    changed: (i64, i64),
+    name: String,
+    uid: u32,
+    octets: u64,
+}
+
+impl Kept {
+    fn new(name: String, stat: &Stat) -> Self {
+        let octets = u64::try_from(stat.st_blocks).unwrap_or_default().saturating_mul(BLOCK_OCTETS);
+        Self { changed: (stat.st_ctime as _, stat.st_ctime_nsec as _), name, uid: stat.st_uid, octets }
+    }
+}
+
+impl Aside {
+    /// The place of a file to remove: the oldest of an owner, or of all, with too many.
+    fn surplus(&self, uid: u32) -> Option<usize> {
+        let is_over = |(files, octets): Bound, of: &dyn Fn(&Kept) -> bool| {
+            let found = || self.0.iter().filter(|kept| of(kept));
+            found().count() > files || found().map(|kept| kept.octets).sum::<u64>() > octets
+        };
+        if is_over(OWNER_MAX, &|kept| kept.uid == uid) {
+            return self.0.iter().position(|kept| kept.uid == uid);
+        }
+        is_over(ALL_MAX, &|_| true).then_some(0)
+    }
+}
+
+impl DropDirectory {
+    /// Reads what `corrupt/` has from `drop/`. What cannot be read counts as not there.
+    #[must_use]
+    pub fn aside(&self) -> Aside {
+        let mut kept: Vec<Kept> = Vec::new();
+        for entry in Dir::read_from(&self.corrupt).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy();
+            if !name.starts_with(PREFIX) {
+                continue;
+            }
+            if let Ok(stat) = statat(&self.corrupt, name.as_ref(), AtFlags::SYMLINK_NOFOLLOW) {
+                let found = Kept::new(name.into_owned(), &stat);
+                let place = kept.partition_point(|other| other.changed <= found.changed);
+                kept.insert(place, found);
+            }
+        }
+        Aside(kept)
+    }
+
+    /// Puts away what is no message; returns what was done.
+    ///
+    /// # Errors
+    /// An I/O error, for example for a directory that is not empty; it stays where it is.
+    pub fn put_away(&self, name: &CStr, aside: &mut Aside) -> Result<String, StoreError> {
+        let mut put_away = || {
+            let stat = statat(&self.drop, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            match FileType::from_raw_mode(stat.st_mode) {
+                FileType::Directory => unlinkat(&self.drop, name, AtFlags::REMOVEDIR)?,
+                FileType::RegularFile if stat.st_nlink > 1 => unlinkat(&self.drop, name, AtFlags::empty())?,
+                _ => return self.keep(name, &stat, aside),
+            }
+            Ok("removed".to_owned())
+        };
+        put_away().map_err(|error: io::Error| StoreError::io(self.path.join(display(name)), error))
+    }
+
+    /// Moves a file to `corrupt/`, and removes older ones above the bounds.
+    fn keep(&self, name: &CStr, stat: &Stat, aside: &mut Aside) -> io::Result<String> {
+        let mut number = 0;
+        let to = loop {
+            let to = format!("{PREFIX}{}.{number}", stat.st_ino);
+            match durable::move_file(self.drop.as_fd(), name, self.corrupt.as_fd(), &to) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < CORRUPT_NAMES => {
+                    number += 1;
+                }
+                result => break result.map(|()| to)?,
+            }
+        };
+        aside.0.push(Kept::new(to.clone(), stat));
+        while let Some(place) = aside.surplus(stat.st_uid) {
+            let old = aside.0.remove(place);
+            // One that cannot be removed is counted again in the next round.
+            let _ = unlinkat(&self.corrupt, old.name.as_str(), AtFlags::empty());
+        }
+        Ok(format!("moved to corrupt/{to}"))
+    }
+}
