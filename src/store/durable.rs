@@ -45,7 +45,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, fchown};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The largest part of a file that is held in memory before it is written: a message up to this size costs one write.
@@ -127,7 +127,7 @@ pub struct StagedFile {
     /// A read or write has failed: the file can no longer be synced, even if the caller ignored the error.
     broken: bool,
     /// Where a file in memory goes on when it becomes larger than [`BUFFER_OCTETS`].
-    overflow: Option<PathBuf>,
+    overflow: Option<Box<Path>>,
 }
 
 impl StagedFile {
@@ -478,7 +478,6 @@ mod tests {
     use super::super::test_directory::TestDirectory;
     use super::*;
     use std::fs;
-    use std::path::Path;
     use std::sync::atomic::{AtomicBool, Ordering};
 
     fn open(path: &Path) -> Arc<OwnedFd> {

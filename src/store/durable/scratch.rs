@@ -22,7 +22,7 @@ impl StagedFile {
     /// An I/O error.
     pub fn scratch(directory: &Path) -> io::Result<Self> {
         let (file, overflow) = match memfd_create("message", MemfdFlags::CLOEXEC) {
-            Ok(file) => (file, Some(directory.to_owned())),
+            Ok(file) => (file, Some(directory.into())),
             // An old kernel, or one that forbids it.
             Err(_) => (without_name(directory)?, None),
         };
