@@ -13,9 +13,9 @@
 //!    certificates, which `user` must be able to read again at SIGHUP;
 //! 9. threads, the control socket, and "ready" to the supervisor.
 //!
-//! Then the main thread waits for signals: stop, flush, or reload, and does nothing that could hang. A reload reads the file once more; if it has a mistake,
-//! the old configuration stays and the mistake is logged. `state` and the listeners stay as they are. The delivery agent reads the file
-//! itself, since it must not depend on a process that talks to the network.
+//! Then the main thread waits for signals: stop, flush, or reload, and does nothing that could hang. A reload reads the file
+//! once more; if it has a mistake, the old configuration stays and the mistake is logged. `state` and the listeners stay as they
+//! are. The delivery agent reads the file itself, since it must not depend on a process that talks to the network.
 //!
 //! | after a change of | a reload |
 //! | --- | --- |
@@ -56,6 +56,7 @@ use crate::sys::signals::{self, Signal, Signals};
 use crate::sys::sockets::{self, Inherited};
 use crate::sys::user::{ProcessUser, SystemUser};
 use crate::sys::{memory, rights, thread};
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar};
 use std::time::Duration;
@@ -187,7 +188,8 @@ fn reload_while_wanted(running: &Running, reloads: &Lock<Reloads>) {
         }
         drop(state);
         running.supervisor.reloading();
-        reload(running);
+        // The panic has been logged by the hook; the next signal reloads again.
+        let _ = panic::catch_unwind(AssertUnwindSafe(|| reload(running)));
         running.supervisor.ready();
     }
 }
