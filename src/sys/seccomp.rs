@@ -61,7 +61,7 @@ const PROCESS: &[c_long] = &[
     libc::SYS_set_tid_address,
 ];
 /// Older forms, which newer processors never had.
-#[cfg(not(any(target_arch = "aarch64", target_arch = "riscv64")))]
+#[cfg(any(target_arch = "x86_64", target_arch = "x86", target_arch = "arm", target_arch = "mips", target_arch = "mips64"))]
 #[rustfmt::skip]
 const OLDER: &[c_long] = &[
     libc::SYS_open, libc::SYS_stat, libc::SYS_lstat, libc::SYS_access, libc::SYS_readlink, libc::SYS_getdents,
@@ -69,7 +69,13 @@ const OLDER: &[c_long] = &[
     libc::SYS_rmdir, libc::SYS_chmod, libc::SYS_chown, libc::SYS_lchown, libc::SYS_pipe, libc::SYS_poll,
     libc::SYS_epoll_wait, libc::SYS_pause, libc::SYS_getpgrp,
 ];
-#[cfg(any(target_arch = "aarch64", target_arch = "riscv64"))]
+#[cfg(not(any(
+    target_arch = "x86_64",
+    target_arch = "x86",
+    target_arch = "arm",
+    target_arch = "mips",
+    target_arch = "mips64"
+)))]
 const OLDER: &[c_long] = &[];
 /// Forms for 64-bit sizes and times on processors of 32 bits.
 #[cfg(all(target_pointer_width = "32", any(target_arch = "x86", target_arch = "arm", target_arch = "mips")))]
@@ -184,7 +190,7 @@ const DENIED: &[c_long] = &[
     libc::SYS_sethostname, libc::SYS_settimeofday, libc::SYS_clock_settime, libc::SYS_adjtimex, libc::SYS_acct,
     libc::SYS_quotactl, libc::SYS_syslog, libc::SYS_fanotify_init, libc::SYS_setuid, libc::SYS_setgid,
     libc::SYS_setresuid, libc::SYS_setresgid, libc::SYS_setgroups, libc::SYS_capset,
-    #[cfg(not(any(target_arch = "aarch64", target_arch = "riscv64")))]
+    #[cfg(any(target_arch = "x86_64", target_arch = "x86", target_arch = "arm", target_arch = "mips", target_arch = "mips64"))]
     libc::SYS_fork,
 ];
 
