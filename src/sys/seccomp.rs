@@ -303,9 +303,14 @@ fn program(more: &[c_long], processor: u32) -> Vec<sock_filter> {
         step(LOAD, 0, 0, 0),
     ];
     let ranges = |steps: &mut Vec<sock_filter>, rows: &[&[c_long]], verdict: u32| {
-        let mut calls: Vec<u32> = rows.concat().into_iter().map(|call| call as u32).collect();
-        calls.sort_unstable();
-        calls.dedup();
+        // In order. `sort` would bring its code along for some hundred numbers.
+        let mut calls: Vec<u32> = Vec::new();
+        for call in rows.concat() {
+            let at = calls.partition_point(|other| *other < call as u32);
+            if calls.get(at) != Some(&(call as u32)) {
+                calls.insert(at, call as u32);
+            }
+        }
         for range in calls.chunk_by(|a, b| a + 1 == *b) {
             if let (Some(first), Some(last)) = (range.first(), range.last()) {
                 steps.extend([
