@@ -61,7 +61,7 @@ const PROCESS: &[c_long] = &[
     libc::SYS_set_tid_address,
 ];
 /// Older forms, which newer processors never had.
-#[cfg(not(any(target_arch = "aarch64", target_arch = "riscv64")))]
+#[cfg(any(target_arch = "x86_64", target_arch = "x86", target_arch = "arm", target_arch = "mips", target_arch = "mips64"))]
 #[rustfmt::skip]
 const OLDER: &[c_long] = &[
     libc::SYS_open, libc::SYS_stat, libc::SYS_lstat, libc::SYS_access, libc::SYS_readlink, libc::SYS_getdents,
@@ -69,7 +69,13 @@ const OLDER: &[c_long] = &[
     libc::SYS_rmdir, libc::SYS_chmod, libc::SYS_chown, libc::SYS_lchown, libc::SYS_pipe, libc::SYS_poll,
     libc::SYS_epoll_wait, libc::SYS_pause, libc::SYS_getpgrp,
 ];
-#[cfg(any(target_arch = "aarch64", target_arch = "riscv64"))]
+#[cfg(not(any(
+    target_arch = "x86_64",
+    target_arch = "x86",
+    target_arch = "arm",
+    target_arch = "mips",
+    target_arch = "mips64"
+)))]
 const OLDER: &[c_long] = &[];
 /// Forms for 64-bit sizes and times on processors of 32 bits.
 #[cfg(all(target_pointer_width = "32", any(target_arch = "x86", target_arch = "arm", target_arch = "mips")))]
@@ -184,7 +190,7 @@ const DENIED: &[c_long] = &[
     libc::SYS_sethostname, libc::SYS_settimeofday, libc::SYS_clock_settime, libc::SYS_adjtimex, libc::SYS_acct,
     libc::SYS_quotactl, libc::SYS_syslog, libc::SYS_fanotify_init, libc::SYS_setuid, libc::SYS_setgid,
     libc::SYS_setresuid, libc::SYS_setresgid, libc::SYS_setgroups, libc::SYS_capset,
-    #[cfg(not(any(target_arch = "aarch64", target_arch = "riscv64")))]
+    #[cfg(any(target_arch = "x86_64", target_arch = "x86", target_arch = "arm", target_arch = "mips", target_arch = "mips64"))]
     libc::SYS_fork,
 ];
 
@@ -297,9 +303,14 @@ fn program(more: &[c_long], processor: u32) -> Vec<sock_filter> {
         step(LOAD, 0, 0, 0),
     ];
     let ranges = |steps: &mut Vec<sock_filter>, rows: &[&[c_long]], verdict: u32| {
-        let mut calls: Vec<u32> = rows.concat().into_iter().map(|call| call as u32).collect();
-        calls.sort_unstable();
-        calls.dedup();
+        // In order. `sort` would bring its code along for some hundred numbers.
+        let mut calls: Vec<u32> = Vec::new();
+        for call in rows.concat() {
+            let at = calls.partition_point(|other| *other < call as u32);
+            if calls.get(at) != Some(&(call as u32)) {
+                calls.insert(at, call as u32);
+            }
+        }
         for range in calls.chunk_by(|a, b| a + 1 == *b) {
             if let (Some(first), Some(last)) = (range.first(), range.last()) {
                 steps.extend([
