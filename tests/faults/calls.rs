@@ -117,7 +117,7 @@ fn script(world: &World, mut daemon: Daemon, fault: Option<Fault>) -> ExitStatus
     let begun = Instant::now();
     while daemon.is_running() {
         let is_deaf = fault.is_some_and(|fault| CARRY_SIGNALS.contains(&fault.call));
-        if is_deaf && begun.elapsed() > END / 4 {
+        if is_deaf && begun.elapsed() > END / 10 {
             child.iter().for_each(|child| signal(*child, "KILL"));
             daemon.wait();
             return ExitStatus::default();
