@@ -101,14 +101,14 @@ fn counts() -> HashMap<String, usize> {
 
 /// Mail of each kind, and the end of the daemon.
 fn script(world: &World, mut daemon: Daemon, fault: Option<Fault>) -> ExitStatus {
-    if world.greets() {
-        for _ in 0..MESSAGES {
-            // What is refused is offered once more.
-            let _ = world.try_next() || world.try_next();
+    for _ in 0..MESSAGES {
+        if !world.greets() {
+            // A daemon that can't accept: sendmail alone gets rid of its mail.
+            world.sendmail(by_sendmail(0));
+            break;
         }
-    } else {
-        // A daemon that can't accept: sendmail alone gets rid of its mail.
-        world.sendmail(by_sendmail(0));
+        // What is refused is offered once more.
+        let _ = world.try_next() || world.try_next();
     }
     let pid = daemon.pid();
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
@@ -117,7 +117,7 @@ fn script(world: &World, mut daemon: Daemon, fault: Option<Fault>) -> ExitStatus
     let begun = Instant::now();
     while daemon.is_running() {
         let is_deaf = fault.is_some_and(|fault| CARRY_SIGNALS.contains(&fault.call));
-        if is_deaf && begun.elapsed() > END / 4 {
+        if is_deaf && begun.elapsed() > END / 10 {
             child.iter().for_each(|child| signal(*child, "KILL"));
             daemon.wait();
             return ExitStatus::default();

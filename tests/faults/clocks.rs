@@ -16,7 +16,7 @@ fn a_wall_clock_that_jumps_under_load_loses_nothing() {
     let mut command = world.command();
     command.env("LD_PRELOAD", faketime_library()).env("FAKETIME_TIMESTAMP_FILE", &time);
     command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-    let jumps = times(300, 12);
+    let jumps = times(150, 12);
     for turn in 0..jumps {
         // Each third turn starts with a clock that is wrong from the start.
         std::fs::write(&time, format!("{:+}\n", OFFSETS[random.below(8) as usize])).unwrap();

@@ -100,7 +100,7 @@ fn a_disk_that_turns_read_only_under_load_loses_nothing() {
     let Some(mounted) = Mounted::on(&world, "size=200M") else { return };
     let daemon = world.start();
     let mut turns = 0;
-    world.under_load(2, || {
+    world.under_load(1, || {
         for _ in 0..times(100, 4) {
             std::thread::sleep(Duration::from_millis(200));
             let begun = Instant::now();
@@ -112,6 +112,7 @@ fn a_disk_that_turns_read_only_under_load_loses_nothing() {
         }
     });
     daemon.stop();
+    assert!(mounted.remount("size=1G"));
     let figures = world.settle(turns);
     drop(mounted);
     figures.judge("turns of the disks to read-only and back");

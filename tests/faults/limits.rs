@@ -39,7 +39,7 @@ fn tight_limits_lose_nothing() {
             println!("limits: skipped {limits:?}: {}", world.place.log());
             continue;
         };
-        let length = Duration::from_secs(times(60, 1) as u64);
+        let length = Duration::from_secs(times(30, 1) as u64);
         world.under_load(24, || std::thread::sleep(length));
         assert!(daemon.is_running(), "{limits:?}: it ended:\n{}", world.place.log());
         daemon.stop();
