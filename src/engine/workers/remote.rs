@@ -14,6 +14,7 @@
 //! | --- | --- | --- | --- |
 //! | [`HopVerdict::GoesOn`] | every recipient has an outcome, or the session ended without blame | kept if usable | works |
 //! | [`HopVerdict::MessageFailed`] | the same message was being sent at an earlier failure too | kept if usable | goes on with its back-off |
+//! | [`HopVerdict::GaveWay`] | silence while another hop waits for a place | closed | its message goes to the end of the line |
 //! | [`HopVerdict::NextSmarthost`] | this smarthost refuses, and another one is left | closed | goes on |
 //! | [`HopVerdict::Pauses`] | the session failed at MAIL or later, or all smarthosts refuse | closed | pauses |
 //!
@@ -87,8 +88,16 @@ pub fn work(manager: &Manager, egress: &Egress, next_hop: &NextHop) {
                 return;
             }
         };
-        manager.index.hop_answered(&hop, manager.clock.now().running);
-        match deliver(manager, &hop, pending, &mut conversation) {
+        let verdict = deliver(manager, &hop, pending, &mut conversation);
+        if !matches!(verdict, HopVerdict::Pauses(_) | HopVerdict::GaveWay) {
+            manager.index.hop_answered(&hop, manager.clock.now().running);
+        }
+        match verdict {
+            HopVerdict::GaveWay => {
+                conversation.leave();
+                let _ = manager.index.gave_way(&hop, pending, manager.clock.now().running);
+                return;
+            }
             HopVerdict::Pauses(failure) => {
                 conversation.leave();
                 manager.hop_failed(&hop, None, &failure);
@@ -137,6 +146,8 @@ enum HopVerdict {
     MessageFailed,
     /// The hop goes on with its next smarthost.
     NextSmarthost,
+    /// It was silent while other hops wait for its place: its message waits again.
+    GaveWay,
     /// The hop pauses.
     Pauses(RouteFailure),
 }
@@ -171,9 +182,17 @@ fn deliver(
     if conversation.session.passes_dsn() {
         attempt.passed_on = attempt.outcomes.iter().map(|&(place, _)| place).collect();
     }
-    let verdict = judge(manager, hop, conversation, &outgoing.envelope.reverse_path, &mut attempt, end);
+    let verdict = if end.is_some() && manager.index.is_giving_way(hop) {
+        for (_, slot) in &mut attempt.outcomes {
+            // The end that this host made is nobody's failure.
+            slot.take_if(|outcome| matches!(outcome, Outcome::Deferred(reason) if reason.reply.is_none()));
+        }
+        HopVerdict::GaveWay
+    } else {
+        judge(manager, hop, conversation, &outgoing.envelope.reverse_path, &mut attempt, end)
+    };
     let again = match &verdict {
-        HopVerdict::Pauses(_) => Again::WhenHopWorks,
+        HopVerdict::Pauses(_) | HopVerdict::GaveWay => Again::WhenHopWorks,
         _ => Again::AtOnce,
     };
     manager.end_attempt(hop, attempt, again);
