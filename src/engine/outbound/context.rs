@@ -98,7 +98,6 @@ impl<'a> OutboundContext<'a> {
     }
 
     /// Lends the place to other hops from `after` on, while the guard lives. `since`: the time since the context was made.
-    #[must_use]
     pub fn lend(&self, since: Duration, after: Duration) -> LentPlace<'a> {
         let from = self.now.running.saturating_add(since).saturating_add(after);
         if let Some(hop) = self.hop {
