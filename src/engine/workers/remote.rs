@@ -88,11 +88,7 @@ pub fn work(manager: &Manager, egress: &Egress, next_hop: &NextHop) {
                 return;
             }
         };
-        let verdict = deliver(manager, &hop, pending, &mut conversation);
-        if !matches!(verdict, HopVerdict::Pauses(_) | HopVerdict::GaveWay) {
-            manager.index.hop_answered(&hop, manager.clock.now().running);
-        }
-        match verdict {
+        match deliver(manager, &hop, pending, &mut conversation) {
             HopVerdict::GaveWay => {
                 conversation.leave();
                 let _ = manager.index.gave_way(&hop, pending, manager.clock.now().running);
@@ -100,11 +96,7 @@ pub fn work(manager: &Manager, egress: &Egress, next_hop: &NextHop) {
             }
             HopVerdict::Pauses(failure) => {
                 conversation.leave();
-                manager.hop_failed(&hop, None, &failure);
-                if failure.refusal.is_some() {
-                    manager.log_waiting(&hop, pending, &failure.reason);
-                }
-                return;
+                return pause(manager, &hop, pending, &failure);
             }
             HopVerdict::NextSmarthost => {
                 conversation.leave();
@@ -125,6 +117,14 @@ pub fn work(manager: &Manager, egress: &Egress, next_hop: &NextHop) {
     }
     if let Some(conversation) = open {
         conversation.leave();
+    }
+}
+
+/// Pauses a hop that failed with a message that was put back.
+fn pause(manager: &Manager, hop: &Hop, pending: Pending, failure: &RouteFailure) {
+    manager.hop_failed(hop, None, failure);
+    if failure.refusal.is_some() {
+        manager.log_waiting(hop, pending, &failure.reason);
     }
 }
 
@@ -193,7 +193,10 @@ fn deliver(
     };
     let again = match &verdict {
         HopVerdict::Pauses(_) | HopVerdict::GaveWay => Again::WhenHopWorks,
-        _ => Again::AtOnce,
+        _ => {
+            manager.index.hop_answered(hop, manager.clock.now().running);
+            Again::AtOnce
+        }
     };
     manager.end_attempt(hop, attempt, again);
     verdict
