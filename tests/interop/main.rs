@@ -55,6 +55,8 @@ mod exim;
 mod fail2ban;
 /// sendmail with a broken daemon, socket, disk or drop directory.
 mod handover;
+/// Next hops that hang, dribble and never end.
+mod hostile;
 /// The unit, scripts and manual pages, as systemd, shells and mandoc read them.
 mod installed;
 /// From smtp-source into a Maildir.

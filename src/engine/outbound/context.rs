@@ -74,11 +74,36 @@ pub trait Observer {
 /// No observer.
 impl Observer for () {}
 
-impl OutboundContext<'_> {
+/// A place that other hops may use while a step lasts that cannot be ended.
+#[must_use]
+pub struct LentPlace<'a> {
+    index: &'a QueueIndex,
+    hop: Option<&'a Hop>,
+    from: Duration,
+}
+
+impl Drop for LentPlace<'_> {
+    fn drop(&mut self) {
+        if let Some(hop) = self.hop {
+            self.index.release(hop, self.from);
+        }
+    }
+}
+
+impl<'a> OutboundContext<'a> {
     /// Whether the place has to be given away after a silence of this length.
     #[must_use]
     pub fn gives_way(&self, silence: Duration) -> bool {
         self.hop.is_some_and(|hop| self.index.gives_way(hop, silence))
+    }
+
+    /// Lends the place to other hops from `after` on, while the guard lives. `since`: the time since the context was made.
+    pub fn lend(&self, since: Duration, after: Duration) -> LentPlace<'a> {
+        let from = self.now.running.saturating_add(since).saturating_add(after);
+        if let Some(hop) = self.hop {
+            self.index.hold(hop, from);
+        }
+        LentPlace { index: self.index, hop: self.hop, from }
     }
 
     /// Shows a failure to the observer, and returns it.

@@ -25,7 +25,7 @@
 //! | writing a command; a block of data | [`limits::COMMAND_REPLY`]; [`limits::DATA_BLOCK`] |
 //! | a reply | [`Waiting::deadline`], by the command |
 //! | the whole session | [`limits::CLIENT_SESSION`] |
-//! | silence while other hops wait for a place | `QueueIndex::gives_way`, except after the end of the data |
+//! | silence or single octets while other hops wait for a place | `QueueIndex::gives_way`, except in a handshake and after the end of the data: the place is lent then |
 //!
 //! # What is never believed
 //!
@@ -33,13 +33,14 @@
 //! and when the session is ready for its first message. The session is shown it and ends.
 
 use super::certificate_check::CertificateCheck;
-use super::context::{OutboundContext, TraceEvent};
+use super::context::{LentPlace, OutboundContext, TraceEvent};
 use super::host_policy::{HostPolicy, login};
 use super::hosts::Host;
 use super::outgoing::Outgoing;
 use super::password;
 use crate::engine::host::site::Site;
 use crate::engine::log::event::Event;
+use crate::engine::queue::index::{DATA_LENT_AFTER, HANDSHAKE_LENT_AFTER};
 use crate::mail::next_hop::Smarthost;
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::EnhancedStatus;
@@ -75,6 +76,7 @@ pub struct Conversation<'a> {
     pub host: String,
     check: CertificateCheck,
     deadline: Deadline,
+    opened: Stopwatch,
     /// The reply that is awaited, its deadline, and since when it is awaited.
     awaited: Option<(u32, Deadline, Stopwatch)>,
 }
@@ -167,6 +169,7 @@ impl<'a> Conversation<'a> {
         let HostPolicy { mut options, check } = policy;
         if options.security != Security::Clear {
             let deadline = Deadline::after(limits::TLS_HANDSHAKE);
+            let _lent = context.lend(Duration::ZERO, HANDSHAKE_LENT_AFTER);
             let connector = &site.connector;
             let shaken = check.start_tls(connector, &mut transport, &host.name, deadline, context.observer);
             options.end_point = shaken.map_err(|error| {
@@ -189,6 +192,7 @@ impl<'a> Conversation<'a> {
             host: host.name.clone(),
             check,
             deadline: Deadline::after(limits::CLIENT_SESSION),
+            opened: Stopwatch::start(),
             awaited: None,
         };
         match conversation.greet() {
@@ -241,6 +245,7 @@ impl<'a> Conversation<'a> {
             return self.read_until(self.deadline);
         }
         let deadline = Deadline::after(limits::TLS_HANDSHAKE).min(self.deadline);
+        let _lent = self.lend(HANDSHAKE_LENT_AFTER);
         let connector = &self.site.connector;
         match self.check.start_tls(
             connector,
@@ -288,6 +293,7 @@ impl<'a> Conversation<'a> {
                 ClientStep::StartTls => self.start_tls(),
                 step @ (ClientStep::SendContent | ClientStep::SendChunk) => {
                     let dots = (step == ClientStep::SendContent).then(DotEncoder::default);
+                    let _lent = self.lend(DATA_LENT_AFTER);
                     match content.map(|content| self.send_content(content, dots)) {
                         Some(Ok(())) => self.session.content_sent(),
                         Some(Err(lost)) => self.session.lost(&lost),
@@ -321,12 +327,22 @@ impl<'a> Conversation<'a> {
         if self.context.hop.is_some() && !matches!(waiting, Waiting::FinalDot | Waiting::LastChunk) {
             return self.read_while_nobody_waits(deadline, since);
         }
+        let _lent = self.lend(DATA_LENT_AFTER);
         self.read_until(deadline);
+    }
+
+    /// Lends the place to other hops from `after` on, while a step lasts that cannot be ended.
+    fn lend(&self, after: Duration) -> LentPlace<'a> {
+        self.context.lend(self.opened.elapsed(), after)
     }
 
     /// Reads until the deadline, or until the place has to be given away, which is asked every [`GLANCE`].
     fn read_while_nobody_waits(&mut self, deadline: Deadline, since: Stopwatch) {
         let mut buffer = [0; REPLY_BUFFER_OCTETS];
+        // A host that sends an octet now and then is as silent as one that sends none.
+        if since.elapsed() > GLANCE && self.context.gives_way(since.elapsed()) {
+            return self.hear(&buffer, Err(WireError::TimedOut));
+        }
         loop {
             let glance = Deadline::after(GLANCE);
             match self.transport.read(&mut buffer, glance.min(deadline)) {

@@ -61,6 +61,7 @@ mod suspects;
 
 pub use self::facts::{FailingHop, QueueFacts};
 pub use self::hop_state::IndexedMessage;
+pub use self::places::{DATA_LENT_AFTER, HANDSHAKE_LENT_AFTER};
 pub use self::standing::Standing;
 pub use self::suspects::{Blame, FailedMessage};
 

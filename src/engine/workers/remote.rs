@@ -14,6 +14,7 @@
 //! | --- | --- | --- | --- |
 //! | [`HopVerdict::GoesOn`] | every recipient has an outcome, or the session ended without blame | kept if usable | works |
 //! | [`HopVerdict::MessageFailed`] | the same message was being sent at an earlier failure too | kept if usable | goes on with its back-off |
+//! | [`HopVerdict::GaveWay`] | silence while another hop waits for a place | closed | its message goes to the end of the line |
 //! | [`HopVerdict::NextSmarthost`] | this smarthost refuses, and another one is left | closed | goes on |
 //! | [`HopVerdict::Pauses`] | the session failed at MAIL or later, or all smarthosts refuse | closed | pauses |
 //!
@@ -87,15 +88,15 @@ pub fn work(manager: &Manager, egress: &Egress, next_hop: &NextHop) {
                 return;
             }
         };
-        manager.index.hop_answered(&hop, manager.clock.now().running);
         match deliver(manager, &hop, pending, &mut conversation) {
+            HopVerdict::GaveWay => {
+                conversation.leave();
+                let _ = manager.index.gave_way(&hop, pending, manager.clock.now().running);
+                return;
+            }
             HopVerdict::Pauses(failure) => {
                 conversation.leave();
-                manager.hop_failed(&hop, None, &failure);
-                if failure.refusal.is_some() {
-                    manager.log_waiting(&hop, pending, &failure.reason);
-                }
-                return;
+                return pause(manager, &hop, pending, &failure);
             }
             HopVerdict::NextSmarthost => {
                 conversation.leave();
@@ -119,6 +120,14 @@ pub fn work(manager: &Manager, egress: &Egress, next_hop: &NextHop) {
     }
 }
 
+/// Pauses a hop that failed with a message that was put back.
+fn pause(manager: &Manager, hop: &Hop, pending: Pending, failure: &RouteFailure) {
+    manager.hop_failed(hop, None, failure);
+    if failure.refusal.is_some() {
+        manager.log_waiting(hop, pending, &failure.reason);
+    }
+}
+
 /// The next message. With an open connection it is worth waiting for one.
 fn next_pending(manager: &Manager, hop: &Hop, linger: Duration, connected: bool) -> Option<Pending> {
     let now = manager.clock.now().running;
@@ -137,6 +146,8 @@ enum HopVerdict {
     MessageFailed,
     /// The hop goes on with its next smarthost.
     NextSmarthost,
+    /// It was silent while other hops wait for its place: its message waits again.
+    GaveWay,
     /// The hop pauses.
     Pauses(RouteFailure),
 }
@@ -171,10 +182,21 @@ fn deliver(
     if conversation.session.passes_dsn() {
         attempt.passed_on = attempt.outcomes.iter().map(|&(place, _)| place).collect();
     }
-    let verdict = judge(manager, hop, conversation, &outgoing.envelope.reverse_path, &mut attempt, end);
+    let verdict = if end.is_some() && manager.index.is_giving_way(hop) {
+        for (_, slot) in &mut attempt.outcomes {
+            // The end that this host made is nobody's failure.
+            slot.take_if(|outcome| matches!(outcome, Outcome::Deferred(reason) if reason.reply.is_none()));
+        }
+        HopVerdict::GaveWay
+    } else {
+        judge(manager, hop, conversation, &outgoing.envelope.reverse_path, &mut attempt, end)
+    };
     let again = match &verdict {
-        HopVerdict::Pauses(_) => Again::WhenHopWorks,
-        _ => Again::AtOnce,
+        HopVerdict::Pauses(_) | HopVerdict::GaveWay => Again::WhenHopWorks,
+        _ => {
+            manager.index.hop_answered(hop, manager.clock.now().running);
+            Again::AtOnce
+        }
     };
     manager.end_attempt(hop, attempt, again);
     verdict

@@ -207,10 +207,10 @@ mod tests {
     /// As SMTP checks it; but no alert is refused for it.
     #[test]
     fn a_bad_envelope_id_is_left_out() {
-        let long = "x".repeat(101);
+        let (longest, long) = ("x".repeat(100), "x".repeat(101));
         for (value, is_kept) in [
             ("QQ314159", true),
-            (&long[1..], true),
+            (&*longest, true),
             (&*long, false),
             ("a b", false),
             ("a+2", false),

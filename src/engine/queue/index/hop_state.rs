@@ -84,6 +84,8 @@ pub(super) struct HopState {
     pub lacks_place: bool,
     /// Its worker was asked to give its place away.
     pub gives_way: bool,
+    /// Steps of its workers that cannot be ended, each with the running time from which on its place is lent to others.
+    pub holds: Vec<Duration>,
     /// How often it has given its place away since it last answered or failed.
     pub turns: u32,
     pub idle: Vec<Arc<IdleWorker>>,

@@ -17,6 +17,12 @@
 //! | has not answered lately | yes | 0.5 s, doubled with each turn, at most [`limits::CONNECT`] |
 //! | has answered lately | yes, and all of `relay.connections` are taken | [`limits::CONNECT`]; then it has failed |
 //!
+//! A hop has answered once it has replied to all of a message: hostile hosts greet, too.
+//!
+//! Two steps cannot be ended by another hop's wait: a TLS handshake, and the wait for the answer to the data, whose end would
+//! make a duplicate. After a moment their places are lent ([`QueueIndex::hold`]): up to [`LENT_MAX`] more connections
+//! than `relay.connections` are open then.
+//!
 //! While the daemon stops, hops that have not answered lately give way at once: they have no transaction to lose.
 
 use super::hop_state::HopState;
@@ -30,6 +36,12 @@ use std::time::Duration;
 
 /// The silence that a hop is allowed at its first turn.
 const FIRST_SILENCE: Duration = Duration::from_millis(500);
+/// The most places that are lent.
+pub(super) const LENT_MAX: usize = 16;
+/// After this time the place of a TLS handshake is lent.
+pub const HANDSHAKE_LENT_AFTER: Duration = Duration::from_millis(500);
+/// After this time the place of a worker that sends data or waits for the answer to it is lent.
+pub const DATA_LENT_AFTER: Duration = Duration::from_secs(5);
 
 /// The hops that wait for a place.
 #[derive(Debug, Default)]
@@ -52,6 +64,11 @@ impl WaitingHops {
 }
 
 impl HopState {
+    /// The number of its workers whose places are lent.
+    pub(super) fn lent(&self, now: Duration) -> usize {
+        self.holds.iter().filter(|&&from| from <= now).count()
+    }
+
     /// The order among hops that have no connection yet: first the hop that has given way least often, then the one
     /// with the fewest failures, then the one whose message became due last.
     pub(super) fn rank(&self, due: Duration) -> (u32, u32, Reverse<Duration>) {
@@ -60,7 +77,36 @@ impl HopState {
 }
 
 impl QueueIndex {
-    /// Notes that a hop has answered and accepted the session: it may have several connections, also of the half that
+    /// Begins a step of a worker that cannot be ended. Other hops may use its place from the running time `from` on,
+    /// until [`Self::release`].
+    pub fn hold(&self, hop: &Hop, from: Duration) {
+        let mut inner = self.inner.lock();
+        if let Some(state) = inner.hops.get_mut(hop) {
+            state.holds.push(from);
+        }
+        let is_wanted = inner.waiting_hops.count > 0;
+        drop(inner);
+        if is_wanted {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Ends a step that began with [`Self::hold`] and the same time.
+    pub fn release(&self, hop: &Hop, from: Duration) {
+        if let Some(state) = self.inner.lock().hops.get_mut(hop)
+            && let Some(place) = state.holds.iter().position(|&held| held == from)
+        {
+            state.holds.swap_remove(place);
+        }
+    }
+
+    /// Whether a worker of a hop was told to give its place away, and has not done so yet.
+    #[must_use]
+    pub fn is_giving_way(&self, hop: &Hop) -> bool {
+        self.inner.lock().hops.get(hop).is_some_and(|state| state.gives_way)
+    }
+
+    /// Notes that a hop has answered all commands of a message: it may have several connections, also of the half that
     /// is reserved for such hops.
     pub fn hop_answered(&self, hop: &Hop, now: Duration) {
         let mut inner = self.inner.lock();
@@ -226,6 +272,41 @@ mod tests {
         assert!(index.gives_way(&hop("a.example"), limits::CONNECT));
         let pending = index.take(&hop("a.example"), seconds(1)).unwrap();
         assert!(!index.gave_way(&hop("a.example"), pending, seconds(1)), "that is a failure");
+    }
+
+    #[test]
+    fn steps_that_cannot_be_ended_lend_their_places_after_a_moment() {
+        let index = QueueIndex::default();
+        for n in 0..4 {
+            index.submit(hop(&format!("h{n}.example")), pending(n), seconds(0));
+        }
+        let working = start(&index, 1);
+        assert_eq!(working.len(), 2);
+        working.iter().for_each(|hop| index.hold(hop, seconds(6)));
+        assert_eq!(index.next(seconds(1), CAPS), Next::Wait(Some(seconds(6))), "the forwarder looks again");
+        assert_eq!(start(&index, 5), []);
+        assert_eq!(start(&index, 6).len(), 2);
+        // One answers, and its place counts again.
+        index.release(&working[0], seconds(6));
+        index.submit(hop("new.example"), pending(9), seconds(7));
+        assert_eq!(start(&index, 7), []);
+        index.worker_ended(&working[0]);
+        assert_eq!(start(&index, 7), []);
+        // Lent places have a bound.
+        let index = QueueIndex::default();
+        for n in 0..90 {
+            index.submit(hop(&format!("h{n}.example")), pending(n), seconds(0));
+        }
+        let mut all = 0;
+        loop {
+            let working = start(&index, 9);
+            if working.is_empty() {
+                break;
+            }
+            all += working.len();
+            working.iter().for_each(|hop| index.hold(hop, seconds(9)));
+        }
+        assert_eq!(all, LENT_MAX + CAPS.total / 2);
     }
 
     #[test]

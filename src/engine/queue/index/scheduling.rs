@@ -10,7 +10,7 @@
 //! | --- | --- |
 //! | local | one worker, which does not count as a connection |
 //! | any, after a pause | one worker: the single try, which has the hop to itself |
-//! | has answered within [`LATELY`] | `relay.connections_per_domain` workers, within `relay.connections` |
+//! | has answered within [`LATELY`] | `relay.connections_per_domain` workers, within `relay.connections`; places that are lent (see `places`) do not count |
 //! | any other | one worker, while such hops together have less than half of `relay.connections` |
 //!
 //! Of several hops the local one goes first, then hops without a worker, then by [`HopState::rank`].
@@ -19,7 +19,7 @@
 //! again.
 
 use super::hop_state::{HopState, Wake, link_for};
-use super::places::WaitingHops;
+use super::places::{LENT_MAX, WaitingHops};
 use super::{Hop, Inner, Next, QueueIndex, WorkerCaps};
 use std::time::Duration;
 
@@ -50,6 +50,9 @@ impl QueueIndex {
         inner.workers = inner.workers.saturating_sub(usize::from(*hop != Hop::Local));
         if let Some(state) = inner.hops.get_mut(hop) {
             state.workers = state.workers.saturating_sub(1);
+            if state.workers == 0 {
+                state.holds.clear();
+            }
         }
         drop(inner);
         self.changed.notify_all();
@@ -100,6 +103,24 @@ impl Room {
 }
 
 impl Inner {
+    /// The workers that count, without those whose places are lent.
+    fn room(&self, now: Duration, caps: WorkerCaps, has_answered: &dyn Fn(&Hop) -> bool) -> Room {
+        let (mut at_unproven, mut lent, mut lent_unproven) = (0, 0, 0);
+        for (hop, state) in self.hops.iter().filter(|(hop, _)| **hop != Hop::Local) {
+            let lent_here = state.lent(now).min(state.workers);
+            lent += lent_here;
+            if !has_answered(hop) {
+                at_unproven += state.workers;
+                lent_unproven += lent_here;
+            }
+        }
+        Room {
+            caps,
+            workers: self.workers.saturating_sub(lent.min(LENT_MAX)),
+            at_unproven: at_unproven.saturating_sub(lent_unproven.min(LENT_MAX)),
+        }
+    }
+
     fn next(&mut self, now: Duration, caps: WorkerCaps) -> Next {
         if self.stopping {
             return Next::Stop;
@@ -107,11 +128,9 @@ impl Inner {
         self.hops
             .retain(|_, state| state.workers > 0 || !state.waiting.is_empty() || state.breaker.is_open(now));
         self.answered.retain(|(_, at)| now.saturating_sub(*at) < LATELY);
-        self.waiting_hops = WaitingHops { is_full: self.workers >= caps.total, ..WaitingHops::default() };
         let has_answered = |hop: &Hop| self.answered.iter().any(|(known, _)| known == hop);
-        let unproven = self.hops.iter().filter(|(hop, _)| **hop != Hop::Local && !has_answered(hop));
-        let at_unproven = unproven.map(|(_, state)| state.workers).sum();
-        let room = Room { caps, workers: self.workers, at_unproven };
+        let room = self.room(now, caps, &has_answered);
+        self.waiting_hops = WaitingHops { is_full: room.workers >= caps.total, ..WaitingHops::default() };
         let mut earliest: Option<Duration> = None;
         let mut found: Option<(&Hop, &mut HopState, _)> = None;
         for (hop, state) in &mut self.hops {
@@ -135,6 +154,10 @@ impl Inner {
             }
         }
         let Some((hop, state, _)) = found else {
+            if self.waiting_hops.count > 0 {
+                let holds = self.hops.values().flat_map(|state| &state.holds);
+                earliest = holds.copied().filter(|&from| from > now).chain(earliest).min();
+            }
             return Next::Wait(earliest.filter(|&due| due < Duration::MAX));
         };
         // The pause, if there was one, is over (see above): this is the single try after it.

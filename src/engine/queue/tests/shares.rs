@@ -12,8 +12,8 @@ fn send(world: &World, client: &str, to: &str, octets: usize) -> String {
         "x".repeat(octets)
     );
     let said = world.session_by(ListenerPolicy::default(), client, &script);
-    let at = said.find("\r\n354 ").map_or(0, |at| at + 2);
-    let reply = said[at..].lines().find(|line| line.starts_with("452") || line.starts_with("250 2.0.0 Ok:"));
+    let after = said.split_once("\r\n354 ").map_or(&*said, |(_, after)| after);
+    let reply = after.lines().find(|line| line.starts_with("452") || line.starts_with("250 2.0.0 Ok:"));
     reply.unwrap_or_else(|| panic!("{said}")).to_owned()
 }
 
