@@ -118,7 +118,7 @@ pub fn run(config: &Path) -> Result<(), CommandFailure> {
 
 /// How long the process may last after SIGTERM. The stop has its own deadlines; this one is for what they don't reach, as a
 /// sync on a disk that hangs. The state on disk is then that of a crash, which every moment allows for.
-const STOP_MAX: Duration = Duration::from_secs(12);
+const STOP_MAX: Duration = Duration::from_secs(11);
 
 /// What a signal is about.
 struct Running {
