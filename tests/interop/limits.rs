@@ -238,7 +238,14 @@ fn a_connection_without_a_descriptor_is_told_so_at_once() {
         let new = rustix::process::Rlimit { current: Some(current), ..before };
         rustix::process::prlimit(pid, Resource::Nofile, new).unwrap();
     };
-    let open = open();
+    // What the start reads is open for moments only.
+    let mut open_before = Vec::new();
+    wait_until("nothing more is opened", SOON, || {
+        std::thread::sleep(Duration::from_millis(300));
+        let now = open();
+        std::mem::replace(&mut open_before, now.clone()) == now
+    });
+    let open = open_before;
     let limit = open.iter().max().unwrap() + 3;
     let free = (0..limit).filter(|number| !open.contains(number)).count();
     set(limit);
