@@ -15,8 +15,8 @@
 //! UDP, and Unix sockets with a path, are not restricted: the kernel has no such rules.
 
 use crate::config::Settings;
+use crate::engine::host::aliases_file;
 use crate::mail::next_hop::Smarthost;
-use crate::rules::routing::aliases::AliasTable;
 use crate::rules::routing::route::{ExceptionTarget, LocalUsers};
 use crate::sys::confinement::{Confined, confine};
 use crate::sys::file::{self, FileKind};
@@ -74,6 +74,7 @@ impl Confinement {
         let mut allow = |path: &Path, access| {
             if let Some(path) = existing(path, access)
                 && !covers(&files, &path, access)
+                && !is_everything(&path, access)
             {
                 files.push((path, access));
             }
@@ -123,6 +124,17 @@ fn covers(files: &[(PathBuf, Access)], path: &Path, access: Access) -> bool {
     files.iter().any(|(allowed, given)| *given >= access && path.starts_with(allowed))
 }
 
+/// Whether all files of the system could be written. Below a directory that does not exist yet nothing is allowed instead.
+fn is_everything(path: &Path, access: Access) -> bool {
+    let is_everything = access == Access::Write && path == Path::new("/");
+    if is_everything {
+        let text =
+            "the confinement lets nothing be written in a new directory of /; make it, and start again";
+        log::warn!(target: "pillarbox", "event=notice text={text:?}");
+    }
+    is_everything
+}
+
 /// The path without links. Where it does not exist, nothing can be read; but it may be made, in the nearest directory
 /// above.
 fn existing(path: &Path, access: Access) -> Option<PathBuf> {
@@ -152,15 +164,11 @@ fn directories(file: &Path) -> Vec<PathBuf> {
 fn needs(settings: &Settings, has_agent: bool) -> Vec<(&'static str, PathBuf, Access)> {
     let (relay, local) = (&settings.relay, &settings.local);
     let aliases = local.aliases.as_deref();
-    let table = aliases.and_then(|path| file::read_list(path, FileKind::Aliases).ok());
-    let table = table.map(|list| AliasTable::parse(&String::from_utf8_lossy(&list.octets), list.is_user_s).0);
-    let table = table.unwrap_or_default();
-    let included: Vec<PathBuf> = table.includes().map(PathBuf::from).collect();
+    let included = aliases.map(aliases_file::files).unwrap_or_default();
     let files = [
         ("tls.certificate", settings.tls.certificate.as_deref()),
         ("tls.key", settings.tls.key.as_deref()),
         ("auth.users", settings.auth.users.as_deref()),
-        ("local.aliases", aliases),
         ("relay.password_file", relay.password_file.as_deref()),
         ("relay.ca_file", relay.ca_file.as_deref()),
     ];
@@ -190,7 +198,8 @@ fn of_homes(settings: &Settings, has_agent: bool) -> Option<Access> {
     }
 }
 
-/// The homes of this host's own users. Those that a directory service adds are below /home, or need a restart.
+/// Where the homes of this host's own users are: the directories above those of people, which may be on a file server that
+/// does not answer now, and need not be looked at. Those that a directory service adds are below /home.
 fn homes(settings: &Settings, has_agent: bool) -> Vec<(PathBuf, Access)> {
     let Some(access) = of_homes(settings, has_agent) else { return Vec::new() };
     let users = file::read(Path::new("/etc/passwd"), FileKind::System).unwrap_or_default();
@@ -199,9 +208,14 @@ fn homes(settings: &Settings, has_agent: bool) -> Vec<(PathBuf, Access)> {
         let mut fields = line.split(':').skip(2);
         let uid: u32 = fields.next()?.parse().ok()?;
         let home = PathBuf::from(fields.nth(2)?);
+        let above = home.parent().filter(|above| *above != Path::new("/")).map(Path::to_owned);
         // The homes of the system's own accounts may be /bin, or /dev.
-        let access = if uid == 0 || uid >= ORDINARY_UID { access } else { Access::Read };
-        (home.is_dir() && home != Path::new("/")).then_some((home, access))
+        let (home, access) = match uid {
+            ORDINARY_UID.. => (above.unwrap_or(home), access),
+            0 => (home, access),
+            _ => (home, Access::Read),
+        };
+        (home != Path::new("/")).then_some((home, access))
     };
     users.lines().filter_map(home).collect()
 }

@@ -52,7 +52,7 @@ use crate::store::queue::Queue;
 use crate::sys::clock::{Clock, SystemClock};
 use crate::sys::lock::{Lock, wait_while};
 use crate::sys::notify::Supervisor;
-use crate::sys::signals::{self, Signal, Signals};
+use crate::sys::signals::{Signal, Signals, Stopper};
 use crate::sys::sockets::{self, Inherited};
 use crate::sys::user::{ProcessUser, SystemUser};
 use crate::sys::{memory, rights, thread};
@@ -101,7 +101,7 @@ pub fn run(config: &Path) -> Result<(), CommandFailure> {
     site.commands = commands;
     site.confined = confinement.confined;
     let agent = agent.map(Arc::new);
-    agent.as_deref().map_or(Ok(()), watch)?;
+    agent.as_deref().map_or(Ok(()), |agent| watch(agent, signals.stopper()))?;
     let daemon = Arc::new(Daemon::new(site, queue, drops, agent.clone()));
     let started = daemon.start(&listeners);
     started.map_err(|error| {
@@ -226,13 +226,13 @@ fn confirm(agent: &DeliveryAgent) -> Result<(), CommandFailure> {
 
 /// Stops this process, as SIGTERM does, when the delivery agent has ended: only root can start one, and the supervisor
 /// starts both again.
-fn watch(agent: &DeliveryAgent) -> Result<(), CommandFailure> {
-    let stop = || {
+fn watch(agent: &DeliveryAgent, stopper: Stopper) -> Result<(), CommandFailure> {
+    let stop = move || {
         trouble(
             "delivering to system users",
             &"the delivery agent has ended; stopping, to be started again with one",
         );
-        signals::stop_this_process();
+        stopper.stop(exit::TEMPORARY);
     };
     agent
         .watch(stop)

@@ -25,7 +25,7 @@ const FILES: &[c_long] = &[
     libc::SYS_copy_file_range, libc::SYS_sendfile, libc::SYS_splice, libc::SYS_renameat2, libc::SYS_linkat,
     libc::SYS_unlinkat, libc::SYS_mkdirat, libc::SYS_fchmod, libc::SYS_fchmodat, libc::SYS_fchown, libc::SYS_fchownat,
     libc::SYS_utimensat, libc::SYS_umask, libc::SYS_inotify_init1, libc::SYS_inotify_add_watch,
-    libc::SYS_inotify_rm_watch, libc::SYS_pipe2, new(452), // fchmodat2
+    libc::SYS_inotify_rm_watch, libc::SYS_pipe2, libc::SYS_memfd_create, new(452), // fchmodat2
 ];
 /// Sockets; `socket` itself is among the [`RULES`].
 #[rustfmt::skip]
@@ -35,30 +35,33 @@ const SOCKETS: &[c_long] = &[
     libc::SYS_sendmsg, libc::SYS_sendmmsg, libc::SYS_recvfrom, libc::SYS_recvmsg, libc::SYS_recvmmsg,
     libc::SYS_shutdown,
 ];
-/// Waiting, locks and clocks.
+/// Waiting, locks and clocks. Name services of systemd set timers.
 #[rustfmt::skip]
 const WAITS: &[c_long] = &[
     libc::SYS_ppoll, libc::SYS_pselect6, libc::SYS_epoll_create1, libc::SYS_epoll_ctl, libc::SYS_epoll_pwait,
     libc::SYS_eventfd2, libc::SYS_futex, libc::SYS_futex_waitv, libc::SYS_nanosleep, libc::SYS_clock_nanosleep,
     libc::SYS_restart_syscall, libc::SYS_sched_yield, libc::SYS_clock_gettime, libc::SYS_clock_getres,
-    libc::SYS_gettimeofday, libc::SYS_times,
+    libc::SYS_gettimeofday, libc::SYS_times, libc::SYS_timerfd_create, libc::SYS_timerfd_settime, libc::SYS_signalfd4,
 ];
 /// Memory; `mmap` and `mprotect` are among the [`RULES`].
 #[rustfmt::skip]
 const MEMORY: &[c_long] = &[
     libc::SYS_brk, libc::SYS_munmap, libc::SYS_mremap, libc::SYS_madvise, libc::SYS_membarrier, libc::SYS_mincore,
 ];
-/// This process, its threads and its signals; `clone` is among the [`RULES`].
+/// This process, its threads and its signals; `clone` is among the [`RULES`], and `tgkill` may only reach this process.
 #[rustfmt::skip]
 const PROCESS: &[c_long] = &[
     libc::SYS_rt_sigaction, libc::SYS_rt_sigprocmask, libc::SYS_rt_sigreturn, libc::SYS_sigaltstack,
-    libc::SYS_rt_sigtimedwait, libc::SYS_tgkill, libc::SYS_tkill, libc::SYS_exit, libc::SYS_exit_group, libc::SYS_getpid,
+    libc::SYS_rt_sigtimedwait, libc::SYS_exit, libc::SYS_exit_group, libc::SYS_getpid,
     libc::SYS_getppid, libc::SYS_gettid, libc::SYS_getuid, libc::SYS_getgid, libc::SYS_geteuid, libc::SYS_getegid,
     libc::SYS_getgroups, libc::SYS_getresuid, libc::SYS_getresgid, libc::SYS_getpgid, libc::SYS_getsid,
     libc::SYS_capget, libc::SYS_prlimit64, libc::SYS_getrusage, libc::SYS_sysinfo, libc::SYS_uname,
     libc::SYS_getrandom, libc::SYS_getpriority, libc::SYS_sched_getaffinity, libc::SYS_sched_getscheduler,
     libc::SYS_sched_getparam, libc::SYS_getcpu, libc::SYS_set_robust_list, libc::SYS_get_robust_list,
     libc::SYS_set_tid_address,
+    // musl's raise and abort.
+    #[cfg(target_env = "musl")]
+    libc::SYS_tkill,
 ];
 /// Older forms, which newer processors never had.
 #[cfg(any(target_arch = "x86_64", target_arch = "x86", target_arch = "arm", target_arch = "mips", target_arch = "mips64"))]
@@ -85,8 +88,8 @@ const WIDER: &[c_long] = &[
     libc::SYS_fstatfs64, libc::SYS_fcntl64, libc::SYS_ftruncate64, libc::SYS_sendfile64, libc::SYS_sigreturn,
     libc::SYS_sigaction, libc::SYS_sigprocmask,
     // clock_gettime64, clock_getres_time64, clock_nanosleep_time64, utimensat_time64, pselect6_time64, ppoll_time64,
-    // recvmmsg_time64, rt_sigtimedwait_time64, futex_time64
-    new(403), new(406), new(407), new(412), new(413), new(414), new(417), new(421), new(422),
+    // recvmmsg_time64, rt_sigtimedwait_time64, futex_time64, timerfd_settime64
+    new(403), new(406), new(407), new(412), new(413), new(414), new(417), new(421), new(422), new(411),
 ];
 #[cfg(not(all(
     target_pointer_width = "32",
@@ -179,7 +182,7 @@ pub const AGENT: &[c_long] = &[
 const DENIED: &[c_long] = &[
     libc::SYS_execve, libc::SYS_execveat, libc::SYS_ptrace, libc::SYS_process_vm_readv, libc::SYS_process_vm_writev,
     libc::SYS_pidfd_getfd, libc::SYS_process_madvise, libc::SYS_kcmp,
-    libc::SYS_rt_sigqueueinfo, libc::SYS_rt_tgsigqueueinfo, libc::SYS_pidfd_send_signal, libc::SYS_bpf,
+    libc::SYS_rt_sigqueueinfo, libc::SYS_rt_tgsigqueueinfo, #[cfg(not(target_env = "musl"))] libc::SYS_tkill, libc::SYS_pidfd_send_signal, libc::SYS_bpf,
     libc::SYS_seccomp, libc::SYS_mount, libc::SYS_umount2, libc::SYS_pivot_root, libc::SYS_chroot,
     libc::SYS_move_mount, libc::SYS_open_tree, libc::SYS_fsopen, libc::SYS_fsmount, libc::SYS_mount_setattr,
     libc::SYS_unshare, libc::SYS_setns, libc::SYS_keyctl, libc::SYS_add_key, libc::SYS_request_key,
@@ -196,11 +199,11 @@ const DENIED: &[c_long] = &[
 
 /// Calls that depend on an argument: its number, the bits of it that count, some values, and whether these are allowed
 /// or all others.
-type Rule = (c_long, u32, u32, &'static [u32], bool);
+type Rule<'a> = (c_long, u32, u32, &'a [u32], bool);
 const EXECUTABLE: u32 = libc::PROT_EXEC as u32;
 const WRITABLE_AND_EXECUTABLE: u32 = EXECUTABLE | libc::PROT_WRITE as u32;
 #[rustfmt::skip]
-const RULES: &[Rule] = &[
+const RULES: &[Rule<'_>] = &[
     // Netlink: getaddrinfo looks for this host's addresses.
     (libc::SYS_socket, 0, !0, &[libc::AF_UNIX as u32, libc::AF_INET as u32, libc::AF_INET6 as u32, libc::AF_NETLINK as u32], true),
     // Threads, and no processes.
@@ -281,7 +284,8 @@ const MODE_FILTER: c_int = 2;
 /// The kernel has no such filters, or this program has none for the processor.
 #[allow(unsafe_code)]
 pub fn install(more: &[c_long]) -> io::Result<()> {
-    let mut program = program(more, PROCESSOR.ok_or(io::ErrorKind::Unsupported)?);
+    let process = rustix::process::getpid().as_raw_pid() as u32;
+    let mut program = program(more, PROCESSOR.ok_or(io::ErrorKind::Unsupported)?, process);
     let program = sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
     // SAFETY: the program outlives the calls, which copy it. The kernel checks it.
     let is_done = unsafe {
@@ -294,7 +298,7 @@ pub fn install(more: &[c_long]) -> io::Result<()> {
 }
 
 /// The filter as the kernel runs it, for each call from the first step on.
-fn program(more: &[c_long], processor: u32) -> Vec<sock_filter> {
+fn program(more: &[c_long], processor: u32, process: u32) -> Vec<sock_filter> {
     let step = |code, k, jt, jf| sock_filter { code, jt, jf, k };
     let mut steps = vec![
         step(LOAD, 4, 0, 0),
@@ -322,7 +326,8 @@ fn program(more: &[c_long], processor: u32) -> Vec<sock_filter> {
         }
     };
     ranges(&mut steps, &[FILES, SOCKETS, WAITS, MEMORY, PROCESS, OLDER, WIDER, OWN, more], ALLOW);
-    for (call, argument, bits, values, are_allowed) in RULES {
+    let own_signals: Rule<'_> = (libc::SYS_tgkill, 0, !0, &[process], true);
+    for (call, argument, bits, values, are_allowed) in RULES.iter().chain([&own_signals]) {
         let (found, other) = if *are_allowed { (ALLOW, REFUSE) } else { (REFUSE, ALLOW) };
         // Arguments have 64 bits each; only the lower half counts.
         let place = 16 + 8 * argument + if cfg!(target_endian = "little") { 0 } else { 4 };
@@ -386,6 +391,7 @@ mod tests {
                 ("packet", of(libc::SYS_socket, [17, 3, 0])),
                 ("alg", of(libc::SYS_socket, [38, 5, 0])),
                 ("kill", of(libc::SYS_kill, [1, libc::SIGCONT.into(), 0])),
+                ("signal", of(libc::SYS_tgkill, [1, 1, 0])),
                 ("ptrace", of(libc::SYS_ptrace, [0, 0, 0])),
                 ("bpf", of(libc::SYS_bpf, [0, 0, 0])),
                 ("mount", of(libc::SYS_mount, [0, 0, 0])),
@@ -400,7 +406,7 @@ mod tests {
             ]
         });
         let (perm, nosys) = (libc::EPERM, libc::ENOSYS);
-        let names = "exec fork namespace packet alg kill ptrace bpf mount keys uring uid dumpable fsuid typed newer never";
+        let names = "exec fork namespace packet alg kill signal ptrace bpf mount keys uring uid dumpable fsuid typed newer never";
         let expected = names.split(' ').map(|name| match name {
             "fsuid" | "newer" | "never" => format!("{name} {nosys}"),
             name => format!("{name} {perm}"),
@@ -463,11 +469,34 @@ mod tests {
                 ("user", errno(crate::sys::user::find("root"))),
                 ("alive", call(libc::SYS_kill, [1, 0, 0])),
                 ("random", i32::from(crate::sys::random() == 0)),
+                // A message for an mbox; a look-up by the name service of systemd.
+                (
+                    "memory",
+                    errno(
+                        rustix::fs::memfd_create(c"x", rustix::fs::MemfdFlags::CLOEXEC).map_err(Into::into),
+                    ),
+                ),
+                ("timer", call(libc::SYS_timerfd_create, [libc::CLOCK_MONOTONIC.into(), 0, 0])),
+                ("nobody", errno(crate::sys::user::find("no-such-user-here"))),
+                ("itself", i32::from(signal_hook::low_level::raise(libc::SIGURG).is_err())),
             ]
         });
         assert_eq!(
             found,
-            ["thread 0", "file 0", "directory 0", "connect 0", "look-up 0", "user 0", "alive 0", "random 0"]
+            [
+                "thread 0",
+                "file 0",
+                "directory 0",
+                "connect 0",
+                "look-up 0",
+                "user 0",
+                "alive 0",
+                "random 0",
+                "memory 0",
+                "timer 0",
+                "nobody 0",
+                "itself 0"
+            ]
         );
     }
 
@@ -485,7 +514,7 @@ mod tests {
     /// Jumps reach no further than 255 steps, and the kernel takes at most 4096.
     #[test]
     fn the_program_is_one_that_every_kernel_takes() {
-        let steps = program(AGENT, 1);
+        let steps = program(AGENT, 1, 1);
         assert!(steps.len() < 1000, "{}", steps.len());
         let end = steps.len();
         for (at, step) in steps.iter().enumerate() {

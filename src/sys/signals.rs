@@ -36,10 +36,20 @@ pub fn survive_file_size_limit() {
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
-/// Sends SIGTERM to this process.
-pub fn stop_this_process() {
-    // To this thread: the filter of system calls lets no signal out of the process.
-    let _ = signal_hook::low_level::raise(signal_hook::consts::SIGTERM);
+/// How other threads stop this process.
+#[derive(Debug)]
+pub struct Stopper(Arc<AtomicBool>);
+
+impl Stopper {
+    /// Sends SIGTERM to this process. During the start, which no signal handler could tell about, the process ends at once
+    /// with `code` instead.
+    pub fn stop(&self, code: u8) {
+        if self.0.load(Ordering::SeqCst) {
+            low_level::exit(code.into());
+        }
+        // To this thread: the filter of system calls lets no signal out of the process.
+        let _ = low_level::raise(signal_hook::consts::SIGTERM);
+    }
 }
 
 /// The signals that have arrived.
@@ -72,6 +82,12 @@ impl Signals {
             flags.push((raised, signal));
         }
         Ok(Self { wake, flags, is_starting })
+    }
+
+    /// For a thread that may have to stop this process.
+    #[must_use]
+    pub fn stopper(&self) -> Stopper {
+        Stopper(Arc::clone(&self.is_starting))
     }
 
     /// Waits for the next signal.

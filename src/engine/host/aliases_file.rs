@@ -166,6 +166,23 @@ pub fn problems(
     found
 }
 
+/// The aliases file, and all files that it and these include.
+#[must_use]
+pub fn files(path: &Path) -> Vec<PathBuf> {
+    let mut files = vec![path.to_owned()];
+    let mut next = 0;
+    while let Some(path) = files.get(next) {
+        let (_, includes) = read_targets(path, next == 0).unwrap_or_default();
+        includes.into_iter().for_each(|include| {
+            if !files.contains(&include) {
+                files.push(include);
+            }
+        });
+        next += 1;
+    }
+    files
+}
+
 /// The problems of a file, and the files that it includes.
 fn read_targets(path: &Path, is_table: bool) -> io::Result<(Vec<AliasProblem>, Vec<PathBuf>)> {
     if is_table {
