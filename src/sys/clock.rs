@@ -6,6 +6,7 @@
 //! | `boot` | CLOCK_BOOTTIME | no | no |
 //! | `monotonic_micros` | CLOCK_MONOTONIC | no | yes; only for sd_notify(3) |
 
+use super::file;
 use std::mem::MaybeUninit;
 use std::time::{Duration, SystemTime};
 
@@ -55,7 +56,7 @@ fn now(clock: libc::clockid_t) -> Duration {
 /// A number that differs after each start of the box; 0 if the system provides none.
 #[must_use]
 pub fn boot_id() -> u128 {
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let id = file::of_kernel("/proc/sys/kernel/random/boot_id");
     u128::from_str_radix(&id.trim().replace('-', ""), 16).unwrap_or(0)
 }
 
