@@ -24,6 +24,12 @@ pub struct Now {
     pub running: Duration,
 }
 
+/// The whole microseconds of a duration. [`Duration::as_micros`] has 128 bits, which take other code to print.
+#[must_use]
+pub fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
 /// Microseconds since 1970, by the wall clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct WallTime(pub u64);

@@ -22,7 +22,6 @@ use crate::sys::confinement::{Confined, confine};
 use crate::sys::file::{self, FileKind};
 use crate::sys::landlock::Access;
 use std::fs;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// What every daemon reads: configuration, certificates, time zones, name services with their libraries and caches,
@@ -81,9 +80,11 @@ impl Confinement {
         };
         let config = std::path::absolute(config).unwrap_or_default();
         READ.iter().for_each(|path| allow(Path::new(path), Access::Read));
-        let variables = VARIABLES.into_iter().filter_map(std::env::var_os).map(PathBuf::from);
-        for file in LINKS.into_iter().map(PathBuf::from).chain(variables).chain([config]) {
-            directories(&file).iter().for_each(|path| allow(path, Access::Read));
+        let mut linked = vec![config];
+        linked.extend(LINKS.into_iter().map(PathBuf::from));
+        linked.extend(VARIABLES.into_iter().filter_map(std::env::var_os).map(PathBuf::from));
+        for file in &linked {
+            directories(file).iter().for_each(|path| allow(path, Access::Read));
         }
         allow(&settings.state, Access::Write);
         allow(settings.control.parent().unwrap_or(&settings.control), Access::Write);
@@ -93,8 +94,8 @@ impl Confinement {
         for (home, access) in homes(settings, has_agent) {
             allow(&home, access);
         }
-        let named = ports(settings).into_iter().map(|(_, port)| port);
-        let ports: Vec<u16> = PORTS.into_iter().chain(named).collect();
+        let mut ports: Vec<u16> = ports(settings).into_iter().map(|(_, port)| port).collect();
+        ports.extend_from_slice(&PORTS);
         let confined = confine(&files, &ports, &|what, error| {
             log::warn!(target: "pillarbox", "event=notice text={:?}", format!("not confined by {what}: {error}"));
         });
@@ -165,21 +166,21 @@ fn needs(settings: &Settings, has_agent: bool) -> Vec<(&'static str, PathBuf, Ac
     let (relay, local) = (&settings.relay, &settings.local);
     let aliases = local.aliases.as_deref();
     let included = aliases.map(aliases_file::files).unwrap_or_default();
-    let files = [
+    let mut files = vec![
         ("tls.certificate", settings.tls.certificate.as_deref()),
         ("tls.key", settings.tls.key.as_deref()),
         ("auth.users", settings.auth.users.as_deref()),
         ("relay.password_file", relay.password_file.as_deref()),
         ("relay.ca_file", relay.ca_file.as_deref()),
     ];
-    let files = files.into_iter().filter_map(|(key, path)| Some((key, path?)));
-    let files = files.chain(settings.dkim.iter().filter_map(|dkim| Some(("dkim.key", dkim.key.as_deref()?))));
-    let files = files.chain(included.iter().map(|path| ("local.aliases", path.as_path())));
-    let mut needs: Vec<_> = files
-        .flat_map(|(key, path)| {
-            directories(path).into_iter().map(move |directory| (key, directory, Access::Read))
-        })
-        .collect();
+    files.extend(settings.dkim.iter().map(|dkim| ("dkim.key", dkim.key.as_deref())));
+    files.extend(included.iter().map(|path| ("local.aliases", Some(path.as_path()))));
+    let mut needs = Vec::new();
+    for (key, path) in files {
+        for directory in path.map(directories).unwrap_or_default() {
+            needs.push((key, directory, Access::Read));
+        }
+    }
     let of_mailboxes = if has_agent { Access::Read } else { Access::Write };
     if let Some(directory) = local.maildir.fixed_directory() {
         needs.push(("local.maildir", directory.to_owned(), of_mailboxes));
@@ -223,12 +224,14 @@ fn homes(settings: &Settings, has_agent: bool) -> Vec<(PathBuf, Access)> {
 /// The ports that the settings name, by key.
 fn ports(settings: &Settings) -> Vec<(&'static str, u16)> {
     let relay = &settings.relay;
-    let of = |hosts: &[Smarthost], key| hosts.iter().map(|host| (key, host.port)).collect::<Vec<_>>();
-    let routes = relay.routes.iter().flat_map(|route| match &route.target {
-        ExceptionTarget::Hosts(hosts) => of(hosts, "relay.routes"),
-        ExceptionTarget::Error(..) => Vec::new(),
-    });
-    let servers = settings.dns.servers.iter().map(SocketAddr::port).map(|port| ("dns.servers", port));
-    let smarthosts = of(&relay.smarthost, "relay.smarthost").into_iter();
-    [("relay.port", relay.port)].into_iter().chain(smarthosts).chain(routes).chain(servers).collect()
+    let mut ports = vec![("relay.port", relay.port)];
+    let mut add = |key, hosts: &[Smarthost]| hosts.iter().for_each(|host| ports.push((key, host.port)));
+    add("relay.smarthost", &relay.smarthost);
+    for route in &relay.routes {
+        if let ExceptionTarget::Hosts(hosts) = &route.target {
+            add("relay.routes", hosts);
+        }
+    }
+    ports.extend(settings.dns.servers.iter().map(|server| ("dns.servers", server.port())));
+    ports
 }

@@ -21,7 +21,8 @@ use std::path::Path;
 /// The operand is no such word, no daemon runs, or this user may not change it.
 pub fn run(config: &Path, operands: &[OsString]) -> Result<(), CommandFailure> {
     let operands: Vec<_> = operands.iter().map(|word| word.to_string_lossy()).collect();
-    let words: Vec<&str> = std::iter::once("link").chain(operands.iter().map(AsRef::as_ref)).collect();
+    let mut words = vec!["link"];
+    words.extend(operands.iter().map(|word| &**word));
     let request = Request::parse(&words)
         .map_err(|BadRequest { code, text }| CommandFailure::new(code, format!("link: {text}")))?;
     let settings = load(config).map_err(|problems| CommandFailure::problems(&problems))?;

@@ -45,8 +45,7 @@ pub fn run(config: &Path, operands: &[OsString]) -> Result<(), CommandFailure> {
             ["run"] => Task::Run { all: false },
             ["run", "--all"] | ["--all", "run"] => Task::Run { all: true },
             words => {
-                let words: Vec<&str> = std::iter::once("queue").chain(words.iter().copied()).collect();
-                let request = Request::parse(&words);
+                let request = Request::parse(&[&["queue"], words].concat());
                 Task::Ask(request.map_err(|BadRequest { code, text }| {
                     CommandFailure::new(code, format!("queue: {text}"))
                 })?)

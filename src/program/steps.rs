@@ -17,6 +17,7 @@ use super::exit;
 use super::remote::screen::escaped;
 use crate::engine::control::listing::json_text;
 use crate::engine::probe::walk::{Mark, Step};
+use crate::mail::date::micros;
 use crate::mail::status::Class;
 use crate::rules::advice::step::Stage;
 
@@ -44,7 +45,7 @@ pub fn line(step: &Step, is_colourful: bool) -> String {
         Mark::Warn => ("\x1b[33m", "\x1b[0m"),
         Mark::Fail => ("\x1b[1;31m", "\x1b[0m"),
     };
-    let (stage, took) = (step.stage.name(), step.took.as_millis());
+    let (stage, took) = (step.stage.name(), micros(step.took) / 1000);
     let text = escaped(&step.text).replace('\n', " ");
     let hint = step.hint.map(|hint| format!("{:26}{hint}\n", "")).unwrap_or_default();
     format!("{colour}{mark:<4}{end} {stage:<9} {took:>6} ms  {text}\n{hint}")
@@ -58,7 +59,7 @@ pub fn json(step: &Step) -> String {
         "{{\"step\":\"{}\",\"result\":\"{}\",\"ms\":{},\"text\":{},\"hint\":{hint}}}\n",
         step.stage.name(),
         step.mark.to_string().to_ascii_lowercase(),
-        step.took.as_millis(),
+        micros(step.took) / 1000,
         json_text(&step.text),
     )
 }

@@ -68,7 +68,7 @@ fn give_to(descriptor: impl AsFd, owner: Option<Owner>) -> io::Result<()> {
 }
 
 /// Another process, or another way, that gives a file its final name where this process may not rename it.
-pub trait Mover: fmt::Debug + Send + Sync {
+pub trait Mover: Send + Sync {
     /// Gives the file with the temporary name `name` its final name `to`, durably, and replaces no file.
     ///
     /// # Errors
@@ -76,6 +76,13 @@ pub trait Mover: fmt::Debug + Send + Sync {
     fn commit(&self, name: &str, to: &OsStr) -> io::Result<()>;
     /// Unlinks the temporary name. If that fails, the next sweep finds it.
     fn discard(&self, name: &str);
+}
+
+/// Shows no fields: see `Agent`.
+impl fmt::Debug for dyn Mover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Mover")
+    }
 }
 
 /// Where a temporary name lies, and who can move it.

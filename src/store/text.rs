@@ -10,7 +10,7 @@
 //! | any other control character, C1 included | `\xHH` for each octet of its UTF-8 |
 //! | anything else | itself |
 
-use crate::mail::date::{Now, WallTime};
+use crate::mail::date::{Now, WallTime, micros};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -77,7 +77,7 @@ pub(super) fn parse_checked(line: &[u8]) -> Option<&str> {
 
 /// Appends both clocks, in microseconds.
 pub(super) fn print_now(now: Now, out: &mut String) {
-    let _ = write!(out, "{} {}", now.wall.0, now.running.as_micros());
+    let _ = write!(out, "{} {}", now.wall.0, micros(now.running));
 }
 
 /// Parses what [`print_now`] wrote.

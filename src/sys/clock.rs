@@ -6,6 +6,7 @@
 //! | `boot` | CLOCK_BOOTTIME | no | no |
 //! | `monotonic_micros` | CLOCK_MONOTONIC | no | yes; only for sd_notify(3) |
 
+use super::file;
 use std::mem::MaybeUninit;
 use std::time::{Duration, SystemTime};
 
@@ -24,28 +25,38 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     fn wall_micros(&self) -> u64 {
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        since_1970.map_or(0, |d| u64::try_from(d.as_micros()).unwrap_or(u64::MAX))
+        since_1970.map_or(0, micros)
     }
 
     fn boot(&self) -> Duration {
-        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-        Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
+        now(libc::CLOCK_BOOTTIME)
     }
 }
 
 /// Microseconds since the box started, without sleep: the clock of sd_notify(3).
 #[must_use]
 pub fn monotonic_micros() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    seconds.saturating_mul(1_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0) / 1000)
+    micros(now(libc::CLOCK_MONOTONIC))
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// The time of a clock that began at the start of the box. The C library is there for the clocks of std, too; rustix would
+/// bring its own search for the kernel's vDSO.
+#[allow(unsafe_code)]
+fn now(clock: libc::clockid_t) -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a live timespec. If the call fails, which it can't for these clocks, the time is zero.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// A number that differs after each start of the box; 0 if the system provides none.
 #[must_use]
 pub fn boot_id() -> u128 {
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let id = file::of_kernel("/proc/sys/kernel/random/boot_id");
     u128::from_str_radix(&id.trim().replace('-', ""), 16).unwrap_or(0)
 }
 

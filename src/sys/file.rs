@@ -124,6 +124,13 @@ pub fn read_open(file: &File, kind: FileKind) -> io::Result<Vec<u8>> {
     Ok(octets)
 }
 
+/// The text of a file below /proc; nothing if it can't be read.
+#[must_use]
+pub fn of_kernel(path: &str) -> String {
+    let octets = read(Path::new(path), FileKind::System).unwrap_or_default();
+    String::from_utf8_lossy(&octets).into_owned()
+}
+
 /// Reads the `.forward` of the user with this number. Who can write to it decides where the user's mail goes.
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 //! An allocation that fails ends the process. So code that is about to need memory for a client asks here first, and
 //! nothing here allocates to find out.
 
+use super::file;
 use rustix::process::{Resource, getrlimit};
 
 /// What a process that has just started has mapped, if the system does not report it.
@@ -27,7 +28,7 @@ pub fn limit_arenas() {
 /// Octets that this process may still map; `None` if nothing limits it.
 #[must_use]
 pub fn left() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let status = file::of_kernel("/proc/self/status");
     let mapped = status.lines().find_map(|line| line.strip_prefix("VmSize:")?.trim().strip_suffix(" kB"));
     let mapped = mapped.and_then(|kib| kib.parse::<u64>().ok()).map_or(MAPPED_AT_START, |kib| kib * 1024);
     limit().map(|limit| limit.saturating_sub(mapped))

@@ -201,7 +201,10 @@ fn troubles(manager: &Manager, site: &Site, now: Now) -> Vec<Trouble> {
         let text = format!("{} has not worked for {}{why}", route.hop, span(age(route.since).as_secs()));
         Trouble { reason: Reason::Route(route.hop.to_string()), id: None, text }
     });
-    held.into_iter().chain(stuck).chain(routes).collect()
+    let mut troubles: Vec<Trouble> = held.into_iter().collect();
+    troubles.extend(stuck);
+    troubles.extend(routes);
+    troubles
 }
 
 /// The text of a trouble, with the reason why its message waits: that of its route, else that of its last attempt.

@@ -32,7 +32,7 @@
 //! This module only formats; it does no I/O.
 
 use crate::mail::address::ReversePath;
-use crate::mail::date::{Now, WallTime, names};
+use crate::mail::date::{Now, WallTime, micros, names};
 use crate::mail::hidden::{HIDDEN, without_addresses};
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::text::is_hostile;
@@ -231,8 +231,7 @@ pub fn mailq_end(messages: usize, octets: u64) -> String {
 /// The wall time of a future running time.
 #[must_use]
 pub fn wall_time(now: Now, due: std::time::Duration) -> WallTime {
-    let ahead = u64::try_from(due.saturating_sub(now.running).as_micros()).unwrap_or(u64::MAX);
-    WallTime(now.wall.0.saturating_add(ahead))
+    WallTime(now.wall.0.saturating_add(micros(due.saturating_sub(now.running))))
 }
 
 fn state(progress: &Progress) -> &'static str {

@@ -50,7 +50,6 @@ use crate::store::drop::{Aside, DropDirectory, Dropped, Found, FoundKey, Opened,
 use crate::sys;
 use crate::sys::lock::Lock;
 use crate::sys::watch::DirectoryWatch;
-use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::io;
 use std::sync::Arc;
@@ -84,8 +83,8 @@ struct Rounds {
     /// The number of messages that the last round left because of trouble on this host. Only the first one is logged.
     waiting: usize,
     /// Files that cannot be removed or moved, with the round that saw them last. To take or log them in every round would
-    /// make duplicates and fill the log.
-    skipped: BTreeMap<FoundKey, u32>,
+    /// make duplicates and fill the log. Ordered by key.
+    skipped: Vec<(FoundKey, u32)>,
     /// The number of this round.
     round: u32,
     /// Directories, links and special files that this round has put away.
@@ -113,17 +112,24 @@ impl Rounds {
     fn skip(&mut self, key: FoundKey) {
         let round = self.round;
         if self.skipped.len() >= SKIPPED_MAX {
-            self.skipped.retain(|_, seen| round.wrapping_sub(*seen) <= 1);
+            self.skipped.retain(|(_, seen)| round.wrapping_sub(*seen) <= 1);
         }
-        if self.skipped.len() < SKIPPED_MAX {
-            self.skipped.insert(key, round);
+        if let Err(place) = self.place(&key)
+            && self.skipped.len() < SKIPPED_MAX
+        {
+            self.skipped.insert(place, (key, round));
         }
     }
 
     /// Whether a file is excluded.
     fn skips(&mut self, key: &FoundKey) -> bool {
-        let round = self.round;
-        self.skipped.get_mut(key).map(|seen| *seen = round).is_some()
+        let place = self.place(key).ok();
+        let found = place.and_then(|place| self.skipped.get_mut(place));
+        found.map(|(_, seen)| *seen = self.round).is_some()
+    }
+
+    fn place(&self, key: &FoundKey) -> Result<usize, usize> {
+        self.skipped.binary_search_by_key(key, |(key, _)| *key)
     }
 
     /// Logs what was put away, once in [`REPORT_INTERVAL`].

@@ -18,7 +18,7 @@ use crate::rules::routing::aliases::AliasTable;
 use crate::rules::routing::route::{Destination, LocalUsers, RoutePolicy};
 use crate::store::maildir::mbox_problem;
 use crate::sys::user;
-use std::fs::read_dir;
+use std::fs::{DirEntry, read_dir};
 
 /// An mbox that cannot be appended to.
 #[derive(Debug)]
@@ -86,9 +86,10 @@ fn names(settings: &Settings) -> Vec<String> {
     match (&local.users, local.maildir.fixed_directory()) {
         (LocalUsers::Named(names), _) => names.clone(),
         (_, Some(directory)) if template.ends_with("/{user}") => {
-            let entries = read_dir(directory).into_iter().flatten().flatten();
-            let files = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
-            files.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+            let Ok(entries) = read_dir(directory) else { return Vec::new() };
+            let is_file = |entry: &DirEntry| entry.file_type().is_ok_and(|kind| kind.is_file());
+            let name = |entry: DirEntry| entry.file_name().into_string().ok().filter(|_| is_file(&entry));
+            entries.flatten().filter_map(name).collect()
         }
         (LocalUsers::System, _) => user::names(),
         (LocalUsers::Any, _) => Vec::new(),

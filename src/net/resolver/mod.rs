@@ -254,7 +254,7 @@ impl Resolver {
             ttl = ttl.min(answer.ttl);
             is_secure &= answer.is_secure;
             if cnames > CNAMES_MAX {
-                let text = format!("{rtype} {name} leads through more than {CNAMES_MAX} CNAMEs");
+                let text = format!("{} {name} leads through more than {CNAMES_MAX} CNAMEs", word(rtype));
                 return (error(DnsErrorKind::TooManyCnames, text), ttl);
             }
             let outcome = match answer.found {
@@ -299,7 +299,7 @@ impl Resolver {
         }
         let within = if servers.is_empty() { String::new() } else { format!(" within {:?}", self.timeout) };
         faults.extend(servers.into_iter().map(|server| ServerFault::Silence.text(server)));
-        Err(format!("{} for {rtype} {name}{within}", faults.join(", ")))
+        Err(format!("{} for {} {name}{within}", faults.join(", "), word(rtype)))
     }
 
     /// The servers as listed, but those that failed within the last minute come last.
@@ -385,6 +385,19 @@ fn without_dot(name: &str) -> &str {
 /// Such a name is never sent to a server (RFC 6761 §6.3).
 fn is_localhost(name: &str) -> bool {
     without_dot(name).rsplit('.').next().is_some_and(|label| label.eq_ignore_ascii_case("localhost"))
+}
+
+/// The name of a type that this program asks for.
+fn word(rtype: Rtype) -> &'static str {
+    match rtype {
+        Rtype::A => "A",
+        Rtype::AAAA => "AAAA",
+        Rtype::MX => "MX",
+        Rtype::PTR => "PTR",
+        Rtype::SRV => "SRV",
+        Rtype::TLSA => "TLSA",
+        _ => "TXT",
+    }
 }
 
 fn nxdomain_text(name: &DnsName, cnames: usize) -> String {

@@ -154,9 +154,12 @@ pub fn readable(path: &Path, user: &ProcessUser) -> Result<(), String> {
     let name = &user.name;
     // Where a link leads to, the directories must let the user pass, too.
     let target = std::fs::canonicalize(path).unwrap_or_default();
-    let directories = path.ancestors().skip(1).chain(target.ancestors().skip(1));
+    let mut places = vec![(path, READ)];
+    for file in [path, &target] {
+        places.extend(file.ancestors().skip(1).map(|place| (place, SEARCH)));
+    }
     let mut denied = None;
-    for (place, right) in std::iter::once((path, READ)).chain(directories.map(|place| (place, SEARCH))) {
+    for (place, right) in places {
         let metadata = match std::fs::metadata(place) {
             // The end of a relative path.
             Err(_) if place.as_os_str().is_empty() => continue,

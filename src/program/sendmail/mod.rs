@@ -172,11 +172,12 @@ fn recipients(call: &mut Call) -> Vec<Unqualified> {
 
 fn verify(call: &mut Call, config: &Path) -> Result<(), CommandFailure> {
     let settings = settings(config, &mut call.complaints);
-    let words: Vec<String> = recipients(call).iter().map(ToString::to_string).collect();
+    let mut words: Vec<String> = recipients(call).iter().map(ToString::to_string).collect();
     if words.is_empty() {
         return Err(failure(exit::USAGE, "there is no address to verify"));
     }
-    let words: Vec<&str> = std::iter::once("verify").chain(words.iter().map(String::as_str)).collect();
+    words.insert(0, "verify".to_owned());
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let request = Request::parse(&words).map_err(|BadRequest { code, text }| failure(code, &text))?;
     match client::ask(&settings.control, &request, &mut Screen::new())? {
         DaemonAnswer::Answered(code) => exit::finish(code),

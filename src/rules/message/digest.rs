@@ -49,7 +49,7 @@ mod fold;
 pub use fold::fold;
 
 use crate::mail::address::ReversePath;
-use crate::mail::date::WallTime;
+use crate::mail::date::{WallTime, micros};
 use crate::mail::header::split_field;
 use crate::mail::id::QueueId;
 use openssl::sha::Sha256;
@@ -199,7 +199,7 @@ impl Windows {
         let mut text = String::new();
         for Window { group, end, at_once, .. } in self.0.iter().filter(|window| now < window.end) {
             // Writing to a String cannot fail; the same holds below.
-            let _ = writeln!(text, "{group:032x} {} {at_once}", end.as_micros());
+            let _ = writeln!(text, "{group:032x} {} {at_once}", micros(*end));
         }
         text
     }

@@ -5,6 +5,7 @@
 //! At most [`SPANS_MAX`] spans are remembered. When there are more, the two oldest become one that includes the time
 //! between them: mail then lives longer, never shorter.
 
+use crate::mail::date::micros;
 use std::fmt;
 use std::time::Duration;
 
@@ -98,9 +99,9 @@ impl Downtime {
 impl fmt::Display for Downtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (from, to) in &self.spans {
-            write!(f, " {}-{}", from.as_micros(), to.as_micros())?;
+            write!(f, " {}-{}", micros(*from), micros(*to))?;
         }
-        self.since.map_or(Ok(()), |since| write!(f, " {}-", since.as_micros()))
+        self.since.map_or(Ok(()), |since| write!(f, " {}-", micros(since)))
     }
 }
 

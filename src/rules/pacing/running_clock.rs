@@ -10,7 +10,7 @@
 //! jumps of the wall clock. Time during which the box was up without pillarbox counts. The module reads and writes
 //! nothing itself.
 
-use crate::mail::date::{Now, WallTime};
+use crate::mail::date::{Now, WallTime, micros};
 use std::fmt;
 use std::time::Duration;
 
@@ -55,8 +55,7 @@ impl SavedClock {
 /// One line: running, wall and boot time in microseconds, the boot's id in hexadecimal, the last jump.
 impl fmt::Display for SavedClock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (running, boot, jump) =
-            (self.running.as_micros(), self.boot.as_micros(), self.last_jump.as_micros());
+        let (running, boot, jump) = (micros(self.running), micros(self.boot), micros(self.last_jump));
         writeln!(f, "{running} {} {boot} {:032x} {jump}", self.wall.0, self.boot_id)
     }
 }
@@ -139,8 +138,8 @@ const FIRST_POSSIBLE: WallTime = WallTime(1_767_225_600_000_000);
 /// showed a time before 2026, or has jumped since. `None`: the date stays.
 #[must_use]
 pub fn mended(written: Now, now: Now, last_jump: Duration) -> Option<WallTime> {
-    let age = now.running.saturating_sub(written.running).as_micros();
-    let right = WallTime(now.wall.0.saturating_sub(u64::try_from(age).unwrap_or(u64::MAX)));
+    let age = micros(now.running.saturating_sub(written.running));
+    let right = WallTime(now.wall.0.saturating_sub(age));
     let was_wrong = written.wall < FIRST_POSSIBLE || last_jump > written.running;
     let is_far = u128::from(right.0.abs_diff(written.wall.0)) > JUMP_MIN_MICROS;
     (was_wrong && is_far).then_some(right)

@@ -387,7 +387,7 @@ fn mail_parameters(transaction: &ClientTransaction<'_>, offer: &PeerOffer) -> Ve
     // A queue file may be older than the check of what enters.
     let envid = envelope.envid.as_ref().filter(|envid| offer.dsn && is_envid(envid));
     let envid = envid.map(|envid| parameter("ENVID", envid.clone()));
-    size.into_iter().chain(body).chain(utf8).chain(require_tls).chain(ret).chain(envid).collect()
+    vec![size, body, utf8, require_tls, ret, envid].into_iter().flatten().collect()
 }
 
 /// The parameters of RCPT that the peer supports: a peer with DSN takes over the duty to notify the sender (RFC 3461
@@ -397,7 +397,7 @@ fn rcpt_parameters(recipient: &Recipient, offer: &PeerOffer) -> Vec<Parameter> {
         recipient.notify.filter(|_| offer.dsn).map(|notify| parameter("NOTIFY", dsn::print_notify(notify)));
     let orcpt = recipient.orcpt.as_ref().filter(|orcpt| offer.dsn && is_orcpt(orcpt));
     let orcpt = orcpt.map(|orcpt| parameter("ORCPT", orcpt.clone()));
-    notify.into_iter().chain(orcpt).collect()
+    vec![notify, orcpt].into_iter().flatten().collect()
 }
 
 /// The outcome that a 2yz, 4yz or 5yz means for a recipient.

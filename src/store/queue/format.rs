@@ -38,7 +38,7 @@
 
 use super::journal::{JournalRecord, Progress, records, replay};
 use crate::mail::address::{Mailbox, ReversePath};
-use crate::mail::date::Now;
+use crate::mail::date::{Now, micros};
 use crate::mail::envelope::{Body, Envelope, Notify, Recipient, Ret};
 use crate::store::text::{parse_now, print_now, push_line, unescape};
 use std::fmt::Write;
@@ -146,7 +146,7 @@ impl Description {
         line("arrival", &arrival);
         line("origin", &self.origin);
         if let Some(Collected { until, group }) = self.digest {
-            line("digest", &format!("{} {group:032x}", until.as_micros()));
+            line("digest", &format!("{} {group:032x}", micros(until)));
         }
         if let Some(dated) = self.dated {
             let mut text = String::new();

@@ -38,6 +38,10 @@ fn every_file_is_looked_at_once() {
     place.write("list", format!("b\n:include:{d}/deeper\n|y\n").as_bytes());
     place.write("deeper", format!(":include:{d}/list, :include:{d}/deeper, c d\n").as_bytes());
     place.write("closed", b"");
+    // Those that the daemon must be allowed to read.
+    let named: Vec<String> =
+        files(&file).iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect();
+    assert_eq!(named, ["aliases", "list", "gone", "closed", "deeper"]);
     let readable = |path: &Path| if path.ends_with("closed") { Err("it is closed".into()) } else { Ok(()) };
     let told: Vec<String> = problems(&file, &readable)
         .into_iter()

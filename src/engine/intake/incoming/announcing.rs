@@ -57,8 +57,8 @@ impl Incoming<'_> {
             verdict: RecipientVerdict::Delivered,
             text: DELIVERED,
         };
-        let items: Vec<NoticeItem> =
-            self.copies.local.iter().map(delivered).chain(self.copies.notices.iter().cloned()).collect();
+        let mut items: Vec<NoticeItem> = self.copies.local.iter().map(delivered).collect();
+        items.extend_from_slice(&self.copies.notices);
         if !items.iter().any(|item| is_owed(&envelope, &item.recipient)) {
             return None;
         }
