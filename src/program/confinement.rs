@@ -91,6 +91,9 @@ impl Confinement {
         for (_, path, access) in needs(settings, has_agent) {
             allow(&path, access);
         }
+        for path in included(settings) {
+            directories(&path).iter().for_each(|path| allow(path, Access::Read));
+        }
         for (home, access) in homes(settings, has_agent) {
             allow(&home, access);
         }
@@ -164,17 +167,15 @@ fn directories(file: &Path) -> Vec<PathBuf> {
 /// What the settings name: the key, the directory, and what is done there.
 fn needs(settings: &Settings, has_agent: bool) -> Vec<(&'static str, PathBuf, Access)> {
     let (relay, local) = (&settings.relay, &settings.local);
-    let aliases = local.aliases.as_deref();
-    let included = aliases.map(aliases_file::files).unwrap_or_default();
     let mut files = vec![
         ("tls.certificate", settings.tls.certificate.as_deref()),
         ("tls.key", settings.tls.key.as_deref()),
         ("auth.users", settings.auth.users.as_deref()),
+        ("local.aliases", local.aliases.as_deref()),
         ("relay.password_file", relay.password_file.as_deref()),
         ("relay.ca_file", relay.ca_file.as_deref()),
     ];
     files.extend(settings.dkim.iter().map(|dkim| ("dkim.key", dkim.key.as_deref())));
-    files.extend(included.iter().map(|path| ("local.aliases", Some(path.as_path()))));
     let mut needs = Vec::new();
     for (key, path) in files {
         for directory in path.map(directories).unwrap_or_default() {
@@ -189,6 +190,14 @@ fn needs(settings: &Settings, has_agent: bool) -> Vec<(&'static str, PathBuf, Ac
         needs.push(("local.maildir and local.users", PathBuf::from("/home"), access));
     }
     needs
+}
+
+/// The files that aliases include and that can be read. A reload does not look at them: users may own them, and must not hold
+/// it up. A link of a user's is followed nowhere.
+fn included(settings: &Settings) -> Vec<PathBuf> {
+    let mut files = settings.local.aliases.as_deref().map(aliases_file::files).unwrap_or_default();
+    files.retain(|path| file::read_list(path, FileKind::List).is_ok());
+    files
 }
 
 /// What is done in homes: `.forward` files are read, and mailboxes may be there. `None`: nothing.

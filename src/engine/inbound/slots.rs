@@ -12,14 +12,12 @@
 //!
 //! An address is an IPv4 address, an IPv6 /64, or all loopback addresses together: each local program may connect from
 //! any of them. The last eighth of the slots in the third column is for addresses without an open connection.
-//! A loopback address without an open connection may also exceed the second column: a program that connects from many
-//! addresses of 127.0.0.0/8 keeps those out that use 127.0.0.1 no longer than [`HURRIED`], after which idle
-//! connections end.
+//! A loopback address without an open connection always gets one. Where loopback has used up its slots, or all are taken,
+//! the oldest connection of loopback that is idle ends for it: no program that connects from many addresses of
+//! 127.0.0.0/8 keeps those out that use 127.0.0.1.
 //!
 //! The slot also carries the limits of its client: messages a minute, logged refusals, and the wait before the next
 //! login. The only I/O in this file is the 421 of [`turn_away`].
-//!
-//! [`HURRIED`]: crate::rules::pacing::patience::HURRIED
 //!
 //! # Shutdown
 //!
@@ -81,6 +79,8 @@ struct OpenConnection {
     client: Lock<IpAddr>,
     busy: AtomicBool,
     stranger: AtomicBool,
+    /// It was told to end, and its thread has not noticed yet.
+    leaving: AtomicBool,
 }
 
 impl Open {
@@ -98,15 +98,36 @@ impl Open {
         };
         let open = self.connections.len() as u64;
         let is_new_stranger = client.is_stranger && !was_stranger;
-        if is_over(open, caps.total) || (is_new_stranger && is_over(self.strangers, caps.of_strangers())) {
+        let is_full =
+            is_over(open, caps.total) || (is_new_stranger && is_over(self.strangers, caps.of_strangers()));
+        let has_all = of_address >= caps.of_address(client.is_trusted);
+        let is_replaced = is_alone && (is_full || has_all) && self.end_idle(client.address);
+        if is_full && !is_replaced {
             return Err(NoSlot::TooMany);
         }
-        if of_address >= caps.of_address(client.is_trusted) && !is_alone {
+        if has_all && !is_alone {
             return Err(NoSlot::TooManyOfAddress);
         }
         *self.by_address.entry(client.address).or_default() += 1;
         self.strangers = self.strangers - u64::from(was_stranger) + u64::from(client.is_stranger);
         Ok(())
+    }
+
+    /// Ends the oldest connection of a counted address that waits for a command; false if there is none.
+    fn end_idle(&self, address: IpAddr) -> bool {
+        let is_idle = |connection: &OpenConnection| {
+            let is_used = [&connection.busy, &connection.leaving];
+            is_used.iter().all(|is_used| !is_used.load(Ordering::SeqCst))
+                && counted_address(*connection.client.lock()) == address
+        };
+        let oldest =
+            self.connections.iter().filter(|(_, connection)| is_idle(connection)).min_by_key(|it| it.0);
+        oldest.is_some_and(|(_, connection)| {
+            connection.leaving.store(true, Ordering::SeqCst);
+            // If the client has gone, its thread ends as well.
+            let _ = connection.stream.shutdown(Shutdown::Read);
+            true
+        })
     }
 
     fn client(&self, ip: IpAddr, is_trusted: bool) -> Client {
@@ -197,6 +218,7 @@ impl ConnectionSlots {
             client: Lock::new(client.ip),
             busy: AtomicBool::new(false),
             stranger: client.is_stranger.into(),
+            leaving: AtomicBool::new(false),
         });
         let number = open.next;
         open.next += 1;
@@ -425,6 +447,21 @@ mod tests {
             taken.push(admit(ip).unwrap());
             assert_eq!(admit(ip).unwrap_err(), NoSlot::TooManyOfAddress, "{ip}");
         }
+    }
+
+    #[test]
+    fn any_number_of_loopback_addresses_keeps_no_other_out() {
+        let slots = Arc::new(ConnectionSlots::default());
+        let caps = Caps { total: 64, per_address: 16 };
+        let admit = |ip: String| slots.admit(stream(), ip.parse().unwrap(), true, caps);
+        let taken: Vec<Slot> = (0..80).filter_map(|number| admit(format!("127.0.3.{number}")).ok()).collect();
+        assert_eq!(taken.len(), 80, "each takes the place of an older one");
+        let leaving = || taken.iter().filter(|slot| slot.connection.leaving.load(Ordering::SeqCst)).count();
+        assert_eq!(leaving(), 80 - 48, "whose threads end");
+        let _last = admit("127.0.0.1".into()).unwrap();
+        assert!(taken[80 - 48].connection.leaving.load(Ordering::SeqCst), "the oldest");
+        taken.iter().for_each(|slot| slot.set_busy(true));
+        assert_eq!(admit("127.0.0.5".into()).unwrap_err(), NoSlot::TooMany, "all of them work");
     }
 
     #[test]

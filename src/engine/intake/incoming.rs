@@ -202,7 +202,7 @@ impl Intake {
         // A notice enters even if the queue is full: the message that it reports is about to leave. Otherwise a queue
         // full of expired mail could not send bounces, and would stay full.
         if !copies.queued.is_empty() && submission.origin.is_some() {
-            self.check_room(site, &submission.client)?;
+            self.check_room(site, &submission.client, 0)?;
         }
         let only = match submission.recipients.as_slice() {
             [only] => Some(&only.routed.mailbox),
@@ -245,16 +245,16 @@ impl Intake {
         messages >= limits.max_messages as usize || (limits.max_size > 0 && octets >= limits.max_size)
     }
 
-    /// Checks the limits of the queue for another message of a client.
+    /// Checks the limits of the queue for another message of a client; `added`: its octets, 0 before they have come.
     ///
     /// # Errors
     /// The queue is full, or the client has a half of it.
-    fn check_room(&self, site: &Site, client: &str) -> Result<(), Refusal> {
-        if self.is_full(site) {
+    fn check_room(&self, site: &Site, client: &str, added: u64) -> Result<(), Refusal> {
+        let limits = &site.settings.queue;
+        if self.is_full(site) || (limits.max_size > 0 && self.on_queued.size().1 + added > limits.max_size) {
             return Err(Refusal::QueueFull);
         }
-        let limits = &site.settings.queue;
-        let is_used_up = |share| shares::is_used_up(share, limits.max_messages, limits.max_size);
+        let is_used_up = |share| shares::is_used_up(share, added, limits.max_messages, limits.max_size);
         // All messages are looked at for a share, but only while somebody can have half of the queue.
         let owner = Owner::of_origin(client).filter(|_| is_used_up(self.on_queued.size()));
         match owner {
@@ -418,6 +418,12 @@ impl Incoming<'_> {
         let was_here = |mailbox: &Mailbox| self.scanner.was_delivered_to(&mailbox.to_string());
         if self.scanner.has_looped() || self.copies.mailboxes().any(was_here) {
             return Err(Refusal::Loop);
+        }
+        if self.site.settings.queue.max_size > 0
+            && !self.copies.queued.is_empty()
+            && self.submission.origin.is_some()
+        {
+            self.intake.check_room(self.site, &self.submission.client, self.content.octets())?;
         }
         self.decide();
         let source = self.store_copies()?;

@@ -45,11 +45,12 @@ impl Owner {
     }
 }
 
-/// Whether a share of this many messages and octets is used up, by `queue.max_messages` and `queue.max_size`; 0: no
-/// limit of the size.
+/// Whether a share of this many messages and octets has no room for a message of `added` octets (0: not known yet), by
+/// `queue.max_messages` and `queue.max_size`; 0: no limit of the size.
 #[must_use]
-pub fn is_used_up((messages, octets): (usize, u64), max_messages: u32, max_octets: u64) -> bool {
-    messages >= (max_messages as usize / 2).max(1) || (max_octets > 0 && octets >= max_octets / 2)
+pub fn is_used_up((messages, octets): (usize, u64), added: u64, max_messages: u32, max_octets: u64) -> bool {
+    messages >= (max_messages as usize / 2).max(1)
+        || (max_octets > 0 && octets.saturating_add(added.max(1)) > max_octets / 2)
 }
 
 /// A number that the senders with one name have in common, whatever their domain; 0: the null sender.
@@ -93,19 +94,22 @@ mod tests {
 
     #[test]
     fn a_share_is_half() {
-        for (messages, octets, max_messages, max_octets, expected) in [
-            (0, 0, 1, 0, false),
-            (1, 0, 1, 0, true),
-            (1, 0, 2, 0, true),
-            (1, 0, 4, 0, false),
-            (2, 0, 4, 0, true),
-            (2, 0, 5, 0, true),
-            (0, 499, 10, 1000, false),
-            (0, 500, 10, 1000, true),
-            (0, u64::MAX, 10, 0, false),
+        for (messages, octets, added, max_messages, max_octets, expected) in [
+            (0, 0, 0, 1, 0, false),
+            (1, 0, 0, 1, 0, true),
+            (1, 0, 0, 2, 0, true),
+            (1, 0, 0, 4, 0, false),
+            (2, 0, 0, 4, 0, true),
+            (2, 0, 0, 5, 0, true),
+            (0, 499, 0, 10, 1000, false),
+            (0, 499, 1, 10, 1000, false),
+            (0, 499, 2, 10, 1000, true),
+            (0, 0, 501, 10, 1000, true),
+            (0, 500, 0, 10, 1000, true),
+            (0, u64::MAX, u64::MAX, 10, 0, false),
         ] {
-            let case = (messages, octets, max_messages, max_octets);
-            assert_eq!(is_used_up((messages, octets), max_messages, max_octets), expected, "{case:?}");
+            let case = (messages, octets, added, max_messages, max_octets);
+            assert_eq!(is_used_up((messages, octets), added, max_messages, max_octets), expected, "{case:?}");
         }
     }
 

@@ -21,6 +21,15 @@ pub(super) enum PartialContent {
     },
 }
 
+impl PartialContent {
+    pub(super) fn octets(&self) -> u64 {
+        match self {
+            Self::Memory(buffer) => buffer.len() as u64,
+            Self::File { octets, .. } => *octets,
+        }
+    }
+}
+
 /// The complete content.
 pub(super) enum WholeContent {
     Memory(Vec<u8>),
