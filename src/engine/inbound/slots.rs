@@ -458,9 +458,9 @@ mod tests {
         assert_eq!(taken.len(), 80, "each takes the place of an older one");
         let leaving = || taken.iter().filter(|slot| slot.connection.leaving.load(Ordering::SeqCst)).count();
         assert_eq!(leaving(), 80 - 48, "whose threads end");
-        let _last = admit("127.0.0.1".into()).unwrap();
+        let last = admit("127.0.0.1".into()).unwrap();
         assert!(taken[80 - 48].connection.leaving.load(Ordering::SeqCst), "the oldest");
-        taken.iter().for_each(|slot| slot.set_busy(true));
+        taken.iter().chain([&last]).for_each(|slot| slot.set_busy(true));
         assert_eq!(admit("127.0.0.5".into()).unwrap_err(), NoSlot::TooMany, "all of them work");
     }
 
