@@ -1,7 +1,8 @@
 //! The composition of a running pillarbox: makes the parts, starts their threads, reloads and stops them.
 //!
 //! The order of a stop: the control socket closes; no message is handed out any more; listeners stop, idle clients get
-//! 421; transactions and workers share [`STOP_PATIENCE`]; then removals are synced and the state is saved. What has no deadline
+//! 421; transactions, workers and the dropped message that is being taken
+//! share [`STOP_PATIENCE`]; then removals are synced and the state is saved. What has no deadline
 //! of its own, as a sync on a disk that hangs, ends with the process: see `sys::signals`.
 
 use super::control::alarm::Alarm;
@@ -201,6 +202,7 @@ impl Daemon {
         self.maildrop.stop();
         slots.stop(deadline.remaining());
         self.services.manager.index.wait_for_workers(deadline.remaining());
+        self.maildrop.wait(deadline.remaining());
         self.services.alarm.stop();
         self.services.manager.sync_removals();
         self.save(true);

@@ -5,6 +5,7 @@
 //! | --- | --- | --- |
 //! | [`FileIdentity::assume`] | the owner's | SETUID, SETGID |
 //! | within [`as_root`] | root, no other group | the same, CHOWN and DAC_OVERRIDE |
+//! | within [`with_all_files`] | those before | the same, and DAC_OVERRIDE |
 //!
 //! SETUID and SETGID give no right over files: they are there so that the thread can serve another owner next. The
 //! real uid stays root's, so no user can send signals to the thread or trace it.
@@ -63,6 +64,18 @@ pub fn as_root(step: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     rights::put_into_effect(CapabilitySet::CHOWN | CapabilitySet::DAC_OVERRIDE)?;
     let done = step();
     rights::put_into_effect(CapabilitySet::empty()).and(done)
+}
+
+/// Runs `step` with root's right to open any file, and with the ids that the calling thread has. `step` must not panic:
+/// the right would stay in effect.
+///
+/// # Errors
+/// As for [`FileIdentity::assume`].
+pub fn with_all_files<T>(step: impl FnOnce() -> T) -> io::Result<T> {
+    rights::put_into_effect(CapabilitySet::DAC_OVERRIDE)?;
+    let done = step();
+    rights::put_into_effect(CapabilitySet::empty())?;
+    Ok(done)
 }
 
 /// Changes the ids of the calling thread for files. The calls report the ids before them, and no errors.

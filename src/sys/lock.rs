@@ -3,8 +3,13 @@
 //! A panic ends the thread of one connection or one worker. What a lock guards is whole at every moment, so that the
 //! other threads go on with it. No lock is held over I/O, except where the lock is about that I/O.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use super::clock::{Clock, SystemClock};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::thread;
 use std::time::Duration;
+
+/// The pause between two looks at a lock that may stay taken.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// A mutex without poison.
 #[derive(Debug, Default)]
@@ -20,6 +25,19 @@ impl<T> Lock<T> {
     pub fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Waits for the lock, `patience` at most.
+    pub fn lock_within(&self, patience: Duration) -> Option<MutexGuard<'_, T>> {
+        let deadline = SystemClock.boot().saturating_add(patience);
+        loop {
+            match self.0.try_lock() {
+                Ok(guard) => return Some(guard),
+                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) if SystemClock.boot() >= deadline => return None,
+                Err(TryLockError::WouldBlock) => thread::sleep(LOOK_AGAIN),
+            }
+        }
+    }
 }
 
 /// Waits for a notice of `condvar` while `is_waiting`, up to `patience`. Gives the lock back.
@@ -34,7 +52,7 @@ pub fn wait_while<'a, T>(
 
 #[cfg(test)]
 mod tests {
-    use super::Lock;
+    use super::{Duration, Lock};
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
     #[test]
@@ -46,5 +64,15 @@ mod tests {
         }));
         assert!(panicked.is_err());
         assert_eq!(*lock.lock(), 1);
+        assert_eq!(lock.lock_within(Duration::ZERO).as_deref(), Some(&1));
+    }
+
+    #[test]
+    fn a_wait_for_a_lock_can_end() {
+        let lock = Lock::new(1);
+        let guard = lock.lock();
+        assert!(lock.lock_within(Duration::from_millis(20)).is_none());
+        drop(guard);
+        assert!(lock.lock_within(Duration::ZERO).is_some());
     }
 }

@@ -22,7 +22,8 @@
 //! | the file | what happens to it |
 //! | --- | --- |
 //! | is taken | removed, once its copies are on stable storage |
-//! | is no message, contains a CR, or is in a mail loop | put away, see `store::drop::aside` |
+//! | is no message, is too large, contains a CR, or is in a mail loop | put away, see `store::drop::aside` |
+//! | may not be read by the daemon | logged, and left until its inode changes |
 //! | is locked by another process, or has had two names for less than a minute | left for the next round |
 //! | cannot be taken now: disk, limits, look-ups | left for the next round; the first one of a round is logged |
 //! | is of a user who has a half of the queue | the same; further files of that user are not opened in this round |
@@ -34,8 +35,11 @@
 //!
 //! A round begins when inotify reports an arrival, and after a minute at the latest, since a locked file or a full disk
 //! gives no event. After a round with trouble the thread sleeps for ten seconds before it reacts to arrivals again. Each
-//! round also sweeps temporary files that programs have left, every ten minutes at most. [`Maildrop::stop`] waits for
-//! the message that is being taken.
+//! round also sweeps temporary files that programs have left, every ten minutes at most. After
+//! [`Maildrop::stop`] no message is begun; [`Maildrop::wait`] waits for the one that is being taken, but not for ever.
+//!
+//! One thread takes the mail of all users, so no mailbox may hold it up: a mailbox that is locked, or does not answer
+//! soon, gets its copy from the queue.
 //!
 //! Any user can put thousands of files here that are no messages. A round costs one look at each, and puts away at most
 //! [`AWAY_MAX`] that are known by that look; messages are taken whatever lies beside them. What stays is remembered by
@@ -53,6 +57,7 @@ use crate::sys::watch::DirectoryWatch;
 use std::ffi::CStr;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// The longest time between two rounds, with or without events of arrivals.
@@ -73,13 +78,13 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 pub struct Maildrop {
     directory: DropDirectory,
-    /// Held while a message is taken: a stop waits for it, and no other thread takes it.
+    has_stopped: AtomicBool,
+    /// Held while a message is taken: no other thread takes it.
     state: Lock<Rounds>,
 }
 
 #[derive(Debug, Default)]
 struct Rounds {
-    has_stopped: bool,
     /// The number of messages that the last round left because of trouble on this host. Only the first one is logged.
     waiting: usize,
     /// Files that cannot be removed or moved, with the round that saw them last. To take or log them in every round would
@@ -132,6 +137,17 @@ impl Rounds {
         self.skipped.binary_search_by_key(key, |(key, _)| *key)
     }
 
+    /// Notes for the log what was not taken.
+    fn note(&mut self, found: &Found, what: &str) {
+        if let Some((_, others)) = &mut self.unreported {
+            *others += 1;
+            return;
+        }
+        let shown = found.name.to_string_lossy();
+        let owner = found.uid.map(|uid| format!(" of uid {uid}")).unwrap_or_default();
+        self.unreported = Some((format!("{shown}{owner}: {what}"), 0));
+    }
+
     /// Logs what was put away, once in [`REPORT_INTERVAL`].
     fn report(&mut self, now: Duration) {
         if !is_due(self.reported, now, REPORT_INTERVAL) {
@@ -154,7 +170,7 @@ impl Maildrop {
     /// A drop directory whose thread has not started yet.
     #[must_use]
     pub fn new(directory: DropDirectory) -> Self {
-        Self { directory, state: Lock::default() }
+        Self { directory, has_stopped: AtomicBool::new(false), state: Lock::default() }
     }
 
     /// Takes messages as they arrive, until [`Self::stop`]. `site` returns the current configuration.
@@ -163,7 +179,7 @@ impl Maildrop {
         if !watch.sees() {
             log::warn!(target: "pillarbox", "event=notice text=\"no inotify: dropped mail is taken once a minute\"");
         }
-        while !self.state().has_stopped {
+        while !self.has_stopped() {
             self.take_all(intake, &site());
             let (waiting, is_full) = {
                 let state = self.state();
@@ -178,9 +194,19 @@ impl Maildrop {
         }
     }
 
-    /// Waits until the current message is taken, and takes no other one.
+    /// Begins no other message. Does not wait.
     pub fn stop(&self) {
-        self.state().has_stopped = true;
+        self.has_stopped.store(true, Ordering::Relaxed);
+    }
+
+    fn has_stopped(&self) -> bool {
+        self.has_stopped.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the current message is taken, `patience` at most. A message that the end of the process interrupts
+    /// is taken again by the next one.
+    pub fn wait(&self, patience: Duration) {
+        drop(self.state.lock_within(patience));
     }
 
     /// Makes one round over the directory; returns the number of messages taken.
@@ -196,7 +222,7 @@ impl Maildrop {
         self.state().begin();
         for found in found {
             let mut state = self.state();
-            if state.has_stopped {
+            if self.has_stopped() {
                 break;
             }
             if state.skips(&found.key) {
@@ -208,7 +234,7 @@ impl Maildrop {
                 Some(_) if state.away >= AWAY_MAX || found.may_be_unfinished(now.wall) => {}
                 Some(reason) => {
                     state.away += 1;
-                    self.put_away(&found, reason, &mut state);
+                    self.put_away(&found, reason, false, &mut state);
                 }
             }
         }
@@ -247,7 +273,16 @@ impl Maildrop {
             // A second name that it got since it was found may be its first one.
             Ok(Opened::Busy | Opened::Bad(SEVERAL_NAMES)) => return false,
             Ok(Opened::Bad(reason)) => {
-                self.put_away(found, reason, state);
+                self.put_away(found, reason, false, state);
+                return false;
+            }
+            Ok(Opened::TooLarge) => {
+                self.put_away(found, "it is larger than limits.message_size", true, state);
+                return false;
+            }
+            Ok(Opened::Denied) => {
+                state.skip(found.key);
+                state.note(found, "the daemon may not read it; it stays");
                 return false;
             }
             Err(error) => {
@@ -264,7 +299,11 @@ impl Maildrop {
                 true
             }
             Err(NotTaken::Invalid(reason)) => {
-                self.put_away(found, reason, state);
+                self.put_away(found, reason, false, state);
+                false
+            }
+            Err(NotTaken::Refused(reason)) => {
+                self.put_away(found, reason, true, state);
                 false
             }
             Err(NotTaken::ShareUsedUp) => {
@@ -287,28 +326,24 @@ impl Maildrop {
         }
     }
 
-    /// Puts away what is no valid message, and notes that for the log.
-    fn put_away(&self, found: &Found, reason: &'static str, state: &mut Rounds) {
+    /// Puts away what can never be taken, and notes that for the log.
+    fn put_away(&self, found: &Found, reason: &'static str, is_whole: bool, state: &mut Rounds) {
         let aside = state.aside.get_or_insert_with(|| self.directory.aside());
-        let result = self.directory.put_away(&found.name, aside);
+        let result = self.directory.put_away(&found.name, is_whole, aside);
         if result.is_err() {
             state.skip(found.key);
         }
-        if let Some((_, others)) = &mut state.unreported {
-            *others += 1;
-            return;
-        }
-        let shown = found.name.to_string_lossy();
-        let owner = found.uid.map(|uid| format!(" of uid {uid}")).unwrap_or_default();
         let done = result.unwrap_or_else(|error| format!("it stays: {}", error.source));
-        state.unreported = Some((format!("{shown}{owner}: {reason}; {done}"), 0));
+        state.note(found, &format!("{reason}; {done}"));
     }
 }
 
 /// Why a message was not taken.
 enum NotTaken {
-    /// It can never be accepted.
+    /// It is no whole message.
     Invalid(&'static str),
+    /// It is a whole message that can never be accepted.
+    Refused(&'static str),
     /// It may be accepted later: this host has trouble.
     Temporary(String),
     /// The owner has a half of the queue.
@@ -338,7 +373,7 @@ fn hand_over(intake: &Intake, site: &Site, dropped: &Dropped) -> Result<(), NotT
         result => result,
     }
     .map_err(|refusal| match refusal {
-        Refusal::Loop => NotTaken::Invalid("mail loop detected"),
+        Refusal::Loop => NotTaken::Refused("mail loop detected"),
         Refusal::ShareUsedUp => NotTaken::ShareUsedUp,
         refusal => NotTaken::Temporary(refusal.to_string()),
     })
@@ -351,14 +386,16 @@ fn try_delivery(
     dropped: &Dropped,
     local: LocalDelivery,
 ) -> Result<Result<(), Refusal>, NotTaken> {
-    let submitted = local_submission::submission(site, dropped.uid, &dropped.envelope, local)
+    let mut submitted = local_submission::submission(site, dropped.uid, &dropped.envelope, local)
         .map_err(NotTaken::Temporary)?;
+    // One thread takes the messages of all users, and none of them may hold up those of others.
+    submitted.submission.is_hurried = true;
     let mut incoming = match intake.begin(site, submitted.submission) {
         Ok(incoming) => incoming,
         Err(refusal) => return Ok(Err(refusal)),
     };
     if !dropped.read(|piece| incoming.write(piece))? {
-        return Err(NotTaken::Invalid("the message contains a CR"));
+        return Err(NotTaken::Refused("the message contains a CR"));
     }
     Ok(incoming.commit().map(drop))
 }

@@ -34,7 +34,7 @@
 //! groups and the rights of the mailbox's owner (`sys::identity`), so a link or a file of root's in a mailbox leads
 //! nowhere that the owner could not go alone; links are not followed all the same (`store::maildir`). In the home of a
 //! user that is not a person it does nothing. Root's rights over files are in effect only while a missing
-//! `/var/mail/NAME` is made.
+//! `/var/mail/NAME` is made, or the configuration is read again.
 //!
 //! The daemon gets no descriptor from the agent: it writes a message to a file of its own, and the agent copies it. So
 //! an attacker who controls the daemon can add mail to mailboxes, and remove deliveries that are under way, but can
@@ -44,6 +44,7 @@
 //! | --- | --- | --- |
 //! | SETUID, SETGID | a worker takes the user, group and groups of the next mailbox's owner | always; they give no right over files |
 //! | CHOWN, DAC_OVERRIDE | a missing mailbox is made in the administrator's directory and given to its owner | during that step, in that thread |
+//! | DAC_OVERRIDE | a reload reads the configuration, whoever owns the file | while it reads, in the thread that receives requests |
 //!
 //! The agent has no descriptors except its socket, the standard ones and those of the errands under way. It closes its
 //! memory to other processes, has a filter of system calls that lets it run no program, and keeps the uid of root, so that no other user can send signals to it.
@@ -61,7 +62,7 @@
 //! | too many mailboxes hang ([`pool`]) | errands of users without a worker fail at once |
 //! | the agent has ended | every errand fails, and the daemon ends with 75, so that its supervisor starts both again: only root can start an agent |
 //! | the daemon ends | the agent reads the end of the socket and ends |
-//! | a reload finds mistakes in the configuration | the agent keeps the old one, as the daemon does |
+//! | a reload can't read the configuration, or finds mistakes | the agent keeps the old one, and the daemon logs that |
 //!
 //! A message of which an errand failed waits in the queue, or was refused with 451. A commit that fails only by its
 //! patience may come true later: the message is then delivered twice.
@@ -72,8 +73,8 @@ mod steps;
 mod wire;
 
 use self::link::Link;
-use self::pool::{MakeHand, Pool};
-use self::steps::{Mailboxes, RELOAD, Steps};
+use self::pool::{MakeHand, Pool, RELOAD};
+use self::steps::{Mailboxes, Steps};
 use crate::config::Settings;
 use crate::engine::log::event::trouble;
 use crate::rules::routing::route::LocalUsers;
@@ -145,7 +146,7 @@ pub fn is_needed(settings: &Settings) -> bool {
 impl Agent for DeliveryAgent {
     fn reload(&self) {
         if let Err(error) = self.link.ask("", &["", RELOAD], None, OVERDUE) {
-            trouble("reloading the delivery agent", &error);
+            trouble("reloading the delivery agent, which keeps the old configuration", &error);
         }
     }
 
@@ -191,11 +192,12 @@ fn serve(socket: OwnedFd, config: &Path, settings: &Settings) {
     // Without one the agent does its work all the same; the daemon logs that its kernel has none.
     let _ = seccomp::install(seccomp::AGENT);
     let mailboxes = Arc::new(Mailboxes::new(config.to_owned(), settings));
+    let of_reload = Arc::clone(&mailboxes);
     let make_hand: MakeHand = Box::new(move || {
         let mut steps = Steps::new(Arc::clone(&mailboxes));
         Box::new(move |user, words, sent| steps.go(user, words, sent))
     });
-    Pool::new(socket, make_hand).run();
+    Pool::new(socket, make_hand, Box::new(move || of_reload.reload())).run();
 }
 
 #[cfg(test)]

@@ -382,6 +382,9 @@ impl Incoming<'_> {
         let reverse_path = copy.via.reverse_path(&self.submission.reverse_path);
         let mut delivery = FinalDelivery::begin(delivery, &reverse_path, &copy.recipient.mailbox)?;
         delivery.write(self.trace.as_bytes())?;
+        if self.submission.is_hurried {
+            delivery.hurry();
+        }
         Ok(Staging::Maildir(delivery))
     }
 

@@ -53,6 +53,8 @@ pub struct Submission {
     pub login: Option<String>,
     /// When this host wrote its Date, if it did so before intake.
     pub dated: Option<Now>,
+    /// Whether other mail waits while this message is stored: a mailbox that does not take it at once fails.
+    pub is_hurried: bool,
 }
 
 impl Submission {
@@ -69,6 +71,7 @@ impl Submission {
             client,
             login: None,
             dated: None,
+            is_hurried: false,
         }
     }
 

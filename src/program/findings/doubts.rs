@@ -7,7 +7,7 @@
 //! | --- | --- | --- |
 //! | hostname | – | other hosts refuse it in EHLO |
 //! | `local.users` | a misspelt "system" as the only user | a misspelt "any" |
-//! | root | – | mail for root has no recipient |
+//! | root | – | mail for root, or for root and postmaster, has no recipient |
 //! | `admin`, `local.catch_all` | no such user; the domain is refused | it leaves though its domain is local; it stays here |
 //! | aliases | a loop | unknown members; members that leave though their domain is local |
 //! | `relay.username` | a login without a smarthost | the login is no address, and no sender is set |
@@ -83,13 +83,15 @@ fn users(site: &Site, places: &Places, found: &mut CheckReport) {
     if word == "any" { found.warn(place, text) } else { found.problem(place, text) }
 }
 
-/// Cron and other programs write to root.
+/// Cron and other programs write to root, other hosts to postmaster.
 fn root(site: &Site, places: &Places, found: &mut CheckReport) {
     let Ok(root) = Unqualified::parse("root") else { return };
     let path = root.forward_path(site.routes.home());
-    if site.settings.admin.is_none() && matches!(site.route(&path), Err(NoRoute::UnknownUser)) {
-        let text = "mail for root has no recipient; write admin = \"me@example.com\"";
-        found.warn(places.of("local", "users"), text.to_owned());
+    let is_refused = |path| matches!(site.route(path), Err(NoRoute::UnknownUser));
+    if site.settings.admin.is_none() && is_refused(&path) {
+        let whose = if is_refused(&ForwardPath::Postmaster) { "root and postmaster" } else { "root" };
+        let text = format!("mail for {whose} has no recipient; write admin = \"me@example.com\"");
+        found.warn(places.of("local", "users"), text);
     }
 }
 

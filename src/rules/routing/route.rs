@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | a domain elsewhere | the exception for the domain (`relay.routes`), else the smarthosts, else the MX hosts |
 //! | a local name with an alias | the members of the alias; intake expands it (`expansion`) |
-//! | `postmaster` | `admin`, else the user `postmaster`, else root's mailbox, else a Maildir of its own |
+//! | `postmaster` | `admin`, else the user `postmaster`, else root's mailbox, else a Maildir of its own, or with Maildirs in homes as any other name |
 //! | a user that is a person | the user's Maildir |
 //! | a system user, or root | `admin`, else the user's Maildir; one in its home counts as no user |
 //! | an address that the operator wrote, and no user has | the next hop of its domain |
@@ -374,8 +374,8 @@ impl RoutePolicy {
         self.local_domains.first().filter(|_| !is_hostname).unwrap_or(&self.hostname)
     }
 
-    /// `postmaster` is always accepted (RFC 5321 §4.5.1): for `admin`, the user of that name, root's mailbox, or a
-    /// Maildir of its own.
+    /// `postmaster` is accepted (RFC 5321 §4.5.1) wherever it can have a mailbox. A Maildir of its own has no place in
+    /// homes: without `admin` and `catch_all` the mail would be refused after DATA, for ever.
     fn postmaster(&self, accounts: &dyn Accounts) -> Result<Occupant<'_>, NoRoute> {
         if let Some(admin) = &self.admin {
             return Ok(Occupant::StandIn(admin));
@@ -384,6 +384,9 @@ impl RoutePolicy {
             if let Some(user) = self.find_user(name, accounts)?.filter(|user| self.has_mailbox(user)) {
                 return Ok(Occupant::User(self.postmaster_here(), user));
             }
+        }
+        if self.in_homes {
+            return self.catch_all.as_ref().map(Occupant::StandIn).ok_or(NoRoute::UnknownUser);
         }
         let user = LocalUser { name: "postmaster".into(), account: None };
         Ok(Occupant::User(self.postmaster_here(), user))

@@ -1,19 +1,22 @@
-//! What becomes of what is no message: `corrupt/` keeps some of it for the administrator, and a user can't fill it.
+//! What becomes of what can't be taken: `corrupt/` keeps it for the administrator. A program was told that its message is
+//! safe, so a whole message stays there; of what is none, `corrupt/` keeps some, and a user can't fill it with that.
 //!
 //! | it is | what happens |
 //! | --- | --- |
 //! | a file with several names | its name here is unlinked: the content has another one |
 //! | a directory | removed if it is empty, else it stays |
+//! | a whole message: too large, in a loop, or with a CR | moved to `corrupt/message-INODE.NUMBER` |
 //! | anything else | moved to `corrupt/drop-INODE.NUMBER` |
 //!
-//! Of one user at most [`OWNER_MAX`] files are kept, and [`ALL_MAX`] in all; the sizes on the disk are bounded, too. Above a bound
-//! the oldest file of that user is removed, or of all users. Damaged queue files in the same directory are never
-//! counted and never removed.
+//! Of the `drop-` files at most [`OWNER_MAX`] of one user are kept, and [`ALL_MAX`] in all; the sizes on the disk are
+//! bounded, too. Above a bound the oldest file of that user is removed, or of all users. Those of root and of the user
+//! of the daemon, whole messages, and damaged queue files are never counted and never removed.
 
 use super::{DropDirectory, display};
 use crate::store::StoreError;
 use crate::store::durable;
 use rustix::fs::{AtFlags, Dir, FileType, Stat, statat, unlinkat};
+use rustix::process::geteuid;
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::AsFd;
@@ -24,16 +27,22 @@ type Bound = (usize, u64);
 const OWNER_MAX: Bound = (16, 32 << 20);
 /// Of all users.
 const ALL_MAX: Bound = (256, 64 << 20);
-/// What names in `corrupt/` begin with, if they come from `drop/`.
+/// What names in `corrupt/` begin with, if they come from `drop/` and are no whole messages.
 const PREFIX: &str = "drop-";
+/// The same for whole messages.
+const PREFIX_OF_WHOLE: &str = "message-";
 /// How many names are tried in `corrupt/`.
 const CORRUPT_NAMES: usize = 100;
 /// The octets that `st_blocks` counts in.
 const BLOCK_OCTETS: u64 = 512;
 
-/// What `corrupt/` has from `drop/`, oldest first, as one round needs it.
+/// What `corrupt/` has from `drop/` and is no whole message, oldest first, as one round needs it.
 #[derive(Debug)]
-pub struct Aside(Vec<Kept>);
+pub struct Aside {
+    kept: Vec<Kept>,
+    /// Users whose files are not removed.
+    pub(super) spared: [u32; 2],
+}
 
 #[derive(Debug)]
 struct Kept {
@@ -53,19 +62,18 @@ impl Kept {
 impl Aside {
     /// The place of a file to remove: the oldest of an owner, or of all, with too many.
     fn surplus(&self, uid: u32) -> Option<usize> {
-        let is_over = |(files, octets): Bound, of: &dyn Fn(&Kept) -> bool| {
-            let found = || self.0.iter().filter(|kept| of(kept));
-            found().count() > files || found().map(|kept| kept.octets).sum::<u64>() > octets
+        let above = |(files, octets): Bound, of: &dyn Fn(&Kept) -> bool| {
+            let is_counted = |kept: &Kept| !self.spared.contains(&kept.uid) && of(kept);
+            let found = || self.kept.iter().filter(|kept| is_counted(kept));
+            let is_over = found().count() > files || found().map(|kept| kept.octets).sum::<u64>() > octets;
+            self.kept.iter().position(is_counted).filter(|_| is_over)
         };
-        if is_over(OWNER_MAX, &|kept| kept.uid == uid) {
-            return self.0.iter().position(|kept| kept.uid == uid);
-        }
-        is_over(ALL_MAX, &|_| true).then_some(0)
+        above(OWNER_MAX, &|kept| kept.uid == uid).or_else(|| above(ALL_MAX, &|_| true))
     }
 }
 
 impl DropDirectory {
-    /// Reads what `corrupt/` has from `drop/`. What cannot be read counts as not there.
+    /// Reads what `corrupt/` has from `drop/` and is no whole message. What cannot be read counts as not there.
     #[must_use]
     pub fn aside(&self) -> Aside {
         let mut kept: Vec<Kept> = Vec::new();
@@ -80,20 +88,20 @@ impl DropDirectory {
                 kept.insert(place, found);
             }
         }
-        Aside(kept)
+        Aside { kept, spared: [0, geteuid().as_raw()] }
     }
 
-    /// Puts away what is no message; returns what was done.
+    /// Puts away what is no message, or a whole message that is not to be taken; returns what was done.
     ///
     /// # Errors
     /// An I/O error, for example for a directory that is not empty; it stays where it is.
-    pub fn put_away(&self, name: &CStr, aside: &mut Aside) -> Result<String, StoreError> {
+    pub fn put_away(&self, name: &CStr, is_whole: bool, aside: &mut Aside) -> Result<String, StoreError> {
         let mut put_away = || {
             let stat = statat(&self.drop, name, AtFlags::SYMLINK_NOFOLLOW)?;
             match FileType::from_raw_mode(stat.st_mode) {
                 FileType::Directory => unlinkat(&self.drop, name, AtFlags::REMOVEDIR)?,
                 FileType::RegularFile if stat.st_nlink > 1 => unlinkat(&self.drop, name, AtFlags::empty())?,
-                _ => return self.keep(name, &stat, aside),
+                _ => return self.keep(name, &stat, is_whole, aside),
             }
             Ok("removed".to_owned())
         };
@@ -101,10 +109,11 @@ impl DropDirectory {
     }
 
     /// Moves a file to `corrupt/`, and removes older ones above the bounds.
-    fn keep(&self, name: &CStr, stat: &Stat, aside: &mut Aside) -> io::Result<String> {
+    fn keep(&self, name: &CStr, stat: &Stat, is_whole: bool, aside: &mut Aside) -> io::Result<String> {
         let mut number = 0;
+        let prefix = if is_whole { PREFIX_OF_WHOLE } else { PREFIX };
         let to = loop {
-            let to = format!("{PREFIX}{}.{number}", stat.st_ino);
+            let to = format!("{prefix}{}.{number}", stat.st_ino);
             match durable::move_file(self.drop.as_fd(), name, self.corrupt.as_fd(), &to) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < CORRUPT_NAMES => {
                     number += 1;
@@ -112,9 +121,12 @@ impl DropDirectory {
                 result => break result.map(|()| to)?,
             }
         };
-        aside.0.push(Kept::new(to.clone(), stat));
+        if is_whole {
+            return Ok(format!("moved to corrupt/{to}"));
+        }
+        aside.kept.push(Kept::new(to.clone(), stat));
         while let Some(place) = aside.surplus(stat.st_uid) {
-            let old = aside.0.remove(place);
+            let old = aside.kept.remove(place);
             // One that cannot be removed is counted again in the next round.
             let _ = unlinkat(&self.corrupt, old.name.as_str(), AtFlags::empty());
         }

@@ -175,6 +175,11 @@ pub enum Opened {
     Busy,
     /// Not a message; the text says why.
     Bad(&'static str),
+    /// A whole message that cannot be taken with the present configuration.
+    TooLarge,
+    /// The daemon may not read it, at present: the user can change the mode, and the administrator what restrains the
+    /// daemon.
+    Denied,
 }
 
 /// A dropped message.
@@ -235,7 +240,7 @@ impl DropDirectory {
     }
 
     /// Opens and locks the file `name`, and parses its envelope. A message of more than `message_max` octets is
-    /// `Bad`.
+    /// `TooLarge`.
     ///
     /// # Errors
     /// An I/O error: the file cannot be read at present.
@@ -256,7 +261,7 @@ impl DropDirectory {
         }
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = match openat(&self.drop, name, flags, Mode::empty()) {
-            Err(Errno::ACCESS | Errno::PERM) => return Ok(Opened::Bad("the daemon may not read it")),
+            Err(Errno::ACCESS | Errno::PERM) => return Ok(Opened::Denied),
             result => File::from(result?),
         };
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -276,7 +281,8 @@ impl DropDirectory {
             result => result.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?,
         };
         Ok(match parsed {
-            Ok((message_octets, envelope)) => {
+            Ok(None) => Opened::TooLarge,
+            Ok(Some((message_octets, envelope))) => {
                 Opened::Message(Dropped { uid: stat.st_uid, envelope, file, message_octets })
             }
             Err(reason) => Opened::Bad(reason),
@@ -366,26 +372,32 @@ fn check(stat: &Stat) -> Result<(), &'static str> {
 }
 
 /// Reads what surrounds the message: its size and the envelope, or the reason why the file is not a dropped message.
+/// `None`: the file has the size that it claims, but the message has more than `message_max` octets.
 fn read_frame(
     file: &File,
     size: u64,
     message_max: u64,
-) -> io::Result<Result<(u64, DropEnvelope), &'static str>> {
+) -> io::Result<Result<Option<(u64, DropEnvelope)>, &'static str>> {
     let mut header = [0; HEADER_OCTETS];
     file.read_exact_at(&mut header, 0)?;
     let Some((message, envelope)) = parse_header(&header) else {
         return Ok(Err("its first line is malformed"));
     };
-    if message > message_max || envelope > ENVELOPE_MAX_OCTETS {
-        return Ok(Err("it is too large"));
+    if envelope > ENVELOPE_MAX_OCTETS {
+        return Ok(Err("its envelope is too large"));
     }
-    let start = HEADER_OCTETS as u64 + message;
-    if start + envelope as u64 != size {
+    let start = message.saturating_add(HEADER_OCTETS as u64);
+    if start.saturating_add(envelope as u64) != size {
         return Ok(Err("its size differs from its first line"));
+    }
+    if message > message_max {
+        return Ok(Ok(None));
     }
     let mut octets = vec![0; envelope];
     file.read_exact_at(&mut octets, start)?;
-    Ok(DropEnvelope::parse(&octets).map(|envelope| (message, envelope)).ok_or("its envelope is malformed"))
+    Ok(DropEnvelope::parse(&octets)
+        .map(|envelope| Some((message, envelope)))
+        .ok_or("its envelope is malformed"))
 }
 
 fn display(name: &CStr) -> String {

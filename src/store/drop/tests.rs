@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 const MESSAGE: &[u8] = b"Subject: x\n\nx\n";
 const MAX: u64 = 1000;
+const DIFFERS: &str = "its size differs from its first line";
 
 fn envelope() -> DropEnvelope {
     DropEnvelope {
@@ -132,7 +133,7 @@ fn only_files_with_one_name_are_messages() {
         (odd, "it is truncated"),
     ] {
         assert_eq!(reason(&drops, file), why, "{file}");
-        match drops.put_away(&name(file), &mut drops.aside()) {
+        match drops.put_away(&name(file), false, &mut drops.aside()) {
             Ok(done) if file == "hard" => assert_eq!(done, "removed"),
             Ok(done) => {
                 let aside = state.path().join(done.strip_prefix("moved to ").unwrap());
@@ -144,7 +145,7 @@ fn only_files_with_one_name_are_messages() {
         }
     }
     fs::remove_dir(path.join("directory/full")).unwrap();
-    assert_eq!(drops.put_away(&name("directory"), &mut drops.aside()).unwrap(), "removed");
+    assert_eq!(drops.put_away(&name("directory"), false, &mut drops.aside()).unwrap(), "removed");
     assert_eq!(names(&path), ["good"]);
     assert_eq!(fs::read(&secret).unwrap(), fs::read(path.join("good")).unwrap());
     assert!(matches!(drops.open_message(&name("good"), MAX), Ok(Opened::Message(_))));
@@ -157,9 +158,36 @@ fn what_is_set_aside_replaces_nothing() {
     let inode = fs::metadata(path.join("x")).unwrap().ino();
     let corrupt = state.path().join("corrupt");
     fs::write(corrupt.join(format!("drop-{inode}.0")), "0").unwrap();
-    let done = drops.put_away(&name("x"), &mut drops.aside()).unwrap();
+    let done = drops.put_away(&name("x"), false, &mut drops.aside()).unwrap();
     assert_eq!(done, format!("moved to corrupt/drop-{inode}.1"));
     assert_eq!(fs::read(corrupt.join(format!("drop-{inode}.0"))).unwrap(), b"0");
+}
+
+/// What lies aside, as if it were not root's or the daemon's.
+fn of_a_user(drops: &DropDirectory) -> Aside {
+    let mut aside = drops.aside();
+    aside.spared = [u32::MAX; 2];
+    aside
+}
+
+/// The program that left it has reported success.
+#[test]
+fn whole_messages_and_files_of_root_or_the_daemon_are_never_removed() {
+    let (state, drops, path) = place();
+    let corrupt = state.path().join("corrupt");
+    for number in 0..20 {
+        write(state.path(), "whole", MESSAGE);
+        fs::write(path.join("own"), format!("{number}")).unwrap();
+        drops.put_away(&name("whole"), true, &mut of_a_user(&drops)).unwrap();
+        drops.put_away(&name("own"), false, &mut drops.aside()).unwrap();
+    }
+    assert_eq!(fs::read_dir(&corrupt).unwrap().count(), 40);
+    // They take no room from what is no message.
+    fs::write(path.join("x"), "x").unwrap();
+    let done = drops.put_away(&name("x"), false, &mut of_a_user(&drops)).unwrap();
+    assert!(corrupt.join(done.strip_prefix("moved to corrupt/").unwrap()).exists());
+    let whole = names(&corrupt).iter().filter(|name| name.starts_with("message-")).count();
+    assert_eq!(whole, 20);
 }
 
 #[test]
@@ -169,7 +197,7 @@ fn what_is_set_aside_is_bounded_and_queue_files_stay() {
     fs::write(corrupt.join("0RRZ4K8W3T5QM"), "a damaged message").unwrap();
     for number in 0..40 {
         fs::write(path.join("x"), format!("{number}")).unwrap();
-        drops.put_away(&name("x"), &mut drops.aside()).unwrap();
+        drops.put_away(&name("x"), false, &mut of_a_user(&drops)).unwrap();
     }
     let kept = |corrupt: &std::path::Path| -> Vec<String> {
         let files = fs::read_dir(corrupt).unwrap().map(|file| file.unwrap().path());
@@ -181,7 +209,7 @@ fn what_is_set_aside_is_bounded_and_queue_files_stay() {
     assert_eq!(kept(&corrupt), [newest, vec!["a damaged message".into()]].concat());
     // The size counts, too: this one and the newest of the others are more than a user may have.
     fs::write(path.join("large"), vec![b'x'; 33 << 20]).unwrap();
-    drops.put_away(&name("large"), &mut drops.aside()).unwrap();
+    drops.put_away(&name("large"), false, &mut of_a_user(&drops)).unwrap();
     assert_eq!(kept(&corrupt), ["a damaged message"]);
 }
 
@@ -213,10 +241,10 @@ fn sizes_are_held_to_their_limits_before_anything_is_read() {
     let (_state, drops, path) = place();
     let bad = path.join("bad");
     for (message, envelope, why) in [
-        (MAX + 1, 8, "it is too large"),
-        (u64::MAX, 8, "its first line is malformed"),
-        (9_999_999_999_999_999_999, 8, "it is too large"),
-        (MAX, ENVELOPE_MAX_OCTETS + 1, "it is too large"),
+        (MAX + 1, 8, "whole"),
+        (u64::MAX, 8, DIFFERS),
+        (9_999_999_999_999_999_999, 8, DIFFERS),
+        (MAX, ENVELOPE_MAX_OCTETS + 1, "its envelope is too large"),
         (MAX, ENVELOPE_MAX_OCTETS, "its envelope is malformed"),
     ] {
         let header = format!("pillarbox-drop 1 {message:020} {envelope:010}\n");
@@ -224,7 +252,10 @@ fn sizes_are_held_to_their_limits_before_anything_is_read() {
         // A sparse file of this size costs nothing.
         let size = HEADER_OCTETS as u64 + message.min(1 << 40) + envelope as u64;
         fs::File::options().write(true).open(&bad).unwrap().set_len(size).unwrap();
-        let why = if message == u64::MAX { "it is too large" } else { why };
+        if why == "whole" {
+            assert!(matches!(drops.open_message(&name("bad"), MAX), Ok(Opened::TooLarge)));
+            continue;
+        }
         assert_eq!(reason(&drops, "bad"), why, "{message} {envelope}");
     }
     let many = "to=a\n".repeat(RECIPIENTS_MAX + 1);
@@ -253,14 +284,25 @@ fn a_message_that_changes_while_it_is_read_does_no_harm() {
 }
 
 #[test]
-fn what_nobody_may_read_is_no_message() {
+fn what_the_daemon_may_not_read_is_told_from_what_is_no_message() {
     let (state, drops, path) = place();
     write(state.path(), "x", MESSAGE);
     assert_eq!(fs::metadata(path.join("x")).unwrap().mode() & 0o777, 0o644);
     fs::set_permissions(path.join("x"), PermissionsExt::from_mode(0o000)).unwrap();
     if !rustix::process::geteuid().is_root() {
-        assert_eq!(reason(&drops, "x"), "the daemon may not read it");
+        assert!(matches!(drops.open_message(&name("x"), MAX), Ok(Opened::Denied)));
+        return;
     }
+    // Root in a thread without its rights over files.
+    fs::set_permissions(path.join("x"), PermissionsExt::from_mode(0o600)).unwrap();
+    std::os::unix::fs::chown(path.join("x"), Some(4711), Some(4711)).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            crate::sys::rights::keep_for_delivery().unwrap();
+            assert!(matches!(drops.open_message(&name("x"), MAX), Ok(Opened::Denied)));
+        });
+    });
+    assert!(matches!(drops.open_message(&name("x"), MAX), Ok(Opened::Message(_))));
 }
 
 #[test]

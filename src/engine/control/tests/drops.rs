@@ -2,12 +2,18 @@
 
 use crate::engine::control::maildrop::Maildrop;
 use crate::engine::host::site::current;
+use crate::engine::intake::digest_windows::DigestWindows;
+use crate::engine::intake::incoming::{Intake, NewEntry, OnQueued};
 use crate::engine::tests::world::*;
-use crate::mail::envelope::{Body, Notify, Ret};
+use crate::mail::envelope::{Body, Notify, Recipient, Ret};
 use crate::mail::unqualified::Unqualified;
+use crate::rules::pacing::shares::Owner;
 use crate::store::drop::{DropDirectory, DropEnvelope, Sender, StagedDrop};
+use crate::store::maildir::Maildirs;
+use crate::sys::lock::Lock;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
 
 fn envelope(sender: Sender, to: &[&str]) -> DropEnvelope {
     DropEnvelope {
@@ -310,4 +316,111 @@ fn nothing_is_taken_after_a_stop() {
     leave(&world, "x", &envelope(by("bob"), &["alice"]), ALERT);
     drops.stop();
     assert_eq!((take(&world, &drops), left(&world)), (0, 1));
+}
+
+/// A daemon's intake whose mailboxes are as patient as those outside of tests.
+fn patient(world: &World, on_queued: Option<Arc<dyn OnQueued>>) -> Intake {
+    Intake {
+        clock: Arc::clone(&world.intake.clock),
+        queue: Arc::clone(&world.intake.queue),
+        maildirs: Maildirs::new("box.example"),
+        on_queued: on_queued.unwrap_or_else(|| Arc::clone(&world.intake.on_queued)),
+        counters: Arc::clone(&world.intake.counters),
+        ids: AtomicUsize::new(1000),
+        sweeps: Lock::default(),
+        digests: DigestWindows::resume(&world.state()),
+    }
+}
+
+/// Each would cost five seconds, in the one thread that takes the mail of all users.
+#[test]
+fn a_locked_mbox_keeps_nobody_waiting() {
+    let world = World::new("");
+    let drops = drops(&world);
+    std::fs::create_dir_all(world.maildir("")).unwrap();
+    std::fs::write(world.maildir("alice"), "").unwrap();
+    std::fs::write(world.maildir("alice.lock"), "").unwrap();
+    for name in ["a", "b", "c", "d"] {
+        leave(&world, name, &envelope(by("bob"), &["alice"]), ALERT);
+    }
+    let begun = std::time::Instant::now();
+    let taken = drops.take_all(&patient(&world, None), &current(&world.site));
+    assert_eq!((taken, left(&world), world.queue().len()), (4, 0, 4));
+    assert!(begun.elapsed() < std::time::Duration::from_secs(12), "{:?} instead of 20 s", begun.elapsed());
+}
+
+/// A queue that does not answer until a test lets it.
+struct Stuck {
+    told: Mutex<Told>,
+    opened: Mutex<std::sync::mpsc::Receiver<()>>,
+}
+
+type Told = std::sync::mpsc::Sender<()>;
+
+impl OnQueued for Stuck {
+    fn queued(&self, _: NewEntry, _: &[Recipient]) {}
+    fn collected(&self, _: NewEntry, _: std::time::Duration) {}
+    fn size(&self) -> (usize, u64) {
+        let _ = self.told.lock().unwrap().send(());
+        let _ = self.opened.lock().unwrap().recv();
+        (0, 0)
+    }
+    fn share_of(&self, _: Owner) -> (usize, u64) {
+        (0, 0)
+    }
+}
+
+#[test]
+fn a_stop_does_not_wait_for_ever_for_a_message_that_is_being_taken() {
+    let world = World::new("");
+    let drops = drops(&world);
+    for name in ["a", "b"] {
+        leave(&world, name, &envelope(by("bob"), &["joe@far.example"]), ALERT);
+    }
+    let ((told, begun), (open, opened)) = (std::sync::mpsc::channel(), std::sync::mpsc::channel());
+    let stuck = Stuck { told: Mutex::new(told), opened: Mutex::new(opened) };
+    let (intake, site) = (patient(&world, Some(Arc::new(stuck))), current(&world.site));
+    std::thread::scope(|scope| {
+        let taking = scope.spawn(|| drops.take_all(&intake, &site));
+        begun.recv().unwrap();
+        drops.stop();
+        drops.wait(std::time::Duration::from_millis(20));
+        assert!(!taking.is_finished());
+        drop(open);
+        drops.wait(std::time::Duration::from_secs(60));
+        assert_eq!((taking.join().unwrap(), left(&world)), (1, 1), "the current one, and no other");
+    });
+}
+
+/// After a reload with a smaller limit, or in a loop: its sender was told that it is safe.
+#[test]
+fn a_whole_message_that_is_not_taken_is_kept_and_one_that_may_not_be_read_stays() {
+    let world = World::new("limits.message_size = \"64KiB\"");
+    let drops = drops(&world);
+    for number in 0..20 {
+        leave(&world, &format!("l{number}"), &envelope(by("bob"), &["alice"]), &"Received: x\n".repeat(101));
+        leave(&world, &format!("s{number}"), &envelope(by("bob"), &["alice"]), &"x\n".repeat(40_000));
+    }
+    assert_eq!((take(&world, &drops), left(&world), set_aside(&world)), (0, 0, 40));
+    let names = std::fs::read_dir(world.state().join("corrupt")).unwrap();
+    assert!(names.flatten().all(|entry| entry.file_name().to_string_lossy().starts_with("message-")));
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    leave(&world, "x", &envelope(by("bob"), &["alice"]), ALERT);
+    let path = world.state().join("drop/x");
+    std::os::unix::fs::chown(&path, Some(4711), Some(4711)).unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+    world.clock.advance(std::time::Duration::from_secs(120));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            crate::sys::rights::keep_for_delivery().unwrap();
+            take_log();
+            assert_eq!((take(&world, &drops), take(&world, &drops), left(&world)), (0, 0, 1));
+            let told = take_events("trouble");
+            assert!(told.len() == 1 && told[0].contains("may not read it; it stays"), "{told:?}");
+        });
+    });
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
+    assert_eq!((take(&world, &drops), world.mail("alice").len()), (1, 1));
 }

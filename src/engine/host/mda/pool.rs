@@ -2,8 +2,9 @@
 //! [`IDLE`] without work.
 //!
 //! A user has at most one worker, so a mailbox that hangs costs one thread and no other user anything. An errand beyond
-//! that, or beyond [`WORKERS_MAX`], is answered with `EBUSY` at once. The thread that receives requests touches no file
-//! and asks no user database.
+//! that, or beyond [`WORKERS_MAX`], is answered with `EBUSY` at once. The thread that receives requests asks no user
+//! database, and touches no file but that of the configuration: it has the ids and the stack that the process started with,
+//! while a worker has the ids of the last user that it served.
 
 use super::wire::{PACKET_MAX_OCTETS, receive, send_answer};
 use crate::sys::lock::{Lock, wait_while};
@@ -22,6 +23,11 @@ const IDLE: Duration = Duration::from_secs(10);
 /// The most workers: more than the daemon has connections by default, and those of mailboxes that hang.
 pub(super) const WORKERS_MAX: usize = 128;
 
+/// The errand that concerns no mailbox: the configuration has changed.
+pub(super) const RELOAD: &str = "reload";
+
+/// Reads the configuration again.
+pub(super) type Reload = Box<dyn Fn() -> io::Result<u64> + Send + Sync>;
 /// Carries out an errand: its words, and the descriptor that came with it.
 pub(super) type Hand = Box<dyn FnMut(&str, &[&str], Option<&File>) -> io::Result<u64>>;
 /// Makes what a worker carries out its errands with.
@@ -30,6 +36,7 @@ pub(super) type MakeHand = Box<dyn Fn() -> Hand + Send + Sync>;
 pub(super) struct Pool {
     socket: OwnedFd,
     make_hand: MakeHand,
+    reload: Reload,
     state: Lock<State>,
     /// An errand waits for an idle worker.
     work: Condvar,
@@ -54,8 +61,8 @@ struct Job {
 }
 
 impl Pool {
-    pub fn new(socket: OwnedFd, make_hand: MakeHand) -> Arc<Self> {
-        Arc::new(Self { socket, make_hand, state: Lock::default(), work: Condvar::new() })
+    pub fn new(socket: OwnedFd, make_hand: MakeHand, reload: Reload) -> Arc<Self> {
+        Arc::new(Self { socket, make_hand, reload, state: Lock::default(), work: Condvar::new() })
     }
 
     /// Takes requests until the daemon has ended.
@@ -66,6 +73,10 @@ impl Pool {
             let mut next = || words.next().unwrap_or_default();
             let Ok(number) = next().parse() else { continue };
             let (user, words) = (next().to_owned(), next().to_owned());
+            if user.is_empty() && words.strip_prefix('\0') == Some(RELOAD) {
+                self.answer(number, &(self.reload)());
+                continue;
+            }
             self.give(Job { number, user, words, file: file.map(File::from) });
         }
     }

@@ -18,18 +18,17 @@ use crate::rules::routing::route::is_system_uid;
 use crate::store::durable::Owner;
 use crate::store::maildir::{Errand, MaildirPath, perform};
 use crate::sys::clock::{Clock, SystemClock};
-use crate::sys::identity::{FileIdentity, as_root};
+use crate::sys::identity::{FileIdentity, as_root, with_all_files};
 use crate::sys::lock::Lock;
 use crate::sys::user::{self, SystemUser};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The errand that concerns no mailbox: the configuration has changed.
-pub(super) const RELOAD: &str = "reload";
 /// How long a worker trusts what it has learnt about a user.
 const KNOWN_FOR: Duration = Duration::from_secs(10);
 
@@ -47,11 +46,17 @@ impl Mailboxes {
         Self { config, template: Lock::new(template(settings)), making: Lock::new(()) }
     }
 
-    /// With mistakes in the file the daemon keeps its old configuration, too.
-    fn reload(&self) {
-        if let Ok(settings) = load(&self.config) {
-            *self.template.lock() = template(&settings);
-        }
+    /// Reads the configuration again. To be called in a thread that has served no user: a worker has the ids of the last
+    /// one, and a stack that is too small for the parser.
+    ///
+    /// # Errors
+    /// `EINVAL`: the file can't be read, or has mistakes. The old template stays.
+    pub fn reload(&self) -> io::Result<u64> {
+        // The file may be another user's, as when the process started with all of root's rights.
+        let read = with_all_files(|| catch_unwind(AssertUnwindSafe(|| load(&self.config))))?;
+        let Ok(Ok(settings)) = read else { return Err(Errno::INVAL.into()) };
+        *self.template.lock() = template(&settings);
+        Ok(0)
     }
 
     /// Makes what only root can make of a mailbox, and what its owner can make.
@@ -101,10 +106,6 @@ impl Steps {
     pub fn go(&mut self, user: &str, words: &[&str], sent: Option<&File>) -> io::Result<u64> {
         let [domain, errand @ ..] = words else { return Err(Errno::INVAL.into()) };
         let errand = match (errand, sent) {
-            ([RELOAD], _) if user.is_empty() => {
-                self.mailboxes.reload();
-                return Ok(0);
-            }
             (["store", name], Some(message)) => Errand::Store(name, message),
             (["commit", name, to], _) => Errand::Commit(name, to),
             (["discard", name], _) => Errand::Discard(name),

@@ -55,9 +55,16 @@ fn agent(overdue: Duration) -> (Arc<Link>, Arc<Pool>, Arc<Gate>) {
         let gate = Arc::clone(&of_pool);
         Box::new(move |user, words, _| gate.pass(user, words))
     });
-    let pool = Pool::new(there, make_hand);
+    // The thread says who it is.
+    let of_pool = Arc::clone(&gate);
+    let reload = Box::new(move || {
+        let thread = std::thread::current().name().unwrap_or_default().to_owned();
+        of_pool.begun.lock().unwrap().push(thread);
+        if of_pool.held.lock().unwrap().contains("reload") { Err(Errno::INVAL.into()) } else { Ok(0) }
+    });
+    let pool = Pool::new(there, make_hand, reload);
     let runs = Arc::clone(&pool);
-    std::thread::spawn(move || runs.run());
+    std::thread::Builder::new().name("receiver".into()).spawn(move || runs.run()).unwrap();
     (Arc::new(Link::new(here, overdue)), pool, gate)
 }
 
@@ -173,6 +180,56 @@ fn all_askers_learn_that_the_agent_has_ended() {
     end.recv().unwrap();
     assert!(link.has_ended() && link.ask("v", &["word"], None, LONG).is_err());
     gate.open("u");
+}
+
+/// A worker has the ids of the user it served last, and a small stack.
+#[test]
+fn a_reload_runs_in_the_receiving_thread_and_its_failure_is_told() {
+    let (link, pool, gate) = agent(LONG);
+    assert_eq!(link.ask("u", &["word"], None, LONG).unwrap(), 4);
+    assert_eq!(link.ask("", &["", RELOAD], None, LONG).unwrap(), 0);
+    assert_eq!((gate.begun("receiver"), gate.begun(""), pool.workers()), (1, 0, 1));
+    gate.hold("reload");
+    let error = link.ask("", &["", RELOAD], None, LONG).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(Errno::INVAL.raw_os_error()));
+    link.close();
+}
+
+/// The file of the configuration may belong to the user of the daemon.
+#[test]
+fn a_reload_reads_a_file_of_another_user_and_keeps_the_old_template_if_it_fails() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let file = std::env::temp_dir().join(format!("pillarbox-mda-reload-{}", std::process::id()));
+    let mut settings = Settings::default();
+    settings.local.users = LocalUsers::System;
+    let mailboxes = Arc::new(Mailboxes::new(file.clone(), &settings));
+    let refused = |mailboxes: &Arc<Mailboxes>| {
+        let error =
+            Steps::new(Arc::clone(mailboxes)).go("no-such-user-here", &["d", "measure"], None).unwrap_err();
+        error.raw_os_error().map(Errno::from_raw_os_error)
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            rights::keep_for_delivery().unwrap();
+            assert!(mailboxes.reload().is_err(), "it is missing");
+            assert_eq!(refused(&mailboxes), Some(Errno::NOENT), "the old template stays");
+        });
+    });
+    std::fs::write(&file, "local.users = [\"alice\"]\nlocal.maildir = \"/var/mail/{user}\"\n").unwrap();
+    std::os::unix::fs::chown(&file, Some(4711), Some(4711)).unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            rights::keep_for_delivery().unwrap();
+            assert!(std::fs::read(&file).is_err(), "root without its rights over files");
+            mailboxes.reload().unwrap();
+            assert!(std::fs::read(&file).is_err(), "the right was for the reload");
+            assert_eq!(refused(&mailboxes), Some(Errno::PERM), "no mail for system users any more");
+        });
+    });
+    std::fs::remove_file(&file).unwrap();
 }
 
 /// The mailbox of a real user, served as the agent does it, but in a thread of this process.

@@ -95,8 +95,9 @@ fn a_system_user_has_no_mailbox_in_a_home() {
             ("daemon@box.lan", nobody),
             ("nobody@box.lan", nobody),
             ("daemon+tag@box.lan", nobody),
-            // Always accepted: intake has no place for it now, and the sender tries again.
-            ("postmaster@box.lan", "maildir postmaster for postmaster@box.lan"),
+            // A mailbox without a home can't be made: no sender tries for days.
+            ("postmaster@box.lan", nobody),
+            ("postmaster", nobody),
         ],
     );
     let admin = RoutePolicy { admin: Some(mailbox("joe@box.lan")), ..homes.clone() };
@@ -107,7 +108,9 @@ fn a_system_user_has_no_mailbox_in_a_home() {
     assert_eq!(route(&root, "daemon@box.lan"), nobody);
     assert!(homes.own_maildir(&mailbox("root@box.lan"), &Box).is_err());
     let elsewhere = RoutePolicy { catch_all: Some(mailbox("me@example.org")), ..homes };
-    assert_eq!(route(&elsewhere, "daemon@box.lan"), "relay example.org for me@example.org (local)");
+    for name in ["daemon@box.lan", "postmaster"] {
+        assert_eq!(route(&elsewhere, name), "relay example.org for me@example.org (local)", "{name}");
+    }
 }
 
 #[test]
