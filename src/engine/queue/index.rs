@@ -149,6 +149,8 @@ struct Inner {
     workers: usize,
     /// The hops that wait for a place among these workers.
     waiting_hops: WaitingHops,
+    /// Workers that were started at hops that had not answered lately, for [`HopState::rank`]; it wraps.
+    starts: u8,
     /// Hops that have answered lately, with the running time of the answer.
     answered: Vec<(Hop, Duration)>,
     /// Smarthosts that are tried after all others.

@@ -23,6 +23,11 @@
 //! make a duplicate. After a moment their places are lent ([`QueueIndex::hold`]): up to [`LENT_MAX`] more connections
 //! than `relay.connections` are open then.
 //!
+//! Who gets a free place: the hop that has given way least often, of several the one with the fewest failures. Of several
+//! such hops the newest goes first, so that no number of hosts keeps a new destination waiting; but at every second start
+//! the one goes first that has waited longest, if that is [`LONG_WAIT`] or more, so that no stream of new hops does so
+//! either. At one start of four, turns and failures do not count then.
+//!
 //! While the daemon stops, hops that have not answered lately give way at once: they have no transaction to lose.
 
 use super::hop_state::HopState;
@@ -31,9 +36,12 @@ use crate::mail::id::QueueId;
 use crate::mail::outcome::Diagnostic;
 use crate::mail::status::EnhancedStatus;
 use crate::smtp::limits;
-use std::cmp::Reverse;
 use std::time::Duration;
 
+/// A hop that has waited for a place for this time goes before newer ones at some starts.
+const LONG_WAIT: Duration = Duration::from_secs(5);
+/// After this number of starts the order of hops repeats.
+const ROUND: u8 = 4;
 /// The silence that a hop is allowed at its first turn.
 const FIRST_SILENCE: Duration = Duration::from_millis(500);
 /// The most places that are lent.
@@ -69,10 +77,15 @@ impl HopState {
         self.holds.iter().filter(|&&from| from <= now).count()
     }
 
-    /// The order among hops that have no connection yet: first the hop that has given way least often, then the one
-    /// with the fewest failures, then the one whose message became due last.
-    pub(super) fn rank(&self, due: Duration) -> (u32, u32, Reverse<Duration>) {
-        (self.turns, self.breaker.failures(), Reverse(due))
+    /// The order among hops that have no connection yet, at this place of the round of [`ROUND`] starts: see the module.
+    pub(super) fn rank(&self, due: Duration, now: Duration, start: u8) -> (u32, u32, Duration) {
+        let (turns, failures) = (self.turns, self.breaker.failures());
+        match start % ROUND {
+            _ if now.saturating_sub(due) < LONG_WAIT => (turns, failures, Duration::MAX.saturating_sub(due)),
+            3 => (0, 0, due),
+            1 => (turns, failures, due),
+            _ => (turns, failures, Duration::MAX.saturating_sub(due)),
+        }
     }
 }
 
@@ -327,5 +340,44 @@ mod tests {
         index.worker_ended(&hop("b.example"));
         index.withdraw(pending(2).id);
         assert_eq!(index.next(seconds(62), caps), Next::Work(hop("a.example")), "not in an hour");
+    }
+
+    /// A sender of mail to ever new black holes, as many as are tried, outranks no hop for long: not one that was never
+    /// tried, nor one that has failed before.
+    #[test]
+    fn a_stream_of_new_silent_hosts_goes_before_no_hop_that_has_waited_long() {
+        for has_failed in [false, true] {
+            let index = QueueIndex::default();
+            let (good, begun) = (hop("good.example"), millis(5000));
+            if has_failed {
+                let reason = Diagnostic::local(EnhancedStatus::NO_ANSWER, "no answer").into();
+                index.hop_failed(&good, None, begun, &|_| Duration::ZERO, &reason, seconds(999));
+            }
+            let mut working: Vec<Hop> = Vec::new();
+            let started = (0..200).find_map(|tick| {
+                let now = millis(500 * tick);
+                if now == begun {
+                    index.submit(good.clone(), pending(9999), now);
+                }
+                for n in [2 * tick, 2 * tick + 1] {
+                    index.submit(hop(&format!("s{n}.example")), pending(n), now + millis(1));
+                }
+                if !working.is_empty() {
+                    assert!(matches!(index.next(now + millis(1), CAPS), Next::Wait(_)));
+                }
+                for silent in working.drain(..) {
+                    assert!(index.gives_way(&silent, millis(500)));
+                    let taken = index.take(&silent, now).unwrap();
+                    assert!(index.gave_way(&silent, taken, now));
+                    index.worker_ended(&silent);
+                }
+                while let Next::Work(hop) = index.next(now + millis(1), CAPS) {
+                    working.push(hop);
+                }
+                working.contains(&good).then_some(now)
+            });
+            let waited = started.map(|now| now - begun);
+            assert!(waited.is_some_and(|waited| waited <= limits::CONNECT), "{has_failed} {waited:?}");
+        }
     }
 }

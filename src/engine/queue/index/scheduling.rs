@@ -133,6 +133,7 @@ impl Inner {
         self.waiting_hops = WaitingHops { is_full: room.workers >= caps.total, ..WaitingHops::default() };
         let mut earliest: Option<Duration> = None;
         let mut found: Option<(&Hop, &mut HopState, _)> = None;
+        let start = self.starts;
         for (hop, state) in &mut self.hops {
             state.lacks_place = false;
             let Some((due, _)) = state.first(link_for(self.link, hop), &self.messages) else { continue };
@@ -145,7 +146,7 @@ impl Inner {
                 continue;
             }
             if room.is_left(hop, state, has_answered(hop)) {
-                let rank = (*hop != Hop::Local, state.workers > 0, state.rank(due));
+                let rank = (*hop != Hop::Local, state.workers > 0, state.rank(due, now, start));
                 if found.as_ref().is_none_or(|(.., best)| rank < *best) {
                     found = Some((hop, state, rank));
                 }
@@ -162,6 +163,9 @@ impl Inner {
         };
         // The pause, if there was one, is over (see above): this is the single try after it.
         let _ = state.breaker.admit(now);
+        if state.workers == 0 && *hop != Hop::Local && !has_answered(hop) {
+            self.starts = start.wrapping_add(1);
+        }
         state.workers += 1;
         self.workers += usize::from(*hop != Hop::Local);
         Next::Work(hop.clone())
