@@ -6,14 +6,16 @@
 
 use super::hosts::Host;
 use super::sts_policies::StsPolicies;
-use crate::engine::queue::index::{Hop, QueueIndex};
+use crate::engine::queue::index::{Hold, Hop, LongStep, QueueIndex};
 use crate::mail::date::Now;
 use crate::mail::outcome::Diagnostic;
 use crate::net::connect::Connect;
 use crate::net::resolver::Resolve;
+use crate::net::transport::Stopwatch;
 use crate::rules::advice::step::Stage;
 use crate::rules::tls::tls_policy::TlsPolicy;
 use crate::smtp::client::Waiting;
+use crate::smtp::limits;
 use crate::smtp::reply::Reply;
 use crate::smtp::sasl::Secret;
 use std::net::SocketAddr;
@@ -74,18 +76,34 @@ pub trait Observer {
 /// No observer.
 impl Observer for () {}
 
-/// A place that other hops may use while a step lasts that cannot be ended.
+/// A place that other hops may use while a long step lasts.
 #[must_use]
 pub struct LentPlace<'a> {
     index: &'a QueueIndex,
     hop: Option<&'a Hop>,
-    from: Duration,
+    hold: Hold,
+    since: Stopwatch,
+}
+
+impl LentPlace<'_> {
+    /// Whether the step has to end now, as a failure of the hop: see [`QueueIndex::gives_up`].
+    #[must_use]
+    pub fn gives_up(&self) -> bool {
+        self.hop.is_some_and(|hop| self.index.gives_up(hop, self.hold, self.since.elapsed()))
+    }
+
+    /// The time for the next block of data.
+    #[must_use]
+    pub fn block_time(&self) -> Duration {
+        let hurries = self.hop.is_some_and(|hop| self.index.hurries(hop));
+        if hurries { limits::CONNECT } else { limits::DATA_BLOCK }
+    }
 }
 
 impl Drop for LentPlace<'_> {
     fn drop(&mut self) {
         if let Some(hop) = self.hop {
-            self.index.release(hop, self.from);
+            self.index.release(hop, self.hold);
         }
     }
 }
@@ -97,13 +115,15 @@ impl<'a> OutboundContext<'a> {
         self.hop.is_some_and(|hop| self.index.gives_way(hop, silence))
     }
 
-    /// Lends the place to other hops from `after` on, while the guard lives. `since`: the time since the context was made.
-    pub fn lend(&self, since: Duration, after: Duration) -> LentPlace<'a> {
-        let from = self.now.running.saturating_add(since).saturating_add(after);
+    /// Lends the place to other hops while the guard lives, some time after the step has begun. `opened` runs since the
+    /// context was made, `since` since the step began.
+    pub fn lend(&self, step: LongStep, opened: Stopwatch, since: Stopwatch) -> LentPlace<'a> {
+        let begun = opened.elapsed().saturating_sub(since.elapsed());
+        let hold = (step, self.now.running.saturating_add(begun).saturating_add(step.lent_after()));
         if let Some(hop) = self.hop {
-            self.index.hold(hop, from);
+            self.index.hold(hop, hold);
         }
-        LentPlace { index: self.index, hop: self.hop, from }
+        LentPlace { index: self.index, hop: self.hop, hold, since }
     }
 
     /// Shows a failure to the observer, and returns it.

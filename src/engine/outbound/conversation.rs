@@ -25,7 +25,7 @@
 //! | writing a command; a block of data | [`limits::COMMAND_REPLY`]; [`limits::DATA_BLOCK`] |
 //! | a reply | [`Waiting::deadline`], by the command |
 //! | the whole session | [`limits::CLIENT_SESSION`] |
-//! | silence or single octets while other hops wait for a place | `QueueIndex::gives_way`, except in a handshake and after the end of the data: the place is lent then |
+//! | silence or single octets while other hops wait for a place | `QueueIndex::gives_way`; in a handshake, while data is sent and after its end the place is lent, and `QueueIndex::gives_up` is asked |
 //!
 //! # What is never believed
 //!
@@ -40,7 +40,7 @@ use super::outgoing::Outgoing;
 use super::password;
 use crate::engine::host::site::Site;
 use crate::engine::log::event::Event;
-use crate::engine::queue::index::{DATA_LENT_AFTER, HANDSHAKE_LENT_AFTER};
+use crate::engine::queue::index::LongStep;
 use crate::mail::next_hop::Smarthost;
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::mail::status::EnhancedStatus;
@@ -169,7 +169,8 @@ impl<'a> Conversation<'a> {
         let HostPolicy { mut options, check } = policy;
         if options.security != Security::Clear {
             let deadline = Deadline::after(limits::TLS_HANDSHAKE);
-            let _lent = context.lend(Duration::ZERO, HANDSHAKE_LENT_AFTER);
+            let begun = Stopwatch::start();
+            let _lent = context.lend(LongStep::Handshake, begun, begun);
             let connector = &site.connector;
             let shaken = check.start_tls(connector, &mut transport, &host.name, deadline, context.observer);
             options.end_point = shaken.map_err(|error| {
@@ -245,7 +246,7 @@ impl<'a> Conversation<'a> {
             return self.read_until(self.deadline);
         }
         let deadline = Deadline::after(limits::TLS_HANDSHAKE).min(self.deadline);
-        let _lent = self.lend(HANDSHAKE_LENT_AFTER);
+        let _lent = self.lend(LongStep::Handshake, Stopwatch::start());
         let connector = &self.site.connector;
         match self.check.start_tls(
             connector,
@@ -293,8 +294,8 @@ impl<'a> Conversation<'a> {
                 ClientStep::StartTls => self.start_tls(),
                 step @ (ClientStep::SendContent | ClientStep::SendChunk) => {
                     let dots = (step == ClientStep::SendContent).then(DotEncoder::default);
-                    let _lent = self.lend(DATA_LENT_AFTER);
-                    match content.map(|content| self.send_content(content, dots)) {
+                    let lent = self.lend(LongStep::Data, Stopwatch::start());
+                    match content.map(|content| self.send_content(content, dots, &lent)) {
                         Some(Ok(())) => self.session.content_sent(),
                         Some(Err(lost)) => self.session.lost(&lost),
                         None => self.session.lost(&Lost::Broken("there is no message to send".into())),
@@ -323,33 +324,35 @@ impl<'a> Conversation<'a> {
             }
         };
         self.awaited = Some((reply, deadline, since));
-        // After the end of the data the answer may be on its way: giving way would make a duplicate.
-        if self.context.hop.is_some() && !matches!(waiting, Waiting::FinalDot | Waiting::LastChunk) {
-            return self.read_while_nobody_waits(deadline, since);
+        if self.context.hop.is_none() {
+            return self.read_until(deadline);
         }
-        let _lent = self.lend(DATA_LENT_AFTER);
-        self.read_until(deadline);
+        // After the end of the data the answer may be on its way: giving way could make a duplicate.
+        if matches!(waiting, Waiting::FinalDot | Waiting::LastChunk) {
+            let lent = self.lend(LongStep::Answer, since);
+            return self.read_unless(deadline, since, &|| lent.gives_up());
+        }
+        let context = self.context;
+        self.read_unless(deadline, since, &|| context.gives_way(since.elapsed()));
     }
 
-    /// Lends the place to other hops from `after` on, while a step lasts that cannot be ended.
-    fn lend(&self, after: Duration) -> LentPlace<'a> {
-        self.context.lend(self.opened.elapsed(), after)
+    /// Lends the place to other hops during a long step.
+    fn lend(&self, step: LongStep, since: Stopwatch) -> LentPlace<'a> {
+        self.context.lend(step, self.opened, since)
     }
 
-    /// Reads until the deadline, or until the place has to be given away, which is asked every [`GLANCE`].
-    fn read_while_nobody_waits(&mut self, deadline: Deadline, since: Stopwatch) {
+    /// Reads until the deadline, or until the place has to be given away, which `ends` is asked every [`GLANCE`].
+    fn read_unless(&mut self, deadline: Deadline, since: Stopwatch, ends: &dyn Fn() -> bool) {
         let mut buffer = [0; REPLY_BUFFER_OCTETS];
         // A host that sends an octet now and then is as silent as one that sends none.
-        if since.elapsed() > GLANCE && self.context.gives_way(since.elapsed()) {
+        if since.elapsed() > GLANCE && ends() {
             return self.hear(&buffer, Err(WireError::TimedOut));
         }
         loop {
             let glance = Deadline::after(GLANCE);
             match self.transport.read(&mut buffer, glance.min(deadline)) {
                 Err(WireError::TimedOut)
-                    if glance.remaining().is_zero()
-                        && !deadline.remaining().is_zero()
-                        && !self.context.gives_way(since.elapsed()) => {}
+                    if glance.remaining().is_zero() && !deadline.remaining().is_zero() && !ends() => {}
                 result => return self.hear(&buffer, result),
             }
         }
@@ -374,7 +377,12 @@ impl<'a> Conversation<'a> {
     }
 
     /// Sends the content: after DATA through `dots`, otherwise as the single chunk whose size BDAT announced.
-    fn send_content(&mut self, outgoing: &Outgoing<'_>, mut dots: Option<DotEncoder>) -> Result<(), Lost> {
+    fn send_content(
+        &mut self,
+        outgoing: &Outgoing<'_>,
+        mut dots: Option<DotEncoder>,
+        lent: &LentPlace<'_>,
+    ) -> Result<(), Lost> {
         let mut wire = Vec::new();
         let is_chunk = dots.is_none();
         let mut chunk_left = outgoing.size_octets;
@@ -382,7 +390,7 @@ impl<'a> Conversation<'a> {
         let read = outgoing.each_piece(&mut |piece| {
             // The last piece is sent only when the size of the whole is known to be right.
             if wire.len() >= PIECE_OCTETS {
-                if let Err(error) = self.write_data(&wire) {
+                if let Err(error) = self.write_data(&wire, lent) {
                     lost = Some(error);
                     return false;
                 }
@@ -411,11 +419,14 @@ impl<'a> Conversation<'a> {
             None if chunk_left > 0 => return Err(other_size()),
             None => {}
         }
-        self.write_data(&wire)
+        self.write_data(&wire, lent)
     }
 
-    fn write_data(&mut self, wire: &[u8]) -> Result<(), Lost> {
-        let deadline = Deadline::after(limits::DATA_BLOCK).min(self.deadline);
+    fn write_data(&mut self, wire: &[u8], lent: &LentPlace<'_>) -> Result<(), Lost> {
+        if lent.gives_up() {
+            return Err(Lost::TimedOut);
+        }
+        let deadline = Deadline::after(lent.block_time()).min(self.deadline);
         self.transport.write_all(wire, deadline).map_err(lost)
     }
 }

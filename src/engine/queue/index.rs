@@ -61,7 +61,7 @@ mod suspects;
 
 pub use self::facts::{FailingHop, QueueFacts};
 pub use self::hop_state::IndexedMessage;
-pub use self::places::{DATA_LENT_AFTER, HANDSHAKE_LENT_AFTER};
+pub use self::places::{Hold, LongStep};
 pub use self::standing::Standing;
 pub use self::suspects::{Blame, FailedMessage};
 
@@ -149,6 +149,10 @@ struct Inner {
     workers: usize,
     /// The hops that wait for a place among these workers.
     waiting_hops: WaitingHops,
+    /// The number of all [`HopState::holds`].
+    holds: usize,
+    /// Workers that were started at hops that had not answered lately, for [`HopState::rank`]; it wraps.
+    starts: u8,
     /// Hops that have answered lately, with the running time of the answer.
     answered: Vec<(Hop, Duration)>,
     /// Smarthosts that are tried after all others.

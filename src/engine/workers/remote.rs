@@ -193,6 +193,8 @@ fn deliver(
     };
     let again = match &verdict {
         HopVerdict::Pauses(_) | HopVerdict::GaveWay => Again::WhenHopWorks,
+        // A host that hangs at the same message again has not answered it.
+        HopVerdict::MessageFailed => Again::AtOnce,
         _ => {
             manager.index.hop_answered(hop, manager.clock.now().running);
             Again::AtOnce

@@ -4,6 +4,7 @@
 //! message by its id, so that none waits twice. Each method changes both. Times are running times that the caller
 //! passes in.
 
+use super::places::Hold;
 use super::standing::Standing;
 use super::suspects::Suspect;
 use super::{Hop, Pending};
@@ -84,8 +85,8 @@ pub(super) struct HopState {
     pub lacks_place: bool,
     /// Its worker was asked to give its place away.
     pub gives_way: bool,
-    /// Steps of its workers that cannot be ended, each with the running time from which on its place is lent to others.
-    pub holds: Vec<Duration>,
+    /// The long steps of its workers.
+    pub holds: Vec<Hold>,
     /// How often it has given its place away since it last answered or failed.
     pub turns: u32,
     pub idle: Vec<Arc<IdleWorker>>,

@@ -19,9 +19,24 @@
 //!
 //! A hop has answered once it has replied to all of a message: hostile hosts greet, too.
 //!
-//! Two steps cannot be ended by another hop's wait: a TLS handshake, and the wait for the answer to the data, whose end would
-//! make a duplicate. After a moment their places are lent ([`QueueIndex::hold`]): up to [`LENT_MAX`] more connections
-//! than `relay.connections` are open then.
+//! Three steps are not ended by another hop's short wait: a TLS handshake, the sending of data, and the wait for the answer
+//! to it, whose end may make a duplicate. After a moment their places are lent ([`QueueIndex::hold`]): up to [`LENT_MAX`]
+//! more connections than `relay.connections` are open then. If more places are lent than that and a hop still waits, hosts
+//! that hang have taken them all, and [`QueueIndex::gives_up`] ends a step:
+//!
+//! | step | more than [`LENT_MAX`] places are lent, and other hops wait | otherwise |
+//! | --- | --- | --- |
+//! | TLS handshake | [`limits::TLS_HANDSHAKE`], which is as short as a connect | the same |
+//! | data | [`limits::CONNECT`] for all of it; then the hop has failed | the deadline of the block; it is [`limits::CONNECT`] from [`HURRY_FROM`] steps on, unless the hop has answered lately |
+//! | the answer to the data | [`limits::CONNECT`]; then the hop has failed, the one that is silent for longest first | the deadline of the reply |
+//!
+//! Hops that have answered lately are spared while their share has room. The host may have taken the message whose answer
+//! never came: such an end can make a duplicate at this hop, and at no other.
+//!
+//! Who gets a free place: the hop that has given way least often, of several the one with the fewest failures. Of several
+//! such hops the newest goes first, so that no number of hosts keeps a new destination waiting; but at every second start
+//! the one goes first that has waited longest, if that is [`LONG_WAIT`] or more, so that no stream of new hops does so
+//! either. At one start of four, turns and failures do not count then.
 //!
 //! While the daemon stops, hops that have not answered lately give way at once: they have no transaction to lose.
 
@@ -31,17 +46,43 @@ use crate::mail::id::QueueId;
 use crate::mail::outcome::Diagnostic;
 use crate::mail::status::EnhancedStatus;
 use crate::smtp::limits;
-use std::cmp::Reverse;
 use std::time::Duration;
 
+/// A hop that has waited for a place for this time goes before newer ones at some starts.
+const LONG_WAIT: Duration = Duration::from_secs(5);
+/// After this number of starts the order of hops repeats.
+const ROUND: u8 = 4;
 /// The silence that a hop is allowed at its first turn.
 const FIRST_SILENCE: Duration = Duration::from_millis(500);
 /// The most places that are lent.
 pub(super) const LENT_MAX: usize = 16;
-/// After this time the place of a TLS handshake is lent.
-pub const HANDSHAKE_LENT_AFTER: Duration = Duration::from_millis(500);
-/// After this time the place of a worker that sends data or waits for the answer to it is lent.
-pub const DATA_LENT_AFTER: Duration = Duration::from_secs(5);
+/// From this number of steps on whose places may be lent, a block of data has less time.
+const HURRY_FROM: usize = LENT_MAX / 2;
+
+/// A step that is not ended by another hop's short wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LongStep {
+    /// The TLS handshake.
+    Handshake,
+    /// Data is sent.
+    Data,
+    /// The answer to the data is awaited.
+    Answer,
+}
+
+impl LongStep {
+    /// After this time the place is lent.
+    #[must_use]
+    pub const fn lent_after(self) -> Duration {
+        match self {
+            Self::Handshake => Duration::from_millis(500),
+            Self::Data | Self::Answer => Duration::from_secs(5),
+        }
+    }
+}
+
+/// A worker in such a step, and the running time from which on its place is lent.
+pub type Hold = (LongStep, Duration);
 
 /// The hops that wait for a place.
 #[derive(Debug, Default)]
@@ -52,6 +93,8 @@ pub(super) struct WaitingHops {
     pub turns: u32,
     /// All of `relay.connections` are taken, not only the share of hops that have not answered lately.
     pub is_full: bool,
+    /// How many more places are lent than [`LENT_MAX`], less those that were given up.
+    pub lent_beyond: usize,
 }
 
 impl WaitingHops {
@@ -66,38 +109,89 @@ impl WaitingHops {
 impl HopState {
     /// The number of its workers whose places are lent.
     pub(super) fn lent(&self, now: Duration) -> usize {
-        self.holds.iter().filter(|&&from| from <= now).count()
+        self.holds.iter().filter(|(_, from)| *from <= now).count()
     }
 
-    /// The order among hops that have no connection yet: first the hop that has given way least often, then the one
-    /// with the fewest failures, then the one whose message became due last.
-    pub(super) fn rank(&self, due: Duration) -> (u32, u32, Reverse<Duration>) {
-        (self.turns, self.breaker.failures(), Reverse(due))
+    /// The order among hops that have no connection yet, at this place of the round of [`ROUND`] starts: see the module.
+    pub(super) fn rank(&self, due: Duration, now: Duration, start: u8) -> (u32, u32, Duration) {
+        let (turns, failures) = (self.turns, self.breaker.failures());
+        match start % ROUND {
+            _ if now.saturating_sub(due) < LONG_WAIT => (turns, failures, Duration::MAX.saturating_sub(due)),
+            3 => (0, 0, due),
+            1 => (turns, failures, due),
+            _ => (turns, failures, Duration::MAX.saturating_sub(due)),
+        }
+    }
+}
+
+impl Inner {
+    /// Whether a hop has answered lately.
+    pub(super) fn is_known(&self, hop: &Hop) -> bool {
+        self.answered.iter().any(|(known, _)| known == hop)
     }
 }
 
 impl QueueIndex {
-    /// Begins a step of a worker that cannot be ended. Other hops may use its place from the running time `from` on,
-    /// until [`Self::release`].
-    pub fn hold(&self, hop: &Hop, from: Duration) {
-        let mut inner = self.inner.lock();
+    /// Begins a long step of a worker. Other hops may use its place from a running time on, until [`Self::release`].
+    pub fn hold(&self, hop: &Hop, hold: Hold) {
+        let mut guard = self.inner.lock();
+        let inner = &mut *guard;
         if let Some(state) = inner.hops.get_mut(hop) {
-            state.holds.push(from);
+            state.holds.push(hold);
+            inner.holds += 1;
         }
         let is_wanted = inner.waiting_hops.count > 0;
-        drop(inner);
+        drop(guard);
         if is_wanted {
             self.changed.notify_one();
         }
     }
 
-    /// Ends a step that began with [`Self::hold`] and the same time.
-    pub fn release(&self, hop: &Hop, from: Duration) {
-        if let Some(state) = self.inner.lock().hops.get_mut(hop)
-            && let Some(place) = state.holds.iter().position(|&held| held == from)
+    /// Ends a step that began with [`Self::hold`].
+    pub fn release(&self, hop: &Hop, hold: Hold) {
+        let inner = &mut *self.inner.lock();
+        if let Some(state) = inner.hops.get_mut(hop)
+            && let Some(place) = state.holds.iter().position(|held| *held == hold)
         {
             state.holds.swap_remove(place);
+            inner.holds = inner.holds.saturating_sub(1);
         }
+    }
+
+    /// Whether so many workers are in long steps that the next block of data has the time of a connect.
+    #[must_use]
+    pub fn hurries(&self, hop: &Hop) -> bool {
+        let inner = self.inner.lock();
+        inner.holds >= HURRY_FROM && !inner.is_known(hop)
+    }
+
+    /// Whether a worker in a long step that has lasted for `silence` ends it, because hosts that hang have taken all
+    /// places that may be lent. If so, the hop has failed.
+    #[must_use]
+    pub fn gives_up(&self, hop: &Hop, (_, from): Hold, silence: Duration) -> bool {
+        let Some(beyond) = silence.checked_sub(limits::CONNECT) else { return false };
+        let inner = &mut *self.inner.lock();
+        let is_known = inner.is_known(hop);
+        let WaitingHops { count, is_full, lent_beyond, .. } = inner.waiting_hops;
+        if count == 0 || lent_beyond == 0 || (is_known && !is_full) {
+            return false;
+        }
+        // Another worker that has been silent for as long as a connect, and for longer than this one, asks soon.
+        let goes_first = |(other, state): (&Hop, &HopState)| {
+            let mut silent = state.holds.iter().filter(|(step, _)| *step == LongStep::Answer);
+            silent.any(|&(_, since)| {
+                since <= from.saturating_add(beyond) && (inner.is_known(other), since) < (is_known, from)
+            })
+        };
+        if inner.hops.iter().any(goes_first) {
+            return false;
+        }
+        inner.waiting_hops.count -= 1;
+        inner.waiting_hops.lent_beyond -= 1;
+        if let Some(state) = inner.hops.get_mut(hop) {
+            state.gives_way = false;
+        }
+        true
     }
 
     /// Whether a worker of a hop was told to give its place away, and has not done so yet.
@@ -282,12 +376,12 @@ mod tests {
         }
         let working = start(&index, 1);
         assert_eq!(working.len(), 2);
-        working.iter().for_each(|hop| index.hold(hop, seconds(6)));
+        working.iter().for_each(|hop| index.hold(hop, (LongStep::Answer, seconds(6))));
         assert_eq!(index.next(seconds(1), CAPS), Next::Wait(Some(seconds(6))), "the forwarder looks again");
         assert_eq!(start(&index, 5), []);
         assert_eq!(start(&index, 6).len(), 2);
         // One answers, and its place counts again.
-        index.release(&working[0], seconds(6));
+        index.release(&working[0], (LongStep::Answer, seconds(6)));
         index.submit(hop("new.example"), pending(9), seconds(7));
         assert_eq!(start(&index, 7), []);
         index.worker_ended(&working[0]);
@@ -304,7 +398,7 @@ mod tests {
                 break;
             }
             all += working.len();
-            working.iter().for_each(|hop| index.hold(hop, seconds(9)));
+            working.iter().for_each(|hop| index.hold(hop, (LongStep::Answer, seconds(9))));
         }
         assert_eq!(all, LENT_MAX + CAPS.total / 2);
     }
@@ -327,5 +421,132 @@ mod tests {
         index.worker_ended(&hop("b.example"));
         index.withdraw(pending(2).id);
         assert_eq!(index.next(seconds(62), caps), Next::Work(hop("a.example")), "not in an hour");
+    }
+
+    /// A sender of mail to ever new black holes, as many as are tried, outranks no hop for long: not one that was never
+    /// tried, nor one that has failed before.
+    #[test]
+    fn a_stream_of_new_silent_hosts_goes_before_no_hop_that_has_waited_long() {
+        for has_failed in [false, true] {
+            let index = QueueIndex::default();
+            let (good, begun) = (hop("good.example"), millis(5000));
+            if has_failed {
+                let reason = Diagnostic::local(EnhancedStatus::NO_ANSWER, "no answer").into();
+                index.hop_failed(&good, None, begun, &|_| Duration::ZERO, &reason, seconds(999));
+            }
+            let mut working: Vec<Hop> = Vec::new();
+            let started = (0..200).find_map(|tick| {
+                let now = millis(500 * tick);
+                if now == begun {
+                    index.submit(good.clone(), pending(9999), now);
+                }
+                for n in [2 * tick, 2 * tick + 1] {
+                    index.submit(hop(&format!("s{n}.example")), pending(n), now + millis(1));
+                }
+                if !working.is_empty() {
+                    assert!(matches!(index.next(now + millis(1), CAPS), Next::Wait(_)));
+                }
+                for silent in working.drain(..) {
+                    assert!(index.gives_way(&silent, millis(500)));
+                    let taken = index.take(&silent, now).unwrap();
+                    assert!(index.gave_way(&silent, taken, now));
+                    index.worker_ended(&silent);
+                }
+                while let Next::Work(hop) = index.next(now + millis(1), CAPS) {
+                    working.push(hop);
+                }
+                working.contains(&good).then_some(now)
+            });
+            let waited = started.map(|now| now - begun);
+            assert!(waited.is_some_and(|waited| waited <= limits::CONNECT), "{has_failed} {waited:?}");
+        }
+    }
+
+    /// Ends the steps that may be ended at `now`; `begun` holds the hops in the order of their final dots.
+    fn give_up(index: &QueueIndex, begun: &mut Vec<(Hop, Duration)>, now: Duration) {
+        // The newest asks first, and the oldest goes first.
+        while let Some(place) = begun.iter().rposition(|(hop, at)| {
+            let hold = (LongStep::Answer, *at + LongStep::Answer.lent_after());
+            index.gives_up(hop, hold, now - *at)
+        }) {
+            let (hop, at) = begun.remove(place);
+            assert!(begun.iter().all(|(_, other)| *other >= at), "the longest silence ends first");
+            index.release(&hop, (LongStep::Answer, at + LongStep::Answer.lent_after()));
+            let taken = index.take(&hop, now).unwrap();
+            let reason = Diagnostic::local(EnhancedStatus::NO_ANSWER, "timed out").into();
+            index.hop_failed(&hop, Some(taken), now, &|_| seconds(1), &reason, seconds(9999));
+            index.worker_ended(&hop);
+        }
+    }
+
+    /// However many hosts hang after the final dot, as fast as they can, and again as soon as their pause is over.
+    #[test]
+    fn hosts_that_hang_after_the_final_dot_keep_a_new_hop_no_longer_than_a_connect() {
+        let caps = WorkerCaps { total: 8, per_hop: 2 };
+        for (hosts, arrival) in [(21, 25), (40, 1), (40, 24), (40, 26), (40, 200), (400, 100), (400, 500)] {
+            let index = QueueIndex::default();
+            let good = hop("good.example");
+            for n in 0..hosts {
+                index.submit(hop(&format!("s{n}.example")), pending(n), Duration::ZERO);
+            }
+            let mut begun: Vec<(Hop, Duration)> = Vec::new();
+            let started = (0..2 * 600).find_map(|tick| {
+                let now = millis(500 * tick);
+                if now == seconds(arrival) {
+                    index.submit(good.clone(), pending(9999), now);
+                }
+                give_up(&index, &mut begun, now);
+                while let Next::Work(hop) = index.next(now, caps) {
+                    index.hold(&hop, (LongStep::Answer, now + LongStep::Answer.lent_after()));
+                    begun.push((hop, now));
+                }
+                assert!(begun.len() <= LENT_MAX + caps.total);
+                begun.iter().any(|(hop, _)| *hop == good).then_some(now)
+            });
+            let waited = started.map(|now| now - seconds(arrival));
+            assert!(
+                waited.is_some_and(|waited| waited <= limits::CONNECT + seconds(1)),
+                "{hosts} hosts, {arrival} s: {waited:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_host_that_hangs_after_the_final_dot_keeps_its_time_while_places_can_be_lent() {
+        let index = QueueIndex::default();
+        let hold = (LongStep::Answer, seconds(6));
+        index.submit(hop("slow.example"), pending(0), seconds(0));
+        for n in 1..4 {
+            index.submit(hop(&format!("h{n}.example")), pending(n), seconds(1));
+        }
+        for hop in start(&index, 1) {
+            index.hold(&hop, hold);
+        }
+        assert!(matches!(index.next(seconds(2), CAPS), Next::Wait(Some(_))), "others wait");
+        assert!(!index.gives_up(&hop("slow.example"), hold, seconds(599)));
+        assert!(!index.hurries(&hop("slow.example")));
+    }
+
+    /// Hosts that answered a message first, and hang now: they may have all of the connections.
+    #[test]
+    fn hosts_that_have_answered_lately_give_up_only_if_all_places_are_taken() {
+        let index = QueueIndex::default();
+        let hold = |n| (LongStep::Answer, seconds(n));
+        for n in 0..30 {
+            let hop = hop(&format!("h{n}.example"));
+            index.submit(hop.clone(), pending(n), seconds(0));
+            index.hop_answered(&hop, seconds(0));
+        }
+        let mut all = Vec::new();
+        while let Next::Work(hop) = index.next(seconds(9), CAPS) {
+            index.hold(&hop, hold(9));
+            all.push(hop);
+        }
+        assert_eq!(all.len(), CAPS.total + LENT_MAX);
+        assert!(index.hurries(&hop("new.example")) && !index.hurries(&all[0]));
+        assert!(!index.gives_up(&all[0], hold(9), millis(29_999)));
+        assert!(index.gives_up(&all[0], hold(9), limits::CONNECT));
+        index.worker_ended(&all[0]);
+        assert!(matches!(index.next(seconds(40), CAPS), Next::Work(_)));
     }
 }

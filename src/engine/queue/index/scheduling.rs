@@ -47,10 +47,12 @@ impl QueueIndex {
     /// Counts a worker out.
     pub fn worker_ended(&self, hop: &Hop) {
         let mut inner = self.inner.lock();
-        inner.workers = inner.workers.saturating_sub(usize::from(*hop != Hop::Local));
-        if let Some(state) = inner.hops.get_mut(hop) {
+        let Inner { workers, hops, holds, .. } = &mut *inner;
+        *workers = workers.saturating_sub(usize::from(*hop != Hop::Local));
+        if let Some(state) = hops.get_mut(hop) {
             state.workers = state.workers.saturating_sub(1);
             if state.workers == 0 {
+                *holds = holds.saturating_sub(state.holds.len());
                 state.holds.clear();
             }
         }
@@ -84,6 +86,9 @@ struct Room {
     workers: usize,
     /// Those of them at hops that have not answered lately.
     at_unproven: usize,
+    /// Lent places beyond the bound: of all hops if all connections are taken, otherwise of hops that have not answered
+    /// lately.
+    lent_beyond: usize,
 }
 
 impl Room {
@@ -114,10 +119,13 @@ impl Inner {
                 lent_unproven += lent_here;
             }
         }
+        let workers = self.workers.saturating_sub(lent.min(LENT_MAX));
+        let lent_here = if workers >= caps.total { lent } else { lent_unproven };
         Room {
             caps,
-            workers: self.workers.saturating_sub(lent.min(LENT_MAX)),
+            workers,
             at_unproven: at_unproven.saturating_sub(lent_unproven.min(LENT_MAX)),
+            lent_beyond: lent_here.saturating_sub(LENT_MAX),
         }
     }
 
@@ -130,9 +138,11 @@ impl Inner {
         self.answered.retain(|(_, at)| now.saturating_sub(*at) < LATELY);
         let has_answered = |hop: &Hop| self.answered.iter().any(|(known, _)| known == hop);
         let room = self.room(now, caps, &has_answered);
-        self.waiting_hops = WaitingHops { is_full: room.workers >= caps.total, ..WaitingHops::default() };
+        let (is_full, lent_beyond) = (room.workers >= caps.total, room.lent_beyond);
+        self.waiting_hops = WaitingHops { is_full, lent_beyond, ..WaitingHops::default() };
         let mut earliest: Option<Duration> = None;
         let mut found: Option<(&Hop, &mut HopState, _)> = None;
+        let start = self.starts;
         for (hop, state) in &mut self.hops {
             state.lacks_place = false;
             let Some((due, _)) = state.first(link_for(self.link, hop), &self.messages) else { continue };
@@ -145,7 +155,7 @@ impl Inner {
                 continue;
             }
             if room.is_left(hop, state, has_answered(hop)) {
-                let rank = (*hop != Hop::Local, state.workers > 0, state.rank(due));
+                let rank = (*hop != Hop::Local, state.workers > 0, state.rank(due, now, start));
                 if found.as_ref().is_none_or(|(.., best)| rank < *best) {
                     found = Some((hop, state, rank));
                 }
@@ -156,12 +166,15 @@ impl Inner {
         let Some((hop, state, _)) = found else {
             if self.waiting_hops.count > 0 {
                 let holds = self.hops.values().flat_map(|state| &state.holds);
-                earliest = holds.copied().filter(|&from| from > now).chain(earliest).min();
+                earliest = holds.map(|(_, from)| *from).filter(|&from| from > now).chain(earliest).min();
             }
             return Next::Wait(earliest.filter(|&due| due < Duration::MAX));
         };
         // The pause, if there was one, is over (see above): this is the single try after it.
         let _ = state.breaker.admit(now);
+        if state.workers == 0 && *hop != Hop::Local && !has_answered(hop) {
+            self.starts = start.wrapping_add(1);
+        }
         state.workers += 1;
         self.workers += usize::from(*hop != Hop::Local);
         Next::Work(hop.clone())
