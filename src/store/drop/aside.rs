@@ -1,5 +1,5 @@
 //! What becomes of what can't be taken: `corrupt/` keeps it for the administrator. A program was told that its message is
-//! safe, so a whole message stays there; of what is none, `corrupt/` keeps some, and a user can't fill it with that.
+//! safe, so a whole message stays there. Of anything else `corrupt/` keeps some, and a user can't fill it with that.
 //!
 //! | it is | what happens |
 //! | --- | --- |
