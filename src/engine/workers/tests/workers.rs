@@ -136,6 +136,27 @@ fn after_a_panic_the_route_is_tried_again_in_a_minute() {
     assert_eq!(host.taken.lock().unwrap().len(), 1);
 }
 
+/// Otherwise it could take the connections that are reserved for hosts that answer.
+#[test]
+fn a_host_that_hangs_after_the_final_dot_has_not_answered_however_often_it_does_so() {
+    let world = World::new("");
+    let host = Host::new(|stage, _| if stage == Stage::Dot { Say::Nothing } else { Say::Yes });
+    world.net.domain("a.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
+    world.accept("alice@box.example", &["joe@a.example"]);
+    // After the second failure with the same message, the message waits and the hop goes on.
+    while let Some(wait) = world.pass().filter(|_| host.count() < 2) {
+        world.clock.advance(wait);
+    }
+    assert_eq!(host.count(), 2);
+    for _ in 0..2 {
+        world.accept("alice@box.example", &["jim@a.example"]);
+    }
+    let caps = crate::engine::queue::index::WorkerCaps { total: 8, per_hop: 2 };
+    let next = || world.manager.index.next(world.manager.clock.now().running, caps);
+    assert!(matches!(next(), Next::Work(_)));
+    assert!(matches!(next(), Next::Wait(_)), "one connection finds out whether it answers");
+}
+
 /// On real sockets: hosts that accept and say nothing share half of the connections, and keep no new destination
 /// waiting.
 #[test]
