@@ -113,7 +113,7 @@ impl Open {
         Ok(())
     }
 
-    /// Ends the oldest connection of a counted address that waits for a command; false if there is none.
+    /// Ends the oldest connection of a counted address that waits for a command; false if no connection waits.
     fn end_idle(&self, address: IpAddr) -> bool {
         let is_idle = |connection: &OpenConnection| {
             let is_used = [&connection.busy, &connection.leaving];
