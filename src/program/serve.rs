@@ -37,9 +37,9 @@ use crate::engine::control::socket as control;
 use crate::engine::daemon::Daemon;
 use crate::engine::host::certificate::{self, Tls};
 use crate::engine::host::commands;
+use crate::engine::host::dkim_keys;
 use crate::engine::host::mda::{self, DeliveryAgent};
 use crate::engine::host::site::Site;
-use crate::engine::host::{dkim_keys, logins};
 use crate::engine::inbound::capacity::Capacity;
 use crate::engine::inbound::listener::{self, Listener};
 use crate::engine::log::event::{Event, trouble};
@@ -326,7 +326,7 @@ fn reload(running: &Running) {
     let Running { daemon, config, listeners, capacity, .. } = running;
     match load(config) {
         Ok(mut settings) => {
-            if let Some(what) = running.lacks(&settings).or_else(|| bad_secret(&settings)) {
+            if let Some(what) = running.lacks(&settings).or_else(|| bad_secret(&settings, &daemon.site())) {
                 return stays(&what);
             }
             capacity.fit(&mut settings);
@@ -362,19 +362,15 @@ fn reload(running: &Running) {
     }
 }
 
-/// The first secret that can't be used. A start goes on without it; a reload keeps what it has.
-fn bad_secret(settings: &Settings) -> Option<String> {
-    let certificate = certificate::configured(settings, WallTime(SystemClock.wall_micros()));
-    let certificate = certificate.err().map(|(key, fault)| format!("tls.{key}: {}", fault.text));
-    let dkim = || {
-        let fault = settings.dkim.iter().find_map(|dkim| dkim_keys::read(dkim).err())?;
-        Some(format!("dkim.key: {}", fault.text))
-    };
-    let users = || {
-        let path = settings.auth.users.as_deref().filter(|path| path.exists())?;
-        logins::read(path).err().map(|text| format!("auth.users: {text}"))
-    };
-    certificate.or_else(dkim).or_else(users)
+/// The first key that can't be used in place of one that is. A start goes on without it; a reload keeps what it has.
+fn bad_secret(settings: &Settings, running: &Site) -> Option<String> {
+    if matches!(running.tls, Some(Tls::Configured(..)))
+        && let Err((key, fault)) = certificate::configured(settings, WallTime(SystemClock.wall_micros()))
+    {
+        return Some(format!("tls.{key}: {}", fault.text));
+    }
+    let fault = settings.dkim.iter().find_map(|dkim| dkim_keys::read(dkim).err())?;
+    (!running.dkim.is_empty()).then(|| format!("dkim.key: {}", fault.text))
 }
 
 /// Logs why the old configuration stays.

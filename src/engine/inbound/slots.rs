@@ -12,8 +12,8 @@
 //!
 //! An address is an IPv4 address, an IPv6 /64, or all loopback addresses together: each local program may connect from
 //! any of them. The last eighth of the slots in the third column is for addresses without an open connection.
-//! A loopback address without an open connection always gets one. Where loopback has used up its slots, or all are taken,
-//! the oldest connection of loopback that is idle ends for it: no program that connects from many addresses of
+//! A trusted loopback address without an open connection always gets one. Where loopback has used up its slots, or all are taken,
+//! the oldest trusted connection of loopback that is idle ends for it: no program that connects from many addresses of
 //! 127.0.0.0/8 keeps those out that use 127.0.0.1.
 //!
 //! The slot also carries the limits of its client: messages a minute, logged refusals, and the wait before the next
@@ -101,7 +101,8 @@ impl Open {
         let is_full =
             is_over(open, caps.total) || (is_new_stranger && is_over(self.strangers, caps.of_strangers()));
         let has_all = of_address >= caps.of_address(client.is_trusted);
-        let is_replaced = is_alone && (is_full || has_all) && self.end_idle(client.address);
+        let is_replaced =
+            is_alone && client.is_trusted && (is_full || has_all) && self.end_idle(client.address);
         if is_full && !is_replaced {
             return Err(NoSlot::TooMany);
         }
@@ -113,10 +114,10 @@ impl Open {
         Ok(())
     }
 
-    /// Ends the oldest connection of a counted address that waits for a command; false if no connection waits.
+    /// Ends the oldest connection of a trusted client at a counted address that waits for a command; false if none waits.
     fn end_idle(&self, address: IpAddr) -> bool {
         let is_idle = |connection: &OpenConnection| {
-            let is_used = [&connection.busy, &connection.leaving];
+            let is_used = [&connection.busy, &connection.leaving, &connection.stranger];
             is_used.iter().all(|is_used| !is_used.load(Ordering::SeqCst))
                 && counted_address(*connection.client.lock()) == address
         };
