@@ -55,6 +55,7 @@ test: $(BINARY) ## all tests, as CI runs them; installs the programs that they t
 faults: $(BINARY) ## about an hour of kills, power cuts, failing system calls, full disks and hostile peers, and a line of figures for each
 	@$(TOOLS)/need $(BUILD_NEEDS) $(FAULT_NEEDS)
 	PILLARBOX_FAULTS=full PILLARBOX_RELEASE=$(BINARY) cargo test --quiet --test faults --no-fail-fast -- --nocapture --test-threads=1
+	PILLARBOX_FAULTS=full PILLARBOX_RELEASE=$(BINARY) cargo test --quiet --test interop -- --nocapture memory_does_not_grow
 
 lint: ## formatting and clippy
 	cargo fmt --check
