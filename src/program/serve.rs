@@ -13,9 +13,10 @@
 //!    certificates, which `user` must be able to read again at SIGHUP;
 //! 9. threads, the control socket, and "ready" to the supervisor.
 //!
-//! Then the main thread waits for signals: stop, flush, or reload, and does nothing that could hang. A reload reads the file
-//! once more; if it has a mistake, the old configuration stays and the mistake is logged. `state` and the listeners stay as they
-//! are. The delivery agent reads the file itself, since it must not depend on a process that talks to the network.
+//! Then the main thread waits for signals: stop, flush, or reload, and does nothing that could hang. A reload reads the
+//! file once more; if it has a mistake, the old configuration stays and the mistake is logged. `state` and the listeners
+//! stay as they are. The delivery agent reads the file itself, since it must not depend on a process that talks to the
+//! network.
 //!
 //! | after a change of | a reload |
 //! | --- | --- |

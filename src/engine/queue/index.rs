@@ -1,7 +1,7 @@
 //! The queue's index in memory: which messages wait at which next hop and until when, how the last try of each hop
 //! went, and which workers are there.
 //!
-//! The index holds ids, times and counts, but no message and no address: about 130 octets for each queued message. It is
+//! The index holds ids, times and counts, but no message and no address: about 150 octets for each queued message. It is
 //! rebuilt from the queue's files at each start and reload ([`Manager::load`](super::manager::Manager::load)), so that
 //! nothing in it has to survive a crash. All times are running times (see `rules::pacing::running_clock`): a jump of
 //! the wall clock changes no due time. One lock guards everything, and it is never held over I/O.
