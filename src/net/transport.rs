@@ -143,10 +143,13 @@ impl TcpTransport {
     }
 }
 
-/// Whether the timeout set on a socket still fits the remaining time: at most [`SLACK`] longer, at least half of
-/// it.
+/// The shortest timeout that serves for any remaining time: a wait that goes on sets a longer one when it ends.
+const STEP: Duration = Duration::from_secs(5);
+
+/// Whether the timeout set on a socket still fits the remaining time: at most [`SLACK`] longer, and at least half of it
+/// or [`STEP`]. So a conversation whose deadlines differ from command to command sets its timeout once.
 fn serves(set: Option<Duration>, left: Duration) -> bool {
-    set.is_some_and(|set| set <= left.saturating_add(SLACK) && set >= left / 2)
+    set.is_some_and(|set| set <= left.saturating_add(SLACK) && set >= STEP.min(left / 2))
 }
 
 impl Transport for TcpTransport {
@@ -276,6 +279,17 @@ mod tests {
             near.read(&mut buffer, Deadline::after(Duration::from_secs(5))),
             Err(WireError::Closed)
         ));
+    }
+
+    /// A deadline of ten seconds for the wait between messages and one of minutes for the others cost no system call a message.
+    #[test]
+    fn a_timeout_of_some_seconds_serves_for_later_deadlines() {
+        let (mut near, mut far) = pair();
+        for (seconds, set) in [(10, 9), (300, 9), (180, 9), (10, 9), (4, 3), (300, 299)] {
+            far.write_all(b"x").unwrap();
+            near.read(&mut [0; 8], Deadline::after(Duration::from_secs(seconds))).unwrap();
+            assert_eq!(near.read_timeout.map(|timeout| timeout.as_secs()), Some(set), "{seconds}");
+        }
     }
 
     #[test]

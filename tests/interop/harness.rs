@@ -1,6 +1,7 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -264,11 +265,7 @@ impl Daemon {
 
     /// User and system time so far, in seconds.
     pub fn cpu_seconds(&self) -> f64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
-        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-        let ticks: f64 = fields[11..13].iter().map(|field| field.parse::<f64>().unwrap()).sum();
-        // USER_HZ is 100 on every Linux.
-        ticks / 100.0
+        cpu_seconds(&format!("/proc/{}/stat", self.pid()), 11..13)
     }
 
     /// The sum of the lines of smaps_rollup with this prefix, in KiB. Private memory that is not anonymous is code that no
@@ -283,6 +280,20 @@ impl Daemon {
 pub fn signal(pid: u32, name: &str) {
     let status = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap();
     assert!(status.success(), "kill -{name} {pid}");
+}
+
+/// User and system time of all programs that this process has waited for, in seconds.
+pub fn cpu_seconds_of_children() -> f64 {
+    cpu_seconds("/proc/self/stat", 13..15)
+}
+
+/// The sum of these fields behind the name in a `stat` file of proc(5), in seconds.
+fn cpu_seconds(stat: &str, fields: Range<usize>) -> f64 {
+    let stat = fs::read_to_string(stat).unwrap();
+    let all: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    let ticks: f64 = all[fields].iter().map(|field| field.parse::<f64>().unwrap()).sum();
+    // USER_HZ is 100 on every Linux.
+    ticks / 100.0
 }
 
 /// The binary to measure, and whether it is a release build: that of `PILLARBOX_RELEASE`, or one in the target directory
