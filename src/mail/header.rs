@@ -11,6 +11,8 @@
 //! The section ends at the first empty line, or at the first line that is neither a field nor a continuation. A line
 //! is kept up to 1024 octets, so memory does not grow with the message.
 
+use memchr::memchr;
+
 /// Most Received fields before a message counts as looping (RFC 5321 §6.3 requires at least 100).
 pub const RECEIVED_MAX: usize = 100;
 /// Longest field value that is kept while scanning; a longer Delivered-To cannot name a mailbox.
@@ -46,7 +48,7 @@ impl TraceScanner {
     pub fn feed(&mut self, piece: &[u8]) {
         let mut rest = piece;
         while !self.done && !rest.is_empty() {
-            let end = rest.iter().position(|&b| b == b'\n');
+            let end = memchr(b'\n', rest);
             let (line, after) = rest.split_at(end.map_or(rest.len(), |i| i + 1));
             let room = VALUE_MAX_OCTETS.saturating_sub(self.line.len());
             self.line.extend_from_slice(line.get(..room.min(line.len())).unwrap_or_default());
@@ -58,8 +60,14 @@ impl TraceScanner {
     }
 
     fn end_line(&mut self) {
-        let line = std::mem::take(&mut self.line);
-        let text = line.strip_suffix(b"\n").unwrap_or(&line);
+        // The buffer is used again for the next line.
+        let mut line = std::mem::take(&mut self.line);
+        self.take_line(line.strip_suffix(b"\n").unwrap_or(&line));
+        line.clear();
+        self.line = line;
+    }
+
+    fn take_line(&mut self, text: &[u8]) {
         if text.is_empty() {
             self.done = true;
         } else if text.starts_with(b" ") || text.starts_with(b"\t") {
@@ -125,7 +133,7 @@ pub const FIELD_NAME_MAX_OCTETS: usize = 998;
 /// Splits `Name: value`; `None` if the line is not a header field (RFC 5322 §2.2: printable ASCII without colon).
 #[must_use]
 pub fn split_field(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let colon = line.iter().take(FIELD_NAME_MAX_OCTETS + 1).position(|&b| b == b':')?;
+    let colon = memchr(b':', line.get(..=FIELD_NAME_MAX_OCTETS).unwrap_or(line))?;
     let (name, value) = line.split_at_checked(colon)?;
     // Obsolete syntax allows blanks before the colon (RFC 5322 §4.5.8).
     let name = name.trim_ascii_end();

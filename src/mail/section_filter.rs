@@ -23,6 +23,7 @@
 
 use super::date::{MONTHS, WEEKDAYS};
 use super::header::{FIELD_NAME_MAX_OCTETS, split_field};
+use memchr::{memchr, memchr2};
 
 /// The position within the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,22 +76,21 @@ impl SectionFilter {
     /// Takes the next piece of the content, and appends the result to `out`.
     pub fn feed(&mut self, octets: &[u8], out: &mut Vec<u8>) {
         let mut rest = octets;
-        while let Some((&octet, after)) = rest.split_first() {
-            match self.state {
+        while !rest.is_empty() {
+            let length = match self.state {
                 FilterState::Body => return out.extend_from_slice(rest),
-                FilterState::Start => {
-                    self.held.push(octet);
-                    if self.is_known(octet) {
-                        self.judge(out);
-                    }
-                    rest = after;
-                }
-                FilterState::Field => {
-                    let end = rest.iter().position(|&octet| octet == b'\n');
-                    let (line, after) = rest.split_at(end.map_or(rest.len(), |at| at + 1));
-                    self.pass(line, out);
-                    rest = after;
-                }
+                FilterState::Start => self.undecided(rest),
+                FilterState::Field => memchr(b'\n', rest).map_or(rest.len(), |at| at + 1),
+            };
+            let (part, after) = rest.split_at(length);
+            rest = after;
+            if self.state == FilterState::Field {
+                self.pass(part, out);
+                continue;
+            }
+            self.held.extend_from_slice(part);
+            if self.is_known() {
+                self.judge(out);
             }
         }
     }
@@ -107,14 +107,26 @@ impl SectionFilter {
         !self.has_field && self.mbox_line.is_empty() && text.is_some_and(|text| text.starts_with(b"From "))
     }
 
-    /// Whether the held octets, of which `last` is the last one, decide the kind of the line.
-    fn is_known(&self, last: u8) -> bool {
-        let ends_name = last == b':' && !self.is_at_mbox_line();
-        last == b'\n' || ends_name || self.is_blank_first() || self.held.len() > FIELD_NAME_MAX_OCTETS
+    /// The number of octets up to the first one that can decide the kind of the line; at least one.
+    fn undecided(&self, rest: &[u8]) -> usize {
+        let most = match (self.held.len(), rest.first()) {
+            // A blank decides, if it is the first.
+            (0, Some(octet)) if is_blank(octet) => 1,
+            (held, _) => (FIELD_NAME_MAX_OCTETS + 1).saturating_sub(held).max(1),
+        };
+        let room = rest.get(..most).unwrap_or(rest);
+        memchr2(b':', b'\n', room).map_or(room.len(), |at| at + 1)
+    }
+
+    /// Whether the held octets decide the kind of the line.
+    fn is_known(&self) -> bool {
+        let ends_name = self.held.ends_with(b":") && !self.is_at_mbox_line();
+        let is_long = self.held.len() > FIELD_NAME_MAX_OCTETS;
+        ends_name || is_long || self.held.ends_with(b"\n") || self.is_blank_first()
     }
 
     fn is_blank_first(&self) -> bool {
-        matches!(self.held.first(), Some(b' ' | b'\t'))
+        self.held.first().is_some_and(is_blank)
     }
 
     fn judge(&mut self, out: &mut Vec<u8>) {
@@ -135,8 +147,11 @@ impl SectionFilter {
             self.end_section(out);
             return;
         }
-        let held = std::mem::take(&mut self.held);
+        // The buffer is used again for the next line.
+        let mut held = std::mem::take(&mut self.held);
         self.pass(&held, out);
+        held.clear();
+        self.held = held;
     }
 
     /// Passes on a part of a line of the current field.
@@ -157,6 +172,10 @@ impl SectionFilter {
         out.extend_from_slice(&held);
         self.state = FilterState::Body;
     }
+}
+
+const fn is_blank(octet: &u8) -> bool {
+    matches!(octet, b' ' | b'\t')
 }
 
 /// Whether a line holds weekday, month, day and time, like the lines between the messages of an mbox: text that only

@@ -14,6 +14,8 @@
 //!
 //! Memory does not grow with the message: both directions work on pieces of any size, and a piece may end anywhere.
 
+use memchr::memchr2;
+
 /// Where the decoder is within a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum LineState {
@@ -58,6 +60,7 @@ impl DotDecoder {
     /// fewer than all only if the end was found. Once the data is known to be malformed, nothing more is appended.
     pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>) -> usize {
         let mut rest = input;
+        out.reserve(input.len());
         while let Some((&octet, after)) = rest.split_first() {
             match (self.state, octet) {
                 (LineState::End, _) => break,
@@ -101,7 +104,7 @@ impl DotDecoder {
                     continue;
                 }
                 (LineState::LineStart | LineState::RepairedStart | LineState::Dot | LineState::Text, _) => {
-                    let run = rest.iter().position(|&b| b == b'\r' || b == b'\n').unwrap_or(rest.len());
+                    let run = memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
                     let (text, after) = rest.split_at(run);
                     self.push(text, out);
                     self.state = LineState::Text;

@@ -61,6 +61,7 @@ use crate::store::StoreError;
 use crate::store::maildir::{MaildirPath, Maildirs};
 use crate::store::queue::{Collected, Description, Queue};
 use crate::sys::lock::Lock;
+use memchr::memchr_iter;
 use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, Read};
@@ -327,7 +328,7 @@ impl Incoming<'_> {
     /// Keeps a piece of the final content. The loop check and the size refer to it.
     fn keep(&mut self, piece: &[u8]) {
         self.scanner.feed(piece);
-        self.lines += piece.iter().filter(|&&octet| octet == b'\n').count() as u64;
+        self.lines += memchr_iter(b'\n', piece).count() as u64;
         if self.failed.is_some() {
             return;
         }

@@ -64,6 +64,7 @@ use crate::mail::address_list;
 use crate::mail::date::WallTime;
 use crate::mail::header::split_field;
 use crate::mail::id::QueueId;
+use memchr::{memchr, memchr2};
 use std::fmt::Write;
 
 /// The longest field that is held; a longer one passes unchanged. A line of this length without a colon is no field.
@@ -244,7 +245,7 @@ impl Repair {
     /// Takes octets up to the colon, or to the end of a line without one. Returns their number.
     fn feed_name(&mut self, rest: &[u8], out: &mut Vec<u8>) -> usize {
         let room = rest.get(..HELD_MAX_OCTETS.saturating_sub(self.held.len())).unwrap_or(rest);
-        let end = room.iter().position(|&octet| octet == b':' || octet == b'\n');
+        let end = memchr2(b':', b'\n', room);
         let name = end.and_then(|at| room.get(..=at)).unwrap_or(room);
         self.held.extend_from_slice(name);
         if end.is_some() || self.held.len() >= HELD_MAX_OCTETS {
@@ -299,7 +300,7 @@ impl Repair {
             self.end_field(out);
             return 0;
         }
-        let end = rest.iter().position(|&octet| octet == b'\n');
+        let end = memchr(b'\n', rest);
         let line = end.and_then(|at| rest.get(..=at)).unwrap_or(rest);
         self.is_at_line_start = end.is_some();
         match self.state {
@@ -325,8 +326,11 @@ impl Repair {
     /// Passes on the held part unchanged.
     fn release(&mut self, out: &mut Vec<u8>) {
         self.note();
-        let held = std::mem::take(&mut self.held);
+        // The buffer is used again for the next field.
+        let mut held = std::mem::take(&mut self.held);
         self.pass(&held, out);
+        held.clear();
+        self.held = held;
     }
 
     /// Passes on finished octets, or lets them wait.
