@@ -30,7 +30,7 @@
 //! | failure | effect |
 //! | --- | --- |
 //! | the program does not exist, or no process can be created | the error of the operating system for this command |
-//! | the command process has ended | every command fails until a restart |
+//! | the command process has ended | the daemon ends with 75 if its settings have a command, so that its supervisor starts both again: it must be made before the confinement |
 //! | the daemon ends | all commands are killed, and the command process ends |
 //! | a reload finds mistakes in the configuration | the command process keeps the old one, as the daemon does |
 
@@ -96,6 +96,20 @@ impl Commands {
         let _ = packet::send(&self.socket, RELOAD.as_bytes(), &[]);
     }
 
+    /// Waits until the command process has ended.
+    pub fn wait_for_end(&self) {
+        // The end of a socket is told whatever was asked for.
+        while !poll(&mut [PollFd::new(&self.socket, PollFlags::empty())], None).is_ok_and(|ready| ready > 0) {
+        }
+    }
+
+    /// Whether the command process has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        let now = Timespec::default();
+        poll(&mut [PollFd::new(&self.socket, PollFlags::empty())], Some(&now)).is_ok_and(|ready| ready > 0)
+    }
+
     /// Starts `relay.password_command`; its output can be read from the pipe.
     ///
     /// # Errors
@@ -123,7 +137,7 @@ impl Commands {
 }
 
 fn gone() -> io::Error {
-    io::Error::other("the process that runs commands has ended; restart pillarbox")
+    io::Error::other("the process that runs commands has ended")
 }
 
 /// A running command. If it is dropped before the command has ended, the whole process group is killed.

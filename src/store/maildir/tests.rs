@@ -255,7 +255,7 @@ impl Here {
 }
 
 impl Agent for Here {
-    fn go(&self, whose: &MaildirUser, errand: Errand<'_>, _: bool) -> io::Result<u64> {
+    fn go(&self, whose: &MaildirUser, errand: Errand<'_>) -> io::Result<u64> {
         assert_eq!((whose.user.as_str(), whose.domain.as_str()), ("u", "d"));
         self.errands.lock().unwrap().push(match errand {
             Errand::Store(..) => "store",
