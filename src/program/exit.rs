@@ -5,7 +5,7 @@
 
 use super::remote::client::BrokenOff;
 use crate::config::ConfigProblem;
-use std::io::ErrorKind;
+use crate::net::transport::WireError;
 
 /// EX_OK: success.
 pub const OK: u8 = 0;
@@ -55,11 +55,11 @@ impl CommandFailure {
 
 impl From<BrokenOff> for CommandFailure {
     fn from(BrokenOff(error): BrokenOff) -> Self {
-        let text = match error.kind() {
-            ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+        let text = match WireError::from(error) {
+            WireError::TimedOut => {
                 "the daemon runs but does not answer; it may be stopped, or its disk may hang".to_owned()
             }
-            _ => format!("the daemon broke off: {error}"),
+            error => format!("the daemon broke off: {error}"),
         };
         Self::new(TEMPORARY, text)
     }

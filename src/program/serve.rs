@@ -379,8 +379,12 @@ fn reload(running: &Running) {
                     if let Some(commands) = &site.commands {
                         commands.reload();
                     }
-                    daemon.reload(site);
-                    Event::Notice("configuration read again").log();
+                    if daemon.reload(site) {
+                        Event::Notice("configuration read again").log();
+                    } else {
+                        let text = "the daemon has the new one, the delivery agent the old one; reload again, or restart";
+                        trouble("reading the configuration again", &text);
+                    }
                 }
                 Err(text) => stays(&text),
             }

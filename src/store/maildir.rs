@@ -236,10 +236,11 @@ impl Maildirs {
         if let MaildirRights::Agent(agent) = &self.rights { agent.overdue() } else { 0 }
     }
 
-    /// Reports to the agent that the configuration has changed.
-    pub fn reload(&self) {
-        if let MaildirRights::Agent(agent) = &self.rights {
-            agent.reload();
+    /// Reports to the agent, if there is one, that the configuration has changed; returns whether it has read it.
+    pub fn reload(&self) -> bool {
+        match &self.rights {
+            MaildirRights::Agent(agent) => agent.reload(),
+            _ => true,
         }
     }
 

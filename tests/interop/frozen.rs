@@ -71,6 +71,9 @@ fn a_client_does_not_wait_long_for_a_delivery_agent_that_is_stopped() {
     assert!(reply.starts_with("451"), "{reply} after {:?}", begun.elapsed());
     let (code, line, _) = pillarbox(&place, &["status", "--check"]);
     assert!(code == 2 && line.contains("mailboxes that do not answer: 1"), "{code} {line}");
+    daemon.signal("HUP");
+    place.wait_for_log(&["event=trouble", "the delivery agent the old one"]);
+    assert!(!place.log().contains("configuration read again"), "{}", place.log());
     signal(agent, "CONT");
     let send = || Client::hello(place.port).unwrap().send("s@y.test", &["daemon@box.test"], MESSAGE).unwrap();
     let healed = || send().starts_with("250");

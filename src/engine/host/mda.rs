@@ -144,10 +144,12 @@ pub fn is_needed(settings: &Settings) -> bool {
 }
 
 impl Agent for DeliveryAgent {
-    fn reload(&self) {
-        if let Err(error) = self.link.ask("", &["", RELOAD], None, OVERDUE) {
-            trouble("reloading the delivery agent, which keeps the old configuration", &error);
+    fn reload(&self) -> bool {
+        let done = self.link.ask("", &["", RELOAD], None, OVERDUE);
+        if let Err(error) = &done {
+            trouble("reloading the delivery agent, which keeps the old configuration", error);
         }
+        done.is_ok()
     }
 
     fn go(&self, whose: &MaildirUser, errand: Errand<'_>) -> io::Result<u64> {

@@ -7,6 +7,7 @@
 use crate::engine::control::output::Output;
 use crate::protocol::piece::{self, Piece};
 use crate::protocol::request::{Request, Show};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -47,7 +48,7 @@ pub fn ask(socket: &Path, request: &Request, screen: &mut dyn Output) -> Result<
     };
     let stream = match connect_to(socket, sign) {
         Ok(stream) => stream,
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(BrokenOff(error)),
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::AGAIN) => return Err(BrokenOff(error)),
         Err(error) => return Ok(DaemonAnswer::NoDaemon(format!("{}: {error}", socket.display()))),
     };
     let question = format!("{}\n", request.print());
@@ -75,13 +76,13 @@ pub fn is_served(socket: &Path) -> bool {
             &SocketAddrUnix::new(socket)?,
         )
     };
-    matches!(ask(), Ok(()) | Err(rustix::io::Errno::AGAIN))
+    matches!(ask(), Ok(()) | Err(Errno::AGAIN))
 }
 
 /// Connects, with a time limit for this and for each later read and write: the backlog of a daemon that hangs may be full.
 ///
 /// # Errors
-/// No daemon listens. `WouldBlock`: one does, and the time is over.
+/// No daemon listens. `EAGAIN`: one does, and the time is over.
 pub fn connect_to(socket: &Path, patience: Duration) -> io::Result<UnixStream> {
     let stream = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     for which in [sockopt::Timeout::Send, sockopt::Timeout::Recv] {

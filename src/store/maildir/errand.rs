@@ -70,8 +70,9 @@ pub trait Agent: Send + Sync {
     fn go(&self, whose: &MaildirUser, errand: Errand<'_>) -> io::Result<u64>;
     /// The number of users whose mailbox does not answer at present.
     fn overdue(&self) -> usize;
-    /// Reports that the configuration has changed: Maildirs may be elsewhere.
-    fn reload(&self);
+    /// Reports that the configuration has changed: Maildirs may be elsewhere. Returns whether the agent has read it; why not is
+    /// logged.
+    fn reload(&self) -> bool;
 }
 
 /// Shows no fields: the table of functions of a `dyn` trait would bring what is derived for them into the binary.

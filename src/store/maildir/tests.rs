@@ -272,7 +272,9 @@ impl Agent for Here {
         0
     }
 
-    fn reload(&self) {}
+    fn reload(&self) -> bool {
+        true
+    }
 }
 
 /// A path that this process must not use itself, and the agent that knows the right one.
