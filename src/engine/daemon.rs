@@ -160,14 +160,16 @@ impl Daemon {
     }
 
     /// Changes the configuration: open connections and current attempts keep theirs, queued mail takes the new routes.
-    pub fn reload(&self, site: Site) {
+    /// Returns whether the delivery agent, if there is one, has the new one, too.
+    pub fn reload(&self, site: Site) -> bool {
         let new = Arc::new(site);
         if new.listens_on != self.site().listens_on {
             log::warn!(target: "pillarbox", "event=notice text=\"listener addresses change only with a restart\"");
         }
         *self.site.lock() = new;
-        self.intake.maildirs.reload();
+        let is_whole = self.intake.maildirs.reload();
         self.services.manager.reload();
+        is_whole
     }
 
     /// Makes all queued mail due now.

@@ -5,6 +5,7 @@
 
 use super::remote::client::BrokenOff;
 use crate::config::ConfigProblem;
+use crate::net::transport::WireError;
 
 /// EX_OK: success.
 pub const OK: u8 = 0;
@@ -54,7 +55,13 @@ impl CommandFailure {
 
 impl From<BrokenOff> for CommandFailure {
     fn from(BrokenOff(error): BrokenOff) -> Self {
-        Self::new(TEMPORARY, format!("the daemon broke off: {error}"))
+        let text = match WireError::from(error) {
+            WireError::TimedOut => {
+                "the daemon runs but does not answer; it may be stopped, or its disk may hang".to_owned()
+            }
+            error => format!("the daemon broke off: {error}"),
+        };
+        Self::new(TEMPORARY, text)
     }
 }
 

@@ -16,7 +16,7 @@
 
 use super::exit::{self, CommandFailure, finish};
 use super::privileges;
-use super::remote::client::{DaemonAnswer, ask};
+use super::remote::client::{DaemonAnswer, ask, is_served};
 use super::remote::screen::Screen;
 use crate::config::{LogTarget, Settings, host, load};
 use crate::engine::control::output::Asker;
@@ -59,7 +59,7 @@ pub fn run(config: &Path, operands: &[OsString]) -> Result<(), CommandFailure> {
         Task::Run { .. } => Request::Flush(Vec::new()),
     };
     if let Task::Run { all: false } = task
-        && std::os::unix::net::UnixStream::connect(&settings.control).is_ok()
+        && is_served(&settings.control)
     {
         return Ok(());
     }

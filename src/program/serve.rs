@@ -111,10 +111,16 @@ pub fn run(config: &Path) -> Result<(), CommandFailure> {
     daemon.open_control();
     Event::Notice("ready").log();
     supervisor.ready();
+    watch_commands(&daemon, signals.stopper())?;
     let config = config.to_owned();
     let running = Running { daemon, config, listeners, capacity, lacks_agent, confinement, supervisor };
-    attend(&mut signals, &Arc::new(running));
-    agent.as_deref().map_or(Ok(()), confirm)
+    let running = Arc::new(running);
+    attend(&mut signals, &running);
+    agent.as_deref().map_or(Ok(()), confirm)?;
+    if lacks_commands(&running.daemon.site(), &running.daemon.site().settings) {
+        return Err(CommandFailure::new(exit::TEMPORARY, "the process that runs commands has ended".into()));
+    }
+    Ok(())
 }
 
 /// How long the process may last after SIGTERM. The stop has its own deadlines; this one is for what they don't reach, as a
@@ -142,7 +148,7 @@ impl Running {
             () if self.lacks_agent && mda::is_needed(settings) => {
                 Some("local.users = \"system\" needs a restart".to_owned())
             }
-            () if commands::are_needed(settings) && daemon.site().commands.is_none() => {
+            () if lacks_commands(&daemon.site(), settings) => {
                 let text =
                     "relay.password_command and alarm.command need a restart if there was none of them";
                 Some(text.to_owned())
@@ -237,6 +243,30 @@ fn watch(agent: &DeliveryAgent, stopper: Stopper) -> Result<(), CommandFailure> 
     };
     agent
         .watch(stop)
+        .map_err(|error| CommandFailure::new(exit::TEMPORARY, format!("no thread can be started: {error}")))
+}
+
+/// Whether the settings have a command, and no process is left that could run it.
+fn lacks_commands(site: &Site, settings: &Settings) -> bool {
+    commands::are_needed(settings) && site.commands.as_ref().is_none_or(|commands| commands.has_ended())
+}
+
+/// Stops this process, as SIGTERM does, when the command process has ended and the settings have a command: without its
+/// password the daemon sends nothing.
+fn watch_commands(daemon: &Arc<Daemon>, stopper: Stopper) -> Result<(), CommandFailure> {
+    let Some(commands) = daemon.site().commands.clone() else { return Ok(()) };
+    let daemon = Arc::clone(daemon);
+    let watch = move || {
+        commands.wait_for_end();
+        if commands::are_needed(&daemon.site().settings) {
+            trouble(
+                "running commands",
+                &"the process for it has ended; stopping, to be started again with one",
+            );
+            stopper.stop(exit::TEMPORARY);
+        }
+    };
+    thread::start("watch", watch)
         .map_err(|error| CommandFailure::new(exit::TEMPORARY, format!("no thread can be started: {error}")))
 }
 
@@ -349,8 +379,12 @@ fn reload(running: &Running) {
                     if let Some(commands) = &site.commands {
                         commands.reload();
                     }
-                    daemon.reload(site);
-                    Event::Notice("configuration read again").log();
+                    if daemon.reload(site) {
+                        Event::Notice("configuration read again").log();
+                    } else {
+                        let text = "the daemon has the new one, the delivery agent the old one; reload again, or restart";
+                        trouble("reading the configuration again", &text);
+                    }
                 }
                 Err(text) => stays(&text),
             }

@@ -26,6 +26,7 @@ mod questions;
 
 use super::exit::{self, CommandFailure};
 use super::privileges;
+use super::remote::client::is_served;
 use super::remote::screen::escaped;
 use super::steps::{code, line};
 use crate::config::{self, Settings, host};
@@ -50,7 +51,6 @@ use rustix::fs::{MemfdFlags, Mode, fchmod, memfd_create};
 use std::ffi::OsString;
 use std::io::Write;
 use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -265,7 +265,7 @@ fn hide(password: &Secret) -> std::io::Result<(std::fs::File, PathBuf)> {
 /// The next steps, for the operator.
 fn next(settings: &Settings, answers: &Answers) -> String {
     let start = match () {
-        () if UnixStream::connect(&settings.control).is_ok() => "systemctl reload pillarbox",
+        () if is_served(&settings.control) => "systemctl reload pillarbox",
         () if Path::new("/run/systemd/system").exists() => "systemctl enable --now pillarbox",
         () => "pillarbox serve",
     };

@@ -3,10 +3,10 @@
 //! If no daemon runs, it says so, and counts the messages in the queue if this user may read it. `--check` is for monitoring
 //! plugins: any failure becomes a line on standard output and one of their exit codes.
 //!
-//! | | daemon answers | no daemon | bad operands |
-//! | --- | --- | --- | --- |
-//! | `status`, `--json`, `--prometheus` | 0 | 69, and a count of the queue | 64 |
-//! | `--check` | 0 OK, 1 WARNING, 2 CRITICAL | 2 CRITICAL | 3 UNKNOWN |
+//! | | daemon answers | no daemon | no answer in time | bad operands |
+//! | --- | --- | --- | --- | --- |
+//! | `status`, `--json`, `--prometheus` | 0 | 69, and a count of the queue | 75 | 64 |
+//! | `--check` | 0 OK, 1 WARNING, 2 CRITICAL | 2 CRITICAL | 2 CRITICAL | 3 UNKNOWN |
 //!
 //! The thresholds of `--check` go to the daemon, which compares: `rules::advice::monitor` has them.
 
@@ -46,7 +46,8 @@ pub fn run(config: &Path, operands: &[OsString]) -> Result<(), CommandFailure> {
     match done {
         Err(failure) if is_check && !failure.lines.is_empty() => {
             let line = failure.lines.join("; ");
-            plugin(&mut screen, Level::Unknown, line.strip_prefix("pillarbox: ").unwrap_or(&line))
+            let level = if failure.code == exit::TEMPORARY { Level::Critical } else { Level::Unknown };
+            plugin(&mut screen, level, line.strip_prefix("pillarbox: ").unwrap_or(&line))
         }
         done => done,
     }
@@ -65,8 +66,11 @@ fn show(config: &Path, words: &[&str], is_check: bool, screen: &mut Screen) -> R
             let text =
                 format!("no daemon answers: {why}; start it: systemctl start pillarbox, or pillarbox serve");
             let mut failure = CommandFailure::new(exit::UNAVAILABLE, text);
-            if let Some((messages, octets)) = queued(&settings) {
+            if let Some((messages, octets, unread)) = queued(&settings) {
                 failure.lines.push(format!("pillarbox: in the queue: {messages} messages, {octets} octets"));
+                if unread > 0 {
+                    failure.lines.push(format!("pillarbox: and {unread} files that can't be read"));
+                }
             }
             Err(failure)
         }
@@ -81,11 +85,15 @@ fn plugin(screen: &mut Screen, level: Level, text: &str) -> Result<(), CommandFa
     finish(level as u8)
 }
 
-/// The number of messages in the queue and their size in octets, if this user may read it. Never creates a queue.
-fn queued(settings: &Settings) -> Option<(usize, u64)> {
+/// The number of messages in the queue, their size in octets, and the number of files that can't be read; if this user may read
+/// the queue. Never creates one.
+fn queued(settings: &Settings) -> Option<(usize, u64, usize)> {
     privileges::give_up(privileges::account(settings).ok()?.as_ref()).ok()?;
     std::fs::read_dir(settings.state.join("queue")).ok()?;
     let queue = Queue::open(&settings.state, None).ok()?;
-    let summaries = queue.ids().ok()?.into_iter().filter_map(|id| queue.summary(id)?.ok());
-    Some(summaries.fold((0, 0), |(messages, octets), it| (messages + 1, octets + it.message_octets)))
+    let summaries = queue.ids().ok()?.into_iter().filter_map(|id| queue.summary(id));
+    Some(summaries.fold((0, 0, 0), |(messages, octets, unread), found| match found {
+        Ok(it) => (messages + 1, octets + it.message_octets, unread),
+        Err(_) => (messages, octets, unread + 1),
+    }))
 }

@@ -23,6 +23,9 @@
 //!    | `3 0` | after `submit` only: send the message now | 0 |
 //!    | `0 66` | the end, with the exit code (sysexits.h) | 0 |
 //!
+//!    To any other question than `submit`, the daemon sends `1 0` as soon as it has read it, so that a client need not wait long
+//!    for one that is stopped.
+//!
 //! 4. After `3 0` the client sends the message, exactly as many octets as the question announced. Before that line the
 //!    client has handed over nothing and may go elsewhere without the risk of a duplicate. The end with 0 promises that
 //!    the message is on stable storage.

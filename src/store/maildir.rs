@@ -224,7 +224,7 @@ impl Maildirs {
 
     fn count(&self, path: &MaildirPath, errand: Errand<'_>, now: WallTime) -> Result<u64, StoreError> {
         let done = match self.agent(path) {
-            Some(agent) => agent.go(&path.whose, errand, false),
+            Some(agent) => agent.go(&path.whose, errand),
             None => perform(path, None, errand, now, &|| path.make(None)),
         };
         done.map_err(|error| path.error(error))
@@ -236,10 +236,11 @@ impl Maildirs {
         if let MaildirRights::Agent(agent) = &self.rights { agent.overdue() } else { 0 }
     }
 
-    /// Reports to the agent that the configuration has changed.
-    pub fn reload(&self) {
-        if let MaildirRights::Agent(agent) = &self.rights {
-            agent.reload();
+    /// Reports to the agent, if there is one, that the configuration has changed; returns whether it has read it.
+    pub fn reload(&self) -> bool {
+        match &self.rights {
+            MaildirRights::Agent(agent) => agent.reload(),
+            _ => true,
         }
     }
 
@@ -397,11 +398,11 @@ fn store_by_agent(
     name: String,
     path: PathBuf,
 ) -> Result<SyncedFile, StoreError> {
-    let mbox::Appender { agent: Some(agent), path: maildir, attempts, .. } = &*appender else {
+    let mbox::Appender { agent: Some(agent), path: maildir, .. } = &*appender else {
         return Err(StoreError::refused(path, "there is no delivery agent"));
     };
     let whose = maildir.whose.clone();
-    match agent.go(&whose, Errand::Store(&name, &file), *attempts == 1) {
+    match agent.go(&whose, Errand::Store(&name, &file)) {
         Ok(IS_MBOX) => {
             let path = maildir.path();
             Ok(SyncedFile::to_append(Box::new(mbox::Staged { file, appender }), path))

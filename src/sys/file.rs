@@ -99,7 +99,12 @@ impl FileKind {
 /// # Errors
 /// That of the system, or in words: it is no regular file, or larger than its kind may be.
 pub fn open(path: &Path, kind: FileKind) -> io::Result<(File, Metadata)> {
-    judged(openat(CWD, path, READ | kind.links(), Mode::empty())?, kind)
+    let opened = openat(CWD, path, READ | kind.links(), Mode::empty());
+    if opened.as_ref().err() == Some(&Errno::LOOP) && kind.links() == OFlags::NOFOLLOW {
+        // The system's words are "Too many levels of symbolic links".
+        return Err(io::Error::other("it is a link, which is not followed"));
+    }
+    judged(opened?, kind)
 }
 
 /// Reads a file as a whole.
@@ -202,8 +207,11 @@ fn walk(path: &Path) -> io::Result<(OwnedFd, Way)> {
         let stat = statat(&directory, &name, AtFlags::SYMLINK_NOFOLLOW)?;
         if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
             links += 1;
-            if way == Way::Users || !is_ours(stat.st_uid) || links > LINKS_MAX {
+            if links > LINKS_MAX {
                 return Err(Errno::LOOP.into());
+            }
+            if way == Way::Users || !is_ours(stat.st_uid) {
+                return Err(io::Error::other("a link of a user's is on the way, which is not followed"));
             }
             let target = readlinkat(&directory, &name, Vec::new())?;
             // An absolute one begins with the name of the root directory.

@@ -96,6 +96,15 @@ const WIDER: &[c_long] = &[
     any(target_arch = "x86", target_arch = "arm", target_arch = "mips")
 )))]
 const WIDER: &[c_long] = &[];
+/// Forms for numbers of users and groups with 32 bits; elsewhere the usual calls have them.
+#[cfg(any(target_arch = "x86", target_arch = "arm"))]
+#[rustfmt::skip]
+const NUMBERS: &[c_long] = &[
+    libc::SYS_chown32, libc::SYS_fchown32, libc::SYS_lchown32, libc::SYS_getuid32, libc::SYS_getgid32,
+    libc::SYS_geteuid32, libc::SYS_getegid32, libc::SYS_getgroups32, libc::SYS_getresuid32, libc::SYS_getresgid32,
+];
+#[cfg(not(any(target_arch = "x86", target_arch = "arm")))]
+const NUMBERS: &[c_long] = &[];
 
 /// What only some processors have, or the crate names only for some. `rseq` and where need be `fstatat64`, `pread64`
 /// and `pwrite64` are given by number.
@@ -105,23 +114,21 @@ const OWN: &[c_long] = &[
     libc::SYS_newfstatat, libc::SYS_pread64, libc::SYS_pwrite64, libc::SYS_accept, libc::SYS_fadvise64,
     libc::SYS_select, libc::SYS_time, libc::SYS_getrlimit, libc::SYS_arch_prctl, 334,
 ];
+/// `socketcall` makes any socket: its arguments lie in memory, where a filter can't look, and glibc knows no other way to have a
+/// socket here. Landlock, and the lack of capabilities, still bound what it is good for.
 #[cfg(target_arch = "x86")]
 #[rustfmt::skip]
 const OWN: &[c_long] = &[
     libc::SYS_fstatat64, libc::SYS_pread64, libc::SYS_pwrite64, libc::SYS_fadvise64, libc::SYS_fadvise64_64,
     libc::SYS_select, libc::SYS__newselect, libc::SYS_time, libc::SYS_getrlimit, libc::SYS_ugetrlimit,
-    libc::SYS_set_thread_area, libc::SYS_socketcall, 386, libc::SYS_chown32, libc::SYS_fchown32, libc::SYS_lchown32,
-    libc::SYS_getuid32, libc::SYS_getgid32, libc::SYS_geteuid32, libc::SYS_getegid32, libc::SYS_getgroups32,
-    libc::SYS_getresuid32, libc::SYS_getresgid32,
+    libc::SYS_set_thread_area, libc::SYS_socketcall, 386,
 ];
 /// The last ones are ARM's own: cacheflush, set_tls, get_tls; before them arm_fadvise64_64.
 #[cfg(target_arch = "arm")]
 #[rustfmt::skip]
 const OWN: &[c_long] = &[
     327, libc::SYS_pread64, libc::SYS_pwrite64, libc::SYS_accept, libc::SYS_send, libc::SYS_recv,
-    libc::SYS__newselect, libc::SYS_ugetrlimit, 398, libc::SYS_chown32, libc::SYS_fchown32, libc::SYS_lchown32,
-    libc::SYS_getuid32, libc::SYS_getgid32, libc::SYS_geteuid32, libc::SYS_getegid32, libc::SYS_getgroups32,
-    libc::SYS_getresuid32, libc::SYS_getresgid32, 270, 0xf_0002, 0xf_0005, 0xf_0006,
+    libc::SYS__newselect, libc::SYS_ugetrlimit, 398, 270, 0xf_0002, 0xf_0005, 0xf_0006,
 ];
 #[cfg(target_arch = "aarch64")]
 #[rustfmt::skip]
@@ -162,18 +169,17 @@ const OWN: &[c_long] = &[];
 
 /// What the delivery agent may do beyond that: act as a user, and take the rights of one on.
 #[rustfmt::skip]
+#[cfg(not(any(target_arch = "x86", target_arch = "arm")))]
 pub const AGENT: &[c_long] = &[
     libc::SYS_setfsuid, libc::SYS_setfsgid, libc::SYS_setgroups, libc::SYS_setresuid, libc::SYS_setresgid,
     libc::SYS_capset,
-    #[cfg(any(target_arch = "x86", target_arch = "arm"))]
-    libc::SYS_setfsuid32,
-    #[cfg(any(target_arch = "x86", target_arch = "arm"))]
-    libc::SYS_setfsgid32,
-    #[cfg(any(target_arch = "x86", target_arch = "arm"))]
-    libc::SYS_setgroups32,
-    #[cfg(any(target_arch = "x86", target_arch = "arm"))]
-    libc::SYS_setresuid32,
-    #[cfg(any(target_arch = "x86", target_arch = "arm"))]
+];
+/// The same, with both forms of numbers.
+#[cfg(any(target_arch = "x86", target_arch = "arm"))]
+#[rustfmt::skip]
+pub const AGENT: &[c_long] = &[
+    libc::SYS_setfsuid, libc::SYS_setfsgid, libc::SYS_setgroups, libc::SYS_setresuid, libc::SYS_setresgid,
+    libc::SYS_capset, libc::SYS_setfsuid32, libc::SYS_setfsgid32, libc::SYS_setgroups32, libc::SYS_setresuid32,
     libc::SYS_setresgid32,
 ];
 
@@ -325,7 +331,7 @@ fn program(more: &[c_long], processor: u32, process: u32) -> Vec<sock_filter> {
             }
         }
     };
-    ranges(&mut steps, &[FILES, SOCKETS, WAITS, MEMORY, PROCESS, OLDER, WIDER, OWN, more], ALLOW);
+    ranges(&mut steps, &[FILES, SOCKETS, WAITS, MEMORY, PROCESS, OLDER, WIDER, NUMBERS, OWN, more], ALLOW);
     let own_signals: Rule<'_> = (libc::SYS_tgkill, 0, !0, &[process], true);
     for (call, argument, bits, values, are_allowed) in RULES.iter().chain([&own_signals]) {
         let (found, other) = if *are_allowed { (ALLOW, REFUSE) } else { (REFUSE, ALLOW) };

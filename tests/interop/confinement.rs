@@ -274,8 +274,10 @@ fn a_reload_that_needs_more_is_refused_and_says_what() {
 fn the_command_process_runs_what_the_configuration_names() {
     let place = Place::new();
     let (told, marker) = (place.path("told"), place.path("marker"));
-    let script =
-        place.write("command", &format!("#!/bin/sh\nenv > {0}.new; mv {0}.new {0}\n", told.display()));
+    let script = place.write(
+        "command",
+        &format!("#!/bin/sh\nenv > {0}.new; pwd >> {0}.new; mv {0}.new {0}\n", told.display()),
+    );
     set_permissions(&script, Permissions::from_mode(0o700)).unwrap();
     let config = place.configure(&format!("alarm.command = {script:?}\n"));
     let settings = config::load(&config).unwrap();
@@ -287,6 +289,17 @@ fn the_command_process_runs_what_the_configuration_names() {
     assert!(running.wait(deadline()).unwrap().unwrap().success());
     let told = read_to_string(&told).unwrap();
     assert!(told.contains("PILLARBOX_STATE=alarm\n") && !told.contains("\nLD_PRELOAD"), "{told}");
+    // Nothing of who starts it: of this test, and of the shell that cargo runs in.
+    let names: Vec<&str> = told.lines().filter_map(|line| line.split('=').next()).collect();
+    let known = ["HOME", "LANG", "PATH", "PWD", "OLDPWD", "SHLVL", "_", "/"];
+    let is_known = |name: &&str| known.contains(name) || name.starts_with("PILLARBOX_");
+    assert!(names.iter().all(is_known), "{told}");
+    let account = user::find_uid(rustix::process::geteuid().as_raw()).unwrap().unwrap();
+    assert!(told.contains(&format!("HOME={}\n", account.home.display())), "{told}");
+    assert!(
+        told.contains("LANG=C\n") && told.contains("PATH=/usr/local/sbin:") && told.ends_with("\n/\n"),
+        "{told}"
+    );
     assert!(!marker.exists());
     // What is not configured is not run.
     let (mut running, _output) = commands.password().unwrap();

@@ -138,10 +138,13 @@ fn place_of_a_list(text: &str) -> Option<Place> {
 #[test]
 fn a_user_s_list_is_told_by_number_and_leads_nowhere_else() {
     let Some(place) = place_of_a_list("u\nroot hush hush\n:include:/etc/shadow\n") else { return };
+    // No user makes the check fail.
     let (code, said) = pillarbox(&place, &["check"]);
-    assert_eq!(code, 78, "{said}");
-    for line in [2, 3] {
-        assert!(said.contains(&format!("joes-list:{line}:1: ")), "{said}");
+    assert_eq!(code, 0, "{said}");
+    for number in [2, 3] {
+        let is_told =
+            |line: &str| line.starts_with("warning: ") && line.contains(&format!("joes-list:{number}:1: "));
+        assert!(said.lines().any(is_told), "{said}");
     }
     assert!(!said.contains("hush") && !said.contains("shadow"), "{said}");
     let daemon = place.serve();

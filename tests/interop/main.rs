@@ -53,6 +53,8 @@ mod dkimpy;
 mod exim;
 /// The filter of fail2ban, against the log lines that it must match and against lookalikes.
 mod fail2ban;
+/// Processes of pillarbox that are stopped or killed: who waits for them, and for how long.
+mod frozen;
 /// sendmail with a broken daemon, socket, disk or drop directory.
 mod handover;
 /// Next hops that hang, dribble and never end.

@@ -259,6 +259,42 @@ fn what_can_not_be_written_in_full_is_cut_off_again() {
 }
 
 #[test]
+fn check_names_what_is_no_mailbox() {
+    let place = Place::new();
+    place.configure("");
+    let daemon = place.serve();
+    super::client::send(place.port, "s@y.test", "u@box.test", content("x", 1).as_bytes());
+    daemon.stop();
+    let check = || {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_pillarbox"));
+        let output = program.arg("-c").arg(place.path("pillarbox.toml")).arg("check").output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(check(), (Some(0), String::new()));
+    std::os::unix::fs::symlink("u", place.path("mail/link")).unwrap();
+    let pipe = place.path("mail/pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
+        .unwrap();
+    let (code, said) = check();
+    assert_eq!(code, Some(78), "{said}");
+    for (name, flaw) in
+        [("link", "it is a link, which is not followed"), ("pipe", "it is neither a directory nor a file")]
+    {
+        let is_told =
+            |line: &str| line.contains(&format!("mail for {name:?} has to wait")) && line.contains(flaw);
+        assert!(said.lines().any(is_told), "{said}");
+    }
+    assert_eq!(said.lines().count(), 2, "{said}");
+    fs::remove_file(place.path("mail/link")).unwrap();
+    fs::remove_file(pipe).unwrap();
+    if rustix::process::geteuid().is_root() {
+        place.configure("user = \"nobody\"\n");
+        let (code, said) = check();
+        assert!(code == Some(78) && said.contains("the directory belongs to another user"), "{said}");
+    }
+}
+
+#[test]
 fn check_names_an_mbox_that_takes_nothing() {
     let (place, mbox) = with_mbox("");
     let check = || {

@@ -75,6 +75,8 @@ pub(super) fn list(manager: &Manager, asker: Asker, form: Form, output: &mut dyn
     }
     match (form, messages) {
         (Form::Json, _) => {}
+        // What is not known to be empty is not called so.
+        (Form::Mailq, 0) if code != 0 => output.error("no message of the queue can be read")?,
         (Form::Mailq, 0) => output.output(listing::MAILQ_EMPTY.as_bytes())?,
         (Form::Mailq, _) => output.output(listing::mailq_end(messages, octets).as_bytes())?,
     }

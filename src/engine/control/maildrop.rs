@@ -43,7 +43,8 @@
 //!
 //! Any user can put thousands of files here that are no messages. A round costs one look at each, and puts away at most
 //! [`AWAY_MAX`] that are known by that look; messages are taken whatever lies beside them. What stays is remembered by
-//! inode and time of change. The log gets one line a minute at most: the first file, and the number of others.
+//! inode and time of change. The log gets one line a minute at most for a user, and for [`REPORTED_USERS_MAX`] users: the first file, and
+//! the number of others.
 
 use crate::engine::host::site::Site;
 use crate::engine::intake::incoming::Intake;
@@ -69,7 +70,9 @@ const TROUBLE_PAUSE: Duration = Duration::from_secs(10);
 const SKIPPED_MAX: usize = 8192;
 /// The most directories, links and special files that a round puts away: a few milliseconds.
 const AWAY_MAX: usize = 250;
-/// The least time between two log lines about files that are no messages.
+/// The most users that have a log line of their own in [`REPORT_INTERVAL`]; those beyond are counted in the last line.
+const REPORTED_USERS_MAX: usize = 16;
+/// The least time between two log lines about files of one user that are no messages.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 /// The least time between two sweeps of temporary files.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
@@ -99,11 +102,20 @@ struct Rounds {
     /// Users of whom the queue takes nothing in this round, and those of the round before.
     full: Vec<u32>,
     full_before: Vec<u32>,
-    /// The first file that was put away since the last log line, and how many others were.
-    unreported: Option<(String, usize)>,
+    /// What was put away since the last log lines.
+    unreported: Vec<Unreported>,
     /// When the last line about such files was logged, and when temporary files were swept, in running time.
     reported: Option<Duration>,
     swept: Option<Duration>,
+}
+
+/// The first file of a user that was put away since the last log line, and how many others were; at last those of all other
+/// users.
+#[derive(Debug)]
+struct Unreported {
+    uid: Option<u32>,
+    first: String,
+    others: usize,
 }
 
 impl Rounds {
@@ -138,14 +150,19 @@ impl Rounds {
     }
 
     /// Notes for the log what was not taken.
-    fn note(&mut self, found: &Found, what: &str) {
-        if let Some((_, others)) = &mut self.unreported {
-            *others += 1;
+    fn note(&mut self, found: &Found, uid: Option<u32>, what: &str) {
+        let is_full = self.unreported.len() >= REPORTED_USERS_MAX;
+        let place = self.unreported.iter().position(|it| it.uid == uid);
+        let last = self.unreported.len().saturating_sub(1);
+        let known = place.or(is_full.then_some(last)).and_then(|place| self.unreported.get_mut(place));
+        if let Some(known) = known {
+            known.others += 1;
             return;
         }
         let shown = found.name.to_string_lossy();
-        let owner = found.uid.map(|uid| format!(" of uid {uid}")).unwrap_or_default();
-        self.unreported = Some((format!("{shown}{owner}: {what}"), 0));
+        let owner = uid.map(|uid| format!(" of uid {uid}")).unwrap_or_default();
+        let first = format!("{shown}{owner}: {what}");
+        self.unreported.push(Unreported { uid, first, others: 0 });
     }
 
     /// Logs what was put away, once in [`REPORT_INTERVAL`].
@@ -153,7 +170,7 @@ impl Rounds {
         if !is_due(self.reported, now, REPORT_INTERVAL) {
             return;
         }
-        if let Some((first, others)) = self.unreported.take() {
+        for Unreported { first, others, .. } in self.unreported.drain(..) {
             let others = if others > 0 { format!("; and {others} more") } else { String::new() };
             trouble("checking dropped mail", &format!("{first}{others}"));
             self.reported = Some(now);
@@ -282,7 +299,7 @@ impl Maildrop {
             }
             Ok(Opened::Denied) => {
                 state.skip(found.key);
-                state.note(found, "the daemon may not read it; it stays");
+                state.note(found, found.uid, "the daemon may not read it; it stays");
                 return false;
             }
             Err(error) => {
@@ -329,12 +346,13 @@ impl Maildrop {
     /// Puts away what can never be taken, and notes that for the log.
     fn put_away(&self, found: &Found, reason: &'static str, is_whole: bool, state: &mut Rounds) {
         let aside = state.aside.get_or_insert_with(|| self.directory.aside());
+        let uid = found.uid.or_else(|| self.directory.owner(&found.name));
         let result = self.directory.put_away(&found.name, is_whole, aside);
         if result.is_err() {
             state.skip(found.key);
         }
         let done = result.unwrap_or_else(|error| format!("it stays: {}", error.source));
-        state.note(found, &format!("{reason}; {done}"));
+        state.note(found, uid, &format!("{reason}; {done}"));
     }
 }
 

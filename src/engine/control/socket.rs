@@ -225,26 +225,28 @@ impl Control {
     fn serve(&self, stream: &UnixStream, asker: Asker, services: &Services) -> io::Result<()> {
         let mut exchange = Exchange::new(stream, self.timeouts);
         stream.set_write_timeout(Some(self.timeouts.answer))?;
-        let code = match exchange
-            .question()?
-            .map(|line| Question::parse(&line.split(' ').collect::<Vec<_>>()))
-        {
-            Some(Ok(Question::Ask(request))) => requests::answer(services, asker, &request, &mut exchange)?,
-            Some(Ok(Question::Submit(sizes))) => {
-                let _counted = Counted::begin(&self.submissions);
-                // The answer with the id is sent before the count goes down, so that `close` waits for it, too.
-                let code = submit::take(&services.manager, asker.uid, sizes, &mut exchange)?;
-                return exchange.end(code);
-            }
-            Some(Err(BadRequest { code, text })) => {
-                exchange.error(&text)?;
-                code
-            }
-            None => {
-                exchange.error("the question is too long; ask about fewer messages at a time")?;
-                USAGE
-            }
-        };
+        let code =
+            match exchange.question()?.map(|line| Question::parse(&line.split(' ').collect::<Vec<_>>())) {
+                Some(Ok(Question::Ask(request))) => {
+                    // An empty piece says that the daemon is alive: the answer itself may take long.
+                    exchange.piece(Piece::Output(0), &[])?;
+                    requests::answer(services, asker, &request, &mut exchange)?
+                }
+                Some(Ok(Question::Submit(sizes))) => {
+                    let _counted = Counted::begin(&self.submissions);
+                    // The answer with the id is sent before the count goes down, so that `close` waits for it, too.
+                    let code = submit::take(&services.manager, asker.uid, sizes, &mut exchange)?;
+                    return exchange.end(code);
+                }
+                Some(Err(BadRequest { code, text })) => {
+                    exchange.error(&text)?;
+                    code
+                }
+                None => {
+                    exchange.error("the question is too long; ask about fewer messages at a time")?;
+                    USAGE
+                }
+            };
         exchange.end(code)
     }
 

@@ -135,28 +135,34 @@ pub(super) fn log_problems(path: &Path, problems: &[AliasProblem]) {
     }
 }
 
-/// The problems of an aliases file and of the files that it includes, each with the path of its file. An `Err` is about
-/// a file as a whole. `readable` says whether the daemon will be able to read a file.
-pub fn problems(
-    path: &Path,
-    readable: &dyn Fn(&Path) -> Result<(), String>,
-) -> Vec<(PathBuf, Result<AliasProblem, String>)> {
+/// A problem of the aliases file, or of a file that it includes.
+#[derive(Debug)]
+pub struct AliasFinding {
+    /// The file.
+    pub file: PathBuf,
+    /// Whether it is an included file of a user's own.
+    pub is_user_s: bool,
+    /// An `Err` is about the file as a whole.
+    pub problem: Result<AliasProblem, String>,
+}
+
+/// The problems of an aliases file and of the files that it includes. `readable` says whether the daemon will be able to read a file.
+pub fn problems(path: &Path, readable: &dyn Fn(&Path) -> Result<(), String>) -> Vec<AliasFinding> {
     let (mut files, mut found) = (vec![path.to_owned()], Vec::new());
     let mut next = 0;
-    while let Some(path) = files.get(next).cloned() {
+    while let Some(file) = files.get(next).cloned() {
         next += 1;
-        if let Err(text) = readable(&path) {
-            found.push((path, Err(text)));
-            continue;
-        }
-        let (problems, includes) = match read_targets(&path, next == 1) {
+        let read = readable(&file)
+            .and_then(|()| read_targets(&file, next == 1).map_err(|error| format!("can't be read: {error}")));
+        let (problems, includes, is_user_s) = match read {
             Ok(read) => read,
-            Err(error) => {
-                found.push((path, Err(format!("can't be read: {error}"))));
+            Err(text) => {
+                found.push(AliasFinding { file, is_user_s: false, problem: Err(text) });
                 continue;
             }
         };
-        found.extend(problems.into_iter().map(|problem| (path.clone(), Ok(problem))));
+        let finding = |problem| AliasFinding { file: file.clone(), is_user_s, problem: Ok(problem) };
+        found.extend(problems.into_iter().map(finding));
         for include in includes {
             if !files.contains(&include) {
                 files.push(include);
@@ -172,7 +178,7 @@ pub fn files(path: &Path) -> Vec<PathBuf> {
     let mut files = vec![path.to_owned()];
     let mut next = 0;
     while let Some(path) = files.get(next) {
-        let (_, includes) = read_targets(path, next == 0).unwrap_or_default();
+        let (_, includes, _) = read_targets(path, next == 0).unwrap_or_default();
         includes.into_iter().for_each(|include| {
             if !files.contains(&include) {
                 files.push(include);
@@ -183,14 +189,15 @@ pub fn files(path: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The problems of a file, and the files that it includes.
-fn read_targets(path: &Path, is_table: bool) -> io::Result<(Vec<AliasProblem>, Vec<PathBuf>)> {
+/// The problems of a file, the files that it includes, and whether it is an included file of a user's own.
+fn read_targets(path: &Path, is_table: bool) -> io::Result<(Vec<AliasProblem>, Vec<PathBuf>, bool)> {
     if is_table {
         let (table, problems, _) = read_table(path)?;
-        return Ok((problems, table.includes().map(PathBuf::from).collect()));
+        return Ok((problems, table.includes().map(PathBuf::from).collect(), false));
     }
-    let (targets, problems) = read_include(path)?;
-    Ok((problems, aliases::includes(&targets).map(PathBuf::from).collect()))
+    let list = read_list(path, FileKind::List)?;
+    let (targets, problems) = aliases::parse_list(&text(&list), list.is_user_s);
+    Ok((problems, aliases::includes(&targets).map(PathBuf::from).collect(), list.is_user_s))
 }
 
 #[cfg(test)]

@@ -23,20 +23,21 @@
 //! run the operator's commands, and nothing else.
 //!
 //! A command runs as the daemon's user without a shell: its words are split at blanks, and no other character has a
-//! special meaning.
+//! special meaning. Whoever starts the daemon, it runs in `/` with this environment: [`PATH`], `HOME` of the user, `LANG=C`, and the
+//! variables of the alarm.
 //!
 //! # Failures
 //!
 //! | failure | effect |
 //! | --- | --- |
 //! | the program does not exist, or no process can be created | the error of the operating system for this command |
-//! | the command process has ended | every command fails until a restart |
+//! | the command process has ended | the daemon ends with 75 if its settings have a command, so that its supervisor starts both again: it must be made before the confinement |
 //! | the daemon ends | all commands are killed, and the command process ends |
 //! | a reload finds mistakes in the configuration | the command process keeps the old one, as the daemon does |
 
 use crate::config::{Settings, load};
 use crate::net::transport::Deadline;
-use crate::sys::{packet, process, rights};
+use crate::sys::{packet, process, rights, user};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, waitpid};
@@ -55,6 +56,9 @@ const COMMANDS_MAX: usize = 64;
 const GLANCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
 /// How long a command that was killed may take to end.
 const KILLED: Duration = Duration::from_secs(1);
+
+/// Where programs of commands are looked for.
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 const PASSWORD: &str = "password";
 const ALARM: &str = "alarm";
@@ -86,7 +90,13 @@ impl Commands {
             return Ok(None);
         }
         let (socket, there) = packet::pair()?;
-        process::start(c"pillarbox-commands", there, |socket| serve(&socket, config, settings))?;
+        // Here and not in the process, which may not wait for a name service.
+        let account = user::find_uid(rustix::process::geteuid().as_raw()).ok().flatten();
+        let home = account.map_or_else(|| "/".to_owned(), |account| account.home.display().to_string());
+        let environment = [PATH.to_owned(), "LANG=C".to_owned(), format!("HOME={home}")];
+        process::start(c"pillarbox-commands", there, |socket| {
+            serve(&socket, config, settings, &environment)
+        })?;
         Ok(Some(Self { socket }))
     }
 
@@ -94,6 +104,20 @@ impl Commands {
     pub fn reload(&self) {
         // If the process has ended, the next command says so.
         let _ = packet::send(&self.socket, RELOAD.as_bytes(), &[]);
+    }
+
+    /// Waits until the command process has ended.
+    pub fn wait_for_end(&self) {
+        // The end of a socket is told whatever was asked for.
+        while !poll(&mut [PollFd::new(&self.socket, PollFlags::empty())], None).is_ok_and(|ready| ready > 0) {
+        }
+    }
+
+    /// Whether the command process has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        let now = Timespec::default();
+        poll(&mut [PollFd::new(&self.socket, PollFlags::empty())], Some(&now)).is_ok_and(|ready| ready > 0)
     }
 
     /// Starts `relay.password_command`; its output can be read from the pipe.
@@ -123,7 +147,7 @@ impl Commands {
 }
 
 fn gone() -> io::Error {
-    io::Error::other("the process that runs commands has ended; restart pillarbox")
+    io::Error::other("the process that runs commands has ended")
 }
 
 /// A running command. If it is dropped before the command has ended, the whole process group is killed.
@@ -176,7 +200,7 @@ struct Child {
 }
 
 /// The loop of the command process, until the daemon has ended.
-fn serve(socket: &OwnedFd, config: &Path, settings: &Settings) {
+fn serve(socket: &OwnedFd, config: &Path, settings: &Settings, environment: &[String]) {
     if rights::restrain().is_err() {
         return;
     }
@@ -202,7 +226,8 @@ fn serve(socket: &OwnedFd, config: &Path, settings: &Settings) {
                 commands = load(config).map_or(commands, |settings| of(&settings));
             }
             request => {
-                children.extend(begin((&commands.0, &commands.1), request, descriptors, children.len()))
+                let commands = (commands.0.as_str(), commands.1.as_str());
+                children.extend(begin(commands, environment, request, descriptors, children.len()));
             }
         }
     }
@@ -214,6 +239,7 @@ fn serve(socket: &OwnedFd, config: &Path, settings: &Settings) {
 /// Starts the command that a request names. `None`: it cannot be started, and the request was answered.
 fn begin(
     (password, alarm): (&str, &str),
+    environment: &[String],
     request: &[u8],
     descriptors: Vec<OwnedFd>,
     running: usize,
@@ -231,7 +257,8 @@ fn begin(
         () if command.is_empty() => Err(Errno::INVAL.into()),
         () if running >= COMMANDS_MAX => Err(Errno::AGAIN.into()),
         () => {
-            let variables: Vec<_> = ALARM_VARIABLES.into_iter().zip(words).collect();
+            let of_alarm = ALARM_VARIABLES.iter().zip(words).map(|(name, value)| format!("{name}={value}"));
+            let variables: Vec<String> = environment.iter().cloned().chain(of_alarm).collect();
             let words: Vec<&str> = command.split_ascii_whitespace().collect();
             process::spawn(&words, &variables, descriptors.next(), |error| answer(&status, &error))
         }

@@ -1,12 +1,12 @@
-//! Faults of mboxes, for `check`: an mbox that the daemon cannot append to would hold back the mail of its user for
-//! ever.
+//! Faults of mailboxes, for `check`: an mbox that the daemon cannot append to would hold back the mail of its user for ever, and
+//! so would a link, a pipe, or the directory of another user in the place of a Maildir.
 //!
 //! Only reads. The users are found by the configuration:
 //!
 //! | `local.users` | `local.maildir` | users |
 //! | --- | --- | --- |
 //! | a list of names | any | these names |
-//! | `system`, `any` | `…/{user}` | the files in that directory |
+//! | `system`, `any` | `…/{user}` | the names in that directory |
 //! | `system` | any other | the user database; a directory service that lists no users is not seen |
 //! | `any` | any other | no users |
 
@@ -18,18 +18,21 @@ use crate::rules::routing::aliases::AliasTable;
 use crate::rules::routing::route::{Destination, LocalUsers, RoutePolicy};
 use crate::store::maildir::mbox_problem;
 use crate::sys::user;
+use rustix::process::geteuid;
 use std::fs::{DirEntry, read_dir};
 
-/// An mbox that cannot be appended to.
+/// A mailbox that cannot take mail.
 #[derive(Debug)]
 pub struct MboxFault {
+    /// Whether it lies in a home: its user made the fault.
+    pub is_user_s: bool,
+    /// What is wrong, as a sentence.
+    pub text: String,
     /// Whose it is.
     mailbox: ForwardPath,
-    /// What is wrong, as a sentence.
-    text: String,
 }
 
-/// The faults of mboxes. `writer` is the uid of the daemon, if it is not that of this process: it writes to the mboxes of
+/// The faults of mailboxes. `writer` is the uid of the daemon, if it is not that of this process: it writes to the mboxes of
 /// configured users. The mbox of a system user must be writable for that user. Opens no file if there is a `writer`.
 #[must_use]
 pub fn faults(settings: &Settings, writer: Option<u32>) -> Vec<MboxFault> {
@@ -43,22 +46,29 @@ pub fn faults(settings: &Settings, writer: Option<u32>) -> Vec<MboxFault> {
         let Destination::Maildir(local) = &routed.destination else { continue };
         let Ok(Some(path)) = maildir(settings, &hostname, &routed) else { continue };
         let account = local.account.as_ref().map(|account| account.uid);
-        if let Some(error) = mbox_problem(&path, writer.map(|writer| account.unwrap_or(writer))) {
-            let text = format!(
-                "mail for {:?} has to wait: {:?} can't be appended to: {error}; make it a file of its user's own, \
-                 readable and writable for them, with one name (chown, chmod u+rw), or move it away",
-                local.name,
-                path.path()
-            );
-            faults.push(MboxFault { mailbox, text });
-        }
+        let uid = writer.map(|writer| account.unwrap_or(writer));
+        let (name, place) = (&local.name, path.path());
+        let text = match mbox_problem(&path, uid) {
+            Some(error) => format!(
+                "mail for {name:?} has to wait: {place:?} can't be appended to: {error}; make it a file of its user's own, \
+                 readable and writable for them, with one name (chown, chmod u+rw), or move it away"
+            ),
+            None => match path.flaw(uid.unwrap_or_else(|| geteuid().as_raw())) {
+                Some(flaw) => format!(
+                    "mail for {name:?} has to wait: {place:?} can't be delivered to: {flaw}; make it a directory of its \
+                     user's own (chown), or move it away"
+                ),
+                None => continue,
+            },
+        };
+        faults.push(MboxFault { mailbox, text, is_user_s: path.is_in_home() });
     }
     faults
 }
 
-/// The sentences of the faults that hold mail back: an alias may lead the mail elsewhere. Reads the aliases file.
+/// The faults that hold mail back: an alias may lead the mail elsewhere. Reads the aliases file.
 #[must_use]
-pub fn problems(settings: &Settings, faults: Vec<MboxFault>) -> Vec<String> {
+pub fn problems(settings: &Settings, faults: Vec<MboxFault>) -> Vec<MboxFault> {
     if faults.is_empty() {
         return Vec::new();
     }
@@ -69,7 +79,7 @@ pub fn problems(settings: &Settings, faults: Vec<MboxFault>) -> Vec<String> {
         let routed = policy.route(&fault.mailbox, &aliases, &SystemAccounts);
         routed.is_ok_and(|routed| matches!(routed.destination, Destination::Maildir(_)))
     };
-    faults.into_iter().filter(gets_mail).map(|fault| fault.text).collect()
+    faults.into_iter().filter(gets_mail).collect()
 }
 
 /// The name of this host, as far as the configuration has one, and the routes.
@@ -87,9 +97,7 @@ fn names(settings: &Settings) -> Vec<String> {
         (LocalUsers::Named(names), _) => names.clone(),
         (_, Some(directory)) if template.ends_with("/{user}") => {
             let Ok(entries) = read_dir(directory) else { return Vec::new() };
-            let is_file = |entry: &DirEntry| entry.file_type().is_ok_and(|kind| kind.is_file());
-            let name = |entry: DirEntry| entry.file_name().into_string().ok().filter(|_| is_file(&entry));
-            entries.flatten().filter_map(name).collect()
+            entries.flatten().filter_map(|entry: DirEntry| entry.file_name().into_string().ok()).collect()
         }
         (LocalUsers::System, _) => user::names(),
         (LocalUsers::Any, _) => Vec::new(),

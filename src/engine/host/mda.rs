@@ -57,7 +57,7 @@
 //! | failure | effect |
 //! | --- | --- |
 //! | an errand fails | the error of the operating system for this errand; an error without a number becomes EIO |
-//! | no answer within [`PATIENCE`], or [`OVERDUE`] for what is no delivery | the errand fails; the late answer is recognised by its number, and frees the place of its user |
+//! | no answer within [`PATIENCE`], or [`OVERDUE`] for what comes before the commit (and 1 s for each 64 KiB to store) | the errand fails; the late answer is recognised by its number, and frees the place of its user |
 //! | an errand has lasted for [`OVERDUE`] | others for the same user fail at once; `status --check` is critical |
 //! | too many mailboxes hang ([`pool`]) | errands of users without a worker fail at once |
 //! | the agent has ended | every errand fails, and the daemon ends with 75, so that its supervisor starts both again: only root can start an agent |
@@ -88,11 +88,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The longest wait for an answer: a slow card may take long to sync.
+/// The wait for the end of a delivery, which must not be given up and then come true: a slow card may take long to sync.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// After this time without an answer, others do not wait for the mailbox any more.
 const OVERDUE: Duration = Duration::from_secs(10);
-/// Octets that the slowest card takes in a second, for the patience of a caller in a hurry.
+/// Octets that the slowest card takes in a second.
 const SLOWEST_OCTETS: u64 = 64 * 1024;
 
 /// The daemon's end.
@@ -144,13 +144,15 @@ pub fn is_needed(settings: &Settings) -> bool {
 }
 
 impl Agent for DeliveryAgent {
-    fn reload(&self) {
-        if let Err(error) = self.link.ask("", &["", RELOAD], None, OVERDUE) {
-            trouble("reloading the delivery agent, which keeps the old configuration", &error);
+    fn reload(&self) -> bool {
+        let done = self.link.ask("", &["", RELOAD], None, OVERDUE);
+        if let Err(error) = &done {
+            trouble("reloading the delivery agent, which keeps the old configuration", error);
         }
+        done.is_ok()
     }
 
-    fn go(&self, whose: &MaildirUser, errand: Errand<'_>, is_hurried: bool) -> io::Result<u64> {
+    fn go(&self, whose: &MaildirUser, errand: Errand<'_>) -> io::Result<u64> {
         let domain = whose.domain.as_str();
         let (words, file): (&[&str], Option<&File>) = match errand {
             Errand::Store(name, message) => (&[domain, "store", name], Some(message)),
@@ -162,8 +164,8 @@ impl Agent for DeliveryAgent {
         };
         // A delivery that is given up during its commit could be made twice; what comes before can be done again.
         let patience = match errand {
-            Errand::Store(_, message) if is_hurried => OVERDUE + time_for(message),
-            Errand::Store(..) | Errand::Commit(..) | Errand::Append(..) => PATIENCE,
+            Errand::Store(_, message) => OVERDUE + time_for(message),
+            Errand::Commit(..) | Errand::Append(..) => PATIENCE,
             Errand::Discard(_) | Errand::Sweep | Errand::Measure => OVERDUE,
         };
         self.link.ask(&whose.user, words, file, patience)

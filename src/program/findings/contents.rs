@@ -9,8 +9,8 @@
 //! | `relay.ca_file` | `net::tls_client` | certificates of next hops can't be verified |
 //! | `auth.users` | `engine::host::logins` | that user can't log in |
 //! | `relay.password_file` | `engine::outbound::password` | the smarthost refuses the login |
-//! | `local.aliases`, `:include:` files | `engine::host::aliases_file` | the line is skipped |
-//! | mboxes of local users | `engine::host::mboxes` | mail for that user waits |
+//! | `local.aliases`, `:include:` files | `engine::host::aliases_file` | the line is skipped; in a user's own file it is a warning |
+//! | mailboxes of local users | `engine::host::mboxes` | mail for that user waits; in a home it is a warning |
 //!
 //! Each file is read by the code that the daemon uses, so `check` and daemon never differ. A file that [`super::files`] has a
 //! problem with is not looked into: its problem is known.
@@ -21,6 +21,7 @@
 use super::report::CheckReport;
 use super::{doubts, files};
 use crate::config::{ConfigProblem, FilePosition, Places, Settings, host, load_with_problems};
+use crate::engine::host::aliases_file::AliasFinding;
 use crate::engine::host::mboxes::MboxFault;
 use crate::engine::host::site::Site;
 use crate::engine::host::{aliases_file, certificate, dkim_keys, logins, mboxes};
@@ -31,7 +32,7 @@ use crate::rules::message::dkim::RSA_BITS_GOOD;
 use crate::rules::routing::aliases::AliasProblem;
 use crate::sys::clock::{Clock, SystemClock};
 use crate::sys::user::ProcessUser;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Finds the user of a name: [`ProcessUser::find`], or a table of a test.
 pub type LookUp<'a> = &'a dyn Fn(&str) -> Option<ProcessUser>;
@@ -111,9 +112,11 @@ impl Seen {
     #[must_use]
     pub fn read(self) -> CheckReport {
         let Self { mut report, settings, places, runs_as, mboxes } = self;
-        report.problems.extend(alias_problems(&settings, runs_as.as_ref()));
-        for text in mboxes::problems(&settings, mboxes) {
-            report.problem(places.of("local", "maildir"), text);
+        alias_problems(&settings, runs_as.as_ref(), &mut report);
+        for fault in mboxes::problems(&settings, mboxes) {
+            let place = places.of("local", "maildir");
+            // A user must not make the check fail.
+            if fault.is_user_s { report.warn(place, fault.text) } else { report.problem(place, fault.text) }
         }
         check_contents(&settings, &places, &mut report);
         report
@@ -173,26 +176,26 @@ fn check_contents(settings: &Settings, places: &Places, found: &mut CheckReport)
     }
 }
 
-/// Problems in the aliases file and the files that it includes, which `user` must be able to read. [`super::files`] checks
+/// Adds problems in the aliases file and the files that it includes, which `user` must be able to read. [`super::files`] checks
 /// that the aliases file itself exists.
-fn alias_problems(settings: &Settings, user: Option<&ProcessUser>) -> Vec<ConfigProblem> {
-    let Some(path) = settings.local.aliases.as_deref().filter(|path| path.exists()) else {
-        return Vec::new();
-    };
+fn alias_problems(settings: &Settings, user: Option<&ProcessUser>, report: &mut CheckReport) {
+    let Some(path) = settings.local.aliases.as_deref().filter(|path| path.exists()) else { return };
     let found = aliases_file::problems(path, &|file| match user {
         Some(user) if file != path => files::readable(file, user),
         _ => Ok(()),
     });
-    let problem = |(file, problem): (PathBuf, Result<AliasProblem, String>)| {
+    for AliasFinding { file, is_user_s, problem } in found {
         let file = file.display().to_string();
-        match problem {
+        let problem = match problem {
             Ok(AliasProblem { line, column, text }) => {
                 ConfigProblem { file, place: Some(FilePosition { line, column }), text }
             }
             Err(text) => ConfigProblem { file, place: None, text },
-        }
-    };
-    found.into_iter().map(problem).collect()
+        };
+        // A user must not make the check fail.
+        let list = if is_user_s { &mut report.warnings } else { &mut report.problems };
+        list.push(problem);
+    }
 }
 
 #[cfg(test)]

@@ -29,11 +29,11 @@ use crate::engine::host::site::{Site, hostname_flaw};
 use crate::engine::inbound::listener;
 use crate::mail::address::{ForwardPath, Mailbox};
 use crate::mail::unqualified::Unqualified;
+use crate::program::remote::client::is_served;
 use crate::rules::routing::route::{Destination, LocalUsers, NoRoute, Routed};
 use crate::sys::user;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::net::UnixStream;
 
 /// Shortest prefix of a trusted network, for IPv4 and IPv6: wider networks hold strangers.
 const PREFIX_MIN: (u8, u8) = (8, 16);
@@ -222,7 +222,7 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
 
 /// Whether the listeners' sockets could be opened; addresses that the running daemon uses are taken.
 fn listeners(site: &Site, places: &Places, found: &mut CheckReport) {
-    let is_served = UnixStream::connect(&site.settings.control).is_ok();
+    let is_served = is_served(&site.settings.control);
     let mut before: Vec<SocketAddr> = Vec::new();
     for (i, listener) in site.settings.listeners.iter().enumerate() {
         for &address in &listener.address {

@@ -6,13 +6,20 @@
 
 use crate::engine::control::output::Output;
 use crate::protocol::piece::{self, Piece};
-use crate::protocol::request::Request;
+use crate::protocol::request::{Request, Show};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-/// How long the daemon may take for each piece of its answer.
+/// How long the daemon may take for the connection, and to begin its answer: a running one begins at once. Also for each piece of
+/// what it has in memory.
+const SIGN_TIMEOUT: Duration = Duration::from_secs(8);
+/// The same for `status --check`: monitors give up after ten seconds.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long the daemon may take for each further piece of its answer: a change of the whole queue on a slow card.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The result of a question.
@@ -31,22 +38,58 @@ pub struct BrokenOff(pub io::Error);
 /// Asks the daemon, and passes the text of its answer to `screen`.
 ///
 /// # Errors
-/// The daemon closes the connection before the end of its answer, takes longer than [`ANSWER_TIMEOUT`] for a piece, or
-/// sends something that is no answer.
+/// The daemon does not accept the connection or begin its answer in time, takes longer than [`ANSWER_TIMEOUT`] for a piece,
+/// closes the connection before the end, or sends something that is no answer.
 pub fn ask(socket: &Path, request: &Request, screen: &mut dyn Output) -> Result<DaemonAnswer, BrokenOff> {
-    let stream = match UnixStream::connect(socket) {
+    let (sign, later) = match request {
+        Request::Status(Show::Check(_)) => (CHECK_TIMEOUT, CHECK_TIMEOUT),
+        Request::Status(_) | Request::Link(_) => (SIGN_TIMEOUT, SIGN_TIMEOUT),
+        _ => (SIGN_TIMEOUT, ANSWER_TIMEOUT),
+    };
+    let stream = match connect_to(socket, sign) {
         Ok(stream) => stream,
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::AGAIN) => return Err(BrokenOff(error)),
         Err(error) => return Ok(DaemonAnswer::NoDaemon(format!("{}: {error}", socket.display()))),
     };
     let question = format!("{}\n", request.print());
-    let sent =
-        stream.set_read_timeout(Some(ANSWER_TIMEOUT)).and_then(|()| (&stream).write_all(question.as_bytes()));
+    let sent = (&stream).write_all(question.as_bytes());
+    let mut reader = BufReader::new(&stream);
     // A daemon with too many connections answers and closes without reading: its answer can be read all the same.
-    let answer = read_answer(&mut BufReader::new(&stream), screen);
+    let answer = reader
+        .fill_buf()
+        .map(drop)
+        .and_then(|()| stream.set_read_timeout(Some(later)))
+        .and_then(|()| read_answer(&mut reader, screen));
     match answer {
         Ok(code) => Ok(DaemonAnswer::Answered(code)),
         Err(error) => Err(BrokenOff(sent.err().unwrap_or(error))),
     }
+}
+
+/// Whether a daemon listens, even one that is too busy to answer. Does not wait.
+#[must_use]
+pub fn is_served(socket: &Path) -> bool {
+    let ask = || {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        connect(
+            &socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?,
+            &SocketAddrUnix::new(socket)?,
+        )
+    };
+    matches!(ask(), Ok(()) | Err(Errno::AGAIN))
+}
+
+/// Connects, with a time limit for this and for each later read and write: the backlog of a daemon that hangs may be full.
+///
+/// # Errors
+/// No daemon listens. `EAGAIN`: one does, and the time is over.
+pub fn connect_to(socket: &Path, patience: Duration) -> io::Result<UnixStream> {
+    let stream = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    for which in [sockopt::Timeout::Send, sockopt::Timeout::Recv] {
+        sockopt::set_socket_timeout(&stream, which, Some(patience))?;
+    }
+    connect(&stream, &SocketAddrUnix::new(socket)?)?;
+    Ok(stream.into())
 }
 
 fn read_answer(answer: &mut dyn BufRead, screen: &mut dyn Output) -> io::Result<u8> {
@@ -78,6 +121,23 @@ mod tests {
         fn error(&mut self, _: &str) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn a_daemon_that_accepts_nobody_is_not_waited_for() {
+        let path = std::env::temp_dir().join(format!("pillarbox-client-{}", std::process::id()));
+        let socket =
+            socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+        rustix::net::bind(&socket, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        rustix::net::listen(&socket, 0).unwrap();
+        let _first = UnixStream::connect(&path).unwrap();
+        assert!(is_served(&path));
+        let check = Request::Status(Show::Check(Default::default()));
+        let BrokenOff(error) = ask(&path, &check, &mut Shown::default()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        std::fs::remove_file(&path).unwrap();
+        assert!(!is_served(&path));
+        assert!(matches!(ask(&path, &check, &mut Shown::default()), Ok(DaemonAnswer::NoDaemon(_))));
     }
 
     #[test]

@@ -16,6 +16,7 @@
 //! An error is kept until the input has been read to its end, and then returned by [`Handover::commit`].
 
 use super::super::exit::{self, CommandFailure};
+use super::super::remote::client::connect_to;
 use super::failure;
 use crate::config::Settings;
 use crate::mail::id::QueueId;
@@ -24,7 +25,6 @@ use crate::protocol::piece::{self, Piece};
 use crate::protocol::question::SubmissionSizes;
 use crate::store::drop::{DropEnvelope, RECIPIENTS_MAX, StagedDrop, explain};
 use crate::store::{StoreError, free_space, has_room};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt};
 use std::io::{self, BufReader, Write};
 use std::net::Shutdown;
 use std::os::unix::fs::FileExt;
@@ -216,20 +216,10 @@ fn submit(socket: &Path, envelope: &DropEnvelope, held: &mut HeldMessage) -> io:
 /// Announces a message to the daemon, and sends its envelope.
 fn announce(socket: &Path, envelope: &str, message_octets: u64) -> io::Result<UnixStream> {
     let sizes = SubmissionSizes { envelope_octets: envelope.len(), message_octets };
-    let stream = connect_to(socket)?;
+    let stream = connect_to(socket, GO_TIMEOUT)?;
     // A daemon with too many connections answers and closes without reading: its answer can be read all the same.
     let _ = (&stream).write_all(format!("{}\n{envelope}", sizes.print()).as_bytes());
     Ok(stream)
-}
-
-/// Connects with a time limit: the backlog of a daemon that hangs may be full.
-fn connect_to(socket: &Path) -> io::Result<UnixStream> {
-    let stream = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    for which in [sockopt::Timeout::Send, sockopt::Timeout::Recv] {
-        sockopt::set_socket_timeout(&stream, which, Some(GO_TIMEOUT))?;
-    }
-    connect(&stream, &SocketAddrUnix::new(socket)?)?;
-    Ok(stream.into())
 }
 
 /// Writes the message to the daemon.

@@ -5,12 +5,13 @@
 //! | --- | --- |
 //! | a file with several names | its name here is unlinked: the content has another one |
 //! | a directory | removed if it is empty, else it stays |
-//! | a whole message: too large, in a loop, or with a CR | moved to `corrupt/message-INODE.NUMBER` |
+//! | a whole message: too large, in a loop, or with a CR | moved to `corrupt/message-INODE.NUMBER`, or it stays |
 //! | anything else | moved to `corrupt/drop-INODE.NUMBER` |
 //!
 //! Of the `drop-` files at most [`OWNER_MAX`] of one user are kept, and [`ALL_MAX`] in all; the sizes on the disk are
-//! bounded, too. Above a bound the oldest file of that user is removed, or of all users. Those of root and of the user
-//! of the daemon, whole messages, and damaged queue files are never counted and never removed.
+//! bounded, too. Above a bound the oldest file of that user is removed, or of all users. Whole messages have the same bounds, but
+//! none is removed: above a bound the next one stays in `drop/`, where it lies in its user's way and not in the administrator's.
+//! Those of root and of the user of the daemon, and damaged queue files, are never counted and never removed.
 
 use super::{DropDirectory, display};
 use crate::store::StoreError;
@@ -36,10 +37,13 @@ const CORRUPT_NAMES: usize = 100;
 /// The octets that `st_blocks` counts in.
 const BLOCK_OCTETS: u64 = 512;
 
-/// What `corrupt/` has from `drop/` and is no whole message, oldest first, as one round needs it.
+/// What `corrupt/` has from `drop/`, as one round needs it.
 #[derive(Debug)]
 pub struct Aside {
+    /// What is no whole message, oldest first.
     kept: Vec<Kept>,
+    /// Whole messages, in no order.
+    whole: Vec<Kept>,
     /// Users whose files are not removed.
     pub(super) spared: [u32; 2],
 }
@@ -60,6 +64,16 @@ impl Kept {
 }
 
 impl Aside {
+    /// Whether one more whole message is within the bounds.
+    fn has_room(&self, new: &Kept) -> bool {
+        let is_within = |(files, octets): Bound, of: &dyn Fn(&Kept) -> bool| {
+            let found = || self.whole.iter().filter(|kept| !self.spared.contains(&kept.uid) && of(kept));
+            found().count() < files && found().map(|kept| kept.octets).sum::<u64>() + new.octets <= octets
+        };
+        let is_spared = self.spared.contains(&new.uid);
+        is_spared || (is_within(OWNER_MAX, &|kept| kept.uid == new.uid) && is_within(ALL_MAX, &|_| true))
+    }
+
     /// The place of a file to remove: the oldest of an owner, or of all, with too many.
     fn surplus(&self, uid: u32) -> Option<usize> {
         let above = |(files, octets): Bound, of: &dyn Fn(&Kept) -> bool| {
@@ -73,22 +87,27 @@ impl Aside {
 }
 
 impl DropDirectory {
-    /// Reads what `corrupt/` has from `drop/` and is no whole message. What cannot be read counts as not there.
+    /// Reads what `corrupt/` has from `drop/`. What cannot be read counts as not there.
     #[must_use]
     pub fn aside(&self) -> Aside {
-        let mut kept: Vec<Kept> = Vec::new();
+        let (mut kept, mut whole): (Vec<Kept>, Vec<Kept>) = Default::default();
         for entry in Dir::read_from(&self.corrupt).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy();
-            if !name.starts_with(PREFIX) {
+            let is_whole = name.starts_with(PREFIX_OF_WHOLE);
+            if !is_whole && !name.starts_with(PREFIX) {
                 continue;
             }
             if let Ok(stat) = statat(&self.corrupt, name.as_ref(), AtFlags::SYMLINK_NOFOLLOW) {
                 let found = Kept::new(name.into_owned(), &stat);
+                if is_whole {
+                    whole.push(found);
+                    continue;
+                }
                 let place = kept.partition_point(|other| other.changed <= found.changed);
                 kept.insert(place, found);
             }
         }
-        Aside { kept, spared: [0, geteuid().as_raw()] }
+        Aside { kept, whole, spared: [0, geteuid().as_raw()] }
     }
 
     /// Puts away what is no message, or a whole message that is not to be taken; returns what was done.
@@ -110,6 +129,11 @@ impl DropDirectory {
 
     /// Moves a file to `corrupt/`, and removes older ones above the bounds.
     fn keep(&self, name: &CStr, stat: &Stat, is_whole: bool, aside: &mut Aside) -> io::Result<String> {
+        if is_whole && !aside.has_room(&Kept::new(String::new(), stat)) {
+            return Err(io::Error::other(
+                "corrupt/ has too many messages of this user, or of all; remove some",
+            ));
+        }
         let mut number = 0;
         let prefix = if is_whole { PREFIX_OF_WHOLE } else { PREFIX };
         let to = loop {
@@ -122,6 +146,7 @@ impl DropDirectory {
             }
         };
         if is_whole {
+            aside.whole.push(Kept::new(to.clone(), stat));
             return Ok(format!("moved to corrupt/{to}"));
         }
         aside.kept.push(Kept::new(to.clone(), stat));

@@ -239,6 +239,12 @@ impl DropDirectory {
         }))
     }
 
+    /// The owner of an entry that was not looked at.
+    #[must_use]
+    pub fn owner(&self, name: &CStr) -> Option<u32> {
+        statat(&self.drop, name, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| stat.st_uid)
+    }
+
     /// Opens and locks the file `name`, and parses its envelope. A message of more than `message_max` octets is
     /// `TooLarge`.
     ///

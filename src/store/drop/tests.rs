@@ -178,7 +178,7 @@ fn whole_messages_and_files_of_root_or_the_daemon_are_never_removed() {
     for number in 0..20 {
         write(state.path(), "whole", MESSAGE);
         fs::write(path.join("own"), format!("{number}")).unwrap();
-        drops.put_away(&name("whole"), true, &mut of_a_user(&drops)).unwrap();
+        drops.put_away(&name("whole"), true, &mut drops.aside()).unwrap();
         drops.put_away(&name("own"), false, &mut drops.aside()).unwrap();
     }
     assert_eq!(fs::read_dir(&corrupt).unwrap().count(), 40);
@@ -188,6 +188,25 @@ fn whole_messages_and_files_of_root_or_the_daemon_are_never_removed() {
     assert!(corrupt.join(done.strip_prefix("moved to corrupt/").unwrap()).exists());
     let whole = names(&corrupt).iter().filter(|name| name.starts_with("message-")).count();
     assert_eq!(whole, 20);
+}
+
+/// No user fills `corrupt/`, and no message is deleted.
+#[test]
+fn whole_messages_of_a_user_above_the_bound_stay_where_they_are() {
+    let (state, drops, path) = place();
+    for number in 0..20 {
+        write(state.path(), &format!("whole{number}"), MESSAGE);
+        let done = drops.put_away(&name(&format!("whole{number}")), true, &mut of_a_user(&drops));
+        assert_eq!(done.is_ok(), number < 16, "{number}: {done:?}");
+    }
+    let corrupt = state.path().join("corrupt");
+    assert_eq!((names(&corrupt).len(), names(&path).len()), (16, 4));
+    // The size counts, too.
+    names(&corrupt).iter().for_each(|name| fs::remove_file(corrupt.join(name)).unwrap());
+    fs::write(path.join("large"), vec![b'x'; 33 << 20]).unwrap();
+    let error = drops.put_away(&name("large"), true, &mut of_a_user(&drops)).unwrap_err();
+    assert!(error.to_string().contains("too many messages of this user"), "{error}");
+    assert!(path.join("large").exists());
 }
 
 #[test]

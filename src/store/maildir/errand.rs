@@ -63,16 +63,16 @@ pub struct MaildirUser {
 
 /// Another process that does steps in Maildirs that this process may not write to.
 pub trait Agent: Send + Sync {
-    /// Does one step, and returns a count: see [`perform`]. With `is_hurried` others wait for the caller: a message that
-    /// takes unusually long to store is given up.
+    /// Does one step, and returns a count: see [`perform`].
     ///
     /// # Errors
     /// As for [`perform`]; or the agent does not answer, or refuses the step.
-    fn go(&self, whose: &MaildirUser, errand: Errand<'_>, is_hurried: bool) -> io::Result<u64>;
+    fn go(&self, whose: &MaildirUser, errand: Errand<'_>) -> io::Result<u64>;
     /// The number of users whose mailbox does not answer at present.
     fn overdue(&self) -> usize;
-    /// Reports that the configuration has changed: Maildirs may be elsewhere.
-    fn reload(&self);
+    /// Reports that the configuration has changed: Maildirs may be elsewhere. Returns whether the agent has read it; why not is
+    /// logged.
+    fn reload(&self) -> bool;
 }
 
 /// Shows no fields: the table of functions of a `dyn` trait would bring what is derived for them into the binary.
@@ -92,12 +92,12 @@ pub(super) struct OfAgent {
 impl Mover for OfAgent {
     fn commit(&self, name: &str, to: &OsStr) -> io::Result<()> {
         let to = to.to_str().ok_or(Errno::INVAL)?;
-        self.agent.go(&self.whose, Errand::Commit(name, to), false).map(|_| ())
+        self.agent.go(&self.whose, Errand::Commit(name, to)).map(|_| ())
     }
 
     fn discard(&self, name: &str) {
         // If this fails, the sweep finds the file.
-        let _ = self.agent.go(&self.whose, Errand::Discard(name), false);
+        let _ = self.agent.go(&self.whose, Errand::Discard(name));
     }
 }
 

@@ -183,7 +183,7 @@ impl Staged {
         match agent {
             Some(agent) => {
                 let errand = Errand::Append(from_line, &self.file);
-                agent.go(&path.whose, errand, self.appender.attempts == 1).map(|_| ())
+                agent.go(&path.whose, errand).map(|_| ())
             }
             None => append(path, *owner, from_line, &self.file, *now),
         }

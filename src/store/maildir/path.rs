@@ -23,6 +23,7 @@ use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Whether a name, such as a user's, may be one component of a path: no `/`, no leading dot (so neither `..` nor a
@@ -159,6 +160,23 @@ impl MaildirPath {
             make_below(&directory, name.as_ref(), Mode::RWXU, owner)?;
         }
         Ok(())
+    }
+
+    /// What is wrong with what lies in the place of the mailbox, by its name alone, in words. `None`: nothing lies there, or a
+    /// file, or a directory of the user with this number, or one that group or others may write to.
+    #[must_use]
+    pub fn flaw(&self, uid: u32) -> Option<&'static str> {
+        let metadata = std::fs::symlink_metadata(self.path()).ok()?;
+        let is_open = metadata.mode() & 0o022 != 0;
+        match () {
+            () if metadata.is_symlink() => Some("it is a link, which is not followed"),
+            () if metadata.is_file() => None,
+            () if !metadata.is_dir() => Some("it is neither a directory nor a file"),
+            () if uid != 0 && metadata.uid() != uid && !is_open => {
+                Some("the directory belongs to another user")
+            }
+            () => None,
+        }
     }
 
     /// Whether the Maildir lies in the home of its user.

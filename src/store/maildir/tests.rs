@@ -255,7 +255,7 @@ impl Here {
 }
 
 impl Agent for Here {
-    fn go(&self, whose: &MaildirUser, errand: Errand<'_>, _: bool) -> io::Result<u64> {
+    fn go(&self, whose: &MaildirUser, errand: Errand<'_>) -> io::Result<u64> {
         assert_eq!((whose.user.as_str(), whose.domain.as_str()), ("u", "d"));
         self.errands.lock().unwrap().push(match errand {
             Errand::Store(..) => "store",
@@ -272,7 +272,9 @@ impl Agent for Here {
         0
     }
 
-    fn reload(&self) {}
+    fn reload(&self) -> bool {
+        true
+    }
 }
 
 /// A path that this process must not use itself, and the agent that knows the right one.

@@ -228,6 +228,32 @@ fn what_is_no_message_is_set_aside_once_and_the_others_arrive() {
     assert_eq!((world.mail("alice").len(), world.queue().len(), world.half_written()), (1, 0, 0));
 }
 
+/// Nobody hides what another user's programs do wrong, and nobody fills the log.
+#[test]
+fn each_user_has_a_line_and_many_users_have_few() {
+    if !rustix::process::geteuid().is_root() {
+        return; // Only root can give files away.
+    }
+    let world = World::new("");
+    let drops = drops(&world);
+    for uid in 4000..4100 {
+        for number in 0..2 {
+            let file = world.state().join(format!("drop/{uid}.{number}"));
+            std::fs::write(&file, "rubbish").unwrap();
+            std::os::unix::fs::chown(&file, Some(uid), None).unwrap();
+        }
+    }
+    take_log();
+    assert_eq!((take(&world, &drops), left(&world)), (0, 0));
+    let lines = take_events("trouble");
+    assert_eq!(lines.len(), 16, "{lines:?}");
+    let users: std::collections::HashSet<&str> =
+        lines.iter().filter_map(|line| line.split_once(" of uid ")?.1.split(':').next()).collect();
+    assert_eq!(users.len(), 16, "{lines:?}");
+    let others = |line: &String| line.split_once("; and ")?.1.split(' ').next()?.parse::<usize>().ok();
+    assert_eq!(lines.iter().filter_map(others).sum::<usize>() + lines.len(), 200, "{lines:?}");
+}
+
 #[test]
 fn what_can_not_be_moved_is_told_of_once() {
     let world = World::new("");

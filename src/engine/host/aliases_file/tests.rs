@@ -45,8 +45,8 @@ fn every_file_is_looked_at_once() {
     let readable = |path: &Path| if path.ends_with("closed") { Err("it is closed".into()) } else { Ok(()) };
     let told: Vec<String> = problems(&file, &readable)
         .into_iter()
-        .map(|(path, problem)| {
-            let name = path.file_name().unwrap().display().to_string();
+        .map(|AliasFinding { file, problem, .. }| {
+            let name = file.file_name().unwrap().display().to_string();
             match problem {
                 Ok(AliasProblem { line, column, text }) => format!("{name}:{line}:{column}: {text}"),
                 Err(text) => format!("{name}: {text}"),
