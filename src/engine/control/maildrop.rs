@@ -99,7 +99,8 @@ struct Rounds {
     away: usize,
     /// What `corrupt/` holds, once this round has put something there.
     aside: Option<Aside>,
-    /// Users of whom the queue takes nothing in this round, and those of the round before.
+    /// Users of whom nothing more is taken in this round, and those of the round before: they have a half of the queue, or too many
+    /// messages that can neither be taken nor put away.
     full: Vec<u32>,
     full_before: Vec<u32>,
     /// What was put away since the last log lines.
@@ -350,6 +351,10 @@ impl Maildrop {
         let result = self.directory.put_away(&found.name, is_whole, aside);
         if result.is_err() {
             state.skip(found.key);
+            // Each round would open and parse all those that are not remembered.
+            if is_whole && !state.skips(&found.key) {
+                state.full.extend(uid);
+            }
         }
         let done = result.unwrap_or_else(|error| format!("it stays: {}", error.source));
         state.note(found, uid, &format!("{reason}; {done}"));

@@ -37,7 +37,7 @@
 
 use crate::config::{Settings, load};
 use crate::net::transport::Deadline;
-use crate::sys::{packet, process, rights, user};
+use crate::sys::{packet, process, rights, thread, user};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, waitpid};
@@ -108,14 +108,18 @@ impl Commands {
 
     /// Waits until the command process has ended.
     pub fn wait_for_end(&self) {
-        // The end of a socket is told whatever was asked for.
-        while !poll(&mut [PollFd::new(&self.socket, PollFlags::empty())], None).is_ok_and(|ready| ready > 0) {
+        while !self.has_ended() {
+            if poll(&mut [PollFd::new(&self.socket, PollFlags::empty())], None).is_err() {
+                // Such as a lack of memory: the thread must not spin.
+                thread::sleep(KILLED);
+            }
         }
     }
 
     /// Whether the command process has ended.
     #[must_use]
     pub fn has_ended(&self) -> bool {
+        // The end of a socket is told whatever was asked for.
         let now = Timespec::default();
         poll(&mut [PollFd::new(&self.socket, PollFlags::empty())], Some(&now)).is_ok_and(|ready| ready > 0)
     }

@@ -14,7 +14,7 @@
 //! any of them. The last eighth of the slots in the third column is for addresses without an open connection.
 //! A trusted loopback address without an open connection always gets one. Where loopback has used up its slots, or all are taken,
 //! the oldest trusted connection of loopback that is idle ends for it: no program that connects from many addresses of
-//! 127.0.0.0/8 keeps those out that use 127.0.0.1.
+//! 127.0.0.0/8 keeps those out that use 127.0.0.1. Nor do connections that are all at work: 127.0.0.1 and ::1 get one more each.
 //!
 //! The slot also carries the limits of its client: messages a minute, logged refusals, and the wait before the next
 //! login. The only I/O in this file is the 421 of [`turn_away`].
@@ -35,7 +35,7 @@ use crate::rules::pacing::rate::Rates;
 use crate::sys::lock::{Lock, wait_while};
 use std::collections::HashMap;
 use std::io::Write;
-use std::net::{IpAddr, Shutdown, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, MutexGuard};
 use std::time::Duration;
@@ -44,6 +44,9 @@ use std::time::Duration;
 const KNOWN_MAX: usize = 16;
 /// One slot in so many is kept for addresses without an open connection.
 const NEWCOMERS_SHARE: u32 = 8;
+/// So many of the slots, as a share of all, may be open beyond them while connections that were told to end have not ended: one
+/// whose client does not read takes minutes.
+const LEAVING_SHARE: u32 = 4;
 /// The refusals of one address that are logged in a minute: a robot must not fill the log of a small box.
 const REFUSALS_A_MINUTE: u32 = 60;
 
@@ -101,9 +104,16 @@ impl Open {
         let is_full =
             is_over(open, caps.total) || (is_new_stranger && is_over(self.strangers, caps.of_strangers()));
         let has_all = of_address >= caps.of_address(client.is_trusted);
-        let is_replaced =
-            is_alone && client.is_trusted && (is_full || has_all) && self.end_idle(client.address);
-        if is_full && !is_replaced {
+        // The addresses that programs use, of which there are two: one connection more of each does no harm.
+        let is_usual = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()].contains(&client.ip);
+        let is_usual = is_usual && is_alone && client.is_trusted;
+        let has_margin = open < u64::from(caps.total) + u64::from(caps.total / LEAVING_SHARE).max(1);
+        let is_replaced = is_alone
+            && client.is_trusted
+            && (is_full || has_all)
+            && (has_margin || is_usual)
+            && self.end_idle(client.address);
+        if is_full && !is_replaced && !is_usual {
             return Err(NoSlot::TooMany);
         }
         if has_all && !is_alone {
@@ -463,6 +473,36 @@ mod tests {
         assert!(taken[80 - 48].connection.leaving.load(Ordering::SeqCst), "the oldest");
         taken.iter().chain([&last]).for_each(|slot| slot.set_busy(true));
         assert_eq!(admit("127.0.0.5".into()).unwrap_err(), NoSlot::TooMany, "all of them work");
+    }
+
+    #[test]
+    fn loopback_connections_that_are_all_at_work_leave_a_slot_for_the_usual_addresses() {
+        let slots = Arc::new(ConnectionSlots::default());
+        let caps = Caps { total: 64, per_address: 16 };
+        let admit = |ip: &str| slots.admit(stream(), ip.parse().unwrap(), true, caps);
+        let taken: Vec<Slot> = (0..64)
+            .map(|number| {
+                let slot = admit(&format!("127.0.3.{number}")).unwrap();
+                slot.set_busy(true);
+                slot
+            })
+            .collect();
+        assert_eq!(admit("127.0.0.2").unwrap_err(), NoSlot::TooMany);
+        let usual: Vec<Slot> = ["127.0.0.1", "::1"].iter().map(|ip| admit(ip).unwrap()).collect();
+        usual.iter().for_each(|slot| slot.set_busy(true));
+        assert_eq!(admit("127.0.0.1").unwrap_err(), NoSlot::TooMany);
+        assert_eq!(slots.count(), taken.len() + 2);
+    }
+
+    /// A client that does not read holds up the thread that is to end.
+    #[test]
+    fn connections_that_were_told_to_end_and_do_not_are_bounded() {
+        let slots = Arc::new(ConnectionSlots::default());
+        let caps = Caps { total: 64, per_address: 16 };
+        let admit = |ip: String| slots.admit(stream(), ip.parse().unwrap(), true, caps);
+        let taken: Vec<Slot> =
+            (0..250).filter_map(|number| admit(format!("127.0.3.{number}")).ok()).collect();
+        assert_eq!(taken.len(), 64 + 64 / 4);
     }
 
     #[test]

@@ -254,6 +254,32 @@ fn each_user_has_a_line_and_many_users_have_few() {
     assert_eq!(lines.iter().filter_map(others).sum::<usize>() + lines.len(), 200, "{lines:?}");
 }
 
+/// More than are remembered: each round would read them all again.
+#[test]
+fn thousands_of_messages_that_can_not_be_taken_cost_one_look_a_round() {
+    if !rustix::process::geteuid().is_root() {
+        return; // Only root can give files away.
+    }
+    let world = World::new("limits.message_size = \"1KiB\"");
+    let drops = drops(&world);
+    leave(&world, "large", &envelope(by("bob"), &["alice"]), &"x".repeat(2000));
+    let path = world.state().join("drop");
+    for number in 0..8300 {
+        let file = path.join(number.to_string());
+        std::fs::copy(path.join("large"), &file).unwrap();
+        std::os::unix::fs::chown(&file, Some(4000), None).unwrap();
+    }
+    std::fs::remove_file(path.join("large")).unwrap();
+    take(&world, &drops);
+    assert_eq!((set_aside(&world), left(&world)), (16, 8284));
+    leave(&world, "good", &envelope(by("bob"), &["alice"]), "Subject: x\n\nx\n");
+    world.clock.advance(MINUTE);
+    take_log();
+    assert_eq!((take(&world, &drops), left(&world)), (1, 8284));
+    let lines = take_events("trouble");
+    assert!(lines.len() == 1 && !lines[0].contains("; and"), "{lines:?}");
+}
+
 #[test]
 fn what_can_not_be_moved_is_told_of_once() {
     let world = World::new("");
