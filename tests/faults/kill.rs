@@ -1,4 +1,4 @@
-use super::harness::{Place, alone, program, run, signal};
+use super::harness::{Place, SOON, alone, program, run, signal, wait_until};
 use super::oracle::World;
 use super::{is_root, random, times};
 use std::fs::{self, Permissions};
@@ -43,8 +43,7 @@ fn kill_9_of_the_delivery_agent_loses_nothing() {
     let kills = times(200, 10);
     for _ in 0..kills {
         let mut daemon = world.start();
-        let agents = run(program("pgrep", "procps").args(["-P", &daemon.pid().to_string(), "pillarbox-mda"]));
-        let agent = String::from_utf8(agents.stdout).unwrap().trim().parse().unwrap();
+        let agent = agent_of(daemon.pid());
         let code = world.under_load(SESSIONS, || {
             std::thread::sleep(Duration::from_millis(5 + random.below(250)));
             signal(agent, "KILL");
@@ -59,6 +58,18 @@ fn kill_9_of_the_delivery_agent_loses_nothing() {
         fs::rename(world.place.path("mail").join(account), world.place.path("mail").join(name)).unwrap();
     }
     world.ask(kills).judge("kills of the delivery agent under load");
+}
+
+/// The agent of a daemon. It takes its name when it first runs, which may be after the daemon's greeting.
+fn agent_of(daemon: u32) -> u32 {
+    let mut agent = None;
+    wait_until("the agent runs", SOON, || {
+        let mut pgrep = program("pgrep", "procps");
+        let output = pgrep.args(["-P", &daemon.to_string(), "pillarbox-mda"]).output().unwrap();
+        agent = String::from_utf8(output.stdout).unwrap().trim().parse().ok();
+        agent.is_some()
+    });
+    agent.unwrap()
 }
 
 /// A daemon that runs as nobody, and whose users are those of the system.
