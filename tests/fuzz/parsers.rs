@@ -7,6 +7,8 @@ use pillarbox::mail::header::{self, TraceScanner};
 use pillarbox::mail::section_filter::SectionFilter;
 use pillarbox::mail::{address_list, base64, encoded_word};
 use pillarbox::net::policy_fetch::{POLICY_MAX_OCTETS, read_reply};
+use pillarbox::net::resolver::{hosts_in, name_servers_in};
+use pillarbox::net::tls::{Acceptor, IdentityError};
 use pillarbox::net::transport::Deadline;
 use pillarbox::protocol::piece::{self, Piece};
 use pillarbox::protocol::question::Question;
@@ -373,4 +375,94 @@ pub fn encoded_word(octets: &[u8]) {
     }
     let again: Option<String> = words.iter().map(|word| encoded_word::decode(word)).collect();
     assert_eq!(again.as_ref(), Some(&text));
+}
+
+/// The name servers of a resolv.conf, and the addresses of a hosts file.
+pub fn system_file(octets: &[u8]) {
+    let servers = name_servers_in(octets);
+    assert!((1..=3).contains(&servers.len()), "{servers:?}");
+    assert!(servers.iter().all(|server| server.port() == 53), "{servers:?}");
+    let printed: String = servers.iter().map(|server| format!("nameserver {}\n", server.ip())).collect();
+    let is_scoped = |line: &&[u8]| line.contains(&b'%');
+    if !octets.split(|&octet| octet == b'\n').any(|line| is_scoped(&line)) {
+        assert_eq!(name_servers_in(printed.as_bytes()), servers, "printed and read, they differ");
+    }
+    let found = hosts_in(octets, "nas");
+    assert_eq!(hosts_in(octets, "NAS"), found, "case matters");
+    assert!(found.len() <= octets.iter().filter(|&&octet| octet == b'\n').count() + 1);
+    let printed: String = found.iter().map(|address| format!("{address} nas\n")).collect();
+    assert_eq!(hosts_in(printed.as_bytes(), "nas"), found);
+    assert_eq!(hosts_in(octets, "#"), [] as [std::net::IpAddr; 0], "a comment is no name");
+}
+
+/// A certificate chain and its key in PEM, with a NUL between them; each also beside the right other one.
+pub fn pem(octets: &[u8]) {
+    let (chain, key) = octets.split_at(octets.iter().position(|&octet| octet == 0).unwrap_or(octets.len()));
+    let key = key.strip_prefix(b"\0").unwrap_or(key);
+    let (good_chain, good_key) = GOOD_PEM.split_once('\0').unwrap();
+    for identity in
+        [(chain, key), (chain, good_key.as_bytes()), (good_chain.as_bytes(), key), (octets, octets)]
+    {
+        match Acceptor::new(&[identity], WallTime(0)) {
+            Ok(acceptor) => {
+                let has = |octets: &[u8], word: &str| String::from_utf8_lossy(octets).contains(word);
+                assert!(has(identity.0, "CERTIFICATE-----") && has(identity.1, "PRIVATE KEY-----"));
+                let after = WallTime(acceptor.ends().0.saturating_add(2_000_000));
+                let late = Acceptor::new(&[identity], after);
+                assert!(matches!(late, Err(IdentityError::Expired(_))), "{late:?}");
+            }
+            Err(error) => assert_harmless(&error.to_string()),
+        }
+    }
+}
+
+/// A certificate for `box.example` until 2126 and its key, which are used for nothing else.
+const GOOD_PEM: &str = include_str!("corpus/pem/both");
+
+/// Eight octets of a time, four of an offset, and the rest in the date of a line `From `.
+pub fn date(octets: &[u8]) {
+    let (time, rest) = octets.split_at(octets.len().min(8));
+    let (offset, words) = rest.split_at(rest.len().min(4));
+    let number = |octets: &[u8]| octets.iter().fold(0u64, |sum, &octet| sum << 8 | u64::from(octet));
+    let wall = WallTime(number(time));
+    let offset = i32::try_from(number(offset) % 200_000).unwrap() - 100_000;
+    let seconds = if wall.seconds() < 253_402_300_800 { wall.seconds() } else { 0 };
+    // Days since 1 March of the year 0, counted in eras of 400 years.
+    let days = seconds / 86_400 + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = era * 400 + year + u64::from(month <= 2);
+    let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
+    let expected = format!("{year:04}{month:02}{day:02}{hour:02}{minute:02}{second:02}Z");
+    assert_eq!(wall.to_generalized(), expected);
+    let weekday =
+        ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"][usize::try_from(seconds / 86_400 % 7).unwrap()];
+    let written = wall.to_rfc5322();
+    assert!(written.starts_with(&format!("{weekday}, {day:02} ")), "{written}");
+    assert!(written.ends_with(&format!(" {year:04} {hour:02}:{minute:02}:{second:02} +0000")), "{written}");
+    let local = wall.to_local(offset).unix_timestamp();
+    let shifted = i64::try_from(wall.seconds()).unwrap() + i64::from(offset);
+    assert!(
+        local == shifted.max(0) || !(0..253_402_300_800).contains(&shifted) && local == 0,
+        "{local} {shifted}"
+    );
+    let line = [b"From x ", words, b"\nSubject: x\n\nx\n"].concat();
+    let filtered = |piece: usize| {
+        let (mut filter, mut out) = (SectionFilter::without("Bcc"), Vec::new());
+        line.chunks(piece).for_each(|piece| filter.feed(piece, &mut out));
+        filter.finish(&mut out);
+        out
+    };
+    for piece in PIECES {
+        assert_eq!(shown(&filtered(piece)), shown(&filtered(line.len())), "in pieces of {piece}");
+    }
+    let of_mbox = [format!("From x {weekday} Nov 3 1:2:3\n").as_bytes(), b"Subject: x\n\nx\n"].concat();
+    let (mut filter, mut out) = (SectionFilter::without("Bcc"), Vec::new());
+    filter.feed(&of_mbox, &mut out);
+    filter.finish(&mut out);
+    assert!(out.starts_with(b"Subject: x"), "{}", shown(&out));
 }

@@ -48,7 +48,7 @@ use std::time::Duration;
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [(&str, Target); 26] = [
+pub const TARGETS: [(&str, Target); 29] = [
     ("address", address),
     ("address_list", parsers::address_list),
     ("aliases", aliases),
@@ -58,11 +58,13 @@ pub const TARGETS: [(&str, Target); 26] = [
     ("control", parsers::control),
     ("cron", parsers::cron),
     ("data", data),
+    ("date", parsers::date),
     ("dkim", dkim),
     ("dns_answer", dns_answer),
     ("drop_file", parsers::drop_file),
     ("encoded_word", parsers::encoded_word),
     ("header", parsers::header),
+    ("pem", parsers::pem),
     ("policy_reply", parsers::policy_reply),
     ("proxy_header", proxy_header),
     ("queue_file", queue_file),
@@ -74,6 +76,7 @@ pub const TARGETS: [(&str, Target); 26] = [
     ("server_session", server_session),
     ("state_file", parsers::state_file),
     ("sts_policy", parsers::sts_policy),
+    ("system_file", parsers::system_file),
     ("users_file", parsers::users_file),
 ];
 

@@ -143,7 +143,7 @@ macro_rules! tests {
 }
 
 tests! {
-    address address_list aliases client_session command configuration control cron data dkim dns_answer drop_file encoded_word header policy_reply proxy_header queue_file recode repair reply rewrite sasl server_session state_file sts_policy users_file
+    address address_list aliases client_session command configuration control cron data date dkim dns_answer drop_file encoded_word header pem policy_reply proxy_header queue_file recode repair reply rewrite sasl server_session state_file sts_policy system_file users_file
 }
 
 /// A mutator that changes nothing would make the tests above idle.

@@ -38,8 +38,13 @@ pub(super) fn stamp(path: &Path) -> FileStamp {
 
 /// The name servers of a resolv.conf. If it lists none, the server on this host, as in the C library.
 pub(super) fn name_servers(path: &Path) -> Vec<SocketAddr> {
-    let text = file::read(path, FileKind::System).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
+    name_servers_in(&file::read(path, FileKind::System).unwrap_or_default())
+}
+
+/// The name servers that the text of a resolv.conf names, at most three, and at least one.
+#[must_use]
+pub fn name_servers_in(text: &[u8]) -> Vec<SocketAddr> {
+    let text = String::from_utf8_lossy(text);
     let mut servers: Vec<SocketAddr> = text.lines().filter_map(name_server).take(NAME_SERVERS_MAX).collect();
     if servers.is_empty() {
         servers.push((Ipv4Addr::LOCALHOST, PORT_DNS).into());
@@ -69,9 +74,14 @@ fn scope_id(scope: &str) -> Option<u32> {
 /// The addresses of a name in a hosts file. The file is read every time: one connection needs it once, and a block
 /// list of a million lines must not stay in memory.
 pub(super) fn hosts(path: &Path, name: &str) -> Vec<IpAddr> {
+    file::open(path, FileKind::Hosts)
+        .map_or_else(|_| Vec::new(), |(file, _)| hosts_in(BufReader::new(file), name))
+}
+
+/// The addresses that the text of a hosts file gives to a name.
+pub fn hosts_in(text: impl BufRead, name: &str) -> Vec<IpAddr> {
     let mut found = Vec::new();
-    let Ok((file, _)) = file::open(path, FileKind::Hosts) else { return found };
-    for line in BufReader::new(file).split(b'\n').map_while(Result::ok) {
+    for line in text.split(b'\n').map_while(Result::ok) {
         let line = String::from_utf8_lossy(&line);
         let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
         let Some(Ok(address)) = words.next().map(str::parse) else { continue };

@@ -61,7 +61,7 @@ pub(crate) mod tests;
 
 pub use answer::{AnswerContent, CNAMES_MAX, DnsAnswer, DnsName, DnsRecord, ServerFault, parse_answer};
 pub use domain::base::iana::Rtype;
-pub use files::SystemFiles;
+pub use files::{SystemFiles, hosts_in, name_servers_in};
 
 use crate::mail::mx::{Mx, MxAnswer};
 use crate::sys::lock::Lock;
