@@ -456,6 +456,14 @@ mod tests {
         }
     }
 
+    /// Found by fuzzing: the key of such a domain was a domain that could not be read again.
+    #[test]
+    fn a_domain_whose_a_labels_are_too_long_for_dns_has_no_ascii_form() {
+        let domain = Domain::parse(&"é.".repeat(84)).unwrap();
+        assert_eq!(domain.to_ascii(), None);
+        assert_eq!(Domain::parse(&domain.key()), Ok(domain));
+    }
+
     #[test]
     fn malformed_mailboxes_are_refused() {
         for text in [
