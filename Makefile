@@ -50,7 +50,8 @@ test: $(BINARY) ## all tests, as CI runs them; installs the programs that they t
 	@$(TOOLS)/need $(BUILD_NEEDS) $(TEST_NEEDS)
 	@$(TOOLS)/unpack $(TARGET)/peers exim4-daemon-light nullmailer
 	@$(TOOLS)/beside $(TARGET)/test-deb.log $(MAKE) --no-print-directory check-32 test-deb -- $(MAKE) --no-print-directory check
-	PILLARBOX_RELEASE=$(BINARY) cargo test --quiet --test interop --test faults --no-fail-fast
+	@# Most of these tests wait for a time-out or a peer, so the processors have room for one more thread than there are.
+	PILLARBOX_RELEASE=$(BINARY) RUST_TEST_THREADS=$$(($$(nproc) + 1)) cargo test --quiet --test interop --test faults --no-fail-fast
 
 faults: $(BINARY) ## about an hour of kills, power cuts, failing system calls, full disks and hostile peers, and a line of figures for each
 	@$(TOOLS)/need $(BUILD_NEEDS) $(FAULT_NEEDS)

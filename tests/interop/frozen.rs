@@ -45,13 +45,17 @@ fn nobody_waits_for_a_daemon_that_is_stopped() {
     daemon.signal("STOP");
     let (code, line, errors) = pillarbox(&place, &["status", "--check"]);
     assert!(code == 2 && line.contains("does not answer") && errors.is_empty(), "{code} {line} {errors}");
-    for words in [&["status"][..], &["queue"], &["link", "up"], &["queue", "flush"]] {
-        let (code, said, errors) = pillarbox(&place, words);
-        assert!(
-            code == 75 && said.is_empty() && errors.contains("does not answer"),
-            "{words:?}: {code} {errors}"
-        );
-    }
+    // Each waits some seconds, so they wait together.
+    std::thread::scope(|scope| {
+        for words in [&["status"][..], &["queue"], &["link", "up"], &["queue", "flush"]] {
+            let place = &place;
+            scope.spawn(move || {
+                let (code, said, errors) = pillarbox(place, words);
+                let is_told = errors.contains("does not answer");
+                assert!(code == 75 && said.is_empty() && is_told, "{words:?}: {code} {errors}");
+            });
+        }
+    });
     daemon.signal("CONT");
     assert_eq!(pillarbox(&place, &["queue"]).0, 0);
     daemon.stop();
