@@ -109,7 +109,9 @@ impl Domain {
     #[must_use]
     pub fn to_ascii(&self) -> Option<String> {
         match self {
-            Self::Name(name) if !name.is_ascii() => idna::to_ascii(name),
+            Self::Name(name) if !name.is_ascii() => {
+                idna::to_ascii(name).filter(|ascii| ascii.len() <= DOMAIN_MAX_OCTETS)
+            }
             _ => Some(self.to_string()),
         }
     }

@@ -5,8 +5,6 @@
 //! KiB, and the rest of what it maps hardly occurs in domains that receive mail. Fails for names that become too
 //! long.
 
-use super::address::DOMAIN_MAX_OCTETS;
-
 /// Longest label in octets (RFC 1035 §2.3.4).
 const LABEL_MAX_OCTETS: usize = 63;
 // The parameters of Punycode (RFC 3492 §5).
@@ -18,12 +16,11 @@ const DAMP: u32 = 700;
 const INITIAL_BIAS: u32 = 72;
 const INITIAL_N: u32 = 128;
 
-/// The domain with A-labels; ASCII labels stay unchanged. `None` if a label, or the
-/// whole name, becomes too long.
+/// The domain with A-labels; ASCII labels stay unchanged. `None` if a label becomes too long.
 #[must_use]
 pub fn to_ascii(domain: &str) -> Option<String> {
     let labels: Option<Vec<String>> = domain.split('.').map(label_to_ascii).collect();
-    labels.map(|labels| labels.join(".")).filter(|ascii| ascii.len() <= DOMAIN_MAX_OCTETS)
+    labels.map(|labels| labels.join("."))
 }
 
 fn label_to_ascii(label: &str) -> Option<String> {

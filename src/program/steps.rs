@@ -28,6 +28,10 @@ pub fn code(step: &Step) -> u8 {
         (Stage::Config | Stage::Password, _) => exit::CONFIG,
         (Stage::Recipient, _) => exit::DATA,
         (Stage::Route, Some(Class::Permanent)) => exit::UNKNOWN_USER,
+        // The host said that it may take TLS or the login later: 454 (RFC 3207 §4, RFC 4954 §6).
+        (Stage::StartTls | Stage::Auth, Some(Class::Transient)) if step.text.starts_with('4') => {
+            exit::TEMPORARY
+        }
         (Stage::Auth, _) => exit::NO_PERMISSION,
         (Stage::Maildir, _) => exit::CANT_CREATE,
         (Stage::Tls | Stage::StartTls, _) | (_, Some(Class::Permanent)) => exit::UNAVAILABLE,
@@ -102,6 +106,12 @@ mod tests {
             (Stage::Connect, Transient, exit::TEMPORARY),
         ] {
             assert_eq!(code(&failed(stage, class)), expected, "{stage:?}");
+        }
+        for (stage, text) in
+            [(Stage::StartTls, "454 4.7.0 TLS not available"), (Stage::Auth, "454 4.7.0 Try again")]
+        {
+            let step = Step { text: text.into(), ..failed(stage, Transient) };
+            assert_eq!(code(&step), exit::TEMPORARY, "{text}");
         }
     }
 }

@@ -34,7 +34,10 @@ fn world(config: &str) -> World {
     let world = World::new(config);
     let net = &world.net;
     texts(net, "99.2.0.192.in-addr.arpa", Rtype::PTR, &["box.example"]);
-    net.address("box.example", &["192.0.2.99"]);
+    // As Debian has it in /etc/hosts, and what receivers see.
+    net.address("box.example", &["127.0.1.1"]);
+    let seen = vec![DnsRecord::Address("192.0.2.99".parse().unwrap())];
+    net.records("box.example", Rtype::A, Ok(RecordSet { records: seen, is_secure: false }));
     texts(net, "box.example", Rtype::TXT, &["v=spf1 ip4:192.0.2.99 -all"]);
     texts(net, "_dmarc.box.example", Rtype::TXT, &["v=DMARC1; p=none"]);
     far(net, Host::friendly());
@@ -667,6 +670,13 @@ fn what_receivers_look_at_fails_at_its_steps() {
         assert_eq!(names(&failures), expected, "{failures:?}");
         assert!(failures[0].hint.unwrap().contains("Publish the public half"));
     }
+    // DMARC is satisfied by SPF.
+    texts(&world.net, "box.example", Rtype::TXT, &["v=spf1 ip4:192.0.2.99 -all"]);
+    texts(&world.net, "s._domainkey.box.example", Rtype::TXT, &[]);
+    let (steps, failures) = probe(&world, FAR);
+    assert_eq!(failures, []);
+    assert!(names(&steps).contains("spf dkim=warn dmarc mx"), "{}", names(&steps));
+    texts(&world.net, "box.example", Rtype::TXT, &[]);
     let public = crate::mail::base64::encode(&key.raw_public_key().unwrap());
     texts(&world.net, "s._domainkey.box.example", Rtype::TXT, &[&format!("v=DKIM1; k=ed25519; p={public}")]);
     let (steps, failures) = probe(&world, FAR);

@@ -5,7 +5,7 @@
 //! | --- | --- | --- | --- |
 //! | `ptr` | a name of the address has that address (iprev, RFC 8601 §2.7.3) | no such name, or no public address is known | |
 //! | `spf` | pass for the address | softfail, neutral, no record | fail |
-//! | `dkim` | DNS has the public key of this host's signature | no signature is configured | no record, or another key |
+//! | `dkim` | DNS has the public key of this host's signature | no signature is configured; or no record, and SPF passes | no record, or another key |
 //! | `dmarc` | SPF or DKIM passes, or the policy asks for no action | no record | neither passes, and the policy asks to reject or to quarantine |
 //!
 //! The resolver is that of delivery. A look-up that fails is a warning: it proves nothing about what receivers see.
@@ -52,11 +52,21 @@ impl Ask for Dns<'_> {
         self.data(name, Rtype::TXT)
     }
 
+    /// Those of DNS alone: receivers do not see `/etc/hosts`, where Debian gives a host's name the address 127.0.1.1.
     fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, String> {
-        match self.0.addresses(name) {
-            Err(error) if error.kind == DnsErrorKind::NoSuchDomain => Ok(Vec::new()),
-            found => found.map_err(|error| error.text),
+        let mut addresses = Vec::new();
+        for rtype in [Rtype::A, Rtype::AAAA] {
+            let records = match self.0.records(name, rtype) {
+                Ok(set) => set.records,
+                Err(error) if error.kind == DnsErrorKind::NoSuchDomain => Vec::new(),
+                Err(error) => return Err(error.text),
+            };
+            addresses.extend(records.into_iter().filter_map(|record| match record {
+                DnsRecord::Address(ip) => Some(ip),
+                DnsRecord::Data(_) | DnsRecord::Mx(_) => None,
+            }));
         }
+        Ok(addresses)
     }
 
     fn exchanges(&self, name: &str) -> Result<Vec<String>, String> {
@@ -85,7 +95,7 @@ impl Walk<'_> {
         self.begin(Stage::Spf);
         let passes = addresses.is_ok_and(|addresses| self.check_spf(&dns, &domain, &addresses));
         self.begin(Stage::Dkim);
-        let is_signed = self.check_keys(&dns, &domain);
+        let is_signed = self.check_keys(&dns, &domain, passes);
         self.begin(Stage::Dmarc);
         match authenticity::dmarc(&dns, &domain) {
             Ok(None) => self.report(Stage::Dmarc, Mark::Warn, &format_args!("{domain}: no DMARC record")),
@@ -173,8 +183,9 @@ impl Walk<'_> {
         passes
     }
 
-    /// Reports the DKIM keys of this host; returns whether a signature with one of them would verify.
-    fn check_keys(&self, dns: &Dns<'_>, domain: &str) -> bool {
+    /// Reports the DKIM keys of this host; returns whether a signature with one of them would verify. A missing record is a
+    /// warning if SPF passes, because DMARC is satisfied without the signature (RFC 7489 §4.2).
+    fn check_keys(&self, dns: &Dns<'_>, domain: &str, spf_passes: bool) -> bool {
         let keys = dkim::choose(&self.site.dkim, domain);
         if keys.is_empty() {
             self.report(Stage::Dkim, Mark::Warn, &format_args!("no [[dkim]] signs mail of {domain}"));
@@ -189,7 +200,8 @@ impl Walk<'_> {
                     self.pass(Stage::Dkim, &format_args!("{name} has the key"));
                 }
                 Ok(texts) if texts.is_empty() => {
-                    self.report(Stage::Dkim, Mark::Fail, &format_args!("{name} has no TXT record"));
+                    let mark = if spf_passes { Mark::Warn } else { Mark::Fail };
+                    self.report(Stage::Dkim, mark, &format_args!("{name} has no TXT record"));
                 }
                 Ok(_) => self.report(Stage::Dkim, Mark::Fail, &format_args!("{name} has another key")),
                 Err(text) => self.report(Stage::Dkim, Mark::Warn, &text),
