@@ -143,7 +143,8 @@ impl TcpTransport {
     }
 }
 
-/// The shortest timeout that serves for any remaining time: a wait that goes on sets a longer one when it ends.
+/// A socket's timeout of this length or more serves for any longer remaining time: when it passes, the wait goes on with a new
+/// one.
 const STEP: Duration = Duration::from_secs(5);
 
 /// Whether the timeout set on a socket still fits the remaining time: at most [`SLACK`] longer, and at least half of it

@@ -45,8 +45,8 @@ pub fn start(name: &std::ffi::CStr, socket: OwnedFd, run: impl FnOnce(OwnedFd)) 
 }
 
 /// Runs a program, found by the PATH of its environment, in a process group of its own: with `variables` as its environment
-/// (`NAME=VALUE`), in the root directory, without input, and with its output to `output` or nowhere. Call it in a process without threads.
-/// `failed` is told, in the new process, why the program cannot be run. std::process::Command does the same for 28 KiB more.
+/// (`NAME=VALUE`), in the root directory, without input, and with its output to `output` or nowhere. Call it in a process
+/// without threads. `failed` is told, in the new process, why the program cannot be run. std::process::Command does the same for 28 KiB more.
 ///
 /// # Errors
 /// The system has no room for another process, or there is no word.

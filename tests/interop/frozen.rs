@@ -1,7 +1,6 @@
 use super::client::Client;
 use super::harness::{Daemon, Place, SOON, files, program, run, signal, wait_until};
-use std::fs::{Permissions, create_dir, set_permissions};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::chown;
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -17,17 +16,6 @@ fn pillarbox(place: &Place, arguments: &[&str]) -> (i32, String, String) {
     let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output().unwrap();
     let text = |octets| String::from_utf8(octets).unwrap();
     (status.code().unwrap_or(-1), text(stdout), text(stderr))
-}
-
-/// A place of root and `nobody`; `None` unless root runs these tests.
-fn place_of_root() -> Option<Place> {
-    if !rustix::process::geteuid().is_root() {
-        return None;
-    }
-    let place = Place::below(&std::env::temp_dir());
-    set_permissions(&place.dir, Permissions::from_mode(0o755)).unwrap();
-    create_dir(place.path("mail")).unwrap();
-    Some(place)
 }
 
 /// The child of the daemon with this name.
@@ -63,7 +51,7 @@ fn nobody_waits_for_a_daemon_that_is_stopped() {
 
 #[test]
 fn a_client_does_not_wait_long_for_a_delivery_agent_that_is_stopped() {
-    let Some(place) = place_of_root() else { return };
+    let Some(place) = Place::of_root() else { return };
     place.configure("user = \"nobody\"\nlocal.users = \"system\"\n");
     let daemon = place.serve();
     let agent = child(&daemon, "pillarbox-mda");
@@ -115,7 +103,7 @@ fn without_the_process_for_its_commands_the_daemon_ends_to_be_started_again() {
 
 #[test]
 fn a_queue_that_cannot_be_read_is_not_called_empty() {
-    let Some(place) = place_of_root() else { return };
+    let Some(place) = Place::of_root() else { return };
     place.configure("user = \"nobody\"\nrelay.smarthost = \"smtp://127.0.0.1:1\"\n");
     let daemon = place.serve();
     Client::hello(place.port).unwrap().send("s@y.test", &["a@far.test"], MESSAGE).unwrap();

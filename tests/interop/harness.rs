@@ -2,6 +2,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::ops::Range;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -33,6 +34,17 @@ impl Place {
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).unwrap();
         Self { dir, port: free_port(), sink_port: free_port(), dns_port: free_port() }
+    }
+
+    /// A place that other users can pass through, with a directory for Maildirs; `None` unless root runs these tests.
+    pub fn of_root() -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            return None;
+        }
+        let place = Self::below(&std::env::temp_dir());
+        fs::set_permissions(&place.dir, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::create_dir(place.path("mail")).unwrap();
+        Some(place)
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

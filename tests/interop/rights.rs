@@ -1,7 +1,7 @@
 use super::client::send;
 use super::harness::{Place, SOON, files, program, run, signal, wait_until};
 use super::service::{Supervisor, start_and_hear_ready};
-use std::fs::{File, Permissions, create_dir, metadata, read_to_string, set_permissions};
+use std::fs::{File, Permissions, metadata, read_to_string, set_permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
@@ -17,15 +17,10 @@ fn id(option: &str) -> Vec<u32> {
     text.split_whitespace().map(|number| number.parse().unwrap()).collect()
 }
 
-/// A place that the user can pass through, with a directory for Maildirs that the user owns; `None` unless root runs these
-/// tests, because only root can become another user.
+/// A place of root, with a directory for Maildirs that the user owns; `None` unless root runs these tests, because only root
+/// can become another user.
 fn place_of_user() -> Option<Place> {
-    if !rustix::process::geteuid().is_root() {
-        return None;
-    }
-    let place = Place::below(&std::env::temp_dir());
-    set_permissions(&place.dir, Permissions::from_mode(0o755)).unwrap();
-    create_dir(place.path("mail")).unwrap();
+    let place = Place::of_root()?;
     chown(place.path("mail"), Some(id("-u")[0]), Some(id("-g")[0])).unwrap();
     Some(place)
 }

@@ -43,8 +43,8 @@
 //!
 //! Any user can put thousands of files here that are no messages. A round costs one look at each, and puts away at most
 //! [`AWAY_MAX`] that are known by that look; messages are taken whatever lies beside them. What stays is remembered by
-//! inode and time of change. The log gets one line a minute at most for a user, and for [`REPORTED_USERS_MAX`] users: the first file, and
-//! the number of others.
+//! inode and time of change. The log gets one line a minute at most for a user, and for [`REPORTED_USERS_MAX`] users: the
+//! first file, and the number of others.
 
 use crate::engine::host::site::Site;
 use crate::engine::intake::incoming::Intake;

@@ -146,7 +146,8 @@ pub struct AliasFinding {
     pub problem: Result<AliasProblem, String>,
 }
 
-/// The problems of an aliases file and of the files that it includes. `readable` says whether the daemon will be able to read a file.
+/// The problems of an aliases file and of the files that it includes. `readable` says whether the daemon will be able to
+/// read a file.
 pub fn problems(path: &Path, readable: &dyn Fn(&Path) -> Result<(), String>) -> Vec<AliasFinding> {
     let (mut files, mut found) = (vec![path.to_owned()], Vec::new());
     let mut next = 0;

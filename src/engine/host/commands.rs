@@ -23,8 +23,8 @@
 //! run the operator's commands, and nothing else.
 //!
 //! A command runs as the daemon's user without a shell: its words are split at blanks, and no other character has a
-//! special meaning. Whoever starts the daemon, it runs in `/` with this environment: [`PATH`], `HOME` of the user, `LANG=C`, and the
-//! variables of the alarm.
+//! special meaning. Whoever starts the daemon, it runs in `/` with this environment: [`PATH`], `HOME` of the user,
+//! `LANG=C`, and the variables of the alarm.
 //!
 //! # Failures
 //!
