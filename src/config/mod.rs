@@ -13,13 +13,14 @@ pub mod host;
 pub mod keys;
 mod kinds;
 mod mail_kinds;
+pub mod oauth;
 mod problem;
 pub mod secret_file;
 mod values;
 mod walk;
 
 pub use keys::{
-    Alarm, Auth, Digest, Dkim, Dns, Limits, Listener, Local, Log, Queue, Relay, Rewrite, Settings, Tls,
+    Alarm, Auth, Digest, Dkim, Dns, Limits, Listener, Local, Log, Oauth, Queue, Relay, Rewrite, Settings, Tls,
 };
 pub use problem::{ConfigProblem, FilePosition};
 pub use values::{

@@ -6,6 +6,7 @@
 
 use super::keys::{KeyRow, Listener, Settings, TABLES, Table};
 use super::kinds::{Complaints, TomlValue};
+use super::oauth;
 use super::values::{ListenerAuth, ListenerKind, ListenerTls};
 use crate::rules::routing::route::LocalUsers;
 use toml::de::{DeTable, DeValue};
@@ -235,6 +236,10 @@ fn check_whole(file: &DeTable<'_>, settings: &Settings, report: &mut WalkReport)
             let at = entry(file, "dkim", i).map_or(0, |table| table.span().start);
             report.complaints.push((at, "[[dkim]] needs all of domain, selector and key; write them".into()));
         }
+    }
+    for (table, key, text) in oauth::contradictions(settings) {
+        let at = report.places.iter().find(|(of, own, _)| (*of, *own) == (table, key));
+        report.complaints.push((at.map_or(0, |(.., at)| *at), text));
     }
     if settings.local.maildir.uses_home() && settings.local.users != LocalUsers::System {
         let at = report.places.iter().find(|(table, key, _)| (*table, *key) == ("local", "maildir"));
