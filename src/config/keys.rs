@@ -320,6 +320,10 @@ tables! {
         /// "bad.example" = "error:5.1.2 no mail there" }
         routes: Vec<Exception> = {}, pairs(route);
     }
+    beside {
+        /// Logins by a token take it from `[oauth]`.
+        has_oauth: bool = false;
+    }
 
     /// Tokens for a login at the smarthost (OAuth 2.0), where `auth` is xoauth2 or oauthbearer and no password_* is set:
     /// `pillarbox login` gets the first one, the daemon keeps it.

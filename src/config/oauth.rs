@@ -10,7 +10,7 @@ pub static FLOWS: [&str; 3] = ["device", "paste", "client"];
 /// The words of `oauth.provider`.
 pub static PROVIDER_NAMES: [&str; 4] = ["", "google", "microsoft", "microsoft-personal"];
 /// The mechanisms that take a token.
-const TOKEN_MECHANISMS: [&str; 2] = ["xoauth2", "oauthbearer"];
+pub(super) const TOKEN_MECHANISMS: [&str; 2] = ["xoauth2", "oauthbearer"];
 
 /// How a token is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

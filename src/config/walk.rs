@@ -46,6 +46,7 @@ pub fn walk(file: &DeTable<'_>, settings: &mut Settings, report: &mut WalkReport
     if settings.listeners.is_empty() {
         settings.listeners = listeners;
     }
+    settings.relay.has_oauth = settings.oauth.is_set();
     if report.complaints.is_empty() {
         check_whole(file, settings, report);
     }

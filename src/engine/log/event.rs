@@ -19,6 +19,7 @@
 //! | `digest` | info | `id messages` | several messages have become one |
 //! | `clock_jump` | warn | `seconds` | the wall clock jumped |
 //! | `operator` | info | `what id uid` | a user has changed a message of the queue |
+//! | `token` | info, warn, debug | `login state reason` | a token of OAuth was refreshed (debug), is asked for later, or (warn) was refused |
 //! | `alarm` | warn | `state reason id route text` | mail is stuck, or moves again |
 //! | `trouble` | error | `doing error` | a failure of this host that mail survives |
 //! | `notice` | info | `text` | the daemon has begun or ended something |
@@ -164,6 +165,15 @@ pub enum Event<'a> {
         /// The user.
         uid: u32,
     },
+    /// The token of a login (OAuth 2.0) was refreshed, or not.
+    Token {
+        /// The user name.
+        login: &'a str,
+        /// `refreshed`, `deferred` or `refused`.
+        state: &'static str,
+        /// What the provider said, or why it can't be asked.
+        reason: &'a str,
+    },
     /// Mail is stuck, or moves again.
     Alarm {
         /// `alarm`, or `ok` when it is over.
@@ -236,6 +246,7 @@ impl<'a> Event<'a> {
             Self::Paused { .. } | Self::ClockJump { .. } | Self::TlsPolicy { .. } | Self::Alarm { .. } => {
                 log::Level::Warn
             }
+            Self::Token { state: "refused", .. } => log::Level::Warn,
             Self::Trouble { .. } => log::Level::Error,
             _ => log::Level::Info,
         };
@@ -309,6 +320,9 @@ impl Display for Event<'_> {
                 let [id, route] = [id, route].map(|it| if it.is_empty() { &"-" } else { it });
                 let (route, text) = (LogValue(route), Quoted(text));
                 write!(f, "event=alarm state={state} reason={reason} id={id} route={route} text={text}")
+            }
+            Self::Token { login, state, reason } => {
+                write!(f, "event=token login={} state={state} reason={}", LogValue(login), Quoted(reason))
             }
             Self::Notice(text) => write!(f, "event=notice text={}", Quoted(text)),
         }

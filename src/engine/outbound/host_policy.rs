@@ -17,12 +17,14 @@ use super::hosts::Host;
 use super::password;
 use crate::config::TlsLevel;
 use crate::engine::host::site::Site;
-use crate::mail::next_hop::Scheme;
+use crate::mail::next_hop::{Scheme, Smarthost};
 use crate::mail::outcome::Diagnostic;
+use crate::mail::relay_login::PasswordSource;
 use crate::mail::status::EnhancedStatus;
 use crate::rules::advice::step::Stage;
 use crate::rules::tls::tls_policy::TlsPolicy;
 use crate::smtp::client::{Login, Security, SessionOptions, TlsUse};
+use crate::smtp::sasl::Secret;
 use std::net::SocketAddr;
 
 /// The rules for talking to a host.
@@ -88,20 +90,41 @@ pub(super) fn login(
     let login = host.smarthost.as_ref().and_then(|smarthost| smarthost.login.as_deref());
     let Some(login) = login.filter(|login| !login.username.is_empty()) else { return Ok(None) };
     context.observer.see(TraceEvent::Begins(Stage::Password));
-    let password = password::read(site, &login.password).map_err(|error| {
+    let read = password::read(site, login, &|name| context.tokens.token(&context.token_world(site), name));
+    let password = read.map_err(|error| {
         let text = format!("no password for {}: {error}", host.name);
         context.failed(Diagnostic::local(EnhancedStatus::POLICY_NOW, text))
     })?;
     context.observer.see(TraceEvent::Password(&login.username, &password));
     let name = login.username.clone();
-    Ok(Some(Login { name, password, choice: login.auth, port: host.port, nonce: String::new() }))
+    let renews = matches!(login.password, PasswordSource::Token | PasswordSource::Command(_));
+    Ok(Some(Login { name, password, choice: login.auth, port: host.port, nonce: String::new(), renews }))
+}
+
+/// Another token for a host that has refused this one: a new one of the provider, or what the command prints now. `None`:
+/// there is no other.
+pub(super) fn renewed(
+    context: &OutboundContext<'_>,
+    site: &Site,
+    smarthost: Option<&Smarthost>,
+    refused: &Secret,
+) -> Option<Secret> {
+    let login = smarthost.and_then(|smarthost| smarthost.login.as_deref())?;
+    let renew = |name: &str| context.tokens.renew(&context.token_world(site), name, refused);
+    match password::read(site, login, &renew) {
+        Ok(token) if token != *refused => Some(token),
+        Ok(_) => None,
+        Err(error) => {
+            log::debug!(target: "pillarbox", "event=unreachable host={} reason={error:?}", login.username);
+            None
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::mail::address::Domain;
-    use crate::smtp::sasl::Secret;
 
     /// Which hosts get TLS, which certificates are checked, and which hosts get clear text if TLS fails.
     #[test]
@@ -134,6 +157,7 @@ mod tests {
                 choice: "auto",
                 port: 25,
                 nonce: String::new(),
+                renews: false,
             });
             let address = SocketAddr::new(ip.parse().unwrap(), 25);
             let policy = HostPolicy::towards(&site, &host, address, login);

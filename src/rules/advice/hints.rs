@@ -24,17 +24,19 @@
 use super::refusal::{LOCKED_ACCOUNT, REFUSALS};
 use super::row::{Hint, fits};
 use super::step::Stage;
+use super::token_hints::TOKEN_HINTS;
 
 /// The advice for a step that failed, or deserves a warning, by its text and the host's name.
 #[must_use]
 pub fn hint(stage: Stage, text: &str, host: &str) -> Option<&'static str> {
-    let row = fits(HINTS, stage, text, host).or_else(|| fits(REFUSALS, stage, text, host));
+    let rows = [TOKEN_HINTS, HINTS, REFUSALS];
+    let row = rows.into_iter().find_map(|rows| fits(rows, stage, text, host));
     row.map(|row| row.advice)
 }
 
 /// All rows, in the order in which they are tried.
 pub fn rows() -> impl Iterator<Item = &'static Hint> {
-    HINTS.iter().chain(REFUSALS)
+    TOKEN_HINTS.iter().chain(HINTS).chain(REFUSALS)
 }
 
 const AUTH: &[Stage] = &[Stage::Auth];
@@ -63,7 +65,7 @@ const HINTS: &[Hint] = &[
         AUTH,
         "5.7.139|5.7.30|basic authentication is|smtpclientauthentication is disabled",
         "Microsoft accepts no password here: ask the administrator to allow authenticated SMTP for this mailbox, or use \
-         OAuth (relay.auth = \"xoauth2\" and a relay.password_command that prints a token).",
+         OAuth: relay.auth = \"xoauth2\", [oauth], and pillarbox login (docs/recipes.md).",
     ),
     row(AUTH, LOCKED_ACCOUNT.0, LOCKED_ACCOUNT.1),
     row(

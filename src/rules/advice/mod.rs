@@ -3,6 +3,7 @@
 //! | file | answers | asked by |
 //! | --- | --- | --- |
 //! | `hints` | What should the operator change when a step fails? | `probe`, `docs/troubleshooting.md` |
+//! | `token_hints` | The same, where a provider gives no token | the same |
 //! | `refusal` | Does a 5yz reply concern the message, or the account and with it the whole route? | delivery, `probe`, the log |
 //! | `authenticity` | What do SPF, DKIM and DMARC say about mail from this host? | `probe` |
 //! | `providers` | Which host takes the mail of this address, and on which ports? | `setup` |
@@ -18,3 +19,4 @@ pub mod providers;
 pub mod refusal;
 pub mod row;
 pub mod step;
+mod token_hints;

@@ -9,7 +9,7 @@
 //! A wrong checksum reads as a missing file. A name is of letters, digits and `-`; any other is neither read nor written.
 //!
 //! A new token must not be lost to a full disk: the provider may have ended the old one. So the caller first takes a
-//! [`Reserved`], which has written as many octets as any version has, and only then asks for the token; the save then
+//! [`Reserved`], which has written as many octets as the next version may have, and only then asks for the token; the save then
 //! overwrites these octets, and needs no more room. The lock lets one process at a time ask; it ends with the process.
 
 use super::super::crc;
@@ -60,11 +60,11 @@ pub struct Reserved {
 }
 
 impl Reserved {
-    /// Reserves room below `state`.
+    /// Reserves room for so many octets below `state`.
     ///
     /// # Errors
     /// The disk is full, or another I/O error.
-    pub fn begin(state: &Path, name: &str) -> Result<Self, StoreError> {
+    pub fn begin(state: &Path, name: &str, octets: usize) -> Result<Self, StoreError> {
         /// Several threads of one process may save at the same time.
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let path = state.join(DIRECTORY).join(name);
@@ -77,7 +77,7 @@ impl Reserved {
             let number = NUMBER.fetch_add(1, Ordering::Relaxed);
             let mut file = StagedFile::create(&tmp, format!("tokens.{}.{number}", std::process::id()), None)?;
             file.lock()?;
-            file.write(&[b'\n'; SIZE_MAX_OCTETS])?;
+            file.write(&vec![b'\n'; octets.min(SIZE_MAX_OCTETS)])?;
             // Out of the buffer, so that the disk has to have the room now.
             file.contents()?;
             Ok((file, target))
@@ -162,7 +162,7 @@ mod tests {
     }
 
     fn save(state: &Path, name: &str, text: &[u8]) {
-        Reserved::begin(state, name).unwrap().save(text).unwrap();
+        Reserved::begin(state, name, 4096).unwrap().save(text).unwrap();
     }
 
     #[test]
@@ -182,7 +182,10 @@ mod tests {
         assert_eq!((mode("tokens"), mode("tokens/a")), (0o700, 0o600));
         assert_eq!(fs::read_dir(state.join("tmp")).unwrap().count(), 0);
         for name in ["", ".", "..", "a/b", "a.lock", "../tmp/x", &"a".repeat(65)] {
-            assert!(Reserved::begin(state, name).is_err() && TokenLock::take(state, name).is_err(), "{name}");
+            assert!(
+                Reserved::begin(state, name, 9).is_err() && TokenLock::take(state, name).is_err(),
+                "{name}"
+            );
             assert_eq!(load(state, name), None);
         }
     }
@@ -212,10 +215,10 @@ mod tests {
         let state = directory.path();
         save(state, "a", b"one\n");
         for text in [&b""[..], b"two", b"two\n\n", &b"x\n".repeat(SIZE_MAX_OCTETS)] {
-            assert!(Reserved::begin(state, "a").unwrap().save(text).is_err());
+            assert!(Reserved::begin(state, "a", 4096).unwrap().save(text).is_err());
         }
         // Reserved, and the process ended there.
-        drop(Reserved::begin(state, "a").unwrap());
+        drop(Reserved::begin(state, "a", 4096).unwrap());
         assert_eq!(load(state, "a").as_deref(), Some(&b"one\n"[..]));
         assert_eq!(fs::read_dir(state.join("tmp")).unwrap().count(), 0);
     }

@@ -36,6 +36,7 @@ fn status() -> Status {
             kept: 109,
             ..Figures::default()
         },
+        tokens: Vec::new(),
         alarms: vec![Reason::Stuck, Reason::Route("far.example".into())],
         routes: vec![route("far.example", Some(pause)), route("flushed.example", None)],
         in_all: since_start.map(|number| number + 5000),
