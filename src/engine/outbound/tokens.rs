@@ -58,7 +58,7 @@ const LOCK_GLANCE: Duration = Duration::from_millis(100);
 /// The pause after a provider that could not be reached, in seconds.
 const UNREACHED: u64 = 30;
 /// A token younger than this is not replaced because a host refuses it, in seconds: the host would refuse the next one.
-const YOUNG: u64 = 60;
+const YOUNG: u64 = 10;
 /// Room for lines without tokens.
 const LINES_MAX_OCTETS: usize = 4 * 1024;
 
@@ -242,7 +242,7 @@ impl TokenKeeper {
             .zip(kept.seconds_left(now))
             .map(|(it, left)| it.lifetime - left.min(it.lifetime));
         if matches!(want, Want::Other(_)) && age.is_some_and(|age| age < YOUNG) {
-            return Err("the token came less than a minute ago, so another one would not do".into());
+            return Err("the token came just now, so another one would not do".into());
         }
         self.refresh(world, &client, &file, kept, now)
     }

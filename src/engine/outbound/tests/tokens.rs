@@ -212,11 +212,11 @@ fn an_answer_that_can_not_be_saved_is_kept_in_memory_and_its_refresh_token_is_no
     world.clock.advance(HOUR);
     let path = tokens.join(file(&world));
     let kept = fs::read(&path).unwrap();
-    let blocked = path.clone();
+    let (blocked, mut is_first) = (path.clone(), true);
     let mut script = changing();
     let _ = script("refresh_token=R1");
     provider.now_says(move |form| {
-        if blocked.is_file() {
+        if std::mem::take(&mut is_first) {
             fs::remove_file(&blocked).unwrap();
             fs::create_dir(&blocked).unwrap();
         }
