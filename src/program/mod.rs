@@ -7,8 +7,8 @@
 //!
 //! Shared by commands, and using none of them: `privileges` (from root to `user`), `remote` (the client of the control
 //! socket), `findings` (problems of a configuration), `steps` (how a probe is shown), `terminal`, `exit`. Apart from
-//! sendmail, no command uses another. A command returns a [`CommandFailure`] instead of ending the process, so tests can run it.
-//! [`run`] makes the exit code of it.
+//! sendmail, and from setup, which ends with `login`, no command uses another. A command returns a [`CommandFailure`] instead of
+//! ending the process, so tests can run it. [`run`] makes the exit code of it.
 //!
 //! ```text
 //! argv[0] ─┬─ pillarbox [-c FILE] COMMAND … ─▶ row of COMMANDS ─▶ its `run`

@@ -110,6 +110,12 @@ pub fn of_smarthost(host: &str) -> Option<&'static str> {
     hosts.iter().find(|(name, _)| host.eq_ignore_ascii_case(name)).map(|&(_, provider)| provider)
 }
 
+/// Whether the provider takes no passwords by SMTP any more.
+#[must_use]
+pub fn takes_no_password(provider: &str) -> bool {
+    provider.starts_with("microsoft")
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::url::HttpsUrl;
