@@ -20,11 +20,11 @@ use super::mail_kinds::{
     account, addressee, ascii_host_name, domain, fingerprint, host_name, https_url, identity, ip,
     listen_address, maildir, name_server, network, route, schedule, sender, separator, tenant, users,
 };
-use super::oauth::{FLOWS, PROVIDER_NAMES};
 use super::smarthosts::{MECHANISMS, SenderRoute, SmarthostEntry, entry, senders};
 use super::values::{
-    Addressee, FAMILIES, LEVELS, LISTENER_AUTH, LISTENER_KINDS, LISTENER_TLS, LOG_TARGETS, ListenerAuth,
-    ListenerKind, ListenerTls, LogLevel, LogTarget, RelayFamily, TLS_LEVELS, TlsLevel,
+    Addressee, FAMILIES, FLOWS, LEVELS, LISTENER_AUTH, LISTENER_KINDS, LISTENER_TLS, LOG_TARGETS,
+    ListenerAuth, ListenerKind, ListenerTls, LogLevel, LogTarget, PROVIDER_NAMES, RelayFamily, TLS_LEVELS,
+    TlsLevel,
 };
 use crate::mail::address::{Domain, Mailbox};
 use crate::mail::fingerprint::Fingerprint;

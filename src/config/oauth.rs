@@ -5,10 +5,6 @@ use crate::rules::accounts::oauth::provider::{Provider, named};
 use crate::rules::accounts::oauth::url::HttpsUrl;
 use std::path::Path;
 
-/// The words of `oauth.flow`.
-pub static FLOWS: [&str; 3] = ["device", "paste", "client"];
-/// The words of `oauth.provider`.
-pub static PROVIDER_NAMES: [&str; 4] = ["", "google", "microsoft", "microsoft-personal"];
 /// The mechanisms that take a token.
 pub(super) const TOKEN_MECHANISMS: [&str; 2] = ["xoauth2", "oauthbearer"];
 
@@ -146,6 +142,7 @@ pub fn contradictions(settings: &Settings) -> Vec<(&'static str, &'static str, S
 mod tests {
     use super::*;
     use crate::config::parse;
+    use crate::config::values::PROVIDER_NAMES;
 
     fn told(text: &str) -> Vec<String> {
         parse(text, "f").err().unwrap_or_default().iter().map(ToString::to_string).collect()

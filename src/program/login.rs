@@ -14,6 +14,7 @@
 //! | --- | --- |
 //! | 0 | the token works, and is kept |
 //! | 64 | NAME is missing, or no login has it |
+//! | 73, 74 | nothing can be kept below `state`: told before anybody is asked |
 //! | 75 | the provider has no time, or can't be reached; or the token is kept, and the smarthost can't be reached |
 //! | 77 | the person, the provider or the smarthost has said no |
 //! | 78 | `[oauth]` is missing or wrong |
@@ -82,6 +83,9 @@ pub fn run(config: &Path, operands: &[OsString]) -> Result<(), CommandFailure> {
         return status(&settings, name);
     }
     let username = pick(&settings, name)?;
+    // Before anybody is asked for anything: makes what is missing.
+    privileges::open_state(&settings, None)
+        .map_err(|error| CommandFailure::new(exit::CANT_CREATE, error.to_string()))?;
     let hostname = host::name(settings.hostname.as_ref());
     let site = Arc::new(Site { commands, ..Site::new(settings, hostname, None) });
     log_in(&site, &username)
@@ -140,6 +144,8 @@ fn log_in(site: &Arc<Site>, username: &str) -> Result<(), CommandFailure> {
     let (resolver, tcp, keeper) = (resolver(&site.settings), TcpConnect::default(), TokenKeeper::default());
     let world = TokenWorld { resolver: &resolver, connect: &tcp, site };
     let client = OauthClient::of(&site.settings).map_err(|text| failed(exit::CONFIG, &text))?;
+    let (state, file) = (&site.settings.state, client.file_name(username));
+    TokenKeeper::can_save(state, &file).map_err(|text| failed(exit::IO, &text))?;
     let proven = client.prove(keeper.now().wall).map_err(|text| failed(exit::CONFIG, &text))?;
     let question = LoginQuestion { world: &world, client: &client, proof: &proven.proof, username };
     let grant = question.ask().map_err(|Failed { code, text }| failed(code, &text))?;
@@ -149,8 +155,6 @@ fn log_in(site: &Arc<Site>, username: &str) -> Result<(), CommandFailure> {
              offline_access in oauth.scope.\n",
         );
     }
-    let state = &site.settings.state;
-    let file = client.file_name(username);
     let mut kept = Kept::new(username, &client.token_url.to_string());
     kept.granted(grant, None, keeper.now());
     keeper.try_login(state, &file, kept);

@@ -120,9 +120,9 @@ pub fn run(path: &Path, operands: &[OsString]) -> Result<(), CommandFailure> {
         readers: FileReaders::All,
     });
     // An interrupt from now on waits for the files, so that none is left half written.
-    let held_back = Signals::register(false);
+    // A login by token writes one file, and a person may want to interrupt what follows.
+    let _held_back = (!takes_token).then(|| Signals::register(false));
     target.write(&new)?;
-    drop(held_back);
     let written: Vec<String> = new.iter().map(|file| file.path.display().to_string()).collect();
     say(&format!("Written: {}\n", written.join(", ")));
     if takes_token && !options.is_set("no-test") {

@@ -263,17 +263,22 @@ impl<'a> Event<'a> {
     }
 }
 
+impl Event<'_> {
+    fn print_accepted(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Accepted { id, from, to, size, client, tls, auth } = self else { return Ok(()) };
+        let list = List(to);
+        let [tls, auth] = [tls, auth].map(|it| it.unwrap_or("-"));
+        let (from, to, client) = (LogValue(from), LogValue(&list), LogValue(client));
+        let (tls, auth) = (LogValue(&tls), LogValue(&auth));
+        write!(f, "event=accepted id={id} from={from} to={to} size={size}")?;
+        write!(f, " client={client} tls={tls} auth={auth}")
+    }
+}
+
 impl Display for Event<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Accepted { id, from, to, size, client, tls, auth } => {
-                let list = List(to);
-                let [tls, auth] = [tls, auth].map(|it| it.unwrap_or("-"));
-                let (from, to, client) = (LogValue(from), LogValue(&list), LogValue(client));
-                let (tls, auth) = (LogValue(&tls), LogValue(&auth));
-                write!(f, "event=accepted id={id} from={from} to={to} size={size}")?;
-                write!(f, " client={client} tls={tls} auth={auth}")
-            }
+            Self::Accepted { .. } => self.print_accepted(f),
             Self::Attempt { what, id, to, relay, attempt, delay, status, reply } => write!(
                 f,
                 "event={} id={id} to={} relay={} attempt={attempt} delay={}.{:03} status={status} reply={}",

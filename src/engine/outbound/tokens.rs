@@ -35,7 +35,7 @@ use crate::net::connect::Connect;
 use crate::net::resolver::Resolve;
 use crate::net::transport::Deadline;
 use crate::rules::accounts::oauth::kept::{AccessState, Kept, Moment, Wait};
-use crate::rules::accounts::oauth::reply::{RefusalKind, TokenReply, token};
+use crate::rules::accounts::oauth::reply::{Refusal, RefusalKind, TokenReply, token};
 use crate::rules::accounts::oauth::request::{GrantRequest, token as token_form};
 use crate::rules::advice::monitor::span;
 use crate::smtp::sasl::Secret;
@@ -148,7 +148,7 @@ impl TokenKeeper {
     /// A token for a login.
     ///
     /// # Errors
-    /// There is none now; in words, with the command to run if a person has to log in.
+    /// No token is available now; in words, with the command to run if a person has to log in.
     pub fn token(&self, world: &TokenWorld<'_>, username: &str) -> Result<Secret, String> {
         self.obtain(world, username, Want::Usable)
     }
@@ -156,7 +156,7 @@ impl TokenKeeper {
     /// Another token for a login whose host has refused this one.
     ///
     /// # Errors
-    /// There is none now; in words.
+    /// No other token is available now; in words.
     pub fn renew(&self, world: &TokenWorld<'_>, username: &str, refused: &Secret) -> Result<Secret, String> {
         self.obtain(world, username, Want::Other(refused))
     }
@@ -202,6 +202,16 @@ impl TokenKeeper {
         let mut memory = self.memory.lock();
         memory.unsaved.retain(|it| it.file != file);
         memory.unsaved.push(unsaved);
+    }
+
+    /// Whether a login could be saved.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn can_save(state: &Path, file: &str) -> Result<(), String> {
+        let _lock = Self::lock(state, file)?;
+        let room = Reserved::begin(state, file, LINES_MAX_OCTETS);
+        room.map(drop).map_err(|error| format!("no token can be kept: {error}"))
     }
 
     /// Saves a login that was tried.
@@ -277,7 +287,6 @@ impl TokenKeeper {
             }
         };
         let last = presented.len() - 1;
-        let mut outcome = Err(String::new());
         for (i, presented) in presented.iter().enumerate() {
             let grant = match presented {
                 Some(token) => GrantRequest::RefreshToken(token),
@@ -288,33 +297,44 @@ impl TokenKeeper {
                 Ok(answer) => answer,
                 Err(text) => return Err(self.note_unreached(file, &kept.username, text)),
             };
-            match token(answer.as_read()) {
-                TokenReply::Refused(refusal) if refusal.kind == RefusalKind::InvalidGrant && i < last => {
-                    continue;
-                }
-                TokenReply::Granted(grant) => {
-                    let access = grant.access.clone();
-                    kept.granted(grant, presented.as_ref(), self.now());
-                    outcome = Ok(access);
-                }
-                TokenReply::Refused(refusal) => {
-                    kept.refused(&refusal.text, fingerprint, now);
-                    outcome = Err(refused_text(&kept));
-                }
-                TokenReply::Temporary(hindrance) => {
-                    kept.hindered(&hindrance.text, hindrance.retry_after, sys::random(), now);
-                    outcome = Err(format!("it can't be refreshed now: {}", hindrance.text));
-                }
-                TokenReply::Pending | TokenReply::SlowDown => {
-                    kept.hindered("the answer is that to another question", None, sys::random(), now);
-                    outcome = Err(format!("it can't be refreshed now: {}", kept.answer));
-                }
+            let reply = token(answer.as_read());
+            let is_over = |refusal: &Refusal| refusal.kind != RefusalKind::InvalidGrant || i == last;
+            if !matches!(&reply, TokenReply::Refused(refusal) if !is_over(refusal)) {
+                let outcome = self.settle(&mut kept, reply, presented.as_ref(), fingerprint);
+                log_outcome(&kept, outcome.as_ref().err());
+                self.save(state, file, room, kept);
+                return outcome;
             }
-            break;
         }
-        log_outcome(&kept, outcome.as_ref().err());
-        self.save(state, file, room, kept);
-        outcome
+        Err("no token is left to be presented".into())
+    }
+
+    /// Notes an answer in what is kept, and returns the token of a grant.
+    fn settle(
+        &self,
+        kept: &mut Kept,
+        reply: TokenReply,
+        presented: Option<&Secret>,
+        fingerprint: u64,
+    ) -> Result<Secret, String> {
+        let now = self.now();
+        let (text, retry_after) = match reply {
+            TokenReply::Granted(grant) => {
+                let access = grant.access.clone();
+                kept.granted(grant, presented, now);
+                return Ok(access);
+            }
+            TokenReply::Refused(refusal) => {
+                kept.refused(&refusal.text, fingerprint, now);
+                return Err(refused_text(kept));
+            }
+            TokenReply::Temporary(hindrance) => (hindrance.text, hindrance.retry_after),
+            TokenReply::Pending | TokenReply::SlowDown => {
+                ("the answer is that to another question".into(), None)
+            }
+        };
+        kept.hindered(&text, retry_after, sys::random(), now);
+        Err(format!("it can't be refreshed now: {text}"))
     }
 
     /// Whether the provider may be asked now.

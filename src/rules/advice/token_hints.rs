@@ -13,6 +13,13 @@ const fn row(when: &'static str, advice: &'static str) -> Hint {
 
 /// The rows; the first that matches counts.
 pub(super) const TOKEN_HINTS: &[Hint] = &[
+    Hint {
+        stages: &[Stage::Auth],
+        about: None,
+        when: "(status |(scope ",
+        advice: "The smarthost refuses the token: it must be for the account in relay.username, and its scope (oauth.scope) one that the \
+                 smarthost takes. At Microsoft, SMTP AUTH must be on for the mailbox, and Exchange must know the application (docs/recipes.md).",
+    },
     row(
         "65001&aadsts",
         "Nobody has allowed the application to send mail for this account: run pillarbox login again and accept what it asks for, \
@@ -166,5 +173,8 @@ mod tests {
             let advice = hint(Stage::Password, text, "").unwrap_or_default();
             assert!(advice.contains(words), "{text}: {advice}");
         }
+        let refused =
+            hint(Stage::Auth, "535 5.7.8 no (status 400, scope https://mail.google.com/)", "").unwrap();
+        assert!(refused.contains("refuses the token"), "{refused}");
     }
 }

@@ -16,7 +16,7 @@ pub struct TokenStanding {
     pub username: String,
     /// What to say about it.
     pub state: TokenState,
-    /// The seconds until the access token ends; `None`: there is none, or the clocks do not tell.
+    /// The seconds until the access token ends; `None`: no token is there, or the clocks do not tell.
     pub seconds_left: Option<u64>,
     /// The wall clock at the last grant, in seconds since 1970; 0: never.
     pub granted: u64,
@@ -35,7 +35,7 @@ pub enum TokenState {
     Hindered,
     /// The same, and no access token works.
     Ended,
-    /// There is no token: nobody has logged in.
+    /// Nobody has logged in.
     Missing,
     /// The provider has refused it for good.
     Refused,
