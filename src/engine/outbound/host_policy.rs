@@ -92,7 +92,8 @@ pub(super) fn login(
     context.observer.see(TraceEvent::Begins(Stage::Password));
     let read = password::read(site, login, &|name| context.tokens.token(&context.token_world(site), name));
     let password = read.map_err(|error| {
-        let text = format!("no password for {}: {error}", host.name);
+        let what = if login.password == PasswordSource::Token { "token" } else { "password" };
+        let text = format!("no {what} for {}: {error}", host.name);
         context.failed(Diagnostic::local(EnhancedStatus::POLICY_NOW, text))
     })?;
     context.observer.see(TraceEvent::Password(&login.username, &password));

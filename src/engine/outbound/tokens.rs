@@ -101,6 +101,15 @@ struct Unsaved {
     is_trial: bool,
 }
 
+/// Ends a look when it is dropped, also by a panic.
+struct Look<'a>(&'a AtomicBool);
+
+impl Drop for Look<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+}
+
 /// What is wanted.
 #[derive(Clone, Copy)]
 enum Want<'a> {
@@ -163,11 +172,11 @@ impl TokenKeeper {
 
     /// Refreshes the tokens that are near their end, and saves what could not be saved. Failures are logged.
     pub fn keep(&self, world: &TokenWorld<'_>) {
+        let _look = Look(&self.is_busy);
         for username in world.site.settings.relay.token_names() {
             // A failure has been logged, and stands in the file.
             let _ = self.obtain(world, &username, Want::Fresh);
         }
-        self.is_busy.store(false, Ordering::SeqCst);
     }
 
     /// Whether [`Self::keep`] is to be called now, in a thread of its own; then no other thread is told so before it ends.
@@ -185,7 +194,7 @@ impl TokenKeeper {
 
     /// The look that [`Self::begins_look`] announced does not happen.
     pub fn end_look(&self) {
-        self.is_busy.store(false, Ordering::SeqCst);
+        drop(Look(&self.is_busy));
     }
 
     /// The present, by both clocks.
@@ -234,7 +243,11 @@ impl TokenKeeper {
         let state = &world.site.settings.state;
         let client = OauthClient::of(&world.site.settings)?;
         let file = client.file_name(username);
-        let found = self.load(state, &file).and_then(|kept| want.suits(&kept, self.now()));
+        let kept = self.load(state, &file);
+        if kept.is_none() && !client.is_unattended() {
+            return Err(missing(username));
+        }
+        let found = kept.and_then(|kept| want.suits(&kept, self.now()));
         if let Some(token) = found.filter(|_| !self.has_unsaved(&file)) {
             return Ok(token);
         }
@@ -273,7 +286,7 @@ impl TokenKeeper {
             presented = vec![None];
         }
         if presented.is_empty() {
-            return Err(format!("there is no token yet; run: pillarbox login {}", kept.username));
+            return Err(missing(&kept.username));
         }
         let state = &world.site.settings.state;
         let room = match Reserved::begin(state, file, 2 * kept.print().octets().len() + LINES_MAX_OCTETS) {
@@ -412,6 +425,10 @@ impl TokenKeeper {
             }
         }
     }
+}
+
+fn missing(username: &str) -> String {
+    format!("there is no token yet; run: pillarbox login {username}")
 }
 
 fn refused_text(kept: &Kept) -> String {

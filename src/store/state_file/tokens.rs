@@ -124,7 +124,10 @@ impl TokenLock {
         let open = || -> io::Result<OwnedFd> {
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let name = format!("{name}{LOCK}");
-            Ok(openat(directory(state)?, &*name, flags, Mode::RUSR | Mode::WUSR)?)
+            // Making it syncs, and a lock is taken each minute.
+            let opened = open_directory(&state.join(DIRECTORY), DirectoryAccess::Search);
+            let directory = opened.or_else(|_| directory(state))?;
+            Ok(openat(directory, &*name, flags, Mode::RUSR | Mode::WUSR)?)
         };
         let file = open().map_err(|error| StoreError::io(&path, error))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
