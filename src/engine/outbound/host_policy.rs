@@ -97,7 +97,14 @@ pub(super) fn login(
     })?;
     context.observer.see(TraceEvent::Password(&password));
     let name = relay.username.clone();
-    Ok(Some(Login { name, password, choice: relay.auth, port: host.port, nonce: String::new() }))
+    Ok(Some(Login {
+        name,
+        password: Some(password),
+        has_certificate: false,
+        choice: relay.auth,
+        port: host.port,
+        nonce: String::new(),
+    }))
 }
 
 #[cfg(test)]
@@ -133,7 +140,8 @@ mod tests {
             let host = Host { name: "h.example".into(), port: 25, smarthost, policy: TlsPolicy::None };
             let login = login.then(|| Login {
                 name: "joe".into(),
-                password: Secret::new(b"x".to_vec()),
+                password: Some(Secret::new(b"x".to_vec())),
+                has_certificate: false,
                 choice: "auto",
                 port: 25,
                 nonce: String::new(),
