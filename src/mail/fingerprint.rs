@@ -18,7 +18,7 @@ const OCTETS: usize = 32;
 const PIN: &str = "sha256//";
 
 /// A SHA-256 digest of a certificate in DER, or of its public key (SubjectPublicKeyInfo in DER).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint([u8; OCTETS]);
 
 impl Fingerprint {
@@ -38,7 +38,7 @@ impl Fingerprint {
         if lower.starts_with(PIN) {
             let octets = text.get(PIN.len()..).and_then(|pin| base64::decode(pin.as_bytes()));
             return octets.and_then(|octets| octets.try_into().ok()).map(Self).ok_or_else(|| {
-                format!("{text:?} is no pin of a public key: after sha256// come 44 characters of base64")
+                format!("{text:?} is no pin of a public key; write sha256// and 44 characters of base64")
             });
         }
         // OpenSSL labels the digits: `sha256 Fingerprint=`.
@@ -62,7 +62,7 @@ impl Fingerprint {
                  -fingerprint -sha256 -in FILE"
             ),
             None => format!(
-                "{text:?} is no SHA-256 fingerprint: write 64 hexadecimal digits, with or without colons, or \
+                "{text:?} is no SHA-256 fingerprint; write 64 hexadecimal digits, with or without colons, or \
                  sha256// and a public key's pin in base64"
             ),
         })

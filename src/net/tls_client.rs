@@ -17,6 +17,7 @@
 //! Failures: a handshake, with the reason in words, and the file of additional trust anchors.
 
 use super::client_identity::ClientIdentity;
+pub use super::tls_failure::NOT_VERIFIED;
 use super::tls_failure::{self, Circumstances, other};
 use super::tls_socket::Socket;
 use super::transport::{Deadline, Transport, WireError};
@@ -111,8 +112,12 @@ impl Connector {
         }?;
         let socket = Socket::new(std::mem::replace(transport, Box::new(Gone)), deadline);
         let (has_certificate, is_greeted) = (self.has_identity(), socket.is_greeted());
-        let circumstances =
-            || Circumstances { has_certificate, is_greeted: is_greeted.load(Ordering::Relaxed) };
+        let is_verifying = matches!(verify, Verify::Name);
+        let circumstances = || Circumstances {
+            has_certificate,
+            is_greeted: is_greeted.load(Ordering::Relaxed),
+            is_verifying,
+        };
         let failed = |error: native_tls::Error| tls_failure::of_handshake(&error, circumstances());
         match connector.connect(host, socket) {
             Ok(stream) => {
@@ -216,7 +221,8 @@ struct TlsClientTransport {
 impl TlsClientTransport {
     fn failed(&self, error: io::Error) -> WireError {
         let has_certificate = self.has_certificate;
-        tls_failure::of_stream(error, Circumstances { has_certificate, is_greeted: true })
+        let circumstances = Circumstances { has_certificate, is_greeted: true, is_verifying: false };
+        tls_failure::of_stream(error, circumstances)
     }
 
     /// Why a write fails: a host that refuses the client certificate in TLS 1.3 says so and closes, and the alert is there

@@ -12,6 +12,9 @@
 use super::transport::WireError;
 use std::io;
 
+/// How the reason begins if the host's certificate is not accepted.
+pub const NOT_VERIFIED: &str = "certificate verify failed";
+
 /// What is known of the handshake when it fails.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Circumstances {
@@ -19,6 +22,8 @@ pub(super) struct Circumstances {
     pub has_certificate: bool,
     /// The host's hello has arrived.
     pub is_greeted: bool,
+    /// The host's certificate is verified. Otherwise OpenSSL's opinion of it explains nothing.
+    pub is_verifying: bool,
 }
 
 /// A failure in words.
@@ -42,11 +47,20 @@ fn is_openssl_s(text: &str) -> bool {
     text.starts_with("error:")
 }
 
-/// `certificate verify failed: (certificate has expired)`, or what an alert says about certificates.
+/// `certificate verify failed (certificate has expired)`, or what an alert says about certificates.
 fn words(text: &str, circumstances: Circumstances) -> String {
-    let reason = reason(text);
-    let Circumstances { has_certificate, is_greeted } = circumstances;
-    match (alert(text), has_certificate) {
+    let Circumstances { has_certificate, is_greeted, is_verifying } = circumstances;
+    // native-tls appends what is wrong with the host's certificate, if anything is.
+    let (error, flaw) = match text.rsplit_once(" (").zip(text.strip_suffix(')')) {
+        Some(((error, _), rest)) => (error, rest.get(error.len() + " (".len()..)),
+        None => (text, None),
+    };
+    if let Some(flaw) = flaw.filter(|_| is_verifying) {
+        // Without the alert, which cannot be sent to a host that has gone, the reason would be that.
+        return format!("{NOT_VERIFIED} ({flaw})");
+    }
+    let reason = reason(error);
+    match (alert(error), has_certificate) {
         (Some(41..=46 | 48 | 49 | 116), false) => format!("the host wants a client certificate ({reason})"),
         (Some(41..=46 | 48 | 49 | 116), true) => {
             format!("the host does not accept the client certificate ({reason})")
@@ -57,22 +71,15 @@ fn words(text: &str, circumstances: Circumstances) -> String {
         (Some(40), true) if is_greeted => {
             format!("the host ends the handshake, perhaps because of the client certificate ({reason})")
         }
-        _ => reason,
+        _ => reason.to_owned(),
     }
 }
 
 /// The reason without OpenSSL's numbers and source files.
-fn reason(text: &str) -> String {
-    let parts: Vec<&str> = text.split(':').collect();
-    // error:0A000086:SSL routines:tls_post_process_server_certificate:certificate verify failed:../ssl/…:1889: (…)
-    match parts.as_slice() {
-        ["error", _, _, _, reason, rest @ ..] => {
-            let detail =
-                rest.iter().rev().find(|part| part.trim_start().starts_with('(')).map(|part| part.trim());
-            format!("{reason} {}", detail.unwrap_or_default()).trim_end().to_owned()
-        }
-        _ => text.to_owned(),
-    }
+fn reason(text: &str) -> &str {
+    // error:0A000086:SSL routines:tls_post_process_server_certificate:certificate verify failed:../ssl/…:1889:
+    let reason = text.strip_prefix("error:").and_then(|rest| rest.split(':').nth(3));
+    reason.unwrap_or(text)
 }
 
 /// The number of the alert that the host has sent. OpenSSL's words for it differ from version to version.
@@ -86,16 +93,19 @@ fn alert(text: &str) -> Option<u8> {
 mod tests {
     use super::*;
 
-    const NONE: Circumstances = Circumstances { has_certificate: false, is_greeted: true };
+    const NONE: Circumstances =
+        Circumstances { has_certificate: false, is_greeted: true, is_verifying: false };
+    const VERIFYING: Circumstances = Circumstances { is_verifying: true, ..NONE };
 
     #[test]
     fn openssl_s_numbers_and_files_are_left_out() {
+        let verify = "error:0A000086:SSL routines:tls_post_process_server_certificate:certificate verify \
+                      failed:../ssl/statem/statem_clnt.c:2091: (certificate has expired)";
+        assert_eq!(words(verify, VERIFYING), "certificate verify failed (certificate has expired)");
+        let gone = "unexpected EOF (self-signed certificate)";
+        assert_eq!(words(gone, VERIFYING), "certificate verify failed (self-signed certificate)");
         for (text, expected) in [
-            (
-                "error:0A000086:SSL routines:tls_post_process_server_certificate:certificate verify \
-                 failed:../ssl/statem/statem_clnt.c:2091: (certificate has expired)",
-                "certificate verify failed (certificate has expired)",
-            ),
+            (gone, "unexpected EOF"),
             (
                 "error:0A00010B:SSL routines:ssl3_get_record:wrong version number:../ssl/record/ssl3_record.c:354:",
                 "wrong version number",
@@ -143,7 +153,8 @@ mod tests {
             ),
             (internal, true, true, "tlsv1 alert internal error"),
         ] {
-            assert_eq!(words(text, Circumstances { has_certificate, is_greeted }), expected);
+            let is_verifying = false;
+            assert_eq!(words(text, Circumstances { has_certificate, is_greeted, is_verifying }), expected);
         }
     }
 

@@ -59,6 +59,7 @@ use crate::rules::accounts::secret_shape::Flaw;
 use crate::rules::advice::hints::hint;
 use crate::rules::advice::step::Stage;
 use crate::rules::routing::route::{Destination, NoRoute, Routed};
+use crate::rules::tls::certificate::Certificate;
 use crate::store::maildir::Maildirs;
 use crate::store::{StoreError, free_space, has_room};
 use crate::sys::clock::{Clock, SystemClock};
@@ -182,6 +183,10 @@ struct Position {
     /// The current host, and its addresses.
     host: String,
     addresses: Vec<SocketAddr>,
+    /// The operator named the current host.
+    is_smarthost: bool,
+    /// The certificate that was not accepted, for the failure that follows.
+    refused: Option<Certificate>,
     /// A failure that counts only if delivery finds no other way.
     pending: Option<Step>,
     /// A flaw of the password, which explains a refused login.
@@ -204,6 +209,8 @@ impl Position {
             since: Stopwatch::start(),
             host: String::new(),
             addresses: Vec::new(),
+            is_smarthost: false,
+            refused: None,
             pending: None,
             password_flaw: None,
             failures: Vec::new(),
