@@ -29,6 +29,7 @@ pub mod mx;
 pub mod network;
 pub mod next_hop;
 pub mod outcome;
+pub mod relay_login;
 pub mod section_filter;
 pub mod status;
 pub mod text;

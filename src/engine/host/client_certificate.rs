@@ -9,8 +9,10 @@
 //! The files are read when a certificate is first needed, and again in a new site (SIGHUP) or when the certificate has
 //! ended. A failure is not kept: the next connection reads again.
 
+use crate::config::Relay;
 use crate::config::secret_file::{self, SecretFault};
 use crate::mail::date::WallTime;
+use crate::mail::relay_login::RelayLogin;
 use crate::net::client_identity::{ClientIdentity, IdentityPart};
 use crate::net::tls_client::Connector;
 use crate::rules::accounts::secret_shape::first_line;
@@ -34,6 +36,23 @@ pub struct CertificateFiles {
 pub type ClientCertificateFault = (&'static str, SecretFault);
 
 impl CertificateFiles {
+    /// Those of a login; `None`: it has no certificate.
+    #[must_use]
+    pub fn of(login: &RelayLogin) -> Option<Self> {
+        let RelayLogin { certificate, key, key_password_file, .. } = login.clone();
+        Some(Self { certificate: certificate?, key, key_password_file })
+    }
+
+    /// Those of all logins, each once.
+    #[must_use]
+    pub fn all(relay: &Relay) -> Vec<Self> {
+        let mut all: Vec<Self> = Vec::new();
+        for login in relay.logins() {
+            all.extend(Self::of(&login).filter(|files| !all.contains(files)));
+        }
+        all
+    }
+
     /// The file with the key.
     #[must_use]
     pub fn key(&self) -> &Path {

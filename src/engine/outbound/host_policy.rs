@@ -21,6 +21,7 @@ use super::password;
 use crate::config::TlsLevel;
 use crate::engine::host::client_certificate::CertificateFiles;
 use crate::engine::host::site::Site;
+use crate::mail::address::Domain;
 use crate::mail::fingerprint::Fingerprint;
 use crate::mail::next_hop::Scheme;
 use crate::mail::outcome::Diagnostic;
@@ -89,8 +90,13 @@ struct Demands {
 }
 
 impl Demands {
-    fn of(_: &Host) -> Self {
-        Self::default()
+    fn of(host: &Host) -> Self {
+        let login = host.smarthost.as_ref().and_then(|smarthost| smarthost.login.as_deref());
+        login.map_or_else(Self::default, |login| Self {
+            fingerprint: login.fingerprint,
+            tls_name: login.tls_name.as_ref().and_then(Domain::to_ascii),
+            certificate: CertificateFiles::of(login),
+        })
     }
 
     /// What is left of a policy: nothing of this is worth anything without TLS, so an attacker must not be able to remove it.
@@ -155,7 +161,7 @@ impl HostPolicy {
     }
 }
 
-/// What shows a host the client certificate that the operator configured for it; `None`: there is none.
+/// What shows a host the client certificate that the operator configured for it; `None`: no certificate is configured.
 ///
 /// # Errors
 /// The certificate or its key cannot be used.
@@ -174,7 +180,7 @@ pub(super) fn client_connector(
     })
 }
 
-/// The login for a host, if the operator configured one: the password is only for the smarthosts of `relay.smarthost`.
+/// The login for a host, if the operator configured one. With a client certificate it may have no password, nor a name.
 ///
 /// # Errors
 /// The password cannot be read.
@@ -183,23 +189,24 @@ pub(super) fn login(
     site: &Site,
     host: &Host,
 ) -> Result<Option<Login>, Diagnostic> {
-    let relay = &site.settings.relay;
-    let is_ours = host.smarthost.as_ref().is_some_and(|smarthost| relay.smarthost.contains(smarthost));
-    if relay.username.is_empty() || !is_ours {
+    let login = host.smarthost.as_ref().and_then(|smarthost| smarthost.login.as_deref());
+    let Some(login) = login.filter(|it| !it.username.is_empty() || it.certificate.is_some()) else {
         return Ok(None);
-    }
-    context.observer.see(TraceEvent::Begins(Stage::Password));
-    let password = password::read(site).map_err(|error| {
-        let text = format!("no password for {}: {error}", host.name);
-        context.failed(Diagnostic::local(EnhancedStatus::POLICY_NOW, text))
-    })?;
-    context.observer.see(TraceEvent::Password(&password));
-    let name = relay.username.clone();
+    };
+    let password = password::is_needed(login).then(|| {
+        context.observer.see(TraceEvent::Begins(Stage::Password));
+        let password = password::read(site, &login.password).map_err(|error| {
+            let text = format!("no password for {}: {error}", host.name);
+            context.failed(Diagnostic::local(EnhancedStatus::POLICY_NOW, text))
+        })?;
+        context.observer.see(TraceEvent::Password(&login.username, &password));
+        Ok(password)
+    });
     Ok(Some(Login {
-        name,
-        password: Some(password),
-        has_certificate: false,
-        choice: relay.auth,
+        name: login.username.clone(),
+        password: password.transpose()?,
+        has_certificate: login.certificate.is_some(),
+        choice: login.auth,
         port: host.port,
         nonce: String::new(),
     }))
@@ -208,7 +215,6 @@ pub(super) fn login(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::address::Domain;
     use crate::smtp::sasl::Secret;
 
     /// Which hosts get TLS, which certificates are checked, and which hosts get clear text if TLS fails.
@@ -233,7 +239,7 @@ mod tests {
             let smarthost = url.map(|url| format!("smarthost = \"{url}\"\n")).unwrap_or_default();
             let text = format!("[relay]\ntls = \"{tls}\"\n{smarthost}");
             let settings = crate::config::parse(&text, "f").unwrap();
-            let smarthost = settings.relay.smarthost.first().cloned();
+            let smarthost = settings.relay.smarthosts().into_iter().next();
             let site = Site::new(settings, Domain::parse("box.example").unwrap(), None);
             let host = Host { name: "h.example".into(), port: 25, smarthost, policy: TlsPolicy::None };
             let login = login.then(|| Login {
