@@ -169,6 +169,8 @@ impl<'a> Conversation<'a> {
     ) -> Result<Self, Unusable> {
         let look = policy.look().filter(|_| context.observer.is_curious());
         let login = policy.options.login.as_ref().map(|login| login.name.clone());
+        // A client certificate may be all of a login.
+        let login = login.filter(|name| !name.is_empty());
         let attempt = Self::attempt(context, site, host, address, transport, policy);
         let conversation = attempt.map_err(|mut unusable| {
             if let Some(look) = look {

@@ -259,4 +259,41 @@ mod tests {
             assert_eq!((found, verify, in_clear.is_some()), expected, "{tls} {url:?} {ip}");
         }
     }
+
+    /// What the operator says of a smarthost's certificate holds for every scheme and address, and never leads to clear text.
+    #[test]
+    fn demands_of_a_smarthost_come_before_its_scheme() {
+        let fingerprint = "ab".repeat(32);
+        let by_fingerprint = format!("fingerprint = \"{fingerprint}\"");
+        let by_certificate = "certificate = \"/c.pem\"".to_owned();
+        let by_name = "tls_name = \"MX.far.example\"".to_owned();
+        for url in
+            ["smtp://h.example", "smtps://h.example", "smtp+starttls://h.example", "lmtp://h.example:24"]
+        {
+            for (keys, ip, check, name) in [
+                (&by_fingerprint, "192.0.2.1", "Fingerprint", "h.example"),
+                (&by_fingerprint, "127.0.0.1", "Fingerprint", "h.example"),
+                (&by_name, "192.0.2.1", "Name", "MX.far.example"),
+                (&by_name, "127.0.0.1", "Name", "MX.far.example"),
+                (&format!("{by_name}\n{by_fingerprint}"), "192.0.2.1", "Fingerprint", "MX.far.example"),
+                (&by_certificate, "192.0.2.1", "Name", "h.example"),
+            ] {
+                let text = format!("[relay]\nsmarthost = \"{url}\"\n{keys}\n");
+                let settings = crate::config::parse(&text, "f").unwrap();
+                let smarthost = settings.relay.smarthosts().into_iter().next();
+                let site = Site::new(settings, Domain::parse("box.example").unwrap(), None);
+                let host = Host { name: "h.example".into(), port: 25, smarthost, policy: TlsPolicy::None };
+                let connector = keys.contains("certificate").then(Arc::default);
+                let address = SocketAddr::new(ip.parse().unwrap(), 25);
+                let policy = HostPolicy::towards(&site, &host, address, None, connector);
+                assert_eq!(policy.options.tls, TlsUse::Required, "{text}");
+                assert!(format!("{:?}", policy.tls.check).starts_with(check), "{text}");
+                assert_eq!(policy.tls.name, name, "{text}");
+                let look = policy.look();
+                assert_eq!(look.is_some(), check == "Name");
+                assert!(look.is_none_or(|look| look.tls.connector.is_none() && look.options.login.is_none()));
+                assert!(policy.in_clear().is_none(), "{text}");
+            }
+        }
+    }
 }

@@ -190,6 +190,8 @@ struct Position {
     refused: Option<Certificate>,
     /// A failure that counts only if delivery finds no other way.
     pending: Option<Step>,
+    /// A password was read for the current host.
+    has_password: bool,
     /// A flaw of the password, which explains a refused login.
     password_flaw: Option<Flaw>,
     failures: Vec<Step>,
@@ -213,6 +215,7 @@ impl Position {
             is_smarthost: false,
             refused: None,
             pending: None,
+            has_password: false,
             password_flaw: None,
             failures: Vec::new(),
             is_ready: false,
@@ -416,6 +419,10 @@ impl Walk<'_> {
         let hint = match state.password_flaw.filter(|_| is_wrong) {
             _ if mark == Mark::Ok => None,
             Some(flaw) => Some(flaw.advice),
+            // Without a password the certificate is refused, not a name or a word.
+            None if stage == Stage::Auth && !state.has_password => {
+                hint(stage, &format!("external {text}"), &state.host)
+            }
             None => hint(stage, &text, &state.host),
         };
         Step { stage, mark, took, text, hint, class }

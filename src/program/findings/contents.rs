@@ -152,12 +152,12 @@ fn check_contents(settings: &Settings, places: &Places, found: &mut CheckReport)
     }
     let now = WallTime(SystemClock.wall_micros());
     for files in CertificateFiles::all(relay) {
-        if let Err((key, fault)) = files.read(now)
-            && !["certificate", "key", "key_password_file"]
-                .iter()
-                .any(|key| is_known(found, files::relay_place(places, key)))
+        let place = |key| files::place(places, "relay", key);
+        let keys = ["certificate", "key", "key_password_file"];
+        if !keys.iter().any(|key| is_known(found, place(key)))
+            && let Err((key, fault)) = files.read(now)
         {
-            found.problem(files::relay_place(places, key), fault.text);
+            found.problem(place(key), fault.text);
         }
     }
     let place = places.of("relay", "ca_file");

@@ -60,11 +60,11 @@ pub fn problems(
         tell(places.of("", "state"), text);
     }
     // An ordinary user can't make the default one. The daemon says so and goes on.
-    let place = places.of("", "control");
-    if (place.is_some() || from_root)
+    let control = places.of("", "control");
+    if (control.is_some() || from_root)
         && let Err(text) = socket(&settings.control, started_as, &runs_as)
     {
-        tell(place, text);
+        tell(control, text);
     }
     let maildirs = match settings.local.maildir.fixed_directory() {
         // The delivery agent keeps root's rights for those of system users.
@@ -77,8 +77,9 @@ pub fn problems(
     if let Err(text) = maildirs {
         tell(places.of("local", "maildir"), text);
     }
-    for (table, key, text) in read_again(settings, places, &runs_as) {
-        tell(places.of(table, key), text);
+    let of_certificates = certificates(&settings.relay, &runs_as);
+    for (table, key, text) in read_again(settings, places, &runs_as).into_iter().chain(of_certificates) {
+        tell(place(places, table, key), text);
     }
     for (path, text) in passwords(&settings.relay, &runs_as) {
         match password_place(&settings.relay, places, &path) {
@@ -88,9 +89,6 @@ pub fn problems(
                 tell(places.of("relay", "username"), text);
             }
         }
-    }
-    for (key, text) in certificates(&settings.relay, &runs_as) {
-        tell(relay_place(places, key), text);
     }
     for (i, key) in settings.dkim.iter().filter_map(|dkim| dkim.key.as_deref()).enumerate() {
         if let Err(text) = secret_file::check(key).and_then(|()| readable(key, &runs_as)) {
@@ -156,7 +154,7 @@ fn passwords(relay: &Relay, user: &ProcessUser) -> impl Iterator<Item = (PathBuf
 }
 
 /// Problems with the files of client certificates: key and sentence.
-fn certificates(relay: &Relay, user: &ProcessUser) -> Vec<(&'static str, String)> {
+fn certificates(relay: &Relay, user: &ProcessUser) -> Vec<(&'static str, &'static str, String)> {
     let mut problems = Vec::new();
     for files in CertificateFiles::all(relay) {
         let of_key = if files.key.is_some() { "key" } else { "certificate" };
@@ -164,20 +162,20 @@ fn certificates(relay: &Relay, user: &ProcessUser) -> Vec<(&'static str, String)
             [(of_key, Some(files.key())), ("key_password_file", files.key_password_file.as_deref())];
         for (key, path) in secrets.into_iter().filter_map(|(key, path)| Some((key, path?))) {
             let checked = secret_file::check(path).and_then(|()| readable(path, user));
-            problems.extend(checked.err().map(|text| (key, text)));
+            problems.extend(checked.err().map(|text| ("relay", key, text)));
         }
         if files.key.is_some() {
             let text = readable(&files.certificate, user).err();
-            problems.extend(text.map(|text| ("certificate", text)));
+            problems.extend(text.map(|text| ("relay", "certificate", text)));
         }
     }
     problems
 }
 
-/// Where the configuration has a key of a login: in `[relay]`, or with a smarthost.
-pub(super) fn relay_place(places: &Places, key: &str) -> Option<FilePosition> {
+/// Where the configuration has a key: in its table, or, if it is a key of a login, with a smarthost.
+pub(super) fn place(places: &Places, table: &str, key: &str) -> Option<FilePosition> {
     let of_hosts = || places.of("relay", "smarthost").or_else(|| places.of("relay", "senders"));
-    places.of("relay", key).or_else(of_hosts)
+    places.of(table, key).or_else(|| (table == "relay").then(of_hosts)?)
 }
 
 /// Where the configuration names a password file. `None`: it is the usual one.

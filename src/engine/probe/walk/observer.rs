@@ -67,9 +67,12 @@ impl Observer for Walk<'_> {
                 let mut state = self.state.borrow_mut();
                 (state.host, state.addresses) = (host.name.clone(), addresses.to_vec());
                 (state.is_smarthost, state.refused) = (host.smarthost.is_some(), None);
+                state.has_password = false;
             }
             TraceEvent::Password(username, password) => {
-                self.state.borrow_mut().password_flaw = flaw(password.octets());
+                let mut state = self.state.borrow_mut();
+                (state.has_password, state.password_flaw) = (true, flaw(password.octets()));
+                drop(state);
                 self.pass(Stage::Password, &format_args!("found, for the login {username}"));
             }
             TraceEvent::Connected(address) => self.connected(address),
