@@ -7,6 +7,7 @@
 //! | `tls.certificate`, `tls.key` | `engine::host::certificate` | stops `serve`; at SIGHUP the old one stays |
 //! | `dkim.key` | `engine::host::dkim_keys` | the same; a short RSA key is a warning |
 //! | `relay.ca_file` | `net::tls_client` | certificates of next hops can't be verified |
+//! | `relay.certificate`, `relay.key`, `relay.key_password_file` | `engine::host::client_certificate` | nothing is sent to that smarthost |
 //! | `auth.users` | `engine::host::logins` | that user can't log in |
 //! | `relay.password_file` | `engine::outbound::password` | the smarthost refuses the login |
 //! | `local.aliases`, `:include:` files | `engine::host::aliases_file` | the line is skipped; in a user's own file it is a warning |
@@ -22,6 +23,7 @@ use super::report::CheckReport;
 use super::{doubts, files};
 use crate::config::{ConfigProblem, FilePosition, Places, Settings, host, load_with_problems};
 use crate::engine::host::aliases_file::AliasFinding;
+use crate::engine::host::client_certificate::CertificateFiles;
 use crate::engine::host::mboxes::MboxFault;
 use crate::engine::host::site::Site;
 use crate::engine::host::{aliases_file, certificate, dkim_keys, logins, mboxes};
@@ -146,6 +148,16 @@ fn check_contents(settings: &Settings, places: &Places, found: &mut CheckReport)
                     found.warn(place, text);
                 }
             }
+        }
+    }
+    let now = WallTime(SystemClock.wall_micros());
+    for files in CertificateFiles::all(relay) {
+        let place = |key| files::place(places, "relay", key);
+        let keys = ["certificate", "key", "key_password_file"];
+        if !keys.iter().any(|key| is_known(found, place(key)))
+            && let Err((key, fault)) = files.read(now)
+        {
+            found.problem(place(key), fault.text);
         }
     }
     let place = places.of("relay", "ca_file");
