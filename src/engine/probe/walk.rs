@@ -39,9 +39,10 @@
 
 mod observer;
 mod sender;
+mod time;
 mod trial;
 
-pub use observer::ShortTimeouts;
+pub use time::ProbeTime;
 
 use crate::engine::daemon::resolver;
 use crate::engine::host::site::Site;
@@ -70,6 +71,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use time::{IS_OVER, TimedConnect, TimedResolver};
 
 /// The announced size of the message, in octets: about that of an alert.
 const TRIAL_OCTETS: u64 = 1024;
@@ -140,6 +142,8 @@ pub struct ProbeContext<'a> {
     pub now: Now,
     /// The source address of this host for a destination; `None` without a route to it.
     pub own_address: &'a dyn Fn(IpAddr) -> Option<IpAddr>,
+    /// How long it may take.
+    pub time: ProbeTime,
 }
 
 /// Probes the route to an address; a bare name is a user of this host. Calls `report` as steps begin and end.
@@ -149,22 +153,30 @@ pub fn probe(
     address: &str,
     report: &mut dyn FnMut(ProbeNews),
 ) -> ProbeVerdict {
+    let time = world.time;
+    let (resolver, connect) =
+        (TimedResolver { resolver: world.resolver, time }, TimedConnect { connect: world.connect, time });
+    let world = &ProbeContext { resolver: &resolver, connect: &connect, ..*world };
     let walk = Walk { site, world, report: RefCell::new(report), state: RefCell::new(Position::new()) };
     walk.go(address);
     ProbeVerdict { failures: walk.state.into_inner().failures }
 }
 
 /// As [`probe`], with the real resolver, network and clock; [`crate::engine::daemon::maildirs`] makes the second argument.
+///
+/// It ends at the end of `time`, whatever hangs, but for a disk that hangs.
 pub fn probe_live(
     site: &Arc<Site>,
     maildirs: &Maildirs,
+    time: ProbeTime,
     address: &str,
     report: &mut dyn FnMut(ProbeNews),
 ) -> ProbeVerdict {
-    let (resolver, connect) = (resolver(&site.settings), TcpConnect::default());
+    let resolver = resolver(&site.settings).ending_after(time.end.remaining());
+    let connect = TcpConnect::default();
     let now = Now { wall: WallTime(SystemClock.wall_micros()), running: SystemClock.boot() };
-    let world =
-        ProbeContext { resolver: &resolver, connect: &connect, maildirs, now, own_address: &own_address };
+    let own_address = &own_address;
+    let world = ProbeContext { resolver: &resolver, connect: &connect, maildirs, now, own_address, time };
     probe(site, &world, address, report)
 }
 
@@ -205,6 +217,8 @@ struct Position {
     replaceable: Option<Smarthost>,
     /// The current smarthost would refuse any message: the next one is asked.
     gives_way: bool,
+    /// The time is over, and that was told: nothing more is reported.
+    is_over: bool,
 }
 
 impl Position {
@@ -225,6 +239,7 @@ impl Position {
             is_refused: false,
             replaceable: None,
             gives_way: false,
+            is_over: false,
         }
     }
 }
@@ -377,13 +392,27 @@ impl Walk<'_> {
         }
     }
 
-    /// Begins a step; a pending failure was no obstacle to delivery.
+    /// Begins a step; a pending failure was no obstacle to delivery, unless the time is over.
     fn begin(&self, stage: Stage) {
-        self.settle(Mark::Warn);
+        let is_over = self.world.time.is_over();
+        self.settle(if is_over { Mark::Fail } else { Mark::Warn });
+        if is_over {
+            return self.run_out(stage);
+        }
         let mut state = self.state.borrow_mut();
         (state.stage, state.since) = (stage, Stopwatch::start());
         drop(state);
         (self.report.borrow_mut())(ProbeNews::Begins(stage));
+    }
+
+    /// Reports that the time is over, once, unless a failure has explained it.
+    fn run_out(&self, stage: Stage) {
+        if self.state.borrow().failures.is_empty() {
+            let text = IS_OVER.to_owned();
+            let step = self.step(stage, Mark::Fail, text, Some(Class::Transient));
+            self.end(step);
+        }
+        self.state.borrow_mut().is_over = true;
     }
 
     /// Ends the step of a pending failure, with `mark`: a warning if delivery goes on, else a failure.
@@ -433,6 +462,9 @@ impl Walk<'_> {
 
     /// Records and reports a step.
     fn end(&self, step: Step) {
+        if self.state.borrow().is_over {
+            return;
+        }
         if step.mark == Mark::Fail {
             self.state.borrow_mut().failures.push(step.clone());
         }

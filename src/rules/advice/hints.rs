@@ -282,6 +282,83 @@ const HINTS: &[Hint] = &[
         "no smtp",
         "The server on this port does not speak SMTP: check host name and port.",
     ),
+    // Steps that hang, or that the host cuts off.
+    row(
+        &[Stage::Ehlo],
+        "timed out",
+        "The host greets and then says nothing, as a firewall that inspects SMTP or a wrong MTU on the way does: try another \
+         port, or a smaller MTU.",
+    ),
+    row(
+        TLS,
+        "timed out",
+        "The host stops at the TLS handshake, as a firewall that inspects it or a wrong MTU on the way does: try another \
+         port, or a smaller MTU.",
+    ),
+    row(
+        AUTH,
+        "timed out",
+        "The host does not answer the login, as when its user database is down: try again later, then ask its operator.",
+    ),
+    row(
+        &[Stage::Mail, Stage::Rcpt],
+        "timed out",
+        "The host does not answer this command, as when it waits for a check of its own: the queue tries again; if it stays \
+         so, ask its operator.",
+    ),
+    row(
+        &[Stage::Greeting],
+        "connection closed|reset",
+        "The host closes the connection before it greets: it may refuse the address of this host, or have too many \
+         connections. Try again later, or send by a smarthost.",
+    ),
+    row(
+        &[Stage::Ehlo, Stage::StartTls, Stage::Auth],
+        "connection closed|reset",
+        "The host or a firewall on the way cut the connection at this step: try another port, or ask the host's operator.",
+    ),
+    row(
+        &[Stage::Mail, Stage::Rcpt],
+        "connection closed|reset",
+        "The host cut the connection at this command, as filters do with clients that they distrust: the queue tries again; \
+         if it stays so, send by a smarthost, or ask the host's operator.",
+    ),
+    row(
+        &[Stage::Tls],
+        "connection closed|reset|unexpected eof",
+        "The host cut the connection within the TLS handshake: check the port, and whether a firewall on the way inspects \
+         TLS.",
+    ),
+    row(
+        &[Stage::Clock, Stage::Route, Stage::Queue, Stage::Maildir],
+        "hangs, so the probe ends",
+        "A disk, a user database or the delivery agent hangs: look for network file systems and NSS services that do not \
+         answer.",
+    ),
+    row(
+        &[Stage::Password],
+        "hangs, so the probe ends",
+        "The file or the relay.password_command hangs: read the file, or run the command, by hand as the daemon's user.",
+    ),
+    row(
+        &[Stage::Ptr, Stage::Spf, Stage::Dkim, Stage::Dmarc, Stage::Mx, Stage::Policy, Stage::Address],
+        "hangs, so the probe ends",
+        "The look-up of a name hangs: check /etc/resolv.conf or dns.servers, and the link.",
+    ),
+    row(
+        &[
+            Stage::Ptr,
+            Stage::Spf,
+            Stage::Dkim,
+            Stage::Dmarc,
+            Stage::Mx,
+            Stage::Policy,
+            Stage::Address,
+            Stage::Connect,
+        ],
+        "time of the probe is over",
+        "The steps before took all of the time: look at the slow ones above.",
+    ),
     row(
         &[Stage::Greeting],
         "timed out",

@@ -18,12 +18,12 @@ use std::net::{IpAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-const FAR: &str = "joe@far.example";
+pub(super) const FAR: &str = "joe@far.example";
 const SMART: &str = "relay.smarthost = \"smtp://smart.example:2525\"\n";
 /// A password may be sent in clear on loopback.
-const LOGIN: &str = "relay.smarthost = \"smtp://smart.example:2525\"\nrelay.username = \"box@smart.example\"\n\
+pub(super) const LOGIN: &str = "relay.smarthost = \"smtp://smart.example:2525\"\nrelay.username = \"box@smart.example\"\n\
                      relay.password_command = \"echo secret\"\n";
 
 fn texts(net: &Net, name: &str, rtype: Rtype, data: &[&str]) {
@@ -32,7 +32,7 @@ fn texts(net: &Net, name: &str, rtype: Rtype, data: &[&str]) {
 }
 
 /// A world whose name and sender pass the checks of receivers; and `far.example`.
-fn world(config: &str) -> World {
+pub(super) fn world(config: &str) -> World {
     let world = World::new(config);
     let net = &world.net;
     texts(net, "99.2.0.192.in-addr.arpa", Rtype::PTR, &["box.example"]);
@@ -61,7 +61,7 @@ fn says(at: Stage, text: &'static str) -> Arc<Host> {
     Host::new(move |stage, _| if stage == at { reply(text) } else { Say::Yes })
 }
 
-fn now() -> Now {
+pub(super) fn now() -> Now {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     Now { wall: WallTime(now.as_micros() as u64), running: now }
 }
@@ -74,6 +74,7 @@ fn probe_at(world: &World, now: Now, address: &str) -> (Vec<Step>, Vec<Step>) {
         maildirs: &world.intake.maildirs,
         now,
         own_address: &own,
+        time: probe::ProbeTime::within(Duration::from_secs(60)),
     };
     let mut steps = Vec::new();
     let verdict = probe::probe(&current(&world.site), &through, address, &mut |news| {
@@ -88,7 +89,7 @@ fn probe(world: &World, address: &str) -> (Vec<Step>, Vec<Step>) {
     probe_at(world, now(), address)
 }
 
-fn names(steps: &[Step]) -> String {
+pub(super) fn names(steps: &[Step]) -> String {
     let name = |step: &Step| {
         let mark = if step.mark == Mark::Ok { String::new() } else { format!("={}", step.mark) };
         format!("{}{mark}", step.stage.name())

@@ -12,15 +12,11 @@
 //! | a failure without a reply | a pending failure at the step that it belongs to |
 //!
 //! A failure that delivery reports after a negative reply repeats that reply, and is not reported twice.
-//!
-//! [`ShortTimeouts`] wraps the connector: a person waits at the terminal, so a reply gets a minute in place of five.
 
 use super::{Mark, Walk};
 use crate::engine::outbound::context::{Observer, TraceEvent};
 use crate::mail::outcome::Diagnostic;
 use crate::mail::status::EnhancedStatus;
-use crate::net::connect::{Connect, Failures};
-use crate::net::transport::{Deadline, Transport, WireError};
 use crate::rules::accounts::secret_shape::flaw;
 use crate::rules::advice::refusal::SmarthostRefusal;
 use crate::rules::advice::step::Stage;
@@ -28,11 +24,9 @@ use crate::rules::tls::certificate::Certificate;
 use crate::rules::tls::tls_policy::TlsPolicy;
 use crate::smtp::client::Waiting;
 use crate::smtp::reply::{Reply, Severity};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-/// How long the probe waits for a reply. Delivery waits for minutes.
-const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the probe waits for a connection to the other family of addresses.
 const OTHER_FAMILY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest reply in a step, in characters.
@@ -216,43 +210,5 @@ const fn class(severity: Severity) -> crate::mail::status::Class {
         Severity::Success | Severity::Intermediate => Class::Success,
         Severity::Transient => Class::Transient,
         Severity::Permanent => Class::Permanent,
-    }
-}
-
-/// Connects as delivery does, but with shorter timeouts, because a person waits at the terminal.
-pub struct ShortTimeouts<'a> {
-    /// Makes the connections.
-    pub connect: &'a dyn Connect,
-    /// The longest wait for a connection. Delivery waits longer, and retries.
-    pub connect_timeout: Duration,
-}
-
-impl Connect for ShortTimeouts<'_> {
-    fn connect(
-        &self,
-        addresses: &mut Vec<SocketAddr>,
-        source: &[IpAddr],
-        timeout: Duration,
-    ) -> Result<(SocketAddr, Box<dyn Transport>), Failures> {
-        let timeout = timeout.min(self.connect_timeout);
-        let (address, transport) = self.connect.connect(addresses, source, timeout)?;
-        Ok((address, Box::new(ShortDeadlines(transport))))
-    }
-}
-
-/// A connection with shorter deadlines for replies.
-struct ShortDeadlines(Box<dyn Transport>);
-
-impl Transport for ShortDeadlines {
-    fn read(&mut self, buffer: &mut [u8], deadline: Deadline) -> Result<usize, WireError> {
-        self.0.read(buffer, deadline.min(Deadline::after(REPLY_TIMEOUT)))
-    }
-
-    fn write_all(&mut self, octets: &[u8], deadline: Deadline) -> Result<(), WireError> {
-        self.0.write_all(octets, deadline.min(Deadline::after(REPLY_TIMEOUT)))
-    }
-
-    fn has_input(&mut self) -> bool {
-        self.0.has_input()
     }
 }

@@ -16,7 +16,6 @@
 //!
 //! A host over LMTP delivers itself, so it gets the sender without rewriting, as a Maildir does.
 
-use super::observer::ShortTimeouts;
 use super::{Mark, TRIAL_OCTETS, Walk};
 use crate::engine::outbound::connect::connect;
 use crate::engine::outbound::context::OutboundContext;
@@ -39,10 +38,9 @@ impl Walk<'_> {
             self.check_sender(&sender.domain);
         }
         let (sts, index) = (StsPolicies::default(), QueueIndex::default());
-        let connect = ShortTimeouts { connect: self.world.connect, connect_timeout: Duration::MAX };
         let context = OutboundContext {
             resolver: self.world.resolver,
-            connect: &connect,
+            connect: self.world.connect,
             sts: &sts,
             index: &index,
             now: self.world.now,
