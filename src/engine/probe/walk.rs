@@ -198,6 +198,8 @@ struct Position {
     addresses: Vec<SocketAddr>,
     /// The operator named the current host.
     is_smarthost: bool,
+    /// Its certificate is known by its fingerprint.
+    is_pinned: bool,
     /// The certificate that was not accepted, for the failure that follows.
     refused: Option<Certificate>,
     /// A failure that counts only if delivery finds no other way.
@@ -227,6 +229,7 @@ impl Position {
             host: String::new(),
             addresses: Vec::new(),
             is_smarthost: false,
+            is_pinned: false,
             refused: None,
             pending: None,
             has_password: false,

@@ -238,6 +238,60 @@ mod tests {
         std::fs::remove_dir_all(&directory).unwrap();
     }
 
+    /// In `[relay]` and with a smarthost of its own; each login's files once, and a file that others can use only as such.
+    #[test]
+    fn a_client_certificate_of_no_use_is_told_with_its_place() {
+        let directory = std::env::temp_dir().join(format!("pillarbox-check-client-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let (file, d) = (directory.join("pillarbox.toml"), directory.display());
+        let now = WallTime(SystemClock.wall_micros());
+        for (name, mode) in [("good", 0o600), ("other", 0o600), ("open", 0o644)] {
+            let path = directory.join(name);
+            std::fs::write(&path, crate::net::self_signed::make("box.example", now).unwrap()).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let user = ProcessUser::own();
+        let found = |relay: &str| -> Vec<String> {
+            let head = format!(
+                "state = \"{d}/s\"\ncontrol = \"{d}/c.sock\"\nlocal.maildir = \"{d}/{{user}}\"\n[relay]\n"
+            );
+            std::fs::write(&file, head + &relay.replace('@', &format!("{d}/"))).unwrap();
+            let report = report(&file, &user, &|_| Some(ProcessUser::own()));
+            report.problems.iter().map(ToString::to_string).collect()
+        };
+        let first = "smarthost = \"smtps://a.example\"\n";
+        // The certificate is all of the login: no password file is missed.
+        assert_eq!(found(&format!("{first}certificate = \"@good\"\n")), [""; 0]);
+        for (relay, place, words) in [
+            (
+                format!("{first}certificate = \"@good\"\nkey = \"@other\"\n"),
+                ":7:7: ",
+                "is not the key of this",
+            ),
+            (format!("{first}certificate = \"@good\"\nkey = \"@open\"\n"), ":7:7: ", "others may use"),
+            (format!("{first}certificate = \"@open\"\n"), ":6:15: ", "others may use"),
+            (format!("{first}certificate = \"@none\"\n"), ":6:15: ", "make the file"),
+            (
+                format!("{first}certificate = \"@good\"\nkey_password_file = \"@none\"\n"),
+                ":7:21: ",
+                "make the file",
+            ),
+            (
+                "smarthost = [{ url = \"smtps://a.example\", certificate = \"@good\", key = \"@other\" }]\n"
+                    .to_owned(),
+                ":5:13: ",
+                "is not the key of this",
+            ),
+        ] {
+            let found = found(&relay);
+            assert!(
+                found.len() == 1 && found[0].contains(place) && found[0].contains(words),
+                "{relay}: {found:?}"
+            );
+        }
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+
     #[test]
     fn a_dkim_key_of_no_use_is_told_with_its_place() {
         let directory = std::env::temp_dir().join(format!("pillarbox-check-dkim-{}", std::process::id()));

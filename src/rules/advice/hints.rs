@@ -219,12 +219,12 @@ const HINTS: &[Hint] = &[
     // TLS.
     row(
         SHOWN,
-        "wants a client certificate|want of a client certificate",
+        "wants a client certificate|want of a client certificate|no client certificate",
         "The host wants a client certificate: name it in relay.certificate, and its key in relay.key.",
     ),
     row(
         SHOWN,
-        "not accept the client certificate|because of the client certificate",
+        "not accept the client certificate|because of the client certificate|client certificate not trusted",
         "The host does not take the client certificate: its operator has to trust the issuer or the fingerprint; or name \
          another one in relay.certificate.",
     ),

@@ -749,7 +749,7 @@ fn every_row_for_replies_is_given_when_a_host_says_it() {
                 "none of them can be used here",
                 "no smtp",
                 "port 465",
-                "external",
+                "^external",
             ];
             if !is_said || !host.is_empty() || own_words.iter().any(|own| all.contains(own)) {
                 continue;

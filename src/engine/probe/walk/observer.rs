@@ -61,6 +61,8 @@ impl Observer for Walk<'_> {
                 let mut state = self.state.borrow_mut();
                 (state.host, state.addresses) = (host.name.clone(), addresses.to_vec());
                 (state.is_smarthost, state.refused) = (host.smarthost.is_some(), None);
+                let login = host.smarthost.as_ref().and_then(|smarthost| smarthost.login.as_deref());
+                state.is_pinned = login.is_some_and(|login| login.fingerprint.is_some());
                 state.has_password = false;
             }
             TraceEvent::Password(username, password) => {
@@ -156,7 +158,8 @@ impl Walk<'_> {
             return self.pass(Stage::Tls, &how);
         };
         let Certificate { name, issuer, ends, days_left, .. } = shown;
-        let is_late = days_left < DAYS_LEFT_MIN;
+        // The end of a certificate that is known by its fingerprint does not count.
+        let is_late = days_left < DAYS_LEFT_MIN && !self.state.borrow().is_pinned;
         let soon = if is_late { format!(", in {days_left} days") } else { String::new() };
         let text = format!("certificate of {name} by {issuer}, ends {ends}{soon}; {how}");
         self.report(Stage::Tls, if is_late { Mark::Warn } else { Mark::Ok }, &text);
