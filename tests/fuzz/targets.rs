@@ -961,7 +961,8 @@ impl Server {
 fn conduct(number: usize) -> client::SessionOptions {
     let login = client::Login {
         name: "tim".into(),
-        password: sasl::Secret::new(b"tanstaaf".to_vec()),
+        password: Some(sasl::Secret::new(b"tanstaaf".to_vec())),
+        has_certificate: number.is_multiple_of(2),
         choice: "auto",
         port: 587,
         nonce: "nonce".into(),

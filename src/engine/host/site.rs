@@ -16,6 +16,7 @@
 
 use super::aliases_file::Aliases;
 use super::certificate::Tls;
+use super::client_certificate::ClientConnectors;
 use super::commands::Commands;
 use super::logins::Logins;
 use crate::config::{Addressee, Listener, ListenerKind, Relay, RelayFamily, Settings};
@@ -81,6 +82,8 @@ pub struct Site {
     pub logins: Logins,
     /// TLS towards next hops.
     pub connector: Connector,
+    /// The same with client certificates.
+    pub client_connectors: ClientConnectors,
     /// The keys that sign this host's own mail; empty until the caller has read them.
     pub dkim: Vec<DkimKey>,
     /// The process that runs the commands of the settings; `None` until the caller has started it.
@@ -136,6 +139,7 @@ impl Site {
             retry,
             tls,
             connector: Connector::new(settings.relay.ca_file.clone()),
+            client_connectors: ClientConnectors::default(),
             logins,
             dkim: Vec::new(),
             commands: None,

@@ -61,6 +61,7 @@ use crate::rules::accounts::secret_shape::Flaw;
 use crate::rules::advice::hints::hint;
 use crate::rules::advice::step::Stage;
 use crate::rules::routing::route::{Destination, NoRoute, Routed};
+use crate::rules::tls::certificate::Certificate;
 use crate::store::maildir::Maildirs;
 use crate::store::{StoreError, free_space, has_room};
 use crate::sys::clock::{Clock, SystemClock};
@@ -195,8 +196,16 @@ struct Position {
     /// The current host, and its addresses.
     host: String,
     addresses: Vec<SocketAddr>,
+    /// The operator named the current host.
+    is_smarthost: bool,
+    /// Its certificate is known by its fingerprint.
+    is_pinned: bool,
+    /// The certificate that was not accepted, for the failure that follows.
+    refused: Option<Certificate>,
     /// A failure that counts only if delivery finds no other way.
     pending: Option<Step>,
+    /// A password was read for the current host.
+    has_password: bool,
     /// A flaw of the password, which explains a refused login.
     password_flaw: Option<Flaw>,
     failures: Vec<Step>,
@@ -219,7 +228,11 @@ impl Position {
             since: Stopwatch::start(),
             host: String::new(),
             addresses: Vec::new(),
+            is_smarthost: false,
+            is_pinned: false,
+            refused: None,
             pending: None,
+            has_password: false,
             password_flaw: None,
             failures: Vec::new(),
             is_ready: false,
@@ -438,6 +451,10 @@ impl Walk<'_> {
         let hint = match state.password_flaw.filter(|_| is_wrong) {
             _ if mark == Mark::Ok => None,
             Some(flaw) => Some(flaw.advice),
+            // Without a password the certificate is refused, not a name or a word.
+            None if stage == Stage::Auth && !state.has_password => {
+                hint(stage, &format!("external {text}"), &state.host)
+            }
             None => hint(stage, &text, &state.host),
         };
         Step { stage, mark, took, text, hint, class }

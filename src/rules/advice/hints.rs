@@ -46,6 +46,8 @@ const DNS: &[Stage] = &[Stage::Mx, Stage::Address, Stage::Policy];
 const LOOK_UPS: &[Stage] =
     &[Stage::Mx, Stage::Address, Stage::Policy, Stage::Spf, Stage::Dkim, Stage::Dmarc, Stage::Ptr];
 const TLS: &[Stage] = &[Stage::StartTls, Stage::Tls];
+/// Every step at which a host may say what it thinks of the client certificate: in TLS 1.3 it does so after the handshake.
+const SHOWN: &[Stage] = &[Stage::StartTls, Stage::Tls, Stage::Greeting, Stage::Ehlo];
 const DISK: &[Stage] = &[Stage::Queue, Stage::Maildir];
 
 const fn row(stages: &'static [Stage], when: &'static str, advice: &'static str) -> Hint {
@@ -56,11 +58,22 @@ const fn row(stages: &'static [Stage], when: &'static str, advice: &'static str)
 const HINTS: &[Hint] = &[
     row(
         &[Stage::Config],
+        "client certificate",
+        "Correct relay.certificate, relay.key or relay.key_password_file: pillarbox check says which.",
+    ),
+    row(
+        &[Stage::Config],
         "",
         "Correct what is named here, or let pillarbox setup write a new file; pillarbox check finds all mistakes.",
     ),
     row(&[Stage::Recipient], "", "Write one address, such as me@example.com."),
     // The login.
+    row(
+        AUTH,
+        "^external 5",
+        "The host takes the client certificate for none of its accounts: its operator has to enter it there; if it stands \
+         for several accounts, name one in relay.username.",
+    ),
     row(
         AUTH,
         "5.7.139|5.7.30|basic authentication is|smtpclientauthentication is disabled",
@@ -207,6 +220,23 @@ const HINTS: &[Hint] = &[
     ),
     // TLS.
     row(
+        SHOWN,
+        "wants a client certificate|want of a client certificate|no client certificate",
+        "The host wants a client certificate: name it in relay.certificate, and its key in relay.key.",
+    ),
+    row(
+        SHOWN,
+        "not accept the client certificate|because of the client certificate|client certificate not trusted",
+        "The host does not take the client certificate: its operator has to trust the issuer or the fingerprint; or name \
+         another one in relay.certificate.",
+    ),
+    row(
+        TLS,
+        "has not the fingerprint",
+        "The host has another certificate than relay.fingerprint says: if its operator renewed it, write the new \
+         fingerprint; if nobody did, another host answers in its place.",
+    ),
+    row(
         TLS,
         "expired|not yet valid",
         "Check the date of this host: if it is wrong, set the clock (NTP); if it is right, the host's operator has to renew \
@@ -216,12 +246,12 @@ const HINTS: &[Hint] = &[
         TLS,
         "self-signed|self signed|unable to get local issuer|unable to get issuer|unable to verify",
         "The certificate has an unknown issuer: set relay.ca_file to a file with the issuer's certificate, or install the \
-         package ca-certificates.",
+         package ca-certificates; for a host of your own set relay.fingerprint.",
     ),
     row(
         TLS,
         "hostname mismatch|ip address mismatch",
-        "The certificate is for another name: use that name in relay.smarthost.",
+        "The certificate is for another name: use that name in relay.smarthost, or set relay.tls_name to it.",
     ),
     row(
         TLS,
@@ -510,6 +540,22 @@ mod tests {
             ),
             (Stage::Config, "/x.toml: can't be read: No such file or directory (os error 2)", "setup"),
             (Stage::Policy, "mx.b.example is not named by the MTA-STS policy of b.example", "policy"),
+            (
+                Stage::Greeting,
+                "connection to smart.example broke while waiting for the greeting: the host wants a client certificate \
+                 (tlsv13 alert certificate required) (port 465)",
+                "relay.certificate",
+            ),
+            (
+                Stage::Tls,
+                "TLS with mx: the host does not accept the client certificate (sslv3 alert certificate expired)",
+                "the fingerprint",
+            ),
+            (
+                Stage::Config,
+                "no client certificate for h: \"/k\" is encrypted; name the file",
+                "relay.key_password_file",
+            ),
             (
                 Stage::Tls,
                 "TLS with mx: no TLSA record is for the certificate; its TLSA records require TLS (DANE)",
