@@ -46,7 +46,7 @@ pub struct HttpsReply {
     pub status: u16,
     /// The seconds of `Retry-After` (RFC 9110 §10.2.3). A date there is not read: the clock may be wrong.
     pub retry_after: Option<u64>,
-    /// The media type in lower case, without parameters; empty if there is none.
+    /// The media type in lower case, without parameters; empty if the server does not say.
     pub content_type: String,
     /// The body.
     pub body: Vec<u8>,

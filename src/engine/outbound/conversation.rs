@@ -154,7 +154,7 @@ impl<'a> Conversation<'a> {
             match result {
                 Ok(conversation) => return Ok(conversation),
                 // The token that was fetched has not been judged: once more, in a new session.
-                Err(Unusable { is_unanswered: true, .. }) if renews(login.as_ref()) => {
+                Err(Unusable { is_unanswered: true, .. }) if login.as_ref().is_some_and(|it| it.renews) => {
                     login = self::login(context, site, host)?.map(|login| Login { renews: false, ..login });
                     addresses.insert(0, address);
                 }
@@ -285,9 +285,9 @@ impl<'a> Conversation<'a> {
 
     /// Fetches another token for the login that the host has refused.
     fn renew_token(&mut self) {
-        let token = self.session.refused_token().cloned();
-        let token =
-            token.and_then(|refused| renewed(&self.context, &self.site, self.smarthost.as_ref(), &refused));
+        let refused = self.session.refused_token().cloned();
+        let renew = |refused| renewed(&self.context, &self.site, self.smarthost.as_ref(), &refused);
+        let token = refused.and_then(renew);
         self.session.token_renewed(token);
     }
 
@@ -457,10 +457,6 @@ impl<'a> Conversation<'a> {
         let deadline = Deadline::after(lent.block_time()).min(self.deadline);
         self.transport.write_all(wire, deadline).map_err(lost)
     }
-}
-
-fn renews(login: Option<&Login>) -> bool {
-    login.is_some_and(|login| login.renews)
 }
 
 fn other_size() -> Lost {

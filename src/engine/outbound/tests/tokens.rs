@@ -322,3 +322,80 @@ fn no_token_is_ever_in_the_log() {
     let standing = format!("{:?}", keeper(&world).standing(&current(&world.site).settings));
     assert!(!standing.contains("SECRET"), "{standing}");
 }
+
+/// A small file system in place of the state directory, unmounted at the end.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    /// `None`: this process may not mount.
+    fn on(world: &World) -> Option<Self> {
+        let mount = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=256k", "none"])
+            .arg(world.state())
+            .output();
+        mount.is_ok_and(|output| output.status.success()).then(|| {
+            fs::create_dir(world.state().join("tmp")).unwrap();
+            Self(world.state())
+        })
+    }
+
+    fn fill(path: &std::path::Path) {
+        use std::io::Write;
+        let mut file = fs::File::create(path.join("filler")).unwrap();
+        while file.write_all(&[b'x'; 1024]).is_ok() {}
+        while file.write_all(b"x").is_ok() {}
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_disk_that_becomes_full_between_the_answer_and_its_save_has_the_room_that_was_reserved() {
+    let world = world("");
+    let Some(disk) = SmallDisk::on(&world) else {
+        println!("skipped: mount is not allowed");
+        return;
+    };
+    log_in(&world, "A1", "R1", 60);
+    let provider = Provider::new(&world, |_| None);
+    let (path, mut script) = (disk.0.clone(), changing());
+    provider.now_says(move |form| {
+        SmallDisk::fill(&path);
+        script(form)
+    });
+    world.clock.advance(MINUTE);
+    assert_eq!(token(&world).as_deref(), Ok("A2"));
+    assert!(fs::write(disk.0.join("more"), [0; 8192]).is_err(), "the disk is full");
+    assert!(on_disk(&world).contains("refresh R1\nnewer R2\n"));
+    // On a full disk nothing is asked; with room again it goes on.
+    provider.take_asked();
+    world.clock.advance(HOUR);
+    let error = token(&world).unwrap_err();
+    assert!(error.contains("could not be kept") && error.contains("No space left"), "{error}");
+    assert_eq!(provider.take_asked().len(), 0);
+    fs::remove_file(disk.0.join("filler")).unwrap();
+    let _ = fs::remove_file(disk.0.join("more"));
+    assert_eq!(token(&world).as_deref(), Ok("A3"));
+    assert_eq!(provider.take_presented(), ["R2"]);
+}
+
+#[test]
+fn the_housekeeping_looks_once_a_minute_and_one_look_at_a_time() {
+    let bare = World::new("");
+    assert!(!keeper(&bare).begins_look(&current(&bare.site)), "no login takes a token");
+    let world = world("");
+    let begins = || keeper(&world).begins_look(&current(&world.site));
+    assert!(begins());
+    world.clock.advance(MINUTE);
+    assert!(!begins(), "the look before has not ended");
+    keep(&world);
+    assert!(begins());
+    keeper(&world).end_look();
+    assert!(!begins(), "a minute has not passed");
+    world.clock.advance(MINUTE);
+    assert!(begins());
+}
