@@ -16,7 +16,7 @@ pub(super) const TOKEN_HINTS: &[Hint] = &[
     Hint {
         stages: &[Stage::Auth],
         about: None,
-        when: "(status |(scope ",
+        when: "(status|(scope",
         advice: "The smarthost refuses the token: it must be for the account in relay.username, and its scope (oauth.scope) one that the \
                  smarthost takes. At Microsoft, SMTP AUTH must be on for the mailbox, and Exchange must know the application (docs/recipes.md).",
     },
