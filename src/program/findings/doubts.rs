@@ -229,8 +229,7 @@ fn certificates(site: &Site, places: &Places, found: &mut CheckReport) {
             let text = "a key is of no use without its certificate; name it in relay.certificate, or take the key away";
             found.problem(place(places, "relay", key), text.to_owned());
         } else if login.auth == "external" {
-            let text =
-                "\"external\" goes by a client certificate, and none is named; write relay.certificate";
+            let text = "\"external\" needs a client certificate, and none is named; write relay.certificate";
             found.warn(place(places, "relay", "auth"), text.to_owned());
         }
     }

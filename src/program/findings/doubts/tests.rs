@@ -139,7 +139,7 @@ fn what_would_lose_the_first_alert_is_told() {
         (
             "",
             &format!("relay.auth = \"external\"\n{SMART}"),
-            &[("warning: D/f:7:14: \"external\" goes by", "; write relay.certificate")],
+            &[("warning: D/f:7:14: \"external\" needs", "; write relay.certificate")],
         ),
         (
             "",
