@@ -615,6 +615,29 @@ mod tests {
         assert_eq!(index.waiting(), 0);
     }
 
+    /// Its worker goes home at once, and takes no message with it.
+    #[test]
+    fn nobody_lingers_without_patience_or_a_link_or_while_the_daemon_stops() {
+        let patience = seconds(20);
+        for (patience, link, stops, taken) in [
+            (patience, Uplink::Up, false, Some(pending(1))),
+            (Duration::ZERO, Uplink::Up, false, None),
+            (patience, Uplink::Down, false, None),
+            (patience, Uplink::Up, true, None),
+        ] {
+            let index = QueueIndex::default();
+            index.submit(hop("a.example"), pending(1), seconds(0));
+            index.set_link(link, seconds(0));
+            if stops {
+                index.stop();
+            }
+            let begun = std::time::Instant::now();
+            assert_eq!(index.linger(&hop("a.example"), patience, seconds(1)), taken, "{link:?} {stops}");
+            assert!(patience.is_zero() || begun.elapsed() < patience, "{link:?} {stops}");
+            assert_eq!(index.waiting(), usize::from(taken.is_none()), "{link:?} {stops}");
+        }
+    }
+
     #[test]
     fn the_queue_is_counted() {
         let index = QueueIndex::default();
