@@ -62,6 +62,8 @@ impl AddressSpan {
             return None;
         }
         match domain {
+            // An address with a backslash before its `@`. Printed in quotes, it would be read as that address.
+            None if local_part.as_str().contains('@') => None,
             None => Some(Unqualified { local_part, domain: None }),
             Some(domain) => domain.map(|domain| Unqualified { local_part, domain: Some(domain) }),
         }
@@ -261,6 +263,8 @@ mod tests {
     #[test]
     fn what_others_write_is_read() {
         for (value, expected) in [
+            // An address or a name: it is neither.
+            (r"root\@far.example, joe", "? joe"),
             // A comma is missing, or another sign stands in its place.
             ("a@x b@y", "a@x b@y +"),
             ("root boss@far.example", "root boss@far.example +"),

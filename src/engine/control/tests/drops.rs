@@ -293,6 +293,19 @@ fn what_can_not_be_moved_is_told_of_once() {
     assert_eq!((take(&world, &drops), take_log().len(), left(&world)), (0, 0, 1));
 }
 
+/// It is remembered, so later mail of its user does not wait for it.
+#[test]
+fn what_can_not_be_moved_keeps_no_other_mail_waiting() {
+    let world = World::new("limits.message_size = \"1KiB\"");
+    let drops = drops(&world);
+    std::fs::remove_dir(world.state().join("corrupt")).unwrap();
+    leave(&world, "large", &envelope(by("bob"), &["alice"]), &"x".repeat(2000));
+    for number in 0..40 {
+        leave(&world, &format!("good{number}"), &envelope(by("bob"), &["alice"]), ALERT);
+    }
+    assert_eq!((take(&world, &drops), left(&world)), (40, 1));
+}
+
 /// Any user can make thousands of names here. They cost little, and keep no message waiting.
 #[test]
 fn thousands_of_names_cost_a_line_a_minute_and_keep_no_message_waiting() {

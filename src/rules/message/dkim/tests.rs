@@ -280,6 +280,16 @@ fn the_keys_of_the_nearest_domain_sign() {
 }
 
 #[test]
+fn a_line_of_a_signature_holds_what_fits() {
+    let mut field = "DKIM-Signature:".to_owned();
+    fold(&mut field, &format!(" {}", "a".repeat(LINE_MAX - field.len() - 1)));
+    fold(&mut field, " b");
+    fold(&mut field, " c");
+    let (first, rest) = field.split_once('\n').unwrap();
+    assert_eq!((first.len(), rest), (LINE_MAX, "\tb c"));
+}
+
+#[test]
 fn the_author_is_who_an_address_says() {
     for (from, expected) in [
         ("a@example.com", Some("example.com")),
@@ -292,6 +302,7 @@ fn the_author_is_who_an_address_says() {
         ("\"a b\"@example.com", Some("example.com")),
         ("\"a@b\"@example.com", Some("example.com")),
         ("a @ example.com", Some("example.com")),
+        ("a\\@example.com", Some("example.com")),
         ("a@example.com, b@other.example", Some("example.com")),
         ("A, B <a@example.com>", Some("example.com")),
         ("friends: a@example.com, b@other.example;", Some("example.com")),
