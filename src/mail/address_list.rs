@@ -25,7 +25,7 @@
 mod scanner;
 
 use self::scanner::{AddressScanner, plain};
-use super::address::{Domain, LocalPart};
+use super::address::{Domain, LocalPart, Mailbox};
 use super::encoded_word::text_of;
 use super::text::is_invisible;
 use super::unqualified::Unqualified;
@@ -63,7 +63,7 @@ impl AddressSpan {
         }
         match domain {
             // An address with a backslash before its `@`. Printed in quotes, it would be read as that address.
-            None if local_part.as_str().contains('@') => None,
+            None if Mailbox::parse(local_part.as_str()).is_ok() => None,
             None => Some(Unqualified { local_part, domain: None }),
             Some(domain) => domain.map(|domain| Unqualified { local_part, domain: Some(domain) }),
         }

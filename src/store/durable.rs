@@ -602,6 +602,14 @@ mod tests {
     }
 
     #[test]
+    fn what_was_appended_is_synced() {
+        let directory = TestDirectory::new();
+        assert!(sync_data(&File::create(directory.path().join("file")).unwrap()).is_ok());
+        // The kernel refuses to sync a device.
+        assert!(sync_data(&fs::OpenOptions::new().write(true).open("/dev/null").unwrap()).is_err());
+    }
+
+    #[test]
     fn a_failed_sync_throws_the_file_away() {
         let directory = TestDirectory::new();
         let here = open(directory.path());

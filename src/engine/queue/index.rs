@@ -639,6 +639,18 @@ mod tests {
     }
 
     #[test]
+    fn a_reload_forgets_what_waits_and_no_worker() {
+        let index = QueueIndex::default();
+        index.submit(hop("a.example"), pending(1), seconds(0));
+        index.submit(hop("b.example"), pending(2), seconds(9));
+        assert_eq!(index.next(seconds(1), CAPS), Next::Work(hop("a.example")));
+        index.clear_hops();
+        assert_eq!((index.hops(), index.workers(), index.waiting()), (1, 1, 0));
+        index.worker_ended(&hop("a.example"));
+        assert_eq!(index.workers(), 0);
+    }
+
+    #[test]
     fn the_queue_is_counted() {
         let index = QueueIndex::default();
         let add =

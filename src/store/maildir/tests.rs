@@ -485,3 +485,23 @@ fn what_lies_in_the_place_of_a_mailbox_is_judged() {
     fs::set_permissions(place("directory"), std::os::unix::fs::PermissionsExt::from_mode(0o770)).unwrap();
     assert_eq!(flaw("directory", own + 1), None, "a group shares it");
 }
+
+/// It is the group `mail` on Debian (Policy 11.6).
+#[test]
+fn locks_beside_mboxes_may_need_the_group_of_their_directory() {
+    if !rustix::process::geteuid().is_root() {
+        return; // Only root can give a directory to another group.
+    }
+    let directory = TestDirectory::new();
+    let mode = |octal| std::os::unix::fs::PermissionsExt::from_mode(octal);
+    fs::set_permissions(directory.path(), mode(0o2775)).unwrap();
+    let group = |template: &str| maildir(&directory, template, "u").group_of_locks();
+    assert_eq!(group("{user}"), None, "root's group is given to nobody");
+    std::os::unix::fs::chown(directory.path(), None, Some(4321)).unwrap();
+    fs::set_permissions(directory.path(), mode(0o2775)).unwrap();
+    assert_eq!((group("{user}"), group("{user}/{domain}")), (Some(4321), None));
+    let home = MaildirPath::expand("{home}/u", "u", "d", Some(directory.path()), None).unwrap();
+    assert_eq!(home.group_of_locks(), None);
+    fs::set_permissions(directory.path(), mode(0o2755)).unwrap();
+    assert_eq!(group("{user}"), None, "the group may not write there");
+}

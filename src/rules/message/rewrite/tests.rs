@@ -313,6 +313,7 @@ fn only_what_every_reader_takes_for_an_address_is_one() {
     for (value, is_clear) in [
         ("joe@a.example", true),
         ("Joe <joe@a.example>", true),
+        ("(at work) joe@a.example", true),
         ("joe@a.example (was: joe@b.example (or <joe@c.example>))", true),
         ("\"joe@b.example <\" <joe@a.example>", true),
         ("joe@b.example <joe@a.example>", false),
