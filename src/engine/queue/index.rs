@@ -639,6 +639,19 @@ mod tests {
     }
 
     #[test]
+    fn a_hop_that_has_answered_has_so_many_workers_and_no_more() {
+        let index = QueueIndex::default();
+        index.hop_answered(&hop("a.example"), seconds(0));
+        (0..9).for_each(|n| index.submit(hop("a.example"), pending(n), seconds(0)));
+        let caps = WorkerCaps { total: 9, per_hop: 3 };
+        let started = std::iter::from_fn(|| match index.next(seconds(1), caps) {
+            Next::Work(hop) => Some(hop),
+            _ => None,
+        });
+        assert_eq!(started.count(), 3);
+    }
+
+    #[test]
     fn a_reload_forgets_what_waits_and_no_worker() {
         let index = QueueIndex::default();
         index.submit(hop("a.example"), pending(1), seconds(0));
