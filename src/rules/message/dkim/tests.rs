@@ -286,8 +286,12 @@ fn a_line_of_a_signature_holds_what_fits() {
     fold(&mut field, &format!(" {}", "a".repeat(rest)));
     fold(&mut field, " b");
     fold(&mut field, " c");
-    let (first, rest) = field.split_once('\n').unwrap();
-    assert_eq!((first.len(), rest), (LINE_MAX, "\tb c"));
+    let rest = format!(" {}", "d".repeat(LINE_MAX - "\tb c ".len()));
+    fold(&mut field, &rest);
+    fold(&mut field, " e");
+    let lines: Vec<&str> = field.split('\n').collect();
+    assert_eq!(lines[1..], [&format!("\tb c{rest}"), "\te"]);
+    assert_eq!([lines[0].len(), lines[1].len()], [LINE_MAX; 2]);
 }
 
 #[test]
