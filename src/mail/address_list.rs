@@ -271,6 +271,7 @@ mod tests {
             // An address or a name: it is neither.
             (r"root\@far.example, joe", "? joe"),
             (r"tes\@b.tes|", "?"),
+            ("a@x?y", "?"),
             // A comma is missing, or another sign stands in its place.
             ("a@x b@y", "a@x b@y +"),
             ("root boss@far.example", "root boss@far.example +"),
