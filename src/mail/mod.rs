@@ -7,7 +7,7 @@
 //! | --- | --- | --- |
 //! | [`address`], [`unqualified`], [`envelope`] | [`message`], [`header`], [`section_filter`] | [`outcome`], [`status`] |
 //! | [`fold`], [`idna`]: comparing and encoding names | [`address_list`], [`display_name`], [`encoded_word`] | [`next_hop`], [`mx`], [`network`] |
-//! | [`id`], [`date`], [`text`], [`hidden`], [`xtext`] | [`base64`], [`mbox`] | [`maildir_template`] |
+//! | [`id`], [`date`], [`text`], [`hidden`], [`xtext`] | [`base64`], [`mbox`] | [`maildir_template`], [`fingerprint`] |
 
 pub mod address;
 pub mod address_list;
@@ -16,6 +16,7 @@ pub mod date;
 pub mod display_name;
 pub mod encoded_word;
 pub mod envelope;
+pub mod fingerprint;
 pub mod fold;
 pub mod header;
 pub mod hidden;
@@ -28,6 +29,7 @@ pub mod mx;
 pub mod network;
 pub mod next_hop;
 pub mod outcome;
+pub mod relay_login;
 pub mod section_filter;
 pub mod status;
 pub mod text;

@@ -16,40 +16,40 @@
 //! The daemon is only asked for its list, which every user may have. `--send` delivers from this process even while the daemon
 //! runs: the queue's locks keep the two apart, and a message that is deferred is released to the daemon at the end.
 
+mod screen;
+
 use super::exit::{self, CommandFailure, finish};
 use super::findings::contents::look;
 use super::privileges;
 use super::remote::client::{DaemonAnswer, ask};
-use super::remote::screen::escaped;
-use super::steps::{code, json, line};
-use crate::config::{ConfigProblem, host, load_with_places};
-use crate::engine::control::listing::json_text;
+use super::steps::code;
+use crate::config::{host, load_with_places};
 use crate::engine::control::output::Output;
 use crate::engine::daemon::{Daemon, maildirs};
 use crate::engine::host::dkim_keys;
 use crate::engine::host::mda::DeliveryAgent;
 use crate::engine::host::site::Site;
-use crate::engine::probe::walk::{Mark, ProbeNews, ProbeVerdict, Step};
+use crate::engine::probe::walk::{Mark, ProbeNews, ProbeTime, ProbeVerdict, Step};
 use crate::engine::probe::{test_message, walk as probe};
 use crate::mail::status::Class;
-use crate::net::transport::Stopwatch;
 use crate::protocol::request::{Change, Form, Request};
-use crate::rules::advice::hints::hint;
 use crate::rules::advice::step::Stage;
 use crate::store::StoreError;
 use crate::store::drop::DropDirectory;
 use crate::store::queue::Queue;
 use crate::sys::lock::Lock;
-use crate::sys::thread;
 use crate::sys::user::ProcessUser;
+use screen::StepScreen;
 use std::ffi::OsString;
-use std::io::{self, IsTerminal, Write};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The interval of the spinner.
-const TICK: Duration = Duration::from_millis(100);
+/// How long the walk may take, from the start of the process on.
+const WALK: Duration = Duration::from_secs(50);
+/// When the process ends at the latest, whatever hangs.
+const LAST: Duration = Duration::from_secs(58);
 
 /// Probes the address among the operands.
 ///
@@ -62,10 +62,10 @@ pub fn run(config: &Path, operands: &[OsString]) -> Result<(), CommandFailure> {
     let [address] = addresses.as_slice() else {
         return Err(CommandFailure::new(exit::USAGE, "probe: give one ADDRESS".into()));
     };
-    let mut screen = StepScreen::new(options.contains(&"--json"));
+    let mut screen = StepScreen::new(address, options.contains(&"--json"));
     let failures = walk(config, address, options.contains(&"--send"), &mut screen)?;
     let code = failures.first().map_or(exit::OK, code);
-    screen.end(address, code);
+    screen.end(code);
     finish(code)
 }
 
@@ -82,8 +82,9 @@ fn walk(
     ask_daemon(&site, address, screen);
     let site = Arc::new(site);
     let maildirs = maildirs(&site, agent.clone());
+    let time = ProbeTime::within(WALK.saturating_sub(screen.elapsed()));
     let ProbeVerdict { failures } =
-        probe::probe_live(&site, &maildirs, address, &mut |news| screen.news(news));
+        probe::probe_live(&site, &maildirs, time, address, &mut |news| screen.news(news));
     if sends && failures.is_empty() {
         if let Some(site) = Arc::into_inner(site) {
             send(site, agent, address, screen);
@@ -114,6 +115,8 @@ fn configured(
     let seen = look(config, &settings, &places, &ProcessUser::own(), &ProcessUser::find);
     let (agent, commands) = privileges::enter(config, &settings, sends)?;
     seen.read().problems.iter().for_each(|problem| screen.problem(Mark::Warn, problem));
+    // Not earlier: the rights that were given up belong to threads.
+    screen.end_by(LAST);
     let hostname = host::name(settings.hostname.as_ref());
     // A problem with a key has been shown.
     let dkim = dkim_keys::load(&settings).unwrap_or_default();
@@ -238,107 +241,6 @@ impl log::Log for Log {
     }
 
     fn flush(&self) {}
-}
-
-/// Standard output, as lines for people or for programs.
-struct StepScreen {
-    /// Objects for programs, in place of lines for people.
-    is_json: bool,
-    /// Colour and the spinner: on a terminal, unless NO_COLOR or TERM forbids it.
-    is_colourful: bool,
-    /// When the step began that is under way.
-    since: Stopwatch,
-    /// The failed steps so far.
-    failures: Vec<Step>,
-    /// The step that is under way, for the spinner.
-    waiting: Arc<Lock<Option<Stage>>>,
-}
-
-impl StepScreen {
-    fn new(is_json: bool) -> Self {
-        let is_terminal = !is_json && io::stdout().is_terminal();
-        let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-        let screen = Self {
-            is_json,
-            is_colourful: is_terminal && !is_dumb && !is_set("NO_COLOR"),
-            since: Stopwatch::start(),
-            failures: Vec::new(),
-            waiting: Arc::default(),
-        };
-        if screen.is_colourful {
-            let waiting = Arc::clone(&screen.waiting);
-            // Without a thread there is no spinner.
-            let _ = thread::start("spinner", move || spin(&waiting));
-        }
-        screen
-    }
-
-    /// Takes the beginning or the end of a step of the walk.
-    fn news(&mut self, news: ProbeNews) {
-        match news {
-            ProbeNews::Begins(stage) => {
-                self.since = Stopwatch::start();
-                *self.waiting.lock() = Some(stage);
-            }
-            ProbeNews::Ended(step) => self.show(step),
-        }
-    }
-
-    /// Shows a step of this command's own.
-    fn step(&mut self, stage: Stage, mark: Mark, text: String, class: Option<Class>) {
-        let hint = if mark == Mark::Ok { None } else { hint(stage, &text, "") };
-        let took = self.since.elapsed();
-        self.since = Stopwatch::start();
-        self.show(Step { stage, mark, took, text, hint, class });
-    }
-
-    /// Shows a problem of the configuration.
-    fn problem(&mut self, mark: Mark, problem: &ConfigProblem) {
-        self.step(Stage::Config, mark, problem.to_string(), None);
-    }
-
-    /// Writes a step, in place of the spinner if there is one.
-    fn show(&mut self, step: Step) {
-        let mut waiting = self.waiting.lock();
-        *waiting = None;
-        let line = if self.is_json { json(&step) } else { line(&step, self.is_colourful) };
-        let erase = if self.is_colourful { "\r\x1b[K" } else { "" };
-        // A reader that closed the pipe has read enough; the exit code is still right.
-        let _ = io::stdout().write_all(format!("{erase}{line}").as_bytes());
-        let _ = io::stdout().flush();
-        drop(waiting);
-        if step.mark == Mark::Fail {
-            self.failures.push(step);
-        }
-    }
-
-    /// Writes the last line: whether a message to the address would be accepted.
-    fn end(&mut self, address: &str, code: u8) {
-        *self.waiting.lock() = None;
-        let address = escaped(address);
-        let line = match (self.is_json, code) {
-            (true, _) => {
-                let (address, accepted) = (json_text(&address), code == exit::OK);
-                format!("{{\"address\":{address},\"accepted\":{accepted},\"exit\":{code}}}\n")
-            }
-            (false, exit::OK) => format!("A message to {address} would be accepted.\n"),
-            (false, _) => format!("A message to {address} would not be accepted now.\n"),
-        };
-        let _ = io::stdout().write_all(line.as_bytes());
-    }
-}
-
-/// Draws the spinner during a step, until the process ends.
-fn spin(waiting: &Lock<Option<Stage>>) {
-    for turn in ['|', '/', '-', '\\'].into_iter().cycle() {
-        thread::sleep(TICK);
-        let waiting = waiting.lock();
-        if let Some(stage) = *waiting {
-            let _ = io::stdout().write_all(format!("\r\x1b[K{turn}    {}", stage.name()).as_bytes());
-            let _ = io::stdout().flush();
-        }
-    }
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ use crate::engine::daemon::{maildirs, resolver};
 use crate::engine::host::site::Site;
 use crate::engine::outbound::password::USUAL_FILE;
 use crate::engine::probe::smarthost::{Trial, find};
-use crate::engine::probe::walk::{Mark, ProbeContext, ShortTimeouts};
+use crate::engine::probe::walk::{Mark, ProbeContext, ProbeTime};
 use crate::mail::date::{Now, WallTime};
 use crate::mail::next_hop::{Scheme, Smarthost};
 use crate::net::connect::TcpConnect;
@@ -68,8 +68,8 @@ pub const OPTIONS: &[&str] = &[
 ];
 /// Options without a value.
 const FLAGS: [&str; 2] = ["force", "no-test"];
-/// The longest wait for a connection: a firewall that drops packets gives no answer.
-const CONNECT: Duration = Duration::from_secs(10);
+/// How long the test of all ports may take: a firewall that drops packets gives no answer.
+const TEST: Duration = Duration::from_secs(90);
 
 /// Asks, tests and writes.
 ///
@@ -219,11 +219,12 @@ fn test(
     let maildirs = maildirs(&site, None);
     let tcp = TcpConnect::default();
     let world = ProbeContext {
-        resolver: &resolver(&site.settings),
-        connect: &ShortTimeouts { connect: &tcp, connect_timeout: CONNECT },
+        resolver: &resolver(&site.settings).ending_after(TEST),
+        connect: &tcp,
         maildirs: &maildirs,
         now: Now { wall: WallTime(SystemClock.wall_micros()), running: SystemClock.boot() },
         own_address: &own_address,
+        time: ProbeTime::within(TEST),
     };
     let address = answers.probed();
     say(&format!("Testing the delivery to {}\n", escaped(address)));

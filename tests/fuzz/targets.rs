@@ -32,6 +32,7 @@ use pillarbox::rules::routing::expansion::{Expansion, Files, Sources, expand};
 use pillarbox::rules::message::recode::{HopSupport, Recoder, Survey};
 use pillarbox::rules::message::repair::{HELD_MAX_OCTETS, Repair, RepairFacts};
 use pillarbox::rules::message::rewrite::{Others, RewritePolicy};
+use pillarbox::rules::routing::next_hop::NextHops;
 use pillarbox::rules::routing::route::{Accounts, LocalUsers, LookupFailed, RoutePolicy, SystemAccount};
 use pillarbox::smtp::command::{ClientName, Command};
 use pillarbox::smtp::data::{DotDecoder, DotEncoder};
@@ -146,8 +147,7 @@ pub fn aliases(octets: &[u8]) {
         admin: Mailbox::parse("joe@localhost").ok(),
         identities: Vec::new(),
         written: Vec::new(),
-        smarthosts: Vec::new(),
-        exceptions: Vec::new(),
+        next_hops: NextHops::default(),
     };
     let everything = Everything(&text);
     let sources = Sources { policy: &policy, aliases: &table, accounts: &everything, files: &everything };
@@ -968,7 +968,8 @@ impl Server {
 fn conduct(number: usize) -> client::SessionOptions {
     let login = client::Login {
         name: "tim".into(),
-        password: sasl::Secret::new(b"tanstaaf".to_vec()),
+        password: Some(sasl::Secret::new(b"tanstaaf".to_vec())),
+        has_certificate: number.is_multiple_of(2),
         choice: "auto",
         port: 587,
         nonce: "nonce".into(),

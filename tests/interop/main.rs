@@ -31,6 +31,8 @@ mod backlog;
 mod bad_input;
 /// Debian's programs that send mail, with pillarbox as sendmail.
 mod callers;
+/// Client certificates, and smarthosts with certificates that nobody else trusts.
+mod certificates;
 /// The clients and mail readers that people use.
 mod clients;
 /// Clocks that jump while mail waits.
@@ -67,6 +69,7 @@ mod intake;
 mod limits;
 /// The keys of a listener: old devices, cameras that must log in, clients that check certificates on loopback.
 mod listeners;
+mod logins;
 /// An existing mbox: its readers, its locks, and its state after a crash.
 mod mbox;
 /// Memory of an idle daemon and of its connections, and the size of the binary.

@@ -150,7 +150,7 @@ fn look_up(site: &Site, host: &Host, resolver: &dyn Resolve) -> Result<Vec<IpAdd
         return Ok(vec![ip]);
     }
     if host.smarthost.is_some() && site.settings.dns.servers.is_empty() {
-        return dns_lookup::lookup_host(&host.name).map(Iterator::collect).map_err(|error| {
+        return resolver.by_system(&host.name).map(|found| found.addresses).map_err(|error| {
             let text = format!("the smarthost {} can't be resolved: {error}", host.name);
             Unreachable::Hop(Diagnostic::local(EnhancedStatus::DIRECTORY_FAILURE, text))
         });

@@ -39,12 +39,14 @@
 
 mod observer;
 mod sender;
+mod time;
 mod trial;
 
-pub use observer::ShortTimeouts;
+pub use time::ProbeTime;
 
 use crate::engine::daemon::resolver;
 use crate::engine::host::site::Site;
+use crate::engine::probe::test_message::own_sender;
 use crate::mail::address::Mailbox;
 use crate::mail::date::{Now, WallTime};
 use crate::mail::envelope::Recipient;
@@ -59,6 +61,7 @@ use crate::rules::accounts::secret_shape::Flaw;
 use crate::rules::advice::hints::hint;
 use crate::rules::advice::step::Stage;
 use crate::rules::routing::route::{Destination, NoRoute, Routed};
+use crate::rules::tls::certificate::Certificate;
 use crate::store::maildir::Maildirs;
 use crate::store::{StoreError, free_space, has_room};
 use crate::sys::clock::{Clock, SystemClock};
@@ -68,6 +71,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use time::{IS_OVER, TimedConnect, TimedResolver};
 
 /// The announced size of the message, in octets: about that of an alert.
 const TRIAL_OCTETS: u64 = 1024;
@@ -138,6 +142,8 @@ pub struct ProbeContext<'a> {
     pub now: Now,
     /// The source address of this host for a destination; `None` without a route to it.
     pub own_address: &'a dyn Fn(IpAddr) -> Option<IpAddr>,
+    /// How long it may take.
+    pub time: ProbeTime,
 }
 
 /// Probes the route to an address; a bare name is a user of this host. Calls `report` as steps begin and end.
@@ -147,22 +153,30 @@ pub fn probe(
     address: &str,
     report: &mut dyn FnMut(ProbeNews),
 ) -> ProbeVerdict {
+    let time = world.time;
+    let (resolver, connect) =
+        (TimedResolver { resolver: world.resolver, time }, TimedConnect { connect: world.connect, time });
+    let world = &ProbeContext { resolver: &resolver, connect: &connect, ..*world };
     let walk = Walk { site, world, report: RefCell::new(report), state: RefCell::new(Position::new()) };
     walk.go(address);
     ProbeVerdict { failures: walk.state.into_inner().failures }
 }
 
 /// As [`probe`], with the real resolver, network and clock; [`crate::engine::daemon::maildirs`] makes the second argument.
+///
+/// It ends at the end of `time`, whatever hangs, but for a disk that hangs.
 pub fn probe_live(
     site: &Arc<Site>,
     maildirs: &Maildirs,
+    time: ProbeTime,
     address: &str,
     report: &mut dyn FnMut(ProbeNews),
 ) -> ProbeVerdict {
-    let (resolver, connect) = (resolver(&site.settings), TcpConnect::default());
+    let resolver = resolver(&site.settings).ending_after(time.end.remaining());
+    let connect = TcpConnect::default();
     let now = Now { wall: WallTime(SystemClock.wall_micros()), running: SystemClock.boot() };
-    let world =
-        ProbeContext { resolver: &resolver, connect: &connect, maildirs, now, own_address: &own_address };
+    let own_address = &own_address;
+    let world = ProbeContext { resolver: &resolver, connect: &connect, maildirs, now, own_address, time };
     probe(site, &world, address, report)
 }
 
@@ -182,8 +196,16 @@ struct Position {
     /// The current host, and its addresses.
     host: String,
     addresses: Vec<SocketAddr>,
+    /// The operator named the current host.
+    is_smarthost: bool,
+    /// Its certificate is known by its fingerprint.
+    is_pinned: bool,
+    /// The certificate that was not accepted, for the failure that follows.
+    refused: Option<Certificate>,
     /// A failure that counts only if delivery finds no other way.
     pending: Option<Step>,
+    /// A password was read for the current host.
+    has_password: bool,
     /// A flaw of the password, which explains a refused login.
     password_flaw: Option<Flaw>,
     failures: Vec<Step>,
@@ -195,6 +217,8 @@ struct Position {
     replaceable: Option<Smarthost>,
     /// The current smarthost would refuse any message: the next one is asked.
     gives_way: bool,
+    /// The time is over, and that was told: nothing more is reported.
+    is_over: bool,
 }
 
 impl Position {
@@ -204,13 +228,18 @@ impl Position {
             since: Stopwatch::start(),
             host: String::new(),
             addresses: Vec::new(),
+            is_smarthost: false,
+            is_pinned: false,
+            refused: None,
             pending: None,
+            has_password: false,
             password_flaw: None,
             failures: Vec::new(),
             is_ready: false,
             is_refused: false,
             replaceable: None,
             gives_way: false,
+            is_over: false,
         }
     }
 }
@@ -301,6 +330,8 @@ impl Walk<'_> {
                     self.try_maildir(&routed);
                 }
                 Destination::Relay(hop) => {
+                    let (sender, domain) = (own_sender(self.site), &routed.mailbox.domain);
+                    let hop = &self.site.routes.next_hops.for_sender(hop.clone(), &sender, domain);
                     let how = match hop {
                         NextHop::Mx(domain) => format!("by the MX hosts of {domain}"),
                         NextHop::Smarthosts(_) => format!("by {hop}"),
@@ -361,13 +392,27 @@ impl Walk<'_> {
         }
     }
 
-    /// Begins a step; a pending failure was no obstacle to delivery.
+    /// Begins a step; a pending failure was no obstacle to delivery, unless the time is over.
     fn begin(&self, stage: Stage) {
-        self.settle(Mark::Warn);
+        let is_over = self.world.time.is_over();
+        self.settle(if is_over { Mark::Fail } else { Mark::Warn });
+        if is_over {
+            return self.run_out(stage);
+        }
         let mut state = self.state.borrow_mut();
         (state.stage, state.since) = (stage, Stopwatch::start());
         drop(state);
         (self.report.borrow_mut())(ProbeNews::Begins(stage));
+    }
+
+    /// Reports that the time is over, once, unless a failure has explained it.
+    fn run_out(&self, stage: Stage) {
+        if self.state.borrow().failures.is_empty() {
+            let text = IS_OVER.to_owned();
+            let step = self.step(stage, Mark::Fail, text, Some(Class::Transient));
+            self.end(step);
+        }
+        self.state.borrow_mut().is_over = true;
     }
 
     /// Ends the step of a pending failure, with `mark`: a warning if delivery goes on, else a failure.
@@ -406,6 +451,10 @@ impl Walk<'_> {
         let hint = match state.password_flaw.filter(|_| is_wrong) {
             _ if mark == Mark::Ok => None,
             Some(flaw) => Some(flaw.advice),
+            // Without a password the certificate is refused, not a name or a word.
+            None if stage == Stage::Auth && !state.has_password => {
+                hint(stage, &format!("external {text}"), &state.host)
+            }
             None => hint(stage, &text, &state.host),
         };
         Step { stage, mark, took, text, hint, class }
@@ -413,6 +462,9 @@ impl Walk<'_> {
 
     /// Records and reports a step.
     fn end(&self, step: Step) {
+        if self.state.borrow().is_over {
+            return;
+        }
         if step.mark == Mark::Fail {
             self.state.borrow_mut().failures.push(step.clone());
         }

@@ -92,7 +92,8 @@ pub fn write_notice(
             let last = progress.get(place)?.diagnostic.clone();
             let pause = match verdict {
                 RecipientVerdict::Delayed => {
-                    index.wait_reason(&hop_of(site, recipient), entry.id(), now.running)
+                    let hop = hop_of(site, &description.envelope.reverse_path, recipient);
+                    index.wait_reason(&hop, entry.id(), now.running)
                 }
                 _ => None,
             };

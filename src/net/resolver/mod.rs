@@ -8,6 +8,7 @@
 //! | `answer` | parses one answer (no I/O; a fuzz target) |
 //! | `cache` | remembers results |
 //! | `files` | reads `/etc/resolv.conf` and `/etc/hosts` |
+//! | `system` | asks the system's own resolver, for hosts that the operator named |
 //!
 //! # The steps of a look-up
 //!
@@ -56,12 +57,14 @@ mod answer;
 mod cache;
 mod files;
 mod query;
+mod system;
 #[cfg(test)]
 pub(crate) mod tests;
 
 pub use answer::{AnswerContent, CNAMES_MAX, DnsAnswer, DnsName, DnsRecord, ServerFault, parse_answer};
 pub use domain::base::iana::Rtype;
 pub use files::{SystemFiles, hosts_in, name_servers_in};
+pub use system::SystemAnswer;
 
 use crate::mail::mx::{Mx, MxAnswer};
 use crate::sys::lock::Lock;
@@ -69,6 +72,7 @@ use cache::{Cache, LookUpResult};
 use files::FileStamp;
 use query::QueryDeadline;
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::MutexGuard;
 use std::time::Duration;
@@ -102,7 +106,23 @@ pub trait Resolve: Send + Sync {
     /// # Errors
     /// See [`DnsErrorKind`].
     fn records(&self, name: &str, rtype: Rtype) -> Result<RecordSet, DnsError>;
+
+    /// The addresses of a host by the system's resolver, which alone knows mDNS, directories and search domains.
+    ///
+    /// # Errors
+    /// The system knows no address, or cannot ask.
+    fn by_system(&self, host: &str) -> io::Result<SystemAnswer> {
+        self.system_look_up()(host)
+    }
+
+    /// The function that asks the system: one that another thread may call.
+    fn system_look_up(&self) -> SystemLookUp {
+        system::look_up
+    }
 }
+
+/// Asks the system for the addresses of a host.
+pub type SystemLookUp = fn(&str) -> io::Result<SystemAnswer>;
 
 /// The records of a name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -150,6 +170,8 @@ pub type MonotonicClock = Box<dyn Fn() -> Duration + Send + Sync>;
 /// The real resolver. All threads share it.
 pub struct Resolver {
     timeout: Duration,
+    /// No look-up lasts longer, on the clock.
+    end: Duration,
     files: SystemFiles,
     clock: MonotonicClock,
     /// The servers come from resolv.conf, not from the configuration.
@@ -190,7 +212,15 @@ impl Resolver {
             ..ResolverState::default()
         };
         let follows_system = servers.is_empty();
-        Self { timeout, files, clock, follows_system, trusts_all: false, state: Lock::new(state) }
+        let end = Duration::MAX;
+        Self { timeout, end, files, clock, follows_system, trusts_all: false, state: Lock::new(state) }
+    }
+
+    /// No look-up lasts longer than `span` from now on: for a command that a person waits for.
+    #[must_use]
+    pub fn ending_after(mut self, span: Duration) -> Self {
+        self.end = (self.clock)().saturating_add(span);
+        self
     }
 
     /// Believes the AD bit of every server: the operator says that the path to them is safe (RFC 7672 §2.1.1).
@@ -223,7 +253,7 @@ impl Resolver {
     }
 
     fn whole_deadline(&self) -> Duration {
-        (self.clock)().saturating_add(self.timeout.saturating_mul(2))
+        (self.clock)().saturating_add(self.timeout.saturating_mul(2)).min(self.end)
     }
 
     /// The records of a name, from the cache or from the servers.

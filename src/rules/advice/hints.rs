@@ -44,6 +44,8 @@ const DNS: &[Stage] = &[Stage::Mx, Stage::Address, Stage::Policy];
 const LOOK_UPS: &[Stage] =
     &[Stage::Mx, Stage::Address, Stage::Policy, Stage::Spf, Stage::Dkim, Stage::Dmarc, Stage::Ptr];
 const TLS: &[Stage] = &[Stage::StartTls, Stage::Tls];
+/// Every step at which a host may say what it thinks of the client certificate: in TLS 1.3 it does so after the handshake.
+const SHOWN: &[Stage] = &[Stage::StartTls, Stage::Tls, Stage::Greeting, Stage::Ehlo];
 const DISK: &[Stage] = &[Stage::Queue, Stage::Maildir];
 
 const fn row(stages: &'static [Stage], when: &'static str, advice: &'static str) -> Hint {
@@ -54,11 +56,22 @@ const fn row(stages: &'static [Stage], when: &'static str, advice: &'static str)
 const HINTS: &[Hint] = &[
     row(
         &[Stage::Config],
+        "client certificate",
+        "Correct relay.certificate, relay.key or relay.key_password_file: pillarbox check says which.",
+    ),
+    row(
+        &[Stage::Config],
         "",
         "Correct what is named here, or let pillarbox setup write a new file; pillarbox check finds all mistakes.",
     ),
     row(&[Stage::Recipient], "", "Write one address, such as me@example.com."),
     // The login.
+    row(
+        AUTH,
+        "^external 5",
+        "The host takes the client certificate for none of its accounts: its operator has to enter it there; if it stands \
+         for several accounts, name one in relay.username.",
+    ),
     row(
         AUTH,
         "5.7.139|5.7.30|basic authentication is|smtpclientauthentication is disabled",
@@ -205,6 +218,23 @@ const HINTS: &[Hint] = &[
     ),
     // TLS.
     row(
+        SHOWN,
+        "wants a client certificate|want of a client certificate|no client certificate",
+        "The host wants a client certificate: name it in relay.certificate, and its key in relay.key.",
+    ),
+    row(
+        SHOWN,
+        "not accept the client certificate|because of the client certificate|client certificate not trusted",
+        "The host does not take the client certificate: its operator has to trust the issuer or the fingerprint; or name \
+         another one in relay.certificate.",
+    ),
+    row(
+        TLS,
+        "has not the fingerprint",
+        "The host has another certificate than relay.fingerprint says: if its operator renewed it, write the new \
+         fingerprint; if nobody did, another host answers in its place.",
+    ),
+    row(
         TLS,
         "expired|not yet valid",
         "Check the date of this host: if it is wrong, set the clock (NTP); if it is right, the host's operator has to renew \
@@ -214,12 +244,12 @@ const HINTS: &[Hint] = &[
         TLS,
         "self-signed|self signed|unable to get local issuer|unable to get issuer|unable to verify",
         "The certificate has an unknown issuer: set relay.ca_file to a file with the issuer's certificate, or install the \
-         package ca-certificates.",
+         package ca-certificates; for a host of your own set relay.fingerprint.",
     ),
     row(
         TLS,
         "hostname mismatch|ip address mismatch",
-        "The certificate is for another name: use that name in relay.smarthost.",
+        "The certificate is for another name: use that name in relay.smarthost, or set relay.tls_name to it.",
     ),
     row(
         TLS,
@@ -251,6 +281,83 @@ const HINTS: &[Hint] = &[
         &[Stage::Greeting],
         "no smtp",
         "The server on this port does not speak SMTP: check host name and port.",
+    ),
+    // Steps that hang, or that the host cuts off.
+    row(
+        &[Stage::Ehlo],
+        "timed out",
+        "The host greets and then says nothing, as a firewall that inspects SMTP or a wrong MTU on the way does: try another \
+         port, or a smaller MTU.",
+    ),
+    row(
+        TLS,
+        "timed out",
+        "The host stops at the TLS handshake, as a firewall that inspects it or a wrong MTU on the way does: try another \
+         port, or a smaller MTU.",
+    ),
+    row(
+        AUTH,
+        "timed out",
+        "The host does not answer the login, as when its user database is down: try again later, then ask its operator.",
+    ),
+    row(
+        &[Stage::Mail, Stage::Rcpt],
+        "timed out",
+        "The host does not answer this command, as when it waits for a check of its own: the queue tries again; if it stays \
+         so, ask its operator.",
+    ),
+    row(
+        &[Stage::Greeting],
+        "connection closed|reset",
+        "The host closes the connection before it greets: it may refuse the address of this host, or have too many \
+         connections. Try again later, or send by a smarthost.",
+    ),
+    row(
+        &[Stage::Ehlo, Stage::StartTls, Stage::Auth],
+        "connection closed|reset",
+        "The host or a firewall on the way cut the connection at this step: try another port, or ask the host's operator.",
+    ),
+    row(
+        &[Stage::Mail, Stage::Rcpt],
+        "connection closed|reset",
+        "The host cut the connection at this command, as filters do with clients that they distrust: the queue tries again; \
+         if it stays so, send by a smarthost, or ask the host's operator.",
+    ),
+    row(
+        &[Stage::Tls],
+        "connection closed|reset|unexpected eof",
+        "The host cut the connection within the TLS handshake: check the port, and whether a firewall on the way inspects \
+         TLS.",
+    ),
+    row(
+        &[Stage::Clock, Stage::Route, Stage::Queue, Stage::Maildir],
+        "hangs, so the probe ends",
+        "A disk, a user database or the delivery agent hangs: look for network file systems and NSS services that do not \
+         answer.",
+    ),
+    row(
+        &[Stage::Password],
+        "hangs, so the probe ends",
+        "The file or the relay.password_command hangs: read the file, or run the command, by hand as the daemon's user.",
+    ),
+    row(
+        &[Stage::Ptr, Stage::Spf, Stage::Dkim, Stage::Dmarc, Stage::Mx, Stage::Policy, Stage::Address],
+        "hangs, so the probe ends",
+        "The look-up of a name hangs: check /etc/resolv.conf or dns.servers, and the link.",
+    ),
+    row(
+        &[
+            Stage::Ptr,
+            Stage::Spf,
+            Stage::Dkim,
+            Stage::Dmarc,
+            Stage::Mx,
+            Stage::Policy,
+            Stage::Address,
+            Stage::Connect,
+        ],
+        "time of the probe is over",
+        "The steps before took all of the time: look at the slow ones above.",
     ),
     row(
         &[Stage::Greeting],
@@ -431,6 +538,22 @@ mod tests {
             ),
             (Stage::Config, "/x.toml: can't be read: No such file or directory (os error 2)", "setup"),
             (Stage::Policy, "mx.b.example is not named by the MTA-STS policy of b.example", "policy"),
+            (
+                Stage::Greeting,
+                "connection to smart.example broke while waiting for the greeting: the host wants a client certificate \
+                 (tlsv13 alert certificate required) (port 465)",
+                "relay.certificate",
+            ),
+            (
+                Stage::Tls,
+                "TLS with mx: the host does not accept the client certificate (sslv3 alert certificate expired)",
+                "the fingerprint",
+            ),
+            (
+                Stage::Config,
+                "no client certificate for h: \"/k\" is encrypted; name the file",
+                "relay.key_password_file",
+            ),
             (
                 Stage::Tls,
                 "TLS with mx: no TLSA record is for the certificate; its TLSA records require TLS (DANE)",

@@ -4,6 +4,8 @@
 //! | --- | --- |
 //! | `probe` | broken routes, and the advice at each step |
 //! | `smarthost` | how `setup` finds port and TLS mode |
+//! | `time` | whatever hangs, a probe ends in time |
 
 mod probe;
 mod smarthost;
+mod time;

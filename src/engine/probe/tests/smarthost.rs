@@ -17,7 +17,7 @@ use openssl::x509::X509;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 const LOGIN: &str = "relay.username = \"box@smart.example\"\nrelay.password_command = \"echo secret\"\n";
 
@@ -35,6 +35,7 @@ fn tried(world: &World, smarthost: &str) -> (Trial, Vec<String>) {
         maildirs: &world.intake.maildirs,
         now: now(),
         own_address: &|_| None,
+        time: probe::ProbeTime::within(Duration::from_secs(60)),
     };
     let site = current(&world.site);
     let mut named = Named::parse(smarthost).unwrap();

@@ -7,19 +7,16 @@
 //! | a positive reply | an ok step |
 //! | a refused MAIL or RCPT | a failure, or a warning if the next smarthost is asked |
 //! | another negative reply | a pending failure: delivery may go on with HELO, another mechanism, or in clear |
+//! | a certificate that is not accepted | its names, issuer, dates and fingerprint in the failure that follows, and the line to write |
 //! | a TLS session | the certificate: name, issuer, end date; a warning if it ends within ten days |
 //! | a failure without a reply | a pending failure at the step that it belongs to |
 //!
 //! A failure that delivery reports after a negative reply repeats that reply, and is not reported twice.
-//!
-//! [`ShortTimeouts`] wraps the connector: a person waits at the terminal, so a reply gets a minute in place of five.
 
 use super::{Mark, Walk};
 use crate::engine::outbound::context::{Observer, TraceEvent};
 use crate::mail::outcome::Diagnostic;
 use crate::mail::status::EnhancedStatus;
-use crate::net::connect::{Connect, Failures};
-use crate::net::transport::{Deadline, Transport, WireError};
 use crate::rules::accounts::secret_shape::flaw;
 use crate::rules::advice::refusal::SmarthostRefusal;
 use crate::rules::advice::step::Stage;
@@ -27,11 +24,9 @@ use crate::rules::tls::certificate::Certificate;
 use crate::rules::tls::tls_policy::TlsPolicy;
 use crate::smtp::client::Waiting;
 use crate::smtp::reply::{Reply, Severity};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-/// How long the probe waits for a reply. Delivery waits for minutes.
-const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the probe waits for a connection to the other family of addresses.
 const OTHER_FAMILY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest reply in a step, in characters.
@@ -65,16 +60,29 @@ impl Observer for Walk<'_> {
                 self.pass(Stage::Address, &format_args!("{}: {}", host.name, list.join(", ")));
                 let mut state = self.state.borrow_mut();
                 (state.host, state.addresses) = (host.name.clone(), addresses.to_vec());
+                (state.is_smarthost, state.refused) = (host.smarthost.is_some(), None);
+                let login = host.smarthost.as_ref().and_then(|smarthost| smarthost.login.as_deref());
+                state.is_pinned = login.is_some_and(|login| login.fingerprint.is_some());
+                state.has_password = false;
             }
-            TraceEvent::Password(password) => {
-                self.state.borrow_mut().password_flaw = flaw(password.octets());
-                self.pass(Stage::Password, &"found");
+            TraceEvent::Password(username, password) => {
+                let mut state = self.state.borrow_mut();
+                (state.has_password, state.password_flaw) = (true, flaw(password.octets()));
+                drop(state);
+                self.pass(Stage::Password, &format_args!("found, for the login {username}"));
             }
             TraceEvent::Connected(address) => self.connected(address),
             TraceEvent::Reply(waiting, reply) => self.reply(waiting, reply),
             TraceEvent::Tls { is_verified, certificate } => self.certificate(is_verified, certificate),
+            TraceEvent::Refused { certificate } => {
+                self.state.borrow_mut().refused = Certificate::parse(certificate, self.world.now.wall);
+            }
             TraceEvent::Failed(diagnostic) => self.failed(diagnostic),
         }
+    }
+
+    fn is_curious(&self) -> bool {
+        true
     }
 }
 
@@ -132,7 +140,7 @@ impl Walk<'_> {
     fn refuse(&self, waiting: Waiting, text: String, severity: Severity) {
         let mut state = self.state.borrow_mut();
         if let Some(host) = &state.replaceable {
-            let is_submission = self.site.settings.relay.smarthost.contains(host);
+            let is_submission = host.login.is_some();
             let local = Diagnostic::local(EnhancedStatus::SYSTEM_TROUBLE, waiting.to());
             let diagnostic = &Diagnostic { reply: Some(text.clone()), ..local };
             let refusal = SmarthostRefusal { diagnostic, is_null_sender: false, is_submission };
@@ -149,8 +157,9 @@ impl Walk<'_> {
         let Some(shown) = Certificate::parse(certificate, self.world.now.wall) else {
             return self.pass(Stage::Tls, &how);
         };
-        let Certificate { name, issuer, ends, days_left } = shown;
-        let is_late = days_left < DAYS_LEFT_MIN;
+        let Certificate { name, issuer, ends, days_left, .. } = shown;
+        // The end of a certificate that is known by its fingerprint does not count.
+        let is_late = days_left < DAYS_LEFT_MIN && !self.state.borrow().is_pinned;
         let soon = if is_late { format!(", in {days_left} days") } else { String::new() };
         let text = format!("certificate of {name} by {issuer}, ends {ends}{soon}; {how}");
         self.report(Stage::Tls, if is_late { Mark::Warn } else { Mark::Ok }, &text);
@@ -173,6 +182,13 @@ impl Walk<'_> {
             (None, Stage::Ehlo) if text.contains("AUTH") || text.contains("password") => Stage::Auth,
             (_, stage) => stage,
         };
+        let refused = self.state.borrow_mut().refused.take();
+        if let Some(refused) = refused {
+            let is_smarthost = self.state.borrow().is_smarthost;
+            let line = refused.line(&text).filter(|_| is_smarthost);
+            let line = line.map(|line| format!("; if it is the host's own, write {line}"));
+            text = format!("{text}; it shows a {refused}{}", line.unwrap_or_default());
+        }
         if stage == Stage::Tls {
             text.push_str(&format!("; the clock of this host says {}", self.world.now.wall.to_rfc5322()));
         }
@@ -194,43 +210,5 @@ const fn class(severity: Severity) -> crate::mail::status::Class {
         Severity::Success | Severity::Intermediate => Class::Success,
         Severity::Transient => Class::Transient,
         Severity::Permanent => Class::Permanent,
-    }
-}
-
-/// Connects as delivery does, but with shorter timeouts, because a person waits at the terminal.
-pub struct ShortTimeouts<'a> {
-    /// Makes the connections.
-    pub connect: &'a dyn Connect,
-    /// The longest wait for a connection. Delivery waits longer, and retries.
-    pub connect_timeout: Duration,
-}
-
-impl Connect for ShortTimeouts<'_> {
-    fn connect(
-        &self,
-        addresses: &mut Vec<SocketAddr>,
-        source: &[IpAddr],
-        timeout: Duration,
-    ) -> Result<(SocketAddr, Box<dyn Transport>), Failures> {
-        let timeout = timeout.min(self.connect_timeout);
-        let (address, transport) = self.connect.connect(addresses, source, timeout)?;
-        Ok((address, Box::new(ShortDeadlines(transport))))
-    }
-}
-
-/// A connection with shorter deadlines for replies.
-struct ShortDeadlines(Box<dyn Transport>);
-
-impl Transport for ShortDeadlines {
-    fn read(&mut self, buffer: &mut [u8], deadline: Deadline) -> Result<usize, WireError> {
-        self.0.read(buffer, deadline.min(Deadline::after(REPLY_TIMEOUT)))
-    }
-
-    fn write_all(&mut self, octets: &[u8], deadline: Deadline) -> Result<(), WireError> {
-        self.0.write_all(octets, deadline.min(Deadline::after(REPLY_TIMEOUT)))
-    }
-
-    fn has_input(&mut self) -> bool {
-        self.0.has_input()
     }
 }

@@ -216,6 +216,18 @@ fn a_look_up_of_both_families_ends_within_twice_the_time() {
     assert_eq!(mute.queries(), 4, "two rounds for each family");
 }
 
+/// A person who probes does not wait for the whole time of each look-up.
+#[test]
+fn no_look_up_outlasts_the_end() {
+    let (_socket, address) = silent();
+    let resolver = Resolver::new(&[address], PATIENT, no_files(), real_clock()).ending_after(BRIEF);
+    let start = Instant::now();
+    for name in ["a.example", "b.example", "c.example"] {
+        assert_eq!(resolver.addresses(name).unwrap_err().kind, DnsErrorKind::Temporary);
+    }
+    assert!((BRIEF..PATIENT / 4).contains(&start.elapsed()), "{:?}", start.elapsed());
+}
+
 #[test]
 fn a_silent_server_is_asked_last_for_a_while() {
     let mute = Server::start(|_| vec![]);
