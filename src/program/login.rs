@@ -78,16 +78,19 @@ pub fn run(config: &Path, operands: &[OsString]) -> Result<(), CommandFailure> {
     }
     let shows = options.contains(&"--status");
     let name = names.first().copied();
-    let (_agent, commands) = privileges::enter(config, &settings, !shows)?;
+    let account = privileges::account(&settings)?;
+    let account = account.as_ref().filter(|account| account.uid != 0);
     if shows {
+        privileges::give_up(account)?;
         return status(&settings, name);
     }
     let username = pick(&settings, name)?;
-    // Before anybody is asked for anything: makes what is missing.
-    privileges::open_state(&settings, None)
+    // Before anybody is asked for anything: makes what is missing, as the daemon does.
+    privileges::open_state(&settings, account)
         .map_err(|error| CommandFailure::new(exit::CANT_CREATE, error.to_string()))?;
+    privileges::give_up(account)?;
     let hostname = host::name(settings.hostname.as_ref());
-    let site = Arc::new(Site { commands, ..Site::new(settings, hostname, None) });
+    let site = Arc::new(Site::new(settings, hostname, None));
     log_in(&site, &username)
 }
 

@@ -75,6 +75,9 @@ impl TokenStanding {
         let Self { username, answer, .. } = self;
         let left = self.seconds_left.map_or_else(|| "now".to_owned(), |left| format!("in {}", span(left)));
         match self.state {
+            TokenState::Good if self.seconds_left.is_none() => {
+                format!("the token of {username} is fetched when it is needed")
+            }
             TokenState::Good => format!("the token of {username} ends {left}, and is refreshed before"),
             TokenState::NearEnd => format!(
                 "the login of {username} was not refreshed for long, and ends within {NEAR_END_DAYS} days; run: pillarbox login {username}"
