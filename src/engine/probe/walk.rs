@@ -58,6 +58,7 @@ use crate::net::resolver::Resolve;
 use crate::net::transport::{Stopwatch, own_address};
 use crate::rules::accounts::secret_shape::Flaw;
 use crate::rules::advice::hints::hint;
+use crate::rules::advice::row::{Peer, PeerKind};
 use crate::rules::advice::step::Stage;
 use crate::rules::routing::route::{Destination, NoRoute, Routed};
 use crate::store::maildir::Maildirs;
@@ -191,8 +192,9 @@ struct Position {
     stage: Stage,
     /// The beginning of the step.
     since: Stopwatch,
-    /// The current host, and its addresses.
+    /// The current host, what it is, and its addresses.
     host: String,
+    kind: PeerKind,
     addresses: Vec<SocketAddr>,
     /// A failure that counts only if delivery finds no other way.
     pending: Option<Step>,
@@ -217,6 +219,7 @@ impl Position {
             stage: Stage::Clock,
             since: Stopwatch::start(),
             host: String::new(),
+            kind: PeerKind::Unknown,
             addresses: Vec::new(),
             pending: None,
             password_flaw: None,
@@ -435,7 +438,7 @@ impl Walk<'_> {
         let hint = match state.password_flaw.filter(|_| is_wrong) {
             _ if mark == Mark::Ok => None,
             Some(flaw) => Some(flaw.advice),
-            None => hint(stage, &text, &state.host),
+            None => hint(stage, &text, Peer { name: &state.host, kind: state.kind }),
         };
         Step { stage, mark, took, text, hint, class }
     }

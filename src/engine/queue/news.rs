@@ -7,6 +7,7 @@
 
 use super::enqueue::hop_of;
 use super::index::{Hop, QueueIndex};
+use crate::engine::host::advice::advice;
 use crate::engine::host::site::Site;
 use crate::engine::intake::digest_windows::DigestWindows;
 use crate::engine::intake::incoming::Intake;
@@ -107,7 +108,12 @@ pub fn write_notice(
         .filter_map(|(&(place, verdict), diagnostic)| {
             let last_attempt = progress.get(place)?.recent_attempts.first()?.map(|at| at.wall);
             let recipient = description.envelope.recipients.get(place)?;
-            Some(Reported { recipient, verdict, diagnostic, last_attempt })
+            let is_bad = matches!(
+                verdict,
+                RecipientVerdict::Refused | RecipientVerdict::Expired | RecipientVerdict::Delayed
+            );
+            let advice = is_bad.then(|| advice(site, diagnostic)).flatten();
+            Some(Reported { recipient, verdict, diagnostic, last_attempt, advice })
         })
         .collect();
     let is_bounce = description.origin.starts_with(notice::BOUNCE);

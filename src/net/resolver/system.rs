@@ -24,8 +24,8 @@ impl SystemAnswer {
     }
 }
 
-/// Asks the system. An answer of nothing but `0.0.0.0` or `::` is none: filters of names give it, and it would lead to this
-/// host.
+/// Asks the system. An answer of nothing but `0.0.0.0` or `::` counts as a failure: filters of names give it, and it would lead
+/// to this host.
 pub(super) fn look_up(host: &str) -> io::Result<SystemAnswer> {
     /// `AI_CANONNAME`, which has this value on Linux.
     const CANONICAL_NAME: i32 = 2;

@@ -16,6 +16,7 @@ use crate::program::exit;
 use crate::program::remote::screen::escaped;
 use crate::program::steps::{code, json, line};
 use crate::rules::advice::hints::hint;
+use crate::rules::advice::row::Peer;
 use crate::rules::advice::step::Stage;
 use crate::sys::lock::Lock;
 use crate::sys::thread;
@@ -127,7 +128,7 @@ impl StepScreen {
 
     /// Shows a step of this command's own.
     pub fn step(&mut self, stage: Stage, mark: Mark, text: String, class: Option<Class>) {
-        let hint = if mark == Mark::Ok { None } else { hint(stage, &text, "") };
+        let hint = if mark == Mark::Ok { None } else { hint(stage, &text, Peer::default()) };
         let took = self.since.elapsed();
         self.since = Stopwatch::start();
         self.show(Step { stage, mark, took, text, hint, class });
@@ -196,7 +197,7 @@ impl Shown {
 /// The failure of a step that hangs, after this time of the whole probe.
 fn hanging(stage: Stage, took: Duration) -> Step {
     let text = format!("the step \"{}\" hangs, so the probe ends after {} s", stage.name(), took.as_secs());
-    let hint = hint(stage, &text, "");
+    let hint = hint(stage, &text, Peer::default());
     Step { stage, mark: Mark::Fail, took, text, hint, class: Some(Class::Transient) }
 }
 

@@ -2,10 +2,12 @@
 //!
 //! | file | what it shows |
 //! | --- | --- |
+//! | `alike` | delivery, lists, status, alarms and notices give the same advice |
 //! | `probe` | broken routes, and the advice at each step |
 //! | `smarthost` | how `setup` finds port and TLS mode |
 //! | `time` | whatever hangs, a probe ends in time |
 
+mod alike;
 mod probe;
 mod smarthost;
 mod time;

@@ -18,6 +18,7 @@ use crate::mail::outcome::Diagnostic;
 use crate::mail::status::EnhancedStatus;
 use crate::rules::accounts::secret_shape::flaw;
 use crate::rules::advice::refusal::SmarthostRefusal;
+use crate::rules::advice::row::PeerKind;
 use crate::rules::advice::step::Stage;
 use crate::rules::tls::certificate::Certificate;
 use crate::rules::tls::tls_policy::TlsPolicy;
@@ -39,8 +40,11 @@ impl Observer for Walk<'_> {
             TraceEvent::Begins(Stage::Quit) if !self.state.borrow().is_ready => {}
             TraceEvent::Begins(stage) => self.begin(stage),
             // Smarthosts are part of the reported route.
-            TraceEvent::Hosts(hosts) if hosts.iter().any(|host| host.smarthost.is_some()) => {}
+            TraceEvent::Hosts(hosts) if hosts.iter().any(|host| host.smarthost.is_some()) => {
+                self.state.borrow_mut().kind = PeerKind::Smarthost;
+            }
             TraceEvent::Hosts(hosts) => {
+                self.state.borrow_mut().kind = PeerKind::Mx;
                 let names: Vec<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
                 self.pass(Stage::Mx, &names.join(", "));
             }
@@ -128,7 +132,8 @@ impl Walk<'_> {
         if let Some(host) = &state.replaceable {
             let is_submission = self.site.settings.relay.smarthost.contains(host);
             let local = Diagnostic::local(EnhancedStatus::SYSTEM_TROUBLE, waiting.to());
-            let diagnostic = &Diagnostic { reply: Some(text.clone()), ..local };
+            let remote = Some(state.host.clone());
+            let diagnostic = &Diagnostic { reply: Some(text.clone()), remote, ..local };
             let refusal = SmarthostRefusal { diagnostic, is_null_sender: false, is_submission };
             state.gives_way = refusal.of_route().is_some();
         }

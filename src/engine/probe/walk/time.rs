@@ -155,7 +155,7 @@ impl Resolve for TimedResolver<'_> {
         let (sender, answer) = mpsc::channel();
         let (ask, name) = (self.resolver.system_look_up(), host.to_owned());
         thread::start_wide("look-up", move || {
-            // Nobody listens any more if it took too long.
+            // The receiver has ended if it took too long.
             let _ = sender.send(ask(&name));
         })?;
         let left = self.time.until(self.time.connect).remaining();
