@@ -91,15 +91,14 @@ pub fn write_notice(
         .filter_map(|&(place, verdict)| {
             let recipient = description.envelope.recipients.get(place)?;
             let last = progress.get(place)?.diagnostic.clone();
-            let pause = match verdict {
-                RecipientVerdict::Delayed => {
-                    index.wait_reason(&hop_of(site, recipient), entry.id(), now.running)
-                }
-                _ => None,
-            };
+            let is_late = verdict == RecipientVerdict::Delayed;
+            let hop = hop_of(site, recipient);
+            let pause = is_late.then(|| index.wait_reason(&hop, entry.id(), now.running)).flatten();
+            // The pause may be over, and the next attempt not made yet.
+            let failure = || index.last_failure(&hop).filter(|_| is_late);
             // There may have been no attempt: because of a schedule, or behind other messages for a slow host.
             let untried = || Diagnostic::local(EnhancedStatus::DELAYED, "its turn has not come yet");
-            Some(pause.or(last).unwrap_or_else(untried))
+            Some(pause.or(last).or_else(failure).unwrap_or_else(untried))
         })
         .collect();
     let recipients: Vec<Reported<'_>> = news

@@ -40,7 +40,10 @@ fn unfolded(text: &str) -> String {
 #[test]
 fn a_pause_is_explained_alike_everywhere() {
     let refuses = |at, text: &'static str| {
-        Peer::Host(Host::new(move |stage, _| if stage == at { reply(text) } else { Say::Yes }))
+        Peer::Host(Host::new(move |stage, _| {
+            let is_hello = at == Stage::Ehlo && stage == Stage::Helo;
+            if stage == at || is_hello { reply(text) } else { Say::Yes }
+        }))
     };
     for peer in [
         refuses(Stage::Greeting, "554 IP=192.0.2.99 - A problem occurred. (Ask your postmaster for help)"),
