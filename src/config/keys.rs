@@ -13,24 +13,26 @@
 //! To add a key, add a row. A default that its own kind does not accept fails a test.
 
 use super::kinds::{
-    Complaints, DAY, TomlValue, boolean, choice, count, duration, list, one, optional, pairs, path, port,
-    size, socket_path, some, string, word,
+    Complaints, DAY, TomlValue, boolean, choice, count, duration, each, list, one, optional, pairs, path,
+    port, size, socket_path, some, string, word,
 };
 use super::mail_kinds::{
-    account, addressee, ascii_host_name, domain, host_name, identity, ip, listen_address, maildir,
-    name_server, network, route, schedule, sender, separator, smarthost, users,
+    account, addressee, ascii_host_name, domain, fingerprint, host_name, identity, ip, listen_address,
+    maildir, name_server, network, route, schedule, sender, separator, users,
 };
+use super::smarthosts::{MECHANISMS, SenderRoute, SmarthostEntry, entry, senders};
 use super::values::{
     Addressee, FAMILIES, LEVELS, LISTENER_AUTH, LISTENER_KINDS, LISTENER_TLS, LOG_TARGETS, ListenerAuth,
     ListenerKind, ListenerTls, LogLevel, LogTarget, RelayFamily, TLS_LEVELS, TlsLevel,
 };
 use crate::mail::address::{Domain, Mailbox};
+use crate::mail::fingerprint::Fingerprint;
 use crate::mail::maildir_template::MaildirTemplate;
 use crate::mail::network::Network;
-use crate::mail::next_hop::Smarthost;
 use crate::mail::unqualified::Unqualified;
 use crate::rules::pacing::cron::CronExpression;
-use crate::rules::routing::route::{Exception, LocalUsers};
+use crate::rules::routing::next_hop::Exception;
+use crate::rules::routing::route::LocalUsers;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -265,7 +267,11 @@ tables! {
         domains: Vec<Domain> = [], list(domain);
         /// Host that takes all relayed mail, or several, tried in order. Empty list: the MX hosts of each domain.
         /// smtps:// (465, TLS) | smtp+starttls:// (587, TLS) | smtp:// (25, TLS where offered) | lmtp://
-        smarthost: Vec<Smarthost> = [], list(smarthost);
+        /// An entry may be a table with what is its own: { url = "smtps://…", username, password_file, password_command, auth,
+        /// certificate, key, key_password_file, fingerprint, tls_name }.
+        /// What it leaves out comes from the keys below only if it is the first entry or names the same host: no host is shown
+        /// the password of another.
+        smarthost: Vec<SmarthostEntry> = [], each(entry);
         /// Login for the smarthost; never sent without verified TLS, except to loopback.
         username: String = "", one(string);
         /// File of the password; only its owner and group may read it.
@@ -274,6 +280,20 @@ tables! {
         password_command: String = "", one(string);
         /// auto | plain | login | cram-md5 | scram-sha-256 | xoauth2 | oauthbearer
         auth: &'static str = "auto", one(word(&MECHANISMS));
+        /// Certificate of this host for smarthosts that ask for one, PEM, with its chain.
+        certificate: Option<PathBuf> = "", optional(one(path));
+        /// Its private key, PEM; `user` must be able to read it, and others must not.
+        key: Option<PathBuf> = "", optional(one(path));
+        /// File with the passphrase of the key, if it has one.
+        key_password_file: Option<PathBuf> = "", optional(one(path));
+        /// SHA-256 of the smarthost's certificate or public key: this one and no other is accepted, whoever signed it.
+        /// As `openssl x509 -fingerprint -sha256` prints it, or "sha256//…" as curl has it.
+        fingerprint: Option<Fingerprint> = "", optional(one(fingerprint));
+        /// Name that the smarthost's certificate must have, if not the host's.
+        tls_name: Option<Domain> = "", optional(one(host_name));
+        /// Smarthosts of single senders, by the envelope sender before it is rewritten, its address or its domain:
+        /// { "nas@example.org" = "smtps://…", "@example.org" = { url = "smtps://…", username = … } }. `relay.routes` comes first.
+        senders: Vec<SenderRoute> = {}, senders;
         /// TLS with MX hosts: off | opportunistic | required (STARTTLS, verified)
         tls: TlsLevel = "opportunistic", one(choice(&TLS_LEVELS));
         /// Further trust anchors, PEM.
@@ -401,10 +421,6 @@ tables! {
         key: Option<PathBuf> = "", optional(one(path));
     }
 }
-
-/// The words of `relay.auth`.
-static MECHANISMS: [&str; 7] =
-    ["auto", "plain", "login", "cram-md5", "scram-sha-256", "xoauth2", "oauthbearer"];
 
 #[cfg(test)]
 mod tests;

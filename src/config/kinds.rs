@@ -9,7 +9,9 @@
 //! | `optional` | empty text, or what it wraps | `None`, or that |
 //! | `list` | an array, or one value | all of them |
 //! | `some` | the same, not empty | all of them |
+//! | `each` | an array, or one value, of what it wraps | all of them |
 //! | `pairs` | a table with names of the user's choice | an element for each |
+//! | `named` | the same, with tables as values | an element for each |
 //!
 //! Readers for addresses, hosts and other nouns of mail are in `mail_kinds`. Nothing here touches the disk.
 
@@ -80,7 +82,13 @@ pub fn optional<T>(
 pub fn list<T>(
     read: impl Fn(&DeValue<'_>) -> Read<T>,
 ) -> impl Fn(&TomlValue<'_>, &mut Complaints) -> Option<Vec<T>> {
-    let read = one(read);
+    each(one(read))
+}
+
+/// The same of what it wraps.
+pub fn each<T>(
+    read: impl Fn(&TomlValue<'_>, &mut Complaints) -> Option<T>,
+) -> impl Fn(&TomlValue<'_>, &mut Complaints) -> Option<Vec<T>> {
     move |value, complaints| match value.get_ref() {
         DeValue::Array(values) => {
             let good: Vec<T> = values.iter().filter_map(|value| read(value, complaints)).collect();
@@ -104,28 +112,42 @@ pub fn some<T>(
     }
 }
 
-/// A table whose keys the user chooses.
+/// A table whose keys the user chooses, and whose values are no tables.
 pub fn pairs<T>(
     read: impl Fn(&str, &TomlValue<'_>, &mut Complaints) -> Option<T>,
 ) -> impl Fn(&TomlValue<'_>, &mut Complaints) -> Option<Vec<T>> {
-    move |value, complaints| {
-        let Some(table) = value.get_ref().as_table() else {
-            complain(value, wrong(value.get_ref(), "a table such as { \"name\" = \"value\" }"), complaints);
-            return None;
-        };
-        let good: Vec<T> = table
-            .iter()
-            .filter_map(|(key, value)| {
-                if value.get_ref().is_table() {
-                    let text = "a name with a dot splits; write it in quotes: \"example.org\"";
-                    complaints.push((key.span().start, text.into()));
-                    return None;
-                }
-                read(key.get_ref(), value, complaints)
-            })
-            .collect();
-        (good.len() == table.len()).then_some(good)
-    }
+    move |value, complaints| table_of(value, complaints, false, &read)
+}
+
+/// A table whose keys the user chooses.
+pub fn named<T>(
+    read: impl Fn(&str, &TomlValue<'_>, &mut Complaints) -> Option<T>,
+) -> impl Fn(&TomlValue<'_>, &mut Complaints) -> Option<Vec<T>> {
+    move |value, complaints| table_of(value, complaints, true, &read)
+}
+
+fn table_of<T>(
+    value: &TomlValue<'_>,
+    complaints: &mut Complaints,
+    takes_tables: bool,
+    read: &dyn Fn(&str, &TomlValue<'_>, &mut Complaints) -> Option<T>,
+) -> Option<Vec<T>> {
+    let Some(table) = value.get_ref().as_table() else {
+        complain(value, wrong(value.get_ref(), "a table such as { \"name\" = \"value\" }"), complaints);
+        return None;
+    };
+    let good: Vec<T> = table
+        .iter()
+        .filter_map(|(key, value)| {
+            if value.get_ref().is_table() && !takes_tables {
+                let text = "a name with a dot splits; write it in quotes: \"example.org\"";
+                complaints.push((key.span().start, text.into()));
+                return None;
+            }
+            read(key.get_ref(), value, complaints)
+        })
+        .collect();
+    (good.len() == table.len()).then_some(good)
 }
 
 fn wrong(value: &DeValue<'_>, expected: &str) -> String {

@@ -7,6 +7,7 @@
 use super::kinds::{Complaints, Read, TomlValue, complain, list, one, some, string, text};
 use super::values::Addressee;
 use crate::mail::address::{Domain, Mailbox, is_atext};
+use crate::mail::fingerprint::Fingerprint;
 use crate::mail::fold::fold;
 use crate::mail::maildir_template::MaildirTemplate;
 use crate::mail::network::Network;
@@ -14,7 +15,8 @@ use crate::mail::next_hop::{PORT_SMTP, Smarthost};
 use crate::mail::status::{Class, EnhancedStatus};
 use crate::mail::unqualified::Unqualified;
 use crate::rules::pacing::cron::CronExpression;
-use crate::rules::routing::route::{Exception, ExceptionTarget, LocalUsers};
+use crate::rules::routing::next_hop::{Exception, ExceptionTarget};
+use crate::rules::routing::route::LocalUsers;
 use std::net::{IpAddr, SocketAddr};
 use toml::de::DeValue;
 
@@ -102,6 +104,11 @@ pub fn network(value: &DeValue<'_>) -> Read<Network> {
         return Err(format!("\"{network}\" is everybody: an open relay; write your own networks"));
     }
     Ok(network)
+}
+
+/// The fingerprint of a certificate or public key.
+pub fn fingerprint(value: &DeValue<'_>) -> Read<Fingerprint> {
+    Fingerprint::parse(text(value, "a fingerprint in quotes")?)
 }
 
 /// A smarthost's URL.

@@ -12,21 +12,25 @@
 pub mod host;
 pub mod keys;
 mod kinds;
+mod likeness;
+mod logins;
 mod mail_kinds;
 mod problem;
 pub mod secret_file;
+mod smarthosts;
 mod values;
 mod walk;
 
 pub use keys::{
     Alarm, Auth, Digest, Dkim, Dns, Limits, Listener, Local, Log, Queue, Relay, Rewrite, Settings, Tls,
 };
+pub use likeness::is_like;
 pub use problem::{ConfigProblem, FilePosition};
+pub use smarthosts::{SenderRoute, SmarthostEntry};
 pub use values::{
     Addressee, LISTENER_KINDS, ListenerAuth, ListenerKind, ListenerTls, LogLevel, LogTarget, RelayFamily,
     TlsLevel,
 };
-pub use walk::is_like;
 
 use crate::mail::address::Domain;
 use crate::sys::file::{self, FileKind};

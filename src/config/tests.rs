@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::mail::address::Mailbox;
-use crate::rules::routing::route::{ExceptionTarget, LocalUsers};
+use crate::rules::routing::next_hop::ExceptionTarget;
+use crate::rules::routing::route::LocalUsers;
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -77,7 +78,7 @@ fn values_are_read() {
     let settings = parse(text, "f").unwrap();
     let defaults = Settings::default();
     assert_eq!(settings.admin, Mailbox::parse("me@example.com").ok().map(Addressee::Mailbox));
-    assert_eq!(settings.relay.smarthost[0].to_string(), "smtp://10.0.0.9:25");
+    assert_eq!(settings.relay.smarthost[0].host.to_string(), "smtp://10.0.0.9:25");
     assert_eq!(settings.relay.trusted_networks[0].to_string(), "10.0.0.0/8");
     assert_eq!(settings.local.users, LocalUsers::Named(vec!["joe".into(), "jane".into()]));
     assert_eq!(settings.local.domains, Some(vec![]));

@@ -6,12 +6,11 @@
 
 use super::keys::{KeyRow, Listener, Settings, TABLES, Table};
 use super::kinds::{Complaints, TomlValue};
+use super::likeness::{is_like, likeness};
 use super::values::{ListenerAuth, ListenerKind, ListenerTls};
 use crate::rules::routing::route::LocalUsers;
 use toml::de::{DeTable, DeValue};
 
-/// A misspelling changes at most one in this many letters.
-const LIKENESS: usize = 3;
 /// Shorter words begin or end too many names.
 const PART_MIN: usize = 4;
 
@@ -131,38 +130,9 @@ fn advice(here: &Table, key: &str) -> String {
     }
 }
 
-/// Whether `a` may be a misspelling of `b`.
-#[must_use]
-pub fn is_like(a: &str, b: &str) -> bool {
-    likeness(a, b) <= (a.chars().count() / LIKENESS).max(1)
-}
-
 /// Whether `name` begins or ends with `key`, as `username` does with `user`, and `smarthost` with `host`.
 fn is_part(key: &str, name: &str) -> bool {
     key.len() >= PART_MIN && (name.starts_with(key) || name.ends_with(key))
-}
-
-/// The number of letters to add, drop, change or swap with their neighbour to turn `a` into `b` (optimal string alignment).
-/// Only the first 64 letters of `a` count, which bounds the time for hostile names.
-fn likeness(a: &str, b: &str) -> usize {
-    let a: Vec<char> = a.chars().take(64).collect();
-    let b: Vec<char> = b.chars().collect();
-    let at = |row: &[usize], i: usize| row.get(i).copied().unwrap_or(usize::MAX / 2);
-    let (mut before, mut last): (Vec<usize>, Vec<usize>) = (Vec::new(), (0..=b.len()).collect());
-    for (i, x) in a.iter().enumerate() {
-        let mut row = vec![i + 1];
-        for (j, y) in b.iter().enumerate() {
-            let changed = at(&last, j) + usize::from(x != y);
-            let mut least = changed.min(at(&last, j + 1) + 1).min(at(&row, j) + 1);
-            let swapped = i > 0 && j > 0 && a.get(i - 1) == Some(y) && b.get(j - 1) == Some(x);
-            if swapped {
-                least = least.min(at(&before, j - 1) + 1);
-            }
-            row.push(least);
-        }
-        before = std::mem::replace(&mut last, row);
-    }
-    at(&last, b.len())
 }
 
 /// A contradiction within a listener: the key to change, the condition, and the advice.
@@ -235,6 +205,14 @@ fn check_whole(file: &DeTable<'_>, settings: &Settings, report: &mut WalkReport)
             let at = entry(file, "dkim", i).map_or(0, |table| table.span().start);
             report.complaints.push((at, "[[dkim]] needs all of domain, selector and key; write them".into()));
         }
+    }
+    if let Some((key, host)) = settings.relay.without_password() {
+        let at = report.places.iter().find(|(table, it, _)| (*table, *it) == ("relay", key));
+        let text = format!(
+            "the login at {host} has no password of its own, and gets none of another host; write password_file or \
+             password_command into its table"
+        );
+        report.complaints.push((at.map_or(0, |(.., at)| *at), text));
     }
     if settings.local.maildir.uses_home() && settings.local.users != LocalUsers::System {
         let at = report.places.iter().find(|(table, key, _)| (*table, *key) == ("local", "maildir"));

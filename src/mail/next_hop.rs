@@ -1,8 +1,10 @@
 //! Where relayed mail goes next (RFC 5321 §2.3.10): to the MX hosts of a domain, or to hosts that the operator named.
 
 use super::address::Domain;
+use super::relay_login::RelayLogin;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Port of SMTP between servers (RFC 5321 §4.5.4.2).
 pub const PORT_SMTP: u16 = 25;
@@ -66,6 +68,9 @@ pub struct Smarthost {
     pub host: Domain,
     /// Its TCP port.
     pub port: u16,
+    /// The login there, for a host of `relay.smarthost` and `relay.senders`. `None`: the host of a route, which is shown no
+    /// password.
+    pub login: Option<Arc<RelayLogin>>,
 }
 
 impl Smarthost {
@@ -93,7 +98,7 @@ impl Smarthost {
         let host = parse_host(host).ok_or_else(|| {
             format!("\"{host}\" is neither a host name nor an address; write one such as smtp.example.com")
         })?;
-        Ok(Self { scheme, host, port: port.unwrap_or(default_port) })
+        Ok(Self { scheme, host, port: port.unwrap_or(default_port), login: None })
     }
 }
 
@@ -129,9 +134,15 @@ impl fmt::Display for Smarthost {
         let name =
             SCHEMES.iter().find(|(_, scheme, _)| *scheme == self.scheme).map_or("smtp", |(name, ..)| name);
         match &self.host {
-            Domain::Literal(IpAddr::V6(ip)) => write!(f, "{name}://[{ip}]:{}", self.port),
-            Domain::Literal(IpAddr::V4(ip)) => write!(f, "{name}://{ip}:{}", self.port),
-            Domain::Name(host) => write!(f, "{name}://{host}:{}", self.port),
+            Domain::Literal(IpAddr::V6(ip)) => write!(f, "{name}://[{ip}]:{}", self.port)?,
+            Domain::Literal(IpAddr::V4(ip)) => write!(f, "{name}://{ip}:{}", self.port)?,
+            Domain::Name(host) => write!(f, "{name}://{host}:{}", self.port)?,
+        }
+        match &self.login {
+            Some(login) if login.is_one_of_several && !login.username.is_empty() => {
+                write!(f, " as {}", login.username)
+            }
+            _ => Ok(()),
         }
     }
 }

@@ -16,8 +16,10 @@
 
 use crate::config::Settings;
 use crate::engine::host::aliases_file;
-use crate::mail::next_hop::Smarthost;
-use crate::rules::routing::route::{ExceptionTarget, LocalUsers};
+use crate::engine::outbound::password;
+use crate::mail::next_hop::{NextHop, Smarthost};
+use crate::rules::routing::next_hop::ExceptionTarget;
+use crate::rules::routing::route::LocalUsers;
 use crate::sys::confinement::{Confined, confine};
 use crate::sys::file::{self, FileKind};
 use crate::sys::landlock::Access;
@@ -172,9 +174,10 @@ fn needs(settings: &Settings, has_agent: bool) -> Vec<(&'static str, PathBuf, Ac
         ("tls.key", settings.tls.key.as_deref()),
         ("auth.users", settings.auth.users.as_deref()),
         ("local.aliases", local.aliases.as_deref()),
-        ("relay.password_file", relay.password_file.as_deref()),
         ("relay.ca_file", relay.ca_file.as_deref()),
     ];
+    let passwords = password::files(relay);
+    files.extend(passwords.iter().map(|path| ("relay.password_file", Some(path.as_path()))));
     files.extend(settings.dkim.iter().map(|dkim| ("dkim.key", dkim.key.as_deref())));
     let mut needs = Vec::new();
     for (key, path) in files {
@@ -235,7 +238,12 @@ fn ports(settings: &Settings) -> Vec<(&'static str, u16)> {
     let relay = &settings.relay;
     let mut ports = vec![("relay.port", relay.port)];
     let mut add = |key, hosts: &[Smarthost]| hosts.iter().for_each(|host| ports.push((key, host.port)));
-    add("relay.smarthost", &relay.smarthost);
+    add("relay.smarthost", &relay.smarthosts());
+    for (_, next_hop) in &relay.sender_hosts() {
+        if let NextHop::Smarthosts(hosts) = next_hop {
+            add("relay.senders", hosts);
+        }
+    }
     for route in &relay.routes {
         if let ExceptionTarget::Hosts(hosts) = &route.target {
             add("relay.routes", hosts);

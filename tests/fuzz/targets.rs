@@ -29,6 +29,7 @@ use pillarbox::rules::routing::expansion::{Expansion, Files, Sources, expand};
 use pillarbox::rules::message::recode::{HopSupport, Recoder, Survey};
 use pillarbox::rules::message::repair::{HELD_MAX_OCTETS, Repair, RepairFacts};
 use pillarbox::rules::message::rewrite::{Others, RewritePolicy};
+use pillarbox::rules::routing::next_hop::NextHops;
 use pillarbox::rules::routing::route::{Accounts, LocalUsers, LookupFailed, RoutePolicy, SystemAccount};
 use pillarbox::smtp::command::{ClientName, Command};
 use pillarbox::smtp::data::{DotDecoder, DotEncoder};
@@ -140,8 +141,7 @@ pub fn aliases(octets: &[u8]) {
         admin: Mailbox::parse("joe@localhost").ok(),
         identities: Vec::new(),
         written: Vec::new(),
-        smarthosts: Vec::new(),
-        exceptions: Vec::new(),
+        next_hops: NextHops::default(),
     };
     let everything = Everything(&text);
     let sources = Sources { policy: &policy, aliases: &table, accounts: &everything, files: &everything };

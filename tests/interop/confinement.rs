@@ -302,6 +302,9 @@ fn the_command_process_runs_what_the_configuration_names() {
     );
     assert!(!marker.exists());
     // What is not configured is not run.
-    let (mut running, _output) = commands.password().unwrap();
-    assert_eq!(running.wait(deadline()).unwrap_err().raw_os_error(), Some(22));
+    for command in ["", &format!("/usr/bin/touch {}", marker.display())] {
+        let (mut running, _output) = commands.password(command).unwrap();
+        assert_eq!(running.wait(deadline()).unwrap_err().raw_os_error(), Some(22), "{command}");
+    }
+    assert!(!marker.exists());
 }

@@ -67,6 +67,7 @@ mod intake;
 mod limits;
 /// The keys of a listener: old devices, cameras that must log in, clients that check certificates on loopback.
 mod listeners;
+mod logins;
 /// An existing mbox: its readers, its locks, and its state after a crash.
 mod mbox;
 /// Memory of an idle daemon and of its connections, and the size of the binary.

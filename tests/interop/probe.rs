@@ -3,7 +3,7 @@ use super::smarthost::{Authority, PASSWORD, Postfix, dovecot, password_file, pla
 use std::process::{Command, Output};
 
 /// Probes with these arguments; returns the exit code and the output.
-fn probe(place: &Place, arguments: &[&str]) -> (Option<i32>, String) {
+pub(super) fn probe(place: &Place, arguments: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pillarbox"));
     command.arg("-c").arg(place.path("pillarbox.toml")).arg("probe").args(arguments);
     let Output { status, stdout, stderr } = command.output().unwrap();

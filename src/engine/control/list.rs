@@ -126,11 +126,12 @@ impl Snapshot {
     pub(super) fn listed(&self, manager: &Manager, summary: EntrySummary) -> Listed {
         let arrival = summary.description.arrival.running;
         let (mut pauses, mut attempts) = (Vec::new(), 0);
-        for (recipient, progress) in summary.description.envelope.recipients.iter().zip(&summary.progress) {
+        let envelope = &summary.description.envelope;
+        for (recipient, progress) in envelope.recipients.iter().zip(&summary.progress) {
             let mut pause = None;
             let mut tries = progress.attempts;
             if progress.is_due() {
-                let hop = hop_of(&self.site, recipient);
+                let hop = hop_of(&self.site, &envelope.reverse_path, recipient);
                 tries += manager.index.failures_since(&hop, arrival);
                 pause = manager.index.wait_reason(&hop, summary.id, self.now.running);
                 if self.collected.contains(&summary.id) {

@@ -3,10 +3,11 @@
 
 use super::site::Site;
 use crate::mail::address::Domain;
+use crate::mail::next_hop::{NextHop, Smarthost};
 use crate::mail::outcome::Diagnostic;
 use crate::rules::advice::hints;
 use crate::rules::advice::row::{Peer, PeerKind};
-use crate::rules::routing::route::ExceptionTarget;
+use crate::rules::routing::next_hop::ExceptionTarget;
 
 /// What the operator should change, by the reason why a message or a route waits, or why a message failed. `None`: nothing is
 /// known about it.
@@ -16,20 +17,27 @@ pub fn advice(site: &Site, reason: &Diagnostic) -> Option<&'static str> {
     hints::advice(reason, Peer { name, kind: kind(site, name) })
 }
 
-/// What a host is for this one: a smarthost if `relay.smarthost` or `relay.routes` names it.
+/// What a host is for this one: a smarthost if `relay.smarthost`, `relay.senders` or `relay.routes` names it.
 fn kind(site: &Site, name: &str) -> PeerKind {
-    let relay = &site.settings.relay;
-    let by_routes = relay.routes.iter().flat_map(|exception| match &exception.target {
-        ExceptionTarget::Hosts(hosts) => hosts.as_slice(),
-        ExceptionTarget::Error(..) => &[],
-    });
-    let is_it = |host: &Domain| match host {
+    let hops = &site.routes.next_hops;
+    let is_it = |it: &Smarthost| match &it.host {
         Domain::Name(host) => host.eq_ignore_ascii_case(name),
         Domain::Literal(ip) => name.parse().is_ok_and(|named: std::net::IpAddr| named == *ip),
     };
+    let by_routes = || {
+        hops.exceptions.iter().any(|exception| match &exception.target {
+            ExceptionTarget::Hosts(hosts) => hosts.iter().any(is_it),
+            ExceptionTarget::Error(..) => false,
+        })
+    };
+    let by_senders = || {
+        hops.senders
+            .iter()
+            .any(|(_, hop)| matches!(hop, NextHop::Smarthosts(hosts) if hosts.iter().any(is_it)))
+    };
     match () {
         () if name.is_empty() => PeerKind::Unknown,
-        () if relay.smarthost.iter().chain(by_routes).any(|it| is_it(&it.host)) => PeerKind::Smarthost,
+        () if hops.smarthosts.iter().any(is_it) || by_routes() || by_senders() => PeerKind::Smarthost,
         () => PeerKind::Mx,
     }
 }

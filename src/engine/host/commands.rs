@@ -1,4 +1,4 @@
-//! The command process, `pillarbox-commands`: a second process that runs `relay.password_command` and `alarm.command`,
+//! The command process, `pillarbox-commands`: a second process that runs the `password_command` of logins and `alarm.command`,
 //! so that the daemon itself can be forbidden to run programs.
 //!
 //! It is made after root's rights were given up, before the daemon confines itself, and only where the configuration
@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! daemon                                     command process
-//!   password                  + status, output ─▶  starts the command, with its output to the pipe
+//!   password NUL command      + status, output ─▶  starts the command, with its output to the pipe
 //!   alarm NUL value NUL value…        + status ─▶  starts the command, with the values as variables
 //!   reload                                     ─▶  reads the configuration again
 //!
@@ -18,8 +18,8 @@
 //!
 //! # Trust
 //!
-//! The command process trusts no request. A request names one of the commands of the configuration, which this process
-//! reads itself, and never a program, an argument or the name of a variable. So an attacker who controls the daemon can
+//! The command process trusts no request. A command runs only if it stands, letter by letter, in the configuration, which
+//! this process reads itself; no request has an argument or the name of a variable. So an attacker who controls the daemon can
 //! run the operator's commands, and nothing else.
 //!
 //! A command runs as the daemon's user without a shell: its words are split at blanks, and no other character has a
@@ -36,6 +36,7 @@
 //! | a reload finds mistakes in the configuration | the command process keeps the old one, as the daemon does |
 
 use crate::config::{Settings, load};
+use crate::mail::relay_login::{PasswordSource, RelayLogin};
 use crate::net::transport::Deadline;
 use crate::sys::{packet, process, rights, thread, user};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -46,6 +47,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The longest request, in octets: the texts of an alarm are shortened by the alarm.
@@ -75,8 +77,20 @@ pub struct Commands {
 
 /// Whether the settings have a command.
 #[must_use]
-pub const fn are_needed(settings: &Settings) -> bool {
-    !settings.relay.password_command.is_empty() || !settings.alarm.command.is_empty()
+pub fn are_needed(settings: &Settings) -> bool {
+    !passwords(settings).is_empty() || !settings.alarm.command.is_empty()
+}
+
+/// The commands that print passwords.
+fn passwords(settings: &Settings) -> Vec<String> {
+    let command = |login: &Arc<RelayLogin>| match &login.password {
+        PasswordSource::Command(command) => Some(command.clone()),
+        PasswordSource::Usual | PasswordSource::File(_) => None,
+    };
+    let mut commands: Vec<String> = settings.relay.logins().iter().filter_map(command).collect();
+    commands.push(settings.relay.password_command.clone());
+    commands.retain(|command| !command.is_empty());
+    commands
 }
 
 impl Commands {
@@ -124,13 +138,13 @@ impl Commands {
         poll(&mut [PollFd::new(&self.socket, PollFlags::empty())], Some(&now)).is_ok_and(|ready| ready > 0)
     }
 
-    /// Starts `relay.password_command`; its output can be read from the pipe.
+    /// Starts a `password_command`; its output can be read from the pipe.
     ///
     /// # Errors
     /// No descriptor is left, or the command process has ended.
-    pub fn password(&self) -> io::Result<(Running, PipeReader)> {
+    pub fn password(&self, command: &str) -> io::Result<(Running, PipeReader)> {
         let (output, writer) = io::pipe()?;
-        Ok((self.request(PASSWORD, Some(writer.into()))?, output))
+        Ok((self.request(&format!("{PASSWORD}\0{command}"), Some(writer.into()))?, output))
     }
 
     /// Starts `alarm.command` with the values of state, reason, id, route and text in its environment.
@@ -209,7 +223,7 @@ fn serve(socket: &OwnedFd, config: &Path, settings: &Settings, environment: &[St
         return;
     }
     let _ = rights::close_memory();
-    let of = |settings: &Settings| (settings.relay.password_command.clone(), settings.alarm.command.clone());
+    let of = |settings: &Settings| (passwords(settings), settings.alarm.command.clone());
     let mut commands = of(settings);
     let mut children: Vec<Child> = Vec::new();
     loop {
@@ -230,7 +244,7 @@ fn serve(socket: &OwnedFd, config: &Path, settings: &Settings, environment: &[St
                 commands = load(config).map_or(commands, |settings| of(&settings));
             }
             request => {
-                let commands = (commands.0.as_str(), commands.1.as_str());
+                let commands = (commands.0.as_slice(), commands.1.as_str());
                 children.extend(begin(commands, environment, request, descriptors, children.len()));
             }
         }
@@ -242,7 +256,7 @@ fn serve(socket: &OwnedFd, config: &Path, settings: &Settings, environment: &[St
 
 /// Starts the command that a request names. `None`: it cannot be started, and the request was answered.
 fn begin(
-    (password, alarm): (&str, &str),
+    (passwords, alarm): (&[String], &str),
     environment: &[String],
     request: &[u8],
     descriptors: Vec<OwnedFd>,
@@ -251,7 +265,9 @@ fn begin(
     let request = String::from_utf8_lossy(request);
     let mut words = request.split('\0');
     let command = match words.next() {
-        Some(PASSWORD) => password,
+        Some(PASSWORD) => {
+            words.next().filter(|wanted| passwords.iter().any(|it| it == wanted)).unwrap_or_default()
+        }
         Some(ALARM) => alarm,
         _ => "",
     };

@@ -18,14 +18,17 @@ use super::aliases_file::Aliases;
 use super::certificate::Tls;
 use super::commands::Commands;
 use super::logins::Logins;
-use crate::config::{Addressee, Listener, ListenerKind, RelayFamily, Settings};
+use crate::config::{Addressee, Listener, ListenerKind, Relay, RelayFamily, Settings};
 use crate::mail::address::{Domain, Mailbox};
+use crate::mail::next_hop::Smarthost;
+use crate::mail::relay_login::RelayLogin;
 use crate::net::tls_client::Connector;
 use crate::net::transport;
 use crate::rules::message::dkim::DkimKey;
 use crate::rules::message::rewrite::{Others, RewritePolicy};
 use crate::rules::pacing::retry::RetryPolicy;
 use crate::rules::routing::admission::AdmissionPolicy;
+use crate::rules::routing::next_hop::{Exception, ExceptionTarget, NextHops};
 use crate::rules::routing::route::{
     Accounts, Destination, LocalUsers, LookupFailed, RoutePolicy, Routed, SystemAccount,
 };
@@ -37,6 +40,7 @@ use crate::store::maildir::MaildirPath;
 use crate::sys::confinement::Confined;
 use crate::sys::lock::Lock;
 use crate::sys::user;
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -98,7 +102,7 @@ impl Site {
         let own_addresses = listens_on.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()).collect();
         let mut routes = route_policy(&settings, &hostname, own_addresses);
         let rewrite = rewrite_policy(&settings, &hostname);
-        routes.identities = rewrite.identities().cloned().collect();
+        routes.identities = identities(&settings, &rewrite);
         let (limits, queue) = (&settings.limits, &settings.queue);
         let terms = ServerTerms {
             hostname: hostname.to_string(),
@@ -139,6 +143,18 @@ impl Site {
             terms: Arc::new(terms),
             listens_on,
             settings,
+        }
+    }
+
+    /// The sender addresses of mail that leaves by a smarthost: those of its login, unless `[rewrite]` has others for all.
+    #[must_use]
+    pub fn rewrite_at(&self, smarthost: Option<&Smarthost>) -> Cow<'_, RewritePolicy> {
+        let login = smarthost.and_then(|host| host.login.as_deref());
+        match login.filter(|_| is_by_login(&self.settings)).map(identity) {
+            Some(others) if others != self.rewrite.others => {
+                Cow::Owned(RewritePolicy { others, ..self.rewrite.clone() })
+            }
+            _ => Cow::Borrowed(&self.rewrite),
         }
     }
 
@@ -260,21 +276,38 @@ pub(crate) fn route_policy(
         admin: settings.admin.as_ref().and_then(addressee),
         identities: Vec::new(),
         written: settings.admin.iter().chain(&local.catch_all).filter_map(address).collect(),
-        smarthosts: relay.smarthost.clone(),
-        exceptions: relay.routes.clone(),
+        next_hops: NextHops {
+            smarthosts: relay.smarthosts(),
+            senders: relay.sender_hosts(),
+            exceptions: exceptions(relay),
+        },
     }
+}
+
+/// The exceptions of `relay.routes`. A host that `relay.smarthost` names, too, has its login there.
+fn exceptions(relay: &Relay) -> Vec<Exception> {
+    let smarthosts = relay.smarthosts();
+    let mut exceptions = relay.routes.clone();
+    for exception in &mut exceptions {
+        let ExceptionTarget::Hosts(hosts) = &mut exception.target else { continue };
+        for host in hosts {
+            let bare = |other: &Smarthost| Smarthost { login: None, ..other.clone() };
+            let same = smarthosts.iter().find(|other| bare(other) == *host);
+            host.login = same.and_then(|other| other.login.clone());
+        }
+    }
+    exceptions
 }
 
 /// The sender addresses of mail that leaves. A configured `rewrite.domain` excludes the address of the smarthost's
 /// login: the operator then has a smarthost that accepts other senders.
 fn rewrite_policy(settings: &Settings, hostname: &Domain) -> RewritePolicy {
-    let (rewrite, relay) = (&settings.rewrite, &settings.relay);
-    let username = || Mailbox::parse(&relay.username).ok().and_then(|mailbox| mailbox.to_ascii());
+    let rewrite = &settings.rewrite;
+    let first = || settings.relay.smarthosts().into_iter().next().and_then(|host| host.login);
     let others = match (&rewrite.from, &rewrite.domain) {
         (Some(from), _) => Others::Become(from.clone()),
         (None, Some(domain)) => Others::MoveTo(domain.clone()),
-        (None, None) if relay.smarthost.is_empty() => Others::Stay,
-        (None, None) => username().map_or(Others::Stay, Others::Become),
+        (None, None) => first().map_or(Others::Stay, |login| identity(&login)),
     };
     RewritePolicy {
         hostname: hostname.clone(),
@@ -282,6 +315,25 @@ fn rewrite_policy(settings: &Settings, hostname: &Domain) -> RewritePolicy {
         senders: rewrite.senders.clone(),
         others,
     }
+}
+
+/// Whether the login at the smarthost decides about the senders of this host's own mail.
+const fn is_by_login(settings: &Settings) -> bool {
+    settings.rewrite.from.is_none() && settings.rewrite.domain.is_none()
+}
+
+/// All addresses that this host's mail carries outside.
+fn identities(settings: &Settings, rewrite: &RewritePolicy) -> Vec<Mailbox> {
+    let mut identities: Vec<Mailbox> = rewrite.identities().cloned().collect();
+    if is_by_login(settings) {
+        identities.extend(settings.relay.logins().iter().filter_map(|login| login.identity.clone()));
+    }
+    identities
+}
+
+/// What a login makes of the senders of this host's own mail.
+fn identity(login: &RelayLogin) -> Others {
+    login.identity.clone().map_or(Others::Stay, Others::Become)
 }
 
 /// The user database of the system.

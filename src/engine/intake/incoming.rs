@@ -103,8 +103,8 @@ pub struct NewEntry {
 
 /// The queue's side of intake: takes over a message that is durably in the queue.
 pub trait OnQueued: Send + Sync {
-    /// The message waits for delivery to these recipients.
-    fn queued(&self, new: NewEntry, recipients: &[Recipient]);
+    /// The message of this sender waits for delivery to these recipients.
+    fn queued(&self, new: NewEntry, sender: &ReversePath, recipients: &[Recipient]);
     /// The message waits for a digest, which leaves at the running time `until`.
     fn collected(&self, new: NewEntry, until: Duration);
     /// The number of queued messages, and their size in octets.

@@ -50,8 +50,8 @@ pub enum TraceEvent<'a> {
     Policy(&'a TlsPolicy),
     /// The addresses of the host.
     Addresses(&'a Host, &'a [SocketAddr]),
-    /// The password was read.
-    Password(&'a Secret),
+    /// The password of this user name was read.
+    Password(&'a str, &'a Secret),
     /// The connection to this address is established.
     Connected(SocketAddr),
     /// A reply, and the command that it answers.

@@ -76,7 +76,7 @@ impl HostPolicy {
     }
 }
 
-/// The login for a host, if the operator configured one: the password is only for the smarthosts of `relay.smarthost`.
+/// The login for a host, if the operator configured one.
 ///
 /// # Errors
 /// The password cannot be read.
@@ -85,19 +85,16 @@ pub(super) fn login(
     site: &Site,
     host: &Host,
 ) -> Result<Option<Login>, Diagnostic> {
-    let relay = &site.settings.relay;
-    let is_ours = host.smarthost.as_ref().is_some_and(|smarthost| relay.smarthost.contains(smarthost));
-    if relay.username.is_empty() || !is_ours {
-        return Ok(None);
-    }
+    let login = host.smarthost.as_ref().and_then(|smarthost| smarthost.login.as_deref());
+    let Some(login) = login.filter(|login| !login.username.is_empty()) else { return Ok(None) };
     context.observer.see(TraceEvent::Begins(Stage::Password));
-    let password = password::read(site).map_err(|error| {
+    let password = password::read(site, &login.password).map_err(|error| {
         let text = format!("no password for {}: {error}", host.name);
         context.failed(Diagnostic::local(EnhancedStatus::POLICY_NOW, text))
     })?;
-    context.observer.see(TraceEvent::Password(&password));
-    let name = relay.username.clone();
-    Ok(Some(Login { name, password, choice: relay.auth, port: host.port, nonce: String::new() }))
+    context.observer.see(TraceEvent::Password(&login.username, &password));
+    let name = login.username.clone();
+    Ok(Some(Login { name, password, choice: login.auth, port: host.port, nonce: String::new() }))
 }
 
 #[cfg(test)]
@@ -128,7 +125,7 @@ mod tests {
             let smarthost = url.map(|url| format!("smarthost = \"{url}\"\n")).unwrap_or_default();
             let text = format!("[relay]\ntls = \"{tls}\"\n{smarthost}");
             let settings = crate::config::parse(&text, "f").unwrap();
-            let smarthost = settings.relay.smarthost.first().cloned();
+            let smarthost = settings.relay.smarthosts().into_iter().next();
             let site = Site::new(settings, Domain::parse("box.example").unwrap(), None);
             let host = Host { name: "h.example".into(), port: 25, smarthost, policy: TlsPolicy::None };
             let login = login.then(|| Login {

@@ -20,8 +20,10 @@ use crate::mail::address::ReversePath;
 use crate::mail::date::{Now, WallTime};
 use crate::mail::envelope::{Body, Envelope};
 use crate::mail::header::{fields, section, value_of};
+use crate::mail::next_hop::Smarthost;
 use crate::rules::message::dkim::{HEADER_MAX_OCTETS, Signer};
 use crate::rules::message::recode::{HopSupport, Plan, Recoder, Survey};
+use crate::rules::message::rewrite::RewritePolicy;
 use crate::rules::pacing::running_clock::mended;
 use crate::store::queue::Entry;
 use std::io::{self, Read};
@@ -54,17 +56,19 @@ pub struct Outgoing<'a> {
 
 /// What an outgoing message depends on of its next hop.
 #[derive(Debug, Clone, Copy)]
-pub struct NextHopTraits {
+pub struct NextHopTraits<'a> {
     /// It delivers to mailboxes (LMTP): the message is not changed, like a local delivery.
     pub is_delivered: bool,
     /// Which octets it can take.
     pub support: HopSupport,
+    /// The host, if the operator named it: its login may decide about the sender.
+    pub smarthost: Option<&'a Smarthost>,
 }
 
 impl<'a> Outgoing<'a> {
     /// Derives the message from its queue entry. `last_jump` is when the wall clock last jumped, in running time.
     #[must_use]
-    pub fn new(site: &Site, entry: &'a Entry, hop: NextHopTraits, now: Now, last_jump: Duration) -> Self {
+    pub fn new(site: &Site, entry: &'a Entry, hop: NextHopTraits<'_>, now: Now, last_jump: Duration) -> Self {
         let envelope = Envelope { recipients: Vec::new(), ..entry.description().envelope.clone() };
         let (octets, lines) = (entry.message_octets(), entry.message_lines());
         let mut outgoing = Self {
@@ -81,7 +85,7 @@ impl<'a> Outgoing<'a> {
             if !hop.is_delivered {
                 let dated = entry.description().dated;
                 let date = dated.and_then(|written| mended(written, now, last_jump));
-                outgoing.rewrite(site, date);
+                outgoing.rewrite(&site.rewrite_at(hop.smarthost), date);
                 if site.settings.rewrite.repair {
                     outgoing.recode(hop.support);
                 }
@@ -91,16 +95,16 @@ impl<'a> Outgoing<'a> {
         outgoing
     }
 
-    fn rewrite(&mut self, site: &Site, date: Option<WallTime>) {
-        if site.rewrite.is_idle() && date.is_none() {
+    fn rewrite(&mut self, policy: &RewritePolicy, date: Option<WallTime>) {
+        if policy.is_idle() && date.is_none() {
             return;
         }
-        if let Some((new, old)) = rewritten(site, self.entry, &self.envelope.reverse_path, date) {
+        if let Some((new, old)) = rewritten(policy, self.entry, &self.envelope.reverse_path, date) {
             self.octets = (self.octets + new.len() as u64).saturating_sub(old.len() as u64);
             self.size_octets = (self.size_octets + wire_octets(&new)).saturating_sub(wire_octets(&old));
             (self.head, self.offset) = (new, old.len() as u64);
         }
-        self.envelope.reverse_path = site.rewrite.reverse_path(&self.envelope.reverse_path);
+        self.envelope.reverse_path = policy.reverse_path(&self.envelope.reverse_path);
     }
 
     /// Determines what has to be encoded, and the size after that.
@@ -209,15 +213,14 @@ fn wire_octets(octets: &[u8]) -> u64 {
 
 /// The changed header section and the one of the entry; `None` if it stays.
 fn rewritten(
-    site: &Site,
+    policy: &RewritePolicy,
     entry: &Entry,
     reverse_path: &ReversePath,
     date: Option<WallTime>,
 ) -> Option<(Vec<u8>, Vec<u8>)> {
     let problem = match start(entry) {
         Ok(Some(mut start)) => {
-            let rewritten =
-                (!site.rewrite.is_idle()).then(|| site.rewrite.header(&start, reverse_path)).flatten();
+            let rewritten = (!policy.is_idle()).then(|| policy.header(&start, reverse_path)).flatten();
             let octets = section(&start).len();
             let new = rewritten.map(|(new, _)| new);
             let new = match (new, date) {

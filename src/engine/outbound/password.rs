@@ -1,11 +1,11 @@
-//! The password for the smarthost: read each time it is needed, never logged, and never on a command line.
+//! The password for a smarthost: read each time it is needed, never logged, and never on a command line.
 //!
 //! | source, the first that applies | configured by |
 //! | --- | --- |
-//! | a file | `relay.password_file` |
-//! | the output of a command | `relay.password_command` |
-//! | the credential `relay-password` of systemd | `LoadCredential=` in the unit |
-//! | `/etc/pillarbox/password` | nothing |
+//! | a file | `password_file` of the smarthost or of `[relay]` |
+//! | the output of a command | `password_command`, in the same way |
+//! | the credential `relay-password` of systemd | `LoadCredential=` in the unit; for the login of `[relay]` alone |
+//! | `/etc/pillarbox/password` | nothing; the same |
 //!
 //! Only the first line counts. A file that other users may read is refused.
 
@@ -13,6 +13,7 @@ use crate::config::{Relay, secret_file};
 use crate::engine::host::commands::Commands;
 use crate::engine::host::site::Site;
 use crate::mail::base64;
+use crate::mail::relay_login::PasswordSource;
 use crate::net::transport::{Deadline, WireError, read_pipe};
 use crate::rules::accounts::secret_shape::{Flaw, first_line, flaw};
 use crate::smtp::sasl::Secret;
@@ -35,12 +36,11 @@ const TOO_LONG: &str = "it takes too long";
 ///
 /// # Errors
 /// A text for the operator: no password is found, it cannot be read, or its form is wrong.
-pub fn read(site: &Site) -> Result<Secret, String> {
-    let relay = &site.settings.relay;
-    let octets = match (&relay.password_file, relay.password_command.as_str()) {
-        (Some(path), _) => of_file(path)?,
-        (None, "") => of_file(&credential().unwrap_or_else(|| USUAL_FILE.into()))?,
-        (None, command) => of_command(command, site.commands.as_deref(), COMMAND)?,
+pub fn read(site: &Site, source: &PasswordSource) -> Result<Secret, String> {
+    let octets = match source {
+        PasswordSource::File(path) => of_file(path)?,
+        PasswordSource::Usual => of_file(&credential().unwrap_or_else(|| USUAL_FILE.into()))?,
+        PasswordSource::Command(command) => of_command(command, site.commands.as_deref(), COMMAND)?,
     };
     match flaw(octets.octets()).filter(|flaw| flaw.is_fatal) {
         Some(flaw) => Err(flaw.text.to_owned()),
@@ -55,12 +55,19 @@ pub fn nonce() -> String {
     base64::encode(&octets)
 }
 
-/// The file that must hold the password, for `check`. `None`: no password is needed, or it has another source.
+/// The files that must hold passwords, for `check`, each once.
 #[must_use]
-pub fn file(relay: &Relay) -> Option<PathBuf> {
-    let wants_one = !relay.username.is_empty() && !relay.smarthost.is_empty();
-    let has_other = !relay.password_command.is_empty() || credential().is_some();
-    relay.password_file.clone().or_else(|| (wants_one && !has_other).then(|| USUAL_FILE.into()))
+pub fn files(relay: &Relay) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = relay.password_file.iter().cloned().collect();
+    for login in relay.logins().iter().filter(|login| !login.username.is_empty()) {
+        let file = match &login.password {
+            PasswordSource::File(path) => Some(path.clone()),
+            PasswordSource::Usual if credential().is_none() => Some(USUAL_FILE.into()),
+            PasswordSource::Usual | PasswordSource::Command(_) => None,
+        };
+        files.extend(file.filter(|file| !files.contains(file)));
+    }
+    files
 }
 
 /// What is probably wrong with the content of a password file.
@@ -86,7 +93,7 @@ fn of_command(command: &str, commands: Option<&Commands>, longest: Duration) -> 
     let program = command.split_ascii_whitespace().next().unwrap_or_default();
     let trouble = |text: &dyn fmt::Display| format!("relay.password_command {program:?}: {text}");
     let commands = commands.ok_or_else(|| trouble(&"no process runs commands; restart pillarbox"))?;
-    let (mut running, mut pipe) = commands.password().map_err(|error| trouble(&error))?;
+    let (mut running, mut pipe) = commands.password(command).map_err(|error| trouble(&error))?;
     let deadline = Deadline::after(longest);
     let output = read_pipe(&mut pipe, MAX_OCTETS + 1, deadline).map(Secret::new);
     let output = match output {

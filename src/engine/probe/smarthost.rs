@@ -86,7 +86,7 @@ pub fn find(
     let mut farthest = Trial::default();
     for candidate in candidates {
         let mut settings = host.settings.clone();
-        settings.relay.smarthost.clone_from(candidate);
+        settings.relay.smarthost = candidate.iter().cloned().map(Into::into).collect();
         let site = Site::new(settings, host.hostname.clone(), None);
         let site = Arc::new(Site { commands: host.commands.clone(), ..site });
         let mut steps = Vec::new();

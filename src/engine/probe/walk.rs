@@ -46,6 +46,7 @@ pub use time::ProbeTime;
 
 use crate::engine::daemon::resolver;
 use crate::engine::host::site::Site;
+use crate::engine::probe::test_message::own_sender;
 use crate::mail::address::Mailbox;
 use crate::mail::date::{Now, WallTime};
 use crate::mail::envelope::Recipient;
@@ -319,6 +320,8 @@ impl Walk<'_> {
                     self.try_maildir(&routed);
                 }
                 Destination::Relay(hop) => {
+                    let (sender, domain) = (own_sender(self.site), &routed.mailbox.domain);
+                    let hop = &self.site.routes.next_hops.for_sender(hop.clone(), &sender, domain);
                     let how = match hop {
                         NextHop::Mx(domain) => format!("by the MX hosts of {domain}"),
                         NextHop::Smarthosts(_) => format!("by {hop}"),

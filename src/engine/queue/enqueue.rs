@@ -9,6 +9,7 @@ use super::index::{Hop, IndexedMessage, Pending, QueueIndex, Standing};
 use crate::engine::host::site::{Site, SiteHandle, SystemAccounts, current};
 use crate::engine::intake::incoming::{NewEntry, OnQueued};
 use crate::engine::log::event::AttemptEnd;
+use crate::mail::address::ReversePath;
 use crate::mail::envelope::Recipient;
 use crate::rules::pacing::shares::Owner;
 use crate::rules::routing::route::Destination;
@@ -25,17 +26,17 @@ pub struct Enqueue {
 }
 
 impl OnQueued for Enqueue {
-    fn queued(&self, new: NewEntry, recipients: &[Recipient]) {
+    fn queued(&self, new: NewEntry, sender: &ReversePath, recipients: &[Recipient]) {
         let (id, arrival, site) = (new.id, new.arrival.running, current(&self.site));
         self.index.add_message(id, indexed(new));
         for recipient in recipients {
-            let hop = hop_of(&site, recipient);
+            let hop = hop_of(&site, sender, recipient);
             if let Some(reason) = self.index.wait_reason(&hop, id, arrival) {
                 let log = Attempt::log_line(id, &recipient.mailbox, "-", 0, Duration::ZERO);
                 log(AttemptEnd::Deferred, reason.status, &format!("it waits: {}", reason.line()));
             }
         }
-        for hop in hops_of(&site, recipients) {
+        for hop in hops_of(&site, sender, recipients) {
             self.index.submit(hop, Pending { id, arrival }, arrival);
         }
     }
@@ -64,9 +65,9 @@ fn indexed(new: NewEntry) -> IndexedMessage {
     }
 }
 
-/// The hop of a queued recipient by the current routes. The local worker settles recipients that have no route any
+/// The hop of a queued recipient of a message with this sender, by the current routes. The local worker settles recipients that have no route any
 /// more.
-pub(crate) fn hop_of(site: &Site, recipient: &Recipient) -> Hop {
+pub(crate) fn hop_of(site: &Site, sender: &ReversePath, recipient: &Recipient) -> Hop {
     // A queued recipient that is local was routed when it came in; the local worker also settles what has changed
     // since. The user database, which may be slow, is not asked here, while other threads wait for a message to be
     // settled.
@@ -74,15 +75,21 @@ pub(crate) fn hop_of(site: &Site, recipient: &Recipient) -> Hop {
         return Hop::Local;
     }
     match site.routes.route_recipient(recipient, &SystemAccounts).map(|routed| routed.destination) {
-        Ok(Destination::Relay(next_hop)) => Hop::Relay(next_hop),
+        Ok(Destination::Relay(next_hop)) => {
+            Hop::Relay(site.routes.next_hops.for_sender(next_hop, sender, &recipient.mailbox.domain))
+        }
         _ => Hop::Local,
     }
 }
 
 /// The hops of queued recipients, each once.
-pub(crate) fn hops_of<'a>(site: &Site, recipients: impl IntoIterator<Item = &'a Recipient>) -> Vec<Hop> {
+pub(crate) fn hops_of<'a>(
+    site: &Site,
+    sender: &ReversePath,
+    recipients: impl IntoIterator<Item = &'a Recipient>,
+) -> Vec<Hop> {
     let mut hops: Vec<Hop> = Vec::new();
-    for hop in recipients.into_iter().map(|recipient| hop_of(site, recipient)) {
+    for hop in recipients.into_iter().map(|recipient| hop_of(site, sender, recipient)) {
         if !hops.contains(&hop) {
             hops.push(hop);
         }

@@ -178,7 +178,8 @@ impl Manager {
         let arrival = summary.description.arrival.running.min(now.running);
         let pending = Pending { id: summary.id, arrival };
         let mut hops: Vec<(Hop, Duration)> = Vec::new();
-        for (recipient, progress) in summary.description.envelope.recipients.iter().zip(&summary.progress) {
+        let envelope = &summary.description.envelope;
+        for (recipient, progress) in envelope.recipients.iter().zip(&summary.progress) {
             if !progress.is_due() {
                 continue;
             }
@@ -186,7 +187,8 @@ impl Manager {
                 Some(Some(last)) => remaining_wait(self.step(site, progress.attempts), *last, now),
                 _ => Duration::ZERO,
             };
-            let (hop, due) = (hop_of(site, recipient), now.running.saturating_add(wait));
+            let (hop, due) =
+                (hop_of(site, &envelope.reverse_path, recipient), now.running.saturating_add(wait));
             match hops.iter_mut().find(|(known, _)| *known == hop) {
                 Some((_, known)) => *known = due.min(*known),
                 None => hops.push((hop, due)),

@@ -92,7 +92,7 @@ pub fn write_notice(
             let recipient = description.envelope.recipients.get(place)?;
             let last = progress.get(place)?.diagnostic.clone();
             let is_late = verdict == RecipientVerdict::Delayed;
-            let hop = hop_of(site, recipient);
+            let hop = hop_of(site, &description.envelope.reverse_path, recipient);
             let pause = is_late.then(|| index.wait_reason(&hop, entry.id(), now.running)).flatten();
             // The pause may be over, and the next attempt not made yet.
             let failure = || index.last_failure(&hop).filter(|_| is_late);

@@ -173,6 +173,7 @@ fn deliver(
             session if session.takes_eight_bits() => HopSupport::EightBit,
             _ => HopSupport::SevenBit,
         },
+        smarthost: conversation.smarthost.as_ref(),
     };
     let outgoing = Outgoing::new(&site, &entry, traits, manager.clock.now(), manager.clock.last_jump());
     let end = send(conversation, &outgoing, &mut attempt);
@@ -247,14 +248,14 @@ fn judge(
     attempt: &mut Attempt,
     end: Option<SessionEnd>,
 ) -> HopVerdict {
-    let (index, site) = (&manager.index, manager.site());
+    let index = &manager.index;
     let (id, named) = (attempt.pending.id, sender.to_string());
     if attempt.outcomes.iter().any(|(_, outcome)| matches!(outcome, Some(Outcome::Delivered(_)))) {
         index.message_passed(hop, id, &named);
         conversation.smarthost.iter().for_each(|host| index.host_works(host));
     }
     let refusal = |diagnostic: &Diagnostic| {
-        let is_submission = site.settings.relay.smarthost.contains(conversation.smarthost.as_ref()?);
+        let is_submission = conversation.smarthost.as_ref()?.login.is_some();
         let is_null_sender = *sender == ReversePath::Null;
         let refusal = SmarthostRefusal { diagnostic, is_null_sender, is_submission };
         let reason = diagnostic.clone().with_class(Class::Transient);

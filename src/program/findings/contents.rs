@@ -93,18 +93,16 @@ pub fn look(
     look_up: LookUp<'_>,
 ) -> Seen {
     let mut report = CheckReport { file: path.display().to_string(), ..CheckReport::default() };
-    let mut settings = settings.clone();
-    settings.relay.password_file = password::file(&settings.relay);
-    report.problems = files::problems(&settings, places, &report.file, started_as, look_up);
-    let runs_as = files::runs_as(&settings, started_as, look_up);
+    report.problems = files::problems(settings, places, &report.file, started_as, look_up);
+    let runs_as = files::runs_as(settings, started_as, look_up);
     // At SIGHUP the daemon has the rights of its user only.
     if let Some(Err(text)) = runs_as.as_ref().map(|user| files::readable(path, user)) {
         report.problem(None, text);
     }
     // Root's daemon becomes another user, and has an agent; any other one writes by its own rights.
     let writer = runs_as.as_ref().filter(|_| started_as.uid == 0).map(|user| user.uid);
-    let mboxes = mboxes::faults(&settings, writer);
-    Seen { report, settings, places: places.clone(), runs_as, mboxes }
+    let mboxes = mboxes::faults(settings, writer);
+    Seen { report, settings: settings.clone(), places: places.clone(), runs_as, mboxes }
 }
 
 impl Seen {
@@ -167,9 +165,8 @@ fn check_contents(settings: &Settings, places: &Places, found: &mut CheckReport)
         };
         found.problems.extend(problems.into_iter().map(problem));
     }
-    if let Some(path) = relay.password_file.as_deref()
-        && let Ok(Some(flaw)) = password::file_flaw(path)
-    {
+    for path in password::files(relay) {
+        let Ok(Some(flaw)) = password::file_flaw(&path) else { continue };
         let place = Some(FilePosition { line: 1, column: 1 });
         let problem = ConfigProblem { file: path.display().to_string(), place, text: flaw.text.to_owned() };
         if flaw.is_fatal { found.problems.push(problem) } else { found.warnings.push(problem) }

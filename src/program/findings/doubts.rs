@@ -138,7 +138,7 @@ fn stand_in(site: &Site, places: &Places, of: (Option<FilePosition>, &Addressee)
 /// The warning about an address in a local domain that no user here has.
 fn leaves(site: &Site, mailbox: &Mailbox) -> String {
     let way = match site.settings.relay.smarthost.first() {
-        Some(host) => format!("by {host}"),
+        Some(entry) => format!("by {}", entry.host),
         None => "by the MX hosts of its domain".to_owned(),
     };
     format!(
@@ -189,6 +189,13 @@ fn login(site: &Site, places: &Places, found: &mut CheckReport) {
     if relay.smarthost.is_empty() {
         let text = "nobody logs in, as relay.smarthost is empty; name one, or take the name away";
         return found.problem(place, text.to_owned());
+    }
+    for host in relay.without_login() {
+        let text = format!(
+            "{host} gets no login: relay.username belongs to the first smarthost, and no host is shown the password of another; \
+             write {{ url = \"{host}\", username = …, password_file = … }} in its place"
+        );
+        found.warn(places.of("relay", "smarthost"), text);
     }
     let says_sender = rewrite.from.is_some() || rewrite.domain.is_some() || !rewrite.senders.is_empty();
     if !says_sender && Mailbox::parse(&relay.username).is_err() {

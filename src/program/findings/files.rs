@@ -16,13 +16,15 @@
 //! rights are judged by owner, group and mode; access control lists are not seen. A root who serves as root may do
 //! everything, but even root can't write to a read-only file system, /proc or /sys.
 
-use crate::config::{ConfigProblem, FilePosition, Places, Settings, secret_file};
+use crate::config::{ConfigProblem, FilePosition, Places, Relay, Settings, secret_file};
+use crate::engine::outbound::password;
+use crate::mail::relay_login::{PasswordSource, RelayLogin};
 use crate::rules::routing::route::LocalUsers;
 use crate::sys::user::ProcessUser;
 use rustix::fs::{FsWord, PROC_SUPER_MAGIC, StatVfsMountFlags, statfs, statvfs};
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Write and search permission of a directory, as the three bits of a mode.
 const WRITE_AND_SEARCH: u32 = 0o3;
@@ -49,11 +51,7 @@ pub fn problems(
     let from_root = started_as.uid == 0;
     let user = runs_as(settings, started_as, look_up);
     if user.is_none() {
-        let name = &settings.user;
-        let text = format!(
-            "user {name:?} does not exist; make it (useradd --system --user-group --no-create-home {name}), or name another"
-        );
-        tell(places.of("", "user"), text);
+        tell(places.of("", "user"), missing(&settings.user));
     }
     // The other files are checked too. Without that user, those of `started_as` are as good a guess as any.
     let runs_as = user.unwrap_or_else(|| started_as.clone());
@@ -79,12 +77,15 @@ pub fn problems(
         tell(places.of("local", "maildir"), text);
     }
     for (table, key, text) in read_again(settings, places, &runs_as) {
-        match places.of(table, key) {
-            None if key == "password_file" => {
+        tell(places.of(table, key), text);
+    }
+    for (path, text) in passwords(&settings.relay, &runs_as) {
+        match password_place(&settings.relay, places, &path) {
+            Some(place) => tell(Some(place), text),
+            None => {
                 let text = format!("{text}, or name another by relay.password_file");
                 tell(places.of("relay", "username"), text);
             }
-            place => tell(place, text),
         }
     }
     for (i, key) in settings.dkim.iter().filter_map(|dkim| dkim.key.as_deref()).enumerate() {
@@ -93,6 +94,12 @@ pub fn problems(
         }
     }
     problems
+}
+
+fn missing(user: &str) -> String {
+    format!(
+        "user {user:?} does not exist; make it (useradd --system --user-group --no-create-home {user}), or name another"
+    )
 }
 
 /// The user who serves: root becomes the configured one. `None`: that user does not exist.
@@ -123,7 +130,6 @@ fn read_again(
         ("tls", "key", tls.key.as_ref(), Secrecy::Secret),
         ("auth", "users", users, Secrecy::Secret),
         ("local", "aliases", aliases, Secrecy::Open),
-        ("relay", "password_file", relay.password_file.as_ref(), Secrecy::Secret),
         ("relay", "ca_file", relay.ca_file.as_ref(), Secrecy::Open),
     ];
     let mut problems = Vec::new();
@@ -135,6 +141,27 @@ fn read_again(
         }
     }
     problems
+}
+
+/// Problems with the password files: path and sentence.
+fn passwords(relay: &Relay, user: &ProcessUser) -> impl Iterator<Item = (PathBuf, String)> {
+    password::files(relay).into_iter().filter_map(|path| {
+        let checked = secret_file::check(&path).and_then(|()| readable(&path, user));
+        checked.err().map(|text| (path, text))
+    })
+}
+
+/// Where the configuration names a password file. `None`: it is the usual one.
+fn password_place(relay: &Relay, places: &Places, path: &Path) -> Option<FilePosition> {
+    let is_named = |login: &RelayLogin| login.password == PasswordSource::File(path.to_owned());
+    let is_of_smarthost =
+        || relay.smarthosts().iter().any(|host| host.login.as_deref().is_some_and(is_named));
+    match relay.password_file.as_deref() {
+        Some(of_relay) if of_relay == path => places.of("relay", "password_file"),
+        _ if is_of_smarthost() => places.of("relay", "smarthost"),
+        _ if path == Path::new(password::USUAL_FILE) => None,
+        _ => places.of("relay", "senders"),
+    }
 }
 
 /// Whether others may use a file.

@@ -29,7 +29,7 @@ fn the_configuration_has_three_lines_and_says_what_was_answered() {
     );
     let settings =
         config::parse(&text(&answers, Some(&host), Path::new("/etc/a \"b\\/password")), "").unwrap();
-    assert_eq!(settings.relay.smarthost, [host]);
+    assert_eq!(settings.relay.smarthost, [host.into()]);
     assert_eq!(settings.relay.password_file, Some("/etc/a \"b\\/password".into()));
     // A login that is no address: who mail is from stands beside it.
     let answers = Answers { login: "AKIA1".into(), sender: "box@example.com".into(), ..answers };

@@ -103,7 +103,7 @@ pub fn best_host<'a>(records: impl Iterator<Item = &'a [u8]>, scheme: Scheme) ->
         let host = Domain::parse(&host_name(name)?).ok().filter(|host| host.name().is_some())?;
         let port = u16::from_be_bytes([port0, port1]);
         let rank = (u16::from_be_bytes([p0, p1]), u16::MAX - u16::from_be_bytes([w0, w1]));
-        (port > 0).then_some((rank, Smarthost { scheme, host, port }))
+        (port > 0).then_some((rank, Smarthost { scheme, host, port, login: None }))
     });
     ranked.min_by_key(|&(rank, _)| rank).map(|(_, host)| host)
 }

@@ -20,10 +20,11 @@
 //! The rule never queries DNS, the disk or the user database: accounts come through [`Accounts`].
 
 use super::aliases::AliasTable;
+use super::next_hop::{NextHops, Refused};
 use crate::mail::address::{Domain, ForwardPath, LocalPart, Mailbox};
 use crate::mail::envelope::Recipient;
 use crate::mail::fold::fold;
-use crate::mail::next_hop::{NextHop, Smarthost};
+use crate::mail::next_hop::NextHop;
 use crate::mail::outcome::Diagnostic;
 use crate::mail::status::EnhancedStatus;
 use crate::mail::unqualified::is_unreadable;
@@ -69,28 +70,8 @@ pub struct RoutePolicy {
     /// The addresses that the operator wrote. One in a local domain that no user here has lies elsewhere: a box with
     /// the name of the mail domain must not lose its alerts.
     pub written: Vec<Mailbox>,
-    /// The hosts that take all relayed mail. Empty: the MX hosts.
-    pub smarthosts: Vec<Smarthost>,
-    /// Exceptions by domain.
-    pub exceptions: Vec<Exception>,
-}
-
-/// A row of `relay.routes`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Exception {
-    /// The domain in lower case; with a leading dot, its subdomains.
-    pub pattern: String,
-    /// Where the mail of the domain goes.
-    pub target: ExceptionTarget,
-}
-
-/// Where the mail of an exception goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ExceptionTarget {
-    /// To these hosts, tried in order; never empty.
-    Hosts(Vec<Smarthost>),
-    /// Refused, with this reason.
-    Error(EnhancedStatus, String),
+    /// The next hops of mail that leaves.
+    pub next_hops: NextHops,
 }
 
 /// An account of the system.
@@ -194,6 +175,12 @@ impl Routed {
     }
 }
 
+impl From<Refused> for NoRoute {
+    fn from(Refused(status, text): Refused) -> Self {
+        Self::Refused(status, text)
+    }
+}
+
 impl NoRoute {
     /// The reason, for notices, the log and the queue.
     #[must_use]
@@ -274,7 +261,7 @@ impl RoutePolicy {
             return Err(NoRoute::Refused(EnhancedStatus::BAD_RECIPIENT_SYNTAX, text));
         }
         if !self.is_local(&mailbox.domain) {
-            let destination = Destination::Relay(self.next_hop(&mailbox.domain)?);
+            let destination = Destination::Relay(self.next_hops.of_domain(&mailbox.domain)?);
             return Ok(Routed { mailbox: mailbox.clone(), destination, is_local: false, leaves: false });
         }
         self.route_occupant(self.occupant(mailbox, accounts)?, accounts)
@@ -301,7 +288,7 @@ impl RoutePolicy {
         if name.is_none_or(|name| name.starts_with("localhost.")) {
             return Err(NoRoute::UnknownUser);
         }
-        let destination = Destination::Relay(self.next_hop(&mailbox.domain)?);
+        let destination = Destination::Relay(self.next_hops.of_domain(&mailbox.domain)?);
         Ok(Routed { mailbox: mailbox.clone(), destination, is_local: false, leaves: true })
     }
 
@@ -395,7 +382,7 @@ impl RoutePolicy {
     /// Sends on to another mailbox. This happens once: a local target is not redirected again.
     fn redirect(&self, to: &Mailbox, accounts: &dyn Accounts) -> Result<Routed, NoRoute> {
         if !self.is_local(&to.domain) {
-            let destination = Destination::Relay(self.next_hop(&to.domain)?);
+            let destination = Destination::Relay(self.next_hops.of_domain(&to.domain)?);
             return Ok(Routed { mailbox: to.clone(), destination, is_local: true, leaves: false });
         }
         match self.find_user(&key(to), accounts)? {
@@ -435,27 +422,6 @@ impl RoutePolicy {
             }
             LocalUsers::System => Ok(None),
         }
-    }
-
-    fn next_hop(&self, domain: &Domain) -> Result<NextHop, NoRoute> {
-        match self.exception(domain) {
-            Some(ExceptionTarget::Hosts(hosts)) => Ok(NextHop::Smarthosts(hosts.clone())),
-            Some(ExceptionTarget::Error(status, text)) => Err(NoRoute::Refused(*status, text.clone())),
-            None if self.smarthosts.is_empty() => Ok(NextHop::Mx(domain.clone())),
-            None => Ok(NextHop::Smarthosts(self.smarthosts.clone())),
-        }
-    }
-
-    /// The exception for the domain itself, else the longest one for a parent domain.
-    fn exception(&self, domain: &Domain) -> Option<&ExceptionTarget> {
-        let key = domain.key();
-        let exact = self.exceptions.iter().find(|e| e.pattern == key);
-        let above = || {
-            let fits =
-                self.exceptions.iter().filter(|e| e.pattern.starts_with('.') && key.ends_with(&e.pattern));
-            fits.max_by_key(|e| e.pattern.len())
-        };
-        exact.or_else(above).map(|e| &e.target)
     }
 }
 

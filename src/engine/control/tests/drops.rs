@@ -5,6 +5,7 @@ use crate::engine::host::site::current;
 use crate::engine::intake::digest_windows::DigestWindows;
 use crate::engine::intake::incoming::{Intake, NewEntry, OnQueued};
 use crate::engine::tests::world::*;
+use crate::mail::address::ReversePath;
 use crate::mail::envelope::{Body, Notify, Recipient, Ret};
 use crate::mail::unqualified::Unqualified;
 use crate::rules::pacing::shares::Owner;
@@ -410,7 +411,7 @@ struct Stuck {
 type Told = std::sync::mpsc::Sender<()>;
 
 impl OnQueued for Stuck {
-    fn queued(&self, _: NewEntry, _: &[Recipient]) {}
+    fn queued(&self, _: NewEntry, _: &ReversePath, _: &[Recipient]) {}
     fn collected(&self, _: NewEntry, _: std::time::Duration) {}
     fn size(&self) -> (usize, u64) {
         let _ = self.told.lock().unwrap().send(());

@@ -43,7 +43,7 @@ impl Incoming<'_> {
                         on_queued.collected(NewEntry { id, ..new }, self.arrival.running);
                     }
                 }
-                None => on_queued.queued(new, &copy.recipients),
+                None => on_queued.queued(new, &reverse_path, &copy.recipients),
             }
         }
     }

@@ -83,22 +83,24 @@ fn the_password_is_the_first_line_of_a_file_that_others_can_not_read() {
     };
     let relay = |keys: &str| site(keys).settings.relay;
     let of_this_file = site(&format!("password_file = {path:?}\n"));
+    let source = PasswordSource::File(path.clone());
     for (text, password) in [("one two\r\nthree\n", Ok("one two")), ("\nx\n", Err("first line is empty"))] {
         std::fs::write(&path, text).unwrap();
-        let read = read(&of_this_file).map(|secret| String::from_utf8(secret.octets().to_vec()).unwrap());
+        let read =
+            read(&of_this_file, &source).map(|secret| String::from_utf8(secret.octets().to_vec()).unwrap());
         match password {
             Ok(password) => assert_eq!(read.as_deref(), Ok(password)),
             Err(words) => assert!(read.unwrap_err().contains(words)),
         }
     }
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-    assert!(read(&of_this_file).unwrap_err().contains("others may use"));
+    assert!(read(&of_this_file, &source).unwrap_err().contains("others may use"));
     std::fs::remove_file(&path).unwrap();
-    assert!(read(&of_this_file).unwrap_err().contains("No such file"));
+    assert!(read(&of_this_file, &source).unwrap_err().contains("No such file"));
     // What has to be there, for `check`.
-    assert_eq!(file(&of_this_file.settings.relay), Some(path));
+    assert_eq!(files(&of_this_file.settings.relay), [path]);
     let login = "username = \"joe\"\nsmarthost = \"smtps://smart.example\"\n";
-    assert_eq!(file(&relay(login)), Some(USUAL_FILE.into()));
-    assert_eq!(file(&relay(&format!("{login}password_command = \"pass\"\n"))), None);
-    assert_eq!(file(&relay("")), None);
+    assert_eq!(files(&relay(login)), [PathBuf::from(USUAL_FILE)]);
+    assert_eq!(files(&relay(&format!("{login}password_command = \"pass\"\n"))), Vec::<PathBuf>::new());
+    assert_eq!(files(&relay("")), Vec::<PathBuf>::new());
 }

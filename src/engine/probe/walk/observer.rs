@@ -64,9 +64,9 @@ impl Observer for Walk<'_> {
                 let mut state = self.state.borrow_mut();
                 (state.host, state.addresses) = (host.name.clone(), addresses.to_vec());
             }
-            TraceEvent::Password(password) => {
+            TraceEvent::Password(username, password) => {
                 self.state.borrow_mut().password_flaw = flaw(password.octets());
-                self.pass(Stage::Password, &"found");
+                self.pass(Stage::Password, &format_args!("found, for the login {username}"));
             }
             TraceEvent::Connected(address) => self.connected(address),
             TraceEvent::Reply(waiting, reply) => self.reply(waiting, reply),
@@ -130,7 +130,7 @@ impl Walk<'_> {
     fn refuse(&self, waiting: Waiting, text: String, severity: Severity) {
         let mut state = self.state.borrow_mut();
         if let Some(host) = &state.replaceable {
-            let is_submission = self.site.settings.relay.smarthost.contains(host);
+            let is_submission = host.login.is_some();
             let local = Diagnostic::local(EnhancedStatus::SYSTEM_TROUBLE, waiting.to());
             let remote = Some(state.host.clone());
             let diagnostic = &Diagnostic { reply: Some(text.clone()), remote, ..local };

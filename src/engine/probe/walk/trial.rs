@@ -23,7 +23,6 @@ use crate::engine::outbound::conversation::{Conversation, Talk};
 use crate::engine::outbound::sts_policies::StsPolicies;
 use crate::engine::probe::test_message::own_sender;
 use crate::engine::queue::index::QueueIndex;
-use crate::mail::address::ReversePath;
 use crate::mail::envelope::{Envelope, Recipient};
 use crate::mail::next_hop::{NextHop, Smarthost};
 use crate::mail::outcome::Outcome;
@@ -49,7 +48,7 @@ impl Walk<'_> {
             hop: None,
         };
         // As in delivery, the next smarthost is asked if one refuses.
-        while let Some(refusing) = self.ask_one(&context, hop, &sender, &recipients) {
+        while let Some(refusing) = self.ask_one(&context, hop, &recipients) {
             index.host_refused(&refusing, context.now.running, &|_| Duration::MAX);
         }
     }
@@ -59,7 +58,6 @@ impl Walk<'_> {
         &self,
         context: &OutboundContext<'_>,
         hop: &NextHop,
-        sender: &ReversePath,
         recipients: &[Recipient],
     ) -> Option<Smarthost> {
         match connect(context, self.site, hop) {
@@ -73,7 +71,7 @@ impl Walk<'_> {
                 let mut state = self.state.borrow_mut();
                 (state.replaceable, state.gives_way) = (host.filter(|_| is_one_of_some), false);
                 drop(state);
-                self.ask_for(conversation, sender.clone(), recipients);
+                self.ask_for(conversation, recipients);
                 let mut state = self.state.borrow_mut();
                 let refusing = state.replaceable.take();
                 return refusing.filter(|_| state.gives_way);
@@ -88,13 +86,15 @@ impl Walk<'_> {
     }
 
     /// The trial transaction: MAIL, RCPT, RSET and QUIT.
-    fn ask_for(&self, mut conversation: Conversation<'_>, sender: ReversePath, recipients: &[Recipient]) {
+    fn ask_for(&self, mut conversation: Conversation<'_>, recipients: &[Recipient]) {
         let mut state = self.state.borrow_mut();
         (state.is_ready, state.is_refused) = (true, false);
         drop(state);
         // A host that delivers (LMTP) gets the sender unchanged, as a Maildir here does.
-        let own = if conversation.session.is_lmtp() { own_sender(self.site) } else { sender };
-        let envelope = Envelope::new(own);
+        let own = own_sender(self.site);
+        let policy = self.site.rewrite_at(conversation.smarthost.as_ref());
+        let sender = if conversation.session.is_lmtp() { own } else { policy.reverse_path(&own) };
+        let envelope = Envelope::new(sender);
         let mut outcomes = Vec::new();
         let mut end = None;
         let mut untried: Vec<&Recipient> = recipients.iter().collect();

@@ -41,8 +41,10 @@ impl Manager {
     pub(crate) fn log_waiting(&self, hop: &Hop, pending: Pending, reason: &Diagnostic) {
         let Ok(Checkout::Ready(entry)) = self.queue.checkout(pending.id) else { return };
         let (site, now) = (self.site(), self.clock.now().running);
-        for (recipient, progress) in entry.description().envelope.recipients.iter().zip(entry.progress()) {
-            if progress.state == queue::RecipientState::Pending && hop_of(&site, recipient) == *hop {
+        let envelope = &entry.description().envelope;
+        for (recipient, progress) in envelope.recipients.iter().zip(entry.progress()) {
+            let is_here = || hop_of(&site, &envelope.reverse_path, recipient) == *hop;
+            if progress.state == queue::RecipientState::Pending && is_here() {
                 let relay = reason.remote.as_deref().unwrap_or("-");
                 let attempts = progress.attempts + self.index.failures_since(hop, pending.arrival);
                 let log = Attempt::log_line(

@@ -37,8 +37,10 @@ impl Manager {
     pub fn begin_attempt(&self, hop: &Hop, pending: Pending) -> Option<Attempt> {
         let entry = self.open_entry(hop, pending)?;
         let site = self.site();
-        let recipients = entry.description().envelope.recipients.iter().enumerate();
-        let here = recipients.filter(|(_, recipient)| hop_of(&site, recipient) == *hop);
+        let envelope = &entry.description().envelope;
+        let recipients = envelope.recipients.iter().enumerate();
+        let here =
+            recipients.filter(|(_, recipient)| hop_of(&site, &envelope.reverse_path, recipient) == *hop);
         // If another attempt holds these recipients, it puts back those that it does not finish.
         let claim = Claim::take(&self.claims, pending.id, here.map(|(place, _)| place).collect())?;
         // Only after the claim: another attempt may have settled its recipients and removed the message until now.
@@ -148,7 +150,7 @@ impl Manager {
             self.remove(&entry, pending, &records);
         } else if !waiting.is_empty() {
             // By the current routes: a reload may have skipped the message while the worker had it.
-            for hop in hops_of(&site, waiting) {
+            for hop in hops_of(&site, &entry.description().envelope.reverse_path, waiting) {
                 match (due, again) {
                     // A recipient that was not tried waits with one that was deferred: the host that closed the
                     // connection because of the message would close it again at once, and so on without end.

@@ -223,9 +223,8 @@ fn what_is_deferred_after_a_reload_waits_for_the_new_route() {
             *site.lock() = Arc::clone(&changed);
             manager.reload();
             // Another worker would take the message now.
-            forwarder.work(&Hop::Relay(crate::mail::next_hop::NextHop::Smarthosts(vec![
-                crate::mail::next_hop::Smarthost::parse("smtp://192.0.2.2").unwrap(),
-            ])));
+            let smarthosts = changed.settings.relay.smarthosts();
+            forwarder.work(&Hop::Relay(crate::mail::next_hop::NextHop::Smarthosts(smarthosts)));
             reply("450 later")
         }
         _ => Say::Yes,

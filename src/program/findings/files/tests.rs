@@ -183,7 +183,11 @@ fn what_is_read_again_must_be_there_for_the_user() {
         settings.relay.ca_file = (name == "anchors").then(|| path.clone());
         let place = FilePosition { line: 1, column: 1 };
         let places = Places(if is_set { vec![("auth", "users", place)] } else { Vec::new() });
-        let found = read_again(&settings, &places, who);
+        let mut found = read_again(&settings, &places, who);
+        found.extend(passwords(&settings.relay, who).map(|(path, text)| {
+            assert_eq!(Some(path), settings.relay.password_file);
+            ("relay", "password_file", text)
+        }));
         let _ = std::fs::remove_file(path);
         found.into_iter().map(|(_, key, text)| format!("{key}: {text}")).collect::<String>()
     };

@@ -3,6 +3,7 @@
 use super::*;
 use crate::mail::address::{Domain, ForwardPath};
 use crate::rules::routing::aliases::parse_list;
+use crate::rules::routing::next_hop::NextHops;
 use crate::rules::routing::route::{Destination, LocalUsers, SystemAccount};
 use proptest::prelude::*;
 
@@ -65,8 +66,7 @@ fn policy() -> RoutePolicy {
         admin: None,
         identities: Vec::new(),
         written: Vec::new(),
-        smarthosts: Vec::new(),
-        exceptions: Vec::new(),
+        next_hops: NextHops::default(),
     }
 }
 

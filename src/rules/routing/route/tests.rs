@@ -1,6 +1,8 @@
 //! Each kind of route, on a small box.
 
 use super::*;
+use crate::mail::next_hop::Smarthost;
+use crate::rules::routing::next_hop::{Exception, ExceptionTarget};
 
 struct Box;
 
@@ -30,8 +32,7 @@ fn policy() -> RoutePolicy {
         admin: None,
         identities: Vec::new(),
         written: Vec::new(),
-        smarthosts: Vec::new(),
-        exceptions: Vec::new(),
+        next_hops: NextHops::default(),
     }
 }
 
@@ -153,7 +154,7 @@ fn an_address_that_the_operator_wrote_leaves_a_local_domain() {
         admin: Some(me.clone()),
         catch_all: Some(all.clone()),
         written: vec![me, all],
-        smarthosts,
+        next_hops: NextHops { smarthosts, ..NextHops::default() },
         ..policy()
     };
     let (admin, catch_all) = (
@@ -177,7 +178,7 @@ fn an_address_that_the_operator_wrote_leaves_a_local_domain() {
     let without = RoutePolicy { catch_all: None, ..written.clone() };
     check(&without, &[("mia@box.lan", "550 5.1.1 no such user here"), ("root@box.lan", admin)]);
     // By MX, and by an exception.
-    let by_mx = RoutePolicy { smarthosts: Vec::new(), ..written.clone() };
+    let by_mx = RoutePolicy { next_hops: NextHops::default(), ..written.clone() };
     check(&by_mx, &[("root@box.lan", "relay Box.LAN for me@Box.LAN (local)")]);
     // A name that only this host has leads nowhere, and neither does a user's name without a domain.
     for nobody in ["me@localhost", "me@[127.0.0.1]", "me@[192.0.2.1]"].map(mailbox) {
@@ -243,25 +244,28 @@ fn the_catch_all_takes_the_unknown() {
 fn next_hops() {
     let host = |url| Smarthost::parse(url).unwrap();
     let with_routes = RoutePolicy {
-        smarthosts: vec![host("smtp://a.example"), host("smtp://b.example")],
-        exceptions: vec![
-            Exception {
-                pattern: "example.org".into(),
-                target: ExceptionTarget::Hosts(vec![host("smtp://10.0.0.9")]),
-            },
-            Exception {
-                pattern: ".example.org".into(),
-                target: ExceptionTarget::Hosts(vec![host("smtp://sub.example")]),
-            },
-            Exception {
-                pattern: ".deep.example.org".into(),
-                target: ExceptionTarget::Hosts(vec![host("smtp://deep.example")]),
-            },
-            Exception {
-                pattern: "bad.example".into(),
-                target: ExceptionTarget::Error(EnhancedStatus::NO_SUCH_DOMAIN, "no mail there".into()),
-            },
-        ],
+        next_hops: NextHops {
+            smarthosts: vec![host("smtp://a.example"), host("smtp://b.example")],
+            exceptions: vec![
+                Exception {
+                    pattern: "example.org".into(),
+                    target: ExceptionTarget::Hosts(vec![host("smtp://10.0.0.9")]),
+                },
+                Exception {
+                    pattern: ".example.org".into(),
+                    target: ExceptionTarget::Hosts(vec![host("smtp://sub.example")]),
+                },
+                Exception {
+                    pattern: ".deep.example.org".into(),
+                    target: ExceptionTarget::Hosts(vec![host("smtp://deep.example")]),
+                },
+                Exception {
+                    pattern: "bad.example".into(),
+                    target: ExceptionTarget::Error(EnhancedStatus::NO_SUCH_DOMAIN, "no mail there".into()),
+                },
+            ],
+            ..NextHops::default()
+        },
         ..policy()
     };
     check(
