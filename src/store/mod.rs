@@ -50,6 +50,17 @@ pub fn free_space(path: &Path) -> io::Result<u64> {
     }
 }
 
+/// Checks that files can be made in a directory, which is made when it is first used.
+///
+/// # Errors
+/// The file system is read-only, or this user may not write there.
+pub fn check_writable(directory: &Path) -> io::Result<()> {
+    match rustix::fs::access(directory, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
 /// Whether a message of `declared` octets leaves `kept` of the `free` octets free.
 #[must_use]
 pub const fn has_room(free: u64, kept: u64, declared: u64) -> bool {

@@ -296,15 +296,13 @@ impl Display for Event<'_> {
             Self::TlsPolicy { domain, reason } => {
                 write!(f, "event=tls_policy domain={} reason={}", LogValue(domain), Quoted(reason))
             }
-            Self::Paused { route, pause, about, status, reason, advice } => write!(
-                f,
-                "event=paused route={} seconds={} about={} status={status} reason={} advice={}",
-                LogValue(route),
-                pause.as_secs(),
-                about.unwrap_or("-"),
-                Quoted(reason),
-                Quoted(advice.unwrap_or("-"))
-            ),
+            Self::Paused { route, pause, about, status, reason, advice } => {
+                let (seconds, about) = (pause.as_secs(), about.unwrap_or("-"));
+                let (route, reason, advice) =
+                    (LogValue(route), Quoted(reason), Quoted(advice.unwrap_or("-")));
+                write!(f, "event=paused route={route} seconds={seconds} about={about} status={status}")?;
+                write!(f, " reason={reason} advice={advice}")
+            }
             Self::Closed { client, reason } => {
                 write!(f, "event=closed client={} reason={}", LogValue(client), Quoted(reason))
             }

@@ -6,7 +6,7 @@
 //! | --- | --- | --- | --- |
 //! | `clock` | the wall clock has been set | this file | warning |
 //! | `recipient` | the address parses; a bare name belongs to this host | this file | end |
-//! | `queue` | room on the disk of the state directory | this file | failure, the walk goes on |
+//! | `queue` | the state directory can be written, and its disk has room | this file | failure, the walk goes on |
 //! | `route` | aliases; where each member's mail goes | [`Site::route`] | failure, other members go on |
 //! | `maildir` | a file can be written and synced in the Maildir, or the mbox locked; room on its disk | delivery's [`Maildirs`] | failure |
 //! | `ptr`, `spf`, `dkim`, `dmarc` | only without a smarthost: how receivers will judge this host | `sender` | mostly warnings |
@@ -63,7 +63,7 @@ use crate::rules::advice::row::{Peer, PeerKind};
 use crate::rules::advice::step::Stage;
 use crate::rules::routing::route::{Destination, NoRoute, Routed};
 use crate::store::maildir::Maildirs;
-use crate::store::{StoreError, free_space, has_room};
+use crate::store::{StoreError, check_writable, free_space, has_room};
 use crate::sys::clock::{Clock, SystemClock};
 use std::cell::RefCell;
 use std::fmt::{self, Display};
@@ -261,7 +261,13 @@ impl Walk<'_> {
     fn check_queue(&self) {
         self.begin(Stage::Queue);
         let state = &self.site.settings.state;
-        match self.room(state) {
+        let directories = [state.clone(), state.join("queue"), state.join("tmp")];
+        let closed = directories.iter().find_map(|path| {
+            let error = check_writable(path).err()?;
+            let text = format!("{}: {error}", path.display());
+            Some(Diagnostic::local(EnhancedStatus::SYSTEM_TROUBLE, text))
+        });
+        match closed.map_or_else(|| self.room(state), Err) {
             Ok(text) => self.pass(Stage::Queue, &text),
             Err(diagnostic) => self.fail(Stage::Queue, &diagnostic),
         }

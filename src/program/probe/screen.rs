@@ -10,6 +10,7 @@
 use crate::config::ConfigProblem;
 use crate::engine::control::listing::json_text;
 use crate::engine::probe::walk::{Mark, ProbeNews, Step};
+use crate::mail::id::QueueId;
 use crate::mail::status::Class;
 use crate::net::transport::Stopwatch;
 use crate::program::exit;
@@ -27,6 +28,10 @@ use std::time::Duration;
 /// The interval of the spinner.
 const TICK: Duration = Duration::from_millis(100);
 
+/// How long the process lasts after its last line, if it is cut off: to tell the daemon of a message, which takes
+/// its lock when this process has ended.
+const GRACE: Duration = Duration::from_millis(200);
+
 /// What the threads share.
 struct Shown {
     /// The address, for the last line.
@@ -39,6 +44,8 @@ struct Shown {
     begun: Stopwatch,
     /// The step that is under way.
     waiting: Lock<Option<Stage>>,
+    /// The message of `--send`, and what is to be done if its delivery is cut off.
+    sent: Lock<Option<(QueueId, Box<dyn FnOnce() + Send>)>>,
 }
 
 /// Standard output, as lines for people or for programs.
@@ -91,6 +98,7 @@ impl StepScreen {
             is_colourful: is_terminal && !is_dumb && !is_set("NO_COLOR"),
             begun: Stopwatch::start(),
             waiting: Lock::default(),
+            sent: Lock::default(),
         });
         if shown.is_colourful {
             let shown = Arc::clone(&shown);
@@ -115,6 +123,11 @@ impl StepScreen {
         });
     }
 
+    /// What is to be done if the process is cut off while this message is being delivered.
+    pub fn on_cut(&self, id: QueueId, act: Box<dyn FnOnce() + Send>) {
+        *self.shown.sent.lock() = Some((id, act));
+    }
+
     /// Takes the beginning or the end of a step of the walk.
     pub fn news(&mut self, news: ProbeNews) {
         match news {
@@ -129,6 +142,18 @@ impl StepScreen {
     /// Shows a step of this command's own.
     pub fn step(&mut self, stage: Stage, mark: Mark, text: String, class: Option<Class>) {
         let hint = if mark == Mark::Ok { None } else { hint(stage, &text, Peer::default()) };
+        self.explained(stage, mark, text, class, hint);
+    }
+
+    /// Shows a step of this command's own, with advice that is known.
+    pub fn explained(
+        &mut self,
+        stage: Stage,
+        mark: Mark,
+        text: String,
+        class: Option<Class>,
+        hint: Option<&'static str>,
+    ) {
         let took = self.since.elapsed();
         self.since = Stopwatch::start();
         self.show(Step { stage, mark, took, text, hint, class });
@@ -186,10 +211,18 @@ impl Shown {
     /// Reports the step that is under way as a failure, and ends the process.
     fn cut_off(&self) {
         let stage = *self.waiting.lock();
-        let step = hanging(stage.unwrap_or(Stage::Send), self.begun.elapsed());
+        let mut step = hanging(stage.unwrap_or(Stage::Send), self.begun.elapsed());
+        if let Some((id, act)) = self.sent.lock().take() {
+            step.text =
+                format!("the message {id} waits: it was not delivered within {} s", step.took.as_secs());
+            step.hint = hint(Stage::Send, &step.text, Peer::default());
+            // The daemon may hang, too.
+            let _ = thread::start("release", act);
+        }
         let code = code(&step);
         self.write(Some(&step));
         say(&self.last_line(code));
+        thread::sleep(GRACE);
         std::process::exit(code.into());
     }
 }

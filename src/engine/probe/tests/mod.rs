@@ -4,10 +4,12 @@
 //! | --- | --- |
 //! | `alike` | delivery, lists, status, alarms and notices give the same advice |
 //! | `probe` | broken routes, and the advice at each step |
+//! | `sent` | what a test message waits for |
 //! | `smarthost` | how `setup` finds port and TLS mode |
 //! | `time` | whatever hangs, a probe ends in time |
 
 mod alike;
 mod probe;
+mod sent;
 mod smarthost;
 mod time;
