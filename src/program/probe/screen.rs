@@ -62,7 +62,7 @@ pub(super) struct StepScreen {
 #[derive(Default)]
 struct Once {
     advice: Vec<&'static str>,
-    failures: Vec<(Stage, String)>,
+    failures: Vec<(Stage, bool, String)>,
 }
 
 impl Once {
@@ -71,7 +71,8 @@ impl Once {
         if step.mark == Mark::Ok {
             return Some(step.clone());
         }
-        let failure = (step.stage, step.text.clone());
+        // A warning that has become the failure is told again: it decides.
+        let failure = (step.stage, step.mark == Mark::Fail, step.text.clone());
         if self.failures.contains(&failure) {
             return None;
         }
@@ -286,6 +287,7 @@ mod tests {
         assert_eq!(told(Mark::Warn, "mx1: timed out", "Port 25."), shown("mx1: timed out", true));
         assert_eq!(told(Mark::Warn, "mx2: timed out", "Port 25."), shown("mx2: timed out", false));
         assert_eq!(told(Mark::Warn, "mx2: timed out", "Port 25."), None);
+        assert_eq!(told(Mark::Fail, "mx2: timed out", "Port 25."), shown("mx2: timed out", false));
         assert_eq!(told(Mark::Fail, "mx3: refused", "Nothing."), shown("mx3: refused", true));
         assert_eq!(told(Mark::Ok, "mx3: refused", "Nothing."), shown("mx3: refused", true));
     }
