@@ -201,6 +201,8 @@ struct Position {
     pending: Option<Step>,
     /// A flaw of the password, which explains a refused login.
     password_flaw: Option<Flaw>,
+    /// What was said in clear shows that a firewall rewrites it.
+    is_rewritten: bool,
     failures: Vec<Step>,
     /// The session was ready for mail, so QUIT is its regular end.
     is_ready: bool,
@@ -224,6 +226,7 @@ impl Position {
             addresses: Vec::new(),
             pending: None,
             password_flaw: None,
+            is_rewritten: false,
             failures: Vec::new(),
             is_ready: false,
             is_refused: false,
@@ -302,9 +305,14 @@ impl Walk<'_> {
             Ok(members) => {
                 let names: Vec<String> = members.iter().map(|member| member.mailbox.to_string()).collect();
                 self.pass(Stage::Route, &format_args!("{alias} is an alias of {}", names.join(", ")));
-                self.follow(members.into_iter().map(|it| (it.mailbox.to_string(), it.route)).collect());
+                let member = |name: String| format!("{name}, a member of the alias {alias}");
+                let routes = members.into_iter().map(|it| match it.route {
+                    Err(no_route) => (member(it.mailbox.to_string()), Err(no_route)),
+                    routed => (it.mailbox.to_string(), routed),
+                });
+                self.follow(routes.collect());
             }
-            Err(no_route) => self.no_route(&no_route),
+            Err(no_route) => self.no_route(&alias.to_string(), &no_route),
         }
     }
 
@@ -316,7 +324,7 @@ impl Walk<'_> {
             let routed = match route {
                 Ok(routed) => routed,
                 Err(no_route) => {
-                    self.no_route(&no_route);
+                    self.no_route(&name, &no_route);
                     continue;
                 }
             };
@@ -353,11 +361,12 @@ impl Walk<'_> {
     }
 
     /// Reports that a recipient has no route.
-    fn no_route(&self, no_route: &NoRoute) {
+    fn no_route(&self, name: &str, no_route: &NoRoute) {
         let mut diagnostic = no_route.diagnostic();
         if let NoRoute::LookupFailed(text) = no_route {
             diagnostic.text.clone_from(text);
         }
+        diagnostic.text = format!("{name}: {}", diagnostic.text);
         self.fail(Stage::Route, &diagnostic);
     }
 

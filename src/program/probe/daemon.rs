@@ -210,7 +210,7 @@ fn findings(site: &Site, state: &DaemonState, leaves: bool) -> Vec<Finding> {
 fn scheduled(site: &Site, leaves: bool, now: WallTime) -> Option<Finding> {
     let schedule = site.settings.queue.schedule.as_ref().filter(|_| leaves)?;
     let next = schedule.next_after(now, utc_offset_seconds(now.seconds()));
-    let next = next.map_or_else(|| "never".to_owned(), |at| format!("{}", at.to_rfc5322()));
+    let next = next.map_or_else(|| "never".to_owned(), |at| at.to_rfc5322().to_string());
     Some((Mark::Warn, format!("mail waits until the next time of queue.schedule: {next}"), None))
 }
 

@@ -32,6 +32,9 @@ const TICK: Duration = Duration::from_millis(100);
 /// its lock when this process has ended.
 const GRACE: Duration = Duration::from_millis(200);
 
+/// What is done when the process is cut off.
+pub(super) type OnCut = Box<dyn FnOnce() + Send>;
+
 /// What the threads share.
 struct Shown {
     /// The address, for the last line.
@@ -45,7 +48,7 @@ struct Shown {
     /// The step that is under way.
     waiting: Lock<Option<Stage>>,
     /// The message of `--send`, and what is to be done if its delivery is cut off.
-    sent: Lock<Option<(QueueId, Box<dyn FnOnce() + Send>)>>,
+    sent: Lock<Option<(QueueId, OnCut)>>,
 }
 
 /// Standard output, as lines for people or for programs.
@@ -125,7 +128,7 @@ impl StepScreen {
     }
 
     /// What is to be done if the process is cut off while this message is being delivered.
-    pub fn on_cut(&self, id: QueueId, act: Box<dyn FnOnce() + Send>) {
+    pub fn on_cut(&self, id: QueueId, act: OnCut) {
         *self.shown.sent.lock() = Some((id, act));
     }
 

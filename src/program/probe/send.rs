@@ -11,7 +11,7 @@
 //! daemon goes on with the message.
 
 use super::daemon::DaemonText;
-use super::screen::StepScreen;
+use super::screen::{OnCut, StepScreen};
 use crate::engine::daemon::Daemon;
 use crate::engine::host::advice::advice;
 use crate::engine::host::mda::DeliveryAgent;
@@ -81,7 +81,7 @@ fn open(site: Site, agent: Option<Arc<DeliveryAgent>>) -> Result<Daemon, StoreEr
 }
 
 /// Leaves messages to a running daemon.
-fn left_to(control: &Path, ids: Vec<QueueId>) -> Box<dyn FnOnce() + Send> {
+fn left_to(control: &Path, ids: Vec<QueueId>) -> OnCut {
     let control: PathBuf = control.to_owned();
     Box::new(move || {
         if !ids.is_empty() {

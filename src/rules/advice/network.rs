@@ -107,7 +107,7 @@ pub(super) const ROWS: &[Hint] = &[
     ),
     row(
         &[Stage::Address],
-        "0.0.0.0|smarthost&0.0.0.0, which a filter",
+        "=the answer is 0.0.0.0",
         "The name server blocks this name, as filters against advertising do (Pi-hole, AdGuard): allow the name there, or set \
          dns.servers to another one.",
     ),
@@ -124,7 +124,7 @@ pub(super) const ROWS: &[Hint] = &[
     ),
     row(
         DNS,
-        "is a cname of&which does not exist",
+        "=is a cname of&which does not exist",
         "The name is an alias of one that does not exist: the operator of its domain has to correct the CNAME record.",
     ),
     row(DNS, "no address", "The host has no usable address: check relay.family, and the host's DNS records."),
@@ -205,7 +205,7 @@ pub(super) const ROWS: &[Hint] = &[
     ),
     row(
         &[Stage::Greeting, Stage::Ehlo, Stage::StartTls, Stage::Auth],
-        "220 ****|xxxxxxxa|rewrites smtp",
+        "220 ****|xxxxxxxa|=rewrites smtp",
         "A firewall on the way rewrites SMTP (\"SMTP fixup\", \"ESMTP inspection\" of Cisco PIX and ASA), which breaks TLS and \
          logins: have the inspection switched off, or use smtps:// (port 465).",
     ),

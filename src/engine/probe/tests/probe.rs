@@ -50,7 +50,7 @@ fn far(net: &Net, host: Arc<Host>) {
     net.domain("far.example", "192.0.2.1", Peer::Host(host));
 }
 
-fn smart(net: &Net, host: Arc<Host>) {
+pub(super) fn smart(net: &Net, host: Arc<Host>) {
     host.extensions.lock().unwrap().push("AUTH PLAIN");
     net.peer("127.0.0.1:2525", Peer::Host(host));
 }
