@@ -27,7 +27,7 @@ pub(super) const ROWS: &[Hint] = &[
     row(
         MESSAGE,
         About::Account,
-        "=5.7.708|traffic not accepted from this ip",
+        "traffic not accepted from this ip|=5.7.708",
         "Microsoft does not let this organisation send from here yet, as with new or trial subscriptions: its administrator has to \
          ask Microsoft's support.",
     ),

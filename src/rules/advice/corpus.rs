@@ -91,6 +91,7 @@ pub(super) const CORPUS: &[Said] = &[
     // Gmail: https://support.google.com/a/answer/3726730,
     // https://www.spamresource.com/2024/04/gmail-rejection-your-sending-ip-address.html (NotAuthorizedError)
     login(GMAIL, "535-5.7.8 Username and Password not accepted. Learn more at https://support.google.com/mail/?p=BadCredentials", "apppasswords"),
+    login("smtp.example", "535-5.7.8 Username and Password not accepted. For more information, go to https://support.google.com/mail/?p=BadCredentials", "apppasswords"),
     login(GMAIL, "534 5.7.9 Application-specific password required. Learn more", "apppasswords"),
     login(GMAIL, "534 5.7.14 Please log in via your web browser and then try again", "sign in once with a browser"),
     login(GMAIL, "454 4.7.0 Too many login attempts, please try again later", "too many logins"),
@@ -131,6 +132,7 @@ pub(super) const CORPUS: &[Said] = &[
     smart(OFFICE, ANY, "550 5.7.708 Service unavailable. Access denied, traffic not accepted from this IP. For more information please go to https://go.microsoft.com/fwlink/?LinkID=526655", "does not let this organisation send", About::Account),
     smart(OFFICE_MX, LATE, "550 5.7.68 TenantInboundAttribution; Direct Send not allowed for this organization from unauthorized sources", "connector", About::Relaying),
     smart(OFFICE_MX, LATE, "550 5.7.64 TenantAttribution; Relay Access Denied", "relays only for known clients", About::Relaying),
+    mx(OFFICE_MX, ANY, "550 5.7.708 Service unavailable. Access denied, traffic not accepted from this IP.", "does not trust the address"),
     mx(OFFICE_MX, ANY, "550 5.7.606 Access denied, banned sending IP [192.0.2.99]", "blocklist"),
     mx(OUTLOOK_MX, LATE, "550 5.7.515 Access denied, sending domain nas.example does not meet the required authentication level.", "DMARC"),
     mx(OUTLOOK_MX, MAIL, "550 5.7.1 Unfortunately, messages from [192.0.2.99] weren't sent. Please contact your Internet service provider since part of their network is on our block list (S3150).", "blocklist"),

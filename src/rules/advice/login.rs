@@ -16,7 +16,7 @@ pub(super) const ROWS: &[Hint] = &[
     row(
         AUTH,
         "basic authentication is|smtpclientauthentication is disabled|5.7.139|5.7.30|security defaults|\
-         did not meet the criteria|@office365&5.7.3|@outlook&5.7.3|@office365&^535|@outlook.com&^535",
+         did not meet the criteria|5.7.3&prod.outlook.com|@office365&5.7.3|@outlook&5.7.3|@office365&^535|@outlook.com&^535",
         "Microsoft accepts no password here: ask the administrator to allow authenticated SMTP for this mailbox, or use \
          OAuth (relay.auth = \"xoauth2\" and a relay.password_command that prints a token).",
     ),
@@ -33,7 +33,7 @@ pub(super) const ROWS: &[Hint] = &[
     ),
     row(
         AUTH,
-        "534&5.7.9|application-specific|app-specific|app password|@gmail&535|@google&535|@gmail&5.7.8|@google&5.7.8",
+        "534&5.7.9|535&support.google.com|535&badcredentials|application-specific|app-specific|app password|@gmail&535|@google&535|@gmail&5.7.8|@google&5.7.8",
         "This account needs an app password: turn on two-step verification, make an app password in the account's \
          security settings (Google: myaccount.google.com/apppasswords), and put it into the password file.",
     ),

@@ -68,7 +68,7 @@ pub(super) const ROWS: &[Hint] = &[
         About::Host,
         "unusual rate of unsolicited|temporarily deferred due to&complaints|tss0|permanently deferred|\
          bad reputation|a problem occurred. (ask your postmaster|4.7.650|4.7.651|rate limited due to ip reputation|\
-         =rp-001|low reputation|reputation of&ip|^4&4.7.500|4.7.28|5.7.28",
+         =rp-001|low reputation|%mx&=5.7.708|reputation of&ip|^4&4.7.500|4.7.28|5.7.28",
         "The host does not trust the address of this host, as it has seen little or bad mail from it: the queue tries again; \
          ask its postmaster where the reply says, or send by a smarthost.",
     ),
