@@ -32,7 +32,7 @@ TEST_NEEDS  = $(BENCH_NEEDS) setpriv=util-linux swaks=swaks curl=curl openssl=op
               logwatch=logwatch node=nodejs /usr/share/nodejs/nodemailer/package.json=node-nodemailer \
               /usr/share/php/libphp-phpmailer/autoload.php=libphp-phpmailer systemd-analyze=systemd busybox=busybox dash=dash shellcheck=shellcheck mandoc=mandoc groff=groff-base
 
-.PHONY: help run check test faults lint bench install install-files deb test-deb check-32 clean
+.PHONY: help run check test peers faults lint bench install install-files deb test-deb check-32 clean
 
 help: ## this text
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1	/p' Makefile | expand -t 16
@@ -46,12 +46,19 @@ check: ## formatting, clippy, the library's tests, transcripts, cases, documents
 	cargo test --quiet --doc
 	cargo test --quiet --lib --test integration --no-fail-fast
 
-test: $(BINARY) ## all tests, as CI runs them; installs the programs that they talk to
-	@$(TOOLS)/need $(BUILD_NEEDS) $(TEST_NEEDS)
-	@$(TOOLS)/unpack $(TARGET)/peers exim4-daemon-light nullmailer
+test: ## all tests, as CI runs them; installs the programs that they talk to
+	@$(TOOLS)/need $(BUILD_NEEDS)
+	@mkdir -p $(TARGET)
+	@$(TOOLS)/beside $(TARGET)/peers.log $(MAKE) --no-print-directory peers -- $(MAKE) --no-print-directory $(BINARY)
+	@$(TOOLS)/need $(TEST_NEEDS)
 	@$(TOOLS)/beside $(TARGET)/test-deb.log $(MAKE) --no-print-directory check-32 test-deb -- $(MAKE) --no-print-directory check
 	@# Most of these tests wait for a time-out or a peer, so the processors have room for one more thread than there are.
 	PILLARBOX_RELEASE=$(BINARY) RUST_TEST_THREADS=$$(($$(nproc) + 1)) cargo test --quiet --test interop --test faults --no-fail-fast
+
+# The programs that the tests talk to.
+peers:
+	@$(TOOLS)/need $(TEST_NEEDS) $(CHROOT_NEEDS) $(DEB_NEEDS)
+	@$(TOOLS)/unpack $(TARGET)/peers exim4-daemon-light nullmailer
 
 faults: $(BINARY) ## about an hour of kills, power cuts, failing system calls, full disks and hostile peers, and a line of figures for each
 	@$(TOOLS)/need $(BUILD_NEEDS) $(FAULT_NEEDS)

@@ -278,11 +278,11 @@ tables! {
         password_file: Option<PathBuf> = "", optional(one(path));
         /// Or a command that prints the password; run as `user`, without a shell.
         password_command: String = "", one(string);
-        /// auto | plain | login | cram-md5 | scram-sha-256 | xoauth2 | oauthbearer
+        /// auto | plain | login | cram-md5 | scram-sha-256 | xoauth2 | oauthbearer | external (by `certificate`)
         auth: &'static str = "auto", one(word(&MECHANISMS));
-        /// Certificate of this host for smarthosts that ask for one, PEM, with its chain.
+        /// Certificate of this host for smarthosts that ask for one, PEM, with its chain. It may be all of the login.
         certificate: Option<PathBuf> = "", optional(one(path));
-        /// Its private key, PEM; `user` must be able to read it, and others must not.
+        /// Its private key, PEM; `user` must be able to read it, and others must not. Empty: it is in the file of `certificate`.
         key: Option<PathBuf> = "", optional(one(path));
         /// File with the passphrase of the key, if it has one.
         key_password_file: Option<PathBuf> = "", optional(one(path));

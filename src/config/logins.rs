@@ -56,7 +56,11 @@ impl Relay {
     pub(super) fn without_password(&self) -> Option<(&'static str, Smarthost)> {
         let has_none = |entry: &SmarthostEntry, is_first: bool| {
             let login = self.own_login(entry, is_first);
-            login.username.is_some_and(|name| !name.is_empty())
+            // A certificate may be all of a login.
+            let has_other = login.certificate.is_some_and(|files| files.certificate.is_some())
+                || login.auth == Some("external");
+            !has_other
+                && login.username.is_some_and(|name| !name.is_empty())
                 && login.password.is_none_or(|source| source == PasswordSource::Usual)
                 && !self.inherits(entry, is_first)
         };

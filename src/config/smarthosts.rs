@@ -15,8 +15,8 @@ use crate::rules::routing::next_hop::SenderPattern;
 use std::path::PathBuf;
 
 /// The words of `relay.auth`.
-pub(super) static MECHANISMS: [&str; 7] =
-    ["auto", "plain", "login", "cram-md5", "scram-sha-256", "xoauth2", "oauthbearer"];
+pub(super) static MECHANISMS: [&str; 8] =
+    ["auto", "plain", "login", "cram-md5", "scram-sha-256", "xoauth2", "oauthbearer", "external"];
 
 /// A smarthost as the file has it.
 #[derive(Debug, Clone, PartialEq)]

@@ -7,7 +7,7 @@
 //! | --- | --- | --- |
 //! | [`address`], [`unqualified`], [`envelope`] | [`message`], [`header`], [`section_filter`] | [`outcome`], [`status`] |
 //! | [`fold`], [`idna`]: comparing and encoding names | [`address_list`], [`display_name`], [`encoded_word`] | [`next_hop`], [`mx`], [`network`] |
-//! | [`id`], [`date`], [`text`], [`hidden`], [`xtext`] | [`base64`], [`mbox`] | [`maildir_template`] |
+//! | [`id`], [`date`], [`text`], [`hidden`], [`xtext`] | [`base64`], [`mbox`] | [`maildir_template`], [`fingerprint`] |
 
 pub mod address;
 pub mod address_list;

@@ -6,21 +6,28 @@
 //! | --- | --- | --- |
 //! | `Nothing` | any certificate | opportunistic TLS: better than clear text, and safe against passive listeners (RFC 7435) |
 //! | `Name` | chain, dates, and the name or address that this host meant to reach | MTA-STS, smarthosts, HTTPS |
-//! | `By` | a certificate that the caller's function accepts | DANE |
+//! | `By` | a certificate that the caller's function accepts | DANE, fingerprints |
+//!
+//! A connector with a client certificate shows it to every host that asks for one, so each certificate has a connector of its
+//! own.
 //!
 //! TLS 1.2 is the minimum. The trust anchors are read when a certificate is verified for the first time, because they
 //! cost memory and time.
 //!
 //! Failures: a handshake, with the reason in words, and the file of additional trust anchors.
 
+use super::client_identity::ClientIdentity;
+pub use super::tls_failure::NOT_VERIFIED;
+use super::tls_failure::{self, Circumstances, other};
 use super::tls_socket::Socket;
 use super::transport::{Deadline, Transport, WireError};
 use crate::sys::file::{self, FileKind};
-use native_tls::{Certificate, HandshakeError, Protocol, TlsConnector, TlsStream};
+use native_tls::{Certificate, HandshakeError, Protocol, TlsConnector, TlsConnectorBuilder, TlsStream};
 use std::fmt;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How long sending the close_notify may take.
@@ -48,17 +55,22 @@ pub struct Shown {
     pub certificate: Vec<u8>,
 }
 
-/// Makes TLS connections; all outgoing connections share it.
+/// Makes TLS connections; all outgoing connections with the same client certificate, or without one, share it.
 #[derive(Default)]
 pub struct Connector {
     ca_file: Option<PathBuf>,
+    identity: Option<ClientIdentity>,
     trusting: OnceLock<TlsConnector>,
     verifying: OnceLock<TlsConnector>,
 }
 
 impl fmt::Debug for Connector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connector").field("ca_file", &self.ca_file).finish_non_exhaustive()
+        let Self { ca_file, identity, .. } = self;
+        f.debug_struct("Connector")
+            .field("ca_file", ca_file)
+            .field("identity", identity)
+            .finish_non_exhaustive()
     }
 }
 
@@ -66,7 +78,19 @@ impl Connector {
     /// A connector that trusts the system's trust anchors and those of a PEM file.
     #[must_use]
     pub const fn new(ca_file: Option<PathBuf>) -> Self {
-        Self { ca_file, trusting: OnceLock::new(), verifying: OnceLock::new() }
+        Self { ca_file, identity: None, trusting: OnceLock::new(), verifying: OnceLock::new() }
+    }
+
+    /// The same with a client certificate.
+    #[must_use]
+    pub fn with_identity(ca_file: Option<PathBuf>, identity: ClientIdentity) -> Self {
+        Self { identity: Some(identity), ..Self::new(ca_file) }
+    }
+
+    /// Whether it has a client certificate.
+    #[must_use]
+    pub const fn has_identity(&self) -> bool {
+        self.identity.is_some()
     }
 
     /// Performs the handshake as the client, with a host of this name (or address), and replaces `transport` by the
@@ -86,8 +110,16 @@ impl Connector {
             Verify::Name => self.verifying(),
             Verify::Nothing | Verify::By(_) => self.trusting(),
         }?;
-        let below = std::mem::replace(transport, Box::new(Gone));
-        match connector.connect(host, Socket::new(below, deadline)) {
+        let socket = Socket::new(std::mem::replace(transport, Box::new(Gone)), deadline);
+        let (has_certificate, is_greeted) = (self.has_identity(), socket.is_greeted());
+        let is_verifying = matches!(verify, Verify::Name);
+        let circumstances = || Circumstances {
+            has_certificate,
+            is_greeted: is_greeted.load(Ordering::Relaxed),
+            is_verifying,
+        };
+        let failed = |error: native_tls::Error| tls_failure::of_handshake(&error, circumstances());
+        match connector.connect(host, socket) {
             Ok(stream) => {
                 let certificate =
                     stream.peer_certificate().and_then(|shown| shown.map(|it| it.to_der()).transpose());
@@ -96,7 +128,7 @@ impl Connector {
                     judge(&certificate).map_err(other)?;
                 }
                 let end_point = stream.tls_server_end_point().ok().flatten();
-                *transport = Box::new(TlsClientTransport { stream, ahead: None });
+                *transport = Box::new(TlsClientTransport { stream, ahead: None, has_certificate });
                 Ok(Shown { end_point, certificate })
             }
             Err(HandshakeError::WouldBlock(_)) => Err(WireError::TimedOut),
@@ -109,10 +141,10 @@ impl Connector {
             return Ok(connector);
         }
         // An unchecked certificate needs no trust anchors.
-        let mut builder = TlsConnector::builder();
-        builder.min_protocol_version(Some(Protocol::Tlsv12)).disable_built_in_roots(true);
+        let mut builder = self.builder();
+        builder.disable_built_in_roots(true);
         builder.danger_accept_invalid_certs(true).danger_accept_invalid_hostnames(true);
-        let connector = builder.build().map_err(failed)?;
+        let connector = builder.build().map_err(|error| other(error.to_string()))?;
         Ok(self.trusting.get_or_init(|| connector))
     }
 
@@ -120,13 +152,21 @@ impl Connector {
         if let Some(connector) = self.verifying.get() {
             return Ok(connector);
         }
-        let mut builder = TlsConnector::builder();
-        builder.min_protocol_version(Some(Protocol::Tlsv12));
+        let mut builder = self.builder();
         for anchor in self.ca_file.as_deref().map_or(Ok(Vec::new()), anchors).map_err(other)? {
             builder.add_root_certificate(anchor);
         }
-        let connector = builder.build().map_err(failed)?;
+        let connector = builder.build().map_err(|error| other(error.to_string()))?;
         Ok(self.verifying.get_or_init(|| connector))
+    }
+
+    fn builder(&self) -> TlsConnectorBuilder {
+        let mut builder = TlsConnector::builder();
+        builder.min_protocol_version(Some(Protocol::Tlsv12));
+        if let Some(identity) = &self.identity {
+            builder.identity(identity.inner.clone());
+        }
+        builder
     }
 }
 
@@ -169,31 +209,34 @@ pub fn anchors(path: &Path) -> Result<Vec<Certificate>, String> {
     }
 }
 
-fn other(text: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> WireError {
-    WireError::Io(std::io::Error::other(text))
-}
-
-/// The reason without OpenSSL's numbers and source files: `certificate verify failed: (certificate has expired)`.
-fn failed(error: native_tls::Error) -> WireError {
-    let text = error.to_string();
-    let parts: Vec<&str> = text.split(':').collect();
-    // error:0A000086:SSL routines:tls_post_process_server_certificate:certificate verify failed:../ssl/…:1889: (…)
-    let words = match parts.as_slice() {
-        ["error", _, _, _, reason, rest @ ..] => {
-            let detail =
-                rest.iter().rev().find(|part| part.trim_start().starts_with('(')).map(|part| part.trim());
-            format!("{reason} {}", detail.unwrap_or_default()).trim_end().to_owned()
-        }
-        _ => text,
-    };
-    other(words)
-}
-
 /// A TLS connection on the client's side.
 struct TlsClientTransport {
     stream: TlsStream<Socket>,
     /// An octet that `has_input` has read.
     ahead: Option<u8>,
+    /// The connector has a client certificate.
+    has_certificate: bool,
+}
+
+impl TlsClientTransport {
+    fn failed(&self, error: io::Error) -> WireError {
+        let has_certificate = self.has_certificate;
+        let circumstances = Circumstances { has_certificate, is_greeted: true, is_verifying: false };
+        tls_failure::of_stream(error, circumstances)
+    }
+
+    /// Why a write fails: a host that refuses the client certificate in TLS 1.3 says so and closes, and the alert is there
+    /// to read.
+    fn unwritten(&mut self, error: io::Error) -> WireError {
+        if error.kind() == io::ErrorKind::WouldBlock {
+            return WireError::TimedOut;
+        }
+        self.stream.get_mut().set_deadline(Deadline::after(GLANCE));
+        match self.stream.read(&mut [0; 1]).map_err(|error| self.failed(error)) {
+            Err(told @ WireError::Io(_)) => told,
+            _ => self.failed(error),
+        }
+    }
 }
 
 impl fmt::Debug for TlsClientTransport {
@@ -209,15 +252,16 @@ impl Transport for TlsClientTransport {
             return Ok(1);
         }
         self.stream.get_mut().set_deadline(deadline);
-        match self.stream.read(buffer)? {
-            0 => Err(WireError::Closed),
-            octets => Ok(octets),
+        match self.stream.read(buffer) {
+            Ok(0) => Err(WireError::Closed),
+            Ok(octets) => Ok(octets),
+            Err(error) => Err(self.failed(error)),
         }
     }
 
     fn write_all(&mut self, octets: &[u8], deadline: Deadline) -> Result<(), WireError> {
         self.stream.get_mut().set_deadline(deadline);
-        Ok(self.stream.write_all(octets)?)
+        self.stream.write_all(octets).map_err(|error| self.unwritten(error))
     }
 
     /// Octets below TLS may be a session ticket (RFC 8446 §4.6.1), which is no SMTP input: only an octet within TLS
@@ -240,66 +284,4 @@ impl Drop for TlsClientTransport {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::net::transport::{Stopwatch, TcpTransport};
-    use std::net::{TcpListener, TcpStream};
-    use std::sync::Arc;
-
-    /// What becomes of a handshake with a peer that does this.
-    fn shake(peer: impl FnOnce(TcpStream) + Send + 'static, patience: Duration) -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let far = listener.accept().unwrap().0;
-        let peer = std::thread::spawn(move || peer(far));
-        let mut transport: Box<dyn Transport> = Box::new(TcpTransport::new(Arc::new(near)));
-        let connector = Connector::new(None);
-        let shaken =
-            connector.start_tls(&mut transport, "mx.example", Verify::Nothing, Deadline::after(patience));
-        assert!(matches!(transport.read(&mut [0], Deadline::after(patience)), Err(WireError::Closed)));
-        drop(transport);
-        peer.join().unwrap();
-        shaken.unwrap_err().to_string()
-    }
-
-    #[test]
-    fn a_peer_that_hangs_in_the_handshake_is_left_at_the_deadline() {
-        let stopwatch = Stopwatch::start();
-        let silent = |mut far: TcpStream| drop(far.read_to_end(&mut Vec::new()));
-        assert_eq!(shake(silent, Duration::from_millis(80)), "timed out");
-        // Nor does an octet now and then lengthen it: the beginning of a record that is never whole.
-        let slow = |mut far: TcpStream| {
-            for octet in [0x16, 3, 3, 0x40, 0].into_iter().chain(std::iter::repeat(2)) {
-                crate::sys::thread::sleep(Duration::from_millis(15));
-                if far.write_all(&[octet]).is_err() {
-                    return;
-                }
-            }
-        };
-        assert_eq!(shake(slow, Duration::from_millis(150)), "timed out");
-        assert!(stopwatch.elapsed() < Duration::from_secs(20));
-    }
-
-    #[test]
-    fn a_handshake_that_fails_says_why_in_words() {
-        let long = Duration::from_secs(20);
-        let garbage = |mut far: TcpStream| far.write_all(b"554 go away, this is no TLS\r\n").unwrap();
-        assert_eq!(shake(garbage, long), "wrong version number");
-        let closed = shake(|mut far| drop(far.read(&mut [0; 4096])), long);
-        assert!(!closed.contains("error:") && !closed.is_empty(), "{closed}");
-    }
-
-    #[test]
-    fn a_file_without_anchors_is_told() {
-        let path = std::env::temp_dir().join(format!("pillarbox-anchors-{}", std::process::id()));
-        assert!(anchors(&path).err().unwrap().contains("can't be read"));
-        for (text, words) in [
-            ("", "holds no certificate in PEM"),
-            ("-----BEGIN CERTIFICATE-----\nxx\n-----END CERTIFICATE-----\n", "a damaged certificate"),
-        ] {
-            std::fs::write(&path, text).unwrap();
-            assert!(anchors(&path).err().unwrap().contains(words));
-        }
-        std::fs::remove_file(path).unwrap();
-    }
-}
+mod tests;

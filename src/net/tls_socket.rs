@@ -10,11 +10,19 @@
 use super::transport::{Deadline, Transport, WireError};
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The first octet of a TLS record with a handshake message (RFC 8446 §5.1), as the peer's hello.
+const HANDSHAKE: u8 = 22;
 
 /// The transport below TLS.
 pub(super) struct Socket {
     below: Box<dyn Transport>,
     deadline: Deadline,
+    /// Nothing has been read.
+    is_new: bool,
+    is_greeted: Arc<AtomicBool>,
 }
 
 impl fmt::Debug for Socket {
@@ -25,7 +33,13 @@ impl fmt::Debug for Socket {
 
 impl Socket {
     pub(super) fn new(below: Box<dyn Transport>, deadline: Deadline) -> Self {
-        Self { below, deadline }
+        Self { below, deadline, is_new: true, is_greeted: Arc::default() }
+    }
+
+    /// Whether the first that the peer has said belongs to a handshake and is no alert. It can be asked when the library has
+    /// thrown the socket away.
+    pub(super) fn is_greeted(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.is_greeted)
     }
 
     pub(super) fn set_deadline(&mut self, deadline: Deadline) {
@@ -50,7 +64,13 @@ impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.below.read(buffer, self.deadline) {
             Err(WireError::Closed) => Ok(0),
-            result => result.map_err(to_io),
+            Ok(octets) => {
+                if std::mem::take(&mut self.is_new) {
+                    self.is_greeted.store(buffer.first() == Some(&HANDSHAKE), Ordering::Relaxed);
+                }
+                Ok(octets)
+            }
+            Err(error) => Err(to_io(error)),
         }
     }
 }

@@ -16,6 +16,7 @@
 
 use crate::config::Settings;
 use crate::engine::host::aliases_file;
+use crate::engine::host::client_certificate::CertificateFiles;
 use crate::engine::outbound::password;
 use crate::mail::next_hop::{NextHop, Smarthost};
 use crate::rules::routing::next_hop::ExceptionTarget;
@@ -176,6 +177,12 @@ fn needs(settings: &Settings, has_agent: bool) -> Vec<(&'static str, PathBuf, Ac
         ("local.aliases", local.aliases.as_deref()),
         ("relay.ca_file", relay.ca_file.as_deref()),
     ];
+    let certificates = CertificateFiles::all(relay);
+    for it in &certificates {
+        files.push(("relay.certificate", Some(it.certificate.as_path())));
+        files.push(("relay.key", it.key.as_deref()));
+        files.push(("relay.key_password_file", it.key_password_file.as_deref()));
+    }
     let passwords = password::files(relay);
     files.extend(passwords.iter().map(|path| ("relay.password_file", Some(path.as_path()))));
     files.extend(settings.dkim.iter().map(|dkim| ("dkim.key", dkim.key.as_deref())));

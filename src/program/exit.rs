@@ -13,6 +13,8 @@ pub const OK: u8 = 0;
 pub const USAGE: u8 = 64;
 /// EX_DATAERR: the input is wrong.
 pub const DATA: u8 = 65;
+/// EX_NOINPUT: a file can't be read.
+pub const NO_INPUT: u8 = 66;
 /// EX_NOUSER: no such user.
 pub const UNKNOWN_USER: u8 = 67;
 /// EX_UNAVAILABLE: a service does not answer.

@@ -3,7 +3,7 @@
 //! | file | command |
 //! | --- | --- |
 //! | `serve`, `check`, `setup`, `queue`, `probe`, `status`, `link`, `passwd` | `pillarbox` and that word |
-//! | `sendmail/` | sendmail(8), with a command line of its own; it also starts `queue` and `serve` for its old flags |
+//! | `sendmail/` | sendmail(8) and `mail`, with command lines of their own; it also starts `queue` and `serve` for its old flags |
 //!
 //! Shared by commands, and using none of them: `privileges` (from root to `user`), `remote` (the client of the control
 //! socket), `findings` (problems of a configuration), `steps` (how a probe is shown), `terminal`, `exit`. Apart from
@@ -72,7 +72,7 @@ enum ArgumentStyle {
 }
 
 /// Every command.
-const COMMANDS: [CommandRow; 10] = [
+const COMMANDS: [CommandRow; 11] = [
     CommandRow {
         name: "serve",
         operands: "",
@@ -153,10 +153,20 @@ const COMMANDS: [CommandRow; 10] = [
         about: "take a message from standard input, as sendmail(8)",
         run: |config, arguments| sendmail::run(arguments, config),
     },
+    CommandRow {
+        name: "mail",
+        operands: "[flags] ADDRESS…",
+        arguments: ArgumentStyle::Own,
+        options: &[],
+        about: "send standard input as a message, as scripts call mail(1)",
+        run: |config, arguments| sendmail::mail::run(arguments, config),
+    },
 ];
 
 /// Names by which the program is called, the command that each stands for, and a flag for it.
-const NAMES: [(&str, &str, Option<&str>); 6] = [
+const NAMES: [(&str, &str, Option<&str>); 8] = [
+    ("mail", "mail", None),
+    ("mailx", "mail", None),
     ("mailq", "queue", None),
     ("sendmail", "sendmail", None),
     ("send-mail", "sendmail", None),

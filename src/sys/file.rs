@@ -15,6 +15,7 @@
 //! | [`FileKind::Forward`] | `.forward`: owned by its user or by root | is refused | 64 KiB |
 //! | [`FileKind::System`] | resolv.conf (a link to systemd-resolved's), mailname | is followed | 1 MiB |
 //! | [`FileKind::Hosts`] | `/etc/hosts`, read by lines: a list of blocked hosts has a million | is followed | 256 MiB |
+//! | [`FileKind::Attachment`] | what a user sends by `pillarbox mail -A` | is followed | 256 MiB |
 //! | [`FileKind::State`] | the small files below `state` | is refused | 128 KiB |
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, makedev, openat, readlinkat, statat};
@@ -48,6 +49,8 @@ pub enum FileKind {
     Hosts,
     /// A file below `state`.
     State,
+    /// A file that a user sends by `pillarbox mail -A`.
+    Attachment,
 }
 
 /// A file of addresses.
@@ -80,7 +83,7 @@ impl FileKind {
         match self {
             Self::Certificate => (4 << 20, "larger than 4 MiB"),
             Self::Forward => (64 << 10, "larger than 64 KiB"),
-            Self::Hosts => (256 << 20, "larger than 256 MiB"),
+            Self::Hosts | Self::Attachment => (256 << 20, "larger than 256 MiB"),
             Self::State => (128 << 10, "larger than 128 KiB"),
             _ => (1 << 20, "larger than 1 MiB"),
         }

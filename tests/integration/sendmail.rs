@@ -50,7 +50,7 @@ impl Place {
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(dir.join("state")).unwrap();
         copy_program(Path::new(env!("CARGO_BIN_EXE_pillarbox")), &dir.join("pillarbox"));
-        for name in ["sendmail", "send-mail", "mailq", "newaliases", "msmtp", "ssmtp"] {
+        for name in ["sendmail", "send-mail", "mailq", "newaliases", "msmtp", "ssmtp", "mail", "mailx"] {
             std::os::unix::fs::symlink("pillarbox", dir.join(name)).unwrap();
         }
         for path in [dir.clone(), dir.join("state")] {
@@ -200,7 +200,9 @@ fn the_cases_pass(place: &Place, daemon: Option<&Scripted>) {
         let is_quiet = !format!("{stderr}{stdout}{left:?}").contains("SECRET");
         let is_told = is_quiet
             && match case.get("stderr") {
-                Some(part) => stderr.contains(part) && stderr.starts_with("sendmail: "),
+                Some(part) => {
+                    stderr.contains(part) && ["sendmail: ", "mail: "].iter().any(|it| stderr.starts_with(it))
+                }
                 None => stderr.is_empty(),
             };
         let replies = stdout.lines().filter_map(|line| line.get(..4)).filter(|line| line.ends_with(' '));
@@ -216,6 +218,38 @@ fn the_cases_pass(place: &Place, daemon: Option<&Scripted>) {
         }
     }
     assert!(failed.is_empty(), "{failed}");
+}
+
+/// What `mail -A` sends is what any reader of MIME finds.
+#[test]
+fn files_are_attached() {
+    use mail_parser::MimeHeaders;
+    let place = Place::with_drop_directory();
+    place.configure("limits.message_size = \"1MiB\"\n");
+    let octets: Vec<u8> = (0..=255u8).cycle().take(100_000).collect();
+    let (image, log) = (place.0.join("cam era.jpg"), place.0.join("Übersicht.log"));
+    fs::write(&image, &octets).unwrap();
+    fs::write(&log, "ä\n").unwrap();
+    let (image, log) = (image.to_str().unwrap().to_owned(), log.to_str().unwrap().to_owned());
+    let arguments = ["-s", "cam", "-A", &image, "-a", &log, "joe@far.example"];
+    let output = run(&mut place.command("mail", &arguments), "über\n".as_bytes());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let (_, envelope, text) = place.left().unwrap();
+    assert_eq!(envelope, "body=8bitmime to=joe@far.example");
+    let message = mail_parser::MessageParser::default().parse(text.as_bytes()).unwrap();
+    assert_eq!((message.subject(), message.body_text(0).as_deref()), (Some("cam"), Some("über\n")));
+    let found: Vec<_> = message.attachments().map(|part| (part.attachment_name(), part.contents())).collect();
+    assert_eq!(found.len(), 2, "{text}");
+    assert_eq!((found[0].0, found[0].1), (Some("cam era.jpg"), octets.as_slice()));
+    assert_eq!((found[1].0, found[1].1), (Some("Übersicht.log"), "ä\n".as_bytes()));
+    let output = run(&mut place.command("mail", &["-A", "/nonexistent/x", "joe@far.example"]), &octets);
+    let reported = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(66));
+    assert!(
+        reported.starts_with("mail: /nonexistent/x: ") && reported.contains("nothing was sent"),
+        "{reported}"
+    );
+    assert_eq!(place.left(), None);
 }
 
 const SMALL: &[u8] = b"Subject: x\n\nx\n";

@@ -18,9 +18,20 @@ fn exim() -> PathBuf {
     exim
 }
 
+/// What a test adds to the configuration of Exim.
+#[derive(Default)]
+pub(super) struct Extra<'a> {
+    /// Lines before the first section.
+    pub main: &'a str,
+    /// Who may send: lines of the ACL of RCPT. Empty: everybody.
+    pub acl: &'a str,
+    /// The section of the authenticators.
+    pub authenticators: &'a str,
+}
+
 /// Exim on `sink_port` with the certificate of the place. Accepted messages stay in its queue. It runs as an account of
 /// its own; `None` unless root can make one.
-fn start(place: &Place) -> Option<Running> {
+pub(super) fn start(place: &Place, extra: &Extra<'_>) -> Option<Running> {
     let may_mount = program("unshare", "util-linux").args(["-m", "true"]).output().unwrap().status.success();
     if !may_mount {
         println!("note: Exim wants an account, and this user may not lend it one; nothing is tested here");
@@ -34,14 +45,17 @@ fn start(place: &Place) -> Option<Running> {
         place.write(name, &(fs::read_to_string(Path::new("/etc").join(name)).unwrap() + entry));
     }
     fs::create_dir(place.path("spool")).unwrap();
+    let Extra { main, acl, authenticators } = extra;
+    let acl = if acl.is_empty() { "accept" } else { acl };
     let conf = place.write(
         "exim.conf",
         &format!(
             "primary_hostname = mx.far.test\nspool_directory = {d}/spool\nlog_file_path = {d}/spool/%slog\n\
              pid_file_path = {d}/spool/pid\nlocal_interfaces = 127.0.0.1\ndaemon_smtp_ports = {}\n\
              tls_advertise_hosts = *\ntls_certificate = {d}/certificate.pem\ntls_privatekey = {d}/key.pem\n\
-             acl_smtp_rcpt = accept\nacl_smtp_data = accept\nhost_lookup =\nrfc1413_query_timeout = 0s\n\
-             queue_only = true\nkeep_environment =\nlog_selector = +tls_cipher\n\
+             acl_smtp_rcpt = rcpt\nacl_smtp_data = accept\nhost_lookup =\nrfc1413_query_timeout = 0s\n\
+             queue_only = true\nkeep_environment =\nlog_selector = +tls_cipher\n{main}\
+             begin acl\nrcpt:\n{acl}\nbegin authenticators\n{authenticators}\
              begin routers\nall:\n driver = accept\n transport = none\n\
              begin transports\nnone:\n driver = appendfile\n file = /dev/null\n",
             place.sink_port
@@ -61,7 +75,7 @@ fn start(place: &Place) -> Option<Running> {
     Some(exim)
 }
 
-fn log(place: &Place) -> String {
+pub(super) fn log(place: &Place) -> String {
     fs::read_to_string(place.path("spool/mainlog")).unwrap_or_default()
 }
 
@@ -72,7 +86,7 @@ fn exim_as_mx_host() {
     // Its account must be able to pass through.
     run(Command::new("chmod").arg("755").arg(&place.dir));
     certificate(&place, "mx.far.test");
-    let Some(_exim) = start(&place) else { return };
+    let Some(_exim) = start(&place, &Extra::default()) else { return };
     let _dns = place.dns_of_far();
     for (number, (policy, verdict)) in
         [("opportunistic", "unverified"), ("required", "verified")].into_iter().enumerate()

@@ -542,6 +542,9 @@ fn check_takes_the_recipes() {
     run(openssl.arg(&key).arg("-out").arg(&chain));
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
     fs::copy(&key, &dkim).unwrap();
+    for (from, to) in [(&chain, "box.pem"), (&key, "box.key")] {
+        fs::copy(from, place.path(to)).unwrap();
+    }
     let password = place.write("password", "geheim\n");
     fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).unwrap();
 

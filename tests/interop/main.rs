@@ -31,6 +31,8 @@ mod backlog;
 mod bad_input;
 /// Debian's programs that send mail, with pillarbox as sendmail.
 mod callers;
+/// Client certificates, and smarthosts with certificates that nobody else trusts.
+mod certificates;
 /// The clients and mail readers that people use.
 mod clients;
 /// Clocks that jump while mail waits.

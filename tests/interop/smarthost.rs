@@ -36,12 +36,20 @@ impl Authority {
 
     /// Writes `NAME.pem` and `NAME.key`.
     pub(super) fn sign(&self, place: &Place, file: &str, names: &[&str], days: i64) {
-        let (key, certificate) = certificate(names[0], names, days * DAY, Some(self));
-        place.write(&format!("{file}.pem"), &String::from_utf8(certificate.to_pem().unwrap()).unwrap());
-        let key = key.private_key_to_pem_pkcs8().unwrap();
-        let path = place.write(&format!("{file}.key"), &String::from_utf8(key).unwrap());
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+        keep(place, file, &certificate(names[0], names, days * DAY, Some(self)));
     }
+}
+
+/// Writes `NAME.pem` and `NAME.key` of a certificate that is its own issuer.
+pub(super) fn self_signed(place: &Place, file: &str, names: &[&str]) {
+    keep(place, file, &certificate(names[0], names, 30 * DAY, None));
+}
+
+fn keep(place: &Place, file: &str, (key, certificate): &(PKey<Private>, X509)) {
+    place.write(&format!("{file}.pem"), &String::from_utf8(certificate.to_pem().unwrap()).unwrap());
+    let key = key.private_key_to_pem_pkcs8().unwrap();
+    let path = place.write(&format!("{file}.key"), &String::from_utf8(key).unwrap());
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 fn certificate(
@@ -223,13 +231,13 @@ pub fn reconfigure(place: &Place, daemon: &Daemon, more: &str) {
 }
 
 /// Names ports from the start: a reload could not add them.
-fn named(ports: &[u16]) -> String {
+pub(super) fn named(ports: &[u16]) -> String {
     let routes: Vec<String> =
         ports.iter().map(|port| format!("\"p{port}.test\" = \"smtp://127.0.0.1:{port}\"")).collect();
     format!("relay.routes = {{ {} }}\n", routes.join(", "))
 }
 
-const ROUTE: &str = "queue.retry = [\"1h\"]\n";
+pub(super) const ROUTE: &str = "queue.retry = [\"1h\"]\n";
 
 /// Postfix as the smarthost, with Dovecot's AUTH: every mechanism, both kinds of TLS; the password is never sent in clear.
 #[test]

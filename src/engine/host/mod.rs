@@ -5,6 +5,7 @@
 //! | `site` | the configuration as one immutable value | at start and by a reload |
 //! | `clock` | wall time and running time | saved every ten minutes |
 //! | `certificate` | the certificate for clients | at start and by a reload; renewed by a handshake |
+//! | `client_certificate` | the certificates for smarthosts | when one is first needed, and after a reload |
 //! | `dkim_keys` | the keys that sign this host's mail | at start and by a reload |
 //! | `logins` | the users file | at start and by a reload |
 //! | `aliases_file` | the aliases file | when it has changed |
@@ -23,6 +24,7 @@ pub mod admin;
 pub mod advice;
 pub mod aliases_file;
 pub mod certificate;
+pub mod client_certificate;
 pub mod clock;
 pub mod commands;
 pub mod dkim_keys;

@@ -16,6 +16,7 @@
 
 use super::aliases_file::Aliases;
 use super::certificate::Tls;
+use super::client_certificate::ClientConnectors;
 use super::commands::Commands;
 use super::logins::Logins;
 use crate::config::{Addressee, Listener, ListenerKind, Relay, RelayFamily, Settings};
@@ -81,6 +82,8 @@ pub struct Site {
     pub logins: Logins,
     /// TLS towards next hops.
     pub connector: Connector,
+    /// The same with client certificates.
+    pub client_connectors: ClientConnectors,
     /// The keys that sign this host's own mail; empty until the caller has read them.
     pub dkim: Vec<DkimKey>,
     /// The process that runs the commands of the settings; `None` until the caller has started it.
@@ -136,6 +139,7 @@ impl Site {
             retry,
             tls,
             connector: Connector::new(settings.relay.ca_file.clone()),
+            client_connectors: ClientConnectors::default(),
             logins,
             dkim: Vec::new(),
             commands: None,
@@ -344,5 +348,27 @@ impl Accounts for SystemAccounts {
     fn find(&self, name: &str) -> Result<Option<SystemAccount>, LookupFailed> {
         let found = user::find(name).map_err(|error| LookupFailed(error.to_string()))?;
         Ok(found.map(|a| SystemAccount { name: a.name, uid: a.uid, gid: a.gid, home: a.home }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse;
+
+    /// Mail to `root` would else be sent to the world.
+    #[test]
+    fn the_hostname_is_a_local_domain_if_a_user_gets_what_nobody_else_does() {
+        let hostname = Domain::parse("box.lan").unwrap();
+        for (config, is_local) in [
+            ("", false),
+            ("admin = \"joe@far.example\"\n", false),
+            ("admin = \"joe\"\n", true),
+            ("local.catch_all = \"joe\"\n", true),
+        ] {
+            let settings = parse(&format!("{config}local.domains = \"other.example\"\n"), "f").unwrap();
+            let policy = route_policy(&settings, &hostname, Vec::new());
+            assert_eq!(policy.local_domains.contains(&hostname), is_local, "{config}");
+        }
     }
 }

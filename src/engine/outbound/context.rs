@@ -63,6 +63,11 @@ pub enum TraceEvent<'a> {
         /// The certificate of the host, in DER.
         certificate: &'a [u8],
     },
+    /// TLS will fail, because this certificate is not accepted. [`Self::Failed`] follows.
+    Refused {
+        /// The certificate that the host shows, in DER.
+        certificate: &'a [u8],
+    },
     /// The current step has failed. Another host or address may still work.
     Failed(&'a Diagnostic),
 }
@@ -71,6 +76,11 @@ pub enum TraceEvent<'a> {
 pub trait Observer {
     /// Is shown a step. Ignores it by default.
     fn see(&self, _: TraceEvent<'_>) {}
+
+    /// Whether [`TraceEvent::Refused`] is wanted even if it costs another connection.
+    fn is_curious(&self) -> bool {
+        false
+    }
 }
 
 /// No observer.

@@ -34,7 +34,7 @@
 
 use super::certificate_check::CertificateCheck;
 use super::context::{LentPlace, OutboundContext, TraceEvent};
-use super::host_policy::{HostPolicy, login};
+use super::host_policy::{HostPolicy, HostTls, client_connector, login};
 use super::hosts::Host;
 use super::outgoing::Outgoing;
 use super::password;
@@ -72,9 +72,9 @@ pub struct Conversation<'a> {
     site: Arc<Site>,
     /// The host, if the operator named it.
     pub smarthost: Option<Smarthost>,
-    /// The name of the host, which the certificate has to have.
+    /// The name of the host.
     pub host: String,
-    check: CertificateCheck,
+    tls: HostTls,
     deadline: Deadline,
     opened: Stopwatch,
     /// The reply that is awaited, its deadline, and since when it is awaited.
@@ -82,8 +82,8 @@ pub struct Conversation<'a> {
 }
 
 /// Why an address cannot be used.
-struct Unusable {
-    diagnostic: Diagnostic,
+pub(super) struct Unusable {
+    pub(super) diagnostic: Diagnostic,
     /// TLS is to blame.
     is_tls: bool,
     /// The host refused the login.
@@ -123,6 +123,7 @@ impl<'a> Conversation<'a> {
         mut addresses: Vec<SocketAddr>,
     ) -> Result<Self, Diagnostic> {
         let login = login(context, site, host)?;
+        let connector = client_connector(context, site, host)?;
         let mut last = None;
         loop {
             let (address, transport) = match connect_to(context, site, host, &mut addresses) {
@@ -130,7 +131,7 @@ impl<'a> Conversation<'a> {
                 // A reply of the host says more than the silence of its other address.
                 Err(diagnostic) => return Err(last.unwrap_or(diagnostic)),
             };
-            let policy = || HostPolicy::towards(site, host, address, login.clone());
+            let policy = || HostPolicy::towards(site, host, address, login.clone(), connector.clone());
             let mut result = Self::begin(context, site, host, address, transport, policy());
             if let (Err(Unusable { diagnostic, is_tls: true, .. }), TlsPolicy::StsTesting) =
                 (&result, &host.policy)
@@ -163,26 +164,55 @@ impl<'a> Conversation<'a> {
         site: &Arc<Site>,
         host: &Host,
         address: SocketAddr,
+        transport: Box<dyn Transport>,
+        policy: HostPolicy,
+    ) -> Result<Self, Unusable> {
+        let look = policy.look().filter(|_| context.observer.is_curious());
+        let login = policy.options.login.as_ref().map(|login| login.name.clone());
+        // A client certificate may be all of a login.
+        let login = login.filter(|name| !name.is_empty());
+        let attempt = Self::attempt(context, site, host, address, transport, policy);
+        let conversation = attempt.map_err(|mut unusable| {
+            if let Some(look) = look {
+                Self::look(context, site, host, address, look, &unusable.diagnostic);
+            }
+            unusable.diagnostic = context.failed(unusable.diagnostic);
+            unusable
+        })?;
+        let security = conversation.session.security();
+        if security == Security::Clear && host.policy == TlsPolicy::StsTesting {
+            host.log_test_failure("STARTTLS is not offered");
+        }
+        let verdict = host.policy.verdict().filter(|_| security == Security::Verified);
+        let (relay, tls) = (conversation.relay.as_str(), verdict.unwrap_or(security.name()));
+        Event::Connected { relay, tls, auth: login.as_deref() }.log();
+        Ok(conversation)
+    }
+
+    /// As [`Self::begin`], and says nothing about it.
+    pub(super) fn attempt(
+        context: &OutboundContext<'a>,
+        site: &Arc<Site>,
+        host: &Host,
+        address: SocketAddr,
         mut transport: Box<dyn Transport>,
         policy: HostPolicy,
     ) -> Result<Self, Unusable> {
-        let HostPolicy { mut options, check } = policy;
+        let HostPolicy { mut options, tls } = policy;
         if options.security != Security::Clear {
             let deadline = Deadline::after(limits::TLS_HANDSHAKE);
             let begun = Stopwatch::start();
             let _lent = context.lend(LongStep::Handshake, begun, begun);
-            let connector = &site.connector;
-            let shaken = check.start_tls(connector, &mut transport, &host.name, deadline, context.observer);
+            let shaken = tls.start(site, &mut transport, deadline, context.observer);
             options.end_point = shaken.map_err(|error| {
                 let text = format!("TLS with {}: {error}", host.name);
-                let diagnostic = context.failed(unreachable(host, EnhancedStatus::POLICY_NOW, text));
+                let diagnostic = unreachable(host, EnhancedStatus::POLICY_NOW, text);
                 Unusable { diagnostic, is_tls: true, is_login: false }
             })?;
         }
         if let Some(login) = &mut options.login {
             login.nonce = password::nonce();
         }
-        let login = options.login.as_ref().map(|login| login.name.clone());
         let mut conversation = Self {
             context: *context,
             transport,
@@ -191,29 +221,17 @@ impl<'a> Conversation<'a> {
             site: Arc::clone(site),
             smarthost: host.smarthost.clone(),
             host: host.name.clone(),
-            check,
+            tls,
             deadline: Deadline::after(limits::CLIENT_SESSION),
             opened: Stopwatch::start(),
             awaited: None,
         };
         match conversation.greet() {
-            Ok(()) => {
-                let security = conversation.session.security();
-                if security == Security::Clear && host.policy == TlsPolicy::StsTesting {
-                    host.log_test_failure("STARTTLS is not offered");
-                }
-                let verdict = host.policy.verdict().filter(|_| security == Security::Verified);
-                let (relay, tls) = (conversation.relay.as_str(), verdict.unwrap_or(security.name()));
-                Event::Connected { relay, tls, auth: login.as_deref() }.log();
-                Ok(conversation)
-            }
+            Ok(()) => Ok(conversation),
             Err(diagnostic) => {
                 let session = &conversation.session;
-                Err(Unusable {
-                    diagnostic: context.failed(diagnostic),
-                    is_tls: session.has_tls_failed(),
-                    is_login: session.is_login_refused(),
-                })
+                let (is_tls, is_login) = (session.has_tls_failed(), session.is_login_refused());
+                Err(Unusable { diagnostic, is_tls, is_login })
             }
         }
     }
@@ -247,16 +265,9 @@ impl<'a> Conversation<'a> {
         }
         let deadline = Deadline::after(limits::TLS_HANDSHAKE).min(self.deadline);
         let _lent = self.lend(LongStep::Handshake, Stopwatch::start());
-        let connector = &self.site.connector;
-        match self.check.start_tls(
-            connector,
-            &mut self.transport,
-            &self.host,
-            deadline,
-            self.context.observer,
-        ) {
+        match self.tls.start(&self.site, &mut self.transport, deadline, self.context.observer) {
             Ok(end_point) => {
-                let is_checked = !matches!(self.check, CertificateCheck::Nothing);
+                let is_checked = !matches!(self.tls.check, CertificateCheck::Nothing);
                 let security = if is_checked { Security::Verified } else { Security::Unverified };
                 self.session.tls_established(security, end_point);
             }
@@ -436,7 +447,7 @@ fn other_size() -> Lost {
 }
 
 /// Connects to the first of a host's addresses that answers, and takes it out of the list.
-fn connect_to(
+pub(super) fn connect_to(
     context: &OutboundContext<'_>,
     site: &Site,
     host: &Host,

@@ -15,6 +15,7 @@
 //! | `tls_policy`, `sts_policies` | what a domain demands of TLS: DANE and MTA-STS |
 //! | `host_policy` | TLS, certificate and login for one host |
 //! | `certificate_check` | the TLS handshake |
+//! | `certificate_look` | another look at a certificate that was refused, for `probe` |
 //! | `conversation` | a session on its connection, with deadlines |
 //! | `outgoing` | a message as it is sent: rewritten, encoded, signed |
 //! | `password` | the password for the smarthost |
@@ -23,6 +24,7 @@
 //! outcomes of single recipients come only from the replies of a session. Nothing here changes the queue.
 
 mod certificate_check;
+mod certificate_look;
 pub mod connect;
 pub mod context;
 pub mod conversation;

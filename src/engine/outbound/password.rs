@@ -13,7 +13,7 @@ use crate::config::{Relay, secret_file};
 use crate::engine::host::commands::Commands;
 use crate::engine::host::site::Site;
 use crate::mail::base64;
-use crate::mail::relay_login::PasswordSource;
+use crate::mail::relay_login::{PasswordSource, RelayLogin};
 use crate::net::transport::{Deadline, WireError, read_pipe};
 use crate::rules::accounts::secret_shape::{Flaw, first_line, flaw};
 use crate::smtp::sasl::Secret;
@@ -55,11 +55,19 @@ pub fn nonce() -> String {
     base64::encode(&octets)
 }
 
+/// Whether a login has a password. One with a client certificate needs none, so that no usual file is missed there.
+#[must_use]
+pub fn is_needed(login: &RelayLogin) -> bool {
+    let has_usual = || credential().is_some() || Path::new(USUAL_FILE).exists();
+    let may_lack = login.certificate.is_some() && login.password == PasswordSource::Usual;
+    !login.username.is_empty() && login.auth != "external" && (!may_lack || has_usual())
+}
+
 /// The files that must hold passwords, for `check`, each once.
 #[must_use]
 pub fn files(relay: &Relay) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = relay.password_file.iter().cloned().collect();
-    for login in relay.logins().iter().filter(|login| !login.username.is_empty()) {
+    for login in relay.logins().iter().filter(|login| is_needed(login)) {
         let file = match &login.password {
             PasswordSource::File(path) => Some(path.clone()),
             PasswordSource::Usual if credential().is_none() => Some(USUAL_FILE.into()),

@@ -62,6 +62,7 @@ use crate::rules::advice::hints::hint;
 use crate::rules::advice::row::{Peer, PeerKind};
 use crate::rules::advice::step::Stage;
 use crate::rules::routing::route::{Destination, NoRoute, Routed};
+use crate::rules::tls::certificate::Certificate;
 use crate::store::maildir::Maildirs;
 use crate::store::{StoreError, check_writable, free_space, has_room};
 use crate::sys::clock::{Clock, SystemClock};
@@ -197,8 +198,14 @@ struct Position {
     host: String,
     kind: PeerKind,
     addresses: Vec<SocketAddr>,
+    /// Its certificate is known by its fingerprint.
+    is_pinned: bool,
+    /// The certificate that was not accepted, for the failure that follows.
+    refused: Option<Certificate>,
     /// A failure that counts only if delivery finds no other way.
     pending: Option<Step>,
+    /// A password was read for the current host.
+    has_password: bool,
     /// A flaw of the password, which explains a refused login.
     password_flaw: Option<Flaw>,
     /// What was said in clear shows that a firewall rewrites it.
@@ -224,7 +231,10 @@ impl Position {
             host: String::new(),
             kind: PeerKind::Unknown,
             addresses: Vec::new(),
+            is_pinned: false,
+            refused: None,
             pending: None,
+            has_password: false,
             password_flaw: None,
             is_rewritten: false,
             failures: Vec::new(),
@@ -453,10 +463,15 @@ impl Walk<'_> {
         let took = state.since.elapsed();
         state.since = Stopwatch::start();
         let is_wrong = stage == Stage::Auth && text.starts_with("535");
+        let peer = Peer { name: &state.host, kind: state.kind };
         let hint = match state.password_flaw.filter(|_| is_wrong) {
             _ if mark == Mark::Ok => None,
             Some(flaw) => Some(flaw.advice),
-            None => hint(stage, &text, Peer { name: &state.host, kind: state.kind }),
+            // Without a password the certificate is refused, not a name or a word.
+            None if stage == Stage::Auth && !state.has_password => {
+                hint(stage, &format!("external {text}"), peer).or_else(|| hint(stage, &text, peer))
+            }
+            None => hint(stage, &text, peer),
         };
         Step { stage, mark, took, text, hint, class }
     }

@@ -7,6 +7,7 @@
 //! | `tls.certificate`, `tls.key` | `engine::host::certificate` | stops `serve`; at SIGHUP the old one stays |
 //! | `dkim.key` | `engine::host::dkim_keys` | the same; a short RSA key is a warning |
 //! | `relay.ca_file` | `net::tls_client` | certificates of next hops can't be verified |
+//! | `relay.certificate`, `relay.key`, `relay.key_password_file` | `engine::host::client_certificate` | nothing is sent to that smarthost |
 //! | `auth.users` | `engine::host::logins` | that user can't log in |
 //! | `relay.password_file` | `engine::outbound::password` | the smarthost refuses the login |
 //! | `local.aliases`, `:include:` files | `engine::host::aliases_file` | the line is skipped; in a user's own file it is a warning |
@@ -22,6 +23,7 @@ use super::report::CheckReport;
 use super::{doubts, files};
 use crate::config::{ConfigProblem, FilePosition, Places, Settings, host, load_with_problems};
 use crate::engine::host::aliases_file::AliasFinding;
+use crate::engine::host::client_certificate::CertificateFiles;
 use crate::engine::host::mboxes::MboxFault;
 use crate::engine::host::site::Site;
 use crate::engine::host::{aliases_file, certificate, dkim_keys, logins, mboxes};
@@ -148,6 +150,16 @@ fn check_contents(settings: &Settings, places: &Places, found: &mut CheckReport)
             }
         }
     }
+    let now = WallTime(SystemClock.wall_micros());
+    for files in CertificateFiles::all(relay) {
+        let place = |key| files::place(places, "relay", key);
+        let keys = ["certificate", "key", "key_password_file"];
+        if !keys.iter().any(|key| is_known(found, place(key)))
+            && let Err((key, fault)) = files.read(now)
+        {
+            found.problem(place(key), fault.text);
+        }
+    }
     let place = places.of("relay", "ca_file");
     if !is_known(found, place)
         && let Some(Err(text)) = relay.ca_file.as_deref().map(tls_client::anchors)
@@ -222,6 +234,60 @@ mod tests {
                 report(&file, &root, &look_up).problems.iter().map(ToString::to_string).collect();
             assert_eq!(found.is_empty(), is_good, "{mode:o}: {found}");
             assert_eq!(found.contains("user \"pb\" can't read"), !is_good, "{mode:o}: {found}");
+        }
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+
+    /// In `[relay]` and with a smarthost of its own; each login's files once, and a file that others can use only as such.
+    #[test]
+    fn a_client_certificate_of_no_use_is_told_with_its_place() {
+        let directory = std::env::temp_dir().join(format!("pillarbox-check-client-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let (file, d) = (directory.join("pillarbox.toml"), directory.display());
+        let now = WallTime(SystemClock.wall_micros());
+        for (name, mode) in [("good", 0o600), ("other", 0o600), ("open", 0o644)] {
+            let path = directory.join(name);
+            std::fs::write(&path, crate::net::self_signed::make("box.example", now).unwrap()).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let user = ProcessUser::own();
+        let found = |relay: &str| -> Vec<String> {
+            let head = format!(
+                "state = \"{d}/s\"\ncontrol = \"{d}/c.sock\"\nlocal.maildir = \"{d}/{{user}}\"\n[relay]\n"
+            );
+            std::fs::write(&file, head + &relay.replace('@', &format!("{d}/"))).unwrap();
+            let report = report(&file, &user, &|_| Some(ProcessUser::own()));
+            report.problems.iter().map(ToString::to_string).collect()
+        };
+        let first = "smarthost = \"smtps://a.example\"\n";
+        // The certificate is all of the login: no password file is missed.
+        assert_eq!(found(&format!("{first}certificate = \"@good\"\n")), [""; 0]);
+        for (relay, place, words) in [
+            (
+                format!("{first}certificate = \"@good\"\nkey = \"@other\"\n"),
+                ":7:7: ",
+                "is not the key of this",
+            ),
+            (format!("{first}certificate = \"@good\"\nkey = \"@open\"\n"), ":7:7: ", "others may use"),
+            (format!("{first}certificate = \"@open\"\n"), ":6:15: ", "others may use"),
+            (format!("{first}certificate = \"@none\"\n"), ":6:15: ", "make the file"),
+            (
+                format!("{first}certificate = \"@good\"\nkey_password_file = \"@none\"\n"),
+                ":7:21: ",
+                "make the file",
+            ),
+            (
+                "smarthost = [{ url = \"smtps://a.example\", certificate = \"@good\", key = \"@other\" }]\n"
+                    .to_owned(),
+                ":5:13: ",
+                "is not the key of this",
+            ),
+        ] {
+            let found = found(&relay);
+            assert!(
+                found.len() == 1 && found[0].contains(place) && found[0].contains(words),
+                "{relay}: {found:?}"
+            );
         }
         std::fs::remove_dir_all(&directory).unwrap();
     }

@@ -6,8 +6,8 @@
 //! | `state` | writable, or creatable by the starter | `user` |
 //! | directory of `control` | the same; the default path is checked for root only | `user` |
 //! | fixed part of `local.maildir` | writable or creatable | `user`; root with `users = "system"`, for the agent |
-//! | `tls.certificate`, `relay.ca_file`, `local.aliases` | readable | `user` |
-//! | `tls.key`, `auth.users`, `relay.password_file`, `dkim.key` | readable, and closed to others | `user` |
+//! | `tls.certificate`, `relay.certificate`, `relay.ca_file`, `local.aliases` | readable | `user` |
+//! | `tls.key`, `auth.users`, `relay.password_file`, `relay.key`, `relay.key_password_file`, `dkim.key` | readable, and closed to others | `user` |
 //!
 //! "Readable" includes the search permission of every directory on the way, and on the way to the target of a link. Files of
 //! defaults may be missing (`/etc/pillarbox/users`, `/etc/aliases`); files that the configuration names may not.
@@ -17,6 +17,7 @@
 //! everything, but even root can't write to a read-only file system, /proc or /sys.
 
 use crate::config::{ConfigProblem, FilePosition, Places, Relay, Settings, secret_file};
+use crate::engine::host::client_certificate::CertificateFiles;
 use crate::engine::outbound::password;
 use crate::mail::relay_login::{PasswordSource, RelayLogin};
 use crate::rules::routing::route::LocalUsers;
@@ -59,11 +60,11 @@ pub fn problems(
         tell(places.of("", "state"), text);
     }
     // An ordinary user can't make the default one. The daemon says so and goes on.
-    let place = places.of("", "control");
-    if (place.is_some() || from_root)
+    let control = places.of("", "control");
+    if (control.is_some() || from_root)
         && let Err(text) = socket(&settings.control, started_as, &runs_as)
     {
-        tell(place, text);
+        tell(control, text);
     }
     let maildirs = match settings.local.maildir.fixed_directory() {
         // The delivery agent keeps root's rights for those of system users.
@@ -76,8 +77,9 @@ pub fn problems(
     if let Err(text) = maildirs {
         tell(places.of("local", "maildir"), text);
     }
-    for (table, key, text) in read_again(settings, places, &runs_as) {
-        tell(places.of(table, key), text);
+    let of_certificates = certificates(&settings.relay, &runs_as);
+    for (table, key, text) in read_again(settings, places, &runs_as).into_iter().chain(of_certificates) {
+        tell(place(places, table, key), text);
     }
     for (path, text) in passwords(&settings.relay, &runs_as) {
         match password_place(&settings.relay, places, &path) {
@@ -149,6 +151,31 @@ fn passwords(relay: &Relay, user: &ProcessUser) -> impl Iterator<Item = (PathBuf
         let checked = secret_file::check(&path).and_then(|()| readable(&path, user));
         checked.err().map(|text| (path, text))
     })
+}
+
+/// Problems with the files of client certificates: key and sentence.
+fn certificates(relay: &Relay, user: &ProcessUser) -> Vec<(&'static str, &'static str, String)> {
+    let mut problems = Vec::new();
+    for files in CertificateFiles::all(relay) {
+        let of_key = if files.key.is_some() { "key" } else { "certificate" };
+        let secrets =
+            [(of_key, Some(files.key())), ("key_password_file", files.key_password_file.as_deref())];
+        for (key, path) in secrets.into_iter().filter_map(|(key, path)| Some((key, path?))) {
+            let checked = secret_file::check(path).and_then(|()| readable(path, user));
+            problems.extend(checked.err().map(|text| ("relay", key, text)));
+        }
+        if files.key.is_some() {
+            let text = readable(&files.certificate, user).err();
+            problems.extend(text.map(|text| ("relay", "certificate", text)));
+        }
+    }
+    problems
+}
+
+/// Where the configuration has a key: in its table, or, if it is a key of a login, with a smarthost.
+pub(super) fn place(places: &Places, table: &str, key: &str) -> Option<FilePosition> {
+    let of_hosts = || places.of("relay", "smarthost").or_else(|| places.of("relay", "senders"));
+    places.of(table, key).or_else(|| (table == "relay").then(of_hosts)?)
 }
 
 /// Where the configuration names a password file. `None`: it is the usual one.

@@ -4,7 +4,7 @@
 //! ```text
 //! arguments ─▶ flags ─▶ Call ─┬─▶ queue, serve: the other commands
 //!                             └─▶ standard input ─▶ content, addresses ─▶ handover ─┬─▶ control socket ─▶ daemon
-//!                                 (-bs: smtp)                                       └─▶ drop/, if no daemon takes it
+//!                                 (-bs: smtp; mail)                                 └─▶ drop/, if no daemon takes it
 //! ```
 //!
 //! Exit code 0 means that the message is on stable storage; every other code means that the caller keeps it (INTERFACE
@@ -26,6 +26,7 @@ mod addresses;
 mod content;
 pub mod flags;
 mod handover;
+pub mod mail;
 mod smtp;
 
 use super::exit::{self, CommandFailure};

@@ -170,6 +170,22 @@ mod tests {
             (Stage::Config, "/x.toml: can't be read: No such file or directory (os error 2)", "setup"),
             (Stage::Policy, "mx.b.example is not named by the MTA-STS policy of b.example", "policy"),
             (
+                Stage::Greeting,
+                "connection to smart.example broke while waiting for the greeting: the host wants a client certificate \
+                 (tlsv13 alert certificate required) (port 465)",
+                "relay.certificate",
+            ),
+            (
+                Stage::Tls,
+                "TLS with mx: the host does not accept the client certificate (sslv3 alert certificate expired)",
+                "the fingerprint",
+            ),
+            (
+                Stage::Config,
+                "no client certificate for h: \"/k\" is encrypted; name the file",
+                "relay.key_password_file",
+            ),
+            (
                 Stage::Tls,
                 "TLS with mx: no TLSA record is for the certificate; its TLSA records require TLS (DANE)",
                 "TLSA",

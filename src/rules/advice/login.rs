@@ -115,6 +115,13 @@ pub(super) const ROWS: &[Hint] = &[
         "The user name or the password is wrong: check relay.username (most providers want the whole address) and the \
          password file; many providers want an app password.",
     ),
+    // Without a password, the walk puts "external" in front of the reply.
+    row(
+        AUTH,
+        "=^external 5",
+        "The host takes the client certificate for none of its accounts: its operator has to enter it there; if it stands \
+         for several accounts, name one in relay.username.",
+    ),
     // What pillarbox says.
     row(
         AUTH,

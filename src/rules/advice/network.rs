@@ -9,6 +9,8 @@ const DNS: &[Stage] = &[Stage::Mx, Stage::Address, Stage::Policy];
 const LOOK_UPS: &[Stage] =
     &[Stage::Mx, Stage::Address, Stage::Policy, Stage::Spf, Stage::Dkim, Stage::Dmarc, Stage::Ptr];
 const TLS: &[Stage] = &[Stage::StartTls, Stage::Tls];
+/// Every step at which a host may say what it thinks of the client certificate: in TLS 1.3 it does so after the handshake.
+const SHOWN: &[Stage] = &[Stage::StartTls, Stage::Tls, Stage::Greeting, Stage::Ehlo];
 const TIMED: &[Stage] = &[
     Stage::Mx,
     Stage::Address,
@@ -136,6 +138,23 @@ pub(super) const ROWS: &[Hint] = &[
     ),
     // TLS.
     row(
+        SHOWN,
+        "wants a client certificate|want of a client certificate|no client certificate",
+        "The host wants a client certificate: name it in relay.certificate, and its key in relay.key.",
+    ),
+    row(
+        SHOWN,
+        "not accept the client certificate|because of the client certificate|client certificate not trusted",
+        "The host does not take the client certificate: its operator has to trust the issuer or the fingerprint; or name \
+         another one in relay.certificate.",
+    ),
+    row(
+        TLS,
+        "has not the fingerprint",
+        "The host has another certificate than relay.fingerprint says: if its operator renewed it, write the new \
+         fingerprint; if nobody did, another host answers in its place.",
+    ),
+    row(
         TLS,
         "expired|not yet valid",
         "Check the date of this host: if it is wrong, set the clock (NTP); if it is right, the host's operator has to renew \
@@ -145,7 +164,7 @@ pub(super) const ROWS: &[Hint] = &[
         TLS,
         "self-signed|self signed|unable to get local issuer|unable to get issuer|unable to verify",
         "The certificate has an unknown issuer: set relay.ca_file to a file with the issuer's certificate, or install the \
-         package ca-certificates.",
+         package ca-certificates; for a host of your own set relay.fingerprint.",
     ),
     row(
         TLS,
@@ -156,7 +175,7 @@ pub(super) const ROWS: &[Hint] = &[
     row(
         TLS,
         "hostname mismatch|ip address mismatch",
-        "The certificate is for another name: use that name in relay.smarthost.",
+        "The certificate is for another name: use that name in relay.smarthost, or set relay.tls_name to it.",
     ),
     row(
         TLS,

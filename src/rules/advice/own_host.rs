@@ -16,6 +16,11 @@ pub(super) const ROWS: &[Hint] = &[
         "",
         "Correct what is named here, or let pillarbox setup write a new file; pillarbox check finds all mistakes.",
     ),
+    row(
+        &[Stage::Config],
+        "client certificate",
+        "Correct relay.certificate, relay.key or relay.key_password_file: pillarbox check says which.",
+    ),
     row(&[Stage::Recipient], "", "Write one address, such as me@example.com."),
     row(&[Stage::Clock], "", "Set the clock (NTP): with a wrong date no certificate is valid."),
     row(

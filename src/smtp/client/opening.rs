@@ -15,7 +15,7 @@ use crate::smtp::command::Command;
 use crate::smtp::reply::{Reply, Severity};
 use crate::smtp::sasl::Secret;
 use crate::smtp::sasl::client::{
-    ChannelBinding, Client, ClientExchange, ClientMechanism, Failed, LoginAccount,
+    AUTO, ChannelBinding, Client, ClientExchange, ClientMechanism, Failed, LoginAccount,
 };
 use std::mem;
 
@@ -58,16 +58,25 @@ pub enum TlsUse {
 /// The account for AUTH.
 #[derive(Debug, Clone)]
 pub struct Login {
-    /// The user name.
+    /// The user name; may be empty if the client certificate says who logs in.
     pub name: String,
-    /// The password or token.
-    pub password: Secret,
+    /// The password or token. `None`: the client certificate is all that there is.
+    pub password: Option<Secret>,
+    /// The TLS layer has a client certificate.
+    pub has_certificate: bool,
     /// A word of [`crate::smtp::sasl::client::CHOICES`].
     pub choice: &'static str,
     /// The server's port, which OAUTHBEARER sends.
     pub port: u16,
     /// Random for each session, in base64.
     pub nonce: String,
+}
+
+impl Login {
+    /// Whether the handshake of TLS may be the whole login: a host that trusts the certificate need not offer EXTERNAL.
+    fn is_certificate_alone(&self) -> bool {
+        self.has_certificate && self.password.is_none() && self.choice == AUTO
+    }
 }
 
 /// Options of a session.
@@ -175,9 +184,17 @@ impl ClientSession {
             wanted: login.choice,
             is_private: self.security == Security::Verified || self.conduct.is_loopback,
             channel: end_point.map(|octets| ChannelBinding { name: "tls-server-end-point", octets }),
+            has_certificate: login.has_certificate,
+            has_password: login.password.is_some(),
         };
-        let Some(mechanism) = client.choose(&self.refused) else { return self.no_way_in(client.is_private) };
-        let (name, password, port) = (login.name.as_str(), &login.password, login.port);
+        let Some(mechanism) = client.choose(&self.refused) else {
+            if login.is_certificate_alone() && self.refused.is_empty() {
+                self.phase = Phase::Ready { is_open: false };
+                return;
+            }
+            return self.no_way_in(client.is_private);
+        };
+        let (name, password, port) = (login.name.as_str(), login.password.as_ref(), login.port);
         let account = LoginAccount { name, password, host: &self.remote, port };
         // A nonce must not be used twice.
         let nonce = format!("{}{}", login.nonce, self.refused.len());

@@ -11,7 +11,7 @@
 //! | `> SENDER RECIPIENT… [size=N] [8bit] [utf8] [requiretls] [trial] [dsn]` | hands the client a message once it is ready; without such a line it quits. `3*@b.example` stands for three recipients; `dsn` adds RET=HDRS ENVID=e1, and NOTIFY=FAILURE ORCPT=rfc822;o for each recipient, `dsn=N` the same with N times `e` and `o` |
 //! | `= RECIPIENT OUTCOME`, last `= session END` | the required results |
 //! | `= in clear it may serve` | TLS caused the end |
-//! | `# conduct: WORDS` | options of the session: `lmtp`, `tls=wanted`, `tls=required`, `smtps`, `loopback`, `login=NAME:PASSWORD`, `auth=WORD` |
+//! | `# conduct: WORDS` | options of the session: `lmtp`, `tls=wanted`, `tls=required`, `smtps`, `loopback`, `login=NAME:PASSWORD`, `login=NAME`, `certificate`, `auth=WORD` |
 
 use super::*;
 use crate::mail::address::{Mailbox, ReversePath};
@@ -90,15 +90,18 @@ fn session_with(words: &str) -> ClientSession {
             ("smtps", _) => conduct.security = Security::Verified,
             ("loopback", _) => conduct.is_loopback = true,
             ("login", account) => {
-                let (name, password) = account.split_once(':').unwrap();
+                let (name, password) = account.split_once(':').unwrap_or((account, ""));
+                let password = Some(password).filter(|password| !password.is_empty());
                 conduct.login = Some(Login {
                     name: name.to_owned(),
-                    password: crate::smtp::sasl::Secret::new(password.as_bytes().to_vec()),
+                    password: password.map(|it| crate::smtp::sasl::Secret::new(it.as_bytes().to_vec())),
+                    has_certificate: false,
                     choice: "auto",
                     port: 587,
                     nonce: "nonce".to_owned(),
                 });
             }
+            ("certificate", _) => conduct.login.as_mut().unwrap().has_certificate = true,
             ("auth", word) => {
                 let choices = crate::smtp::sasl::client::CHOICES;
                 conduct.login.as_mut().unwrap().choice = choices.iter().find(|it| it.0 == word).unwrap().0;

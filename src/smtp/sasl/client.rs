@@ -7,6 +7,7 @@
 //!
 //! ```text
 //! mechanism           initial response   then
+//! EXTERNAL            the account or =   –                               RFC 4422 app. A: by the client certificate of TLS
 //! SCRAM-SHA-256-PLUS  name, nonce        proof; checks the server's      RFC 5802, 7677; bound to the TLS channel
 //! SCRAM-SHA-256       name, nonce        proof; checks the server's      RFC 5802, 7677
 //! CRAM-MD5            –                  name, keyed hash of challenge   RFC 2195
@@ -37,6 +38,7 @@ pub const ROUNDS_MAX: usize = 1_000_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum ClientMechanism {
+    External,
     ScramSha256Plus,
     ScramSha256,
     CramMd5,
@@ -46,25 +48,29 @@ pub enum ClientMechanism {
     OauthBearer,
 }
 
-use ClientMechanism::{CramMd5, Login, OauthBearer, Plain, ScramSha256, ScramSha256Plus, XOauth2};
+use ClientMechanism::{CramMd5, External, Login, OauthBearer, Plain, ScramSha256, ScramSha256Plus, XOauth2};
 
 /// The words of `relay.auth`, each with the mechanisms that it allows, the strongest first. A token must not be sent
 /// as a password, nor a password as a token, so the mechanisms for tokens have to be asked for.
-pub const CHOICES: [(&str, &[ClientMechanism]); 7] = [
-    ("auto", &[ScramSha256Plus, ScramSha256, CramMd5, Plain, Login]),
+pub const CHOICES: [(&str, &[ClientMechanism]); 8] = [
+    (AUTO, &[External, ScramSha256Plus, ScramSha256, CramMd5, Plain, Login]),
     ("plain", &[Plain]),
     ("login", &[Login]),
     ("cram-md5", &[CramMd5]),
     ("scram-sha-256", &[ScramSha256Plus, ScramSha256]),
     ("xoauth2", &[XOauth2]),
     ("oauthbearer", &[OauthBearer]),
+    ("external", &[External]),
 ];
+/// The word that leaves the choice to the client.
+pub const AUTO: &str = "auto";
 
 impl ClientMechanism {
     /// Its registered name.
     #[must_use]
     pub const fn keyword(self) -> &'static str {
         match self {
+            External => "EXTERNAL",
             ScramSha256Plus => "SCRAM-SHA-256-PLUS",
             ScramSha256 => "SCRAM-SHA-256",
             CramMd5 => "CRAM-MD5",
@@ -96,15 +102,19 @@ pub struct Client<'a> {
     pub is_private: bool,
     /// The channel binding, if there is TLS and the library provides it.
     pub channel: Option<ChannelBinding<'a>>,
+    /// Whether a client certificate is at hand. Without one EXTERNAL has to be asked for.
+    pub has_certificate: bool,
+    /// Whether a password is at hand. Without one only EXTERNAL is possible.
+    pub has_password: bool,
 }
 
 /// The account to log in with, and its server.
 #[derive(Debug, Clone, Copy)]
 pub struct LoginAccount<'a> {
-    /// The user name.
+    /// The user name; may be empty for EXTERNAL: then the server takes the one of the certificate.
     pub name: &'a str,
-    /// The password, or the token of OAuth.
-    pub password: &'a Secret,
+    /// The password, or the token of OAuth; `None` for EXTERNAL.
+    pub password: Option<&'a Secret>,
     /// The server's name, as configured; OAUTHBEARER sends it.
     pub host: &'a str,
     /// Its port.
@@ -149,6 +159,10 @@ impl Client<'_> {
                 && self.offers(mechanism)
                 && !refused.contains(&mechanism)
                 && (mechanism != ScramSha256Plus || self.channel.is_some())
+                && match mechanism {
+                    External => self.has_certificate || self.wanted != AUTO,
+                    _ => self.has_password,
+                }
         })
     }
 
@@ -167,14 +181,15 @@ impl Client<'_> {
         account: &LoginAccount<'_>,
         nonce: &str,
     ) -> Result<(ClientExchange, Secret), Failed> {
-        let (name, password) = (account.name.as_bytes(), account.password.octets());
-        let is_fit = |text: &[u8]| {
-            !text.is_empty() && !text.iter().any(|octet| matches!(octet, 0 | 1 | b'\r' | b'\n'))
-        };
-        if !is_fit(name) || !is_fit(password) {
+        let password = account.password.map(Secret::octets).unwrap_or_default();
+        let name = account.name.as_bytes();
+        let is_sendable = |text: &[u8]| !text.iter().any(|octet| matches!(octet, 0 | 1 | b'\r' | b'\n'));
+        let is_whole = mechanism == External || !name.is_empty() && !password.is_empty();
+        if !is_whole || !is_sendable(name) || !is_sendable(password) {
             return Err(UNFIT);
         }
         let (state, response) = match mechanism {
+            External => (ExchangeState::Said, Some(name.to_vec())),
             ScramSha256Plus | ScramSha256 => {
                 let scram = self.scram(mechanism, account, nonce);
                 let first = [scram.gs2_header.as_bytes(), scram.first.as_bytes()].concat();
@@ -200,7 +215,11 @@ impl Client<'_> {
                 (ExchangeState::Bearer { to_error: b"\x01" }, Some(parts.concat()))
             }
         };
-        let unsent = response.map(|octets| encode(Secret::new(octets).octets()));
+        let unsent = response.map(|octets| match octets.as_slice() {
+            // An empty initial response (RFC 4954 §4).
+            [] => Secret::new(b"=".to_vec()),
+            _ => encode(Secret::new(octets).octets()),
+        });
         Ok(ClientExchange { unsent, state }.command(mechanism))
     }
 
@@ -219,7 +238,7 @@ impl Client<'_> {
             channel,
             first: format!("n={},r={nonce}", escape(account.name)),
             nonce: nonce.to_owned(),
-            password: copy(account.password.octets()),
+            password: copy(account.password.map(Secret::octets).unwrap_or_default()),
         }
     }
 }

@@ -103,4 +103,10 @@ fn the_password_is_the_first_line_of_a_file_that_others_can_not_read() {
     assert_eq!(files(&relay(login)), [PathBuf::from(USUAL_FILE)]);
     assert_eq!(files(&relay(&format!("{login}password_command = \"pass\"\n"))), Vec::<PathBuf>::new());
     assert_eq!(files(&relay("")), Vec::<PathBuf>::new());
+    // A client certificate may be all of a login.
+    let certificate = format!("{login}certificate = \"/c.pem\"\n");
+    let has_usual = std::path::Path::new(USUAL_FILE).exists();
+    assert_eq!(files(&relay(&certificate)).is_empty(), !has_usual);
+    assert_eq!(files(&relay(&format!("{certificate}password_file = \"/p\"\n"))), [PathBuf::from("/p")]);
+    assert_eq!(files(&relay(&format!("{login}auth = \"external\"\n"))), Vec::<PathBuf>::new());
 }

@@ -4,6 +4,7 @@
 use crate::engine::host::site::current;
 use crate::engine::probe::walk as probe;
 use crate::engine::probe::walk::{Mark, ProbeNews, Step};
+use crate::engine::tests::host_tls::CERTIFIED;
 use crate::engine::tests::world::*;
 use crate::mail::date::{Now, WallTime};
 use crate::mail::mx::MxAnswer;
@@ -16,6 +17,7 @@ use openssl::x509::X509;
 use std::net::{IpAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 pub(super) const FAR: &str = "joe@far.example";
@@ -623,10 +625,10 @@ fn tls_fails_at_its_steps() {
         walk(&broken);
     }
     let year = 365 * 86_400 * 1_000_000;
-    for (name, made, words) in [
-        ("other.example", now().wall, "for another name"),
-        ("smart.example", WallTime(now().wall.0 - 30 * year), "the clock"),
-        ("smart.example", WallTime(now().wall.0 + year), "the clock"),
+    for (name, made, words, line) in [
+        ("other.example", now().wall, "for another name", Some("relay.tls_name = \"other.example\"")),
+        ("smart.example", WallTime(now().wall.0 - 30 * year), "the clock", None),
+        ("smart.example", WallTime(now().wall.0 + year), "the clock", None),
     ] {
         let world = world("");
         let ca = file(&world, "ca.pem").display().to_string();
@@ -635,8 +637,44 @@ fn tls_fails_at_its_steps() {
         let (steps, failures) = probe(&world, FAR);
         assert_eq!(names(&failures), "tls=FAIL", "{steps:#?}");
         assert!(failures[0].hint.unwrap().contains(words), "{failures:?}");
-        assert!(failures[0].text.contains("the clock of this host says "), "{failures:?}");
+        let text = &failures[0].text;
+        assert!(text.contains("the clock of this host says "), "{text}");
+        assert!(
+            text.contains(&format!("; it shows a certificate of {name} (names {name}) by itself, from ")),
+            "{text}"
+        );
+        let write = line.map(|line| format!("; if it is the host's own, write {line}"));
+        assert_eq!(write.is_some(), text.contains("write"), "{text}");
+        assert!(text.contains(write.as_deref().unwrap_or_default()), "{text}");
     }
+}
+
+/// Whether TLS comes first or by STARTTLS: the probe looks again at a certificate that was refused, without the login.
+#[test]
+fn a_certificate_that_is_refused_is_shown_with_the_line_to_write() {
+    let shown = |failure: &Step, name: &str| {
+        assert_eq!((failure.stage, failure.mark), (step::Stage::Tls, Mark::Fail), "{failure:?}");
+        let text = &failure.text;
+        let (_, rest) = text.split_once("; it shows a certificate of ").unwrap_or_else(|| panic!("{text}"));
+        assert!(rest.starts_with(&format!("{name} (names {name}) by itself, from ")), "{text}");
+        let (_, rest) = rest.split_once("SHA-256 fingerprint ").unwrap();
+        let (fingerprint, rest) = rest.split_once(';').unwrap();
+        let line = format!(" if it is the host's own, write relay.fingerprint = \"{fingerprint}\";");
+        assert!(rest.starts_with(&line), "{text}");
+    };
+    let at = |url: &str| LOGIN.replace("smtp://smart.example:2525", url);
+    let first = world(&at("smtps://smart.example:2465"));
+    tls_server(&first, "smart.example", now().wall, None);
+    shown(&probe(&first, FAR).1[0], "smart.example");
+
+    let later = world(&at("smtp+starttls://smart.example:2525"));
+    let host = Host::friendly();
+    host.extensions.lock().unwrap().push("STARTTLS");
+    smart(&later.net, Arc::clone(&host));
+    shown(&probe(&later, FAR).1[0], CERTIFIED);
+    let commands = host.commands.lock().unwrap();
+    assert!(!commands.iter().any(|line| line.starts_with("AUTH")), "{commands:?}");
+    assert_eq!(host.connections.load(Ordering::Relaxed), 2);
 }
 
 #[test]
@@ -706,8 +744,14 @@ fn every_row_for_replies_is_given_when_a_host_says_it() {
                 step::Stage::Rcpt => Stage::Rcpt,
                 _ => continue,
             };
-            let own_words =
-                ["is not sent to", "offers no auth", "none of them can be used here", "no smtp", "port 465"];
+            let own_words = [
+                "is not sent to",
+                "offers no auth",
+                "none of them can be used here",
+                "no smtp",
+                "port 465",
+                "^external",
+            ];
             if !is_said || !host.is_empty() || own_words.iter().any(|own| all.contains(own)) {
                 continue;
             }

@@ -7,6 +7,7 @@
 //! | a positive reply | an ok step |
 //! | a refused MAIL or RCPT | a failure, or a warning if the next smarthost is asked |
 //! | another negative reply | a pending failure: delivery may go on with HELO, another mechanism, or in clear |
+//! | a certificate that is not accepted | its names, issuer, dates and fingerprint in the failure that follows, and the line to write |
 //! | a TLS session | the certificate: name, issuer, end date; a warning if it ends within ten days |
 //! | a failure without a reply | a pending failure at the step that it belongs to |
 //!
@@ -74,16 +75,29 @@ impl Observer for Walk<'_> {
                 }
                 let mut state = self.state.borrow_mut();
                 (state.host, state.addresses) = (host.name.clone(), addresses.to_vec());
+                state.refused = None;
+                let login = host.smarthost.as_ref().and_then(|smarthost| smarthost.login.as_deref());
+                state.is_pinned = login.is_some_and(|login| login.fingerprint.is_some());
+                state.has_password = false;
             }
             TraceEvent::Password(username, password) => {
-                self.state.borrow_mut().password_flaw = flaw(password.octets());
+                let mut state = self.state.borrow_mut();
+                (state.has_password, state.password_flaw) = (true, flaw(password.octets()));
+                drop(state);
                 self.pass(Stage::Password, &format_args!("found, for the login {username}"));
             }
             TraceEvent::Connected(address) => self.connected(address),
             TraceEvent::Reply(waiting, reply) => self.reply(waiting, reply),
             TraceEvent::Tls { is_verified, certificate } => self.certificate(is_verified, certificate),
+            TraceEvent::Refused { certificate } => {
+                self.state.borrow_mut().refused = Certificate::parse(certificate, self.world.now.wall);
+            }
             TraceEvent::Failed(diagnostic) => self.failed(diagnostic),
         }
+    }
+
+    fn is_curious(&self) -> bool {
+        true
     }
 }
 
@@ -182,8 +196,9 @@ impl Walk<'_> {
         let Some(shown) = Certificate::parse(certificate, self.world.now.wall) else {
             return self.pass(Stage::Tls, &how);
         };
-        let Certificate { name, issuer, ends, days_left } = shown;
-        let is_late = days_left < DAYS_LEFT_MIN;
+        let Certificate { name, issuer, ends, days_left, .. } = shown;
+        // The end of a certificate that is known by its fingerprint does not count.
+        let is_late = days_left < DAYS_LEFT_MIN && !self.state.borrow().is_pinned;
         let soon = if is_late { format!(", in {days_left} days") } else { String::new() };
         let text = format!("certificate of {name} by {issuer}, ends {ends}{soon}; {how}");
         self.report(Stage::Tls, if is_late { Mark::Warn } else { Mark::Ok }, &text);
@@ -206,6 +221,13 @@ impl Walk<'_> {
             (None, Stage::Ehlo) if text.contains("AUTH") || text.contains("password") => Stage::Auth,
             (_, stage) => stage,
         };
+        let refused = self.state.borrow_mut().refused.take();
+        if let Some(refused) = refused {
+            let is_smarthost = self.state.borrow().kind == PeerKind::Smarthost;
+            let line = refused.line(&text).filter(|_| is_smarthost);
+            let line = line.map(|line| format!("; if it is the host's own, write {line}"));
+            text = format!("{text}; it shows a {refused}{}", line.unwrap_or_default());
+        }
         if stage == Stage::Tls {
             text.push_str(&format!("; the clock of this host says {}", self.world.now.wall.to_rfc5322()));
         }

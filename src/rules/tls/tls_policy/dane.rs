@@ -107,7 +107,8 @@ const FIELDS_BEFORE_KEY: usize = 5;
 
 /// The SubjectPublicKeyInfo of a certificate, octet for octet: a library that parsed and encoded it again might
 /// produce other octets.
-fn subject_public_key_info(certificate: &[u8]) -> Option<&[u8]> {
+#[must_use]
+pub fn subject_public_key_info(certificate: &[u8]) -> Option<&[u8]> {
     let (_, certificate, _) = element(certificate).filter(|(tag, ..)| *tag == SEQUENCE)?;
     let (_, mut fields, _) = element(certificate).filter(|(tag, ..)| *tag == SEQUENCE)?;
     if let Some((VERSION, _, rest)) = element(fields) {

@@ -6,12 +6,27 @@ use proptest::prelude::*;
 
 const NONCE: &str = "rOprNGfwEbeRWgbNEkqO";
 const EXPORTER: ChannelBinding<'_> = ChannelBinding { name: "tls-exporter", octets: b"\x01\x02\xff" };
-const ALL: [&str; 7] =
-    ["LOGIN", "PLAIN", "CRAM-MD5", "scram-sha-256", "SCRAM-SHA-256-PLUS", "XOAUTH2", "OAUTHBEARER"];
+const ALL: [&str; 8] = [
+    "LOGIN",
+    "PLAIN",
+    "CRAM-MD5",
+    "scram-sha-256",
+    "SCRAM-SHA-256-PLUS",
+    "XOAUTH2",
+    "OAUTHBEARER",
+    "external",
+];
 const WITHOUT_PLUS: [&str; 1] = ["SCRAM-SHA-256"];
 
 fn client(channel: Option<ChannelBinding<'static>>) -> Client<'static> {
-    Client { offered: &ALL, wanted: "auto", is_private: true, channel }
+    Client {
+        offered: &ALL,
+        wanted: "auto",
+        is_private: true,
+        channel,
+        has_certificate: false,
+        has_password: true,
+    }
 }
 
 /// Begins an exchange, and returns the command as text.
@@ -22,7 +37,7 @@ fn start(
     password: &str,
 ) -> (ClientExchange, String) {
     let password = Secret::new(password.into());
-    let account = LoginAccount { name, password: &password, host: "server.example.com", port: 587 };
+    let account = LoginAccount { name, password: Some(&password), host: "server.example.com", port: 587 };
     let (exchange, command) = client.start(mechanism, &account, NONCE).unwrap();
     (exchange, text(&command))
 }
@@ -49,11 +64,12 @@ fn the_strongest_mechanism_is_taken_and_after_a_refusal_the_next() {
     while let Some(mechanism) = client(Some(EXPORTER)).choose(&refused) {
         refused.push(mechanism);
     }
-    assert_eq!(refused, [ScramSha256Plus, ScramSha256, CramMd5, Plain, Login]);
+    assert_eq!(refused, [ScramSha256Plus, ScramSha256, CramMd5, Plain, Login], "without a certificate");
     assert_eq!(client(None).choose(&[]), Some(ScramSha256), "no channel is known");
     for (word, choice) in CHOICES {
         let client = |is_private| Client { wanted: word, is_private, ..client(Some(EXPORTER)) };
-        assert_eq!(client(true).choose(&[]), Some(choice[0]), "{word}");
+        let first = choice.iter().find(|it| word != "auto" || **it != External);
+        assert_eq!(client(true).choose(&[]), first.copied(), "{word}");
         assert_eq!(client(true).choose(choice), None, "{word}");
         assert_eq!(client(false).choose(&[]), None, "{word}: somebody listens");
         assert_eq!(Client { offered: &[], ..client(true) }.choose(&[]), None, "{word}: not offered");
@@ -77,6 +93,38 @@ fn plain_and_login() {
     assert_eq!(text(&exchange.answer(b"Password:").unwrap()), base64::encode(b"secret"));
     assert_eq!(exchange.success("ok"), Ok(()));
     assert_eq!(answer(&mut exchange, "Password:"), Err(TOO_MUCH));
+}
+
+#[test]
+fn external_names_the_account_or_leaves_it_to_the_certificate() {
+    // RFC 4422 appendix A.2 in the form of RFC 4954 §4.
+    for (name, expected) in
+        [("", "AUTH EXTERNAL ="), ("fred@example.com", "AUTH EXTERNAL ZnJlZEBleGFtcGxlLmNvbQ==")]
+    {
+        let account = LoginAccount { name, password: None, host: "h", port: 25 };
+        let (mut exchange, command) = client(None).start(External, &account, NONCE).unwrap();
+        assert_eq!((text(&command).as_str(), exchange.success("ok")), (expected, Ok(())));
+        assert_eq!(answer(&mut exchange, ""), Err(TOO_MUCH));
+    }
+    let no_name = LoginAccount { name: "", password: None, host: "h", port: 25 };
+    for mechanism in [Plain, Login, CramMd5, ScramSha256, XOauth2, OauthBearer] {
+        assert!(client(None).start(mechanism, &no_name, NONCE).is_err(), "{mechanism:?}");
+    }
+}
+
+#[test]
+fn external_comes_first_where_there_is_a_certificate() {
+    let with = Client { has_certificate: true, ..client(Some(EXPORTER)) };
+    assert_eq!(with.choose(&[]), Some(External));
+    assert_eq!(with.choose(&[External]), Some(ScramSha256Plus), "refused: the password is next");
+    assert_eq!(Client { offered: &WITHOUT_PLUS, ..with }.choose(&[]), Some(ScramSha256), "not offered");
+    assert_eq!(Client { is_private: false, ..with }.choose(&[]), None);
+    let alone = Client { has_password: false, ..with };
+    assert_eq!((alone.choose(&[]), alone.choose(&[External])), (Some(External), None));
+    assert_eq!(Client { has_certificate: false, ..alone }.choose(&[]), None);
+    // By another layer than TLS, such as IPsec: the operator asks for it.
+    let asked = Client { wanted: "external", has_certificate: false, ..alone };
+    assert_eq!(asked.choose(&[]), Some(External));
 }
 
 #[test]
@@ -223,8 +271,11 @@ fn what_can_not_be_sent_is_not() {
         [("", "x"), ("x", ""), ("a\0b", "x"), ("x", "a\nb"), ("x", "a\x01b"), ("a\rb", "x")]
     {
         let password = Secret::new(password.into());
-        let account = LoginAccount { name, password: &password, host: "h", port: 25 };
+        let account = LoginAccount { name, password: Some(&password), host: "h", port: 25 };
         for mechanism in CHOICES.iter().flat_map(|(_, choice)| *choice) {
+            if *mechanism == External && (name.is_empty() || password.octets().is_empty()) {
+                continue;
+            }
             let failed = client(Some(EXPORTER)).start(*mechanism, &account, NONCE).map(drop);
             assert_eq!(failed, Err(UNFIT), "{mechanism:?} {name:?}");
         }
