@@ -49,6 +49,7 @@ use crate::net::resolver::Resolver;
 use crate::protocol::request::Request;
 use crate::rules::accounts::oauth::kept::Kept;
 use crate::rules::advice::hints::hint;
+use crate::rules::advice::row::{Peer, PeerKind};
 use crate::rules::advice::step::Stage;
 use crate::sys::clock::{Clock, SystemClock};
 use std::ffi::OsString;
@@ -131,7 +132,9 @@ fn status(settings: &Settings, name: Option<&str>) -> Result<(), CommandFailure>
             line.push_str(&format!("; the last one came {granted}"));
         }
         say(&format!("{line}\n"));
-        if let Some(advice) = hint(Stage::Password, &it.answer, "").filter(|_| it.state.needs_login()) {
+        if let Some(advice) =
+            hint(Stage::Password, &it.answer, Peer::default()).filter(|_| it.state.needs_login())
+        {
             say(&format!("  {advice}\n"));
         }
     }
@@ -167,7 +170,8 @@ fn log_in(site: &Arc<Site>, username: &str) -> Result<(), CommandFailure> {
     {
         let text = format!("{host} refuses the login: {}; nothing was kept", diagnostic.line());
         let mut failure = failed(exit::NO_PERMISSION, &text);
-        failure.lines.extend(hint(Stage::Auth, diagnostic.line(), host).map(|advice| format!("  {advice}")));
+        let peer = Peer { name: host, kind: PeerKind::Smarthost };
+        failure.lines.extend(hint(Stage::Auth, diagnostic.line(), peer).map(|advice| format!("  {advice}")));
         return Err(failure);
     }
     keeper
@@ -192,7 +196,7 @@ fn log_in(site: &Arc<Site>, username: &str) -> Result<(), CommandFailure> {
 /// A failure, with the advice for it.
 fn failed(code: u8, text: &str) -> CommandFailure {
     let mut failure = CommandFailure::new(code, format!("login: {}", escaped(text)));
-    failure.lines.extend(hint(Stage::Password, text, "").map(|advice| format!("  {advice}")));
+    failure.lines.extend(hint(Stage::Password, text, Peer::default()).map(|advice| format!("  {advice}")));
     failure
 }
 

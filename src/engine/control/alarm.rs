@@ -37,6 +37,7 @@
 //! The standing alarms are in memory only: after a restart, a reason that still holds is reported again. If the command
 //! fails, that is logged, and the event is not repeated.
 
+use crate::engine::host::advice::advice;
 use crate::engine::host::commands::Commands;
 use crate::engine::host::site::Site;
 use crate::engine::log::counters::Count;
@@ -46,6 +47,7 @@ use crate::engine::queue::index::{FailingHop, Hop};
 use crate::engine::queue::manager::Manager;
 use crate::mail::date::Now;
 use crate::mail::id::QueueId;
+use crate::mail::outcome::Diagnostic;
 use crate::net::transport::Deadline;
 use crate::rules::advice::monitor::span;
 use crate::rules::pacing::alarm::{AlarmEvent, Alarms, Reason};
@@ -214,7 +216,7 @@ fn troubles(manager: &Manager, site: &Site, now: Now) -> Vec<Trouble> {
     let failing = failing.filter(|route| age(route.since) > stuck_after || is_refused(route));
     let failing = failing.filter(|route| route.hop != Hop::Local);
     let routes = failing.map(|route| {
-        let why = route.pause.map_or_else(String::new, |pause| format!(": {}", pause.reason.line()));
+        let why = route.pause.map_or_else(String::new, |pause| cause(site, &pause.reason));
         let text = format!("{} has not worked for {}{why}", route.hop, span(age(route.since).as_secs()));
         Trouble { reason: Reason::Route(route.hop.to_string()), id: None, text }
     });
@@ -241,8 +243,16 @@ fn text_with_cause(manager: &Manager, trouble: &Trouble) -> String {
             .find_map(|it| it.diagnostic)
     };
     match waits().or_else(last) {
-        Some(why) => format!("{}: {}", trouble.text, why.line()),
+        Some(why) => format!("{}{}", trouble.text, cause(&manager.site(), &why)),
         None => trouble.text.clone(),
+    }
+}
+
+/// The cause of a trouble, and what to change.
+fn cause(site: &Site, reason: &Diagnostic) -> String {
+    match advice(site, reason) {
+        Some(advice) => format!(": {}. {advice}", reason.line().trim_end_matches('.')),
+        None => format!(": {}", reason.line()),
     }
 }
 

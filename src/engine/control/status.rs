@@ -39,6 +39,8 @@
 use super::listing::{clean, json_text, wall_time};
 use super::services::Services;
 use crate::engine::control::output::Output;
+use crate::engine::host::advice::advice;
+use crate::engine::host::site::Site;
 use crate::engine::log::counters::{COUNTS, Count};
 use crate::engine::outbound::tokens::standing::{TokenStanding, TokenState};
 use crate::engine::queue::index::FailingHop;
@@ -51,6 +53,7 @@ use crate::rules::pacing::downtime::Uplink;
 use crate::sys::confinement::Confined;
 use std::fmt::Write;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How many routes are shown; those that have failed for longest come first.
@@ -155,6 +158,7 @@ impl Row {
 
 /// The values of all metrics, and the routes and alarms, at one time.
 struct Status {
+    site: Arc<Site>,
     now: Now,
     /// In seconds, as `oldest`.
     uptime: u64,
@@ -225,9 +229,9 @@ impl Status {
         };
         Self {
             now,
+            confined: site.confined,
             uptime: age(counters.started).as_secs(),
             link: index.link(),
-            confined: site.confined,
             connections: counters.connections.value() as u64,
             oldest: age_of(queue.oldest),
             held: queue.held,
@@ -237,6 +241,7 @@ impl Status {
             routes: index.failing_hops(ROUTES_MAX),
             since_start: counters.since_start(),
             in_all: counters.in_all(),
+            site,
         }
     }
 
@@ -258,6 +263,7 @@ impl Status {
                 failing: self.now.running.saturating_sub(route.since).as_secs(),
                 status: pause.reason.status.to_string(),
                 reason: pause.reason.line().to_owned(),
+                advice: advice(&self.site, &pause.reason),
             })
         });
         paused.collect()
@@ -291,7 +297,7 @@ impl Status {
             );
         }
         for paused in self.paused().into_iter().filter(|_| sees_all) {
-            let Paused { route, wait, failing, reason, .. } = paused;
+            let Paused { route, wait, failing, reason, advice, .. } = paused;
             let next = if wait == 0 { "now".to_owned() } else { format!("in {}", span(wait)) };
             let _ = writeln!(
                 text,
@@ -300,6 +306,9 @@ impl Status {
                 span(failing),
                 clean(&reason)
             );
+            if let Some(advice) = advice {
+                let _ = writeln!(text, "        {advice}");
+            }
         }
         for token in self.tokens.iter().filter(|token| sees_all && token.state.deserves_look()) {
             let _ = writeln!(text, "token: {}", clean(&token.text()));
@@ -388,18 +397,21 @@ struct Paused {
     failing: u64,
     status: String,
     reason: String,
+    /// What the operator should change.
+    advice: Option<&'static str>,
 }
 
 impl Paused {
     fn json(&self, now: Now) -> String {
         let until = wall_time(now, now.running.saturating_add(Duration::from_secs(self.wait)));
         format!(
-            "{{\"route\":{},\"next_attempt\":{},\"failing_seconds\":{},\"status\":\"{}\",\"reason\":{}}}",
+            "{{\"route\":{},\"next_attempt\":{},\"failing_seconds\":{},\"status\":\"{}\",\"reason\":{},\"advice\":{}}}",
             json_text(&self.route),
             until.seconds(),
             self.failing,
             self.status,
-            json_text(&self.reason)
+            json_text(&self.reason),
+            self.advice.map_or_else(|| "null".to_owned(), json_text)
         )
     }
 }
