@@ -231,7 +231,7 @@ fn kills_around_refreshes_leave_a_login_that_works() {
     wait_until("all have arrived", SOON, || stage.delivered() >= sent);
     assert!(place.logged(&["state=refused"]).is_empty(), "{}", place.log());
     let asked = stage.asked().iter().filter(|form| form.contains("refresh_token")).count();
-    assert!(asked >= 15, "the kills hit no refresh: only {asked}");
+    assert!(asked >= 8, "the kills hit no refresh: only {asked}");
     daemon.stop();
 }
 
