@@ -86,6 +86,12 @@ impl QueueIndex {
         breaker.pause().filter(|_| breaker.is_open(now)).map(|pause| pause.reason.clone())
     }
 
+    /// The last failure of a hop that has not worked since, whether or not its pause is over.
+    #[must_use]
+    pub fn last_failure(&self, hop: &Hop) -> Option<Diagnostic> {
+        self.inner.lock().hops.get(hop)?.breaker.pause().map(|pause| pause.reason.clone())
+    }
+
     /// The number of failures of a hop since a running time. They count as attempts of the messages that waited.
     #[must_use]
     pub fn failures_since(&self, hop: &Hop, since: Duration) -> u32 {
