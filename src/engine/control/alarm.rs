@@ -36,6 +36,7 @@
 //! The standing alarms are in memory only: after a restart, a reason that still holds is reported again. If the command
 //! fails, that is logged, and the event is not repeated.
 
+use super::cause;
 use crate::engine::host::commands::Commands;
 use crate::engine::host::site::Site;
 use crate::engine::log::counters::Count;
@@ -209,21 +210,7 @@ fn troubles(manager: &Manager, site: &Site, now: Now) -> Vec<Trouble> {
 
 /// The text of a trouble, with the reason why its message waits: that of its route, else that of its last attempt.
 fn text_with_cause(manager: &Manager, trouble: &Trouble) -> String {
-    let Some(id) = trouble.id else { return trouble.text.clone() };
-    let now = manager.clock.now().running;
-    let waits = || {
-        let hops = manager.index.hops_of(id);
-        hops.iter().find_map(|hop| manager.index.wait_reason(hop, id, now))
-    };
-    let last = || {
-        let summary = manager.queue.summary(id)?.ok()?;
-        summary
-            .progress
-            .into_iter()
-            .filter(|it| it.is_due() || it.kept.is_some())
-            .find_map(|it| it.diagnostic)
-    };
-    match waits().or_else(last) {
+    match trouble.id.and_then(|id| cause::of_message(manager, id)) {
         Some(why) => format!("{}: {}", trouble.text, why.line()),
         None => trouble.text.clone(),
     }

@@ -23,6 +23,7 @@
 //! | a wrong checksum, or is missing | 0 everywhere |
 
 use super::event::{AttemptEnd, trouble};
+use super::last_ends::LastEnds;
 use super::logger;
 use crate::mail::date::Now;
 use crate::store::state_file::line::STATISTICS;
@@ -109,6 +110,8 @@ pub struct Counters {
     pub connections: Arc<dyn Gauge>,
     /// The running time at the start.
     pub started: Duration,
+    /// The last delivery and the last failure.
+    pub last_ends: LastEnds,
     state: PathBuf,
     /// The totals before the start.
     before: Numbers,
@@ -131,6 +134,7 @@ impl Counters {
         Self {
             connections,
             started: now.running,
+            last_ends: LastEnds::default(),
             state: state.to_owned(),
             before: parse(&STATISTICS.load(state).unwrap_or_default()),
             since: Lock::new([0; COUNTS]),

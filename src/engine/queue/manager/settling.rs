@@ -134,7 +134,9 @@ impl Manager {
                 && !is_ordered
                 && admin::is_worth_keeping(&site, &entry.description().envelope, &recipient.mailbox);
             let end = log_outcome(&log, &outcome, is_kept);
-            self.intake.counters.count_end(end, *hop == Hop::Local);
+            let (counters, reply) = (&self.intake.counters, outcome.diagnostic().line());
+            counters.count_end(end, *hop == Hop::Local);
+            counters.last_ends.note(end, entry.id(), &recipient.mailbox, now.wall, reply);
             if is_kept {
                 records.extend(super::kept::records(place, outcome, now));
                 continue;
