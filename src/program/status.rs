@@ -67,7 +67,9 @@ fn show(config: &Path, words: &[&str], is_check: bool, screen: &mut Screen) -> R
                 format!("no daemon answers: {why}; start it: systemctl start pillarbox, or pillarbox serve");
             let mut failure = CommandFailure::new(exit::UNAVAILABLE, text);
             if let Some((messages, octets, unread)) = queued(&settings) {
-                failure.lines.push(format!("pillarbox: in the queue: {messages} messages, {octets} octets"));
+                let waits =
+                    if messages == 1 { "1 message waits" } else { &format!("{messages} messages wait") };
+                failure.lines.push(format!("pillarbox: {waits} in the queue: {octets} octets"));
                 if unread > 0 {
                     failure.lines.push(format!("pillarbox: and {unread} files that can't be read"));
                 }

@@ -118,7 +118,7 @@ fn prometheus_and_python_read_it_and_a_restart_keeps_the_totals() {
         errors.contains("no daemon answers") && errors.contains("start it: systemctl start pillarbox"),
         "{errors}"
     );
-    assert!(errors.contains("in the queue: 1 messages, "), "{errors}");
+    assert!(errors.contains("1 message waits in the queue: "), "{errors}");
 }
 
 #[test]

@@ -149,17 +149,17 @@ pub(super) fn size(octets: u64) -> String {
 
 fn certificate(facts: &Facts, (name, ends): &(String, WallTime), sees_all: bool) -> Option<Finding> {
     let name = if sees_all { format!("The certificate {}", clean(name)) } else { "A certificate".to_owned() };
-    let todo = "renew it, and then run `systemctl reload pillarbox`, or send SIGHUP.";
+    let remedy = "renew it, and then run `systemctl reload pillarbox`, or send SIGHUP.";
     let Some(left) = ends.seconds().checked_sub(facts.wall.seconds()) else {
         let ago = span(facts.wall.seconds() - ends.seconds());
-        return Some(Finding::new(Level::Critical, format!("{name} ended {ago} ago; {todo}")));
+        return Some(Finding::new(Level::Critical, format!("{name} ended {ago} ago; {remedy}")));
     };
     let level = match left / DAY {
         0..CERTIFICATE_CRITICAL_DAYS => Level::Critical,
         CERTIFICATE_CRITICAL_DAYS..CERTIFICATE_WARNING_DAYS => Level::Warning,
         _ => return None,
     };
-    Some(Finding::new(level, format!("{name} ends in {}; {todo}", span(left))))
+    Some(Finding::new(level, format!("{name} ends in {}; {remedy}", span(left))))
 }
 
 fn room(facts: &Facts) -> Option<Finding> {
@@ -184,7 +184,7 @@ fn room(facts: &Facts) -> Option<Finding> {
 }
 
 fn limits(facts: &Facts, figures: &Figures) -> Vec<Finding> {
-    let todo = "`pillarbox queue` shows what waits, and why.";
+    let remedy = "`pillarbox queue` shows what waits, and why.";
     let judge = |now: u64, most: u64| match () {
         () if most == 0 || now <= most / 2 => None,
         () if now >= most => Some((Level::Critical, "full")),
@@ -194,11 +194,14 @@ fn limits(facts: &Facts, figures: &Figures) -> Vec<Finding> {
     let full = |word: &str| if word == "full" { " No more mail is accepted." } else { "" };
     let number = judge(figures.messages, figures.max_messages).map(|(level, word)| {
         let (now, most) = (figures.messages, figures.max_messages);
-        Finding::judged(level, format!("The queue is {word}: {now} of {most} messages.{} {todo}", full(word)))
+        Finding::judged(
+            level,
+            format!("The queue is {word}: {now} of {most} messages.{} {remedy}", full(word)),
+        )
     });
     let octets = judge(figures.octets, facts.max_octets).map(|(level, word)| {
         let (now, most) = (size(figures.octets), size(facts.max_octets));
-        Finding::new(level, format!("The queue is {word}: {now} of {most}.{} {todo}", full(word)))
+        Finding::new(level, format!("The queue is {word}: {now} of {most}.{} {remedy}", full(word)))
     });
     number.into_iter().chain(octets).collect()
 }
@@ -211,10 +214,10 @@ fn stuck_things(facts: &Facts, figures: &Figures, sees_all: bool) -> Vec<Finding
             Some((id, why)) => (clean(why).trim_end_matches('.').to_owned(), id.to_string()),
             None => ("`pillarbox queue` shows why".to_owned(), "ID".to_owned()),
         };
-        let todo = format!("Mend that, and then run `pillarbox queue release {id}`.");
+        let remedy = format!("Mend that, and then run `pillarbox queue release {id}`.");
         Finding::judged(
             Level::Critical,
-            format!("{number} message{plural} to admin could not be delivered: {why}. {todo}"),
+            format!("{number} message{plural} to admin could not be delivered: {why}. {remedy}"),
         )
     });
     let hanging = (figures.hanging > 0).then(|| {
@@ -280,12 +283,12 @@ fn route(route: &Route, figures: &Figures, sees_all: bool) -> Finding {
         0 => "It is being tried now.".to_owned(),
         seconds => format!("The next try is in {}; `pillarbox queue flush` tries at once.", span(seconds)),
     };
-    let todo = match route.advice {
+    let remedy = match route.advice {
         Some(advice) if is_long => format!("{advice} Then run `pillarbox queue flush`."),
         Some(advice) => format!("{advice} {again}"),
         None => again,
     };
-    Finding::judged(level, format!("{what}: {}. {todo}", reason.trim_end_matches('.')))
+    Finding::judged(level, format!("{what}: {}. {remedy}", reason.trim_end_matches('.')))
 }
 
 /// What the host has done, after "has".

@@ -75,7 +75,7 @@ fn a_route_that_fails_is_the_first_sentence_until_it_works() {
 
 #[test]
 fn what_waits_for_link_schedule_and_next_try_is_told_apart() {
-    let (mut world, host) = world("");
+    let (world, host) = world("");
     ask(&world, "link down");
     world.accept("alice@box.example", &[FAR]);
     assert!(sentence(&world).starts_with("The link is down: 1 message waits for other hosts. "));

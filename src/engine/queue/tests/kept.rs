@@ -65,8 +65,8 @@ fn is_held(world: &World, reason: &str) {
     assert!(code == 2 && check.contains("held because they cannot be delivered to admin: 1"), "{check}");
     let (_, status) = ask(world, "status");
     let said = "1 message to admin could not be delivered: ";
-    let todo = format!("Mend that, and then run `pillarbox queue release {}`.\n", held.id);
-    assert!(status.starts_with(said) && status.contains(reason) && status.contains(&todo), "{status}");
+    let remedy = format!("Mend that, and then run `pillarbox queue release {}`.\n", held.id);
+    assert!(status.starts_with(said) && status.contains(reason) && status.contains(&remedy), "{status}");
 }
 
 #[test]
