@@ -497,6 +497,7 @@ mod tests {
         }
         assert_eq!(Mailbox::parse(&format!("{}@b", "a".repeat(257))), Err(AddressError::TooLong));
         assert_eq!(Mailbox::parse(&format!("a@{}", "a.".repeat(128) + "b")), Err(AddressError::TooLong));
+        assert!(Mailbox::parse(&format!("a@{}", "a.".repeat(127) + "b")).is_ok(), "255 octets");
     }
 
     #[test]

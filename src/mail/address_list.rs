@@ -62,6 +62,8 @@ impl AddressSpan {
             return None;
         }
         match domain {
+            // An address with a backslash before its `@`. Printed in quotes, it would be read as one with a domain.
+            None if local_part.as_str().contains('@') && !is_name(&local_part.to_string()) => None,
             None => Some(Unqualified { local_part, domain: None }),
             Some(domain) => domain.map(|domain| Unqualified { local_part, domain: Some(domain) }),
         }
@@ -137,6 +139,11 @@ pub fn read(value: &[u8]) -> AddressList {
     trim_list(value, &mut list.addresses);
     list.is_sloppy |= list.lacks_commas || has_oddities(value, &list.addresses);
     list
+}
+
+/// Whether a text is one address without a domain.
+fn is_name(text: &str) -> bool {
+    matches!(read(text.as_bytes()).addresses.as_slice(), [span] if !span.has_domain())
 }
 
 /// Whether text around an address would be part of it for a strict parser.
@@ -261,6 +268,10 @@ mod tests {
     #[test]
     fn what_others_write_is_read() {
         for (value, expected) in [
+            // An address or a name: it is neither.
+            (r"root\@far.example, joe", "? joe"),
+            (r"tes\@b.tes|", "?"),
+            ("a@x?y", "?"),
             // A comma is missing, or another sign stands in its place.
             ("a@x b@y", "a@x b@y +"),
             ("root boss@far.example", "root boss@far.example +"),

@@ -23,11 +23,11 @@ fn is_atom(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
-/// Whether an address fits its type: one of type `utf-8` may hold UTF-8 unchanged (RFC 6533 §3); all others are
-/// xtext.
+/// Whether an address fits its type: one of type `utf-8` may hold UTF-8 unchanged (RFC 6533 §3), but no `=`, which no value
+/// of a parameter has (RFC 5321 §4.1.2); all others are xtext.
 fn is_address(kind: &str, address: &str) -> bool {
     if kind.eq_ignore_ascii_case("utf-8") {
-        address.chars().all(|c| !c.is_control() && !c.is_whitespace())
+        address.chars().all(|c| c != '=' && !c.is_control() && !c.is_whitespace())
     } else {
         is_xtext(address)
     }

@@ -516,6 +516,22 @@ mod tests {
     }
 
     #[test]
+    fn a_new_file_is_private_and_never_takes_a_name_from_another() {
+        let directory = TestDirectory::new();
+        let here = open(directory.path());
+        let file = StagedFile::create(&here, "tmp".into(), None).unwrap();
+        assert_eq!(rustix::fs::fstat(&file.file).unwrap().st_mode & 0o077, 0);
+        let flags = rustix::io::fcntl_getfd(&file.file).unwrap();
+        assert!(flags.contains(rustix::io::FdFlags::CLOEXEC), "a program that is run would have it open");
+        let taken = || StagedFile::create(&here, "tmp".into(), None).unwrap_err().kind();
+        assert_eq!(taken(), io::ErrorKind::AlreadyExists);
+        drop(file);
+        std::os::unix::fs::symlink("elsewhere", directory.path().join("tmp")).unwrap();
+        assert_eq!(taken(), io::ErrorKind::AlreadyExists);
+        assert_eq!(names(&directory), ["tmp"]);
+    }
+
+    #[test]
     fn what_is_dropped_before_its_commit_leaves_nothing() {
         let directory = TestDirectory::new();
         let here = open(directory.path());
@@ -583,6 +599,14 @@ mod tests {
         let synced = file.sync(Arc::clone(&here), directory.path().join("final")).unwrap();
         synced.move_with(link_without_replacing).unwrap();
         assert_eq!(names(&directory), ["final"]);
+    }
+
+    #[test]
+    fn what_was_appended_is_synced() {
+        let directory = TestDirectory::new();
+        assert!(sync_data(&File::create(directory.path().join("file")).unwrap()).is_ok());
+        // The kernel refuses to sync a device.
+        assert!(sync_data(&fs::OpenOptions::new().write(true).open("/dev/null").unwrap()).is_err());
     }
 
     #[test]

@@ -37,6 +37,7 @@ mod rooms;
 
 pub use self::errand::{Agent, Errand, IS_MBOX, MaildirUser, perform};
 pub use self::mbox::problem as mbox_problem;
+pub use self::name::is_composed;
 pub use self::path::{MaildirPath, is_safe_component};
 use self::rooms::Rooms;
 use super::durable::{Owner, StagedFile, SyncedFile};

@@ -24,6 +24,7 @@ mod text;
 
 pub use error::{ErrorKind, StoreError};
 
+use rustix::fs::StatVfs;
 use rustix::io::Errno;
 use std::io;
 use std::path::Path;
@@ -37,17 +38,19 @@ pub fn free_space(path: &Path) -> io::Result<u64> {
     let mut path = path;
     loop {
         match (rustix::fs::statvfs(path), path.parent()) {
-            (Ok(space), _) => {
-                // Btrfs and others make inodes on demand, and report 0 of 0.
-                let no_inodes = space.f_files != 0 && space.f_favail == 0;
-                return Ok(if no_inodes { 0 } else { space.f_bavail.saturating_mul(space.f_frsize) });
-            }
+            (Ok(space), _) => return Ok(octets_in(&space)),
             (Err(Errno::NOENT), Some(parent)) => {
                 path = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
             }
             (Err(errno), _) => return Err(errno.into()),
         }
     }
+}
+
+fn octets_in(space: &StatVfs) -> u64 {
+    // Btrfs and others make inodes on demand, and report 0 of 0.
+    let no_inodes = space.f_files != 0 && space.f_favail == 0;
+    if no_inodes { 0 } else { space.f_bavail.saturating_mul(space.f_frsize) }
 }
 
 /// Whether a message of `declared` octets leaves `kept` of the `free` octets free.
@@ -90,6 +93,15 @@ mod test_directory {
 mod tests {
     use super::*;
     use test_directory::TestDirectory;
+
+    #[test]
+    fn without_an_inode_there_is_no_room_unless_they_are_made_on_demand() {
+        let room = |f_files, f_favail| {
+            let space = rustix::fs::statvfs("/").unwrap();
+            octets_in(&StatVfs { f_files, f_favail, f_bavail: 3, f_frsize: 4096, ..space })
+        };
+        assert_eq!([room(1000, 1), room(1000, 0), room(0, 0)], [3 * 4096, 0, 3 * 4096]);
+    }
 
     #[test]
     fn free_space_is_known_before_the_directory_exists() {

@@ -143,7 +143,28 @@ macro_rules! tests {
 }
 
 tests! {
-    address address_list aliases client_session command configuration control cron data date dkim dns_answer drop_file encoded_word header pem policy_reply proxy_header queue_file recode repair reply rewrite sasl server_session state_file sts_policy system_file users_file
+    address address_list agent_packet aliases client_session command command_packet configuration control cron data date dkim dns_answer drop_file dsn encoded_word header pem policy_reply proxy_header queue_file recode repair reply rewrite sasl server_session state_file sts_policy system_file users_file
+}
+
+/// What pillarbox needs changes, and the fuzz crate, a workspace of its own, keeps a lock file of its own: with an old one
+/// `cargo fuzz` looks for versions that nobody has tried.
+#[test]
+fn the_lock_file_of_the_fuzz_crate_knows_all_that_pillarbox_needs() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| std::fs::read_to_string(folder.join(path)).unwrap();
+    let manifest = read("Cargo.toml");
+    let (_, needed) = manifest.split_once("[dependencies]\n").unwrap();
+    let needed =
+        needed.lines().take_while(|line| !line.is_empty()).map(|line| line.split_once(" = ").unwrap().0);
+    let lock = read("tests/fuzz/Cargo.lock");
+    let (_, locked) = lock.split_once("name = \"pillarbox\"\n").unwrap();
+    let (locked, _) = locked.split_once("\n]").unwrap();
+    let locked = locked.lines().filter_map(|line| line.strip_prefix(" \"")?.split(['"', ' ']).next());
+    assert_eq!(
+        needed.collect::<Vec<_>>(),
+        locked.collect::<Vec<_>>(),
+        "cargo metadata --manifest-path tests/fuzz/Cargo.toml"
+    );
 }
 
 /// A mutator that changes nothing would make the tests above idle.

@@ -184,15 +184,7 @@ impl Control {
             match self.listener.accept() {
                 Ok((stream, _)) => self.start_connection(stream, services),
                 Err(_) if self.stopping.load(Ordering::SeqCst) => break,
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted
-                    ) => {}
-                Err(error) => {
-                    trouble("accepting on the control socket", &error);
-                    thread::sleep(ACCEPT_PAUSE);
-                }
+                Err(error) => accept_failed(&error),
             }
         }
     }
@@ -310,6 +302,14 @@ fn is_left_over(path: &Path) -> bool {
     is_socket && ask() == Err(rustix::io::Errno::CONNREFUSED)
 }
 
+/// Logs an error of `accept` and waits a moment, unless the error is about one client only.
+fn accept_failed(error: &io::Error) {
+    if !matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) {
+        trouble("accepting on the control socket", error);
+        thread::sleep(ACCEPT_PAUSE);
+    }
+}
+
 /// Refuses a connection without waiting for the client.
 fn turn_away(stream: &UnixStream, why: &str) {
     let mut exchange = Exchange::new(stream, SOCKET_TIMEOUTS);
@@ -423,6 +423,20 @@ impl Peer for Exchange<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::tests::world::{World, take_events, take_log};
+
+    /// Without a descriptor left, the thread would else spin, and nobody would learn why.
+    #[test]
+    fn an_accept_that_fails_for_this_host_is_told_of_and_followed_by_a_pause() {
+        let _world = World::new("");
+        take_log();
+        accept_failed(&rustix::io::Errno::INTR.into());
+        accept_failed(&rustix::io::Errno::CONNABORTED.into());
+        assert_eq!(take_events("trouble").len(), 0);
+        let begun = std::time::Instant::now();
+        accept_failed(&rustix::io::Errno::MFILE.into());
+        assert!(take_events("trouble").len() == 1 && begun.elapsed() >= ACCEPT_PAUSE);
+    }
 
     #[test]
     fn no_user_takes_all_places_and_root_always_gets_one() {

@@ -365,6 +365,9 @@ mod tests {
         let first = std::fs::read(&file).unwrap();
         assert_eq!(first.windows(KEY_BEGIN.len()).filter(|part| *part == KEY_BEGIN.as_bytes()).count(), 2);
         assert_eq!(ends(&tls).seconds(), later(824).seconds());
+        let renewal = self_signed(&tls).current().renewal;
+        let place = Place { state: state.clone(), hostname: "box.example".to_owned() };
+        assert!(place.read(WallTime(renewal.0 - 1)).is_some() && place.read(renewal).is_none());
 
         // A day before its renewal it is still the same, also after a restart; a clock in the past changes nothing.
         for now in [NOW, WallTime(0), later(793)] {

@@ -69,6 +69,48 @@ const RELOAD: &str = "reload";
 const ALARM_VARIABLES: [&str; 5] =
     ["PILLARBOX_STATE", "PILLARBOX_REASON", "PILLARBOX_ID", "PILLARBOX_ROUTE", "PILLARBOX_TEXT"];
 
+/// What the daemon asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// To run this `password_command`.
+    Password(String),
+    /// To run `alarm.command`, with the values of its variables.
+    Alarm(Vec<String>),
+    /// To read the configuration again.
+    Reload,
+}
+
+impl Request {
+    /// Reads a packet.
+    #[must_use]
+    pub fn parse(packet: &[u8]) -> Option<Self> {
+        let text = String::from_utf8_lossy(packet);
+        match text.split_once('\0') {
+            Some((PASSWORD, command)) => Some(Self::Password(command.to_owned())),
+            None if text == RELOAD => Some(Self::Reload),
+            Some((ALARM, values)) => Some(Self::Alarm(values.split('\0').map(str::to_owned).collect())),
+            _ => None,
+        }
+    }
+
+    /// The packet.
+    #[must_use]
+    pub fn print(&self) -> String {
+        match self {
+            Self::Password(command) => format!("{PASSWORD}\0{command}"),
+            Self::Alarm(values) => format!("{ALARM}\0{}", values.join("\0")),
+            Self::Reload => RELOAD.to_owned(),
+        }
+    }
+
+    /// The variables that it adds to the environment of the command, as `NAME=VALUE`. What has no name is left out.
+    #[must_use]
+    pub fn variables(&self) -> Vec<String> {
+        let Self::Alarm(values) = self else { return Vec::new() };
+        ALARM_VARIABLES.iter().zip(values).map(|(name, value)| format!("{name}={value}")).collect()
+    }
+}
+
 /// The daemon's end.
 #[derive(Debug)]
 pub struct Commands {
@@ -144,7 +186,8 @@ impl Commands {
     /// No descriptor is left, or the command process has ended.
     pub fn password(&self, command: &str) -> io::Result<(Running, PipeReader)> {
         let (output, writer) = io::pipe()?;
-        Ok((self.request(&format!("{PASSWORD}\0{command}"), Some(writer.into()))?, output))
+        let request = Request::Password(command.to_owned());
+        Ok((self.request(&request, Some(writer.into()))?, output))
     }
 
     /// Starts `alarm.command` with the values of state, reason, id, route and text in its environment.
@@ -152,14 +195,14 @@ impl Commands {
     /// # Errors
     /// No descriptor is left, or the command process has ended.
     pub fn alarm(&self, values: &[String; ALARM_VARIABLES.len()]) -> io::Result<Running> {
-        self.request(&format!("{ALARM}\0{}", values.join("\0")), None)
+        self.request(&Request::Alarm(values.to_vec()), None)
     }
 
-    fn request(&self, text: &str, output: Option<OwnedFd>) -> io::Result<Running> {
+    fn request(&self, request: &Request, output: Option<OwnedFd>) -> io::Result<Running> {
         let (status, there) = packet::pair()?;
         let descriptors = [Some(there.as_fd()), output.as_ref().map(AsFd::as_fd)];
         let descriptors: Vec<_> = descriptors.into_iter().flatten().collect();
-        packet::send(&self.socket, text.as_bytes(), &descriptors).map_err(|_| gone())?;
+        packet::send(&self.socket, request.print().as_bytes(), &descriptors).map_err(|_| gone())?;
         Ok(Running { status, has_ended: false })
     }
 }
@@ -238,15 +281,13 @@ fn serve(socket: &OwnedFd, config: &Path, settings: &Settings, environment: &[St
         }
         let mut octets = [0; PACKET_MAX_OCTETS];
         let Ok((request, descriptors)) = packet::receive(socket, &mut octets) else { break };
-        match request {
-            request if request == RELOAD.as_bytes() => {
-                // With mistakes in the file the daemon keeps its old configuration too.
-                commands = load(config).map_or(commands, |settings| of(&settings));
-            }
-            request => {
-                let commands = (commands.0.as_slice(), commands.1.as_str());
-                children.extend(begin(commands, environment, request, descriptors, children.len()));
-            }
+        let request = Request::parse(request);
+        if request == Some(Request::Reload) {
+            // With mistakes in the file the daemon keeps its old configuration too.
+            commands = load(config).map_or(commands, |settings| of(&settings));
+        } else {
+            let commands = (commands.0.as_slice(), commands.1.as_str());
+            children.extend(begin(commands, environment, request.as_ref(), descriptors, children.len()));
         }
     }
     for child in children {
@@ -254,21 +295,17 @@ fn serve(socket: &OwnedFd, config: &Path, settings: &Settings, environment: &[St
     }
 }
 
-/// Starts the command that a request names. `None`: it cannot be started, and the request was answered.
+/// Starts the command that a request names; without one that is an error. `None`: it cannot be started, and the request was answered.
 fn begin(
     (passwords, alarm): (&[String], &str),
     environment: &[String],
-    request: &[u8],
+    request: Option<&Request>,
     descriptors: Vec<OwnedFd>,
     running: usize,
 ) -> Option<Child> {
-    let request = String::from_utf8_lossy(request);
-    let mut words = request.split('\0');
-    let command = match words.next() {
-        Some(PASSWORD) => {
-            words.next().filter(|wanted| passwords.iter().any(|it| it == wanted)).unwrap_or_default()
-        }
-        Some(ALARM) => alarm,
+    let command = match request {
+        Some(Request::Password(command)) if passwords.contains(command) => command,
+        Some(Request::Alarm(_)) => alarm,
         _ => "",
     };
     let mut descriptors = descriptors.into_iter();
@@ -277,7 +314,7 @@ fn begin(
         () if command.is_empty() => Err(Errno::INVAL.into()),
         () if running >= COMMANDS_MAX => Err(Errno::AGAIN.into()),
         () => {
-            let of_alarm = ALARM_VARIABLES.iter().zip(words).map(|(name, value)| format!("{name}={value}"));
+            let of_alarm = request.into_iter().flat_map(Request::variables);
             let variables: Vec<String> = environment.iter().cloned().chain(of_alarm).collect();
             let words: Vec<&str> = command.split_ascii_whitespace().collect();
             process::spawn(&words, &variables, descriptors.next(), |error| answer(&status, &error))

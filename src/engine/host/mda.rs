@@ -70,11 +70,12 @@
 mod link;
 mod pool;
 mod steps;
-mod wire;
+pub mod wire;
 
 use self::link::Link;
 use self::pool::{MakeHand, Pool, RELOAD};
 use self::steps::{Mailboxes, Steps};
+use self::wire::words_of;
 use crate::config::Settings;
 use crate::engine::log::event::trouble;
 use crate::rules::routing::route::LocalUsers;
@@ -153,22 +154,15 @@ impl Agent for DeliveryAgent {
     }
 
     fn go(&self, whose: &MaildirUser, errand: Errand<'_>) -> io::Result<u64> {
-        let domain = whose.domain.as_str();
-        let (words, file): (&[&str], Option<&File>) = match errand {
-            Errand::Store(name, message) => (&[domain, "store", name], Some(message)),
-            Errand::Commit(name, to) => (&[domain, "commit", name, to], None),
-            Errand::Discard(name) => (&[domain, "discard", name], None),
-            Errand::Append(from_line, message) => (&[domain, "append", from_line], Some(message)),
-            Errand::Sweep => (&[domain, "sweep"], None),
-            Errand::Measure => (&[domain, "measure"], None),
-        };
+        let (mut words, file) = words_of(errand);
+        words.insert(0, &whose.domain);
         // A delivery that is given up during its commit could be made twice; what comes before can be done again.
         let patience = match errand {
             Errand::Store(_, message) => OVERDUE + time_for(message),
             Errand::Commit(..) | Errand::Append(..) => PATIENCE,
             Errand::Discard(_) | Errand::Sweep | Errand::Measure => OVERDUE,
         };
-        self.link.ask(&whose.user, words, file, patience)
+        self.link.ask(&whose.user, &words, file, patience)
     }
 
     fn overdue(&self) -> usize {

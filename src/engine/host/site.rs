@@ -350,3 +350,25 @@ impl Accounts for SystemAccounts {
         Ok(found.map(|a| SystemAccount { name: a.name, uid: a.uid, gid: a.gid, home: a.home }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse;
+
+    /// Mail to `root` would else be sent to the world.
+    #[test]
+    fn the_hostname_is_a_local_domain_if_a_user_gets_what_nobody_else_does() {
+        let hostname = Domain::parse("box.lan").unwrap();
+        for (config, is_local) in [
+            ("", false),
+            ("admin = \"joe@far.example\"\n", false),
+            ("admin = \"joe\"\n", true),
+            ("local.catch_all = \"joe\"\n", true),
+        ] {
+            let settings = parse(&format!("{config}local.domains = \"other.example\"\n"), "f").unwrap();
+            let policy = route_policy(&settings, &hostname, Vec::new());
+            assert_eq!(policy.local_domains.contains(&hostname), is_local, "{config}");
+        }
+    }
+}

@@ -98,3 +98,17 @@ impl Input {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_buffer_grows_for_a_line_that_fills_it() {
+        for (start, end, octets, expected) in [(0, 4, 9, 9), (2, 2, 9, 4), (1, 4, 9, 4), (0, 4, 3, 4)] {
+            let mut input = Input { start, end, ..Input::new(4) };
+            input.make_room(octets);
+            assert_eq!(input.buffer.len(), expected, "{start} {end} {octets}");
+        }
+    }
+}

@@ -144,3 +144,24 @@ fn as_submitted(accepted: &Accepted) -> Recipient {
     let Routed { mailbox, leaves, .. } = &accepted.routed;
     Recipient { mailbox: mailbox.clone(), orcpt: orcpt.clone(), notify: *notify, leaves: *leaves }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::tests::world::World;
+    use crate::mail::date::WallTime;
+
+    #[test]
+    fn windows_are_saved_once_for_each_change() {
+        let world = World::new("");
+        let text = "0123456789abcdef0123456789abcdef 600000000 5\n";
+        let all = DigestWindows { windows: Lock::new(Windows::parse(text)), saved: Lock::default() };
+        let now = Now { wall: WallTime(0), running: std::time::Duration::ZERO };
+        all.save(&world.state(), now);
+        assert_eq!(windows::load(&world.state()), text);
+        assert_eq!(DigestWindows::resume(&world.state()).windows().print(now.running), text);
+        windows::save(&world.state(), "").unwrap();
+        all.save(&world.state(), now);
+        assert_eq!(windows::load(&world.state()), "", "nothing has changed");
+    }
+}

@@ -175,7 +175,7 @@ fn printable(mut text: String) -> String {
     text
 }
 
-/// Sends a line; connects again if the log daemon was restarted. False if the line was dropped.
+/// Sends a text as a line of syslog. False if the line was dropped.
 fn send_to_syslog(socket: &mut Option<UnixDatagram>, level: Level, text: &str) -> bool {
     let severity = match level {
         Level::Error => 3,
@@ -189,9 +189,14 @@ fn send_to_syslog(socket: &mut Option<UnixDatagram>, level: Level, text: &str) -
         syslog_date(WallTime(SystemClock.wall_micros())),
         std::process::id()
     );
+    send(socket, &line, &connect_syslog)
+}
+
+/// Sends a line; connects again if the log daemon was restarted. False if the line was dropped.
+fn send(socket: &mut Option<UnixDatagram>, line: &str, connect: &dyn Fn() -> Option<UnixDatagram>) -> bool {
     for _ in 0..2 {
         if socket.is_none() {
-            *socket = connect_syslog();
+            *socket = connect();
         }
         match socket.as_ref().map(|socket| socket.send(line.as_bytes())) {
             Some(Ok(_)) => return true,
@@ -224,6 +229,27 @@ mod tests {
     fn a_line_stays_one_line_and_short() {
         assert_eq!(printable("a\nb\u{7}".into()), "a?b?");
         assert!(printable("é".repeat(10_000)).len() <= LINE_MAX_OCTETS);
+    }
+
+    #[test]
+    fn a_line_is_sent_once_also_to_a_log_daemon_that_was_restarted() {
+        let (first, second) = (UnixDatagram::pair().unwrap(), UnixDatagram::pair().unwrap());
+        let connect = || Some(second.0.try_clone().unwrap());
+        let mut socket = Some(first.0);
+        assert!(send(&mut socket, "one", &connect));
+        let received = |from: &UnixDatagram| {
+            from.set_nonblocking(true).unwrap();
+            let mut octets = [0; 99];
+            std::iter::from_fn(|| from.recv(&mut octets).ok()).count()
+        };
+        assert_eq!(received(&first.1), 1);
+        drop(first.1);
+        assert!(send(&mut socket, "two", &connect));
+        assert_eq!(received(&second.1), 1);
+        // Full: the line is dropped, and nothing waits.
+        second.0.set_nonblocking(true).unwrap();
+        assert!((0..100_000).any(|_| !send(&mut socket, "more", &connect)));
+        assert!(!send(&mut None, "none", &|| None));
     }
 
     #[test]

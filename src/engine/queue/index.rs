@@ -615,6 +615,54 @@ mod tests {
         assert_eq!(index.waiting(), 0);
     }
 
+    /// Its worker goes home at once, and takes no message with it.
+    #[test]
+    fn nobody_lingers_without_patience_or_a_link_or_while_the_daemon_stops() {
+        let patience = seconds(20);
+        for (patience, link, stops, taken) in [
+            (patience, Uplink::Up, false, Some(pending(1))),
+            (Duration::ZERO, Uplink::Up, false, None),
+            (patience, Uplink::Down, false, None),
+            (patience, Uplink::Up, true, None),
+        ] {
+            let index = QueueIndex::default();
+            index.submit(hop("a.example"), pending(1), seconds(0));
+            index.set_link(link, seconds(0));
+            if stops {
+                index.stop();
+            }
+            let begun = std::time::Instant::now();
+            assert_eq!(index.linger(&hop("a.example"), patience, seconds(1)), taken, "{link:?} {stops}");
+            assert!(patience.is_zero() || begun.elapsed() < patience, "{link:?} {stops}");
+            assert_eq!(index.waiting(), usize::from(taken.is_none()), "{link:?} {stops}");
+        }
+    }
+
+    #[test]
+    fn a_hop_that_has_answered_has_so_many_workers_and_no_more() {
+        let index = QueueIndex::default();
+        index.hop_answered(&hop("a.example"), seconds(0));
+        (0..9).for_each(|n| index.submit(hop("a.example"), pending(n), seconds(0)));
+        let caps = WorkerCaps { total: 9, per_hop: 3 };
+        let started = std::iter::from_fn(|| match index.next(seconds(1), caps) {
+            Next::Work(hop) => Some(hop),
+            _ => None,
+        });
+        assert_eq!(started.count(), 3);
+    }
+
+    #[test]
+    fn a_reload_forgets_what_waits_and_no_worker() {
+        let index = QueueIndex::default();
+        index.submit(hop("a.example"), pending(1), seconds(0));
+        index.submit(hop("b.example"), pending(2), seconds(9));
+        assert_eq!(index.next(seconds(1), CAPS), Next::Work(hop("a.example")));
+        index.clear_hops();
+        assert_eq!((index.hops(), index.workers(), index.waiting()), (1, 1, 0));
+        index.worker_ended(&hop("a.example"));
+        assert_eq!(index.workers(), 0);
+    }
+
     #[test]
     fn the_queue_is_counted() {
         let index = QueueIndex::default();

@@ -11,6 +11,7 @@
 //! | `admin`, `local.catch_all` | no such user; the domain is refused | it leaves though its domain is local; it stays here |
 //! | aliases | a loop | unknown members; members that leave though their domain is local |
 //! | `relay.username` | a login without a smarthost | the login is no address, and no sender is set |
+//! | `relay.certificate`, `relay.fingerprint`, `relay.tls_name` | no smarthost; a key without its certificate | "external" without a certificate |
 //! | `relay.trusted_networks` | – | a network of strangers |
 //! | listeners | two overlap; no interface has the address | another program has the port |
 //!
@@ -22,6 +23,7 @@
 //! Routes are found by the code that the daemon uses, [`Site::route`]. Sockets are opened and
 //! closed again at once; while the daemon runs, a taken address is no warning.
 
+use super::files::place;
 use super::report::CheckReport;
 use crate::config::{Addressee, ConfigProblem, FilePosition, Places, is_like};
 use crate::engine::host::routing::Doubt;
@@ -51,6 +53,7 @@ pub fn find(site: &Site, places: &Places, found: &mut CheckReport) {
     }
     aliases(site, found);
     login(site, places, found);
+    certificates(site, places, found);
     networks(site, places, found);
     listeners(site, places, found);
 }
@@ -205,6 +208,30 @@ fn login(site: &Site, places: &Places, found: &mut CheckReport) {
             site.hostname
         );
         found.warn(place, text);
+    }
+}
+
+/// What a smarthost is shown or must show, and parts of it that are missing.
+fn certificates(site: &Site, places: &Places, found: &mut CheckReport) {
+    let relay = &site.settings.relay;
+    let keys = [
+        ("certificate", relay.certificate.is_some()),
+        ("fingerprint", relay.fingerprint.is_some()),
+        ("tls_name", relay.tls_name.is_some()),
+    ];
+    for (key, _) in keys.iter().filter(|(_, is_set)| *is_set && relay.smarthost.is_empty()) {
+        let text = "this is for a smarthost, and relay.smarthost is empty; name one, or take this away";
+        found.problem(places.of("relay", key), text.to_owned());
+    }
+    for login in relay.logins().iter().filter(|login| login.certificate.is_none()) {
+        let lonely = [("key", login.key.is_some()), ("key_password_file", login.key_password_file.is_some())];
+        if let Some((key, _)) = lonely.iter().find(|(_, is_set)| *is_set) {
+            let text = "a key is of no use without its certificate; name it in relay.certificate, or take the key away";
+            found.problem(place(places, "relay", key), text.to_owned());
+        } else if login.auth == "external" {
+            let text = "\"external\" needs a client certificate, and none is named; write relay.certificate";
+            found.warn(place(places, "relay", "auth"), text.to_owned());
+        }
     }
 }
 

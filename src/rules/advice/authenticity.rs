@@ -285,6 +285,8 @@ mod tests {
         "j.example v=spf1 a",
         "j.example v=spf1 mx",
         "k.example v=spf1 a:a.example/31//64 include:broken.example -all",
+        "l.example v=spf1 exists:a.example -all",
+        "m.example v=spf1 exists:nobody.example -all",
         "_dmarc.a.example v=DMARC1; p=reject; sp=quarantine",
         "_dmarc.b.example v=DMARC1; p = Reject ;",
         "_dmarc.com v=DMARC1; p=reject",
@@ -307,6 +309,8 @@ mod tests {
             ("i.example", "192.0.2.1", Spf::Neutral),
             ("none.example", "192.0.2.1", Spf::None),
             ("k.example", "192.0.2.0", Spf::Pass),
+            ("l.example", "192.0.2.9", Spf::Pass),
+            ("m.example", "192.0.2.9", Spf::Fail),
         ] {
             assert_eq!(spf(&TABLE, domain, ip.parse().unwrap()), expected, "{domain} {ip}");
         }

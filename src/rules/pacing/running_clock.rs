@@ -182,6 +182,14 @@ mod tests {
         assert_eq!((now.running, jump.map(|j| j.seconds)), (secs(120), Some(-YEAR.cast_signed())));
     }
 
+    /// As after a reboot of a box whose clock has no battery and was saved at the shutdown.
+    #[test]
+    fn a_clock_that_goes_on_where_it_was_has_not_jumped() {
+        let last_jump = |wall| RunningClock::resume(Some(saved()), wall, secs(1), 8).last_jump();
+        assert_eq!(last_jump(wall(40 * YEAR)), secs(10));
+        assert_eq!(last_jump(wall(40 * YEAR - 1)), secs(1000));
+    }
+
     #[test]
     fn a_date_of_a_wrong_clock_is_mended() {
         const YEAR_2026: u64 = 56 * YEAR + 14 * 86_400;
@@ -195,6 +203,8 @@ mod tests {
             // A right one; three days in a cupboard are no jump.
             (at(YEAR_2026 + 4100, 100), 500, None),
             (at(YEAR_2026 + 4060, 100), 500, None),
+            (at(YEAR_2026 + 4040, 100), 500, None),
+            (at(YEAR_2026 + 4039, 100), 500, Some(YEAR_2026 + 4100)),
             (at(YEAR_2026, 900), 0, None),
             (at(YEAR_2026, 900), 900, None),
         ] {

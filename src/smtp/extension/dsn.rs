@@ -140,6 +140,8 @@ mod tests {
             ("rfc822;a@b.example", true),
             ("rfc822;a+2Bb@c", true),
             ("utf-8;jürgen@b", true),
+            ("utf-8;jürgen=x@b", false),
+            ("utf-8;jürgen x@b", false),
             ("rfc822;jürgen@b", false),
             ("rfc822;", false),
             (";a@b", false),

@@ -265,10 +265,9 @@ impl DropDirectory {
         if let Err(reason) = check(&statat(&self.drop, name, AtFlags::SYMLINK_NOFOLLOW)?) {
             return Ok(Opened::Bad(reason));
         }
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let file = match openat(&self.drop, name, flags, Mode::empty()) {
+        let file = match open_file(&self.drop, name) {
             Err(Errno::ACCESS | Errno::PERM) => return Ok(Opened::Denied),
-            result => File::from(result?),
+            result => result?,
         };
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::WOULDBLOCK) => return Ok(Opened::Busy),
@@ -365,6 +364,12 @@ impl Dropped {
         }
         Ok(true)
     }
+}
+
+/// Opens what any user may have put there since it was looked at.
+fn open_file(directory: &OwnedFd, name: &CStr) -> Result<File, Errno> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    openat(directory, name, flags, Mode::empty()).map(File::from)
 }
 
 fn check(stat: &Stat) -> Result<(), &'static str> {

@@ -107,6 +107,20 @@ fn a_name_that_is_taken_is_not_written_over() {
     assert_eq!(names(&path), ["x"]);
 }
 
+/// It may have been swapped after the first look.
+#[test]
+fn what_is_opened_is_no_link_hangs_no_thread_and_is_handed_to_no_program() {
+    let (state, drops, path) = place();
+    write(state.path(), "good", MESSAGE);
+    symlink("good", path.join("link")).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, path.join("fifo"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+    assert_eq!(open_file(&drops.drop, &name("link")).err(), Some(Errno::LOOP));
+    // Without a writer this would wait.
+    assert!(open_file(&drops.drop, &name("fifo")).is_ok());
+    let file = open_file(&drops.drop, &name("good")).unwrap();
+    assert!(rustix::io::fcntl_getfd(&file).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
+}
+
 #[test]
 fn only_files_with_one_name_are_messages() {
     let (state, drops, path) = place();

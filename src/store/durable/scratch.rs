@@ -108,5 +108,6 @@ mod tests {
         let missing = StagedFile::scratch(&directory.path().join("missing"));
         assert!(missing.unwrap().write(&vec![0; BUFFER_OCTETS + 1]).is_err());
         assert_eq!(File::from(without_name(directory.path()).unwrap()).metadata().unwrap().len(), 0);
+        assert!(Nameless.commit("a", "b".as_ref()).is_err(), "it has no name to change");
     }
 }

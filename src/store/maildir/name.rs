@@ -32,8 +32,9 @@ pub(super) fn with_size(name: &str, octets: u64) -> String {
     format!("{name},S={octets}")
 }
 
-/// Whether [`compose`] makes such names.
-pub(super) fn is_composed(name: &str) -> bool {
+/// Whether [`super::Maildirs`] makes such names for files in `tmp`.
+#[must_use]
+pub fn is_composed(name: &str) -> bool {
     let parts = || {
         let (seconds, rest) = name.split_once(".M")?;
         let (micros, rest) = rest.split_once('P')?;

@@ -467,3 +467,41 @@ fn a_maildir_is_as_large_as_its_messages() {
     }
     assert_eq!(maildirs.room(&path).unwrap(), 0);
 }
+
+#[test]
+fn what_lies_in_the_place_of_a_mailbox_is_judged() {
+    let directory = TestDirectory::new();
+    let own = rustix::process::geteuid().as_raw();
+    let flaw = |name: &str, uid| maildir(&directory, "{user}", name).flaw(uid);
+    let place = |name: &str| directory.path().join(name);
+    fs::write(place("file"), "").unwrap();
+    fs::create_dir(place("directory")).unwrap();
+    symlink("directory", place("link")).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(place("socket")).unwrap());
+    assert_eq!(["missing", "file", "directory"].map(|name| flaw(name, own)), [None; 3]);
+    assert!(flaw("link", own).is_some_and(|words| words.contains("link")));
+    assert!(flaw("socket", own).is_some_and(|words| words.contains("neither")));
+    assert!(flaw("directory", own + 1).is_some_and(|words| words.contains("another user")));
+    fs::set_permissions(place("directory"), std::os::unix::fs::PermissionsExt::from_mode(0o770)).unwrap();
+    assert_eq!(flaw("directory", own + 1), None, "a group shares it");
+}
+
+/// It is the group `mail` on Debian (Policy 11.6).
+#[test]
+fn locks_beside_mboxes_may_need_the_group_of_their_directory() {
+    if !rustix::process::geteuid().is_root() {
+        return; // Only root can give a directory to another group.
+    }
+    let directory = TestDirectory::new();
+    let mode = |octal| std::os::unix::fs::PermissionsExt::from_mode(octal);
+    fs::set_permissions(directory.path(), mode(0o2775)).unwrap();
+    let group = |template: &str| maildir(&directory, template, "u").group_of_locks();
+    assert_eq!(group("{user}"), None, "root's group is given to nobody");
+    std::os::unix::fs::chown(directory.path(), None, Some(4321)).unwrap();
+    fs::set_permissions(directory.path(), mode(0o2775)).unwrap();
+    assert_eq!((group("{user}"), group("{user}/{domain}")), (Some(4321), None));
+    let home = MaildirPath::expand("{home}/u", "u", "d", Some(directory.path()), None).unwrap();
+    assert_eq!(home.group_of_locks(), None);
+    fs::set_permissions(directory.path(), mode(0o2755)).unwrap();
+    assert_eq!(group("{user}"), None, "the group may not write there");
+}

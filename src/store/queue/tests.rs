@@ -404,6 +404,20 @@ fn an_id_that_is_taken_is_never_overwritten() {
     assert!(this.queue.stage(ID, &description(envelope)).is_err());
 }
 
+/// What could not be read again is not written.
+#[test]
+fn the_longest_envelope_is_taken_and_a_longer_one_is_not() {
+    let this = TestQueue::new();
+    let of = |octets: usize| {
+        let origin = "x".repeat(octets);
+        Description { origin, ..description(Envelope::new(ReversePath::Null)) }
+    };
+    let rest = format::ENVELOPE_MAX_OCTETS - of(0).print().len();
+    assert!(this.queue.stage(ID, &of(rest)).is_ok());
+    assert!(this.queue.stage(ID, &of(rest + 1)).is_err());
+    assert_eq!(this.names("tmp"), [] as [&str; 0]);
+}
+
 #[test]
 fn a_large_message_streams_through() {
     let this = TestQueue::new();

@@ -294,6 +294,20 @@ fn what_can_not_be_moved_is_told_of_once() {
     assert_eq!((take(&world, &drops), take_log().len(), left(&world)), (0, 0, 1));
 }
 
+/// It is remembered, so later mail of its user does not wait for it.
+#[test]
+fn what_can_not_be_moved_keeps_no_other_mail_waiting() {
+    let world = World::new("limits.message_size = \"1KiB\"");
+    let drops = drops(&world);
+    std::fs::remove_dir(world.state().join("corrupt")).unwrap();
+    // Whatever the order of the directory, one of the large ones comes first.
+    for name in ["large", "one", "two", "larger"] {
+        let content = if name.starts_with('l') { &*"x".repeat(2000) } else { ALERT };
+        leave(&world, name, &envelope(by("bob"), &["alice"]), content);
+    }
+    assert_eq!((take(&world, &drops), left(&world)), (2, 2));
+}
+
 /// Any user can make thousands of names here. They cost little, and keep no message waiting.
 #[test]
 fn thousands_of_names_cost_a_line_a_minute_and_keep_no_message_waiting() {

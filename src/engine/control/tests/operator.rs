@@ -1,5 +1,6 @@
 //! The operator's requests, also while mail is delivered.
 
+use super::submit::submit;
 use crate::engine::control::output::{Asker, Output};
 use crate::engine::control::requests::answer;
 use crate::engine::control::services::Services;
@@ -472,6 +473,22 @@ fn the_list_of_an_ordinary_user_reads_no_file_of_others() {
     }
     assert_eq!(own("queue list"), list);
     assert_eq!(own("queue list --json").1.lines().count(), 2);
+}
+
+/// A user with thousands of messages must not have all of their files read by each question.
+#[test]
+fn of_many_messages_of_a_user_some_are_read() {
+    let world = World::new("");
+    let uid = 65_533;
+    assert_eq!(submit(&world, uid, "to=joe@far.example\n", "Subject: x\n\nx\n").0, 0);
+    let queue = world.state().join("queue");
+    let file = std::fs::read_dir(&queue).unwrap().next().unwrap().unwrap().path();
+    for number in 1..510 {
+        std::fs::copy(&file, queue.join(QueueId::new(number, 0).to_string())).unwrap();
+    }
+    let world = world.restart();
+    let (_, list, _) = ask_as(&world.services, Asker { rights: PeerRights::Own, uid }, "queue list");
+    assert_eq!(list.matches("joe@far.example").count(), 500, "{list}");
 }
 
 #[test]

@@ -64,7 +64,7 @@ fn hand_over(
 }
 
 /// Submits a whole message; returns the exit code and the text of the answer.
-fn submit(world: &World, uid: u32, envelope: &str, message: &str) -> (u8, String) {
+pub(super) fn submit(world: &World, uid: u32, envelope: &str, message: &str) -> (u8, String) {
     let (code, said) = hand_over(world, uid, envelope, message, message.len() as u64);
     (code.unwrap(), said)
 }
@@ -204,10 +204,11 @@ fn what_can_not_be_taken_is_told_with_its_exit_code() {
         ("", ALERT, 64, "malformed"),
         ("to=root\nuid=0\n", ALERT, 64, "malformed"),
         (&*"to=root\n".repeat(1001), ALERT, 64, "malformed"),
-        (&*"x".repeat(2 << 20), ALERT, 65, "too large"),
+        (&*"x".repeat(1 << 20), ALERT, 64, "malformed"),
+        (&*"x".repeat((1 << 20) + 1), ALERT, 65, "too large"),
         (to, "A: 1\r\n\r\n.\r\n", 65, "a CR"),
         (to, &*"Received:\n".repeat(101), 65, "mail loop"),
-        (to, ALERT, 0, ""),
+        (to, &*format!("{ALERT}{}", "x".repeat(1024 - ALERT.len())), 0, ""),
         (to, ALERT, 75, "the queue is full"),
     ] {
         take_log();

@@ -5,7 +5,7 @@
 //! first one does not end, as in a home on a file server that is gone, the user is overdue: later errands fail at once,
 //! and those of other users are not affected.
 
-use super::wire::{PACKET_MAX_OCTETS, parse_answer, receive, send_request};
+use super::wire::{PACKET_MAX_OCTETS, Request, parse_answer, receive, send_request};
 use crate::sys::clock::{Clock, SystemClock};
 use crate::sys::lock::{Lock, wait_while};
 use crate::sys::thread;
@@ -72,7 +72,7 @@ impl Link {
         }
         self.listen(Box::new(|| ()))?;
         let number = self.take_place(user, patience)?;
-        let request = format!("{number}\0{user}\0{}", words.join("\0"));
+        let request = Request { number, user, words: &words.join("\0") }.print();
         if let Err(error) = send_request(self.socket.as_fd(), &request, file) {
             self.state.lock().places.remove(user);
             self.news.notify_all();

@@ -6,7 +6,7 @@
 //! database, and touches no file but that of the configuration: it has the ids and the stack that the process started with,
 //! while a worker has the ids of the last user that it served.
 
-use super::wire::{PACKET_MAX_OCTETS, receive, send_answer};
+use super::wire::{PACKET_MAX_OCTETS, Request, receive, send_answer};
 use crate::sys::lock::{Lock, wait_while};
 use crate::sys::thread;
 use rustix::io::Errno;
@@ -69,15 +69,17 @@ impl Pool {
     pub fn run(self: &Arc<Self>) {
         let mut packet = vec![0; PACKET_MAX_OCTETS];
         while let Ok((request, file)) = receive(self.socket.as_fd(), &mut packet, true) {
-            let mut words = request.splitn(3, '\0');
-            let mut next = || words.next().unwrap_or_default();
-            let Ok(number) = next().parse() else { continue };
-            let (user, words) = (next().to_owned(), next().to_owned());
+            let Some(Request { number, user, words }) = Request::parse(request) else { continue };
             if user.is_empty() && words.strip_prefix('\0') == Some(RELOAD) {
                 self.answer(number, &(self.reload)());
                 continue;
             }
-            self.give(Job { number, user, words, file: file.map(File::from) });
+            self.give(Job {
+                number,
+                user: user.to_owned(),
+                words: words.to_owned(),
+                file: file.map(File::from),
+            });
         }
     }
 

@@ -12,6 +12,7 @@
 //! step gets that group, as a mail program with a set-gid bit has it (Debian Policy 11.6).
 
 use super::is_needed;
+use super::wire::errand;
 use crate::config::{Settings, load};
 use crate::mail::date::WallTime;
 use crate::rules::routing::route::is_system_uid;
@@ -104,16 +105,8 @@ impl Steps {
     /// # Errors
     /// Those of the table above, or of the step.
     pub fn go(&mut self, user: &str, words: &[&str], sent: Option<&File>) -> io::Result<u64> {
-        let [domain, errand @ ..] = words else { return Err(Errno::INVAL.into()) };
-        let errand = match (errand, sent) {
-            (["store", name], Some(message)) => Errand::Store(name, message),
-            (["commit", name, to], _) => Errand::Commit(name, to),
-            (["discard", name], _) => Errand::Discard(name),
-            (["append", from_line], Some(message)) => Errand::Append(from_line, message),
-            (["sweep"], _) => Errand::Sweep,
-            (["measure"], _) => Errand::Measure,
-            _ => return Err(Errno::INVAL.into()),
-        };
+        let [domain, words @ ..] = words else { return Err(Errno::INVAL.into()) };
+        let errand = errand(words, sent).ok_or(Errno::INVAL)?;
         let template = self.mailboxes.template.lock().clone().ok_or(Errno::PERM)?;
         let Known { account, identity, .. } = self.look_up(user)?;
         let owner = Owner { uid: account.uid, gid: account.gid };

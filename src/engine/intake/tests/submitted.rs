@@ -126,3 +126,18 @@ fn a_submitted_message_that_loops_is_refused() {
     assert!(matches!(take(&world, true, &content), Err(Refusal::Loop)));
     assert_eq!((world.queue(), world.mail("alice").len(), world.half_written()), (vec![], 0, 0));
 }
+
+/// Not with each message: a Maildir may have thousands of files.
+#[test]
+fn what_crashes_left_in_a_maildir_is_swept_once_a_day() {
+    let world = World::new("");
+    let submit = || world.submit("root@box.example", &[ALICE], "Subject: x\n\nx\n");
+    submit();
+    let left = world.maildir("alice").join("tmp/left");
+    std::fs::File::create(&left).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+    for (wait, is_there) in [(0, true), (86_399, true), (1, false)] {
+        world.clock.advance(std::time::Duration::from_secs(wait));
+        submit();
+        assert_eq!(left.exists(), is_there, "{wait}");
+    }
+}

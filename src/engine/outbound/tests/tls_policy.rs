@@ -260,8 +260,13 @@ fn a_policy_that_can_not_be_had_is_none_and_is_not_asked_for_again_at_once() {
     for expected in ["unverified, and a word", "unverified"] {
         assert_eq!(scene.send(), expected);
     }
-    let attempts = scene.world.net.take_attempts();
-    assert_eq!(attempts.iter().filter(|address| *address == "192.0.2.2:443").count(), 1, "{attempts:?}");
+    let asked = || scene.world.net.take_attempts().iter().filter(|it| *it == "192.0.2.2:443").count();
+    assert_eq!(asked(), 1);
+    for (seconds, times) in [(599, 0), (1, 1)] {
+        scene.world.clock.advance(Duration::from_secs(seconds));
+        assert!(scene.send().starts_with("unverified"));
+        assert_eq!(asked(), times, "{seconds}");
+    }
     // No policy is asked for where the operator has decided, or where this host is a backup MX of the domain.
     for config in ["relay.tls = \"off\"", "relay.mta_sts = false", "relay.domains = \"far.example\""] {
         let scene = Scene::new(config, "other.example", true);

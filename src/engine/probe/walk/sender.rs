@@ -210,3 +210,24 @@ impl Walk<'_> {
         is_signed
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::tests::world::{World, dns_error};
+    use crate::net::resolver::RecordSet;
+
+    #[test]
+    fn a_name_that_does_not_exist_has_no_address_and_a_failure_is_one() {
+        let world = World::new("");
+        let address: IpAddr = "192.0.2.1".parse().unwrap();
+        let found = RecordSet { records: vec![DnsRecord::Address(address)], is_secure: false };
+        let missing = |kind| Err(dns_error(kind));
+        world.net.records("a.example", Rtype::A, Ok(found));
+        world.net.records("a.example", Rtype::AAAA, missing(DnsErrorKind::NoSuchDomain));
+        world.net.records("b.example", Rtype::A, missing(DnsErrorKind::Temporary));
+        let dns = Dns(&*world.net);
+        assert_eq!(dns.addresses("a.example"), Ok(vec![address]));
+        assert_eq!(dns.addresses("b.example"), Err("Temporary in the table".to_owned()));
+    }
+}

@@ -546,6 +546,8 @@ mod tests {
         assert!(index.hurries(&hop("new.example")) && !index.hurries(&all[0]));
         assert!(!index.gives_up(&all[0], hold(9), millis(29_999)));
         assert!(index.gives_up(&all[0], hold(9), limits::CONNECT));
+        let more = all[1..].iter().filter(|hop| index.gives_up(hop, hold(9), limits::CONNECT));
+        assert_eq!(more.count(), CAPS.total - 1, "one for each place beyond those that may be lent");
         index.worker_ended(&all[0]);
         assert!(matches!(index.next(seconds(40), CAPS), Next::Work(_)));
     }

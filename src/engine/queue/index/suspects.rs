@@ -148,7 +148,21 @@ fn without_ids(reply: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::hop_state::IndexedMessage;
     use super::*;
+
+    #[test]
+    fn what_the_link_keeps_back_is_not_handed_out_after_a_failure_either() {
+        let id = |n| QueueId::new(n, 0);
+        let message = |is_urgent| IndexedMessage::new(1, Duration::ZERO, is_urgent);
+        let messages = Messages::from([(id(1), message(false)), (id(2), message(true))]);
+        let mut state = HopState::default();
+        let [first, second] = [1, 2].map(|n| (Duration::from_secs(n), id(n)));
+        state.waiting.extend([(first, Duration::ZERO), (second, Duration::ZERO)]);
+        state.suspects.insert(id(3), Suspect::default());
+        let next = |link| state.next_due(Duration::from_secs(9), link, &messages);
+        assert_eq!((next(Uplink::Metered), next(Uplink::Up)), (Some(second), Some(first)));
+    }
 
     #[test]
     fn replies_are_the_same_but_for_the_ids_in_them() {

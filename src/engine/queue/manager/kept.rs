@@ -26,11 +26,15 @@ pub(super) fn records(place: usize, outcome: Outcome, at: Now) -> impl Iterator<
     journal_records(place, at, [JournalEvent::Attempted(Outcome::Deferred(reason)), JournalEvent::Kept])
 }
 
-/// Updates the index if these records say that a recipient is kept.
+/// Updates the index after these records: a recipient may be kept, and the last one that was not held may be finished.
 pub(super) fn note(index: &QueueIndex, entry: &Entry, records: &[JournalRecord]) {
-    let Some(kept) = records.iter().find(|record| record.event == JournalEvent::Kept) else { return };
-    index.set_kept(entry.id(), Some(kept.at.running));
-    index.set_held(entry.id(), !entry.progress().iter().any(Progress::is_due));
+    if let Some(kept) = records.iter().find(|record| record.event == JournalEvent::Kept) {
+        index.set_kept(entry.id(), Some(kept.at.running));
+    }
+    let progress = entry.progress();
+    if progress.iter().any(|it| it.held) {
+        index.set_held(entry.id(), !progress.iter().any(Progress::is_due));
+    }
 }
 
 impl Manager {

@@ -194,10 +194,13 @@ fn only_the_copy_of_admin_is_held() {
         _ => Say::Yes,
     });
     ask(&world, &format!("queue remove {id}"));
-    world.accept("root@box.example", &["joe@far.example", "boss@far.example"]);
+    let id = world.accept("root@box.example", &["joe@far.example", "boss@far.example"]);
     world.live(HOUR);
+    let all_held = || world.manager.index.message(id).unwrap().is_held;
+    assert!(!all_held());
     host.now_says(|_, _| Say::Yes);
     world.live(DAY);
+    assert!(all_held());
     assert_eq!(host.recipients(), ["jim@far.example", "joe@far.example"]);
     is_held(&world, "5.1.1");
 }

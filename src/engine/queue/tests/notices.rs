@@ -427,3 +427,18 @@ fn a_recipient_named_twice_is_told_of_as_both_asked() {
     assert_eq!((world.mail("bob").len(), notices.len()), (1, 2));
     assert_eq!((count("Action: delivered\n"), count("Action: failed\n")), (1, 1));
 }
+
+/// A message may wait for several hops, and each of them tells of its own recipients.
+#[test]
+fn what_waits_for_a_hop_is_told_of_its_own_recipients_alone() {
+    let world = World::new("");
+    world.net.domain("far.example", "192.0.2.1", Peer::Refuses);
+    world.net.domain("other.example", "192.0.2.2", Peer::Refuses);
+    world.accept("alice@box.example", &["joe@far.example", "jim@other.example"]);
+    take_log();
+    world.pass();
+    let lines = take_events("deferred");
+    for name in ["joe@far", "jim@other"] {
+        assert_eq!(lines.iter().filter(|line| line.contains(name)).count(), 1, "{lines:?}");
+    }
+}

@@ -235,3 +235,16 @@ fn what_is_deferred_after_a_reload_waits_for_the_new_route() {
     world.live(2 * MINUTE);
     assert_eq!((new.taken.lock().unwrap().len(), world.queue()), (1, vec![]));
 }
+
+#[test]
+fn damaged_records_are_told_of_where_there_are_some() {
+    let (world, _) = world();
+    let ids = ["joe", "jim"].map(|name| world.accept("", &[&format!("{name}@far.example")]));
+    let file = world.state().join("queue").join(ids[0].to_string());
+    let mut file = std::fs::OpenOptions::new().append(true).open(file).unwrap();
+    std::io::Write::write_all(&mut file, b"no record\n").unwrap();
+    take_log();
+    let _world = world.restart();
+    let told = take_events("damaged_records");
+    assert!(told.len() == 1 && told[0].ends_with(&format!("id={} count=1", ids[0])), "{told:?}");
+}

@@ -132,6 +132,17 @@ fn what_would_lose_the_first_alert_is_told() {
         ("", "relay.username = \"joe\"\n", &[("D/f:7:18: nobody logs in", "relay.smarthost")]),
         (
             "",
+            &format!("relay.fingerprint = \"{}\"\n", "ab".repeat(32)),
+            &[("D/f:7:21: this is for a smarthost", "; name one")],
+        ),
+        ("", &format!("relay.key = \"/k\"\n{SMART}"), &[("D/f:7:13: a key is of no use", "; name it")]),
+        (
+            "",
+            &format!("relay.auth = \"external\"\n{SMART}"),
+            &[("warning: D/f:7:14: \"external\" needs", "; write relay.certificate")],
+        ),
+        (
+            "",
             "relay.trusted_networks = [\"10.0.0.0/8\", \"0.0.0.0/1\"]\n",
             &[("warning: D/f:7:26: ", "strangers")],
         ),

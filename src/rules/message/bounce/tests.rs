@@ -354,6 +354,18 @@ fn large_messages_come_back_as_headers() {
 }
 
 #[test]
+fn a_field_has_as_many_words_in_a_line_as_fit() {
+    let folded = |octets: usize| {
+        let mut out = String::new();
+        push_folded(&mut out, "Text:", "  ", &format!("ab c {}", "d".repeat(octets)));
+        out
+    };
+    let fits = LINE_COLUMNS - "Text: ab c ".len();
+    assert_eq!(folded(fits), format!("Text: ab c {}\n", "d".repeat(fits)));
+    assert_eq!(folded(fits + 1), format!("Text: ab c\n  {}\n", "d".repeat(fits + 1)));
+}
+
+#[test]
 fn ages_are_told_in_words() {
     let words =
         [0, 60, 119 * 60, 7200, 47 * 3600, 48 * 3600, 5 * 86_400].map(|s| in_words(Duration::from_secs(s)));

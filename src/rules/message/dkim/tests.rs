@@ -280,6 +280,21 @@ fn the_keys_of_the_nearest_domain_sign() {
 }
 
 #[test]
+fn a_line_of_a_signature_holds_what_fits() {
+    let mut field = "DKIM-Signature:".to_owned();
+    let rest = LINE_MAX - field.len() - 1;
+    fold(&mut field, &format!(" {}", "a".repeat(rest)));
+    fold(&mut field, " b");
+    fold(&mut field, " c");
+    let rest = format!(" {}", "d".repeat(LINE_MAX - "\tb c ".len()));
+    fold(&mut field, &rest);
+    fold(&mut field, " e");
+    let lines: Vec<&str> = field.split('\n').collect();
+    assert_eq!(lines[1..], [&format!("\tb c{rest}"), "\te"]);
+    assert_eq!([lines[0].len(), lines[1].len()], [LINE_MAX; 2]);
+}
+
+#[test]
 fn the_author_is_who_an_address_says() {
     for (from, expected) in [
         ("a@example.com", Some("example.com")),
@@ -292,6 +307,7 @@ fn the_author_is_who_an_address_says() {
         ("\"a b\"@example.com", Some("example.com")),
         ("\"a@b\"@example.com", Some("example.com")),
         ("a @ example.com", Some("example.com")),
+        ("a\\@example.com", Some("example.com")),
         ("a@example.com, b@other.example", Some("example.com")),
         ("A, B <a@example.com>", Some("example.com")),
         ("friends: a@example.com, b@other.example;", Some("example.com")),

@@ -79,10 +79,9 @@ impl Encoder {
     }
 
     fn put_lines(&mut self, all: bool, out: &mut Vec<u8>) {
-        let whole = self.held.len() / BASE64_OCTETS * BASE64_OCTETS;
         // The latest octets may be a line end and stay.
-        let ready = if all { self.held.len() } else { whole.min(self.held.len().saturating_sub(2)) };
-        let ready = if all { ready } else { ready / BASE64_OCTETS * BASE64_OCTETS };
+        let settled = self.held.len().saturating_sub(2);
+        let ready = if all { self.held.len() } else { settled / BASE64_OCTETS * BASE64_OCTETS };
         let rest = self.held.split_off(ready);
         for line in self.held.chunks(BASE64_OCTETS) {
             out.extend_from_slice(base64::encode(line).as_bytes());

@@ -365,3 +365,41 @@ fn parameter(value: &[u8], name: &str) -> Option<Vec<u8>> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Memory must not grow with a line that has no end.
+    #[test]
+    fn the_start_of_a_line_is_held_while_it_may_be_a_boundary() {
+        for (octets, is_passed) in [(DELIMITER_MAX_OCTETS, false), (DELIMITER_MAX_OCTETS + 9, true)] {
+            let (mut walk, mut passed) = (PartWalk::default(), 0);
+            let mut tell = |event: PartEvent<'_>| {
+                if let PartEvent::Body(octets) = event {
+                    passed += octets.len();
+                }
+            };
+            walk.feed(b"Subject: x\n\n", &mut tell);
+            walk.feed(&vec![b'x'; octets], &mut tell);
+            assert_eq!(passed, if is_passed { octets } else { 0 });
+        }
+    }
+
+    #[test]
+    fn a_message_within_another_begins_behind_a_whole_section() {
+        for (section, role) in
+            [("Content-Type: message/rfc822", false), ("Content-Type: message/rfc822\n\n", true)]
+        {
+            let (mut walk, mut is_container) = (PartWalk::default(), false);
+            let mut tell = |event: PartEvent<'_>| {
+                if let PartEvent::Section(_, role, SectionOwner::Message) = event {
+                    is_container = role == Role::Container;
+                }
+            };
+            walk.feed(section.as_bytes(), &mut tell);
+            walk.finish(&mut tell);
+            assert_eq!(is_container, role, "{section:?}");
+        }
+    }
+}

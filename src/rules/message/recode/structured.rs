@@ -210,6 +210,8 @@ pub fn parameters(value: &[u8], needs: Needs) -> Vec<Token> {
             Some((name, value)) if can_extend(name, value) => extend(name, &unquoted(value), &mut out),
             None if split.is_some() => out.push(Token::new(b" ", trimmed)),
             _ => {
+                let ascii = ascii_type(piece).filter(|_| i == 0 && needs.beyond_ascii);
+                let piece = ascii.as_deref().unwrap_or(piece);
                 let mut list = tokens(piece, needs).unwrap_or_else(|| words(piece, needs));
                 if let Some(first) = list.first_mut().filter(|_| i > 0) {
                     first.blank = b" ".to_vec();
@@ -219,6 +221,16 @@ pub fn parameters(value: &[u8], needs: Needs) -> Vec<Token> {
         }
     }
     out
+}
+
+/// The same with a media type in ASCII. It is no text: an encoded word in its place would hide what the parts are, and
+/// must not stand there (RFC 2047 §5). `None`: there is no media type.
+fn ascii_type(piece: &[u8]) -> Option<Vec<u8>> {
+    let end =
+        piece.iter().position(|octet| b"/=(".contains(octet)).filter(|&at| piece.get(at) == Some(&b'/'))?;
+    let comment = piece.iter().skip(end).position(|&octet| octet == b'(').map_or(piece.len(), |at| end + at);
+    let in_ascii = |(at, &octet): (usize, &u8)| if octet.is_ascii() || at >= comment { octet } else { b'_' };
+    Some(piece.iter().enumerate().map(in_ascii).collect())
 }
 
 /// Splits a value at semicolons outside of quotes.

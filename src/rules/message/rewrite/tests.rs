@@ -306,3 +306,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn only_what_every_reader_takes_for_an_address_is_one() {
+    let joe = [Unqualified::parse("joe@a.example").unwrap()];
+    for (value, is_clear) in [
+        ("joe@a.example", true),
+        ("Joe <joe@a.example>", true),
+        ("(at work) joe@a.example", true),
+        ("joe@a.example (was: joe@b.example (or <joe@c.example>))", true),
+        ("\"joe@b.example <\" <joe@a.example>", true),
+        ("joe@b.example <joe@a.example>", false),
+        ("Joe < <joe@a.example>", false),
+        ("Joe (x)) joe@b.example <joe@a.example>", false),
+    ] {
+        assert_eq!(is_unambiguous(value.as_bytes(), &joe), is_clear, "{value}");
+    }
+}

@@ -171,3 +171,9 @@ proptest! {
         prop_assert_eq!((printed(&again), problems), (quoted, vec![]));
     }
 }
+
+#[test]
+fn an_escaped_quote_ends_no_quotes() {
+    let (targets, problems) = parse_list(r#""a\", b"@far.example, c"#, false);
+    assert_eq!((targets.len(), problems), (2, Vec::new()), "{targets:?}");
+}

@@ -315,3 +315,18 @@ fn a_lock_tells_its_process_from_its_first_moment_on() {
         }
     });
 }
+
+/// A lock whose process is not known may be of a host that shares the directory.
+#[test]
+fn a_lock_of_nobody_known_is_left_over_after_its_time() {
+    let directory = TestDirectory::new();
+    let parent = OwnedFd::from(fs::File::open(directory.path()).unwrap());
+    let made = 1_000_000_000;
+    for (text, most) in [("", LOCK_MAX_AGE_SECONDS), ("1", super::HELD_LOCK_MAX_AGE_SECONDS)] {
+        let file = fs::File::create(directory.path().join("u.lock")).unwrap();
+        fs::write(directory.path().join("u.lock"), text).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(made)).unwrap();
+        let is_left_over = |age| super::is_left_over(&parent, "u.lock", WallTime((made + age) * 1_000_000));
+        assert_eq!([is_left_over(most), is_left_over(most + 1)], [false, true], "{text:?}");
+    }
+}

@@ -114,7 +114,7 @@ fn the_reason_is_told() {
         message_crc: 0,
     };
     assert_eq!(parse_file(huge.print().as_bytes()), Err("its envelope is too long"));
-    let huge = Header { envelope_octets: 9_999_999, ..huge };
+    let huge = Header { envelope_octets: ENVELOPE_MAX_OCTETS, ..huge };
     assert_eq!(parse_file(huge.print().as_bytes()), Err("its envelope is damaged"));
     let huge = Header { envelope_octets: 0, envelope_crc: crate::store::crc::hash(b""), ..huge };
     assert_eq!(parse_file(huge.print().as_bytes()), Err("its envelope is damaged"));

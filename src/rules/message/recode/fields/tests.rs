@@ -113,6 +113,8 @@ fn parameters_become_extended_ones() {
             "Content-Type: multipart/mixed; boundary=\"ü\"\n",
         ),
         ("Content-Type: a/b (ü);\n", "Content-Type: a/b (=?utf-8?Q?=C3=BC?=);\n"),
+        ("Content-Type: multipart/ü; boundary=b\n", "Content-Type: multipart/__; boundary=b\n"),
+        ("Content-Disposition: name=ü/x\n", "Content-Disposition: =?utf-8?Q?name=3D=C3=BC/x?=\n"),
     ] {
         assert_eq!(ascii(field), expected, "{field}");
     }
@@ -234,4 +236,15 @@ proptest! {
         put(&out, manner, &mut again);
         prop_assert!(again == out || !out.is_ascii(), "once is not enough: {:?} {:?}", out, again);
     }
+}
+
+#[test]
+fn a_long_list_of_tags_is_split_between_tags() {
+    let tag = |name: &str, octets: usize| format!("{name}={};", "x".repeat(octets));
+    let value = [tag("a", 30), tag("b", 30), tag("c", 1000)].concat();
+    let found = tags(value.as_bytes(), Needs { beyond_ascii: true, long: true });
+    let pieces: Vec<&[u8]> = found.iter().map(|token| token.text.as_slice()).collect();
+    assert_eq!(pieces.concat(), value.as_bytes());
+    assert_eq!(pieces[0], [tag("a", 30), tag("b", 30)].concat().as_bytes());
+    assert!(pieces[1..].iter().all(|piece| piece.len() <= TAG_OCTETS), "{found:?}");
 }
