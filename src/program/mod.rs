@@ -118,7 +118,7 @@ const COMMANDS: [CommandRow; 11] = [
         operands: "[--json|…]",
         arguments: ArgumentStyle::Common,
         options: status::OPTIONS,
-        about: "say how things are, and what to do; --all, --json, --prometheus, --check",
+        about: "say how things are, and what to do; --all, --html, --json, --prometheus, --check",
         run: status::run,
     },
     CommandRow {

@@ -5,7 +5,7 @@
 //!
 //! | | daemon answers | no daemon | no answer in time | bad operands |
 //! | --- | --- | --- | --- | --- |
-//! | `status`, `--all`, `--json`, `--prometheus` | 0 | 69, and a count of the queue | 75 | 64 |
+//! | `status`, `--all`, `--html`, `--json`, `--prometheus` | 0 | 69, and a count of the queue | 75 | 64 |
 //! | `--check` | 0 OK, 1 WARNING, 2 CRITICAL | 2 CRITICAL | 2 CRITICAL | 3 UNKNOWN |
 //!
 //! The thresholds of `--check` go to the daemon, which compares: `rules::advice::monitor` has them.
@@ -24,7 +24,7 @@ use std::path::Path;
 
 /// All options, with and without a value.
 pub const OPTIONS: &[&str] =
-    &["all", "json", "prometheus", "check", "warning", "critical", "warning-age", "critical-age"];
+    &["all", "html", "json", "prometheus", "check", "warning", "critical", "warning-age", "critical-age"];
 const CHECK: &str = "--check";
 
 /// Asks the daemon, and shows its answer.

@@ -15,6 +15,7 @@
 //! | --- | --- | --- | --- | --- |
 //! | text | | those worth a look, after sentences ([`summary`]) | both, if one is not 0 | in the sentences |
 //! | all | `--all` | all | both | a line for each paused route and each alarm |
+//! | page | `--html` | as text | as text; plots of the last day and month | in the sentences |
 //! | JSON | `--json` | all | both | `routes`, `alarms` |
 //! | Prometheus | `--prometheus` | all | since the start | a gauge for each paused route |
 //! | plugin | `--check` | those that [`monitor::judge`] judges, and sentences about the rest | no | the reason of one paused route |
@@ -39,12 +40,14 @@
 
 mod brief;
 mod facts;
+mod page;
 
 use super::listing::{clean, json_text, wall_time};
 use super::services::Services;
 use super::summary::{self, Facts, Finding};
 use crate::engine::control::output::Output;
 use crate::engine::log::counters::{COUNTS, Count};
+use crate::engine::log::history::Hour;
 use crate::engine::log::last_ends::Ends;
 use crate::engine::queue::index::FailingHop;
 use crate::mail::date::Now;
@@ -176,6 +179,9 @@ struct Status {
     in_all: [u64; COUNTS],
     ends: Ends,
     facts: Facts,
+    hostname: String,
+    /// The last month, the newest hour first.
+    hours: Vec<Hour>,
 }
 
 /// Reports the state of the daemon; returns the exit code.
@@ -193,6 +199,7 @@ pub fn answer(
     let (text, code) = match show {
         Show::Text => (status.brief(sees_all), 0),
         Show::All => (status.text(sees_all), 0),
+        Show::Html => (status.page(sees_all), 0),
         Show::Json => (status.json(sees_all), 0),
         Show::Prometheus => (status.prometheus(sees_all), 0),
         Show::Check(thresholds) => {
@@ -246,6 +253,8 @@ impl Status {
             in_all: counters.in_all(),
             ends: counters.last_ends.so_far(),
             facts,
+            hostname: site.hostname.to_string(),
+            hours: counters.hours(now, queue.messages),
         }
     }
 

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `event` | the log lines, with their keys |
 //! | `logger` | writes a line to standard error or to the system's log, and never blocks |
+//! | `history` | deliveries, failures and waiting mail of the last month, in hours |
 //! | `last_ends` | the last delivery and the last failure, for `pillarbox status` |
 //! | `counters` | numbers for `pillarbox status`, and the file that keeps their totals |
 //!
@@ -11,6 +12,7 @@
 
 pub mod counters;
 pub mod event;
+pub mod history;
 pub mod last_ends;
 pub mod logger;
 

@@ -29,16 +29,27 @@ impl Status {
             let _ = writeln!(text, "{}{}", if place == 0 { "" } else { "Also: " }, finding.text);
         }
         text.push('\n');
-        let mut row = |name: &str, value: &str| {
+        for (name, value) in self.rows(sees_all) {
             let _ = writeln!(text, "{name:15} {value}");
-        };
-        row("queue", &self.queue());
-        row("last delivered", &last(self.ends.delivered.as_ref(), sees_all, false));
-        row("last failed", &last(self.ends.failed.as_ref(), sees_all, true));
-        let version = env!("CARGO_PKG_VERSION");
-        row("running for", &format!("{}, version {version}", span(self.uptime)));
-        self.push_counters(&mut text);
+        }
+        for (place, (title, since, all)) in self.counters().into_iter().enumerate() {
+            if place == 0 {
+                let _ = writeln!(text, "\n{:55} {:>12} {:>14}", "", "since start", "in all");
+            }
+            let _ = writeln!(text, "{title:55} {since:>12} {all:>14}");
+        }
         text
+    }
+
+    /// What is worth a look: names and values.
+    pub(super) fn rows(&self, sees_all: bool) -> [(&'static str, String); 4] {
+        let version = env!("CARGO_PKG_VERSION");
+        [
+            ("queue", self.queue()),
+            ("last delivered", last(self.ends.delivered.as_ref(), sees_all, false)),
+            ("last failed", last(self.ends.failed.as_ref(), sees_all, true)),
+            ("running for", format!("{}, version {version}", span(self.uptime))),
+        ]
     }
 
     fn queue(&self) -> String {
@@ -52,20 +63,17 @@ impl Status {
         }
     }
 
-    /// Appends the counters that are not zero.
-    fn push_counters(&self, text: &mut String) {
-        let mut has_head = false;
+    /// The counters that are not zero: title, since the start, in all.
+    pub(super) fn counters(&self) -> Vec<(String, u64, u64)> {
+        let mut counters = Vec::new();
         for row in &ROWS {
             let MetricValue::Counter(count) = row.value else { continue };
             let (since, all) = self.counts(count);
-            if all == 0 {
-                continue;
+            if all > 0 {
+                counters.push((row.title(), since, all));
             }
-            if !std::mem::replace(&mut has_head, true) {
-                let _ = writeln!(text, "\n{:55} {:>12} {:>14}", "", "since start", "in all");
-            }
-            let _ = writeln!(text, "{:55} {since:>12} {all:>14}", row.title());
         }
+        counters
     }
 }
 

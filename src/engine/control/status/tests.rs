@@ -10,7 +10,7 @@ use crate::rules::pacing::breaker::Pause;
 use std::collections::BTreeSet;
 
 /// Every value is another one, and a peer has written what it should not.
-fn status() -> Status {
+pub(super) fn status() -> Status {
     let seconds = Duration::from_secs;
     let reason = Diagnostic::local(EnhancedStatus::NO_ANSWER, "535 \"no\"\n# HELP \\x\u{1b}[2J");
     let route = |name: &str, pause| FailingHop {
@@ -44,6 +44,8 @@ fn status() -> Status {
         since_start,
         ends: Ends::default(),
         facts: Facts::default(),
+        hostname: "box.example".to_owned(),
+        hours: Vec::new(),
     }
 }
 
