@@ -47,6 +47,17 @@ pub fn free_space(path: &Path) -> io::Result<u64> {
     }
 }
 
+/// Checks that files can be made in a directory, which is made when it is first used.
+///
+/// # Errors
+/// The file system is read-only, or this user may not write there.
+pub fn check_writable(directory: &Path) -> io::Result<()> {
+    match rustix::fs::access(directory, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
 fn octets_in(space: &StatVfs) -> u64 {
     // Btrfs and others make inodes on demand, and report 0 of 0.
     let no_inodes = space.f_files != 0 && space.f_favail == 0;

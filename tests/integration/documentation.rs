@@ -82,7 +82,10 @@ fn set<'a>(items: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
 #[test]
 fn advice_is_that_of_the_rows() {
     let said = |when: &str| {
-        let all = |all: &str| all.replace('&', " … ").replace('^', "");
+        let all = |all: &str| {
+            let parts = all.split('&').filter(|part| !part.starts_with(['@', '%']));
+            parts.map(|part| part.trim_start_matches(['=', '~', '^'])).collect::<Vec<_>>().join(" … ")
+        };
         let shown: Vec<String> =
             when.split('|').filter(|all| !all.starts_with('@')).take(3).map(all).collect();
         if shown.concat().is_empty() { "–".to_owned() } else { shown.join(", ") }

@@ -262,12 +262,13 @@ const UCI: [(&str, &str); 4] = [
         r#"
 config relay
 	list smarthost 'smtps://a.example'
-	list smarthost 'smtps://b.example'
+	list smarthost '{ url = "smtps://b.example", username = "b", password_file = "/etc/b" }'
 	option username 'u@a.example'
 	option dane '0'
 	option mta_sts 'on'
 	option port '2525'
 	list routes 'a.example=smtp://10.0.0.9:25'
+	option senders '@b.example=smtps://b.example'
 	list routes 'b.example=error:5.1.2 "no" = there'
 config limits
 	option connections '12'
@@ -286,8 +287,9 @@ data_timeout = 90
 [local]
 users = "any"
 [relay]
-smarthost = ["smtps://a.example", "smtps://b.example", ]
+smarthost = ["smtps://a.example", { url = "smtps://b.example", username = "b", password_file = "/etc/b" }, ]
 username = "u@a.example"
+senders = { "@b.example" = "smtps://b.example", }
 dane = false
 mta_sts = true
 port = 2525

@@ -121,3 +121,37 @@ fn a_user_here_is_probed_beside_the_daemon() {
     assert_eq!((code, place.mail("alice").len()), (Some(0), 1), "{said}");
     daemon.stop();
 }
+
+/// What the daemon knows of the link is part of the way: a probe fails for now, and a test message waits and says so.
+#[test]
+fn a_message_that_would_wait_for_the_link_is_not_called_accepted() {
+    let place = Place::new();
+    let _dns = place.dns_of_far();
+    let _sink = place.sink(&[]);
+    place.configure("");
+    let daemon = place.serve();
+    place.wait_for_log(&["text=\"ready\""]);
+    let command = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pillarbox"));
+        command.arg("-c").arg(place.path("pillarbox.toml")).args(words);
+        let Output { status, stdout, .. } = command.output().unwrap();
+        (status.code(), String::from_utf8(stdout).unwrap())
+    };
+    assert_eq!(command(&["link", "down"]).0, Some(0));
+    let (code, said) = probe(&place, &["them@far.test"]);
+    assert_eq!(code, Some(75), "{said}");
+    assert!(said.contains("FAIL queue") && said.contains("run pillarbox link up"), "{said}");
+    let (code, said) = probe(&place, &["--send", "them@far.test"]);
+    assert_eq!(code, Some(75), "{said}");
+    assert!(said.contains("FAIL send") && said.contains("waits: the link is down"), "{said}");
+    assert!(said.ends_with("would not be accepted now.\n"), "{said}");
+    assert_eq!((place.queued(), place.sunk().len()), (1, 0), "{said}");
+    // The daemon has it, and sends it when the link is up.
+    assert_eq!(command(&["link", "up"]).0, Some(0));
+    place.wait_for_empty_queue(std::time::Duration::from_secs(20));
+    assert_eq!(place.sunk().len(), 1);
+    let (code, said) = probe(&place, &["--send", "them@far.test"]);
+    assert!(said.contains("them@far.test: delivered ("), "{said}");
+    assert_eq!((code, place.sunk().len()), (Some(0), 2), "{said}");
+    daemon.stop();
+}

@@ -198,7 +198,9 @@ fn troubles(manager: &Manager, site: &Site, now: Now) -> Vec<Trouble> {
     let failing = failing.filter(|route| age(route.since) > stuck_after || is_refused(route));
     let failing = failing.filter(|route| route.hop != Hop::Local);
     let routes = failing.map(|route| {
-        let why = route.pause.map_or_else(String::new, |pause| format!(": {}", pause.reason.line()));
+        let why = route
+            .pause
+            .map_or_else(String::new, |pause| format!(": {}", cause::with_advice(site, &pause.reason)));
         let text = format!("{} has not worked for {}{why}", route.hop, span(age(route.since).as_secs()));
         Trouble { reason: Reason::Route(route.hop.to_string()), id: None, text }
     });
@@ -211,7 +213,7 @@ fn troubles(manager: &Manager, site: &Site, now: Now) -> Vec<Trouble> {
 /// The text of a trouble, with the reason why its message waits: that of its route, else that of its last attempt.
 fn text_with_cause(manager: &Manager, trouble: &Trouble) -> String {
     match trouble.id.and_then(|id| cause::of_message(manager, id)) {
-        Some(why) => format!("{}: {}", trouble.text, why.line()),
+        Some(why) => format!("{}: {}", trouble.text, cause::with_advice(&manager.site(), &why)),
         None => trouble.text.clone(),
     }
 }

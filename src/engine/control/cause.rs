@@ -8,6 +8,8 @@
 //! | the schedule | `waits for queue.schedule` |
 //! | nothing of this | `has not been tried yet` |
 
+use crate::engine::host::advice::advice;
+use crate::engine::host::site::Site;
 use crate::engine::queue::enqueue::hop_of;
 use crate::engine::queue::index::Hop;
 use crate::engine::queue::manager::Manager;
@@ -33,6 +35,14 @@ pub(super) fn of_message(manager: &Manager, id: QueueId) -> Option<Diagnostic> {
         Diagnostic::local(EnhancedStatus::DELAYED, text)
     };
     Some(waits().or_else(failure).or_else(own).unwrap_or_else(untried))
+}
+
+/// A reason, and what the operator should change, if that is known.
+pub(super) fn with_advice(site: &Site, reason: &Diagnostic) -> String {
+    match advice(site, reason) {
+        Some(advice) => format!("{}. {advice}", reason.line().trim_end_matches('.')),
+        None => reason.line().to_owned(),
+    }
 }
 
 /// The hops of the recipients that are due.

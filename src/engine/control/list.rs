@@ -9,6 +9,7 @@
 
 use super::listing::{self, Listed};
 use super::output::{Asker, Output};
+use crate::engine::host::advice::advice;
 use crate::engine::host::site::{Site, SystemAccounts};
 use crate::engine::queue::enqueue::hop_of;
 use crate::engine::queue::index::{Hop, IndexedMessage};
@@ -51,7 +52,7 @@ pub(super) fn list(manager: &Manager, asker: Asker, form: Form, output: &mut dyn
         },
     };
     let index = Snapshot::take(manager);
-    let (mut code, mut messages, mut octets) = (0, 0, 0);
+    let (mut code, mut messages, mut octets, mut told) = (0, 0, 0, Vec::new());
     for id in ids {
         let found = match &mut reader {
             Some(reader) => reader.listed(manager, &index, id),
@@ -70,7 +71,7 @@ pub(super) fn list(manager: &Manager, asker: Asker, form: Form, output: &mut dyn
         }
         messages += 1;
         octets += listed.summary.message_octets;
-        let text = if form == Form::Json { listed.json() } else { listed.mailq() };
+        let text = if form == Form::Json { listed.json() } else { listed.mailq(&mut told) };
         output.output(text.as_bytes())?;
     }
     match (form, messages) {
@@ -140,14 +141,23 @@ impl Snapshot {
             pauses.push(pause);
             attempts = attempts.max(tries);
         }
-        Listed {
+        let listed = Listed {
             is_active: self.active.contains(&summary.id),
             next_attempt: self.next_attempts.get(&summary.id).map(|&due| listing::wall_time(self.now, due)),
             attempts,
             pauses,
+            advice: Vec::new(),
             hides_addresses: false,
             summary,
-        }
+        };
+        self.advised(listed)
+    }
+
+    /// A message with the advice about the reasons why it waits.
+    fn advised(&self, mut listed: Listed) -> Listed {
+        let places = 0..listed.summary.progress.len();
+        listed.advice = places.map(|place| advice(&self.site, listed.reason(place)?)).collect();
+        listed
     }
 }
 
@@ -197,14 +207,15 @@ impl Reader {
         };
         let failures = hop.map_or(0, |hop| manager.index.failures_since(hop, arrival));
         let summary = placeholder(id, known);
-        Listed {
+        index.advised(Listed {
             is_active: index.active.contains(&id),
             next_attempt: index.next_attempts.get(&id).map(|&due| listing::wall_time(index.now, due)),
             attempts: u32::from(known.standing.attempts) + failures,
             pauses: vec![pause; known.standing.pending.into()],
+            advice: Vec::new(),
             hides_addresses: true,
             summary,
-        }
+        })
     }
 }
 

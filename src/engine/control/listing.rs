@@ -60,15 +60,23 @@ pub struct Listed {
     pub attempts: u32,
     /// For each recipient the reason why its route pauses, if it does.
     pub pauses: Vec<Option<Diagnostic>>,
+    /// What the operator should change, for each recipient that waits.
+    pub advice: Vec<Option<&'static str>>,
     /// The reader may not see the addresses.
     pub hides_addresses: bool,
 }
 
 impl Listed {
     /// Why a recipient is still queued: the reason of its paused route, else that of its last attempt.
-    fn reason(&self, place: usize) -> Option<&Diagnostic> {
+    pub fn reason(&self, place: usize) -> Option<&Diagnostic> {
         let pause = self.pauses.get(place).and_then(Option::as_ref);
         pause.or_else(|| self.summary.progress.get(place)?.diagnostic.as_ref())
+    }
+
+    /// What the operator should change for a recipient that is not finished.
+    fn advice(&self, place: usize) -> Option<&'static str> {
+        let is_finished = self.summary.progress.get(place).is_some_and(Progress::is_finished);
+        self.advice.get(place).copied().flatten().filter(|_| !is_finished)
     }
 
     fn address(&self, address: String) -> String {
@@ -88,9 +96,10 @@ impl Listed {
         self.summary.progress.iter().any(|progress| progress.held)
     }
 
-    /// The lines of mailq, with the empty line that ends a message.
+    /// The lines of mailq, with the empty line that ends a message. Advice stands below the first reason that calls for it:
+    /// `told` is what was told before in this list.
     #[must_use]
-    pub fn mailq(&self) -> String {
+    pub fn mailq(&self, told: &mut Vec<&'static str>) -> String {
         let mark = match (self.is_active, self.is_held()) {
             (true, _) => "*",
             (false, true) => "!",
@@ -114,6 +123,10 @@ impl Listed {
                 let blanks = REASON_COLUMNS.saturating_sub(reason.chars().count());
                 // Writing to a String cannot fail, here and below.
                 let _ = writeln!(text, "{:blanks$}({reason})", "");
+                if let Some(advice) = self.advice(place).filter(|advice| !told.contains(advice)) {
+                    let _ = writeln!(text, "({advice})");
+                    told.push(advice);
+                }
             }
             said = reason.or(said);
             let _ = writeln!(text, "{:45}{}", "", clean(&self.address(recipient.mailbox.to_string())));
@@ -142,13 +155,14 @@ impl Listed {
                 |text: Option<String>| text.map_or_else(|| "null".to_owned(), |text| json_text(&text));
             let _ = write!(
                 text,
-                "{}{{\"to\":{},\"state\":\"{}\",\"status\":{},\"reply\":{},\"relay\":{}}}",
+                "{}{{\"to\":{},\"state\":\"{}\",\"status\":{},\"reply\":{},\"relay\":{},\"advice\":{}}}",
                 if place == 0 { "" } else { "," },
                 json_text(&self.address(recipient.mailbox.to_string())),
                 state(progress),
                 optional(reason.map(|reason| reason.status.to_string())),
                 optional(reason.map(|reason| self.words(reason))),
                 optional(reason.and_then(|reason| reason.remote.clone())),
+                optional(self.advice(place).map(str::to_owned)),
             );
         }
         let next = self.next_attempt.map_or_else(|| "null".to_owned(), |at| at.seconds().to_string());
@@ -182,6 +196,9 @@ impl Listed {
             let reason =
                 self.reason(place).map(|reason| format!(" {} {}", reason.status, clean(reason.line())));
             let _ = writeln!(text, "{}", reason.unwrap_or_default());
+            if let Some(advice) = self.advice(place) {
+                let _ = writeln!(text, "advice: {advice}");
+            }
         }
         for record in history {
             self.push_record(&mut text, record);
@@ -312,6 +329,7 @@ mod tests {
             next_attempt: None,
             attempts: 2,
             pauses: vec![None; 3],
+            advice: Vec::new(),
             hides_addresses: false,
         }
     }
@@ -324,12 +342,17 @@ mod tests {
         let blanks = " ".repeat(45);
         let reason = format!("{}(connect: timed out)\n", " ".repeat(58));
         let recipients = format!("{reason}{blanks}joe@far.example\n{blanks}jim@far.example\n\n");
-        assert_eq!(listed.mailq(), format!("{id}      1234 {time}  a@b.example\n{recipients}"));
+        assert_eq!(
+            listed.mailq(&mut Vec::new()),
+            format!("{id}      1234 {time}  a@b.example\n{recipients}")
+        );
         listed.summary.progress[1].held = true;
-        assert!(listed.mailq().starts_with(&format!("{id}!     1234 {time}  a@b.example\n")));
+        assert!(listed.mailq(&mut Vec::new()).starts_with(&format!("{id}!     1234 {time}  a@b.example\n")));
         listed.is_active = true;
         listed.summary.description.envelope.reverse_path = ReversePath::Null;
-        assert!(listed.mailq().starts_with(&format!("{id}*     1234 {time}  MAILER-DAEMON\n")));
+        assert!(
+            listed.mailq(&mut Vec::new()).starts_with(&format!("{id}*     1234 {time}  MAILER-DAEMON\n"))
+        );
         assert_eq!(mailq_end(1, 1234), "-- 2 Kbytes in 1 Request.\n");
         assert_eq!(mailq_end(3, 0), "-- 0 Kbytes in 3 Requests.\n");
     }
@@ -346,13 +369,16 @@ mod tests {
              {blanks}<hidden>\n{blanks}<hidden>\n\n",
             " ".repeat(27)
         );
-        assert_eq!(listed.mailq(), expected);
+        assert_eq!(listed.mailq(&mut Vec::new()), expected);
         let json = listed.json();
         assert!(!json.contains("joe") && !json.contains("jim") && !json.contains("a@b"), "{json}");
         assert_eq!(json.matches("\"to\":\"<hidden>\"").count(), 3, "{json}");
         assert!(json.contains("\"from\":\"<hidden>\",") && json.contains("450 4.2.1 <hidden>"), "{json}");
         listed.summary.description.envelope.reverse_path = ReversePath::Null;
-        assert!(listed.mailq().contains("  MAILER-DAEMON\n") && listed.json().contains("\"from\":\"\""));
+        assert!(
+            listed.mailq(&mut Vec::new()).contains("  MAILER-DAEMON\n")
+                && listed.json().contains("\"from\":\"\"")
+        );
     }
 
     #[test]
@@ -366,8 +392,8 @@ mod tests {
     #[test]
     fn a_reply_forges_no_line() {
         let listed = listed("no\r\n\u{1b}[2J-- 0 Kbytes in 0 Requests.\u{202e}\"\\");
-        assert_eq!(listed.mailq().lines().count(), 5);
-        for text in [listed.mailq(), listed.json(), listed.full(&[])] {
+        assert_eq!(listed.mailq(&mut Vec::new()).lines().count(), 5);
+        for text in [listed.mailq(&mut Vec::new()), listed.json(), listed.full(&[])] {
             assert!(!text.replace('\n', "").contains(is_hostile), "{text:?}");
         }
         let json = listed.json();
@@ -384,8 +410,8 @@ mod tests {
         let id = listed.summary.id;
         let recipient =
             |name: &str, rest: &str| format!("{{\"to\":\"{name}@far.example\",\"state\":{rest}}}");
-        let waits = "\"pending\",\"status\":\"4.4.1\",\"reply\":\"no\",\"relay\":null";
-        let done = "\"delivered\",\"status\":null,\"reply\":null,\"relay\":null";
+        let waits = "\"pending\",\"status\":\"4.4.1\",\"reply\":\"no\",\"relay\":null,\"advice\":null";
+        let done = "\"delivered\",\"status\":null,\"reply\":null,\"relay\":null,\"advice\":null";
         let expected = format!(
             "{{\"id\":\"{id}\",\"arrival\":1795416810,\"size\":1234,\"from\":\"a@b.example\",\"recipients\":[{},{},{}],\
              \"attempts\":2,\"next_attempt\":null,\"hold\":false}}\n",

@@ -46,6 +46,8 @@ use super::listing::{clean, json_text, wall_time};
 use super::services::Services;
 use super::summary::{self, Facts, Finding};
 use crate::engine::control::output::Output;
+use crate::engine::host::advice::advice;
+use crate::engine::host::site::Site;
 use crate::engine::log::counters::{COUNTS, Count};
 use crate::engine::log::history::Hour;
 use crate::engine::log::last_ends::Ends;
@@ -59,6 +61,7 @@ use crate::rules::pacing::downtime::Uplink;
 use crate::sys::confinement::Confined;
 use std::fmt::Write;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How many routes are shown; those that have failed for longest come first.
@@ -164,6 +167,7 @@ impl Row {
 
 /// The values of all metrics, and the routes and alarms, at one time.
 struct Status {
+    site: Arc<Site>,
     now: Now,
     /// In seconds, as `oldest`.
     uptime: u64,
@@ -179,7 +183,6 @@ struct Status {
     in_all: [u64; COUNTS],
     ends: Ends,
     facts: Facts,
-    hostname: String,
     /// The last month, the newest hour first.
     hours: Vec<Hour>,
 }
@@ -240,9 +243,9 @@ impl Status {
         let facts = facts::take(manager, &site, now, &queue, &routes);
         Self {
             now,
+            confined: site.confined,
             uptime: age(counters.started).as_secs(),
             link: index.link(),
-            confined: site.confined,
             connections: counters.connections.value() as u64,
             oldest: age_of(queue.oldest),
             held: queue.held,
@@ -253,8 +256,8 @@ impl Status {
             in_all: counters.in_all(),
             ends: counters.last_ends.so_far(),
             facts,
-            hostname: site.hostname.to_string(),
             hours: counters.hours(now, queue.messages),
+            site,
         }
     }
 
@@ -281,6 +284,7 @@ impl Status {
                 failing: self.now.running.saturating_sub(route.since).as_secs(),
                 status: pause.reason.status.to_string(),
                 reason: pause.reason.line().to_owned(),
+                advice: advice(&self.site, &pause.reason),
             })
         });
         paused.collect()
@@ -315,7 +319,7 @@ impl Status {
             );
         }
         for paused in self.paused().into_iter().filter(|_| sees_all) {
-            let Paused { route, wait, failing, reason, .. } = paused;
+            let Paused { route, wait, failing, reason, advice, .. } = paused;
             let next = if wait == 0 { "now".to_owned() } else { format!("in {}", span(wait)) };
             let _ = writeln!(
                 text,
@@ -324,6 +328,9 @@ impl Status {
                 span(failing),
                 clean(&reason)
             );
+            if let Some(advice) = advice {
+                let _ = writeln!(text, "        {advice}");
+            }
         }
         for alarm in self.alarms.iter().filter(|_| sees_all) {
             let _ = writeln!(text, "alarm: {}", clean(&alarm_name(alarm)));
@@ -407,18 +414,21 @@ struct Paused {
     failing: u64,
     status: String,
     reason: String,
+    /// What the operator should change.
+    advice: Option<&'static str>,
 }
 
 impl Paused {
     fn json(&self, now: Now) -> String {
         let until = wall_time(now, now.running.saturating_add(Duration::from_secs(self.wait)));
         format!(
-            "{{\"route\":{},\"next_attempt\":{},\"failing_seconds\":{},\"status\":\"{}\",\"reason\":{}}}",
+            "{{\"route\":{},\"next_attempt\":{},\"failing_seconds\":{},\"status\":\"{}\",\"reason\":{},\"advice\":{}}}",
             json_text(&self.route),
             until.seconds(),
             self.failing,
             self.status,
-            json_text(&self.reason)
+            json_text(&self.reason),
+            self.advice.map_or_else(|| "null".to_owned(), json_text)
         )
     }
 }

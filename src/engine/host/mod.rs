@@ -11,6 +11,7 @@
 //! | `aliases_file` | the aliases file | when it has changed |
 //! | `forward_file` | `.forward` files of system users | for each recipient |
 //! | `routing` | the route of a recipient, the members of an alias | for each recipient |
+//! | `advice` | what to change about a failure that a delivery met | for each pause, notice and list |
 //! | `admin` | who receives root's mail | for each failure |
 //! | `commands` | the process that runs the commands of the configuration | for each command |
 //! | `mda` | the process that writes to the mailboxes of system users | for each delivery |
@@ -20,6 +21,7 @@
 //! is logged, and mail goes on without the file.
 
 pub mod admin;
+pub mod advice;
 pub mod aliases_file;
 pub mod certificate;
 pub mod client_certificate;

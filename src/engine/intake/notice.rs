@@ -62,6 +62,7 @@ pub(super) fn report_success(intake: &Intake, site: &Site, (id, arrival): (Queue
             verdict: item.verdict,
             diagnostic,
             last_attempt,
+            advice: None,
         })
         .collect();
     let message = Subject { id, envelope, arrival, size_octets: 0, admin: None };

@@ -15,7 +15,7 @@
 //! | `connected` | info | `relay tls auth` | a session with a next hop is ready for mail |
 //! | `closed` | info, debug | `client reason` | this host ended a session, or the socket failed |
 //! | `tls_policy` | warn | `domain reason` | a fault in the TLS policy of a domain |
-//! | `paused` | warn | `route seconds about status reason` | a next hop is not used for a while |
+//! | `paused` | warn | `route seconds about status reason advice` | a next hop is not used for a while |
 //! | `digest` | info | `id messages` | several messages have become one |
 //! | `clock_jump` | warn | `seconds` | the wall clock jumped |
 //! | `operator` | info | `what id uid` | a user has changed a message of the queue |
@@ -128,6 +128,8 @@ pub enum Event<'a> {
         status: EnhancedStatus,
         /// The reason.
         reason: &'a str,
+        /// What the operator should change.
+        advice: Option<&'static str>,
     },
     /// This host ended a session because of a limit or an error, or the socket failed.
     Closed {
@@ -218,7 +220,12 @@ pub fn trouble(doing: &str, error: &dyn Display) {
 impl<'a> Event<'a> {
     /// The event of a route, or of one smarthost, that pauses.
     #[must_use]
-    pub fn paused(route: &'a str, pause: Duration, failure: &'a RouteFailure) -> Self {
+    pub fn paused(
+        route: &'a str,
+        pause: Duration,
+        failure: &'a RouteFailure,
+        advice: Option<&'static str>,
+    ) -> Self {
         let RouteFailure { reason, refusal } = failure;
         Self::Paused {
             route,
@@ -226,6 +233,7 @@ impl<'a> Event<'a> {
             about: refusal.map(About::word),
             status: reason.status,
             reason: reason.line(),
+            advice,
         }
     }
 
@@ -288,14 +296,13 @@ impl Display for Event<'_> {
             Self::TlsPolicy { domain, reason } => {
                 write!(f, "event=tls_policy domain={} reason={}", LogValue(domain), Quoted(reason))
             }
-            Self::Paused { route, pause, about, status, reason } => write!(
-                f,
-                "event=paused route={} seconds={} about={} status={status} reason={}",
-                LogValue(route),
-                pause.as_secs(),
-                about.unwrap_or("-"),
-                Quoted(reason)
-            ),
+            Self::Paused { route, pause, about, status, reason, advice } => {
+                let (seconds, about) = (pause.as_secs(), about.unwrap_or("-"));
+                let (route, reason, advice) =
+                    (LogValue(route), Quoted(reason), Quoted(advice.unwrap_or("-")));
+                write!(f, "event=paused route={route} seconds={seconds} about={about} status={status}")?;
+                write!(f, " reason={reason} advice={advice}")
+            }
             Self::Closed { client, reason } => {
                 write!(f, "event=closed client={} reason={}", LogValue(client), Quoted(reason))
             }

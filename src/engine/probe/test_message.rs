@@ -15,9 +15,17 @@
 use crate::engine::host::site::Site;
 use crate::engine::intake::incoming::Intake;
 use crate::engine::intake::submission::Submission;
+use crate::engine::queue::enqueue::hop_of;
+use crate::engine::queue::index::Hop;
+use crate::engine::queue::manager::Manager;
 use crate::mail::address::ReversePath;
+use crate::mail::envelope::Recipient;
 use crate::mail::id::QueueId;
+use crate::mail::outcome::Diagnostic;
+use crate::mail::status::EnhancedStatus;
 use crate::mail::unqualified::Unqualified;
+use crate::store::queue::{EntrySummary, Progress};
+use crate::sys::clock::utc_offset_seconds;
 
 /// Hands a test message to intake, as a program of this host would; returns its queue id.
 ///
@@ -36,6 +44,38 @@ pub fn submit(intake: &Intake, site: &Site, address: &str) -> Result<QueueId, St
     );
     incoming.write(text.as_bytes());
     incoming.commit().map_err(|refusal| refusal.to_string())
+}
+
+/// What the recipients of a message wait for that are not finished, each with its reason: the link, the schedule, a hold, a
+/// digest, the failure of its route, or its last attempt. Empty: the message has left the queue.
+#[must_use]
+pub fn waiting(manager: &Manager, id: QueueId) -> Vec<(String, Diagnostic)> {
+    let (site, now) = (manager.site(), manager.clock.now());
+    let Some(Ok(EntrySummary { description, progress, .. })) = manager.queue.summary(id) else {
+        return Vec::new();
+    };
+    let why = |recipient: &Recipient, progress: &Progress| {
+        let hop = hop_of(&site, &description.envelope.reverse_path, recipient);
+        let words = |text: &str| Diagnostic::local(EnhancedStatus::DELAYED, text);
+        let held = progress.held.then(|| words("it is held"));
+        let digest = || manager.intake.digests.holds(id).then(|| words("it leaves in a digest"));
+        let waits = || manager.index.wait_reason(&hop, id, now.running);
+        let schedule = || {
+            let schedule = site.settings.queue.schedule.as_ref().filter(|_| hop != Hop::Local)?;
+            let offset = utc_offset_seconds(now.wall.seconds());
+            let next = schedule.next_after(now.wall, offset).map_or_else(String::new, |at| at.to_rfc5322());
+            progress.attempts.eq(&0).then(|| words(&format!("until the next time of queue.schedule, {next}")))
+        };
+        let failed = || progress.diagnostic.clone().or_else(|| manager.index.last_failure(&hop));
+        held.or_else(digest)
+            .or_else(waits)
+            .or_else(failed)
+            .or_else(schedule)
+            .unwrap_or_else(|| words("its turn has not come yet"))
+    };
+    let all = description.envelope.recipients.iter().zip(&progress);
+    let left = all.filter(|(_, progress)| !progress.is_finished());
+    left.map(|(recipient, progress)| (recipient.mailbox.to_string(), why(recipient, progress))).collect()
 }
 
 /// The sender of a probe: root of this host, like cron's mail.

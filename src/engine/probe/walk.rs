@@ -6,7 +6,7 @@
 //! | --- | --- | --- | --- |
 //! | `clock` | the wall clock has been set | this file | warning |
 //! | `recipient` | the address parses; a bare name belongs to this host | this file | end |
-//! | `queue` | room on the disk of the state directory | this file | failure, the walk goes on |
+//! | `queue` | the state directory can be written, and its disk has room | this file | failure, the walk goes on |
 //! | `route` | aliases; where each member's mail goes | [`Site::route`] | failure, other members go on |
 //! | `maildir` | a file can be written and synced in the Maildir, or the mbox locked; room on its disk | delivery's [`Maildirs`] | failure |
 //! | `ptr`, `spf`, `dkim`, `dmarc` | only without a smarthost: how receivers will judge this host | `sender` | mostly warnings |
@@ -59,11 +59,12 @@ use crate::net::resolver::Resolve;
 use crate::net::transport::{Stopwatch, own_address};
 use crate::rules::accounts::secret_shape::Flaw;
 use crate::rules::advice::hints::hint;
+use crate::rules::advice::row::{Peer, PeerKind};
 use crate::rules::advice::step::Stage;
 use crate::rules::routing::route::{Destination, NoRoute, Routed};
 use crate::rules::tls::certificate::Certificate;
 use crate::store::maildir::Maildirs;
-use crate::store::{StoreError, free_space, has_room};
+use crate::store::{StoreError, check_writable, free_space, has_room};
 use crate::sys::clock::{Clock, SystemClock};
 use std::cell::RefCell;
 use std::fmt::{self, Display};
@@ -193,11 +194,10 @@ struct Position {
     stage: Stage,
     /// The beginning of the step.
     since: Stopwatch,
-    /// The current host, and its addresses.
+    /// The current host, what it is, and its addresses.
     host: String,
+    kind: PeerKind,
     addresses: Vec<SocketAddr>,
-    /// The operator named the current host.
-    is_smarthost: bool,
     /// Its certificate is known by its fingerprint.
     is_pinned: bool,
     /// The certificate that was not accepted, for the failure that follows.
@@ -208,6 +208,8 @@ struct Position {
     has_password: bool,
     /// A flaw of the password, which explains a refused login.
     password_flaw: Option<Flaw>,
+    /// What was said in clear shows that a firewall rewrites it.
+    is_rewritten: bool,
     failures: Vec<Step>,
     /// The session was ready for mail, so QUIT is its regular end.
     is_ready: bool,
@@ -227,13 +229,14 @@ impl Position {
             stage: Stage::Clock,
             since: Stopwatch::start(),
             host: String::new(),
+            kind: PeerKind::Unknown,
             addresses: Vec::new(),
-            is_smarthost: false,
             is_pinned: false,
             refused: None,
             pending: None,
             has_password: false,
             password_flaw: None,
+            is_rewritten: false,
             failures: Vec::new(),
             is_ready: false,
             is_refused: false,
@@ -271,7 +274,13 @@ impl Walk<'_> {
     fn check_queue(&self) {
         self.begin(Stage::Queue);
         let state = &self.site.settings.state;
-        match self.room(state) {
+        let directories = [state.clone(), state.join("queue"), state.join("tmp")];
+        let closed = directories.iter().find_map(|path| {
+            let error = check_writable(path).err()?;
+            let text = format!("{}: {error}", path.display());
+            Some(Diagnostic::local(EnhancedStatus::SYSTEM_TROUBLE, text))
+        });
+        match closed.map_or_else(|| self.room(state), Err) {
             Ok(text) => self.pass(Stage::Queue, &text),
             Err(diagnostic) => self.fail(Stage::Queue, &diagnostic),
         }
@@ -306,9 +315,14 @@ impl Walk<'_> {
             Ok(members) => {
                 let names: Vec<String> = members.iter().map(|member| member.mailbox.to_string()).collect();
                 self.pass(Stage::Route, &format_args!("{alias} is an alias of {}", names.join(", ")));
-                self.follow(members.into_iter().map(|it| (it.mailbox.to_string(), it.route)).collect());
+                let member = |name: String| format!("{name}, a member of the alias {alias}");
+                let routes = members.into_iter().map(|it| match it.route {
+                    Err(no_route) => (member(it.mailbox.to_string()), Err(no_route)),
+                    routed => (it.mailbox.to_string(), routed),
+                });
+                self.follow(routes.collect());
             }
-            Err(no_route) => self.no_route(&no_route),
+            Err(no_route) => self.no_route(&alias.to_string(), &no_route),
         }
     }
 
@@ -320,7 +334,7 @@ impl Walk<'_> {
             let routed = match route {
                 Ok(routed) => routed,
                 Err(no_route) => {
-                    self.no_route(&no_route);
+                    self.no_route(&name, &no_route);
                     continue;
                 }
             };
@@ -357,11 +371,12 @@ impl Walk<'_> {
     }
 
     /// Reports that a recipient has no route.
-    fn no_route(&self, no_route: &NoRoute) {
+    fn no_route(&self, name: &str, no_route: &NoRoute) {
         let mut diagnostic = no_route.diagnostic();
         if let NoRoute::LookupFailed(text) = no_route {
             diagnostic.text.clone_from(text);
         }
+        diagnostic.text = format!("{name}: {}", diagnostic.text);
         self.fail(Stage::Route, &diagnostic);
     }
 
@@ -448,14 +463,15 @@ impl Walk<'_> {
         let took = state.since.elapsed();
         state.since = Stopwatch::start();
         let is_wrong = stage == Stage::Auth && text.starts_with("535");
+        let peer = Peer { name: &state.host, kind: state.kind };
         let hint = match state.password_flaw.filter(|_| is_wrong) {
             _ if mark == Mark::Ok => None,
             Some(flaw) => Some(flaw.advice),
             // Without a password the certificate is refused, not a name or a word.
             None if stage == Stage::Auth && !state.has_password => {
-                hint(stage, &format!("external {text}"), &state.host)
+                hint(stage, &format!("external {text}"), peer).or_else(|| hint(stage, &text, peer))
             }
-            None => hint(stage, &text, &state.host),
+            None => hint(stage, &text, peer),
         };
         Step { stage, mark, took, text, hint, class }
     }

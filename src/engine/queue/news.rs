@@ -7,6 +7,7 @@
 
 use super::enqueue::hop_of;
 use super::index::{Hop, QueueIndex};
+use crate::engine::host::advice::advice;
 use crate::engine::host::site::Site;
 use crate::engine::intake::digest_windows::DigestWindows;
 use crate::engine::intake::incoming::Intake;
@@ -90,16 +91,14 @@ pub fn write_notice(
         .filter_map(|&(place, verdict)| {
             let recipient = description.envelope.recipients.get(place)?;
             let last = progress.get(place)?.diagnostic.clone();
-            let pause = match verdict {
-                RecipientVerdict::Delayed => {
-                    let hop = hop_of(site, &description.envelope.reverse_path, recipient);
-                    index.wait_reason(&hop, entry.id(), now.running)
-                }
-                _ => None,
-            };
+            let is_late = verdict == RecipientVerdict::Delayed;
+            let hop = hop_of(site, &description.envelope.reverse_path, recipient);
+            let pause = is_late.then(|| index.wait_reason(&hop, entry.id(), now.running)).flatten();
+            // The pause may be over, and the next attempt not made yet.
+            let failure = || index.last_failure(&hop).filter(|_| is_late);
             // There may have been no attempt: because of a schedule, or behind other messages for a slow host.
             let untried = || Diagnostic::local(EnhancedStatus::DELAYED, "its turn has not come yet");
-            Some(pause.or(last).unwrap_or_else(untried))
+            Some(pause.or(last).or_else(failure).unwrap_or_else(untried))
         })
         .collect();
     let recipients: Vec<Reported<'_>> = news
@@ -108,7 +107,12 @@ pub fn write_notice(
         .filter_map(|(&(place, verdict), diagnostic)| {
             let last_attempt = progress.get(place)?.recent_attempts.first()?.map(|at| at.wall);
             let recipient = description.envelope.recipients.get(place)?;
-            Some(Reported { recipient, verdict, diagnostic, last_attempt })
+            let is_bad = matches!(
+                verdict,
+                RecipientVerdict::Refused | RecipientVerdict::Expired | RecipientVerdict::Delayed
+            );
+            let advice = is_bad.then(|| advice(site, diagnostic)).flatten();
+            Some(Reported { recipient, verdict, diagnostic, last_attempt, advice })
         })
         .collect();
     let is_bounce = description.origin.starts_with(notice::BOUNCE);

@@ -38,6 +38,7 @@
 //! The worker ends if nothing is due, the hop fails, the worker gives its place away, or the daemon stops.
 
 use super::egress::Egress;
+use crate::engine::host::advice::advice;
 use crate::engine::log::event::Event;
 use crate::engine::outbound::connect::connect;
 use crate::engine::outbound::context::OutboundContext;
@@ -318,7 +319,8 @@ fn another_smarthost(manager: &Manager, hop: &Hop, host: &Smarthost, failure: Ro
     let pause = index.host_refused(host, now, &step);
     match hop {
         Hop::Relay(NextHop::Smarthosts(all)) if all.iter().any(|other| !index.is_refusing(other, now)) => {
-            Event::paused(&host.to_string(), pause, &failure).log();
+            let advice = advice(&manager.site(), &failure.reason);
+            Event::paused(&host.to_string(), pause, &failure, advice).log();
             HopVerdict::NextSmarthost
         }
         _ => HopVerdict::Pauses(failure),

@@ -59,8 +59,8 @@ pub enum AnswerContent {
     Records(Vec<DnsRecord>),
     /// The name exists, but has no record of the type.
     NoData,
-    /// The name does not exist (NXDOMAIN).
-    NoSuchDomain,
+    /// The name at the end of the CNAME chain does not exist (NXDOMAIN): this one.
+    NoSuchDomain(DnsName),
     /// The CNAME chain leads to this name, and the answer has no records of it: ask again with it.
     Alias(DnsName),
 }
@@ -257,7 +257,7 @@ impl Chain {
             }
         }
         let found = match zone_ttl {
-            _ if code == OptRcode::NXDOMAIN => AnswerContent::NoSuchDomain,
+            _ if code == OptRcode::NXDOMAIN => AnswerContent::NoSuchDomain(self.owner),
             None if cnames > 0 => {
                 return Ok(DnsAnswer {
                     found: AnswerContent::Alias(self.owner),

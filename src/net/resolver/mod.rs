@@ -290,7 +290,9 @@ impl Resolver {
             let outcome = match answer.found {
                 AnswerContent::Records(records) => Ok(RecordSet { records, is_secure }),
                 AnswerContent::NoData => Ok(RecordSet { records: Vec::new(), is_secure }),
-                AnswerContent::NoSuchDomain => error(DnsErrorKind::NoSuchDomain, nxdomain_text(name, cnames)),
+                AnswerContent::NoSuchDomain(end) => {
+                    error(DnsErrorKind::NoSuchDomain, nxdomain_text(name, &end, cnames))
+                }
                 AnswerContent::Alias(next) => {
                     target = next;
                     continue;
@@ -430,10 +432,14 @@ fn word(rtype: Rtype) -> &'static str {
     }
 }
 
-fn nxdomain_text(name: &DnsName, cnames: usize) -> String {
+fn nxdomain_text(name: &DnsName, end: &DnsName, cnames: usize) -> String {
     match cnames {
         0 => format!("{name} does not exist (NXDOMAIN)"),
-        _ => format!("{name} is a CNAME of a name that does not exist (NXDOMAIN)"),
+        _ => {
+            // The case of the question is random, and a compressed name may end in it.
+            let end = end.to_string().to_ascii_lowercase();
+            format!("{name} is a CNAME of {end}, which does not exist (NXDOMAIN)")
+        }
     }
 }
 

@@ -10,12 +10,14 @@
 use crate::config::ConfigProblem;
 use crate::engine::control::listing::json_text;
 use crate::engine::probe::walk::{Mark, ProbeNews, Step};
+use crate::mail::id::QueueId;
 use crate::mail::status::Class;
 use crate::net::transport::Stopwatch;
 use crate::program::exit;
 use crate::program::remote::screen::escaped;
 use crate::program::steps::{code, json, line};
 use crate::rules::advice::hints::hint;
+use crate::rules::advice::row::Peer;
 use crate::rules::advice::step::Stage;
 use crate::sys::lock::Lock;
 use crate::sys::thread;
@@ -25,6 +27,13 @@ use std::time::Duration;
 
 /// The interval of the spinner.
 const TICK: Duration = Duration::from_millis(100);
+
+/// How long the process lasts after its last line, if it is cut off: to tell the daemon of a message, which takes
+/// its lock when this process has ended.
+const GRACE: Duration = Duration::from_millis(200);
+
+/// What is done when the process is cut off.
+pub(super) type OnCut = Box<dyn FnOnce() + Send>;
 
 /// What the threads share.
 struct Shown {
@@ -38,6 +47,8 @@ struct Shown {
     begun: Stopwatch,
     /// The step that is under way.
     waiting: Lock<Option<Stage>>,
+    /// The message of `--send`, and what is to be done if its delivery is cut off.
+    sent: Lock<Option<(QueueId, OnCut)>>,
 }
 
 /// Standard output, as lines for people or for programs.
@@ -54,7 +65,7 @@ pub(super) struct StepScreen {
 #[derive(Default)]
 struct Once {
     advice: Vec<&'static str>,
-    failures: Vec<(Stage, String)>,
+    failures: Vec<(Stage, bool, String)>,
 }
 
 impl Once {
@@ -63,7 +74,8 @@ impl Once {
         if step.mark == Mark::Ok {
             return Some(step.clone());
         }
-        let failure = (step.stage, step.text.clone());
+        // A warning that has become the failure is told again: it decides.
+        let failure = (step.stage, step.mark == Mark::Fail, step.text.clone());
         if self.failures.contains(&failure) {
             return None;
         }
@@ -90,6 +102,7 @@ impl StepScreen {
             is_colourful: is_terminal && !is_dumb && !is_set("NO_COLOR"),
             begun: Stopwatch::start(),
             waiting: Lock::default(),
+            sent: Lock::default(),
         });
         if shown.is_colourful {
             let shown = Arc::clone(&shown);
@@ -114,6 +127,11 @@ impl StepScreen {
         });
     }
 
+    /// What is to be done if the process is cut off while this message is being delivered.
+    pub fn on_cut(&self, id: QueueId, act: OnCut) {
+        *self.shown.sent.lock() = Some((id, act));
+    }
+
     /// Takes the beginning or the end of a step of the walk.
     pub fn news(&mut self, news: ProbeNews) {
         match news {
@@ -127,7 +145,19 @@ impl StepScreen {
 
     /// Shows a step of this command's own.
     pub fn step(&mut self, stage: Stage, mark: Mark, text: String, class: Option<Class>) {
-        let hint = if mark == Mark::Ok { None } else { hint(stage, &text, "") };
+        let hint = if mark == Mark::Ok { None } else { hint(stage, &text, Peer::default()) };
+        self.explained(stage, mark, text, class, hint);
+    }
+
+    /// Shows a step of this command's own, with advice that is known.
+    pub fn explained(
+        &mut self,
+        stage: Stage,
+        mark: Mark,
+        text: String,
+        class: Option<Class>,
+        hint: Option<&'static str>,
+    ) {
         let took = self.since.elapsed();
         self.since = Stopwatch::start();
         self.show(Step { stage, mark, took, text, hint, class });
@@ -185,10 +215,18 @@ impl Shown {
     /// Reports the step that is under way as a failure, and ends the process.
     fn cut_off(&self) {
         let stage = *self.waiting.lock();
-        let step = hanging(stage.unwrap_or(Stage::Send), self.begun.elapsed());
+        let mut step = hanging(stage.unwrap_or(Stage::Send), self.begun.elapsed());
+        if let Some((id, act)) = self.sent.lock().take() {
+            step.text =
+                format!("the message {id} waits: it was not delivered within {} s", step.took.as_secs());
+            step.hint = hint(Stage::Send, &step.text, Peer::default());
+            // The daemon may hang, too.
+            let _ = thread::start("release", act);
+        }
         let code = code(&step);
         self.write(Some(&step));
         say(&self.last_line(code));
+        thread::sleep(GRACE);
         std::process::exit(code.into());
     }
 }
@@ -196,7 +234,7 @@ impl Shown {
 /// The failure of a step that hangs, after this time of the whole probe.
 fn hanging(stage: Stage, took: Duration) -> Step {
     let text = format!("the step \"{}\" hangs, so the probe ends after {} s", stage.name(), took.as_secs());
-    let hint = hint(stage, &text, "");
+    let hint = hint(stage, &text, Peer::default());
     Step { stage, mark: Mark::Fail, took, text, hint, class: Some(Class::Transient) }
 }
 
@@ -252,6 +290,7 @@ mod tests {
         assert_eq!(told(Mark::Warn, "mx1: timed out", "Port 25."), shown("mx1: timed out", true));
         assert_eq!(told(Mark::Warn, "mx2: timed out", "Port 25."), shown("mx2: timed out", false));
         assert_eq!(told(Mark::Warn, "mx2: timed out", "Port 25."), None);
+        assert_eq!(told(Mark::Fail, "mx2: timed out", "Port 25."), shown("mx2: timed out", false));
         assert_eq!(told(Mark::Fail, "mx3: refused", "Nothing."), shown("mx3: refused", true));
         assert_eq!(told(Mark::Ok, "mx3: refused", "Nothing."), shown("mx3: refused", true));
     }

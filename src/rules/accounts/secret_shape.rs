@@ -7,6 +7,7 @@
 //! | empty | nothing on the first line | no |
 //! | in quotes | a pair of quotes around it | yes, if they belong to it |
 //! | blanks | white space at an end | yes, if they belong to it |
+//! | invisible characters | a zero width space, a byte order mark within | yes, if they belong to it |
 //!
 //! A byte order mark of UTF-8 and CRLF are no mistakes: the reader drops both. The module looks at the octets and
 //! never shows them.
@@ -43,6 +44,15 @@ const BLANK: Flaw = Flaw {
     is_fatal: false,
 };
 
+const INVISIBLE: Flaw = Flaw {
+    text: "the password has an invisible character, which is sent with it; type it again by hand",
+    advice: "The password has an invisible character, which is sent with it: type it again by hand.",
+    is_fatal: false,
+};
+
+/// Characters that nobody sees and that copied texts have: zero width spaces and joiners, soft hyphens, byte order marks.
+const INVISIBLE_CHARACTERS: [char; 6] =
+    ['\u{200b}', '\u{200c}', '\u{200d}', '\u{2060}', '\u{feff}', '\u{ad}'];
 /// The byte order mark of UTF-8, which some editors write in front of a text.
 const BOM: &[u8] = b"\xef\xbb\xbf";
 /// Pairs of quotes that people type.
@@ -73,6 +83,9 @@ pub fn flaw(text: &[u8]) -> Option<Flaw> {
     if QUOTES.iter().any(is_quoted) {
         return Some(QUOTED);
     }
+    if line.contains(INVISIBLE_CHARACTERS) {
+        return Some(INVISIBLE);
+    }
     (trimmed.len() < line.len()).then_some(BLANK)
 }
 
@@ -96,6 +109,8 @@ mod tests {
             (b"secret \n", b"secret ", Some(BLANK)),
             (b"\tsecret\n", b"\tsecret", Some(BLANK)),
             ("secret\u{a0}\n".as_bytes(), "secret\u{a0}".as_bytes(), Some(BLANK)),
+            ("sec\u{200b}ret\n".as_bytes(), "sec\u{200b}ret".as_bytes(), Some(INVISIBLE)),
+            ("\u{feff}\u{feff}secret\n".as_bytes(), "\u{feff}secret".as_bytes(), Some(INVISIBLE)),
             (b"", b"", Some(EMPTY)),
             (b"\nsecret\n", b"", Some(EMPTY)),
             (b"\xef\xbb\xbf\r\nsecret\n", b"", Some(EMPTY)),

@@ -150,6 +150,8 @@ pub struct Reported<'a> {
     pub diagnostic: &'a Diagnostic,
     /// The time of the latest attempt.
     pub last_attempt: Option<WallTime>,
+    /// What the operator of this host should change.
+    pub advice: Option<&'static str>,
 }
 
 /// The inputs of a notice.
@@ -329,6 +331,9 @@ fn plain_words(report: &NoticeReport, told: &[&Reported], returned: Returned) ->
         let _ = write!(words, "\n<{}>\n", reported.recipient.mailbox);
         push_folded(&mut words, "   ", "    ", &sentence(reported, report.age));
         push_folded(&mut words, "   ", "    ", reported.diagnostic.line());
+        if let Some(advice) = reported.advice {
+            push_folded(&mut words, "   ", "    ", &format!("What can be done about it: {advice}"));
+        }
     }
     let what = match returned {
         Returned::Full => "The whole message is",

@@ -313,6 +313,8 @@ fn is_unambiguous(value: &[u8], addresses: &[Unqualified]) -> bool {
             b'@' => ats += 1,
             b'<' => opened += 1,
             b'>' => closed += 1,
+            // Others take all before it for the name of a group.
+            b':' if closed > 0 && opened == closed => return false,
             _ => {}
         }
     }

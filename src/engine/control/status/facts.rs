@@ -2,6 +2,7 @@
 
 use super::super::cause;
 use super::super::summary::{Facts, Route};
+use crate::engine::host::advice::advice;
 use crate::engine::host::certificate::Tls;
 use crate::engine::host::site::Site;
 use crate::engine::queue::index::{FailingHop, QueueFacts};
@@ -24,7 +25,7 @@ pub(super) fn take(
     let age = |since: Duration| now.running.saturating_sub(since);
     let is_old = |since: Duration| age(since) > settings.alarm.stuck_after;
     let oldest = queue.oldest_moving.filter(|(_, arrival)| is_old(*arrival)).map(|(id, _)| id);
-    let why = |id| cause::of_message(manager, id).map(|why| why.line().to_owned());
+    let why = |id| cause::of_message(manager, id).map(|why| cause::with_advice(site, &why));
     Facts {
         wall: now.wall,
         link: manager.index.link(),
@@ -35,7 +36,7 @@ pub(super) fn take(
         for_retry: waits.for_retry,
         schedule_in: schedule_in(site, now.wall),
         retry_in: waits.next_retry.map(|due| due.saturating_sub(now.running).as_secs()),
-        routes: routes.iter().filter_map(|it| route(it, now.running)).collect(),
+        routes: routes.iter().filter_map(|it| route(site, it, now.running)).collect(),
         oldest: oldest.map(|id| (id, why(id))),
         oldest_kept: queue.oldest_kept.and_then(|id| Some((id, why(id)?))),
         certificates: certificates(site),
@@ -52,7 +53,7 @@ fn schedule_in(site: &Site, wall: WallTime) -> Option<u64> {
     Some(next.seconds().saturating_sub(wall.seconds()))
 }
 
-fn route(hop: &FailingHop, now: Duration) -> Option<Route> {
+fn route(site: &Site, hop: &FailingHop, now: Duration) -> Option<Route> {
     let pause = hop.pause.as_ref()?;
     Some(Route {
         name: hop.hop.to_string(),
@@ -62,7 +63,7 @@ fn route(hop: &FailingHop, now: Duration) -> Option<Route> {
         wait: if pause.trying { 0 } else { pause.until.saturating_sub(now).as_secs() },
         reason: pause.reason.clone(),
         is_refused: pause.refusal.is_some(),
-        advice: None,
+        advice: advice(site, &pause.reason),
     })
 }
 

@@ -46,7 +46,7 @@ footer{margin-top:2rem}
 impl Status {
     /// The whole page.
     pub(super) fn page(&self, sees_all: bool) -> String {
-        let host = html(&self.hostname);
+        let host = html(&self.site.hostname.to_string());
         let mut text = format!(
             "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\

@@ -22,7 +22,9 @@ pub(super) fn status() -> Status {
     let pause = Pause { until: seconds(1300), reason, refusal: None, trying: false };
     let mut since_start = [0; COUNTS];
     since_start.iter_mut().zip(1000..).for_each(|(slot, number)| *slot = number);
+    let settings = crate::config::parse("", "f").unwrap();
     Status {
+        site: Arc::new(Site::new(settings, Domain::parse("box.example").unwrap(), None)),
         now: Now { wall: WallTime(1_795_416_810_000_000), running: seconds(1000) },
         uptime: 101,
         link: Uplink::Metered,
@@ -44,7 +46,6 @@ pub(super) fn status() -> Status {
         since_start,
         ends: Ends::default(),
         facts: Facts::default(),
-        hostname: "box.example".to_owned(),
         hours: Vec::new(),
     }
 }

@@ -51,8 +51,7 @@ fn a_route_that_fails_is_the_first_sentence_until_it_works() {
     let ids = [world.accept("alice@box.example", &[FAR]), world.accept("alice@box.example", &[FAR])];
     world.pass();
     let said = sentence(&world);
-    let start =
-        "2 messages wait for far.example, which has asked to come back later for 0s: 421 4.3.2 closed. ";
+    let start = "2 messages wait for far.example, which has asked to come back later for 0s: 421 4.3.2 closed. The host is busy";
     assert!(said.starts_with(start) && said.contains("`pillarbox queue flush`"), "{said}");
     ask(&world, &format!("queue hold {}", ids[1]));
     host.now_says(|_, _| Say::Yes);
@@ -111,5 +110,8 @@ fn a_message_that_is_too_old_is_told_with_its_last_reply() {
     let id = world.accept("alice@box.example", &[FAR]);
     world.live(2 * HOUR);
     let said = sentence(&world);
-    assert_eq!(said, format!("Message {id} has waited for 2h: 450 4.2.0 Greylisted"));
+    let start = format!(
+        "Message {id} has waited for 2h: 450 4.2.0 Greylisted. The host delays unknown clients (greyl"
+    );
+    assert!(said.starts_with(&start), "{said}");
 }

@@ -52,7 +52,7 @@ fn far(net: &Net, host: Arc<Host>) {
     net.domain("far.example", "192.0.2.1", Peer::Host(host));
 }
 
-fn smart(net: &Net, host: Arc<Host>) {
+pub(super) fn smart(net: &Net, host: Arc<Host>) {
     host.extensions.lock().unwrap().push("AUTH PLAIN");
     net.peer("127.0.0.1:2525", Peer::Host(host));
 }
@@ -85,7 +85,7 @@ fn probe_at(world: &World, now: Now, address: &str) -> (Vec<Step>, Vec<Step>) {
     (steps, verdict.failures)
 }
 
-fn probe(world: &World, address: &str) -> (Vec<Step>, Vec<Step>) {
+pub(super) fn probe(world: &World, address: &str) -> (Vec<Step>, Vec<Step>) {
     probe_at(world, now(), address)
 }
 
@@ -320,7 +320,7 @@ fn dns_fails_at_its_steps() {
 fn connections_and_greetings_fail_at_their_steps() {
     for broken in [
         way("", |w| w.net.peer("192.0.2.1", Peer::TimesOut), "connect", "Port 25 is blocked"),
-        way("", |w| w.net.peer("192.0.2.1", Peer::Refuses), "connect", "Nothing listens"),
+        way("", |w| w.net.peer("192.0.2.1", Peer::Refuses), "connect", "rejects connections to port 25"),
         way("", |w| w.net.peer("192.0.2.1", Peer::Unreachable), "connect", "default route"),
         way(
             "",
@@ -514,7 +514,7 @@ fn logins_fail_at_their_steps() {
         ("535 5.7.139 Authentication unsuccessful, basic authentication is disabled.", "Microsoft"),
         ("535 5.7.8 Username and Password not accepted", "user name or the password is wrong"),
         ("550 5.7.30 Basic authentication is not supported for Client Submission.", "OAuth"),
-        ("535 5.7.0 (#AUTH005) Too many bad auth attempts.", "locked"),
+        ("535 5.7.0 (#AUTH005) Too many bad auth attempts.", "app password"),
         ("534 5.7.14 Please log in via your web browser", "locked"),
         ("454 4.7.0 Temporary authentication failure", "try again later"),
     ] {
@@ -728,8 +728,9 @@ fn what_receivers_look_at_fails_at_its_steps() {
 fn every_row_for_replies_is_given_when_a_host_says_it() {
     let mut count = 0;
     for row in hints::rows() {
-        let all = row.when.split('|').find(|all| !all.contains('@')).unwrap_or(row.when);
-        let (host, words): (Vec<&str>, Vec<&str>) = all.split('&').partition(|part| part.starts_with('@'));
+        let all = row.when.split('|').find(|all| !all.contains(['@', '%'])).unwrap_or(row.when);
+        let parts = all.split('&').map(|part| part.trim_start_matches(['=', '~']));
+        let (host, words): (Vec<&str>, Vec<&str>) = parts.partition(|part| part.starts_with(['@', '%']));
         let code = words.iter().find_map(|part| part.strip_prefix('^')).unwrap_or("559");
         let (digits, rest) = code.split_once(' ').unwrap_or((code, ""));
         let text: Vec<&str> = words.into_iter().filter(|part| !part.starts_with('^')).collect();

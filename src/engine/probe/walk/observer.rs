@@ -15,10 +15,13 @@
 
 use super::{Mark, Walk};
 use crate::engine::outbound::context::{Observer, TraceEvent};
+use crate::engine::outbound::hosts::Host;
 use crate::mail::outcome::Diagnostic;
 use crate::mail::status::EnhancedStatus;
+use crate::net::resolver::{DnsRecord, Rtype};
 use crate::rules::accounts::secret_shape::flaw;
 use crate::rules::advice::refusal::SmarthostRefusal;
+use crate::rules::advice::row::PeerKind;
 use crate::rules::advice::step::Stage;
 use crate::rules::tls::certificate::Certificate;
 use crate::rules::tls::tls_policy::TlsPolicy;
@@ -29,6 +32,8 @@ use std::time::Duration;
 
 /// How long the probe waits for a connection to the other family of addresses.
 const OTHER_FAMILY_TIMEOUT: Duration = Duration::from_secs(5);
+/// What the marks of a firewall in a reply mean.
+const REWRITTEN: &str = "a firewall on the way rewrites SMTP";
 /// The longest reply in a step, in characters.
 const TEXT_MAX_CHARS: usize = 300;
 /// A certificate with fewer days left gets a warning. Let's Encrypt clients renew at 30.
@@ -40,8 +45,11 @@ impl Observer for Walk<'_> {
             TraceEvent::Begins(Stage::Quit) if !self.state.borrow().is_ready => {}
             TraceEvent::Begins(stage) => self.begin(stage),
             // Smarthosts are part of the reported route.
-            TraceEvent::Hosts(hosts) if hosts.iter().any(|host| host.smarthost.is_some()) => {}
+            TraceEvent::Hosts(hosts) if hosts.iter().any(|host| host.smarthost.is_some()) => {
+                self.state.borrow_mut().kind = PeerKind::Smarthost;
+            }
             TraceEvent::Hosts(hosts) => {
+                self.state.borrow_mut().kind = PeerKind::Mx;
                 let names: Vec<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
                 self.pass(Stage::Mx, &names.join(", "));
             }
@@ -57,10 +65,17 @@ impl Observer for Walk<'_> {
             }
             TraceEvent::Addresses(host, addresses) => {
                 let list: Vec<String> = addresses.iter().map(|address| address.ip().to_string()).collect();
-                self.pass(Stage::Address, &format_args!("{}: {}", host.name, list.join(", ")));
+                let list = list.join(", ");
+                match self.searched(host) {
+                    Some(found) => {
+                        let text = format!("{}: {list}, found as {found} in the search domain", host.name);
+                        self.report(Stage::Address, Mark::Warn, &text);
+                    }
+                    None => self.pass(Stage::Address, &format_args!("{}: {list}", host.name)),
+                }
                 let mut state = self.state.borrow_mut();
                 (state.host, state.addresses) = (host.name.clone(), addresses.to_vec());
-                (state.is_smarthost, state.refused) = (host.smarthost.is_some(), None);
+                state.refused = None;
                 let login = host.smarthost.as_ref().and_then(|smarthost| smarthost.login.as_deref());
                 state.is_pinned = login.is_some_and(|login| login.fingerprint.is_some());
                 state.has_password = false;
@@ -87,6 +102,25 @@ impl Observer for Walk<'_> {
 }
 
 impl Walk<'_> {
+    /// The name under which the system found a smarthost with a whole name, if it had to add a search domain.
+    fn searched(&self, host: &Host) -> Option<String> {
+        let by_system = host.smarthost.is_some() && self.site.settings.dns.servers.is_empty();
+        let is_whole = host.name.contains('.') && host.name.parse::<std::net::IpAddr>().is_err();
+        let answer =
+            (by_system && is_whole).then(|| self.world.resolver.by_system(&host.name).ok()).flatten()?;
+        answer.searched(&host.name).map(str::to_owned)
+    }
+
+    /// What explains a host without a usable address: a filter of names answers with 0.0.0.0.
+    fn filtered(&self, text: &str) -> Option<&'static str> {
+        let (_, rest) = text.split_once("the host ")?;
+        let (name, _) = rest.split_once(" has no address that can be used")?;
+        let is_unspecified =
+            |record: &DnsRecord| matches!(record, DnsRecord::Address(ip) if ip.is_unspecified());
+        let records = self.world.resolver.records(name, Rtype::A).ok()?.records;
+        records.iter().any(is_unspecified).then_some(", because the answer is 0.0.0.0")
+    }
+
     /// Reports the connection, and tries the other family of addresses, too, for a few seconds.
     fn connected(&self, address: SocketAddr) {
         self.pass(Stage::Connect, &format_args!("[{}]:{}", address.ip(), address.port()));
@@ -122,6 +156,10 @@ impl Walk<'_> {
             (Stage::Quit, _) if !is_ready => {}
             // It follows from the first refusal.
             (Stage::Rcpt, Severity::Transient | Severity::Permanent) if is_refused => {}
+            (Stage::Greeting | Stage::Ehlo, Severity::Success) if is_rewritten(&text) => {
+                self.state.borrow_mut().is_rewritten = true;
+                self.report(stage, Mark::Warn, &format_args!("{text}; {REWRITTEN}"));
+            }
             (_, Severity::Success) => self.pass(stage, &text),
             (Stage::Rset | Stage::Quit, _) => self.report(stage, Mark::Warn, &text),
             (Stage::Mail | Stage::Rcpt, severity) => {
@@ -142,7 +180,8 @@ impl Walk<'_> {
         if let Some(host) = &state.replaceable {
             let is_submission = host.login.is_some();
             let local = Diagnostic::local(EnhancedStatus::SYSTEM_TROUBLE, waiting.to());
-            let diagnostic = &Diagnostic { reply: Some(text.clone()), ..local };
+            let remote = Some(state.host.clone());
+            let diagnostic = &Diagnostic { reply: Some(text.clone()), remote, ..local };
             let refusal = SmarthostRefusal { diagnostic, is_null_sender: false, is_submission };
             state.gives_way = refusal.of_route().is_some();
         }
@@ -184,7 +223,7 @@ impl Walk<'_> {
         };
         let refused = self.state.borrow_mut().refused.take();
         if let Some(refused) = refused {
-            let is_smarthost = self.state.borrow().is_smarthost;
+            let is_smarthost = self.state.borrow().kind == PeerKind::Smarthost;
             let line = refused.line(&text).filter(|_| is_smarthost);
             let line = line.map(|line| format!("; if it is the host's own, write {line}"));
             text = format!("{text}; it shows a {refused}{}", line.unwrap_or_default());
@@ -192,7 +231,13 @@ impl Walk<'_> {
         if stage == Stage::Tls {
             text.push_str(&format!("; the clock of this host says {}", self.world.now.wall.to_rfc5322()));
         }
+        if stage == Stage::Address {
+            text.push_str(self.filtered(&text).unwrap_or_default());
+        }
         let state = self.state.borrow();
+        if state.is_rewritten && matches!(stage, Stage::Ehlo | Stage::StartTls | Stage::Auth) {
+            text.push_str(&format!("; {REWRITTEN}"));
+        }
         if stage == Stage::Greeting
             && let Some(address) = state.addresses.first()
         {
@@ -202,6 +247,12 @@ impl Walk<'_> {
         let step = self.step(stage, Mark::Fail, text, Some(diagnostic.status.class));
         self.state.borrow_mut().pending = Some(step);
     }
+}
+
+/// Whether a firewall has overwritten what the host said: the greeting with asterisks, a keyword of EHLO with the letter X
+/// ("SMTP fixup" and "ESMTP inspection" of Cisco PIX and ASA).
+fn is_rewritten(text: &str) -> bool {
+    text.contains("****") || text.split_whitespace().any(|word| word.starts_with("XXXX"))
 }
 
 const fn class(severity: Severity) -> crate::mail::status::Class {

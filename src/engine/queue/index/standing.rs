@@ -91,10 +91,13 @@ impl Reasons {
 fn reason(envelope: &Envelope, progress: &[Progress]) -> Option<Diagnostic> {
     let pending = progress.iter().filter(|progress| progress.state == RecipientState::Pending);
     let latest = pending.max_by_key(|progress| progress.recent_attempts[0].map(|at| at.running))?;
-    let Diagnostic { status, remote, .. } = latest.diagnostic.as_ref()?;
-    let line = without_addresses(latest.diagnostic.as_ref()?.line(), envelope);
-    let text = line.chars().take(REASON_CHARS).collect();
-    Some(Diagnostic { status: *status, remote: remote.clone(), reply: None, text })
+    let Diagnostic { status, remote, reply, text } = latest.diagnostic.as_ref()?;
+    let short = |text: &str| without_addresses(text, envelope).chars().take(REASON_CHARS).collect();
+    let (reply, text) = match reply {
+        Some(reply) => (Some(short(reply)), text.clone()),
+        None => (None, short(text)),
+    };
+    Some(Diagnostic { status: *status, remote: remote.clone(), reply, text })
 }
 
 impl QueueIndex {
@@ -173,7 +176,7 @@ mod tests {
         }
         let standing = |n| index.message(id(n)).unwrap().standing;
         let first = standing(0);
-        assert_eq!(first.reason.as_ref().unwrap().text, "450 number 0 for <hidden>");
+        assert_eq!(first.reason.as_ref().unwrap().line(), "450 number 0 for <hidden>");
         assert_eq!((first.pending, first.delivered, first.attempts), (1, 0, 2));
         assert_eq!(standing(999).reason.unwrap().text, "deferred, 4.4.1");
         assert_eq!(index.inner.lock().reasons.0.len(), REASONS_MAX);

@@ -5,6 +5,7 @@
 //! domain does not exist or accepts no mail.
 
 use super::Manager;
+use crate::engine::host::advice::advice;
 use crate::engine::log::counters::Count;
 use crate::engine::log::event::{AttemptEnd, Event};
 use crate::engine::queue::attempt::{Again, Attempt};
@@ -27,7 +28,7 @@ impl Manager {
             None => self.step(&site, failures),
         };
         let (pause, old) = self.index.hop_failed(hop, pending, now, &step, failure, site.retry.lifetime);
-        Event::paused(&hop.to_string(), pause, failure).log();
+        Event::paused(&hop.to_string(), pause, failure, advice(&site, reason)).log();
         if let Some(pending) = pending.filter(|pending| !old.contains(pending)) {
             self.log_waiting(hop, pending, reason);
         }

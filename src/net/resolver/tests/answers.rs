@@ -57,9 +57,10 @@ fn records_of_others_only_are_none() {
 #[test]
 fn only_the_soa_of_the_zone_lets_a_no_be_remembered() {
     for (owner, ttl) in [("org", 60), ("EXAMPLE.org", 60), ("evil.example", 0), ("sub.example.org", 0)] {
-        for (code, found) in
-            [(Rcode::NOERROR, AnswerContent::NoData), (Rcode::NXDOMAIN, AnswerContent::NoSuchDomain)]
-        {
+        for (code, found) in [
+            (Rcode::NOERROR, AnswerContent::NoData),
+            (Rcode::NXDOMAIN, AnswerContent::NoSuchDomain(name("example.org"))),
+        ] {
             let mut b = start(code).authority();
             b.push((name(owner), 3600, soa(60))).unwrap();
             let answer = parse(&b.finish()).unwrap();

@@ -431,7 +431,7 @@ fn a_cname_to_nowhere_does_not_exist() {
     });
     let error = resolver.mx("a.example").unwrap_err();
     assert_eq!(error.kind, DnsErrorKind::NoSuchDomain);
-    assert_eq!(error.text, "a.example is a CNAME of a name that does not exist (NXDOMAIN)");
+    assert_eq!(error.text, "a.example is a CNAME of b.example, which does not exist (NXDOMAIN)");
 }
 
 #[test]

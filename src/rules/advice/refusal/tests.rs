@@ -7,6 +7,10 @@ fn diagnostic(to: &str, reply: &str) -> Diagnostic {
     Diagnostic { status, remote: Some("smtp.example".into()), reply: Some(reply.into()), text: to.into() }
 }
 
+fn smarthost() -> Peer<'static> {
+    Peer { name: "smtp.example", kind: PeerKind::Smarthost }
+}
+
 fn of_route(to: &str, reply: &str) -> Option<About> {
     let diagnostic = diagnostic(to, reply);
     SmarthostRefusal { diagnostic: &diagnostic, is_null_sender: false, is_submission: true }.of_route()
@@ -133,7 +137,7 @@ fn what_is_the_accounts_is_the_routes_at_each_step() {
         for to in ALL {
             assert_eq!(of_route(to, reply), Some(*about), "{reply:?} to {to}");
         }
-        let advice = crate::rules::advice::hints::hint(Stage::Send, reply, "smtp.example");
+        let advice = crate::rules::advice::hints::hint(Stage::Send, reply, smarthost());
         assert!(advice.is_some(), "{reply}");
     }
 }

@@ -57,7 +57,7 @@ fn reported<'a>(
     verdict: RecipientVerdict,
     diagnostic: &'a Diagnostic,
 ) -> Reported<'a> {
-    Reported { recipient, verdict, diagnostic, last_attempt: Some(LATER) }
+    Reported { recipient, verdict, diagnostic, last_attempt: Some(LATER), advice: None }
 }
 
 /// The whole notice, as the caller puts it together.

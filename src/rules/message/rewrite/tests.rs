@@ -318,6 +318,8 @@ fn only_what_every_reader_takes_for_an_address_is_one() {
         ("\"joe@b.example <\" <joe@a.example>", true),
         ("joe@b.example <joe@a.example>", false),
         ("Joe < <joe@a.example>", false),
+        ("<joe@a.example>\n :", false),
+        ("<joe@[IPv6:::1]>", true),
         ("Joe (x)) joe@b.example <joe@a.example>", false),
     ] {
         assert_eq!(is_unambiguous(value.as_bytes(), &joe), is_clear, "{value}");
