@@ -27,7 +27,7 @@ body{margin:0 auto;padding:1rem;max-width:62rem;background:var(--back);color:var
 font:1rem/1.5 system-ui,sans-serif;overflow-wrap:anywhere}
 h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem}
 .says{margin:.6rem 0;padding:.6rem .9rem;border-left:.4rem solid var(--ok)}
-.says.warning{border-color:var(--warn)}.says.critical{border-color:var(--bad)}
+.says.note{border-color:var(--wait)}.says.warning{border-color:var(--warn)}.says.critical{border-color:var(--bad)}
 .first{font-size:1.15rem}
 code{font-size:.95em;border:1px solid var(--line);border-radius:.2rem;padding:0 .25rem}
 table{border-collapse:collapse;width:100%}
@@ -54,7 +54,8 @@ impl Status {
         );
         for (place, finding) in self.findings(sees_all).into_iter().enumerate() {
             let level = match finding.level {
-                Level::Ok => "ok",
+                Level::Ok if finding.is_fine => "ok",
+                Level::Ok => "note",
                 Level::Warning => "warning",
                 Level::Critical | Level::Unknown => "critical",
             };
@@ -97,7 +98,7 @@ impl Status {
             return;
         }
         text.push_str(
-            "<h2>Counters</h2>\n<table>\n<tr><th></th><th scope=\"col\" class=\"number\">since start</th>\
+            "<h2>Counters</h2>\n<table>\n<tr><td></td><th scope=\"col\" class=\"number\">since start</th>\
              <th scope=\"col\" class=\"number\">in all</th></tr>\n",
         );
         for (title, since, all) in counters {

@@ -45,6 +45,21 @@ fn the_page_is_well_formed_has_no_script_and_names_no_other_file() {
 }
 
 #[test]
+fn the_colour_of_a_sentence_says_how_bad_it_is() {
+    use crate::rules::pacing::downtime::Uplink;
+    for (link, waits, kept, class) in [
+        (Uplink::Up, 0, 0, "ok first"),
+        (Uplink::Metered, 1, 0, "note first"),
+        (Uplink::Down, 1, 0, "warning first"),
+        (Uplink::Up, 0, 1, "critical first"),
+    ] {
+        let mut status = status();
+        (status.facts.link, status.facts.for_link, status.figures.kept) = (link, waits, kept);
+        assert!(status.page(true).contains(&format!("<p class=\"says {class}\">")), "{class}");
+    }
+}
+
+#[test]
 fn what_others_wrote_stays_text() {
     let mut status = status();
     let to = Mailbox::parse("\"<script>\"@far.example").unwrap();
