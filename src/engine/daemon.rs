@@ -147,6 +147,12 @@ impl Daemon {
         self.services.alarm.check(&self.services.manager, site, now);
         self.intake.clock.save(false);
         self.intake.counters.save(now, false);
+        self.intake.counters.note_hour(now, self.waiting(), false);
+    }
+
+    /// The number of messages in the queue.
+    fn waiting(&self) -> u64 {
+        self.services.manager.index.size().0 as u64
     }
 
     /// Starts a thread that refreshes tokens, if it is time. Over a link that is down or metered they are refreshed only when
@@ -205,6 +211,7 @@ impl Daemon {
     pub fn save(&self, in_any_case: bool) {
         self.intake.clock.save(in_any_case);
         self.intake.counters.save(self.intake.clock.now(), true);
+        self.intake.counters.note_hour(self.intake.clock.now(), self.waiting(), true);
         self.intake.digests.save(&self.site().settings.state, self.intake.clock.now());
     }
 

@@ -127,7 +127,7 @@ const COMMANDS: [CommandRow; 12] = [
         operands: "[--json|…]",
         arguments: ArgumentStyle::Common,
         options: status::OPTIONS,
-        about: "show the state of the daemon; --json, --prometheus, --check",
+        about: "say how things are, and what to do; --all, --html, --json, --prometheus, --check",
         run: status::run,
     },
     CommandRow {

@@ -5,7 +5,7 @@
 //!
 //! | | daemon answers | no daemon | no answer in time | bad operands |
 //! | --- | --- | --- | --- | --- |
-//! | `status`, `--json`, `--prometheus` | 0 | 69, and a count of the queue | 75 | 64 |
+//! | `status`, `--all`, `--html`, `--json`, `--prometheus` | 0 | 69, and a count of the queue | 75 | 64 |
 //! | `--check` | 0 OK, 1 WARNING, 2 CRITICAL | 2 CRITICAL | 2 CRITICAL | 3 UNKNOWN |
 //!
 //! The thresholds of `--check` go to the daemon, which compares: `rules::advice::monitor` has them.
@@ -24,7 +24,7 @@ use std::path::Path;
 
 /// All options, with and without a value.
 pub const OPTIONS: &[&str] =
-    &["json", "prometheus", "check", "warning", "critical", "warning-age", "critical-age"];
+    &["all", "html", "json", "prometheus", "check", "warning", "critical", "warning-age", "critical-age"];
 const CHECK: &str = "--check";
 
 /// Asks the daemon, and shows its answer.
@@ -67,7 +67,9 @@ fn show(config: &Path, words: &[&str], is_check: bool, screen: &mut Screen) -> R
                 format!("no daemon answers: {why}; start it: systemctl start pillarbox, or pillarbox serve");
             let mut failure = CommandFailure::new(exit::UNAVAILABLE, text);
             if let Some((messages, octets, unread)) = queued(&settings) {
-                failure.lines.push(format!("pillarbox: in the queue: {messages} messages, {octets} octets"));
+                let waits =
+                    if messages == 1 { "1 message waits" } else { &format!("{messages} messages wait") };
+                failure.lines.push(format!("pillarbox: {waits} in the queue: {octets} octets"));
                 if unread > 0 {
                     failure.lines.push(format!("pillarbox: and {unread} files that can't be read"));
                 }

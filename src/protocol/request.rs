@@ -48,8 +48,12 @@ pub enum Request {
 /// The form of a status report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Show {
+    /// For people, with every figure.
+    All,
     /// Lines for people.
     Text,
+    /// A page for a web server.
+    Html,
     /// One JSON object.
     Json,
     /// Prometheus' text format.
@@ -154,13 +158,17 @@ impl Request {
                 parse_messages(rest).map(|messages| Self::Change(change, messages))
             }
             ["status"] => Ok(Self::Status(Show::Text)),
+            ["status", "--all"] => Ok(Self::Status(Show::All)),
+            ["status", "--html"] => Ok(Self::Status(Show::Html)),
             ["status", "--json"] => Ok(Self::Status(Show::Json)),
             ["status", "--prometheus"] => Ok(Self::Status(Show::Prometheus)),
             ["status", "--check", thresholds @ ..] => {
                 let thresholds = Thresholds::parse(thresholds).map_err(|text| usage(&text))?;
                 Ok(Self::Status(Show::Check(thresholds)))
             }
-            ["status", ..] => Err(usage("use one of --json, --prometheus and --check, --check first")),
+            ["status", ..] => {
+                Err(usage("use one of --all, --html, --json, --prometheus and --check, --check first"))
+            }
             ["link", rest @ ..] => {
                 let link = if let [word] = rest { Uplink::parse(word) } else { None };
                 link.map(Self::Link).ok_or_else(|| usage("write link up, link down or link metered"))
@@ -196,6 +204,8 @@ impl Request {
                 format!("verify{}", addresses.iter().map(|address| format!(" {address}")).collect::<String>())
             }
             Self::Status(Show::Text) => "status".into(),
+            Self::Status(Show::All) => "status --all".into(),
+            Self::Status(Show::Html) => "status --html".into(),
             Self::Status(Show::Json) => "status --json".into(),
             Self::Status(Show::Prometheus) => "status --prometheus".into(),
             Self::Status(Show::Check(thresholds)) => format!("status --check{}", thresholds.print()),
@@ -256,6 +266,8 @@ mod tests {
             "verify root joe@far.example".into(),
             "link metered".into(),
             "status".into(),
+            "status --all".into(),
+            "status --html".into(),
             "status --json".into(),
             "status --prometheus".into(),
             "status --check".into(),

@@ -8,7 +8,7 @@
 //! | [`queue`] | `queue/`, `tmp/`, `corrupt/` | a file in `tmp/`; a duplicate; an attempt that is repeated | [`queue::Queue::sweep`], [`queue::Queue::scan`] |
 //! | [`mod@drop`] | `drop/`, `corrupt/` | a hidden file; a message that is taken twice | [`drop::DropDirectory::sweep`] |
 //! | [`maildir`] | Maildirs and mboxes of users | a file in `tmp`; an unfinished message in an mbox | [`maildir::Maildirs::sweep`]; the next delivery |
-//! | [`state_file`] | `tls/`, `sts/`, `digest/`, `clock`, `statistics` | the previous version of a file | not needed: losing one loses no mail |
+//! | [`state_file`] | `tls/`, `sts/`, `digest/`, `clock`, `statistics`, `history` | the previous version of a file | not needed: losing one loses no mail |
 //!
 //! In every case a crash may repeat work and never loses accepted mail. The store never decides what to do about an
 //! error: [`StoreError`] names its kind, and the caller answers. It never reads a clock: the time is an argument.

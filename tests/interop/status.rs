@@ -94,6 +94,13 @@ fn prometheus_and_python_read_it_and_a_restart_keeps_the_totals() {
     assert_eq!(json(&place, accepted), "2 2");
     let text = reported(&place, &[]);
     assert!(
+        text.starts_with("1 message waits for smtp://127.0.0.1:1, which has not been reachable for ")
+            && text.contains("Connection refused")
+            && text.contains("\nlast delivered  "),
+        "{text}"
+    );
+    let text = reported(&place, &["--all"]);
+    assert!(
         text.contains("\npaused: smtp://127.0.0.1:1 is tried again in ")
             && text.contains("Connection refused"),
         "{text}"
@@ -111,7 +118,7 @@ fn prometheus_and_python_read_it_and_a_restart_keeps_the_totals() {
         errors.contains("no daemon answers") && errors.contains("start it: systemctl start pillarbox"),
         "{errors}"
     );
-    assert!(errors.contains("in the queue: 1 messages, "), "{errors}");
+    assert!(errors.contains("1 message waits in the queue: "), "{errors}");
 }
 
 #[test]
@@ -132,6 +139,17 @@ fn monitors_are_told_in_one_line() {
             && line.contains("|queue=2;5000;9000;0;10000 age="),
         "{line}"
     );
+    let link = |word: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pillarbox"));
+        run(command.arg("-c").arg(place.path("pillarbox.toml")).args(["link", word]));
+    };
+    link("down");
+    let (code, line) = check(&place, &[]);
+    assert!(
+        code == 1 && line.contains("; The link is down: 2 messages wait for other hosts. Run "),
+        "{line}"
+    );
+    link("up");
     assert_eq!(check(&place, &["--warning", "1"]).0, 1);
     assert_eq!(check(&place, &["--warning=0", "--critical=1"]).0, 2);
     assert_eq!(check(&place, &["--critical-age", "5d", "--warning-age=1h"]).0, 0);

@@ -37,7 +37,7 @@
 //! The standing alarms are in memory only: after a restart, a reason that still holds is reported again. If the command
 //! fails, that is logged, and the event is not repeated.
 
-use crate::engine::host::advice::advice;
+use super::cause;
 use crate::engine::host::commands::Commands;
 use crate::engine::host::site::Site;
 use crate::engine::log::counters::Count;
@@ -47,7 +47,6 @@ use crate::engine::queue::index::{FailingHop, Hop};
 use crate::engine::queue::manager::Manager;
 use crate::mail::date::Now;
 use crate::mail::id::QueueId;
-use crate::mail::outcome::Diagnostic;
 use crate::net::transport::Deadline;
 use crate::rules::advice::monitor::span;
 use crate::rules::pacing::alarm::{AlarmEvent, Alarms, Reason};
@@ -216,7 +215,9 @@ fn troubles(manager: &Manager, site: &Site, now: Now) -> Vec<Trouble> {
     let failing = failing.filter(|route| age(route.since) > stuck_after || is_refused(route));
     let failing = failing.filter(|route| route.hop != Hop::Local);
     let routes = failing.map(|route| {
-        let why = route.pause.map_or_else(String::new, |pause| cause(site, &pause.reason));
+        let why = route
+            .pause
+            .map_or_else(String::new, |pause| format!(": {}", cause::with_advice(site, &pause.reason)));
         let text = format!("{} has not worked for {}{why}", route.hop, span(age(route.since).as_secs()));
         Trouble { reason: Reason::Route(route.hop.to_string()), id: None, text }
     });
@@ -228,31 +229,9 @@ fn troubles(manager: &Manager, site: &Site, now: Now) -> Vec<Trouble> {
 
 /// The text of a trouble, with the reason why its message waits: that of its route, else that of its last attempt.
 fn text_with_cause(manager: &Manager, trouble: &Trouble) -> String {
-    let Some(id) = trouble.id else { return trouble.text.clone() };
-    let now = manager.clock.now().running;
-    let waits = || {
-        let hops = manager.index.hops_of(id);
-        hops.iter().find_map(|hop| manager.index.wait_reason(hop, id, now))
-    };
-    let last = || {
-        let summary = manager.queue.summary(id)?.ok()?;
-        summary
-            .progress
-            .into_iter()
-            .filter(|it| it.is_due() || it.kept.is_some())
-            .find_map(|it| it.diagnostic)
-    };
-    match waits().or_else(last) {
-        Some(why) => format!("{}{}", trouble.text, cause(&manager.site(), &why)),
+    match trouble.id.and_then(|id| cause::of_message(manager, id)) {
+        Some(why) => format!("{}: {}", trouble.text, cause::with_advice(&manager.site(), &why)),
         None => trouble.text.clone(),
-    }
-}
-
-/// The cause of a trouble, and what to change.
-fn cause(site: &Site, reason: &Diagnostic) -> String {
-    match advice(site, reason) {
-        Some(advice) => format!(": {}. {advice}", reason.line().trim_end_matches('.')),
-        None => format!(": {}", reason.line()),
     }
 }
 

@@ -221,6 +221,7 @@ impl Listed {
             }
             JournalEvent::Notified => ("notice sent", None),
             JournalEvent::Owed => ("delivered, a notice to the sender is due", None),
+            JournalEvent::Waited(reason) => ("waited", Some(reason)),
             JournalEvent::Held => ("held", None),
             JournalEvent::Released => ("released", None),
             JournalEvent::Kept => ("held, because admin cannot be reached", None),
@@ -260,7 +261,7 @@ fn state(progress: &Progress) -> &'static str {
 }
 
 /// `Mon Nov 23 10:00:00`, in local time.
-fn local_time(wall: WallTime) -> String {
+pub(super) fn local_time(wall: WallTime) -> String {
     date_text(wall, utc_offset_seconds(wall.seconds()))
 }
 

@@ -13,6 +13,8 @@
 //! | [`socket`] | accepts connections, identifies the peer, applies limits and deadlines |
 //! | [`requests`] | answers requests: shows and changes the queue |
 //! | `list` | lists the queue: for those who may see all, and for others |
+//! | `cause` | why a message waits |
+//! | `summary` | what a person should know first, as sentences |
 //! | [`status`], [`listing`] | the forms of the answers: for people, JSON, Prometheus, monitoring plugins |
 //! | [`submit`] | takes a message from the socket; reports where mail would go |
 //! | [`maildrop`] | takes messages from the drop directory |
@@ -23,6 +25,7 @@
 //! commands that read the queue work without a daemon. The format of question and answer is [`crate::protocol`]'s.
 
 pub mod alarm;
+mod cause;
 mod list;
 pub mod listing;
 pub mod maildrop;
@@ -32,6 +35,7 @@ pub mod services;
 pub mod socket;
 pub mod status;
 pub mod submit;
+mod summary;
 
 #[cfg(test)]
 mod tests;

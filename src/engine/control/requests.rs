@@ -16,7 +16,7 @@
 //!
 //! | change | lock of the entry | claims of its recipients | journal | index | then |
 //! | --- | --- | --- | --- | --- | --- |
-//! | hold | yes | no: an attempt under way ends as usual | `Held` | withdrawn | no further attempt |
+//! | hold | yes | no: an attempt under way ends as usual | `Waited` if its route fails, `Held` | withdrawn | no further attempt |
 //! | release | yes | no | `Released` | added | a message that was kept for `admin` is due at once |
 //! | remove | yes | all | the entry is removed | withdrawn, forgotten | no notice to anyone |
 //! | bounce | yes | all | `Attempted`, failed | withdrawn | the sender gets a notice |
@@ -38,6 +38,7 @@ use super::services::Services;
 use super::{status, submit};
 use crate::engine::log::event::Event;
 use crate::engine::queue::attempt::{Again, Attempt, Claim};
+use crate::engine::queue::enqueue::hop_of;
 use crate::engine::queue::index::{Hop, Pending};
 use crate::engine::queue::manager::Manager;
 use crate::mail::id::QueueId;
@@ -245,11 +246,32 @@ fn set_hold(manager: &Manager, entry: &Arc<Entry>, hold: bool) -> Result<(), Ref
         return Ok(());
     }
     let event = if hold { queue::JournalEvent::Held } else { queue::JournalEvent::Released };
-    let record = JournalRecord { recipients, at: manager.clock.now(), event };
-    manager.queue.record(entry, &[record], Durability::Synced).map_err(|error| failed(&error))?;
+    let mut records = if hold { reasons(manager, entry, &recipients) } else { Vec::new() };
+    records.push(JournalRecord { recipients, at: manager.clock.now(), event });
+    manager.queue.record(entry, &records, Durability::Synced).map_err(|error| failed(&error))?;
+    manager.index.note_progress(entry.id(), &entry.description().envelope, &entry.progress());
     manager.index.set_held(entry.id(), hold);
     manager.index.set_kept(entry.id(), None);
     Ok(())
+}
+
+/// Records of the failures of routes for which recipients wait. The index knows them only while the routes fail, but the
+/// operator wants to read them as long as the message is held.
+fn reasons(manager: &Manager, entry: &Entry, places: &[usize]) -> Vec<JournalRecord> {
+    let (site, at, envelope) = (manager.site(), manager.clock.now(), &entry.description().envelope);
+    let progress = entry.progress();
+    let mut records: Vec<JournalRecord> = Vec::new();
+    for &place in places.iter().filter(|place| progress.get(**place).is_some_and(Progress::is_due)) {
+        let Some(recipient) = envelope.recipients.get(place) else { continue };
+        let hop = hop_of(&site, &envelope.reverse_path, recipient);
+        let Some(reason) = manager.index.last_failure(&hop) else { continue };
+        let event = queue::JournalEvent::Waited(reason);
+        match records.iter_mut().find(|record| record.event == event) {
+            Some(record) => record.recipients.push(place),
+            None => records.push(JournalRecord { recipients: vec![place], at, event }),
+        }
+    }
+    records
 }
 
 /// Fails all pending recipients by order of the operator; the sender gets a notice, as of any other failure.

@@ -13,12 +13,14 @@
 //!
 //! | form | option | gauges | counters | routes and alarms |
 //! | --- | --- | --- | --- | --- |
-//! | text | | all | both | a line for each paused route, each alarm, and each token that deserves a look |
+//! | text | | those worth a look, after sentences ([`summary`]) | both, if one is not 0 | in the sentences; a line for each token that deserves a look |
+//! | all | `--all` | all | both | a line for each paused route, each alarm, and each token that deserves a look |
+//! | page | `--html` | as text | as text; plots of the last day and month | in the sentences |
 //! | JSON | `--json` | all | both | `routes`, `alarms`, `tokens` |
 //! | Prometheus | `--prometheus` | all | since the start | a gauge for each paused route |
-//! | plugin | `--check` | those that [`monitor::judge`] judges | no | the reason of one paused route |
+//! | plugin | `--check` | those that [`monitor::judge`] judges, and sentences about the rest | no | the reason of one paused route |
 //!
-//! Numbers are for every user. Routes and alarms name hosts, so only a peer with all rights sees them; JSON has `null`
+//! For people yes and no stand for 1 and 0. Numbers are for every user. Routes and alarms name hosts, so only a peer with all rights sees them; JSON has `null`
 //! in their place. Prometheus gets the counters since the start, because it takes a value that falls for a restart: the
 //! stored counters may lose a little in a crash. Replies within the output are cleaned as in lists.
 //!
@@ -29,19 +31,26 @@
 //! | exit code | when |
 //! | --- | --- |
 //! | 0, OK | otherwise |
-//! | 1, WARNING | half of `queue.max_messages`, a message older than `alarm.stuck_after`, or a route that fails that long |
-//! | 2, CRITICAL | nine tenths, a message twice that old, mail to `admin` that cannot be delivered, or a mailbox that does not answer |
+//! | 1, WARNING | half of `queue.max_messages`, a message older than `alarm.stuck_after`, a route that fails that long; or [`summary`] warns |
+//! | 2, CRITICAL | nine tenths, a message twice that old, mail to `admin` that cannot be delivered, a mailbox that does not answer; or [`summary`] says so |
 //! | 3, UNKNOWN | the daemon does not answer; the command says so itself |
 //!
 //! Options change the thresholds of number and age. The age is that of the oldest message that neither is
 //! held, since the operator knows about it, nor waits for a digest.
 
+mod brief;
+mod facts;
+mod page;
+
 use super::listing::{clean, json_text, wall_time};
 use super::services::Services;
+use super::summary::{self, Facts, Finding};
 use crate::engine::control::output::Output;
 use crate::engine::host::advice::advice;
 use crate::engine::host::site::Site;
 use crate::engine::log::counters::{COUNTS, Count};
+use crate::engine::log::history::Hour;
+use crate::engine::log::last_ends::Ends;
 use crate::engine::outbound::tokens::standing::{TokenStanding, TokenState};
 use crate::engine::queue::index::FailingHop;
 use crate::mail::date::Now;
@@ -83,16 +92,18 @@ enum Unit {
     Number,
     Seconds,
     Octets,
+    /// 1 or 0; for people `yes` or `no`.
+    YesNo,
 }
 
 /// All metrics, in the order in which they are shown.
 #[rustfmt::skip]
 static ROWS: [Row; 37] = [
     gauge("uptime_seconds", "Time since the start", |s| s.uptime, Unit::Seconds),
-    gauge("link_up", "Whether the network can be reached (0 after link down)", |s| u64::from(s.link != Uplink::Down), Unit::Number),
-    gauge("link_metered", "Whether the link is only for urgent mail", |s| u64::from(s.link == Uplink::Metered), Unit::Number),
+    gauge("link_up", "Whether the network can be reached", |s| u64::from(s.link != Uplink::Down), Unit::YesNo),
+    gauge("link_metered", "Whether the link is only for urgent mail", |s| u64::from(s.link == Uplink::Metered), Unit::YesNo),
     gauge("landlock_version", "Version of Landlock that confines the daemon (0: none)", |s| s.confined.landlock.into(), Unit::Number),
-    gauge("seccomp_filter", "Whether a filter confines its system calls", |s| s.confined.seccomp.into(), Unit::Number),
+    gauge("seccomp_filter", "Whether a filter confines its system calls", |s| s.confined.seccomp.into(), Unit::YesNo),
     gauge("open_connections", "Connections of clients", |s| s.connections, Unit::Number),
     gauge("queue_messages", "Messages in the queue", |s| s.figures.messages, Unit::Number),
     gauge("queue_bytes", "Size of the queue", |s| s.figures.octets, Unit::Octets),
@@ -173,6 +184,10 @@ struct Status {
     routes: Vec<FailingHop>,
     since_start: [u64; COUNTS],
     in_all: [u64; COUNTS],
+    ends: Ends,
+    facts: Facts,
+    /// The last month, the newest hour first.
+    hours: Vec<Hour>,
 }
 
 /// Reports the state of the daemon; returns the exit code.
@@ -188,12 +203,16 @@ pub fn answer(
     let status = Status::take(services);
     let sees_all = rights == PeerRights::All;
     let (text, code) = match show {
-        Show::Text => (status.text(sees_all), 0),
+        Show::Text => (status.brief(sees_all), 0),
+        Show::All => (status.text(sees_all), 0),
+        Show::Html => (status.page(sees_all), 0),
         Show::Json => (status.json(sees_all), 0),
         Show::Prometheus => (status.prometheus(sees_all), 0),
         Show::Check(thresholds) => {
             let why = status.why_paused().filter(|_| sees_all);
-            monitor::judge(&Figures { why, ..status.figures.clone() }, thresholds)
+            let others = status.findings(sees_all).into_iter().filter(|it| !it.is_judged && !it.is_fine);
+            let others = others.map(|it| (it.level, it.text)).collect();
+            monitor::judge(&Figures { why, others, ..status.figures.clone() }, thresholds)
         }
     };
     output.output(text.as_bytes())?;
@@ -226,7 +245,10 @@ impl Status {
             why: None,
             max_messages: site.settings.queue.max_messages.into(),
             stuck_after,
+            others: Vec::new(),
         };
+        let routes = index.failing_hops(ROUTES_MAX);
+        let facts = facts::take(manager, &site, now, &queue, &routes);
         Self {
             now,
             confined: site.confined,
@@ -238,9 +260,12 @@ impl Status {
             figures,
             alarms: services.alarm.standing(),
             tokens,
-            routes: index.failing_hops(ROUTES_MAX),
+            routes,
             since_start: counters.since_start(),
             in_all: counters.in_all(),
+            ends: counters.last_ends.so_far(),
+            facts,
+            hours: counters.hours(now, queue.messages),
             site,
         }
     }
@@ -249,6 +274,11 @@ impl Status {
     fn counts(&self, count: Count) -> (u64, u64) {
         let of = |counts: &[u64; COUNTS]| counts.get(count as usize).copied().unwrap_or_default();
         (of(&self.since_start), of(&self.in_all))
+    }
+
+    /// What a person should know, the most important first.
+    fn findings(&self, sees_all: bool) -> Vec<Finding> {
+        summary::findings(&self.facts, &self.figures, sees_all)
     }
 
     /// The routes that pause.
@@ -286,6 +316,7 @@ impl Status {
                 Unit::Number => value.to_string(),
                 Unit::Seconds => span(value),
                 Unit::Octets => format!("{value} octets"),
+                Unit::YesNo => if value == 0 { "no" } else { "yes" }.to_owned(),
             };
             // Writing to a String cannot fail, here and below.
             let _ = writeln!(text, "{:55} {shown:>12}", row.title());

@@ -104,6 +104,15 @@ impl Tls {
         })
     }
 
+    /// The end of a configured certificate. A self-signed one is renewed in time by itself.
+    #[must_use]
+    pub fn configured_end(&self) -> Option<WallTime> {
+        match self {
+            Self::Configured(acceptor, _) => Some(acceptor.ends()),
+            Self::SelfSigned(_) => None,
+        }
+    }
+
     /// Whether this host has signed the certificate itself.
     #[must_use]
     pub const fn is_self_signed(&self) -> bool {

@@ -98,6 +98,12 @@ struct Kept {
 }
 
 impl ClientConnectors {
+    /// The certificates that have been read, with their ends.
+    #[must_use]
+    pub fn ends(&self) -> Vec<(PathBuf, WallTime)> {
+        self.0.lock().iter().map(|it| (it.files.certificate.clone(), it.ends)).collect()
+    }
+
     /// The connector that shows the certificate of these files; `ca_file` is for the other side's.
     ///
     /// # Errors

@@ -23,6 +23,8 @@
 //! | a wrong checksum, or is missing | 0 everywhere |
 
 use super::event::{AttemptEnd, trouble};
+use super::history::{History, Hour};
+use super::last_ends::LastEnds;
 use super::logger;
 use crate::mail::date::Now;
 use crate::store::state_file::line::STATISTICS;
@@ -109,6 +111,9 @@ pub struct Counters {
     pub connections: Arc<dyn Gauge>,
     /// The running time at the start.
     pub started: Duration,
+    /// The last delivery and the last failure.
+    pub last_ends: LastEnds,
+    history: History,
     state: PathBuf,
     /// The totals before the start.
     before: Numbers,
@@ -131,6 +136,8 @@ impl Counters {
         Self {
             connections,
             started: now.running,
+            last_ends: LastEnds::default(),
+            history: History::resume(state, now),
             state: state.to_owned(),
             before: parse(&STATISTICS.load(state).unwrap_or_default()),
             since: Lock::new([0; COUNTS]),
@@ -177,6 +184,26 @@ impl Counters {
         let mut all = self.since_start();
         all.iter_mut().zip(self.before).for_each(|(slot, before)| *slot = slot.saturating_add(before));
         all
+    }
+
+    /// The hours of the last month, the newest first; `waiting`: the messages in the queue now.
+    #[must_use]
+    pub fn hours(&self, now: Now, waiting: u64) -> Vec<Hour> {
+        let (delivered, failed) = self.ends();
+        self.history.hours(now.wall, delivered, failed, waiting)
+    }
+
+    /// Adds an hour to the history if it has ended, or `in_any_case`.
+    pub fn note_hour(&self, now: Now, waiting: u64, in_any_case: bool) {
+        let (delivered, failed) = self.ends();
+        self.history.note(&self.state, now, (delivered, failed, waiting), in_any_case);
+    }
+
+    /// Recipients that were delivered, and that failed, since the start.
+    fn ends(&self) -> (u64, u64) {
+        let since = self.since_start();
+        let of = |count: Count| since.get(count as usize).copied().unwrap_or_default();
+        (of(Count::Delivered) + of(Count::Relayed), of(Count::Bounced) + of(Count::Expired))
     }
 
     /// Saves the totals if they have changed, and [`SAVE_INTERVAL`] has passed or `in_any_case` is set.

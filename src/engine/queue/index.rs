@@ -59,7 +59,7 @@ mod scheduling;
 mod standing;
 mod suspects;
 
-pub use self::facts::{FailingHop, QueueFacts};
+pub use self::facts::{FailingHop, QueueFacts, WaitFacts};
 pub use self::hop_state::IndexedMessage;
 pub use self::places::{Hold, LongStep};
 pub use self::standing::Standing;

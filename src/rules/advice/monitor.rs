@@ -6,8 +6,8 @@
 //! | level | exit code | when |
 //! | --- | --- | --- |
 //! | OK | 0 | otherwise |
-//! | WARNING | 1 | more messages or an older one than the warning thresholds, a route that has not worked for `alarm.stuck_after`, or a token that has ended or will |
-//! | CRITICAL | 2 | more messages or an older one than the critical thresholds, or mail to `admin` that cannot be delivered, a mailbox that does not answer, or a login without a token |
+//! | WARNING | 1 | more messages or an older one than the warning thresholds, a route that has not worked for `alarm.stuck_after`, a token that has ended or will, the link is down, the disk is nearly full, half of `queue.max_size`, a certificate ends within 10 days |
+//! | CRITICAL | 2 | more messages or an older one than the critical thresholds, mail to `admin` that cannot be delivered, a mailbox that does not answer, a login without a token, a full disk, nine tenths of `queue.max_size`, a certificate that ends within 3 days or has ended |
 //! | UNKNOWN | 3 | the daemon does not answer |
 //!
 //! Default thresholds are half and nine tenths of `queue.max_messages`, and once and twice `alarm.stuck_after`. The
@@ -136,6 +136,8 @@ pub struct Figures {
     pub max_messages: u64,
     /// `alarm.stuck_after`.
     pub stuck_after: Duration,
+    /// What has no figure here, such as a link that is down or a certificate that ends: its level, and a sentence.
+    pub others: Vec<(Level, String)>,
 }
 
 /// Judges the figures: the line, and the exit code. See the table above.
@@ -148,7 +150,7 @@ pub fn judge(figures: &Figures, thresholds: &Thresholds) -> (String, u8) {
     let critical = thresholds.critical.unwrap_or(max_messages.saturating_mul(9) / 10);
     let warning_age = thresholds.warning_age.unwrap_or(stuck);
     let critical_age = thresholds.critical_age.unwrap_or(stuck.saturating_mul(2));
-    let level =
+    let of_figures =
         if messages > critical || age > critical_age || kept > 0 || hanging > 0 || figures.tokenless > 0 {
             Level::Critical
         } else if messages > warning || age > warning_age || failing > 0 || figures.ending > 0 {
@@ -156,6 +158,7 @@ pub fn judge(figures: &Figures, thresholds: &Thresholds) -> (String, u8) {
         } else {
             Level::Ok
         };
+    let level = figures.others.iter().map(|(level, _)| *level).fold(of_figures, Level::max);
     let mut text = format!("{messages} queued");
     if messages > 0 {
         text.push_str(&format!(", the oldest for {}", span(age)));
@@ -181,6 +184,9 @@ pub fn judge(figures: &Figures, thresholds: &Thresholds) -> (String, u8) {
     if let Some(why) = &figures.why {
         // Text after a bar would count as figures.
         text.push_str(&format!(" ({})", why.replace('|', "/")));
+    }
+    for (_, other) in figures.others.iter().filter(|(level, _)| *level > Level::Ok) {
+        text.push_str(&format!("; {}", other.replace('|', "/")));
     }
     text.push_str(&format!(
         "|queue={messages};{warning};{critical};0;{max_messages} age={age}s;{warning_age};{critical_age};0 \
@@ -268,6 +274,14 @@ mod tests {
         let (line, code) = judge(&Figures { tokenless: 1, ..figures(0, 0, 0) }, &defaults);
         assert!(code == 2 && line.contains("run pillarbox login): 1|"), "{line}");
         assert_eq!(judge(&Figures { ending: 1, ..figures(0, 0, 0) }, &defaults).1, 1);
+        let others =
+            vec![(Level::Ok, "fine".to_owned()), (Level::Warning, "The link is down|now.".to_owned())];
+        let (line, code) = judge(&Figures { others: others.clone(), ..figures(0, 0, 0) }, &defaults);
+        assert!(
+            code == 1 && line.starts_with("PILLARBOX WARNING - 0 queued; The link is down/now.|queue=0;"),
+            "{line}"
+        );
+        assert_eq!(judge(&Figures { others, ..figures(91, 0, 0) }, &defaults).1, 2, "the worst counts");
         let own = Thresholds { warning: Some(1), critical_age: Some(5), ..defaults };
         assert_eq!((judge(&figures(2, 0, 0), &own).1, judge(&figures(1, 6, 0), &own).1), (1, 2));
         assert_eq!(

@@ -17,6 +17,7 @@
 //! | `failed` | pending | failed, for good |
 //! | `notified` | any | the sender knows; after `failed` the recipient is finished |
 //! | `owed` | any | delivered but not finished, until `notified` |
+//! | `waited` | pending | as before; its reason is that of its route |
 //! | `held`, `kept` | any | not tried and not expired; `kept` also remembers since when |
 //! | `released` | any | tried again |
 //!
@@ -53,6 +54,8 @@ pub enum JournalEvent {
     Notified,
     /// They are delivered, and the sender asked for a success notice (RFC 3461 §4.1) that this host has to send.
     Owed,
+    /// They were not tried, because their route failed: the reason, kept when the operator holds them.
+    Waited(Diagnostic),
     /// The operator holds them: they are not tried, and they do not expire.
     Held,
     /// The operator has released them.
@@ -70,6 +73,7 @@ impl JournalRecord {
             JournalEvent::Attempted(Outcome::Failed(_)) => "failed",
             JournalEvent::Notified => "notified",
             JournalEvent::Owed => "owed",
+            JournalEvent::Waited(_) => "waited",
             JournalEvent::Held => "held",
             JournalEvent::Released => "released",
             JournalEvent::Kept => "kept",
@@ -77,8 +81,10 @@ impl JournalRecord {
         let indexes: Vec<_> = self.recipients.iter().map(usize::to_string).collect();
         let mut text = format!("{kind}\tto={}\tat=", indexes.join(","));
         print_now(self.at, &mut text);
-        if let JournalEvent::Attempted(outcome) = &self.event {
-            print_diagnostic(outcome.diagnostic(), &mut text);
+        match &self.event {
+            JournalEvent::Attempted(outcome) => print_diagnostic(outcome.diagnostic(), &mut text),
+            JournalEvent::Waited(reason) => print_diagnostic(reason, &mut text),
+            _ => {}
         }
         print_checked(&text, out);
     }
@@ -102,6 +108,7 @@ impl JournalRecord {
             "failed" => JournalEvent::Attempted(Outcome::Failed(diagnostic()?)),
             "notified" => JournalEvent::Notified,
             "owed" => JournalEvent::Owed,
+            "waited" => JournalEvent::Waited(diagnostic()?),
             "held" => JournalEvent::Held,
             "released" => JournalEvent::Released,
             "kept" => JournalEvent::Kept,
@@ -151,7 +158,7 @@ pub struct Progress {
     /// When the last three attempts ended, newest first: nothing expires with fewer attempts since the last jump of
     /// the clock.
     pub recent_attempts: [Option<Now>; 3],
-    /// The diagnostic of the last attempt.
+    /// The diagnostic of the last attempt, or of the route if it was held while that pauses.
     pub diagnostic: Option<Diagnostic>,
 }
 
@@ -197,6 +204,12 @@ impl Progress {
             JournalEvent::Owed => {
                 // Not again after the notice: the record may have been written twice.
                 self.owed = !self.notified;
+                return;
+            }
+            JournalEvent::Waited(reason) => {
+                if self.state == RecipientState::Pending {
+                    self.diagnostic = Some(reason.clone());
+                }
                 return;
             }
             JournalEvent::Held | JournalEvent::Released => {

@@ -29,7 +29,7 @@
 //! | `tmp/` | 0700 | entries before their commit, and temporary names of state files |
 //! | `corrupt/` | 0700 | damaged entries, and what was no message in `drop/` ([`super::drop::Aside`] bounds the latter) |
 //! | `drop/` | 1733 | messages of local programs: [`super::drop`] |
-//! | `tls/`, `sts/`, `digest/`, `clock`, `statistics` | 0700, 0600 | small files: [`super::state_file`] |
+//! | `tls/`, `sts/`, `digest/`, `clock`, `statistics`, `history` | 0700, 0600 | small files: [`super::state_file`] |
 //!
 //! What a restart does: `sweep` clears S2 and S3; `scan` lists S4 to S7, S11 to S13 without locking them, moves S8
 //! aside and reports S9. No entry is read in full until it is sent.

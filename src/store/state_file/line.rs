@@ -1,6 +1,6 @@
 //! State that fits on one line: the running clock (`rules::running_clock`), since ages of queued mail count time that has
-//! really passed (INTERFACE section 8) and a box without a battery starts in the past; and the totals of what was
-//! counted.
+//! really passed (INTERFACE section 8) and a box without a battery starts in the past; the totals of what was counted; and
+//! what happened in each hour of the last month.
 //!
 //! ```text
 //! CRC pillarbox-clock 1<TAB>what the caller saves
@@ -25,6 +25,8 @@ pub struct LineFile {
 pub const CLOCK: LineFile = LineFile { name: "clock", magic: "pillarbox-clock 1" };
 /// The totals. Saved at most once an hour, and when the daemon stops.
 pub const STATISTICS: LineFile = LineFile { name: "statistics", magic: "pillarbox-statistics 1" };
+/// The last month in hours. Saved at most once an hour, and when the daemon stops.
+pub const HISTORY: LineFile = LineFile { name: "history", magic: "pillarbox-history 1" };
 
 impl LineFile {
     /// Reads what was saved below `state`; `None` if it is missing or damaged.

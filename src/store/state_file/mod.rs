@@ -5,6 +5,7 @@
 //! | --- | --- | --- | --- |
 //! | `clock` | [`mod@line`] | the running clock, which ages of queued mail count by | queued mail lives longer, never shorter |
 //! | `statistics` | [`mod@line`] | totals of what was counted | the totals start at 0 |
+//! | `history` | [`mod@line`] | deliveries, failures and waiting mail of the last month | the plots start again |
 //! | `digest/windows` | [`windows`] | the open windows of storm control | counting starts again; waiting mail is in the queue |
 //! | `sts/DOMAIN` | [`sts`] | MTA-STS policies (RFC 8461 §5.1) | the policy is fetched again |
 //! | `tokens/NAME` | [`tokens`] | the tokens of a login by OAuth 2.0 | that login has to be made again: `pillarbox login` |

@@ -1,4 +1,5 @@
 use super::*;
+use crate::engine::log::last_ends::LastEnd;
 use crate::engine::queue::index::Hop;
 use crate::mail::address::Domain;
 use crate::mail::date::WallTime;
@@ -9,13 +10,14 @@ use crate::rules::pacing::breaker::Pause;
 use std::collections::BTreeSet;
 
 /// Every value is another one, and a peer has written what it should not.
-fn status() -> Status {
+pub(super) fn status() -> Status {
     let seconds = Duration::from_secs;
     let reason = Diagnostic::local(EnhancedStatus::NO_ANSWER, "535 \"no\"\n# HELP \\x\u{1b}[2J");
     let route = |name: &str, pause| FailingHop {
         hop: Hop::Relay(NextHop::Mx(Domain::parse(name).unwrap())),
         since: seconds(400),
         pause,
+        waiting: 2,
     };
     let pause = Pause { until: seconds(1300), reason, refusal: None, trying: false };
     let mut since_start = [0; COUNTS];
@@ -50,6 +52,9 @@ fn status() -> Status {
         routes: vec![route("far.example", Some(pause)), route("flushed.example", None)],
         in_all: since_start.map(|number| number + 5000),
         since_start,
+        ends: Ends::default(),
+        facts: Facts::default(),
+        hours: Vec::new(),
     }
 }
 
@@ -145,4 +150,52 @@ fn who_may_not_see_all_learns_no_name() {
         assert!(!shown.contains("example") && !shown.contains("535"), "{shown}");
     }
     assert!(status.json(false).ends_with("\"routes\":null,\"alarms\":null,\"tokens\":null}\n"));
+}
+
+#[test]
+fn people_read_yes_and_no_and_only_what_is_worth_a_look() {
+    let mut status = status();
+    let all = status.text(true);
+    for (about, word) in
+        [("Whether the network can be reached", "yes"), ("Whether a filter confines its system calls", "no")]
+    {
+        assert!(
+            all.lines().any(|line| line.starts_with(about) && line.ends_with(&format!(" {word}"))),
+            "{all}"
+        );
+    }
+    status.since_start = [0; COUNTS];
+    status.in_all = [0; COUNTS];
+    (status.figures, status.held) = (Figures::default(), 0);
+    let line = format!("running for     1m 41s, version {}\n", env!("CARGO_PKG_VERSION"));
+    let none = "none since the start";
+    let expected = format!(
+        "Everything works: the queue is empty.\n\nqueue           empty\nlast delivered  {none}\nlast failed     {none}\n{line}"
+    );
+    assert_eq!(status.brief(true), expected);
+    status.in_all[Count::Relayed as usize] = 7;
+    let end = format!(
+        "\n{:55} {:>12} {:>14}\n{:55} {:>12} {:>14}\n",
+        "", "since start", "in all", "Ends of attempts at recipients: relayed", 0, 7
+    );
+    assert_eq!(status.brief(true), expected + &end);
+}
+
+#[test]
+fn the_last_ends_name_people_only_to_those_who_may_see_them() {
+    let mut status = status();
+    let to = crate::mail::address::Mailbox::parse("joe@far.example").unwrap();
+    let id = crate::mail::id::QueueId::new(7, 7);
+    let end =
+        |reply: &str| Some(LastEnd { id, to: to.clone(), at: status.now.wall, reply: reply.to_owned() });
+    status.ends = Ends { delivered: end("250 ok"), failed: end("550 5.1.1 no\u{1b}such user") };
+    let text = status.brief(true);
+    let at = crate::engine::control::listing::local_time(status.now.wall);
+    assert!(text.contains(&format!("\nlast delivered  {at}, {id} to joe@far.example\n")), "{text}");
+    assert!(
+        text.contains(&format!("\nlast failed     {at}, {id} to joe@far.example: 550 5.1.1 no?such user\n")),
+        "{text}"
+    );
+    let text = status.brief(false);
+    assert!(text.contains(&format!("\nlast failed     {at}\n")) && !text.contains("example"), "{text}");
 }

@@ -98,6 +98,38 @@ fn a_route_that_does_not_work_is_told_whoever_flushes_until_it_works() {
 }
 
 #[test]
+fn a_message_between_two_tries_of_its_route_is_told_with_its_reason() {
+    let (world, host) = world("queue.retry = \"30m\"\nalarm.stuck_after = \"45m\"");
+    host.now_says(|stage, _| if stage == Stage::Greeting { reply("421 4.3.2 closed") } else { Say::Yes });
+    let id = world.accept("alice@box.example", &[FAR]);
+    world.pass();
+    // The pause is over, and no worker has tried again: nothing keeps the message from being tried, as the index sees it.
+    world.clock.advance(50 * MINUTE);
+    let mut reported = Vec::new();
+    for _ in 0..2 {
+        world.clock.advance(MINUTE);
+        reported.extend(look(&world));
+    }
+    let stuck = reported.iter().find(|line| line.contains("reason=stuck")).unwrap();
+    assert!(
+        stuck.contains(&format!("message {id} has waited for 5")) && stuck.contains(": 421 4.3.2 closed"),
+        "{stuck}"
+    );
+}
+
+#[test]
+fn a_message_that_waits_for_the_schedule_is_told_so() {
+    let (world, _) = world("queue.schedule = \"0 0 1 1 *\"\nalarm.stuck_after = \"1m\"");
+    let id = world.accept("alice@box.example", &[FAR]);
+    let reported = live(&world, 3);
+    let [reported] = reported.as_slice() else { panic!("{reported:?}") };
+    assert!(
+        reported.contains(&format!("message {id} has waited for 2m: waits for queue.schedule")),
+        "{reported}"
+    );
+}
+
+#[test]
 fn what_the_operator_holds_is_not_stuck() {
     let (world, host) = world("");
     host.now_says(|stage, _| if stage == Stage::Rcpt { reply("450 later") } else { Say::Yes });

@@ -6,10 +6,12 @@
 //! | `control` | the control socket |
 //! | `drops` | the drop directory: bounces, trouble on this host, and files that are no messages |
 //! | `operator` | lists, hold, release, remove, bounce, flush, the link, also while mail is delivered |
+//! | `status` | what `pillarbox status` says first, and what `--check` adds |
 //! | `submit` | messages that `sendmail` submits on the control socket |
 
 mod alarms;
 mod control;
 mod drops;
 mod operator;
+mod status;
 mod submit;

@@ -106,6 +106,43 @@ fn what_is_held_waits_for_its_release_over_restarts_and_lifetimes() {
 }
 
 #[test]
+fn what_is_held_keeps_the_reason_for_which_it_waited() {
+    let (mut world, host) = world();
+    host.now_says(|stage, _| if stage == Stage::Greeting { reply("421 4.3.2 closed") } else { Say::Yes });
+    let id = world.accept("alice@box.example", &["joe@far.example", "jim@far.example"]);
+    world.pass();
+    ask(&world.services, &format!("queue hold {id}"));
+    // The route works again, for other mail, and the daemon starts again.
+    host.now_says(|_, _| Say::Yes);
+    world.accept("alice@box.example", &["ann@far.example"]);
+    ask(&world.services, "queue flush");
+    world.pass();
+    assert_eq!(host.recipients(), ["ann@far.example"]);
+    for _ in 0..2 {
+        let list = ask(&world.services, "queue list");
+        assert!(
+            list.contains(&format!("\n{id}! ")) && list.matches("421 4.3.2 closed").count() == 1,
+            "{list}"
+        );
+        let json = ask(&world.services, "queue list --json");
+        assert_eq!(json.matches("\"reply\":\"421 4.3.2 closed\"").count(), 2, "{json}");
+        let shown = ask(&world.services, &format!("queue show {id}"));
+        assert!(shown.contains("to: <joe@far.example> pending 4.3.2 421 4.3.2 closed"), "{shown}");
+        assert_eq!(shown.matches(" waited to=joe@far.example,jim@far.example ").count(), 1, "{shown}");
+        let other = Asker { rights: PeerRights::Own, uid: 7 };
+        assert!(ask_as(&world.services, other, "queue list").1.contains("(421 4.3.2 closed)"));
+        world = world.restart();
+    }
+    ask(&world.services, &format!("queue release {id}"));
+    world.pass();
+    assert_eq!(
+        (host.recipients().len(), world.queue()),
+        (3, vec![]),
+        "the reason was no attempt: it is tried at once"
+    );
+}
+
+#[test]
 fn a_message_is_held_in_the_middle_of_an_attempt() {
     let (world, host) = world();
     let id = world.accept("alice@box.example", &["joe@far.example"]);

@@ -77,11 +77,13 @@ impl Incoming<'_> {
     pub(super) fn announce_delivered(&self) {
         for copy in &self.copies.local {
             self.intake.sweep(&copy.path, self.arrival);
-            self.intake.counters.count_end(AttemptEnd::Delivered, true);
+            let (counters, to) = (&self.intake.counters, &copy.recipient.mailbox);
+            counters.count_end(AttemptEnd::Delivered, true);
+            counters.last_ends.note(AttemptEnd::Delivered, self.id, to, self.arrival.wall, DELIVERED);
             Event::Attempt {
                 what: AttemptEnd::Delivered,
                 id: self.id,
-                to: &copy.recipient.mailbox,
+                to,
                 relay: "local",
                 attempt: 1,
                 delay: Duration::ZERO,

@@ -99,3 +99,40 @@ fn totals_outlive_a_restart_and_are_written_once_an_hour() {
     std::fs::write(world.state().join("statistics"), "damaged").unwrap();
     assert_eq!(accepted(world.restart().intake.counters.in_all()), 0);
 }
+
+#[test]
+fn the_history_outlives_a_restart_and_is_written_once_an_hour() {
+    let (world, _) = world();
+    let inode = |world: &World| std::fs::metadata(world.state().join("history")).ok().map(|it| it.ino());
+    let note = |world: &World, at_stop| world.intake.counters.note_hour(world.intake.clock.now(), 2, at_stop);
+    let hours = |world: &World| world.intake.counters.hours(world.intake.clock.now(), 2);
+    let numbers =
+        |world: &World| hours(world).iter().map(|it| (it.delivered, it.waiting)).collect::<Vec<_>>();
+    world.accept(ALICE, &[ALICE]);
+    world.clock.advance(HOUR - MINUTE);
+    note(&world, false);
+    assert_eq!(
+        (inode(&world), numbers(&world)),
+        (None, vec![(1, 2)]),
+        "the current hour is shown, and not written"
+    );
+    world.clock.advance(MINUTE);
+    note(&world, false);
+    let first = inode(&world);
+    assert!(first.is_some());
+    world.accept(ALICE, &[ALICE]);
+    world.accept(ALICE, &[ALICE]);
+    note(&world, false);
+    assert_eq!(inode(&world), first);
+    world.clock.advance(HOUR);
+    assert_eq!(numbers(&world), [(2, 2), (1, 2)]);
+    note(&world, true);
+    assert_ne!(inode(&world), first);
+    world.accept(ALICE, &[ALICE]);
+    let world = world.restart();
+    assert_eq!(numbers(&world), [(2, 2), (1, 2)], "a crash forgets what came after the last save");
+    world.accept(ALICE, &[ALICE]);
+    assert_eq!(numbers(&world), [(3, 2), (1, 2)], "the hour before the restart goes on");
+    std::fs::write(world.state().join("history"), "damaged").unwrap();
+    assert_eq!(numbers(&world.restart()), [(0, 2)]);
+}

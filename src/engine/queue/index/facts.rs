@@ -36,6 +36,21 @@ pub struct FailingHop {
     pub since: Duration,
     /// The latest failure, and when the hop is tried again; `None` after a flush.
     pub pause: Option<Pause>,
+    /// The number of messages that wait for it.
+    pub waiting: u64,
+}
+
+/// What messages wait for at hops that work.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WaitFacts {
+    /// Messages that the link holds back.
+    pub for_link: u64,
+    /// Messages for which `queue.schedule` has to fire.
+    pub for_schedule: u64,
+    /// Messages whose next attempt is not due yet.
+    pub for_retry: u64,
+    /// When the first of these is due.
+    pub next_retry: Option<Duration>,
 }
 
 impl QueueIndex {
@@ -93,7 +108,8 @@ impl QueueIndex {
             let place = failing.partition_point(|other| other.since <= since);
             if place < most {
                 let pause = state.breaker.pause().cloned();
-                failing.insert(place, FailingHop { hop: hop.clone(), since, pause });
+                let waiting = state.due.len() as u64;
+                failing.insert(place, FailingHop { hop: hop.clone(), since, pause, waiting });
                 failing.truncate(most);
             }
         }
@@ -112,6 +128,33 @@ impl QueueIndex {
         let is_refused =
             |state: &HopState| state.breaker.pause().is_some_and(|pause| pause.refusal.is_some());
         (count(&|state| state.breaker.pause().is_some()), count(&|state| is_old(state) || is_refused(state)))
+    }
+
+    /// What messages wait for, each counted once for each kind; those for a hop that pauses are with [`FailingHop`].
+    #[must_use]
+    pub fn wait_facts(&self, now: Duration) -> WaitFacts {
+        let inner = self.inner.lock();
+        let (mut link, mut schedule, mut retry) = (HashSet::new(), HashSet::new(), HashSet::new());
+        let mut next_retry: Option<Duration> = None;
+        for (hop, state) in &inner.hops {
+            for (&id, &due) in &state.due {
+                if inner.is_held_back(hop, id) {
+                    link.insert(id);
+                } else if due == Duration::MAX {
+                    schedule.insert(id);
+                } else if due > now && state.breaker.pause().is_none() {
+                    retry.insert(id);
+                    next_retry = Some(next_retry.map_or(due, |known| known.min(due)));
+                }
+            }
+        }
+        let count = |ids: HashSet<QueueId>| ids.len() as u64;
+        WaitFacts {
+            for_link: count(link),
+            for_schedule: count(schedule),
+            for_retry: count(retry),
+            next_retry,
+        }
     }
 
     /// The hops where a message waits.

@@ -18,13 +18,15 @@ use super::{BUSY_RETRY, Manager, OWN_TROUBLE_RETRY};
 use crate::engine::host::admin;
 use crate::engine::host::site::Site;
 use crate::engine::intake::incoming::is_owed;
-use crate::engine::log::event::trouble;
+use crate::engine::log::event::{AttemptEnd, trouble};
 use crate::engine::queue::attempt::{Again, Attempt, Claim, expire, log_outcome};
 use crate::engine::queue::enqueue::{hop_of, hops_of};
 use crate::engine::queue::index::{Hop, Pending};
 use crate::engine::queue::news;
+use crate::mail::address::Mailbox;
 use crate::mail::date::Now;
-use crate::mail::outcome::Outcome;
+use crate::mail::id::QueueId;
+use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::store::ErrorKind;
 use crate::store::queue::{self, Checkout, Durability, Entry, JournalRecord};
 use std::sync::Arc;
@@ -134,7 +136,7 @@ impl Manager {
                 && !is_ordered
                 && admin::is_worth_keeping(&site, &entry.description().envelope, &recipient.mailbox);
             let end = log_outcome(&log, &outcome, is_kept);
-            self.intake.counters.count_end(end, *hop == Hop::Local);
+            self.count(end, *hop == Hop::Local, entry.id(), &recipient.mailbox, outcome.diagnostic());
             if is_kept {
                 records.extend(super::kept::records(place, outcome, now));
                 continue;
@@ -178,6 +180,13 @@ impl Manager {
         let recent = progress.get(place).map(|progress| progress.recent_attempts).unwrap_or_default();
         let own = recent.iter().flatten().filter(|at| at.running >= jump).count() as u32;
         own + self.index.failures_since(hop, jump.max(pending.arrival))
+    }
+
+    /// Counts the end of an attempt, and remembers it if it was the last word about the recipient.
+    fn count(&self, end: AttemptEnd, is_local: bool, id: QueueId, to: &Mailbox, why: &Diagnostic) {
+        let counters = &self.intake.counters;
+        counters.count_end(end, is_local);
+        counters.last_ends.note(end, id, to, self.clock.now().wall, why.line());
     }
 
     /// Writes the records, and the notice if one is due. Returns true if the message is finished and can be removed.

@@ -64,7 +64,9 @@ fn is_held(world: &World, reason: &str) {
     let (code, check) = ask(world, "status --check");
     assert!(code == 2 && check.contains("held because they cannot be delivered to admin: 1"), "{check}");
     let (_, status) = ask(world, "status");
-    assert!(status.contains("held: mail to admin could not be delivered"), "{status}");
+    let said = "1 message to admin could not be delivered: ";
+    let remedy = format!("Mend that, and then run `pillarbox queue release {}`.\n", held.id);
+    assert!(status.starts_with(said) && status.contains(reason) && status.contains(&remedy), "{status}");
 }
 
 #[test]

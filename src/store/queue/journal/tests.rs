@@ -189,13 +189,14 @@ fn any_diagnostic() -> impl Strategy<Value = Diagnostic> {
 }
 
 fn any_record() -> impl Strategy<Value = JournalRecord> {
-    let event = (0..7, any_diagnostic()).prop_map(|(kind, diagnostic)| match kind {
+    let event = (0..8, any_diagnostic()).prop_map(|(kind, diagnostic)| match kind {
         0 => JournalEvent::Attempted(Outcome::Delivered(diagnostic)),
         1 => JournalEvent::Attempted(Outcome::Deferred(diagnostic)),
         2 => JournalEvent::Attempted(Outcome::Failed(diagnostic)),
         3 => JournalEvent::Notified,
         4 => JournalEvent::Held,
         5 => JournalEvent::Kept,
+        6 => JournalEvent::Waited(diagnostic),
         _ => JournalEvent::Released,
     });
     (prop::collection::vec(any::<usize>(), 1..5), any::<u64>(), any::<u64>(), event).prop_map(

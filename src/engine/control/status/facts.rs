@@ -1,0 +1,78 @@
+//! Collects what the sentences of [`summary`](super::summary) are made from. Reads the disk only for its free space.
+
+use super::super::cause;
+use super::super::summary::{Facts, Route};
+use crate::engine::host::advice::advice;
+use crate::engine::host::certificate::Tls;
+use crate::engine::host::site::Site;
+use crate::engine::queue::index::{FailingHop, QueueFacts};
+use crate::engine::queue::manager::Manager;
+use crate::mail::date::{Now, WallTime};
+use crate::store::free_space;
+use crate::sys::clock::utc_offset_seconds;
+use std::time::Duration;
+
+/// The facts at one time.
+pub(super) fn take(
+    manager: &Manager,
+    site: &Site,
+    now: Now,
+    queue: &QueueFacts,
+    routes: &[FailingHop],
+) -> Facts {
+    let settings = &site.settings;
+    let waits = manager.index.wait_facts(now.running);
+    let age = |since: Duration| now.running.saturating_sub(since);
+    let is_old = |since: Duration| age(since) > settings.alarm.stuck_after;
+    let oldest = queue.oldest_moving.filter(|(_, arrival)| is_old(*arrival)).map(|(id, _)| id);
+    let why = |id| cause::of_message(manager, id).map(|why| cause::with_advice(site, &why));
+    Facts {
+        wall: now.wall,
+        link: manager.index.link(),
+        held: queue.held,
+        for_link: waits.for_link,
+        for_schedule: waits.for_schedule,
+        for_digest: manager.intake.digests.all().len() as u64,
+        for_retry: waits.for_retry,
+        schedule_in: schedule_in(site, now.wall),
+        retry_in: waits.next_retry.map(|due| due.saturating_sub(now.running).as_secs()),
+        routes: routes.iter().filter_map(|it| route(site, it, now.running)).collect(),
+        oldest: oldest.map(|id| (id, why(id))),
+        oldest_kept: queue.oldest_kept.and_then(|id| Some((id, why(id)?))),
+        certificates: certificates(site),
+        room: free_space(&settings.state).ok(),
+        kept_free: settings.limits.free_space,
+        max_octets: settings.queue.max_size,
+    }
+}
+
+/// Seconds until the schedule fires.
+fn schedule_in(site: &Site, wall: WallTime) -> Option<u64> {
+    let expression = site.settings.queue.schedule.as_ref()?;
+    let next = expression.next_after(wall, utc_offset_seconds(wall.seconds()))?;
+    Some(next.seconds().saturating_sub(wall.seconds()))
+}
+
+fn route(site: &Site, hop: &FailingHop, now: Duration) -> Option<Route> {
+    let pause = hop.pause.as_ref()?;
+    Some(Route {
+        name: hop.hop.to_string(),
+        waiting: hop.waiting,
+        failing: now.saturating_sub(hop.since).as_secs(),
+        // During an attempt, `until` is its deadline.
+        wait: if pause.trying { 0 } else { pause.until.saturating_sub(now).as_secs() },
+        reason: pause.reason.clone(),
+        is_refused: pause.refusal.is_some(),
+        advice: advice(site, &pause.reason),
+    })
+}
+
+/// The certificate for clients and those for smarthosts, with their ends.
+fn certificates(site: &Site) -> Vec<(String, WallTime)> {
+    let own = site.tls.as_ref().and_then(Tls::configured_end);
+    let path = site.settings.tls.certificate.as_ref().map_or_else(String::new, |it| it.display().to_string());
+    let clients = site.client_connectors.ends().into_iter();
+    let mut all: Vec<_> = own.map(|end| (path, end)).into_iter().collect();
+    all.extend(clients.map(|(path, end)| (path.display().to_string(), end)));
+    all
+}

@@ -1,0 +1,117 @@
+//! What `pillarbox status` says of a daemon, from its first sentence on.
+
+use crate::engine::control::output::{Asker, Output};
+use crate::engine::control::requests::answer;
+use crate::engine::tests::world::*;
+use crate::protocol::request::Request;
+use crate::protocol::rights::PeerRights;
+use std::io;
+use std::sync::Arc;
+
+const FAR: &str = "joe@far.example";
+
+#[derive(Default)]
+struct Said(String);
+
+impl Output for Said {
+    fn output(&mut self, octets: &[u8]) -> io::Result<()> {
+        self.0.push_str(std::str::from_utf8(octets).unwrap());
+        Ok(())
+    }
+    fn error(&mut self, line: &str) -> io::Result<()> {
+        panic!("{line}")
+    }
+}
+
+fn ask(world: &World, line: &str) -> (u8, String) {
+    let request = Request::parse(&line.split(' ').collect::<Vec<_>>()).unwrap();
+    let mut said = Said::default();
+    let code =
+        answer(&world.services, Asker { rights: PeerRights::All, uid: 0 }, &request, &mut said).unwrap();
+    (code, said.0)
+}
+
+/// The first line of `pillarbox status`.
+fn sentence(world: &World) -> String {
+    ask(world, "status").1.lines().next().unwrap().to_owned()
+}
+
+fn world(config: &str) -> (World, Arc<Host>) {
+    let world = World::new(&format!("queue.warn_after = 0\n{config}"));
+    let host = Host::friendly();
+    world.net.domain("far.example", "192.0.2.1", Peer::Host(Arc::clone(&host)));
+    (world, host)
+}
+
+#[test]
+fn a_route_that_fails_is_the_first_sentence_until_it_works() {
+    let (world, host) = world("");
+    assert_eq!(sentence(&world), "Everything works: the queue is empty.");
+    host.now_says(|stage, _| if stage == Stage::Greeting { reply("421 4.3.2 closed") } else { Say::Yes });
+    let ids = [world.accept("alice@box.example", &[FAR]), world.accept("alice@box.example", &[FAR])];
+    world.pass();
+    let said = sentence(&world);
+    let start = "2 messages wait for far.example, which has asked to come back later for 0s: 421 4.3.2 closed. The host is busy";
+    assert!(said.starts_with(start) && said.contains("`pillarbox queue flush`"), "{said}");
+    ask(&world, &format!("queue hold {}", ids[1]));
+    host.now_says(|_, _| Say::Yes);
+    ask(&world, "queue flush");
+    world.pass();
+    let said = ask(&world, "status").1;
+    assert!(
+        said.starts_with("Everything works. 1 message is held by the operator; `pillarbox queue release"),
+        "{said}"
+    );
+    let id = ids[0];
+    assert!(said.contains(&format!(", {id} to {FAR}\nlast failed     none since the start\n")), "{said}");
+    assert!(said.contains("Ends of attempts at recipients: relayed") && !said.contains("bounced"), "{said}");
+    host.now_says(|stage, _| if stage == Stage::Rcpt { reply("550 5.1.1 nobody") } else { Say::Yes });
+    let id = world.accept("alice@box.example", &[FAR]);
+    world.pass();
+    let said = ask(&world, "status").1;
+    assert!(said.contains(&format!(", {id} to {FAR}: 550 5.1.1 nobody\n")), "{said}");
+}
+
+#[test]
+fn what_waits_for_link_schedule_and_next_try_is_told_apart() {
+    let (world, host) = world("");
+    ask(&world, "link down");
+    world.accept("alice@box.example", &[FAR]);
+    assert!(sentence(&world).starts_with("The link is down: 1 message waits for other hosts. "));
+    let (code, line) = ask(&world, "status --check");
+    assert!(
+        code == 1 && line.starts_with("PILLARBOX WARNING - 1 queued, the oldest for 0s; The link is down: "),
+        "{line}"
+    );
+    host.now_says(|stage, _| if stage == Stage::Rcpt { reply("450 later") } else { Say::Yes });
+    ask(&world, "link up");
+    world.pass();
+    let said = sentence(&world);
+    assert!(said.starts_with("Everything works. 1 message waits for another try, the first in "), "{said}");
+    assert_eq!(ask(&world, "status --check").0, 0);
+    world.reload("queue.schedule = \"0 0 1 1 *\"");
+    let said = sentence(&world);
+    assert!(
+        said.starts_with("Everything works. 1 message waits for queue.schedule, which fires in "),
+        "{said}"
+    );
+    // The numbers keep their form for programs.
+    let json = ask(&world, "status --json").1;
+    assert!(json.contains("\"link_up\":1,\"link_metered\":0,"), "{json}");
+    assert!(ask(&world, "status --prometheus").1.contains("\npillarbox_link_up 1\n"));
+    let all = ask(&world, "status --all").1;
+    assert!(all.contains("Notices to senders and to admin ") && all.contains(" yes\n"), "{all}");
+}
+
+#[test]
+fn a_message_that_is_too_old_is_told_with_its_last_reply() {
+    let (world, host) = world("alarm.stuck_after = \"1h\"");
+    host.now_says(|stage, _| if stage == Stage::Rcpt { reply("450 4.2.0 Greylisted") } else { Say::Yes });
+    let id = world.accept("alice@box.example", &[FAR]);
+    world.live(2 * HOUR);
+    let said = sentence(&world);
+    let start = format!(
+        "Message {id} has waited for 2h: 450 4.2.0 Greylisted. The host delays unknown clients (greyl"
+    );
+    assert!(said.starts_with(&start), "{said}");
+}
