@@ -17,19 +17,21 @@ use super::kinds::{
     port, size, socket_path, some, string, word,
 };
 use super::mail_kinds::{
-    account, addressee, ascii_host_name, domain, fingerprint, host_name, identity, ip, listen_address,
-    maildir, name_server, network, route, schedule, sender, separator, users,
+    account, addressee, ascii_host_name, domain, fingerprint, host_name, https_url, identity, ip,
+    listen_address, maildir, name_server, network, route, schedule, sender, separator, tenant, users,
 };
 use super::smarthosts::{MECHANISMS, SenderRoute, SmarthostEntry, entry, senders};
 use super::values::{
-    Addressee, FAMILIES, LEVELS, LISTENER_AUTH, LISTENER_KINDS, LISTENER_TLS, LOG_TARGETS, ListenerAuth,
-    ListenerKind, ListenerTls, LogLevel, LogTarget, RelayFamily, TLS_LEVELS, TlsLevel,
+    Addressee, FAMILIES, FLOWS, LEVELS, LISTENER_AUTH, LISTENER_KINDS, LISTENER_TLS, LOG_TARGETS,
+    ListenerAuth, ListenerKind, ListenerTls, LogLevel, LogTarget, PROVIDER_NAMES, RelayFamily, TLS_LEVELS,
+    TlsLevel,
 };
 use crate::mail::address::{Domain, Mailbox};
 use crate::mail::fingerprint::Fingerprint;
 use crate::mail::maildir_template::MaildirTemplate;
 use crate::mail::network::Network;
 use crate::mail::unqualified::Unqualified;
+use crate::rules::accounts::oauth::url::HttpsUrl;
 use crate::rules::pacing::cron::CronExpression;
 use crate::rules::routing::next_hop::Exception;
 use crate::rules::routing::route::LocalUsers;
@@ -181,6 +183,8 @@ tables! {
         local: Local = Local::blank();
         /// `[relay]`.
         relay: Relay = Relay::blank();
+        /// `[oauth]`.
+        oauth: Oauth = Oauth::blank();
         /// `[queue]`.
         queue: Queue = Queue::blank();
         /// `[rewrite]`.
@@ -315,6 +319,38 @@ tables! {
         /// Routes for single domains: { "example.org" = "smtp://10.0.0.9:25", ".example.org" = …,
         /// "bad.example" = "error:5.1.2 no mail there" }
         routes: Vec<Exception> = {}, pairs(route);
+    }
+    beside {
+        /// Logins by a token take it from `[oauth]`.
+        has_oauth: bool = false;
+    }
+
+    /// Tokens for a login at the smarthost (OAuth 2.0), where `auth` is xoauth2 or oauthbearer and no password_* is set:
+    /// `pillarbox login` gets the first one, the daemon keeps it.
+    "oauth", None, Oauth of |s| Some(&mut s.oauth) => {
+        /// google | microsoft | microsoft-personal. Empty: the URLs below.
+        provider: &'static str = "", one(word(&PROVIDER_NAMES));
+        /// device (a person types a code elsewhere) | paste (a person pastes the answer of a browser; Google has only this one
+        /// for mail) | client (client credentials: an account of the application's own)
+        flow: &'static str = "device", one(word(&FLOWS));
+        /// Id of the application that you have registered at the provider; none is built in.
+        client_id: String = "", one(string);
+        /// File of its secret, if it has one; only its owner and group may read it.
+        client_secret_file: Option<PathBuf> = "", optional(one(path));
+        /// Or its certificate, PEM, which the provider knows.
+        certificate: Option<PathBuf> = "", optional(one(path));
+        /// And the key for it, PEM: RSA, without a passphrase; only its owner and group may read it.
+        key: Option<PathBuf> = "", optional(one(path));
+        /// Microsoft's tenant: its id, its domain, or "organizations". Client credentials want one of the first two.
+        tenant: String = "organizations", one(tenant);
+        /// What the token is for. Empty: the provider's scope for sending mail.
+        scope: String = "", one(string);
+        /// Where a browser logs in. Empty: the provider's.
+        authorization_url: Option<HttpsUrl> = "", optional(one(https_url));
+        /// Where device codes come from. Empty: the provider's.
+        device_url: Option<HttpsUrl> = "", optional(one(https_url));
+        /// Where tokens come from. Empty: the provider's.
+        token_url: Option<HttpsUrl> = "", optional(one(https_url));
     }
 
     /// The queue.

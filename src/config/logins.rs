@@ -9,6 +9,7 @@
 //! This is done when the settings are put to use, so that `setup` can try other values.
 
 use super::keys::Relay;
+use super::oauth::TOKEN_MECHANISMS;
 use super::smarthosts::{CertificateFiles, OwnLogin, SmarthostEntry};
 use crate::mail::address::Mailbox;
 use crate::mail::next_hop::{NextHop, Smarthost};
@@ -41,6 +42,19 @@ impl Relay {
             logins.extend(host.login.filter(|login| !logins.contains(login)));
         }
         logins
+    }
+
+    /// The user names that log in by a token of `[oauth]`, each once.
+    #[must_use]
+    pub fn token_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        for login in self.logins() {
+            let is_new = login.password == PasswordSource::Token && !names.contains(&login.username);
+            if is_new && !login.username.is_empty() {
+                names.push(login.username.clone());
+            }
+        }
+        names
     }
 
     /// The smarthosts that get no login, although `[relay]` has one: it belongs to another host.
@@ -83,8 +97,18 @@ impl Relay {
         is_first || self.smarthost.first().is_some_and(|first| first.host.host == entry.host.host)
     }
 
-    /// The login of an entry, with what it inherits.
+    /// The login of an entry, with what it inherits. One by a token takes it from `[oauth]`, unless it names a password.
     fn own_login(&self, entry: &SmarthostEntry, is_first: bool) -> OwnLogin {
+        let mut login = self.inherited(entry, is_first);
+        let takes_token = self.has_oauth && login.auth.is_some_and(|word| TOKEN_MECHANISMS.contains(&word));
+        let is_usual = login.password.as_ref().is_none_or(|source| *source == PasswordSource::Usual);
+        if takes_token && is_usual {
+            login.password = Some(PasswordSource::Token);
+        }
+        login
+    }
+
+    fn inherited(&self, entry: &SmarthostEntry, is_first: bool) -> OwnLogin {
         let own = entry.own.clone();
         if !self.inherits(entry, is_first) {
             return own;

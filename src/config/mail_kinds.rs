@@ -14,6 +14,7 @@ use crate::mail::network::Network;
 use crate::mail::next_hop::{PORT_SMTP, Smarthost};
 use crate::mail::status::{Class, EnhancedStatus};
 use crate::mail::unqualified::Unqualified;
+use crate::rules::accounts::oauth::url::HttpsUrl;
 use crate::rules::pacing::cron::CronExpression;
 use crate::rules::routing::next_hop::{Exception, ExceptionTarget};
 use crate::rules::routing::route::LocalUsers;
@@ -171,6 +172,23 @@ pub fn sender(
         })
     };
     one(read)(value, complaints).zip(one(identity)(value, complaints))
+}
+
+/// An `https://` URL.
+pub fn https_url(value: &DeValue<'_>) -> Read<HttpsUrl> {
+    let url = text(value, "a URL in quotes")?;
+    HttpsUrl::parse(url)
+        .map_err(|what| format!("{what}; write one such as \"https://login.example.com/token\""))
+}
+
+/// The tenant in a URL of Microsoft's.
+pub fn tenant(value: &DeValue<'_>) -> Read<String> {
+    let tenant = text(value, "a tenant in quotes")?;
+    let is_good =
+        !tenant.is_empty() && tenant.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'));
+    is_good
+        .then(|| tenant.to_owned())
+        .ok_or_else(|| format!("{tenant:?} is no tenant; write its id, its domain, or \"organizations\""))
 }
 
 /// The template of mailbox paths.

@@ -15,6 +15,7 @@ mod kinds;
 mod likeness;
 mod logins;
 mod mail_kinds;
+pub mod oauth;
 mod problem;
 pub mod secret_file;
 mod smarthosts;
@@ -22,7 +23,7 @@ mod values;
 mod walk;
 
 pub use keys::{
-    Alarm, Auth, Digest, Dkim, Dns, Limits, Listener, Local, Log, Queue, Relay, Rewrite, Settings, Tls,
+    Alarm, Auth, Digest, Dkim, Dns, Limits, Listener, Local, Log, Oauth, Queue, Relay, Rewrite, Settings, Tls,
 };
 pub use likeness::is_like;
 pub use problem::{ConfigProblem, FilePosition};

@@ -149,3 +149,9 @@ pub enum Addressee {
     /// An address, here or elsewhere.
     Mailbox(Mailbox),
 }
+
+/// The words of `oauth.flow`.
+pub static FLOWS: [&str; 3] = ["device", "paste", "client"];
+
+/// The words of `oauth.provider`.
+pub static PROVIDER_NAMES: [&str; 4] = ["", "google", "microsoft", "microsoft-personal"];

@@ -7,6 +7,7 @@
 use super::keys::{KeyRow, Listener, Settings, TABLES, Table};
 use super::kinds::{Complaints, TomlValue};
 use super::likeness::{is_like, likeness};
+use super::oauth;
 use super::values::{ListenerAuth, ListenerKind, ListenerTls};
 use crate::rules::routing::route::LocalUsers;
 use toml::de::{DeTable, DeValue};
@@ -45,6 +46,7 @@ pub fn walk(file: &DeTable<'_>, settings: &mut Settings, report: &mut WalkReport
     if settings.listeners.is_empty() {
         settings.listeners = listeners;
     }
+    settings.relay.has_oauth = settings.oauth.is_set();
     if report.complaints.is_empty() {
         check_whole(file, settings, report);
     }
@@ -205,6 +207,10 @@ fn check_whole(file: &DeTable<'_>, settings: &Settings, report: &mut WalkReport)
             let at = entry(file, "dkim", i).map_or(0, |table| table.span().start);
             report.complaints.push((at, "[[dkim]] needs all of domain, selector and key; write them".into()));
         }
+    }
+    for (table, key, text) in oauth::contradictions(settings) {
+        let at = report.places.iter().find(|(of, own, _)| (*of, *own) == (table, key));
+        report.complaints.push((at.map_or(0, |(.., at)| *at), text));
     }
     if let Some((key, host)) = settings.relay.without_password() {
         let at = report.places.iter().find(|(table, it, _)| (*table, *it) == ("relay", key));

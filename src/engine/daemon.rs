@@ -30,6 +30,7 @@ use crate::mail::date::Now;
 use crate::net::connect::TcpConnect;
 use crate::net::resolver::{Resolver, SystemFiles};
 use crate::net::transport::Deadline;
+use crate::rules::pacing::downtime::Uplink;
 use crate::store::drop::DropDirectory;
 use crate::store::maildir::{MaildirRights, Maildirs};
 use crate::store::queue::Queue;
@@ -108,7 +109,8 @@ impl Daemon {
         });
         let manager = Arc::new(Manager::new(&enqueue, Arc::clone(&intake)));
         let egress = Egress::new(Box::new(resolver), Box::new(TcpConnect::default()), LINGER);
-        let services = Arc::new(Services { manager: Arc::clone(&manager), alarm: Alarm::default() });
+        let alarm = Alarm::new(Arc::clone(&egress.tokens));
+        let services = Arc::new(Services { manager: Arc::clone(&manager), alarm });
         let forwarder = Arc::new(Forwarder { manager, egress });
         let inbound = Inbound { site: Arc::clone(&site), slots, intake: Arc::clone(&intake) };
         let (inbound, control) = (Arc::new(inbound), OnceLock::new());
@@ -140,7 +142,8 @@ impl Daemon {
     }
 
     /// Housekeeping in each round of the forwarder's loop, at least once a minute.
-    fn keep_house(&self, site: &Site, now: Now) {
+    fn keep_house(self: &Arc<Self>, site: &Site, now: Now) {
+        self.keep_tokens(site);
         self.services.alarm.check(&self.services.manager, site, now);
         self.intake.clock.save(false);
         self.intake.counters.save(now, false);
@@ -150,6 +153,22 @@ impl Daemon {
     /// The number of messages in the queue.
     fn waiting(&self) -> u64 {
         self.services.manager.index.size().0 as u64
+    }
+
+    /// Starts a thread that refreshes tokens, if it is time. Over a link that is down or metered they are refreshed only when
+    /// mail needs one.
+    fn keep_tokens(self: &Arc<Self>, site: &Site) {
+        let tokens = &self.forwarder.egress.tokens;
+        if self.services.manager.index.link() != Uplink::Up || !tokens.begins_look(site) {
+            return;
+        }
+        let daemon = Arc::clone(self);
+        let started =
+            sys::thread::start("token", move || daemon.forwarder.egress.keep_tokens(&daemon.site()));
+        if let Err(error) = started {
+            tokens.end_look();
+            trouble("refreshing tokens", &error);
+        }
     }
 
     /// Opens the control socket. If that fails, mail goes on, and only the commands of operators have no daemon to talk

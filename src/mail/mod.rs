@@ -7,7 +7,7 @@
 //! | --- | --- | --- |
 //! | [`address`], [`unqualified`], [`envelope`] | [`message`], [`header`], [`section_filter`] | [`outcome`], [`status`] |
 //! | [`fold`], [`idna`]: comparing and encoding names | [`address_list`], [`display_name`], [`encoded_word`] | [`next_hop`], [`mx`], [`network`] |
-//! | [`id`], [`date`], [`text`], [`hidden`], [`xtext`] | [`base64`], [`mbox`] | [`maildir_template`], [`fingerprint`] |
+//! | [`id`], [`date`], [`text`], [`hidden`], [`xtext`] | [`base64`], [`json`], [`mbox`] | [`maildir_template`], [`fingerprint`] |
 
 pub mod address;
 pub mod address_list;
@@ -22,6 +22,7 @@ pub mod header;
 pub mod hidden;
 pub mod id;
 pub mod idna;
+pub mod json;
 pub mod maildir_template;
 pub mod mbox;
 pub mod message;

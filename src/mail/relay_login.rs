@@ -17,6 +17,8 @@ pub enum PasswordSource {
     File(PathBuf),
     /// The first line that this command prints.
     Command(String),
+    /// The token that `pillarbox login` has fetched and the daemon keeps, by `[oauth]`.
+    Token,
 }
 
 /// A login at a smarthost.

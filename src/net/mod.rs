@@ -12,6 +12,7 @@
 //! | `tls_socket` | the adapter between a transport and both TLS libraries |
 //! | `self_signed` | the certificate that this host makes for itself |
 //! | `proxy` | the header in which a proxy announces its client |
+//! | `https` | one request by HTTPS, and its reply |
 //! | `policy_fetch` | the download of an MTA-STS policy |
 //!
 //! The floor knows no SMTP and makes no decision about mail. Every wait ends at a [`transport::Deadline`] that the
@@ -20,6 +21,7 @@
 pub mod client_identity;
 pub mod connect;
 pub mod handshake;
+pub mod https;
 pub mod policy_fetch;
 pub mod proxy;
 pub mod resolver;

@@ -10,7 +10,7 @@
 //! | read | [`READ`], the directories of all files that the configuration names and of what these link to |
 //! | read | with `local.users = "system"`: /home, and the homes of the users of /etc/passwd: for `.forward` |
 //! | written | `state`, the directory of `control`, the Maildirs unless the delivery agent writes there |
-//! | connected to, by TCP | [`PORTS`], `relay.port`, the ports of smarthosts, routes and DNS servers |
+//! | connected to, by TCP | [`PORTS`], `relay.port`, the ports of smarthosts, routes, DNS servers and `oauth.token_url` |
 //!
 //! UDP, and Unix sockets with a path, are not restricted: the kernel has no such rules.
 
@@ -176,6 +176,9 @@ fn needs(settings: &Settings, has_agent: bool) -> Vec<(&'static str, PathBuf, Ac
         ("auth.users", settings.auth.users.as_deref()),
         ("local.aliases", local.aliases.as_deref()),
         ("relay.ca_file", relay.ca_file.as_deref()),
+        ("oauth.client_secret_file", settings.oauth.client_secret_file.as_deref()),
+        ("oauth.certificate", settings.oauth.certificate.as_deref()),
+        ("oauth.key", settings.oauth.key.as_deref()),
     ];
     let certificates = CertificateFiles::all(relay);
     for it in &certificates {
@@ -256,6 +259,8 @@ fn ports(settings: &Settings) -> Vec<(&'static str, u16)> {
             add("relay.routes", hosts);
         }
     }
+    let token_url = settings.oauth.token_end_point().filter(|_| settings.oauth.is_set());
+    ports.extend(token_url.map(|url| ("oauth.token_url", url.port)));
     ports.extend(settings.dns.servers.iter().map(|server| ("dns.servers", server.port())));
     ports
 }

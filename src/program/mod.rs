@@ -2,13 +2,13 @@
 //!
 //! | file | command |
 //! | --- | --- |
-//! | `serve`, `check`, `setup`, `queue`, `probe`, `status`, `link`, `passwd` | `pillarbox` and that word |
+//! | `serve`, `check`, `setup`, `login`, `queue`, `probe`, `status`, `link`, `passwd` | `pillarbox` and that word |
 //! | `sendmail/` | sendmail(8) and `mail`, with command lines of their own; it also starts `queue` and `serve` for its old flags |
 //!
 //! Shared by commands, and using none of them: `privileges` (from root to `user`), `remote` (the client of the control
 //! socket), `findings` (problems of a configuration), `steps` (how a probe is shown), `terminal`, `exit`. Apart from
-//! sendmail, no command uses another. A command returns a [`CommandFailure`] instead of ending the process, so tests can run it.
-//! [`run`] makes the exit code of it.
+//! sendmail, and from setup, which ends with `login`, no command uses another. A command returns a [`CommandFailure`] instead of
+//! ending the process, so tests can run it. [`run`] makes the exit code of it.
 //!
 //! ```text
 //! argv[0] ─┬─ pillarbox [-c FILE] COMMAND … ─▶ row of COMMANDS ─▶ its `run`
@@ -24,6 +24,7 @@ pub mod confinement;
 pub mod exit;
 pub mod findings;
 pub mod link;
+pub mod login;
 pub mod passwd;
 pub mod privileges;
 pub mod probe;
@@ -72,7 +73,7 @@ enum ArgumentStyle {
 }
 
 /// Every command.
-const COMMANDS: [CommandRow; 11] = [
+const COMMANDS: [CommandRow; 12] = [
     CommandRow {
         name: "serve",
         operands: "",
@@ -96,6 +97,14 @@ const COMMANDS: [CommandRow; 11] = [
         options: setup::OPTIONS,
         about: "ask three questions, test the answers, write the configuration",
         run: setup::run,
+    },
+    CommandRow {
+        name: "login",
+        operands: "[NAME]",
+        arguments: ArgumentStyle::Common,
+        options: login::OPTIONS,
+        about: "get a token (OAuth 2.0) for a smarthost's login; --status",
+        run: login::run,
     },
     CommandRow {
         name: "queue",

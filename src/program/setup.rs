@@ -6,6 +6,9 @@
 //!                                    └▶ no candidate works: nothing is written
 //! ```
 //!
+//! Where the smarthost takes tokens in place of passwords, the files are written first, and `login` then gets the token and tests
+//! it there.
+//!
 //! Scripts give each answer as an option. The test is that of `probe`, and finds out how to talk to the smarthost. Before it
 //! ends nothing is on disk: the password lies in a memory file without a name, so an interrupted setup leaves nothing. A file
 //! with content is replaced only with `--force`, and kept as FILE.old. setup never asks twice: a wrong answer ends it.
@@ -25,6 +28,7 @@ mod files;
 mod questions;
 
 use super::exit::{self, CommandFailure};
+use super::login;
 use super::privileges;
 use super::remote::client::is_served;
 use super::remote::screen::escaped;
@@ -40,6 +44,7 @@ use crate::mail::date::{Now, WallTime};
 use crate::mail::next_hop::{Scheme, Smarthost};
 use crate::net::connect::TcpConnect;
 use crate::net::transport::own_address;
+use crate::rules::accounts::oauth::provider::named;
 use crate::smtp::sasl::Secret;
 use crate::store::durable::Owner;
 use crate::sys::clock::{Clock, SystemClock};
@@ -62,6 +67,7 @@ pub const OPTIONS: &[&str] = &[
     "sender",
     "password-file",
     "password-command",
+    "client-id",
     "set",
     "force",
     "no-test",
@@ -96,7 +102,8 @@ pub fn run(path: &Path, operands: &[OsString]) -> Result<(), CommandFailure> {
     let file = path.display().to_string();
     let settings = config::parse(&text(answers.candidates.first()), &file);
     let settings = settings.map_err(|problems| CommandFailure::problems(&problems))?;
-    let smarthost = if options.is_set("no-test") {
+    let takes_token = matches!(answers.password, Password::Token(..));
+    let smarthost = if options.is_set("no-test") || takes_token {
         answers.candidates.first().cloned()
     } else {
         test(path, &settings, &answers, &candidates)?
@@ -113,10 +120,16 @@ pub fn run(path: &Path, operands: &[OsString]) -> Result<(), CommandFailure> {
         readers: FileReaders::All,
     });
     // An interrupt from now on waits for the files, so that none is left half written.
-    let _held_back = Signals::register(false);
+    // A login by token writes one file, and a person may want to interrupt what follows.
+    let _held_back = (!takes_token).then(|| Signals::register(false));
     target.write(&new)?;
     let written: Vec<String> = new.iter().map(|file| file.path.display().to_string()).collect();
-    say(&format!("Written: {}\n{}", written.join(", "), next(&settings, &answers)));
+    say(&format!("Written: {}\n", written.join(", ")));
+    if takes_token && !options.is_set("no-test") {
+        // It logs in at the smarthost, which is the test, and gives up the rights of root: so it comes last.
+        login::run(path, &[OsString::from(&answers.login)])?;
+    }
+    say(&next(&settings, &answers));
     Ok(())
 }
 
@@ -187,6 +200,14 @@ fn text(answers: &Answers, smarthost: Option<&Smarthost>, password: &Path) -> St
         Password::Command(command) => line("relay.password_command", command),
         Password::Typed(_) if password != Path::new(USUAL_FILE) => {
             line("relay.password_file", &password.to_string_lossy());
+        }
+        Password::Token(provider, client_id) => {
+            line("relay.auth", "xoauth2");
+            line("oauth.provider", provider);
+            line("oauth.client_id", client_id);
+            if !named(provider).has_device_flow {
+                line("oauth.flow", "paste");
+            }
         }
         Password::Typed(_) | Password::None => {}
     }

@@ -9,7 +9,7 @@
 //! | greeting, HELO | go on | route | route | route | route |
 //! | EHLO | go on | route | 500, 501, 502, 504, 550: HELO, where TLS and login are not needed; else route | route | route |
 //! | STARTTLS | handshake | in clear, where that is allowed; else route | as for 4yz | route | route |
-//! | AUTH | go on | route | the next mechanism; after the last: route | 421: route; else as 5yz | route |
+//! | AUTH | go on | route | a refused token: another one, once; else the next mechanism; after the last: route | 421: route; else as 5yz | route |
 //! | MAIL | go on | all deferred | all failed | route | all deferred |
 //! | RCPT | accepted | deferred | failed; too many recipients: tried again | route | deferred, where undecided |
 //! | DATA | deferred (3yz: go on) | deferred, where accepted | failed, where accepted | route | deferred, where undecided |
@@ -29,7 +29,7 @@
 //! Steps that the caller sees, in the order of a session:
 //!
 //! ```text
-//! Read greeting ─ Send EHLO ─ Read ─[ Send STARTTLS ─ Read ─ StartTls ─ Send EHLO ─ Read ]─[ Send AUTH ─ Read … ]─
+//! Read greeting ─ Send EHLO ─ Read ─[ Send STARTTLS ─ Read ─ StartTls ─ Send EHLO ─ Read ]─[ Send AUTH ─ Read …[ RenewToken ─ Send AUTH … ]]─
 //! Ready
 //! Ready ─ begin() ─ Send MAIL, RCPT … DATA ─ Read … ─ SendContent or SendChunk ─ Read ─ Finished ─ Ready
 //! Ready ─ quit() ─ Send QUIT ─ Read ─ Close(Quit)
@@ -74,6 +74,8 @@ enum Phase {
     /// The caller performs the TLS handshake.
     Handshaking,
     Auth(ClientMechanism, ClientExchange),
+    /// The caller fetches another token, since the peer has refused this one.
+    Renewing(ClientMechanism),
     /// `is_open`: the peer still has the last transaction open, so the next one begins with RSET.
     Ready {
         is_open: bool,
@@ -107,6 +109,8 @@ pub struct ClientSession {
     refused: Vec<ClientMechanism>,
     /// The peer's reply to the last refused login.
     refusal: Option<Diagnostic>,
+    /// A second token was fetched, and the peer has not answered it yet.
+    is_retrying: bool,
     offer: PeerOffer,
     phase: Phase,
     /// Commands that [`ClientStep::Send`] has not handed out yet.
@@ -135,6 +139,7 @@ impl ClientSession {
             has_tls_failed: false,
             refused: Vec::new(),
             refusal: None,
+            is_retrying: false,
             offer: PeerOffer::default(),
             phase: Phase::Greeting,
             unsent: Vec::new(),
@@ -158,6 +163,7 @@ impl ClientSession {
         match (&self.phase, self.waiting()) {
             (_, Some(waiting)) => ClientStep::Read { waiting, reply: self.replies },
             (Phase::Handshaking, None) => ClientStep::StartTls,
+            (Phase::Renewing(_), None) => ClientStep::RenewToken,
             (Phase::InTransaction(running), None) if running.is_chunked() => ClientStep::SendChunk,
             (Phase::InTransaction(_), None) => ClientStep::SendContent,
             (Phase::Ended(end), None) => ClientStep::Close(end.clone()),
@@ -307,7 +313,7 @@ impl ClientSession {
             Phase::Auth(..) => Some(Waiting::Auth),
             Phase::InTransaction(running) => running.waiting(),
             Phase::Quitting(_) => Some(Waiting::Quit),
-            Phase::Handshaking | Phase::Ready { .. } | Phase::Ended(_) => None,
+            Phase::Handshaking | Phase::Renewing(_) | Phase::Ready { .. } | Phase::Ended(_) => None,
         }
     }
 
@@ -350,7 +356,7 @@ impl ClientSession {
                 self.go_on(next);
             }
             Phase::Quitting(end) => self.phase = Phase::Ended(mem::replace(end, SessionEnd::Quit)),
-            Phase::Handshaking | Phase::Ready { .. } | Phase::Ended(_) => {}
+            Phase::Handshaking | Phase::Renewing(_) | Phase::Ready { .. } | Phase::Ended(_) => {}
         }
     }
 
@@ -422,7 +428,9 @@ impl ClientSession {
             | Phase::Handshaking
             | Phase::Ready { .. } => SessionEnd::Route(diagnostic),
             // A peer that ends the session after a wrong password has given the reason before.
-            Phase::Auth(..) => SessionEnd::Route(self.refusal.take().unwrap_or(diagnostic)),
+            Phase::Auth(..) | Phase::Renewing(_) => {
+                SessionEnd::Route(self.refusal.take().unwrap_or(diagnostic))
+            }
         };
         self.phase = Phase::Ended(end);
     }

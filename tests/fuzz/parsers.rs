@@ -6,7 +6,8 @@ use pillarbox::mail::date::WallTime;
 use pillarbox::mail::header::{self, TraceScanner};
 use pillarbox::mail::section_filter::SectionFilter;
 use pillarbox::mail::{address_list, base64, encoded_word};
-use pillarbox::net::policy_fetch::{POLICY_MAX_OCTETS, read_reply};
+use pillarbox::net::https::read_reply;
+use pillarbox::net::policy_fetch::POLICY_MAX_OCTETS;
 use pillarbox::net::resolver::{hosts_in, name_servers_in};
 use pillarbox::net::tls::{Acceptor, IdentityError};
 use pillarbox::net::transport::Deadline;
@@ -204,23 +205,23 @@ pub fn sts_policy(octets: &[u8]) {
     }
 }
 
-/// The reply of a policy's web server, with all that follows until it closes.
+/// The reply of a web server, with all that follows until it closes.
 pub fn policy_reply(octets: &[u8]) {
     let read = |octets: &[u8], piece| {
         let mut wire = Wire { rest: octets, piece };
-        read_reply(&mut wire, Deadline::after(Duration::MAX))
+        read_reply(&mut wire, POLICY_MAX_OCTETS, Deadline::after(Duration::MAX))
     };
     let whole = read(octets, octets.len().max(1));
     for piece in PIECES {
         // Which mistake is found first may differ.
         assert_eq!(read(octets, piece).ok(), whole.clone().ok(), "in pieces of {piece}");
     }
-    let Ok(body) = whole else { return };
-    assert!(body.len() <= 2 * POLICY_MAX_OCTETS);
+    let Ok(reply) = whole else { return };
+    assert!(reply.body.len() <= 2 * POLICY_MAX_OCTETS);
     for eighth in 0..8 {
         // Whoever cuts the connection must not shorten a policy.
         let part = read(&octets[..octets.len() * eighth / 8], usize::MAX);
-        assert!(part.is_err() || part.as_ref() == Ok(&body), "cut at {eighth}/8: {part:?}");
+        assert!(part.is_err() || part.as_ref() == Ok(&reply), "cut at {eighth}/8: {part:?}");
     }
 }
 

@@ -973,12 +973,15 @@ fn conduct(number: usize) -> client::SessionOptions {
         choice: "auto",
         port: 587,
         nonce: "nonce".into(),
+        renews: false,
     };
+    let token = client::Login { choice: "xoauth2", renews: true, ..login.clone() };
     let plain = client::SessionOptions::default();
     match number % 5 {
         0 => client::SessionOptions { tls: client::TlsUse::WhereOffered, ..plain },
         1 => client::SessionOptions { tls: client::TlsUse::Required, login: Some(login), ..plain },
         2 => client::SessionOptions { is_lmtp: true, ..plain },
+        3 => client::SessionOptions { is_loopback: true, login: Some(token), ..plain },
         _ => plain,
     }
 }
@@ -1014,6 +1017,10 @@ fn play_client(blocks: &[u8], piece: usize) -> Vec<String> {
             // The lines of an AUTH exchange are no commands.
             client::ClientStep::Send(_) if is_logging_in => {}
             client::ClientStep::Send(octets) => assert_commands(&octets),
+            client::ClientStep::RenewToken if log.len() % 3 == 0 => session.token_renewed(None),
+            client::ClientStep::RenewToken => {
+                session.token_renewed(Some(sasl::Secret::new(b"other".to_vec())));
+            }
             client::ClientStep::StartTls if log.len() % 5 == 0 => session.tls_failed("no"),
             client::ClientStep::StartTls => session.tls_established(client::Security::Verified, None),
             client::ClientStep::Read { .. } => match blocks.next() {

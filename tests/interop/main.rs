@@ -69,6 +69,7 @@ mod intake;
 mod limits;
 /// The keys of a listener: old devices, cameras that must log in, clients that check certificates on loopback.
 mod listeners;
+mod login;
 mod logins;
 /// An existing mbox: its readers, its locks, and its state after a crash.
 mod mbox;

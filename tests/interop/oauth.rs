@@ -15,7 +15,7 @@ print((text + b"." + part(hmac.new(b"KEY", text, hashlib.sha256).digest())).deco
 "#;
 
 /// Dovecot's AUTH for Postfix, which verifies the tokens itself.
-fn dovecot(place: &Place) -> Running {
+pub(super) fn dovecot(place: &Place) -> Running {
     let d = place.dir.display();
     fs::create_dir_all(place.path("keys/default/HS256")).unwrap();
     place.write("keys/default/HS256/default", &pillarbox::mail::base64::encode(b"KEY"));

@@ -16,6 +16,7 @@ fn in_words(host: &Smarthost) -> String {
         PasswordSource::File(path) => path.display().to_string(),
         PasswordSource::Command(command) => format!("`{command}`"),
         PasswordSource::Usual => "usual".to_owned(),
+        PasswordSource::Token => "token".to_owned(),
     };
     format!("{} {password} {}", login.username, login.auth)
 }
@@ -115,4 +116,26 @@ fn mistakes_name_their_place_and_the_way_out() {
         let found: Vec<String> = problems.iter().map(ToString::to_string).collect();
         assert!(found.len() == 1 && found[0].starts_with(expected), "{text}: {found:?}");
     }
+}
+
+/// A login by a token takes it from `[oauth]`, at any host; one that names a password keeps that.
+#[test]
+fn a_login_by_a_token_needs_no_password() {
+    let oauth = "oauth.client_id = \"x\"\noauth.provider = \"microsoft\"\n";
+    let logins = |relay: &str| -> Vec<String> {
+        let settings =
+            parse(&format!("{oauth}{relay}"), "f").unwrap_or_else(|problems| panic!("{problems:?}"));
+        settings.relay.smarthosts().iter().map(in_words).collect()
+    };
+    let first = "relay.smarthost = \"smtps://a.example\"\nrelay.username = \"joe\"\n";
+    assert_eq!(logins(&format!("{first}relay.auth = \"xoauth2\"\n")), ["joe token xoauth2"]);
+    assert_eq!(logins(first), ["joe usual auto"]);
+    let command = format!("{first}relay.auth = \"xoauth2\"\nrelay.password_command = \"oama\"\n");
+    assert_eq!(logins(&command), ["joe `oama` xoauth2"]);
+    let second = "relay.smarthost = [\"smtps://a.example\", { url = \"smtps://b.example\", username = \"ann\", auth = \"xoauth2\" }]\n";
+    assert_eq!(logins(second), [" usual auto", "ann token xoauth2"]);
+    let settings = parse(&format!("{oauth}{second}"), "f").unwrap();
+    assert_eq!(settings.relay.token_names(), ["ann"]);
+    // Without [oauth] nothing gives a token.
+    assert!(parse(second, "f").is_err());
 }

@@ -16,6 +16,7 @@
 //! | `held` | a message to `admin` cannot be delivered and is kept in the queue | why the oldest one failed |
 //! | `stuck` | a message is older than `alarm.stuck_after`, unless it is held or waits for a digest | why that message waits |
 //! | `route` | a next hop has not worked for `alarm.stuck_after`, or refuses this host's mail | why the next hop pauses |
+//! | `token` | the token of a login is missing or refused for good | what the provider said, and the command to run |
 //!
 //! A refusal is reported without that delay: it does not go away by itself. Local deliveries are no route here; their
 //! messages get stuck.
@@ -41,6 +42,7 @@ use crate::engine::host::commands::Commands;
 use crate::engine::host::site::Site;
 use crate::engine::log::counters::Count;
 use crate::engine::log::event::{Event, escaped};
+use crate::engine::outbound::tokens::TokenKeeper;
 use crate::engine::queue::index::{FailingHop, Hop};
 use crate::engine::queue::manager::Manager;
 use crate::mail::date::Now;
@@ -71,6 +73,8 @@ pub struct Alarm {
     is_busy: Arc<AtomicBool>,
     /// The daemon stops: a running command is killed.
     is_stopping: Arc<AtomicBool>,
+    /// The tokens of logins.
+    pub tokens: Arc<TokenKeeper>,
 }
 
 #[derive(Debug, Default)]
@@ -89,6 +93,12 @@ struct Trouble {
 }
 
 impl Alarm {
+    /// An alarm that looks at these tokens.
+    #[must_use]
+    pub fn new(tokens: Arc<TokenKeeper>) -> Self {
+        Self { tokens, ..Self::default() }
+    }
+
     /// Checks for stuck mail and reports at most one event. Does nothing until the next check is due, and while a command
     /// runs.
     pub fn check(&self, manager: &Manager, site: &Site, now: Now) {
@@ -97,7 +107,8 @@ impl Alarm {
             return;
         }
         state.next_check = now.running + CHECK_INTERVAL.min(site.settings.alarm.stuck_after);
-        let troubles = troubles(manager, site, now);
+        let mut troubles = troubles(manager, site, now);
+        troubles.extend(self.token_troubles(site));
         let reasons: Vec<Reason> = troubles.iter().map(|trouble| trouble.reason.clone()).collect();
         let Some(event) = state.alarms.next(now.running, &reasons) else { return };
         drop(state);
@@ -117,6 +128,12 @@ impl Alarm {
             let values = [word.to_owned(), reason.word().to_owned(), id, escaped(route), escaped(&text)];
             self.run(site.commands.clone(), values);
         }
+    }
+
+    /// Logins for which a person has to log in again.
+    fn token_troubles(&self, site: &Site) -> impl Iterator<Item = Trouble> {
+        let lost = self.tokens.standing(&site.settings).into_iter().filter(|it| it.state.needs_login());
+        lost.map(|it| Trouble { text: it.text(), reason: Reason::Token(it.username), id: None })
     }
 
     /// The alarms that were reported and are not over.
@@ -224,5 +241,6 @@ fn over_text(reason: &Reason) -> String {
         Reason::Held => "no mail to admin is held any more".to_owned(),
         Reason::Stuck => "no message is too old any more".to_owned(),
         Reason::Route(route) => format!("{route} works again, or nothing waits for it"),
+        Reason::Token(login) => format!("{login} has a token again"),
     }
 }

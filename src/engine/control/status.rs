@@ -14,9 +14,9 @@
 //! | form | option | gauges | counters | routes and alarms |
 //! | --- | --- | --- | --- | --- |
 //! | text | | those worth a look, after sentences ([`summary`]) | both, if one is not 0 | in the sentences |
-//! | all | `--all` | all | both | a line for each paused route and each alarm |
+//! | all | `--all` | all | both | a line for each paused route, each alarm, and each token that deserves a look |
 //! | page | `--html` | as text | as text; plots of the last day and month | in the sentences |
-//! | JSON | `--json` | all | both | `routes`, `alarms` |
+//! | JSON | `--json` | all | both | `routes`, `alarms`, `tokens` |
 //! | Prometheus | `--prometheus` | all | since the start | a gauge for each paused route |
 //! | plugin | `--check` | those that [`monitor::judge`] judges, and sentences about the rest | no | the reason of one paused route |
 //!
@@ -51,6 +51,7 @@ use crate::engine::host::site::Site;
 use crate::engine::log::counters::{COUNTS, Count};
 use crate::engine::log::history::Hour;
 use crate::engine::log::last_ends::Ends;
+use crate::engine::outbound::tokens::standing::{TokenStanding, TokenState};
 use crate::engine::queue::index::FailingHop;
 use crate::mail::date::Now;
 use crate::protocol::request::Show;
@@ -97,7 +98,7 @@ enum Unit {
 
 /// All metrics, in the order in which they are shown.
 #[rustfmt::skip]
-static ROWS: [Row; 36] = [
+static ROWS: [Row; 37] = [
     gauge("uptime_seconds", "Time since the start", |s| s.uptime, Unit::Seconds),
     gauge("link_up", "Whether the network can be reached", |s| u64::from(s.link != Uplink::Down), Unit::YesNo),
     gauge("link_metered", "Whether the link is only for urgent mail", |s| u64::from(s.link == Uplink::Metered), Unit::YesNo),
@@ -111,6 +112,7 @@ static ROWS: [Row; 36] = [
     gauge("undelivered_to_admin", "Messages to admin that cannot be delivered", |s| s.figures.kept, Unit::Number),
     gauge("paused_routes", "Next hops that pause", |s| s.figures.paused, Unit::Number),
     gauge("failing_routes", "Next hops that refuse, or fail for alarm.stuck_after", |s| s.figures.failing, Unit::Number),
+    gauge("logins_without_token", "Logins by token that need pillarbox login", |s| s.figures.tokenless, Unit::Number),
     gauge("standing_alarms", "Alarms that are not over", |s| s.alarms.len() as u64, Unit::Number),
     counter("messages_accepted", Some(("door", "smtp")), MESSAGES, Count::BySmtp),
     counter("messages_accepted", Some(("door", "submission")), MESSAGES, Count::BySubmission),
@@ -178,6 +180,7 @@ struct Status {
     held: u64,
     figures: Figures,
     alarms: Vec<Reason>,
+    tokens: Vec<TokenStanding>,
     routes: Vec<FailingHop>,
     since_start: [u64; COUNTS],
     in_all: [u64; COUNTS],
@@ -226,7 +229,12 @@ impl Status {
         let age = |since: Duration| now.running.saturating_sub(since);
         let age_of = |message: Option<(_, Duration)>| message.map_or(0, |(_, at)| age(at).as_secs());
         let (paused, failing) = index.count_failing(now.running.checked_sub(stuck_after));
+        let tokens = services.alarm.tokens.standing(&site.settings);
+        let count_tokens =
+            |is_so: fn(&TokenStanding) -> bool| tokens.iter().filter(|it| is_so(it)).count() as u64;
         let figures = Figures {
+            tokenless: count_tokens(|it| it.state.needs_login()),
+            ending: count_tokens(|it| matches!(it.state, TokenState::NearEnd | TokenState::Ended)),
             messages: queue.messages,
             octets: queue.octets,
             kept: queue.kept,
@@ -240,7 +248,7 @@ impl Status {
             others: Vec::new(),
         };
         let routes = index.failing_hops(ROUTES_MAX);
-        let facts = facts::take(manager, &site, now, &queue, &routes);
+        let facts = facts::take(manager, &site, now, &queue, (&routes, &tokens));
         Self {
             now,
             confined: site.confined,
@@ -251,6 +259,7 @@ impl Status {
             held: queue.held,
             figures,
             alarms: services.alarm.standing(),
+            tokens,
             routes,
             since_start: counters.since_start(),
             in_all: counters.in_all(),
@@ -332,6 +341,9 @@ impl Status {
                 let _ = writeln!(text, "        {advice}");
             }
         }
+        for token in self.tokens.iter().filter(|token| sees_all && token.state.deserves_look()) {
+            let _ = writeln!(text, "token: {}", clean(&token.text()));
+        }
         for alarm in self.alarms.iter().filter(|_| sees_all) {
             let _ = writeln!(text, "alarm: {}", clean(&alarm_name(alarm)));
         }
@@ -360,8 +372,10 @@ impl Status {
         let none = || "null".to_owned();
         let routes = || list(self.paused().iter().map(|paused| paused.json(self.now)).collect());
         let alarms = || list(self.alarms.iter().map(|alarm| json_text(&alarm_name(alarm))).collect());
-        let (routes, alarms) = if sees_all { (routes(), alarms()) } else { (none(), none()) };
-        let _ = writeln!(text, ",\"routes\":{routes},\"alarms\":{alarms}}}");
+        let tokens = || list(self.tokens.iter().map(token_json).collect());
+        let lists = if sees_all { [routes(), alarms(), tokens()] } else { [none(), none(), none()] };
+        let [routes, alarms, tokens] = lists;
+        let _ = writeln!(text, ",\"routes\":{routes},\"alarms\":{alarms},\"tokens\":{tokens}}}");
         text
     }
 
@@ -433,11 +447,23 @@ impl Paused {
     }
 }
 
-/// The name of an alarm, with its route.
+/// How the token of a login stands, without the token.
+fn token_json(token: &TokenStanding) -> String {
+    format!(
+        "{{\"login\":{},\"state\":\"{}\",\"ends_in_seconds\":{},\"granted\":{},\"answer\":{}}}",
+        json_text(&token.username),
+        token.state.word(),
+        token.seconds_left.map_or_else(|| "null".to_owned(), |left| left.to_string()),
+        token.granted,
+        json_text(&token.answer)
+    )
+}
+
+/// The name of an alarm, with its route or its login.
 fn alarm_name(alarm: &Reason) -> String {
     match alarm {
         Reason::Stuck | Reason::Held => alarm.word().to_owned(),
-        Reason::Route(route) => format!("{} {route}", alarm.word()),
+        Reason::Route(of) | Reason::Token(of) => format!("{} {of}", alarm.word()),
     }
 }
 

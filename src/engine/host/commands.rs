@@ -127,7 +127,7 @@ pub fn are_needed(settings: &Settings) -> bool {
 fn passwords(settings: &Settings) -> Vec<String> {
     let command = |login: &Arc<RelayLogin>| match &login.password {
         PasswordSource::Command(command) => Some(command.clone()),
-        PasswordSource::Usual | PasswordSource::File(_) => None,
+        PasswordSource::Usual | PasswordSource::File(_) | PasswordSource::Token => None,
     };
     let mut commands: Vec<String> = settings.relay.logins().iter().filter_map(command).collect();
     commands.push(settings.relay.password_command.clone());

@@ -19,6 +19,7 @@
 //! | `digest` | info | `id messages` | several messages have become one |
 //! | `clock_jump` | warn | `seconds` | the wall clock jumped |
 //! | `operator` | info | `what id uid` | a user has changed a message of the queue |
+//! | `token` | info, warn, debug | `login state reason` | a token of OAuth was refreshed (debug), is asked for later, or (warn) was refused |
 //! | `alarm` | warn | `state reason id route text` | mail is stuck, or moves again |
 //! | `trouble` | error | `doing error` | a failure of this host that mail survives |
 //! | `notice` | info | `text` | the daemon has begun or ended something |
@@ -166,6 +167,15 @@ pub enum Event<'a> {
         /// The user.
         uid: u32,
     },
+    /// The token of a login (OAuth 2.0) was refreshed, or not.
+    Token {
+        /// The user name.
+        login: &'a str,
+        /// `refreshed`, `deferred` or `refused`.
+        state: &'static str,
+        /// What the provider said, or why it can't be asked.
+        reason: &'a str,
+    },
     /// Mail is stuck, or moves again.
     Alarm {
         /// `alarm`, or `ok` when it is over.
@@ -244,6 +254,7 @@ impl<'a> Event<'a> {
             Self::Paused { .. } | Self::ClockJump { .. } | Self::TlsPolicy { .. } | Self::Alarm { .. } => {
                 log::Level::Warn
             }
+            Self::Token { state: "refused", .. } => log::Level::Warn,
             Self::Trouble { .. } => log::Level::Error,
             _ => log::Level::Info,
         };
@@ -260,17 +271,22 @@ impl<'a> Event<'a> {
     }
 }
 
+impl Event<'_> {
+    fn print_accepted(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Accepted { id, from, to, size, client, tls, auth } = self else { return Ok(()) };
+        let list = List(to);
+        let [tls, auth] = [tls, auth].map(|it| it.unwrap_or("-"));
+        let (from, to, client) = (LogValue(from), LogValue(&list), LogValue(client));
+        let (tls, auth) = (LogValue(&tls), LogValue(&auth));
+        write!(f, "event=accepted id={id} from={from} to={to} size={size}")?;
+        write!(f, " client={client} tls={tls} auth={auth}")
+    }
+}
+
 impl Display for Event<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Accepted { id, from, to, size, client, tls, auth } => {
-                let list = List(to);
-                let [tls, auth] = [tls, auth].map(|it| it.unwrap_or("-"));
-                let (from, to, client) = (LogValue(from), LogValue(&list), LogValue(client));
-                let (tls, auth) = (LogValue(&tls), LogValue(&auth));
-                write!(f, "event=accepted id={id} from={from} to={to} size={size}")?;
-                write!(f, " client={client} tls={tls} auth={auth}")
-            }
+            Self::Accepted { .. } => self.print_accepted(f),
             Self::Attempt { what, id, to, relay, attempt, delay, status, reply } => write!(
                 f,
                 "event={} id={id} to={} relay={} attempt={attempt} delay={}.{:03} status={status} reply={}",
@@ -316,6 +332,9 @@ impl Display for Event<'_> {
                 let [id, route] = [id, route].map(|it| if it.is_empty() { &"-" } else { it });
                 let (route, text) = (LogValue(route), Quoted(text));
                 write!(f, "event=alarm state={state} reason={reason} id={id} route={route} text={text}")
+            }
+            Self::Token { login, state, reason } => {
+                write!(f, "event=token login={} state={state} reason={}", LogValue(login), Quoted(reason))
             }
             Self::Notice(text) => write!(f, "event=notice text={}", Quoted(text)),
         }

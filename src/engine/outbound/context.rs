@@ -6,6 +6,8 @@
 
 use super::hosts::Host;
 use super::sts_policies::StsPolicies;
+use super::tokens::{TokenKeeper, TokenWorld};
+use crate::engine::host::site::Site;
 use crate::engine::queue::index::{Hold, Hop, LongStep, QueueIndex};
 use crate::mail::date::Now;
 use crate::mail::outcome::Diagnostic;
@@ -30,6 +32,8 @@ pub struct OutboundContext<'a> {
     pub connect: &'a dyn Connect,
     /// What was learnt about MTA-STS policies.
     pub sts: &'a StsPolicies,
+    /// The tokens of logins by OAuth 2.0.
+    pub tokens: &'a TokenKeeper,
     /// Which smarthosts were silent lately, and whether other hops wait for a place.
     pub index: &'a QueueIndex,
     /// The present, by both clocks.
@@ -119,6 +123,12 @@ impl Drop for LentPlace<'_> {
 }
 
 impl<'a> OutboundContext<'a> {
+    /// What the keeper of tokens needs from outside.
+    #[must_use]
+    pub fn token_world<'w>(&'w self, site: &'w Site) -> TokenWorld<'w> {
+        TokenWorld { resolver: self.resolver, connect: self.connect, site }
+    }
+
     /// Whether the place has to be given away after a silence of this length.
     #[must_use]
     pub fn gives_way(&self, silence: Duration) -> bool {

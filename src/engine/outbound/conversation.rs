@@ -13,6 +13,7 @@
 //! | TLS failed, and it is optional and unchecked | the same address again, in clear (RFC 7435 §3) |
 //! | TLS failed under an MTA-STS policy in testing mode | logged; the same address again, without the policy |
 //! | TLS failed otherwise, or the host refused the session | the next address |
+//! | a token was refused | another one is fetched, once, and tried in the same session; in a new one if the host closes it |
 //! | the login was refused | the host fails: its other addresses have the same users, and count failed logins |
 //! | ready for mail | it is used |
 //!
@@ -34,7 +35,7 @@
 
 use super::certificate_check::CertificateCheck;
 use super::context::{LentPlace, OutboundContext, TraceEvent};
-use super::host_policy::{HostPolicy, HostTls, client_connector, login};
+use super::host_policy::{HostPolicy, HostTls, client_connector, login, renewed};
 use super::hosts::Host;
 use super::outgoing::Outgoing;
 use super::password;
@@ -47,7 +48,7 @@ use crate::mail::status::EnhancedStatus;
 use crate::net::transport::{Deadline, Stopwatch, Transport, WireError};
 use crate::rules::advice::step::Stage;
 use crate::rules::tls::tls_policy::TlsPolicy;
-use crate::smtp::client::{ClientSession, ClientStep, Lost, Security, SessionEnd, Waiting};
+use crate::smtp::client::{ClientSession, ClientStep, Login, Lost, Security, SessionEnd, Waiting};
 use crate::smtp::data::{DotEncoder, encode_chunk};
 use crate::smtp::limits;
 use std::net::SocketAddr;
@@ -88,6 +89,8 @@ pub(super) struct Unusable {
     is_tls: bool,
     /// The host refused the login.
     is_login: bool,
+    /// The session ended before the host answered a second token.
+    is_unanswered: bool,
 }
 
 /// Why the conversation has stopped.
@@ -122,7 +125,7 @@ impl<'a> Conversation<'a> {
         host: &Host,
         mut addresses: Vec<SocketAddr>,
     ) -> Result<Self, Diagnostic> {
-        let login = login(context, site, host)?;
+        let mut login = login(context, site, host)?;
         let connector = client_connector(context, site, host)?;
         let mut last = None;
         loop {
@@ -150,6 +153,11 @@ impl<'a> Conversation<'a> {
             }
             match result {
                 Ok(conversation) => return Ok(conversation),
+                // The token that was fetched has not been judged: once more, in a new session.
+                Err(Unusable { is_unanswered: true, .. }) if login.as_ref().is_some_and(|it| it.renews) => {
+                    login = self::login(context, site, host)?.map(|login| Login { renews: false, ..login });
+                    addresses.insert(0, address);
+                }
                 // Its other addresses have the same users: another failed login is useless, and the host counts it.
                 Err(Unusable { diagnostic, is_login: true, .. }) => return Err(diagnostic),
                 Err(Unusable { diagnostic, .. }) if addresses.is_empty() => return Err(diagnostic),
@@ -207,7 +215,7 @@ impl<'a> Conversation<'a> {
             options.end_point = shaken.map_err(|error| {
                 let text = format!("TLS with {}: {error}", host.name);
                 let diagnostic = unreachable(host, EnhancedStatus::POLICY_NOW, text);
-                Unusable { diagnostic, is_tls: true, is_login: false }
+                Unusable { diagnostic, is_tls: true, is_login: false, is_unanswered: false }
             })?;
         }
         if let Some(login) = &mut options.login {
@@ -231,7 +239,7 @@ impl<'a> Conversation<'a> {
             Err(diagnostic) => {
                 let session = &conversation.session;
                 let (is_tls, is_login) = (session.has_tls_failed(), session.is_login_refused());
-                Err(Unusable { diagnostic, is_tls, is_login })
+                Err(Unusable { diagnostic, is_tls, is_login, is_unanswered: session.has_unanswered_token() })
             }
         }
     }
@@ -275,6 +283,14 @@ impl<'a> Conversation<'a> {
         }
     }
 
+    /// Fetches another token for the login that the host has refused.
+    fn renew_token(&mut self) {
+        let refused = self.session.refused_token().cloned();
+        let renew = |refused| renewed(&self.context, &self.site, self.smarthost.as_ref(), &refused);
+        let token = refused.and_then(renew);
+        self.session.token_renewed(token);
+    }
+
     /// Whether the conversation may take another message. A session that was opened under another configuration may be
     /// less secure than the current one demands. Input between two messages means that the peer is closing. Enough time
     /// must be left for a whole message: a deadline in the middle of one makes a duplicate and pauses a healthy hop.
@@ -303,6 +319,7 @@ impl<'a> Conversation<'a> {
                 ClientStep::Send(octets) => self.send(&octets),
                 ClientStep::Read { waiting, reply } => self.read(waiting, reply),
                 ClientStep::StartTls => self.start_tls(),
+                ClientStep::RenewToken => self.renew_token(),
                 step @ (ClientStep::SendContent | ClientStep::SendChunk) => {
                     let dots = (step == ClientStep::SendContent).then(DotEncoder::default);
                     let lent = self.lend(LongStep::Data, Stopwatch::start());

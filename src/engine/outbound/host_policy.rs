@@ -23,14 +23,16 @@ use crate::engine::host::client_certificate::CertificateFiles;
 use crate::engine::host::site::Site;
 use crate::mail::address::Domain;
 use crate::mail::fingerprint::Fingerprint;
-use crate::mail::next_hop::Scheme;
+use crate::mail::next_hop::{Scheme, Smarthost};
 use crate::mail::outcome::Diagnostic;
+use crate::mail::relay_login::PasswordSource;
 use crate::mail::status::EnhancedStatus;
 use crate::net::tls_client::Connector;
 use crate::net::transport::{Deadline, Transport, WireError};
 use crate::rules::advice::step::Stage;
 use crate::rules::tls::tls_policy::TlsPolicy;
 use crate::smtp::client::{Login, Security, SessionOptions, TlsUse};
+use crate::smtp::sasl::Secret;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -195,8 +197,11 @@ pub(super) fn login(
     };
     let password = password::is_needed(login).then(|| {
         context.observer.see(TraceEvent::Begins(Stage::Password));
-        let password = password::read(site, &login.password).map_err(|error| {
-            let text = format!("no password for {}: {error}", host.name);
+        let read =
+            password::read(site, login, &|name| context.tokens.token(&context.token_world(site), name));
+        let password = read.map_err(|error| {
+            let what = if login.password == PasswordSource::Token { "token" } else { "password" };
+            let text = format!("no {what} for {}: {error}", host.name);
             context.failed(Diagnostic::local(EnhancedStatus::POLICY_NOW, text))
         })?;
         context.observer.see(TraceEvent::Password(&login.username, &password));
@@ -209,13 +214,33 @@ pub(super) fn login(
         choice: login.auth,
         port: host.port,
         nonce: String::new(),
+        renews: matches!(login.password, PasswordSource::Token | PasswordSource::Command(_)),
     }))
+}
+
+/// Another token for a host that has refused this one: a new one of the provider, or what the command prints now. `None`:
+/// there is no other.
+pub(super) fn renewed(
+    context: &OutboundContext<'_>,
+    site: &Site,
+    smarthost: Option<&Smarthost>,
+    refused: &Secret,
+) -> Option<Secret> {
+    let login = smarthost.and_then(|smarthost| smarthost.login.as_deref())?;
+    let renew = |name: &str| context.tokens.renew(&context.token_world(site), name, refused);
+    match password::read(site, login, &renew) {
+        Ok(token) if token != *refused => Some(token),
+        Ok(_) => None,
+        Err(error) => {
+            log::debug!(target: "pillarbox", "event=unreachable host={} reason={error:?}", login.username);
+            None
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::smtp::sasl::Secret;
 
     /// Which hosts get TLS, which certificates are checked, and which hosts get clear text if TLS fails.
     #[test]
@@ -249,6 +274,7 @@ mod tests {
                 choice: "auto",
                 port: 25,
                 nonce: String::new(),
+                renews: false,
             });
             let address = SocketAddr::new(ip.parse().unwrap(), 25);
             let policy = HostPolicy::towards(&site, &host, address, login, None);

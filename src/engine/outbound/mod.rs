@@ -19,6 +19,7 @@
 //! | `conversation` | a session on its connection, with deadlines |
 //! | `outgoing` | a message as it is sent: rewritten, encoded, signed |
 //! | `password` | the password for the smarthost |
+//! | `tokens` | the tokens of logins by OAuth 2.0: kept, refreshed |
 //!
 //! A failure here is either a failure of the hop, which pauses, or of all its messages ([`hosts::Unreachable`]);
 //! outcomes of single recipients come only from the replies of a session. Nothing here changes the queue.
@@ -34,6 +35,7 @@ pub mod outgoing;
 pub mod password;
 pub mod sts_policies;
 pub mod tls_policy;
+pub mod tokens;
 
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@
 //! | the output of a command | `password_command`, in the same way |
 //! | the credential `relay-password` of systemd | `LoadCredential=` in the unit; for the login of `[relay]` alone |
 //! | `/etc/pillarbox/password` | nothing; the same |
+//! | the token that is kept, see [`super::tokens`] | `[oauth]`, for logins by xoauth2 or oauthbearer that name no other source |
 //!
 //! Only the first line counts. A file that other users may read is refused.
 
@@ -32,12 +33,17 @@ const COMMAND: Duration = Duration::from_secs(10);
 const MAX_OCTETS: u64 = 4096;
 const TOO_LONG: &str = "it takes too long";
 
-/// Reads the password.
+/// Reads the password, or gets the token.
 ///
 /// # Errors
 /// A text for the operator: no password is found, it cannot be read, or its form is wrong.
-pub fn read(site: &Site, source: &PasswordSource) -> Result<Secret, String> {
-    let octets = match source {
+pub fn read(
+    site: &Site,
+    login: &RelayLogin,
+    tokens: &dyn Fn(&str) -> Result<Secret, String>,
+) -> Result<Secret, String> {
+    let octets = match &login.password {
+        PasswordSource::Token => return tokens(&login.username),
         PasswordSource::File(path) => of_file(path)?,
         PasswordSource::Usual => of_file(&credential().unwrap_or_else(|| USUAL_FILE.into()))?,
         PasswordSource::Command(command) => of_command(command, site.commands.as_deref(), COMMAND)?,
@@ -71,7 +77,7 @@ pub fn files(relay: &Relay) -> Vec<PathBuf> {
         let file = match &login.password {
             PasswordSource::File(path) => Some(path.clone()),
             PasswordSource::Usual if credential().is_none() => Some(USUAL_FILE.into()),
-            PasswordSource::Usual | PasswordSource::Command(_) => None,
+            PasswordSource::Usual | PasswordSource::Command(_) | PasswordSource::Token => None,
         };
         files.extend(file.filter(|file| !files.contains(file)));
     }

@@ -11,6 +11,7 @@
 //! | `admin`, `local.catch_all` | no such user; the domain is refused | it leaves though its domain is local; it stays here |
 //! | aliases | a loop | unknown members; members that leave though their domain is local |
 //! | `relay.username` | a login without a smarthost | the login is no address, and no sender is set |
+//! | `[oauth]` | – | no login takes a token; nobody has logged in yet, or the token is refused |
 //! | `relay.certificate`, `relay.fingerprint`, `relay.tls_name` | no smarthost; a key without its certificate | "external" without a certificate |
 //! | `relay.trusted_networks` | – | a network of strangers |
 //! | listeners | two overlap; no interface has the address | another program has the port |
@@ -29,6 +30,7 @@ use crate::config::{Addressee, ConfigProblem, FilePosition, Places, is_like};
 use crate::engine::host::routing::Doubt;
 use crate::engine::host::site::{Site, hostname_flaw};
 use crate::engine::inbound::listener;
+use crate::engine::outbound::tokens::TokenKeeper;
 use crate::mail::address::{ForwardPath, Mailbox};
 use crate::mail::unqualified::Unqualified;
 use crate::program::remote::client::is_served;
@@ -52,6 +54,7 @@ pub fn find(site: &Site, places: &Places, found: &mut CheckReport) {
         }
     }
     aliases(site, found);
+    tokens(site, places, found);
     login(site, places, found);
     certificates(site, places, found);
     networks(site, places, found);
@@ -179,6 +182,23 @@ fn aliases(site: &Site, found: &mut CheckReport) {
             }
             Doubt::Leaves(mailbox) => found.warnings.push(problem(leaves(site, &mailbox))),
         }
+    }
+}
+
+/// Logins by token: `[oauth]` without one, and those for which nobody has logged in yet.
+fn tokens(site: &Site, places: &Places, found: &mut CheckReport) {
+    let (relay, oauth) = (&site.settings.relay, &site.settings.oauth);
+    if !oauth.is_set() {
+        return;
+    }
+    if relay.token_names().is_empty() {
+        let text =
+            "no login takes a token; write relay.username and relay.auth = \"xoauth2\", and no password";
+        found.warn(places.of("oauth", "client_id"), text.to_owned());
+    }
+    let standing = TokenKeeper::default().standing(&site.settings);
+    for token in standing.iter().filter(|token| token.state.needs_login()) {
+        found.warn(places.of("oauth", "client_id"), token.text());
     }
 }
 

@@ -6,8 +6,8 @@
 //! | `state` | writable, or creatable by the starter | `user` |
 //! | directory of `control` | the same; the default path is checked for root only | `user` |
 //! | fixed part of `local.maildir` | writable or creatable | `user`; root with `users = "system"`, for the agent |
-//! | `tls.certificate`, `relay.certificate`, `relay.ca_file`, `local.aliases` | readable | `user` |
-//! | `tls.key`, `auth.users`, `relay.password_file`, `relay.key`, `relay.key_password_file`, `dkim.key` | readable, and closed to others | `user` |
+//! | `tls.certificate`, `relay.certificate`, `relay.ca_file`, `oauth.certificate`, `local.aliases` | readable | `user` |
+//! | `tls.key`, `auth.users`, `relay.password_file`, `relay.key`, `relay.key_password_file`, `oauth.client_secret_file`, `oauth.key`, `dkim.key` | readable, and closed to others | `user` |
 //!
 //! "Readable" includes the search permission of every directory on the way, and on the way to the target of a link. Files of
 //! defaults may be missing (`/etc/pillarbox/users`, `/etc/aliases`); files that the configuration names may not.
@@ -120,7 +120,7 @@ fn read_again(
     places: &Places,
     user: &ProcessUser,
 ) -> Vec<(&'static str, &'static str, String)> {
-    let (tls, relay) = (&settings.tls, &settings.relay);
+    let (tls, relay, oauth) = (&settings.tls, &settings.relay, &settings.oauth);
     // Nobody may log in where the users file of the defaults is missing: that is no mistake.
     let users = settings.auth.users.as_ref();
     let users = users.filter(|users| places.of("auth", "users").is_some() || users.exists());
@@ -133,6 +133,9 @@ fn read_again(
         ("auth", "users", users, Secrecy::Secret),
         ("local", "aliases", aliases, Secrecy::Open),
         ("relay", "ca_file", relay.ca_file.as_ref(), Secrecy::Open),
+        ("oauth", "client_secret_file", oauth.client_secret_file.as_ref(), Secrecy::Secret),
+        ("oauth", "certificate", oauth.certificate.as_ref(), Secrecy::Open),
+        ("oauth", "key", oauth.key.as_ref(), Secrecy::Secret),
     ];
     let mut problems = Vec::new();
     for (table, key, path, secrecy) in files {

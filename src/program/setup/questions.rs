@@ -9,6 +9,7 @@
 //! | address for alerts | `--admin` | is refused |
 //! | smarthost, HOST or LOGIN@HOST | `--smarthost` | the proposed host if DNS or the list of providers has one, else no smarthost |
 //! | password | standard input, `--password-file`, `--password-command` | no login |
+//! | client id, where the provider takes tokens | `--client-id` | a password all the same |
 //! | sender | `--sender` | the login is the sender |
 //!
 //! The login is that of `--username`, else the one before the host, else the address for alerts. A proposal that only DNS
@@ -21,6 +22,7 @@ use crate::mail::unqualified::Unqualified;
 use crate::net::resolver::Resolve;
 use crate::program::exit::{self, CommandFailure};
 use crate::program::terminal::{Mute, check_password, line, prompt};
+use crate::rules::accounts::oauth::provider::{of_smarthost, takes_no_password};
 use crate::rules::advice::providers::Named;
 use crate::smtp::sasl::{CREDENTIAL_MAX_OCTETS, Secret};
 use rustix::termios::tcgetattr;
@@ -44,6 +46,8 @@ pub enum Password {
     File(String),
     /// A command of the operator's.
     Command(String),
+    /// A token in its place: of this provider, for the application with this id.
+    Token(&'static str, String),
 }
 
 /// The answers.
@@ -167,6 +171,9 @@ fn password(options: &Options, login: &str, named: &Named) -> Result<Password, C
     if let Some(command) = options.value("password-command") {
         return Ok(Password::Command(command.to_owned()));
     }
+    if let Some(token) = token(options, named)? {
+        return Ok(token);
+    }
     let input = std::io::stdin();
     let typed = match tcgetattr(&input) {
         Ok(settings) => {
@@ -192,6 +199,25 @@ fn password(options: &Options, login: &str, named: &Named) -> Result<Password, C
     check_password(login, &typed)
         .map_err(|error| CommandFailure::new(exit::DATA, format!("setup: the password {error}")))?;
     Ok(Password::Typed(typed))
+}
+
+/// A login by token, where the provider takes no password, or the operator names an application. `None`: by password.
+fn token(options: &Options, named: &Named) -> Result<Option<Password>, CommandFailure> {
+    const NAME: &str = "client-id";
+    let host = named.candidates.first().map(|candidate| candidate.host.to_string()).unwrap_or_default();
+    let Some(provider) = of_smarthost(&host) else { return Ok(None) };
+    let client_id = match options.value(NAME) {
+        Some(said) => said.to_owned(),
+        None if !takes_no_password(provider) || !std::io::stdin().is_terminal() => String::new(),
+        None => answer(
+            NAME,
+            &format!(
+                "{host} takes tokens in place of passwords. Client id of the application that you registered there (see \
+                 docs/recipes.md; empty: a password all the same): "
+            ),
+        )?,
+    };
+    Ok((!client_id.is_empty()).then_some(Password::Token(provider, client_id)))
 }
 
 /// The failure of an answer that nobody gave.

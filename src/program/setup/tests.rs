@@ -41,6 +41,21 @@ fn the_configuration_has_three_lines_and_says_what_was_answered() {
 }
 
 #[test]
+fn a_login_by_token_is_written_so_that_login_can_go_on() {
+    let host = Smarthost::parse("smtp+starttls://smtp.office365.com").unwrap();
+    let of = |provider| answers("me@example.com", "box@example.com", Password::Token(provider, "i-d".into()));
+    let written = text(&of("microsoft"), Some(&host), Path::new(USUAL_FILE));
+    let lines = "relay.auth = \"xoauth2\"\noauth.provider = \"microsoft\"\noauth.client_id = \"i-d\"\n";
+    assert!(written.ends_with(lines), "{written}");
+    let settings = config::parse(&written, "").unwrap();
+    assert_eq!(settings.relay.token_names(), ["box@example.com"]);
+    // Google has no device codes for mail.
+    let written = text(&of("google"), Some(&host), Path::new(USUAL_FILE));
+    assert!(written.ends_with("oauth.flow = \"paste\"\n"), "{written}");
+    config::parse(&written, "").unwrap();
+}
+
+#[test]
 fn options_are_read_in_pairs_and_flags_alone() {
     let read = |words: &[&str]| {
         let words: Vec<OsString> = words.iter().map(OsString::from).collect();

@@ -23,7 +23,7 @@
 
 use super::row::{Hint, Peer, fits};
 use super::step::Stage;
-use super::{account, login, network, own_host, remote};
+use super::{account, login, network, own_host, remote, token_hints};
 use crate::mail::outcome::Diagnostic;
 
 /// The advice for a step that failed, or deserves a warning, by its text and the host.
@@ -40,7 +40,7 @@ pub fn advice(diagnostic: &Diagnostic, peer: Peer<'_>) -> Option<&'static str> {
 
 /// All rows.
 pub fn rows() -> impl Iterator<Item = &'static Hint> {
-    login::ROWS.iter().chain(network::ROWS).chain(own_host::ROWS).chain(refusals())
+    login::ROWS.iter().chain(token_hints::ROWS).chain(network::ROWS).chain(own_host::ROWS).chain(refusals())
 }
 
 /// The rows for refusals of mail.

@@ -18,7 +18,7 @@ pub(super) const ROWS: &[Hint] = &[
         "basic authentication is|smtpclientauthentication is disabled|5.7.139|5.7.30|security defaults|\
          did not meet the criteria|5.7.3&prod.outlook.com|@office365&5.7.3|@outlook&5.7.3|@office365&^535|@outlook.com&^535",
         "Microsoft accepts no password here: ask the administrator to allow authenticated SMTP for this mailbox, or use \
-         OAuth (relay.auth = \"xoauth2\" and a relay.password_command that prints a token).",
+         OAuth: relay.auth = \"xoauth2\", [oauth], and pillarbox login (docs/recipes.md).",
     ),
     row(
         AUTH,
@@ -143,7 +143,7 @@ pub(super) const ROWS: &[Hint] = &[
         "offers xoauth2 for auth, and none of them can be used here|\
          offers oauthbearer xoauth2 for auth, and none of them can be used here|\
          offers xoauth2 oauthbearer for auth, and none of them can be used here",
-        "The host accepts OAuth only: set relay.auth = \"xoauth2\" and a relay.password_command that prints a token.",
+        "The host accepts OAuth only: set relay.auth = \"xoauth2\" and [oauth], and run pillarbox login (docs/recipes.md).",
     ),
     row(
         AUTH,

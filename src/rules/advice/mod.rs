@@ -3,7 +3,7 @@
 //! | file | answers | asked by |
 //! | --- | --- | --- |
 //! | `hints` | What should the operator change when a step fails? | `probe`, bounces, `queue`, `status`, alarms, the log, `docs/troubleshooting.md` |
-//! | `login`, `network`, `own_host`, `account`, `remote` | the rows of `hints` | |
+//! | `login`, `token_hints`, `network`, `own_host`, `account`, `remote` | the rows of `hints` | |
 //! | `row` | Which of several rows counts? | |
 //! | `step` | At which step did a failure happen? | |
 //! | `refusal` | Does a 5yz reply concern the message, or the account and with it the whole route? | delivery, `probe`, the log |
@@ -28,3 +28,4 @@ pub mod refusal;
 mod remote;
 pub mod row;
 pub mod step;
+mod token_hints;

@@ -6,8 +6,8 @@
 //! | level | exit code | when |
 //! | --- | --- | --- |
 //! | OK | 0 | otherwise |
-//! | WARNING | 1 | more messages or an older one than the warning thresholds, a route that has not worked for `alarm.stuck_after`, the link is down, the disk is nearly full, half of `queue.max_size`, a certificate ends within 10 days |
-//! | CRITICAL | 2 | more messages or an older one than the critical thresholds, mail to `admin` that cannot be delivered, a mailbox that does not answer, a full disk, nine tenths of `queue.max_size`, a certificate that ends within 3 days or has ended |
+//! | WARNING | 1 | more messages or an older one than the warning thresholds, a route that has not worked for `alarm.stuck_after`, a token that has ended or will, the link is down, the disk is nearly full, half of `queue.max_size`, a certificate ends within 10 days |
+//! | CRITICAL | 2 | more messages or an older one than the critical thresholds, mail to `admin` that cannot be delivered, a mailbox that does not answer, a login without a token, a full disk, nine tenths of `queue.max_size`, a certificate that ends within 3 days or has ended |
 //! | UNKNOWN | 3 | the daemon does not answer |
 //!
 //! Default thresholds are half and nine tenths of `queue.max_messages`, and once and twice `alarm.stuck_after`. The
@@ -126,6 +126,10 @@ pub struct Figures {
     pub paused: u64,
     /// The number of routes that have not worked for `stuck_after`, or whose host refuses.
     pub failing: u64,
+    /// Logins whose token is missing, or refused for good: a person has to log in.
+    pub tokenless: u64,
+    /// Logins whose token has ended, or will soon.
+    pub ending: u64,
     /// The reason of the first pausing route, if the asker may know it.
     pub why: Option<String>,
     /// `queue.max_messages`.
@@ -146,13 +150,14 @@ pub fn judge(figures: &Figures, thresholds: &Thresholds) -> (String, u8) {
     let critical = thresholds.critical.unwrap_or(max_messages.saturating_mul(9) / 10);
     let warning_age = thresholds.warning_age.unwrap_or(stuck);
     let critical_age = thresholds.critical_age.unwrap_or(stuck.saturating_mul(2));
-    let of_figures = if messages > critical || age > critical_age || kept > 0 || hanging > 0 {
-        Level::Critical
-    } else if messages > warning || age > warning_age || failing > 0 {
-        Level::Warning
-    } else {
-        Level::Ok
-    };
+    let of_figures =
+        if messages > critical || age > critical_age || kept > 0 || hanging > 0 || figures.tokenless > 0 {
+            Level::Critical
+        } else if messages > warning || age > warning_age || failing > 0 || figures.ending > 0 {
+            Level::Warning
+        } else {
+            Level::Ok
+        };
     let level = figures.others.iter().map(|(level, _)| *level).fold(of_figures, Level::max);
     let mut text = format!("{messages} queued");
     if messages > 0 {
@@ -169,6 +174,12 @@ pub fn judge(figures: &Figures, thresholds: &Thresholds) -> (String, u8) {
     }
     if failing > 0 {
         text.push_str(&format!(", that have not worked for {}, or refuse: {failing}", span(stuck)));
+    }
+    if figures.tokenless > 0 {
+        text.push_str(&format!(", logins without a token (run pillarbox login): {}", figures.tokenless));
+    }
+    if figures.ending > 0 {
+        text.push_str(&format!(", tokens that have ended or will soon: {}", figures.ending));
     }
     if let Some(why) = &figures.why {
         // Text after a bar would count as figures.
@@ -268,6 +279,9 @@ mod tests {
             "{line}"
         );
         assert_eq!(judge(&Figures { others, ..figures(91, 0, 0) }, &defaults).1, 2, "the worst counts");
+        let (line, code) = judge(&Figures { tokenless: 1, ..figures(0, 0, 0) }, &defaults);
+        assert!(code == 2 && line.contains("run pillarbox login): 1|"), "{line}");
+        assert_eq!(judge(&Figures { ending: 1, ..figures(0, 0, 0) }, &defaults).1, 1);
         let own = Thresholds { warning: Some(1), critical_age: Some(5), ..defaults };
         assert_eq!((judge(&figures(2, 0, 0), &own).1, judge(&figures(1, 6, 0), &own).1), (1, 2));
         assert_eq!(

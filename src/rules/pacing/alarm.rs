@@ -19,6 +19,8 @@ pub enum Reason {
     Held,
     /// This route has not worked for too long.
     Route(String),
+    /// The token of this login is missing, or refused for good.
+    Token(String),
 }
 
 impl Reason {
@@ -29,6 +31,7 @@ impl Reason {
             Self::Stuck => "stuck",
             Self::Held => "held",
             Self::Route(_) => "route",
+            Self::Token(_) => "token",
         }
     }
 }

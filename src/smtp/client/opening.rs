@@ -70,6 +70,8 @@ pub struct Login {
     pub port: u16,
     /// Random for each session, in base64.
     pub nonce: String,
+    /// The caller can fetch another token if the peer refuses this one.
+    pub renews: bool,
 }
 
 impl Login {
@@ -171,6 +173,35 @@ impl ClientSession {
         self.refusal.is_some()
     }
 
+    /// The token that the peer has refused, while another one is awaited.
+    #[must_use]
+    pub fn refused_token(&self) -> Option<&Secret> {
+        let is_awaited = matches!(self.phase, Phase::Renewing(_));
+        self.conduct.login.as_ref().filter(|_| is_awaited).and_then(|login| login.password.as_ref())
+    }
+
+    /// Takes another token in place of the one that the peer has refused. `None`: there is no other.
+    pub fn token_renewed(&mut self, token: Option<Secret>) {
+        let Phase::Renewing(mechanism) = self.phase else { return };
+        let Some(login) = &mut self.conduct.login else { return };
+        // Only once: a second refusal is about the account.
+        login.renews = false;
+        match token {
+            Some(token) => {
+                login.password = Some(token);
+                self.is_retrying = true;
+                self.log_in();
+            }
+            None => self.refused_by(mechanism),
+        }
+    }
+
+    /// Whether the session ended before the peer answered the second token: a new session may work.
+    #[must_use]
+    pub const fn has_unanswered_token(&self) -> bool {
+        self.is_retrying
+    }
+
     /// Begins AUTH with the strongest mechanism that the peer has not refused.
     fn log_in(&mut self) {
         let Some(login) = &self.conduct.login else {
@@ -228,6 +259,8 @@ impl ClientSession {
     pub(super) fn auth_answered(&mut self, reply: &Reply, to: Waiting) {
         let phase = mem::replace(&mut self.phase, Phase::Ready { is_open: false });
         let Phase::Auth(mechanism, mut exchange) = phase else { return };
+        // A 421 is no answer to the token.
+        self.is_retrying &= reply.code == 421 || reply.severity() == Severity::Intermediate;
         let text = reply.lines.first().map_or("", AsRef::as_ref);
         match reply.severity() {
             Severity::Intermediate => match exchange.answer(text.as_bytes()) {
@@ -239,30 +272,43 @@ impl ClientSession {
                 Err(failed) => self.not_logged_in(failed),
             },
             Severity::Permanent => {
-                self.refused.push(mechanism);
-                if mechanism == ClientMechanism::Plain && reply.code == 535 {
-                    // LOGIN would send the same wrong password again, and a server that counts failures would lock us
-                    // out.
-                    self.refused.push(ClientMechanism::Login);
-                }
-                let refusal = answer(
+                let mut refusal = answer(
                     &self.remote,
                     reply,
                     to,
                     EnhancedStatus::INVALID_CREDENTIALS.with_class(Class::Transient),
                 );
-                self.refusal = Some(refusal.clone());
-                self.log_in();
-                // No mechanism is left: the last refusal says more than that.
-                if let Phase::Quitting(end) = &mut self.phase {
-                    *end = SessionEnd::Route(refusal);
+                if let (Some(reply), Some(error)) = (&mut refusal.reply, exchange.token_error()) {
+                    reply.push_str(&format!(" ({error})"));
                 }
+                self.refusal = Some(refusal);
+                let renews = self.conduct.login.as_ref().is_some_and(|login| login.renews);
+                // 534 and 538 are about the mechanism (RFC 4954 §6).
+                if renews && mechanism.takes_token() && !matches!(reply.code, 534 | 538) {
+                    self.phase = Phase::Renewing(mechanism);
+                    return;
+                }
+                if mechanism == ClientMechanism::Plain && reply.code == 535 {
+                    // LOGIN would send the same wrong password again, and a server that counts failures would lock us
+                    // out.
+                    self.refused.push(ClientMechanism::Login);
+                }
+                self.refused_by(mechanism);
             }
             Severity::Transient => {
                 let trouble = answer(&self.remote, reply, to, EnhancedStatus::POLICY_NOW);
                 // After a refusal the first reply says more: this one is only its consequence.
                 self.leave(SessionEnd::Route(self.refusal.clone().unwrap_or(trouble)));
             }
+        }
+    }
+
+    /// Tries the next mechanism; if no mechanism is left, the last refusal says more than that.
+    fn refused_by(&mut self, mechanism: ClientMechanism) {
+        self.refused.push(mechanism);
+        self.log_in();
+        if let (Phase::Quitting(end), Some(refusal)) = (&mut self.phase, &self.refusal) {
+            *end = SessionEnd::Route(refusal.clone());
         }
     }
 

@@ -32,6 +32,8 @@ pub enum ClientStep {
     },
     /// Shake hands, as the client; then call [`super::ClientSession::tls_established`] or [`super::ClientSession::tls_failed`].
     StartTls,
+    /// Fetch another token for the login, as the peer refuses this one; then call [`super::ClientSession::token_renewed`].
+    RenewToken,
     /// Write the message through [`crate::smtp::data::DotEncoder`] with its end, then call [`super::ClientSession::content_sent`].
     SendContent,
     /// Write the message through [`crate::smtp::data::encode_chunk`], exactly [`ClientTransaction::size_octets`] of it, then

@@ -99,8 +99,10 @@ fn session_with(words: &str) -> ClientSession {
                     choice: "auto",
                     port: 587,
                     nonce: "nonce".to_owned(),
+                    renews: false,
                 });
             }
+            ("renews", _) => conduct.login.as_mut().unwrap().renews = true,
             ("certificate", _) => conduct.login.as_mut().unwrap().has_certificate = true,
             ("auth", word) => {
                 let choices = crate::smtp::sasl::client::CHOICES;
@@ -161,8 +163,20 @@ fn play(transcript: &str, piece: usize) -> String {
     let mut running: Option<Message> = None;
     let mut played: Vec<String> =
         transcript.lines().take_while(|line| line.starts_with('#')).map(str::to_owned).collect();
+    let mut other_tokens =
+        conduct.unwrap_or_default().split(' ').filter_map(|word| word.strip_prefix("renews="));
     loop {
         match session.next_step() {
+            ClientStep::RenewToken => {
+                assert!(session.refused_token().is_some());
+                let other = other_tokens.next().filter(|token| !token.is_empty());
+                played.push(format!(
+                    "(the client fetches {})",
+                    other.map_or("no other token", |_| "another token")
+                ));
+                let other = other.map(|token| crate::smtp::sasl::Secret::new(token.as_bytes().to_vec()));
+                session.token_renewed(other);
+            }
             ClientStep::Send(octets) => {
                 let text = String::from_utf8(octets).unwrap();
                 assert!(text.ends_with("\r\n"), "{text:?}");

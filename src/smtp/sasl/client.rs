@@ -21,6 +21,8 @@
 
 use super::Secret;
 use crate::mail::base64;
+use crate::mail::json::JsonObject;
+use crate::mail::text::is_hostile;
 use crate::smtp::limits;
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
@@ -66,6 +68,12 @@ pub const CHOICES: [(&str, &[ClientMechanism]); 8] = [
 pub const AUTO: &str = "auto";
 
 impl ClientMechanism {
+    /// Whether it sends a token of OAuth.
+    #[must_use]
+    pub const fn takes_token(self) -> bool {
+        matches!(self, XOauth2 | OauthBearer)
+    }
+
     /// Its registered name.
     #[must_use]
     pub const fn keyword(self) -> &'static str {
@@ -139,6 +147,9 @@ impl From<ErrorStack> for Failed {
         Self("OpenSSL can't do what the mechanism needs")
     }
 }
+
+/// The longest text about a refused token that is shown.
+const TOKEN_ERROR_MAX_CHARACTERS: usize = 200;
 
 const UNFIT: Failed = Failed("the name or the password is empty, or has characters that can't be sent");
 const MALFORMED: Failed = Failed("the server's challenge is malformed");
@@ -220,7 +231,7 @@ impl Client<'_> {
             [] => Secret::new(b"=".to_vec()),
             _ => encode(Secret::new(octets).octets()),
         });
-        Ok(ClientExchange { unsent, state }.command(mechanism))
+        Ok(ClientExchange { error: None, unsent, state }.command(mechanism))
     }
 
     /// The GS2 flag says what the client knows of channel binding. `y` lets the server detect that an attacker
@@ -246,6 +257,8 @@ impl Client<'_> {
 /// An exchange in progress.
 #[derive(Debug)]
 pub struct ClientExchange {
+    /// What the server says of a token that it refuses.
+    error: Option<String>,
     /// The initial response, if it was too long for the AUTH command.
     unsent: Option<Secret>,
     state: ExchangeState,
@@ -329,11 +342,20 @@ impl ClientExchange {
                 (ExchangeState::Said, Secret::new(Vec::new()))
             }
             ExchangeState::ScramFinal(_) => return Err(FALSE),
-            ExchangeState::Bearer { to_error } => (ExchangeState::Lost, encode(to_error)),
+            ExchangeState::Bearer { to_error } => {
+                self.error = decoded().ok().map(|message| token_error(&message));
+                (ExchangeState::Lost, encode(to_error))
+            }
             ExchangeState::Said | ExchangeState::Lost => return Err(TOO_MUCH),
         };
         self.state = state;
         Ok(line)
+    }
+
+    /// What the server said of the token before it refused the login; `None`: nothing.
+    #[must_use]
+    pub fn token_error(&self) -> Option<&str> {
+        self.error.as_deref()
     }
 
     /// Checks whether a 235 can be trusted. The proof of SCRAM may also stand in its text, though RFC 4954 §4
@@ -387,6 +409,17 @@ impl Scram {
         let server_signature = hmac(sha256(), server_key.octets(), auth_message.as_bytes())?;
         Ok((format!("{unproven},p={}", base64::encode(proof.octets())), server_signature))
     }
+}
+
+/// The words of an error about a token (RFC 7628 §3.2.2): its status and the scope that would do; of anything else the
+/// beginning. Without control characters.
+fn token_error(message: &[u8]) -> String {
+    let object = JsonObject::parse(message);
+    let member =
+        |name: &str| object.as_ref().and_then(|object| Some(format!("{name} {}", object.text(name)?)));
+    let told: Vec<String> = ["status", "scope"].into_iter().filter_map(member).collect();
+    let text = if told.is_empty() { String::from_utf8_lossy(message).into_owned() } else { told.join(", ") };
+    text.chars().map(|c| if is_hostile(c) { '?' } else { c }).take(TOKEN_ERROR_MAX_CHARACTERS).collect()
 }
 
 /// Whether a server's final message carries the signature.

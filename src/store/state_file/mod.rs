@@ -8,6 +8,7 @@
 //! | `history` | [`mod@line`] | deliveries, failures and waiting mail of the last month | the plots start again |
 //! | `digest/windows` | [`windows`] | the open windows of storm control | counting starts again; waiting mail is in the queue |
 //! | `sts/DOMAIN` | [`sts`] | MTA-STS policies (RFC 8461 §5.1) | the policy is fetched again |
+//! | `tokens/NAME` | [`tokens`] | the tokens of a login by OAuth 2.0 | that login has to be made again: `pillarbox login` |
 //! | `tls/self-signed.pem` | [`self_signed`] | the self-signed certificates with their keys | new ones are made |
 //!
 //! A file is staged in `tmp/`, locked against the sweep of the queue, synced, and renamed over its predecessor. A crash
@@ -16,6 +17,7 @@
 pub mod line;
 pub mod self_signed;
 pub mod sts;
+pub mod tokens;
 pub mod windows;
 
 use super::StoreError;

@@ -38,8 +38,16 @@ pub(super) fn status() -> Status {
             paused: 107,
             failing: 108,
             kept: 109,
+            tokenless: 110,
             ..Figures::default()
         },
+        tokens: vec![TokenStanding {
+            username: "joe@far.example".into(),
+            state: TokenState::Refused,
+            seconds_left: None,
+            granted: 1_795_400_000,
+            answer: "invalid_grant: \"no\"\n# HELP 535 \u{1b}[2J".into(),
+        }],
         alarms: vec![Reason::Stuck, Reason::Route("far.example".into())],
         routes: vec![route("far.example", Some(pause)), route("flushed.example", None)],
         in_all: since_start.map(|number| number + 5000),
@@ -116,7 +124,14 @@ fn what_peers_wrote_forges_no_line() {
     );
     assert!(!text.contains('\u{1b}') && !text.contains("\n# HELP") && !text.contains("flushed"), "{text}");
     let json = status.json(true);
-    assert!(json.ends_with("\"alarms\":[\"stuck\",\"route far.example\"]}\n"), "{json}");
+    assert!(json.contains("\"alarms\":[\"stuck\",\"route far.example\"],\"tokens\":[{\"login\":"), "{json}");
+    let token =
+        "\"state\":\"refused\",\"ends_in_seconds\":null,\"granted\":1795400000,\"answer\":\"invalid_grant: ";
+    assert!(json.contains(token) && json.ends_with("}]}\n"), "{json}");
+    assert!(
+        text.contains("token: the token of joe@far.example is refused: invalid_grant: \"no\"?# HELP"),
+        "{text}"
+    );
     assert!(
         json.contains("\"next_attempt\":1795417110,\"failing_seconds\":600,\"status\":\"4.4.1\""),
         "{json}"
@@ -134,7 +149,7 @@ fn who_may_not_see_all_learns_no_name() {
     for shown in [status.text(false), status.json(false), status.prometheus(false)] {
         assert!(!shown.contains("example") && !shown.contains("535"), "{shown}");
     }
-    assert!(status.json(false).ends_with("\"routes\":null,\"alarms\":null}\n"));
+    assert!(status.json(false).ends_with("\"routes\":null,\"alarms\":null,\"tokens\":null}\n"));
 }
 
 #[test]

@@ -83,20 +83,21 @@ fn the_password_is_the_first_line_of_a_file_that_others_can_not_read() {
     };
     let relay = |keys: &str| site(keys).settings.relay;
     let of_this_file = site(&format!("password_file = {path:?}\n"));
-    let source = PasswordSource::File(path.clone());
+    let login = RelayLogin { password: PasswordSource::File(path.clone()), ..RelayLogin::default() };
+    let read = |site: &Site, login: &RelayLogin| super::read(site, login, &|_| Err("no token".into()));
     for (text, password) in [("one two\r\nthree\n", Ok("one two")), ("\nx\n", Err("first line is empty"))] {
         std::fs::write(&path, text).unwrap();
-        let read =
-            read(&of_this_file, &source).map(|secret| String::from_utf8(secret.octets().to_vec()).unwrap());
+        let found =
+            read(&of_this_file, &login).map(|secret| String::from_utf8(secret.octets().to_vec()).unwrap());
         match password {
-            Ok(password) => assert_eq!(read.as_deref(), Ok(password)),
-            Err(words) => assert!(read.unwrap_err().contains(words)),
+            Ok(password) => assert_eq!(found.as_deref(), Ok(password)),
+            Err(words) => assert!(found.unwrap_err().contains(words)),
         }
     }
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-    assert!(read(&of_this_file, &source).unwrap_err().contains("others may use"));
+    assert!(read(&of_this_file, &login).unwrap_err().contains("others may use"));
     std::fs::remove_file(&path).unwrap();
-    assert!(read(&of_this_file, &source).unwrap_err().contains("No such file"));
+    assert!(read(&of_this_file, &login).unwrap_err().contains("No such file"));
     // What has to be there, for `check`.
     assert_eq!(files(&of_this_file.settings.relay), [path]);
     let login = "username = \"joe\"\nsmarthost = \"smtps://smart.example\"\n";

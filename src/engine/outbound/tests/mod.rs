@@ -7,10 +7,16 @@
 //! | `recoded` | what a next hop cannot take unchanged: long lines, and eight bits |
 //! | `rewritten` | the senders of mail that leaves |
 //! | `signed` | DKIM: which mail is signed, by which key |
+//! | `provider` | a scripted provider of OAuth: an HTTPS server on loopback |
+//! | `tokens` | tokens that are kept: refreshed, changed, refused, lost |
+//! | `token_logins` | logins by token: refused ones are renewed without a pause |
 //! | `tls_policy` | MTA-STS and DANE: what is fetched, kept and followed |
 
 mod names;
+mod provider;
 mod recoded;
 mod rewritten;
 mod signed;
 mod tls_policy;
+mod token_logins;
+mod tokens;

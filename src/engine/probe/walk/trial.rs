@@ -21,6 +21,7 @@ use crate::engine::outbound::connect::connect;
 use crate::engine::outbound::context::OutboundContext;
 use crate::engine::outbound::conversation::{Conversation, Talk};
 use crate::engine::outbound::sts_policies::StsPolicies;
+use crate::engine::outbound::tokens::TokenKeeper;
 use crate::engine::probe::test_message::own_sender;
 use crate::engine::queue::index::QueueIndex;
 use crate::mail::envelope::{Envelope, Recipient};
@@ -37,11 +38,12 @@ impl Walk<'_> {
         if let (NextHop::Mx(_), Some(sender)) = (hop, sender.mailbox()) {
             self.check_sender(&sender.domain);
         }
-        let (sts, index) = (StsPolicies::default(), QueueIndex::default());
+        let (sts, index, tokens) = (StsPolicies::default(), QueueIndex::default(), TokenKeeper::default());
         let context = OutboundContext {
             resolver: self.world.resolver,
             connect: self.world.connect,
             sts: &sts,
+            tokens: &tokens,
             index: &index,
             now: self.world.now,
             observer: self,

@@ -137,7 +137,11 @@ impl HostConnection {
             ("LOGIN", 1) => ("334 UGFzc3dvcmQ6", false),
             _ => ("235 2.7.0 ok", true),
         };
-        if self.answer(Stage::Auth(lines), line, yes) && !is_last {
+        let before = self.says.len();
+        let goes_on = self.answer(Stage::Auth(lines), line, yes) && !is_last;
+        // The error of a token, which the client answers.
+        let is_error = self.says.iter().skip(before).take(3).eq(b"334");
+        if goes_on || is_error && mechanism == "XOAUTH2" {
             self.auth = Some((mechanism, lines + 1));
         }
     }

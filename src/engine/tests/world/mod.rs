@@ -36,6 +36,7 @@ use crate::engine::inbound::slots::ConnectionSlots;
 use crate::engine::intake::digest_windows::DigestWindows;
 use crate::engine::intake::incoming::Intake;
 use crate::engine::log::counters::Counters;
+use crate::engine::outbound::tokens::TokenKeeper;
 use crate::engine::queue::enqueue::Enqueue;
 use crate::engine::queue::index::QueueIndex;
 use crate::engine::queue::manager::Manager;
@@ -128,8 +129,10 @@ impl World {
         });
         let manager = Arc::new(Manager::new(&enqueue, Arc::clone(&intake)));
         let (resolver, connect) = (SharedNet(Arc::clone(&net)), SharedNet(Arc::clone(&net)));
-        let egress = Egress::new(Box::new(resolver), Box::new(connect), Duration::ZERO);
-        let services = Arc::new(Services { manager: Arc::clone(&manager), alarm: Alarm::default() });
+        let mut egress = Egress::new(Box::new(resolver), Box::new(connect), Duration::ZERO);
+        egress.tokens = Arc::new(TokenKeeper::new(Box::new(clock.clone()), 1));
+        let alarm = Alarm::new(Arc::clone(&egress.tokens));
+        let services = Arc::new(Services { manager: Arc::clone(&manager), alarm });
         let forwarder = Arc::new(Forwarder { manager: Arc::clone(&manager), egress });
         manager.load();
         Self {

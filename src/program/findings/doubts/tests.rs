@@ -263,3 +263,22 @@ fn one_problem_hides_no_other() {
     assert!(reported[0].starts_with("D/f:7:1: unknown key \"stat\""), "{reported:#?}");
     assert_eq!(reported.len(), 1 + files.len(), "{reported:#?}");
 }
+
+#[test]
+fn tokens_that_nobody_uses_or_has_fetched_are_told() {
+    let place = Place::new("tokens");
+    place.file("aliases", b"", 0o644);
+    let oauth = "oauth.provider = \"microsoft\"\noauth.client_id = \"x\"\n";
+    let told = |keys: &str| -> Vec<String> {
+        let all = place.check(&format!("{SMART}admin = \"alice\"\n{keys}"), Some(ProcessUser::own()));
+        all.into_iter().filter(|line| line.contains("token") || line.contains("password")).collect()
+    };
+    let unused = told(oauth);
+    assert!(
+        unused.len() == 1 && unused[0].starts_with("warning: D/f:10:19: no login takes a token"),
+        "{unused:?}"
+    );
+    let missing = told(&format!("{oauth}relay.username = \"joe@a.example\"\nrelay.auth = \"xoauth2\"\n"));
+    let words = "there is no token for joe@a.example yet; run: pillarbox login joe@a.example";
+    assert!(missing.len() == 1 && missing[0].ends_with(words), "{missing:?}");
+}
