@@ -170,10 +170,8 @@ fn log_in(site: &Arc<Site>, username: &str) -> Result<(), CommandFailure> {
     {
         let text = format!("{host} refuses the login: {}; nothing was kept", diagnostic.line());
         let mut failure = failed(exit::NO_PERMISSION, &text);
-        failure.lines.extend(
-            hint(Stage::Auth, diagnostic.line(), Peer { name: host, kind: PeerKind::Smarthost })
-                .map(|advice| format!("  {advice}")),
-        );
+        let peer = Peer { name: host, kind: PeerKind::Smarthost };
+        failure.lines.extend(hint(Stage::Auth, diagnostic.line(), peer).map(|advice| format!("  {advice}")));
         return Err(failure);
     }
     keeper

@@ -7,6 +7,7 @@ use crate::mail::next_hop::{NextHop, Smarthost};
 use crate::mail::outcome::Diagnostic;
 use crate::rules::advice::hints;
 use crate::rules::advice::row::{Peer, PeerKind};
+use crate::rules::advice::step::Stage;
 use crate::rules::routing::next_hop::ExceptionTarget;
 
 /// What the operator should change, by the reason why a message or a route waits, or why a message failed. `None`: nothing is
@@ -14,32 +15,36 @@ use crate::rules::routing::next_hop::ExceptionTarget;
 #[must_use]
 pub fn advice(site: &Site, reason: &Diagnostic) -> Option<&'static str> {
     let name = reason.remote.as_deref().unwrap_or_default();
-    hints::advice(reason, Peer { name, kind: kind(site, name) })
+    let named = smarthost(site, name);
+    let kind = match named {
+        _ if name.is_empty() => PeerKind::Unknown,
+        Some(_) => PeerKind::Smarthost,
+        None => PeerKind::Mx,
+    };
+    let peer = Peer { name, kind };
+    // Without a password the certificate is refused, not a name or a word.
+    let login = named.and_then(|host| host.login.as_deref());
+    let is_by_certificate = login.is_some_and(|login| login.username.is_empty() || login.auth == "external");
+    let of_certificate = (is_by_certificate && Stage::of(reason) == Some(Stage::Auth))
+        .then(|| hints::hint(Stage::Auth, &format!("external {}", reason.line()), peer));
+    of_certificate.flatten().or_else(|| hints::advice(reason, peer))
 }
 
-/// What a host is for this one: a smarthost if `relay.smarthost`, `relay.senders` or `relay.routes` names it.
-fn kind(site: &Site, name: &str) -> PeerKind {
+/// The smarthost with this name, if `relay.smarthost`, `relay.senders` or `relay.routes` has one.
+fn smarthost<'a>(site: &'a Site, name: &str) -> Option<&'a Smarthost> {
     let hops = &site.routes.next_hops;
-    let is_it = |it: &Smarthost| match &it.host {
+    let by_routes = hops.exceptions.iter().flat_map(|exception| match &exception.target {
+        ExceptionTarget::Hosts(hosts) => hosts.as_slice(),
+        ExceptionTarget::Error(..) => &[],
+    });
+    let by_senders = hops.senders.iter().flat_map(|(_, hop)| match hop {
+        NextHop::Smarthosts(hosts) => hosts.as_slice(),
+        NextHop::Mx(_) => &[],
+    });
+    hops.smarthosts.iter().chain(by_senders).chain(by_routes).find(|it| match &it.host {
         Domain::Name(host) => host.eq_ignore_ascii_case(name),
         Domain::Literal(ip) => name.parse().is_ok_and(|named: std::net::IpAddr| named == *ip),
-    };
-    let by_routes = || {
-        hops.exceptions.iter().any(|exception| match &exception.target {
-            ExceptionTarget::Hosts(hosts) => hosts.iter().any(is_it),
-            ExceptionTarget::Error(..) => false,
-        })
-    };
-    let by_senders = || {
-        hops.senders
-            .iter()
-            .any(|(_, hop)| matches!(hop, NextHop::Smarthosts(hosts) if hosts.iter().any(is_it)))
-    };
-    match () {
-        () if name.is_empty() => PeerKind::Unknown,
-        () if hops.smarthosts.iter().any(is_it) || by_routes() || by_senders() => PeerKind::Smarthost,
-        () => PeerKind::Mx,
-    }
+    })
 }
 
 #[cfg(test)]
@@ -65,5 +70,22 @@ mod tests {
             assert!(advice(&site, &reason).unwrap().contains(words), "{host}");
         }
         assert_eq!(advice(&site, &Diagnostic::local(EnhancedStatus::DELAYED, "waits for a digest")), None);
+    }
+    /// As in a probe: without a password the host refuses the certificate.
+    #[test]
+    fn a_refused_login_is_about_the_password_or_about_the_certificate() {
+        let refused = Diagnostic {
+            remote: Some("smart.example".to_owned()),
+            reply: Some("535 5.7.8 no".to_owned()),
+            ..Diagnostic::local(EnhancedStatus::INVALID_CREDENTIALS, "AUTH")
+        };
+        for (login, words) in
+            [("username = \"joe\"\n", "password is wrong"), ("", "takes the client certificate for none")]
+        {
+            let text = format!("[relay]\nsmarthost = \"smtps://smart.example\"\n{login}");
+            let settings = crate::config::parse(&text, "f").unwrap();
+            let site = Site::new(settings, Domain::parse("box.example").unwrap(), None);
+            assert!(advice(&site, &refused).unwrap().contains(words), "{login}");
+        }
     }
 }

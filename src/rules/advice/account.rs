@@ -62,8 +62,8 @@ pub(super) const ROWS: &[Hint] = &[
         MESSAGE,
         About::Account,
         "5.7.30&basic|basic authentication is",
-        "Microsoft no longer accepts passwords: use OAuth: relay.auth = \"xoauth2\", [oauth], and pillarbox login \
-         (docs/recipes.md).",
+        "Microsoft no longer accepts passwords: use OAuth: relay.auth = \"xoauth2\", [oauth], and \
+         pillarbox login (docs/recipes.md).",
     ),
     row(
         MESSAGE,

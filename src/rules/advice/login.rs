@@ -143,7 +143,7 @@ pub(super) const ROWS: &[Hint] = &[
         "offers xoauth2 for auth, and none of them can be used here|\
          offers oauthbearer xoauth2 for auth, and none of them can be used here|\
          offers xoauth2 oauthbearer for auth, and none of them can be used here",
-        "The host accepts OAuth only: set relay.auth = \"xoauth2\" and [oauth], and run pillarbox login (docs/recipes.md).",
+        "The host accepts OAuth only: set relay.auth = \"xoauth2\" and [oauth], and run pillarbox login.",
     ),
     row(
         AUTH,

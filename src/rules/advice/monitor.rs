@@ -271,6 +271,9 @@ mod tests {
         assert_eq!(judge(&kept, &defaults).1, 2);
         let (line, code) = judge(&Figures { hanging: 1, ..figures(0, 0, 0) }, &defaults);
         assert!(code == 2 && line.contains("0 queued, mailboxes that do not answer: 1|"), "{line}");
+        let (line, code) = judge(&Figures { tokenless: 1, ..figures(0, 0, 0) }, &defaults);
+        assert!(code == 2 && line.contains("run pillarbox login): 1|"), "{line}");
+        assert_eq!(judge(&Figures { ending: 1, ..figures(0, 0, 0) }, &defaults).1, 1);
         let others =
             vec![(Level::Ok, "fine".to_owned()), (Level::Warning, "The link is down|now.".to_owned())];
         let (line, code) = judge(&Figures { others: others.clone(), ..figures(0, 0, 0) }, &defaults);
@@ -279,9 +282,6 @@ mod tests {
             "{line}"
         );
         assert_eq!(judge(&Figures { others, ..figures(91, 0, 0) }, &defaults).1, 2, "the worst counts");
-        let (line, code) = judge(&Figures { tokenless: 1, ..figures(0, 0, 0) }, &defaults);
-        assert!(code == 2 && line.contains("run pillarbox login): 1|"), "{line}");
-        assert_eq!(judge(&Figures { ending: 1, ..figures(0, 0, 0) }, &defaults).1, 1);
         let own = Thresholds { warning: Some(1), critical_age: Some(5), ..defaults };
         assert_eq!((judge(&figures(2, 0, 0), &own).1, judge(&figures(1, 6, 0), &own).1), (1, 2));
         assert_eq!(

@@ -122,6 +122,7 @@ impl From<Waiting> for Stage {
 /// Beginnings and parts of this host's own reasons, with the step that they name.
 const OWN_WORDS: &[(&str, Stage)] = &[
     ("no password for ", Stage::Password),
+    ("no token for ", Stage::Password),
     ("connect to ", Stage::Connect),
     ("TLS with ", Stage::Tls),
     ("does not offer STARTTLS", Stage::StartTls),

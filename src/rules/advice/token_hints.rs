@@ -2,7 +2,7 @@
 //! token is fetched.
 //!
 //! Microsoft numbers its errors (`AADSTS` and five digits or more), which say more than the code of RFC 6749 in front of
-//! them: as words with a number they count more. The texts that they are matched with are the provider's, and those of the keeper of tokens.
+//! them: they decide. The texts that the rows are matched with are the provider's, and those of the keeper of tokens.
 
 use super::row::Hint;
 use super::step::Stage;
@@ -16,88 +16,88 @@ pub(super) const ROWS: &[Hint] = &[
     Hint {
         stages: &[Stage::Auth],
         about: None,
-        when: "@gmail&=(status|@google&=(status|@outlook&=(status|@office365&=(status|=(status|=(scope",
+        when: "=(status|=(scope",
         advice: "The smarthost refuses the token: it must be for the account in relay.username, and its scope (oauth.scope) one that the \
                  smarthost takes. At Microsoft, SMTP AUTH must be on for the mailbox, and Exchange must know the application (docs/recipes.md).",
     },
     row(
-        "65001&aadsts",
+        "=aadsts65001",
         "Nobody has allowed the application to send mail for this account: run pillarbox login again and accept what it asks for, \
          or have the administrator grant consent (Entra admin center, the application, API permissions).",
     ),
     row(
-        "700082&aadsts|70008&aadsts|70043&aadsts|700084&aadsts",
+        "=aadsts700082|=aadsts70008|=aadsts70043|=aadsts700084",
         "The login has ended: Microsoft ends it after 90 days without a refresh, or as often as the tenant wants a sign-in. Run \
          pillarbox login; where that comes often, use flow = \"client\".",
     ),
     row(
-        "50173&aadsts|50132&aadsts|50133&aadsts",
+        "=aadsts50173|=aadsts50132|=aadsts50133",
         "The password of the account was changed, or its logins were withdrawn: run pillarbox login.",
     ),
     row(
-        "50076&aadsts|50079&aadsts|50078&aadsts|50074&aadsts|50158&aadsts",
+        "=aadsts50076|=aadsts50079|=aadsts50078|=aadsts50074|=aadsts50158",
         "The account has to sign in with a second factor: run pillarbox login, and complete it in the browser.",
     ),
     row(
-        "53003&aadsts|530003&aadsts|53000&aadsts|530035&aadsts|530036&aadsts|50097&aadsts",
+        "=aadsts53003|=aadsts530003|=aadsts53000|=aadsts530035|=aadsts530036|=aadsts50097",
         "A rule of the tenant (Conditional Access) forbids this login; device codes are often blocked. Ask the administrator for an \
          exception for the application, or use flow = \"client\" with SMTP.SendAsApp.",
     ),
     row(
-        "7000215&aadsts",
+        "=aadsts7000215",
         "The client's secret is wrong: oauth.client_secret_file must hold its value, not its id. Make a new one (Entra admin \
          center, the application, certificates and secrets) and put it there.",
     ),
     row(
-        "7000222&aadsts",
+        "=aadsts7000222",
         "The client's secret has expired: make a new one (Entra admin center, the application, certificates and secrets) and put \
          it into oauth.client_secret_file.",
     ),
     row(
-        "700016&aadsts",
+        "=aadsts700016",
         "The tenant does not know the application: check oauth.client_id, and that oauth.tenant is the one where it is registered.",
     ),
     row(
-        "90002&aadsts|900023&aadsts",
+        "=aadsts90002|=aadsts900023",
         "There is no such tenant: check oauth.tenant (Entra admin center, overview, tenant id).",
     ),
     row(
-        "7000218&aadsts",
+        "=aadsts7000218",
         "The application is not allowed to be without a secret: turn on \"Allow public client flows\" (Entra admin center, the \
          application, authentication), or name oauth.client_secret_file.",
     ),
-    row("700025&aadsts", "The application is a public client: remove oauth.client_secret_file."),
+    row("=aadsts700025", "The application is a public client: remove oauth.client_secret_file."),
     row(
-        "500113&aadsts|50011&aadsts|redirect_uri_mismatch",
+        "=aadsts500113|=aadsts50011|redirect_uri_mismatch",
         "The application does not know where the browser goes afterwards: add the redirect URI that docs/recipes.md names for this \
          provider (Microsoft: platform \"Mobile and desktop applications\").",
     ),
     row(
-        "700024&aadsts",
+        "=aadsts700024",
         "The clock of this box is wrong, so its proof is too old or too new: set the clock.",
     ),
     row(
-        "700027&aadsts|7000272&aadsts",
+        "=aadsts700027|=aadsts7000272",
         "The provider does not know the certificate: upload oauth.certificate (Entra admin center, the application, certificates \
          and secrets).",
     ),
     row(
-        "50105&aadsts",
+        "=aadsts50105",
         "The account is not assigned to the application: have the administrator assign it (Entra admin center, enterprise \
          applications, users and groups).",
     ),
     row(
-        "50034&aadsts|50020&aadsts|90072&aadsts",
+        "=aadsts50034|=aadsts50020|=aadsts90072",
         "The account does not belong to this tenant: check relay.username and oauth.tenant.",
     ),
-    row("50057&aadsts", "The account is disabled: ask the administrator."),
+    row("=aadsts50057", "The account is disabled: ask the administrator."),
     row(
-        "9002346&aadsts|9002331&aadsts|50194&aadsts|50059&aadsts",
+        "=aadsts9002346|=aadsts9002331|=aadsts50194|=aadsts50059",
         "The application is not for this kind of account: personal accounts need provider = \"microsoft-personal\", applications of \
          one tenant that tenant's id in oauth.tenant.",
     ),
     row(
-        "500011&aadsts|650052&aadsts|650057&aadsts|70011&aadsts|invalid_scope",
+        "=aadsts500011|=aadsts650052|=aadsts650057|=aadsts70011|invalid_scope",
         "The provider does not give the application this scope: check oauth.scope and the application's permissions (Microsoft: \
          SMTP.Send, for client credentials SMTP.SendAsApp; Google: https://mail.google.com/, by flow = \"paste\" alone).",
     ),
@@ -124,10 +124,7 @@ pub(super) const ROWS: &[Hint] = &[
         "unsupported_grant_type|unsupported_response_type|invalid_request",
         "The provider does not have this flow, or wants more with it: try another oauth.flow.",
     ),
-    row(
-        "no token yet|run: pillarbox login",
-        "Run pillarbox login as root; it gets the first token, and the daemon keeps it.",
-    ),
+    row("no token yet", "Run pillarbox login as root; it gets the first token, and the daemon keeps it."),
     row(
         "could not be kept|can be kept|could be kept",
         "There is no room below state, or it can't be written: make room. A new token that can't be kept could be the last one.",
@@ -174,12 +171,9 @@ mod tests {
             let advice = hint(Stage::Password, text, Peer::default()).unwrap_or_default();
             assert!(advice.contains(words), "{text}: {advice}");
         }
-        let refused = hint(
-            Stage::Auth,
-            "535 5.7.8 no (status 400, scope https://mail.google.com/)",
-            Peer { name: "smtp.gmail.com", ..Peer::default() },
-        )
-        .unwrap();
+        let refused =
+            hint(Stage::Auth, "535 5.7.8 no (status 400, scope https://mail.google.com/)", Peer::default())
+                .unwrap();
         assert!(refused.contains("refuses the token"), "{refused}");
     }
 }
