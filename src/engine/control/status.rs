@@ -13,7 +13,7 @@
 //!
 //! | form | option | gauges | counters | routes and alarms |
 //! | --- | --- | --- | --- | --- |
-//! | text | | those worth a look, after sentences ([`summary`]) | both, if one is not 0 | in the sentences; a line for each token that deserves a look |
+//! | text | | those worth a look, after sentences ([`summary`]) | both, if one is not 0 | in the sentences |
 //! | all | `--all` | all | both | a line for each paused route, each alarm, and each token that deserves a look |
 //! | page | `--html` | as text | as text; plots of the last day and month | in the sentences |
 //! | JSON | `--json` | all | both | `routes`, `alarms`, `tokens` |
@@ -248,7 +248,7 @@ impl Status {
             others: Vec::new(),
         };
         let routes = index.failing_hops(ROUTES_MAX);
-        let facts = facts::take(manager, &site, now, &queue, &routes);
+        let facts = facts::take(manager, &site, now, &queue, (&routes, &tokens));
         Self {
             now,
             confined: site.confined,

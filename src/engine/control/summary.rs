@@ -3,6 +3,7 @@
 //! | about | level | also judged by `monitor::judge` |
 //! | --- | --- | --- |
 //! | a certificate that ends | warning 10 days before, critical 3 days before | |
+//! | the token of a login | critical if somebody has to log in, warning if it has ended or will | yes |
 //! | the disk | warning below 5 times `limits.free_space`, critical below it | |
 //! | the queue: messages, size | warning from a half, critical from nine tenths | messages |
 //! | mail to `admin` that is kept; mailboxes that do not answer | critical | yes |
@@ -54,6 +55,8 @@ pub(super) struct Facts {
     pub oldest_kept: Option<(QueueId, String)>,
     /// Configured certificates with their ends.
     pub certificates: Vec<(String, WallTime)>,
+    /// What to say of tokens of logins.
+    pub tokens: Vec<(Level, String)>,
     /// The octets that are free for `state`, unless they cannot be known, and `limits.free_space`.
     pub room: Option<u64>,
     pub kept_free: u64,
@@ -106,6 +109,7 @@ impl Finding {
 pub(super) fn findings(facts: &Facts, figures: &Figures, sees_all: bool) -> Vec<Finding> {
     let mut found: Vec<Finding> =
         facts.certificates.iter().filter_map(|it| certificate(facts, it, sees_all)).collect();
+    found.extend(facts.tokens.iter().map(|it| token(it, sees_all)));
     found.extend(room(facts));
     found.extend(limits(facts, figures));
     found.extend(stuck_things(facts, figures, sees_all));
@@ -160,6 +164,19 @@ fn certificate(facts: &Facts, (name, ends): &(String, WallTime), sees_all: bool)
         _ => return None,
     };
     Some(Finding::new(level, format!("{name} ends in {}; {remedy}", span(left))))
+}
+
+/// The text begins with a small letter, as it stands in logs.
+fn token((level, text): &(Level, String), sees_all: bool) -> Finding {
+    let text = clean(text);
+    let mut rest = text.chars();
+    let first: String = rest.next().into_iter().flat_map(char::to_uppercase).collect();
+    let text = if sees_all {
+        format!("{first}{}", rest.as_str())
+    } else {
+        "A login by token has a problem; the administrator of this host can see which.".to_owned()
+    };
+    Finding::judged(*level, text)
 }
 
 fn room(facts: &Facts) -> Option<Finding> {

@@ -5,9 +5,11 @@ use super::super::summary::{Facts, Route};
 use crate::engine::host::advice::advice;
 use crate::engine::host::certificate::Tls;
 use crate::engine::host::site::Site;
+use crate::engine::outbound::tokens::standing::{TokenStanding, TokenState};
 use crate::engine::queue::index::{FailingHop, QueueFacts};
 use crate::engine::queue::manager::Manager;
 use crate::mail::date::{Now, WallTime};
+use crate::rules::advice::monitor::Level;
 use crate::store::free_space;
 use crate::sys::clock::utc_offset_seconds;
 use std::time::Duration;
@@ -18,7 +20,7 @@ pub(super) fn take(
     site: &Site,
     now: Now,
     queue: &QueueFacts,
-    routes: &[FailingHop],
+    (routes, tokens): (&[FailingHop], &[TokenStanding]),
 ) -> Facts {
     let settings = &site.settings;
     let waits = manager.index.wait_facts(now.running);
@@ -40,6 +42,11 @@ pub(super) fn take(
         oldest: oldest.map(|id| (id, why(id))),
         oldest_kept: queue.oldest_kept.and_then(|id| Some((id, why(id)?))),
         certificates: certificates(site),
+        tokens: tokens
+            .iter()
+            .filter(|it| it.state.deserves_look())
+            .map(|it| (level(it), it.text()))
+            .collect(),
         room: free_space(&settings.state).ok(),
         kept_free: settings.limits.free_space,
         max_octets: settings.queue.max_size,
@@ -65,6 +72,15 @@ fn route(site: &Site, hop: &FailingHop, now: Duration) -> Option<Route> {
         is_refused: pause.refusal.is_some(),
         advice: advice(site, &pause.reason),
     })
+}
+
+/// How bad the state of a token is.
+fn level(token: &TokenStanding) -> Level {
+    match token.state {
+        TokenState::NearEnd | TokenState::Ended => Level::Warning,
+        _ if token.state.needs_login() => Level::Critical,
+        _ => Level::Ok,
+    }
 }
 
 /// The certificate for clients and those for smarthosts, with their ends.

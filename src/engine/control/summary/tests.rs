@@ -184,6 +184,18 @@ fn a_certificate_is_told_before_it_ends_and_after() {
 }
 
 #[test]
+fn a_token_that_is_lost_is_told_with_the_command() {
+    let text = "the token of joe@far.example is refused; run: pillarbox login joe@far.example".to_owned();
+    let facts = Facts { tokens: vec![(Level::Critical, text)], ..Facts::default() };
+    let (level, text) = first(&facts, &figures(0));
+    assert!(
+        level == Level::Critical && text.starts_with("The token of joe@far.example is refused; run: "),
+        "{text}"
+    );
+    assert!(!findings(&facts, &figures(0), false)[0].text.contains("far"));
+}
+
+#[test]
 fn an_old_message_is_told_unless_something_else_explains_it() {
     let id = QueueId::new(NOW.0, 1);
     let old = Figures { age: 5 * HOUR, ..figures(1) };
