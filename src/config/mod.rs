@@ -18,6 +18,7 @@ mod mail_kinds;
 mod problem;
 pub mod secret_file;
 mod smarthosts;
+mod strange;
 mod values;
 mod walk;
 
@@ -176,6 +177,11 @@ fn read(text: &str, settings: &mut Settings, report: &mut WalkReport) {
     let mut torn = usize::MAX;
     for error in &errors {
         let span = error.span().unwrap_or_default();
+        if let Some((at, message)) = strange::explain(text, span.start, error.message()) {
+            torn = torn.min(line_of(at));
+            syntax.push((at, message));
+            continue;
+        }
         let message = match error.message() {
             "duplicate key" => "duplicate key; keep one of them".to_owned(),
             m if m.starts_with("string values must be quoted") => {

@@ -97,6 +97,51 @@ fn values_are_read() {
         if status.to_string() == "5.1.2" && text == "no mail there"));
 }
 
+/// What word processors and web pages put in place of plain characters is named, with its place, and the rest is read.
+#[test]
+fn strange_characters_are_named() {
+    for (text, expected) in [
+        ("admin = “me@example.com”", "f:1:9: “ (U+201C) is no quotation mark of TOML; write \""),
+        ("admin = „me@example.com“", "f:1:9: „ (U+201E) is no quotation mark of TOML; write \""),
+        ("admin = ‘me@example.com’", "f:1:9: ‘ (U+2018) is no quotation mark of TOML; write \""),
+        ("admin = \"me@example.com”", "f:1:24: ” (U+201D) is no quotation mark of TOML; write \""),
+        ("local.users = [“joe”, “ann”]", "f:1:16: “ (U+201C) is no quotation mark of TOML; write \""),
+        (
+            "admin\u{a0}= \"me@example.com\"",
+            "f:1:6: a no-break space (U+00A0) stands here; remove it, or write a plain space",
+        ),
+        (
+            "admin =\u{a0}\"me@example.com\"",
+            "f:1:8: a no-break space (U+00A0) stands here; remove it, or write a plain space",
+        ),
+        (
+            "relay.username = \"joe\u{a0}\"",
+            "f:1:18: a no-break space (U+00A0) stands here; remove it, or write a plain space",
+        ),
+        (
+            "\u{200b}admin = \"me@example.com\"",
+            "f:1:1: a character without width (U+200B) stands here; remove it, or write a plain space",
+        ),
+        (
+            "relay.username = \"DOMAIN\\joe\"",
+            "f:1:25: a backslash begins an escape such as \\n in \"…\"; write \\\\ for one, or the text in '…'",
+        ),
+        (
+            "relay.password_file = \"C:\\Users\\x\"",
+            "f:1:26: a backslash begins an escape such as \\n in \"…\"; write \\\\ for one, or the text in '…'",
+        ),
+    ] {
+        let found = messages(text);
+        assert_eq!(found.first().map(String::as_str), Some(expected), "{found:#?}");
+        assert_eq!(found.len(), 1, "{found:#?}");
+    }
+    // In comments and in text that is only shown they do no harm.
+    assert_eq!(
+        messages("# “x”\u{a0}\nadmin = \"me@example.com\" # ‘x’\nrelay.username = 'DOMAIN\\joe'"),
+        [""; 0]
+    );
+}
+
 #[test]
 fn local_domains_hold_the_hostname_unless_they_are_set() {
     let hostname = Domain::Name("box.example".into());
@@ -132,7 +177,7 @@ fn a_bad_value_says_what_to_write() {
         ),
         (
             "[relay]\nuser = \"me@example.com\"",
-            "f:2:1: unknown key \"user\"; did you mean \"username\"? `user` belongs to the top of the file; write it above the first [table]",
+            "f:2:1: unknown key \"user\"; write \"username\"; `user` is the system user of the daemon",
         ),
         ("relay.host = \"smtp://a\"", "f:1:7: unknown key \"host\"; did you mean \"smarthost\"?"),
         ("relay.password = \"x\"", "f:1:7: unknown key \"password\"; did you mean \"password_file\"?"),

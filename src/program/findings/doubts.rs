@@ -8,7 +8,7 @@
 //! | hostname | – | other hosts refuse it in EHLO |
 //! | `local.users` | a misspelt "system" as the only user | a misspelt "any" |
 //! | root | – | mail for root, or for root and postmaster, has no recipient |
-//! | `admin`, `local.catch_all` | no such user; the domain is refused | it leaves though its domain is local; it stays here |
+//! | `admin`, `local.catch_all` | no such user, or one without a mailbox; the domain is refused | it leaves though its domain is local; it stays here |
 //! | aliases | a loop | unknown members; members that leave though their domain is local |
 //! | `relay.username` | a login without a smarthost | the login is no address, and no sender is set |
 //! | `relay.trusted_networks` | – | a network of strangers |
@@ -28,9 +28,10 @@ use crate::engine::host::routing::Doubt;
 use crate::engine::host::site::{Site, hostname_flaw};
 use crate::engine::inbound::listener;
 use crate::mail::address::{ForwardPath, Mailbox};
+use crate::mail::fold::fold;
 use crate::mail::unqualified::Unqualified;
 use crate::program::remote::client::is_served;
-use crate::rules::routing::route::{Destination, LocalUsers, NoRoute, Routed};
+use crate::rules::routing::route::{Destination, LocalUser, LocalUsers, NoRoute, Routed};
 use crate::sys::user;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
@@ -108,6 +109,18 @@ fn stand_in(site: &Site, places: &Places, of: (Option<FilePosition>, &Addressee)
     match site.route(&ForwardPath::Mailbox(mailbox.clone())) {
         Ok(Routed { leaves: true, .. }) => found.warn(place, leaves(site, &mailbox)),
         Ok(Routed { destination: Destination::Maildir(user), .. })
+            if site.routes.in_homes && lacks_home(&user) =>
+        {
+            let home = user.account.map(|account| account.home).unwrap_or_default();
+            let text = format!(
+                "the user {:?} has no mailbox, as the home {} is missing, so this mail would wait; make it, or write an address \
+                 such as \"me@example.com\"",
+                user.name,
+                home.display()
+            );
+            found.problem(place, text);
+        }
+        Ok(Routed { destination: Destination::Maildir(user), .. })
             if matches!(addressee, Addressee::Mailbox(_))
                 && places.of("local", "domains").is_none()
                 && !site.settings.relay.smarthost.is_empty() =>
@@ -121,6 +134,15 @@ fn stand_in(site: &Site, places: &Places, of: (Option<FilePosition>, &Addressee)
             found.warn(place, text);
         }
         Ok(_) | Err(NoRoute::LookupFailed(_)) => {}
+        // A system user whose home is not for mail.
+        Err(NoRoute::UnknownUser) if site.routes.in_homes && is_account(&mailbox) => {
+            let text = format!(
+                "the user {:?} has no mailbox, because homes of system users are not for mail, so this mail would be lost; \
+                 write an address such as \"me@example.com\", or another user",
+                mailbox.local_part.as_str()
+            );
+            found.problem(place, text);
+        }
         Err(NoRoute::UnknownUser) => {
             let text = format!(
                 "no local user is named {:?}, so this mail would be lost; write an address such as \"me@example.com\", or a user \
@@ -133,6 +155,17 @@ fn stand_in(site: &Site, places: &Places, of: (Option<FilePosition>, &Addressee)
             found.problem(place, format!("mail for {mailbox} goes nowhere: {text}; write another address"));
         }
     }
+}
+
+/// Whether the mailbox would be in a home that does not exist.
+fn lacks_home(user: &LocalUser) -> bool {
+    let home = user.account.as_ref().map(|account| &account.home);
+    home.is_some_and(|home| std::fs::metadata(home).is_err_and(|error| error.kind() == ErrorKind::NotFound))
+}
+
+/// Whether the system has an account of this name.
+fn is_account(mailbox: &Mailbox) -> bool {
+    user::find(&fold(mailbox.local_part.as_str())).is_ok_and(|account| account.is_some())
 }
 
 /// The warning about an address in a local domain that no user here has.
