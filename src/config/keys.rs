@@ -18,7 +18,7 @@ use super::kinds::{
 };
 use super::mail_kinds::{
     account, addressee, ascii_host_name, domain, fingerprint, host_name, identity, ip, listen_address,
-    maildir, name_server, network, route, schedule, sender, separator, users,
+    maildir, name_server, network, route, schedule, sender, separator, subject_prefix, users,
 };
 use super::smarthosts::{MECHANISMS, SenderRoute, SmarthostEntry, entry, senders};
 use super::values::{
@@ -344,6 +344,9 @@ tables! {
         /// Single senders, before the other two keys: by address, or by name for those of this host.
         /// { "root" = "alerts@example.com", "nas@nas.lan" = "nas@example.com" }
         senders: Vec<(Unqualified, Mailbox)> = {}, pairs(sender);
+        /// What stands in front of each Subject of this host's own mail as it leaves, such as "[{host}] "; not twice. {host} is the
+        /// first label of the hostname.
+        subject_prefix: String = "", one(subject_prefix);
         /// Adds what this host's own mail lacks: Date, Message-ID, From, To, MIME-Version; and the domain of this host to bare
         /// addresses. A second To or Cc goes into the first one; of other fields that may be there once the first stays. As mail
         /// leaves, header fields beyond ASCII become encoded words unless the host has SMTPUTF8, header lines over 998 octets are

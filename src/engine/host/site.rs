@@ -318,7 +318,14 @@ fn rewrite_policy(settings: &Settings, hostname: &Domain) -> RewritePolicy {
         local_domains: settings.local_domains(hostname),
         senders: rewrite.senders.clone(),
         others,
+        subject_prefix: rewrite.subject_prefix.replace("{host}", &first_label(hostname)),
     }
+}
+
+/// The name of this host as people call it: its first label.
+fn first_label(hostname: &Domain) -> String {
+    let label = hostname.name().and_then(|name| name.split('.').next());
+    label.map_or_else(|| hostname.to_string(), str::to_owned)
 }
 
 /// Whether the login at the smarthost decides about the senders of this host's own mail.
