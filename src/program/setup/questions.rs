@@ -11,6 +11,8 @@
 //! | password | standard input, `--password-file`, `--password-command` | no login |
 //! | sender | `--sender` | the login is the sender |
 //!
+//! A password that the host refuses is asked for again, at a terminal. `--from` gives answers from another mailer's files.
+//!
 //! The login is that of `--username`, else the one before the host, else the address for alerts. A proposal that only DNS
 //! makes can be forged, so scripts have to name that host themselves.
 
@@ -23,7 +25,7 @@ use crate::program::exit::{self, CommandFailure};
 use crate::program::terminal::{Mute, check_password, line, prompt};
 use crate::rules::advice::providers::Named;
 use crate::smtp::sasl::{CREDENTIAL_MAX_OCTETS, Secret};
-use rustix::termios::tcgetattr;
+use rustix::termios::{Termios, tcgetattr};
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
 
@@ -167,20 +169,16 @@ fn password(options: &Options, login: &str, named: &Named) -> Result<Password, C
     if let Some(command) = options.value("password-command") {
         return Ok(Password::Command(command.to_owned()));
     }
+    if let Some(taken) = &options.taken_password {
+        let copy = Secret::new(taken.octets().to_vec());
+        return checked(login, copy);
+    }
     let input = std::io::stdin();
     let typed = match tcgetattr(&input) {
-        Ok(settings) => {
-            let _mute = Mute::begin(input.as_fd(), settings).map_err(unreadable)?;
-            let host =
-                named.candidates.first().map(|candidate| candidate.host.to_string()).unwrap_or_default();
-            prompt(&format!("Password of {login} at {host} (empty: no login): "));
-            let typed = line(input.as_fd(), CREDENTIAL_MAX_OCTETS);
-            prompt("\n");
-            match typed.map_err(unreadable)? {
-                Some(typed) if typed.octets().is_empty() => return Ok(Password::None),
-                typed => typed,
-            }
-        }
+        Ok(settings) => match at_terminal(&input, settings, login, named.candidates.first(), "no login")? {
+            Some(typed) if typed.octets().is_empty() => return Ok(Password::None),
+            typed => typed,
+        },
         Err(_) => line(input.as_fd(), CREDENTIAL_MAX_OCTETS).map_err(unreadable)?,
     };
     let typed = typed.filter(|typed| !typed.octets().is_empty()).ok_or_else(|| {
@@ -189,9 +187,45 @@ fn password(options: &Options, login: &str, named: &Named) -> Result<Password, C
              or give it as the first line of standard input",
         )
     })?;
+    checked(login, typed)
+}
+
+fn checked(login: &str, typed: Secret) -> Result<Password, CommandFailure> {
     check_password(login, &typed)
         .map_err(|error| CommandFailure::new(exit::DATA, format!("setup: the password {error}")))?;
     Ok(Password::Typed(typed))
+}
+
+/// Asks for a password, without echo; `empty` says what no password means.
+fn at_terminal(
+    input: &std::io::Stdin,
+    settings: Termios,
+    login: &str,
+    host: Option<&Smarthost>,
+    empty: &str,
+) -> Result<Option<Secret>, CommandFailure> {
+    let _mute = Mute::begin(input.as_fd(), settings).map_err(unreadable)?;
+    let host = host.map(|host| host.host.to_string()).unwrap_or_default();
+    prompt(&format!("Password of {login} at {host} (empty: {empty}): "));
+    let typed = line(input.as_fd(), CREDENTIAL_MAX_OCTETS);
+    prompt("\n");
+    typed.map_err(unreadable)
+}
+
+/// Asks for a password again that the host has refused, at a terminal. Returns whether there is another one.
+///
+/// # Errors
+/// The new password can't be one.
+pub fn ask_again(answers: &mut Answers) -> Result<bool, CommandFailure> {
+    let input = std::io::stdin();
+    let Ok(settings) = tcgetattr(&input) else { return Ok(false) };
+    if !matches!(answers.password, Password::Typed(_)) {
+        return Ok(false);
+    }
+    let typed = at_terminal(&input, settings, &answers.login, answers.candidates.first(), "give up")?;
+    let Some(typed) = typed.filter(|typed| !typed.octets().is_empty()) else { return Ok(false) };
+    answers.password = checked(&answers.login, typed)?;
+    Ok(true)
 }
 
 /// The failure of an answer that nobody gave.
