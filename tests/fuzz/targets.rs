@@ -271,7 +271,13 @@ pub fn rewrite(octets: &[u8]) {
         let senders =
             senders.map(|(old, new)| (Unqualified::parse(old).unwrap(), Mailbox::parse(new).unwrap()));
         let (hostname, local_domains) = (domain("box.lan"), vec![domain("here.example")]);
-        let policy = RewritePolicy { hostname, local_domains, senders: senders.to_vec(), others };
+        let policy = RewritePolicy {
+            hostname,
+            local_domains,
+            senders: senders.to_vec(),
+            others,
+            subject_prefix: String::new(),
+        };
         let once = rewritten(&policy, octets);
         assert_eq!(shown(&rewritten(&policy, &once)), shown(&once), "rewritten twice, it differs");
         let ((before, body), (after, new_body)) = (fields(octets), fields(&once));

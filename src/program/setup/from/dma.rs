@@ -66,9 +66,9 @@ fn take_key(key: &str, value: &str, taken: &mut Taken) -> Option<&'static str> {
         "MAILNAME" => {
             return Some("pillarbox takes the name of /etc/mailname or the system; hostname sets another");
         }
-        "INSECURE" => return Some("a password goes by verified TLS alone"),
+        "INSECURE" => return Some("a password needs verified TLS"),
         "DEFER" => return Some("queue.schedule and `pillarbox link` say when mail leaves"),
-        "NULLCLIENT" => return Some("mail for this host's own users goes by admin and the aliases"),
+        "NULLCLIENT" => return Some("admin and the aliases say who gets mail of this host's own users"),
         _ => return Some(""),
     }
     None

@@ -183,7 +183,7 @@ fn senders(source: &Source<'_>, taken: &mut Taken) {
     taken.table("rewrite.senders", &rows);
 }
 
-/// The items of a list: separated by semicolons, or by colons if there is none.
+/// The items of a list: separated by semicolons, or by colons if it has no semicolon.
 fn list(value: &str) -> Vec<&str> {
     let value = value.trim().strip_prefix("<;").unwrap_or(value);
     let is_old = !value.contains(';') && !value.contains("::") && value.matches(':').count() > 1;
