@@ -17,8 +17,8 @@ use super::kinds::{
     port, size, socket_path, some, string, word,
 };
 use super::mail_kinds::{
-    account, addressee, ascii_host_name, domain, fingerprint, host_name, identity, ip, listen_address,
-    maildir, name_server, network, route, schedule, sender, separator, subject_prefix, users,
+    account, addressee, addressees, ascii_host_name, domain, fingerprint, host_name, identity, ip,
+    listen_address, maildir, name_server, network, route, schedule, sender, separator, subject_prefix, users,
 };
 use super::smarthosts::{MECHANISMS, SenderRoute, SmarthostEntry, entry, senders};
 use super::values::{
@@ -159,8 +159,9 @@ tables! {
         /// Name of this host in the greeting, EHLO and Received. Empty: /etc/mailname, else the system's name.
         hostname: Option<Domain> = "", optional(one(host_name));
         /// Local user or address that gets mail for root, postmaster and system users without a mailbox,
-        /// unless an alias says otherwise. Mail for an address in a local domain that no user here has leaves by the relay.
-        admin: Option<Addressee> = "", optional(one(addressee));
+        /// unless an alias says otherwise; or a list: all of them get it. Mail for an address in a local domain that no user here
+        /// has leaves by the relay.
+        admin: Vec<Addressee> = "", addressees;
         /// User that pillarbox becomes after binding, if started as root ("root": it stays root).
         user: String = "pillarbox", one(account);
         /// Directory of queue and drop directory.

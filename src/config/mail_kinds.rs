@@ -58,6 +58,14 @@ pub fn addressee(value: &DeValue<'_>) -> Read<Addressee> {
     }
 }
 
+/// Local users or full mail addresses: one or several; empty text stands for nobody.
+pub fn addressees(value: &TomlValue<'_>, complaints: &mut Complaints) -> Option<Vec<Addressee>> {
+    match value.get_ref().as_str() {
+        Some("") => Some(Vec::new()),
+        _ => list(addressee)(value, complaints),
+    }
+}
+
 /// An IP address without a port.
 pub fn ip(value: &DeValue<'_>) -> Read<IpAddr> {
     let address = text(value, "an IP address in quotes")?;

@@ -77,7 +77,10 @@ fn values_are_read() {
     "#;
     let settings = parse(text, "f").unwrap();
     let defaults = Settings::default();
-    assert_eq!(settings.admin, Mailbox::parse("me@example.com").ok().map(Addressee::Mailbox));
+    assert_eq!(settings.admin, [Addressee::Mailbox(Mailbox::parse("me@example.com").unwrap())]);
+    let several = parse("admin = [\"me@example.com\", \"Joe\"]", "f").unwrap().admin;
+    assert_eq!(several, [settings.admin, vec![Addressee::User("joe".into())]].concat());
+    assert_eq!(parse("admin = \"\"", "f").unwrap().admin, []);
     assert_eq!(settings.relay.smarthost[0].host.to_string(), "smtp://10.0.0.9:25");
     assert_eq!(settings.relay.trusted_networks[0].to_string(), "10.0.0.0/8");
     assert_eq!(settings.local.users, LocalUsers::Named(vec!["joe".into(), "jane".into()]));
@@ -512,7 +515,7 @@ fn a_file_that_is_none_is_told_with_its_path() {
     assert!(told(&file)[0].contains("larger than 1 MiB"));
     std::fs::write(&file, "\u{feff}admin = \"joe\"\r\n").unwrap();
     let (settings, places) = load_with_places(&file).unwrap();
-    assert_eq!(settings.admin, Some(Addressee::User("joe".into())));
+    assert_eq!(settings.admin, [Addressee::User("joe".into())]);
     assert_eq!(places.of("", "admin"), Some(FilePosition { line: 1, column: 9 }));
     assert_eq!(places.of("", "state"), None);
     std::fs::remove_dir_all(&directory).unwrap();

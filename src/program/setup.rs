@@ -149,8 +149,12 @@ fn text(answers: &Answers, smarthost: Option<&Smarthost>, password: &Path) -> St
     let mut text = "# Written by `pillarbox setup`. pillarbox.toml(5) lists all keys, `pillarbox check` finds mistakes.\n"
         .to_owned();
     // A JSON string is a TOML string.
+    let admins: Vec<String> = answers.admins().map(json_text).collect();
+    match admins.as_slice() {
+        [admin] => text.push_str(&format!("admin = {admin}\n")),
+        several => text.push_str(&format!("admin = [{}]\n", several.join(", "))),
+    }
     let mut line = |key: &str, value: &str| text.push_str(&format!("{key} = {}\n", json_text(value)));
-    line("admin", &answers.admin);
     if let Some(smarthost) = smarthost {
         line("relay.smarthost", &smarthost.to_string());
     }

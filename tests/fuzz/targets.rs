@@ -138,7 +138,7 @@ pub fn aliases(octets: &[u8]) {
         in_homes: false,
         separator: Some('+'),
         catch_all: None,
-        admin: Mailbox::parse("joe@localhost").ok(),
+        admin: Mailbox::parse("joe@localhost").into_iter().collect(),
         identities: Vec::new(),
         written: Vec::new(),
         next_hops: NextHops::default(),

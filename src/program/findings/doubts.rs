@@ -44,11 +44,11 @@ pub fn find(site: &Site, places: &Places, found: &mut CheckReport) {
     hostname(site, places, found);
     users(site, places, found);
     root(site, places, found);
-    let (admin, catch_all) = (&site.settings.admin, &site.settings.local.catch_all);
-    for (table, key, addressee) in [("", "admin", admin), ("local", "catch_all", catch_all)] {
-        if let Some(addressee) = addressee {
-            stand_in(site, places, (places.of(table, key), addressee), found);
-        }
+    for admin in &site.settings.admin {
+        stand_in(site, places, (places.of("", "admin"), admin), found);
+    }
+    if let Some(catch_all) = &site.settings.local.catch_all {
+        stand_in(site, places, (places.of("local", "catch_all"), catch_all), found);
     }
     aliases(site, found);
     login(site, places, found);
@@ -89,7 +89,7 @@ fn root(site: &Site, places: &Places, found: &mut CheckReport) {
     let Ok(root) = Unqualified::parse("root") else { return };
     let path = root.forward_path(site.routes.home());
     let is_refused = |path| matches!(site.route(path), Err(NoRoute::UnknownUser));
-    if site.settings.admin.is_none() && is_refused(&path) {
+    if site.settings.admin.is_empty() && is_refused(&path) {
         let whose = if is_refused(&ForwardPath::Postmaster) { "root and postmaster" } else { "root" };
         let text = format!("mail for {whose} has no recipient; write admin = \"me@example.com\"");
         found.warn(places.of("local", "users"), text);

@@ -208,7 +208,8 @@ impl Taken {
         for (name, value) in
             [("admin", &self.admin), ("smarthost", &self.smarthost), ("sender", &self.sender)]
         {
-            if !value.is_empty() && !(name == "sender" && *value == self.login) {
+            let is_login = name == "sender" && *value == self.login;
+            if !value.is_empty() && !is_login {
                 options.push((name, value.clone()));
             }
         }
@@ -261,6 +262,9 @@ fn root_of(text: &str) -> Option<String> {
     let mut found = None;
     for _ in 0..ALIAS_STEPS {
         let Some((_, targets)) = table.find(&name, None) else { return found };
+        if targets.len() > 1 {
+            return several(targets).or(found);
+        }
         let Some(AliasTarget::Address(local_part, domain)) = targets.first() else { return found };
         local_part.as_str().clone_into(&mut name);
         if let Some(domain) = domain {
@@ -270,6 +274,16 @@ fn root_of(text: &str) -> Option<String> {
     }
     // A circle.
     None
+}
+
+/// Several targets of an alias, with commas between them, if all are names or addresses.
+fn several(targets: &[AliasTarget]) -> Option<String> {
+    let text = |target: &AliasTarget| match target {
+        AliasTarget::Address(local_part, Some(domain)) => Some(format!("{}@{domain}", local_part.as_str())),
+        AliasTarget::Address(local_part, None) => Some(local_part.as_str().to_owned()),
+        _ => None,
+    };
+    targets.iter().map(text).collect::<Option<Vec<_>>>().map(|texts| texts.join(", "))
 }
 
 /// Reads the files of a mailer; without a name, those of the first one that has files in their usual places. Returns what was

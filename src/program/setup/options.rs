@@ -7,7 +7,7 @@ use std::ffi::OsString;
 
 /// The options: name, value, and what it is for. An option without a value is a flag; a value in brackets may be left out.
 const ROWS: [(&str, &str, &str); 10] = [
-    ("admin", "ADDRESS", "gets the alerts: mail for root and postmaster"),
+    ("admin", "ADDRESS", "gets the alerts: mail for root and postmaster; several with commas between them"),
     (
         "smarthost",
         "HOST",

@@ -50,7 +50,7 @@ pub enum Password {
 
 /// The answers.
 pub struct Answers {
-    /// The address for alerts.
+    /// The address for alerts, or several with commas between them.
     pub admin: String,
     /// Ways to reach the smarthost, in the order to try; empty: delivery by MX.
     pub candidates: Vec<Smarthost>,
@@ -66,7 +66,13 @@ impl Answers {
     /// The recipient that the test asks about. Mail for a user of this host would never reach the smarthost.
     pub fn probed(&self) -> &str {
         let is_remote = |address: &&str| address.contains('@');
-        [self.admin.as_str(), &self.login].into_iter().find(is_remote).unwrap_or(&self.admin)
+        let first = self.admins().next().unwrap_or_default();
+        self.admins().chain([self.login.as_str()]).find(is_remote).unwrap_or(first)
+    }
+
+    /// The addresses for alerts, which commas separate.
+    pub fn admins(&self) -> impl Iterator<Item = &str> {
+        self.admin.split(',').map(str::trim)
     }
 }
 
@@ -80,7 +86,9 @@ pub fn ask(options: &Options, resolver: &dyn Resolve) -> Result<Answers, Command
         None => answer("admin", "Address that gets the alerts: ")?,
     };
     let wrong = |error: &dyn std::fmt::Display| CommandFailure::new(exit::DATA, format!("setup: {error}"));
-    let address = Unqualified::parse(&admin).map_err(|error| wrong(&format!("{admin:?}: {error}")))?;
+    let parsed = |it: &str| Unqualified::parse(it).map_err(|error| wrong(&format!("{it:?}: {error}")));
+    let addresses = admin.split(',').map(|it| parsed(it.trim())).collect::<Result<Vec<_>, _>>()?;
+    let Some(address) = addresses.first() else { return Err(missing("admin")) };
     let proposal = || propose(resolver, address.domain.as_ref()?);
     let text = match options.value("smarthost") {
         Some(PROPOSED) => match proposal() {
@@ -100,7 +108,8 @@ pub fn ask(options: &Options, resolver: &dyn Resolve) -> Result<Answers, Command
         return Ok(Answers { admin, candidates, sender: sender(options, &login)?, login, password });
     }
     let mut named = Named::parse(&text).map_err(|error| wrong(&error))?;
-    let own = || if address.domain.is_some() { admin.clone() } else { String::new() };
+    let first = admin.split(',').next().unwrap_or_default().trim();
+    let own = || if address.domain.is_some() { first.to_owned() } else { String::new() };
     let login = options.value("username").map(str::to_owned).or(named.login.take()).unwrap_or_else(own);
     let password = if login.is_empty() { Password::None } else { password(options, &login, &named)? };
     if matches!(password, Password::None) {

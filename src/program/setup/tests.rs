@@ -31,6 +31,9 @@ fn the_configuration_has_three_lines_and_says_what_was_answered() {
         config::parse(&text(&answers, Some(&host), Path::new("/etc/a \"b\\/password")), "").unwrap();
     assert_eq!(settings.relay.smarthost, [host.into()]);
     assert_eq!(settings.relay.password_file, Some("/etc/a \"b\\/password".into()));
+    let both = Answers { admin: "me@example.com, joe".into(), ..self::answers("", "", Password::None) };
+    assert!(text(&both, None, Path::new(USUAL_FILE)).contains("\nadmin = [\"me@example.com\", \"joe\"]\n"));
+    assert_eq!(both.probed(), "me@example.com");
     // A login that is no address: who mail is from stands beside it.
     let answers = Answers { login: "AKIA1".into(), sender: "box@example.com".into(), ..answers };
     let written = text(&answers, None, Path::new(USUAL_FILE));

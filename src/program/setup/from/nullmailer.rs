@@ -43,12 +43,8 @@ pub fn take(source: &Source<'_>, taken: &mut Taken) {
         let text = text.unwrap_or_default();
         (path, lines(&text).next().map(|(line, text)| (line, text.to_owned())))
     };
-    if let (path, Some((line, text))) = first("adminaddr") {
-        let mut addresses = text.split(',').map(str::trim);
-        addresses.next().unwrap_or_default().clone_into(&mut taken.admin);
-        for further in addresses {
-            taken.leave(&path, line, &format!("{further}; an alias of root can have several addresses"));
-        }
+    if let (_, Some((_, text))) = first("adminaddr") {
+        taken.admin = text;
     }
     if let (_, Some((_, address))) = first("allmailfrom") {
         taken.sender = address;

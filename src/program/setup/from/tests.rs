@@ -159,6 +159,8 @@ fn the_alias_of_root_is_followed() {
         ("a: b", None),
         ("root: a\na: root", None),
         ("root: :include:/x", None),
+        ("root: a@b.example, joe", Some("a@b.example, joe")),
+        ("root: joe\njoe: a@b.example, :include:/x", Some("joe")),
     ] {
         assert_eq!(root_of(text).as_deref(), expected, "{text}");
     }

@@ -101,7 +101,9 @@ fn shown(value: &[u8]) -> String {
     let mut was_decoded = false;
     for word in text.split_ascii_whitespace() {
         let decoded = decode(word);
-        if !shown.is_empty() && !(was_decoded && decoded.is_some()) {
+        // Blanks between two encoded words are not shown.
+        let is_joined = was_decoded && decoded.is_some();
+        if !shown.is_empty() && !is_joined {
             shown.push(' ');
         }
         was_decoded = decoded.is_some();
