@@ -116,22 +116,23 @@ pub fn run(path: &Path, operands: &[OsString]) -> Result<(), CommandFailure> {
     Ok(())
 }
 
-/// The further lines of the configuration. With `--from`, the options get what another mailer's files say, and its lines come
-/// before those of `--set`, which replace them.
+/// The further lines of the configuration. With `--from`, the options get what another mailer's files say; a line of `--set`
+/// replaces one of theirs.
 fn take_over(options: &mut Options) -> Result<String, CommandFailure> {
-    let set: Vec<String> = options.all("set").map(|line| format!("{line}\n")).collect();
-    let Some(file) = options.value("from") else { return Ok(set.concat()) };
-    let (taken, report) = from::read(file, &host::name(None).to_string())?;
-    say(&report);
-    options.add(taken.options());
-    let is_said =
-        |key: &str| set.iter().any(|line| line.split('=').next().is_some_and(|said| said.trim() == key));
-    let lines = taken.lines.iter().filter(|(key, _)| !is_said(key));
-    let lines: String = lines.map(|(key, value)| format!("{key} = {value}\n")).collect();
-    if let TakenPassword::Text(password) = taken.password {
-        options.taken_password = Some(password);
+    if let Some(file) = options.value("from") {
+        let (taken, report) = from::read(file, &host::name(None).to_string())?;
+        say(&report);
+        let key = |line: &str| line.split('=').next().unwrap_or_default().trim().to_owned();
+        let said: Vec<String> = options.all("set").map(key).collect();
+        let lines = taken.lines.iter().filter(|(key, _)| !said.iter().any(|said| said == key));
+        let mut answers: Vec<_> = lines.map(|(key, value)| ("set", format!("{key} = {value}"))).collect();
+        answers.extend(taken.options());
+        options.add(answers);
+        if let TakenPassword::Text(password) = taken.password {
+            options.taken_password = Some(password);
+        }
     }
-    Ok(lines + &set.concat())
+    Ok(options.all("set").map(|line| format!("{line}\n")).collect())
 }
 
 fn usage(text: &str) -> CommandFailure {

@@ -25,6 +25,7 @@ mod nullmailer;
 mod postfix;
 mod ssmtp;
 
+use crate::config;
 use crate::engine::control::listing::json_text;
 use crate::program::exit::{self, CommandFailure};
 use crate::program::remote::screen::escaped;
@@ -242,6 +243,19 @@ impl Taken {
         text
     }
 
+    /// Names the lines with values that pillarbox does not take, instead of writing them.
+    fn drop_bad_lines(&mut self, path: &Path) {
+        for (key, value) in std::mem::take(&mut self.lines) {
+            match config::parse(&format!("{key} = {value}\n"), "") {
+                Ok(_) => self.lines.push((key, value)),
+                Err(problems) => {
+                    let why = problems.into_iter().next().map(|problem| problem.text).unwrap_or_default();
+                    self.left.push(format!("{}: {key} = {value}; {why}", path.display()));
+                }
+            }
+        }
+    }
+
     /// Finds the address for alerts in the aliases, and names the file if pillarbox would not read it anyway.
     fn follow_aliases(&mut self, files: Files<'_>) {
         let path = self.aliases.take().unwrap_or_else(|| ALIASES.into());
@@ -342,6 +356,7 @@ fn take(mailer: &Mailer, path: &Path, text: &str, files: Files<'_>, hostname: &s
     let mut taken = Taken::default();
     (mailer.take)(&Source { path, text, files, hostname }, &mut taken);
     taken.follow_aliases(files);
+    taken.drop_bad_lines(path);
     taken
 }
 

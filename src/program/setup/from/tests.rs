@@ -2,7 +2,6 @@
 //! (`typical-…`). What is taken over from each is in `expected.txt` there; `UPDATE_EXPECT=1 cargo test --lib from::` writes it.
 
 use super::*;
-use crate::config;
 use crate::program::setup::options::Options;
 use expect_test::expect_file;
 use std::fs::read_to_string;
@@ -164,4 +163,33 @@ fn the_alias_of_root_is_followed() {
     ] {
         assert_eq!(root_of(text).as_deref(), expected, "{text}");
     }
+}
+
+/// A value that pillarbox does not take is named, and costs nothing else.
+#[test]
+fn a_value_that_does_not_fit_is_named() {
+    let (mailer, path) = named(Path::new("/etc/msmtprc")).unwrap();
+    let text = "account default\nhost a.example\ntls_host_override a b\nsource_ip ::1\n";
+    let taken = take(mailer, &path, text, &|_| None, "box.example.org");
+    assert_eq!(taken.lines, [("relay.source", "[\"::1\"]".to_owned())]);
+    let [left] = taken.left.as_slice() else { panic!("{:?}", taken.left) };
+    assert!(left.starts_with("/etc/msmtprc: relay.tls_name = \"a b\"; \"a b\" is not a host name"), "{left}");
+}
+
+/// `--set` replaces a line that is taken over; a sender that the lines name is not asked for.
+#[test]
+fn options_come_before_what_is_taken_over() {
+    let directory = std::env::temp_dir().join(format!("pillarbox-from-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let file = directory.join("ssmtp.conf");
+    std::fs::write(&file, "mailhub=a.example:587\nrewriteDomain=b.example\nAuthUser=c\nTLS_CA_FILE=/x.pem\n")
+        .unwrap();
+    let words =
+        ["--from", file.to_str().unwrap(), "--set", "relay.ca_file = \"\"", "--admin", "me@example.com"];
+    let mut options = Options::read(&words.map(std::ffi::OsString::from)).unwrap();
+    let extra = crate::program::setup::take_over(&mut options).unwrap();
+    assert_eq!(extra, "rewrite.domain = \"b.example\"\nrelay.ca_file = \"\"\n");
+    let found = ["admin", "smarthost", "username"].map(|name| options.value(name).unwrap().to_owned());
+    assert_eq!(found, ["me@example.com", "a.example:587", "c"]);
+    std::fs::remove_dir_all(&directory).unwrap();
 }
