@@ -178,7 +178,9 @@ fn read(text: &str, settings: &mut Settings, report: &mut WalkReport) {
     for error in &errors {
         let span = error.span().unwrap_or_default();
         if let Some((at, message)) = strange::explain(text, span.start, error.message()) {
-            torn = torn.min(line_of(at));
+            // Behind a text with wrong quotes or escapes the parser reads on as if it were right.
+            let is_torn = !["quoted", "escape", "unicode"].iter().any(|word| error.message().contains(word));
+            torn = if is_torn { torn.min(line_of(at)) } else { torn };
             syntax.push((at, message));
             continue;
         }

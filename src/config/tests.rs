@@ -138,6 +138,13 @@ fn strange_characters_are_named() {
         assert_eq!(found.first().map(String::as_str), Some(expected), "{found:#?}");
         assert_eq!(found.len(), 1, "{found:#?}");
     }
+    // They hide no other mistake.
+    let found = messages("admin = “me@example.com”\nuser = \"a\\q\"\n[relay]\nuser = \"joe\"");
+    let begin = ["f:1:9: “ ", "f:2:10: a backslash", "f:4:1: unknown key \"user\"; write \"username\""];
+    assert!(
+        found.len() == 3 && found.iter().zip(begin).all(|(it, begin)| it.starts_with(begin)),
+        "{found:#?}"
+    );
     // In comments and in text that is only shown they do no harm.
     assert_eq!(
         messages("# “x”\u{a0}\nadmin = \"me@example.com\" # ‘x’\nrelay.username = 'DOMAIN\\joe'"),
