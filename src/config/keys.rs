@@ -17,8 +17,9 @@ use super::kinds::{
     port, size, socket_path, some, string, word,
 };
 use super::mail_kinds::{
-    account, addressee, ascii_host_name, domain, fingerprint, host_name, https_url, identity, ip,
-    listen_address, maildir, name_server, network, route, schedule, sender, separator, tenant, users,
+    account, addressee, addressees, ascii_host_name, domain, fingerprint, host_name, https_url, identity, ip,
+    listen_address, maildir, name_server, network, route, schedule, sender, separator, subject_prefix,
+    tenant, users,
 };
 use super::smarthosts::{MECHANISMS, SenderRoute, SmarthostEntry, entry, senders};
 use super::values::{
@@ -161,8 +162,9 @@ tables! {
         /// Name of this host in the greeting, EHLO and Received. Empty: /etc/mailname, else the system's name.
         hostname: Option<Domain> = "", optional(one(host_name));
         /// Local user or address that gets mail for root, postmaster and system users without a mailbox,
-        /// unless an alias says otherwise. Mail for an address in a local domain that no user here has leaves by the relay.
-        admin: Option<Addressee> = "", optional(one(addressee));
+        /// unless an alias says otherwise; or a list: all of them get it. Mail for an address in a local domain that no user here
+        /// has leaves by the relay.
+        admin: Vec<Addressee> = "", addressees;
         /// User that pillarbox becomes after binding, if started as root ("root": it stays root).
         user: String = "pillarbox", one(account);
         /// Directory of queue and drop directory.
@@ -380,6 +382,9 @@ tables! {
         /// Single senders, before the other two keys: by address, or by name for those of this host.
         /// { "root" = "alerts@example.com", "nas@nas.lan" = "nas@example.com" }
         senders: Vec<(Unqualified, Mailbox)> = {}, pairs(sender);
+        /// What stands in front of each Subject of this host's own mail as it leaves, such as "[{host}] "; not twice. {host} is the
+        /// first label of the hostname.
+        subject_prefix: String = "", one(subject_prefix);
         /// Adds what this host's own mail lacks: Date, Message-ID, From, To, MIME-Version; and the domain of this host to bare
         /// addresses. A second To or Cc goes into the first one; of other fields that may be there once the first stays. As mail
         /// leaves, header fields beyond ASCII become encoded words unless the host has SMTPUTF8, header lines over 998 octets are

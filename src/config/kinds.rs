@@ -15,6 +15,7 @@
 //!
 //! Readers for addresses, hosts and other nouns of mail are in `mail_kinds`. Nothing here touches the disk.
 
+use super::strange::blank_around;
 use super::values::Choice;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -161,7 +162,7 @@ pub fn text<'a>(value: &'a DeValue<'_>, expected: &str) -> Read<&'a str> {
     if text.contains(char::is_control) {
         return Err("a control character is not allowed here; remove it".into());
     }
-    Ok(text)
+    blank_around(text).map_or(Ok(text), Err)
 }
 
 /// A truth value.

@@ -23,6 +23,8 @@ use toml::de::DeValue;
 
 /// Longest local user name in octets (INTERFACE section 2, `local.users`).
 const USER_MAX_OCTETS: usize = 64;
+/// Longest prefix of a Subject, in characters: a list of mail shows about as many.
+const SUBJECT_PREFIX_MAX_CHARS: usize = 60;
 /// Port of DNS (RFC 1035 §4.2).
 const PORT_DNS: u16 = 53;
 
@@ -54,6 +56,14 @@ pub fn addressee(value: &DeValue<'_>) -> Read<Addressee> {
         mailbox(value).map(Addressee::Mailbox)
     } else {
         user(value).map(Addressee::User)
+    }
+}
+
+/// Local users or full mail addresses: one or several; empty text stands for nobody.
+pub fn addressees(value: &TomlValue<'_>, complaints: &mut Complaints) -> Option<Vec<Addressee>> {
+    match value.get_ref().as_str() {
+        Some("") => Some(Vec::new()),
+        _ => list(addressee)(value, complaints),
     }
 }
 
@@ -189,6 +199,17 @@ pub fn tenant(value: &DeValue<'_>) -> Read<String> {
     is_good
         .then(|| tenant.to_owned())
         .ok_or_else(|| format!("{tenant:?} is no tenant; write its id, its domain, or \"organizations\""))
+}
+
+/// What stands in front of each Subject. An encoded word would not be read as one behind other text.
+pub fn subject_prefix(value: &DeValue<'_>) -> Read<String> {
+    let prefix = text(value, "text in quotes, such as \"[{host}] \"")?;
+    if prefix.chars().count() > SUBJECT_PREFIX_MAX_CHARS || prefix.contains("=?") {
+        return Err(format!(
+            "{prefix:?} can't stand before a Subject; write at most {SUBJECT_PREFIX_MAX_CHARS} characters, as they are to be read"
+        ));
+    }
+    Ok(prefix.to_owned())
 }
 
 /// The template of mailbox paths.

@@ -19,6 +19,7 @@ pub mod oauth;
 mod problem;
 pub mod secret_file;
 mod smarthosts;
+mod strange;
 mod values;
 mod walk;
 
@@ -177,6 +178,13 @@ fn read(text: &str, settings: &mut Settings, report: &mut WalkReport) {
     let mut torn = usize::MAX;
     for error in &errors {
         let span = error.span().unwrap_or_default();
+        if let Some((at, message)) = strange::explain(text, span.start, error.message()) {
+            // Behind a text with wrong quotes or escapes the parser reads on as if it were right.
+            let is_torn = !["quoted", "escape", "unicode"].iter().any(|word| error.message().contains(word));
+            torn = if is_torn { torn.min(line_of(at)) } else { torn };
+            syntax.push((at, message));
+            continue;
+        }
         let message = match error.message() {
             "duplicate key" => "duplicate key; keep one of them".to_owned(),
             m if m.starts_with("string values must be quoted") => {

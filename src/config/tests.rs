@@ -77,7 +77,10 @@ fn values_are_read() {
     "#;
     let settings = parse(text, "f").unwrap();
     let defaults = Settings::default();
-    assert_eq!(settings.admin, Mailbox::parse("me@example.com").ok().map(Addressee::Mailbox));
+    assert_eq!(settings.admin, [Addressee::Mailbox(Mailbox::parse("me@example.com").unwrap())]);
+    let several = parse("admin = [\"me@example.com\", \"Joe\"]", "f").unwrap().admin;
+    assert_eq!(several, [settings.admin, vec![Addressee::User("joe".into())]].concat());
+    assert_eq!(parse("admin = \"\"", "f").unwrap().admin, []);
     assert_eq!(settings.relay.smarthost[0].host.to_string(), "smtp://10.0.0.9:25");
     assert_eq!(settings.relay.trusted_networks[0].to_string(), "10.0.0.0/8");
     assert_eq!(settings.local.users, LocalUsers::Named(vec!["joe".into(), "jane".into()]));
@@ -95,6 +98,58 @@ fn values_are_read() {
     assert!(matches!(&targets[1], ExceptionTarget::Hosts(hosts) if hosts.len() == 2));
     assert!(matches!(&targets[2], ExceptionTarget::Error(status, text)
         if status.to_string() == "5.1.2" && text == "no mail there"));
+}
+
+/// What word processors and web pages put in place of plain characters is named, with its place, and the rest is read.
+#[test]
+fn strange_characters_are_named() {
+    for (text, expected) in [
+        ("admin = “me@example.com”", "f:1:9: “ (U+201C) is no quotation mark of TOML; write \""),
+        ("admin = „me@example.com“", "f:1:9: „ (U+201E) is no quotation mark of TOML; write \""),
+        ("admin = ‘me@example.com’", "f:1:9: ‘ (U+2018) is no quotation mark of TOML; write \""),
+        ("admin = \"me@example.com”", "f:1:24: ” (U+201D) is no quotation mark of TOML; write \""),
+        ("local.users = [“joe”, “ann”]", "f:1:16: “ (U+201C) is no quotation mark of TOML; write \""),
+        (
+            "admin\u{a0}= \"me@example.com\"",
+            "f:1:6: a no-break space (U+00A0) stands here; remove it, or write a plain space",
+        ),
+        (
+            "admin =\u{a0}\"me@example.com\"",
+            "f:1:8: a no-break space (U+00A0) stands here; remove it, or write a plain space",
+        ),
+        (
+            "relay.username = \"joe\u{a0}\"",
+            "f:1:18: a no-break space (U+00A0) stands here; remove it, or write a plain space",
+        ),
+        (
+            "\u{200b}admin = \"me@example.com\"",
+            "f:1:1: a character without width (U+200B) stands here; remove it, or write a plain space",
+        ),
+        (
+            "relay.username = \"DOMAIN\\joe\"",
+            "f:1:25: a backslash begins an escape such as \\n in \"…\"; write \\\\ for one, or the text in '…'",
+        ),
+        (
+            "relay.password_file = \"C:\\Users\\x\"",
+            "f:1:26: a backslash begins an escape such as \\n in \"…\"; write \\\\ for one, or the text in '…'",
+        ),
+    ] {
+        let found = messages(text);
+        assert_eq!(found.first().map(String::as_str), Some(expected), "{found:#?}");
+        assert_eq!(found.len(), 1, "{found:#?}");
+    }
+    // They hide no other mistake.
+    let found = messages("admin = “me@example.com”\nuser = \"a\\q\"\n[relay]\nuser = \"joe\"");
+    let begin = ["f:1:9: “ ", "f:2:10: a backslash", "f:4:1: unknown key \"user\"; write \"username\""];
+    assert!(
+        found.len() == 3 && found.iter().zip(begin).all(|(it, begin)| it.starts_with(begin)),
+        "{found:#?}"
+    );
+    // In comments and in text that is only shown they do no harm.
+    assert_eq!(
+        messages("# “x”\u{a0}\nadmin = \"me@example.com\" # ‘x’\nrelay.username = 'DOMAIN\\joe'"),
+        [""; 0]
+    );
 }
 
 #[test]
@@ -132,7 +187,7 @@ fn a_bad_value_says_what_to_write() {
         ),
         (
             "[relay]\nuser = \"me@example.com\"",
-            "f:2:1: unknown key \"user\"; did you mean \"username\"? `user` belongs to the top of the file; write it above the first [table]",
+            "f:2:1: unknown key \"user\"; write \"username\"; `user` is the system user of the daemon",
         ),
         ("relay.host = \"smtp://a\"", "f:1:7: unknown key \"host\"; did you mean \"smarthost\"?"),
         ("relay.password = \"x\"", "f:1:7: unknown key \"password\"; did you mean \"password_file\"?"),
@@ -467,7 +522,7 @@ fn a_file_that_is_none_is_told_with_its_path() {
     assert!(told(&file)[0].contains("larger than 1 MiB"));
     std::fs::write(&file, "\u{feff}admin = \"joe\"\r\n").unwrap();
     let (settings, places) = load_with_places(&file).unwrap();
-    assert_eq!(settings.admin, Some(Addressee::User("joe".into())));
+    assert_eq!(settings.admin, [Addressee::User("joe".into())]);
     assert_eq!(places.of("", "admin"), Some(FilePosition { line: 1, column: 9 }));
     assert_eq!(places.of("", "state"), None);
     std::fs::remove_dir_all(&directory).unwrap();

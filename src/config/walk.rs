@@ -119,6 +119,10 @@ fn advice(here: &Table, key: &str) -> String {
             };
             let there = format!("`{key}` belongs to {tables}; write {paths} above the first [table]");
             match near.filter(|_| !here.name.is_empty()) {
+                // Other mailers call the login so; pillarbox has a key of that name elsewhere, for something else.
+                Some(name) if key == "user" => {
+                    format!("write {name:?}; `user` is the system user of the daemon")
+                }
                 Some(name) => format!("did you mean \"{name}\"? {there}"),
                 None => there,
             }

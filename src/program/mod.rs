@@ -59,6 +59,8 @@ struct CommandRow {
     options: &'static [&'static str],
     /// One line for the help.
     about: &'static str,
+    /// Its own help, if it has more to tell.
+    help: Option<fn() -> String>,
     /// Runs it, with the configuration and the operands.
     run: fn(&Path, &[OsString]) -> Result<(), CommandFailure>,
 }
@@ -80,6 +82,7 @@ const COMMANDS: [CommandRow; 12] = [
         arguments: ArgumentStyle::Common,
         options: &[],
         about: "run the daemon, in the foreground",
+        help: None,
         run: |config, _| serve::run(config),
     },
     CommandRow {
@@ -88,6 +91,7 @@ const COMMANDS: [CommandRow; 12] = [
         arguments: ArgumentStyle::Common,
         options: &[],
         about: "find mistakes in the configuration and in the files that it names",
+        help: None,
         run: |config, _| check::run(config),
     },
     CommandRow {
@@ -96,6 +100,7 @@ const COMMANDS: [CommandRow; 12] = [
         arguments: ArgumentStyle::Common,
         options: setup::OPTIONS,
         about: "ask three questions, test the answers, write the configuration",
+        help: Some(setup::help),
         run: setup::run,
     },
     CommandRow {
@@ -104,6 +109,7 @@ const COMMANDS: [CommandRow; 12] = [
         arguments: ArgumentStyle::Common,
         options: login::OPTIONS,
         about: "get a token (OAuth 2.0) for a smarthost's login; --status",
+        help: None,
         run: login::run,
     },
     CommandRow {
@@ -112,6 +118,7 @@ const COMMANDS: [CommandRow; 12] = [
         arguments: ArgumentStyle::Common,
         options: &["json", "all"],
         about: "list what is queued; show, flush, hold, release, remove, bounce ID…; run",
+        help: None,
         run: queue::run,
     },
     CommandRow {
@@ -120,6 +127,7 @@ const COMMANDS: [CommandRow; 12] = [
         arguments: ArgumentStyle::Common,
         options: &["json", "send"],
         about: "try each step of a delivery without sending: what fails, and what to change",
+        help: None,
         run: probe::run,
     },
     CommandRow {
@@ -128,6 +136,7 @@ const COMMANDS: [CommandRow; 12] = [
         arguments: ArgumentStyle::Common,
         options: status::OPTIONS,
         about: "say how things are, and what to do; --all, --html, --json, --prometheus, --check",
+        help: None,
         run: status::run,
     },
     CommandRow {
@@ -136,6 +145,7 @@ const COMMANDS: [CommandRow; 12] = [
         arguments: ArgumentStyle::Common,
         options: &[],
         about: "tell the daemon whether the network can be reached",
+        help: None,
         run: link::run,
     },
     CommandRow {
@@ -144,6 +154,7 @@ const COMMANDS: [CommandRow; 12] = [
         arguments: ArgumentStyle::Common,
         options: &[],
         about: "read a password, print a line for the users file",
+        help: None,
         run: |_, operands| passwd::run(operands),
     },
     CommandRow {
@@ -152,6 +163,7 @@ const COMMANDS: [CommandRow; 12] = [
         arguments: ArgumentStyle::Common,
         options: &[],
         about: "do nothing: the aliases are read as they are",
+        help: None,
         run: |_, _| Ok(()),
     },
     CommandRow {
@@ -160,6 +172,7 @@ const COMMANDS: [CommandRow; 12] = [
         arguments: ArgumentStyle::Own,
         options: &[],
         about: "take a message from standard input, as sendmail(8)",
+        help: None,
         run: |config, arguments| sendmail::run(arguments, config),
     },
     CommandRow {
@@ -168,6 +181,7 @@ const COMMANDS: [CommandRow; 12] = [
         arguments: ArgumentStyle::Own,
         options: &[],
         about: "send standard input as a message, as scripts call mail(1)",
+        help: None,
         run: |config, arguments| sendmail::mail::run(arguments, config),
     },
 ];
@@ -254,7 +268,9 @@ fn parse(
     let (mut command, mut config, mut operands) = (command, None, Vec::new());
     while let Some(argument) = parser.next().map_err(|error| usage(error.to_string()))? {
         match argument {
-            Short('h') | Long("help") => return Ok(Parsed::Print(help())),
+            Short('h') | Long("help") => {
+                return Ok(Parsed::Print(command.and_then(|row| row.help).map_or_else(help, |help| help())));
+            }
             Short('V') | Long("version") => return Ok(Parsed::Print(version())),
             Short('c') | Long("config") => {
                 config = Some(PathBuf::from(parser.value().map_err(|error| usage(error.to_string()))?));
@@ -282,8 +298,11 @@ fn parse(
     }
 }
 
+/// The version, and what decides about most reports of mistakes: the library for TLS and the target.
 fn version() -> String {
-    format!("pillarbox {}\n", env!("CARGO_PKG_VERSION"))
+    let (version, tls) = (env!("CARGO_PKG_VERSION"), openssl::version::version());
+    let (os, libc) = (std::env::consts::OS, if cfg!(target_env = "musl") { "-musl" } else { "" });
+    format!("pillarbox {version}\nTLS: {tls}\ntarget: {}-{os}{libc}\n", std::env::consts::ARCH)
 }
 
 fn help() -> String {
@@ -369,11 +388,36 @@ mod tests {
     }
 
     #[test]
+    fn the_version_names_the_library_for_tls_and_the_target() {
+        let version = version();
+        let lines: Vec<&str> = version.lines().collect();
+        let [first, tls, target] = lines.as_slice() else { panic!("{version}") };
+        assert_eq!(*first, format!("pillarbox {}", env!("CARGO_PKG_VERSION")));
+        assert!(tls.starts_with("TLS: ") && tls.contains("SSL ") && tls.contains('.'), "{tls}");
+        let expected = format!("target: {}-{}", std::env::consts::ARCH, std::env::consts::OS);
+        assert!(target.starts_with(&expected), "{target}");
+    }
+
+    #[test]
     fn a_wrong_command_line_is_usage() {
         for line in ["", "frobnicate", "serve now", "serve --fast", "serve --json", "-c"] {
             assert_eq!(parsed(line), Err(exit::USAGE), "{line}");
         }
         assert_eq!(parsed("--help"), Err(exit::OK));
+        let printed = |line: &str| match parse(None, line.split(' ').map(OsString::from)) {
+            Ok(Parsed::Print(text)) => text,
+            _ => String::new(),
+        };
+        assert_eq!(printed("check --help"), help());
+        for option in setup::OPTIONS {
+            for line in ["setup --help", "setup -h", "setup --admin a@b.example --help"] {
+                assert!(
+                    printed(line).contains(&format!("\n  --{option} "))
+                        || printed(line).contains(&format!("\n  --{option}\n")),
+                    "{option}"
+                );
+            }
+        }
         assert!(COMMANDS.iter().all(|row| help().contains(row.name)));
     }
 }

@@ -11,7 +11,8 @@
 //!
 //! Scripts give each answer as an option. The test is that of `probe`, and finds out how to talk to the smarthost. Before it
 //! ends nothing is on disk: the password lies in a memory file without a name, so an interrupted setup leaves nothing. A file
-//! with content is replaced only with `--force`, and kept as FILE.old. setup never asks twice: a wrong answer ends it.
+//! with content is replaced only with `--force`, and kept as FILE.old. Only a password that the smarthost refuses is asked for
+//! again; any other wrong answer ends the command. `--from` takes the answers from another mailer's files (see [`from`]).
 //!
 //! For most hosts the result is short:
 //!
@@ -25,7 +26,12 @@
 //! all others before any question is asked.
 
 mod files;
+mod from;
+mod next;
+mod options;
 mod questions;
+
+pub use options::{OPTIONS, help};
 
 use super::exit::{self, CommandFailure};
 use super::login;
@@ -39,18 +45,21 @@ use crate::engine::daemon::{maildirs, resolver};
 use crate::engine::host::site::Site;
 use crate::engine::outbound::password::USUAL_FILE;
 use crate::engine::probe::smarthost::{Trial, find};
-use crate::engine::probe::walk::{Mark, ProbeContext, ProbeTime};
+use crate::engine::probe::walk::{Mark, ProbeContext, ProbeTime, Step};
 use crate::mail::date::{Now, WallTime};
 use crate::mail::next_hop::{Scheme, Smarthost};
 use crate::net::connect::TcpConnect;
 use crate::net::transport::own_address;
 use crate::rules::accounts::oauth::provider::named;
+use crate::rules::advice::step::Stage;
 use crate::smtp::sasl::Secret;
 use crate::store::durable::Owner;
 use crate::sys::clock::{Clock, SystemClock};
 use crate::sys::rights;
 use crate::sys::signals::Signals;
 use files::{ConfigTarget, File, FileReaders};
+use from::TakenPassword;
+use options::Options;
 use questions::{Answers, Password};
 use rustix::fs::{MemfdFlags, Mode, fchmod, memfd_create};
 use std::ffi::OsString;
@@ -59,23 +68,10 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The options of the command line.
-pub const OPTIONS: &[&str] = &[
-    "admin",
-    "smarthost",
-    "username",
-    "sender",
-    "password-file",
-    "password-command",
-    "client-id",
-    "set",
-    "force",
-    "no-test",
-];
-/// Options without a value.
-const FLAGS: [&str; 2] = ["force", "no-test"];
 /// How long the test of all ports may take: a firewall that drops packets gives no answer.
 const TEST: Duration = Duration::from_secs(90);
+/// How often a password may be typed.
+const ATTEMPTS_MAX: u32 = 3;
 
 /// Asks, tests and writes.
 ///
@@ -84,36 +80,33 @@ const TEST: Duration = Duration::from_secs(90);
 pub fn run(path: &Path, operands: &[OsString]) -> Result<(), CommandFailure> {
     // For the password; no cause of a failure is known.
     let _ = rights::close_memory();
-    let options = Options::read(operands)?;
+    let mut options = Options::read(operands)?;
     let target = ConfigTarget::read(path, options.is_set("force"))?;
-    let extra: String = options.all("set").map(|line| format!("{line}\n")).collect();
+    let extra = take_over(&mut options)?;
     let base = config::parse(&extra, "--set").map_err(|problems| CommandFailure::problems(&problems))?;
     let readers = readers(&base)?;
-    let answers = questions::ask(&options, &resolver(&base))?;
+    let mut answers = questions::ask(&options, &resolver(&base))?;
     let password_path = target.sibling("password");
     if matches!(answers.password, Password::Typed(_)) {
         target.may_write(&password_path)?;
     }
-    let text = |smarthost: Option<&Smarthost>| text(&answers, smarthost, &password_path) + &extra;
-    let candidates: Vec<Vec<Smarthost>> = match answers.candidates.as_slice() {
-        [] => vec![Vec::new()],
-        candidates => candidates.iter().map(|candidate| vec![candidate.clone()]).collect(),
-    };
+    let text =
+        |answers: &Answers, smarthost: Option<&Smarthost>| text(answers, smarthost, &password_path) + &extra;
     let file = path.display().to_string();
-    let settings = config::parse(&text(answers.candidates.first()), &file);
+    let settings = config::parse(&text(&answers, answers.candidates.first()), &file);
     let settings = settings.map_err(|problems| CommandFailure::problems(&problems))?;
     let takes_token = matches!(answers.password, Password::Token(..));
     let smarthost = if options.is_set("no-test") || takes_token {
         answers.candidates.first().cloned()
     } else {
-        test(path, &settings, &answers, &candidates)?
+        test_until_right(path, &settings, &mut answers)?
     };
     let mut new = Vec::new();
     if let Password::Typed(password) = &answers.password {
         let octets = [password.octets(), b"\n"].concat();
         new.push(File { path: password_path.clone(), octets: Secret::new(octets), readers });
     }
-    let text = target.with_comments(text(smarthost.as_ref()));
+    let text = target.with_comments(text(&answers, smarthost.as_ref()));
     new.push(File {
         path: target.path.clone(),
         octets: Secret::new(text.into_bytes()),
@@ -129,44 +122,28 @@ pub fn run(path: &Path, operands: &[OsString]) -> Result<(), CommandFailure> {
         // It logs in at the smarthost, which is the test, and gives up the rights of root: so it comes last.
         login::run(path, &[OsString::from(&answers.login)])?;
     }
-    say(&next(&settings, &answers));
+    let served = is_served(&settings.control);
+    say(&next::line(Path::new("/"), &target.path, served, &escaped(answers.probed())));
     Ok(())
 }
 
-/// The options of the command line, with their values.
-struct Options(Vec<(&'static str, String)>);
-
-impl Options {
-    /// Reads the operands; every option but [`FLAGS`] has a value.
-    fn read(operands: &[OsString]) -> Result<Self, CommandFailure> {
-        let mut words = operands.iter().map(|word| word.to_str());
-        let mut read = Vec::new();
-        while let Some(word) = words.next() {
-            let word = word.ok_or_else(|| usage("an option has to be UTF-8"))?;
-            let name = OPTIONS.iter().find(|name| word.strip_prefix("--") == Some(name));
-            let name = *name.ok_or_else(|| {
-                usage(&format!("unknown option {word:?}; the options are --{}", OPTIONS.join(", --")))
-            })?;
-            let value = if FLAGS.contains(&name) { Some("") } else { words.next().flatten() };
-            let value = value.ok_or_else(|| usage(&format!("--{name} wants a value, as UTF-8")))?;
-            read.push((name, value.to_owned()));
+/// The further lines of the configuration. With `--from`, the options get what another mailer's files say; a line of `--set`
+/// replaces one of theirs.
+fn take_over(options: &mut Options) -> Result<String, CommandFailure> {
+    if let Some(file) = options.value("from") {
+        let (taken, report) = from::read(file, &host::name(None).to_string())?;
+        say(&report);
+        let key = |line: &str| line.split('=').next().unwrap_or_default().trim().to_owned();
+        let said: Vec<String> = options.all("set").map(key).collect();
+        let lines = taken.lines.iter().filter(|(key, _)| !said.iter().any(|said| said == key));
+        let mut answers: Vec<_> = lines.map(|(key, value)| ("set", format!("{key} = {value}"))).collect();
+        answers.extend(taken.options());
+        options.add(answers);
+        if let TakenPassword::Text(password) = taken.password {
+            options.taken_password = Some(password);
         }
-        Ok(Self(read))
     }
-
-    /// All values of an option, in order.
-    fn all(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(move |(said, _)| *said == name).map(|(_, value)| value.as_str())
-    }
-
-    /// The value of an option; the last one counts.
-    fn value(&self, name: &str) -> Option<&str> {
-        self.all(name).last()
-    }
-
-    fn is_set(&self, name: &str) -> bool {
-        self.value(name).is_some()
-    }
+    Ok(options.all("set").map(|line| format!("{line}\n")).collect())
 }
 
 fn usage(text: &str) -> CommandFailure {
@@ -184,8 +161,12 @@ fn text(answers: &Answers, smarthost: Option<&Smarthost>, password: &Path) -> St
     let mut text = "# Written by `pillarbox setup`. pillarbox.toml(5) lists all keys, `pillarbox check` finds mistakes.\n"
         .to_owned();
     // A JSON string is a TOML string.
+    let admins: Vec<String> = answers.admins().map(json_text).collect();
+    match admins.as_slice() {
+        [admin] => text.push_str(&format!("admin = {admin}\n")),
+        several => text.push_str(&format!("admin = [{}]\n", several.join(", "))),
+    }
     let mut line = |key: &str, value: &str| text.push_str(&format!("{key} = {}\n", json_text(value)));
-    line("admin", &answers.admin);
     if let Some(smarthost) = smarthost {
         line("relay.smarthost", &smarthost.to_string());
     }
@@ -214,16 +195,57 @@ fn text(answers: &Answers, smarthost: Option<&Smarthost>, password: &Path) -> St
     text
 }
 
-/// Tests the candidates; returns the smarthost that works, or `None` for delivery by MX.
+/// Tests the answers; returns the smarthost that works, or `None` for delivery by MX. A password that the host refuses is asked
+/// for again at a terminal, as often as [`ATTEMPTS_MAX`] says, since few hosts lock an account after so few.
 ///
 /// # Errors
 /// No candidate works, or there is no memory for the password.
+fn test_until_right(
+    config: &Path,
+    settings: &Settings,
+    answers: &mut Answers,
+) -> Result<Option<Smarthost>, CommandFailure> {
+    let mut candidates: Vec<Vec<Smarthost>> = match answers.candidates.as_slice() {
+        [] => vec![Vec::new()],
+        candidates => candidates.iter().map(|candidate| vec![candidate.clone()]).collect(),
+    };
+    for attempt in 1.. {
+        let trial = test(config, settings, answers, &candidates)?;
+        let Some(failure) = &trial.failure else {
+            say(&steps(&trial, &[Mark::Warn]));
+            return Ok(trial.smarthost.into_iter().next());
+        };
+        say(&steps(&trial, &[Mark::Ok, Mark::Warn, Mark::Fail]));
+        if attempt < ATTEMPTS_MAX && is_wrong_password(failure) && questions::ask_again(answers)? {
+            candidates = vec![trial.smarthost];
+            continue;
+        }
+        let text =
+            "setup: nothing was written, because no message would be accepted; --no-test skips the test";
+        return Err(CommandFailure::new(code(failure), text.into()));
+    }
+    Ok(None)
+}
+
+/// Whether the host knows no such login with this password (RFC 4954 §6).
+fn is_wrong_password(failure: &Step) -> bool {
+    failure.stage == Stage::Auth && failure.text.starts_with("535")
+}
+
+fn steps(trial: &Trial, marks: &[Mark]) -> String {
+    trial.steps.iter().filter(|step| marks.contains(&step.mark)).map(|step| line(step, false)).collect()
+}
+
+/// Tests the candidates.
+///
+/// # Errors
+/// There is no memory for the password.
 fn test(
     config: &Path,
     settings: &Settings,
     answers: &Answers,
     candidates: &[Vec<Smarthost>],
-) -> Result<Option<Smarthost>, CommandFailure> {
+) -> Result<Trial, CommandFailure> {
     let mut settings = settings.clone();
     let hidden = match &answers.password {
         Password::Typed(password) => Some(hide(password).map_err(|error| {
@@ -249,18 +271,7 @@ fn test(
     };
     let address = answers.probed();
     say(&format!("Testing the delivery to {}\n", escaped(address)));
-    let trial = find(&site, &world, candidates, address, &mut show_trial);
-    let steps = |marks: &[Mark]| -> String {
-        trial.steps.iter().filter(|step| marks.contains(&step.mark)).map(|step| line(step, false)).collect()
-    };
-    if let Some(failure) = &trial.failure {
-        say(&steps(&[Mark::Ok, Mark::Warn, Mark::Fail]));
-        let text =
-            "setup: nothing was written, because no message would be accepted; --no-test skips the test";
-        return Err(CommandFailure::new(code(failure), text.into()));
-    }
-    say(&steps(&[Mark::Warn]));
-    Ok(trial.smarthost.into_iter().next())
+    Ok(find(&site, &world, candidates, address, &mut show_trial))
 }
 
 /// Shows the result for a candidate, in a line.
@@ -282,17 +293,6 @@ fn hide(password: &Secret) -> std::io::Result<(std::fs::File, PathBuf)> {
     (&file).write_all(password.octets())?;
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     Ok((file, path.into()))
-}
-
-/// The next steps, for the operator.
-fn next(settings: &Settings, answers: &Answers) -> String {
-    let start = match () {
-        () if is_served(&settings.control) => "systemctl reload pillarbox",
-        () if Path::new("/run/systemd/system").exists() => "systemctl enable --now pillarbox",
-        () => "pillarbox serve",
-    };
-    let address = escaped(answers.probed());
-    format!("Next:\n  {start}\n  pillarbox probe --send {address}\n")
 }
 
 /// Writes to standard output; a closed one is ignored.

@@ -144,7 +144,7 @@ pub fn aliases(octets: &[u8]) {
         in_homes: false,
         separator: Some('+'),
         catch_all: None,
-        admin: Mailbox::parse("joe@localhost").ok(),
+        admin: Mailbox::parse("joe@localhost").into_iter().collect(),
         identities: Vec::new(),
         written: Vec::new(),
         next_hops: NextHops::default(),
@@ -277,7 +277,13 @@ pub fn rewrite(octets: &[u8]) {
         let senders =
             senders.map(|(old, new)| (Unqualified::parse(old).unwrap(), Mailbox::parse(new).unwrap()));
         let (hostname, local_domains) = (domain("box.lan"), vec![domain("here.example")]);
-        let policy = RewritePolicy { hostname, local_domains, senders: senders.to_vec(), others };
+        let policy = RewritePolicy {
+            hostname,
+            local_domains,
+            senders: senders.to_vec(),
+            others,
+            subject_prefix: String::new(),
+        };
         let once = rewritten(&policy, octets);
         assert_eq!(shown(&rewritten(&policy, &once)), shown(&once), "rewritten twice, it differs");
         let ((before, body), (after, new_body)) = (fields(octets), fields(&once));

@@ -92,7 +92,12 @@ fn answers_by_options_are_tested_and_written() {
     // This port has no implicit TLS.
     assert!(text.contains(&format!("smtps://smart.test:{port}: no, tls: ")), "{text}");
     assert!(text.contains(&format!("smtp+starttls://smart.test:{port}: yes\n")), "{text}");
-    assert!(text.ends_with("  pillarbox probe --send them@far.test\n"), "{text}");
+    let config = place.path("etc/pillarbox.toml");
+    let next = format!("pillarbox -c {} probe --send them@far.test\n", config.display());
+    assert!(
+        text.ends_with(&next) && text.lines().last().unwrap().starts_with("Next: pillarbox -c "),
+        "{text}"
+    );
     assert_eq!(names(&place), ["password", "pillarbox.toml"]);
     assert_eq!((mode(&place, "password"), mode(&place, "pillarbox.toml")), (0o640, 0o644));
     let group = pillarbox::sys::user::find("nobody").unwrap().unwrap().gid;
@@ -191,6 +196,23 @@ fn a_terminal_is_asked_three_questions() {
     assert!(config.ends_with(&comments), "{config}");
     assert!(config.contains(&format!("\"smtp+starttls://smart.test:{port}\"")), "{config}");
 
+    // A wrong password is asked for again, twice; an empty one gives up.
+    let password_again = "Password of joe@smart.test at smart.test (empty: give up): ";
+    let options = ["--force", "--admin", "joe@smart.test", "--smarthost", &format!("smart.test:{port}")];
+    for (typed, expected) in
+        [(&["wr0ng", "wr0ng", PASSWORD][..], 0), (&["wr0ng", ""][..], 77), (&["wr0ng"; 3][..], 77)]
+    {
+        let mut terminal = Terminal::start(&place, &options);
+        terminal.answer(password, &format!("{}\n", typed[0]));
+        for again in &typed[1..] {
+            // After the end of the line that was not echoed.
+            terminal.answer(&format!("\n{password_again}"), &format!("{again}\n"));
+        }
+        let (code, text) = terminal.end();
+        assert_eq!(code, Some(expected), "{text}");
+        assert_eq!(text.contains("nothing was written"), expected != 0, "{text}");
+    }
+
     // A script accepts the proposal by the word for it.
     let options = ["--force", "--admin", "joe@smart.test", "--smarthost", "auto"];
     let (code, text) = setup(&place, &options, &format!("{PASSWORD}\n"));
@@ -237,4 +259,39 @@ fn a_missing_answer_is_told_by_its_option() {
     assert_eq!((code, names(&place)), (Some(0), vec!["pillarbox.toml".to_owned()]), "{text}");
     assert!(text.contains("by MX: yes") && place.sunk().is_empty(), "{text}");
     assert!(!read(&place, "pillarbox.toml").contains("smarthost"));
+}
+
+/// What another mailer has is tested and written as answers are; its password is shown nowhere.
+#[test]
+fn the_files_of_another_mailer_are_taken_over() {
+    let Some(place) = place() else { return };
+    let port = free_port();
+    let _smarthost = smarthost(&place, port);
+    let account =
+        format!("host smart.test\nport {port}\ntls on\nauth on\nuser joe@smart.test\npassword {PASSWORD}\n");
+    place.write(
+        "msmtprc",
+        &format!("account default\n{account}logfile /var/log/msmtp\nfrom box@smart.test\n"),
+    );
+    let file = place.path("msmtprc");
+    let file = file.to_str().unwrap();
+    let (code, text) = setup(&place, &["--from", file, "--admin", "them@far.test"], "");
+    assert_eq!(code, Some(0), "{text}");
+    for line in [
+        format!("Taken over from msmtp, {file}:\n"),
+        format!("not taken over: {file}:8: logfile\n"),
+        format!("smtp+starttls://smart.test:{port}: yes\n"),
+    ] {
+        assert!(text.contains(&line), "{text}");
+    }
+    let config = read(&place, "pillarbox.toml");
+    let expected = format!(
+        "admin = \"them@far.test\"\nrelay.smarthost = \"smtp+starttls://smart.test:{port}\"\nrelay.username = \"joe@smart.test\"\n\
+         rewrite.from = \"box@smart.test\"\n"
+    );
+    assert!(config.contains(&expected), "{config}");
+    assert_eq!((read(&place, "password"), mode(&place, "password")), (format!("{PASSWORD}\n"), 0o600));
+    // Nothing is found, or nothing that is known.
+    assert_eq!(setup(&place, &["--force", "--from", "/nonexistent/msmtprc"], "").0, Some(66));
+    assert_eq!(setup(&place, &["--force", "--from", "/etc/passwd"], "").0, Some(64));
 }

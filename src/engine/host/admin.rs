@@ -1,6 +1,6 @@
 //! Who receives root's mail on this host, and which failures can therefore be reported to nobody else.
 //!
-//! `admin` is the configured mailbox, or a member of the alias of root or postmaster. Own mail that cannot reach
+//! `admin` is a configured mailbox, or a member of the alias of root or postmaster. Own mail that cannot reach
 //! `admin` is kept in the queue instead of returned (see `engine::queue::manager`), because a notice about it would go
 //! to the same unreachable mailbox.
 
@@ -20,7 +20,7 @@ pub fn is_worth_keeping(site: &Site, envelope: &Envelope, recipient: &Mailbox) -
 pub fn is_admin(site: &Site, mailbox: &Mailbox) -> bool {
     let of = |local_part| Mailbox { local_part, domain: site.routes.home().clone() };
     let roots = [LocalPart::parse("root").ok(), Some(LocalPart::postmaster())];
-    site.routes.admin.as_ref() == Some(mailbox)
+    site.routes.admin.contains(mailbox)
         || roots.into_iter().flatten().any(|root| stands_for(site, &of(root), &|member| member == mailbox))
 }
 

@@ -261,8 +261,8 @@ pub(crate) fn route_policy(
     };
     let mut local_domains = settings.local_domains(hostname);
     // A user name as `admin` or `catch_all` means a user of this host, so its hostname must be a local domain.
-    let names_user = |a: &Option<Addressee>| matches!(a, Some(Addressee::User(_)));
-    if (names_user(&settings.admin) || names_user(&local.catch_all)) && !local_domains.contains(hostname) {
+    let mut named = settings.admin.iter().chain(&local.catch_all);
+    if named.any(|named| matches!(named, Addressee::User(_))) && !local_domains.contains(hostname) {
         local_domains.push(hostname.clone());
     }
     let address = |addressee: &Addressee| match addressee {
@@ -277,7 +277,7 @@ pub(crate) fn route_policy(
         in_homes: local.maildir.uses_home(),
         separator: local.separator,
         catch_all: local.catch_all.as_ref().and_then(addressee),
-        admin: settings.admin.as_ref().and_then(addressee),
+        admin: settings.admin.iter().filter_map(addressee).collect(),
         identities: Vec::new(),
         written: settings.admin.iter().chain(&local.catch_all).filter_map(address).collect(),
         next_hops: NextHops {
@@ -318,7 +318,14 @@ fn rewrite_policy(settings: &Settings, hostname: &Domain) -> RewritePolicy {
         local_domains: settings.local_domains(hostname),
         senders: rewrite.senders.clone(),
         others,
+        subject_prefix: rewrite.subject_prefix.replace("{host}", &first_label(hostname)),
     }
+}
+
+/// The name of this host as people call it: its first label.
+fn first_label(hostname: &Domain) -> String {
+    let label = hostname.name().and_then(|name| name.split('.').next());
+    label.map_or_else(|| hostname.to_string(), str::to_owned)
 }
 
 /// Whether the login at the smarthost decides about the senders of this host's own mail.

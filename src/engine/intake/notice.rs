@@ -95,7 +95,8 @@ pub(crate) fn report(
 ) -> Result<(), String> {
     let &Subject { id, envelope, arrival, size_octets, admin } = message;
     // A notice to `admin` about a failure to reach `admin` would fail as well.
-    let admin = admin.filter(|&admin| recipients.iter().all(|item| item.recipient.mailbox != *admin));
+    let reaches = |admin: &Mailbox, failed: &Mailbox| failed == admin || site.routes.admin.contains(failed);
+    let admin = admin.filter(|&admin| !recipients.iter().any(|item| reaches(admin, &item.recipient.mailbox)));
     let report = NoticeReport {
         hostname: &site.terms.hostname,
         id,
@@ -144,7 +145,7 @@ fn addressee(site: &Site, notice: &Notice, has_failed: bool) -> Result<Option<(R
             );
         }
     }
-    if !has_failed || site.routes.admin.is_none() {
+    if !has_failed || site.routes.admin.is_empty() {
         return Ok(None);
     }
     match site.route(&ForwardPath::Postmaster) {

@@ -4,6 +4,7 @@
 //! | step, in this order | for | by |
 //! | --- | --- | --- |
 //! | rewrite senders in header and envelope | mail of this host | `rules::message::rewrite` |
+//! | put `rewrite.subject_prefix` in front of Subject | mail of this host | `rules::message::rewrite::subject` |
 //! | correct the Date that this host wrote while its clock was wrong | mail of this host | `rules::pacing::running_clock` |
 //! | encode what the next hop cannot take: long lines, eight bits | mail of this host, with `rewrite.repair` | `rules::message::recode` |
 //! | sign | mail of this host | `rules::message::dkim` |
@@ -24,6 +25,7 @@ use crate::mail::next_hop::Smarthost;
 use crate::rules::message::dkim::{HEADER_MAX_OCTETS, Signer};
 use crate::rules::message::recode::{HopSupport, Plan, Recoder, Survey};
 use crate::rules::message::rewrite::RewritePolicy;
+use crate::rules::message::rewrite::subject::prefixed;
 use crate::rules::pacing::running_clock::mended;
 use crate::store::queue::Entry;
 use std::io::{self, Read};
@@ -96,7 +98,7 @@ impl<'a> Outgoing<'a> {
     }
 
     fn rewrite(&mut self, policy: &RewritePolicy, date: Option<WallTime>) {
-        if policy.is_idle() && date.is_none() {
+        if policy.is_idle() && date.is_none() && policy.subject_prefix.is_empty() {
             return;
         }
         if let Some((new, old)) = rewritten(policy, self.entry, &self.envelope.reverse_path, date) {
@@ -222,13 +224,15 @@ fn rewritten(
         Ok(Some(mut start)) => {
             let rewritten = (!policy.is_idle()).then(|| policy.header(&start, reverse_path)).flatten();
             let octets = section(&start).len();
-            let new = rewritten.map(|(new, _)| new);
-            let new = match (new, date) {
-                (new, Some(date)) => {
-                    redated(new.as_deref().or(start.get(..octets)).unwrap_or_default(), date)
-                }
-                (new, None) => new?,
-            };
+            let mut new = rewritten.map(|(new, _)| new);
+            let old = start.get(..octets).unwrap_or_default();
+            if let Some(changed) = prefixed(new.as_deref().unwrap_or(old), &policy.subject_prefix) {
+                new = Some(changed);
+            }
+            if let Some(date) = date {
+                new = Some(redated(new.as_deref().unwrap_or(old), date));
+            }
+            let new = new?;
             start.truncate(octets);
             return Some((new, start));
         }

@@ -116,12 +116,13 @@ pub fn write_notice(
         })
         .collect();
     let is_bounce = description.origin.starts_with(notice::BOUNCE);
+    let admin = site.routes.admin_address().filter(|_| is_bounce);
     let message = Subject {
         id: entry.id(),
         envelope: &description.envelope,
         arrival: description.arrival,
         size_octets: entry.message_octets(),
-        admin: site.routes.admin.as_ref().filter(|_| is_bounce),
+        admin: admin.as_ref(),
     };
     if recipients.is_empty() {
         return None;

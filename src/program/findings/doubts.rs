@@ -8,7 +8,7 @@
 //! | hostname | – | other hosts refuse it in EHLO |
 //! | `local.users` | a misspelt "system" as the only user | a misspelt "any" |
 //! | root | – | mail for root, or for root and postmaster, has no recipient |
-//! | `admin`, `local.catch_all` | no such user; the domain is refused | it leaves though its domain is local; it stays here |
+//! | `admin`, `local.catch_all` | no such user, or one without a mailbox; the domain is refused | it leaves though its domain is local; it stays here |
 //! | aliases | a loop | unknown members; members that leave though their domain is local |
 //! | `relay.username` | a login without a smarthost | the login is no address, and no sender is set |
 //! | `[oauth]` | – | no login takes a token; nobody has logged in yet, or the token is refused |
@@ -32,9 +32,10 @@ use crate::engine::host::site::{Site, hostname_flaw};
 use crate::engine::inbound::listener;
 use crate::engine::outbound::tokens::TokenKeeper;
 use crate::mail::address::{ForwardPath, Mailbox};
+use crate::mail::fold::fold;
 use crate::mail::unqualified::Unqualified;
 use crate::program::remote::client::is_served;
-use crate::rules::routing::route::{Destination, LocalUsers, NoRoute, Routed};
+use crate::rules::routing::route::{Destination, LocalUser, LocalUsers, NoRoute, Routed};
 use crate::sys::user;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
@@ -47,11 +48,11 @@ pub fn find(site: &Site, places: &Places, found: &mut CheckReport) {
     hostname(site, places, found);
     users(site, places, found);
     root(site, places, found);
-    let (admin, catch_all) = (&site.settings.admin, &site.settings.local.catch_all);
-    for (table, key, addressee) in [("", "admin", admin), ("local", "catch_all", catch_all)] {
-        if let Some(addressee) = addressee {
-            stand_in(site, places, (places.of(table, key), addressee), found);
-        }
+    for admin in &site.settings.admin {
+        stand_in(site, places, (places.of("", "admin"), admin), found);
+    }
+    if let Some(catch_all) = &site.settings.local.catch_all {
+        stand_in(site, places, (places.of("local", "catch_all"), catch_all), found);
     }
     aliases(site, found);
     tokens(site, places, found);
@@ -94,7 +95,7 @@ fn root(site: &Site, places: &Places, found: &mut CheckReport) {
     let Ok(root) = Unqualified::parse("root") else { return };
     let path = root.forward_path(site.routes.home());
     let is_refused = |path| matches!(site.route(path), Err(NoRoute::UnknownUser));
-    if site.settings.admin.is_none() && is_refused(&path) {
+    if site.settings.admin.is_empty() && is_refused(&path) {
         let whose = if is_refused(&ForwardPath::Postmaster) { "root and postmaster" } else { "root" };
         let text = format!("mail for {whose} has no recipient; write admin = \"me@example.com\"");
         found.warn(places.of("local", "users"), text);
@@ -114,6 +115,18 @@ fn stand_in(site: &Site, places: &Places, of: (Option<FilePosition>, &Addressee)
     match site.route(&ForwardPath::Mailbox(mailbox.clone())) {
         Ok(Routed { leaves: true, .. }) => found.warn(place, leaves(site, &mailbox)),
         Ok(Routed { destination: Destination::Maildir(user), .. })
+            if site.routes.in_homes && lacks_home(&user) =>
+        {
+            let home = user.account.map(|account| account.home).unwrap_or_default();
+            let text = format!(
+                "the user {:?} has no mailbox, as the home {} is missing, so this mail would wait; make it, or write an address \
+                 such as \"me@example.com\"",
+                user.name,
+                home.display()
+            );
+            found.problem(place, text);
+        }
+        Ok(Routed { destination: Destination::Maildir(user), .. })
             if matches!(addressee, Addressee::Mailbox(_))
                 && places.of("local", "domains").is_none()
                 && !site.settings.relay.smarthost.is_empty() =>
@@ -127,6 +140,15 @@ fn stand_in(site: &Site, places: &Places, of: (Option<FilePosition>, &Addressee)
             found.warn(place, text);
         }
         Ok(_) | Err(NoRoute::LookupFailed(_)) => {}
+        // A system user whose home is not for mail.
+        Err(NoRoute::UnknownUser) if site.routes.in_homes && is_account(&mailbox) => {
+            let text = format!(
+                "the user {:?} has no mailbox, because homes of system users are not for mail, so this mail would be lost; \
+                 write an address such as \"me@example.com\", or another user",
+                mailbox.local_part.as_str()
+            );
+            found.problem(place, text);
+        }
         Err(NoRoute::UnknownUser) => {
             let text = format!(
                 "no local user is named {:?}, so this mail would be lost; write an address such as \"me@example.com\", or a user \
@@ -139,6 +161,17 @@ fn stand_in(site: &Site, places: &Places, of: (Option<FilePosition>, &Addressee)
             found.problem(place, format!("mail for {mailbox} goes nowhere: {text}; write another address"));
         }
     }
+}
+
+/// Whether the mailbox would be in a home that does not exist.
+fn lacks_home(user: &LocalUser) -> bool {
+    let home = user.account.as_ref().map(|account| &account.home);
+    home.is_some_and(|home| std::fs::metadata(home).is_err_and(|error| error.kind() == ErrorKind::NotFound))
+}
+
+/// Whether the system has an account of this name.
+fn is_account(mailbox: &Mailbox) -> bool {
+    user::find(&fold(mailbox.local_part.as_str())).is_ok_and(|account| account.is_some())
 }
 
 /// The warning about an address in a local domain that no user here has.

@@ -12,6 +12,8 @@
 //! | client id, where the provider takes tokens | `--client-id` | a password all the same |
 //! | sender | `--sender` | the login is the sender |
 //!
+//! A password that the host refuses is asked for again, at a terminal. `--from` gives answers from another mailer's files.
+//!
 //! The login is that of `--username`, else the one before the host, else the address for alerts. A proposal that only DNS
 //! makes can be forged, so scripts have to name that host themselves.
 
@@ -25,7 +27,7 @@ use crate::program::terminal::{Mute, check_password, line, prompt};
 use crate::rules::accounts::oauth::provider::{of_smarthost, takes_no_password};
 use crate::rules::advice::providers::Named;
 use crate::smtp::sasl::{CREDENTIAL_MAX_OCTETS, Secret};
-use rustix::termios::tcgetattr;
+use rustix::termios::{Termios, tcgetattr};
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
 
@@ -52,7 +54,7 @@ pub enum Password {
 
 /// The answers.
 pub struct Answers {
-    /// The address for alerts.
+    /// The address for alerts, or several with commas between them.
     pub admin: String,
     /// Ways to reach the smarthost, in the order to try; empty: delivery by MX.
     pub candidates: Vec<Smarthost>,
@@ -68,7 +70,13 @@ impl Answers {
     /// The recipient that the test asks about. Mail for a user of this host would never reach the smarthost.
     pub fn probed(&self) -> &str {
         let is_remote = |address: &&str| address.contains('@');
-        [self.admin.as_str(), &self.login].into_iter().find(is_remote).unwrap_or(&self.admin)
+        let first = self.admins().next().unwrap_or_default();
+        self.admins().chain([self.login.as_str()]).find(is_remote).unwrap_or(first)
+    }
+
+    /// The addresses for alerts, which commas separate.
+    pub fn admins(&self) -> impl Iterator<Item = &str> {
+        self.admin.split(',').map(str::trim)
     }
 }
 
@@ -82,7 +90,9 @@ pub fn ask(options: &Options, resolver: &dyn Resolve) -> Result<Answers, Command
         None => answer("admin", "Address that gets the alerts: ")?,
     };
     let wrong = |error: &dyn std::fmt::Display| CommandFailure::new(exit::DATA, format!("setup: {error}"));
-    let address = Unqualified::parse(&admin).map_err(|error| wrong(&format!("{admin:?}: {error}")))?;
+    let parsed = |it: &str| Unqualified::parse(it).map_err(|error| wrong(&format!("{it:?}: {error}")));
+    let addresses = admin.split(',').map(|it| parsed(it.trim())).collect::<Result<Vec<_>, _>>()?;
+    let Some(address) = addresses.first() else { return Err(missing("admin")) };
     let proposal = || propose(resolver, address.domain.as_ref()?);
     let text = match options.value("smarthost") {
         Some(PROPOSED) => match proposal() {
@@ -102,7 +112,8 @@ pub fn ask(options: &Options, resolver: &dyn Resolve) -> Result<Answers, Command
         return Ok(Answers { admin, candidates, sender: sender(options, &login)?, login, password });
     }
     let mut named = Named::parse(&text).map_err(|error| wrong(&error))?;
-    let own = || if address.domain.is_some() { admin.clone() } else { String::new() };
+    let first = admin.split(',').next().unwrap_or_default().trim();
+    let own = || if address.domain.is_some() { first.to_owned() } else { String::new() };
     let login = options.value("username").map(str::to_owned).or(named.login.take()).unwrap_or_else(own);
     let password = if login.is_empty() { Password::None } else { password(options, &login, &named)? };
     if matches!(password, Password::None) {
@@ -174,20 +185,16 @@ fn password(options: &Options, login: &str, named: &Named) -> Result<Password, C
     if let Some(token) = token(options, named)? {
         return Ok(token);
     }
+    if let Some(taken) = &options.taken_password {
+        let copy = Secret::new(taken.octets().to_vec());
+        return checked(login, copy);
+    }
     let input = std::io::stdin();
     let typed = match tcgetattr(&input) {
-        Ok(settings) => {
-            let _mute = Mute::begin(input.as_fd(), settings).map_err(unreadable)?;
-            let host =
-                named.candidates.first().map(|candidate| candidate.host.to_string()).unwrap_or_default();
-            prompt(&format!("Password of {login} at {host} (empty: no login): "));
-            let typed = line(input.as_fd(), CREDENTIAL_MAX_OCTETS);
-            prompt("\n");
-            match typed.map_err(unreadable)? {
-                Some(typed) if typed.octets().is_empty() => return Ok(Password::None),
-                typed => typed,
-            }
-        }
+        Ok(settings) => match at_terminal(&input, settings, login, named.candidates.first(), "no login")? {
+            Some(typed) if typed.octets().is_empty() => return Ok(Password::None),
+            typed => typed,
+        },
         Err(_) => line(input.as_fd(), CREDENTIAL_MAX_OCTETS).map_err(unreadable)?,
     };
     let typed = typed.filter(|typed| !typed.octets().is_empty()).ok_or_else(|| {
@@ -196,6 +203,10 @@ fn password(options: &Options, login: &str, named: &Named) -> Result<Password, C
              or give it as the first line of standard input",
         )
     })?;
+    checked(login, typed)
+}
+
+fn checked(login: &str, typed: Secret) -> Result<Password, CommandFailure> {
     check_password(login, &typed)
         .map_err(|error| CommandFailure::new(exit::DATA, format!("setup: the password {error}")))?;
     Ok(Password::Typed(typed))
@@ -218,6 +229,38 @@ fn token(options: &Options, named: &Named) -> Result<Option<Password>, CommandFa
         )?,
     };
     Ok((!client_id.is_empty()).then_some(Password::Token(provider, client_id)))
+}
+
+/// Asks for a password, without echo; `empty` says what no password means.
+fn at_terminal(
+    input: &std::io::Stdin,
+    settings: Termios,
+    login: &str,
+    host: Option<&Smarthost>,
+    empty: &str,
+) -> Result<Option<Secret>, CommandFailure> {
+    let _mute = Mute::begin(input.as_fd(), settings).map_err(unreadable)?;
+    let host = host.map(|host| host.host.to_string()).unwrap_or_default();
+    prompt(&format!("Password of {login} at {host} (empty: {empty}): "));
+    let typed = line(input.as_fd(), CREDENTIAL_MAX_OCTETS);
+    prompt("\n");
+    typed.map_err(unreadable)
+}
+
+/// Asks for a password again that the host has refused, at a terminal. Returns whether there is another one.
+///
+/// # Errors
+/// The new password can't be one.
+pub fn ask_again(answers: &mut Answers) -> Result<bool, CommandFailure> {
+    let input = std::io::stdin();
+    let Ok(settings) = tcgetattr(&input) else { return Ok(false) };
+    if !matches!(answers.password, Password::Typed(_)) {
+        return Ok(false);
+    }
+    let typed = at_terminal(&input, settings, &answers.login, answers.candidates.first(), "give up")?;
+    let Some(typed) = typed.filter(|typed| !typed.octets().is_empty()) else { return Ok(false) };
+    answers.password = checked(&answers.login, typed)?;
+    Ok(true)
 }
 
 /// The failure of an answer that nobody gave.

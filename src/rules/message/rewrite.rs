@@ -15,7 +15,7 @@
 //!
 //! The policy applies to this host's own mail, each time that it leaves: never to mail in a Maildir or in the queue,
 //! and never to mail in transit, which its author has signed. Reply-To, other addresses and the body stay unchanged.
-//! To rewrite twice has the same result as to rewrite once.
+//! To rewrite twice has the same result as to rewrite once. The prefix of Subject is in [`subject`].
 //!
 //! All text is in canonical form (see [`crate::mail::message`]). A From that is no address list becomes a display
 //! name if all senders are replaced, and otherwise stays.
@@ -33,6 +33,8 @@
 //! The first match of these rules gives the new address of a sender: it is one of the new addresses already, and
 //! stays; a row of `rewrite.senders` has the whole address; for an address of this host, a row has its local part;
 //! the rule for all other senders.
+
+pub mod subject;
 
 use crate::mail::address::{Domain, Mailbox, ReversePath};
 use crate::mail::address_list::{self, AddressSpan};
@@ -59,6 +61,8 @@ pub struct RewritePolicy {
     pub senders: Vec<(Unqualified, Mailbox)>,
     /// The rule for all other senders.
     pub others: Others,
+    /// What stands in front of each Subject, for [`subject::prefixed`]; empty: nothing.
+    pub subject_prefix: String,
 }
 
 /// The rule for senders that are not listed.
@@ -79,7 +83,7 @@ struct NewAuthor {
 }
 
 impl RewritePolicy {
-    /// Whether the policy changes nothing.
+    /// Whether the policy changes no sender.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.senders.is_empty() && self.others == Others::Stay

@@ -9,6 +9,7 @@
 //! | an address elsewhere | itself |
 //! | `:include:/PATH` | the targets in the file |
 //! | a user with a `.forward` | the targets in that file |
+//! | root and others for whom several `admin`s stand in | all of these |
 //!
 //! The expansion always ends: each name is visited once, no chain is longer than [`DEPTH_MAX`], an alias has at most
 //! [`MEMBERS_MAX`] members, and each member gets one copy. A loop or an unknown name costs the other recipients
@@ -113,7 +114,7 @@ struct Expander<'a> {
 impl<'a> Expander<'a> {
     /// Visits a local mailbox. `is_written`: a target named it with its domain, so it may lie elsewhere.
     fn local(&mut self, mailbox: &Mailbox, is_written: bool) -> Result<(), NoRoute> {
-        let Sources { policy, aliases, accounts, files } = *self.sources;
+        let Sources { policy, aliases, accounts, .. } = *self.sources;
         match self.alias(mailbox) {
             // `joe: joe, …` includes joe's own mailbox.
             Some((alias, _)) if self.chain.last().is_some_and(|last| last == alias) => {
@@ -137,24 +138,29 @@ impl<'a> Expander<'a> {
             None => {}
         }
         match policy.occupant(mailbox, accounts) {
-            Ok(Occupant::StandIn(to)) if policy.is_local(&to.domain) && self.alias(to).is_some() => {
-                self.local(to, false)
-            }
-            Ok(occupant) => {
-                let route = policy.route_occupant(occupant, accounts);
-                if let Ok(routed) = &route
-                    && let Some((user, account)) = routed.account()
-                    // Two users who forward to each other keep what comes back.
-                    && self.chain.iter().all(|known| *known != forward_name(user))
-                    && let Some(targets) = files.forward(account)
-                {
-                    let mailbox = routed.mailbox.clone();
-                    return self.descend(&forward_name(user), &targets, &mailbox);
+            Ok(Occupant::StandIn(all)) => all.iter().try_for_each(|to| {
+                if policy.is_local(&to.domain) && self.alias(to).is_some() {
+                    return self.local(to, false);
                 }
-                self.end(mailbox, route)
-            }
+                self.arrive(if all.len() > 1 { to } else { mailbox }, policy.redirect(to, accounts))
+            }),
+            Ok(occupant) => self.arrive(mailbox, policy.route_occupant(occupant, accounts)),
             Err(no_route) => self.end(mailbox, self.or_elsewhere(mailbox, Err(no_route), is_written)),
         }
+    }
+
+    /// Visits the user at the end of a chain, who may forward.
+    fn arrive(&mut self, mailbox: &Mailbox, route: Result<Routed, NoRoute>) -> Result<(), NoRoute> {
+        if let Ok(routed) = &route
+            && let Some((user, account)) = routed.account()
+            // Two users who forward to each other keep what comes back.
+            && self.chain.iter().all(|known| *known != forward_name(user))
+            && let Some(targets) = self.sources.files.forward(account)
+        {
+            let mailbox = routed.mailbox.clone();
+            return self.descend(&forward_name(user), &targets, &mailbox);
+        }
+        self.end(mailbox, route)
     }
 
     /// A written address that no user here has lies elsewhere; see [`RoutePolicy::written`].

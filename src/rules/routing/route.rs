@@ -5,7 +5,7 @@
 //! | the mailbox | goes to |
 //! | --- | --- |
 //! | a domain elsewhere | the exception for the domain (`relay.routes`), else the smarthosts, else the MX hosts |
-//! | a local name with an alias | the members of the alias; intake expands it (`expansion`) |
+//! | a local name with an alias | the members of the alias; intake expands it (`expansion`), as it does several `admin`s |
 //! | `postmaster` | `admin`, else the user `postmaster`, else root's mailbox, else a Maildir of its own, or with Maildirs in homes as any other name |
 //! | a user that is a person | the user's Maildir |
 //! | a system user, or root | `admin`, else the user's Maildir; one in its home counts as no user |
@@ -31,6 +31,7 @@ use crate::mail::unqualified::is_unreadable;
 use crate::smtp::reply::Reply;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::slice::from_ref;
 
 /// The local users.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -62,8 +63,8 @@ pub struct RoutePolicy {
     pub separator: Option<char>,
     /// Gets the mail of unknown users: a local user, or a mailbox elsewhere.
     pub catch_all: Option<Mailbox>,
-    /// Gets the mail of root, postmaster and system users without a mailbox.
-    pub admin: Option<Mailbox>,
+    /// All of them get the mail of root, postmaster and system users without a mailbox.
+    pub admin: Vec<Mailbox>,
     /// The addresses that this host's mail carries outside (`[rewrite]`). Mail to such an address that belongs to no
     /// user here goes where postmaster's mail goes.
     pub identities: Vec<Mailbox>,
@@ -160,8 +161,8 @@ pub enum NoRoute {
 pub(crate) enum Occupant<'a> {
     /// A local user.
     User(Mailbox, LocalUser),
-    /// Another mailbox instead of the user's: `admin` or `catch_all`.
-    StandIn(&'a Mailbox),
+    /// Other mailboxes instead of the user's, at least one: those of `admin`, or `catch_all`.
+    StandIn(&'a [Mailbox]),
     /// No user here: an address that the operator wrote.
     Elsewhere(Mailbox),
 }
@@ -241,11 +242,7 @@ impl RoutePolicy {
             return Ok(alias());
         }
         match self.occupant(mailbox, accounts) {
-            Ok(Occupant::StandIn(to))
-                if self.is_local(&to.domain) && aliases.find(&key(to), self.separator).is_some() =>
-            {
-                Ok(alias())
-            }
+            Ok(Occupant::StandIn(to)) if self.is_expanded(to, aliases) => Ok(alias()),
             Err(NoRoute::UnknownUser) if aliases.names(mailbox) => self.leave(mailbox),
             occupant => self.route_occupant(occupant?, accounts),
         }
@@ -299,7 +296,9 @@ impl RoutePolicy {
     ) -> Result<Routed, NoRoute> {
         match occupant {
             Occupant::User(mailbox, user) => Ok(here(mailbox, user)),
-            Occupant::StandIn(to) => self.redirect(to, accounts),
+            // Of several, intake has made copies; a copy that waits for a user here since before goes to the first one.
+            Occupant::StandIn([to, ..]) => self.redirect(to, accounts),
+            Occupant::StandIn([]) => Err(NoRoute::UnknownUser),
             Occupant::Elsewhere(to) => self.leave(&to),
         }
     }
@@ -315,18 +314,18 @@ impl RoutePolicy {
             return self.postmaster(accounts);
         }
         if let Some(user) = self.find_user(&name, accounts)? {
-            match &self.admin {
-                Some(admin) if is_system_account(&user) => return Ok(Occupant::StandIn(admin)),
+            match self.admin.as_slice() {
+                admin @ [_, ..] if is_system_account(&user) => return Ok(Occupant::StandIn(admin)),
                 _ if self.has_mailbox(&user) => return Ok(Occupant::User(mailbox.clone(), user)),
                 _ => {}
             }
         }
-        match (&self.admin, &self.catch_all) {
+        match (self.admin.as_slice(), &self.catch_all) {
             // root need not be in the database for its mail to matter.
-            (Some(admin), _) if name == "root" => Ok(Occupant::StandIn(admin)),
+            (admin @ [_, ..], _) if name == "root" => Ok(Occupant::StandIn(admin)),
             _ if is_among(mailbox, &self.written) => Ok(Occupant::Elsewhere(mailbox.clone())),
             _ if is_among(mailbox, &self.identities) => self.postmaster(accounts),
-            (_, Some(catch_all)) => Ok(Occupant::StandIn(catch_all)),
+            (_, Some(catch_all)) => Ok(Occupant::StandIn(from_ref(catch_all))),
             _ => Err(NoRoute::UnknownUser),
         }
     }
@@ -364,8 +363,8 @@ impl RoutePolicy {
     /// `postmaster` is accepted (RFC 5321 §4.5.1) wherever it can have a mailbox. A Maildir of its own has no place in
     /// homes: without `admin` and `catch_all` the mail would be refused after DATA, for ever.
     fn postmaster(&self, accounts: &dyn Accounts) -> Result<Occupant<'_>, NoRoute> {
-        if let Some(admin) = &self.admin {
-            return Ok(Occupant::StandIn(admin));
+        if !self.admin.is_empty() {
+            return Ok(Occupant::StandIn(&self.admin));
         }
         for name in ["postmaster", "root"] {
             if let Some(user) = self.find_user(name, accounts)?.filter(|user| self.has_mailbox(user)) {
@@ -373,14 +372,31 @@ impl RoutePolicy {
             }
         }
         if self.in_homes {
-            return self.catch_all.as_ref().map(Occupant::StandIn).ok_or(NoRoute::UnknownUser);
+            let catch_all = self.catch_all.as_ref().map(from_ref);
+            return catch_all.map(Occupant::StandIn).ok_or(NoRoute::UnknownUser);
         }
         let user = LocalUser { name: "postmaster".into(), account: None };
         Ok(Occupant::User(self.postmaster_here(), user))
     }
 
+    /// The address of all whom `admin` names: the only one, or for several the postmaster, whose mail they get.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<Mailbox> {
+        match self.admin.as_slice() {
+            [] => None,
+            [admin] => Some(admin.clone()),
+            _ => Some(self.postmaster_here()),
+        }
+    }
+
+    /// Whether intake has to expand who gets mail instead of a user: several, or one with an alias.
+    fn is_expanded(&self, to: &[Mailbox], aliases: &AliasTable) -> bool {
+        let has_alias = |to: &Mailbox| aliases.find(&key(to), self.separator).is_some();
+        to.len() > 1 || to.iter().any(|to| self.is_local(&to.domain) && has_alias(to))
+    }
+
     /// Sends on to another mailbox. This happens once: a local target is not redirected again.
-    fn redirect(&self, to: &Mailbox, accounts: &dyn Accounts) -> Result<Routed, NoRoute> {
+    pub(crate) fn redirect(&self, to: &Mailbox, accounts: &dyn Accounts) -> Result<Routed, NoRoute> {
         if !self.is_local(&to.domain) {
             let destination = Destination::Relay(self.next_hops.of_domain(&to.domain)?);
             return Ok(Routed { mailbox: to.clone(), destination, is_local: true, leaves: false });

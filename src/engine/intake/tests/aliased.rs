@@ -254,3 +254,31 @@ fn a_copy_whose_maildir_takes_none_now_is_tried_again_and_the_others_are_not() {
         assert_eq!((host.taken.lock().unwrap().len(), world.half_written()), (1, 0));
     }
 }
+
+/// Several `admin`s all get root's mail, and failures to reach one of them are told to nobody.
+#[test]
+fn all_admins_get_the_mail_of_root_and_the_notices() {
+    let world = World::new("admin = [\"alice\", \"joe@far.example\"]");
+    let host = far(&world);
+    for to in ["root@box.example", "postmaster@box.example"] {
+        world.accept("x@y.example", &[to]);
+        world.pass();
+    }
+    assert_eq!((world.queue(), world.mail("alice").len()), (vec![], 2));
+    assert_eq!(host.taken.lock().unwrap().iter().filter(|taken| taken.to == [FAR]).count(), 2);
+}
+
+/// A bounce that can't be delivered is reported to all of them.
+#[test]
+fn all_admins_learn_of_a_bounce_that_fails() {
+    let world = World::new("admin = [\"alice\", \"bob\"]");
+    let host = Host::new(|stage, _| if stage == Stage::Rcpt { reply("550 5.1.1 nobody") } else { Say::Yes });
+    world.net.domain("far.example", "192.0.2.1", Peer::Host(host));
+    // The message fails, and then its bounce to the sender, who is there as well.
+    world.submit("sender@far.example", &["gone@far.example"], "Subject: x\n\nx\n");
+    for _ in 0..4 {
+        world.pass();
+    }
+    assert_eq!((world.mail("alice").len(), world.mail("bob").len()), (1, 1), "{:?}", world.queue());
+    assert!(world.mail("bob")[0].contains("sender@far.example"));
+}

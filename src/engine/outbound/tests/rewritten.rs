@@ -205,3 +205,20 @@ fn what_the_next_hop_delivers_is_as_it_would_be_here() {
     let (from, left) = taken(&host).pop().unwrap();
     assert_eq!((from.as_str(), without_trace(&left)), ("root@box.example", MESSAGE));
 }
+
+/// The prefix stands before the Subject of own mail that leaves, and of no other; the size is that of what is sent.
+#[test]
+fn subjects_of_own_mail_get_the_prefix_as_they_leave() {
+    let (world, host) = world("rewrite.repair = false\nrewrite.subject_prefix = \"[{host}] \"");
+    for message in [MESSAGE, &MESSAGE.replace("alert", "[box] alert")] {
+        let recipients = ["alice@box.example", "joe@far.example"];
+        assert!(world.submit("root@box.example", &recipients, message).starts_with("250"));
+        assert_eq!(world.pass(), None);
+        let (_, left) = taken(&host).pop().unwrap();
+        assert_eq!(without_trace(&left), MESSAGE.replace("alert", "[box] alert"));
+        let commands = host.commands.lock().unwrap().clone();
+        let size = format!("SIZE={}", left.replace('\n', "\r\n").len());
+        assert!(commands.iter().any(|line| line.ends_with(&size)), "{size}: {commands:?}");
+        assert!(world.mail("alice").pop().unwrap().ends_with(message));
+    }
+}

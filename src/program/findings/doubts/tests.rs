@@ -2,6 +2,8 @@
 
 use super::super::contents::examine;
 use super::super::report::CheckReport;
+use super::lacks_home;
+use crate::rules::routing::route::{LocalUser, SystemAccount};
 use crate::sys::user::ProcessUser;
 use std::fs::{Permissions, create_dir_all, remove_dir_all, set_permissions, write};
 use std::os::unix::fs::PermissionsExt;
@@ -34,8 +36,13 @@ impl Place {
         let d = self.0.display().to_string();
         let name = if keys.contains("hostname =") { "" } else { "hostname = \"example.com\"" };
         let users = if keys.contains("local.users") { "" } else { "local.users = [\"alice\", \"root\"]" };
+        let maildir = if keys.contains("local.maildir") {
+            String::new()
+        } else {
+            format!("local.maildir = \"{d}/m/{{user}}\"")
+        };
         let text = format!(
-            "{name}\nstate = \"{d}/s\"\ncontrol = \"{d}/c.sock\"\nlocal.maildir = \"{d}/m/{{user}}\"\n\
+            "{name}\nstate = \"{d}/s\"\ncontrol = \"{d}/c.sock\"\n{maildir}\n\
              local.aliases = \"{d}/aliases\"\n{users}\n{}",
             keys.replace("D/", &format!("{d}/"))
         );
@@ -92,6 +99,11 @@ fn what_would_lose_the_first_alert_is_told() {
         ),
         ("", "admin = \"alice\"\n", &[]),
         ("", "admin = \"bob\"\n", &[("D/f:7:9: no local user is named \"bob\"", "lost; write an address")]),
+        (
+            "",
+            "local.maildir = \"{home}/Maildir\"\nlocal.users = \"system\"\nadmin = \"root\"\n",
+            &[("D/f:9:9: the user \"root\" has no mailbox", "or another user")],
+        ),
         (
             "",
             "admin = \"me@gone.example\"\nrelay.routes = { \"gone.example\" = \"error:5.1.2 no mail there\" }\n",
@@ -281,4 +293,14 @@ fn tokens_that_nobody_uses_or_has_fetched_are_told() {
     let missing = told(&format!("{oauth}relay.username = \"joe@a.example\"\nrelay.auth = \"xoauth2\"\n"));
     let words = "there is no token for joe@a.example yet; run: pillarbox login joe@a.example";
     assert!(missing.len() == 1 && missing[0].ends_with(words), "{missing:?}");
+}
+
+#[test]
+fn a_user_whose_home_is_missing_has_no_mailbox() {
+    let user = |home: &str| {
+        let account = SystemAccount { name: "joe".into(), uid: 1000, gid: 1000, home: home.into() };
+        LocalUser { name: "joe".into(), account: Some(account) }
+    };
+    assert!(lacks_home(&user("/nonexistent/joe")) && !lacks_home(&user("/")));
+    assert!(!lacks_home(&LocalUser { name: "joe".into(), account: None }));
 }

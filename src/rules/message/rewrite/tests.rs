@@ -15,6 +15,7 @@ fn policy(senders: &[(&str, &str)], others: Others) -> RewritePolicy {
         local_domains: vec![domain("localhost"), domain("router.lan"), domain("home.example")],
         senders: senders.iter().map(|(old, new)| (Unqualified::parse(old).unwrap(), mailbox(new))).collect(),
         others,
+        subject_prefix: String::new(),
     }
 }
 

@@ -63,7 +63,7 @@ fn policy() -> RoutePolicy {
         in_homes: false,
         separator: Some('+'),
         catch_all: None,
-        admin: None,
+        admin: Vec::new(),
         identities: Vec::new(),
         written: Vec::new(),
         next_hops: NextHops::default(),
@@ -71,7 +71,7 @@ fn policy() -> RoutePolicy {
 }
 
 fn with_admin(admin: &str) -> RoutePolicy {
-    RoutePolicy { admin: Some(Mailbox::parse(admin).unwrap()), ..policy() }
+    RoutePolicy { admin: vec![Mailbox::parse(admin).unwrap()], ..policy() }
 }
 
 fn expanded(policy: &RoutePolicy, text: &str, mailbox: &Mailbox) -> Result<Expansion, NoRoute> {
@@ -138,6 +138,34 @@ fn names_and_addresses() {
     );
 }
 
+/// Several `admin`s are like an alias of root with these members, unless an alias of root says otherwise.
+#[test]
+fn all_admins_get_what_is_for_admin() {
+    let admin =
+        ["me@far.example", "joe@box.lan", "pat@box.lan"].map(|it| Mailbox::parse(it).unwrap()).to_vec();
+    let all = "me@far.example, joe:joe@box.lan, pat:pat@box.lan, p@far.example";
+    check(
+        &RoutePolicy { admin, ..policy() },
+        &[
+            ("", "root@box.lan", all),
+            ("", "daemon@localhost", all),
+            ("", "postmaster", all),
+            ("a: root, mia", "a@box.lan", &format!("{all}, mia:mia@box.lan")),
+            ("joe: mia", "root@box.lan", "me@far.example, mia:mia@box.lan, pat:pat@box.lan, p@far.example"),
+            ("root: mia", "root@box.lan", "mia:mia@box.lan"),
+            ("", "joe@box.lan", "no alias: joe@box.lan"),
+        ],
+    );
+    // One that does not exist costs the others nothing.
+    let admin = ["gone@box.lan", "joe@box.lan"].map(|it| Mailbox::parse(it).unwrap()).to_vec();
+    let policy = RoutePolicy { admin, ..policy() };
+    check(&policy, &[("", "root@box.lan", "nobody:gone@box.lan, joe:joe@box.lan")]);
+    // A copy that is queued for root, from before there were several, still has a route.
+    let root = Mailbox::parse("root@box.lan").unwrap();
+    let both = RoutePolicy { admin: vec![Mailbox::parse("joe@box.lan").unwrap(), root.clone()], ..policy };
+    assert_eq!(both.route_mailbox(&root, &Box).unwrap().mailbox.to_string(), "joe@box.lan");
+}
+
 /// A box with the name of the mail domain.
 #[test]
 fn written_addresses_that_nobody_here_has_are_elsewhere() {
@@ -156,7 +184,7 @@ fn written_addresses_that_nobody_here_has_are_elsewhere() {
         ],
     );
     let admin = Mailbox::parse("me@box.lan").unwrap();
-    let on = RoutePolicy { admin: Some(admin.clone()), written: vec![admin], ..policy() };
+    let on = RoutePolicy { admin: vec![admin.clone()], written: vec![admin], ..policy() };
     check(
         &on,
         &[
@@ -350,7 +378,7 @@ proptest! {
     ) {
         let text: String = lines.iter().map(|(name, targets)| format!("{name}: {}\n", targets.join(", "))).collect();
         let mailbox = |text: String| Mailbox::parse(&text).unwrap();
-        let policy = RoutePolicy { admin: admin.map(mailbox), catch_all: catch_all.map(mailbox), ..policy() };
+        let policy = RoutePolicy { admin: admin.map(mailbox).into_iter().collect(), catch_all: catch_all.map(mailbox), ..policy() };
         if let Ok(Expansion { members, .. }) = expanded(&policy, &text, &mailbox(format!("{to}@box.lan"))) {
             prop_assert!(members.iter().any(|copy| copy.route.is_ok()));
             for (i, copy) in members.iter().enumerate() {

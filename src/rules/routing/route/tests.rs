@@ -29,7 +29,7 @@ fn policy() -> RoutePolicy {
         in_homes: false,
         separator: Some('+'),
         catch_all: None,
-        admin: None,
+        admin: Vec::new(),
         identities: Vec::new(),
         written: Vec::new(),
         next_hops: NextHops::default(),
@@ -101,11 +101,11 @@ fn a_system_user_has_no_mailbox_in_a_home() {
             ("postmaster", nobody),
         ],
     );
-    let admin = RoutePolicy { admin: Some(mailbox("joe@box.lan")), ..homes.clone() };
+    let admin = RoutePolicy { admin: vec![mailbox("joe@box.lan")], ..homes.clone() };
     for name in ["root", "daemon", "nobody", "postmaster"] {
         assert_eq!(route(&admin, &format!("{name}@box.lan")), "maildir joe for joe@box.lan", "{name}");
     }
-    let root = RoutePolicy { admin: Some(mailbox("root@box.lan")), ..homes.clone() };
+    let root = RoutePolicy { admin: vec![mailbox("root@box.lan")], ..homes.clone() };
     assert_eq!(route(&root, "daemon@box.lan"), nobody);
     assert!(homes.own_maildir(&mailbox("root@box.lan"), &Box).is_err());
     let elsewhere = RoutePolicy { catch_all: Some(mailbox("me@example.org")), ..homes };
@@ -151,7 +151,7 @@ fn an_address_that_the_operator_wrote_leaves_a_local_domain() {
     let (me, all) = (mailbox("me@Box.LAN"), mailbox("all@box.lan"));
     let smarthosts = vec![Smarthost::parse("smtp://smart.example").unwrap()];
     let written = RoutePolicy {
-        admin: Some(me.clone()),
+        admin: vec![me.clone()],
         catch_all: Some(all.clone()),
         written: vec![me, all],
         next_hops: NextHops { smarthosts, ..NextHops::default() },
@@ -182,10 +182,10 @@ fn an_address_that_the_operator_wrote_leaves_a_local_domain() {
     check(&by_mx, &[("root@box.lan", "relay Box.LAN for me@Box.LAN (local)")]);
     // A name that only this host has leads nowhere, and neither does a user's name without a domain.
     for nobody in ["me@localhost", "me@[127.0.0.1]", "me@[192.0.2.1]"].map(mailbox) {
-        let alone = RoutePolicy { admin: Some(nobody.clone()), written: vec![nobody], ..policy() };
+        let alone = RoutePolicy { admin: vec![nobody.clone()], written: vec![nobody], ..policy() };
         check(&alone, &[("root@box.lan", "550 5.1.1 no such user here")]);
     }
-    let user = RoutePolicy { admin: Some(mailbox("mia@box.lan")), ..policy() };
+    let user = RoutePolicy { admin: vec![mailbox("mia@box.lan")], ..policy() };
     check(&user, &[("root@box.lan", "550 5.1.1 no such user here")]);
     // A queued recipient keeps its route, even if the admin changes.
     let mut recipient = Recipient::new(mailbox("me@box.lan"));
@@ -200,7 +200,7 @@ fn an_address_that_the_operator_wrote_leaves_a_local_domain() {
 
 #[test]
 fn the_admin_gets_what_no_person_would_read() {
-    let with_admin = RoutePolicy { admin: Some(mailbox("me@example.com")), ..policy() };
+    let with_admin = RoutePolicy { admin: vec![mailbox("me@example.com")], ..policy() };
     check(
         &with_admin,
         &[
@@ -216,7 +216,7 @@ fn the_admin_gets_what_no_person_would_read() {
     let named = RoutePolicy { users: LocalUsers::Named(vec![]), ..with_admin };
     check(&named, &[("root@box.lan", "relay example.com for me@example.com (local)")]);
     // An admin who is a system user gets the mail in a Maildir, without a loop.
-    let own = RoutePolicy { admin: Some(mailbox("root@localhost")), ..policy() };
+    let own = RoutePolicy { admin: vec![mailbox("root@localhost")], ..policy() };
     check(
         &own,
         &[
