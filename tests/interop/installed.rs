@@ -548,7 +548,10 @@ fn check_takes_the_recipes() {
         fs::copy(from, place.path(to)).unwrap();
     }
     let password = place.write("password", "geheim\n");
-    fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).unwrap();
+    let secret = place.write("oauth-secret", "geheim\n");
+    for file in [&password, &secret] {
+        fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
+    }
 
     let recipes = read("docs/recipes.md");
     let blocks: Vec<&str> =
@@ -557,7 +560,8 @@ fn check_takes_the_recipes() {
     for block in blocks {
         let recipe = block.replace("/etc/pillarbox", &place.dir.display().to_string());
         let mut recipe = recipe.replace("192.168.1.1:", "127.0.0.1:10");
-        if block.contains("relay.username") && !block.contains("relay.password") {
+        let takes_token = block.contains("oauth.");
+        if block.contains("relay.username") && !block.contains("relay.password") && !takes_token {
             recipe = format!("relay.password_file = {password:?}\n{recipe}");
         }
         let config = place.configure(&recipe);

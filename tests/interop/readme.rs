@@ -16,7 +16,7 @@ enum Run {
 }
 
 /// The blocks by their first line, in the order of README and of docs/ by name, and a check that must succeed after each.
-const BLOCKS: [(&str, Run, &str); 13] = [
+const BLOCKS: [(&str, Run, &str); 20] = [
     ("make run    #", Run::Elsewhere("make test is what runs this, and make run ONCE=1 is below"), ""),
     ("git clone", Run::Elsewhere("tests/tools/test-deb installs what make deb makes"), ""),
     (
@@ -42,10 +42,16 @@ const BLOCKS: [(&str, Run, &str); 13] = [
         ]),
         "pillarbox check -c $PLACE/other.toml",
     ),
+    ("pillarbox setup --from", Run::Elsewhere("interop::setup takes over other mailers' files"), ""),
     (
         "openssl genpkey -algorithm RSA",
         Run::With(&[]),
         r#"printf '[[dkim]]\ndomain = "far.test"\nselector = "box1"\nkey = "/etc/pillarbox/dkim.pem"\n' >$PLACE/dkim.toml && pillarbox check -c $PLACE/dkim.toml"#,
+    ),
+    (
+        "su -s /bin/sh nobody -c 'pillarbox status --html'",
+        Run::With(&[("/var/www/html/", "$PLACE/")]),
+        "grep -q '</html>' $PLACE/mail.html",
     ),
     (
         "pillarbox status --prometheus",
@@ -59,6 +65,11 @@ const BLOCKS: [(&str, Run, &str); 13] = [
         Run::With(&[]),
         "arrived 'Subject: test' && test \"$(cat /etc/pillarbox/password)\" = secret",
     ),
+    ("pillarbox check", Run::Elsewhere("interop::login logs in at a provider of tokens"), ""),
+    ("openssl req -x509", Run::With(&[]), "test -s /etc/pillarbox/oauth.pem"),
+    ("install -m 640", Run::With(&[]), "test \"$(cat /etc/pillarbox/oauth-secret)\" = secret"),
+    ("openssl x509 -noout", Run::With(&[("/etc/ssl/certs/relay.pem", "/etc/pillarbox/oauth.pem")]), "true"),
+    ("openssl x509 -noout", Run::With(&[("/etc/pillarbox/box.pem", "/etc/pillarbox/oauth.pem")]), "true"),
     (
         "systemctl disable --now pillarbox",
         Run::With(&[]),

@@ -120,13 +120,13 @@ impl Listed {
             }
             let reason = self.reason(place).map(|reason| clean(&self.words(reason)));
             if let Some(reason) = reason.as_ref().filter(|reason| said.as_ref() != Some(*reason)) {
-                let advice = self.advice(place).filter(|advice| !told.contains(advice));
-                told.extend(advice);
-                // In the parentheses of the reason: programs that read mailq know one such line for recipients.
-                let shown = advice.map_or_else(|| reason.clone(), |advice| format!("{reason}. {advice}"));
-                let blanks = REASON_COLUMNS.saturating_sub(shown.chars().count());
+                let blanks = REASON_COLUMNS.saturating_sub(reason.chars().count());
                 // Writing to a String cannot fail, here and below.
-                let _ = writeln!(text, "{:blanks$}({shown})", "");
+                let _ = writeln!(text, "{:blanks$}({reason})", "");
+                if let Some(advice) = self.advice(place).filter(|advice| !told.contains(advice)) {
+                    let _ = writeln!(text, "({advice})");
+                    told.push(advice);
+                }
             }
             said = reason.or(said);
             let _ = writeln!(text, "{:45}{}", "", clean(&self.address(recipient.mailbox.to_string())));
