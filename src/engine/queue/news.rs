@@ -107,11 +107,7 @@ pub fn write_notice(
         .filter_map(|(&(place, verdict), diagnostic)| {
             let last_attempt = progress.get(place)?.recent_attempts.first()?.map(|at| at.wall);
             let recipient = description.envelope.recipients.get(place)?;
-            let is_bad = matches!(
-                verdict,
-                RecipientVerdict::Refused | RecipientVerdict::Expired | RecipientVerdict::Delayed
-            );
-            let advice = is_bad.then(|| advice(site, diagnostic)).flatten();
+            let advice = is_bad(verdict).then(|| advice(site, diagnostic)).flatten();
             Some(Reported { recipient, verdict, diagnostic, last_attempt, advice })
         })
         .collect();
@@ -137,6 +133,11 @@ pub fn write_notice(
             None
         }
     }
+}
+
+/// Whether a notice tells what can be done about it.
+const fn is_bad(verdict: RecipientVerdict) -> bool {
+    matches!(verdict, RecipientVerdict::Refused | RecipientVerdict::Expired | RecipientVerdict::Delayed)
 }
 
 /// Finds the messages that become late (`queue.warn_after`). It remembers the running time of arrival up to which
