@@ -128,6 +128,7 @@ fn a_good_client_is_served_beside_500_that_are_idle_and_50_that_are_slow() {
 fn a_crowd_of_strangers_leaves_a_reserve_and_is_hurried() {
     let _alone = alone();
     let (place, mut daemon) = served("relay.trusted_networks = [\"127.0.0.1\"]\n");
+    wait_until("the first client has left its place", SOON, || threads(&daemon) == OWN_THREADS);
     let mut of_one: Vec<TcpStream> = (0..40).map(|_| stranger(place.port, 1)).collect();
     of_one.retain(|stream| beginning(stream).starts_with("220 "));
     assert_eq!(of_one.len(), 16, "places of one address");

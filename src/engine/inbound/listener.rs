@@ -34,6 +34,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Descriptors that each listener keeps for clients that are refused.
+const SPARES: usize = 2;
 /// The pause after an accept that failed for lack of descriptors or memory, so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The memory that must be free before a thread starts, in octets: a thread without memory would end the process.
@@ -129,8 +131,10 @@ pub fn open_socket(address: SocketAddr) -> io::Result<OwnedFd> {
 
 /// Accepts connections until the daemon stops.
 pub fn run(inbound: &Arc<Inbound>, listener: &Listener) {
-    // The reserve: given up when all other descriptors are used, so that a client can be accepted and refused.
-    let mut spare = spare();
+    // The reserve: given up when all other descriptors are used, so that a client can be accepted and refused. It is of two,
+    // because another thread may take the descriptor that was given up.
+    let mut spares: Vec<File> = Vec::new();
+    fill(&mut spares);
     // A reload that no longer names this address leaves the socket open, and must not make it a port without AUTH or
     // TLS.
     let mut policy = listener.policy(&inbound.site()).unwrap_or_default();
@@ -142,10 +146,10 @@ pub fn run(inbound: &Arc<Inbound>, listener: &Listener) {
         }
         match listener.socket.accept() {
             Ok((stream, peer)) => {
-                spare = spare.or_else(self::spare);
+                fill(&mut spares);
                 policy = listener.policy(&inbound.site()).unwrap_or(policy);
                 let client = NewConnection::new(inbound, policy, stream, peer);
-                if spare.is_some() {
+                if spares.len() == SPARES {
                     client.admit(inbound);
                 } else {
                     client.refuse(inbound, "has too many open files");
@@ -154,7 +158,7 @@ pub fn run(inbound: &Arc<Inbound>, listener: &Listener) {
             Err(_) if inbound.slots.is_stopping() => break,
             Err(error)
                 if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) => {}
-            Err(error) if is_out_of_descriptors(&error) && spare.take().is_some() => {}
+            Err(error) if is_out_of_descriptors(&error) && spares.pop().is_some() => {}
             Err(error) => {
                 trouble("accepting a connection", &error);
                 thread::sleep(ACCEPT_PAUSE);
@@ -163,8 +167,12 @@ pub fn run(inbound: &Arc<Inbound>, listener: &Listener) {
     }
 }
 
-fn spare() -> Option<File> {
-    file::open(Path::new("/dev/null"), FileKind::System).ok().map(|(file, _)| file)
+/// Opens what is missing of the reserve, as far as descriptors are left.
+fn fill(spares: &mut Vec<File>) {
+    while spares.len() < SPARES {
+        let Ok((file, _)) = file::open(Path::new("/dev/null"), FileKind::System) else { break };
+        spares.push(file);
+    }
 }
 
 fn is_out_of_descriptors(error: &io::Error) -> bool {
