@@ -52,7 +52,9 @@ pub trait Connect: Send + Sync {
         addresses: &mut Vec<SocketAddr>,
         source: &[IpAddr],
         timeout: Duration,
-    ) -> Result<(SocketAddr, Box<dyn Transport>), Failures>;
+    ) -> Result<(SocketAddr, Box<dyn Transport>), Failures> {
+        self.connect_while(addresses, source, timeout, &|| true)
+    }
 
     /// As [`Connect::connect`], but only while `goes_on` returns true; it is called several times a second.
     ///
@@ -64,10 +66,7 @@ pub trait Connect: Send + Sync {
         source: &[IpAddr],
         timeout: Duration,
         goes_on: &dyn Fn() -> bool,
-    ) -> Result<(SocketAddr, Box<dyn Transport>), Failures> {
-        let _ = goes_on;
-        self.connect(addresses, source, timeout)
-    }
+    ) -> Result<(SocketAddr, Box<dyn Transport>), Failures>;
 }
 
 /// Plain TCP.
@@ -97,15 +96,6 @@ struct PendingConnection {
 }
 
 impl Connect for TcpConnect {
-    fn connect(
-        &self,
-        addresses: &mut Vec<SocketAddr>,
-        source: &[IpAddr],
-        timeout: Duration,
-    ) -> Result<(SocketAddr, Box<dyn Transport>), Failures> {
-        self.connect_while(addresses, source, timeout, &|| true)
-    }
-
     fn connect_while(
         &self,
         addresses: &mut Vec<SocketAddr>,

@@ -100,15 +100,6 @@ fn play(mut stream: TcpStream, trick: Trick) {
 struct Blocked;
 
 impl Connect for Blocked {
-    fn connect(
-        &self,
-        addresses: &mut Vec<SocketAddr>,
-        source: &[IpAddr],
-        timeout: Duration,
-    ) -> Result<(SocketAddr, Box<dyn Transport>), Failures> {
-        self.connect_while(addresses, source, timeout, &|| true)
-    }
-
     fn connect_while(
         &self,
         addresses: &mut Vec<SocketAddr>,

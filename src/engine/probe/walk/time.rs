@@ -67,15 +67,6 @@ pub(super) struct TimedConnect<'a> {
 }
 
 impl Connect for TimedConnect<'_> {
-    fn connect(
-        &self,
-        addresses: &mut Vec<SocketAddr>,
-        source: &[IpAddr],
-        timeout: Duration,
-    ) -> Result<(SocketAddr, Box<dyn Transport>), Failures> {
-        self.connect_while(addresses, source, timeout, &|| true)
-    }
-
     fn connect_while(
         &self,
         addresses: &mut Vec<SocketAddr>,

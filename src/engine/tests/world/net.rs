@@ -115,11 +115,12 @@ impl Resolve for Net {
 
 impl Connect for Net {
     /// Tries the addresses one after the other.
-    fn connect(
+    fn connect_while(
         &self,
         addresses: &mut Vec<SocketAddr>,
         _: &[IpAddr],
         _: Duration,
+        _: &dyn Fn() -> bool,
     ) -> Result<(SocketAddr, Box<dyn Transport>), Failures> {
         let mut failures = Failures::new();
         while !addresses.is_empty() {
@@ -168,12 +169,13 @@ impl Resolve for SharedNet {
 }
 
 impl Connect for SharedNet {
-    fn connect(
+    fn connect_while(
         &self,
         addresses: &mut Vec<SocketAddr>,
         source: &[IpAddr],
         timeout: Duration,
+        goes_on: &dyn Fn() -> bool,
     ) -> Result<(SocketAddr, Box<dyn Transport>), Failures> {
-        Connect::connect(&*self.0, addresses, source, timeout)
+        self.0.connect_while(addresses, source, timeout, goes_on)
     }
 }
