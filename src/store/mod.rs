@@ -24,10 +24,12 @@ mod text;
 
 pub use error::{ErrorKind, StoreError};
 
-use rustix::fs::StatVfs;
+use rustix::fs::{FlockOperation, StatVfs, flock};
 use rustix::io::Errno;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::Path;
+use std::time::Duration;
 
 /// The octets that can still be written below `path`, as the file system counts for ordinary users; 0 if it has no
 /// inode left. For a path that does not exist yet, the nearest existing parent is asked.
@@ -44,6 +46,25 @@ pub fn free_space(path: &Path) -> io::Result<u64> {
             }
             (Err(errno), _) => return Err(errno.into()),
         }
+    }
+}
+
+/// Takes the lock of an open file if nobody else holds it (`flock`); says whether this process has it now. It is given back
+/// when the last descriptor of the open file is closed.
+///
+/// # Errors
+/// The file system has no locks, or another I/O error.
+fn try_lock(file: impl AsFd) -> Result<bool, Errno> {
+    // The tests of one process fork beside each other, and a child holds its parent's locks until it has closed them.
+    let mut tries_left = if cfg!(test) { 200 } else { 0 };
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(true),
+            Err(Errno::WOULDBLOCK) if tries_left == 0 => return Ok(false),
+            Err(Errno::WOULDBLOCK) => std::thread::sleep(Duration::from_millis(1)),
+            Err(errno) => return Err(errno),
+        }
+        tries_left -= 1;
     }
 }
 

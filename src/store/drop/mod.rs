@@ -36,12 +36,10 @@ pub use aside::Aside;
 pub use format::{DropEnvelope, ENVELOPE_MAX_OCTETS, RECIPIENTS_MAX, Sender};
 
 use super::durable::{self, DirectoryAccess, Owner, StagedFile};
-use super::{ErrorKind, StoreError};
+use super::{ErrorKind, StoreError, try_lock};
 use crate::mail::date::WallTime;
 use format::{HEADER_OCTETS, parse_header, print_header};
-use rustix::fs::{
-    AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, Stat, flock, fstat, openat, statat, unlinkat,
-};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, openat, statat, unlinkat};
 use rustix::io::Errno;
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -269,9 +267,8 @@ impl DropDirectory {
             Err(Errno::ACCESS | Errno::PERM) => return Ok(Opened::Denied),
             result => result?,
         };
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => return Ok(Opened::Busy),
-            result => result?,
+        if !try_lock(&file)? {
+            return Ok(Opened::Busy);
         }
         let stat = fstat(&file)?;
         if stat.st_nlink == 0 {

@@ -52,7 +52,7 @@ pub use journal::{JournalEvent, JournalRecord, Progress, RecipientState};
 pub use staged::StagedEntry;
 
 use super::durable::{self, DirectoryAccess, Owner};
-use super::{ErrorKind, StoreError};
+use super::{ErrorKind, StoreError, try_lock};
 use crate::mail::date::WallTime;
 use crate::mail::id::QueueId;
 use crate::sys::lock::Lock;
@@ -171,11 +171,7 @@ impl Queue {
     /// # Errors
     /// An I/O error of the lock.
     pub fn lock_for_serving(&self) -> Result<bool, StoreError> {
-        match flock(&self.state, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(true),
-            Err(Errno::WOULDBLOCK) => Ok(false),
-            Err(errno) => Err(StoreError::io(&self.path, errno)),
-        }
+        try_lock(&self.state).map_err(|errno| StoreError::io(&self.path, errno))
     }
 
     /// Lets one process at a time make a digest: two would make the same one. `None` if another process holds the
@@ -183,8 +179,7 @@ impl Queue {
     #[must_use]
     pub fn lock_for_digest(&self) -> Option<DigestLock<'_>> {
         // If the file system has no such locks, go on: a second process is unlikely there.
-        let taken = flock(&self.queue, FlockOperation::NonBlockingLockExclusive);
-        (taken != Err(Errno::WOULDBLOCK)).then_some(DigestLock(&self.queue))
+        try_lock(&self.queue).unwrap_or(true).then_some(DigestLock(&self.queue))
     }
 
     /// Unlinks files in `tmp/` that no process holds (S2, S3), and returns how many. With the wall time in `settled`,
@@ -207,7 +202,7 @@ impl Queue {
             }
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
             let Ok(file) = openat(&self.tmp, name, flags, Mode::empty()) else { continue };
-            let locked = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+            let locked = try_lock(&file).is_ok_and(|locked| locked);
             // This call cannot unlink a directory, so `.` and `..` need no exception.
             if locked && unlinkat(&self.tmp, name, AtFlags::empty()).is_ok() {
                 swept += 1;
@@ -257,9 +252,8 @@ impl Queue {
             Err(Errno::NOENT) => return Ok(Checkout::Gone),
             result => result.map_err(|errno| StoreError::io(&path, errno))?,
         };
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => return Ok(Checkout::Busy),
-            result => result.map_err(|errno| StoreError::io(&path, errno))?,
+        if !try_lock(&file).map_err(|errno| StoreError::io(&path, errno))? {
+            return Ok(Checkout::Busy);
         }
         // The previous holder of the lock may have removed the entry.
         if fstat(&file).map_err(|errno| StoreError::io(&path, errno))?.st_nlink == 0 {

@@ -14,8 +14,8 @@
 
 use super::super::crc;
 use crate::store::durable::{DirectoryAccess, StagedFile, SyncedFile, make_below, open_directory};
-use crate::store::{ErrorKind, StoreError};
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat};
+use crate::store::{ErrorKind, StoreError, try_lock};
+use rustix::fs::{Mode, OFlags, openat};
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -130,11 +130,8 @@ impl TokenLock {
             Ok(openat(directory, &*name, flags, Mode::RUSR | Mode::WUSR)?)
         };
         let file = open().map_err(|error| StoreError::io(&path, error))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Self { _file: file })),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-            Err(errno) => Err(StoreError::io(&path, io::Error::from(errno))),
-        }
+        let locked = try_lock(&file).map_err(|errno| StoreError::io(&path, errno))?;
+        Ok(locked.then_some(Self { _file: file }))
     }
 }
 
