@@ -23,7 +23,7 @@ use super::queue::index::QueueIndex;
 use super::queue::manager::Manager;
 use super::workers::egress::Egress;
 use super::workers::forwarder::Forwarder;
-use crate::config::Settings;
+use crate::config::{self, ListenerKind, ListenerTls, Settings};
 use crate::engine::host::site::{SiteHandle, current};
 use crate::engine::queue::enqueue::Enqueue;
 use crate::mail::date::Now;
@@ -132,6 +132,7 @@ impl Daemon {
             let (inbound, listener) = (Arc::clone(&self.inbound), Arc::clone(listener));
             sys::thread::start("listener", move || listener::run(&inbound, &listener))?;
         }
+        self.prepare_certificate();
         let daemon = Arc::clone(self);
         sys::thread::start("drops", move || daemon.maildrop.run(&daemon.intake, &|| daemon.site()))?;
         let daemon = Arc::clone(self);
@@ -139,6 +140,20 @@ impl Daemon {
             daemon.services.manager.load();
             daemon.forwarder.run(&|site, now| daemon.keep_house(site, now));
         })
+    }
+
+    /// Has the certificate made ready, if a listener may offer it: not where all clients are on loopback.
+    fn prepare_certificate(&self) {
+        let site = self.site();
+        let shows = |listener: &config::Listener| {
+            let always = listener.tls == ListenerTls::Require || listener.kind == ListenerKind::Submissions;
+            always || listener.proxy_protocol
+        };
+        let is_needed = site.listens_on.iter().any(|address| !address.ip().is_loopback())
+            || site.settings.listeners.iter().any(shows);
+        if let (Some(tls), true) = (&site.tls, is_needed) {
+            tls.prepare(self.intake.clock.now().wall);
+        }
     }
 
     /// Housekeeping in each round of the forwarder's loop, at least once a minute.
@@ -192,6 +207,7 @@ impl Daemon {
             log::warn!(target: "pillarbox", "event=notice text=\"listener addresses change only with a restart\"");
         }
         *self.site.lock() = new;
+        self.prepare_certificate();
         let is_whole = self.intake.maildirs.reload();
         self.services.manager.reload();
         is_whole

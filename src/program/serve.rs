@@ -345,7 +345,7 @@ fn site(settings: Settings, hostname: Domain, listeners: &[Arc<Listener>]) -> Re
     let now = WallTime(SystemClock.wall_micros());
     let tls = Tls::load(&settings, &hostname, now).map_err(|(key, text)| format!("tls.{key}: {text}"))?;
     let dkim = dkim_keys::load(&settings).map_err(|(_, text)| format!("dkim.key: {text}"))?;
-    let mut site = Site::new(settings, hostname, tls);
+    let mut site = Site::new(settings, hostname, Some(tls));
     site.dkim = dkim;
     site.listens_on.extend(listeners.iter().filter_map(|listener| listener.address()));
     Ok(site)

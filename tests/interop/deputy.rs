@@ -276,7 +276,7 @@ fn sigterm_ends_the_daemon_on_a_disk_that_hangs() {
     let place = Place::new();
     place.configure("");
     let mut daemon = place.serve();
-    place.wait_for_rsa_key();
+    wait_until("the start is over", SOON, || place.log().contains("text=\"ready\""));
     let mut command = program("strace", "strace");
     let calls = "fsync,fdatasync,syncfs,rename,renameat,renameat2";
     command.args(["-f", "-p", &daemon.pid().to_string(), "-o", "/dev/null", "-e"]);

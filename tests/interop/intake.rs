@@ -44,8 +44,6 @@ fn a_message_costs_little_cpu_time() {
     let place = Place::below(memory);
     place.configure(QUIET);
     let daemon = place.run(&mut place.command(&binary));
-    // Making it takes as long as hundreds of messages.
-    place.wait_for_rsa_key();
     let messages = if is_release { 4_000 } else { 400 };
     for options in [&["-d"][..], &[]] {
         let client = cpu_seconds_of_children();

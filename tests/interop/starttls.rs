@@ -182,6 +182,7 @@ s.quit()
 fn mail_comes_in_by_tls_with_the_self_signed_certificate() {
     let daemon = Box::start("");
     let file = daemon.path("state/tls/self-signed.pem");
+    wait_until("it is made", || file.exists());
     assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
     daemon.python(SEND, &[file.to_str().unwrap()]);
     let mail = fs::read_dir(daemon.path("mail/root/new")).unwrap().next().unwrap().unwrap().path();
@@ -429,13 +430,22 @@ fn without_a_certificate_mail_still_comes_in() {
     fs::create_dir_all(directory.join("state")).unwrap();
     // A file is where the directory of the certificate should be.
     fs::write(directory.join("state/tls"), "").unwrap();
-    let daemon = Box::start_in(directory, "", "");
+    let daemon = Box::start_in(directory, "", "proxy_protocol = true");
     daemon.wait_for_log("STARTTLS is not offered");
+    let text = offered(&daemon, "192.0.2.9");
+    assert!(
+        !text.contains("\nSTARTTLS\n") && text.lines().last().unwrap().starts_with("502 5.5.1 "),
+        "{text}"
+    );
     const SCRIPT: &str = "
 import smtplib, sys
-s = smtplib.SMTP('127.0.0.1', int(sys.argv[1]), timeout=30)
-s.ehlo()
-print(s.has_extn('starttls'), s.docmd('STARTTLS')[0], s.sendmail('a@client.test', ['root@localhost'], 'Subject: x\\n\\nx\\n'))
+class Client(smtplib.SMTP):
+    def _get_socket(self, *arguments):
+        s = super()._get_socket(*arguments)
+        s.sendall(b'PROXY TCP4 192.0.2.9 192.0.2.1 4000 25\\r\\n')
+        return s
+s = Client('127.0.0.1', int(sys.argv[1]), timeout=30)
+print(s.sendmail('a@client.test', ['root@localhost'], 'Subject: x\\n\\nx\\n'))
 ";
-    assert_eq!(daemon.python(SCRIPT, &[]), "False 502 {}\n");
+    assert_eq!(daemon.python(SCRIPT, &[]), "{}\n");
 }

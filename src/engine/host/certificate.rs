@@ -4,11 +4,13 @@
 //! | --- | --- | --- |
 //! | `tls.certificate` and `tls.key` | both are read | an error that names the key of `[tls]`; the daemon does not start |
 //! | the same, and others can read the key | as without a configuration; logged | – |
-//! | neither | the self-signed one is read from `state`, or made | logged; no TLS for clients |
+//! | neither | nothing: the self-signed one is read or made when it is needed | logged; STARTTLS is not offered |
 //!
-//! A configured certificate changes only by a reload. A self-signed one has two parts, each with its own key: an EC
-//! key, made at once, and an RSA key for old devices. A small processor needs long to make an RSA key, so a thread
-//! makes it, and clients get the EC part meanwhile.
+//! A configured certificate changes only by a reload. A self-signed one is read from `state`, or made, by a thread behind the
+//! listeners if one of them may offer it ([`Tls::prepare`]), else at the first handshake: clients on loopback are
+//! not offered it, and a box that only sends alerts needs neither the certificate nor OpenSSL's start of some milliseconds.
+//! It has two parts, each with its own key: an EC key, made at once, and an RSA key for old devices. A small processor needs
+//! long to make an RSA key, so a thread makes it, and clients get the EC part meanwhile.
 //!
 //! # Renewal of the self-signed certificate
 //!
@@ -21,7 +23,7 @@
 //! state/tls/self-signed.pem, replaced durably
 //! ```
 //!
-//! | the kept certificate | at start |
+//! | the kept certificate | at its first use |
 //! | --- | --- |
 //! | valid, for this hostname | used |
 //! | for another hostname, damaged, missing, or due for renewal | a new one is made |
@@ -43,6 +45,7 @@ use crate::sys::lock::Lock;
 use crate::sys::thread;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard};
 
 const MINUTE_MICROS: u64 = 60_000_000;
@@ -67,20 +70,16 @@ pub enum Tls {
 }
 
 impl Tls {
-    /// Reads the configured certificate, or else reads or makes the self-signed one; `None` if that fails. A configured
-    /// key that others can read counts as not configured.
+    /// Reads the configured certificate; without one, the self-signed one is used later. A configured key that others can
+    /// read counts as not configured.
     ///
     /// # Errors
     /// The configured certificate or its key cannot be read or used, or only one of them is configured.
-    pub fn load(
-        settings: &Settings,
-        hostname: &Domain,
-        now: WallTime,
-    ) -> Result<Option<Self>, CertificateFault> {
+    pub fn load(settings: &Settings, hostname: &Domain, now: WallTime) -> Result<Self, CertificateFault> {
         let minimum = version(settings.tls.minimum).unwrap_or(Minimum::Tls12);
         match configured(settings, now) {
             Ok(None) => {}
-            Ok(Some(acceptor)) => return Ok(Some(Self::Configured(acceptor, minimum))),
+            Ok(Some(acceptor)) => return Ok(Self::Configured(acceptor, minimum)),
             Err((_, SecretFault { is_refused: true, text })) => {
                 trouble("reading the key of the certificate; a self-signed one takes its place", &text);
             }
@@ -90,18 +89,20 @@ impl Tls {
             state: settings.state.clone(),
             hostname: hostname.to_ascii().unwrap_or_else(|| hostname.key()),
         };
-        let current = place.read(now).map_or_else(|| place.renew(now), Ok);
-        Ok(match current {
-            Ok(current) => {
-                let self_signed = Arc::new(SelfSigned { place, minimum, current: Lock::new(current) });
-                self_signed.complete(&self_signed.current(), now);
-                Some(Self::SelfSigned(self_signed))
-            }
-            Err(error) => {
-                trouble("making a certificate; STARTTLS is not offered", &error);
-                None
-            }
-        })
+        let kept = Lock::new(Kept { current: None, due: WallTime(0) });
+        Ok(Self::SelfSigned(Arc::new(SelfSigned {
+            place,
+            minimum,
+            kept,
+            is_missing: AtomicBool::new(false),
+        })))
+    }
+
+    /// Starts a thread that reads or makes the self-signed certificate, so that the first client does not wait for it.
+    pub fn prepare(&self, now: WallTime) {
+        let Self::SelfSigned(self_signed) = self else { return };
+        let this = Arc::clone(self_signed);
+        start_thread(move || drop(this.up_to_date(now)));
     }
 
     /// The end of a configured certificate. A self-signed one is renewed in time by itself.
@@ -119,7 +120,13 @@ impl Tls {
         matches!(self, Self::SelfSigned(_))
     }
 
-    /// Prepares a handshake; `None` without memory for one. `listener` is the oldest TLS version of the listener for
+    /// Whether there is no certificate, since none could be made.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::SelfSigned(self_signed) if self_signed.is_missing.load(Ordering::Relaxed))
+    }
+
+    /// Prepares a handshake; `None` without a certificate, or without memory for one. `listener` is the oldest TLS version of the listener for
     /// trusted clients, as in the configuration. It never allows strangers an older version than `tls.minimum`.
     #[must_use]
     pub fn handshake(&self, now: WallTime, listener: &str, is_trusted: bool) -> Option<Handshake> {
@@ -180,7 +187,17 @@ pub fn configured(
 pub struct SelfSigned {
     place: Place,
     minimum: Minimum,
-    current: Lock<Current>,
+    kept: Lock<Kept>,
+    /// It could not be made. Whoever asks must not wait for the lock, which is held while one is made.
+    is_missing: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Kept {
+    /// `None` before the first use, and while it cannot be made.
+    current: Option<Current>,
+    /// When it is read or made next.
+    due: WallTime,
 }
 
 struct Current {
@@ -218,25 +235,30 @@ fn parts(pem: &[u8]) -> Vec<&[u8]> {
 }
 
 impl SelfSigned {
-    fn current(&self) -> MutexGuard<'_, Current> {
-        self.current.lock()
+    fn handshake(self: &Arc<Self>, now: WallTime, minimum: Minimum) -> Option<Handshake> {
+        self.up_to_date(now).current.as_ref()?.acceptor.handshake(minimum)
     }
 
-    fn handshake(self: &Arc<Self>, now: WallTime, minimum: Minimum) -> Option<Handshake> {
-        let mut current = self.current();
-        if now >= current.renewal {
-            match self.place.renew(now) {
-                Ok(renewed) => {
-                    *current = renewed;
-                    self.complete(&current, now);
-                }
-                Err(error) => {
-                    current.renewal = WallTime(now.0.saturating_add(RETRY));
-                    trouble("renewing the certificate", &error);
-                }
+    /// Reads or makes the certificate, if that is due.
+    fn up_to_date(self: &Arc<Self>, now: WallTime) -> MutexGuard<'_, Kept> {
+        let mut kept = self.kept.lock();
+        if now < kept.due {
+            return kept;
+        }
+        let on_disk = if kept.current.is_none() { self.place.read(now) } else { None };
+        match on_disk.map_or_else(|| self.place.renew(now), Ok) {
+            Ok(current) => {
+                self.complete(&current, now);
+                kept.due = current.renewal;
+                kept.current = Some(current);
+            }
+            Err(error) => {
+                kept.due = WallTime(now.0.saturating_add(RETRY));
+                trouble("making a certificate; STARTTLS is not offered", &error);
             }
         }
-        current.acceptor.handshake(minimum)
+        self.is_missing.store(kept.current.is_none(), Ordering::Relaxed);
+        kept
     }
 
     /// Starts a thread that adds the RSA part, unless the certificate has it.
@@ -245,27 +267,30 @@ impl SelfSigned {
             return;
         }
         let (this, pem) = (Arc::clone(self), current.pem.clone());
-        let work = move || {
+        start_thread(move || {
             if let Err(error) = this.add_rsa(pem, now) {
                 trouble("making a certificate with an RSA key", &error);
             }
-        };
-        if let Err(error) = thread::start("certificate", work) {
-            trouble("starting a thread", &error);
-        }
+        });
     }
 
     /// Makes the RSA part and adds it to `pem`, unless the certificate was renewed meanwhile.
     fn add_rsa(&self, mut pem: Vec<u8>, now: WallTime) -> Result<(), String> {
         let rsa = self_signed::make_rsa(&self.place.hostname, now).map_err(|error| error.to_string())?;
-        let mut current = self.current();
-        if current.pem == pem {
+        let mut kept = self.kept.lock();
+        if kept.current.as_ref().is_some_and(|current| current.pem == pem) {
             pem.extend(rsa);
             let complete = Current::new(pem, now).map_err(|error| error.to_string())?;
             self.place.save(&complete)?;
-            *current = complete;
+            kept.current = Some(complete);
         }
         Ok(())
+    }
+}
+
+fn start_thread(work: impl FnOnce() + Send + 'static) {
+    if let Err(error) = thread::start("certificate", work) {
+        trouble("starting a thread", &error);
     }
 }
 
@@ -306,9 +331,16 @@ mod tests {
     const NOW: WallTime = WallTime(1_795_416_810_000_000);
     const DAY: u64 = 24 * 60 * MINUTE_MICROS;
 
-    fn load(state: &Path, hostname: &str, now: WallTime) -> Option<Tls> {
+    fn load(state: &Path, hostname: &str, now: WallTime) -> Tls {
         let settings = parse(&format!("state = {state:?}"), "f").unwrap();
         Tls::load(&settings, &Domain::parse(hostname).unwrap(), now).unwrap()
+    }
+
+    /// As [`load`], with a certificate that is read or made.
+    fn use_it(state: &Path, hostname: &str, now: WallTime) -> Tls {
+        let tls = load(state, hostname, now);
+        assert!(shakes(&tls, now));
+        tls
     }
 
     fn self_signed(tls: &Tls) -> &Arc<SelfSigned> {
@@ -316,8 +348,12 @@ mod tests {
         self_signed
     }
 
+    fn kept<T>(tls: &Tls, part: impl FnOnce(&Current) -> T) -> T {
+        part(self_signed(tls).kept.lock().current.as_ref().unwrap())
+    }
+
     fn ends(tls: &Tls) -> WallTime {
-        self_signed(tls).current().acceptor.ends()
+        kept(tls, |current| current.acceptor.ends())
     }
 
     fn shakes(tls: &Tls, now: WallTime) -> bool {
@@ -327,7 +363,7 @@ mod tests {
     /// Waits until the certificate with the RSA key is there, too, and nothing more is written.
     fn complete(tls: &Tls) {
         let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
-        while parts(&self_signed(tls).current().pem).len() < 2 {
+        while kept(tls, |current| parts(&current.pem).len()) < 2 {
             assert!(std::time::Instant::now() < end, "it is not made");
             thread::sleep(std::time::Duration::from_millis(5));
         }
@@ -343,8 +379,9 @@ mod tests {
         let (settings, hostname) = (parse(&text, "f").unwrap(), Domain::parse("box.example").unwrap());
         for (mode, is_taken) in [(0o600, true), (0o640, true), (0o644, false), (0o604, false)] {
             std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
-            let tls = Tls::load(&settings, &hostname, NOW).unwrap().unwrap();
+            let tls = Tls::load(&settings, &hostname, NOW).unwrap();
             assert_eq!(matches!(tls, Tls::Configured(..)), is_taken, "{mode:o}");
+            assert!(shakes(&tls, NOW));
             if !is_taken {
                 complete(&tls);
             }
@@ -356,23 +393,30 @@ mod tests {
     fn a_self_signed_certificate_is_kept_until_it_ends_soon() {
         let state = std::env::temp_dir().join(format!("pillarbox-tls-{}", std::process::id()));
         let file = state.join("tls/self-signed.pem");
-        assert!(load(&state, "box.example", NOW).is_none(), "there is no directory for it yet");
+        let early = load(&state, "box.example", NOW);
+        assert!(!early.is_missing(), "nobody has tried");
+        assert!(!shakes(&early, NOW) && early.is_missing(), "there is no directory for it yet");
         std::fs::create_dir_all(state.join("tmp")).unwrap();
+        assert!(!shakes(&early, NOW), "a failure is not repeated for each connection");
+        assert!(shakes(&early, WallTime(NOW.0 + RETRY)) && !early.is_missing());
+        complete(&early);
+        std::fs::remove_dir_all(state.join("tls")).unwrap();
         let later = |days: u64| WallTime(NOW.0 + days * DAY);
-        let tls = load(&state, "box.example", NOW).unwrap();
+        let tls = load(&state, "box.example", NOW);
+        assert!(!file.exists(), "a box whose clients are all on loopback has none");
         assert!(shakes(&tls, NOW), "nobody waits for the RSA key");
         complete(&tls);
         let first = std::fs::read(&file).unwrap();
         assert_eq!(first.windows(KEY_BEGIN.len()).filter(|part| *part == KEY_BEGIN.as_bytes()).count(), 2);
         assert_eq!(ends(&tls).seconds(), later(824).seconds());
-        let renewal = self_signed(&tls).current().renewal;
+        let renewal = kept(&tls, |current| current.renewal);
         let place = Place { state: state.clone(), hostname: "box.example".to_owned() };
         assert!(place.read(WallTime(renewal.0 - 1)).is_some() && place.read(renewal).is_none());
 
         // A day before its renewal it is still the same, also after a restart; a clock in the past changes nothing.
         for now in [NOW, WallTime(0), later(793)] {
             assert!(shakes(&tls, now));
-            assert_eq!(ends(&load(&state, "box.example", now).unwrap()), ends(&tls));
+            assert_eq!(ends(&use_it(&state, "box.example", now)), ends(&tls));
         }
         assert_eq!(std::fs::read(&file).unwrap(), first);
 
@@ -381,7 +425,7 @@ mod tests {
         let second = std::fs::read(&file).unwrap();
         assert_ne!(second, first);
         assert_eq!(ends(&tls).seconds(), later(794 + 824).seconds());
-        assert_eq!(ends(&load(&state, "box.example", later(794)).unwrap()), ends(&tls));
+        assert_eq!(ends(&use_it(&state, "box.example", later(794))), ends(&tls));
 
         // A failure keeps the old one, and is not repeated for each connection.
         std::fs::remove_dir(state.join("tmp")).unwrap();
@@ -403,7 +447,7 @@ mod tests {
             if damage {
                 std::fs::write(&file, &before[..before.len() / 2]).unwrap();
             }
-            complete(&load(&state, hostname, now).unwrap());
+            complete(&use_it(&state, hostname, now));
             assert_ne!(std::fs::read(&file).unwrap(), before, "{hostname} {damage}");
         }
 
@@ -412,7 +456,7 @@ mod tests {
         let (first_line, pem) = both.split_at(both.iter().position(|octet| *octet == b'\n').unwrap() + 1);
         let ec = parts(pem)[0];
         std::fs::write(&file, [first_line, ec].concat()).unwrap();
-        complete(&load(&state, "other.example", later(900)).unwrap());
+        complete(&use_it(&state, "other.example", later(900)));
         let completed = std::fs::read(&file).unwrap();
         assert!(completed.starts_with(&[first_line, ec].concat()) && completed != both);
         std::fs::remove_dir_all(&state).unwrap();

@@ -37,10 +37,10 @@ impl Connection<'_> {
     /// Whether the client may use STARTTLS and AUTH. On loopback nobody can read a password on its way, and few clients
     /// accept a self-signed certificate.
     pub(super) fn access(&self, is_loopback: bool) -> ClientAccess {
-        let is_self_signed = || self.site.tls.as_ref().is_some_and(Tls::is_self_signed);
+        let is_kept_back = |tls: &Tls| is_loopback && tls.is_self_signed() || tls.is_missing();
         let starttls = match self.listener.tls {
             ListenerTls::Require => StartTls::Required,
-            ListenerTls::Offer if !(is_loopback && is_self_signed()) => StartTls::Offered,
+            ListenerTls::Offer if !self.site.tls.as_ref().is_some_and(is_kept_back) => StartTls::Offered,
             ListenerTls::Offer | ListenerTls::Off => StartTls::Never,
         };
         let logins = match self.service {
