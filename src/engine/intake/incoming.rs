@@ -433,6 +433,10 @@ impl Incoming<'_> {
         let source = self.store_copies()?;
         // On the wire each line end has two octets (RFC 1870).
         let size = source.octets() + self.lines;
+        let owed = self.owed(&source);
+        // It holds the queue file of a large message open, and with it the file's lock: the worker that is told of the message
+        // below would find it at work, and come back seconds later.
+        drop(source);
         let to: Vec<Mailbox> =
             self.submission.recipients.iter().map(|to| to.routed.mailbox.clone()).collect();
         self.log_accepted(self.id, &self.submission.reverse_path, &to, size);
@@ -442,7 +446,7 @@ impl Incoming<'_> {
         }
         self.announce_delivered();
         self.announce_queued(size);
-        Ok(Stored { id: self.id, arrival: self.arrival, owed: self.owed(&source) })
+        Ok(Stored { id: self.id, arrival: self.arrival, owed })
     }
 
     fn finish_content(&mut self) -> Result<(), Refusal> {

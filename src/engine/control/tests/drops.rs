@@ -11,6 +11,7 @@ use crate::mail::unqualified::Unqualified;
 use crate::rules::pacing::shares::Owner;
 use crate::store::drop::{DropDirectory, DropEnvelope, Sender, StagedDrop};
 use crate::store::maildir::Maildirs;
+use crate::store::queue::{Checkout, Queue};
 use crate::sys::lock::Lock;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::sync::atomic::AtomicUsize;
@@ -490,4 +491,39 @@ fn a_whole_message_that_is_not_taken_is_kept_and_one_that_may_not_be_read_stays(
     });
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
     assert_eq!((take(&world, &drops), world.mail("alice").len()), (1, 1));
+}
+
+/// A queue that looks, as a worker does, at what it is told of.
+struct Eager {
+    queue: Queue,
+    is_free: Mutex<Vec<bool>>,
+}
+
+impl OnQueued for Eager {
+    fn queued(&self, new: NewEntry, _: &ReversePath, _: &[Recipient]) {
+        let checkout = self.queue.checkout(new.id).unwrap();
+        self.is_free.lock().unwrap().push(matches!(checkout, Checkout::Ready(_)));
+    }
+    fn collected(&self, _: NewEntry, _: std::time::Duration) {}
+    fn size(&self) -> (usize, u64) {
+        (0, 0)
+    }
+    fn share_of(&self, _: Owner) -> (usize, u64) {
+        (0, 0)
+    }
+}
+
+/// A worker that found it locked would come back two seconds later.
+#[test]
+fn a_message_is_free_when_the_queue_learns_of_it() {
+    let world = World::new("");
+    let drops = drops(&world);
+    let large = format!("Subject: log\n\n{}", "It was a long night.\n".repeat(10_000));
+    for (name, content) in [("small", ALERT), ("large", &large)] {
+        leave(&world, name, &envelope(by("bob"), &["joe@far.example"]), content);
+    }
+    let queue = Queue::open(&world.state(), None).unwrap();
+    let eager = Arc::new(Eager { queue, is_free: Mutex::default() });
+    assert_eq!(drops.take_all(&patient(&world, Some(Arc::clone(&eager) as _)), &current(&world.site)), 2);
+    assert_eq!(*eager.is_free.lock().unwrap(), [true, true]);
 }
