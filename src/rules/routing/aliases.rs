@@ -19,6 +19,7 @@
 use crate::mail::address::{Domain, LocalPart, Mailbox};
 use crate::mail::address_list;
 use crate::mail::fold::fold;
+use std::collections::HashMap;
 use std::ops::Range;
 
 /// The alias that applies to every name without an alias of its own.
@@ -54,15 +55,13 @@ pub struct AliasProblem {
 /// The aliases.
 #[derive(Debug, Default)]
 pub struct AliasTable {
-    /// In the order of the file. Each alias has at least one target.
-    aliases: Vec<Alias>,
+    /// By folded name. Each alias has at least one target.
+    aliases: HashMap<String, Alias>,
 }
 
 /// An alias.
 #[derive(Debug)]
 struct Alias {
-    /// Folded.
-    name: String,
     /// The line number, from one.
     line: usize,
     targets: Vec<AliasTarget>,
@@ -75,14 +74,14 @@ impl AliasTable {
         let (mut table, mut problems) = (Self::default(), Problems { is_user_s, ..Problems::default() });
         // The alias that a continuation line extends. Inner `None`: its first line was malformed, so the targets do
         // not count.
-        let mut open: Option<Option<usize>> = None;
+        let mut open: Option<Option<String>> = None;
         for line in lines(text) {
             let mut from = 0;
             if !line.text.starts_with([' ', '\t']) {
                 open = Some(match table.begin(&line) {
-                    Ok(targets) => {
+                    Ok((name, targets)) => {
                         from = targets;
-                        Some(table.aliases.len() - 1)
+                        Some(name)
                     }
                     Err(text) => {
                         problems.tell(&line, 0, text);
@@ -94,17 +93,17 @@ impl AliasTable {
                 problems.tell(&line, 0, "this line continues no alias; write NAME: ADDRESS, …".into());
                 continue;
             }
-            if let Some(alias) = open.flatten().and_then(|place| table.aliases.get_mut(place)) {
+            if let Some(alias) = open.iter().flatten().next().and_then(|name| table.aliases.get_mut(name)) {
                 line.read_targets(from, &mut alias.targets, &mut problems);
             }
         }
         // A name without a valid target is routed as if the line did not exist.
-        table.aliases.retain(|alias| !alias.targets.is_empty());
+        table.aliases.retain(|_, alias| !alias.targets.is_empty());
         (table, problems.found)
     }
 
-    /// Starts the alias of a line. Returns the offset of its targets, or what is wrong.
-    fn begin(&mut self, line: &AliasLine<'_>) -> Result<usize, String> {
+    /// Starts the alias of a line. Returns its name and the offset of its targets, or what is wrong.
+    fn begin(&mut self, line: &AliasLine<'_>) -> Result<(String, usize), String> {
         let pieces = line.pieces(0, ':');
         let [name, _, ..] = pieces.as_slice() else {
             return Err("there is no colon; write NAME: ADDRESS, …".into());
@@ -120,24 +119,24 @@ impl AliasTable {
         if self.has(&name) {
             return Err(format!("{name:?} is listed twice; remove one of the lines"));
         }
-        self.aliases.push(Alias { name, line: line.number, targets: Vec::new() });
-        Ok(targets)
+        self.aliases.insert(name.clone(), Alias { line: line.number, targets: Vec::new() });
+        Ok((name, targets))
     }
 
     /// Whether an alias has this folded name.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
-        self.aliases.iter().any(|alias| alias.name == name)
+        self.aliases.contains_key(name)
     }
 
     /// The alias that applies to a folded local part, and its targets: its own, or that of the user before the
     /// separator, or the one for everybody.
     #[must_use]
     pub fn find(&self, name: &str, separator: Option<char>) -> Option<(&str, &[AliasTarget])> {
-        let known = |wanted: &str| self.aliases.iter().find(|alias| alias.name == wanted);
+        let known = |wanted: &str| self.aliases.get_key_value(wanted);
         let user = || separator.and_then(|separator| name.split_once(separator)).map(|(user, _)| user);
         let found = known(name).or_else(|| known(user()?)).or_else(|| known(EVERYBODY));
-        found.map(|alias| (alias.name.as_str(), alias.targets.as_slice()))
+        found.map(|(name, alias)| (name.as_str(), alias.targets.as_slice()))
     }
 
     /// Whether a target of an alias is this address, with its domain.
@@ -150,17 +149,23 @@ impl AliasTable {
             }
             _ => false,
         };
-        self.aliases.iter().flat_map(|alias| &alias.targets).any(is_it)
+        self.aliases.values().flat_map(|alias| &alias.targets).any(is_it)
     }
 
-    /// The names and their line numbers.
+    /// The names and their line numbers, in the order of the file.
     pub fn lines(&self) -> impl Iterator<Item = (&str, usize)> {
-        self.aliases.iter().map(|alias| (alias.name.as_str(), alias.line))
+        self.in_order().into_iter().map(|(name, alias)| (name.as_str(), alias.line))
     }
 
-    /// The included files.
+    /// The included files, in the order of the file.
     pub fn includes(&self) -> impl Iterator<Item = &str> {
-        self.aliases.iter().flat_map(|alias| includes(&alias.targets))
+        self.in_order().into_iter().flat_map(|(_, alias)| includes(&alias.targets))
+    }
+
+    fn in_order(&self) -> Vec<(&String, &Alias)> {
+        let mut all: Vec<_> = self.aliases.iter().collect();
+        all.sort_unstable_by_key(|(_, alias)| alias.line);
+        all
     }
 }
 

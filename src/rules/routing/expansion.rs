@@ -24,6 +24,7 @@ use super::aliases::{AliasTable, AliasTarget, EVERYBODY};
 use super::route::{Accounts, LookupFailed, NoRoute, Occupant, RoutePolicy, Routed, SystemAccount, key};
 use crate::mail::address::{LocalPart, Mailbox};
 use crate::mail::status::EnhancedStatus;
+use std::collections::HashSet;
 
 /// The longest chain of aliases.
 const DEPTH_MAX: usize = 20;
@@ -80,7 +81,7 @@ pub struct Expansion {
 /// # Errors
 /// No member has a route, or a look-up failed.
 pub fn expand(sources: &Sources<'_>, mailbox: &Mailbox) -> Result<Expansion, NoRoute> {
-    let (chain, known) = (Vec::new(), Vec::new());
+    let (chain, known) = (Vec::new(), HashSet::new());
     let mut expander = Expander { sources, chain, known, owner: None, found: Expansion::default() };
     expander.local(mailbox, false)?;
     let Expansion { members, troubles } = &expander.found;
@@ -105,7 +106,7 @@ struct Expander<'a> {
     /// The aliases and files that lead to the current target, outermost first.
     chain: Vec<String>,
     /// The aliases and files that were visited.
-    known: Vec<String>,
+    known: HashSet<String>,
     /// The owner of the innermost list.
     owner: Option<Mailbox>,
     found: Expansion,
@@ -194,10 +195,9 @@ impl<'a> Expander<'a> {
             self.trouble(format!("the alias {name:?} is deeper than {DEPTH_MAX} aliases"));
             return Ok(());
         }
-        if self.known.iter().any(|known| known == name) {
+        if !self.known.insert(name.to_owned()) {
             return Ok(());
         }
-        self.known.push(name.to_owned());
         self.chain.push(name.to_owned());
         let done = targets.iter().try_for_each(|target| self.target(target, mailbox));
         self.chain.pop();

@@ -67,9 +67,9 @@ impl Manager {
         let (site, now) = (self.site(), self.clock.now().running);
         let is_urgent = attempt.entry.description().envelope.is_urgent;
         let age = self.clock.lived(pending.arrival, now, is_urgent);
-        let mut waits_on = false;
+        let (progress, mut waits_on) = (attempt.entry.progress(), false);
         for (place, slot) in &mut attempt.outcomes {
-            if site.retry.is_expired(age, self.attempts_since_jump(hop, pending, &attempt.entry, *place)) {
+            if site.retry.is_expired(age, self.attempts_since_jump(hop, pending, progress.get(*place))) {
                 *slot = Some(Outcome::Failed(reason.clone()));
             } else {
                 waits_on = true;

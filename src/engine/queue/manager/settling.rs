@@ -28,7 +28,7 @@ use crate::mail::date::Now;
 use crate::mail::id::QueueId;
 use crate::mail::outcome::{Diagnostic, Outcome};
 use crate::store::ErrorKind;
-use crate::store::queue::{self, Checkout, Durability, Entry, JournalRecord};
+use crate::store::queue::{self, Checkout, Durability, Entry, JournalRecord, Progress};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ impl Manager {
             return None;
         }
         let progress = entry.progress();
-        let is_due = |&place: &usize| progress.get(place).is_some_and(queue::Progress::is_due);
+        let is_due = |&place: &usize| progress.get(place).is_some_and(Progress::is_due);
         let outcomes: Vec<_> =
             claim.places.iter().copied().filter(is_due).map(|place| (place, None)).collect();
         let (relay, passed_on) = ("-".into(), Vec::new());
@@ -124,7 +124,7 @@ impl Manager {
                 continue;
             };
             let attempts = progress.get(place).map_or(0, |progress| progress.attempts) + 1;
-            let attempts_since_jump = self.attempts_since_jump(hop, pending, &entry, place) + 1;
+            let attempts_since_jump = self.attempts_since_jump(hop, pending, progress.get(place)) + 1;
             let outcome = expire(outcome, site.retry.is_expired(lived, attempts_since_jump));
             if let Outcome::Deferred(_) = outcome {
                 let again = now.running.saturating_add(self.step(&site, attempts.max(failures)));
@@ -167,17 +167,15 @@ impl Manager {
         }
     }
 
-    /// Attempts at a recipient since the clock last jumped, the failures of its hop included.
+    /// Attempts at a recipient with this progress since the clock last jumped, the failures of its hop included.
     pub(super) fn attempts_since_jump(
         &self,
         hop: &Hop,
         pending: Pending,
-        entry: &Entry,
-        place: usize,
+        progress: Option<&Progress>,
     ) -> u32 {
         let jump = self.clock.last_jump();
-        let progress = entry.progress();
-        let recent = progress.get(place).map(|progress| progress.recent_attempts).unwrap_or_default();
+        let recent = progress.map(|progress| progress.recent_attempts).unwrap_or_default();
         let own = recent.iter().flatten().filter(|at| at.running >= jump).count() as u32;
         own + self.index.failures_since(hop, jump.max(pending.arrival))
     }
@@ -191,11 +189,16 @@ impl Manager {
 
     /// Writes the records, and the notice if one is due. Returns true if the message is finished and can be removed.
     fn settle(&self, site: &Site, entry: &Arc<Entry>, now: Now, records: &[JournalRecord]) -> bool {
-        let delivered =
-            |place: usize| records.iter().any(|r| r.recipients.contains(&place) && is_delivery(r));
-        let mut progress = entry.progress().into_iter().enumerate();
+        let mut finished: Vec<bool> = entry.progress().iter().map(Progress::is_finished).collect();
+        for &place in
+            records.iter().filter(|record| is_delivery(record)).flat_map(|record| &record.recipients)
+        {
+            if let Some(is_finished) = finished.get_mut(place) {
+                *is_finished = true;
+            }
+        }
         let is_owed = records.iter().any(|record| record.event == queue::JournalEvent::Owed);
-        if !is_owed && progress.all(|(place, progress)| progress.is_finished() || delivered(place)) {
+        if !is_owed && finished.iter().all(|is_finished| *is_finished) {
             // The removal itself is the record.
             return true;
         }

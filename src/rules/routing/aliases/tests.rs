@@ -11,10 +11,10 @@ fn printed(table: &AliasTable) -> Vec<String> {
         AliasTarget::Mailbox(local_part) => format!("\\{local_part}"),
         AliasTarget::Include(path) => format!(":include:{path}"),
     };
-    let line = |Alias { name, targets, .. }: &Alias| {
+    let line = |(name, Alias { targets, .. }): (&String, &Alias)| {
         format!("{name}: {}", targets.iter().map(target).collect::<Vec<_>>().join(", "))
     };
-    table.aliases.iter().map(line).collect()
+    table.in_order().into_iter().map(line).collect()
 }
 
 fn told(problems: &[AliasProblem]) -> Vec<String> {
