@@ -156,7 +156,7 @@ impl Daemon {
         }
     }
 
-    /// Housekeeping in each round of the forwarder's loop, at least once a minute.
+    /// Housekeeping in each round of the forwarder's loop: once a minute while mail waits, else every five minutes.
     fn keep_house(self: &Arc<Self>, site: &Site, now: Now) {
         self.keep_tokens(site);
         self.services.alarm.check(&self.services.manager, site, now);

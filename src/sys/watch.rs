@@ -1,4 +1,4 @@
-//! Waits until a name is moved into a directory (inotify), or until some time has passed.
+//! Waits until a name appears in a directory (inotify), or until some time has passed.
 //!
 //! A system that cannot watch, or has no watches left, only waits: a caller must also look for itself now and then.
 
@@ -13,12 +13,13 @@ use std::time::Duration;
 pub struct DirectoryWatch(Option<OwnedFd>);
 
 impl DirectoryWatch {
-    /// Watches for names that are moved into the directory at `path`.
+    /// Watches for names in the directory at `path`: moved there, or linked where a file system cannot move without
+    /// replacing.
     #[must_use]
     pub fn for_arrivals(path: &Path) -> Self {
         let watch = || {
             let watch = init(CreateFlags::CLOEXEC).ok()?;
-            add_watch(&watch, path, WatchFlags::MOVED_TO | WatchFlags::ONLYDIR).ok()?;
+            add_watch(&watch, path, WatchFlags::MOVED_TO | WatchFlags::CREATE | WatchFlags::ONLYDIR).ok()?;
             Some(watch)
         };
         Self(watch())
@@ -61,6 +62,9 @@ mod tests {
             std::fs::rename(directory.join("x"), directory.join(".x")).unwrap();
         }
         let start = SystemClock.boot();
+        watch.wait(Duration::from_secs(60));
+        assert!(SystemClock.boot() - start < Duration::from_secs(30));
+        std::fs::hard_link(directory.join(".x"), directory.join("x")).unwrap();
         watch.wait(Duration::from_secs(60));
         assert!(SystemClock.boot() - start < Duration::from_secs(30));
         std::fs::remove_dir_all(&directory).unwrap();

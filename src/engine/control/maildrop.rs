@@ -34,7 +34,7 @@
 //! # Rounds
 //!
 //! A round begins when inotify reports an arrival, and after a minute at the latest, since a locked file or a full disk
-//! gives no event. After a round with trouble the thread sleeps for ten seconds before it reacts to arrivals again. Each
+//! gives no event. If the last round found nothing, the next one has time: an idle box should not wake up. After a round with trouble the thread sleeps for ten seconds before it reacts to arrivals again. Each
 //! round also sweeps temporary files that programs have left, every ten minutes at most. After
 //! [`Maildrop::stop`] no message is begun; [`Maildrop::wait`] waits for the one that is being taken, but not for ever.
 //!
@@ -63,6 +63,8 @@ use std::time::Duration;
 
 /// The longest time between two rounds, with or without events of arrivals.
 const ROUND_INTERVAL: Duration = Duration::from_secs(60);
+/// The same where arrivals are seen and the directory was empty: the interval of the sweeps.
+const IDLE_INTERVAL: Duration = SWEEP_INTERVAL;
 /// The pause after a round with trouble, in which arrivals start no round: a full queue must not be tried for each.
 const TROUBLE_PAUSE: Duration = Duration::from_secs(10);
 /// How many files to skip are remembered: 40 octets each. Beyond that, those of earlier rounds that are gone make room;
@@ -90,6 +92,8 @@ pub struct Maildrop {
 struct Rounds {
     /// The number of messages that the last round left because of trouble on this host. Only the first one is logged.
     waiting: usize,
+    /// The last round found no file.
+    is_empty: bool,
     /// Files that cannot be removed or moved, with the round that saw them last. To take or log them in every round would
     /// make duplicates and fill the log. Ordered by key.
     skipped: Vec<(FoundKey, u32)>,
@@ -121,7 +125,7 @@ struct Unreported {
 
 impl Rounds {
     fn begin(&mut self) {
-        (self.waiting, self.away, self.aside) = (0, 0, None);
+        (self.waiting, self.away, self.aside, self.is_empty) = (0, 0, None, true);
         self.full_before = std::mem::take(&mut self.full);
         self.round = self.round.wrapping_add(1);
     }
@@ -199,15 +203,16 @@ impl Maildrop {
         }
         while !self.has_stopped() {
             self.take_all(intake, &site());
-            let (waiting, is_full) = {
+            let (waiting, is_full, is_empty) = {
                 let state = self.state();
-                (state.waiting, !state.full.is_empty())
+                (state.waiting, !state.full.is_empty(), state.is_empty)
             };
-            match (waiting, is_full) {
-                (1.., _) => sys::thread::sleep(TROUBLE_PAUSE),
+            match () {
+                () if waiting > 0 => sys::thread::sleep(TROUBLE_PAUSE),
                 // A user who has a half of the queue keeps no other user waiting.
-                (0, true) => watch.wait(TROUBLE_PAUSE),
-                (0, false) => watch.wait(ROUND_INTERVAL),
+                () if is_full => watch.wait(TROUBLE_PAUSE),
+                () if is_empty && watch.sees() => watch.wait(IDLE_INTERVAL),
+                () => watch.wait(ROUND_INTERVAL),
             }
         }
     }
@@ -243,6 +248,7 @@ impl Maildrop {
             if self.has_stopped() {
                 break;
             }
+            state.is_empty = false;
             if state.skips(&found.key) {
                 continue;
             }

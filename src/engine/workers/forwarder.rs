@@ -4,7 +4,7 @@
 //! settles what a worker learns. Each round of its loop:
 //!
 //! ```text
-//! ┌▶ Manager::look_after    at least once a minute: sweep tmp/, give up kept mail, report delays
+//! ┌▶ Manager::look_after    once a minute while mail waits: sweep tmp/, give up kept mail, report delays
 //! │  housekeeping           each round: alarms, saved clock, saved counters (engine::daemon)
 //! │  Schedule::fires        then everything is flushed
 //! │  QueueIndex::wait       ─ Work(hop) ─▶ start a worker thread
@@ -17,6 +17,7 @@
 //! | at the earliest due time or end of a pause | `QueueIndex::next` gives it |
 //! | at once | a message came in or was put back, a worker ended, a hop answered, a flush, the link, a stop |
 //! | after a minute, or `alarm.stuck_after` if that is shorter | jumps of the clock, the schedule and alarms must be noticed |
+//! | after five minutes, if nothing is queued, and neither a schedule nor tokens need a look each minute | an idle box should sleep |
 //!
 //! Workers are separate threads, so that a slow host never delays the loop. If the system has no thread left, the hop
 //! pauses as after a failure. A panic ends one worker: its hop pauses for a minute, and its message is put back.
@@ -37,8 +38,10 @@ use crate::sys;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The forwarder looks at the clocks at least this often, to notice jumps and to save the running time.
+/// While mail waits, the forwarder looks at the clocks at least this often, to notice jumps and to save the running time.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// The same while nothing waits for the time.
+const IDLE_SLEEP: Duration = Duration::from_secs(300);
 
 /// The forwarder.
 #[derive(Debug)]
@@ -50,7 +53,7 @@ pub struct Forwarder {
 }
 
 impl Forwarder {
-    /// Runs until the daemon stops. `housekeeping` is called in each round, at least once a minute.
+    /// Runs until the daemon stops. `housekeeping` is called in each round.
     pub fn run(self: &Arc<Self>, housekeeping: &dyn Fn(&Site, Now)) {
         let manager = &self.manager;
         let mut schedule = Schedule::default();
@@ -68,7 +71,7 @@ impl Forwarder {
             if schedule.fires(&site, now) {
                 manager.index.flush(now.running);
             }
-            let longest = LONGEST_SLEEP.min(site.settings.alarm.stuck_after);
+            let longest = longest_sleep(&site, manager.index.size().0);
             match manager.index.wait(now.running, caps(&site), longest) {
                 Next::Work(hop) => self.start_worker(hop),
                 Next::Wait(_) => {}
@@ -149,6 +152,13 @@ fn look_interval(site: &Site) -> Duration {
     }
 }
 
+/// How long the loop may sleep while `queued` messages are in the queue.
+fn longest_sleep(site: &Site, queued: usize) -> Duration {
+    let is_idle =
+        queued == 0 && site.settings.queue.schedule.is_none() && site.settings.relay.token_names().is_empty();
+    if is_idle { IDLE_SLEEP } else { LONGEST_SLEEP }.min(site.settings.alarm.stuck_after)
+}
+
 fn caps(site: &Site) -> WorkerCaps {
     let relay = &site.settings.relay;
     WorkerCaps { total: relay.connections as usize, per_hop: relay.connections_per_domain as usize }
@@ -156,7 +166,7 @@ fn caps(site: &Site) -> WorkerCaps {
 
 #[cfg(test)]
 mod tests {
-    use super::{LONGEST_SLEEP, look_interval};
+    use super::{IDLE_SLEEP, LONGEST_SLEEP, longest_sleep, look_interval};
     use crate::engine::host::site::current;
     use crate::engine::tests::world::World;
     use std::time::Duration;
@@ -169,6 +179,25 @@ mod tests {
         {
             let world = World::new(&format!("queue.warn_after = {warn_after}"));
             assert_eq!(look_interval(&current(&world.site)), interval, "{warn_after}");
+        }
+    }
+
+    #[test]
+    fn an_idle_box_sleeps_longer() {
+        let smarthost = "relay.smarthost = \"smtps://far.example\"\nrelay.username = \"box@far.example\"\n";
+        let with_tokens = format!(
+            "{smarthost}relay.auth = \"xoauth2\"\n[oauth]\nprovider = \"microsoft\"\nclient_id = \"x\"\n"
+        );
+        for (config, queued, longest) in [
+            ("", 0, IDLE_SLEEP),
+            ("", 1, LONGEST_SLEEP),
+            (smarthost, 0, IDLE_SLEEP),
+            (&with_tokens, 0, LONGEST_SLEEP),
+            ("queue.schedule = \"0 * * * *\"", 0, LONGEST_SLEEP),
+            ("alarm.stuck_after = \"5s\"", 0, Duration::from_secs(5)),
+        ] {
+            let world = World::new(config);
+            assert_eq!(longest_sleep(&current(&world.site), queued), longest, "{config}");
         }
     }
 }

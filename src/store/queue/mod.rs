@@ -197,13 +197,13 @@ impl Queue {
         let mut swept = 0;
         for entry in names.flatten() {
             let name = entry.file_name();
-            if is_young(name) {
+            if matches!(name.to_bytes(), b"." | b"..") || is_young(name) {
                 continue;
             }
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
             let Ok(file) = openat(&self.tmp, name, flags, Mode::empty()) else { continue };
             let locked = try_lock(&file).is_ok_and(|locked| locked);
-            // This call cannot unlink a directory, so `.` and `..` need no exception.
+            // This call cannot unlink a directory.
             if locked && unlinkat(&self.tmp, name, AtFlags::empty()).is_ok() {
                 swept += 1;
             }
