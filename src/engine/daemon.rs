@@ -112,7 +112,8 @@ impl Daemon {
         let alarm = Alarm::new(Arc::clone(&egress.tokens));
         let services = Arc::new(Services { manager: Arc::clone(&manager), alarm });
         let forwarder = Arc::new(Forwarder { manager, egress });
-        let inbound = Inbound { site: Arc::clone(&site), slots, intake: Arc::clone(&intake) };
+        let (threads, intake_of_clients) = (Arc::default(), Arc::clone(&intake));
+        let inbound = Inbound { site: Arc::clone(&site), slots, threads, intake: intake_of_clients };
         let (inbound, control) = (Arc::new(inbound), OnceLock::new());
         Self { site, control, inbound, intake, services, forwarder, maildrop: Maildrop::new(drops) }
     }

@@ -347,7 +347,7 @@ fn site(settings: Settings, hostname: Domain, listeners: &[Arc<Listener>]) -> Re
     let dkim = dkim_keys::load(&settings).map_err(|(_, text)| format!("dkim.key: {text}"))?;
     let mut site = Site::new(settings, hostname, Some(tls));
     site.dkim = dkim;
-    site.listens_on.extend(listeners.iter().filter_map(|listener| listener.address()));
+    site.listens_on.extend(listeners.iter().filter_map(|listener| listener.address));
     Ok(site)
 }
 

@@ -1,7 +1,7 @@
 //! A listening socket: accepts connections, decides whether there is a slot for each, and gives it a thread.
 //!
 //! ```text
-//! accept ─▶ descriptors left? ─▶ a free slot? ─▶ memory for a thread? ─▶ thread ─▶ Connection::serve
+//! accept ─▶ descriptors left? ─▶ a free slot? ─▶ memory for a thread? ─▶ a thread ─▶ Connection::serve
 //!                  └── no ───────────┴─── no ─────────────┴─── no ──────────▶ 421 and close
 //! ```
 //!
@@ -45,6 +45,8 @@ const MEMORY_KEPT_OCTETS: usize = 2 << 20;
 #[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
+    /// The address that it listens on, if the system tells it.
+    pub address: Option<SocketAddr>,
     /// The name of an inherited socket in its systemd unit; `None` for a socket that was opened here.
     pub name: Option<String>,
     /// Wakes the thread of an inherited socket, which must not be shut down.
@@ -54,8 +56,8 @@ pub struct Listener {
 impl Listener {
     /// A listener on a socket that was opened by [`bind`].
     #[must_use]
-    pub const fn opened(socket: TcpListener) -> Self {
-        Self { socket, name: None, waker: None }
+    pub fn opened(socket: TcpListener) -> Self {
+        Self { address: socket.local_addr().ok(), socket, name: None, waker: None }
     }
 
     /// A listener on a socket that the service manager keeps open when this process ends, with its name there.
@@ -64,18 +66,12 @@ impl Listener {
     /// No descriptor is left.
     pub fn inherited(socket: TcpListener, name: Option<String>) -> io::Result<Self> {
         let waker = eventfd(0, EventfdFlags::CLOEXEC)?;
-        Ok(Self { socket, name, waker: Some(waker) })
-    }
-
-    /// The address that it listens on.
-    #[must_use]
-    pub fn address(&self) -> Option<SocketAddr> {
-        self.socket.local_addr().ok()
+        Ok(Self { address: socket.local_addr().ok(), socket, name, waker: Some(waker) })
     }
 
     /// Its policy in the current configuration.
     fn policy(&self, site: &Site) -> Option<ListenerPolicy> {
-        listener_policy(&site.settings.listeners, self.address()?, self.name.as_deref())
+        listener_policy(&site.settings.listeners, self.address?, self.name.as_deref())
     }
 
     /// Waits for a client or a call of [`wake`].
@@ -205,13 +201,13 @@ impl NewConnection {
                 return self.refuse(inbound, "has too many connections from your address");
             }
         };
-        if !memory::can_have(MEMORY_KEPT_OCTETS) {
+        if inbound.threads.is_new_needed() && !memory::can_have(MEMORY_KEPT_OCTETS) {
             return self.refuse(inbound, "is out of memory");
         }
         let (served_by, stream) = (Arc::clone(inbound), Arc::clone(&self.stream));
         let (client, policy) = (self.client, self.policy);
         let serve = move || serve(&served_by, stream, client, &slot, policy);
-        match thread::start("connection", serve) {
+        match inbound.threads.run(Box::new(serve)) {
             Ok(()) => inbound.intake.counters.count(Count::ConnectionsTaken),
             Err(error) => {
                 trouble("starting a thread", &error);

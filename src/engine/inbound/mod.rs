@@ -6,6 +6,7 @@
 //! | `capacity` | how many connections the descriptors and the memory of the process allow |
 //! | `slots` | which connections are open, and who may open another |
 //! | `listener` | the thread of a listening socket |
+//! | `threads` | the threads of connections, which serve one after the other |
 //! | `shared` | what all listeners and connections share |
 //! | `connection` | one session: socket, buffers, deadlines, verdicts, data |
 //! | `input` | the octets that a connection has read and not used yet |
@@ -20,6 +21,7 @@ pub mod listener;
 pub mod policy;
 pub mod shared;
 pub mod slots;
+pub mod threads;
 
 #[cfg(test)]
 mod tests;

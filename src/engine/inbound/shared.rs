@@ -10,6 +10,7 @@
 //! A reload replaces the configuration behind the handle; a connection keeps the one that it began with.
 
 use super::slots::ConnectionSlots;
+use super::threads::ConnectionThreads;
 use crate::engine::host::site::{Site, SiteHandle, current};
 use crate::engine::intake::incoming::Intake;
 use std::sync::Arc;
@@ -21,6 +22,8 @@ pub struct Inbound {
     pub site: SiteHandle,
     /// The open connections, and their limits.
     pub slots: Arc<ConnectionSlots>,
+    /// The threads that serve them.
+    pub threads: Arc<ConnectionThreads>,
     /// Accepts their messages.
     pub intake: Arc<Intake>,
 }
