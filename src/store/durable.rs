@@ -14,7 +14,7 @@
 //! | the same for a public file | `syncfs` by way of the file, where the directory may only be searched | the name of a file in the drop directory |
 //! | [`sync_data`] | `fdatasync` of the file | records appended to the journal of an entry, a message appended to an mbox |
 //! | [`sync_directory`] | `fsync` of a directory | removals, and names that [`move_file`] gave |
-//! | [`make_below`] | `fsync` of the new directory, then of its parent | a directory of the state or of a Maildir |
+//! | [`make_below`], [`make_each_below`] | `fsync` of a new directory, then of its parent | a directory of the state or of a Maildir |
 //! | [`make_directories`] | `fsync` of each parent | the administrator's part of a path |
 //! | [`StagedFile::scratch`] | no sync | a file that nobody needs after a crash |
 //!
@@ -31,7 +31,9 @@
 mod directory;
 mod scratch;
 
-pub use self::directory::{DirectoryAccess, make_below, make_directories, open_below, open_directory};
+pub use self::directory::{
+    DirectoryAccess, make_below, make_directories, make_each_below, open_below, open_directory,
+};
 
 use super::{ErrorKind, StoreError};
 use rustix::fs::{

@@ -202,9 +202,9 @@ impl DropDirectory {
         let open = || {
             let state = durable::open_directory(state, DirectoryAccess::Read)?;
             let mode = Mode::RWXU | Mode::WGRP | Mode::XGRP | Mode::WOTH | Mode::XOTH | Mode::SVTX;
-            let drop = durable::make_below(&state, NAME.as_ref(), mode, owner)?;
-            let corrupt = durable::make_below(&state, "corrupt".as_ref(), Mode::RWXU, owner)?;
-            Ok((drop, corrupt))
+            let wanted = [(NAME, mode), ("corrupt", Mode::RWXU)];
+            let [drop, corrupt] = durable::make_each_below(&state, wanted, owner)?;
+            Ok((drop?, corrupt?))
         };
         let (drop, corrupt) = open().map_err(|error: io::Error| StoreError::io(&path, error))?;
         Ok(Self { path, drop, corrupt })

@@ -47,31 +47,52 @@ pub fn open_below(parent: impl AsFd, name: &OsStr, access: DirectoryAccess) -> i
 }
 
 /// Makes a directory inside another one, gives it to `owner`, and syncs both. An existing directory is not changed,
-/// but it is synced all the same: the process that made it may have crashed before its own sync. Two threads must not
+/// but its name is synced all the same: the process that made it may have crashed before its own sync. Two threads must not
 /// do this at once.
 ///
 /// # Errors
 /// An I/O error; `ENOTDIR` if someone replaced the new directory before it could be opened.
 pub fn make_below(parent: impl AsFd, name: &OsStr, mode: Mode, owner: Option<Owner>) -> io::Result<OwnedFd> {
+    let directory = make_unsynced(&parent, name, mode, owner)?;
+    sync_directory(&parent)?;
+    Ok(directory)
+}
+
+/// As [`make_below`], for several directories, whose names share one sync.
+///
+/// # Errors
+/// The parent can't be synced; and for each as [`make_below`].
+pub fn make_each_below<const N: usize>(
+    parent: impl AsFd,
+    wanted: [(&str, Mode); N],
+    owner: Option<Owner>,
+) -> io::Result<[io::Result<OwnedFd>; N]> {
+    let made = wanted.map(|(name, mode)| make_unsynced(&parent, name.as_ref(), mode, owner));
+    sync_directory(&parent)?;
+    Ok(made)
+}
+
+/// The part of [`make_below`] before the sync of the parent.
+fn make_unsynced(parent: impl AsFd, name: &OsStr, mode: Mode, owner: Option<Owner>) -> io::Result<OwnedFd> {
     let made = match mkdirat(&parent, name, mode) {
         Ok(()) => true,
         Err(Errno::EXIST) => false,
         Err(errno) => return Err(errno.into()),
     };
     let directory = open_below(&parent, name, DirectoryAccess::Read)?;
-    if made {
-        // A user who may write to the parent could have put a directory there that is not theirs: it is not changed. But
-        // without an owner it may as well be the new one, which another thread already delivers into.
-        if is_empty(&directory)? {
-            // The umask may have removed the bits that let others pass through.
-            fchmod(&directory, mode)?;
-            give_to(&directory, owner)?;
-        } else if owner.is_some() {
-            return Err(Errno::NOTDIR.into());
-        }
+    if !made {
+        return Ok(directory);
+    }
+    // A user who may write to the parent could have put a directory there that is not theirs: it is not changed. But
+    // without an owner it may as well be the new one, which another thread already delivers into.
+    if is_empty(&directory)? {
+        // The umask may have removed the bits that let others pass through.
+        fchmod(&directory, mode)?;
+        give_to(&directory, owner)?;
+    } else if owner.is_some() {
+        return Err(Errno::NOTDIR.into());
     }
     sync_directory(&directory)?;
-    sync_directory(&parent)?;
     Ok(directory)
 }
 

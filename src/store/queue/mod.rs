@@ -71,6 +71,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
+/// The name of the directory of all entries.
+const QUEUE: &str = "queue";
 /// If a file in `tmp/` has not been written to for this long and its maker is alive, the maker has locked it: one without
 /// a lock is safe to unlink.
 const SETTLED_SECONDS: u64 = 10;
@@ -143,20 +145,24 @@ impl Queue {
                         owner,
                     )?
                 }
-                result => {
-                    // The process that made it, perhaps just now, may not have synced its name. We do, where we may.
-                    let _ = durable::make_directories(state, passable);
-                    result?
+                Ok(directory) => {
+                    // The process that made it, perhaps just now, may not have synced its name. We do, where we may. The
+                    // queue is made after that sync: where it exists, a start costs less.
+                    if statat(&directory, QUEUE, AtFlags::SYMLINK_NOFOLLOW).is_err() {
+                        let _ = durable::make_directories(state, passable);
+                    }
+                    directory
                 }
+                Err(error) => return Err(error),
             };
-            let make = |name: &str| durable::make_below(&directory, name.as_ref(), Mode::RWXU, owner);
-            let (queue, tmp, corrupt) = (make("queue")?, make("tmp")?, make("corrupt")?);
-            Ok((directory, queue, tmp, corrupt))
+            let wanted = [QUEUE, "tmp", "corrupt"].map(|name| (name, Mode::RWXU));
+            let [queue, tmp, corrupt] = durable::make_each_below(&directory, wanted, owner)?;
+            Ok((directory, queue?, tmp?, corrupt?))
         };
         let (directory, queue, tmp, corrupt) =
             open().map_err(|error: io::Error| StoreError::io(state, error))?;
         Ok(Self {
-            path: state.join("queue"),
+            path: state.join(QUEUE),
             state: directory,
             queue: Arc::new(queue),
             tmp: Arc::new(tmp),
