@@ -59,6 +59,8 @@ mod fail2ban;
 mod frozen;
 /// sendmail with a broken daemon, socket, disk or drop directory.
 mod handover;
+/// Signs of life: a dead man's switch in Python, and the mail to `admin`.
+mod heartbeat;
 /// Next hops that hang, dribble and never end.
 mod hostile;
 /// The unit, scripts and manual pages, as systemd, shells and mandoc read them.

@@ -42,7 +42,9 @@ mod brief;
 mod facts;
 mod page;
 
+pub(super) use self::brief::sentences;
 use super::listing::{clean, json_text, wall_time};
+use super::pulse::Asked;
 use super::services::Services;
 use super::summary::{self, Facts, Finding};
 use crate::engine::control::output::Output;
@@ -56,9 +58,10 @@ use crate::engine::queue::index::FailingHop;
 use crate::mail::date::Now;
 use crate::protocol::request::Show;
 use crate::protocol::rights::PeerRights;
-use crate::rules::advice::monitor::{self, Figures, span};
+use crate::rules::advice::monitor::{self, Figures, coming, lasting, span};
 use crate::rules::pacing::alarm::Reason;
 use crate::rules::pacing::downtime::Uplink;
+use crate::rules::pacing::heartbeat::LastBeat;
 use crate::sys::confinement::Confined;
 use std::fmt::Write;
 use std::io;
@@ -186,6 +189,9 @@ struct Status {
     in_all: [u64; COUNTS],
     ends: Ends,
     facts: Facts,
+    /// The last mail of `heartbeat.every`, how much of its interval has passed, and the last question to `heartbeat.url`.
+    beat: Option<(LastBeat, Duration)>,
+    asked: Option<Asked>,
     /// The last month, the newest hour first.
     hours: Vec<Hour>,
 }
@@ -248,7 +254,10 @@ impl Status {
             others: Vec::new(),
         };
         let routes = index.failing_hops(ROUTES_MAX);
-        let facts = facts::take(manager, &site, now, &queue, (&routes, &tokens));
+        let asked = services.pulse.last().filter(|_| site.settings.heartbeat.url.is_some());
+        let beat = counters.last_beat().filter(|_| site.settings.heartbeat.every.is_some());
+        let beat = beat.map(|last| (last, last.passed(now, manager.clock.last_jump())));
+        let facts = facts::take(manager, &site, now, &queue, (&routes, &tokens, asked.as_ref()));
         Self {
             now,
             confined: site.confined,
@@ -265,6 +274,8 @@ impl Status {
             in_all: counters.in_all(),
             ends: counters.last_ends.so_far(),
             facts,
+            beat,
+            asked,
             hours: counters.hours(now, queue.messages),
             site,
         }
@@ -329,14 +340,9 @@ impl Status {
         }
         for paused in self.paused().into_iter().filter(|_| sees_all) {
             let Paused { route, wait, failing, reason, advice, .. } = paused;
-            let next = if wait == 0 { "now".to_owned() } else { format!("in {}", span(wait)) };
-            let _ = writeln!(
-                text,
-                "paused: {} is tried again {next}, and has not worked for {}: {}",
-                clean(&route),
-                span(failing),
-                clean(&reason)
-            );
+            let state = lasting(failing, "has not worked", "did not work just now");
+            let (route, next, reason) = (clean(&route), coming(wait), clean(&reason));
+            let _ = writeln!(text, "paused: {route} is tried again {next}, and {state}: {reason}");
             if let Some(advice) = advice {
                 let _ = writeln!(text, "        {advice}");
             }

@@ -210,6 +210,18 @@ pub fn span(seconds: u64) -> String {
     words.join(" ")
 }
 
+/// How long something has lasted: `long` with the time behind it, or `just` for what has begun within this second.
+#[must_use]
+pub fn lasting(seconds: u64, long: &str, just: &str) -> String {
+    if seconds == 0 { just.to_owned() } else { format!("{long} for {}", span(seconds)) }
+}
+
+/// When something happens: `in 3h`, or `now`.
+#[must_use]
+pub fn coming(seconds: u64) -> String {
+    if seconds == 0 { "now".to_owned() } else { format!("in {}", span(seconds)) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

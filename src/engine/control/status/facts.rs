@@ -1,6 +1,7 @@
 //! Collects what the sentences of [`summary`](super::summary) are made from. Reads the disk only for its free space.
 
 use super::super::cause;
+use super::super::pulse::Asked;
 use super::super::summary::{Facts, Route};
 use crate::engine::host::advice::advice;
 use crate::engine::host::certificate::Tls;
@@ -20,7 +21,7 @@ pub(super) fn take(
     site: &Site,
     now: Now,
     queue: &QueueFacts,
-    (routes, tokens): (&[FailingHop], &[TokenStanding]),
+    (routes, tokens, asked): (&[FailingHop], &[TokenStanding], Option<&Asked>),
 ) -> Facts {
     let settings = &site.settings;
     let waits = manager.index.wait_facts(now.running);
@@ -47,10 +48,18 @@ pub(super) fn take(
             .filter(|it| it.state.deserves_look())
             .map(|it| (level(it), it.text()))
             .collect(),
+        unreached_switch: asked.and_then(|it| unreached(it, settings.heartbeat.interval, now.running)),
         room: free_space(&settings.state).ok(),
         kept_free: settings.limits.free_space,
         max_octets: settings.queue.max_size,
     }
+}
+
+/// Since when and why the dead man's switch is not reached, and whether a question in its time is missing.
+fn unreached(asked: &Asked, interval: Duration, now: Duration) -> Option<(u64, String, bool)> {
+    let (since, why) = asked.failing.as_ref()?;
+    let failing = now.saturating_sub(*since);
+    Some((failing.as_secs(), why.clone(), failing >= interval))
 }
 
 /// Seconds until the schedule fires.
