@@ -2,7 +2,7 @@
 //!
 //! | about | level | also judged by `monitor::judge` |
 //! | --- | --- | --- |
-//! | a certificate that ends | warning 10 days before, critical 3 days before | |
+//! | a certificate that ends, or can't be read | warning 10 days before, critical 3 days before | |
 //! | the token of a login | critical if somebody has to log in, warning if it has ended or will | yes |
 //! | the disk | warning below 5 times `limits.free_space`, critical below it | |
 //! | the queue: messages, size | warning from a half, critical from nine tenths | messages |
@@ -54,8 +54,8 @@ pub(super) struct Facts {
     pub oldest: Option<(QueueId, Option<String>)>,
     /// The oldest message to `admin` that is kept, and why it could not be delivered.
     pub oldest_kept: Option<(QueueId, String)>,
-    /// Configured certificates with their ends.
-    pub certificates: Vec<(String, WallTime)>,
+    /// Configured certificates with their ends, or why those are unknown.
+    pub certificates: Vec<(String, Result<WallTime, String>)>,
     /// What to say of tokens of logins.
     pub tokens: Vec<(Level, String)>,
     /// Since when, in seconds, and why the switch of `heartbeat.url` is not reached; and whether that is long.
@@ -155,8 +155,17 @@ pub(super) fn size(octets: u64) -> String {
     }
 }
 
-fn certificate(facts: &Facts, (name, ends): &(String, WallTime), sees_all: bool) -> Option<Finding> {
+type Certificate = (String, Result<WallTime, String>);
+
+fn certificate(facts: &Facts, (name, ends): &Certificate, sees_all: bool) -> Option<Finding> {
     let name = if sees_all { format!("The certificate {}", clean(name)) } else { "A certificate".to_owned() };
+    let ends = match ends {
+        Ok(ends) => ends,
+        Err(why) => {
+            let text = format!("{name} can't be used: {}. Run `pillarbox check`.", clean(why));
+            return Some(Finding::new(Level::Warning, text));
+        }
+    };
     let remedy = "renew it, and then run `systemctl reload pillarbox`, or send SIGHUP.";
     let Some(left) = ends.seconds().checked_sub(facts.wall.seconds()) else {
         let ago = span(facts.wall.seconds() - ends.seconds());

@@ -94,7 +94,7 @@ fn the_worst_comes_first() {
         for_link: 1,
         held: 3,
         routes: vec![login_refused(60)],
-        certificates: vec![("/etc/c.pem".into(), WallTime(NOW.0 + 2 * DAY * 1_000_000))],
+        certificates: vec![("/etc/c.pem".into(), Ok(WallTime(NOW.0 + 2 * DAY * 1_000_000)))],
         ..Facts::default()
     };
     let figures = Figures { kept: 2, ..figures(60) };
@@ -176,11 +176,19 @@ fn a_certificate_is_told_before_it_ends_and_after() {
     ] {
         let ends = WallTime(NOW.0.saturating_add_signed(hours * 3_600_000_000));
         let facts =
-            Facts { wall: NOW, certificates: vec![("/etc/c\n.pem".into(), ends)], ..Facts::default() };
+            Facts { wall: NOW, certificates: vec![("/etc/c\n.pem".into(), Ok(ends))], ..Facts::default() };
         let (level, text) = first(&facts, &figures(0));
         assert!(level == expected && text.starts_with(words), "{text}");
         assert!(!findings(&facts, &figures(0), false).swap_remove(0).text.contains("/etc"));
     }
+}
+
+#[test]
+fn a_certificate_that_cannot_be_read_is_told() {
+    let certificates = vec![("/etc/c.pem".into(), Err("Permission denied".into()))];
+    let facts = Facts { certificates, ..Facts::default() };
+    let text = "The certificate /etc/c.pem can't be used: Permission denied. Run `pillarbox check`.";
+    assert_eq!(first(&facts, &figures(0)), (Level::Warning, text.to_owned()));
 }
 
 #[test]

@@ -141,3 +141,28 @@ fn the_last_ends_outlive_a_restart() {
         assert_eq!(of(&after), of(&before));
     }
 }
+
+/// It was told only after a message had used it.
+#[test]
+fn a_client_certificate_that_no_message_has_used_is_told_before_it_ends() {
+    let (world, _) = world("");
+    let path = world.state().join("client.pem");
+    let made = crate::net::self_signed::make("box.example", world.manager.clock.now().wall).unwrap();
+    write_secret(&path, &made);
+    world.reload(&format!(
+        "relay.senders = {{ \"x@box.example\" = {{ url = \"smtps://far.example\", certificate = {path:?} }} }}"
+    ));
+    world.clock.jump(820 * 86_400);
+    let said = sentence(&world);
+    assert!(
+        said.starts_with(&format!("The certificate {} ends in 4d; renew it, ", path.display())),
+        "{said}"
+    );
+    assert_eq!(ask(&world, "status --check").0, 1);
+    std::fs::remove_file(&path).unwrap();
+    let said = sentence(&world);
+    assert!(
+        said.ends_with("can't be used: No such file or directory (os error 2). Run `pillarbox check`."),
+        "{said}"
+    );
+}
