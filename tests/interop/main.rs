@@ -67,6 +67,8 @@ mod hostile;
 mod installed;
 /// From smtp-source into a Maildir.
 mod intake;
+/// Standard error that is systemd's journal: levels in front of lines.
+mod journal;
 /// Many clients, and the limits of the system: descriptors and memory.
 mod limits;
 /// The keys of a listener: old devices, cameras that must log in, clients that check certificates on loopback.
