@@ -101,7 +101,7 @@ enum Unit {
 
 /// All metrics, in the order in which they are shown.
 #[rustfmt::skip]
-static ROWS: [Row; 37] = [
+static ROWS: [Row; 38] = [
     gauge("uptime_seconds", "Time since the start", |s| s.uptime, Unit::Seconds),
     gauge("link_up", "Whether the network can be reached", |s| u64::from(s.link != Uplink::Down), Unit::YesNo),
     gauge("link_metered", "Whether the link is only for urgent mail", |s| u64::from(s.link == Uplink::Metered), Unit::YesNo),
@@ -116,6 +116,7 @@ static ROWS: [Row; 37] = [
     gauge("paused_routes", "Next hops that pause", |s| s.figures.paused, Unit::Number),
     gauge("failing_routes", "Next hops that refuse, or fail for alarm.stuck_after", |s| s.figures.failing, Unit::Number),
     gauge("logins_without_token", "Logins by token that need pillarbox login", |s| s.figures.tokenless, Unit::Number),
+    gauge("heartbeat_unreached_seconds", "Time for which heartbeat.url has not been reached", |s| s.unreached, Unit::Seconds),
     gauge("standing_alarms", "Alarms that are not over", |s| s.alarms.len() as u64, Unit::Number),
     counter("messages_accepted", Some(("door", "smtp")), MESSAGES, Count::BySmtp),
     counter("messages_accepted", Some(("door", "submission")), MESSAGES, Count::BySubmission),
@@ -192,6 +193,8 @@ struct Status {
     /// The last mail of `heartbeat.every`, how much of its interval has passed, and the last question to `heartbeat.url`.
     beat: Option<(LastBeat, Duration)>,
     asked: Option<Asked>,
+    /// Seconds since `heartbeat.url` is not reached; 0: it is.
+    unreached: u64,
     /// The last month, the newest hour first.
     hours: Vec<Hour>,
 }
@@ -273,6 +276,7 @@ impl Status {
             since_start: counters.since_start(),
             in_all: counters.in_all(),
             ends: counters.last_ends.so_far(),
+            unreached: facts.unreached_switch.as_ref().map_or(0, |it| it.0),
             facts,
             beat,
             asked,

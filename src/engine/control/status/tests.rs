@@ -56,6 +56,7 @@ pub(super) fn status() -> Status {
         facts: Facts::default(),
         beat: None,
         asked: None,
+        unreached: 111,
         hours: Vec::new(),
     }
 }

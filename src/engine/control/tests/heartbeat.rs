@@ -378,6 +378,7 @@ fn a_switch_that_is_not_reached_is_logged_once_and_shown() {
     let start = "The dead man's switch of heartbeat.url has not been reached for 59m: login.test answers \"HTTP/1.1 404 Not Found\". Check ";
     assert!(said.starts_with(start), "{said}");
     assert!(ask(&world, "status --check").starts_with("PILLARBOX OK"), "one interval has not passed");
+    assert!(ask(&world, "status --json").contains("\"heartbeat_unreached_seconds\":3540,"));
     // Closed, no host, a name that is not known: the reason is the last one.
     *status.lock().unwrap() = None;
     minutes(&world, 5);
