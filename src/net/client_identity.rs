@@ -126,7 +126,7 @@ fn private_key(pem: &[u8], passphrase: Option<&[u8]>) -> Result<PKey<Private>, I
     }
 }
 
-/// The end of the first certificate of a PEM text, whatever else it holds; in words if there is none.
+/// The end of the first certificate of a PEM text, whatever else it holds; in words if it has no certificate.
 ///
 /// # Errors
 /// There is no certificate.

@@ -6,7 +6,7 @@
 //! | level | exit code | when |
 //! | --- | --- | --- |
 //! | OK | 0 | otherwise |
-//! | WARNING | 1 | more messages or an older one than the warning thresholds, a route that has not worked for `alarm.stuck_after`, a token that has ended or will, the link is down, the disk is nearly full, half of `queue.max_size`, a certificate ends within 10 days |
+//! | WARNING | 1 | more messages or an older one than the warning thresholds, a route that has not worked for `alarm.stuck_after`, a token that has ended or will, the link is down, the disk is nearly full, half of `queue.max_size`, the switch of `heartbeat.url` is not reached for an interval, a certificate ends within 10 days or can't be read |
 //! | CRITICAL | 2 | more messages or an older one than the critical thresholds, mail to `admin` that cannot be delivered, a mailbox that does not answer, a login without a token, a full disk, nine tenths of `queue.max_size`, a certificate that ends within 3 days or has ended |
 //! | UNKNOWN | 3 | the daemon does not answer |
 //!
